@@ -1,0 +1,44 @@
+"""undelude: sequence models that act, without taking their own actions for evidence."""
+
+from undelude import tasks
+from undelude.agent import AbstractAgent, AbstractSequenceAgent
+from undelude.agents.exact import ExactAgent, ThompsonAgent
+from undelude.agents.lstm import LSTMAgent
+from undelude.certificate import Certificate, certify, delusion_gap
+from undelude.checkpoint import load, save
+from undelude.distributions import AbstractDistribution, Categorical, Given, Joint, Mixture, Normal
+from undelude.inference import posterior
+from undelude.process import AbstractExpert, AbstractTask, InteractionProcess
+from undelude.rollout import Episodes, rollout
+from undelude.teaching import Counterfactual, Factual, Run, log_losses, teach
+
+__all__ = [
+    "AbstractAgent",
+    "AbstractDistribution",
+    "AbstractExpert",
+    "AbstractSequenceAgent",
+    "AbstractTask",
+    "Categorical",
+    "Certificate",
+    "Counterfactual",
+    "Episodes",
+    "ExactAgent",
+    "Factual",
+    "Given",
+    "InteractionProcess",
+    "Joint",
+    "LSTMAgent",
+    "Mixture",
+    "Normal",
+    "Run",
+    "ThompsonAgent",
+    "certify",
+    "delusion_gap",
+    "load",
+    "log_losses",
+    "posterior",
+    "rollout",
+    "save",
+    "tasks",
+    "teach",
+]

@@ -1,0 +1,40 @@
+"""What is wrong with a user's numbers, said before anything is compiled."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import ArrayLike
+
+TOLERANCE = 1e-4
+
+
+def is_concrete(*arrays: Any) -> bool:
+    """Whether the values can be looked at now: nothing can be checked under `jit` and `vmap`."""
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arrays))
+
+
+def check_probabilities(table: ArrayLike, name: str) -> None:
+    """Raise `ValueError` naming the first row of `table` (last axis) that is no probability distribution."""
+    if not is_concrete(table):
+        return
+    values = np.asarray(table, dtype=float)
+    if values.ndim == 0:
+        raise ValueError(f"{name} is a single number; it needs probabilities along its last axis.")
+    for what, bad in (
+        ("has an entry that is not finite", ~np.isfinite(values).all(-1)),
+        ("has a negative entry", (values < 0).any(-1)),
+        ("has no mass on any value", values.sum(-1) == 0),
+        ("does not sum to one", np.abs(values.sum(-1) - 1) > TOLERANCE),
+    ):
+        if bad.any():
+            where = tuple(int(i) for i in np.argwhere(bad)[0])
+            row = values[where]
+            entry = f"{name}{list(where) if where else ''}"
+            total = f" (sum {row.sum():.6g})" if "sum" in what else ""
+            raise ValueError(f"{entry} {what}{total}: {_short(row)}. Each row must be probabilities that sum to one.")
+
+
+def _short(row: np.ndarray) -> str:
+    shown = ", ".join(f"{x:.4g}" for x in row[:6])
+    return f"[{shown}{', ...' if row.size > 6 else ''}]"

@@ -1,0 +1,180 @@
+"""Exact inference over Theta: the recursion of Remark 10, equations 2 and 3. Exact inference is one more memory.
+
+    P(theta | do(a), o) is proportional to P(theta) prod_t Q(o_t | theta, w_t)
+    P(theta | a, o)     is proportional to P(theta) prod_t Q(a_t | theta, e_t) Q(o_t | theta, w_t)
+
+A history may mix both: the factor of an action is there where it was seen, and absent where it was done.
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, PyTree
+
+from undelude._checks import is_concrete
+from undelude.agent import Mark, prepend
+from undelude.distributions import AbstractDistribution, index, mixture
+from undelude.process import Action, InteractionProcess, Observation
+from undelude.rollout import EXPERT, Episodes, check_symbols
+
+
+class Belief(eqx.Module):
+    """What an exact agent remembers.
+
+    Attributes:
+        log_posterior: `[K]`, `log Q(theta | history)`, nats; normalised at every step, so that it is stable at any T.
+        w, e: memories of task and expert, `[K, ...]`, or one copy where they do not depend on theta.
+        impossible: whether something happened that no theta allows; the belief then stayed as it was.
+    """
+
+    log_posterior: Float[Array, " K"]
+    w: PyTree
+    e: PyTree
+    impossible: Bool[Array, ""]
+
+
+def init(process: InteractionProcess) -> Belief:
+    """The prior, with the memories of task and expert for every theta."""
+    process.num_thetas  # refuses a continuous Theta
+    return Belief(
+        jax.nn.log_softmax(jnp.log(process.prior)),
+        _for_each_theta(process.task.init, process, process.task),
+        _for_each_theta(process.expert.init, process, process.expert),
+        jnp.asarray(False),
+    )
+
+
+def expert_laws(process: InteractionProcess, belief: Belief) -> AbstractDistribution:
+    """`Q(A | theta, e)` for every theta, leading axis K."""
+    e_axis = None if process.expert.theta_free_memory else 0
+    return jax.vmap(process.expert.Q_A, in_axes=(0, e_axis))(process.thetas, belief.e)
+
+
+def task_laws(process: InteractionProcess, belief: Belief) -> AbstractDistribution:
+    """`Q(O | theta, w)` for every theta, leading axis K."""
+    w_axis = None if process.task.theta_free_memory else 0
+    return jax.vmap(process.task.Q_O, in_axes=(0, w_axis))(process.thetas, belief.w)
+
+
+def predict_action(process: InteractionProcess, belief: Belief) -> AbstractDistribution:
+    """`sum_theta Q(A | theta, e) P(theta | history)`: equation 3 where the history's actions were done."""
+    return mixture(belief.log_posterior, expert_laws(process, belief))
+
+
+def predict_observation(process: InteractionProcess, belief: Belief) -> AbstractDistribution:
+    """`sum_theta Q(O | theta, w) P(theta | history)`."""
+    return mixture(belief.log_posterior, task_laws(process, belief))
+
+
+def update_action(
+    process: InteractionProcess, belief: Belief, a: Action, intervened: Bool[Array, ""] | bool
+) -> Belief:
+    """Equation 2: an action that was seen is evidence about theta, one that was done is not."""
+    if intervened is not True:
+        log_likelihood = jax.vmap(lambda law: law.log_prob(a))(expert_laws(process, belief))
+        belief = _condition(belief, jnp.where(intervened, 0.0, log_likelihood))
+    return _remember(process, belief, "g_A", a)
+
+
+def update_observation(process: InteractionProcess, belief: Belief, o: Observation) -> Belief:
+    """Bayes' rule, and the draw of the next theta where the process has a transition (Section 3)."""
+    log_likelihood = jax.vmap(lambda law: law.log_prob(o))(task_laws(process, belief))
+    belief = _remember(process, _condition(belief, log_likelihood), "g_O", o)
+    if process.transition is None:
+        return belief
+    log_Q = jax.vmap(process.transition, in_axes=(0, None))(process.thetas, belief.w).log_probs
+    log_posterior = jax.nn.logsumexp(belief.log_posterior[:, None] + log_Q, axis=0)
+    return Belief(log_posterior, belief.w, belief.e, belief.impossible)
+
+
+def filter(process: InteractionProcess, episode: Episodes) -> Belief:
+    """The belief before each round of one episode and after its last: a `Belief` with a leading axis of T + 1."""
+    belief = init(process)
+    if episode.opening is not None:
+        belief = update_observation(process, belief, episode.opening)
+
+    def round(belief: Belief, x: tuple[Action, Array, Observation]) -> tuple[Belief, Belief]:
+        a, intervened, o = x
+        belief = update_action(process, belief, a, intervened)
+        belief = update_observation(process, belief, o)
+        return belief, belief
+
+    _, beliefs = jax.lax.scan(round, belief, (episode.actions, episode.intervened, episode.observations))
+    return prepend(belief, beliefs)
+
+
+def posterior(
+    process: InteractionProcess, episodes: Episodes, *, own_actions: Mark | None = None
+) -> Float[Array, "*B T1 K"]:
+    """`log Q(theta | history)` in nats, before each round and after the last (equation 2, Remark 10).
+
+    Args:
+        process: with finitely many values of Theta.
+        episodes: a batch, or a single history (`Episodes.of(process, actions=, observations=)`).
+        own_actions: read the actions that the expert did not execute as `"do"` or as `"see"`; by default, as
+            `episodes.intervened` has them.
+
+    Returns:
+        `[B, T + 1, K]`, or `[T + 1, K]` for a single history.
+
+    Raises:
+        ValueError: a symbol outside its alphabet; a history that no theta allows (not under `jit`, where the belief
+            stays as it was before the impossible evidence).
+
+    >>> import undelude as ud
+    >>> process = ud.tasks.bandit(num_rounds=1)
+    >>> history = ud.Episodes.of(process, actions=[2], observations=[1])
+    >>> jnp.exp(ud.posterior(process, history))[-1].round(3).tolist()[2]
+    0.429
+    """
+    episodes = reread(episodes, own_actions)
+    check_symbols(process, episodes)
+    run = jax.vmap(filter, in_axes=(None, 0)) if episodes.is_batch else filter
+    beliefs = _run_filter(run, process, episodes)
+    if is_concrete(beliefs) and bool(beliefs.impossible.any()):
+        where = [int(i) for i in np.argwhere(np.asarray(beliefs.impossible))[0]]
+        episode = f"episode {where[0]}, " if episodes.is_batch else ""
+        raise ValueError(
+            f"{process.name}: impossible evidence: {episode}round {where[-1]} holds an action or an observation that no "
+            "theta gives any probability. Correct the history, or let the process allow it."
+        )
+    return beliefs.log_posterior
+
+
+def reread(episodes: Episodes, own_actions: Mark | None) -> Episodes:
+    """The same episodes with the marks that an agent would put who reads its own actions so."""
+    if own_actions is None:
+        return episodes
+    intervened = (episodes.executor != EXPERT) & (own_actions == "do")
+    return eqx.tree_at(lambda e: e.intervened, episodes, intervened)
+
+
+@eqx.filter_jit
+def _run_filter(run: Any, process: InteractionProcess, episodes: Episodes) -> Belief:
+    return run(process, episodes)
+
+
+def _condition(belief: Belief, log_likelihood: Float[Array, " K"]) -> Belief:
+    joint = belief.log_posterior + log_likelihood
+    log_evidence = jax.nn.logsumexp(joint)
+    impossible = log_evidence == -jnp.inf
+    log_posterior = jnp.where(impossible, belief.log_posterior, joint - jnp.where(impossible, 0.0, log_evidence))
+    return Belief(log_posterior, belief.w, belief.e, belief.impossible | impossible)
+
+
+def _remember(process: InteractionProcess, belief: Belief, g: str, x: PyTree) -> Belief:
+    memories = []
+    for part, memory in ((process.task, belief.w), (process.expert, belief.e)):
+        step = getattr(part, g)
+        if part.theta_free_memory:
+            memories.append(step(index(process.thetas, 0), x, memory))
+        else:
+            memories.append(jax.vmap(step, in_axes=(0, None, 0))(process.thetas, x, memory))
+    return Belief(belief.log_posterior, memories[0], memories[1], belief.impossible)
+
+
+def _for_each_theta(init: Any, process: InteractionProcess, part: Any) -> PyTree:
+    return init(index(process.thetas, 0)) if part.theta_free_memory else jax.vmap(init)(process.thetas)

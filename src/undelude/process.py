@@ -1,0 +1,200 @@
+"""Interaction processes: a prior, a task and an expert who knows theta (Section 3; the set-up of Section 4.1)."""
+
+import abc
+from typing import Any, ClassVar, Generic, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key, PyTree
+
+from undelude._checks import check_probabilities, is_concrete
+from undelude.distributions import AbstractDistribution, Categorical, Given, Joint, Mixture, Normal, index
+
+W = TypeVar("W")
+E = TypeVar("E")
+Theta = PyTree
+Action = PyTree
+Observation = PyTree
+
+
+class AbstractTask(eqx.Module, Generic[W]):
+    """Nature's side, `Q(O | Theta, W)`; its memory `W` is a sufficient statistic of the interaction so far.
+
+    `theta_free_memory`: set it where `W` is computed without looking at theta, so that an exact agent keeps one copy
+    of it and not one for each theta. A process with a transition needs it.
+    """
+
+    theta_free_memory: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def init(self, theta: Theta) -> W:
+        """`W` before anything happened."""
+
+    @abc.abstractmethod
+    def Q_O(self, theta: Theta, w: W) -> AbstractDistribution:
+        """`Q(O_t | theta, w)`, `w` having met the action of this round; before any action, that of `O_0`."""
+
+    @abc.abstractmethod
+    def g_A(self, theta: Theta, a: Action, w: W) -> W:
+        """`W` after the action `a`, whoever executed it."""
+
+    @abc.abstractmethod
+    def g_O(self, theta: Theta, o: Observation, w: W) -> W:
+        """`W` after the observation `o`."""
+
+    @abc.abstractmethod
+    def reward(self, theta: Theta, w: W, a: Action, o: Observation) -> Float[Array, ""]:
+        """The reward of a round, for evaluation only; `w` is the memory under which `o` was drawn."""
+
+
+class AbstractExpert(eqx.Module, Generic[E]):
+    """The demonstrator, `Q(A | Theta, E)`, who is shown theta; `E` is its memory. `theta_free_memory` as for a task."""
+
+    theta_free_memory: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def init(self, theta: Theta) -> E:
+        """`E` before anything happened."""
+
+    @abc.abstractmethod
+    def Q_A(self, theta: Theta, e: E) -> AbstractDistribution:
+        """`Q(A_t | theta, e)`, the action that the expert would take now."""
+
+    @abc.abstractmethod
+    def g_A(self, theta: Theta, a: Action, e: E) -> E:
+        """`E` after the action `a`, whoever executed it."""
+
+    @abc.abstractmethod
+    def g_O(self, theta: Theta, o: Observation, e: E) -> E:
+        """`E` after the observation `o`."""
+
+
+class InteractionProcess(eqx.Module):
+    """`Theta, [O_0,] A_1, O_1, ..., A_T, O_T`: a game between Nature and an expert, of which an agent sees all but Theta.
+
+    Attributes:
+        prior: `Q(Theta)`: `[K]` probabilities, or a distribution to sample from where Theta is continuous.
+        thetas: the `K` values of Theta, a PyTree with a leading axis of `K`; None where Theta is continuous.
+        task: `Q(O | Theta, W)`.
+        expert: `Q(A | Theta, E)`.
+        num_rounds: `T`, the rounds of an episode.
+        opening: whether Nature opens with an observation `O_0 ~ Q_O(theta, init(theta))` before the first action.
+        transition: None where theta lasts the episode; otherwise `(theta, w) -> Categorical` over the indices of
+            `thetas`, from which theta is drawn anew after each observation (Section 3's Theta_t).
+        name: how messages and run directories call it.
+
+    Raises:
+        ValueError: probabilities that do not sum to one, laws whose shapes do not fit, an expert or a task that gives
+            no mass to anything; the message names the part.
+    """
+
+    prior: Float[Array, " K"] | AbstractDistribution
+    thetas: PyTree[Array] | None
+    task: AbstractTask
+    expert: AbstractExpert
+    num_rounds: int = eqx.field(static=True)
+    opening: bool = eqx.field(static=True, default=False)
+    transition: Any = None
+    name: str = eqx.field(static=True, default="process")
+
+    def __check_init__(self) -> None:
+        if self.num_rounds < 1:
+            raise ValueError(f"{self.name}: num_rounds must be at least 1, not {self.num_rounds}.")
+        if not is_concrete(self):
+            return
+        if self.finite:
+            check_probabilities(self.prior, f"{self.name}: prior")
+            for leaf in jax.tree.leaves(self.thetas):
+                if leaf.ndim == 0 or leaf.shape[0] != self.num_thetas:
+                    raise ValueError(
+                        f"{self.name}: thetas has shape {leaf.shape}, but the prior has {self.num_thetas} values; "
+                        "give every leaf of thetas a leading axis of that length."
+                    )
+        elif not isinstance(self.prior, AbstractDistribution):
+            raise ValueError(
+                f"{self.name}: thetas is None, so the prior must be a distribution to sample from; "
+                "for a finite Theta give the K values as thetas and K probabilities as prior."
+            )
+        if self.transition is not None and not (self.task.theta_free_memory and self.expert.theta_free_memory):
+            raise ValueError(
+                f"{self.name}: with a transition the memories of task and expert must not depend on theta; "
+                "compute them without theta and declare theta_free_memory = True."
+            )
+        for part, law in (("task: Q_O(theta, init(theta))", self._first_Q_O), ("expert: Q_A(theta, init(theta))", self._first_Q_A)):
+            _check_law(self._over_thetas(law), f"{self.name}: {part}")
+
+    @property
+    def finite(self) -> bool:
+        """Whether Theta has finitely many values, so that exact answers exist."""
+        return self.thetas is not None
+
+    @property
+    def num_thetas(self) -> int:
+        """`K`.
+
+        Raises:
+            TypeError: Theta is continuous.
+        """
+        if isinstance(self.prior, AbstractDistribution):
+            raise TypeError(f"{self.name} has a continuous Theta: exact inference needs finitely many values (thetas=).")
+        return self.prior.shape[0]
+
+    @property
+    def action_law(self) -> AbstractDistribution:
+        """The kind of law that actions follow, with shapes in place of numbers."""
+        return jax.eval_shape(lambda: self._first_Q_A(self._any_theta()))
+
+    @property
+    def observation_law(self) -> AbstractDistribution:
+        """The kind of law that observations follow, with shapes in place of numbers."""
+        return jax.eval_shape(lambda: self._first_Q_O(self._any_theta()))
+
+    def sample_theta(self, key: Key[Array, ""]) -> PyTree:
+        """Theta's index in `thetas`, or its value where Theta is continuous."""
+        if isinstance(self.prior, AbstractDistribution):
+            return self.prior.sample(key)
+        return Categorical(log_probs=jnp.log(self.prior)).sample(key)
+
+    def theta_value(self, theta: PyTree) -> Theta:
+        """The value that task and expert are given for what `sample_theta` returned."""
+        return index(self.thetas, theta) if self.finite else theta
+
+    def _any_theta(self) -> Theta:
+        return self.theta_value(self.sample_theta(jax.random.key(0)))
+
+    def _over_thetas(self, law: Any) -> AbstractDistribution:
+        if self.finite:
+            return jax.vmap(law)(self.thetas)
+        keys = jax.random.split(jax.random.key(0), 8)
+        return jax.vmap(lambda key: law(self.sample_theta(key)))(keys)
+
+    def _first_Q_A(self, theta: Theta) -> AbstractDistribution:
+        e = self.expert.init(theta)
+        if self.opening:
+            o = self._first_Q_O(theta).sample(jax.random.key(0))
+            e = self.expert.g_O(theta, o, e)
+        return self.expert.Q_A(theta, e)
+
+    def _first_Q_O(self, theta: Theta) -> AbstractDistribution:
+        return self.task.Q_O(theta, self.task.init(theta))
+
+
+def _check_law(law: Any, name: str) -> None:
+    """A law stacked over theta: of a known kind, finite, normalised."""
+    match law:
+        case Categorical():
+            check_probabilities(law.probs, name)
+        case Normal():
+            if not bool(jnp.isfinite(law.loc).all() & (law.scale > 0).all()):
+                raise ValueError(f"{name} is a Normal whose loc is not finite or whose scale is not positive.")
+        case Joint():
+            for i, part in enumerate(jax.tree.leaves(law.parts, is_leaf=lambda x: isinstance(x, AbstractDistribution))):
+                _check_law(part, f"{name} part {i}")
+        case Mixture():
+            check_probabilities(jnp.exp(law.log_weights), f"{name} weights")
+            _check_law(law.components, f"{name} components")
+        case Given() | AbstractDistribution():
+            pass
+        case _:
+            raise ValueError(f"{name} returned {type(law).__name__}, not a distribution; return ud.Categorical(...) or another one.")

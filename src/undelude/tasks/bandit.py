@@ -1,0 +1,39 @@
+"""The multi-armed bandit with a noisy expert who knows the best arm (Remark 11)."""
+
+import numpy as np
+
+from undelude.process import InteractionProcess
+from undelude.tasks.tables import from_tables
+
+
+def bandit(
+    num_arms: int = 5,
+    expert_accuracy: float = 0.6,
+    reward: tuple[float, float] = (0.75, 0.25),
+    num_rounds: int = 20,
+) -> InteractionProcess:
+    """Theta is the best arm; the expert pulls it with `expert_accuracy`, else any other; it pays more often than the rest.
+
+    `Q(theta) = 1/K`, `Q(a = theta | theta) = expert_accuracy`, `Q(o = 1 | theta, a) = reward[0]` if `a = theta` else
+    `reward[1]`. The defaults are Remark 11's.
+
+    Args:
+        num_arms: K.
+        expert_accuracy: the expert's probability of the best arm.
+        reward: probabilities that the best arm and that any other pay 1.
+        num_rounds: T.
+
+    Raises:
+        ValueError: fewer than two arms, or a number that is no probability.
+    """
+    if num_arms < 2:
+        raise ValueError(f"bandit: num_arms must be at least 2, not {num_arms}.")
+    for name, p in (("expert_accuracy", expert_accuracy), ("reward", reward[0]), ("reward", reward[1])):
+        if not 0 <= p <= 1:
+            raise ValueError(f"bandit: {name} must hold probabilities between 0 and 1, not {p}.")
+    best = np.eye(num_arms, dtype=bool)
+    expert = np.where(best, expert_accuracy, (1 - expert_accuracy) / (num_arms - 1))
+    pays = np.where(best, *reward)
+    task = np.stack([1 - pays, pays], axis=-1)
+    prior = np.full(num_arms, 1 / num_arms)
+    return from_tables(prior=prior, expert=expert, task=task, num_rounds=num_rounds, name="bandit")

@@ -1,0 +1,19 @@
+"""The prize-or-frog problem (Section 2, Figure 1)."""
+
+import numpy as np
+
+from undelude.process import InteractionProcess
+from undelude.tasks.tables import from_tables
+
+
+def prize_or_frog(num_rounds: int = 1) -> InteractionProcess:
+    """Theta is the box with the prize; the expert opens it; the content `-1, +1` (symbols 0, 1) is certain.
+
+    Boxes 1 and 2 of the paper are symbols 0 and 1 here.
+
+    Args:
+        num_rounds: T; the paper's problem has one round.
+    """
+    right = np.eye(2)
+    task = np.stack([1 - right, right], axis=-1)
+    return from_tables(prior=[0.5, 0.5], expert=right, task=task, rewards=[-1, 1], num_rounds=num_rounds, name="prize_or_frog")

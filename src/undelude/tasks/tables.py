@@ -1,0 +1,125 @@
+"""Processes from tables: every mechanism is an array (the finite alphabets of Appendix A)."""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, Int
+
+from undelude._checks import check_probabilities
+from undelude.distributions import Categorical
+from undelude.process import AbstractExpert, AbstractTask, InteractionProcess
+
+
+class TableTask(AbstractTask[Int[Array, ""]]):
+    """`Q(O | theta, a)`: an observation that depends on theta and on the last action; the memory is that action.
+
+    Attributes:
+        log_probs: `[K, A, O]`, `log Q(o | theta, a)`.
+        rewards: `[O]`, what an observation is worth.
+    """
+
+    theta_free_memory = True
+    log_probs: Float[Array, "K A O"]
+    rewards: Float[Array, " O"]
+
+    def init(self, theta: Int[Array, ""]) -> Int[Array, ""]:
+        """No action yet; Nature does not open."""
+        del theta
+        return jnp.zeros((), jnp.int32)
+
+    def Q_O(self, theta: Int[Array, ""], w: Int[Array, ""]) -> Categorical:
+        """`Q(O | theta, a)`."""
+        return Categorical(log_probs=self.log_probs[theta, w])
+
+    def g_A(self, theta: Int[Array, ""], a: Int[Array, ""], w: Int[Array, ""]) -> Int[Array, ""]:
+        """Remember the action."""
+        del theta, w
+        return jnp.asarray(a, jnp.int32)
+
+    def g_O(self, theta: Int[Array, ""], o: Int[Array, ""], w: Int[Array, ""]) -> Int[Array, ""]:
+        """Nothing to remember."""
+        del theta, o
+        return w
+
+    def reward(self, theta: Int[Array, ""], w: Int[Array, ""], a: Int[Array, ""], o: Int[Array, ""]) -> Float[Array, ""]:
+        """What the observation is worth."""
+        del theta, w, a
+        return self.rewards[o]
+
+
+class TableExpert(AbstractExpert[None]):
+    """`Q(A | theta)`: an expert who needs no memory.
+
+    Attributes:
+        log_probs: `[K, A]`, `log Q(a | theta)`.
+    """
+
+    theta_free_memory = True
+    log_probs: Float[Array, "K A"]
+
+    def init(self, theta: Int[Array, ""]) -> None:
+        """No memory."""
+
+    def Q_A(self, theta: Int[Array, ""], e: None) -> Categorical:
+        """`Q(A | theta)`."""
+        del e
+        return Categorical(log_probs=self.log_probs[theta])
+
+    def g_A(self, theta: Int[Array, ""], a: Int[Array, ""], e: None) -> None:
+        """No memory."""
+
+    def g_O(self, theta: Int[Array, ""], o: Int[Array, ""], e: None) -> None:
+        """No memory."""
+
+
+def from_tables(
+    *,
+    prior: ArrayLike | list,
+    expert: ArrayLike | list,
+    task: ArrayLike | list,
+    rewards: ArrayLike | list | None = None,
+    num_rounds: int = 20,
+    name: str = "tables",
+) -> InteractionProcess:
+    """A process whose expert knows theta and whose observations depend on theta and the last action.
+
+    Args:
+        prior: `[K]`, `Q(theta)`.
+        expert: `[K, A]`, `Q(a | theta)`.
+        task: `[K, A, O]`, `Q(o | theta, a)`.
+        rewards: `[O]`, what an observation is worth; its index by default.
+        num_rounds: T.
+        name: how messages call it.
+
+    Raises:
+        ValueError: a table that is no table of probabilities, or whose shape does not fit the others'.
+
+    >>> process = from_tables(prior=[.5, .5], expert=[[.9, .1], [.2, .8]], task=[[[.7, .3], [.4, .6]]] * 2)
+    >>> process.num_thetas, process.action_law.num_categories
+    (2, 2)
+    """
+    Q_theta, Q_A, Q_O = (np.asarray(x, dtype=float) for x in (prior, expert, task))
+    for part, table, axes in (("prior", Q_theta, "[K]"), ("expert", Q_A, "[K, A]"), ("task", Q_O, "[K, A, O]")):
+        if table.ndim != axes.count(",") + 1:
+            raise ValueError(f"{name}: {part} has shape {table.shape}; it must be {axes}.")
+        check_probabilities(table, f"{name}: {part}")
+    if Q_A.shape[0] != Q_theta.shape[0] or Q_O.shape[:2] != Q_A.shape:
+        raise ValueError(
+            f"{name}: prior {Q_theta.shape}, expert {Q_A.shape} and task {Q_O.shape} do not fit; "
+            "they must be [K], [K, A] and [K, A, O] with the same K and A."
+        )
+    worth = np.arange(Q_O.shape[2]) if rewards is None else np.asarray(rewards, dtype=float)
+    if worth.shape != Q_O.shape[2:]:
+        raise ValueError(f"{name}: rewards has shape {worth.shape}; it needs one number for each of {Q_O.shape[2]} observations.")
+    return InteractionProcess(
+        prior=jnp.asarray(Q_theta, dtype=float),
+        thetas=jnp.arange(Q_theta.shape[0]),
+        task=TableTask(_log(Q_O), jnp.asarray(worth, dtype=float)),
+        expert=TableExpert(_log(Q_A)),
+        num_rounds=num_rounds,
+        name=name,
+    )
+
+
+def _log(table: np.ndarray) -> Array:
+    with np.errstate(divide="ignore"):
+        return jnp.asarray(np.log(table), dtype=float)

@@ -1,0 +1,281 @@
+"""Teaching: one loop that collects episodes and learns from them (Section 4.1, Figure 4, Appendix A).
+
+Three things about an action slot are independent: who executes, how the executed action is marked, what is scored.
+Factual and counterfactual teaching are two settings of them.
+"""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Float, Int, Key, PyTree
+
+from undelude.agent import AbstractAgent, Mark, scan, unroll, with_marks
+from undelude.agents.exact import ExactAgent
+from undelude.distributions import AbstractDistribution, cross_entropy
+from undelude.process import InteractionProcess
+from undelude.rollout import Episodes, episode
+
+Target = Literal["sample", "distribution", "posterior"]
+
+
+class AbstractTeaching(eqx.Module):
+    """A setting of the loop.
+
+    Attributes:
+        executor: who executes the actions, `"agent"` or `"expert"`.
+        mark: how the executed actions are marked, truly: `"do"` for the agent's own, `"see"` for the expert's.
+        target: what the action prediction is scored against: a `"sample"` of the expert's law (the paper), the whole
+            `"distribution"` (the same expected gradient with less noise), or the exact `"posterior"` predictive
+            (no expert signal but the answer itself: an upper bound, and circular as evidence that teaching works).
+        observation_weight: of the observations' log-loss beside the actions' (Remark 18).
+    """
+
+    executor: eqx.AbstractClassVar[Literal["agent", "expert"]]
+    mark: eqx.AbstractClassVar[Mark]
+    target: eqx.AbstractVar[Target]
+    observation_weight: eqx.AbstractVar[float]
+
+    @property
+    def name(self) -> str:
+        """Its name on the command line and in run directories."""
+        return type(self).__name__.lower()
+
+    def __check_init__(self) -> None:
+        if self.target not in ("sample", "distribution", "posterior"):
+            raise ValueError(f'target must be "sample", "distribution" or "posterior", not {self.target!r}.')
+        if not (math.isfinite(self.observation_weight) and self.observation_weight >= 0):
+            raise ValueError(f"observation_weight must be a finite number of at least 0, not {self.observation_weight}.")
+
+
+class Factual(AbstractTeaching):
+    """The expert executes, the agent predicts and reads along: it learns `Q(A | a, o)` and `Q(O | a, o)`.
+
+    The agent that comes out reads its own actions as evidence, for it has met no do-symbol: right for predicting an
+    expert, deluded when it acts.
+    """
+
+    executor: ClassVar[Literal["agent", "expert"]] = "expert"
+    mark: ClassVar[Mark] = "see"
+    target: Target = eqx.field(static=True, default="distribution")
+    observation_weight: float = eqx.field(static=True, default=1.0)
+
+
+class Counterfactual(AbstractTeaching):
+    """The agent executes, the expert says what it would have done: it learns `Q(A | do(a), o)` (Appendix A, eqs. 9, 10)."""
+
+    executor: ClassVar[Literal["agent", "expert"]] = "agent"
+    mark: ClassVar[Mark] = "do"
+    target: Target = eqx.field(static=True, default="distribution")
+    observation_weight: float = eqx.field(static=True, default=1.0)
+
+
+def log_losses(
+    agent: AbstractAgent, episode: Episodes, *, target: Target = "sample", process: InteractionProcess | None = None
+) -> tuple[Float[Array, " T"], Float[Array, " T0"]]:
+    """The two losses of Figure 4 at each round of one stored episode, in nats.
+
+    `l(a_bar_t) = -log P(A_t = a_bar_t | history)` (the mean over `a_bar_t` for a whole distribution) and
+    `l(o_t) = -log P(O_t = o_t | history)`; with an opening, the latter has T + 1 entries. Their gradient reaches the
+    predictions alone: the episode is data.
+
+    Args:
+        agent: whose predictions are scored.
+        episode: one stored episode, with its marks.
+        target: see `AbstractTeaching`.
+        process: for `target="posterior"`.
+    """
+    P_A, P_O = unroll(agent, episode)
+    match target:
+        case "sample":
+            action = jax.vmap(lambda law, a: -law.log_prob(a))(P_A, episode.expert_actions)
+        case "distribution":
+            action = jax.vmap(cross_entropy)(episode.expert, P_A)
+        case "posterior":
+            answer, _ = scan(ExactAgent(process), episode)
+            action = jax.vmap(cross_entropy)(answer, P_A)
+    observation = score_observations(P_O, episode)
+    return action * episode.mask, observation
+
+
+def score_observations(P_O: AbstractDistribution, episode: Episodes) -> Float[Array, " T0"]:
+    """`-log P(o_t)` of the real observations, the opening first where there is one; 0 where masked."""
+    observations, mask = episode.observations, episode.mask
+    if episode.opening is not None:
+        observations = jax.tree.map(lambda x, xs: jnp.concatenate([x[None], xs]), episode.opening, observations)
+        mask = jnp.concatenate([jnp.ones(1, bool), mask])
+    return mask * jax.vmap(lambda law, o: -law.log_prob(o))(P_O, observations)
+
+
+class TeachingState(eqx.Module):
+    """All that a run needs to go on: restored with its key, it continues as if it had never stopped.
+
+    Attributes:
+        agent: as it is now.
+        optimizer_state: of Optax.
+        update: how many updates were made.
+    """
+
+    agent: AbstractAgent
+    optimizer_state: PyTree
+    update: Int[Array, ""]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What `teach` returns.
+
+    Attributes:
+        agent: taught; it reads its own actions as the teaching marked them.
+        metrics: one row every `log_every` updates: `update`, `action_loss` and `observation_loss` (means since the last
+            row, nats per symbol), `seconds` of training so far, compilation apart.
+        state: to go on from (`teach(state=)`).
+        seconds: of training.
+        compile_seconds: of compilation.
+    """
+
+    agent: AbstractAgent
+    metrics: list[dict[str, float]]
+    state: TeachingState
+    seconds: float
+    compile_seconds: float
+
+
+def teach(
+    process: InteractionProcess,
+    agent: AbstractAgent,
+    teaching: AbstractTeaching,
+    *,
+    key: Key[Array, ""],
+    steps: int = 2000,
+    batch_size: int = 128,
+    learning_rate: float = 1e-2,
+    optimizer: optax.GradientTransformation | None = None,
+    state: TeachingState | None = None,
+    log_every: int = 50,
+    on_log: Callable[[TeachingState, dict[str, float]], None] | None = None,
+) -> Run:
+    """Meta-train `agent` to predict expert and Nature from its memory, and so to act as the expert would.
+
+    Each update collects `batch_size` fresh episodes and descends, for Adam with warm-up and cosine decay by default,
+
+        mean_t l(a_bar_t) + observation_weight * mean_t l(o_t).
+
+    Episode i of update u draws from `fold_in(fold_in(key, u), i)`; the batch is spread over all local devices (on a CPU,
+    set `JAX_NUM_CPU_DEVICES` to the number of cores), and the data do not depend on how many there are.
+
+    Args:
+        process: the tasks and their expert.
+        agent: to start from; it is not changed.
+        teaching: `Factual()` or `Counterfactual()`.
+        key: of all that is drawn.
+        steps: updates in all, those of `state` included.
+        batch_size: episodes an update.
+        learning_rate: at its peak; unused where `optimizer` is given.
+        optimizer: any of Optax.
+        state: go on from here; `agent` is then ignored.
+        log_every: updates between two rows of metrics.
+        on_log: called with the state and the row, after each.
+
+    Raises:
+        TypeError: the target needs what the process or its laws do not have.
+        FloatingPointError: the loss is no longer finite; the message says since when and in which term.
+    """
+    for name, number in (("steps", steps), ("batch_size", batch_size), ("log_every", log_every)):
+        if number < 1:
+            raise ValueError(f"{name} must be at least 1, not {number}.")
+    if teaching.target == "posterior":
+        process.num_thetas  # refuses a continuous Theta
+    optimizer = default_optimizer(learning_rate, steps) if optimizer is None else optimizer
+    agent = with_marks(agent, teaching.mark, (teaching.mark,))
+    if state is None:
+        params = eqx.filter(agent, eqx.is_inexact_array)
+        state = TeachingState(agent, optimizer.init(params), jnp.zeros((), jnp.int32))
+    arrays, static = eqx.partition(state, eqx.is_array)
+
+    started = time.perf_counter()
+    run = _compile_updates(process, teaching, optimizer, static, batch_size).lower(arrays, key, 0).compile()
+    compile_seconds = time.perf_counter() - started
+
+    metrics, seconds, update = [], 0.0, int(state.update)
+    while update < steps:
+        stop = min(steps, (update // log_every + 1) * log_every)
+        started = time.perf_counter()
+        new, losses = jax.block_until_ready(run(arrays, key, stop))
+        seconds += time.perf_counter() - started
+        row = {"update": stop, **{name: float(loss) / (stop - update) for name, loss in losses.items()}, "seconds": seconds}
+        broken = [name for name in losses if not math.isfinite(row[name])]
+        if broken:
+            raise FloatingPointError(
+                f"{' and '.join(broken)} stopped being finite between updates {update} and {stop}; the state before them "
+                "was the last that on_log saw. Lower the learning rate, or look for a law that gives zero mass."
+            )
+        arrays, update = new, stop
+        metrics.append(row)
+        if on_log is not None:
+            on_log(eqx.combine(arrays, static), row)
+    state = eqx.combine(arrays, static)
+    return Run(state.agent, metrics, state, seconds, compile_seconds)
+
+
+def default_optimizer(learning_rate: float, steps: int) -> optax.GradientTransformation:
+    """Adam within a unit ball of gradients, warm-up and cosine decay to zero."""
+    warmup = min(20, max(steps // 10, 1))
+    schedule = optax.warmup_cosine_decay_schedule(0.0, learning_rate, warmup, max(steps, warmup + 1))
+    return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
+
+
+def _compile_updates(
+    process: InteractionProcess, teaching: AbstractTeaching, optimizer: Any, static: Any, batch_size: int
+) -> Any:
+    """jit of `(arrays of the state, key, stop) -> (arrays, summed losses)`: updates until `stop`, no Python between."""
+    devices = jax.local_devices()
+    num_devices = math.gcd(batch_size, len(devices))
+    mesh = Mesh(np.asarray(devices[:num_devices]), ("episodes",))
+    share = batch_size // num_devices
+
+    def loss(params: PyTree, frozen: PyTree, episodes: Episodes) -> tuple[Array, dict[str, Array]]:
+        agent = eqx.combine(params, frozen)
+        score = jax.vmap(lambda e: log_losses(agent, e, target=teaching.target, process=process))
+        action, observation = (x.mean() for x in score(episodes))
+        losses = {"action_loss": action, "observation_loss": observation}
+        return action + teaching.observation_weight * observation, losses
+
+    def update(state: TeachingState, key: Array) -> tuple[TeachingState, dict[str, Array]]:
+        ids = jax.lax.axis_index("episodes") * share + jnp.arange(share)
+        key = jax.random.fold_in(key, state.update)
+        episodes = jax.vmap(lambda i: collect(process, state.agent, teaching, jax.random.fold_in(key, i)))(ids)
+        params, frozen = eqx.partition(state.agent, eqx.is_inexact_array)
+        (_, losses), gradient = jax.value_and_grad(loss, has_aux=True)(params, frozen, episodes)
+        losses, gradient = jax.lax.pmean((losses, gradient), "episodes")
+        step, optimizer_state = optimizer.update(gradient, state.optimizer_state, params)
+        agent = eqx.combine(optax.apply_updates(params, step), frozen)
+        return TeachingState(agent, optimizer_state, state.update + 1), losses
+
+    def updates(arrays: PyTree, key: Array, stop: Array) -> tuple[PyTree, dict[str, Array]]:
+        def more(carry: tuple[PyTree, dict[str, Array]]) -> Array:
+            return eqx.combine(carry[0], static).update < stop
+
+        def body(carry: tuple[PyTree, dict[str, Array]]) -> tuple[PyTree, dict[str, Array]]:
+            arrays, sums = carry
+            state, losses = update(eqx.combine(arrays, static), key)
+            return eqx.filter(state, eqx.is_array), jax.tree.map(jnp.add, sums, losses)
+
+        zero = {"action_loss": jnp.zeros(()), "observation_loss": jnp.zeros(())}
+        return jax.lax.while_loop(more, body, (arrays, zero))
+
+    everywhere = PartitionSpec()
+    return jax.jit(jax.shard_map(updates, mesh=mesh, in_specs=everywhere, out_specs=everywhere, check_vma=False))
+
+
+def collect(process: InteractionProcess, agent: AbstractAgent, teaching: AbstractTeaching, key: Key[Array, ""]) -> Episodes:
+    """One episode as `teaching` has it executed and marked; nothing that was sampled carries a gradient."""
+    return episode(process, agent, key, num_rounds=process.num_rounds, executor=teaching.executor)
