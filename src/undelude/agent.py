@@ -2,7 +2,7 @@
 
 import abc
 import copy
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import equinox as eqx
 import jax
@@ -54,7 +54,7 @@ class AbstractAgent(eqx.Module, Generic[M]):
         """Choose an action; here a sample of `f_A`, which makes it probability matching (Remark 5)."""
         return self.f_A(m).sample(key), m
 
-    def reading(self, own_actions: Mark) -> Self:
+    def reading(self: A, own_actions: Mark) -> A:
         """The same agent, reading its own actions as `own_actions`.
 
         Raises:

@@ -313,11 +313,10 @@ def _one_if(condition: Array, belief: Array) -> Array:
 
 
 def _with_one_more_round(episode: Episodes) -> Episodes:
-    def repeat_last(x: Array) -> Array:
-        return jnp.concatenate([x, x[-1:]])
-
-    more = {name: jax.tree.map(repeat_last, getattr(episode, name)) for name in ("actions", "observations", "intervened", "mask")}
-    return dataclasses.replace(episode, **more)
+    # What the round holds does not matter, for only what comes before it is looked at.
+    fixed = {"theta", "opening"}
+    rounds = {f.name: getattr(episode, f.name) for f in dataclasses.fields(episode) if f.name not in fixed}
+    return dataclasses.replace(episode, **jax.tree.map(lambda x: jnp.concatenate([x, x[-1:]]), rounds))
 
 
 def _mean_and_se(x: Array) -> tuple[float | None, float | None]:

@@ -54,21 +54,21 @@ def load(path: str | os.PathLike) -> AbstractAgent:
     if header.get("agent") not in AGENTS:
         raise ValueError(f"{header_file} holds a {header.get('agent')!r}; this version knows {', '.join(AGENTS)}.")
     try:
-        agent = AGENTS[header["agent"]].from_config(header["config"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{header_file} does not describe a {header['agent']}: {error}.") from error
+        # Shapes alone: what the file claims is compared with the weights before anything of that size is made.
+        agent = eqx.filter_eval_shape(lambda: AGENTS[header["agent"]].from_config(header["config"]))
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise ValueError(f"{header_file} does not describe a {header['agent']}: {type(error).__name__}: {error}.") from error
     try:
         arrays = load_safetensors(weights_file.read_bytes())
     except SafetensorError as error:
         raise ValueError(f"{weights_file} is damaged: {error}. Restore it from a copy, or teach the agent again.") from error
-    expected = _named_arrays(agent)
+    expected = {keystr(path): leaf for path, leaf in tree_flatten_with_path(agent)[0]}
     for name in sorted(expected.keys() | arrays.keys()):
         have, want = (_shape(x.get(name)) for x in (arrays, expected))
         if have != want:
             raise ValueError(f"{weights_file}: {name} is {have}, but {header_file.name} needs {want}.")
-    params, static = eqx.partition(agent, eqx.is_array)
-    leaves, treedef = tree_flatten_with_path(params)
-    return eqx.combine(tree_unflatten(treedef, [jax.numpy.asarray(arrays[keystr(path)]) for path, _ in leaves]), static)
+    leaves, treedef = tree_flatten_with_path(agent)
+    return tree_unflatten(treedef, [jax.numpy.asarray(arrays[keystr(path)]) for path, _ in leaves])
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -104,5 +104,5 @@ def _named_arrays(agent: AbstractAgent) -> dict[str, np.ndarray]:
     return {keystr(path): np.asarray(leaf) for path, leaf in leaves}
 
 
-def _shape(array: np.ndarray | None) -> str:
+def _shape(array: Any) -> str:
     return "missing" if array is None else f"{array.dtype} {list(array.shape)}"

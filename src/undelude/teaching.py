@@ -25,6 +25,7 @@ from undelude.process import InteractionProcess
 from undelude.rollout import Episodes, episode
 
 Target = Literal["sample", "distribution", "posterior"]
+Row = dict[str, int | float]
 
 
 class AbstractTeaching(eqx.Module):
@@ -143,7 +144,7 @@ class Run:
     """
 
     agent: AbstractAgent
-    metrics: list[dict[str, float]]
+    metrics: list[Row]
     state: TeachingState
     seconds: float
     compile_seconds: float
@@ -156,16 +157,16 @@ def teach(
     *,
     key: Key[Array, ""],
     steps: int = 2000,
-    batch_size: int = 128,
-    learning_rate: float = 1e-2,
+    batch_size: int = 64,
+    learning_rate: float = 3e-2,
     optimizer: optax.GradientTransformation | None = None,
     state: TeachingState | None = None,
     log_every: int = 50,
-    on_log: Callable[[TeachingState, dict[str, float]], None] | None = None,
+    on_log: Callable[[TeachingState, Row], None] | None = None,
 ) -> Run:
     """Meta-train `agent` to predict expert and Nature from its memory, and so to act as the expert would.
 
-    Each update collects `batch_size` fresh episodes and descends, for Adam with warm-up and cosine decay by default,
+    Each update collects `batch_size` fresh episodes and descends
 
         mean_t l(a_bar_t) + observation_weight * mean_t l(o_t).
 
@@ -180,7 +181,7 @@ def teach(
         steps: updates in all, those of `state` included.
         batch_size: episodes an update.
         learning_rate: at its peak; unused where `optimizer` is given.
-        optimizer: any of Optax.
+        optimizer: any of Optax; by default Muon (Adam for what is no matrix) with warm-up and cosine decay.
         state: go on from here; `agent` is then ignored.
         log_every: updates between two rows of metrics.
         on_log: called with the state and the row, after each.
@@ -227,10 +228,12 @@ def teach(
 
 
 def default_optimizer(learning_rate: float, steps: int) -> optax.GradientTransformation:
-    """Adam within a unit ball of gradients, warm-up and cosine decay to zero."""
-    warmup = min(20, max(steps // 10, 1))
-    schedule = optax.warmup_cosine_decay_schedule(0.0, learning_rate, warmup, max(steps, warmup + 1))
-    return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
+    """Muon for matrices and Adam for the rest, with a short warm-up and cosine decay to zero.
+
+    On the bandit it reaches the certificate in fewer seconds than Adam alone; see benchmarks/README.md.
+    """
+    warmup = min(10, steps)
+    return optax.contrib.muon(optax.warmup_cosine_decay_schedule(0.0, learning_rate, warmup, max(steps, warmup + 1)))
 
 
 def _compile_updates(

@@ -109,8 +109,8 @@ class Head(eqx.Module):
         self.bias = jnp.zeros(size)
         self.spec = freeze(spec)
 
-    def __call__(self, features: Float[Array, "*T D"]) -> AbstractDistribution:
-        """The law, with the leading axes of `features`."""
+    def __call__(self, features: Float[Array, " D"]) -> AbstractDistribution:
+        """The law of the next value."""
         return _law(thaw(self.spec), features @ self.weight + self.bias)
 
 
@@ -125,22 +125,21 @@ def _num_parameters(spec: dict[str, Any]) -> int:
     return 0
 
 
-def _law(spec: dict[str, Any], x: Float[Array, "*T size"]) -> AbstractDistribution:
+def _law(spec: dict[str, Any], x: Float[Array, " size"]) -> AbstractDistribution:
     match spec["kind"]:
         case "categorical":
             return Categorical(logits=x)
         case "normal":
-            loc, raw = jnp.split(x, 2, axis=-1)
-            shape = (*x.shape[:-1], *spec["shape"])
-            return Normal(loc.reshape(shape), (jax.nn.softplus(raw) + MIN_SCALE).reshape(shape))
+            loc, raw = jnp.reshape(x, (2, *spec["shape"]))
+            return Normal(loc, jax.nn.softplus(raw) + MIN_SCALE)
         case "joint":
             parts, start = {}, 0
             for name, part in spec["parts"].items():
                 size = _num_parameters(part)
-                parts[name] = _law(part, x[..., start : start + size])
+                parts[name] = _law(part, x[start : start + size])
                 start += size
             return Joint(parts)
-    return Given(jnp.zeros((*x.shape[:-1], *spec["shape"])))
+    return Given(jnp.zeros(spec["shape"]))
 
 
 def freeze(spec: Any) -> Any:

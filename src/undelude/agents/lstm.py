@@ -1,14 +1,14 @@
 """A recurrent agent, an LSTM over the symbols a, do(a) and o (Section 4.1)."""
 
 import math
-from typing import Any, Self
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
-from undelude.agent import AbstractSequenceAgent, Mark, with_marks
+from undelude.agent import AbstractSequenceAgent, Mark, check_mark, with_marks
 from undelude.agents.heads import AbstractReader, Head, describe, freeze, make_reader, thaw
 from undelude.distributions import AbstractDistribution
 from undelude.process import Action, InteractionProcess, Observation
@@ -76,10 +76,12 @@ class LSTMAgent(AbstractSequenceAgent[State]):
         }
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
+    def from_config(cls, config: dict[str, Any]) -> "LSTMAgent":
         """An agent of that shape, with weights yet to be filled in."""
         agent = cls(config["spec"], config["hidden_size"], key=jax.random.key(0))
-        return with_marks(agent, config["own_actions"], tuple(config["marks"]))
+        agent = with_marks(agent, config["own_actions"], tuple(config["marks"]))
+        check_mark(agent, agent.own_actions)
+        return agent
 
     def init(self, *, num_rounds: int) -> State:
         """Zeros."""
@@ -118,7 +120,7 @@ class LSTMAgent(AbstractSequenceAgent[State]):
         _, (h_A, h_O) = jax.lax.scan(round, m, (x_A, x_O))
         if episode.opening is not None:
             h_O = jnp.concatenate([before_opening[0][None], h_O])
-        return self.head_A(h_A), self.head_O(h_O)
+        return jax.vmap(self.head_A)(h_A), jax.vmap(self.head_O)(h_O)
 
     def _read_action(self, a: Action, intervened: Bool[Array, ""] | bool) -> Float[Array, " G"]:
         if intervened is True:

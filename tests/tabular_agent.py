@@ -1,0 +1,40 @@
+"""An agent with one free law for each history: it can represent any answer, so that what it learns is the target."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array
+
+import undelude as ud
+
+
+class TabularAgent(ud.AbstractAgent[Array]):
+    """Its memory is the number of the history in `T` rounds; actions marked do and see lead to different ones."""
+
+    logits_A: Array  # [histories, A]
+    logits_O: Array  # [histories and an action, O]
+    own_actions: str = eqx.field(static=True, default="do")
+    marks: tuple = eqx.field(static=True, default=("do", "see"))
+
+    @classmethod
+    def of(cls, process: ud.InteractionProcess) -> "TabularAgent":
+        A, O = process.action_law.num_categories, process.observation_law.num_categories  # noqa: E741
+        T = process.num_rounds
+        nodes = sum((2 * A * O) ** t for t in range(T + 1))
+        return cls(jnp.zeros((nodes, A)), jnp.zeros((nodes * 2 * A, O)))
+
+    def init(self, *, num_rounds):
+        return jnp.zeros((), jnp.int32)
+
+    def f_A(self, m):
+        return ud.Categorical(logits=self.logits_A[m])
+
+    def f_O(self, m):
+        return ud.Categorical(logits=self.logits_O[m])
+
+    def g_A(self, a, m, *, intervened):
+        A = self.logits_A.shape[1]
+        return (m * 2 * A + A * jnp.asarray(intervened, jnp.int32) + a).astype(jnp.int32)
+
+    def g_O(self, o, m):
+        # Children of node m of a tree of degree d are d * m + 1, ..., d * m + d.
+        return (m * self.logits_O.shape[1] + o + 1).astype(jnp.int32)

@@ -1,0 +1,134 @@
+"""The certificate: its values for exact agents, and that it says what it cannot say."""
+
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from processes import arm, opening
+
+import undelude as ud
+from undelude.certificate import QUANTITIES, trace
+
+
+@pytest.fixture(scope="module")
+def reports(bandit):
+    """Of the exact agents on the paper's bandit."""
+    return {mark: ud.certify(ud.ExactAgent(bandit, mark), bandit, key=jax.random.key(0)) for mark in ("do", "see")}
+
+
+# Monte Carlo of independent NumPy code, 100,000 episodes, +-.001.
+REFERENCE = {
+    "do": {"action_kl_do": 0.0, "action_kl_see": 0.109, "observation_kl_see": 0.047, "deluded_fraction": 0.0095},
+    "see": {"action_kl_do": 0.239, "action_kl_see": 0.0, "observation_kl_do": 0.149, "deluded_fraction": 0.52},
+}
+REWARD = {"do": 0.434, "see": 0.397}
+GAP = {"do": (0.0, 0.0), "see": (0.378, 0.172)}
+
+
+@pytest.mark.parametrize("mark", ["do", "see"])
+def test_exact_agents_on_the_bandit(reports, mark):
+    """Within four standard errors of independent values."""
+    report = reports[mark]
+    action_gap, observation_gap = GAP[mark]
+    expected = REFERENCE[mark] | {
+        "reward": REWARD[mark],
+        "reward_exact_do": REWARD["do"],
+        "reward_exact_see": REWARD["see"],
+        "reward_expert": 0.55,
+        "action_calibration_gap": action_gap,
+        "observation_calibration_gap": observation_gap,
+    }
+    for name, want in expected.items():
+        have, se = getattr(report, name), getattr(report, f"{name}_se")
+        assert abs(have - want) < 4 * se + 0.002, name
+    assert all(getattr(report, name) is not None for name in QUANTITIES)
+
+
+def test_log_loss_is_entropy_and_divergence(reports):
+    """`E[-log P] = E[H(Q)] + E[KL(Q || P)]`: the sober agent has the least log-loss of both on its own histories,
+    and the deluded agent's gap is its divergence and its over-confidence."""
+    for report in reports.values():
+        assert report.action_log_loss > 0
+    assert reports["see"].action_log_loss > reports["do"].action_log_loss
+
+
+def test_delusion_gap_is_the_deluded_agent_s_certificate(bandit, reports):
+    """And holds what delusion costs in reward."""
+    gap = ud.delusion_gap(bandit, key=jax.random.key(0))
+    assert gap.action_kl_do == reports["see"].action_kl_do
+    assert gap.reward_exact_do - gap.reward > 0.02
+
+
+def test_an_infinite_divergence_is_said(no_type_checks):
+    """Frog: a deluded agent rules out what then happens. KL is infinite, and total variation stands beside it."""
+    frog = ud.tasks.prize_or_frog()
+    report = ud.certify(ud.ExactAgent(frog, "see"), frog, key=jax.random.key(0), num_episodes=64)
+    assert report.observation_kl_do == math.inf
+    assert report.observation_kl_do_se is None
+    assert report.observation_tv_do == pytest.approx(0.5)
+    data = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    assert data["observation_kl_do"] == "inf"
+    assert data["observation_calibration_gap"] == "inf"
+
+
+def test_what_has_no_reference_is_none_and_says_why():
+    """With fewer actions than thetas a policy implies no belief."""
+    process = ud.tasks.from_tables(
+        prior=[0.4, 0.3, 0.3], expert=[[0.9, 0.1], [0.5, 0.5], [0.1, 0.9]], task=np.full((3, 2, 2), 0.5), num_rounds=2
+    )
+    agent = ud.LSTMAgent(process, 4, key=jax.random.key(0))
+    report = ud.certify(agent, process, key=jax.random.key(0), num_episodes=16, baselines=False)
+    assert report.deluded_fraction is None
+    assert "implies no belief" in report.notes["deluded_fraction"]
+    assert report.reward_expert is None
+    assert "baselines" in report.notes["reward_expert"]
+
+
+def test_continuous_actions_and_joint_observations():
+    """Sampled divergences: the exact agent's from its own answer is 0, and a net's is positive."""
+    process = arm(num_rounds=3)
+    exact = ud.certify(ud.ExactAgent(process), process, key=jax.random.key(0), num_episodes=64, baselines=False)
+    assert exact.action_kl_do == pytest.approx(0.0, abs=1e-5)
+    assert exact.action_kl_see > 0.05
+    agent = ud.LSTMAgent(process, 4, key=jax.random.key(0))
+    learned = ud.certify(agent, process, key=jax.random.key(0), num_episodes=64, baselines=False)
+    assert learned.action_kl_do > 10 * learned.action_kl_do_se > 0
+
+
+def test_longer_episodes_and_openings():
+    """T is an argument; with an opening there is one observation more to predict."""
+    process = opening(telling=0.8)
+    report = ud.certify(ud.ExactAgent(process), process, key=jax.random.key(0), num_episodes=256, num_rounds=5, baselines=False)
+    assert report.num_rounds == 5
+    assert report.action_kl_do == pytest.approx(0.0, abs=1e-6)
+    # The opening is a fair coin, and so are all others.
+    assert report.observation_log_loss == pytest.approx(math.log(2), abs=4 * report.observation_log_loss_se + 1e-5)
+
+
+def test_trace_shows_an_episode(bandit):
+    """The belief that the exact agent's policy implies is its belief."""
+    episode = trace(ud.ExactAgent(bandit, "see"), bandit, key=jax.random.key(0), num_episodes=8)
+    assert np.shape(episode["policy"]["agent"]) == (21, 5)
+    np.testing.assert_allclose(episode["policy"]["agent"], episode["policy"]["exact_see"], atol=1e-5)
+    np.testing.assert_allclose(episode["belief"]["agent"], episode["belief"]["exact_see"], atol=1e-4)
+    assert np.abs(np.subtract(episode["belief"]["agent"], episode["belief"]["exact_do"])).max() > 0.3
+    json.dumps(episode, allow_nan=False)
+
+
+def test_the_policy_after_the_last_round_is_used(bandit):
+    """`deluded_fraction` at T = 1: one pull is enough for nobody; the belief in a wrong arm is at most .75 * .6 / ..."""
+    report = ud.certify(ud.ExactAgent(bandit, "see"), bandit, key=jax.random.key(0), num_episodes=64, num_rounds=1, baselines=False)
+    assert report.deluded_fraction == 0.0
+
+
+def test_certify_does_not_change_with_the_chunk(bandit, monkeypatch):
+    """How many episodes are scored at a time is a matter of memory alone."""
+    agent = ud.ExactAgent(bandit)
+    one = ud.certify(agent, bandit, key=jax.random.key(0), num_episodes=50, baselines=False)
+    monkeypatch.setattr(ud.certificate, "CHUNK", 7)
+    jax.clear_caches()
+    other = ud.certify(agent, bandit, key=jax.random.key(0), num_episodes=50, baselines=False)
+    assert jnp.allclose(one.action_kl_see, other.action_kl_see, atol=1e-6)
