@@ -12,6 +12,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, Key, PyTree
 
 from undelude._checks import check_probabilities, is_concrete
@@ -70,8 +71,12 @@ class Categorical(AbstractDistribution[Int[Array, ""]]):
             self.log_probs = jnp.log(probs)
         else:
             logits = jnp.asarray(logits, dtype=float)
-            if is_concrete(logits) and not bool((jnp.max(logits, -1) > -jnp.inf).all()):
-                raise ValueError("Categorical(logits=) gives no symbol any mass; at least one logit must be finite.")
+            # In NumPy: under jit every operation of JAX is traced, that of a constant too.
+            if is_concrete(logits) and not np.isfinite(np.asarray(logits).max(-1, initial=-np.inf)).all():
+                raise ValueError(
+                    "Categorical(logits=) gives no symbol any mass, or holds nan or +inf; "
+                    "at least one logit must be finite and the others finite or -inf."
+                )
             self.log_probs = jax.nn.log_softmax(logits)
 
     @property
@@ -86,9 +91,11 @@ class Categorical(AbstractDistribution[Int[Array, ""]]):
 
     def sample(self, key: Key[Array, ""]) -> Int[Array, ""]:
         """One symbol, by the inverse of the cumulative distribution; a symbol without mass never comes."""
-        cumulative = jnp.cumsum(self.probs)
-        u = jax.random.uniform(key, dtype=cumulative.dtype) * cumulative[-1]
-        return jnp.sum(cumulative <= u, dtype=jnp.int32)
+        # A parallel cumulative sum may step up by a rounding error where there is no mass: leave those places out.
+        cumulative = jnp.where(self.probs > 0, jnp.cumsum(self.probs), 0.0)
+        u = jax.random.uniform(key, dtype=cumulative.dtype) * cumulative.max()
+        last = self.num_categories - 1
+        return jnp.min(jnp.arange(last + 1, dtype=jnp.int32), where=cumulative > u, initial=last)
 
     def log_prob(self, x: Int[ArrayLike, ""]) -> Float[Array, ""]:
         """`log P(x)`."""
@@ -108,8 +115,10 @@ class Normal(AbstractDistribution[Float[Array, "..."]]):
     def __init__(self, loc: ArrayLike | list, scale: ArrayLike | list):
         self.loc = jnp.asarray(loc, dtype=float)
         self.scale = jnp.broadcast_to(jnp.asarray(scale, dtype=float), self.loc.shape)
-        if is_concrete(self.scale) and not bool((self.scale > 0).all()):
-            raise ValueError("Normal(scale=) must be positive everywhere.")
+        if is_concrete(self.loc) and not np.isfinite(self.loc).all():
+            raise ValueError("Normal(loc=) must be finite everywhere.")
+        if is_concrete(self.scale) and not (np.isfinite(self.scale) & (np.asarray(self.scale) > 0)).all():
+            raise ValueError("Normal(scale=) must be positive and finite everywhere.")
 
     def sample(self, key: Key[Array, ""]) -> Float[Array, "..."]:
         """`loc + scale * epsilon`: reparameterised, so that a missing stop-gradient shows itself."""
@@ -153,7 +162,8 @@ class Joint(AbstractDistribution[PyTree]):
 
     parts: PyTree[AbstractDistribution]
 
-    def _pairs(self, x: PyTree) -> list[tuple[AbstractDistribution, Any]]:
+    def pairs(self, x: PyTree) -> list[tuple[AbstractDistribution, Any]]:
+        """Each part with its own part of `x`."""
         parts, treedef = jtu.tree_flatten(self.parts, is_leaf=_is_distribution)
         return list(zip(parts, treedef.flatten_up_to(x), strict=True))
 
@@ -164,7 +174,7 @@ class Joint(AbstractDistribution[PyTree]):
 
     def log_prob(self, x: PyTree) -> Float[Array, ""]:
         """The sum of the parts' log-probabilities."""
-        return sum((part.log_prob(value) for part, value in self._pairs(x)), jnp.zeros(()))
+        return sum((part.log_prob(value) for part, value in self.pairs(x)), jnp.zeros(()))
 
     def entropy(self) -> Float[Array, ""]:
         """The sum of the parts' entropies."""
@@ -196,7 +206,9 @@ class Mixture(AbstractDistribution[X]):
         """No closed form: the mean of `-log P(x)` over a fixed stratified sample, `num_samples` of each component."""
         keys = jax.random.split(jax.random.key(0), num_samples)
         draw = jax.vmap(lambda c: jax.vmap(lambda key: -self.log_prob(c.sample(key)))(keys).mean())
-        return jnp.sum(jnp.exp(self.log_weights) * draw(self.components))
+        weights = jnp.exp(self.log_weights)
+        # A component without weight may show what the mixture rules out.
+        return jnp.sum(weights * jnp.where(weights > 0, draw(self.components), 0.0))
 
 
 def mixture(log_weights: Float[Array, " K"], components: AbstractDistribution[X]) -> AbstractDistribution[X]:
@@ -220,14 +232,14 @@ def cross_entropy(p: AbstractDistribution[X], q: AbstractDistribution[X]) -> Flo
     match p, q:
         case Categorical(), Categorical():
             # A symbol that p never shows costs nothing, whatever q thinks of it.
-            return -jnp.sum(jnp.where(p.log_probs > -jnp.inf, p.probs * q.log_probs, 0.0))
+            return -jnp.sum(p.probs * jnp.where(p.probs > 0, q.log_probs, 0.0))
         case Normal(), Normal():
             z2 = (p.scale**2 + (p.loc - q.loc) ** 2) / q.scale**2
             return jnp.sum(0.5 * z2 + jnp.log(q.scale) + 0.5 * math.log(2 * math.pi))
         case Given(), Given():
             return jnp.zeros(())
         case Joint(), Joint():
-            pairs = p._pairs(q.parts)
+            pairs = p.pairs(q.parts)
             return sum((cross_entropy(a, b) for a, b in pairs), jnp.zeros(()))
         case _:
             raise TypeError(
@@ -246,7 +258,7 @@ def divergences(
     slightly negative). KL is infinite where `p` shows what `q` rules out.
     """
     if isinstance(p, Categorical) and isinstance(q, Categorical):
-        seen = p.log_probs > -jnp.inf
+        seen = p.probs > 0
         ratio = jnp.where(seen, p.log_probs, 0.0) - jnp.where(seen, q.log_probs, 0.0)
         return jnp.sum(p.probs * ratio), 0.5 * jnp.sum(jnp.abs(p.probs - q.probs))
 

@@ -132,14 +132,15 @@ def posterior(
     """
     episodes = reread(episodes, own_actions)
     check_symbols(process, episodes)
-    run = jax.vmap(filter, in_axes=(None, 0)) if episodes.is_batch else filter
-    beliefs = _run_filter(run, process, episodes)
+    beliefs = _run_filter(process, episodes)
     if is_concrete(beliefs) and bool(beliefs.impossible.any()):
-        where = [int(i) for i in np.argwhere(np.asarray(beliefs.impossible))[0]]
-        episode = f"episode {where[0]}, " if episodes.is_batch else ""
+        *episode, after = (int(i) for i in np.argwhere(np.asarray(beliefs.impossible))[0])
+        where = ", ".join([*(f"episode {i}" for i in episode), f"round {after - 1}" if after else "the opening"])
+        at = [*episode, after - 1]
+        symbols = f"actions{at} or observations{at}" if after else f"opening{episode or ''}"
         raise ValueError(
-            f"{process.name}: impossible evidence: {episode}round {where[-1]} holds an action or an observation that no "
-            "theta gives any probability. Correct the history, or let the process allow it."
+            f"{process.name}: impossible evidence in {where} (counted from 0): no theta gives {symbols} any probability. "
+            "Correct the history, or let the process allow it."
         )
     return beliefs.log_posterior
 
@@ -148,19 +149,22 @@ def reread(episodes: Episodes, own_actions: Mark | None) -> Episodes:
     """The same episodes with the marks that an agent would put who reads its own actions so."""
     if own_actions is None:
         return episodes
+    if own_actions not in ("do", "see"):
+        raise ValueError(f'own_actions must be "do" or "see", not {own_actions!r}.')
     intervened = (episodes.executor != EXPERT) & (own_actions == "do")
     return eqx.tree_at(lambda e: e.intervened, episodes, intervened)
 
 
 @eqx.filter_jit
-def _run_filter(run: Any, process: InteractionProcess, episodes: Episodes) -> Belief:
-    return run(process, episodes)
+def _run_filter(process: InteractionProcess, episodes: Episodes) -> Belief:
+    return (jax.vmap(filter, in_axes=(None, 0)) if episodes.is_batch else filter)(process, episodes)
 
 
 def _condition(belief: Belief, log_likelihood: Float[Array, " K"]) -> Belief:
     joint = belief.log_posterior + log_likelihood
     log_evidence = jax.nn.logsumexp(joint)
-    impossible = log_evidence == -jnp.inf
+    # Also where a law of the user's went wrong: a belief is never NaN.
+    impossible = ~jnp.isfinite(log_evidence)
     log_posterior = jnp.where(impossible, belief.log_posterior, joint - jnp.where(impossible, 0.0, log_evidence))
     return Belief(log_posterior, belief.w, belief.e, belief.impossible | impossible)
 

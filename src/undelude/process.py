@@ -1,11 +1,14 @@
 """Interaction processes: a prior, a task and an expert who knows theta (Section 3; the set-up of Section 4.1)."""
 
 import abc
+import functools
+from numbers import Integral
 from typing import Any, ClassVar, Generic, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
 from undelude._checks import check_probabilities, is_concrete
@@ -70,6 +73,15 @@ class AbstractExpert(eqx.Module, Generic[E]):
         """`E` after the observation `o`."""
 
 
+def _as_prior(prior: Any) -> Any:
+    """Probabilities in any form as an array; a distribution as it is."""
+    return prior if isinstance(prior, AbstractDistribution) else jnp.asarray(prior, dtype=float)
+
+
+def _as_arrays(thetas: Any) -> Any:
+    return jax.tree.map(jnp.asarray, thetas)
+
+
 class InteractionProcess(eqx.Module):
     """`Theta, [O_0,] A_1, O_1, ..., A_T, O_T`: a game between Nature and an expert, of which an agent sees all but Theta.
 
@@ -89,8 +101,8 @@ class InteractionProcess(eqx.Module):
             no mass to anything; the message names the part.
     """
 
-    prior: Float[Array, " K"] | AbstractDistribution
-    thetas: PyTree[Array] | None
+    prior: Float[Array, " K"] | AbstractDistribution = eqx.field(converter=_as_prior)
+    thetas: PyTree[Array] | None = eqx.field(converter=_as_arrays)
     task: AbstractTask
     expert: AbstractExpert
     num_rounds: int = eqx.field(static=True)
@@ -99,17 +111,19 @@ class InteractionProcess(eqx.Module):
     name: str = eqx.field(static=True, default="process")
 
     def __check_init__(self) -> None:
-        if self.num_rounds < 1:
-            raise ValueError(f"{self.name}: num_rounds must be at least 1, not {self.num_rounds}.")
+        if not isinstance(self.num_rounds, Integral) or self.num_rounds < 1:
+            raise ValueError(f"{self.name}: num_rounds must be a whole number of at least 1, not {self.num_rounds}.")
         if not is_concrete(self):
             return
         if self.finite:
+            if isinstance(self.prior, AbstractDistribution) or self.prior.ndim != 1:
+                raise ValueError(f"{self.name}: with thetas, the prior must be [K], one probability for each of them.")
             check_probabilities(self.prior, f"{self.name}: prior")
             for leaf in jax.tree.leaves(self.thetas):
                 if leaf.ndim == 0 or leaf.shape[0] != self.num_thetas:
                     raise ValueError(
                         f"{self.name}: thetas has shape {leaf.shape}, but the prior has {self.num_thetas} values; "
-                        "give every leaf of thetas a leading axis of that length."
+                        "give every array in thetas a leading axis of that length."
                     )
         elif not isinstance(self.prior, AbstractDistribution):
             raise ValueError(
@@ -121,8 +135,9 @@ class InteractionProcess(eqx.Module):
                 f"{self.name}: with a transition the memories of task and expert must not depend on theta; "
                 "compute them without theta and declare theta_free_memory = True."
             )
-        for part, law in (("task: Q_O(theta, init(theta))", self._first_Q_O), ("expert: Q_A(theta, init(theta))", self._first_Q_A)):
-            _check_law(self._over_thetas(law), f"{self.name}: {part}")
+        for part, law in _first_laws(self).items():
+            _check_law(law, f"{self.name}: {part}")
+        self._check_transition()
 
     @property
     def finite(self) -> bool:
@@ -143,12 +158,22 @@ class InteractionProcess(eqx.Module):
     @property
     def action_law(self) -> AbstractDistribution:
         """The kind of law that actions follow, with shapes in place of numbers."""
-        return jax.eval_shape(lambda: self._first_Q_A(self._any_theta()))
+        return _traced_symbols(self)[0][0]
+
+    @property
+    def action_shape(self) -> PyTree:
+        """Shape and type of an action."""
+        return _traced_symbols(self)[0][1]
 
     @property
     def observation_law(self) -> AbstractDistribution:
         """The kind of law that observations follow, with shapes in place of numbers."""
-        return jax.eval_shape(lambda: self._first_Q_O(self._any_theta()))
+        return _traced_symbols(self)[1][0]
+
+    @property
+    def observation_shape(self) -> PyTree:
+        """Shape and type of an observation."""
+        return _traced_symbols(self)[1][1]
 
     def sample_theta(self, key: Key[Array, ""]) -> PyTree:
         """Theta's index in `thetas`, or its value where Theta is continuous."""
@@ -160,8 +185,18 @@ class InteractionProcess(eqx.Module):
         """The value that task and expert are given for what `sample_theta` returned."""
         return index(self.thetas, theta) if self.finite else theta
 
+    def _check_transition(self) -> None:
+        if self.transition is None or not self.finite:
+            return
+        w = self.task.init(self._any_theta())
+        law = jax.eval_shape(lambda: jax.vmap(self.transition, in_axes=(0, None))(self.thetas, w))
+        if not isinstance(law, Categorical) or law.log_probs.shape != (self.num_thetas,) * 2:
+            raise ValueError(
+                f"{self.name}: transition(theta, w) must return a Categorical over the {self.num_thetas} indices of thetas."
+            )
+
     def _any_theta(self) -> Theta:
-        return self.theta_value(self.sample_theta(jax.random.key(0)))
+        return self.theta_value(jnp.zeros((), jnp.int32) if self.finite else self.sample_theta(jax.random.key(0)))
 
     def _over_thetas(self, law: Any) -> AbstractDistribution:
         if self.finite:
@@ -172,12 +207,59 @@ class InteractionProcess(eqx.Module):
     def _first_Q_A(self, theta: Theta) -> AbstractDistribution:
         e = self.expert.init(theta)
         if self.opening:
-            o = self._first_Q_O(theta).sample(jax.random.key(0))
-            e = self.expert.g_O(theta, o, e)
+            e = self.expert.g_O(theta, self._first_Q_O(theta).sample(jax.random.key(0)), e)
         return self.expert.Q_A(theta, e)
 
     def _first_Q_O(self, theta: Theta) -> AbstractDistribution:
-        return self.task.Q_O(theta, self.task.init(theta))
+        if self.opening:
+            return self.task.Q_O(theta, self.task.init(theta))
+        return self._Q_O_after(theta, self._first_Q_A(theta).sample(jax.random.key(0)))
+
+    def _Q_O_after(self, theta: Theta, a: Action) -> AbstractDistribution:
+        w = self.task.init(theta)
+        if self.opening:
+            w = self.task.g_O(theta, self._first_Q_O(theta).sample(jax.random.key(0)), w)
+        return self.task.Q_O(theta, self.task.g_A(theta, a, w))
+
+    def _Q_O_after_each_action(self, theta: Theta) -> AbstractDistribution:
+        Q_A = self._first_Q_A(theta)
+        if not isinstance(Q_A, Categorical):
+            return self._Q_O_after(theta, Q_A.sample(jax.random.key(0)))
+        # Also those that the expert never takes: an agent may.
+        return jax.vmap(lambda a: self._Q_O_after(theta, a))(jnp.arange(Q_A.num_categories))
+
+
+@eqx.filter_jit
+def _first_laws(process: InteractionProcess) -> dict[str, Any]:
+    """What can be checked before anything is played, stacked over theta; compiled, as it is many small operations."""
+    laws = {
+        "expert: first Q_A(theta, e)": process._first_Q_A,
+        "task: Q_O(theta, w) after each first action": process._Q_O_after_each_action,
+    }
+    if process.opening:
+        laws["task: Q_O(theta, w) of the opening"] = process._first_Q_O
+    return {part: process._over_thetas(law) for part, law in laws.items()}
+
+
+def _traced_symbols(process: InteractionProcess) -> Any:
+    """`((Q_A, a), (Q_O, o))`: the first laws and a value of each, with shapes in place of numbers."""
+    arrays, static = eqx.partition(process, eqx.is_array)
+    leaves, treedef = jax.tree.flatten(arrays)
+    static_leaves, static_treedef = jax.tree.flatten(static)
+    shapes = tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves)
+    return _trace_symbols(shapes, treedef, tuple(static_leaves), static_treedef)
+
+
+# Asked for at every call of `posterior` and `rollout`, and tracing takes longer than they do. It depends on shapes alone.
+@functools.lru_cache(maxsize=64)
+def _trace_symbols(shapes: tuple, treedef: Any, static_leaves: tuple, static_treedef: Any) -> Any:
+    def symbols(*leaves: Array) -> Any:
+        process = eqx.combine(treedef.unflatten(leaves), static_treedef.unflatten(static_leaves))
+        theta, key = process._any_theta(), jax.random.key(0)
+        laws = process._first_Q_A(theta), process._first_Q_O(theta)
+        return tuple((law, law.sample(key)) for law in laws)
+
+    return jax.eval_shape(symbols, *shapes)
 
 
 def _check_law(law: Any, name: str) -> None:
@@ -186,7 +268,7 @@ def _check_law(law: Any, name: str) -> None:
         case Categorical():
             check_probabilities(law.probs, name)
         case Normal():
-            if not bool(jnp.isfinite(law.loc).all() & (law.scale > 0).all()):
+            if is_concrete(law) and not (np.isfinite(law.loc).all() and (np.asarray(law.scale) > 0).all()):
                 raise ValueError(f"{name} is a Normal whose loc is not finite or whose scale is not positive.")
         case Joint():
             for i, part in enumerate(jax.tree.leaves(law.parts, is_leaf=lambda x: isinstance(x, AbstractDistribution))):

@@ -1,6 +1,7 @@
 """Episodes, and the one rollout that samples them: the interaction of agent, expert and task (Figure 4)."""
 
-from typing import Any, Literal, Self
+from numbers import Integral
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -10,7 +11,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, PyTree
 
 from undelude._checks import is_concrete
 from undelude.agent import AbstractAgent, check_mark
-from undelude.distributions import AbstractDistribution, Categorical
+from undelude.distributions import AbstractDistribution, Categorical, Joint
 from undelude.process import Action, InteractionProcess, Observation
 
 AGENT, EXPERT = 0, 1
@@ -52,8 +53,8 @@ class Episodes(eqx.Module):
         actions: ArrayLike | list,
         observations: ArrayLike | list,
         intervened: ArrayLike | list | bool = True,
-        opening: ArrayLike | None = None,
-    ) -> Self:
+        opening: ArrayLike | list | None = None,
+    ) -> "Episodes":
         """Histories from plain arrays, `[T]` or `[B, T]`: what was done and seen, and nothing else.
 
         Args:
@@ -66,8 +67,16 @@ class Episodes(eqx.Module):
         Raises:
             ValueError: a symbol outside the alphabet, a missing opening.
         """
-        actions, observations = jnp.asarray(actions), jnp.asarray(observations)
-        marks = jnp.broadcast_to(jnp.asarray(intervened, dtype=bool), actions.shape)
+        actions, observations, marks = jnp.asarray(actions), jnp.asarray(observations), jnp.asarray(intervened)
+        lead = actions.shape[: actions.ndim - process.action_shape.ndim]
+        if len(lead) not in (1, 2):
+            raise ValueError(f"{process.name}: actions must be [T] or [B, T], not {list(actions.shape)}.")
+        if marks.dtype != bool or marks.shape not in ((), lead[1:], lead):
+            raise ValueError(
+                f"{process.name}: intervened must be booleans (true where an action was done, false where it was seen) "
+                f"of shape {list(lead)} or for all alike, not {marks.dtype}{list(marks.shape)}."
+            )
+        marks = jnp.broadcast_to(marks, lead)
         episodes = cls(
             theta=None,
             opening=None if opening is None else jnp.asarray(opening),
@@ -128,32 +137,75 @@ def rollout(
         if agent is None:
             raise ValueError('rollout needs an agent to act; without one, let the expert: executor="expert".')
         check_mark(agent, agent.own_actions)
-    if num_episodes < 1:
-        raise ValueError(f"num_episodes must be at least 1, not {num_episodes}.")
-    if theta is not None and not (process.finite and 0 <= theta < process.num_thetas):
-        support = f"an index from 0 to {process.num_thetas - 1}" if process.finite else "drawn, as Theta is continuous"
-        raise ValueError(f"{process.name}: theta={theta} is outside the support; it is {support}.")
-    return _rollout(process, agent, key, jnp.arange(num_episodes), num_rounds or process.num_rounds, executor, theta)
+        _check_fit(process, agent)
+    num_rounds = process.num_rounds if num_rounds is None else num_rounds
+    for name, number in (("num_episodes", num_episodes), ("num_rounds", num_rounds)):
+        if not isinstance(number, Integral) or number < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1, not {number}.")
+    if theta is not None:
+        _check_theta(process, theta)
+        theta = jnp.asarray(theta, jnp.int32)
+    return _rollout(process, agent, key, jnp.arange(num_episodes), num_rounds, executor, theta)
 
 
 def check_symbols(process: InteractionProcess, episodes: Episodes) -> None:
-    """Raise `ValueError` where a stored symbol is outside its alphabet."""
-    parts = [("actions", process.action_law, episodes.actions), ("observations", process.observation_law, episodes.observations)]
+    """Raise `ValueError` where stored symbols have another shape than the rounds, or are outside their alphabet."""
+    lead = episodes.mask.shape
+    action, observation = (process.action_law, process.action_shape), (process.observation_law, process.observation_shape)
+    parts = [("actions", *action, episodes.actions, lead), ("observations", *observation, episodes.observations, lead)]
     if episodes.opening is not None:
-        parts.append(("opening", process.observation_law, episodes.opening))
+        parts.append(("opening", *observation, episodes.opening, lead[:-1]))
     if (episodes.opening is not None) != process.opening:
         raise ValueError(
             f"{process.name} {'opens' if process.opening else 'does not open'} with an observation, "
             f"but these episodes {'have' if episodes.opening is not None else 'lack'} one (opening=)."
         )
-    for name, law, values in parts:
-        if not isinstance(law, Categorical) or not is_concrete(values):
-            continue
-        values = np.asarray(values)
-        if not np.issubdtype(values.dtype, np.integer) or values.size and (values.min() < 0 or values.max() >= law.num_categories):
+    for name, law, shape, values, lead in parts:
+        expected = jax.tree.map(lambda x, lead=lead: lead + x.shape, shape)
+        shapes = jax.tree.map(jnp.shape, values)
+        if shapes != expected:
+            raise ValueError(f"{process.name}: {name} must have the shape {expected}, not {shapes}.")
+        _check_alphabet(f"{process.name}: {name}", law, values)
+
+
+def _check_alphabet(name: str, law: AbstractDistribution, values: PyTree) -> None:
+    if isinstance(law, Joint):
+        for i, (part, value) in enumerate(law.pairs(values)):
+            _check_alphabet(f"{name}, part {i},", part, value)
+    if not isinstance(law, Categorical) or not is_concrete(values):
+        return
+    values = np.asarray(values)
+    if not np.issubdtype(values.dtype, np.integer):
+        raise ValueError(f"{name} must be integers from 0 to {law.num_categories - 1}, not {values.dtype}.")
+    if values.size and (values.min() < 0 or values.max() >= law.num_categories):
+        raise ValueError(
+            f"{name} must be integers from 0 to {law.num_categories - 1}, not from {values.min()} to {values.max()}."
+        )
+
+
+def _check_theta(process: InteractionProcess, theta: Any) -> None:
+    if not process.finite:
+        raise ValueError(f"{process.name}: theta={theta} cannot be fixed: Theta is continuous, and drawn.")
+    if not isinstance(theta, Integral) or not 0 <= theta < process.num_thetas:
+        support = f"it is an index from 0 to {process.num_thetas - 1}"
+    elif is_concrete(process.prior) and np.asarray(process.prior)[int(theta)] == 0:
+        support = "the prior gives it no probability"
+    else:
+        return
+    raise ValueError(f"{process.name}: theta={theta} is outside the support; {support}.")
+
+
+def _check_fit(process: InteractionProcess, agent: AbstractAgent) -> None:
+    def predict() -> tuple[AbstractDistribution, AbstractDistribution]:
+        m = agent.init(num_rounds=process.num_rounds)
+        return agent.f_A(m), agent.f_O(m)
+
+    P_A, P_O = jax.eval_shape(predict)
+    for name, law, own in (("actions", process.action_law, P_A), ("observations", process.observation_law, P_O)):
+        if isinstance(law, Categorical) and isinstance(own, Categorical) and law.num_categories != own.num_categories:
             raise ValueError(
-                f"{process.name}: {name} must be integers from 0 to {law.num_categories - 1}, "
-                f"not {values.dtype} from {values.min()} to {values.max()}."
+                f"{process.name} has {law.num_categories} {name}, but this {type(agent).__name__} knows "
+                f"{own.num_categories}: it was made for another process."
             )
 
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from undelude.agent import AbstractAgent, Mark, scan, unroll, with_marks
@@ -201,10 +201,17 @@ def teach(
         params = eqx.filter(agent, eqx.is_inexact_array)
         state = TeachingState(agent, optimizer.init(params), jnp.zeros((), jnp.int32))
     arrays, static = eqx.partition(state, eqx.is_array)
+    devices = jax.local_devices()
+    mesh = Mesh(np.asarray(devices[: math.gcd(batch_size, len(devices))]), ("episodes",))
+    arrays, key = jax.device_put((arrays, key), NamedSharding(mesh, PartitionSpec()))
 
     started = time.perf_counter()
-    run = _compile_updates(process, teaching, optimizer, static, batch_size).lower(arrays, key, 0).compile()
+    run = _compile_updates(process, teaching, optimizer, static, batch_size, mesh).lower(arrays, key, 0).compile()
     compile_seconds = time.perf_counter() - started
+
+    def here(arrays: PyTree) -> TeachingState:
+        # On one device: left as it is, on all of them, whatever used it next would run once on each.
+        return eqx.combine(jax.device_put(arrays, devices[0]), static)
 
     metrics, seconds, update = [], 0.0, int(state.update)
     while update < steps:
@@ -222,8 +229,8 @@ def teach(
         arrays, update = new, stop
         metrics.append(row)
         if on_log is not None:
-            on_log(eqx.combine(arrays, static), row)
-    state = eqx.combine(arrays, static)
+            on_log(here(arrays), row)
+    state = here(arrays)
     return Run(state.agent, metrics, state, seconds, compile_seconds)
 
 
@@ -237,13 +244,10 @@ def default_optimizer(learning_rate: float, steps: int) -> optax.GradientTransfo
 
 
 def _compile_updates(
-    process: InteractionProcess, teaching: AbstractTeaching, optimizer: Any, static: Any, batch_size: int
+    process: InteractionProcess, teaching: AbstractTeaching, optimizer: Any, static: Any, batch_size: int, mesh: Mesh
 ) -> Any:
     """jit of `(arrays of the state, key, stop) -> (arrays, summed losses)`: updates until `stop`, no Python between."""
-    devices = jax.local_devices()
-    num_devices = math.gcd(batch_size, len(devices))
-    mesh = Mesh(np.asarray(devices[:num_devices]), ("episodes",))
-    share = batch_size // num_devices
+    share = batch_size // mesh.size
 
     def loss(params: PyTree, frozen: PyTree, episodes: Episodes) -> tuple[Array, dict[str, Array]]:
         agent = eqx.combine(params, frozen)

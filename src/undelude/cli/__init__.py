@@ -1,0 +1,5 @@
+"""The command line: `undelude train | certify | report | tasks | play`."""
+
+from undelude.cli.app import main
+
+__all__ = ["main"]

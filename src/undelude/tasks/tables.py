@@ -107,9 +107,12 @@ def from_tables(
             f"{name}: prior {Q_theta.shape}, expert {Q_A.shape} and task {Q_O.shape} do not fit; "
             "they must be [K], [K, A] and [K, A, O] with the same K and A."
         )
+    Q_theta, Q_A, Q_O = (table / table.sum(-1, keepdims=True) for table in (Q_theta, Q_A, Q_O))
     worth = np.arange(Q_O.shape[2]) if rewards is None else np.asarray(rewards, dtype=float)
     if worth.shape != Q_O.shape[2:]:
         raise ValueError(f"{name}: rewards has shape {worth.shape}; it needs one number for each of {Q_O.shape[2]} observations.")
+    if not np.isfinite(worth).all():
+        raise ValueError(f"{name}: rewards must be finite numbers, not {worth.tolist()}.")
     return InteractionProcess(
         prior=jnp.asarray(Q_theta, dtype=float),
         thetas=jnp.arange(Q_theta.shape[0]),

@@ -135,8 +135,11 @@ def tabular_from_gymnasium(
     if len({table[0].shape for table in tables}) > 1:
         shapes = ", ".join(f"{t[0].shape[0]} states x {t[0].shape[1]} actions" for t in tables)
         raise ValueError(f"{name}: the environments must have the same states and actions; these have {shapes}.")
-    if not temperature > 0:
-        raise ValueError(f"{name}: temperature must be greater than 0, not {temperature}: equation 2 needs an expert with no zero mass.")
+    if not 0 < temperature < np.inf:
+        raise ValueError(
+            f"{name}: temperature must be finite and greater than 0, not {temperature}: "
+            "equation 2 needs an expert with no zero mass."
+        )
     if not 0 <= discount < 1:
         raise ValueError(f"{name}: discount must be in [0, 1), not {discount}.")
     if not (reward in ("seen", "hidden") or (isinstance(reward, int | float) and 0 <= reward <= 1)):
@@ -146,8 +149,11 @@ def tabular_from_gymnasium(
     P = np.stack([t[0] for t in tables])  # [K, S, A, S]
     R = np.stack([t[1] for t in tables])  # [K, S, A, S], the mean reward of a transition
     terminal = np.stack([t[2] for t in tables])  # [K, S]
-    start = np.stack([t[3] for t in tables]) if initial is None else np.broadcast_to(np.asarray(initial, float), (K, S))
+    start = np.stack([t[3] for t in tables]) if initial is None else np.asarray(initial, float)
+    if start.shape not in ((S,), (K, S)):
+        raise ValueError(f"{name}: initial has shape {start.shape}; it must be [S] or [K, S], here ({S},) or ({K}, {S}).")
     check_probabilities(start, f"{name}: initial")
+    start = np.broadcast_to(start, (K, S))
     prior = np.full(K, 1 / K) if prior is None else np.asarray(prior, dtype=float)
     P, R = P.copy(), R.copy()
     P[terminal], R[terminal] = np.repeat(start[:, None], S, 1)[terminal][:, None], 0.0
