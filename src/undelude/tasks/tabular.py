@@ -95,10 +95,10 @@ class TabularExpert(AbstractExpert[Int[Array, ""]]):
 def tabular_from_gymnasium(
     envs: Sequence[Any],
     *,
-    observe: Callable[[int], int] | ArrayLike | None = None,
-    initial: ArrayLike | None = None,
+    observe: Callable[[int], int] | ArrayLike | list | None = None,
+    initial: ArrayLike | list | None = None,
     reward: Literal["seen", "hidden"] | float = "seen",
-    prior: ArrayLike | None = None,
+    prior: ArrayLike | list | None = None,
     temperature: float = 0.02,
     discount: float = 0.99,
     num_rounds: int = 50,
@@ -129,7 +129,7 @@ def tabular_from_gymnasium(
         TypeError: an environment without tables.
         ValueError: environments that do not fit together, or a hidden state that theta does not explain.
     """
-    tables = [_read_tables(env, i) for i, env in enumerate(envs)]
+    tables = [_read_tables(env, i, reward) for i, env in enumerate(envs)]
     if not tables:
         raise ValueError(f"{name}: envs is empty; give at least one environment with env.unwrapped.P.")
     if len({table[0].shape for table in tables}) > 1:
@@ -167,12 +167,12 @@ def tabular_from_gymnasium(
     log_probs, rewards, outcomes = _outcomes(P, R, terminal, start, reward)
     state_of = jnp.asarray([state for state, _, _ in outcomes], jnp.int32)
     log_pi = soft_value_iteration(P, (P * R).sum(-1), terminal, temperature=temperature, discount=discount)
-    log_pi = jnp.concatenate([log_pi, jnp.full((K, 1, A), -jnp.log(A))], axis=1)
+    log_pi = np.concatenate([log_pi, np.full((K, 1, A), -np.log(A))], axis=1)
     return InteractionProcess(
         prior=jnp.asarray(prior, dtype=float),
         thetas=jnp.arange(K),
         task=TabularTask(jnp.asarray(log_probs, dtype=float), jnp.asarray(rewards, dtype=float), state_of, outcomes),
-        expert=TabularExpert(log_pi, state_of),
+        expert=TabularExpert(jnp.asarray(log_pi, dtype=float), state_of),
         num_rounds=num_rounds,
         opening=True,
         name=name,
@@ -181,7 +181,7 @@ def tabular_from_gymnasium(
 
 def soft_value_iteration(
     P: ArrayLike, R: ArrayLike, terminal: ArrayLike, *, temperature: float, discount: float, tolerance: float = 1e-6
-) -> Float[Array, "K S A"]:
+) -> Float[np.ndarray, "K S A"]:
     """`log pi(a | s) = (Q(s, a) - V(s)) / tau - log A` of the KL-regularised optimum, for all theta at once.
 
     `Q(s, a) = R(s, a) + discount sum_s' P(s' | s, a) V(s')`, `V(s) = tau log mean_a exp(Q(s, a) / tau)`, and 0 at
@@ -195,25 +195,22 @@ def soft_value_iteration(
         discount: in [0, 1).
         tolerance: on V, in units of the largest reward.
     """
-    P, R, alive = jnp.asarray(P, float), jnp.asarray(R, float), ~jnp.asarray(terminal)
-    scale = jnp.maximum(jnp.abs(R).max(), 1e-12)
-    log_A = jnp.log(R.shape[-1])
-
-    def Q(V: Array) -> Array:
-        return R + discount * jnp.einsum("ksat,kt->ksa", P, V * alive)
-
-    def sweep(carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        V, _ = carry
-        new = temperature * (jax.nn.logsumexp(Q(V) / temperature, axis=-1) - log_A)
-        return new, jnp.abs(new - V).max()
-
-    V = jnp.zeros(R.shape[:2])
-    V, _ = jax.lax.while_loop(lambda carry: carry[1] > tolerance * scale, sweep, (V, jnp.asarray(jnp.inf, V.dtype)))
+    P, R, alive = np.asarray(P, float), np.asarray(R, float), ~np.asarray(terminal)
+    scale = max(np.abs(R).max(), 1e-12)
+    V, change = np.zeros(R.shape[:2]), np.inf
+    # In float64, which the bound on the error of V needs where the discount is near 1.
+    while change * discount > tolerance * scale * (1 - discount):
+        Q = R + discount * (P @ (V * alive)[:, None, :, None])[..., 0]
+        best = Q.max(-1)
+        new = best + temperature * np.log(np.exp((Q - best[..., None]) / temperature).mean(-1))
+        V, change = new, np.abs(new - V).max()
     # At a terminal state nothing depends on the action: the expert is indifferent there.
-    return jax.nn.log_softmax(jnp.where(alive[..., None], Q(V), 0.0) / temperature)
+    Q = np.where(alive[..., None], R + discount * (P @ (V * alive)[:, None, :, None])[..., 0], 0.0)
+    logits = (Q - Q.max(-1, keepdims=True)) / temperature
+    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
 
 
-def _read_tables(env: Any, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _read_tables(env: Any, i: int, reward: str | float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Of one environment: P `[S, A, S]`, mean rewards `[S, A, S]`, terminal `[S]`, first state `[S]`."""
     env = getattr(env, "unwrapped", env)
     table, start = getattr(env, "P", None), getattr(env, "initial_state_distrib", None)
@@ -224,12 +221,16 @@ def _read_tables(env: Any, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, 
         )
     S, A = len(table), len(table[0])
     P, PR = np.zeros((S, A, S)), np.zeros((S, A, S))
+    low, high = np.full((S, A, S), np.inf), np.full((S, A, S), -np.inf)
     arrivals = {True: np.zeros((S, S), bool), False: np.zeros((S, S), bool)}  # [s, s'], by whether it ends there
     for s in range(S):
         for a in range(A):
             for p, s_next, r, done in table[s][a]:
                 P[s, a, s_next] += p
                 PR[s, a, s_next] += p * r
+                if p > 0:
+                    low[s, a, s_next] = min(low[s, a, s_next], r)
+                    high[s, a, s_next] = max(high[s, a, s_next], r)
                 arrivals[bool(done)][s, s_next] |= p > 0
     ends = arrivals[True].any(0)
     # A state that ends some transitions and not others could not be told from its number alone.
@@ -237,8 +238,14 @@ def _read_tables(env: Any, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, 
     both = ends & arrivals[False][alive].any(0)
     if both.any():
         raise ValueError(f"envs[{i}]: state {int(np.argmax(both))} ends the episode on some transitions and not on others.")
-    with np.errstate(invalid="ignore"):
-        R = np.where(P > 0, PR / np.where(P > 0, P, 1), 0.0)
+    mixed = np.argwhere((high > low) & alive[:, None, None])
+    if len(mixed) and reward != "hidden":
+        s, a, s_next = mixed[0]
+        raise ValueError(
+            f"envs[{i}]: action {a} in state {s} leads to state {s_next} with rewards of {low[s, a, s_next]:g} and of "
+            f'{high[s, a, s_next]:g}, and what is shown has one reward for a transition; hide it (reward="hidden").'
+        )
+    R = np.where(P > 0, PR / np.where(P > 0, P, 1), 0.0)
     return P, R, ends, np.asarray(start, dtype=float)
 
 

@@ -1,0 +1,63 @@
+# make run | test | lint | format | docs | bench | clean
+#
+# The environment lives in .venv and is installed by the first target that needs it, with uv where there is one and with
+# venv and pip otherwise. Another interpreter: make PYTHON=python3.13 test. Another place: make VENV=path test.
+
+VENV ?= .venv
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; exit; }; done; echo python3)
+
+BIN := $(VENV)/bin
+UV := $(shell command -v uv 2>/dev/null)
+ifdef UV
+INSTALL := $(UV) pip install --quiet --python $(BIN)/python
+else
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+endif
+
+.PHONY: run test lint format docs bench clean
+
+# Teach the paper's bandit, certify, write the page. A second `make run` continues, or has nothing left to do.
+run: $(VENV)/.test
+	$(BIN)/undelude train bandit --out runs/bandit $(if $(wildcard runs/bandit/config.json),--resume)
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+format: $(VENV)/.lint
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(VENV)/.docs
+	$(BIN)/mkdocs build --strict
+
+bench: $(VENV)/.bench
+	$(BIN)/python benchmarks/exact.py
+	$(BIN)/python benchmarks/train.py
+
+clean:
+	rm -rf build dist site .pytest_cache .ruff_cache .hypothesis
+	find src tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+# .venv/.test says that the dependency group `test` is installed; each group comes when a target asks for it.
+$(VENV)/.test $(VENV)/.lint $(VENV)/.docs $(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing undelude with the group '$(@F:.%=%)' into $(VENV) (once; a minute or two) ..."
+	$(INSTALL) -c constraints.txt -e '.[gym]' --group $(@F:.%=%)
+	@touch $@
+
+# pip knows dependency groups since 25.1; Python 3.11 brings an older one.
+$(BIN)/python:
+ifdef UV
+	$(UV) venv --quiet --python '>=3.11' $(VENV)
+else
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "undelude needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 | head -n 1)."; \
+		echo "Name one with: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) --upgrade 'pip>=25.1'
+endif

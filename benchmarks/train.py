@@ -1,0 +1,210 @@
+"""The LSTM on the bandit of Remark 11: milliseconds an update beside eager PyTorch, and seconds to the certificate."""
+
+import argparse
+import json
+import os
+import time
+from importlib.metadata import version
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import torch
+from torch import nn
+
+import undelude as ud
+from undelude.certificate import versions
+
+HIDDEN_SIZE, LEARNING_RATE, MAX_NORM = 64, 1e-2, 1.0
+TARGETS, TOLERANCE = (0.002, 0.001), 1e-4
+CORES = 2  # threads of PyTorch, devices of JAX
+EVALUATION_KEY = 12345  # of certificates and of the check alone; training keys are made of the seeds
+PEERS = {"PyTorch, autograd through the rollout": False, "PyTorch, replay by nn.LSTM": True}
+
+
+class TorchAgent(nn.Module):
+    """The same job by hand: 12 symbols (do(a): 5, a: 5, o: 2), one LSTM cell, two linear heads.
+
+    Gradients flow back through the rollout's own forward pass; or, with `replay`, the rollout has none and `nn.LSTM`
+    reads it again, which pays for the forward pass twice but runs in native code.
+    """
+
+    def __init__(self, agent: ud.LSTMAgent, process: ud.InteractionProcess, *, replay: bool):
+        super().__init__()
+        self.lstm = nn.LSTM(12, HIDDEN_SIZE)
+        self.lstm.bias_hh_l0.requires_grad_(False).zero_()  # one bias is enough
+        self.head_A, self.head_O = nn.Linear(HIDDEN_SIZE, 5), nn.Linear(HIDDEN_SIZE, 2)
+        self.weights = [x for x in self.parameters() if x.requires_grad]  # in the order of `as_torch`
+        for mine, weight in zip(self.weights, as_torch(agent), strict=True):
+            mine.data.copy_(weight)
+        self.optimizer = torch.optim.Adam(self.weights, LEARNING_RATE, fused=True)
+        self.replay, self.num_rounds = replay, process.num_rounds
+        self.Q_A, self.Q_O = (torch.tensor(np.exp(part.log_probs)) for part in (process.expert, process.task))
+
+    def losses(self, theta: torch.Tensor, stored: list[torch.Tensor] | None = None) -> torch.Tensor:
+        """Nats an action and an observation, in own episodes, one for each theta `[B]`, or in stored ones, `[T, B]`."""
+        noise = torch.empty(self.num_rounds, len(theta), 5).exponential_()
+        uniform = torch.rand(self.num_rounds, len(theta))
+        with torch.set_grad_enabled(not self.replay):
+            # A one-hot input times the weights is a row of this table.
+            table = self.lstm.weight_ih_l0.T + self.lstm.bias_ih_l0
+            h = c = torch.zeros(len(theta), HIDDEN_SIZE)
+            hiddens, symbols = [h], []
+            for t in range(self.num_rounds):
+                with torch.no_grad():  # the argmax of p / Exponential(1) has the law p
+                    a = stored[0][t] if stored else (self.head_A(h).softmax(-1) / noise[t]).argmax(-1)
+                    o = stored[1][t] if stored else (uniform[t] < self.Q_O[theta, a, 1]).long()
+                for x in (a, 10 + o):
+                    gates = torch.addmm(nn.functional.embedding(x, table), h, self.lstm.weight_hh_l0.T)
+                    i, f, g, out = gates.chunk(4, dim=1)
+                    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+                    h = torch.sigmoid(out) * torch.tanh(c)
+                    hiddens.append(h)
+                    symbols.append(x)
+        h, x = torch.stack(hiddens[:-1]), torch.stack(symbols)
+        if self.replay:
+            h = torch.cat([h[:1], self.lstm(nn.functional.one_hot(x, 12).float())[0][:-1]])
+        log_P_A, log_P_O = self.head_A(h[0::2]).log_softmax(-1), self.head_O(h[1::2]).log_softmax(-1)
+        action, observation = -(self.Q_A[theta] * log_P_A).sum(-1), -log_P_O.gather(-1, x[1::2, :, None] - 10)
+        return torch.stack([action.mean(), observation.mean()])
+
+    def teach(self, updates: int, batch_size: int) -> tuple[float, list[float]]:
+        """Seconds that the updates took, and the mean losses over them."""
+        sums = torch.zeros(2)
+        started = time.perf_counter()
+        for _ in range(updates):
+            losses = self.losses(torch.randint(5, (batch_size,)))
+            self.optimizer.zero_grad()
+            losses.sum().backward()
+            nn.utils.clip_grad_norm_(self.weights, MAX_NORM)
+            self.optimizer.step()
+            sums += losses.detach()
+        return time.perf_counter() - started, (sums / updates).tolist()
+
+
+def as_torch(agent: ud.LSTMAgent) -> list[torch.Tensor]:
+    """The weights of `agent`, or their gradients, in the order and the layout of `TorchAgent.weights`."""
+    read = jnp.concatenate([agent.read_do.table, agent.read_see.table, agent.read_observation.table])
+    heads = [x for head in (agent.head_A, agent.head_O) for x in (head.weight.T, head.bias)]
+    return [torch.tensor(np.asarray(x)) for x in (read.T, agent.recurrent.T, agent.bias, *heads)]
+
+
+def check_equal(process: ud.InteractionProcess, agent: ud.LSTMAgent, peer: TorchAgent) -> float:
+    """The greatest gap in losses, or in the gradient relative to its greatest entry, on the same stored episodes."""
+    episodes = ud.rollout(process, agent, key=jax.random.key(EVALUATION_KEY), num_episodes=64)
+
+    def loss(agent: ud.LSTMAgent, episodes: ud.Episodes) -> tuple[jax.Array, jax.Array]:
+        score = jax.vmap(lambda episode: ud.log_losses(agent, episode, target="distribution"))
+        losses = jnp.stack([x.mean() for x in score(episodes)])
+        return losses.sum(), losses
+
+    (_, losses), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(agent, episodes)
+    data = (episodes.theta, episodes.actions.T, episodes.observations.T)
+    theta, *stored = (torch.tensor(np.asarray(x)).long() for x in data)
+    peer_losses = peer.losses(theta, stored)
+    peer_losses.sum().backward()
+    mine, theirs = torch.cat([x.ravel() for x in as_torch(gradient)]), torch.cat([x.grad.ravel() for x in peer.weights])
+    gap_of_losses = (torch.tensor(np.asarray(losses)) - peer_losses.detach()).abs().max()
+    gap = max(gap_of_losses.item(), (mine - theirs).abs().max().item() / mine.abs().max().item())
+    if not gap <= TOLERANCE:
+        raise SystemExit(f"the two differ by {gap:.1e}: they are not the same job, and their times say nothing.")
+    return gap
+
+
+def compare(batch_size: int, updates: int, repeats: int, seed: int) -> dict[str, Any]:
+    """Milliseconds an update: `updates` of one, then of the next, and so on in turn."""
+    process = ud.tasks.bandit()
+    agent = ud.LSTMAgent(process, HIDDEN_SIZE, key=jax.random.key(seed)).reading("do")
+    torch.manual_seed(seed)
+    peers = {name: TorchAgent(agent, process, replay=replay) for name, replay in PEERS.items()}
+    gap = max(check_equal(process, agent, peer) for peer in peers.values())
+    seconds, losses = {name: [] for name in ("undelude", *peers)}, {}
+
+    def take_turns(state: Any, row: dict[str, Any]) -> None:
+        del state
+        seconds["undelude"].append(row["seconds"] - sum(seconds["undelude"]))
+        losses["undelude"] = [row["action_loss"], row["observation_loss"]]
+        for name, peer in peers.items():
+            spent, losses[name] = peer.teach(updates, batch_size)
+            seconds[name].append(spent)
+
+    adam = optax.chain(optax.clip_by_global_norm(MAX_NORM), optax.adam(LEARNING_RATE))
+    length = {"steps": (repeats + 1) * updates, "batch_size": batch_size, "log_every": updates}
+    settings = {"key": jax.random.key(seed), "optimizer": adam, "on_log": take_turns} | length
+    run = ud.teach(process, agent, ud.Counterfactual(target="distribution"), **settings)
+
+    print(f"\nbatch {batch_size}: milliseconds an update; losses and gradients agree within {gap:.0e}")
+    print(f"{'':40}{'median':>9}{'min':>9}{'max':>9}   losses in the last {updates} of {length['steps']} updates")
+    rows = {}
+    for name, times in seconds.items():
+        x = 1e3 * np.asarray(times[1:]) / updates  # the first turn warms up
+        rows[name] = {"median": np.median(x), "min": x.min(), "max": x.max(), "losses": losses[name]}
+        action, observation = losses[name]
+        print(f"{name:40}{np.median(x):9.2f}{x.min():9.2f}{x.max():9.2f}   {action:.4f}, {observation:.4f}")
+    ratio, of_minima = (min(rows[name][x] for name in peers) / rows["undelude"][x] for x in ("median", "min"))
+    print(f"the faster PyTorch over undelude: {ratio:.2f} by medians, {of_minima:.2f} by minima", end="; ")
+    print(f"undelude's compilation, {run.compile_seconds:.1f} s, is in neither", flush=True)
+    return {"rows": rows, "gap": gap, "compile_seconds": run.compile_seconds, "ratio": ratio}
+
+
+def certificates(seeds: list[int], settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """Seconds of training until the first certificate at or under each target, certifying and compiling apart."""
+    process = ud.tasks.bandit()
+    print(f"\n{'seed':>6}{'.002, s':>10}{'.001, s':>10}{'in all, s':>12}{'compile, s':>12}   action_kl_do at the end")
+    results, hits = [], []
+    for seed in seeds:
+        key_agent, key = jax.random.split(jax.random.key(seed))
+        curve = []
+
+        def evaluate(state: Any, row: dict[str, Any], curve: list = curve) -> None:
+            report = ud.certify(state.agent, process, key=jax.random.key(EVALUATION_KEY), baselines=False)
+            curve.append((row["seconds"], report.action_kl_do))
+
+        agent = ud.LSTMAgent(process, HIDDEN_SIZE, key=key_agent)
+        run = ud.teach(process, agent, ud.Counterfactual(), key=key, on_log=evaluate, **settings)
+        hits.append([next((seconds for seconds, kl in curve if kl <= target), np.inf) for target in TARGETS])
+        shown = "".join(f"{x:10.2f}" for x in hits[-1])
+        print(f"{seed:6}{shown}{run.seconds:12.2f}{run.compile_seconds:12.2f}   {curve[-1][1]:.5f}", flush=True)
+        results.append({"seed": seed, "curve": curve, "compile_seconds": run.compile_seconds})
+    print("median" + "".join(f"{x:10.2f}" for x in np.median(hits, axis=0)) + "   (inf: not within the run)")
+    return results
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[64, 128, 512], help="one comparison for each")
+    parser.add_argument("--updates", type=int, default=30, help="in one timing")
+    parser.add_argument("--repeats", type=int, default=10, help="timings of each")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the runs; the comparison takes the first")
+    parser.add_argument("--certificate", action="store_true", help="seconds to the certificate instead, undelude alone")
+    parser.add_argument("--steps", type=int, default=2000, help="of a run to the certificate")
+    parser.add_argument("--batch-size", type=int, default=64, help="of a run to the certificate")
+    parser.add_argument("--adam", type=float, metavar="RATE", help="to the certificate by Adam, not ud.teach's default")
+    parser.add_argument("--json", metavar="FILE", help="write the figures there")
+    args = parser.parse_args()
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", CORES)
+    torch.set_num_threads(CORES)
+    load = os.getloadavg()[0]
+    about = {"versions": versions() | {"torch": version("torch")}, "arguments": vars(args), "load_average": load}
+    print(about)
+    if load > 0.5:
+        print("Others use this machine, and PyTorch's threads, which wait for each other, suffer most: do not quote.")
+    if args.certificate:
+        settings = {"steps": args.steps, "batch_size": args.batch_size}
+        if args.adam:
+            schedule = optax.warmup_cosine_decay_schedule(0.0, args.adam, 20, args.steps)
+            settings["optimizer"] = optax.chain(optax.clip_by_global_norm(MAX_NORM), optax.adam(schedule))
+        results = certificates(args.seeds, settings)
+    else:
+        results = {size: compare(size, args.updates, args.repeats, args.seeds[0]) for size in args.batch_sizes}
+    if args.json:
+        with open(args.json, "w") as file:
+            json.dump(about | {"results": results}, file, indent=2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""The commands, and what becomes of their errors."""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import tyro
+
+from undelude.cli.certify import Certify, Report
+from undelude.cli.console import make_console
+from undelude.cli.errors import CommandError, ExitCode
+from undelude.cli.play import Play
+from undelude.cli.tasks import Tasks
+from undelude.cli.train import Train
+from undelude.tasks.registry import UnknownTaskError
+
+# tyro joins lines that begin with a letter, and wraps none.
+DESCRIPTION = """Train agents that act without taking their own actions for evidence.
+
+A first run, of about a minute on two cores:
+  undelude train bandit --out runs/bandit
+
+Exit codes:
+  0 done, 1 failed, 2 wrong usage, 130 interrupted by Ctrl-C
+
+Environment:
+  UNDELUDE_DEBUG=1       show the traceback of an error
+  JAX_NUM_CPU_DEVICES    how many cores share a batch; all by default
+  XDG_CACHE_HOME         compiled programs are kept there, in undelude/jax;
+                         ~/.cache by default
+"""
+
+Command = (
+    Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Certify, tyro.conf.subcommand("certify")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Tasks, tyro.conf.subcommand("tasks")]
+    | Annotated[Play, tyro.conf.subcommand("play")]
+)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run one command; what the console script `undelude` calls.
+
+    Args:
+        args: the command line; that of the process by default.
+
+    Returns:
+        The exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+    """
+    args = list(sys.argv[1:] if args is None else args)
+    try:
+        command = tyro.cli(
+            Command, prog="undelude", description=DESCRIPTION, args=args, config=(tyro.conf.FlagCreatePairsOff,)
+        )
+        return int(command.run(args[1:]))
+    except SystemExit as exit:  # tyro has said what is wrong, or shown the help.
+        return int(exit.code or 0)
+    except KeyboardInterrupt:
+        return _fail("interrupted.", ExitCode.INTERRUPTED)
+    except CommandError as error:
+        return _fail(str(error), error.code)
+    except UnknownTaskError as error:
+        return _fail(str(error), ExitCode.USAGE)
+    except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
+        return _fail(str(error), ExitCode.FAILED)
+    except Exception as error:
+        return _fail(f"{type(error).__name__}: {error} (UNDELUDE_DEBUG=1 shows the traceback.)", ExitCode.FAILED)
+
+
+def _fail(message: str, code: ExitCode) -> int:
+    if os.environ.get("UNDELUDE_DEBUG"):
+        traceback.print_exc()
+    make_console(stderr=True).print(f"undelude: {message}", soft_wrap=True)
+    return int(code)

@@ -1,0 +1,54 @@
+"""What the command line, and never the import of `undelude`, sets in JAX before it starts."""
+
+import contextlib
+import math
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import jax
+
+
+def configure(*, batch_size: int = 1) -> None:
+    """Use every core and keep what was compiled; a setting that the user made stays as it is.
+
+    Args:
+        batch_size: episodes an update; it is split evenly, so as many CPU devices as divide it are of use.
+    """
+    if jax.config.jax_num_cpu_devices < 0 and "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        num_devices = max(n for n in range(1, usable_cores() + 1) if batch_size % n == 0)
+        with contextlib.suppress(RuntimeError):  # JAX has started already, as when `main` is called from Python.
+            jax.config.update("jax_num_cpu_devices", num_devices)
+    if jax.config.jax_compilation_cache_dir is None:
+        # One folder for each machine: what was compiled for one processor may not run on another that shares the home.
+        folder = cache_folder() / "jax" / platform.node()
+        with contextlib.suppress(OSError):  # A home that cannot be written to costs a compilation, nothing else.
+            folder.mkdir(parents=True, exist_ok=True)
+            jax.config.update("jax_compilation_cache_dir", str(folder))
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def cache_folder() -> Path:
+    """`$XDG_CACHE_HOME/undelude`, `~/.cache/undelude` by default."""
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "undelude"
+
+
+def usable_cores() -> int:
+    """The cores that this process may use: its affinity, within the quota of its container."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        if quota != "max":
+            cores = min(cores, math.ceil(int(quota) / int(period)))
+    return max(cores, 1)
+
+
+def on_one_device(tree: Any) -> Any:
+    """The same arrays on one device.
+
+    What `teach` hands out lives on all of them. A program over such arrays would do the same work once for each device;
+    and where it calls LAPACK, which shares its threads with the devices, they could wait for each other forever.
+    """
+    return jax.device_put(tree, jax.local_devices()[0])

@@ -1,0 +1,74 @@
+"""`undelude certify` and `undelude report`."""
+
+import dataclasses
+import json as json_format
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from undelude import checkpoint
+from undelude.cli import backend
+from undelude.cli.console import make_console, print_certificate, working
+from undelude.cli.errors import ExitCode, UsageError
+from undelude.cli.measure import NUM_EPISODES, make_certificate
+from undelude.cli.runs import RunDirectory
+from undelude.tasks.registry import make
+
+Directory = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
+
+
+@dataclasses.dataclass(frozen=True)
+class Certify:
+    """Measure the agent of a run anew, and write its certificate.json."""
+
+    directory: Directory
+    """The run directory."""
+    num_episodes: int = NUM_EPISODES
+    """Own episodes to measure on."""
+    json: bool = False
+    """Print the certificate as JSON on stdout, and all else on stderr."""
+
+    def run(self, args: Sequence[str]) -> ExitCode:
+        """Carry it out."""
+        del args
+        if self.num_episodes < 2:
+            raise UsageError(f"--num-episodes must be at least 2, for a standard error, not {self.num_episodes}.")
+        run = RunDirectory.open(self.directory)
+        backend.configure(batch_size=run.config.batch_size)  # As in training, so that what was compiled serves again.
+        agent = checkpoint.load(run.agent_folder)
+        with working(make_console(stderr=True), "certifying"):
+            process = make(run.config.task)
+            run.write_certificate(make_certificate(agent, process, run.config, num_episodes=self.num_episodes))
+        certificate = run.read_certificate()
+        if self.json:
+            print(json_format.dumps(certificate, indent=2))
+        console = make_console(stderr=self.json)
+        print_certificate(console, certificate)
+        console.print(f"Measured in {certificate['seconds']:.1f} s, written to {run.certificate_file}.", soft_wrap=True)
+        if run.report_file.exists():
+            _write_report(run)
+            console.print(f"Page, drawn anew: {run.report_file}", soft_wrap=True)
+        return ExitCode.OK
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Draw the page of a run from its files, and say where it is."""
+
+    directory: Directory
+    """The run directory."""
+
+    def run(self, args: Sequence[str]) -> ExitCode:
+        """Carry it out."""
+        del args
+        page = _write_report(RunDirectory.open(self.directory))
+        make_console(stderr=False).print(str(page), soft_wrap=True)
+        return ExitCode.OK
+
+
+def _write_report(run: RunDirectory) -> Path:
+    from undelude.report import write_report  # Brings matplotlib.
+
+    return write_report(run.path)

@@ -1,0 +1,91 @@
+"""Checkpoints of a training run, in Orbax's format: the last two are kept."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import equinox as eqx
+import jax
+import numpy as np
+from jax.tree_util import keystr, tree_flatten_with_path, tree_unflatten
+
+if TYPE_CHECKING:
+    from undelude.teaching import TeachingState
+
+KEPT = 2
+# Saving takes a tenth of a second: as seldom as this it costs one percent.
+SECONDS_BETWEEN = 10.0
+
+
+class Checkpoints:
+    """The folder `checkpoints/` of a run; Orbax, which takes a second to import, is imported when one is made.
+
+    Args:
+        folder: made where it does not exist.
+    """
+
+    def __init__(self, folder: Path):
+        import orbax.checkpoint as ocp
+
+        self._ocp = ocp
+        self.folder = folder
+        options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, enable_async_checkpointing=False)
+        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+        self._saved_at = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._manager.close()
+
+    @property
+    def latest(self) -> int | None:
+        """The update of the last one, None where there is none."""
+        return self._manager.latest_step()
+
+    @property
+    def due(self) -> bool:
+        """Whether the last one was written long enough ago."""
+        return time.monotonic() - self._saved_at >= SECONDS_BETWEEN
+
+    def save(self, state: "TeachingState") -> None:
+        """Write `state`, unless that update is there already."""
+        update = int(state.update)
+        if update != self.latest:
+            arrays = {name: np.asarray(x) for name, x in _named_arrays(state)}
+            self._manager.save(update, args=self._ocp.args.StandardSave(arrays))
+        self._saved_at = time.monotonic()
+
+    def restore(self, like: "TeachingState") -> "TeachingState":
+        """The last one, for a state of the same structure as `like`.
+
+        Raises:
+            ValueError: it is damaged, or another kind of run wrote it.
+        """
+        update = self.latest
+        expected = {name: np.zeros(x.shape, x.dtype) for name, x in _named_arrays(like)}
+        try:
+            found = self._manager.restore(update, args=self._ocp.args.StandardRestore(expected))
+            for name, want in expected.items():
+                if (have := found[name]).shape != want.shape or have.dtype != want.dtype:
+                    raise ValueError(f"{name} is {have.dtype}{list(have.shape)}, not {want.dtype}{list(want.shape)}")
+        except Exception as error:  # Orbax and the layers under it raise whatever they like.
+            raise ValueError(
+                f"{self.folder / str(update)} is damaged ({_first_line(error)}). "
+                "Delete that folder, and --resume goes on from the checkpoint before it."
+            ) from error
+        arrays, static = eqx.partition(like, eqx.is_array)
+        _, treedef = tree_flatten_with_path(arrays)
+        leaves = [jax.numpy.asarray(found[name]) for name, _ in _named_arrays(like)]
+        return eqx.combine(tree_unflatten(treedef, leaves), static)
+
+
+def _named_arrays(state: "TeachingState") -> list[tuple[str, jax.Array]]:
+    leaves, _ = tree_flatten_with_path(eqx.filter(state, eqx.is_array))
+    return [(keystr(path), leaf) for path, leaf in leaves]
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:120]}" if lines else type(error).__name__

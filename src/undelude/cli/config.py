@@ -1,0 +1,94 @@
+"""The options of a run, which are also its `config.json`."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import tyro
+
+from undelude.certificate import versions
+from undelude.checkpoint import read_json, write_atomically
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What determines a run, down to its last bit on one machine."""
+
+    task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")]
+    """A name from `undelude tasks`, or your own package.module:factory."""
+    agent: Literal["lstm"] = "lstm"
+    """Architecture of the agent."""
+    hidden_size: int = 64
+    """Units of its memory."""
+    teaching: Literal["counterfactual", "factual"] = "counterfactual"
+    """Who executes: the agent, and the expert says what it would have done; or the expert."""
+    target: Literal["sample", "distribution", "posterior"] = "distribution"
+    """What a prediction is scored against: an action of the expert, its whole distribution, or the exact answer."""
+    observation_weight: float = 1.0
+    """Of the observations' log-loss beside the actions'."""
+    steps: int = 2000
+    """Updates in all."""
+    batch_size: int = 64
+    """Episodes an update."""
+    learning_rate: float = 1e-2
+    """At its peak, after a warm-up; it then decays to zero."""
+    log_every: int = 50
+    """Updates between two rows of metrics.jsonl."""
+    seed: int = 0
+    """Of all that is drawn."""
+
+
+def check_config(config: Config) -> None:
+    """Raise `ValueError`, naming the option, where a number is out of range."""
+    for name in ("hidden_size", "steps", "batch_size", "log_every"):
+        if getattr(config, name) < 1:
+            raise ValueError(f"{option(name)} must be at least 1, not {getattr(config, name)}.")
+    if not (math.isfinite(config.observation_weight) and config.observation_weight >= 0):
+        raise ValueError(f"--observation-weight must be a finite number of at least 0, not {config.observation_weight}.")
+    if not (math.isfinite(config.learning_rate) and config.learning_rate > 0):
+        raise ValueError(f"--learning-rate must be a finite number greater than 0, not {config.learning_rate}.")
+    if not 0 <= config.seed < 2**32:
+        raise ValueError(f"--seed must be from 0 to 2**32 - 1, not {config.seed}.")
+
+
+def option(name: str) -> str:
+    """A field's name on the command line."""
+    return "TASK" if name == "task" else f"--{name.replace('_', '-')}"
+
+
+def write_config(file: Path, config: Config) -> None:
+    """Write `config.json`, with the versions that the run was made with."""
+    data = dataclasses.asdict(config) | {"versions": versions()}
+    write_atomically(file, (json.dumps(data, indent=2) + "\n").encode())
+
+
+def read_config(file: Path) -> tuple[Config, dict[str, str]]:
+    """The options and the versions in `config.json`.
+
+    Raises:
+        ValueError: it is damaged; the message names the entry.
+    """
+    data = read_json(file)
+    recorded = data.pop("versions", {})
+    hints = get_type_hints(Config)
+    for name in data.keys() ^ hints.keys():
+        what = "is missing" if name in hints else "is unknown to this version of undelude"
+        raise ValueError(f"{file} is damaged: {name!r} {what}.")
+    for name, hint in hints.items():
+        if not _fits(data[name], hint):
+            raise ValueError(f"{file} is damaged: {name!r} cannot be {data[name]!r}.")
+    config = Config(**data)
+    try:
+        check_config(config)
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged: {error}") from error
+    return config, recorded if isinstance(recorded, dict) else {}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    numbers = (int, float) if hint is float else hint
+    return isinstance(value, numbers) and not isinstance(value, bool)

@@ -1,0 +1,63 @@
+"""What `train` and `certify` measure of an agent."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jaxtyping import Array, Key
+
+from undelude.agent import AbstractAgent
+from undelude.agents.heads import describe
+from undelude.certificate import certify, trace
+from undelude.cli.backend import on_one_device
+from undelude.cli.config import Config
+from undelude.process import InteractionProcess
+
+# Own episodes behind each row of metrics: the standard error of a KL is then a few percent of it.
+EPISODES_A_ROW = 256
+NUM_EPISODES = 4096
+
+
+def keys(config: Config) -> dict[str, Key[Array, ""]]:
+    """All randomness of a run."""
+    return dict(zip(("agent", "teaching", "metrics", "certificate"), jax.random.split(jax.random.key(config.seed), 4), strict=True))
+
+
+def measurer(process: InteractionProcess, config: Config) -> Callable[[AbstractAgent], dict[str, Any]]:
+    """A function from the agent to the columns of `metrics.jsonl` that are measured, always on the same draws."""
+    key = keys(config)["metrics"]
+
+    def measure(agent: AbstractAgent) -> dict[str, Any]:
+        report = certify(on_one_device(agent), process, key=key, num_episodes=EPISODES_A_ROW, baselines=False)
+        return {"action_kl_do": report.action_kl_do, "action_kl_see": report.action_kl_see}
+
+    return measure
+
+
+def make_certificate(
+    agent: AbstractAgent, process: InteractionProcess, config: Config, *, num_episodes: int = NUM_EPISODES
+) -> dict[str, Any]:
+    """What `certificate.json` holds.
+
+    Args:
+        agent: of the run.
+        process: its task.
+        config: of the run.
+        num_episodes: B.
+
+    Raises:
+        ValueError: the agent is of another task.
+    """
+    agent = on_one_device(agent)
+    if (spec := getattr(agent, "config", {}).get("spec")) is not None:
+        for name, law in (("actions", process.action_law), ("observations", process.observation_law)):
+            if spec[name] != describe(law):
+                raise ValueError(f"the agent was taught {name} {spec[name]}, but {config.task} now has {describe(law)}.")
+    key = keys(config)["certificate"]
+    report = certify(agent, process, key=key, num_episodes=num_episodes).to_dict()
+    try:
+        episode = trace(agent, process, key=key)
+    except TypeError:  # Theta is continuous, or actions are not symbols: there is nothing to draw beside.
+        episode = None
+    head = {"task": config.task, "agent": report["agent"], "teaching": config.teaching}
+    return head | {name: value for name, value in report.items() if name not in head} | {"episode": episode}

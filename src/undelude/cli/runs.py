@@ -1,0 +1,142 @@
+"""A run directory: what `train` writes, and every other command reads."""
+
+import contextlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from undelude.checkpoint import read_json, write_atomically
+from undelude.cli.config import Config, read_config, write_config
+from undelude.cli.errors import UsageError
+
+Row = dict[str, Any]
+
+
+class RunDirectory:
+    """`config.json`, `metrics.jsonl`, `certificate.json`, `agent/`, `checkpoints/` and `report.html`, in one folder.
+
+    Args:
+        path: the folder; see `create` and `open`.
+        config: of the run.
+        versions: with which it was begun.
+    """
+
+    def __init__(self, path: Path, config: Config, versions: dict[str, str] | None = None):
+        self.path, self.config, self.versions = path, config, versions or {}
+        self.config_file = path / "config.json"
+        self.metrics_file = path / "metrics.jsonl"
+        self.certificate_file = path / "certificate.json"
+        self.agent_folder = path / "agent"
+        self.checkpoints_folder = path / "checkpoints"
+        self.report_file = path / "report.html"
+
+    @classmethod
+    def create(cls, path: Path, config: Config) -> "RunDirectory":
+        """A new run.
+
+        Raises:
+            UsageError: something is there already.
+        """
+        if (path / "config.json").exists():
+            raise UsageError(f"{path} holds a run already: use --resume or another --out.")
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            what = "is not empty, and not a run" if path.is_dir() else "is a file"
+            raise UsageError(f"{path} {what}: use another --out.")
+        path.mkdir(parents=True, exist_ok=True)
+        run = cls(path, config)
+        write_config(run.config_file, config)
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> "RunDirectory":
+        """The run at `path`.
+
+        Raises:
+            UsageError: there is none.
+            ValueError: its `config.json` is damaged.
+        """
+        file = path / "config.json"
+        if not file.is_file():
+            raise UsageError(f"there is no run at {path}: {file.name} is missing. Begin one with undelude train.")
+        return cls(path, *read_config(file))
+
+    def begin(self, update: int) -> list[Row]:
+        """Make the files ready for training from `update` on, and return the rows of metrics so far.
+
+        Rows after `update`, which a crash left behind its last checkpoint, are dropped; they will be written again.
+
+        Raises:
+            ValueError: `metrics.jsonl` is damaged, or does not reach up to `update`.
+        """
+        rows = [row for row in self.read_metrics() if row["update"] <= update]
+        if update and (not rows or rows[-1]["update"] != update):
+            last = rows[-1]["update"] if rows else 0
+            raise ValueError(
+                f"{self.metrics_file} is damaged: it ends at update {last}, the checkpoint is at {update}. "
+                "Restore it from a copy, or train anew with another --out."
+            )
+        write_atomically(self.metrics_file, "".join(map(_line, rows)).encode())
+        for outdated in (self.certificate_file, self.report_file):
+            outdated.unlink(missing_ok=True)
+        return rows
+
+    def discard_if_empty(self) -> None:
+        """Take away a run that failed before its first row, so that the corrected command may use the same place."""
+        if not self.read_metrics():
+            for file in (self.metrics_file, self.config_file):
+                file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # Not empty: something else is there.
+                self.checkpoints_folder.rmdir()
+                self.path.rmdir()
+
+    def append_metrics(self, row: Row) -> None:
+        """One more line."""
+        with self.metrics_file.open("a") as file:
+            file.write(_line(row))
+
+    def read_metrics(self) -> list[Row]:
+        """All rows; a last line that a crash cut short is left out.
+
+        Raises:
+            ValueError: a line is damaged; the message says which.
+        """
+        if not self.metrics_file.exists():
+            return []
+        rows = []
+        for number, line in enumerate(self.metrics_file.read_bytes().splitlines(keepends=True), 1):
+            if not line.endswith(b"\n"):
+                break
+            try:
+                row = json.loads(line)
+                if not (isinstance(row["update"], int) and isinstance(row["seconds"], int | float)):
+                    raise TypeError
+            except (ValueError, TypeError, KeyError) as error:
+                raise ValueError(
+                    f"{self.metrics_file} is damaged in line {number}. Restore it from a copy, or train anew with another --out."
+                ) from error
+            rows.append(row)
+        return rows
+
+    def write_certificate(self, certificate: dict[str, Any]) -> None:
+        """Write `certificate.json`."""
+        write_atomically(self.certificate_file, (json.dumps(plain(certificate), indent=2, allow_nan=False) + "\n").encode())
+
+    def read_certificate(self) -> dict[str, Any]:
+        """Read `certificate.json`."""
+        return read_json(self.certificate_file)
+
+
+def plain(value: Any) -> Any:
+    """What JSON can say: an infinite number is the string "inf", one that is none is null."""
+    if isinstance(value, dict):
+        return {name: plain(x) for name, x in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(x) for x in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "inf" if value > 0 else None
+    return value
+
+
+def _line(row: Row) -> str:
+    return json.dumps(plain(row), allow_nan=False) + "\n"

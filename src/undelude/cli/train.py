@@ -1,0 +1,199 @@
+"""`undelude train`."""
+
+import contextlib
+import dataclasses
+import json as json_format
+import shlex
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import equinox as eqx
+import jax.numpy as jnp
+import tyro
+from rich.console import Console
+
+from undelude import checkpoint
+from undelude.agent import with_marks
+from undelude.agents.lstm import LSTMAgent
+from undelude.certificate import versions
+from undelude.cli import backend
+from undelude.cli.checkpoints import Checkpoints
+from undelude.cli.config import Config, check_config, option
+from undelude.cli.console import make_console, print_certificate, training_progress, working
+from undelude.cli.errors import CommandError, ExitCode, UsageError
+from undelude.cli.measure import keys, make_certificate, measurer
+from undelude.cli.runs import RunDirectory
+from undelude.process import InteractionProcess
+from undelude.tasks.registry import make
+from undelude.teaching import Counterfactual, Factual, TeachingState, default_optimizer, teach
+
+TEACHINGS = {"counterfactual": Counterfactual, "factual": Factual}
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """Teach an agent, certify it, and draw the page of the run."""
+
+    config: Annotated[Config, tyro.conf.arg(name="")]
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    """The run directory; made by this command."""
+    resume: bool = False
+    """Go on with the run in DIR where it stopped."""
+    json: bool = False
+    """Print the certificate as JSON on stdout, and all else on stderr."""
+
+    def run(self, args: Sequence[str]) -> ExitCode:
+        """Carry it out; `args` are the arguments after `train`."""
+        progress = make_console(stderr=True)
+        started = time.perf_counter()
+        run = RunDirectory.open(self.out) if self.resume else None
+        config = self.config if run is None else _stored_config(run, args, self)
+        try:
+            check_config(config)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        backend.configure(batch_size=config.batch_size)
+        process = make(config.task)
+        agent = LSTMAgent(process, config.hidden_size, key=keys(config)["agent"])
+        is_new = run is None
+        run = run or RunDirectory.create(self.out, config)
+        try:
+            times = _finish(run, process, agent, progress)
+        except KeyboardInterrupt:
+            again = f"undelude train {shlex.quote(config.task)} --out {shlex.quote(str(self.out))} --resume"
+            raise CommandError(f"interrupted; what was done is in {self.out}. Go on with\n  {again}", ExitCode.INTERRUPTED) from None
+        except Exception:
+            if is_new:
+                run.discard_if_empty()
+            raise
+
+        certificate = run.read_certificate()
+        if self.json:
+            print(json_format.dumps(certificate, indent=2))
+        console = make_console(stderr=self.json)
+        print_certificate(console, certificate)
+        times["in all"] = time.perf_counter() - started
+        console.print("Seconds: " + ", ".join(f"{what} {seconds:.1f}" for what, seconds in times.items()) + ".")
+        console.print(f"Page: {run.report_file}", soft_wrap=True)
+        return ExitCode.OK
+
+
+def _stored_config(run: RunDirectory, args: Sequence[str], given: Train) -> Config:
+    """The stored options, if those of the command line agree; one that was not given agrees."""
+    stored = dataclasses.replace(given, config=run.config, resume=False, json=False)
+    merged = tyro.cli(Train, args=args, default=stored, config=(tyro.conf.FlagCreatePairsOff,)).config
+    for field in dataclasses.fields(Config):
+        want, have = getattr(merged, field.name), getattr(run.config, field.name)
+        if want != have:
+            raise UsageError(
+                f"{option(field.name)} {want} contradicts {run.config_file}, where it is {have}: "
+                "leave it out to resume, or use another --out."
+            )
+    return run.config
+
+
+def _finish(run: RunDirectory, process: InteractionProcess, agent: LSTMAgent, console: Console) -> dict[str, float]:
+    """Do what is missing of training, certificate and page; return the seconds of each."""
+    times = _train(run, process, agent, console)
+    if not run.certificate_file.exists():
+        started = time.perf_counter()
+        with working(console, "certifying"):
+            run.write_certificate(make_certificate(checkpoint.load(run.agent_folder), process, run.config))
+        times["certificate"] = time.perf_counter() - started
+        run.report_file.unlink(missing_ok=True)
+    if not run.report_file.exists():
+        started = time.perf_counter()
+        from undelude.report import write_report
+
+        with working(console, "drawing the page"):
+            write_report(run.path)
+        times["page"] = time.perf_counter() - started
+    return times
+
+
+def _train(run: RunDirectory, process: InteractionProcess, agent: LSTMAgent, console: Console) -> dict[str, float]:
+    config = run.config
+    teaching = TEACHINGS[config.teaching](target=config.target, observation_weight=config.observation_weight)
+    optimizer = default_optimizer(config.learning_rate, config.steps)
+    agent = with_marks(agent, teaching.mark, (teaching.mark,))
+    state = TeachingState(agent, optimizer.init(eqx.filter(agent, eqx.is_inexact_array)), jnp.zeros((), jnp.int32))
+    with Checkpoints(run.checkpoints_folder) as checkpoints:
+        if (start := checkpoints.latest or 0) > 0:
+            state = checkpoints.restore(state)
+        if start == config.steps or (start == 0 and _is_trained(run)):
+            console.print(f"{run.path} is finished: all {config.steps} updates are made.", soft_wrap=True)
+            if not run.agent_folder.exists():
+                checkpoint.save(state.agent, run.agent_folder)
+            return {}
+        rows = run.begin(start)
+        if run.versions and run.versions != versions():
+            console.print("Versions differ from those the run began with; it may not continue bit for bit.", soft_wrap=True)
+        if start:
+            console.print(f"Going on from update {start} of {config.steps}.")
+        seconds_before = rows[-1]["seconds"] if rows else 0.0
+        measure = measurer(process, config)
+
+        def log(new: TeachingState, row: dict[str, float]) -> None:
+            nonlocal state
+            whole = row | {"seconds": seconds_before + row["seconds"]} | measure(new.agent)
+            with _uninterrupted():
+                run.append_metrics(whole)
+                state = new
+                if checkpoints.due:
+                    checkpoints.save(state)
+            advance(whole)
+
+        try:
+            with training_progress(console, mark=teaching.mark, steps=config.steps, start=start) as advance:
+                result = teach(
+                    process,
+                    agent,
+                    teaching,
+                    key=keys(config)["teaching"],
+                    steps=config.steps,
+                    batch_size=config.batch_size,
+                    optimizer=optimizer,
+                    state=state,
+                    log_every=config.log_every,
+                    on_log=log,
+                )
+        except KeyboardInterrupt:
+            _save(run, checkpoints, state)
+            raise
+        _save(run, checkpoints, state)
+    return {"training": result.seconds, "compilation": result.compile_seconds}
+
+
+def _is_trained(run: RunDirectory) -> bool:
+    """Whether all is there but checkpoints, which somebody may have deleted to save space."""
+    rows = run.read_metrics()
+    return run.agent_folder.exists() and bool(rows) and rows[-1]["update"] == run.config.steps
+
+
+def _save(run: RunDirectory, checkpoints: Checkpoints, state: TeachingState) -> None:
+    """The agent first: a checkpoint of the last update then says that the agent is the final one."""
+    if int(state.update):
+        with _uninterrupted():
+            checkpoint.save(state.agent, run.agent_folder)
+            checkpoints.save(state)
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits until the block is done, so that what it writes is whole."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    pending = []
+    signal.signal(signal.SIGINT, lambda *signal_and_frame: pending.append(signal_and_frame))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if pending:
+        raise KeyboardInterrupt

@@ -1,0 +1,161 @@
+"""The named tasks of the command line, and the user's own by `package.module:factory`."""
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from undelude.process import InteractionProcess
+from undelude.tasks.bandit import bandit
+from undelude.tasks.frog import prize_or_frog
+from undelude.tasks.tabular import tabular_from_gymnasium
+
+
+class NamedTask(NamedTuple):
+    """A task with a name; its sizes stand here so that a list of tasks need not build them.
+
+    Attributes:
+        summary: one line, what Theta is.
+        factory: builds the process.
+        num_thetas, num_rounds, num_actions, num_observations: K, T, A and O of what it builds.
+        extra: the optional dependencies (`undelude[extra]`) without which it cannot be built.
+    """
+
+    summary: str
+    factory: Callable[[], InteractionProcess]
+    num_thetas: int
+    num_rounds: int
+    num_actions: int
+    num_observations: int
+    extra: str | None = None
+
+
+class UnknownTaskError(ValueError):
+    """There is no such task; the message lists near names."""
+
+
+def frozen_lake(num_rounds: int = 40) -> InteractionProcess:
+    """FrozenLake-v1 on four 3 x 3 maps: the goal is in one corner, holes are in the other three; which, is hidden.
+
+    A step goes where it is meant to with probability .8, and the reward is seen right with probability .8: arriving in
+    a corner is evidence, but weak, whereas the expert's steps point to the goal at once. So an agent that takes its own
+    steps for evidence stays with the corner that it happened to walk to first.
+
+    Args:
+        num_rounds: T.
+    """
+    gymnasium = _gymnasium()
+    corners = [(0, 0), (0, 2), (2, 0), (2, 2)]
+    envs = []
+    for goal in corners:
+        lake = np.full((3, 3), "F")
+        lake[1, 1] = "S"
+        for corner in corners:
+            lake[corner] = "G" if corner == goal else "H"
+        envs.append(gymnasium.make("FrozenLake-v1", desc=["".join(row) for row in lake], success_rate=0.8))
+    return tabular_from_gymnasium(
+        envs, reward=0.8, temperature=0.1, discount=0.95, num_rounds=num_rounds, name="frozen_lake"
+    )
+
+
+def taxi(num_rounds: int = 40) -> InteractionProcess:
+    """Taxi-v4 with the passenger's destination hidden: one of four places.
+
+    Wrong places are told from the right one by trying them, at the price of an illegal drop-off (reward -10).
+
+    Args:
+        num_rounds: T.
+    """
+    env = _gymnasium().make("Taxi-v4")
+    # A state's number is (taxi and passenger) * 4 + destination.
+    start = np.asarray(env.unwrapped.initial_state_distrib)
+    initial = np.stack([np.where(np.arange(500) % 4 == destination, start, 0.0) for destination in range(4)])
+    initial /= initial.sum(-1, keepdims=True)
+    return tabular_from_gymnasium(
+        [env] * 4,
+        observe=np.arange(500) // 4,
+        initial=initial,
+        temperature=1.0,
+        discount=0.97,
+        num_rounds=num_rounds,
+        name="taxi",
+    )
+
+
+def cliff_walking(num_rounds: int = 50) -> InteractionProcess:
+    """CliffWalking-v1, slippery or not: on firm ground the expert walks along the edge, on ice it keeps away.
+
+    Args:
+        num_rounds: T.
+    """
+    gymnasium = _gymnasium()
+    envs = [gymnasium.make("CliffWalking-v1", is_slippery=slippery) for slippery in (False, True)]
+    return tabular_from_gymnasium(envs, temperature=5.0, num_rounds=num_rounds, name="cliff_walking")
+
+
+TASKS: dict[str, NamedTask] = {
+    "bandit": NamedTask("which of five arms pays best (Remark 11)", bandit, 5, 20, 5, 2),
+    "prize_or_frog": NamedTask(
+        "which box holds the prize (Section 2)", lambda: prize_or_frog(num_rounds=2), 2, 2, 2, 2
+    ),
+    "frozen_lake": NamedTask("FrozenLake-v1: which corner is the goal", frozen_lake, 4, 40, 4, 18, "gym"),
+    "taxi": NamedTask("Taxi-v4: where the passenger wants to go", taxi, 4, 40, 6, 354, "gym"),
+    "cliff_walking": NamedTask("CliffWalking-v1: is the ground slippery", cliff_walking, 2, 50, 4, 42, "gym"),
+}
+
+
+def make(task: str) -> InteractionProcess:
+    """Build a task from its name, or from the user's own `package.module:factory`.
+
+    Args:
+        task: a key of `TASKS`; or a module, importable from the current directory too, and in it a callable of no
+            arguments that returns an `InteractionProcess`.
+
+    Raises:
+        UnknownTaskError: there is no such name, module or factory.
+        ModuleNotFoundError: an optional dependency is missing; the message says which to install.
+        TypeError: the factory returned something else.
+    """
+    if task in TASKS:
+        return TASKS[task].factory()
+    if ":" not in task:
+        near = difflib.get_close_matches(task, TASKS, n=3, cutoff=0.5)
+        hint = f"Did you mean {' or '.join(near)}?" if near else f"There are {', '.join(TASKS)}."
+        raise UnknownTaskError(f"there is no task {task!r}. {hint} Your own is given as package.module:factory.")
+    process = _find_factory(task)()
+    if not isinstance(process, InteractionProcess):
+        raise TypeError(f"{task} returned {type(process).__name__}; it must return an undelude.InteractionProcess.")
+    return process
+
+
+def _find_factory(task: str) -> Callable[[], Any]:
+    module_name, _, name = task.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except (ModuleNotFoundError, ValueError, TypeError) as error:
+        missing = getattr(error, "name", None)
+        if missing and not module_name.startswith(missing):
+            raise  # The module is there; something that it imports is not.
+        raise UnknownTaskError(
+            f"there is no module {module_name!r} for the task {task!r}; it must be installed, or lie in the current directory."
+        ) from error
+    factory = getattr(module, name, None)
+    if not callable(factory):
+        near = difflib.get_close_matches(name, [n for n, x in vars(module).items() if callable(x)], n=3, cutoff=0.5)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise UnknownTaskError(f"module {module_name!r} has no factory {name!r} for the task {task!r}.{hint}")
+    return factory
+
+
+def _gymnasium() -> Any:
+    try:
+        import gymnasium
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError('this task is made from Gymnasium: pip install "undelude[gym]".') from error
+    return gymnasium

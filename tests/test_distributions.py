@@ -1,0 +1,284 @@
+"""Distributions: their samples against their probabilities, their numbers against closed forms, their divergences."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import undelude as ud
+from undelude.distributions import cross_entropy, divergences, mixture
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+NUM_SAMPLES = 20_000
+# A frequency may be off by 5 standard errors: 6e-7 of a chance for one number.
+SIGMAS = 5
+
+
+compiled_divergences = eqx.filter_jit(divergences)
+
+
+def draw(law: ud.AbstractDistribution) -> Any:
+    """`NUM_SAMPLES` of them, in NumPy."""
+    keys = jax.random.split(jax.random.key(0), NUM_SAMPLES)
+    return jax.tree.map(np.asarray, eqx.filter_jit(lambda law: jax.vmap(law.sample)(keys))(law))
+
+
+def assert_mean(samples: Any, mean: Any, variance: Any):
+    """The mean of the samples, within standard errors made from the true variance."""
+    error = np.sqrt(np.asarray(variance) / len(samples))
+    np.testing.assert_array_less(np.abs(np.mean(np.asarray(samples, float), 0) - mean), SIGMAS * error + 1e-12)
+
+
+def assert_frequencies(samples: Any, probs: Any):
+    probs = np.asarray(probs, float)
+    counts = np.asarray(samples)[:, None] == np.arange(len(probs))
+    assert_mean(counts, probs, probs * (1 - probs))
+
+
+# ------------------------------------------------------------------------------------------------------- Categorical
+
+
+@pytest.mark.parametrize("probs", [[0.5, 0.3, 0.2], [0.01, 0.98, 0.01], [0.0, 0.7, 0.0, 0.3, 0.0], [1.0]])
+def test_categorical(probs: list[float]):
+    law = ud.Categorical(probs=probs)
+    assert law.num_categories == len(probs)
+    assert_frequencies(draw(law), probs)
+    np.testing.assert_allclose([np.exp(law.log_prob(x)) for x in range(len(probs))], probs, atol=1e-6)
+    entropy = -sum(p * math.log(p) for p in probs if p > 0)
+    np.testing.assert_allclose(law.entropy(), entropy, atol=1e-6)
+
+
+def test_categorical_logits_are_normalised():
+    logits = np.array([2.0, -1.0, 0.5, -np.inf])
+    law = ud.Categorical(logits)
+    probs = np.exp(logits) / np.exp(logits).sum()
+    np.testing.assert_allclose(law.probs, probs, atol=1e-6)
+    np.testing.assert_allclose(ud.Categorical(log_probs=law.log_probs).probs, probs, atol=1e-6)
+    np.testing.assert_allclose(ud.Categorical(logits + 1000).probs, probs, atol=1e-6)
+
+
+def test_a_symbol_without_mass_never_comes():
+    """Not even where rounding in a parallel cumulative sum makes room for it.
+
+    The key was found by search: by the cumulative sum alone, on a CPU, it draws a symbol of probability 0 here.
+    """
+    rng = np.random.default_rng(20)
+    law = ud.Categorical(np.where(rng.random(512) < 0.5, -np.inf, rng.normal(size=512) * 2))
+    assert law.log_prob(law.sample(jax.random.key(543837))) > -jnp.inf
+    assert (law.log_probs[draw(law)] > -jnp.inf).all()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ud.Categorical(probs=[0.5, 0.6]), r"does not sum to one \(sum 1.1\)"),
+        (lambda: ud.Categorical(probs=[1.5, -0.5]), "negative entry"),
+        (lambda: ud.Categorical(probs=[math.nan, 1.0]), "not finite"),
+        (lambda: ud.Categorical(probs=[0.0, 0.0]), "no mass on any value"),
+        (lambda: ud.Categorical(probs=0.5), "a single number"),
+        (lambda: ud.Categorical([-math.inf, -math.inf]), "no symbol any mass"),
+        (lambda: ud.Categorical([math.nan, 0.0]), "holds nan"),
+        (lambda: ud.Categorical([math.inf, 0.0]), r"\+inf"),
+        (lambda: ud.Categorical([0.0], probs=[1.0]), "exactly one of"),
+        (lambda: ud.Categorical(), "exactly one of"),
+        (lambda: ud.Normal(0.0, 0.0), "positive and finite"),
+        (lambda: ud.Normal([0.0, 1.0], [1.0, -1.0]), "positive and finite"),
+        (lambda: ud.Normal(0.0, math.inf), "positive and finite"),
+        (lambda: ud.Normal(math.nan, 1.0), r"Normal\(loc=\) must be finite"),
+    ],
+)
+def test_what_is_no_distribution_is_refused(make: Callable[[], Any], message: str):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_laws_of_constants_under_jit():
+    """Their numbers can be looked at while tracing, and are; the trace must not mind."""
+    zeros, ones = jnp.zeros(3), jnp.ones(2)
+
+    @jax.jit
+    def score(x: Any) -> Any:
+        laws = ud.Categorical(zeros), ud.Categorical(probs=[0.5, 0.25, 0.25]), ud.Normal(ones, ones)
+        return laws[0].log_prob(x) + laws[1].log_prob(x) + laws[2].log_prob(ones)
+
+    np.testing.assert_allclose(score(0), math.log(1 / 3) + math.log(0.5) - math.log(2 * math.pi), rtol=1e-6)
+
+
+# ------------------------------------------------------------------------------------------------------------ Normal
+
+
+def test_normal():
+    loc, scale = np.array([1.0, -2.0]), np.array([0.5, 3.0])
+    law = ud.Normal(loc, scale)
+    samples = draw(law)
+    assert_mean(samples, loc, scale**2)
+    assert_mean((samples - loc) ** 2, scale**2, 2 * scale**4)
+    x = np.array([1.3, 4.0])
+    density = np.exp(-0.5 * ((x - loc) / scale) ** 2) / (scale * math.sqrt(2 * math.pi))
+    np.testing.assert_allclose(law.log_prob(jnp.asarray(x)), np.log(density).sum(), rtol=1e-6)
+    # The entropy as an integral of -p log p, one component at a time.
+    for mu, sigma in zip(loc, scale, strict=True):
+        one = ud.Normal(mu, sigma)
+        grid = jnp.linspace(mu - 10 * sigma, mu + 10 * sigma, 4001)
+        log_p = np.asarray(jax.vmap(one.log_prob)(grid), float)
+        np.testing.assert_allclose(one.entropy(), np.trapezoid(-np.exp(log_p) * log_p, grid), rtol=1e-4)
+    np.testing.assert_allclose(law.entropy(), np.log(scale * math.sqrt(2 * math.pi * math.e)).sum(), rtol=1e-6)
+
+
+def test_normal_samples_are_reparameterised():
+    """The gradient of a sample is 1 in loc and epsilon in scale, so that a missing stop-gradient would show."""
+    key = jax.random.key(0)
+    d_loc, d_scale = jax.grad(lambda loc, scale: ud.Normal(loc, scale).sample(key), (0, 1))(1.0, 2.0)
+    np.testing.assert_allclose(d_loc, 1)
+    np.testing.assert_allclose(1 + 2 * d_scale, ud.Normal(1.0, 2.0).sample(key), rtol=1e-6)
+
+
+# -------------------------------------------------------------------------------------------- Given, Joint, Mixture
+
+
+def test_given_is_neither_scored_nor_evidence():
+    law = ud.Given(jnp.array([3.0, 4.0]))
+    np.testing.assert_array_equal(law.sample(jax.random.key(0)), [3, 4])
+    assert law.log_prob(jnp.array([3.0, 4.0])) == law.log_prob(jnp.array([9.0, 9.0])) == law.entropy() == 0
+
+
+def test_joint_adds_its_parts():
+    parts = {"symbol": ud.Categorical(probs=[0.2, 0.8]), "size": ud.Normal(1.0, 2.0), "clock": ud.Given(jnp.array(7.0))}
+    law = ud.Joint(parts)
+    samples = draw(law)
+    assert_frequencies(samples["symbol"], [0.2, 0.8])
+    assert_mean(samples["size"], 1, 4)
+    assert (samples["clock"] == 7).all()
+    # Independent: no correlation between the parts.
+    product = (samples["symbol"] - 0.8) * (samples["size"] - 1.0)
+    assert_mean(product, 0, 0.16 * 4)
+    x = {"symbol": jnp.array(1), "size": jnp.array(0.5), "clock": jnp.array(7.0)}
+    np.testing.assert_allclose(law.log_prob(x), math.log(0.8) + parts["size"].log_prob(jnp.array(0.5)), rtol=1e-6)
+    np.testing.assert_allclose(law.entropy(), parts["symbol"].entropy() + parts["size"].entropy(), rtol=1e-6)
+
+
+def test_mixture_of_normals():
+    weights, loc, scale = np.array([0.3, 0.7]), np.array([-2.0, 1.0]), np.array([0.5, 1.5])
+    law = mixture(jnp.log(jnp.asarray(weights)), jax.vmap(ud.Normal)(jnp.asarray(loc), jnp.asarray(scale)))
+    assert isinstance(law, ud.Mixture)
+    mean = weights @ loc
+    variance = weights @ (scale**2 + loc**2) - mean**2
+    samples = draw(law)
+    assert_mean(samples, mean, variance)
+    grid = np.linspace(-12, 12, 4001)
+    density = (weights * np.exp(-0.5 * ((grid[:, None] - loc) / scale) ** 2) / (scale * math.sqrt(2 * math.pi))).sum(1)
+    log_p = jax.vmap(law.log_prob)(jnp.asarray(grid, jnp.float32))
+    np.testing.assert_allclose(np.exp(log_p), density, atol=1e-6)
+    left = np.trapezoid(density[grid <= -1], grid[grid <= -1])
+    assert_mean(samples <= -1, left, left * (1 - left))
+    # No closed form: 256 draws of each component, whose -log p has a standard deviation of about 1 nat here.
+    entropy = np.trapezoid(-density * np.log(density), grid)
+    np.testing.assert_allclose(law.entropy(), entropy, atol=SIGMAS / math.sqrt(512))
+
+
+def test_mixture_of_categoricals_is_a_categorical():
+    weights, probs = np.array([0.25, 0.75]), np.array([[0.9, 0.1, 0.0], [0.2, 0.3, 0.5]])
+    components = ud.Categorical(log_probs=jnp.log(jnp.asarray(probs)))
+    law = mixture(jnp.log(jnp.asarray(weights)), components)
+    assert isinstance(law, ud.Categorical)
+    np.testing.assert_allclose(law.probs, weights @ probs, atol=1e-6)
+    # The general mixture says the same.
+    general = ud.Mixture(jnp.log(jnp.asarray(weights)), components)
+    np.testing.assert_allclose([general.log_prob(x) for x in range(3)], law.log_probs, atol=1e-6)
+    assert_frequencies(draw(general), weights @ probs)
+
+
+def test_mixture_entropy_ignores_components_without_weight():
+    certain = ud.Categorical(log_probs=jnp.log(jnp.eye(2)))
+    assert ud.Mixture(jnp.log(jnp.array([1.0, 0.0])), ud.Joint((certain,))).entropy() == 0
+
+
+# ------------------------------------------------------------------------------------------------------- divergences
+
+
+def test_divergences_between_categoricals_are_exact():
+    p, q = np.array([0.5, 0.5, 0.0]), np.array([0.25, 0.5, 0.25])
+    kl, tv = divergences(ud.Categorical(probs=p), ud.Categorical(probs=q), key=jax.random.key(0))
+    np.testing.assert_allclose(kl, 0.5 * math.log(2), rtol=1e-6)
+    np.testing.assert_allclose(tv, 0.25, rtol=1e-6)
+    # The other way round, q shows a symbol that p rules out.
+    kl, tv = divergences(ud.Categorical(probs=q), ud.Categorical(probs=p), key=jax.random.key(0))
+    assert kl == jnp.inf
+    np.testing.assert_allclose(tv, 0.25, rtol=1e-6)
+    kl, tv = divergences(ud.Categorical(probs=p), ud.Categorical(probs=p), key=jax.random.key(0))
+    assert kl == tv == 0
+
+
+def test_mass_too_small_for_a_float_makes_no_nan():
+    """exp(-200) is 0 in float32; against a zero of q it must not become 0 * inf."""
+    p, q = ud.Categorical(log_probs=jnp.array([0.0, -200.0])), ud.Categorical(log_probs=jnp.array([0.0, -jnp.inf]))
+    assert divergences(p, q, key=jax.random.key(0)) == (0, 0)
+    assert cross_entropy(p, q) == 0
+    assert p.entropy() == 0
+
+
+def test_divergences_by_sampling():
+    """KL and total variation of two normals, and of two mixtures, against integrals."""
+    p, q = ud.Normal(0.0, 1.0), ud.Normal(1.0, 2.0)
+    grid = np.linspace(-12, 12, 8001)
+    f, g = (np.exp(-0.5 * ((grid - m) / s) ** 2) / (s * math.sqrt(2 * math.pi)) for m, s in ((0, 1), (1, 2)))
+    exact_kl, exact_tv = np.trapezoid(f * np.log(f / g), grid), np.trapezoid(np.abs(f - g), grid) / 2
+    n = 20_000
+    kl, tv = compiled_divergences(p, q, key=jax.random.key(1), num_samples=n)
+    spread = math.sqrt(np.trapezoid(f * (np.log(f / g) - exact_kl) ** 2, grid) / n)
+    assert abs(kl - exact_kl) < SIGMAS * spread
+    assert abs(tv - exact_tv) < SIGMAS * 0.5 / math.sqrt(n)
+
+    # A mixture of one component is that component: the ratio is 0 in every sample.
+    single = ud.Mixture(jnp.zeros(1), jax.vmap(ud.Normal)(jnp.zeros(1), jnp.ones(1)))
+    kl, tv = compiled_divergences(single, ud.Normal(0.0, 1.0), key=jax.random.key(2))
+    np.testing.assert_allclose([kl, tv], 0, atol=1e-6)
+
+
+def test_divergences_by_sampling_are_infinite_where_q_rules_out_what_p_shows():
+    p, q = (ud.Joint((ud.Categorical(probs=x),)) for x in ([0.5, 0.5], [1.0, 0.0]))
+    kl, tv = compiled_divergences(p, q, key=jax.random.key(0), num_samples=256)
+    assert kl == jnp.inf
+    assert abs(tv - 0.5) < SIGMAS * 0.5 / 16
+
+
+def test_cross_entropy_has_closed_forms():
+    p, q = ud.Categorical(probs=[0.25, 0.75]), ud.Categorical(probs=[0.5, 0.5])
+    np.testing.assert_allclose(cross_entropy(p, q), math.log(2), rtol=1e-6)
+    n, m = ud.Normal(0.0, 1.0), ud.Normal(1.0, 2.0)
+    by_hand = math.log(2 * math.sqrt(2 * math.pi)) + (1 + 1) / 8
+    np.testing.assert_allclose(cross_entropy(n, m), by_hand, rtol=1e-6)
+    g = ud.Given(jnp.array(0.0))
+    joint = cross_entropy(ud.Joint([p, n, g]), ud.Joint([q, m, g]))
+    np.testing.assert_allclose(joint, math.log(2) + by_hand, rtol=1e-6)
+    np.testing.assert_allclose(cross_entropy(n, n), n.entropy(), rtol=1e-6)
+    with pytest.raises(TypeError, match=r'cross-entropy of Normal under Categorical; .*target="sample"'):
+        cross_entropy(p, n)
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        lambda: ud.Categorical(log_probs=jnp.log(jnp.array([[0.1, 0.9], [0.7, 0.3]]))),
+        lambda: jax.vmap(ud.Normal)(jnp.array([[0.0, 1.0], [2.0, 3.0]]), jnp.ones((2, 2))),
+        lambda: ud.Joint({"a": ud.Categorical(log_probs=jnp.log(jnp.full((2, 3), 1 / 3)))}),
+        lambda: ud.Given(jnp.arange(2.0)),
+    ],
+)
+def test_a_batch_is_the_same_tree_with_leading_axes(batch: Callable[[], ud.AbstractDistribution]):
+    """Each of the three methods vmaps: entry i of the batch is the distribution i."""
+    law = batch()
+    keys = jax.random.split(jax.random.key(0), 2)
+    samples = jax.vmap(lambda d, key: d.sample(key))(law, keys)
+    scores = jax.vmap(lambda d, x: d.log_prob(x))(law, samples)
+    entropies = jax.vmap(lambda d: d.entropy())(law)
+    for i in range(2):
+        one, x = jax.tree.map(lambda leaf, i=i: leaf[i], (law, samples))
+        assert jax.tree.all(jax.tree.map(jnp.array_equal, one.sample(keys[i]), x))
+        np.testing.assert_allclose(one.log_prob(x), scores[i], rtol=1e-6)
+        np.testing.assert_allclose(one.entropy(), entropies[i], rtol=1e-6)

@@ -1,0 +1,41 @@
+"""Every script in examples/ runs, at a small size, and says what its text says."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def run(name, **settings):
+    return runpy.run_path(str(EXAMPLES / f"{name}.py"))["main"](**settings)
+
+
+def test_every_example_is_tested():
+    scripts = {path.stem for path in EXAMPLES.glob("*.py")}
+    tested = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
+    assert scripts == tested - {"every_example_is_tested"}
+
+
+def test_delusion(capsys):
+    reports = run("delusion", num_rounds=10, num_episodes=256)
+    assert reports["see"].action_kl_see == pytest.approx(0, abs=1e-5)
+    assert reports["do"].action_kl_do == pytest.approx(0, abs=1e-5)
+    assert reports["see"].action_kl_do > 10 * reports["see"].action_kl_do_se
+    assert "Own actions read as see" in capsys.readouterr().out
+
+
+def test_own_process():
+    reports = run("own_process", num_rounds=6, steps=60, num_episodes=256)
+    assert reports["taught"].action_kl_do < reports["deluded"].action_kl_do / 3
+
+
+def test_frozen_lake():
+    reports = run("frozen_lake", num_rounds=30, num_episodes=256)
+    deluded, sober, holding = reports.values()
+    assert sober.action_kl_do == pytest.approx(0, abs=1e-5)
+    assert holding.action_kl_do == pytest.approx(0, abs=1e-5)
+    assert deluded.action_kl_do > 10 * deluded.action_kl_do_se
+    # Commitment pays here, deluded or not.
+    assert min(deluded.reward, holding.reward) > sober.reward + 3 * sober.reward_se

@@ -1,0 +1,371 @@
+"""The run report: one page that holds what the files say, and nothing from anywhere else."""
+
+import dataclasses
+import itertools
+import json
+import math
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+import undelude as ud
+from undelude.certificate import trace, versions
+from undelude.report import write_report
+from undelude.report.files import read_run
+from undelude.report.words import short, story, verdict
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+# Elements of HTML that nothing closes.
+VOID = {"meta", "link", "br", "hr", "img", "input"}
+SETTINGS = {
+    "task": "bandit",
+    "agent": "lstm",
+    "hidden_size": 8,
+    "teaching": "counterfactual",
+    "target": "distribution",
+    "observation_weight": 1.0,
+    "steps": 40,
+    "batch_size": 16,
+    "learning_rate": 0.01,
+    "seed": 7,
+    "versions": versions(),
+}
+LOSSES = {"action_loss": 1.0123, "observation_loss": 0.6543}
+ROWS = [
+    LOSSES | {"update": 10 * i, "seconds": 0.25 * i, "action_kl_do": 0.0468 / i, "action_kl_see": 0.0579}
+    for i in range(1, 5)
+]
+Files = dict[str, Any]
+
+
+class Page(HTMLParser):
+    """What a page refers to, its ids, its tags and its text; every element must be closed where it was opened."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.addresses: list[str] = []
+        self.ids: list[str] = []
+        self.tags: list[str] = []
+        self.text = ""
+        self._open: list[str] = []
+        self.feed(html)
+        assert not self._open, f"not closed: {self._open}"
+        self.text = re.sub(r"\s+", " ", self.text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag not in VOID:
+            self._open.append(tag)
+        for name, value in attrs:
+            if name in ("href", "xlink:href", "src", "srcset", "data", "action"):
+                self.addresses.append(value or "")
+            elif name == "id":
+                self.ids.append(value or "")
+            else:
+                self.addresses += re.findall(r"url\((.*?)\)", value or "")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        self._open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self._open or self._open[-1] != "style":
+            self.text += data
+
+
+def read(run_dir: Path) -> Page:
+    return Page(write_report(run_dir).read_text(encoding="utf-8"))
+
+
+def write(path: Path, certificate: Files | None, *, rows: list[Files] = ROWS, **settings: Any) -> Path:
+    """A run directory."""
+    (path / "config.json").write_text(json.dumps(SETTINGS | settings))
+    (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    if certificate is not None:
+        (path / "certificate.json").write_text(json.dumps(certificate))
+    return path
+
+
+@pytest.fixture(scope="module")
+def sober() -> Files:
+    """The certificate of the exact agent with one of its episodes, as a run directory holds it."""
+    process = ud.tasks.bandit(num_arms=3, num_rounds=6)
+    agent = ud.ExactAgent(process)
+    size = {"key": jax.random.key(0), "num_episodes": 64}  # the same for both: their rollout is compiled once
+    certificate = ud.certify(agent, process, baselines=False, **size).to_dict()
+    # The baselines by hand, for they would cost three more compilations.
+    for name, reward in (("expert", 0.55), ("exact_do", 0.4335), ("exact_see", 0.3973)):
+        certificate |= {f"reward_{name}": reward, f"reward_{name}_se": 0.0021}
+    certificate |= {"notes": {}, "teaching": "counterfactual", "episode": trace(agent, process, **size)}
+    return json.loads(json.dumps(certificate))
+
+
+@pytest.fixture(scope="module")
+def deluded(sober: Files) -> Files:
+    """The same with do and see exchanged, but for the episode."""
+    other = {"do": "see", "see": "do"}
+    return {re.sub(r"_(do|see)(?=_se$|$)", lambda m: f"_{other[m[1]]}", name): value for name, value in sober.items()}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, sober: Files) -> Path:
+    """The page of a finished run."""
+    return write_report(write(tmp_path_factory.mktemp("run"), sober))
+
+
+def test_the_page_stands_alone(finished: Path) -> None:
+    """It refers to nothing outside itself, runs no script, and every reference and id within it is sound."""
+    html = finished.read_text(encoding="utf-8")
+    page = Page(html)
+    assert {f.name for f in finished.parent.iterdir()} == {
+        "config.json",
+        "metrics.jsonl",
+        "certificate.json",
+        "report.html",
+    }
+    assert "://" not in html
+    assert "script" not in page.tags
+    assert not re.search(r"@import|@font-face", html)
+    assert all(address.startswith(("#", "data:")) for address in page.addresses)
+    assert len(page.ids) == len(set(page.ids))
+    assert {address[1:] for address in page.addresses if address.startswith("#")} <= set(page.ids)
+    assert not {"None", "nan", "inf"} & set(page.text.split())
+
+
+def test_the_page_can_be_read_without_eyes(finished: Path) -> None:
+    """A language, one h1, headings that skip no level, a text for every figure, a scope for every table header."""
+    html = finished.read_text(encoding="utf-8")
+    levels = [int(tag[1]) for tag in Page(html).tags if re.fullmatch(r"h[1-6]", tag)]
+    assert '<html lang="en">' in html
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(later <= earlier + 1 for earlier, later in itertools.pairwise(levels))
+    assert html.count("<svg") == html.count('<svg role="img" aria-label="') == 6
+    assert not re.search(r"<th(?! scope|ead)", html)
+
+
+def test_the_page_holds_the_numbers(finished: Path, sober: Files) -> None:
+    """Every quantity of the certificate with its error, every setting, every row of metrics, every round."""
+    text = Page(finished.read_text(encoding="utf-8")).text
+    names = [name for name in sober if f"{name}_se" in sober]
+    assert len(names) == 17
+    for name in names:
+        value, se = sober[name], sober[f"{name}_se"]
+        if se < 1e-6:  # an exact agent is at no distance from its own answer
+            continue
+        decimals = 1 - math.floor(math.log10(se))
+        shown = f"{value:.{decimals}f} ± {se:.{decimals}f}".replace("-", "\N{MINUS SIGN}")
+        assert shown in text, name
+    for name, value in SETTINGS.items():
+        if name != "versions":
+            assert f"{name.replace('_', ' ')}{value}" in text.replace(" ", " "), name
+    assert all(number in text for number in SETTINGS["versions"].values())
+    assert all(
+        f"{row['update']}1.01230.6543{short(row['action_kl_do'])}{short(row['action_kl_see'])}" in text for row in ROWS
+    )
+    episode = sober["episode"]
+    for t in range(6):
+        beliefs = (f"{episode['belief'][who][t][episode['theta']]:.3f}" for who in ("agent", "exact_do", "exact_see"))
+        row = f"{t + 1}{episode['actions'][t]}{episode['observations'][t]}{episode['rewards'][t]:g}"
+        assert row + "".join(beliefs) in text
+    assert "undelude train bandit --agent lstm --hidden-size 8" in text
+
+
+def test_the_headline_is_the_verdict(finished: Path, tmp_path: Path, sober: Files, deluded: Files) -> None:
+    """The exact agent is sober, its twin deluded, and the headline says how far each is from the other answer."""
+    page, far = Page(finished.read_text(encoding="utf-8")), short(sober["action_kl_see"])
+    assert f"Sober. 0 nats from the interventional answer, {far} from the deluded one" in page.text
+    page = read(write(tmp_path, deluded))
+    assert f"Deluded. 0 nats from the deluded answer, {far} from the interventional one" in page.text
+
+
+@pytest.mark.parametrize(
+    ("do", "see", "kind"),
+    [
+        ((0.002, 0.0001), (0.11, 0.001), "sober"),
+        ((0.234, 0.002), (0.0022, 0.0001), "deluded"),
+        ((0.22, 0.002), (0.22, 0.002), "neither"),
+        ((0.0001, 1e-5), (0.0002, 1e-5), "agree"),
+        ((0.02, 0.002), (0.11, 0.001), "undecided"),
+        ((0.02, 0.0001), (0.11, None), "undecided"),
+        ((0.02, 0.0001), (None, None), "unknown"),
+    ],
+)
+def test_the_verdict_allows_for_standard_errors(tmp_path: Path, sober: Files, do: tuple, see: tuple, kind: str) -> None:
+    """A fifth of the other distance, at both ends of two standard errors; without an error, nothing is decided."""
+    names = ("action_kl_do", "action_kl_do_se", "action_kl_see", "action_kl_see_se")
+    changes = dict(zip(names, (*do, *see), strict=True))
+    assert verdict(read_run(write(tmp_path, sober | changes))).kind == kind
+
+
+def test_an_infinite_distance_leaves_the_verdict_to_total_variation(tmp_path: Path, deluded: Files) -> None:
+    """KL infinite from one answer says nothing of the other; total variation does."""
+    infinite = deluded | {"action_kl_do": "inf", "action_kl_do_se": None}
+    assert verdict(read_run(write(tmp_path, infinite))).kind == "deluded"
+    page = read(tmp_path)
+    assert "Deluded. 0 nats from the deluded answer, infinitely far from the interventional one" in page.text
+    assert "∞" in page.text
+    even = {"action_tv_do": 0.2, "action_tv_do_se": 0.001, "action_tv_see": 0.2, "action_tv_see_se": 0.001}
+    assert verdict(read_run(write(tmp_path, infinite | even))).kind == "neither"
+
+
+def test_a_missing_number_says_why(tmp_path: Path, sober: Files) -> None:
+    """A null stands as none, points to its reason, and the reason is told once."""
+    absent = [name for name in sober if re.match(r"(action|observation)_(kl|tv)_|deluded|reward_exact", name)]
+    why = "Theta is continuous: there is no exact reference."
+    nulls = dict.fromkeys(absent) | {"notes": dict.fromkeys(absent, why), "episode": None}
+    page = read(write(tmp_path, sober | nulls, rows=[LOSSES | {"update": 40, "action_kl_do": None}]))
+    assert "No verdict. Calibration gap of its actions" in page.text
+    assert page.addresses.count("#note-1") == 11
+    assert page.text.count(why) == 1
+    assert "The certificate holds none: an episode is traced where" in page.text
+    assert "The distances to the exact answers were not measured in training." in page.text
+
+
+def test_a_policy_is_shown_where_no_belief_is_implied(tmp_path: Path, sober: Files) -> None:
+    """Without the agent's belief the strips are policies, and the story speaks of actions."""
+    episode = sober["episode"] | {"belief": sober["episode"]["belief"] | {"agent": None}}
+    page = read(write(tmp_path, sober | {"episode": episode}))
+    assert "agent: probability of each action" in page.text
+    assert "probability of each theta" not in page.text
+    assert re.search(r"furthest apart (before round \d|at the end): action \d has probability", page.text)
+
+
+def test_the_story_is_what_happened(tmp_path: Path, sober: Files) -> None:
+    """Where the answers part and where the agent first is sure of something wrong, from an episode made by hand."""
+    even, unsure, right, wrong = [0.5, 0.5, 0.0], [0.4, 0.6, 0.0], [0.98, 0.01, 0.01], [0.02, 0.97, 0.01]
+    laws = {"agent": [unsure, wrong, wrong], "exact_do": [even, even, right], "exact_see": [even, wrong, wrong]}
+    happened = {"theta": 0, "opening": None, "actions": [1, 1], "observations": [0, 0], "rewards": [0.0, 0.5]}
+    episode = read_run(write(tmp_path, sober | {"episode": happened | {"policy": laws, "belief": laws}})).episode
+    assert episode is not None
+    onset, apart, end = story(episode)
+    assert onset == (
+        "After 1 round the agent is sure of something wrong for the first time, theta 1 with probability 0.97; "
+        "the interventional answer gives it 0.50."
+    )
+    assert "at the end: theta 1 has probability 0.97 by the deluded answer, 0.01 by the interventional one" in apart
+    assert "action 1 in 2 of 2 rounds, at a mean reward of 0.25" in apart
+    assert "theta 0, has probability 0.02 for the agent, 0.98 by the interventional answer and 0.02 by the" in end
+    changing = dataclasses.replace(episode, theta=np.array([0, 1, 1]))
+    assert story(changing)[0] == "Never in this episode does the agent give a wrong theta more than 0.9."
+
+
+def test_an_interrupted_run_says_what_is_missing(tmp_path: Path) -> None:
+    """Before its last update and its certificate: what there is, and the way to the rest."""
+    page = read(write(tmp_path, None, steps=90))
+    assert "No verdict. At the last look 0.012 nats from the interventional answer, 0.058 from the deluded" in page.text
+    assert "Training stopped after update 40 of 90." in page.text
+    assert f"--out {tmp_path} --resume" in page.text
+    assert f"undelude certify {tmp_path}" in page.text
+    assert "learning" in page.ids
+
+
+@pytest.mark.parametrize("content", [None, "", '{"update": 10, "action_lo'])
+def test_a_run_without_a_row_says_so(tmp_path: Path, content: str | None) -> None:
+    """No metrics, none yet, or one row that the interruption cut off."""
+    file = write(tmp_path, None) / "metrics.jsonl"
+    file.unlink() if content is None else file.write_text(content)
+    page = read(tmp_path)
+    assert "metrics.jsonl holds no row: training stopped before its first." in page.text
+    assert "learning" not in page.ids
+
+
+def test_a_resumed_run_counts_each_update_once(tmp_path: Path, sober: Files) -> None:
+    """Rows that a resumed run logged again replace the first ones."""
+    logged = ((10, 1.0), (20, 0.5), (10, 0.75), (20, 0.25))
+    run = read_run(write(tmp_path, sober, rows=[{"update": u, "action_loss": loss} for u, loss in logged]))
+    assert run.series("update").tolist() == [10, 20]
+    assert run.series("action_loss").tolist() == [0.75, 0.25]
+
+
+def test_an_infinite_distance_in_training_is_a_gap(tmp_path: Path) -> None:
+    """The line has a gap and the caption a word for it."""
+    rows = [
+        LOSSES | {"update": u, "action_kl_do": kl, "action_kl_see": None} for u, kl in ((1, 0.1), (2, "inf"), (3, 0.2))
+    ]
+    page = read(write(tmp_path, None, rows=rows))
+    assert "Where it was infinite, the line has a gap." in page.text
+    assert "∞" in page.text
+
+
+def test_what_a_user_named_is_text(tmp_path: Path, sober: Files) -> None:
+    """A task's name, a setting and a note with HTML in them are shown, not obeyed."""
+    name = '<img src=x onerror="alert(1)">'
+    noted = sober | {"notes": {"deluded_fraction": name}, "deluded_fraction": None, "episode": None}
+    page = read(write(tmp_path, noted, task=name, target="</style><b>"))
+    assert page.text.count(name) >= 4  # title, running head, note, setting
+    assert "</style><b>" in page.text
+    assert "img" not in page.tags
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "says"),
+    [
+        ("config.json", '{"task": ', "config.json is damaged"),
+        ("config.json", "[]", "config.json is damaged: it holds no JSON object"),
+        ("config.json", '{"agent": "lstm"}', "config.json is damaged: it does not say what was taught"),
+        ("metrics.jsonl", '{"update": 1}\n{"upd\n{"update": 3}\n', "metrics.jsonl is damaged: line 2"),
+        ("metrics.jsonl", '{"action_loss": 1}\n', "metrics.jsonl is damaged: line 1 has no update number"),
+        ("metrics.jsonl", '{"update": 1, "action_loss": "low"}\n', "metrics.jsonl is damaged: action_loss is 'low'"),
+        ("certificate.json", "\x00\xff", "certificate.json is damaged"),
+        (
+            "certificate.json",
+            '{"episode": {"actions": [0]}}',
+            "certificate.json is damaged: its episode cannot be read",
+        ),
+        ("certificate.json", '{"action_kl_do": "far"}', "certificate.json is damaged: action_kl_do is 'far'"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path: Path, file: str, content: str, says: str) -> None:
+    """With its name, what is wrong and what to do; the old page stays as it was."""
+    write(tmp_path, None)
+    (tmp_path / "report.html").write_text("the old page")
+    (tmp_path / file).write_text(content, encoding="latin-1")
+    with pytest.raises(ValueError, match=re.escape(says)) as error:
+        write_report(tmp_path)
+    assert "anew" in str(error.value)
+    assert (tmp_path / "report.html").read_text() == "the old page"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"actions": [0, 1, 2]}, "has actions that are not indices"),
+        ({"actions": [0, 1, 2, 0, 1, 9]}, "has actions that are not indices"),
+        ({"theta": 7}, "has theta that are not indices"),
+        ({"rewards": []}, "is empty"),
+        ({"rewards": [0.0, 1.0]}, "needs 3 rows of finite probabilities of actions"),
+    ],
+)
+def test_an_episode_that_does_not_fit_is_refused(tmp_path: Path, sober: Files, change: Files, says: str) -> None:
+    """A certificate edited or cut by hand is named before anything is drawn."""
+    with pytest.raises(ValueError, match=rf"certificate\.json is damaged: its episode of \d rounds {says}"):
+        write_report(write(tmp_path, sober | {"episode": sober["episode"] | change}))
+
+
+def test_no_run_is_no_page(tmp_path: Path) -> None:
+    """A directory without a config is not a run."""
+    with pytest.raises(FileNotFoundError, match=r"config\.json is missing"):
+        write_report(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_a_browser_opens_it_without_complaint(finished: Path, tmp_path: Path) -> None:
+    """Headless Chromium lays the page out and writes nothing to the console."""
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+    flags += ["--disable-background-networking", "--disable-component-update", "--enable-logging=stderr", "--v=0"]
+    command = [str(CHROMIUM), *flags, f"--user-data-dir={tmp_path}", "--dump-dom", finished.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert "Sober." in done.stdout
+    assert "CONSOLE" not in done.stderr
