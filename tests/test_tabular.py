@@ -1,6 +1,7 @@
 """Processes from Gymnasium's tables, against Gymnasium itself: its steps, its resets, and plans made in NumPy."""
 
 import dataclasses
+import functools
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -31,6 +32,7 @@ def taxi() -> gymnasium.Env:
     return gymnasium.make("Taxi-v4", max_episode_steps=-1)
 
 
+@functools.cache
 def taxi_initial() -> np.ndarray:
     """`[4, 500]`: Taxi's own start, given that the destination is k (the last digit of its state, base 4)."""
     own = taxi().unwrapped.initial_state_distrib
@@ -167,11 +169,12 @@ def test_taxi_steps_as_gymnasium_does_with_the_destination_hidden(taxis: ud.Inte
 
 def test_the_opening_is_the_first_state(lakes: ud.InteractionProcess, taxis: ud.InteractionProcess):
     openings = ud.rollout(taxis, None, key=jax.random.key(0), num_episodes=2000, num_rounds=1, executor="expert")
-    shown = shown_states([taxi()] * 4, lambda s: s // 4, taxi_initial())
+    initial = taxi_initial()
+    shown = shown_states([taxi()] * 4, lambda s: s // 4, initial)
     states = np.asarray([state for state, _, _ in taxis.task.outcomes])[np.asarray(openings.opening)]
     for k in range(4):
         drawn = states[np.asarray(openings.theta) == k]
-        law = np.array([taxi_initial()[k, 4 * x : 4 * x + 4].sum() for x in shown])
+        law = initial[k].reshape(125, 4).sum(1)[shown]
         frequency = np.bincount(drawn, minlength=len(shown)) / len(drawn)
         assert (frequency[law == 0] == 0).all()
         assert (np.abs(frequency - law) < SIGMAS * np.sqrt(law * (1 - law) / len(drawn)) + 1e-9).all()
@@ -292,16 +295,14 @@ def test_what_is_shown_never_changes_what_is_earned(cliff: ud.InteractionProcess
 
 
 def test_a_noisy_reward_is_evidence_by_its_noise():
-    """Two lakes that differ by where the goal is: seen, one arrival tells theta; noisy, it tells its odds of 3 : 1."""
-    envs = [lake(["SG", "FF"], is_slippery=False), lake(["SF", "GF"], is_slippery=False)]
+    """Two lakes that differ by what a step on ice is worth, 0 or 1/2 (and 1 at the goal): shown right with 3/4, each
+    of the two wrong ones with 1/8, one step is evidence of 6 : 1."""
+    envs = [lake(["SF", "FG"], is_slippery=False, reward_schedule=(1, 0, step)) for step in (0, 0.5)]
     process = ud.tasks.tabular_from_gymnasium(envs, reward=0.75)
     symbol = {x: o for o, x in enumerate(process.task.outcomes)}
-    # Down to state 2, under theta 0 an ordinary step with no reward. (Under theta 1 it ends there: that is certain.)
-    history = ud.Episodes.of(process, opening=symbol[0, 0.0, False], actions=[1], observations=[symbol[2, 1.0, False]])
-    np.testing.assert_allclose(np.exp(ud.posterior(process, history)), [[0.5, 0.5], [1, 0]], atol=1e-6)
-    # At a start the noisy reward says nothing: 0 under every theta, shown as 1 with probability 1/4.
-    law = laws(process)[:, -1, 0]
-    np.testing.assert_allclose(law[:, symbol[0, 1.0, False]], 0.25, atol=1e-6)
+    for shown, odds in ((0.0, [6, 1]), (0.5, [1, 6]), (1.0, [1, 1])):
+        history = ud.Episodes.of(process, opening=symbol[0, 0.0, False], actions=[1], observations=[symbol[2, shown, False]])
+        np.testing.assert_allclose(np.exp(ud.posterior(process, history)), [[1 / 2, 1 / 2], np.divide(odds, sum(odds))], atol=1e-6)
 
 
 # ---------------------------------------------------------------------------------------------------- exact inference

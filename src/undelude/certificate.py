@@ -185,7 +185,8 @@ def trace(
     """One episode to look at: of `num_episodes`, the one over which the two exact answers differ most.
 
     Returns:
-        Plain data: `theta`, `opening`, `actions`, `observations`, `rewards` `[T]`; `policy`, the probabilities of the
+        Plain data: `num_episodes`; `theta` (`[T]` with a transition), `opening`, `actions`, `observations`, `rewards`
+        `[T]`; `policy`, the probabilities of the
         actions before each round and after the last, `[T + 1, A]`, of `"agent"`, `"exact_do"` and `"exact_see"`; and
         `belief`, `[T + 1, K]` of the same three, None where a policy implies none.
 
@@ -200,10 +201,10 @@ def trace(
     gap = np.abs(np.asarray(policies["exact_do"]) - np.asarray(policies["exact_see"])).sum((-1, -2))
     i = int(gap.argmax())
     plain = lambda tree: jax.tree.map(lambda x: np.asarray(x[i]).tolist(), tree)  # noqa: E731
-    theta = episodes.theta if process.transition is None else episodes.theta[:, 0]
     belief = {name: None if np.isnan(np.asarray(b[i])).any() else plain(b) for name, b in beliefs.items()}
     return {
-        "theta": plain(theta),
+        "num_episodes": num_episodes,
+        "theta": plain(episodes.theta),
         "opening": plain(episodes.opening),
         "actions": plain(episodes.actions),
         "observations": plain(episodes.observations),

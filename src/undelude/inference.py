@@ -90,15 +90,18 @@ def update_observation(process: InteractionProcess, belief: Belief, o: Observati
     return Belief(log_posterior, belief.w, belief.e, belief.impossible)
 
 
-def filter(process: InteractionProcess, episode: Episodes) -> Belief:
-    """The belief before each round of one episode and after its last: a `Belief` with a leading axis of T + 1."""
+def filter(process: InteractionProcess, episode: Episodes, *, all_done: bool = False) -> Belief:
+    """The belief before each round of one episode and after its last: a `Belief` with a leading axis of T + 1.
+
+    Where it is known beforehand that all actions were done, `all_done` spares the expert's laws.
+    """
     belief = init(process)
     if episode.opening is not None:
         belief = update_observation(process, belief, episode.opening)
 
     def round(belief: Belief, x: tuple[Action, Array, Observation]) -> tuple[Belief, Belief]:
         a, intervened, o = x
-        belief = update_action(process, belief, a, intervened)
+        belief = update_action(process, belief, a, True if all_done else intervened)
         belief = update_observation(process, belief, o)
         return belief, belief
 
@@ -132,7 +135,8 @@ def posterior(
     """
     episodes = reread(episodes, own_actions)
     check_symbols(process, episodes)
-    beliefs = _run_filter(process, episodes)
+    all_done = is_concrete(episodes.intervened) and bool(episodes.intervened.all())
+    beliefs = _run_filter(process, episodes, all_done)
     if is_concrete(beliefs) and bool(beliefs.impossible.any()):
         *episode, after = (int(i) for i in np.argwhere(np.asarray(beliefs.impossible))[0])
         where = ", ".join([*(f"episode {i}" for i in episode), f"round {after - 1}" if after else "the opening"])
@@ -156,8 +160,11 @@ def reread(episodes: Episodes, own_actions: Mark | None) -> Episodes:
 
 
 @eqx.filter_jit
-def _run_filter(process: InteractionProcess, episodes: Episodes) -> Belief:
-    return (jax.vmap(filter, in_axes=(None, 0)) if episodes.is_batch else filter)(process, episodes)
+def _run_filter(process: InteractionProcess, episodes: Episodes, all_done: bool) -> Belief:
+    def run(episode: Episodes) -> Belief:
+        return filter(process, episode, all_done=all_done)
+
+    return (jax.vmap(run) if episodes.is_batch else run)(episodes)
 
 
 def _condition(belief: Belief, log_likelihood: Float[Array, " K"]) -> Belief:

@@ -2,15 +2,13 @@
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
 
 import equinox as eqx
 import jax
 import numpy as np
 from jax.tree_util import keystr, tree_flatten_with_path, tree_unflatten
 
-if TYPE_CHECKING:
-    from undelude.teaching import TeachingState
+from undelude.teaching import TeachingState
 
 KEPT = 2
 # Saving takes a tenth of a second: as seldom as this it costs one percent.
@@ -33,7 +31,7 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
         self._saved_at = time.monotonic()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -49,7 +47,7 @@ class Checkpoints:
         """Whether the last one was written long enough ago."""
         return time.monotonic() - self._saved_at >= SECONDS_BETWEEN
 
-    def save(self, state: "TeachingState") -> None:
+    def save(self, state: TeachingState) -> None:
         """Write `state`, unless that update is there already."""
         update = int(state.update)
         if update != self.latest:
@@ -57,7 +55,7 @@ class Checkpoints:
             self._manager.save(update, args=self._ocp.args.StandardSave(arrays))
         self._saved_at = time.monotonic()
 
-    def restore(self, like: "TeachingState") -> "TeachingState":
+    def restore(self, like: TeachingState) -> TeachingState:
         """The last one, for a state of the same structure as `like`.
 
         Raises:
@@ -81,7 +79,7 @@ class Checkpoints:
         return eqx.combine(tree_unflatten(treedef, leaves), static)
 
 
-def _named_arrays(state: "TeachingState") -> list[tuple[str, jax.Array]]:
+def _named_arrays(state: TeachingState) -> list[tuple[str, jax.Array]]:
     leaves, _ = tree_flatten_with_path(eqx.filter(state, eqx.is_array))
     return [(keystr(path), leaf) for path, leaf in leaves]
 

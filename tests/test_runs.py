@@ -1,0 +1,206 @@
+"""The run directory: what is written is whole, what is damaged is named, a checkpoint gives back what went in."""
+
+import dataclasses
+import json
+import signal
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import undelude as ud
+from undelude.cli.checkpoints import KEPT, Checkpoints
+from undelude.cli.config import Config, check_config, read_config, write_config
+from undelude.cli.errors import UsageError
+from undelude.cli.runs import RunDirectory, plain
+from undelude.cli.train import _uninterrupted
+from undelude.teaching import TeachingState, default_optimizer
+
+CONFIG = Config("bandit", hidden_size=4, steps=30, seed=3)
+
+
+def row(update: int) -> dict[str, float]:
+    return {"update": update, "action_loss": 1.5, "observation_loss": 0.5, "seconds": 0.1 * update, "action_kl_do": 0.2}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    return RunDirectory.create(tmp_path / "run", CONFIG)
+
+
+@pytest.fixture(scope="module")
+def state() -> TeachingState:
+    agent = ud.LSTMAgent(ud.tasks.bandit(num_rounds=2), 4, key=jax.random.key(0))
+    params = eqx.filter(agent, eqx.is_inexact_array)
+    return TeachingState(agent, default_optimizer(1e-2, 30).init(params), jnp.asarray(10, jnp.int32))
+
+
+def scaled(state: TeachingState, factor: float, update: int) -> TeachingState:
+    state = jax.tree.map(lambda x: x * factor if eqx.is_inexact_array(x) else x, state)
+    return eqx.tree_at(lambda s: s.update, state, jnp.asarray(update, jnp.int32))
+
+
+def test_config_survives_the_file(run: RunDirectory) -> None:
+    config, versions = read_config(run.config_file)
+    assert config == CONFIG
+    assert versions["jax"] == jax.__version__
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"steps": 0}, "--steps"),
+        ({"steps": "many"}, "'steps'"),
+        ({"batch_size": True}, "'batch_size'"),
+        ({"teaching": "telepathy"}, "'teaching'"),
+        ({"learning_rate": -1.0}, "--learning-rate"),
+        ({"colour": "blue"}, "'colour'"),
+    ],
+)
+def test_a_config_that_makes_no_sense_names_the_entry(run: RunDirectory, change: dict, named: str) -> None:
+    data = json.loads(run.config_file.read_text()) | change
+    run.config_file.write_text(json.dumps(data))
+    with pytest.raises(ValueError, match=f"config.json is damaged.*{named}"):
+        RunDirectory.open(run.path)
+
+
+def test_a_config_without_an_entry_names_it(run: RunDirectory) -> None:
+    data = json.loads(run.config_file.read_text())
+    del data["seed"]
+    run.config_file.write_text(json.dumps(data))
+    with pytest.raises(ValueError, match="'seed' is missing"):
+        RunDirectory.open(run.path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0])
+def test_a_learning_rate_is_finite_and_positive(value: float) -> None:
+    with pytest.raises(ValueError, match="--learning-rate"):
+        check_config(dataclasses.replace(CONFIG, learning_rate=value))
+
+
+def test_rows_after_the_checkpoint_are_dropped_and_no_other(run: RunDirectory) -> None:
+    for update in (10, 20, 30):
+        run.append_metrics(row(update))
+    run.certificate_file.write_text("{}")
+    assert [r["update"] for r in run.begin(20)] == [10, 20]
+    assert [r["update"] for r in run.read_metrics()] == [10, 20]
+    assert not run.certificate_file.exists(), "the certificate of another agent"
+    run.append_metrics(row(30))
+    assert [r["update"] for r in run.read_metrics()] == [10, 20, 30]
+
+
+def test_a_line_cut_short_by_a_crash_is_no_damage(run: RunDirectory) -> None:
+    run.append_metrics(row(10))
+    with run.metrics_file.open("a") as file:
+        file.write('{"update": 20, "action_l')
+    assert run.begin(10) == [row(10)]
+    run.append_metrics(row(20))
+    assert run.read_metrics() == [row(10), row(20)]
+
+
+@pytest.mark.parametrize("line", ['{"update": 10,\n', "[]\n", '{"update": "ten", "seconds": 1}\n', '{"update": 10}\n'])
+def test_a_damaged_row_is_named_by_its_line(run: RunDirectory, line: str) -> None:
+    run.append_metrics(row(5))
+    with run.metrics_file.open("a") as file:
+        file.write(line)
+    run.append_metrics(row(20))
+    with pytest.raises(ValueError, match=r"metrics\.jsonl is damaged in line 2"):
+        run.read_metrics()
+
+
+def test_metrics_that_end_before_the_checkpoint_are_damaged(run: RunDirectory) -> None:
+    run.append_metrics(row(10))
+    with pytest.raises(ValueError, match="ends at update 10, the checkpoint is at 20"):
+        run.begin(20)
+
+
+def test_what_is_there_is_not_overwritten(run: RunDirectory, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="use --resume or another --out"):
+        RunDirectory.create(run.path, CONFIG)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "mine.txt").write_text("keep")
+    with pytest.raises(UsageError, match="not empty, and not a run"):
+        RunDirectory.create(tmp_path / "notes", CONFIG)
+    with pytest.raises(UsageError, match="is a file"):
+        RunDirectory.create(tmp_path / "notes" / "mine.txt", CONFIG)
+    with pytest.raises(UsageError, match="there is no run at"):
+        RunDirectory.open(tmp_path / "notes")
+
+
+def test_a_run_that_never_began_leaves_nothing(run: RunDirectory) -> None:
+    with Checkpoints(run.checkpoints_folder):
+        pass
+    run.discard_if_empty()
+    assert not run.path.exists()
+
+
+def test_a_run_that_began_is_kept(run: RunDirectory) -> None:
+    run.append_metrics(row(10))
+    run.discard_if_empty()
+    assert run.read_metrics() == [row(10)]
+
+
+def test_plain_is_what_json_can_say() -> None:
+    data = {"a": float("inf"), "b": [float("nan"), (1.5,)], "c": None}
+    assert plain(data) == {"a": "inf", "b": [None, [1.5]], "c": None}
+
+
+def test_a_checkpoint_gives_back_every_bit(tmp_path: Path, state: TeachingState) -> None:
+    later = scaled(state, 1 / 3, 20)
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        checkpoints.save(state)
+        checkpoints.save(later)
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert checkpoints.latest == 20
+        restored = checkpoints.restore(state)
+    assert jax.tree.structure(restored) == jax.tree.structure(later)
+    for have, want in zip(jax.tree.leaves(restored), jax.tree.leaves(later), strict=True):
+        assert have.dtype == want.dtype
+        np.testing.assert_array_equal(have, want)
+
+
+def test_the_last_two_checkpoints_are_kept(tmp_path: Path, state: TeachingState) -> None:
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        for update in (1, 2, 3, 3):
+            checkpoints.save(scaled(state, 1.0, update))
+    kept = sorted(int(folder.name) for folder in (tmp_path / "checkpoints").iterdir())
+    assert kept == [2, 3]
+    assert len(kept) == KEPT
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_serves(tmp_path: Path, state: TeachingState) -> None:
+    folder = tmp_path / "checkpoints"
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.save(state)
+        checkpoints.save(scaled(state, 2.0, 20))
+    for file in (folder / "20").rglob("*"):
+        if file.is_file() and file.parent.name == "d":
+            file.write_bytes(b"\0" * file.stat().st_size)
+    with Checkpoints(folder) as checkpoints, pytest.raises(ValueError, match=r"checkpoints/20 is damaged.*Delete that"):
+        checkpoints.restore(state)
+    for path in sorted((folder / "20").rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    (folder / "20").rmdir()
+    with Checkpoints(folder) as checkpoints:
+        assert int(checkpoints.restore(state).update) == 10
+
+
+def test_a_checkpoint_of_another_agent_is_refused(tmp_path: Path, state: TeachingState) -> None:
+    agent = ud.LSTMAgent(ud.tasks.bandit(num_rounds=2), 5, key=jax.random.key(0))
+    other = TeachingState(agent, state.optimizer_state, state.update)
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        checkpoints.save(state)
+        with pytest.raises(ValueError, match="checkpoints/10 is damaged"):
+            checkpoints.restore(other)
+
+
+def test_ctrl_c_waits_for_a_write_to_be_whole() -> None:
+    steps = []
+    with pytest.raises(KeyboardInterrupt), _uninterrupted():
+        signal.raise_signal(signal.SIGINT)
+        steps.append("written")
+    assert steps == ["written"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
