@@ -7,6 +7,9 @@ VENV ?= .venv
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; exit; }; done; echo python3)
 
+# A worker for each core; a file stays with one worker, for its tests share what they compile.
+PYTEST_ARGS ?= --numprocesses auto --maxprocesses 4 --dist loadfile
+
 BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 ifdef UV

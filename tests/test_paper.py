@@ -24,11 +24,22 @@ def belief(process: ud.InteractionProcess, mark: str, actions: list[int], observ
     return np.exp(ud.posterior(process, history)[-1])
 
 
-def after_action(process: ud.InteractionProcess, mark: ud.agent.Mark, a: int) -> tuple[np.ndarray, np.ndarray]:
+predictions = eqx.filter_jit(scan)
+
+
+@eqx.filter_jit
+def after_action(process: ud.InteractionProcess, mark: ud.agent.Mark, a: int) -> tuple[Array, Array]:
     """`P(Theta | A_1)` and `P(O_1 | A_1)`."""
     agent = ud.ExactAgent(process, own_actions=mark)
     m = agent.g_A(jnp.array(a), agent.init(num_rounds=1), intervened=mark == "do")
-    return np.exp(m.log_posterior), np.asarray(agent.f_O(m).probs)
+    return jnp.exp(m.log_posterior), agent.f_O(m).probs
+
+
+@eqx.filter_jit
+def policy_after_round(agent: ud.ExactAgent, a: int, o: int) -> Array:
+    """`P(A_2 | A_1, O_1)`, the action marked as the agent reads its own."""
+    m = agent.g_A(jnp.array(a), agent.init(num_rounds=2), intervened=agent.own_actions == "do")
+    return agent.f_A(agent.g_O(jnp.array(o), m)).probs
 
 
 # -------------------------------------------------------------------------------------------- Section 2, prize or frog
@@ -36,8 +47,8 @@ def after_action(process: ud.InteractionProcess, mark: ud.agent.Mark, a: int) ->
 
 def test_eq_1(frog: ud.InteractionProcess):
     """`P(a) = sum_theta P(a | theta) P(theta) = 1/2`."""
-    agent = ud.ExactAgent(frog)
-    np.testing.assert_allclose(agent.f_A(agent.init(num_rounds=1)).probs, [1 / 2, 1 / 2])
+    P_A, _ = predictions(ud.ExactAgent(frog), ud.Episodes.of(frog, actions=[0], observations=[0]))
+    np.testing.assert_allclose(P_A.probs, [[1 / 2, 1 / 2]])
 
 
 @pytest.mark.parametrize("a", [0, 1])
@@ -85,7 +96,7 @@ def test_section_2_fully_observable(frog: ud.InteractionProcess, theta: int):
     for a in (0, 1):
         for mark in (True, False) if a == theta else (True,):
             history = ud.Episodes.of(shown, opening=theta, actions=[a], observations=[2 + (a == theta)], intervened=mark)
-            P_A, P_O = scan(ud.ExactAgent(shown), history)
+            P_A, P_O = predictions(ud.ExactAgent(shown), history)
             np.testing.assert_allclose(P_A.probs[0], np.arange(2) == theta)
             np.testing.assert_allclose(P_O.probs[0], [1 / 2, 1 / 2, 0, 0])
             np.testing.assert_allclose(P_O.probs[1], [0, 0, a != theta, a == theta])
@@ -176,9 +187,7 @@ def test_eq_3(bandit: ud.InteractionProcess):
     by_hand = {"do": (Fraction(11, 35), Fraction(6, 35)), "see": (Fraction(56, 110), Fraction(27, 220))}
     for mark, (same, other) in by_hand.items():
         assert bandit_policy([2], [1], mark) == [other, other, same, other, other]
-        agent = ud.ExactAgent(bandit, own_actions=mark)
-        m = agent.g_A(jnp.array(2), agent.init(num_rounds=20), intervened=mark == "do")
-        policy = agent.f_A(agent.g_O(jnp.array(1), m)).probs
+        policy = policy_after_round(ud.ExactAgent(bandit, own_actions=mark), 2, 1)
         np.testing.assert_allclose(policy, [float(p) for p in bandit_policy([2], [1], mark)], rtol=1e-6)
     assert round(float(by_hand["see"][0]), 4) == 0.5091
     assert round(float(by_hand["see"][1]), 4) == 0.1227
@@ -198,7 +207,7 @@ def test_remark_10(bandit: ud.InteractionProcess, mark: str):
     arms = [a - 1 for a in arms]
     history = ud.Episodes.of(bandit, actions=arms, observations=rewards, intervened=mark == "do")
     posterior = np.exp(ud.posterior(bandit, history))
-    P_A, _ = scan(ud.ExactAgent(bandit), history)
+    P_A, _ = predictions(ud.ExactAgent(bandit), history)
     for t in range(21):
         exact = bandit_posterior(arms[:t], rewards[:t], mark)
         np.testing.assert_allclose(posterior[t], [float(p) for p in exact], atol=2e-6)
@@ -227,9 +236,7 @@ def test_remark_10_with_moving_theta(frog: ud.InteractionProcess):
     np.testing.assert_allclose(belief(process, "do", [0], [0]), [1 / 4, 3 / 4])
     np.testing.assert_allclose(belief(process, "do", [1], [0]), [1 / 2, 1 / 2])
     # The policy of round 2 imitates the expert under theta_2, and a prize tells theta_2 before it moves once more.
-    agent = ud.ExactAgent(process)
-    m = agent.g_O(jnp.array(0), agent.g_A(jnp.array(0), agent.init(num_rounds=2), intervened=True))
-    np.testing.assert_allclose(agent.f_A(m).probs, [1 / 4, 3 / 4])
+    np.testing.assert_allclose(policy_after_round(ud.ExactAgent(process), 0, 0), [1 / 4, 3 / 4])
     np.testing.assert_allclose(belief(process, "do", [0, 0], [0, 1]), [3 / 4, 1 / 4])
 
 
@@ -294,13 +301,19 @@ def test_remark_5_exact(bandit: ud.InteractionProcess):
     The two draws of `act`, summed out by hand from the agent's own belief and the expert's own laws.
     """
     thompson, exact = ud.ThompsonAgent(bandit), ud.ExactAgent(bandit)
-    m, b = thompson.init(num_rounds=20), exact.init(num_rounds=20)
-    for a, o in ((2, 1), (2, 1), (0, 0)):
-        m = thompson.g_O(jnp.array(o), thompson.g_A(jnp.array(a), m, intervened=True))
-        b = exact.g_O(jnp.array(o), exact.g_A(jnp.array(a), b, intervened=True))
+
+    @eqx.filter_jit
+    def live(agent: ud.AbstractAgent) -> tuple[Any, Array]:
+        m = agent.init(num_rounds=20)
+        for a, o in ((2, 1), (2, 1), (0, 0)):
+            m = agent.g_O(jnp.array(o), agent.g_A(jnp.array(a), m, intervened=True))
+        return m, agent.f_A(m).probs
+
+    m, thompson_f_A = live(thompson)
+    _, exact_f_A = live(exact)
     two_draws = np.exp(m.belief.log_posterior) @ np.asarray(inference.expert_laws(bandit, m.belief).probs)
-    np.testing.assert_allclose(exact.f_A(b).probs, two_draws, rtol=1e-5)
-    np.testing.assert_allclose(thompson.f_A(m).probs, two_draws, rtol=1e-5)
+    np.testing.assert_allclose(exact_f_A, two_draws, rtol=1e-5)
+    np.testing.assert_allclose(thompson_f_A, two_draws, rtol=1e-5)
     # ... and the actions come with that law, within 4 standard errors of a frequency.
     keys = jax.random.split(jax.random.key(5), NUM_EPISODES)
     actions, held = jax.jit(jax.vmap(lambda key: (lambda a, m: (a, m.held))(*thompson.act(m, key=key))))(keys)

@@ -172,14 +172,42 @@ def test_a_transition_has_to_fit(bandit: ud.InteractionProcess):
     small(transition=Stay(0.9))
     with pytest.raises(ValueError, match="must return a Categorical over the 2 indices of thetas"):
         small(transition=Stay(0.9, size=3))
-    with pytest.raises(ValueError, match="must return a Categorical"):
+    with pytest.raises(ValueError, match=r"small: transition\(theta, w\) returned .*, not a distribution"):
         small(transition=lambda theta, w: jnp.array([0.5, 0.5]))
+    with pytest.raises(ValueError, match=r"small: transition\(theta, w\)\[0\] does not sum to one \(sum 1.2\)"):
+        small(transition=lambda theta, w: ud.Categorical(probs=jnp.array([0.5, 0.7])))
     with pytest.raises(ValueError, match=r"small: with a transition the memories .* declare theta_free_memory = True"):
         small(transition=Stay(0.9), task=ThetaTask(jnp.array([0.5, 0.5])))
 
 
 class ThetaTask(BrokenTask):
     theta_free_memory: ClassVar[bool] = False
+
+
+class LyingTask(BrokenTask):
+    """It says that its memory is free of theta, and it is not."""
+
+    def g_O(self, theta, o, w):
+        return w + theta
+
+
+class LyingExpert(BrokenExpert):
+    def init(self, theta):
+        return theta
+
+    def g_A(self, theta, a, e):
+        return e
+
+    def g_O(self, theta, o, e):
+        return e
+
+
+def test_a_memory_that_looks_at_theta_may_not_say_that_it_does_not():
+    """One copy of it for all thetas would be wrong without a word."""
+    with pytest.raises(ValueError, match="small: task declares theta_free_memory, but .* its memory differs"):
+        small(task=LyingTask(jnp.array([0.5, 0.5])))
+    with pytest.raises(ValueError, match="small: expert declares theta_free_memory, but"):
+        small(expert=LyingExpert(jnp.array([0.0, 0.0])))
 
 
 # ------------------------------------------------------------------------------------------------------ a continuous Theta

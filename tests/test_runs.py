@@ -1,5 +1,6 @@
 """The run directory: what is written is whole, what is damaged is named, a checkpoint gives back what went in."""
 
+import contextlib
 import dataclasses
 import json
 import signal
@@ -15,8 +16,8 @@ import undelude as ud
 from undelude.cli.checkpoints import KEPT, Checkpoints
 from undelude.cli.config import Config, check_config, read_config, write_config
 from undelude.cli.errors import UsageError
+from undelude.cli.interrupts import Interrupts
 from undelude.cli.runs import RunDirectory, plain
-from undelude.cli.train import _uninterrupted
 from undelude.teaching import TeachingState, default_optimizer
 
 CONFIG = Config("bandit", hidden_size=4, steps=30, seed=3)
@@ -199,8 +200,21 @@ def test_a_checkpoint_of_another_agent_is_refused(tmp_path: Path, state: Teachin
 
 def test_ctrl_c_waits_for_a_write_to_be_whole() -> None:
     steps = []
-    with pytest.raises(KeyboardInterrupt), _uninterrupted():
+    with pytest.raises(KeyboardInterrupt), Interrupts() as interrupts, interrupts.held():
         signal.raise_signal(signal.SIGINT)
         steps.append("written")
     assert steps == ["written"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_is_raised_at_once_and_again_if_it_was_lost() -> None:
+    reached = []
+    with pytest.raises(KeyboardInterrupt), Interrupts() as interrupts:
+        interrupts.check()
+        reached.append("before")
+        with contextlib.suppress(KeyboardInterrupt):  # As Python does for what its garbage collector calls.
+            signal.raise_signal(signal.SIGINT)
+            reached.append("not at once")
+        interrupts.check()
+        reached.append("not again")
+    assert reached == ["before"]

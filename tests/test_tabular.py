@@ -414,6 +414,28 @@ def test_what_does_not_fit_is_named(envs: Any, settings: dict[str, Any], error: 
         ud.tasks.tabular_from_gymnasium([lake(desc) for desc in envs], **settings)
 
 
+class Tables(gymnasium.Env):
+    """Two states and one action, by a table of the test's."""
+
+    def __init__(self, *moves: tuple[float, int, float, bool]):
+        self.P = {0: {0: list(moves)}, 1: {0: [(1.0, 1, 0, False)]}}
+        self.initial_state_distrib = np.array([1.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("moves", "message"),
+    [
+        ([(0.5, 0, 0, False), (0.4, 1, 0, False)], r"envs\[0\].unwrapped.P\[0, 0\] does not sum to one \(sum 0.9\)"),
+        ([(1.5, 0, 0, False), (-0.5, 1, 0, False)], r"envs\[0\].unwrapped.P\[0, 0\] has a negative entry"),
+        ([(1.0, 1, np.nan, False)], r"envs\[0\].unwrapped.P holds a reward that is not finite"),
+        ([(0.5, 1, 0, True), (0.5, 1, 0, False)], r"envs\[0\]: state 1 ends the episode on some transitions"),
+    ],
+)
+def test_tables_of_an_environment_are_looked_at(moves: list, message: str):
+    with pytest.raises(ValueError, match=message):
+        ud.tasks.tabular_from_gymnasium([Tables(*moves)])
+
+
 def test_an_environment_without_tables_is_named():
     with pytest.raises(TypeError, match=r"envs\[1\] \(NoTables\) publishes no tables"):
         ud.tasks.tabular_from_gymnasium([lake(LAKES[0]), NoTables()])

@@ -130,7 +130,7 @@ def posterior(
     >>> import undelude as ud
     >>> process = ud.tasks.bandit(num_rounds=1)
     >>> history = ud.Episodes.of(process, actions=[2], observations=[1])
-    >>> jnp.exp(ud.posterior(process, history))[-1].round(3).tolist()[2]
+    >>> round(float(jnp.exp(ud.posterior(process, history)[-1, 2])), 3)
     0.429
     """
     episodes = reread(episodes, own_actions)

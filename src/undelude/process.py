@@ -135,9 +135,17 @@ class InteractionProcess(eqx.Module):
                 f"{self.name}: with a transition the memories of task and expert must not depend on theta; "
                 "compute them without theta and declare theta_free_memory = True."
             )
-        for part, law in _first_laws(self).items():
+        laws, memories = _first_round(self)
+        for part, law in laws.items():
             _check_law(law, f"{self.name}: {part}")
-        self._check_transition()
+        self._check_memories(memories)
+        if self.transition is not None and self.finite:
+            law = laws["transition(theta, w)"]
+            if not isinstance(law, Categorical) or law.num_categories != self.num_thetas:
+                raise ValueError(
+                    f"{self.name}: transition(theta, w) must return a Categorical over the {self.num_thetas} indices of "
+                    "thetas."
+                )
 
     @property
     def finite(self) -> bool:
@@ -185,20 +193,21 @@ class InteractionProcess(eqx.Module):
         """The value that task and expert are given for what `sample_theta` returned."""
         return index(self.thetas, theta) if self.finite else theta
 
-    def _check_transition(self) -> None:
-        if self.transition is None or not self.finite:
-            return
-        w = self.task.init(self._any_theta())
-        law = jax.eval_shape(lambda: jax.vmap(self.transition, in_axes=(0, None))(self.thetas, w))
-        if not isinstance(law, Categorical) or law.log_probs.shape != (self.num_thetas,) * 2:
-            raise ValueError(
-                f"{self.name}: transition(theta, w) must return a Categorical over the {self.num_thetas} indices of thetas."
-            )
+    def _check_memories(self, memories: tuple[W, E]) -> None:
+        for name, part, memory in zip(("task", "expert"), (self.task, self.expert), memories, strict=True):
+            if not self.finite or not part.theta_free_memory:
+                continue
+            for x in jax.tree.leaves(memory):
+                if is_concrete(x) and not np.array_equal(x, np.broadcast_to(x[:1], x.shape), equal_nan=True):
+                    raise ValueError(
+                        f"{self.name}: {name} declares theta_free_memory, but after the same round its memory differs "
+                        "between thetas; compute it without theta, or do not declare it."
+                    )
 
     def _any_theta(self) -> Theta:
         return self.theta_value(jnp.zeros((), jnp.int32) if self.finite else self.sample_theta(jax.random.key(0)))
 
-    def _over_thetas(self, law: Any) -> AbstractDistribution:
+    def _over_thetas(self, law: Any) -> Any:
         if self.finite:
             return jax.vmap(law)(self.thetas)
         keys = jax.random.split(jax.random.key(0), 8)
@@ -221,6 +230,18 @@ class InteractionProcess(eqx.Module):
             w = self.task.g_O(theta, self._first_Q_O(theta).sample(jax.random.key(0)), w)
         return self.task.Q_O(theta, self.task.g_A(theta, a, w))
 
+    def _memories_after_a_round(self, theta: Theta) -> tuple[Any, Any]:
+        """Of task and expert, after symbols that are the same whatever theta is."""
+        some, key = self._any_theta(), jax.random.key(0)
+        w, e = self.task.init(theta), self.expert.init(theta)
+        if self.opening:
+            o = self._first_Q_O(some).sample(key)
+            w, e = self.task.g_O(theta, o, w), self.expert.g_O(theta, o, e)
+        a = self._first_Q_A(some).sample(key)
+        w, e = self.task.g_A(theta, a, w), self.expert.g_A(theta, a, e)
+        o = self._Q_O_after(some, a).sample(key)
+        return self.task.g_O(theta, o, w), self.expert.g_O(theta, o, e)
+
     def _Q_O_after_each_action(self, theta: Theta) -> AbstractDistribution:
         Q_A = self._first_Q_A(theta)
         if not isinstance(Q_A, Categorical):
@@ -230,15 +251,24 @@ class InteractionProcess(eqx.Module):
 
 
 @eqx.filter_jit
-def _first_laws(process: InteractionProcess) -> dict[str, Any]:
-    """What can be checked before anything is played, stacked over theta; compiled, as it is many small operations."""
+def _first_round(process: InteractionProcess) -> tuple[dict[str, Any], tuple[Any, Any]]:
+    """What can be checked before anything is played, stacked over theta; compiled, as it is many small operations.
+
+    Returns:
+        The laws of the first round, and the memories of task and expert after it.
+    """
     laws = {
         "expert: first Q_A(theta, e)": process._first_Q_A,
         "task: Q_O(theta, w) after each first action": process._Q_O_after_each_action,
     }
     if process.opening:
         laws["task: Q_O(theta, w) of the opening"] = process._first_Q_O
-    return {part: process._over_thetas(law) for part, law in laws.items()}
+    laws = {part: process._over_thetas(law) for part, law in laws.items()}
+    memories = process._over_thetas(process._memories_after_a_round)
+    if process.transition is not None and process.finite:
+        w = index(memories[0], 0)
+        laws["transition(theta, w)"] = jax.vmap(process.transition, in_axes=(0, None))(process.thetas, w)
+    return laws, memories
 
 
 def _traced_symbols(process: InteractionProcess) -> Any:

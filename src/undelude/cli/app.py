@@ -50,7 +50,16 @@ def main(args: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
     """
-    args = list(sys.argv[1:] if args is None else args)
+    code = _run(list(sys.argv[1:] if args is None else args))
+    if args is None and code == ExitCode.INTERRUPTED:
+        # XLA may be at work in other threads; an orderly end of Python would take away what they stand on.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def _run(args: list[str]) -> int:
     try:
         command = tyro.cli(
             Command, prog="undelude", description=DESCRIPTION, args=args, config=(tyro.conf.FlagCreatePairsOff,)

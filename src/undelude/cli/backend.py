@@ -5,7 +5,6 @@ import math
 import os
 import platform
 from pathlib import Path
-from typing import Any
 
 import jax
 
@@ -43,12 +42,3 @@ def usable_cores() -> int:
         if quota != "max":
             cores = min(cores, math.ceil(int(quota) / int(period)))
     return max(cores, 1)
-
-
-def on_one_device(tree: Any) -> Any:
-    """The same arrays on one device.
-
-    What `teach` hands out lives on all of them. A program over such arrays would do the same work once for each device;
-    and where it calls LAPACK, which shares its threads with the devices, they could wait for each other forever.
-    """
-    return jax.device_put(tree, jax.local_devices()[0])

@@ -32,7 +32,7 @@ class Config:
     """Updates in all."""
     batch_size: int = 64
     """Episodes an update."""
-    learning_rate: float = 1e-2
+    learning_rate: float = 3e-2
     """At its peak, after a warm-up; it then decays to zero."""
     log_every: int = 50
     """Updates between two rows of metrics.jsonl."""

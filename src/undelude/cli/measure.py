@@ -9,7 +9,6 @@ from jaxtyping import Array, Key
 from undelude.agent import AbstractAgent
 from undelude.agents.heads import describe
 from undelude.certificate import certify, trace
-from undelude.cli.backend import on_one_device
 from undelude.cli.config import Config
 from undelude.process import InteractionProcess
 
@@ -28,7 +27,7 @@ def measurer(process: InteractionProcess, config: Config) -> Callable[[AbstractA
     key = keys(config)["metrics"]
 
     def measure(agent: AbstractAgent) -> dict[str, Any]:
-        report = certify(on_one_device(agent), process, key=key, num_episodes=EPISODES_A_ROW, baselines=False)
+        report = certify(agent, process, key=key, num_episodes=EPISODES_A_ROW, baselines=False)
         return {"action_kl_do": report.action_kl_do, "action_kl_see": report.action_kl_see}
 
     return measure
@@ -48,11 +47,12 @@ def make_certificate(
     Raises:
         ValueError: the agent is of another task.
     """
-    agent = on_one_device(agent)
     if (spec := getattr(agent, "config", {}).get("spec")) is not None:
         for name, law in (("actions", process.action_law), ("observations", process.observation_law)):
             if spec[name] != describe(law):
                 raise ValueError(f"the agent was taught {name} {spec[name]}, but {config.task} now has {describe(law)}.")
+    # Where training left it: programs that were compiled for its measurements then serve here.
+    agent = jax.device_put(agent, jax.local_devices()[0])
     key = keys(config)["certificate"]
     report = certify(agent, process, key=key, num_episodes=num_episodes).to_dict()
     try:

@@ -1,13 +1,10 @@
 """`undelude train`."""
 
-import contextlib
 import dataclasses
 import json as json_format
 import shlex
-import signal
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -25,11 +22,12 @@ from undelude.cli.checkpoints import Checkpoints
 from undelude.cli.config import Config, check_config, option
 from undelude.cli.console import make_console, print_certificate, training_progress, working
 from undelude.cli.errors import CommandError, ExitCode, UsageError
+from undelude.cli.interrupts import Interrupts
 from undelude.cli.measure import keys, make_certificate, measurer
 from undelude.cli.runs import RunDirectory
 from undelude.process import InteractionProcess
 from undelude.tasks.registry import make
-from undelude.teaching import Counterfactual, Factual, TeachingState, default_optimizer, teach
+from undelude.teaching import Counterfactual, Factual, Row, TeachingState, default_optimizer, teach
 
 TEACHINGS = {"counterfactual": Counterfactual, "factual": Factual}
 
@@ -62,10 +60,13 @@ class Train:
         is_new = run is None
         run = run or RunDirectory.create(self.out, config)
         try:
-            times = _finish(run, process, agent, progress)
+            with Interrupts() as interrupts:
+                times = _Session(run, process, agent, progress, interrupts).finish()
         except KeyboardInterrupt:
             again = f"undelude train {shlex.quote(config.task)} --out {shlex.quote(str(self.out))} --resume"
-            raise CommandError(f"interrupted; what was done is in {self.out}. Go on with\n  {again}", ExitCode.INTERRUPTED) from None
+            raise CommandError(
+                f"interrupted; what was done is in {self.out}. Go on with\n  {again}", ExitCode.INTERRUPTED
+            ) from None
         except Exception:
             if is_new:
                 run.discard_if_empty()
@@ -96,104 +97,98 @@ def _stored_config(run: RunDirectory, args: Sequence[str], given: Train) -> Conf
     return run.config
 
 
-def _finish(run: RunDirectory, process: InteractionProcess, agent: LSTMAgent, console: Console) -> dict[str, float]:
-    """Do what is missing of training, certificate and page; return the seconds of each."""
-    times = _train(run, process, agent, console)
-    if not run.certificate_file.exists():
-        started = time.perf_counter()
-        with working(console, "certifying"):
-            run.write_certificate(make_certificate(checkpoint.load(run.agent_folder), process, run.config))
-        times["certificate"] = time.perf_counter() - started
-        run.report_file.unlink(missing_ok=True)
-    if not run.report_file.exists():
-        started = time.perf_counter()
-        from undelude.report import write_report
+@dataclasses.dataclass
+class _Session:
+    """One call of the command, on a run that is new or was interrupted."""
 
-        with working(console, "drawing the page"):
-            write_report(run.path)
-        times["page"] = time.perf_counter() - started
-    return times
+    run: RunDirectory
+    process: InteractionProcess
+    agent: LSTMAgent
+    console: Console
+    interrupts: Interrupts
 
+    def finish(self) -> dict[str, float]:
+        """Do what is missing of training, certificate and page; return the seconds of each."""
+        run = self.run
+        times = self.train()
+        self.interrupts.check()
+        if not run.certificate_file.exists():
+            started = time.perf_counter()
+            with working(self.console, "certifying"):
+                certificate = make_certificate(checkpoint.load(run.agent_folder), self.process, run.config)
+            with self.interrupts.held():
+                run.write_certificate(certificate)
+                run.report_file.unlink(missing_ok=True)
+            times["certificate"] = time.perf_counter() - started
+        if not run.report_file.exists():
+            started = time.perf_counter()
+            with working(self.console, "drawing the page"):
+                from undelude.report import write_report
 
-def _train(run: RunDirectory, process: InteractionProcess, agent: LSTMAgent, console: Console) -> dict[str, float]:
-    config = run.config
-    teaching = TEACHINGS[config.teaching](target=config.target, observation_weight=config.observation_weight)
-    optimizer = default_optimizer(config.learning_rate, config.steps)
-    agent = with_marks(agent, teaching.mark, (teaching.mark,))
-    state = TeachingState(agent, optimizer.init(eqx.filter(agent, eqx.is_inexact_array)), jnp.zeros((), jnp.int32))
-    with Checkpoints(run.checkpoints_folder) as checkpoints:
-        if (start := checkpoints.latest or 0) > 0:
-            state = checkpoints.restore(state)
-        if start == config.steps or (start == 0 and _is_trained(run)):
-            console.print(f"{run.path} is finished: all {config.steps} updates are made.", soft_wrap=True)
-            if not run.agent_folder.exists():
-                checkpoint.save(state.agent, run.agent_folder)
-            return {}
-        rows = run.begin(start)
-        if run.versions and run.versions != versions():
-            console.print("Versions differ from those the run began with; it may not continue bit for bit.", soft_wrap=True)
-        if start:
-            console.print(f"Going on from update {start} of {config.steps}.")
-        seconds_before = rows[-1]["seconds"] if rows else 0.0
-        measure = measurer(process, config)
+                write_report(run.path)
+            times["page"] = time.perf_counter() - started
+        self.interrupts.check()
+        return times
 
-        def log(new: TeachingState, row: dict[str, float]) -> None:
-            nonlocal state
-            whole = row | {"seconds": seconds_before + row["seconds"]} | measure(new.agent)
-            with _uninterrupted():
-                run.append_metrics(whole)
-                state = new
-                if checkpoints.due:
-                    checkpoints.save(state)
-            advance(whole)
+    def train(self) -> dict[str, float]:
+        """All updates that are not made yet."""
+        run, config = self.run, self.run.config
+        teaching = TEACHINGS[config.teaching](target=config.target, observation_weight=config.observation_weight)
+        optimizer = default_optimizer(config.learning_rate, config.steps)
+        agent = with_marks(self.agent, teaching.mark, (teaching.mark,))
+        state = TeachingState(agent, optimizer.init(eqx.filter(agent, eqx.is_inexact_array)), jnp.zeros((), jnp.int32))
+        with Checkpoints(run.checkpoints_folder) as checkpoints:
+            if (start := checkpoints.latest or 0) > 0:
+                state = checkpoints.restore(state)
+            if start == config.steps or (start == 0 and self._is_trained()):
+                self.console.print(f"{run.path} is finished: all {config.steps} updates are made.", soft_wrap=True)
+                if not run.agent_folder.exists():
+                    checkpoint.save(state.agent, run.agent_folder)
+                return {}
+            rows = run.begin(start)
+            if start:
+                self.console.print(f"Going on from update {start} of {config.steps}.")
+            if run.versions and run.versions != versions():
+                self.console.print("Versions have changed since it began: it may not go on bit for bit.")
+            seconds_before = rows[-1]["seconds"] if rows else 0.0
+            measure = measurer(self.process, config)
 
-        try:
-            with training_progress(console, mark=teaching.mark, steps=config.steps, start=start) as advance:
-                result = teach(
-                    process,
-                    agent,
-                    teaching,
-                    key=keys(config)["teaching"],
-                    steps=config.steps,
-                    batch_size=config.batch_size,
-                    optimizer=optimizer,
-                    state=state,
-                    log_every=config.log_every,
-                    on_log=log,
-                )
-        except KeyboardInterrupt:
-            _save(run, checkpoints, state)
-            raise
-        _save(run, checkpoints, state)
-    return {"training": result.seconds, "compilation": result.compile_seconds}
+            def log(new: TeachingState, row: Row) -> None:
+                nonlocal state
+                whole = row | {"seconds": seconds_before + row["seconds"]} | measure(new.agent)
+                with self.interrupts.held():
+                    run.append_metrics(whole)
+                    state = new
+                    if checkpoints.due:
+                        checkpoints.save(state)
+                advance(whole)
 
+            try:
+                with training_progress(self.console, mark=teaching.mark, steps=config.steps, start=start) as advance:
+                    result = teach(
+                        self.process,
+                        agent,
+                        teaching,
+                        key=keys(config)["teaching"],
+                        steps=config.steps,
+                        batch_size=config.batch_size,
+                        optimizer=optimizer,
+                        state=state,
+                        log_every=config.log_every,
+                        on_log=log,
+                    )
+            finally:
+                self._save(checkpoints, state)
+        return {"training": result.seconds, "compilation": result.compile_seconds}
 
-def _is_trained(run: RunDirectory) -> bool:
-    """Whether all is there but checkpoints, which somebody may have deleted to save space."""
-    rows = run.read_metrics()
-    return run.agent_folder.exists() and bool(rows) and rows[-1]["update"] == run.config.steps
+    def _is_trained(self) -> bool:
+        """Whether all is there but checkpoints, which somebody may have deleted to save space."""
+        rows = self.run.read_metrics()
+        return self.run.agent_folder.exists() and bool(rows) and rows[-1]["update"] == self.run.config.steps
 
-
-def _save(run: RunDirectory, checkpoints: Checkpoints, state: TeachingState) -> None:
-    """The agent first: a checkpoint of the last update then says that the agent is the final one."""
-    if int(state.update):
-        with _uninterrupted():
-            checkpoint.save(state.agent, run.agent_folder)
-            checkpoints.save(state)
-
-
-@contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Ctrl-C waits until the block is done, so that what it writes is whole."""
-    is_main = threading.current_thread() is threading.main_thread()
-    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield
-        return
-    pending = []
-    signal.signal(signal.SIGINT, lambda *signal_and_frame: pending.append(signal_and_frame))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    if pending:
-        raise KeyboardInterrupt
+    def _save(self, checkpoints: Checkpoints, state: TeachingState) -> None:
+        """The agent first: a checkpoint of the last update then says that the agent is the final one."""
+        if int(state.update):
+            with self.interrupts.held():
+                checkpoint.save(state.agent, self.run.agent_folder)
+                checkpoints.save(state)

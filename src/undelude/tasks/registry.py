@@ -94,7 +94,10 @@ def cliff_walking(num_rounds: int = 50) -> InteractionProcess:
     """
     gymnasium = _gymnasium()
     envs = [gymnasium.make("CliffWalking-v1", is_slippery=slippery) for slippery in (False, True)]
-    return tabular_from_gymnasium(envs, temperature=5.0, num_rounds=num_rounds, name="cliff_walking")
+    # A fall costs -100 and a slip back into the start -1: the reward would tell them apart where the state does not.
+    return tabular_from_gymnasium(
+        envs, reward="hidden", temperature=5.0, num_rounds=num_rounds, name="cliff_walking"
+    )
 
 
 TASKS: dict[str, NamedTask] = {
@@ -104,7 +107,7 @@ TASKS: dict[str, NamedTask] = {
     ),
     "frozen_lake": NamedTask("FrozenLake-v1: which corner is the goal", frozen_lake, 4, 40, 4, 18, "gym"),
     "taxi": NamedTask("Taxi-v4: where the passenger wants to go", taxi, 4, 40, 6, 354, "gym"),
-    "cliff_walking": NamedTask("CliffWalking-v1: is the ground slippery", cliff_walking, 2, 50, 4, 42, "gym"),
+    "cliff_walking": NamedTask("CliffWalking-v1: is the ground slippery", cliff_walking, 2, 50, 4, 38, "gym"),
 }
 
 

@@ -238,6 +238,9 @@ def _read_tables(env: Any, i: int, reward: str | float) -> tuple[np.ndarray, np.
     both = ends & arrivals[False][alive].any(0)
     if both.any():
         raise ValueError(f"envs[{i}]: state {int(np.argmax(both))} ends the episode on some transitions and not on others.")
+    check_probabilities(np.where(alive[:, None, None], P, 1 / S), f"envs[{i}].unwrapped.P")
+    if not np.isfinite(PR[alive]).all():
+        raise ValueError(f"envs[{i}].unwrapped.P holds a reward that is not finite.")
     mixed = np.argwhere((high > low) & alive[:, None, None])
     if len(mixed) and reward != "hidden":
         s, a, s_next = mixed[0]

@@ -1,0 +1,525 @@
+"""The command line, through real processes where it matters and `main(args)` where it is the same."""
+
+import functools
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+from safetensors.numpy import load_file
+
+import undelude as ud
+from undelude.cli import main
+from undelude.cli.checkpoints import Checkpoints
+from undelude.cli.config import Config
+from undelude.cli.console import make_console
+from undelude.cli.runs import RunDirectory
+from undelude.cli.train import _train as train_only
+from undelude.tasks import registry
+
+USER_TASKS = '''
+import undelude as ud
+
+def tiny():
+    return ud.tasks.bandit(num_arms=2, num_rounds=2)
+
+def wrong():
+    return "a bandit"
+
+def raises():
+    return ud.tasks.bandit(num_arms=1)
+
+class Nothing(ud.AbstractTask):
+    def init(self, theta): return None
+    def Q_O(self, theta, w): return ud.Categorical([0.0, 0.0])
+    def g_A(self, theta, a, w): return None
+    def g_O(self, theta, o, w): return None
+    def reward(self, theta, w, a, o): return theta
+
+class Anybody(ud.AbstractExpert):
+    def init(self, theta): return None
+    def Q_A(self, theta, e): return ud.Categorical([0.0, theta])
+    def g_A(self, theta, a, e): return None
+    def g_O(self, theta, o, e): return None
+
+def endless():
+    return ud.InteractionProcess(ud.Normal(0.0, 1.0), None, Nothing(), Anybody(), num_rounds=2)
+'''
+# The interrupt of a shell reaches a foreground process; a test runner in the background has it ignored.
+LAUNCH = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_module("undelude.cli", run_name="__main__")
+"""
+TINY = ["train", "my_tasks:tiny", "--hidden-size", "4", "--batch-size", "4", "--seed", "7"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A user's folder with tasks in it: the current directory of all commands."""
+    folder = tmp_path_factory.mktemp("user")
+    (folder / "my_tasks.py").write_text(USER_TASKS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        patch.setenv("COLUMNS", "80")
+        patch.setattr(sys, "path", [str(folder), *sys.path])
+        # Compilation is most of what these tests wait for: processes and this one share what was compiled. JAX decides
+        # once whether it keeps a cache; ask it to decide again.
+        before = jax.config.jax_compilation_cache_dir
+        jax.config.update("jax_compilation_cache_dir", str(folder / "cache" / "tests"))
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder / "cache" / "tests"))
+        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+        compilation_cache.reset_cache()
+        yield folder
+        jax.config.update("jax_compilation_cache_dir", before)
+        compilation_cache.reset_cache()
+
+
+def command(*args: str, launch: list[str] | None = None, **options: Any) -> subprocess.Popen:
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2"}
+    streams = {name: subprocess.PIPE for name in ("stdin", "stdout", "stderr")}
+    start = [sys.executable, *(launch or ["-m", "undelude.cli"]), *args]
+    return subprocess.Popen(start, env=environment, text=True, **streams, **options)
+
+
+@pytest.fixture(scope="module")
+def taught(folder: Path) -> tuple[Path, str, str]:
+    """A finished run, what its command printed on stdout, and on stderr."""
+    process = command(*TINY, "--steps", "4", "--log-every", "2", "--out", "runs/taught", "--json")
+    stdout, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stderr
+    return folder / "runs" / "taught", stdout, stderr
+
+
+@pytest.fixture
+def run(taught: tuple[Path, str, str], tmp_path: Path) -> Path:
+    """A copy of the finished run, to be spoilt."""
+    return Path(shutil.copytree(taught[0], tmp_path / "run"))
+
+
+def resume(run: Path, *options: str) -> int:
+    return main(["train", "my_tasks:tiny", "--out", str(run), "--resume", *options])
+
+
+def contents(run: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(run)): file.read_bytes() for file in run.rglob("*") if file.is_file()}
+
+
+def rows(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+# The run directory ------------------------------------------------------------------------------------------------
+
+
+def test_with_json_stdout_is_the_certificate_and_nothing_else(taught: tuple[Path, str, str]) -> None:
+    run, stdout, stderr = taught
+    certificate = json.loads(stdout)
+    assert certificate == json.loads((run / "certificate.json").read_text())
+    assert certificate["task"] == "my_tasks:tiny"
+    assert certificate["teaching"] == "counterfactual"
+    assert certificate["own_actions"] == "do"
+    assert certificate["num_episodes"] == 4096
+    assert len(certificate["episode"]["actions"]) == 2
+    assert "from the interventional" in stderr
+    assert "Page: runs/taught/report.html" in stderr
+
+
+def test_a_run_directory_holds_what_it_should(taught: tuple[Path, str, str]) -> None:
+    run, *_ = taught
+    assert {path.name for path in run.iterdir()} == {
+        "agent", "certificate.json", "checkpoints", "config.json", "metrics.jsonl", "report.html"
+    }  # fmt: skip
+    config = json.loads((run / "config.json").read_text())
+    assert (config["task"], config["agent"], config["teaching"]) == ("my_tasks:tiny", "lstm", "counterfactual")
+    assert (config["hidden_size"], config["batch_size"], config["steps"], config["seed"]) == (4, 4, 4, 7)
+    assert [row["update"] for row in rows(run)] == [2, 4]
+    columns = {"update", "action_loss", "observation_loss", "seconds", "action_kl_do", "action_kl_see"}
+    assert all(row.keys() == columns for row in rows(run))
+    agent = ud.load(run / "agent")
+    assert agent.hidden_size == 4
+    assert agent.own_actions == "do"
+
+
+def test_the_certificate_is_of_the_saved_agent(taught: tuple[Path, str, str]) -> None:
+    run, stdout, _ = taught
+    process = ud.tasks.bandit(num_arms=2, num_rounds=2)
+    report = ud.certify(ud.load(run / "agent"), process, key=jax.random.key(0), num_episodes=4096)
+    certificate = json.loads(stdout)
+    for name in ("action_kl_do", "action_kl_see", "reward"):
+        error = np.hypot(certificate[f"{name}_se"], getattr(report, f"{name}_se"))
+        assert abs(certificate[name] - getattr(report, name)) < 5 * error
+
+
+def test_certify_measures_anew_and_draws_the_page_again(run: Path, capsys: pytest.CaptureFixture) -> None:
+    page = (run / "report.html").read_bytes()
+    truncate(run / "certificate.json")
+    assert main(["certify", str(run), "--num-episodes", "256", "--json"]) == 0
+    certificate = json.loads(capsys.readouterr().out)
+    assert certificate["num_episodes"] == 256
+    assert certificate == json.loads((run / "certificate.json").read_text())
+    assert (run / "report.html").read_bytes() != page
+
+
+def test_report_says_where_the_page_is(run: Path, capsys: pytest.CaptureFixture) -> None:
+    (run / "report.html").unlink()
+    assert main(["report", str(run)]) == 0
+    assert capsys.readouterr().out == f"{run / 'report.html'}\n"
+    assert (run / "report.html").stat().st_size > 0
+
+
+def test_factual_teaching_gives_an_agent_that_sees_its_actions(tmp_path: Path) -> None:
+    config = Config("my_tasks:tiny", teaching="factual", hidden_size=4, batch_size=4, steps=2)
+    run = RunDirectory.create(tmp_path / "run", config)
+    process = ud.tasks.bandit(num_arms=2, num_rounds=2)
+    train_only(run, process, ud.LSTMAgent(process, 4, key=jax.random.key(0)), make_console(stderr=True))
+    assert ud.load(run.agent_folder).own_actions == "see"
+    assert ud.load(run.agent_folder).marks == ("see",)
+    assert [row["update"] for row in run.read_metrics()] == [2]
+
+
+# Resuming ---------------------------------------------------------------------------------------------------------
+
+
+def test_ctrl_c_leaves_a_usable_run_and_resume_makes_it_the_uninterrupted_one(folder: Path) -> None:
+    options = ["--steps", "600", "--log-every", "10"]
+    interrupted, whole = folder / "runs" / "interrupted", folder / "runs" / "whole"
+    process = command(*TINY, *options, "--out", "runs/interrupted", launch=["-c", LAUNCH])
+    metrics = interrupted / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while process.poll() is None and not (metrics.exists() and metrics.read_bytes().count(b"\n") >= 3):
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 130, stderr
+    assert "Traceback" not in stderr
+    assert "undelude train my_tasks:tiny --out runs/interrupted --resume" in stderr
+
+    reached = rows(interrupted)[-1]["update"]
+    assert 30 <= reached < 600
+    with Checkpoints(interrupted / "checkpoints") as checkpoints:
+        assert checkpoints.latest == reached
+    assert ud.load(interrupted / "agent").hidden_size == 4
+    assert not (interrupted / "certificate.json").exists()
+
+    assert main(["train", "my_tasks:tiny", "--out", "runs/interrupted", "--resume"]) == 0
+    assert main([*TINY, *options, "--out", "runs/whole"]) == 0
+    weights = [load_file(run / "agent" / "weights.safetensors") for run in (interrupted, whole)]
+    assert weights[0].keys() == weights[1].keys()
+    for name in weights[0]:
+        np.testing.assert_array_equal(weights[0][name], weights[1][name])
+    without_seconds = [[row | {"seconds": None} for row in rows(run)] for run in (interrupted, whole)]
+    assert without_seconds[0] == without_seconds[1]
+    assert [row["update"] for row in rows(interrupted)] == list(range(10, 601, 10))
+    seconds = [row["seconds"] for row in rows(interrupted)]
+    assert seconds == sorted(seconds), "they go on from where they were"
+
+
+def test_resuming_a_finished_run_does_nothing(run: Path, capsys: pytest.CaptureFixture) -> None:
+    before = contents(run)
+    assert resume(run) == 0
+    assert "is finished: all 4 updates are made" in capsys.readouterr().err.replace("\n", " ")
+    assert contents(run) == before
+
+
+def test_resuming_a_finished_run_does_what_is_missing(run: Path) -> None:
+    before = contents(run)
+    shutil.rmtree(run / "agent")
+    (run / "certificate.json").unlink()
+    assert resume(run) == 0
+    after = contents(run)
+    assert after.keys() == before.keys()
+    for name in ("agent/weights.safetensors", "agent/agent.json", "metrics.jsonl", "config.json"):
+        assert after[name] == before[name]
+    measured = [json.loads(x["certificate.json"])["action_kl_do"] for x in (before, after)]
+    assert measured[0] == pytest.approx(measured[1], rel=1e-5)
+
+
+def test_a_finished_run_without_checkpoints_is_not_trained_again(run: Path) -> None:
+    shutil.rmtree(run / "checkpoints")
+    before = contents(run)
+    assert resume(run) == 0
+    assert contents(run) == before
+
+
+def test_an_existing_run_is_refused_without_resume(run: Path, capsys: pytest.CaptureFixture) -> None:
+    before = contents(run)
+    assert main([*TINY, "--out", str(run)]) == 2
+    assert "use --resume or another --out" in capsys.readouterr().err
+    assert contents(run) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [(["--steps", "8"], "--steps 8"), (["--hidden-size", "64"], "--hidden-size 64"), (["--teaching=factual"], "--teaching")],
+)
+def test_an_option_that_contradicts_the_run_is_named(
+    run: Path, options: list[str], named: str, capsys: pytest.CaptureFixture
+) -> None:
+    before = contents(run)
+    assert resume(run, *options) == 2
+    assert re.search(f"{named}.* contradicts .*config.json", capsys.readouterr().err)
+    assert contents(run) == before
+
+
+def test_an_option_that_agrees_with_the_run_is_accepted(run: Path) -> None:
+    assert resume(run, "--steps", "4", "--seed", "7") == 0
+
+
+def test_there_must_be_something_to_resume(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert resume(tmp_path / "nowhere") == 2
+    assert "there is no run at" in capsys.readouterr().err
+    assert not (tmp_path / "nowhere").exists()
+
+
+# What is wrong is named -------------------------------------------------------------------------------------------
+
+
+def truncate(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def spoil_metrics(run: Path) -> None:
+    (run / "metrics.jsonl").write_text('{"update": 2, "seco\n' + (run / "metrics.jsonl").read_text())
+
+
+def spoil_checkpoint(run: Path) -> None:
+    shutil.rmtree(run / "certificate.json", ignore_errors=True)
+    for file in (run / "checkpoints" / "4").rglob("*"):
+        if file.is_file():
+            truncate(file)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "named", "args"),
+    [
+        (lambda run: truncate(run / "config.json"), "config.json", ["certify"]),
+        (lambda run: truncate(run / "config.json"), "config.json", ["report"]),
+        (lambda run: truncate(run / "agent" / "agent.json"), "agent.json", ["certify"]),
+        (lambda run: truncate(run / "agent" / "weights.safetensors"), "weights.safetensors", ["certify"]),
+        (lambda run: shutil.rmtree(run / "agent"), "agent", ["certify"]),
+        (lambda run: truncate(run / "certificate.json"), "certificate.json", ["train", "--resume"]),
+        (lambda run: truncate(run / "certificate.json"), "certificate.json", ["report"]),
+        (spoil_checkpoint, "checkpoints/4", ["train", "--resume"]),
+        (spoil_metrics, "metrics.jsonl", ["report"]),
+    ],
+)
+def test_a_broken_file_is_named_in_one_line(
+    run: Path, spoil: Callable[[Path], None], named: str, args: list[str], capsys: pytest.CaptureFixture
+) -> None:
+    spoil(run)
+    name, *options = args
+    where = ["my_tasks:tiny", "--out", str(run)] if name == "train" else [str(run)]
+    assert main([name, *where, *options]) == 1
+    out, err = capsys.readouterr()
+    *progress, message = err.splitlines()
+    assert message.startswith("undelude: ")
+    assert named in message
+    assert "Traceback" not in out + err
+    assert all(line.endswith(("...", "updates are made.")) for line in progress)
+
+
+def test_broken_metrics_are_named_before_training_goes_on(run: Path, capsys: pytest.CaptureFixture) -> None:
+    shutil.rmtree(run / "checkpoints" / "4")
+    spoil_metrics(run)
+    assert resume(run) == 1
+    assert "metrics.jsonl is damaged in line 1" in capsys.readouterr().err
+
+
+def test_an_agent_of_another_task_is_refused(run: Path, capsys: pytest.CaptureFixture) -> None:
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | {"task": "bandit"}))
+    assert main(["certify", str(run)]) == 1
+    assert "the agent was taught actions" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("task", "code", "said"),
+    [
+        ("bandti", 2, "Did you mean bandit?"),
+        ("frozenlake", 2, "Did you mean frozen_lake?"),
+        ("chess", 2, "There are bandit, prize_or_frog"),
+        ("no_such_module:factory", 2, "there is no module 'no_such_module'"),
+        ("my_tasks:tyni", 2, "Did you mean tiny?"),
+        ("my_tasks:wrong", 1, "returned str; it must return an undelude.InteractionProcess"),
+        ("my_tasks:raises", 1, "num_arms must be at least 2"),
+    ],
+)
+def test_a_task_that_cannot_be_built(
+    folder: Path, task: str, code: int, said: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["train", task, "--out", "runs/none"]) == code
+    err = capsys.readouterr().err
+    assert said in err
+    assert len(err.splitlines()) == 1
+    assert not (folder / "runs" / "none").exists()
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        [],
+        ["trian"],
+        ["train", "bandit"],
+        ["train", "bandit", "--out", "runs/none", "--steps", "0"],
+        ["train", "bandit", "--out", "runs/none", "--steps", "many"],
+        ["train", "bandit", "--out", "runs/none", "--target", "wish"],
+        ["train", "bandit", "--out", "runs/none", "--learning-rate", "nan"],
+        ["certify", "runs/none"],
+        ["report", "runs/none"],
+        ["play", "bandit", "chess"],
+    ],
+)
+def test_wrong_usage_exits_with_2_and_writes_nothing(
+    folder: Path, args: list[str], capsys: pytest.CaptureFixture
+) -> None:
+    assert main(args) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err
+    assert not (folder / "runs" / "none").exists()
+
+
+def test_a_run_that_fails_before_its_first_row_leaves_nothing(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    args = ["train", "my_tasks:endless", "--hidden-size", "4", "--target", "posterior", "--out", "runs/endless"]
+    assert main(args) == 1
+    assert "continuous Theta" in capsys.readouterr().err
+    assert not (folder / "runs" / "endless").exists()
+
+
+# Tasks ------------------------------------------------------------------------------------------------------------
+
+
+def test_tasks_are_listed(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["tasks", "--json"]) == 0
+    listed = {task["name"]: task for task in json.loads(capsys.readouterr().out)}
+    assert listed.keys() == registry.TASKS.keys()
+    assert listed["bandit"]["num_thetas"] == 5
+    assert main(["tasks"]) == 0
+    out = capsys.readouterr().out
+    assert all(re.search(rf"^ {name} .* {task.num_rounds} ", out, re.MULTILINE) for name, task in registry.TASKS.items())
+    assert max(map(len, out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("name", registry.TASKS)
+def test_a_named_task_is_as_listed_and_its_expert_knows_more_than_chance(name: str) -> None:
+    task, process = registry.TASKS[name], registry.make(name)
+    sizes = (process.num_thetas, process.num_rounds)
+    laws = (process.action_law.num_categories, process.observation_law.num_categories)
+    assert (*sizes, *laws) == (task.num_thetas, task.num_rounds, task.num_actions, task.num_observations)
+
+    indifferent = jnp.full_like(process.expert.log_probs, -np.log(task.num_actions))
+    chance = eqx.tree_at(lambda p: p.expert.log_probs, process, indifferent)
+    play = functools.partial(ud.rollout, agent=None, key=jax.random.key(0), num_episodes=512, executor="expert")
+    rewards = [np.asarray(play(p).reward.mean(-1), dtype=float) for p in (process, chance)]
+    error = np.hypot(*(x.std(ddof=1) / np.sqrt(len(x)) for x in rewards))
+    assert rewards[0].mean() - rewards[1].mean() > 10 * error
+
+
+def test_without_gymnasium_a_task_says_what_to_install(
+    folder: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "gymnasium", None)
+    assert main(["train", "taxi", "--out", "runs/none"]) == 1
+    assert 'pip install "undelude[gym]"' in capsys.readouterr().err
+
+
+# Playing ----------------------------------------------------------------------------------------------------------
+
+
+def play(answers: str, *args: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(answers))
+    return main(["play", *args])
+
+
+def test_play_shows_both_beliefs_through_a_pipe(folder: Path) -> None:
+    process = command("play", "bandit", "--seed", "1")
+    stdout, stderr = process.communicate("3\nn\nn\nq\n", timeout=120)
+    assert (process.returncode, stderr) == (0, "")
+    assert "The best is arm 3." in stdout
+    pulls = dict(re.findall(r"The (\w+) +agent pulls (\d)", stdout.split("Round 2")[0]))
+    table = {line.split()[0]: re.findall(r"\d\.\d\d", line) for line in stdout.splitlines() if re.match(r"  [1-5] ", line)}
+    # Not paid: 1/4 against 3/4 for the arm pulled; the deluded agent counts the pull itself, .6 against .1, as well.
+    for arm in "12345":
+        sober = 1 / 13 if arm == pulls["sober"] else 3 / 13
+        deluded = 2 / 6 if arm == pulls["deluded"] else 1 / 6
+        assert table[arm] == [f"{sober:.2f}", f"{deluded:.2f}"]
+
+
+def test_play_ends_with_what_happened(
+    folder: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert play("2\n" + "y\n" * 4, "prize_or_frog", monkeypatch=monkeypatch) == 0
+    out = capsys.readouterr().out
+    assert "Round 2 of 2" in out
+    assert out.count("pulled twice") == 2
+    assert out.count("was paid twice") == 2
+
+
+@pytest.mark.parametrize("answers", ["", "q\n", "1\nq\n", "1\ny\n", "9\nhello\n1\nq\n"])
+def test_play_ends_at_q_and_at_the_end_of_input(
+    folder: Path, answers: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert play(answers, "bandit", monkeypatch=monkeypatch) == 0
+    out, err = capsys.readouterr()
+    assert "The deluded agent did not come to play." in out
+    assert err == ""
+    assert ("Please answer" in out) == ("hello" in answers)
+
+
+def test_play_draws_from_the_law_of_the_chosen_arm(
+    folder: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert play("\n" * 5, "prize_or_frog", monkeypatch=monkeypatch) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    best = re.search(r"The best is arm (\d)\.", out)[1]
+    pulls = re.findall(r"pulls (\d)\. Does it pay\? \[y/n, Enter: draw it, q\] It (pays|does not pay)", out)
+    assert len(pulls) == 4
+    assert all((arm == best) == (paid == "pays") for arm, paid in pulls)
+
+
+def test_play_refuses_what_a_person_cannot_play(
+    folder: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert play("", "cliff_walking", monkeypatch=monkeypatch) == 2
+    assert "its observations are not just two" in capsys.readouterr().err
+
+
+# Setting up JAX ---------------------------------------------------------------------------------------------------
+
+SETUP = """
+import jax, undelude, undelude.cli
+from undelude.cli import backend
+backend.configure(batch_size={batch_size})
+print(jax.local_device_count(), backend.usable_cores(), jax.config.jax_compilation_cache_dir)
+"""
+
+
+@pytest.mark.parametrize(("given", "batch_size"), [(None, 60), ("3", 60), (None, 1)])
+def test_the_command_line_uses_every_core_unless_told_otherwise(
+    folder: Path, given: str | None, batch_size: int
+) -> None:
+    environment = {name: value for name, value in os.environ.items() if name not in ("JAX_NUM_CPU_DEVICES", "JAX_COMPILATION_CACHE_DIR")}
+    environment |= {"JAX_PLATFORMS": "cpu"} | ({} if given is None else {"JAX_NUM_CPU_DEVICES": given})
+    code = SETUP.format(batch_size=batch_size)
+    out = subprocess.run([sys.executable, "-c", code], env=environment, text=True, capture_output=True, check=True)
+    devices, cores, cache = out.stdout.split()
+    largest_share = max(n for n in range(1, int(cores) + 1) if batch_size % n == 0)
+    assert int(devices) == (largest_share if given is None else int(given))
+    assert Path(cache).is_relative_to(folder / "cache" / "undelude")
