@@ -4,6 +4,7 @@ Nothing is shared with the library, and no recursion either: a query is a sum ov
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -93,40 +94,39 @@ class Joint:
         factors = np.where(do, self.actions[:, : len(do)] == actions, self.expert[:, : len(do)])
         return self.nature * factors.prod(1) * self.expert[:, len(do) :].prod(1)
 
-    def query(
-        self, what: np.ndarray, size: int, *, actions: np.ndarray, do: np.ndarray, observations: np.ndarray, opening: int | None
+    def theta(self, *history: Any) -> np.ndarray | None:
+        """`P(theta_t+1 | history of t rounds)`, `[K]`; the history is `actions, do, observations, opening=None`."""
+        t = len(history[2])
+        return self._law(self.path[:, t], self.sizes[0], t, *history)
+
+    def next_action(self, *history: Any) -> np.ndarray | None:
+        """`P(A_t+1 | history of t rounds)`, `[A]`."""
+        t = len(history[2])
+        return self._law(self.actions[:, t], self.sizes[1], t, *history)
+
+    def next_observation(self, *history: Any) -> np.ndarray | None:
+        """`P(O_t+1 | history of t rounds, and the action of round t + 1)`, `[O]`."""
+        t = len(history[2])
+        return self._law(self.observations[:, t], self.sizes[2], t + 1, *history)
+
+    def _law(
+        self,
+        what: np.ndarray,
+        size: int,
+        num_actions: int,
+        actions: np.ndarray,
+        do: np.ndarray,
+        observations: np.ndarray,
+        opening: int | None = None,
     ) -> np.ndarray | None:
-        """`P(what | history)`; None where the history is impossible."""
-        weight = self.mutilated(actions, do)
-        weight = weight * (self.actions[:, : len(actions)] == actions).all(1)
-        weight = weight * (self.observations[:, : len(observations)] == observations).all(1)
+        """The law of `what`, given the first `num_actions` actions and the observations; None where they cannot be."""
+        a, o = actions[:num_actions], observations
+        weight = self.mutilated(a, do[:num_actions])
+        weight = weight * (self.actions[:, : len(a)] == a).all(1) * (self.observations[:, : len(o)] == o).all(1)
         if opening is not None:
             weight = weight * (self.opening == opening)
         table = np.bincount(what, weights=weight, minlength=size)
         return table / table.sum() if table.sum() > 0 else None
-
-    def theta(self, actions: np.ndarray, do: np.ndarray, observations: np.ndarray, opening: int | None = None) -> np.ndarray | None:
-        """`P(theta_t+1 | history of t rounds)`, `[K]`."""
-        t = len(observations)
-        return self.query(
-            self.path[:, t], self.sizes[0], actions=actions[:t], do=do[:t], observations=observations, opening=opening
-        )
-
-    def next_action(self, actions: np.ndarray, do: np.ndarray, observations: np.ndarray, opening: int | None = None) -> np.ndarray | None:
-        """`P(A_t+1 | history of t rounds)`, `[A]`."""
-        t = len(observations)
-        return self.query(
-            self.actions[:, t], self.sizes[1], actions=actions[:t], do=do[:t], observations=observations, opening=opening
-        )
-
-    def next_observation(
-        self, actions: np.ndarray, do: np.ndarray, observations: np.ndarray, opening: int | None = None
-    ) -> np.ndarray | None:
-        """`P(O_t+1 | history of t rounds, and the action of round t + 1)`, `[O]`."""
-        t = len(observations)
-        return self.query(
-            self.observations[:, t], self.sizes[2], actions=actions[: t + 1], do=do[: t + 1], observations=observations, opening=opening
-        )
 
 
 def enumerate_joint(machine: Machine, num_rounds: int) -> Joint:

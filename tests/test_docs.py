@@ -10,11 +10,14 @@ import ast
 import importlib
 import inspect
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+import tyro
 
 import undelude as ud
+from undelude.cli.app import Command
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -24,6 +27,7 @@ PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 BLOCK = re.compile(
     r"(?:<!-- (?P<note>.*?) -->\n)?```python\n(?P<code>.*?)```\n(?:\n```text\n(?P<output>.*?)```)?", re.DOTALL
 )
+COMMAND = re.compile(r"^\$ undelude (.*)$", re.MULTILINE)
 NUMBER = re.compile(r"-?\d+\.\d+")
 # What is sampled is the same everywhere; what is computed from it may differ in the last digit that is shown.
 TOLERANCE = 0.02
@@ -61,6 +65,12 @@ def shrink(code, settings):
         code, count = re.subn(rf"\b{name}=\d+", setting, code)
         assert count, f"the block has no {name}= to be tested with {setting}"
     return code
+
+
+@pytest.mark.parametrize("page", pages_with(COMMAND))
+def test_commands_are_understood(page):
+    for command in COMMAND.findall(page.read_text()):
+        tyro.cli(Command, args=shlex.split(command, comments=True))
 
 
 def test_every_public_name_is_documented():

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import Array
-from oracle import Machine, enumerate_joint, random_machine
 
 import undelude as ud
+from oracle import Machine, enumerate_joint, random_machine
 from undelude import inference
 from undelude.agent import scan
 
@@ -130,7 +130,7 @@ def scan_batch(agent: ud.ExactAgent, episodes: ud.Episodes) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=8, deadline=None, derandomize=True, database=None)
+@settings(max_examples=6, deadline=None, derandomize=True, database=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_posterior_and_predictions_are_the_sums_of_the_mutilated_joint(kind: str, seed: int):
     rng = np.random.default_rng(seed)
@@ -194,7 +194,9 @@ def test_a_batch_is_its_episodes(bandit: ud.InteractionProcess):
 
 
 @pytest.mark.parametrize("batch", [(), (4,)])
-def test_posterior_compiles_once(bandit: ud.InteractionProcess, compilations: Callable[[], int], batch: tuple[int, ...]):
+def test_posterior_compiles_once(
+    bandit: ud.InteractionProcess, compilations: Callable[[], int], batch: tuple[int, ...]
+):
     symbols = np.zeros((*batch, 7), int)
     first = ud.posterior(bandit, ud.Episodes.of(bandit, actions=symbols, observations=symbols))
     assert compilations() > 0
@@ -228,7 +230,7 @@ def test_ten_thousand_rounds_in_float32(own_actions: str):
 
     assert np.isfinite(log_posterior).all()
     np.testing.assert_allclose(np.exp(log_posterior).sum(-1), 1, atol=1e-5)
-    assert 0.01 < np.exp(reference[-1]).min(), "the reference is no test if it has settled"
+    assert np.exp(reference[-1]).min() > 0.01, "the reference is no test if it has settled"
     # float32 rounds by 6e-8 of numbers about 1, T times: at worst 6e-4, and 6e-6 as a random walk.
     np.testing.assert_allclose(log_posterior, reference, atol=6e-4)
 
@@ -255,7 +257,9 @@ def test_impossible_evidence_names_episode_and_round(frog: ud.InteractionProcess
     process = ud.tasks.prize_or_frog(num_rounds=3)
     # Box 1 held a frog, and then box 2 as well: no theta allows it.
     history = {"actions": [[0, 1, 1], [0, 1, 1]], "observations": [[0, 1, 1], [0, 0, 1]]}
-    with pytest.raises(ValueError, match=r"prize_or_frog: impossible evidence in episode 1, round 1 .*observations\[1, 1\]"):
+    with pytest.raises(
+        ValueError, match=r"prize_or_frog: impossible evidence in episode 1, round 1 .*observations\[1, 1\]"
+    ):
         ud.posterior(process, ud.Episodes.of(process, **history))
     single = {name: x[1] for name, x in history.items()}
     with pytest.raises(ValueError, match=r"impossible evidence in round 1 .*observations\[1\]"):
@@ -269,7 +273,9 @@ def test_impossible_opening_is_named():
     machine = random_machine(np.random.default_rng(0), opening=True)
     machine.Q_O[..., 0], machine.Q_O[..., 1:] = 0, 0.5
     process = process_of(machine, num_rounds=1, theta_free=False)
-    with pytest.raises(ValueError, match="impossible evidence in the opening .* no theta gives opening any probability"):
+    with pytest.raises(
+        ValueError, match=r"impossible evidence in the opening .* no theta gives opening any probability"
+    ):
         ud.posterior(process, ud.Episodes.of(process, opening=0, actions=[0], observations=[1]))
     with pytest.raises(ValueError, match=r"impossible evidence in episode 1, the opening .*opening\[1\]"):
         ud.posterior(process, ud.Episodes.of(process, opening=[1, 0], actions=[[0], [0]], observations=[[1], [1]]))
@@ -284,7 +290,7 @@ def test_in_a_compiled_filter_the_belief_stays_and_says_so():
 
 
 def test_a_deluded_agent_lives_on_after_the_impossible():
-    """The deluded agent is certain of the box that it opened; when the frog jumps out, its belief stays, without NaN."""
+    """The deluded agent is certain of the box that it opened; when the frog jumps out, its belief stays as it was."""
     process = ud.tasks.prize_or_frog(num_rounds=4)
     deluded = ud.ExactAgent(process, own_actions="see")
     episodes = ud.rollout(process, deluded, key=jax.random.key(0), num_episodes=64)

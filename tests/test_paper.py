@@ -53,7 +53,7 @@ def test_eq_1(frog: ud.InteractionProcess):
 
 @pytest.mark.parametrize("a", [0, 1])
 def test_section_2_self_delusion(frog: ud.InteractionProcess, a: int):
-    """Conditioning on the action: `P(theta | a)` is certain, and so is the prize, `P(O = 1 | a) = 1`, whatever the box."""
+    """Conditioning on the action: `P(theta | a)` is certain, and so is the prize: `P(O = 1 | a) = 1` for either box."""
     P_theta, P_O = after_action(frog, "see", a)
     np.testing.assert_allclose(P_theta, np.arange(2) == a)
     np.testing.assert_allclose(P_O, [0, 1])
@@ -95,7 +95,9 @@ def test_section_2_fully_observable(frog: ud.InteractionProcess, theta: int):
     shown = ud.InteractionProcess(frog.prior, frog.thetas, ShownTask(), frog.expert, num_rounds=1, opening=True)
     for a in (0, 1):
         for mark in (True, False) if a == theta else (True,):
-            history = ud.Episodes.of(shown, opening=theta, actions=[a], observations=[2 + (a == theta)], intervened=mark)
+            history = ud.Episodes.of(
+                shown, opening=theta, actions=[a], observations=[2 + (a == theta)], intervened=mark
+            )
             P_A, P_O = predictions(ud.ExactAgent(shown), history)
             np.testing.assert_allclose(P_A.probs[0], np.arange(2) == theta)
             np.testing.assert_allclose(P_O.probs[0], [1 / 2, 1 / 2, 0, 0])
@@ -131,7 +133,7 @@ def test_remark_2():
 
 @pytest.mark.parametrize(("a", "o"), [(0, 0), (0, 1), (1, 0), (1, 1), (2, 1)])
 def test_remark_3(a: int, o: int):
-    """The two posteriors differ by exactly the evidence of the action: `P(theta | a, o) ~ P(theta | do(a), o) P(a | theta)`."""
+    """The two posteriors differ by the evidence of the action: `P(theta | a, o) ~ P(theta | do(a), o) P(a | theta)`."""
     rng = np.random.default_rng(3)
     prior, expert, task = rng.dirichlet(np.ones(4)), rng.dirichlet(np.ones(3), 4), rng.dirichlet(np.ones(2), (4, 3))
     process = ud.tasks.from_tables(prior=prior, expert=expert, task=task, num_rounds=1)
@@ -155,7 +157,7 @@ def test_remark_7(frog: ud.InteractionProcess):
     np.testing.assert_allclose(np.exp(as_do), np.exp(as_see))
 
 
-# ---------------------------------------------------------------------------------------- Section 3, the sequential case
+# --------------------------------------------------------------------------------------- Section 3, the sequential case
 
 
 def bandit_posterior(arms: list[int], rewards: list[int], mark: str) -> list[Fraction]:
@@ -175,7 +177,7 @@ def bandit_posterior(arms: list[int], rewards: list[int], mark: str) -> list[Fra
 def bandit_policy(arms: list[int], rewards: list[int], mark: str) -> list[Fraction]:
     posterior = bandit_posterior(arms, rewards, mark)
     expert = [[Fraction(6, 10) if a == theta else Fraction(1, 10) for theta in range(5)] for a in range(5)]
-    return [sum(p * q for p, q in zip(posterior, row, strict=True)) for row in expert]
+    return [sum((p * q for p, q in zip(posterior, row, strict=True)), Fraction()) for row in expert]
 
 
 def test_eq_3(bandit: ud.InteractionProcess):
@@ -229,8 +231,8 @@ class Switch(eqx.Module):
 def test_remark_10_with_moving_theta(frog: ud.InteractionProcess):
     """`P(theta_2 | do(a_1), o_1) ~ sum_theta_1 P(theta_2 | theta_1, a_1, o_1) P(o_1 | theta_1, a_1) P(theta_1)`.
 
-    Prize or frog, twice, with Theta moving between: box 1 opened (do), a frog. So theta_1 = 2, and theta_2 = 2 with 3/4;
-    after box 2 it is 1 with 1/2.
+    Prize or frog, twice, with Theta moving between: box 1 opened (do), a frog. So theta_1 = 2, and theta_2 = 2 with
+    3/4; after box 2 and a frog, theta_1 = 1, and theta_2 = 1 with 1/2.
     """
     process = ud.InteractionProcess(frog.prior, frog.thetas, frog.task, frog.expert, num_rounds=2, transition=Switch())
     np.testing.assert_allclose(belief(process, "do", [0], [0]), [1 / 4, 3 / 4])
@@ -362,7 +364,7 @@ def test_remark_5_held_for_longer(resample: Any, due: list[int]):
 
 
 def test_remark_5_redrawn_by_belief():
-    """`resample="belief"`: theta is kept while it has half of the most probable one's belief, and drawn anew when not."""
+    """`resample="belief"`: theta is kept while it has half of the most probable one's belief, else drawn anew."""
     theta, P = held("belief", pointing(flip=0.5, num_rounds=8))
     before, after = theta[:, :-1], theta[:, 1:]
     P = P[:, 1:]

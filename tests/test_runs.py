@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import shutil
 import signal
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 
 import undelude as ud
 from undelude.cli.checkpoints import KEPT, Checkpoints
-from undelude.cli.config import Config, check_config, read_config, write_config
+from undelude.cli.config import Config, check_config, read_config
 from undelude.cli.errors import UsageError
 from undelude.cli.interrupts import Interrupts
 from undelude.cli.runs import RunDirectory, plain
@@ -177,14 +178,13 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_serves(tmp_path: Pa
     with Checkpoints(folder) as checkpoints:
         checkpoints.save(state)
         checkpoints.save(scaled(state, 2.0, 20))
-    for file in (folder / "20").rglob("*"):
-        if file.is_file() and file.parent.name == "d":
-            file.write_bytes(b"\0" * file.stat().st_size)
+    largest = max((folder / "20").rglob("*"), key=lambda file: file.stat().st_size if file.is_file() else 0)
+    flipped = bytearray(largest.read_bytes())
+    flipped[len(flipped) // 2] ^= 1
+    largest.write_bytes(flipped)
     with Checkpoints(folder) as checkpoints, pytest.raises(ValueError, match=r"checkpoints/20 is damaged.*Delete that"):
         checkpoints.restore(state)
-    for path in sorted((folder / "20").rglob("*"), reverse=True):
-        path.rmdir() if path.is_dir() else path.unlink()
-    (folder / "20").rmdir()
+    shutil.rmtree(folder / "20")
     with Checkpoints(folder) as checkpoints:
         assert int(checkpoints.restore(state).update) == 10
 
@@ -194,27 +194,37 @@ def test_a_checkpoint_of_another_agent_is_refused(tmp_path: Path, state: Teachin
     other = TeachingState(agent, state.optimizer_state, state.update)
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         checkpoints.save(state)
-        with pytest.raises(ValueError, match="checkpoints/10 is damaged"):
+        with pytest.raises(ValueError, match="checkpoints/10 does not fit this run"):
             checkpoints.restore(other)
 
 
 def test_ctrl_c_waits_for_a_write_to_be_whole() -> None:
     steps = []
-    with pytest.raises(KeyboardInterrupt), Interrupts() as interrupts, interrupts.held():
-        signal.raise_signal(signal.SIGINT)
-        steps.append("written")
+
+    def write() -> None:
+        with Interrupts() as interrupts, interrupts.held():
+            signal.raise_signal(signal.SIGINT)
+            steps.append("written")
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
     assert steps == ["written"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_ctrl_c_is_raised_at_once_and_again_if_it_was_lost() -> None:
     reached = []
-    with pytest.raises(KeyboardInterrupt), Interrupts() as interrupts:
-        interrupts.check()
-        reached.append("before")
-        with contextlib.suppress(KeyboardInterrupt):  # As Python does for what its garbage collector calls.
-            signal.raise_signal(signal.SIGINT)
-            reached.append("not at once")
-        interrupts.check()
-        reached.append("not again")
+
+    def work() -> None:
+        with Interrupts() as interrupts:
+            interrupts.check()
+            reached.append("before")
+            with contextlib.suppress(KeyboardInterrupt):  # As Python does for what its garbage collector calls.
+                signal.raise_signal(signal.SIGINT)
+                reached.append("not at once")
+            interrupts.check()
+            reached.append("not again")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
     assert reached == ["before"]

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from oracle import Machine, enumerate_joint
 
 import undelude as ud
+from oracle import Machine, enumerate_joint
 from undelude.agent import scan
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -55,10 +55,12 @@ def reachable(P: dict, start: np.ndarray) -> set[int]:
     return seen
 
 
-def shown_states(envs: list, observe: Callable[[int], int] = int, starts: np.ndarray | None = None) -> list[int]:
+def shown_states(envs: list, observe: Callable[[int], int] = int, starts: Any = None) -> list[int]:
     """What is shown of the states that occur under any theta, in order: the process's own numbering of states."""
     starts = [env.unwrapped.initial_state_distrib for env in envs] if starts is None else starts
-    return sorted({observe(s) for env, start in zip(envs, starts, strict=True) for s in reachable(env.unwrapped.P, start)})
+    return sorted(
+        {observe(s) for env, start in zip(envs, starts, strict=True) for s in reachable(env.unwrapped.P, start)}
+    )
 
 
 def laws(process: ud.InteractionProcess) -> np.ndarray:
@@ -112,7 +114,9 @@ def stepped(make: Callable[[], gymnasium.Env], *, num_envs: int, num_steps: int)
     return counts
 
 
-def assert_law_matches(process: ud.InteractionProcess, k: int, shown: list[int], counts: dict[tuple[int, int], Counter]):
+def assert_law_matches(
+    process: ud.InteractionProcess, k: int, shown: list[int], counts: dict[tuple[int, int], Counter]
+):
     """Each frequency within 5 standard errors, and nothing that the law rules out."""
     law, state = laws(process)[k], {s: x for x, s in enumerate(shown)}
     symbol = {outcome: o for o, outcome in enumerate(process.task.outcomes)}
@@ -301,8 +305,12 @@ def test_a_noisy_reward_is_evidence_by_its_noise():
     process = ud.tasks.tabular_from_gymnasium(envs, reward=0.75)
     symbol = {x: o for o, x in enumerate(process.task.outcomes)}
     for shown, odds in ((0.0, [6, 1]), (0.5, [1, 6]), (1.0, [1, 1])):
-        history = ud.Episodes.of(process, opening=symbol[0, 0.0, False], actions=[1], observations=[symbol[2, shown, False]])
-        np.testing.assert_allclose(np.exp(ud.posterior(process, history)), [[1 / 2, 1 / 2], np.divide(odds, sum(odds))], atol=1e-6)
+        history = ud.Episodes.of(
+            process, opening=symbol[0, 0.0, False], actions=[1], observations=[symbol[2, shown, False]]
+        )
+        np.testing.assert_allclose(
+            np.exp(ud.posterior(process, history)), [[1 / 2, 1 / 2], np.divide(odds, sum(odds))], atol=1e-6
+        )
 
 
 # ---------------------------------------------------------------------------------------------------- exact inference
@@ -312,7 +320,9 @@ def machine_of(envs: list[gymnasium.Env], outcomes: tuple, *, right: float, temp
     """The same process as state machines, from `env.P` alone: w is (state, last action), e is the state."""
     K, S, A, O = len(envs), 4, 4, len(outcomes)  # noqa: E741
     Q_O, Q_A = np.zeros((K, (S + 1) * A, O)), np.full((K, S + 1, A), 1 / A)
-    values = sorted({r for env in envs for s in env.unwrapped.P.values() for moves in s.values() for _, _, r, _ in moves})
+    values = sorted(
+        {r for env in envs for s in env.unwrapped.P.values() for moves in s.values() for _, _, r, _ in moves}
+    )
     for k, env in enumerate(envs):
         P = env.unwrapped.P
         ends = {s_next for s in P for a in P[s] for p, s_next, _, end in P[s][a] if end and p > 0}
@@ -343,7 +353,7 @@ def machine_of(envs: list[gymnasium.Env], outcomes: tuple, *, right: float, temp
 
 @pytest.mark.parametrize("mark", ["do", "see"])
 def test_exact_agents_against_enumeration(mark: ud.agent.Mark):
-    """Posterior, policy and prediction on what the agents lived through, by sums over all trajectories of two rounds."""
+    """Posterior, policy and prediction on what the agents lived through, by sums over all trajectories of 2 rounds."""
     envs = [lake(["SF", "HG"], success_rate=0.6), lake(["SF", "GF"], success_rate=0.6)]
     settings = {"reward": 0.9, "temperature": 0.3}
     process = ud.tasks.tabular_from_gymnasium(envs, num_rounds=2, **settings)
@@ -354,7 +364,9 @@ def test_exact_agents_against_enumeration(mark: ud.agent.Mark):
     episodes = ud.rollout(process, agent, key=jax.random.key(0), num_episodes=24)
     posterior = np.exp(ud.posterior(process, episodes))
     P_A, P_O = jax.jit(jax.vmap(lambda e: scan(agent, e)))(episodes)
-    a, o, o_0, do = (np.asarray(x) for x in (episodes.actions, episodes.observations, episodes.opening, episodes.intervened))
+    a, o, o_0, do = (
+        np.asarray(x) for x in (episodes.actions, episodes.observations, episodes.opening, episodes.intervened)
+    )
     moved = 0
     for i, t in itertools.product(range(24), range(3)):
         history = (a[i], do[i], o[i, :t], o_0[i])
@@ -399,7 +411,12 @@ class NoTables(gymnasium.Env):
         ([LAKES[0]], {"temperature": np.inf}, ValueError, "temperature must be finite"),
         ([LAKES[0]], {"discount": 1.0}, ValueError, r"discount must be in \[0, 1\), not 1.0"),
         ([LAKES[0]], {"reward": 1.5}, ValueError, 'reward must be "seen", "hidden", or the probability'),
-        ([LAKES[0]], {"initial": np.full(9, 1 / 9)}, ValueError, r"initial has shape \(9,\); it must be .* \(16,\) or \(1, 16\)"),
+        (
+            [LAKES[0]],
+            {"initial": np.full(9, 1 / 9)},
+            ValueError,
+            r"initial has shape \(9,\); it must be .* \(16,\) or \(1, 16\)",
+        ),
         ([LAKES[0]], {"initial": np.full(16, 1 / 15)}, ValueError, "initial does not sum to one"),
         ([LAKES[0]], {"initial": np.zeros(16)}, ValueError, "initial has no mass"),
         ([LAKES[0]], {"observe": lambda s: 0}, ValueError, "under theta 0, states 0 and 1 look the same"),
@@ -444,7 +461,9 @@ def test_an_environment_without_tables_is_named():
 def test_rewards_that_a_transition_does_not_determine_are_refused():
     """A slip at the cliff leads to the start whether one fell (-100) or bumped into a wall (-1)."""
     env = gymnasium.make("CliffWalkingSlippery-v1")
-    with pytest.raises(ValueError, match=r"envs\[0\]: action 0 in state 36 leads to state 36 with rewards of -100 and of -1"):
+    with pytest.raises(
+        ValueError, match=r"envs\[0\]: action 0 in state 36 leads to state 36 with rewards of -100 and of -1"
+    ):
         ud.tasks.tabular_from_gymnasium([env])
     hidden = ud.tasks.tabular_from_gymnasium([env], reward="hidden")
     shown = shown_states([env])

@@ -143,8 +143,8 @@ def posterior(
         at = [*episode, after - 1]
         symbols = f"actions{at} or observations{at}" if after else f"opening{episode or ''}"
         raise ValueError(
-            f"{process.name}: impossible evidence in {where} (counted from 0): no theta gives {symbols} any probability. "
-            "Correct the history, or let the process allow it."
+            f"{process.name}: impossible evidence in {where} (counted from 0): no theta gives {symbols} any "
+            "probability. Correct the history, or let the process allow it."
         )
     return beliefs.log_posterior
 

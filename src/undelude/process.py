@@ -98,7 +98,8 @@ class InteractionProcess(eqx.Module):
 
     Raises:
         ValueError: probabilities that do not sum to one, laws whose shapes do not fit, an expert or a task that gives
-            no mass to anything; the message names the part.
+            no mass to anything, a memory that is declared free of theta and is not; the message names the part. Laws
+            are looked at where they are first asked, and no further.
     """
 
     prior: Float[Array, " K"] | AbstractDistribution = eqx.field(converter=_as_prior)
@@ -143,8 +144,8 @@ class InteractionProcess(eqx.Module):
             law = laws["transition(theta, w)"]
             if not isinstance(law, Categorical) or law.num_categories != self.num_thetas:
                 raise ValueError(
-                    f"{self.name}: transition(theta, w) must return a Categorical over the {self.num_thetas} indices of "
-                    "thetas."
+                    f"{self.name}: transition(theta, w) must return a Categorical over the indices of thetas, "
+                    f"0 to {self.num_thetas - 1}."
                 )
 
     @property

@@ -144,8 +144,9 @@ def rollout(
             raise ValueError(f"{name} must be a whole number of at least 1, not {number}.")
     if theta is not None:
         _check_theta(process, theta)
-        theta = jnp.asarray(theta, jnp.int32)
-    return _rollout(process, agent, key, jnp.arange(num_episodes), num_rounds, executor, theta)
+    # As an array: another theta is not another trace.
+    fixed = None if theta is None else jnp.asarray(theta, jnp.int32)
+    return _rollout(process, agent, key, jnp.arange(num_episodes), num_rounds, executor, fixed)
 
 
 def check_symbols(process: InteractionProcess, episodes: Episodes) -> None:
@@ -186,7 +187,7 @@ def _check_alphabet(name: str, law: AbstractDistribution, values: PyTree) -> Non
 def _check_theta(process: InteractionProcess, theta: Any) -> None:
     if not process.finite:
         raise ValueError(f"{process.name}: theta={theta} cannot be fixed: Theta is continuous, and drawn.")
-    if not isinstance(theta, Integral) or not 0 <= theta < process.num_thetas:
+    if not isinstance(theta, Integral) or not 0 <= int(theta) < process.num_thetas:
         support = f"it is an index from 0 to {process.num_thetas - 1}"
     elif is_concrete(process.prior) and np.asarray(process.prior)[int(theta)] == 0:
         support = "the prior gives it no probability"

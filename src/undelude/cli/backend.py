@@ -15,11 +15,12 @@ def configure(*, batch_size: int = 1) -> None:
     Args:
         batch_size: episodes an update; it is split evenly, so as many CPU devices as divide it are of use.
     """
-    if jax.config.jax_num_cpu_devices < 0 and "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+    by_flag = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if jax.config.values["jax_num_cpu_devices"] < 0 and not by_flag:
         num_devices = max(n for n in range(1, usable_cores() + 1) if batch_size % n == 0)
         with contextlib.suppress(RuntimeError):  # JAX has started already, as when `main` is called from Python.
             jax.config.update("jax_num_cpu_devices", num_devices)
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.values["jax_compilation_cache_dir"] is None:
         # One folder for each machine: what was compiled for one processor may not run on another that shares the home.
         folder = cache_folder() / "jax" / platform.node()
         with contextlib.suppress(OSError):  # A home that cannot be written to costs a compilation, nothing else.

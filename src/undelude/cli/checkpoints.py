@@ -1,5 +1,7 @@
 """Checkpoints of a training run, in Orbax's format: the last two are kept."""
 
+import hashlib
+import json
 import time
 from pathlib import Path
 
@@ -8,11 +10,14 @@ import jax
 import numpy as np
 from jax.tree_util import keystr, tree_flatten_with_path, tree_unflatten
 
+from undelude.checkpoint import read_json, write_atomically
 from undelude.teaching import TeachingState
 
 KEPT = 2
 # Saving takes a tenth of a second: as seldom as this it costs one percent.
 SECONDS_BETWEEN = 10.0
+# In each checkpoint: the digests of its files.
+SEAL = "sha256.json"
 
 
 class Checkpoints:
@@ -53,6 +58,8 @@ class Checkpoints:
         if update != self.latest:
             arrays = {name: np.asarray(x) for name, x in _named_arrays(state)}
             self._manager.save(update, args=self._ocp.args.StandardSave(arrays))
+            folder = self.folder / str(update)
+            write_atomically(folder / SEAL, json.dumps(_digests(folder)).encode())
         self._saved_at = time.monotonic()
 
     def restore(self, like: TeachingState) -> TeachingState:
@@ -62,6 +69,11 @@ class Checkpoints:
             ValueError: it is damaged, or another kind of run wrote it.
         """
         update = self.latest
+        folder = self.folder / str(update)
+        instead = "Delete that folder, and --resume goes on from the checkpoint before it."
+        # Orbax would find damage too, but leave readers behind that complain into the terminal.
+        if (folder / SEAL).exists() and read_json(folder / SEAL) != _digests(folder):
+            raise ValueError(f"{folder} is damaged: a file in it has changed. {instead}")
         expected = {name: np.zeros(x.shape, x.dtype) for name, x in _named_arrays(like)}
         try:
             found = self._manager.restore(update, args=self._ocp.args.StandardRestore(expected))
@@ -69,14 +81,16 @@ class Checkpoints:
                 if (have := found[name]).shape != want.shape or have.dtype != want.dtype:
                     raise ValueError(f"{name} is {have.dtype}{list(have.shape)}, not {want.dtype}{list(want.shape)}")
         except Exception as error:  # Orbax and the layers under it raise whatever they like.
-            raise ValueError(
-                f"{self.folder / str(update)} is damaged ({_first_line(error)}). "
-                "Delete that folder, and --resume goes on from the checkpoint before it."
-            ) from error
+            raise ValueError(f"{folder} does not fit this run ({_first_line(error)}). {instead}") from error
         arrays, static = eqx.partition(like, eqx.is_array)
         _, treedef = tree_flatten_with_path(arrays)
         leaves = [jax.numpy.asarray(found[name]) for name, _ in _named_arrays(like)]
         return eqx.combine(tree_unflatten(treedef, leaves), static)
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name != SEAL)
+    return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 def _named_arrays(state: TeachingState) -> list[tuple[str, jax.Array]]:

@@ -46,9 +46,9 @@ def check_config(config: Config) -> None:
         if getattr(config, name) < 1:
             raise ValueError(f"{option(name)} must be at least 1, not {getattr(config, name)}.")
     if not (math.isfinite(config.observation_weight) and config.observation_weight >= 0):
-        raise ValueError(f"--observation-weight must be a finite number of at least 0, not {config.observation_weight}.")
+        raise ValueError(f"--observation-weight must be finite and at least 0, not {config.observation_weight}.")
     if not (math.isfinite(config.learning_rate) and config.learning_rate > 0):
-        raise ValueError(f"--learning-rate must be a finite number greater than 0, not {config.learning_rate}.")
+        raise ValueError(f"--learning-rate must be finite and greater than 0, not {config.learning_rate}.")
     if not 0 <= config.seed < 2**32:
         raise ValueError(f"--seed must be from 0 to 2**32 - 1, not {config.seed}.")
 

@@ -7,7 +7,16 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -33,7 +42,9 @@ def working(console: Console, what: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def training_progress(console: Console, *, mark: Mark, steps: int, start: int) -> Iterator[Callable[[dict[str, Any]], None]]:
+def training_progress(
+    console: Console, *, mark: Mark, steps: int, start: int
+) -> Iterator[Callable[[dict[str, Any]], None]]:
     """A bar with rate and time left; where nobody watches, a line every tenth of the way.
 
     Args:
@@ -83,8 +94,8 @@ def _log_lines(console: Console, mark: Mark, steps: int) -> Callable[[dict[str, 
         if (done := 10 * row["update"] // steps) > tenths:
             tenths = done
             console.print(
-                f"update {row['update']}/{steps}  action loss {row['action_loss']:.4f}  observation loss "
-                f"{row['observation_loss']:.4f}  KL to {mark} {number(row[f'action_kl_{mark}'])}  {row['seconds']:.1f} s",
+                f"update {row['update']}/{steps}, {row['seconds']:.1f} s: loss of actions {row['action_loss']:.4f}, "
+                f"of observations {row['observation_loss']:.4f}, KL to {mark} {number(row[f'action_kl_{mark}'])}",
                 soft_wrap=True,
             )
 
@@ -99,7 +110,8 @@ def print_certificate(console: Console, certificate: dict[str, Any]) -> None:
         f"it reads its own actions as {c['own_actions']}.\n",
         soft_wrap=True,
     )
-    distances = _table("distance of its", "from the interventional\nanswer, P(. | do(a), o)", "from the deluded\nanswer, P(. | a, o)")
+    answers = ("from the interventional\nanswer, P(. | do(a), o)", "from the deluded\nanswer, P(. | a, o)")
+    distances = _table("distance of its", *answers)
     for what, quantity in (("action", "kl"), ("action", "tv"), ("observation", "kl"), ("observation", "tv")):
         label = f"{what}s, {'KL in nats' if quantity == 'kl' else 'total variation'}"
         distances.add_row(label, *(_with_error(c, f"{what}_{quantity}_{mark}", 4) for mark in ("do", "see")))

@@ -19,7 +19,8 @@ NUM_EPISODES = 4096
 
 def keys(config: Config) -> dict[str, Key[Array, ""]]:
     """All randomness of a run."""
-    return dict(zip(("agent", "teaching", "metrics", "certificate"), jax.random.split(jax.random.key(config.seed), 4), strict=True))
+    names = ("agent", "teaching", "metrics", "certificate")
+    return dict(zip(names, jax.random.split(jax.random.key(config.seed), len(names)), strict=True))
 
 
 def measurer(process: InteractionProcess, config: Config) -> Callable[[AbstractAgent], dict[str, Any]]:
@@ -50,7 +51,7 @@ def make_certificate(
     if (spec := getattr(agent, "config", {}).get("spec")) is not None:
         for name, law in (("actions", process.action_law), ("observations", process.observation_law)):
             if spec[name] != describe(law):
-                raise ValueError(f"the agent was taught {name} {spec[name]}, but {config.task} now has {describe(law)}.")
+                raise ValueError(f"the agent knows {name} {spec[name]}, but {config.task} now has {describe(law)}.")
     # Where training left it: programs that were compiled for its measurements then serve here.
     agent = jax.device_put(agent, jax.local_devices()[0])
     key = keys(config)["certificate"]

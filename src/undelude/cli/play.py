@@ -27,12 +27,7 @@ from undelude.inference import Belief
 from undelude.process import InteractionProcess
 from undelude.tasks.registry import make
 
-NAMES = ("sober", "deluded")
 BAR_WIDTH = 20
-
-
-class _Quit(Exception):
-    """The person has had enough."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,11 +37,13 @@ class Play:
     task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")] = "bandit"
     """One whose rounds are paid or not, such as bandit and prize_or_frog."""
     seed: int | None = None
-    """Of what the agents and the program draw; a new one each time by default."""
+    """Of what the agents and the program draw; another one each time by default."""
 
     def run(self, args: Sequence[str]) -> ExitCode:
         """Carry it out."""
         del args
+        if self.seed is not None and not 0 <= self.seed < 2**32:
+            raise UsageError(f"--seed must be from 0 to 2**32 - 1, not {self.seed}.")
         backend.configure()
         process = make(self.task)
         _check_playable(process)
@@ -56,10 +53,14 @@ class Play:
             game.introduce()
             while game.round < process.num_rounds:
                 game.play_round()
-        except _Quit:
+        except _QuitError:
             game.console.print("\n")
         game.conclude()
         return ExitCode.OK
+
+
+class _QuitError(Exception):
+    """The person has had enough."""
 
 
 class _Player:
@@ -93,33 +94,39 @@ class _Game:
 
     def __init__(self, process: InteractionProcess, key: Key[Array, ""], console: Console):
         self.process, self.key, self.console = process, key, console
-        self.players = [_Player(process, name) for name in NAMES]
+        self.players = [_Player(process, name) for name in ("sober", "deluded")]
         self.round = 0
         self.theta = -1
+        # With as many actions as thetas, theta is taken for the action that is best.
+        self.is_bandit = process.num_thetas == _num_actions(process)
+        self.noun, self.adjective = ("arm", "best") if self.is_bandit else ("theta", "true")
 
     def introduce(self) -> None:
         """Say what this is, and have theta chosen."""
-        K, T = self.process.num_thetas, self.process.num_rounds
-        noun = self._noun()
+        K, T, noun = self.process.num_thetas, self.process.num_rounds, self.noun
         self.console.print(
-            f"You are Nature. One of {K} {noun}s is the best, and only you know which.\n"
-            f"For {T} rounds a sober and a deluded agent each pull one, as an expert would who knew the best; you say "
-            "whether it pays. Both reason exactly, by Bayes' rule. They differ in one thing: to the sober agent its "
-            "own pulls are its own doing, to the deluded one they are an expert's, and so evidence.\n"
+            f"You are Nature. There are {K} {noun}s, and only you know the {self.adjective} one.\n"
+            f"For {T} rounds a sober and a deluded agent each pull an arm, as they think that an expert would who "
+            "knew it too; you say whether it pays. Both reason exactly, by Bayes' rule. They differ in one thing: the "
+            "sober agent takes its own pulls for its own doing, the deluded one takes them for an expert's, and so "
+            "for evidence.\n"
         )
-        self._say_law()
-        answer = self._ask(f"Which {noun} is the best? [1-{K}, Enter: the program draws it, q: quit] ", [str(k + 1) for k in range(K)])
+        if self.is_bandit:
+            self._say_law()
+        question = f"Which {noun} is the {self.adjective} one? [1-{K}, Enter: the program draws it, q: quit] "
+        answer = self._ask(question, [str(k + 1) for k in range(K)])
         self.theta = int(answer) - 1 if answer else int(self.process.sample_theta(self._next_key()))
-        self.console.print(f"The best is {noun} {self.theta + 1}.\n")
+        self.console.print(f"The {self.adjective} {noun} is {self.theta + 1}.\n")
 
     def play_round(self) -> None:
         """Both agents act, the person answers, all look at the beliefs."""
         self.console.print(f"Round {self.round + 1} of {self.process.num_rounds}", style="bold")
         for player in self.players:
             a = player.act(self._next_key())
-            told = self._ask(f"  The {player.name:7} agent pulls {a + 1}. Does it pay? [y/n, Enter: draw it, q] ", ["y", "n"])
-            o = int(told == "y") if told else self._draw(player.belief, a)
-            if not told:
+            question = f"  The {player.name:7} agent pulls {a + 1}. Does it pay? [y/n, Enter: draw it, q] "
+            answer = self._ask(question, ["y", "n"])
+            o = int(answer == "y") if answer else self._draw(player.belief, a)
+            if not answer:
                 self.console.print(f"    It {'pays' if o else 'does not pay'}.")
             player.learn(a, o)
         self.round += 1
@@ -128,12 +135,12 @@ class _Game:
     def conclude(self) -> None:
         """What happened."""
         for player in self.players:
-            n, best = len(player.actions), player.actions.count(self.theta)
-            if n == 0:
+            if not player.actions:
                 self.console.print(f"The {player.name} agent did not come to play.")
                 continue
+            best = f", the best arm {_times(player.actions.count(self.theta))}" if self.is_bandit else ""
             self.console.print(
-                f"The {player.name} agent pulled {_times(n)}, the best {self._noun()} {_times(best)}, and was paid "
+                f"The {player.name} agent pulled {_times(len(player.actions))}{best}, and was paid "
                 f"{_times(sum(player.observations))}. {self._favourite(player.belief)}"
             )
         deluded = self.players[1]
@@ -141,7 +148,7 @@ class _Game:
             favourite = int(deluded.belief.log_posterior.argmax())
             owed = float(jnp.exp(deluded.sober_belief.log_posterior[favourite]))
             self.console.print(
-                f"What it was paid alone would speak for {self._noun()} {favourite + 1} with {owed:.2f}; "
+                f"What it was paid alone would speak for {self.noun} {favourite + 1} with {owed:.2f}; "
                 "the rest of its belief comes from its own pulls."
             )
         if any(bool(player.belief.impossible) for player in self.players):
@@ -151,40 +158,38 @@ class _Game:
         p = np.exp(belief.log_posterior)
         top = np.flatnonzero(p > p.max() - 1e-4)
         if len(top) > 1:
-            return f"It takes {self._noun()}s {', '.join(str(k + 1) for k in top)} to be as likely, {p.max():.2f} each."
-        return f"It believes in {self._noun()} {top[0] + 1} with {p.max():.2f}{'' if top[0] == self.theta else ', wrongly'}."
+            names = ", ".join(str(k + 1) for k in top)
+            return f"It takes {self.noun}s {names} to be as likely, {p.max():.2f} each."
+        wrongly = "" if top[0] == self.theta else ", wrongly"
+        return f"It believes in {self.noun} {top[0] + 1} with {p.max():.2f}{wrongly}."
 
     def _say_law(self) -> None:
         law = np.asarray(_payment(self.process, self.players[0].belief))
-        K, A = law.shape
-        if K == A and A > 1:
-            off = law[~np.eye(A, dtype=bool)]
-            if np.ptp(np.diag(law)) < 1e-6 and np.ptp(off) < 1e-6:
-                self.console.print(
-                    f"They expect the best to pay with probability {law[0, 0]:.2g} and any other with {off[0]:.2g}. "
-                    "Be as fair as you like.\n"
-                )
+        best, others = np.diag(law), law[~np.eye(len(law), dtype=bool)]
+        if np.ptp(best) < 1e-6 and np.ptp(others) < 1e-6:
+            self.console.print(
+                f"They expect the best arm to pay with probability {best[0]:.2g} and any other with {others[0]:.2g}. "
+                "Be as fair as you like.\n"
+            )
 
     def _show_beliefs(self) -> None:
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False)
-        table.add_column(f"  {self._noun()}")
+        table.add_column(f"  {self.noun}")
         for player in self.players:
             table.add_column(f"the {player.name} agent believes")
         beliefs = [np.exp(player.belief.log_posterior) for player in self.players]
         for k in range(self.process.num_thetas):
-            best = k == self.theta
-            table.add_row(f"  {k + 1}{' best' if best else ''}", *(self._bar(float(b[k]), best) for b in beliefs))
+            is_true = k == self.theta
+            label = f"  {k + 1} {self.adjective if is_true else ''}"
+            table.add_row(label, *(self._bar(float(b[k]), "green" if is_true else "yellow") for b in beliefs))
         self.console.print(table)
         self.console.print()
 
-    def _bar(self, p: float, best: bool) -> Text:
+    def _bar(self, p: float, style: str) -> Text:
         eighths = " ▏▎▍▌▋▊▉█" if self.console.encoding.startswith("utf") else "        #"
         whole, part = divmod(round(p * BAR_WIDTH * 8), 8)
         bar = (eighths[8] * whole + (eighths[part] if part else "")).ljust(BAR_WIDTH)
-        return Text.assemble((bar, "green" if best else "yellow"), f" {p:.2f}")
-
-    def _noun(self) -> str:
-        return "arm" if self.process.num_thetas == self.process.action_law.num_categories else "theta"
+        return Text.assemble((bar, style), f" {p:.2f}")
 
     def _draw(self, belief: Belief, a: int) -> int:
         law = _payment(self.process, belief)[self.theta, a]
@@ -195,16 +200,16 @@ class _Game:
         return key
 
     def _ask(self, question: str, answers: list[str]) -> str:
-        """One of `answers`, or "" for Enter; raises `_Quit` at q and at the end of input."""
+        """One of `answers`, or "" for Enter; raises `_QuitError` at q and at the end of input."""
         while True:
             try:
                 answer = self.console.input(question, markup=False).strip().lower()
             except EOFError:
-                raise _Quit from None
+                raise _QuitError from None
             if not sys.stdin.isatty():
                 self.console.print(answer)  # A terminal has shown what was typed.
             if answer in ("q", "quit"):
-                raise _Quit
+                raise _QuitError
             if answer in ("yes", "no"):
                 answer = answer[0]
             if answer in ("", *answers):
@@ -228,7 +233,13 @@ def _check_playable(process: InteractionProcess) -> None:
     if not (isinstance(observations, Categorical) and observations.num_categories == 2):
         refuse("its observations are not just two, pays and does not pay")
     if process.opening or process.transition is not None:
-        refuse("it opens with an observation or its theta changes")
+        refuse("it opens with an observation, or its theta changes")
+
+
+def _num_actions(process: InteractionProcess) -> int:
+    law = process.action_law
+    assert isinstance(law, Categorical)
+    return law.num_categories
 
 
 @eqx.filter_jit
@@ -237,13 +248,19 @@ def _act(agent: ExactAgent, belief: Belief, key: Key[Array, ""]) -> Int[Array, "
 
 
 @eqx.filter_jit
-def _update(agent: ExactAgent, belief: Belief, a: Array, o: Array, intervened: Bool[Array, ""]) -> Belief:
+def _update(
+    agent: ExactAgent, belief: Belief, a: Int[Array, ""], o: Int[Array, ""], intervened: Bool[Array, ""]
+) -> Belief:
     return agent.g_O(o, agent.g_A(a, belief, intervened=intervened))
 
 
 @eqx.filter_jit
 def _payment(process: InteractionProcess, belief: Belief) -> Float[Array, "K A"]:
     """`Q(O = 1 | theta, a)` in the state that a belief remembers."""
-    actions = jnp.arange(process.action_law.num_categories)
-    after = jax.vmap(lambda a: inference.update_action(process, belief, a, True))(actions)
-    return jax.vmap(lambda b: inference.task_laws(process, b).probs[:, 1])(after).T
+
+    def after(a: Int[Array, ""]) -> Float[Array, " K"]:
+        laws = inference.task_laws(process, inference.update_action(process, belief, a, True))
+        assert isinstance(laws, Categorical)
+        return laws.probs[:, 1]
+
+    return jax.vmap(after)(jnp.arange(_num_actions(process))).T

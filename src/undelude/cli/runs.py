@@ -113,14 +113,16 @@ class RunDirectory:
                     raise TypeError
             except (ValueError, TypeError, KeyError) as error:
                 raise ValueError(
-                    f"{self.metrics_file} is damaged in line {number}. Restore it from a copy, or train anew with another --out."
+                    f"{self.metrics_file} is damaged in line {number}. "
+                    "Restore it from a copy, or train anew with another --out."
                 ) from error
             rows.append(row)
         return rows
 
     def write_certificate(self, certificate: dict[str, Any]) -> None:
         """Write `certificate.json`."""
-        write_atomically(self.certificate_file, (json.dumps(plain(certificate), indent=2, allow_nan=False) + "\n").encode())
+        data = json.dumps(plain(certificate), indent=2, allow_nan=False) + "\n"
+        write_atomically(self.certificate_file, data.encode())
 
     def read_certificate(self) -> dict[str, Any]:
         """Read `certificate.json`."""

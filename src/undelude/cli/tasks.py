@@ -28,8 +28,10 @@ class Tasks:
             print(json_format.dumps([{k: v for k, v in row.items() if k != "factory"} for row in rows], indent=2))
             return ExitCode.OK
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-        for heading, justify in (("task", "left"), ("what is hidden", "left"), *((axis, "right") for axis in "KTAO")):
-            table.add_column(heading, justify=justify)
+        for heading in ("task", "what is hidden"):
+            table.add_column(heading)
+        for axis in "KTAO":
+            table.add_column(axis, justify="right")
         for name, task in TASKS.items():
             sizes = (task.num_thetas, task.num_rounds, task.num_actions, task.num_observations)
             table.add_row(name, task.summary, *map(str, sizes))

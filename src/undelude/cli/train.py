@@ -61,7 +61,7 @@ class Train:
         run = run or RunDirectory.create(self.out, config)
         try:
             with Interrupts() as interrupts:
-                times = _Session(run, process, agent, progress, interrupts).finish()
+                times = Session(run, process, agent, progress, interrupts).finish()
         except KeyboardInterrupt:
             again = f"undelude train {shlex.quote(config.task)} --out {shlex.quote(str(self.out))} --resume"
             raise CommandError(
@@ -98,7 +98,7 @@ def _stored_config(run: RunDirectory, args: Sequence[str], given: Train) -> Conf
 
 
 @dataclasses.dataclass
-class _Session:
+class Session:
     """One call of the command, on a run that is new or was interrupted."""
 
     run: RunDirectory

@@ -95,9 +95,7 @@ def cliff_walking(num_rounds: int = 50) -> InteractionProcess:
     gymnasium = _gymnasium()
     envs = [gymnasium.make("CliffWalking-v1", is_slippery=slippery) for slippery in (False, True)]
     # A fall costs -100 and a slip back into the start -1: the reward would tell them apart where the state does not.
-    return tabular_from_gymnasium(
-        envs, reward="hidden", temperature=5.0, num_rounds=num_rounds, name="cliff_walking"
-    )
+    return tabular_from_gymnasium(envs, reward="hidden", temperature=5.0, num_rounds=num_rounds, name="cliff_walking")
 
 
 TASKS: dict[str, NamedTask] = {
@@ -146,7 +144,8 @@ def _find_factory(task: str) -> Callable[[], Any]:
         if missing and not module_name.startswith(missing):
             raise  # The module is there; something that it imports is not.
         raise UnknownTaskError(
-            f"there is no module {module_name!r} for the task {task!r}; it must be installed, or lie in the current directory."
+            f"there is no module {module_name!r} for the task {task!r}; "
+            "it must be installed, or lie in the current directory."
         ) from error
     factory = getattr(module, name, None)
     if not callable(factory):

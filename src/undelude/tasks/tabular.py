@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
@@ -127,7 +126,8 @@ def tabular_from_gymnasium(
 
     Raises:
         TypeError: an environment without tables.
-        ValueError: environments that do not fit together, or a hidden state that theta does not explain.
+        ValueError: environments that do not fit together, a hidden state that theta does not explain, or rewards to be
+            shown that state, action and next state do not determine.
     """
     tables = [_read_tables(env, i, reward) for i, env in enumerate(envs)]
     if not tables:
@@ -151,7 +151,7 @@ def tabular_from_gymnasium(
     terminal = np.stack([t[2] for t in tables])  # [K, S]
     start = np.stack([t[3] for t in tables]) if initial is None else np.asarray(initial, float)
     if start.shape not in ((S,), (K, S)):
-        raise ValueError(f"{name}: initial has shape {start.shape}; it must be [S] or [K, S], here ({S},) or ({K}, {S}).")
+        raise ValueError(f"{name}: initial has shape {start.shape}; it must be [S] or [K, S]: ({S},) or ({K}, {S}).")
     check_probabilities(start, f"{name}: initial")
     start = np.broadcast_to(start, (K, S))
     prior = np.full(K, 1 / K) if prior is None else np.asarray(prior, dtype=float)
@@ -232,7 +232,7 @@ def _read_tables(env: Any, i: int, reward: str | float) -> tuple[np.ndarray, np.
                     low[s, a, s_next] = min(low[s, a, s_next], r)
                     high[s, a, s_next] = max(high[s, a, s_next], r)
                 arrivals[bool(done)][s, s_next] |= p > 0
-    ends = arrivals[True].any(0)
+    ends = np.asarray(arrivals[True].any(0))
     # A state that ends some transitions and not others could not be told from its number alone.
     alive = _reachable(P, np.asarray(start), ends) & ~ends
     both = ends & arrivals[False][alive].any(0)
