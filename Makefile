@@ -56,7 +56,7 @@ $(VENV)/.test $(VENV)/.lint $(VENV)/.docs $(VENV)/.bench: pyproject.toml constra
 # pip knows dependency groups since 25.1; Python 3.11 brings an older one.
 $(BIN)/python:
 ifdef UV
-	$(UV) venv --quiet --python '>=3.11' $(VENV)
+	$(UV) venv --quiet --python $(if $(filter file,$(origin PYTHON)),'>=3.11',$(PYTHON)) $(VENV)
 else
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 		echo "undelude needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 | head -n 1)."; \

@@ -1,7 +1,7 @@
 """State a process of your own, see whether delusion matters in it, teach an LSTM not to, and certify it.
 
-Something is hidden at one of eight places on a ring. Each round the searcher steps left, stays or steps right, and hears
-whether that was the right thing to do, from somebody who errs one time in five. The expert knows the place.
+Something is hidden at one of eight places on a ring. Each round the searcher steps left, stays or steps right, and
+hears whether that was the right thing to do, from somebody who errs one time in five. The expert knows the place.
 """
 
 import jax

@@ -155,5 +155,10 @@ def continuous_arm(num_rounds: int = 3) -> ud.InteractionProcess:
 
     empty = jnp.zeros(0)
     return ud.InteractionProcess(
-        prior=ud.Normal(0.0, 1.0), thetas=None, task=Where(empty), expert=There(empty), num_rounds=num_rounds, name="continuous"
+        prior=ud.Normal(0.0, 1.0),
+        thetas=None,
+        task=Where(empty),
+        expert=There(empty),
+        num_rounds=num_rounds,
+        name="continuous",
     )

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from processes import arm, once, opening
 
 import undelude as ud
+from processes import arm, once, opening
 from undelude.agent import scan, unroll
 from undelude.agents import heads
 
@@ -96,7 +96,8 @@ def test_predictions_are_laws_of_the_process_s_symbols(world):
     m = agent.init(num_rounds=process.num_rounds)
     a, o = (jax.tree.map(lambda x: x[0, 0], x) for x in (episodes.actions, episodes.observations))
     for law, x in ((agent.f_A(m), a), (agent.f_O(m), o)):
-        assert np.isfinite(law.entropy()) and not np.isnan(law.log_prob(x))
+        assert np.isfinite(law.entropy())
+        assert not np.isnan(law.log_prob(x))
         assert shapes(law.sample(jax.random.key(0))) == shapes(x)
 
 
@@ -151,7 +152,9 @@ def test_an_untaught_mark_is_refused_where_an_agent_acts(bandit, no_type_checks)
 
 def test_heads_describe_what_they_can_and_name_what_they_cannot():
     """A description survives freezing; a law without a head is named."""
-    joint = ud.Joint({"b": ud.Normal(jnp.zeros(2), 1.0), "a": ud.Categorical(probs=[0.5, 0.5]), "g": ud.Given(jnp.zeros(3))})
+    joint = ud.Joint(
+        {"b": ud.Normal(jnp.zeros(2), 1.0), "a": ud.Categorical(probs=[0.5, 0.5]), "g": ud.Given(jnp.zeros(3))}
+    )
     spec = heads.describe(joint)
     assert heads.thaw(heads.freeze(spec)) == spec
     law = heads.Head(spec, 4, key=jax.random.key(0))(jnp.ones(4))

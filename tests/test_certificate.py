@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from processes import arm, opening
 
 import undelude as ud
+from processes import arm, opening
 from undelude.certificate import QUANTITIES, trace
 
 
@@ -101,7 +101,9 @@ def test_continuous_actions_and_joint_observations():
 def test_longer_episodes_and_openings():
     """T is an argument; with an opening there is one observation more to predict."""
     process = opening(telling=0.8)
-    report = ud.certify(ud.ExactAgent(process), process, key=jax.random.key(0), num_episodes=256, num_rounds=5, baselines=False)
+    report = ud.certify(
+        ud.ExactAgent(process), process, key=jax.random.key(0), num_episodes=256, num_rounds=5, baselines=False
+    )
     assert report.num_rounds == 5
     assert report.action_kl_do == pytest.approx(0.0, abs=1e-6)
     # The opening is a fair coin, and so are all others.
@@ -119,8 +121,10 @@ def test_trace_shows_an_episode(bandit):
 
 
 def test_the_policy_after_the_last_round_is_used(bandit):
-    """`deluded_fraction` at T = 1: one pull is enough for nobody; the belief in a wrong arm is at most .75 * .6 / ..."""
-    report = ud.certify(ud.ExactAgent(bandit, "see"), bandit, key=jax.random.key(0), num_episodes=64, num_rounds=1, baselines=False)
+    """After one round nobody is sure: seeing arm a and a reward, P(a) = .6 * .75 / (.6 * .75 + 4 * .1 * .25) = .82."""
+    report = ud.certify(
+        ud.ExactAgent(bandit, "see"), bandit, key=jax.random.key(0), num_episodes=64, num_rounds=1, baselines=False
+    )
     assert report.deluded_fraction == 0.0
 
 

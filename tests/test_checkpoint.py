@@ -49,7 +49,10 @@ def test_nothing_there(tmp_path):
         (lambda d: edit(d, lambda h: h.update(agent="os.system")), "this version knows LSTMAgent"),
         (lambda d: edit(d, lambda h: h["config"].pop("spec")), "does not describe a LSTMAgent"),
         (lambda d: edit(d, lambda h: h["config"].update(own_actions="mine")), "does not describe a LSTMAgent"),
-        (lambda d: edit(d, lambda h: h["config"].update(hidden_size=5)), r"bias is float32 \[16\], but agent\.json needs float32 \[20\]"),
+        (
+            lambda d: edit(d, lambda h: h["config"].update(hidden_size=5)),
+            r"bias is float32 \[16\], but agent\.json needs float32 \[20\]",
+        ),
         (lambda d: edit(d, lambda h: h["config"].update(hidden_size=10**6)), r"bias is float32 \[16\], but"),
     ],
 )

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from processes import once, opening
 
 import undelude as ud
+from processes import once, opening
 
 pytestmark = pytest.mark.slow
 KEY = jax.random.key(0)

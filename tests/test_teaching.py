@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from processes import arm, continuous_arm
-from tabular_agent import TabularAgent
 
 import undelude as ud
+from processes import arm, continuous_arm
+from tabular_agent import TabularAgent
 from undelude.rollout import AGENT, EXPERT
 from undelude.teaching import collect, log_losses
 
@@ -267,7 +267,8 @@ def test_a_continuous_theta_can_be_taught_but_not_certified_exactly():
     report = ud.certify(run.agent, process, key=jax.random.key(2), num_episodes=8)
     assert report.action_kl_do is None
     assert "continuous" in report.notes["action_kl_do"]
-    assert report.reward_expert is not None and report.action_calibration_gap is not None
+    assert report.reward_expert is not None
+    assert report.action_calibration_gap is not None
     with pytest.raises(TypeError, match="continuous Theta"):
         ud.teach(process, agent, ud.Counterfactual(target="posterior"), key=jax.random.key(1), steps=1)
 
@@ -277,7 +278,13 @@ def test_a_loss_that_is_not_finite_stops_the_run(process):
     agent = ud.LSTMAgent(process, 4, key=jax.random.key(0))
     with pytest.raises(FloatingPointError, match=r"action_loss.*between updates \d+ and \d+"):
         ud.teach(
-            process, agent, ud.Counterfactual(), key=jax.random.key(1), steps=50, batch_size=4, optimizer=optax.sgd(1e38)
+            process,
+            agent,
+            ud.Counterfactual(),
+            key=jax.random.key(1),
+            steps=50,
+            batch_size=4,
+            optimizer=optax.sgd(1e38),
         )
 
 

@@ -21,6 +21,7 @@ from undelude.process import InteractionProcess
 from undelude.rollout import Episodes, rollout
 from undelude.teaching import score_observations
 
+MARKS: tuple[Mark, ...] = ("do", "see")
 # "Confident" in `deluded_fraction`.
 CONFIDENT = 0.9
 # Episodes scored at a time: what is measured does not depend on it, memory does.
@@ -138,7 +139,7 @@ def certify(
     if baselines:
         per_episode["reward_expert"] = rollout(process, None, key=key, executor="expert", **size).reward.mean(-1)
         if process.finite:
-            for mark in ("do", "see"):
+            for mark in MARKS:
                 own = rollout(process, ExactAgent(process, mark), key=key, **size)
                 per_episode[f"reward_exact_{mark}"] = own.reward.mean(-1)
 
@@ -166,8 +167,8 @@ def delusion_gap(
 ) -> Certificate:
     """How much there is to lose: the certificate of the exact deluded agent, on its own histories.
 
-    `action_kl_do` is what delusion costs in nats an action; `reward_exact_do - reward` is what it costs in reward (where
-    it is negative, commitment pays on this process and the delusion happens to bring it).
+    `action_kl_do` is what delusion costs in nats an action; `reward_exact_do - reward` is what it costs in reward
+    (where it is negative, commitment pays on this process and the delusion happens to bring it).
 
     Args:
         process: with finitely many values of Theta.
@@ -186,16 +187,19 @@ def trace(
 
     Returns:
         Plain data: `num_episodes`; `theta` (`[T]` with a transition), `opening`, `actions`, `observations`, `rewards`
-        `[T]`; `policy`, the probabilities of the
-        actions before each round and after the last, `[T + 1, A]`, of `"agent"`, `"exact_do"` and `"exact_see"`; and
-        `belief`, `[T + 1, K]` of the same three, None where a policy implies none.
+        `[T]`; `policy`, the probabilities of the actions before each round and after the last, `[T + 1, A]`, of
+        `"agent"`, `"exact_do"` and `"exact_see"`; and `belief`, `[T + 1, K]` of the same three, None where a policy
+        implies none.
 
     Raises:
         TypeError: Theta is continuous, or actions are not symbols.
     """
     if not isinstance(process.action_law, Categorical):
-        raise TypeError(f"{process.name}: an episode is traced for actions that are symbols, not {type(process.action_law).__name__}.")
-    process.num_thetas  # refuses a continuous Theta
+        raise TypeError(
+            f"{process.name}: an episode is traced for actions that are symbols, "
+            f"not {type(process.action_law).__name__}."
+        )
+    process.check_finite()
     episodes = rollout(process, agent, key=key, num_episodes=num_episodes)
     policies, beliefs = _trace(process, agent, episodes)
     gap = np.abs(np.asarray(policies["exact_do"]) - np.asarray(policies["exact_see"])).sum((-1, -2))
@@ -217,19 +221,19 @@ def trace(
 @eqx.filter_jit
 def _trace(process: InteractionProcess, agent: AbstractAgent, episodes: Episodes) -> tuple[dict, dict]:
     def one(episode: Episodes) -> tuple[dict, dict]:
-        policies, beliefs = {}, {}
-        for name, who, marks in (("agent", agent, None), ("exact_do", None, "do"), ("exact_see", None, "see")):
-            marked = reread(episode, marks)
-            P_A, _ = unroll(who or ExactAgent(process), _with_one_more_round(marked))
-            policies[name] = P_A.probs
-            if who is None:
-                beliefs[name] = jnp.exp(filter(process, marked).log_posterior)
-            else:
-                e = filter(process, marked)
-                implied = jax.vmap(lambda b, law: _implied(expert_laws(process, b), law))(e, P_A)
-                if implied is not None:
-                    beliefs[name] = implied
-        return policies, beliefs
+        policies: dict[str, Any] = {}
+        beliefs: dict[str, Array] = {}
+        whole = _with_one_more_round(episode)
+        exact = ExactAgent(process)
+        for mark in MARKS:
+            policies[f"exact_{mark}"] = scan(exact, reread(whole, mark))[0]
+            beliefs[f"exact_{mark}"] = jnp.exp(filter(process, reread(episode, mark)).log_posterior)
+        policies["agent"], _ = unroll(agent, whole)
+        laws = jax.vmap(lambda belief: expert_laws(process, belief))(filter(process, episode))
+        implied = jax.vmap(_implied)(laws, policies["agent"])
+        if implied is not None:
+            beliefs["agent"] = implied
+        return {name: jnp.exp(law.log_probs) for name, law in policies.items()}, beliefs
 
     return jax.vmap(one)(episodes)
 
@@ -273,7 +277,7 @@ def measure_episode(
     }
     if not process.finite:
         return result
-    for mark in ("do", "see"):
+    for mark in MARKS:
         answers = scan(ExactAgent(process), reread(episode, mark))
         for name, answer, prediction in zip(("action", "observation"), answers, (P_A, P_O), strict=True):
             keys = jax.random.split(key, len(jax.tree.leaves(answer)[0]))
@@ -289,10 +293,11 @@ def measure_episode(
 def implied_belief(
     process: InteractionProcess, episode: Episodes, policy: AbstractDistribution
 ) -> Float[Array, " K"] | None:
-    """The belief b with `policy = sum_theta b(theta) Q(A | theta, e)` at the end of an episode; for an exact agent, its own.
+    """The belief b with `policy = sum_theta b(theta) Q(A | theta, e)` at the end of an episode.
 
-    By least squares, then clipped and normalised. NaN where the expert's laws do not tell the thetas apart; None where
-    they never can, because there are fewer actions than thetas or because actions are not symbols.
+    An exact agent's is its own. By least squares, then clipped and normalised. NaN where the expert's laws do not tell
+    the thetas apart; None where they never can, because there are fewer actions than thetas or because actions are not
+    symbols.
     """
     last = jax.tree.map(lambda x: x[-1], filter(process, episode))
     return _implied(expert_laws(process, last), policy)
@@ -333,7 +338,9 @@ def _why_none(process: InteractionProcess, name: str, baselines: bool) -> str:
     if not process.finite and name not in ("reward_expert",):
         return "Theta is continuous: there is no exact reference."
     if name == "deluded_fraction":
-        return "the policy implies no belief: the expert's laws do not tell the thetas apart at the end of every episode."
+        return (
+            "the policy implies no belief: the expert's laws do not tell the thetas apart at the end of every episode."
+        )
     if name.startswith("reward_") and not baselines:
         return "not measured (baselines=False)."
     return "not a number in at least one episode."

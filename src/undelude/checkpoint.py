@@ -27,8 +27,11 @@ def save(agent: AbstractAgent, path: str | os.PathLike) -> None:
     Raises:
         TypeError: only learned agents have something to save; an exact agent is its process.
     """
-    if type(agent).__name__ not in AGENTS:
-        raise TypeError(f"{type(agent).__name__} cannot be saved; these can: {', '.join(AGENTS)}. An exact agent is built from its process.")
+    if not isinstance(agent, tuple(AGENTS.values())):
+        raise TypeError(
+            f"{type(agent).__name__} cannot be saved; these can: {', '.join(AGENTS)}. "
+            "An exact agent is built from its process."
+        )
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
     header = {"format": FORMAT, "agent": type(agent).__name__, "config": agent.config}
@@ -57,11 +60,15 @@ def load(path: str | os.PathLike) -> AbstractAgent:
         # Shapes alone: what the file claims is compared with the weights before anything of that size is made.
         agent = eqx.filter_eval_shape(lambda: AGENTS[header["agent"]].from_config(header["config"]))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise ValueError(f"{header_file} does not describe a {header['agent']}: {type(error).__name__}: {error}.") from error
+        raise ValueError(
+            f"{header_file} does not describe a {header['agent']}: {type(error).__name__}: {error}."
+        ) from error
     try:
         arrays = load_safetensors(weights_file.read_bytes())
     except SafetensorError as error:
-        raise ValueError(f"{weights_file} is damaged: {error}. Restore it from a copy, or teach the agent again.") from error
+        raise ValueError(
+            f"{weights_file} is damaged: {error}. Restore it from a copy, or teach the agent again."
+        ) from error
     expected = {keystr(path): leaf for path, leaf in tree_flatten_with_path(agent)[0]}
     for name in sorted(expected.keys() | arrays.keys()):
         have, want = (_shape(x.get(name)) for x in (arrays, expected))

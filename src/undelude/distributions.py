@@ -211,7 +211,7 @@ class Mixture(AbstractDistribution[X]):
         return jnp.sum(weights * jnp.where(weights > 0, draw(self.components), 0.0))
 
 
-def mixture(log_weights: Float[Array, " K"], components: AbstractDistribution[X]) -> AbstractDistribution[X]:
+def mixture(log_weights: Float[Array, " K"], components: AbstractDistribution) -> AbstractDistribution:
     """`sum_k w_k P_k`, the posterior predictive of Remark 10; one Categorical where the components are."""
     if isinstance(components, Categorical):
         return Categorical(log_probs=jax.nn.logsumexp(log_weights[:, None] + components.log_probs, axis=0))
@@ -263,7 +263,7 @@ def divergences(
         return jnp.sum(p.probs * ratio), 0.5 * jnp.sum(jnp.abs(p.probs - q.probs))
 
     def one(key: Key[Array, ""]) -> Float[Array, ""]:
-        x = p.sample(key)
+        x: Any = p.sample(key)
         return p.log_prob(x) - q.log_prob(x)
 
     ratio = jax.vmap(one)(jax.random.split(key, num_samples))

@@ -38,9 +38,9 @@ class Belief(eqx.Module):
 
 def init(process: InteractionProcess) -> Belief:
     """The prior, with the memories of task and expert for every theta."""
-    process.num_thetas  # refuses a continuous Theta
+    process.check_finite()
     return Belief(
-        jax.nn.log_softmax(jnp.log(process.prior)),
+        jax.nn.log_softmax(process.log_prior),
         _for_each_theta(process.task.init, process, process.task),
         _for_each_theta(process.expert.init, process, process.expert),
         jnp.asarray(False),
@@ -69,9 +69,7 @@ def predict_observation(process: InteractionProcess, belief: Belief) -> Abstract
     return mixture(belief.log_posterior, task_laws(process, belief))
 
 
-def update_action(
-    process: InteractionProcess, belief: Belief, a: Action, intervened: Bool[Array, ""] | bool
-) -> Belief:
+def update_action(process: InteractionProcess, belief: Belief, a: Action, intervened: Bool[Array, ""] | bool) -> Belief:
     """Equation 2: an action that was seen is evidence about theta, one that was done is not."""
     if intervened is not True:
         log_likelihood = jax.vmap(lambda law: law.log_prob(a))(expert_laws(process, belief))

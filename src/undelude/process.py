@@ -83,7 +83,7 @@ def _as_arrays(thetas: Any) -> Any:
 
 
 class InteractionProcess(eqx.Module):
-    """`Theta, [O_0,] A_1, O_1, ..., A_T, O_T`: a game between Nature and an expert, of which an agent sees all but Theta.
+    """`Theta, [O_0,] A_1, O_1, ..., A_T, O_T`: Nature and an expert in turn; an agent sees all of it but Theta.
 
     Attributes:
         prior: `Q(Theta)`: `[K]` probabilities, or a distribution to sample from where Theta is continuous.
@@ -155,14 +155,25 @@ class InteractionProcess(eqx.Module):
 
     @property
     def num_thetas(self) -> int:
-        """`K`.
+        """`K`; `TypeError` where Theta is continuous."""
+        return self._finite_prior.shape[0]
 
-        Raises:
-            TypeError: Theta is continuous.
-        """
+    @property
+    def log_prior(self) -> Float[Array, " K"]:
+        """`log Q(Theta)`; `TypeError` where Theta is continuous."""
+        return jnp.log(self._finite_prior)
+
+    def check_finite(self) -> None:
+        """Raise `TypeError` where Theta is continuous, so that there is no exact inference."""
+        _ = self._finite_prior
+
+    @property
+    def _finite_prior(self) -> Float[Array, " K"]:
         if isinstance(self.prior, AbstractDistribution):
-            raise TypeError(f"{self.name} has a continuous Theta: exact inference needs finitely many values (thetas=).")
-        return self.prior.shape[0]
+            raise TypeError(
+                f"{self.name} has a continuous Theta: exact inference needs finitely many values (thetas=)."
+            )
+        return self.prior
 
     @property
     def action_law(self) -> AbstractDistribution:
@@ -188,7 +199,7 @@ class InteractionProcess(eqx.Module):
         """Theta's index in `thetas`, or its value where Theta is continuous."""
         if isinstance(self.prior, AbstractDistribution):
             return self.prior.sample(key)
-        return Categorical(log_probs=jnp.log(self.prior)).sample(key)
+        return Categorical(log_probs=self.log_prior).sample(key)
 
     def theta_value(self, theta: PyTree) -> Theta:
         """The value that task and expert are given for what `sample_theta` returned."""
@@ -281,7 +292,7 @@ def _traced_symbols(process: InteractionProcess) -> Any:
     return _trace_symbols(shapes, treedef, tuple(static_leaves), static_treedef)
 
 
-# Asked for at every call of `posterior` and `rollout`, and tracing takes longer than they do. It depends on shapes alone.
+# Asked for at every call of `posterior` and `rollout`, and tracing takes longer than they do. Shapes are all it needs.
 @functools.lru_cache(maxsize=64)
 def _trace_symbols(shapes: tuple, treedef: Any, static_leaves: tuple, static_treedef: Any) -> Any:
     def symbols(*leaves: Array) -> Any:
@@ -310,4 +321,6 @@ def _check_law(law: Any, name: str) -> None:
         case Given() | AbstractDistribution():
             pass
         case _:
-            raise ValueError(f"{name} returned {type(law).__name__}, not a distribution; return ud.Categorical(...) or another one.")
+            raise ValueError(
+                f"{name} returned {type(law).__name__}, not a distribution; return ud.Categorical(...) or another one."
+            )

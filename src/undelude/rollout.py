@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Int, Key, PyTree
 
 from undelude._checks import is_concrete
 from undelude.agent import AbstractAgent, check_mark
@@ -32,6 +32,8 @@ class Episodes(eqx.Module):
             where the expert executed).
         reward: `[B, T]`.
         mask: `[B, T]`, whether the round exists.
+
+    A history from plain arrays (`Episodes.of`) has no theta, no expert and no reward: those are None.
     """
 
     theta: PyTree
@@ -40,9 +42,9 @@ class Episodes(eqx.Module):
     observations: Observation
     executor: Int[Array, "*B T"]
     intervened: Bool[Array, "*B T"]
-    expert: AbstractDistribution | None
+    expert: Any
     expert_actions: Action | None
-    reward: Float[Array, "*B T"] | None
+    reward: Any
     mask: Bool[Array, "*B T"]
 
     @classmethod
@@ -152,7 +154,10 @@ def rollout(
 def check_symbols(process: InteractionProcess, episodes: Episodes) -> None:
     """Raise `ValueError` where stored symbols have another shape than the rounds, or are outside their alphabet."""
     lead = episodes.mask.shape
-    action, observation = (process.action_law, process.action_shape), (process.observation_law, process.observation_shape)
+    action, observation = (
+        (process.action_law, process.action_shape),
+        (process.observation_law, process.observation_shape),
+    )
     parts = [("actions", *action, episodes.actions, lead), ("observations", *observation, episodes.observations, lead)]
     if episodes.opening is not None:
         parts.append(("opening", *observation, episodes.opening, lead[:-1]))
@@ -212,10 +217,18 @@ def _check_fit(process: InteractionProcess, agent: AbstractAgent) -> None:
 
 @eqx.filter_jit
 def _rollout(
-    process: InteractionProcess, agent: AbstractAgent | None, key: Array, ids: Array, num_rounds: int, executor: str, theta: Any
+    process: InteractionProcess,
+    agent: AbstractAgent | None,
+    key: Array,
+    ids: Array,
+    num_rounds: int,
+    executor: str,
+    theta: Any,
 ) -> Episodes:
     def one(i: Array) -> Episodes:
-        return episode(process, agent, jax.random.fold_in(key, i), num_rounds=num_rounds, executor=executor, theta=theta)
+        return episode(
+            process, agent, jax.random.fold_in(key, i), num_rounds=num_rounds, executor=executor, theta=theta
+        )
 
     return jax.vmap(one)(ids)
 
@@ -236,16 +249,16 @@ def episode(
     value = process.theta_value(theta)
     w, e = task.init(value), expert.init(value)
     # Where the expert executes, nobody asks the agent: `unroll` has it read the episode afterwards.
-    acting = agent is not None and executor == "agent"
-    m = agent.init(num_rounds=num_rounds) if acting else None
+    actor = agent if executor == "agent" else None
+    m = None if actor is None else actor.init(num_rounds=num_rounds)
+    intervened = actor is not None and actor.own_actions == "do"
 
     opening = None
     if process.opening:
         opening = task.Q_O(value, w).sample(key_opening)
-        w, e, m = task.g_O(value, opening, w), expert.g_O(value, opening, e), agent.g_O(opening, m) if acting else None
+        w, e = task.g_O(value, opening, w), expert.g_O(value, opening, e)
+        m = None if actor is None else actor.g_O(opening, m)
         theta = _next_theta(process, theta, w, jax.random.fold_in(key_opening, 1))
-
-    intervened = acting and agent.own_actions == "do"
 
     def round(carry: tuple[Any, Any, Any, Any], key: Array) -> tuple[tuple[Any, Any, Any, Any], tuple[Any, ...]]:
         theta, w, e, m = carry
@@ -253,11 +266,16 @@ def episode(
         value = process.theta_value(theta)
         Q_A = expert.Q_A(value, e)
         a_bar = Q_A.sample(key_expert)
-        a, m = agent.act(m, key=key_act) if acting else (a_bar, None)
-        w, e, m = task.g_A(value, a, w), expert.g_A(value, a, e), agent.g_A(a, m, intervened=intervened) if acting else None
+        if actor is None:
+            a = a_bar
+        else:
+            a, m = actor.act(m, key=key_act)
+            m = actor.g_A(a, m, intervened=intervened)
+        w, e = task.g_A(value, a, w), expert.g_A(value, a, e)
         o = task.Q_O(value, w).sample(key_observe)
         reward = jnp.asarray(task.reward(value, w, a, o), dtype=float)
-        w, e, m = task.g_O(value, o, w), expert.g_O(value, o, e), agent.g_O(o, m) if acting else None
+        w, e = task.g_O(value, o, w), expert.g_O(value, o, e)
+        m = None if actor is None else actor.g_O(o, m)
         later = _next_theta(process, theta, w, key_theta)
         return (later, w, e, m), (theta, a, o, Q_A, a_bar, reward)
 
@@ -269,7 +287,7 @@ def episode(
         opening=opening,
         actions=actions,
         observations=observations,
-        executor=jnp.full(num_rounds, AGENT if acting else EXPERT),
+        executor=jnp.full(num_rounds, EXPERT if actor is None else AGENT),
         intervened=jnp.full(num_rounds, intervened),
         expert=Q_A,
         expert_actions=a_bar,

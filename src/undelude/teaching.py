@@ -54,7 +54,9 @@ class AbstractTeaching(eqx.Module):
         if self.target not in ("sample", "distribution", "posterior"):
             raise ValueError(f'target must be "sample", "distribution" or "posterior", not {self.target!r}.')
         if not (math.isfinite(self.observation_weight) and self.observation_weight >= 0):
-            raise ValueError(f"observation_weight must be a finite number of at least 0, not {self.observation_weight}.")
+            raise ValueError(
+                f"observation_weight must be a finite number of at least 0, not {self.observation_weight}."
+            )
 
 
 class Factual(AbstractTeaching):
@@ -71,7 +73,7 @@ class Factual(AbstractTeaching):
 
 
 class Counterfactual(AbstractTeaching):
-    """The agent executes, the expert says what it would have done: it learns `Q(A | do(a), o)` (Appendix A, eqs. 9, 10)."""
+    """The agent executes, the expert says what it would have done: it learns `Q(A | do(a), o)` (eqs. 9 and 10)."""
 
     executor: ClassVar[Literal["agent", "expert"]] = "agent"
     mark: ClassVar[Mark] = "do"
@@ -93,6 +95,10 @@ def log_losses(
         episode: one stored episode, with its marks.
         target: see `AbstractTeaching`.
         process: for `target="posterior"`.
+
+    Raises:
+        ValueError: the process is missing.
+        TypeError: there is no closed form for this target.
     """
     P_A, P_O = unroll(agent, episode)
     match target:
@@ -101,6 +107,8 @@ def log_losses(
         case "distribution":
             action = jax.vmap(cross_entropy)(episode.expert, P_A)
         case "posterior":
+            if process is None:
+                raise ValueError('target="posterior" is an answer of the process: give process=.')
             answer, _ = scan(ExactAgent(process), episode)
             action = jax.vmap(cross_entropy)(answer, P_A)
     observation = score_observations(P_O, episode)
@@ -170,8 +178,8 @@ def teach(
 
         mean_t l(a_bar_t) + observation_weight * mean_t l(o_t).
 
-    Episode i of update u draws from `fold_in(fold_in(key, u), i)`; the batch is spread over all local devices (on a CPU,
-    set `JAX_NUM_CPU_DEVICES` to the number of cores), and the data do not depend on how many there are.
+    Episode i of update u draws from `fold_in(fold_in(key, u), i)`; the batch is spread over all local devices (on a
+    CPU, set `JAX_NUM_CPU_DEVICES` to the number of cores), and the data do not depend on how many there are.
 
     Args:
         process: the tasks and their expert.
@@ -194,7 +202,7 @@ def teach(
         if number < 1:
             raise ValueError(f"{name} must be at least 1, not {number}.")
     if teaching.target == "posterior":
-        process.num_thetas  # refuses a continuous Theta
+        process.check_finite()
     optimizer = default_optimizer(learning_rate, steps) if optimizer is None else optimizer
     agent = with_marks(agent, teaching.mark, (teaching.mark,))
     if state is None:
@@ -219,12 +227,16 @@ def teach(
         started = time.perf_counter()
         new, losses = jax.block_until_ready(run(arrays, key, stop))
         seconds += time.perf_counter() - started
-        row = {"update": stop, **{name: float(loss) / (stop - update) for name, loss in losses.items()}, "seconds": seconds}
+        row = {
+            "update": stop,
+            **{name: float(loss) / (stop - update) for name, loss in losses.items()},
+            "seconds": seconds,
+        }
         broken = [name for name in losses if not math.isfinite(row[name])]
         if broken:
             raise FloatingPointError(
-                f"{' and '.join(broken)} stopped being finite between updates {update} and {stop}; the state before them "
-                "was the last that on_log saw. Lower the learning rate, or look for a law that gives zero mass."
+                f"{' and '.join(broken)} stopped being finite between updates {update} and {stop}; the state before "
+                "them was the last that on_log saw. Lower the learning rate, or look for a law that gives zero mass."
             )
         arrays, update = new, stop
         metrics.append(row)
@@ -246,7 +258,7 @@ def default_optimizer(learning_rate: float, steps: int) -> optax.GradientTransfo
 def _compile_updates(
     process: InteractionProcess, teaching: AbstractTeaching, optimizer: Any, static: Any, batch_size: int, mesh: Mesh
 ) -> Any:
-    """jit of `(arrays of the state, key, stop) -> (arrays, summed losses)`: updates until `stop`, no Python between."""
+    """Jit of `(arrays of the state, key, stop) -> (arrays, summed losses)`: updates until `stop`, no Python between."""
     share = batch_size // mesh.size
 
     def loss(params: PyTree, frozen: PyTree, episodes: Episodes) -> tuple[Array, dict[str, Array]]:
@@ -264,7 +276,7 @@ def _compile_updates(
         (_, losses), gradient = jax.value_and_grad(loss, has_aux=True)(params, frozen, episodes)
         losses, gradient = jax.lax.pmean((losses, gradient), "episodes")
         step, optimizer_state = optimizer.update(gradient, state.optimizer_state, params)
-        agent = eqx.combine(optax.apply_updates(params, step), frozen)
+        agent: Any = eqx.combine(optax.apply_updates(params, step), frozen)
         return TeachingState(agent, optimizer_state, state.update + 1), losses
 
     def updates(arrays: PyTree, key: Array, stop: Array) -> tuple[PyTree, dict[str, Array]]:
@@ -283,6 +295,8 @@ def _compile_updates(
     return jax.jit(jax.shard_map(updates, mesh=mesh, in_specs=everywhere, out_specs=everywhere, check_vma=False))
 
 
-def collect(process: InteractionProcess, agent: AbstractAgent, teaching: AbstractTeaching, key: Key[Array, ""]) -> Episodes:
+def collect(
+    process: InteractionProcess, agent: AbstractAgent, teaching: AbstractTeaching, key: Key[Array, ""]
+) -> Episodes:
     """One episode as `teaching` has it executed and marked; nothing that was sampled carries a gradient."""
     return episode(process, agent, key, num_rounds=process.num_rounds, executor=teaching.executor)

@@ -1,0 +1,1 @@
+"""The agents: exact, Thompson sampling, and networks with their heads."""

@@ -43,7 +43,7 @@ class ExactAgent(AbstractSequenceAgent[Belief]):
     marks: tuple[Mark, ...] = eqx.field(static=True, default=("do", "see"))
 
     def __init__(self, process: InteractionProcess, own_actions: Mark = "do"):
-        process.num_thetas  # refuses a continuous Theta
+        process.check_finite()
         self.process = process
         self.own_actions = own_actions
         self.marks = ("do", "see")
@@ -106,9 +106,11 @@ class ThompsonAgent(AbstractAgent[Thompson]):
     def __init__(
         self, process: InteractionProcess, resample: int | Literal["episode", "belief"] = 1, own_actions: Mark = "do"
     ):
-        process.num_thetas  # refuses a continuous Theta
+        process.check_finite()
         if resample not in ("episode", "belief") and not (isinstance(resample, int) and resample >= 1):
-            raise ValueError(f'resample must be a number of rounds of at least 1, "episode" or "belief", not {resample!r}.')
+            raise ValueError(
+                f'resample must be a number of rounds of at least 1, "episode" or "belief", not {resample!r}.'
+            )
         self.process = process
         self.resample = resample
         self.own_actions = own_actions

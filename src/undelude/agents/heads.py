@@ -35,7 +35,8 @@ def describe(law: AbstractDistribution) -> dict[str, Any]:
         case Mixture():
             return describe(jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), law.components))
     raise TypeError(
-        f"networks have no head for {type(law).__name__}; use Categorical, Normal, Given, or a Joint of a dictionary of them."
+        f"networks have no head for {type(law).__name__}; "
+        "use Categorical, Normal, Given, or a Joint of a dictionary of them."
     )
 
 

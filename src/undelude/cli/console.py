@@ -131,7 +131,8 @@ def print_certificate(console: Console, certificate: dict[str, Any]) -> None:
     for name, why in c.get("notes", {}).items():
         missing.setdefault(why, []).append(name)
     for why, names in missing.items():
-        console.print(f"Not measured: {', '.join(names)}: {why}")
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        console.print(f"Not measured, {names[0]}{more}: {why}")
 
 
 def number(x: Number, decimals: int = 4) -> str:

@@ -55,6 +55,9 @@ class Play:
                 game.play_round()
         except _QuitError:
             game.console.print("\n")
+        except KeyboardInterrupt:
+            game.console.print()
+            raise
         game.conclude()
         return ExitCode.OK
 

@@ -12,7 +12,7 @@ def bandit(
     reward: tuple[float, float] = (0.75, 0.25),
     num_rounds: int = 20,
 ) -> InteractionProcess:
-    """Theta is the best arm; the expert pulls it with `expert_accuracy`, else any other; it pays more often than the rest.
+    """Theta is the best arm: it pays more often than the rest, and the expert pulls it more often.
 
     `Q(theta) = 1/K`, `Q(a = theta | theta) = expert_accuracy`, `Q(o = 1 | theta, a) = reward[0]` if `a = theta` else
     `reward[1]`. The defaults are Remark 11's.

@@ -40,7 +40,9 @@ class TableTask(AbstractTask[Int[Array, ""]]):
         del theta, o
         return w
 
-    def reward(self, theta: Int[Array, ""], w: Int[Array, ""], a: Int[Array, ""], o: Int[Array, ""]) -> Float[Array, ""]:
+    def reward(
+        self, theta: Int[Array, ""], w: Int[Array, ""], a: Int[Array, ""], o: Int[Array, ""]
+    ) -> Float[Array, ""]:
         """What the observation is worth."""
         del theta, w, a
         return self.rewards[o]
@@ -110,7 +112,9 @@ def from_tables(
     Q_theta, Q_A, Q_O = (table / table.sum(-1, keepdims=True) for table in (Q_theta, Q_A, Q_O))
     worth = np.arange(Q_O.shape[2]) if rewards is None else np.asarray(rewards, dtype=float)
     if worth.shape != Q_O.shape[2:]:
-        raise ValueError(f"{name}: rewards has shape {worth.shape}; it needs one number for each of {Q_O.shape[2]} observations.")
+        raise ValueError(
+            f"{name}: rewards has shape {worth.shape}; it needs one number for each of {Q_O.shape[2]} observations."
+        )
     if not np.isfinite(worth).all():
         raise ValueError(f"{name}: rewards must be finite numbers, not {worth.tolist()}.")
     return InteractionProcess(

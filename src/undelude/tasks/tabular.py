@@ -143,7 +143,9 @@ def tabular_from_gymnasium(
     if not 0 <= discount < 1:
         raise ValueError(f"{name}: discount must be in [0, 1), not {discount}.")
     if not (reward in ("seen", "hidden") or (isinstance(reward, int | float) and 0 <= reward <= 1)):
-        raise ValueError(f'{name}: reward must be "seen", "hidden", or the probability that it is shown right, not {reward!r}.')
+        raise ValueError(
+            f'{name}: reward must be "seen", "hidden", or the probability that it is shown right, not {reward!r}.'
+        )
 
     K, (S, A, _) = len(tables), tables[0][0].shape
     P = np.stack([t[0] for t in tables])  # [K, S, A, S]
@@ -158,7 +160,11 @@ def tabular_from_gymnasium(
     P, R = P.copy(), R.copy()
     P[terminal], R[terminal] = np.repeat(start[:, None], S, 1)[terminal][:, None], 0.0
 
-    shown = np.arange(S) if observe is None else np.asarray([observe(s) for s in range(S)] if callable(observe) else observe)
+    shown = (
+        np.arange(S)
+        if observe is None
+        else np.asarray([observe(s) for s in range(S)] if callable(observe) else observe)
+    )
     if shown.shape != (S,):
         raise ValueError(f"{name}: observe gives {shown.shape} values for {S} states; it needs one for each.")
     state_of_shown = _states_by_what_is_shown(P, start, shown, name)  # [K, X], -1 where it does not occur
@@ -237,7 +243,9 @@ def _read_tables(env: Any, i: int, reward: str | float) -> tuple[np.ndarray, np.
     alive = _reachable(P, np.asarray(start), ends) & ~ends
     both = ends & arrivals[False][alive].any(0)
     if both.any():
-        raise ValueError(f"envs[{i}]: state {int(np.argmax(both))} ends the episode on some transitions and not on others.")
+        raise ValueError(
+            f"envs[{i}]: state {int(np.argmax(both))} ends the episode on some transitions and not on others."
+        )
     check_probabilities(np.where(alive[:, None, None], P, 1 / S), f"envs[{i}].unwrapped.P")
     if not np.isfinite(PR[alive]).all():
         raise ValueError(f"envs[{i}].unwrapped.P holds a reward that is not finite.")
@@ -273,15 +281,18 @@ def _states_by_what_is_shown(P: np.ndarray, start: np.ndarray, shown: np.ndarray
         for s in np.flatnonzero(_reachable(P[k], start[k])):
             if states[k, code[s]] >= 0:
                 raise ValueError(
-                    f"{name}: under theta {k}, states {states[k, code[s]]} and {s} look the same (observe gives {shown[s]}). "
+                    f"{name}: under theta {k}, states {states[k, code[s]]} and {s} look the same "
+                    f"(observe gives {shown[s]}). "
                     "Theta must be all that is hidden: show more, or make what is hidden part of theta."
                 )
             states[k, code[s]] = s
     return states[:, (states >= 0).any(0)]
 
 
-def _by_what_is_shown(states: np.ndarray, P: np.ndarray, R: np.ndarray, terminal: np.ndarray, start: np.ndarray) -> tuple:
-    """The tables with what is shown in place of states; where it does not occur under a theta, any valid row will do."""
+def _by_what_is_shown(
+    states: np.ndarray, P: np.ndarray, R: np.ndarray, terminal: np.ndarray, start: np.ndarray
+) -> tuple:
+    """The tables with what is shown in place of states; where it does not occur under a theta, any row will do."""
     k = np.arange(len(P))
     occurs = states >= 0
     s = np.where(occurs, states, 0)
@@ -319,10 +330,11 @@ def _outcomes(
         for end in (False, True):
             lands = P[..., x] * (terminal[:, None, None, x] == end)
             for j, label in enumerate(labels):
-                shown = sum(lands * (R[..., x] == v) * channel[i, j] for i, v in enumerate(values))
+                shares = [lands * (R[..., x] == v) * channel[i, j] for i, v in enumerate(values)]
+                shown = np.sum(shares, axis=0)
                 if (shown > 0).any():
                     probs.append(shown)
-                    weighted.append(sum(lands * (R[..., x] == v) * channel[i, j] * v for i, v in enumerate(values)))
+                    weighted.append(np.sum([share * v for share, v in zip(shares, values, strict=True)], axis=0))
                     outcomes.append((x, label, end))
     probs, weighted = np.stack(probs, -1), np.stack(weighted, -1)
     with np.errstate(divide="ignore", invalid="ignore"):
