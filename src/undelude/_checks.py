@@ -1,5 +1,6 @@
 """What is wrong with a user's numbers, said before anything is compiled."""
 
+import operator
 from typing import Any
 
 import jax
@@ -13,6 +14,17 @@ TOLERANCE = 1e-4
 def is_concrete(*arrays: Any) -> bool:
     """Whether the values can be looked at now: nothing can be checked under `jit` and `vmap`."""
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arrays))
+
+
+def check_count(name: str, number: Any) -> int:
+    """`number` as a Python int; `ValueError` where it is no whole number of at least 1."""
+    try:
+        count = operator.index(number)
+    except TypeError:
+        count = 0
+    if count < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, not {number}.")
+    return count
 
 
 def check_probabilities(table: ArrayLike, name: str) -> None:

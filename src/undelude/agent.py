@@ -2,6 +2,7 @@
 
 import abc
 import copy
+import dataclasses
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import equinox as eqx
@@ -73,7 +74,15 @@ class AbstractSequenceAgent(AbstractAgent[M]):
 
 
 def with_marks(agent: A, own_actions: Mark, marks: tuple[Mark, ...]) -> A:
-    """A copy of `agent` that reads its own actions as `own_actions` and can read `marks`."""
+    """A copy of `agent` that reads its own actions as `own_actions` and can read `marks`.
+
+    Raises:
+        TypeError: they are no fields of the agent, so that a copy would not keep them.
+    """
+    if missing := {"own_actions", "marks"} - {field.name for field in dataclasses.fields(agent)}:
+        raise TypeError(
+            f"{type(agent).__name__}: make {' and '.join(sorted(missing))} a static field (eqx.field(static=True))."
+        )
     agent = copy.copy(agent)
     # Static fields of a frozen module whose __init__ takes other arguments: there is no dataclasses.replace.
     object.__setattr__(agent, "own_actions", own_actions)

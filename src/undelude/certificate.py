@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Key
 
 from undelude.agent import AbstractAgent, Mark, scan, unroll
 from undelude.agents.exact import ExactAgent
-from undelude.distributions import AbstractDistribution, Categorical, divergences
+from undelude.distributions import AbstractDistribution, Categorical, divergences, estimate_entropy
 from undelude.inference import expert_laws, filter, reread
 from undelude.process import InteractionProcess
 from undelude.rollout import Episodes, rollout
@@ -50,7 +50,7 @@ class Certificate:
             that its policy implies.
         seconds: of measuring.
         versions: of what it was measured with.
-        notes: for each quantity that is None, why.
+        notes: for each quantity that is None, why; and where histories are impossible under a reading of them.
     """
 
     task: str
@@ -149,6 +149,12 @@ def certify(
             values[name], values[f"{name}_se"] = _mean_and_se(per_episode[name])
         if values.get(name) is None:
             notes[name] = _why_none(process, name, baselines)
+    for mark in MARKS:
+        if process.finite and (share := float(np.mean(per_episode[f"impossible_{mark}"]))) > 0:
+            notes[f"action_kl_{mark}"] = (
+                f"read as {mark}, what happened is impossible in {share:.1%} of the episodes; "
+                "from there on the answer is that of the last possible belief."
+            )
     return Certificate(
         task=process.name,
         agent=type(agent).__name__,
@@ -186,10 +192,10 @@ def trace(
     """One episode to look at: of `num_episodes`, the one over which the two exact answers differ most.
 
     Returns:
-        Plain data: `num_episodes`; `theta` (`[T]` with a transition), `opening`, `actions`, `observations`, `rewards`
-        `[T]`; `policy`, the probabilities of the actions before each round and after the last, `[T + 1, A]`, of
-        `"agent"`, `"exact_do"` and `"exact_see"`; and `belief`, `[T + 1, K]` of the same three, None where a policy
-        implies none.
+        Plain data: `num_episodes`; `theta` (`[T + 1]` with a transition), `opening`, and `actions`, `observations` and
+        `rewards`, `[T]`; `policy`, the probabilities of the actions before each round and after the last,
+        `[T + 1, A]`, of `"agent"`, `"exact_do"` and `"exact_see"`; and `belief`, `[T + 1, K]` of the same three, None
+        where a policy implies none.
 
     Raises:
         TypeError: Theta is continuous, or actions are not symbols.
@@ -265,29 +271,37 @@ def measure_episode(
     after_last = jax.tree.map(lambda x: x[T], P_A)
     P_A, P_O = jax.tree.map(lambda x: x[:T], P_A), jax.tree.map(lambda x: x[:-1], P_O)
 
-    entropy = lambda law: law.entropy()  # noqa: E731
+    key_answer, key_A, key_O = jax.random.split(key, 3)
     action = jax.vmap(lambda law, a: -law.log_prob(a))(P_A, episode.expert_actions).mean()
     observation = score_observations(P_O, episode).mean()
     result = {
         "reward": episode.reward.mean(),
         "action_log_loss": action,
         "observation_log_loss": observation,
-        "action_calibration_gap": action - jax.vmap(entropy)(P_A).mean(),
-        "observation_calibration_gap": observation - jax.vmap(entropy)(P_O).mean(),
+        "action_calibration_gap": action - _mean_entropy(P_A, key_A),
+        "observation_calibration_gap": observation - _mean_entropy(P_O, key_O),
     }
     if not process.finite:
         return result
     for mark in MARKS:
-        answers = scan(ExactAgent(process), reread(episode, mark))
+        marked = reread(episode, mark)
+        result[f"impossible_{mark}"] = filter(process, marked).impossible[-1].astype(float)
+        answers = scan(ExactAgent(process), marked)
         for name, answer, prediction in zip(("action", "observation"), answers, (P_A, P_O), strict=True):
-            keys = jax.random.split(key, len(jax.tree.leaves(answer)[0]))
+            keys = jax.random.split(key_answer, len(jax.tree.leaves(answer)[0]))
             kl, tv = jax.vmap(lambda p, q, k: divergences(p, q, key=k))(answer, prediction, keys)
             result |= {f"{name}_kl_{mark}": kl.mean(), f"{name}_tv_{mark}": tv.mean()}
     belief = implied_belief(process, episode, after_last)
     if belief is not None:
         theta = episode.theta[-1] if process.transition is not None else episode.theta
-        result["deluded_fraction"] = _one_if((belief.max() > CONFIDENT) & (belief.argmax() != theta), belief)
+        deluded = (belief.max() > CONFIDENT) & (belief.argmax() != theta)
+        result["deluded_fraction"] = jnp.where(jnp.isnan(belief).any(), jnp.nan, deluded)
     return result
+
+
+def _mean_entropy(laws: AbstractDistribution, key: Key[Array, ""]) -> Float[Array, ""]:
+    keys = jax.random.split(key, len(jax.tree.leaves(laws)[0]))
+    return jax.vmap(estimate_entropy)(laws, keys).mean()
 
 
 def implied_belief(
@@ -314,10 +328,6 @@ def _implied(laws: AbstractDistribution, policy: AbstractDistribution) -> Float[
     return jnp.where(told_apart, belief / belief.sum(), jnp.nan)
 
 
-def _one_if(condition: Array, belief: Array) -> Array:
-    return jnp.where(jnp.isnan(belief).any(), jnp.nan, condition)
-
-
 def _with_one_more_round(episode: Episodes) -> Episodes:
     # What the round holds does not matter, for only what comes before it is looked at.
     fixed = {"theta", "opening"}
@@ -335,7 +345,7 @@ def _mean_and_se(x: Array) -> tuple[float | None, float | None]:
 
 
 def _why_none(process: InteractionProcess, name: str, baselines: bool) -> str:
-    if not process.finite and name not in ("reward_expert",):
+    if not process.finite and ("_kl_" in name or "_tv_" in name or name.startswith(("reward_exact", "deluded"))):
         return "Theta is continuous: there is no exact reference."
     if name == "deluded_fraction":
         return (

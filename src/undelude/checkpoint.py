@@ -27,7 +27,7 @@ def save(agent: AbstractAgent, path: str | os.PathLike) -> None:
     Raises:
         TypeError: only learned agents have something to save; an exact agent is its process.
     """
-    if not isinstance(agent, tuple(AGENTS.values())):
+    if not (isinstance(agent, LSTMAgent) and type(agent) in AGENTS.values()):
         raise TypeError(
             f"{type(agent).__name__} cannot be saved; these can: {', '.join(AGENTS)}. "
             "An exact agent is built from its process."

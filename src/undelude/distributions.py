@@ -202,13 +202,21 @@ class Mixture(AbstractDistribution[X]):
         """`logsumexp_k(log w_k + log P_k(x))`."""
         return jax.nn.logsumexp(self.log_weights + jax.vmap(lambda c: c.log_prob(x))(self.components))
 
-    def entropy(self, num_samples: int = 256) -> Float[Array, ""]:
-        """No closed form: the mean of `-log P(x)` over a fixed stratified sample, `num_samples` of each component."""
-        keys = jax.random.split(jax.random.key(0), num_samples)
-        draw = jax.vmap(lambda c: jax.vmap(lambda key: -self.log_prob(c.sample(key)))(keys).mean())
+    def entropy(self, key: Key[Array, ""] | None = None, num_samples: int = 256) -> Float[Array, ""]:
+        """No closed form: the mean of `-log P(x)` over `num_samples` draws of each component.
+
+        Without a `key`, the same draws each time; with one, an unbiased estimate.
+        """
+        key = jax.random.key(0) if key is None else key
+
+        def draw(component: AbstractDistribution[X], key: Key[Array, ""]) -> Float[Array, ""]:
+            return -self.log_prob(component.sample(key))
+
         weights = jnp.exp(self.log_weights)
+        keys = jax.random.split(key, (len(weights), num_samples))
+        losses = jax.vmap(lambda c, ks: jax.vmap(lambda k: draw(c, k))(ks).mean())(self.components, keys)
         # A component without weight may show what the mixture rules out.
-        return jnp.sum(weights * jnp.where(weights > 0, draw(self.components), 0.0))
+        return jnp.sum(weights * jnp.where(weights > 0, losses, 0.0))
 
 
 def mixture(log_weights: Float[Array, " K"], components: AbstractDistribution) -> AbstractDistribution:
@@ -216,6 +224,19 @@ def mixture(log_weights: Float[Array, " K"], components: AbstractDistribution) -
     if isinstance(components, Categorical):
         return Categorical(log_probs=jax.nn.logsumexp(log_weights[:, None] + components.log_probs, axis=0))
     return Mixture(log_weights, components)
+
+
+def estimate_entropy(law: AbstractDistribution, key: Key[Array, ""], num_samples: int = 16) -> Float[Array, ""]:
+    """The entropy of `law`, exact where there is a closed form and otherwise an unbiased estimate, nats."""
+    match law:
+        case Mixture():
+            return law.entropy(key, num_samples)
+        case Joint():
+            parts = jtu.tree_leaves(law.parts, is_leaf=_is_distribution)
+            keys = jax.random.split(key, len(parts))
+            return sum((estimate_entropy(p, k, num_samples) for p, k in zip(parts, keys, strict=True)), jnp.zeros(()))
+        case _:
+            return law.entropy()
 
 
 def index(batch: PyTree, i: Any) -> Any:

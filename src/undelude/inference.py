@@ -134,9 +134,9 @@ def posterior(
     episodes = reread(episodes, own_actions)
     check_symbols(process, episodes)
     all_done = is_concrete(episodes.intervened) and bool(episodes.intervened.all())
-    beliefs = _run_filter(process, episodes, all_done)
-    if is_concrete(beliefs) and bool(beliefs.impossible.any()):
-        *episode, after = (int(i) for i in np.argwhere(np.asarray(beliefs.impossible))[0])
+    log_posterior, impossible = _run_filter(process, episodes, all_done)
+    if is_concrete(impossible) and bool(impossible.any()):
+        *episode, after = (int(i) for i in np.argwhere(np.asarray(impossible))[0])
         where = ", ".join([*(f"episode {i}" for i in episode), f"round {after - 1}" if after else "the opening"])
         at = [*episode, after - 1]
         symbols = f"actions{at} or observations{at}" if after else f"opening{episode or ''}"
@@ -144,7 +144,7 @@ def posterior(
             f"{process.name}: impossible evidence in {where} (counted from 0): no theta gives {symbols} any "
             "probability. Correct the history, or let the process allow it."
         )
-    return beliefs.log_posterior
+    return log_posterior
 
 
 def reread(episodes: Episodes, own_actions: Mark | None) -> Episodes:
@@ -158,9 +158,11 @@ def reread(episodes: Episodes, own_actions: Mark | None) -> Episodes:
 
 
 @eqx.filter_jit
-def _run_filter(process: InteractionProcess, episodes: Episodes, all_done: bool) -> Belief:
-    def run(episode: Episodes) -> Belief:
-        return filter(process, episode, all_done=all_done)
+def _run_filter(process: InteractionProcess, episodes: Episodes, all_done: bool) -> tuple[Array, Array]:
+    def run(episode: Episodes) -> tuple[Array, Array]:
+        # Only these leave the program, so that the memories of all rounds are never laid down.
+        beliefs = filter(process, episode, all_done=all_done)
+        return beliefs.log_posterior, beliefs.impossible
 
     return (jax.vmap(run) if episodes.is_batch else run)(episodes)
 

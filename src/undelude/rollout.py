@@ -1,6 +1,5 @@
 """Episodes, and the one rollout that samples them: the interaction of agent, expert and task (Figure 4)."""
 
-from numbers import Integral
 from typing import Any, Literal
 
 import equinox as eqx
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Int, Key, PyTree
 
-from undelude._checks import is_concrete
+from undelude._checks import check_count, is_concrete
 from undelude.agent import AbstractAgent, check_mark
 from undelude.distributions import AbstractDistribution, Categorical, Joint
 from undelude.process import Action, InteractionProcess, Observation
@@ -21,7 +20,8 @@ class Episodes(eqx.Module):
     """Stored interactions, leading axes `(B, T)`; without the B, one episode.
 
     Attributes:
-        theta: `[B]`, the index of Theta in `process.thetas` (`[B, T]` with a transition); its value where continuous.
+        theta: `[B]`, the index of Theta in `process.thetas`, its value where continuous; with a transition
+            `[B, T + 1]`, before each round and after the last.
         opening: `[B, ...]`, `O_0`, or None.
         actions: `[B, T, ...]`, what was executed.
         observations: `[B, T, ...]`, what Nature answered.
@@ -52,10 +52,10 @@ class Episodes(eqx.Module):
         cls,
         process: InteractionProcess,
         *,
-        actions: ArrayLike | list,
-        observations: ArrayLike | list,
+        actions: PyTree,
+        observations: PyTree,
         intervened: ArrayLike | list | bool = True,
-        opening: ArrayLike | list | None = None,
+        opening: PyTree | None = None,
     ) -> "Episodes":
         """Histories from plain arrays, `[T]` or `[B, T]`: what was done and seen, and nothing else.
 
@@ -69,10 +69,12 @@ class Episodes(eqx.Module):
         Raises:
             ValueError: a symbol outside the alphabet, a missing opening.
         """
-        actions, observations, marks = jnp.asarray(actions), jnp.asarray(observations), jnp.asarray(intervened)
-        lead = actions.shape[: actions.ndim - process.action_shape.ndim]
+        actions, observations, opening = jax.tree.map(jnp.asarray, (actions, observations, opening), is_leaf=_is_list)
+        marks = jnp.asarray(intervened)
+        first, one = jax.tree.leaves(actions)[0], jax.tree.leaves(process.action_shape)[0]
+        lead = first.shape[: first.ndim - one.ndim]
         if len(lead) not in (1, 2):
-            raise ValueError(f"{process.name}: actions must be [T] or [B, T], not {list(actions.shape)}.")
+            raise ValueError(f"{process.name}: actions must be [T] or [B, T], not {list(first.shape)}.")
         if marks.dtype != bool or marks.shape not in ((), lead[1:], lead):
             raise ValueError(
                 f"{process.name}: intervened must be booleans (true where an action was done, false where it was seen) "
@@ -81,7 +83,7 @@ class Episodes(eqx.Module):
         marks = jnp.broadcast_to(marks, lead)
         episodes = cls(
             theta=None,
-            opening=None if opening is None else jnp.asarray(opening),
+            opening=opening,
             actions=actions,
             observations=observations,
             executor=jnp.where(marks, AGENT, EXPERT),
@@ -139,11 +141,9 @@ def rollout(
         if agent is None:
             raise ValueError('rollout needs an agent to act; without one, let the expert: executor="expert".')
         check_mark(agent, agent.own_actions)
-        _check_fit(process, agent)
-    num_rounds = process.num_rounds if num_rounds is None else num_rounds
-    for name, number in (("num_episodes", num_episodes), ("num_rounds", num_rounds)):
-        if not isinstance(number, Integral) or number < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1, not {number}.")
+        check_fit(process, agent)
+    num_episodes = check_count("num_episodes", num_episodes)
+    num_rounds = check_count("num_rounds", process.num_rounds if num_rounds is None else num_rounds)
     if theta is not None:
         _check_theta(process, theta)
     # As an array: another theta is not another trace.
@@ -166,6 +166,8 @@ def check_symbols(process: InteractionProcess, episodes: Episodes) -> None:
             f"{process.name} {'opens' if process.opening else 'does not open'} with an observation, "
             f"but these episodes {'have' if episodes.opening is not None else 'lack'} one (opening=)."
         )
+    if is_concrete(episodes.mask) and not np.asarray(episodes.mask).all():
+        raise ValueError(f"{process.name}: mask has rounds that do not exist; cut the histories to the rounds that do.")
     for name, law, shape, values, lead in parts:
         expected = jax.tree.map(lambda x, lead=lead: lead + x.shape, shape)
         shapes = jax.tree.map(jnp.shape, values)
@@ -189,10 +191,18 @@ def _check_alphabet(name: str, law: AbstractDistribution, values: PyTree) -> Non
         )
 
 
+def _is_index(x: Any) -> bool:
+    return np.ndim(x) == 0 and np.issubdtype(np.asarray(x).dtype, np.integer)
+
+
+def _is_list(x: Any) -> bool:
+    return isinstance(x, list)
+
+
 def _check_theta(process: InteractionProcess, theta: Any) -> None:
     if not process.finite:
         raise ValueError(f"{process.name}: theta={theta} cannot be fixed: Theta is continuous, and drawn.")
-    if not isinstance(theta, Integral) or not 0 <= int(theta) < process.num_thetas:
+    if not _is_index(theta) or not 0 <= int(theta) < process.num_thetas:
         support = f"it is an index from 0 to {process.num_thetas - 1}"
     elif is_concrete(process.prior) and np.asarray(process.prior)[int(theta)] == 0:
         support = "the prior gives it no probability"
@@ -201,7 +211,9 @@ def _check_theta(process: InteractionProcess, theta: Any) -> None:
     raise ValueError(f"{process.name}: theta={theta} is outside the support; {support}.")
 
 
-def _check_fit(process: InteractionProcess, agent: AbstractAgent) -> None:
+def check_fit(process: InteractionProcess, agent: AbstractAgent) -> None:
+    """Raise `ValueError` where `agent` was made for other symbols than the process has."""
+
     def predict() -> tuple[AbstractDistribution, AbstractDistribution]:
         m = agent.init(num_rounds=process.num_rounds)
         return agent.f_A(m), agent.f_O(m)
@@ -279,11 +291,11 @@ def episode(
         later = _next_theta(process, theta, w, key_theta)
         return (later, w, e, m), (theta, a, o, Q_A, a_bar, reward)
 
-    _, (path, actions, observations, Q_A, a_bar, reward) = jax.lax.scan(
+    (last, *_), (path, actions, observations, Q_A, a_bar, reward) = jax.lax.scan(
         round, (theta, w, e, m), jax.random.split(key_rounds, num_rounds)
     )
     episode = Episodes(
-        theta=theta if process.transition is None else path,
+        theta=theta if process.transition is None else jnp.append(path, last),
         opening=opening,
         actions=actions,
         observations=observations,

@@ -18,11 +18,12 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from undelude.agent import AbstractAgent, Mark, scan, unroll, with_marks
-from undelude.agents.exact import ExactAgent
+from undelude._checks import check_count
+from undelude.agent import AbstractAgent, Mark, prepend, scan, unroll, with_marks
+from undelude.agents.exact import ExactAgent, ThompsonAgent
 from undelude.distributions import AbstractDistribution, cross_entropy
 from undelude.process import InteractionProcess
-from undelude.rollout import Episodes, episode
+from undelude.rollout import Episodes, check_fit, episode
 
 Target = Literal["sample", "distribution", "posterior"]
 Row = dict[str, int | float]
@@ -82,7 +83,11 @@ class Counterfactual(AbstractTeaching):
 
 
 def log_losses(
-    agent: AbstractAgent, episode: Episodes, *, target: Target = "sample", process: InteractionProcess | None = None
+    agent: AbstractAgent,
+    episode: Episodes,
+    *,
+    target: Target = "distribution",
+    process: InteractionProcess | None = None,
 ) -> tuple[Float[Array, " T"], Float[Array, " T0"]]:
     """The two losses of Figure 4 at each round of one stored episode, in nats.
 
@@ -97,9 +102,13 @@ def log_losses(
         process: for `target="posterior"`.
 
     Raises:
-        ValueError: the process is missing.
+        ValueError: a batch instead of one episode; the process is missing.
         TypeError: there is no closed form for this target.
     """
+    if episode.is_batch:
+        raise ValueError(
+            "log_losses scores one episode; for a batch: jax.vmap(lambda e: log_losses(agent, e))(episodes)."
+        )
     P_A, P_O = unroll(agent, episode)
     match target:
         case "sample":
@@ -117,10 +126,8 @@ def log_losses(
 
 def score_observations(P_O: AbstractDistribution, episode: Episodes) -> Float[Array, " T0"]:
     """`-log P(o_t)` of the real observations, the opening first where there is one; 0 where masked."""
-    observations, mask = episode.observations, episode.mask
-    if episode.opening is not None:
-        observations = jax.tree.map(lambda x, xs: jnp.concatenate([x[None], xs]), episode.opening, observations)
-        mask = jnp.concatenate([jnp.ones(1, bool), mask])
+    first = None if episode.opening is None else jnp.ones((), bool)
+    observations, mask = prepend(episode.opening, episode.observations), prepend(first, episode.mask)
     return mask * jax.vmap(lambda law, o: -law.log_prob(o))(P_O, observations)
 
 
@@ -129,7 +136,7 @@ class TeachingState(eqx.Module):
 
     Attributes:
         agent: as it is now.
-        optimizer_state: of Optax.
+        optimizer_state: of Optax, for the schedule of the whole run.
         update: how many updates were made.
     """
 
@@ -190,24 +197,28 @@ def teach(
         batch_size: episodes an update.
         learning_rate: at its peak; unused where `optimizer` is given.
         optimizer: any of Optax; by default Muon (Adam for what is no matrix) with warm-up and cosine decay.
-        state: go on from here; `agent` is then ignored.
+        state: go on from here, with the same `steps` and optimizer; `agent` is then ignored.
         log_every: updates between two rows of metrics.
         on_log: called with the state and the row, after each.
 
     Raises:
-        TypeError: the target needs what the process or its laws do not have.
+        TypeError: the target needs what the process or its laws do not have; the agent has nothing to learn.
+        ValueError: the agent or the state was made for something else.
         FloatingPointError: the loss is no longer finite; the message says since when and in which term.
     """
-    for name, number in (("steps", steps), ("batch_size", batch_size), ("log_every", log_every)):
-        if number < 1:
-            raise ValueError(f"{name} must be at least 1, not {number}.")
+    steps, log_every = check_count("steps", steps), check_count("log_every", log_every)
+    batch_size = check_count("batch_size", batch_size)
     if teaching.target == "posterior":
         process.check_finite()
     optimizer = default_optimizer(learning_rate, steps) if optimizer is None else optimizer
-    agent = with_marks(agent, teaching.mark, (teaching.mark,))
     if state is None:
-        params = eqx.filter(agent, eqx.is_inexact_array)
-        state = TeachingState(agent, optimizer.init(params), jnp.zeros((), jnp.int32))
+        state = initial_state(agent, teaching, optimizer)
+    elif (state.agent.own_actions, state.agent.marks) != (teaching.mark, (teaching.mark,)):
+        raise ValueError(
+            f"state belongs to a teaching that marks actions {state.agent.own_actions}, and {type(teaching).__name__} "
+            f"marks them {teaching.mark}: begin anew from its agent, teach(process, state.agent, ...)."
+        )
+    check_fit(process, state.agent)
     arrays, static = eqx.partition(state, eqx.is_array)
     devices = jax.local_devices()
     mesh = Mesh(np.asarray(devices[: math.gcd(batch_size, len(devices))]), ("episodes",))
@@ -244,6 +255,20 @@ def teach(
             on_log(here(arrays), row)
     state = here(arrays)
     return Run(state.agent, metrics, state, seconds, compile_seconds)
+
+
+def initial_state(
+    agent: AbstractAgent, teaching: AbstractTeaching, optimizer: optax.GradientTransformation
+) -> TeachingState:
+    """Where a run of `teach` begins: `agent`, reading the mark that the teaching gives, and a fresh optimiser.
+
+    Raises:
+        TypeError: the agent has nothing to learn.
+    """
+    if isinstance(agent, ExactAgent | ThompsonAgent):
+        raise TypeError(f"{type(agent).__name__} has nothing to learn: its parameters are the process's.")
+    agent = with_marks(agent, teaching.mark, (teaching.mark,))
+    return TeachingState(agent, optimizer.init(eqx.filter(agent, eqx.is_inexact_array)), jnp.zeros((), jnp.int32))
 
 
 def default_optimizer(learning_rate: float, steps: int) -> optax.GradientTransformation:

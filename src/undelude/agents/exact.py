@@ -8,14 +8,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Key
 
 from undelude import inference
-from undelude.agent import AbstractAgent, AbstractSequenceAgent, Mark, check_mark
+from undelude.agent import AbstractAgent, Mark, check_mark
 from undelude.distributions import AbstractDistribution, Categorical, index
 from undelude.inference import Belief
 from undelude.process import Action, InteractionProcess, Observation
-from undelude.rollout import Episodes
 
 
-class ExactAgent(AbstractSequenceAgent[Belief]):
+class ExactAgent(AbstractAgent[Belief]):
     """Predicts and acts by exact inference over a finite Theta; its memory is a belief.
 
     `own_actions="do"` is right, `P(A_t+1 | do(a_1:t), o_1:t)` (equation 3); `"see"` is the deluded agent of Section 2,
@@ -69,12 +68,6 @@ class ExactAgent(AbstractSequenceAgent[Belief]):
     def g_O(self, o: Observation, m: Belief) -> Belief:
         """Bayes' rule."""
         return inference.update_observation(self.process, m, o)
-
-    def unroll(self, episode: Episodes) -> tuple[AbstractDistribution, AbstractDistribution]:
-        """The scan, with the mixtures formed inside it."""
-        from undelude.agent import scan
-
-        return scan(self, episode)
 
 
 class Thompson(eqx.Module):

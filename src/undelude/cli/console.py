@@ -106,8 +106,8 @@ def print_certificate(console: Console, certificate: dict[str, Any]) -> None:
     """A certificate: what the agent predicts against both answers, and what it earns."""
     c = certificate
     console.print(
-        f"{c['task']}: {c['agent']} after {c['teaching']} teaching, on {c['num_episodes']} of its own episodes;\n"
-        f"it reads its own actions as {c['own_actions']}.\n",
+        f"{c['task']}: {c['agent']}, {c['teaching']} teaching, {c['num_episodes']} of its own episodes,\n"
+        f"its own actions read as {c['own_actions']}.\n",
         soft_wrap=True,
     )
     answers = ("from the interventional\nanswer, P(. | do(a), o)", "from the deluded\nanswer, P(. | a, o)")

@@ -77,7 +77,7 @@ class Train:
             print(json_format.dumps(certificate, indent=2))
         console = make_console(stderr=self.json)
         print_certificate(console, certificate)
-        times["in all"] = time.perf_counter() - started
+        times["total"] = time.perf_counter() - started
         console.print("Seconds: " + ", ".join(f"{what} {seconds:.1f}" for what, seconds in times.items()) + ".")
         console.print(f"Page: {run.report_file}", soft_wrap=True)
         return ExitCode.OK
@@ -179,7 +179,7 @@ class Session:
                     )
             finally:
                 self._save(checkpoints, state)
-        return {"training": result.seconds, "compilation": result.compile_seconds}
+        return {"training": result.seconds, "compiling": result.compile_seconds}
 
     def _is_trained(self) -> bool:
         """Whether all is there but checkpoints, which somebody may have deleted to save space."""

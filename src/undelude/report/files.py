@@ -154,8 +154,7 @@ def _episode(file: Path, data: Any) -> Episode:
         _damaged(file, f"its episode cannot be read ({type(error).__name__}: {error}).", _anew(file.parent))
     if problem := _misfit(T, theta, actions, policy, belief):
         _damaged(file, f"its episode of {T} rounds {problem}.", _anew(file.parent))
-    # With one theta a round, the last stands for what comes after it.
-    theta = np.full(T + 1, theta) if theta.ndim == 0 else np.append(theta, theta[-1])
+    theta = np.full(T + 1, theta) if theta.ndim == 0 else theta
     num_episodes = data.get("num_episodes", TRACED)
     return Episode(
         theta,
@@ -175,7 +174,7 @@ def _misfit(T: int, theta: np.ndarray, actions: np.ndarray, policy: dict, belief
     beliefs = [b for b in belief.values() if b is not None]
     for name, symbols, shapes, laws in (
         ("actions", actions, [(T,)], list(policy.values())),
-        ("theta", theta, [(), (T,)], beliefs),
+        ("theta", theta, [(), (T + 1,)], beliefs),
     ):
         if any(law.ndim != 2 or law.shape != (T + 1, laws[0].shape[1]) or not np.isfinite(law).all() for law in laws):
             return f"needs {T + 1} rows of finite probabilities of {name}"
