@@ -8,13 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-import equinox as eqx
-import jax.numpy as jnp
 import tyro
 from rich.console import Console
 
 from undelude import checkpoint
-from undelude.agent import with_marks
 from undelude.agents.lstm import LSTMAgent
 from undelude.certificate import versions
 from undelude.cli import backend
@@ -27,7 +24,7 @@ from undelude.cli.measure import keys, make_certificate, measurer
 from undelude.cli.runs import RunDirectory
 from undelude.process import InteractionProcess
 from undelude.tasks.registry import make
-from undelude.teaching import Counterfactual, Factual, Row, TeachingState, default_optimizer, teach
+from undelude.teaching import Counterfactual, Factual, Row, TeachingState, default_optimizer, initial_state, teach
 
 TEACHINGS = {"counterfactual": Counterfactual, "factual": Factual}
 
@@ -135,8 +132,7 @@ class Session:
         run, config = self.run, self.run.config
         teaching = TEACHINGS[config.teaching](target=config.target, observation_weight=config.observation_weight)
         optimizer = default_optimizer(config.learning_rate, config.steps)
-        agent = with_marks(self.agent, teaching.mark, (teaching.mark,))
-        state = TeachingState(agent, optimizer.init(eqx.filter(agent, eqx.is_inexact_array)), jnp.zeros((), jnp.int32))
+        state = initial_state(self.agent, teaching, optimizer)
         with Checkpoints(run.checkpoints_folder) as checkpoints:
             if (start := checkpoints.latest or 0) > 0:
                 state = checkpoints.restore(state)
@@ -167,7 +163,7 @@ class Session:
                 with training_progress(self.console, mark=teaching.mark, steps=config.steps, start=start) as advance:
                     result = teach(
                         self.process,
-                        agent,
+                        self.agent,
                         teaching,
                         key=keys(config)["teaching"],
                         steps=config.steps,

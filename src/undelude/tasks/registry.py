@@ -141,7 +141,7 @@ def _find_factory(task: str) -> Callable[[], Any]:
         module = importlib.import_module(module_name)
     except (ModuleNotFoundError, ValueError, TypeError) as error:
         missing = getattr(error, "name", None)
-        if missing and not module_name.startswith(missing):
+        if missing and not f"{module_name}.".startswith(f"{missing}."):
             raise  # The module is there; something that it imports is not.
         raise UnknownTaskError(
             f"there is no module {module_name!r} for the task {task!r}; "
