@@ -136,3 +136,35 @@ def test_certify_does_not_change_with_the_chunk(bandit, monkeypatch):
     jax.clear_caches()
     other = ud.certify(agent, bandit, key=jax.random.key(0), num_episodes=50, baselines=False)
     assert jnp.allclose(one.action_kl_see, other.action_kl_see, atol=1e-6)
+
+
+def test_a_sober_agent_is_calibrated_where_entropies_are_sampled():
+    """Mixtures of normals: the gap is 0 within its standard error, which holds the sampling of the entropy too."""
+    process = arm(num_rounds=3)
+    report = ud.certify(ud.ExactAgent(process), process, key=jax.random.key(0), num_episodes=1024, baselines=False)
+    assert abs(report.action_calibration_gap) < 4 * report.action_calibration_gap_se
+    assert abs(report.observation_calibration_gap) < 4 * report.observation_calibration_gap_se
+
+
+def test_a_belief_is_compared_with_the_theta_that_it_is_about():
+    """Theta goes round and Nature tells it: the sober agent is sure of the next one, and right."""
+    told = np.broadcast_to(np.eye(3)[:, None] * 0.97 + 0.01, (3, 3, 3))
+    tables = ud.tasks.from_tables(prior=np.full(3, 1 / 3), expert=np.eye(3) * 0.7 + 0.1, task=told)
+    process = ud.InteractionProcess(
+        prior=tables.prior,
+        thetas=tables.thetas,
+        task=tables.task,
+        expert=tables.expert,
+        num_rounds=3,
+        transition=lambda theta, w: ud.Categorical(log_probs=jnp.log(jnp.eye(3)[(theta + 1) % 3])),
+    )
+    report = ud.certify(ud.ExactAgent(process), process, key=jax.random.key(0), num_episodes=64, baselines=False)
+    assert report.deluded_fraction < 0.1
+
+
+def test_impossible_readings_are_noted():
+    """Frog over two rounds: some of what a sober agent does, no expert would."""
+    frog = ud.tasks.prize_or_frog(num_rounds=2)
+    report = ud.certify(ud.ExactAgent(frog), frog, key=jax.random.key(0), num_episodes=64, baselines=False)
+    assert "impossible" in report.notes["action_kl_see"]
+    assert "action_kl_do" not in report.notes

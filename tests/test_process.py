@@ -12,6 +12,7 @@ import pytest
 from jaxtyping import Array
 
 import undelude as ud
+from processes import arm
 from undelude import inference
 from undelude.rollout import AGENT, EXPERT
 
@@ -456,3 +457,14 @@ def test_theta_moves_by_the_transition():
     assert path.shape == (4000, 4)
     moved = np.concatenate([path[:, :1] != 0, path[:, 1:] != path[:, :-1]], 1)
     np.testing.assert_allclose(moved.mean(0), 0.2, atol=5 * np.sqrt(0.16 / 4000))
+
+
+def test_histories_of_several_parts():
+    """`Episodes.of` takes a dictionary where an observation has parts; a round that does not exist is refused."""
+    process = arm(num_rounds=2)
+    position = jnp.array([0.2, 0.4])
+    history = ud.Episodes.of(process, actions=[[0.2], [0.2]], observations={"cue": [1, 0], "position": position})
+    assert ud.posterior(process, history).shape == (3, 3)
+    shorter = dataclasses.replace(history, mask=jnp.array([True, False]))
+    with pytest.raises(ValueError, match="mask has rounds that do not exist"):
+        ud.posterior(process, shorter)

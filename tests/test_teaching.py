@@ -299,3 +299,33 @@ def test_bad_settings_are_named(no_type_checks):
     for name in ("steps", "batch_size", "log_every"):
         with pytest.raises(ValueError, match=f"{name} must be at least 1"):
             ud.teach(process, agent, ud.Factual(), key=jax.random.key(0), **{name: 0})
+
+
+def test_what_does_not_belong_together_is_refused(process, bandit):
+    """A state of another teaching, an agent for other symbols or with nothing to learn, a batch for an episode."""
+    agent = ud.LSTMAgent(process, 4, key=jax.random.key(0))
+    state = ud.teaching.initial_state(agent, ud.Factual(), optax.sgd(0.1))
+    with pytest.raises(ValueError, match="marks actions see, and Counterfactual marks them do"):
+        ud.teach(process, agent, ud.Counterfactual(), key=jax.random.key(0), state=state, optimizer=optax.sgd(0.1))
+    with pytest.raises(ValueError, match="bandit has 5 actions, but this LSTMAgent knows 2"):
+        ud.teach(bandit, agent, ud.Counterfactual(), key=jax.random.key(0))
+    with pytest.raises(TypeError, match="ExactAgent has nothing to learn"):
+        ud.teach(process, ud.ExactAgent(process), ud.Counterfactual(), key=jax.random.key(0))
+    with pytest.raises(ValueError, match=r"scores one episode; a batch with jax\.vmap"):
+        log_losses(agent, ud.rollout(process, agent, key=jax.random.key(0), num_episodes=2))
+
+
+def test_marks_must_be_fields():
+    """A class variable would not survive; do could then not be refused after factual teaching."""
+
+    class Fixed(TabularAgent):
+        pass
+
+    class Careless(ud.AbstractAgent):
+        own_actions = "do"
+        marks = ("do", "see")
+        init = f_A = f_O = g_A = g_O = TabularAgent.f_A
+
+    ud.agent.with_marks(Fixed(jnp.zeros((1, 2)), jnp.zeros((1, 2))), "see", ("see",))
+    with pytest.raises(TypeError, match="make marks and own_actions a static field"):
+        ud.agent.with_marks(Careless(), "see", ("see",))
