@@ -13,7 +13,6 @@ import pytest
 import undelude as ud
 from undelude.distributions import cross_entropy, divergences, mixture
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 NUM_SAMPLES = 20_000
 # A frequency may be off by 5 standard errors: 6e-7 of a chance for one number.
 SIGMAS = 5

@@ -5,8 +5,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 

@@ -19,8 +19,6 @@ from oracle import Machine, enumerate_joint, random_machine
 from undelude import inference
 from undelude.agent import scan
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 # ---------------------------------------------------------------------------------------------- processes from machines
 
 

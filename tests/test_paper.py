@@ -14,7 +14,6 @@ import undelude as ud
 from undelude import inference
 from undelude.agent import scan
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 MARKS = ("do", "see")
 
 

@@ -11,7 +11,7 @@ import pytest
 import undelude as ud
 from processes import once, opening
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("full_optimisation")]
 KEY = jax.random.key(0)
 ACTIONS = np.array([[0.9, 0.1], [0.1, 0.9]])
 # After the right action the observation is 1 with probability .9, after the wrong one with .1.

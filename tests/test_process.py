@@ -16,8 +16,6 @@ from processes import arm
 from undelude import inference
 from undelude.rollout import AGENT, EXPERT
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 TABLES: dict[str, Any] = {
     "prior": [0.25, 0.75],
     "expert": [[0.9, 0.1], [0.2, 0.8]],
@@ -454,7 +452,7 @@ def test_theta_moves_by_the_transition():
     process = small(transition=Stay(0.8), opening=True, prior=[1.0, 0.0], num_rounds=4)
     episodes = ud.rollout(process, ud.ExactAgent(process), key=jax.random.key(0), num_episodes=4000)
     path = np.asarray(episodes.theta)
-    assert path.shape == (4000, 4)
+    assert path.shape == (4000, 5)
     moved = np.concatenate([path[:, :1] != 0, path[:, 1:] != path[:, :-1]], 1)
     np.testing.assert_allclose(moved.mean(0), 0.2, atol=5 * np.sqrt(0.16 / 4000))
 

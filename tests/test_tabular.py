@@ -18,8 +18,6 @@ import undelude as ud
 from oracle import Machine, enumerate_joint
 from undelude.agent import scan
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 SIGMAS = 5
 LAKES = (["SFFF", "FHFH", "FFFH", "HFFG"], ["SFFG", "FHFF", "FFFH", "HFFF"], ["SFHF", "FFFF", "HFFH", "GFFF"])
 

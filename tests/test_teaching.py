@@ -297,7 +297,7 @@ def test_bad_settings_are_named(no_type_checks):
     process = ud.tasks.bandit()
     agent = ud.LSTMAgent(process, 4, key=jax.random.key(0))
     for name in ("steps", "batch_size", "log_every"):
-        with pytest.raises(ValueError, match=f"{name} must be at least 1"):
+        with pytest.raises(ValueError, match=f"{name} must be a whole number of at least 1"):
             ud.teach(process, agent, ud.Factual(), key=jax.random.key(0), **{name: 0})
 
 

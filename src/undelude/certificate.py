@@ -50,7 +50,7 @@ class Certificate:
             that its policy implies.
         seconds: of measuring.
         versions: of what it was measured with.
-        notes: for each quantity that is None, why; and where histories are impossible under a reading of them.
+        notes: for each quantity that is None or infinite, why; and how often a reading of the histories is impossible.
     """
 
     task: str
@@ -95,6 +95,16 @@ class Certificate:
     reward_exact_see_se: float | None = None
     deluded_fraction: float | None = None
     deluded_fraction_se: float | None = None
+
+    def __str__(self) -> str:
+        """A line for each quantity, and the notes."""
+        what = f"{self.agent} on {self.task}, own actions read as {self.own_actions}; {self.num_episodes} episodes"
+        lines = [f"{what} of {self.num_rounds} rounds"]
+        for name in QUANTITIES:
+            value, se = getattr(self, name), getattr(self, f"{name}_se")
+            if value is not None:
+                lines.append(f"  {name:28} {value:9.5f}" + ("" if se is None else f" +- {se:.5f}"))
+        return "\n".join([*lines, *(f"  {name}: {note}" for name, note in self.notes.items())])
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data for JSON, in which an infinite value is the string "inf"."""
@@ -149,6 +159,8 @@ def certify(
             values[name], values[f"{name}_se"] = _mean_and_se(per_episode[name])
         if values.get(name) is None:
             notes[name] = _why_none(process, name, baselines)
+        elif values[name] == math.inf:
+            notes[name] = "infinite: at least once the agent gave no probability to what the answer allows."
     for mark in MARKS:
         if process.finite and (share := float(np.mean(per_episode[f"impossible_{mark}"]))) > 0:
             notes[f"action_kl_{mark}"] = (

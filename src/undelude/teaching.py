@@ -159,8 +159,8 @@ class Run:
     """
 
     agent: AbstractAgent
-    metrics: list[Row]
-    state: TeachingState
+    metrics: list[Row] = dataclasses.field(repr=False)
+    state: TeachingState = dataclasses.field(repr=False)
     seconds: float
     compile_seconds: float
 
@@ -206,6 +206,8 @@ def teach(
         ValueError: the agent or the state was made for something else.
         FloatingPointError: the loss is no longer finite; the message says since when and in which term.
     """
+    if not isinstance(teaching, AbstractTeaching):
+        raise TypeError(f"teaching must be an instance, such as ud.Counterfactual(), not {teaching!r}.")
     steps, log_every = check_count("steps", steps), check_count("log_every", log_every)
     batch_size = check_count("batch_size", batch_size)
     if teaching.target == "posterior":
