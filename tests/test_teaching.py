@@ -311,7 +311,7 @@ def test_what_does_not_belong_together_is_refused(process, bandit):
         ud.teach(bandit, agent, ud.Counterfactual(), key=jax.random.key(0))
     with pytest.raises(TypeError, match="ExactAgent has nothing to learn"):
         ud.teach(process, ud.ExactAgent(process), ud.Counterfactual(), key=jax.random.key(0))
-    with pytest.raises(ValueError, match=r"scores one episode; a batch with jax\.vmap"):
+    with pytest.raises(ValueError, match=r"scores one episode; for a batch: jax\.vmap"):
         log_losses(agent, ud.rollout(process, agent, key=jax.random.key(0), num_episodes=2))
 
 
