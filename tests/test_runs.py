@@ -5,6 +5,7 @@ import dataclasses
 import json
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import equinox as eqx
@@ -198,6 +199,15 @@ def test_a_checkpoint_of_another_agent_is_refused(tmp_path: Path, state: Teachin
             checkpoints.restore(other)
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Python's own answer to Ctrl-C, also where the tests run in the background and a shell has them ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_waits_for_a_write_to_be_whole() -> None:
     steps = []
 
@@ -212,6 +222,7 @@ def test_ctrl_c_waits_for_a_write_to_be_whole() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_is_raised_at_once_and_again_if_it_was_lost() -> None:
     reached = []
 
