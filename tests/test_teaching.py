@@ -1,6 +1,7 @@
 """Teaching (Section 4.1) and why it works (Appendix A)."""
 
 import itertools
+import types
 
 import equinox as eqx
 import jax
@@ -318,14 +319,8 @@ def test_what_does_not_belong_together_is_refused(process, bandit):
 def test_marks_must_be_fields():
     """A class variable would not survive; do could then not be refused after factual teaching."""
 
-    class Fixed(TabularAgent):
-        pass
-
-    class Careless(ud.AbstractAgent):
-        own_actions = "do"
-        marks = ("do", "see")
-        init = f_A = f_O = g_A = g_O = TabularAgent.f_A
-
-    ud.agent.with_marks(Fixed(jnp.zeros((1, 2)), jnp.zeros((1, 2))), "see", ("see",))
-    with pytest.raises(TypeError, match="make marks and own_actions a static field"):
-        ud.agent.with_marks(Careless(), "see", ("see",))
+    methods = dict.fromkeys(("init", "f_A", "f_O", "g_A", "g_O"), lambda self: None)
+    own = {"own_actions": "do", "marks": ("do", "see")}
+    careless = types.new_class("Careless", (ud.AbstractAgent,), exec_body=lambda body: body.update(methods | own))()
+    with pytest.raises(TypeError, match="Careless: make marks and own_actions a static field"):
+        ud.agent.with_marks(careless, "see", ("see",))
