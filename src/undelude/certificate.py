@@ -222,7 +222,10 @@ def trace(
     policies, beliefs = _trace(process, agent, episodes)
     gap = np.abs(np.asarray(policies["exact_do"]) - np.asarray(policies["exact_see"])).sum((-1, -2))
     i = int(gap.argmax())
-    plain = lambda tree: jax.tree.map(lambda x: np.asarray(x[i]).tolist(), tree)  # noqa: E731
+
+    def plain(tree: Any) -> Any:
+        return jax.tree.map(lambda x: np.asarray(x[i]).tolist(), tree)
+
     belief = {name: None if np.isnan(np.asarray(b[i])).any() else plain(b) for name, b in beliefs.items()}
     return {
         "num_episodes": num_episodes,

@@ -1,8 +1,6 @@
 """The page: what the files say, laid out by the template."""
 
-import os
 import shlex
-import tempfile
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -12,6 +10,7 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from undelude.checkpoint import write_atomically
 from undelude.report import figures, words
 from undelude.report.files import CERTIFICATE, METRICS, READERS, Quantity, RunFiles, read_run
 
@@ -38,16 +37,7 @@ def write_report(run_dir: Path) -> Path:
     run_dir = Path(run_dir)
     page = render(read_run(run_dir))
     file = run_dir / REPORT
-    # Written beside and renamed: whoever looks meanwhile sees the old page or the new one.
-    handle, temporary = tempfile.mkstemp(dir=run_dir, prefix=f".{REPORT}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            out.write(page)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, file)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    write_atomically(file, page.encode())
     return file
 
 
