@@ -366,7 +366,7 @@ def test_an_agent_of_another_task_is_refused(run: Path, capsys: pytest.CaptureFi
     [
         ("bandti", 2, "Did you mean bandit?"),
         ("frozenlake", 2, "Did you mean frozen_lake?"),
-        ("chess", 2, "There are bandit, prize_or_frog"),
+        ("chess", 2, "There are bandit, frog"),
         ("no_such_module:factory", 2, "there is no module 'no_such_module'"),
         ("my_tasks:tyni", 2, "Did you mean tiny?"),
         ("my_tasks:wrong", 1, "returned str; it must return an undelude.InteractionProcess"),
@@ -479,11 +479,28 @@ def test_play_shows_both_beliefs_through_a_pipe(folder: Path) -> None:
 def test_play_ends_with_what_happened(
     folder: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert play("2\n" + "y\n" * 4, "prize_or_frog", monkeypatch=monkeypatch) == 0
+    assert play("2\n" + "y\n" * 4 + "q\n", "bandit", monkeypatch=monkeypatch) == 0
     out = capsys.readouterr().out
-    assert "Round 2 of 2" in out
+    assert "Round 2 of 20" in out
     assert out.count("pulled twice") == 2
     assert out.count("was paid twice") == 2
+
+
+@pytest.mark.parametrize("seed", ["0", "1"])
+def test_play_frog_shows_section_2(
+    folder: Path, seed: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever box it opened, the deluded agent is sure of the prize; the sober one is not, and then knows."""
+    assert play("1\n", "frog", "--seed", seed, monkeypatch=monkeypatch) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    opened = re.findall(r"The (\w+) agent opens (\d), and expects the prize with ([\d.]+)\. Out (comes|jumps)", out)
+    assert [who for who, *_ in opened] == ["sober", "deluded"] * 2
+    assert [expected for who, _, expected, _ in opened if who == "deluded"] == ["1.00", "1.00"]
+    assert [expected for who, _, expected, _ in opened if who == "sober"] == ["0.50", "1.00"]
+    assert all((box == "1") == (what == "comes") for _, box, _, what in opened)
+    assert opened[2][1] == "1"  # After one box, prize or frog, the sober agent knows where the prize is.
+    assert opened[3][1] == opened[1][1]  # The deluded one opens the same box again, whatever jumped out of it.
+    assert ("this cannot be" in out) == (opened[1][1] == "2")
 
 
 @pytest.mark.parametrize("answers", ["", "q\n", "1\nq\n", "1\ny\n", "9\nhello\n1\nq\n"])
@@ -495,17 +512,6 @@ def test_play_ends_at_q_and_at_the_end_of_input(
     assert "The deluded agent did not come to play." in out
     assert err == ""
     assert ("Please answer" in out) == ("hello" in answers)
-
-
-def test_play_draws_from_the_law_of_the_chosen_arm(
-    folder: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert play("\n" * 5, "prize_or_frog", monkeypatch=monkeypatch) == 0
-    out = " ".join(capsys.readouterr().out.split())
-    best = re.search(r"The best arm is (\d)\.", out)[1]
-    pulls = re.findall(r"pulls (\d)\. Does it pay\? \[y/n, Enter: draw it, q\] It (pays|does not pay)", out)
-    assert len(pulls) == 4
-    assert all((arm == best) == (paid == "pays") for arm, paid in pulls)
 
 
 def test_play_refuses_what_a_person_cannot_play(

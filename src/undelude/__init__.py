@@ -4,9 +4,12 @@ from undelude import tasks
 from undelude.agent import AbstractAgent, AbstractSequenceAgent
 from undelude.agents.exact import ExactAgent, ThompsonAgent
 from undelude.agents.lstm import LSTMAgent
+from undelude.causal import CausalModel, Variable
 from undelude.certificate import Certificate, certify, delusion_gap
 from undelude.checkpoint import load, save
 from undelude.distributions import AbstractDistribution, Categorical, Given, Joint, Mixture, Normal
+from undelude.graph import Path
+from undelude.identification import Estimand, Hedge, NotIdentifiable
 from undelude.inference import posterior
 from undelude.process import AbstractExpert, AbstractTask, InteractionProcess
 from undelude.rollout import Episodes, rollout
@@ -19,19 +22,25 @@ __all__ = [
     "AbstractSequenceAgent",
     "AbstractTask",
     "Categorical",
+    "CausalModel",
     "Certificate",
     "Counterfactual",
     "Episodes",
+    "Estimand",
     "ExactAgent",
     "Factual",
     "Given",
+    "Hedge",
     "InteractionProcess",
     "Joint",
     "LSTMAgent",
     "Mixture",
     "Normal",
+    "NotIdentifiable",
+    "Path",
     "Run",
     "ThompsonAgent",
+    "Variable",
     "certify",
     "delusion_gap",
     "load",

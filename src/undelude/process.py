@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
-from undelude._checks import check_probabilities, is_concrete
+from undelude._checks import check_count, check_probabilities, is_concrete
+from undelude.causal import CausalModel
 from undelude.distributions import AbstractDistribution, Categorical, Given, Joint, Mixture, Normal, index
 
 W = TypeVar("W")
@@ -194,6 +195,28 @@ class InteractionProcess(eqx.Module):
     def observation_shape(self) -> PyTree:
         """Shape and type of an observation."""
         return _traced_symbols(self)[1][1]
+
+    def causal_model(self, num_rounds: int | None = None) -> CausalModel:
+        """The process as a causal model, in which any variable can be seen, done or summed out (Figure 3b).
+
+        Its variables are `Theta, [O_0,] A_1, O_1, ..., A_T, O_T`; where theta is drawn anew, `Theta_1, Theta_2, ...`,
+        from `Theta_0` if the process has an opening. Values are counted from 0. A variable listens to as much of its
+        past as makes a difference to it. Tables grow as `(A O)^T`.
+
+        Args:
+            num_rounds: T; the process's own by default.
+
+        Raises:
+            TypeError: theta, actions or observations are no finite sets of symbols.
+            ValueError: the tables would be too large.
+
+        >>> import undelude as ud
+        >>> ud.tasks.bandit().causal_model(num_rounds=2)
+        CausalModel(Theta, A_1 | Theta, O_1 | Theta A_1, A_2 | Theta, O_2 | Theta A_2)
+        """
+        from undelude.unrolled import unrolled  # It needs this module.
+
+        return unrolled(self, check_count("num_rounds", self.num_rounds if num_rounds is None else num_rounds))
 
     def sample_theta(self, key: Key[Array, ""]) -> PyTree:
         """Theta's index in `thetas`, or its value where Theta is continuous."""

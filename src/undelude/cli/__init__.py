@@ -1,4 +1,4 @@
-"""The command line: `undelude train | certify | report | tasks | play`."""
+"""The command line: `undelude train | certify | report | tasks | play | paper`."""
 
 from undelude.cli.app import main
 

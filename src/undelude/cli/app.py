@@ -11,6 +11,7 @@ import tyro
 from undelude.cli.certify import Certify, Report
 from undelude.cli.console import make_console
 from undelude.cli.errors import CommandError, ExitCode
+from undelude.cli.paper import Paper
 from undelude.cli.play import Play
 from undelude.cli.tasks import Tasks
 from undelude.cli.train import Train
@@ -38,6 +39,7 @@ Command = (
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Tasks, tyro.conf.subcommand("tasks")]
     | Annotated[Play, tyro.conf.subcommand("play")]
+    | Annotated[Paper, tyro.conf.subcommand("paper")]
 )
 
 

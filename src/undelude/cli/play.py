@@ -4,7 +4,7 @@ import dataclasses
 import secrets
 import sys
 from collections.abc import Sequence
-from typing import Annotated, NoReturn
+from typing import Annotated, NamedTuple, NoReturn
 
 import equinox as eqx
 import jax
@@ -30,12 +30,47 @@ from undelude.tasks.registry import make
 BAR_WIDTH = 20
 
 
+class _Words(NamedTuple):
+    """How a game speaks of theta, of actions, and of what is paid or not."""
+
+    noun: str = "arm"
+    plural: str = "arms"
+    adjective: str = "best"
+    which: str = "which arm is the best"
+    told: str = "The best arm is {}."
+    acts: str = "pulls"
+    acted: str = "pulled"
+    pays: str = "It pays."
+    pays_not: str = "It does not pay."
+    question: str = "Does it pay?"
+    expects: str = "to be paid"
+    earned: str = "was paid"
+
+
+WORDS = {
+    "prize_or_frog": _Words(
+        noun="box",
+        plural="boxes",
+        adjective="prize",
+        which="which box holds the prize",
+        told="The prize is in box {}.",
+        acts="opens",
+        acted="opened",
+        pays="Out comes the prize.",
+        pays_not="Out jumps a frog.",
+        question="Does it hold the prize?",
+        expects="the prize",
+        earned="found the prize",
+    )
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class Play:
     """Be Nature: pay two agents or do not, and watch what they come to believe."""
 
     task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")] = "bandit"
-    """One whose rounds are paid or not, such as bandit and prize_or_frog."""
+    """One whose rounds are paid or not, such as bandit and frog."""
     seed: int | None = None
     """Of what the agents and the program draw; another one each time by default."""
 
@@ -78,9 +113,11 @@ class _Player:
         self.actions: list[int] = []
         self.observations: list[int] = []
 
-    def act(self, key: Key[Array, ""]) -> int:
-        """Choose an action from its belief."""
-        return int(_act(self.agent, self.belief, key))
+    def act(self, key: Key[Array, ""]) -> tuple[int, float]:
+        """Choose an action from its belief, and say with which probability it then expects to be paid."""
+        intervened = jnp.asarray(self.agent.own_actions == "do")
+        a, expected = _act(self.agent, self.belief, intervened, key)
+        return int(a), float(expected)
 
     def learn(self, action: int, observation: int) -> None:
         """What it did, and what came of it."""
@@ -102,36 +139,49 @@ class _Game:
         self.theta = -1
         # With as many actions as thetas, theta is taken for the action that is best.
         self.is_bandit = process.num_thetas == _num_actions(process)
-        self.noun, self.adjective = ("arm", "best") if self.is_bandit else ("theta", "true")
+        other = _Words(
+            "theta", "thetas", "true", "which theta is the true one", "The true theta is {}.", "takes", "acted"
+        )
+        self.words = WORDS.get(process.name, _Words() if self.is_bandit else other)
+        # `Q(O = 1 | theta, a)`, before anything has happened.
+        self.law = np.asarray(_payment(process, self.players[0].belief))
 
     def introduce(self) -> None:
         """Say what this is, and have theta chosen."""
-        K, T, noun = self.process.num_thetas, self.process.num_rounds, self.noun
+        K, T, words = self.process.num_thetas, self.process.num_rounds, self.words
+        certain = self._is_certain(self.law)
+        rule = "what comes of it follows" if certain else "you say whether it pays"
         self.console.print(
-            f"You are Nature. There are {K} {noun}s, and only you know the {self.adjective} one.\n"
-            f"For {T} rounds a sober and a deluded agent each pull an arm, as they think that an expert would who "
-            "knew it too; you say whether it pays. Both reason exactly, by Bayes' rule. They differ in one thing: the "
-            "sober agent takes its own pulls for its own doing, the deluded one takes them for an expert's, and so "
-            "for evidence.\n"
+            f"You are Nature. There are {K} {words.plural}, and only you know {words.which}.\n"
+            f"For {T} rounds a sober and a deluded agent each act as they think that an expert would who knew it too; "
+            f"{rule}. Both reason exactly, by Bayes' rule. They differ in one thing: the sober agent takes what it "
+            "does for its own doing, the deluded one takes it for an expert's, and so for evidence.\n"
         )
-        if self.is_bandit:
+        if self.is_bandit and not certain:
             self._say_law()
-        question = f"Which {noun} is the {self.adjective} one? [1-{K}, Enter: the program draws it, q: quit] "
+        question = f"W{words.which[1:]}? [1-{K}, Enter: the program draws it, q: quit] "
         answer = self._ask(question, [str(k + 1) for k in range(K)])
         self.theta = int(answer) - 1 if answer else int(self.process.sample_theta(self._next_key()))
-        self.console.print(f"The {self.adjective} {noun} is {self.theta + 1}.\n")
+        self.console.print(f"{words.told.format(self.theta + 1)}\n")
 
     def play_round(self) -> None:
-        """Both agents act, the person answers, all look at the beliefs."""
+        """Both agents act, the person answers where there is a choice, all look at the beliefs."""
+        words = self.words
         self.console.print(f"Round {self.round + 1} of {self.process.num_rounds}", style="bold")
         for player in self.players:
-            a = player.act(self._next_key())
-            question = f"  The {player.name:7} agent pulls {a + 1}. Does it pay? [y/n, Enter: draw it, q] "
-            answer = self._ask(question, ["y", "n"])
-            o = int(answer == "y") if answer else self._draw(player.belief, a)
+            a, expected = player.act(self._next_key())
+            who = f"  The {player.name:7} agent {words.acts} {a + 1}, and expects {words.expects} with {expected:.2f}."
+            law = _payment(self.process, player.belief)[self.theta, a]
+            self.console.print(who)
+            ask = "" if self._is_certain(law) else f"    {words.question} [y/n, Enter: draw it, q] "
+            answer = self._ask(ask, ["y", "n"]) if ask else ""
+            o = int(answer == "y") if answer else int(jax.random.uniform(self._next_key()) < law)
             if not answer:
-                self.console.print(f"    It {'pays' if o else 'does not pay'}.")
+                self.console.print(f"    {words.pays if o else words.pays_not}")
+            was_impossible = bool(player.belief.impossible)
             player.learn(a, o)
+            if bool(player.belief.impossible) and not was_impossible:
+                self.console.print("    By its own belief this cannot be; it believes on as if nothing had happened.")
         self.round += 1
         self._show_beliefs()
 
@@ -141,34 +191,32 @@ class _Game:
             if not player.actions:
                 self.console.print(f"The {player.name} agent did not come to play.")
                 continue
-            best = f", the best arm {_times(player.actions.count(self.theta))}" if self.is_bandit else ""
+            words, right = self.words, _times(player.actions.count(self.theta))
+            best = f", the {words.adjective} {words.noun} {right}" if self.is_bandit else ""
             self.console.print(
-                f"The {player.name} agent pulled {_times(len(player.actions))}{best}, and was paid "
+                f"The {player.name} agent {words.acted} {_times(len(player.actions))}{best}, and {words.earned} "
                 f"{_times(sum(player.observations))}. {self._favourite(player.belief)}"
             )
         deluded = self.players[1]
-        if deluded.actions:
+        if deluded.actions and not deluded.belief.impossible:
             favourite = int(deluded.belief.log_posterior.argmax())
             owed = float(jnp.exp(deluded.sober_belief.log_posterior[favourite]))
             self.console.print(
-                f"What it was paid alone would speak for {self.noun} {favourite + 1} with {owed:.2f}; "
-                "the rest of its belief comes from its own pulls."
+                f"What came of it alone would speak for {self.words.noun} {favourite + 1} with {owed:.2f}; "
+                "the rest of its belief comes from its own actions."
             )
-        if any(bool(player.belief.impossible) for player in self.players):
-            self.console.print("Some answers were impossible under every theta; the agents left those out of account.")
 
     def _favourite(self, belief: Belief) -> str:
         p = np.exp(belief.log_posterior)
         top = np.flatnonzero(p > p.max() - 1e-4)
         if len(top) > 1:
             names = ", ".join(str(k + 1) for k in top)
-            return f"It takes {self.noun}s {names} to be as likely, {p.max():.2f} each."
+            return f"It takes {self.words.plural} {names} to be as likely, {p.max():.2f} each."
         wrongly = "" if top[0] == self.theta else ", wrongly"
-        return f"It believes in {self.noun} {top[0] + 1} with {p.max():.2f}{wrongly}."
+        return f"It believes in {self.words.noun} {top[0] + 1} with {p.max():.2f}{wrongly}."
 
     def _say_law(self) -> None:
-        law = np.asarray(_payment(self.process, self.players[0].belief))
-        best, others = np.diag(law), law[~np.eye(len(law), dtype=bool)]
+        best, others = np.diag(self.law), self.law[~np.eye(len(self.law), dtype=bool)]
         if np.ptp(best) < 1e-6 and np.ptp(others) < 1e-6:
             self.console.print(
                 f"They expect the best arm to pay with probability {best[0]:.2g} and any other with {others[0]:.2g}. "
@@ -177,13 +225,13 @@ class _Game:
 
     def _show_beliefs(self) -> None:
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False)
-        table.add_column(f"  {self.noun}")
+        table.add_column(f"  {self.words.noun}")
         for player in self.players:
             table.add_column(f"the {player.name} agent believes")
         beliefs = [np.exp(player.belief.log_posterior) for player in self.players]
         for k in range(self.process.num_thetas):
             is_true = k == self.theta
-            label = f"  {k + 1} {self.adjective if is_true else ''}"
+            label = f"  {k + 1} {self.words.adjective if is_true else ''}"
             table.add_row(label, *(self._bar(float(b[k]), "green" if is_true else "yellow") for b in beliefs))
         self.console.print(table)
         self.console.print()
@@ -194,9 +242,10 @@ class _Game:
         bar = (eighths[8] * whole + (eighths[part] if part else "")).ljust(BAR_WIDTH)
         return Text.assemble((bar, style), f" {p:.2f}")
 
-    def _draw(self, belief: Belief, a: int) -> int:
-        law = _payment(self.process, belief)[self.theta, a]
-        return int(jax.random.uniform(self._next_key()) < law)
+    @staticmethod
+    def _is_certain(law: np.ndarray | Array) -> bool:
+        """Whether theta and the action decide what comes, so that there is nothing to ask."""
+        return bool(np.isin(law, (0, 1)).all())
 
     def _next_key(self) -> Key[Array, ""]:
         self.key, key = jax.random.split(self.key)
@@ -246,8 +295,13 @@ def _num_actions(process: InteractionProcess) -> int:
 
 
 @eqx.filter_jit
-def _act(agent: ExactAgent, belief: Belief, key: Key[Array, ""]) -> Int[Array, ""]:
-    return agent.act(belief, key=key)[0]
+def _act(
+    agent: ExactAgent, belief: Belief, intervened: Bool[Array, ""], key: Key[Array, ""]
+) -> tuple[Int[Array, ""], Float[Array, ""]]:
+    a, m = agent.act(belief, key=key)
+    law = agent.f_O(agent.g_A(a, m, intervened=intervened))
+    assert isinstance(law, Categorical)
+    return a, law.probs[1]
 
 
 @eqx.filter_jit

@@ -100,9 +100,7 @@ def cliff_walking(num_rounds: int = 50) -> InteractionProcess:
 
 TASKS: dict[str, NamedTask] = {
     "bandit": NamedTask("which of five arms pays best (Remark 11)", bandit, 5, 20, 5, 2),
-    "prize_or_frog": NamedTask(
-        "which box holds the prize (Section 2)", lambda: prize_or_frog(num_rounds=2), 2, 2, 2, 2
-    ),
+    "frog": NamedTask("which box holds the prize (Section 2)", lambda: prize_or_frog(num_rounds=2), 2, 2, 2, 2),
     "frozen_lake": NamedTask("FrozenLake-v1: which corner is the goal", frozen_lake, 4, 40, 4, 18, "gym"),
     "taxi": NamedTask("Taxi-v4: where the passenger wants to go", taxi, 4, 40, 6, 354, "gym"),
     "cliff_walking": NamedTask("CliffWalking-v1: is the ground slippery", cliff_walking, 2, 50, 4, 38, "gym"),

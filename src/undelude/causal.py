@@ -1,0 +1,415 @@
+"""Finite causal models on any graph, in which any variable can be seen, done or summed out (Sections 2 and 3)."""
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, Int
+
+from undelude import contraction, graph
+from undelude._checks import check_probabilities, is_concrete
+from undelude.contraction import Terms
+from undelude.graph import Graph, Path
+from undelude.identification import Estimand, identify
+
+Names = str | Iterable[str]
+Values = Mapping[str, Any]
+
+
+def _as_names(names: Names) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(map(str, names))
+
+
+def _as_values(values: Iterable[Any]) -> tuple[Hashable, ...]:
+    """Python's own numbers in place of NumPy's."""
+    return tuple(x.item() if isinstance(x, np.generic) else x for x in values)
+
+
+class Variable(eqx.Module):
+    """A variable and its mechanism, `P(variable | parents)`.
+
+    Attributes:
+        name: how queries call it.
+        values: what it can be; distinct.
+        parents: names of the variables that it listens to.
+        table: the mechanism: an axis for each parent, in their order, and last one for the variable's own values.
+
+    Raises:
+        ValueError: values or parents are named twice; rows that are no probabilities.
+    """
+
+    name: str = eqx.field(static=True)
+    values: tuple[Hashable, ...] = eqx.field(static=True, converter=_as_values)
+    parents: tuple[str, ...] = eqx.field(static=True, default=(), converter=_as_names)
+    table: Float[Array, "..."] = eqx.field(kw_only=True, converter=lambda x: jnp.asarray(x, float))
+
+    def __check_init__(self) -> None:
+        if not self.values or len(set(self.values)) < len(self.values):
+            raise ValueError(f"{self.name}: values must be distinct, and at least one, not {self.values}.")
+        if len(set(self.parents)) < len(self.parents):
+            raise ValueError(f"{self.name}: a parent is named twice in {self.parents}.")
+        if self.table.ndim != len(self.parents) + 1 or self.table.shape[-1] != len(self.values):
+            raise ValueError(
+                f"{self.name}: table has shape {self.table.shape}; it needs an axis for each of the parents "
+                f"{self.parents} and last one of length {len(self.values)} for the values {self.values}."
+            )
+        check_probabilities(self.table, f"{self.name}: table")
+
+
+class CausalModel(eqx.Module):
+    """Variables and their mechanisms: a causal Bayesian network.
+
+    Seeing conditions; doing is surgery, which takes the mechanisms of the done variables out and holds them fixed:
+
+        P(x | see, do)  is proportional to  sum_rest prod_{v not done} P(v | parents(v))  at the values seen and done.
+
+    It is a PyTree of its tables: `jax.grad` and `equinox.filter_grad` give derivatives of whatever it answers.
+
+    Args:
+        variables: in any order.
+
+    Raises:
+        ValueError: a name that is there twice, an unknown parent, a cycle, a table whose axes do not fit the parents.
+
+    >>> import undelude as ud
+    >>> frog = ud.CausalModel([
+    ...     ud.Variable("Theta", (1, 2), table=[.5, .5]),
+    ...     ud.Variable("A", (1, 2), parents=("Theta",), table=[[1., 0.], [0., 1.]]),
+    ...     ud.Variable("O", (-1, 1), parents=("Theta", "A"), table=[[[0., 1.], [1., 0.]], [[1., 0.], [0., 1.]]]),
+    ... ])
+    >>> frog.query("Theta", see={"A": 1}).tolist(), frog.query("Theta", do={"A": 1}).tolist()
+    ([1.0, 0.0], [0.5, 0.5])
+    """
+
+    variables: tuple[Variable, ...]
+    hidden: tuple[str, ...] = eqx.field(static=True, default=())
+
+    def __init__(self, variables: Iterable[Variable], *, hidden: Iterable[str] = ()):
+        self.variables = tuple(variables)
+        self.hidden = tuple(hidden)
+        sizes: dict[str, int] = {}
+        for v in self.variables:
+            if v.name in sizes:
+                raise ValueError(f"two variables are called {v.name!r}; give each a name of its own.")
+            sizes[v.name] = len(v.values)
+        graph.topological_order(self.graph)  # Raises at an unknown parent and at a cycle.
+        for v in self.variables:
+            shape = tuple(sizes[name] for name in (*v.parents, v.name))
+            if v.table.shape != shape:
+                axes = ", ".join(f"{name} ({sizes[name]})" for name in (*v.parents, v.name))
+                raise ValueError(f"{v.name}: table has shape {v.table.shape}, but its axes are {axes}: {shape}.")
+
+    def __repr__(self) -> str:
+        mechanisms = (f"{v.name} | {' '.join(v.parents)}" if v.parents else v.name for v in self.variables)
+        return f"CausalModel({', '.join(mechanisms)}{f'; hidden: {_listed(self.hidden)}' if self.hidden else ''})"
+
+    @property
+    def graph(self) -> Graph:
+        """The parents of each variable."""
+        return {v.name: v.parents for v in self.variables}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the variables that can be asked, seen and done."""
+        return tuple(v.name for v in self.variables if v.name not in self.hidden)
+
+    def __getitem__(self, name: str) -> Variable:
+        """A variable by its name; `ValueError` where there is none, or where it is hidden."""
+        return self._lookup((name,))[name]
+
+    def _lookup(self, names: Iterable[str]) -> dict[str, Variable]:
+        every = {v.name: v for v in self.variables}
+        (names,) = graph.check_names(self.graph, {"asked": names})
+        for name in names:
+            if name in self.hidden:
+                raise ValueError(f"{name} is hidden in this marginal of the model; ask the model that it comes from.")
+        return {name: every[name] for name in names}
+
+    # ------------------------------------------------------------------------------------------------------- answers
+
+    def query(self, asked: Names, *, see: Values | None = None, do: Values | None = None) -> Float[Array, "..."]:
+        """`P(asked | see, do)`; whatever is neither asked, seen nor done is summed out.
+
+        In double precision by NumPy, unless the tables are traced.
+
+        Args:
+            asked: a name, or several, whose joint is asked.
+            see: values by name that were observed.
+            do: values by name that were set from outside.
+
+        Returns:
+            Probabilities with an axis for each name asked, in that order, over its `values`.
+
+        Raises:
+            ValueError: an unknown name or value, a variable in two roles, impossible evidence (where the tables are
+                traced it gives nan instead).
+            NotIdentifiable: this is a marginal, and what is left of the model cannot tell the effect of `do`.
+        """
+        asked, see, do = _as_names(asked), see or {}, do or {}
+        x, _ = self._sum(asked, see, do)
+        total = x.sum()
+        if is_concrete(total) and not total > 0:
+            raise ValueError(_impossible(see, do))
+        return jnp.asarray(x / total)
+
+    def log_prob(self, *, see: Values, do: Values | None = None) -> Float[Array, ""]:
+        """`log P(see | do)` in nats: the evidence of what was seen; -inf where it is impossible.
+
+        Args:
+            see: values by name that were observed.
+            do: values by name that were set from outside.
+
+        Raises:
+            ValueError: as for `query`, but not for impossible evidence.
+            NotIdentifiable: as for `query`.
+        """
+        x, log_scale = self._sum((), see, do or {})
+        with np.errstate(divide="ignore"):
+            return jnp.asarray(contraction.backend(x).log(x) + log_scale)
+
+    def compile(self, asked: Names, *, see: Names = (), do: Names = ()) -> "CompiledQuery":
+        """`query` as a compiled function of the values, for batches of them.
+
+        Args:
+            asked: a name or several.
+            see: names of what will be seen.
+            do: names of what will be done.
+
+        Returns:
+            `f(see_values, do_values)`: the values `[..., S]` and `[..., D]` in the order of `see` and `do`; the
+            answers `[..., *asked]`. It works under `jit`, `vmap` and `grad`.
+
+        Raises:
+            ValueError: an unknown name, a variable in two roles.
+            NotIdentifiable: as for `query`.
+
+        >>> import undelude as ud
+        >>> policy = ud.tasks.bandit().causal_model(num_rounds=2).compile("A_2", see="O_1", do="A_1")
+        >>> policy([[1], [0]], [[2], [2]])[:, 2].round(3).tolist()
+        [0.314..., 0.138...]
+        """
+        return CompiledQuery(self, _as_names(asked), _as_names(see), _as_names(do))
+
+    def _sum(self, asked: tuple[str, ...], see: Values, do: Values) -> tuple[Any, Any]:
+        """`(x, log_scale)`: `P(asked, see | do)` is `x exp(log_scale)`, `[*asked]`."""
+        terms = self._terms(asked, tuple(see), tuple(do))
+        values = {**see, **do}
+        fixed = {name: _index(variable, values[name]) for name, variable in self._lookup(values).items()}
+        tables = [v.table for v in self.variables]
+        xp = contraction.backend(tables)
+        if xp is np:
+            tables = [np.asarray(table, float) for table in tables]
+        return terms(xp, tables, fixed)
+
+    def _terms(self, asked: tuple[str, ...], see: tuple[str, ...], do: tuple[str, ...]) -> Terms:
+        graph.check_names(self.graph, {"asked": asked, "seen": see, "done": do})
+        self._lookup((*asked, *see, *do))
+        if do and self.hidden:
+            self._licence(asked, see, do)
+        sizes = {v.name: len(v.values) for v in self.variables}
+        return Terms(self.graph, sizes, asked, see, do)
+
+    def _licence(self, asked: tuple[str, ...], see: tuple[str, ...], do: tuple[str, ...]) -> None:
+        """Raise `NotIdentifiable` where the marginal does not determine `P(asked | see, do)` by itself.
+
+        Where it does, surgery in the whole model gives what the estimand gives.
+        """
+        if asked or see:
+            identify(self.graph, asked or see, do=do, see=see if asked else (), latent=self.hidden)
+
+    def marginal(self, names: Names) -> "CausalModel":
+        """The model with all variables but `names` hidden: what somebody knows who has only ever seen these.
+
+        It answers every `see`. It answers a `do` where the distribution of what is left determines the effect, given
+        the graph, and raises `NotIdentifiable` with the reason otherwise: the marginal process of Figure 3d knows what
+        was hidden only as the cause of its ignorance.
+
+        Args:
+            names: what stays.
+
+        Raises:
+            ValueError: an unknown name.
+        """
+        kept = self._lookup(_as_names(names))
+        return CausalModel(self.variables, hidden=[v.name for v in self.variables if v.name not in kept])
+
+    # --------------------------------------------------------------------------------------------------- the graph
+
+    def d_separated(self, a: Names, b: Names, *, given: Names = (), do: Names = ()) -> bool:
+        """Whether no information flows between `a` and `b`: `a` and `b` are independent given `given`, after surgery.
+
+        Args:
+            a: a name or several.
+            b: a name or several.
+            given: what is seen.
+            do: what is done; its incoming arrows are cut, and it is held fixed unless it is one of `a` or `b`.
+
+        Raises:
+            ValueError: an unknown name.
+
+        >>> import undelude as ud
+        >>> frog = ud.tasks.prize_or_frog().causal_model()
+        >>> frog.d_separated("Theta", "A_1"), frog.d_separated("Theta", "A_1", do="A_1")
+        (False, True)
+        """
+        return graph.d_separated(self.graph, _as_names(a), _as_names(b), given=_as_names(given), do=_as_names(do))
+
+    def paths(self, a: str, b: str, *, given: Names = (), do: Names = ()) -> list[Path]:
+        """The paths between `a` and `b` after surgery, and which of them are blocked, and where.
+
+        Args:
+            a: a name.
+            b: a name.
+            given: what is seen.
+            do: what is done.
+
+        Raises:
+            ValueError: an unknown name.
+        """
+        return list(graph.paths(self.graph, a, b, given=_as_names(given), do=_as_names(do)))
+
+    def back_door(self, a: str, o: str, *, latent: Names = ()) -> tuple[frozenset[str], ...]:
+        """The smallest sets Z for which `P(o | do(a)) = sum_z P(o | a, z) P(z)` (Pearl 2009, Definition 3.3.1).
+
+        Args:
+            a: what is done.
+            o: what it has an effect on.
+            latent: what cannot be observed, and so not be adjusted for.
+
+        Returns:
+            All minimal sets; `()` if there is none, `(frozenset(),)` if the empty set serves.
+
+        Raises:
+            ValueError: an unknown name.
+        """
+        return graph.back_door(self.graph, a, o, latent=(*_as_names(latent), *self.hidden))
+
+    def identify(self, asked: Names, *, do: Names = (), see: Names = (), latent: Names = ()) -> Estimand:
+        """An expression for `P(asked | do, see)` in the distribution of what is not latent (Shpitser & Pearl 2006).
+
+        Args:
+            asked: a name or several.
+            do: names of what is done.
+            see: names of what is seen.
+            latent: names of what cannot be observed.
+
+        Raises:
+            ValueError: an unknown name, a variable in two roles.
+            NotIdentifiable: there is none; `hedge` is the witness.
+
+        >>> import undelude as ud
+        >>> ud.tasks.prize_or_frog().causal_model().identify("O_1", do="A_1", latent="Theta")
+        Traceback (most recent call last):
+        ...
+        undelude.identification.NotIdentifiable: ...
+        """
+        latent = tuple(dict.fromkeys((*_as_names(latent), *self.hidden)))
+        return identify(self.graph, _as_names(asked), do=_as_names(do), see=_as_names(see), latent=latent)
+
+
+class CompiledQuery:
+    """`P(asked | see, do)` as a function of the values seen and done; what `CausalModel.compile` returns.
+
+    Attributes:
+        model: whose tables it uses.
+        asked, see, do: names, in the order of the axes of answers and values.
+    """
+
+    def __init__(self, model: CausalModel, asked: tuple[str, ...], see: tuple[str, ...], do: tuple[str, ...]):
+        model._terms(asked, see, do)  # Raises where something is wrong.
+        self.model, self.asked, self.see, self.do = model, asked, see, do
+
+    def __call__(
+        self, see_values: ArrayLike | Sequence = (), do_values: ArrayLike | Sequence = ()
+    ) -> Float[Array, "..."]:
+        """The answers to a batch.
+
+        Args:
+            see_values: `[..., S]`, in the order of `see`; leave it out where nothing is seen.
+            do_values: `[..., D]`, in the order of `do`; leading axes as of `see_values`, or none.
+
+        Returns:
+            `[..., *asked]`; nan where the evidence is impossible.
+
+        Raises:
+            ValueError: a value that a variable does not have; a last axis of another length (traced values are not
+                looked at: an unknown one gives nan).
+        """
+        seen = self._indices("see_values", self.see, see_values)
+        done = self._indices("do_values", self.do, do_values)
+        batch = jnp.broadcast_shapes(seen.shape[:-1], done.shape[:-1])
+        values = jnp.concatenate([jnp.broadcast_to(x, (*batch, x.shape[-1])) for x in (seen, done)], -1)
+        answers = _answers(self.model, self.asked, self.see, self.do, values.reshape(-1, values.shape[-1]))
+        return answers.reshape(*batch, *answers.shape[1:])
+
+    def _indices(self, argument: str, names: tuple[str, ...], values: Any) -> Int[Array, "... N"]:
+        traced = not is_concrete(values)
+        values = jnp.asarray(values) if traced else np.asarray(values)
+        if values.shape[-1:] != (len(names),):
+            raise ValueError(
+                f"{argument} has shape {values.shape}; its last axis holds the values of {names or 'nothing'}, so it "
+                f"must have length {len(names)}."
+            )
+        columns = []
+        for i, name in enumerate(names):
+            variable, column = self.model[name], values[..., i]
+            if traced:
+                columns.append(_traced_index(variable, column))
+            else:
+                columns.append(
+                    np.array([_index(variable, x) for x in column.reshape(-1).tolist()], int).reshape(column.shape)
+                )
+        xp = jnp if traced else np
+        return jnp.asarray(xp.stack(columns, -1) if columns else np.zeros((*values.shape[:-1], 0), int))
+
+
+@eqx.filter_jit
+def _answers(
+    model: CausalModel, asked: tuple[str, ...], see: tuple[str, ...], do: tuple[str, ...], indices: Int[Array, "B N"]
+) -> Float[Array, "B ..."]:
+    terms, names = model._terms(asked, see, do), (*see, *do)
+    tables = [v.table for v in model.variables]
+
+    def answer(row: Int[Array, " N"]) -> Float[Array, "..."]:
+        x, _ = terms(jnp, tables, dict(zip(names, row, strict=True)))
+        # An index of -1 stands for a value that there is not.
+        return jnp.where((row >= 0).all(), x / x.sum(), jnp.nan)
+
+    return jax.vmap(answer)(indices)
+
+
+def _index(variable: Variable, value: Any) -> int:
+    """Where `value` stands among the variable's values."""
+    try:
+        return variable.values.index(value.item() if isinstance(value, np.generic | np.ndarray | Array) else value)
+    except ValueError:
+        raise ValueError(f"{variable.name} has no value {value!r}; it has {_listed(variable.values)}.") from None
+
+
+def _traced_index(variable: Variable, column: Array) -> Array:
+    try:
+        values = jnp.asarray(variable.values)
+    except TypeError as error:
+        raise TypeError(
+            f"{variable.name}: values that are no numbers, such as {variable.values[0]!r}, cannot be traced; call the "
+            "compiled query outside jit and vmap (it takes batches), or number the values."
+        ) from error
+    equal = values.reshape((1,) * column.ndim + (-1,)) == column[..., None]
+    return jnp.where(equal.any(-1), equal.argmax(-1), -1)
+
+
+def _listed(values: Sequence) -> str:
+    shown = ", ".join(map(str, values[:8]))
+    return f"{shown}, ... ({len(values)} in all)" if len(values) > 8 else shown
+
+
+def _impossible(see: Values, do: Values) -> str:
+    seen = ", ".join(f"{name}={value}" for name, value in see.items())
+    done = ", ".join(f"do({name}={value})" for name, value in do.items())
+    return (
+        f"impossible evidence: the model gives {seen} no probability{f' under {done}' if done else ''}. Correct what "
+        "was seen, or let the mechanisms allow it."
+    )

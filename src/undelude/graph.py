@@ -1,0 +1,479 @@
+"""Causal graphs of names: surgery, d-separation, paths, back doors and latent projection (Sections 2 and 3)."""
+
+import difflib
+import heapq
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+
+Graph = Mapping[str, tuple[str, ...]]
+Names = str | Iterable[str]
+
+
+@dataclass(frozen=True)
+class Path:
+    """A path between two variables, whichever way its arrows point.
+
+    Attributes:
+        nodes: from one end to the other.
+        arrows: `"->"` or `"<-"` between each node and the next.
+        blocked_by: the nodes that block it: chains and forks that are given or held fixed, colliders none of whose
+            descendants is.
+    """
+
+    nodes: tuple[str, ...]
+    arrows: tuple[str, ...]
+    blocked_by: tuple[str, ...] = ()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nothing blocks it: it carries information."""
+        return not self.blocked_by
+
+    def __str__(self) -> str:
+        steps = zip(self.arrows, self.nodes[1:], strict=True)
+        return self.nodes[0] + "".join(f" {arrow} {node}" for arrow, node in steps)
+
+
+# ---------------------------------------------------------------------------------------------------------- names
+
+
+def check_names(graph: Graph, roles: Mapping[str, Names]) -> list[tuple[str, ...]]:
+    """The names in each role, each once; one role for each name.
+
+    Args:
+        graph: the parents of each variable.
+        roles: names by the role that they play, in words that complete "Z is both ... and ...".
+
+    Raises:
+        ValueError: a name, or a parent, that the graph does not have; a name in two roles.
+    """
+    for name, parents in graph.items():
+        for parent in parents:
+            if parent not in graph:
+                raise ValueError(f"{name}: its parent {_unknown(parent, graph)}")
+    taken: dict[str, str] = {}
+    checked = []
+    for role, names in roles.items():
+        unique = tuple(dict.fromkeys((names,) if isinstance(names, str) else names))
+        for name in unique:
+            if name not in graph:
+                raise ValueError(_unknown(name, graph))
+            if name in taken:
+                raise ValueError(f"{name} is both {taken[name]} and {role}; give it one role.")
+            taken[name] = role
+        checked.append(unique)
+    return checked
+
+
+def _unknown(name: object, names: Collection[str]) -> str:
+    near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
+    shown = ", ".join(list(names)[:8]) + (f", ... ({len(names)} in all)" if len(names) > 8 else "")
+    hint = f"did you mean {' or '.join(near)}?" if near else f"it has {shown}."
+    return f"{name!r} is not in the graph; {hint}"
+
+
+# ------------------------------------------------------------------------------------------------ order and kin
+
+
+def topological_order(graph: Graph) -> tuple[str, ...]:
+    """Parents before children, otherwise in the order of the mapping.
+
+    Args:
+        graph: the parents of each variable.
+
+    Raises:
+        ValueError: a cycle, spelt out; a parent that the graph does not have.
+
+    >>> topological_order({"O": ("Theta", "A"), "A": ("Theta",), "Theta": ()})
+    ('Theta', 'A', 'O')
+    """
+    check_names(graph, {})
+    place = {name: i for i, name in enumerate(graph)}
+    names, children = list(graph), _children(graph)
+    missing = {name: len(set(parents)) for name, parents in graph.items()}
+    ready = [place[name] for name, count in missing.items() if count == 0]
+    order = []
+    while ready:
+        name = names[heapq.heappop(ready)]
+        order.append(name)
+        for child in children[name]:
+            missing[child] -= 1
+            if missing[child] == 0:
+                heapq.heappush(ready, place[child])
+    if len(order) < len(names):
+        raise ValueError(
+            f"the graph has a cycle: {' -> '.join(_cycle(graph, set(names) - set(order)))}. Take an arrow out."
+        )
+    return tuple(order)
+
+
+def _cycle(graph: Graph, left: set[str]) -> list[str]:
+    """A cycle among `left`, each of which has a parent there; it begins and ends with its first name in the graph."""
+    name = next(name for name in graph if name in left)
+    trail: dict[str, None] = {}
+    while name not in trail:
+        trail[name] = None
+        name = next(parent for parent in graph[name] if parent in left)
+    upstream = list(trail)[list(trail).index(name) :]
+    members = set(upstream)
+    first = upstream.index(next(name for name in graph if name in members))
+    upstream = upstream[first:] + upstream[: first + 1]
+    return upstream[::-1]
+
+
+def ancestors(graph: Graph, names: Names) -> frozenset[str]:
+    """The names, and whatever has a directed path to one of them.
+
+    Args:
+        graph: the parents of each variable.
+        names: a name or several.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    (start,) = check_names(graph, {"asked": names})
+    return _reach(graph, start)
+
+
+def descendants(graph: Graph, names: Names) -> frozenset[str]:
+    """The names, and whatever one of them has a directed path to.
+
+    Args:
+        graph: the parents of each variable.
+        names: a name or several.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    (start,) = check_names(graph, {"asked": names})
+    return _reach(_children(graph), start)
+
+
+def mutilate(graph: Graph, do: Names) -> dict[str, tuple[str, ...]]:
+    """The graph after surgery: no arrows into what is done (Pearl 2009, Section 3.2.3).
+
+    Args:
+        graph: the parents of each variable.
+        do: a name or several.
+
+    Raises:
+        ValueError: an unknown name.
+
+    >>> mutilate({"Theta": (), "A": ("Theta",), "O": ("Theta", "A")}, "A")
+    {'Theta': (), 'A': (), 'O': ('Theta', 'A')}
+    """
+    (done,) = check_names(graph, {"done": do})
+    return {name: () if name in done else tuple(parents) for name, parents in graph.items()}
+
+
+def _children(graph: Graph) -> dict[str, tuple[str, ...]]:
+    children: dict[str, list[str]] = {name: [] for name in graph}
+    for name, parents in graph.items():
+        for parent in dict.fromkeys(parents):
+            children[parent].append(name)
+    return {name: tuple(found) for name, found in children.items()}
+
+
+def _reach(next_to: Mapping[str, Iterable[str]], start: Iterable[str]) -> frozenset[str]:
+    found, todo = set(start), list(start)
+    while todo:
+        for name in next_to[todo.pop()]:
+            if name not in found:
+                found.add(name)
+                todo.append(name)
+    return frozenset(found)
+
+
+# -------------------------------------------------------------------------------------------------- separation
+
+
+def d_separated(graph: Graph, a: Names, b: Names, *, given: Names = (), do: Names = ()) -> bool:
+    """Whether every path between `a` and `b` is blocked, after surgery: then `a` and `b` are independent given `given`.
+
+    What is done is held fixed, so it is given too, unless it is one of `a` or `b`. One pass over the graph.
+
+    Args:
+        graph: the parents of each variable.
+        a: a name or several.
+        b: a name or several.
+        given: what is seen.
+        do: what is done.
+
+    Raises:
+        ValueError: an unknown name; a name in two of `a`, `b` and `given`.
+
+    >>> frog = {"Theta": (), "A": ("Theta",), "O": ("Theta", "A")}
+    >>> d_separated(frog, "Theta", "A"), d_separated(frog, "Theta", "A", do="A")
+    (False, True)
+    """
+    start, end, fixed, cut = _separation(graph, a, b, given, do)
+    children, above = _children(cut), _reach(cut, fixed)
+    # A trail enters a node either against an arrow, from a child (up), or along one, from a parent (down).
+    todo = [(name, True) for name in start]
+    seen = set(todo)
+    targets = set(end)
+    while todo:
+        name, up = todo.pop()
+        if name in targets:
+            return False
+        steps: list[tuple[str, bool]] = []
+        if name not in fixed:
+            steps += [(child, False) for child in children[name]]
+        if name not in fixed if up else name in above:
+            steps += [(parent, True) for parent in cut[name]]
+        for step in steps:
+            if step not in seen:
+                seen.add(step)
+                todo.append(step)
+    return True
+
+
+def paths(graph: Graph, a: str, b: str, *, given: Names = (), do: Names = ()) -> Iterator[Path]:
+    """Every path between `a` and `b` after surgery, and where it is blocked.
+
+    There can be exponentially many, so they come one at a time: take some with `itertools.islice`.
+
+    Args:
+        graph: the parents of each variable.
+        a: a name.
+        b: a name.
+        given: what is seen.
+        do: what is done; held fixed, so given too, unless it is `a` or `b`.
+
+    Raises:
+        ValueError: an unknown name; a name in two of `a`, `b` and `given`.
+
+    >>> frog = {"Theta": (), "A": ("Theta",), "O": ("Theta", "A")}
+    >>> [str(path) for path in paths(frog, "A", "O") if path.is_open]
+    ['A <- Theta -> O', 'A -> O']
+    """
+    (start,), (end,), fixed, cut = _separation(graph, a, b, given, do)
+    children, above = _children(cut), _reach(cut, fixed)
+
+    def walk() -> Iterator[Path]:
+        place = {name: i for i, name in enumerate(graph)}
+        near = {name: sorted({*cut[name], *children[name]}, key=place.__getitem__) for name in graph}
+        nodes, options = [start], [iter(near[start])]
+        while nodes:
+            step = next(options[-1], None)
+            if step is None:
+                nodes.pop()
+                options.pop()
+            elif step == end:
+                yield path((*nodes, end))
+            elif step not in nodes and leads_on(near, step, nodes):
+                nodes.append(step)
+                options.append(iter(near[step]))
+
+    def leads_on(near: Mapping[str, list[str]], step: str, nodes: list[str]) -> bool:
+        found, todo = {step, *nodes}, [step]
+        while todo:
+            for name in near[todo.pop()]:
+                if name == end:
+                    return True
+                if name not in found:
+                    found.add(name)
+                    todo.append(name)
+        return False
+
+    def path(nodes: tuple[str, ...]) -> Path:
+        arrows = tuple("->" if x in cut[y] else "<-" for x, y in pairwise(nodes))
+        blocked = (
+            node not in above if (into, out) == ("->", "<-") else node in fixed
+            for node, (into, out) in zip(nodes[1:-1], pairwise(arrows), strict=True)
+        )
+        return Path(nodes, arrows, tuple(node for node, is_so in zip(nodes[1:-1], blocked, strict=True) if is_so))
+
+    return walk()
+
+
+def _separation(
+    graph: Graph, a: Names, b: Names, given: Names, do: Names
+) -> tuple[tuple[str, ...], tuple[str, ...], frozenset[str], Graph]:
+    """`a`, `b`, whatever is given or held fixed, and the mutilated graph."""
+    start, end, seen = check_names(graph, {"on the one side": a, "on the other side": b, "given": given})
+    cut = mutilate(graph, do)
+    (done,) = check_names(graph, {"done": do})
+    return start, end, frozenset((*seen, *done)) - {*start, *end}, cut
+
+
+# ------------------------------------------------------------------------------------------------- adjustment
+
+
+def back_door(
+    graph: Graph, a: str, o: str, *, latent: Names = (), limit: int | None = None
+) -> tuple[frozenset[str], ...]:
+    """All inclusion-minimal back-door sets of `a` and `o` (Pearl 2009, Definition 3.3.1).
+
+    Such a set Z holds no descendant of `a` and blocks every path between `a` and `o` with an arrow into `a`. Then
+
+        P(o | do(a)) = sum_z P(o | a, z) P(z).
+
+    They are the minimal vertex separators of `a` and `o` in the moral graph of their ancestors without the arrows out
+    of `a`, enumerated from `a` outwards (Shen & Liang 1997).
+
+    Args:
+        graph: the parents of each variable.
+        a: what is done.
+        o: what it has an effect on.
+        latent: what cannot be observed, and so not be adjusted for.
+        limit: stop after this many sets, those that lie nearest to `a`; there can be exponentially many.
+
+    Returns:
+        The smallest sets first, then in the order of the graph; `()` if there is none, `(frozenset(),)` if the empty
+        set serves.
+
+    Raises:
+        ValueError: an unknown name, a name in two roles, a cycle, a limit below 1.
+
+    >>> back_door({"Z": (), "A": ("Z",), "O": ("Z", "A")}, "A", "O")
+    (frozenset({'Z'}),)
+    >>> back_door({"Z": (), "A": ("Z",), "O": ("Z", "A")}, "A", "O", latent="Z")
+    ()
+    """
+    (start,), (end,), hidden = check_names(graph, {"done": a, "asked": o, "latent": latent})
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit must be at least 1, or None for all sets, not {limit}.")
+    topological_order(graph)  # Raises at a cycle.
+    cut = {name: tuple(parent for parent in parents if parent != start) for name, parents in graph.items()}
+    kin = _reach(cut, (start, end))
+    names = [name for name in graph if name in kin]
+    forbidden = (_reach(_children(graph), (start,)) | set(hidden)) - {start, end}
+    near = _moral(cut, names, forbidden)
+    number = {name: i for i, name in enumerate(names)}
+    found = sorted(
+        (tuple(_bits(z)) for z in _separators(near, number[start], number[end], limit)), key=lambda z: (len(z), z)
+    )
+    return tuple(frozenset(names[i] for i in z) for z in found)
+
+
+def _moral(graph: Graph, names: list[str], forbidden: Collection[str]) -> list[int]:
+    """The neighbours, as bits, of each of the ancestral `names` in the moral graph without those `forbidden`.
+
+    A variable that no set may hold is eliminated: its neighbours become neighbours of each other.
+    """
+    number = {name: i for i, name in enumerate(names)}
+    near = [0] * len(names)
+
+    def connect(clique: int) -> None:
+        for i in _bits(clique):
+            near[i] |= clique & ~(1 << i)
+
+    for name in names:
+        connect(sum(1 << number[member] for member in {name, *graph[name]}))
+    for i in [number[name] for name in names if name in forbidden]:
+        connect(near[i])
+        for j in _bits(near[i]):
+            near[j] &= ~(1 << i)
+        near[i] = 0
+    return near
+
+
+def _separators(near: list[int], a: int, b: int, limit: int | None) -> list[int]:
+    """All minimal sets of vertices, as bits, without which no path leads from `a` to `b`."""
+    if near[a] >> b & 1:
+        return []
+
+    def component(start: int, without: int) -> int:
+        found = front = 1 << start
+        while front:
+            around = 0
+            for i in _bits(front):
+                around |= near[i]
+            front = around & ~found & ~without
+            found |= front
+        return found
+
+    def around(vertices: int) -> int:
+        found = 0
+        for i in _bits(vertices):
+            found |= near[i]
+        return found & ~vertices
+
+    # Of everything that isolates a set of vertices around `a`, the minimal separator is what touches the side of `b`.
+    found = {around(component(b, near[a])): None}
+    todo = list(found)
+    while todo and (limit is None or len(found) < limit):
+        z = todo.pop(0)
+        side = component(a, z)
+        for x in _bits(z & ~near[b]):
+            further = around(component(b, around(side | 1 << x)))
+            if further not in found:
+                found[further] = None
+                todo.append(further)
+    return list(found)[:limit]
+
+
+def _bits(x: int) -> Iterator[int]:
+    while x:
+        low = x & -x
+        yield low.bit_length() - 1
+        x ^= low
+
+
+# -------------------------------------------------------------------------------------------- hidden variables
+
+
+def latent_projection(graph: Graph, latent: Names) -> tuple[dict[str, tuple[str, ...]], frozenset[frozenset[str]]]:
+    """The graph over the observed variables alone (Verma & Pearl 1990).
+
+    `u -> v` where a directed path through latent variables only leads from `u` to `v`; `u <-> v` where a latent
+    variable has such paths to both.
+
+    Args:
+        graph: the parents of each variable.
+        latent: what cannot be observed.
+
+    Returns:
+        The observed parents of each observed variable, and the pairs joined by `<->`.
+
+    Raises:
+        ValueError: an unknown name, a cycle.
+
+    >>> directed, bidirected = latent_projection({"Theta": (), "A": ("Theta",), "O": ("Theta", "A")}, "Theta")
+    >>> directed, [sorted(pair) for pair in bidirected]
+    ({'A': (), 'O': ('A',)}, [['A', 'O']])
+    """
+    (hidden,) = check_names(graph, {"latent": latent})
+    unseen = set(hidden)
+    # What reaches each variable through latent variables only; every latent variable reaches itself.
+    sources: dict[str, set[str]] = {}
+    for name in topological_order(graph):
+        sources[name] = set()
+        for parent in graph[name]:
+            sources[name] |= sources[parent] | {parent} if parent in unseen else {parent}
+    observed = [name for name in graph if name not in unseen]
+    directed = {name: tuple(x for x in observed if x in sources[name]) for name in observed}
+    reached: dict[str, list[str]] = {name: [] for name in hidden}
+    for name in observed:
+        for source in sources[name] & unseen:
+            reached[source].append(name)
+    return directed, frozenset(frozenset(pair) for names in reached.values() for pair in combinations(names, 2))
+
+
+def districts(names: Iterable[str], bidirected: Iterable[frozenset[str]]) -> tuple[frozenset[str], ...]:
+    """The sets of `names` that are connected by `<->` among themselves: c-components (Tian & Pearl 2002).
+
+    Args:
+        names: variables; pairs with any other variable are left aside.
+        bidirected: the pairs joined by `<->`.
+
+    Returns:
+        A partition of `names`, in their order.
+
+    >>> [sorted(district) for district in districts("AMO", [frozenset("AO")])]
+    [['A', 'O'], ['M']]
+    """
+    near: dict[str, list[str]] = {name: [] for name in names}
+    for u, v in map(tuple, bidirected):
+        if u in near and v in near:
+            near[u].append(v)
+            near[v].append(u)
+    found: list[frozenset[str]] = []
+    done: set[str] = set()
+    for name in near:
+        if name not in done:
+            found.append(_reach(near, (name,)))
+            done |= found[-1]
+    return tuple(found)

@@ -1,0 +1,35 @@
+"""What the library answers about one history, as arrays; shared by the tests of the paper's sections."""
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+import undelude as ud
+from undelude.agent import scan
+
+MARKS = ("do", "see")
+
+
+def belief(process: ud.InteractionProcess, mark: str, actions: list[int], observations: list[int]) -> np.ndarray:
+    """`P(Theta | history)`, the actions marked alike."""
+    history = ud.Episodes.of(process, actions=actions, observations=observations, intervened=mark == "do")
+    return np.exp(ud.posterior(process, history)[-1])
+
+
+predictions = eqx.filter_jit(scan)
+
+
+@eqx.filter_jit
+def after_action(process: ud.InteractionProcess, mark: ud.agent.Mark, a: int) -> tuple[Array, Array]:
+    """`P(Theta | A_1)` and `P(O_1 | A_1)`."""
+    agent = ud.ExactAgent(process, own_actions=mark)
+    m = agent.g_A(jnp.array(a), agent.init(num_rounds=1), intervened=mark == "do")
+    return jnp.exp(m.log_posterior), agent.f_O(m).probs
+
+
+@eqx.filter_jit
+def policy_after_round(agent: ud.ExactAgent, a: int, o: int) -> Array:
+    """`P(A_2 | A_1, O_1)`, the action marked as the agent reads its own."""
+    m = agent.g_A(jnp.array(a), agent.init(num_rounds=2), intervened=agent.own_actions == "do")
+    return agent.f_A(agent.g_O(jnp.array(o), m)).probs

@@ -1,0 +1,262 @@
+"""Causal models: every split into asked, seen, done and summed out, against brute force and against peers."""
+
+import itertools
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import undelude as ud
+from causal_oracle import brute_force, random_model, random_roles
+
+
+@pytest.fixture
+def frog() -> ud.CausalModel:
+    """Section 2's model, values as the paper counts them."""
+    return ud.CausalModel(
+        [
+            ud.Variable("Theta", (1, 2), table=[0.5, 0.5]),
+            ud.Variable("A", (1, 2), parents=("Theta",), table=[[1.0, 0.0], [0.0, 1.0]]),
+            ud.Variable("O", (-1, 1), ("Theta", "A"), table=[[[0.0, 1.0], [1.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]]]),
+        ]
+    )
+
+
+def chain(length: int, rng: np.random.Generator) -> ud.CausalModel:
+    variables = [ud.Variable("X0", (0, 1), table=[0.3, 0.7])]
+    for i in range(1, length):
+        variables.append(ud.Variable(f"X{i}", (0, 1), (f"X{i - 1}",), table=rng.dirichlet([1, 1], 2)))
+    return ud.CausalModel(variables)
+
+
+# ------------------------------------------------------------------------------------------------------------- answers
+
+
+@pytest.mark.parametrize("num_variables", [3, 5, 8, 12])
+def test_query_is_the_sum_over_the_mutilated_joint(num_variables: int):
+    """Random DAGs, with zeros in the tables; observed colliders and several done variables occur."""
+    rng = np.random.default_rng(num_variables)
+    for _ in range(60 if num_variables < 12 else 12):
+        model = random_model(rng, num_variables, sizes=(2, 3) if num_variables < 12 else (2,), zeros=0.1)
+        asked, see, do = random_roles(rng, model)
+        answer, evidence = brute_force(model, asked, see, do)
+        if evidence == 0:
+            with pytest.raises(ValueError, match="impossible evidence"):
+                model.query(asked, see=see, do=do)
+            assert model.log_prob(see=see, do=do) == -np.inf
+        else:
+            np.testing.assert_allclose(model.query(asked, see=see, do=do), answer / evidence, rtol=1e-5, atol=1e-7)
+            np.testing.assert_allclose(model.log_prob(see=see, do=do), np.log(evidence), rtol=1e-5, atol=1e-6)
+
+
+def test_every_split_of_a_model_with_a_collider():
+    """All 4^4 roles of four variables, not a sample of them."""
+    rng = np.random.default_rng(0)
+    tables = {"A": (), "B": (), "C": ("A", "B"), "D": ("C", "A")}
+    model = ud.CausalModel(
+        [ud.Variable(x, (0, 1), p, table=rng.dirichlet([1, 1], [2] * len(p))) for x, p in tables.items()]
+    )
+    for roles in itertools.product(("asked", "seen", "done", "summed"), repeat=4):
+        asked = [x for x, role in zip("ABCD", roles, strict=True) if role == "asked"]
+        see, do = ({x: 1 for x, role in zip("ABCD", roles, strict=True) if role == r} for r in ("seen", "done"))
+        answer, evidence = brute_force(model, asked, see, do)
+        np.testing.assert_allclose(model.log_prob(see=see, do=do), np.log(evidence), rtol=1e-5, atol=1e-6)
+        if asked:
+            np.testing.assert_allclose(model.query(asked, see=see, do=do), answer / evidence, rtol=1e-5)
+
+
+def test_axes_of_the_answer_follow_the_names_asked(frog: ud.CausalModel):
+    joint = frog.query(("Theta", "O"), do={"A": 1})
+    np.testing.assert_allclose(joint, [[0, 0.5], [0.5, 0]])
+    np.testing.assert_allclose(frog.query(("O", "Theta"), do={"A": 1}), joint.T)
+
+
+def test_a_chain_of_200_all_observed():
+    """The evidence of 200 variables is e^-100 and less, which no float32 holds; its logarithm stands."""
+    rng = np.random.default_rng(1)
+    model = chain(200, rng)
+    values = {f"X{i}": int(rng.integers(2)) for i in range(200)}
+    by_hand = math.log([0.3, 0.7][values["X0"]])
+    for i in range(1, 200):
+        by_hand += math.log(float(model[f"X{i}"].table[values[f"X{i - 1}"], values[f"X{i}"]]))
+    assert by_hand < -103  # exp of it is below the smallest float32.
+    np.testing.assert_allclose(model.log_prob(see=values), by_hand, rtol=1e-6)
+    middle = values.pop("X100")
+    del middle
+    before, after = (np.asarray(model[x].table, float) for x in ("X100", "X101"))
+    weight = before[values["X99"]] * after[:, values["X101"]]
+    np.testing.assert_allclose(model.query("X100", see=values), weight / weight.sum(), rtol=1e-6)
+    np.testing.assert_allclose(
+        model.compile("X100", see=values)(list(values.values())), weight / weight.sum(), rtol=1e-5
+    )
+
+
+def test_a_chain_of_200_summed_out():
+    """The far end of a chain is a product of its matrices."""
+    model = chain(200, np.random.default_rng(2))
+    law = np.array([0.0, 1.0])
+    for i in range(1, 200):
+        law = law @ np.asarray(model[f"X{i}"].table, float)
+    np.testing.assert_allclose(model.query("X199", do={"X0": 1}), law, rtol=1e-5)
+
+
+def test_compile_answers_a_batch_as_query_does(frog: ud.CausalModel):
+    f = frog.compile("O", see="Theta", do="A")
+    see, do = [[1], [1], [2], [2]], [[1], [2], [1], [2]]
+    answers = f(see, do)
+    for answer, (theta,), (a,) in zip(answers, see, do, strict=True):
+        np.testing.assert_allclose(answer, frog.query("O", see={"Theta": theta}, do={"A": a}))
+    np.testing.assert_allclose(jax.jit(f)(jnp.array(see), jnp.array(do)), answers)
+    # One row of the one serves all rows of the other; a single row has no leading axis.
+    np.testing.assert_allclose(f([1], do), f([[1]] * 4, do))
+    assert f([1], [1]).shape == (2,)
+    assert f(np.ones((3, 2, 1), int), [1]).shape == (3, 2, 2)
+
+
+def test_compile_on_a_random_model():
+    rng = np.random.default_rng(3)
+    model = random_model(rng, 7, zeros=0.2)
+    asked, see, do = ("X6", "X2"), ("X5", "X1"), ("X3",)
+    f = model.compile(asked, see=see, do=do)
+    rows = [[int(rng.choice(model[name].values)) for name in (*see, *do)] for _ in range(30)]
+    for answer, row in zip(f([r[:2] for r in rows], [r[2:] for r in rows]), rows, strict=True):
+        by_hand, evidence = brute_force(
+            model, list(asked), dict(zip(see, row[:2], strict=True)), dict(zip(do, row[2:], strict=True))
+        )
+        with np.errstate(invalid="ignore"):
+            np.testing.assert_allclose(answer, by_hand / evidence, rtol=1e-5, atol=1e-7)  # nan where impossible
+
+
+def test_values_of_any_kind():
+    model = ud.CausalModel(
+        [
+            ud.Variable("weather", ("dry", "wet"), table=[0.8, 0.2]),
+            ud.Variable("umbrella", (False, True), ("weather",), table=[[0.9, 0.1], [0.25, 0.75]]),
+        ]
+    )
+    np.testing.assert_allclose(model.query("umbrella", see={"weather": "wet"}), [0.25, 0.75])
+    np.testing.assert_allclose(model.compile("umbrella", see="weather")([["wet"], ["dry"]]), [[0.25, 0.75], [0.9, 0.1]])
+    with pytest.raises(TypeError, match="cannot be traced"):
+        jax.jit(model.compile("umbrella", see="weather"))(jnp.array([1]))
+
+
+def test_it_is_differentiable_in_the_tables(frog: ud.CausalModel):
+    """The derivative of an answer along a change of the prior, against a difference quotient."""
+    rng = np.random.default_rng(4)
+    model = random_model(rng, 6)
+    root = next(v for v in model.variables if not v.parents)
+    asked, see, do = "X5", {"X4": 1}, {"X2": 0}
+    direction = np.zeros(len(root.values))
+    direction[:2] = 1, -1
+
+    def shifted(step):
+        i = [v.name for v in model.variables].index(root.name)
+        return eqx.tree_at(
+            lambda m: m.variables[i].table, model, root.table + step * jnp.asarray(direction, jnp.float32)
+        )
+
+    derivative = jax.grad(lambda step: shifted(step).query(asked, see=see, do=do)[0])(0.0)
+    high, low = (brute_force(shifted(step), [asked], see, do) for step in (1e-3, -1e-3))
+    quotient = (high[0][0] / high[1] - low[0][0] / low[1]) / 2e-3
+    np.testing.assert_allclose(derivative, quotient, rtol=1e-3, atol=1e-5)
+    log_derivative = jax.grad(lambda step: shifted(step).log_prob(see=see, do=do))(0.0)
+    np.testing.assert_allclose(log_derivative, (np.log(high[1]) - np.log(low[1])) / 2e-3, rtol=1e-3, atol=1e-5)
+    assert derivative != 0
+
+
+def test_a_table_too_large_is_refused_and_named():
+    """A clique of 30 has no exact answer of any use; the error says so before memory is gone."""
+    rng = np.random.default_rng(5)
+    names = [f"X{i}" for i in range(30)]
+    variables = [ud.Variable(name, (0, 1), table=[0.5, 0.5]) for name in names]
+    for i, (a, b) in enumerate(itertools.combinations(names, 2)):
+        variables.append(ud.Variable(f"Y{i}", (0, 1), (a, b), table=rng.dirichlet([1, 1], (2, 2))))
+    model = ud.CausalModel(variables)
+    with pytest.raises(ValueError, match="too densely connected"):
+        model.query("X0", see={f"Y{i}": 0 for i in range(435)})
+
+
+# ------------------------------------------------------------------------------------------------------------ marginal
+
+
+def test_a_marginal_answers_what_it_sees_and_refuses_what_it_cannot_know(frog: ud.CausalModel):
+    """Figure 3d in one round: `P(o | a)` stands; `P(o | do(a))` is refused with the hedge."""
+    marginal = frog.marginal(("A", "O"))
+    np.testing.assert_allclose(marginal.query("O", see={"A": 1}), [0, 1])
+    for call in (
+        lambda: marginal.query("O", do={"A": 1}),
+        lambda: marginal.compile("O", do="A"),
+        lambda: marginal.identify("O", do="A"),
+    ):
+        with pytest.raises(ud.NotIdentifiable, match="Theta") as error:
+            call()
+        assert error.value.hedge.forest == {"A", "O"}
+        assert error.value.hedge.subforest == {"O"}
+    assert marginal.back_door("A", "O") == ()
+    with pytest.raises(ValueError, match="Theta is hidden"):
+        marginal.query("Theta")
+
+
+def test_a_marginal_answers_a_do_that_it_determines():
+    """Front door: the mediator tells the effect although the confounder is hidden; against surgery by brute force."""
+    rng = np.random.default_rng(6)
+    tables = {"U": (), "A": ("U",), "M": ("A",), "O": ("U", "M")}
+    model = ud.CausalModel(
+        [ud.Variable(x, (0, 1), p, table=rng.dirichlet([1, 1], [2] * len(p))) for x, p in tables.items()]
+    )
+    answer, _ = brute_force(model, ["O"], {}, {"A": 1})
+    np.testing.assert_allclose(model.marginal(tuple("AMO")).query("O", do={"A": 1}), answer, rtol=1e-5)
+    # ... and by the estimand, from the distribution of A, M and O alone.
+    estimand = model.identify("O", do="A", latent="U")
+    np.testing.assert_allclose(estimand.evaluate(model.query(tuple("AMO")), tuple("AMO"))[:, 1], answer, rtol=1e-5)
+
+
+# -------------------------------------------------------------------------------------------------------------- errors
+
+
+def test_what_is_wrong_with_a_model_is_named():
+    coin = ud.Variable("A", (0, 1), table=[0.5, 0.5])
+    with pytest.raises(ValueError, match="two variables are called 'A'"):
+        ud.CausalModel([coin, coin])
+    with pytest.raises(ValueError, match="B: its parent 'a' is not in the graph"):
+        ud.CausalModel([coin, ud.Variable("B", (0, 1), ("a",), table=[[0.5, 0.5]] * 2)])
+    with pytest.raises(ValueError, match=r"shape \(3, 2\), but its axes are A \(2\), B \(2\)"):
+        ud.CausalModel([coin, ud.Variable("B", (0, 1), ("A",), table=[[0.5, 0.5]] * 3)])
+    half = [[0.5, 0.5]] * 2
+    with pytest.raises(ValueError, match=r"A -> B -> A|B -> A -> B"):
+        ud.CausalModel([ud.Variable("A", (0, 1), ("B",), table=half), ud.Variable("B", (0, 1), ("A",), table=half)])
+
+
+def test_what_is_wrong_with_a_variable_is_named():
+    with pytest.raises(ValueError, match="A: values must be distinct"):
+        ud.Variable("A", (0, 0), table=[0.5, 0.5])
+    with pytest.raises(ValueError, match="parent is named twice"):
+        ud.Variable("A", (0, 1), ("B", "B"), table=np.full((2, 2, 2), 0.5))
+    with pytest.raises(ValueError, match="an axis for each of the parents"):
+        ud.Variable("A", (0, 1), ("B",), table=[0.5, 0.5])
+    with pytest.raises(ValueError, match=r"A: table\[1\] does not sum to one"):
+        ud.Variable("A", (0, 1), ("B",), table=[[0.5, 0.5], [0.5, 0.6]])
+
+
+def test_what_is_wrong_with_a_query_is_named(frog: ud.CausalModel):
+    with pytest.raises(ValueError, match="'Thetas' is not in the graph; did you mean Theta"):
+        frog.query("Thetas")
+    with pytest.raises(ValueError, match="A has no value 3; it has 1, 2"):
+        frog.query("O", do={"A": 3})
+    with pytest.raises(ValueError, match="A is both seen and done"):
+        frog.query("O", see={"A": 1}, do={"A": 1})
+    with pytest.raises(ValueError, match="O is both asked and seen"):
+        frog.compile("O", see="O")
+    with pytest.raises(ValueError, match="gives A=1, O=-1 no probability"):
+        frog.query("Theta", see={"A": 1, "O": -1})
+    np.testing.assert_allclose(frog.query("Theta", see={"O": -1}, do={"A": 1}), [0, 1])
+    f = frog.compile("O", see="Theta", do="A")
+    with pytest.raises(ValueError, match="see_values has shape"):
+        f([[1, 2]], [[1]])
+    with pytest.raises(ValueError, match="Theta has no value 7"):
+        f([[7]], [[1]])
+    assert np.isnan(jax.jit(f)(jnp.array([7]), jnp.array([1]))).all()
+    assert np.isnan(frog.compile("Theta", see=("A", "O"))([1, -1])).all()

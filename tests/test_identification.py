@@ -1,0 +1,464 @@
+"""ID and IDC: estimands against surgery in the whole model, verdicts against hedges checked by definition and pyAgrum."""
+
+import pickle
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from itertools import combinations, pairwise
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from undelude.graph import Graph
+from undelude.identification import Estimand, Hedge, NotIdentifiable, identify
+
+FROG = {"Theta": (), "A": ("Theta",), "O": ("Theta", "A")}
+BACK_DOOR = {"Z": (), "A": ("Z",), "O": ("Z", "A")}
+FRONT_DOOR = {"U": (), "A": ("U",), "M": ("A",), "O": ("U", "M")}
+NAPKIN = {"U": (), "V": (), "W": ("U", "V"), "R": ("W",), "A": ("R", "U"), "O": ("A", "V")}
+VERMA = {"U": (), "A": (), "B": ("A", "U"), "C": ("B",), "D": ("C", "U")}
+M_BIAS = {"U": (), "V": (), "M": ("U", "V"), "A": ("U",), "O": ("V", "A")}
+
+
+class Query(NamedTuple):
+    """`P(y | do(x), z)` in a graph with hidden variables."""
+
+    graph: Graph
+    latent: tuple[str, ...]
+    y: tuple[str, ...]
+    x: tuple[str, ...]
+    z: tuple[str, ...]
+
+    def ask(self) -> Estimand | NotIdentifiable:
+        try:
+            return identify(self.graph, self.y, do=self.x, see=self.z, latent=self.latent)
+        except NotIdentifiable as error:
+            return error
+
+
+def random_query(rng: np.random.Generator, *, most_seen: int) -> Query:
+    """At most six variables, some of them hidden, asked for anything."""
+    n = int(rng.integers(3, 7))
+    names = [f"X{i}" for i in range(n)]
+    graph = {x: tuple(p for p in names[:i] if rng.random() < 0.5) for i, x in enumerate(names)}
+    # Hidden variables tend to be causes.
+    latent = [x for i, x in enumerate(names) if rng.random() < 0.6 - 0.1 * i][: n - 2]
+    observed = rng.permutation([x for x in names if x not in latent]).tolist()
+    sizes = 1 + (rng.random(2) < 0.3)
+    y, x = observed[: sizes[0]], observed[sizes[0] : sizes.sum()]
+    z = observed[sizes.sum() :][: rng.integers(most_seen + 1)]
+    if not x:
+        y, x = y[:1], y[1:]
+    shuffled = {x: graph[x] for x in rng.permutation(names).tolist()}
+    return Query(shuffled, tuple(latent), tuple(y), tuple(x), tuple(z))
+
+
+class World:
+    """Random tables for a graph: the joint before and after surgery, by multiplication."""
+
+    def __init__(self, graph: Graph, rng: np.random.Generator, *, zeros: float = 0.0):
+        self.names = list(graph)
+        self.sizes = {x: int(rng.integers(2, 4)) for x in graph}
+        self.tables = {}
+        for x, parents in graph.items():
+            shape = tuple(self.sizes[p] for p in parents)
+            table = rng.dirichlet(np.ones(self.sizes[x]), size=shape)
+            table = np.where(rng.random(table.shape) < zeros, 0, table)
+            table[table.sum(-1) == 0] = 1
+            axes = [self.names.index(y) for y in (*parents, x)]
+            placed = [self.sizes[y] if y in (*parents, x) else 1 for y in self.names]
+            self.tables[x] = (table / table.sum(-1, keepdims=True)).transpose(np.argsort(axes)).reshape(placed)
+
+    def joint(self, do: tuple[str, ...] = ()) -> np.ndarray:
+        """Over all variables; what is done has no law, so the sum is one for each of its values."""
+        x = np.ones([self.sizes[name] for name in self.names])
+        for name, table in self.tables.items():
+            if name not in do:
+                x = x * table
+        return x
+
+    def table(self, joint: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
+        places = [self.names.index(x) for x in names]
+        kept = joint.sum(tuple(i for i in range(joint.ndim) if i not in places))
+        return kept.transpose(np.argsort(np.argsort(places)))
+
+    def observed(self, query: Query) -> tuple[np.ndarray, tuple[str, ...]]:
+        names = tuple(x for x in self.names if x not in query.latent)
+        return self.table(self.joint(), names), names
+
+    def surgery(self, query: Query) -> np.ndarray:
+        joint = self.table(self.joint(query.x), (*query.y, *query.z, *query.x))
+        with np.errstate(invalid="ignore"):
+            return joint / joint.sum(tuple(range(len(query.y))), keepdims=True)
+
+
+# ------------------------------------------------------------------------------ what a hedge is, by the definition
+
+
+def neighbour_paths(graph: Graph, a: str, b: str, walked: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    walked = (*walked, a)
+    if a == b:
+        yield walked
+    else:
+        for x in graph:
+            if x not in walked and (x in graph[a] or a in graph[x]):
+                yield from neighbour_paths(graph, x, b, walked)
+
+
+def projection(graph: Graph, latent: tuple[str, ...]) -> tuple[set[tuple[str, str]], set[frozenset[str]]]:
+    """Arrows and bidirected pairs among the observed variables, from the definition by paths."""
+    arrows, pairs = set(), set()
+    for u, v in combinations([x for x in graph if x not in latent], 2):
+        for path in neighbour_paths(graph, u, v):
+            forward = [x in graph[y] for x, y in pairwise(path)]
+            collider = any(into and not out for into, out in pairwise(forward))
+            if not set(path[1:-1]) <= set(latent) or collider:
+                continue
+            if all(forward):
+                arrows.add((u, v))
+            elif not any(forward):
+                arrows.add((v, u))
+            elif not forward[0] and forward[-1]:
+                pairs.add(frozenset((u, v)))
+    return arrows, pairs
+
+
+def is_c_forest(
+    nodes: frozenset[str], arrows: set[tuple[str, str]], pairs: set[frozenset[str]], roots: frozenset[str]
+) -> bool:
+    """One c-component; at most one child each; `roots` are exactly what has no child."""
+    joined = {min(nodes)} if nodes else set()
+    for _ in nodes:
+        joined |= {x for x in nodes for y in joined if frozenset((x, y)) in pairs}
+    sources = Counter(x for x, _ in arrows)
+    return bool(nodes) and joined == nodes and max(sources.values(), default=1) == 1 and roots == nodes - set(sources)
+
+
+def is_hedge(hedge: Hedge, graph: Graph, latent: tuple[str, ...]) -> bool:
+    """Shpitser & Pearl 2006, Definition 6, for `P(hedge.outcome | do(hedge.do))`."""
+    arrows, pairs = projection(graph, latent)
+    causes = set(hedge.outcome)
+    for _ in graph:
+        causes |= {x for x, y in arrows if y in causes and y not in hedge.do}
+    inner = {(x, y) for x, y in hedge.arrows if x in hedge.subforest}
+    return (
+        hedge.arrows <= arrows
+        and all(x in hedge.forest and y in hedge.forest for x, y in hedge.arrows)
+        and all(y in hedge.subforest for _, y in inner)
+        and is_c_forest(hedge.forest, set(hedge.arrows), pairs, hedge.roots)
+        and is_c_forest(hedge.subforest, inner, pairs, hedge.roots)
+        and hedge.subforest <= hedge.forest
+        and bool(hedge.forest & hedge.do)
+        and not hedge.subforest & hedge.do
+        and hedge.roots <= causes
+    )
+
+
+def test_the_checker_of_hedges_refuses_what_is_none():
+    arrow, pair = frozenset({("A", "O")}), ((frozenset("AO"), frozenset({"Theta"})),)
+    right = Hedge(frozenset("O"), frozenset("A"), frozenset("O"), frozenset("AO"), frozenset("O"), arrow, pair)
+    assert is_hedge(right, FROG, ("Theta",))
+    assert not is_hedge(right, FROG, ())
+    assert not is_hedge(right, {"Theta": (), "A": ("Theta",), "O": ("A",)}, ("Theta",))
+    wrong = Hedge(frozenset("A"), frozenset("O"), frozenset("O"), frozenset("AO"), frozenset("O"), arrow, pair)
+    assert not is_hedge(wrong, FROG, ("Theta",))
+
+
+# --------------------------------------------------------------------------------------------- hundreds of graphs
+
+
+@pytest.mark.parametrize("most_seen", [0, 2])
+def test_estimands_equal_surgery_and_witnesses_are_hedges(most_seen):
+    rng = np.random.default_rng(most_seen)
+    counts = Counter()
+    for _ in range(400):
+        query = random_query(rng, most_seen=most_seen)
+        answer = query.ask()
+        if isinstance(answer, NotIdentifiable):
+            assert is_hedge(answer.hedge, query.graph, query.latent), (query, answer)
+            assert answer.hedge.do >= set(query.x)
+            assert answer.hedge.outcome >= set(query.y)
+            assert answer.hedge.do | answer.hedge.outcome == {*query.x, *query.y, *query.z}
+        else:
+            world = World(query.graph, rng)
+            found = answer.evaluate(*world.observed(query))
+            np.testing.assert_allclose(found, world.surgery(query), rtol=0, atol=1e-9, err_msg=f"{query} {answer}")
+        counts[type(answer)] += 1
+    assert min(counts.values()) > 80
+
+
+def test_estimands_are_right_or_nan_where_positivity_fails():
+    rng = np.random.default_rng(7)
+    counts = Counter()
+    for _ in range(300):
+        query = random_query(rng, most_seen=1)
+        answer = query.ask()
+        if isinstance(answer, Estimand):
+            world = World(query.graph, rng, zeros=0.35)
+            found, true = answer.evaluate(*world.observed(query)), world.surgery(query)
+            known = ~np.isnan(found) & ~np.isnan(true)
+            np.testing.assert_allclose(found[known], true[known], rtol=0, atol=1e-9, err_msg=f"{query} {answer}")
+            counts["known"] += known.sum()
+            counts["nan"] += np.isnan(found).sum()
+    assert min(counts.values()) > 300
+
+
+@pytest.mark.parametrize("most_seen", [0, 2])
+def test_verdicts_agree_with_pyagrum(most_seen):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # SWIG's wrappers warn as they are imported.
+        gum = pytest.importorskip("pyagrum")
+        rng = np.random.default_rng(10 + most_seen)
+        for _ in range(150):
+            query = random_query(rng, most_seen=most_seen)
+            arrows, pairs = projection(query.graph, query.latent)
+            net = gum.BayesNet()
+            for x in query.graph:
+                if x not in query.latent:
+                    net.add(gum.LabelizedVariable(x, x, 2))
+            for x, y in sorted(arrows):
+                net.addArc(x, y)
+            net.generateCPTs()
+            latents = [(f"U{i}", tuple(sorted(pair))) for i, pair in enumerate(sorted(pairs, key=sorted))]
+            # It holds only a reference to the network.
+            model = gum.CausalModel(net, latents, True)
+            _, table, why = gum.causalImpact(model, on=set(query.y), doing=set(query.x), knowing=set(query.z))
+            assert (table is None) == isinstance(query.ask(), NotIdentifiable), (query, why)
+
+
+# ---------------------------------------------------------------------------------------------------- named cases
+
+
+@pytest.mark.parametrize(
+    ("graph", "outcome", "do", "see", "latent", "text"),
+    [
+        (FROG, "O", (), (), ("Theta",), "P(O)"),
+        (FROG, "O", (), "A", ("Theta",), "P(O | A)"),
+        (FROG, "Theta", "A", (), (), "P(Theta)"),
+        (FROG, ("Theta", "O"), "A", (), (), "P(O | A, Theta) P(Theta)"),
+        (FROG, "O", "A", "Theta", (), "P(O | A, Theta)"),
+        (FROG, "Theta", "A", "O", (), "[P(O | A, Theta) P(Theta)] / [sum_Theta' P(O | A, Theta') P(Theta')]"),
+        ({"A": (), "O": ("A",)}, "O", "A", (), (), "P(O | A)"),
+        ({"A": (), "Z": (), "O": ("A", "Z")}, "O", "A", (), (), "P(O | A)"),
+        ({"A": (), "M": ("A",), "O": ("M",)}, "O", "A", (), (), "P(O | A)"),
+        (BACK_DOOR, "O", "A", (), (), "sum_Z P(O | A, Z) P(Z)"),
+        (BACK_DOOR, "A", "O", (), (), "P(A)"),
+        (FRONT_DOOR, "O", "A", (), "U", "sum_M P(M | A) sum_A' P(O | A', M) P(A')"),
+        (NAPKIN, "O", "A", (), ("U", "V"), "[sum_W P(A, O | R, W) P(W)] / [sum_W P(A | R, W) P(W)]"),
+        (VERMA, ("C", "D"), ("A", "B"), (), "U", "P(C | B) sum_B' P(D | B', C, A) P(B' | A)"),
+        (M_BIAS, "O", "A", (), ("U", "V"), "P(O | A)"),
+        (
+            {"X": (), "Y": (), "A": ("X", "Y"), "O": ("A", "X", "Y")},
+            "O",
+            "A",
+            (),
+            (),
+            "sum_{X, Y} P(O | A, Y, X) P(X, Y)",
+        ),
+    ],
+)
+def test_estimands_print_as_in_textbooks(graph, outcome, do, see, latent, text):
+    assert str(identify(graph, outcome, do=do, see=see, latent=latent)) == text
+
+
+def test_napkin_does_not_depend_on_the_value_of_what_is_free():
+    answer = identify(NAPKIN, "O", do="A", latent=("U", "V"))
+    assert answer.free == ("R",)
+
+
+def test_prize_or_frog_has_a_hedge():
+    with pytest.raises(NotIdentifiable) as caught:
+        identify(FROG, "O", do="A", latent="Theta")
+    hedge = caught.value.hedge
+    assert (hedge.forest, hedge.subforest, hedge.roots, hedge.do) == ({"A", "O"}, {"O"}, {"O"}, {"A"})
+    assert hedge.arrows == {("A", "O")}
+    assert hedge.bidirected == ((frozenset("AO"), frozenset({"Theta"})),)
+
+
+def test_not_identifiable_says_why_and_what_to_do():
+    with pytest.raises(NotIdentifiable) as caught:
+        identify(FROG, "O", do="A", latent="Theta")
+    for part in (
+        "P(O | do(A)) cannot be computed from the distribution of the observed variables",
+        "Theta, hidden, reaches A and O",
+        "F = {A, O}, F' = {O}",
+        "Observe what is hidden (Theta), set A in an experiment, or induce a model",
+    ):
+        assert part in str(caught.value)
+
+
+def test_two_worlds_with_the_same_observations_differ_where_there_is_a_hedge():
+    """A = Theta and O = (A = Theta), or O always: nobody can tell who only watches."""
+    same = [[[0.0, 1.0], [1.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]]]  # [Theta, A, O]
+    always = np.broadcast_to([0.0, 1.0], (2, 2, 2))
+    law = np.array([0.5, 0.5])
+    for table, done in ((np.array(same), 0.5), (always, 1.0)):
+        seen = np.einsum("t,ta,tao->ao", law, np.eye(2), table)
+        np.testing.assert_allclose(seen, [[0, 0.5], [0, 0.5]])
+        assert np.einsum("t,tao->ao", law, table)[0, 1] == done
+
+
+def test_conditional_query_that_moves_evidence_to_what_is_done():
+    """Rule 2: seeing O after A is as good as doing it for what O alone causes."""
+    graph = FROG | {"Z": ("O",)}
+    assert str(identify(graph, "Z", do="A", see="O", latent="Theta")) == "P(Z | O)"
+
+
+def test_conditional_query_reports_the_hedge_of_what_it_comes_down_to():
+    graph = FROG | {"Z": ("O",)}
+    with pytest.raises(NotIdentifiable, match=r"It takes P\(O, Z \| do\(A\)\)") as caught:
+        identify(graph, "O", do="A", see="Z", latent="Theta")
+    assert caught.value.hedge.outcome == {"O", "Z"}
+
+
+def test_seeing_a_collider_spoils_what_is_identifiable_without():
+    assert str(identify(M_BIAS, "O", do="A", latent=("U", "V"))) == "P(O | A)"
+    with pytest.raises(NotIdentifiable, match="U, hidden, reaches M and A; V, hidden, reaches M and O"):
+        identify(M_BIAS, "O", do="A", see="M", latent=("U", "V"))
+
+
+def test_hedge_of_a_long_interaction_is_small():
+    """Twenty rounds with a hidden Theta, of which the last is enough to see why."""
+    graph: dict[str, tuple[str, ...]] = {"Theta": ()}
+    for t in range(1, 21):
+        past = tuple(graph)
+        graph |= {f"A_{t}": past, f"O_{t}": (*past, f"A_{t}")}
+    with pytest.raises(NotIdentifiable) as caught:
+        identify(graph, "O_20", do="A_20", latent="Theta")
+    assert caught.value.hedge.forest == {"A_20", "O_20"}
+    assert caught.value.hedge.subforest == {"O_20"}
+
+
+def test_hidden_causes_of_a_hedge_are_where_paths_fork():
+    graph = {"T": (), "U": ("T",), "A": ("U",), "O": ("U", "A")}
+    with pytest.raises(NotIdentifiable) as caught:
+        identify(graph, "O", do="A", latent=("T", "U"))
+    assert caught.value.hedge.bidirected == ((frozenset("AO"), frozenset("U")),)
+
+
+def test_observing_theta_makes_the_frog_identifiable():
+    answer = identify(FROG, "O", do="A")
+    joint = np.zeros((2, 2, 2))  # [Theta, A, O], with experts that err now and then
+    for theta in range(2):
+        for a in range(2):
+            joint[theta, a, int(theta == a)] = 0.5 * (0.9 if theta == a else 0.1)
+    np.testing.assert_allclose(answer.evaluate(joint, ("Theta", "A", "O")), 0.5)
+
+
+def test_identification_is_quick_on_many_variables():
+    graph = {f"X{i}": (f"X{i - 1}",) if i else () for i in range(200)}
+    assert str(identify(graph, "X150", do="X100")) == "P(X150 | X100)"
+    assert str(identify(graph, "X150", do=("X100", "X20"))) == "P(X150 | X100)"
+
+
+# ------------------------------------------------------------------------------------------------------- evaluation
+
+
+def test_evaluate_normalises_counts():
+    rng = np.random.default_rng(0)
+    counts = rng.integers(1, 50, size=(2, 3, 2))
+    answer = identify(BACK_DOOR, "O", do="A")
+    found = answer.evaluate(counts, ("Z", "A", "O"))
+    p = counts / counts.sum()
+    expected = np.einsum("zao,z->oa", p / p.sum(2, keepdims=True), p.sum((1, 2)))
+    np.testing.assert_allclose(found, expected)
+    np.testing.assert_allclose(found, answer.evaluate(p, ("Z", "A", "O")))
+
+
+def test_evaluate_takes_axes_in_any_order_and_sums_out_what_it_does_not_need():
+    p = np.random.default_rng(1).dirichlet(np.ones(24)).reshape(2, 3, 2, 2)
+    answer = identify(BACK_DOOR | {"D": ("O",)}, "O", do="A")
+    np.testing.assert_allclose(
+        answer.evaluate(p, ("Z", "A", "O", "D")), answer.evaluate(p.transpose(3, 1, 0, 2), ("D", "A", "Z", "O"))
+    )
+
+
+def test_evaluate_orders_its_axes_outcome_see_do():
+    graph = {"A": (), "Z": (), "O": ("A", "Z")}
+    p = np.random.default_rng(2).dirichlet(np.ones(24)).reshape(2, 3, 4)
+    found = identify(graph, "O", do="A", see="Z").evaluate(p, ("A", "Z", "O"))
+    np.testing.assert_allclose(found, (p / p.sum(2, keepdims=True)).transpose(2, 1, 0))
+
+
+def test_evaluate_has_an_axis_for_what_is_done_in_vain():
+    found = identify(FROG, "Theta", do="A").evaluate(np.full((2, 3, 2), 1 / 12), ("Theta", "A", "O"))
+    np.testing.assert_allclose(found, np.full((2, 3), 0.5))
+
+
+def test_evaluate_is_nan_where_an_action_was_never_taken():
+    """Theta = 0 never does A = 1, so nothing is known of that; A = 0 is known."""
+    p = np.array([[[0.2, 0.2], [0.0, 0.0]], [[0.1, 0.2], [0.1, 0.2]]])  # [Theta, A, O]
+    found = identify(FROG, "O", do="A").evaluate(p, ("Theta", "A", "O"))
+    np.testing.assert_allclose(found[:, 0], [0.4 * 0.5 + 0.6 / 3, 0.4 * 0.5 + 0.6 * 2 / 3])
+    assert np.isnan(found[:, 1]).all()
+
+
+def test_evaluate_does_not_need_what_never_happens():
+    """A confounder's value without mass asks for nothing."""
+    p = np.array([[[0.25, 0.25], [0.25, 0.25]], [[0.0, 0.0], [0.0, 0.0]]])  # [Theta, A, O]
+    np.testing.assert_allclose(identify(FROG, "O", do="A").evaluate(p, ("Theta", "A", "O")), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("joint", "names", "message"),
+    [
+        (np.ones((2, 2)), ("Z", "A", "O"), r"joint has shape \(2, 2\), 2 axes; it needs one for each of Z, A, O"),
+        (np.ones((2, 2)), ("A", "O"), "joint has no axis for Z"),
+        (np.ones((2, 2, 2)), ("A", "O", "A"), "twice: A, O, A"),
+        (np.zeros((2, 2, 2)), ("Z", "A", "O"), "not all zero"),
+        (-np.ones((2, 2, 2)), ("Z", "A", "O"), "none negative"),
+        (np.full((2, 2, 2), np.nan), ("Z", "A", "O"), "finite"),
+    ],
+)
+def test_evaluate_names_what_is_wrong(joint, names, message):
+    with pytest.raises(ValueError, match=message):
+        identify(BACK_DOOR, "O", do="A").evaluate(joint, names)
+
+
+# ----------------------------------------------------------------------------------------------- words and errors
+
+
+def test_latex():
+    assert identify(FRONT_DOOR, "O", do="A", latent="U").latex() == (
+        r"\sum_{M} P(M \mid A) \, \sum_{A'} P(O \mid A', M) \, P(A')"
+    )
+    graph = {"Theta": (), "A_10": ("Theta",), "Out_1": ("Theta", "A_10")}
+    assert identify(graph, ("Theta",), do="A_10", see="Out_1").latex() == (
+        r"\frac{P(\mathrm{Out}_{1} \mid A_{10}, \Theta) \, P(\Theta)}"
+        r"{\sum_{\Theta'} P(\mathrm{Out}_{1} \mid A_{10}, \Theta') \, P(\Theta')}"
+    )
+
+
+def test_repr_says_what_was_asked():
+    assert repr(identify(FROG, "O", do="A", see="Theta")) == "Estimand: P(O | do(A), Theta) = P(O | A, Theta)"
+
+
+def test_not_identifiable_survives_pickling():
+    with pytest.raises(NotIdentifiable) as caught:
+        identify(FROG, "O", do="A", latent="Theta")
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert (str(copy), copy.hedge) == (str(caught.value), caught.value.hedge)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"outcome": "o"}, "'o' is not in the graph"),
+        ({"outcome": "Thta"}, r"'Thta' is not in the graph; did you mean Theta\?"),
+        ({"outcome": "O", "do": "O"}, "O is both asked and done"),
+        ({"outcome": "O", "do": "A", "see": ("A",)}, "A is both done and seen"),
+        ({"outcome": "Theta", "latent": "Theta"}, "Theta is both asked and latent"),
+        ({"outcome": "O", "do": "Theta", "latent": "Theta"}, "Theta is both done and latent"),
+        ({"outcome": ()}, "nothing is asked"),
+    ],
+)
+def test_errors_name_what_is_wrong(arguments, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        identify(FROG, **arguments)
+    assert not isinstance(caught.value, NotIdentifiable)
+
+
+def test_a_cycle_is_refused():
+    with pytest.raises(ValueError, match="A -> O -> A"):
+        identify({"A": ("O",), "O": ("A",)}, "O", do="A")
