@@ -154,9 +154,7 @@ def test_it_is_differentiable_in_the_tables(frog: ud.CausalModel):
 
     def shifted(step):
         i = [v.name for v in model.variables].index(root.name)
-        return eqx.tree_at(
-            lambda m: m.variables[i].table, model, root.table + step * jnp.asarray(direction, jnp.float32)
-        )
+        return eqx.tree_at(lambda m: m.tables[i], model, root.table + step * jnp.asarray(direction, jnp.float32))
 
     derivative = jax.grad(lambda step: shifted(step).query(asked, see=see, do=do)[0])(0.0)
     high, low = (brute_force(shifted(step), [asked], see, do) for step in (1e-3, -1e-3))

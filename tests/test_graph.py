@@ -252,7 +252,7 @@ def test_back_door_finds_every_minimal_set():
     rng = np.random.default_rng(5)
     counts = []
     for _ in range(250):
-        graph = random_graph(rng, int(rng.integers(4, 9)), 0.35)
+        graph = random_graph(rng, int(rng.integers(4, 10)), 0.3)
         *rest, a, o = topological_order(graph)
         latent = rng.permutation(rest)[: rng.integers(3)].tolist()
         if rng.random() < 0.2:

@@ -1,5 +1,7 @@
 """Finite causal models on any graph, in which any variable can be seen, done or summed out (Sections 2 and 3)."""
 
+import dataclasses
+import functools
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -59,6 +61,49 @@ class Variable(eqx.Module):
         check_probabilities(self.table, f"{self.name}: table")
 
 
+@dataclasses.dataclass(frozen=True)
+class Structure:
+    """All of a causal model but its numbers.
+
+    Attributes:
+        values: of each variable, by its place in the graph.
+        parents: `(name, parents)` of each variable.
+        hidden: names that a marginal has lost.
+    """
+
+    values: tuple[tuple[Hashable, ...], ...]
+    parents: tuple[tuple[str, tuple[str, ...]], ...]
+    hidden: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def graph(self) -> Graph:
+        """The parents of each variable."""
+        return dict(self.parents)
+
+    @functools.cached_property
+    def values_of(self) -> dict[str, tuple[Hashable, ...]]:
+        """The values of each variable."""
+        return dict(zip(self.graph, self.values, strict=True))
+
+    def check_observed(self, names: Iterable[str]) -> tuple[str, ...]:
+        """The names, each once; `ValueError` where the graph does not have one, or has it hidden."""
+        (names,) = graph.check_names(self.graph, {"asked": names})
+        for name in names:
+            if name in self.hidden:
+                raise ValueError(f"{name} is hidden in this marginal of the model; ask the model that it comes from.")
+        return names
+
+    @functools.lru_cache(maxsize=1024)  # noqa: B019, structures are small.
+    def terms(self, asked: tuple[str, ...], see: tuple[str, ...], do: tuple[str, ...]) -> Terms:
+        """The sum of products that answers a query; raises where it is no query, or has no answer."""
+        self.check_observed((*asked, *see, *do))
+        graph.check_names(self.graph, {"asked": asked, "seen": see, "done": do})
+        if do and self.hidden and (asked or see):
+            # Where the marginal determines the effect, surgery in the whole model gives what the estimand gives.
+            identify(self.graph, asked or see, do=do, see=see if asked else (), latent=self.hidden)
+        return Terms(self.graph, {name: len(values) for name, values in self.values_of.items()}, asked, see, do)
+
+
 class CausalModel(eqx.Module):
     """Variables and their mechanisms: a causal Bayesian network.
 
@@ -70,6 +115,7 @@ class CausalModel(eqx.Module):
 
     Args:
         variables: in any order.
+        hidden: names of those that queries may not use, as `marginal` sets them.
 
     Raises:
         ValueError: a name that is there twice, an unknown parent, a cycle, a table whose axes do not fit the parents.
@@ -84,49 +130,52 @@ class CausalModel(eqx.Module):
     ([1.0, 0.0], [0.5, 0.5])
     """
 
-    variables: tuple[Variable, ...]
-    hidden: tuple[str, ...] = eqx.field(static=True, default=())
+    tables: tuple[Float[Array, "..."], ...]
+    structure: Structure = eqx.field(static=True)
 
     def __init__(self, variables: Iterable[Variable], *, hidden: Iterable[str] = ()):
-        self.variables = tuple(variables)
-        self.hidden = tuple(hidden)
+        variables = tuple(variables)
         sizes: dict[str, int] = {}
-        for v in self.variables:
+        for v in variables:
             if v.name in sizes:
                 raise ValueError(f"two variables are called {v.name!r}; give each a name of its own.")
             sizes[v.name] = len(v.values)
+        self.tables = tuple(v.table for v in variables)
+        self.structure = Structure(
+            tuple(v.values for v in variables), tuple((v.name, v.parents) for v in variables), tuple(hidden)
+        )
         graph.topological_order(self.graph)  # Raises at an unknown parent and at a cycle.
-        for v in self.variables:
+        for v in variables:
             shape = tuple(sizes[name] for name in (*v.parents, v.name))
             if v.table.shape != shape:
                 axes = ", ".join(f"{name} ({sizes[name]})" for name in (*v.parents, v.name))
                 raise ValueError(f"{v.name}: table has shape {v.table.shape}, but its axes are {axes}: {shape}.")
 
     def __repr__(self) -> str:
-        mechanisms = (f"{v.name} | {' '.join(v.parents)}" if v.parents else v.name for v in self.variables)
-        return f"CausalModel({', '.join(mechanisms)}{f'; hidden: {_listed(self.hidden)}' if self.hidden else ''})"
+        hidden = self.structure.hidden
+        mechanisms = (f"{name} | {' '.join(parents)}" if parents else name for name, parents in self.graph.items())
+        return f"CausalModel({', '.join(mechanisms)}{f'; hidden: {_listed(hidden)}' if hidden else ''})"
 
     @property
     def graph(self) -> Graph:
-        """The parents of each variable."""
-        return {v.name: v.parents for v in self.variables}
+        """The parents of each variable, hidden ones too."""
+        return self.structure.graph
 
     @property
     def names(self) -> tuple[str, ...]:
         """Of the variables that can be asked, seen and done."""
-        return tuple(v.name for v in self.variables if v.name not in self.hidden)
+        return tuple(name for name in self.graph if name not in self.structure.hidden)
+
+    @property
+    def variables(self) -> tuple[Variable, ...]:
+        """The variables and their mechanisms, hidden ones too."""
+        each = zip(self.graph.items(), self.structure.values, self.tables, strict=True)
+        return tuple(Variable(name, values, parents, table=table) for (name, parents), values, table in each)
 
     def __getitem__(self, name: str) -> Variable:
         """A variable by its name; `ValueError` where there is none, or where it is hidden."""
-        return self._lookup((name,))[name]
-
-    def _lookup(self, names: Iterable[str]) -> dict[str, Variable]:
-        every = {v.name: v for v in self.variables}
-        (names,) = graph.check_names(self.graph, {"asked": names})
-        for name in names:
-            if name in self.hidden:
-                raise ValueError(f"{name} is hidden in this marginal of the model; ask the model that it comes from.")
-        return {name: every[name] for name in names}
+        self.structure.check_observed((name,))
+        return next(v for v in self.variables if v.name == name)
 
     # ------------------------------------------------------------------------------------------------------- answers
 
@@ -195,30 +244,11 @@ class CausalModel(eqx.Module):
 
     def _sum(self, asked: tuple[str, ...], see: Values, do: Values) -> tuple[Any, Any]:
         """`(x, log_scale)`: `P(asked, see | do)` is `x exp(log_scale)`, `[*asked]`."""
-        terms = self._terms(asked, tuple(see), tuple(do))
-        values = {**see, **do}
-        fixed = {name: _index(variable, values[name]) for name, variable in self._lookup(values).items()}
-        tables = [v.table for v in self.variables]
+        structure, tables = self.structure, self.tables
+        terms = structure.terms(asked, tuple(see), tuple(do))
+        fixed = {name: _index(name, structure.values_of[name], x) for name, x in (*see.items(), *do.items())}
         xp = contraction.backend(tables)
-        if xp is np:
-            tables = [np.asarray(table, float) for table in tables]
-        return terms(xp, tables, fixed)
-
-    def _terms(self, asked: tuple[str, ...], see: tuple[str, ...], do: tuple[str, ...]) -> Terms:
-        graph.check_names(self.graph, {"asked": asked, "seen": see, "done": do})
-        self._lookup((*asked, *see, *do))
-        if do and self.hidden:
-            self._licence(asked, see, do)
-        sizes = {v.name: len(v.values) for v in self.variables}
-        return Terms(self.graph, sizes, asked, see, do)
-
-    def _licence(self, asked: tuple[str, ...], see: tuple[str, ...], do: tuple[str, ...]) -> None:
-        """Raise `NotIdentifiable` where the marginal does not determine `P(asked | see, do)` by itself.
-
-        Where it does, surgery in the whole model gives what the estimand gives.
-        """
-        if asked or see:
-            identify(self.graph, asked or see, do=do, see=see if asked else (), latent=self.hidden)
+        return terms(xp, [np.asarray(table, float) for table in tables] if xp is np else tables, fixed)
 
     def marginal(self, names: Names) -> "CausalModel":
         """The model with all variables but `names` hidden: what somebody knows who has only ever seen these.
@@ -233,8 +263,8 @@ class CausalModel(eqx.Module):
         Raises:
             ValueError: an unknown name.
         """
-        kept = self._lookup(_as_names(names))
-        return CausalModel(self.variables, hidden=[v.name for v in self.variables if v.name not in kept])
+        kept = self.structure.check_observed(_as_names(names))
+        return CausalModel(self.variables, hidden=[name for name in self.graph if name not in kept])
 
     # --------------------------------------------------------------------------------------------------- the graph
 
@@ -285,7 +315,7 @@ class CausalModel(eqx.Module):
         Raises:
             ValueError: an unknown name.
         """
-        return graph.back_door(self.graph, a, o, latent=(*_as_names(latent), *self.hidden))
+        return graph.back_door(self.graph, a, o, latent=(*_as_names(latent), *self.structure.hidden))
 
     def identify(self, asked: Names, *, do: Names = (), see: Names = (), latent: Names = ()) -> Estimand:
         """An expression for `P(asked | do, see)` in the distribution of what is not latent (Shpitser & Pearl 2006).
@@ -306,7 +336,7 @@ class CausalModel(eqx.Module):
         ...
         undelude.identification.NotIdentifiable: ...
         """
-        latent = tuple(dict.fromkeys((*_as_names(latent), *self.hidden)))
+        latent = tuple(dict.fromkeys((*_as_names(latent), *self.structure.hidden)))
         return identify(self.graph, _as_names(asked), do=_as_names(do), see=_as_names(see), latent=latent)
 
 
@@ -319,7 +349,7 @@ class CompiledQuery:
     """
 
     def __init__(self, model: CausalModel, asked: tuple[str, ...], see: tuple[str, ...], do: tuple[str, ...]):
-        model._terms(asked, see, do)  # Raises where something is wrong.
+        model.structure.terms(asked, see, do)  # Raises where something is wrong.
         self.model, self.asked, self.see, self.do = model, asked, see, do
 
     def __call__(
@@ -355,12 +385,12 @@ class CompiledQuery:
             )
         columns = []
         for i, name in enumerate(names):
-            variable, column = self.model[name], values[..., i]
+            known, column = self.model.structure.values_of[name], values[..., i]
             if traced:
-                columns.append(_traced_index(variable, column))
+                columns.append(_traced_index(name, known, column))
             else:
                 columns.append(
-                    np.array([_index(variable, x) for x in column.reshape(-1).tolist()], int).reshape(column.shape)
+                    np.array([_index(name, known, x) for x in column.reshape(-1).tolist()], int).reshape(column.shape)
                 )
         xp = jnp if traced else np
         return jnp.asarray(xp.stack(columns, -1) if columns else np.zeros((*values.shape[:-1], 0), int))
@@ -370,34 +400,33 @@ class CompiledQuery:
 def _answers(
     model: CausalModel, asked: tuple[str, ...], see: tuple[str, ...], do: tuple[str, ...], indices: Int[Array, "B N"]
 ) -> Float[Array, "B ..."]:
-    terms, names = model._terms(asked, see, do), (*see, *do)
-    tables = [v.table for v in model.variables]
+    terms, names = model.structure.terms(asked, see, do), (*see, *do)
 
     def answer(row: Int[Array, " N"]) -> Float[Array, "..."]:
-        x, _ = terms(jnp, tables, dict(zip(names, row, strict=True)))
+        x, _ = terms(jnp, model.tables, dict(zip(names, row, strict=True)))
         # An index of -1 stands for a value that there is not.
         return jnp.where((row >= 0).all(), x / x.sum(), jnp.nan)
 
     return jax.vmap(answer)(indices)
 
 
-def _index(variable: Variable, value: Any) -> int:
-    """Where `value` stands among the variable's values."""
+def _index(name: str, values: tuple[Hashable, ...], value: Any) -> int:
+    """Where `value` stands among the values of a variable."""
     try:
-        return variable.values.index(value.item() if isinstance(value, np.generic | np.ndarray | Array) else value)
+        return values.index(value.item() if isinstance(value, np.generic | np.ndarray | Array) else value)
     except ValueError:
-        raise ValueError(f"{variable.name} has no value {value!r}; it has {_listed(variable.values)}.") from None
+        raise ValueError(f"{name} has no value {value!r}; it has {_listed(values)}.") from None
 
 
-def _traced_index(variable: Variable, column: Array) -> Array:
+def _traced_index(name: str, values: tuple[Hashable, ...], column: Array) -> Array:
     try:
-        values = jnp.asarray(variable.values)
+        known = jnp.asarray(values)
     except TypeError as error:
         raise TypeError(
-            f"{variable.name}: values that are no numbers, such as {variable.values[0]!r}, cannot be traced; call the "
-            "compiled query outside jit and vmap (it takes batches), or number the values."
+            f"{name}: values that are no numbers, such as {values[0]!r}, cannot be traced; call the compiled query "
+            "outside jit and vmap (it takes batches), or number the values."
         ) from error
-    equal = values.reshape((1,) * column.ndim + (-1,)) == column[..., None]
+    equal = known.reshape((1,) * column.ndim + (-1,)) == column[..., None]
     return jnp.where(equal.any(-1), equal.argmax(-1), -1)
 
 

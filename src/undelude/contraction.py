@@ -4,6 +4,7 @@ One plan serves NumPy, where all numbers are known, and JAX, where they are trac
 """
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -20,17 +21,25 @@ from undelude.graph import Graph, ancestors, mutilate
 MAX_ENTRIES = 2**27
 # Of so many tables, the best order is searched for; of more, a good one is built step by step.
 MAX_OPTIMAL = 6
+# Tables of double precision whose entries are all smaller are scaled up.
+MIN_SCALE = 1e-100
 
 Axes = tuple[int, ...]
 Factor = tuple[int, tuple[str | None, ...]]
 
 
 class Step(NamedTuple):
-    """Take the operands at `positions` (largest first) away, and append their contraction over what is not in `out`."""
+    """Take the tables at `positions` (largest first) away, and append their contraction.
+
+    Attributes:
+        positions: in the list of tables.
+        axes: of each of them, numbered from 0 in this step, as `einsum` wants them.
+        out: the axes that are left.
+    """
 
     positions: tuple[int, ...]
-    operands: tuple[Axes, ...]
-    out: Axes
+    axes: tuple[list[int], ...]
+    out: list[int]
 
 
 class Plan(NamedTuple):
@@ -64,13 +73,15 @@ def plan(operands: tuple[Axes, ...], out: Axes, sizes: tuple[int, ...]) -> Plan:
     remaining, steps, entries = list(operands), [], 0
     for positions in path:
         positions = tuple(sorted(positions, reverse=True))
-        taken = tuple(remaining.pop(i) for i in positions)
+        taken = [remaining.pop(i) for i in positions]
+        every = sorted(set().union(*taken))
         kept = set(out).union(*remaining)
-        # Sorted, and `out` itself where nothing is left to come.
-        result = tuple(sorted(set().union(*taken) & kept)) if remaining else out
+        # In the order of `out` where nothing is left to come.
+        result = tuple(axis for axis in every if axis in kept) if remaining else out
         remaining.append(result)
-        entries = max(entries, int(np.prod([sizes[i] for i in set().union(*taken)], dtype=float)))
-        steps.append(Step(positions, taken, result))
+        entries = max(entries, math.prod(sizes[axis] for axis in every))
+        local = {axis: i for i, axis in enumerate(every)}
+        steps.append(Step(positions, tuple([local[i] for i in axes] for axes in taken), [local[i] for i in result]))
     if entries > MAX_ENTRIES:
         raise ValueError(
             f"the sum would pass over {entries:.1e} combinations of values at once, more than {MAX_ENTRIES:.1e}: this "
@@ -80,9 +91,7 @@ def plan(operands: tuple[Axes, ...], out: Axes, sizes: tuple[int, ...]) -> Plan:
 
 
 def contract(xp: ModuleType, plan: Plan, tables: Sequence[Any]) -> tuple[Any, Any]:
-    """The sum of the product of `tables`, as `(x, log_scale)` for `x exp(log_scale)`, the largest of `x` being 1.
-
-    Where the sum is zero everywhere, so is `x`, and `log_scale` is -inf.
+    """The sum of the product of `tables`, as `(x, log_scale)` for `x exp(log_scale)`, where `x` does not underflow.
 
     Args:
         xp: `numpy` or `jax.numpy`.
@@ -91,18 +100,20 @@ def contract(xp: ModuleType, plan: Plan, tables: Sequence[Any]) -> tuple[Any, An
     """
     tables, log_scales = list(tables), []
     for step in plan.steps:
-        local = {axis: i for i, axis in enumerate(sorted(set().union(*step.operands)))}
         arguments = []
-        for position, axes in zip(step.positions, step.operands, strict=True):
-            arguments += [tables.pop(position), [local[axis] for axis in axes]]
-        x = xp.einsum(*arguments, [local[axis] for axis in step.out])
+        for position, axes in zip(step.positions, step.axes, strict=True):
+            arguments += [tables.pop(position), axes]
+        x = xp.einsum(*arguments, step.out)
         largest = x.max()
-        # The scale cancels, so it needs no gradient.
-        largest = largest if xp is np else jax.lax.stop_gradient(largest)
+        if xp is jnp:
+            largest = jax.lax.stop_gradient(largest)  # The scale cancels.
+        elif not 0 < largest < MIN_SCALE:
+            tables.append(x)
+            continue
         tables.append(x / xp.where(largest > 0, largest, 1))
         log_scales.append(largest)
     with np.errstate(divide="ignore"):
-        return tables[0], xp.log(xp.stack(log_scales)).sum()
+        return tables[0], xp.log(xp.stack(log_scales)).sum() if log_scales else xp.zeros(())
 
 
 class Terms:

@@ -19,7 +19,6 @@ from undelude.graph import (
     back_door,
     check_names,
     d_separated,
-    descendants,
     districts,
     latent_projection,
     mutilate,
@@ -76,7 +75,15 @@ def _free(x: Expression) -> frozenset[str]:
 
 
 def _product(factors: Iterable[Expression]) -> Expression:
-    flat = list(chain.from_iterable(x.factors if isinstance(x, Product) else (x,) for x in factors))
+    flat = list(chain.from_iterable(map(_factors, factors)))
+    for x in flat:
+        if isinstance(x, Fraction):
+            rest = [y for y in flat if y is not x]
+            below = _factors(x.denominator)
+            if all(y in rest for y in below):  # (x / y) y = x
+                for y in below:
+                    rest.remove(y)
+                return _product([x.numerator, *rest])
     return flat[0] if len(flat) == 1 else Product(tuple(flat))
 
 
@@ -127,20 +134,32 @@ def _flat(x: Sum) -> Sum:
 
 
 def _fraction(numerator: Expression, denominator: Expression) -> Expression:
-    above, below = _chain_rule(_factors(numerator)), _chain_rule(_factors(denominator))
-    for x in tuple(below):
-        if x in above:
-            above.remove(x)
-            below.remove(x)
-    for x in tuple(below):
-        for i, y in enumerate(above):
-            if not (isinstance(x, Probability) and isinstance(y, Probability)):
-                continue
-            if x.given == y.given and x.of < y.of:  # P(a, b | c) / P(b | c) = P(a | b, c)
-                above[i] = Probability(y.of - x.of, y.given | x.of)
-                below.remove(x)
-                break
-    return Fraction(_product(above), _product(below)) if below else _product(above)
+    above, below = _product(_chain_rule(_factors(numerator))), []
+    for x in _chain_rule(_factors(denominator)):
+        divided = _divide(above, x)
+        if divided is None:
+            below.append(x)
+        else:
+            above = divided
+    return Fraction(above, _product(below)) if below else above
+
+
+def _divide(x: Expression, y: Expression) -> Expression | None:
+    """`x / y`, where that is simpler than a fraction."""
+    if x == y:
+        return Product()
+    match x, y:
+        case Probability(), Probability() if x.given == y.given and y.of < x.of:  # P(a, b | c) / P(b | c) = P(a | b, c)
+            return Probability(x.of - y.of, x.given | y.of)
+        case Product(factors), _:
+            for i, factor in enumerate(factors):
+                divided = _divide(factor, y)
+                if divided is not None:
+                    return _product([*factors[:i], divided, *factors[i + 1 :]])
+        case Sum(over, body), _ if not over & _free(y):
+            divided = _divide(body, y)
+            return None if divided is None else _sum(over, divided)
+    return None
 
 
 # ---------------------------------------------------------------------------------------------------- estimands
@@ -326,7 +345,7 @@ class _Text:
                     inner[name] = label
                 return self.sum(self.listed(over, inner), self._show(body, inner), len(over))
             case Fraction(numerator, denominator):
-                return self.fraction(self._show(numerator, shown), self._show(denominator, shown))
+                return self.fraction(*(self.part(self._show(y, shown), y) for y in (numerator, denominator)))
 
     def key(self, x: Expression) -> tuple:
         """Probabilities before fractions before sums, effects before causes."""
@@ -353,7 +372,10 @@ class _Text:
         return f"sum_{{{over}}} {body}" if count > 1 else f"sum_{over} {body}"
 
     def fraction(self, numerator: str, denominator: str) -> str:
-        return f"[{numerator}] / [{denominator}]"
+        return f"{numerator} / {denominator}"
+
+    def part(self, text: str, x: Expression) -> str:
+        return text if isinstance(x, Probability) else f"[{text}]"
 
     def bracket(self, text: str, x: Expression) -> str:
         return f"({text})"
@@ -381,6 +403,9 @@ class _Latex(_Text):
 
     def fraction(self, numerator: str, denominator: str) -> str:
         return f"\\frac{{{numerator}}}{{{denominator}}}"
+
+    def part(self, text: str, x: Expression) -> str:
+        return text
 
     def bracket(self, text: str, x: Expression) -> str:
         return text if isinstance(x, Fraction) else f"\\Big({text}\\Big)"
@@ -476,7 +501,7 @@ def identify(graph: Graph, outcome: Names, *, do: Names = (), see: Names = (), l
         x, z = x | {name}, z - {name}
     law = _Law(order, directed, bidirected)
     try:
-        expression = None if z else _adjustment(graph, y, x, hidden)
+        expression = _adjustment(graph, y, x, z, hidden)
         if expression is None:
             expression = _identify(y | z, x, law)
             if z:
@@ -500,16 +525,18 @@ def _exchangeable(graph: Graph, y: frozenset[str], x: frozenset[str], z: frozens
             return
 
 
-def _adjustment(graph: Graph, y: frozenset[str], x: frozenset[str], hidden: tuple[str, ...]) -> Expression | None:
-    """The back-door formula with the fewest variables, where it applies: ID would name more than it needs."""
-    if len(y) > 1 or len(x) != 1 or not y <= descendants(graph, x):
+def _adjustment(
+    graph: Graph, y: frozenset[str], x: frozenset[str], z: frozenset[str], hidden: tuple[str, ...]
+) -> Expression | None:
+    """What needs no ID, which would name more variables than it must: conditioning, or the smallest back-door set."""
+    x &= ancestors(mutilate(graph, x), y | z)  # What has no effect may as well not be done (rule 3).
+    cut = {child: tuple(p for p in parents if p not in x) for child, parents in graph.items()}
+    if d_separated(cut, y, x, given=z):  # Done or seen is the same (rule 2).
+        return Probability(y, x | z)
+    if z or len(y) > 1 or len(x) > 1:
         return None
     sets = back_door(graph, *x, *y, latent=hidden, limit=64)
-    return (
-        _sum(sets[0], _product([Probability(y, x | sets[0]), *([Probability(sets[0])] if sets[0] else [])]))
-        if sets
-        else None
-    )
+    return Sum(sets[0], Product((Probability(y, x | sets[0]), Probability(sets[0])))) if sets else None
 
 
 class _Law:
@@ -535,6 +562,10 @@ class _Law:
         self.bidirected = frozenset(pair for pair in bidirected if pair <= self.names)
         self.conditionals, self.summed = conditionals, summed
 
+    @property
+    def factors(self) -> list[Expression]:
+        return list((self.conditionals or {}).values())
+
     def over(self, names: frozenset[str]) -> "_Law":
         """The marginal law of an ancestral set."""
         order = tuple(name for name in self.order if name in names)
@@ -551,8 +582,8 @@ class _Law:
     def marginal(self, names: frozenset[str]) -> Expression:
         if self.conditionals is None:
             return Probability(names)
-        left = self.over(names)
-        return _sum(left.summed, _product((left.conditionals or {}).values()))
+        law = self.over(names)
+        return _sum(law.summed, _product(law.factors))
 
     def conditional(self, name: str) -> Expression:
         """Of a variable, given those before it."""
@@ -564,8 +595,11 @@ class _Law:
             return Probability(frozenset((name,)), blanket - {name})
         if not self.summed:
             return self.conditionals[name]
-        above, below = frozenset((*before, name)), frozenset(before)
-        return _fraction(self.marginal(above), self.marginal(below)) if below else self.marginal(above)
+        above, below = self.over(frozenset((*before, name))), self.over(frozenset(before))
+        summed = above.summed | below.summed
+        common = [x for x in below.factors if not _free(x) & summed]
+        x, y = (_sum(law.summed, _product(x for x in law.factors if x not in common)) for law in (above, below))
+        return _fraction(x, y)
 
 
 def _identify(y: frozenset[str], x: frozenset[str], law: _Law) -> Expression:
@@ -687,6 +721,6 @@ def _explanation(
         f"{query} cannot be computed from the distribution of the observed variables, however many data there "
         f"are.{takes} {hidden}: what goes together there may be due to {set_by} or to what is hidden, and the data do "
         f"not tell which. (Hedge for {reduced}: F = {{{listed(hedge.forest, ',')}}}, "
-        f"F' = {{{listed(hedge.subforest, ',')}}}.) Observe what is hidden ({listed(reached, ',')}), set {set_by} in an "
-        "experiment, or induce a model of what is hidden."
+        f"F' = {{{listed(hedge.subforest, ',')}}}.) Observe what is hidden ({listed(reached, ',')}), set {set_by} in "
+        "an experiment, or induce a model of what is hidden."
     )
