@@ -41,6 +41,7 @@ docs: $(VENV)/.docs
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/exact.py
+	$(BIN)/python benchmarks/causal.py
 	$(BIN)/python benchmarks/train.py
 
 clean:

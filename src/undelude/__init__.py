@@ -9,7 +9,7 @@ from undelude.certificate import Certificate, certify, delusion_gap
 from undelude.checkpoint import load, save
 from undelude.distributions import AbstractDistribution, Categorical, Given, Joint, Mixture, Normal
 from undelude.graph import Path
-from undelude.identification import Estimand, Hedge, NotIdentifiable
+from undelude.identification import Estimand, Hedge, NotIdentifiable, identify
 from undelude.inference import posterior
 from undelude.process import AbstractExpert, AbstractTask, InteractionProcess
 from undelude.rollout import Episodes, rollout
@@ -43,6 +43,7 @@ __all__ = [
     "Variable",
     "certify",
     "delusion_gap",
+    "identify",
     "load",
     "log_losses",
     "posterior",
