@@ -1,6 +1,7 @@
 """What the library answers about one history, as arrays; shared by the tests of the paper's sections."""
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
@@ -33,3 +34,9 @@ def policy_after_round(agent: ud.ExactAgent, a: int, o: int) -> Array:
     """`P(A_2 | A_1, O_1)`, the action marked as the agent reads its own."""
     m = agent.g_A(jnp.array(a), agent.init(num_rounds=2), intervened=agent.own_actions == "do")
     return agent.f_A(agent.g_O(jnp.array(o), m)).probs
+
+
+@eqx.filter_jit
+def policies(process: ud.InteractionProcess, histories: ud.Episodes) -> Array:
+    """`P(A_t | history)` before each action of a batch of histories, `[B, T, A]`, the actions marked as they are."""
+    return jax.vmap(lambda episode: scan(ud.ExactAgent(process), episode)[0].probs)(histories)

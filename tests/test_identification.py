@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from undelude.expression import Fraction, Product, Sum
 from undelude.graph import Graph
-from undelude.identification import Estimand, Fraction, Hedge, NotIdentifiable, Product, Sum, identify
+from undelude.identification import Estimand, Hedge, NotIdentifiable, identify
 
 FROG = {"Theta": (), "A": ("Theta",), "O": ("Theta", "A")}
 BACK_DOOR = {"Z": (), "A": ("Z",), "O": ("Z", "A")}
@@ -292,10 +293,35 @@ def test_conditional_queries_fail_only_where_no_rule_is_left():
         ({"A": (), "M": ("A",), "O": ("M",)}, "O", "A", (), (), "P(O | A)"),
         (BACK_DOOR, "O", "A", (), (), "sum_Z P(O | A, Z) P(Z)"),
         (BACK_DOOR, "A", "O", (), (), "P(A)"),
+        (BACK_DOOR | {"D": ("Z", "O")}, ("O", "D"), "A", (), (), "sum_Z P(D | O, Z) P(O | A, Z) P(Z)"),
+        (
+            {"X": (), "Y": ("X",), "A": ("X", "Y"), "O": ("A", "X", "Y"), "D": ("A", "O")},
+            ("O", "D"),
+            "A",
+            (),
+            (),
+            "P(D | A, O) sum_{X, Y} P(O | A, Y, X) P(X, Y)",
+        ),
         (FRONT_DOOR, "O", "A", (), "U", "sum_M P(M | A) sum_A' P(O | A', M) P(A')"),
         (NAPKIN, "O", "A", (), ("U", "V"), "[sum_W P(A, O | R, W) P(W)] / [sum_W P(A | R, W) P(W)]"),
         (VERMA, ("C", "D"), ("A", "B"), (), "U", "P(C | B) sum_B' P(D | B', A, C) P(B' | A)"),
         (M_BIAS, "O", "A", (), ("U", "V"), "P(O | A)"),
+        (
+            {"U": (), "V": (), "Z": ("U", "V"), "A": ("Z", "U"), "O": ("A",), "D": ("V",)},
+            ("O", "D"),
+            "A",
+            "Z",
+            ("U", "V"),
+            "P(D | Z) P(O | A)",
+        ),
+        (
+            {"U": (), "V": (), "A": ("U", "V"), "Z": ("A",), "O": ("Z", "V"), "D": ("O", "U")},
+            ("O", "D"),
+            "A",
+            "Z",
+            ("U", "V"),
+            "sum_A' P(O, D | A', Z) P(A')",
+        ),
         (
             {"X": (), "Y": (), "A": ("X", "Y"), "O": ("A", "X", "Y")},
             "O",
@@ -376,6 +402,10 @@ def test_hedge_of_a_long_interaction_is_small():
         identify(graph, "O_20", do="A_20", latent="Theta")
     assert caught.value.hedge.forest == {"A_20", "O_20"}
     assert caught.value.hedge.subforest == {"O_20"}
+    with pytest.raises(
+        NotIdentifiable, match=r"P\(A_20 \| do\(A_1\), do\(A_2\), do\(A_3\), \.\.\., do\(A_19\)\) cannot"
+    ):
+        identify(graph, "A_20", do=[f"A_{t}" for t in range(1, 20)], latent="Theta")
 
 
 def test_hidden_causes_of_a_hedge_are_where_paths_fork():

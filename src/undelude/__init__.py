@@ -8,8 +8,9 @@ from undelude.causal import CausalModel, Variable
 from undelude.certificate import Certificate, certify, delusion_gap
 from undelude.checkpoint import load, save
 from undelude.distributions import AbstractDistribution, Categorical, Given, Joint, Mixture, Normal
+from undelude.estimand import Estimand
 from undelude.graph import Path
-from undelude.identification import Estimand, Hedge, NotIdentifiable, identify
+from undelude.identification import Hedge, NotIdentifiable, identify
 from undelude.inference import posterior
 from undelude.process import AbstractExpert, AbstractTask, InteractionProcess
 from undelude.rollout import Episodes, rollout

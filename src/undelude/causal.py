@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -14,8 +14,9 @@ from jaxtyping import Array, ArrayLike, Float, Int
 from undelude import contraction, graph
 from undelude._checks import check_probabilities, is_concrete
 from undelude.contraction import Terms
+from undelude.estimand import Estimand
 from undelude.graph import Graph, Path
-from undelude.identification import Estimand, identify
+from undelude.identification import identify
 
 Names = str | Iterable[str]
 Values = Mapping[str, Any]
@@ -287,8 +288,8 @@ class CausalModel(eqx.Module):
         """
         return graph.d_separated(self.graph, _as_names(a), _as_names(b), given=_as_names(given), do=_as_names(do))
 
-    def paths(self, a: str, b: str, *, given: Names = (), do: Names = ()) -> list[Path]:
-        """The paths between `a` and `b` after surgery, and which of them are blocked, and where.
+    def paths(self, a: str, b: str, *, given: Names = (), do: Names = ()) -> Iterator[Path]:
+        """The paths between `a` and `b` after surgery, and which of them are blocked, and where; one at a time.
 
         Args:
             a: a name.
@@ -299,7 +300,7 @@ class CausalModel(eqx.Module):
         Raises:
             ValueError: an unknown name.
         """
-        return list(graph.paths(self.graph, a, b, given=_as_names(given), do=_as_names(do)))
+        return graph.paths(self.graph, a, b, given=_as_names(given), do=_as_names(do))
 
     def back_door(self, a: str, o: str, *, latent: Names = ()) -> tuple[frozenset[str], ...]:
         """The smallest sets Z for which `P(o | do(a)) = sum_z P(o | a, z) P(z)` (Pearl 2009, Definition 3.3.1).

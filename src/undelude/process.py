@@ -218,6 +218,49 @@ class InteractionProcess(eqx.Module):
 
         return unrolled(self, check_count("num_rounds", self.num_rounds if num_rounds is None else num_rounds))
 
+    def particles(self, num_particles: int, *, key: Key[Array, ""]) -> "InteractionProcess":
+        """The process with Theta among draws of its prior: what exact agents need where Theta is continuous (Remark 5).
+
+        Inference over the draws is self-normalised importance sampling from the prior:
+
+            E[f(Theta) | history] = sum_n p_n f(theta_n) + O(N^-1/2),    theta_n ~ Q(Theta),
+            p_n is proportional to prod_{t seen} Q(a_t | theta_n, e_t) prod_t Q(o_t | theta_n, w_t).
+
+        The standard error is about `(sum_n p_n^2 (f(theta_n) - E f)^2)^1/2`. It grows as the history narrows Theta
+        down: `1 / sum_n p_n^2` is the number of draws that still count.
+
+        Args:
+            num_particles: N.
+            key: of the draws.
+
+        Returns:
+            A finite process, `thetas` the draws, equally probable: for `ExactAgent`, `ThompsonAgent`, `posterior`.
+
+        Raises:
+            TypeError: Theta is finite, so that exact answers exist; or it is drawn anew in each round.
+            ValueError: `num_particles` is no whole number of at least 1.
+
+        >>> import undelude as ud
+        >>> bandit = ud.tasks.bandit()
+        >>> drawn = ud.InteractionProcess(ud.Categorical(probs=bandit.prior), None, bandit.task, bandit.expert, 20)
+        >>> particles = drawn.particles(10_000, key=jax.random.key(0))
+        >>> belief = jnp.exp(ud.posterior(particles, ud.Episodes.of(particles, actions=[2], observations=[1]))[-1])
+        >>> round(float(belief[particles.thetas == 2].sum()), 2)  # 3/7, exactly
+        0.43
+        """
+        if self.finite:
+            raise TypeError(
+                f"{self.name} has a finite Theta, so that inference is exact without particles; use it as it is."
+            )
+        if self.transition is not None:
+            raise TypeError(f"{self.name} draws Theta anew in each round, and particles last the episode.")
+        num_particles = check_count("num_particles", num_particles)
+        thetas = jax.vmap(self.sample_theta)(jax.random.split(key, num_particles))
+        prior = jnp.full(num_particles, 1 / num_particles)
+        return InteractionProcess(
+            prior, thetas, self.task, self.expert, self.num_rounds, opening=self.opening, name=self.name
+        )
+
     def sample_theta(self, key: Key[Array, ""]) -> PyTree:
         """Theta's index in `thetas`, or its value where Theta is continuous."""
         if isinstance(self.prior, AbstractDistribution):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
 from undelude.report.svg import Figure
 
 Value = float | str | list

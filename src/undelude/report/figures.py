@@ -1,38 +1,32 @@
-"""The report's figures: matplotlib's, as inline SVG with real text, whose colours are the page's own variables.
+"""The figures of a run's report."""
 
-Blue and vermillion are Okabe and Ito's, told apart without red-green vision; line style and marker say the same again.
-"""
-
-import dataclasses
-import io
 import math
-import re
-from html import escape
 from typing import Any, Literal
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
-from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from undelude.report.files import READERS, Episode, Quantity, RunFiles
+from undelude.report.svg import (
+    DO,
+    DO_TEXT,
+    FONT,
+    INK,
+    MUTED,
+    RULE,
+    SEE,
+    SEE_TEXT,
+    STYLE,
+    WIDTH,
+    Figure,
+    to_figure,
+)
+from undelude.report.tracks import frame_truth, listed, mark_actions, round_ticks, shade, symbol_ticks
 from undelude.report.words import short
 
-# Drawn small, so that a phone shrinks them little: inches, points.
-WIDTH, FONT = 4.2, 9.5
-# Drawn in these, shown in the page's variables: light, dark and paper each have their own.
-INK, MUTED, RULE, DO, SEE, DO_TEXT, SEE_TEXT = (
-    "#010101",
-    "#020202",
-    "#030303",
-    "#040404",
-    "#050505",
-    "#060606",
-    "#070707",
-)
-VARIABLES = {INK: "ink", MUTED: "muted", RULE: "rule", DO: "do", SEE: "see", DO_TEXT: "do-text", SEE_TEXT: "see-text"}
 NAMES = {"agent": "agent", "exact_do": "interventional answer", "exact_see": "deluded answer"}
 COLOURS = {"agent": INK, "exact_do": DO, "exact_see": SEE}
 TEXT = {"agent": INK, "exact_do": DO_TEXT, "exact_see": SEE_TEXT}
@@ -40,40 +34,6 @@ TEXT = {"agent": INK, "exact_do": DO_TEXT, "exact_see": SEE_TEXT}
 MAX_ROWS, MAX_WRITTEN = 24, 24
 # Between ticks, times a power of ten.
 STEPS = [1, 2, 5, 10]
-
-STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "font.family": "DejaVu Sans",
-    "font.size": FONT,
-    "text.color": INK,
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": MUTED,
-    "axes.labelsize": FONT,
-    "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": FONT,
-    "axes.titlelocation": "left",
-    "axes.titlepad": 4.0,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelsize": FONT - 0.5,
-    "ytick.labelsize": FONT - 0.5,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "xtick.major.size": 3,
-    "ytick.major.size": 3,
-    "xtick.minor.size": 0,
-    "ytick.minor.size": 0,
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Figure:
-    """An inline `svg` element, and in words what it shows."""
-
-    svg: str
-    alt: str
 
 
 def distances(run: RunFiles) -> Figure | None:
@@ -94,7 +54,7 @@ def distances(run: RunFiles) -> Figure | None:
         axes.set(xlim=(0, 1.35 * max(bars[-1][1].value or 0.0, 1e-9)), ylim=(1.25, -0.8))
         axes.axis("off")
         said = ", ".join(f"to the {NAMES[name]} {short(q.value)}" for name, q in bars)
-        return _figure(canvas, "distances", f"Two bars, in nats per action: {said}.")
+        return to_figure(canvas, "distances", f"Two bars, in nats per action: {said}.")
 
 
 def learning_curve(run: RunFiles) -> Figure | None:
@@ -117,7 +77,7 @@ def learning_curve(run: RunFiles) -> Figure | None:
         _integers(axes)
         ends = ", ".join(f"from the {NAMES[name]} {short(_last(y))} nats" for name, y in curves.items())
         alt = f"Learning curve over {int(update[-1])} updates, log scale. At the last look: {ends}."
-        return _figure(canvas, "learning", alt)
+        return to_figure(canvas, "learning", alt)
 
 
 def losses(run: RunFiles) -> Figure | None:
@@ -138,19 +98,24 @@ def losses(run: RunFiles) -> Figure | None:
         _integers(axes)
         ends = ", ".join(f"{part} {short(_last(y))}" for part, y in parts)
         alt = f"Log-losses in training over {int(update[-1])} updates. At the end, in nats: {ends}."
-        return _figure(canvas, "losses", alt)
+        return to_figure(canvas, "losses", alt)
 
 
 def certificate(run: RunFiles) -> Figure | None:
     """Distances to both answers, and calibration gaps: dots with intervals of two standard errors."""
     symbols, readers = ("action", "observation"), {"do": "exact_do", "see": "exact_see"}
-    both = lambda measure: [(s, {r: run.quantity(f"{s}_{measure}_{m}") for m, r in readers.items()}) for s in symbols]  # noqa: E731
+
+    def both(measure: str) -> list[tuple[str, dict[str, Quantity]]]:
+        return [(s, {r: run.quantity(f"{s}_{measure}_{m}") for m, r in readers.items()}) for s in symbols]
+
+    def measured(row: tuple[str, dict[str, Quantity]]) -> bool:
+        return any(q.value is not None for q in row[1].values())
+
     panels = [
         ("KL(answer ‖ agent), nats", both("kl"), True),
         ("total variation", both("tv"), False),
         ("calibration gap, nats", [(s, {"agent": run.quantity(f"{s}_calibration_gap")}) for s in symbols], False),
     ]
-    measured = lambda row: any(q.value is not None for q in row[1].values())  # noqa: E731
     panels = [(title, kept, log) for title, rows, log in panels if (kept := list(filter(measured, rows)))]
     if not panels:
         return None
@@ -171,7 +136,7 @@ def certificate(run: RunFiles) -> Figure | None:
             axes.set(yticks=range(len(rows)), yticklabels=[f"{s}s" for s, _ in rows], ylim=(len(rows) - 0.5, -0.5))
             axes.set_title(title)
             _no_left(axes)
-        return _figure(canvas, "certificate", f"Dot chart of the certificate: {'; '.join(said)}.")
+        return to_figure(canvas, "certificate", f"Dot chart of the certificate: {'; '.join(said)}.")
 
 
 def returns(run: RunFiles) -> Figure | None:
@@ -195,7 +160,7 @@ def returns(run: RunFiles) -> Figure | None:
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
         _no_left(axes)
         said = "; ".join(f"{label} {short(q.value)}" for label, _, _, q in rows)
-        return _figure(canvas, "returns", f"Dot chart of the reward per round: {said}.")
+        return to_figure(canvas, "returns", f"Dot chart of the reward per round: {said}.")
 
 
 def strips(episode: Episode) -> Figure:
@@ -215,33 +180,26 @@ def strips(episode: Episode) -> Figure:
         _action_track(grid[0], episode, num_actions)
         _observation_track(grid[1], episode, written)
         for axes, name in zip(grid[2:5], READERS, strict=True):
-            _strip(axes, laws[name][:, shown], COLOURS[name])
+            shade(axes, laws[name][:, shown], COLOURS[name])
             axes.set_title(f"{NAMES[name]}: probability of {which}", color=TEXT[name])
-            _symbol_ticks(axes, shown)
+            symbol_ticks(axes, shown)
             if what == "theta":
-                _frame_truth(axes, episode, shown)
+                frame_truth(axes, episode.theta, shown)
         said = _compare(grid[5], episode, what, laws)
-        grid[5].set(xlim=(0, T + 1), xlabel="round")
-        step = 5 if T <= 30 else 10 if T <= 60 else T // 5
-        ticks = [1, *(t for t in range(step, T, step) if t <= T - step / 2)]
-        grid[5].set_xticks([t - 0.5 for t in ticks] + [T + 0.5], [*map(str, ticks), "end"])
+        round_ticks(grid[5], T)
         for axes in grid[:-1]:
             axes.tick_params(axis="x", length=0, labelbottom=False)
-        alt = f"One episode of {T} rounds as three readers see it. Actions: {_listed(episode.actions)}. "
-        alt += "" if episode.observations is None else f"Observations: {_listed(episode.observations)}. "
-        return _figure(canvas, "episode", alt + said)
+        alt = f"One episode of {T} rounds as three readers see it. Actions: {listed(episode.actions)}. "
+        alt += "" if episode.observations is None else f"Observations: {listed(episode.observations)}. "
+        return to_figure(canvas, "episode", alt + said)
 
 
 def _action_track(axes: Axes, episode: Episode, num_actions: int) -> None:
-    rounds = np.arange(episode.num_rounds) + 0.5
-    least = episode.rewards.min()
-    paid = episode.rewards > least
-    size = float(np.clip(160 / episode.num_rounds, 1.5, 5))
-    axes.plot(rounds[paid], episode.actions[paid], "o", color=INK, ms=size, mew=0.8)
-    axes.plot(rounds[~paid], episode.actions[~paid], "o", mec=INK, mfc="none", ms=size, mew=0.8)
+    least = mark_actions(axes, episode.actions, episode.rewards)
     axes.set_ylim(num_actions - 0.4, -0.6)
-    axes.set_title(f"action taken ({'filled: reward above' if paid.any() else 'reward always'} {short(least)})")
-    _symbol_ticks(axes, np.arange(num_actions))
+    above = "filled: reward above" if (episode.rewards > least).any() else "reward always"
+    axes.set_title(f"action taken ({above} {short(least)})")
+    symbol_ticks(axes, np.arange(num_actions))
     axes.grid(axis="y", color=RULE, lw=0.6)
     axes.spines[["left", "bottom"]].set_visible(False)
 
@@ -259,34 +217,6 @@ def _observation_track(axes: Axes, episode: Episode, written: bool) -> None:
     else:
         axes.plot(np.arange(episode.num_rounds) + 0.5, episode.observations, ".", color=INK, ms=3)
         axes.yaxis.set_major_locator(MaxNLocator(2, integer=True))
-
-
-def _strip(axes: Axes, law: np.ndarray, colour: str) -> None:
-    """Shade by probability; equal neighbours in a row are one rectangle, which keeps the page small."""
-    opacity = np.round(np.clip(law, 0, 1), 2)
-    for k, shades in enumerate(opacity.T):
-        for start, stop in _stretches(shades):
-            if shades[start] > 0:
-                box = Rectangle((start, k - 0.5), stop - start, 1, fc=colour, alpha=shades[start], ec="none", lw=0)
-                box.set_antialiased(False)
-                axes.add_patch(box)
-    axes.set_ylim(law.shape[1] - 0.5, -0.5)
-    for spine in axes.spines.values():
-        spine.set(visible=True, color=RULE)
-
-
-def _frame_truth(axes: Axes, episode: Episode, shown: np.ndarray) -> None:
-    row_of = {int(k): i for i, k in enumerate(shown)}
-    for start, stop in _stretches(episode.theta):
-        if (i := row_of.get(int(episode.theta[start]))) is not None:
-            frame = Rectangle((start, i - 0.5), stop - start, 1, fill=False, ec=INK, lw=0.9, clip_on=False, zorder=3)
-            axes.add_patch(frame)
-
-
-def _stretches(x: np.ndarray) -> list[tuple[int, int]]:
-    """`(start, stop)` of each run of equal neighbours."""
-    ends = [*(np.flatnonzero(x[1:] != x[:-1]) + 1).tolist(), len(x)]
-    return list(zip([0, *ends[:-1]], ends, strict=True))
 
 
 def _compare(axes: Axes, episode: Episode, what: str, laws: dict[str, np.ndarray]) -> str:
@@ -314,12 +244,6 @@ def _rows_to_show(laws: dict[str, np.ndarray], truth: np.ndarray) -> np.ndarray:
     peak = np.max([law.max(0) for law in laws.values()], axis=0)
     peak[truth] = np.inf
     return np.sort(np.argsort(-peak, kind="stable")[:MAX_ROWS])
-
-
-def _symbol_ticks(axes: Axes, symbols: np.ndarray) -> None:
-    every = 1 if len(symbols) <= 6 else math.ceil(len(symbols) / 4)
-    axes.set_yticks(range(0, len(symbols), every), [str(s) for s in symbols[::every]])
-    axes.tick_params(axis="y", length=0)
 
 
 def _dots(axes: Axes, y: int, row: dict[str, Quantity]) -> None:
@@ -406,23 +330,3 @@ def _marker(name: str) -> str:
 
 def _last(y: np.ndarray) -> float:
     return float(y[np.isfinite(y)][-1])
-
-
-def _listed(symbols: np.ndarray) -> str:
-    return " ".join(map(str, symbols[:60])) + (" and so on" if len(symbols) > 60 else "")
-
-
-def _figure(canvas: Canvas, name: str, alt: str) -> Figure:
-    """The figure as an `svg` element for HTML: no prologue, no address, ids of its own, colours by variable."""
-    out = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": f"undelude {name}"}):
-        canvas.savefig(out, format="svg", transparent=True)
-    svg = out.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r' xmlns(:\w+)?="[^"]*"| version="1.1"| width="[^"]*pt"| height="[^"]*pt"', "", svg)
-    used = set(re.findall(r"#([\w.-]+)", svg))
-    svg = re.sub(r' id="([^"]+)"', lambda m: m[0] if m[1] in used else "", svg)
-    for colour, variable in VARIABLES.items():
-        svg = svg.replace(colour, f"var(--{variable})")
-    return Figure(svg.replace("<svg", f'<svg role="img" aria-label="{escape(alt)}"', 1).strip(), alt)

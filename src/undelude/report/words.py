@@ -143,7 +143,10 @@ def _distances(kind: Kind, do: float, see: float) -> str:
         (see, "the deluded answer", "the deluded one"),
     ]
     first, second = reversed(parts) if kind == "deluded" else parts
-    far = lambda x, unit: "infinitely far" if math.isinf(x) else f"{short(x)}{unit}"  # noqa: E731
+
+    def far(x: float, unit: str) -> str:
+        return "infinitely far" if math.isinf(x) else f"{short(x)}{unit}"
+
     return f"{far(first[0], ' nats')} from {first[1]}, {far(second[0], '')} from {second[2]}"
 
 
