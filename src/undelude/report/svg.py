@@ -15,7 +15,7 @@ from matplotlib.figure import Figure as Canvas
 # Drawn small, so that a phone shrinks them little: inches, points.
 WIDTH, FONT = 4.2, 9.5
 # Drawn in these, shown in the page's variables: light, dark and paper each have their own.
-INK, MUTED, RULE, DO, SEE, DO_TEXT, SEE_TEXT = (
+INK, MUTED, RULE, DO, SEE, DO_TEXT, SEE_TEXT, PAPER = (
     "#010101",
     "#020202",
     "#030303",
@@ -23,8 +23,12 @@ INK, MUTED, RULE, DO, SEE, DO_TEXT, SEE_TEXT = (
     "#050505",
     "#060606",
     "#070707",
+    "#080808",
 )
 VARIABLES = {INK: "ink", MUTED: "muted", RULE: "rule", DO: "do", SEE: "see", DO_TEXT: "do-text", SEE_TEXT: "see-text"}
+VARIABLES |= {PAPER: "paper"}
+GREEK = {"Theta": "\N{GREEK CAPITAL LETTER THETA}", "theta": "\N{GREEK SMALL LETTER THETA}"}
+SUBSCRIPTS = {ord("0") + i: 0x2080 + i for i in range(10)}
 
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -75,3 +79,13 @@ def to_figure(canvas: Canvas, name: str, alt: str) -> Figure:
     for colour, variable in VARIABLES.items():
         svg = svg.replace(colour, f"var(--{variable})")
     return Figure(svg.replace("<svg", f'<svg role="img" aria-label="{escape(alt)}"', 1).strip(), alt)
+
+
+def symbol(name: str) -> str:
+    """A variable's name as the paper writes it.
+
+    >>> symbol("Theta_1")
+    'Θ₁'
+    """
+    stem, _, index = name.partition("_")
+    return GREEK.get(stem, stem) + index.translate(SUBSCRIPTS)

@@ -1,0 +1,159 @@
+"""`undelude paper`: every statement agrees, the JSON is as documented, the page holds everything and needs nothing."""
+
+import dataclasses
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from undelude import paper
+from undelude.cli import main
+from undelude.paper.item import Block, Item, equal, holds, sampled
+from undelude.paper.page import prose, render, written
+
+REMARKS = [f"remark-{n}" for n in (*range(1, 13), 14)]
+FIGURES = [f"figure-{n}" for n in range(1, 5)]
+
+
+class Run(NamedTuple):
+    code: int
+    items: list[dict]
+    page: str
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """One run of the command, with fewer episodes: whatever is sampled is judged by its own standard error."""
+    folder = tmp_path_factory.mktemp("paper")
+    with pytest.MonkeyPatch.context() as patch, (folder / "stdout").open("w+") as stdout:
+        patch.setattr("sys.stdout", stdout)
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        code = main(["paper", "--json", "--num-episodes", "2000", "--out", str(folder / "paper.html")])
+        stdout.seek(0)
+        items = json.load(stdout)
+    return Run(code, items, (folder / "paper.html").read_text())
+
+
+def test_everything_agrees(run: Run):
+    assert [item["item"] for item in run.items if not item["agrees"]] == []
+    assert run.code == 0
+
+
+def test_the_items_are_as_documented(run: Run):
+    names = [item["item"] for item in run.items]
+    assert len(set(names)) == len(names)
+    for item in run.items:
+        assert item.keys() == {"item", "value", "paper", "agrees"}
+        assert re.fullmatch(r"[a-z]+-\d+(\.\d)?/.+", item["item"])
+        assert isinstance(item["value"], str | float | list)
+        assert isinstance(item["paper"], str)
+        assert item["paper"]
+        assert isinstance(item["agrees"], bool)
+
+
+@pytest.mark.parametrize("name", REMARKS)
+def test_a_remark_has_items_and_a_place_on_the_page(run: Run, name: str):
+    assert any(item["item"].startswith(f"{name}/") for item in run.items)
+    assert f'id="{name}"' in run.page
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_is_drawn(run: Run, name: str):
+    section = run.page.split(f'id="{name}"')[1].split("</section>")[0]
+    assert "<svg" in section
+
+
+class _Page(HTMLParser):
+    """What a page would load or run, its anchors, and where its links lead."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.loads, self.links, self.ids, self.names = [], [], [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        if tag in ("script", "iframe", "object", "embed", "img") or "src" in values:
+            self.loads.append(tag)
+        if tag == "a":
+            self.links.append(values["href"])
+        if "id" in values:
+            self.ids.append(values["id"])
+        if tag == "svg":
+            self.names.append(values.get("aria-label"))
+
+
+def test_the_page_stands_alone(run: Run):
+    page = _Page(run.page)
+    assert page.loads == []
+    assert len(set(page.ids)) == len(page.ids)
+    assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
+    assert [link for link in page.links if not link.startswith("#")] == ["https://arxiv.org/abs/2110.10819"]
+    assert all(page.names)  # Every figure says in words what it shows.
+
+
+def test_what_does_not_agree_fails_and_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    wrong = equal("remark-1/half", 0.4, 0.5, "1/2")
+    block = Block("remark-1", "Remark 1", ["One half."], [wrong, equal("remark-1/one", 1.0, 1.0, "1")])
+    monkeypatch.setattr(paper, "BLOCKS", (lambda settings: block,))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert main(["paper", "--out", str(tmp_path / "paper.html")]) == 1
+    out = capsys.readouterr().out
+    assert "1 of 2 agree" in out
+    assert "These do not: remark-1/half." in out
+    assert "What does not agree" in (tmp_path / "paper.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--num-episodes", "7"], "--num-episodes must be at least 100"),
+        (["--seed", "-1"], "--seed must be from 0"),
+        (["--out", "nowhere/paper.html"], "--out must name a file in a directory that exists"),
+    ],
+)
+def test_wrong_usage_is_said_before_anything_is_computed(args: list[str], message: str, capsys: pytest.CaptureFixture):
+    assert main(["paper", *args]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_agreement():
+    assert equal("a/b", [1 / 3, 2 / 3], [1 / 3, 2 / 3], "").agrees
+    assert not equal("a/b", [1 / 3, 2 / 3], [0.3333, 0.6667], "").agrees
+    assert not equal("a/b", [0.5], 0.5, "").agrees  # Another shape is another thing.
+    # A mean of 100 coins has a standard error of 1/20.
+    coins = [0.0, 1.0] * 50
+    assert sampled("a/b", coins, 0.69, "").agrees
+    assert not sampled("a/b", coins, 0.71, "").agrees
+    assert sampled("a/b", coins, 0.71, "", error=0.02).agrees
+    assert holds("a/b", "refused", "", True) == Item("a/b", "refused", "", True)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.5, "0.5"),
+        (1.0, "1"),
+        (1 / 3, "0.3333"),
+        (2e-5, "2e-05"),
+        (0.0, "0"),
+        ([0.5, [1.0]], "(0.5, (1))"),
+        ("x", "x"),
+    ],
+)
+def test_values_are_written(value: float | list | str, text: str):
+    assert written(value) == text
+
+
+def test_prose_is_escaped_and_has_code():
+    assert prose("`a < b` & c") == "<code>a &lt; b</code> &amp; c"
+    block = Block("remark-1", "<b>", ["<script>"], [])
+    page = render([block], paper.Settings(), versions={}, seconds=1.0)
+    assert "<script>" not in page
+    assert "<b>" not in page
+    assert dataclasses.is_dataclass(block)
