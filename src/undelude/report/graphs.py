@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
-from matplotlib.patches import Circle, Patch, Polygon, Rectangle
+from matplotlib.patches import Circle, Polygon, Rectangle
 
 from undelude.graph import Graph, Path, mutilate, topological_order
 from undelude.report.svg import DO, FONT, INK, MUTED, RULE, SEE, STYLE, WIDTH, Figure, symbol, to_figure
@@ -211,18 +211,19 @@ def _label(name: str, panel: Panel) -> str:
 
 
 def _draw_node(sheet: _Sheet, name: str, panel: Panel) -> None:
-    for patch in _shapes(sheet.places[name], sheet.halves[name], name, panel):
-        sheet.axes.add_patch(patch)
+    for shape in _shapes(sheet.places[name], sheet.halves[name], name, panel):
+        sheet.axes.add_patch(shape)
+    x, y = sheet.places[name]
     size = FONT + (0.5 if name in panel.done else 1.5)
-    sheet.axes.text(*sheet.places[name], _label(name, panel), ha="center", va="center_baseline", size=size, zorder=4)
+    sheet.axes.text(x, y, _label(name, panel), ha="center", va="center_baseline", size=size, zorder=4)
 
 
-def _shapes(at: np.ndarray, half: tuple[float, float], name: str, panel: Panel) -> list[Patch]:
+def _shapes(at: np.ndarray, half: tuple[float, float], name: str, panel: Panel) -> list[Rectangle] | list[Circle]:
     """A node's outline: a circle, or a double box where the variable is done."""
     look: dict[str, Any] = {"fc": RULE if name in panel.seen else "none", "ec": INK, "lw": 1.1, "zorder": 3}
     if name in panel.done:
-        boxes = [np.array(half), np.array(half) - 2.4]
-        return [Rectangle(tuple(at - box), 2 * box[0], 2 * box[1], **look | {"lw": 0.9}) for box in boxes]
+        (x, y), (w, h), look["lw"] = at, half, 0.9
+        return [Rectangle((x - w + d, y - h + d), 2 * (w - d), 2 * (h - d), **look) for d in (0.0, 2.4)]
     if name in panel.latent:
         look |= {"ls": DOTTED, "lw": 1.6, "capstyle": "round"}
     return [Circle(tuple(at), half[0], **look)]
@@ -319,8 +320,8 @@ def _legend(panel: Panel) -> list[tuple[str, Callable[[Axes, float, float], None
     def node(role: str) -> Callable[[Axes, float, float], None]:
         def draw(axes: Axes, x: float, y: float) -> None:
             sample = dataclasses.replace(Panel({"X": ()}), **{role: ("X",)})
-            for patch in _shapes(np.array([x + 11, y]), (5.0, 5.0), "X", sample):
-                axes.add_patch(patch)
+            for shape in _shapes(np.array([x + 11, y]), (5.0, 5.0), "X", sample):
+                axes.add_patch(shape)
 
         return draw
 
@@ -339,7 +340,7 @@ def _legend(panel: Panel) -> list[tuple[str, Callable[[Axes, float, float], None
         (panel.latent, "latent", node("latent")),
         (panel.seen, "seen", node("seen")),
         (panel.done, "done", node("done")),
-        (SEE in flows, "flows into causes", flow(SEE)),
+        (SEE in flows, "flows back into causes", flow(SEE)),
         (DO in flows, "flows to effects", flow(DO)),
         (any(not path.is_open for path in panel.paths), "is blocked", blocked),
     ]
@@ -350,7 +351,8 @@ def describe(panel: Panel) -> str:
     """A panel in words: its arrows, what happens to its variables, where information flows."""
     said = [f"Causal Bayesian network of {_and(panel.graph)}."]
     children = {a: [child for parent, child in panel.edges if parent == a] for a in panel.graph}
-    said += [f"Arrows from {symbol(a)} to {_and(found)}." for a, found in children.items() if found]
+    arrows = [f"from {symbol(a)} to {_and(found)}" for a, found in children.items() if found]
+    said += [f"Arrows: {'; '.join(arrows)}."] if arrows else []
     for role in ("latent", "seen", "done"):
         if names := getattr(panel, role):
             said.append(f"{role.capitalize()}: {_and(names)}.")
