@@ -1,5 +1,7 @@
 """What the library answers about one history, as arrays; shared by the tests of the paper's sections."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -18,7 +20,21 @@ def belief(process: ud.InteractionProcess, mark: str, actions: list[int], observ
     return np.exp(ud.posterior(process, history)[-1])
 
 
+def beliefs(
+    process: ud.InteractionProcess, actions: np.ndarray, observations: np.ndarray, *, intervened: bool
+) -> np.ndarray:
+    """`P(Theta | history)` before each round and after the last of a batch of histories, `[B, T + 1, K]`."""
+    histories = ud.Episodes.of(process, actions=actions, observations=observations, intervened=intervened)
+    return np.exp(ud.posterior(process, histories))
+
+
 predictions = eqx.filter_jit(scan)
+
+
+@eqx.filter_jit
+def all_predictions(agent: ud.AbstractAgent, histories: ud.Episodes) -> tuple[Any, Any]:
+    """`predictions` of a batch of histories."""
+    return jax.vmap(lambda episode: scan(agent, episode))(histories)
 
 
 @eqx.filter_jit

@@ -47,7 +47,7 @@ def test_the_items_are_as_documented(run: Run):
     assert len(set(names)) == len(names)
     for item in run.items:
         assert item.keys() == {"item", "value", "paper", "agrees"}
-        assert re.fullmatch(r"[a-z]+-\d+(\.\d)?/.+", item["item"])
+        assert re.fullmatch(r"(section|remark|figure|equation)-[\w-]+/.+", item["item"])
         assert isinstance(item["value"], str | float | list)
         assert isinstance(item["paper"], str)
         assert item["paper"]

@@ -195,7 +195,7 @@ def test_figure_3d(game: ud.CausalModel):
     answers = [model.query("A_2", do={"A_1": 1}, see={"O_1": 0}) for model in (game, other)]
     by_hand = game_joint(game, done="A_1")[:, 1, 0].sum((0, 1, 3))
     np.testing.assert_allclose(answers[0], by_hand / by_hand.sum(), atol=1e-6)
-    assert np.abs(answers[0] - answers[1]).max() > 0.05
+    assert np.abs(answers[0] - answers[1]).max() > 0.02
 
 
 def test_remark_10_with_theta_as_a_path(game: ud.CausalModel):
@@ -347,11 +347,11 @@ def test_remark_11_printed(bandit: ud.InteractionProcess, mark: str):
 
 def test_remark_11_table():
     """The table in the paper's own format, read back: each belief under a trajectory is the one in fractions."""
-    block = section_3.remark_11(Settings(num_episodes=300))
-    lines = block.listing.splitlines()
-    assert re.match(
-        r"Conditioning: .*P\(a_t\+1 \| a_1:t, o_1:t\) +Intervening: .*P\(a_t\+1 \| do\(a_1:t\), o_1:t\)$", lines[0]
-    )
+    settings = Settings(num_episodes=300)
+    lines = section_3.table({mark: section_3.live(settings, mark) for mark in MARKS}).splitlines()
+    assert lines[0].split() == ["Conditioning:", "Intervening:"]
+    laws = r"a_t\+1 ~ P\(a_t\+1 \| a_1:t, o_1:t\) +a_t\+1 ~ P\(a_t\+1 \| do\(a_1:t\), o_1:t\)"
+    assert re.fullmatch(laws, lines[1])
     blocks = r"((?:\d{5} ){3}\d{5})"
     rows = [
         re.findall(rf"{word}: +{blocks}", line) for line in lines for word in ("Actions", "Rewards") if word in line
@@ -459,7 +459,10 @@ def test_remark_12_relearning(share: float):
     corpus = (1 - share) * people + share * weight[..., None] * do
     exact = corpus / corpus.sum(-1, keepdims=True)
     np.testing.assert_allclose(section_3.relearned(model, share, see, fourth="human"), exact, atol=1e-6)
-    assert np.abs(exact - do).max() < (1 - share) * np.abs(see - do).max() + 1e-9
+    # Nearer by as much as there are dialogues with the machine among the texts that begin so: all of them at the end.
+    people_only = (1 - share) * people.sum(-1) / corpus.sum(-1)
+    np.testing.assert_allclose(exact - do, people_only[..., None] * (see - do), atol=1e-9)
+    assert share < 1 or people_only.max() == 0
 
 
 # ------------------------------------------------------------------------------------------ Remark 5, Thompson sampling

@@ -67,7 +67,7 @@ class Paper:
 
 
 def _print_block(console: Console, block: "Block") -> None:
-    from undelude.paper.page import written
+    from undelude.paper.page import label, written
 
     console.print(block.title, style="bold", soft_wrap=True)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False, expand=True)
@@ -76,8 +76,8 @@ def _print_block(console: Console, block: "Block") -> None:
     table.add_column("the paper says", ratio=4)
     table.add_column("agrees", width=6)
     for item in block.items:
-        name, said = item.name.partition("/")[2], item.paper.replace("`", "")
+        said = item.paper.replace("`", "")
         agrees, style = ("yes", "") if item.agrees else ("NO", "bold red")
-        table.add_row(name, written(item.value), said, agrees, style=style)
+        table.add_row(label(item.name), written(item.value), said, agrees, style=style)
     console.print(table)
     console.print()

@@ -1,6 +1,7 @@
 """The page of `undelude paper`: one file that opens no address and runs no script."""
 
 import re
+import textwrap
 from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
@@ -13,6 +14,8 @@ from undelude.paper.item import Block, Settings, Value
 CODE = re.compile(r"`([^`]+)`")
 # Numbers in a list beyond which the page shows the first ones only.
 MAX_LISTED = 10
+# Characters of a line in a listing.
+WIDTH = 88
 
 
 def render(blocks: Sequence[Block], settings: Settings, *, versions: dict[str, str], seconds: float) -> str:
@@ -25,7 +28,7 @@ def render(blocks: Sequence[Block], settings: Settings, *, versions: dict[str, s
         seconds: that it took.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"prose": prose, "value": written}
+    environment.filters |= {"prose": prose, "value": written, "wrapped": wrapped, "label": label}
     template = environment.from_string(files("undelude.paper").joinpath("page.html.j2").read_text(encoding="utf-8"))
     items = [item for block in blocks for item in block.items]
     return template.render(
@@ -42,6 +45,17 @@ def render(blocks: Sequence[Block], settings: Settings, *, versions: dict[str, s
 def prose(text: str) -> Markup:
     """What stands in backticks as code."""
     return Markup(CODE.sub(r"<code>\1</code>", escape(text, quote=False)))
+
+
+def label(name: str) -> str:
+    """What an item is called within its block."""
+    return name.partition("/")[2].replace("/", ": ")
+
+
+def wrapped(listing: str) -> str:
+    """Long lines broken between words, short ones as they are."""
+    lines = listing.splitlines()
+    return "\n".join(line if len(line) <= WIDTH else textwrap.fill(line, WIDTH) for line in lines)
 
 
 def written(value: Value) -> str:

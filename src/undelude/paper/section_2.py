@@ -549,7 +549,7 @@ def gaussian(actions: np.ndarray, outcomes: np.ndarray, seen: np.ndarray) -> tup
 def remark_5(settings: Settings) -> Block:
     """Thompson sampling is sampling from the posterior predictive."""
     key_bandit, key_particles, key_line = jax.random.split(jax.random.key(settings.seed), 3)
-    bandit = ud.tasks.bandit(num_rounds=2)
+    bandit, size = ud.tasks.bandit(num_rounds=2), max(settings.num_episodes, 1000)
     history = ud.Episodes.of(bandit, actions=[1], observations=[1])
     thompson = ud.ThompsonAgent(bandit)
     m = after(thompson, history)
@@ -558,11 +558,10 @@ def remark_5(settings: Settings) -> Block:
     belief = model.query("Theta", **past)
     two_steps = sum(p * model.query("A_2", see={"Theta": k}) for k, p in enumerate(belief))
     predictive = np.asarray(model.query("A_2", **past))
-    actions = np.asarray(draws(thompson, m, key_bandit, settings.num_episodes))
+    actions = np.asarray(draws(thompson, m, key_bandit, size))
 
     # Continuous: x_1 and x_3 are the expert's, x_2 is own (Remark 12's words).
-    num_particles = settings.num_episodes
-    particles = line().particles(num_particles, key=key_particles)
+    particles = line().particles(size, key=key_particles)
     agent = ud.ThompsonAgent(particles)
     a, o = np.array([0.4, 1.9, 0.1]), np.array([0.3, -1.2, 0.6])
     items = []
@@ -582,7 +581,7 @@ def remark_5(settings: Settings) -> Block:
                 abs(mean - exact_mean) < 4 * errors[0] and abs(sd - exact_sd) < 4 * errors[1],
             )
         )
-        x = np.asarray(draws(agent, m, key_line, max(num_particles // 10, 100)), float)
+        x = np.asarray(draws(agent, m, key_line, max(size // 10, 100)), float)
         items.append(
             sampled(
                 f"remark-5/continuous/{equation}/mean-action",
@@ -607,10 +606,10 @@ def remark_5(settings: Settings) -> Block:
         [
             f"On the bandit, after arm 2 was pulled once and paid: the law of an action that is drawn in two steps, "
             f"theta from the belief and the action from the expert's policy under it, against the posterior "
-            f"predictive; exactly, and as frequencies of {settings.num_episodes:,} actions of `ThompsonAgent`.",
+            f"predictive; exactly, and as frequencies of {size:,} actions of `ThompsonAgent`.",
             f"Where Theta is continuous the sum becomes an integral. On a line, theta is a place, an expert aims at "
             f"it, and the outcome is a noisy measure of the miss; all laws are normal, so that closed forms exist. "
-            f"`process.particles` draws {num_particles:,} thetas from the prior, and the same agents compute with "
+            f"`process.particles` draws {size:,} thetas from the prior, and the same agents compute with "
             f"these. Of three actions the second is the agent's own. Counted as seen (equation 4) it drags the "
             f"belief after it; counted as done (equation 6) it does not. Values agree within four standard errors.",
         ],
@@ -842,9 +841,9 @@ def expected(agent: Any, episodes: ud.Episodes) -> tuple[Float[Array, "B T A"], 
 def remark_8(settings: Settings) -> Block:
     """The efference copy, and what happens without it."""
     bandit, boxes = ud.tasks.bandit(), ud.tasks.prize_or_frog()
-    cut, key = 10, jax.random.key(settings.seed)
+    cut, key, size = 10, jax.random.key(settings.seed), max(settings.num_episodes, 1000)
     agent = CutAgent(exact=ud.ExactAgent(bandit), cut=cut)
-    episodes = ud.rollout(bandit, agent, key=key, num_episodes=settings.num_episodes)
+    episodes = ud.rollout(bandit, agent, key=key, num_episodes=size)
     P_A, P_O = expected(agent, episodes)
     by_hand = _policy_by_marks(bandit, episodes, np.arange(bandit.num_rounds) < cut)
     never, _ = expected(CutAgent(exact=ud.ExactAgent(bandit), cut=0), episodes)
@@ -864,7 +863,7 @@ def remark_8(settings: Settings) -> Block:
             "`intervened`. Here the bit is cut. The agent is sober, and stays the same; but from round 11 of a bandit "
             "its own actions reach it as if somebody else had taken them.",
             f"Up to the cut the rewards that it expects of its actions are those that come, over "
-            f"{settings.num_episodes:,} episodes. After it, the agent hears an expert in its own actions and expects "
+            f"{size:,} episodes. After it, the agent hears an expert in its own actions and expects "
             "more than it gets. Cut before the first round, it is the deluded agent.",
         ],
         [

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
@@ -16,7 +17,10 @@ from matplotlib.figure import Figure as Canvas
 import undelude as ud
 from undelude import inference
 from undelude.agent import scan
+from undelude.paper.figures import figure_3
+from undelude.paper.game_tree import extensive_form, information_sets
 from undelude.paper.item import Block, Item, Settings, equal, holds, sampled
+from undelude.report.beliefs import belief_plot
 from undelude.report.svg import DO, INK, MUTED, SEE, STYLE, WIDTH, Figure, to_figure
 
 # ------------------------------------------------------------------------------- the game of Figure 3, and its process
@@ -24,9 +28,11 @@ from undelude.report.svg import DO, INK, MUTED, SEE, STYLE, WIDTH, Figure, to_fi
 GAME = ("Theta_1", "A_1", "O_1", "Theta_2", "A_2", "O_2")
 OBSERVED = ("A_1", "O_1", "A_2", "O_2")
 ROUNDS = 2
+# Letters of a line in a listing.
+LINE = 88
 
 
-def game(seed: int = 3) -> ud.CausalModel:
+def game(seed: int = 139) -> ud.CausalModel:
     """Figure 3's game of two rounds: six binary variables, each of which listens to all that came before it."""
     rng = np.random.default_rng(seed)
     variables = []
@@ -195,7 +201,12 @@ def section_3(settings: Settings) -> Block:
         equal("section-3/best-arm-stays", stays, [1 / 2, 9 / 10], "1/2 where it was pulled, 9/10 where not (ours)"),
         equal("section-3/theta-as-a-path", gap, 0, "the same marginal process over A and O"),
     ]
-    return Block("section-3", "The sequential case", text, items)
+    captions = (
+        "Figure 3a: the game in extensive form; what the agent cannot tell apart is marked alike.",
+        "Figure 3b: its causal Bayesian network.",
+        "Figure 3c: the network once the actions were done.",
+    )
+    return Block("section-3", "The sequential case", text, items, list(zip(figure_3(model)[:3], captions, strict=True)))
 
 
 # -------------------------------------------------------------------------------------------------------- equation 3
@@ -291,12 +302,11 @@ def _convergence_figure(kl: dict[str, np.ndarray]) -> Figure:
         canvas = Canvas(figsize=(WIDTH, 2.7), layout="constrained")
         axes = canvas.subplots()
         for name, (label, look) in looks.items():
-            y = kl[name][rounds - 1]
-            axes.loglog(rounds, np.where(y > 1e-6, y, np.nan), label=label, lw=1.6, **look)
-        axes.set(xlabel="round", title="KL(expert ‖ agent), nats per action", ylim=(1e-4, 3))
+            axes.loglog(rounds, np.maximum(kl[name][rounds - 1], 1e-9), label=label, lw=1.6, **look)
+        axes.set(xlabel="round", title="KL(expert ‖ agent), nats per action", ylim=(1e-3, 2))
         axes.set_xticks(SHOWN_ROUNDS, [f"{t:,}" for t in SHOWN_ROUNDS])
-        axes.set_yticks([1e-4, 1e-3, 1e-2, 1e-1, 1], ["0.0001", "0.001", "0.01", "0.1", "1"])
-        axes.legend(frameon=False, loc="lower right", handlelength=2.6)
+        axes.set_yticks([1e-3, 1e-2, 1e-1, 1], ["0.001", "0.01", "0.1", "1"])
+        axes.legend(frameon=False, loc="lower left", handlelength=2.6)
         ends = ", ".join(f"{label} {kl[name][-1]:.2g}" for name, (label, _) in looks.items())
         alt = f"Distance from the expert over 1,000 rounds; at the end, in nats: {ends}."
         return to_figure(canvas, "convergence", alt)
@@ -314,7 +324,7 @@ def figure_3d(settings: Settings) -> Block:
         marginal.query("A_2", do=do, see={"O_1": 1})
         reason = ""
     except ud.NotIdentifiable as refusal:
-        reason = str(refusal)
+        reason = textwrap.fill(str(refusal), LINE)
     conditional = model.query("A_2", see=see)
     kept = np.abs(marginal.query("A_2", see=see) - conditional).max()
     lost = np.abs(model.query("A_2", do=do, see={"O_1": 1}) - conditional).max()
@@ -330,43 +340,35 @@ def figure_3d(settings: Settings) -> Block:
         holds("figure-3d/do", answer, "incapable of evaluating interventions", reason),
         holds("figure-3d/what-is-lost", lost, "the right answer is not the conditional", lost > 0.01),
     ]
-    return Block("figure-3d", "Figure 3d: the marginal process refuses interventions", text, items, listing=reason)
+    title, figures = (
+        "Figure 3d: the marginal process refuses interventions",
+        [(figure_3(model)[3], "Figure 3d: the game of who sees no theta.")],
+    )
+    return Block("figure-3d", title, text, items, figures, reason)
 
 
 # ----------------------------------------------------------------------------------------------------------- Remark 9
 
 
-def information_sets(model: ud.CausalModel) -> dict[tuple[int, ...], dict[str, np.ndarray]]:
-    """The agent's information sets in the game, by what it remembers: `()`, or `(a_1, o_1)`.
-
-    Returns:
-        Of each set: "expert", the expert's policy at each of its nodes; "policy", equation 3; and the belief in the
-        nodes after intervening, "do", and after conditioning, "see".
-    """
-    binary, thetas = (0, 1), ("Theta_1", "Theta_2")
-    prior = np.asarray(model.query("Theta_1"))
-    first = np.stack([model.query("A_1", see={"Theta_1": theta}) for theta in binary])
-    sets: dict[tuple[int, ...], dict[str, np.ndarray]] = {}
-    sets[()] = {"expert": first, "policy": np.asarray(model.query("A_1")), "do": prior, "see": prior}
-    for a, o in itertools.product(binary, binary):
-        seen, paths = {"A_1": a, "O_1": o}, itertools.product(binary, binary)
-        nodes = [seen | dict(zip(thetas, path, strict=True)) for path in paths]
-        sets[a, o] = {
-            "expert": np.stack([model.query("A_2", see=node) for node in nodes]),
-            "policy": np.asarray(model.query("A_2", do={"A_1": a}, see={"O_1": o})),
-            "do": np.asarray(model.query(thetas, do={"A_1": a}, see={"O_1": o})).ravel(),
-            "see": np.asarray(model.query(thetas, see=seen)).ravel(),
-        }
-    return sets
-
-
 def remark_9(settings: Settings) -> Block:
     """Information sets: where the expert may act differently, and the agent may not."""
     model = game()
-    sets = information_sets(model).values()
-    spread = [np.ptp(s["expert"][:, 1]) for s in sets]
-    average = [np.abs(s["do"] @ s["expert"] - s["policy"]).max() for s in sets]
-    other = [np.abs(s["do"] - s["see"]).sum() / 2 for s in sets]
+    tree = extensive_form(model.variables, GAME, hidden=("Theta_1", "Theta_2"))
+    sets = information_sets(tree, ("A_1", "A_2"))
+    spread, average, other = [], [], []
+    for (action, visible), nodes in sets.items():
+        hidden = {name: value for name, value in nodes[0].moves if name not in dict(visible)}
+        done = {name: value for name, value in visible if name.startswith("A")}
+        seen = {name: value for name, value in visible if name not in done}
+        expert = np.stack([model.query(action, see=dict(node.moves)) for node in nodes])
+        belief, deluded = (
+            np.asarray(model.query(list(hidden), see=see, do=do)).ravel()
+            for see, do in ((seen, done), (dict(visible), {}))
+        )
+        spread.append(np.ptp(expert[:, 1]))
+        average.append(np.abs(belief @ expert - model.query(action, see=seen, do=done)).max())
+        other.append(np.abs(belief - deluded).sum() / 2)
+    leaves = sum(node.next is None for node in tree)
     text = [
         "In the game of Figure 3 the expert chooses at 18 places: it knows every theta drawn so far. An agent that "
         "sees actions and observations only cannot tell these places apart wherever its memories agree; such places "
@@ -375,11 +377,10 @@ def remark_9(settings: Settings) -> Block:
         "policy for each set, namely the average of the expert's, weighed by the belief in each place. Conditioning "
         "averages the same policies with other weights, and those of the sets that an own action led to are wrong.",
     ]
-    nodes = sum(len(s["expert"]) for s in sets)
     items = [
-        equal("remark-9/decision-nodes", nodes, 18, "2 + 16 places of the expert"),
+        equal("remark-9/decision-nodes", sum(map(len, sets.values())), 18, "2 + 16 places of the expert"),
         equal("remark-9/information-sets", len(sets), 5, "1 + 4 for the agent"),
-        equal("remark-9/leaves", np.size(model.query(GAME)), 64, "2 to the 6th ends"),
+        equal("remark-9/leaves", leaves, 64, "2 to the 6th ends"),
         holds("remark-9/spread-of-the-expert", spread, "its policy differs within each set", min(spread) > 0.01),
         equal("remark-9/do-is-the-average", average, [0] * 5, "one policy for a set: the belief's average"),
         holds("remark-9/see-weighs-otherwise", other, "in round 2", other[0] == 0 and min(other[1:]) > 0.01),
@@ -487,7 +488,7 @@ CONFIDENT = 0.9
 T, LONG = 20, 100
 
 
-def _live(settings: Settings, name: str) -> tuple[ud.Episodes, np.ndarray]:
+def live(settings: Settings, name: str) -> tuple[ud.Episodes, np.ndarray]:
     """Long episodes of the expert, or of the exact agent that reads its own actions as `name`.
 
     As in the paper, the best arm is labelled as the first one; the mechanisms look alike under any labels.
@@ -513,13 +514,13 @@ def _live(settings: Settings, name: str) -> tuple[ud.Episodes, np.ndarray]:
 
 def remark_11(settings: Settings) -> Block:
     """The bandit: three trajectories of either reader, and what becomes of many."""
-    items, curves, columns = _printed_items(), {}, []
+    items, curves, lived = _printed_items(), {}, {}
     for name in REFERENCE:
-        episodes, belief = _live(settings, name)
+        episodes, belief = live(settings, name)
         best, end = episodes.actions == 0, belief[:, T]
         curves[name] = best.mean(0)
         if name != "expert":
-            columns.append(_column(name, episodes, belief))
+            lived[name] = episodes, belief
         if name == "see":
             items.append(_regularity(np.asarray(episodes.actions)[:, :T]))
         x = {
@@ -548,9 +549,8 @@ def remark_11(settings: Settings) -> Block:
         "how many are more than 90 percent sure of a wrong arm after 20 rounds. The expert knows the best arm and its "
         "actions are seen, as they should be: evidence that is true deludes nobody.",
     ]
-    figures = [(_curves_figure(curves), "Share of the best arm per round, over 100 rounds.")]
-    title, table = "Remark 11: the multi-armed bandit", _side_by_side(*reversed(columns))
-    return Block("remark-11", title, text, items, figures, table)
+    figures = [*_belief_figures(lived), (_curves_figure(curves), "Share of the best arm per round, over 100 rounds.")]
+    return Block("remark-11", "Remark 11: the multi-armed bandit", text, items, figures, table(lived))
 
 
 def _printed_items() -> list[Item]:
@@ -590,8 +590,10 @@ def _digits(blocks: str) -> list[int]:
 
 def _column(name: str, episodes: ud.Episodes, belief: np.ndarray) -> list[str]:
     """Half of the paper's table in its own format, the first three trajectories; and where the belief ended."""
-    conditioning, intervening = "P(a_t+1 | a_1:t, o_1:t)", "P(a_t+1 | do(a_1:t), o_1:t)"
-    lines = [f"Conditioning: a_t+1 ~ {conditioning}" if name == "see" else f"Intervening: a_t+1 ~ {intervening}"]
+    lines = {
+        "see": ["Conditioning:", "a_t+1 ~ P(a_t+1 | a_1:t, o_1:t)"],
+        "do": ["Intervening:", "a_t+1 ~ P(a_t+1 | do(a_1:t), o_1:t)"],
+    }[name]
     for i in range(3):
         a, o, end = (np.asarray(x)[i] for x in (episodes.actions, episodes.observations, belief[:, T]))
         lines += ["", f"Actions: {_blocks(a[:T] + 1)}", f"Rewards: {_blocks(o[:T])}"]
@@ -604,8 +606,11 @@ def _blocks(symbols: Iterable[Any]) -> str:
     return " ".join(digits[i : i + 5] for i in range(0, len(digits), 5))
 
 
-def _side_by_side(left: list[str], right: list[str]) -> str:
-    return "\n".join(f"{x:<{len(left[0]) + 3}}{y}".rstrip() for x, y in zip(left, right, strict=True))
+def table(lived: dict[str, tuple[ud.Episodes, np.ndarray]]) -> str:
+    """The paper's table, of what `live` gave for "see" and for "do"."""
+    left, right = (_column(name, *lived[name]) for name in ("see", "do"))
+    width = max(map(len, left)) + 3
+    return "\n".join(f"{x:<{width}}{y}".rstrip() for x, y in zip(left, right, strict=True))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -624,14 +629,23 @@ class Lived:
 
 def remark_11_episodes(settings: Settings) -> dict[str, Lived]:
     """The first agents to end over 90 percent sure: deluded ("see") of a wrong arm, sober ("do") of the best one."""
-    lived = {}
-    for name in ("see", "do"):
-        episodes, belief = _live(settings, name)
-        end = belief[:, T]
-        i = int(np.argmax((end[:, 0] if name == "do" else end[:, 1:].max(1)) > CONFIDENT))
-        a, o = np.asarray(episodes.actions)[i, :T], np.asarray(episodes.observations)[i, :T]
-        lived[name] = Lived(a, o, belief[i, : T + 1])
-    return lived
+    return {name: _first(name, *live(settings, name)) for name in ("see", "do")}
+
+
+def _first(name: str, episodes: ud.Episodes, belief: np.ndarray) -> Lived:
+    end = belief[:, T]
+    i = int(np.argmax((end[:, 0] if name == "do" else end[:, 1:].max(1)) > CONFIDENT))
+    a, o = np.asarray(episodes.actions)[i, :T], np.asarray(episodes.observations)[i, :T]
+    return Lived(a, o.astype(float), belief[i, : T + 1])
+
+
+def _belief_figures(lived: dict[str, tuple[ud.Episodes, np.ndarray]]) -> list[tuple[Figure, str]]:
+    figures = []
+    for name, ends in (("see", "sure of a wrong arm"), ("do", "sure of the best")):
+        x = _first(name, *lived[name])
+        figure = belief_plot(x.belief, 0, x.actions, x.rewards, own_actions=name)  # pyright: ignore[reportArgumentType]
+        figures.append((figure, f"The first of these agents that ends over 90 percent {ends}."))
+    return figures
 
 
 def _curves_figure(curves: dict[str, np.ndarray]) -> Figure:

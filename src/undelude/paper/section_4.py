@@ -1,6 +1,7 @@
 """Section 4 of the paper recomputed: its opening, Remark 14, and the naive repair of Section 4.2."""
 
 import itertools
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure as Canvas
 
 import undelude as ud
 from undelude.paper.item import Block, Item, Settings, equal, holds, sampled
-from undelude.paper.section_3 import PastExpert, PastTask, policies
+from undelude.paper.section_3 import LINE, PastExpert, PastTask, policies
 from undelude.report.svg import DO, MUTED, SEE, STYLE, WIDTH, Figure, to_figure
 
 # ------------------------------------------------------------------------------------------------------- the opening
@@ -58,7 +59,7 @@ def section_4(settings: Settings) -> Block:
         with_hidden_cause().marginal((NOW, NEXT)).query(NEXT, do={NOW: 1})
         reason = ""
     except ud.NotIdentifiable as refusal:
-        reason = str(refusal)
+        reason = textwrap.fill(str(refusal), LINE)
     text = [
         "Three causal models of two binary symbols: the first causes the second, the second causes the first, or a "
         "hidden theta causes both. They were built to have one and the same transition kernel, so a function fitted "
@@ -130,11 +131,11 @@ def remark_14(settings: Settings) -> Block:
     gaps = [np.abs(named[:, i] - named[:, j]).min() for i, j in ((0, 1), (0, 2), (1, 2))]
     text = [
         "Four binary symbols in a row, drawn by people who know a hidden theta; any of the first three may instead "
-        "have been written by the agent. In the library this is a process whose actions are the symbols, whose observations "
-        "are of a single kind, and whose history carries a mark for each action.",
+        "have been written by the agent. In the library this is a process whose actions are the symbols, whose "
+        "observations are of a single kind, and whose history carries a mark for each action.",
         "All 64 pasts of three symbols were put to the exact agent and to the graph. The same three symbols under "
-        "other marks predict another fourth symbol: the figure shows, for each of the eight, the predictions under its eight "
-        "ways of being marked. For the three markings that the paper writes out, what is listed is the least "
+        "other marks predict another fourth symbol: the figure shows, for each of the eight, the predictions under its "
+        "eight ways of being marked. For the three markings that the paper writes out, what is listed is the least "
         "difference between two of them, over all three symbols.",
     ]
     items = [
@@ -276,9 +277,9 @@ def section_4_2(settings: Settings) -> Block:
         "An agent is to be taught from a log of the bandit's expert. It is taught the expert's action, draws its own, "
         "and where the two differ, the log's trajectory no longer fits. The repair that suggests itself is to go on "
         "with another trajectory that begins as the agent did. Enumerating every case, what this teaches is exactly "
-        "the law of the log given its past: the deluded answer. The other trajectory has the same theta with probability "
-        ".15 only, less often than one drawn blindly. Could it be chosen to have the same theta, the lessons would be "
-        "right.",
+        "the law of the log given its past: the deluded answer. The other trajectory has the same theta with "
+        "probability .15 only, less often than one drawn blindly. Could it be chosen to have the same theta, the "
+        "lessons would be right.",
         f"Then the same with {size:,} simulated demonstrations. Lessons of the second round are compared with both "
         "answers, as a total variation followed by its standard error; those of the third by how much likelier they "
         "are under the deluded answer, in nats.",

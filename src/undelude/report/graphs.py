@@ -26,7 +26,8 @@ BENDS = (0.0, 0.22, -0.22, 0.3, -0.3, 0.4, -0.4, 0.55, -0.55)
 # Beyond this many, arrows that surgery removes are left out.
 MAX_CUT = 4
 
-Points = Float[np.ndarray, "N 2"]
+Point = Float[np.ndarray, " 2"]
+Points = Float[np.ndarray, "_ 2"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +108,7 @@ def layout(graph: Graph, above: Iterable[str] | None = None) -> dict[str, tuple[
     return places
 
 
-def route(start: Points, end: Points, others: Points, inside: Points) -> Points:
+def route(start: Point, end: Point, others: Points, inside: Point) -> Points:
     """From `start` to `end`, bent as little as it takes to clear the nodes `others`, rather away from `inside`."""
     along = end - start
     aside = np.array([-along[1], along[0]])
@@ -197,7 +198,7 @@ def draw_dag(panel: Panel) -> Figure:
         for i, (label, draw) in enumerate(legend):
             x, y = 4 + (i % 2) * width / 2, below - MARGIN - LINE * (i // 2 + 0.5)
             draw(axes, x, y)
-            axes.text(x + 27, y, label, va="center_baseline", color=MUTED, size=FONT - 0.5)
+            axes.text(x + 27, y, label, va="center_baseline", color=MUTED)
         return to_figure(canvas, f"network {panel.title} {' '.join(places)}", describe(panel))
 
 
@@ -331,18 +332,20 @@ def _legend(panel: Panel) -> list[tuple[str, Callable[[Axes, float, float], None
 
         return draw
 
-    def blocked(axes: Axes, x: float, y: float) -> None:
-        axes.plot([x, x + 20], [y, y], color=SEE, lw=2.0, ls=DASHED, dash_capstyle="butt")
-        _bar(axes, np.array([x + 20, y]), np.array([1.0, 0.0]), SEE, 4.0, 2.4)
+    def stopped(axes: Axes, x: float, y: float) -> None:
+        colour = flow_colour(blocked[0])
+        axes.plot([x, x + 20], [y, y], color=colour, lw=2.0, ls=DASHED, dash_capstyle="butt")
+        _bar(axes, np.array([x + 20, y]), np.array([1.0, 0.0]), colour, 4.0, 2.4)
 
     flows = {flow_colour(path) for path in panel.paths if path.is_open}
+    blocked = [path for path in panel.paths if not path.is_open]
     entries = [
         (panel.latent, "latent", node("latent")),
         (panel.seen, "seen", node("seen")),
         (panel.done, "done", node("done")),
         (SEE in flows, "flows back into causes", flow(SEE)),
         (DO in flows, "flows to effects", flow(DO)),
-        (any(not path.is_open for path in panel.paths), "is blocked", blocked),
+        (blocked, "is blocked", stopped),
     ]
     return [(label, draw) for used, label, draw in entries if used]
 

@@ -35,13 +35,15 @@ def frame_truth(axes: Axes, theta: Int[np.ndarray, " T"], shown: Int[np.ndarray,
             axes.add_patch(frame)
 
 
-def mark_actions(axes: Axes, actions: Int[np.ndarray, " T"], rewards: Float[np.ndarray, " T"], **look: Any) -> float:
+def mark_actions(
+    axes: Axes, actions: Int[np.ndarray, " T"], rewards: Float[np.ndarray, " T"], *, hollow: str = "none", **look: Any
+) -> float:
     """A dot for each action, filled where it paid more than the least reward, which is returned."""
     rounds, least = np.arange(len(actions)) + 0.5, float(rewards.min())
     paid = rewards > least
     look = {"mec": INK, "ms": float(np.clip(160 / len(actions), 1.5, 5)), "mew": 0.8} | look
     axes.plot(rounds[paid], actions[paid], "o", mfc=INK, **look)
-    axes.plot(rounds[~paid], actions[~paid], "o", mfc="none", **look)
+    axes.plot(rounds[~paid], actions[~paid], "o", mfc=hollow, **look)
     return least
 
 

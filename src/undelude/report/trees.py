@@ -14,10 +14,10 @@ from matplotlib.patches import Circle, RegularPolygon
 from undelude.paper.game_tree import Moves, Node, children
 from undelude.report.svg import DO, FONT, INK, MUTED, PAPER, SEE, STYLE, WIDTH, Figure, symbol, to_figure
 
-# Trees with more ends than these have no room for a label at each branch.
-MAX_LABELLED = 16
+# Trees with more ends than these have no room for a label at each branch; nor words for each of them.
+MAX_LABELLED, MAX_TOLD = 16, 8
 # Points: between ends with labels and without, and so on.
-SPACED, DENSE, LEFT, RIGHT, HEADER, LINE, MARK = 16.0, 5.8, 8.0, 30.0, 20.0, 15.0, 6.2
+SPACED, DENSE, LEFT, RIGHT, HEADER, LINE, MARK = 16.0, 5.8, 8.0, 30.0, 20.0, 17.0, 6.2
 DOTTED = (0, (0.9, 1.9))
 # The third and the fourth are Okabe and Ito's too, the latter darker, for a light page.
 COLOURS = (INK, DO, SEE, "#009e73", "#b5609a")
@@ -66,18 +66,18 @@ def draw_tree(nodes: Sequence[Node], *, title: str = "", sets: Sets | None = Non
                 end = MARK + 1 if child.moves in marked else 0.0
                 _draw_move(axes, places[node.moves], places[child.moves], child, (gap, end), labelled)
         if labelled:
-            at = {"ha": "right", "size": FONT - 1, "color": MUTED}
+            at = {"ha": "right", "size": FONT - 0.5, "color": MUTED}
             axes.text(size[0] - 2, size[1] - head + HEADER / 2, "P", va="center", **at)
             for node in ends:
                 axes.text(size[0] - 2, places[node.moves][1], written(node.reach), va="center_baseline", **at)
         else:
             values = [str(node.moves[-1][1]) for node in below[()]]
             said = f"each fork from the top: {', '.join(values)}; the wider, the more probable"
-            axes.text(2, LINE / 2, said, va="center_baseline", color=MUTED, size=FONT - 0.5)
+            axes.text(2, LINE / 2, said, va="center_baseline", color=MUTED)
         for i, key in enumerate(sets):
             x, y = 2 + (i % 2) * size[0] / 2, foot - 6 - LINE * (i // 2 + 0.5)
             _draw_state(axes, (x + 8, y), i)
-            axes.text(x + 20, y, _when(key), va="center_baseline", color=MUTED, size=FONT - 0.5)
+            axes.text(x + 20, y, _when(key), va="center_baseline", color=MUTED)
         return to_figure(canvas, f"tree {title} {' '.join(order)}", describe(nodes, sets))
 
 
@@ -133,7 +133,7 @@ def _draw_move(
     first = np.array([x, y]) + gaps[0] * aslant / np.linalg.norm(aslant)
     axes.plot([first[0], bend, u - gaps[1]], [first[1], v, v], zorder=2, **look)
     if labelled:
-        text: dict[str, Any] = {"va": "bottom", "size": FONT - 1, "zorder": 4}
+        text: dict[str, Any] = {"va": "bottom", "size": FONT - 0.5, "zorder": 4}
         axes.text(bend + 1, v + 1.2, value_written(node.moves[-1][1]), ha="left", **text)
         if node.is_possible and node.probability != 1:
             axes.text(u - gaps[1] - 3, v + 1.2, written(node.probability or 0.0), ha="right", color=MUTED, **text)
@@ -156,11 +156,14 @@ def value_written(value: Any) -> str:
     return str(value).replace("-", "\N{MINUS SIGN}")
 
 
+def moves_written(moves: Moves) -> str:
+    """Moves, one after the other."""
+    return ", ".join(f"{symbol(name)} = {value_written(value)}" for name, value in moves)
+
+
 def _when(key: Key) -> str:
     name, visible = key
-    return (
-        f"{symbol(name)} after {', '.join(value_written(value) for _, value in visible)}" if visible else symbol(name)
-    )
+    return f"{symbol(name)} after {moves_written(visible)}" if visible else symbol(name)
 
 
 def describe(nodes: Sequence[Node], sets: Sets) -> str:
@@ -169,16 +172,12 @@ def describe(nodes: Sequence[Node], sets: Sets) -> str:
     never = sum(not node.is_possible for node in nodes)
     said = [
         f"Game tree in the order {', '.join(map(symbol, _order(nodes)))}, with {len(ends)} ends.",
-        f"{never} of its {len(nodes) - 1} branches never happen and are dotted."
+        f"{never} of its {len(nodes) - 1} branches have probability 0 and are dotted."
         if never
         else f"All of its {len(nodes) - 1} branches are possible.",
     ]
-    if len(ends) <= MAX_LABELLED:
-        likely = (
-            f"{', '.join(f'{symbol(name)} = {value_written(value)}' for name, value in end.moves)}: {written(end.reach)}"
-            for end in ends
-            if end.reach > 0
-        )
+    if len(ends) <= MAX_TOLD:
+        likely = (f"{moves_written(end.moves)}: {written(end.reach)}" for end in ends if end.reach > 0)
         said.append(f"Probabilities of the ends: {'; '.join(likely)}.")
     if sets:
         sizes = Counter(len(found) for found in sets.values())
