@@ -14,7 +14,7 @@ import undelude as ud
 from undelude.paper import computation
 from undelude.paper.computation import ComputationGraph, teaching_graph
 from undelude.paper.dataflow import named, reaching_names
-from undelude.paper.figure_4 import figure_4
+from undelude.paper.figures import figure_4
 from undelude.report import computation as drawing
 from undelude.report.computation import draw_computation
 from undelude.rollout import Episodes
@@ -265,7 +265,7 @@ def test_the_walk_enters_loops_branches_and_calls() -> None:
 
 
 def test_the_figure_has_three_panels_that_say_what_the_graph_says() -> None:
-    a, b, c = figure_4()
+    a, b, c = figure_4(teaching_graph(PAPER))
     for figure in (a, b, c):
         assert ET.fromstring(figure.svg).attrib["aria-label"] == figure.alt
     assert a.alt == (

@@ -16,7 +16,7 @@ import undelude as ud
 from answers import MARKS, belief, policies, policy_after_round, predictions
 from oracle import Machine, enumerate_joint
 from undelude import inference
-from undelude.paper import section_3
+from undelude.paper.blocks import convergence, models, processes, remark_11, remark_12
 from undelude.paper.item import Settings
 
 
@@ -122,7 +122,7 @@ GAME = "Theta_1", "A_1", "O_1", "Theta_2", "A_2", "O_2"
 
 @pytest.fixture(scope="module")
 def game() -> ud.CausalModel:
-    return section_3.game()
+    return models.game()
 
 
 def game_joint(model: ud.CausalModel, *, done: str = "") -> np.ndarray:
@@ -150,13 +150,13 @@ def test_remark_9(game: ud.CausalModel):
     mutilated = game_joint(game, done="A_1")
     weight = mutilated.sum((4, 5))  # theta_1, a_1, o_1, theta_2, the action done
     expert = game_joint(game).sum(5) / game_joint(game).sum((4, 5))[..., None]
-    process = section_3.game_process(game)
+    process = processes.game_process(game)
     episodes = ud.rollout(process, ud.ExactAgent(process), key=jax.random.key(9), num_episodes=500)
     # What the agent says at every place where it came: by what it remembers.
     places, said = {}, np.asarray(policies(process, episodes))[:, 1]
     a, o, path = (np.asarray(x) for x in (episodes.actions[:, 0], episodes.observations[:, 0], episodes.theta[:, 1]))
     for b in range(500):
-        place = section_3.PATHS[path[b]]
+        place = processes.PATHS[path[b]]
         places.setdefault((a[b], o[b]), {}).setdefault(place, []).append(said[b])
         np.testing.assert_allclose(episodes.expert.probs[b, 1], expert[place[0], a[b], o[b], place[1]], atol=1e-6)
     assert len(places) == 4
@@ -200,7 +200,7 @@ def test_figure_3d(game: ud.CausalModel):
 
 def test_remark_10_with_theta_as_a_path(game: ud.CausalModel):
     """`P(theta_1:2 | do(a_1), o_1)`, and after both rounds under all marks: the recursion against the joint, summed."""
-    process = section_3.game_process(game)
+    process = processes.game_process(game)
     rows = np.array(list(itertools.product((0, 1), repeat=6)))
     a, o, done = rows[:, :2], rows[:, 2:4], rows[:, 4:] == 1
     histories = ud.Episodes.of(process, actions=a, observations=o, intervened=done)
@@ -233,7 +233,7 @@ def test_remark_10_with_a_theta_that_answers_actions():
         Q_A=np.where(eye == 1, 0.6, 0.2)[:, None],
         transition=np.where(eye[:, None] == 1, 1 - moves, moves * np.roll(eye, 1, 1)[:, None]),
     )
-    joint, process = enumerate_joint(machine, 3), section_3.tiring_bandit()
+    joint, process = enumerate_joint(machine, 3), processes.tiring_bandit()
     rng = np.random.default_rng(10)
     a, o, done = rng.integers(3, size=(12, 3)), rng.integers(2, size=(12, 3)), rng.random((12, 3)) < 0.5
     histories = ud.Episodes.of(process, actions=a, observations=o, intervened=done)
@@ -256,7 +256,7 @@ def test_section_3_converges_to_the_expert(bandit: ud.InteractionProcess):
     first = 0.6 * np.log(3) + 0.4 * np.log(0.5)
     expert = np.full((5, 5), 0.1) + 0.5 * np.eye(5)
     kl = {}
-    cases = {"do": (bandit, "do"), "see": (bandit, "see"), "blind": (section_3.without_feedback(bandit), "do")}
+    cases = {"do": (bandit, "do"), "see": (bandit, "see"), "blind": (convergence.without_feedback(bandit), "do")}
     for name, (process, mark) in cases.items():
         agent = ud.ExactAgent(process, own_actions=mark)
         episodes = ud.rollout(process, agent, key=jax.random.key(3), num_episodes=100, num_rounds=200)
@@ -348,7 +348,7 @@ def test_remark_11_printed(bandit: ud.InteractionProcess, mark: str):
 def test_remark_11_table():
     """The table in the paper's own format, read back: each belief under a trajectory is the one in fractions."""
     settings = Settings(num_episodes=300)
-    lines = section_3.table({mark: section_3.live(settings, mark) for mark in MARKS}).splitlines()
+    lines = remark_11.table({mark: remark_11.live(settings, mark) for mark in MARKS}).splitlines()
     assert lines[0].split() == ["Conditioning:", "Intervening:"]
     laws = r"a_t\+1 ~ P\(a_t\+1 \| a_1:t, o_1:t\) +a_t\+1 ~ P\(a_t\+1 \| do\(a_1:t\), o_1:t\)"
     assert re.fullmatch(laws, lines[1])
@@ -369,7 +369,7 @@ def test_remark_11_table():
 
 def test_remark_11_episodes():
     """The pair for the belief plots: a deluded agent sure of a wrong arm, a sober one of the best; in fractions."""
-    lived = section_3.remark_11_episodes(Settings(num_episodes=300))
+    lived = remark_11.remark_11_episodes(Settings(num_episodes=300))
     for mark in MARKS:
         arms, rewards = lived[mark].actions.tolist(), lived[mark].rewards.tolist()
         for t in (0, 7, 20):
@@ -389,7 +389,7 @@ def words(model: ud.CausalModel) -> tuple[np.ndarray, ...]:
 
 def test_remark_12():
     """Equations 4 to 8 for all 27 texts, against products and sums of the tables."""
-    model = section_3.dialogue()
+    model = remark_12.dialogue()
     Theta, X_1, X_2, X_3, X_4 = words(model)  # noqa: N806
     for x_1, x_2, x_3 in itertools.product(range(3), repeat=3):
         see = Theta * X_1[:, x_1] * X_2[:, x_1, x_2] * X_3[:, x_1, x_2, x_3]  # (5)
@@ -423,9 +423,9 @@ def test_remark_12_informative_words():
     """The more people's words tell of theta, the less the two predictions differ."""
     distances = []
     for informative in (0.0, 0.5, 0.9, 0.99):
-        model = section_3.dialogue(informative)
+        model = remark_12.dialogue(informative)
         exact = see_do_weight(model)
-        for x, y in zip(section_3.readings(model), exact, strict=True):
+        for x, y in zip(remark_12.readings(model), exact, strict=True):
             np.testing.assert_allclose(x, y, atol=1e-6)
         see, do, weight = exact
         np.testing.assert_allclose(weight.sum(), 1)
@@ -441,7 +441,7 @@ def test_remark_12_relearning(share: float):
 
     Only where people write the fourth word after a word of the machine, the corpus tends to the interventional answer.
     """
-    model = section_3.dialogue()
+    model = remark_12.dialogue()
     Theta, X_1, X_2, X_3, X_4 = words(model)  # noqa: N806
     see, do, weight = see_do_weight(model)
     people = np.einsum("i,ia,iab,iabc,iabcx->abcx", Theta, X_1, X_2, X_3, X_4)
@@ -449,7 +449,7 @@ def test_remark_12_relearning(share: float):
     for generated in (see, biased):
         corpus = (1 - share) * people + share * weight[..., None] * generated
         exact = corpus / corpus.sum(-1, keepdims=True)
-        np.testing.assert_allclose(section_3.relearned(model, share, generated), exact, atol=1e-6)
+        np.testing.assert_allclose(remark_12.relearned(model, share, generated), exact, atol=1e-6)
         if generated is see:
             np.testing.assert_allclose(exact, see, atol=1e-9)
         elif share == 1:
@@ -458,7 +458,7 @@ def test_remark_12_relearning(share: float):
             assert (np.abs(exact - see) <= np.abs(biased - see) + 1e-12).all()
     corpus = (1 - share) * people + share * weight[..., None] * do
     exact = corpus / corpus.sum(-1, keepdims=True)
-    np.testing.assert_allclose(section_3.relearned(model, share, see, fourth="human"), exact, atol=1e-6)
+    np.testing.assert_allclose(remark_12.relearned(model, share, see, fourth="human"), exact, atol=1e-6)
     # Nearer by as much as there are dialogues with the machine among the texts that begin so: all of them at the end.
     people_only = (1 - share) * people.sum(-1) / corpus.sum(-1)
     np.testing.assert_allclose(exact - do, people_only[..., None] * (see - do), atol=1e-9)

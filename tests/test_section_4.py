@@ -9,7 +9,7 @@ import pytest
 
 import undelude as ud
 from answers import policies
-from undelude.paper import section_4
+from undelude.paper.blocks import remark_14, section_4, section_4_2
 
 # ------------------------------------------------------------------------------------------------------- the opening
 
@@ -47,7 +47,7 @@ def test_section_4_opening_is_refused_where_a_cause_may_be_hidden():
 
 def test_remark_14():
     """All 64 pasts of three symbols, by the exact agent and by the graph, against the joint of the tables, summed."""
-    process = section_4.four_symbols()
+    process = remark_14.four_symbols()
     tables = np.asarray(process.expert.probs, float)  # theta, t, past, x
     laws = [tables[:, t, : 2**t].reshape(-1, *[2] * t, 2) for t in range(4)]
     model = process.causal_model()
@@ -80,7 +80,7 @@ def test_remark_14():
 
 def test_remark_14_observations_are_of_a_single_symbol():
     """A process of action slots only: nothing is observed; in the graph each X listens to theta and all before it."""
-    process = section_4.four_symbols()
+    process = remark_14.four_symbols()
     assert process.observation_law.num_categories == 1
     graph = process.causal_model().graph
     names = ("A_1", "A_2", "A_3", "A_4")
@@ -138,7 +138,7 @@ def test_section_4_2_naive_repair():
     After a reward of the own arm, 56/110 and not 11/35; had the other trajectory the same theta, it would be 11/35.
     """
     model = ud.tasks.bandit().causal_model(num_rounds=2)
-    _, taught = section_4.taught_by_switching(np.asarray(model.query(("A_1", "O_1", "A_2")), float))
+    _, taught = section_4_2.taught_by_switching(np.asarray(model.query(("A_1", "O_1", "A_2")), float))
     naive, with_theta = lesson(same_theta=False), lesson(same_theta=True)
     assert naive[2, 1][2] == Fraction(56, 110)
     assert with_theta[2, 1][2] == Fraction(11, 35)
@@ -158,7 +158,7 @@ def test_section_4_2_the_other_trajectory_has_another_theta():
     """
     assert Fraction(6, 10) * Fraction(1, 10) + Fraction(4, 10) * Fraction(9, 40) == Fraction(15, 100)
     model = ud.tasks.bandit().causal_model(num_rounds=1)
-    np.testing.assert_allclose(section_4._same_theta(model), 0.15, atol=1e-6)
+    np.testing.assert_allclose(section_4_2._same_theta(model), 0.15, atol=1e-6)
 
 
 def test_section_4_2_naive_repair_with_a_data_set(bandit: ud.InteractionProcess):
@@ -173,7 +173,7 @@ def test_section_4_2_naive_repair_with_a_data_set(bandit: ud.InteractionProcess)
     two_rounds = np.stack([actions[:, 0], observations[:, 0], actions[:, 1], observations[:, 1]], 1)
     assert len(np.unique(two_rounds, axis=0)) == 100
     rng = np.random.default_rng(42)
-    a, o, taught = section_4.simulate_switching(rng, actions, observations, size)
+    a, o, taught = section_4_2.simulate_switching(rng, actions, observations, size)
     naive, right = lesson(same_theta=False), lesson(same_theta=True)
     see, do = (np.array([float(law[0, o][0]) for o in range(2)]) for law in (naive, right))
     again = taught[:, 1] == a[:, 0]

@@ -1,12 +1,10 @@
 """Sections 1 to 4 of the paper recomputed: every figure, equation and remark, by the library's own objects."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-from undelude.paper import section_2, section_3, section_4
+from undelude.paper.blocks import BLOCKS
 from undelude.paper.item import Block, Item, Settings
-
-BLOCKS: tuple[Callable[[Settings], Block], ...] = (*section_2.BLOCKS, *section_3.BLOCKS, *section_4.BLOCKS)
 
 
 def recompute(settings: Settings = Settings()) -> Iterator[Block]:  # noqa: B008, it is frozen.

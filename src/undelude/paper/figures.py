@@ -1,9 +1,10 @@
-"""Figures 1 to 3: the prize-or-frog problem, its information flow, and the game of two rounds."""
+"""The pictures of Figures 1 to 4, from models and from a traced program."""
 
 from undelude.causal import CausalModel
 from undelude.graph import topological_order
+from undelude.paper.computation import ComputationGraph
 from undelude.paper.game_tree import extensive_form, information_sets
-from undelude.report import graphs, trees  # Modules, as trees needs this package.
+from undelude.report import computation, graphs, trees  # Modules, as they need this package.
 from undelude.report.graphs import Panel
 from undelude.report.svg import Figure, symbol
 
@@ -71,3 +72,15 @@ def figure_3(game: CausalModel) -> list[Figure]:
         graphs.draw_dag(after),
         trees.draw_tree(left, title="d  what the agent is left with", sets=information_sets(left, actions)),
     ]
+
+
+def figure_4(graph: ComputationGraph) -> list[Figure]:
+    """The computation graph of meta-training.
+
+    Args:
+        graph: of a teaching.
+
+    Returns:
+        a) initialization, b) observation step, c) action step.
+    """
+    return [computation.draw_computation(graph, panel) for panel in ("a", "b", "c")]

@@ -78,7 +78,7 @@ def sampled(name: str, x: Any, expected: float, paper: str, *, error: float = 0.
     """A mean over episodes `x`, which agrees within four standard errors, and `error` for that of `expected`."""
     x = np.asarray(x, float)
     margin = error + 4 * x.std(ddof=1) / np.sqrt(len(x))
-    return Item(name, _plain(x.mean()), paper, bool(abs(x.mean() - expected) <= margin))
+    return Item(name, _plain(np.asarray(x.mean())), paper, bool(abs(x.mean() - expected) <= margin))
 
 
 def _plain(x: np.ndarray) -> Value:

@@ -1,173 +1,15 @@
-"""Section 4 of the paper recomputed: its opening, Remark 14, and the naive repair of Section 4.2."""
+"""Section 4.2: the naive repair of logged demonstrations."""
 
 import itertools
-import textwrap
-from collections.abc import Sequence
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 
 import undelude as ud
 from undelude.paper.item import Block, Item, Settings, equal, holds, sampled
-from undelude.paper.section_3 import LINE, PastExpert, PastTask, policies
-from undelude.report.svg import DO, MUTED, SEE, STYLE, WIDTH, Figure, to_figure
-
-# ------------------------------------------------------------------------------------------------------- the opening
-
-KERNEL = np.array([[0.8, 0.2], [0.3, 0.7]])
-# Of the chain with that kernel: it is in balance, so that the chain looks alike forwards and backwards.
-STATIONARY = np.array([0.6, 0.4])
-NOW, NEXT = "X_t", "X_t+1"
-
-
-def chains() -> dict[str, ud.CausalModel]:
-    """Three ways in which two symbols can come to follow each other with the same frequencies."""
-
-    def variable(name: str, table: np.ndarray, parents: str | tuple = ()) -> ud.Variable:
-        return ud.Variable(name, (0, 1), parents=parents, table=table)
-
-    theta = variable("Theta", STATIONARY), variable(NOW, np.eye(2), "Theta"), variable(NEXT, KERNEL, "Theta")
-    return {
-        "forwards": ud.CausalModel([variable(NOW, STATIONARY), variable(NEXT, KERNEL, NOW)]),
-        "backwards": ud.CausalModel([variable(NEXT, STATIONARY), variable(NOW, KERNEL, NEXT)]),
-        "common-cause": ud.CausalModel(theta),
-    }
-
-
-def with_hidden_cause() -> ud.CausalModel:
-    """The chain forwards whose two symbols may also have a hidden cause in common."""
-    both = np.stack([KERNEL, KERNEL[::-1]])
-    variables = [
-        ud.Variable("Theta", (0, 1), table=STATIONARY),
-        ud.Variable(NOW, (0, 1), parents="Theta", table=KERNEL),
-        ud.Variable(NEXT, (0, 1), parents=("Theta", NOW), table=both),
-    ]
-    return ud.CausalModel(variables)
-
-
-def section_4(settings: Settings) -> Block:
-    """A transition kernel cannot tell what an intervention does."""
-    models = chains()
-    f = {name: np.stack([m.query(NEXT, see={NOW: x}) for x in (0, 1)]) for name, m in models.items()}
-    do = {name: np.stack([m.query(NEXT, do={NOW: x}) for x in (0, 1)]).ravel() for name, m in models.items()}
-    gaps = [np.abs(f[name] - f["forwards"]).max() for name in models]
-    try:
-        with_hidden_cause().marginal((NOW, NEXT)).query(NEXT, do={NOW: 1})
-        reason = ""
-    except ud.NotIdentifiable as refusal:
-        reason = textwrap.fill(str(refusal), LINE)
-    text = [
-        "Three causal models of two binary symbols: the first causes the second, the second causes the first, or a "
-        "hidden theta causes both. They were built to have one and the same transition kernel, so a function fitted "
-        "to data from any of them is the same function.",
-        "Setting the first symbol from outside gives that kernel in the first model, and changes nothing in the other "
-        "two. What is asked is not in the function. Where a hidden cause cannot be excluded, the library refuses to "
-        "answer, and says why.",
-    ]
-    kernel, unmoved, answer = KERNEL.ravel(), np.tile(STATIONARY, 2), "refused: not identifiable"
-    items = [
-        equal("section-4/f", f["forwards"].ravel(), kernel, "the transition kernel, a row for each x_t"),
-        equal("section-4/the-same-f", gaps, [0] * 3, "one function for all three (ours)"),
-        equal("section-4/do/forwards", do["forwards"], kernel, "here f happens to be the answer (ours)"),
-        equal("section-4/do/backwards", do["backwards"], unmoved, "here it is not: no effect (ours)"),
-        equal("section-4/do/common-cause", do["common-cause"], unmoved, "nor here (ours)"),
-        holds("section-4/marginal", answer if reason else "answered", "using f, do cannot be computed", reason),
-    ]
-    return Block("section-4", "A learned predictor has a fixed signature", text, items, listing=reason)
-
-
-# ---------------------------------------------------------------------------------------------------------- Remark 14
-
-MARKINGS = tuple(itertools.product((False, True), repeat=3))
-# The three that the paper writes out: do(x_1), x_2, x_3; x_1, do(x_2), x_3; x_1, do(x_2), do(x_3).
-NAMED = ((True, False, False), (False, True, False), (False, True, True))
-
-
-def four_symbols(num_thetas: int = 3, seed: int = 14) -> ud.InteractionProcess:
-    """X_1 to X_4, binary, each listening to theta and all before it; observations are of a single symbol."""
-    rng = np.random.default_rng(seed)
-    tables = np.full((num_thetas, 4, 8, 2), 0.5)
-    for t in range(4):
-        tables[:, t, : 2**t] = rng.dirichlet([0.6, 0.6], (num_thetas, 2**t))
-    return ud.InteractionProcess(
-        prior=np.full(num_thetas, 1 / num_thetas),
-        thetas=jnp.arange(num_thetas),
-        task=PastTask(jnp.ones((num_thetas, 4, 16, 1)), 2),
-        expert=PastExpert(jnp.asarray(tables, float), 1),
-        num_rounds=4,
-        name="four symbols",
-    )
-
-
-def pasts(process: ud.InteractionProcess) -> tuple[np.ndarray, np.ndarray, ud.Episodes]:
-    """All pasts of three symbols: `[64, 3]` which, `[64, 3]` whether done, and as histories of four rounds."""
-    rows = [(x, done) for x in itertools.product((0, 1), repeat=3) for done in MARKINGS]
-    x, done = np.array([x for x, _ in rows]), np.array([done for _, done in rows])
-    # A fourth round, so that the agent is asked before it.
-    symbols, marks = np.pad(x, ((0, 0), (0, 1))), np.pad(done, ((0, 0), (0, 1)))
-    return x, done, ud.Episodes.of(process, actions=symbols, observations=np.zeros_like(symbols), intervened=marks)
-
-
-def remark_14(settings: Settings) -> Block:
-    """A symbol that was done is another symbol than the same one seen."""
-    process = four_symbols()
-    model = process.causal_model()
-    x, done, histories = pasts(process)
-    P = np.asarray(policies(process, histories))[:, 3]
-    belief = np.exp(np.asarray(ud.posterior(process, histories)))[:, 3]
-    apart = [0.0, 0.0]
-    for i in range(len(x)):
-        roles = {"see": {}, "do": {}}
-        for t in range(3):
-            roles["do" if done[i, t] else "see"][f"A_{t + 1}"] = int(x[i, t])
-        for j, (name, answer) in enumerate((("A_4", P[i]), ("Theta", belief[i]))):
-            apart[j] = max(apart[j], float(np.abs(model.query(name, **roles) - answer).max()))
-    p = P[:, 1].reshape(8, len(MARKINGS))  # by symbols, by marks
-    named = p[:, [MARKINGS.index(marks) for marks in NAMED]]
-    gaps = [np.abs(named[:, i] - named[:, j]).min() for i, j in ((0, 1), (0, 2), (1, 2))]
-    text = [
-        "Four binary symbols in a row, drawn by people who know a hidden theta; any of the first three may instead "
-        "have been written by the agent. In the library this is a process whose actions are the symbols, whose "
-        "observations are of a single kind, and whose history carries a mark for each action.",
-        "All 64 pasts of three symbols were put to the exact agent and to the graph. The same three symbols under "
-        "other marks predict another fourth symbol: the figure shows, for each of the eight, the predictions under its "
-        "eight ways of being marked. For the three markings that the paper writes out, what is listed is the least "
-        "difference between two of them, over all three symbols.",
-    ]
-    items = [
-        equal("remark-14/pasts", len(x), 64, "4 to the third, not 2 to the third"),
-        equal("remark-14/next-symbol", apart[0], 0, "exact agent = surgery on the graph, 64 times"),
-        equal("remark-14/posterior", apart[1], 0, "`ud.posterior` = surgery on the graph, 64 times"),
-        equal("remark-14/laws-of-x_4", len(np.unique(P[:, 1].round(5))), 64, "all different"),
-        holds("remark-14/the-three-named", gaps, "three different distributions", min(gaps) > 1e-3),
-    ]
-    figures = [(_marks_figure(p), "Probability that the fourth symbol is 1, by the first three and their marks.")]
-    return Block("remark-14", "Remark 14: x and do(x) are different symbols", text, items, figures)
-
-
-def _marks_figure(p: np.ndarray) -> Figure:
-    with matplotlib.rc_context(STYLE):
-        canvas = Canvas(figsize=(WIDTH, 2.9), layout="constrained")
-        axes = canvas.subplots()
-        rows = np.arange(8)
-        axes.plot(p[:, 1:-1].ravel(), np.repeat(rows, 6), "|", color=MUTED, ms=8, label="mixed marks")
-        axes.plot(p[:, 0], rows, "s", color=SEE, ms=5, mew=0, label="all seen")
-        axes.plot(p[:, -1], rows, "o", color=DO, ms=5, mew=0, label="all done")
-        axes.set(xlim=(0, 1), ylim=(7.6, -0.6), title="probability that X_4 = 1", ylabel="X_1 X_2 X_3")
-        axes.set_yticks(rows, ["".join(map(str, x)) for x in itertools.product((0, 1), repeat=3)])
-        canvas.legend(frameon=False, loc="outside lower center", ncols=3, handletextpad=0.2, columnspacing=1.2)
-        spread = np.ptp(p, axis=1)
-        alt = (
-            f"Eight rows of eight predictions; within a row they spread over {spread.min():.2f} to {spread.max():.2f}."
-        )
-        return to_figure(canvas, "marks", alt)
-
-
-# -------------------------------------------------------------------------------------- Section 4.2, the naive repair
+from undelude.report.svg import DO, SEE, STYLE, WIDTH, Figure, to_figure
 
 LOGGED = ("A_1", "O_1", "A_2", "O_2", "A_3")
 # Of the demonstrations, in the figure.
@@ -236,7 +78,7 @@ def simulate_switching(
     return lived_a, lived_o, taught
 
 
-def section_4_2(settings: Settings) -> Block:
+def block(settings: Settings) -> Block:
     """Logs alone: the naive repair teaches the deluded answer."""
     bandit = ud.tasks.bandit()
     model = bandit.causal_model(num_rounds=3)
@@ -368,6 +210,3 @@ def _sizes_figure(
         axes.legend(frameon=False, loc="center right")
         ends = ", ".join(f"{label} {tv[name][-1]:.3f}" for name, (label, *_) in looks.items())
         return to_figure(canvas, "switching", f"Lessons from up to {most:,} demonstrations; with all of them: {ends}.")
-
-
-BLOCKS: Sequence[Any] = (section_4, remark_14, section_4_2)

@@ -1,0 +1,68 @@
+"""The causal models of the paper that several blocks ask."""
+
+from typing import Any
+
+import numpy as np
+
+import undelude as ud
+
+BOXES, CONTENTS = (1, 2), (-1, 1)
+IDENTITY = np.eye(2)
+# `[theta, a, o]`: a prize where the box is the right one, a frog where not.
+CONTENT = np.stack([1 - IDENTITY, IDENTITY], -1)
+
+
+def frog() -> ud.CausalModel:
+    """The prize-or-frog problem, as printed."""
+    return ud.CausalModel(
+        [
+            ud.Variable("Theta", BOXES, table=[1 / 2, 1 / 2]),
+            ud.Variable("A", BOXES, parents="Theta", table=IDENTITY),
+            ud.Variable("O", CONTENTS, parents=("Theta", "A"), table=CONTENT),
+        ]
+    )
+
+
+def refusal(model: ud.CausalModel, asked: str, **query: Any) -> str:
+    """Why `model` has no answer; empty where it has one."""
+    try:
+        model.query(asked, **query)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def chance(model: ud.CausalModel, asked: str, value: Any, **query: Any) -> float:
+    """`P(asked = value | ...)`."""
+    return float(model.query(asked, **query)[model[asked].values.index(value)])
+
+
+def random_model(rng: np.random.Generator, *, K: int = 3, A: int = 3, O: int = 3) -> ud.CausalModel:  # noqa: E741
+    """Theta, A, O with tables from flat Dirichlet laws."""
+    tables = [rng.dirichlet(np.ones(shape[-1]), shape[:-1]) for shape in ((K,), (K, A), (K, A, O))]
+    names, parents = ("Theta", "A", "O"), ((), ("Theta",), ("Theta", "A"))
+    return ud.CausalModel(
+        ud.Variable(name, range(table.shape[-1]), parents=above, table=table)
+        for name, above, table in zip(names, parents, tables, strict=True)
+    )
+
+
+def log_tables(process: ud.InteractionProcess) -> tuple[np.ndarray, np.ndarray]:
+    """`log Q(a | theta)`, `[K, A]`, and `log Q(o | theta, a)`, `[K, A, O]`, of a process from tables."""
+    expert: Any = process.expert
+    task: Any = process.task
+    return np.asarray(expert.log_probs, float), np.asarray(task.log_probs, float)
+
+
+GAME = ("Theta_1", "A_1", "O_1", "Theta_2", "A_2", "O_2")
+OBSERVED = ("A_1", "O_1", "A_2", "O_2")
+
+
+def game(seed: int = 139) -> ud.CausalModel:
+    """Figure 3's game of two rounds: six binary variables, each of which listens to all that came before it."""
+    rng = np.random.default_rng(seed)
+    variables = []
+    for i, name in enumerate(GAME):
+        p = rng.uniform(0.1, 0.9, [2] * i).round(2)
+        variables.append(ud.Variable(name, (0, 1), parents=GAME[:i], table=np.stack([1 - p, p], -1)))
+    return ud.CausalModel(variables)
