@@ -74,7 +74,7 @@ def holds(name: str, value: Any, paper: str, agrees: Any) -> Item:
     return Item(name, value if isinstance(value, str) else _plain(np.asarray(value, float)), paper, bool(agrees))
 
 
-def sampled(name: str, x: Any, expected: float, paper: str, *, error: float = 0.0) -> Item:
+def sampled(name: str, x: Any, expected: float | int, paper: str, *, error: float = 0.0) -> Item:
     """A mean over episodes `x`, which agrees within four standard errors, and `error` for that of `expected`."""
     x = np.asarray(x, float)
     margin = error + 4 * x.std(ddof=1) / np.sqrt(len(x))
