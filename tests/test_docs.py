@@ -91,6 +91,8 @@ def test_the_paper_map_names_what_exists():
     page = (DOCS / "paper-map.md").read_text()
     for name in re.findall(r"`(undelude(?:\.\w+)+)`", page):
         assert resolves(name), name
+    for anchor in re.findall(r"`#([\w-]+)`", page):
+        assert any(anchor in path.read_text() for path in (ROOT / "src/undelude/paper/blocks").glob("*.py")), anchor
     for file, test in re.findall(r"`(?:tests/)?(test_\w+\.py)::(\w+)`", page):
         assert test in functions(ROOT / "tests" / file), f"{file}::{test}"
 
