@@ -90,8 +90,35 @@ def test_a_chain_of_200_all_observed():
     weight = before[values["X99"]] * after[:, values["X101"]]
     np.testing.assert_allclose(model.query("X100", see=values), weight / weight.sum(), rtol=1e-6)
     np.testing.assert_allclose(
-        model.compile("X100", see=values)(list(values.values())), weight / weight.sum(), rtol=1e-5
+        model.compile("X100", see=tuple(values))(list(values.values())), weight / weight.sum(), rtol=1e-5
     )
+
+
+@pytest.mark.parametrize(("length", "p"), [(80, 0.9), (400, 0.999)])
+def test_evidence_that_conflicts(length: int, p: float):
+    """One half of the children speak for one value, one half for the other, each half beyond doubt and any float."""
+    variables = [ud.Variable("T", (0, 1), table=[0.5, 0.5])]
+    variables += [ud.Variable(f"X{i}", (0, 1), ("T",), table=[[p, 1 - p], [1 - p, p]]) for i in range(length)]
+    # A second table on T, of another shape, meets the message of the first.
+    variables += [ud.Variable(f"Y{i}", (0, 1, 2), ("T",), table=[[p, 0, 1 - p], [1 - p, 0, p]]) for i in range(length)]
+    model = ud.CausalModel(variables)
+    see = {f"X{i}": 0 for i in range(length)} | {f"Y{i}": 2 for i in range(length)}
+    np.testing.assert_allclose(model.query("T", see=see), [0.5, 0.5], atol=1e-4)
+    by_hand = length * (np.log(p) + np.log1p(-p))
+    np.testing.assert_allclose(model.log_prob(see=see), by_hand, rtol=1e-5)
+    np.testing.assert_allclose(model.compile("T", see=tuple(see))(list(see.values())), [0.5, 0.5], atol=1e-2)
+    # log P = log sum_t P(t) c, so the derivative in each P(t) is 1, T's two entries being 1/2.
+    derivative = jax.grad(lambda t: eqx.tree_at(lambda m: m.tables[0], model, t).log_prob(see=see))(model.tables[0])
+    np.testing.assert_allclose(derivative, [1, 1], atol=2e-2)
+
+
+def test_derivatives_where_a_table_holds_a_zero(frog: ud.CausalModel):
+    """Prize or frog is all zeros and ones: P(O = 1 | do(A = 1)) = sum_t P(t) P(O = 1 | t, 1), entry by entry."""
+    table = frog.tables[2]
+    value = jax.grad(lambda t: jnp.exp(eqx.tree_at(lambda m: m.tables[2], frog, t).log_prob(see={"O": 1}, do={"A": 1})))
+    expected = np.zeros((2, 2, 2))
+    expected[:, 0, 1] = 0.5
+    np.testing.assert_allclose(value(table), expected, atol=1e-6)
 
 
 def test_a_chain_of_200_summed_out():
@@ -258,3 +285,50 @@ def test_what_is_wrong_with_a_query_is_named(frog: ud.CausalModel):
         f([[7]], [[1]])
     assert np.isnan(jax.jit(f)(jnp.array([7]), jnp.array([1]))).all()
     assert np.isnan(frog.compile("Theta", see=("A", "O"))([1, -1])).all()
+
+
+@pytest.mark.usefixtures("no_type_checks")
+def test_what_a_user_might_hand_over_instead(frog: ud.CausalModel):
+    """Names for values, values for names, numbers of another width, words beside numbers, nothing at all."""
+    with pytest.raises(ValueError, match="see must be a dict of values by name"):
+        frog.query("O", see="A")
+    with pytest.raises(ValueError, match="names are asked for here"):
+        frog.compile("O", see={"A": 1})
+    with pytest.raises(ValueError, match=r"a name is asked twice"):
+        frog.query(("O", "O"))
+    with pytest.raises(TypeError, match="made from ud.Variable objects"):
+        ud.CausalModel({"A": ()})
+    with pytest.raises(ValueError, match="hidden' is|'X' is not in the graph"):
+        ud.CausalModel(frog.variables, hidden=("X",))
+    with pytest.raises(ValueError, match="A: values must be a sequence"):
+        ud.Variable("A", 2, table=[0.5, 0.5])
+    with pytest.raises(ValueError, match="name must be a string"):
+        ud.Variable("", (0, 1), table=[0.5, 0.5])
+    with pytest.raises(ValueError, match="A: table must be an array of numbers"):
+        ud.Variable("A", (0, 1), ("B",), table=[[0.5], [0.5, 0.5]])
+    with pytest.raises(TypeError, match="of a CausalModel, take model.graph"):
+        ud.identify(frog, "O", do="A")
+    with pytest.raises(ValueError, match="back_door takes one name on either side"):
+        frog.back_door(("A", "Theta"), "O")
+    with pytest.raises(TypeError, match="call what compile returns"):
+        jax.jit(lambda a: frog.query("O", see={"A": a}))(1)
+    with pytest.raises(ValueError, match="see_values has the leading axes"):
+        frog.compile("O", see="Theta", do="A")([[1], [2]], [[1], [2], [1]])
+    with pytest.raises(ValueError, match="nothing is seen in this query"):
+        frog.compile("O", do="A")([1])
+    with pytest.raises(ValueError, match="the answer itself would have"):
+        chain(40, np.random.default_rng(0)).query([f"X{i}" for i in range(40)])
+    np.testing.assert_allclose(frog.compile("O")(), [0, 1])
+    np.testing.assert_allclose(frog.query("O", see={"A": np.int64(1)}), frog.query("O", see={"A": jnp.array(1)}))
+
+
+def test_float_values_are_found_at_either_width():
+    dose = ud.Variable("dose", (0.1, 0.2), table=[0.5, 0.5])
+    model = ud.CausalModel([dose, ud.Variable("cured", ("no", "yes"), ("dose",), table=[[0.9, 0.1], [0.4, 0.6]])])
+    for x in (0.2, np.float32(0.2), jnp.array(0.2)):
+        np.testing.assert_allclose(model.query("cured", see={"dose": x}), [0.4, 0.6])
+    f = model.compile("cured", see="dose")
+    np.testing.assert_allclose(f(jnp.array([[0.1], [0.2]])), jax.jit(f)(jnp.array([[0.1], [0.2]])))
+    mixed = model.compile("cured", see=("dose",))
+    np.testing.assert_allclose(mixed([[0.2]]), [[0.4, 0.6]])
+    np.testing.assert_allclose(model.compile("dose", see=("cured",))([["yes"], ["no"]])[0], [1 / 7, 6 / 7], rtol=1e-6)

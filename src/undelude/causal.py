@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,8 +14,8 @@ from jaxtyping import Array, ArrayLike, Float, Int
 
 from undelude import contraction, graph
 from undelude._checks import check_probabilities, is_concrete
-from undelude.contraction import Terms
-from undelude.estimand import Estimand
+from undelude.contraction import MAX_ENTRIES, Terms
+from undelude.estimand import Estimand, written_query
 from undelude.graph import Graph, Path
 from undelude.identification import identify
 
@@ -23,12 +24,15 @@ Values = Mapping[str, Any]
 
 
 def _as_names(names: Names) -> tuple[str, ...]:
+    if isinstance(names, Mapping):
+        raise ValueError(f"names are asked for here, such as {_listed(tuple(names))}, and no values; those go to query.")
     return (names,) if isinstance(names, str) else tuple(map(str, names))
 
 
-def _as_values(values: Iterable[Any]) -> tuple[Hashable, ...]:
-    """Python's own numbers in place of NumPy's."""
-    return tuple(x.item() if isinstance(x, np.generic) else x for x in values)
+def _as_assignment(role: str, values: Values | None) -> dict[str, Any]:
+    if not isinstance(values, Mapping | None):
+        raise ValueError(f"{role} must be a dict of values by name, such as {role}={{'A': 1}}, not {values!r}.")
+    return {str(name): value for name, value in (values or {}).items()}
 
 
 class Variable(eqx.Module):
@@ -41,25 +45,38 @@ class Variable(eqx.Module):
         table: the mechanism: an axis for each parent, in their order, and last one for the variable's own values.
 
     Raises:
-        ValueError: values or parents are named twice; rows that are no probabilities.
+        ValueError: values or parents are named twice; a table whose axes do not fit, or whose rows are no
+            probabilities.
     """
 
     name: str = eqx.field(static=True)
-    values: tuple[Hashable, ...] = eqx.field(static=True, converter=_as_values)
-    parents: tuple[str, ...] = eqx.field(static=True, default=(), converter=_as_names)
-    table: Float[Array, "..."] = eqx.field(kw_only=True, converter=lambda x: jnp.asarray(x, float))
+    values: tuple[Hashable, ...] = eqx.field(static=True)
+    parents: tuple[str, ...] = eqx.field(static=True)
+    table: Float[Array, "..."]
 
-    def __check_init__(self) -> None:
-        if not self.values or len(set(self.values)) < len(self.values):
-            raise ValueError(f"{self.name}: values must be distinct, and at least one, not {self.values}.")
-        if len(set(self.parents)) < len(self.parents):
-            raise ValueError(f"{self.name}: a parent is named twice in {self.parents}.")
-        if self.table.ndim != len(self.parents) + 1 or self.table.shape[-1] != len(self.values):
+    def __init__(self, name: str, values: Iterable[Hashable], parents: Names = (), *, table: ArrayLike | Sequence):
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"a variable's name must be a string that is not empty, not {name!r}.")
+        if not isinstance(values, Iterable) or isinstance(values, str):
+            raise ValueError(f"{name}: values must be a sequence such as (0, 1), not {values!r}.")
+        # Python's own numbers in place of NumPy's.
+        values = tuple(x.item() if isinstance(x, np.generic) else x for x in values)
+        parents = _as_names(parents)
+        if not values or len(set(values)) < len(values):
+            raise ValueError(f"{name}: values must be distinct, and at least one, not {values}.")
+        if len(set(parents)) < len(parents):
+            raise ValueError(f"{name}: a parent is named twice in {parents}.")
+        try:
+            table = jnp.asarray(table, float)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name}: table must be an array of numbers: {error}") from error
+        if table.ndim != len(parents) + 1 or table.shape[-1] != len(values):
             raise ValueError(
-                f"{self.name}: table has shape {self.table.shape}; it needs an axis for each of the parents "
-                f"{self.parents} and last one of length {len(self.values)} for the values {self.values}."
+                f"{name}: table has shape {table.shape}; it needs an axis for each of the parents {parents} and last "
+                f"one of length {len(values)} for the values {values}."
             )
-        check_probabilities(self.table, f"{self.name}: table")
+        check_probabilities(table, f"{name}: table")
+        self.name, self.values, self.parents, self.table = name, values, parents, table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +116,11 @@ class Structure:
         """The sum of products that answers a query; raises where it is no query, or has no answer."""
         self.check_observed((*asked, *see, *do))
         graph.check_names(self.graph, {"asked": asked, "seen": see, "done": do})
+        for role, names in (("asked", asked), ("seen", see), ("done", do)):
+            if len(set(names)) < len(names):
+                raise ValueError(f"a name is {role} twice in {names}.")
+        if (entries := math.prod(len(self.values_of[name]) for name in asked)) > MAX_ENTRIES:
+            raise ValueError(f"the answer itself would have {entries:.1e} entries; ask for fewer variables at once.")
         if do and self.hidden and (asked or see):
             # Where the marginal determines the effect, surgery in the whole model gives what the estimand gives.
             identify(self.graph, asked or see, do=do, see=see if asked else (), latent=self.hidden)
@@ -138,14 +160,17 @@ class CausalModel(eqx.Module):
         variables = tuple(variables)
         sizes: dict[str, int] = {}
         for v in variables:
+            if not isinstance(v, Variable):
+                raise TypeError(f"a CausalModel is made from ud.Variable objects, not from {v!r}.")
             if v.name in sizes:
                 raise ValueError(f"two variables are called {v.name!r}; give each a name of its own.")
             sizes[v.name] = len(v.values)
         self.tables = tuple(v.table for v in variables)
         self.structure = Structure(
-            tuple(v.values for v in variables), tuple((v.name, v.parents) for v in variables), tuple(hidden)
+            tuple(v.values for v in variables), tuple((v.name, v.parents) for v in variables), _as_names(hidden)
         )
         graph.topological_order(self.graph)  # Raises at an unknown parent and at a cycle.
+        graph.check_names(self.graph, {"hidden": self.structure.hidden})
         for v in variables:
             shape = tuple(sizes[name] for name in (*v.parents, v.name))
             if v.table.shape != shape:
@@ -198,7 +223,7 @@ class CausalModel(eqx.Module):
                 traced it gives nan instead).
             NotIdentifiable: this is a marginal, and what is left of the model cannot tell the effect of `do`.
         """
-        asked, see, do = _as_names(asked), see or {}, do or {}
+        asked, see, do = _as_names(asked), _as_assignment("see", see), _as_assignment("do", do)
         x, _ = self._sum(asked, see, do)
         total = x.sum()
         if is_concrete(total) and not total > 0:
@@ -216,7 +241,7 @@ class CausalModel(eqx.Module):
             ValueError: as for `query`, but not for impossible evidence.
             NotIdentifiable: as for `query`.
         """
-        x, log_scale = self._sum((), see, do or {})
+        x, log_scale = self._sum((), _as_assignment("see", see), _as_assignment("do", do))
         with np.errstate(divide="ignore"):
             return jnp.asarray(contraction.backend(x).log(x) + log_scale)
 
@@ -353,6 +378,9 @@ class CompiledQuery:
         model.structure.terms(asked, see, do)  # Raises where something is wrong.
         self.model, self.asked, self.see, self.do = model, asked, see, do
 
+    def __repr__(self) -> str:
+        return f"CompiledQuery({written_query(self.asked, self.do, self.see)})"
+
     def __call__(
         self, see_values: ArrayLike | Sequence = (), do_values: ArrayLike | Sequence = ()
     ) -> Float[Array, "..."]:
@@ -371,18 +399,32 @@ class CompiledQuery:
         """
         seen = self._indices("see_values", self.see, see_values)
         done = self._indices("do_values", self.do, do_values)
-        batch = jnp.broadcast_shapes(seen.shape[:-1], done.shape[:-1])
+        try:
+            batch = np.broadcast_shapes(seen.shape[:-1], done.shape[:-1])
+        except ValueError as error:
+            raise ValueError(
+                f"see_values has the leading axes {seen.shape[:-1]} and do_values {done.shape[:-1]}; they must be the "
+                "same, or those of the one a single row."
+            ) from error
         values = jnp.concatenate([jnp.broadcast_to(x, (*batch, x.shape[-1])) for x in (seen, done)], -1)
-        answers = _answers(self.model, self.asked, self.see, self.do, values.reshape(-1, values.shape[-1]))
+        answers = _answers(
+            self.model, self.asked, self.see, self.do, values.reshape(math.prod(batch), values.shape[-1])
+        )
         return answers.reshape(*batch, *answers.shape[1:])
 
     def _indices(self, argument: str, names: tuple[str, ...], values: Any) -> Int[Array, "... N"]:
         traced = not is_concrete(values)
-        values = jnp.asarray(values) if traced else np.asarray(values)
+        if traced:
+            values = jnp.asarray(values)
+        elif not hasattr(values, "dtype"):
+            values = np.array(values, dtype=object)  # So that words and numbers in one row stay what they are.
         if values.shape[-1:] != (len(names),):
+            if not names:
+                role = {"see_values": "seen", "do_values": "done"}[argument]
+                raise ValueError(f"nothing is {role} in this query, so {argument} must be left out.")
             raise ValueError(
-                f"{argument} has shape {values.shape}; its last axis holds the values of {names or 'nothing'}, so it "
-                f"must have length {len(names)}."
+                f"{argument} has shape {values.shape}; its last axis must hold a value for each of {names}, as in "
+                f"[[{', '.join(repr(self.model.structure.values_of[name][0]) for name in names)}]]."
             )
         columns = []
         for i, name in enumerate(names):
@@ -412,20 +454,27 @@ def _answers(
 
 
 def _index(name: str, values: tuple[Hashable, ...], value: Any) -> int:
-    """Where `value` stands among the values of a variable."""
-    try:
-        return values.index(value.item() if isinstance(value, np.generic | np.ndarray | Array) else value)
-    except ValueError:
-        raise ValueError(f"{name} has no value {value!r}; it has {_listed(values)}.") from None
+    """Where `value` stands among the values of a variable; a float32 is the number that it was rounded from."""
+    if not is_concrete(value):
+        raise TypeError(f"the value of {name} is traced: inside jit and vmap call what compile returns.")
+    if isinstance(value, np.generic | np.ndarray | Array):
+        value = value.item()
+    if value in values:
+        return values.index(value)
+    if isinstance(value, float):
+        near = [i for i, x in enumerate(values) if isinstance(x, float) and np.float32(x) == np.float32(value)]
+        if len(near) == 1:
+            return near[0]
+    raise ValueError(f"{name} has no value {value!r}; it has {_listed(values)}.")
 
 
 def _traced_index(name: str, values: tuple[Hashable, ...], column: Array) -> Array:
     try:
         known = jnp.asarray(values)
-    except TypeError as error:
+    except (TypeError, OverflowError) as error:
         raise TypeError(
-            f"{name}: values that are no numbers, such as {values[0]!r}, cannot be traced; call the compiled query "
-            "outside jit and vmap (it takes batches), or number the values."
+            f"{name}: values that are no numbers of 32 bits, such as {values[0]!r}, cannot be traced; call the "
+            "compiled query outside jit and vmap (it takes batches), or number the values."
         ) from error
     equal = known.reshape((1,) * column.ndim + (-1,)) == column[..., None]
     return jnp.where(equal.any(-1), equal.argmax(-1), -1)

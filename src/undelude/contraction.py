@@ -1,6 +1,12 @@
-"""Sums of products of tables, by tensor contraction: opt_einsum finds the elimination order, a log-scale is carried.
+"""Sums of products of tables, by tensor contraction; opt_einsum finds the elimination order.
 
-One plan serves NumPy, where all numbers are known, and JAX, where they are traced.
+Products of many probabilities underflow, and not only in their scale: two messages about one variable may each rule
+out, almost, what the other holds for certain. So every entry has a scale of its own,
+
+    x exp(e),    x zero or about one,    e without gradient,
+
+and derivatives are those of the sum of products itself, also where a table holds a zero. In NumPy, plain double
+precision serves first, and is left where an entry comes near its limit.
 """
 
 import functools
@@ -17,40 +23,44 @@ import opt_einsum
 
 from undelude.graph import Graph, ancestors, mutilate
 
-# Entries of the largest table on the way: a gigabyte.
+# Entries of the largest table on the way.
 MAX_ENTRIES = 2**27
 # Of so many tables, the best order is searched for; of more, a good one is built step by step.
 MAX_OPTIMAL = 6
-# Tables of double precision whose entries are all smaller are scaled up.
-MIN_SCALE = 1e-100
+# Next to 1, an entry of double precision that still has a product with another such.
+TINY = 1e-140
+LOG_TINY = math.log(TINY)
+# Nats that a zero may stand above what is next to it, for the sake of its derivative.
+MAX_ABOVE = 60.0
 
 Axes = tuple[int, ...]
-Factor = tuple[int, tuple[str | None, ...]]
+
+
+class Scaled(NamedTuple):
+    """`x exp(e)`, entry by entry."""
+
+    x: Any
+    e: Any
 
 
 class Step(NamedTuple):
-    """Take the tables at `positions` (largest first) away, and append their contraction.
+    """Take the operands at `positions` (largest first) away, and append their contraction.
 
     Attributes:
-        positions: in the list of tables.
-        axes: of each of them, numbered from 0 in this step, as `einsum` wants them.
+        positions: in the list of operands.
+        axes: of each of them, numbered from 0 in this step.
+        num_axes: how many there are in this step.
         out: the axes that are left.
     """
 
     positions: tuple[int, ...]
-    axes: tuple[list[int], ...]
-    out: list[int]
-
-
-class Plan(NamedTuple):
-    """An elimination order for operands of given axes."""
-
-    steps: tuple[Step, ...]
-    entries: int
+    axes: tuple[Axes, ...]
+    num_axes: int
+    out: Axes
 
 
 @functools.lru_cache(maxsize=1024)
-def plan(operands: tuple[Axes, ...], out: Axes, sizes: tuple[int, ...]) -> Plan:
+def plan(operands: tuple[Axes, ...], out: Axes, sizes: tuple[int, ...]) -> tuple[Step, ...]:
     """Find an order in which to contract.
 
     Args:
@@ -70,50 +80,39 @@ def plan(operands: tuple[Axes, ...], out: Axes, sizes: tuple[int, ...]) -> Plan:
     shapes = [tuple(sizes[i] for i in axes) for axes in operands]
     method = "optimal" if len(operands) <= MAX_OPTIMAL else "greedy"
     path, _ = opt_einsum.contract_path(equation, *shapes, shapes=True, optimize=method)
-    remaining, steps, entries = list(operands), [], 0
+    remaining, steps = list(operands), []
     for positions in path:
         positions = tuple(sorted(positions, reverse=True))
         taken = [remaining.pop(i) for i in positions]
         every = sorted(set().union(*taken))
+        if (entries := math.prod(sizes[axis] for axis in every)) > MAX_ENTRIES:
+            raise ValueError(
+                f"the sum would pass over {entries:.1e} combinations of values at once, more than {MAX_ENTRIES:.1e}: "
+                "this graph is too densely connected for an exact answer. Observe or intervene on more of it, or "
+                "simplify it."
+            )
         kept = set(out).union(*remaining)
         # In the order of `out` where nothing is left to come.
         result = tuple(axis for axis in every if axis in kept) if remaining else out
         remaining.append(result)
-        entries = max(entries, math.prod(sizes[axis] for axis in every))
         local = {axis: i for i, axis in enumerate(every)}
-        steps.append(Step(positions, tuple([local[i] for i in axes] for axes in taken), [local[i] for i in result]))
-    if entries > MAX_ENTRIES:
-        raise ValueError(
-            f"the sum would pass over {entries:.1e} combinations of values at once, more than {MAX_ENTRIES:.1e}: this "
-            "graph is too densely connected for an exact answer. Observe or intervene on more of it, or simplify it."
-        )
-    return Plan(tuple(steps), entries)
+        axes = tuple(tuple(local[i] for i in axes) for axes in taken)
+        steps.append(Step(positions, axes, len(every), tuple(local[i] for i in result)))
+    return tuple(steps)
 
 
-def contract(xp: ModuleType, plan: Plan, tables: Sequence[Any]) -> tuple[Any, Any]:
-    """The sum of the product of `tables`, as `(x, log_scale)` for `x exp(log_scale)`, where `x` does not underflow.
+class Group(NamedTuple):
+    """Factors of one shape, taken at values on the same axes, whose product has the axes `left`.
 
-    Args:
-        xp: `numpy` or `jax.numpy`.
-        plan: for the axes of `tables`.
-        tables: not negative.
+    Attributes:
+        tables: which tables they are.
+        names: of each axis, the variable of each factor that is fixed there, or None where the axis is left.
+        left: the axes of the product.
     """
-    tables, log_scales = list(tables), []
-    for step in plan.steps:
-        arguments = []
-        for position, axes in zip(step.positions, step.axes, strict=True):
-            arguments += [tables.pop(position), axes]
-        x = xp.einsum(*arguments, step.out)
-        largest = x.max()
-        if xp is jnp:
-            largest = jax.lax.stop_gradient(largest)  # The scale cancels.
-        elif not 0 < largest < MIN_SCALE:
-            tables.append(x)
-            continue
-        tables.append(x / xp.where(largest > 0, largest, 1))
-        log_scales.append(largest)
-    with np.errstate(divide="ignore"):
-        return tables[0], xp.log(xp.stack(log_scales)).sum() if log_scales else xp.zeros(())
+
+    tables: tuple[int, ...]
+    names: tuple[tuple[str, ...] | None, ...]
+    left: Axes
 
 
 class Terms:
@@ -137,39 +136,137 @@ class Terms:
         number = {name: i for i, name in enumerate(graph)}
         # What has no effect on anything asked or seen sums to one.
         relevant = ancestors(mutilate(graph, do), (*asked, *see))
-        # Of each factor: which table, and the name that it is taken at on each axis, or None.
-        self.scalars: list[Factor] = []
-        self.tensors: list[Factor] = []
-        operands = []
+        found: dict[Any, list[str]] = {}
         for name in graph:
-            if name not in relevant or name in do:
-                continue
-            axes = (*graph[name], name)
-            factor = number[name], tuple(axis if axis in fixed else None for axis in axes)
-            left = tuple(number[axis] for axis in axes if axis not in fixed)
-            if left:
-                self.tensors.append(factor)
-                operands.append(left)
-            else:
-                self.scalars.append(factor)
+            if name in relevant and name not in do:
+                axes = (*graph[name], name)
+                left = tuple(number[axis] for axis in axes if axis not in fixed)
+                found.setdefault((left, tuple((sizes[axis], axis in fixed) for axis in axes)), []).append(name)
+        self.groups: list[Group] = []
+        for (left, _), names in found.items():
+            columns = zip(*((*graph[name], name) for name in names), strict=True)
+            fixed_names = tuple(column if column[0] in fixed else None for column in columns)
+            self.groups.append(Group(tuple(number[name] for name in names), fixed_names, left))
+        self.groups.sort(key=lambda group: not group.left)  # Numbers last.
+        operands = tuple(group.left for group in self.groups if group.left)
+        self.num_operands = len(operands)
         out = tuple(number[name] for name in asked)
-        self.plan = plan(tuple(operands), out, tuple(sizes[name] for name in graph)) if operands else None
+        self.steps = plan(operands, out, tuple(sizes[name] for name in graph)) if operands else ()
 
     def __call__(self, xp: ModuleType, tables: Sequence[Any], fixed: Mapping[str, Any]) -> tuple[Any, Any]:
         """`(x, log_scale)` for `x exp(log_scale)`, `[*asked]`, at the indices `fixed` of what is seen and done."""
-
-        def at(factor: Factor) -> Any:
-            i, names = factor
-            return tables[i][tuple(slice(None) if name is None else fixed[name] for name in names)]
-
-        x, log_scale = xp.ones(()), xp.zeros(())
-        if self.plan is not None:
-            x, log_scale = contract(xp, self.plan, [at(factor) for factor in self.tensors])
-        if self.scalars:
-            p = xp.stack([at(factor) for factor in self.scalars])
-            with np.errstate(divide="ignore"):
-                x, log_scale = xp.where((p > 0).all(), x, 0 * x), log_scale + xp.log(p).sum()
+        factors = [_factors(xp, group, tables, fixed) for group in self.groups]
+        found = self._in_double_precision(factors) if xp is np else None
+        if found is not None:
+            return found
+        scaled = [_scaled(xp, x, 0.0) for x in factors]
+        products = [Scaled(x.prod(0), e.sum(0)) for x, e in scaled]
+        operands = products[: self.num_operands]
+        x, log_scale = _entry_by_entry(xp, self.steps, operands) if operands else (xp.ones(()), xp.zeros(()))
+        for number in products[self.num_operands :]:
+            x, log_scale = x * number.x, log_scale + number.e
         return x, log_scale
+
+    def _in_double_precision(self, factors: Sequence[np.ndarray]) -> tuple[Any, Any] | None:
+        """By `einsum`, with one scale for each table; None where that would not do."""
+        tables, log_scale = [], 0.0
+        for x in factors:
+            if len(x) == 1:
+                x = x[0]
+            else:
+                with np.errstate(divide="ignore"):
+                    logs = np.log(x).sum(0)
+                if (largest := logs.max()) == -np.inf:
+                    return None
+                x = np.exp(logs - largest)
+                if ((logs > -np.inf) & (logs < largest + LOG_TINY)).any():
+                    return None
+                log_scale += largest
+            tables.append(x)
+        numbers = tables[self.num_operands :]
+        del tables[self.num_operands :]
+        for step in self.steps:
+            arguments = []
+            for position, axes in zip(step.positions, step.axes, strict=True):
+                arguments += [tables.pop(position), axes]
+            x = np.einsum(*arguments, step.out)
+            largest = x.max()
+            if not largest > 0:
+                return None
+            x = x / largest
+            if x.min() < TINY and (x[x > 0] < TINY).any():
+                return None
+            log_scale += math.log(largest)
+            tables.append(x)
+        x = tables[0] if tables else np.ones(())
+        for number in numbers:
+            if not number > 0:
+                return None
+            log_scale += math.log(number)
+        return np.asarray(x), np.asarray(log_scale)
+
+
+def _factors(xp: ModuleType, group: Group, tables: Sequence[Any], fixed: Mapping[str, Any]) -> Any:
+    """A group's factors at the values of what is fixed, `[n, *left]`."""
+    if len(group.tables) == 1:
+        at = tuple(slice(None) if names is None else fixed[names[0]] for names in group.names)
+        return tables[group.tables[0]][at][None]
+    stacked = xp.stack([tables[i] for i in group.tables])
+    num_left = sum(names is None for names in group.names)
+
+    def along(position: int, index: Any) -> Any:
+        shape = [1] * (num_left + 1)
+        shape[position] = -1
+        return index.reshape(shape)
+
+    indices, position = [along(0, xp.arange(len(group.tables)))], 0
+    for axis, names in enumerate(group.names):
+        if names is None:
+            position += 1
+            indices.append(along(position, xp.arange(stacked.shape[axis + 1])))
+        else:
+            indices.append(along(0, xp.stack([xp.asarray(fixed[name]) for name in names])))
+    return stacked[tuple(indices)]
+
+
+def _scaled(xp: ModuleType, x: Any, e: Any) -> Scaled:
+    """`x exp(e)`, with the scale of `x` moved to `e`."""
+    positive = x > 0
+    scale = xp.log(xp.where(positive, x, 1.0))
+    if xp is jnp:
+        scale = jax.lax.stop_gradient(scale)  # It cancels.
+    return Scaled(x * xp.exp(-scale), e + scale)
+
+
+def _spread(xp: ModuleType, x: Any, axes: Axes, num_axes: int) -> Any:
+    """`x` with its axes in order, and of length one where it has none."""
+    order = sorted(range(len(axes)), key=axes.__getitem__)
+    return xp.expand_dims(xp.transpose(x, order), tuple(i for i in range(num_axes) if i not in axes))
+
+
+def _entry_by_entry(xp: ModuleType, steps: Sequence[Step], operands: Sequence[Scaled]) -> tuple[Any, Any]:
+    """The sum of the product of `operands`, in numbers of any scale."""
+    remaining = list(operands)
+    for step in steps:
+        x, e = xp.ones(()), xp.zeros(())
+        for position, axes in zip(step.positions, step.axes, strict=True):
+            operand = remaining.pop(position)
+            x = x * _spread(xp, operand.x, axes, step.num_axes)
+            e = e + _spread(xp, operand.e, axes, step.num_axes)
+        gone = tuple(i for i in range(step.num_axes) if i not in step.out)
+        if gone:
+            # Relative to the largest that is not zero; where all are zero, to the largest.
+            largest = xp.where(x > 0, e, -xp.inf).max(gone, keepdims=True)
+            largest = xp.where(largest > -xp.inf, largest, e.max(gone, keepdims=True))
+            x = (x * xp.exp(xp.minimum(e - largest, MAX_ABOVE))).sum(gone)
+            e = largest.squeeze(gone)
+        kept = sorted(step.out)
+        order = [kept.index(axis) for axis in step.out]
+        remaining.append(_scaled(xp, xp.transpose(x, order), xp.transpose(xp.broadcast_to(e, x.shape), order)))
+    x, e = remaining[0]
+    largest = xp.where(x > 0, e, -xp.inf).max()
+    largest = xp.where(largest > -xp.inf, largest, e.max())
+    return x * xp.exp(xp.minimum(e - largest, MAX_ABOVE)), largest
 
 
 def backend(*arrays: Any) -> ModuleType:

@@ -48,6 +48,8 @@ def check_names(graph: Graph, roles: Mapping[str, Names]) -> list[tuple[str, ...
     Raises:
         ValueError: a name, or a parent, that the graph does not have; a name in two roles.
     """
+    if not isinstance(graph, Mapping):
+        raise TypeError(f"a graph is a dict of parents by name; of a CausalModel, take model.graph, not {graph!r}.")
     for name, parents in graph.items():
         for parent in parents:
             if parent not in graph:
@@ -332,7 +334,10 @@ def back_door(
     >>> back_door({"Z": (), "A": ("Z",), "O": ("Z", "A")}, "A", "O", latent="Z")
     ()
     """
-    (start,), (end,), hidden = check_names(graph, {"done": a, "asked": o, "latent": latent})
+    starts, ends, hidden = check_names(graph, {"done": a, "asked": o, "latent": latent})
+    if len(starts) != 1 or len(ends) != 1:
+        raise ValueError(f"back_door takes one name on either side, not {starts} and {ends}; ask for each pair.")
+    (start,), (end,) = starts, ends
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1, or None for all sets, not {limit}.")
     topological_order(graph)  # Raises at a cycle.

@@ -172,7 +172,8 @@ class InteractionProcess(eqx.Module):
     def _finite_prior(self) -> Float[Array, " K"]:
         if isinstance(self.prior, AbstractDistribution):
             raise TypeError(
-                f"{self.name} has a continuous Theta: exact inference needs finitely many values (thetas=)."
+                f"{self.name} has a continuous Theta: exact inference needs finitely many values: give "
+                "thetas=, or take draws of the prior with particles()."
             )
         return self.prior
 

@@ -1,5 +1,10 @@
-"""An interaction process written out as a causal model, a variable for every Theta, A and O (Figure 3b)."""
+"""An interaction process written out as a causal model, a variable for every Theta, A and O (Figure 3b).
 
+Histories that leave task and expert with the same memory are one state, so that what grows with time is the number of
+states that can be told apart, not of histories. A variable's parents are the symbols that make a difference to it.
+"""
+
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -7,96 +12,138 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, PyTree
 
 from undelude.causal import CausalModel, Variable
 from undelude.distributions import AbstractDistribution, Categorical
 from undelude.process import InteractionProcess
 
-# Entries of the largest table.
-MAX_ENTRIES = 2**22
-# Rows of a table that differ by no more are the same: float32.
-SAME = 1e-6
+# States at a time, and entries of a table.
+MAX_STATES, MAX_ENTRIES = 2**16, 2**22
+# Laws that differ by no more are the same: float32.
+DECIMALS = 6
 
 
 def unrolled(process: InteractionProcess, num_rounds: int) -> CausalModel:
     """`Theta, [O_0,] A_1, O_1, ..., A_T, O_T`, each listening to what makes a difference to it; see `causal_model`."""
-    A, O = (_num_symbols(process, part) for part in ("action", "observation"))  # noqa: E741
+    sizes = {"A": _num_symbols(process, "action"), "O": _num_symbols(process, "observation")}
     K, moving = process.num_thetas, process.transition is not None
-    sizes = {"Theta": K, "A": A, "O": O}
-    largest = float(K * (A * O) ** num_rounds * (O if process.opening else 1) * (K / (A * O) if moving else 1))
-    if largest > MAX_ENTRIES:
-        raise ValueError(
-            f"{process.name}: a causal model of {num_rounds} rounds needs a table of {largest:.1e} entries, as a "
-            "variable may listen to its whole past. Give a smaller num_rounds, or use posterior, which needs no table."
-        )
-    variables, theta, history = [], "", []
-    for name, table in zip(_names(process, num_rounds), _tables(process, num_rounds), strict=True):
-        kind = name.partition("_")[0]
-        parents = [theta, *history] if theta else []
-        shape = [sizes[parent.partition("_")[0]] for parent in parents]
-        parents, table = _pruned(parents, np.asarray(table).reshape(*shape, sizes[kind]))
-        variables.append(Variable(name, tuple(range(sizes[kind])), parents=tuple(parents), table=table))
-        if kind == "Theta":
-            theta = name
+    theta, symbols, moves = "", [], []
+    variables = [] if moving else [Variable("Theta", range(K), table=process.prior)]
+    # What task and expert remember: leaves [K, S, ...], of the S states; at first one, the empty history.
+    memories = jax.tree.map(
+        lambda x: x[:, None], tuple(jax.vmap(part.init)(process.thetas) for part in (process.task, process.expert))
+    )
+    num_states = 1
+
+    def add(name: str, law: np.ndarray) -> None:
+        variables.append(_variable(process, name, theta, law, symbols, moves, sizes))
+
+    for t in range(0 if process.opening else 1, num_rounds + 1):
+        if moving:
+            above, theta = theta, f"Theta_{t}"
+            if above:
+                law = _laws(process, "transition", memories, num_states)
+                variables.append(_variable(process, theta, above, law, symbols, moves, sizes))
+            else:
+                variables.append(Variable(theta, range(K), table=process.prior))
         else:
-            history.append(name)
+            theta = "Theta"
+        for kind, part in (("A", "Q_A"), ("O", "Q_O")) if t else (("O", "Q_O"),):
+            add(f"{kind}_{t}", _laws(process, part, memories, num_states))
+            after = _after(process, f"g_{kind}", sizes[kind], memories, num_states)
+            memories, move, num_states = _merged(after, num_states * sizes[kind])
+            if num_states > MAX_STATES:
+                raise ValueError(_too_large(process, num_rounds, f"{num_states:.1e} states at {kind}_{t}"))
+            symbols.append(f"{kind}_{t}")
+            moves.append(move.reshape(-1, sizes[kind]))
     return CausalModel(variables)
 
 
-def _names(process: InteractionProcess, num_rounds: int) -> list[str]:
-    moving = process.transition is not None
-    names = [] if moving else ["Theta"]
-    for t in range(0 if process.opening else 1, num_rounds + 1):
-        names += ([f"Theta_{t}"] if moving else []) + ([f"A_{t}"] if t else []) + [f"O_{t}"]
-    return names
+def _variable(
+    process: InteractionProcess,
+    name: str,
+    theta: str,
+    law: np.ndarray,
+    symbols: list[str],
+    moves: list[np.ndarray],
+    sizes: dict[str, int],
+) -> Variable:
+    """The variable with the law `[K, S, own]` in the state that its past led to, its parents what matters of that."""
+    # Backwards: states are alike where no symbol that is left to come tells them apart.
+    _, alike = np.unique(law.round(DECIMALS).transpose(1, 0, 2).reshape(law.shape[1], -1), axis=0, return_inverse=True)
+    alike, matters = alike.reshape(-1), []
+    for move in reversed(moves):
+        after = alike[move]
+        matters.insert(0, bool((after != after[:, :1]).any()))
+        _, alike = np.unique(after, axis=0, return_inverse=True)
+        alike = alike.reshape(-1)
+    parents = [symbol for symbol, does in zip(symbols, matters, strict=True) if does]
+    shape = [sizes[symbol.partition("_")[0]] for symbol in parents]
+    if (entries := math.prod(shape) * law.shape[0] * law.shape[2]) > MAX_ENTRIES:
+        raise ValueError(_too_large(process, None, f"a table of {entries:.1e} entries for {name}"))
+    # Forwards: the state after each combination of what matters; of the rest, any symbol does.
+    state = np.zeros((), int)
+    for move, does in zip(moves, matters, strict=True):
+        state = move[state] if does else move[state, 0]
+    table = law[:, state]
+    if np.ptp(table, axis=0).max() <= 10**-DECIMALS:
+        return Variable(name, range(law.shape[2]), tuple(parents), table=table[0])
+    return Variable(name, range(law.shape[2]), (theta, *parents), table=table)
+
+
+def _laws(process: InteractionProcess, part: str, memories: PyTree, num_states: int) -> np.ndarray:
+    return np.asarray(_compiled_laws(process, part, memories, jnp.arange(num_states)))
 
 
 @eqx.filter_jit
-def _tables(process: InteractionProcess, num_rounds: int) -> list[Float[Array, "..."]]:
-    """Of each name, the law for every theta and history, `[K, H, own]`; the first has neither."""
-    thetas, task, expert = process.thetas, process.task, process.expert
-    A, O = (_num_symbols(process, part) for part in ("action", "observation"))  # noqa: E741
-    tables = [jnp.exp(process.log_prior)]
+def _compiled_laws(process: InteractionProcess, part: str, memories: PyTree, states: Array) -> Array:
+    """The law of what comes next for every theta and state, `[K, S, own]`."""
+    w_laws: dict[str, Callable[[Any, Any], AbstractDistribution]] = {"Q_O": process.task.Q_O, "Q_A": process.expert.Q_A}
+    law = w_laws.get(part, process.transition)
+    memory = memories[1] if part == "Q_A" else memories[0]
 
-    # A memory goes with a zero for each history, as it may itself hold no array.
-    def laws(Q: Callable[[Any, Any], AbstractDistribution], memory: tuple[PyTree, Array]) -> None:
-        law = jax.vmap(jax.vmap(lambda theta, m: Q(theta, m[0]), (None, 0)))(thetas, memory)
-        assert isinstance(law, Categorical)
-        tables.append(law.probs)
+    # The number of the state goes along, as a memory may hold no array.
+    def probs(theta: Any, m: PyTree, state: Array) -> Array:
+        distribution = law(theta, m)
+        assert isinstance(distribution, Categorical)
+        return distribution.probs
 
-    def read(part: Any, g: str, n: int, memory: tuple[PyTree, Array]) -> tuple[PyTree, Array]:
-        """After each of `n` symbols: H histories become H n."""
+    return jax.vmap(jax.vmap(probs, (None, 0, 0)), (0, 0, None))(process.thetas, memory, states)
 
-        def step(theta: Any, symbol: Array, m: tuple[PyTree, Array]) -> tuple[PyTree, Array]:
-            return getattr(part, g)(theta, symbol, m[0]), m[1]
 
-        over_histories = jax.vmap(jax.vmap(step, (None, 0, None)), (None, None, 0))
-        after = jax.vmap(over_histories, (0, None, 0))(thetas, jnp.arange(n), memory)
-        return jax.tree.map(lambda x: x.reshape(x.shape[0], -1, *x.shape[3:]), after)
+def _after(process: InteractionProcess, g: str, n: int, memories: PyTree, num_states: int) -> PyTree:
+    """Both memories after each of `n` symbols: leaves `[K, S n, ...]`."""
+    return _compiled_after(process, g, jnp.arange(n), memories, jnp.arange(num_states))
 
-    # Of a single history, the empty one: [K, H=1, ...].
-    w, e = (
-        (jax.tree.map(lambda x: x[:, None], jax.vmap(part.init)(thetas)), jnp.zeros((process.num_thetas, 1)))
-        for part in (task, expert)
+
+@eqx.filter_jit
+def _compiled_after(process: InteractionProcess, g: str, symbols: Array, memories: PyTree, states: Array) -> PyTree:
+    def step(theta: Any, symbol: Array, m: PyTree, state: Array) -> PyTree:
+        return tuple(
+            getattr(part, g)(theta, symbol, x) for part, x in zip((process.task, process.expert), m, strict=True)
+        )
+
+    over_states = jax.vmap(jax.vmap(step, (None, 0, None, None)), (None, None, 0, 0))
+    after = jax.vmap(over_states, (0, None, 0, None))(process.thetas, symbols, memories, states)
+    return jax.tree.map(lambda x: x.reshape(x.shape[0], -1, *x.shape[3:]), after)
+
+
+def _merged(memories: PyTree, num_states: int) -> tuple[PyTree, np.ndarray, int]:
+    """The memories that differ, which of them each state has, and how many there are."""
+    rows = [np.asarray(x).swapaxes(0, 1).reshape(num_states, -1) for x in jax.tree.leaves(memories)]
+    if not rows:
+        return memories, np.zeros(num_states, int), 1
+    _, first, which = np.unique(np.concatenate(rows, -1), axis=0, return_index=True, return_inverse=True)
+    return jax.tree.map(lambda x: x[:, first], memories), which.reshape(-1), len(first)
+
+
+def _too_large(process: InteractionProcess, num_rounds: int | None, what: str) -> str:
+    rounds = f" of {num_rounds} rounds" if num_rounds else ""
+    return (
+        f"{process.name}: a causal model{rounds} would have {what}, as what task and expert do depends on so much of the "
+        "past. Give a smaller num_rounds, or use posterior, which needs no tables."
     )
-    for t in range(0 if process.opening else 1, num_rounds + 1):
-        if t:
-            laws(expert.Q_A, e)
-            w, e = read(task, "g_A", A, w), read(expert, "g_A", A, e)
-        laws(task.Q_O, w)
-        w, e = read(task, "g_O", O, w), read(expert, "g_O", O, e)
-        if process.transition is not None and t < num_rounds:
-            laws(process.transition, w)
-    return tables
-
-
-def _pruned(parents: list[str], table: np.ndarray) -> tuple[list[str], np.ndarray]:
-    """Without the parents that make no difference."""
-    for i in reversed(range(len(parents))):
-        if np.ptp(table, axis=i).max() <= SAME:
-            parents, table = parents[:i] + parents[i + 1 :], table.take(0, axis=i)
-    return parents, table
 
 
 def _num_symbols(process: InteractionProcess, part: str) -> int:
