@@ -329,7 +329,7 @@ def test_posterior_looks_at_stored_symbols_too(bandit: ud.InteractionProcess):
     history = ud.Episodes.of(bandit, actions=[0, 1], observations=[1, 0])
     with pytest.raises(ValueError, match="actions must be integers from 0 to 4"):
         ud.posterior(bandit, dataclasses.replace(history, actions=jnp.array([0, 7])))
-    with pytest.raises(ValueError, match="prize_or_frog: actions must be integers from 0 to 1"):
+    with pytest.raises(ValueError, match="frog: actions must be integers from 0 to 1"):
         ud.posterior(ud.tasks.prize_or_frog(), ud.Episodes.of(bandit, actions=[4], observations=[1]))
 
 
@@ -359,7 +359,7 @@ def test_a_theta_without_prior_mass_is_outside_the_support():
 
 
 def test_an_agent_made_for_another_process_is_refused(bandit: ud.InteractionProcess, frog: ud.InteractionProcess):
-    with pytest.raises(ValueError, match="prize_or_frog has 2 actions, but this ExactAgent knows 5"):
+    with pytest.raises(ValueError, match="frog has 2 actions, but this ExactAgent knows 5"):
         ud.rollout(frog, ud.ExactAgent(bandit), key=jax.random.key(0), num_episodes=1)
 
 

@@ -10,7 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from undelude import contraction, graph
 from undelude._checks import check_probabilities, is_concrete
@@ -25,7 +25,9 @@ Values = Mapping[str, Any]
 
 def _as_names(names: Names) -> tuple[str, ...]:
     if isinstance(names, Mapping):
-        raise ValueError(f"names are asked for here, such as {_listed(tuple(names))}, and no values; those go to query.")
+        raise ValueError(
+            f"names are asked for here, such as {_listed(tuple(names))}, and no values; those go to query."
+        )
     return (names,) if isinstance(names, str) else tuple(map(str, names))
 
 
@@ -76,6 +78,8 @@ class Variable(eqx.Module):
                 f"one of length {len(values)} for the values {values}."
             )
         check_probabilities(table, f"{name}: table")
+        if is_concrete(table):
+            table = table / table.sum(-1, keepdims=True)  # Rows may be rounded.
         self.name, self.values, self.parents, self.table = name, values, parents, table
 
 
@@ -112,6 +116,13 @@ class Structure:
         return names
 
     @functools.lru_cache(maxsize=1024)  # noqa: B019, structures are small.
+    def estimand(self, asked: tuple[str, ...], see: tuple[str, ...], do: tuple[str, ...]) -> Estimand | None:
+        """What a marginal makes of `do`; None where nothing is hidden, or nothing done."""
+        if not (do and self.hidden and (asked or see)):
+            return None
+        return identify(self.graph, asked or see, do=do, see=see if asked else (), latent=self.hidden)
+
+    @functools.lru_cache(maxsize=1024)  # noqa: B019, structures are small.
     def terms(self, asked: tuple[str, ...], see: tuple[str, ...], do: tuple[str, ...]) -> Terms:
         """The sum of products that answers a query; raises where it is no query, or has no answer."""
         self.check_observed((*asked, *see, *do))
@@ -121,9 +132,7 @@ class Structure:
                 raise ValueError(f"a name is {role} twice in {names}.")
         if (entries := math.prod(len(self.values_of[name]) for name in asked)) > MAX_ENTRIES:
             raise ValueError(f"the answer itself would have {entries:.1e} entries; ask for fewer variables at once.")
-        if do and self.hidden and (asked or see):
-            # Where the marginal determines the effect, surgery in the whole model gives what the estimand gives.
-            identify(self.graph, asked or see, do=do, see=see if asked else (), latent=self.hidden)
+        self.estimand(asked, see, do)  # Raises where a marginal does not determine the effect.
         return Terms(self.graph, {name: len(values) for name, values in self.values_of.items()}, asked, see, do)
 
 
@@ -134,7 +143,8 @@ class CausalModel(eqx.Module):
 
         P(x | see, do)  is proportional to  sum_rest prod_{v not done} P(v | parents(v))  at the values seen and done.
 
-    It is a PyTree of its tables: `jax.grad` and `equinox.filter_grad` give derivatives of whatever it answers.
+    It is a PyTree of its tables: `jax.grad` and `equinox.filter_grad` give derivatives of whatever it answers, each
+    entry of a table taken for a number of its own.
 
     Args:
         variables: in any order.
@@ -198,6 +208,11 @@ class CausalModel(eqx.Module):
         each = zip(self.graph.items(), self.structure.values, self.tables, strict=True)
         return tuple(Variable(name, values, parents, table=table) for (name, parents), values, table in each)
 
+    def table(self, name: str) -> Float[Array, "..."]:
+        """The table of a variable, and of a gradient the derivative in it."""
+        self.structure.check_observed((name,))
+        return self.tables[list(self.graph).index(name)]
+
     def __getitem__(self, name: str) -> Variable:
         """A variable by its name; `ValueError` where there is none, or where it is hidden."""
         self.structure.check_observed((name,))
@@ -208,7 +223,7 @@ class CausalModel(eqx.Module):
     def query(self, asked: Names, *, see: Values | None = None, do: Values | None = None) -> Float[Array, "..."]:
         """`P(asked | see, do)`; whatever is neither asked, seen nor done is summed out.
 
-        In double precision by NumPy, unless the tables are traced.
+        Computed in double precision by NumPy from tables of single precision, unless they are traced.
 
         Args:
             asked: a name, or several, whose joint is asked.
@@ -273,15 +288,30 @@ class CausalModel(eqx.Module):
         structure, tables = self.structure, self.tables
         terms = structure.terms(asked, tuple(see), tuple(do))
         fixed = {name: _index(name, structure.values_of[name], x) for name, x in (*see.items(), *do.items())}
+        estimand = structure.estimand(asked, tuple(see), tuple(do))
+        if estimand is not None and is_concrete(tables):
+            self._check_positivity(estimand, fixed)
         xp = contraction.backend(tables)
         return terms(xp, [np.asarray(table, float) for table in tables] if xp is np else tables, fixed)
+
+    def _check_positivity(self, estimand: Estimand, fixed: Mapping[str, int]) -> None:
+        """Raise where what was recorded has no instance of what a marginal would need to know."""
+        names = tuple(name for name in self.graph if name in estimand.names)
+        value = estimand.evaluate(self.query(names), names)
+        at = tuple(fixed.get(name, slice(None)) for name in (*estimand.outcome, *estimand.see, *estimand.do))
+        if np.isnan(value[at]).any():
+            raise ValueError(
+                f"the marginal cannot tell: there {written_query(estimand.outcome, estimand.do, estimand.see)} is "
+                f"{estimand}, and its records hold no instance of something that is conditioned on (positivity)."
+            )
 
     def marginal(self, names: Names) -> "CausalModel":
         """The model with all variables but `names` hidden: what somebody knows who has only ever seen these.
 
         It answers every `see`. It answers a `do` where the distribution of what is left determines the effect, given
         the graph, and raises `NotIdentifiable` with the reason otherwise: the marginal process of Figure 3d knows what
-        was hidden only as the cause of its ignorance.
+        was hidden only as the cause of its ignorance. Where that takes something that never happens in its records
+        (no positivity) it raises `ValueError`; a compiled query does not look at that.
 
         Args:
             names: what stays.
@@ -407,9 +437,10 @@ class CompiledQuery:
                 "same, or those of the one a single row."
             ) from error
         values = jnp.concatenate([jnp.broadcast_to(x, (*batch, x.shape[-1])) for x in (seen, done)], -1)
-        answers = _answers(
-            self.model, self.asked, self.see, self.do, values.reshape(math.prod(batch), values.shape[-1])
-        )
+        query = self.model, self.asked, self.see, self.do, values.reshape(math.prod(batch), values.shape[-1])
+        answers, safe = _answers(*query, quick=is_concrete(self.model.tables, values))
+        if is_concrete(safe) and not safe:
+            answers, _ = _answers(*query, quick=False)
         return answers.reshape(*batch, *answers.shape[1:])
 
     def _indices(self, argument: str, names: tuple[str, ...], values: Any) -> Int[Array, "... N"]:
@@ -441,16 +472,25 @@ class CompiledQuery:
 
 @eqx.filter_jit
 def _answers(
-    model: CausalModel, asked: tuple[str, ...], see: tuple[str, ...], do: tuple[str, ...], indices: Int[Array, "B N"]
-) -> Float[Array, "B ..."]:
+    model: CausalModel,
+    asked: tuple[str, ...],
+    see: tuple[str, ...],
+    do: tuple[str, ...],
+    indices: Int[Array, "B N"],
+    *,
+    quick: bool,
+) -> tuple[Float[Array, "B ..."], Bool[Array, ""]]:
+    """The answers, and whether they can be relied on: quick ones, only where nothing came near the limit of a float."""
     terms, names = model.structure.terms(asked, see, do), (*see, *do)
 
-    def answer(row: Int[Array, " N"]) -> Float[Array, "..."]:
-        x, _ = terms(jnp, model.tables, dict(zip(names, row, strict=True)))
+    def answer(row: Int[Array, " N"]) -> tuple[Float[Array, "..."], Any]:
+        fixed = dict(zip(names, row, strict=True))
+        x, _, safe = terms.in_one_scale(jnp, model.tables, fixed) if quick else (*terms(jnp, model.tables, fixed), True)
         # An index of -1 stands for a value that there is not.
-        return jnp.where((row >= 0).all(), x / x.sum(), jnp.nan)
+        return jnp.where((row >= 0).all(), x / x.sum(), jnp.nan), jnp.asarray(safe)
 
-    return jax.vmap(answer)(indices)
+    answers, safe = jax.vmap(answer)(indices)
+    return answers, safe.all()
 
 
 def _index(name: str, values: tuple[Hashable, ...], value: Any) -> int:

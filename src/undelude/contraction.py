@@ -6,7 +6,7 @@ out, almost, what the other holds for certain. So every entry has a scale of its
     x exp(e),    x zero or about one,    e without gradient,
 
 and derivatives are those of the sum of products itself, also where a table holds a zero. In NumPy, plain double
-precision serves first, and is left where an entry comes near its limit.
+precision serves first, and is left where an entry comes near its limit; so does single precision in compiled batches.
 """
 
 import functools
@@ -27,9 +27,8 @@ from undelude.graph import Graph, ancestors, mutilate
 MAX_ENTRIES = 2**27
 # Of so many tables, the best order is searched for; of more, a good one is built step by step.
 MAX_OPTIMAL = 6
-# Next to 1, an entry of double precision that still has a product with another such.
-TINY = 1e-140
-LOG_TINY = math.log(TINY)
+# Next to 1, an entry of double (single) precision that still has a product with another such.
+TINY, TINY_SINGLE = 1e-140, 1e-17
 # Nats that a zero may stand above what is next to it, for the sake of its derivative.
 MAX_ABOVE = 60.0
 
@@ -155,11 +154,11 @@ class Terms:
 
     def __call__(self, xp: ModuleType, tables: Sequence[Any], fixed: Mapping[str, Any]) -> tuple[Any, Any]:
         """`(x, log_scale)` for `x exp(log_scale)`, `[*asked]`, at the indices `fixed` of what is seen and done."""
-        factors = [_factors(xp, group, tables, fixed) for group in self.groups]
-        found = self._in_double_precision(factors) if xp is np else None
-        if found is not None:
-            return found
-        scaled = [_scaled(xp, x, 0.0) for x in factors]
+        if xp is np:
+            x, log_scale, safe = self.in_one_scale(xp, tables, fixed)
+            if safe and x.max() > 0:
+                return x, log_scale
+        scaled = [_scaled(xp, _factors(xp, group, tables, fixed), 0.0) for group in self.groups]
         products = [Scaled(x.prod(0), e.sum(0)) for x, e in scaled]
         operands = products[: self.num_operands]
         x, log_scale = _entry_by_entry(xp, self.steps, operands) if operands else (xp.ones(()), xp.zeros(()))
@@ -167,43 +166,43 @@ class Terms:
             x, log_scale = x * number.x, log_scale + number.e
         return x, log_scale
 
-    def _in_double_precision(self, factors: Sequence[np.ndarray]) -> tuple[Any, Any] | None:
-        """By `einsum`, with one scale for each table; None where that would not do."""
-        tables, log_scale = [], 0.0
-        for x in factors:
-            if len(x) == 1:
+    def in_one_scale(self, xp: ModuleType, tables: Sequence[Any], fixed: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+        """The same by `einsum`, with one scale for each table, and whether no entry came near the limit of its type.
+
+        Quick, and without a derivative.
+        """
+        tiny = TINY if xp is np else TINY_SINGLE
+        remaining, log_scale, safe = [], xp.zeros(()), True
+        for group in self.groups:
+            x = _factors(xp, group, tables, fixed)
+            if len(group.tables) == 1:
                 x = x[0]
             else:
-                with np.errstate(divide="ignore"):
-                    logs = np.log(x).sum(0)
-                if (largest := logs.max()) == -np.inf:
-                    return None
-                x = np.exp(logs - largest)
-                if ((logs > -np.inf) & (logs < largest + LOG_TINY)).any():
-                    return None
-                log_scale += largest
-            tables.append(x)
-        numbers = tables[self.num_operands :]
-        del tables[self.num_operands :]
+                possible = (x > 0).all(0)
+                logs = xp.where(possible, xp.log(xp.where(x > 0, x, 1.0)).sum(0), -xp.inf)
+                largest = logs.max()
+                largest = xp.where(largest > -xp.inf, largest, 0.0)
+                x, log_scale = xp.exp(logs - largest), log_scale + largest
+                safe = safe & ~(possible & (x < tiny)).any()
+            remaining.append(x)
+        numbers = remaining[self.num_operands :]
+        del remaining[self.num_operands :]
         for step in self.steps:
             arguments = []
             for position, axes in zip(step.positions, step.axes, strict=True):
-                arguments += [tables.pop(position), axes]
-            x = np.einsum(*arguments, step.out)
+                arguments += [remaining.pop(position), list(axes)]
+            x = xp.einsum(*arguments, list(step.out))
             largest = x.max()
-            if not largest > 0:
-                return None
+            largest = xp.where(largest > 0, largest, 1.0)
             x = x / largest
-            if x.min() < TINY and (x[x > 0] < TINY).any():
-                return None
-            log_scale += math.log(largest)
-            tables.append(x)
-        x = tables[0] if tables else np.ones(())
+            if xp is jnp or x.min() < tiny:
+                safe = safe & ~((x > 0) & (x < tiny)).any()
+            remaining.append(x)
+            log_scale = log_scale + xp.log(largest)
+        x = remaining[0] if remaining else xp.ones(())
         for number in numbers:
-            if not number > 0:
-                return None
-            log_scale += math.log(number)
-        return np.asarray(x), np.asarray(log_scale)
+            x, log_scale = xp.where(number > 0, x, 0.0), log_scale + xp.log(xp.where(number > 0, number, 1.0))
+        return x, log_scale, safe
 
 
 def _factors(xp: ModuleType, group: Group, tables: Sequence[Any], fixed: Mapping[str, Any]) -> Any:

@@ -40,6 +40,11 @@ class Estimand:
         """Names that the expression mentions though nobody asked, saw or did them: the graph says any value serves."""
         return tuple(x for x in self.order if x in free(self.expression) - {*self.outcome, *self.do, *self.see})
 
+    @property
+    def names(self) -> frozenset[str]:
+        """All variables that `evaluate` needs an axis for."""
+        return free(self.expression, bound=True) | {*self.outcome, *self.do, *self.see}
+
     def __str__(self) -> str:
         return _Text(self).show(self.expression)
 

@@ -202,14 +202,14 @@ class InteractionProcess(eqx.Module):
 
         Its variables are `Theta, [O_0,] A_1, O_1, ..., A_T, O_T`; where theta is drawn anew, `Theta_1, Theta_2, ...`,
         from `Theta_0` if the process has an opening. Values are counted from 0. A variable listens to as much of its
-        past as makes a difference to it. Tables grow as `(A O)^T`.
+        past as makes a difference to it; where task and expert remember little, any T will do.
 
         Args:
             num_rounds: T; the process's own by default.
 
         Raises:
             TypeError: theta, actions or observations are no finite sets of symbols.
-            ValueError: the tables would be too large.
+            ValueError: too much of the past makes a difference, so that the tables would be too large.
 
         >>> import undelude as ud
         >>> ud.tasks.bandit().causal_model(num_rounds=2)

@@ -5,7 +5,6 @@ states that can be told apart, not of histories. A variable's parents are the sy
 """
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -15,46 +14,42 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from undelude.causal import CausalModel, Variable
-from undelude.distributions import AbstractDistribution, Categorical
+from undelude.distributions import Categorical
 from undelude.process import InteractionProcess
 
 # States at a time, and entries of a table.
 MAX_STATES, MAX_ENTRIES = 2**16, 2**22
-# Laws that differ by no more are the same: float32.
-DECIMALS = 6
+# Probabilities that agree to so many digits are the same: float32.
+DIGITS = 5
 
 
 def unrolled(process: InteractionProcess, num_rounds: int) -> CausalModel:
     """`Theta, [O_0,] A_1, O_1, ..., A_T, O_T`, each listening to what makes a difference to it; see `causal_model`."""
     sizes = {"A": _num_symbols(process, "action"), "O": _num_symbols(process, "observation")}
     K, moving = process.num_thetas, process.transition is not None
-    theta, symbols, moves = "", [], []
-    variables = [] if moving else [Variable("Theta", range(K), table=process.prior)]
+    theta = "Theta" if not moving else "Theta_0" if process.opening else "Theta_1"
+    variables = [Variable(theta, range(K), table=np.exp(process.log_prior))]
+    symbols, moves = [], []
     # What task and expert remember: leaves [K, S, ...], of the S states; at first one, the empty history.
     memories = jax.tree.map(
         lambda x: x[:, None], tuple(jax.vmap(part.init)(process.thetas) for part in (process.task, process.expert))
     )
     num_states = 1
 
-    def add(name: str, law: np.ndarray) -> None:
-        variables.append(_variable(process, name, theta, law, symbols, moves, sizes))
+    def add(name: str, law: str) -> None:
+        laws = _laws(process, law, memories, num_states)
+        variables.append(_variable(process, name, theta, laws, symbols, moves, sizes))
 
     for t in range(0 if process.opening else 1, num_rounds + 1):
-        if moving:
-            above, theta = theta, f"Theta_{t}"
-            if above:
-                law = _laws(process, "transition", memories, num_states)
-                variables.append(_variable(process, theta, above, law, symbols, moves, sizes))
-            else:
-                variables.append(Variable(theta, range(K), table=process.prior))
-        else:
-            theta = "Theta"
-        for kind, part in (("A", "Q_A"), ("O", "Q_O")) if t else (("O", "Q_O"),):
-            add(f"{kind}_{t}", _laws(process, part, memories, num_states))
+        if moving and symbols:
+            add(f"Theta_{t}", "transition")
+            theta = f"Theta_{t}"
+        for kind in "AO" if t else "O":
+            add(f"{kind}_{t}", f"Q_{kind}")
             after = _after(process, f"g_{kind}", sizes[kind], memories, num_states)
             memories, move, num_states = _merged(after, num_states * sizes[kind])
             if num_states > MAX_STATES:
-                raise ValueError(_too_large(process, num_rounds, f"{num_states:.1e} states at {kind}_{t}"))
+                raise ValueError(_too_large(process, f"{num_states:.1e} states at {kind}_{t}"))
             symbols.append(f"{kind}_{t}")
             moves.append(move.reshape(-1, sizes[kind]))
     return CausalModel(variables)
@@ -71,7 +66,7 @@ def _variable(
 ) -> Variable:
     """The variable with the law `[K, S, own]` in the state that its past led to, its parents what matters of that."""
     # Backwards: states are alike where no symbol that is left to come tells them apart.
-    _, alike = np.unique(law.round(DECIMALS).transpose(1, 0, 2).reshape(law.shape[1], -1), axis=0, return_inverse=True)
+    _, alike = np.unique(_rounded(law).transpose(1, 0, 2).reshape(law.shape[1], -1), axis=0, return_inverse=True)
     alike, matters = alike.reshape(-1), []
     for move in reversed(moves):
         after = alike[move]
@@ -81,15 +76,22 @@ def _variable(
     parents = [symbol for symbol, does in zip(symbols, matters, strict=True) if does]
     shape = [sizes[symbol.partition("_")[0]] for symbol in parents]
     if (entries := math.prod(shape) * law.shape[0] * law.shape[2]) > MAX_ENTRIES:
-        raise ValueError(_too_large(process, None, f"a table of {entries:.1e} entries for {name}"))
+        raise ValueError(_too_large(process, f"a table of {entries:.1e} entries for {name}"))
     # Forwards: the state after each combination of what matters; of the rest, any symbol does.
     state = np.zeros((), int)
     for move, does in zip(moves, matters, strict=True):
         state = move[state] if does else move[state, 0]
     table = law[:, state]
-    if np.ptp(table, axis=0).max() <= 10**-DECIMALS:
+    if np.ptp(_rounded(table), axis=0).max() == 0:
         return Variable(name, range(law.shape[2]), tuple(parents), table=table[0])
     return Variable(name, range(law.shape[2]), (theta, *parents), table=table)
+
+
+def _rounded(law: np.ndarray) -> np.ndarray:
+    """To so many digits of each entry, so that what is rare stays apart from what cannot be."""
+    with np.errstate(divide="ignore"):
+        unit = 10.0 ** (np.floor(np.log10(law)) - DIGITS + 1)
+    return np.where(law > 0, np.round(law / np.where(law > 0, unit, 1)) * unit, 0)
 
 
 def _laws(process: InteractionProcess, part: str, memories: PyTree, num_states: int) -> np.ndarray:
@@ -99,8 +101,7 @@ def _laws(process: InteractionProcess, part: str, memories: PyTree, num_states: 
 @eqx.filter_jit
 def _compiled_laws(process: InteractionProcess, part: str, memories: PyTree, states: Array) -> Array:
     """The law of what comes next for every theta and state, `[K, S, own]`."""
-    w_laws: dict[str, Callable[[Any, Any], AbstractDistribution]] = {"Q_O": process.task.Q_O, "Q_A": process.expert.Q_A}
-    law = w_laws.get(part, process.transition)
+    law: Any = {"Q_A": process.expert.Q_A, "Q_O": process.task.Q_O, "transition": process.transition}[part]
     memory = memories[1] if part == "Q_A" else memories[0]
 
     # The number of the state goes along, as a memory may hold no array.
@@ -138,10 +139,9 @@ def _merged(memories: PyTree, num_states: int) -> tuple[PyTree, np.ndarray, int]
     return jax.tree.map(lambda x: x[:, first], memories), which.reshape(-1), len(first)
 
 
-def _too_large(process: InteractionProcess, num_rounds: int | None, what: str) -> str:
-    rounds = f" of {num_rounds} rounds" if num_rounds else ""
+def _too_large(process: InteractionProcess, what: str) -> str:
     return (
-        f"{process.name}: a causal model{rounds} would have {what}, as what task and expert do depends on so much of the "
+        f"{process.name}: the causal model would have {what}, as what task and expert do depends on so much of the "
         "past. Give a smaller num_rounds, or use posterior, which needs no tables."
     )
 
