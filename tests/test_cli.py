@@ -500,7 +500,9 @@ def test_play_frog_shows_section_2(
     assert all((box == "1") == (what == "comes") for _, box, _, what in opened)
     assert opened[2][1] == "1"  # After one box, prize or frog, the sober agent knows where the prize is.
     assert opened[3][1] == opened[1][1]  # The deluded one opens the same box again, whatever jumped out of it.
-    assert ("this cannot be" in out) == (opened[1][1] == "2")
+    # Each time that it happens, and where it did, nothing is said of what is owed to outcomes.
+    assert out.count("this cannot be") == (2 if opened[1][1] == "2" else 0)
+    assert ("Judged by what came of its actions alone" in out) == (opened[1][1] == "1")
 
 
 @pytest.mark.parametrize("answers", ["", "q\n", "1\nq\n", "1\ny\n", "9\nhello\n1\nq\n"])

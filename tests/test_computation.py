@@ -12,11 +12,11 @@ import pytest
 
 import undelude as ud
 from undelude.paper import computation
+from undelude.paper import computation_drawing as drawing
 from undelude.paper.computation import ComputationGraph, teaching_graph
+from undelude.paper.computation_drawing import draw_computation
 from undelude.paper.dataflow import named, reaching_names
 from undelude.paper.figures import figure_4
-from undelude.report import computation as drawing
-from undelude.report.computation import draw_computation
 from undelude.rollout import Episodes
 from undelude.teaching import collect, log_losses
 
@@ -219,7 +219,7 @@ def test_planted_an_expert_who_is_not_shown_theta(counterfactual: ComputationGra
     process = eqx.tree_at(lambda p: p.expert, computation._section_4_1(), Blind())
     graph = teaching_graph(PAPER, process)
     assert arrows(counterfactual) - arrows(graph) == {"Theta -> E", "Theta ~> A_bar"}
-    assert not graph.panel("c").reaches("Theta", "A_bar")
+    assert "Theta" not in names(graph.panel("c"))
 
 
 class Deterministic(computation._Listener):
@@ -232,6 +232,16 @@ class Deterministic(computation._Listener):
 def test_planted_a_task_without_chance() -> None:
     process = eqx.tree_at(lambda p: p.task, computation._section_4_1(), Deterministic())
     assert {"Theta -> O", "W' -> O"} <= arrows(teaching_graph(PAPER, process))
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "avoiding"), [("theta", "M", ()), ("Theta", "m", ()), ("Theta", "M", ("o",))]
+)
+def test_a_path_is_asked_for_between_nodes(
+    counterfactual: ComputationGraph, source: str, target: str, avoiding: tuple[str, ...]
+) -> None:
+    with pytest.raises(ValueError, match=r"has no node \w+; it has Theta, E, W"):
+        counterfactual.reaches(source, target, avoiding=avoiding)
 
 
 def test_a_finite_theta_is_refused(bandit: ud.InteractionProcess) -> None:

@@ -173,9 +173,7 @@ def test_impossible_evidence_names_episode_and_round(frog: ud.InteractionProcess
     process = ud.tasks.prize_or_frog(num_rounds=3)
     # Box 1 held a frog, and then box 2 as well: no theta allows it.
     history = {"actions": [[0, 1, 1], [0, 1, 1]], "observations": [[0, 1, 1], [0, 0, 1]]}
-    with pytest.raises(
-        ValueError, match=r"frog: impossible evidence in episode 1, round 1 .*observations\[1, 1\]"
-    ):
+    with pytest.raises(ValueError, match=r"frog: impossible evidence in episode 1, round 1 .*observations\[1, 1\]"):
         ud.posterior(process, ud.Episodes.of(process, **history))
     single = {name: x[1] for name, x in history.items()}
     with pytest.raises(ValueError, match=r"impossible evidence in round 1 .*observations\[1\]"):

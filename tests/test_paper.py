@@ -11,8 +11,9 @@ import pytest
 
 from undelude import paper
 from undelude.cli import main
+from undelude.paper.blocks import models
 from undelude.paper.item import Block, Item, equal, holds, sampled
-from undelude.paper.page import prose, render, written
+from undelude.paper.page import computed, label, prose, render, written
 
 REMARKS = [f"remark-{n}" for n in (*range(1, 13), 14)]
 FIGURES = [f"figure-{n}" for n in range(1, 5)]
@@ -46,12 +47,31 @@ def test_the_items_are_as_documented(run: Run):
     names = [item["item"] for item in run.items]
     assert len(set(names)) == len(names)
     for item in run.items:
-        assert item.keys() == {"item", "value", "paper", "agrees"}
+        assert item.keys() - {"standard_error"} == {"item", "value", "paper", "agrees", "ours"}
+        assert isinstance(item["ours"], bool)
+        assert isinstance(item.get("standard_error", 0.1), float)
+        assert "(ours)" not in item["paper"]
         assert re.fullmatch(r"(section|remark|figure|equation)-[\w-]+/.+", item["item"])
         assert isinstance(item["value"], str | float | list)
         assert isinstance(item["paper"], str)
         assert item["paper"]
         assert isinstance(item["agrees"], bool)
+
+
+def test_sampled_items_have_a_standard_error(run: Run):
+    errors = {item["item"]: item["standard_error"] for item in run.items if "standard_error" in item}
+    p = 11 / 35
+    assert errors["remark-5/frequency-of-arm-2"] == pytest.approx((p * (1 - p) / 2000) ** 0.5, rel=0.1)
+    assert "remark-5/law-of-A_2-drawn-in-two-steps" not in errors
+    assert "\N{PLUS-MINUS SIGN} 0.01</td>" in run.page
+
+
+def test_the_page_tells_what_is_ours_from_what_is_the_papers(run: Run):
+    ours = sum(item["ours"] for item in run.items)
+    lead = " ".join(run.page.split("<header>")[1].split("</header>")[0].split())
+    assert f"{len(run.items) - ours} of the {len(run.items)} items are the paper\u2019s own statements; {ours}" in lead
+    assert "Remarks 13 and 15 to 18" in lead
+    assert run.page.count('<td data-label="the paper">ours: ') == ours
 
 
 @pytest.mark.parametrize("name", REMARKS)
@@ -98,13 +118,15 @@ def test_the_page_stands_alone(run: Run):
 def test_what_does_not_agree_fails_and_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ):
-    wrong = equal("remark-1/half", 0.4, 0.5, "1/2")
+    wrong = equal("remark-1/half", 0.4, 0.5, "1/2", ours=True)
     block = Block("remark-1", "Remark 1", ["One half."], [wrong, equal("remark-1/one", 1.0, 1.0, "1")])
     monkeypatch.setattr(paper, "BLOCKS", (lambda settings: block,))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert main(["paper", "--out", str(tmp_path / "paper.html")]) == 1
     out = capsys.readouterr().out
     assert "1 of 2 agree" in out
+    assert "1 are the paper's own statements; 1 are numbers of ours" in " ".join(out.split())
+    assert "ours: 1/2" in out
     assert "These do not: remark-1/half." in out
     assert "What does not agree" in (tmp_path / "paper.html").read_text()
 
@@ -131,6 +153,10 @@ def test_agreement():
     assert sampled("a/b", coins, 0.69, "").agrees
     assert not sampled("a/b", coins, 0.71, "").agrees
     assert sampled("a/b", coins, 0.71, "", error=0.02).agrees
+    assert not sampled("a/b", coins, 0.75, "", error=0.02).agrees  # Errors add in quadrature.
+    assert sampled("a/b", coins, 0.75, "", slack=0.05).agrees
+    assert sampled("a/b", [0.0] * 100, 0.01, "", spread=0.1).agrees
+    assert sampled("a/b", coins, 0.5, "").standard_error == pytest.approx(0.5 / 99**0.5)
     assert holds("a/b", "refused", "", True) == Item("a/b", "refused", "", True)
 
 
@@ -148,6 +174,35 @@ def test_agreement():
 )
 def test_values_are_written(value: float | list | str, text: str):
     assert written(value) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("remark-6/success-of-conditioning-on-the-goal", "success of conditioning on the goal"),
+        ("remark-1/largest-difference/P(x | do(a)) - P(x | a)", "largest difference: P(x | do(a)) - P(x | a)"),
+        ("remark-8/rounds-1-10", "rounds 1-10"),
+        ("remark-3/P(A=1, O=-1)-is-undefined", "P(A=1, O=-1) is undefined"),
+    ],
+)
+def test_names_are_written_in_words(name: str, text: str):
+    assert label(name) == text
+
+
+def test_a_sampled_value_has_the_digits_of_its_error():
+    item = Item("a/b", 0.178321, "", True, standard_error=0.00288)
+    assert computed(item) == "0.178 \N{PLUS-MINUS SIGN} 0.003"
+    assert computed(dataclasses.replace(item, standard_error=None)) == "0.1783"
+
+
+def test_only_the_refusal_that_is_asked_for_is_a_refusal():
+    frog = models.frog()
+    assert models.refusal(frog, "O", do={"A": 1}) == ""
+    assert "cannot be computed" in models.refusal(frog.marginal(("A", "O")), "O", do={"A": 1})
+    impossible = {"A": 1, "O": -1}
+    assert models.refusal(frog, "Theta", see=impossible, of=ValueError).startswith("impossible evidence")
+    with pytest.raises(ValueError, match="impossible evidence"):
+        models.refusal(frog, "Theta", see=impossible)
 
 
 def test_prose_is_escaped_and_has_code():

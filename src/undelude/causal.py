@@ -69,7 +69,8 @@ class Variable(eqx.Module):
         if len(set(parents)) < len(parents):
             raise ValueError(f"{name}: a parent is named twice in {parents}.")
         try:
-            table = jnp.asarray(table, float)
+            # In NumPy as far as it goes: a model of hundreds of variables would else be thousands of small programs.
+            table = np.asarray(table, float) if is_concrete(table) else jnp.asarray(table, float)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{name}: table must be an array of numbers: {error}") from error
         if table.ndim != len(parents) + 1 or table.shape[-1] != len(values):
@@ -79,8 +80,8 @@ class Variable(eqx.Module):
             )
         check_probabilities(table, f"{name}: table")
         if is_concrete(table):
-            table = table / table.sum(-1, keepdims=True)  # Rows may be rounded.
-        self.name, self.values, self.parents, self.table = name, values, parents, table
+            table = jnp.asarray(table / table.sum(-1, keepdims=True), float)  # Rows may be rounded.
+        self.name, self.values, self.parents, self.table = name, values, parents, jnp.asarray(table)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +102,11 @@ class Structure:
     def graph(self) -> Graph:
         """The parents of each variable."""
         return dict(self.parents)
+
+    @functools.cached_property
+    def place(self) -> dict[str, int]:
+        """Where each variable stands."""
+        return {name: i for i, name in enumerate(self.graph)}
 
     @functools.cached_property
     def values_of(self) -> dict[str, tuple[Hashable, ...]]:
@@ -205,18 +211,21 @@ class CausalModel(eqx.Module):
     @property
     def variables(self) -> tuple[Variable, ...]:
         """The variables and their mechanisms, hidden ones too."""
-        each = zip(self.graph.items(), self.structure.values, self.tables, strict=True)
-        return tuple(Variable(name, values, parents, table=table) for (name, parents), values, table in each)
-
-    def table(self, name: str) -> Float[Array, "..."]:
-        """The table of a variable, and of a gradient the derivative in it."""
-        self.structure.check_observed((name,))
-        return self.tables[list(self.graph).index(name)]
+        return tuple(self._variable(i) for i in range(len(self.tables)))
 
     def __getitem__(self, name: str) -> Variable:
         """A variable by its name; `ValueError` where there is none, or where it is hidden."""
         self.structure.check_observed((name,))
-        return next(v for v in self.variables if v.name == name)
+        return self._variable(self.structure.place[name])
+
+    def table(self, name: str) -> Float[Array, "..."]:
+        """The table of a variable, and of a gradient the derivative in it."""
+        self.structure.check_observed((name,))
+        return self.tables[self.structure.place[name]]
+
+    def _variable(self, i: int) -> Variable:
+        name, parents = self.structure.parents[i]
+        return Variable(name, self.structure.values[i], parents, table=self.tables[i])
 
     # ------------------------------------------------------------------------------------------------------- answers
 

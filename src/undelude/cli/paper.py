@@ -30,7 +30,7 @@ class Paper:
     json: bool = False
     """Print the items as JSON on stdout, and all else on stderr."""
     num_episodes: int = 20_000
-    """Episodes behind each number that is sampled."""
+    """Episodes behind each sampled number, for its standard error; the convergence of Section 3 uses a fortieth."""
     seed: int = 0
     """Of what is sampled."""
 
@@ -59,15 +59,18 @@ class Paper:
         if self.json:
             print(json_format.dumps(paper.to_json(blocks), indent=2))
         items = [item for block in blocks for item in block.items]
+        num_ours = sum(item.ours for item in items)
         disagreeing = [item.name for item in items if not item.agrees]
         console.print(f"{len(items) - len(disagreeing)} of {len(items)} agree. {seconds:.0f} s. Page: {self.out}")
+        own = f"{len(items) - num_ours} are the paper's own statements"
+        console.print(f"{own}; {num_ours} are numbers of ours that its words imply.")
         if disagreeing:
             console.print(f"These do not: {', '.join(disagreeing)}.", soft_wrap=True)
         return ExitCode.FAILED if disagreeing else ExitCode.OK
 
 
 def _print_block(console: Console, block: "Block") -> None:
-    from undelude.paper.page import label, written
+    from undelude.paper.page import computed, label, said
 
     console.print(block.title, style="bold", soft_wrap=True)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False, expand=True)
@@ -76,8 +79,7 @@ def _print_block(console: Console, block: "Block") -> None:
     table.add_column("the paper says", ratio=4)
     table.add_column("agrees", width=6)
     for item in block.items:
-        said = item.paper.replace("`", "")
         agrees, style = ("yes", "") if item.agrees else ("NO", "bold red")
-        table.add_row(label(item.name), written(item.value), said, agrees, style=style)
+        table.add_row(label(item.name), computed(item), said(item).replace("`", ""), agrees, style=style)
     console.print(table)
     console.print()

@@ -48,7 +48,7 @@ class _Words(NamedTuple):
 
 
 WORDS = {
-    "prize_or_frog": _Words(
+    "frog": _Words(
         noun="box",
         plural="boxes",
         adjective="prize",
@@ -71,7 +71,7 @@ class Play:
 
     task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")] = "bandit"
     """One whose rounds are paid or not, such as bandit and frog."""
-    seed: int | None = None
+    seed: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """Of what the agents and the program draw; another one each time by default."""
 
     def run(self, args: Sequence[str]) -> ExitCode:
@@ -110,6 +110,7 @@ class _Player:
         self.belief = self.agent.init(num_rounds=process.num_rounds)
         # What the same history says when its actions are read as interventions.
         self.sober_belief = self.belief
+        self.was_refuted = False
         self.actions: list[int] = []
         self.observations: list[int] = []
 
@@ -123,7 +124,10 @@ class _Player:
         """What it did, and what came of it."""
         intervened = self.agent.own_actions == "do"
         a, o = jnp.asarray(action, jnp.int32), jnp.asarray(observation, jnp.int32)
-        self.belief = _update(self.agent, self.belief, a, o, jnp.asarray(intervened))
+        # What is asked of this round is whether this round was impossible.
+        before = eqx.tree_at(lambda b: b.impossible, self.belief, jnp.asarray(False))
+        self.belief = _update(self.agent, before, a, o, jnp.asarray(intervened))
+        self.was_refuted |= bool(self.belief.impossible)
         self.sober_belief = _update(self.agent, self.sober_belief, a, o, jnp.asarray(True))
         self.actions.append(action)
         self.observations.append(observation)
@@ -178,9 +182,8 @@ class _Game:
             o = int(answer == "y") if answer else int(jax.random.uniform(self._next_key()) < law)
             if not answer:
                 self.console.print(f"    {words.pays if o else words.pays_not}")
-            was_impossible = bool(player.belief.impossible)
             player.learn(a, o)
-            if bool(player.belief.impossible) and not was_impossible:
+            if player.belief.impossible:
                 self.console.print("    By its own belief this cannot be; it believes on as if nothing had happened.")
         self.round += 1
         self._show_beliefs()
@@ -198,12 +201,12 @@ class _Game:
                 f"{_times(sum(player.observations))}. {self._favourite(player.belief)}"
             )
         deluded = self.players[1]
-        if deluded.actions and not deluded.belief.impossible:
+        if deluded.actions and not deluded.was_refuted:
             favourite = int(deluded.belief.log_posterior.argmax())
             owed = float(jnp.exp(deluded.sober_belief.log_posterior[favourite]))
             self.console.print(
-                f"What came of it alone would speak for {self.words.noun} {favourite + 1} with {owed:.2f}; "
-                "the rest of its belief comes from its own actions."
+                f"Judged by what came of its actions alone, {self.words.noun} {favourite + 1} would have probability "
+                f"{owed:.2f}."
             )
 
     def _favourite(self, belief: Belief) -> str:

@@ -21,12 +21,21 @@ def recompute(settings: Settings = Settings()) -> Iterator[Block]:  # noqa: B008
 
 
 def to_json(blocks: list[Block]) -> list[dict[str, Any]]:
-    """`[{"item": ..., "value": ..., "paper": ..., "agrees": ...}, ...]`."""
-    return [
-        {"item": item.name, "value": item.value, "paper": item.paper, "agrees": item.agrees}
-        for block in blocks
-        for item in block.items
-    ]
+    """`[{"item": ..., "value": ..., "paper": ..., "agrees": ..., "ours": ...}, ...]`, and some "standard_error"."""
+    return [_entry(item) for block in blocks for item in block.items]
+
+
+def _entry(item: Item) -> dict[str, Any]:
+    entry = {
+        "item": item.name,
+        "value": item.value,
+        "paper": item.paper,
+        "agrees": item.agrees,
+        "ours": item.ours,
+    }
+    if item.standard_error is not None:
+        entry["standard_error"] = round(item.standard_error, 6)
+    return entry
 
 
 __all__ = ["BLOCKS", "Block", "Item", "Settings", "recompute", "to_json"]

@@ -123,9 +123,15 @@ class ComputationGraph:
             target: where it ends.
             avoiding: nodes that it may not pass.
             gradient: along edges only that carry a gradient.
+
+        Raises:
+            ValueError: a name is not that of a node.
         """
+        names, avoiding = [node.name for node in self.nodes], set(avoiding)
+        if unknown := {source, target, *avoiding} - set(names):
+            raise ValueError(f"The graph has no node {', '.join(sorted(unknown))}; it has {', '.join(names)}.")
         forward = {(edge.source, edge.target) for edge in self.edges if edge.gradient or not gradient}
-        return target in _closure({source}, forward, set(avoiding))
+        return target in _closure({source}, forward, avoiding)
 
 
 def teaching_graph(teaching: AbstractTeaching, process: InteractionProcess | None = None) -> ComputationGraph:

@@ -3,9 +3,10 @@
 from undelude.causal import CausalModel
 from undelude.graph import topological_order
 from undelude.paper.computation import ComputationGraph
+from undelude.paper.computation_drawing import draw_computation
 from undelude.paper.game_tree import extensive_form, information_sets
-from undelude.report import computation, graphs, trees  # Modules, as they need this package.
-from undelude.report.graphs import Panel
+from undelude.paper.tree_drawing import draw_tree
+from undelude.report.graphs import Panel, draw_dag
 from undelude.report.svg import Figure, symbol
 
 
@@ -21,8 +22,8 @@ def figure_1(frog: CausalModel) -> list[Figure]:
     order = topological_order(frog.graph)
     tree = extensive_form(frog.variables, order)
     return [
-        trees.draw_tree(tree, title="a  what is chosen, and what could be"),
-        graphs.draw_dag(Panel(frog.graph, "b  causal Bayesian network")),
+        draw_tree(tree, title="a  what is chosen, and what could be"),
+        draw_dag(Panel(frog.graph, "b  causal Bayesian network")),
     ]
 
 
@@ -46,7 +47,7 @@ def figure_2(frog: CausalModel) -> list[Figure]:
             paths=tuple(frog.paths(a, o, given=theta)),
         ),
     ]
-    return [graphs.draw_dag(panel) for panel in panels]
+    return [draw_dag(panel) for panel in panels]
 
 
 def figure_3(game: CausalModel) -> list[Figure]:
@@ -67,10 +68,10 @@ def figure_3(game: CausalModel) -> list[Figure]:
     left = extensive_form(game.variables, [name for name in order if name not in thetas])
     after = Panel(game.graph, "c  after interaction", latent=thetas, done=actions, seen=observations, above=thetas)
     return [
-        trees.draw_tree(whole, title="a  extensive form", sets=information_sets(whole, actions)),
-        graphs.draw_dag(Panel(game.graph, "b  causal Bayesian network", above=thetas)),
-        graphs.draw_dag(after),
-        trees.draw_tree(left, title="d  what the agent is left with", sets=information_sets(left, actions)),
+        draw_tree(whole, title="a  extensive form", sets=information_sets(whole, actions)),
+        draw_dag(Panel(game.graph, "b  causal Bayesian network", above=thetas)),
+        draw_dag(after),
+        draw_tree(left, title="d  what the agent is left with", sets=information_sets(left, actions)),
     ]
 
 
@@ -83,4 +84,4 @@ def figure_4(graph: ComputationGraph) -> list[Figure]:
     Returns:
         a) initialization, b) observation step, c) action step.
     """
-    return [computation.draw_computation(graph, panel) for panel in ("a", "b", "c")]
+    return [draw_computation(graph, panel) for panel in ("a", "b", "c")]

@@ -33,12 +33,16 @@ class Item:
         value: what came out: a number, a list of numbers, or words.
         paper: what the paper says, in a few words or a fraction.
         agrees: whether `value` is that.
+        ours: whether `paper` is not the paper's own statement, but what its words imply for a case of ours.
+        standard_error: of a value that is sampled.
     """
 
     name: str
     value: Value
     paper: str
     agrees: bool
+    ours: bool = False
+    standard_error: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,23 +66,45 @@ class Block:
     listing: str = ""
 
 
-def equal(name: str, value: Any, expected: Any, paper: str, *, tolerance: float = 1e-5) -> Item:
+def equal(name: str, value: Any, expected: Any, paper: str, *, tolerance: float = 1e-5, ours: bool = False) -> Item:
     """An exact value, which agrees where no entry is further from `expected` than `tolerance`."""
     value, expected = np.asarray(value, float), np.asarray(expected, float)
     agrees = value.shape == expected.shape and bool(np.allclose(value, expected, rtol=0, atol=tolerance))
-    return Item(name, _plain(value), paper, agrees)
+    return Item(name, _plain(value), paper, agrees, ours)
 
 
-def holds(name: str, value: Any, paper: str, agrees: Any) -> Item:
+def holds(name: str, value: Any, paper: str, agrees: Any, *, ours: bool = False) -> Item:
     """A value of which the paper says in words what it is like."""
-    return Item(name, value if isinstance(value, str) else _plain(np.asarray(value, float)), paper, bool(agrees))
+    return Item(name, value if isinstance(value, str) else _plain(np.asarray(value, float)), paper, bool(agrees), ours)
 
 
-def sampled(name: str, x: Any, expected: float | int, paper: str, *, error: float = 0.0) -> Item:
-    """A mean over episodes `x`, which agrees within four standard errors, and `error` for that of `expected`."""
+def sampled(
+    name: str,
+    x: Any,
+    expected: float | int,
+    paper: str,
+    *,
+    error: float = 0.0,
+    slack: float = 0.0,
+    spread: float | None = None,
+    ours: bool = False,
+) -> Item:
+    """A mean over episodes, which agrees where it is within four standard errors of `expected`.
+
+    Args:
+        name: of the item.
+        x: a number for each episode.
+        expected: the mean that there should be.
+        paper: what the paper says.
+        error: standard error of `expected`, which adds to that of the mean in quadrature.
+        slack: what is allowed beyond.
+        spread: standard deviation of `x` where it is known; by default that of the sample.
+        ours: as in `Item`.
+    """
     x = np.asarray(x, float)
-    margin = error + 4 * x.std(ddof=1) / np.sqrt(len(x))
-    return Item(name, _plain(np.asarray(x.mean())), paper, bool(abs(x.mean() - expected) <= margin))
+    standard_error = float((x.std(ddof=1) if spread is None else spread) / np.sqrt(len(x)))
+    agrees = bool(abs(x.mean() - expected) <= slack + 4 * np.hypot(standard_error, error))
+    return Item(name, _plain(np.asarray(x.mean())), paper, agrees, ours, standard_error)
 
 
 def _plain(x: np.ndarray) -> Value:

@@ -1,7 +1,7 @@
 """The page of `undelude paper`: one file that opens no address and runs no script."""
 
+import math
 import re
-import textwrap
 from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
@@ -9,13 +9,13 @@ from importlib.resources import files
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from undelude.paper.item import Block, Settings, Value
+from undelude.paper.item import Block, Item, Settings, Value
 
 CODE = re.compile(r"`([^`]+)`")
+# Between words, where a line may break; not that of "1-10", and no minus.
+HYPHEN = re.compile(r"(?<=[\w)])-(?=[^\W\d])|(?<=[^\W\d])-(?=\w)")
 # Numbers in a list beyond which the page shows the first ones only.
 MAX_LISTED = 10
-# Characters of a line in a listing.
-WIDTH = 88
 
 
 def render(blocks: Sequence[Block], settings: Settings, *, versions: dict[str, str], seconds: float) -> str:
@@ -28,13 +28,14 @@ def render(blocks: Sequence[Block], settings: Settings, *, versions: dict[str, s
         seconds: that it took.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"prose": prose, "value": written, "wrapped": wrapped, "label": label}
+    environment.filters |= {"prose": prose, "value": written, "computed": computed, "label": label, "said": said}
     template = environment.from_string(files("undelude.paper").joinpath("page.html.j2").read_text(encoding="utf-8"))
     items = [item for block in blocks for item in block.items]
     return template.render(
         style=Markup(files("undelude.report").joinpath("style.css").read_text(encoding="utf-8")),
         blocks=blocks,
         items=items,
+        num_ours=sum(item.ours for item in items),
         disagreeing=[item for item in items if not item.agrees],
         settings=settings,
         versions=versions,
@@ -48,14 +49,21 @@ def prose(text: str) -> Markup:
 
 
 def label(name: str) -> str:
-    """What an item is called within its block."""
-    return name.partition("/")[2].replace("/", ": ")
+    """What an item is called within its block, in words."""
+    return HYPHEN.sub(" ", name.partition("/")[2].replace("/", ": "))
 
 
-def wrapped(listing: str) -> str:
-    """Long lines broken between words, short ones as they are."""
-    lines = listing.splitlines()
-    return "\n".join(line if len(line) <= WIDTH else textwrap.fill(line, WIDTH) for line in lines)
+def said(item: Item) -> str:
+    """What the paper says, or, so marked, what its words imply for a case of ours."""
+    return f"ours: {item.paper}" if item.ours else item.paper
+
+
+def computed(item: Item) -> str:
+    """The value, with its standard error where it is sampled."""
+    if item.standard_error is None:
+        return written(item.value)
+    digits = -math.floor(math.log10(item.standard_error)) if item.standard_error else 4
+    return f"{item.value:.{digits}f} \N{PLUS-MINUS SIGN} {item.standard_error:.{digits}f}"
 
 
 def written(value: Value) -> str:

@@ -16,6 +16,4 @@ def prize_or_frog(num_rounds: int = 1) -> InteractionProcess:
     """
     right = np.eye(2)
     task = np.stack([1 - right, right], axis=-1)
-    return from_tables(
-        prior=[0.5, 0.5], expert=right, task=task, rewards=[-1, 1], num_rounds=num_rounds, name="frog"
-    )
+    return from_tables(prior=[0.5, 0.5], expert=right, task=task, rewards=[-1, 1], num_rounds=num_rounds, name="frog")

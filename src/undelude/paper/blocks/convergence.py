@@ -44,13 +44,27 @@ def block(settings: Settings) -> Block:
     kl["blind"] = kl_to_expert(without_feedback(bandit), "do", **size)
     do, see, blind = (kl[name][np.array(SHOWN_ROUNDS) - 1] for name in ("do", "see", "blind"))
     name, first = "section-3-convergence", 0.6 * np.log(3) + 0.4 * np.log(0.5)
-    items = [equal(f"{name}/round-1", do[0], first, ".6 log 3 + .4 log 1/2, by hand")]
+    items = [equal(f"{name}/KL-to-the-expert/round-1", do[0], first, ".6 log 3 + .4 log 1/2", ours=True)]
     for t, before, now, bound in zip(SHOWN_ROUNDS[1:], do[:-1], do[1:], (0.4, 0.05, 1e-4), strict=True):
         falls = now < bound and now < before + 1e-6  # Of float32.
-        items.append(holds(f"{name}/round-{t}", now, f"falls towards 0: under {bound:g}", falls))
+        items.append(
+            holds(f"{name}/KL-to-the-expert/round-{t}", now, f"falls towards 0: under {bound:g}", falls, ours=True)
+        )
     items += [
-        holds(f"{name}/own-actions-as-evidence", see, "deluded, it does not converge", see[-1] > 0.2),
-        equal(f"{name}/without-feedback", blind, [first] * 4, "under broad conditions only: here it never falls"),
+        holds(
+            f"{name}/KL-to-the-expert/own-actions-as-evidence",
+            see,
+            "deluded, it does not converge",
+            see[-1] > 0.2,
+            ours=True,
+        ),
+        equal(
+            f"{name}/KL-to-the-expert/without-feedback",
+            blind,
+            [first] * 4,
+            "under broad conditions only: here it never falls",
+            ours=True,
+        ),
     ]
     text = [
         f"{size['num_episodes']:,} agents play the bandit for 1,000 rounds each. What is shown is how far their policy "
@@ -62,7 +76,7 @@ def block(settings: Settings) -> Block:
         "nothing to learn from, and the distance is the same in round 1,000 as in round 1.",
     ]
     caption = "Distance from the expert's policy, round by round; both axes are logarithmic."
-    title = "The policy converges to the expert's"
+    title = "Section 3: the policy converges to the expert's"
     return Block(name, title, text, items, figures=[(_convergence_figure(kl), caption)])
 
 

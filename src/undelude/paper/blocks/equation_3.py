@@ -24,10 +24,16 @@ def block(settings: Settings) -> Block:
         "Each number is computed by the recursive agent and by surgery on the graph of two rounds.",
     ]
     items = [
-        equal("equation-3/do/same-arm", done[1], 11 / 35, "11/35, by hand"),
-        equal("equation-3/do/other-arm", np.delete(done, 1), [6 / 35] * 4, "6/35, by hand"),
-        equal("equation-3/see/same-arm", seen[1], 56 / 110, "56/110, by hand"),
-        equal("equation-3/see/other-arm", np.delete(seen, 1), [27 / 220] * 4, "27/220, by hand"),
-        equal("equation-3/agent-and-surgery", gaps, [0, 0], "two independent computations agree"),
+        equal("equation-3/P(A_2 | do(A_1), O_1=1)/same-arm", done[1], 11 / 35, "11/35", ours=True),
+        equal("equation-3/P(A_2 | do(A_1), O_1=1)/other-arms", np.delete(done, 1), [6 / 35] * 4, "6/35", ours=True),
+        equal("equation-3/P(A_2 | A_1, O_1=1)/same-arm", seen[1], 56 / 110, "56/110", ours=True),
+        equal("equation-3/P(A_2 | A_1, O_1=1)/other-arms", np.delete(seen, 1), [27 / 220] * 4, "27/220", ours=True),
+        equal(
+            "equation-3/largest-difference/agent-and-surgery",
+            gaps,
+            [0, 0],
+            "two independent computations agree: done, seen",
+            ours=True,
+        ),
     ]
     return Block("equation-3", "Equation 3: past actions as interventions", text, items)

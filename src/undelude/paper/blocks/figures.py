@@ -16,18 +16,25 @@ def figure_1(settings: Settings) -> Block:
     moves = [node for node in extensive_form(model.variables, model.names) if len(node.moves) > 1]
     taken = [node for node in moves if node.is_possible]
     arrows = [f"{parent} -> {name}" for name, parents in model.graph.items() for parent in parents]
+    expected = {"Theta -> A", "Theta -> O", "A -> O"}
     text = [
         "Panel a is the tree of everything that the tables of `CausalModel` allow: a branch is solid where its "
         "probability is above zero, dotted where it is zero. Panel b is the graph of the same model.",
     ]
     captions = (
-        "Figure 1a: the two configurations. Solid: what is taken; dotted: what could be.",
+        "Figure 1a: the two configurations. Solid: possible after the moves before it; dotted: not. A branch "
+        "after a dotted one may be solid: two of the ends at solid branches have probability 0 overall.",
         "Figure 1b: the causal Bayesian network.",
     )
     items = [
-        equal("figure-1/moves-taken", [node.probability for node in taken], [1] * len(taken), "deterministic"),
-        equal("figure-1/moves-not-taken", len(moves) - len(taken), 6, "dotted"),
-        holds("figure-1/arrows", "; ".join(arrows), "Theta precedes A and O, A precedes O", len(arrows) == 3),
+        equal(
+            "figure-1/probability-of-each-move-taken",
+            [node.probability for node in taken],
+            [1] * len(taken),
+            "deterministic",
+        ),
+        equal("figure-1/number-of-moves-not-taken", len(moves) - len(taken), 6, "6 dotted branches"),
+        holds("figure-1/arrows", "; ".join(arrows), "Theta precedes A and O, A precedes O", set(arrows) == expected),
     ]
     drawn = list(zip(figures.figure_1(model), captions, strict=True))
     return Block("figure-1", "Figure 1: prize or frog", text, items, drawn)
@@ -85,9 +92,20 @@ def figure_3(settings: Settings) -> Block:
     )
     answer = "refused: not identifiable" if reason else "answered"
     items = [
-        equal("figure-3/d/see", kept, 0, "conditioning needs the marginal only"),
-        holds("figure-3/d/do", answer, "incapable of evaluating interventions", reason),
-        holds("figure-3/d/what-is-lost", lost, "the right answer is not the conditional", lost > 0.01),
+        equal(
+            "figure-3/d/largest-difference/see-and-see-with-theta-in-the-model",
+            kept,
+            0,
+            "conditioning needs the marginal only",
+        ),
+        holds("figure-3/d/the-effect-of-an-own-action", answer, "incapable of evaluating interventions", reason),
+        holds(
+            "figure-3/d/largest-difference/do-and-see",
+            lost,
+            "the right answer is not the conditional",
+            lost > 0.01,
+            ours=True,
+        ),
     ]
     drawn = list(zip(figures.figure_3(model), captions, strict=True))
     return Block("figure-3", "Figure 3: a game of two rounds", text, items, drawn, reason)
@@ -114,10 +132,20 @@ def figure_4(settings: Settings) -> Block:
         "Figure 4c: an action step with counterfactual teaching. The expert's action is scored and then forgotten.",
     )
     items = [
-        holds("figure-4/stops", "; ".join(stops), "no gradient through the sampled action", stops == ["P_A ~> A"]),
-        holds("figure-4/Theta-reaches", ", ".join(shown) or "nothing", "not shown to the agent", not shown),
         holds(
-            "figure-4/A-is-scored-by",
+            "figure-4/where-the-gradient-stops",
+            "; ".join(stops),
+            "no gradient through the sampled action",
+            stops == ["P_A ~> A"],
+        ),
+        holds(
+            "figure-4/Theta-reaches-without-an-observation",
+            ", ".join(shown) or "nothing",
+            "not shown to the agent",
+            not shown,
+        ),
+        holds(
+            "figure-4/loss_A-is-computed-from",
             ", ".join(sorted(penalised)),
             "penalised for its probability of what the expert would have done, not for what it did",
             sorted(penalised) == ["A_bar", "P_A"],

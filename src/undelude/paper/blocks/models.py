@@ -23,11 +23,11 @@ def frog() -> ud.CausalModel:
     )
 
 
-def refusal(model: ud.CausalModel, asked: str, **query: Any) -> str:
-    """Why `model` has no answer; empty where it has one."""
+def refusal(model: ud.CausalModel, asked: str, *, of: type[ValueError] = ud.NotIdentifiable, **query: Any) -> str:
+    """Why `model` refuses with an error `of` this type; empty where it answers."""
     try:
         model.query(asked, **query)
-    except ValueError as error:
+    except of as error:
         return str(error)
     return ""
 

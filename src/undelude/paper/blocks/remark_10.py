@@ -7,7 +7,7 @@ import numpy as np
 import undelude as ud
 from undelude.paper.blocks.models import game
 from undelude.paper.blocks.processes import game_process, policies, tiring_bandit
-from undelude.paper.item import Block, Settings, equal
+from undelude.paper.item import Block, Settings, equal, holds
 
 
 def differences(process: ud.InteractionProcess, model: ud.CausalModel, *, num_rounds: int) -> tuple[float, float]:
@@ -54,7 +54,8 @@ def block(settings: Settings) -> Block:
         step = max(step, float(np.abs(product / product.sum() - done).max()))
     path = differences(process, process.causal_model(), num_rounds=1)
     moving = differences(tiring, tiring.causal_model(), num_rounds=2)
-    separated = [model.d_separated("Theta_1", "A_1"), model.d_separated("Theta_1", "A_1", do="A_1")]
+    before, after = (model.d_separated("Theta_1", "A_1", do=do) for do in ((), "A_1"))
+    said = f"{'independent' if before else 'dependent'}; done, {'independent' if after else 'dependent'}"
     text = [
         "`ud.posterior` and the exact agents compute the belief by a recursion in which an action that was done "
         "leaves no likelihood. `process.causal_model(num_rounds=...)` writes the same process out as a graph, cuts "
@@ -64,11 +65,33 @@ def block(settings: Settings) -> Block:
         "rounds of the bandit whose best arm moves.",
     ]
     items = [
-        equal("remark-10/free-of-interventions", step, 0, "the product of three conditional probabilities"),
-        equal("remark-10/game/posterior", path[0], 0, "recursion = enumeration, of theta_1:2"),
-        equal("remark-10/game/next-action", path[1], 0, "recursion = enumeration, of A_2"),
-        equal("remark-10/moving-arm/posterior", moving[0], 0, "recursion = enumeration, of Theta_3"),
-        equal("remark-10/moving-arm/next-action", moving[1], 0, "recursion = enumeration, of A_3"),
-        equal("remark-10/separated-by-do", separated, [0, 1], "the likelihood of the action is absent"),
+        equal(
+            "remark-10/largest-difference/product-and-query", step, 0, "the product of three conditional probabilities"
+        ),
+        equal(
+            "remark-10/largest-difference/game/posterior",
+            path[0],
+            0,
+            "recursion = enumeration, of theta_1:2",
+            ours=True,
+        ),
+        equal(
+            "remark-10/largest-difference/game/next-action", path[1], 0, "recursion = enumeration, of A_2", ours=True
+        ),
+        equal(
+            "remark-10/largest-difference/moving-arm/posterior",
+            moving[0],
+            0,
+            "recursion = enumeration, of Theta_3",
+            ours=True,
+        ),
+        equal(
+            "remark-10/largest-difference/moving-arm/next-action",
+            moving[1],
+            0,
+            "recursion = enumeration, of A_3",
+            ours=True,
+        ),
+        holds("remark-10/Theta_1-and-A_1", said, "the likelihood of the action is absent", after and not before),
     ]
     return Block("remark-10", "Remark 10: the recursion", text, items)

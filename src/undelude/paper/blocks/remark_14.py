@@ -69,11 +69,30 @@ def block(settings: Settings) -> Block:
         "difference between two of them, over all three symbols.",
     ]
     items = [
-        equal("remark-14/pasts", len(x), 64, "4 to the third, not 2 to the third"),
-        equal("remark-14/next-symbol", apart[0], 0, "exact agent = surgery on the graph, 64 times"),
-        equal("remark-14/posterior", apart[1], 0, "`ud.posterior` = surgery on the graph, 64 times"),
-        equal("remark-14/laws-of-x_4", len(np.unique(P[:, 1].round(5))), 64, "all different"),
-        holds("remark-14/the-three-named", gaps, "three different distributions", min(gaps) > 1e-3),
+        equal(
+            "remark-14/largest-difference/next-symbol",
+            apart[0],
+            0,
+            "exact agent = surgery on the graph, for all 64 pasts",
+            ours=True,
+        ),
+        equal(
+            "remark-14/largest-difference/posterior",
+            apart[1],
+            0,
+            "`ud.posterior` = surgery on the graph, for all 64 pasts",
+            ours=True,
+        ),
+        equal(
+            "remark-14/number-of-laws-of-X_4",
+            len(np.unique(P[:, 1].round(5))),
+            64,
+            "4 to the third, not 2 to the third",
+            ours=True,
+        ),
+        holds(
+            "remark-14/least-difference-of-the-three-markings", gaps, "three different distributions", min(gaps) > 1e-3
+        ),
     ]
     figures = [(_marks_figure(p), "Probability that the fourth symbol is 1, by the first three and their marks.")]
     return Block("remark-14", "Remark 14: x and do(x) are different symbols", text, items, figures)

@@ -11,7 +11,7 @@ def block(settings: Settings) -> Block:
     """Equation 2: the evidence of the own action."""
     model = frog()
     seen = {"A": 1, "O": 1}
-    impossible = refusal(model, "Theta", see={"A": 1, "O": -1})
+    impossible = refusal(model, "Theta", of=ValueError, see={"A": 1, "O": -1})
     # Where everything is possible, the two posteriors and the factor that sets them apart.
     stochastic = random_model(np.random.default_rng(settings.seed + 3))
     P_Theta, P_A, P_O = (np.asarray(v.table, float) for v in stochastic.variables)
@@ -37,22 +37,46 @@ def block(settings: Settings) -> Block:
             "outcomes, and compared with queries to the model and with the recursion that the agents use.",
         ],
         [
-            equal("remark-3/see/P(Theta=1 | A=1, O=+1)", chance(model, "Theta", 1, see=seen), 1, "1"),
+            equal(
+                "remark-3/see/P(Theta=1 | A=1, O=+1)", chance(model, "Theta", 1, see=seen), 1, "1: it knew", ours=True
+            ),
             holds(
                 "remark-3/see/P(Theta=1 | A=1, O=-1)",
                 impossible.partition(":")[0],
                 "undefined: 0/0",
                 impossible.startswith("impossible evidence"),
+                ours=True,
             ),
             equal(
-                "remark-3/do/P(Theta=1 | do(A=1), O=+1)", chance(model, "Theta", 1, do={"A": 1}, see={"O": 1}), 1, "1"
+                "remark-3/do/P(Theta=1 | do(A=1), O=+1)",
+                chance(model, "Theta", 1, do={"A": 1}, see={"O": 1}),
+                1,
+                "1: the prize is there",
+                ours=True,
             ),
             equal(
-                "remark-3/do/P(Theta=1 | do(A=1), O=-1)", chance(model, "Theta", 1, do={"A": 1}, see={"O": -1}), 0, "0"
+                "remark-3/do/P(Theta=1 | do(A=1), O=-1)",
+                chance(model, "Theta", 1, do={"A": 1}, see={"O": -1}),
+                0,
+                "0: it is in the other box",
+                ours=True,
             ),
-            equal("remark-3/see/formula", max(apart["see"]), 0, "three factors, the action's among them"),
-            equal("remark-3/do/formula", max(apart["do"]), 0, "two factors, without the action's"),
-            equal("remark-3/recursion", max(apart["recursion"]), 0, "the agents' recursion is the same (ours)"),
+            equal(
+                "remark-3/largest-difference/see-and-formula",
+                max(apart["see"]),
+                0,
+                "three factors, the action's among them",
+            ),
+            equal(
+                "remark-3/largest-difference/do-and-formula", max(apart["do"]), 0, "two factors, without the action's"
+            ),
+            equal(
+                "remark-3/largest-difference/recursion-and-query",
+                max(apart["recursion"]),
+                0,
+                "the agents' recursion is the same",
+                ours=True,
+            ),
         ],
         listing=impossible,
     )

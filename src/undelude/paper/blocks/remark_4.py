@@ -25,10 +25,10 @@ def controller(belief: np.ndarray, family: np.ndarray, action: np.ndarray, outco
 
 # How the actions come about: the law of an action, `[B, A]`, from the belief, theta and the expert's table `[K, A]`.
 BEHAVIOURS = {
-    "expert": lambda b, theta, expert: expert[theta],
-    "sober-agent": lambda b, theta, expert: b @ expert,
-    "adversary": lambda b, theta, expert: np.eye(expert.shape[1])[(b @ expert).argmin(-1)],
-    "always-arm-1": lambda b, theta, expert: np.eye(expert.shape[1])[0 * theta],
+    "the-expert": lambda b, theta, expert: expert[theta],
+    "a-sober-agent": lambda b, theta, expert: b @ expert,
+    "an-adversary": lambda b, theta, expert: np.eye(expert.shape[1])[(b @ expert).argmin(-1)],
+    "who-only-pulls-arm-1": lambda b, theta, expert: np.eye(expert.shape[1])[0 * theta],
 }
 
 
@@ -71,13 +71,13 @@ def block(settings: Settings) -> Block:
         ],
         [
             *(
-                equal(f"remark-4/behaviour/{name}", x, 0, "the second posterior of equation 2")
+                equal(f"remark-4/largest-difference/behaviour-of-{name}", x, 0, "the second posterior of equation 2")
                 for name, x in zip(BEHAVIOURS, apart, strict=True)
             ),
             holds(
-                "remark-4/first-posterior",
+                "remark-4/largest-difference-from-the-first-posterior",
                 from_see,
-                "not the first posterior of equation 2: the largest differences from it",
+                "not the first posterior of equation 2: with each of the four behaviours",
                 (from_see > 0.1).all(),
             ),
         ],

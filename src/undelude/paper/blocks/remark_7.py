@@ -64,7 +64,7 @@ def block(settings: Settings) -> Block:
         ],
         [
             holds(
-                "remark-7/gap-by-telling",
+                "remark-7/gap-in-nats",
                 shown,
                 "limits the delusion: falls as openings tell more (1/2, .7, .9, 1)",
                 (np.diff(gaps) < 0).all(),

@@ -7,14 +7,14 @@ import jax
 import jax.numpy as jnp
 import matplotlib
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 from matplotlib.figure import Figure as Canvas
 
 import undelude as ud
 from undelude.agent import Mark, scan
 from undelude.inference import Belief
 from undelude.paper.blocks.models import log_tables
-from undelude.paper.item import Block, Settings, equal, holds, sampled
+from undelude.paper.item import Block, Item, Settings, equal, sampled
 from undelude.report.svg import DO, DO_TEXT, MUTED, SEE, SEE_TEXT, STYLE, WIDTH, Figure, to_figure
 
 
@@ -75,12 +75,12 @@ def block(settings: Settings) -> Block:
     agent = CutAgent(exact=ud.ExactAgent(bandit), cut=cut)
     episodes = ud.rollout(bandit, agent, key=key, num_episodes=size)
     P_A, P_O = expected(agent, episodes)
-    by_hand = _policy_by_marks(bandit, episodes, np.arange(bandit.num_rounds) < cut)
+    by_hand, deluded = (_policy_by_marks(bandit, episodes, np.arange(bandit.num_rounds) < n) for n in (cut, 0))
     never, _ = expected(CutAgent(exact=ud.ExactAgent(bandit), cut=0), episodes)
-    deluded, _ = expected(ud.ExactAgent(bandit, "see"), eqx.tree_at(lambda e: e.intervened, episodes, replace_fn=_none))
     predicted = np.asarray(P_O[..., 1], float)
     surplus = predicted - np.asarray(episodes.observations)
     after_cut = surplus[:, cut:].mean(1)
+    error = float(after_cut.std(ddof=1) / np.sqrt(size))
     one_box = ud.Episodes.of(boxes, actions=[[0]], observations=[[1]])
     prize = {
         rounds: expected(CutAgent(exact=ud.ExactAgent(boxes), cut=rounds), one_box)[1][0, 0, 1] for rounds in (1, 0)
@@ -94,38 +94,45 @@ def block(settings: Settings) -> Block:
             "its own actions reach it as if somebody else had taken them.",
             f"Up to the cut the rewards that it expects of its actions are those that come, over "
             f"{size:,} episodes. After it, the agent hears an expert in its own actions and expects "
-            "more than it gets. Cut before the first round, it is the deluded agent.",
+            "more than it gets. Cut before the first round, it is the deluded agent. What it predicts is compared "
+            "with equation 2, evaluated in NumPy with the factors of the unmarked actions in it.",
         ],
         [
             equal(
                 "remark-8/boxes/P(O=+1)-with-and-without-the-mark",
                 [prize[1], prize[0]],
                 [1 / 2, 1],
-                "own actions are not mistaken for the environment's: 1/2 with the mark, 1 without (ours)",
+                "own actions are not mistaken for the environment's: 1/2 with the mark, 1 without",
+                ours=True,
             ),
             equal(
-                "remark-8/cut-before-round-1",
+                "remark-8/largest-difference-from-equation-2/cut-before-round-1",
                 np.abs(never - deluded).max(),
                 0,
-                "the deluded agent's prediction (ours)",
+                "the factors of all actions are evidence: the deluded agent's prediction",
+                ours=True,
             ),
             equal(
-                "remark-8/cut-before-round-11",
+                "remark-8/largest-difference-from-equation-2/cut-before-round-11",
                 np.abs(P_A - by_hand).max(),
                 0,
-                "the factors of actions 11 to 20 are evidence, those of 1 to 10 are not (ours)",
+                "the factors of actions 11 to 20 are evidence, those of 1 to 10 are not",
+                ours=True,
             ),
             sampled(
                 "remark-8/expected-less-actual-reward/rounds-1-10",
                 surplus[:, :cut].mean(1),
                 0,
-                "0 with the mark (ours)",
+                "0 with the mark",
+                ours=True,
             ),
-            holds(
+            Item(
                 "remark-8/expected-less-actual-reward/rounds-11-20",
-                after_cut.mean(),
-                "above 0 without it: over-confident (ours)",
-                after_cut.mean() > 4 * after_cut.std() / np.sqrt(len(after_cut)),
+                round(float(after_cut.mean()), 6),
+                "above 0 without it: over-confident",
+                bool(after_cut.mean() > 4 * error),
+                ours=True,
+                standard_error=error,
             ),
         ],
         figures=[
@@ -135,10 +142,6 @@ def block(settings: Settings) -> Block:
             )
         ],
     )
-
-
-def _none(marks: Bool[Array, "B T"]) -> Bool[Array, "B T"]:
-    return jnp.zeros_like(marks)
 
 
 def _policy_by_marks(process: ud.InteractionProcess, episodes: ud.Episodes, done: np.ndarray) -> np.ndarray:

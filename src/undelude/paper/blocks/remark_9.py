@@ -35,11 +35,34 @@ def block(settings: Settings) -> Block:
         "averages the same policies with other weights, and those of the sets that an own action led to are wrong.",
     ]
     items = [
-        equal("remark-9/decision-nodes", sum(map(len, sets.values())), 18, "2 + 16 places of the expert"),
-        equal("remark-9/information-sets", len(sets), 5, "1 + 4 for the agent"),
-        equal("remark-9/leaves", leaves, 64, "2 to the 6th ends"),
-        holds("remark-9/spread-of-the-expert", spread, "its policy differs within each set", min(spread) > 0.01),
-        equal("remark-9/do-is-the-average", average, [0] * 5, "one policy for a set: the belief's average"),
-        holds("remark-9/see-weighs-otherwise", other, "in round 2", other[0] == 0 and min(other[1:]) > 0.01),
+        equal(
+            "remark-9/number-of-decision-nodes",
+            sum(map(len, sets.values())),
+            18,
+            "2 + 16 places of the expert",
+            ours=True,
+        ),
+        equal("remark-9/number-of-information-sets", len(sets), 5, "1 + 4 for the agent", ours=True),
+        equal("remark-9/number-of-leaves", leaves, 64, "2 to the 6th ends", ours=True),
+        holds(
+            "remark-9/spread-of-Q(A=1)-within-each-set",
+            spread,
+            "its policy differs within each set",
+            min(spread) > 0.01,
+        ),
+        equal(
+            "remark-9/largest-difference-in-each-set/do-and-average",
+            average,
+            [0] * 5,
+            "one policy for a set: the belief's average",
+            ours=True,
+        ),
+        holds(
+            "remark-9/total-variation-in-each-set/belief-of-see-and-do",
+            other,
+            "they differ in round 2",
+            other[0] == 0 and min(other[1:]) > 0.01,
+            ours=True,
+        ),
     ]
     return Block("remark-9", "Remark 9: information sets", text, items)

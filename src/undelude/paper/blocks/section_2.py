@@ -17,7 +17,7 @@ def block(settings: Settings) -> Block:
     right = [(a, a) for a in BOXES]
     return Block(
         "section-2",
-        "Prize or frog",
+        "Section 2: prize or frog",
         [
             "One `CausalModel` of three variables, with the paper's tables, answers everything in this section: the "
             "box with the prize (`Theta`), the box that is opened (`A`), and what is in it (`O`). The four cases "

@@ -54,11 +54,36 @@ def block(settings: Settings) -> Block:
     ]
     kernel, unmoved, answer = KERNEL.ravel(), np.tile(STATIONARY, 2), "refused: not identifiable"
     items = [
-        equal("section-4/f", f["forwards"].ravel(), kernel, "the transition kernel, a row for each x_t"),
-        equal("section-4/the-same-f", gaps, [0] * 3, "one function for all three (ours)"),
-        equal("section-4/do/forwards", do["forwards"], kernel, "here f happens to be the answer (ours)"),
-        equal("section-4/do/backwards", do["backwards"], unmoved, "here it is not: no effect (ours)"),
-        equal("section-4/do/common-cause", do["common-cause"], unmoved, "nor here (ours)"),
-        holds("section-4/marginal", answer if reason else "answered", "using f, do cannot be computed", reason),
+        equal(
+            "section-4/P(X_t+1 | X_t)",
+            f["forwards"].ravel(),
+            kernel,
+            "the transition kernel, a row for each x_t",
+            ours=True,
+        ),
+        equal(
+            "section-4/largest-difference/f-in-each-of-the-three",
+            gaps,
+            [0] * 3,
+            "one function for all three",
+            ours=True,
+        ),
+        equal(
+            "section-4/P(X_t+1 | do(X_t))/forwards",
+            do["forwards"],
+            kernel,
+            "here f happens to be the answer",
+            ours=True,
+        ),
+        equal(
+            "section-4/P(X_t+1 | do(X_t))/backwards", do["backwards"], unmoved, "here it is not: no effect", ours=True
+        ),
+        equal("section-4/P(X_t+1 | do(X_t))/common-cause", do["common-cause"], unmoved, "nor here", ours=True),
+        holds(
+            "section-4/P(X_t+1 | do(X_t))/from-the-marginal",
+            answer if reason else "answered",
+            "using f, do cannot be computed",
+            reason,
+        ),
     ]
-    return Block("section-4", "A learned predictor has a fixed signature", text, items, listing=reason)
+    return Block("section-4", "Section 4: a learned predictor has a fixed signature", text, items, listing=reason)

@@ -105,14 +105,48 @@ def block(settings: Settings) -> Block:
     everything = logged.min() > 0 and sequences == 100
     name = "section-4-2"
     items = [
-        equal(f"{name}/lesson/repeat-after-reward", lessons[0][0, 1, 0], 56 / 110, "56/110: what the log does (ours)"),
-        equal(f"{name}/do/repeat-after-reward", do[0][0, 1, 0], 11 / 35, "11/35: equation 3 (ours)"),
-        equal(f"{name}/lesson-is-see", as_see, [0, 0], "another trajectory does not circumvent the problem"),
-        holds(f"{name}/lesson-is-not-do", off, "the problem persists: far from the right answer", min(off) > 0.05),
-        equal(f"{name}/reward-read", read, [0.55, 0.35], ".55 from the log, .35 if done: by hand"),
-        equal(f"{name}/same-theta", _same_theta(model), 0.15, "tau' might not have the same theta: .15, by hand"),
-        equal(f"{name}/if-it-had", np.abs(same - do[0]).max(), 0, "theta is what is missing"),
-        holds(f"{name}/every-sequence", [logged.min(), sequences], "not data sparsity: 100 of 100", everything),
+        equal(
+            f"{name}/P(repeat-after-reward)/as-taught",
+            lessons[0][0, 1, 0],
+            56 / 110,
+            "56/110: what the log does",
+            ours=True,
+        ),
+        equal(f"{name}/P(repeat-after-reward)/do", do[0][0, 1, 0], 11 / 35, "11/35: equation 3", ours=True),
+        equal(
+            f"{name}/largest-difference/lesson-and-see",
+            as_see,
+            [0, 0],
+            "another trajectory does not circumvent the problem",
+        ),
+        holds(
+            f"{name}/largest-difference/lesson-and-do",
+            off,
+            "the problem persists: far from the right answer",
+            min(off) > 0.05,
+        ),
+        equal(f"{name}/P(O_1=1)/as-read-and-done", read, [0.55, 0.35], ".55 from the log, .35 if done", ours=True),
+        equal(
+            f"{name}/P(same-theta)-after-switching",
+            _same_theta(model),
+            0.15,
+            "tau' might not have the same theta: .15",
+            ours=True,
+        ),
+        equal(
+            f"{name}/largest-difference/lesson-with-the-same-theta-and-do",
+            np.abs(same - do[0]).max(),
+            0,
+            "theta is what is missing",
+            ours=True,
+        ),
+        holds(
+            f"{name}/sequences-of-two-rounds-in-the-log",
+            sequences,
+            "not data sparsity: 100 of 100",
+            everything,
+            ours=True,
+        ),
         *_simulated_items(lived, logged, answers, size),
     ]
     text = [
@@ -123,7 +157,7 @@ def block(settings: Settings) -> Block:
         "probability .15 only, less often than one drawn blindly. Could it be chosen to have the same theta, the "
         "lessons would be right.",
         f"Then the same with {size:,} simulated demonstrations. Lessons of the second round are compared with both "
-        "answers, as a total variation followed by its standard error; those of the third by how much likelier they "
+        "answers, as a total variation; those of the third by how much likelier they "
         "are under the deluded answer, in nats.",
         "More data do not help. The log holds every sequence of two rounds, and in the figure the distance from the "
         "deluded answer goes to zero as the log grows, and that from the right one does not.",
@@ -159,15 +193,19 @@ def _simulated_items(lived: Lived, logged: np.ndarray, answers: dict[str, list[n
     for name, answer in answers.items():
         tv, se = _pooled_tv(lived, logged, answer[0], size)
         exact = float(_rewards(logged) @ np.abs(see[0][0, :, 0] - answer[0][0, :, 0]))
-        said = "within noise of the deluded answer" if name == "see" else f"{exact:.4f} from the right one (ours)"
-        items.append(holds(f"section-4-2/simulated/tv-to-{name}", [tv, se], said, abs(tv - exact) < 4 * se))
+        said = "within noise of the deluded answer" if name == "see" else f"{exact:.4f} from the right one"
+        agrees = abs(tv - exact) < 4 * se
+        items.append(Item(f"section-4-2/simulated/total-variation-from-{name}", round(tv, 6), said, agrees, True, se))
     history, ratio = (a[:, 0], o[:, 0], a[:, 1], o[:, 1]), np.log(see[1] / do[1])
     x = ratio[(*history, taught[:, 2])]
     expected = float((see[1] * ratio).sum(-1)[history].mean())
-    said = f"{expected:.4f}, as from the deluded answer; below 0 from the right one (ours)"
+    said = f"{expected:.4f}, as from the deluded answer; below 0 from the right one"
     # Lessons share trajectories: the log's own error is as large as that of the lessons.
-    error = 4 * float(x.std(ddof=1)) / np.sqrt(size)
-    return [*items, sampled("section-4-2/simulated/nats-for-see", x, expected, said, error=error)]
+    error = float(x.std(ddof=1)) / np.sqrt(size)
+    return [
+        *items,
+        sampled("section-4-2/simulated/log-likelihood-ratio-of-see", x, expected, said, error=error, ours=True),
+    ]
 
 
 def _pooled_tv(lived: Lived, logged: np.ndarray, answer: np.ndarray, size: int) -> tuple[float, float]:
