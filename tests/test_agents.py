@@ -12,6 +12,8 @@ import undelude as ud
 from processes import arm, once, opening
 from undelude.agent import scan, unroll
 from undelude.agents import heads
+from undelude.agents.linear_recurrent import GatedRecurrence
+from undelude.agents.transformer import Attention
 
 PROCESSES = {
     "bandit": lambda: ud.tasks.bandit(num_arms=3, num_rounds=3),
@@ -24,10 +26,24 @@ AGENTS = {
     "exact_see": lambda process: ud.ExactAgent(process, own_actions="see"),
     "thompson": lambda process: ud.ThompsonAgent(process, resample=2),
     "lstm": lambda process: ud.LSTMAgent(process, 5, key=jax.random.key(0)),
+    "gru": lambda process: ud.GRUAgent(process, 5, key=jax.random.key(0)),
+    "linear": lambda process: ud.LinearRecurrentAgent(process, 4, num_layers=2, key=jax.random.key(0)),
+    "transformer": lambda process: ud.TransformerAgent(process, 4, num_layers=2, key=jax.random.key(0)),
+    "window": lambda process: ud.TransformerAgent(process, 4, num_heads=1, window=2, key=jax.random.key(0)),
+    "markov": lambda process: ud.MarkovAgent(process, 3, 4, key=jax.random.key(0)),
+    "predictor": lambda process: ud.SequencePredictor(process, 3, 4, key=jax.random.key(0)),
 }
+EXACT = ("exact_do", "exact_see", "thompson")
+# For a network, "once" is nothing new; the predictor knows symbols alone.
+WORLDS = [
+    (p, a)
+    for p in PROCESSES
+    for a in AGENTS
+    if a in EXACT or (p != "once" and (p, a) not in [("arm", "predictor"), ("opening", "window")])
+]
 
 
-@pytest.fixture(scope="module", params=[(p, a) for p in PROCESSES for a in AGENTS], ids="-".join)
+@pytest.fixture(scope="module", params=WORLDS, ids="-".join)
 def world(request):
     process_name, agent_name = request.param
     process = PROCESSES[process_name]()
@@ -101,7 +117,60 @@ def test_predictions_are_laws_of_the_process_s_symbols(world):
         assert shapes(law.sample(jax.random.key(0))) == shapes(x)
 
 
-@pytest.mark.parametrize("agent", [ud.ExactAgent, ud.ThompsonAgent, ud.LSTMAgent])
+def test_nothing_is_said_with_hindsight(world):
+    """What comes from round 2 on changes no prediction of round 1 and of the action of round 2."""
+    _, agent, episodes = world
+    one = jax.tree.map(lambda x: x[0], episodes)
+
+    def other(x):
+        changed = 1 - x[1:] if jnp.issubdtype(x.dtype, jnp.integer) else x[1:] + 0.5
+        return jnp.concatenate([x[:1], jnp.clip(changed, 0)])
+
+    changed = eqx.tree_at(
+        lambda e: (e.actions, e.observations, e.intervened),
+        one,
+        (*jax.tree.map(other, (one.actions, one.observations)), one.intervened.at[1:].set(~one.intervened[1:])),
+    )
+    opens = one.opening is not None
+    for e in (one, changed):
+        P_A, P_O = unroll(agent, e)
+        known = jax.tree.leaves((jax.tree.map(lambda x: x[:2], P_A), jax.tree.map(lambda x: x[: 1 + opens], P_O)))
+        if e is one:
+            before = known
+    for x, y in zip(before, known, strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def test_a_round_compiles_once(world):
+    """Step by step under jit, each step is the same program: memory keeps its types, weak ones too."""
+    process, agent, episodes = world
+    traces = []
+
+    @eqx.filter_jit
+    def round(agent, m, a, o, mark):
+        traces.append(mark)
+        return agent.g_O(o, agent.g_A(a, m, intervened=mark))
+
+    m = jax.tree.map(jnp.asarray, agent.init(num_rounds=process.num_rounds))
+    for t in range(2):
+        a, o = (jax.tree.map(lambda x, t=t: x[0, t], x) for x in (episodes.actions, episodes.observations))
+        m = round(agent, m, a, o, jnp.array(t == 0))
+    assert len(traces) == 1
+
+
+@pytest.mark.parametrize(
+    "agent",
+    [
+        ud.ExactAgent,
+        ud.ThompsonAgent,
+        ud.LSTMAgent,
+        ud.GRUAgent,
+        ud.LinearRecurrentAgent,
+        ud.TransformerAgent,
+        ud.MarkovAgent,
+        ud.SequencePredictor,
+    ],
+)
 def test_argument_order(agent):
     """A scanned g_A(m, a) would pass a type checker; the order is part of the contract."""
     assert list(inspect.signature(agent.g_A).parameters) == ["self", "a", "m", "intervened"]
@@ -172,7 +241,7 @@ def test_heads_describe_what_they_can_and_name_what_they_cannot():
 
     with pytest.raises(TypeError, match="no head for Strange"):
         heads.describe(Strange())
-    with pytest.raises(ValueError, match="hidden_size must be at least 1"):
+    with pytest.raises(ValueError, match="hidden_size must be a whole number of at least 1"):
         ud.LSTMAgent(ud.tasks.bandit(), 0, key=jax.random.key(0))
 
 
@@ -188,3 +257,99 @@ def test_an_lstm_is_the_textbook_s():
         h_ = sigmoid(o) * np.tanh(c_)
     np.testing.assert_allclose(h, h_, atol=1e-6)
     np.testing.assert_allclose(c, c_, atol=1e-6)
+
+
+def read(agent, symbols, num_rounds=4):
+    """The memory after `(action, observation)` rounds of own actions."""
+    m = agent.init(num_rounds=num_rounds)
+    for a, o in symbols:
+        m = agent.g_O(jnp.array(o), agent.g_A(jnp.array(a), m, intervened=True))
+    return m
+
+
+def test_a_gru_is_the_textbook_s():
+    """The cell against the equations of Cho et al. as PyTorch writes them, in NumPy."""
+    agent = ud.GRUAgent(ud.tasks.bandit(), 3, key=jax.random.key(0))
+    agent = eqx.tree_at(lambda a: a.bias_candidate, agent, jnp.array([0.3, -0.2, 0.1]))
+    sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
+    h = np.zeros(3)
+    for x in (agent.read_do.table[2], agent.read_observation.table[1]):
+        (x_r, x_z, x_n), (h_r, h_z, h_n) = (
+            np.split(v, 3) for v in (np.asarray(x + agent.bias), h @ np.asarray(agent.recurrent))
+        )
+        z = sigmoid(x_z + h_z)
+        h = (1 - z) * np.tanh(x_n + sigmoid(x_r + h_r) * (h_n + np.asarray(agent.bias_candidate))) + z * h
+    np.testing.assert_allclose(read(agent, [(2, 1)]), h, atol=1e-6)
+
+
+def test_attention_is_the_textbook_s():
+    """One head against softmax(q k / sqrt(d)) v with rotary positions as turns in the complex plane, in NumPy."""
+    layer = Attention(4, 1, None, key=jax.random.key(0))
+    layer = eqx.tree_at(lambda x: x.nothing, layer, jnp.array([0.7]))
+    xs = np.asarray(jax.random.normal(jax.random.key(1), (3, 4)))
+    q, k, v = (xs @ np.asarray(w) for w in (layer.query, layer.key, layer.value))
+    turn = np.exp(1j * np.arange(3)[:, None] * 10_000.0 ** -np.array([0.0, 0.5]))
+    q, k = ((x[:, :2] + 1j * x[:, 2:]) * turn for x in (q, k))
+    for t in range(3):
+        weights = np.exp((q[t] * k[: t + 1].conj()).real.sum(-1) / 2)
+        want = (weights / (weights.sum() + np.exp(0.7))) @ v[: t + 1] @ np.asarray(layer.out)
+        np.testing.assert_allclose(layer.parallel(jnp.asarray(xs))[t], want, atol=1e-5)
+
+
+def test_a_cache_that_is_full_forgets_the_oldest():
+    """Acting for longer than the cache was made for is acting with a window of its size."""
+    short = ud.TransformerAgent(ud.tasks.bandit(), 4, key=jax.random.key(0))
+    window = ud.TransformerAgent(ud.tasks.bandit(), 4, window=4, key=jax.random.key(0))
+    rounds = [(0, 1), (3, 0), (2, 1)]
+    after = [agent.f_A(read(agent, rounds, n)).probs for agent, n in ((short, 1), (window, 50), (short, 50))]
+    np.testing.assert_allclose(after[0], after[1], atol=1e-6)
+    assert not np.allclose(after[1], after[2], atol=1e-4)
+
+
+def test_a_linear_recurrence_forgets_at_the_rate_of_its_gate():
+    """With the input weights of gate and value at zero and one: h_t is the discounted sum, in NumPy."""
+    layer = GatedRecurrence(3, key=jax.random.key(0))
+    layer = eqx.tree_at(lambda x: (x.gate, x.value, x.out), layer, (jnp.zeros((3, 3)), jnp.eye(3), jnp.eye(3)))
+    xs = np.asarray(jax.random.normal(jax.random.key(1), (5, 3)))
+    f = 1 / (1 + np.exp(-np.asarray(layer.bias)))
+    want = [sum(f ** (t - s) * xs[s] for s in range(t + 1)) for t in range(5)]
+    np.testing.assert_allclose(layer.parallel(jnp.asarray(xs)), want, atol=1e-5)
+
+
+@pytest.mark.parametrize("agent_type", [ud.MarkovAgent, ud.SequencePredictor])
+@pytest.mark.parametrize("order", [1, 3])
+def test_remark_13_k_symbols_and_no_more(agent_type, order):
+    """The K-th last symbol makes a difference, the one before it none."""
+    agent = agent_type(ud.tasks.bandit(), order=order, key=jax.random.key(0))
+    symbols = np.array([0, 1, 2, 0, 3, 1])
+
+    def after(i):
+        changed = symbols.copy()
+        changed[i] = 1 - changed[i] % 2
+        return agent.f_A(read(agent, changed.reshape(-1, 2))).probs
+
+    now = agent.f_A(read(agent, symbols.reshape(-1, 2))).probs
+    np.testing.assert_array_equal(now, after(6 - order - 1))
+    assert not np.allclose(now, after(6 - order), atol=1e-5)
+
+
+def test_remark_13_one_function_for_both():
+    """f_A and f_O are f's law over one vocabulary, restricted to whoever comes next and renormalised."""
+    agent = ud.SequencePredictor(ud.tasks.bandit(num_arms=3), order=4, key=jax.random.key(0))
+    m = read(agent, [(2, 1)])
+    # V = 3 + 2: do(2) is 5 + 2, the observation 1 is 3 + 1, nothing yet is 10.
+    assert m.tolist() == [10, 10, 7, 4]
+    assert agent.g_A(jnp.array(2), m, intervened=False).tolist() == [10, 7, 4, 2]
+    probs = np.asarray(agent.f(m).probs)
+    assert len(probs) == 5
+    np.testing.assert_allclose(agent.f_A(m).probs, probs[:3] / probs[:3].sum(), rtol=1e-5)
+    np.testing.assert_allclose(agent.f_O(m).probs, probs[3:] / probs[3:].sum(), rtol=1e-5)
+    with pytest.raises(TypeError, match="actions must be symbols"):
+        ud.SequencePredictor(arm(), key=jax.random.key(0))
+
+
+def test_sizes_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match=r"hidden_size must be a multiple of 2 \* num_heads = 4, not 6"):
+        ud.TransformerAgent(ud.tasks.bandit(), 6, key=jax.random.key(0))
+    with pytest.raises(ValueError, match="order must be a whole number of at least 1"):
+        ud.MarkovAgent(ud.tasks.bandit(), 0, key=jax.random.key(0))

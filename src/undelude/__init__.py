@@ -3,7 +3,11 @@
 from undelude import tasks
 from undelude.agent import AbstractAgent, AbstractSequenceAgent
 from undelude.agents.exact import ExactAgent, ThompsonAgent
+from undelude.agents.gru import GRUAgent
+from undelude.agents.linear_recurrent import LinearRecurrentAgent
 from undelude.agents.lstm import LSTMAgent
+from undelude.agents.markov import MarkovAgent, SequencePredictor
+from undelude.agents.transformer import TransformerAgent
 from undelude.causal import CausalModel, Variable
 from undelude.certificate import Certificate, certify, delusion_gap
 from undelude.checkpoint import load, save
@@ -30,17 +34,22 @@ __all__ = [
     "Estimand",
     "ExactAgent",
     "Factual",
+    "GRUAgent",
     "Given",
     "Hedge",
     "InteractionProcess",
     "Joint",
     "LSTMAgent",
+    "LinearRecurrentAgent",
+    "MarkovAgent",
     "Mixture",
     "Normal",
     "NotIdentifiable",
     "Path",
     "Run",
+    "SequencePredictor",
     "ThompsonAgent",
+    "TransformerAgent",
     "Variable",
     "certify",
     "delusion_gap",
