@@ -249,7 +249,7 @@ def test_heads_describe_what_they_can_and_name_what_they_cannot():
     )
     spec = heads.describe(joint)
     assert heads.thaw(heads.freeze(spec)) == spec
-    law = heads.Head(spec, 4, key=jax.random.key(0))(jnp.ones(4))
+    law = heads.make_head(spec, 4, key=jax.random.key(0))(jnp.ones(4))
     assert shapes(law.sample(jax.random.key(0))) == shapes(joint.sample(jax.random.key(0)))
 
     class Strange(ud.AbstractDistribution):

@@ -7,11 +7,21 @@ from undelude.agents.gru import GRUAgent
 from undelude.agents.linear_recurrent import LinearRecurrentAgent
 from undelude.agents.lstm import LSTMAgent
 from undelude.agents.markov import MarkovAgent, SequencePredictor
+from undelude.agents.normalise import normalise
 from undelude.agents.transformer import TransformerAgent
 from undelude.causal import CausalModel, Variable
 from undelude.certificate import Certificate, certify, delusion_gap
 from undelude.checkpoint import load, save
-from undelude.distributions import AbstractDistribution, Categorical, Given, Joint, Mixture, Normal
+from undelude.distributions import (
+    AbstractDistribution,
+    Autoregressive,
+    Categorical,
+    Given,
+    Joint,
+    Mixture,
+    Normal,
+    Squashed,
+)
 from undelude.estimand import Estimand
 from undelude.graph import Path
 from undelude.identification import Hedge, NotIdentifiable, identify
@@ -26,6 +36,7 @@ __all__ = [
     "AbstractExpert",
     "AbstractSequenceAgent",
     "AbstractTask",
+    "Autoregressive",
     "Categorical",
     "CausalModel",
     "Certificate",
@@ -48,6 +59,7 @@ __all__ = [
     "Path",
     "Run",
     "SequencePredictor",
+    "Squashed",
     "ThompsonAgent",
     "TransformerAgent",
     "Variable",
@@ -56,6 +68,7 @@ __all__ = [
     "identify",
     "load",
     "log_losses",
+    "normalise",
     "posterior",
     "rollout",
     "save",

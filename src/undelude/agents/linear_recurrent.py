@@ -10,7 +10,8 @@ from jaxtyping import Array, Float, Key
 from undelude._checks import check_count
 from undelude.agent import Mark
 from undelude.agents.decoder import AbstractDecoderAgent, AbstractMixer, Decoder, linear
-from undelude.agents.heads import AbstractReader, Head, freeze, make_reader
+from undelude.agents.embedding import AbstractReader, make_reader
+from undelude.agents.heads import AbstractHead, freeze, make_head
 from undelude.agents.network import make_spec
 from undelude.process import InteractionProcess
 
@@ -73,8 +74,8 @@ class LinearRecurrentAgent(AbstractDecoderAgent):
     read_see: AbstractReader
     read_observation: AbstractReader
     decoder: Decoder
-    head_A: Head
-    head_O: Head
+    head_A: AbstractHead
+    head_O: AbstractHead
     own_actions: Mark = eqx.field(static=True)
     marks: tuple[Mark, ...] = eqx.field(static=True)
     hidden_size: int = eqx.field(static=True)
@@ -97,7 +98,7 @@ class LinearRecurrentAgent(AbstractDecoderAgent):
         self.read_observation = make_reader(spec["observations"], 2 * hidden_size, scale=1.0, key=key_observation)
         mixers: list[AbstractMixer[Any]] = [GatedRecurrence(hidden_size, key=k) for k in keys]
         self.decoder = Decoder(mixers, hidden_size, key=key_decoder)
-        self.head_A = Head(spec["actions"], hidden_size, key=key_A)
-        self.head_O = Head(spec["observations"], hidden_size, key=key_O)
+        self.head_A = make_head(spec["actions"], hidden_size, key=key_A)
+        self.head_O = make_head(spec["observations"], hidden_size, key=key_O)
         self.own_actions, self.marks = "do", ("do", "see")
         self.hidden_size, self.num_layers, self.spec = hidden_size, num_layers, freeze(spec)

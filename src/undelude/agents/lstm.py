@@ -10,7 +10,8 @@ from jaxtyping import Array, Float, Key
 
 from undelude._checks import check_count
 from undelude.agent import Mark
-from undelude.agents.heads import AbstractReader, Head, freeze, make_reader
+from undelude.agents.embedding import AbstractReader, make_reader
+from undelude.agents.heads import AbstractHead, freeze, make_head
 from undelude.agents.network import AbstractNetworkAgent, make_spec, scan_symbols
 from undelude.process import InteractionProcess
 
@@ -37,8 +38,8 @@ class LSTMAgent(AbstractNetworkAgent[State]):
     read_observation: AbstractReader
     recurrent: Float[Array, "D G"]
     bias: Float[Array, " G"]
-    head_A: Head
-    head_O: Head
+    head_A: AbstractHead
+    head_O: AbstractHead
     own_actions: Mark = eqx.field(static=True)
     marks: tuple[Mark, ...] = eqx.field(static=True)
     hidden_size: int = eqx.field(static=True)
@@ -55,8 +56,8 @@ class LSTMAgent(AbstractNetworkAgent[State]):
         self.recurrent = jax.random.uniform(key_recurrent, (hidden_size, width), minval=-limit, maxval=limit)
         # Gates in the order input, forget, cell, output; a forget gate that starts open keeps the past.
         self.bias = jnp.zeros(width).at[hidden_size : 2 * hidden_size].set(1.0)
-        self.head_A = Head(spec["actions"], hidden_size, key=key_A)
-        self.head_O = Head(spec["observations"], hidden_size, key=key_O)
+        self.head_A = make_head(spec["actions"], hidden_size, key=key_A)
+        self.head_O = make_head(spec["observations"], hidden_size, key=key_O)
         self.own_actions, self.marks = "do", ("do", "see")
         self.hidden_size, self.spec = hidden_size, freeze(spec)
 

@@ -1,6 +1,6 @@
 """Agents whose memory is the last K symbols (Remark 13)."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -10,7 +10,8 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from undelude._checks import check_count
 from undelude.agent import Mark
 from undelude.agents.decoder import linear
-from undelude.agents.heads import AbstractReader, Head, freeze, make_reader, thaw
+from undelude.agents.embedding import AbstractReader, make_reader
+from undelude.agents.heads import AbstractHead, freeze, make_head, thaw
 from undelude.agents.network import AbstractLearnedAgent, AbstractNetworkAgent, make_spec, symbols, turns
 from undelude.distributions import Categorical
 from undelude.process import Action, InteractionProcess, Observation
@@ -70,13 +71,14 @@ class MarkovAgent(AbstractNetworkAgent[Float[Array, "K E"]]):
         TypeError: there is no head for the process's laws.
     """
 
+    full_history: ClassVar[bool] = False
     read_do: AbstractReader
     read_see: AbstractReader
     read_observation: AbstractReader
     start: Float[Array, " E"]
     window: Window
-    head_A: Head
-    head_O: Head
+    head_A: AbstractHead
+    head_O: AbstractHead
     own_actions: Mark = eqx.field(static=True)
     marks: tuple[Mark, ...] = eqx.field(static=True)
     order: int = eqx.field(static=True)
@@ -99,8 +101,8 @@ class MarkovAgent(AbstractNetworkAgent[Float[Array, "K E"]]):
         self.read_observation = make_reader(spec["observations"], width, scale=1.0, key=key_observation)
         self.start = jax.random.uniform(key_start, (width,), minval=-1.0)
         self.window = Window(order, hidden_size, key=key_window)
-        self.head_A = Head(spec["actions"], hidden_size, key=key_A)
-        self.head_O = Head(spec["observations"], hidden_size, key=key_O)
+        self.head_A = make_head(spec["actions"], hidden_size, key=key_A)
+        self.head_O = make_head(spec["observations"], hidden_size, key=key_O)
         self.own_actions, self.marks = "do", ("do", "see")
         self.order, self.hidden_size, self.spec = order, hidden_size, freeze(spec)
 
@@ -149,6 +151,7 @@ class SequencePredictor(AbstractLearnedAgent[Int[Array, " K"]]):
     ([14, 14, 9, 6], 7)
     """
 
+    full_history: ClassVar[bool] = False
     table: Float[Array, "n E"]
     window: Window
     out: Float[Array, "D V"]

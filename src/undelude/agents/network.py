@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from undelude.agent import AbstractSequenceAgent, Mark, check_mark, with_marks
-from undelude.agents.heads import AbstractReader, Head, describe, thaw
+from undelude.agents.embedding import AbstractReader
+from undelude.agents.heads import AbstractHead, describe, thaw
 from undelude.distributions import AbstractDistribution
 from undelude.process import Action, InteractionProcess, Observation
 from undelude.rollout import Episodes
@@ -63,8 +64,8 @@ class AbstractNetworkAgent(AbstractLearnedAgent[M]):
     read_do: eqx.AbstractVar[AbstractReader]
     read_see: eqx.AbstractVar[AbstractReader]
     read_observation: eqx.AbstractVar[AbstractReader]
-    head_A: eqx.AbstractVar[Head]
-    head_O: eqx.AbstractVar[Head]
+    head_A: eqx.AbstractVar[AbstractHead]
+    head_O: eqx.AbstractVar[AbstractHead]
 
     @abc.abstractmethod
     def step(self, x: Float[Array, " E"], m: M) -> M:
