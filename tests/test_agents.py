@@ -1,5 +1,6 @@
 """One contract for every agent, on processes that differ in every way that the protocol allows."""
 
+import functools
 import inspect
 
 import equinox as eqx
@@ -47,11 +48,17 @@ WORLDS = [(p, a) for p in PROCESSES for a in AGENTS if a not in LEFT_OUT.get(p, 
 @pytest.fixture(scope="module", params=WORLDS, ids="-".join)
 def world(request):
     process_name, agent_name = request.param
+    process, episodes = play(process_name)
+    return process, AGENTS[agent_name](process), episodes
+
+
+@functools.cache
+def play(process_name):
+    """The process, and episodes in it with marks of both kinds."""
     process = PROCESSES[process_name]()
-    agent = AGENTS[agent_name](process)
-    episodes = ud.rollout(process, agent, key=jax.random.key(1), num_episodes=3)
+    episodes = ud.rollout(process, ud.ExactAgent(process), key=jax.random.key(1), num_episodes=3)
     marks = jnp.arange(episodes.mask.size).reshape(episodes.mask.shape) % 3 == 0
-    return process, agent, eqx.tree_at(lambda e: e.intervened, episodes, marks)
+    return process, eqx.tree_at(lambda e: e.intervened, episodes, marks)
 
 
 @pytest.fixture(scope="module")
