@@ -48,9 +48,9 @@ class Block(eqx.Module):
         self.bias = jnp.zeros(2 * width)
         self.down = linear(2 * width, width, key=key_down)
 
-    def mlp(self, x: Float[Array, "*N D"]) -> Float[Array, "*N D"]:
+    def mlp(self, x: Float[Array, " D"]) -> Float[Array, " D"]:
         """What needs no memory."""
-        return x + (jax.nn.silu(jnp.dot(norm(x), self.up) + _like(x, self.bias)) @ self.down)
+        return x + jax.nn.silu(norm(x) @ self.up + self.bias) @ self.down
 
 
 class State(eqx.Module):
@@ -94,7 +94,7 @@ class Decoder(eqx.Module):
         before = jnp.concatenate([jnp.zeros_like(later[:1]), later])[: len(xs)]
         x = jnp.concatenate([self.start[None], jax.nn.silu(now + before)])
         for block in self.blocks:
-            x = block.mlp(x + block.mixer.parallel(norm(x)))
+            x = jax.vmap(block.mlp)(x + block.mixer.parallel(norm(x)))
         return norm(x)
 
     def _step(self, x: Float[Array, " D"], states: tuple[Any, ...], last: Float[Array, " D"]) -> State:
@@ -137,8 +137,3 @@ def linear(size: int, width: int, *, key: Key[Array, ""]) -> Float[Array, "size 
     """Weights that keep the variance about as it is."""
     limit = math.sqrt(1 / size)
     return jax.random.uniform(key, (size, width), minval=-limit, maxval=limit)
-
-
-def _like(x: Array, bias: Float[Array, " H"]) -> Array:
-    """`bias` with the axes of `x`."""
-    return jnp.expand_dims(bias, tuple(range(x.ndim - 1)))

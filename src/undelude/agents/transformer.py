@@ -50,7 +50,8 @@ class Attention(AbstractMixer[Cache]):
     def init(self, *, num_symbols: int) -> Cache:
         """An empty cache, of the window's size where that is less."""
         size = num_symbols if self.window is None else min(self.window, num_symbols)
-        empty = jnp.zeros((size, *self._heads(jnp.zeros(len(self.out))).shape))
+        num_heads = len(self.nothing)
+        empty = jnp.zeros((size, num_heads, len(self.out) // num_heads))
         return Cache(empty, empty, jnp.zeros((), jnp.int32))
 
     def step(self, x: Float[Array, " D"], s: Cache) -> tuple[Float[Array, " D"], Cache]:
