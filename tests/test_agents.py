@@ -1,5 +1,6 @@
 """One contract for every agent, on processes that differ in every way that the protocol allows."""
 
+import functools
 import inspect
 
 import equinox as eqx
@@ -12,6 +13,9 @@ import undelude as ud
 from processes import arm, once, opening
 from undelude.agent import scan, unroll
 from undelude.agents import heads
+from undelude.agents.linear_recurrent import GatedRecurrence
+from undelude.agents.network import AbstractLearnedAgent
+from undelude.agents.transformer import Attention
 
 PROCESSES = {
     "bandit": lambda: ud.tasks.bandit(num_arms=3, num_rounds=3),
@@ -24,84 +28,179 @@ AGENTS = {
     "exact_see": lambda process: ud.ExactAgent(process, own_actions="see"),
     "thompson": lambda process: ud.ThompsonAgent(process, resample=2),
     "lstm": lambda process: ud.LSTMAgent(process, 5, key=jax.random.key(0)),
+    "gru": lambda process: ud.GRUAgent(process, 5, key=jax.random.key(0)),
+    "linear": lambda process: ud.LinearRecurrentAgent(process, 4, num_layers=2, key=jax.random.key(0)),
+    "transformer": lambda process: ud.TransformerAgent(process, 4, num_layers=2, key=jax.random.key(0)),
+    "window": lambda process: ud.TransformerAgent(process, 4, num_heads=1, window=2, key=jax.random.key(0)),
+    "markov": lambda process: ud.MarkovAgent(process, 3, 4, key=jax.random.key(0)),
+    "predictor": lambda process: ud.SequencePredictor(process, 3, 4, key=jax.random.key(0)),
 }
+EXACT = ("exact_do", "exact_see", "thompson")
+# For a network "once" is nothing new, for some nor are others; the predictor knows symbols alone.
+LEFT_OUT = {
+    "once": {*AGENTS} - {*EXACT},
+    "opening": {"gru", "linear", "window"},
+    "arm": {"gru", "window", "predictor"},
+}
+WORLDS = [(p, a) for p in PROCESSES for a in AGENTS if a not in LEFT_OUT.get(p, ())]
 
 
-@pytest.fixture(scope="module", params=[(p, a) for p in PROCESSES for a in AGENTS], ids="-".join)
+@pytest.fixture(scope="module", params=WORLDS, ids="-".join)
 def world(request):
     process_name, agent_name = request.param
+    process, episodes = play(process_name)
+    return process, AGENTS[agent_name](process), episodes
+
+
+@functools.cache
+def play(process_name):
+    """The process, and episodes in it with marks of both kinds."""
     process = PROCESSES[process_name]()
-    agent = AGENTS[agent_name](process)
-    return process, agent, ud.rollout(process, agent, key=jax.random.key(1), num_episodes=3)
+    episodes = ud.rollout(process, ud.ExactAgent(process), key=jax.random.key(1), num_episodes=3)
+    marks = jnp.arange(episodes.mask.size).reshape(episodes.mask.shape) % 3 == 0
+    return process, eqx.tree_at(lambda e: e.intervened, episodes, marks)
+
+
+@pytest.fixture(scope="module")
+def said(world):
+    """All that is asked of an agent, as one program: most of the time of a test goes into compilation."""
+    process, agent, episodes = world
+    return eqx.filter_jit(interrogate)(process, agent, episodes)
+
+
+def interrogate(process, agent, episodes):
+    one = jax.tree.map(lambda x: x[0], episodes)
+    changed = eqx.tree_at(
+        lambda e: (e.actions, e.observations, e.intervened),
+        one,
+        jax.tree.map(other_from_round_2, (one.actions, one.observations, one.intervened)),
+    )
+    m = agent.init(num_rounds=process.num_rounds)
+    if process.opening:
+        m = agent.g_O(one.opening, m)
+    a, o = first_round(episodes)
+
+    def after(mark):
+        m_a = agent.g_A(a, m, intervened=mark)
+        return m_a, agent.f_O(m_a)
+
+    laws = (agent.f_A(m), a), (agent.f_O(m), o)
+    return {
+        "at once": jax.vmap(lambda e: unroll(agent, e))(episodes),
+        "by steps": jax.vmap(lambda e: scan(agent, e))(episodes),
+        "of the changed": unroll(agent, changed),
+        "do": after(True),
+        "see": after(False),
+        "traced do": after(jnp.array(True)),
+        "traced see": after(jnp.array(False)),
+        "laws": [(law.entropy(), law.log_prob(x), law.sample(jax.random.key(0))) for law, x in laws],
+    }
+
+
+def other_from_round_2(x):
+    if x.dtype == bool:
+        return x.at[1:].set(~x[1:])
+    return x.at[1:].set(jnp.clip(1 - x[1:], 0) if jnp.issubdtype(x.dtype, jnp.integer) else x[1:] + 0.5)
+
+
+def first_round(episodes):
+    return tuple(jax.tree.map(lambda x: x[0, 0], x) for x in (episodes.actions, episodes.observations))
 
 
 def shapes(tree):
     return jax.tree.map(lambda x: (x.shape, x.dtype), tree)
 
 
-def test_unroll_is_the_scan_of_f_and_g(world):
+def assert_close(tree, other, **tolerance):
+    for x, y in zip(jax.tree.leaves(tree), jax.tree.leaves(other), strict=True):
+        np.testing.assert_allclose(x, y, **tolerance)
+
+
+def test_unroll_is_the_scan_of_f_and_g(said):
     """What an agent says of a stored episode at once is what it says step by step, for any marks."""
-    _, agent, episodes = world
-    marks = jnp.arange(episodes.mask.size).reshape(episodes.mask.shape) % 3 == 0
-    episodes = eqx.tree_at(lambda e: e.intervened, episodes, marks)
-    at_once = jax.vmap(lambda e: unroll(agent, e))(episodes)
-    by_steps = jax.vmap(lambda e: scan(agent, e))(episodes)
-    for a, b in zip(jax.tree.leaves(at_once), jax.tree.leaves(by_steps), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    assert_close(said["at once"], said["by steps"], rtol=1e-5, atol=2e-6)
+
+
+def test_nothing_is_said_with_hindsight(world, said):
+    """What comes from round 2 on changes no prediction before it; a network's later ones it does change."""
+    opens = int(world[0].opening)
+
+    def known(P_A, P_O):
+        return jax.tree.map(lambda x: x[:2], P_A), jax.tree.map(lambda x: x[: 1 + opens], P_O)
+
+    before = jax.tree.map(lambda x: x[0], said["at once"])
+    assert_close(known(*before), known(*said["of the changed"]), rtol=1e-5, atol=2e-6)
+    pairs = zip(jax.tree.leaves(before), jax.tree.leaves(said["of the changed"]), strict=True)
+    assert not isinstance(world[1], AbstractLearnedAgent) or not all(np.allclose(x, y, atol=1e-5) for x, y in pairs)
 
 
 def test_memory_keeps_its_structure(world):
-    """g_A, g_O and act return a memory of the shape that they were given, whatever the mark."""
+    """g_A, g_O and act return a memory of the shapes and types that they were given, weak ones too."""
     process, agent, episodes = world
-    m = agent.init(num_rounds=process.num_rounds)
-    a, o = (jax.tree.map(lambda x: x[0, 0], x) for x in (episodes.actions, episodes.observations))
+    a, o = first_round(episodes)
+    m = jax.eval_shape(lambda: agent.init(num_rounds=process.num_rounds))
     later = [
-        agent.g_A(a, m, intervened=True),
-        agent.g_A(a, m, intervened=False),
-        agent.g_A(a, m, intervened=jnp.array(True)),
-        agent.g_O(o, m),
-        agent.act(m, key=jax.random.key(0))[1],
+        lambda m: agent.g_A(a, m, intervened=True),
+        lambda m: agent.g_A(a, m, intervened=False),
+        lambda m: agent.g_A(a, m, intervened=jnp.array(True)),
+        lambda m: agent.g_O(o, m),
+        lambda m: agent.act(m, key=jax.random.key(0))[1],
     ]
-    for after in later:
-        assert shapes(after) == shapes(m)
+    for read in later:
+        once = jax.eval_shape(read, m)
+        assert shapes(once) == shapes(m)
+        assert jax.eval_shape(read, once) == once
 
 
-def test_a_traced_mark_is_the_mark(world):
+def test_a_traced_mark_is_the_mark(said):
     """`intervened` may be a Python bool or an array: the same symbol is read."""
-    process, agent, episodes = world
-    m = agent.init(num_rounds=process.num_rounds)
-    a = jax.tree.map(lambda x: x[0, 0], episodes.actions)
-    for mark in (True, False):
-        static, traced = agent.g_A(a, m, intervened=mark), agent.g_A(a, m, intervened=jnp.array(mark))
-        for x, y in zip(jax.tree.leaves(static), jax.tree.leaves(traced), strict=True):
-            np.testing.assert_allclose(x, y, atol=1e-6)
+    for mark in ("do", "see"):
+        assert_close(said[mark], said[f"traced {mark}"], atol=1e-6)
 
 
-def test_both_marks_are_read(world):
+def test_both_marks_are_read(said):
     """do(a) and a are different symbols (Remark 14): what follows them differs."""
-    process, agent, episodes = world
-    m = agent.init(num_rounds=process.num_rounds)
-    if process.opening:
-        m = agent.g_O(episodes.opening[0], m)
-    a = jax.tree.map(lambda x: x[0, 0], episodes.actions)
-    laws = [agent.f_O(agent.g_A(a, m, intervened=mark)) for mark in (True, False)]
-    memories = [agent.g_A(a, m, intervened=mark) for mark in (True, False)]
-    leaves = zip(jax.tree.leaves((laws[0], memories[0])), jax.tree.leaves((laws[1], memories[1])), strict=True)
+    leaves = zip(jax.tree.leaves(said["do"]), jax.tree.leaves(said["see"]), strict=True)
     assert any(not np.allclose(x, y) for x, y in leaves)
 
 
-def test_predictions_are_laws_of_the_process_s_symbols(world):
+def test_predictions_are_laws_of_the_process_s_symbols(world, said):
     """f_A and f_O score what the process shows, and sample what it accepts."""
-    process, agent, episodes = world
-    m = agent.init(num_rounds=process.num_rounds)
-    a, o = (jax.tree.map(lambda x: x[0, 0], x) for x in (episodes.actions, episodes.observations))
-    for law, x in ((agent.f_A(m), a), (agent.f_O(m), o)):
-        assert np.isfinite(law.entropy())
-        assert not np.isnan(law.log_prob(x))
-        assert shapes(law.sample(jax.random.key(0))) == shapes(x)
+    for (entropy, log_prob, sample), x in zip(said["laws"], first_round(world[2]), strict=True):
+        assert np.isfinite(entropy)
+        assert not np.isnan(log_prob)
+        assert shapes(sample) == shapes(x)
 
 
-@pytest.mark.parametrize("agent", [ud.ExactAgent, ud.ThompsonAgent, ud.LSTMAgent])
+@pytest.mark.parametrize("name", [name for name in AGENTS if name not in EXACT])
+def test_a_round_is_traced_once(name):
+    """Step by step under jit and vmap, each round is the same program, whatever was read."""
+    agent, traces = AGENTS[name](PROCESSES["bandit"]()), []
+
+    @eqx.filter_jit
+    def round(m, a, o, marks):
+        traces.append(a)
+        return jax.vmap(lambda m, a, o, mark: agent.g_O(o, agent.g_A(a, m, intervened=mark)))(m, a, o, marks)
+
+    m = eqx.filter_vmap(lambda _: agent.init(num_rounds=3), axis_size=2)(jnp.arange(2))
+    for t in range(3):
+        m = round(m, jnp.array([t, 0]), jnp.array([0, t % 2]), jnp.array([True, t == 1]))
+    assert len(traces) == 1
+
+
+@pytest.mark.parametrize(
+    "agent",
+    [
+        ud.ExactAgent,
+        ud.ThompsonAgent,
+        ud.LSTMAgent,
+        ud.GRUAgent,
+        ud.LinearRecurrentAgent,
+        ud.TransformerAgent,
+        ud.MarkovAgent,
+        ud.SequencePredictor,
+    ],
+)
 def test_argument_order(agent):
     """A scanned g_A(m, a) would pass a type checker; the order is part of the contract."""
     assert list(inspect.signature(agent.g_A).parameters) == ["self", "a", "m", "intervened"]
@@ -157,7 +256,7 @@ def test_heads_describe_what_they_can_and_name_what_they_cannot():
     )
     spec = heads.describe(joint)
     assert heads.thaw(heads.freeze(spec)) == spec
-    law = heads.Head(spec, 4, key=jax.random.key(0))(jnp.ones(4))
+    law = heads.make_head(spec, 4, key=jax.random.key(0))(jnp.ones(4))
     assert shapes(law.sample(jax.random.key(0))) == shapes(joint.sample(jax.random.key(0)))
 
     class Strange(ud.AbstractDistribution):
@@ -172,7 +271,7 @@ def test_heads_describe_what_they_can_and_name_what_they_cannot():
 
     with pytest.raises(TypeError, match="no head for Strange"):
         heads.describe(Strange())
-    with pytest.raises(ValueError, match="hidden_size must be at least 1"):
+    with pytest.raises(ValueError, match="hidden_size must be a whole number of at least 1"):
         ud.LSTMAgent(ud.tasks.bandit(), 0, key=jax.random.key(0))
 
 
@@ -188,3 +287,99 @@ def test_an_lstm_is_the_textbook_s():
         h_ = sigmoid(o) * np.tanh(c_)
     np.testing.assert_allclose(h, h_, atol=1e-6)
     np.testing.assert_allclose(c, c_, atol=1e-6)
+
+
+def read(agent, symbols, num_rounds=4):
+    """The memory after `(action, observation)` rounds of own actions."""
+    m = agent.init(num_rounds=num_rounds)
+    for a, o in symbols:
+        m = agent.g_O(jnp.array(o), agent.g_A(jnp.array(a), m, intervened=True))
+    return m
+
+
+def test_a_gru_is_the_textbook_s():
+    """The cell against the equations of Cho et al. as PyTorch writes them, in NumPy."""
+    agent = ud.GRUAgent(ud.tasks.bandit(), 3, key=jax.random.key(0))
+    agent = eqx.tree_at(lambda a: a.bias_candidate, agent, jnp.array([0.3, -0.2, 0.1]))
+    sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
+    h = np.zeros(3)
+    for x in (agent.read_do.table[2], agent.read_observation.table[1]):
+        (x_r, x_z, x_n), (h_r, h_z, h_n) = (
+            np.split(v, 3) for v in (np.asarray(x + agent.bias), h @ np.asarray(agent.recurrent))
+        )
+        z = sigmoid(x_z + h_z)
+        h = (1 - z) * np.tanh(x_n + sigmoid(x_r + h_r) * (h_n + np.asarray(agent.bias_candidate))) + z * h
+    np.testing.assert_allclose(read(agent, [(2, 1)]), h, atol=1e-6)
+
+
+def test_attention_is_the_textbook_s():
+    """One head against softmax(q k / sqrt(d)) v with rotary positions as turns in the complex plane, in NumPy."""
+    layer = Attention(4, 1, None, key=jax.random.key(0))
+    layer = eqx.tree_at(lambda x: x.nothing, layer, jnp.array([0.7]))
+    xs = np.asarray(jax.random.normal(jax.random.key(1), (3, 4)))
+    q, k, v = (xs @ np.asarray(w) for w in (layer.query, layer.key, layer.value))
+    turn = np.exp(1j * np.arange(3)[:, None] * 10_000.0 ** -np.array([0.0, 0.5]))
+    q, k = ((x[:, :2] + 1j * x[:, 2:]) * turn for x in (q, k))
+    for t in range(3):
+        weights = np.exp((q[t] * k[: t + 1].conj()).real.sum(-1) / 2)
+        want = (weights / (weights.sum() + np.exp(0.7))) @ v[: t + 1] @ np.asarray(layer.out)
+        np.testing.assert_allclose(layer.parallel(jnp.asarray(xs))[t], want, atol=1e-5)
+
+
+def test_a_cache_that_is_full_forgets_the_oldest():
+    """Acting for longer than the cache was made for is acting with a window of its size."""
+    short = ud.TransformerAgent(ud.tasks.bandit(), 4, key=jax.random.key(0))
+    window = ud.TransformerAgent(ud.tasks.bandit(), 4, window=4, key=jax.random.key(0))
+    rounds = [(0, 1), (3, 0), (2, 1)]
+    after = [agent.f_A(read(agent, rounds, n)).probs for agent, n in ((short, 1), (window, 50), (short, 50))]
+    np.testing.assert_allclose(after[0], after[1], atol=1e-6)
+    assert not np.allclose(after[1], after[2], atol=1e-4)
+
+
+def test_a_linear_recurrence_forgets_at_the_rate_of_its_gate():
+    """With the input weights of gate and value at zero and one: h_t is the discounted sum, in NumPy."""
+    layer = GatedRecurrence(3, key=jax.random.key(0))
+    layer = eqx.tree_at(lambda x: (x.gate, x.value, x.out), layer, (jnp.zeros((3, 3)), jnp.eye(3), jnp.eye(3)))
+    xs = np.asarray(jax.random.normal(jax.random.key(1), (5, 3)))
+    f = 1 / (1 + np.exp(-np.asarray(layer.bias)))
+    want = [sum(f ** (t - s) * xs[s] for s in range(t + 1)) for t in range(5)]
+    np.testing.assert_allclose(layer.parallel(jnp.asarray(xs)), want, atol=1e-5)
+
+
+@pytest.mark.parametrize("agent_type", [ud.MarkovAgent, ud.SequencePredictor])
+@pytest.mark.parametrize("order", [1, 3])
+def test_remark_13_k_symbols_and_no_more(agent_type, order):
+    """The K-th last symbol makes a difference, the one before it none."""
+    agent = agent_type(ud.tasks.bandit(), order=order, key=jax.random.key(0))
+    symbols = np.array([0, 1, 2, 0, 3, 1])
+
+    def after(i):
+        changed = symbols.copy()
+        changed[i] = 1 - changed[i] % 2
+        return agent.f_A(read(agent, changed.reshape(-1, 2))).probs
+
+    now = agent.f_A(read(agent, symbols.reshape(-1, 2))).probs
+    np.testing.assert_array_equal(now, after(6 - order - 1))
+    assert not np.allclose(now, after(6 - order), atol=1e-5)
+
+
+def test_remark_13_one_function_for_both():
+    """f_A and f_O are f's law over one vocabulary, restricted to whoever comes next and renormalised."""
+    agent = ud.SequencePredictor(ud.tasks.bandit(num_arms=3), order=4, key=jax.random.key(0))
+    m = read(agent, [(2, 1)])
+    # V = 3 + 2: do(2) is 5 + 2, the observation 1 is 3 + 1, nothing yet is 10.
+    assert m.tolist() == [10, 10, 7, 4]
+    assert agent.g_A(jnp.array(2), m, intervened=False).tolist() == [10, 7, 4, 2]
+    probs = np.asarray(agent.f(m).probs)
+    assert len(probs) == 5
+    np.testing.assert_allclose(agent.f_A(m).probs, probs[:3] / probs[:3].sum(), rtol=1e-5)
+    np.testing.assert_allclose(agent.f_O(m).probs, probs[3:] / probs[3:].sum(), rtol=1e-5)
+    with pytest.raises(TypeError, match="actions must be symbols"):
+        ud.SequencePredictor(arm(), key=jax.random.key(0))
+
+
+def test_sizes_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match=r"hidden_size must be a multiple of 2 \* num_heads = 4, not 6"):
+        ud.TransformerAgent(ud.tasks.bandit(), 6, key=jax.random.key(0))
+    with pytest.raises(ValueError, match="order must be a whole number of at least 1"):
+        ud.MarkovAgent(ud.tasks.bandit(), 0, key=jax.random.key(0))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import undelude as ud
+from undelude.checkpoint import LEARNED
 
 
 @pytest.fixture
@@ -16,10 +17,12 @@ def saved(tmp_path, bandit):
     return agent, tmp_path / "agent"
 
 
-def test_round_trip(saved):
+@pytest.mark.parametrize("agent_type", LEARNED, ids=lambda t: t.__name__)
+def test_round_trip(tmp_path, bandit, agent_type):
     """Weights, marks and shape come back, bit for bit."""
-    agent, folder = saved
-    again = ud.load(folder)
+    agent = agent_type(bandit, hidden_size=8, key=jax.random.key(0))
+    ud.save(agent, tmp_path)
+    again = ud.load(tmp_path)
     assert jax.tree.structure(again) == jax.tree.structure(agent)
     for a, b in zip(jax.tree.leaves(agent), jax.tree.leaves(again), strict=True):
         np.testing.assert_array_equal(a, b)

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import equinox as eqx
 import jax
@@ -23,13 +23,14 @@ from jax.experimental.compilation_cache import compilation_cache
 from safetensors.numpy import load_file
 
 import undelude as ud
+from undelude.checkpoint import LEARNED
 from undelude.cli import main
 from undelude.cli.checkpoints import Checkpoints
 from undelude.cli.config import Config
 from undelude.cli.console import make_console
 from undelude.cli.interrupts import Interrupts
 from undelude.cli.runs import RunDirectory
-from undelude.cli.train import Session
+from undelude.cli.train import AGENTS, Session
 from undelude.tasks import registry
 
 USER_TASKS = """
@@ -145,6 +146,12 @@ def test_with_json_stdout_is_the_certificate_and_nothing_else(taught: tuple[Path
     assert len(certificate["episode"]["actions"]) == 2
     assert "from the interventional" in stderr
     assert "Page: runs/taught/report.html" in stderr
+
+
+def test_every_agent_can_be_named() -> None:
+    """What --agent offers is what can be built, and saved."""
+    assert {*AGENTS} == {*get_args(Config.__annotations__["agent"])}
+    assert {*AGENTS.values()} == {*LEARNED}
 
 
 def test_a_run_directory_holds_what_it_should(taught: tuple[Path, str, str]) -> None:

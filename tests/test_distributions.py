@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import undelude as ud
-from undelude.distributions import cross_entropy, divergences, mixture
+from undelude.agents.heads import NeuralConditionals
+from undelude.distributions import cross_entropy, divergences, estimate_entropy, mixture
 
 NUM_SAMPLES = 20_000
 # A frequency may be off by 5 standard errors: 6e-7 of a chance for one number.
@@ -283,3 +284,119 @@ def test_a_batch_is_the_same_tree_with_leading_axes(batch: Callable[[], ud.Abstr
         assert jax.tree.all(jax.tree.map(jnp.array_equal, one.sample(keys[i]), x))
         np.testing.assert_allclose(one.log_prob(x), scores[i], rtol=1e-6)
         np.testing.assert_allclose(one.entropy(), entropies[i], rtol=1e-6)
+
+
+# ------------------------------------------------------------------------------------------------------------- blocks
+
+
+def neural(length, n, width=3):
+    keys = jax.random.split(jax.random.key(5), 4)
+    shapes = (width,), (length, n, width), (length, width, n), (length, n)
+    return NeuralConditionals(*(jax.random.normal(k, shape) for k, shape in zip(keys, shapes, strict=True)))
+
+
+JOINT = np.array([[0.1, 0.0, 0.2], [0.05, 0.25, 0.0], [0.0, 0.3, 0.1]])
+
+
+def test_a_block_follows_its_joint_table():
+    law = ud.Autoregressive(probs=JOINT)
+    blocks = np.array(list(np.ndindex(3, 3)))
+    np.testing.assert_allclose([np.exp(law.log_prob(jnp.array(x))) for x in blocks], JOINT.ravel(), atol=1e-6)
+    assert_frequencies(draw(law) @ np.array([3, 1]), JOINT.ravel())
+    np.testing.assert_allclose(law.entropy(), -sum(p * math.log(p) for p in JOINT.ravel() if p), atol=1e-6)
+
+
+def test_a_block_without_mass_has_none_whatever_follows():
+    law = ud.Autoregressive(probs=[[0.0, 0.0], [0.5, 0.5]])
+    assert [float(law.log_prob(jnp.array(x))) for x in ((0, 0), (0, 1))] == [-math.inf] * 2
+
+
+def test_neural_conditionals_are_their_formula():
+    """P(x_i | x_<i) = softmax(b_i + V_i silu(h + sum_j W_j[x_j])), in NumPy; over all blocks they sum to one."""
+    net = neural(3, 2)
+    law = ud.Autoregressive(net)
+    h, W, V, b = (np.asarray(x, float) for x in (net.hidden, net.tables, net.weight, net.bias))
+
+    def probability(x):
+        product = 1.0
+        for i in range(3):
+            z = h + sum((W[j, x[j]] for j in range(i)), np.zeros(3))
+            logits = (z / (1 + np.exp(-z))) @ V[i] + b[i]
+            product *= np.exp(logits[x[i]]) / np.exp(logits).sum()
+        return product
+
+    want = [probability(x) for x in np.ndindex(2, 2, 2)]
+    assert math.isclose(sum(want), 1.0, abs_tol=1e-9)
+    have = jax.jit(jax.vmap(law.log_prob))(jnp.array(list(np.ndindex(2, 2, 2))))
+    np.testing.assert_allclose(np.exp(have), want, atol=1e-6)
+    assert_frequencies(draw(law) @ np.array([4, 2, 1]), want)
+
+
+def test_divergences_of_blocks_are_exact():
+    """Over all blocks, also from a mixture of them, the posterior predictive; beyond MAX_SUPPORT by draws."""
+    p, q = np.array([[0.4, 0.1], [0.2, 0.3]]), np.array([[0.25, 0.25], [0.4, 0.1]])
+    table, net = ud.Autoregressive(probs=p), neural(2, 2)
+    two = jax.tree.map(lambda *x: jnp.stack(x), table, ud.Autoregressive(probs=q))
+    weights = np.array([0.75, 0.25])
+    blocks = jnp.array(list(np.ndindex(2, 2)))
+    agent = np.exp(jax.vmap(ud.Autoregressive(net).log_prob)(blocks))
+    for law, probs in ((table, p), (ud.Mixture(jnp.log(weights), two), weights[0] * p + weights[1] * q)):
+        want = np.sum(probs.ravel() * np.log(probs.ravel() / agent))
+        kl, tv = divergences(law, ud.Autoregressive(net), key=jax.random.key(0))
+        np.testing.assert_allclose(kl, want, rtol=1e-5)
+        np.testing.assert_allclose(tv, abs(probs.ravel() - agent).sum() / 2, rtol=1e-5)
+        np.testing.assert_allclose(
+            cross_entropy(law, ud.Autoregressive(net)), -np.sum(probs.ravel() * np.log(agent)), rtol=1e-5
+        )
+        entropy = estimate_entropy(law, jax.random.key(0))
+        np.testing.assert_allclose(entropy, -np.sum(probs * np.log(probs)), rtol=1e-5)
+
+
+def test_the_entropy_of_many_blocks_is_estimated(monkeypatch):
+    """Within five standard errors of the exact one, which enumeration gives."""
+    law = ud.Autoregressive(neural(3, 2))
+    exact = float(law.entropy())
+    losses = -np.asarray(jax.jit(jax.vmap(law.log_prob))(draw(law)))
+    monkeypatch.setattr("undelude.distributions.MAX_SUPPORT", 7)
+    assert abs(float(law.entropy()) - exact) < SIGMAS * losses.std() / 16
+    assert float(law.entropy()) != exact
+
+
+def test_a_block_s_probabilities_are_checked():
+    for table, message in (([[0.5, 0.6], [0.0, 0.0]], "sum"), ([[0.5, 0.25, 0.25]], "axes of one length")):
+        with pytest.raises(ValueError, match=message):
+            ud.Autoregressive(probs=table)
+    with pytest.raises(ValueError, match="either conditionals or probs"):
+        ud.Autoregressive()
+
+
+# ----------------------------------------------------------------------------------------------------------- Squashed
+
+
+def test_squashed_is_a_density_on_its_box():
+    """It integrates to one, its moments are those of its samples, its entropy is the integral's."""
+    law = ud.Squashed(ud.Normal(0.4, 0.7), -2.0, 3.0)
+    x = np.linspace(-2, 3, 20_002)[1:-1]
+    density = np.exp(np.asarray(jax.vmap(law.log_prob)(jnp.asarray(x, jnp.float32))), dtype=float)
+    dx = x[1] - x[0]
+    assert math.isclose(density.sum() * dx, 1.0, abs_tol=1e-3)
+    mean = (density * x).sum() * dx
+    samples = draw(law)
+    assert samples.min() >= -2
+    assert samples.max() <= 3
+    assert_mean(samples, mean, (density * (x - mean) ** 2).sum() * dx)
+    assert abs(float(law.entropy()) + (density * np.log(density)).sum() * dx) < 0.25
+    assert np.isfinite(law.log_prob(3.0))
+    with pytest.raises(ValueError, match="finite bounds"):
+        ud.Squashed(ud.Normal(0.0, 1.0), 1.0, 1.0)
+
+
+def test_a_draw_stands_in_where_there_is_no_closed_form():
+    """Part by part: the symbol's part is exact, the continuous part is scored by the draw."""
+    p = ud.Joint({"a": ud.Categorical(probs=[0.3, 0.7]), "b": ud.Normal(0.0, 1.0)})
+    mixed = ud.Mixture(jnp.log(jnp.array([0.5, 0.5])), ud.Normal(jnp.array([-1.0, 1.0]), 1.0))
+    q = ud.Joint({"a": ud.Categorical(probs=[0.6, 0.4]), "b": mixed})
+    want = -0.3 * math.log(0.6) - 0.7 * math.log(0.4) - float(mixed.log_prob(jnp.array(0.5)))
+    np.testing.assert_allclose(cross_entropy(p, q, {"a": jnp.array(0), "b": jnp.array(0.5)}), want, rtol=1e-6)
+    with pytest.raises(TypeError, match="no closed form"):
+        cross_entropy(p, q)

@@ -3,11 +3,25 @@
 from undelude import tasks
 from undelude.agent import AbstractAgent, AbstractSequenceAgent
 from undelude.agents.exact import ExactAgent, ThompsonAgent
+from undelude.agents.gru import GRUAgent
+from undelude.agents.linear_recurrent import LinearRecurrentAgent
 from undelude.agents.lstm import LSTMAgent
+from undelude.agents.markov import MarkovAgent, SequencePredictor
+from undelude.agents.normalise import normalise
+from undelude.agents.transformer import TransformerAgent
 from undelude.causal import CausalModel, Variable
 from undelude.certificate import Certificate, certify, delusion_gap
 from undelude.checkpoint import load, save
-from undelude.distributions import AbstractDistribution, Categorical, Given, Joint, Mixture, Normal
+from undelude.distributions import (
+    AbstractDistribution,
+    Autoregressive,
+    Categorical,
+    Given,
+    Joint,
+    Mixture,
+    Normal,
+    Squashed,
+)
 from undelude.estimand import Estimand
 from undelude.graph import Path
 from undelude.identification import Hedge, NotIdentifiable, identify
@@ -22,6 +36,7 @@ __all__ = [
     "AbstractExpert",
     "AbstractSequenceAgent",
     "AbstractTask",
+    "Autoregressive",
     "Categorical",
     "CausalModel",
     "Certificate",
@@ -30,23 +45,30 @@ __all__ = [
     "Estimand",
     "ExactAgent",
     "Factual",
+    "GRUAgent",
     "Given",
     "Hedge",
     "InteractionProcess",
     "Joint",
     "LSTMAgent",
+    "LinearRecurrentAgent",
+    "MarkovAgent",
     "Mixture",
     "Normal",
     "NotIdentifiable",
     "Path",
     "Run",
+    "SequencePredictor",
+    "Squashed",
     "ThompsonAgent",
+    "TransformerAgent",
     "Variable",
     "certify",
     "delusion_gap",
     "identify",
     "load",
     "log_losses",
+    "normalise",
     "posterior",
     "rollout",
     "save",

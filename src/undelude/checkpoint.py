@@ -15,10 +15,16 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from undelude.agent import AbstractAgent
+from undelude.agents.gru import GRUAgent
+from undelude.agents.linear_recurrent import LinearRecurrentAgent
 from undelude.agents.lstm import LSTMAgent
+from undelude.agents.markov import MarkovAgent, SequencePredictor
+from undelude.agents.network import AbstractLearnedAgent
+from undelude.agents.transformer import TransformerAgent
 
 FORMAT = 1
-AGENTS = {"LSTMAgent": LSTMAgent}
+LEARNED = (LSTMAgent, GRUAgent, LinearRecurrentAgent, TransformerAgent, MarkovAgent, SequencePredictor)
+AGENTS: dict[str, type[AbstractLearnedAgent]] = {agent.__name__: agent for agent in LEARNED}
 
 
 def save(agent: AbstractAgent, path: str | os.PathLike) -> None:
@@ -27,7 +33,7 @@ def save(agent: AbstractAgent, path: str | os.PathLike) -> None:
     Raises:
         TypeError: only learned agents have something to save; an exact agent is its process.
     """
-    if not (isinstance(agent, LSTMAgent) and type(agent) in AGENTS.values()):
+    if not (isinstance(agent, AbstractLearnedAgent) and type(agent) in AGENTS.values()):
         raise TypeError(
             f"{type(agent).__name__} cannot be saved; these can: {', '.join(AGENTS)}. "
             "An exact agent is built from its process."

@@ -219,6 +219,155 @@ class Mixture(AbstractDistribution[X]):
         return jnp.sum(weights * jnp.where(weights > 0, losses, 0.0))
 
 
+class Squashed(AbstractDistribution[Float[Array, "..."]]):
+    """A law on the real line squashed into a box: `x = low + (high - low) (1 + tanh z) / 2`, `z` from the base law.
+
+    Attributes:
+        base: of `z`.
+        low, high: the bounds of every component.
+    """
+
+    base: AbstractDistribution[Float[Array, "..."]]
+    low: float = eqx.field(static=True, default=-1.0)
+    high: float = eqx.field(static=True, default=1.0)
+
+    def __check_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+            raise ValueError(f"Squashed needs finite bounds low < high, not {self.low} and {self.high}.")
+
+    def sample(self, key: Key[Array, ""]) -> Float[Array, "..."]:
+        """A draw of the base law, squashed."""
+        return self.low + 0.5 * (self.high - self.low) * (1 + jnp.tanh(self.base.sample(key)))
+
+    def log_prob(self, x: Float[ArrayLike, "..."]) -> Float[Array, ""]:
+        """`log P(z) - sum_i log(dx_i / dz_i)`; a value on the bound counts as the float next to it."""
+        y = (2 * jnp.asarray(x) - (self.low + self.high)) / (self.high - self.low)
+        z = jnp.arctanh(jnp.clip(y, -1 + 1e-6, 1 - 1e-6))
+        # log(1 - tanh(z)^2), which 1 - y^2 would lose to rounding.
+        slope = 2 * (math.log(2) - z - jax.nn.softplus(-2 * z)) + math.log(0.5 * (self.high - self.low))
+        return self.base.log_prob(z) - jnp.sum(slope)
+
+    def entropy(self, key: Key[Array, ""] | None = None, num_samples: int = 256) -> Float[Array, ""]:
+        """No closed form: the mean of `-log P(x)` over draws; without a `key`, the same each time."""
+        keys = jax.random.split(jax.random.key(0) if key is None else key, num_samples)
+        return jax.vmap(lambda key: -self.log_prob(self.sample(key)))(keys).mean()
+
+
+class AbstractConditionals(eqx.Module):
+    """`P(x_i | x_1, ..., x_(i-1))` of a block of `length` symbols, for each i."""
+
+    @property
+    @abc.abstractmethod
+    def length(self) -> int:
+        """How many symbols a block has."""
+
+    @property
+    @abc.abstractmethod
+    def num_categories(self) -> int:
+        """How many values each of them has."""
+
+    @abc.abstractmethod
+    def next(self, prefix: Int[Array, " i"]) -> Float[Array, " n"]:
+        """The unnormalised log-probabilities of the symbol after `prefix`."""
+
+
+class BlockTable(AbstractConditionals):
+    """Conditionals of a joint table, `[n, ..., n]`, one axis for each symbol of the block."""
+
+    log_probs: Float[Array, "..."]
+
+    @property
+    def length(self) -> int:
+        """The table's axes."""
+        return self.log_probs.ndim
+
+    @property
+    def num_categories(self) -> int:
+        """The length of each axis."""
+        return self.log_probs.shape[-1]
+
+    def next(self, prefix: Int[Array, " i"]) -> Float[Array, " n"]:
+        """`log sum P(prefix, x_i, rest)` over the rest."""
+        table = self.log_probs[tuple(prefix)]
+        log_probs = jax.nn.logsumexp(table, axis=tuple(range(1, table.ndim)))
+        # After a prefix without mass anything may stand: the block has none whatever follows.
+        return jnp.where(log_probs.max() > -jnp.inf, log_probs, 0.0)
+
+
+class Autoregressive(AbstractDistribution[Int[Array, " L"]]):
+    """The joint law of a block of symbols, `P(x) = prod_i P(x_i | x_1, ..., x_(i-1))`: its symbols see each other.
+
+    A block is one action or one observation: an utterance, an action chunk.
+
+    Args:
+        conditionals: of each symbol given those before it.
+        probs: instead, the joint table `[n, ..., n]`.
+
+    Raises:
+        ValueError: probabilities are negative, not finite, or do not sum to one; not exactly one was given.
+
+    >>> pair = Autoregressive(probs=[[.5, 0.], [0., .5]])
+    >>> [round(float(jnp.exp(pair.log_prob(jnp.array(x)))), 2) for x in ((0, 0), (0, 1))]
+    [0.5, 0.0]
+    """
+
+    conditionals: AbstractConditionals
+
+    def __init__(self, conditionals: AbstractConditionals | None = None, *, probs: ArrayLike | list | None = None):
+        if (conditionals is None) == (probs is None):
+            raise ValueError("Autoregressive takes either conditionals or probs.")
+        if conditionals is None:
+            table = jnp.asarray(probs, dtype=float)
+            if table.ndim == 0 or len(set(table.shape)) != 1:
+                raise ValueError(f"Autoregressive(probs=) needs axes of one length, not {list(table.shape)}.")
+            check_probabilities(table.ravel(), "Autoregressive(probs=)")
+            conditionals = BlockTable(jnp.log(table))
+        self.conditionals = conditionals
+
+    def sample(self, key: Key[Array, ""]) -> Int[Array, " L"]:
+        """One symbol after the other."""
+        x = jnp.zeros(0, jnp.int32)
+        for k in jax.random.split(key, self.conditionals.length):
+            x = jnp.append(x, Categorical(logits=self.conditionals.next(x)).sample(k))
+        return x
+
+    def log_prob(self, x: Int[Array, " L"]) -> Float[Array, ""]:
+        """`sum_i log P(x_i | x_1, ..., x_(i-1))`."""
+        laws = [Categorical(logits=self.conditionals.next(x[:i])) for i in range(self.conditionals.length)]
+        return sum((law.log_prob(x[i]) for i, law in enumerate(laws)), jnp.zeros(()))
+
+    def entropy(self, key: Key[Array, ""] | None = None, num_samples: int = 256) -> Float[Array, ""]:
+        """Exact over up to 4096 blocks; otherwise the mean of `-log P(x)` over draws (without a `key`, the same)."""
+        if (blocks := finite_support(self)) is not None:
+            return _expected_loss(self, self, blocks)
+        keys = jax.random.split(jax.random.key(0) if key is None else key, num_samples)
+        return jax.vmap(lambda key: -self.log_prob(self.sample(key)))(keys).mean()
+
+
+MAX_SUPPORT = 4096
+
+
+def finite_support(law: AbstractDistribution) -> Int[np.ndarray, "S L"] | None:
+    """All blocks that `law` is about, if it is about blocks and they are at most `MAX_SUPPORT`."""
+    if isinstance(law, Mixture):
+        return finite_support(index(law.components, 0))
+    if not isinstance(law, Autoregressive):
+        return None
+    n, length = law.conditionals.num_categories, law.conditionals.length
+    if n**length > MAX_SUPPORT:
+        return None
+    return np.stack(np.unravel_index(np.arange(n**length), (n,) * length), axis=-1).astype(np.int32)
+
+
+def _log_probs(law: AbstractDistribution, values: Any) -> Float[Array, " S"]:
+    return jax.vmap(law.log_prob)(jnp.asarray(values))
+
+
+def _expected_loss(p: AbstractDistribution, q: AbstractDistribution, values: Any) -> Float[Array, ""]:
+    """`-sum_x p(x) log q(x)` over all values."""
+    return cross_entropy(Categorical(log_probs=_log_probs(p, values)), Categorical(log_probs=_log_probs(q, values)))
+
+
 def mixture(log_weights: Float[Array, " K"], components: AbstractDistribution) -> AbstractDistribution:
     """`sum_k w_k P_k`, the posterior predictive of Remark 10; one Categorical where the components are."""
     if isinstance(components, Categorical):
@@ -229,7 +378,9 @@ def mixture(log_weights: Float[Array, " K"], components: AbstractDistribution) -
 def estimate_entropy(law: AbstractDistribution, key: Key[Array, ""], num_samples: int = 16) -> Float[Array, ""]:
     """The entropy of `law`, exact where there is a closed form and otherwise an unbiased estimate, nats."""
     match law:
-        case Mixture():
+        case Mixture() if (blocks := finite_support(law)) is not None:
+            return _expected_loss(law, law, blocks)
+        case Mixture() | Squashed() | Autoregressive():
             return law.entropy(key, num_samples)
         case Joint():
             parts = jtu.tree_leaves(law.parts, is_leaf=_is_distribution)
@@ -244,11 +395,16 @@ def index(batch: PyTree, i: Any) -> Any:
     return jax.tree.map(lambda x: x[i], batch)
 
 
-def cross_entropy(p: AbstractDistribution[X], q: AbstractDistribution[X]) -> Float[Array, ""]:
-    """`-E_p[log q(x)]` in nats, where there is a closed form.
+def cross_entropy(p: AbstractDistribution[X], q: AbstractDistribution[X], x: X | None = None) -> Float[Array, ""]:
+    """`-E_p[log q(x)]` in nats: in closed form where there is one, and else scored by `x`, a draw of `p`.
+
+    Args:
+        p: who says what comes.
+        q: who predicts it.
+        x: a draw of `p`; only parts without a closed form look at it.
 
     Raises:
-        TypeError: there is none for these two; score samples of `p` instead.
+        TypeError: there is no closed form for these two, and no draw.
     """
     match p, q:
         case Categorical(), Categorical():
@@ -261,8 +417,14 @@ def cross_entropy(p: AbstractDistribution[X], q: AbstractDistribution[X]) -> Flo
             return jnp.zeros(())
         case Joint(), Joint():
             pairs = p.pairs(q.parts)
-            return sum((cross_entropy(a, b) for a, b in pairs), jnp.zeros(()))
+            values = [None] * len(pairs) if x is None else [value for _, value in p.pairs(x)]
+            losses = (cross_entropy(a, b, value) for (a, b), value in zip(pairs, values, strict=True))
+            return sum(losses, jnp.zeros(()))
         case _:
+            if (blocks := finite_support(p)) is not None:
+                return _expected_loss(p, q, blocks)
+            if x is not None:
+                return -q.log_prob(x)
             raise TypeError(
                 f"no closed form for the cross-entropy of {type(q).__name__} under {type(p).__name__}; "
                 'score its samples instead (target="sample").'
@@ -275,9 +437,12 @@ def divergences(
     """`KL(p || q)` in nats and the total variation between `p` and `q`.
 
     `KL = sum_x p(x) log(p(x) / q(x))`, `TV = sum_x |p(x) - q(x)| / 2 = E_p[max(0, 1 - q(x) / p(x))]`.
-    Exact between Categoricals; otherwise unbiased estimates from `num_samples` draws of `p` (an estimate of KL may be
-    slightly negative). KL is infinite where `p` shows what `q` rules out.
+    Exact between Categoricals and over up to 4096 blocks; otherwise unbiased estimates from `num_samples` draws of `p`
+    (an estimate of KL may be slightly negative). KL is infinite where `p` shows what `q` rules out.
     """
+    if (blocks := finite_support(p)) is not None:
+        as_one, other = (Categorical(log_probs=_log_probs(law, blocks)) for law in (p, q))
+        return divergences(as_one, other, key=key)
     if isinstance(p, Categorical) and isinstance(q, Categorical):
         seen = p.probs > 0
         ratio = jnp.where(seen, p.log_probs, 0.0) - jnp.where(seen, q.log_probs, 0.0)

@@ -114,7 +114,7 @@ def log_losses(
         case "sample":
             action = jax.vmap(lambda law, a: -law.log_prob(a))(P_A, episode.expert_actions)
         case "distribution":
-            action = jax.vmap(cross_entropy)(episode.expert, P_A)
+            action = jax.vmap(cross_entropy)(episode.expert, P_A, episode.expert_actions)
         case "posterior":
             if process is None:
                 raise ValueError('target="posterior" is an answer of the process: give process=.')

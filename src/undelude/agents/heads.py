@@ -1,4 +1,4 @@
-"""How a network reads a symbol and predicts one, for every kind of law that a process may have."""
+"""How a network predicts a symbol, for every kind of law that a process may have (Section 4.1)."""
 
 import abc
 import math
@@ -7,12 +7,24 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, PyTree
+from jaxtyping import Array, Float, Int, Key
 
-from undelude.distributions import AbstractDistribution, Categorical, Given, Joint, Mixture, Normal
+from undelude.distributions import (
+    AbstractConditionals,
+    AbstractDistribution,
+    Autoregressive,
+    Categorical,
+    Given,
+    Joint,
+    Mixture,
+    Normal,
+    Squashed,
+)
 
-# A teacher may be almost deterministic; a floor under the scale keeps the loss finite.
+# A teacher may be almost deterministic; a floor under the scale keeps the loss finite. In units of a part's scale.
 MIN_SCALE = 1e-3
+# The posterior predictive of a continuous action is a mixture over theta, whatever the expert's own law is.
+NUM_COMPONENTS = 4
 
 
 def describe(law: AbstractDistribution) -> dict[str, Any]:
@@ -24,8 +36,13 @@ def describe(law: AbstractDistribution) -> dict[str, Any]:
     match law:
         case Categorical():
             return {"kind": "categorical", "num_categories": law.num_categories}
+        case Autoregressive():
+            length, num_categories = law.conditionals.length, law.conditionals.num_categories
+            return {"kind": "autoregressive", "length": length, "num_categories": num_categories}
         case Normal():
-            return {"kind": "normal", "shape": list(law.loc.shape)}
+            return {"kind": "normal", "shape": list(law.loc.shape), "num_components": NUM_COMPONENTS}
+        case Squashed(base=Normal() | Mixture() as base):
+            return {**describe(base), "kind": "squashed", "low": law.low, "high": law.high}
         case Given():
             if not hasattr(law.value, "shape"):
                 raise TypeError("a given part must be one array; make it several parts of the Joint.")
@@ -36,111 +53,158 @@ def describe(law: AbstractDistribution) -> dict[str, Any]:
             return describe(jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), law.components))
     raise TypeError(
         f"networks have no head for {type(law).__name__}; "
-        "use Categorical, Normal, Given, or a Joint of a dictionary of them."
+        "use Categorical, Autoregressive, Normal, Squashed, Given, or a Joint of a dictionary of them."
     )
 
 
-class AbstractReader(eqx.Module):
-    """From a value to a vector of a given width, linearly: what a symbol adds to the input of a cell."""
+class AbstractHead(eqx.Module):
+    """From features to the law of the next value."""
 
     @abc.abstractmethod
-    def __call__(self, x: PyTree) -> Float[Array, " D"]:
-        """Read one value."""
+    def __call__(self, features: Float[Array, " D"]) -> AbstractDistribution:
+        """The law of the next value."""
 
 
-class TableReader(AbstractReader):
-    """A symbol's row of a table: an embedding and its linear layer in one."""
+class CategoricalHead(AbstractHead):
+    """Logits, linear in the features."""
 
-    table: Float[Array, "n D"]
+    weight: Float[Array, "D n"]
+    bias: Float[Array, " n"]
 
-    def __call__(self, x: PyTree) -> Float[Array, " D"]:
-        """The row of symbol `x`."""
-        return self.table[x]
-
-
-class LinearReader(AbstractReader):
-    """A linear map of the flattened value."""
-
-    weight: Float[Array, "size D"]
-
-    def __call__(self, x: PyTree) -> Float[Array, " D"]:
-        """`x @ weight`."""
-        return jnp.ravel(x) @ self.weight
+    def __call__(self, features: Float[Array, " D"]) -> Categorical:
+        """The law of the next symbol."""
+        return Categorical(logits=features @ self.weight + self.bias)
 
 
-class JointReader(AbstractReader):
-    """The sum over the parts of a PyTree."""
+class NormalHead(AbstractHead):
+    """A mixture of normals, one alone where there is one component, squashed into a box where there are bounds.
 
-    parts: dict[str, AbstractReader]
-
-    def __call__(self, x: PyTree) -> Float[Array, " D"]:
-        """The sum of the parts' vectors."""
-        return sum((read(x[name]) for name, read in self.parts.items()), jnp.zeros(()))
-
-
-def make_reader(spec: dict[str, Any], width: int, *, scale: float, key: Key[Array, ""]) -> AbstractReader:
-    """A reader for values described by `spec`, its weights uniform within `scale`."""
-
-    def uniform(shape: tuple[int, ...]) -> Array:
-        return jax.random.uniform(key, shape, minval=-scale, maxval=scale)
-
-    match spec["kind"]:
-        case "categorical":
-            return TableReader(uniform((spec["num_categories"], width)))
-        case "normal" | "given":
-            return LinearReader(uniform((math.prod(spec["shape"]), width)))
-        case "joint":
-            keys = jax.random.split(key, len(spec["parts"]))
-            parts = zip(spec["parts"].items(), keys, strict=True)
-            return JointReader({name: make_reader(part, width, scale=scale, key=k) for (name, part), k in parts})
-    raise ValueError(f"unknown kind of symbol {spec['kind']!r}.")
-
-
-class Head(eqx.Module):
-    """From features to a law: one linear layer onto the parameters of the law described by `spec`."""
+    Attributes:
+        weight, bias: onto the weights of the components, their locations and their scales.
+        mean, scale: of the values, as `normalise` found them; they are not learned.
+        spec: what it predicts.
+    """
 
     weight: Float[Array, "D size"]
     bias: Float[Array, " size"]
+    mean: Float[Array, "..."]
+    scale: Float[Array, "..."]
     spec: tuple[Any, ...] = eqx.field(static=True)
-
-    def __init__(self, spec: dict[str, Any], width: int, *, key: Key[Array, ""]):
-        limit = math.sqrt(1 / width)
-        size = _num_parameters(spec)
-        self.weight = jax.random.uniform(key, (width, size), minval=-limit, maxval=limit)
-        self.bias = jnp.zeros(size)
-        self.spec = freeze(spec)
 
     def __call__(self, features: Float[Array, " D"]) -> AbstractDistribution:
         """The law of the next value."""
-        return _law(thaw(self.spec), features @ self.weight + self.bias)
+        spec = thaw(self.spec)
+        mean, scale = jax.lax.stop_gradient((self.mean, self.scale))
+        k = spec["num_components"]
+        x = features @ self.weight + self.bias
+        loc, raw = jnp.reshape(x[k:], (2, k, *spec["shape"]))
+        loc, raw = mean[None] + scale[None] * loc, scale[None] * (jax.nn.softplus(raw) + MIN_SCALE)
+        if k == 1:
+            return self._in_its_box(Normal(loc[0], raw[0]))
+        return Mixture(jax.nn.log_softmax(x[:k]), self._in_its_box(Normal(loc, raw)))
+
+    def _in_its_box(self, law: Normal) -> AbstractDistribution:
+        spec = thaw(self.spec)
+        return Squashed(law, spec["low"], spec["high"]) if spec["kind"] == "squashed" else law
 
 
-def _num_parameters(spec: dict[str, Any]) -> int:
+class GivenHead(AbstractHead):
+    """Of what is handed over nothing is predicted."""
+
+    shape: tuple[int, ...] = eqx.field(static=True)
+
+    def __call__(self, features: Float[Array, " D"]) -> Given:
+        """A value in its place, worth nothing."""
+        del features
+        return Given(jnp.zeros(self.shape))
+
+
+class NeuralConditionals(AbstractConditionals):
+    """One hidden layer that takes in symbol after symbol: a neural autoregressive distribution estimator.
+
+    P(x_i | x_1, ..., x_(i-1)) = softmax(b_i + V_i silu(h + sum_(j<i) W_j[x_j]))
+    """
+
+    hidden: Float[Array, "... D"]
+    tables: Float[Array, "... L n D"]
+    weight: Float[Array, "... L D n"]
+    bias: Float[Array, "... L n"]
+
+    @property
+    def length(self) -> int:
+        """L."""
+        return self.bias.shape[-2]
+
+    @property
+    def num_categories(self) -> int:
+        """N."""
+        return self.bias.shape[-1]
+
+    def next(self, prefix: Int[Array, " i"]) -> Float[Array, " n"]:
+        """Logits of the symbol after `prefix`."""
+        i = len(prefix)
+        hidden = self.hidden + self.tables[jnp.arange(i), prefix].sum(0)
+        return jax.nn.silu(hidden) @ self.weight[i] + self.bias[i]
+
+
+class AutoregressiveHead(AbstractHead):
+    """The joint law of a block, symbol by symbol; the features are where its hidden layer begins."""
+
+    hidden: Float[Array, "D D"]
+    tables: Float[Array, "L n D"]
+    weight: Float[Array, "L D n"]
+    bias: Float[Array, "L n"]
+
+    def __call__(self, features: Float[Array, " D"]) -> Autoregressive:
+        """The law of the next block."""
+        return Autoregressive(NeuralConditionals(features @ self.hidden, self.tables, self.weight, self.bias))
+
+
+class JointHead(AbstractHead):
+    """A head for each part of a PyTree."""
+
+    parts: dict[str, AbstractHead]
+
+    def __call__(self, features: Float[Array, " D"]) -> Joint:
+        """The parts' laws, independent given the features."""
+        return Joint({name: head(features) for name, head in self.parts.items()})
+
+
+def make_head(spec: dict[str, Any], width: int, *, key: Key[Array, ""]) -> AbstractHead:
+    """A head for values described by `spec`, from `width` features."""
+
+    def uniform(*shape: int) -> Array:
+        limit = math.sqrt(1 / width)
+        return jax.random.uniform(key, shape, minval=-limit, maxval=limit)
+
     match spec["kind"]:
         case "categorical":
-            return spec["num_categories"]
-        case "normal":
-            return 2 * math.prod(spec["shape"])
+            n = spec["num_categories"]
+            return CategoricalHead(uniform(width, n), jnp.zeros(n))
+        case "normal" | "squashed":
+            shape, k = tuple(spec["shape"]), spec["num_components"]
+            size = k * math.prod(shape)
+            # The components begin side by side.
+            loc = jnp.repeat(jnp.linspace(-1.0, 1.0, k) if k > 1 else jnp.zeros(1), math.prod(shape))
+            bias = jnp.concatenate([jnp.zeros(k), loc, jnp.zeros(size)])
+            return NormalHead(uniform(width, k + 2 * size), bias, jnp.zeros(shape), jnp.ones(shape), freeze(spec))
+        case "autoregressive":
+            length, n = spec["length"], spec["num_categories"]
+            key_hidden, key_tables, key_weight = jax.random.split(key, 3)
+            limit = math.sqrt(1 / width)
+            return AutoregressiveHead(
+                jax.random.uniform(key_hidden, (width, width), minval=-limit, maxval=limit),
+                jax.random.uniform(key_tables, (length, n, width), minval=-1.0),
+                jax.random.uniform(key_weight, (length, width, n), minval=-limit, maxval=limit),
+                jnp.zeros((length, n)),
+            )
+        case "given":
+            return GivenHead(tuple(spec["shape"]))
         case "joint":
-            return sum(_num_parameters(part) for part in spec["parts"].values())
-    return 0
-
-
-def _law(spec: dict[str, Any], x: Float[Array, " size"]) -> AbstractDistribution:
-    match spec["kind"]:
-        case "categorical":
-            return Categorical(logits=x)
-        case "normal":
-            loc, raw = jnp.reshape(x, (2, *spec["shape"]))
-            return Normal(loc, jax.nn.softplus(raw) + MIN_SCALE)
-        case "joint":
-            parts, start = {}, 0
-            for name, part in spec["parts"].items():
-                size = _num_parameters(part)
-                parts[name] = _law(part, x[start : start + size])
-                start += size
-            return Joint(parts)
-    return Given(jnp.zeros(spec["shape"]))
+            keys = jax.random.split(key, len(spec["parts"]))
+            parts = zip(spec["parts"].items(), keys, strict=True)
+            return JointHead({name: make_head(part, width, key=k) for (name, part), k in parts})
+    raise ValueError(f"unknown kind of law {spec['kind']!r}.")
 
 
 def freeze(spec: Any) -> Any:

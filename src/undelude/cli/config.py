@@ -18,7 +18,7 @@ class Config:
 
     task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")]
     """A name from `undelude tasks`, or your own package.module:factory."""
-    agent: Literal["lstm"] = "lstm"
+    agent: Literal["lstm", "gru", "linear", "transformer", "markov", "predictor"] = "lstm"
     """Architecture of the agent."""
     hidden_size: int = 64
     """Units of its memory."""

@@ -6,13 +6,18 @@ import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
 
 from undelude import checkpoint
+from undelude.agents.gru import GRUAgent
+from undelude.agents.linear_recurrent import LinearRecurrentAgent
 from undelude.agents.lstm import LSTMAgent
+from undelude.agents.markov import MarkovAgent, SequencePredictor
+from undelude.agents.network import AbstractLearnedAgent
+from undelude.agents.transformer import TransformerAgent
 from undelude.certificate import versions
 from undelude.cli import backend
 from undelude.cli.checkpoints import Checkpoints
@@ -26,6 +31,14 @@ from undelude.process import InteractionProcess
 from undelude.tasks.registry import make
 from undelude.teaching import Counterfactual, Factual, Row, TeachingState, default_optimizer, initial_state, teach
 
+AGENTS: dict[str, Any] = {
+    "lstm": LSTMAgent,
+    "gru": GRUAgent,
+    "linear": LinearRecurrentAgent,
+    "transformer": TransformerAgent,
+    "markov": MarkovAgent,
+    "predictor": SequencePredictor,
+}
 TEACHINGS = {"counterfactual": Counterfactual, "factual": Factual}
 
 
@@ -53,7 +66,7 @@ class Train:
             raise UsageError(str(error)) from error
         backend.configure(batch_size=config.batch_size)
         process = make(config.task)
-        agent = LSTMAgent(process, config.hidden_size, key=keys(config)["agent"])
+        agent = AGENTS[config.agent](process, hidden_size=config.hidden_size, key=keys(config)["agent"])
         is_new = run is None
         run = run or RunDirectory.create(self.out, config)
         try:
@@ -100,7 +113,7 @@ class Session:
 
     run: RunDirectory
     process: InteractionProcess
-    agent: LSTMAgent
+    agent: AbstractLearnedAgent
     console: Console
     interrupts: Interrupts
 

@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from undelude.agent import AbstractAgent, Mark, with_marks
 from undelude.agents.lstm import LSTMAgent
+from undelude.agents.network import make_spec
 from undelude.distributions import AbstractDistribution, Normal
 from undelude.paper.dataflow import KEY, TANGENT, named, reaching_names
 from undelude.process import AbstractExpert, AbstractTask, Action, InteractionProcess, Observation
@@ -285,7 +286,9 @@ class _NamedAgent(AbstractAgent):
 
 def _trace(teaching: AbstractTeaching, process: InteractionProcess) -> ClosedJaxpr:
     """The jaxpr of `(weights, key) -> (losses, their derivative with respect to the weights)`."""
-    agent = LSTMAgent(process, hidden_size=2, key=jax.random.key(0))
+    # One component: the cross-entropy of two normals has a closed form, that of a mixture looks at a draw.
+    spec = {symbol: law | {"num_components": 1} for symbol, law in make_spec(process).items()}
+    agent = LSTMAgent(spec, hidden_size=2, key=jax.random.key(0))
     scores_law = teaching.target == "distribution"
     prior: Any = process.prior
     parts = _NamedDraws(prior, "Theta"), _NamedTask(process.task), _NamedExpert(process.expert, scores_law)

@@ -1,0 +1,154 @@
+"""What all networks share: they read one symbol at a time, and predict from features of their memory (Section 4.1)."""
+
+import abc
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from undelude.agent import AbstractSequenceAgent, Mark, check_mark, with_marks
+from undelude.agents.embedding import AbstractReader
+from undelude.agents.heads import AbstractHead, describe, thaw
+from undelude.distributions import AbstractDistribution
+from undelude.process import Action, InteractionProcess, Observation
+from undelude.rollout import Episodes
+
+N = TypeVar("N", bound="AbstractLearnedAgent")
+M = TypeVar("M")
+
+
+class AbstractLearnedAgent(AbstractSequenceAgent[M]):
+    """An agent that is made for the symbols of a process, and has parameters to learn.
+
+    Each option of its `__init__` beside the process and the key is a field of the same name, which `ud.save` writes
+    down.
+
+    Attributes:
+        spec: what actions and observations are like.
+    """
+
+    spec: eqx.AbstractVar[tuple[Any, ...]]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What `from_config` needs to build such an agent, in JSON."""
+        marks = {"own_actions": self.own_actions, "marks": list(self.marks)}
+        return {"spec": thaw(self.spec)} | {name: getattr(self, name) for name in options(type(self))} | marks
+
+    @classmethod
+    def from_config(cls: type[N], config: dict[str, Any]) -> N:
+        """An agent of that shape, with weights yet to be filled in."""
+        build: Any = cls
+        agent = build(config["spec"], **{name: config[name] for name in options(cls)}, key=jax.random.key(0))
+        own_actions: Mark = config["own_actions"]
+        agent = with_marks(agent, own_actions, tuple(config["marks"]))
+        check_mark(agent, own_actions)
+        return agent
+
+
+class AbstractNetworkAgent(AbstractLearnedAgent[M]):
+    """A network over the symbols `do(a)`, `a` and `o` of an episode, whatever becomes of them inside.
+
+    An architecture is `init`, `step`, `features` and `parallel`; from them come the four functions and `unroll`.
+
+    Attributes:
+        read_do, read_see: from an action to a vector, one for each mark (Remark 14).
+        read_observation: from an observation to a vector.
+        head_A, head_O: from features to a law.
+    """
+
+    read_do: eqx.AbstractVar[AbstractReader]
+    read_see: eqx.AbstractVar[AbstractReader]
+    read_observation: eqx.AbstractVar[AbstractReader]
+    head_A: eqx.AbstractVar[AbstractHead]
+    head_O: eqx.AbstractVar[AbstractHead]
+
+    @abc.abstractmethod
+    def step(self, x: Float[Array, " E"], m: M) -> M:
+        """The memory after a symbol that was read as `x`."""
+
+    @abc.abstractmethod
+    def features(self, m: M) -> Float[Array, " D"]:
+        """What the heads see of the memory."""
+
+    @abc.abstractmethod
+    def parallel(self, xs: Float[Array, "N E"]) -> Float[Array, "N1 D"]:
+        """The features before the first of `N` symbols and after each of them, `[N + 1, D]`."""
+
+    def f_A(self, m: M) -> AbstractDistribution:
+        """A linear head on the features."""
+        return self.head_A(self.features(m))
+
+    def f_O(self, m: M) -> AbstractDistribution:
+        """Another linear head on the features."""
+        return self.head_O(self.features(m))
+
+    def g_A(self, a: Action, m: M, *, intervened: Bool[Array, ""] | bool) -> M:
+        """One step on the symbol `a` or `do(a)`."""
+        return self.step(self.read_action(a, intervened), m)
+
+    def g_O(self, o: Observation, m: M) -> M:
+        """One step on the symbol `o`."""
+        return self.step(self.read_observation(o), m)
+
+    def read_action(self, a: Action, intervened: Bool[Array, ""] | bool) -> Float[Array, " E"]:
+        """The vector of `do(a)` where `intervened` and of `a` where not."""
+        if intervened is True:
+            return self.read_do(a)
+        if intervened is False:
+            return self.read_see(a)
+        return jnp.where(intervened, self.read_do(a), self.read_see(a))
+
+    def unroll(self, episode: Episodes) -> tuple[AbstractDistribution, AbstractDistribution]:
+        """All symbols are read at once, go through `parallel`, and all predictions are made at once."""
+        h = self.parallel(symbols(episode, self.read_action, self.read_observation))
+        before_actions, before_observations = turns(episode)
+        return jax.vmap(self.head_A)(h[before_actions]), jax.vmap(self.head_O)(h[before_observations])
+
+
+def symbols(
+    episode: Episodes, read_action: Callable[..., Array], read_observation: Callable[..., Array]
+) -> Float[Array, "N ..."] | Int[Array, " N"]:
+    """`[o_0,] a_1, o_1, ..., a_T` of one episode, each as it is read; nothing is predicted from `o_T`."""
+    x_A = jax.vmap(read_action)(episode.actions, episode.intervened)
+    x_O = jax.vmap(read_observation)(episode.observations)
+    xs = jnp.stack([x_A, x_O], axis=1).reshape(-1, *x_A.shape[1:])[:-1]
+    return xs if episode.opening is None else jnp.concatenate([read_observation(episode.opening)[None], xs])
+
+
+def turns(episode: Episodes) -> tuple[slice, slice]:
+    """Which of the predictions before and after `symbols` are of actions, and which of observations."""
+    opens = episode.opening is not None
+    return slice(int(opens), None, 2), slice(1 - int(opens), None, 2)
+
+
+def options(agent_type: type[AbstractLearnedAgent]) -> list[str]:
+    """The options of an architecture: what its `__init__` takes beside the process and the key."""
+    return [name for name in inspect.signature(agent_type).parameters if name not in ("process", "key")]
+
+
+def make_spec(process: InteractionProcess | dict[str, Any]) -> dict[str, Any]:
+    """The description of a process's symbols; a description itself as it is.
+
+    Raises:
+        TypeError: there is no head for the process's laws.
+    """
+    if not isinstance(process, InteractionProcess):
+        return process
+    return {"actions": describe(process.action_law), "observations": describe(process.observation_law)}
+
+
+def scan_symbols(agent: AbstractNetworkAgent[M], xs: Float[Array, "N E"]) -> Float[Array, "N1 D"]:
+    """`parallel` for a memory that only steps: one scan over the symbols."""
+    m = agent.init(num_rounds=len(xs))
+
+    def read(m: M, x: Float[Array, " E"]) -> tuple[M, Float[Array, " D"]]:
+        m = agent.step(x, m)
+        return m, agent.features(m)
+
+    _, features = jax.lax.scan(read, m, xs)
+    return jnp.concatenate([agent.features(m)[None], features])

@@ -1,0 +1,170 @@
+"""A transformer agent: "a higher-order Markov model based on transformers" (Section 4.1)."""
+
+import math
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from undelude._checks import check_count
+from undelude.agent import Mark
+from undelude.agents.decoder import AbstractDecoderAgent, AbstractMixer, Decoder, linear
+from undelude.agents.embedding import AbstractReader, make_reader
+from undelude.agents.heads import AbstractHead, freeze, make_head
+from undelude.agents.network import make_spec
+from undelude.process import InteractionProcess
+
+ROTARY_BASE = 10_000.0
+
+
+class Cache(eqx.Module):
+    """Keys and values of the last `C` symbols, in a ring: symbol `p` lies in slot `p mod C`."""
+
+    keys: Float[Array, "C H d"]
+    values: Float[Array, "C H d"]
+    position: Int[Array, ""]
+
+
+class Attention(AbstractMixer[Cache]):
+    """Causal attention with rotary positions, to the last `window` symbols or to all.
+
+    Each head has a learned score of attending to nothing, so that how much of something there was is not lost in the
+    normalisation, and a head whose past leaves the window need not hold on to anything.
+    """
+
+    query: Float[Array, "D D"]
+    key: Float[Array, "D D"]
+    value: Float[Array, "D D"]
+    out: Float[Array, "D D"]
+    nothing: Float[Array, " H"]
+    window: int | None = eqx.field(static=True)
+
+    def __init__(self, width: int, num_heads: int, window: int | None, *, key: Key[Array, ""]):
+        keys = jax.random.split(key, 4)
+        self.query, self.key, self.value, self.out = (linear(width, width, key=k) for k in keys)
+        self.nothing = jnp.zeros(num_heads)
+        self.window = window
+
+    def init(self, *, num_symbols: int) -> Cache:
+        """An empty cache, of the window's size where that is less."""
+        size = num_symbols if self.window is None else min(self.window, num_symbols)
+        num_heads = len(self.nothing)
+        empty = jnp.zeros((size, num_heads, len(self.out) // num_heads))
+        return Cache(empty, empty, jnp.zeros((), jnp.int32))
+
+    def step(self, x: Float[Array, " D"], s: Cache) -> tuple[Float[Array, " D"], Cache]:
+        """One query to the cache; the oldest symbol makes room for this one."""
+        size, now = len(s.keys), s.position
+        q, k, v = (self._heads(x @ w) for w in (self.query, self.key, self.value))
+        keys = jax.lax.dynamic_update_index_in_dim(s.keys, rotate(k, now), now % size, 0)
+        values = jax.lax.dynamic_update_index_in_dim(s.values, v, now % size, 0)
+        written = jnp.arange(size) <= now
+        y = self._attend(rotate(q, now)[None], keys, values, written[None])
+        return y[0] @ self.out, Cache(keys, values, now + 1)
+
+    def parallel(self, xs: Float[Array, "N D"]) -> Float[Array, "N D"]:
+        """All queries to all keys, the future and what has left the window hidden."""
+        q, k, v = (jax.vmap(self._heads)(xs @ w) for w in (self.query, self.key, self.value))
+        position = jnp.arange(len(xs))
+        age = position[:, None] - position[None, :]
+        visible = (age >= 0) if self.window is None else (age >= 0) & (age < self.window)
+        q, k = jax.vmap(rotate)(q, position), jax.vmap(rotate)(k, position)
+        return self._attend(q, k, v, visible) @ self.out
+
+    def _heads(self, x: Float[Array, " D"]) -> Float[Array, "H d"]:
+        return jnp.reshape(x, (len(self.nothing), -1))
+
+    def _attend(
+        self,
+        q: Float[Array, "N H d"],
+        k: Float[Array, "C H d"],
+        v: Float[Array, "C H d"],
+        visible: Bool[Array, "N C"],
+    ) -> Float[Array, "N D"]:
+        scores = jnp.einsum("nhd,chd->hnc", q, k) / math.sqrt(q.shape[-1])
+        scores = jnp.where(visible[None], scores, -jnp.inf)
+        nothing = jnp.broadcast_to(self.nothing[:, None, None], (*scores.shape[:-1], 1))
+        weights = jax.nn.softmax(jnp.concatenate([scores, nothing], axis=-1), axis=-1)[..., :-1]
+        return jnp.einsum("hnc,chd->nhd", weights, v).reshape(len(q), -1)
+
+
+def rotate(x: Float[Array, "H d"], position: Int[Array, ""]) -> Float[Array, "H d"]:
+    """Rotary positions: pairs of components turn with the position, so that products depend on distances alone."""
+    half = x.shape[-1] // 2
+    angle = position * ROTARY_BASE ** (-jnp.arange(half) / half)
+    sin, cos = jnp.sin(angle)[None], jnp.cos(angle)[None]
+    first, second = jnp.split(x, 2, axis=-1)
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+
+
+class TransformerAgent(AbstractDecoderAgent):
+    """A decoder with rotary positions, norms before the layers, and a cache of keys and values while it acts.
+
+    The cache has room for an episode; an agent that goes on for longer, or has a `window`, forgets the oldest symbol
+    with each new one. A window makes its memory and the time of a step constant. `unroll` is one causal pass.
+
+    Args:
+        process: whose actions and observations it is to read and predict (or the description in its `config`).
+        hidden_size: D, a multiple of twice `num_heads`.
+        num_layers: L.
+        num_heads: of attention, in each layer.
+        window: how many symbols back a layer looks, two a round; None for all.
+        key: of the initial weights.
+
+    Raises:
+        TypeError: there is no head for the process's laws.
+        ValueError: a size is out of range.
+
+    >>> import undelude as ud
+    >>> agent = ud.TransformerAgent(ud.tasks.bandit(), window=16, key=jax.random.key(0))
+    >>> agent.init(num_rounds=1000).mixers[0].keys.shape
+    (16, 2, 16)
+    """
+
+    read_do: AbstractReader
+    read_see: AbstractReader
+    read_observation: AbstractReader
+    decoder: Decoder
+    head_A: AbstractHead
+    head_O: AbstractHead
+    own_actions: Mark = eqx.field(static=True)
+    marks: tuple[Mark, ...] = eqx.field(static=True)
+    hidden_size: int = eqx.field(static=True)
+    num_layers: int = eqx.field(static=True)
+    num_heads: int = eqx.field(static=True)
+    window: int | None = eqx.field(static=True)
+    spec: tuple[Any, ...] = eqx.field(static=True)
+
+    def __init__(
+        self,
+        process: InteractionProcess | dict[str, Any],
+        hidden_size: int = 32,
+        num_layers: int = 1,
+        num_heads: int = 2,
+        window: int | None = None,
+        *,
+        key: Key[Array, ""],
+    ):
+        spec, hidden_size = make_spec(process), check_count("hidden_size", hidden_size)
+        num_layers, num_heads = check_count("num_layers", num_layers), check_count("num_heads", num_heads)
+        window = None if window is None else check_count("window", window)
+        if hidden_size % (2 * num_heads):
+            raise ValueError(f"hidden_size must be a multiple of 2 * num_heads = {2 * num_heads}, not {hidden_size}.")
+        key_do, key_see, key_observation, key_decoder, key_A, key_O, *keys = jax.random.split(key, 6 + num_layers)
+        self.read_do = make_reader(spec["actions"], 2 * hidden_size, scale=1.0, key=key_do)
+        self.read_see = make_reader(spec["actions"], 2 * hidden_size, scale=1.0, key=key_see)
+        self.read_observation = make_reader(spec["observations"], 2 * hidden_size, scale=1.0, key=key_observation)
+        mixers: list[AbstractMixer[Any]] = [Attention(hidden_size, num_heads, window, key=k) for k in keys]
+        self.decoder = Decoder(mixers, hidden_size, key=key_decoder)
+        self.head_A = make_head(spec["actions"], hidden_size, key=key_A)
+        self.head_O = make_head(spec["observations"], hidden_size, key=key_O)
+        self.own_actions, self.marks = "do", ("do", "see")
+        self.hidden_size, self.num_layers, self.num_heads, self.window = hidden_size, num_layers, num_heads, window
+        self.spec = freeze(spec)
+
+    @property
+    def full_history(self) -> bool:
+        """Whether its memory keeps the whole history: not with a window."""
+        return self.window is None
