@@ -14,7 +14,8 @@ from undelude.identification import Hedge, NotIdentifiable, identify
 from undelude.inference import posterior
 from undelude.process import AbstractExpert, AbstractTask, InteractionProcess
 from undelude.rollout import Episodes, rollout
-from undelude.teaching import Counterfactual, Factual, Run, log_losses, teach
+from undelude.square import Blind, Cloning, Counterfactual, DAgger, Factual, Mixed, Teaching
+from undelude.teaching import Run, log_losses, teach
 
 __all__ = [
     "AbstractAgent",
@@ -22,10 +23,13 @@ __all__ = [
     "AbstractExpert",
     "AbstractSequenceAgent",
     "AbstractTask",
+    "Blind",
     "Categorical",
     "CausalModel",
     "Certificate",
+    "Cloning",
     "Counterfactual",
+    "DAgger",
     "Episodes",
     "Estimand",
     "ExactAgent",
@@ -35,11 +39,13 @@ __all__ = [
     "InteractionProcess",
     "Joint",
     "LSTMAgent",
+    "Mixed",
     "Mixture",
     "Normal",
     "NotIdentifiable",
     "Path",
     "Run",
+    "Teaching",
     "ThompsonAgent",
     "Variable",
     "certify",

@@ -2,7 +2,7 @@
 
 from undelude.paper.computation import teaching_graph
 from undelude.report.svg import Figure
-from undelude.teaching import Counterfactual
+from undelude.square import Counterfactual
 
 
 def figure_4() -> list[Figure]:
