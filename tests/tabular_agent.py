@@ -77,7 +77,7 @@ class WindowAgent(ud.AbstractAgent[Array]):
     def policy(self, m):
         """The law of its actions."""
         P = jax.nn.softmax(self.logits_A[m])
-        best = P > P.max() * 0.97
+        best = P.max() * 0.97 < P
         return jnp.where(self.greedy, best / best.sum(), P)
 
     def act(self, m, *, key):

@@ -15,7 +15,7 @@ import optax
 import pytest
 
 import undelude as ud
-from processes import opening
+from processes import arm, opening
 from tabular_agent import TabularAgent, WindowAgent
 from undelude.rollout import AGENT, EXPERT
 from undelude.teaching import collect, log_losses
@@ -194,7 +194,9 @@ def gradient_at(process, truth, law, *, target="distribution"):
         episodes = as_episodes(truth, columns)
 
         def loss(agent):
-            return jnp.asarray(probabilities) @ jax.vmap(lambda e: log_losses(agent, e, target=target)[0].sum())(episodes)
+            return jnp.asarray(probabilities) @ jax.vmap(lambda e: log_losses(agent, e, target=target)[0].sum())(
+                episodes
+            )
 
         return float(jnp.abs(jax.jit(jax.grad(loss))(agent).logits_A).max())
 
@@ -274,8 +276,8 @@ def test_forward_kl_meets_the_posterior_predictive_and_reverse_the_geometric_mea
 
 
 def fitted(episodes, rounds):
-    """The best prediction of the expert's third action from the last `rounds` rounds and the opening, and its KL to
-    each of `answers`: the mean of the expert's laws over the episodes that agree on them."""
+    """The best prediction of the expert's third action from the last `rounds` rounds: the mean of the expert's laws
+    over the episodes that agree on them."""
     laws = np.asarray(episodes.expert.probs)[:, 2]
     a, o = np.asarray(episodes.actions), np.asarray(episodes.observations)
     code = np.zeros(len(laws), int)
@@ -319,27 +321,32 @@ def test_remark_17_clonings_error_falls_neither_with_data_nor_with_size(errors):
     assert by_size[2] < 1e-4
 
 
-def test_remark_17_with_theta_shown_cloning_is_right():
-    """Nothing is hidden, so that the expert's choice tells nothing new: both learn the expert's law."""
-    shown = opening(num_rounds=3)
-    for teaching in (ud.Cloning(), ud.Counterfactual()):
-        agent = ud.agent.with_marks(ud.LSTMAgent(shown, 2, key=jax.random.key(0)), teaching.mark, teaching.marks)
-        draw = jax.jit(jax.vmap(lambda key, agent=agent, teaching=teaching: collect(shown, agent, teaching, key)))
-        episodes = draw(jax.random.split(jax.random.key(1), 2_000))
-        for theta, law in enumerate(([0.9, 0.1], [0.1, 0.9])):
-            told = jax.tree.map(lambda x, theta=theta: x[np.asarray(episodes.opening) == theta], episodes)
-            np.testing.assert_allclose(told.expert.probs.mean((0, 1)), law, atol=1e-5)
-            for t in range(2):  # whatever was executed
-                acted = np.asarray(told.actions)[:, t]
-                for a in (0, 1):
-                    np.testing.assert_allclose(told.expert.probs[acted == a, 2].mean(0), law, atol=1e-5)
+def test_remark_17_with_theta_shown_the_two_agree():
+    """Cloning and counterfactual teaching learn the same law of the third action, whatever came before, where O_0 shows
+    theta; where it but hints at it, the two differ by what the expert's choices told."""
+
+    @eqx.filter_jit
+    def draw(process, teaching):
+        agent = ud.agent.with_marks(ud.LSTMAgent(process, 2, key=jax.random.key(0)), teaching.mark, teaching.marks)
+        return jax.vmap(lambda key: collect(process, agent, teaching, key))(jax.random.split(jax.random.key(1), 20_000))
+
+    def third(telling, teaching):
+        """The mean of the expert's third laws over the episodes that agree on O_0, A_1 and A_2; `[8]`."""
+        episodes = jax.tree.map(np.asarray, draw(opening(telling=telling, num_rounds=3), teaching))
+        code = 4 * episodes.opening + 2 * episodes.actions[:, 0] + episodes.actions[:, 1]
+        laws = np.exp(episodes.expert.log_probs)[:, 2, 0]
+        return np.bincount(code, laws, minlength=8) / np.bincount(code, minlength=8)
+
+    shown, hinted = (third(telling, ud.Cloning()) - third(telling, ud.Counterfactual()) for telling in (1.0, 0.6))
+    np.testing.assert_allclose(shown, 0, atol=1e-6)
+    assert np.abs(hinted).max() > 0.3
 
 
 # A truncated memory (Remark 13) -----------------------------------------------------------------------------------
 
 
 def meaning_of_windows(agent, bandit):
-    """`P(theta = a | a, o)` for a window of one round in the agent's own episodes, over arms; and how often `o`."""
+    """`P(theta = a | a, o)` in the agent's own episodes, `[O]`, for the windows `(a, o)` that it predicts from."""
     K, A, T = 5, 5, bandit.num_rounds
     pays = np.exp(np.asarray(bandit.task.log_probs))  # [K, A, O]
     policy = np.asarray(jax.vmap(agent.policy)(jnp.arange(1 + 2 * A)))
@@ -362,7 +369,7 @@ def beliefs(agent):
 
 def test_remark_13_a_truncated_memory_must_be_taught_on_its_own_behaviour(bandit):
     """What a window of one round means depends on who filled it: P(theta = a | a, o = 1) is .43 where arms are drawn
-    at random and .68 where the agent stays with what paid and leaves what did not."""
+    at random, and .66 where the agent stays with what paid and leaves what did not."""
     start = WindowAgent.of(bandit, greedy=True)
     settings = {
         "key": jax.random.key(0),
@@ -377,7 +384,6 @@ def test_remark_13_a_truncated_memory_must_be_taught_on_its_own_behaviour(bandit
     np.testing.assert_allclose(uniform, [1 / 13, 3 / 7], atol=1e-6)
     np.testing.assert_allclose(beliefs(blind), uniform, atol=0.02)
     truth = meaning_of_windows(own, bandit)
-    print(beliefs(blind), beliefs(own), truth, meaning_of_windows(blind, bandit))
     assert 0.65 < truth[1] < 0.7
     np.testing.assert_allclose(beliefs(own), truth, atol=0.02)
     assert (meaning_of_windows(blind, bandit) - beliefs(blind))[1] > 0.2
@@ -387,7 +393,7 @@ def test_a_truncated_memory_is_not_taught_from_its_past_self(bandit):
     """Replay is for agents that keep the whole history, or for data that do not depend on the agent."""
     agent, key = WindowAgent.of(bandit), jax.random.key(0)
     for teaching in (ud.Counterfactual(), ud.DAgger(0.5)):
-        with pytest.raises(ValueError, match="WindowAgent has a truncated memory, and reuse=2 .*use reuse=1"):
+        with pytest.raises(ValueError, match=r"WindowAgent has a truncated memory, and reuse=2 .*use reuse=1"):
             ud.teach(bandit, agent, teaching, key=key, steps=2, batch_size=2, reuse=2)
     ud.teach(bandit, agent, ud.Factual(), key=key, steps=2, batch_size=2, reuse=2)
 
@@ -470,8 +476,6 @@ def test_behaviours_that_cannot_act_are_named(process, bandit):
     ):
         with pytest.raises(ValueError, match=message):
             collect(process, agent, ud.Blind(behaviour), key)
-    from processes import arm
-
     with pytest.raises(TypeError, match="actions that are no symbols"):
         collect(arm(), ud.LSTMAgent(arm(), 2, key=key), ud.Blind(), key)
 
@@ -530,11 +534,12 @@ def pasts():
 @pytest.mark.usefixtures("full_optimisation")
 def test_remark_14_one_net_answers_all_64_pasts(symbols):
     """Within .01 in total variation, taught with `Mixed`; without marks it cannot, nor could any other net."""
-    settings = {"key": jax.random.key(1), "steps": 600, "batch_size": 256, "log_every": 600, "learning_rate": 2e-2}
     said, want = {}, np.array([answer for _, answer in pasts()])
-    for name, teaching in (("mixed", ud.Mixed(0.5)), ("dagger", ud.DAgger(0.5))):
-        agent = ud.LSTMAgent(symbols, 16, key=jax.random.key(0))
-        agent = ud.teach(symbols, agent, teaching, **settings).agent
+    # The unmarked one is soon as good as it can be.
+    for teaching, steps, batch_size in ((ud.Mixed(0.5), 1200, 1024), (ud.DAgger(0.5), 300, 256)):
+        agent, name = ud.LSTMAgent(symbols, 12, key=jax.random.key(0)), teaching.name
+        size = {"steps": steps, "batch_size": batch_size, "log_every": steps, "learning_rate": 2e-2}
+        agent = ud.teach(symbols, agent, teaching, key=jax.random.key(1), **size).agent
 
         def predict(xs, done, agent=agent):
             m = agent.init(num_rounds=4)
@@ -546,12 +551,11 @@ def test_remark_14_one_net_answers_all_64_pasts(symbols):
         said[name] = np.asarray(jax.jit(jax.vmap(predict))(xs, done if name == "mixed" else jnp.zeros_like(done)))
     assert len(want) == 64
     errors = {name: np.abs(p - want) for name, p in said.items()}
-    print({name: (e.max(), e.mean()) for name, e in errors.items()})
     assert errors["mixed"].max() < 0.01
     # One answer for the 8 ways of marking the same symbols is off by half their spread somewhere.
     by_symbols = {}
     for (past, answer), error in zip(pasts(), errors["dagger"], strict=True):
         by_symbols.setdefault(tuple(x for x, _ in past), []).append((answer, error))
     floors = [(max(p)[0] - min(p)[0]) / 2 for p in by_symbols.values()]
-    assert min(floors) > 0.1
+    assert min(floors) > 0.06
     assert all(max(e for _, e in p) >= floor for p, floor in zip(by_symbols.values(), floors, strict=True))
