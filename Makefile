@@ -44,10 +44,11 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/causal.py
 	$(BIN)/python benchmarks/train.py
 
-# Half an hour on two cores; rewrites studies/results/.
+# About 35 minutes on two cores; rewrites studies/results/.
 study: $(VENV)/.test
 	$(BIN)/python studies/remark_18.py
 	$(BIN)/python studies/doors.py
+	$(BIN)/python studies/dpt.py
 
 clean:
 	rm -rf build dist site .pytest_cache .ruff_cache .hypothesis

@@ -4,7 +4,7 @@ Five arms with means from U(0, 1) and Gaussian noise of .3; the expert names the
 an episode's arms come from a Dirichlet law mixed with one random arm, whatever is observed. Beside it `Counterfactual`,
 in which the agent draws its own arms; and Thompson sampling, UCB and greedy on the same kind of bandits.
 
-    python studies/dpt.py               about 20 minutes on two cores
+    python studies/dpt.py               about 15 minutes on two cores
     python studies/dpt.py --steps 5     to see that it runs
 """
 
@@ -184,9 +184,9 @@ def main(steps: int, batch_size: int = 64, num_rounds: int = 500, hidden_size: i
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=600)
     steps = parser.parse_args().steps
     result = main(steps)
-    if steps == 1500:
+    if steps == 600:
         RESULT.parent.mkdir(exist_ok=True)
         RESULT.write_text(json.dumps(result, indent=1) + "\n")
