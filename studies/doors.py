@@ -4,7 +4,7 @@ Five doors, one is right. An observation says whether the chosen door was right 
 the expert takes the right door, and any other with probability eps_exp. Agents act by the authors' rule: the most
 probable door, flipped to another with probability eps_exp. One net learns all 3 x 5 cells; O_0 tells which it is in.
 
-    python studies/doors.py               about 15 minutes on two cores
+    python studies/doors.py               about 20 minutes on two cores
     python studies/doors.py --steps 5     to see that it runs
 """
 
