@@ -1,4 +1,4 @@
-# make run | test | lint | format | docs | bench | clean
+# make run | test | lint | format | docs | bench | study | clean
 #
 # The environment lives in .venv and is installed by the first target that needs it, with uv where there is one and with
 # venv and pip otherwise. Another interpreter: make PYTHON=python3.13 test. Another place: make VENV=path test.
@@ -18,7 +18,7 @@ else
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 endif
 
-.PHONY: run test lint format docs bench clean
+.PHONY: run test lint format docs bench study clean
 
 # Teach the paper's bandit, certify, write the page. A second `make run` continues, or has nothing left to do.
 run: $(VENV)/.test
@@ -44,9 +44,15 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/causal.py
 	$(BIN)/python benchmarks/train.py
 
+# About 35 minutes on two cores; rewrites studies/results/.
+study: $(VENV)/.test
+	$(BIN)/python studies/remark_18.py
+	$(BIN)/python studies/doors.py
+	$(BIN)/python studies/dpt.py
+
 clean:
 	rm -rf build dist site .pytest_cache .ruff_cache .hypothesis
-	find src tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
+	find src tests examples benchmarks studies -name __pycache__ -prune -exec rm -rf {} +
 
 # .venv/.test says that the dependency group `test` is installed; each group comes when a target asks for it.
 $(VENV)/.test $(VENV)/.lint $(VENV)/.docs $(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python

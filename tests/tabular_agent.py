@@ -1,6 +1,7 @@
 """An agent with one free law for each history: it can represent any answer, so that what it learns is the target."""
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
@@ -38,3 +39,46 @@ class TabularAgent(ud.AbstractAgent[Array]):
     def g_O(self, o, m):
         # Children of node m of a tree of degree d are d * m + 1, ..., d * m + d.
         return (m * self.logits_O.shape[1] + o + 1).astype(jnp.int32)
+
+
+class WindowAgent(ud.AbstractAgent[Array]):
+    """K-order Markov, with one free law for each window of one round (Remark 13): it forgets all but the last round.
+
+    `greedy`, it takes its most probable action, drawn among those that are as good within 3 %.
+    """
+
+    full_history = False
+    logits_A: Array  # [1 + A * O, A]; the first row is that of the empty window
+    logits_O: Array  # [A, O]
+    own_actions: str = eqx.field(static=True, default="do")
+    marks: tuple = eqx.field(static=True, default=("do", "see"))
+    greedy: bool = eqx.field(static=True, default=False)
+
+    @classmethod
+    def of(cls, process: ud.InteractionProcess, *, greedy: bool = False) -> "WindowAgent":
+        A, O = process.action_law.num_categories, process.observation_law.num_categories  # noqa: E741
+        return cls(jnp.zeros((1 + A * O, A)), jnp.zeros((A, O)), greedy=greedy)
+
+    def init(self, *, num_rounds):
+        return jnp.zeros((), jnp.int32)
+
+    def f_A(self, m):
+        return ud.Categorical(logits=self.logits_A[m])
+
+    def f_O(self, m):
+        return ud.Categorical(logits=self.logits_O[m])
+
+    def g_A(self, a, m, *, intervened):
+        return jnp.asarray(a, jnp.int32)
+
+    def g_O(self, o, m):
+        return (1 + m * self.logits_O.shape[1] + o).astype(jnp.int32)
+
+    def policy(self, m):
+        """The law of its actions."""
+        P = jax.nn.softmax(self.logits_A[m])
+        best = P.max() * 0.97 < P
+        return jnp.where(self.greedy, best / best.sum(), P)
+
+    def act(self, m, *, key):
+        return ud.Categorical(log_probs=jnp.log(self.policy(m))).sample(key), m

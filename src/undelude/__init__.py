@@ -28,7 +28,8 @@ from undelude.identification import Hedge, NotIdentifiable, identify
 from undelude.inference import posterior
 from undelude.process import AbstractExpert, AbstractTask, InteractionProcess
 from undelude.rollout import Episodes, rollout
-from undelude.teaching import Counterfactual, Factual, Run, log_losses, teach
+from undelude.square import Blind, Cloning, Counterfactual, DAgger, Factual, Mixed, Teaching
+from undelude.teaching import Run, log_losses, teach
 
 __all__ = [
     "AbstractAgent",
@@ -37,10 +38,13 @@ __all__ = [
     "AbstractSequenceAgent",
     "AbstractTask",
     "Autoregressive",
+    "Blind",
     "Categorical",
     "CausalModel",
     "Certificate",
+    "Cloning",
     "Counterfactual",
+    "DAgger",
     "Episodes",
     "Estimand",
     "ExactAgent",
@@ -53,6 +57,7 @@ __all__ = [
     "LSTMAgent",
     "LinearRecurrentAgent",
     "MarkovAgent",
+    "Mixed",
     "Mixture",
     "Normal",
     "NotIdentifiable",
@@ -60,6 +65,7 @@ __all__ = [
     "Run",
     "SequencePredictor",
     "Squashed",
+    "Teaching",
     "ThompsonAgent",
     "TransformerAgent",
     "Variable",

@@ -3,7 +3,7 @@
 import abc
 import copy
 import dataclasses
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 import equinox as eqx
 import jax
@@ -26,8 +26,12 @@ class AbstractAgent(eqx.Module, Generic[M]):
     Attributes:
         own_actions: how it reads what it executes itself: `"do"`, as interventions, or `"see"`, as evidence.
         marks: the marks of past actions that it can read; a taught agent has met only some.
+        full_history: whether its memory can keep the whole history (a class attribute). Set it to False where the
+            memory is truncated, as that of a K-order Markov agent: its answers then depend on who executed what it has
+            forgotten, so that only data of its own present behaviour teach it (Remark 13, Appendix A).
     """
 
+    full_history: ClassVar[bool] = True
     own_actions: eqx.AbstractVar[Mark]
     marks: eqx.AbstractVar[tuple[Mark, ...]]
 

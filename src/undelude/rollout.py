@@ -25,7 +25,7 @@ class Episodes(eqx.Module):
         opening: `[B, ...]`, `O_0`, or None.
         actions: `[B, T, ...]`, what was executed.
         observations: `[B, T, ...]`, what Nature answered.
-        executor: `[B, T]`, who executed: `AGENT` or `EXPERT`.
+        executor: `[B, T]`, who executed: `AGENT` (also for a behaviour in its place, `Blind`) or `EXPERT`.
         intervened: `[B, T]`, the mark under which the action is read: do where true, see where false.
         expert: `[B, T]`, the expert's laws `Q(A_t | theta, e_t)`.
         expert_actions: `[B, T, ...]`, what the expert would have done: a sample of it (the executed action itself,
@@ -237,33 +237,75 @@ def _rollout(
     executor: str,
     theta: Any,
 ) -> Episodes:
+    # Where the expert executes, nobody asks the agent: `unroll` has it read the episode afterwards.
+    actor = agent if executor == "agent" else None
+    marks = (actor is not None and actor.own_actions == "do", False)
+
     def one(i: Array) -> Episodes:
-        return episode(
-            process, agent, jax.random.fold_in(key, i), num_rounds=num_rounds, executor=executor, theta=theta
-        )
+        return episode(process, actor, jax.random.fold_in(key, i), num_rounds=num_rounds, marks=marks, theta=theta)
 
     return jax.vmap(one)(ids)
 
 
+class LawOnly(eqx.Module):
+    """A behaviour without memory: the same law in every round, whatever happened."""
+
+    law: AbstractDistribution
+
+    def init(self, *, num_rounds: int) -> None:
+        """No memory."""
+
+    def act(self, m: None, *, key: Key[Array, ""]) -> tuple[Action, None]:
+        """A sample of the law."""
+        return self.law.sample(key), m
+
+    def g_A(self, a: Action, m: None, *, intervened: Bool[Array, ""] | bool) -> None:
+        """No memory."""
+
+    def g_O(self, o: Observation, m: None) -> None:
+        """No memory."""
+
+
 def episode(
     process: InteractionProcess,
-    agent: AbstractAgent | None,
+    actor: AbstractAgent | LawOnly | None,
     key: Key[Array, ""],
     *,
     num_rounds: int,
-    executor: str,
+    marks: tuple[bool, bool] = (True, False),
+    reads: tuple[bool, bool] | None = None,
+    expert_share: float = 0.0,
+    per: str = "step",
     theta: PyTree | None = None,
 ) -> Episodes:
-    """One episode, traced: Figure 4 without its losses. No gradient ever flows through what is sampled here."""
+    """One episode, traced: Figure 4 without its losses. No gradient ever flows through what is sampled here.
+
+    Args:
+        process: where it happens.
+        actor: who executes where the expert does not; None, where the expert executes all.
+        key: of all that is drawn.
+        num_rounds: T.
+        marks: whether an action counts as intervened that the actor, and that the expert executed.
+        reads: the same as the actor itself reads it; as it is marked, where it is the agent that will learn.
+        expert_share: the probability that the expert executes in the actor's place,
+        per: drawn anew each `"step"`, or once an `"episode"`.
+        theta: fix the index of Theta.
+    """
     task, expert = process.task, process.expert
-    key_theta, key_opening, key_rounds = jax.random.split(key, 3)
+    key_theta, key_opening, key_rounds, key_turns = jax.random.split(key, 4)
     theta = process.sample_theta(key_theta) if theta is None else jnp.asarray(theta, jnp.int32)
     value = process.theta_value(theta)
     w, e = task.init(value), expert.init(value)
-    # Where the expert executes, nobody asks the agent: `unroll` has it read the episode afterwards.
-    actor = agent if executor == "agent" else None
     m = None if actor is None else actor.init(num_rounds=num_rounds)
-    intervened = actor is not None and actor.own_actions == "do"
+    # Without chance there is no choice in the program, and who executes nothing is not asked.
+    if actor is None or not 0 < expert_share < 1:
+        by_expert = jnp.full(num_rounds, actor is None)
+        shared = False
+    else:
+        turns = jax.random.bernoulli(key_turns, expert_share, (num_rounds if per == "step" else 1,))
+        by_expert = jnp.broadcast_to(turns, (num_rounds,))
+        shared = True
+    intervened = jnp.where(by_expert, marks[1], marks[0])
 
     opening = None
     if process.opening:
@@ -272,8 +314,11 @@ def episode(
         m = None if actor is None else actor.g_O(opening, m)
         theta = _next_theta(process, theta, w, jax.random.fold_in(key_opening, 1))
 
-    def round(carry: tuple[Any, Any, Any, Any], key: Array) -> tuple[tuple[Any, Any, Any, Any], tuple[Any, ...]]:
+    def round(
+        carry: tuple[Any, Any, Any, Any], x: tuple[Array, Array]
+    ) -> tuple[tuple[Any, Any, Any, Any], tuple[Any, ...]]:
         theta, w, e, m = carry
+        key, by_expert = x
         key_act, key_expert, key_observe, key_theta = jax.random.split(key, 4)
         value = process.theta_value(theta)
         Q_A = expert.Q_A(value, e)
@@ -282,7 +327,11 @@ def episode(
             a = a_bar
         else:
             a, m = actor.act(m, key=key_act)
-            m = actor.g_A(a, m, intervened=intervened)
+            own, others = marks if reads is None else reads
+            if shared:
+                a = jax.tree.map(lambda x, y: jnp.where(by_expert, x, y), a_bar, a)
+                own = jnp.where(by_expert, others, own)
+            m = actor.g_A(a, m, intervened=own)
         w, e = task.g_A(value, a, w), expert.g_A(value, a, e)
         o = task.Q_O(value, w).sample(key_observe)
         reward = jnp.asarray(task.reward(value, w, a, o), dtype=float)
@@ -292,15 +341,15 @@ def episode(
         return (later, w, e, m), (theta, a, o, Q_A, a_bar, reward)
 
     (last, *_), (path, actions, observations, Q_A, a_bar, reward) = jax.lax.scan(
-        round, (theta, w, e, m), jax.random.split(key_rounds, num_rounds)
+        round, (theta, w, e, m), (jax.random.split(key_rounds, num_rounds), by_expert)
     )
     episode = Episodes(
         theta=theta if process.transition is None else jnp.append(path, last),
         opening=opening,
         actions=actions,
         observations=observations,
-        executor=jnp.full(num_rounds, EXPERT if actor is None else AGENT),
-        intervened=jnp.full(num_rounds, intervened),
+        executor=jnp.where(by_expert, EXPERT, AGENT),
+        intervened=intervened,
         expert=Q_A,
         expert_actions=a_bar,
         reward=reward,

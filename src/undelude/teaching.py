@@ -1,14 +1,15 @@
 """Teaching: one loop that collects episodes and learns from them (Section 4.1, Figure 4, Appendix A).
 
 Three things about an action slot are independent: who executes, how the executed action is marked, what is scored.
-Factual and counterfactual teaching are two settings of them.
+Factual and counterfactual teaching, their mixtures, behaviour cloning and DAgger are settings of them.
 """
 
 import dataclasses
 import math
 import time
+import warnings
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -19,67 +20,16 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from undelude._checks import check_count
-from undelude.agent import AbstractAgent, Mark, prepend, scan, unroll, with_marks
+from undelude.agent import AbstractAgent, check_mark, prepend, scan, unroll, with_marks
 from undelude.agents.exact import ExactAgent, ThompsonAgent
-from undelude.distributions import AbstractDistribution, cross_entropy
+from undelude.distributions import AbstractDistribution, Categorical, cross_entropy
 from undelude.process import InteractionProcess
-from undelude.rollout import Episodes, check_fit, episode
+from undelude.rollout import Episodes, LawOnly, check_fit, episode
+from undelude.square import AbstractTeaching, Behaviour, Target
 
-Target = Literal["sample", "distribution", "posterior"]
 Row = dict[str, int | float]
-
-
-class AbstractTeaching(eqx.Module):
-    """A setting of the loop.
-
-    Attributes:
-        executor: who executes the actions, `"agent"` or `"expert"`.
-        mark: how the executed actions are marked, truly: `"do"` for the agent's own, `"see"` for the expert's.
-        target: what the action prediction is scored against: a `"sample"` of the expert's law (the paper), the whole
-            `"distribution"` (the same expected gradient with less noise), or the exact `"posterior"` predictive
-            (no expert signal but the answer itself: an upper bound, and circular as evidence that teaching works).
-        observation_weight: of the observations' log-loss beside the actions' (Remark 18).
-    """
-
-    executor: eqx.AbstractClassVar[Literal["agent", "expert"]]
-    mark: eqx.AbstractClassVar[Mark]
-    target: eqx.AbstractVar[Target]
-    observation_weight: eqx.AbstractVar[float]
-
-    @property
-    def name(self) -> str:
-        """Its name on the command line and in run directories."""
-        return type(self).__name__.lower()
-
-    def __check_init__(self) -> None:
-        if self.target not in ("sample", "distribution", "posterior"):
-            raise ValueError(f'target must be "sample", "distribution" or "posterior", not {self.target!r}.')
-        if not (math.isfinite(self.observation_weight) and self.observation_weight >= 0):
-            raise ValueError(
-                f"observation_weight must be a finite number of at least 0, not {self.observation_weight}."
-            )
-
-
-class Factual(AbstractTeaching):
-    """The expert executes, the agent predicts and reads along: it learns `Q(A | a, o)` and `Q(O | a, o)`.
-
-    The agent that comes out reads its own actions as evidence, for it has met no do-symbol: right for predicting an
-    expert, deluded when it acts.
-    """
-
-    executor: ClassVar[Literal["agent", "expert"]] = "expert"
-    mark: ClassVar[Mark] = "see"
-    target: Target = eqx.field(static=True, default="distribution")
-    observation_weight: float = eqx.field(static=True, default=1.0)
-
-
-class Counterfactual(AbstractTeaching):
-    """The agent executes, the expert says what it would have done: it learns `Q(A | do(a), o)` (eqs. 9 and 10)."""
-
-    executor: ClassVar[Literal["agent", "expert"]] = "agent"
-    mark: ClassVar[Mark] = "do"
-    target: Target = eqx.field(static=True, default="distribution")
-    observation_weight: float = eqx.field(static=True, default=1.0)
+# Of the updates: the arrays of the state, and the losses since the last row.
+_Carry = tuple[PyTree, dict[str, Array]]
 
 
 def log_losses(
@@ -91,7 +41,8 @@ def log_losses(
 ) -> tuple[Float[Array, " T"], Float[Array, " T0"]]:
     """The two losses of Figure 4 at each round of one stored episode, in nats.
 
-    `l(a_bar_t) = -log P(A_t = a_bar_t | history)` (the mean over `a_bar_t` for a whole distribution) and
+    `l(a_bar_t) = -log P(A_t = a_bar_t | history)` (the mean over `a_bar_t` for a whole distribution; see
+    `AbstractTeaching` for the other targets) and
     `l(o_t) = -log P(O_t = o_t | history)`; with an opening, the latter has T + 1 entries. Their gradient reaches the
     predictions alone: the episode is data.
 
@@ -120,6 +71,8 @@ def log_losses(
                 raise ValueError('target="posterior" is an answer of the process: give process=.')
             answer, _ = scan(ExactAgent(process), episode)
             action = jax.vmap(cross_entropy)(answer, P_A)
+        case "reverse":
+            action = jax.vmap(lambda p, q: cross_entropy(p, q) - p.entropy())(P_A, episode.expert)
     observation = score_observations(P_O, episode)
     return action * episode.mask, observation
 
@@ -173,6 +126,7 @@ def teach(
     key: Key[Array, ""],
     steps: int = 2000,
     batch_size: int = 64,
+    reuse: int = 1,
     learning_rate: float = 3e-2,
     optimizer: optax.GradientTransformation | None = None,
     state: TeachingState | None = None,
@@ -181,45 +135,54 @@ def teach(
 ) -> Run:
     """Meta-train `agent` to predict expert and Nature from its memory, and so to act as the expert would.
 
-    Each update collects `batch_size` fresh episodes and descends
+    Each update collects `batch_size` fresh episodes (every k-th, with `reuse=k`) and descends
 
         mean_t l(a_bar_t) + observation_weight * mean_t l(o_t).
 
-    Episode i of update u draws from `fold_in(fold_in(key, u), i)`; the batch is spread over all local devices (on a
-    CPU, set `JAX_NUM_CPU_DEVICES` to the number of cores), and the data do not depend on how many there are.
+    Appendix A holds for whatever theta-blind behaviour executed: an agent that keeps the whole history may go on
+    learning from episodes of its own past self.
+
+    Episode i of a batch that update u collects draws from `fold_in(fold_in(key, u), i)`; the batch is spread over all
+    local devices (on a CPU, set `JAX_NUM_CPU_DEVICES` to the number of cores), and the data do not depend on how many
+    there are.
 
     Args:
         process: the tasks and their expert.
         agent: to start from; it is not changed.
-        teaching: `Factual()` or `Counterfactual()`.
+        teaching: `Counterfactual()`, `Factual()`, `Mixed()`, `Blind()`, `Cloning()`, `DAgger()`, or any `Teaching()`.
         key: of all that is drawn.
         steps: updates in all, those of `state` included.
         batch_size: episodes an update.
+        reuse: updates on each batch of episodes.
         learning_rate: at its peak; unused where `optimizer` is given.
         optimizer: any of Optax; by default Muon (Adam for what is no matrix) with warm-up and cosine decay.
         state: go on from here, with the same `steps` and optimizer; `agent` is then ignored.
-        log_every: updates between two rows of metrics.
+        log_every: updates between two rows of metrics, rounded up to whole batches of `reuse` updates.
         on_log: called with the state and the row, after each.
 
     Raises:
         TypeError: the target needs what the process or its laws do not have; the agent has nothing to learn.
-        ValueError: the agent or the state was made for something else.
+        ValueError: the agent or the state was made for something else; `reuse` of what an agent with a truncated memory
+            executed.
         FloatingPointError: the loss is no longer finite; the message says since when and in which term.
     """
     if not isinstance(teaching, AbstractTeaching):
         raise TypeError(f"teaching must be an instance, such as ud.Counterfactual(), not {teaching!r}.")
     steps, log_every = check_count("steps", steps), check_count("log_every", log_every)
-    batch_size = check_count("batch_size", batch_size)
+    batch_size, reuse = check_count("batch_size", batch_size), check_count("reuse", reuse)
+    log_every = -(-log_every // reuse) * reuse
     if teaching.target == "posterior":
         process.check_finite()
     optimizer = default_optimizer(learning_rate, steps) if optimizer is None else optimizer
     if state is None:
         state = initial_state(agent, teaching, optimizer)
-    elif (state.agent.own_actions, state.agent.marks) != (teaching.mark, (teaching.mark,)):
+    elif (state.agent.own_actions, state.agent.marks) != (teaching.mark, teaching.marks):
         raise ValueError(
-            f"state belongs to a teaching that marks actions {state.agent.own_actions}, and {type(teaching).__name__} "
-            f"marks them {teaching.mark}: begin anew from its agent, teach(process, state.agent, ...)."
+            f"state belongs to a teaching that marks actions {' and '.join(state.agent.marks)}, and "
+            f"{type(teaching).__name__} marks them {' and '.join(teaching.marks)}: "
+            "begin anew from its agent, teach(process, state.agent, ...)."
         )
+    _check_memory(state.agent, teaching, reuse)
     check_fit(process, state.agent)
     arrays, static = eqx.partition(state, eqx.is_array)
     devices = jax.local_devices()
@@ -227,7 +190,9 @@ def teach(
     arrays, key = jax.device_put((arrays, key), NamedSharding(mesh, PartitionSpec()))
 
     started = time.perf_counter()
-    run = _compile_updates(process, teaching, optimizer, static, batch_size, mesh).lower(arrays, key, 0).compile()
+    run = (
+        _compile_updates(process, teaching, optimizer, static, batch_size, reuse, mesh).lower(arrays, key, 0).compile()
+    )
     compile_seconds = time.perf_counter() - started
 
     def here(arrays: PyTree) -> TeachingState:
@@ -269,8 +234,28 @@ def initial_state(
     """
     if isinstance(agent, ExactAgent | ThompsonAgent):
         raise TypeError(f"{type(agent).__name__} has nothing to learn: its parameters are the process's.")
-    agent = with_marks(agent, teaching.mark, (teaching.mark,))
+    agent = with_marks(agent, teaching.mark, teaching.marks)
     return TeachingState(agent, optimizer.init(eqx.filter(agent, eqx.is_inexact_array)), jnp.zeros((), jnp.int32))
+
+
+def _check_memory(agent: AbstractAgent, teaching: AbstractTeaching, reuse: int) -> None:
+    """What it has forgotten is summed out under the law of whoever executed it, which must be its present self."""
+    if agent.full_history:
+        return
+    name = type(agent).__name__
+    if reuse > 1 and teaching.agent_executes:
+        raise ValueError(
+            f"{name} has a truncated memory, and reuse={reuse} teaches it from episodes of its past selves. What it "
+            "remembers then means something else than in its own episodes (Remark 13), so that it learns a wrong "
+            "answer; use reuse=1, or an agent that keeps the whole history."
+        )
+    if "do" in teaching.marks and (teaching.expert_share > 0 or teaching.behaviour is not None):
+        warnings.warn(
+            f"{name} has a truncated memory, and in {type(teaching).__name__} others execute too. It learns the right "
+            "answer for their histories, and a wrong one for its own (Remark 13); ud.Counterfactual() teaches the "
+            "latter.",
+            stacklevel=3,
+        )
 
 
 def default_optimizer(learning_rate: float, steps: int) -> optax.GradientTransformation:
@@ -283,7 +268,13 @@ def default_optimizer(learning_rate: float, steps: int) -> optax.GradientTransfo
 
 
 def _compile_updates(
-    process: InteractionProcess, teaching: AbstractTeaching, optimizer: Any, static: Any, batch_size: int, mesh: Mesh
+    process: InteractionProcess,
+    teaching: AbstractTeaching,
+    optimizer: Any,
+    static: Any,
+    batch_size: int,
+    reuse: int,
+    mesh: Mesh,
 ) -> Any:
     """Jit of `(arrays of the state, key, stop) -> (arrays, summed losses)`: updates until `stop`, no Python between."""
     share = batch_size // mesh.size
@@ -295,10 +286,12 @@ def _compile_updates(
         losses = {"action_loss": action, "observation_loss": observation}
         return action + teaching.observation_weight * observation, losses
 
-    def update(state: TeachingState, key: Array) -> tuple[TeachingState, dict[str, Array]]:
+    def gather(state: TeachingState, key: Array) -> Episodes:
         ids = jax.lax.axis_index("episodes") * share + jnp.arange(share)
         key = jax.random.fold_in(key, state.update)
-        episodes = jax.vmap(lambda i: collect(process, state.agent, teaching, jax.random.fold_in(key, i)))(ids)
+        return jax.vmap(lambda i: collect(process, state.agent, teaching, jax.random.fold_in(key, i)))(ids)
+
+    def update(state: TeachingState, episodes: Episodes) -> tuple[TeachingState, dict[str, Array]]:
         params, frozen = eqx.partition(state.agent, eqx.is_inexact_array)
         (_, losses), gradient = jax.value_and_grad(loss, has_aux=True)(params, frozen, episodes)
         losses, gradient = jax.lax.pmean((losses, gradient), "episodes")
@@ -307,16 +300,24 @@ def _compile_updates(
         return TeachingState(agent, optimizer_state, state.update + 1), losses
 
     def updates(arrays: PyTree, key: Array, stop: Array) -> tuple[PyTree, dict[str, Array]]:
-        def more(carry: tuple[PyTree, dict[str, Array]]) -> Array:
-            return eqx.combine(carry[0], static).update < stop
+        def before(stop: Array) -> Callable[[_Carry], Array]:
+            return lambda carry: eqx.combine(carry[0], static).update < stop
 
-        def body(carry: tuple[PyTree, dict[str, Array]]) -> tuple[PyTree, dict[str, Array]]:
+        def learn(carry: _Carry, episodes: Episodes) -> _Carry:
             arrays, sums = carry
-            state, losses = update(eqx.combine(arrays, static), key)
+            state, losses = update(eqx.combine(arrays, static), episodes)
             return eqx.filter(state, eqx.is_array), jax.tree.map(jnp.add, sums, losses)
 
+        def collect_and_learn(carry: _Carry) -> _Carry:
+            state = eqx.combine(carry[0], static)
+            episodes = gather(state, key)
+            if reuse == 1:
+                return learn(carry, episodes)
+            last = jnp.minimum(state.update + reuse, stop)
+            return jax.lax.while_loop(before(last), lambda carry: learn(carry, episodes), carry)
+
         zero = {"action_loss": jnp.zeros(()), "observation_loss": jnp.zeros(())}
-        return jax.lax.while_loop(more, body, (arrays, zero))
+        return jax.lax.while_loop(before(stop), collect_and_learn, (arrays, zero))
 
     everywhere = PartitionSpec()
     return jax.jit(jax.shard_map(updates, mesh=mesh, in_specs=everywhere, out_specs=everywhere, check_vma=False))
@@ -326,4 +327,40 @@ def collect(
     process: InteractionProcess, agent: AbstractAgent, teaching: AbstractTeaching, key: Key[Array, ""]
 ) -> Episodes:
     """One episode as `teaching` has it executed and marked; nothing that was sampled carries a gradient."""
-    return episode(process, agent, key, num_rounds=process.num_rounds, executor=teaching.executor)
+    actor, reads = agent, None
+    if teaching.expert_share == 1:
+        # Nobody asks the agent: `unroll` has it read the episode afterwards.
+        actor = None
+    elif teaching.behaviour is not None:
+        actor = _actor(process, teaching.behaviour)
+        reads = (getattr(actor, "own_actions", "do") == "do", False)
+    return episode(
+        process,
+        actor,
+        key,
+        num_rounds=process.num_rounds,
+        marks=(teaching.agent_mark == "do", teaching.expert_mark == "do"),
+        reads=reads,
+        expert_share=teaching.expert_share,
+        per=teaching.per,
+    )
+
+
+def _actor(process: InteractionProcess, behaviour: Behaviour) -> AbstractAgent | LawOnly:
+    if isinstance(behaviour, AbstractAgent):
+        check_mark(behaviour, behaviour.own_actions)
+        check_fit(process, behaviour)
+        return behaviour
+    law = process.action_law
+    if isinstance(behaviour, AbstractDistribution):
+        if isinstance(law, Categorical) and getattr(behaviour, "num_categories", None) != law.num_categories:
+            raise ValueError(f"{process.name} has {law.num_categories} actions, but the behaviour's law has others.")
+        return LawOnly(behaviour)
+    if behaviour != "uniform":
+        raise TypeError(f'a behaviour is an agent, a law or "uniform", not {behaviour!r}; see ud.Blind.')
+    if not isinstance(law, Categorical):
+        raise TypeError(
+            f'{process.name} has actions that are no symbols, and no uniform law: Blind("uniform") cannot act there; '
+            "give it an agent or a law, ud.Blind(ud.Normal(...))."
+        )
+    return LawOnly(Categorical(log_probs=jnp.full(law.num_categories, -math.log(law.num_categories))))

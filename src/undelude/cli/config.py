@@ -22,16 +22,22 @@ class Config:
     """Architecture of the agent."""
     hidden_size: int = 64
     """Units of its memory."""
-    teaching: Literal["counterfactual", "factual"] = "counterfactual"
-    """Who executes: the agent, and the expert says what it would have done; or the expert."""
-    target: Literal["sample", "distribution", "posterior"] = "distribution"
-    """What a prediction is scored against: an action of the expert, its whole distribution, or the exact answer."""
+    teaching: Literal["counterfactual", "factual", "mixed", "blind", "cloning", "dagger"] = "counterfactual"
+    """Who executes: the agent, the expert, either at random, or blind chance; cloning (the expert) and dagger (either)
+    leave unmarked who did."""
+    expert_share: float = 0.5
+    """Of the actions, in mixed and dagger: the probability that the expert executes."""
+    target: Literal["sample", "distribution", "posterior", "reverse"] = "distribution"
+    """What a prediction is scored against: an action of the expert, its whole distribution, the exact answer, or, the
+    other way round, the expert's distribution against the prediction (reverse KL)."""
     observation_weight: float = 1.0
     """Of the observations' log-loss beside the actions'."""
     steps: int = 2000
     """Updates in all."""
     batch_size: int = 64
     """Episodes an update."""
+    reuse: int = 1
+    """Updates on each batch of episodes."""
     learning_rate: float = 3e-2
     """At its peak, after a warm-up; it then decays to zero."""
     log_every: int = 50
@@ -42,11 +48,13 @@ class Config:
 
 def check_config(config: Config) -> None:
     """Raise `ValueError`, naming the option, where a number is out of range."""
-    for name in ("hidden_size", "steps", "batch_size", "log_every"):
+    for name in ("hidden_size", "steps", "batch_size", "reuse", "log_every"):
         if getattr(config, name) < 1:
             raise ValueError(f"{option(name)} must be at least 1, not {getattr(config, name)}.")
     if not (math.isfinite(config.observation_weight) and config.observation_weight >= 0):
         raise ValueError(f"--observation-weight must be finite and at least 0, not {config.observation_weight}.")
+    if not 0 <= config.expert_share <= 1:
+        raise ValueError(f"--expert-share must be from 0 to 1, not {config.expert_share}.")
     if not (math.isfinite(config.learning_rate) and config.learning_rate > 0):
         raise ValueError(f"--learning-rate must be finite and greater than 0, not {config.learning_rate}.")
     if not 0 <= config.seed < 2**32:

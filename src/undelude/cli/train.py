@@ -28,8 +28,9 @@ from undelude.cli.interrupts import Interrupts
 from undelude.cli.measure import keys, make_certificate, measurer
 from undelude.cli.runs import RunDirectory
 from undelude.process import InteractionProcess
+from undelude.square import AbstractTeaching, Blind, Cloning, Counterfactual, DAgger, Factual, Mixed
 from undelude.tasks.registry import make
-from undelude.teaching import Counterfactual, Factual, Row, TeachingState, default_optimizer, initial_state, teach
+from undelude.teaching import Row, TeachingState, default_optimizer, initial_state, teach
 
 AGENTS: dict[str, Any] = {
     "lstm": LSTMAgent,
@@ -39,7 +40,8 @@ AGENTS: dict[str, Any] = {
     "markov": MarkovAgent,
     "predictor": SequencePredictor,
 }
-TEACHINGS = {"counterfactual": Counterfactual, "factual": Factual}
+TEACHINGS = {"counterfactual": Counterfactual, "factual": Factual, "blind": Blind, "cloning": Cloning}
+OF_TWO = {"mixed": Mixed, "dagger": DAgger}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +64,7 @@ class Train:
         config = self.config if run is None else _stored_config(run, args, self)
         try:
             check_config(config)
+            make_teaching(config)
         except ValueError as error:
             raise UsageError(str(error)) from error
         backend.configure(batch_size=config.batch_size)
@@ -91,6 +94,18 @@ class Train:
         console.print("Seconds: " + ", ".join(f"{what} {seconds:.1f}" for what, seconds in times.items()) + ".")
         console.print(f"Page: {run.report_file}", soft_wrap=True)
         return ExitCode.OK
+
+
+def make_teaching(config: Config) -> AbstractTeaching:
+    """The teaching of a run.
+
+    Raises:
+        ValueError: options that do not go together.
+    """
+    scored = {"target": config.target, "observation_weight": config.observation_weight}
+    if config.teaching in OF_TWO:
+        return OF_TWO[config.teaching](config.expert_share, **scored)
+    return TEACHINGS[config.teaching](**scored)
 
 
 def _stored_config(run: RunDirectory, args: Sequence[str], given: Train) -> Config:
@@ -143,7 +158,7 @@ class Session:
     def train(self) -> dict[str, float]:
         """All updates that are not made yet."""
         run, config = self.run, self.run.config
-        teaching = TEACHINGS[config.teaching](target=config.target, observation_weight=config.observation_weight)
+        teaching = make_teaching(config)
         optimizer = default_optimizer(config.learning_rate, config.steps)
         state = initial_state(self.agent, teaching, optimizer)
         with Checkpoints(run.checkpoints_folder) as checkpoints:
@@ -181,6 +196,7 @@ class Session:
                         key=keys(config)["teaching"],
                         steps=config.steps,
                         batch_size=config.batch_size,
+                        reuse=config.reuse,
                         optimizer=optimizer,
                         state=state,
                         log_every=config.log_every,

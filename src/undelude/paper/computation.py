@@ -20,7 +20,8 @@ from undelude.agents.network import make_spec
 from undelude.distributions import AbstractDistribution, Normal
 from undelude.paper.dataflow import KEY, TANGENT, named, reaching_names
 from undelude.process import AbstractExpert, AbstractTask, Action, InteractionProcess, Observation
-from undelude.teaching import AbstractTeaching, collect, log_losses
+from undelude.square import AbstractTeaching
+from undelude.teaching import collect, log_losses
 
 Kind = Literal["parameter", "memory", "law", "symbol", "loss"]
 Panel = Literal["a", "b", "c"]
@@ -151,7 +152,7 @@ def teaching_graph(teaching: AbstractTeaching, process: InteractionProcess | Non
     Raises:
         TypeError: the process has a finite Theta.
 
-    >>> from undelude.teaching import Counterfactual
+    >>> from undelude.square import Counterfactual
     >>> [f"{edge.source} ~> {edge.target}" for edge in teaching_graph(Counterfactual(target="sample")).stops]
     ['P_A ~> A']
     """
@@ -296,7 +297,7 @@ def _trace(teaching: AbstractTeaching, process: InteractionProcess) -> ClosedJax
     weights, static = eqx.partition(agent, eqx.is_inexact_array)
 
     def losses(weights: PyTree, key: Array) -> tuple[Array, Array]:
-        agent = with_marks(eqx.combine(weights, static), teaching.mark, (teaching.mark,))
+        agent = with_marks(eqx.combine(weights, static), teaching.mark, teaching.marks)
         collecting, learning = _NamedAgent(agent, program="collecting"), _NamedAgent(agent, program="learning")
         episode = collect(process, collecting, teaching, key)
         episode = eqx.tree_at(lambda e: e.expert, episode, episode.expert.law)

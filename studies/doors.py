@@ -1,0 +1,187 @@
+"""The bandit of Swamy et al. (2022, arXiv:2208.02225), with trained nets beside the exact curves.
+
+Five doors, one is right. An observation says whether the chosen door was right and is flipped with probability eps_obs;
+the expert takes the right door, and any other with probability eps_exp. Agents act by the authors' rule: the most
+probable door, flipped to another with probability eps_exp. One net learns all 3 x 5 cells; O_0 tells which it is in.
+
+    python studies/doors.py               about 20 minutes on two cores
+    python studies/doors.py --steps 5     to see that it runs
+"""
+
+import argparse
+import itertools
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import undelude as ud
+from undelude.agent import Mark, unroll
+from undelude.tasks.tables import TableExpert
+
+RESULT = Path(__file__).parent / "results" / "doors.json"
+DOORS = 5
+CELLS = list(itertools.product((0.1, 0.3, 0.4), (0.1, 0.3, 0.5, 0.7, 0.9)))
+
+
+class Doors(ud.AbstractTask[jax.Array]):
+    """`Q(O | theta, a)`, theta = 5 cell + door; O_0 is 2 + cell, later observations are 0 and 1."""
+
+    theta_free_memory = True
+    log_opening: jax.Array  # [K, O]
+    log_probs: jax.Array  # [K, A, O]
+
+    def init(self, theta):
+        """No action yet."""
+        return jnp.asarray(-1, jnp.int32)
+
+    def Q_O(self, theta, w):
+        """The cell; then whether the door was right, or so it seems."""
+        return ud.Categorical(log_probs=jnp.where(w < 0, self.log_opening[theta], self.log_probs[theta, w]))
+
+    def g_A(self, theta, a, w):
+        """Remember the door."""
+        return jnp.asarray(a, jnp.int32)
+
+    def g_O(self, theta, o, w):
+        """Nothing to remember."""
+        return w
+
+    def reward(self, theta, w, a, o):
+        """Whether the door was right."""
+        return (a == theta % DOORS).astype(float)
+
+
+def doors(num_rounds: int) -> ud.InteractionProcess:
+    """All cells as one process."""
+    num_cells = len(CELLS)
+    cell, door = np.divmod(np.arange(DOORS * num_cells), DOORS)
+    eps_obs, eps_exp = np.array(CELLS).T[:, cell]
+    right = np.arange(DOORS) == door[:, None]
+    expert = np.where(right, 1 - eps_exp[:, None], eps_exp[:, None] / (DOORS - 1))
+    seems = np.where(right, 1 - eps_obs[:, None], eps_obs[:, None])
+    task = np.zeros((len(cell), DOORS, 2 + num_cells))
+    task[..., 0], task[..., 1] = 1 - seems, seems
+    start = np.eye(2 + num_cells)[2 + cell]
+    with np.errstate(divide="ignore"):
+        start, task = np.log(start), np.log(task)
+    return ud.InteractionProcess(
+        prior=np.full(len(cell), 1 / len(cell)),
+        thetas=jnp.arange(len(cell)),
+        task=Doors(jnp.asarray(start, float), jnp.asarray(task, float)),
+        expert=TableExpert(jnp.log(jnp.asarray(expert, float))),
+        num_rounds=num_rounds,
+        opening=True,
+        name="doors",
+    )
+
+
+class ArgmaxThenFlip(ud.AbstractSequenceAgent[Any]):
+    """An agent that acts by the authors' rule on what its policy says; its memory begins with the cell."""
+
+    agent: ud.AbstractAgent
+    eps_exp: tuple[float, ...] = eqx.field(static=True)  # of each cell
+    own_actions: Mark = eqx.field(static=True, default="do")
+    marks: tuple[Mark, ...] = eqx.field(static=True, default=("do", "see"))
+
+    def init(self, *, num_rounds):
+        """No cell yet."""
+        return jnp.asarray(-1, jnp.int32), self.agent.init(num_rounds=num_rounds)
+
+    def f_A(self, m):
+        """The agent's."""
+        return self.agent.f_A(m[1])
+
+    def f_O(self, m):
+        """The agent's."""
+        return self.agent.f_O(m[1])
+
+    def g_A(self, a, m, *, intervened):
+        """The agent's."""
+        return m[0], self.agent.g_A(a, m[1], intervened=intervened)
+
+    def g_O(self, o, m):
+        """The agent's; the first observation is the cell."""
+        return jnp.where(m[0] < 0, o - 2, m[0]), self.agent.g_O(o, m[1])
+
+    def act(self, m, *, key):
+        """The door that is most probably right: the least probable for an expert who is mostly wrong."""
+        key_flip, key_other, key_tie = jax.random.split(key, 3)
+        eps = jnp.asarray(self.eps_exp)[m[0]]
+        probs = self.agent.f_A(m[1]).probs
+        sign = jnp.where(1 - eps > eps / (DOORS - 1), 1.0, -1.0)
+        best = jnp.argmax(sign * probs + 1e-6 * jax.random.uniform(key_tie, (DOORS,)))
+        other = (best + jax.random.randint(key_other, (), 1, DOORS)) % DOORS
+        return jnp.where(jax.random.bernoulli(key_flip, eps), other, best).astype(jnp.int32), m
+
+    def unroll(self, episode):
+        """The agent's."""
+        return unroll(self.agent, episode)
+
+
+def acting(agent: ud.AbstractAgent) -> ArgmaxThenFlip:
+    """`agent`, acting by that rule; taught so too."""
+    return ArgmaxThenFlip(agent, tuple(eps for _, eps in CELLS), agent.own_actions, agent.marks)
+
+
+def measure(agent: ud.AbstractAgent, num_rounds: int, num_episodes: int) -> dict[str, list]:
+    """P(right door) by cell: about rounds 20, 100 and 190, and over the last 100 rounds of `num_rounds`."""
+    episodes = ud.rollout(doors(num_rounds), agent, key=jax.random.key(7), num_episodes=num_episodes)
+    right, cell = np.asarray(episodes.reward), np.asarray(episodes.theta) // DOORS
+    windows = {"20": slice(15, 25), "100": slice(90, 110), "190": slice(180, 200)}
+    windows[str(num_rounds)] = slice(num_rounds - 100, num_rounds)
+    table = {t: [float(right[cell == c, rounds].mean()) for c in range(len(CELLS))] for t, rounds in windows.items()}
+    last = windows[str(num_rounds)]
+    by_episode = [right[cell == c, last].mean(-1) for c in range(len(CELLS))]
+    table["se"] = [float(x.std() / np.sqrt(len(x))) for x in by_episode]
+    return table
+
+
+def main(steps: int, batch_size: int = 64, taught_rounds: int = 200, num_rounds: int = 1000, size: int = 64) -> dict:
+    """Both exact agents and both nets on all cells."""
+    process = doors(taught_rounds)
+    num_episodes = 400 * len(CELLS) if steps > 100 else 20 * len(CELLS)
+    result: dict[str, Any] = {
+        "cells": [{"eps_obs": a, "eps_exp": b} for a, b in CELLS],
+        "settings": {"steps": steps, "batch_size": batch_size, "taught_rounds": taught_rounds, "seed": 0}
+        | {"hidden_size": size, "num_rounds": num_rounds, "num_episodes": num_episodes},
+        "right_door": {},
+        "training_seconds": {},
+    }
+
+    def record(name: str, agent: ud.AbstractAgent) -> None:
+        result["right_door"][name] = measure(agent, num_rounds, num_episodes)
+        print(name, np.round(np.reshape(result["right_door"][name][str(num_rounds)], (3, 5)), 2).tolist(), flush=True)
+
+    for mark in ("do", "see"):
+        record(f"exact_{mark}", acting(ud.ExactAgent(process, own_actions=mark)))
+    for teaching in (ud.Counterfactual(), ud.Cloning()):
+        started = time.perf_counter()
+        agent = acting(ud.LSTMAgent(process, size, key=jax.random.key(0)))
+        run = ud.teach(
+            process,
+            agent,
+            teaching,
+            key=jax.random.key(1),
+            steps=steps,
+            batch_size=batch_size,
+            on_log=lambda state, row: print(row, flush=True),
+        )
+        result["training_seconds"][teaching.name] = round(time.perf_counter() - started, 1)
+        record(f"lstm_{teaching.name}", run.agent)
+    return result
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=2000)
+    steps = parser.parse_args().steps
+    result = main(steps)
+    if steps == 2000:
+        RESULT.parent.mkdir(exist_ok=True)
+        RESULT.write_text(json.dumps(result, indent=1) + "\n")

@@ -1,0 +1,193 @@
+"""The bandit of decision-pretrained transformers (Lee et al., 2023, arXiv:2306.14892), as two settings of one loop.
+
+Five arms with means from U(0, 1) and Gaussian noise of .3; the expert names the best arm. Their data regime is `Blind`:
+an episode's arms come from a Dirichlet law mixed with one random arm, whatever is observed. Beside it `Counterfactual`,
+in which the agent draws its own arms; and Thompson sampling, UCB and greedy on the same kind of bandits.
+
+    python studies/dpt.py               about 5 minutes on two cores
+    python studies/dpt.py --steps 5     to see that it runs
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import undelude as ud
+from undelude.agent import Mark
+
+RESULT = Path(__file__).parent / "results" / "dpt.json"
+ARMS, NOISE = 5, 0.3
+
+
+class UniformMeans(ud.AbstractDistribution[jax.Array]):
+    """Theta: a mean for each arm, from U(0, 1)."""
+
+    def sample(self, key):
+        """The means."""
+        return jax.random.uniform(key, (ARMS,))
+
+    def log_prob(self, x):
+        """Zero."""
+        return jnp.zeros(())
+
+    def entropy(self):
+        """Zero."""
+        return jnp.zeros(())
+
+
+class Arms(ud.AbstractTask[jax.Array]):
+    """`O ~ N(theta[a], .3)`; the memory is the arm."""
+
+    def init(self, theta):
+        """No arm yet."""
+        return jnp.zeros((), jnp.int32)
+
+    def Q_O(self, theta, w):
+        """The reward that is seen."""
+        return ud.Normal(theta[w], NOISE)
+
+    def g_A(self, theta, a, w):
+        """Remember the arm."""
+        return jnp.asarray(a, jnp.int32)
+
+    def g_O(self, theta, o, w):
+        """Nothing to remember."""
+        return w
+
+    def reward(self, theta, w, a, o):
+        """Minus the regret of the arm."""
+        return theta[a] - theta.max()
+
+
+class BestArm(ud.AbstractExpert[None]):
+    """Names the best arm."""
+
+    def init(self, theta):
+        """No memory."""
+
+    def Q_A(self, theta, e):
+        """All mass on it."""
+        return ud.Categorical(log_probs=jnp.where(jnp.arange(ARMS) == jnp.argmax(theta), 0.0, -jnp.inf))
+
+    def g_A(self, theta, a, e):
+        """No memory."""
+
+    def g_O(self, theta, o, e):
+        """No memory."""
+
+
+class TheirBehaviour(ud.AbstractAgent[Any]):
+    """An episode's law of arms: `(1 - c) Dirichlet(1) + c` on a random arm, c from 0, .1, .., 1; drawn at the start."""
+
+    own_actions: Mark = eqx.field(static=True, default="do")
+    marks: tuple[Mark, ...] = eqx.field(static=True, default=("do",))
+
+    def init(self, *, num_rounds):
+        """No law yet."""
+        return jnp.zeros(ARMS)
+
+    def f_A(self, m):
+        """The law."""
+        return ud.Categorical(probs=jnp.where(m.sum() > 0, m, 1 / ARMS))
+
+    def f_O(self, m):
+        """Predicts nothing."""
+        return ud.Normal(0.5, 1.0)
+
+    def g_A(self, a, m, *, intervened):
+        """Whatever happens."""
+        return m
+
+    def g_O(self, o, m):
+        """Whatever happens."""
+        return m
+
+    def act(self, m, *, key):
+        """Draw the law if there is none; then an arm."""
+        key_c, key_law, key_arm, key_act = jax.random.split(key, 4)
+        c = jax.random.randint(key_c, (), 0, 11) / 10
+        arm = jax.nn.one_hot(jax.random.randint(key_arm, (), 0, ARMS), ARMS)
+        law = (1 - c) * jax.random.dirichlet(key_law, jnp.ones(ARMS)) + c * arm
+        m = jnp.where(m.sum() > 0, m, law)
+        return ud.Categorical(log_probs=jnp.log(m)).sample(key_act), m
+
+
+def arms(num_rounds: int) -> ud.InteractionProcess:
+    """The bandit."""
+    return ud.InteractionProcess(UniformMeans(), None, Arms(), BestArm(), num_rounds, name="dpt")
+
+
+def baselines(num_rounds: int, num_episodes: int) -> dict[str, np.ndarray]:
+    """Cumulative regret `[N, T]` of Thompson sampling (prior N(.5, 1/12)), UCB (c = 1) and greedy."""
+    found = {}
+    for name in ("thompson", "ucb", "greedy"):
+        rng = np.random.default_rng(0)
+        means, rows = rng.random((num_episodes, ARMS)), np.arange(num_episodes)
+        sums, counts, regret = np.zeros_like(means), np.zeros_like(means), np.zeros((num_episodes, num_rounds))
+        for t in range(num_rounds):
+            average = sums / np.maximum(counts, 1)
+            if name == "thompson":
+                precision = 12 + counts / NOISE**2
+                score = (6 + sums / NOISE**2) / precision + rng.standard_normal(means.shape) / np.sqrt(precision)
+            elif name == "ucb":
+                score = np.where(counts == 0, np.inf, average + 1 / np.sqrt(np.maximum(counts, 1)))
+            else:
+                score = np.where(counts == 0, np.inf, average)
+            a = score.argmax(1)
+            sums[rows, a] += means[rows, a] + NOISE * rng.standard_normal(num_episodes)
+            counts[rows, a] += 1
+            regret[:, t] = means.max(1) - means[rows, a]
+        found[name] = regret.cumsum(1)
+    return found
+
+
+def summary(regret: np.ndarray) -> dict[str, dict[str, float]]:
+    """Mean and standard error of the cumulative regret at 100 rounds and at the end, if that is another."""
+    ends = {str(t): regret[:, t - 1] for t in (100, regret.shape[1])}
+    return {t: {"mean": float(x.mean()), "se": float(x.std() / np.sqrt(len(x)))} for t, x in ends.items()}
+
+
+def main(steps: int, num_rounds: int, batch_size: int = 64, hidden_size: int = 64) -> dict:
+    """Both teachings and the baselines."""
+    process, num_episodes = arms(num_rounds), 2000
+    result: dict[str, Any] = {"settings": {"steps": steps, "batch_size": batch_size, "num_rounds": num_rounds}}
+    result["settings"] |= {"hidden_size": hidden_size, "seed": 0, "num_episodes": num_episodes}
+    result["regret"] = {name: summary(x) for name, x in baselines(num_rounds, num_episodes).items()}
+    result["training_seconds"] = {}
+    print(result["regret"], flush=True)
+    for teaching in (ud.Counterfactual(observation_weight=0.1), ud.Blind(TheirBehaviour(), observation_weight=0.1)):
+        agent = ud.LSTMAgent(process, hidden_size, key=jax.random.key(0))
+        started = time.perf_counter()
+        run = ud.teach(
+            process,
+            agent,
+            teaching,
+            key=jax.random.key(1),
+            steps=steps,
+            batch_size=batch_size,
+            learning_rate=1e-2,
+            on_log=lambda state, row: print(row, flush=True),
+        )
+        result["training_seconds"][teaching.name] = round(time.perf_counter() - started, 1)
+        episodes = ud.rollout(process, run.agent, key=jax.random.key(2), num_episodes=num_episodes)
+        result["regret"][f"lstm_{teaching.name}"] = summary(-np.asarray(episodes.reward).cumsum(1))
+        print(teaching.name, result["regret"][f"lstm_{teaching.name}"], flush=True)
+    return result
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=100, help="T; 500 in the paper, which takes five times as long")
+    args = parser.parse_args()
+    result = main(args.steps, num_rounds=args.rounds)
+    if args.steps == 1000:
+        RESULT.parent.mkdir(exist_ok=True)
+        RESULT.write_text(json.dumps(result, indent=1) + "\n")
