@@ -19,7 +19,7 @@ from undelude.rollout import Episodes
 
 
 class Window(eqx.Module):
-    """A function of `K` symbols in a row: what each pair of neighbours says, weighted by its place, summed; then an MLP.
+    """A function of `K` symbols in a row: what each pair of neighbours says, weighted by its place, summed; an MLP.
 
     A symbol comes as `[2 D]`: what it says about itself, and what it says to its successor.
     """
