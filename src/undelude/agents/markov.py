@@ -19,7 +19,7 @@ from undelude.rollout import Episodes
 
 
 class Window(eqx.Module):
-    """A function of `K` symbols in a row: what each pair of neighbours says, weighted by its age, summed; then an MLP.
+    """A function of `K` symbols in a row: what each pair of neighbours says, weighted by its place, summed; an MLP.
 
     A symbol comes as `[2 D]`: what it says about itself, and what it says to its successor.
     """
@@ -48,9 +48,9 @@ class Window(eqx.Module):
         alone, pairs = jax.nn.silu(now), jax.nn.silu(now[1:] + later[:-1])
         # Window n starts at symbol n; of its oldest symbol the predecessor is not known.
         num_windows = len(xs) - order + 1
-        age = jnp.arange(len(pairs))[None] - jnp.arange(num_windows)[:, None] + 1
-        inside = (age >= 1) & (age < order)
-        weights = jnp.where(inside[..., None], self.weights[jnp.clip(age, 0, order - 1)], 0.0)
+        place = jnp.arange(len(pairs))[None] - jnp.arange(num_windows)[:, None] + 1
+        inside = (place >= 1) & (place < order)
+        weights = jnp.where(inside[..., None], self.weights[jnp.clip(place, 0, order - 1)], 0.0)
         h = jnp.einsum("nsd,sd->nd", weights, pairs) + self.weights[0][None] * alone[:num_windows]
         return h + jax.nn.silu(h @ self.up + self.bias[None]) @ self.down
 
