@@ -115,7 +115,7 @@ class AbstractTeaching(eqx.Module):
 class Teaching(AbstractTeaching):
     """Any corner of the square: each of the named teachings is a case of it.
 
-    Args:
+    Attributes:
         expert_share: the probability that the expert executes an action.
         per: drawn anew each `"step"`, or once an `"episode"`.
         behaviour: who executes the others; the agent itself where it is None.
@@ -179,7 +179,7 @@ class Mixed(AbstractTeaching):
 
     One agent then answers as an onlooker, as an actor, and where it takes turns with the expert.
 
-    Args:
+    Attributes:
         expert_share: p, the probability that the expert executes an action.
         target: see `AbstractTeaching`.
         observation_weight: see `AbstractTeaching`.
@@ -201,7 +201,7 @@ class Blind(AbstractTeaching):
     history. What an agent with a truncated memory learns so is right for that behaviour's histories and wrong for its
     own (Remark 13); `teach` warns.
 
-    Args:
+    Attributes:
         policy: an agent, by its `act`; a law, the same in every round; or all actions alike, `"uniform"`.
         target: see `AbstractTeaching`.
         observation_weight: see `AbstractTeaching`.
@@ -251,7 +251,7 @@ class DAgger(AbstractTeaching):
     with the expert's `pi_theta(a_t) = Q(a_t | theta, e_t)`: on the way from the interventional answer to the deluded
     one. `Mixed` executes the same and, marked, has both answers.
 
-    Args:
+    Attributes:
         expert_share: beta, the probability that the expert executes.
         per: drawn anew each `"step"`, or once an `"episode"`.
         target: see `AbstractTeaching`.
