@@ -92,7 +92,7 @@ def test_5_whatever_the_architecture(agent_type):
     """The same of networks of other kinds: their policy after each round is the interventional answer."""
     process = ud.tasks.from_tables(prior=[0.5, 0.5], expert=ACTIONS, task=TELLING, num_rounds=2)
     agent = agent_type(process, hidden_size=12, key=KEY)
-    run = ud.teach(process, agent, ud.Counterfactual(), key=jax.random.key(1), steps=300, batch_size=32, log_every=300)
+    run = ud.teach(process, agent, ud.Counterfactual(), key=jax.random.key(1), steps=600, batch_size=32, log_every=600)
     report = ud.certify(run.agent, process, key=jax.random.key(2), num_episodes=256, baselines=False)
     assert report.action_kl_do < 0.005 < 0.05 < report.action_kl_see
     assert report.observation_kl_do < 0.005
