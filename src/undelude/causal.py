@@ -26,7 +26,7 @@ Values = Mapping[str, Any]
 def _as_names(names: Names) -> tuple[str, ...]:
     if isinstance(names, Mapping):
         raise ValueError(
-            f"names are asked for here, such as {_listed(tuple(names))}, and no values; those go to query."
+            f"names are asked for here, such as {graph.listed(tuple(names))}, and no values; those go to query."
         )
     return (names,) if isinstance(names, str) else tuple(map(str, names))
 
@@ -196,7 +196,7 @@ class CausalModel(eqx.Module):
     def __repr__(self) -> str:
         hidden = self.structure.hidden
         mechanisms = (f"{name} | {' '.join(parents)}" if parents else name for name, parents in self.graph.items())
-        return f"CausalModel({', '.join(mechanisms)}{f'; hidden: {_listed(hidden)}' if hidden else ''})"
+        return f"CausalModel({', '.join(mechanisms)}{f'; hidden: {graph.listed(hidden)}' if hidden else ''})"
 
     @property
     def graph(self) -> Graph:
@@ -514,7 +514,7 @@ def _index(name: str, values: tuple[Hashable, ...], value: Any) -> int:
         near = [i for i, x in enumerate(values) if isinstance(x, float) and np.float32(x) == np.float32(value)]
         if len(near) == 1:
             return near[0]
-    raise ValueError(f"{name} has no value {value!r}; it has {_listed(values)}.")
+    raise ValueError(f"{name} has no value {value!r}; it has {graph.listed(values)}.")
 
 
 def _traced_index(name: str, values: tuple[Hashable, ...], column: Array) -> Array:
@@ -527,11 +527,6 @@ def _traced_index(name: str, values: tuple[Hashable, ...], column: Array) -> Arr
         ) from error
     equal = known.reshape((1,) * column.ndim + (-1,)) == column[..., None]
     return jnp.where(equal.any(-1), equal.argmax(-1), -1)
-
-
-def _listed(values: Sequence) -> str:
-    shown = ", ".join(map(str, values[:8]))
-    return f"{shown}, ... ({len(values)} in all)" if len(values) > 8 else shown
 
 
 def _impossible(see: Values, do: Values) -> str:

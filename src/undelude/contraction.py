@@ -16,11 +16,11 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
 import opt_einsum
 
+from undelude._checks import is_concrete
 from undelude.graph import Graph, ancestors, mutilate
 
 # Entries of the largest table on the way.
@@ -270,4 +270,4 @@ def _entry_by_entry(xp: ModuleType, steps: Sequence[Step], operands: Sequence[Sc
 
 def backend(*arrays: Any) -> ModuleType:
     """`numpy` where all numbers are known (no compilation, double precision), `jax.numpy` where some are traced."""
-    return jnp if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(arrays)) else np
+    return np if is_concrete(*arrays) else jnp

@@ -2,7 +2,7 @@
 
 import difflib
 import heapq
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 
@@ -68,10 +68,15 @@ def check_names(graph: Graph, roles: Mapping[str, Names]) -> list[tuple[str, ...
     return checked
 
 
+def listed(values: Sequence[object]) -> str:
+    """For a message: all of a few, the first of many and how many there are."""
+    shown = ", ".join(map(str, values[:8]))
+    return f"{shown}, ... ({len(values)} in all)" if len(values) > 8 else shown
+
+
 def _unknown(name: object, names: Collection[str]) -> str:
     near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
-    shown = ", ".join(list(names)[:8]) + (f", ... ({len(names)} in all)" if len(names) > 8 else "")
-    hint = f"did you mean {' or '.join(near)}?" if near else f"it has {shown}."
+    hint = f"did you mean {' or '.join(near)}?" if near else f"it has {listed(tuple(names))}."
     return f"{name!r} is not in the graph; {hint}"
 
 

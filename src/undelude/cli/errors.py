@@ -25,3 +25,9 @@ class UsageError(CommandError):
 
     def __init__(self, message: str):
         super().__init__(message, ExitCode.USAGE)
+
+
+def check_seed(seed: int) -> None:
+    """Raise `UsageError` where `--seed` is out of range."""
+    if not 0 <= seed < 2**32:
+        raise UsageError(f"--seed must be from 0 to 2**32 - 1, not {seed}.")

@@ -15,7 +15,7 @@ from undelude.certificate import versions
 from undelude.checkpoint import write_atomically
 from undelude.cli import backend
 from undelude.cli.console import make_console, working
-from undelude.cli.errors import ExitCode, UsageError
+from undelude.cli.errors import ExitCode, UsageError, check_seed
 
 if TYPE_CHECKING:
     from undelude.paper import Block
@@ -39,8 +39,7 @@ class Paper:
         del args
         if self.num_episodes < 100:
             raise UsageError(f"--num-episodes must be at least 100, for standard errors, not {self.num_episodes}.")
-        if not 0 <= self.seed < 2**32:
-            raise UsageError(f"--seed must be from 0 to 2**32 - 1, not {self.seed}.")
+        check_seed(self.seed)
         if self.out.is_dir() or not self.out.parent.is_dir():
             raise UsageError(f"--out must name a file in a directory that exists, not {self.out}.")
         backend.configure()

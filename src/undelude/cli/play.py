@@ -21,7 +21,7 @@ from undelude import inference
 from undelude.agents.exact import ExactAgent
 from undelude.cli import backend
 from undelude.cli.console import make_console
-from undelude.cli.errors import ExitCode, UsageError
+from undelude.cli.errors import ExitCode, UsageError, check_seed
 from undelude.distributions import Categorical
 from undelude.inference import Belief
 from undelude.process import InteractionProcess
@@ -77,8 +77,8 @@ class Play:
     def run(self, args: Sequence[str]) -> ExitCode:
         """Carry it out."""
         del args
-        if self.seed is not None and not 0 <= self.seed < 2**32:
-            raise UsageError(f"--seed must be from 0 to 2**32 - 1, not {self.seed}.")
+        if self.seed is not None:
+            check_seed(self.seed)
         backend.configure()
         process = make(self.task)
         _check_playable(process)

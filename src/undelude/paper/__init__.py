@@ -7,7 +7,7 @@ from undelude.paper.blocks import BLOCKS
 from undelude.paper.item import Block, Item, Settings
 
 
-def recompute(settings: Settings = Settings()) -> Iterator[Block]:  # noqa: B008, it is frozen.
+def recompute(settings: Settings) -> Iterator[Block]:
     """Compute the blocks of the page, in the paper's order, one by one.
 
     Args:

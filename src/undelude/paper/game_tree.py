@@ -1,12 +1,11 @@
 """Games in extensive form, by a causal model's own numbers, and their information sets (Section 3, Remark 9)."""
 
 import dataclasses
-import string
 from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
 
-from undelude.causal import Variable
+from undelude.causal import CausalModel, Variable
 from undelude.graph import descendants
 
 Moves = tuple[tuple[str, Hashable], ...]
@@ -66,7 +65,8 @@ def extensive_form(variables: Iterable[Variable], order: Sequence[str], hidden: 
     for name in (*order, *hidden):
         if name not in mechanisms:
             raise ValueError(f"{name!r} is not in the game; it has {', '.join(mechanisms)}.")
-    graph, joint = {v.name: v.parents for v in mechanisms.values()}, _joint(mechanisms, order)
+    model = CausalModel(mechanisms.values())
+    graph, joint = model.graph, np.asarray(model.query(order), float)
     level = [((), Node((), next(iter(order), None), 1.0, float(joint.sum()), ()))]
     nodes = [node for _, node in level]
     for depth, name in enumerate(order):
@@ -113,16 +113,6 @@ def children(nodes: Sequence[Node]) -> dict[Moves, tuple[Node, ...]]:
         if node.moves:
             found[node.moves[:-1]].append(node)
     return {moves: tuple(following) for moves, following in found.items()}
-
-
-def _joint(mechanisms: dict[str, Variable], order: Sequence[str]) -> np.ndarray:
-    """`P(order)`, an axis for each name; the rest is summed out."""
-    if len(mechanisms) > len(string.ascii_letters):
-        raise ValueError(f"a game tree of {len(mechanisms)} variables is too large; take fewer rounds.")
-    letter = dict(zip(mechanisms, string.ascii_letters, strict=False))
-    factors = ["".join(letter[name] for name in (*v.parents, v.name)) for v in mechanisms.values()]
-    tables = [np.asarray(v.table, float) for v in mechanisms.values()]
-    return np.einsum(f"{','.join(factors)}->{''.join(letter[name] for name in order)}", *tables, optimize="greedy")
 
 
 def _mechanism(v: Variable, before: Sequence[str], shape: tuple[int, ...]) -> np.ndarray:
