@@ -86,8 +86,9 @@ class TorchAgent(nn.Module):
 
 def as_torch(agent: ud.LSTMAgent) -> list[torch.Tensor]:
     """The weights of `agent`, or their gradients, in the order and the layout of `TorchAgent.weights`."""
-    read = jnp.concatenate([agent.read_do.table, agent.read_see.table, agent.read_observation.table])
-    heads = [x for head in (agent.head_A, agent.head_O) for x in (head.weight.T, head.bias)]
+    own = agent.interface
+    read = jnp.concatenate([own.read_do.table, own.read_see.table, own.read_observation.table])
+    heads = [x for head in (own.head_A, own.head_O) for x in (head.weight.T, head.bias)]
     return [torch.tensor(np.asarray(x)) for x in (read.T, agent.recurrent.T, agent.bias, *heads)]
 
 

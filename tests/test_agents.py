@@ -281,7 +281,7 @@ def test_an_lstm_is_the_textbook_s():
     h, c = agent.g_O(jnp.array(1), agent.g_A(jnp.array(2), agent.init(num_rounds=1), intervened=True))
     sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
     h_, c_ = np.zeros(3), np.zeros(3)
-    for x in (agent.read_do.table[2], agent.read_observation.table[1]):
+    for x in (agent.interface.read_do.table[2], agent.interface.read_observation.table[1]):
         i, f, g, o = np.split(np.asarray(x + agent.bias) + h_ @ np.asarray(agent.recurrent), 4)
         c_ = sigmoid(f) * c_ + sigmoid(i) * np.tanh(g)
         h_ = sigmoid(o) * np.tanh(c_)
@@ -303,7 +303,7 @@ def test_a_gru_is_the_textbook_s():
     agent = eqx.tree_at(lambda a: a.bias_candidate, agent, jnp.array([0.3, -0.2, 0.1]))
     sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
     h = np.zeros(3)
-    for x in (agent.read_do.table[2], agent.read_observation.table[1]):
+    for x in (agent.interface.read_do.table[2], agent.interface.read_observation.table[1]):
         (x_r, x_z, x_n), (h_r, h_z, h_n) = (
             np.split(v, 3) for v in (np.asarray(x + agent.bias), h @ np.asarray(agent.recurrent))
         )

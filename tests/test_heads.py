@@ -89,10 +89,10 @@ def test_units_are_kept(tmp_path, no_type_checks):
     run = ud.teach(process, agent, ud.Counterfactual(), key=KEY, steps=2, batch_size=2)
     ud.save(run.agent, tmp_path)
     again = ud.load(tmp_path)
-    for part in (lambda a: a.read_do, lambda a: a.head_A):
+    for part in (lambda a: a.interface.read_do, lambda a: a.interface.head_A):
         np.testing.assert_array_equal(part(again).mean, part(agent).mean)
         np.testing.assert_array_equal(part(again).scale, part(agent).scale)
         assert not np.allclose(part(again).weight, part(agent).weight)
-    assert float(agent.read_do.mean[0]) == pytest.approx(float(episodes.actions.mean()), abs=1e-6)
+    assert float(agent.interface.read_do.mean[0]) == pytest.approx(float(episodes.actions.mean()), abs=1e-6)
     with pytest.raises(TypeError, match="no inputs to normalise"):
         normalise(ud.SequencePredictor(ud.tasks.bandit(), key=KEY), episodes)

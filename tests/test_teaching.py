@@ -247,7 +247,7 @@ def test_factual_teaching_leaves_no_do(process):
     assert (run.agent.own_actions, run.agent.marks) == ("see", ("see",))
     with pytest.raises(ValueError, match=r"cannot read actions marked do.*ud\.Counterfactual"):
         run.agent.reading("do")
-    untouched = run.agent.read_do.table == agent.read_do.table
+    untouched = run.agent.interface.read_do.table == agent.interface.read_do.table
     assert bool(untouched.all())
 
 
@@ -256,8 +256,8 @@ def test_observation_weight_zero_leaves_the_observation_head_alone(process):
     agent = ud.LSTMAgent(process, 4, key=jax.random.key(0))
     teaching = ud.Counterfactual(observation_weight=0.0)
     run = ud.teach(process, agent, teaching, key=jax.random.key(1), steps=2, batch_size=4)
-    assert bool((run.agent.head_O.weight == agent.head_O.weight).all())
-    assert not bool((run.agent.head_A.weight == agent.head_A.weight).all())
+    assert bool((run.agent.interface.head_O.weight == agent.interface.head_O.weight).all())
+    assert not bool((run.agent.interface.head_A.weight == agent.interface.head_A.weight).all())
 
 
 def test_a_continuous_theta_can_be_taught_but_not_certified_exactly():

@@ -10,8 +10,8 @@ from jaxtyping import Array, Float, Key
 from undelude._checks import check_count
 from undelude.agent import Mark
 from undelude.agents.decoder import AbstractDecoderAgent, AbstractMixer, Decoder, linear
-from undelude.agents.embedding import AbstractReader, make_reader
-from undelude.agents.heads import AbstractHead, freeze, make_head
+from undelude.agents.heads import freeze
+from undelude.agents.interface import Interface
 from undelude.agents.network import make_spec
 from undelude.process import InteractionProcess
 
@@ -70,12 +70,8 @@ class LinearRecurrentAgent(AbstractDecoderAgent):
         TypeError: there is no head for the process's laws.
     """
 
-    read_do: AbstractReader
-    read_see: AbstractReader
-    read_observation: AbstractReader
+    interface: Interface
     decoder: Decoder
-    head_A: AbstractHead
-    head_O: AbstractHead
     own_actions: Mark = eqx.field(static=True)
     marks: tuple[Mark, ...] = eqx.field(static=True)
     hidden_size: int = eqx.field(static=True)
@@ -92,13 +88,9 @@ class LinearRecurrentAgent(AbstractDecoderAgent):
     ):
         spec, hidden_size = make_spec(process), check_count("hidden_size", hidden_size)
         num_layers = check_count("num_layers", num_layers)
-        key_do, key_see, key_observation, key_decoder, key_A, key_O, *keys = jax.random.split(key, 6 + num_layers)
-        self.read_do = make_reader(spec["actions"], 2 * hidden_size, scale=1.0, key=key_do)
-        self.read_see = make_reader(spec["actions"], 2 * hidden_size, scale=1.0, key=key_see)
-        self.read_observation = make_reader(spec["observations"], 2 * hidden_size, scale=1.0, key=key_observation)
+        key_interface, key_decoder, *keys = jax.random.split(key, 2 + num_layers)
+        self.interface = Interface(spec, reads=2 * hidden_size, features=hidden_size, scale=1.0, key=key_interface)
         mixers: list[AbstractMixer[Any]] = [GatedRecurrence(hidden_size, key=k) for k in keys]
         self.decoder = Decoder(mixers, hidden_size, key=key_decoder)
-        self.head_A = make_head(spec["actions"], hidden_size, key=key_A)
-        self.head_O = make_head(spec["observations"], hidden_size, key=key_O)
         self.own_actions, self.marks = "do", ("do", "see")
         self.hidden_size, self.num_layers, self.spec = hidden_size, num_layers, freeze(spec)

@@ -10,8 +10,8 @@ from jaxtyping import Array, Float, Key
 
 from undelude._checks import check_count
 from undelude.agent import Mark
-from undelude.agents.embedding import AbstractReader, make_reader
-from undelude.agents.heads import AbstractHead, freeze, make_head
+from undelude.agents.heads import freeze
+from undelude.agents.interface import Interface
 from undelude.agents.network import AbstractNetworkAgent, make_spec, scan_symbols
 from undelude.process import InteractionProcess
 
@@ -33,13 +33,9 @@ class LSTMAgent(AbstractNetworkAgent[State]):
         TypeError: there is no head for the process's laws.
     """
 
-    read_do: AbstractReader
-    read_see: AbstractReader
-    read_observation: AbstractReader
+    interface: Interface
     recurrent: Float[Array, "D G"]
     bias: Float[Array, " G"]
-    head_A: AbstractHead
-    head_O: AbstractHead
     own_actions: Mark = eqx.field(static=True)
     marks: tuple[Mark, ...] = eqx.field(static=True)
     hidden_size: int = eqx.field(static=True)
@@ -49,15 +45,11 @@ class LSTMAgent(AbstractNetworkAgent[State]):
         spec, hidden_size = make_spec(process), check_count("hidden_size", hidden_size)
         limit = math.sqrt(1 / hidden_size)
         width = 4 * hidden_size
-        key_do, key_see, key_observation, key_recurrent, key_A, key_O = jax.random.split(key, 6)
-        self.read_do = make_reader(spec["actions"], width, scale=limit, key=key_do)
-        self.read_see = make_reader(spec["actions"], width, scale=limit, key=key_see)
-        self.read_observation = make_reader(spec["observations"], width, scale=limit, key=key_observation)
+        key_interface, key_recurrent = jax.random.split(key)
+        self.interface = Interface(spec, reads=width, features=hidden_size, scale=limit, key=key_interface)
         self.recurrent = jax.random.uniform(key_recurrent, (hidden_size, width), minval=-limit, maxval=limit)
         # Gates in the order input, forget, cell, output; a forget gate that starts open keeps the past.
         self.bias = jnp.zeros(width).at[hidden_size : 2 * hidden_size].set(1.0)
-        self.head_A = make_head(spec["actions"], hidden_size, key=key_A)
-        self.head_O = make_head(spec["observations"], hidden_size, key=key_O)
         self.own_actions, self.marks = "do", ("do", "see")
         self.hidden_size, self.spec = hidden_size, freeze(spec)
 

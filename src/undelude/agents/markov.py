@@ -10,8 +10,8 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from undelude._checks import check_count
 from undelude.agent import Mark
 from undelude.agents.decoder import linear
-from undelude.agents.embedding import AbstractReader, make_reader
-from undelude.agents.heads import AbstractHead, freeze, make_head, thaw
+from undelude.agents.heads import freeze, thaw
+from undelude.agents.interface import Interface
 from undelude.agents.network import AbstractLearnedAgent, AbstractNetworkAgent, make_spec, symbols, turns
 from undelude.distributions import Categorical
 from undelude.process import Action, InteractionProcess, Observation
@@ -72,13 +72,9 @@ class MarkovAgent(AbstractNetworkAgent[Float[Array, "K E"]]):
     """
 
     full_history: ClassVar[bool] = False
-    read_do: AbstractReader
-    read_see: AbstractReader
-    read_observation: AbstractReader
+    interface: Interface
     start: Float[Array, " E"]
     window: Window
-    head_A: AbstractHead
-    head_O: AbstractHead
     own_actions: Mark = eqx.field(static=True)
     marks: tuple[Mark, ...] = eqx.field(static=True)
     order: int = eqx.field(static=True)
@@ -95,14 +91,10 @@ class MarkovAgent(AbstractNetworkAgent[Float[Array, "K E"]]):
     ):
         spec, hidden_size = make_spec(process), check_count("hidden_size", hidden_size)
         order, width = check_count("order", order), 2 * hidden_size
-        key_do, key_see, key_observation, key_start, key_window, key_A, key_O = jax.random.split(key, 7)
-        self.read_do = make_reader(spec["actions"], width, scale=1.0, key=key_do)
-        self.read_see = make_reader(spec["actions"], width, scale=1.0, key=key_see)
-        self.read_observation = make_reader(spec["observations"], width, scale=1.0, key=key_observation)
+        key_interface, key_start, key_window = jax.random.split(key, 3)
+        self.interface = Interface(spec, reads=width, features=hidden_size, scale=1.0, key=key_interface)
         self.start = jax.random.uniform(key_start, (width,), minval=-1.0)
         self.window = Window(order, hidden_size, key=key_window)
-        self.head_A = make_head(spec["actions"], hidden_size, key=key_A)
-        self.head_O = make_head(spec["observations"], hidden_size, key=key_O)
         self.own_actions, self.marks = "do", ("do", "see")
         self.order, self.hidden_size, self.spec = order, hidden_size, freeze(spec)
 

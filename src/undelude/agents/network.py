@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from undelude.agent import AbstractSequenceAgent, Mark, check_mark, with_marks
-from undelude.agents.embedding import AbstractReader
-from undelude.agents.heads import AbstractHead, describe, thaw
+from undelude.agents.heads import describe, thaw
+from undelude.agents.interface import Interface
 from undelude.distributions import AbstractDistribution
 from undelude.process import Action, InteractionProcess, Observation
 from undelude.rollout import Episodes
@@ -56,16 +56,10 @@ class AbstractNetworkAgent(AbstractLearnedAgent[M]):
     An architecture is `init`, `step`, `features` and `parallel`; from them come the four functions and `unroll`.
 
     Attributes:
-        read_do, read_see: from an action to a vector, one for each mark (Remark 14).
-        read_observation: from an observation to a vector.
-        head_A, head_O: from features to a law.
+        interface: how it reads the symbols, and what it makes of its features.
     """
 
-    read_do: eqx.AbstractVar[AbstractReader]
-    read_see: eqx.AbstractVar[AbstractReader]
-    read_observation: eqx.AbstractVar[AbstractReader]
-    head_A: eqx.AbstractVar[AbstractHead]
-    head_O: eqx.AbstractVar[AbstractHead]
+    interface: eqx.AbstractVar[Interface]
 
     @abc.abstractmethod
     def step(self, x: Float[Array, " E"], m: M) -> M:
@@ -81,33 +75,26 @@ class AbstractNetworkAgent(AbstractLearnedAgent[M]):
 
     def f_A(self, m: M) -> AbstractDistribution:
         """A linear head on the features."""
-        return self.head_A(self.features(m))
+        return self.interface.head_A(self.features(m))
 
     def f_O(self, m: M) -> AbstractDistribution:
         """Another linear head on the features."""
-        return self.head_O(self.features(m))
+        return self.interface.head_O(self.features(m))
 
     def g_A(self, a: Action, m: M, *, intervened: Bool[Array, ""] | bool) -> M:
         """One step on the symbol `a` or `do(a)`."""
-        return self.step(self.read_action(a, intervened), m)
+        return self.step(self.interface.read_action(a, intervened), m)
 
     def g_O(self, o: Observation, m: M) -> M:
         """One step on the symbol `o`."""
-        return self.step(self.read_observation(o), m)
-
-    def read_action(self, a: Action, intervened: Bool[Array, ""] | bool) -> Float[Array, " E"]:
-        """The vector of `do(a)` where `intervened` and of `a` where not."""
-        if intervened is True:
-            return self.read_do(a)
-        if intervened is False:
-            return self.read_see(a)
-        return jnp.where(intervened, self.read_do(a), self.read_see(a))
+        return self.step(self.interface.read_observation(o), m)
 
     def unroll(self, episode: Episodes) -> tuple[AbstractDistribution, AbstractDistribution]:
         """All symbols are read at once, go through `parallel`, and all predictions are made at once."""
-        h = self.parallel(symbols(episode, self.read_action, self.read_observation))
+        own = self.interface
+        h = self.parallel(symbols(episode, own.read_action, own.read_observation))
         before_actions, before_observations = turns(episode)
-        return jax.vmap(self.head_A)(h[before_actions]), jax.vmap(self.head_O)(h[before_observations])
+        return jax.vmap(own.head_A)(h[before_actions]), jax.vmap(own.head_O)(h[before_observations])
 
 
 def symbols(

@@ -9,6 +9,7 @@ from jaxtyping import Array, PyTree
 
 from undelude.agents.embedding import AbstractReader, JointReader, LinearReader
 from undelude.agents.heads import AbstractHead, JointHead, NormalHead, thaw
+from undelude.agents.interface import Interface
 from undelude.agents.network import AbstractNetworkAgent
 from undelude.rollout import Episodes
 
@@ -34,17 +35,19 @@ def normalise(agent: AbstractNetworkAgent, episodes: Episodes) -> Any:
     if not isinstance(agent, AbstractNetworkAgent):
         raise TypeError(f"{type(agent).__name__} has no inputs to normalise; this is for networks.")
     actions, observations = _flat(episodes, episodes.actions), _flat(episodes, episodes.observations)
-    return eqx.tree_at(
-        lambda agent: (agent.read_do, agent.read_see, agent.read_observation, agent.head_A, agent.head_O),
-        agent,
-        (
-            _reader(agent.read_do, actions),
-            _reader(agent.read_see, actions),
-            _reader(agent.read_observation, observations),
-            _head(agent.head_A, actions),
-            _head(agent.head_O, observations),
-        ),
+    old = agent.interface
+    new = (
+        _reader(old.read_do, actions),
+        _reader(old.read_see, actions),
+        _reader(old.read_observation, observations),
+        _head(old.head_A, actions),
+        _head(old.head_O, observations),
     )
+    return eqx.tree_at(lambda agent: _parts(agent.interface), agent, new)
+
+
+def _parts(interface: Interface) -> tuple[eqx.Module, ...]:
+    return interface.read_do, interface.read_see, interface.read_observation, interface.head_A, interface.head_O
 
 
 def _flat(episodes: Episodes, values: PyTree) -> PyTree:

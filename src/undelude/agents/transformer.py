@@ -11,8 +11,8 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from undelude._checks import check_count
 from undelude.agent import Mark
 from undelude.agents.decoder import AbstractDecoderAgent, AbstractMixer, Decoder, linear
-from undelude.agents.embedding import AbstractReader, make_reader
-from undelude.agents.heads import AbstractHead, freeze, make_head
+from undelude.agents.heads import freeze
+from undelude.agents.interface import Interface
 from undelude.agents.network import make_spec
 from undelude.process import InteractionProcess
 
@@ -123,12 +123,8 @@ class TransformerAgent(AbstractDecoderAgent):
     (16, 2, 16)
     """
 
-    read_do: AbstractReader
-    read_see: AbstractReader
-    read_observation: AbstractReader
+    interface: Interface
     decoder: Decoder
-    head_A: AbstractHead
-    head_O: AbstractHead
     own_actions: Mark = eqx.field(static=True)
     marks: tuple[Mark, ...] = eqx.field(static=True)
     hidden_size: int = eqx.field(static=True)
@@ -152,14 +148,10 @@ class TransformerAgent(AbstractDecoderAgent):
         window = None if window is None else check_count("window", window)
         if hidden_size % (2 * num_heads):
             raise ValueError(f"hidden_size must be a multiple of 2 * num_heads = {2 * num_heads}, not {hidden_size}.")
-        key_do, key_see, key_observation, key_decoder, key_A, key_O, *keys = jax.random.split(key, 6 + num_layers)
-        self.read_do = make_reader(spec["actions"], 2 * hidden_size, scale=1.0, key=key_do)
-        self.read_see = make_reader(spec["actions"], 2 * hidden_size, scale=1.0, key=key_see)
-        self.read_observation = make_reader(spec["observations"], 2 * hidden_size, scale=1.0, key=key_observation)
+        key_interface, key_decoder, *keys = jax.random.split(key, 2 + num_layers)
+        self.interface = Interface(spec, reads=2 * hidden_size, features=hidden_size, scale=1.0, key=key_interface)
         mixers: list[AbstractMixer[Any]] = [Attention(hidden_size, num_heads, window, key=k) for k in keys]
         self.decoder = Decoder(mixers, hidden_size, key=key_decoder)
-        self.head_A = make_head(spec["actions"], hidden_size, key=key_A)
-        self.head_O = make_head(spec["observations"], hidden_size, key=key_O)
         self.own_actions, self.marks = "do", ("do", "see")
         self.hidden_size, self.num_layers, self.num_heads, self.window = hidden_size, num_layers, num_heads, window
         self.spec = freeze(spec)
