@@ -27,6 +27,7 @@ AGENTS = {
     "exact_do": ud.ExactAgent,
     "exact_see": lambda process: ud.ExactAgent(process, own_actions="see"),
     "thompson": lambda process: ud.ThompsonAgent(process, resample=2),
+    "tempered": lambda process: ud.TemperedAgent(ud.ExactAgent(process), 0.5),
     "lstm": lambda process: ud.LSTMAgent(process, 5, key=jax.random.key(0)),
     "gru": lambda process: ud.GRUAgent(process, 5, key=jax.random.key(0)),
     "linear": lambda process: ud.LinearRecurrentAgent(process, 4, num_layers=2, key=jax.random.key(0)),
@@ -35,12 +36,12 @@ AGENTS = {
     "markov": lambda process: ud.MarkovAgent(process, 3, 4, key=jax.random.key(0)),
     "predictor": lambda process: ud.SequencePredictor(process, 3, 4, key=jax.random.key(0)),
 }
-EXACT = ("exact_do", "exact_see", "thompson")
+EXACT = ("exact_do", "exact_see", "thompson", "tempered")
 # For a network "once" is nothing new, for some nor are others; the predictor knows symbols alone.
 LEFT_OUT = {
     "once": {*AGENTS} - {*EXACT},
-    "opening": {"gru", "linear", "window"},
-    "arm": {"gru", "window", "predictor"},
+    "opening": {"gru", "linear", "window", "tempered"},
+    "arm": {"gru", "window", "predictor", "tempered"},
 }
 WORLDS = [(p, a) for p in PROCESSES for a in AGENTS if a not in LEFT_OUT.get(p, ())]
 
@@ -324,6 +325,31 @@ def test_attention_is_the_textbook_s():
         weights = np.exp((q[t] * k[: t + 1].conj()).real.sum(-1) / 2)
         want = (weights / (weights.sum() + np.exp(0.7))) @ v[: t + 1] @ np.asarray(layer.out)
         np.testing.assert_allclose(layer.parallel(jnp.asarray(xs))[t], want, atol=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.5, 2.0])
+def test_a_temperature_sharpens_what_is_done_and_not_what_is_predicted(temperature):
+    """Actions have the law P^(1/temperature) / Z, by Pearson's chi-squared; f_A is the prediction as it was."""
+    process = ud.tasks.from_tables(prior=[1.0], expert=[[0.5, 0.3, 0.2]], task=np.ones((1, 3, 1)), num_rounds=1)
+    agent = ud.TemperedAgent(ud.ExactAgent(process), temperature)
+    N, P = 4000, np.array([0.5, 0.3, 0.2])
+    actions = np.asarray(ud.rollout(process, agent, key=jax.random.key(0), num_episodes=N).actions[:, 0])
+    want = (P == P.max()).astype(float) if temperature == 0 else P ** (1 / temperature)
+    want /= want.sum()
+    counts = np.bincount(actions, minlength=3)
+    assert counts[want == 0].sum() == 0
+    chi2 = ((counts - N * want)[want > 0] ** 2 / (N * want)[want > 0]).sum()
+    assert chi2 < 2 + 5 * np.sqrt(2 * 2)
+    np.testing.assert_allclose(agent.f_A(agent.init(num_rounds=1)).probs, P, atol=1e-6)
+
+
+def test_temperatures_that_make_no_sense_are_refused(bandit):
+    """Below zero, and of actions that have densities."""
+    with pytest.raises(ValueError, match="temperature must be finite and at least 0, not -1"):
+        ud.TemperedAgent(ud.ExactAgent(bandit), -1.0)
+    with pytest.raises(TypeError, match="actions that are symbols"):
+        ud.TemperedAgent(ud.ExactAgent(arm()), 0.5)
+    assert not ud.TemperedAgent(ud.MarkovAgent(bandit, 2, 4, key=jax.random.key(0)), 0.5).full_history
 
 
 def test_a_cache_that_is_full_forgets_the_oldest():

@@ -8,6 +8,7 @@ from undelude.agents.linear_recurrent import LinearRecurrentAgent
 from undelude.agents.lstm import LSTMAgent
 from undelude.agents.markov import MarkovAgent, SequencePredictor
 from undelude.agents.normalise import normalise
+from undelude.agents.tempered import TemperedAgent
 from undelude.agents.transformer import TransformerAgent
 from undelude.causal import CausalModel, Variable
 from undelude.certificate import Certificate, certify, delusion_gap
@@ -66,6 +67,7 @@ __all__ = [
     "SequencePredictor",
     "Squashed",
     "Teaching",
+    "TemperedAgent",
     "ThompsonAgent",
     "TransformerAgent",
     "Variable",
