@@ -334,7 +334,7 @@ def test_a_temperature_sharpens_what_is_done_and_not_what_is_predicted(temperatu
     agent = ud.TemperedAgent(ud.ExactAgent(process), temperature)
     N, P = 4000, np.array([0.5, 0.3, 0.2])
     actions = np.asarray(ud.rollout(process, agent, key=jax.random.key(0), num_episodes=N).actions[:, 0])
-    want = (P == P.max()).astype(float) if temperature == 0 else P ** (1 / temperature)
+    want = (P.max() == P).astype(float) if temperature == 0 else P ** (1 / temperature)
     want /= want.sum()
     counts = np.bincount(actions, minlength=3)
     assert counts[want == 0].sum() == 0

@@ -202,23 +202,18 @@ class Blind(AbstractTeaching):
     own (Remark 13); `teach` warns.
 
     Attributes:
-        policy: an agent, by its `act`; a law, the same in every round; or all actions alike, `"uniform"`.
+        behaviour: an agent, by its `act`; a law, the same in every round; or all actions alike, `"uniform"`.
         target: see `AbstractTeaching`.
         observation_weight: see `AbstractTeaching`.
     """
 
-    policy: Behaviour = "uniform"
+    behaviour: Behaviour = "uniform"
     target: Target = eqx.field(static=True, default="distribution")
     observation_weight: float = eqx.field(static=True, default=1.0)
     expert_share: ClassVar[float] = 0.0
     per: ClassVar[Per] = "step"
     agent_mark: ClassVar[Mark | None] = "do"
     expert_mark: ClassVar[Mark | None] = "see"
-
-    @property
-    def behaviour(self) -> Behaviour:
-        """The policy."""
-        return self.policy
 
 
 class Cloning(AbstractTeaching):
