@@ -247,6 +247,55 @@ def _rollout(
     return jax.vmap(one)(ids)
 
 
+class World(eqx.Module):
+    """Everything of one episode but the agent: theta as it is now, and what Nature and the expert remember."""
+
+    theta: PyTree
+    w: PyTree
+    e: PyTree
+
+
+def begin(
+    process: InteractionProcess, key: Key[Array, ""], theta: PyTree | None = None
+) -> tuple[World, Observation | None]:
+    """The world before the first action of an episode, and `O_0`, where there is one; `key` is the episode's."""
+    task, expert = process.task, process.expert
+    key_theta, key_opening, *_ = jax.random.split(key, 4)
+    theta = process.sample_theta(key_theta) if theta is None else jnp.asarray(theta, jnp.int32)
+    value = process.theta_value(theta)
+    w, e = task.init(value), expert.init(value)
+    if not process.opening:
+        return World(theta, w, e), None
+    opening = task.Q_O(value, w).sample(key_opening)
+    w, e = task.g_O(value, opening, w), expert.g_O(value, opening, e)
+    return World(_next_theta(process, theta, w, jax.random.fold_in(key_opening, 1)), w, e), opening
+
+
+def acting_key(key: Key[Array, ""]) -> Key[Array, ""]:
+    """Of what an agent draws in the round whose key is `key`."""
+    return jax.random.split(key, 4)[0]
+
+
+def consult(process: InteractionProcess, world: World, key: Key[Array, ""]) -> tuple[AbstractDistribution, Action]:
+    """What the expert would do in the round whose key is `key`: its law, and a sample."""
+    Q_A = process.expert.Q_A(process.theta_value(world.theta), world.e)
+    return Q_A, Q_A.sample(jax.random.split(key, 4)[1])
+
+
+def respond(
+    process: InteractionProcess, world: World, a: Action, key: Key[Array, ""]
+) -> tuple[World, Observation, Array]:
+    """What becomes of the action `a` in the round whose key is `key`: the world after it, `o`, and the reward."""
+    task, expert = process.task, process.expert
+    _, _, key_observe, key_theta = jax.random.split(key, 4)
+    value = process.theta_value(world.theta)
+    w, e = task.g_A(value, a, world.w), expert.g_A(value, a, world.e)
+    o = task.Q_O(value, w).sample(key_observe)
+    reward = jnp.asarray(task.reward(value, w, a, o), dtype=float)
+    w, e = task.g_O(value, o, w), expert.g_O(value, o, e)
+    return World(_next_theta(process, world.theta, w, key_theta), w, e), o, reward
+
+
 class LawOnly(eqx.Module):
     """A behaviour without memory: the same law in every round, whatever happened."""
 
@@ -291,11 +340,9 @@ def episode(
         per: drawn anew each `"step"`, or once an `"episode"`.
         theta: fix the index of Theta.
     """
-    task, expert = process.task, process.expert
-    key_theta, key_opening, key_rounds, key_turns = jax.random.split(key, 4)
-    theta = process.sample_theta(key_theta) if theta is None else jnp.asarray(theta, jnp.int32)
-    value = process.theta_value(theta)
-    w, e = task.init(value), expert.init(value)
+    *_, key_rounds, key_turns = jax.random.split(key, 4)
+    world, opening = begin(process, key, theta)
+    first = world.theta
     m = None if actor is None else actor.init(num_rounds=num_rounds)
     # Without chance there is no choice in the program, and who executes nothing is not asked.
     if actor is None or not 0 < expert_share < 1:
@@ -307,44 +354,31 @@ def episode(
         shared = True
     intervened = jnp.where(by_expert, marks[1], marks[0])
 
-    opening = None
-    if process.opening:
-        opening = task.Q_O(value, w).sample(key_opening)
-        w, e = task.g_O(value, opening, w), expert.g_O(value, opening, e)
-        m = None if actor is None else actor.g_O(opening, m)
-        theta = _next_theta(process, theta, w, jax.random.fold_in(key_opening, 1))
+    if opening is not None and actor is not None:
+        m = actor.g_O(opening, m)
 
-    def round(
-        carry: tuple[Any, Any, Any, Any], x: tuple[Array, Array]
-    ) -> tuple[tuple[Any, Any, Any, Any], tuple[Any, ...]]:
-        theta, w, e, m = carry
+    def round(carry: tuple[World, Any], x: tuple[Array, Array]) -> tuple[tuple[World, Any], tuple[Any, ...]]:
+        world, m = carry
         key, by_expert = x
-        key_act, key_expert, key_observe, key_theta = jax.random.split(key, 4)
-        value = process.theta_value(theta)
-        Q_A = expert.Q_A(value, e)
-        a_bar = Q_A.sample(key_expert)
+        Q_A, a_bar = consult(process, world, key)
         if actor is None:
             a = a_bar
         else:
-            a, m = actor.act(m, key=key_act)
+            a, m = actor.act(m, key=acting_key(key))
             own, others = marks if reads is None else reads
             if shared:
                 a = jax.tree.map(lambda x, y: jnp.where(by_expert, x, y), a_bar, a)
                 own = jnp.where(by_expert, others, own)
             m = actor.g_A(a, m, intervened=own)
-        w, e = task.g_A(value, a, w), expert.g_A(value, a, e)
-        o = task.Q_O(value, w).sample(key_observe)
-        reward = jnp.asarray(task.reward(value, w, a, o), dtype=float)
-        w, e = task.g_O(value, o, w), expert.g_O(value, o, e)
+        later, o, reward = respond(process, world, a, key)
         m = None if actor is None else actor.g_O(o, m)
-        later = _next_theta(process, theta, w, key_theta)
-        return (later, w, e, m), (theta, a, o, Q_A, a_bar, reward)
+        return (later, m), (world.theta, a, o, Q_A, a_bar, reward)
 
-    (last, *_), (path, actions, observations, Q_A, a_bar, reward) = jax.lax.scan(
-        round, (theta, w, e, m), (jax.random.split(key_rounds, num_rounds), by_expert)
+    (last, _), (path, actions, observations, Q_A, a_bar, reward) = jax.lax.scan(
+        round, (world, m), (jax.random.split(key_rounds, num_rounds), by_expert)
     )
     episode = Episodes(
-        theta=theta if process.transition is None else jnp.append(path, last),
+        theta=first if process.transition is None else jnp.append(path, last.theta),
         opening=opening,
         actions=actions,
         observations=observations,
