@@ -27,6 +27,12 @@ def check_count(name: str, number: Any) -> int:
     return count
 
 
+def check_between(name: str, x: Any, low: float | int, high: float | int, *, why: str = "") -> None:
+    """Raise `ValueError` where `x` is no number from `low` to `high`."""
+    if not (isinstance(x, int | float) and low <= x <= high):
+        raise ValueError(f"{name} must be from {low:g} to {high:g}{why and f' ({why})'}, not {x}.")
+
+
 def check_probabilities(table: ArrayLike, name: str) -> None:
     """Raise `ValueError` naming the first row of `table` (last axis) that is no probability distribution."""
     if not is_concrete(table):

@@ -1,8 +1,21 @@
 """Tasks with a privileged expert, one file each; every one cites its source."""
 
+from undelude.tasks.arm import arm
 from undelude.tasks.bandit import bandit
 from undelude.tasks.frog import prize_or_frog
+from undelude.tasks.grid import grid
+from undelude.tasks.merge import merge
+from undelude.tasks.switching import switching_bandit
 from undelude.tasks.tables import from_tables
 from undelude.tasks.tabular import tabular_from_gymnasium
 
-__all__ = ["bandit", "from_tables", "prize_or_frog", "tabular_from_gymnasium"]
+__all__ = [
+    "arm",
+    "bandit",
+    "from_tables",
+    "grid",
+    "merge",
+    "prize_or_frog",
+    "switching_bandit",
+    "tabular_from_gymnasium",
+]

@@ -10,8 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from undelude.process import InteractionProcess
+from undelude.tasks.arm import arm
 from undelude.tasks.bandit import bandit
 from undelude.tasks.frog import prize_or_frog
+from undelude.tasks.grid import grid
+from undelude.tasks.merge import merge
+from undelude.tasks.switching import switching_bandit
 from undelude.tasks.tabular import tabular_from_gymnasium
 
 
@@ -21,7 +25,8 @@ class NamedTask(NamedTuple):
     Attributes:
         summary: one line, what Theta is.
         factory: builds the process.
-        num_thetas, num_rounds, num_actions, num_observations: K, T, A and O of what it builds.
+        num_thetas, num_rounds, num_actions, num_observations: K, T, A and O of what it builds; "2 reals" where actions
+            are continuous, "2 +" where an observation has given parts too.
         extra: the optional dependencies (`undelude[extra]`) without which it cannot be built.
     """
 
@@ -29,8 +34,8 @@ class NamedTask(NamedTuple):
     factory: Callable[[], InteractionProcess]
     num_thetas: int
     num_rounds: int
-    num_actions: int
-    num_observations: int
+    num_actions: int | str
+    num_observations: int | str
     extra: str | None = None
 
 
@@ -101,6 +106,10 @@ def cliff_walking(num_rounds: int = 50) -> InteractionProcess:
 TASKS: dict[str, NamedTask] = {
     "bandit": NamedTask("which of five arms pays best (Remark 11)", bandit, 5, 20, 5, 2),
     "frog": NamedTask("which box holds the prize (Section 2)", lambda: prize_or_frog(num_rounds=2), 2, 2, 2, 2),
+    "switching_bandit": NamedTask("which arm pays best, and it changes", switching_bandit, 5, 100, 5, 2),
+    "grid": NamedTask("where in a dark grid the goal is", grid, 81, 80, 5, "2 +"),
+    "arm": NamedTask("which target a guide means", arm, 8, 60, "2 reals", "2 +"),
+    "merge": NamedTask("whether the other driver yields", merge, 2, 30, 2, "4 +"),
     "frozen_lake": NamedTask("FrozenLake-v1: which corner is the goal", frozen_lake, 4, 40, 4, 18, "gym"),
     "taxi": NamedTask("Taxi-v4: where the passenger wants to go", taxi, 4, 40, 6, 354, "gym"),
     "cliff_walking": NamedTask("CliffWalking-v1: is the ground slippery", cliff_walking, 2, 50, 4, 38, "gym"),

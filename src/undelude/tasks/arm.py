@@ -1,0 +1,180 @@
+"""A two-link arm that is guided to a hidden target: "a guided robot arm manipulating objects" (Section 1)."""
+
+import math
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from undelude._checks import check_between, check_count
+from undelude.distributions import AbstractDistribution, Categorical, Given, Joint, Mixture, Normal
+from undelude.process import AbstractExpert, AbstractTask, InteractionProcess
+
+# Both links; and how far from the shoulder the targets are.
+LINK, REACH = 0.5, 0.7
+# Of the targets.
+RADIUS = 0.15
+# The most that a joint turns in a round, radians.
+MAX_TURN = 0.3
+# The joints in the beginning: upper arm to the right, forearm up.
+START = np.asarray([0.0, math.pi / 2], np.float32)
+
+
+def tip(joints: Float[Array, "2"]) -> Float[Array, "2"]:
+    """Where the hand is: forward kinematics."""
+    angles = jnp.cumsum(joints)
+    return LINK * jnp.stack([jnp.cos(angles).sum(), jnp.sin(angles).sum()])
+
+
+def joints_at(point: Float[Array, "2"]) -> Float[Array, "2"]:
+    """The joints with the hand at `point`, elbow to the right: inverse kinematics."""
+    distance = jnp.clip(jnp.hypot(point[0], point[1]), 1e-6, 2 * LINK - 1e-6)
+    elbow = 2 * jnp.arccos(distance / (2 * LINK))
+    return jnp.stack([jnp.arctan2(point[1], point[0]) - elbow / 2, elbow])
+
+
+def turn(joints: Float[Array, "2"], a: Float[Array, "2"]) -> Float[Array, "2"]:
+    """The joints after a command; none turns by more than `MAX_TURN`."""
+    return joints + jnp.clip(a, -MAX_TURN, MAX_TURN)
+
+
+class ArmTask(AbstractTask[Float[Array, "2 2"]]):
+    """`Q(O | theta, W)`: where the arm is, which is no news, and warmer or colder; W is the joints before and now."""
+
+    theta_free_memory: ClassVar[bool] = True
+    cue: float = eqx.field(static=True)
+
+    def init(self, theta: Float[Array, "2"]) -> Float[Array, "2 2"]:
+        """Half bent."""
+        del theta
+        return jnp.broadcast_to(jnp.asarray(START), (2, 2))
+
+    def Q_O(self, theta: Float[Array, "2"], w: Float[Array, "2 2"]) -> Joint:
+        """The bit is right with probability `cue`."""
+        before, now = (jnp.linalg.norm(tip(joints) - theta) for joints in w)
+        warmer = (now < before) | (now < RADIUS)
+        p = jnp.where(warmer, self.cue, 1 - self.cue)
+        seen = jnp.concatenate([jnp.cos(w[1]), jnp.sin(w[1]), tip(w[1])])
+        return Joint({"cue": Categorical(log_probs=jnp.log(jnp.stack([1 - p, p]))), "joints": Given(seen)})
+
+    def g_A(self, theta: Float[Array, "2"], a: Float[Array, "2"], w: Float[Array, "2 2"]) -> Float[Array, "2 2"]:
+        """The arm turns."""
+        del theta
+        return jnp.stack([w[1], turn(w[1], a)])
+
+    def g_O(self, theta: Float[Array, "2"], o: dict[str, Array], w: Float[Array, "2 2"]) -> Float[Array, "2 2"]:
+        """Nothing to remember."""
+        del theta, o
+        return w
+
+    def reward(
+        self, theta: Float[Array, "2"], w: Float[Array, "2 2"], a: Float[Array, "2"], o: dict[str, Array]
+    ) -> Float[Array, ""]:
+        """1 with the hand at the target."""
+        del a, o
+        return (jnp.linalg.norm(tip(w[1]) - theta) < RADIUS).astype(float)
+
+
+class ArmExpert(AbstractExpert[Float[Array, "2"]]):
+    """`Q(A | theta, E)`: a proportional controller in joint space, by inverse kinematics; E is the joints."""
+
+    theta_free_memory: ClassVar[bool] = True
+    gain: float = eqx.field(static=True)
+    scale: float = eqx.field(static=True)
+    random_moves: float = eqx.field(static=True)
+
+    def init(self, theta: Float[Array, "2"]) -> Float[Array, "2"]:
+        """As the task begins."""
+        del theta
+        return jnp.asarray(START)
+
+    def Q_A(self, theta: Float[Array, "2"], e: Float[Array, "2"]) -> AbstractDistribution:
+        """`N(gain (joints*(theta) - joints), scale)`, clipped to what the arm can do; with some moves at random."""
+        error = joints_at(theta) - e
+        error = (error + jnp.pi) % (2 * jnp.pi) - jnp.pi
+        loc = jnp.clip(self.gain * error, -MAX_TURN, MAX_TURN)
+        if self.random_moves == 0:
+            return Normal(loc, self.scale)
+        weights = jnp.log(jnp.array([1 - self.random_moves, self.random_moves]))
+        return Mixture(weights, Normal(jnp.stack([loc, jnp.zeros(2)]), jnp.array([[self.scale] * 2, [MAX_TURN] * 2])))
+
+    def g_A(self, theta: Float[Array, "2"], a: Float[Array, "2"], e: Float[Array, "2"]) -> Float[Array, "2"]:
+        """The arm turns."""
+        del theta
+        return turn(e, a)
+
+    def g_O(self, theta: Float[Array, "2"], o: dict[str, Array], e: Float[Array, "2"]) -> Float[Array, "2"]:
+        """Nothing to remember."""
+        del theta, o
+        return e
+
+
+class OnCircle(AbstractDistribution[Float[Array, "2"]]):
+    """A target anywhere on the circle that the targets lie on."""
+
+    def sample(self, key: Key[Array, ""]) -> Float[Array, "2"]:
+        """A point."""
+        angle = jax.random.uniform(key, maxval=2 * math.pi)
+        return REACH * jnp.stack([jnp.cos(angle), jnp.sin(angle)])
+
+    def log_prob(self, x: Float[Array, "2"]) -> Float[Array, ""]:
+        """By the angle."""
+        del x
+        return jnp.asarray(-math.log(2 * math.pi))
+
+    def entropy(self) -> Float[Array, ""]:
+        """By the angle."""
+        return jnp.asarray(math.log(2 * math.pi))
+
+
+def arm(
+    num_targets: int | None = 8,
+    cue: float = 0.8,
+    num_rounds: int = 60,
+    *,
+    gain: float = 0.5,
+    scale: float = 0.05,
+    random_moves: float = 0.0,
+) -> InteractionProcess:
+    """An arm of two links is to bring its hand to a hidden target; a guide says warmer or colder.
+
+    `Theta` is the target, one of `num_targets` on a circle, or anywhere on it. An action is a turn of both joints, at
+    most .3 radians each. What comes back is where the arm is (cosines and sines of the joints, and the hand: given, it
+    is no evidence) and one bit, right with probability `cue`: the hand came nearer, or is there. The expert turns the
+    joints by `N(gain (joints*(theta) - joints), scale)`, `joints*` by inverse kinematics.
+
+    Why it deludes: one such turn tells thousands of times as much of the target as a bit does
+    (`|difference of means|^2 / 2 scale^2` nats), so that an agent which takes its own turns for evidence goes to
+    whatever target it drew first.
+
+    Args:
+        num_targets: K; None for a continuous Theta, where there is no exact agent but over `particles`.
+        cue: the probability that the bit is right, from 1/2 (it says nothing) to 1.
+        num_rounds: T.
+        gain: of the expert's controller.
+        scale: of the expert's turns, the standard deviation in radians.
+        random_moves: the share of the expert's moves that are random, `N(0, .3)`: then every move is possible
+            under every theta (Section 4.2).
+
+    Raises:
+        ValueError: a number out of range.
+
+    >>> import undelude as ud
+    >>> arm().num_thetas, arm(num_targets=None).finite
+    (8, False)
+    """
+    check_between("arm: cue", cue, 0.5, 1, why="1/2 says nothing")
+    check_between("arm: random_moves", random_moves, 0, 1)
+    if not (scale > 0 and gain > 0):
+        raise ValueError(f"arm: gain and scale must be greater than 0, not {gain} and {scale}.")
+    prior, thetas = OnCircle(), None
+    if num_targets is not None:
+        num_targets = check_count("arm: num_targets", num_targets)
+        angles = 2 * np.pi * np.arange(num_targets) / num_targets
+        thetas = (REACH * np.stack([np.cos(angles), np.sin(angles)], -1)).astype(np.float32)
+        prior = np.full(num_targets, 1 / num_targets)
+    expert = ArmExpert(float(gain), float(scale), float(random_moves))
+    return InteractionProcess(prior, thetas, ArmTask(float(cue)), expert, num_rounds, name="arm")

@@ -1,0 +1,207 @@
+"""A dark grid with a hidden goal: dark room and key-to-door ("an agent controlling a known MDP", Section 3).
+
+After Laskin et al. (2022, arXiv:2210.14215), whose feedback is the sharp reward; warmer and colder is ours.
+"""
+
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from undelude._checks import check_between, check_count
+from undelude.distributions import Categorical, Given, Joint
+from undelude.process import AbstractExpert, AbstractTask, InteractionProcess
+
+Feedback = Literal["cue", "reward"]
+# Stay, north, south, west, east: what an action adds to (row, column).
+MOVES = np.array([[0, 0], [-1, 0], [1, 0], [0, -1], [0, 1]])
+
+
+class Place(eqx.Module):
+    """Where the walker is, and what it has of the errand.
+
+    Attributes:
+        cell: row and column.
+        before: those before the last move.
+        has_key: whether the key was picked up; always, where there is none.
+        t: rounds since the lifetime began.
+    """
+
+    cell: Int[Array, "2"]
+    before: Int[Array, "2"]
+    has_key: Bool[Array, ""]
+    t: Int[Array, ""]
+
+
+class Walk(eqx.Module):
+    """How the walker moves and picks up the key: Nature knows it, and so does the expert.
+
+    Attributes:
+        size: of the grid.
+        episode_rounds: after which the walker is put back to the middle, without the key.
+        has_door: whether there is a key to be fetched before the goal, the door.
+    """
+
+    size: int = eqx.field(static=True)
+    episode_rounds: int = eqx.field(static=True)
+    has_door: bool = eqx.field(static=True)
+
+    def start(self, t: Int[Array, ""]) -> Place:
+        """In the middle."""
+        middle = jnp.full(2, self.size // 2, jnp.int32)
+        return Place(middle, middle, jnp.asarray(not self.has_door), t)
+
+    def target(self, theta: Int[Array, " n"], w: Place) -> Int[Array, "2"]:
+        """The cell to go to next: the key, then the goal."""
+        return jnp.where(w.has_key, theta[-2:], theta[:2])
+
+    def move(self, theta: Int[Array, " n"], a: Int[Array, ""], w: Place) -> Place:
+        """A step; into a wall it leads nowhere. The key is picked up by standing on it."""
+        cell = jnp.clip(w.cell + jnp.asarray(MOVES, jnp.int32)[a], 0, self.size - 1)
+        has_key = w.has_key | (cell == theta[:2]).all() if self.has_door else w.has_key
+        return Place(cell, w.cell, has_key, w.t)
+
+    def end_round(self, w: Place) -> Place:
+        """The clock; at the end of an episode, back to the start."""
+        t = w.t + 1
+        over = t % self.episode_rounds == 0
+        return jax.tree.map(lambda x, y: jnp.where(over, x, y), self.start(t), Place(w.cell, w.cell, w.has_key, t))
+
+
+class GridTask(AbstractTask[Place]):
+    """`Q(O | theta, W)`: where the walker now is, which is no news, and one bit about the goal."""
+
+    walk: Walk
+    log_right: Float[Array, "2 2"]  # log P(bit | true answer)
+    feedback: Feedback = eqx.field(static=True)
+
+    @property
+    def theta_free_memory(self) -> bool:
+        """Where the walker is does not depend on theta, unless it may have found a key."""
+        return not self.walk.has_door
+
+    def init(self, theta: Int[Array, " n"]) -> Place:
+        """In the middle, at the beginning."""
+        del theta
+        return self.walk.start(jnp.zeros((), jnp.int32))
+
+    def Q_O(self, theta: Int[Array, " n"], w: Place) -> Joint:
+        """The bit is the truth with probability `cue`; the cell is given, row and column as unit vectors."""
+        target = self.walk.target(theta, w)
+        there = (w.cell == target).all()
+        if self.feedback == "cue":
+            nearer = jnp.abs(w.cell - target).sum() < jnp.abs(w.before - target).sum()
+            truth = nearer | there
+        else:
+            truth = there & w.has_key
+        cell = jax.nn.one_hot(w.cell, self.walk.size).ravel()
+        return Joint({"bit": Categorical(log_probs=self.log_right[truth.astype(jnp.int32)]), "cell": Given(cell)})
+
+    def g_A(self, theta: Int[Array, " n"], a: Int[Array, ""], w: Place) -> Place:
+        """The step."""
+        return self.walk.move(theta, a, w)
+
+    def g_O(self, theta: Int[Array, " n"], o: dict[str, Array], w: Place) -> Place:
+        """The clock."""
+        del theta, o
+        return self.walk.end_round(w)
+
+    def reward(self, theta: Int[Array, " n"], w: Place, a: Int[Array, ""], o: dict[str, Array]) -> Float[Array, ""]:
+        """1 on the goal, with the key."""
+        del a, o
+        return ((w.cell == theta[-2:]).all() & w.has_key).astype(float)
+
+
+class GridExpert(AbstractExpert[Place]):
+    """`Q(A | theta, E)`: a shortest way, either axis alike; on the goal it stays. One step in ten is any step."""
+
+    walk: Walk
+    slip: float = eqx.field(static=True)
+
+    @property
+    def theta_free_memory(self) -> bool:
+        """Where the walker is does not depend on theta, unless it may have found a key."""
+        return not self.walk.has_door
+
+    def init(self, theta: Int[Array, " n"]) -> Place:
+        """In the middle, at the beginning."""
+        del theta
+        return self.walk.start(jnp.zeros((), jnp.int32))
+
+    def Q_A(self, theta: Int[Array, " n"], e: Place) -> Categorical:
+        """`(1 - slip)` on the moves that lead nearer, the rest on all."""
+        way = self.walk.target(theta, e) - e.cell
+        row, column = way[0], way[1]
+        good = jnp.stack([(way == 0).all(), row < 0, row > 0, column < 0, column > 0]).astype(float)
+        return Categorical(log_probs=jnp.log((1 - self.slip) * good / good.sum() + self.slip / len(MOVES)))
+
+    def g_A(self, theta: Int[Array, " n"], a: Int[Array, ""], e: Place) -> Place:
+        """The step."""
+        return self.walk.move(theta, a, e)
+
+    def g_O(self, theta: Int[Array, " n"], o: dict[str, Array], e: Place) -> Place:
+        """The clock."""
+        del theta, o
+        return self.walk.end_round(e)
+
+
+def grid(
+    size: int = 9,
+    cue: float = 0.8,
+    num_rounds: int = 80,
+    *,
+    feedback: Feedback = "cue",
+    door: bool = False,
+    episode_rounds: int | None = None,
+    slip: float = 0.1,
+) -> InteractionProcess:
+    """A walker looks for a hidden goal; the expert sees it and goes there.
+
+    `Theta` is the goal's cell, uniform (with `door=True` the key's and the door's). After each step one bit comes with
+    the new place, right with probability `cue`: warmer or colder (`feedback="cue"`: nearer than before, or there), or
+    whether the walker stands on the goal (`feedback="reward"`, with `cue=1` the dark room of the literature). The
+    expert takes a shortest way, 9 times in 10.
+
+    Why it deludes: a step of the expert tells more of where the goal is than the bit does, so that an agent which takes
+    its own steps for evidence is soon certain of wherever it happens to go.
+
+    Args:
+        size: the grid has `size x size` cells.
+        cue: the probability that the bit is right, from 1/2 (it says nothing) to 1.
+        num_rounds: T, of a lifetime.
+        feedback: what the bit is about.
+        door: whether a key has to be fetched before the goal counts.
+        episode_rounds: after so many rounds the walker is put back, and theta stays; by default never.
+        slip: of the expert's steps, the share that goes anywhere.
+
+    Raises:
+        ValueError: a number out of range.
+
+    >>> grid(size=5).num_thetas, grid(size=3, door=True).num_thetas
+    (25, 81)
+    """
+    size, num_rounds = check_count("grid: size", size), check_count("grid: num_rounds", num_rounds)
+    episode_rounds = num_rounds if episode_rounds is None else check_count("grid: episode_rounds", episode_rounds)
+    if size < 2:
+        raise ValueError(f"grid: size must be at least 2, not {size}: there is nothing to look for.")
+    check_between("grid: cue", cue, 0.5, 1, why="1/2 says nothing")
+    if not 0 < slip < 1:
+        raise ValueError(f"grid: slip must be between 0 and 1, not {slip}: the expert needs some mass on every action.")
+    if feedback not in ("cue", "reward"):
+        raise ValueError(f'grid: feedback must be "cue" or "reward", not {feedback!r}.')
+    cells = np.stack(np.unravel_index(np.arange(size**2), (size, size)), -1)
+    thetas = np.concatenate([np.repeat(cells, len(cells), 0), np.tile(cells, (len(cells), 1))], 1) if door else cells
+    walk = Walk(size, episode_rounds, door)
+    with np.errstate(divide="ignore"):
+        log_right = np.log([[cue, 1 - cue], [1 - cue, cue]])
+    return InteractionProcess(
+        prior=np.full(len(thetas), 1 / len(thetas)),
+        thetas=jnp.asarray(thetas, jnp.int32),
+        task=GridTask(walk, jnp.asarray(log_right, float), feedback),
+        expert=GridExpert(walk, slip),
+        num_rounds=num_rounds,
+        name="grid",
+    )

@@ -1,0 +1,147 @@
+"""A driver merging before another whose intention is hidden: "a driver navigating a vehicle" (Section 1)."""
+
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from undelude._checks import check_between, check_count
+from undelude.distributions import Categorical, Given, Joint
+from undelude.process import AbstractExpert, AbstractTask, InteractionProcess
+from undelude.rollout import Episodes
+
+YIELDS, ASSERTS = 0, 1
+BACK, GO = 0, 1
+# What is observed: a sign of how the other drives, and how it ended.
+SLOWING, PRESSING, MERGED, CRASHED = 0, 1, 2, 3
+UNDER_WAY = 0
+
+
+class Ramp(eqx.Module):
+    """Where the driver is: steps along the ramp, the clock, and how it ended, `UNDER_WAY`, `MERGED` or `CRASHED`."""
+
+    place: Int[Array, ""]
+    t: Int[Array, ""]
+    end: Int[Array, ""]
+
+
+class MergeTask(AbstractTask[Ramp]):
+    """`Q(O | theta, W)`: a sign of the other's intention, or how it ended; and what needs no telling.
+
+    Attributes:
+        cue: the probability that a sign is right.
+        steps: along the ramp, until there is no way back.
+        passes: the round in which the other, if it did not yield, has gone by.
+    """
+
+    cue: float = eqx.field(static=True)
+    steps: int = eqx.field(static=True)
+    passes: int = eqx.field(static=True)
+
+    def init(self, theta: Int[Array, ""]) -> Ramp:
+        """At the beginning of the ramp."""
+        del theta
+        zero = jnp.zeros((), jnp.int32)
+        return Ramp(zero, zero, jnp.asarray(UNDER_WAY, jnp.int32))
+
+    def g_A(self, theta: Int[Array, ""], a: Int[Array, ""], w: Ramp) -> Ramp:
+        """A step forward or back; at the end of the ramp it merges, or meets the other."""
+        place = jnp.where(w.end == UNDER_WAY, jnp.maximum(w.place + jnp.where(a == GO, 1, -1), 0), w.place)
+        collides = (theta == ASSERTS) & (w.t < self.passes)
+        ended = jnp.where(place < self.steps, UNDER_WAY, jnp.where(collides, CRASHED, MERGED))
+        return Ramp(place, w.t, jnp.where(w.end == UNDER_WAY, ended, w.end).astype(jnp.int32))
+
+    def Q_O(self, theta: Int[Array, ""], w: Ramp) -> Joint:
+        """On the ramp a sign, right with probability `cue`; then how it ended, for good. The view is given."""
+        sign = jnp.array([[self.cue, 1 - self.cue, 0.0, 0.0], [1 - self.cue, self.cue, 0.0, 0.0]])[theta]
+        probs = jnp.where(w.end == UNDER_WAY, sign, jax.nn.one_hot(w.end, 4))
+        place = jax.nn.one_hot(w.place, self.steps + 1)
+        clear = (w.t + 1 >= self.passes).astype(float)
+        return Joint({"sign": Categorical(log_probs=jnp.log(probs)), "view": Given(jnp.append(place, clear))})
+
+    def g_O(self, theta: Int[Array, ""], o: dict[str, Array], w: Ramp) -> Ramp:
+        """The clock."""
+        del theta, o
+        return Ramp(w.place, w.t + 1, w.end)
+
+    def reward(self, theta: Int[Array, ""], w: Ramp, a: Int[Array, ""], o: dict[str, Array]) -> Float[Array, ""]:
+        """-1 in each round after a crash, 1 after merging."""
+        del theta, a, o
+        return jnp.where(w.end == MERGED, 1.0, jnp.where(w.end == CRASHED, -1.0, 0.0))
+
+
+class MergeExpert(AbstractExpert[Int[Array, ""]]):
+    """`Q(A | theta, E)`: gap acceptance; forward where the other yields or has gone by, else back."""
+
+    theta_free_memory: ClassVar[bool] = True
+    accuracy: float = eqx.field(static=True)
+    passes: int = eqx.field(static=True)
+
+    def init(self, theta: Int[Array, ""]) -> Int[Array, ""]:
+        """E is the clock."""
+        del theta
+        return jnp.zeros((), jnp.int32)
+
+    def Q_A(self, theta: Int[Array, ""], e: Int[Array, ""]) -> Categorical:
+        """The right one of back and go with probability `accuracy`."""
+        go = jnp.where((theta == YIELDS) | (e >= self.passes), self.accuracy, 1 - self.accuracy)
+        return Categorical(log_probs=jnp.log(jnp.stack([1 - go, go])))
+
+    def g_A(self, theta: Int[Array, ""], a: Int[Array, ""], e: Int[Array, ""]) -> Int[Array, ""]:
+        """Nothing to remember."""
+        del theta, a
+        return e
+
+    def g_O(self, theta: Int[Array, ""], o: dict[str, Array], e: Int[Array, ""]) -> Int[Array, ""]:
+        """The clock."""
+        del theta, o
+        return e + 1
+
+
+def merge(
+    cue: float = 0.8, num_rounds: int = 30, *, steps: int = 7, passes: int = 20, accuracy: float = 0.92
+) -> InteractionProcess:
+    """A driver on a ramp, and another on the road, who yields or asserts itself: which, is hidden.
+
+    `Theta` is the other's intention, uniform. The driver goes forward or back along the ramp of `steps` steps; at its
+    end it merges, unless the other asserts itself and is still there: then they crash. In round `passes` the other has
+    gone by, whatever its intention was. Each round brings a sign of it (slowing, pressing), right with probability
+    `cue`; place and clearance are given. The expert knows, and goes forward or back with probability `accuracy` as the
+    gap allows.
+
+    Why it deludes: having gone forward is taken for proof that the other yields. What people remember is the share of
+    crashes (`crashed`).
+
+    Args:
+        cue: the probability that a sign is right, from 1/2 (it says nothing) to 1.
+        num_rounds: T.
+        steps: of the ramp, until there is no way back.
+        passes: the round in which the other has gone by.
+        accuracy: of the expert.
+
+    Raises:
+        ValueError: a number out of range.
+
+    >>> merge().num_thetas, merge().action_law.num_categories
+    (2, 2)
+    """
+    check_between("merge: cue", cue, 0.5, 1, why="1/2 says nothing")
+    steps, passes = check_count("merge: steps", steps), check_count("merge: passes", passes)
+    if not 0.5 < accuracy < 1:
+        raise ValueError(f"merge: accuracy must be between 1/2 and 1, not {accuracy}: no action may be impossible.")
+    return InteractionProcess(
+        prior=np.array([0.5, 0.5]),
+        thetas=jnp.arange(2),
+        task=MergeTask(cue, steps, passes),
+        expert=MergeExpert(accuracy, passes),
+        num_rounds=num_rounds,
+        name="merge",
+    )
+
+
+def crashed(episodes: Episodes) -> Bool[Array, " B"]:
+    """Which episodes of `merge` ended in a crash."""
+    return (episodes.observations["sign"] == CRASHED).any(-1)

@@ -1,0 +1,61 @@
+"""A bandit whose best arm changes: Theta_t, drawn anew in each round (Section 3)."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+from undelude._checks import check_between
+from undelude.distributions import Categorical
+from undelude.process import InteractionProcess
+from undelude.tasks.bandit import bandit
+
+
+class Switch(eqx.Module):
+    """`Q(Theta_t+1 | theta_t)`: with probability `hazard` another arm, all alike."""
+
+    num_arms: int = eqx.field(static=True)
+    hazard: float = eqx.field(static=True)
+
+    def __call__(self, theta: Int[Array, ""], w: Int[Array, ""]) -> Categorical:
+        """Whatever was pulled."""
+        del w
+        stays = jnp.arange(self.num_arms) == theta
+        return Categorical(probs=jnp.where(stays, 1 - self.hazard, self.hazard / (self.num_arms - 1)))
+
+
+def switching_bandit(
+    num_arms: int = 5,
+    hazard: float = 0.05,
+    expert_accuracy: float = 0.6,
+    reward: tuple[float, float] = (0.75, 0.25),
+    num_rounds: int = 100,
+) -> InteractionProcess:
+    """Remark 11's bandit whose best arm may change after each round; the expert knows which it is now.
+
+    `Q(Theta_t+1 | theta_t)` leaves the best arm as it is with probability `1 - hazard`, and makes another one the best
+    otherwise. Belief must be given up again: an agent that has talked itself into an arm is the slower to notice.
+
+    Args:
+        num_arms: K.
+        hazard: the probability that the best arm changes after a round.
+        expert_accuracy: the expert's probability of the arm that is best now.
+        reward: probabilities that the best arm and that any other pay 1.
+        num_rounds: T.
+
+    Raises:
+        ValueError: a number out of range.
+
+    >>> switching_bandit(num_arms=3).causal_model(num_rounds=2)
+    CausalModel(Theta_1, A_1 | Theta_1, O_1 | Theta_1 A_1, Theta_2 | Theta_1, A_2 | Theta_2, O_2 | Theta_2 A_2)
+    """
+    check_between("switching_bandit: hazard", hazard, 0, 1)
+    still = bandit(num_arms, expert_accuracy, reward, num_rounds)
+    return InteractionProcess(
+        still.prior,
+        still.thetas,
+        still.task,
+        still.expert,
+        num_rounds,
+        transition=Switch(num_arms, float(hazard)),
+        name="switching_bandit",
+    )
