@@ -10,7 +10,8 @@ import pytest
 
 import undelude as ud
 from processes import arm, opening
-from undelude.certificate import QUANTITIES, trace
+from undelude.certificate import QUANTITIES
+from undelude.trace import trace
 
 
 @pytest.fixture(scope="module")

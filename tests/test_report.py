@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 
 import undelude as ud
-from undelude.certificate import trace, versions
+from undelude.certificate import versions
 from undelude.report import write_report
 from undelude.report.files import read_run
 from undelude.report.words import short, story, verdict
+from undelude.trace import trace
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 # Elements of HTML that nothing closes.

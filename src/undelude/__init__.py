@@ -8,6 +8,7 @@ from undelude.agents.linear_recurrent import LinearRecurrentAgent
 from undelude.agents.lstm import LSTMAgent
 from undelude.agents.markov import MarkovAgent, SequencePredictor
 from undelude.agents.normalise import normalise
+from undelude.agents.planning import PlanningAgent
 from undelude.agents.tempered import TemperedAgent
 from undelude.agents.transformer import TransformerAgent
 from undelude.causal import CausalModel, Variable
@@ -25,6 +26,7 @@ from undelude.distributions import (
 )
 from undelude.estimand import Estimand
 from undelude.graph import Path
+from undelude.host import HostAgent
 from undelude.identification import Hedge, NotIdentifiable, identify
 from undelude.inference import posterior
 from undelude.process import AbstractExpert, AbstractTask, InteractionProcess
@@ -53,6 +55,7 @@ __all__ = [
     "GRUAgent",
     "Given",
     "Hedge",
+    "HostAgent",
     "InteractionProcess",
     "Joint",
     "LSTMAgent",
@@ -63,6 +66,7 @@ __all__ = [
     "Normal",
     "NotIdentifiable",
     "Path",
+    "PlanningAgent",
     "Run",
     "SequencePredictor",
     "Squashed",

@@ -4,30 +4,21 @@ import dataclasses
 import math
 import platform
 import time
+import warnings
 from importlib.metadata import version
 from typing import Any
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Key
 
-from undelude.agent import AbstractAgent, Mark, scan, unroll
+from undelude.agent import AbstractAgent, Mark
 from undelude.agents.exact import ExactAgent
-from undelude.distributions import AbstractDistribution, Categorical, divergences, estimate_entropy
-from undelude.inference import expert_laws, filter, reread
+from undelude.baselines import advice, measure_baselines
+from undelude.host import HostAgent, play
+from undelude.measurement import MARKS, measure
 from undelude.process import InteractionProcess
-from undelude.rollout import Episodes, rollout
-from undelude.teaching import score_observations
-
-MARKS: tuple[Mark, ...] = ("do", "see")
-# "Confident" in `deluded_fraction`.
-CONFIDENT = 0.9
-# Episodes scored at a time: what is measured does not depend on it, memory does.
-CHUNK = 1024
-# The expert's laws tell the thetas apart where the smallest singular value of [A, K] exceeds this.
-MIN_SINGULAR_VALUE = 1e-2
+from undelude.rollout import rollout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,12 +36,18 @@ class Certificate:
         observation_log_loss: `E[-log P(o | m)]`, nats.
         action_calibration_gap, observation_calibration_gap: log-loss less `E[H(P(. | m))]`. It needs no exact answer,
             and is 0 for a sober agent. It is not sufficient: an ignorant agent is calibrated too.
-        reward: a round; beside it the expert's and the exact agents', each on its own histories.
+        reward: a round; beside it the expert's and the exact agents', each on its own histories, and `reward_best`,
+            that of a plan for reward by a policy that is not shown theta; a note says how far it looks ahead.
+            `reward_constant` is that of always taking the same action, the best one.
+        imitation_gap_first, imitation_gap_last: `E KL(Q(A_t | theta, e) || Q(A_t | do(a), o))` in the first and in the
+            last round of the exact do agent's own histories, nats: what the perfect imitator lacks of the expert's
+            knowledge.
         deluded_fraction: of episodes at whose end the agent gives a wrong theta a probability above .9, by the belief
             that its policy implies.
         seconds: of measuring.
         versions: of what it was measured with.
-        notes: for each quantity that is None or infinite, why; and how often a reading of the histories is impossible.
+        notes: for each quantity that is None or infinite, why; what `reward_best` is; how often a reading of the
+            histories is impossible; and, under "imitation", a warning where imitation is the wrong goal.
     """
 
     task: str
@@ -93,6 +90,14 @@ class Certificate:
     reward_exact_do_se: float | None = None
     reward_exact_see: float | None = None
     reward_exact_see_se: float | None = None
+    reward_best: float | None = None
+    reward_best_se: float | None = None
+    reward_constant: float | None = None
+    reward_constant_se: float | None = None
+    imitation_gap_first: float | None = None
+    imitation_gap_first_se: float | None = None
+    imitation_gap_last: float | None = None
+    imitation_gap_last_se: float | None = None
     deluded_fraction: float | None = None
     deluded_fraction_se: float | None = None
 
@@ -115,7 +120,7 @@ QUANTITIES = tuple(f.name for f in dataclasses.fields(Certificate) if f.default 
 
 
 def certify(
-    agent: AbstractAgent,
+    agent: AbstractAgent | HostAgent,
     process: InteractionProcess,
     *,
     key: Key[Array, ""],
@@ -126,15 +131,18 @@ def certify(
     """Let `agent` act, and compare what it predicts with both exact answers at every symbol of its own histories.
 
     Args:
-        agent: exact, taught or the user's own.
+        agent: exact, taught, the user's own, or from elsewhere (`ud.HostAgent`).
         process: with finitely many values of Theta; without, what needs the exact answers is None, and a note says so.
         key: of the histories.
         num_episodes: B.
         num_rounds: T; the process's own by default.
-        baselines: also roll out the expert and both exact agents, for their rewards.
+        baselines: also roll out the expert, both exact agents and a planner, for their rewards.
 
     Raises:
         ValueError: the agent cannot read its own marks.
+
+    Warns:
+        UserWarning: imitation is the wrong goal on this process; the message says why, and `notes["imitation"]` too.
 
     >>> import undelude as ud
     >>> process = ud.tasks.bandit(num_rounds=5)
@@ -144,23 +152,28 @@ def certify(
     """
     started = time.perf_counter()
     size = {"num_episodes": num_episodes, "num_rounds": num_rounds}
-    episodes = rollout(process, agent, key=key, **size)
-    per_episode = _measure(process, agent, episodes, jax.random.fold_in(key, num_episodes))
+    if isinstance(agent, HostAgent):
+        episodes, P_A, P_O = play(process, agent, key=key, **size)
+        source = P_A, P_O
+    else:
+        episodes, source = rollout(process, agent, key=key, **size), agent
+    per_episode = measure(process, source, episodes, jax.random.fold_in(key, num_episodes))
+    notes: dict[str, str] = {}
     if baselines:
-        per_episode["reward_expert"] = rollout(process, None, key=key, executor="expert", **size).reward.mean(-1)
-        if process.finite:
-            for mark in MARKS:
-                own = rollout(process, ExactAgent(process, mark), key=key, **size)
-                per_episode[f"reward_exact_{mark}"] = own.reward.mean(-1)
+        others, notes = measure_baselines(process, key=key, **size)
+        per_episode |= others
 
-    values, notes = {}, {}
+    values = {}
     for name in QUANTITIES:
         if name in per_episode:
             values[name], values[f"{name}_se"] = _mean_and_se(per_episode[name])
         if values.get(name) is None:
-            notes[name] = _why_none(process, name, baselines)
+            notes.setdefault(name, _why_none(process, name, baselines, agent, per_episode))
         elif values[name] == math.inf:
             notes[name] = "infinite: at least once the agent gave no probability to what the answer allows."
+    if baselines and (warning := advice(values)):
+        notes["imitation"] = warning
+        warnings.warn(f"{process.name}: {warning}", stacklevel=2)
     for mark in MARKS:
         if process.finite and (share := float(np.mean(per_episode[f"impossible_{mark}"]))) > 0:
             notes[f"action_kl_{mark}"] = (
@@ -198,156 +211,10 @@ def delusion_gap(
     return certify(deluded, process, key=key, num_episodes=num_episodes, num_rounds=num_rounds)
 
 
-def trace(
-    agent: AbstractAgent, process: InteractionProcess, *, key: Key[Array, ""], num_episodes: int = 256
-) -> dict[str, Any]:
-    """One episode to look at: of `num_episodes`, the one over which the two exact answers differ most.
-
-    Returns:
-        Plain data: `num_episodes`; `theta` (`[T + 1]` with a transition), `opening`, and `actions`, `observations` and
-        `rewards`, `[T]`; `policy`, the probabilities of the actions before each round and after the last,
-        `[T + 1, A]`, of `"agent"`, `"exact_do"` and `"exact_see"`; and `belief`, `[T + 1, K]` of the same three, None
-        where a policy implies none.
-
-    Raises:
-        TypeError: Theta is continuous, or actions are not symbols.
-    """
-    if not isinstance(process.action_law, Categorical):
-        raise TypeError(
-            f"{process.name}: an episode is traced for actions that are symbols, "
-            f"not {type(process.action_law).__name__}."
-        )
-    process.check_finite()
-    episodes = rollout(process, agent, key=key, num_episodes=num_episodes)
-    policies, beliefs = _trace(process, agent, episodes)
-    gap = np.abs(np.asarray(policies["exact_do"]) - np.asarray(policies["exact_see"])).sum((-1, -2))
-    i = int(gap.argmax())
-
-    def plain(tree: Any) -> Any:
-        return jax.tree.map(lambda x: np.asarray(x[i]).tolist(), tree)
-
-    belief = {name: None if np.isnan(np.asarray(b[i])).any() else plain(b) for name, b in beliefs.items()}
-    return {
-        "num_episodes": num_episodes,
-        "theta": plain(episodes.theta),
-        "opening": plain(episodes.opening),
-        "actions": plain(episodes.actions),
-        "observations": plain(episodes.observations),
-        "rewards": plain(episodes.reward),
-        "policy": plain(policies),
-        "belief": {"agent": None} | belief,
-    }
-
-
-@eqx.filter_jit
-def _trace(process: InteractionProcess, agent: AbstractAgent, episodes: Episodes) -> tuple[dict, dict]:
-    def one(episode: Episodes) -> tuple[dict, dict]:
-        policies: dict[str, Any] = {}
-        beliefs: dict[str, Array] = {}
-        whole = _with_one_more_round(episode)
-        exact = ExactAgent(process)
-        for mark in MARKS:
-            policies[f"exact_{mark}"] = scan(exact, reread(whole, mark))[0]
-            beliefs[f"exact_{mark}"] = jnp.exp(filter(process, reread(episode, mark)).log_posterior)
-        policies["agent"], _ = unroll(agent, whole)
-        laws = jax.vmap(lambda belief: expert_laws(process, belief))(filter(process, episode))
-        implied = jax.vmap(_implied)(laws, policies["agent"])
-        if implied is not None:
-            beliefs["agent"] = implied
-        return {name: jnp.exp(law.log_probs) for name, law in policies.items()}, beliefs
-
-    return jax.vmap(one)(episodes)
-
-
 def versions() -> dict[str, str]:
     """Of undelude and what its numbers depend on."""
     packages = ("undelude", "jax", "equinox", "optax", "numpy")
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
-
-
-@eqx.filter_jit
-def _measure(process: InteractionProcess, agent: AbstractAgent, episodes: Episodes, key: Array) -> dict[str, Array]:
-    """Each quantity of the certificate that one episode can answer, `[B]`."""
-
-    def one(x: tuple[Episodes, Array]) -> dict[str, Array]:
-        return measure_episode(process, agent, x[0], key=x[1])
-
-    keys = jax.random.split(key, episodes.mask.shape[0])
-    return jax.lax.map(one, (episodes, keys), batch_size=CHUNK)
-
-
-def measure_episode(
-    process: InteractionProcess, agent: AbstractAgent, episode: Episodes, *, key: Key[Array, ""]
-) -> dict[str, Float[Array, ""]]:
-    """What one of the agent's own episodes says of it: means over its symbols, in nats."""
-    T = episode.num_rounds
-    # One round more than there was: its first half is the policy after the last observation.
-    P_A, P_O = unroll(agent, _with_one_more_round(episode))
-    after_last = jax.tree.map(lambda x: x[T], P_A)
-    P_A, P_O = jax.tree.map(lambda x: x[:T], P_A), jax.tree.map(lambda x: x[:-1], P_O)
-
-    key_answer, key_A, key_O = jax.random.split(key, 3)
-    action = jax.vmap(lambda law, a: -law.log_prob(a))(P_A, episode.expert_actions).mean()
-    observation = score_observations(P_O, episode).mean()
-    result = {
-        "reward": episode.reward.mean(),
-        "action_log_loss": action,
-        "observation_log_loss": observation,
-        "action_calibration_gap": action - _mean_entropy(P_A, key_A),
-        "observation_calibration_gap": observation - _mean_entropy(P_O, key_O),
-    }
-    if not process.finite:
-        return result
-    for mark in MARKS:
-        marked = reread(episode, mark)
-        result[f"impossible_{mark}"] = filter(process, marked).impossible[-1].astype(float)
-        answers = scan(ExactAgent(process), marked)
-        for name, answer, prediction in zip(("action", "observation"), answers, (P_A, P_O), strict=True):
-            keys = jax.random.split(key_answer, len(jax.tree.leaves(answer)[0]))
-            kl, tv = jax.vmap(lambda p, q, k: divergences(p, q, key=k))(answer, prediction, keys)
-            result |= {f"{name}_kl_{mark}": kl.mean(), f"{name}_tv_{mark}": tv.mean()}
-    belief = implied_belief(process, episode, after_last)
-    if belief is not None:
-        theta = episode.theta[-1] if process.transition is not None else episode.theta
-        deluded = (belief.max() > CONFIDENT) & (belief.argmax() != theta)
-        result["deluded_fraction"] = jnp.where(jnp.isnan(belief).any(), jnp.nan, deluded)
-    return result
-
-
-def _mean_entropy(laws: AbstractDistribution, key: Key[Array, ""]) -> Float[Array, ""]:
-    keys = jax.random.split(key, len(jax.tree.leaves(laws)[0]))
-    return jax.vmap(estimate_entropy)(laws, keys).mean()
-
-
-def implied_belief(
-    process: InteractionProcess, episode: Episodes, policy: AbstractDistribution
-) -> Float[Array, " K"] | None:
-    """The belief b with `policy = sum_theta b(theta) Q(A | theta, e)` at the end of an episode.
-
-    An exact agent's is its own. By least squares, then clipped and normalised. NaN where the expert's laws do not tell
-    the thetas apart; None where they never can, because there are fewer actions than thetas or because actions are not
-    symbols.
-    """
-    last = jax.tree.map(lambda x: x[-1], filter(process, episode))
-    return _implied(expert_laws(process, last), policy)
-
-
-def _implied(laws: AbstractDistribution, policy: AbstractDistribution) -> Float[Array, " K"] | None:
-    if not (isinstance(policy, Categorical) and isinstance(laws, Categorical)):
-        return None
-    columns = laws.probs.T  # [A, K]
-    if columns.shape[0] < columns.shape[1]:
-        return None
-    belief = jnp.maximum(jnp.linalg.pinv(columns) @ policy.probs, 0.0)
-    told_apart = jnp.linalg.svd(columns, compute_uv=False).min() > MIN_SINGULAR_VALUE
-    return jnp.where(told_apart, belief / belief.sum(), jnp.nan)
-
-
-def _with_one_more_round(episode: Episodes) -> Episodes:
-    # What the round holds does not matter, for only what comes before it is looked at.
-    fixed = {"theta", "opening"}
-    rounds = {f.name: getattr(episode, f.name) for f in dataclasses.fields(episode) if f.name not in fixed}
-    return dataclasses.replace(episode, **jax.tree.map(lambda x: jnp.concatenate([x, x[-1:]]), rounds))
 
 
 def _mean_and_se(x: Array) -> tuple[float | None, float | None]:
@@ -359,13 +226,18 @@ def _mean_and_se(x: Array) -> tuple[float | None, float | None]:
     return float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
 
 
-def _why_none(process: InteractionProcess, name: str, baselines: bool) -> str:
-    if not process.finite and ("_kl_" in name or "_tv_" in name or name.startswith(("reward_exact", "deluded"))):
+def _why_none(
+    process: InteractionProcess, name: str, baselines: bool, agent: AbstractAgent | HostAgent, per_episode: dict
+) -> str:
+    if name.startswith(("reward_", "imitation")) and not baselines:
+        return "not measured (baselines=False)."
+    exact = ("_kl_", "_tv_", "reward_exact", "reward_best", "reward_constant", "imitation", "deluded")
+    if not process.finite and any(part in name for part in exact):
         return "Theta is continuous: there is no exact reference."
+    if isinstance(agent, HostAgent) and name not in per_episode:
+        return f"the HostAgent does not predict {'observations' if name.startswith('observation') else 'actions'}."
     if name == "deluded_fraction":
         return (
             "the policy implies no belief: the expert's laws do not tell the thetas apart at the end of every episode."
         )
-    if name.startswith("reward_") and not baselines:
-        return "not measured (baselines=False)."
     return "not a number in at least one episode."

@@ -1,6 +1,6 @@
 """Episodes, and the one rollout that samples them: the interaction of agent, expert and task (Figure 4)."""
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import equinox as eqx
 import jax
@@ -12,6 +12,9 @@ from undelude._checks import check_count, is_concrete
 from undelude.agent import AbstractAgent, check_mark
 from undelude.distributions import AbstractDistribution, Categorical, Joint
 from undelude.process import Action, InteractionProcess, Observation
+
+if TYPE_CHECKING:
+    from undelude.host import HostAgent
 
 AGENT, EXPERT = 0, 1
 
@@ -109,7 +112,7 @@ class Episodes(eqx.Module):
 
 def rollout(
     process: InteractionProcess,
-    agent: AbstractAgent | None,
+    agent: "AbstractAgent | HostAgent | None",
     *,
     key: Key[Array, ""],
     num_episodes: int,
@@ -121,7 +124,7 @@ def rollout(
 
     Args:
         process: where it lives.
-        agent: who acts; None will do where the expert executes.
+        agent: who acts, from elsewhere too (`ud.HostAgent`); None will do where the expert executes.
         key: episode i draws from `fold_in(key, i)`.
         num_episodes: B.
         num_rounds: T; the process's own by default.
@@ -137,18 +140,26 @@ def rollout(
     """
     if executor not in ("agent", "expert"):
         raise ValueError(f'executor must be "agent" or "expert", not {executor!r}.')
+    actor: AbstractAgent | None = None
     if executor == "agent":
         if agent is None:
             raise ValueError('rollout needs an agent to act; without one, let the expert: executor="expert".')
+        from undelude.host import HostAgent, play  # It needs this module.
+
+        if isinstance(agent, HostAgent):
+            size = {"num_episodes": num_episodes, "num_rounds": num_rounds, "theta": theta}
+            return play(process, agent, key=key, **size)[0]
         check_mark(agent, agent.own_actions)
         check_fit(process, agent)
+        actor = agent
     num_episodes = check_count("num_episodes", num_episodes)
     num_rounds = check_count("num_rounds", process.num_rounds if num_rounds is None else num_rounds)
     if theta is not None:
-        _check_theta(process, theta)
+        check_theta(process, theta)
     # As an array: another theta is not another trace.
     fixed = None if theta is None else jnp.asarray(theta, jnp.int32)
-    return _rollout(process, agent, key, jnp.arange(num_episodes), num_rounds, executor, fixed)
+    # Where the expert executes, nobody asks the agent: `unroll` has it read the episode afterwards.
+    return _rollout(process, actor, key, jnp.arange(num_episodes), num_rounds, fixed)
 
 
 def check_symbols(process: InteractionProcess, episodes: Episodes) -> None:
@@ -199,7 +210,8 @@ def _is_list(x: Any) -> bool:
     return isinstance(x, list)
 
 
-def _check_theta(process: InteractionProcess, theta: Any) -> None:
+def check_theta(process: InteractionProcess, theta: Any) -> None:
+    """Raise `ValueError` where `theta` is no index of a value that may occur."""
     if not process.finite:
         raise ValueError(f"{process.name}: theta={theta} cannot be fixed: Theta is continuous, and drawn.")
     if not _is_index(theta) or not 0 <= int(theta) < process.num_thetas:
@@ -230,15 +242,12 @@ def check_fit(process: InteractionProcess, agent: AbstractAgent) -> None:
 @eqx.filter_jit
 def _rollout(
     process: InteractionProcess,
-    agent: AbstractAgent | None,
+    actor: AbstractAgent | None,
     key: Array,
     ids: Array,
     num_rounds: int,
-    executor: str,
     theta: Any,
 ) -> Episodes:
-    # Where the expert executes, nobody asks the agent: `unroll` has it read the episode afterwards.
-    actor = agent if executor == "agent" else None
     marks = (actor is not None and actor.own_actions == "do", False)
 
     def one(i: Array) -> Episodes:

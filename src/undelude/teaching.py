@@ -234,6 +234,10 @@ def initial_state(
     """
     if isinstance(agent, ExactAgent | ThompsonAgent):
         raise TypeError(f"{type(agent).__name__} has nothing to learn: its parameters are the process's.")
+    if not isinstance(agent, AbstractAgent):
+        raise TypeError(
+            f"{type(agent).__name__} cannot be taught here: `teach` traces it, and it is no ud.AbstractAgent."
+        )
     agent = with_marks(agent, teaching.mark, teaching.marks)
     return TeachingState(agent, optimizer.init(eqx.filter(agent, eqx.is_inexact_array)), jnp.zeros((), jnp.int32))
 
@@ -356,7 +360,7 @@ def _actor(process: InteractionProcess, behaviour: Behaviour) -> AbstractAgent |
         if isinstance(law, Categorical) and getattr(behaviour, "num_categories", None) != law.num_categories:
             raise ValueError(f"{process.name} has {law.num_categories} actions, but the behaviour's law has others.")
         return LawOnly(behaviour)
-    if behaviour != "uniform":
+    if not isinstance(behaviour, str) or behaviour != "uniform":
         raise TypeError(f'a behaviour is an agent, a law or "uniform", not {behaviour!r}; see ud.Blind.')
     if not isinstance(law, Categorical):
         raise TypeError(

@@ -117,8 +117,8 @@ def print_certificate(console: Console, certificate: dict[str, Any]) -> None:
         distances.add_row(label, *(_with_error(c, f"{what}_{quantity}_{mark}", 4) for mark in ("do", "see")))
     console.print(distances)
 
-    rewards = _table("reward of", "this agent", "expert", "exact, do", "exact, see")
-    names = ("reward", "reward_expert", "reward_exact_do", "reward_exact_see")
+    rewards = _table("reward of", "this agent", "expert", "exact, do", "exact, see", "a plan")
+    names = ("reward", "reward_expert", "reward_exact_do", "reward_exact_see", "reward_best")
     rewards.add_row("a round", *(_with_error(c, name, 3) for name in names))
     console.print()
     console.print(rewards)
@@ -127,9 +127,15 @@ def print_certificate(console: Console, certificate: dict[str, Any]) -> None:
     console.print(f"\nCalibration gap, actions / observations: {gaps} nats.")
     if isinstance(deluded := c.get("deluded_fraction"), float):
         console.print(f"Sure of a wrong theta at the end: {deluded:.1%} of its episodes.")
+    notes = dict(c.get("notes", {}))
+    if warning := notes.pop("imitation", None):
+        console.print(f"\nWarning: {warning}", style="bold", soft_wrap=True)
     missing: dict[str, list[str]] = {}
-    for name, why in c.get("notes", {}).items():
-        missing.setdefault(why, []).append(name)
+    for name, why in notes.items():
+        if c.get(name) is None:
+            missing.setdefault(why, []).append(name)
+        else:
+            console.print(f"{name}: {why}", soft_wrap=True)
     for why, names in missing.items():
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         console.print(f"Not measured, {names[0]}{more}: {why}")

@@ -1,5 +1,6 @@
 """What `train` and `certify` measure of an agent."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -8,9 +9,10 @@ from jaxtyping import Array, Key
 
 from undelude.agent import AbstractAgent
 from undelude.agents.heads import describe
-from undelude.certificate import certify, trace
+from undelude.certificate import certify
 from undelude.cli.config import Config
 from undelude.process import InteractionProcess
+from undelude.trace import trace
 
 # Own episodes behind each row of metrics: the standard error of a KL is then a few percent of it.
 EPISODES_A_ROW = 256
@@ -55,7 +57,9 @@ def make_certificate(
     # Where training left it: programs that were compiled for its measurements then serve here.
     agent = jax.device_put(agent, jax.local_devices()[0])
     key = keys(config)["certificate"]
-    report = certify(agent, process, key=key, num_episodes=num_episodes).to_dict()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # What there is to warn of stands in the notes, and is printed.
+        report = certify(agent, process, key=key, num_episodes=num_episodes).to_dict()
     try:
         episode = trace(agent, process, key=key)
     except TypeError:  # Theta is continuous, or actions are not symbols: there is nothing to draw beside.

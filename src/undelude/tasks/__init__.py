@@ -2,6 +2,7 @@
 
 from undelude.tasks.arm import arm
 from undelude.tasks.bandit import bandit
+from undelude.tasks.doors import doors
 from undelude.tasks.frog import prize_or_frog
 from undelude.tasks.grid import grid
 from undelude.tasks.merge import merge
@@ -12,6 +13,7 @@ from undelude.tasks.tabular import tabular_from_gymnasium
 __all__ = [
     "arm",
     "bandit",
+    "doors",
     "from_tables",
     "grid",
     "merge",

@@ -12,6 +12,7 @@ import numpy as np
 from undelude.process import InteractionProcess
 from undelude.tasks.arm import arm
 from undelude.tasks.bandit import bandit
+from undelude.tasks.doors import doors
 from undelude.tasks.frog import prize_or_frog
 from undelude.tasks.grid import grid
 from undelude.tasks.merge import merge
@@ -110,6 +111,7 @@ TASKS: dict[str, NamedTask] = {
     "grid": NamedTask("where in a dark grid the goal is", grid, 81, 80, 5, "2 +"),
     "arm": NamedTask("which target a guide means", arm, 8, 60, "2 reals", "2 +"),
     "merge": NamedTask("whether the other driver yields", merge, 2, 30, 2, "4 +"),
+    "doors": NamedTask("which door is not poisoned: imitation is the wrong goal", doors, 3, 1, 4, 4),
     "frozen_lake": NamedTask("FrozenLake-v1: which corner is the goal", frozen_lake, 4, 40, 4, 18, "gym"),
     "taxi": NamedTask("Taxi-v4: where the passenger wants to go", taxi, 4, 40, 6, 354, "gym"),
     "cliff_walking": NamedTask("CliffWalking-v1: is the ground slippery", cliff_walking, 2, 50, 4, 38, "gym"),

@@ -1,0 +1,148 @@
+"""Poisoned Doors: an expert who is impossible to imitate well (Weihs et al., 2021, arXiv:2007.12173)."""
+
+from typing import ClassVar
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from undelude._checks import check_between, check_count
+from undelude.distributions import Categorical
+from undelude.process import AbstractExpert, AbstractTask, InteractionProcess
+
+# The first observations; from HINT on, "the prize is behind door i".
+OVER, LOCKED, PRIZE, POISON, HINT = 0, 1, 2, 3, 4
+
+
+class Doorstep(eqx.Module):
+    """The action that is being taken, and whether a door was opened before."""
+
+    a: Int[Array, ""]
+    over: Bool[Array, ""]
+
+
+class DoorsTask(AbstractTask[Doorstep]):
+    """`Q(O | theta, a)`: what is behind the door, or what was seen through a crack.
+
+    Attributes:
+        log_probs: `[K, A, O]`.
+        rewards: `[O]`.
+        num_doors: `N`, the actions that open one; a further one looks.
+    """
+
+    theta_free_memory: ClassVar[bool] = True
+    log_probs: Float[Array, "K A O"]
+    rewards: Float[Array, " O"]
+    num_doors: int = eqx.field(static=True)
+
+    def init(self, theta: Int[Array, ""]) -> Doorstep:
+        """All doors are shut."""
+        del theta
+        return Doorstep(jnp.zeros((), jnp.int32), jnp.asarray(False))
+
+    def g_A(self, theta: Int[Array, ""], a: Int[Array, ""], w: Doorstep) -> Doorstep:
+        """Remember the action."""
+        del theta
+        return Doorstep(jnp.asarray(a, jnp.int32), w.over)
+
+    def Q_O(self, theta: Int[Array, ""], w: Doorstep) -> Categorical:
+        """Once a door was opened, nothing more."""
+        nothing = jnp.where(jnp.arange(self.log_probs.shape[-1]) == OVER, 0.0, -jnp.inf)
+        return Categorical(log_probs=jnp.where(w.over, nothing, self.log_probs[theta, w.a]))
+
+    def g_O(self, theta: Int[Array, ""], o: Int[Array, ""], w: Doorstep) -> Doorstep:
+        """A door that was opened stays open."""
+        del theta, o
+        return Doorstep(w.a, w.over | (w.a < self.num_doors))
+
+    def reward(self, theta: Int[Array, ""], w: Doorstep, a: Int[Array, ""], o: Int[Array, ""]) -> Float[Array, ""]:
+        """2 for the prize, -2 for poison, 1 for what is behind the lock; less the price of a look."""
+        del theta, w, a
+        return self.rewards[o]
+
+
+class DoorsExpert(AbstractExpert[None]):
+    """`Q(A | theta)`: who sees through doors opens the right one, and has no need to look.
+
+    Attributes:
+        log_probs: `[K, A]`.
+    """
+
+    theta_free_memory: ClassVar[bool] = True
+    log_probs: Float[Array, "K A"]
+
+    def init(self, theta: Int[Array, ""]) -> None:
+        """No memory."""
+
+    def Q_A(self, theta: Int[Array, ""], e: None) -> Categorical:
+        """The door with the prize."""
+        del e
+        return Categorical(log_probs=self.log_probs[theta])
+
+    def g_A(self, theta: Int[Array, ""], a: Int[Array, ""], e: None) -> None:
+        """No memory."""
+
+    def g_O(self, theta: Int[Array, ""], o: Int[Array, ""], e: None) -> None:
+        """No memory."""
+
+
+def doors(
+    num_doors: int = 4,
+    num_rounds: int = 1,
+    *,
+    look: float | None = None,
+    price: float = 0.1,
+    expert_accuracy: float = 0.97,
+) -> InteractionProcess:
+    """A door with a lock whose code is known, and others of which one holds the prize and the rest are poisoned.
+
+    `Theta` is the door with the prize, uniform over all but the first. The prize is worth 2, poison -2, what is behind
+    the lock (action 0) 1, whatever theta is. The expert sees the prize, and opens its door. Who does not know theta and
+    imitates opens any of them: worth -2/3 for four doors, if the expert never errs. Who does not imitate takes the 1.
+    No length of teaching helps, for the expert's choice is right only for those who know what it knows.
+
+    With `look`, one action more tells the door, right with that probability, for a price; it takes further rounds to
+    use. The expert never looks, and so neither does its imitator.
+
+    Args:
+        num_doors: N, the one with the lock included.
+        num_rounds: T; the first door that is opened ends it.
+        look: the probability that a look tells the right door; None for doors that one cannot look through.
+        price: of a look.
+        expert_accuracy: the expert's probability of the door with the prize.
+
+    Raises:
+        ValueError: a number out of range.
+
+    >>> doors().num_thetas, doors(look=0.9, num_rounds=3).action_law.num_categories
+    (3, 5)
+    """
+    num_doors = check_count("doors: num_doors", num_doors)
+    if num_doors < 3:
+        raise ValueError(f"doors: num_doors must be at least 3, a lock and two others, not {num_doors}.")
+    if not 0 < expert_accuracy < 1:
+        raise ValueError(f"doors: expert_accuracy must be between 0 and 1, not {expert_accuracy}.")
+    K, A = num_doors - 1, num_doors + (look is not None)
+    others = np.arange(1, num_doors)
+    task = np.zeros((K, A, HINT + (K if look is not None else 0)))
+    task[:, 0, LOCKED] = 1
+    task[:, others, POISON] = 1
+    task[np.arange(K), others] = np.eye(task.shape[-1])[PRIZE]
+    if look is not None:
+        check_between("doors: look", look, 0, 1)
+        hints = np.where(np.eye(K) > 0, look, (1 - look) / (K - 1))
+        task[:, -1, HINT:] = hints
+    expert = np.full((K, A), (1 - expert_accuracy) / (A - 1))
+    expert[np.arange(K), others] = expert_accuracy
+    with np.errstate(divide="ignore"):
+        log_task, log_expert = np.log(task), np.log(expert)
+    rewards = [0.0, 1.0, 2.0, -2.0, *[-price] * (task.shape[-1] - HINT)]
+    return InteractionProcess(
+        prior=np.full(K, 1 / K),
+        thetas=jnp.arange(K),
+        task=DoorsTask(jnp.asarray(log_task, float), jnp.asarray(rewards, float), num_doors),
+        expert=DoorsExpert(jnp.asarray(log_expert, float)),
+        num_rounds=num_rounds,
+        name="doors",
+    )
