@@ -1,0 +1,130 @@
+"""What can be had without theta, and whether imitation is the right goal (Weihs et al., 2021)."""
+
+import itertools
+import warnings
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import undelude as ud
+from processes import arm
+from undelude.agents.planning import num_nodes
+from undelude.baselines import advice
+
+KEY = jax.random.key(0)
+RNG = np.random.default_rng(1)
+PRIOR = RNG.dirichlet(np.ones(3))
+EXPERT = RNG.dirichlet(np.ones(2), 3)
+TASK = RNG.dirichlet(np.ones(2), (3, 2))
+REWARDS = np.array([-0.4, 1.0])
+
+
+@pytest.fixture(scope="module")
+def process():
+    return ud.tasks.from_tables(prior=PRIOR, expert=EXPERT, task=TASK, rewards=REWARDS, num_rounds=3)
+
+
+def best(joint, left):
+    """The most that can be had of `left` rounds, and by the first action; `joint` is P(theta, what was observed)."""
+    if left == 0:
+        return 0.0, np.zeros(2)
+    values = []
+    for a in range(2):
+        after = joint[:, None] * TASK[:, a]  # [K, O]
+        values.append(sum(after[:, o].sum() * REWARDS[o] + best(after[:, o], left - 1)[0] for o in range(2)))
+    return max(values), np.array(values)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 5])
+def test_values_are_those_of_the_tree_of_histories(process, depth):
+    """Backward induction over unnormalised joints, in NumPy; rounds past the end bring nothing."""
+    agent = ud.PlanningAgent(process, depth)
+    values = eqx.filter_jit(lambda agent, m: agent.values(m))
+    m = agent.init(num_rounds=3)
+    np.testing.assert_allclose(values(agent, m), best(PRIOR, min(depth, 3))[1], atol=1e-6)
+    for a, o in itertools.product(range(2), repeat=2):
+        after = agent.g_O(jnp.array(o), agent.g_A(jnp.array(a), m, intervened=True))
+        joint = PRIOR * TASK[:, a, o]
+        np.testing.assert_allclose(values(agent, after), best(joint / joint.sum(), min(depth, 2))[1], atol=1e-6)
+
+
+def test_a_whole_plan_earns_what_it_says_and_no_policy_more(process):
+    """Its mean return is the value of the tree, and neither imitator nor deluded agent has more."""
+    size = {"key": KEY, "num_episodes": 4000}
+    returns = {
+        name: np.asarray(ud.rollout(process, agent, **size).reward).sum(1)
+        for name, agent in {
+            "plan": ud.PlanningAgent(process, 3),
+            "do": ud.ExactAgent(process),
+            "see": ud.ExactAgent(process, "see"),
+        }.items()
+    }
+    value, error = best(PRIOR, 3)[0], returns["plan"].std() / 4000**0.5
+    assert abs(returns["plan"].mean() - value) < 4 * error
+    for name in ("do", "see"):
+        assert returns[name].mean() < value + 4 * error
+    plan = ud.PlanningAgent(process, 1)
+    np.testing.assert_allclose(plan.f_A(plan.init(num_rounds=3)).probs, PRIOR @ EXPERT, atol=1e-6)
+
+
+def test_plans_that_cannot_be_made_are_refused(process):
+    assert num_nodes(process, 3) == 2 * 4**2
+    with pytest.raises(ValueError, match=r"10 rounds ahead in tables has 5e\+05 nodes.*smaller depth"):
+        ud.PlanningAgent(process, 10)
+    with pytest.raises(TypeError, match="actions that are no symbols"):
+        ud.PlanningAgent(arm(), 1)
+
+
+def certify(process, **size):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return ud.certify(ud.ExactAgent(process), process, key=KEY, num_episodes=400, **size)
+
+
+def test_poisoned_doors_cannot_be_imitated():
+    """The imitator opens a door at random, although a sure 1 is there to be had, and `certify` warns."""
+    process = ud.tasks.doors(expert_accuracy=0.97)
+    with pytest.warns(UserWarning, match=r"doors: imitation is the wrong goal.*imitator earns -0\.\d+.*theta 1\.000"):
+        report = ud.certify(ud.ExactAgent(process), process, key=KEY, num_episodes=400)
+    # 1 with probability .01, and else 2 for one door in three and -2 for two.
+    assert abs(report.reward_exact_do - (0.01 - 0.99 * 2 / 3)) < 4 * report.reward_exact_do_se
+    assert report.reward_best == report.reward_constant == 1.0
+    # 2, but for 1 behind the lock with probability .01 and -2 with .02.
+    assert abs(report.reward_expert - (2 * 0.97 + 0.01 - 2 * 0.02)) < 4 * report.reward_expert_se + 1e-6
+    assert report.imitation_gap_first == pytest.approx(report.imitation_gap_last)
+    assert report.notes["imitation"] in str(report)
+    assert "Bayes-optimal" in report.notes["reward_best"]
+
+
+def test_who_never_looks_never_learns():
+    """With a look to be had for a tenth, the plan looks first, the expert's imitator never does."""
+    process = ud.tasks.doors(num_doors=3, look=0.9, num_rounds=2, expert_accuracy=0.97)
+    episodes = ud.rollout(process, ud.PlanningAgent(process, 2), key=KEY, num_episodes=400)
+    assert bool((episodes.actions[:, 0] == 3).all())
+    # Then the door that was seen: .9 * 2 - .1 * 2 - .1, over two rounds.
+    report = certify(process)
+    assert abs(report.reward_best - 1.5 / 2) < 4 * report.reward_best_se
+    assert "imitation" in report.notes
+
+
+def test_where_imitation_is_right_nobody_warns(bandit, frog):
+    """The bandit's imitator finds out by acting as the expert does; of the boxes nobody can know."""
+    for process in (bandit, frog):
+        report = ud.certify(ud.ExactAgent(process), process, key=KEY, num_episodes=400)  # Warnings are errors.
+        assert "imitation" not in report.notes
+        assert report.imitation_gap_first > 0.3
+    assert report.reward_best == pytest.approx(0, abs=4 * report.reward_best_se)
+
+
+def test_advice_is_by_the_numbers():
+    """All but one of the conditions hold, in turn."""
+    values = {f"imitation_gap_{when}": 0.5 for when in ("first", "last")}
+    values |= {"reward_exact_do": 0.1, "reward_best": 0.5, "reward_expert": 0.9, "reward_constant": 0.0}
+    values |= {f"{name}_se": 0.01 for name in ("reward_exact_do", "reward_best", "reward_constant")}
+    assert "0.500 nats" in advice(values)
+    for name, better in (("imitation_gap_last", 0.4), ("reward_best", 0.15), ("reward_expert", None)):
+        assert advice(values | {name: better}) is None
+    assert advice(values | {"imitation_gap_last": 0.1, "reward_constant": 0.3}) is not None
