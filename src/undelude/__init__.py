@@ -30,6 +30,7 @@ from undelude.host import HostAgent
 from undelude.identification import Hedge, NotIdentifiable, identify
 from undelude.inference import posterior
 from undelude.process import AbstractExpert, AbstractTask, InteractionProcess
+from undelude.replicates import Interval, Replicates, replicate
 from undelude.rollout import Episodes, rollout
 from undelude.square import Blind, Cloning, Counterfactual, DAgger, Factual, Mixed, Teaching
 from undelude.teaching import Run, log_losses, teach
@@ -57,6 +58,7 @@ __all__ = [
     "Hedge",
     "HostAgent",
     "InteractionProcess",
+    "Interval",
     "Joint",
     "LSTMAgent",
     "LinearRecurrentAgent",
@@ -67,6 +69,7 @@ __all__ = [
     "NotIdentifiable",
     "Path",
     "PlanningAgent",
+    "Replicates",
     "Run",
     "SequencePredictor",
     "Squashed",
@@ -82,6 +85,7 @@ __all__ = [
     "log_losses",
     "normalise",
     "posterior",
+    "replicate",
     "rollout",
     "save",
     "tasks",

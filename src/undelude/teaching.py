@@ -166,62 +166,113 @@ def teach(
             executed.
         FloatingPointError: the loss is no longer finite; the message says since when and in which term.
     """
-    if not isinstance(teaching, AbstractTeaching):
-        raise TypeError(f"teaching must be an instance, such as ud.Counterfactual(), not {teaching!r}.")
-    steps, log_every = check_count("steps", steps), check_count("log_every", log_every)
-    batch_size, reuse = check_count("batch_size", batch_size), check_count("reuse", reuse)
-    log_every = -(-log_every // reuse) * reuse
-    if teaching.target == "posterior":
-        process.check_finite()
-    optimizer = default_optimizer(learning_rate, steps) if optimizer is None else optimizer
-    if state is None:
-        state = initial_state(agent, teaching, optimizer)
-    elif (state.agent.own_actions, state.agent.marks) != (teaching.mark, teaching.marks):
-        raise ValueError(
-            f"state belongs to a teaching that marks actions {' and '.join(state.agent.marks)}, and "
-            f"{type(teaching).__name__} marks them {' and '.join(teaching.marks)}: "
-            "begin anew from its agent, teach(process, state.agent, ...)."
-        )
-    _check_memory(state.agent, teaching, reuse)
-    check_fit(process, state.agent)
-    arrays, static = eqx.partition(state, eqx.is_array)
-    devices = jax.local_devices()
-    mesh = Mesh(np.asarray(devices[: math.gcd(batch_size, len(devices))]), ("episodes",))
-    arrays, key = jax.device_put((arrays, key), NamedSharding(mesh, PartitionSpec()))
-
-    started = time.perf_counter()
-    run = (
-        _compile_updates(process, teaching, optimizer, static, batch_size, reuse, mesh).lower(arrays, key, 0).compile()
+    loop = Loop(
+        process,
+        teaching,
+        steps=steps,
+        batch_size=batch_size,
+        reuse=reuse,
+        learning_rate=learning_rate,
+        optimizer=optimizer,
+        log_every=log_every,
     )
-    compile_seconds = time.perf_counter() - started
+    return loop.run(loop.begin(agent) if state is None else state, key=key, on_log=on_log)
 
-    def here(arrays: PyTree) -> TeachingState:
-        # On one device: left as it is, on all of them, whatever used it next would run once on each.
-        return eqx.combine(jax.device_put(arrays, devices[0]), static)
 
-    metrics, seconds, update = [], 0.0, int(state.update)
-    while update < steps:
-        stop = min(steps, (update // log_every + 1) * log_every)
-        started = time.perf_counter()
-        new, losses = jax.block_until_ready(run(arrays, key, stop))
-        seconds += time.perf_counter() - started
-        row = {
-            "update": stop,
-            **{name: float(loss) / (stop - update) for name, loss in losses.items()},
-            "seconds": seconds,
-        }
-        broken = [name for name in losses if not math.isfinite(row[name])]
-        if broken:
-            raise FloatingPointError(
-                f"{' and '.join(broken)} stopped being finite between updates {update} and {stop}; the state before "
-                "them was the last that on_log saw. Lower the learning rate, or look for a law that gives zero mass."
+class Loop:
+    """The loop of `teach`, compiled once for all agents of one structure; its arguments are those of `teach`."""
+
+    def __init__(
+        self,
+        process: InteractionProcess,
+        teaching: AbstractTeaching,
+        *,
+        steps: int = 2000,
+        batch_size: int = 64,
+        reuse: int = 1,
+        learning_rate: float = 3e-2,
+        optimizer: optax.GradientTransformation | None = None,
+        log_every: int = 50,
+    ):
+        if not isinstance(teaching, AbstractTeaching):
+            raise TypeError(f"teaching must be an instance, such as ud.Counterfactual(), not {teaching!r}.")
+        if teaching.target == "posterior":
+            process.check_finite()
+        self.process, self.teaching = process, teaching
+        self.steps, log_every = check_count("steps", steps), check_count("log_every", log_every)
+        self.batch_size, self.reuse = check_count("batch_size", batch_size), check_count("reuse", reuse)
+        self.log_every = -(-log_every // self.reuse) * self.reuse
+        self.optimizer = default_optimizer(learning_rate, self.steps) if optimizer is None else optimizer
+        devices = jax.local_devices()
+        self.mesh = Mesh(np.asarray(devices[: math.gcd(self.batch_size, len(devices))]), ("episodes",))
+        # The program, and the structure of the states that it takes.
+        self._compiled: tuple[Any, Any] | None = None
+
+    def begin(self, agent: AbstractAgent) -> TeachingState:
+        """Where a run begins from `agent`."""
+        return initial_state(agent, self.teaching, self.optimizer)
+
+    def run(
+        self,
+        state: TeachingState,
+        *,
+        key: Key[Array, ""],
+        on_log: Callable[[TeachingState, Row], None] | None = None,
+    ) -> Run:
+        """All updates that are left."""
+        teaching, steps = self.teaching, self.steps
+        if (state.agent.own_actions, state.agent.marks) != (teaching.mark, teaching.marks):
+            raise ValueError(
+                f"state belongs to a teaching that marks actions {' and '.join(state.agent.marks)}, and "
+                f"{type(teaching).__name__} marks them {' and '.join(teaching.marks)}: "
+                "begin anew from its agent, teach(process, state.agent, ...)."
             )
-        arrays, update = new, stop
-        metrics.append(row)
-        if on_log is not None:
-            on_log(here(arrays), row)
-    state = here(arrays)
-    return Run(state.agent, metrics, state, seconds, compile_seconds)
+        _check_memory(state.agent, teaching, self.reuse)
+        check_fit(self.process, state.agent)
+        arrays, static = eqx.partition(state, eqx.is_array)
+        arrays, key = jax.device_put((arrays, key), NamedSharding(self.mesh, PartitionSpec()))
+        run, compile_seconds = self._program(arrays, static, key)
+
+        def here(arrays: PyTree) -> TeachingState:
+            # On one device: left as it is, on all of them, whatever used it next would run once on each.
+            return eqx.combine(jax.device_put(arrays, jax.local_devices()[0]), static)
+
+        metrics, seconds, update = [], 0.0, int(state.update)
+        while update < steps:
+            stop = min(steps, (update // self.log_every + 1) * self.log_every)
+            started = time.perf_counter()
+            new, losses = jax.block_until_ready(run(arrays, key, stop))
+            seconds += time.perf_counter() - started
+            row = {
+                "update": stop,
+                **{name: float(loss) / (stop - update) for name, loss in losses.items()},
+                "seconds": seconds,
+            }
+            broken = [name for name in losses if not math.isfinite(row[name])]
+            if broken:
+                raise FloatingPointError(
+                    f"{' and '.join(broken)} stopped being finite between updates {update} and {stop}; the state "
+                    "before them was the last that on_log saw. Lower the learning rate, or look for a law that gives "
+                    "zero mass."
+                )
+            arrays, update = new, stop
+            metrics.append(row)
+            if on_log is not None:
+                on_log(here(arrays), row)
+        state = here(arrays)
+        return Run(state.agent, metrics, state, seconds, compile_seconds)
+
+    def _program(self, arrays: PyTree, static: Any, key: Array) -> tuple[Any, float]:
+        """The compiled updates for such a state, and how long that took."""
+        shapes = jax.tree.map(lambda x: (x.shape, x.dtype), arrays)
+        structure = shapes, jax.tree.structure(static), jax.tree.leaves(static)
+        if self._compiled is not None and self._compiled[1] == structure:
+            return self._compiled[0], 0.0
+        started = time.perf_counter()
+        job = (self.process, self.teaching, self.optimizer, static, self.batch_size, self.reuse, self.mesh)
+        run = _compile_updates(*job).lower(arrays, key, 0).compile()
+        self._compiled = run, structure
+        return run, time.perf_counter() - started
 
 
 def initial_state(

@@ -1,0 +1,73 @@
+"""Several seeds in one call."""
+
+import jax
+import numpy as np
+import pytest
+
+import undelude as ud
+from undelude.replicates import interval
+
+KEY = jax.random.key(3)
+
+
+@pytest.fixture(scope="module")
+def process():
+    return ud.tasks.bandit(num_arms=2, num_rounds=2)
+
+
+@pytest.fixture(scope="module")
+def replicates(process):
+    return ud.replicate(process, lambda key: ud.GRUAgent(process, 3, key=key), ud.Counterfactual(), **SETTINGS)
+
+
+SETTINGS = {"key": KEY, "num_seeds": 3, "num_episodes": 32, "steps": 4, "batch_size": 4}
+
+
+def test_each_seed_is_a_run_of_its_own(process, replicates):
+    """Seed 1 by hand, from its own keys: the same metrics, the same weights, the same certificate."""
+    key_agent, key_teach, key_certify = jax.random.split(jax.random.fold_in(KEY, 1), 3)
+    agent = ud.GRUAgent(process, 3, key=key_agent)
+    run = ud.teach(process, agent, ud.Counterfactual(), key=key_teach, steps=4, batch_size=4)
+    for have, want in zip(jax.tree.leaves(replicates.runs[1].agent), jax.tree.leaves(run.agent), strict=True):
+        np.testing.assert_array_equal(have, want)
+    report = ud.certify(run.agent, process, key=key_certify, num_episodes=32, baselines=False)
+    assert replicates.certificates[1].action_kl_do == report.action_kl_do
+    values = replicates.interval("action_kl_do").values
+    assert values[1] == report.action_kl_do
+    assert len(set(values)) == 3
+
+
+def test_an_interval_is_student_s():
+    """Against the textbook's t(.975, 2) = 4.3027, and as often right as it says."""
+    mean, low, high, _ = interval([1.0, 2.0, 6.0])
+    half = 4.3027 * np.sqrt(7) / np.sqrt(3)
+    np.testing.assert_allclose([mean, low, high], [3, 3 - half, 3 + half], rtol=1e-4)
+    samples = np.random.default_rng(0).normal(size=(2000, 4))
+    ends = np.array([interval(x)[1:3] for x in samples])
+    covered = ((ends[:, 0] < 0) & (ends[:, 1] > 0)).mean()
+    assert abs(covered - 0.95) < 4 * np.sqrt(0.95 * 0.05 / 2000)
+
+
+def test_all_seeds_share_one_program(process, compilations):
+    """The second and the third compile nothing that the first did not."""
+    counts = []
+
+    def make_agent(key):
+        counts.append(compilations())
+        return ud.LSTMAgent(process, 3, key=key)
+
+    ud.replicate(process, make_agent, ud.Factual(), **SETTINGS)
+    _, first, second = counts  # What was compiled before each agent was made.
+    assert first > second == 0
+    assert compilations() == 0
+
+
+def test_what_cannot_be_said_is_refused(process, replicates):
+    with pytest.raises(ValueError, match=r"num_seeds must be at least 2.*use ud\.teach"):
+        ud.replicate(process, lambda key: ud.GRUAgent(process, 3, key=key), ud.Factual(), key=KEY, num_seeds=1)
+    with pytest.raises(ValueError, match="a certificate has no 'kl'; it has action_kl_do"):
+        replicates.interval("kl")
+    with pytest.raises(ValueError, match=r"reward_expert was not measured: not measured \(baselines=False\)"):
+        replicates.interval("reward_expert")
+    assert "GRUAgent on bandit, 3 seeds" in str(replicates)
+    assert "action_kl_do" in str(replicates)
