@@ -133,7 +133,7 @@ def test_certify_does_not_change_with_the_chunk(bandit, monkeypatch):
     """How many episodes are scored at a time is a matter of memory alone."""
     agent = ud.ExactAgent(bandit)
     one = ud.certify(agent, bandit, key=jax.random.key(0), num_episodes=50, baselines=False)
-    monkeypatch.setattr(ud.certificate, "CHUNK", 7)
+    monkeypatch.setattr(ud.measurement, "CHUNK", 7)
     jax.clear_caches()
     other = ud.certify(agent, bandit, key=jax.random.key(0), num_episodes=50, baselines=False)
     assert jnp.allclose(one.action_kl_see, other.action_kl_see, atol=1e-6)

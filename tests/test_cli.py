@@ -1,6 +1,5 @@
 """The command line, through real processes where it matters and `main(args)` where it is the same."""
 
-import functools
 import io
 import json
 import os
@@ -14,7 +13,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,8 +28,10 @@ from undelude.cli.config import Config
 from undelude.cli.console import make_console
 from undelude.cli.interrupts import Interrupts
 from undelude.cli.runs import RunDirectory
-from undelude.cli.train import AGENTS, Session
+from undelude.cli.train import AGENTS, Session, make_agent
+from undelude.rollout import LawOnly, episode
 from undelude.tasks import registry
+from undelude.tensorboard import TensorBoard
 
 USER_TASKS = """
 import undelude as ud
@@ -307,6 +307,98 @@ def test_there_must_be_something_to_resume(tmp_path: Path, capsys: pytest.Captur
     assert not (tmp_path / "nowhere").exists()
 
 
+# Several seeds, all architectures, TensorBoard --------------------------------------------------------------------
+
+
+def scalars(folder: Path) -> dict[tuple[str, int], float]:
+    """What TensorBoard will show: the records of its files, read by hand (length, checksum, event, checksum)."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    found = {}
+    for file in sorted(folder.iterdir()):
+        data = file.read_bytes()
+        while data:
+            size = int.from_bytes(data[:8], "little")
+            event = Event.FromString(data[12 : 12 + size])
+            data = data[16 + size :]
+            if event.session_log.status == 1:  # It starts here: what there is of later steps is taken back.
+                found = {key: value for key, value in found.items() if key[1] < event.step}
+            found |= {(value.tag, event.step): value.simple_value for value in event.summary.value}
+    return found
+
+
+def test_several_seeds_are_runs_of_their_own_with_intervals(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    """Also after the second was lost; each is the run that its own seed gives."""
+    tiny = [*TINY, "--steps", "4", "--log-every", "2", "--seed", "7", "--num-seeds", "2"]
+    out = folder / "runs" / "seeds"
+    assert main([*tiny, "--out", str(out), "--json", "--tensorboard"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary == json.loads((out / "seeds.json").read_text())
+    assert summary["seeds"] == [7, 8]
+    certificates = [json.loads((out / f"seed-{seed}" / "certificate.json").read_text()) for seed in (7, 8)]
+    values = summary["quantities"]["action_kl_do"]["values"]
+    assert values == [certificate["action_kl_do"] for certificate in certificates]
+    assert summary["quantities"]["action_kl_do"]["mean"] == pytest.approx(np.mean(values))
+
+    metrics = [json.loads(line) for line in (out / "seed-8" / "metrics.jsonl").read_text().splitlines()]
+    shown = scalars(out / "seed-8" / "tensorboard")
+    assert {step for _, step in shown} == {2, 4}
+    for row in metrics:
+        for tag, name in (("loss/action", "action_loss"), ("kl/action_do", "action_kl_do"), ("seconds", "seconds")):
+            assert shown[tag, row["update"]] == pytest.approx(row[name], rel=1e-6)
+
+    shutil.rmtree(out / "seed-8")
+    assert main([*tiny, "--out", str(out)]) == 2
+    assert "is not empty: use --resume" in capsys.readouterr().err
+    assert main([*tiny, "--out", str(out), "--resume"]) == 0
+    again = json.loads((out / "seeds.json").read_text())["quantities"]["action_kl_do"]["values"]
+    assert again == pytest.approx(values, rel=1e-5)
+    assert main(["report", str(out)]) == 2
+    assert f"holds a run for each of 2 seeds: name one, such as {out / 'seed-7'}" in capsys.readouterr().err
+
+
+def test_what_tensorboard_showed_of_lost_updates_is_taken_back(tmp_path: Path, no_type_checks: None) -> None:
+    with TensorBoard(tmp_path) as board:
+        for update in (2, 4, 6):
+            board(None, {"update": update, "action_loss": 1.0})
+    with TensorBoard(tmp_path, start=2) as board:
+        board(None, {"update": 4, "action_loss": 2.0})
+    assert scalars(tmp_path) == {("loss/action", 2): 1.0, ("loss/action", 4): 2.0}
+
+
+def test_without_tensorboardx_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(ModuleNotFoundError, match=r'pip install "undelude\[tensorboard\]"'):
+        TensorBoard(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "sizes"),
+    [
+        ({"agent": "transformer"}, {"num_layers": 2, "num_heads": 1, "window": 6}),
+        ({"agent": "linear"}, {"num_layers": 2}),
+        ({"agent": "markov"}, {"order": 5}),
+        ({"agent": "predictor"}, {"order": 5, "hidden_size": 6}),
+        ({"agent": "lstm"}, {}),
+    ],
+)
+def test_the_sizes_of_every_architecture_are_options(options: dict, sizes: dict) -> None:
+    """And those that are not given are its own."""
+    process = ud.tasks.bandit()
+    agent = make_agent(Config("bandit", **options, **sizes), process)
+    for name, size in (type(agent)(process, key=jax.random.key(0)).config | sizes).items():
+        assert agent.config[name] == size
+
+
+def test_what_is_continuous_is_read_in_its_own_units() -> None:
+    """`train` normalises by the expert's episodes; the agent's place there has mean 0 and a deviation of 1."""
+    process = ud.tasks.arm(num_targets=2, num_rounds=5)
+    agent = make_agent(Config("arm", hidden_size=4), process)
+    turns = ud.rollout(process, None, key=jax.random.key(1), num_episodes=256, executor="expert").actions
+    np.testing.assert_allclose(agent.interface.read_do.mean, turns.mean((0, 1)), atol=0.02)
+    np.testing.assert_allclose(agent.interface.read_do.scale, turns.std((0, 1)), rtol=0.1)
+
+
 # What is wrong is named -------------------------------------------------------------------------------------------
 
 
@@ -400,6 +492,10 @@ def test_a_task_that_cannot_be_built(
         ["train", "bandit", "--out", "runs/none", "--steps", "many"],
         ["train", "bandit", "--out", "runs/none", "--target", "wish"],
         ["train", "bandit", "--out", "runs/none", "--learning-rate", "nan"],
+        ["train", "bandit", "--out", "runs/none", "--window", "8"],
+        ["train", "bandit", "--out", "runs/none", "--agent", "linear", "--order", "8"],
+        ["train", "bandit", "--out", "runs/none", "--per", "episode"],
+        ["train", "bandit", "--out", "runs/none", "--num-seeds", "0"],
         ["certify", "runs/none"],
         ["report", "runs/none"],
         ["play", "bandit", "chess"],
@@ -441,15 +537,29 @@ def test_tasks_are_listed(folder: Path, capsys: pytest.CaptureFixture) -> None:
 def test_a_named_task_is_as_listed_and_its_expert_knows_more_than_chance(name: str) -> None:
     task, process = registry.TASKS[name], registry.make(name)
     sizes = (process.num_thetas, process.num_rounds)
-    laws = (process.action_law.num_categories, process.observation_law.num_categories)
+    laws = (size_of(process.action_law), size_of(process.observation_law))
     assert (*sizes, *laws) == (task.num_thetas, task.num_rounds, task.num_actions, task.num_observations)
 
-    indifferent = jnp.full_like(process.expert.log_probs, -np.log(task.num_actions))
-    chance = eqx.tree_at(lambda p: p.expert.log_probs, process, indifferent)
-    play = functools.partial(ud.rollout, agent=None, key=jax.random.key(0), num_episodes=512, executor="expert")
-    rewards = [np.asarray(play(p).reward.mean(-1), dtype=float) for p in (process, chance)]
+    T, law = process.num_rounds, process.action_law
+    chance = (
+        ud.Normal(jnp.zeros(2), 0.3) if isinstance(law, ud.Normal) else ud.Categorical(jnp.zeros(law.num_categories))
+    )
+    play = jax.jit(jax.vmap(lambda key: episode(process, None, key, num_rounds=T)))
+    keys = jax.random.split(jax.random.key(0), 512)
+    by_chance = jax.jit(jax.vmap(lambda key: episode(process, LawOnly(chance), key, num_rounds=T)))
+    rewards = [np.asarray(draw(keys).reward.mean(-1), dtype=float) for draw in (play, by_chance)]
     error = np.hypot(*(x.std(ddof=1) / np.sqrt(len(x)) for x in rewards))
     assert rewards[0].mean() - rewards[1].mean() > 10 * error
+
+
+def size_of(law: Any) -> int | str:
+    """How many symbols a law is about; of what is given, a plus; of continuous values, how many there are."""
+    match law:
+        case ud.Joint():
+            return f"{sum(size_of(part) for part in law.parts.values() if not isinstance(part, ud.Given))} +"
+        case ud.Normal():
+            return f"{law.loc.size} reals"
+    return law.num_categories
 
 
 def test_without_gymnasium_a_task_says_what_to_install(

@@ -50,6 +50,12 @@ def _parts(interface: Interface) -> tuple[eqx.Module, ...]:
     return interface.read_do, interface.read_see, interface.read_observation, interface.head_A, interface.head_O
 
 
+def is_continuous(spec: dict[str, Any]) -> bool:
+    """Whether there is anything in a description that has a size, in actions, observations or their parts."""
+    kind, parts = spec.get("kind", "joint"), spec.get("parts", spec)
+    return any(map(is_continuous, parts.values())) if kind == "joint" else kind in ("normal", "squashed", "given")
+
+
 def _flat(episodes: Episodes, values: PyTree) -> PyTree:
     """All rounds of all episodes on one axis."""
     axes = episodes.mask.ndim

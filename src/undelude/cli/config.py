@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from types import UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import tyro
@@ -20,13 +21,23 @@ class Config:
     """A name from `undelude tasks`, or your own package.module:factory."""
     agent: Literal["lstm", "gru", "linear", "transformer", "markov", "predictor"] = "lstm"
     """Architecture of the agent."""
-    hidden_size: int = 64
-    """Units of its memory."""
+    hidden_size: int | None = None
+    """Units of its memory; this and what follows is the architecture's own where it is not given."""
+    num_layers: int | None = None
+    """Of linear and transformer: layers."""
+    num_heads: int | None = None
+    """Of transformer: heads of attention in each layer."""
+    window: int | None = None
+    """Of transformer: how many symbols back a layer looks, two a round; all by default."""
+    order: int | None = None
+    """Of markov and predictor: symbols that they see, two a round."""
     teaching: Literal["counterfactual", "factual", "mixed", "blind", "cloning", "dagger"] = "counterfactual"
     """Who executes: the agent, the expert, either at random, or blind chance; cloning (the expert) and dagger (either)
     leave unmarked who did."""
     expert_share: float = 0.5
     """Of the actions, in mixed and dagger: the probability that the expert executes."""
+    per: Literal["step", "episode"] = "step"
+    """In dagger: whether that is drawn anew each step, or once an episode."""
     target: Literal["sample", "distribution", "posterior", "reverse"] = "distribution"
     """What a prediction is scored against: an action of the expert, its whole distribution, the exact answer, or, the
     other way round, the expert's distribution against the prediction (reverse KL)."""
@@ -46,11 +57,17 @@ class Config:
     """Of all that is drawn."""
 
 
+# What an architecture may or may not have.
+SIZES = ("hidden_size", "num_layers", "num_heads", "window", "order")
+
+
 def check_config(config: Config) -> None:
     """Raise `ValueError`, naming the option, where a number is out of range."""
-    for name in ("hidden_size", "steps", "batch_size", "reuse", "log_every"):
-        if getattr(config, name) < 1:
-            raise ValueError(f"{option(name)} must be at least 1, not {getattr(config, name)}.")
+    for name in (*SIZES, "steps", "batch_size", "reuse", "log_every"):
+        if (number := getattr(config, name)) is not None and number < 1:
+            raise ValueError(f"{option(name)} must be at least 1, not {number}.")
+    if config.per != "step" and config.teaching != "dagger":
+        raise ValueError(f"--per is for --teaching dagger, not {config.teaching}, which draws who executes each step.")
     if not (math.isfinite(config.observation_weight) and config.observation_weight >= 0):
         raise ValueError(f"--observation-weight must be finite and at least 0, not {config.observation_weight}.")
     if not 0 <= config.expert_share <= 1:
@@ -98,5 +115,7 @@ def read_config(file: Path) -> tuple[Config, dict[str, str]]:
 def _fits(value: Any, hint: Any) -> bool:
     if get_origin(hint) is Literal:
         return value in get_args(hint)
+    if isinstance(hint, UnionType):
+        return any(_fits(value, part) for part in get_args(hint))
     numbers = (int, float) if hint is float else hint
     return isinstance(value, numbers) and not isinstance(value, bool)

@@ -141,6 +141,21 @@ def print_certificate(console: Console, certificate: dict[str, Any]) -> None:
         console.print(f"Not measured, {names[0]}{more}: {why}")
 
 
+def print_intervals(console: Console, summary: dict[str, Any]) -> None:
+    """Means and intervals over seeds."""
+    s = summary
+    console.print(
+        f"{s['task']}: {s['agent']}, {s['teaching']} teaching, {len(s['seeds'])} seeds, {s['num_episodes']} own "
+        "episodes each.\n",
+        soft_wrap=True,
+    )
+    table = _table("over seeds", "mean", "95 % interval")
+    for name, x in s["quantities"].items():
+        table.add_row(name, number(x["mean"], 5), f"{number(x['low'], 5)} to {number(x['high'], 5)}")
+    console.print(table)
+    console.print()
+
+
 def number(x: Number, decimals: int = 4) -> str:
     """With so many decimals; "inf" and None as what they are."""
     return "-" if x is None else x if isinstance(x, str) else f"{x:.{decimals}f}"

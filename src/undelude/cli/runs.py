@@ -13,6 +13,10 @@ from undelude.cli.errors import UsageError
 Row = dict[str, Any]
 
 
+# Intervals over the seeds of `train --num-seeds`.
+SEEDS = "seeds.json"
+
+
 class RunDirectory:
     """`config.json`, `metrics.jsonl`, `certificate.json`, `agent/`, `checkpoints/` and `report.html`, in one folder.
 
@@ -57,6 +61,8 @@ class RunDirectory:
             ValueError: its `config.json` is damaged.
         """
         file = path / "config.json"
+        if seeds := sorted(path.glob("seed-*/config.json")):
+            raise UsageError(f"{path} holds a run for each of {len(seeds)} seeds: name one, such as {seeds[0].parent}.")
         if not file.is_file():
             raise UsageError(f"there is no run at {path}: {file.name} is missing. Begin one with undelude train.")
         return cls(path, *read_config(file))

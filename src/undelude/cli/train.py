@@ -6,8 +6,9 @@ import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import jax
 import tyro
 from rich.console import Console
 
@@ -16,21 +17,27 @@ from undelude.agents.gru import GRUAgent
 from undelude.agents.linear_recurrent import LinearRecurrentAgent
 from undelude.agents.lstm import LSTMAgent
 from undelude.agents.markov import MarkovAgent, SequencePredictor
-from undelude.agents.network import AbstractLearnedAgent
+from undelude.agents.network import AbstractLearnedAgent, options
+from undelude.agents.normalise import is_continuous, normalise
 from undelude.agents.transformer import TransformerAgent
 from undelude.certificate import versions
 from undelude.cli import backend
 from undelude.cli.checkpoints import Checkpoints
-from undelude.cli.config import Config, check_config, option
+from undelude.cli.config import SIZES, Config, check_config, option
 from undelude.cli.console import make_console, print_certificate, training_progress, working
 from undelude.cli.errors import CommandError, ExitCode, UsageError
 from undelude.cli.interrupts import Interrupts
 from undelude.cli.measure import keys, make_certificate, measurer
 from undelude.cli.runs import RunDirectory
+from undelude.cli.seeds import run_seeds
 from undelude.process import InteractionProcess
+from undelude.rollout import rollout
 from undelude.square import AbstractTeaching, Blind, Cloning, Counterfactual, DAgger, Factual, Mixed
 from undelude.tasks.registry import make
 from undelude.teaching import Row, TeachingState, default_optimizer, initial_state, teach
+
+if TYPE_CHECKING:
+    from undelude.tensorboard import TensorBoard
 
 AGENTS: dict[str, Any] = {
     "lstm": LSTMAgent,
@@ -40,8 +47,9 @@ AGENTS: dict[str, Any] = {
     "markov": MarkovAgent,
     "predictor": SequencePredictor,
 }
+# Expert episodes behind the mean and the scale of what is continuous.
+EPISODES_FOR_UNITS = 256
 TEACHINGS = {"counterfactual": Counterfactual, "factual": Factual, "blind": Blind, "cloning": Cloning}
-OF_TWO = {"mixed": Mixed, "dagger": DAgger}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,36 +63,17 @@ class Train:
     """Go on with the run in DIR where it stopped."""
     json: bool = False
     """Print the certificate as JSON on stdout, and all else on stderr."""
+    num_seeds: int = 1
+    """Of several seeds, counted from --seed, each has a run in DIR; their intervals are in DIR/seeds.json."""
+    tensorboard: bool = False
+    """Write the metrics for TensorBoard too, into DIR/tensorboard."""
 
     def run(self, args: Sequence[str]) -> ExitCode:
         """Carry it out; `args` are the arguments after `train`."""
-        progress = make_console(stderr=True)
+        if self.num_seeds != 1:
+            return run_seeds(self, args)
         started = time.perf_counter()
-        run = RunDirectory.open(self.out) if self.resume else None
-        config = self.config if run is None else _stored_config(run, args, self)
-        try:
-            check_config(config)
-            make_teaching(config)
-        except ValueError as error:
-            raise UsageError(str(error)) from error
-        backend.configure(batch_size=config.batch_size)
-        process = make(config.task)
-        agent = AGENTS[config.agent](process, hidden_size=config.hidden_size, key=keys(config)["agent"])
-        is_new = run is None
-        run = run or RunDirectory.create(self.out, config)
-        try:
-            with Interrupts() as interrupts:
-                times = Session(run, process, agent, progress, interrupts).finish()
-        except KeyboardInterrupt:
-            again = f"undelude train {shlex.quote(config.task)} --out {shlex.quote(str(self.out))} --resume"
-            raise CommandError(
-                f"interrupted; what was done is in {self.out}. Go on with\n  {again}", ExitCode.INTERRUPTED
-            ) from None
-        except Exception:
-            if is_new:
-                run.discard_if_empty()
-            raise
-
+        run, times = self.carry_out(args)
         certificate = run.read_certificate()
         if self.json:
             print(json_format.dumps(certificate, indent=2))
@@ -95,6 +84,60 @@ class Train:
         console.print(f"Page: {run.report_file}", soft_wrap=True)
         return ExitCode.OK
 
+    def carry_out(self, args: Sequence[str]) -> tuple[RunDirectory, dict[str, float]]:
+        """Train, certify and draw what is missing; the run and the seconds of each."""
+        progress = make_console(stderr=True)
+        run = RunDirectory.open(self.out) if self.resume else None
+        config = self.config if run is None else _stored_config(run, args, self)
+        try:
+            check_config(config)
+            make_teaching(config)
+            sizes(config)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        backend.configure(batch_size=config.batch_size)
+        process = make(config.task)
+        agent = make_agent(config, process)
+        is_new = run is None
+        run = run or RunDirectory.create(self.out, config)
+        try:
+            with Interrupts() as interrupts:
+                times = Session(run, process, agent, progress, interrupts, self.tensorboard).finish()
+        except KeyboardInterrupt:
+            again = f"undelude train {shlex.quote(config.task)} --out {shlex.quote(str(self.out))} --resume"
+            raise CommandError(
+                f"interrupted; what was done is in {self.out}. Go on with\n  {again}", ExitCode.INTERRUPTED
+            ) from None
+        except Exception:
+            if is_new:
+                run.discard_if_empty()
+            raise
+        return run, times
+
+
+def sizes(config: Config) -> dict[str, int]:
+    """The sizes that were given, which the architecture has.
+
+    Raises:
+        ValueError: it has no such size.
+    """
+    given = {name: getattr(config, name) for name in SIZES if getattr(config, name) is not None}
+    for name in given:
+        if name not in options(AGENTS[config.agent]):
+            having = [agent for agent, kind in AGENTS.items() if name in options(kind)]
+            raise ValueError(f"{option(name)} is not for --agent {config.agent}, but for {' and '.join(having)}.")
+    return given
+
+
+def make_agent(config: Config, process: InteractionProcess) -> AbstractLearnedAgent:
+    """The agent that a run begins with; what is continuous, it reads in units of what the expert's episodes hold."""
+    key = keys(config)["agent"]
+    agent = AGENTS[config.agent](process, **sizes(config), key=key)
+    if is_continuous(agent.config["spec"]):
+        size = {"num_episodes": EPISODES_FOR_UNITS, "executor": "expert"}
+        agent = normalise(agent, rollout(process, None, key=jax.random.fold_in(key, 1), **size))
+    return agent
+
 
 def make_teaching(config: Config) -> AbstractTeaching:
     """The teaching of a run.
@@ -103,8 +146,10 @@ def make_teaching(config: Config) -> AbstractTeaching:
         ValueError: options that do not go together.
     """
     scored = {"target": config.target, "observation_weight": config.observation_weight}
-    if config.teaching in OF_TWO:
-        return OF_TWO[config.teaching](config.expert_share, **scored)
+    if config.teaching == "dagger":
+        return DAgger(config.expert_share, per=config.per, **scored)
+    if config.teaching == "mixed":
+        return Mixed(config.expert_share, **scored)
     return TEACHINGS[config.teaching](**scored)
 
 
@@ -131,6 +176,7 @@ class Session:
     agent: AbstractLearnedAgent
     console: Console
     interrupts: Interrupts
+    tensorboard: bool = False
 
     def finish(self) -> dict[str, float]:
         """Do what is missing of training, certificate and page; return the seconds of each."""
@@ -176,12 +222,15 @@ class Session:
                 self.console.print("Versions have changed since it began: it may not go on bit for bit.")
             seconds_before = rows[-1]["seconds"] if rows else 0.0
             measure = measurer(self.process, config)
+            board = self._board(start)
 
             def log(new: TeachingState, row: Row) -> None:
                 nonlocal state
                 whole = row | {"seconds": seconds_before + row["seconds"]} | measure(new.agent)
                 with self.interrupts.held():
                     run.append_metrics(whole)
+                    if board is not None:
+                        board(new, whole)
                     state = new
                     if checkpoints.due:
                         checkpoints.save(state)
@@ -204,7 +253,16 @@ class Session:
                     )
             finally:
                 self._save(checkpoints, state)
+                if board is not None:
+                    board.close()
         return {"training": result.seconds, "compiling": result.compile_seconds}
+
+    def _board(self, start: int) -> "TensorBoard | None":
+        if not self.tensorboard:
+            return None
+        from undelude.tensorboard import TensorBoard  # An optional dependency.
+
+        return TensorBoard(self.run.path / "tensorboard", start=start)
 
     def _is_trained(self) -> bool:
         """Whether all is there but checkpoints, which somebody may have deleted to save space."""
