@@ -25,6 +25,7 @@ from undelude.distributions import (
     Squashed,
 )
 from undelude.estimand import Estimand
+from undelude.export import export
 from undelude.graph import Path
 from undelude.host import HostAgent
 from undelude.identification import Hedge, NotIdentifiable, identify
@@ -80,6 +81,7 @@ __all__ = [
     "Variable",
     "certify",
     "delusion_gap",
+    "export",
     "identify",
     "load",
     "log_losses",

@@ -11,6 +11,7 @@ import tyro
 from undelude.cli.certify import Certify, Report
 from undelude.cli.console import make_console
 from undelude.cli.errors import CommandError, ExitCode
+from undelude.cli.export import Export
 from undelude.cli.paper import Paper
 from undelude.cli.play import Play
 from undelude.cli.tasks import Tasks
@@ -37,6 +38,7 @@ Command = (
     Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Certify, tyro.conf.subcommand("certify")]
     | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Tasks, tyro.conf.subcommand("tasks")]
     | Annotated[Play, tyro.conf.subcommand("play")]
     | Annotated[Paper, tyro.conf.subcommand("paper")]

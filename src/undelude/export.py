@@ -1,0 +1,155 @@
+"""A taught agent as three compiled functions, for programs that know nothing of undelude, or of Python."""
+
+import importlib.util
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.export
+import jax.numpy as jnp
+from jax.tree_util import keystr, tree_flatten_with_path
+from jaxtyping import PyTree
+
+from undelude._checks import check_count
+from undelude.agent import AbstractAgent, check_mark
+from undelude.certificate import versions
+from undelude.checkpoint import write_atomically
+from undelude.process import InteractionProcess
+from undelude.rollout import check_fit
+
+FORMAT = 1
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+def export(
+    agent: AbstractAgent,
+    process: InteractionProcess,
+    folder: str | os.PathLike,
+    *,
+    num_rounds: int | None = None,
+    batch_size: int | None = None,
+) -> Path:
+    """Write `agent` into `folder` as `init`, `act` and `observe`, weights included.
+
+        init()             -> memory           at the beginning of an episode
+        act(memory, seed)  -> action, law, memory    an action, the law that it predicted, and what it remembers now:
+                                               its own action is read as it was taught to read it
+        observe(memory, o) -> memory           after an observation (the opening too, where there is one)
+
+    All arguments and results are lists of arrays: PyTrees flattened, in the order of `manifest.json`, which has the
+    name, the shape and the type of each. `seed` is two unsigned 32-bit integers, new ones for each action. `law` are
+    the arrays of a distribution, of symbols their log-probabilities.
+
+    Of each function there is `NAME.bin`, which `jax.export.deserialize` reads (it needs flatbuffers), and `NAME.mlir`, StableHLO as text, for
+    compilers that take that. Both are for CPU, CUDA and TPU; neither runs any code when it is read.
+
+    Args:
+        agent: any; its parameters become constants.
+        process: whose actions and observations it knows.
+        folder: made where it does not exist.
+        num_rounds: T of the episodes to come, for agents whose memory has a size of its own; the process's by default.
+        batch_size: B; every array then has a leading axis of that length, and each episode its own seed. None for one
+            episode, without such an axis.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ModuleNotFoundError: flatbuffers is not installed.
+        ValueError: the agent was made for another process, or cannot read its own marks.
+
+    >>> import tempfile, undelude as ud
+    >>> bandit = ud.tasks.bandit(num_rounds=2)
+    >>> agent = ud.GRUAgent(bandit, 4, key=jax.random.key(0))
+    >>> folder = export(agent, bandit, tempfile.mkdtemp())
+    >>> init, act = (jax.export.deserialize((folder / f"{f}.bin").read_bytes()).call for f in ("init", "act"))
+    >>> action, log_probs, *memory = act(*init(), jnp.array([0, 1], jnp.uint32))
+    >>> log_probs.shape
+    (5,)
+    """
+    if importlib.util.find_spec("flatbuffers") is None:
+        raise ModuleNotFoundError(
+            'JAX needs flatbuffers to write and to read exported functions: pip install "undelude[export]".'
+        )
+    check_mark(agent, agent.own_actions)
+    check_fit(process, agent)
+    num_rounds = check_count("num_rounds", process.num_rounds if num_rounds is None else num_rounds)
+    batch_size = None if batch_size is None else check_count("batch_size", batch_size)
+    # A window that is shorter than the episode, a cache of its length: the memory has the shape that `init` gives it.
+    memory = jax.eval_shape(lambda: agent.init(num_rounds=num_rounds))
+    law = jax.eval_shape(agent.f_A, memory)
+    seed = jax.ShapeDtypeStruct((2,), jnp.uint32)
+
+    def init() -> PyTree:
+        return agent.init(num_rounds=num_rounds)
+
+    def act(m: PyTree, seed: PyTree) -> PyTree:
+        predicted = agent.f_A(m)
+        a, m = agent.act(m, key=jax.random.wrap_key_data(seed))
+        return a, predicted, agent.g_A(a, m, intervened=agent.own_actions == "do")
+
+    def observe(m: PyTree, o: PyTree) -> PyTree:
+        return agent.g_O(o, m)
+
+    named = {"memory": memory, "seed": seed, "action": process.action_shape, "law": law}
+    named["observation"] = process.observation_shape
+    functions: dict[str, tuple[Callable[..., PyTree], tuple[str, ...], tuple[str, ...]]] = {
+        "init": (init, (), ("memory",)),
+        "act": (act, ("memory", "seed"), ("action", "law", "memory")),
+        "observe": (observe, ("memory", "observation"), ("memory",)),
+    }
+    path = Path(folder)
+    path.mkdir(parents=True, exist_ok=True)
+    described = {}
+    for name, (f, takes, gives) in functions.items():
+        shapes = [_batched(named[x], batch_size) for x in takes]
+        flat, treedef = jax.tree.flatten(tuple(shapes))
+        exported = jax.export.export(jax.jit(_flat(f, treedef, batch_size)), platforms=PLATFORMS)(*flat)
+        write_atomically(path / f"{name}.bin", bytes(exported.serialize()))
+        write_atomically(path / f"{name}.mlir", exported.mlir_module().encode())
+        described[name] = {
+            "arguments": [row for x in takes for row in _rows(x, _batched(named[x], batch_size))],
+            "results": [row for x in gives for row in _rows(x, _batched(named[x], batch_size))],
+        }
+    manifest = {
+        "format": FORMAT,
+        "task": process.name,
+        "agent": type(agent).__name__,
+        "own_actions": agent.own_actions,
+        "law": type(law).__name__,
+        "num_rounds": num_rounds,
+        "batch_size": batch_size,
+        "platforms": PLATFORMS,
+        "versions": versions(),
+        "functions": described,
+    }
+    # Last: where there is a manifest, all else is there too.
+    write_atomically(path / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())
+    return path
+
+
+def _flat(f: Callable[..., PyTree], treedef: Any, batch_size: int | None) -> Callable[..., list]:
+    """`f` on flat arguments and results, for one episode or for a batch of them."""
+
+    def call(*leaves: Any) -> list:
+        if batch_size is None:
+            return jax.tree.leaves(f(*treedef.unflatten(leaves)))
+        if not leaves:
+            return [jnp.broadcast_to(x, (batch_size, *jnp.shape(x))) for x in jax.tree.leaves(f())]
+        return jax.tree.leaves(jax.vmap(f)(*treedef.unflatten(leaves)))
+
+    return call
+
+
+def _batched(shapes: PyTree, batch_size: int | None) -> PyTree:
+    lead = () if batch_size is None else (batch_size,)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((*lead, *x.shape), x.dtype), shapes)
+
+
+def _rows(name: str, shapes: PyTree) -> list[dict[str, Any]]:
+    """An entry of the manifest for each array."""
+    leaves, _ = tree_flatten_with_path(shapes)
+    return [{"name": name + keystr(path), "shape": list(x.shape), "dtype": str(x.dtype)} for path, x in leaves]

@@ -1,0 +1,112 @@
+"""An exported agent is the agent, for programs in which there is no undelude."""
+
+import json
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import undelude as ud
+from processes import arm, opening
+from undelude.cli import main
+from undelude.cli.config import Config
+from undelude.cli.runs import RunDirectory
+
+KEY = jax.random.key(0)
+SEEDS = np.array([[1, 2], [3, 4], [5, 6]], np.uint32)
+# What is run where undelude cannot be imported: acts for three rounds and writes down all that comes back.
+PLAYER = """
+import json, sys
+sys.modules["undelude"] = None
+import jax, jax.export, jax.numpy as jnp, numpy as np
+folder, symbols = sys.argv[1], json.loads(sys.argv[2])
+names = ("init", "act", "observe")
+init, act, observe = (jax.export.deserialize(open(f"{folder}/{f}.bin", "rb").read()).call for f in names)
+dtypes = [row["dtype"] for row in json.load(open(f"{folder}/manifest.json"))["functions"]["observe"]["arguments"]]
+memory, said = init(), []
+size = len(memory)
+for seed, o in zip([[1, 2], [3, 4], [5, 6]], symbols):
+    out = act(*memory, jnp.array(seed, jnp.uint32))
+    said.append([np.asarray(x).tolist() for x in out])
+    memory = observe(*out[-size:], *[jnp.asarray(x, d) for x, d in zip(o, dtypes[size:])])
+print(json.dumps(said))
+"""
+AGENTS = {
+    "lstm": lambda process: ud.LSTMAgent(process, 4, key=KEY),
+    "transformer": lambda process: ud.TransformerAgent(process, 4, num_heads=1, window=3, key=KEY),
+    "predictor": lambda process: ud.SequencePredictor(process, 3, 4, key=KEY),
+    "exact": lambda process: ud.ExactAgent(process, own_actions="see"),
+}
+
+
+def by_hand(agent, observations, num_rounds):
+    """The same, by the agent's own functions."""
+    m, said = agent.init(num_rounds=num_rounds), []
+    for seed, o in zip(SEEDS, observations, strict=True):
+        law = agent.f_A(m)
+        a, m = agent.act(m, key=jax.random.wrap_key_data(jnp.asarray(seed)))
+        m = agent.g_A(a, m, intervened=agent.own_actions == "do")
+        said.append([np.asarray(x).tolist() for x in jax.tree.leaves((a, law, m))])
+        m = agent.g_O(jax.tree.map(jnp.asarray, o), m)
+    return said
+
+
+def same(have, want):
+    assert len(have) == len(want)
+    for one, other in zip(jax.tree.leaves(have), jax.tree.leaves(want), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_it_runs_where_undelude_is_not(name, tmp_path):
+    """Actions, laws and memories, in another Python that cannot import undelude."""
+    process = ud.tasks.bandit(num_arms=3, num_rounds=3)
+    agent = AGENTS[name](process)
+    folder = ud.export(agent, process, tmp_path)
+    run = subprocess.run(
+        [sys.executable, "-c", PLAYER, str(folder), "[[1], [0], [1]]"], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    same(json.loads(run.stdout), by_hand(agent, [1, 0, 1], 3))
+
+
+def test_the_manifest_names_what_goes_in_and_what_comes_out(tmp_path):
+    """PyTrees in the order of JAX's flattening, shapes and types as they are; a batch has a leading axis."""
+    process = arm(num_rounds=2)
+    agent = ud.GRUAgent(process, 4, key=KEY)
+    folder = ud.export(agent, process, tmp_path, batch_size=5)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    act, observe = manifest["functions"]["act"], manifest["functions"]["observe"]
+    assert [row["name"] for row in observe["arguments"]] == ["memory", "observation['cue']", "observation['position']"]
+    assert act["arguments"][-1] == {"name": "seed", "shape": [5, 2], "dtype": "uint32"}
+    assert act["results"][0] == {"name": "action", "shape": [5, 1], "dtype": "float32"}
+    assert (manifest["law"], manifest["own_actions"], manifest["agent"]) == ("Mixture", "do", "GRUAgent")
+    init, f = (jax.export.deserialize((folder / f"{f}.bin").read_bytes()).call for f in ("init", "act"))
+    memory = init()
+    results = f(*memory, jnp.asarray(np.arange(10).reshape(5, 2), jnp.uint32))
+    assert [[list(x.shape), str(x.dtype)] for x in results] == [[row["shape"], row["dtype"]] for row in act["results"]]
+    assert "stablehlo" in (folder / "act.mlir").read_text()
+    assert {file.name for file in folder.iterdir()} == {
+        "manifest.json",
+        *(f"{name}.{kind}" for name in ("init", "act", "observe") for kind in ("bin", "mlir")),
+    }
+
+
+def test_of_another_process_it_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="made for another process"):
+        ud.export(ud.GRUAgent(opening(), 4, key=KEY), ud.tasks.bandit(), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_says_how_fast_it_acts(tmp_path, capsys):
+    run = RunDirectory.create(tmp_path / "run", Config("bandit"))
+    ud.save(ud.GRUAgent(ud.tasks.bandit(), 4, key=KEY), run.agent_folder)
+    assert main(["export", str(tmp_path / "run"), "--out", str(tmp_path / "out")]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "microseconds (median)" in out
+    assert (tmp_path / "out" / "act.bin").exists()
+    assert main(["export", str(tmp_path / "run"), "--out", str(tmp_path / "out")]) == 2
+    assert "is not an empty folder" in capsys.readouterr().err
