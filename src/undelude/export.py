@@ -43,8 +43,9 @@ def export(
     name, the shape and the type of each. `seed` is two unsigned 32-bit integers, new ones for each action. `law` are
     the arrays of a distribution, of symbols their log-probabilities.
 
-    Of each function there is `NAME.bin`, which `jax.export.deserialize` reads (it needs flatbuffers), and `NAME.mlir`, StableHLO as text, for
-    compilers that take that. Both are for CPU, CUDA and TPU; neither runs any code when it is read.
+    Of each function there is `NAME.bin`, which `jax.export.deserialize` reads (it needs flatbuffers), and `NAME.mlir`,
+    StableHLO as text, for compilers that take that. Both are for CPU, CUDA and TPU; neither runs any code when it is
+    read.
 
     Args:
         agent: any; its parameters become constants.
