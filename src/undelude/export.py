@@ -44,8 +44,8 @@ def export(
     the arrays of a distribution, of symbols their log-probabilities.
 
     Of each function there is `NAME.bin`, which `jax.export.deserialize` reads (it needs flatbuffers), and `NAME.mlir`,
-    StableHLO as text, for compilers that take that. Both are for CPU, CUDA and TPU; neither runs any code when it is
-    read.
+    StableHLO as text, for compilers that take that, with `main` as the function. The former is for CPU, CUDA and TPU.
+    Neither runs any code when it is read.
 
     Args:
         agent: any; its parameters become constants.
@@ -108,9 +108,12 @@ def export(
     for name, (f, takes, gives) in functions.items():
         shapes = [_batched(named[x], batch_size) for x in takes]
         flat, treedef = jax.tree.flatten(tuple(shapes))
-        exported = jax.export.export(jax.jit(_flat(f, treedef, batch_size)), platforms=PLATFORMS)(*flat)
+        jitted = jax.jit(_flat(f, treedef, batch_size))
+        exported = jax.export.export(jitted, platforms=PLATFORMS)(*flat)
         write_atomically(path / f"{name}.bin", bytes(exported.serialize()))
-        write_atomically(path / f"{name}.mlir", exported.mlir_module().encode())
+        # For one platform, or else the text has one argument more, which says on which of them it is.
+        text = jax.export.export(jitted, platforms=PLATFORMS[:1])(*flat).mlir_module()
+        write_atomically(path / f"{name}.mlir", text.encode())
         described[name] = {
             "arguments": [row for x in takes for row in _rows(x, _batched(named[x], batch_size))],
             "results": [row for x in gives for row in _rows(x, _batched(named[x], batch_size))],
