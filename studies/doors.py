@@ -2,29 +2,30 @@
 
 Five doors, one is right. An observation says whether the chosen door was right and is flipped with probability eps_obs;
 the expert takes the right door, and any other with probability eps_exp. Agents act by the authors' rule: the most
-probable door, flipped to another with probability eps_exp. One net learns all 3 x 5 cells; O_0 tells which it is in.
+probable door, flipped to another with probability eps_exp. One net of each architecture learns all 3 x 5 cells; O_0
+tells it which it is in.
 
-    python studies/doors.py               about 20 minutes on two cores
-    python studies/doors.py --steps 5     to see that it runs
+    python studies/doors.py                    about 40 minutes on two cores
+    python studies/doors.py --agents linear    one architecture anew, beside what is stored of the others
+    python studies/doors.py --steps 5          to see that it runs
 """
 
 import argparse
 import itertools
-import json
 import time
-from pathlib import Path
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import store
 
 import undelude as ud
 from undelude.agent import Mark, unroll
+from undelude.paper.results import load
 from undelude.tasks.tables import TableExpert
 
-RESULT = Path(__file__).parent / "results" / "doors.json"
 DOORS = 5
 CELLS = list(itertools.product((0.1, 0.3, 0.4), (0.1, 0.3, 0.5, 0.7, 0.9)))
 
@@ -129,6 +130,14 @@ def acting(agent: ud.AbstractAgent) -> ArgmaxThenFlip:
     return ArgmaxThenFlip(agent, tuple(eps for _, eps in CELLS), agent.own_actions, agent.marks)
 
 
+AGENTS: dict[str, Any] = {
+    "lstm": lambda process, key: ud.LSTMAgent(process, 64, key=key),
+    "linear": lambda process, key: ud.LinearRecurrentAgent(process, 64, key=key),
+    # With attention to everything that came it would not know what to do with positions that it was not taught at.
+    "transformer": lambda process, key: ud.TransformerAgent(process, 32, window=128, key=key),
+}
+
+
 def measure(agent: ud.AbstractAgent, num_rounds: int, num_episodes: int) -> dict[str, list]:
     """P(right door) by cell: about rounds 20, 100 and 190, and over the last 100 rounds of `num_rounds`."""
     episodes = ud.rollout(doors(num_rounds), agent, key=jax.random.key(7), num_episodes=num_episodes)
@@ -142,46 +151,40 @@ def measure(agent: ud.AbstractAgent, num_rounds: int, num_episodes: int) -> dict
     return table
 
 
-def main(steps: int, batch_size: int = 64, taught_rounds: int = 200, num_rounds: int = 1000, size: int = 64) -> dict:
-    """Both exact agents and both nets on all cells."""
-    process = doors(taught_rounds)
-    num_episodes = 400 * len(CELLS) if steps > 100 else 20 * len(CELLS)
-    result: dict[str, Any] = {
-        "cells": [{"eps_obs": a, "eps_exp": b} for a, b in CELLS],
-        "settings": {"steps": steps, "batch_size": batch_size, "taught_rounds": taught_rounds, "seed": 0}
-        | {"hidden_size": size, "num_rounds": num_rounds, "num_episodes": num_episodes},
-        "right_door": {},
-        "training_seconds": {},
-    }
+def study(steps: int, agents: list[str], before: dict[str, Any], *, taught_rounds: int = 200) -> dict[str, Any]:
+    """The exact agents, and each architecture taught in two ways; beside what was found before."""
+    process, num_rounds, few = doors(taught_rounds), 1000, steps <= 100
+    num_episodes = (20 if few else 400) * len(CELLS)
+    right, seconds = dict(before.get("right_door", {})), dict(before.get("training_seconds", {}))
 
     def record(name: str, agent: ud.AbstractAgent) -> None:
-        result["right_door"][name] = measure(agent, num_rounds, num_episodes)
-        print(name, np.round(np.reshape(result["right_door"][name][str(num_rounds)], (3, 5)), 2).tolist(), flush=True)
+        right[name] = measure(agent, num_rounds, num_episodes)
+        print(name, np.round(np.reshape(right[name][str(num_rounds)], (3, 5)), 2).tolist(), flush=True)
 
     for mark in ("do", "see"):
-        record(f"exact_{mark}", acting(ud.ExactAgent(process, own_actions=mark)))
-    for teaching in (ud.Counterfactual(), ud.Cloning()):
-        started = time.perf_counter()
-        agent = acting(ud.LSTMAgent(process, size, key=jax.random.key(0)))
-        run = ud.teach(
-            process,
-            agent,
-            teaching,
-            key=jax.random.key(1),
-            steps=steps,
-            batch_size=batch_size,
-            on_log=lambda state, row: print(row, flush=True),
-        )
-        result["training_seconds"][teaching.name] = round(time.perf_counter() - started, 1)
-        record(f"lstm_{teaching.name}", run.agent)
-    return result
+        if f"exact_{mark}" not in right:
+            record(f"exact_{mark}", acting(ud.ExactAgent(process, own_actions=mark)))
+    for name in agents:
+        for teaching in (ud.Counterfactual(), ud.Cloning()):
+            started = time.perf_counter()
+            agent = acting(AGENTS[name](process, jax.random.key(0)))
+            size = {"steps": steps, "batch_size": 64, "on_log": lambda state, row: print(row, flush=True)}
+            run = ud.teach(process, agent, teaching, key=jax.random.key(1), **size)
+            seconds[f"{name}_{teaching.name}"] = round(time.perf_counter() - started, 1)
+            record(f"{name}_{teaching.name}", run.agent)
+    settings = {"steps": steps, "batch_size": 64, "taught_rounds": taught_rounds, "seed": 0}
+    return {
+        "cells": [{"eps_obs": a, "eps_exp": b} for a, b in CELLS],
+        "settings": settings | {"num_rounds": num_rounds, "num_episodes": num_episodes},
+        "right_door": right,
+        "training_seconds": seconds,
+    }
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=2000)
-    steps = parser.parse_args().steps
-    result = main(steps)
-    if steps == 2000:
-        RESULT.parent.mkdir(exist_ok=True)
-        RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    parser.add_argument("--agents", nargs="+", choices=AGENTS, default=list(AGENTS))
+    args = parser.parse_args()
+    before = load("doors") if args.steps == 2000 and set(args.agents) != set(AGENTS) else {}
+    store.run("doors", lambda: study(args.steps, args.agents, before), keep=args.steps == 2000)

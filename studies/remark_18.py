@@ -5,20 +5,19 @@ python studies/remark_18.py --steps 50     to see that it runs
 """
 
 import argparse
-import json
 import statistics
-from pathlib import Path
+from typing import Any
 
 import jax
+import store
 
 import undelude as ud
 
-RESULT = Path(__file__).parent / "results" / "remark_18.json"
 WEIGHTS = (0.0, 0.1, 1.0)
 SEEDS = (0, 1, 2)
 
 
-def main(steps: int = 700, batch_size: int = 64, hidden_size: int = 48, num_episodes: int = 4096) -> dict:
+def study(steps: int, batch_size: int = 64, hidden_size: int = 48, num_episodes: int = 4096) -> dict[str, Any]:
     """Teach and certify one agent for each weight and seed."""
     bandit = ud.tasks.bandit()
     rows = []
@@ -36,16 +35,13 @@ def main(steps: int = 700, batch_size: int = 64, hidden_size: int = 48, num_epis
     for weight in WEIGHTS:
         kls = [row["action_kl_do"] for row in rows if row["observation_weight"] == weight]
         means[str(weight)] = {"mean": statistics.fmean(kls), "sd_over_seeds": statistics.stdev(kls)}
-    settings = {"steps": steps, "batch_size": batch_size, "hidden_size": hidden_size, "num_episodes": num_episodes}
-    return {"task": "bandit", "agent": "LSTMAgent", **settings, "action_kl_do": means, "runs": rows}
+    settings = {"task": "bandit", "agent": "LSTMAgent", "steps": steps, "batch_size": batch_size}
+    settings |= {"hidden_size": hidden_size, "num_episodes": num_episodes, "seeds": list(SEEDS)}
+    return {"settings": settings, "action_kl_do": means, "runs": rows}
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=700)
     steps = parser.parse_args().steps
-    result = main(steps)
-    print(json.dumps(result["action_kl_do"], indent=2))
-    if steps == 700:
-        RESULT.parent.mkdir(exist_ok=True)
-        RESULT.write_text(json.dumps(result, indent=2) + "\n")
+    store.run("remark_18", lambda: study(steps), keep=steps == 700)

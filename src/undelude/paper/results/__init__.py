@@ -1,0 +1,12 @@
+"""Results of the studies: what takes too long to recompute for a page, with settings, seeds and versions."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent
+
+
+def load(name: str) -> dict[str, Any]:
+    """What `studies/NAME.py` wrote."""
+    return json.loads((FOLDER / f"{name}.json").read_text())

@@ -1,0 +1,55 @@
+"""Remarks 14 and 15: one net for all mixed pasts, as an actor, as an onlooker, and taking turns.
+
+python studies/remark_15.py               about 3 minutes on two cores
+python studies/remark_15.py --steps 5     to see that it runs
+"""
+
+import argparse
+from typing import Any
+
+import jax
+import store
+
+import undelude as ud
+from undelude.agent import scan, unroll, with_marks
+from undelude.teaching import collect
+
+# Who executes in the episodes that an agent is asked about: the expert's share.
+ROLES = {"acting": 0.0, "taking turns": 0.5, "looking on": 1.0}
+
+
+def measure(process: ud.InteractionProcess, agent: ud.AbstractAgent, share: float, marked: bool) -> float:
+    """KL(Q(A | past, as it is marked) || P), nats an action, in episodes in which the expert has that share."""
+    # Whatever it was taught: here it is asked, and an agent that knows one symbol reads both parties' actions as that.
+    asked = with_marks(agent, agent.own_actions, ("do", "see"))
+
+    def one(key: jax.Array) -> jax.Array:
+        episode = collect(process, asked, ud.Teaching(expert_share=share), key)
+        answer, _ = scan(ud.ExactAgent(process), episode)
+        read = episode if marked else ud.inference.reread(episode, agent.own_actions)
+        said, _ = unroll(asked, read)
+        return (answer.probs * (answer.log_probs - said.log_probs)).sum(-1).mean()
+
+    return float(jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(9), 2000)).mean())
+
+
+def study(steps: int) -> dict[str, Any]:
+    """One net for each teaching, asked in each role."""
+    process, rows = ud.tasks.bandit(), []
+    for teaching in (ud.Mixed(0.5), ud.Counterfactual(), ud.Factual(), ud.DAgger(0.5)):
+        for seed in range(2):
+            key_agent, key_teach = jax.random.split(jax.random.key(seed))
+            agent = ud.LSTMAgent(process, 64, key=key_agent)
+            run = ud.teach(process, agent, teaching, key=key_teach, steps=steps, log_every=steps)
+            kl = {role: measure(process, run.agent, share, teaching.is_marked) for role, share in ROLES.items()}
+            rows.append({"teaching": teaching.name, "seed": seed, "action_kl": kl})
+            print(rows[-1], flush=True)
+    settings = {"task": "bandit", "agent": "LSTMAgent", "hidden_size": 64, "steps": steps, "batch_size": 64}
+    return {"settings": settings | {"num_episodes": 2000}, "rows": rows}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=2000)
+    steps = parser.parse_args().steps
+    store.run("remark_15", lambda: study(steps), keep=steps == 2000)
