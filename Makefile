@@ -44,11 +44,15 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/causal.py
 	$(BIN)/python benchmarks/train.py
 
-# About 35 minutes on two cores; rewrites studies/results/.
+# About 100 minutes on two cores; rewrites src/undelude/paper/results/ and docs/figures/.
 study: $(VENV)/.test
+	$(BIN)/python studies/remark_15.py
+	$(BIN)/python studies/remark_17.py
 	$(BIN)/python studies/remark_18.py
-	$(BIN)/python studies/doors.py
+	$(BIN)/python studies/length.py
 	$(BIN)/python studies/dpt.py
+	$(BIN)/python studies/doors.py
+	$(BIN)/python studies/draw.py
 
 clean:
 	rm -rf build dist site .pytest_cache .ruff_cache .hypothesis

@@ -31,6 +31,12 @@ def test_own_process():
     assert reports["taught"].action_kl_do < reports["deluded"].action_kl_do / 3
 
 
+def test_host_agent():
+    report = run("host_agent", num_episodes=64)
+    assert report.action_kl_do < 0.02 < 0.05 < report.action_kl_see
+    assert report.agent == "HostAgent"
+
+
 def test_frozen_lake():
     reports = run("frozen_lake", num_rounds=30, num_episodes=256)
     deluded, sober, holding = reports.values()

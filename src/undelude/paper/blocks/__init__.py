@@ -4,9 +4,12 @@ from collections.abc import Callable
 
 from undelude.paper.blocks import (
     convergence,
+    doors,
+    dpt,
     equation_3,
     figures,
     kl_direction,
+    length,
     remark_1,
     remark_2,
     remark_3,
@@ -21,6 +24,9 @@ from undelude.paper.blocks import (
     remark_12,
     remark_13,
     remark_14,
+    remark_15,
+    remark_17,
+    remark_18,
     section_2,
     section_3,
     section_4,
@@ -53,6 +59,12 @@ BLOCKS: tuple[Callable[[Settings], Block], ...] = (
     kl_direction.block,
     remark_13.block,
     remark_14.block,
+    remark_15.block,
+    remark_17.block,
+    doors.block,
+    dpt.block,
+    remark_18.block,
+    length.block,
     section_4_2.block,
 )
 

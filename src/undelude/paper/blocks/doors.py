@@ -1,0 +1,93 @@
+"""Beside Remark 17: the doors of Swamy et al. (2022), with trained nets; stored results."""
+
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure as Canvas
+
+from undelude.paper.item import Block, Settings, holds
+from undelude.paper.results import load, origin
+from undelude.report.svg import DO, MUTED, SEE, STYLE, WIDTH, Figure, to_figure
+
+MARKERS = {"lstm": "o", "linear": "s", "transformer": "D"}
+
+
+def block(settings: Settings) -> Block:
+    """Taught counterfactually, nets are on the interventional curve; cloned, they latch onto what they did."""
+    study = load("doors")
+    right = {name: np.array(table["1000"]).reshape(3, 5) for name, table in study["right_door"].items()}
+    eps_exp = np.array([cell["eps_exp"] for cell in study["cells"]]).reshape(3, 5)
+    nets = [name for name in MARKERS if f"{name}_counterfactual" in right]
+    off = {name: float(np.abs(right[f"{name}_counterfactual"] - right["exact_do"]).max()) for name in nets}
+    name = "remark-17-doors"
+    items = [
+        holds(
+            f"{name}/exact-do-from-1-eps_exp",
+            float(np.abs(right["exact_do"] - (1 - eps_exp)).max()),
+            "the expert's own share of right doors, in every cell",
+            np.abs(right["exact_do"] - (1 - eps_exp)).max() < 0.02,
+            ours=True,
+        ),
+        holds(
+            f"{name}/exact-see-where-the-expert-is-good",
+            right["exact_see"][:, 0],
+            "little better than one door in five",
+            right["exact_see"][:, 0].max() < 0.35,
+            ours=True,
+        ),
+        *(
+            holds(
+                f"{name}/{net}/counterfactual/largest-difference-from-exact-do",
+                off[net],
+                "on the exact curve, after five times the rounds it was taught for",
+                off[net] < 0.05,
+                ours=True,
+            )
+            for net in nets
+        ),
+        *(
+            holds(
+                f"{name}/{net}/cloned-where-the-expert-is-good",
+                right[f"{net}_cloning"][:, 0],
+                "deluded like the exact agent that takes its actions for evidence",
+                right[f"{net}_cloning"][:, 0].max() < 0.35,
+                ours=True,
+            )
+            for net in nets
+        ),
+    ]
+    text = [
+        "Five doors, one is right. What comes back says whether the chosen one was, and is flipped with probability "
+        "eps_obs; the expert takes the right door, and any other with probability eps_exp. Agents act by the rule "
+        "of Swamy et al. (2022, arXiv:2208.02225): the most probable door, flipped with probability eps_exp. They "
+        "computed exact posteriors; here are nets beside them, one of each architecture for all 15 cells, taught "
+        "for 200 rounds. Shown is how often the right door is taken in rounds 900 to 1,000.",
+        origin(study, "one seed"),
+    ]
+    caption = "Right doors in rounds 900 to 1,000, by eps_exp, for three eps_obs. Lines: exact; marks: nets."
+    figure = _doors_figure(right, nets, eps_exp[0], sorted({cell["eps_obs"] for cell in study["cells"]}))
+    return Block(name, "Remark 17: the doors of Swamy et al.", text, items, [(figure, caption)])
+
+
+def _doors_figure(right: dict[str, Any], nets: list[str], eps_exp: np.ndarray, eps_obs: list[float]) -> Figure:
+    with matplotlib.rc_context(STYLE):
+        canvas = Canvas(figsize=(WIDTH, 2.6), layout="constrained")
+        panels = canvas.subplots(1, 3, sharey=True)
+        for i, axes in enumerate(panels):
+            axes.plot(eps_exp, right["exact_do"][i], "-", color=DO, lw=1.4, label="exact, do")
+            axes.plot(eps_exp, right["exact_see"][i], "--", color=SEE, lw=1.4, label="exact, see")
+            for net in nets:
+                look: dict[str, Any] = {"ms": 5, "mew": 1, "mfc": "none", "ls": "none", "marker": MARKERS[net]}
+                axes.plot(eps_exp, right[f"{net}_counterfactual"][i], mec=DO, label=f"{net}, counterfactual", **look)
+                axes.plot(eps_exp, right[f"{net}_cloning"][i], mec=SEE, label=f"{net}, cloned", **look)
+            axes.set(title=f"eps_obs {eps_obs[i]:g}", ylim=(0, 1), xlabel="eps_exp")
+            axes.set_xticks([0.1, 0.5, 0.9], [".1", ".5", ".9"])
+            axes.axhline(0.2, lw=0.6, ls=":", color=MUTED)
+        handles, labels = panels[0].get_legend_handles_labels()
+        canvas.legend(handles, labels, frameon=False, loc="outside lower center", ncols=2, columnspacing=1.2)
+        words = ", ".join(
+            f"{net} {np.abs(right[f'{net}_counterfactual'] - right['exact_do']).max():.2f}" for net in nets
+        )
+        alt = f"Right doors in 15 cells; taught counterfactually, the nets are at most this far from exact do: {words}."
+        return to_figure(canvas, "doors", alt)

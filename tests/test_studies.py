@@ -1,0 +1,34 @@
+"""What the studies left: every result says where it is from, and is small."""
+
+import ast
+
+import pytest
+
+from undelude.paper.results import FOLDER, load
+
+ROOT = FOLDER.parents[3]
+NAMES = sorted(file.stem for file in FOLDER.glob("*.json"))
+
+
+def test_every_study_has_left_its_result():
+    scripts = {file.stem for file in (ROOT / "studies").glob("*.py")} - {"store", "draw"}
+    assert scripts == {*NAMES}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_result_says_where_it_is_from(name):
+    """The script that wrote it, its settings with the seeds, the versions, and how long it took."""
+    study = load(name)
+    assert study["study"] == f"studies/{name}.py"
+    assert study["seconds"] > 0
+    assert study["versions"].keys() >= {"jax", "undelude"}
+    assert "seed" in str(study)
+    assert "steps" in study["settings"]
+    assert (FOLDER / f"{name}.json").stat().st_size < 40_000
+    ast.parse((ROOT / study["study"]).read_text())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_figure_of_it_is_in_the_docs(name):
+    assert f"figures/{name}.svg" in (ROOT / "docs" / "studies.md").read_text()
+    assert (ROOT / "docs" / "figures" / f"{name}.svg").read_text().startswith("<svg")
