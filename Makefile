@@ -43,9 +43,11 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/exact.py
 	$(BIN)/python benchmarks/causal.py
 	$(BIN)/python benchmarks/train.py
+	$(BIN)/python benchmarks/acting.py
 
 # About 100 minutes on two cores; rewrites src/undelude/paper/results/ and docs/figures/.
 study: $(VENV)/.test
+	$(BIN)/python studies/remark_14.py
 	$(BIN)/python studies/remark_15.py
 	$(BIN)/python studies/remark_17.py
 	$(BIN)/python studies/remark_18.py

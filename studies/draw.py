@@ -6,7 +6,7 @@ python studies/draw.py    a few seconds
 import re
 from pathlib import Path
 
-from undelude.paper.blocks import doors, dpt, length, remark_15, remark_17, remark_18
+from undelude.paper.blocks import doors, dpt, length, remark_14, remark_15, remark_17, remark_18
 from undelude.paper.item import Settings
 
 FOLDER = Path(__file__).parent.parent / "docs" / "figures"
@@ -14,6 +14,7 @@ BLOCKS = {
     "doors": doors,
     "dpt": dpt,
     "length": length,
+    "remark_14": remark_14,
     "remark_15": remark_15,
     "remark_17": remark_17,
     "remark_18": remark_18,
@@ -27,7 +28,7 @@ def main() -> None:
     """Draw them all, on white."""
     FOLDER.mkdir(exist_ok=True)
     for name, block in BLOCKS.items():
-        (figure, _), *_ = block.block(Settings()).figures
+        *_, (figure, _) = block.block(Settings()).figures
         svg = re.sub(r"var\(--([\w-]+)\)", lambda m: COLOURS[m[1]], figure.svg)
         names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
         box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)

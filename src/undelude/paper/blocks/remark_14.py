@@ -9,7 +9,8 @@ from matplotlib.figure import Figure as Canvas
 
 import undelude as ud
 from undelude.paper.blocks.processes import PastExpert, PastTask, policies
-from undelude.paper.item import Block, Settings, equal, holds
+from undelude.paper.item import Block, Item, Settings, equal, holds
+from undelude.paper.results import load, origin
 from undelude.report.svg import DO, MUTED, SEE, STYLE, WIDTH, Figure, to_figure
 
 MARKINGS = tuple(itertools.product((False, True), repeat=3))
@@ -17,12 +18,12 @@ MARKINGS = tuple(itertools.product((False, True), repeat=3))
 NAMED = ((True, False, False), (False, True, False), (False, True, True))
 
 
-def four_symbols(num_thetas: int = 3, seed: int = 14) -> ud.InteractionProcess:
+def four_symbols(num_thetas: int = 3, seed: int = 14, concentration: float = 0.6) -> ud.InteractionProcess:
     """X_1 to X_4, binary, each listening to theta and all before it; observations are of a single symbol."""
     rng = np.random.default_rng(seed)
     tables = np.full((num_thetas, 4, 8, 2), 0.5)
     for t in range(4):
-        tables[:, t, : 2**t] = rng.dirichlet([0.6, 0.6], (num_thetas, 2**t))
+        tables[:, t, : 2**t] = rng.dirichlet([concentration] * 2, (num_thetas, 2**t))
     return ud.InteractionProcess(
         prior=np.full(num_thetas, 1 / num_thetas),
         thetas=jnp.arange(num_thetas),
@@ -95,7 +96,52 @@ def block(settings: Settings) -> Block:
         ),
     ]
     figures = [(_marks_figure(p), "Probability that the fourth symbol is 1, by the first three and their marks.")]
+    study = load("remark_14")
+    text += [
+        "Then a net was taught all of them at once, on a milder process of the same kind: each symbol written by "
+        "either party at random, and truly marked (`Mixed`). Beside it the same net without marks (`DAgger`), for "
+        "which the eight ways of marking three symbols are one past: it can give but one answer to them.",
+        origin(study, "one seed"),
+    ]
+    items += _net_items(study)
+    figures.append((_nets_figure(study), "What two nets say of the fourth symbol after each of the 64 pasts."))
     return Block("remark-14", "Remark 14: x and do(x) are different symbols", text, items, figures)
+
+
+def _net_items(study: dict) -> list[Item]:
+    said = {name: np.array(x) for name, x in study["probability_of_1"].items()}
+    exact = said["exact"].reshape(8, len(MARKINGS))
+    # One answer for all markings of the same symbols is off by half their spread somewhere.
+    floor = float((exact.max(1) - exact.min(1)).max() / 2)
+    off = {name: float(np.abs(said[name] - said["exact"]).max()) for name in ("marked", "unmarked")}
+    name = "remark-14/largest-total-variation-of-64-pasts"
+    return [
+        holds(
+            f"{name}/one-net-with-marks", off["marked"], "each past must be meta-learned: it was", off["marked"] < 0.01
+        ),
+        holds(
+            f"{name}/one-net-without-marks",
+            off["unmarked"],
+            f"x and do(x) best seen as different symbols: as one, no net is nearer than {floor:.3f}",
+            off["unmarked"] >= floor - 1e-3,
+        ),
+    ]
+
+
+def _nets_figure(study: dict) -> Figure:
+    said = study["probability_of_1"]
+    with matplotlib.rc_context(STYLE):
+        canvas = Canvas(figsize=(WIDTH, 2.6), layout="constrained")
+        axes = canvas.subplots()
+        axes.plot([0, 1], [0, 1], color=MUTED, lw=0.6)
+        axes.plot(said["exact"], said["unmarked"], "s", color=SEE, ms=3.5, mew=0, label="without marks")
+        axes.plot(said["exact"], said["marked"], "o", color=DO, ms=3.5, mew=0, label="with marks")
+        low, high = min(said["exact"]) - 0.05, max(said["exact"]) + 0.05
+        axes.set(xlim=(low, high), ylim=(low, high), xlabel="exact", title="probability that X_4 = 1, by the net")
+        axes.legend(frameon=False, loc="upper left", handletextpad=0.2)
+        off = {name: np.abs(np.array(said[name]) - said["exact"]).max() for name in ("marked", "unmarked")}
+        words = f"with marks at most {off['marked']:.4f} from the exact answer, without {off['unmarked']:.3f}"
+        return to_figure(canvas, "nets", f"64 predictions of two nets: {words}.")
 
 
 def _marks_figure(p: np.ndarray) -> Figure:
