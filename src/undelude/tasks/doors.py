@@ -9,7 +9,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from undelude._checks import check_between, check_count
 from undelude.distributions import Categorical
-from undelude.process import AbstractExpert, AbstractTask, InteractionProcess
+from undelude.process import AbstractTask, InteractionProcess
+from undelude.tasks.tables import TableExpert
 
 # The first observations; from HINT on, "the prize is behind door i".
 OVER, LOCKED, PRIZE, POISON, HINT = 0, 1, 2, 3, 4
@@ -60,31 +61,6 @@ class DoorsTask(AbstractTask[Doorstep]):
         """2 for the prize, -2 for poison, 1 for what is behind the lock; less the price of a look."""
         del theta, w, a
         return self.rewards[o]
-
-
-class DoorsExpert(AbstractExpert[None]):
-    """`Q(A | theta)`: who sees through doors opens the right one, and has no need to look.
-
-    Attributes:
-        log_probs: `[K, A]`.
-    """
-
-    theta_free_memory: ClassVar[bool] = True
-    log_probs: Float[Array, "K A"]
-
-    def init(self, theta: Int[Array, ""]) -> None:
-        """No memory."""
-
-    def Q_A(self, theta: Int[Array, ""], e: None) -> Categorical:
-        """The door with the prize."""
-        del e
-        return Categorical(log_probs=self.log_probs[theta])
-
-    def g_A(self, theta: Int[Array, ""], a: Int[Array, ""], e: None) -> None:
-        """No memory."""
-
-    def g_O(self, theta: Int[Array, ""], o: Int[Array, ""], e: None) -> None:
-        """No memory."""
 
 
 def doors(
@@ -142,7 +118,7 @@ def doors(
         prior=np.full(K, 1 / K),
         thetas=jnp.arange(K),
         task=DoorsTask(jnp.asarray(log_task, float), jnp.asarray(rewards, float), num_doors),
-        expert=DoorsExpert(jnp.asarray(log_expert, float)),
+        expert=TableExpert(jnp.asarray(log_expert, float)),
         num_rounds=num_rounds,
         name="doors",
     )
