@@ -47,8 +47,9 @@ def measure_baselines(
             found["imitation_gap_first"], found["imitation_gap_last"] = _gaps(process, own, key)
     T = own.num_rounds
     size["num_episodes"] = min(num_episodes, MAX_EPISODES)
-    if isinstance(process.action_law, Categorical):
-        found["reward_constant"] = _constant(process, key, size["num_episodes"], T)
+    if not isinstance(process.action_law, Categorical):
+        return found, dict.fromkeys(("reward_best", "reward_constant"), "actions are no symbols.")
+    found["reward_constant"] = _constant(process, key, size["num_episodes"], T)
     try:
         depth = _affordable_depth(process, T)
     except TypeError as error:

@@ -23,6 +23,13 @@ from rich.text import Text
 from undelude.agent import Mark
 
 Number = float | str | None
+REWARDS = {
+    "reward": "this agent",
+    "reward_expert": "expert, who knows theta",
+    "reward_exact_do": "exact agent, own actions done",
+    "reward_exact_see": "exact agent, own actions seen",
+    "reward_best": "a plan for reward, theta unseen",
+}
 
 
 def make_console(*, stderr: bool) -> Console:
@@ -117,9 +124,10 @@ def print_certificate(console: Console, certificate: dict[str, Any]) -> None:
         distances.add_row(label, *(_with_error(c, f"{what}_{quantity}_{mark}", 4) for mark in ("do", "see")))
     console.print(distances)
 
-    rewards = _table("reward of", "this agent", "expert", "exact, do", "exact, see", "a plan")
-    names = ("reward", "reward_expert", "reward_exact_do", "reward_exact_see", "reward_best")
-    rewards.add_row("a round", *(_with_error(c, name, 3) for name in names))
+    rewards = _table("who acts", "reward a round")
+    for name, who in REWARDS.items():
+        if c.get(name) is not None:
+            rewards.add_row(who, _with_error(c, name, 3))
     console.print()
     console.print(rewards)
 

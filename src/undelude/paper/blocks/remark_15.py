@@ -46,7 +46,7 @@ def block(settings: Settings) -> Block:
             f"{name}/KL/without-marks",
             dagger,
             "not distinguished, a model deludes itself (Remark 16): wrong in every role",
-            dagger.min() > 5 * mixed.max(),
+            (dagger > 5 * mixed).all(),
         ),
     ]
     text = [
