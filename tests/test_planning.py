@@ -128,3 +128,4 @@ def test_advice_is_by_the_numbers():
     for name, better in (("imitation_gap_last", 0.4), ("reward_best", 0.15), ("reward_expert", None)):
         assert advice(values | {name: better}) is None
     assert advice(values | {"imitation_gap_last": 0.1, "reward_constant": 0.3}) is not None
+    assert advice(values | {"imitation_gap_last": 0.1, "reward_constant": 0.3, "reward_expert": 0.3}) is None

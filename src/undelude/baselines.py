@@ -22,8 +22,10 @@ from undelude.rollout import Episodes, LawOnly, episode, rollout
 
 # Of a plan: the nodes for each action taken, times thetas and observations, and the episodes it is carried out in.
 MAX_WORK, MAX_EPISODES = 30_000, 1024
-# Of the imitator's gap to the expert, what must be left at the end for it to count as not shrinking.
+# Of the imitator's gap to the expert, what is left at the end where it does not shrink.
 STILL_MISSING = 0.9
+# Nats that it must lack in the first round, for that to be a measure.
+SOMETHING = 0.05
 # Standard errors by which another policy must be better.
 CLEARLY = 4.0
 
@@ -47,19 +49,24 @@ def measure_baselines(
             found["imitation_gap_first"], found["imitation_gap_last"] = _gaps(process, own, key)
     T = own.num_rounds
     size["num_episodes"] = min(num_episodes, MAX_EPISODES)
-    if not isinstance(process.action_law, Categorical):
-        return found, dict.fromkeys(("reward_best", "reward_constant"), "actions are no symbols.")
-    found["reward_constant"] = _constant(process, key, size["num_episodes"], T)
-    try:
+    blind = {"the exact agent that reads its own actions as do": found["reward_exact_do"]}
+    blind["the exact agent that reads its own actions as see"] = found["reward_exact_see"]
+    notes, depth = {}, 0
+    if isinstance(process.action_law, Categorical):
+        blind["always the same action"] = found["reward_constant"] = _constant(process, key, size["num_episodes"], T)
         depth = _affordable_depth(process, T)
-    except TypeError as error:
-        return found, {"reward_best": f"no plan: {error}"}
-    if depth == 0:
-        return found, {"reward_best": "no plan: even one round ahead there is too much that may happen."}
-    found["reward_best"] = rollout(process, PlanningAgent(process, depth), key=key, **size).reward.mean(-1)
+    else:
+        notes["reward_constant"] = "actions are no symbols."
+    if depth > 0:
+        plan = rollout(process, PlanningAgent(process, depth), key=key, **size).reward.mean(-1)
+        blind[f"a plan {depth} of {T} rounds ahead"] = plan
+    who = max(blind, key=lambda name: float(blind[name].mean()))
+    found["reward_best"] = blind[who]
     if depth >= T:
-        return found, {"reward_best": "what the best policy earns that is not shown theta (Bayes-optimal)."}
-    return found, {"reward_best": f"at least; the policy of a plan {depth} of {T} rounds ahead."}
+        found["reward_best"], notes["reward_best"] = plan, "of all policies that are not shown theta (Bayes-optimal)."
+    else:
+        notes["reward_best"] = f"of policies that are not shown theta, at least; that of {who}."
+    return found, notes
 
 
 def advice(values: dict[str, float | None]) -> str | None:
@@ -67,21 +74,26 @@ def advice(values: dict[str, float | None]) -> str | None:
 
     It is, where the perfect imitator earns clearly less than a policy that is not shown theta either, and
 
-    - one and the same action, always taken, is such a policy; or
-    - what the imitator lacks of the expert's knowledge is by the last round still what it was in the first.
+    - what the imitator lacks of the expert's knowledge, if it does from the start, is by the last round still what it
+      was in the first; or
+    - one and the same action, always taken, is such a policy, and the expert earns clearly more than that: its
+      knowledge is worth something, and not to be had by acting like it.
     """
-    names = ("imitation_gap_first", "imitation_gap_last", "reward_exact_do", "reward_expert")
-    first, last, imitator, expert = (values.get(name) for name in names)
-    if first is None or last is None or imitator is None or expert is None:
+    names = ("imitation_gap_first", "imitation_gap_last", "reward_exact_do", "reward_expert", "reward_best")
+    first, last, imitator, expert, best = (values.get(name) for name in names)
+    if first is None or last is None or imitator is None or expert is None or best is None:
         return None
-    best = max(values.get(name) or -math.inf for name in ("reward_best", "reward_constant"))
 
-    def clearly_more(name: str) -> bool:
-        value, errors = values.get(name), [values.get(f"{x}_se") or 0.0 for x in (name, "reward_exact_do")]
-        return value is not None and value - imitator > CLEARLY * (errors[0] ** 2 + errors[1] ** 2) ** 0.5 + 1e-6
+    def more(one: str, other: str) -> bool:
+        """Clearly more, if both were measured."""
+        x, y = values.get(one), values.get(other)
+        error = math.hypot(*(values.get(f"{name}_se") or 0.0 for name in (one, other)))
+        return x is not None and y is not None and x - y > CLEARLY * error + 1e-6
 
-    never_learns = last > STILL_MISSING * first and first > 1e-6 and clearly_more("reward_best")
-    if not (never_learns or clearly_more("reward_constant")):
+    imitator_is_beaten = more("reward_best", "reward_exact_do")
+    never_learns = first > SOMETHING and last > STILL_MISSING * first
+    better_not_try = more("reward_constant", "reward_exact_do") and more("reward_expert", "reward_constant")
+    if not (imitator_is_beaten and (never_learns or better_not_try)):
         return None
     return (
         "imitation is the wrong goal here: the expert never gathers the information that its imitator lacks "
@@ -110,10 +122,11 @@ def _constant(process: InteractionProcess, key: Array, num_episodes: int, num_ro
 
 
 def _affordable_depth(process: InteractionProcess, num_rounds: int) -> int:
-    """How many rounds ahead a plan can look; 0 where not even one."""
-    depth, nodes = 0, num_nodes(process, 1)
-    # Each node weighs every theta and every observation; nodes(2) / nodes(1) = A O.
-    work = process.num_thetas * num_nodes(process, 2) / nodes**2
+    """How many rounds ahead a plan can look; 0 where not even one, or where observations are no symbols."""
+    if not isinstance(process.observation_law, Categorical):
+        return 0
+    # Each node weighs every theta and every observation.
+    depth, work = 0, process.num_thetas * process.observation_law.num_categories
     while depth < num_rounds and work * num_nodes(process, depth + 1) <= MAX_WORK:
         depth += 1
     return depth

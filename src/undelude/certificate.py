@@ -37,7 +37,7 @@ class Certificate:
         action_calibration_gap, observation_calibration_gap: log-loss less `E[H(P(. | m))]`. It needs no exact answer,
             and is 0 for a sober agent. It is not sufficient: an ignorant agent is calibrated too.
         reward: a round; beside it the expert's and the exact agents', each on its own histories, and `reward_best`,
-            that of a plan for reward by a policy that is not shown theta; a note says how far it looks ahead.
+            of policies that are not shown theta; a note says which, and whether it is the best there is.
             `reward_constant` is that of always taking the same action, the best one.
         imitation_gap_first, imitation_gap_last: `E KL(Q(A_t | theta, e) || Q(A_t | do(a), o))` in the first and in the
             last round of the exact do agent's own histories, nats: what the perfect imitator lacks of the expert's

@@ -28,7 +28,7 @@ REWARDS = {
     "reward_expert": "expert, who knows theta",
     "reward_exact_do": "exact agent, own actions done",
     "reward_exact_see": "exact agent, own actions seen",
-    "reward_best": "a plan for reward, theta unseen",
+    "reward_best": "best known without theta",
 }
 
 
