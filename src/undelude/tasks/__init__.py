@@ -5,7 +5,7 @@ from undelude.tasks.bandit import bandit
 from undelude.tasks.doors import doors
 from undelude.tasks.frog import prize_or_frog
 from undelude.tasks.grid import grid
-from undelude.tasks.merge import merge
+from undelude.tasks.merge import crashed, merge
 from undelude.tasks.switching import switching_bandit
 from undelude.tasks.tables import from_tables
 from undelude.tasks.tabular import tabular_from_gymnasium
@@ -13,6 +13,7 @@ from undelude.tasks.tabular import tabular_from_gymnasium
 __all__ = [
     "arm",
     "bandit",
+    "crashed",
     "doors",
     "from_tables",
     "grid",

@@ -146,7 +146,7 @@ def arm(
     is no evidence) and one bit, right with probability `cue`: the hand came nearer, or is there. The expert turns the
     joints by `N(gain (joints*(theta) - joints), scale)`, `joints*` by inverse kinematics.
 
-    Why it deludes: one such turn tells thousands of times as much of the target as a bit does
+    Why it deludes: one such turn can tell a hundred times as much of the target as a bit does
     (`|difference of means|^2 / 2 scale^2` nats), so that an agent which takes its own turns for evidence goes to
     whatever target it drew first.
 
