@@ -38,6 +38,7 @@ class Tasks:
         console = make_console(stderr=False)
         console.print(table)
         console.print("K values of the hidden theta, T rounds of an episode, A actions, O observations.")
+        console.print("+: and what is given, such as a place: it is shown, and no evidence.")
         console.print("Your own task is given as package.module:factory.")
         if importlib.util.find_spec("gymnasium") is None:
             needy = [name for name, task in TASKS.items() if task.extra == "gym"]
