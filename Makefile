@@ -50,6 +50,7 @@ study: $(VENV)/.test
 	$(BIN)/python studies/remark_14.py
 	$(BIN)/python studies/remark_15.py
 	$(BIN)/python studies/remark_17.py
+	$(BIN)/python studies/dagger.py
 	$(BIN)/python studies/remark_18.py
 	$(BIN)/python studies/length.py
 	$(BIN)/python studies/dpt.py

@@ -130,11 +130,11 @@ def acting(agent: ud.AbstractAgent) -> ArgmaxThenFlip:
     return ArgmaxThenFlip(agent, tuple(eps for _, eps in CELLS), agent.own_actions, agent.marks)
 
 
-AGENTS: dict[str, Any] = {
-    "lstm": lambda process, key: ud.LSTMAgent(process, 64, key=key),
-    "linear": lambda process, key: ud.LinearRecurrentAgent(process, 64, key=key),
-    # With attention to everything that came it would not know what to do with positions that it was not taught at.
-    "transformer": lambda process, key: ud.TransformerAgent(process, 32, window=128, key=key),
+# And for how many rounds they are taught.
+AGENTS: dict[str, tuple[Any, int]] = {
+    "lstm": (lambda process, key: ud.LSTMAgent(process, 64, key=key), 200),
+    "linear": (lambda process, key: ud.LinearRecurrentAgent(process, 64, key=key), 200),
+    "transformer": (lambda process, key: ud.TransformerAgent(process, 32, key=key), 100),
 }
 
 
@@ -151,9 +151,9 @@ def measure(agent: ud.AbstractAgent, num_rounds: int, num_episodes: int) -> dict
     return table
 
 
-def study(steps: int, agents: list[str], before: dict[str, Any], *, taught_rounds: int = 200) -> dict[str, Any]:
+def study(steps: int, agents: list[str], before: dict[str, Any]) -> dict[str, Any]:
     """The exact agents, and each architecture taught in two ways; beside what was found before."""
-    process, num_rounds, few = doors(taught_rounds), 1000, steps <= 100
+    num_rounds, few = 1000, steps <= 100
     num_episodes = (20 if few else 400) * len(CELLS)
     right, seconds = dict(before.get("right_door", {})), dict(before.get("training_seconds", {}))
 
@@ -163,16 +163,19 @@ def study(steps: int, agents: list[str], before: dict[str, Any], *, taught_round
 
     for mark in ("do", "see"):
         if f"exact_{mark}" not in right:
-            record(f"exact_{mark}", acting(ud.ExactAgent(process, own_actions=mark)))
+            record(f"exact_{mark}", acting(ud.ExactAgent(doors(num_rounds), own_actions=mark)))
     for name in agents:
+        make_agent, taught_rounds = AGENTS[name]
+        process = doors(taught_rounds)
         for teaching in (ud.Counterfactual(), ud.Cloning()):
             started = time.perf_counter()
-            agent = acting(AGENTS[name](process, jax.random.key(0)))
+            agent = acting(make_agent(process, jax.random.key(0)))
             size = {"steps": steps, "batch_size": 64, "on_log": lambda state, row: print(row, flush=True)}
             run = ud.teach(process, agent, teaching, key=jax.random.key(1), **size)
             seconds[f"{name}_{teaching.name}"] = round(time.perf_counter() - started, 1)
             record(f"{name}_{teaching.name}", run.agent)
-    settings = {"steps": steps, "batch_size": 64, "taught_rounds": taught_rounds, "seed": 0}
+    settings = {"steps": steps, "batch_size": 64, "seed": 0}
+    settings |= {"taught_rounds": {name: taught_rounds for name, (_, taught_rounds) in AGENTS.items()}}
     return {
         "cells": [{"eps_obs": a, "eps_exp": b} for a, b in CELLS],
         "settings": settings | {"num_rounds": num_rounds, "num_episodes": num_episodes},

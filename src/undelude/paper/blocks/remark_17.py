@@ -6,7 +6,7 @@ from matplotlib.figure import Figure as Canvas
 
 from undelude.paper.item import Block, Settings, holds
 from undelude.paper.results import load, origin
-from undelude.report.svg import DO, SEE, STYLE, WIDTH, Figure, to_figure
+from undelude.report.svg import DO, INK, MUTED, SEE, STYLE, WIDTH, Figure, to_figure
 
 LOOKS = {"counterfactual": ("counterfactual", DO, "o", "-"), "cloning": ("cloning", SEE, "s", "--")}
 
@@ -54,19 +54,39 @@ def block(settings: Settings) -> Block:
             max(x[-1] for x in shown.values()) < 0.01,
         ),
     ]
+    dagger = load("dagger")["largest_total_variation"]
+    for per in ("per step", "per episode"):
+        own, others = dagger[per][per], [x for law, x in dagger[per].items() if law != per]
+        items.append(
+            holds(
+                ""
+                f"{name}/DAgger-{per.replace(' ', '-')}/largest-total-variation-from-its-own-limit-and-the-nearest-other",
+                [own, min(others)],
+                "without marks the limit is neither do nor see, and depends on how turns are drawn",
+                own < 0.015 and own < min(others),
+                ours=True,
+            )
+        )
     text = [
         "LSTMs of three sizes were taught on the bandit by cloning and by counterfactual teaching, and certified "
         "along the way: the distance of their policy from the interventional answer on their own histories. The "
         "expert is the same, and so is the number of its answers. What differs is in whose episodes it was asked.",
         "Beside them two nets for which the process opens by telling theta: then there is no latent, and no "
         "difference.",
+        "DAgger's nets were asked after all 36 histories of two rounds of a bandit with three arms. Expert and "
+        "agent took turns, drawn anew each step or once an episode; without marks, `Q(A | h)` weighs each own "
+        "action as evidence in the share of the expert: per step `prod_t [beta Q(a_t | theta) + (1 - beta) P(a_t | "
+        "h_t)]`, per episode the products within the bracket. That is where the nets come to lie "
+        "(`studies/dagger.py`).",
         origin(study, "the mean of two seeds"),
     ]
     caption = (
         "Distance from the right policy by updates, nats per action, for 4, 16 and 64 units; both axes logarithmic."
     )
     figure = _data_figure(updates, sizes, hidden, shown)
-    return Block(name, "Remark 17: cloning, DAgger and latents", text, items, [(figure, caption)])
+    figures = [(figure, caption)]
+    figures.append((_dagger_figure(dagger), "DAgger, beta 1/2: largest total variation of two nets from four laws."))
+    return Block(name, "Remark 17: cloning, DAgger and latents", text, items, figures)
 
 
 def _mean(rows: list[dict], teaching: str, size: int | None, theta: str) -> np.ndarray:
@@ -100,3 +120,19 @@ def _data_figure(updates: list[int], sizes: list[int], hidden: dict, shown: dict
         return to_figure(
             canvas, "data", f"Distance from the right policy by updates; with 64 units, at the end: {ends}."
         )
+
+
+def _dagger_figure(dagger: dict[str, dict[str, float]]) -> Figure:
+    laws = ("do", "per step", "per episode", "see")
+    with matplotlib.rc_context(STYLE):
+        canvas = Canvas(figsize=(WIDTH, 2.1), layout="constrained")
+        axes = canvas.subplots()
+        for per, marker, colour in (("per step", "o", INK), ("per episode", "D", MUTED)):
+            axes.plot(
+                [dagger[per][law] for law in laws], range(4), marker, color=colour, ms=6, mew=0, label=f"net, {per}"
+            )
+        axes.set(xlim=(0, None), ylim=(3.5, -0.5), title="largest total variation from the law")
+        axes.set_yticks(range(4), ["Q(A | do(a), o)", "limit per step", "limit per episode", "Q(A | a, o)"])
+        canvas.legend(frameon=False, loc="outside lower center", ncols=2, handletextpad=0.2)
+        words = "; ".join(f"{per}: {[dagger[per][law] for law in laws]}" for per in dagger)
+        return to_figure(canvas, "dagger", f"Distances of two nets from do, the two limits, and see. {words}.")
