@@ -59,8 +59,7 @@ def block(settings: Settings) -> Block:
         own, others = dagger[per][per], [x for law, x in dagger[per].items() if law != per]
         items.append(
             holds(
-                ""
-                f"{name}/DAgger-{per.replace(' ', '-')}/largest-total-variation-from-its-own-limit-and-the-nearest-other",
+                f"{name}/DAgger-{per.replace(' ', '-')}/total-variation-from-its-limit-and-the-nearest-other",
                 [own, min(others)],
                 "without marks the limit is neither do nor see, and depends on how turns are drawn",
                 own < 0.015 and own < min(others),
