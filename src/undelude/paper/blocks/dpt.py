@@ -73,13 +73,13 @@ def block(settings: Settings) -> Block:
 
 def _regret_figure(regret: dict) -> Figure:
     with matplotlib.rc_context(STYLE):
-        canvas = Canvas(figsize=(WIDTH, 2.7), layout="constrained")
+        canvas = Canvas(figsize=(WIDTH, 3.0), layout="constrained")
         axes = canvas.subplots()
         for name, (label, colour, line) in LOOKS.items():
             curve = regret[name]["curve"]
             axes.plot(curve["rounds"], curve["regret"], line, color=colour, lw=1.5, label=label)
         axes.set(xlabel="round", title="cumulative regret", xlim=(0, None), ylim=(0, None))
-        axes.legend(frameon=False, loc="upper left")
+        canvas.legend(frameon=False, loc="outside lower center", ncols=2, columnspacing=1.2)
         ends = ", ".join(f"{label} {regret[name]['500']['mean']:.2f}" for name, (label, *_) in LOOKS.items())
         assert np.isfinite([regret[name]["500"]["mean"] for name in LOOKS]).all()
         return to_figure(canvas, "regret", f"Cumulative regret over 500 rounds; at the end: {ends}.")

@@ -108,13 +108,13 @@ def _data_figure(updates: list[int], sizes: list[int], hidden: dict, shown: dict
                     updates, hidden[name][i], line, marker=marker, color=colour, lw=0.8 + 0.5 * i, ms=3 + i, **own
                 )
             axes.loglog(
-                updates, np.maximum(shown[name], 1e-5), ":", color=colour, lw=1.2, label=f"{label}, theta shown"
+                updates, np.maximum(shown[name], 1e-5), ":", color=colour, lw=1.2, label=f"{label}, shown"
             )
         axes.set(title="nats from the interventional answer", xlabel="updates", ylim=(1e-4, 1))
         axes.set_xticks(updates, [f"{u:,}" for u in updates])
         axes.set_xticks([], minor=True)
         axes.set_yticks([1e-4, 1e-3, 1e-2, 1e-1], ["0.0001", "0.001", "0.01", "0.1"])
-        canvas.legend(frameon=False, loc="outside lower center", ncols=2, handlelength=2.4, columnspacing=1.2)
+        canvas.legend(frameon=False, loc="outside lower center", ncols=2, handlelength=1.6, columnspacing=1.0)
         ends = ", ".join(f"{label} {hidden[name][-1][-1]:.3f}" for name, (label, *_) in LOOKS.items())
         return to_figure(
             canvas, "data", f"Distance from the right policy by updates; with 64 units, at the end: {ends}."
