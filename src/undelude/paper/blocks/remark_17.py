@@ -80,7 +80,7 @@ def block(settings: Settings) -> Block:
         origin(study, "the mean of two seeds"),
     ]
     caption = (
-        "Distance from the right policy by updates, nats per action, for 4, 16 and 64 units; both axes logarithmic."
+        "Distance from the right policy by updates, nats per action, for 4, 16 and 64 units; dotted, with theta shown."
     )
     figure = _data_figure(updates, sizes, hidden, shown)
     figures = [(figure, caption)]
@@ -107,9 +107,7 @@ def _data_figure(updates: list[int], sizes: list[int], hidden: dict, shown: dict
                 axes.loglog(
                     updates, hidden[name][i], line, marker=marker, color=colour, lw=0.8 + 0.5 * i, ms=3 + i, **own
                 )
-            axes.loglog(
-                updates, np.maximum(shown[name], 1e-5), ":", color=colour, lw=1.2, label=f"{label}, shown"
-            )
+            axes.loglog(updates, np.maximum(shown[name], 1e-5), ":", color=colour, lw=1.2, label=f"{label}, shown")
         axes.set(title="nats from the interventional answer", xlabel="updates", ylim=(1e-4, 1))
         axes.set_xticks(updates, [f"{u:,}" for u in updates])
         axes.set_xticks([], minor=True)
