@@ -309,7 +309,7 @@ def _check_memory(agent: AbstractAgent, teaching: AbstractTeaching, reuse: int) 
             f"{name} has a truncated memory, and in {type(teaching).__name__} others execute too. It learns the right "
             "answer for their histories, and a wrong one for its own (Remark 13); ud.Counterfactual() teaches the "
             "latter.",
-            stacklevel=3,
+            stacklevel=4,  # Where `teach` was called.
         )
 
 
