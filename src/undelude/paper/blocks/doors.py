@@ -61,7 +61,7 @@ def block(settings: Settings) -> Block:
         "Five doors, one is right. What comes back says whether the chosen one was, and is flipped with probability "
         "eps_obs; the expert takes the right door, and any other with probability eps_exp. Agents act by the rule "
         "of Swamy et al. (2022, arXiv:2208.02225): the most probable door, flipped with probability eps_exp. They "
-        "computed exact posteriors; here are nets beside them, one of each architecture for all 15 cells, taught "
+        "computed exact posteriors; here are nets beside them, one of each architecture shown for all 15 cells, taught "
         "for 200 rounds. Shown is how often the right door is taken in rounds 900 to 1,000.",
         origin(study, "one seed"),
     ]
