@@ -62,8 +62,8 @@ def block(settings: Settings) -> Block:
         "regret over 500 rounds.",
         f"Theirs, measured by their own code on two cores and multiplied up: {theirs['seconds_per_task']:.3f} s and "
         f"{theirs['bytes_per_task'] / 1000:.0f} kB for each of {theirs['num_tasks']:,} tasks, "
-        f"{theirs['seconds_per_batch']:g} s for each of {theirs['num_epochs'] * 1250:,} batches. Both were measured "
-        "while other work shared the cores.",
+        f"{theirs['seconds_per_batch']:g} s for each of {theirs['num_epochs'] * 1250:,} batches. Ours shared the "
+        "cores with other work, their training did not.",
         origin(study, "one seed"),
     ]
     caption = "Cumulative regret, the mean over 2,000 bandits."
