@@ -26,7 +26,7 @@ from undelude.agent import Mark
 ARMS, NOISE = 5, 0.3
 # What the recipe of the paper costs: its published code (github.com/jon--lee/decision-pretrained-transformer, commit of
 # 2024-01-06, `run_bandit.sh`) on two cores: its collection for 2,000 tasks, its net and data set for 10 batches in a
-# loop like its own, multiplied up to 100,000 tasks and 400 epochs of 1,250 batches. PyTorch 2.13.0, Transformers 5.24.0.
+# loop like its own, multiplied up to 100,000 tasks and 400 epochs of 1,250 batches. PyTorch 2.13.0, Transformers 5.24.
 THEIR_RECIPE = {
     "num_tasks": 100_000,
     "num_epochs": 400,

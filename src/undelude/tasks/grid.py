@@ -116,7 +116,7 @@ class GridTask(AbstractTask[Place]):
 
 
 class GridExpert(AbstractExpert[Place]):
-    """`Q(A | theta, E)`: a shortest way, either axis alike; on the goal it stays. One step in ten is any step."""
+    """`Q(A | theta, E)`: a shortest way, either axis alike; on the goal it stays. The share `slip` is any step."""
 
     walk: Walk
     slip: float = eqx.field(static=True)
