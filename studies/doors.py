@@ -175,12 +175,15 @@ def study(steps: int, agents: list[str], before: dict[str, Any]) -> dict[str, An
             seconds[f"{name}_{teaching.name}"] = round(time.perf_counter() - started, 1)
             record(f"{name}_{teaching.name}", run.agent)
     settings = {"steps": steps, "batch_size": 64, "seed": 0}
-    settings |= {"taught_rounds": {name: taught_rounds for name, (_, taught_rounds) in AGENTS.items()}}
+    stored = [name for name in AGENTS if f"{name}_counterfactual" in right]
+    settings |= {"taught_rounds": {name: AGENTS[name][1] for name in stored}}
     return {
         "cells": [{"eps_obs": a, "eps_exp": b} for a, b in CELLS],
         "settings": settings | {"num_rounds": num_rounds, "num_episodes": num_episodes},
         "right_door": right,
         "training_seconds": seconds,
+        # Not all of it may be of this run.
+        "seconds": round(sum(seconds.values()), 1),
     }
 
 

@@ -10,10 +10,13 @@ from undelude.paper.results import FOLDER
 
 
 def run(name: str, study: Callable[[], dict[str, Any]], *, keep: bool) -> None:
-    """Carry out a study, and keep what it returns with its seconds and versions; without `keep`, only see it run."""
+    """Carry out a study, and keep what it returns with its versions and, if it does not count them itself, its seconds.
+
+    Without `keep`, only see it run.
+    """
     started = time.perf_counter()
     result = {"study": f"studies/{name}.py", "versions": versions(), **study()}
-    result["seconds"] = round(time.perf_counter() - started, 1)
+    result.setdefault("seconds", round(time.perf_counter() - started, 1))
     text = json.dumps(rounded(result), indent=1) + "\n"
     if keep:
         (FOLDER / f"{name}.json").write_text(text)
