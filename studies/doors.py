@@ -130,11 +130,12 @@ def acting(agent: ud.AbstractAgent) -> ArgmaxThenFlip:
     return ArgmaxThenFlip(agent, tuple(eps for _, eps in CELLS), agent.own_actions, agent.marks)
 
 
-# And for how many rounds they are taught.
-AGENTS: dict[str, tuple[Any, int]] = {
-    "lstm": (lambda process, key: ud.LSTMAgent(process, 64, key=key), 200),
-    "linear": (lambda process, key: ud.LinearRecurrentAgent(process, 64, key=key), 200),
-    "transformer": (lambda process, key: ud.TransformerAgent(process, 32, key=key), 100),
+# For how many rounds they are taught, and in how many episodes of each cell they are measured: all of a transformer's
+# past is read at every symbol.
+AGENTS: dict[str, tuple[Any, int, int]] = {
+    "lstm": (lambda process, key: ud.LSTMAgent(process, 64, key=key), 200, 400),
+    "linear": (lambda process, key: ud.LinearRecurrentAgent(process, 64, key=key), 200, 400),
+    "transformer": (lambda process, key: ud.TransformerAgent(process, 32, key=key), 200, 60),
 }
 
 
@@ -154,18 +155,17 @@ def measure(agent: ud.AbstractAgent, num_rounds: int, num_episodes: int) -> dict
 def study(steps: int, agents: list[str], before: dict[str, Any]) -> dict[str, Any]:
     """The exact agents, and each architecture taught in two ways; beside what was found before."""
     num_rounds, few = 1000, steps <= 100
-    num_episodes = (20 if few else 400) * len(CELLS)
     right, seconds = dict(before.get("right_door", {})), dict(before.get("training_seconds", {}))
 
-    def record(name: str, agent: ud.AbstractAgent) -> None:
-        right[name] = measure(agent, num_rounds, num_episodes)
+    def record(name: str, agent: ud.AbstractAgent, of_each_cell: int = 400) -> None:
+        right[name] = measure(agent, num_rounds, (20 if few else of_each_cell) * len(CELLS))
         print(name, np.round(np.reshape(right[name][str(num_rounds)], (3, 5)), 2).tolist(), flush=True)
 
     for mark in ("do", "see"):
         if f"exact_{mark}" not in right:
             record(f"exact_{mark}", acting(ud.ExactAgent(doors(num_rounds), own_actions=mark)))
     for name in agents:
-        make_agent, taught_rounds = AGENTS[name]
+        make_agent, taught_rounds, of_each_cell = AGENTS[name]
         process = doors(taught_rounds)
         for teaching in (ud.Counterfactual(), ud.Cloning()):
             started = time.perf_counter()
@@ -173,13 +173,14 @@ def study(steps: int, agents: list[str], before: dict[str, Any]) -> dict[str, An
             size = {"steps": steps, "batch_size": 64, "on_log": lambda state, row: print(row, flush=True)}
             run = ud.teach(process, agent, teaching, key=jax.random.key(1), **size)
             seconds[f"{name}_{teaching.name}"] = round(time.perf_counter() - started, 1)
-            record(f"{name}_{teaching.name}", run.agent)
+            record(f"{name}_{teaching.name}", run.agent, of_each_cell)
     settings = {"steps": steps, "batch_size": 64, "seed": 0}
     stored = [name for name in AGENTS if f"{name}_counterfactual" in right]
     settings |= {"taught_rounds": {name: AGENTS[name][1] for name in stored}}
+    settings |= {"num_episodes": {name: AGENTS[name][2] * len(CELLS) for name in stored}}
     return {
         "cells": [{"eps_obs": a, "eps_exp": b} for a, b in CELLS],
-        "settings": settings | {"num_rounds": num_rounds, "num_episodes": num_episodes},
+        "settings": settings | {"num_rounds": num_rounds},
         "right_door": right,
         "training_seconds": seconds,
         # Not all of it may be of this run.

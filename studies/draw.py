@@ -14,6 +14,7 @@ FOLDER = Path(__file__).parent.parent / "docs" / "figures"
 DRAWN = {
     "dagger": (remark_17, 1),
     "doors": (doors, 0),
+    "doors_by_round": (doors, 1),
     "dpt": (dpt, 0),
     "length": (length, 0),
     "remark_14": (remark_14, 1),

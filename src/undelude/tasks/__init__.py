@@ -2,6 +2,7 @@
 
 from undelude.tasks.arm import arm
 from undelude.tasks.bandit import bandit
+from undelude.tasks.cards import kuhn, leduc
 from undelude.tasks.doors import doors
 from undelude.tasks.frog import prize_or_frog
 from undelude.tasks.grid import grid
@@ -17,6 +18,8 @@ __all__ = [
     "doors",
     "from_tables",
     "grid",
+    "kuhn",
+    "leduc",
     "merge",
     "prize_or_frog",
     "switching_bandit",

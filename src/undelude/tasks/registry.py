@@ -12,6 +12,7 @@ import numpy as np
 from undelude.process import InteractionProcess
 from undelude.tasks.arm import arm
 from undelude.tasks.bandit import bandit
+from undelude.tasks.cards import kuhn, leduc
 from undelude.tasks.doors import doors
 from undelude.tasks.frog import prize_or_frog
 from undelude.tasks.grid import grid
@@ -111,6 +112,8 @@ TASKS: dict[str, NamedTask] = {
     "grid": NamedTask("where in a dark grid the goal is", grid, 81, 80, 5, "2 +"),
     "arm": NamedTask("which target a guide means", arm, 8, 60, "2 reals", "2 +"),
     "merge": NamedTask("whether the other driver yields", merge, 2, 30, 2, "4 +"),
+    "leduc": NamedTask("which card the opponent holds", leduc, 3, 4, 3, 304),
+    "kuhn": NamedTask("the same in Kuhn poker, where it hardly matters", kuhn, 3, 2, 2, 17),
     "doors": NamedTask("which door is not poisoned: imitation is the wrong goal", doors, 3, 1, 4, 4),
     "frozen_lake": NamedTask("FrozenLake-v1: which corner is the goal", frozen_lake, 4, 40, 4, 18, "gym"),
     "taxi": NamedTask("Taxi-v4: where the passenger wants to go", taxi, 4, 40, 6, 354, "gym"),

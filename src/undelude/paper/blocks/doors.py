@@ -11,6 +11,7 @@ from undelude.paper.results import load, origin
 from undelude.report.svg import DO, MUTED, SEE, STYLE, WIDTH, Figure, to_figure
 
 MARKERS = {"lstm": "o", "linear": "s", "transformer": "D"}
+WORDS = {"counterfactual": "counterfactual", "cloning": "cloned"}
 
 
 def block(settings: Settings) -> Block:
@@ -20,6 +21,7 @@ def block(settings: Settings) -> Block:
     eps_exp = np.array([cell["eps_exp"] for cell in study["cells"]]).reshape(3, 5)
     nets = [name for name in MARKERS if f"{name}_counterfactual" in right]
     off = {name: float(np.abs(right[f"{name}_counterfactual"] - right["exact_do"]).max()) for name in nets}
+    taught = ", ".join(f"{rounds} rounds ({net})" for net, rounds in study["settings"]["taught_rounds"].items())
     name = "remark-17-doors"
     items = [
         holds(
@@ -61,13 +63,49 @@ def block(settings: Settings) -> Block:
         "Five doors, one is right. What comes back says whether the chosen one was, and is flipped with probability "
         "eps_obs; the expert takes the right door, and any other with probability eps_exp. Agents act by the rule "
         "of Swamy et al. (2022, arXiv:2208.02225): the most probable door, flipped with probability eps_exp. They "
-        "computed exact posteriors; here are nets beside them, one of each architecture shown for all 15 cells, taught "
-        "for 200 rounds. Shown is how often the right door is taken in rounds 900 to 1,000.",
+        "computed exact posteriors; here are nets beside them, one of each architecture for all 15 cells, taught for "
+        f"{taught}. Shown is how often the right door is taken in rounds 900 to 1,000.",
         origin(study, "one seed"),
     ]
     caption = "Right doors in rounds 900 to 1,000, by eps_exp, for three eps_obs. Lines: exact; marks: nets."
     figure = _doors_figure(right, nets, eps_exp[0], sorted({cell["eps_obs"] for cell in study["cells"]}))
-    return Block(name, "Remark 17: the doors of Swamy et al.", text, items, [(figure, caption)])
+    by_round = _rounds_figure(study, nets)
+    words = "The same by round, for every cell: about rounds 20, 100 and 190, and from 900 to 1,000."
+    return Block(name, "Remark 17: the doors of Swamy et al.", text, items, [(figure, caption), (by_round, words)])
+
+
+def _rounds_figure(study: dict[str, Any], nets: list[str]) -> Figure:
+    """Small multiples: right doors by round, a row for each eps_obs and a column for each eps_exp."""
+    rounds = {"20": 20, "100": 100, "190": 190, "1000": 950}
+    right = {name: np.array([table[t] for t in rounds]) for name, table in study["right_door"].items()}
+    with matplotlib.rc_context(STYLE):
+        canvas = Canvas(figsize=(WIDTH, 4.2), layout="constrained")
+        panels = canvas.subplots(3, 5, sharex=True, sharey=True)
+        for i, axes in enumerate(panels.flat):
+            for mark, colour, dash in (("do", DO, "-"), ("see", SEE, "--")):
+                taught = {"do": "counterfactual", "see": "cloning"}[mark]
+                axes.plot(rounds.values(), right[f"exact_{mark}"][:, i], dash, color=colour, label=f"exact, {mark}")
+                for net in nets:
+                    look: dict[str, Any] = {"ms": 3.5, "mew": 0.8, "mfc": "none", "marker": MARKERS[net], "mec": colour}
+                    label = f"{net}, {WORDS[taught]}"
+                    axes.plot(rounds.values(), right[f"{net}_{taught}"][:, i], ls="none", label=label, **look)
+            axes.axhline(0.2, lw=0.6, ls=":", color=MUTED)
+            axes.set(xscale="log", ylim=(0, 1), xlim=(15, 1300))
+            axes.set_xticks([20, 200, 1000], ["20", "", "1,000"])
+            axes.minorticks_off()
+        for axes, cell in zip(panels[0], study["cells"], strict=False):
+            axes.set_title(f"{cell['eps_exp']:g}")
+        for axes, cell in zip(panels[:, 0], study["cells"][::5], strict=True):
+            axes.set_ylabel(f"eps_obs {cell['eps_obs']:g}")
+        for axes in panels[-1]:
+            axes.set_xlabel("round")
+        canvas.suptitle("eps_exp", fontsize=STYLE["axes.titlesize"])
+        handles, labels = panels[0, 0].get_legend_handles_labels()
+        canvas.legend(handles, labels, frameon=False, loc="outside lower center", ncols=2, columnspacing=1.2)
+        alt = (
+            "Right doors by round in 15 cells: nets taught counterfactually with exact do, cloned ones with exact see."
+        )
+        return to_figure(canvas, "doors-by-round", alt)
 
 
 def _doors_figure(right: dict[str, Any], nets: list[str], eps_exp: np.ndarray, eps_obs: list[float]) -> Figure:

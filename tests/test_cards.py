@@ -1,0 +1,149 @@
+"""Kuhn poker and Leduc hold'em against OpenSpiel, the peer that the trees are from: rules, opponent, best response."""
+
+import collections
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pyspiel
+import pytest
+from open_spiel.python import policy as policies
+from open_spiel.python.algorithms import exploitability
+
+import undelude as ud
+from undelude.tasks.cards import _load, states
+
+OPENED = {"kuhn": "kuhn_poker", "leduc": "leduc_poker(suit_isomorphism=True)"}
+KEY = jax.random.key(0)
+
+
+def spiel_policy(game, table):
+    """A table of ours as a policy of OpenSpiel's."""
+    rows = dict(zip(_load(game)["states"], np.asarray(table), strict=True))
+
+    def probabilities(state):
+        row = rows[state.information_state_string()]
+        return {a: row[a] / row[state.legal_actions()].sum() for a in state.legal_actions()}
+
+    spiel = pyspiel.load_game(OPENED[game])
+    return policies.tabular_policy_from_callable(spiel, probabilities)
+
+
+@pytest.mark.parametrize("game", OPENED)
+def test_the_opponent_is_near_a_nash_equilibrium(game):
+    """Nobody gains more than the stored exploitability against it, by OpenSpiel's own measure; rounded, .001."""
+    table = _load(game)["nash"]
+    have = exploitability.exploitability(pyspiel.load_game(OPENED[game]), spiel_policy(game, table))
+    assert have < 0.001
+    assert have == pytest.approx(_load(game)["exploitability"], abs=1e-4)
+
+
+def worth(game, opponent, expert):
+    """By OpenSpiel's rules: what `expert(card, state) -> law of moves` wins of `opponent`, both seats alike."""
+
+    def value(state, seat):
+        if state.is_terminal():
+            return state.returns()[seat]
+        if state.is_chance_node():
+            return sum(p * value(state.child(a), seat) for a, p in state.chance_outcomes())
+        if state.current_player() == seat:
+            law = expert(state, seat)
+        else:
+            row = opponent[state.information_state_string()]
+            law = {a: row[a] / sum(row[b] for b in state.legal_actions()) for a in state.legal_actions()}
+        return sum(p * value(state.child(a), seat) for a, p in law.items() if p > 0)
+
+    root = pyspiel.load_game(OPENED[game]).new_initial_state()
+    return (value(root, 0) + value(root, 1)) / 2
+
+
+def card(state, seat):
+    """The rank that was dealt to a seat."""
+    return state.history()[seat]
+
+
+@pytest.mark.parametrize("game", OPENED)
+@pytest.mark.parametrize("opponent", ["nash", "random"])
+def test_the_expert_wins_what_it_wins_in_openspiel(game, opponent):
+    """The whole chain of rules, folding and payoffs: its law, moved to OpenSpiel's rules, and hands of ours."""
+    process = getattr(ud.tasks, game)(opponent)
+    names, log_pi = states(game), np.asarray(process.expert.log_probs)
+    table = dict(zip(names, np.array(_load(game)["nash"]), strict=True))
+    if opponent == "random":
+        table = {name: np.ones(len(row)) for name, row in table.items()}
+
+    def expert(state, seat):
+        law = np.exp(log_pi[card(state, 1 - seat), names.index(state.information_state_string())])
+        moves = collections.defaultdict(float)
+        for a, p in enumerate(law):
+            moves[a if a in state.legal_actions() else 1] += p
+        return moves
+
+    want = worth(game, table, expert)
+    paid = np.asarray(ud.rollout(process, None, key=KEY, num_episodes=10_000, executor="expert").reward).sum(1)
+    assert abs(paid.mean() - want) < 4 * paid.std() / np.sqrt(len(paid))
+
+
+@pytest.mark.parametrize("game", OPENED)
+def test_a_cold_expert_is_the_best_response_to_a_known_card(game):
+    """Against the best move at every state by backward induction over OpenSpiel's game."""
+    process = getattr(ud.tasks, game)(temperature=1e-3)
+    names, log_pi = states(game), np.asarray(process.expert.log_probs)
+    table = dict(zip(names, np.array(_load(game)["nash"]), strict=True))
+
+    def best(state, seat):
+        if state.is_terminal():
+            return state.returns()[seat]
+        if state.is_chance_node():
+            return sum(p * best(state.child(a), seat) for a, p in state.chance_outcomes())
+        values = {a: best(state.child(a), seat) for a in state.legal_actions()}
+        if state.current_player() != seat:
+            row = table[state.information_state_string()]
+            return sum(row[a] * v for a, v in values.items()) / sum(row[a] for a in values)
+        law = np.exp(log_pi[card(state, 1 - seat), names.index(state.information_state_string())])
+        # All its mass is on moves that are best, up to ties.
+        right = [a for a, v in values.items() if v > max(values.values()) - 0.02]
+        right += [a for a in range(len(law)) if a not in values and 1 in right]
+        assert law[right].sum() > 0.99
+        return max(values.values())
+
+    root = pyspiel.load_game(OPENED[game]).new_initial_state()
+    for seat in (0, 1):
+        best(root, seat)
+
+
+def test_a_leduc_player_takes_its_raise_for_a_good_card():
+    """Delusion is there, and loses little: two to four moves a hand. Kuhn's is next to nothing."""
+    gap = {}
+    for game in OPENED:
+        process = getattr(ud.tasks, game)()
+        deluded = ud.ExactAgent(process, "see")
+        gap[game] = ud.certify(deluded, process, key=KEY, num_episodes=2000, baselines=False).action_kl_do
+    assert gap["leduc"] > 0.07
+    assert gap["kuhn"] < 0.001
+
+
+def test_after_the_end_of_a_hand_nothing_happens():
+    """Everybody is indifferent, nothing is paid, and what is seen is always the same."""
+    process = ud.tasks.leduc()
+    episodes = ud.rollout(process, ud.ExactAgent(process), key=KEY, num_episodes=500)
+    over = np.asarray(episodes.observations) == process.observation_law.num_categories - 1
+    assert over[:, -1].mean() > 0.3
+    assert not np.asarray(episodes.reward)[over].any()
+    assert (np.diff(over.astype(int), axis=1) >= 0).all()
+    law = process.expert.Q_A(jnp.asarray(0), jnp.asarray(len(states("leduc"))))
+    np.testing.assert_allclose(law.probs, 1 / 3, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"temperature": 0.0}, "greater than 0"),
+        ({"opponent": "mean"}, "nash"),
+        ({"opponent": np.ones((3, 3)) / 3}, "shape"),
+        ({"opponent": np.tile([1.0, 0.0, 0.0], (288, 1))}, "illegal move in state 0"),
+    ],
+)
+def test_bad_opponents_are_named(settings, words):
+    with pytest.raises(ValueError, match=words):
+        ud.tasks.leduc(**settings)
