@@ -26,6 +26,7 @@ from undelude.distributions import (
 )
 from undelude.estimand import Estimand
 from undelude.export import export
+from undelude.film import film, side_by_side, write_gif
 from undelude.graph import Path
 from undelude.host import HostAgent
 from undelude.identification import Hedge, NotIdentifiable, identify
@@ -82,6 +83,7 @@ __all__ = [
     "certify",
     "delusion_gap",
     "export",
+    "film",
     "identify",
     "load",
     "log_losses",
@@ -90,6 +92,8 @@ __all__ = [
     "replicate",
     "rollout",
     "save",
+    "side_by_side",
     "tasks",
     "teach",
+    "write_gif",
 ]

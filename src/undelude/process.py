@@ -2,6 +2,7 @@
 
 import abc
 import functools
+from collections.abc import Sequence
 from numbers import Integral
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -50,6 +51,24 @@ class AbstractTask(eqx.Module, Generic[W]):
     @abc.abstractmethod
     def reward(self, theta: Theta, w: W, a: Action, o: Observation) -> Float[Array, ""]:
         """The reward of a round, for evaluation only; `w` is the memory under which `o` was drawn."""
+
+    def draw(self, canvas: Any, theta: Theta, w: W, belief: Sequence[tuple[Theta, float]]) -> None:
+        """Draw the world as it is in a round, for `ud.film`; by default, the belief alone.
+
+        Args:
+            canvas: a `Canvas` from (0, 0) to (1, 1), already with a title.
+            theta: the true value, in NumPy.
+            w: the memory that has met the action of the round, in NumPy.
+            belief: each value of Theta with its probability after the round; empty where Theta is continuous.
+
+        Raises:
+            TypeError: there is nothing to draw by default.
+        """
+        del w
+        if not belief:
+            raise TypeError(f"{type(self).__name__} has no drawing; give it draw(canvas, theta, w, belief).")
+        true = [jax.tree.all(jax.tree.map(np.array_equal, theta, value)) for value, _ in belief]
+        canvas.bars([p for _, p in belief], framed=true.index(True))
 
 
 class AbstractExpert(eqx.Module, Generic[E]):

@@ -1,7 +1,7 @@
 """A two-link arm that is guided to a hidden target: "a guided robot arm manipulating objects" (Section 1)."""
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -76,6 +76,23 @@ class ArmTask(AbstractTask[Float[Array, "2 2"]]):
         """1 with the hand at the target."""
         del a, o
         return (jnp.linalg.norm(tip(w[1]) - theta) < RADIUS).astype(float)
+
+    def draw(self, canvas: Any, theta: Any, w: Any, belief: Any) -> None:
+        """The arm, and the targets shaded by how probable they are, the true one as a ring."""
+
+        def at(point: Any) -> tuple[float, float]:
+            return 0.5 + 0.46 * float(point[0]), 0.5 - 0.46 * float(point[1])
+
+        for value, probability in belief:
+            canvas.disc(at(value), 0.46 * RADIUS, fill=canvas.accent, opacity=probability, outline=canvas.rule)
+        canvas.disc(at(theta), 0.46 * RADIUS, outline=canvas.ink)
+        angles = np.cumsum(w[1])
+        elbow = LINK * np.array([np.cos(angles[0]), np.sin(angles[0])])
+        hand = elbow + LINK * np.array([np.cos(angles[1]), np.sin(angles[1])])
+        canvas.line([at((0, 0)), at(elbow), at(hand)], colour=canvas.muted, width=0.03)
+        for joint in ((0, 0), elbow):
+            canvas.disc(at(joint), 0.025, fill=canvas.muted)
+        canvas.disc(at(hand), 0.03, fill=canvas.ink)
 
 
 class ArmExpert(AbstractExpert[Float[Array, "2"]]):

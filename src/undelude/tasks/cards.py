@@ -5,9 +5,11 @@ Game trees and the opponent are OpenSpiel's (Lanctot et al., 2019, arXiv:1908.09
 
 import functools
 import json
+import re
 from importlib import resources
 from typing import Any, Literal
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, Float
@@ -16,12 +18,13 @@ from undelude._checks import check_probabilities
 from undelude.process import InteractionProcess
 from undelude.tasks.tabular import TabularExpert, TabularTask, soft_value_iteration
 
+RANKS = ("J", "Q", "K")
 # Where a move is no move: nothing to fold to is a check, and a raise over the limit a call.
 INSTEAD = "1"
 
 
 def kuhn(opponent: str | ArrayLike = "nash", *, temperature: float = 0.25) -> InteractionProcess:
-    """Kuhn poker, one hand: three cards, one bet. The negative control: there is hardly anything to delude oneself with.
+    """Kuhn poker, one hand: three cards, one bet. The negative control: there is hardly anything to be deluded by.
 
     See `leduc`, of which it is the small sister; actions are pass and bet.
 
@@ -57,6 +60,37 @@ def leduc(opponent: str | ArrayLike = "nash", *, temperature: float = 0.25) -> I
     return _hand("leduc", opponent, temperature)
 
 
+class HandTask(TabularTask):
+    """The hand as one player meets it; `outcomes` of `TabularTask` are what it knows next, or what it was paid.
+
+    Attributes:
+        known: what the player knows in each state, in OpenSpiel's words.
+        moves: the names of the actions.
+    """
+
+    known: tuple[str, ...] = eqx.field(static=True)
+    moves: tuple[str, ...] = eqx.field(static=True)
+
+    def init(self, theta: Any) -> Any:
+        """Before the deal; -1, for no move yet."""
+        state, _ = super().init(theta)
+        return state, jnp.asarray(-1, jnp.int32)
+
+    def draw(self, canvas: Any, theta: Any, w: Any, belief: Any) -> None:
+        """The card in hand, the card on the table, the move, and what the opponent's card is held to be."""
+        state, move = int(w[0]), int(w[1])
+        if state < len(self.known):
+            text = self.known[state]
+            cards = re.findall(r"(?:Private|Public): (\d)", text) or [text[0]]
+            for x, card in zip((0.1, 0.4), cards, strict=False):
+                canvas.box((x, 0.1), (x + 0.22, 0.42), outline=canvas.ink)
+                canvas.text((x + 0.11, 0.26), RANKS[int(card)], size=0.14)
+            canvas.text((0.82, 0.26), self.moves[move] if move >= 0 else "", size=0.07)
+        else:
+            canvas.text((0.5, 0.26), "over" if state == len(self.known) else "dealt", size=0.07, colour=canvas.muted)
+        canvas.bars([p for _, p in belief], framed=int(theta), labels=[f"it has {x}" for x in RANKS], top=0.6)
+
+
 def states(game: Literal["kuhn", "leduc"]) -> tuple[str, ...]:
     """What a player may know when it is to move, as OpenSpiel writes it; an observation's number is its place here."""
     return tuple(_load(game)["states"])
@@ -74,21 +108,28 @@ def _hand(name: str, opponent: str | ArrayLike, temperature: float) -> Interacti
     tables = _Tables(game, _policy(name, game, opponent))
     P, log_P = tables.P / tables.P.sum(-1, keepdims=True), np.full(tables.P.shape, -np.inf)
     log_P[P > 0] = np.log(P[P > 0])
-    K, S2, A, _ = P.shape
-    worth = np.concatenate([np.zeros(S2 - 2), tables.payoffs, [0.0]])
-    state_of = np.concatenate([np.arange(S2 - 2), np.full(len(tables.payoffs) + 1, S2 - 2)])
-    to_state = np.zeros((K, S2, A, S2))
+    K, rows, A, _ = P.shape
+    over = rows - 2
+    worth = np.concatenate([np.zeros(over), tables.payoffs, [0.0]])
+    state_of = np.concatenate([np.arange(over), np.full(len(tables.payoffs) + 1, over)])
+    to_state = np.zeros((K, rows, A, rows))
     for o, s in enumerate(state_of):
         to_state[..., s] += P[..., o]
-    terminal = np.broadcast_to(np.arange(S2) == S2 - 2, (K, S2))
+    terminal = np.broadcast_to(np.arange(rows) == over, (K, rows))
     log_pi = soft_value_iteration(to_state, P @ worth, terminal, temperature=temperature, discount=1.0)
     log_pi[:, -1] = -np.log(A)  # Before the opening nobody moves.
-    outcomes = [(s, None, False) for s in range(S2 - 2)] + [(S2 - 2, float(x), True) for x in tables.payoffs]
+    outcomes = [(s, None, False) for s in range(over)] + [(over, float(x), True) for x in tables.payoffs]
     arrays = (jnp.asarray(log_P, float), jnp.broadcast_to(jnp.asarray(worth, float), P.shape))
     return InteractionProcess(
         prior=tables.prior,
         thetas=jnp.arange(K),
-        task=TabularTask(*arrays, jnp.asarray(state_of), (*outcomes, (S2 - 2, None, True))),
+        task=HandTask(
+            *arrays,
+            jnp.asarray(state_of),
+            (*outcomes, (over, None, True)),
+            known=tuple(game["states"]),
+            moves=tuple(game["actions"]),
+        ),
         expert=TabularExpert(jnp.asarray(log_pi, float), jnp.asarray(state_of)),
         num_rounds=tables.num_rounds,
         opening=True,

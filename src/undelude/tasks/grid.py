@@ -3,7 +3,7 @@
 After Laskin et al. (2022, arXiv:2210.14215), whose feedback is the sharp reward; warmer and colder is ours.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -113,6 +113,26 @@ class GridTask(AbstractTask[Place]):
         """1 on the goal, with the key."""
         del a, o
         return ((w.cell == theta[-2:]).all() & w.has_key).astype(float)
+
+    def draw(self, canvas: Any, theta: Any, w: Place, belief: Any) -> None:
+        """The grid shaded by where the goal may be, the goal (and the key) as rings, the walker as a disc."""
+        side, total = 0.96 / self.walk.size, np.zeros((self.walk.size, self.walk.size))
+        for value, probability in belief:
+            total[tuple(value[-2:])] += probability
+
+        def middle(cell: Any) -> tuple[float, float]:
+            return 0.02 + side * (int(cell[1]) + 0.5), 0.02 + side * (int(cell[0]) + 0.5)
+
+        for cell in np.ndindex(total.shape):
+            x, y = middle(cell)
+            corners = (x - side / 2, y - side / 2), (x + side / 2, y + side / 2)
+            # A belief spread over all cells is to be seen too.
+            canvas.box(*corners, fill=canvas.accent, opacity=float(total[cell]) ** 0.5, outline=canvas.rule)
+        canvas.disc(middle(theta[-2:]), side * 0.42, outline=canvas.ink)
+        if self.walk.has_door and not w.has_key:
+            canvas.disc(middle(theta[:2]), side * 0.25, outline=canvas.muted)
+        canvas.line([middle(w.before), middle(w.cell)], colour=canvas.muted)
+        canvas.disc(middle(w.cell), side * 0.24, fill=canvas.ink)
 
 
 class GridExpert(AbstractExpert[Place]):

@@ -102,9 +102,7 @@ def _rounds_figure(study: dict[str, Any], nets: list[str]) -> Figure:
         canvas.suptitle("eps_exp", fontsize=STYLE["axes.titlesize"])
         handles, labels = panels[0, 0].get_legend_handles_labels()
         canvas.legend(handles, labels, frameon=False, loc="outside lower center", ncols=2, columnspacing=1.2)
-        alt = (
-            "Right doors by round in 15 cells: nets taught counterfactually with exact do, cloned ones with exact see."
-        )
+        alt = "By round in 15 cells: nets taught counterfactually go with exact do, cloned ones with exact see."
         return to_figure(canvas, "doors-by-round", alt)
 
 
