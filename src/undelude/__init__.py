@@ -35,6 +35,7 @@ from undelude.process import AbstractExpert, AbstractTask, InteractionProcess
 from undelude.replicates import Interval, Replicates, replicate
 from undelude.rollout import Episodes, rollout
 from undelude.square import Blind, Cloning, Counterfactual, DAgger, Factual, Mixed, Teaching
+from undelude.task_check import TaskReport, check_task
 from undelude.teaching import Run, log_losses, teach
 
 __all__ = [
@@ -75,12 +76,14 @@ __all__ = [
     "Run",
     "SequencePredictor",
     "Squashed",
+    "TaskReport",
     "Teaching",
     "TemperedAgent",
     "ThompsonAgent",
     "TransformerAgent",
     "Variable",
     "certify",
+    "check_task",
     "delusion_gap",
     "export",
     "film",

@@ -8,7 +8,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Float, Integer, UInt8
+from jaxtyping import UInt8
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from undelude._checks import check_count
@@ -44,14 +44,16 @@ class Canvas:
         if title:
             self.text((0.02, -HEADER / 2), title, size=0.06, anchor="lm")
 
-    def box(self, corner: Any, other: Any, *, fill: str | None = None, opacity: float = 1, outline: str | None = None):
+    def box(
+        self, corner: Any, other: Any, *, fill: str | None = None, opacity: float = 1.0, outline: str | None = None
+    ):
         """A rectangle between two corners."""
         self._draw.rectangle(
             [*self._at(corner), *self._at(other)], fill=_rgba(fill, opacity), outline=outline, width=self._width(0.006)
         )
 
     def disc(
-        self, centre: Any, radius: float, *, fill: str | None = None, opacity: float = 1, outline: str | None = None
+        self, centre: Any, radius: float, *, fill: str | None = None, opacity: float = 1.0, outline: str | None = None
     ):
         """A disc, or a ring."""
         (x, y), r = self._at(centre), radius * self._scale
@@ -166,14 +168,14 @@ def _memories(process: InteractionProcess, episode: Episodes) -> Any:
     return jax.tree.map(lambda x, xs: jax.numpy.concatenate([x[None], xs]), (thetas[0], memories[0]), later)
 
 
-def side_by_side(films: Sequence[Film]) -> Film:
+def side_by_side(films: Sequence[Film]) -> UInt8[np.ndarray, "T1 H W2 3"]:
     """Several films of equally many frames as one."""
     gap = np.full((*films[0].shape[:2], 6, 3), 255, np.uint8)
     parts = [part for one in films for part in (one, gap)]
     return np.concatenate(parts[:-1], axis=2)
 
 
-def write_gif(path: Path | str, film: Film, *, fps: float = 6) -> Path:
+def write_gif(path: Path | str, film: Film, *, fps: float | int = 6) -> Path:
     """A film as a GIF that repeats; the last frame stands for a second.
 
     Args:

@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from undelude.cli.certify import Certify, Report
+from undelude.cli.check import Check
 from undelude.cli.console import make_console
 from undelude.cli.errors import CommandError, ExitCode
 from undelude.cli.export import Export
@@ -40,6 +41,7 @@ Command = (
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Tasks, tyro.conf.subcommand("tasks")]
+    | Annotated[Check, tyro.conf.subcommand("check")]
     | Annotated[Play, tyro.conf.subcommand("play")]
     | Annotated[Paper, tyro.conf.subcommand("paper")]
 )

@@ -12,7 +12,7 @@ from undelude import checkpoint
 from undelude.cli import backend
 from undelude.cli.console import make_console, print_certificate, working
 from undelude.cli.errors import ExitCode, UsageError
-from undelude.cli.measure import NUM_EPISODES, make_certificate
+from undelude.cli.measure import NUM_EPISODES, make_certificate, make_film
 from undelude.cli.runs import RunDirectory
 from undelude.tasks.registry import make
 
@@ -40,7 +40,8 @@ class Certify:
         agent = checkpoint.load(run.agent_folder)
         with working(make_console(stderr=True), "certifying"):
             process = make(run.config.task)
-            run.write_certificate(make_certificate(agent, process, run.config, num_episodes=self.num_episodes))
+            certificate = make_certificate(agent, process, run.config, num_episodes=self.num_episodes)
+            run.write_certificate(certificate, make_film(agent, process, run.config))
         certificate = run.read_certificate()
         if self.json:
             print(json_format.dumps(certificate, indent=2))

@@ -2,17 +2,23 @@
 
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 from jaxtyping import Array, Key
 
 from undelude.agent import AbstractAgent
+from undelude.agents.exact import ExactAgent
 from undelude.agents.heads import describe
 from undelude.certificate import certify
 from undelude.cli.config import Config
-from undelude.process import InteractionProcess
+from undelude.measurement import MARKS
+from undelude.process import AbstractTask, InteractionProcess
+from undelude.rollout import rollout
 from undelude.trace import trace
+
+if TYPE_CHECKING:
+    from undelude.film import Film
 
 # Own episodes behind each row of metrics: the standard error of a KL is then a few percent of it.
 EPISODES_A_ROW = 256
@@ -66,3 +72,21 @@ def make_certificate(
         episode = None
     head = {"task": config.task, "agent": report["agent"], "teaching": config.teaching}
     return head | {name: value for name, value in report.items() if name not in head} | {"episode": episode}
+
+
+def make_film(agent: AbstractAgent, process: InteractionProcess, config: Config) -> "Film | None":
+    """One beginning, as expert, agent and exact agents go on from it; None where a task draws nothing of its own."""
+    from undelude.film import film, side_by_side  # Brings Pillow.
+
+    if type(process.task).draw is AbstractTask.draw:
+        return None
+    actors: dict[str, AbstractAgent | None] = {"expert": None, "agent": agent}
+    if process.finite:
+        actors |= {f"exact, {mark}": ExactAgent(process, mark) for mark in MARKS}
+    key, films = keys(config)["certificate"], []
+    for title, actor in actors.items():
+        executor = "agent" if actor else "expert"
+        films.append(
+            film(process, rollout(process, actor, key=key, num_episodes=1, executor=executor), title=title, size=200)
+        )
+    return side_by_side(films)

@@ -20,6 +20,8 @@ SEEDS = "seeds.json"
 class RunDirectory:
     """`config.json`, `metrics.jsonl`, `certificate.json`, `agent/`, `checkpoints/` and `report.html`, in one folder.
 
+    And `episode.gif`, where the task has something to draw.
+
     Args:
         path: the folder; see `create` and `open`.
         config: of the run.
@@ -34,6 +36,7 @@ class RunDirectory:
         self.agent_folder = path / "agent"
         self.checkpoints_folder = path / "checkpoints"
         self.report_file = path / "report.html"
+        self.film_file = path / "episode.gif"
 
     @classmethod
     def create(cls, path: Path, config: Config) -> "RunDirectory":
@@ -83,7 +86,7 @@ class RunDirectory:
                 "Restore it from a copy, or train anew with another --out."
             )
         write_atomically(self.metrics_file, "".join(map(_line, rows)).encode())
-        for outdated in (self.certificate_file, self.report_file):
+        for outdated in (self.certificate_file, self.report_file, self.film_file):
             outdated.unlink(missing_ok=True)
         return rows
 
@@ -125,8 +128,12 @@ class RunDirectory:
             rows.append(row)
         return rows
 
-    def write_certificate(self, certificate: dict[str, Any]) -> None:
-        """Write `certificate.json`."""
+    def write_certificate(self, certificate: dict[str, Any], film: Any = None) -> None:
+        """Write `certificate.json`, and `episode.gif` before it where there is a film."""
+        if film is not None:
+            from undelude.film import write_gif  # Brings Pillow.
+
+            write_gif(self.film_file, film)
         data = json.dumps(plain(certificate), indent=2, allow_nan=False) + "\n"
         write_atomically(self.certificate_file, data.encode())
 

@@ -27,7 +27,7 @@ from undelude.cli.config import SIZES, Config, check_config, option
 from undelude.cli.console import make_console, print_certificate, training_progress, working
 from undelude.cli.errors import CommandError, ExitCode, UsageError
 from undelude.cli.interrupts import Interrupts
-from undelude.cli.measure import keys, make_certificate, measurer
+from undelude.cli.measure import keys, make_certificate, make_film, measurer
 from undelude.cli.runs import RunDirectory
 from undelude.cli.seeds import run_seeds
 from undelude.process import InteractionProcess
@@ -186,9 +186,11 @@ class Session:
         if not run.certificate_file.exists():
             started = time.perf_counter()
             with working(self.console, "certifying"):
-                certificate = make_certificate(checkpoint.load(run.agent_folder), self.process, run.config)
+                agent = checkpoint.load(run.agent_folder)
+                certificate = make_certificate(agent, self.process, run.config)
+                film = make_film(agent, self.process, run.config)
             with self.interrupts.held():
-                run.write_certificate(certificate)
+                run.write_certificate(certificate, film)
                 run.report_file.unlink(missing_ok=True)
             times["certificate"] = time.perf_counter() - started
         if not run.report_file.exists():

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 from jaxtyping import Float, Int
 
-CONFIG, METRICS, CERTIFICATE = "config.json", "metrics.jsonl", "certificate.json"
+CONFIG, METRICS, CERTIFICATE, FILM = "config.json", "metrics.jsonl", "certificate.json", "episode.gif"
 READERS = ("agent", "exact_do", "exact_see")
 # The episodes that `certificate.trace` chooses from, where the file does not say.
 TRACED = 256
@@ -70,6 +70,7 @@ class RunFiles:
         metrics: one row for each logged update, in order.
         certificate: None where the run has none yet.
         episode: None where none was traced.
+        film: a GIF of episodes; None where there is none.
     """
 
     path: Path
@@ -77,6 +78,7 @@ class RunFiles:
     metrics: list[dict[str, Any]]
     certificate: dict[str, Any] | None
     episode: Episode | None
+    film: bytes | None = None
 
     def quantity(self, name: str) -> Quantity:
         """A quantity of the certificate."""
@@ -116,7 +118,9 @@ def read_run(path: Path) -> RunFiles:
         certificate = _json_object(certificate_file, certificate_file.read_bytes(), _anew(path))
         if certificate.get("episode") is not None:
             episode = _episode(certificate_file, certificate["episode"])
-    return RunFiles(path, config, _metrics(path / METRICS), certificate, episode)
+    film = path / FILM
+    film = film.read_bytes() if film.is_file() else None
+    return RunFiles(path, config, _metrics(path / METRICS), certificate, episode, film)
 
 
 def _metrics(file: Path) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """The page: what the files say, laid out by the template."""
 
 import shlex
+from base64 import b64encode
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -66,6 +67,7 @@ def render(run: RunFiles) -> str:
         notes=notes,
         number=run.quantity,
         episode=run.episode,
+        film=b64encode(run.film).decode() if run.film else None,
         story=words.story(run.episode) if run.episode else [],
         strips=figures.strips(run.episode) if run.episode else None,
         bars=figures.distances(run),

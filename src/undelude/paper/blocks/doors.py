@@ -20,7 +20,7 @@ def block(settings: Settings) -> Block:
     right = {name: np.array(table["1000"]).reshape(3, 5) for name, table in study["right_door"].items()}
     eps_exp = np.array([cell["eps_exp"] for cell in study["cells"]]).reshape(3, 5)
     nets = [name for name in MARKERS if f"{name}_counterfactual" in right]
-    off = {name: float(np.abs(right[f"{name}_counterfactual"] - right["exact_do"]).max()) for name in nets}
+    off = {name: {t: _off(study, name, t) for t in ("190", "1000")} for name in nets}
     taught = ", ".join(f"{rounds} rounds ({net})" for net, rounds in study["settings"]["taught_rounds"].items())
     name = "remark-17-doors"
     items = [
@@ -40,10 +40,20 @@ def block(settings: Settings) -> Block:
         ),
         *(
             holds(
-                f"{name}/{net}/counterfactual/largest-difference-from-exact-do",
-                off[net],
-                "near the exact curve (.1), after five times the rounds it was taught for and more",
-                off[net] < 0.1,
+                f"{name}/{net}/counterfactual/largest-difference-from-exact-do/round-190",
+                off[net]["190"].max(),
+                "near the exact curve in every cell (.05) at the length that it was taught for",
+                off[net]["190"].max() < 0.05,
+                ours=True,
+            )
+            for net in nets
+        ),
+        *(
+            holds(
+                f"{name}/{net}/counterfactual/largest-difference-from-exact-do/round-1000",
+                off[net]["1000"][:, :4].max(),
+                "near it (.1) after five times as many, where eps_exp is at most .7",
+                off[net]["1000"][:, :4].max() < 0.1,
                 ours=True,
             )
             for net in nets
@@ -64,7 +74,9 @@ def block(settings: Settings) -> Block:
         "eps_obs; the expert takes the right door, and any other with probability eps_exp. Agents act by the rule "
         "of Swamy et al. (2022, arXiv:2208.02225): the most probable door, flipped with probability eps_exp. They "
         "computed exact posteriors; here are nets beside them, one of each architecture for all 15 cells, taught for "
-        f"{taught}. Shown is how often the right door is taken in rounds 900 to 1,000.",
+        f"{taught}. Shown is how often the right door is taken in rounds 900 to 1,000. Where the expert is right one "
+        "time in ten its policy says little, and an error that is small in nats turns the argmax: there the "
+        f"transformer is {off['transformer']['1000'].max():.2f} off after 1,000 rounds, and not after 200.",
         origin(study, "one seed"),
     ]
     caption = "Right doors in rounds 900 to 1,000, by eps_exp, for three eps_obs. Lines: exact; marks: nets."
@@ -72,6 +84,12 @@ def block(settings: Settings) -> Block:
     by_round = _rounds_figure(study, nets)
     words = "The same by round, for every cell: about rounds 20, 100 and 190, and from 900 to 1,000."
     return Block(name, "Remark 17: the doors of Swamy et al.", text, items, [(figure, caption), (by_round, words)])
+
+
+def _off(study: dict[str, Any], net: str, t: str) -> np.ndarray:
+    """Distance from exact do about a round, `[eps_obs, eps_exp]`."""
+    right = study["right_door"]
+    return np.abs(np.subtract(right[f"{net}_counterfactual"][t], right["exact_do"][t])).reshape(3, 5)
 
 
 def _rounds_figure(study: dict[str, Any], nets: list[str]) -> Figure:

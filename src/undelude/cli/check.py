@@ -1,0 +1,36 @@
+"""`undelude check`."""
+
+import dataclasses
+import json as json_format
+from collections.abc import Sequence
+from typing import Annotated
+
+import tyro
+
+from undelude.cli import backend
+from undelude.cli.console import make_console, working
+from undelude.cli.errors import ExitCode
+from undelude.task_check import check_task
+from undelude.tasks.registry import make
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """Look for what makes training on a task worthless, and say how much there is to lose by delusion."""
+
+    task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")]
+    """A named task (undelude tasks) or your own package.module:factory."""
+    json: bool = False
+    """Print what was measured as JSON."""
+
+    def run(self, args: Sequence[str]) -> ExitCode:
+        """Carry it out."""
+        del args
+        backend.configure(batch_size=1)
+        with working(make_console(stderr=True), "playing"):
+            report = check_task(make(self.task))
+        if self.json:
+            print(json_format.dumps(dataclasses.asdict(report), indent=2))
+        else:
+            print(report)
+        return ExitCode.OK

@@ -1,0 +1,346 @@
+"""Whether a task of one's own is what its methods say, before an agent is taught on it for an hour."""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Key, PyTree
+
+from undelude._checks import TOLERANCE
+from undelude.agents.exact import ExactAgent
+from undelude.certificate import certify
+from undelude.distributions import AbstractDistribution, Categorical, Given, Joint, index
+from undelude.inference import posterior
+from undelude.process import InteractionProcess
+from undelude.rollout import Episodes
+
+EPISODES, THETAS = 64, 16
+GIVEN = (
+    "a Given part of the observations differs between thetas after the same history: it counts as no evidence, "
+    "and an agent can read theta from it. Make it part of what is drawn, or take theta out of it."
+)
+MEMORY = (
+    "{} declares theta_free_memory, but its memory differs between thetas after the same history; compute it without "
+    "theta, or do not declare it."
+)
+# Of the prior's entropy, what the first sight must leave unsaid.
+HIDDEN = 0.01
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskReport:
+    """What was found of a task that is sound.
+
+    Attributes:
+        name: of the process.
+        first_sight: nats that the first observation tells of theta, on average; None where Theta is continuous.
+        entropy: of the prior in nats; None where Theta is continuous.
+        least_mass: the least probability that the expert gave an action under some theta where it gave it more under
+            another; 0 where an action of the expert's is impossible for another theta, None where actions are no
+            symbols.
+        action_kl_do: what delusion costs, nats an action (`delusion_gap`); None where Theta is continuous.
+        notes: what a user should know.
+    """
+
+    name: str
+    first_sight: float | None
+    entropy: float | None
+    least_mass: float | None
+    action_kl_do: float | None
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        def row(words: str, x: float | None, unit: str = "") -> str:
+            return f"  {words:<42} {'not measured' if x is None else f'{x:.3g} {unit}'}".rstrip()
+
+        return "\n".join(
+            [
+                f"{self.name}: no problems found",
+                row("theta's entropy", self.entropy, "nats"),
+                row("... of which the first sight tells", self.first_sight, "nats"),
+                row("least mass of the expert on an action", self.least_mass),
+                row("delusion gap, action_kl_do", self.action_kl_do, "nats an action"),
+                *(f"  {note}" for note in self.notes),
+            ]
+        )
+
+
+def check_task(
+    process: InteractionProcess, *, key: Key[Array, ""] | None = None, num_rounds: int | None = None
+) -> TaskReport:
+    """Play a process as imitators would, and look for what makes training on it worthless.
+
+    Experts of a wrong theta act in 64 episodes, as an agent does that has drawn one. Looked for are memories and laws
+    that change their shapes, methods that fail or draw numbers of their own, laws that are not normalised, experts and
+    tasks that give no mass to what they draw, rewards that are no numbers, memories that depend on theta where they are
+    declared not to, and theta where it must not be: in a `Given` part, which counts as no evidence and yet may be read,
+    or in the opening, so that nothing is hidden.
+
+    Args:
+        process: the task with its expert and prior.
+        key: of all that is drawn; `jax.random.key(0)` by default.
+        num_rounds: T; the process's own by default.
+
+    Returns:
+        What was measured, `print`ed as a table. `delusion_gap` has more of it.
+
+    Raises:
+        ValueError: there are problems; all of them are listed, each with what to do.
+
+    >>> import undelude as ud
+    >>> report = check_task(ud.tasks.bandit())
+    >>> report.first_sight < report.entropy
+    True
+    """
+    key = jax.random.key(0) if key is None else key
+    T = process.num_rounds if num_rounds is None else num_rounds
+    _raise(process, list(_shapes(process)))
+    played = _play(process, key, T)
+    again = _play(process, key, T)
+    problems = list(_determinism(played, again))
+    problems += _laws(played)
+    problems += _leaks(process, played.episodes, key)
+    _raise(process, problems)
+    return _report(process, played, key, T)
+
+
+def _raise(process: InteractionProcess, problems: list[str]) -> None:
+    if problems:
+        listed = "".join(f"\n- {problem}" for problem in problems)
+        raise ValueError(f"{process.name}: {len(problems)} problem{'s' * (len(problems) > 1)}:{listed}")
+
+
+# Shapes -----------------------------------------------------------------------------------------------------------
+
+
+def _shapes(process: InteractionProcess) -> Iterator[str]:
+    """Each method on what the others return, with shapes in place of numbers."""
+    a, o = process.action_shape, process.observation_shape
+    theta = jax.eval_shape(process._any_theta)
+    for part, law_name, symbols in (("task", "Q_O", (a, o)), ("expert", "Q_A", (a, o))):
+        side = getattr(process, part)
+        first = jax.eval_shape(side.init, theta)
+        for method, symbol in zip(("g_A", "g_O"), symbols, strict=True):
+            after = jax.eval_shape(getattr(side, method), theta, symbol, first)
+            if _signature(after) != _signature(first):
+                yield (
+                    f"{part}.{method} returns a memory of {_signature(after)}, and {part}.init one of "
+                    f"{_signature(first)}; return the same structure, shapes and types from all three."
+                )
+        law = jax.eval_shape(getattr(side, law_name), theta, first)
+        value = jax.eval_shape(lambda law, key: law.sample(key), law, jax.random.key(0))
+        known = a if part == "expert" else o
+        if part == "expert" and _signature(value) != _signature(known):
+            yield f"{part}.{law_name} draws {_signature(value)} in one state and {_signature(known)} in another."
+    reward = jax.eval_shape(process.task.reward, theta, jax.eval_shape(process.task.init, theta), a, o)
+    if jnp.shape(reward) != ():
+        yield f"task.reward has the shape {jnp.shape(reward)}; it must be a single number."
+
+
+def _signature(tree: PyTree) -> str:
+    leaves, structure = jax.tree.flatten(tree)
+    shapes = [f"{jnp.result_type(x)}{list(jnp.shape(x))}" for x in leaves]
+    return str(jax.tree.unflatten(structure, shapes)) if leaves else "nothing"
+
+
+# Playing ----------------------------------------------------------------------------------------------------------
+
+
+class _Played(eqx.Module):
+    """Episodes `[B, T]`, and of every law in them: the mass of what was drawn, and how far its mass is from one."""
+
+    episodes: Episodes
+    masses: dict[str, Array]
+    excess: dict[str, Array]
+
+
+def _play(process: InteractionProcess, key: Array, T: int) -> _Played:
+    """Traced anew at every call: what Python draws while it is traced is then drawn anew."""
+
+    def one(i: Array) -> _Played:
+        key_theta, key_other, key_opening, key_rounds = jax.random.split(jax.random.fold_in(key, i), 4)
+        theta, other = process.sample_theta(key_theta), process.sample_theta(key_other)
+        value, wrong = process.theta_value(theta), process.theta_value(other)
+        task, expert = process.task, process.expert
+        w, e, opening = task.init(value), expert.init(wrong), None
+        masses, excess = {}, {}
+        if process.opening:
+            law = task.Q_O(value, w)
+            opening = law.sample(key_opening)
+            masses["task.Q_O of the opening"] = law.log_prob(opening)
+            excess["task.Q_O of the opening"] = _excess(law)
+            w, e = task.g_O(value, opening, w), expert.g_O(wrong, opening, e)
+
+        def step(world: Any, key: Array) -> Any:
+            w, e = world
+            key_a, key_o = jax.random.split(key)
+            Q_A = expert.Q_A(wrong, e)
+            a = Q_A.sample(key_a)
+            w, e = task.g_A(value, a, w), expert.g_A(wrong, a, e)
+            Q_O = task.Q_O(value, w)
+            o = Q_O.sample(key_o)
+            reward = task.reward(value, w, a, o)
+            found = {"expert.Q_A": Q_A.log_prob(a), "task.Q_O": Q_O.log_prob(o)}
+            wide = {"expert.Q_A": _excess(Q_A), "task.Q_O": _excess(Q_O)}
+            return (task.g_O(value, o, w), expert.g_O(wrong, o, e)), (a, o, reward, found, wide, Q_A)
+
+        _, (actions, observations, rewards, found, wide, laws) = jax.lax.scan(
+            step, (w, e), jax.random.split(key_rounds, T)
+        )
+        yes = jnp.ones(T, bool)
+        episodes = Episodes(
+            theta, opening, actions, observations, jnp.zeros(T, int), yes, laws, None, jnp.asarray(rewards, float), yes
+        )
+        return _Played(episodes, masses | found, excess | wide)
+
+    return jax.jit(jax.vmap(one))(jnp.arange(EPISODES))
+
+
+def _excess(law: AbstractDistribution) -> Array:
+    """How far the masses of a law of symbols are from one in all."""
+    match law:
+        case Categorical():
+            return jnp.abs(law.probs.sum(-1) - 1)
+        case Joint():
+            parts = jax.tree.leaves(law.parts, is_leaf=lambda x: isinstance(x, AbstractDistribution))
+            return jnp.stack([_excess(part) for part in parts]).max()
+    return jnp.zeros(())
+
+
+def _determinism(played: _Played, again: _Played) -> Iterator[str]:
+    for name in ("actions", "observations", "reward"):
+        one, other = (jax.tree.leaves(getattr(x.episodes, name)) for x in (played, again))
+        if not all(np.array_equal(x, y, equal_nan=True) for x, y in zip(one, other, strict=True)):
+            yield (
+                f"{name} differ between two plays with the same key: a method draws numbers of its own. "
+                "Draw only by the laws that Q_A and Q_O return, and keep no state outside the memories."
+            )
+
+
+def _laws(played: _Played) -> Iterator[str]:
+    for name, mass in played.masses.items():
+        bad = ~np.isfinite(np.asarray(mass))
+        if bad.any():
+            yield (
+                f"{name} gives no mass to what it draws itself, {_where(bad, played)}: its sample and its log_prob "
+                "disagree, or it holds nan."
+            )
+    for name, excess in played.excess.items():
+        bad = ~(np.asarray(excess) < TOLERANCE)
+        if bad.any():
+            yield (
+                f"{name} does not sum to one, {_where(bad, played)} (off by {np.nanmax(np.asarray(excess)):.3g}); "
+                "log_probs= are taken as they are, logits= are normalised."
+            )
+    bad = ~np.isfinite(np.asarray(played.episodes.reward))
+    if bad.any():
+        yield f"task.reward is not finite, {_where(bad, played)}."
+
+
+def _where(bad: np.ndarray, played: _Played) -> str:
+    first = tuple(int(i) for i in np.argwhere(bad)[0])
+    theta = jax.tree.map(lambda x: np.asarray(x[first[0]]).tolist(), played.episodes.theta)
+    return f"first {'in round ' + str(first[1] + 1) if len(first) > 1 else 'there'} with theta {theta}"
+
+
+# Leaks ------------------------------------------------------------------------------------------------------------
+
+
+def _leaks(process: InteractionProcess, episodes: Episodes, key: Array) -> Iterator[str]:
+    """The same histories under other thetas: what was given, and memories that are declared free, must be the same."""
+    if process.finite:
+        values = index(process.thetas, jnp.arange(min(THETAS, process.num_thetas)))
+    else:
+        values = jax.vmap(process.sample_theta)(jax.random.split(jax.random.fold_in(key, 1), THETAS))
+    free = {part: getattr(process, part).theta_free_memory for part in ("task", "expert")}
+    free["task"] = free["task"] and process.finite
+
+    def replay(value: PyTree, history: Episodes) -> Any:
+        task, expert = process.task, process.expert
+        w, e, score = task.init(value), expert.init(value), jnp.zeros(())
+        if history.opening is not None:
+            score += task.Q_O(value, w).log_prob(history.opening)
+            w, e = task.g_O(value, history.opening, w), expert.g_O(value, history.opening, e)
+
+        def step(carry: Any, x: Any) -> Any:
+            w, e, score = carry
+            a, o = x
+            w, e = task.g_A(value, a, w), expert.g_A(value, a, e)
+            law = task.Q_O(value, w)
+            score += law.log_prob(o)
+            found = {"given": _given(law), "task": w if free["task"] else None, "expert": e if free["expert"] else None}
+            return (task.g_O(value, o, w), expert.g_O(value, o, e), score), (found, score)
+
+        return jax.lax.scan(step, (w, e, score), (history.actions, history.observations))[1]
+
+    both = jax.vmap(jax.vmap(replay, in_axes=(0, None)), in_axes=(None, 0))
+    found, score = jax.jit(both)(values, episodes)
+    possible = np.isfinite(np.asarray(score))  # [B, K, T]; what a theta rules out it need not explain
+    for name, tree in found.items():
+        if any(_differs(x, possible) for x in map(np.asarray, jax.tree.leaves(tree))):
+            yield GIVEN if name == "given" else MEMORY.format(name)
+
+
+def _given(law: AbstractDistribution) -> list[Any]:
+    match law:
+        case Given():
+            return [law.value]
+        case Joint():
+            parts = jax.tree.leaves(law.parts, is_leaf=lambda x: isinstance(x, AbstractDistribution))
+            return [value for part in parts for value in _given(part)]
+    return []
+
+
+def _differs(x: np.ndarray, possible: np.ndarray) -> bool:
+    """Whether `[B, K, T, ...]` differs along K among the thetas that are possible then."""
+    x = x.reshape(*possible.shape, -1).astype(float)
+    low = np.where(possible[..., None], x, np.inf).min(1)
+    high = np.where(possible[..., None], x, -np.inf).max(1)
+    return bool((high - low > 1e-5 * (1 + np.abs(low)))[np.isfinite(low)].any())
+
+
+# What it is like --------------------------------------------------------------------------------------------------
+
+
+def _report(process: InteractionProcess, played: _Played, key: Array, T: int) -> TaskReport:
+    notes, entropy, first_sight, gap = [], None, None, None
+    if process.finite:
+        prior = np.asarray(jnp.exp(process.log_prior), float)
+        entropy = float(-(prior[prior > 0] * np.log(prior[prior > 0])).sum())
+        one = index(played.episodes, slice(None))
+        first = jax.tree.map(lambda x: x[:, :1], (one.actions, one.observations))
+        history = Episodes.of(process, actions=first[0], observations=first[1], opening=one.opening)
+        log_belief = np.asarray(posterior(process, history, own_actions="do"))[:, 0 if process.opening else 1]
+        belief = np.exp(log_belief)
+        left = -(belief * np.where(belief > 0, log_belief, 0.0)).sum(-1).mean()
+        first_sight = max(0.0, entropy - float(left))
+        if entropy < 1e-9:
+            _raise(process, ["theta has one value only, so that nothing is hidden: give it several (thetas=, prior=)."])
+        if process.opening and left < HIDDEN * entropy and process.transition is None:
+            _raise(process, ["the opening tells theta, so that nothing is hidden: take it out of what is observed."])
+        deluded = ExactAgent(process, "see")
+        gap = certify(deluded, process, key=key, num_episodes=8 * EPISODES, num_rounds=T, baselines=False).action_kl_do
+        if gap is not None and gap < 1e-3:
+            notes.append("Delusion costs next to nothing here: conditioning would do.")
+    least = _least_mass(process, played)
+    if least == 0:
+        notes.append(
+            "For some theta the expert never does what it does for another: an agent that errs is then where no "
+            "demonstration leads, and factual teaching has nothing to learn it from (Section 4.2)."
+        )
+    return TaskReport(process.name, first_sight, entropy, least, None if gap is None else float(gap), tuple(notes))
+
+
+def _least_mass(process: InteractionProcess, played: _Played) -> float | None:
+    laws = played.episodes.expert
+    if not isinstance(laws, Categorical):
+        return None
+    probs = np.asarray(laws.probs)
+    somewhere = probs.reshape(-1, probs.shape[-1]).max(0) > 0
+    least = float(probs[..., somewhere].min())
+    return 0.0 if least < math.exp(-60) else least

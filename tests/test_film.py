@@ -1,0 +1,107 @@
+"""What a film shows is what happened: places by the observations, beliefs by the exact posterior, files by Pillow."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image, ImageColor
+
+import undelude as ud
+from undelude.cli.config import Config
+from undelude.cli.measure import make_film
+from undelude.film import DO, HEADER, INK, SEE
+
+KEY = jax.random.key(2)
+
+
+def colour_at(picture, x, y):
+    """Of a 200-pixel square under its header."""
+    return tuple(picture[round(HEADER * 200) + round(y * 200), round(x * 200)].tolist())
+
+
+def test_the_walker_is_where_the_observations_say():
+    """Frame by frame; cells are told apart by the ink in their middle."""
+    grid = ud.tasks.grid(size=5, num_rounds=10)
+    episodes = ud.rollout(grid, ud.ExactAgent(grid), key=KEY, num_episodes=2)
+    film = ud.film(grid, episodes, episode=1, size=200)
+    assert film.shape == (11, 222, 200, 3)
+    assert film.dtype == np.uint8
+    row, column = np.asarray(episodes.observations["cell"][1]).reshape(10, 2, 5).argmax(-1).T
+    for t in range(10):
+        x, y = (0.02 + 0.96 / 5 * (i + 0.5) for i in (column[t], row[t]))
+        assert colour_at(film[t + 1], x, y) == ImageColor.getrgb(INK)
+
+
+@pytest.mark.parametrize(("mark", "accent"), [("do", DO), ("see", SEE)])
+def test_bars_are_as_high_as_the_exact_belief(mark, accent):
+    """Of the default drawing: pixels of the accent's colour in the column of each arm."""
+    bandit = ud.tasks.bandit(num_rounds=6)
+    episodes = ud.rollout(bandit, ud.ExactAgent(bandit, mark), key=KEY, num_episodes=1)
+    film = ud.film(bandit, episodes, size=200)
+    belief = np.exp(np.asarray(ud.posterior(bandit, episodes)[0]))
+    columns = [round(200 * (0.05 + 0.9 * (k + 0.425) / 5)) for k in range(5)]
+    filled = (np.abs(film[:, :, columns].astype(int) - ImageColor.getrgb(accent)).sum(-1) < 30).sum(1)
+    np.testing.assert_allclose(filled, belief * 0.82 * 200, atol=3)
+
+
+@pytest.mark.parametrize("task", ["arm", "leduc"])
+def test_tasks_draw_the_same_world_for_whoever_acts(task):
+    """The first frame is before anybody acted; theta and the opening are the key's."""
+    process = getattr(ud.tasks, task)()
+    episodes = [
+        ud.rollout(process, agent, key=KEY, num_episodes=1, num_rounds=3)
+        for agent in (ud.ExactAgent(process), ud.ThompsonAgent(process))
+    ]
+    one, other = (ud.film(process, x) for x in episodes)
+    np.testing.assert_array_equal(one[0], other[0])
+    assert (one[0] != one[1]).any()
+    assert ud.side_by_side([one, other]).shape == (4, *one.shape[1:2], 2 * one.shape[2] + 6, 3)
+
+
+def test_a_target_may_be_anywhere():
+    arm = ud.tasks.arm(num_targets=None, num_rounds=3)
+    episodes = ud.rollout(arm, None, key=KEY, num_episodes=1, executor="expert")
+    assert ud.film(arm, episodes).shape[0] == 4
+
+
+def test_a_gif_holds_every_frame(tmp_path):
+    """Read back by Pillow; the pictures within what a palette of 64 loses."""
+    merge = ud.tasks.merge()
+    film = ud.film(merge, ud.rollout(merge, ud.ExactAgent(merge), key=KEY, num_episodes=1))
+    with Image.open(ud.write_gif(tmp_path / "merge.gif", film, fps=5)) as gif:
+        shown = []
+        for t in range(gif.n_frames):
+            gif.seek(t)
+            shown.append((np.asarray(gif.convert("RGB")), gif.info["duration"]))
+    # Equal frames are stored as one that stands longer.
+    assert sum(duration for _, duration in shown) == 200 * (len(film) - 1) + 1000
+    assert np.abs(shown[0][0].astype(int) - film[0]).mean() < 3
+    assert np.abs(shown[-1][0].astype(int) - film[-1]).mean() < 3
+
+
+def test_what_cannot_be_drawn_is_said():
+    bandit = ud.tasks.bandit(num_rounds=2)
+    history = ud.Episodes.of(bandit, actions=[0, 1], observations=[1, 1])
+    with pytest.raises(ValueError, match="no theta"):
+        ud.film(bandit, history)
+    episodes = ud.rollout(bandit, ud.ExactAgent(bandit), key=KEY, num_episodes=2)
+    with pytest.raises(ValueError, match="no episode 2; they are 0 to 1"):
+        ud.film(bandit, episodes, episode=2)
+    prior = ud.Categorical(probs=jnp.full(5, 0.2))
+    endless = ud.InteractionProcess(prior, None, bandit.task, bandit.expert, 2)
+    episodes = ud.rollout(endless, None, key=KEY, num_episodes=1, executor="expert")
+    with pytest.raises(TypeError, match=r"TableTask has no drawing; give it draw\(canvas"):
+        ud.film(endless, episodes)
+
+
+def test_a_run_s_film_has_four_panels_from_one_beginning():
+    """Expert, agent, and both exact agents; of a task that draws nothing of its own there is none."""
+    merge = ud.tasks.merge(num_rounds=3)
+    film = make_film(ud.LSTMAgent(merge, 4, key=KEY), merge, Config("merge"))
+    assert film is not None
+    assert film.shape == (4, 222, 4 * 200 + 3 * 6, 3)
+    # The road and the ramp, above the bars of belief.
+    panels = [film[0, 40:160, i * 206 : i * 206 + 200] for i in range(4)]
+    assert all(np.array_equal(panels[0], panel) for panel in panels[1:])
+    bandit = ud.tasks.bandit(num_rounds=3)
+    assert make_film(ud.LSTMAgent(bandit, 4, key=KEY), bandit, Config("bandit")) is None

@@ -1,0 +1,170 @@
+"""`ud.check_task` finds each defect that a task may have, in a task that has it and nothing else."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import undelude as ud
+
+KEY = jax.random.key(3)
+LOG = jnp.log(jnp.array([[[0.8, 0.2], [0.3, 0.7]], [[0.2, 0.8], [0.6, 0.4]]]))
+
+
+class Informed(ud.AbstractExpert):
+    """Right nine times in ten; its memory counts rounds."""
+
+    theta_free_memory = True
+
+    def init(self, theta):
+        return jnp.zeros((), jnp.int32)
+
+    def Q_A(self, theta, e):
+        return ud.Categorical(log_probs=jnp.log(jnp.where(jnp.arange(2) == theta, 0.9, 0.1)))
+
+    def g_A(self, theta, a, e):
+        return e
+
+    def g_O(self, theta, o, e):
+        return e + 1
+
+
+class Clocked(ud.AbstractTask):
+    """A task whose memory counts rounds: the defects below set in after the first, which is looked at anyway."""
+
+    theta_free_memory = True
+
+    def init(self, theta):
+        return jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)
+
+    def Q_O(self, theta, w):
+        return ud.Categorical(log_probs=LOG[theta, w[0]])
+
+    def g_A(self, theta, a, w):
+        return jnp.asarray(a, jnp.int32), w[1]
+
+    def g_O(self, theta, o, w):
+        return w[0], w[1] + 1
+
+    def reward(self, theta, w, a, o):
+        return jnp.zeros(())
+
+
+def process(task, expert=None, **more):
+    return ud.InteractionProcess(
+        np.array([0.5, 0.5]), jnp.arange(2), task, expert or Informed(), 6, name="mine", **more
+    )
+
+
+class Leaky(Clocked):
+    def Q_O(self, theta, w):
+        told = jnp.where(w[1] > 2, theta, 0).astype(float)
+        return ud.Joint({"bit": super().Q_O(theta, w), "view": ud.Given(told)})
+
+
+class Honest(Leaky):
+    """What is given depends on what was done, and on theta only where an observation has told it."""
+
+    def Q_O(self, theta, w):
+        return ud.Joint({"bit": Clocked.Q_O(self, theta, w), "view": ud.Given(w[0].astype(float))})
+
+
+class Swollen(Clocked):
+    def Q_O(self, theta, w):
+        law = super().Q_O(theta, w)
+        return ud.Categorical(log_probs=law.log_probs + jnp.where(w[1] == 3, 0.5, 0.0))
+
+
+class Random(Clocked):
+    def Q_O(self, theta, w):
+        return ud.Categorical(log_probs=jnp.log(jnp.array(np.random.default_rng().dirichlet([1, 1]))))
+
+
+class Growing(Clocked):
+    def g_O(self, theta, o, w):
+        return w[0], w[1] + 0.5
+
+
+class Remembering(Clocked):
+    """Declares `theta_free_memory`, as `TableTask` does."""
+
+    def g_O(self, theta, o, w):
+        return w[0], jnp.where(w[1] == 2, w[1] + theta + 1, w[1] + 1)
+
+
+class Unpaid(Clocked):
+    def reward(self, theta, w, a, o):
+        return jnp.where(w[1] == 4, jnp.nan, 0.0)
+
+
+class Wide(Clocked):
+    def reward(self, theta, w, a, o):
+        return jnp.zeros(2)
+
+
+class Telling(Clocked):
+    def Q_O(self, theta, w):
+        first = jnp.log(jnp.stack([1.0 * (theta == 0), 1.0 * (theta == 1)]))
+        return ud.Categorical(log_probs=jnp.where(w[1] == 0, first, LOG[theta, w[0]]))
+
+
+class Always(ud.Categorical):
+    """Draws 0, whatever it says of it."""
+
+    def sample(self, key):
+        return jnp.zeros((), jnp.int32)
+
+
+class Absent(Informed):
+    def Q_A(self, theta, e):
+        law = super().Q_A(theta, e)
+        return Always(log_probs=jnp.where(e > 1, jnp.array([-jnp.inf, 0.0]), law.log_probs))
+
+
+DEFECTS = {
+    "leak": (lambda: process(Leaky()), "Given part of the observations differs between thetas"),
+    "not normalised": (lambda: process(Swollen()), r"task.Q_O does not sum to one, first in round 4 .*off by 0.649"),
+    "random": (lambda: process(Random()), "observations differ between two plays"),
+    "memory grows": (lambda: process(Growing()), r"task.g_O returns a memory of .*float32.*int32"),
+    "memory of theta": (lambda: process(Remembering()), "task declares theta_free_memory"),
+    "no reward": (lambda: process(Unpaid()), "task.reward is not finite, first in round 5"),
+    "two rewards": (lambda: process(Wide()), r"task.reward has the shape \(2,\)"),
+    "told": (lambda: process(Telling(), opening=True), "the opening tells theta"),
+    "absent expert": (lambda: process(Clocked(), Absent()), "expert.Q_A gives no mass to what"),
+}
+
+
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_a_defect_is_found_and_named(defect):
+    make, words = DEFECTS[defect]
+    with pytest.raises(ValueError, match="mine: 1 problem:") as error:
+        ud.check_task(make())
+    error.match(words)
+
+
+@pytest.mark.parametrize("task", [Clocked, Honest])
+def test_a_sound_task_passes(task):
+    assert "no problems" in str(ud.check_task(process(task())))
+
+
+def test_what_is_measured_of_the_bandit():
+    """The first sight is worth H(O) - H(O | theta) nats, the actor an expert of any theta; the gap is the exact one."""
+    bandit = ud.tasks.bandit()
+    report = ud.check_task(bandit)
+    # An arm is the right one with probability 1/5: .75, else .25; by hand, binary entropies in nats.
+    p = 0.2 * 0.75 + 0.8 * 0.25
+
+    def h(x):
+        return -x * np.log(x) - (1 - x) * np.log(1 - x)
+
+    assert report.first_sight == pytest.approx(h(p) - h(0.75), abs=0.03)
+    assert report.entropy == pytest.approx(np.log(5), abs=1e-6)
+    assert report.least_mass == pytest.approx(0.1, abs=1e-6)
+    gap = ud.certify(ud.ExactAgent(bandit, "see"), bandit, key=KEY, num_episodes=512, baselines=False)
+    assert report.action_kl_do == pytest.approx(gap.action_kl_do, abs=4 * gap.action_kl_do_se + 0.01)
+
+
+def test_a_continuous_theta_is_checked_too():
+    report = ud.check_task(ud.tasks.arm(num_targets=None, num_rounds=5))
+    assert report.entropy is None
+    assert report.action_kl_do is None
