@@ -628,7 +628,7 @@ def test_play_ends_at_q_and_at_the_end_of_input(
 ) -> None:
     assert play(answers, "bandit", monkeypatch=monkeypatch) == 0
     out, err = capsys.readouterr()
-    assert "The deluded agent did not come to play." in out
+    assert "The deluded agent had not acted yet." in out
     assert err == ""
     assert ("Please answer" in out) == ("hello" in answers)
 

@@ -7,7 +7,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pyspiel
 import pytest
+from open_spiel.python import policy
+from open_spiel.python.algorithms import best_response
 
 import undelude as ud
 from processes import arm
@@ -121,11 +124,41 @@ def test_where_imitation_is_right_nobody_warns(bandit, frog):
 
 def test_advice_is_by_the_numbers():
     """All but one of the conditions hold, in turn."""
-    values = {f"imitation_gap_{when}": 0.5 for when in ("first", "last")}
+    values = {"imitation_gap_first": 0.5, "imitation_gap_last": 0.49}
     values |= {"reward_exact_do": 0.1, "reward_best": 0.5, "reward_expert": 0.9, "reward_constant": 0.0}
-    values |= {f"{name}_se": 0.01 for name in ("reward_exact_do", "reward_best", "reward_constant")}
+    values |= {f"{name}_se": 0.01 for name in ("reward_exact_do", "reward_best", "reward_expert", "reward_constant")}
     assert "0.500 nats" in advice(values)
-    for name, better in (("imitation_gap_last", 0.4), ("reward_best", 0.15), ("reward_expert", None)):
+    for name, better in (
+        ("imitation_gap_last", 0.4),
+        ("imitation_gap_last", 0.5),
+        ("reward_best", 0.15),
+        ("reward_expert", None),
+    ):
         assert advice(values | {name: better}) is None
     assert advice(values | {"imitation_gap_last": 0.1, "reward_constant": 0.3}) is not None
     assert advice(values | {"imitation_gap_last": 0.1, "reward_constant": 0.3, "reward_expert": 0.3}) is None
+
+
+def test_an_opening_is_no_round():
+    """Against OpenSpiel's best response in Kuhn poker, of a player who sees no card but its own."""
+    from undelude.tasks.cards import _load
+
+    game = pyspiel.load_game("kuhn_poker")
+    table = dict(zip(_load("kuhn")["states"], np.array(_load("kuhn")["nash"]), strict=True))
+
+    def probabilities(state):
+        row = table[state.information_state_string()]
+        return {a: row[a] / row[state.legal_actions()].sum() for a in state.legal_actions()}
+
+    opponent = policy.tabular_policy_from_callable(game, probabilities)
+    want = sum(
+        best_response.BestResponsePolicy(game, seat, opponent).value(game.new_initial_state()) for seat in (0, 1)
+    )
+    kuhn = ud.tasks.kuhn()
+    paid = ud.rollout(kuhn, ud.PlanningAgent(kuhn, depth=2), key=jax.random.key(0), num_episodes=20_000).reward.sum(1)
+    assert abs(float(paid.mean()) - want / 2) < 4 * float(paid.std()) / np.sqrt(20_000)
+
+
+def test_a_tree_beyond_all_numbers_is_refused():
+    with pytest.raises(ValueError, match="inf nodes"):
+        ud.PlanningAgent(ud.tasks.bandit(), depth=400)

@@ -164,6 +164,31 @@ def test_what_is_measured_of_the_bandit():
     assert report.action_kl_do == pytest.approx(gap.action_kl_do, abs=4 * gap.action_kl_do_se + 0.01)
 
 
+def test_an_expert_that_nobody_could_be_taken_for_is_noted():
+    """Its law depends on what was done, not on theta alone: an action that no theta's expert takes then is no gap."""
+
+    class Alternating(Informed):
+        def Q_A(self, theta, e):
+            even = super().Q_A(theta, e).log_probs
+            return ud.Categorical(log_probs=jnp.where(e % 2 == 0, even, jnp.array([0.0, -jnp.inf])))
+
+    assert ud.check_task(process(Clocked(), Alternating())).least_mass == pytest.approx(0.1, abs=1e-6)
+
+    class Certain(Informed):
+        def Q_A(self, theta, e):
+            return ud.Categorical(log_probs=jnp.where(jnp.arange(2) == theta, 0.0, -jnp.inf))
+
+    report = ud.check_task(process(Clocked(), Certain()))
+    assert report.least_mass == 0
+    assert "never does" in str(report)
+
+
+def test_a_theta_that_changes_is_checked_too():
+    """An exchange of the two thetas after each round: no history is impossible, whatever the first was."""
+    swap = process(Clocked(), transition=lambda theta, w: ud.Categorical(probs=1.0 * (jnp.arange(2) != theta)))
+    assert ud.check_task(swap).first_sight is None
+
+
 def test_a_continuous_theta_is_checked_too():
     report = ud.check_task(ud.tasks.arm(num_targets=None, num_rounds=5))
     assert report.entropy is None

@@ -87,11 +87,14 @@ def advice(values: dict[str, float | None]) -> str | None:
     def more(one: str, other: str) -> bool:
         """Clearly more, if both were measured."""
         x, y = values.get(one), values.get(other)
-        error = math.hypot(*(values.get(f"{name}_se") or 0.0 for name in (one, other)))
-        return x is not None and y is not None and x - y > CLEARLY * error + 1e-6
+        errors = [values.get(f"{name}_se") for name in (one, other)]
+        if x is None or y is None or any(error is None for error in errors):
+            return False
+        return x - y > CLEARLY * math.hypot(*(error or 0.0 for error in errors)) + 1e-6
 
     imitator_is_beaten = more("reward_best", "reward_exact_do")
-    never_learns = first > SOMETHING and last > STILL_MISSING * first
+    # Equal numbers are those of one round, in which nobody could have learned anything.
+    never_learns = first > SOMETHING and STILL_MISSING * first < last != first
     better_not_try = more("reward_constant", "reward_exact_do") and more("reward_expert", "reward_constant")
     if not (imitator_is_beaten and (never_learns or better_not_try)):
         return None

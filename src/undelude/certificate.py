@@ -234,7 +234,7 @@ def _why_none(
     exact = ("_kl_", "_tv_", "reward_exact", "reward_best", "reward_constant", "imitation", "deluded")
     if not process.finite and any(part in name for part in exact):
         return "Theta is continuous: there is no exact reference."
-    if isinstance(agent, HostAgent) and name not in per_episode:
+    if isinstance(agent, HostAgent) and name not in per_episode and "action_kl_do" not in per_episode:
         return f"the HostAgent does not predict {'observations' if name.startswith('observation') else 'actions'}."
     if name == "deluded_fraction":
         return (

@@ -89,7 +89,7 @@ def export(
 
     def act(m: PyTree, seed: PyTree) -> PyTree:
         predicted = agent.f_A(m)
-        a, m = agent.act(m, key=jax.random.wrap_key_data(seed))
+        a, m = agent.act(m, key=jax.random.wrap_key_data(seed, impl="threefry2x32"))
         return a, predicted, agent.g_A(a, m, intervened=agent.own_actions == "do")
 
     def observe(m: PyTree, o: PyTree) -> PyTree:
@@ -104,11 +104,13 @@ def export(
     }
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
+    (path / "manifest.json").unlink(missing_ok=True)
     described = {}
     for name, (f, takes, gives) in functions.items():
         shapes = [_batched(named[x], batch_size) for x in takes]
         flat, treedef = jax.tree.flatten(tuple(shapes))
-        jitted = jax.jit(_flat(f, treedef, batch_size))
+        # Arguments that make no difference stay too: the manifest lists them.
+        jitted = jax.jit(_flat(f, treedef, batch_size), keep_unused=True)
         exported = jax.export.export(jitted, platforms=PLATFORMS)(*flat)
         write_atomically(path / f"{name}.bin", bytes(exported.serialize()))
         # For one platform, or else the text has one argument more, which says on which of them it is.

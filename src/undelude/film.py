@@ -13,7 +13,7 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from undelude._checks import check_count
 from undelude.distributions import index
-from undelude.inference import posterior
+from undelude.inference import filter
 from undelude.process import InteractionProcess
 from undelude.rollout import AGENT, Episodes
 
@@ -131,7 +131,8 @@ def film(
             raise ValueError(f"{process.name}: there is no episode {episode}; they are 0 to {len(episodes.mask) - 1}.")
         episodes = index(episodes, episode)
     thetas, memories = jax.tree.map(np.asarray, _memories(process, episodes))
-    beliefs = np.exp(np.asarray(posterior(process, episodes))) if process.finite else None
+    # Impossible evidence, which a deluded reading may be, leaves a belief as it was.
+    beliefs = np.exp(np.asarray(_log_beliefs(process, episodes))) if process.finite else None
     values = jax.tree.map(np.asarray, process.thetas)
     own, done = (bool(np.asarray(x).all()) for x in (episodes.executor == AGENT, episodes.intervened))
     accent = MUTED if not own else DO if done else SEE
@@ -145,8 +146,13 @@ def film(
 
 
 @eqx.filter_jit
+def _log_beliefs(process: InteractionProcess, episode: Episodes) -> Any:
+    return filter(process, episode).log_posterior
+
+
+@eqx.filter_jit
 def _memories(process: InteractionProcess, episode: Episodes) -> Any:
-    """Theta's value, and the task's memory that an observation told of: in the beginning, then in each round."""
+    """Theta's value after each round, and the memory that its observation told of; before them, both at the start."""
     task = process.task
     still = process.transition is None
 
@@ -161,7 +167,7 @@ def _memories(process: InteractionProcess, episode: Episodes) -> Any:
     def step(w: Any, x: Any) -> Any:
         t, a, o = x
         w = task.g_A(value(t), a, w)
-        return task.g_O(value(t), o, w), (value(t), w)
+        return task.g_O(value(t), o, w), (value(t + 1), w)
 
     rounds = (np.arange(episode.num_rounds), episode.actions, episode.observations)
     _, later = jax.lax.scan(step, w, rounds)

@@ -20,6 +20,7 @@ from undelude.rollout import (
     World,
     acting_key,
     begin,
+    check_alphabet,
     check_theta,
     consult,
     respond,
@@ -167,18 +168,15 @@ def _choose(
     chosen, m = _pair(host.act(m, law, rng), f"act (round {t})")
     shape = jax.tree.map(lambda x: (len(keys), *x.shape), process.action_shape)
     dtypes = jax.tree.map(lambda x: x.dtype, process.action_shape)
-    a = jax.tree.map(np.asarray, chosen)
+    one_array = jax.tree.structure(process.action_shape).num_leaves == 1 and hasattr(process.action_shape, "shape")
+    a = np.asarray(chosen) if one_array else jax.tree.map(np.asarray, chosen)
     if jax.tree.map(np.shape, a) != shape:
         raise ValueError(
             f"HostAgent: act (round {t}) returned actions of shape {jax.tree.map(np.shape, a)}, not {shape}."
         )
-    whole = process.action_law
-    if isinstance(whole, Categorical) and (
-        not np.issubdtype(a.dtype, np.integer) or a.min() < 0 or a.max() >= whole.num_categories
-    ):
-        raise ValueError(
-            f"HostAgent: act (round {t}) returned actions that are not integers from 0 to {whole.num_categories - 1}."
-        )
+    check_alphabet(f"HostAgent: act (round {t}), actions", process.action_law, a)
+    if any(np.issubdtype(x.dtype, np.floating) and not np.isfinite(x).all() for x in jax.tree.leaves(a)):
+        raise ValueError(f"HostAgent: act (round {t}) returned actions that are not finite.")
     return jax.tree.map(lambda x, dtype: jnp.asarray(x, dtype), a, dtypes), m
 
 
@@ -194,9 +192,16 @@ def _as_law(said: Law, kind: AbstractDistribution, B: int, name: str) -> Abstrac
     if said is None:
         return None
     if isinstance(said, AbstractDistribution):
-        leaves = jax.tree.leaves(eqx.filter(said, eqx.is_array))
+        leaves = jax.tree.leaves(eqx.filter(said, eqx.is_array_like))
         if any(leaf.ndim == 0 or leaf.shape[0] != B for leaf in leaves):
             raise ValueError(f"HostAgent: {name} returned a law whose arrays have no leading axis of {B} episodes.")
+        if isinstance(kind, Categorical):
+            if not (isinstance(said, Categorical) and said.num_categories == kind.num_categories):
+                raise ValueError(
+                    f"HostAgent: {name} returned {type(said).__name__}; it must be a Categorical over "
+                    f"{kind.num_categories} symbols."
+                )
+            check_probabilities(said.probs, f"HostAgent: {name}, probabilities")
         return said
     if not isinstance(kind, Categorical):
         raise ValueError(

@@ -57,7 +57,7 @@ class AbstractTask(eqx.Module, Generic[W]):
 
         Args:
             canvas: a `Canvas` from (0, 0) to (1, 1), already with a title.
-            theta: the true value, in NumPy.
+            theta: the true value after the round, in NumPy.
             w: the memory that has met the action of the round, in NumPy.
             belief: each value of Theta with its probability after the round; empty where Theta is continuous.
 

@@ -184,13 +184,14 @@ def check_symbols(process: InteractionProcess, episodes: Episodes) -> None:
         shapes = jax.tree.map(jnp.shape, values)
         if shapes != expected:
             raise ValueError(f"{process.name}: {name} must have the shape {expected}, not {shapes}.")
-        _check_alphabet(f"{process.name}: {name}", law, values)
+        check_alphabet(f"{process.name}: {name}", law, values)
 
 
-def _check_alphabet(name: str, law: AbstractDistribution, values: PyTree) -> None:
+def check_alphabet(name: str, law: AbstractDistribution, values: PyTree) -> None:
+    """Raise `ValueError` where symbols among `values` are outside the alphabet of their law."""
     if isinstance(law, Joint):
         for i, (part, value) in enumerate(law.pairs(values)):
-            _check_alphabet(f"{name}, part {i},", part, value)
+            check_alphabet(f"{name}, part {i},", part, value)
     if not isinstance(law, Categorical) or not is_concrete(values):
         return
     values = np.asarray(values)

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key, PyTree
 
-from undelude._checks import TOLERANCE
+from undelude._checks import TOLERANCE, check_count
 from undelude.agents.exact import ExactAgent
 from undelude.certificate import certify
-from undelude.distributions import AbstractDistribution, Categorical, Given, Joint, index
+from undelude.distributions import AbstractDistribution, Categorical, Given, Joint
 from undelude.inference import posterior
 from undelude.process import InteractionProcess
 from undelude.rollout import Episodes
@@ -38,11 +38,11 @@ class TaskReport:
 
     Attributes:
         name: of the process.
-        first_sight: nats that the first observation tells of theta, on average; None where Theta is continuous.
+        first_sight: nats that the first observation tells of theta, on average; None where Theta is continuous, or is
+            drawn anew in each round.
         entropy: of the prior in nats; None where Theta is continuous.
-        least_mass: the least probability that the expert gave an action under some theta where it gave it more under
-            another; 0 where an action of the expert's is impossible for another theta, None where actions are no
-            symbols.
+        least_mass: after one history, the least probability under some theta of an action that the expert takes under
+            another (with .001 or more); None where actions are no symbols.
         action_kl_do: what delusion costs, nats an action (`delusion_gap`); None where Theta is continuous.
         notes: what a user should know.
     """
@@ -98,15 +98,16 @@ def check_task(
     True
     """
     key = jax.random.key(0) if key is None else key
-    T = process.num_rounds if num_rounds is None else num_rounds
+    T = check_count("num_rounds", process.num_rounds if num_rounds is None else num_rounds)
     _raise(process, list(_shapes(process)))
     played = _play(process, key, T)
     again = _play(process, key, T)
     problems = list(_determinism(played, again))
     problems += _laws(played)
-    problems += _leaks(process, played.episodes, key)
+    replayed = _replay(process, played.episodes, key)
+    problems += _leaks(replayed)
     _raise(process, problems)
-    return _report(process, played, key, T)
+    return _report(process, played, replayed, key, T)
 
 
 def _raise(process: InteractionProcess, problems: list[str]) -> None:
@@ -119,7 +120,14 @@ def _raise(process: InteractionProcess, problems: list[str]) -> None:
 
 
 def _shapes(process: InteractionProcess) -> Iterator[str]:
-    """Each method on what the others return, with shapes in place of numbers."""
+    """Each method on what the others return, with shapes in place of numbers; up to the first that fails."""
+    try:
+        yield from _compare_shapes(process)
+    except Exception as error:
+        yield f"a method fails: {type(error).__name__}: {error}"
+
+
+def _compare_shapes(process: InteractionProcess) -> Iterator[str]:
     a, o = process.action_shape, process.observation_shape
     theta = jax.eval_shape(process._any_theta)
     for part, law_name, symbols in (("task", "Q_O", (a, o)), ("expert", "Q_A", (a, o))):
@@ -132,10 +140,12 @@ def _shapes(process: InteractionProcess) -> Iterator[str]:
                     f"{part}.{method} returns a memory of {_signature(after)}, and {part}.init one of "
                     f"{_signature(first)}; return the same structure, shapes and types from all three."
                 )
-        law = jax.eval_shape(getattr(side, law_name), theta, first)
+        # Of an expert before any round; of a task after an action.
+        seen = first if part == "expert" else jax.eval_shape(side.g_A, theta, a, first)
+        law = jax.eval_shape(getattr(side, law_name), theta, seen)
         value = jax.eval_shape(lambda law, key: law.sample(key), law, jax.random.key(0))
         known = a if part == "expert" else o
-        if part == "expert" and _signature(value) != _signature(known):
+        if _signature(value) != _signature(known):
             yield f"{part}.{law_name} draws {_signature(value)} in one state and {_signature(known)} in another."
     reward = jax.eval_shape(process.task.reward, theta, jax.eval_shape(process.task.init, theta), a, o)
     if jnp.shape(reward) != ():
@@ -152,9 +162,13 @@ def _signature(tree: PyTree) -> str:
 
 
 class _Played(eqx.Module):
-    """Episodes `[B, T]`, and of every law in them: the mass of what was drawn, and how far its mass is from one."""
+    """Episodes `[B, T]`, and of every law in them: the mass of what was drawn, and how far its mass is from one.
+
+    `wrong` is the theta whose expert acted.
+    """
 
     episodes: Episodes
+    wrong: PyTree
     masses: dict[str, Array]
     excess: dict[str, Array]
 
@@ -177,8 +191,9 @@ def _play(process: InteractionProcess, key: Array, T: int) -> _Played:
             w, e = task.g_O(value, opening, w), expert.g_O(wrong, opening, e)
 
         def step(world: Any, key: Array) -> Any:
-            w, e = world
-            key_a, key_o = jax.random.split(key)
+            theta, w, e = world
+            value = process.theta_value(theta)
+            key_a, key_o, key_theta = jax.random.split(key, 3)
             Q_A = expert.Q_A(wrong, e)
             a = Q_A.sample(key_a)
             w, e = task.g_A(value, a, w), expert.g_A(wrong, a, e)
@@ -187,16 +202,19 @@ def _play(process: InteractionProcess, key: Array, T: int) -> _Played:
             reward = task.reward(value, w, a, o)
             found = {"expert.Q_A": Q_A.log_prob(a), "task.Q_O": Q_O.log_prob(o)}
             wide = {"expert.Q_A": _excess(Q_A), "task.Q_O": _excess(Q_O)}
-            return (task.g_O(value, o, w), expert.g_O(wrong, o, e)), (a, o, reward, found, wide, Q_A)
+            w, e = task.g_O(value, o, w), expert.g_O(wrong, o, e)
+            if process.transition is not None:
+                theta = process.transition(value, w).sample(key_theta)
+            return (theta, w, e), (a, o, reward, found, wide)
 
-        _, (actions, observations, rewards, found, wide, laws) = jax.lax.scan(
-            step, (w, e), jax.random.split(key_rounds, T)
+        _, (actions, observations, rewards, found, wide) = jax.lax.scan(
+            step, (theta, w, e), jax.random.split(key_rounds, T)
         )
         yes = jnp.ones(T, bool)
         episodes = Episodes(
-            theta, opening, actions, observations, jnp.zeros(T, int), yes, laws, None, jnp.asarray(rewards, float), yes
+            theta, opening, actions, observations, jnp.zeros(T, int), yes, None, None, jnp.asarray(rewards, float), yes
         )
-        return _Played(episodes, masses | found, excess | wide)
+        return _Played(episodes, other, masses | found, excess | wide)
 
     return jax.jit(jax.vmap(one))(jnp.arange(EPISODES))
 
@@ -227,62 +245,90 @@ def _laws(played: _Played) -> Iterator[str]:
         bad = ~np.isfinite(np.asarray(mass))
         if bad.any():
             yield (
-                f"{name} gives no mass to what it draws itself, {_where(bad, played)}: its sample and its log_prob "
-                "disagree, or it holds nan."
+                f"{name} gives no mass to what it draws itself, {_where(bad, played, name)}: its sample and its "
+                "log_prob disagree, or it holds nan."
             )
     for name, excess in played.excess.items():
         bad = ~(np.asarray(excess) < TOLERANCE)
         if bad.any():
             yield (
-                f"{name} does not sum to one, {_where(bad, played)} (off by {np.nanmax(np.asarray(excess)):.3g}); "
-                "log_probs= are taken as they are, logits= are normalised."
+                f"{name} does not sum to one, {_where(bad, played, name)} "
+                f"(off by {np.nanmax(np.asarray(excess)):.3g}); log_probs= are taken as they are, logits= are normalised."
             )
     bad = ~np.isfinite(np.asarray(played.episodes.reward))
     if bad.any():
-        yield f"task.reward is not finite, {_where(bad, played)}."
+        yield f"task.reward is not finite, {_where(bad, played, 'task')}."
 
 
-def _where(bad: np.ndarray, played: _Played) -> str:
+def _where(bad: np.ndarray, played: _Played, name: str) -> str:
     first = tuple(int(i) for i in np.argwhere(bad)[0])
-    theta = jax.tree.map(lambda x: np.asarray(x[first[0]]).tolist(), played.episodes.theta)
+    thetas = played.wrong if name.startswith("expert") else played.episodes.theta
+    theta = jax.tree.map(lambda x: np.asarray(x[first[0]]).tolist(), thetas)
     return f"first {'in round ' + str(first[1] + 1) if len(first) > 1 else 'there'} with theta {theta}"
 
 
 # Leaks ------------------------------------------------------------------------------------------------------------
 
 
-def _leaks(process: InteractionProcess, episodes: Episodes, key: Array) -> Iterator[str]:
-    """The same histories under other thetas: what was given, and memories that are declared free, must be the same."""
-    if process.finite:
-        values = index(process.thetas, jnp.arange(min(THETAS, process.num_thetas)))
-    else:
-        values = jax.vmap(process.sample_theta)(jax.random.split(jax.random.fold_in(key, 1), THETAS))
-    free = {part: getattr(process, part).theta_free_memory for part in ("task", "expert")}
-    free["task"] = free["task"] and process.finite
+class _Replayed(eqx.Module):
+    """The same histories under other thetas, `[B, K, T, ...]`.
 
-    def replay(value: PyTree, history: Episodes) -> Any:
-        task, expert = process.task, process.expert
+    Attributes:
+        given: what `Given` parts said.
+        memories: of task and expert, where they are declared free of theta.
+        policies: the expert's probabilities; None where actions are no symbols.
+        possible: whether a theta allows what was observed before the round, and with it.
+    """
+
+    given: Any
+    memories: dict[str, Any]
+    policies: Array | None
+    possible: tuple[Array, Array]
+
+
+def _replay(process: InteractionProcess, episodes: Episodes, key: Array) -> _Replayed:
+    """Under every theta, or under the episode's own and others of the prior where there are many."""
+    task, expert = process.task, process.expert
+
+    def under(value: PyTree, history: Episodes) -> Any:
         w, e, score = task.init(value), expert.init(value), jnp.zeros(())
         if history.opening is not None:
             score += task.Q_O(value, w).log_prob(history.opening)
             w, e = task.g_O(value, history.opening, w), expert.g_O(value, history.opening, e)
 
         def step(carry: Any, x: Any) -> Any:
-            w, e, score = carry
+            w, e, before = carry
             a, o = x
+            Q_A = expert.Q_A(value, e)
             w, e = task.g_A(value, a, w), expert.g_A(value, a, e)
             law = task.Q_O(value, w)
-            score += law.log_prob(o)
-            found = {"given": _given(law), "task": w if free["task"] else None, "expert": e if free["expert"] else None}
-            return (task.g_O(value, o, w), expert.g_O(value, o, e), score), (found, score)
+            after = before + law.log_prob(o)
+            free = {"task": w} if task.theta_free_memory else {}
+            free |= {"expert": e} if expert.theta_free_memory else {}
+            policy = Q_A.probs if isinstance(Q_A, Categorical) else None
+            possible = jnp.isfinite(before), jnp.isfinite(after)
+            found = _Replayed(_given(law), free, policy, possible)
+            return (task.g_O(value, o, w), expert.g_O(value, o, e), after), found
 
         return jax.lax.scan(step, (w, e, score), (history.actions, history.observations))[1]
 
-    both = jax.vmap(jax.vmap(replay, in_axes=(0, None)), in_axes=(None, 0))
-    found, score = jax.jit(both)(values, episodes)
-    possible = np.isfinite(np.asarray(score))  # [B, K, T]; what a theta rules out it need not explain
-    for name, tree in found.items():
-        if any(_differs(x, possible) for x in map(np.asarray, jax.tree.leaves(tree))):
+    def one(history: Episodes, key: Array) -> Any:
+        if process.finite and process.num_thetas <= THETAS:
+            values = process.thetas
+        else:
+            others = jax.vmap(process.sample_theta)(jax.random.split(key, THETAS - 1))
+            both = jax.tree.map(lambda x, xs: jnp.concatenate([jnp.asarray(x)[None], xs]), history.theta, others)
+            values = jax.vmap(process.theta_value)(both)
+        return jax.vmap(under, in_axes=(0, None))(values, history)
+
+    return jax.jit(jax.vmap(one))(episodes, jax.random.split(jax.random.fold_in(key, EPISODES), EPISODES))
+
+
+def _leaks(replayed: _Replayed) -> Iterator[str]:
+    """What was given, and memories that are declared free of theta, must be the same under all that are possible."""
+    possible = np.asarray(replayed.possible[1])
+    for name, tree in {"given": replayed.given, **replayed.memories}.items():
+        if any(_differs(np.asarray(x), possible) for x in jax.tree.leaves(tree)):
             yield GIVEN if name == "given" else MEMORY.format(name)
 
 
@@ -307,27 +353,24 @@ def _differs(x: np.ndarray, possible: np.ndarray) -> bool:
 # What it is like --------------------------------------------------------------------------------------------------
 
 
-def _report(process: InteractionProcess, played: _Played, key: Array, T: int) -> TaskReport:
+def _report(process: InteractionProcess, played: _Played, replayed: _Replayed, key: Array, T: int) -> TaskReport:
     notes, entropy, first_sight, gap = [], None, None, None
     if process.finite:
         prior = np.asarray(jnp.exp(process.log_prior), float)
         entropy = float(-(prior[prior > 0] * np.log(prior[prior > 0])).sum())
-        one = index(played.episodes, slice(None))
-        first = jax.tree.map(lambda x: x[:, :1], (one.actions, one.observations))
-        history = Episodes.of(process, actions=first[0], observations=first[1], opening=one.opening)
-        log_belief = np.asarray(posterior(process, history, own_actions="do"))[:, 0 if process.opening else 1]
-        belief = np.exp(log_belief)
-        left = -(belief * np.where(belief > 0, log_belief, 0.0)).sum(-1).mean()
-        first_sight = max(0.0, entropy - float(left))
         if entropy < 1e-9:
             _raise(process, ["theta has one value only, so that nothing is hidden: give it several (thetas=, prior=)."])
-        if process.opening and left < HIDDEN * entropy and process.transition is None:
-            _raise(process, ["the opening tells theta, so that nothing is hidden: take it out of what is observed."])
+        if process.transition is None:
+            first_sight = _first_sight(process, played.episodes, entropy)
+            if process.opening and entropy - first_sight < HIDDEN * entropy:
+                _raise(
+                    process, ["the opening tells theta, so that nothing is hidden: take it out of what is observed."]
+                )
         deluded = ExactAgent(process, "see")
         gap = certify(deluded, process, key=key, num_episodes=8 * EPISODES, num_rounds=T, baselines=False).action_kl_do
         if gap is not None and gap < 1e-3:
             notes.append("Delusion costs next to nothing here: conditioning would do.")
-    least = _least_mass(process, played)
+    least = _least_mass(replayed)
     if least == 0:
         notes.append(
             "For some theta the expert never does what it does for another: an agent that errs is then where no "
@@ -336,11 +379,21 @@ def _report(process: InteractionProcess, played: _Played, key: Array, T: int) ->
     return TaskReport(process.name, first_sight, entropy, least, None if gap is None else float(gap), tuple(notes))
 
 
-def _least_mass(process: InteractionProcess, played: _Played) -> float | None:
-    laws = played.episodes.expert
-    if not isinstance(laws, Categorical):
+def _first_sight(process: InteractionProcess, episodes: Episodes, entropy: float) -> float:
+    """`H(Theta) - H(Theta | O)` of the opening, or of the first round, its action done."""
+    first = jax.tree.map(lambda x: x[:, :1], (episodes.actions, episodes.observations))
+    history = Episodes.of(process, actions=first[0], observations=first[1], opening=episodes.opening)
+    log_belief = np.asarray(posterior(process, history, own_actions="do"))[:, 0 if process.opening else 1]
+    belief = np.exp(log_belief)
+    left = -(belief * np.where(belief > 0, log_belief, 0.0)).sum(-1).mean()
+    return max(0.0, entropy - float(left))
+
+
+def _least_mass(replayed: _Replayed) -> float | None:
+    """After the same history, of actions that the expert may take under another theta."""
+    if replayed.policies is None:
         return None
-    probs = np.asarray(laws.probs)
-    somewhere = probs.reshape(-1, probs.shape[-1]).max(0) > 0
-    least = float(probs[..., somewhere].min())
+    probs, possible = np.asarray(replayed.policies), np.asarray(replayed.possible[0])[..., None]
+    taken = np.where(possible, probs, 0.0).max(1, keepdims=True) > 1e-3
+    least = float(np.where(possible & taken, probs, 1.0).min())
     return 0.0 if least < math.exp(-60) else least

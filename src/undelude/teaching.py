@@ -22,6 +22,8 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 from undelude._checks import check_count
 from undelude.agent import AbstractAgent, check_mark, prepend, scan, unroll, with_marks
 from undelude.agents.exact import ExactAgent, ThompsonAgent
+from undelude.agents.planning import PlanningAgent
+from undelude.agents.tempered import TemperedAgent
 from undelude.distributions import AbstractDistribution, Categorical, cross_entropy
 from undelude.process import InteractionProcess
 from undelude.rollout import Episodes, LawOnly, check_fit, episode
@@ -283,8 +285,11 @@ def initial_state(
     Raises:
         TypeError: the agent has nothing to learn.
     """
-    if isinstance(agent, ExactAgent | ThompsonAgent):
-        raise TypeError(f"{type(agent).__name__} has nothing to learn: its parameters are the process's.")
+    learner = agent
+    while isinstance(learner, TemperedAgent):
+        learner = learner.agent
+    if isinstance(learner, ExactAgent | ThompsonAgent | PlanningAgent):
+        raise TypeError(f"{type(learner).__name__} has nothing to learn: its parameters are the process's.")
     if not isinstance(agent, AbstractAgent):
         raise TypeError(
             f"{type(agent).__name__} cannot be taught here: `teach` traces it, and it is no ud.AbstractAgent."

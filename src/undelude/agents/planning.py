@@ -72,8 +72,8 @@ class PlanningAgent(AbstractAgent[Plan]):
         self.own_actions, self.marks = "do", ("do", "see")
 
     def init(self, *, num_rounds: int) -> Plan:
-        """The prior, and all rounds to go."""
-        return Plan(inference.init(self.process), jnp.asarray(num_rounds, jnp.int32))
+        """The prior, and all rounds to go; an opening is an observation more, before the first."""
+        return Plan(inference.init(self.process), jnp.asarray(num_rounds + self.process.opening, jnp.int32))
 
     def f_A(self, m: Plan) -> AbstractDistribution:
         """`sum_theta Q(A | theta, e) P(theta | history)`: what the expert would do."""
@@ -113,7 +113,10 @@ def num_nodes(process: InteractionProcess, depth: int) -> float:
         if not isinstance(law, Categorical):
             raise TypeError(f"{process.name} has {name} that are no symbols, and a plan needs both to be.")
         sizes.append(law.num_categories)
-    return sizes[0] * math.pow(sizes[0] * sizes[1], depth - 1)
+    try:
+        return sizes[0] * math.pow(sizes[0] * sizes[1], depth - 1)
+    except OverflowError:
+        return math.inf
 
 
 def _values(process: InteractionProcess, belief: Belief, left: Int[Array, ""], depth: int) -> Float[Array, " A"]:

@@ -12,7 +12,7 @@ from undelude import checkpoint
 from undelude.cli import backend
 from undelude.cli.console import make_console, print_certificate, working
 from undelude.cli.errors import ExitCode, UsageError
-from undelude.cli.measure import NUM_EPISODES, make_certificate, make_film
+from undelude.cli.measure import NUM_EPISODES, make_certificate, write_film
 from undelude.cli.runs import RunDirectory
 from undelude.tasks.registry import make
 
@@ -41,7 +41,8 @@ class Certify:
         with working(make_console(stderr=True), "certifying"):
             process = make(run.config.task)
             certificate = make_certificate(agent, process, run.config, num_episodes=self.num_episodes)
-            run.write_certificate(certificate, make_film(agent, process, run.config))
+            run.write_certificate(certificate)
+            write_film(run, agent, process, make_console(stderr=True))
         certificate = run.read_certificate()
         if self.json:
             print(json_format.dumps(certificate, indent=2))

@@ -10,6 +10,7 @@ import tyro
 from undelude.cli import backend
 from undelude.cli.console import make_console, working
 from undelude.cli.errors import ExitCode
+from undelude.cli.runs import plain
 from undelude.task_check import check_task
 from undelude.tasks.registry import make
 
@@ -30,7 +31,7 @@ class Check:
         with working(make_console(stderr=True), "playing"):
             report = check_task(make(self.task))
         if self.json:
-            print(json_format.dumps(dataclasses.asdict(report), indent=2))
+            print(json_format.dumps(plain(dataclasses.asdict(report)), indent=2, allow_nan=False))
         else:
             print(report)
         return ExitCode.OK

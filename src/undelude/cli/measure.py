@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 from jaxtyping import Array, Key
+from rich.console import Console
 
 from undelude.agent import AbstractAgent
 from undelude.agents.exact import ExactAgent
 from undelude.agents.heads import describe
 from undelude.certificate import certify
 from undelude.cli.config import Config
+from undelude.cli.runs import RunDirectory
 from undelude.measurement import MARKS
 from undelude.process import AbstractTask, InteractionProcess
 from undelude.rollout import rollout
@@ -72,6 +74,17 @@ def make_certificate(
         episode = None
     head = {"task": config.task, "agent": report["agent"], "teaching": config.teaching}
     return head | {name: value for name, value in report.items() if name not in head} | {"episode": episode}
+
+
+def write_film(run: RunDirectory, agent: AbstractAgent, process: InteractionProcess, console: Console) -> None:
+    """Write `episode.gif`, where the task draws something; what goes wrong there is said, and stops nothing."""
+    from undelude.film import write_gif  # Brings Pillow.
+
+    try:
+        if (film := make_film(agent, process, run.config)) is not None:
+            write_gif(run.film_file, film)
+    except Exception as error:
+        console.print(f"No film of {run.config.task}: {type(error).__name__}: {error}", soft_wrap=True)
 
 
 def make_film(agent: AbstractAgent, process: InteractionProcess, config: Config) -> "Film | None":

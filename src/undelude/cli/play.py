@@ -192,7 +192,7 @@ class _Game:
         """What happened."""
         for player in self.players:
             if not player.actions:
-                self.console.print(f"The {player.name} agent did not come to play.")
+                self.console.print(f"The {player.name} agent had not acted yet.")
                 continue
             words, right = self.words, _times(player.actions.count(self.theta))
             best = f", the {words.adjective} {words.noun} {right}" if self.is_bandit else ""

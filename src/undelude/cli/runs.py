@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ class RunDirectory:
             ValueError: its `config.json` is damaged.
         """
         file = path / "config.json"
-        if seeds := sorted(path.glob("seed-*/config.json")):
+        if not file.is_file() and (seeds := sorted(path.glob("seed-*/config.json"))):
             raise UsageError(f"{path} holds a run for each of {len(seeds)} seeds: name one, such as {seeds[0].parent}.")
         if not file.is_file():
             raise UsageError(f"there is no run at {path}: {file.name} is missing. Begin one with undelude train.")
@@ -95,9 +96,10 @@ class RunDirectory:
         if not self.read_metrics():
             for file in (self.metrics_file, self.config_file):
                 file.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # Not empty: something else is there.
-                self.checkpoints_folder.rmdir()
-                self.path.rmdir()
+            shutil.rmtree(self.path / "tensorboard", ignore_errors=True)
+            for folder in (self.checkpoints_folder, self.path):
+                with contextlib.suppress(OSError):  # Not empty: something else is there.
+                    folder.rmdir()
 
     def append_metrics(self, row: Row) -> None:
         """One more line."""
@@ -128,12 +130,8 @@ class RunDirectory:
             rows.append(row)
         return rows
 
-    def write_certificate(self, certificate: dict[str, Any], film: Any = None) -> None:
-        """Write `certificate.json`, and `episode.gif` before it where there is a film."""
-        if film is not None:
-            from undelude.film import write_gif  # Brings Pillow.
-
-            write_gif(self.film_file, film)
+    def write_certificate(self, certificate: dict[str, Any]) -> None:
+        """Write `certificate.json`."""
         data = json.dumps(plain(certificate), indent=2, allow_nan=False) + "\n"
         write_atomically(self.certificate_file, data.encode())
 

@@ -27,7 +27,7 @@ from undelude.cli.config import SIZES, Config, check_config, option
 from undelude.cli.console import make_console, print_certificate, training_progress, working
 from undelude.cli.errors import CommandError, ExitCode, UsageError
 from undelude.cli.interrupts import Interrupts
-from undelude.cli.measure import keys, make_certificate, make_film, measurer
+from undelude.cli.measure import keys, make_certificate, measurer, write_film
 from undelude.cli.runs import RunDirectory
 from undelude.cli.seeds import run_seeds
 from undelude.process import InteractionProcess
@@ -188,10 +188,10 @@ class Session:
             with working(self.console, "certifying"):
                 agent = checkpoint.load(run.agent_folder)
                 certificate = make_certificate(agent, self.process, run.config)
-                film = make_film(agent, self.process, run.config)
             with self.interrupts.held():
-                run.write_certificate(certificate, film)
+                run.write_certificate(certificate)
                 run.report_file.unlink(missing_ok=True)
+            write_film(run, agent, self.process, self.console)
             times["certificate"] = time.perf_counter() - started
         if not run.report_file.exists():
             started = time.perf_counter()

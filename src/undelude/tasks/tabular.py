@@ -198,7 +198,7 @@ def soft_value_iteration(
         R: `[K, S, A]`, expected rewards.
         terminal: `[K, S]`.
         temperature: tau.
-        discount: in [0, 1).
+        discount: in [0, 1); 1 too, where no state is met twice.
         tolerance: on V, in units of the largest reward.
     """
     P, R, alive = np.asarray(P, float), np.asarray(R, float), ~np.asarray(terminal)

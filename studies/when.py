@@ -1,0 +1,105 @@
+"""When does conditioning delude? Every task, by the quality of its feedback: exact agents, and trained ones at .8.
+
+python studies/when.py             about 25 minutes on two cores
+python studies/when.py --few       to see that it runs
+"""
+
+import argparse
+import time
+from typing import Any
+
+import jax
+import numpy as np
+import store
+
+import undelude as ud
+from undelude.tasks import crashed
+
+CUES = (0.55, 0.6, 0.7, 0.8, 0.95)
+NOMINAL = 0.8
+
+
+def at_the_end(episodes: ud.Episodes) -> np.ndarray:
+    """Reward a round in the last twenty."""
+    return np.asarray(episodes.reward[:, -20:].mean(-1), float)
+
+
+def a_round(episodes: ud.Episodes) -> np.ndarray:
+    """Reward a round, throughout."""
+    return np.asarray(episodes.reward.mean(-1), float)
+
+
+def a_hand(episodes: ud.Episodes) -> np.ndarray:
+    """Chips a hand."""
+    return np.asarray(episodes.reward.sum(-1), float)
+
+
+def crashes(episodes: ud.Episodes) -> np.ndarray:
+    """Share of episodes that end in a crash."""
+    return np.asarray(crashed(episodes), float)
+
+
+# Task: factory of a quality, qualities, what is reported, episodes for it, the net and its updates.
+TASKS: dict[str, Any] = {
+    "bandit": (lambda q: ud.tasks.bandit(), [None], a_round, 4000, (32, 700)),
+    "switching_bandit": (lambda q: ud.tasks.switching_bandit(), [None], a_round, 1000, (64, 700)),
+    "merge": (ud.tasks.merge, CUES, crashes, 8000, (32, 600)),
+    "kuhn": (ud.tasks.kuhn, ["nash", "random"], a_hand, 40_000, (32, 1500)),
+    "leduc": (ud.tasks.leduc, ["nash", "random"], a_hand, 40_000, (64, 3000)),
+    "grid": (lambda q: ud.tasks.grid(cue=q), CUES, at_the_end, 600, (128, 1500)),
+    "arm": (lambda q: ud.tasks.arm(cue=q), CUES, at_the_end, 600, (128, 4000)),
+}
+
+
+def row(process: ud.InteractionProcess, name: str, agent: Any, task: str, quality: Any, few: bool) -> dict[str, Any]:
+    """What an agent reaches, and how far its policy is from the interventional answer on its own histories."""
+    _, _, outcome, num_episodes, _ = TASKS[task]
+    size = {"key": jax.random.key(5), "num_episodes": 50 if few else num_episodes}
+    executor = "agent" if agent is not None else "expert"
+    x = outcome(ud.rollout(process, agent, executor=executor, **size))
+    found = {"task": task, "quality": quality, "agent": name, "outcome": x.mean(), "se": x.std() / np.sqrt(len(x))}
+    found["action_kl_do"] = None
+    if name in ("see", "counterfactual", "factual"):
+        size = {"key": jax.random.key(6), "num_episodes": 20 if few else 400}
+        found["action_kl_do"] = ud.certify(agent, process, baselines=False, **size).action_kl_do
+    print(found, flush=True)
+    return found
+
+
+def study(tasks: list[str], few: bool) -> dict[str, Any]:
+    """All rows."""
+    rows, seconds = [], {}
+    for task in tasks:
+        factory, qualities, _, _, (hidden_size, steps) = TASKS[task]
+        for quality in qualities:
+            process = factory(quality)
+            agents = {"expert": None, "do": ud.ExactAgent(process), "see": ud.ExactAgent(process, "see")}
+            if process.transition is None:
+                agents["committed"] = ud.ThompsonAgent(process, resample="belief")
+            if quality in (None, NOMINAL, "nash"):
+                for teaching in (ud.Counterfactual(observation_weight=0.1), ud.Factual(observation_weight=0.1)):
+                    started = time.perf_counter()
+                    agents[teaching.name] = ud.teach(
+                        process,
+                        ud.LSTMAgent(process, hidden_size, key=jax.random.key(0)),
+                        teaching,
+                        key=jax.random.key(1),
+                        steps=5 if few else steps,
+                        batch_size=128,
+                        learning_rate=2e-2,
+                    ).agent
+                    seconds[f"{task}_{teaching.name}"] = round(time.perf_counter() - started, 1)
+            rows += [row(process, name, agent, task, quality, few) for name, agent in agents.items()]
+    nets = {task: {"hidden_size": TASKS[task][4][0], "steps": TASKS[task][4][1]} for task in tasks}
+    settings = {"agent": "LSTMAgent", "nets": nets, "steps": None, "batch_size": 128, "learning_rate": 0.02, "seed": 0}
+    settings["outcomes"] = {task: TASKS[task][2].__doc__ for task in tasks}
+    return {"settings": settings, "rows": rows, "training_seconds": seconds}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--few", action="store_true")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    args = parser.parse_args()
+    whole = not args.few and args.tasks == list(TASKS)
+    store.run("when", lambda: study(args.tasks, args.few), keep=whole)
