@@ -55,6 +55,7 @@ study: $(VENV)/.test
 	$(BIN)/python studies/length.py
 	$(BIN)/python studies/dpt.py
 	$(BIN)/python studies/doors.py
+	$(BIN)/python studies/when.py
 	$(BIN)/python studies/draw.py
 
 clean:

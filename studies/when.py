@@ -1,7 +1,8 @@
 """When does conditioning delude? Every task, by the quality of its feedback: exact agents, and trained ones at .8.
 
-python studies/when.py             about 25 minutes on two cores
-python studies/when.py --few       to see that it runs
+python studies/when.py                  about 25 minutes on two cores
+python studies/when.py --tasks merge    one task anew, beside what is stored of the others
+python studies/when.py --few            to see that it runs
 """
 
 import argparse
@@ -13,6 +14,7 @@ import numpy as np
 import store
 
 import undelude as ud
+from undelude.paper.results import FOLDER, load
 from undelude.tasks import crashed
 
 CUES = (0.55, 0.6, 0.7, 0.8, 0.95)
@@ -66,9 +68,15 @@ def row(process: ud.InteractionProcess, name: str, agent: Any, task: str, qualit
     return found
 
 
-def study(tasks: list[str], few: bool) -> dict[str, Any]:
-    """All rows."""
-    rows, seconds = [], {}
+def stored() -> dict[str, Any]:
+    """What there is of an earlier run."""
+    return load("when") if (FOLDER / "when.json").exists() else {}
+
+
+def study(tasks: list[str], few: bool, before: dict[str, Any]) -> dict[str, Any]:
+    """All rows: of `tasks` anew, of others as they are stored."""
+    rows = [row for row in before.get("rows", []) if row["task"] not in tasks]
+    seconds = dict(before.get("training_seconds", {}))
     for task in tasks:
         factory, qualities, _, _, (hidden_size, steps) = TASKS[task]
         for quality in qualities:
@@ -90,10 +98,11 @@ def study(tasks: list[str], few: bool) -> dict[str, Any]:
                     ).agent
                     seconds[f"{task}_{teaching.name}"] = round(time.perf_counter() - started, 1)
             rows += [row(process, name, agent, task, quality, few) for name, agent in agents.items()]
+    tasks = [task for task in TASKS if any(row["task"] == task for row in rows)]
     nets = {task: {"hidden_size": TASKS[task][4][0], "steps": TASKS[task][4][1]} for task in tasks}
-    settings = {"agent": "LSTMAgent", "nets": nets, "steps": None, "batch_size": 128, "learning_rate": 0.02, "seed": 0}
+    settings = {"agent": "LSTMAgent", "steps": nets, "batch_size": 128, "learning_rate": 0.02, "seed": 0}
     settings["outcomes"] = {task: TASKS[task][2].__doc__ for task in tasks}
-    return {"settings": settings, "rows": rows, "training_seconds": seconds}
+    return {"settings": settings, "rows": rows, "training_seconds": seconds, "seconds": round(sum(seconds.values()), 1)}
 
 
 if __name__ == "__main__":
@@ -101,5 +110,4 @@ if __name__ == "__main__":
     parser.add_argument("--few", action="store_true")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     args = parser.parse_args()
-    whole = not args.few and args.tasks == list(TASKS)
-    store.run("when", lambda: study(args.tasks, args.few), keep=whole)
+    store.run("when", lambda: study(args.tasks, args.few, {} if args.few else stored()), keep=not args.few)

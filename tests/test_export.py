@@ -1,6 +1,7 @@
 """An exported agent is the agent, for programs in which there is no undelude."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -93,6 +94,18 @@ def test_the_manifest_names_what_goes_in_and_what_comes_out(tmp_path):
         "manifest.json",
         *(f"{name}.{kind}" for name in ("init", "act", "observe") for kind in ("bin", "mlir")),
     }
+
+
+def test_the_text_takes_all_that_the_manifest_lists(tmp_path):
+    """Of an agent that forgets: its functions ignore much of their memory, and yet are given all of it."""
+    process = arm()
+    ud.export(ud.MarkovAgent(process, 1, key=KEY), process, tmp_path / "out")
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    for name, described in manifest["functions"].items():
+        text = (tmp_path / "out" / f"{name}.mlir").read_text()
+        signature = re.search(r"func.func public @main\((.*?)\) ->", text)
+        assert signature is not None
+        assert len(re.findall(r"%arg\d+", signature[1])) == len(described["arguments"])
 
 
 def test_of_another_process_it_is_refused(tmp_path):

@@ -253,7 +253,7 @@ def _laws(played: _Played) -> Iterator[str]:
         if bad.any():
             yield (
                 f"{name} does not sum to one, {_where(bad, played, name)} "
-                f"(off by {np.nanmax(np.asarray(excess)):.3g}); log_probs= are taken as they are, logits= are normalised."
+                f"(off by {np.nanmax(np.asarray(excess)):.3g}); log_probs= are taken as they are."
             )
     bad = ~np.isfinite(np.asarray(played.episodes.reward))
     if bad.any():
