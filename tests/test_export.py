@@ -97,9 +97,9 @@ def test_the_manifest_names_what_goes_in_and_what_comes_out(tmp_path):
 
 
 def test_the_text_takes_all_that_the_manifest_lists(tmp_path):
-    """Of an agent that forgets: its functions ignore much of their memory, and yet are given all of it."""
+    """Of an agent that makes nothing of a part of its memory in one of its functions, and yet is given all of it."""
     process = arm()
-    ud.export(ud.MarkovAgent(process, 1, key=KEY), process, tmp_path / "out")
+    ud.export(ud.ExactAgent(process), process, tmp_path / "out")
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     for name, described in manifest["functions"].items():
         text = (tmp_path / "out" / f"{name}.mlir").read_text()
