@@ -545,7 +545,7 @@ def test_a_named_task_is_as_listed_and_its_expert_knows_more_than_chance(name: s
         ud.Normal(jnp.zeros(2), 0.3) if isinstance(law, ud.Normal) else ud.Categorical(jnp.zeros(law.num_categories))
     )
     play = jax.jit(jax.vmap(lambda key: episode(process, None, key, num_rounds=T)))
-    keys = jax.random.split(jax.random.key(0), 512)
+    keys = jax.random.split(jax.random.key(0), 8192)
     by_chance = jax.jit(jax.vmap(lambda key: episode(process, LawOnly(chance), key, num_rounds=T)))
     rewards = [np.asarray(draw(keys).reward.mean(-1), dtype=float) for draw in (play, by_chance)]
     error = np.hypot(*(x.std(ddof=1) / np.sqrt(len(x)) for x in rewards))

@@ -1,0 +1,102 @@
+"""Rounds a second of the tasks under a fixed policy, beside the environments that their kind is usually run in.
+
+    python benchmarks/tasks.py        about a minute
+
+Every task is compiled once, then 4,096 episodes are played at once, five times; the median counts. The peers are
+FrozenLake-v1 of Gymnasium, one environment, and Leduc poker of OpenSpiel, both with random moves, in Python's loop.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import equinox as eqx
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pyspiel
+
+import undelude as ud
+from undelude.rollout import LawOnly, episode
+
+GOALS = {"grid": 1_000_000, "merge": 1_000_000, "arm": 500_000, "leduc": 200_000}
+
+
+def rounds_a_second(process: ud.InteractionProcess, num_episodes: int) -> float:
+    """Of a policy without memory: any symbol alike, or turns of the joints by N(0, .1)."""
+    law = process.action_law
+    fixed = ud.Categorical(logits=jnp.zeros(law.num_categories)) if isinstance(law, ud.Categorical) else None
+    actor = LawOnly(fixed or ud.Normal(jnp.zeros(2), 0.1))
+
+    @eqx.filter_jit
+    def play(key: jax.Array) -> jax.Array:
+        def one(i: jax.Array) -> jax.Array:
+            return episode(process, actor, jax.random.fold_in(key, i), num_rounds=process.num_rounds).reward.sum()
+
+        return jax.vmap(one)(jnp.arange(num_episodes)).sum()
+
+    play(jax.random.key(0)).block_until_ready()
+    seconds = timed(lambda seed: play(jax.random.key(seed)).block_until_ready())
+    return num_episodes * process.num_rounds / seconds
+
+
+def timed(call: Callable[[int], object]) -> float:
+    """The median of five."""
+    found = []
+    for seed in range(1, 6):
+        started = time.perf_counter()
+        call(seed)
+        found.append(time.perf_counter() - started)
+    return statistics.median(found)
+
+
+def frozen_lake(num_rounds: int = 20_000) -> float:
+    """Steps a second of Gymnasium's."""
+    env = gymnasium.make("FrozenLake-v1")
+    env.reset(seed=0)
+
+    def play(seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        for a in rng.integers(0, 4, num_rounds).tolist():
+            *_, terminated, truncated, _ = env.step(a)
+            if terminated or truncated:
+                env.reset()
+
+    return num_rounds / timed(play)
+
+
+def leduc(num_hands: int = 3000) -> float:
+    """Moves a second of OpenSpiel's."""
+    game, moves = pyspiel.load_game("leduc_poker"), []
+
+    def play(seed: int) -> None:
+        rng, count = np.random.default_rng(seed), 0
+        for _ in range(num_hands):
+            state = game.new_initial_state()
+            while not state.is_terminal():
+                legal = state.legal_actions()
+                state.apply_action(legal[rng.integers(len(legal))])
+                count += 1
+        moves.append(count)
+
+    seconds = timed(play)
+    return statistics.median(moves) / seconds
+
+
+def main() -> None:
+    """A line for each task."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--num-episodes", type=int, default=4096)
+    num_episodes = parser.parse_args().num_episodes
+    peers = {"grid": ("FrozenLake-v1", frozen_lake()), "leduc": ("OpenSpiel", leduc())}
+    for name, goal in GOALS.items():
+        speed = rounds_a_second(getattr(ud.tasks, name)(), num_episodes)
+        peer, theirs = peers.get(name, ("", float("nan")))
+        beside = f", {speed / theirs:.0f} times {peer} ({theirs:,.0f})" if peer else ""
+        print(f"{name:<6} {speed:>12,.0f} rounds a second (goal {goal:,}){beside}")
+
+
+if __name__ == "__main__":
+    main()
