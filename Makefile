@@ -44,6 +44,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/causal.py
 	$(BIN)/python benchmarks/train.py
 	$(BIN)/python benchmarks/acting.py
+	$(BIN)/python benchmarks/tasks.py
 
 # About 100 minutes on two cores; rewrites src/undelude/paper/results/ and docs/figures/.
 study: $(VENV)/.test

@@ -31,14 +31,15 @@ def rounds_a_second(process: ud.InteractionProcess, num_episodes: int) -> float:
     actor = LawOnly(fixed or ud.Normal(jnp.zeros(2), 0.1))
 
     @eqx.filter_jit
-    def play(key: jax.Array) -> jax.Array:
-        def one(i: jax.Array) -> jax.Array:
-            return episode(process, actor, jax.random.fold_in(key, i), num_rounds=process.num_rounds).reward.sum()
+    def play(key: jax.Array) -> tuple:
+        def one(i: jax.Array) -> tuple:
+            whole = episode(process, actor, jax.random.fold_in(key, i), num_rounds=process.num_rounds)
+            return whole.actions, whole.observations, whole.reward
 
-        return jax.vmap(one)(jnp.arange(num_episodes)).sum()
+        return jax.vmap(one)(jnp.arange(num_episodes))
 
-    play(jax.random.key(0)).block_until_ready()
-    seconds = timed(lambda seed: play(jax.random.key(seed)).block_until_ready())
+    jax.block_until_ready(play(jax.random.key(0)))
+    seconds = timed(lambda seed: jax.block_until_ready(play(jax.random.key(seed))))
     return num_episodes * process.num_rounds / seconds
 
 
