@@ -1,14 +1,19 @@
 """What a film shows is what happened: places by the observations, beliefs by the exact posterior, files by Pillow."""
 
+import io
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image, ImageColor
+from rich.console import Console
 
 import undelude as ud
 from undelude.cli.config import Config
-from undelude.cli.measure import make_film
+from undelude.cli.measure import make_film, write_film
+from undelude.cli.runs import RunDirectory
 from undelude.film import DO, HEADER, INK, SEE
 
 KEY = jax.random.key(2)
@@ -105,3 +110,20 @@ def test_a_run_s_film_has_four_panels_from_one_beginning():
     assert all(np.array_equal(panels[0], panel) for panel in panels[1:])
     bandit = ud.tasks.bandit(num_rounds=3)
     assert make_film(ud.LSTMAgent(bandit, 4, key=KEY), bandit, Config("bandit")) is None
+
+
+def test_a_drawing_that_fails_stops_nothing(tmp_path):
+    """It is said, and no file is left."""
+
+    class Torn(type(ud.tasks.merge().task)):
+        def draw(self, canvas, theta, w, belief):
+            raise RuntimeError("out of ink")
+
+    merge = ud.tasks.merge(num_rounds=2)
+    torn = eqx.tree_at(lambda p: p.task, merge, Torn(merge.task.cue, merge.task.steps, merge.task.passes))
+    run, console = RunDirectory.create(tmp_path / "run", Config("merge")), Console(file=io.StringIO())
+    write_film(run, ud.LSTMAgent(merge, 4, key=KEY), torn, console)
+    assert "No film of merge: RuntimeError: out of ink" in console.file.getvalue()
+    assert not run.film_file.exists()
+    write_film(run, ud.LSTMAgent(merge, 4, key=KEY), merge, console)
+    assert run.film_file.exists()

@@ -1,11 +1,14 @@
 """`ud.check_task` finds each defect that a task may have, in a task that has it and nothing else."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import undelude as ud
+from undelude.cli import main
 
 KEY = jax.random.key(3)
 LOG = jnp.log(jnp.array([[[0.8, 0.2], [0.3, 0.7]], [[0.2, 0.8], [0.6, 0.4]]]))
@@ -193,3 +196,11 @@ def test_a_continuous_theta_is_checked_too():
     report = ud.check_task(ud.tasks.arm(num_targets=None, num_rounds=5))
     assert report.entropy is None
     assert report.action_kl_do is None
+
+
+def test_the_command_prints_json_that_any_program_reads(capsys):
+    """A box is opened, or not: the deluded answer rules the truth out, which is infinitely many nats."""
+    assert main(["check", "frog", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert found["action_kl_do"] == "inf"
+    assert found["entropy"] == pytest.approx(np.log(2))
