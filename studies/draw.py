@@ -37,7 +37,7 @@ def when() -> Figure:
     """By the quality of the feedback: what delusion costs in nats, and in what one sees, for tasks with a dial."""
     rows = [row for row in load("when")["rows"] if isinstance(row["quality"], float)]
     tasks = list(dict.fromkeys(row["task"] for row in rows))
-    words = {"merge": "crashes", "grid": "on the goal at the end", "arm": "at the target at the end"}
+    words = {"merge": "crashes", "grid": "on the goal", "arm": "at the target"}
     looks: dict[str, dict[str, Any]] = {
         "expert": {"color": MUTED, "ls": ":", "label": "expert"},
         "do": {"color": DO, "ls": "-", "label": "exact, do"},
