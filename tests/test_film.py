@@ -15,6 +15,7 @@ from undelude.cli.config import Config
 from undelude.cli.measure import make_film, write_film
 from undelude.cli.runs import RunDirectory
 from undelude.film import DO, HEADER, INK, SEE
+from undelude.tasks.merge import MergeTask
 
 KEY = jax.random.key(2)
 
@@ -115,12 +116,12 @@ def test_a_run_s_film_has_four_panels_from_one_beginning():
 def test_a_drawing_that_fails_stops_nothing(tmp_path):
     """It is said, and no file is left."""
 
-    class Torn(type(ud.tasks.merge().task)):
+    class Torn(MergeTask):
         def draw(self, canvas, theta, w, belief):
             raise RuntimeError("out of ink")
 
     merge = ud.tasks.merge(num_rounds=2)
-    torn = eqx.tree_at(lambda p: p.task, merge, Torn(merge.task.cue, merge.task.steps, merge.task.passes))
+    torn = eqx.tree_at(lambda p: p.task, merge, Torn(cue=0.8, steps=7, passes=20))
     run, console = RunDirectory.create(tmp_path / "run", Config("merge")), Console(file=io.StringIO())
     write_film(run, ud.LSTMAgent(merge, 4, key=KEY), torn, console)
     assert "No film of merge: RuntimeError: out of ink" in console.file.getvalue()

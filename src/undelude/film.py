@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from undelude._checks import check_count
+from undelude.checkpoint import write_atomically
 from undelude.distributions import index
 from undelude.inference import filter
 from undelude.process import InteractionProcess
@@ -192,8 +193,6 @@ def write_gif(path: Path | str, film: Film, *, fps: float | int = 6) -> Path:
     Returns:
         The path.
     """
-    from undelude.checkpoint import write_atomically
-
     # One palette for all frames, so that nothing flickers and little is stored.
     palette = Image.fromarray(film[-1]).quantize(64)
     frames = [Image.fromarray(x).quantize(palette=palette, dither=Image.Dither.NONE) for x in film]

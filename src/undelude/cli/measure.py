@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 from jaxtyping import Array, Key
@@ -14,13 +14,11 @@ from undelude.agents.heads import describe
 from undelude.certificate import certify
 from undelude.cli.config import Config
 from undelude.cli.runs import RunDirectory
+from undelude.film import Film, film, side_by_side, write_gif
 from undelude.measurement import MARKS
 from undelude.process import AbstractTask, InteractionProcess
 from undelude.rollout import rollout
 from undelude.trace import trace
-
-if TYPE_CHECKING:
-    from undelude.film import Film
 
 # Own episodes behind each row of metrics: the standard error of a KL is then a few percent of it.
 EPISODES_A_ROW = 256
@@ -78,19 +76,15 @@ def make_certificate(
 
 def write_film(run: RunDirectory, agent: AbstractAgent, process: InteractionProcess, console: Console) -> None:
     """Write `episode.gif`, where the task draws something; what goes wrong there is said, and stops nothing."""
-    from undelude.film import write_gif  # Brings Pillow.
-
     try:
-        if (film := make_film(agent, process, run.config)) is not None:
-            write_gif(run.film_file, film)
+        if (frames := make_film(agent, process, run.config)) is not None:
+            write_gif(run.film_file, frames)
     except Exception as error:
         console.print(f"No film of {run.config.task}: {type(error).__name__}: {error}", soft_wrap=True)
 
 
-def make_film(agent: AbstractAgent, process: InteractionProcess, config: Config) -> "Film | None":
+def make_film(agent: AbstractAgent, process: InteractionProcess, config: Config) -> Film | None:
     """One beginning, as expert, agent and exact agents go on from it; None where a task draws nothing of its own."""
-    from undelude.film import film, side_by_side  # Brings Pillow.
-
     if type(process.task).draw is AbstractTask.draw:
         return None
     actors: dict[str, AbstractAgent | None] = {"expert": None, "agent": agent}
