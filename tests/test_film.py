@@ -40,14 +40,31 @@ def test_the_walker_is_where_the_observations_say():
 
 @pytest.mark.parametrize(("mark", "accent"), [("do", DO), ("see", SEE)])
 def test_bars_are_as_high_as_the_exact_belief(mark, accent):
-    """Of the default drawing: pixels of the accent's colour in the column of each arm."""
+    """Pixels of the accent's colour in the column of each arm; above it a disc, filled where the arm was pulled."""
     bandit = ud.tasks.bandit(num_rounds=6)
     episodes = ud.rollout(bandit, ud.ExactAgent(bandit, mark), key=KEY, num_episodes=1)
     film = ud.film(bandit, episodes, size=200)
     belief = np.exp(np.asarray(ud.posterior(bandit, episodes)[0]))
     columns = [round(200 * (0.05 + 0.9 * (k + 0.425) / 5)) for k in range(5)]
     filled = (np.abs(film[:, :, columns].astype(int) - ImageColor.getrgb(accent)).sum(-1) < 30).sum(1)
-    np.testing.assert_allclose(filled, belief * 0.82 * 200, atol=3)
+    np.testing.assert_allclose(filled, belief * 0.67 * 200, atol=3)
+    discs = [
+        [k for k in range(5) if colour_at(picture, 0.05 + 0.9 * (k + 0.425) / 5, 0.12) == ImageColor.getrgb(INK)]
+        for picture in film
+    ]
+    assert discs == [[], *([a] for a in episodes.actions[0].tolist())]
+
+
+def test_the_door_that_was_opened_is_framed_and_stays_open():
+    """By the colour of the edges, whoever acts: the first door that an agent opens ends it."""
+    doors = ud.tasks.doors(look=0.9, num_rounds=4)
+    episodes = ud.rollout(doors, ud.ExactAgent(doors), key=KEY, num_episodes=6)
+    for episode, actions in enumerate(episodes.actions.tolist()):
+        film = ud.film(doors, episodes, episode=episode, size=200)
+        opened = next((t for t, a in enumerate(actions) if a < 4), 4)
+        for t, picture in enumerate(film[1:]):
+            framed = [colour_at(picture, 0.05 + 0.225 * door, 0.3) == ImageColor.getrgb(INK) for door in range(4)]
+            assert framed == [t >= opened and door == actions[opened] for door in range(4)]
 
 
 @pytest.mark.parametrize("task", ["arm", "leduc"])

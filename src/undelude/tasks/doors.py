@@ -1,6 +1,6 @@
 """Poisoned Doors: an expert who is impossible to imitate well (Weihs et al., 2021, arXiv:2007.12173)."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from undelude._checks import check_between, check_count
 from undelude.distributions import Categorical
 from undelude.process import AbstractTask, InteractionProcess
-from undelude.tasks.tables import TableExpert
+from undelude.tasks.tables import NO_ACTION, TableExpert
 
 # The first observations; from HINT on, "the prize is behind door i".
 OVER, LOCKED, PRIZE, POISON, HINT = 0, 1, 2, 3, 4
@@ -40,12 +40,12 @@ class DoorsTask(AbstractTask[Doorstep]):
     def init(self, theta: Int[Array, ""]) -> Doorstep:
         """All doors are shut."""
         del theta
-        return Doorstep(jnp.zeros((), jnp.int32), jnp.asarray(False))
+        return Doorstep(jnp.full((), NO_ACTION, jnp.int32), jnp.asarray(False))
 
     def g_A(self, theta: Int[Array, ""], a: Int[Array, ""], w: Doorstep) -> Doorstep:
-        """Remember the action."""
+        """Remember the action; after a door was opened, that one."""
         del theta
-        return Doorstep(jnp.asarray(a, jnp.int32), w.over)
+        return Doorstep(jnp.where(w.over, w.a, a).astype(jnp.int32), w.over)
 
     def Q_O(self, theta: Int[Array, ""], w: Doorstep) -> Categorical:
         """Once a door was opened, nothing more."""
@@ -61,6 +61,18 @@ class DoorsTask(AbstractTask[Doorstep]):
         """2 for the prize, -2 for poison, 1 for what is behind the lock; less the price of a look."""
         del theta, w, a
         return self.rewards[o]
+
+    def draw(self, canvas: Any, theta: Any, w: Doorstep, belief: Any) -> None:
+        """The doors, shaded by where the prize may be, the prize behind its own, and the one that was opened."""
+        width, opened = 0.9 / self.num_doors, int(w.a) if w.a != NO_ACTION else None
+        chances = [0.0, *(p for _, p in belief)]
+        for door, chance in enumerate(chances):
+            left, right, middle = 0.05 + width * door, 0.05 + width * (door + 0.85), 0.05 + width * (door + 0.425)
+            canvas.box((left, 0.75 - 0.5 * chance), (right, 0.75), fill=canvas.accent)
+            canvas.box((left, 0.25), (right, 0.75), outline=canvas.ink if door == opened else canvas.rule)
+            canvas.text((middle, 0.82), "lock" if door == 0 else "prize" if door == int(theta) + 1 else "poison")
+            if door == opened:
+                canvas.text((middle, 0.18), "open", size=0.06)
 
 
 def doors(

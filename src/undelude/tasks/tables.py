@@ -1,5 +1,7 @@
 """Processes from tables: every mechanism is an array (the finite alphabets of Appendix A)."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
@@ -7,6 +9,9 @@ from jaxtyping import Array, ArrayLike, Float, Int
 from undelude._checks import check_probabilities
 from undelude.distributions import Categorical
 from undelude.process import AbstractExpert, AbstractTask, InteractionProcess
+
+
+NO_ACTION = -1
 
 
 class TableTask(AbstractTask[Int[Array, ""]]):
@@ -24,7 +29,7 @@ class TableTask(AbstractTask[Int[Array, ""]]):
     def init(self, theta: Int[Array, ""]) -> Int[Array, ""]:
         """No action yet; Nature does not open."""
         del theta
-        return jnp.zeros((), jnp.int32)
+        return jnp.full((), NO_ACTION, jnp.int32)
 
     def Q_O(self, theta: Int[Array, ""], w: Int[Array, ""]) -> Categorical:
         """`Q(O | theta, a)`."""
@@ -46,6 +51,14 @@ class TableTask(AbstractTask[Int[Array, ""]]):
         """What the observation is worth."""
         del theta, w, a
         return self.rewards[o]
+
+    def draw(self, canvas: Any, theta: Any, w: Any, belief: Any) -> None:
+        """A disc for each action, the one that was taken filled, over the belief."""
+        num_actions = self.log_probs.shape[1]
+        for a in range(num_actions):
+            centre, taken = (0.05 + 0.9 * (a + 0.425) / num_actions, 0.12), a == int(w)
+            canvas.disc(centre, 0.05, fill=canvas.ink if taken else None, outline=canvas.rule)
+        canvas.bars([p for _, p in belief], framed=int(theta), top=0.25)
 
 
 class TableExpert(AbstractExpert[None]):
