@@ -15,9 +15,17 @@ from undelude.cli.config import Config
 from undelude.cli.measure import make_film, write_film
 from undelude.cli.runs import RunDirectory
 from undelude.film import DO, HEADER, INK, SEE
+from undelude.process import AbstractTask
 from undelude.tasks.merge import MergeTask
+from undelude.tasks.tables import TableTask
 
 KEY = jax.random.key(2)
+
+
+class Undrawn(TableTask):
+    """Tables without their drawing."""
+
+    draw = AbstractTask.draw
 
 
 def colour_at(picture, x, y):
@@ -111,9 +119,10 @@ def test_what_cannot_be_drawn_is_said():
     with pytest.raises(ValueError, match="no episode 2; they are 0 to 1"):
         ud.film(bandit, episodes, episode=2)
     prior = ud.Categorical(probs=jnp.full(5, 0.2))
-    endless = ud.InteractionProcess(prior, None, bandit.task, bandit.expert, 2)
+    task = Undrawn(bandit.task.log_probs, bandit.task.rewards)
+    endless = ud.InteractionProcess(prior, None, task, bandit.expert, 2)
     episodes = ud.rollout(endless, None, key=KEY, num_episodes=1, executor="expert")
-    with pytest.raises(TypeError, match=r"TableTask has no drawing; give it draw\(canvas"):
+    with pytest.raises(TypeError, match=r"Undrawn has no drawing; give it draw\(canvas"):
         ud.film(endless, episodes)
 
 
@@ -127,7 +136,8 @@ def test_a_run_s_film_has_four_panels_from_one_beginning():
     panels = [film[0, 40:160, i * 206 : i * 206 + 200] for i in range(4)]
     assert all(np.array_equal(panels[0], panel) for panel in panels[1:])
     bandit = ud.tasks.bandit(num_rounds=3)
-    assert make_film(ud.LSTMAgent(bandit, 4, key=KEY), bandit, Config("bandit")) is None
+    undrawn = eqx.tree_at(lambda p: p.task, bandit, Undrawn(bandit.task.log_probs, bandit.task.rewards))
+    assert make_film(ud.LSTMAgent(bandit, 4, key=KEY), undrawn, Config("bandit")) is None
 
 
 def test_a_drawing_that_fails_stops_nothing(tmp_path):

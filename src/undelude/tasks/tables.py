@@ -10,7 +10,6 @@ from undelude._checks import check_probabilities
 from undelude.distributions import Categorical
 from undelude.process import AbstractExpert, AbstractTask, InteractionProcess
 
-
 NO_ACTION = -1
 
 
