@@ -17,7 +17,7 @@ import pytest  # noqa: E402
 
 import undelude as ud  # noqa: E402
 
-# The same examples each time, so that nothing fails that did not change; `--hypothesis-profile fuzz` looks for new ones.
+# The same examples each time, so that no change fails by chance; `--hypothesis-profile fuzz` looks for new ones.
 hypothesis.settings.register_profile("same", max_examples=100, derandomize=True, deadline=None, database=None)
 hypothesis.settings.register_profile("fuzz", max_examples=2000, deadline=None, print_blob=True)
 hypothesis.settings.load_profile("same")

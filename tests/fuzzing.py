@@ -3,28 +3,40 @@
 import contextlib
 import copy
 import json
+import re
 import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 # Programs are compiled on the way, so this says hang, not slow.
 SECONDS = 60
 LONGEST_MESSAGE = 1500
+# How messages of Python and NumPy begin, which name nothing of the caller's.
+NATIVE = re.compile(
+    r"unhashable|'\w+' object|\w+\(\) arg|the truth value|can only|not enough|too many values|invalid literal|"
+    r"sequence item|must be real|unsupported|'[<>=]+' not|setting an array|only |could not|cannot (conv|unpack|interpret)|"
+    r"object of type|argument of type|\w+ indices|descriptor|expected|exceeds|python int|int too|embedded|truth|tuple|list",
+    re.IGNORECASE,
+)
 
 
 class Hang(BaseException):
     """An example took too long; no `except Exception` swallows it."""
 
 
-def examples(number: int) -> Any:
-    """`@examples(50)`: so many in the tests, twenty times as many with `--hypothesis-profile fuzz`."""
+def examples(number: int, *, shrink: bool = True) -> Any:
+    """`@examples(50)`: so many in the tests, twenty times as many with `--hypothesis-profile fuzz`.
+
+    Without `shrink` a failing example is not made smaller: for tests that may compile a program each time.
+    """
     slow = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
     count = max(1, number * settings.default.max_examples // 100)
-    return settings(max_examples=count, suppress_health_check=slow)
+    phases = [phase for phase in settings.default.phases if shrink or phase not in (Phase.shrink, Phase.explain)]
+    return settings(max_examples=count, suppress_health_check=slow, phases=phases)
 
 
 @contextlib.contextmanager
@@ -52,24 +64,36 @@ def outcome(call: Callable[[], Any], *, raises: tuple[type[Exception], ...], nam
     with in_time():
         try:
             return call()
-        except raises as error:
-            message = str(error)
-            assert not isinstance(error, inside), f"not meant for a user: {error!r}"
-            assert 0 < len(message) < LONGEST_MESSAGE, f"{len(message)} characters: {message[:300]}"
-            assert "\n" not in message, message
-            assert not names or any(name in message for name in names), f"names none of {names}: {error!r}"
-            return error
+        except raises as raised:
+            error = raised
+    message = str(error)
+    assert not isinstance(error, inside), f"not meant for a user: {error!r}"
+    assert 0 < len(message) < LONGEST_MESSAGE, f"{len(message)} characters: {message[:300]}"
+    assert "\n" not in message, message
+    assert not NATIVE.match(message), f"says nothing of what is wrong: {error!r}"
+    assert not names or any(name in message for name in names), f"names none of {names}: {error!r}"
+    return error
 
 
 # JSON ---------------------------------------------------------------------------------------------------------------
 
 JUNK: list[Any] = [
-    None, True, False, 0, -1, 1, 2, 3, 255, 10**6, 10**9, 2**31, 2**63, 10**30, -(10**30), 10**400, 0.0, -0.5, 1.5, 1e-300,
-    1e300, float("nan"), float("inf"), -float("inf"), "", "x", "do", "lstm", "é", "\ud800", "\x00", "a\nb", "1", "../x",
-    "/dev/zero", "x" * 5000, [], [[]], [0], [1, 2], [None], [[1, 2], [3]], ["do", "do"], {}, {"": 0}, {"kind": "given"},
+    None, True, False, 0, -1, 1, 2, 3, 255, 10**6, 10**9, 2**31, 2**63, 10**30, -(10**30), 10**400, 0.0, -0.5, 1.5,
+    1e-300, 1e300, float("nan"), float("inf"), -float("inf"), "", "x", "do", "lstm", "é", "\ud800", "\x00", "a\nb",
+    "1", "../x", "/dev/zero", "x" * 5000, [], [[]], [0], [1, 2], [None], [[1, 2], [3]], ["do", "do"], {}, {"": 0},
+    {"kind": "given"},
 ]  # fmt: skip
 # What stands in the text in place of a number, that Python would not write.
-TOKENS = ["1e999", "-1e999", "9" * 5000, "0" * 40, "[" * 3000 + "]" * 3000, '{"a":' * 3000 + "1" + "}" * 3000, "NaN", ""]
+TOKENS = [
+    "1e999",
+    "-1e999",
+    "9" * 5000,
+    "0" * 40,
+    "[" * 3000 + "]" * 3000,
+    '{"a":' * 3000 + "1" + "}" * 3000,
+    "NaN",
+    "",
+]
 MARK = 918273645546372819
 
 

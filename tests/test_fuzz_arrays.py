@@ -17,7 +17,6 @@ from fuzzing import examples, outcome
 REFUSED = (ValueError, TypeError)
 # Each shape is compiled once, so there are few.
 SHAPES = [(2, 2, 2), (1, 3, 1)]
-ROUNDS = [1, 3]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -29,10 +28,11 @@ def as_users_run_it() -> Iterator[None]:
 
 
 JUNK: list[Any] = [
-    None, "x", b"x", 0, 1, -1, 0.5, 2**31, 2**63, 10**30, 10**400, True, float("nan"), float("inf"), 1j, object, [], [[]], {},
-    [[1.0], [0.5, 0.5]], [None], ["a"], [1j], {"a": 1}, (), set(), np.zeros(0), np.zeros((2, 0)), np.zeros((0, 2, 2)),
-    np.array(["1", "2"]), np.array([object, None]), np.array("2026-01-01", "M8[D]"), np.float64(0.5), range(2), [2**63],
-    np.ma.masked_array([0.5, 0.5], [True, False]), jnp.zeros((2, 2)), [10**400, 0], np.array([1, 2], np.uint64),
+    None, "x",
+    b"x", 0, 1, -1, 0.5, 2**31, 2**63, 10**30, 10**400, True, float("nan"), float("inf"), 1j, object, [], [[]], {},
+    [[1.0], [0.5, 0.5]], [None], ["a"], [1j], {"a": 1}, (), set(), np.zeros(0), np.zeros((2, 0)), np.zeros((0, 2,
+    2)), np.array(["1", "2"]), np.array([object, None]), np.array("2026-01-01", "M8[D]"), np.float64(0.5), range(2),
+    [2**63], jnp.zeros((2, 2)), [10**400, 0], np.array([1, 2], np.uint64),
 ]  # fmt: skip
 
 
@@ -74,16 +74,20 @@ def spoilt_table(draw: st.DrawFn, table: np.ndarray) -> Any:
 
 
 @given(data=st.data())
-@examples(60)
+@examples(30, shrink=False)
 def test_a_process_from_spoilt_tables(data: st.DataObject) -> None:
     draw = data.draw
-    K, A, O = draw(st.sampled_from(SHAPES))
-    parts: dict[str, Any] = {"prior": tables(draw, (K,)), "expert": tables(draw, (K, A)), "task": tables(draw, (K, A, O))}
+    K, A, N = draw(st.sampled_from(SHAPES))
+    parts: dict[str, Any] = {
+        "prior": tables(draw, (K,)),
+        "expert": tables(draw, (K, A)),
+        "task": tables(draw, (K, A, N)),
+    }
     for name in draw(st.lists(st.sampled_from([*parts, "rewards", "num_rounds"]), min_size=1, max_size=2, unique=True)):
         if name in parts:
             parts[name] = draw(spoilt_table(parts[name]))
         else:
-            fit = [3] if name == "num_rounds" else [np.arange(O), [0.5] * O, np.full(O, 1e30)]
+            fit = [3] if name == "num_rounds" else [np.arange(N), [0.5] * N, np.full(N, 1e30)]
             parts[name] = draw(st.sampled_from([*fit, *JUNK]))
     process = outcome(lambda: ud.tasks.from_tables(**parts), raises=REFUSED, names=("tables", "num_rounds"))
     if isinstance(process, Exception):
@@ -95,16 +99,15 @@ def test_a_process_from_spoilt_tables(data: st.DataObject) -> None:
 
 
 @given(data=st.data())
-@examples(30)
+@examples(20, shrink=False)
 def test_a_history_is_refused_or_gives_bayes_rule(data: st.DataObject) -> None:
     """Against the products of the tables; impossible evidence is an error, and never nan."""
     draw = data.draw
-    K, A, O = draw(st.sampled_from(SHAPES))
-    prior, expert, task = (tables(draw, shape) for shape in ((K,), (K, A), (K, A, O)))
+    (K, A, N), T = SHAPES[0], 3
+    prior, expert, task = (tables(draw, shape) for shape in ((K,), (K, A), (K, A, N)))
     process = ud.tasks.from_tables(prior=prior, expert=expert, task=task, num_rounds=3)
-    T = draw(st.sampled_from(ROUNDS))
     actions = draw(st.lists(st.integers(0, A - 1), min_size=T, max_size=T))
-    observations = draw(st.lists(st.integers(0, O - 1), min_size=T, max_size=T))
+    observations = draw(st.lists(st.integers(0, N - 1), min_size=T, max_size=T))
     marks = draw(st.lists(st.booleans(), min_size=T, max_size=T))
     history: dict[str, Any] = {"actions": actions, "observations": observations, "intervened": marks}
     spoilt = draw(st.sampled_from([None, None, "actions", "observations", "intervened", "opening"]))
@@ -130,13 +133,13 @@ def test_a_history_is_refused_or_gives_bayes_rule(data: st.DataObject) -> None:
 
 
 @given(data=st.data())
-@examples(40)
+@examples(20, shrink=False)
 def test_a_rollout_with_any_argument(data: st.DataObject) -> None:
     """Refused by the name of the argument, or all symbols are in their alphabets and all rewards finite."""
     draw = data.draw
-    K, A, O = SHAPES[0]
+    K, A, N = SHAPES[0]
     process = ud.tasks.from_tables(
-        prior=tables(draw, (K,)), expert=tables(draw, (K, A)), task=tables(draw, (K, A, O)), num_rounds=3
+        prior=tables(draw, (K,)), expert=tables(draw, (K, A)), task=tables(draw, (K, A, N)), num_rounds=3
     )
     arguments: dict[str, Any] = {"num_episodes": 2, "num_rounds": None, "executor": "agent", "theta": None}
     agent: Any = ud.ExactAgent(process, draw(st.sampled_from(["do", "see"])))
@@ -148,12 +151,12 @@ def test_a_rollout_with_any_argument(data: st.DataObject) -> None:
             made = outcome(lambda: ud.ExactAgent(process, draw(st.sampled_from(JUNK))), raises=REFUSED)
             assert isinstance(made, Exception)
         else:
-            arguments[name] = draw(st.sampled_from([1, 2, *small]))
+            arguments[name] = draw(st.sampled_from([2, *small]))
     call = lambda: ud.rollout(process, agent, key=jax.random.key(0), **arguments)  # noqa: E731
     names = (*arguments, "agent")
     episodes = outcome(call, raises=REFUSED, names=names)
     if not isinstance(episodes, Exception):
         assert episodes.actions.min() >= 0
         assert episodes.actions.max() < A
-        assert episodes.observations.max() < O
+        assert episodes.observations.max() < N
         assert np.isfinite(episodes.reward).all()

@@ -80,7 +80,7 @@ def copied(agents: dict[str, Path], tmp_path: Path) -> dict[str, Path]:
 
 
 @given(data=st.data())
-@examples(90)
+@examples(70)
 def test_an_agent_whose_description_is_spoilt(agents: dict[str, Path], data: st.DataObject) -> None:
     source = agents[data.draw(st.sampled_from(sorted(agents)))]
     text = data.draw(spoilt_json(json.loads((source / "agent.json").read_text()), LARGE))
@@ -90,7 +90,7 @@ def test_an_agent_whose_description_is_spoilt(agents: dict[str, Path], data: st.
 
 
 @given(data=st.data())
-@examples(60)
+@examples(50)
 def test_an_agent_whose_weights_are_spoilt(agents: dict[str, Path], data: st.DataObject) -> None:
     """Bytes changed or cut off; a header that lies about sizes, places, types and names."""
     source = agents[data.draw(st.sampled_from(sorted(agents)))]
@@ -113,7 +113,13 @@ def test_an_agent_whose_weights_are_spoilt(agents: dict[str, Path], data: st.Dat
             whole += data.draw(st.binary(min_size=1, max_size=8))
         case "value":
             at = 8 + size + 4 * data.draw(st.integers(0, len(body) // 4 - 1))
-            whole = whole[:at] + np.float32(data.draw(st.one_of(st.sampled_from([np.nan, np.inf, -np.inf, 1e38]), st.floats(width=32)))).tobytes() + whole[at + 4 :]
+            whole = (
+                whole[:at]
+                + np.float32(
+                    data.draw(st.one_of(st.sampled_from([np.nan, np.inf, -np.inf, 1e38]), st.floats(width=32)))
+                ).tobytes()
+                + whole[at + 4 :]
+            )
     with scratch(source) as folder:
         (folder / "weights.safetensors").write_bytes(whole)
         check_loaded(folder, repr(whole[:200]))
@@ -132,10 +138,8 @@ def scratch(source: Path) -> Iterator[Path]:
 
 # A run directory ------------------------------------------------------------------------------------------------------
 
-ROWS = [
-    {"update": 2 * i, "action_loss": 1.0, "observation_loss": 0.5, "seconds": 0.1 * i, "action_kl_do": 0.1 / i,
-     "action_kl_see": 0.2} for i in (1, 2, 3)
-]  # fmt: skip
+LOSSES = {"action_loss": 1.0, "observation_loss": 0.5, "action_kl_see": 0.2}
+ROWS = [LOSSES | {"update": 2 * i, "seconds": 0.1 * i, "action_kl_do": 0.1 / i} for i in (1, 2, 3)]
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +160,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(data=st.data())
-@examples(40)
+@examples(25)
 def test_a_run_whose_config_is_spoilt(run: Path, data: st.DataObject) -> None:
     text = data.draw(spoilt_json(json.loads((run / "config.json").read_text()), ("gru", "dagger", "sample", 64)))
     with scratch(run) as folder:
@@ -179,7 +183,7 @@ def spoilt_metrics(draw: st.DrawFn) -> bytes:
 
 
 @given(metrics=spoilt_metrics())
-@examples(40)
+@examples(25)
 def test_a_run_whose_metrics_are_spoilt(run: Path, metrics: bytes) -> None:
     with scratch(run) as folder:
         (folder / "metrics.jsonl").write_bytes(metrics)
@@ -191,7 +195,7 @@ def test_a_run_whose_metrics_are_spoilt(run: Path, metrics: bytes) -> None:
 
 
 @given(data=st.data())
-@examples(40)
+@examples(25)
 def test_a_run_whose_certificate_is_spoilt(run: Path, data: st.DataObject) -> None:
     """As commands print it and sum it up."""
     text = data.draw(spoilt_json(json.loads((run / "certificate.json").read_text()), ("inf", -1.0)))
@@ -208,7 +212,7 @@ def test_a_run_whose_certificate_is_spoilt(run: Path, data: st.DataObject) -> No
 
 
 @given(data=st.data())
-@examples(10)
+@examples(5)
 def test_the_page_of_a_spoilt_run(run: Path, data: st.DataObject) -> None:
     """What can be read can be drawn."""
     name = data.draw(st.sampled_from(["config.json", "certificate.json", "metrics.jsonl"]))

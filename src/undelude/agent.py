@@ -96,7 +96,7 @@ def with_marks(agent: A, own_actions: Mark, marks: tuple[Mark, ...]) -> A:
 
 def check_mark(agent: AbstractAgent, mark: str) -> None:
     """Raise `ValueError` where `agent` cannot read actions marked `mark`."""
-    if mark not in ("do", "see"):
+    if not isinstance(mark, str) or mark not in ("do", "see"):
         raise ValueError(f'own_actions must be "do" or "see", not {mark!r}.')
     if mark not in agent.marks:
         met = " and ".join(agent.marks) or "no marks at all"

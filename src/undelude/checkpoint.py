@@ -28,7 +28,7 @@ LEARNED = (LSTMAgent, GRUAgent, LinearRecurrentAgent, TransformerAgent, MarkovAg
 AGENTS: dict[str, type[AbstractLearnedAgent]] = {agent.__name__: agent for agent in LEARNED}
 
 
-# An agent's description and the list of its arrays are a few thousand bytes; a run's certificate with its episode is more.
+# An agent's description and the list of its arrays are a few thousand bytes; a certificate with its episode is more.
 MAX_DESCRIPTION = 2**18
 MAX_JSON = 2**26
 # The types of arrays, as safetensors calls them.
@@ -112,7 +112,9 @@ def _read_header(file: Path) -> tuple[dict[str, str], int]:
     with file.open("rb") as opened:
         size = int.from_bytes(opened.read(8), "little")
         if size > MAX_DESCRIPTION:
-            raise ValueError(f"{file} is damaged: its header claims {size} bytes, of {MAX_DESCRIPTION} at most. {_RESTORE}")
+            raise ValueError(
+                f"{file} is damaged: its header claims {size} bytes, of {MAX_DESCRIPTION} at most. {_RESTORE}"
+            )
         data = opened.read(size)
     try:
         header = json_object(data)
@@ -120,7 +122,9 @@ def _read_header(file: Path) -> tuple[dict[str, str], int]:
         raise ValueError(f"{file} is damaged: of its header, {error}. {_RESTORE}") from error
     found = {}
     for name, entry in header.items():
-        if not (isinstance(entry, dict) and isinstance(entry.get("dtype"), str) and isinstance(entry.get("shape"), list)):
+        if not (
+            isinstance(entry, dict) and isinstance(entry.get("dtype"), str) and isinstance(entry.get("shape"), list)
+        ):
             raise ValueError(f"{file} is damaged: {name!r:.99} in its header is no array. {_RESTORE}")
         found[name] = f"{TYPES.get(entry['dtype'], entry['dtype'])} {entry['shape']}"
     return found, 8 + size
@@ -199,4 +203,3 @@ def write_atomically(file: Path, data: bytes) -> None:
 def _named_arrays(agent: AbstractAgent) -> dict[str, np.ndarray]:
     leaves, _ = tree_flatten_with_path(eqx.filter(agent, eqx.is_array))
     return {keystr(path): np.asarray(leaf) for path, leaf in leaves}
-
