@@ -18,8 +18,8 @@ LONGEST_MESSAGE = 1500
 # How messages of Python and NumPy begin, which name nothing of the caller's.
 NATIVE = re.compile(
     r"unhashable|'\w+' object|\w+\(\) arg|the truth value|can only|not enough|too many values|invalid literal|"
-    r"sequence item|must be real|unsupported|'[<>=]+' not|setting an array|only |could not|cannot (conv|unpack|interpret)|"
-    r"object of type|argument of type|\w+ indices|descriptor|expected|exceeds|python int|int too|embedded|truth|tuple|list",
+    r"sequence item|must be real|unsupported|'[<>=]+' not|setting an array|only |cannot (conv|unpack|interpret)|"
+    r"(object|argument) of type|\w+ indices|descriptor|expected|exceeds|python int|int too|embedded|truth|tuple|list",
     re.IGNORECASE,
 )
 

@@ -89,7 +89,7 @@ def test_what_a_file_claims_is_checked_before_anything_of_that_size_is_made(tmp_
     started = time.perf_counter()
     with pytest.raises(ValueError, match=message):
         ud.load(tmp_path)
-    assert time.perf_counter() - started < 10
+    assert time.perf_counter() - started < 60
 
 
 @pytest.mark.parametrize(

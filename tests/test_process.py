@@ -43,7 +43,7 @@ TABLES: dict[str, Any] = {
         ({"expert": [[0.9, 0.1], [1j, 0.8]]}, "tables: expert must be an array of numbers, not of complex128"),
         ({"expert": [[0.9, 0.1], [1.0]]}, "tables: expert must be an array of numbers: setting"),
         ({"prior": [10**400, 0]}, "tables: prior must be an array of numbers: int too large"),
-        ({"task": np.zeros((2, 2, 0))}, r"task has shape \(2, 2, 0\), and so no mass"),
+        ({"task": np.zeros((2, 2, 0))}, r"task has no mass: its shape is \(2, 2, 0\)"),
         ({"rewards": [1e39, 0]}, "rewards must be finite"),
     ],
 )

@@ -162,7 +162,7 @@ def json_object(data: bytes) -> dict[str, Any]:
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     except UnicodeError as error:
-        raise ValueError(f"it is no text in UTF-8 ({error.reason} at byte {error.start})") from error
+        raise ValueError("it is no text in UTF-8") from error
     if not isinstance(value, dict):
         raise ValueError("it holds no JSON object")
     return value

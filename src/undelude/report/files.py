@@ -156,7 +156,7 @@ def _episode(file: Path, data: Any) -> Episode:
         theta, actions = np.asarray(data["theta"]), np.asarray(data["actions"])
         policy = {name: np.asarray(data["policy"][name], dtype=float) for name in READERS}
         belief = {name: None if (b := data["belief"][name]) is None else np.asarray(b, dtype=float) for name in READERS}
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         _damaged(file, f"its episode cannot be read ({type(error).__name__}: {error}).", _anew(file.parent))
     if problem := _misfit(T, theta, actions, policy, belief):
         _damaged(file, f"its episode of {T} rounds {problem}.", _anew(file.parent))

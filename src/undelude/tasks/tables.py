@@ -105,7 +105,7 @@ def from_tables(
         if table.ndim != axes.count(",") + 1:
             raise ValueError(f"{name}: {part} has shape {table.shape}; it must be {axes}.")
         if not table.size:
-            raise ValueError(f"{name}: {part} has shape {table.shape}, and so no mass; no axis may be empty.")
+            raise ValueError(f"{name}: {part} has no mass: its shape is {table.shape}, and no axis may be empty.")
         check_probabilities(table, f"{name}: {part}")
     if Q_A.shape[0] != Q_theta.shape[0] or Q_O.shape[:2] != Q_A.shape:
         raise ValueError(
