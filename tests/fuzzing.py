@@ -114,7 +114,7 @@ def spoilt(draw: st.DrawFn, value: Any, more: tuple = ()) -> Any:
         parent = value
         for step in path:
             parent = parent[step]
-        junk = draw(st.sampled_from([*more, *JUNK]))
+        junk = copy.deepcopy(draw(st.sampled_from([*more, *JUNK])))
         match draw(st.sampled_from(["replace", "replace", "drop", "add", "exchange", "wrap"])):
             case "replace":
                 parent[name] = junk

@@ -36,7 +36,7 @@ def as_users_run_it() -> Iterator[None]:
 
 def models(draw: st.DrawFn, most: int = 5) -> ud.CausalModel:
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    zeros = draw(st.sampled_from([0.0, 0.0, 0.4]))
+    zeros = draw(st.sampled_from([0.0, 0.5]))
     return random_model(rng, draw(st.integers(1, most)), density=0.6, sizes=(1, 2, 3), zeros=zeros)
 
 

@@ -89,7 +89,8 @@ def load(path: str | os.PathLike) -> AbstractAgent:
     for name in sorted(expected.keys() | found.keys()):
         want = f"{expected[name].dtype} {list(expected[name].shape)}" if name in expected else "missing"
         if (have := found.get(name, "missing")) != want:
-            raise ValueError(f"{weights_file}: {name:.99} is {have:.99}, but {header_file.name} needs {want}.")
+            shown = name if name in expected else f"{name!r:.99}"
+            raise ValueError(f"{weights_file}: {shown} is {have:.99}, but {header_file.name} needs {want}.")
     size += sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in expected.values())
     if (real := weights_file.stat().st_size) != size:
         raise ValueError(f"{weights_file} is damaged: it has {real} bytes, not {size}. {_RESTORE}")
@@ -126,7 +127,7 @@ def _read_header(file: Path) -> tuple[dict[str, str], int]:
             isinstance(entry, dict) and isinstance(entry.get("dtype"), str) and isinstance(entry.get("shape"), list)
         ):
             raise ValueError(f"{file} is damaged: {name!r:.99} in its header is no array. {_RESTORE}")
-        found[name] = f"{TYPES.get(entry['dtype'], entry['dtype'])} {entry['shape']}"
+        found[name] = f"{TYPES.get(entry['dtype'], repr(entry['dtype']))} {entry['shape']}"
     return found, 8 + size
 
 
