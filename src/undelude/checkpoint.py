@@ -97,7 +97,8 @@ def load(path: str | os.PathLike) -> AbstractAgent:
     try:
         arrays = load_safetensors(weights_file.read_bytes())
     except (SafetensorError, KeyError) as error:  # A type that NumPy has not.
-        raise ValueError(f"{weights_file} is damaged: {error}. {_RESTORE}") from error
+        why = " ".join(str(error).split())  # It quotes what it found, however long.
+        raise ValueError(f"{weights_file} is damaged: {why:.200}. {_RESTORE}") from error
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise ValueError(f"{weights_file} is damaged: {name} holds numbers that are not finite. {_RESTORE}")
