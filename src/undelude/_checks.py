@@ -38,9 +38,9 @@ def check_count(name: str, number: Any) -> int:
     except TypeError:
         count = 0
     if count < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1, not {_one_line(number)}.")
+        raise ValueError(f"{name} must be a whole number of at least 1, not {one_line(number)}.")
     if count > MAX_COUNT:
-        raise ValueError(f"{name} must be at most {MAX_COUNT}, not {_one_line(number)}.")
+        raise ValueError(f"{name} must be at most {MAX_COUNT}, not {one_line(number)}.")
     return count
 
 
@@ -73,7 +73,8 @@ def check_probabilities(table: ArrayLike, name: str) -> None:
             raise ValueError(f"{entry} {what}{is_off}: {_short(row)}. Each row must be probabilities that sum to one.")
 
 
-def _one_line(x: Any) -> str:
+def one_line(x: Any) -> str:
+    """`x` as a message shows it, whatever it is."""
     text = " ".join(f"{x}".split())
     return text if len(text) < 100 else f"{text[:97]}..."
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Int, Key, PyTree
 
-from undelude._checks import MAX_COUNT, as_numbers, check_count, is_concrete
+from undelude._checks import MAX_COUNT, as_numbers, check_count, is_concrete, one_line
 from undelude.agent import AbstractAgent, check_mark
 from undelude.distributions import AbstractDistribution, Categorical, Joint
 from undelude.process import Action, InteractionProcess, Observation
@@ -151,7 +151,7 @@ def rollout(
         ValueError: the agent cannot read its own marks; theta is outside the support.
     """
     if not isinstance(executor, str) or executor not in ("agent", "expert"):
-        raise ValueError(f'executor must be "agent" or "expert", not {executor!r}.')
+        raise ValueError(f'executor must be "agent" or "expert", not {one_line(repr(executor))}.')
     actor: AbstractAgent | None = None
     if executor == "agent":
         if agent is None:
@@ -253,7 +253,7 @@ def check_theta(process: InteractionProcess, theta: Any) -> None:
         support = "the prior gives it no probability"
     else:
         return
-    raise ValueError(f"{process.name}: theta={theta} is outside the support; {support}.")
+    raise ValueError(f"{process.name}: theta={one_line(theta)} is outside the support; {support}.")
 
 
 def check_fit(process: InteractionProcess, agent: AbstractAgent) -> None:
