@@ -10,11 +10,17 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # Programs here are many and small: without XLA's optimisations they take a third less time.
 jax.config.update("jax_disable_most_optimizations", True)
 
+import hypothesis  # noqa: E402
 import jax.monitoring  # noqa: E402
 import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
 
 import undelude as ud  # noqa: E402
+
+# The same examples each time, so that no change fails by chance; `--hypothesis-profile fuzz` looks for new ones.
+hypothesis.settings.register_profile("same", max_examples=100, derandomize=True, deadline=None, database=None)
+hypothesis.settings.register_profile("fuzz", max_examples=2000, deadline=None, print_blob=True)
+hypothesis.settings.load_profile("same")
 
 _compilations = 0
 

@@ -354,6 +354,18 @@ def test_what_a_user_might_hand_over_instead(frog: ud.CausalModel):
         frog.compile("O", see="Theta", do="A")([[1], [2]], [[1], [2], [1]])
     with pytest.raises(ValueError, match="nothing is seen in this query"):
         frog.compile("O", do="A")([1])
+    with pytest.raises(TypeError, match="a name is asked for here, or several, not None"):
+        frog.query(None)
+    with pytest.raises(ValueError, match=r"A takes one value, not an array of shape \(2,\)"):
+        frog.query("O", see={"A": np.array([1, 2])})
+    with pytest.raises(ValueError, match=r"A: values must be numbers, words or other things that do not change, not"):
+        ud.Variable("A", ([0], [1]), table=[0.5, 0.5])
+    with pytest.raises(ValueError, match="A: table must be an array of numbers: int too large"):
+        ud.Variable("A", (0, 1), table=[10**400, 0])
+    with pytest.raises(ValueError, match="paths takes one name on either side"):
+        frog.paths(("A", "Theta"), "O")
+    with pytest.raises(TypeError, match=r"a graph is a dict of parents by name, such as .*; not 'A': None"):
+        ud.identify({"A": None}, "A")
     with pytest.raises(ValueError, match="the answer itself would have"):
         chain(40, np.random.default_rng(0)).query([f"X{i}" for i in range(40)])
     np.testing.assert_allclose(frog.compile("O")(), [0, 1])

@@ -1,6 +1,9 @@
 """Agents on disk."""
 
 import json
+import os
+import pickle
+import time
 
 import jax
 import numpy as np
@@ -65,6 +68,112 @@ def test_a_broken_file_is_named(saved, change, message):
     change(folder)
     with pytest.raises(ValueError, match=message):
         ud.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hidden_size": 10**9}, "needs float32"),
+        ({"hidden_size": 10**30}, "hidden_size must be a whole number from 1 to 2147483647"),
+        ({"num_layers": 10**6}, r"has 1000002 layers and parts, but weights\.safetensors only \d+ arrays"),
+        ({"num_heads": True}, "num_heads must be a whole number"),
+        ({"marks": [["do"]]}, 'marks must be a list of "do" and "see"'),
+        ({"width": 3}, "'width' is unknown to this version"),
+        ({"spec": {"actions": {"kind": "categorical", "num_categories": 10**12}}}, "spec must have actions and"),
+    ],
+)
+def test_what_a_file_claims_is_checked_before_anything_of_that_size_is_made(tmp_path, bandit, change, message):
+    """At once: a million layers would take hours to lay out, and a billion units more memory than there is."""
+    ud.save(ud.TransformerAgent(bandit, 4, num_heads=1, key=jax.random.key(0)), tmp_path)
+    edit(tmp_path, lambda header: header["config"].update(change))
+    started = time.perf_counter()
+    with pytest.raises(ValueError, match=message):
+        ud.load(tmp_path)
+    assert time.perf_counter() - started < 60
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "message"),
+    [
+        ("agent.json", 2**30, r"agent\.json is damaged: it has 1073741824 bytes, of 262144 at most"),
+        ("weights.safetensors", 2**40, r"weights\.safetensors is damaged: it has 1099511627776 bytes, not \d+\."),
+    ],
+)
+def test_a_file_that_is_too_long_is_not_read(saved, name, size, message):
+    """Of a terabyte: the file is sparse, so that it takes no room on the disk."""
+    _, folder = saved
+    os.truncate(folder / name, size)
+    with pytest.raises(ValueError, match=message):
+        ud.load(folder)
+
+
+def test_a_header_that_claims_a_hundred_gigabytes(saved):
+    _, folder = saved
+    file = folder / "weights.safetensors"
+    file.write_bytes((10**11).to_bytes(8, "little") + file.read_bytes()[8:])
+    with pytest.raises(ValueError, match="its header claims 100000000000 bytes, of 262144 at most"):
+        ud.load(folder)
+
+
+def test_weights_that_are_no_numbers(saved):
+    """An agent whose every prediction is nan."""
+    _, folder = saved
+    file = folder / "weights.safetensors"
+    file.write_bytes(file.read_bytes()[:-4] + np.float32(np.nan).tobytes())
+    with pytest.raises(ValueError, match="holds numbers that are not finite"):
+        ud.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b'{"format": 1, "format": 1}', "'format' is there twice"),
+        (b'{"format": 1e999}', "1e999 is no number of 64 bits"),
+        (b'{"format": NaN}', "NaN is no number of JSON's"),
+        (b'{"format": ' + b"[" * 100_000, "it is nested too deeply"),
+        (b'{"format": ' + b"9" * 5000, "Exceeds the limit"),
+        (b'{"format": "\xff"}', "no text in UTF-8"),
+    ],
+    ids=["twice", "infinite", "nan", "deep", "digits", "bytes"],
+)
+def test_json_that_python_would_take_or_choke_on(saved, text, message):
+    _, folder = saved
+    (folder / "agent.json").write_bytes(text)
+    with pytest.raises(ValueError, match=rf"agent\.json is damaged: .*{message}"):
+        ud.load(folder)
+
+
+def test_links_are_followed_to_files_and_to_nothing_else(saved, tmp_path):
+    """Stores of models keep their files as links; a device or a pipe would be read for ever."""
+    _, folder = saved
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for file in folder.iterdir():
+        (linked / file.name).symlink_to(file)
+    assert ud.load(linked).hidden_size == 4
+    for name in ("agent.json", "weights.safetensors"):
+        (linked / name).unlink()
+        (linked / name).symlink_to("/dev/zero")
+        with pytest.raises(FileNotFoundError, match=f"{name} is missing"):
+            ud.load(linked)
+        (linked / name).unlink()
+        (linked / name).symlink_to(folder / name)
+
+
+def test_a_pickle_is_never_read(saved):
+    """It would run what is in it."""
+    _, folder = saved
+    for name, message in (("agent.json", "agent.json is damaged"), ("weights.safetensors", "safetensors is damaged")):
+        kept = (folder / name).read_bytes()
+        (folder / name).write_bytes(pickle.dumps(Loud()))
+        with pytest.raises(ValueError, match=message):
+            ud.load(folder)
+        (folder / name).write_bytes(kept)
+
+
+class Loud:
+    def __reduce__(self):
+        return pytest.fail, ("a file of an agent ran code",)
 
 
 def truncate(file):

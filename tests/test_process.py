@@ -38,8 +38,16 @@ TABLES: dict[str, Any] = {
         ({"rewards": [1, 2, 3]}, "one number for each of 2 observations"),
         ({"rewards": [np.nan, 1]}, "rewards must be finite"),
         ({"num_rounds": 0}, "num_rounds must be a whole number of at least 1, not 0"),
+        ({"num_rounds": 2**31}, "num_rounds must be at most 2147483647"),
+        ({"prior": ["0.5", "0.5"]}, "tables: prior must be an array of numbers, not of <U3"),
+        ({"expert": [[0.9, 0.1], [1j, 0.8]]}, "tables: expert must be an array of numbers, not of complex128"),
+        ({"expert": [[0.9, 0.1], [1.0]]}, "tables: expert must be an array of numbers: setting"),
+        ({"prior": [10**400, 0]}, "tables: prior must be an array of numbers: int too large"),
+        ({"task": np.zeros((2, 2, 0))}, r"task has no mass: its shape is \(2, 2, 0\)"),
+        ({"rewards": [1e39, 0]}, "rewards must be finite"),
     ],
 )
+@pytest.mark.usefixtures("no_type_checks")
 def test_tables_that_are_none_are_refused(tables: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
         ud.tasks.from_tables(**(TABLES | tables))
@@ -308,8 +316,13 @@ def test_exact_inference_over_gaussian_symbols():
         ({"intervened": [True]}, r"intervened must be booleans .* of shape \[2\] or for all alike, not bool\[1\]"),
         ({"intervened": [0, 1]}, r"intervened must be booleans .* not int32"),
         ({"opening": 0}, "bandit does not open with an observation, but these episodes have one"),
+        ({"actions": [0, 2**31]}, "actions must be integers of 32 bits, not from 0 to 2147483648"),
+        ({"actions": None}, r"actions must have the structure PyTreeDef\(\*\), not"),
+        ({"observations": "10"}, "observations must be an array of numbers, not of <U2"),
+        ({"intervened": {}}, "intervened must have the structure"),
     ],
 )
+@pytest.mark.usefixtures("no_type_checks")
 def test_histories_that_are_none_are_refused(bandit: ud.InteractionProcess, symbols: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
         ud.Episodes.of(bandit, **({"actions": [0, 1], "observations": [1, 0]} | symbols))
@@ -343,9 +356,13 @@ def test_posterior_looks_at_stored_symbols_too(bandit: ud.InteractionProcess):
         ({"theta": -1}, "theta=-1 is outside the support"),
         ({"num_episodes": 0}, "num_episodes must be a whole number of at least 1, not 0"),
         ({"num_rounds": 0}, "num_rounds must be a whole number of at least 1, not 0"),
+        ({"num_episodes": 2**40}, "num_episodes must be at most 2147483647"),
+        ({"theta": [[0], [1, 2]]}, r"theta=\[\[0\], \[1, 2\]\] is outside the support"),
+        ({"executor": np.zeros(2)}, 'executor must be "agent" or "expert"'),
         ({"agent": None}, 'rollout needs an agent to act; .*executor="expert"'),
     ],
 )
+@pytest.mark.usefixtures("no_type_checks")
 def test_rollouts_that_cannot_be_are_refused(bandit: ud.InteractionProcess, arguments: dict[str, Any], message: str):
     arguments = {"agent": ud.ExactAgent(bandit), "num_episodes": 2} | arguments
     with pytest.raises(ValueError, match=message):
@@ -356,6 +373,12 @@ def test_a_theta_without_prior_mass_is_outside_the_support():
     process = ud.tasks.from_tables(**(TABLES | {"prior": [1.0, 0.0]}))
     with pytest.raises(ValueError, match="theta=1 is outside the support; the prior gives it no probability"):
         ud.rollout(process, ud.ExactAgent(process), key=jax.random.key(0), num_episodes=1, theta=1)
+
+
+@pytest.mark.usefixtures("no_type_checks")
+def test_what_is_no_agent_does_not_act(bandit: ud.InteractionProcess):
+    with pytest.raises(TypeError, match=r"agent must be an agent, such as ud.ExactAgent\(process\), not a str"):
+        ud.rollout(bandit, "lstm", key=jax.random.key(0), num_episodes=1)
 
 
 def test_an_agent_made_for_another_process_is_refused(bandit: ud.InteractionProcess, frog: ud.InteractionProcess):

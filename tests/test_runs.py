@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import undelude as ud
+from undelude.certificate import QUANTITIES
 from undelude.cli.checkpoints import KEPT, Checkpoints
 from undelude.cli.config import Config, check_config, read_config
 from undelude.cli.errors import UsageError
@@ -60,6 +61,7 @@ def test_config_survives_the_file(run: RunDirectory) -> None:
         ({"batch_size": True}, "'batch_size'"),
         ({"teaching": "telepathy"}, "'teaching'"),
         ({"learning_rate": -1.0}, "--learning-rate"),
+        ({"learning_rate": 10**400}, "'learning_rate'"),
         ({"colour": "blue"}, "'colour'"),
     ],
 )
@@ -118,6 +120,37 @@ def test_metrics_that_end_before_the_checkpoint_are_damaged(run: RunDirectory) -
     run.append_metrics(row(10))
     with pytest.raises(ValueError, match="ends at update 10, the checkpoint is at 20"):
         run.begin(20)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"task": None}, "task must be a string"),
+        ({"num_episodes": "many"}, "num_episodes must be a whole number"),
+        ({"reward": True}, "reward must be a number"),
+        ({"action_kl_do_se": 10**400}, "action_kl_do_se must be a number"),
+        ({"notes": ["none"]}, "notes must be an object of strings"),
+    ],
+)
+def test_a_certificate_that_makes_no_sense_names_the_entry(run: RunDirectory, change: dict, named: str) -> None:
+    """As `train --resume` and `--num-seeds` read it; before, what they print ended in a KeyError of Python's."""
+    whole = dict.fromkeys([name for x in QUANTITIES for name in (x, f"{x}_se")], 0.5)
+    whole |= {"task": "bandit", "agent": "LSTMAgent", "own_actions": "do", "teaching": "factual", "num_episodes": 2}
+    whole |= {"seconds": 1.0, "versions": {}, "notes": {}}
+    run.certificate_file.write_text(json.dumps(whole))
+    assert run.read_certificate() == whole
+    run.certificate_file.write_text(json.dumps(whole | change))
+    with pytest.raises(
+        ValueError, match=rf"certificate\.json is damaged: {named}.*Write it anew with: undelude certify"
+    ):
+        run.read_certificate()
+
+
+def test_sizes_that_no_machine_has_are_refused() -> None:
+    """Before an agent of that size is made; `--steps` is counted with 32 bits."""
+    for name, most in (("hidden_size", 2**14), ("num_layers", 2**8), ("steps", 2**31 - 1)):
+        with pytest.raises(ValueError, match=f"--{name.replace('_', '-')} must be at most {most}, not {most + 1}"):
+            check_config(dataclasses.replace(CONFIG, **{name: most + 1}))
 
 
 def test_what_is_there_is_not_overwritten(run: RunDirectory, tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ import numpy as np
 from jaxtyping import ArrayLike
 
 TOLERANCE = 1e-4
+# JAX counts with 32 bits.
+MAX_COUNT = 2**31 - 1
 
 
 def is_concrete(*arrays: Any) -> bool:
@@ -16,14 +18,29 @@ def is_concrete(*arrays: Any) -> bool:
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arrays))
 
 
+def as_numbers(values: Any, name: str) -> np.ndarray:
+    """`values` as a NumPy array of floats, integers or booleans; `ValueError` where they are none."""
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind == "O":  # Integers of more than 64 bits, or things of which some are numbers.
+            array = np.asarray(values, float)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{name} must be an array of numbers: {error}.") from error
+    if not any(jax.numpy.issubdtype(array.dtype, kind) for kind in (np.floating, np.integer, np.bool_)):
+        raise ValueError(f"{name} must be an array of numbers, not of {array.dtype}.")
+    return array
+
+
 def check_count(name: str, number: Any) -> int:
-    """`number` as a Python int; `ValueError` where it is no whole number of at least 1."""
+    """`number` as a Python int; `ValueError` where it is no whole number of at least 1, or JAX cannot count so far."""
     try:
         count = operator.index(number)
     except TypeError:
         count = 0
     if count < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1, not {number}.")
+        raise ValueError(f"{name} must be a whole number of at least 1, not {one_line(number)}.")
+    if count > MAX_COUNT:
+        raise ValueError(f"{name} must be at most {MAX_COUNT}, not {one_line(number)}.")
     return count
 
 
@@ -40,18 +57,26 @@ def check_probabilities(table: ArrayLike, name: str) -> None:
     values = np.asarray(table, dtype=float)
     if values.ndim == 0:
         raise ValueError(f"{name} is a single number; it needs probabilities along its last axis.")
+    with np.errstate(over="ignore", invalid="ignore"):  # Of infinite and of huge entries, which are named below.
+        total = values.sum(-1)
     for what, bad in (
         ("has an entry that is not finite", ~np.isfinite(values).all(-1)),
         ("has a negative entry", (values < 0).any(-1)),
-        ("has no mass on any value", values.sum(-1) == 0),
-        ("does not sum to one", np.abs(values.sum(-1) - 1) > TOLERANCE),
+        ("has no mass on any value", total == 0),
+        ("does not sum to one", np.abs(total - 1) > TOLERANCE),
     ):
         if bad.any():
             where = tuple(int(i) for i in np.argwhere(bad)[0])
             row = values[where]
             entry = f"{name}{list(where) if where else ''}"
-            total = f" (sum {row.sum():.6g})" if "sum" in what else ""
-            raise ValueError(f"{entry} {what}{total}: {_short(row)}. Each row must be probabilities that sum to one.")
+            is_off = f" (sum {total[where]:.6g})" if "sum" in what else ""
+            raise ValueError(f"{entry} {what}{is_off}: {_short(row)}. Each row must be probabilities that sum to one.")
+
+
+def one_line(x: Any) -> str:
+    """`x` as a message shows it, whatever it is."""
+    text = " ".join(f"{x}".split())
+    return text if len(text) < 100 else f"{text[:97]}..."
 
 
 def _short(row: np.ndarray) -> str:

@@ -9,6 +9,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Bool, Key, PyTree
 
+from undelude._checks import one_line
 from undelude.distributions import AbstractDistribution
 from undelude.process import Action, Observation
 
@@ -96,8 +97,8 @@ def with_marks(agent: A, own_actions: Mark, marks: tuple[Mark, ...]) -> A:
 
 def check_mark(agent: AbstractAgent, mark: str) -> None:
     """Raise `ValueError` where `agent` cannot read actions marked `mark`."""
-    if mark not in ("do", "see"):
-        raise ValueError(f'own_actions must be "do" or "see", not {mark!r}.')
+    if not isinstance(mark, str) or mark not in ("do", "see"):
+        raise ValueError(f'own_actions must be "do" or "see", not {one_line(repr(mark))}.')
     if mark not in agent.marks:
         met = " and ".join(agent.marks) or "no marks at all"
         teaching = "Counterfactual" if mark == "do" else "Factual"

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from undelude import contraction, graph
-from undelude._checks import check_probabilities, is_concrete
+from undelude._checks import as_numbers, check_probabilities, is_concrete
 from undelude.contraction import MAX_ENTRIES, Terms
 from undelude.estimand import Estimand, written_query
 from undelude.graph import Graph, Path
@@ -28,12 +28,14 @@ def _as_names(names: Names) -> tuple[str, ...]:
         raise ValueError(
             f"names are asked for here, such as {graph.listed(tuple(names))}, and no values; those go to query."
         )
+    if not isinstance(names, Iterable):
+        raise TypeError(f"a name is asked for here, or several, not {names!r:.99}.")
     return (names,) if isinstance(names, str) else tuple(map(str, names))
 
 
 def _as_assignment(role: str, values: Values | None) -> dict[str, Any]:
     if not isinstance(values, Mapping | None):
-        raise ValueError(f"{role} must be a dict of values by name, such as {role}={{'A': 1}}, not {values!r}.")
+        raise ValueError(f"{role} must be a dict of values by name, such as {role}={{'A': 1}}, not {values!r:.99}.")
     return {str(name): value for name, value in (values or {}).items()}
 
 
@@ -58,20 +60,25 @@ class Variable(eqx.Module):
 
     def __init__(self, name: str, values: Iterable[Hashable], parents: Names = (), *, table: ArrayLike | Sequence):
         if not isinstance(name, str) or not name:
-            raise ValueError(f"a variable's name must be a string that is not empty, not {name!r}.")
+            raise ValueError(f"a variable's name must be a string that is not empty, not {name!r:.99}.")
         if not isinstance(values, Iterable) or isinstance(values, str):
-            raise ValueError(f"{name}: values must be a sequence such as (0, 1), not {values!r}.")
+            raise ValueError(f"{name}: values must be a sequence such as (0, 1), not {values!r:.99}.")
         # Python's own numbers in place of NumPy's.
         values = tuple(x.item() if isinstance(x, np.generic) else x for x in values)
         parents = _as_names(parents)
+        if not all(isinstance(x, Hashable) for x in values):
+            raise ValueError(
+                f"{name}: values must be numbers, words or other things that do not change, not {values!r:.99}."
+            )
         if not values or len(set(values)) < len(values):
-            raise ValueError(f"{name}: values must be distinct, and at least one, not {values}.")
+            raise ValueError(f"{name}: values must be distinct, and at least one, not {values!r:.99}.")
         if len(set(parents)) < len(parents):
             raise ValueError(f"{name}: a parent is named twice in {parents}.")
         try:
             # In NumPy as far as it goes: a model of hundreds of variables would else be thousands of small programs.
-            table = np.asarray(table, float) if is_concrete(table) else jnp.asarray(table, float)
-        except (TypeError, ValueError) as error:
+            is_known = is_concrete(table)
+            table = np.asarray(as_numbers(table, f"{name}: table"), float) if is_known else jnp.asarray(table, float)
+        except TypeError as error:
             raise ValueError(f"{name}: table must be an array of numbers: {error}") from error
         if table.ndim != len(parents) + 1 or table.shape[-1] != len(values):
             raise ValueError(
@@ -173,11 +180,13 @@ class CausalModel(eqx.Module):
     structure: Structure = eqx.field(static=True)
 
     def __init__(self, variables: Iterable[Variable], *, hidden: Iterable[str] = ()):
+        if not isinstance(variables, Iterable):
+            raise TypeError(f"a CausalModel is made from several ud.Variable objects, not from {variables!r:.99}.")
         variables = tuple(variables)
         sizes: dict[str, int] = {}
         for v in variables:
             if not isinstance(v, Variable):
-                raise TypeError(f"a CausalModel is made from ud.Variable objects, not from {v!r}.")
+                raise TypeError(f"a CausalModel is made from ud.Variable objects, not from {v!r:.99}.")
             if v.name in sizes:
                 raise ValueError(f"two variables are called {v.name!r}; give each a name of its own.")
             sizes[v.name] = len(v.values)
@@ -507,6 +516,8 @@ def _index(name: str, values: tuple[Hashable, ...], value: Any) -> int:
     if not is_concrete(value):
         raise TypeError(f"the value of {name} is traced: inside jit and vmap call what compile returns.")
     if isinstance(value, np.generic | np.ndarray | Array):
+        if value.size != 1:
+            raise ValueError(f"{name} takes one value, not an array of shape {value.shape}; compile takes batches.")
         value = value.item()
     if value in values:
         return values.index(value)
@@ -514,7 +525,7 @@ def _index(name: str, values: tuple[Hashable, ...], value: Any) -> int:
         near = [i for i, x in enumerate(values) if isinstance(x, float) and np.float32(x) == np.float32(value)]
         if len(near) == 1:
             return near[0]
-    raise ValueError(f"{name} has no value {value!r}; it has {graph.listed(values)}.")
+    raise ValueError(f"{name} has no value {value!r:.99}; it has {graph.listed(values)}.")
 
 
 def _traced_index(name: str, values: tuple[Hashable, ...], column: Array) -> Array:

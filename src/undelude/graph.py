@@ -51,16 +51,25 @@ def check_names(graph: Graph, roles: Mapping[str, Names]) -> list[tuple[str, ...
     if not isinstance(graph, Mapping):
         raise TypeError(f"a graph is a dict of parents by name; of a CausalModel, take model.graph, not {graph!r}.")
     for name, parents in graph.items():
+        if not isinstance(name, str) or not isinstance(parents, Iterable):
+            raise TypeError(
+                f"a graph is a dict of parents by name, such as {{'A': ('Z',)}}; not {name!r:.99}: {parents!r:.99}."
+            )
+    for name, parents in graph.items():
         for parent in parents:
-            if parent not in graph:
+            if not isinstance(parent, str) or parent not in graph:
                 raise ValueError(f"{name}: its parent {_unknown(parent, graph)}")
     taken: dict[str, str] = {}
     checked = []
     for role, names in roles.items():
-        unique = tuple(dict.fromkeys((names,) if isinstance(names, str) else names))
-        for name in unique:
-            if name not in graph:
+        if not isinstance(names, Iterable):
+            raise TypeError(f"what is {role} must be a name or several, not {names!r:.99}.")
+        names = (names,) if isinstance(names, str) else tuple(names)
+        for name in names:
+            if not isinstance(name, str) or name not in graph:
                 raise ValueError(_unknown(name, graph))
+        unique = tuple(dict.fromkeys(names))
+        for name in unique:
             if name in taken:
                 raise ValueError(f"{name} is both {taken[name]} and {role}; give it one role.")
             taken[name] = role
@@ -77,7 +86,7 @@ def listed(values: Sequence[object]) -> str:
 def _unknown(name: object, names: Collection[str]) -> str:
     near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"it has {listed(tuple(names))}."
-    return f"{name!r} is not in the graph; {hint}"
+    return f"{name!r:.99} is not in the graph; {hint}"
 
 
 # ------------------------------------------------------------------------------------------------ order and kin
@@ -255,7 +264,10 @@ def paths(graph: Graph, a: str, b: str, *, given: Names = (), do: Names = ()) ->
     >>> [str(path) for path in paths(frog, "A", "O") if path.is_open]
     ['A <- Theta -> O', 'A -> O']
     """
-    (start,), (end,), fixed, cut = _separation(graph, a, b, given, do)
+    starts, ends, fixed, cut = _separation(graph, a, b, given, do)
+    if len(starts) != 1 or len(ends) != 1:
+        raise ValueError(f"paths takes one name on either side, not {starts} and {ends}; ask for each pair.")
+    (start,), (end,) = starts, ends
     children, above = _children(cut), _reach(cut, fixed)
 
     def walk() -> Iterator[Path]:

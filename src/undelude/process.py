@@ -3,7 +3,6 @@
 import abc
 import functools
 from collections.abc import Sequence
-from numbers import Integral
 from typing import Any, ClassVar, Generic, TypeVar
 
 import equinox as eqx
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
-from undelude._checks import check_count, check_probabilities, is_concrete
+from undelude._checks import as_numbers, check_count, check_probabilities, is_concrete
 from undelude.causal import CausalModel
 from undelude.distributions import AbstractDistribution, Categorical, Given, Joint, Mixture, Normal, index
 
@@ -95,7 +94,9 @@ class AbstractExpert(eqx.Module, Generic[E]):
 
 def _as_prior(prior: Any) -> Any:
     """Probabilities in any form as an array; a distribution as it is."""
-    return prior if isinstance(prior, AbstractDistribution) else jnp.asarray(prior, dtype=float)
+    if isinstance(prior, AbstractDistribution):
+        return prior
+    return jnp.asarray(as_numbers(prior, "prior") if is_concrete(prior) else prior, dtype=float)
 
 
 def _as_arrays(thetas: Any) -> Any:
@@ -132,8 +133,7 @@ class InteractionProcess(eqx.Module):
     name: str = eqx.field(static=True, default="process")
 
     def __check_init__(self) -> None:
-        if not isinstance(self.num_rounds, Integral) or self.num_rounds < 1:
-            raise ValueError(f"{self.name}: num_rounds must be a whole number of at least 1, not {self.num_rounds}.")
+        check_count(f"{self.name}: num_rounds", self.num_rounds)
         if not is_concrete(self):
             return
         if self.finite:

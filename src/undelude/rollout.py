@@ -1,5 +1,6 @@
 """Episodes, and the one rollout that samples them: the interaction of agent, expert and task (Figure 4)."""
 
+import operator
 from typing import TYPE_CHECKING, Any, Literal
 
 import equinox as eqx
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Int, Key, PyTree
 
-from undelude._checks import check_count, is_concrete
+from undelude._checks import MAX_COUNT, as_numbers, check_count, is_concrete, one_line
 from undelude.agent import AbstractAgent, check_mark
 from undelude.distributions import AbstractDistribution, Categorical, Joint
 from undelude.process import Action, InteractionProcess, Observation
@@ -72,8 +73,19 @@ class Episodes(eqx.Module):
         Raises:
             ValueError: a symbol outside the alphabet, a missing opening.
         """
-        actions, observations, opening = jax.tree.map(jnp.asarray, (actions, observations, opening), is_leaf=_is_list)
-        marks = jnp.asarray(intervened)
+        given = {"actions": actions, "observations": observations, "opening": opening, "intervened": intervened}
+        given = {name: _as_symbols(f"{process.name}: {name}", x) for name, x in given.items()}
+        actions, observations, opening, marks = given.values()
+        for name, x, shape in (
+            ("actions", actions, process.action_shape),
+            ("observations", observations, process.observation_shape),
+            ("intervened", marks, True),
+        ):
+            if jax.tree.structure(x) != jax.tree.structure(shape):
+                raise ValueError(
+                    f"{process.name}: {name} must have the structure {jax.tree.structure(shape)}, "
+                    f"not {jax.tree.structure(x)}."
+                )
         first, one = jax.tree.leaves(actions)[0], jax.tree.leaves(process.action_shape)[0]
         lead = first.shape[: first.ndim - one.ndim]
         if len(lead) not in (1, 2):
@@ -138,8 +150,8 @@ def rollout(
     Raises:
         ValueError: the agent cannot read its own marks; theta is outside the support.
     """
-    if executor not in ("agent", "expert"):
-        raise ValueError(f'executor must be "agent" or "expert", not {executor!r}.')
+    if not isinstance(executor, str) or executor not in ("agent", "expert"):
+        raise ValueError(f'executor must be "agent" or "expert", not {one_line(repr(executor))}.')
     actor: AbstractAgent | None = None
     if executor == "agent":
         if agent is None:
@@ -149,6 +161,8 @@ def rollout(
         if isinstance(agent, HostAgent):
             size = {"num_episodes": num_episodes, "num_rounds": num_rounds, "theta": theta}
             return play(process, agent, key=key, **size)[0]
+        if not isinstance(agent, AbstractAgent):
+            raise TypeError(f"agent must be an agent, such as ud.ExactAgent(process), not a {type(agent).__name__}.")
         check_mark(agent, agent.own_actions)
         check_fit(process, agent)
         actor = agent
@@ -204,11 +218,29 @@ def check_alphabet(name: str, law: AbstractDistribution, values: PyTree) -> None
 
 
 def _is_index(x: Any) -> bool:
-    return np.ndim(x) == 0 and np.issubdtype(np.asarray(x).dtype, np.integer)
+    try:
+        operator.index(x)
+    except TypeError:
+        return False
+    return not isinstance(x, bool)
 
 
-def _is_list(x: Any) -> bool:
-    return isinstance(x, list)
+def _as_symbols(name: str, x: PyTree) -> PyTree:
+    """Each leaf as an array, a list being one; `ValueError` where it is none of numbers that JAX holds."""
+
+    def as_array(x: Any) -> Array:
+        if not is_concrete(x):
+            return jnp.asarray(x)
+        array = as_numbers(x, name)
+        if (
+            np.issubdtype(array.dtype, np.integer)
+            and array.size
+            and max(-int(array.min()), int(array.max())) > MAX_COUNT
+        ):
+            raise ValueError(f"{name} must be integers of 32 bits, not from {array.min()} to {array.max()}.")
+        return jnp.asarray(array)
+
+    return jax.tree.map(as_array, x, is_leaf=lambda x: isinstance(x, list))
 
 
 def check_theta(process: InteractionProcess, theta: Any) -> None:
@@ -221,7 +253,7 @@ def check_theta(process: InteractionProcess, theta: Any) -> None:
         support = "the prior gives it no probability"
     else:
         return
-    raise ValueError(f"{process.name}: theta={theta} is outside the support; {support}.")
+    raise ValueError(f"{process.name}: theta={one_line(theta)} is outside the support; {support}.")
 
 
 def check_fit(process: InteractionProcess, agent: AbstractAgent) -> None:

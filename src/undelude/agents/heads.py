@@ -25,6 +25,17 @@ from undelude.distributions import (
 MIN_SCALE = 1e-3
 # The posterior predictive of a continuous action is a mixture over theta, whatever the expert's own law is.
 NUM_COMPONENTS = 4
+# What JAX counts with 32 bits; no weights are of this size.
+MAX_SIZE = 2**31 - 1
+# What `describe` says of each kind.
+ENTRIES: dict[str, tuple[str, ...]] = {
+    "categorical": ("num_categories",),
+    "autoregressive": ("length", "num_categories"),
+    "normal": ("shape", "num_components"),
+    "squashed": ("shape", "num_components", "low", "high"),
+    "given": ("shape",),
+    "joint": ("parts",),
+}
 
 
 def describe(law: AbstractDistribution) -> dict[str, Any]:
@@ -55,6 +66,45 @@ def describe(law: AbstractDistribution) -> dict[str, Any]:
         f"networks have no head for {type(law).__name__}; "
         "use Categorical, Autoregressive, Normal, Squashed, Given, or a Joint of a dictionary of them."
     )
+
+
+def check_spec(spec: Any, name: str) -> int:
+    """Check a description that `describe` may have made: how many parts it has.
+
+    Args:
+        spec: as from JSON.
+        name: of what it describes.
+
+    Raises:
+        ValueError: it describes nothing; the message says where.
+    """
+    kind = spec.get("kind") if isinstance(spec, dict) else None
+    entries = ENTRIES.get(kind) if isinstance(kind, str) else None
+    if entries is None or spec.keys() != {"kind", *entries}:
+        known = ", ".join(f"{kind} ({', '.join(entries)})" for kind, entries in ENTRIES.items())
+        raise ValueError(f"{name} must have a kind and its entries, of {known}; not {spec!r:.99}")
+    for entry in entries:
+        value = spec[entry]
+        if entry in ("num_categories", "length", "num_components") and not is_size(value):
+            raise ValueError(f"{name}: {entry} must be a whole number from 1 to {MAX_SIZE}, not {value!r:.99}")
+        if entry == "shape" and not (
+            isinstance(value, list) and all(map(is_size, value)) and math.prod(value) <= MAX_SIZE
+        ):
+            raise ValueError(f"{name}: shape must be a list of sizes, {MAX_SIZE} in all at most, not {value!r:.99}")
+        if entry in ("low", "high") and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise ValueError(f"{name}: {entry} must be a number, not {value!r:.99}")
+    if kind == "squashed" and not -1e30 <= spec["low"] < spec["high"] <= 1e30:
+        raise ValueError(f"{name}: low must be less than high, both finite")
+    if kind != "joint":
+        return 1
+    if not (isinstance(spec["parts"], dict) and spec["parts"]):
+        raise ValueError(f"{name}: parts must be an object of at least one part, not {spec['parts']!r:.99}")
+    return sum(check_spec(part, f"{name:.99}: {part_name:.99}") for part_name, part in spec["parts"].items())
+
+
+def is_size(x: Any) -> bool:
+    """Whether it is a whole number that an array's axis may have."""
+    return isinstance(x, int) and not isinstance(x, bool) and 1 <= x <= MAX_SIZE
 
 
 class AbstractHead(eqx.Module):

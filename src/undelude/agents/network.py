@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from undelude.agent import AbstractSequenceAgent, Mark, check_mark, with_marks
-from undelude.agents.heads import describe, thaw
+from undelude.agents.heads import MAX_SIZE, check_spec, describe, is_size, thaw
 from undelude.agents.interface import Interface
 from undelude.distributions import AbstractDistribution
 from undelude.process import Action, InteractionProcess, Observation
@@ -116,6 +116,38 @@ def turns(episode: Episodes) -> tuple[slice, slice]:
 def options(agent_type: type[AbstractLearnedAgent]) -> list[str]:
     """The options of an architecture: what its `__init__` takes beside the process and the key."""
     return [name for name in inspect.signature(agent_type).parameters if name not in ("process", "key")]
+
+
+def check_config(agent_type: type[AbstractLearnedAgent], config: Any) -> int:
+    """Check what a file says of an agent, before anything is made of it.
+
+    Args:
+        agent_type: whose `from_config` it is for.
+        config: as from JSON.
+
+    Returns:
+        How many layers and parts there are to be: each is made one after the other.
+
+    Raises:
+        ValueError: an entry is missing, unknown or no such thing; the message names it.
+    """
+    parameters = inspect.signature(agent_type).parameters
+    names = {"spec", "own_actions", "marks", *options(agent_type)}
+    if not isinstance(config, dict):
+        raise ValueError("its config is no object")
+    for name in sorted(names ^ config.keys()):
+        raise ValueError(f"{name!r:.99} is {'missing' if name in names else 'unknown to this version'}")
+    for name in options(agent_type):
+        if not (is_size(config[name]) or (config[name] is None and parameters[name].default is None)):
+            raise ValueError(f"{name} must be a whole number from 1 to {MAX_SIZE}, not {config[name]!r:.99}")
+    marks = config["marks"]
+    if not (isinstance(marks, list) and all(mark in ["do", "see"] for mark in marks) and len(set(marks)) == len(marks)):
+        raise ValueError(f'marks must be a list of "do" and "see", not {marks!r:.99}')
+    if not isinstance(config["own_actions"], str):
+        raise ValueError(f'own_actions must be "do" or "see", not {config["own_actions"]!r:.99}')
+    if not (isinstance(config["spec"], dict) and config["spec"].keys() == {"actions", "observations"}):
+        raise ValueError("spec must have actions and observations, and nothing else")
+    return config.get("num_layers", 1) + sum(check_spec(spec, name) for name, spec in config["spec"].items())
 
 
 def make_spec(process: InteractionProcess | dict[str, Any]) -> dict[str, Any]:

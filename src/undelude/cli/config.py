@@ -59,6 +59,9 @@ class Config:
 
 # What an architecture may or may not have.
 SIZES = ("hidden_size", "num_layers", "num_heads", "window", "order")
+# Beyond these a machine is at work for hours, or out of memory, before anything is said; JAX counts with 32 bits.
+MOST = {"hidden_size": 2**14, "num_layers": 2**8, "num_heads": 2**14, "order": 2**16}
+COUNTABLE = 2**31 - 1
 
 
 def check_config(config: Config) -> None:
@@ -66,6 +69,8 @@ def check_config(config: Config) -> None:
     for name in (*SIZES, "steps", "batch_size", "reuse", "log_every"):
         if (number := getattr(config, name)) is not None and number < 1:
             raise ValueError(f"{option(name)} must be at least 1, not {number}.")
+        if number is not None and number > (most := MOST.get(name, COUNTABLE)):
+            raise ValueError(f"{option(name)} must be at most {most}, not {number}.")
     if config.per != "step" and config.teaching != "dagger":
         raise ValueError(f"--per is for --teaching dagger, not {config.teaching}, which draws who executes each step.")
     if not (math.isfinite(config.observation_weight) and config.observation_weight >= 0):
@@ -98,12 +103,12 @@ def read_config(file: Path) -> tuple[Config, dict[str, str]]:
     data = read_json(file)
     recorded = data.pop("versions", {})
     hints = get_type_hints(Config)
-    for name in data.keys() ^ hints.keys():
+    for name in sorted(data.keys() ^ hints.keys()):
         what = "is missing" if name in hints else "is unknown to this version of undelude"
-        raise ValueError(f"{file} is damaged: {name!r} {what}.")
+        raise ValueError(f"{file} is damaged: {name!r:.99} {what}.")
     for name, hint in hints.items():
         if not _fits(data[name], hint):
-            raise ValueError(f"{file} is damaged: {name!r} cannot be {data[name]!r}.")
+            raise ValueError(f"{file} is damaged: {name!r} cannot be {data[name]!r:.99}.")
     config = Config(**data)
     try:
         check_config(config)
@@ -118,4 +123,6 @@ def _fits(value: Any, hint: Any) -> bool:
     if isinstance(hint, UnionType):
         return any(_fits(value, part) for part in get_args(hint))
     numbers = (int, float) if hint is float else hint
+    if hint is float and isinstance(value, int) and abs(value) > 2**63:
+        return False  # Some are larger than any float.
     return isinstance(value, numbers) and not isinstance(value, bool)

@@ -7,7 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from undelude.checkpoint import read_json, write_atomically
+from undelude.certificate import check_certificate
+from undelude.checkpoint import json_object, read_json, write_atomically
 from undelude.cli.config import Config, read_config, write_config
 from undelude.cli.errors import UsageError
 
@@ -119,9 +120,12 @@ class RunDirectory:
             if not line.endswith(b"\n"):
                 break
             try:
-                row = json.loads(line)
-                if not (isinstance(row["update"], int) and isinstance(row["seconds"], int | float)):
+                row = json_object(line)
+                update, seconds = row["update"], row["seconds"]
+                if not (isinstance(update, int) and isinstance(seconds, int | float) and 0 <= update < 2**63):
                     raise TypeError
+                if not 0 <= seconds < 2**63:
+                    raise ValueError
             except (ValueError, TypeError, KeyError) as error:
                 raise ValueError(
                     f"{self.metrics_file} is damaged in line {number}. "
@@ -136,8 +140,20 @@ class RunDirectory:
         write_atomically(self.certificate_file, data.encode())
 
     def read_certificate(self) -> dict[str, Any]:
-        """Read `certificate.json`."""
-        return read_json(self.certificate_file)
+        """Read `certificate.json`.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: it is damaged; the message names the entry.
+        """
+        data = read_json(self.certificate_file)
+        try:
+            check_certificate(data)
+        except ValueError as error:
+            raise ValueError(
+                f"{self.certificate_file} is damaged: {error}. Write it anew with: undelude certify {self.path}"
+            ) from error
+        return data
 
 
 def plain(value: Any) -> Any:

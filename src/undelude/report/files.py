@@ -1,13 +1,15 @@
 """The three files of a run directory that a report reads, checked: whatever is damaged is named here, and not later."""
 
 import dataclasses
-import json
 import math
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from jaxtyping import Float, Int
+
+from undelude.certificate import is_quantity
+from undelude.checkpoint import json_object
 
 CONFIG, METRICS, CERTIFICATE, FILM = "config.json", "metrics.jsonl", "certificate.json", "episode.gif"
 READERS = ("agent", "exact_do", "exact_see")
@@ -139,7 +141,7 @@ def _metrics(file: Path) -> list[dict[str, Any]]:
                 break
             raise
         update = row.get("update")
-        if not isinstance(update, int):
+        if not (isinstance(update, int) and 0 <= update < 2**63):
             _damaged(file, f"line {i} has no update number.", fix)
         # A resumed run may log an update twice; the later row is what the rest of the run continued from.
         rows[update] = {"update": update} | {name: _number(file, name, row.get(name)) for name in MEASURED_IN_TRAINING}
@@ -154,7 +156,7 @@ def _episode(file: Path, data: Any) -> Episode:
         theta, actions = np.asarray(data["theta"]), np.asarray(data["actions"])
         policy = {name: np.asarray(data["policy"][name], dtype=float) for name in READERS}
         belief = {name: None if (b := data["belief"][name]) is None else np.asarray(b, dtype=float) for name in READERS}
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         _damaged(file, f"its episode cannot be read ({type(error).__name__}: {error}).", _anew(file.parent))
     if problem := _misfit(T, theta, actions, policy, belief):
         _damaged(file, f"its episode of {T} rounds {problem}.", _anew(file.parent))
@@ -196,24 +198,21 @@ def _symbols(data: Any, T: int) -> np.ndarray | None:
 
 def _json_object(file: Path, data: bytes, fix: str, where: str = "") -> dict[str, Any]:
     try:
-        value = json.loads(data)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return json_object(data)
+    except ValueError as error:
         _damaged(file, f"{where + ': ' if where else ''}{error}.", fix)
-    if not isinstance(value, dict):
-        _damaged(file, f"{where or 'it'} holds no JSON object.", fix)
-    return value
 
 
 def _number(file: Path, name: str, value: Any) -> float | None:
     if value is None or value == "inf":
         return None if value is None else math.inf
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if not is_quantity(value):
         _damaged(
             file,
-            f'{name} is {value!r}, where a number, null or "inf" belongs.',
+            f'{name} is {value!r:.99}, where a number, null or "inf" belongs.',
             "Restore it from a copy, or write it anew.",
         )
-    return None if math.isnan(value) else float(value)
+    return float(value)
 
 
 def _anew(path: Path) -> str:

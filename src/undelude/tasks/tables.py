@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from undelude._checks import check_probabilities
+from undelude._checks import as_numbers, check_count, check_probabilities
 from undelude.distributions import Categorical
 from undelude.process import AbstractExpert, AbstractTask, InteractionProcess
 
@@ -111,10 +111,13 @@ def from_tables(
     >>> process.num_thetas, process.action_law.num_categories
     (2, 2)
     """
-    Q_theta, Q_A, Q_O = (np.asarray(x, dtype=float) for x in (prior, expert, task))
+    given = (("prior", prior), ("expert", expert), ("task", task))
+    Q_theta, Q_A, Q_O = (np.asarray(as_numbers(x, f"{name}: {part}"), dtype=float) for part, x in given)
     for part, table, axes in (("prior", Q_theta, "[K]"), ("expert", Q_A, "[K, A]"), ("task", Q_O, "[K, A, O]")):
         if table.ndim != axes.count(",") + 1:
             raise ValueError(f"{name}: {part} has shape {table.shape}; it must be {axes}.")
+        if not table.size:
+            raise ValueError(f"{name}: {part} has no mass: its shape is {table.shape}, and no axis may be empty.")
         check_probabilities(table, f"{name}: {part}")
     if Q_A.shape[0] != Q_theta.shape[0] or Q_O.shape[:2] != Q_A.shape:
         raise ValueError(
@@ -122,11 +125,13 @@ def from_tables(
             "they must be [K], [K, A] and [K, A, O] with the same K and A."
         )
     Q_theta, Q_A, Q_O = (table / table.sum(-1, keepdims=True) for table in (Q_theta, Q_A, Q_O))
-    worth = np.arange(Q_O.shape[2]) if rewards is None else np.asarray(rewards, dtype=float)
+    worth = np.arange(Q_O.shape[2]) if rewards is None else as_numbers(rewards, f"{name}: rewards")
     if worth.shape != Q_O.shape[2:]:
         raise ValueError(
             f"{name}: rewards has shape {worth.shape}; it needs one number for each of {Q_O.shape[2]} observations."
         )
+    with np.errstate(over="ignore"):
+        worth = np.asarray(worth, jnp.asarray(0.0).dtype)  # As they will be: in single precision, by default.
     if not np.isfinite(worth).all():
         raise ValueError(f"{name}: rewards must be finite numbers, not {worth.tolist()}.")
     return InteractionProcess(
@@ -134,7 +139,7 @@ def from_tables(
         thetas=jnp.arange(Q_theta.shape[0]),
         task=TableTask(_log(Q_O), jnp.asarray(worth, dtype=float)),
         expert=TableExpert(_log(Q_A)),
-        num_rounds=num_rounds,
+        num_rounds=check_count(f"{name}: num_rounds", num_rounds),
         name=name,
     )
 

@@ -1,0 +1,170 @@
+"""Command lines at random, in process: each ends in success, wrong usage (2), or one line that says what failed."""
+
+import contextlib
+import io
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import jaxtyping
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import undelude as ud
+from fuzzing import examples, in_time
+from undelude.cli import main
+from undelude.cli.config import Config
+from undelude.cli.runs import RunDirectory
+
+TASKS = """
+import undelude as ud
+
+def tiny():
+    return ud.tasks.bandit(num_arms=2, num_rounds=2)
+
+def wrong():
+    return "a bandit"
+
+def raises():
+    return ud.tasks.bandit(num_arms=1)
+"""
+NUMBERS = [
+    "0", "1", "-1", "2", "3", "1.5", "1e3", "nan", "inf", "-inf", "1e999", "", "x", "0x10", "1_0", "٣", " 1", "--",
+    "None", "9" * 30, "9" * 5000, str(2**31), str(2**32), str(2**63),
+]  # fmt: skip
+UNKNOWN = [
+    "", "x", ":", "x:", ":x", ".:x", "..:x", "a b:c", "os.:x", "fuzz_tasks", "fuzz_tasks:", "fuzz_tasks:nobody",
+    "fuzz_tasks:wrong", "fuzz_tasks:raises", "json:JSONDecodeError", "bandti", "\x00:x", "é:é", "\udcff:x",
+    "/etc/passwd:x", "x" * 3000, "[red]x[/]:y", "BANDIT", "-",
+]  # fmt: skip
+PLACES = [
+    "", "missing", "file", "full", "file/inside", "run", "half", "damaged", "\x00", "x" * 300, "x/" * 1000,
+    "\udcff", "[/]", "/dev/null", "/proc/x",
+]  # fmt: skip
+ANYTHING = [
+    "--", "-", "-h", "--help", "--version", "--json", "--no-json", "--json=1", "--seed=", "--no-such", "@file", "é",
+    "\udcff", "\x00", "--tyro-print-completion", "--config.task", "[/]", "{}", "train", "tasks", "'", "--steps",
+]  # fmt: skip
+CHOICES = {
+    "--agent": ["lstm", "gru", "linear", "transformer", "markov", "predictor", "LSTM", "", "None"],
+    "--teaching": ["counterfactual", "factual", "mixed", "blind", "cloning", "dagger", "wish"],
+    "--per": ["step", "episode", "week"],
+    "--target": ["sample", "distribution", "posterior", "reverse", "x"],
+}
+SIZES = ["--hidden-size", "--num-layers", "--num-heads", "--window", "--order"]
+COUNTS = ["--steps", "--batch-size",
+    "--reuse", "--log-every", "--seed", "--learning-rate", "--expert-share", "--observation-weight",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with tasks, files and runs in it: the current directory of all commands."""
+    folder = tmp_path_factory.mktemp("user")
+    (folder / "fuzz_tasks.py").write_text(TASKS)
+    (folder / "file").write_text("{}")
+    (folder / "full").mkdir()
+    (folder / "full" / "mine.txt").write_text("keep")
+    make = lambda: ud.LSTMAgent(ud.tasks.bandit(num_arms=2, num_rounds=2), 4, key=jax.random.key(0))  # noqa: E731
+    agent = jax.tree.map(lambda x: np.full(x.shape, 0.1, x.dtype), eqx.filter_eval_shape(make))
+    for name, steps in (("run", 2), ("half", 4), ("damaged", 2)):
+        run = RunDirectory.create(folder / name, Config("fuzz_tasks:tiny", hidden_size=4, batch_size=4, steps=steps))
+        ud.save(agent, run.agent_folder)
+        run.append_metrics({"update": 2, "seconds": 0.1, "action_loss": 1.0, "observation_loss": 1.0})
+    (folder / "damaged" / "config.json").write_text("{")
+    # Nothing of it is the agent's, so that no command goes on to measure, which takes longer than all else here.
+    (folder / "half" / "metrics.jsonl").write_text("{\n")
+    (folder / "run" / "agent" / "agent.json").write_text(json.dumps({"format": 2}))
+    (folder / "half" / "agent" / "weights.safetensors").write_bytes(b"\x00" * 9)
+    jaxtyping.config.update("jaxtyping_disable", True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        patch.setenv("COLUMNS", "80")
+        patch.setattr(sys, "path", [str(folder), *sys.path])
+        yield folder
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@st.composite
+def options(draw: st.DrawFn, names: list[str], most: int = 3) -> list[list[str]]:
+    """Some options with a value each; most values are sound, or are no number of the right kind."""
+    chunks = []
+    for name in draw(st.lists(st.sampled_from(names), max_size=most, unique=True)):
+        sound = CHOICES.get(name, ["1", "2", "4"])
+        value = draw(st.sampled_from(sound if draw(st.integers(0, 2)) else NUMBERS))
+        chunks.append([f"{name}={value}"] if draw(st.booleans()) else [name, value])
+    return chunks
+
+
+@st.composite
+def command_lines(draw: st.DrawFn) -> list[str]:
+    """Nearly sound; what would train, measure or play for long has something wrong in it."""
+    name = draw(
+        st.sampled_from(
+            ["train", "train", "train", "certify", "report", "export", "tasks", "check", "play", "paper", ""]
+        )
+    )
+    place = draw(st.sampled_from(PLACES))
+    match name:
+        case "train":
+            task = draw(st.sampled_from([*UNKNOWN, "fuzz_tasks:tiny"]))
+            there = [x for x in PLACES if x not in ("missing", "\udcff", "[/]")]
+            chunks = [[task], ["--out", draw(st.sampled_from(there))]]
+            chunks += draw(options([*CHOICES, *SIZES, *COUNTS]))
+            if draw(st.integers(0, 3)) == 0:
+                chunks += [["--num-seeds", draw(st.sampled_from(["0", "-1", "x", "1", str(2**40)]))]]
+            chunks += draw(st.sampled_from([[], [], [["--resume"]]]))
+        case "certify":
+            chunks = [[place], *draw(options(["--num-episodes"], 1))]
+        case "export":
+            out = draw(st.sampled_from(["file", "full", "run", "\x00", "file/x"]))
+            chunks = [[place], ["--out", out], *draw(options(["--num-rounds", "--batch-size"], 2))]
+        case "report":
+            chunks = [[place]]
+        case "check":
+            chunks = [[draw(st.sampled_from(UNKNOWN))]]
+        case "play":
+            chunks = [[draw(st.sampled_from([*UNKNOWN, "frog"]))], *draw(options(["--seed"], 1))]
+        case "paper":
+            chunks = [
+                ["--num-episodes", draw(st.sampled_from(["0", "99", "x", "-1", ""]))],
+                *draw(options(["--seed"], 1)),
+            ]
+        case _:
+            chunks = []
+    for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2]))):
+        chunks.insert(draw(st.integers(0, len(chunks))), [draw(st.sampled_from(ANYTHING))])
+    if len(chunks) > 1 and name != "paper" and draw(st.integers(0, 5)) == 0:
+        del chunks[draw(st.integers(0, len(chunks) - 1))]
+    return [*([name] if name else []), *(token for chunk in chunks for token in chunk)]
+
+
+@given(args=command_lines(), answers=st.text(st.sampled_from("12yn\nq \x00é"), max_size=20))
+@examples(80)
+def test_any_command_line_ends_well(folder: Path, args: list[str], answers: str) -> None:
+    before = sorted(path.name for path in folder.iterdir())
+    streams = [
+        io.TextIOWrapper(io.BytesIO(), "utf-8", errors, write_through=True) for errors in ("strict", "backslashreplace")
+    ]
+    with pytest.MonkeyPatch.context() as patch, in_time():
+        patch.setattr(sys, "stdin", io.StringIO(answers))
+        with contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1]):
+            code = main(args)
+    out, err = (stream.buffer.getvalue().decode() for stream in streams)
+    assert code in (0, 1, 2), (code, err)
+    assert "Traceback" not in out + err, err
+    # What `main` says of an exception that nobody thought of.
+    assert "UNDELUDE_DEBUG=1 shows" not in err, err
+    if code == 1:
+        message = err[err.rindex("undelude: ") :]
+        assert message.count("\n") == 1, err
+    if code:
+        assert err.strip(), out
+    after = {path.name for path in folder.iterdir()} - {"cache", "paper.html", "__pycache__"}
+    assert after <= {*before}, "it wrote something that was not asked for"

@@ -1,0 +1,225 @@
+"""Files that somebody has spoilt, or made to do harm: each is read as it is, or refused in one line that names it."""
+
+import contextlib
+import io
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import jaxtyping
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import undelude as ud
+from fuzzing import examples, flipped, outcome, spoilt_json
+from undelude.certificate import QUANTITIES, versions
+from undelude.cli.config import Config
+from undelude.cli.console import make_console, print_certificate
+from undelude.cli.runs import RunDirectory
+from undelude.cli.seeds import summarise
+from undelude.report.files import READERS, read_run
+from undelude.report.page import render
+
+REFUSED = (ValueError, FileNotFoundError)
+AGENTS = {
+    "lstm": lambda process: ud.LSTMAgent(process, 4, key=jax.random.key(0)),
+    "transformer": lambda process: ud.TransformerAgent(process, 4, 2, 1, window=4, key=jax.random.key(0)),
+    "predictor": lambda process: ud.SequencePredictor(process, 3, 4, key=jax.random.key(0)),
+    "continuous": lambda process: ud.MarkovAgent(SPEC, 2, 3, key=jax.random.key(0)),
+}
+SPEC = {
+    "actions": {"kind": "squashed", "shape": [2], "num_components": 2, "low": -1.0, "high": 1.0},
+    "observations": {
+        "kind": "joint",
+        "parts": {
+            "block": {"kind": "autoregressive", "length": 2, "num_categories": 3},
+            "place": {"kind": "given", "shape": [2]},
+        },
+    },
+}
+LARGE = (10**7, 2**40, {"kind": "categorical", "num_categories": 10**9}, "TransformerAgent", "LSTMAgent", "normal")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def as_users_run_it() -> Iterator[None]:
+    """Without run-time type checks."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="module")
+def agents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A saved agent of each kind."""
+    folder, process = tmp_path_factory.mktemp("agents"), ud.tasks.bandit(num_arms=2, num_rounds=2)
+    for name, make in AGENTS.items():
+        # Numbers from NumPy: compiling what draws them takes longer than all else here.
+        agent = eqx.filter_eval_shape(lambda make=make: make(process))
+        ud.save(jax.tree.map(lambda x: np.full(x.shape, 0.1, x.dtype), agent), folder / name)
+    return {name: folder / name for name in AGENTS}
+
+
+def check_loaded(folder: Path, change: str) -> None:
+    """Load what is in `folder`: it is refused by the name of a file, or can be used."""
+    agent = outcome(lambda: ud.load(folder), raises=REFUSED, names=("agent.json", "weights.safetensors"))
+    if isinstance(agent, Exception):
+        return
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(agent)), change
+    ud.save(agent, folder)
+    assert jax.tree.structure(ud.load(folder)) == jax.tree.structure(agent)
+
+
+@pytest.fixture
+def copied(agents: dict[str, Path], tmp_path: Path) -> dict[str, Path]:
+    return {name: Path(shutil.copytree(folder, tmp_path / name)) for name, folder in agents.items()}
+
+
+@given(data=st.data())
+@examples(70)
+def test_an_agent_whose_description_is_spoilt(agents: dict[str, Path], data: st.DataObject) -> None:
+    source = agents[data.draw(st.sampled_from(sorted(agents)))]
+    text = data.draw(spoilt_json(json.loads((source / "agent.json").read_text()), LARGE))
+    with scratch(source) as folder:
+        (folder / "agent.json").write_bytes(text)
+        check_loaded(folder, repr(text))
+
+
+@given(data=st.data())
+@examples(50)
+def test_an_agent_whose_weights_are_spoilt(agents: dict[str, Path], data: st.DataObject) -> None:
+    """Bytes changed or cut off; a header that lies about sizes, places, types and names."""
+    source = agents[data.draw(st.sampled_from(sorted(agents)))]
+    whole = (source / "weights.safetensors").read_bytes()
+    size = int.from_bytes(whole[:8], "little")
+    head, body = whole[8 : 8 + size], whole[8 + size :]
+    match data.draw(st.sampled_from(["header", "header", "size", "flip", "cut", "longer", "value"])):
+        case "header":
+            types = ("F64", "F16", "BF16", "F8_E4M3", "U8", "I64", "BOOL", "F4", [2**62, 2**62], [10**12], [0, 2**63])
+            head = data.draw(spoilt_json(json.loads(head), types))
+            whole = len(head).to_bytes(8, "little") + head + body
+        case "size":
+            claim = data.draw(st.sampled_from([0, 1, size - 1, size + 1, len(whole), 10**8, 10**11, 2**63, 2**64 - 1]))
+            whole = claim.to_bytes(8, "little") + whole[8:]
+        case "flip":
+            whole = flipped(data.draw, whole)
+        case "cut":
+            whole = whole[: data.draw(st.integers(0, len(whole)))]
+        case "longer":
+            whole += data.draw(st.binary(min_size=1, max_size=8))
+        case "value":
+            at = 8 + size + 4 * data.draw(st.integers(0, len(body) // 4 - 1))
+            whole = (
+                whole[:at]
+                + np.float32(
+                    data.draw(st.one_of(st.sampled_from([np.nan, np.inf, -np.inf, 1e38]), st.floats(width=32)))
+                ).tobytes()
+                + whole[at + 4 :]
+            )
+    with scratch(source) as folder:
+        (folder / "weights.safetensors").write_bytes(whole)
+        check_loaded(folder, repr(whole[:200]))
+
+
+@contextlib.contextmanager
+def scratch(source: Path) -> Iterator[Path]:
+    """A copy of a folder that is gone afterwards: an example must not meet what another left behind."""
+    folder = source.with_name(f"{source.name}-spoilt")
+    shutil.copytree(source, folder)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+# A run directory ------------------------------------------------------------------------------------------------------
+
+LOSSES = {"action_loss": 1.0, "observation_loss": 0.5, "action_kl_see": 0.2}
+ROWS = [LOSSES | {"update": 2 * i, "seconds": 0.1 * i, "action_kl_do": 0.1 / i} for i in (1, 2, 3)]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run, made from its parts: nothing is taught."""
+    certificate = dict.fromkeys([name for x in QUANTITIES for name in (x, f"{x}_se")], 0.25)
+    certificate |= {"task": "bandit", "agent": "LSTMAgent", "own_actions": "do", "teaching": "counterfactual"}
+    certificate |= {"num_episodes": 16, "num_rounds": 3, "seconds": 1.5, "versions": versions()}
+    certificate |= {"notes": {"reward_best": "a plan."}, "reward_exact_see": None, "observation_kl_do": "inf"}
+    laws = {name: [[0.5, 0.5], [0.25, 0.75], [0.75, 0.25], [1.0, 0.0]] for name in READERS}
+    episode = {"theta": 1, "opening": None, "actions": [0, 1, 1], "observations": [0, 1, 0], "rewards": [0.0, 1.0, 0.0]}
+    certificate["episode"] = episode | {"policy": laws, "belief": laws, "num_episodes": 16}
+    run = RunDirectory.create(tmp_path_factory.mktemp("runs") / "run", Config("bandit", hidden_size=4, steps=6))
+    run.write_certificate(certificate)
+    for row in ROWS:
+        run.append_metrics(row)
+    return run.path
+
+
+@given(data=st.data())
+@examples(25)
+def test_a_run_whose_config_is_spoilt(run: Path, data: st.DataObject) -> None:
+    text = data.draw(spoilt_json(json.loads((run / "config.json").read_text()), ("gru", "dagger", "sample", 64)))
+    with scratch(run) as folder:
+        (folder / "config.json").write_bytes(text)
+        opened = outcome(lambda: RunDirectory.open(folder), raises=(ValueError,), names=("config.json",))
+        if not isinstance(opened, Exception):
+            assert isinstance(opened.config, Config)
+        read = outcome(lambda: read_run(folder), raises=REFUSED, names=("config.json",))
+        if not isinstance(read, Exception):
+            assert "task" in read.config
+
+
+@st.composite
+def spoilt_metrics(draw: st.DrawFn) -> bytes:
+    lines = [json.dumps(row).encode() for row in ROWS]
+    i = draw(st.integers(0, 2))
+    lines[i] = draw(spoilt_json(ROWS[i]))
+    end = draw(st.sampled_from([b"\n", b"", b"\n\n", b"\r\n"]))
+    return b"\n".join(lines) + end
+
+
+@given(metrics=spoilt_metrics())
+@examples(25)
+def test_a_run_whose_metrics_are_spoilt(run: Path, metrics: bytes) -> None:
+    with scratch(run) as folder:
+        (folder / "metrics.jsonl").write_bytes(metrics)
+        rows = outcome(RunDirectory.open(folder).read_metrics, raises=(ValueError,), names=("metrics.jsonl",))
+        if not isinstance(rows, Exception):
+            assert all(np.isfinite(row["seconds"]) for row in rows), metrics
+            outcome(lambda: RunDirectory.open(folder).begin(4), raises=(ValueError,), names=("metrics.jsonl",))
+        outcome(lambda: read_run(folder), raises=(ValueError,), names=("metrics.jsonl",))
+
+
+@given(data=st.data())
+@examples(25)
+def test_a_run_whose_certificate_is_spoilt(run: Path, data: st.DataObject) -> None:
+    """As commands print it and sum it up."""
+    text = data.draw(spoilt_json(json.loads((run / "certificate.json").read_text()), ("inf", -1.0)))
+    with scratch(run) as folder:
+        (folder / "certificate.json").write_bytes(text)
+        read = RunDirectory.open(folder).read_certificate
+        certificate = outcome(read, raises=(ValueError,), names=("certificate.json",))
+        if not isinstance(certificate, Exception):
+            with contextlib.redirect_stdout(io.StringIO()) as out:
+                print_certificate(make_console(stderr=False), certificate)
+                summarise([certificate, certificate], [0, 1])
+            assert "nan" not in out.getvalue()
+        outcome(lambda: read_run(folder), raises=(ValueError,), names=("certificate.json",))
+
+
+@given(data=st.data())
+@examples(5)
+def test_the_page_of_a_spoilt_run(run: Path, data: st.DataObject) -> None:
+    """What can be read can be drawn."""
+    name = data.draw(st.sampled_from(["config.json", "certificate.json", "metrics.jsonl"]))
+    if name == "metrics.jsonl":
+        text = data.draw(spoilt_metrics())
+    else:
+        text = data.draw(spoilt_json(json.loads((run / name).read_text()), ("inf", -1.0)))
+    with scratch(run) as folder:
+        (folder / name).write_bytes(text)
+        outcome(lambda: render(read_run(folder)), raises=REFUSED, names=(name,))
