@@ -13,7 +13,6 @@ from safetensors.numpy import load_file
 
 import undelude as ud
 from undelude import checkpoint
-from undelude.checkpoint import LEARNED
 from undelude.cli import backend, main
 from undelude.cli.config import Config
 from undelude.cli.distributed import LOST
@@ -147,7 +146,7 @@ def rows(folder):
 
 
 def weights(folder):
-    return load_file(folder / "0" / "run" / "agent" / LEARNED[0])
+    return load_file(folder / "0" / "run" / "agent" / "weights.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +181,7 @@ def test_two_processes_make_the_run_of_one(together, tmp_path, monkeypatch):
         for loss in ("action_loss", "observation_loss"):
             assert row[loss] == pytest.approx(expected[loss], rel=1e-5)
     checkpoint.save(run.agent, tmp_path)
-    want, have = load_file(tmp_path / LEARNED[0]), weights(folder)
+    want, have = load_file(tmp_path / "weights.safetensors"), weights(folder)
     assert have.keys() == want.keys()
     for name in want:
         np.testing.assert_allclose(have[name], want[name], atol=2e-5)

@@ -56,7 +56,7 @@ def check_options(command: "Train") -> None:
         raise UsageError(
             "--coordinator, --num-processes and --process-id go together; Slurm, Open MPI and Kubernetes need none."
         )
-    if command.coordinator is not None:
+    if command.coordinator is not None and command.num_processes is not None and command.process_id is not None:
         host, _, port = command.coordinator.rpartition(":")
         if not (host and port.isdecimal()):
             raise UsageError(f"--coordinator must be HOST:PORT of process 0, not {command.coordinator}.")
