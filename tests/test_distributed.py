@@ -58,6 +58,13 @@ def end():
 distributed.leave = end
 runpy.run_module("undelude.cli", run_name="__main__")
 """
+# The command, with a certificate that takes less time.
+PLAIN = """
+import functools, runpy
+from undelude.cli import measure
+measure.certify = functools.partial(measure.certify, baselines=False)
+runpy.run_module("undelude.cli", run_name="__main__")
+"""
 # What `teach` asks of several processes, in a library's user's program.
 LIBRARY = """
 import sys
@@ -153,7 +160,7 @@ def weights(folder):
 def together(cache, tmp_path_factory):
     """A finished run of two processes, and what became of them."""
     folder = tmp_path_factory.mktemp("together")
-    return folder, train(cache, folder, *OPTIONS, *LENGTH, "--json")
+    return folder, train(cache, folder, *OPTIONS, *LENGTH, "--json", launches={0: PLAIN})
 
 
 def test_process_0_alone_writes_and_prints(together):
@@ -187,6 +194,7 @@ def test_two_processes_make_the_run_of_one(together, tmp_path, monkeypatch):
         np.testing.assert_allclose(have[name], want[name], atol=2e-5)
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_the_other_and_resume_makes_the_whole_run(together, cache, tmp_path):
     whole, _ = together
     for dies, more in ((1, OPTIONS + LENGTH), (0, ["--resume"])):
