@@ -14,12 +14,12 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from undelude._checks import check_count
+from undelude._distributed import check_same, episodes_mesh, local, spread
 from undelude.agent import AbstractAgent, check_mark, prepend, scan, unroll, with_marks
 from undelude.agents.exact import ExactAgent, ThompsonAgent
 from undelude.agents.planning import PlanningAgent
@@ -145,8 +145,9 @@ def teach(
     learning from episodes of its own past self.
 
     Episode i of a batch that update u collects draws from `fold_in(fold_in(key, u), i)`; the batch is spread over all
-    local devices (on a CPU, set `JAX_NUM_CPU_DEVICES` to the number of cores), and the data do not depend on how many
-    there are.
+    devices (on a CPU, set `JAX_NUM_CPU_DEVICES` to the number of cores), and the data do not depend on how many there
+    are. Where `jax.distributed` was initialised, they are those of all processes: each calls `teach` with the same
+    arguments, the agent, the state and the key are those of process 0, and all return the same.
 
     Args:
         process: the tasks and their expert.
@@ -165,7 +166,7 @@ def teach(
     Raises:
         TypeError: the target needs what the process or its laws do not have; the agent has nothing to learn.
         ValueError: the agent or the state was made for something else; `reuse` of what an agent with a truncated memory
-            executed.
+            executed; several processes that do not compute the same, or cannot share the batch evenly.
         FloatingPointError: the loss is no longer finite; the message says since when and in which term.
     """
     loop = Loop(
@@ -205,8 +206,7 @@ class Loop:
         self.batch_size, self.reuse = check_count("batch_size", batch_size), check_count("reuse", reuse)
         self.log_every = -(-log_every // self.reuse) * self.reuse
         self.optimizer = default_optimizer(learning_rate, self.steps) if optimizer is None else optimizer
-        devices = jax.local_devices()
-        self.mesh = Mesh(np.asarray(devices[: math.gcd(self.batch_size, len(devices))]), ("episodes",))
+        self.mesh = episodes_mesh(self.batch_size)
         # The program, and the structure of the states that it takes.
         self._compiled: tuple[Any, Any] | None = None
 
@@ -232,14 +232,14 @@ class Loop:
         _check_memory(state.agent, teaching, self.reuse)
         check_fit(self.process, state.agent)
         arrays, static = eqx.partition(state, eqx.is_array)
-        arrays, key = jax.device_put((arrays, key), NamedSharding(self.mesh, PartitionSpec()))
+        arrays, key = spread((arrays, key), self.mesh)
         run, compile_seconds = self._program(arrays, static, key)
 
         def here(arrays: PyTree) -> TeachingState:
             # On one device: left as it is, on all of them, whatever used it next would run once on each.
-            return eqx.combine(jax.device_put(arrays, jax.local_devices()[0]), static)
+            return eqx.combine(local(arrays), static)
 
-        metrics, seconds, update = [], 0.0, int(state.update)
+        metrics, seconds, update = [], 0.0, int(eqx.combine(arrays, static).update)
         while update < steps:
             stop = min(steps, (update // self.log_every + 1) * self.log_every)
             started = time.perf_counter()
@@ -272,7 +272,10 @@ class Loop:
             return self._compiled[0], 0.0
         started = time.perf_counter()
         job = (self.process, self.teaching, self.optimizer, static, self.batch_size, self.reuse, self.mesh)
-        run = _compile_updates(*job).lower(arrays, key, 0).compile()
+        lowered = _compile_updates(*job).lower(arrays, key, 0)
+        if jax.process_count() > 1:
+            check_same("What is computed", lowered.as_text())
+        run = lowered.compile()
         self._compiled = run, structure
         return run, time.perf_counter() - started
 

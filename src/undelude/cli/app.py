@@ -6,8 +6,10 @@ import traceback
 from collections.abc import Sequence
 from typing import Annotated
 
+import jax
 import tyro
 
+from undelude.cli import distributed
 from undelude.cli.certify import Certify, Report
 from undelude.cli.check import Check
 from undelude.cli.console import make_console
@@ -57,8 +59,9 @@ def main(args: Sequence[str] | None = None) -> int:
         The exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
     """
     code = _run(list(sys.argv[1:] if args is None else args))
-    if args is None and code == ExitCode.INTERRUPTED:
-        # XLA may be at work in other threads; an orderly end of Python would take away what they stand on.
+    if args is None and (code == ExitCode.INTERRUPTED or jax.distributed.is_initialized()):
+        # XLA may be at work in other threads; an orderly end of Python would take away what they stand on. One of
+        # several processes would wait for the others, who may be waiting for it.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -88,5 +91,7 @@ def _run(args: list[str]) -> int:
 def _fail(message: str, code: ExitCode) -> int:
     if os.environ.get("UNDELUDE_DEBUG"):
         traceback.print_exc()
-    make_console(stderr=True).print(f"undelude: {message}", soft_wrap=True)
+    if jax.distributed.is_initialized():
+        distributed.have_the_last_word()
+    make_console(stderr=True).print(f"{distributed.label()}: {message}", soft_wrap=True)
     return int(code)

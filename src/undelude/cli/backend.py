@@ -9,15 +9,16 @@ from pathlib import Path
 import jax
 
 
-def configure(*, batch_size: int = 1) -> None:
+def configure(*, batch_size: int = 1, num_processes: int = 1) -> None:
     """Use every core and keep what was compiled; a setting that the user made stays as it is.
 
     Args:
         batch_size: episodes an update; it is split evenly, so as many CPU devices as divide it are of use.
+        num_processes: that share the batch.
     """
     by_flag = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if jax.config.values["jax_num_cpu_devices"] < 0 and not by_flag:
-        num_devices = max(n for n in range(1, usable_cores() + 1) if batch_size % n == 0)
+        num_devices = share_of_cores(usable_cores(), batch_size=batch_size, num_processes=num_processes)
         with contextlib.suppress(RuntimeError):  # JAX has started already, as when `main` is called from Python.
             jax.config.update("jax_num_cpu_devices", num_devices)
     if jax.config.values["jax_compilation_cache_dir"] is None:
@@ -27,6 +28,11 @@ def configure(*, batch_size: int = 1) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             jax.config.update("jax_compilation_cache_dir", str(folder))
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def share_of_cores(cores: int, *, batch_size: int, num_processes: int) -> int:
+    """As many CPU devices for each process as split the batch evenly."""
+    return max(n for n in range(1, cores + 1) if batch_size % (n * num_processes) == 0 or n == 1)
 
 
 def cache_folder() -> Path:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -32,7 +33,10 @@ class Checkpoints:
 
         self._ocp = ocp
         self.folder = folder
-        options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, enable_async_checkpointing=False)
+        folder.mkdir(parents=True, exist_ok=True)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=KEPT, enable_async_checkpointing=False, create=False, multiprocessing_options=_alone(ocp)
+        )
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
         self._saved_at = time.monotonic()
 
@@ -86,6 +90,12 @@ class Checkpoints:
         _, treedef = tree_flatten_with_path(arrays)
         leaves = [jax.numpy.asarray(found[name]) for name, _ in _named_arrays(like)]
         return eqx.combine(tree_unflatten(treedef, leaves), static)
+
+
+def _alone(ocp: Any) -> Any:
+    """Process 0 saves and restores by itself: without saying so, Orbax would wait for the others."""
+    only = {"active_processes": {0}, "barrier_sync_key_prefix": "undelude"} if jax.process_count() > 1 else {}
+    return ocp.options.MultiprocessingOptions(primary_host=0, **only)
 
 
 def _digests(folder: Path) -> dict[str, str]:

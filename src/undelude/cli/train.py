@@ -4,6 +4,7 @@ import dataclasses
 import json as json_format
 import shlex
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ import tyro
 from rich.console import Console
 
 from undelude import checkpoint
+from undelude._distributed import gather
 from undelude.agents.gru import GRUAgent
 from undelude.agents.linear_recurrent import LinearRecurrentAgent
 from undelude.agents.lstm import LSTMAgent
@@ -21,7 +23,7 @@ from undelude.agents.network import AbstractLearnedAgent, options
 from undelude.agents.normalise import is_continuous, normalise
 from undelude.agents.transformer import TransformerAgent
 from undelude.certificate import versions
-from undelude.cli import backend
+from undelude.cli import backend, distributed
 from undelude.cli.checkpoints import Checkpoints
 from undelude.cli.config import SIZES, Config, check_config, option
 from undelude.cli.console import make_console, print_certificate, training_progress, working
@@ -34,7 +36,7 @@ from undelude.process import InteractionProcess
 from undelude.rollout import rollout
 from undelude.square import AbstractTeaching, Blind, Cloning, Counterfactual, DAgger, Factual, Mixed
 from undelude.tasks.registry import make
-from undelude.teaching import Row, TeachingState, default_optimizer, initial_state, teach
+from undelude.teaching import Row, Run, TeachingState, default_optimizer, initial_state, teach
 
 if TYPE_CHECKING:
     from undelude.tensorboard import TensorBoard
@@ -49,6 +51,8 @@ AGENTS: dict[str, Any] = {
 }
 # Expert episodes behind the mean and the scale of what is continuous.
 EPISODES_FOR_UNITS = 256
+# What process 0 says to the others where updates are left.
+UPDATES = "updates"
 TEACHINGS = {"counterfactual": Counterfactual, "factual": Factual, "blind": Blind, "cloning": Cloning}
 
 
@@ -67,11 +71,29 @@ class Train:
     """Of several seeds, counted from --seed, each has a run in DIR; their intervals are in DIR/seeds.json."""
     tensorboard: bool = False
     """Write the metrics for TensorBoard too, into DIR/tensorboard."""
+    distributed: bool = False
+    """Be one of several processes that share each batch; under Slurm, Open MPI and Kubernetes, that is all to say."""
+    coordinator: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT")] = None
+    """Of --distributed elsewhere: where process 0 is to be found, at a free port."""
+    num_processes: int | None = None
+    """How many there are."""
+    process_id: int | None = None
+    """Which one this is, from 0; process 0 alone writes DIR and prints."""
 
     def run(self, args: Sequence[str]) -> ExitCode:
         """Carry it out; `args` are the arguments after `train`."""
+        distributed.check_options(self)
         if self.num_seeds != 1:
             return run_seeds(self, args)
+        if self.distributed:
+            backend.configure(batch_size=self.config.batch_size, num_processes=self.num_processes or 1)
+            with distributed.losses_named():
+                distributed.join(self)
+                return self.lead(args) if distributed.is_first() else self.take_part()
+        return self.lead(args)
+
+    def lead(self, args: Sequence[str]) -> ExitCode:
+        """Carry it out for one seed, and print what came of it."""
         started = time.perf_counter()
         run, times = self.carry_out(args)
         certificate = run.read_certificate()
@@ -100,6 +122,7 @@ class Train:
         agent = make_agent(config, process)
         is_new = run is None
         run = run or RunDirectory.create(self.out, config)
+        distributed.from_first(config)
         try:
             with Interrupts() as interrupts:
                 times = Session(run, process, agent, progress, interrupts, self.tensorboard).finish()
@@ -113,6 +136,35 @@ class Train:
                 run.discard_if_empty()
             raise
         return run, times
+
+    def take_part(self) -> ExitCode:
+        """Make the updates with process 0, of whose options and state all is made; write and print nothing."""
+        config = distributed.from_first(None)
+        process = make(config.task)
+        agent = make_agent(config, process)
+        if gather("")[0] == UPDATES:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # Process 0 warns.
+                teach_run(process, agent, config)
+        distributed.leave()
+        return ExitCode.OK
+
+
+def teach_run(process: InteractionProcess, agent: AbstractLearnedAgent, config: Config, **options: Any) -> Run:
+    """`teach` with the options of a run."""
+    teaching = make_teaching(config)
+    return teach(
+        process,
+        agent,
+        teaching,
+        key=keys(config)["teaching"],
+        steps=config.steps,
+        batch_size=config.batch_size,
+        reuse=config.reuse,
+        learning_rate=config.learning_rate,
+        log_every=config.log_every,
+        **options,
+    )
 
 
 def sizes(config: Config) -> dict[str, int]:
@@ -155,7 +207,8 @@ def make_teaching(config: Config) -> AbstractTeaching:
 
 def _stored_config(run: RunDirectory, args: Sequence[str], given: Train) -> Config:
     """The stored options, if those of the command line agree; one that was not given agrees."""
-    stored = dataclasses.replace(given, config=run.config, resume=False, json=False)
+    flags = dict.fromkeys(("resume", "json", "tensorboard", "distributed"), False)
+    stored = dataclasses.replace(given, config=run.config, **flags)
     merged = tyro.cli(Train, args=args, default=stored, config=(tyro.conf.FlagCreatePairsOff,)).config
     for field in dataclasses.fields(Config):
         want, have = getattr(merged, field.name), getattr(run.config, field.name)
@@ -182,6 +235,7 @@ class Session:
         """Do what is missing of training, certificate and page; return the seconds of each."""
         run = self.run
         times = self.train()
+        distributed.leave()
         self.interrupts.check()
         if not run.certificate_file.exists():
             started = time.perf_counter()
@@ -216,8 +270,10 @@ class Session:
                 self.console.print(f"{run.path} is finished: all {config.steps} updates are made.", soft_wrap=True)
                 if not run.agent_folder.exists():
                     checkpoint.save(state.agent, run.agent_folder)
+                gather("")
                 return {}
             rows = run.begin(start)
+            gather(UPDATES)
             if start:
                 self.console.print(f"Going on from update {start} of {config.steps}.")
             if run.versions and run.versions != versions():
@@ -240,19 +296,7 @@ class Session:
 
             try:
                 with training_progress(self.console, mark=teaching.mark, steps=config.steps, start=start) as advance:
-                    result = teach(
-                        self.process,
-                        self.agent,
-                        teaching,
-                        key=keys(config)["teaching"],
-                        steps=config.steps,
-                        batch_size=config.batch_size,
-                        reuse=config.reuse,
-                        optimizer=optimizer,
-                        state=state,
-                        log_every=config.log_every,
-                        on_log=log,
-                    )
+                    result = teach_run(self.process, self.agent, config, state=state, on_log=log)
             finally:
                 self._save(checkpoints, state)
                 if board is not None:

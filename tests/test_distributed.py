@@ -1,0 +1,278 @@
+"""One run by two processes on this machine: real ones, which share nothing but a port."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import undelude as ud
+from undelude import checkpoint
+from undelude.cli import backend, main
+from undelude.cli.config import Config
+from undelude.cli.distributed import LOST
+from undelude.cli.train import make_agent, teach_run
+from undelude.tasks.registry import make
+
+TASKS = """
+import undelude as ud
+
+def tiny():
+    return ud.tasks.bandit(num_arms=2, num_rounds=2)
+"""
+STEPS, EVERY = 12, 3
+OPTIONS = ["--hidden-size", "4", "--batch-size", "4", "--seed", "7"]
+LENGTH = ["--steps", str(STEPS), "--log-every", str(EVERY)]
+# The command, by a process that is killed where it should begin with the updates up to `stop`.
+DYING = """
+import os, runpy, signal
+from undelude import teaching
+program = teaching.Loop._program
+
+def dying(self, *args):
+    run, seconds = program(self, *args)
+    def updates(arrays, key, stop):
+        if stop == {stop}:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return run(arrays, key, stop)
+    return updates, seconds
+
+teaching.Loop._program = dying
+runpy.run_module("undelude.cli", run_name="__main__")
+"""
+# The command, by a process that ends, as if all were done, before it makes the certificate.
+BRIEF = """
+import os, runpy
+from undelude.cli import distributed
+leave = distributed.leave
+
+def end():
+    leave()
+    os._exit(0)
+
+distributed.leave = end
+runpy.run_module("undelude.cli", run_name="__main__")
+"""
+# The command, with a certificate that takes less time.
+PLAIN = """
+import functools, runpy
+from undelude.cli import measure
+measure.certify = functools.partial(measure.certify, baselines=False)
+runpy.run_module("undelude.cli", run_name="__main__")
+"""
+# What `teach` asks of several processes, in a library's user's program.
+LIBRARY = """
+import sys
+import jax, numpy as np, jax.numpy as jnp, equinox as eqx
+process_id = int(sys.argv[2])
+jax.distributed.initialize(sys.argv[1], 2, process_id)
+import undelude as ud
+from undelude._distributed import episodes_mesh, gather, local, spread
+
+process = ud.tasks.bandit(num_arms=2, num_rounds=2)
+agent = ud.LSTMAgent(process, 4, key=jax.random.key(0))
+assert gather("ab" * process_id) == ["", "ab"]
+mesh = episodes_mesh(4)
+assert mesh.size == 2
+
+own = {"zero": np.float32([-0.0, process_id]), "key": jax.random.key(process_id), "flag": np.array(process_id == 0)}
+got = local(spread(own, mesh))
+assert np.signbit(got["zero"]).tolist() == [True, False] and got["zero"][1] == 0 and got["flag"]
+assert jax.random.key_data(got["key"]).tolist() == jax.random.key_data(jax.random.key(0)).tolist()
+
+def refused(process, agent, batch_size):
+    try:
+        ud.teach(process, agent, ud.Counterfactual(), key=jax.random.key(0), steps=2, batch_size=batch_size)
+    except ValueError as error:
+        return str(error)
+
+print(refused(process, agent, 3))
+print(refused(process, ud.LSTMAgent(process, 4 + process_id, key=jax.random.key(0)), 4))
+print(refused(ud.tasks.bandit(num_arms=2, num_rounds=2 + process_id), agent, 4))
+jax.distributed.shutdown()
+"""
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+def start(cache, folder, *args):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_"))}
+    environment |= {
+        "PYTHONPATH": str(Path(ud.__file__).parents[1]),
+        "JAX_PLATFORMS": "cpu",
+        "JAX_NUM_CPU_DEVICES": "1",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    folder.mkdir(exist_ok=True)
+    (folder / "my_tasks.py").write_text(TASKS)
+    streams = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
+    return subprocess.Popen([sys.executable, *args], cwd=folder, env=environment, text=True, **streams)
+
+
+def free_address():
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{listening.getsockname()[1]}"
+
+
+def outcomes(processes):
+    """Of each process: its exit code, and what it printed on stdout and on stderr."""
+    try:
+        printed = [process.communicate(timeout=200) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [(process.returncode, *said) for process, said in zip(processes, printed, strict=True)]
+
+
+def train(cache, folder, *options, each=((), ()), launches=()):
+    """The command in two processes, each in a folder of its own; `launches` has the code of those that are special."""
+    address = free_address()
+    common = ["train", "my_tasks:tiny", "--out", "run", "--distributed", "--coordinator", address]
+    processes = []
+    for i, own in enumerate(each):
+        launch = ["-c", launches[i]] if i in launches else ["-m", "undelude.cli"]
+        last = ["--num-processes", "2", "--process-id", str(i), *options, *own]
+        processes.append(start(cache, folder / str(i), *launch, *common, *last))
+    return outcomes(processes)
+
+
+def rows(folder):
+    lines = map(json.loads, (folder / "0" / "run" / "metrics.jsonl").read_text().splitlines())
+    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
+
+
+def weights(folder):
+    return load_file(folder / "0" / "run" / "agent" / "weights.safetensors")
+
+
+@pytest.fixture(scope="module")
+def together(cache, tmp_path_factory):
+    """A finished run of two processes, and what became of them."""
+    folder = tmp_path_factory.mktemp("together")
+    return folder, train(cache, folder, *OPTIONS, *LENGTH, "--json", launches={0: PLAIN})
+
+
+def test_process_0_alone_writes_and_prints(together):
+    folder, ((code, stdout, stderr), other) = together
+    assert code == 0, stderr
+    assert other == (0, "", "")
+    assert json.loads(stdout)["task"] == "my_tasks:tiny"
+    assert "Gloo" not in stderr
+    assert not (folder / "1" / "run").exists()
+    assert {"config.json", "certificate.json", "report.html", "agent", "checkpoints"} <= {
+        file.name for file in (folder / "0" / "run").iterdir()
+    }
+
+
+def test_two_processes_make_the_run_of_one(together, tmp_path, monkeypatch):
+    """The same episodes and the mean of the same gradients: the losses and the agent, to rounding."""
+    folder, _ = together
+    monkeypatch.chdir(folder / "0")
+    monkeypatch.syspath_prepend(str(folder / "0"))
+    config = Config("my_tasks:tiny", hidden_size=4, batch_size=4, seed=7, steps=STEPS, log_every=EVERY)
+    process = make(config.task)
+    run = teach_run(process, make_agent(config, process), config)
+    for row, expected in zip(rows(folder), run.metrics, strict=True):
+        assert row["update"] == expected["update"]
+        for loss in ("action_loss", "observation_loss"):
+            assert row[loss] == pytest.approx(expected[loss], rel=1e-5)
+    checkpoint.save(run.agent, tmp_path)
+    want, have = load_file(tmp_path / "weights.safetensors"), weights(folder)
+    assert have.keys() == want.keys()
+    for name in want:
+        np.testing.assert_allclose(have[name], want[name], atol=2e-5)
+
+
+@pytest.mark.slow
+def test_a_killed_process_ends_the_other_and_resume_makes_the_whole_run(together, cache, tmp_path):
+    whole, _ = together
+    for dies, more in ((1, OPTIONS + LENGTH), (0, ["--resume"])):
+        stop = (3 - dies) * EVERY  # Each gets one row further.
+        results = train(cache, tmp_path, *more, launches={dies: DYING.format(stop=stop)})
+        assert results[dies][0] == -9
+        code, stdout, stderr = results[1 - dies]
+        assert (code, stdout) == (1, "")
+        name = "undelude" if dies else "undelude, process 1"
+        assert stderr.splitlines()[-1] == f"{name}: {LOST}"
+        assert dies or len(stderr.splitlines()) == 1
+        assert [row["update"] for row in rows(tmp_path)] == list(range(EVERY, stop, EVERY))
+    (code, _, stderr), other = train(cache, tmp_path, "--resume", launches={0: BRIEF})
+    assert code == 0, stderr
+    assert "Going on from update" in stderr
+    assert other == (0, "", "")
+    assert rows(tmp_path) == rows(whole)
+    have, want = weights(tmp_path), weights(whole)
+    assert have.keys() == want.keys()
+    for name in want:
+        np.testing.assert_array_equal(have[name], want[name])
+
+
+def test_processes_with_different_options_are_refused(cache, tmp_path):
+    results = train(cache, tmp_path, *OPTIONS, *LENGTH, each=((), ("--seed", "8")))
+    for i, (code, stdout, stderr) in enumerate(results):
+        # Whoever is first to say so ends, and the other may find it gone before.
+        assert (code, stdout) in ((2, ""), (1, "")), stderr
+        assert stderr.startswith("undelude, process 1: " if i else "undelude: ")
+    assert any("--seed is 8 in process 1, and 7 in process 0" in stderr for _, _, stderr in results)
+    assert not (tmp_path / "0" / "run").exists()
+
+
+def test_teach_asks_of_several_processes_what_it_must(cache, tmp_path):
+    address = free_address()
+    results = outcomes([start(cache, tmp_path / str(i), "-c", LIBRARY, address, str(i)) for i in range(2)])
+    for code, stdout, stderr in results:
+        assert code == 0, stderr
+        uneven, shapes, program = [line for line in stdout.splitlines() if "Gloo" not in line]
+        assert "batch_size 3 cannot be split evenly over the 2 devices of 2 processes" in uneven
+        assert "The agent or the optimiser of process 1 differs from that of process 0" in shapes
+        assert "What is computed of process 1 differs from that of process 0" in program
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--coordinator", "here:1"], "--coordinator is for --distributed"),
+        (["--process-id", "0"], "--process-id is for --distributed"),
+        (["--distributed"], "finds neither Slurm, Open MPI nor Kubernetes"),
+        (["--distributed", "--coordinator", "here:1"], "go together"),
+        (["--distributed", "--coordinator", "here", "--num-processes", "2", "--process-id", "0"], "HOST:PORT"),
+        (
+            ["--distributed", "--coordinator", "h:1", "--num-processes", "2", "--process-id", "2"],
+            "--process-id must be",
+        ),
+        (["--distributed", "--num-seeds", "2"], "--num-seeds is not for --distributed"),
+    ],
+)
+def test_options_that_do_not_go_together(options, said, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("undelude.cli.distributed._catch_abort", lambda: None)
+    monkeypatch.setattr("jax.distributed.initialize", no_cluster)
+    assert main(["train", "bandit", "--out", str(tmp_path / "run"), *options]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def no_cluster(*args, **options):
+    raise ValueError("coordinator_address should be defined.")
+
+
+def test_an_abort_of_jax_is_one_line(cache, tmp_path):
+    """It comes from a thread of C++, in which Python would not get to say anything."""
+    code = "import ctypes; from undelude.cli.distributed import _catch_abort; _catch_abort(); ctypes.CDLL(None).abort()"
+    ((code, stdout, stderr),) = outcomes([start(cache, tmp_path / "0", "-c", code)])
+    assert (code, stdout, stderr) == (1, "", "undelude: JAX aborted. UNDELUDE_DEBUG=1 shows what it says.\n")
+
+
+@pytest.mark.parametrize(("cores", "processes", "expected"), [(4, 1, 4), (4, 2, 3), (4, 5, 1)])
+def test_the_cores_of_a_process_are_used_as_far_as_all_split_the_batch(cores, processes, expected):
+    assert backend.share_of_cores(cores, batch_size=12, num_processes=processes) == expected
