@@ -16,6 +16,11 @@ import pytest  # noqa: E402
 
 import undelude as ud  # noqa: E402
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kills", type=int, default=3, help="kill so many training processes (tests/test_crashes.py)")
+
+
 _compilations = 0
 
 
