@@ -32,17 +32,16 @@ class TensorBoard:
 
     def __init__(self, folder: str | os.PathLike, *, start: int = 0):
         try:
-            from tensorboardX.event_file_writer import EventsWriter
+            from tensorboardX import event_file_writer, summary
             from tensorboardX.proto.event_pb2 import Event, SessionLog
-            from tensorboardX.summary import scalar
         except ModuleNotFoundError as error:
             message = 'writing for TensorBoard needs tensorboardX: pip install "undelude[tensorboard]".'
             raise ModuleNotFoundError(message) from error
         # Not its SummaryWriter: that writes in a thread, which keeps rows back for minutes, and on a full disk dies and
         # has the caller wait for ever.
         Path(folder).mkdir(parents=True, exist_ok=True)
-        self._writer = EventsWriter(os.path.join(folder, "events"), f".{start}")
-        self._event, self._scalar = Event, scalar
+        self._writer = event_file_writer.EventsWriter(os.path.join(folder, "events"), f".{start}")
+        self._event, self._scalar = Event, summary.scalar
         if start:
             self._write(start + 1, session_log=SessionLog(status=SessionLog.START))
 

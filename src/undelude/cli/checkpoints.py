@@ -154,10 +154,12 @@ class Checkpoints:
     def _read(self, update: int, like: TeachingState) -> TeachingState:
         folder = self.folder / str(update)
         # Orbax would find damage too, but leave readers behind that complain into the terminal.
-        if not (folder / SEAL).is_file():
-            raise ValueError(f"{folder} is damaged, {SEAL} is missing")
-        if read_json(folder / SEAL) != _digests(folder):
-            raise ValueError(f"{folder} is damaged, a file in it has changed")
+        try:
+            intact = read_json(folder / SEAL) == _digests(folder)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{folder} is damaged ({_first_line(error)})") from error
+        if not intact:
+            raise ValueError(f"{folder} is damaged (a file in it has changed)")
         expected = {name: np.zeros(x.shape, x.dtype) for name, x in _named_arrays(like)}
         try:
             found = self._orbax.restore(folder.absolute(), args=self._ocp.args.StandardRestore(expected))
