@@ -281,7 +281,8 @@ class Session:
                 self._save(checkpoints, state)
             finally:
                 if board is not None:
-                    board.close()
+                    with contextlib.suppress(OSError):  # Its rows are on disk already.
+                        board.close()
         return {"training": result.seconds, "compiling": result.compile_seconds}
 
     def _board(self, start: int) -> "TensorBoard | None":
