@@ -22,6 +22,11 @@ hypothesis.settings.register_profile("same", max_examples=100, derandomize=True,
 hypothesis.settings.register_profile("fuzz", max_examples=2000, deadline=None, print_blob=True)
 hypothesis.settings.load_profile("same")
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kills", type=int, default=3, help="kill so many training processes (tests/test_crashes.py)")
+
+
 _compilations = 0
 
 

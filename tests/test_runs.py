@@ -1,11 +1,13 @@
 """The run directory: what is written is whole, what is damaged is named, a checkpoint gives back what went in."""
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import json
 import shutil
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import equinox as eqx
@@ -16,10 +18,10 @@ import pytest
 
 import undelude as ud
 from undelude.certificate import QUANTITIES
-from undelude.cli.checkpoints import KEPT, Checkpoints
+from undelude.cli.checkpoints import KEPT, PART, SEAL, Checkpoints, updates_in
 from undelude.cli.config import Config, check_config, read_config
 from undelude.cli.errors import UsageError
-from undelude.cli.interrupts import Interrupts
+from undelude.cli.interrupts import DEFAULTS, Interrupts
 from undelude.cli.runs import RunDirectory, plain
 from undelude.teaching import TeachingState, default_optimizer
 
@@ -190,8 +192,8 @@ def test_a_checkpoint_gives_back_every_bit(tmp_path: Path, state: TeachingState)
         checkpoints.save(state)
         checkpoints.save(later)
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
-        assert checkpoints.latest == 20
-        restored = checkpoints.restore(state)
+        restored = checkpoints.restore(state, warn=pytest.fail)
+    assert int(restored.update) == 20
     assert jax.tree.structure(restored) == jax.tree.structure(later)
     for have, want in zip(jax.tree.leaves(restored), jax.tree.leaves(later), strict=True):
         assert have.dtype == want.dtype
@@ -202,25 +204,48 @@ def test_the_last_two_checkpoints_are_kept(tmp_path: Path, state: TeachingState)
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         for update in (1, 2, 3, 3):
             checkpoints.save(scaled(state, 1.0, update))
-    kept = sorted(int(folder.name) for folder in (tmp_path / "checkpoints").iterdir())
-    assert kept == [2, 3]
-    assert len(kept) == KEPT
+    assert {folder.name for folder in (tmp_path / "checkpoints").iterdir()} == {"2", "3"}
+    assert updates_in(tmp_path / "checkpoints") == [2, 3]
+    assert KEPT == 2
 
 
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_serves(tmp_path: Path, state: TeachingState) -> None:
-    folder = tmp_path / "checkpoints"
-    with Checkpoints(folder) as checkpoints:
-        checkpoints.save(state)
-        checkpoints.save(scaled(state, 2.0, 20))
-    largest = max((folder / "20").rglob("*"), key=lambda file: file.stat().st_size if file.is_file() else 0)
+def flip_a_bit(folder: Path) -> None:
+    largest = max((file for file in folder.rglob("*") if file.is_file()), key=lambda file: file.stat().st_size)
     flipped = bytearray(largest.read_bytes())
     flipped[len(flipped) // 2] ^= 1
     largest.write_bytes(flipped)
-    with Checkpoints(folder) as checkpoints, pytest.raises(ValueError, match=r"checkpoints/20 is damaged.*Delete that"):
-        checkpoints.restore(state)
-    shutil.rmtree(folder / "20")
+
+
+def truncate(folder: Path) -> None:
+    for file in folder.rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("damage", [flip_a_bit, truncate, lambda folder: (folder / SEAL).unlink()])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_serves(
+    tmp_path: Path, state: TeachingState, damage: Callable[[Path], None]
+) -> None:
+    folder, warnings = tmp_path / "checkpoints", []
     with Checkpoints(folder) as checkpoints:
-        assert int(checkpoints.restore(state).update) == 10
+        checkpoints.save(state)
+        checkpoints.save(scaled(state, 2.0, 20))
+    damage(folder / "20")
+    with Checkpoints(folder) as checkpoints:
+        assert int(checkpoints.restore(state, warnings.append).update) == 10
+        assert len(warnings) == 1
+        assert "checkpoints/20" in warnings[0]
+        assert "damaged" in warnings[0]
+        # It is not in the way of the one that training will write in its place.
+        checkpoints.save(scaled(state, 2.0, 20))
+    damage(folder / "10")
+    with Checkpoints(folder) as checkpoints:
+        assert int(checkpoints.restore(state, warn=pytest.fail).update) == 20
+    damage(folder / "20")
+    message = "checkpoints/20.* is damaged.*checkpoints/10.* is damaged.*there is no other"
+    with Checkpoints(folder) as checkpoints, pytest.raises(ValueError, match=message):
+        checkpoints.restore(state, warn=pytest.fail)
+    assert updates_in(folder) == [10, 20], "what nobody can read may still be of use to somebody"
 
 
 def test_a_checkpoint_of_another_agent_is_refused(tmp_path: Path, state: TeachingState) -> None:
@@ -228,8 +253,65 @@ def test_a_checkpoint_of_another_agent_is_refused(tmp_path: Path, state: Teachin
     other = TeachingState(agent, state.optimizer_state, state.update)
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         checkpoints.save(state)
+        checkpoints.wait()
         with pytest.raises(ValueError, match="checkpoints/10 does not fit this run"):
-            checkpoints.restore(other)
+            checkpoints.restore(other, warn=pytest.fail)
+
+
+def test_what_a_crash_left_unfinished_is_no_checkpoint(tmp_path: Path, state: TeachingState) -> None:
+    """Whenever it came: Orbax has a folder of its own, then there is no seal, then it has not its name yet."""
+    folder = tmp_path / "checkpoints"
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.save(state)
+    for name in (f"20{PART}.orbax-checkpoint-tmp", f"20{PART}", f"10{PART}"):
+        shutil.copytree(folder / "10", folder / name)
+    with Checkpoints(folder) as checkpoints:
+        assert int(checkpoints.restore(state, warn=pytest.fail).update) == 10
+    assert [file.name for file in folder.iterdir()] == ["10"]
+    shutil.move(folder / "10", folder / f"10{PART}")
+    with Checkpoints(folder) as checkpoints:
+        assert checkpoints.restore(state, warn=pytest.fail) is None
+
+
+def test_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path, state: TeachingState) -> None:
+    """And none is begun meanwhile."""
+    goes_on = threading.Event()
+    with Checkpoints(tmp_path, seconds_between=0.0) as checkpoints:
+        write = checkpoints._orbax.save
+        checkpoints._orbax.save = lambda *args, **options: goes_on.wait(60) and write(*args, **options)
+        checkpoints.save_if_due(state)
+        checkpoints.save_if_due(scaled(state, 1.0, 20))
+        assert updates_in(tmp_path) == []
+        goes_on.set()
+        checkpoints.wait()
+        assert updates_in(tmp_path) == [10]
+
+
+@pytest.mark.parametrize("then", [Checkpoints.save, Checkpoints.save_if_due, None])
+def test_what_goes_wrong_in_the_background_is_raised_at_the_next_save_or_at_the_end(
+    tmp_path: Path, state: TeachingState, then: Callable[[Checkpoints, TeachingState], None] | None
+) -> None:
+    def fails(*args: object, **options: object) -> None:
+        raise OSError("the disk is gone")
+
+    def work() -> None:
+        with Checkpoints(tmp_path) as checkpoints:
+            checkpoints._orbax.save = fails
+            checkpoints.save(state)
+            concurrent.futures.wait([checkpoints._writing])
+            if then is not None:
+                then(checkpoints, state)
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        work()
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_only_one_process_trains_in_a_run(run: RunDirectory) -> None:
+    with run.locked(), pytest.raises(UsageError, match=f"another process trains in {run.path}"), run.locked():
+        pass
+    with run.locked():
+        pass
 
 
 @pytest.fixture
@@ -241,18 +323,20 @@ def ctrl_c() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("ctrl_c")
-def test_ctrl_c_waits_for_a_write_to_be_whole() -> None:
-    steps = []
+@pytest.mark.parametrize("number", DEFAULTS)
+def test_a_signal_waits_for_a_write_to_be_whole(number: signal.Signals) -> None:
+    steps, interrupts = [], Interrupts()
 
     def write() -> None:
-        with Interrupts() as interrupts, interrupts.held():
-            signal.raise_signal(signal.SIGINT)
+        with interrupts, interrupts.held():
+            signal.raise_signal(number)
             steps.append("written")
 
     with pytest.raises(KeyboardInterrupt):
         write()
     assert steps == ["written"]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert interrupts.received == number
+    assert {x: signal.getsignal(x) for x in DEFAULTS} == DEFAULTS
 
 
 @pytest.mark.usefixtures("ctrl_c")

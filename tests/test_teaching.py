@@ -274,10 +274,12 @@ def test_a_continuous_theta_can_be_taught_but_not_certified_exactly():
         ud.teach(process, agent, ud.Counterfactual(target="posterior"), key=jax.random.key(1), steps=1)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(process):
-    """It says when and in which term."""
+def diverging(process, *, log_every, reuse=1, on_log=None):
     agent = ud.LSTMAgent(process, 4, key=jax.random.key(0))
-    with pytest.raises(FloatingPointError, match=r"action_loss.*between updates \d+ and \d+"):
+    # Update 7 brings all parameters near the end of what a float can hold, so that the losses of update 8 are beyond.
+    far = optax.stateless(lambda updates, params: jax.tree.map(lambda x: jnp.full_like(x, 3e38), updates))
+    far = optax.conditionally_transform(far, lambda step: step == 6)
+    with pytest.raises(ud.NotFinite) as caught:
         ud.teach(
             process,
             agent,
@@ -285,8 +287,69 @@ def test_a_loss_that_is_not_finite_stops_the_run(process):
             key=jax.random.key(1),
             steps=50,
             batch_size=4,
-            optimizer=optax.sgd(1e38),
+            reuse=reuse,
+            optimizer=optax.chain(optax.sgd(1e-3), far),
+            log_every=log_every,
+            on_log=on_log,
         )
+    return caught.value
+
+
+def test_a_loss_that_is_not_finite_stops_at_its_update(process):
+    """It names the update and the term, which are those found by hand, and keeps the last agent with finite losses."""
+    states = {}
+    diverging(process, log_every=1, on_log=lambda state, row: states.update({row["update"]: state}))
+    logged = []
+    error = diverging(process, log_every=50, on_log=lambda *log: logged.append(log))
+
+    @jax.jit
+    def losses(state):
+        key = jax.random.fold_in(jax.random.key(1), state.update)
+        draw = lambda i: collect(process, state.agent, ud.Counterfactual(), jax.random.fold_in(key, i))  # noqa: E731
+        score = jax.vmap(lambda i: log_losses(state.agent, draw(i)))(jnp.arange(4))
+        return tuple(x.mean() for x in score)
+
+    finite = {update: np.isfinite(losses(state)) for update, state in states.items()}
+    first = min(update for update, good in finite.items() if not good.all()) + 1
+    assert error.update == first == 8
+    names = ("action_loss", "observation_loss")
+    assert error.terms == tuple(name for name, good in zip(names, finite[first - 1], strict=True) if not good)
+    assert f"{' and '.join(error.terms)} stopped being finite at update {first}" in str(error)
+
+    _, row = logged[-1]
+    assert row == error.run.metrics[-1]
+    assert len(logged) == 1
+    assert row["update"] == int(error.run.state.update) == first - 2
+    assert all(np.isfinite(row[name]) for name in names)
+    for have, want in zip(jax.tree.leaves(error.run.state), jax.tree.leaves(states[first - 2]), strict=True):
+        np.testing.assert_array_equal(have, want)
+
+
+def test_with_reuse_the_last_good_state_is_between_two_batches(process):
+    """Going on from it collects what would have been collected."""
+    error = diverging(process, log_every=50, reuse=4)
+    assert (error.update, int(error.run.state.update)) == (8, 4)
+
+
+def test_a_gradient_and_a_step_that_are_not_finite_are_named(process, monkeypatch):
+    """While the losses are finite. Where the optimiser makes something finite of the gradient, training goes on."""
+    agent = ud.LSTMAgent(process, 4, key=jax.random.key(0))
+    settings = {"key": jax.random.key(1), "steps": 5, "batch_size": 4}
+    late = optax.stateless(lambda updates, params: jax.tree.map(lambda x: x * jnp.inf, updates))
+    late = optax.conditionally_transform(late, lambda step: step == 3)
+    with pytest.raises(ud.NotFinite, match=r"^step stopped being finite at update 4;.* is that of update 3") as caught:
+        ud.teach(process, agent, ud.Counterfactual(), optimizer=optax.chain(optax.sgd(1e-3), late), **settings)
+    assert all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(eqx.filter(caught.value.run.agent, eqx.is_array)))
+
+    def steep(agent, *args, **options):
+        zero = jnp.sqrt(0 * agent.interface.head_A.bias.sum())  # Its derivative is infinite times zero.
+        return tuple(loss + zero for loss in log_losses(agent, *args, **options))
+
+    monkeypatch.setattr(ud.teaching, "log_losses", steep)
+    with pytest.raises(ud.NotFinite, match=r"^gradient stopped being finite at update 1;.* is that of update 0"):
+        ud.teach(process, agent, ud.Counterfactual(), optimizer=optax.sgd(1e-3), **settings)
+    forgiving = optax.chain(optax.zero_nans(), optax.sgd(1e-3))
+    assert int(ud.teach(process, agent, ud.Counterfactual(), optimizer=forgiving, **settings).state.update) == 5
 
 
 def test_bad_settings_are_named(no_type_checks):

@@ -36,7 +36,7 @@ from undelude.replicates import Interval, Replicates, replicate
 from undelude.rollout import Episodes, rollout
 from undelude.square import Blind, Cloning, Counterfactual, DAgger, Factual, Mixed, Teaching
 from undelude.task_check import TaskReport, check_task
-from undelude.teaching import Run, log_losses, teach
+from undelude.teaching import NotFinite, Run, log_losses, teach
 
 __all__ = [
     "AbstractAgent",
@@ -69,6 +69,7 @@ __all__ = [
     "Mixed",
     "Mixture",
     "Normal",
+    "NotFinite",
     "NotIdentifiable",
     "Path",
     "PlanningAgent",

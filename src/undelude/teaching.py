@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, Float, Int, Key, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from undelude._checks import check_count
 from undelude._distributed import check_same, episodes_mesh, local, spread
@@ -30,8 +30,8 @@ from undelude.rollout import Episodes, LawOnly, check_fit, episode
 from undelude.square import AbstractTeaching, Behaviour, Target
 
 Row = dict[str, int | float]
-# Of the updates: the arrays of the state, and the losses since the last row.
-_Carry = tuple[PyTree, dict[str, Array]]
+# Of the updates: the arrays of the state, the losses since the last row, and what of the last update was finite.
+_Carry = tuple[PyTree, dict[str, Array], dict[str, Array]]
 
 
 def log_losses(
@@ -120,6 +120,25 @@ class Run:
     compile_seconds: float
 
 
+class NotFinite(FloatingPointError):
+    """Training met a number that is not finite, and stopped.
+
+    Attributes:
+        run: up to the last state whose losses were finite: its agent, metrics, and the state to go on from, which with
+            the same arguments leads here again. That of a row that `on_log` has seen is not taken back.
+        update: the one that was not finite, counted from 1.
+        terms: those of it that were not: `action_loss`, `observation_loss`; while both are finite, `gradient`; while
+            that is finite too, the optimiser's `step`.
+    """
+
+    def __init__(self, run: Run, update: int, terms: tuple[str, ...]):
+        self.run, self.update, self.terms = run, update, terms
+        super().__init__(
+            f"{' and '.join(terms)} stopped being finite at update {update}; the last good agent is that of update "
+            f"{int(run.state.update)}. Lower the learning rate, or look for a law that gives zero mass."
+        )
+
+
 def teach(
     process: InteractionProcess,
     agent: AbstractAgent,
@@ -161,13 +180,14 @@ def teach(
         optimizer: any of Optax; by default Muon (Adam for what is no matrix) with warm-up and cosine decay.
         state: go on from here, with the same `steps` and optimizer; `agent` is then ignored.
         log_every: updates between two rows of metrics, rounded up to whole batches of `reuse` updates.
-        on_log: called with the state and the row, after each.
+        on_log: called with the state and the row, after each; before `NotFinite`, with the last good state too.
 
     Raises:
         TypeError: the target needs what the process or its laws do not have; the agent has nothing to learn.
         ValueError: the agent or the state was made for something else; `reuse` of what an agent with a truncated memory
             executed; several processes that do not compute the same, or cannot share the batch evenly.
-        FloatingPointError: the loss is no longer finite; the message says since when and in which term.
+        NotFinite: a loss, the gradient or a step is no longer finite; it says at which update, and holds the run up to
+            the last good agent.
     """
     loop = Loop(
         process,
@@ -240,29 +260,32 @@ class Loop:
             return eqx.combine(local(arrays), static)
 
         metrics, seconds, update = [], 0.0, int(eqx.combine(arrays, static).update)
+        broken = None
         while update < steps:
             stop = min(steps, (update // self.log_every + 1) * self.log_every)
             started = time.perf_counter()
-            new, losses = jax.block_until_ready(run(arrays, key, stop))
+            new, losses, finite = jax.block_until_ready(run(arrays, key, stop))
             seconds += time.perf_counter() - started
+            if terms := _not_finite(finite):
+                # Made once more, the same updates end with the last state whose losses were finite.
+                broken = int(eqx.combine(new, static).update), terms
+                good = broken[0] - (2 if terms[0] in losses else 1)
+                steps = max(update, good // self.reuse * self.reuse)
+                continue
             row = {
                 "update": stop,
                 **{name: float(loss) / (stop - update) for name, loss in losses.items()},
                 "seconds": seconds,
             }
-            broken = [name for name in losses if not math.isfinite(row[name])]
-            if broken:
-                raise FloatingPointError(
-                    f"{' and '.join(broken)} stopped being finite between updates {update} and {stop}; the state "
-                    "before them was the last that on_log saw. Lower the learning rate, or look for a law that gives "
-                    "zero mass."
-                )
             arrays, update = new, stop
             metrics.append(row)
             if on_log is not None:
                 on_log(here(arrays), row)
         state = here(arrays)
-        return Run(state.agent, metrics, state, seconds, compile_seconds)
+        result = Run(state.agent, metrics, state, seconds, compile_seconds)
+        if broken is not None:
+            raise NotFinite(result, *broken)
+        return result
 
     def _program(self, arrays: PyTree, static: Any, key: Array) -> tuple[Any, float]:
         """The compiled updates for such a state, and how long that took."""
@@ -330,6 +353,17 @@ def default_optimizer(learning_rate: float, steps: int) -> optax.GradientTransfo
     return optax.contrib.muon(optax.warmup_cosine_decay_schedule(0.0, learning_rate, warmup, max(steps, warmup + 1)))
 
 
+def _not_finite(finite: dict[str, Array]) -> tuple[str, ...]:
+    """The terms that ended training, if any: both losses, or the first of the others, which follow from one another.
+
+    A gradient that is not finite ends nothing where the optimiser makes a finite step of it.
+    """
+    terms = [name for name, is_finite in finite.items() if not is_finite]
+    if losses := [name for name in terms if name.endswith("loss")]:
+        return tuple(losses)
+    return tuple(terms[:1]) if "step" in terms else ()
+
+
 def _compile_updates(
     process: InteractionProcess,
     teaching: AbstractTeaching,
@@ -339,7 +373,10 @@ def _compile_updates(
     reuse: int,
     mesh: Mesh,
 ) -> Any:
-    """Jit of `(arrays of the state, key, stop) -> (arrays, summed losses)`: updates until `stop`, no Python between."""
+    """Jit of `(arrays of the state, key, stop) -> (arrays, summed losses, what was finite)`.
+
+    Updates until `stop`, or up to the first that is not finite; no Python between.
+    """
     share = batch_size // mesh.size
 
     def loss(params: PyTree, frozen: PyTree, episodes: Episodes) -> tuple[Array, dict[str, Array]]:
@@ -354,22 +391,29 @@ def _compile_updates(
         key = jax.random.fold_in(key, state.update)
         return jax.vmap(lambda i: collect(process, state.agent, teaching, jax.random.fold_in(key, i)))(ids)
 
-    def update(state: TeachingState, episodes: Episodes) -> tuple[TeachingState, dict[str, Array]]:
+    def update(state: TeachingState, episodes: Episodes) -> tuple[TeachingState, dict[str, Array], dict[str, Array]]:
         params, frozen = eqx.partition(state.agent, eqx.is_inexact_array)
         (_, losses), gradient = jax.value_and_grad(loss, has_aux=True)(params, frozen, episodes)
         losses, gradient = jax.lax.pmean((losses, gradient), "episodes")
         step, optimizer_state = optimizer.update(gradient, state.optimizer_state, params)
-        agent: Any = eqx.combine(optax.apply_updates(params, step), frozen)
-        return TeachingState(agent, optimizer_state, state.update + 1), losses
+        params = optax.apply_updates(params, step)
+        finite = {name: _all_finite(tree) for name, tree in (*losses.items(), ("gradient", gradient), ("step", params))}
+        agent: Any = eqx.combine(params, frozen)
+        return TeachingState(agent, optimizer_state, state.update + 1), losses, finite
 
-    def updates(arrays: PyTree, key: Array, stop: Array) -> tuple[PyTree, dict[str, Array]]:
+    def updates(arrays: PyTree, key: Array, stop: Array) -> _Carry:
         def before(stop: Array) -> Callable[[_Carry], Array]:
-            return lambda carry: eqx.combine(carry[0], static).update < stop
+            def more(carry: _Carry) -> Array:
+                arrays, _, finite = carry
+                good = finite["action_loss"] & finite["observation_loss"] & finite["step"]
+                return (eqx.combine(arrays, static).update < stop) & good
+
+            return more
 
         def learn(carry: _Carry, episodes: Episodes) -> _Carry:
-            arrays, sums = carry
-            state, losses = update(eqx.combine(arrays, static), episodes)
-            return eqx.filter(state, eqx.is_array), jax.tree.map(jnp.add, sums, losses)
+            arrays, sums, _ = carry
+            state, losses, finite = update(eqx.combine(arrays, static), episodes)
+            return eqx.filter(state, eqx.is_array), jax.tree.map(jnp.add, sums, losses), finite
 
         def collect_and_learn(carry: _Carry) -> _Carry:
             state = eqx.combine(carry[0], static)
@@ -380,10 +424,15 @@ def _compile_updates(
             return jax.lax.while_loop(before(last), lambda carry: learn(carry, episodes), carry)
 
         zero = {"action_loss": jnp.zeros(()), "observation_loss": jnp.zeros(())}
-        return jax.lax.while_loop(before(stop), collect_and_learn, (arrays, zero))
+        finite = dict.fromkeys((*zero, "gradient", "step"), jnp.ones((), bool))
+        return jax.lax.while_loop(before(stop), collect_and_learn, (arrays, zero, finite))
 
     everywhere = PartitionSpec()
     return jax.jit(jax.shard_map(updates, mesh=mesh, in_specs=everywhere, out_specs=everywhere, check_vma=False))
+
+
+def _all_finite(tree: PyTree) -> Bool[Array, ""]:
+    return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]).all()
 
 
 def collect(

@@ -1,7 +1,10 @@
 """Metrics for TensorBoard, as `on_log` of `ud.teach`; an optional dependency, `undelude[tensorboard]`."""
 
 import os
+import time
+from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from undelude.teaching import Row, TeachingState
 
@@ -29,20 +32,29 @@ class TensorBoard:
 
     def __init__(self, folder: str | os.PathLike, *, start: int = 0):
         try:
-            from tensorboardX import SummaryWriter
+            from tensorboardX import event_file_writer, summary
+            from tensorboardX.proto.event_pb2 import Event, SessionLog
         except ModuleNotFoundError as error:
             message = 'writing for TensorBoard needs tensorboardX: pip install "undelude[tensorboard]".'
             raise ModuleNotFoundError(message) from error
-        self._writer = SummaryWriter(
-            os.fspath(folder), purge_step=start + 1 if start else None, filename_suffix=f".{start}"
-        )
+        # Not its SummaryWriter: that writes in a thread, which keeps rows back for minutes, and on a full disk dies and
+        # has the caller wait for ever.
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        self._writer = event_file_writer.EventsWriter(os.path.join(folder, "events"), f".{start}")
+        self._event, self._scalar = Event, summary.scalar
+        if start:
+            self._write(start + 1, session_log=SessionLog(status=SessionLog.START))
 
     def __call__(self, state: TeachingState, row: Row) -> None:
-        """One row."""
+        """One row; it is on disk when this returns."""
         del state
         for name, value in row.items():
             if name != "update" and value is not None:
-                self._writer.add_scalar(TAGS.get(name, name), float(value), int(row["update"]))
+                self._write(int(row["update"]), summary=self._scalar(TAGS.get(name, name), float(value)))
+        self._writer.flush()
+
+    def _write(self, step: int, **what: Any) -> None:
+        self._writer.write_event(self._event(wall_time=time.time(), step=step, **what))
 
     def close(self) -> None:
         """Write what is left."""

@@ -28,7 +28,7 @@ A first run, of about a minute on two cores:
   undelude train bandit --out runs/bandit
 
 Exit codes:
-  0 done, 1 failed, 2 wrong usage, 130 interrupted by Ctrl-C
+  0 done, 1 failed, 2 wrong usage, 130 interrupted by Ctrl-C, 143 by SIGTERM
 
 Environment:
   UNDELUDE_DEBUG=1       show the traceback of an error
@@ -56,10 +56,11 @@ def main(args: Sequence[str] | None = None) -> int:
         args: the command line; that of the process by default.
 
     Returns:
-        The exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+        The exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated.
     """
     code = _run(list(sys.argv[1:] if args is None else args))
-    if args is None and (code == ExitCode.INTERRUPTED or jax.distributed.is_initialized()):
+    ends = (ExitCode.INTERRUPTED, ExitCode.TERMINATED)
+    if args is None and (code in ends or jax.distributed.is_initialized()):
         # XLA may be at work in other threads; an orderly end of Python would take away what they stand on. One of
         # several processes would wait for the others, who may be waiting for it.
         sys.stdout.flush()

@@ -1,8 +1,12 @@
-"""Checkpoints of a training run, in Orbax's format: the last two are kept."""
+"""Checkpoints of a training run, in Orbax's format, written while training goes on: the last two are kept."""
 
 import hashlib
 import json
+import shutil
+import tempfile
 import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,77 +19,156 @@ from undelude.checkpoint import read_json, write_atomically
 from undelude.teaching import TeachingState
 
 KEPT = 2
-# Saving takes a tenth of a second: as seldom as this it costs one percent.
 SECONDS_BETWEEN = 10.0
 # In each checkpoint: the digests of its files.
 SEAL = "sha256.json"
+# Orbax's files about the arrays, amply.
+BYTES_BESIDE = 200_000
+# In the name of a folder that is being written or taken away: whatever is called by an update alone is whole.
+PART = ".part"
 
 
 class Checkpoints:
     """The folder `checkpoints/` of a run; Orbax, which takes a second to import, is imported when one is made.
 
+    Orbax takes a tenth of a second for a small state, most of it waiting: it starts a dozen threads, writes the arrays
+    twice (once for the process, then merged), and a dozen files with metadata. So a thread does it, and training waits
+    for no more than the copy of the state to the host.
+
     Args:
-        folder: made where it does not exist.
+        folder: made where it does not exist; what a crash left unfinished in it is taken away.
+        seconds_between: two checkpoints, at least.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, seconds_between: float = SECONDS_BETWEEN):
         import orbax.checkpoint as ocp
 
         self._ocp = ocp
-        self.folder = folder
+        self.folder, self.seconds_between = folder, seconds_between
         folder.mkdir(parents=True, exist_ok=True)
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=KEPT, enable_async_checkpointing=False, create=False, multiprocessing_options=_alone(ocp)
-        )
-        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+        self._sweep()
+        self._orbax = ocp.Checkpointer(ocp.StandardCheckpointHandler(), multiprocessing_options=_alone(ocp))
+        self._thread = ThreadPoolExecutor(1)
+        self._writing: Future[None] | None = None
         self._saved_at = time.monotonic()
 
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._manager.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self._thread.shutdown()
+            if kind is None:  # An error that is under way is not hidden by another.
+                self.wait()
+        finally:
+            self._orbax.close()
 
-    @property
-    def latest(self) -> int | None:
-        """The update of the last one, None where there is none."""
-        return self._manager.latest_step()
-
-    @property
-    def due(self) -> bool:
-        """Whether the last one was written long enough ago."""
-        return time.monotonic() - self._saved_at >= SECONDS_BETWEEN
-
-    def save(self, state: TeachingState) -> None:
-        """Write `state`, unless that update is there already."""
-        update = int(state.update)
-        if update != self.latest:
-            arrays = {name: np.asarray(x) for name, x in _named_arrays(state)}
-            self._manager.save(update, args=self._ocp.args.StandardSave(arrays))
-            folder = self.folder / str(update)
-            write_atomically(folder / SEAL, json.dumps(_digests(folder)).encode())
-        self._saved_at = time.monotonic()
-
-    def restore(self, like: TeachingState) -> TeachingState:
-        """The last one, for a state of the same structure as `like`.
+    def save_if_due(self, state: TeachingState) -> None:
+        """Begin to write `state`, if the last one was written long enough ago.
 
         Raises:
-            ValueError: it is damaged, or another kind of run wrote it.
+            OSError: the last one could not be written.
         """
-        update = self.latest
+        if self._writing is not None and self._writing.done():
+            self.wait()
+        if self._writing is None and time.monotonic() - self._saved_at >= self.seconds_between:
+            self.save(state)
+
+    def save(self, state: TeachingState) -> None:
+        """Begin to write `state`; `wait` until it is done.
+
+        Raises:
+            OSError: the one before it could not be written.
+        """
+        self.wait()
+        arrays = {name: np.asarray(x) for name, x in _named_arrays(state)}
+        self._writing = self._thread.submit(self._write, int(state.update), arrays)
+        self._saved_at = time.monotonic()
+
+    def wait(self) -> None:
+        """Until nothing is being written.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            writing.result()
+
+    def _write(self, update: int, arrays: dict[str, np.ndarray]) -> None:
+        """Whole, under another name; then renamed, unless that update is there already."""
+        if update in updates_in(self.folder):
+            return
+        part = self.folder / f"{update}{PART}"
+        try:
+            # On a full disk Orbax fails too, but fills the terminal with the tracebacks of its threads.
+            with tempfile.TemporaryFile(dir=self.folder) as room:
+                room.write(bytes(2 * sum(x.nbytes for x in arrays.values()) + BYTES_BESIDE))
+            self._orbax.save(part.absolute(), args=self._ocp.args.StandardSave(arrays))
+            write_atomically(part / SEAL, json.dumps(_digests(part)).encode())
+            part.rename(self.folder / str(update))
+        except BaseException:
+            self._sweep()
+            raise
+        for old in updates_in(self.folder)[:-KEPT]:
+            self._remove(old)
+
+    def _remove(self, update: int) -> None:
+        part = self.folder / f"{update}{PART}"
+        (self.folder / str(update)).rename(part)
+        shutil.rmtree(part)
+
+    def _sweep(self) -> None:
+        for part in self.folder.glob(f"*{PART}*"):
+            shutil.rmtree(part)
+
+    def restore(self, like: TeachingState, warn: Callable[[str], None]) -> TeachingState | None:
+        """The last one that is whole, for a state of the same structure as `like`; None where there is none at all.
+
+        Those after it are taken away, as training will write them again.
+
+        Args:
+            like: of that structure.
+            warn: called with a line about each that is damaged, where another serves.
+
+        Raises:
+            ValueError: none is whole, or another kind of run wrote them.
+        """
+        wrong: dict[int, str] = {}
+        for update in reversed(updates_in(self.folder)):
+            try:
+                state = self._read(update, like)
+            except ValueError as error:
+                wrong[update] = str(error)
+                continue
+            for damaged, why in wrong.items():
+                warn(f"{why}: it is taken away, and the checkpoint before it serves.")
+                self._remove(damaged)
+            return state
+        if wrong:
+            raise ValueError(
+                f"{'; '.join(wrong.values())}; there is no other checkpoint. Restore one from a copy, or delete "
+                f"{self.folder}, and --resume begins anew."
+            )
+        return None
+
+    def _read(self, update: int, like: TeachingState) -> TeachingState:
         folder = self.folder / str(update)
-        instead = "Delete that folder, and --resume goes on from the checkpoint before it."
         # Orbax would find damage too, but leave readers behind that complain into the terminal.
-        if (folder / SEAL).exists() and read_json(folder / SEAL) != _digests(folder):
-            raise ValueError(f"{folder} is damaged: a file in it has changed. {instead}")
+        try:
+            intact = read_json(folder / SEAL) == _digests(folder)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{folder} is damaged ({_first_line(error)})") from error
+        if not intact:
+            raise ValueError(f"{folder} is damaged (a file in it has changed)")
         expected = {name: np.zeros(x.shape, x.dtype) for name, x in _named_arrays(like)}
         try:
-            found = self._manager.restore(update, args=self._ocp.args.StandardRestore(expected))
+            found = self._orbax.restore(folder.absolute(), args=self._ocp.args.StandardRestore(expected))
             for name, want in expected.items():
                 if (have := found[name]).shape != want.shape or have.dtype != want.dtype:
                     raise ValueError(f"{name} is {have.dtype}{list(have.shape)}, not {want.dtype}{list(want.shape)}")
         except Exception as error:  # Orbax and the layers under it raise whatever they like.
-            raise ValueError(f"{folder} does not fit this run ({_first_line(error)}). {instead}") from error
+            raise ValueError(f"{folder} does not fit this run ({_first_line(error)})") from error
         arrays, static = eqx.partition(like, eqx.is_array)
         _, treedef = tree_flatten_with_path(arrays)
         leaves = [jax.numpy.asarray(found[name]) for name, _ in _named_arrays(like)]
@@ -96,6 +179,11 @@ def _alone(ocp: Any) -> Any:
     """Process 0 saves and restores by itself: without saying so, Orbax would wait for the others."""
     only = {"active_processes": {0}, "barrier_sync_key_prefix": "undelude"} if jax.process_count() > 1 else {}
     return ocp.options.MultiprocessingOptions(primary_host=0, **only)
+
+
+def updates_in(folder: Path) -> list[int]:
+    """The updates that there is a checkpoint of, in order."""
+    return sorted(int(file.name) for file in folder.glob("*") if file.name.isdecimal())
 
 
 def _digests(folder: Path) -> dict[str, str]:

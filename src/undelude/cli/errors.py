@@ -1,15 +1,17 @@
 """What a command says when it cannot go on, and the exit codes."""
 
+import errno
 from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What a script sees; 2 and 130 are the shell's own conventions."""
+    """What a script sees; 2, 130 and 143 are the shell's own conventions."""
 
     OK = 0
     FAILED = 1
     USAGE = 2
     INTERRUPTED = 130
+    TERMINATED = 143
 
 
 class CommandError(Exception):
@@ -25,6 +27,17 @@ class UsageError(CommandError):
 
     def __init__(self, message: str):
         super().__init__(message, ExitCode.USAGE)
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether an error, or one that it came of, is a full disk or a used-up quota."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if "No space left on device" in str(error) or "Disk quota exceeded" in str(error):  # From C++ it has no number.
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def check_seed(seed: int) -> None:

@@ -1,4 +1,4 @@
-"""Ctrl-C in a command that writes files."""
+"""Ctrl-C, and the SIGTERM of a scheduler, in a command that writes files."""
 
 import contextlib
 import signal
@@ -7,40 +7,44 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+# What a signal does by default; where it is ignored, or the caller's own business, it stays so.
+DEFAULTS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+
 
 class Interrupts:
-    """While it is entered, Ctrl-C raises `KeyboardInterrupt` where that does no harm, and is never lost.
+    """While it is entered, Ctrl-C and SIGTERM raise `KeyboardInterrupt` where that does no harm, and are never lost.
 
     Python drops what is raised within a callback of its garbage collector, and JAX has one: `check` raises it again.
     """
 
     def __init__(self) -> None:
-        self._pending = False
+        self.received: signal.Signals | None = None
         self._held = 0
 
     def __enter__(self) -> "Interrupts":
-        self._before = signal.getsignal(signal.SIGINT), sys.unraisablehook
         is_main = threading.current_thread() is threading.main_thread()
-        # Where Ctrl-C is ignored, or the caller's own business, it stays so.
-        self._installed = is_main and self._before[0] is signal.default_int_handler
+        self._installed = [x for x, default in DEFAULTS.items() if is_main and signal.getsignal(x) is default]
+        self._hook = sys.unraisablehook
+        for number in self._installed:
+            signal.signal(number, self._handle)
         if self._installed:
-            signal.signal(signal.SIGINT, self._handle)
             sys.unraisablehook = self._drop_interrupt
         return self
 
     def __exit__(self, *_: object) -> None:
+        for number in self._installed:
+            signal.signal(number, DEFAULTS[number])
         if self._installed:
-            signal.signal(signal.SIGINT, self._before[0])
-            sys.unraisablehook = self._before[1]
+            sys.unraisablehook = self._hook
 
     def check(self) -> None:
-        """Raise `KeyboardInterrupt` if Ctrl-C was pressed."""
-        if self._pending:
+        """Raise `KeyboardInterrupt` if a signal came."""
+        if self.received is not None:
             raise KeyboardInterrupt
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Ctrl-C waits until the block is done, so that what it writes is whole."""
+        """A signal waits until the block is done, so that what it writes is whole."""
         self._held += 1
         try:
             yield
@@ -48,11 +52,11 @@ class Interrupts:
             self._held -= 1
         self.check()
 
-    def _handle(self, *_: object) -> None:
-        self._pending = True
+    def _handle(self, number: int, _: object) -> None:
+        self.received = signal.Signals(number)
         if not self._held:
             raise KeyboardInterrupt
 
     def _drop_interrupt(self, unraisable: Any) -> None:
         if not issubclass(unraisable.exc_type, KeyboardInterrupt):
-            self._before[1](unraisable)
+            self._hook(unraisable)

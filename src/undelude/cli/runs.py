@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,25 @@ class RunDirectory:
         if not file.is_file():
             raise UsageError(f"there is no run at {path}: {file.name} is missing. Begin one with undelude train.")
         return cls(path, *read_config(file))
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """While the block runs, no other process may write here; a process that is killed holds nothing.
+
+        Raises:
+            UsageError: another process does.
+        """
+        try:
+            import fcntl
+        except ModuleNotFoundError:  # Windows.
+            yield
+            return
+        with self.config_file.open("r+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UsageError(f"another process trains in {self.path}: wait for it, or end it.") from None
+            yield
 
     def begin(self, update: int) -> list[Row]:
         """Make the files ready for training from `update` on, and return the rows of metrics so far.

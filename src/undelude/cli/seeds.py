@@ -48,9 +48,9 @@ def run_seeds(command: "Train", args: Sequence[str]) -> ExitCode:
         try:
             run, _ = one.carry_out([*args, "--seed", str(seed), "--out", str(folder)])
         except CommandError as error:
-            if error.code == ExitCode.INTERRUPTED:
+            if error.code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
                 again = f"the same command with --resume goes on with seed {seed}"
-                raise CommandError(f"interrupted; {again}.", ExitCode.INTERRUPTED) from None
+                raise CommandError(f"{error.code.name.lower()}; {again}.", error.code) from None
             raise
         certificates.append(run.read_certificate())
     summary = summarise(certificates, [*seeds])

@@ -1,8 +1,10 @@
 """`undelude train`."""
 
+import contextlib
 import dataclasses
 import json as json_format
 import shlex
+import signal
 import time
 import warnings
 from collections.abc import Sequence
@@ -24,10 +26,10 @@ from undelude.agents.normalise import is_continuous, normalise
 from undelude.agents.transformer import TransformerAgent
 from undelude.certificate import versions
 from undelude.cli import backend, distributed
-from undelude.cli.checkpoints import Checkpoints
+from undelude.cli.checkpoints import SECONDS_BETWEEN, Checkpoints, updates_in
 from undelude.cli.config import SIZES, Config, check_config, option
 from undelude.cli.console import make_console, print_certificate, training_progress, working
-from undelude.cli.errors import CommandError, ExitCode, UsageError
+from undelude.cli.errors import CommandError, ExitCode, UsageError, is_disk_full
 from undelude.cli.interrupts import Interrupts
 from undelude.cli.measure import keys, make_certificate, measurer, write_film
 from undelude.cli.runs import RunDirectory
@@ -36,7 +38,7 @@ from undelude.process import InteractionProcess
 from undelude.rollout import rollout
 from undelude.square import AbstractTeaching, Blind, Cloning, Counterfactual, DAgger, Factual, Mixed
 from undelude.tasks.registry import make
-from undelude.teaching import Row, Run, TeachingState, default_optimizer, initial_state, teach
+from undelude.teaching import NotFinite, Row, Run, TeachingState, default_optimizer, initial_state, teach
 
 if TYPE_CHECKING:
     from undelude.tensorboard import TensorBoard
@@ -79,6 +81,8 @@ class Train:
     """How many there are."""
     process_id: int | None = None
     """Which one this is, from 0; process 0 alone writes DIR and prints."""
+    checkpoint_every: float = SECONDS_BETWEEN
+    """Seconds between two checkpoints: a crash costs no more than these."""
 
     def run(self, args: Sequence[str]) -> ExitCode:
         """Carry it out; `args` are the arguments after `train`."""
@@ -108,6 +112,8 @@ class Train:
 
     def carry_out(self, args: Sequence[str]) -> tuple[RunDirectory, dict[str, float]]:
         """Train, certify and draw what is missing; the run and the seconds of each."""
+        if not self.checkpoint_every >= 0:
+            raise UsageError(f"--checkpoint-every must be at least 0, not {self.checkpoint_every}.")
         progress = make_console(stderr=True)
         run = RunDirectory.open(self.out) if self.resume else None
         config = self.config if run is None else _stored_config(run, args, self)
@@ -123,17 +129,27 @@ class Train:
         is_new = run is None
         run = run or RunDirectory.create(self.out, config)
         distributed.from_first(config)
+        again = f"Go on with\n  undelude train {shlex.quote(config.task)} --out {shlex.quote(str(self.out))} --resume"
+        interrupts = Interrupts()
+        options = {"tensorboard": self.tensorboard, "checkpoint_every": self.checkpoint_every}
         try:
-            with Interrupts() as interrupts:
-                times = Session(run, process, agent, progress, interrupts, self.tensorboard).finish()
+            with run.locked(), interrupts:
+                times = Session(run, process, agent, progress, interrupts, **options).finish()
         except KeyboardInterrupt:
-            again = f"undelude train {shlex.quote(config.task)} --out {shlex.quote(str(self.out))} --resume"
-            raise CommandError(
-                f"interrupted; what was done is in {self.out}. Go on with\n  {again}", ExitCode.INTERRUPTED
-            ) from None
-        except Exception:
+            code = ExitCode.TERMINATED if interrupts.received == signal.SIGTERM else ExitCode.INTERRUPTED
+            raise CommandError(f"{code.name.lower()}; what was done is in {self.out}. {again}", code) from None
+        except Exception as error:
             if is_new:
                 run.discard_if_empty()
+            if is_disk_full(error):
+                last = max(updates_in(run.checkpoints_folder), default=0)
+                then = again if run.config_file.exists() else "Then repeat the command."
+                kept = f"no space left on the disk of {self.out} (ENOSPC); what is kept is update {last}"
+                raise CommandError(f"{kept}. Make room. {then}") from error
+            if isinstance(error, NotFinite) and run.agent_folder.exists():
+                raise CommandError(
+                    f"{error} It is in {run.agent_folder}; undelude certify {self.out} measures it."
+                ) from error
             raise
         return run, times
 
@@ -230,6 +246,7 @@ class Session:
     console: Console
     interrupts: Interrupts
     tensorboard: bool = False
+    checkpoint_every: float = SECONDS_BETWEEN
 
     def finish(self) -> dict[str, float]:
         """Do what is missing of training, certificate and page; return the seconds of each."""
@@ -263,12 +280,12 @@ class Session:
         teaching = make_teaching(config)
         optimizer = default_optimizer(config.learning_rate, config.steps)
         state = initial_state(self.agent, teaching, optimizer)
-        with Checkpoints(run.checkpoints_folder) as checkpoints:
-            if (start := checkpoints.latest or 0) > 0:
-                state = checkpoints.restore(state)
+        with Checkpoints(run.checkpoints_folder, self.checkpoint_every) as checkpoints:
+            state = checkpoints.restore(state, warn=self._warn) or state
+            start = int(state.update)
             if start == config.steps or (start == 0 and self._is_trained()):
                 self.console.print(f"{run.path} is finished: all {config.steps} updates are made.", soft_wrap=True)
-                if not run.agent_folder.exists():
+                if start:  # A crash may have left the agent of an earlier update.
                     checkpoint.save(state.agent, run.agent_folder)
                 gather("")
                 return {}
@@ -290,17 +307,26 @@ class Session:
                     if board is not None:
                         board(new, whole)
                     state = new
-                    if checkpoints.due:
-                        checkpoints.save(state)
+                    checkpoints.save_if_due(state)
                 advance(whole)
 
             try:
                 with training_progress(self.console, mark=teaching.mark, steps=config.steps, start=start) as advance:
                     result = teach_run(self.process, self.agent, config, state=state, on_log=log)
-            finally:
+            except Exception:
+                # What went wrong is said, not what goes wrong after it: on a full disk nothing more can be written.
+                with contextlib.suppress(Exception):
+                    self._save(checkpoints, state)
+                raise
+            except KeyboardInterrupt:
                 self._save(checkpoints, state)
+                raise
+            else:
+                self._save(checkpoints, state)
+            finally:
                 if board is not None:
-                    board.close()
+                    with contextlib.suppress(OSError):  # Its rows are on disk already.
+                        board.close()
         return {"training": result.seconds, "compiling": result.compile_seconds}
 
     def _board(self, start: int) -> "TensorBoard | None":
@@ -321,3 +347,7 @@ class Session:
             with self.interrupts.held():
                 checkpoint.save(state.agent, self.run.agent_folder)
                 checkpoints.save(state)
+                checkpoints.wait()
+
+    def _warn(self, message: str) -> None:
+        self.console.print(f"Warning: {message}", soft_wrap=True)

@@ -1,0 +1,244 @@
+"""Nothing lost: real processes that are killed, terminated, or run into a full disk or a number that is not finite.
+
+`pytest tests/test_crashes.py -k kill --kills 20` kills twenty; three is the default.
+"""
+
+import contextlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+from jax.tree_util import keystr, tree_flatten_with_path
+
+import undelude as ud
+from undelude.cli import main
+from undelude.cli.checkpoints import PART, Checkpoints, updates_in
+from undelude.cli.config import Config
+from undelude.cli.console import make_console
+from undelude.cli.interrupts import Interrupts
+from undelude.cli.runs import RunDirectory
+from undelude.cli.train import Session, make_agent, make_teaching
+from undelude.tasks.registry import make
+from undelude.teaching import TeachingState, default_optimizer, initial_state
+
+ROWS, LOG_EVERY = 60, 10
+STEPS = ROWS * LOG_EVERY
+TASKS = """
+import undelude as ud
+
+def tiny():
+    return ud.tasks.bandit(num_arms=2, num_rounds=2)
+"""
+TINY = ["train", "tasks_to_lose:tiny", "--hidden-size", "4", "--batch-size", "4", "--seed", "7"]
+TINY += ["--log-every", str(LOG_EVERY), "--steps", str(STEPS), "--checkpoint-every", "0"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The current directory of all commands; they share what they compile."""
+    folder = tmp_path_factory.mktemp("user")
+    (folder / "tasks_to_lose.py").write_text(TASKS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "path", [str(folder), *sys.path])
+        patch.setenv("JAX_NUM_CPU_DEVICES", "2")
+        # As in these tests themselves; JAX decides only once whether it keeps a cache, so it is asked again.
+        settings = {
+            "jax_disable_most_optimizations": True,
+            "jax_compilation_cache_dir": str(folder / "cache"),
+            "jax_persistent_cache_min_compile_time_secs": 0.1,
+        }
+        before = {name: jax.config.values[name] for name in settings}
+        for name, value in settings.items():
+            jax.config.update(name, value)
+            patch.setenv(name.upper(), str(value))
+        compilation_cache.reset_cache()
+        yield folder
+        for name, value in before.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+
+
+def command(*args: str | Path) -> subprocess.Popen:
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    return subprocess.Popen([sys.executable, "-m", "undelude.cli", *map(str, args)], text=True, **streams)
+
+
+def train(run: Path) -> None:
+    """All of `undelude train --resume` but the certificate and the page, in this process, which has imported it all."""
+    open_run = RunDirectory.open(run)
+    config = open_run.config
+    process = make(config.task)
+    agent = make_agent(config, process)
+    console = make_console(stderr=True)
+    Session(open_run, process, agent, console, Interrupts(), checkpoint_every=0.0).train()
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 120
+    while process.poll() is None and not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    assert process.poll() is None, f"it ended first: {process.communicate()[1]}"
+
+
+def rows(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def num_rows(run: Path) -> int:
+    file = run / "metrics.jsonl"
+    return file.read_bytes().count(b"\n") if file.exists() else 0
+
+
+def stored(run: Path) -> dict[str, np.ndarray]:
+    """Parameters, optimiser and count of updates, of the last checkpoint, bit for bit."""
+    config = RunDirectory.open(run).config
+    agent = make_agent(config, make(config.task))
+    like = initial_state(agent, make_teaching(config), default_optimizer(config.learning_rate, config.steps))
+    with Checkpoints(run / "checkpoints") as checkpoints:
+        state = checkpoints.restore(like, warn=pytest.fail)
+    assert isinstance(state, TeachingState)
+    leaves, _ = tree_flatten_with_path(state)
+    return {keystr(path): np.asarray(leaf) for path, leaf in leaves if hasattr(leaf, "dtype")}
+
+
+def assert_same(run: Path, whole: Path) -> None:
+    """All fields of all rows but the seconds, the agent's files, and all that a checkpoint holds."""
+    assert [row | {"seconds": 0} for row in rows(run)] == [row | {"seconds": 0} for row in rows(whole)]
+    for file in ("agent/weights.safetensors", "agent/agent.json"):
+        assert (run / file).read_bytes() == (whole / file).read_bytes()
+    have, want = stored(run), stored(whole)
+    assert have.keys() == want.keys()
+    assert any("optimizer_state" in name for name in want)
+    for name in want:
+        np.testing.assert_array_equal(have[name], want[name], err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def whole(folder: Path) -> Path:
+    """The run that nothing happened to."""
+    config = Config("tasks_to_lose:tiny", hidden_size=4, batch_size=4, seed=7, log_every=LOG_EVERY, steps=STEPS)
+    run = RunDirectory.create(folder / "whole", config)
+    train(run.path)
+    assert [row["update"] for row in rows(run.path)] == [*range(LOG_EVERY, STEPS + 1, LOG_EVERY)]
+    return run.path
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "moment" in metafunc.fixturenames:
+        metafunc.parametrize("moment", range(metafunc.config.getoption("--kills")))
+
+
+def test_after_kill_9_the_resumed_run_is_the_uninterrupted_one(whole: Path, folder: Path, moment: int) -> None:
+    """At random moments; the first is within the writing of a checkpoint."""
+    rng, run = np.random.default_rng(moment), folder / f"killed-{moment}"
+    row, later = int(rng.integers(1, ROWS - 10)), rng.uniform(0, 0.1)
+    process = command(*TINY, "--out", run)
+    wait_until(lambda: num_rows(run) >= row, process)
+    if moment == 0:
+        wait_until(lambda: any((run / "checkpoints").glob(f"*{PART}.*")), process)
+    else:
+        time.sleep(later)
+    process.kill()
+    process.communicate()
+    unfinished = [file.name for file in (run / "checkpoints").glob(f"*{PART}*")]
+    print(f"killed after row {num_rows(run)}, checkpoints {updates_in(run / 'checkpoints')}, unfinished {unfinished}")
+    assert num_rows(run) < ROWS, "it was done already"
+    assert unfinished or moment
+    train(run)
+    assert_same(run, whole)
+
+
+def test_sigterm_is_an_orderly_end(whole: Path, folder: Path) -> None:
+    run = folder / "terminated"
+    process = command(*TINY, "--out", run)
+    wait_until(lambda: num_rows(run) >= 3, process)
+    process.terminate()
+    _, stderr = process.communicate(timeout=100)
+    assert process.returncode == 143, stderr
+    assert re.search(r"undelude: terminated; what was done is in .*terminated\. Go on with\n.* --resume\n$", stderr)
+    assert updates_in(run / "checkpoints")[-1] == rows(run)[-1]["update"], "not one update is lost"
+    assert (run / "agent" / "weights.safetensors").exists()
+    train(run)
+    assert_same(run, whole)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of two megabytes."""
+    mounted = shutil.which("mount") and subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", tmp_path], capture_output=True
+    )
+    if not mounted or mounted.returncode:
+        pytest.skip("a small disk cannot be mounted here")
+    yield tmp_path
+    subprocess.run(["umount", "--lazy", tmp_path], check=True)
+
+
+def fill(file: Path) -> None:
+    with file.open("wb", buffering=0) as out, contextlib.suppress(OSError):
+        for size in (65536, 4096, 1):
+            with contextlib.suppress(OSError):
+                while out.write(bytes(size)) == size:
+                    pass
+
+
+def test_a_full_disk_ends_training_with_what_was_reached_and_room_brings_the_rest(
+    whole: Path, folder: Path, disk: Path
+) -> None:
+    run = disk / "run"
+    process = command(*TINY, "--out", run)
+    wait_until(lambda: updates_in(run / "checkpoints") != [], process)
+    fill(disk / "ballast")
+    _, stderr = process.communicate(timeout=100)
+    assert process.returncode == 1, stderr
+    *_, message, again = stderr.splitlines()
+    kept = updates_in(run / "checkpoints")[-1]
+    assert message == (
+        f"undelude: no space left on the disk of {run} (ENOSPC); what is kept is update {kept}. Make room. Go on with"
+    )
+    assert again.endswith("--resume")
+    assert "Traceback" not in stderr
+    assert not [file for file in run.rglob("*") if PART in file.name or file.name.startswith(".")]
+    assert kept < STEPS
+
+    code = main(["train", "tasks_to_lose:tiny", "--out", str(run), "--resume"])
+    assert code == 1, "there is no room yet"
+    assert updates_in(run / "checkpoints")[-1] == kept
+    (disk / "ballast").unlink()
+    train(run)
+    assert_same(run, whole)
+
+
+def test_what_is_not_finite_ends_training_with_the_last_good_agent(folder: Path) -> None:
+    """A learning rate at which a step leaves the range of floats, a few updates into the warm-up."""
+    run = folder / "diverged"
+    _, stderr = (process := command(*TINY, "--learning-rate", "1e38", "--out", run)).communicate(timeout=200)
+    assert process.returncode == 1, stderr
+    *_, message = stderr.splitlines()
+    assert "Traceback" not in stderr
+    said = re.match(r"undelude: (.*) stopped being finite at update (\d+); the last good agent is that of up", message)
+    assert said, message
+    assert message.endswith(f"It is in {run / 'agent'}; undelude certify {run} measures it.")
+    good = rows(run)[-1]["update"]
+    assert 0 < good < int(said[2]) < LOG_EVERY
+    assert f"that of update {good}. " in message
+    assert updates_in(run / "checkpoints") == [good]
+    process = make("tasks_to_lose:tiny")
+    certificate = ud.certify(ud.load(run / "agent"), process, key=jax.random.key(0), num_episodes=16, baselines=False)
+    assert np.isfinite(certificate.action_kl_do)
+    before = (run / "metrics.jsonl").read_bytes()
+    with pytest.raises(ud.NotFinite, match=f"{said[1]} stopped being finite at update {said[2]}"):
+        train(run)
+    assert (run / "metrics.jsonl").read_bytes() == before
