@@ -33,7 +33,7 @@ class TensorBoard:
     def __init__(self, folder: str | os.PathLike, *, start: int = 0):
         try:
             from tensorboardX import event_file_writer, summary
-            from tensorboardX.proto.event_pb2 import Event, SessionLog
+            from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
         except ModuleNotFoundError as error:
             message = 'writing for TensorBoard needs tensorboardX: pip install "undelude[tensorboard]".'
             raise ModuleNotFoundError(message) from error
