@@ -7,6 +7,7 @@ import time
 from importlib.metadata import version
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -70,11 +71,13 @@ class TorchAgent(nn.Module):
         action, observation = -(self.Q_A[theta] * log_P_A).sum(-1), -log_P_O.gather(-1, x[1::2, :, None] - 10)
         return torch.stack([action.mean(), observation.mean()])
 
-    def teach(self, updates: int, batch_size: int) -> tuple[float, list[float]]:
-        """Seconds that the updates took, and the mean losses over them."""
+    def teach(self, updates: int, batch_size: int, rates: Any = None) -> tuple[float, list[float]]:
+        """Seconds that the updates took, and the mean losses over them; at the learning `rates`, where given."""
         sums = torch.zeros(2)
         started = time.perf_counter()
-        for _ in range(updates):
+        for i in range(updates):
+            if rates is not None:
+                self.optimizer.param_groups[0]["lr"] = rates[i]
             losses = self.losses(torch.randint(5, (batch_size,)))
             self.optimizer.zero_grad()
             losses.sum().backward()
@@ -90,6 +93,20 @@ def as_torch(agent: ud.LSTMAgent) -> list[torch.Tensor]:
     read = jnp.concatenate([own.read_do.table, own.read_see.table, own.read_observation.table])
     heads = [x for head in (own.head_A, own.head_O) for x in (head.weight.T, head.bias)]
     return [torch.tensor(np.asarray(x)) for x in (read.T, agent.recurrent.T, agent.bias, *heads)]
+
+
+def from_torch(peer: TorchAgent, agent: ud.LSTMAgent) -> ud.LSTMAgent:
+    """`agent` with the weights of `peer`, to be certified."""
+    read, recurrent, bias, W_A, b_A, W_O, b_O = (jnp.asarray(x.detach().numpy()) for x in peer.weights)
+    do, see, observation = jnp.split(read.T, (5, 10))
+
+    def parts(agent: ud.LSTMAgent) -> list[Any]:
+        own = agent.interface
+        tables = [own.read_do.table, own.read_see.table, own.read_observation.table]
+        heads = [own.head_A.weight, own.head_A.bias, own.head_O.weight, own.head_O.bias]
+        return [*tables, agent.recurrent, agent.bias, *heads]
+
+    return eqx.tree_at(parts, agent, [do, see, observation, recurrent.T, bias, W_A.T, b_A, W_O.T, b_O])
 
 
 def check_equal(process: ud.InteractionProcess, agent: ud.LSTMAgent, peer: TorchAgent) -> float:
@@ -150,26 +167,67 @@ def compare(batch_size: int, updates: int, repeats: int, seed: int) -> dict[str,
     return {"rows": rows, "gap": gap, "compile_seconds": run.compile_seconds, "ratio": ratio}
 
 
-def certificates(seeds: list[int], settings: dict[str, Any]) -> list[dict[str, Any]]:
+# What `--certificate` teaches by `ud.teach`'s defaults: each net, and its updates of 64 episodes.
+NETS = {
+    "lstm": (ud.LSTMAgent, 1000),
+    "linear": (ud.LinearRecurrentAgent, 1600),
+    "transformer": (ud.TransformerAgent, 1000),
+}
+EAGER, EAGER_UPDATES, EAGER_RATE, WARM_UP = "PyTorch", 1600, 0.015, 20
+LOOK_EVERY, BATCH_SIZE = 50, 64
+
+
+def certified(agent: Any, process: ud.InteractionProcess) -> float:
+    return ud.certify(agent, process, key=jax.random.key(EVALUATION_KEY), baselines=False).action_kl_do
+
+
+def curve_of(name: str, seed: int, steps: int | None) -> tuple[list[tuple[float, float]], float]:
+    """Pairs of seconds and `action_kl_do`, looked at between updates, certifying apart; and seconds to compile."""
+    process, curve = ud.tasks.bandit(), []
+    key_agent, key = jax.random.split(jax.random.key(seed))
+    if name == EAGER:
+        agent = ud.LSTMAgent(process, HIDDEN_SIZE, key=key_agent).reading("do")
+        torch.manual_seed(seed)
+        peer, seconds, length = TorchAgent(agent, process, replay=True), 0.0, steps or EAGER_UPDATES
+        schedule = optax.warmup_cosine_decay_schedule(0.0, EAGER_RATE, WARM_UP, length)
+        rates = [float(x) for x in jax.vmap(schedule)(jnp.arange(length))]
+        for start in range(0, length, LOOK_EVERY):
+            seconds += peer.teach(LOOK_EVERY, BATCH_SIZE, rates[start : start + LOOK_EVERY])[0]
+            curve.append((seconds, certified(from_torch(peer, agent), process)))
+        return curve, 0.0
+
+    kind, length = NETS[name]
+    run = ud.teach(
+        process,
+        kind(process, key=key_agent),
+        ud.Counterfactual(),
+        key=key,
+        steps=steps or length,
+        batch_size=BATCH_SIZE,
+        log_every=LOOK_EVERY,
+        on_log=lambda state, row: curve.append((row["seconds"], certified(state.agent, process))),
+    )
+    return curve, run.compile_seconds
+
+
+def certificates(seeds: list[int], steps: int | None, names: list[str]) -> dict[str, Any]:
     """Seconds of training until the first certificate at or under each target, certifying and compiling apart."""
-    process = ud.tasks.bandit()
-    print(f"\n{'seed':>6}{'.002, s':>10}{'.001, s':>10}{'in all, s':>12}{'compile, s':>12}   action_kl_do at the end")
-    results, hits = [], []
-    for seed in seeds:
-        key_agent, key = jax.random.split(jax.random.key(seed))
-        curve = []
-
-        def evaluate(state: Any, row: dict[str, Any], curve: list = curve) -> None:
-            report = ud.certify(state.agent, process, key=jax.random.key(EVALUATION_KEY), baselines=False)
-            curve.append((row["seconds"], report.action_kl_do))
-
-        agent = ud.LSTMAgent(process, HIDDEN_SIZE, key=key_agent)
-        run = ud.teach(process, agent, ud.Counterfactual(), key=key, on_log=evaluate, **settings)
-        hits.append([next((seconds for seconds, kl in curve if kl <= target), np.inf) for target in TARGETS])
-        shown = "".join(f"{x:10.2f}" for x in hits[-1])
-        print(f"{seed:6}{shown}{run.seconds:12.2f}{run.compile_seconds:12.2f}   {curve[-1][1]:.5f}", flush=True)
-        results.append({"seed": seed, "curve": curve, "compile_seconds": run.compile_seconds})
-    print("median" + "".join(f"{x:10.2f}" for x in np.median(hits, axis=0)) + "   (inf: not within the run)")
+    results: dict[str, Any] = {name: [] for name in names}
+    head = ("seed", ".002, s", ".001, s", "in all, s", "compile, s")
+    print(f"\n{'':12}" + "".join(f"{x:>12}" for x in head) + "   action_kl_do at the end")
+    for seed in seeds:  # In turn, so that a slow minute is everybody's.
+        for name in names:
+            curve, compile_seconds = curve_of(name, seed, steps)
+            hits = [next((seconds for seconds, kl in curve if kl <= target), np.inf) for target in TARGETS]
+            results[name].append({"seed": seed, "hits": hits, "curve": curve, "compile_seconds": compile_seconds})
+            shown = "".join(f"{x:12.2f}" for x in (*hits, curve[-1][0], compile_seconds))
+            print(f"{name:12}{seed:12}{shown}   {curve[-1][1]:.5f}", flush=True)
+    print("\nmedians (inf: not within the run)")
+    medians = {name: np.median([row["hits"] for row in rows], axis=0) for name, rows in results.items()}
+    for name, hits in medians.items():
+        ratio = medians[EAGER] / hits if EAGER in medians else np.full(2, np.nan)
+        shown = "".join(f"{x:12.2f}" for x in hits)
+        print(f"{name:24}{shown}   {EAGER} takes {ratio[0]:.1f} and {ratio[1]:.1f} times as long")
     return results
 
 
@@ -180,10 +238,9 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=30, help="in one timing")
     parser.add_argument("--repeats", type=int, default=10, help="timings of each")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the runs; the comparison takes the first")
-    parser.add_argument("--certificate", action="store_true", help="seconds to the certificate instead, undelude alone")
-    parser.add_argument("--steps", type=int, default=2000, help="of a run to the certificate")
-    parser.add_argument("--batch-size", type=int, default=64, help="of a run to the certificate")
-    parser.add_argument("--adam", type=float, metavar="RATE", help="to the certificate by Adam, not ud.teach's default")
+    parser.add_argument("--certificate", action="store_true", help="seconds to the certificate instead")
+    parser.add_argument("--nets", nargs="+", choices=[*NETS, EAGER], default=[*NETS, EAGER], help="to the certificate")
+    parser.add_argument("--steps", type=int, help="of each run to the certificate; by default, each net's own")
     parser.add_argument("--json", metavar="FILE", help="write the figures there")
     args = parser.parse_args()
     jax.config.update("jax_platforms", "cpu")
@@ -195,11 +252,7 @@ def main() -> None:
     if load > 0.5:
         print("Others use this machine, and PyTorch's threads, which wait for each other, suffer most: do not quote.")
     if args.certificate:
-        settings = {"steps": args.steps, "batch_size": args.batch_size}
-        if args.adam:
-            schedule = optax.warmup_cosine_decay_schedule(0.0, args.adam, 20, args.steps)
-            settings["optimizer"] = optax.chain(optax.clip_by_global_norm(MAX_NORM), optax.adam(schedule))
-        results = certificates(args.seeds, settings)
+        results = certificates(args.seeds, args.steps, args.nets)
     else:
         results = {size: compare(size, args.updates, args.repeats, args.seeds[0]) for size in args.batch_sizes}
     if args.json:

@@ -11,7 +11,7 @@ import optax
 import pytest
 
 import undelude as ud
-from processes import arm, continuous_arm
+from processes import arm, continuous_arm, opening
 from tabular_agent import TabularAgent
 from undelude.rollout import AGENT, EXPERT
 from undelude.teaching import collect, log_losses
@@ -194,6 +194,60 @@ def test_no_gradient_flows_through_a_sampled_action(target, monkeypatch):
     assert max(float(jnp.abs(a - b).max()) for a, b in zip(leaking, predictions_alone, strict=True)) > 1e-2
 
 
+def one_update(process, agent, teaching, **options):
+    """The parameters after an update, which moves them by their gradient, and the losses."""
+    settings = {"steps": 1, "batch_size": 8, "optimizer": optax.sgd(1.0)} | options
+    run = ud.teach(process, agent, teaching, key=jax.random.key(1), **settings)
+    return jax.tree.leaves(run.agent), [run.metrics[0][name] for name in ("action_loss", "observation_loss")]
+
+
+@pytest.mark.parametrize(
+    ("make", "agent_type", "teaching"),
+    [
+        (arm, ud.LSTMAgent, ud.Counterfactual(target="sample")),
+        (opening, ud.GRUAgent, ud.Mixed(0.5)),
+    ],
+    ids=["arm", "opening"],
+)
+def test_what_acting_computed_gives_the_gradient_of_reading_again(make, teaching, agent_type, monkeypatch):
+    """One pass through the episodes and two are the same update: Figure 4's stop-gradients are in both."""
+    process = make()
+    agent = agent_type(process, 4, key=jax.random.key(0))
+    once = one_update(process, agent, teaching)
+    monkeypatch.setattr(agent_type, "steps_alike", False)
+    for have, want in zip(jax.tree.leaves(once), jax.tree.leaves(one_update(process, agent, teaching)), strict=True):
+        np.testing.assert_allclose(have, want, rtol=1e-4, atol=1e-6)
+
+
+def test_an_agent_of_four_functions_learns_as_it_acts(process):
+    """Its gradient is that of `scan`."""
+    agent, key = TabularAgent.of(process), jax.random.key(1)
+    teaching = ud.Counterfactual()
+
+    def loss(agent):
+        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.fold_in(key, 0), jnp.arange(8))
+        episodes = jax.vmap(lambda key: collect(process, agent, teaching, key))(keys)
+        return sum(x.mean() for x in jax.vmap(lambda e: log_losses(agent, e))(episodes))
+
+    after, _ = one_update(process, agent, teaching)
+    agent = ud.agent.with_marks(agent, "do", ("do",))
+    want = jax.tree.map(lambda x, g: x - g, agent, jax.jit(jax.grad(loss))(agent))
+    for a, b in zip(after, jax.tree.leaves(want), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+@pytest.mark.parametrize("agent_type", [ud.LSTMAgent, ud.LinearRecurrentAgent])
+def test_microbatches_sum_up_to_the_batch(process, agent_type):
+    """The same losses and the same parameters, to rounding, lived through once or stored."""
+    agent = agent_type(process, 4, key=jax.random.key(0))
+    whole = one_update(process, agent, ud.Counterfactual())
+    parts = one_update(process, agent, ud.Counterfactual(), microbatch_size=2)
+    for have, want in zip(jax.tree.leaves(parts), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_allclose(have, want, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="microbatch_size 3 does not divide the 4 episodes that each of 2 devices has"):
+        one_update(process, agent, ud.Counterfactual(), microbatch_size=3)
+
+
 def test_distribution_and_sample_have_the_same_expected_gradient(process):
     """Scoring the expert's whole law is the sample's loss with the mean over a_bar taken exactly."""
     agent = ud.LSTMAgent(process, 4, key=jax.random.key(0))
@@ -341,11 +395,13 @@ def test_a_gradient_and_a_step_that_are_not_finite_are_named(process, monkeypatc
         ud.teach(process, agent, ud.Counterfactual(), optimizer=optax.chain(optax.sgd(1e-3), late), **settings)
     assert all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(eqx.filter(caught.value.run.agent, eqx.is_array)))
 
-    def steep(agent, *args, **options):
-        zero = jnp.sqrt(0 * agent.interface.head_A.bias.sum())  # Its derivative is infinite times zero.
-        return tuple(loss + zero for loss in log_losses(agent, *args, **options))
+    score = ud.teaching._score
 
-    monkeypatch.setattr(ud.teaching, "log_losses", steep)
+    def steep(predictions, *args):
+        zero = jnp.sqrt(0 * predictions[0].log_probs[0, 0])  # Its derivative is infinite times zero.
+        return tuple(loss + zero for loss in score(predictions, *args))
+
+    monkeypatch.setattr(ud.teaching, "_score", steep)
     with pytest.raises(ud.NotFinite, match=r"^gradient stopped being finite at update 1;.* is that of update 0"):
         ud.teach(process, agent, ud.Counterfactual(), optimizer=optax.sgd(1e-3), **settings)
     forgiving = optax.chain(optax.zero_nans(), optax.sgd(1e-3))

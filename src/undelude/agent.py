@@ -71,7 +71,14 @@ class AbstractAgent(eqx.Module, Generic[M]):
 
 
 class AbstractSequenceAgent(AbstractAgent[M]):
-    """An agent that can predict a whole stored episode at once, in parallel where its architecture allows."""
+    """An agent that can predict a whole stored episode at once, in parallel where its architecture allows.
+
+    Attributes:
+        steps_alike: whether `unroll` steps through the episode as acting does (a class attribute). To learn from an
+            episode in which it acted, it then need not read it again (see `teach`).
+    """
+
+    steps_alike: ClassVar[bool] = False
 
     @abc.abstractmethod
     def unroll(self, episode: "Episodes") -> tuple[AbstractDistribution, AbstractDistribution]:

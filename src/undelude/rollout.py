@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Int, Key, PyTree
 
 from undelude._checks import MAX_COUNT, as_numbers, check_count, is_concrete, one_line
-from undelude.agent import AbstractAgent, check_mark
+from undelude.agent import AbstractAgent, check_mark, prepend
 from undelude.distributions import AbstractDistribution, Categorical, Joint
 from undelude.process import Action, InteractionProcess, Observation
 
@@ -371,6 +371,40 @@ def episode(
 ) -> Episodes:
     """One episode, traced: Figure 4 without its losses. No gradient ever flows through what is sampled here.
 
+    Arguments as for `live`.
+    """
+    lived, _ = live(
+        process,
+        actor,
+        key,
+        num_rounds=num_rounds,
+        marks=marks,
+        reads=reads,
+        expert_share=expert_share,
+        per=per,
+        theta=theta,
+    )
+    return lived
+
+
+def live(
+    process: InteractionProcess,
+    actor: AbstractAgent | LawOnly | None,
+    key: Key[Array, ""],
+    *,
+    num_rounds: int,
+    marks: tuple[bool, bool] = (True, False),
+    reads: tuple[bool, bool] | None = None,
+    expert_share: float = 0.0,
+    per: str = "step",
+    theta: PyTree | None = None,
+    predicts: bool = False,
+) -> tuple[Episodes, tuple[AbstractDistribution, AbstractDistribution] | None]:
+    """One episode, traced, and what the actor predicted as it lived through it.
+
+    The predictions are those of `scan` on that episode, and so is their gradient: what was sampled carries none, what
+    was remembered does.
+
     Args:
         process: where it happens.
         actor: who executes where the expert does not; None, where the expert executes all.
@@ -381,6 +415,7 @@ def episode(
         expert_share: the probability that the expert executes in the actor's place,
         per: drawn anew each `"step"`, or once an `"episode"`.
         theta: fix the index of Theta.
+        predicts: whether the actor, an agent, is asked for `f_A` and `f_O` in each round.
     """
     *_, key_rounds, key_turns = jax.random.split(key, 4)
     world, opening = begin(process, key, theta)
@@ -396,30 +431,36 @@ def episode(
         shared = True
     intervened = jnp.where(by_expert, marks[1], marks[0])
 
+    P_first = None
     if opening is not None and actor is not None:
+        P_first = actor.f_O(m) if predicts else None
         m = actor.g_O(opening, m)
 
     def round(carry: tuple[World, Any], x: tuple[Array, Array]) -> tuple[tuple[World, Any], tuple[Any, ...]]:
         world, m = carry
         key, by_expert = x
         Q_A, a_bar = consult(process, world, key)
+        P_A = P_O = None
         if actor is None:
             a = a_bar
         else:
+            P_A = actor.f_A(m) if predicts else None
             a, m = actor.act(m, key=acting_key(key))
             own, others = marks if reads is None else reads
             if shared:
                 a = jax.tree.map(lambda x, y: jnp.where(by_expert, x, y), a_bar, a)
                 own = jnp.where(by_expert, others, own)
+            a = jax.lax.stop_gradient(a)
             m = actor.g_A(a, m, intervened=own)
+            P_O = actor.f_O(m) if predicts else None
         later, o, reward = respond(process, world, a, key)
-        m = None if actor is None else actor.g_O(o, m)
-        return (later, m), (world.theta, a, o, Q_A, a_bar, reward)
+        m = None if actor is None else actor.g_O(jax.lax.stop_gradient(o), m)
+        return (later, m), (world.theta, a, o, Q_A, a_bar, reward, P_A, P_O)
 
-    (last, _), (path, actions, observations, Q_A, a_bar, reward) = jax.lax.scan(
+    (last, _), (path, actions, observations, Q_A, a_bar, reward, P_A, P_O) = jax.lax.scan(
         round, (world, m), (jax.random.split(key_rounds, num_rounds), by_expert)
     )
-    episode = Episodes(
+    lived = Episodes(
         theta=first if process.transition is None else jnp.append(path, last.theta),
         opening=opening,
         actions=actions,
@@ -431,7 +472,7 @@ def episode(
         reward=reward,
         mask=jnp.ones(num_rounds, dtype=bool),
     )
-    return jax.lax.stop_gradient(episode)
+    return jax.lax.stop_gradient(lived), (P_A, prepend(P_first, P_O)) if predicts else None
 
 
 def _next_theta(process: InteractionProcess, theta: PyTree, w: PyTree, key: Array) -> PyTree:

@@ -20,13 +20,13 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from undelude._checks import check_count
 from undelude._distributed import check_same, episodes_mesh, local, spread
-from undelude.agent import AbstractAgent, check_mark, prepend, scan, unroll, with_marks
+from undelude.agent import AbstractAgent, AbstractSequenceAgent, check_mark, prepend, scan, unroll, with_marks
 from undelude.agents.exact import ExactAgent, ThompsonAgent
 from undelude.agents.planning import PlanningAgent
 from undelude.agents.tempered import TemperedAgent
-from undelude.distributions import AbstractDistribution, Categorical, cross_entropy
+from undelude.distributions import AbstractDistribution, Categorical, cross_entropy, index
 from undelude.process import InteractionProcess
-from undelude.rollout import Episodes, LawOnly, check_fit, episode
+from undelude.rollout import Episodes, LawOnly, check_fit, live
 from undelude.square import AbstractTeaching, Behaviour, Target
 
 Row = dict[str, int | float]
@@ -62,7 +62,13 @@ def log_losses(
         raise ValueError(
             "log_losses scores one episode; for a batch: jax.vmap(lambda e: log_losses(agent, e))(episodes)."
         )
-    P_A, P_O = unroll(agent, episode)
+    return _score(unroll(agent, episode), episode, target, process)
+
+
+def _score(
+    predictions: tuple[Any, Any], episode: Episodes, target: Target, process: InteractionProcess | None
+) -> tuple[Float[Array, " T"], Float[Array, " T0"]]:
+    P_A, P_O = predictions
     match target:
         case "sample":
             action = jax.vmap(lambda law, a: -law.log_prob(a))(P_A, episode.expert_actions)
@@ -147,6 +153,7 @@ def teach(
     key: Key[Array, ""],
     steps: int = 2000,
     batch_size: int = 64,
+    microbatch_size: int | None = None,
     reuse: int = 1,
     learning_rate: float = 3e-2,
     optimizer: optax.GradientTransformation | None = None,
@@ -175,6 +182,8 @@ def teach(
         key: of all that is drawn.
         steps: updates in all, those of `state` included.
         batch_size: episodes an update.
+        microbatch_size: episodes that a device learns from at a time, all of its share by default. The sum of their
+            gradients is the same to rounding, and what is kept for it takes so much less memory: for long episodes.
         reuse: updates on each batch of episodes.
         learning_rate: at its peak; unused where `optimizer` is given.
         optimizer: any of Optax; by default Muon (Adam for what is no matrix) with warm-up and cosine decay.
@@ -194,6 +203,7 @@ def teach(
         teaching,
         steps=steps,
         batch_size=batch_size,
+        microbatch_size=microbatch_size,
         reuse=reuse,
         learning_rate=learning_rate,
         optimizer=optimizer,
@@ -212,6 +222,7 @@ class Loop:
         *,
         steps: int = 2000,
         batch_size: int = 64,
+        microbatch_size: int | None = None,
         reuse: int = 1,
         learning_rate: float = 3e-2,
         optimizer: optax.GradientTransformation | None = None,
@@ -227,6 +238,13 @@ class Loop:
         self.log_every = -(-log_every // self.reuse) * self.reuse
         self.optimizer = default_optimizer(learning_rate, self.steps) if optimizer is None else optimizer
         self.mesh = episodes_mesh(self.batch_size)
+        self.microbatch_size = microbatch_size
+        share = self.batch_size // self.mesh.size
+        if microbatch_size is not None and share % check_count("microbatch_size", microbatch_size):
+            raise ValueError(
+                f"microbatch_size {microbatch_size} does not divide the {share} episodes that each of {self.mesh.size} "
+                f"devices has of a batch of {self.batch_size}."
+            )
         # The program, and the structure of the states that it takes.
         self._compiled: tuple[Any, Any] | None = None
 
@@ -294,7 +312,16 @@ class Loop:
         if self._compiled is not None and self._compiled[1] == structure:
             return self._compiled[0], 0.0
         started = time.perf_counter()
-        job = (self.process, self.teaching, self.optimizer, static, self.batch_size, self.reuse, self.mesh)
+        job = (
+            self.process,
+            self.teaching,
+            self.optimizer,
+            static,
+            self.batch_size,
+            self.microbatch_size,
+            self.reuse,
+            self.mesh,
+        )
         lowered = _compile_updates(*job).lower(arrays, key, 0)
         if jax.process_count() > 1:
             check_same("What is computed", lowered.as_text())
@@ -370,6 +397,7 @@ def _compile_updates(
     optimizer: Any,
     static: Any,
     batch_size: int,
+    microbatch_size: int | None,
     reuse: int,
     mesh: Mesh,
 ) -> Any:
@@ -379,22 +407,48 @@ def _compile_updates(
     """
     share = batch_size // mesh.size
 
-    def loss(params: PyTree, frozen: PyTree, episodes: Episodes) -> tuple[Array, dict[str, Array]]:
+    def losses_in(agent: AbstractAgent, source: Episodes | Array) -> tuple[Array, Array]:
+        """Of one episode: a stored one, or the one to come of a key, which the agent lives through here and now."""
+        if isinstance(source, Episodes):
+            return log_losses(agent, source, target=teaching.target, process=process)
+        episode, predictions = _collect(process, agent, teaching, source, predicts=True)
+        assert predictions is not None
+        return _score(predictions, episode, teaching.target, process)
+
+    def loss(params: PyTree, frozen: PyTree, batch: Episodes | Array) -> tuple[Array, dict[str, Array]]:
         agent = eqx.combine(params, frozen)
-        score = jax.vmap(lambda e: log_losses(agent, e, target=teaching.target, process=process))
-        action, observation = (x.mean() for x in score(episodes))
+        action, observation = (x.mean() for x in jax.vmap(lambda source: losses_in(agent, source))(batch))
         losses = {"action_loss": action, "observation_loss": observation}
         return action + teaching.observation_weight * observation, losses
 
-    def gather(state: TeachingState, key: Array) -> Episodes:
+    def gather(state: TeachingState, key: Array) -> Episodes | Array:
+        """What the next updates learn from: episodes, or the keys of them where they are lived through once."""
         ids = jax.lax.axis_index("episodes") * share + jnp.arange(share)
-        key = jax.random.fold_in(key, state.update)
-        return jax.vmap(lambda i: collect(process, state.agent, teaching, jax.random.fold_in(key, i)))(ids)
+        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.fold_in(key, state.update), ids)
+        if reuse == 1 and _learns_as_it_acts(state.agent, teaching):
+            return keys
+        return jax.vmap(lambda key: collect(process, state.agent, teaching, key))(keys)
 
-    def update(state: TeachingState, episodes: Episodes) -> tuple[TeachingState, dict[str, Array], dict[str, Array]]:
+    def differentiate(agent: AbstractAgent, batch: Episodes | Array) -> tuple[dict[str, Array], PyTree]:
+        """The mean losses and their gradient, over so many episodes at a time as `microbatch_size` says."""
+        params, frozen = eqx.partition(agent, eqx.is_inexact_array)
+
+        def of(batch: Episodes | Array) -> tuple[dict[str, Array], PyTree]:
+            (_, losses), gradient = jax.value_and_grad(loss, has_aux=True)(params, frozen, batch)
+            return losses, gradient
+
+        if microbatch_size in (None, share):
+            return of(batch)
+        parts = jax.tree.map(lambda x: x.reshape(-1, microbatch_size, *x.shape[1:]), batch)
+        zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(of, index(parts, 0)))
+        sums, _ = jax.lax.scan(lambda sums, part: (jax.tree.map(jnp.add, sums, of(part)), None), zero, parts)
+        return jax.tree.map(lambda x: x * (microbatch_size / share), sums)
+
+    def update(
+        state: TeachingState, batch: Episodes | Array
+    ) -> tuple[TeachingState, dict[str, Array], dict[str, Array]]:
         params, frozen = eqx.partition(state.agent, eqx.is_inexact_array)
-        (_, losses), gradient = jax.value_and_grad(loss, has_aux=True)(params, frozen, episodes)
-        losses, gradient = jax.lax.pmean((losses, gradient), "episodes")
+        losses, gradient = jax.lax.pmean(differentiate(state.agent, batch), "episodes")
         step, optimizer_state = optimizer.update(gradient, state.optimizer_state, params)
         params = optax.apply_updates(params, step)
         finite = {name: _all_finite(tree) for name, tree in (*losses.items(), ("gradient", gradient), ("step", params))}
@@ -410,18 +464,18 @@ def _compile_updates(
 
             return more
 
-        def learn(carry: _Carry, episodes: Episodes) -> _Carry:
+        def learn(carry: _Carry, batch: Episodes | Array) -> _Carry:
             arrays, sums, _ = carry
-            state, losses, finite = update(eqx.combine(arrays, static), episodes)
+            state, losses, finite = update(eqx.combine(arrays, static), batch)
             return eqx.filter(state, eqx.is_array), jax.tree.map(jnp.add, sums, losses), finite
 
         def collect_and_learn(carry: _Carry) -> _Carry:
             state = eqx.combine(carry[0], static)
-            episodes = gather(state, key)
+            batch = gather(state, key)
             if reuse == 1:
-                return learn(carry, episodes)
+                return learn(carry, batch)
             last = jnp.minimum(state.update + reuse, stop)
-            return jax.lax.while_loop(before(last), lambda carry: learn(carry, episodes), carry)
+            return jax.lax.while_loop(before(last), lambda carry: learn(carry, batch), carry)
 
         zero = {"action_loss": jnp.zeros(()), "observation_loss": jnp.zeros(())}
         finite = dict.fromkeys((*zero, "gradient", "step"), jnp.ones((), bool))
@@ -439,6 +493,12 @@ def collect(
     process: InteractionProcess, agent: AbstractAgent, teaching: AbstractTeaching, key: Key[Array, ""]
 ) -> Episodes:
     """One episode as `teaching` has it executed and marked; nothing that was sampled carries a gradient."""
+    return _collect(process, agent, teaching, key, predicts=False)[0]
+
+
+def _collect(
+    process: InteractionProcess, agent: AbstractAgent, teaching: AbstractTeaching, key: Array, *, predicts: bool
+) -> tuple[Episodes, tuple[Any, Any] | None]:
     actor, reads = agent, None
     if teaching.expert_share == 1:
         # Nobody asks the agent: `unroll` has it read the episode afterwards.
@@ -446,7 +506,7 @@ def collect(
     elif teaching.behaviour is not None:
         actor = _actor(process, teaching.behaviour)
         reads = (getattr(actor, "own_actions", "do") == "do", False)
-    return episode(
+    return live(
         process,
         actor,
         key,
@@ -455,7 +515,17 @@ def collect(
         reads=reads,
         expert_share=teaching.expert_share,
         per=teaching.per,
+        predicts=predicts,
     )
+
+
+def _learns_as_it_acts(agent: AbstractAgent, teaching: AbstractTeaching) -> bool:
+    """Whether an episode is lived through and learned from in one pass; the gradient is the same, to rounding.
+
+    So it is where the agent executes, acts by what it predicts, and would step through the episode again otherwise.
+    """
+    alike = agent.steps_alike if isinstance(agent, AbstractSequenceAgent) else True
+    return teaching.agent_executes and alike and type(agent).act is AbstractAgent.act
 
 
 def _actor(process: InteractionProcess, behaviour: Behaviour) -> AbstractAgent | LawOnly:

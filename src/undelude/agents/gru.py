@@ -1,7 +1,7 @@
 """A recurrent agent, a gated recurrent unit over the symbols a, do(a) and o (Section 4.1)."""
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -28,6 +28,7 @@ class GRUAgent(AbstractNetworkAgent[Float[Array, " D"]]):
         TypeError: there is no head for the process's laws.
     """
 
+    steps_alike: ClassVar[bool] = True
     interface: Interface
     recurrent: Float[Array, "D G"]
     bias: Float[Array, " G"]

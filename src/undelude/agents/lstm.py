@@ -1,7 +1,7 @@
 """A recurrent agent, an LSTM over the symbols a, do(a) and o (Section 4.1)."""
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -33,6 +33,7 @@ class LSTMAgent(AbstractNetworkAgent[State]):
         TypeError: there is no head for the process's laws.
     """
 
+    steps_alike: ClassVar[bool] = True
     interface: Interface
     recurrent: Float[Array, "D G"]
     bias: Float[Array, " G"]
