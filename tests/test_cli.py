@@ -157,7 +157,8 @@ def test_every_agent_can_be_named() -> None:
 def test_a_run_directory_holds_what_it_should(taught: tuple[Path, str, str]) -> None:
     run, *_ = taught
     assert {path.name for path in run.iterdir()} == {
-        "agent", "certificate.json", "checkpoints", "config.json", "metrics.jsonl", "report.html"
+        "agent", "certificate.json", "checkpoints", "config.json", "episode.gif", "metrics.jsonl",
+        "report.html",
     }  # fmt: skip
     config = json.loads((run / "config.json").read_text())
     assert (config["task"], config["agent"], config["teaching"]) == ("my_tasks:tiny", "lstm", "counterfactual")

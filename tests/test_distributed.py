@@ -104,7 +104,7 @@ def cache(tmp_path_factory):
 
 
 def start(cache, folder, *args):
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_"))}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
     environment |= {
         "PYTHONPATH": str(Path(ud.__file__).parents[1]),
         "JAX_PLATFORMS": "cpu",

@@ -47,6 +47,8 @@ class Config:
     """Updates in all."""
     batch_size: int = 64
     """Episodes an update."""
+    microbatch_size: int | None = None
+    """Episodes that a device learns from at a time, where memory is short; all of its share by default."""
     reuse: int = 1
     """Updates on each batch of episodes."""
     learning_rate: float = 3e-2
@@ -66,7 +68,7 @@ COUNTABLE = 2**31 - 1
 
 def check_config(config: Config) -> None:
     """Raise `ValueError`, naming the option, where a number is out of range."""
-    for name in (*SIZES, "steps", "batch_size", "reuse", "log_every"):
+    for name in (*SIZES, "steps", "batch_size", "microbatch_size", "reuse", "log_every"):
         if (number := getattr(config, name)) is not None and number < 1:
             raise ValueError(f"{option(name)} must be at least 1, not {number}.")
         if number is not None and number > (most := MOST.get(name, COUNTABLE)):

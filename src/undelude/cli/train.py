@@ -176,6 +176,7 @@ def teach_run(process: InteractionProcess, agent: AbstractLearnedAgent, config: 
         key=keys(config)["teaching"],
         steps=config.steps,
         batch_size=config.batch_size,
+        microbatch_size=config.microbatch_size,
         reuse=config.reuse,
         learning_rate=config.learning_rate,
         log_every=config.log_every,
