@@ -45,6 +45,8 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/train.py
 	$(BIN)/python benchmarks/acting.py
 	$(BIN)/python benchmarks/tasks.py
+	$(BIN)/python benchmarks/long.py
+	$(BIN)/python benchmarks/soak.py
 
 # About 100 minutes on two cores; rewrites src/undelude/paper/results/ and docs/figures/.
 study: $(VENV)/.test

@@ -169,9 +169,9 @@ def compare(batch_size: int, updates: int, repeats: int, seed: int) -> dict[str,
 
 # What `--certificate` teaches by `ud.teach`'s defaults: each net, and its updates of 64 episodes.
 NETS = {
-    "lstm": (ud.LSTMAgent, 1000),
-    "linear": (ud.LinearRecurrentAgent, 1600),
-    "transformer": (ud.TransformerAgent, 1000),
+    "lstm": (ud.LSTMAgent, 1500),
+    "linear": (ud.LinearRecurrentAgent, 2400),
+    "transformer": (ud.TransformerAgent, 1500),
 }
 EAGER, EAGER_UPDATES, EAGER_RATE, WARM_UP = "PyTorch", 1600, 0.015, 20
 LOOK_EVERY, BATCH_SIZE = 50, 64
