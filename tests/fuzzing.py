@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 # Programs are compiled on the way, so this says hang, not slow.
-SECONDS = 60
+SECONDS = 300
 LONGEST_MESSAGE = 1500
 # How messages of Python and NumPy begin, which name nothing of the caller's.
 NATIVE = re.compile(

@@ -109,7 +109,7 @@ def command(*args: str, launch: list[str] | None = None, **options: Any) -> subp
 def taught(folder: Path) -> tuple[Path, str, str]:
     """A finished run, what its command printed on stdout, and on stderr."""
     process = command(*TINY, "--steps", "4", "--log-every", "2", "--out", "runs/taught", "--json")
-    stdout, stderr = process.communicate(timeout=300)
+    stdout, stderr = process.communicate(timeout=600)
     assert process.returncode == 0, stderr
     return folder / "runs" / "taught", stdout, stderr
 
@@ -217,12 +217,12 @@ def test_ctrl_c_leaves_a_usable_run_and_resume_makes_it_the_uninterrupted_one(fo
     interrupted, whole = folder / "runs" / "interrupted", folder / "runs" / "whole"
     process = command(*TINY, *options, "--out", "runs/interrupted", launch=["-c", LAUNCH])
     metrics = interrupted / "metrics.jsonl"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while process.poll() is None and not (metrics.exists() and metrics.read_bytes().count(b"\n") >= 3):
         assert time.monotonic() < deadline
         time.sleep(0.002)
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=120)
+    _, stderr = process.communicate(timeout=600)
     assert process.returncode == 130, stderr
     assert "Traceback" not in stderr
     assert "undelude train my_tasks:tiny --out runs/interrupted --resume" in stderr
@@ -580,7 +580,7 @@ def play(answers: str, *args: str, monkeypatch: pytest.MonkeyPatch) -> int:
 
 def test_play_shows_both_beliefs_through_a_pipe(folder: Path) -> None:
     process = command("play", "bandit", "--seed", "1")
-    stdout, stderr = process.communicate("3\nn\nn\nq\n", timeout=120)
+    stdout, stderr = process.communicate("3\nn\nn\nq\n", timeout=600)
     assert (process.returncode, stderr) == (0, "")
     assert "The best arm is 3." in stdout
     pulls = dict(re.findall(r"The (\w+) +agent pulls (\d)", stdout.split("Round 2")[0]))

@@ -128,7 +128,7 @@ def free_address():
 def outcomes(processes):
     """Of each process: its exit code, and what it printed on stdout and on stderr."""
     try:
-        printed = [process.communicate(timeout=200) for process in processes]
+        printed = [process.communicate(timeout=600) for process in processes]
     finally:
         for process in processes:
             process.kill()

@@ -370,6 +370,6 @@ def test_a_browser_opens_it_without_complaint(finished: Path, tmp_path: Path) ->
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
     flags += ["--disable-background-networking", "--disable-component-update", "--enable-logging=stderr", "--v=0"]
     command = [str(CHROMIUM), *flags, f"--user-data-dir={tmp_path}", "--dump-dom", finished.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
     assert "Sober." in done.stdout
     assert "CONSOLE" not in done.stderr
