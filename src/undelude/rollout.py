@@ -417,6 +417,7 @@ def live(
         theta: fix the index of Theta.
         predicts: whether the actor, an agent, is asked for `f_A` and `f_O` in each round.
     """
+    predictor = actor if predicts and isinstance(actor, AbstractAgent) else None
     *_, key_rounds, key_turns = jax.random.split(key, 4)
     world, opening = begin(process, key, theta)
     first = world.theta
@@ -433,7 +434,7 @@ def live(
 
     P_first = None
     if opening is not None and actor is not None:
-        P_first = actor.f_O(m) if predicts else None
+        P_first = None if predictor is None else predictor.f_O(m)
         m = actor.g_O(opening, m)
 
     def round(carry: tuple[World, Any], x: tuple[Array, Array]) -> tuple[tuple[World, Any], tuple[Any, ...]]:
@@ -444,7 +445,7 @@ def live(
         if actor is None:
             a = a_bar
         else:
-            P_A = actor.f_A(m) if predicts else None
+            P_A = None if predictor is None else predictor.f_A(m)
             a, m = actor.act(m, key=acting_key(key))
             own, others = marks if reads is None else reads
             if shared:
@@ -452,7 +453,7 @@ def live(
                 own = jnp.where(by_expert, others, own)
             a = jax.lax.stop_gradient(a)
             m = actor.g_A(a, m, intervened=own)
-            P_O = actor.f_O(m) if predicts else None
+            P_O = None if predictor is None else predictor.f_O(m)
         later, o, reward = respond(process, world, a, key)
         m = None if actor is None else actor.g_O(jax.lax.stop_gradient(o), m)
         return (later, m), (world.theta, a, o, Q_A, a_bar, reward, P_A, P_O)
@@ -472,7 +473,7 @@ def live(
         reward=reward,
         mask=jnp.ones(num_rounds, dtype=bool),
     )
-    return jax.lax.stop_gradient(lived), (P_A, prepend(P_first, P_O)) if predicts else None
+    return jax.lax.stop_gradient(lived), None if predictor is None else (P_A, prepend(P_first, P_O))
 
 
 def _next_theta(process: InteractionProcess, theta: PyTree, w: PyTree, key: Array) -> PyTree:

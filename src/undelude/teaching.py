@@ -437,12 +437,13 @@ def _compile_updates(
             (_, losses), gradient = jax.value_and_grad(loss, has_aux=True)(params, frozen, batch)
             return losses, gradient
 
-        if microbatch_size in (None, share):
+        if microbatch_size is None:
             return of(batch)
-        parts = jax.tree.map(lambda x: x.reshape(-1, microbatch_size, *x.shape[1:]), batch)
+        num_parts = share // microbatch_size
+        parts = jax.tree.map(lambda x: x.reshape(num_parts, -1, *x.shape[1:]), batch)
         zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(of, index(parts, 0)))
         sums, _ = jax.lax.scan(lambda sums, part: (jax.tree.map(jnp.add, sums, of(part)), None), zero, parts)
-        return jax.tree.map(lambda x: x * (microbatch_size / share), sums)
+        return jax.tree.map(lambda x: x / num_parts, sums)
 
     def update(
         state: TeachingState, batch: Episodes | Array
