@@ -358,33 +358,10 @@ class LawOnly(eqx.Module):
 
 
 def episode(
-    process: InteractionProcess,
-    actor: AbstractAgent | LawOnly | None,
-    key: Key[Array, ""],
-    *,
-    num_rounds: int,
-    marks: tuple[bool, bool] = (True, False),
-    reads: tuple[bool, bool] | None = None,
-    expert_share: float = 0.0,
-    per: str = "step",
-    theta: PyTree | None = None,
+    process: InteractionProcess, actor: AbstractAgent | LawOnly | None, key: Key[Array, ""], **options: Any
 ) -> Episodes:
-    """One episode, traced: Figure 4 without its losses. No gradient ever flows through what is sampled here.
-
-    Arguments as for `live`.
-    """
-    lived, _ = live(
-        process,
-        actor,
-        key,
-        num_rounds=num_rounds,
-        marks=marks,
-        reads=reads,
-        expert_share=expert_share,
-        per=per,
-        theta=theta,
-    )
-    return lived
+    """One episode of `live`, with its options: data alone."""
+    return live(process, actor, key, **options)[0]
 
 
 def live(
@@ -400,7 +377,7 @@ def live(
     theta: PyTree | None = None,
     predicts: bool = False,
 ) -> tuple[Episodes, tuple[AbstractDistribution, AbstractDistribution] | None]:
-    """One episode, traced, and what the actor predicted as it lived through it.
+    """One episode, traced, and what the actor predicted as it lived through it: Figure 4 without its losses.
 
     The predictions are those of `scan` on that episode, and so is their gradient: what was sampled carries none, what
     was remembered does.
