@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 from safetensors.numpy import load_file
 
 import undelude as ud
@@ -32,19 +31,9 @@ from undelude.cli.train import AGENTS, Session, make_agent
 from undelude.rollout import LawOnly, episode
 from undelude.tasks import registry
 from undelude.tensorboard import TensorBoard
+from user_folder import TASKS, compiled_once
 
-USER_TASKS = """
-import undelude as ud
-
-def tiny():
-    return ud.tasks.bandit(num_arms=2, num_rounds=2)
-
-def wrong():
-    return "a bandit"
-
-def raises():
-    return ud.tasks.bandit(num_arms=1)
-
+USER_TASKS = f"""{TASKS}
 class Nothing(ud.AbstractTask):
     def init(self, theta): return None
     def Q_O(self, theta, w): return ud.Categorical([0.0, 0.0])
@@ -80,22 +69,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         patch.setenv("COLUMNS", "80")
         patch.setattr(sys, "path", [str(folder), *sys.path])
-        # Compilation is most of what these tests wait for: it is done without optimising, and once for all processes.
-        # JAX decides only once whether it keeps a cache; ask it to decide again.
-        settings = {
-            "jax_disable_most_optimizations": True,
-            "jax_compilation_cache_dir": str(folder / "cache" / "tests"),
-            "jax_persistent_cache_min_compile_time_secs": 0.1,
-        }
-        before = {name: jax.config.values[name] for name in settings}
-        for name, value in settings.items():
-            jax.config.update(name, value)
-            patch.setenv(name.upper(), str(value))
-        compilation_cache.reset_cache()
-        yield folder
-        for name, value in before.items():
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()
+        with compiled_once(folder / "cache" / "tests", patch):
+            yield folder
 
 
 def command(*args: str, launch: list[str] | None = None, **options: Any) -> subprocess.Popen:

@@ -17,7 +17,6 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 from jax.tree_util import keystr, tree_flatten_with_path
 
 import undelude as ud
@@ -30,15 +29,10 @@ from undelude.cli.runs import RunDirectory
 from undelude.cli.train import Session, make_agent, make_teaching
 from undelude.tasks.registry import make
 from undelude.teaching import TeachingState, default_optimizer, initial_state
+from user_folder import TASKS, compiled_once
 
 ROWS, LOG_EVERY = 60, 10
 STEPS = ROWS * LOG_EVERY
-TASKS = """
-import undelude as ud
-
-def tiny():
-    return ud.tasks.bandit(num_arms=2, num_rounds=2)
-"""
 TINY = ["train", "tasks_to_lose:tiny", "--hidden-size", "4", "--batch-size", "4", "--seed", "7"]
 TINY += ["--log-every", str(LOG_EVERY), "--steps", str(STEPS), "--checkpoint-every", "0"]
 
@@ -52,21 +46,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.chdir(folder)
         patch.setattr(sys, "path", [str(folder), *sys.path])
         patch.setenv("JAX_NUM_CPU_DEVICES", "2")
-        # As in these tests themselves; JAX decides only once whether it keeps a cache, so it is asked again.
-        settings = {
-            "jax_disable_most_optimizations": True,
-            "jax_compilation_cache_dir": str(folder / "cache"),
-            "jax_persistent_cache_min_compile_time_secs": 0.1,
-        }
-        before = {name: jax.config.values[name] for name in settings}
-        for name, value in settings.items():
-            jax.config.update(name, value)
-            patch.setenv(name.upper(), str(value))
-        compilation_cache.reset_cache()
-        yield folder
-        for name, value in before.items():
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()
+        with compiled_once(folder / "cache", patch):
+            yield folder
 
 
 def command(*args: str | Path) -> subprocess.Popen:

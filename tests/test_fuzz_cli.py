@@ -20,19 +20,8 @@ from fuzzing import examples, in_time
 from undelude.cli import main
 from undelude.cli.config import Config
 from undelude.cli.runs import RunDirectory
+from user_folder import TASKS
 
-TASKS = """
-import undelude as ud
-
-def tiny():
-    return ud.tasks.bandit(num_arms=2, num_rounds=2)
-
-def wrong():
-    return "a bandit"
-
-def raises():
-    return ud.tasks.bandit(num_arms=1)
-"""
 NUMBERS = [
     "0", "1", "-1", "2", "3", "1.5", "1e3", "nan", "inf", "-inf", "1e999", "", "x", "0x10", "1_0", "٣", " 1", "--",
     "None", "9" * 30, "9" * 5000, str(2**31), str(2**32), str(2**63),

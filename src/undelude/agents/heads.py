@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
+from undelude._checks import MAX_COUNT
 from undelude.distributions import (
     AbstractConditionals,
     AbstractDistribution,
@@ -25,8 +26,6 @@ from undelude.distributions import (
 MIN_SCALE = 1e-3
 # The posterior predictive of a continuous action is a mixture over theta, whatever the expert's own law is.
 NUM_COMPONENTS = 4
-# What JAX counts with 32 bits; no weights are of this size.
-MAX_SIZE = 2**31 - 1
 # What `describe` says of each kind.
 ENTRIES: dict[str, tuple[str, ...]] = {
     "categorical": ("num_categories",),
@@ -86,11 +85,11 @@ def check_spec(spec: Any, name: str) -> int:
     for entry in entries:
         value = spec[entry]
         if entry in ("num_categories", "length", "num_components") and not is_size(value):
-            raise ValueError(f"{name}: {entry} must be a whole number from 1 to {MAX_SIZE}, not {value!r:.99}")
+            raise ValueError(f"{name}: {entry} must be a whole number from 1 to {MAX_COUNT}, not {value!r:.99}")
         if entry == "shape" and not (
-            isinstance(value, list) and all(map(is_size, value)) and math.prod(value) <= MAX_SIZE
+            isinstance(value, list) and all(map(is_size, value)) and math.prod(value) <= MAX_COUNT
         ):
-            raise ValueError(f"{name}: shape must be a list of sizes, {MAX_SIZE} in all at most, not {value!r:.99}")
+            raise ValueError(f"{name}: shape must be a list of sizes, {MAX_COUNT} in all at most, not {value!r:.99}")
         if entry in ("low", "high") and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise ValueError(f"{name}: {entry} must be a number, not {value!r:.99}")
     if kind == "squashed" and not -1e30 <= spec["low"] < spec["high"] <= 1e30:
@@ -104,7 +103,7 @@ def check_spec(spec: Any, name: str) -> int:
 
 def is_size(x: Any) -> bool:
     """Whether it is a whole number that an array's axis may have."""
-    return isinstance(x, int) and not isinstance(x, bool) and 1 <= x <= MAX_SIZE
+    return isinstance(x, int) and not isinstance(x, bool) and 1 <= x <= MAX_COUNT
 
 
 class AbstractHead(eqx.Module):

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from undelude._checks import MAX_COUNT
 from undelude.agent import AbstractSequenceAgent, Mark, check_mark, with_marks
-from undelude.agents.heads import MAX_SIZE, check_spec, describe, is_size, thaw
+from undelude.agents.heads import check_spec, describe, is_size, thaw
 from undelude.agents.interface import Interface
 from undelude.distributions import AbstractDistribution
 from undelude.process import Action, InteractionProcess, Observation
@@ -139,7 +140,7 @@ def check_config(agent_type: type[AbstractLearnedAgent], config: Any) -> int:
         raise ValueError(f"{name!r:.99} is {'missing' if name in names else 'unknown to this version'}")
     for name in options(agent_type):
         if not (is_size(config[name]) or (config[name] is None and parameters[name].default is None)):
-            raise ValueError(f"{name} must be a whole number from 1 to {MAX_SIZE}, not {config[name]!r:.99}")
+            raise ValueError(f"{name} must be a whole number from 1 to {MAX_COUNT}, not {config[name]!r:.99}")
     marks = config["marks"]
     if not (isinstance(marks, list) and all(mark in ["do", "see"] for mark in marks) and len(set(marks)) == len(marks)):
         raise ValueError(f'marks must be a list of "do" and "see", not {marks!r:.99}')

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import tyro
 
+from undelude._checks import MAX_COUNT
 from undelude.certificate import versions
 from undelude.checkpoint import read_json, write_atomically
 
@@ -61,9 +62,8 @@ class Config:
 
 # What an architecture may or may not have.
 SIZES = ("hidden_size", "num_layers", "num_heads", "window", "order")
-# Beyond these a machine is at work for hours, or out of memory, before anything is said; JAX counts with 32 bits.
+# Beyond these a machine is at work for hours, or out of memory, before anything is said.
 MOST = {"hidden_size": 2**14, "num_layers": 2**8, "num_heads": 2**14, "order": 2**16}
-COUNTABLE = 2**31 - 1
 
 
 def check_config(config: Config) -> None:
@@ -71,7 +71,7 @@ def check_config(config: Config) -> None:
     for name in (*SIZES, "steps", "batch_size", "microbatch_size", "reuse", "log_every"):
         if (number := getattr(config, name)) is not None and number < 1:
             raise ValueError(f"{option(name)} must be at least 1, not {number}.")
-        if number is not None and number > (most := MOST.get(name, COUNTABLE)):
+        if number is not None and number > (most := MOST.get(name, MAX_COUNT)):
             raise ValueError(f"{option(name)} must be at most {most}, not {number}.")
     if config.per != "step" and config.teaching != "dagger":
         raise ValueError(f"--per is for --teaching dagger, not {config.teaching}, which draws who executes each step.")
