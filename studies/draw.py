@@ -1,8 +1,9 @@
-"""The figures of docs/studies.md, from the stored results: docs/figures/NAME.svg.
+"""What the docs show of the stored results: figures, docs/figures/NAME.svg, and the tables of two pages.
 
 python studies/draw.py    a few seconds
 """
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,10 @@ from undelude.paper.item import Settings
 from undelude.paper.results import load
 from undelude.report.svg import DO, INK, MUTED, SEE, STYLE, WIDTH, Figure, to_figure
 
-FOLDER = Path(__file__).parent.parent / "docs" / "figures"
+DOCS = Path(__file__).parent.parent / "docs"
+FOLDER = DOCS / "figures"
+# With tables.
+PAGES = ("when.md", "tasks.md")
 # Where each study is drawn: the block, and which of its figures.
 DRAWN = {
     "dagger": (remark_17, 1),
@@ -33,11 +37,24 @@ COLOURS = {"ink": "#222222", "muted": "#777777", "rule": "#dddddd", "do": "#0072
 COLOURS |= {"do-text": "#0072b2", "see-text": "#b34f00", "paper": "#ffffff"}
 
 
+# What the nets of docs/when.md are compared in, and how its tables call things.
+OUTCOMES = {
+    "bandit": "reward a round",
+    "switching_bandit": "reward a round",
+    "merge": "crashes",
+    "grid": "on the goal at the end",
+    "arm": "at the target at the end",
+    "leduc": "chips a hand",
+    "kuhn": "chips a hand",
+}
+FEEDBACK = {None: "pays .75 or .25", "nash": "opponent near Nash", "random": "opponent at random"}
+AGENTS = ("expert", "do", "see", "committed", "counterfactual", "factual")
+
+
 def when() -> Figure:
-    """By the quality of the feedback: what delusion costs in nats, and in what one sees, for tasks with a dial."""
+    """By the quality of the feedback: the deluded agent's nats, what one sees, and what delusion costs in it."""
     rows = [row for row in load("when")["rows"] if isinstance(row["quality"], float)]
     tasks = list(dict.fromkeys(row["task"] for row in rows))
-    words = {"merge": "crashes", "grid": "on the goal", "arm": "at the target"}
     looks: dict[str, dict[str, Any]] = {
         "expert": {"color": MUTED, "ls": ":", "label": "expert"},
         "do": {"color": DO, "ls": "-", "label": "exact, do"},
@@ -55,27 +72,73 @@ def when() -> Figure:
     }
     with matplotlib.rc_context(STYLE):
         canvas = Canvas(figsize=(WIDTH, 0.6 + 1.7 * len(tasks)), layout="constrained")
-        panels = canvas.subplots(len(tasks), 2, squeeze=False, sharex=True)
-        for (left, right), task in zip(panels, tasks, strict=True):
+        panels = canvas.subplots(len(tasks), 3, squeeze=False, sharex=True)
+        for (left, right, lost), task in zip(panels, tasks, strict=True):
+            found = {(row["agent"], row["quality"]): row["outcome"] for row in rows if row["task"] == task}
+            cues = sorted({cue for _, cue in found})
+            cost = [abs(found["do", cue] - found["see", cue]) for cue in cues]
+            lost.plot(cues, cost, color=INK)
+            lost.set_ylim(bottom=0)
+            lost.set_title("do from see")
             for name, look in looks.items():
                 line = [row for row in rows if row["task"] == task and row["agent"] == name]
                 cues = [row["quality"] for row in line]
                 right.plot(cues, [row["outcome"] for row in line], **look)
                 if any(row["action_kl_do"] is not None for row in line):
                     left.plot(cues, [row["action_kl_do"] for row in line], **look)
-            left.set_title(f"{task}: nats from do")
-            right.set_title(f"{task}: {words[task]}")
+            left.set_title(f"{task}: nats")
+            right.set_title(OUTCOMES[task].removesuffix(" at the end"))
             left.set_ylim(bottom=0)
         for axes in panels[-1]:
             axes.set_xlabel("cue")
         handles, labels = panels[0, 1].get_legend_handles_labels()
         canvas.legend(handles, labels, frameon=False, loc="outside lower center", ncols=2, columnspacing=1.2)
-        alt = "The cost of delusion rises and falls with the quality of feedback; nets lie on the exact curves."
+        alt = "Nats from the sober answer, what one sees, and what delusion costs in it, by the quality of feedback."
         return to_figure(canvas, "when", alt)
+
+
+def tables() -> dict[str, str]:
+    """By name: `nats` and `seen` of all tasks, and one for each task, named like it."""
+    found = {(row["task"], row["quality"], row["agent"]): row for row in load("when")["rows"]}
+    lines = list(dict.fromkeys(key[:2] for key in found))
+    nats = ["| task | feedback | see | counterfactual | factual |", "|---|---|---|---|---|"]
+    seen = ["| task | feedback | | expert | do | see | committed | counterfactual | factual |", "|" + "---|" * 9]
+    each = {task: ["| feedback | expert | do | see | committed |", "|---|---|---|---|---|"] for task, _ in lines}
+    for task, quality in lines:
+        rows = {name: found.get((task, quality, name)) for name in AGENTS}
+        feedback = f"cue {quality:g}" if isinstance(quality, float) else FEEDBACK.get(quality, quality)
+        kl = [number(rows[name], "action_kl_do") for name in ("see", "counterfactual", "factual")]
+        outcomes = [number(row, "outcome") for row in rows.values()]
+        nats.append(f"| {task} | {feedback} | {' | '.join(kl)} |")
+        each[task].append(f"| {feedback} | {' | '.join(outcomes[:4])} |")
+        if rows["counterfactual"] is not None:
+            seen.append(f"| {task} | {feedback} | {OUTCOMES[task]} | {' | '.join(outcomes)} |")
+    return {name: "\n".join(lines) for name, lines in {"nats": nats, "seen": seen, **each}.items()}
+
+
+def number(row: dict[str, Any] | None, name: str) -> str:
+    """What was measured with its standard error, to the digits that this leaves; nothing where there is no such row."""
+    if row is None or row[name] is None:
+        return ""
+    error = row.get("se" if name == "outcome" else f"{name}_se")
+    if error is None:
+        return f"{row[name]:.2g}"
+    digits = 3 if error == 0 else max(0, -math.floor(math.log10(error)))
+    return f"{row[name]:.{digits}f} ± {error:.{digits}f}"
+
+
+def with_tables(text: str) -> str:
+    """A page with its tables as the results are now; each stands between two comments."""
+    for name, table in tables().items():
+        begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+        text = re.sub(f"{begin}.*?{end}", lambda _, x=f"{begin}\n\n{table}\n\n{end}": x, text, flags=re.DOTALL)
+    return text
 
 
 def main() -> None:
     """Draw them all, on white."""
+    for name in PAGES:
+        (DOCS / name).write_text(with_tables((DOCS / name).read_text()))
     FOLDER.mkdir(exist_ok=True)
     figures = {name: block.block(Settings()).figures[i][0] for name, (block, i) in DRAWN.items()}
     for name, figure in {**figures, "when": when()}.items():

@@ -1,8 +1,9 @@
 """When does conditioning delude? Every task, by the quality of its feedback: exact agents, and trained ones at .8.
 
-python studies/when.py                  about 25 minutes on two cores
-python studies/when.py --tasks merge    one task anew, beside what is stored of the others
-python studies/when.py --few            to see that it runs
+python studies/when.py                          about 35 minutes on two cores
+python studies/when.py --tasks merge            one task anew, beside what is stored of the others
+python studies/when.py --tasks grid --exact     the same without its nets, which stay as they are stored
+python studies/when.py --few                    to see that it runs
 """
 
 import argparse
@@ -17,8 +18,9 @@ import undelude as ud
 from undelude.paper.results import FOLDER, load
 from undelude.tasks import crashed
 
-CUES = (0.55, 0.6, 0.7, 0.8, 0.95)
-NOMINAL = 0.8
+CUES = (0.5, 0.55, 0.6, 0.7, 0.8, 0.95, 0.99)
+# Where nets are taught.
+NOMINAL = (None, 0.8, "nash")
 
 
 def at_the_end(episodes: ud.Episodes) -> np.ndarray:
@@ -41,31 +43,51 @@ def crashes(episodes: ud.Episodes) -> np.ndarray:
     return np.asarray(crashed(episodes), float)
 
 
-# Task: factory of a quality, qualities, what is reported, episodes for it, the net and its updates.
+# Beside warmer and colder.
+GRIDS: dict[str, dict[str, Any]] = {
+    "sharp reward alone": {"feedback": "reward", "cue": 1.0, "num_rounds": 100},
+    "reward right with .75": {"feedback": "reward", "cue": 0.75, "num_rounds": 100},
+    "reward right with .75, on 5 x 5": {"feedback": "reward", "cue": 0.75, "num_rounds": 100, "size": 5},
+    "sharp reward, ten episodes": {"feedback": "reward", "cue": 1.0, "num_rounds": 200, "episode_rounds": 20},
+    "reward right with .75, ten episodes": {"feedback": "reward", "cue": 0.75, "num_rounds": 200, "episode_rounds": 20},
+    "cue 0.8, a key first, on 4 x 4": {"cue": 0.8, "size": 4, "door": True},
+}
+
+
+def grid(quality: float | str) -> ud.InteractionProcess:
+    """Warmer and colder with that cue, or one of `GRIDS`."""
+    return ud.tasks.grid(**(GRIDS[quality] if isinstance(quality, str) else {"cue": quality}))
+
+
+# Task: factory of a quality, qualities, what is reported, episodes for it and for the KL, the net and its updates.
 TASKS: dict[str, Any] = {
-    "bandit": (lambda q: ud.tasks.bandit(), [None], a_round, 4000, (32, 700)),
-    "switching_bandit": (lambda q: ud.tasks.switching_bandit(), [None], a_round, 1000, (64, 700)),
-    "merge": (ud.tasks.merge, CUES, crashes, 8000, (32, 600)),
-    "kuhn": (ud.tasks.kuhn, ["nash", "random"], a_hand, 40_000, (32, 1500)),
-    "leduc": (ud.tasks.leduc, ["nash", "random"], a_hand, 40_000, (64, 3000)),
-    "grid": (lambda q: ud.tasks.grid(cue=q), CUES, at_the_end, 600, (128, 1500)),
-    "arm": (lambda q: ud.tasks.arm(cue=q), CUES, at_the_end, 600, (128, 4000)),
+    "bandit": (lambda q: ud.tasks.bandit(), [None], a_round, 10_000, 4000, (32, 700)),
+    "switching_bandit": (lambda q: ud.tasks.switching_bandit(), [None], a_round, 4000, 1000, (64, 700)),
+    "merge": (ud.tasks.merge, CUES, crashes, 20_000, 4000, (32, 600)),
+    "kuhn": (ud.tasks.kuhn, ["nash", "random"], a_hand, 1_000_000, 20_000, (32, 1500)),
+    "leduc": (ud.tasks.leduc, ["nash", "random"], a_hand, 1_000_000, 20_000, (64, 3000)),
+    "grid": (grid, [*CUES, *GRIDS], at_the_end, 2000, 400, (128, 1500)),
+    "arm": (lambda q: ud.tasks.arm(cue=q), CUES, at_the_end, 2000, 400, (128, 4000)),
 }
 
 
 def row(process: ud.InteractionProcess, name: str, agent: Any, task: str, quality: Any, few: bool) -> dict[str, Any]:
     """What an agent reaches, and how far its policy is from the interventional answer on its own histories."""
-    _, _, outcome, num_episodes, _ = TASKS[task]
+    _, _, outcome, num_episodes, kl_episodes, _ = TASKS[task]
     size = {"key": jax.random.key(5), "num_episodes": 50 if few else num_episodes}
     executor = "agent" if agent is not None else "expert"
     x = outcome(ud.rollout(process, agent, executor=executor, **size))
     found = {"task": task, "quality": quality, "agent": name, "outcome": x.mean(), "se": x.std() / np.sqrt(len(x))}
-    found["action_kl_do"] = None
+    found |= {"action_kl_do": None, "action_kl_do_se": None}
     if name in ("see", "counterfactual", "factual"):
-        size = {"key": jax.random.key(6), "num_episodes": 20 if few else 400}
-        found["action_kl_do"] = ud.certify(agent, process, baselines=False, **size).action_kl_do
+        size = {"key": jax.random.key(6), "num_episodes": 20 if few else kl_episodes}
+        certificate = ud.certify(agent, process, baselines=False, **size)
+        found |= {"action_kl_do": certificate.action_kl_do, "action_kl_do_se": certificate.action_kl_do_se}
     print(found, flush=True)
     return found
+
+
+TEACHINGS = (ud.Counterfactual(observation_weight=0.1), ud.Factual(observation_weight=0.1))
 
 
 def stored() -> dict[str, Any]:
@@ -73,19 +95,20 @@ def stored() -> dict[str, Any]:
     return load("when") if (FOLDER / "when.json").exists() else {}
 
 
-def study(tasks: list[str], few: bool, before: dict[str, Any]) -> dict[str, Any]:
-    """All rows: of `tasks` anew, of others as they are stored."""
-    rows = [row for row in before.get("rows", []) if row["task"] not in tasks]
+def study(tasks: list[str], exact: bool, few: bool, before: dict[str, Any]) -> dict[str, Any]:
+    """All rows: of `tasks` anew, of others, and with `exact` of their nets, as they are stored."""
+    nets = [teaching.name for teaching in TEACHINGS]
+    rows = [row for row in before.get("rows", []) if row["task"] not in tasks or (exact and row["agent"] in nets)]
     seconds = dict(before.get("training_seconds", {}))
     for task in tasks:
-        factory, qualities, _, _, (hidden_size, steps) = TASKS[task]
+        factory, qualities, _, _, _, (hidden_size, steps) = TASKS[task]
         for quality in qualities:
             process = factory(quality)
             agents = {"expert": None, "do": ud.ExactAgent(process), "see": ud.ExactAgent(process, "see")}
             if process.transition is None:
                 agents["committed"] = ud.ThompsonAgent(process, resample="belief")
-            if quality in (None, NOMINAL, "nash"):
-                for teaching in (ud.Counterfactual(observation_weight=0.1), ud.Factual(observation_weight=0.1)):
+            if quality in NOMINAL and not exact:
+                for teaching in TEACHINGS:
                     started = time.perf_counter()
                     agents[teaching.name] = ud.teach(
                         process,
@@ -99,8 +122,16 @@ def study(tasks: list[str], few: bool, before: dict[str, Any]) -> dict[str, Any]
                     seconds[f"{task}_{teaching.name}"] = round(time.perf_counter() - started, 1)
             rows += [row(process, name, agent, task, quality, few) for name, agent in agents.items()]
     tasks = [task for task in TASKS if any(row["task"] == task for row in rows)]
-    nets = {task: {"hidden_size": TASKS[task][4][0], "steps": TASKS[task][4][1]} for task in tasks}
-    settings = {"agent": "LSTMAgent", "steps": nets, "batch_size": 128, "learning_rate": 0.02, "seed": 0}
+    order = ["expert", "do", "see", "committed", *nets]
+    place = {task: (i, list(TASKS[task][1])) for i, task in enumerate(TASKS)}
+
+    def key(row: dict[str, Any]) -> tuple[int, ...]:
+        i, qualities = place[row["task"]]
+        return i, qualities.index(row["quality"]), order.index(row["agent"])
+
+    rows.sort(key=key)
+    sizes = {task: {"hidden_size": TASKS[task][-1][0], "steps": TASKS[task][-1][1]} for task in tasks}
+    settings = {"agent": "LSTMAgent", "steps": sizes, "batch_size": 128, "learning_rate": 0.02, "seed": 0}
     settings["outcomes"] = {task: TASKS[task][2].__doc__ for task in tasks}
     return {"settings": settings, "rows": rows, "training_seconds": seconds, "seconds": round(sum(seconds.values()), 1)}
 
@@ -108,6 +139,8 @@ def study(tasks: list[str], few: bool, before: dict[str, Any]) -> dict[str, Any]
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--few", action="store_true")
+    parser.add_argument("--exact", action="store_true", help="no nets")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     args = parser.parse_args()
-    store.run("when", lambda: study(args.tasks, args.few, {} if args.few else stored()), keep=not args.few)
+    before = {} if args.few else stored()
+    store.run("when", lambda: study(args.tasks, args.exact, args.few, before), keep=not args.few)

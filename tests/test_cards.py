@@ -112,15 +112,50 @@ def test_a_cold_expert_is_the_best_response_to_a_known_card(game):
         best(root, seat)
 
 
+def by_all_histories(process, own_actions):
+    """Chips a hand of the exact agent and its nats an action from the sober one, summed over all hands, in NumPy."""
+    P, pi = np.exp(np.asarray(process.task.log_probs, float)), np.exp(np.asarray(process.expert.log_probs, float))
+    rewards, state_of = np.asarray(process.task.rewards, float), np.asarray(process.task.state_of)
+    before, T = P.shape[1] - 1, process.num_rounds
+
+    def go(state, t, own, done, seen):
+        """From a history of probability `own * done.sum()`, `own` of the agent's moves; two beliefs, unnormalised."""
+        if t == T or state == before - 1:
+            return np.zeros(2)
+        sober, deluded = (belief @ pi[:, state] / belief.sum() for belief in (done, seen))
+        acts = sober if own_actions == "do" else deluded
+        total = np.array([0.0, own * done.sum() * (sober * np.log(sober / acts)).sum() / T])
+        for a, o in np.argwhere(P[:, state].any(0)):
+            told = done * P[:, state, a, o]
+            total[0] += own * acts[a] * (told * rewards[:, state, a, o]).sum()
+            total += go(state_of[o], t + 1, own * acts[a], told, seen * pi[:, state, a] * P[:, state, a, o])
+        return total
+
+    openings = np.asarray(process.prior, float)[:, None] * P[:, before, 0]
+    return sum(go(state_of[o], 0, 1.0, openings[:, o], openings[:, o]) for o in np.flatnonzero(openings.any(0)))
+
+
+@pytest.mark.parametrize("game", OPENED)
+@pytest.mark.parametrize("opponent", ["nash", "random"])
+@pytest.mark.parametrize("own_actions", ["do", "see"])
+def test_exact_players_are_what_all_hands_say(game, opponent, own_actions):
+    process = getattr(ud.tasks, game)(opponent)
+    chips, nats = by_all_histories(process, own_actions)
+    agent = ud.ExactAgent(process, own_actions)
+    paid = np.asarray(ud.rollout(process, agent, key=KEY, num_episodes=20_000).reward).sum(1)
+    assert abs(paid.mean() - chips) < 4 * paid.std() / np.sqrt(len(paid))
+    report = ud.certify(agent, process, key=KEY, num_episodes=4000, baselines=False)
+    assert report.action_kl_do == pytest.approx(nats, abs=4 * report.action_kl_do_se + 1e-5)
+
+
 def test_a_leduc_player_takes_its_raise_for_a_good_card():
-    """Delusion is there, and loses little: two to four moves a hand. Kuhn's is next to nothing."""
-    gap = {}
-    for game in OPENED:
-        process = getattr(ud.tasks, game)()
-        deluded = ud.ExactAgent(process, "see")
-        gap[game] = ud.certify(deluded, process, key=KEY, num_episodes=2000, baselines=False).action_kl_do
-    assert gap["leduc"] > 0.07
-    assert gap["kuhn"] < 0.001
+    """Delusion loses little in two to four moves a hand, and earns a little against who bets blindly. Kuhn: nothing."""
+    process = {game: getattr(ud.tasks, game)() for game in OPENED}
+    assert by_all_histories(process["leduc"], "see") == pytest.approx([-0.222, 0.098], abs=0.001)
+    assert by_all_histories(process["leduc"], "do")[0] == pytest.approx(-0.180, abs=0.001)
+    assert by_all_histories(process["kuhn"], "see")[1] < 0.001
+    blind = ud.tasks.leduc("random")
+    assert by_all_histories(blind, "see")[0] > by_all_histories(blind, "do")[0] + 0.05
 
 
 def test_after_the_end_of_a_hand_nothing_happens():

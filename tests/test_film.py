@@ -108,6 +108,23 @@ def test_a_gif_holds_every_frame(tmp_path):
     assert sum(duration for _, duration in shown) == 200 * (len(film) - 1) + 1000
     assert np.abs(shown[0][0].astype(int) - film[0]).mean() < 3
     assert np.abs(shown[-1][0].astype(int) - film[-1]).mean() < 3
+    with pytest.raises(ValueError, match="fps must be greater than 0, not 0"):
+        ud.write_gif(tmp_path / "still.gif", film, fps=0)
+
+
+def test_a_gif_keeps_colours_that_are_gone_in_the_end(tmp_path):
+    """Sixteen blues in the first frame, and a white last one."""
+    film = np.full((2, 64, 64, 3), 255, np.uint8)
+    film[0, ..., 0] = np.repeat(np.arange(16) * 16, 4)[:, None]
+    with Image.open(ud.write_gif(tmp_path / "blues.gif", film)) as gif:
+        first = np.asarray(gif.convert("RGB"))
+    assert np.abs(first.astype(int) - film[0]).max() <= 8
+
+
+def test_films_that_do_not_fit_are_not_put_side_by_side():
+    for films in ([], [np.zeros((2, 8, 8, 3), np.uint8), np.zeros((3, 8, 8, 3), np.uint8)]):
+        with pytest.raises(ValueError, match="equally many frames"):
+            ud.side_by_side(films)
 
 
 def test_what_cannot_be_drawn_is_said():

@@ -1,6 +1,7 @@
 """What the studies left: every result says where it is from, and is small."""
 
 import ast
+import importlib
 
 import pytest
 
@@ -32,3 +33,14 @@ def test_a_result_says_where_it_is_from(name):
 def test_a_figure_of_it_is_in_the_docs(name):
     assert f"figures/{name}.svg" in (ROOT / "docs" / "studies.md").read_text()
     assert (ROOT / "docs" / "figures" / f"{name}.svg").read_text().startswith("<svg")
+
+
+def test_the_pages_have_the_tables_that_were_measured(monkeypatch):
+    """Word for word what studies/draw.py writes into them."""
+    monkeypatch.syspath_prepend(str(ROOT / "studies"))
+    draw = importlib.import_module("draw")
+    assert draw.tables().keys() == {"nats", "seen", *draw.OUTCOMES}
+    for name in draw.PAGES:
+        page = (ROOT / "docs" / name).read_text()
+        assert draw.with_tables(page) == page
+        assert "| task |" in page or "| cue 0.8 |" in page

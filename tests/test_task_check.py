@@ -9,6 +9,7 @@ import pytest
 
 import undelude as ud
 from undelude.cli import main
+from undelude.task_check import _differs
 
 KEY = jax.random.key(3)
 LOG = jnp.log(jnp.array([[[0.8, 0.2], [0.3, 0.7]], [[0.2, 0.8], [0.6, 0.4]]]))
@@ -124,7 +125,40 @@ class Absent(Informed):
         return Always(log_probs=jnp.where(e > 1, jnp.array([-jnp.inf, 0.0]), law.log_probs))
 
 
+class Blank(Clocked):
+    """Given parts are not scored: only that they are no numbers says so."""
+
+    def Q_O(self, theta, w):
+        blank = jnp.where(w[1] > 2, jnp.nan, 0.0)
+        return ud.Joint({"bit": super().Q_O(theta, w), "view": ud.Given(blank)})
+
+
+class Broken(Clocked):
+    def reward(self, theta, w, a, o):
+        raise KeyError("door")
+
+
+class Heavy(Informed):
+    """A mixture whose weights come to two, after a while."""
+
+    def Q_A(self, theta, e):
+        law = super().Q_A(theta, e)
+        return ud.Mixture(
+            jnp.log(jnp.where(e > 1, 1.0, 0.5) * jnp.ones(2)), jax.tree.map(lambda x: jnp.stack([x, x]), law)
+        )
+
+
+def lossy(theta, w):
+    """As it should be until the third round."""
+    rest = jnp.where(w[1] > 2, 0.4, 0.5)
+    return ud.Categorical(log_probs=jnp.log(jnp.where(jnp.arange(2) == theta, 0.5, rest)))
+
+
 DEFECTS = {
+    "not a number": (lambda: process(Blank()), "task.Q_O draws what is not finite, first in round 4"),
+    "a method that fails": (lambda: process(Broken()), "task.reward fails: KeyError: 'door'"),
+    "weights": (lambda: process(Clocked(), Heavy()), r"expert.Q_A does not sum to one, .*off by 1"),
+    "transition": (lambda: process(Clocked(), transition=lossy), "transition does not sum to one, first in round 3"),
     "leak": (lambda: process(Leaky()), "Given part of the observations differs between thetas"),
     "not normalised": (lambda: process(Swollen()), r"task.Q_O does not sum to one, first in round 4 .*off by 0.649"),
     "random": (lambda: process(Random()), "observations differ between two plays"),
@@ -143,6 +177,14 @@ def test_a_defect_is_found_and_named(defect):
     with pytest.raises(ValueError, match="mine: 1 problem:") as error:
         ud.check_task(make())
     error.match(words)
+
+
+def test_what_is_not_a_number_under_some_theta_is_a_leak():
+    """Among numbers nan is a difference; where it is nan under all, there is none."""
+    some, possible = np.array([[np.nan], [1.0]])[None], np.ones((1, 2, 1), bool)
+    assert _differs(some, possible)
+    assert not _differs(np.full_like(some, np.nan), possible)
+    assert not _differs(some, np.array([False, True]).reshape(1, 2, 1))
 
 
 @pytest.mark.parametrize("task", [Clocked, Honest])

@@ -44,10 +44,12 @@ def check_count(name: str, number: Any) -> int:
     return count
 
 
-def check_between(name: str, x: Any, low: float | int, high: float | int, *, why: str = "") -> None:
-    """Raise `ValueError` where `x` is no number from `low` to `high`."""
-    if not (isinstance(x, int | float) and low <= x <= high):
-        raise ValueError(f"{name} must be from {low:g} to {high:g}{why and f' ({why})'}, not {x}.")
+def check_between(name: str, x: Any, low: float | int, high: float | int, *, why: str = "") -> float:
+    """`x` as a Python float; `ValueError` where it is no number from `low` to `high`, those included."""
+    is_number = np.ndim(x) == 0 and np.asarray(x).dtype.kind in "iuf"
+    if not (is_number and low <= float(x) <= high):
+        raise ValueError(f"{name} must be a number from {low:g} to {high:g}{why and f' ({why})'}, not {one_line(x)}.")
+    return float(x)
 
 
 def check_probabilities(table: ArrayLike, name: str) -> None:

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Key
 from undelude.agent import scan
 from undelude.agents.exact import ExactAgent
 from undelude.agents.planning import PlanningAgent, num_nodes
-from undelude.distributions import Categorical, divergences
+from undelude.distributions import Categorical, divergences, index
 from undelude.measurement import MARKS
 from undelude.process import InteractionProcess
 from undelude.rollout import Episodes, LawOnly, episode, rollout
@@ -46,7 +46,9 @@ def measure_baselines(
         own = rollout(process, ExactAgent(process, mark), key=key, **size)
         found[f"reward_exact_{mark}"] = own.reward.mean(-1)
         if mark == "do":
-            found["imitation_gap_first"], found["imitation_gap_last"] = _gaps(process, own, key)
+            # Beside the keys that the episodes themselves drew from.
+            gaps = _gaps(process, own, jax.random.fold_in(key, num_episodes))
+            found["imitation_gap_first"], found["imitation_gap_last"] = gaps
     T = own.num_rounds
     size["num_episodes"] = min(num_episodes, MAX_EPISODES)
     blind = {"the exact agent that reads its own actions as do": found["reward_exact_do"]}
@@ -108,7 +110,7 @@ def advice(values: dict[str, float | None]) -> str | None:
 
 @eqx.filter_jit
 def _constant(process: InteractionProcess, key: Array, num_episodes: int, num_rounds: int) -> Float[Array, " B"]:
-    """Rewards of the best one of the policies that always take the same action."""
+    """Rewards of the best of the policies that always take the same action: best in one half, measured in the other."""
     law = process.action_law
     assert isinstance(law, Categorical)
 
@@ -121,7 +123,8 @@ def _constant(process: InteractionProcess, key: Array, num_episodes: int, num_ro
         return jax.vmap(one)(jnp.arange(num_episodes))
 
     rewards = jax.lax.map(always, jnp.arange(law.num_categories))
-    return rewards[rewards.mean(1).argmax()]
+    half = num_episodes // 2
+    return rewards[rewards[:, : max(half, 1)].mean(1).argmax(), half:]
 
 
 def _affordable_depth(process: InteractionProcess, num_rounds: int) -> int:
@@ -142,7 +145,8 @@ def _gaps(process: InteractionProcess, episodes: Episodes, key: Array) -> tuple[
     def one(episode: Episodes, key: Array) -> tuple[Array, Array]:
         P_A, _ = scan(ExactAgent(process), episode)
         laws = episode.expert, P_A
-        gap = [divergences(*jax.tree.map(lambda x, t=t: x[t], laws), key=key)[0] for t in (0, -1)]
+        keys = jax.random.split(key)
+        gap = [divergences(*index(laws, t), key=key)[0] for t, key in zip((0, -1), keys, strict=True)]
         return gap[0], gap[1]
 
     return jax.vmap(one)(episodes, jax.random.split(key, episodes.mask.shape[0]))

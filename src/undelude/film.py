@@ -176,7 +176,14 @@ def _memories(process: InteractionProcess, episode: Episodes) -> Any:
 
 
 def side_by_side(films: Sequence[Film]) -> UInt8[np.ndarray, "T1 H W2 3"]:
-    """Several films of equally many frames as one."""
+    """Several films of equally many frames and one height as one.
+
+    Raises:
+        ValueError: there is none, or they do not fit.
+    """
+    shapes = [one.shape for one in films]
+    if len({shape[:2] for shape in shapes}) != 1:
+        raise ValueError(f"side_by_side needs films of equally many frames and one height, not {shapes}.")
     gap = np.full((*films[0].shape[:2], 6, 3), 255, np.uint8)
     parts = [part for one in films for part in (one, gap)]
     return np.concatenate(parts[:-1], axis=2)
@@ -192,9 +199,14 @@ def write_gif(path: Path | str, film: Film, *, fps: float | int = 6) -> Path:
 
     Returns:
         The path.
+
+    Raises:
+        ValueError: `fps` is not greater than 0.
     """
-    # One palette for all frames, so that nothing flickers and little is stored.
-    palette = Image.fromarray(film[-1]).quantize(64)
+    if not fps > 0:
+        raise ValueError(f"fps must be greater than 0, not {fps}.")
+    # One palette for all frames, of the colours in all of them, so that nothing flickers and little is stored.
+    palette = Image.fromarray(film.reshape(-1, *film.shape[2:])).quantize(64)
     frames = [Image.fromarray(x).quantize(palette=palette, dither=Image.Dither.NONE) for x in film]
     buffer, shown = io.BytesIO(), [round(1000 / fps)] * (len(frames) - 1) + [1000]
     frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:], duration=shown, loop=0, optimize=True)

@@ -14,7 +14,15 @@ from jaxtyping import Array, Key, PyTree
 from undelude._checks import TOLERANCE, check_count
 from undelude.agents.exact import ExactAgent
 from undelude.certificate import certify
-from undelude.distributions import AbstractDistribution, Categorical, Given, Joint
+from undelude.distributions import (
+    AbstractDistribution,
+    Autoregressive,
+    Categorical,
+    Given,
+    Joint,
+    Mixture,
+    finite_support,
+)
 from undelude.inference import posterior
 from undelude.process import InteractionProcess
 from undelude.rollout import Episodes
@@ -44,6 +52,7 @@ class TaskReport:
         least_mass: after one history, the least probability under some theta of an action that the expert takes under
             another (with .001 or more); None where actions are no symbols.
         action_kl_do: what delusion costs, nats an action (`delusion_gap`); None where Theta is continuous.
+        action_kl_do_se: its standard error.
         notes: what a user should know.
     """
 
@@ -52,39 +61,46 @@ class TaskReport:
     entropy: float | None
     least_mass: float | None
     action_kl_do: float | None
+    action_kl_do_se: float | None
     notes: tuple[str, ...]
 
     def __str__(self) -> str:
         def row(words: str, x: float | None, unit: str = "") -> str:
             return f"  {words:<42} {'not measured' if x is None else f'{x:.3g} {unit}'}".rstrip()
 
+        error = "" if self.action_kl_do_se is None else f"+- {self.action_kl_do_se:.2g} "
         return "\n".join(
             [
                 f"{self.name}: no problems found",
                 row("theta's entropy", self.entropy, "nats"),
                 row("... of which the first sight tells", self.first_sight, "nats"),
                 row("least mass of the expert on an action", self.least_mass),
-                row("delusion gap, action_kl_do", self.action_kl_do, "nats an action"),
+                row("delusion gap, action_kl_do", self.action_kl_do, f"{error}nats an action"),
                 *(f"  {note}" for note in self.notes),
             ]
         )
 
 
 def check_task(
-    process: InteractionProcess, *, key: Key[Array, ""] | None = None, num_rounds: int | None = None
+    process: InteractionProcess,
+    *,
+    key: Key[Array, ""] | None = None,
+    num_rounds: int | None = None,
+    num_episodes: int = 512,
 ) -> TaskReport:
     """Play a process as imitators would, and look for what makes training on it worthless.
 
-    Experts of a wrong theta act in 64 episodes, as an agent does that has drawn one. Looked for are memories and laws
-    that change their shapes, methods that fail or draw numbers of their own, laws that are not normalised, experts and
-    tasks that give no mass to what they draw, rewards that are no numbers, memories that depend on theta where they are
-    declared not to, and theta where it must not be: in a `Given` part, which counts as no evidence and yet may be read,
-    or in the opening, so that nothing is hidden.
+    Experts of a wrong theta act in 64 episodes, as an agent does that has drawn one. Looked for are memories and
+    laws that change their shapes, methods that fail or draw numbers of their own, laws that are not normalised,
+    experts and tasks that give no mass to what they draw, symbols and rewards that are no finite numbers, memories
+    that depend on theta where they are declared not to, and theta where it must not be: in a `Given` part, which
+    counts as no evidence and yet may be read, or in the opening, so that nothing is hidden.
 
     Args:
         process: the task with its expert and prior.
         key: of all that is drawn; `jax.random.key(0)` by default.
         num_rounds: T; the process's own by default.
+        num_episodes: of the deluded agent, for `action_kl_do`.
 
     Returns:
         What was measured, `print`ed as a table. `delusion_gap` has more of it.
@@ -99,6 +115,7 @@ def check_task(
     """
     key = jax.random.key(0) if key is None else key
     T = check_count("num_rounds", process.num_rounds if num_rounds is None else num_rounds)
+    num_episodes = check_count("num_episodes", num_episodes)
     _raise(process, list(_shapes(process)))
     played = _play(process, key, T)
     again = _play(process, key, T)
@@ -107,7 +124,7 @@ def check_task(
     replayed = _replay(process, played.episodes, key)
     problems += _leaks(replayed)
     _raise(process, problems)
-    return _report(process, played, replayed, key, T)
+    return _report(process, played, replayed, key, T, num_episodes)
 
 
 def _raise(process: InteractionProcess, problems: list[str]) -> None:
@@ -123,31 +140,44 @@ def _shapes(process: InteractionProcess) -> Iterator[str]:
     """Each method on what the others return, with shapes in place of numbers; up to the first that fails."""
     try:
         yield from _compare_shapes(process)
+    except _Failed as failed:
+        yield f"{failed} fails: {type(failed.__cause__).__name__}: {failed.__cause__}"
+
+
+class _Failed(Exception):
+    """The method of that name, by its cause."""
+
+
+def _shape_of(name: str, method: Any, *args: Any) -> Any:
+    """What `method` would return."""
+    try:
+        return jax.eval_shape(method, *args)
     except Exception as error:
-        yield f"a method fails: {type(error).__name__}: {error}"
+        raise _Failed(name) from error
 
 
 def _compare_shapes(process: InteractionProcess) -> Iterator[str]:
     a, o = process.action_shape, process.observation_shape
-    theta = jax.eval_shape(process._any_theta)
+    theta = _shape_of("the prior", process._any_theta)
     for part, law_name, symbols in (("task", "Q_O", (a, o)), ("expert", "Q_A", (a, o))):
         side = getattr(process, part)
-        first = jax.eval_shape(side.init, theta)
+        first = _shape_of(f"{part}.init", side.init, theta)
         for method, symbol in zip(("g_A", "g_O"), symbols, strict=True):
-            after = jax.eval_shape(getattr(side, method), theta, symbol, first)
+            after = _shape_of(f"{part}.{method}", getattr(side, method), theta, symbol, first)
             if _signature(after) != _signature(first):
                 yield (
                     f"{part}.{method} returns a memory of {_signature(after)}, and {part}.init one of "
                     f"{_signature(first)}; return the same structure, shapes and types from all three."
                 )
         # Of an expert before any round; of a task after an action.
-        seen = first if part == "expert" else jax.eval_shape(side.g_A, theta, a, first)
-        law = jax.eval_shape(getattr(side, law_name), theta, seen)
-        value = jax.eval_shape(lambda law, key: law.sample(key), law, jax.random.key(0))
+        seen = first if part == "expert" else _shape_of("task.g_A", side.g_A, theta, a, first)
+        law = _shape_of(f"{part}.{law_name}", getattr(side, law_name), theta, seen)
+        value = _shape_of(f"{part}.{law_name}.sample", lambda law, key: law.sample(key), law, jax.random.key(0))
         known = a if part == "expert" else o
         if _signature(value) != _signature(known):
             yield f"{part}.{law_name} draws {_signature(value)} in one state and {_signature(known)} in another."
-    reward = jax.eval_shape(process.task.reward, theta, jax.eval_shape(process.task.init, theta), a, o)
+    w = _shape_of("task.init", process.task.init, theta)
+    reward = _shape_of("task.reward", process.task.reward, theta, w, a, o)
     if jnp.shape(reward) != ():
         yield f"task.reward has the shape {jnp.shape(reward)}; it must be a single number."
 
@@ -171,6 +201,7 @@ class _Played(eqx.Module):
     wrong: PyTree
     masses: dict[str, Array]
     excess: dict[str, Array]
+    changes: bool = eqx.field(static=True)
 
 
 def _play(process: InteractionProcess, key: Array, T: int) -> _Played:
@@ -193,6 +224,7 @@ def _play(process: InteractionProcess, key: Array, T: int) -> _Played:
         def step(world: Any, key: Array) -> Any:
             theta, w, e = world
             value = process.theta_value(theta)
+            before = theta
             key_a, key_o, key_theta = jax.random.split(key, 3)
             Q_A = expert.Q_A(wrong, e)
             a = Q_A.sample(key_a)
@@ -204,17 +236,20 @@ def _play(process: InteractionProcess, key: Array, T: int) -> _Played:
             wide = {"expert.Q_A": _excess(Q_A), "task.Q_O": _excess(Q_O)}
             w, e = task.g_O(value, o, w), expert.g_O(wrong, o, e)
             if process.transition is not None:
-                theta = process.transition(value, w).sample(key_theta)
-            return (theta, w, e), (a, o, reward, found, wide)
+                law = process.transition(value, w)
+                theta = law.sample(key_theta)
+                found, wide = found | {"transition": law.log_prob(theta)}, wide | {"transition": _excess(law)}
+            return (theta, w, e), (before, a, o, reward, found, wide)
 
-        _, (actions, observations, rewards, found, wide) = jax.lax.scan(
+        (last, _, _), (path, actions, observations, rewards, found, wide) = jax.lax.scan(
             step, (theta, w, e), jax.random.split(key_rounds, T)
         )
         yes = jnp.ones(T, bool)
+        thetas = theta if process.transition is None else jnp.append(path, last)
         episodes = Episodes(
-            theta, opening, actions, observations, jnp.zeros(T, int), yes, None, None, jnp.asarray(rewards, float), yes
+            thetas, opening, actions, observations, jnp.zeros(T, int), yes, None, None, jnp.asarray(rewards, float), yes
         )
-        return _Played(episodes, other, masses | found, excess | wide)
+        return _Played(episodes, other, masses | found, excess | wide, process.transition is not None)
 
     return jax.jit(jax.vmap(one))(jnp.arange(EPISODES))
 
@@ -227,6 +262,11 @@ def _excess(law: AbstractDistribution) -> Array:
         case Joint():
             parts = jax.tree.leaves(law.parts, is_leaf=lambda x: isinstance(x, AbstractDistribution))
             return jnp.stack([_excess(part) for part in parts]).max()
+        case Mixture():
+            each = jax.vmap(_excess)(law.components)
+            return jnp.maximum(jnp.abs(jnp.exp(law.log_weights).sum() - 1), each.max())
+        case Autoregressive() if (blocks := finite_support(law)) is not None:
+            return jnp.abs(jnp.exp(jax.vmap(law.log_prob)(jnp.asarray(blocks))).sum() - 1)
     return jnp.zeros(())
 
 
@@ -255,15 +295,22 @@ def _laws(played: _Played) -> Iterator[str]:
                 f"{name} does not sum to one, {_where(bad, played, name)} "
                 f"(off by {np.nanmax(np.asarray(excess)):.3g}); log_probs= are taken as they are."
             )
-    bad = ~np.isfinite(np.asarray(played.episodes.reward))
-    if bad.any():
-        yield f"task.reward is not finite, {_where(bad, played, 'task')}."
+    episodes = played.episodes
+    parts = [("task.reward", episodes.reward, 2), ("expert.Q_A draws what", episodes.actions, 2)]
+    parts += [("task.Q_O draws what", episodes.observations, 2), ("task.Q_O opens with what", episodes.opening, 1)]
+    for name, tree, axes in parts:
+        for x in map(np.asarray, jax.tree.leaves(tree)):
+            bad = ~np.isfinite(x.reshape(*x.shape[:axes], -1)).all(-1)
+            if bad.any():
+                yield f"{name} is not finite, {_where(bad, played, name)}."
 
 
 def _where(bad: np.ndarray, played: _Played, name: str) -> str:
     first = tuple(int(i) for i in np.argwhere(bad)[0])
-    thetas = played.wrong if name.startswith("expert") else played.episodes.theta
-    theta = jax.tree.map(lambda x: np.asarray(x[first[0]]).tolist(), thetas)
+    thetas = jax.tree.map(lambda x: x[first[0]], played.wrong if name.startswith("expert") else played.episodes.theta)
+    if played.changes and not name.startswith("expert"):
+        thetas = thetas[first[1] if len(first) > 1 else 0]
+    theta = jax.tree.map(lambda x: np.asarray(x).tolist(), thetas)
     return f"first {'in round ' + str(first[1] + 1) if len(first) > 1 else 'there'} with theta {theta}"
 
 
@@ -343,18 +390,22 @@ def _given(law: AbstractDistribution) -> list[Any]:
 
 
 def _differs(x: np.ndarray, possible: np.ndarray) -> bool:
-    """Whether `[B, K, T, ...]` differs along K among the thetas that are possible then."""
+    """Whether `[B, K, T, ...]` differs along K among the thetas that are possible then; where some are nan, it does."""
     x = x.reshape(*possible.shape, -1).astype(float)
-    low = np.where(possible[..., None], x, np.inf).min(1)
-    high = np.where(possible[..., None], x, -np.inf).max(1)
-    return bool((high - low > 1e-5 * (1 + np.abs(low)))[np.isfinite(low)].any())
+    some = np.broadcast_to(possible[..., None], x.shape)
+    unequal = (np.isnan(x) & some).any(1) & (~np.isnan(x) & some).any(1)
+    low = np.where(some & ~np.isnan(x), x, np.inf).min(1)
+    high = np.where(some & ~np.isnan(x), x, -np.inf).max(1)
+    return bool((unequal | (high - low > 1e-5 * (1 + np.abs(low)))).any())
 
 
 # What it is like --------------------------------------------------------------------------------------------------
 
 
-def _report(process: InteractionProcess, played: _Played, replayed: _Replayed, key: Array, T: int) -> TaskReport:
-    notes, entropy, first_sight, gap = [], None, None, None
+def _report(
+    process: InteractionProcess, played: _Played, replayed: _Replayed, key: Array, T: int, num_episodes: int
+) -> TaskReport:
+    notes, entropy, first_sight, gap, error = [], None, None, None, None
     if process.finite:
         prior = np.asarray(jnp.exp(process.log_prior), float)
         entropy = float(-(prior[prior > 0] * np.log(prior[prior > 0])).sum())
@@ -366,8 +417,11 @@ def _report(process: InteractionProcess, played: _Played, replayed: _Replayed, k
                 _raise(
                     process, ["the opening tells theta, so that nothing is hidden: take it out of what is observed."]
                 )
-        deluded = ExactAgent(process, "see")
-        gap = certify(deluded, process, key=key, num_episodes=8 * EPISODES, num_rounds=T, baselines=False).action_kl_do
+            if entropy - first_sight < HIDDEN * entropy:
+                notes.append("The first round tells theta: there is hardly anything left to be deluded about.")
+        size = {"num_episodes": num_episodes, "num_rounds": T, "baselines": False}
+        certificate = certify(ExactAgent(process, "see"), process, key=key, **size)
+        gap, error = certificate.action_kl_do, certificate.action_kl_do_se
         if gap is not None and gap < 1e-3:
             notes.append("Delusion costs next to nothing here: conditioning would do.")
     least = _least_mass(replayed)
@@ -376,7 +430,7 @@ def _report(process: InteractionProcess, played: _Played, replayed: _Replayed, k
             "For some theta the expert never does what it does for another: an agent that errs is then where no "
             "demonstration leads, and factual teaching has nothing to learn it from (Section 4.2)."
         )
-    return TaskReport(process.name, first_sight, entropy, least, None if gap is None else float(gap), tuple(notes))
+    return TaskReport(process.name, first_sight, entropy, least, gap, error, tuple(notes))
 
 
 def _first_sight(process: InteractionProcess, episodes: Episodes, entropy: float) -> float:

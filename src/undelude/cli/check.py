@@ -21,6 +21,8 @@ class Check:
 
     task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")]
     """A named task (undelude tasks) or your own package.module:factory."""
+    num_episodes: int = 512
+    """Episodes of the deluded agent, for action_kl_do."""
     json: bool = False
     """Print what was measured as JSON."""
 
@@ -29,7 +31,7 @@ class Check:
         del args
         backend.configure(batch_size=1)
         with working(make_console(stderr=True), "playing"):
-            report = check_task(make(self.task))
+            report = check_task(make(self.task), num_episodes=self.num_episodes)
         if self.json:
             print(json_format.dumps(plain(dataclasses.asdict(report)), indent=2, allow_nan=False))
         else:

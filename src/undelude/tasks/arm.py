@@ -109,7 +109,7 @@ class ArmExpert(AbstractExpert[Float[Array, "2"]]):
         return jnp.asarray(START)
 
     def Q_A(self, theta: Float[Array, "2"], e: Float[Array, "2"]) -> AbstractDistribution:
-        """`N(gain (joints*(theta) - joints), scale)`, clipped to what the arm can do; with some moves at random."""
+        """`N(gain (joints*(theta) - joints), scale)`, the mean at most `MAX_TURN`; with some moves at random."""
         error = joints_at(theta) - e
         error = (error + jnp.pi) % (2 * jnp.pi) - jnp.pi
         loc = jnp.clip(self.gain * error, -MAX_TURN, MAX_TURN)
@@ -158,10 +158,11 @@ def arm(
 ) -> InteractionProcess:
     """An arm of two links is to bring its hand to a hidden target; a guide says warmer or colder.
 
-    `Theta` is the target, one of `num_targets` on a circle, or anywhere on it. An action is a turn of both joints, at
-    most .3 radians each. What comes back is where the arm is (cosines and sines of the joints, and the hand: given, it
-    is no evidence) and one bit, right with probability `cue`: the hand came nearer, or is there. The expert turns the
-    joints by `N(gain (joints*(theta) - joints), scale)`, `joints*` by inverse kinematics.
+    `Theta` is the target, one of `num_targets` on a circle, or anywhere on it. An action commands a turn of both
+    joints; neither turns by more than .3 radians, whatever the command. What comes back is where the arm is
+    (cosines and sines of the joints, and the hand: given, it is no evidence) and one bit, right with probability
+    `cue`: the hand came nearer, or is there. The expert commands `N(gain (joints*(theta) - joints), scale)`, the
+    mean cut at .3, `joints*` by inverse kinematics.
 
     Why it deludes: one such turn can tell a hundred times as much of the target as a bit does
     (`|difference of means|^2 / 2 scale^2` nats), so that an agent which takes its own turns for evidence goes to
@@ -183,15 +184,17 @@ def arm(
     >>> arm().num_thetas, arm(num_targets=None).finite
     (8, False)
     """
-    check_between("arm: cue", cue, 0.5, 1, why="1/2 says nothing")
-    check_between("arm: random_moves", random_moves, 0, 1)
+    cue = check_between("arm: cue", cue, 0.5, 1, why="1/2 says nothing")
+    random_moves = check_between("arm: random_moves", random_moves, 0, 1)
     if not (scale > 0 and gain > 0):
         raise ValueError(f"arm: gain and scale must be greater than 0, not {gain} and {scale}.")
     prior, thetas = OnCircle(), None
     if num_targets is not None:
         num_targets = check_count("arm: num_targets", num_targets)
+        if num_targets < 2:
+            raise ValueError("arm: num_targets must be at least 2, or nothing is hidden; None for any on the circle.")
         angles = 2 * np.pi * np.arange(num_targets) / num_targets
         thetas = (REACH * np.stack([np.cos(angles), np.sin(angles)], -1)).astype(np.float32)
         prior = np.full(num_targets, 1 / num_targets)
-    expert = ArmExpert(float(gain), float(scale), float(random_moves))
-    return InteractionProcess(prior, thetas, ArmTask(float(cue)), expert, num_rounds, name="arm")
+    expert = ArmExpert(float(gain), float(scale), random_moves)
+    return InteractionProcess(prior, thetas, ArmTask(cue), expert, num_rounds, name="arm")

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from undelude._checks import check_between, check_count
 from undelude.process import InteractionProcess
 from undelude.tasks.tables import from_tables
 
@@ -11,6 +12,8 @@ def bandit(
     expert_accuracy: float = 0.6,
     reward: tuple[float, float] = (0.75, 0.25),
     num_rounds: int = 20,
+    *,
+    name: str = "bandit",
 ) -> InteractionProcess:
     """Theta is the best arm: it pays more often than the rest, and the expert pulls it more often.
 
@@ -22,18 +25,21 @@ def bandit(
         expert_accuracy: the expert's probability of the best arm.
         reward: probabilities that the best arm and that any other pay 1.
         num_rounds: T.
+        name: how messages call it.
 
     Raises:
         ValueError: fewer than two arms, or a number that is no probability.
     """
+    num_arms = check_count(f"{name}: num_arms", num_arms)
     if num_arms < 2:
-        raise ValueError(f"bandit: num_arms must be at least 2, not {num_arms}.")
-    for name, p in (("expert_accuracy", expert_accuracy), ("reward", reward[0]), ("reward", reward[1])):
-        if not 0 <= p <= 1:
-            raise ValueError(f"bandit: {name} must hold probabilities between 0 and 1, not {p}.")
+        raise ValueError(f"{name}: num_arms must be at least 2, not {num_arms}.")
+    if np.shape(reward) != (2,):
+        raise ValueError(f"{name}: reward must be two probabilities, the best arm's and the others', not {reward}.")
+    expert_accuracy = check_between(f"{name}: expert_accuracy", expert_accuracy, 0, 1)
+    reward = check_between(f"{name}: reward[0]", reward[0], 0, 1), check_between(f"{name}: reward[1]", reward[1], 0, 1)
     best = np.eye(num_arms, dtype=bool)
     expert = np.where(best, expert_accuracy, (1 - expert_accuracy) / (num_arms - 1))
     pays = np.where(best, *reward)
     task = np.stack([1 - pays, pays], axis=-1)
     prior = np.full(num_arms, 1 / num_arms)
-    return from_tables(prior=prior, expert=expert, task=task, num_rounds=num_rounds, name="bandit")
+    return from_tables(prior=prior, expert=expert, task=task, num_rounds=num_rounds, name=name)

@@ -86,12 +86,13 @@ def doors(
     """A door with a lock whose code is known, and others of which one holds the prize and the rest are poisoned.
 
     `Theta` is the door with the prize, uniform over all but the first. The prize is worth 2, poison -2, what is behind
-    the lock (action 0) 1, whatever theta is. The expert sees the prize, and opens its door. Who does not know theta and
+    the lock (action 0) 1, whatever theta is. The expert sees the prize, and opens its door; it errs with
+    probability `1 - expert_accuracy`, spread over all other actions. Who does not know theta and
     imitates opens any of them: worth -2/3 for four doors, if the expert never errs. Who does not imitate takes the 1.
     No length of teaching helps, for the expert's choice is right only for those who know what it knows.
 
     With `look`, one action more tells the door, right with that probability, for a price; it takes further rounds to
-    use. The expert never looks, and so neither does its imitator.
+    use. The expert errs too seldom for a look to be worth imitating, and so its imitator does not look either.
 
     Args:
         num_doors: N, the one with the lock included.
@@ -118,7 +119,7 @@ def doors(
     task[:, others, POISON] = 1
     task[np.arange(K), others] = np.eye(task.shape[-1])[PRIZE]
     if look is not None:
-        check_between("doors: look", look, 0, 1)
+        look = check_between("doors: look", look, 0, 1)
         hints = np.where(np.eye(K) > 0, look, (1 - look) / (K - 1))
         task[:, -1, HINT:] = hints
     expert = np.full((K, A), (1 - expert_accuracy) / (A - 1))

@@ -180,7 +180,8 @@ def grid(
 ) -> InteractionProcess:
     """A walker looks for a hidden goal; the expert sees it and goes there.
 
-    `Theta` is the goal's cell, uniform (with `door=True` the key's and the door's). After each step one bit comes with
+    `Theta` is the goal's cell, uniform (with `door=True` the key's and the door's, and the walker is not told when it
+    has the key: it may notice that warmer and colder now lead elsewhere). After each step one bit comes with
     the new place, right with probability `cue`: warmer or colder (`feedback="cue"`: nearer than before, or there), or
     whether the walker stands on the goal (`feedback="reward"`, with `cue=1` the dark room of the literature). The
     expert takes a shortest way, 9 times in 10.
@@ -207,7 +208,7 @@ def grid(
     episode_rounds = num_rounds if episode_rounds is None else check_count("grid: episode_rounds", episode_rounds)
     if size < 2:
         raise ValueError(f"grid: size must be at least 2, not {size}: there is nothing to look for.")
-    check_between("grid: cue", cue, 0.5, 1, why="1/2 says nothing")
+    cue = check_between("grid: cue", cue, 0.5, 1, why="1/2 says nothing")
     if not 0 < slip < 1:
         raise ValueError(f"grid: slip must be between 0 and 1, not {slip}: the expert needs some mass on every action.")
     if feedback not in ("cue", "reward"):

@@ -148,7 +148,7 @@ def merge(
     >>> merge().num_thetas, merge().action_law.num_categories
     (2, 2)
     """
-    check_between("merge: cue", cue, 0.5, 1, why="1/2 says nothing")
+    cue = check_between("merge: cue", cue, 0.5, 1, why="1/2 says nothing")
     steps, passes = check_count("merge: steps", steps), check_count("merge: passes", passes)
     if not 0.5 < accuracy < 1:
         raise ValueError(f"merge: accuracy must be between 1/2 and 1, not {accuracy}: no action may be impossible.")
@@ -156,7 +156,7 @@ def merge(
         prior=np.array([0.5, 0.5]),
         thetas=jnp.arange(2),
         task=MergeTask(cue, steps, passes),
-        expert=MergeExpert(accuracy, passes),
+        expert=MergeExpert(float(accuracy), passes),
         num_rounds=num_rounds,
         name="merge",
     )

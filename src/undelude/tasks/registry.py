@@ -149,16 +149,18 @@ def _find_factory(task: str) -> Callable[[], Any]:
     module_name, _, name = task.partition(":")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
+    unknown = UnknownTaskError(
+        f"there is no module {module_name!r} for the task {task!r}; "
+        "it must be installed, or lie in the current directory."
+    )
+    if not all(part.isidentifier() for part in module_name.split(".")):
+        raise unknown
     try:
         module = importlib.import_module(module_name)
-    except (ModuleNotFoundError, ValueError, TypeError) as error:
-        missing = getattr(error, "name", None)
-        if missing and not f"{module_name}.".startswith(f"{missing}."):
+    except ModuleNotFoundError as error:
+        if error.name and not f"{module_name}.".startswith(f"{error.name}."):
             raise  # The module is there; something that it imports is not.
-        raise UnknownTaskError(
-            f"there is no module {module_name!r} for the task {task!r}; "
-            "it must be installed, or lie in the current directory."
-        ) from error
+        raise unknown from error
     factory = getattr(module, name, None)
     if not callable(factory):
         near = difflib.get_close_matches(name, [n for n, x in vars(module).items() if callable(x)], n=3, cutoff=0.5)

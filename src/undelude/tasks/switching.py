@@ -48,14 +48,14 @@ def switching_bandit(
     >>> switching_bandit(num_arms=3).causal_model(num_rounds=2)
     CausalModel(Theta_1, A_1 | Theta_1, O_1 | Theta_1 A_1, Theta_2 | Theta_1, A_2 | Theta_2, O_2 | Theta_2 A_2)
     """
-    check_between("switching_bandit: hazard", hazard, 0, 1)
-    still = bandit(num_arms, expert_accuracy, reward, num_rounds)
+    hazard = check_between("switching_bandit: hazard", hazard, 0, 1)
+    still = bandit(num_arms, expert_accuracy, reward, num_rounds, name="switching_bandit")
     return InteractionProcess(
         still.prior,
         still.thetas,
         still.task,
         still.expert,
         num_rounds,
-        transition=Switch(num_arms, float(hazard)),
-        name="switching_bandit",
+        transition=Switch(still.num_thetas, hazard),
+        name=still.name,
     )
