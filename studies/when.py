@@ -95,32 +95,31 @@ def stored() -> dict[str, Any]:
     return load("when") if (FOLDER / "when.json").exists() else {}
 
 
-def study(tasks: list[str], exact: bool, few: bool, before: dict[str, Any]) -> dict[str, Any]:
-    """All rows: of `tasks` anew, of others, and with `exact` of their nets, as they are stored."""
-    nets = [teaching.name for teaching in TEACHINGS]
-    rows = [row for row in before.get("rows", []) if row["task"] not in tasks or (exact and row["agent"] in nets)]
+def study(task: str, exact: bool, few: bool) -> dict[str, Any]:
+    """All rows: of `task` anew, of others, and with `exact` of its nets, as they are stored."""
+    nets, before = [teaching.name for teaching in TEACHINGS], {} if few else stored()
+    rows = [row for row in before.get("rows", []) if row["task"] != task or (exact and row["agent"] in nets)]
     seconds = dict(before.get("training_seconds", {}))
-    for task in tasks:
-        factory, qualities, _, _, _, (hidden_size, steps) = TASKS[task]
-        for quality in qualities:
-            process = factory(quality)
-            agents = {"expert": None, "do": ud.ExactAgent(process), "see": ud.ExactAgent(process, "see")}
-            if process.transition is None:
-                agents["committed"] = ud.ThompsonAgent(process, resample="belief")
-            if quality in NOMINAL and not exact:
-                for teaching in TEACHINGS:
-                    started = time.perf_counter()
-                    agents[teaching.name] = ud.teach(
-                        process,
-                        ud.LSTMAgent(process, hidden_size, key=jax.random.key(0)),
-                        teaching,
-                        key=jax.random.key(1),
-                        steps=5 if few else steps,
-                        batch_size=128,
-                        learning_rate=2e-2,
-                    ).agent
-                    seconds[f"{task}_{teaching.name}"] = round(time.perf_counter() - started, 1)
-            rows += [row(process, name, agent, task, quality, few) for name, agent in agents.items()]
+    factory, qualities, _, _, _, (hidden_size, steps) = TASKS[task]
+    for quality in qualities:
+        process = factory(quality)
+        agents = {"expert": None, "do": ud.ExactAgent(process), "see": ud.ExactAgent(process, "see")}
+        if process.transition is None:
+            agents["committed"] = ud.ThompsonAgent(process, resample="belief")
+        if quality in NOMINAL and not exact:
+            for teaching in TEACHINGS:
+                started = time.perf_counter()
+                agents[teaching.name] = ud.teach(
+                    process,
+                    ud.LSTMAgent(process, hidden_size, key=jax.random.key(0)),
+                    teaching,
+                    key=jax.random.key(1),
+                    steps=5 if few else steps,
+                    batch_size=128,
+                    learning_rate=2e-2,
+                ).agent
+                seconds[f"{task}_{teaching.name}"] = round(time.perf_counter() - started, 1)
+        rows += [row(process, name, agent, task, quality, few) for name, agent in agents.items()]
     tasks = [task for task in TASKS if any(row["task"] == task for row in rows)]
     order = ["expert", "do", "see", "committed", *nets]
     place = {task: (i, list(TASKS[task][1])) for i, task in enumerate(TASKS)}
@@ -142,5 +141,6 @@ if __name__ == "__main__":
     parser.add_argument("--exact", action="store_true", help="no nets")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     args = parser.parse_args()
-    before = {} if args.few else stored()
-    store.run("when", lambda: study(args.tasks, args.exact, args.few, before), keep=not args.few)
+    # One task after the other, so that what was measured is kept, whatever comes.
+    for task in args.tasks:
+        store.run("when", lambda task=task: study(task, args.exact, args.few), keep=not args.few)

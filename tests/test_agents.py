@@ -12,7 +12,7 @@ import pytest
 import undelude as ud
 from processes import arm, once, opening
 from undelude.agent import scan, unroll
-from undelude.agents import heads
+from undelude.agents import heads, transformer
 from undelude.agents.linear_recurrent import GatedRecurrence
 from undelude.agents.network import AbstractLearnedAgent
 from undelude.agents.transformer import Attention
@@ -360,6 +360,39 @@ def test_a_cache_that_is_full_forgets_the_oldest():
     after = [agent.f_A(read(agent, rounds, n)).probs for agent, n in ((short, 1), (window, 50), (short, 50))]
     np.testing.assert_allclose(after[0], after[1], atol=1e-6)
     assert not np.allclose(after[1], after[2], atol=1e-4)
+
+
+def attention_by_hand(layer, xs):
+    """One symbol at a time in NumPy, rotary positions as powers of a complex number."""
+    q, k, v = (np.asarray(xs @ w, float) for w in (layer.query, layer.key, layer.value))
+    num_heads, d = len(layer.nothing), xs.shape[1] // len(layer.nothing)
+    turn = np.exp(1j * 10_000.0 ** (-np.arange(d // 2) / (d // 2)))
+    out = np.zeros_like(v)
+    for head in range(num_heads):
+        own = slice(head * d, (head + 1) * d)
+        q_c, k_c = (x[:, own][:, : d // 2] + 1j * x[:, own][:, d // 2 :] for x in (q, k))
+        for t in range(len(xs)):
+            seen = np.arange(0 if layer.window is None else max(0, t - layer.window + 1), t + 1)
+            score = ((q_c[t] * turn**t)[None] * np.conj(k_c[seen] * turn ** seen[:, None])).real.sum(1) / np.sqrt(d)
+            weights = np.exp(score)
+            out[t, own] = weights @ v[seen, own] / (weights.sum() + np.exp(layer.nothing[head]))
+    return out @ np.asarray(layer.out, float)
+
+
+@pytest.mark.parametrize("window", [None, 5, 100, 1000])
+def test_attention_in_blocks_is_attention(window, monkeypatch):
+    """Longer than two blocks and no multiple of one: values by hand, and the gradient of one large block."""
+    layer = Attention(8, 2, window, key=jax.random.key(0))
+    layer = eqx.tree_at(lambda x: x.nothing, layer, jnp.array([0.5, -1.0]))
+    xs = jax.random.normal(jax.random.key(1), (150, 8))
+    np.testing.assert_allclose(layer.parallel(xs), attention_by_hand(layer, xs), atol=2e-5)
+
+    def gradient(layer, xs):
+        return jax.grad(lambda both: (both[0].parallel(both[1]) ** 2).sum())((layer, xs))
+
+    blocks = gradient(layer, xs)
+    monkeypatch.setattr(transformer, "BLOCK", 200)
+    assert_close(blocks, gradient(layer, xs), rtol=1e-4, atol=1e-4)
 
 
 def test_a_linear_recurrence_forgets_at_the_rate_of_its_gate():

@@ -18,8 +18,8 @@ from undelude.teaching import score_observations
 MARKS: tuple[Mark, ...] = ("do", "see")
 # "Confident" in `deluded_fraction`.
 CONFIDENT = 0.9
-# Episodes scored at a time: what is measured does not depend on it, memory does.
-CHUNK = 1024
+# Episodes scored at a time, and rounds of them times thetas: what is measured does not depend on it, memory does.
+CHUNK, MAX_WORK = 1024, 2**19
 # The expert's laws tell the thetas apart where the smallest singular value of [A, K] exceeds this.
 MIN_SINGULAR_VALUE = 1e-2
 # What an agent said: `P_A`, [T + 1] laws, the last one after the last round, and `P_O`, [T], with an opening [T + 1].
@@ -48,7 +48,8 @@ def measure(
         return measure_episode(process, episode, said, key=key)
 
     keys = jax.random.split(key, episodes.mask.shape[0])
-    return jax.lax.map(one, (episodes, keys, said), batch_size=CHUNK)
+    work = episodes.num_rounds * (process.num_thetas if process.finite else 1)
+    return jax.lax.map(one, (episodes, keys, said), batch_size=max(1, min(CHUNK, MAX_WORK // work)))
 
 
 def predict(agent: AbstractAgent, episode: Episodes) -> Predictions:

@@ -17,13 +17,15 @@ from undelude.agents.network import make_spec
 from undelude.process import InteractionProcess
 
 ROTARY_BASE = 10_000.0
+# Queries at a time, where an episode has more symbols: their scores then fit the caches of a core.
+BLOCK = 64
 
 
 class Cache(eqx.Module):
     """Keys and values of the last `C` symbols, in a ring: symbol `p` lies in slot `p mod C`."""
 
-    keys: Float[Array, "C H d"]
-    values: Float[Array, "C H d"]
+    keys: Float[Array, "H C d"]
+    values: Float[Array, "H C d"]
     position: Int[Array, ""]
 
 
@@ -51,50 +53,80 @@ class Attention(AbstractMixer[Cache]):
         """An empty cache, of the window's size where that is less."""
         size = num_symbols if self.window is None else min(self.window, num_symbols)
         num_heads = len(self.nothing)
-        empty = jnp.zeros((size, num_heads, len(self.out) // num_heads))
+        empty = jnp.zeros((num_heads, size, len(self.out) // num_heads))
         return Cache(empty, empty, jnp.zeros((), jnp.int32))
 
     def step(self, x: Float[Array, " D"], s: Cache) -> tuple[Float[Array, " D"], Cache]:
         """One query to the cache; the oldest symbol makes room for this one."""
-        size, now = len(s.keys), s.position
-        q, k, v = (self._heads(x @ w) for w in (self.query, self.key, self.value))
-        keys = jax.lax.dynamic_update_index_in_dim(s.keys, rotate(k, now), now % size, 0)
-        values = jax.lax.dynamic_update_index_in_dim(s.values, v, now % size, 0)
+        size, now = s.keys.shape[1], s.position
+        q, k, v = (self._heads((x @ w)[None]) for w in (self.query, self.key, self.value))
+        keys = jax.lax.dynamic_update_slice_in_dim(s.keys, rotate(k, now[None]), now % size, 1)
+        values = jax.lax.dynamic_update_slice_in_dim(s.values, v, now % size, 1)
         written = jnp.arange(size) <= now
-        y = self._attend(rotate(q, now)[None], keys, values, written[None])
+        y = self._attend(rotate(q, now[None]), keys, values, written[None])
         return y[0] @ self.out, Cache(keys, values, now + 1)
 
     def parallel(self, xs: Float[Array, "N D"]) -> Float[Array, "N D"]:
-        """All queries to all keys, the future and what has left the window hidden."""
-        q, k, v = (jax.vmap(self._heads)(xs @ w) for w in (self.query, self.key, self.value))
-        position = jnp.arange(len(xs))
-        age = position[:, None] - position[None, :]
-        visible = (age >= 0) if self.window is None else (age >= 0) & (age < self.window)
-        q, k = jax.vmap(rotate)(q, position), jax.vmap(rotate)(k, position)
-        return self._attend(q, k, v, visible) @ self.out
+        """All queries to all keys, the future and what has left the window hidden.
 
-    def _heads(self, x: Float[Array, " D"]) -> Float[Array, "H d"]:
-        return jnp.reshape(x, (len(self.nothing), -1))
+        Of more than `BLOCK` symbols, the queries of a block at a time; their scores are computed anew for the gradient,
+        so that memory grows with N alone, and with a window time does too.
+        """
+        q, k, v = (self._heads(xs @ w) for w in (self.query, self.key, self.value))
+        N = len(xs)
+        position = jnp.arange(N)
+        q, k = rotate(q, position), rotate(k, position)
+        if N <= BLOCK:
+            return self._attend(q, k, v, self._visible(position, position)) @ self.out
+        num_blocks = -(-N // BLOCK)
+        # What a block may look at: everything, or its own symbols and so many before them, none at the beginning.
+        before = 0 if self.window is None else min(self.window - 1, N)
+        reach = N if self.window is None else before + BLOCK
+        k, v = (jnp.pad(x, ((0, 0), (before, num_blocks * BLOCK - N), (0, 0))) for x in (k, v))
+        q = jnp.pad(q, ((0, 0), (0, num_blocks * BLOCK - N), (0, 0)))
+
+        @jax.checkpoint
+        def attend(first: Int[Array, ""], q: Array, k: Array, v: Array) -> Float[Array, "n D"]:
+            start = jnp.zeros_like(first) if self.window is None else first
+            q = jax.lax.dynamic_slice_in_dim(q, first, BLOCK, 1)
+            k, v = (jax.lax.dynamic_slice_in_dim(x, start, reach, 1) for x in (k, v))
+            visible = self._visible(first + jnp.arange(BLOCK), start - before + jnp.arange(reach))
+            return self._attend(q, k, v, visible)
+
+        y = jax.lax.map(lambda first: attend(first, q, k, v), BLOCK * jnp.arange(num_blocks))
+        return y.reshape(num_blocks * BLOCK, -1)[:N] @ self.out
+
+    def _heads(self, x: Float[Array, "N D"]) -> Float[Array, "H N d"]:
+        return jnp.swapaxes(jnp.reshape(x, (len(x), len(self.nothing), -1)), 0, 1)
+
+    def _visible(self, query: Int[Array, " N"], key: Int[Array, " C"]) -> Bool[Array, "N C"]:
+        """Whether a symbol at one position looks at one at another."""
+        age = query[:, None] - key[None, :]
+        visible = (age >= 0) & (key >= 0)[None, :]
+        return visible if self.window is None else visible & (age < self.window)
 
     def _attend(
         self,
-        q: Float[Array, "N H d"],
-        k: Float[Array, "C H d"],
-        v: Float[Array, "C H d"],
+        q: Float[Array, "H N d"],
+        k: Float[Array, "H C d"],
+        v: Float[Array, "H C d"],
         visible: Bool[Array, "N C"],
     ) -> Float[Array, "N D"]:
-        scores = jnp.einsum("nhd,chd->hnc", q, k) / math.sqrt(q.shape[-1])
-        scores = jnp.where(visible[None], scores, -jnp.inf)
-        nothing = jnp.broadcast_to(self.nothing[:, None, None], (*scores.shape[:-1], 1))
-        weights = jax.nn.softmax(jnp.concatenate([scores, nothing], axis=-1), axis=-1)[..., :-1]
-        return jnp.einsum("hnc,chd->nhd", weights, v).reshape(len(q), -1)
+        scores = jnp.where(visible[None], jnp.einsum("hnd,hcd->hnc", q, k) / math.sqrt(q.shape[-1]), -jnp.inf)
+        nothing = self.nothing[:, None, None]
+        # The softmax over the scores and nothing; its greatest entry only keeps the exponentials small.
+        top = jax.lax.stop_gradient(jnp.maximum(scores.max(-1, keepdims=True), nothing))
+        weights = jnp.exp(scores - top)
+        total = weights.sum(-1, keepdims=True) + jnp.exp(nothing - top)
+        y = jnp.einsum("hnc,hcd->hnd", weights, v) / total
+        return jnp.swapaxes(y, 0, 1).reshape(q.shape[1], -1)
 
 
-def rotate(x: Float[Array, "H d"], position: Int[Array, ""]) -> Float[Array, "H d"]:
+def rotate(x: Float[Array, "H N d"], position: Int[Array, " N"]) -> Float[Array, "H N d"]:
     """Rotary positions: pairs of components turn with the position, so that products depend on distances alone."""
     half = x.shape[-1] // 2
-    angle = position * ROTARY_BASE ** (-jnp.arange(half) / half)
-    sin, cos = jnp.sin(angle)[None], jnp.cos(angle)[None]
+    angle = (position[:, None] * (ROTARY_BASE ** (-jnp.arange(half) / half))[None])[None]
+    sin, cos = jnp.sin(angle), jnp.cos(angle)
     first, second = jnp.split(x, 2, axis=-1)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
 
@@ -120,7 +152,7 @@ class TransformerAgent(AbstractDecoderAgent):
     >>> import undelude as ud
     >>> agent = ud.TransformerAgent(ud.tasks.bandit(), window=16, key=jax.random.key(0))
     >>> agent.init(num_rounds=1000).mixers[0].keys.shape
-    (16, 2, 16)
+    (2, 16, 16)
     """
 
     interface: Interface
