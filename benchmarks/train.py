@@ -22,7 +22,21 @@ HIDDEN_SIZE, LEARNING_RATE, MAX_NORM = 64, 1e-2, 1.0
 TARGETS, TOLERANCE = (0.002, 0.001), 1e-4
 CORES = 2  # threads of PyTorch, devices of JAX
 EVALUATION_KEY = 12345  # of certificates and of the check alone; training keys are made of the seeds
-PEERS = {"PyTorch, autograd through the rollout": False, "PyTorch, replay by nn.LSTM": True}
+# Settings of `TorchAgent`; the last, by torch.compile, takes half a minute to compile for each size of batch.
+PEERS = {
+    "PyTorch, autograd through the rollout": {"replay": False},
+    "PyTorch, replay by nn.LSTM": {"replay": True},
+}
+COMPILED = {"PyTorch, torch.compile of the step": {"replay": False, "compiled": True}}
+
+
+def lstm_step(
+    row: torch.Tensor, h: torch.Tensor, c: torch.Tensor, W: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One symbol, whose input is a `row` for each episode already."""
+    i, f, g, out = torch.addmm(row, h, W).chunk(4, dim=1)
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(out) * torch.tanh(c), c
 
 
 class TorchAgent(nn.Module):
@@ -32,7 +46,7 @@ class TorchAgent(nn.Module):
     reads it again, which pays for the forward pass twice but runs in native code.
     """
 
-    def __init__(self, agent: ud.LSTMAgent, process: ud.InteractionProcess, *, replay: bool):
+    def __init__(self, agent: ud.LSTMAgent, process: ud.InteractionProcess, *, replay: bool, compiled: bool = False):
         super().__init__()
         self.lstm = nn.LSTM(12, HIDDEN_SIZE)
         self.lstm.bias_hh_l0.requires_grad_(False).zero_()  # one bias is enough
@@ -40,7 +54,8 @@ class TorchAgent(nn.Module):
         self.weights = [x for x in self.parameters() if x.requires_grad]  # in the order of `as_torch`
         for mine, weight in zip(self.weights, as_torch(agent), strict=True):
             mine.data.copy_(weight)
-        self.optimizer = torch.optim.Adam(self.weights, LEARNING_RATE, fused=True)
+        self.optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(self.weights, LEARNING_RATE, fused=True)]
+        self.step = torch.compile(lstm_step) if compiled else lstm_step
         self.replay, self.num_rounds = replay, process.num_rounds
         self.Q_A, self.Q_O = (torch.tensor(np.exp(part.log_probs)) for part in (process.expert, process.task))
 
@@ -58,10 +73,7 @@ class TorchAgent(nn.Module):
                     a = stored[0][t] if stored else (self.head_A(h).softmax(-1) / noise[t]).argmax(-1)
                     o = stored[1][t] if stored else (uniform[t] < self.Q_O[theta, a, 1]).long()
                 for x in (a, 10 + o):
-                    gates = torch.addmm(nn.functional.embedding(x, table), h, self.lstm.weight_hh_l0.T)
-                    i, f, g, out = gates.chunk(4, dim=1)
-                    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-                    h = torch.sigmoid(out) * torch.tanh(c)
+                    h, c = self.step(nn.functional.embedding(x, table), h, c, self.lstm.weight_hh_l0.T)
                     hiddens.append(h)
                     symbols.append(x)
         h, x = torch.stack(hiddens[:-1]), torch.stack(symbols)
@@ -71,18 +83,27 @@ class TorchAgent(nn.Module):
         action, observation = -(self.Q_A[theta] * log_P_A).sum(-1), -log_P_O.gather(-1, x[1::2, :, None] - 10)
         return torch.stack([action.mean(), observation.mean()])
 
+    def use_muon(self) -> None:
+        """The defaults of `ud.teach`: Muon for matrices, Adam for the rest."""
+        matrices, others = ([x for x in self.weights if (x.ndim == 2) == yes] for yes in (True, False))
+        muon = torch.optim.Muon(matrices, weight_decay=0.0)
+        self.optimizers = [muon, torch.optim.Adam(others, fused=True)]
+
     def teach(self, updates: int, batch_size: int, rates: Any = None) -> tuple[float, list[float]]:
         """Seconds that the updates took, and the mean losses over them; at the learning `rates`, where given."""
         sums = torch.zeros(2)
         started = time.perf_counter()
         for i in range(updates):
             if rates is not None:
-                self.optimizer.param_groups[0]["lr"] = rates[i]
+                for optimizer in self.optimizers:
+                    optimizer.param_groups[0]["lr"] = rates[i]
             losses = self.losses(torch.randint(5, (batch_size,)))
-            self.optimizer.zero_grad()
+            self.zero_grad()
             losses.sum().backward()
-            nn.utils.clip_grad_norm_(self.weights, MAX_NORM)
-            self.optimizer.step()
+            if len(self.optimizers) == 1:
+                nn.utils.clip_grad_norm_(self.weights, MAX_NORM)
+            for optimizer in self.optimizers:
+                optimizer.step()
             sums += losses.detach()
         return time.perf_counter() - started, (sums / updates).tolist()
 
@@ -131,12 +152,12 @@ def check_equal(process: ud.InteractionProcess, agent: ud.LSTMAgent, peer: Torch
     return gap
 
 
-def compare(batch_size: int, updates: int, repeats: int, seed: int) -> dict[str, Any]:
+def compare(batch_size: int, updates: int, repeats: int, seed: int, of_torch: dict[str, Any]) -> dict[str, Any]:
     """Milliseconds an update: `updates` of one, then of the next, and so on in turn."""
     process = ud.tasks.bandit()
     agent = ud.LSTMAgent(process, HIDDEN_SIZE, key=jax.random.key(seed)).reading("do")
     torch.manual_seed(seed)
-    peers = {name: TorchAgent(agent, process, replay=replay) for name, replay in PEERS.items()}
+    peers = {name: TorchAgent(agent, process, **settings) for name, settings in of_torch.items()}
     gap = max(check_equal(process, agent, peer) for peer in peers.values())
     seconds, losses = {name: [] for name in ("undelude", *peers)}, {}
 
@@ -161,8 +182,11 @@ def compare(batch_size: int, updates: int, repeats: int, seed: int) -> dict[str,
         rows[name] = {"median": np.median(x), "min": x.min(), "max": x.max(), "losses": losses[name]}
         action, observation = losses[name]
         print(f"{name:40}{np.median(x):9.2f}{x.min():9.2f}{x.max():9.2f}   {action:.4f}, {observation:.4f}")
-    ratio, of_minima = (min(rows[name][x] for name in peers) / rows["undelude"][x] for x in ("median", "min"))
-    print(f"the faster PyTorch over undelude: {ratio:.2f} by medians, {of_minima:.2f} by minima", end="; ")
+    eager = [name for name in peers if name in PEERS]
+    ratio, of_minima = (min(rows[name][x] for name in eager) / rows["undelude"][x] for x in ("median", "min"))
+    print(f"the faster eager PyTorch over undelude: {ratio:.2f} by medians, {of_minima:.2f} by minima", end="; ")
+    for name in peers.keys() - eager:
+        print(f"{name}: {rows[name]['median'] / rows['undelude']['median']:.2f} by medians", end="; ")
     print(f"undelude's compilation, {run.compile_seconds:.1f} s, is in neither", flush=True)
     return {"rows": rows, "gap": gap, "compile_seconds": run.compile_seconds, "ratio": ratio}
 
@@ -173,7 +197,7 @@ NETS = {
     "linear": (ud.LinearRecurrentAgent, 2400),
     "transformer": (ud.TransformerAgent, 1500),
 }
-EAGER, EAGER_UPDATES, EAGER_RATE, WARM_UP = "PyTorch", 1600, 0.015, 20
+EAGER, EAGER_UPDATES, EAGER_RATE, WARM_UP = "PyTorch", 1500, 0.03, 10
 LOOK_EVERY, BATCH_SIZE = 50, 64
 
 
@@ -189,6 +213,7 @@ def curve_of(name: str, seed: int, steps: int | None) -> tuple[list[tuple[float,
         agent = ud.LSTMAgent(process, HIDDEN_SIZE, key=key_agent).reading("do")
         torch.manual_seed(seed)
         peer, seconds, length = TorchAgent(agent, process, replay=True), 0.0, steps or EAGER_UPDATES
+        peer.use_muon()
         schedule = optax.warmup_cosine_decay_schedule(0.0, EAGER_RATE, WARM_UP, length)
         rates = [float(x) for x in jax.vmap(schedule)(jnp.arange(length))]
         for start in range(0, length, LOOK_EVERY):
@@ -249,6 +274,7 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=30, help="in one timing")
     parser.add_argument("--repeats", type=int, default=10, help="timings of each")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the runs; the comparison takes the first")
+    parser.add_argument("--compiled", action="store_true", help="PyTorch by torch.compile too")
     parser.add_argument("--certificate", action="store_true", help="seconds to the certificate instead")
     parser.add_argument("--nets", nargs="+", choices=[*NETS, EAGER], default=[*NETS, EAGER], help="to the certificate")
     parser.add_argument("--steps", type=int, help="of each run to the certificate; by default, each net's own")
@@ -265,7 +291,8 @@ def main() -> None:
     if args.certificate:
         results = certificates(args.seeds, args.steps, args.nets)
     else:
-        results = {size: compare(size, args.updates, args.repeats, args.seeds[0]) for size in args.batch_sizes}
+        peers = PEERS | (COMPILED if args.compiled else {})
+        results = {size: compare(size, args.updates, args.repeats, args.seeds[0], peers) for size in args.batch_sizes}
     if args.json:
         with open(args.json, "w") as file:
             json.dump(about | {"results": results}, file, indent=2)

@@ -76,10 +76,11 @@ def when() -> Figure:
         for (left, right, lost), task in zip(panels, tasks, strict=True):
             found = {(row["agent"], row["quality"]): row["outcome"] for row in rows if row["task"] == task}
             cues = sorted({cue for _, cue in found})
-            cost = [abs(found["do", cue] - found["see", cue]) for cue in cues]
+            worse = -1 if OUTCOMES[task] == "crashes" else 1
+            cost = [worse * (found["do", cue] - found["see", cue]) for cue in cues]
             lost.plot(cues, cost, color=INK)
-            lost.set_ylim(bottom=0)
-            lost.set_title("do from see")
+            lost.axhline(0, color=MUTED, lw=0.6)
+            lost.set_title("cost of delusion")
             for name, look in looks.items():
                 line = [row for row in rows if row["task"] == task and row["agent"] == name]
                 cues = [row["quality"] for row in line]

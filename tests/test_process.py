@@ -65,8 +65,8 @@ def test_rows_within_tolerance_are_normalised():
     ("arguments", "message"),
     [
         ({"num_arms": 1}, "num_arms must be at least 2"),
-        ({"expert_accuracy": 1.2}, "expert_accuracy must hold probabilities between 0 and 1, not 1.2"),
-        ({"reward": (0.5, -0.1)}, "reward must hold probabilities"),
+        ({"expert_accuracy": 1.2}, "expert_accuracy must be a number from 0 to 1, not 1.2"),
+        ({"reward": (0.5, -0.1)}, r"reward\[1\] must be a number from 0 to 1"),
     ],
 )
 def test_a_bandit_of_no_bandit_is_refused(arguments: dict[str, Any], message: str):

@@ -26,15 +26,14 @@ class Belief(eqx.Module):
 
     Attributes:
         log_posterior: `[K]`, `log Q(theta | history)`, nats; normalised at every step, so that it is stable at any T.
-            Of many episodes side by side, `[K, B]`.
         w, e: memories of task and expert, `[K, ...]`, or one copy where they do not depend on theta.
         impossible: whether something happened that no theta allows; the belief then stayed as it was.
     """
 
-    log_posterior: Float[Array, "K *B"]
+    log_posterior: Float[Array, " K"]
     w: PyTree
     e: PyTree
-    impossible: Bool[Array, "*B"]
+    impossible: Bool[Array, ""]
 
 
 def init(process: InteractionProcess) -> Belief:
@@ -70,13 +69,11 @@ def predict_observation(process: InteractionProcess, belief: Belief) -> Abstract
     return mixture(belief.log_posterior, task_laws(process, belief))
 
 
-def update_action(
-    process: InteractionProcess, belief: Belief, a: Action, intervened: Bool[Array, "*B"] | bool
-) -> Belief:
+def update_action(process: InteractionProcess, belief: Belief, a: Action, intervened: Bool[Array, ""] | bool) -> Belief:
     """Equation 2: an action that was seen is evidence about theta, one that was done is not."""
     if intervened is not True:
         log_likelihood = jax.vmap(lambda law: law.log_prob(a))(expert_laws(process, belief))
-        belief = _condition(belief, jnp.where(jnp.asarray(intervened)[None], 0.0, log_likelihood))
+        belief = _condition(belief, jnp.where(intervened, 0.0, log_likelihood))
     return _remember(process, belief, "g_A", a)
 
 
@@ -91,15 +88,12 @@ def update_observation(process: InteractionProcess, belief: Belief, o: Observati
     return Belief(log_posterior, belief.w, belief.e, belief.impossible)
 
 
-def filter(
-    process: InteractionProcess, episode: Episodes, *, all_done: bool = False, belief: Belief | None = None
-) -> Belief:
+def filter(process: InteractionProcess, episode: Episodes, *, all_done: bool = False) -> Belief:
     """The belief before each round of one episode and after its last: a `Belief` with a leading axis of T + 1.
 
-    Where it is known beforehand that all actions were done, `all_done` spares the expert's laws. It begins from
-    `belief`, by default `init(process)`.
+    Where it is known beforehand that all actions were done, `all_done` spares the expert's laws.
     """
-    belief = init(process) if belief is None else belief
+    belief = init(process)
     if episode.opening is not None:
         belief = update_observation(process, belief, episode.opening)
 
@@ -165,87 +159,21 @@ def reread(episodes: Episodes, own_actions: Mark | None) -> Episodes:
 
 @eqx.filter_jit
 def _run_filter(process: InteractionProcess, episodes: Episodes, all_done: bool) -> tuple[Array, Array]:
-    def run(process: InteractionProcess, episode: Episodes, belief: Belief | None) -> tuple[Array, Array]:
+    def run(episode: Episodes) -> tuple[Array, Array]:
         # Only these leave the program, so that the memories of all rounds are never laid down.
-        beliefs = filter(process, episode, all_done=all_done, belief=belief)
+        beliefs = filter(process, episode, all_done=all_done)
         return beliefs.log_posterior, beliefs.impossible
 
-    if not episodes.is_batch:
-        return run(process, episodes, None)
-    if process.transition is not None:
-        return jax.vmap(run, in_axes=(None, 0, None))(process, episodes, None)
-    log_posterior, impossible = run(*_side_by_side(process, episodes))
-    return jnp.moveaxis(log_posterior, -1, 0), jnp.moveaxis(impossible, -1, 0)
+    return (jax.vmap(run) if episodes.is_batch else run)(episodes)
 
 
-def _side_by_side(process: InteractionProcess, episodes: Episodes) -> tuple[InteractionProcess, Episodes, Belief]:
-    """The process for a batch as if for one history, whose symbols are those of all; a belief is then `[K, B]`.
-
-    `jax.vmap` over episodes would put them first, `[B, K]`, and what runs along a handful of thetas fills no vector
-    register of the machine.
-    """
-    num_episodes = len(episodes.mask)
-    parts = _Each(process.task, num_episodes), _Each(process.expert, num_episodes)
-    history = (episodes.actions, episodes.observations, episodes.intervened)
-    history = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), history)
-    process = eqx.tree_at(lambda p: (p.task, p.expert), process, parts)
-    episode = eqx.tree_at(lambda e: (e.actions, e.observations, e.intervened), episodes, history)
-    belief = init(process)
-    log_posterior = jnp.broadcast_to(belief.log_posterior[:, None], (process.num_thetas, num_episodes))
-    return process, episode, Belief(log_posterior, belief.w, belief.e, jnp.zeros(num_episodes, bool))
-
-
-class _Laws(AbstractDistribution):
-    """A law in each episode; all it answers is `[B]`."""
-
-    each: AbstractDistribution
-
-    def sample(self, key: Any) -> PyTree:
-        return jax.vmap(lambda law, key: law.sample(key))(self.each, key)
-
-    def log_prob(self, x: PyTree) -> Array:
-        return jax.vmap(lambda law, x: law.log_prob(x))(self.each, x)
-
-    def entropy(self) -> Array:
-        return jax.vmap(lambda law: law.entropy())(self.each)
-
-
-class _Each(eqx.Module):
-    """A task or an expert in all episodes, whose memories and symbols have a leading axis `B`."""
-
-    part: Any
-    num_episodes: int = eqx.field(static=True)
-
-    @property
-    def theta_free_memory(self) -> bool:
-        return self.part.theta_free_memory
-
-    def init(self, theta: PyTree) -> PyTree:
-        memory = self.part.init(theta)
-        return jax.tree.map(lambda x: jnp.broadcast_to(x, (self.num_episodes, *jnp.shape(x))), memory)
-
-    def Q_A(self, theta: PyTree, e: PyTree) -> _Laws:
-        return _Laws(jax.vmap(self.part.Q_A, in_axes=(None, 0), axis_size=self.num_episodes)(theta, e))
-
-    def Q_O(self, theta: PyTree, w: PyTree) -> _Laws:
-        return _Laws(jax.vmap(self.part.Q_O, in_axes=(None, 0), axis_size=self.num_episodes)(theta, w))
-
-    def g_A(self, theta: PyTree, a: Action, memory: PyTree) -> PyTree:
-        return jax.vmap(self.part.g_A, in_axes=(None, 0, 0))(theta, a, memory)
-
-    def g_O(self, theta: PyTree, o: Observation, memory: PyTree) -> PyTree:
-        return jax.vmap(self.part.g_O, in_axes=(None, 0, 0))(theta, o, memory)
-
-
-def _condition(belief: Belief, log_likelihood: Float[Array, "K *B"]) -> Belief:
+def _condition(belief: Belief, log_likelihood: Float[Array, " K"]) -> Belief:
     joint = belief.log_posterior + log_likelihood
-    top = joint.max(0, keepdims=True)
+    log_evidence = jax.nn.logsumexp(joint)
     # Also where a law of the user's went wrong: a belief is never NaN.
-    impossible = ~jnp.isfinite(top)
-    joint = joint - jnp.where(impossible, 0.0, top)
-    log_posterior = joint - jnp.log(jnp.exp(joint).sum(0, keepdims=True))
-    log_posterior = jnp.where(impossible, belief.log_posterior, log_posterior)
-    return Belief(log_posterior, belief.w, belief.e, belief.impossible | impossible[0])
+    impossible = ~jnp.isfinite(log_evidence)
+    log_posterior = jnp.where(impossible, belief.log_posterior, joint - jnp.where(impossible, 0.0, log_evidence))
+    return Belief(log_posterior, belief.w, belief.e, belief.impossible | impossible)
 
 
 def _remember(process: InteractionProcess, belief: Belief, g: str, x: PyTree) -> Belief:
