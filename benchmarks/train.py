@@ -17,6 +17,7 @@ from torch import nn
 
 import undelude as ud
 from undelude.certificate import versions
+from undelude.teaching import Loop
 
 HIDDEN_SIZE, LEARNING_RATE, MAX_NORM = 64, 1e-2, 1.0
 TARGETS, TOLERANCE = (0.002, 0.001), 1e-4
@@ -191,79 +192,88 @@ def compare(batch_size: int, updates: int, repeats: int, seed: int, of_torch: di
     return {"rows": rows, "gap": gap, "compile_seconds": run.compile_seconds, "ratio": ratio}
 
 
-# What `--certificate` teaches by `ud.teach`'s defaults: each net, and its updates of 64 episodes.
-NETS = {
-    "lstm": (ud.LSTMAgent, 1500),
-    "linear": (ud.LinearRecurrentAgent, 2400),
-    "transformer": (ud.TransformerAgent, 1500),
+# What `--certificate` teaches to each of `TARGETS`: updates, episodes in each, and the learning rate at its peak; all
+# else is `ud.teach`'s default, and PyTorch has the same. Rates decay to zero, so that a target is met near the end.
+EAGER = "PyTorch"
+LSTM_RUNS = ((1200, 64, 0.04), (1900, 128, 0.04))
+NETS: dict[str, Any] = {
+    "lstm": (ud.LSTMAgent, LSTM_RUNS),
+    "linear": (ud.LinearRecurrentAgent, ((1100, 64, 0.03), (2500, 64, 0.03))),
+    "transformer": (ud.TransformerAgent, ((900, 64, 0.03), (1700, 64, 0.03))),
+    EAGER: (None, LSTM_RUNS),
 }
-EAGER, EAGER_UPDATES, EAGER_RATE, WARM_UP = "PyTorch", 1500, 0.03, 10
-LOOK_EVERY, BATCH_SIZE = 50, 64
+LOOK_EVERY, LOOK_FROM, WARM_UP = 50, 0.6, 10
 
 
-def certified(agent: Any, process: ud.InteractionProcess) -> float:
-    return ud.certify(agent, process, key=jax.random.key(EVALUATION_KEY), baselines=False).action_kl_do
+class Curve:
+    """When a run is certified, and what was found: pairs of seconds of training and `action_kl_do`."""
+
+    def __init__(self, process: ud.InteractionProcess, steps: int):
+        self.process, self.steps, self.points = process, steps, []
+
+    def look(self, agent: Any, update: int, seconds: float) -> None:
+        if update >= LOOK_FROM * self.steps:
+            size = {"key": jax.random.key(EVALUATION_KEY), "baselines": False}
+            self.points.append((seconds, ud.certify(agent, self.process, **size).action_kl_do))
+
+    def hit(self, target: float) -> float:
+        return next((seconds for seconds, kl in self.points if kl <= target), np.inf)
 
 
-def curve_of(name: str, seed: int, steps: int | None) -> tuple[list[tuple[float, float]], float]:
-    """Pairs of seconds and `action_kl_do`, looked at between updates, certifying apart; and seconds to compile."""
-    process, curve = ud.tasks.bandit(), []
+def eager_run(process: ud.InteractionProcess, seed: int, run: tuple[int, int, float]) -> Curve:
+    """PyTorch's; the LSTM's job by the same optimiser."""
+    steps, batch_size, rate = run
+    agent = ud.LSTMAgent(process, HIDDEN_SIZE, key=jax.random.key(seed)).reading("do")
+    torch.manual_seed(seed)
+    peer, seconds, curve = TorchAgent(agent, process, replay=True), 0.0, Curve(process, steps)
+    peer.use_muon()
+    schedule = optax.warmup_cosine_decay_schedule(0.0, rate, WARM_UP, steps)
+    rates = [float(x) for x in jax.vmap(schedule)(jnp.arange(steps))]
+    for start in range(0, steps, LOOK_EVERY):
+        seconds += peer.teach(LOOK_EVERY, batch_size, rates[start : start + LOOK_EVERY])[0]
+        curve.look(from_torch(peer, agent), start + LOOK_EVERY, seconds)
+    return curve
+
+
+def own_run(process: ud.InteractionProcess, loop: Any, kind: Any, seed: int) -> tuple[Curve, float]:
+    """Ours, and the seconds of its compilation: of the first seed alone."""
     key_agent, key = jax.random.split(jax.random.key(seed))
-    if name == EAGER:
-        agent = ud.LSTMAgent(process, HIDDEN_SIZE, key=key_agent).reading("do")
-        torch.manual_seed(seed)
-        peer, seconds, length = TorchAgent(agent, process, replay=True), 0.0, steps or EAGER_UPDATES
-        peer.use_muon()
-        schedule = optax.warmup_cosine_decay_schedule(0.0, EAGER_RATE, WARM_UP, length)
-        rates = [float(x) for x in jax.vmap(schedule)(jnp.arange(length))]
-        for start in range(0, length, LOOK_EVERY):
-            seconds += peer.teach(LOOK_EVERY, BATCH_SIZE, rates[start : start + LOOK_EVERY])[0]
-            curve.append((seconds, certified(from_torch(peer, agent), process)))
-        return curve, 0.0
+    curve = Curve(process, loop.steps)
 
-    kind, length = NETS[name]
-    run = ud.teach(
-        process,
-        kind(process, key=key_agent),
-        ud.Counterfactual(),
-        key=key,
-        steps=steps or length,
-        batch_size=BATCH_SIZE,
-        log_every=LOOK_EVERY,
-        on_log=lambda state, row: curve.append((row["seconds"], certified(state.agent, process))),
-    )
+    def look(state: Any, row: dict[str, Any]) -> None:
+        curve.look(state.agent, row["update"], row["seconds"])
+
+    run = loop.run(loop.begin(kind(process, key=key_agent)), key=key, on_log=look)
     return curve, run.compile_seconds
 
 
-def beside(eager: list[dict[str, Any]] | None, hits: np.ndarray) -> str:
-    """How many times as long PyTorch takes to each target; where it did not get there, its whole run says at least."""
-    if eager is None:
-        return ""
-    words = []
-    for theirs, ours in zip(np.median([row["hits"] for row in eager], axis=0), hits, strict=True):
-        reached = np.isfinite(theirs)
-        seconds = theirs if reached else np.median([row["curve"][-1][0] for row in eager])
-        words.append(f"{'' if reached else 'more than '}{seconds / ours:.1f}" if np.isfinite(ours) else "?")
-    return f"{EAGER} takes {' and '.join(words)} times as long"
-
-
-def certificates(seeds: list[int], steps: int | None, names: list[str]) -> dict[str, Any]:
+def certificates(seeds: list[int], names: list[str]) -> dict[str, Any]:
     """Seconds of training until the first certificate at or under each target, certifying and compiling apart."""
-    results: dict[str, Any] = {name: [] for name in names}
-    head = ("seed", ".002, s", ".001, s", "in all, s", "compile, s")
-    print(f"\n{'':12}" + "".join(f"{x:>12}" for x in head) + "   action_kl_do at the end")
+    process, teaching = ud.tasks.bandit(), ud.Counterfactual()
+    jobs = [(name, i) for name in names for i in range(len(TARGETS))]
+    loops = {}
+    for name, i in jobs:
+        steps, batch_size, rate = NETS[name][1][i]
+        size = {"steps": steps, "batch_size": batch_size, "learning_rate": rate, "log_every": LOOK_EVERY}
+        loops[name, i] = None if name == EAGER else Loop(process, teaching, **size)
+    results: dict[str, Any] = {f"{name} to {TARGETS[i]}": [] for name, i in jobs}
+    print(f"\n{'':24}{'seed':>6}{'hit, s':>10}{'in all, s':>10}{'compile, s':>12}   action_kl_do at the end")
     for seed in seeds:  # In turn, so that a slow minute is everybody's.
-        for name in names:
-            curve, compile_seconds = curve_of(name, seed, steps)
-            hits = [next((seconds for seconds, kl in curve if kl <= target), np.inf) for target in TARGETS]
-            results[name].append({"seed": seed, "hits": hits, "curve": curve, "compile_seconds": compile_seconds})
-            shown = "".join(f"{x:12.2f}" for x in (*hits, curve[-1][0], compile_seconds))
-            print(f"{name:12}{seed:12}{shown}   {curve[-1][1]:.5f}", flush=True)
+        for name, i in jobs:
+            kind, runs = NETS[name]
+            if name == EAGER:
+                curve, compile_seconds = eager_run(process, seed, runs[i]), 0.0
+            else:
+                curve, compile_seconds = own_run(process, loops[name, i], kind, seed)
+            job, hit, (seconds, kl) = f"{name} to {TARGETS[i]}", curve.hit(TARGETS[i]), curve.points[-1]
+            results[job].append({"seed": seed, "hit": hit, "curve": curve.points, "compile_seconds": compile_seconds})
+            print(f"{job:24}{seed:6}{hit:10.2f}{seconds:10.2f}{compile_seconds:12.2f}   {kl:.5f}", flush=True)
     print("\nmedians (inf: not within the run)")
-    medians = {name: np.median([row["hits"] for row in rows], axis=0) for name, rows in results.items()}
-    for name, hits in medians.items():
-        shown = "".join(f"{x:12.2f}" for x in hits)
-        print(f"{name:24}{shown}   {beside(results.get(EAGER), hits) if name != EAGER else ''}")
+    medians = {job: np.median([row["hit"] for row in rows]) for job, rows in results.items()}
+    for name, i in jobs:
+        hit, theirs = (medians.get(f"{x} to {TARGETS[i]}") for x in (name, EAGER))
+        compared = "" if theirs is None or name == EAGER else f"   {EAGER} takes {theirs / hit:.1f} times as long"
+        print(f"{name} to {TARGETS[i]:<12}{hit:10.2f}{compared}")
     return results
 
 
@@ -276,8 +286,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the runs; the comparison takes the first")
     parser.add_argument("--compiled", action="store_true", help="PyTorch by torch.compile too")
     parser.add_argument("--certificate", action="store_true", help="seconds to the certificate instead")
-    parser.add_argument("--nets", nargs="+", choices=[*NETS, EAGER], default=[*NETS, EAGER], help="to the certificate")
-    parser.add_argument("--steps", type=int, help="of each run to the certificate; by default, each net's own")
+    parser.add_argument("--nets", nargs="+", choices=[*NETS], default=[*NETS], help="to the certificate")
     parser.add_argument("--json", metavar="FILE", help="write the figures there")
     args = parser.parse_args()
     jax.config.update("jax_platforms", "cpu")
@@ -289,7 +298,7 @@ def main() -> None:
     if load > 0.5:
         print("Others use this machine, and PyTorch's threads, which wait for each other, suffer most: do not quote.")
     if args.certificate:
-        results = certificates(args.seeds, args.steps, args.nets)
+        results = certificates(args.seeds, args.nets)
     else:
         peers = PEERS | (COMPILED if args.compiled else {})
         results = {size: compare(size, args.updates, args.repeats, args.seeds[0], peers) for size in args.batch_sizes}

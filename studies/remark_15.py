@@ -12,7 +12,7 @@ import store
 
 import undelude as ud
 from undelude.agent import scan, unroll, with_marks
-from undelude.teaching import collect
+from undelude.updates import collect
 
 # Who executes in the episodes that an agent is asked about: the expert's share.
 ROLES = {"acting": 0.0, "taking turns": 0.5, "looking on": 1.0}

@@ -51,7 +51,7 @@ def test_nothing_there(tmp_path):
         (lambda d: (d / "agent.json").write_text("[]"), r"agent\.json is damaged: it holds no JSON object"),
         (lambda d: (d / "weights.safetensors").write_bytes(b"\x00" * 40), r"weights\.safetensors is damaged"),
         (lambda d: truncate(d / "weights.safetensors"), r"weights\.safetensors is damaged"),
-        (lambda d: edit(d, lambda h: h.update(format=99)), "this version reads format 1"),
+        (lambda d: edit(d, lambda h: h.update(format=99)), "this version reads format 2"),
         (lambda d: edit(d, lambda h: h.update(agent="os.system")), "this version knows LSTMAgent"),
         (lambda d: edit(d, lambda h: h["config"].pop("spec")), "does not describe a LSTMAgent"),
         (lambda d: edit(d, lambda h: h["config"].update(own_actions="mine")), "does not describe a LSTMAgent"),
@@ -196,3 +196,13 @@ def test_saving_leaves_no_debris(saved):
     agent, folder = saved
     ud.save(agent, folder)
     assert sorted(p.name for p in folder.iterdir()) == ["agent.json", "weights.safetensors"]
+
+
+def test_weights_of_another_save_are_refused(tmp_path, bandit):
+    """As after a crash between the two files: same shapes, other numbers, and perhaps another mark."""
+    for i in (0, 1):
+        ud.save(ud.LSTMAgent(bandit, 4, key=jax.random.key(i)), tmp_path / str(i))
+    weights = (tmp_path / "1" / "weights.safetensors").read_bytes()
+    (tmp_path / "0" / "weights.safetensors").write_bytes(weights)
+    with pytest.raises(ValueError, match=r"weights\.safetensors is not what agent\.json was written with"):
+        ud.load(tmp_path / "0")

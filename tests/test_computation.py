@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import undelude as ud
+from undelude.losses import log_losses
 from undelude.paper import computation
 from undelude.paper import computation_drawing as drawing
 from undelude.paper.computation import ComputationGraph, teaching_graph
@@ -18,7 +19,7 @@ from undelude.paper.computation_drawing import draw_computation
 from undelude.paper.dataflow import named, reaching_names
 from undelude.paper.figures import figure_4
 from undelude.rollout import Episodes
-from undelude.teaching import collect, log_losses
+from undelude.updates import collect
 
 MEMORIES = ("M", "M'", "M''")
 PAPER = ud.Counterfactual(target="sample")

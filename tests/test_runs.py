@@ -18,12 +18,14 @@ import pytest
 
 import undelude as ud
 from undelude.certificate import QUANTITIES
+from undelude.cli import main
 from undelude.cli.checkpoints import KEPT, PART, SEAL, Checkpoints, updates_in
 from undelude.cli.config import Config, check_config, read_config
 from undelude.cli.errors import UsageError
 from undelude.cli.interrupts import DEFAULTS, Interrupts
 from undelude.cli.runs import RunDirectory, plain
-from undelude.teaching import TeachingState, default_optimizer
+from undelude.teaching import default_optimizer
+from undelude.updates import TeachingState
 
 CONFIG = Config("bandit", hidden_size=4, steps=30, seed=3)
 
@@ -308,10 +310,33 @@ def test_what_goes_wrong_in_the_background_is_raised_at_the_next_save_or_at_the_
 
 
 def test_only_one_process_trains_in_a_run(run: RunDirectory) -> None:
-    with run.locked(), pytest.raises(UsageError, match=f"another process trains in {run.path}"), run.locked():
+    with run.locked(), pytest.raises(UsageError, match=f"another process is at work in {run.path}"), run.locked():
         pass
     with run.locked():
         pass
+
+
+def test_who_comes_second_leaves_the_first_ones_run_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both commands are refused while another process is at work, and nothing of what it wrote is taken away."""
+    run = RunDirectory.create(tmp_path / "run", Config("bandit"))
+    before = run.config_file.read_bytes()
+    with run.locked():
+        for more in ([], ["--resume"]):
+            assert main(["train", "bandit", "--out", str(run.path), *more]) == 2
+            assert "another process is at work" in capsys.readouterr().err
+    assert run.config_file.read_bytes() == before
+
+
+def test_a_run_whose_checkpoints_are_gone_is_not_begun_anew(
+    run: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its rows and its agent would be lost."""
+    run.append_metrics({"update": 50, "seconds": 1.0})
+    ud.save(ud.LSTMAgent(ud.tasks.bandit(), 4, key=jax.random.key(0)), run.agent_folder)
+    assert main(["train", "bandit", "--out", str(run.path), "--resume"]) == 2
+    assert "no checkpoint to go on from" in capsys.readouterr().err
+    assert run.read_metrics()
+    assert ud.load(run.agent_folder).own_actions == "do"
 
 
 @pytest.fixture

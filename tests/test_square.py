@@ -17,8 +17,9 @@ import pytest
 import undelude as ud
 from processes import arm, opening
 from tabular_agent import TabularAgent, WindowAgent
+from undelude.losses import log_losses
 from undelude.rollout import AGENT, EXPERT
-from undelude.teaching import collect, log_losses
+from undelude.updates import collect
 
 PRIOR = np.array([0.5, 0.3, 0.2])
 EXPERT_LAW = np.array([[0.7, 0.3], [0.2, 0.8], [0.4, 0.6]])

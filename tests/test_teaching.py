@@ -13,8 +13,10 @@ import pytest
 import undelude as ud
 from processes import arm, continuous_arm, opening
 from tabular_agent import TabularAgent
+from undelude import updates
+from undelude.losses import log_losses
 from undelude.rollout import AGENT, EXPERT
-from undelude.teaching import collect, log_losses
+from undelude.updates import collect
 
 PRIOR = np.array([0.5, 0.3, 0.2])
 EXPERT_LAW = np.array([[0.7, 0.3], [0.2, 0.8], [0.5, 0.5]])
@@ -352,7 +354,9 @@ def diverging(process, *, log_every, reuse=1, on_log=None):
 def test_a_loss_that_is_not_finite_stops_at_its_update(process):
     """It names the update and the term, which are those found by hand, and keeps the last agent with finite losses."""
     states = {}
-    diverging(process, log_every=1, on_log=lambda state, row: states.update({row["update"]: state}))
+    at_once = diverging(process, log_every=1, on_log=lambda state, row: states.update({row["update"]: state}))
+    # The row of update 7 was seen, and stays: nobody is told that its agent is good.
+    assert "the agent that is left has this loss, that of update 7." in str(at_once)
     logged = []
     error = diverging(process, log_every=49, on_log=lambda *log: logged.append(log))
 
@@ -395,13 +399,13 @@ def test_a_gradient_and_a_step_that_are_not_finite_are_named(process, monkeypatc
         ud.teach(process, agent, ud.Counterfactual(), optimizer=optax.chain(optax.sgd(1e-3), late), **settings)
     assert all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(eqx.filter(caught.value.run.agent, eqx.is_array)))
 
-    score = ud.teaching._score
+    score = updates.score
 
     def steep(predictions, *args):
         zero = jnp.sqrt(0 * predictions[0].log_probs[0, 0])  # Its derivative is infinite times zero.
         return tuple(loss + zero for loss in score(predictions, *args))
 
-    monkeypatch.setattr(ud.teaching, "_score", steep)
+    monkeypatch.setattr(updates, "score", steep)
     with pytest.raises(ud.NotFinite, match=r"^gradient stopped being finite at update 1;.* is that of update 0"):
         ud.teach(process, agent, ud.Counterfactual(), optimizer=optax.sgd(1e-3), **settings)
     forgiving = optax.chain(optax.zero_nans(), optax.sgd(1e-3))

@@ -31,12 +31,13 @@ from undelude.graph import Path
 from undelude.host import HostAgent
 from undelude.identification import Hedge, NotIdentifiable, identify
 from undelude.inference import posterior
+from undelude.losses import log_losses
 from undelude.process import AbstractExpert, AbstractTask, InteractionProcess
 from undelude.replicates import Interval, Replicates, replicate
 from undelude.rollout import Episodes, rollout
 from undelude.square import Blind, Cloning, Counterfactual, DAgger, Factual, Mixed, Teaching
 from undelude.task_check import TaskReport, check_task
-from undelude.teaching import NotFinite, Run, log_losses, teach
+from undelude.teaching import NotFinite, Run, teach
 
 __all__ = [
     "AbstractAgent",

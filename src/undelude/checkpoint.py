@@ -1,5 +1,6 @@
 """Agents on disk: weights in safetensors, everything else in JSON; loading one runs no code of the file's."""
 
+import hashlib
 import json
 import math
 import os
@@ -23,7 +24,8 @@ from undelude.agents.markov import MarkovAgent, SequencePredictor
 from undelude.agents.network import AbstractLearnedAgent, check_config
 from undelude.agents.transformer import TransformerAgent
 
-FORMAT = 1
+FORMAT = 2
+SHA = "weights_sha256"
 LEARNED = (LSTMAgent, GRUAgent, LinearRecurrentAgent, TransformerAgent, MarkovAgent, SequencePredictor)
 AGENTS: dict[str, type[AbstractLearnedAgent]] = {agent.__name__: agent for agent in LEARNED}
 
@@ -47,8 +49,10 @@ def save(agent: AbstractAgent, path: str | os.PathLike) -> None:
             f"{type(agent).__name__} cannot be saved; these can: {', '.join(AGENTS)}. "
             "An exact agent is built from its process."
         )
-    header = json.dumps({"format": FORMAT, "agent": type(agent).__name__, "config": agent.config}, indent=2).encode()
     weights = save_safetensors(_named_arrays(agent))
+    # The digest ties the two files together: a crash between their writing, or a bit that has flipped, is found.
+    about = {"format": FORMAT, "agent": type(agent).__name__, "config": agent.config, SHA: _digest(weights)}
+    header = json.dumps(about, indent=2).encode()
     if max(len(header), int.from_bytes(weights[:8], "little")) > MAX_DESCRIPTION:
         raise ValueError("an agent of so many layers or parts cannot be saved; make it of fewer and wider ones.")
     folder = Path(path)
@@ -94,19 +98,26 @@ def load(path: str | os.PathLike) -> AbstractAgent:
     size += sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in expected.values())
     if (real := weights_file.stat().st_size) != size:
         raise ValueError(f"{weights_file} is damaged: it has {real} bytes, not {size}. {_RESTORE}")
+    weights = weights_file.read_bytes()
     try:
-        arrays = load_safetensors(weights_file.read_bytes())
+        arrays = load_safetensors(weights)
     except (SafetensorError, KeyError) as error:  # A type that NumPy has not.
         why = " ".join(str(error).split())  # It quotes what it found, however long.
         raise ValueError(f"{weights_file} is damaged: {why:.200}. {_RESTORE}") from error
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise ValueError(f"{weights_file} is damaged: {name} holds numbers that are not finite. {_RESTORE}")
+    if header.get(SHA) != _digest(weights):
+        raise ValueError(f"{weights_file} is not what {header_file.name} was written with. {_RESTORE}")
     leaves, treedef = tree_flatten_with_path(agent)
     return tree_unflatten(treedef, [jax.numpy.asarray(arrays[keystr(path)]) for path, _ in leaves])
 
 
 _RESTORE = "Restore it from a copy, or teach the agent again."
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _read_header(file: Path) -> tuple[dict[str, str], int]:
@@ -197,13 +208,20 @@ def write_atomically(file: Path, data: bytes) -> None:
             out.write(data)
             out.flush()
             os.fsync(handle)
-        os.chmod(temporary, 0o644)
+        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, file)
     except BaseException as error:
-        os.unlink(temporary)
+        Path(temporary).unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename is None:  # As on a full disk, which says no name.
             error.filename = str(file)
         raise
+
+
+def _umask() -> int:
+    """What the user forbids new files; it can only be read by setting it."""
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return umask
 
 
 def _named_arrays(agent: AbstractAgent) -> dict[str, np.ndarray]:

@@ -11,9 +11,9 @@ from undelude.agent import AbstractAgent, Mark, scan, unroll
 from undelude.agents.exact import ExactAgent
 from undelude.distributions import AbstractDistribution, Categorical, divergences, estimate_entropy
 from undelude.inference import expert_laws, filter, reread
+from undelude.losses import score_observations
 from undelude.process import InteractionProcess
 from undelude.rollout import Episodes
-from undelude.teaching import score_observations
 
 MARKS: tuple[Mark, ...] = ("do", "see")
 # "Confident" in `deluded_fraction`.

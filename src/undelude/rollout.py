@@ -400,7 +400,7 @@ def live(
     first = world.theta
     m = None if actor is None else actor.init(num_rounds=num_rounds)
     # Without chance there is no choice in the program, and who executes nothing is not asked.
-    if actor is None or not 0 < expert_share < 1:
+    if actor is None or expert_share == 0:
         by_expert = jnp.full(num_rounds, actor is None)
         shared = False
     else:

@@ -5,7 +5,6 @@ Factual and counterfactual teaching, their mixtures, behaviour cloning and DAgge
 """
 
 import dataclasses
-import math
 import time
 import warnings
 from collections.abc import Callable
@@ -15,95 +14,20 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+from jaxtyping import Array, Key, PyTree
 
 from undelude._checks import check_count
 from undelude._distributed import check_same, episodes_mesh, local, spread
-from undelude.agent import AbstractAgent, AbstractSequenceAgent, check_mark, prepend, scan, unroll, with_marks
+from undelude.agent import AbstractAgent, with_marks
 from undelude.agents.exact import ExactAgent, ThompsonAgent
 from undelude.agents.planning import PlanningAgent
 from undelude.agents.tempered import TemperedAgent
-from undelude.distributions import AbstractDistribution, Categorical, cross_entropy, index
 from undelude.process import InteractionProcess
-from undelude.rollout import Episodes, LawOnly, check_fit, live
-from undelude.square import AbstractTeaching, Behaviour, Target
+from undelude.rollout import check_fit
+from undelude.square import AbstractTeaching
+from undelude.updates import TeachingState, compile_updates
 
 Row = dict[str, int | float]
-# Of the updates: the arrays of the state, the losses since the last row, and what of the last update was finite.
-_Carry = tuple[PyTree, dict[str, Array], dict[str, Array]]
-
-
-def log_losses(
-    agent: AbstractAgent,
-    episode: Episodes,
-    *,
-    target: Target = "distribution",
-    process: InteractionProcess | None = None,
-) -> tuple[Float[Array, " T"], Float[Array, " T0"]]:
-    """The two losses of Figure 4 at each round of one stored episode, in nats.
-
-    `l(a_bar_t) = -log P(A_t = a_bar_t | history)` (the mean over `a_bar_t` for a whole distribution; see
-    `AbstractTeaching` for the other targets) and
-    `l(o_t) = -log P(O_t = o_t | history)`; with an opening, the latter has T + 1 entries. Their gradient reaches the
-    predictions alone: the episode is data.
-
-    Args:
-        agent: whose predictions are scored.
-        episode: one stored episode, with its marks.
-        target: see `AbstractTeaching`.
-        process: for `target="posterior"`.
-
-    Raises:
-        ValueError: a batch instead of one episode; the process is missing.
-        TypeError: there is no closed form for this target.
-    """
-    if episode.is_batch:
-        raise ValueError(
-            "log_losses scores one episode; for a batch: jax.vmap(lambda e: log_losses(agent, e))(episodes)."
-        )
-    return _score(unroll(agent, episode), episode, target, process)
-
-
-def _score(
-    predictions: tuple[Any, Any], episode: Episodes, target: Target, process: InteractionProcess | None
-) -> tuple[Float[Array, " T"], Float[Array, " T0"]]:
-    P_A, P_O = predictions
-    match target:
-        case "sample":
-            action = jax.vmap(lambda law, a: -law.log_prob(a))(P_A, episode.expert_actions)
-        case "distribution":
-            action = jax.vmap(cross_entropy)(episode.expert, P_A, episode.expert_actions)
-        case "posterior":
-            if process is None:
-                raise ValueError('target="posterior" is an answer of the process: give process=.')
-            answer, _ = scan(ExactAgent(process), episode)
-            action = jax.vmap(cross_entropy)(answer, P_A)
-        case "reverse":
-            action = jax.vmap(lambda p, q: cross_entropy(p, q) - p.entropy())(P_A, episode.expert)
-    observation = score_observations(P_O, episode)
-    return action * episode.mask, observation
-
-
-def score_observations(P_O: AbstractDistribution, episode: Episodes) -> Float[Array, " T0"]:
-    """`-log P(o_t)` of the real observations, the opening first where there is one; 0 where masked."""
-    first = None if episode.opening is None else jnp.ones((), bool)
-    observations, mask = prepend(episode.opening, episode.observations), prepend(first, episode.mask)
-    return mask * jax.vmap(lambda law, o: -law.log_prob(o))(P_O, observations)
-
-
-class TeachingState(eqx.Module):
-    """All that a run needs to go on: restored with its key, it continues as if it had never stopped.
-
-    Attributes:
-        agent: as it is now.
-        optimizer_state: of Optax, for the schedule of the whole run.
-        update: how many updates were made.
-    """
-
-    agent: AbstractAgent
-    optimizer_state: PyTree
-    update: Int[Array, ""]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +55,8 @@ class NotFinite(FloatingPointError):
 
     Attributes:
         run: up to the last state whose losses were finite: its agent, metrics, and the state to go on from, which with
-            the same arguments leads here again. That of a row that `on_log` has seen is not taken back.
+            the same arguments leads here again. The state of a row that `on_log` has seen is not taken back: where the
+            loss of the very next update is not finite, the agent is the one that has it, and the message says so.
         update: the one that was not finite, counted from 1.
         terms: those of it that were not: `action_loss`, `observation_loss`; while both are finite, `gradient`; while
             that is finite too, the optimiser's `step`.
@@ -139,9 +64,13 @@ class NotFinite(FloatingPointError):
 
     def __init__(self, run: Run, update: int, terms: tuple[str, ...]):
         self.run, self.update, self.terms = run, update, terms
+        left = int(run.state.update)
+        # A loss is that of the agent before the update.
+        seen = left == update - 1 and any(term.endswith("loss") for term in terms)
+        what = "the agent that is left has this loss, that" if seen else "the last good agent is that"
         super().__init__(
-            f"{' and '.join(terms)} stopped being finite at update {update}; the last good agent is that of update "
-            f"{int(run.state.update)}. Lower the learning rate, or look for a law that gives zero mass."
+            f"{' and '.join(terms)} stopped being finite at update {update}; {what} of update {left}. "
+            "Lower the learning rate, or look for a law that gives zero mass."
         )
 
 
@@ -269,6 +198,8 @@ class Loop:
             )
         _check_memory(state.agent, teaching, self.reuse)
         check_fit(self.process, state.agent)
+        settings = (steps, self.batch_size, self.microbatch_size, self.reuse, self.log_every)
+        check_same("steps, batch_size, microbatch_size, reuse or log_every", repr(settings))
         arrays, static = eqx.partition(state, eqx.is_array)
         arrays, key = spread((arrays, key), self.mesh)
         run, compile_seconds = self._program(arrays, static, key)
@@ -322,7 +253,7 @@ class Loop:
             self.reuse,
             self.mesh,
         )
-        lowered = _compile_updates(*job).lower(arrays, key, 0)
+        lowered = compile_updates(*job).lower(arrays, key, 0)
         if jax.process_count() > 1:
             check_same("What is computed", lowered.as_text())
         run = lowered.compile()
@@ -389,161 +320,3 @@ def _not_finite(finite: dict[str, Array]) -> tuple[str, ...]:
     if losses := [name for name in terms if name.endswith("loss")]:
         return tuple(losses)
     return tuple(terms[:1]) if "step" in terms else ()
-
-
-def _compile_updates(
-    process: InteractionProcess,
-    teaching: AbstractTeaching,
-    optimizer: Any,
-    static: Any,
-    batch_size: int,
-    microbatch_size: int | None,
-    reuse: int,
-    mesh: Mesh,
-) -> Any:
-    """Jit of `(arrays of the state, key, stop) -> (arrays, summed losses, what was finite)`.
-
-    Updates until `stop`, or up to the first that is not finite; no Python between.
-    """
-    share = batch_size // mesh.size
-
-    def losses_in(agent: AbstractAgent, source: Episodes | Array) -> tuple[Array, Array]:
-        """Of one episode: a stored one, or the one to come of a key, which the agent lives through here and now."""
-        if isinstance(source, Episodes):
-            return log_losses(agent, source, target=teaching.target, process=process)
-        episode, predictions = _collect(process, agent, teaching, source, predicts=True)
-        assert predictions is not None
-        return _score(predictions, episode, teaching.target, process)
-
-    def loss(params: PyTree, frozen: PyTree, batch: Episodes | Array) -> tuple[Array, dict[str, Array]]:
-        agent = eqx.combine(params, frozen)
-        action, observation = (x.mean() for x in jax.vmap(lambda source: losses_in(agent, source))(batch))
-        losses = {"action_loss": action, "observation_loss": observation}
-        return action + teaching.observation_weight * observation, losses
-
-    def gather(state: TeachingState, key: Array) -> Episodes | Array:
-        """What the next updates learn from: episodes, or the keys of them where they are lived through once."""
-        ids = jax.lax.axis_index("episodes") * share + jnp.arange(share)
-        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.fold_in(key, state.update), ids)
-        if reuse == 1 and _learns_as_it_acts(state.agent, teaching):
-            return keys
-        return jax.vmap(lambda key: collect(process, state.agent, teaching, key))(keys)
-
-    def differentiate(agent: AbstractAgent, batch: Episodes | Array) -> tuple[dict[str, Array], PyTree]:
-        """The mean losses and their gradient, over so many episodes at a time as `microbatch_size` says."""
-        params, frozen = eqx.partition(agent, eqx.is_inexact_array)
-
-        def of(batch: Episodes | Array) -> tuple[dict[str, Array], PyTree]:
-            (_, losses), gradient = jax.value_and_grad(loss, has_aux=True)(params, frozen, batch)
-            return losses, gradient
-
-        if microbatch_size is None:
-            return of(batch)
-        num_parts = share // microbatch_size
-        parts = jax.tree.map(lambda x: x.reshape(num_parts, -1, *x.shape[1:]), batch)
-        zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(of, index(parts, 0)))
-        sums, _ = jax.lax.scan(lambda sums, part: (jax.tree.map(jnp.add, sums, of(part)), None), zero, parts)
-        return jax.tree.map(lambda x: x / num_parts, sums)
-
-    def update(
-        state: TeachingState, batch: Episodes | Array
-    ) -> tuple[TeachingState, dict[str, Array], dict[str, Array]]:
-        params, frozen = eqx.partition(state.agent, eqx.is_inexact_array)
-        losses, gradient = jax.lax.pmean(differentiate(state.agent, batch), "episodes")
-        step, optimizer_state = optimizer.update(gradient, state.optimizer_state, params)
-        params = optax.apply_updates(params, step)
-        finite = {name: _all_finite(tree) for name, tree in (*losses.items(), ("gradient", gradient), ("step", params))}
-        agent: Any = eqx.combine(params, frozen)
-        return TeachingState(agent, optimizer_state, state.update + 1), losses, finite
-
-    def updates(arrays: PyTree, key: Array, stop: Array) -> _Carry:
-        def before(stop: Array) -> Callable[[_Carry], Array]:
-            def more(carry: _Carry) -> Array:
-                arrays, _, finite = carry
-                good = finite["action_loss"] & finite["observation_loss"] & finite["step"]
-                return (eqx.combine(arrays, static).update < stop) & good
-
-            return more
-
-        def learn(carry: _Carry, batch: Episodes | Array) -> _Carry:
-            arrays, sums, _ = carry
-            state, losses, finite = update(eqx.combine(arrays, static), batch)
-            return eqx.filter(state, eqx.is_array), jax.tree.map(jnp.add, sums, losses), finite
-
-        def collect_and_learn(carry: _Carry) -> _Carry:
-            state = eqx.combine(carry[0], static)
-            batch = gather(state, key)
-            if reuse == 1:
-                return learn(carry, batch)
-            last = jnp.minimum(state.update + reuse, stop)
-            return jax.lax.while_loop(before(last), lambda carry: learn(carry, batch), carry)
-
-        zero = {"action_loss": jnp.zeros(()), "observation_loss": jnp.zeros(())}
-        finite = dict.fromkeys((*zero, "gradient", "step"), jnp.ones((), bool))
-        return jax.lax.while_loop(before(stop), collect_and_learn, (arrays, zero, finite))
-
-    everywhere = PartitionSpec()
-    return jax.jit(jax.shard_map(updates, mesh=mesh, in_specs=everywhere, out_specs=everywhere, check_vma=False))
-
-
-def _all_finite(tree: PyTree) -> Bool[Array, ""]:
-    return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]).all()
-
-
-def collect(
-    process: InteractionProcess, agent: AbstractAgent, teaching: AbstractTeaching, key: Key[Array, ""]
-) -> Episodes:
-    """One episode as `teaching` has it executed and marked; nothing that was sampled carries a gradient."""
-    return _collect(process, agent, teaching, key, predicts=False)[0]
-
-
-def _collect(
-    process: InteractionProcess, agent: AbstractAgent, teaching: AbstractTeaching, key: Array, *, predicts: bool
-) -> tuple[Episodes, tuple[Any, Any] | None]:
-    actor, reads = agent, None
-    if teaching.expert_share == 1:
-        # Nobody asks the agent: `unroll` has it read the episode afterwards.
-        actor = None
-    elif teaching.behaviour is not None:
-        actor = _actor(process, teaching.behaviour)
-        reads = (getattr(actor, "own_actions", "do") == "do", False)
-    return live(
-        process,
-        actor,
-        key,
-        num_rounds=process.num_rounds,
-        marks=(teaching.agent_mark == "do", teaching.expert_mark == "do"),
-        reads=reads,
-        expert_share=teaching.expert_share,
-        per=teaching.per,
-        predicts=predicts,
-    )
-
-
-def _learns_as_it_acts(agent: AbstractAgent, teaching: AbstractTeaching) -> bool:
-    """Whether an episode is lived through and learned from in one pass; the gradient is the same, to rounding.
-
-    So it is where the agent executes, acts by what it predicts, and would step through the episode again otherwise.
-    """
-    alike = agent.steps_alike if isinstance(agent, AbstractSequenceAgent) else True
-    return teaching.agent_executes and alike and type(agent).act is AbstractAgent.act
-
-
-def _actor(process: InteractionProcess, behaviour: Behaviour) -> AbstractAgent | LawOnly:
-    if isinstance(behaviour, AbstractAgent):
-        check_mark(behaviour, behaviour.own_actions)
-        check_fit(process, behaviour)
-        return behaviour
-    law = process.action_law
-    if isinstance(behaviour, AbstractDistribution):
-        if isinstance(law, Categorical) and getattr(behaviour, "num_categories", None) != law.num_categories:
-            raise ValueError(f"{process.name} has {law.num_categories} actions, but the behaviour's law has others.")
-        return LawOnly(behaviour)
-    if not isinstance(behaviour, str) or behaviour != "uniform":
-        raise TypeError(f'a behaviour is an agent, a law or "uniform", not {behaviour!r}; see ud.Blind.')
-    if not isinstance(law, Categorical):
-        raise TypeError(
-            f'{process.name} has actions that are no symbols, and no uniform law: Blind("uniform") cannot act there; '
-            "give it an agent or a law, ud.Blind(ud.Normal(...))."
-        )
-    return LawOnly(Categorical(log_probs=jnp.full(law.num_categories, -math.log(law.num_categories))))

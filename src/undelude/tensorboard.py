@@ -6,7 +6,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from undelude.teaching import Row, TeachingState
+from undelude.teaching import Row
+from undelude.updates import TeachingState
 
 # Where TensorBoard shows a column: by its group.
 TAGS = {

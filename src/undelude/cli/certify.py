@@ -37,8 +37,8 @@ class Certify:
             raise UsageError(f"--num-episodes must be at least 2, for a standard error, not {self.num_episodes}.")
         run = RunDirectory.open(self.directory)
         backend.configure(batch_size=run.config.batch_size)  # As in training, so that what was compiled serves again.
-        agent = checkpoint.load(run.agent_folder)
-        with working(make_console(stderr=True), "certifying"):
+        with run.locked(), working(make_console(stderr=True), "certifying"):
+            agent = checkpoint.load(run.agent_folder)
             process = make(run.config.task)
             certificate = make_certificate(agent, process, run.config, num_episodes=self.num_episodes)
             run.write_certificate(certificate)

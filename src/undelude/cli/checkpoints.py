@@ -16,7 +16,7 @@ import numpy as np
 from jax.tree_util import keystr, tree_flatten_with_path, tree_unflatten
 
 from undelude.checkpoint import read_json, write_atomically
-from undelude.teaching import TeachingState
+from undelude.updates import TeachingState
 
 KEPT = 2
 SECONDS_BETWEEN = 10.0
@@ -118,6 +118,11 @@ class Checkpoints:
         (self.folder / str(update)).rename(part)
         shutil.rmtree(part)
 
+    def _set_aside(self, update: int) -> None:
+        aside = self.folder / f"{update}.damaged"
+        shutil.rmtree(aside, ignore_errors=True)
+        (self.folder / str(update)).rename(aside)
+
     def _sweep(self) -> None:
         for part in self.folder.glob(f"*{PART}*"):
             shutil.rmtree(part)
@@ -125,7 +130,7 @@ class Checkpoints:
     def restore(self, like: TeachingState, warn: Callable[[str], None]) -> TeachingState | None:
         """The last one that is whole, for a state of the same structure as `like`; None where there is none at all.
 
-        Those after it are taken away, as training will write them again.
+        Those after it are renamed, as training will write them again.
 
         Args:
             like: of that structure.
@@ -142,13 +147,13 @@ class Checkpoints:
                 wrong[update] = str(error)
                 continue
             for damaged, why in wrong.items():
-                warn(f"{why}: it is taken away, and the checkpoint before it serves.")
-                self._remove(damaged)
+                warn(f"{why}: it is set aside, and the checkpoint before it serves.")
+                self._set_aside(damaged)
             return state
         if wrong:
             raise ValueError(
-                f"{'; '.join(wrong.values())}; there is no other checkpoint. Restore one from a copy, or delete "
-                f"{self.folder}, and --resume begins anew."
+                f"{'; '.join(wrong.values())}; there is no other checkpoint. Restore one from a copy, or train anew "
+                "with another --out."
             )
         return None
 
@@ -157,7 +162,7 @@ class Checkpoints:
         # Orbax would find damage too, but leave readers behind that complain into the terminal.
         try:
             intact = read_json(folder / SEAL) == _digests(folder)
-        except (OSError, ValueError) as error:
+        except (FileNotFoundError, ValueError) as error:
             raise ValueError(f"{folder} is damaged ({_first_line(error)})") from error
         if not intact:
             raise ValueError(f"{folder} is damaged (a file in it has changed)")
@@ -167,6 +172,8 @@ class Checkpoints:
             for name, want in expected.items():
                 if (have := found[name]).shape != want.shape or have.dtype != want.dtype:
                     raise ValueError(f"{name} is {have.dtype}{list(have.shape)}, not {want.dtype}{list(want.shape)}")
+        except (OSError, MemoryError):  # Of this moment, not of the checkpoint.
+            raise
         except Exception as error:  # Orbax and the layers under it raise whatever they like.
             raise ValueError(f"{folder} does not fit this run ({_first_line(error)})") from error
         arrays, static = eqx.partition(like, eqx.is_array)

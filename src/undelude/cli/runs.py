@@ -16,6 +16,8 @@ from undelude.cli.errors import UsageError
 Row = dict[str, Any]
 
 
+# Whoever holds it writes.
+LOCK = ".lock"
 # Intervals over the seeds of `train --num-seeds`.
 SEEDS = "seeds.json"
 
@@ -48,14 +50,17 @@ class RunDirectory:
         Raises:
             UsageError: something is there already.
         """
-        if (path / "config.json").exists():
-            raise UsageError(f"{path} holds a run already: use --resume or another --out.")
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            what = "is not empty, and not a run" if path.is_dir() else "is a file"
-            raise UsageError(f"{path} {what}: use another --out.")
+        if path.exists() and not path.is_dir():
+            raise UsageError(f"{path} is a file: use another --out.")
         path.mkdir(parents=True, exist_ok=True)
         run = cls(path, config)
-        write_config(run.config_file, config)
+        with run.locked():
+            if run.config_file.exists():
+                raise UsageError(f"{path} holds a run already: use --resume or another --out.")
+            # What a crash leaves while a file is being written begins with a point, as the lock does.
+            if any(not file.name.startswith(".") for file in path.iterdir()):
+                raise UsageError(f"{path} is not empty, and not a run: use another --out.")
+            write_config(run.config_file, config)
         return run
 
     @classmethod
@@ -77,6 +82,8 @@ class RunDirectory:
     def locked(self) -> Iterator[None]:
         """While the block runs, no other process may write here; a process that is killed holds nothing.
 
+        Where the system or the file system has no such locks, nothing is held.
+
         Raises:
             UsageError: another process does.
         """
@@ -85,11 +92,14 @@ class RunDirectory:
         except ModuleNotFoundError:  # Windows.
             yield
             return
-        with self.config_file.open("r+") as file:
+        # A file of its own, for a lock is on the file and not on its name: others are replaced when they are written.
+        with (self.path / LOCK).open("a") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise UsageError(f"another process trains in {self.path}: wait for it, or end it.") from None
+                raise UsageError(f"another process is at work in {self.path}: wait for it, or end it.") from None
+            except OSError:  # A network's file system without locks.
+                pass
             yield
 
     def begin(self, update: int) -> list[Row]:
@@ -107,15 +117,21 @@ class RunDirectory:
                 f"{self.metrics_file} is damaged: it ends at update {last}, the checkpoint is at {update}. "
                 "Restore it from a copy, or train anew with another --out."
             )
+        for file in (self.config_file, self.metrics_file, self.certificate_file, self.report_file, self.film_file):
+            for half_written in self.path.glob(f".{file.name}.*"):
+                half_written.unlink(missing_ok=True)
         write_atomically(self.metrics_file, "".join(map(_line, rows)).encode())
         for outdated in (self.certificate_file, self.report_file, self.film_file):
             outdated.unlink(missing_ok=True)
         return rows
 
     def discard_if_empty(self) -> None:
-        """Take away a run that failed before its first row, so that the corrected command may use the same place."""
+        """Take away a run that failed before its first row, so that the corrected command may use the same place.
+
+        Only inside `locked`.
+        """
         if not self.read_metrics():
-            for file in (self.metrics_file, self.config_file):
+            for file in (self.metrics_file, self.config_file, self.path / LOCK):
                 file.unlink(missing_ok=True)
             shutil.rmtree(self.path / "tensorboard", ignore_errors=True)
             for folder in (self.checkpoints_folder, self.path):

@@ -38,7 +38,8 @@ from undelude.process import InteractionProcess
 from undelude.rollout import rollout
 from undelude.square import AbstractTeaching, Blind, Cloning, Counterfactual, DAgger, Factual, Mixed
 from undelude.tasks.registry import make
-from undelude.teaching import NotFinite, Row, Run, TeachingState, default_optimizer, initial_state, teach
+from undelude.teaching import NotFinite, Row, Run, default_optimizer, initial_state, teach
+from undelude.updates import TeachingState
 
 if TYPE_CHECKING:
     from undelude.tensorboard import TensorBoard
@@ -82,7 +83,7 @@ class Train:
     process_id: int | None = None
     """Which one this is, from 0; process 0 alone writes DIR and prints."""
     checkpoint_every: float = SECONDS_BETWEEN
-    """Seconds between two checkpoints: a crash costs no more than these."""
+    """Seconds between two checkpoints, each at a row of metrics: a crash costs these, a row and a write at most."""
 
     def run(self, args: Sequence[str]) -> ExitCode:
         """Carry it out; `args` are the arguments after `train`."""
@@ -90,11 +91,18 @@ class Train:
         if self.num_seeds != 1:
             return run_seeds(self, args)
         if self.distributed:
-            backend.configure(batch_size=self.config.batch_size, num_processes=self.num_processes or 1)
+            backend.configure(batch_size=self._batch_size(), num_processes=self.num_processes or 1)
             with distributed.losses_named():
                 distributed.join(self)
                 return self.lead(args) if distributed.is_first() else self.take_part()
         return self.lead(args)
+
+    def _batch_size(self) -> int:
+        """Of the run that is resumed, where this process can read it: JAX needs to know before the processes meet."""
+        if self.resume:
+            with contextlib.suppress(UsageError, ValueError, OSError):
+                return RunDirectory.open(self.out).config.batch_size
+        return self.config.batch_size
 
     def lead(self, args: Sequence[str]) -> ExitCode:
         """Carry it out for one seed, and print what came of it."""
@@ -134,13 +142,16 @@ class Train:
         options = {"tensorboard": self.tensorboard, "checkpoint_every": self.checkpoint_every}
         try:
             with run.locked(), interrupts:
-                times = Session(run, process, agent, progress, interrupts, **options).finish()
+                try:
+                    times = Session(run, process, agent, progress, interrupts, **options).finish()
+                except Exception:
+                    if is_new:
+                        run.discard_if_empty()
+                    raise
         except KeyboardInterrupt:
             code = ExitCode.TERMINATED if interrupts.received == signal.SIGTERM else ExitCode.INTERRUPTED
             raise CommandError(f"{code.name.lower()}; what was done is in {self.out}. {again}", code) from None
         except Exception as error:
-            if is_new:
-                run.discard_if_empty()
             if is_disk_full(error):
                 last = max(updates_in(run.checkpoints_folder), default=0)
                 then = again if run.config_file.exists() else "Then repeat the command."
@@ -263,10 +274,10 @@ class Session:
             with self.interrupts.held():
                 run.write_certificate(certificate)
                 run.report_file.unlink(missing_ok=True)
-            write_film(run, agent, self.process, self.console)
             times["certificate"] = time.perf_counter() - started
         if not run.report_file.exists():
             started = time.perf_counter()
+            write_film(run, checkpoint.load(run.agent_folder), self.process, self.console)
             with working(self.console, "drawing the page"):
                 from undelude.report import write_report
 
@@ -290,6 +301,8 @@ class Session:
                     checkpoint.save(state.agent, run.agent_folder)
                 gather("")
                 return {}
+            if not start and run.read_metrics():
+                self._begin_anew()
             rows = run.begin(start)
             gather(UPDATES)
             if start:
@@ -336,6 +349,16 @@ class Session:
         from undelude.tensorboard import TensorBoard  # An optional dependency.
 
         return TensorBoard(self.run.path / "tensorboard", start=start)
+
+    def _begin_anew(self) -> None:
+        """There are rows, and no checkpoint to go on from."""
+        run = self.run
+        if run.agent_folder.exists():
+            raise UsageError(
+                f"{run.path} has an agent, and no checkpoint to go on from: restore {run.checkpoints_folder} from a "
+                "copy, or train anew with another --out. undelude certify measures the agent that is there."
+            )
+        self.console.print("There is no checkpoint yet: beginning anew.")
 
     def _is_trained(self) -> bool:
         """Whether all is there but checkpoints, which somebody may have deleted to save space."""

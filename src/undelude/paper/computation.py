@@ -18,10 +18,11 @@ from undelude.agent import AbstractAgent, Mark, with_marks
 from undelude.agents.lstm import LSTMAgent
 from undelude.agents.network import make_spec
 from undelude.distributions import AbstractDistribution, Normal
+from undelude.losses import log_losses
 from undelude.paper.dataflow import KEY, TANGENT, named, reaching_names
 from undelude.process import AbstractExpert, AbstractTask, Action, InteractionProcess, Observation
 from undelude.square import AbstractTeaching
-from undelude.teaching import collect, log_losses
+from undelude.updates import collect
 
 Kind = Literal["parameter", "memory", "law", "symbol", "loss"]
 Panel = Literal["a", "b", "c"]
