@@ -132,7 +132,8 @@ def by_all_histories(process, own_actions):
         return total
 
     openings = np.asarray(process.prior, float)[:, None] * P[:, before, 0]
-    return sum(go(state_of[o], 0, 1.0, openings[:, o], openings[:, o]) for o in np.flatnonzero(openings.any(0)))
+    each = [go(state_of[o], 0, 1.0, openings[:, o], openings[:, o]) for o in np.flatnonzero(openings.any(0))]
+    return np.sum(each, axis=0)
 
 
 @pytest.mark.parametrize("game", OPENED)

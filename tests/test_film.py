@@ -89,6 +89,19 @@ def test_tasks_draw_the_same_world_for_whoever_acts(task):
     assert ud.side_by_side([one, other]).shape == (4, *one.shape[1:2], 2 * one.shape[2] + 6, 3)
 
 
+@pytest.mark.parametrize("task", ["bandit", "grid", "merge"])
+def test_the_header_says_what_was_observed(task):
+    """Right of the number of the round: the same after the same observation, and another after another."""
+    process = getattr(ud.tasks, task)(num_rounds=8)
+    episodes = ud.rollout(process, ud.ExactAgent(process), key=KEY, num_episodes=1)
+    part = {"bandit": lambda o: o, "grid": lambda o: o["bit"], "merge": lambda o: o["sign"]}[task]
+    seen = part(episodes.observations)[0]
+    headers = [picture[:20, 100:].tobytes() for picture in ud.film(process, episodes, size=200)[1:]]
+    assert len(set(seen.tolist())) > 1
+    for x, header in zip(seen.tolist(), headers, strict=True):
+        assert [y == x for y in seen.tolist()] == [other == header for other in headers]
+
+
 def test_a_target_may_be_anywhere():
     arm = ud.tasks.arm(num_targets=None, num_rounds=3)
     episodes = ud.rollout(arm, None, key=KEY, num_episodes=1, executor="expert")

@@ -18,7 +18,7 @@ import undelude as ud
 from processes import arm, opening
 from tabular_agent import TabularAgent, WindowAgent
 from undelude.losses import log_losses
-from undelude.rollout import AGENT, EXPERT
+from undelude.rollout import AGENT, EXPERT, live
 from undelude.updates import collect
 
 PRIOR = np.array([0.5, 0.3, 0.2])
@@ -560,3 +560,12 @@ def test_remark_14_one_net_answers_all_64_pasts(symbols):
     floors = [(max(p)[0] - min(p)[0]) / 2 for p in by_symbols.values()]
     assert min(floors) > 0.06
     assert all(max(e for _, e in p) >= floor for p, floor in zip(by_symbols.values(), floors, strict=True))
+
+
+def test_who_executes_every_action_is_who_is_said():
+    """At both ends of the share, whoever else is there: of `live`, from which every teaching collects."""
+    process = ud.tasks.bandit(num_rounds=5)
+    for share, by_expert in ((0.0, False), (1.0, True)):
+        episode, _ = live(process, ud.ExactAgent(process), jax.random.key(0), num_rounds=5, expert_share=share)
+        assert (episode.executor == EXPERT).tolist() == [by_expert] * 5
+        assert not by_expert or episode.actions.tolist() == episode.expert_actions.tolist()

@@ -103,7 +103,7 @@ def film(
 
     Where Theta is finite, the belief `P(Theta | history)` after the round is drawn too, with the actions read as the
     episode marks them: what a sober agent may know (blue), what a deluded one takes for known (orange), what an
-    onlooker of the expert knows (grey).
+    onlooker of the expert knows (grey). The header says what was observed, in the task's words.
 
     Args:
         process: where it happened.
@@ -140,6 +140,9 @@ def film(
     pictures = []
     for t in range(episodes.num_rounds + 1):
         canvas = Canvas(size, accent=accent, title=f"{title}  {t}" if title else str(t))
+        seen = episodes.opening if t == 0 else index(episodes.observations, t - 1)
+        if seen is not None:
+            canvas.text((0.98, -HEADER / 2), process.task.say(jax.tree.map(np.asarray, seen)), size=0.06, anchor="rm")
         belief = [] if beliefs is None else [(index(values, k), float(p)) for k, p in enumerate(beliefs[t])]
         process.task.draw(canvas, index(thetas, t), index(memories, t), belief)
         pictures.append(canvas.array())

@@ -69,6 +69,10 @@ class AbstractTask(eqx.Module, Generic[W]):
         true = [jax.tree.all(jax.tree.map(np.array_equal, theta, value)) for value, _ in belief]
         canvas.bars([p for _, p in belief], framed=true.index(True))
 
+    def say(self, o: Observation) -> str:
+        """What an observation tells, in a word or two, for the header of `ud.film`; by default a symbol's number."""
+        return str(int(o)) if isinstance(o, np.ndarray | np.generic) and o.ndim == 0 and o.dtype.kind in "iu" else ""
+
 
 class AbstractExpert(eqx.Module, Generic[E]):
     """The demonstrator, `Q(A | Theta, E)`, who is shown theta; `E` is its memory. `theta_free_memory` as for a task."""

@@ -300,7 +300,7 @@ def _laws(played: _Played) -> Iterator[str]:
     parts += [("task.Q_O draws what", episodes.observations, 2), ("task.Q_O opens with what", episodes.opening, 1)]
     for name, tree, axes in parts:
         for x in map(np.asarray, jax.tree.leaves(tree)):
-            bad = ~np.isfinite(x.reshape(*x.shape[:axes], -1)).all(-1)
+            bad = np.asarray(~np.isfinite(x.reshape(*x.shape[:axes], -1)).all(-1))
             if bad.any():
                 yield f"{name} is not finite, {_where(bad, played, name)}."
 

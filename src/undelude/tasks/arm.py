@@ -94,6 +94,10 @@ class ArmTask(AbstractTask[Float[Array, "2 2"]]):
             canvas.disc(at(joint), 0.025, fill=canvas.muted)
         canvas.disc(at(hand), 0.03, fill=canvas.ink)
 
+    def say(self, o: Any) -> str:
+        """Warmer or colder."""
+        return ("colder", "warmer")[int(o["cue"])]
+
 
 class ArmExpert(AbstractExpert[Float[Array, "2"]]):
     """`Q(A | theta, E)`: a proportional controller in joint space, by inverse kinematics; E is the joints."""

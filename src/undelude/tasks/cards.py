@@ -90,6 +90,11 @@ class HandTask(TabularTask):
             canvas.text((0.5, 0.26), "over" if state == len(self.known) else "dealt", size=0.07, colour=canvas.muted)
         canvas.bars([p for _, p in belief], framed=int(theta), labels=[f"it has {x}" for x in RANKS], top=0.6)
 
+    def say(self, o: Any) -> str:
+        """What the hand paid, once it is over."""
+        _, paid, _ = self.outcomes[int(o)]
+        return "" if not paid else f"{paid:+g}"
+
 
 def states(game: Literal["kuhn", "leduc"]) -> tuple[str, ...]:
     """What a player may know when it is to move, as OpenSpiel writes it; an observation's number is its place here."""

@@ -74,6 +74,11 @@ class DoorsTask(AbstractTask[Doorstep]):
             if door == opened:
                 canvas.text((middle, 0.18), "open", size=0.06)
 
+    def say(self, o: Any) -> str:
+        """What was found, or seen through the crack."""
+        found = {OVER: "", LOCKED: "1", PRIZE: "prize", POISON: "poison"}
+        return found.get(int(o), f"seen: door {int(o) - HINT + 1}")
+
 
 def doors(
     num_doors: int = 4,

@@ -134,6 +134,10 @@ class GridTask(AbstractTask[Place]):
         canvas.line([middle(w.before), middle(w.cell)], colour=canvas.muted)
         canvas.disc(middle(w.cell), side * 0.24, fill=canvas.ink)
 
+    def say(self, o: Any) -> str:
+        """Warmer or colder, or whether it is the goal."""
+        return (("colder", "warmer") if self.feedback == "cue" else ("nothing", "goal"))[int(o["bit"])]
+
 
 class GridExpert(AbstractExpert[Place]):
     """`Q(A | theta, E)`: a shortest way, either axis alike; on the goal it stays. The share `slip` is any step."""

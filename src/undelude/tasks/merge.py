@@ -92,6 +92,10 @@ class MergeTask(AbstractTask[Ramp]):
         labels = ["yields", "asserts itself"]
         canvas.bars([p for _, p in belief], framed=int(theta), labels=labels, top=0.72)
 
+    def say(self, o: Any) -> str:
+        """The sign of the other's intention."""
+        return ("slowing", "pressing", "", "")[int(o["sign"])]
+
 
 class MergeExpert(AbstractExpert[Int[Array, ""]]):
     """`Q(A | theta, E)`: gap acceptance; forward where the other yields or has gone by, else back."""
