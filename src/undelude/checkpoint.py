@@ -1,5 +1,6 @@
 """Agents on disk: weights in safetensors, everything else in JSON; loading one runs no code of the file's."""
 
+import contextlib
 import hashlib
 import json
 import math
@@ -210,11 +211,22 @@ def write_atomically(file: Path, data: bytes) -> None:
             os.fsync(handle)
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, file)
+        sync(file.parent)
     except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename is None:  # As on a full disk, which says no name.
             error.filename = str(file)
         raise
+
+
+def sync(path: Path) -> None:
+    """Have what was written to a file, or renamed in a folder, on the disk before anything that comes after it."""
+    with contextlib.suppress(OSError):  # Some systems open no folders.
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _umask() -> int:

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jax.tree_util import keystr, tree_flatten_with_path, tree_unflatten
 
-from undelude.checkpoint import read_json, write_atomically
+from undelude.checkpoint import read_json, sync, write_atomically
 from undelude.updates import TeachingState
 
 KEPT = 2
@@ -38,13 +38,14 @@ class Checkpoints:
     Args:
         folder: made where it does not exist; what a crash left unfinished in it is taken away.
         seconds_between: two checkpoints, at least.
+        beside: a file that must reach as far as a checkpoint does, also when the power fails: it is on the disk first.
     """
 
-    def __init__(self, folder: Path, seconds_between: float = SECONDS_BETWEEN):
+    def __init__(self, folder: Path, seconds_between: float = SECONDS_BETWEEN, beside: Path | None = None):
         import orbax.checkpoint as ocp
 
         self._ocp = ocp
-        self.folder, self.seconds_between = folder, seconds_between
+        self.folder, self.seconds_between, self.beside = folder, seconds_between, beside
         folder.mkdir(parents=True, exist_ok=True)
         self._sweep()
         self._orbax = ocp.Checkpointer(ocp.StandardCheckpointHandler(), multiprocessing_options=_alone(ocp))
@@ -106,7 +107,10 @@ class Checkpoints:
                 room.write(bytes(2 * sum(x.nbytes for x in arrays.values()) + BYTES_BESIDE))
             self._orbax.save(part.absolute(), args=self._ocp.args.StandardSave(arrays))
             write_atomically(part / SEAL, json.dumps(_digests(part)).encode())
+            for file in (*part.rglob("*"), *([] if self.beside is None else [self.beside])):
+                sync(file)
             part.rename(self.folder / str(update))
+            sync(self.folder)
         except BaseException:
             self._sweep()
             raise

@@ -292,7 +292,7 @@ class Session:
         teaching = make_teaching(config)
         optimizer = default_optimizer(config.learning_rate, config.steps)
         state = initial_state(self.agent, teaching, optimizer)
-        with Checkpoints(run.checkpoints_folder, self.checkpoint_every) as checkpoints:
+        with Checkpoints(run.checkpoints_folder, self.checkpoint_every, run.metrics_file) as checkpoints:
             state = checkpoints.restore(state, warn=self._warn) or state
             start = int(state.update)
             if start == config.steps or (start == 0 and self._is_trained()):
