@@ -209,7 +209,7 @@ def write_gif(path: Path | str, film: Film, *, fps: float | int = 6) -> Path:
     if not fps > 0:
         raise ValueError(f"fps must be greater than 0, not {fps}.")
     # One palette for all frames, of the colours in all of them, so that nothing flickers and little is stored.
-    palette = Image.fromarray(film.reshape(-1, *film.shape[2:])).quantize(64)
+    palette = Image.fromarray(film.reshape(-1, *film.shape[2:])).quantize(64, method=Image.Quantize.MAXCOVERAGE)
     frames = [Image.fromarray(x).quantize(palette=palette, dither=Image.Dither.NONE) for x in film]
     buffer, shown = io.BytesIO(), [round(1000 / fps)] * (len(frames) - 1) + [1000]
     frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:], duration=shown, loop=0, optimize=True)
