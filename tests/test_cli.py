@@ -132,7 +132,7 @@ def test_every_agent_can_be_named() -> None:
 def test_a_run_directory_holds_what_it_should(taught: tuple[Path, str, str]) -> None:
     run, *_ = taught
     assert {path.name for path in run.iterdir()} == {
-        "agent", "certificate.json", "checkpoints", "config.json", "episode.gif", "metrics.jsonl",
+        ".lock", "agent", "certificate.json", "checkpoints", "config.json", "episode.gif", "metrics.jsonl",
         "report.html",
     }  # fmt: skip
     config = json.loads((run / "config.json").read_text())

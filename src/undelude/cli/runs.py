@@ -25,7 +25,7 @@ SEEDS = "seeds.json"
 class RunDirectory:
     """`config.json`, `metrics.jsonl`, `certificate.json`, `agent/`, `checkpoints/` and `report.html`, in one folder.
 
-    And `episode.gif`, where the task has something to draw.
+    And `episode.gif`, where the task has something to draw, and `.lock`, which whoever writes holds.
 
     Args:
         path: the folder; see `create` and `open`.
