@@ -46,6 +46,7 @@ OUTCOMES = {
     "arm": "at the target at the end",
     "leduc": "chips a hand",
     "kuhn": "chips a hand",
+    "doors": "reward an episode",
 }
 FEEDBACK = {None: "pays .75 or .25", "nash": "opponent near Nash", "random": "opponent at random"}
 AGENTS = ("expert", "do", "see", "committed", "counterfactual", "factual")

@@ -20,7 +20,7 @@ from undelude.tasks import crashed
 
 CUES = (0.5, 0.55, 0.6, 0.7, 0.8, 0.95, 0.99)
 # Where nets are taught.
-NOMINAL = (None, 0.8, "nash")
+NOMINAL = (None, 0.8, "nash", "a look, right with .9")
 
 
 def at_the_end(episodes: ud.Episodes) -> np.ndarray:
@@ -34,7 +34,7 @@ def a_round(episodes: ud.Episodes) -> np.ndarray:
 
 
 def a_hand(episodes: ud.Episodes) -> np.ndarray:
-    """Chips a hand."""
+    """Chips a hand, or what an episode is worth."""
     return np.asarray(episodes.reward.sum(-1), float)
 
 
@@ -59,6 +59,11 @@ def grid(quality: float | str) -> ud.InteractionProcess:
     return ud.tasks.grid(**(GRIDS[quality] if isinstance(quality, str) else {"cue": quality}))
 
 
+def doors(quality: str) -> ud.InteractionProcess:
+    """One door, or three rounds with looks."""
+    return ud.tasks.doors() if quality == "no looks" else ud.tasks.doors(look=0.9, num_rounds=3)
+
+
 # Task: factory of a quality, qualities, what is reported, episodes for it and for the KL, the net and its updates.
 TASKS: dict[str, Any] = {
     "bandit": (lambda q: ud.tasks.bandit(), [None], a_round, 10_000, 4000, (32, 700)),
@@ -68,6 +73,7 @@ TASKS: dict[str, Any] = {
     "leduc": (ud.tasks.leduc, ["nash", "random"], a_hand, 1_000_000, 20_000, (64, 3000)),
     "grid": (grid, [*CUES, *GRIDS], at_the_end, 2000, 400, (128, 1500)),
     "arm": (lambda q: ud.tasks.arm(cue=q), CUES, at_the_end, 2000, 400, (128, 4000)),
+    "doors": (doors, ["no looks", "a look, right with .9"], a_hand, 100_000, 4000, (32, 700)),
 }
 
 
