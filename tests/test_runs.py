@@ -339,6 +339,12 @@ def test_a_run_whose_checkpoints_are_gone_is_not_begun_anew(
     assert ud.load(run.agent_folder).own_actions == "do"
 
 
+def test_an_agent_that_is_not_there_yet_is_not_certified(run: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
+    """As after kill -9: what to do is said."""
+    assert main(["certify", str(run.path)]) == 1
+    assert f"undelude train bandit --out {run.path} --resume" in capsys.readouterr().err.replace("\n", " ")
+
+
 @pytest.fixture
 def ctrl_c() -> Iterator[None]:
     """Python's own answer to Ctrl-C, also where the tests run in the background and a shell has them ignore it."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json as json_format
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -36,6 +37,9 @@ class Certify:
         if self.num_episodes < 2:
             raise UsageError(f"--num-episodes must be at least 2, for a standard error, not {self.num_episodes}.")
         run = RunDirectory.open(self.directory)
+        if not run.agent_folder.exists():
+            again = f"undelude train {shlex.quote(run.config.task)} --out {shlex.quote(str(run.path))} --resume"
+            raise FileNotFoundError(f"no agent at {run.agent_folder}: its training did not end; go on with {again}")
         backend.configure(batch_size=run.config.batch_size)  # As in training, so that what was compiled serves again.
         with run.locked(), working(make_console(stderr=True), "certifying"):
             agent = checkpoint.load(run.agent_folder)
