@@ -120,6 +120,7 @@ def test_a_gif_holds_every_frame(tmp_path):
     # Equal frames are stored as one that stands longer.
     assert sum(duration for _, duration in shown) == 200 * (len(film) - 1) + 1000
     for (picture, _), frame in zip((shown[0], shown[-1]), (film[0], film[-1]), strict=True):
+        assert np.abs(picture.astype(int) - frame).mean() < 3
         assert np.abs(picture.astype(int) - frame).max() < 32
         assert (picture[(frame == 255).all(-1)] == 255).all()
     with pytest.raises(ValueError, match="fps must be greater than 0, not 0"):

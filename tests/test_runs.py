@@ -164,6 +164,7 @@ def test_what_is_there_is_not_overwritten(run: RunDirectory, tmp_path: Path) -> 
     (tmp_path / "notes" / "mine.txt").write_text("keep")
     with pytest.raises(UsageError, match="not empty, and not a run"):
         RunDirectory.create(tmp_path / "notes", CONFIG)
+    assert [file.name for file in (tmp_path / "notes").iterdir()] == ["mine.txt"]
     with pytest.raises(UsageError, match="is a file"):
         RunDirectory.create(tmp_path / "notes" / "mine.txt", CONFIG)
     with pytest.raises(UsageError, match="there is no run at"):

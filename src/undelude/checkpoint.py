@@ -52,7 +52,7 @@ def save(agent: AbstractAgent, path: str | os.PathLike) -> None:
         )
     weights = save_safetensors(_named_arrays(agent))
     # The digest ties the two files together: a crash between their writing, or a bit that has flipped, is found.
-    about = {"format": FORMAT, "agent": type(agent).__name__, "config": agent.config, SHA: _digest(weights)}
+    about = {"format": FORMAT, "agent": type(agent).__name__, "config": agent.config, SHA: digest(weights)}
     header = json.dumps(about, indent=2).encode()
     if max(len(header), int.from_bytes(weights[:8], "little")) > MAX_DESCRIPTION:
         raise ValueError("an agent of so many layers or parts cannot be saved; make it of fewer and wider ones.")
@@ -108,7 +108,7 @@ def load(path: str | os.PathLike) -> AbstractAgent:
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise ValueError(f"{weights_file} is damaged: {name} holds numbers that are not finite. {_RESTORE}")
-    if header.get(SHA) != _digest(weights):
+    if header.get(SHA) != digest(weights):
         raise ValueError(f"{weights_file} is not what {header_file.name} was written with. {_RESTORE}")
     leaves, treedef = tree_flatten_with_path(agent)
     return tree_unflatten(treedef, [jax.numpy.asarray(arrays[keystr(path)]) for path, _ in leaves])
@@ -117,7 +117,8 @@ def load(path: str | os.PathLike) -> AbstractAgent:
 _RESTORE = "Restore it from a copy, or teach the agent again."
 
 
-def _digest(data: bytes) -> str:
+def digest(data: bytes) -> str:
+    """By which a file is known again."""
     return hashlib.sha256(data).hexdigest()
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json as json_format
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -38,8 +37,8 @@ class Certify:
             raise UsageError(f"--num-episodes must be at least 2, for a standard error, not {self.num_episodes}.")
         run = RunDirectory.open(self.directory)
         if not run.agent_folder.exists():
-            again = f"undelude train {shlex.quote(run.config.task)} --out {shlex.quote(str(run.path))} --resume"
-            raise FileNotFoundError(f"no agent at {run.agent_folder}: its training did not end; go on with {again}")
+            again = f"its training did not end; go on with {run.resume_command}"
+            raise FileNotFoundError(f"no agent at {run.agent_folder}: {again}")
         backend.configure(batch_size=run.config.batch_size)  # As in training, so that what was compiled serves again.
         with run.locked(), working(make_console(stderr=True), "certifying"):
             agent = checkpoint.load(run.agent_folder)

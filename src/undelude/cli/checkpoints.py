@@ -1,6 +1,5 @@
 """Checkpoints of a training run, in Orbax's format, written while training goes on: the last two are kept."""
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -15,7 +14,7 @@ import jax
 import numpy as np
 from jax.tree_util import keystr, tree_flatten_with_path, tree_unflatten
 
-from undelude.checkpoint import read_json, sync, write_atomically
+from undelude.checkpoint import digest, read_json, sync, write_atomically
 from undelude.updates import TeachingState
 
 KEPT = 2
@@ -107,8 +106,10 @@ class Checkpoints:
                 room.write(bytes(2 * sum(x.nbytes for x in arrays.values()) + BYTES_BESIDE))
             self._orbax.save(part.absolute(), args=self._ocp.args.StandardSave(arrays))
             write_atomically(part / SEAL, json.dumps(_digests(part)).encode())
-            for file in (*part.rglob("*"), *([] if self.beside is None else [self.beside])):
+            for file in part.rglob("*"):
                 sync(file)
+            if self.beside is not None:
+                sync(self.beside)
             part.rename(self.folder / str(update))
             sync(self.folder)
         except BaseException:
@@ -199,7 +200,7 @@ def updates_in(folder: Path) -> list[int]:
 
 def _digests(folder: Path) -> dict[str, str]:
     files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name != SEAL)
-    return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    return {str(file.relative_to(folder)): digest(file.read_bytes()) for file in files}
 
 
 def _named_arrays(state: TeachingState) -> list[tuple[str, jax.Array]]:

@@ -158,7 +158,7 @@ def _catch_abort() -> None:
         for name, number in (("stdout", 1), ("stderr", 2)):
             stream = getattr(sys, name)
             stream.flush()
-            own = open(os.dup(number), "w", encoding=stream.encoding, errors=stream.errors, buffering=1)  # noqa: SIM115
+            own = open(os.dup(number), "w", encoding=stream.encoding, errors=stream.errors, buffering=1)  # noqa: SIM115 - so too
             os.dup2(log.fileno(), number)
             setattr(sys, name, own)
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,16 +51,16 @@ class RunDirectory:
         Raises:
             UsageError: something is there already.
         """
+        run = cls(path, config)
         if path.exists() and not path.is_dir():
             raise UsageError(f"{path} is a file: use another --out.")
+        # What a crash leaves while a file is being written begins with a point, as the lock does.
+        if path.exists() and not run.config_file.exists() and any(x.name[0] != "." for x in path.iterdir()):
+            raise UsageError(f"{path} is not empty, and not a run: use another --out.")
         path.mkdir(parents=True, exist_ok=True)
-        run = cls(path, config)
         with run.locked():
             if run.config_file.exists():
                 raise UsageError(f"{path} holds a run already: use --resume or another --out.")
-            # What a crash leaves while a file is being written begins with a point, as the lock does.
-            if any(not file.name.startswith(".") for file in path.iterdir()):
-                raise UsageError(f"{path} is not empty, and not a run: use another --out.")
             write_config(run.config_file, config)
         return run
 
@@ -77,6 +78,11 @@ class RunDirectory:
         if not file.is_file():
             raise UsageError(f"there is no run at {path}: {file.name} is missing. Begin one with undelude train.")
         return cls(path, *read_config(file))
+
+    @property
+    def resume_command(self) -> str:
+        """What goes on with it."""
+        return f"undelude train {shlex.quote(self.config.task)} --out {shlex.quote(str(self.path))} --resume"
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

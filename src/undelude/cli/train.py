@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import json as json_format
-import shlex
 import signal
 import time
 import warnings
@@ -137,7 +136,7 @@ class Train:
         is_new = run is None
         run = run or RunDirectory.create(self.out, config)
         distributed.from_first(config)
-        again = f"Go on with\n  undelude train {shlex.quote(config.task)} --out {shlex.quote(str(self.out))} --resume"
+        again = f"Go on with\n  {run.resume_command}"
         interrupts = Interrupts()
         options = {"tensorboard": self.tensorboard, "checkpoint_every": self.checkpoint_every}
         try:
@@ -266,10 +265,12 @@ class Session:
         times = self.train()
         distributed.leave()
         self.interrupts.check()
+        if run.certificate_file.exists() and run.report_file.exists():
+            return times
+        agent = checkpoint.load(run.agent_folder)
         if not run.certificate_file.exists():
             started = time.perf_counter()
             with working(self.console, "certifying"):
-                agent = checkpoint.load(run.agent_folder)
                 certificate = make_certificate(agent, self.process, run.config)
             with self.interrupts.held():
                 run.write_certificate(certificate)
@@ -277,7 +278,7 @@ class Session:
             times["certificate"] = time.perf_counter() - started
         if not run.report_file.exists():
             started = time.perf_counter()
-            write_film(run, checkpoint.load(run.agent_folder), self.process, self.console)
+            write_film(run, agent, self.process, self.console)
             with working(self.console, "drawing the page"):
                 from undelude.report import write_report
 
