@@ -56,6 +56,7 @@ class TorchAgent(nn.Module):
         for mine, weight in zip(self.weights, as_torch(agent), strict=True):
             mine.data.copy_(weight)
         self.optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(self.weights, LEARNING_RATE, fused=True)]
+        self.max_norm: float | None = MAX_NORM  # of the gradient
         self.step = torch.compile(lstm_step) if compiled else lstm_step
         self.replay, self.num_rounds = replay, process.num_rounds
         self.Q_A, self.Q_O = (torch.tensor(np.exp(part.log_probs)) for part in (process.expert, process.task))
@@ -88,7 +89,7 @@ class TorchAgent(nn.Module):
         """The defaults of `ud.teach`: Muon for matrices, Adam for the rest."""
         matrices, others = ([x for x in self.weights if (x.ndim == 2) == yes] for yes in (True, False))
         muon = torch.optim.Muon(matrices, weight_decay=0.0)
-        self.optimizers = [muon, torch.optim.Adam(others, fused=True)]
+        self.optimizers, self.max_norm = [muon, torch.optim.Adam(others, fused=True)], None
 
     def teach(self, updates: int, batch_size: int, rates: Any = None) -> tuple[float, list[float]]:
         """Seconds that the updates took, and the mean losses over them; at the learning `rates`, where given."""
@@ -101,8 +102,8 @@ class TorchAgent(nn.Module):
             losses = self.losses(torch.randint(5, (batch_size,)))
             self.zero_grad()
             losses.sum().backward()
-            if len(self.optimizers) == 1:
-                nn.utils.clip_grad_norm_(self.weights, MAX_NORM)
+            if self.max_norm is not None:
+                nn.utils.clip_grad_norm_(self.weights, self.max_norm)
             for optimizer in self.optimizers:
                 optimizer.step()
             sums += losses.detach()
