@@ -190,7 +190,7 @@ class _Text:
 
     def key(self, x: Expression) -> tuple:
         """Probabilities before fractions before sums, effects before causes."""
-        kind = (Probability, Fraction, Sum).index(type(x))  # pyright: ignore[reportArgumentType]
+        kind = [Probability, Fraction, Sum].index(type(x))
         heads = x.of if isinstance(x, Probability) else free(x)
         return kind, sorted(-self.place[name] for name in heads), sorted(free(x))
 

@@ -18,7 +18,7 @@ def differences(process: ud.InteractionProcess, model: ud.CausalModel, *, num_ro
         model: the same, enumerated.
         num_rounds: of the histories; one fewer than the model has.
     """
-    A, O, n = len(model["A_1"].values), len(model["O_1"].values), num_rounds  # noqa: E741
+    A, O, n = len(model["A_1"].values), len(model["O_1"].values), num_rounds  # noqa: E741 - the letter of the paper
     rows = np.array(list(itertools.product(*[range(A)] * n, *[range(O)] * n, *[(0, 1)] * n)))
     # The last round is there to ask the agent before it.
     a, o, do = (np.pad(rows[:, i * n : (i + 1) * n], ((0, 0), (0, 1))) for i in range(3))

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure as Canvas
 
 import undelude as ud
+from undelude.agent import Mark
 from undelude.paper.blocks.processes import policies
 from undelude.paper.item import Block, Item, Settings, holds, sampled
 from undelude.report.beliefs import belief_plot
@@ -34,7 +35,7 @@ REFERENCE_EPISODES = 100_000
 ROUNDED = {"see/wrong": 0.01, "see/truth": 0.01, "do/wrong": 0.0001, "expert/wrong": 0.0001}
 # Of conditioning agents: how many pull one arm as often as the first printed trajectory does, of a million.
 REGULAR, REGULAR_EPISODES = 394e-6, 1_000_000
-REFERENCE = {
+REFERENCE: dict[Literal["expert"] | Mark, dict[str, float]] = {
     "do": {"first-5": 0.239, "last-5": 0.476, "reward": 0.434, "wrong": 0.0095, "truth": 0.806},
     "see": {"first-5": 0.240, "last-5": 0.323, "reward": 0.397, "wrong": 0.52, "truth": 0.45},
     "expert": {"first-5": 0.599, "last-5": 0.600, "reward": 0.550, "wrong": 0.0001, "truth": 0.999},
@@ -50,7 +51,7 @@ CONFIDENT = 0.9
 T, LONG = 20, 100
 
 
-def live(settings: Settings, name: str) -> tuple[ud.Episodes, np.ndarray]:
+def live(settings: Settings, name: Literal["expert"] | Mark) -> tuple[ud.Episodes, np.ndarray]:
     """Long episodes of the expert, or of the exact agent that reads its own actions as `name`.
 
     As in the paper, the best arm is labelled as the first one; the mechanisms look alike under any labels.
@@ -59,14 +60,13 @@ def live(settings: Settings, name: str) -> tuple[ud.Episodes, np.ndarray]:
         The episodes, and the belief `[B, LONG + 1, K]`, both with that label.
     """
     bandit = ud.tasks.bandit()
-    expert = name == "expert"
     episodes = ud.rollout(
         bandit,
-        None if expert else ud.ExactAgent(bandit, own_actions=name),  # pyright: ignore[reportArgumentType]
+        None if name == "expert" else ud.ExactAgent(bandit, own_actions=name),
         key=jax.random.fold_in(jax.random.key(settings.seed), list(REFERENCE).index(name)),
         num_episodes=settings.num_episodes,
         num_rounds=LONG,
-        executor="expert" if expert else "agent",
+        executor="expert" if name == "expert" else "agent",
     )
     best = np.asarray(episodes.theta)[:, None]
     belief = np.exp(np.asarray(ud.posterior(bandit, episodes)))
@@ -220,9 +220,10 @@ def _first(name: str, episodes: ud.Episodes, belief: np.ndarray) -> Lived:
 
 def _belief_figures(lived: dict[str, tuple[ud.Episodes, np.ndarray]]) -> list[tuple[Figure, str]]:
     figures = []
-    for name, ends in (("see", "sure of a wrong arm"), ("do", "sure of the best")):
+    ending: dict[Mark, str] = {"see": "sure of a wrong arm", "do": "sure of the best"}
+    for name, ends in ending.items():
         x = _first(name, *lived[name])
-        figure = belief_plot(x.belief, 0, x.actions, x.rewards, own_actions=name)  # pyright: ignore[reportArgumentType]
+        figure = belief_plot(x.belief, 0, x.actions, x.rewards, own_actions=name)
         figures.append((figure, f"The first of these agents that ends over 90 percent {ends}."))
     return figures
 

@@ -31,7 +31,7 @@ def policy_of(agent: ud.TemperedAgent, process: ud.InteractionProcess) -> tuple[
     """
     task = process.task
     assert isinstance(task, TableTask)
-    _, A, O = task.log_probs.shape  # noqa: E741
+    _, A, O = task.log_probs.shape  # noqa: E741 - the letter of the paper
     start = agent.init(num_rounds=2)
 
     def after(a: Array, o: Array) -> Any:
@@ -56,7 +56,7 @@ def right_answers(process: ud.InteractionProcess, acted: Float[np.ndarray, "S A"
     assert isinstance(task, TableTask)
     assert isinstance(demonstrator, TableExpert)
     pays, expert = (np.exp(np.asarray(x.log_probs, float)) for x in (task, demonstrator))
-    K, A, O = pays.shape  # noqa: E741
+    K, A, O = pays.shape  # noqa: E741 - the letter of the paper
     now = np.zeros((K, 1 + A * O))
     now[:, 0] = np.asarray(process.prior)
     visits = now.copy()

@@ -58,7 +58,7 @@ def simulate_switching(
         The agent's actions and observations as it lived them, and what it was taught, `[num_lessons, T]` each; without
         those that came to a history that no trajectory begins with.
     """
-    T, A, O = actions.shape[1], actions.max() + 1, observations.max() + 1  # noqa: E741
+    T, A, O = actions.shape[1], actions.max() + 1, observations.max() + 1  # noqa: E741 - the letter of the paper
     tau = rng.integers(len(actions), size=num_lessons)
     lived_a, lived_o, taught = (np.zeros((num_lessons, T), int) for _ in range(3))
     logged_code, lived_code = np.zeros(len(actions), int), np.zeros(num_lessons, int)
