@@ -109,6 +109,24 @@ def test_a_batch_is_its_episodes(bandit: ud.InteractionProcess):
         np.testing.assert_allclose(ud.posterior(bandit, one), batch[i], atol=1e-6)
 
 
+@pytest.mark.parametrize("num_episodes", [1002, 1101])
+def test_in_blocks_over_devices_each_episode_has_its_own_posterior(bandit: ud.InteractionProcess, num_episodes: int):
+    """Even and odd in number, so that both devices take part or one alone, with a remainder; some seen, some done."""
+    assert num_episodes > 2 * inference.BLOCK
+    episodes = ud.rollout(bandit, ud.ExactAgent(bandit), key=jax.random.key(0), num_episodes=num_episodes)
+    marks = np.random.default_rng(0).random(episodes.intervened.shape) < 0.5
+    episodes = dataclasses.replace(episodes, intervened=jnp.asarray(marks))
+    want = filter_batch(bandit, episodes).log_posterior
+    log_posterior = ud.posterior(bandit, episodes)
+    assert len(log_posterior.devices()) == (2 if num_episodes % 2 == 0 else 1)
+    np.testing.assert_allclose(log_posterior, want, rtol=1e-5, atol=1e-6)
+    impossible = ud.tasks.bandit(expert_accuracy=1.0, reward=(1.0, 0.0))
+    actions, observations = np.zeros((num_episodes, 2), int), np.ones((num_episodes, 2), int)
+    observations[-1, 1] = 0
+    with pytest.raises(ValueError, match=f"impossible evidence in episode {num_episodes - 1}, round 1"):
+        ud.posterior(impossible, ud.Episodes.of(impossible, actions=actions, observations=observations))
+
+
 @pytest.mark.parametrize("batch", [(), (4,)])
 def test_posterior_compiles_once(
     bandit: ud.InteractionProcess, compilations: Callable[[], int], batch: tuple[int, ...]

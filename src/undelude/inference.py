@@ -6,19 +6,25 @@
 A history may mix both: the factor of an action is there where it was seen, and absent where it was done.
 """
 
+import math
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, PyTree
 
 from undelude._checks import is_concrete
+from undelude._distributed import local_mesh
 from undelude.agent import Mark, prepend
 from undelude.distributions import AbstractDistribution, index, mixture
 from undelude.process import Action, InteractionProcess, Observation
 from undelude.rollout import EXPERT, Episodes, check_symbols
+
+# Episodes at a time on a CPU, so that what they hold stays in its caches; so many are also worth another device.
+BLOCK = 500
 
 
 class Belief(eqx.Module):
@@ -133,9 +139,16 @@ def posterior(
     """
     episodes = reread(episodes, own_actions)
     check_symbols(process, episodes)
-    all_done = is_concrete(episodes.intervened) and bool(episodes.intervened.all())
-    log_posterior, impossible = _run_filter(process, episodes, all_done)
-    if is_concrete(impossible) and bool(impossible.any()):
+    # What says nothing of theta stays here.
+    episodes = eqx.tree_at(_unread, episodes, replace=(None,) * 4, is_leaf=lambda x: x is None)
+    concrete, mesh = is_concrete(episodes), None
+    all_done = concrete and bool(np.asarray(episodes.intervened).all())
+    if concrete and episodes.is_batch and len(episodes.mask) > BLOCK and jax.default_backend() == "cpu":
+        mesh = local_mesh(len(episodes.mask))
+        # From NumPy, which lets each device look at its share where it is.
+        episodes = jax.device_put(jax.tree.map(np.asarray, episodes), NamedSharding(mesh, PartitionSpec("episodes")))
+    log_posterior, impossible = _run_filter(process, episodes, all_done, mesh)
+    if is_concrete(impossible) and np.asarray(impossible).any():
         *episode, after = (int(i) for i in np.argwhere(np.asarray(impossible))[0])
         where = ", ".join([*(f"episode {i}" for i in episode), f"round {after - 1}" if after else "the opening"])
         at = [*episode, after - 1]
@@ -157,14 +170,30 @@ def reread(episodes: Episodes, own_actions: Mark | None) -> Episodes:
     return eqx.tree_at(lambda e: e.intervened, episodes, intervened)
 
 
+def _unread(episodes: Episodes) -> tuple[PyTree, ...]:
+    return episodes.theta, episodes.expert, episodes.expert_actions, episodes.reward
+
+
 @eqx.filter_jit
-def _run_filter(process: InteractionProcess, episodes: Episodes, all_done: bool) -> tuple[Array, Array]:
+def _run_filter(
+    process: InteractionProcess, episodes: Episodes, all_done: bool, mesh: Mesh | None
+) -> tuple[Array, Array]:
     def run(episode: Episodes) -> tuple[Array, Array]:
         # Only these leave the program, so that the memories of all rounds are never laid down.
         beliefs = filter(process, episode, all_done=all_done)
         return beliefs.log_posterior, beliefs.impossible
 
-    return (jax.vmap(run) if episodes.is_batch else run)(episodes)
+    def run_all(episodes: Episodes) -> tuple[Array, Array]:
+        num_episodes, on_cpu = len(episodes.mask), jax.default_backend() == "cpu"
+        num_blocks = math.ceil(num_episodes / BLOCK) if on_cpu else 1
+        return jax.lax.map(run, episodes, batch_size=math.ceil(num_episodes / num_blocks))
+
+    if not episodes.is_batch:
+        return run(episodes)
+    if mesh is None:
+        return run_all(episodes)
+    split = PartitionSpec("episodes")
+    return jax.shard_map(run_all, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)(episodes)
 
 
 def _condition(belief: Belief, log_likelihood: Float[Array, " K"]) -> Belief:

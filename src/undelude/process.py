@@ -201,24 +201,29 @@ class InteractionProcess(eqx.Module):
         return self.prior
 
     @property
+    def symbols(self) -> tuple[tuple[AbstractDistribution, PyTree], tuple[AbstractDistribution, PyTree]]:
+        """The kind of law, and shape and type of a value, of actions and of observations."""
+        return _traced_symbols(self)
+
+    @property
     def action_law(self) -> AbstractDistribution:
         """The kind of law that actions follow, with shapes in place of numbers."""
-        return _traced_symbols(self)[0][0]
+        return self.symbols[0][0]
 
     @property
     def action_shape(self) -> PyTree:
         """Shape and type of an action."""
-        return _traced_symbols(self)[0][1]
+        return self.symbols[0][1]
 
     @property
     def observation_law(self) -> AbstractDistribution:
         """The kind of law that observations follow, with shapes in place of numbers."""
-        return _traced_symbols(self)[1][0]
+        return self.symbols[1][0]
 
     @property
     def observation_shape(self) -> PyTree:
         """Shape and type of an observation."""
-        return _traced_symbols(self)[1][1]
+        return self.symbols[1][1]
 
     def causal_model(self, num_rounds: int | None = None) -> CausalModel:
         """The process as a causal model, in which any variable can be seen, done or summed out (Figure 3b).

@@ -179,10 +179,7 @@ def rollout(
 def check_symbols(process: InteractionProcess, episodes: Episodes) -> None:
     """Raise `ValueError` where stored symbols have another shape than the rounds, or are outside their alphabet."""
     lead = episodes.mask.shape
-    action, observation = (
-        (process.action_law, process.action_shape),
-        (process.observation_law, process.observation_shape),
-    )
+    action, observation = process.symbols
     parts = [("actions", *action, episodes.actions, lead), ("observations", *observation, episodes.observations, lead)]
     if episodes.opening is not None:
         parts.append(("opening", *observation, episodes.opening, lead[:-1]))
