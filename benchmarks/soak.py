@@ -1,4 +1,4 @@
-"""A long run of a small agent: does memory stay where it is?
+"""A long run of a small agent, with its metrics and its checkpoints: does memory stay where it is?
 
 python benchmarks/soak.py                  200,000 updates, some minutes
 python benchmarks/soak.py --steps 20000    a tenth of it
@@ -6,6 +6,7 @@ python benchmarks/soak.py --steps 20000    a tenth of it
 
 import argparse
 import resource
+import tempfile
 from pathlib import Path
 
 import jax
@@ -13,6 +14,13 @@ import jax
 jax.config.update("jax_num_cpu_devices", 1)
 
 import undelude as ud  # noqa: E402
+from undelude.cli.checkpoints import Checkpoints, updates_in  # noqa: E402
+from undelude.cli.config import Config  # noqa: E402
+from undelude.cli.runs import RunDirectory  # noqa: E402
+from undelude.updates import TeachingState  # noqa: E402
+
+# Seconds between two checkpoints.
+EVERY = 2.0
 
 
 def resident() -> float:
@@ -31,15 +39,24 @@ def main() -> None:
     steps = parser.parse_args().steps
     process = ud.tasks.bandit(num_arms=2, num_rounds=4)
     held: list[tuple[int, float]] = []
-
-    def log(state: object, row: dict) -> None:
-        if row["update"] % (steps // 20) == 0:
-            held.append((row["update"], resident()))
-            print(f"update {held[-1][0]:9,}  {held[-1][1]:8.1f} MiB  {row['seconds']:8.1f} s", flush=True)
+    seen: set[int] = set()
 
     agent = ud.LSTMAgent(process, 8, key=jax.random.key(0))
-    settings = {"key": jax.random.key(1), "steps": steps, "batch_size": 8, "log_every": 100, "on_log": log}
-    ud.teach(process, agent, ud.Counterfactual(), **settings)
+    settings = {"key": jax.random.key(1), "steps": steps, "batch_size": 8, "log_every": 100}
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunDirectory.create(Path(folder) / "run", Config("bandit"))
+        with Checkpoints(run.checkpoints_folder, EVERY, run.metrics_file) as checkpoints:
+
+            def log(state: TeachingState, row: dict) -> None:
+                run.append_metrics(row)
+                checkpoints.save_if_due(state)
+                seen.update(updates_in(run.checkpoints_folder))
+                if row["update"] % (steps // 20) == 0:
+                    held.append((row["update"], resident()))
+                    print(f"update {held[-1][0]:9,}  {held[-1][1]:8.1f} MiB  {row['seconds']:8.1f} s", flush=True)
+
+            ud.teach(process, agent, ud.Counterfactual(), on_log=log, **settings)
+    print(f"{steps // 100:,} rows of metrics and {len(seen)} checkpoints were written")
     first, last = held[len(held) // 4][1], held[-1][1]
     print(f"from a quarter of the way to the end: {last - first:+.1f} MiB")
 

@@ -114,6 +114,7 @@ def test_longer_episodes_and_openings():
 def test_trace_shows_an_episode(bandit):
     """The belief that the exact agent's policy implies is its belief."""
     episode = trace(ud.ExactAgent(bandit, "see"), bandit, key=jax.random.key(0), num_episodes=8)
+    assert episode["said"] == [str(o) for o in episode["observations"]]
     assert np.shape(episode["policy"]["agent"]) == (21, 5)
     np.testing.assert_allclose(episode["policy"]["agent"], episode["policy"]["exact_see"], atol=1e-5)
     np.testing.assert_allclose(episode["belief"]["agent"], episode["belief"]["exact_see"], atol=1e-4)

@@ -343,7 +343,7 @@ def test_what_tensorboard_showed_of_lost_updates_is_taken_back(tmp_path: Path, n
 
 def test_without_tensorboardx_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    with pytest.raises(ModuleNotFoundError, match=r'pip install "undelude\[tensorboard\]"'):
+    with pytest.raises(ModuleNotFoundError, match="pip install tensorboardX"):
         TensorBoard(tmp_path)
 
 
@@ -542,7 +542,7 @@ def test_without_gymnasium_a_task_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "gymnasium", None)
     assert main(["train", "taxi", "--out", "runs/none"]) == 1
-    assert 'pip install "undelude[gym]"' in capsys.readouterr().err
+    assert "pip install gymnasium." in capsys.readouterr().err
 
 
 # Playing ----------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import undelude as ud
 from undelude.cli.config import Config
 from undelude.cli.measure import make_film, write_film
 from undelude.cli.runs import RunDirectory
-from undelude.film import DO, HEADER, INK, SEE
+from undelude.film import ALARM, DO, HEADER, INK, SEE
 from undelude.process import AbstractTask
 from undelude.tasks.merge import MergeTask
 from undelude.tasks.tables import TableTask
@@ -170,6 +170,16 @@ def test_a_run_s_film_has_four_panels_from_one_beginning():
     bandit = ud.tasks.bandit(num_rounds=3)
     undrawn = eqx.tree_at(lambda p: p.task, bandit, Undrawn(bandit.task.log_probs, bandit.task.rewards))
     assert make_film(ud.LSTMAgent(bandit, 4, key=KEY), undrawn, Config("bandit")) is None
+
+
+def test_of_many_beginnings_the_film_shows_the_one_at_which_delusion_costs_most():
+    """On a short ramp with a car that asserts itself: the deluded driver crashes, expert and sober answer do not."""
+    merge = ud.tasks.merge(num_rounds=6, steps=3)
+    film = make_film(ud.LSTMAgent(merge, 4, key=KEY), merge, Config("merge"))
+    assert film is not None
+    alarm = (film[-1] == ImageColor.getrgb(ALARM)).all(-1)
+    crashed = [bool(alarm[:, i * 206 : i * 206 + 200].any()) for i in (0, 2, 3)]
+    assert crashed == [False, False, True]
 
 
 def test_a_drawing_that_fails_stops_nothing(tmp_path):

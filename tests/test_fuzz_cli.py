@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -157,3 +158,35 @@ def test_any_command_line_ends_well(folder: Path, args: list[str], answers: str)
         assert err.strip(), out
     after = {path.name for path in folder.iterdir()} - {"cache", "paper.html", "__pycache__"}
     assert after <= {*before}, "it wrote something that was not asked for"
+
+
+@given(data=st.data())
+@examples(2, shrink=False)
+def test_any_sound_training_ends_well(folder: Path, data: st.DataObject) -> None:
+    """It trains, certifies and draws its page, or says in a line why not; then it is finished, and says so."""
+    draw = data.draw
+    args = ["train", "fuzz_tasks:tiny", "--out", str(folder / "trained")]
+    for name, values in CHOICES.items():
+        args += [name, draw(st.sampled_from(values[:-1]))] if draw(st.booleans()) else []
+    for name, values in {
+        "--steps": "13", "--batch-size": "246", "--hidden-size": "4", "--reuse": "12", "--log-every": "123",
+        "--expert-share": ["0", "0.3", "1"], "--observation-weight": ["0", "0.1"], "--microbatch-size": "12",
+        "--num-layers": "12", "--num-heads": "12", "--window": "13", "--order": "13",
+    }.items():  # fmt: skip
+        args += [name, draw(st.sampled_from(values))] if draw(st.booleans()) else []
+    codes = []
+    for more in ([], ["--resume"]):
+        err = io.StringIO()
+        with in_time(240), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(err):
+            codes.append(main([*args, *more]))
+        assert "Traceback" not in err.getvalue(), err.getvalue()
+        assert "UNDELUDE_DEBUG=1 shows" not in err.getvalue(), err.getvalue()
+        assert codes[-1] in (0, 1, 2), err.getvalue()
+    run = folder / "trained"
+    if codes[0] == 0:
+        assert codes[1] == 0
+        assert "is finished" in err.getvalue()
+        assert (run / "report.html").exists()
+    else:
+        assert not (run / "config.json").exists(), "the corrected command may use the same place"
+    shutil.rmtree(run, ignore_errors=True)

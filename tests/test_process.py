@@ -489,3 +489,42 @@ def test_histories_of_several_parts():
     shorter = dataclasses.replace(history, mask=jnp.array([True, False]))
     with pytest.raises(ValueError, match="mask has rounds that do not exist"):
         ud.posterior(process, shorter)
+
+
+class Looking(ud.AbstractExpert):
+    """Asks in Python for a number that is not known while it is compiled, or returns what is no law."""
+
+    say: Callable[[Any], Any] = eqx.field(static=True)
+
+    def init(self, theta):
+        return jnp.zeros((), jnp.int32)
+
+    def Q_A(self, theta, e):
+        return self.say(e)
+
+    def g_A(self, theta, a, e):
+        return e
+
+    def g_O(self, theta, o, e):
+        return e + 1
+
+
+@pytest.mark.parametrize(
+    ("say", "words"),
+    [
+        (
+            lambda e: ud.Categorical(probs=jnp.ones(5) / (5 if e < 3 else 4)),
+            r"\(test_process.py, line \d+\).*jnp.where",
+        ),
+        (lambda e: ud.Categorical(logits=np.ones(5) * np.asarray(e)), r"\(test_process.py, line \d+\).*jax.numpy"),
+        (lambda e: jnp.ones(5) / 5, "expert.Q_A returned an array, not a distribution; return ud.Categorical"),
+    ],
+)
+def test_an_expert_that_cannot_be_compiled_is_told_why(bandit: ud.InteractionProcess, say: Any, words: str):
+    with pytest.raises(TypeError, match=f"mine: .*{words}"):
+        ud.InteractionProcess(bandit.prior, bandit.thetas, bandit.task, Looking(say), 3, name="mine")
+
+
+def test_a_list_of_thetas_is_no_array(bandit: ud.InteractionProcess):
+    with pytest.raises(ValueError, match=r"thetas has a list of numbers, but the prior has 5 values; .*jnp.arange"):
+        ud.InteractionProcess(bandit.prior, [0, 1, 2, 3, 4], bandit.task, bandit.expert, 3, name="mine")

@@ -55,6 +55,7 @@ def test_config_survives_the_file(run: RunDirectory) -> None:
     config, versions = read_config(run.config_file)
     assert config == CONFIG
     assert versions["jax"] == jax.__version__
+    assert versions["devices"] == "2 cpu"
 
 
 @pytest.mark.parametrize(

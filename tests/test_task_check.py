@@ -148,6 +148,11 @@ class Heavy(Informed):
         )
 
 
+class Negative(Clocked):
+    def Q_O(self, theta, w):
+        return ud.Categorical(probs=jnp.where(w[1] > 2, jnp.array([1.05, -0.05]), jnp.array([0.5, 0.5])))
+
+
 def lossy(theta, w):
     """As it should be until the third round."""
     rest = jnp.where(w[1] > 2, 0.4, 0.5)
@@ -161,6 +166,7 @@ DEFECTS = {
     "transition": (lambda: process(Clocked(), transition=lossy), "transition does not sum to one, first in round 3"),
     "leak": (lambda: process(Leaky()), "Given part of the observations differs between thetas"),
     "not normalised": (lambda: process(Swollen()), r"task.Q_O does not sum to one, first in round 4 .*off by 0.649"),
+    "negative": (lambda: process(Negative()), "task.Q_O holds nan, first in round 4 .*: the logarithm of a negative"),
     "random": (lambda: process(Random()), "observations differ between two plays"),
     "memory grows": (lambda: process(Growing()), r"task.g_O returns a memory of .*float32.*int32"),
     "memory of theta": (lambda: process(Remembering()), "task declares theta_free_memory"),
@@ -246,3 +252,18 @@ def test_the_command_prints_json_that_any_program_reads(capsys):
     found = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
     assert found["action_kl_do"] == "inf"
     assert found["entropy"] == pytest.approx(np.log(2))
+
+
+def test_where_imitation_is_the_wrong_goal_it_warns():
+    report = ud.check_task(ud.tasks.doors(), num_episodes=256)
+    assert str(report).startswith("doors: no mistakes found, but a warning")
+    assert any("always taking one and the same action earns more" in note for note in report.notes)
+
+
+def test_a_gap_that_is_infinite_has_a_total_variation():
+    """An expert that never errs: the deluded agent is certain, and rules out what another theta's expert would do."""
+    report = ud.check_task(ud.tasks.bandit(expert_accuracy=1.0), num_episodes=64)
+    assert report.action_kl_do == np.inf
+    assert report.action_tv_do is not None
+    assert 0 < report.action_tv_do < 1
+    assert any("total variation" in note for note in report.notes)

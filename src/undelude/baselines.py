@@ -100,11 +100,23 @@ def advice(values: dict[str, float | None]) -> str | None:
     better_not_try = more("reward_constant", "reward_exact_do") and more("reward_expert", "reward_constant")
     if not (imitator_is_beaten and (never_learns or better_not_try)):
         return None
+    if never_learns:
+        why = (
+            "the expert never gathers the information that its imitator lacks "
+            f"({first:.3f} nats of it in the first round, {last:.3f} in the last)"
+        )
+    else:
+        always = values["reward_constant"]
+        why = f"always taking one and the same action earns more ({always:.3f} a round) than acting as the expert might"
+    advice = "Take an expert who finds out what it needs to know, or act for reward (ud.PlanningAgent)."
+    if more("reward_best", "reward_expert"):
+        advice = (
+            "That is more than the expert earns: take one who is better at this reward, or act for reward "
+            "(ud.PlanningAgent)."
+        )
     return (
-        "imitation is the wrong goal here: the expert never gathers the information that its imitator lacks "
-        f"({first:.3f} nats of it in the first round, {last:.3f} in the last). The perfect imitator earns "
-        f"{imitator:.3f} a round, the expert {expert:.3f}, and a policy that is not shown theta {best:.3f}. Take an "
-        "expert who finds out what it needs to know, or act for reward (ud.PlanningAgent)."
+        f"imitation is the wrong goal here: {why}. The perfect imitator earns {imitator:.3f} a round, the expert "
+        f"{expert:.3f}, and a policy that is not shown theta {best:.3f}. {advice}"
     )
 
 

@@ -267,6 +267,7 @@ def _why_none(
         return f"the HostAgent does not predict {'observations' if name.startswith('observation') else 'actions'}."
     if name == "deluded_fraction":
         return (
-            "the policy implies no belief: the expert's laws do not tell the thetas apart at the end of every episode."
+            "the policy implies no belief about theta: at the end of some episode the expert does the same whatever "
+            "theta is, or there are more thetas than actions."
         )
     return "not a number in at least one episode."

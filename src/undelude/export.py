@@ -73,7 +73,7 @@ def export(
     """
     if importlib.util.find_spec("flatbuffers") is None:
         raise ModuleNotFoundError(
-            'JAX needs flatbuffers to write and to read exported functions: pip install "undelude[export]".'
+            "JAX needs flatbuffers to write and to read exported functions: pip install flatbuffers."
         )
     check_mark(agent, agent.own_actions)
     check_fit(process, agent)

@@ -103,7 +103,8 @@ def film(
 
     Where Theta is finite, the belief `P(Theta | history)` after the round is drawn too, with the actions read as the
     episode marks them: what a sober agent may know (blue), what a deluded one takes for known (orange), what an
-    onlooker of the expert knows (grey). The header says what was observed, in the task's words.
+    onlooker of the expert knows (grey); the true theta has a frame or a ring. The header says what was observed, in the
+    task's words.
 
     Args:
         process: where it happened.

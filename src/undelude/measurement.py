@@ -39,13 +39,17 @@ def measure(
         key: of what is estimated by draws.
     """
     said = None if isinstance(agent, AbstractAgent) else agent
+    exact = agent if isinstance(agent, ExactAgent) and process.finite else None
 
     def one(x: tuple[Episodes, Array, Predictions | None]) -> dict[str, Array]:
         episode, key, said = x
         if said is None:
             assert isinstance(agent, AbstractAgent)
             said = predict(agent, episode)
-        return measure_episode(process, episode, said, key=key)
+        belief = None
+        if exact is not None:
+            belief = jnp.exp(filter(exact.process, reread(episode, exact.own_actions)).log_posterior[-1])
+        return measure_episode(process, episode, said, key=key, belief=belief)
 
     keys = jax.random.split(key, episodes.mask.shape[0])
     work = episodes.num_rounds * (process.num_thetas if process.finite else 1)
@@ -60,9 +64,22 @@ def predict(agent: AbstractAgent, episode: Episodes) -> Predictions:
 
 
 def measure_episode(
-    process: InteractionProcess, episode: Episodes, said: Predictions, *, key: Key[Array, ""]
+    process: InteractionProcess,
+    episode: Episodes,
+    said: Predictions,
+    *,
+    key: Key[Array, ""],
+    belief: Float[Array, " K"] | None = None,
 ) -> dict[str, Float[Array, ""]]:
-    """What one of an agent's own episodes says of it: means over its symbols, in nats."""
+    """What one of an agent's own episodes says of it: means over its symbols, in nats.
+
+    Args:
+        process: where it comes from.
+        episode: with the agent's actions.
+        said: what the agent predicted.
+        key: of what is estimated by draws.
+        belief: at the end, where the agent has one; else what its policy implies.
+    """
     P_A, P_O = said
     T = episode.num_rounds
     after_last = None if P_A is None else jax.tree.map(lambda x: x[T], P_A)
@@ -88,7 +105,8 @@ def measure_episode(
             kl, tv = jax.vmap(lambda p, q, k: divergences(p, q, key=k))(answer, prediction, keys)
             result |= {f"{name}_kl_{mark}": kl.mean(), f"{name}_tv_{mark}": tv.mean()}
     last = jax.tree.map(lambda x: x[-1], filter(process, episode))
-    belief = None if after_last is None else implied(expert_laws(process, last), after_last)
+    if belief is None and after_last is not None:
+        belief = implied(expert_laws(process, last), after_last)
     if belief is not None:
         theta = episode.theta[-1] if process.transition is not None else episode.theta
         deluded = (belief.max() > CONFIDENT) & (belief.argmax() != theta)

@@ -2,7 +2,9 @@
 
 import abc
 import functools
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import equinox as eqx
@@ -14,6 +16,14 @@ from jaxtyping import Array, Float, Key, PyTree
 from undelude._checks import as_numbers, check_count, check_probabilities, is_concrete
 from undelude.causal import CausalModel
 from undelude.distributions import AbstractDistribution, Categorical, Given, Joint, Mixture, Normal, index
+
+# What JAX raises where Python asks for a number that is being traced.
+NOT_KNOWN_YET = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerBoolConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
 
 W = TypeVar("W")
 E = TypeVar("E")
@@ -103,6 +113,12 @@ def _as_prior(prior: Any) -> Any:
     return jnp.asarray(as_numbers(prior, "prior") if is_concrete(prior) else prior, dtype=float)
 
 
+def _last_line(error: BaseException) -> str:
+    """Where it happened, in the code that is neither JAX's nor Equinox's."""
+    frames = [x for x in traceback.extract_tb(error.__traceback__) if "site-packages" not in x.filename]
+    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+
+
 def _as_arrays(thetas: Any) -> Any:
     return jax.tree.map(jnp.asarray, thetas)
 
@@ -138,6 +154,14 @@ class InteractionProcess(eqx.Module):
 
     def __check_init__(self) -> None:
         check_count(f"{self.name}: num_rounds", self.num_rounds)
+        for part, kind in {"task": AbstractTask, "expert": AbstractExpert}.items():
+            if not isinstance(given := getattr(self, part), kind):
+                what = (
+                    f"the class {given.__name__} itself"
+                    if isinstance(given, type)
+                    else f"of type {type(given).__name__}"
+                )
+                raise TypeError(f"{self.name}: {part} must be an instance of an ud.{kind.__name__}, not {what}.")
         if not is_concrete(self):
             return
         if self.finite:
@@ -146,9 +170,10 @@ class InteractionProcess(eqx.Module):
             check_probabilities(self.prior, f"{self.name}: prior")
             for leaf in jax.tree.leaves(self.thetas):
                 if leaf.ndim == 0 or leaf.shape[0] != self.num_thetas:
+                    what = "a list of numbers" if leaf.ndim == 0 else f"shape {leaf.shape}"
                     raise ValueError(
-                        f"{self.name}: thetas has shape {leaf.shape}, but the prior has {self.num_thetas} values; "
-                        "give every array in thetas a leading axis of that length."
+                        f"{self.name}: thetas has {what}, but the prior has {self.num_thetas} values; "
+                        "give every array in thetas a leading axis of that length, such as jnp.arange(3) for three."
                     )
         elif not isinstance(self.prior, AbstractDistribution):
             raise ValueError(
@@ -160,7 +185,14 @@ class InteractionProcess(eqx.Module):
                 f"{self.name}: with a transition the memories of task and expert must not depend on theta; "
                 "compute them without theta and declare theta_free_memory = True."
             )
-        laws, memories = _first_round(self)
+        try:
+            laws, memories = _first_round(self)
+        except NOT_KNOWN_YET as error:
+            raise TypeError(
+                f"{self.name}: a method of task, expert or transition looks at a number that is not known while it is "
+                f"compiled{_last_line(error)}. In place of if and while take jnp.where, jax.lax.cond and jax.lax.scan, "
+                "in place of NumPy's functions, int() and float() those of jax.numpy."
+            ) from error
         for part, law in laws.items():
             _check_law(law, f"{self.name}: {part}")
         self._check_memories(memories)
@@ -324,18 +356,26 @@ class InteractionProcess(eqx.Module):
         e = self.expert.init(theta)
         if self.opening:
             e = self.expert.g_O(theta, self._first_Q_O(theta).sample(jax.random.key(0)), e)
-        return self.expert.Q_A(theta, e)
+        return self._as_law("expert.Q_A", self.expert.Q_A(theta, e))
 
     def _first_Q_O(self, theta: Theta) -> AbstractDistribution:
         if self.opening:
-            return self.task.Q_O(theta, self.task.init(theta))
+            return self._as_law("task.Q_O", self.task.Q_O(theta, self.task.init(theta)))
         return self._Q_O_after(theta, self._first_Q_A(theta).sample(jax.random.key(0)))
 
     def _Q_O_after(self, theta: Theta, a: Action) -> AbstractDistribution:
         w = self.task.init(theta)
         if self.opening:
             w = self.task.g_O(theta, self._first_Q_O(theta).sample(jax.random.key(0)), w)
-        return self.task.Q_O(theta, self.task.g_A(theta, a, w))
+        return self._as_law("task.Q_O", self.task.Q_O(theta, self.task.g_A(theta, a, w)))
+
+    def _as_law(self, method: str, law: Any) -> AbstractDistribution:
+        if not isinstance(law, AbstractDistribution):
+            what = "an array" if isinstance(law, jax.Array) else f"{type(law).__name__}"
+            raise TypeError(
+                f"{self.name}: {method} returned {what}, not a distribution; return ud.Categorical(...) or another one."
+            )
+        return law
 
     def _memories_after_a_round(self, theta: Theta) -> tuple[Any, Any]:
         """Of task and expert, after symbols that are the same whatever theta is."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,8 +13,7 @@ import numpy as np
 from jaxtyping import Array, Key, PyTree
 
 from undelude._checks import TOLERANCE, check_count
-from undelude.agents.exact import ExactAgent
-from undelude.certificate import certify
+from undelude.certificate import delusion_gap
 from undelude.distributions import (
     AbstractDistribution,
     Autoregressive,
@@ -36,6 +36,7 @@ MEMORY = (
     "{} declares theta_free_memory, but its memory differs between thetas after the same history; compute it without "
     "theta, or do not declare it."
 )
+WRONG_GOAL = "Imitation is the wrong goal"
 # Of the prior's entropy, what the first sight must leave unsaid.
 HIDDEN = 0.01
 
@@ -53,6 +54,8 @@ class TaskReport:
             another (with .001 or more); None where actions are no symbols.
         action_kl_do: what delusion costs, nats an action (`delusion_gap`); None where Theta is continuous.
         action_kl_do_se: its standard error.
+        action_tv_do: the same in total variation, from 0 to 1; finite where the deluded agent rules out what the
+            answer allows, so that nats are not.
         notes: what a user should know.
     """
 
@@ -62,20 +65,23 @@ class TaskReport:
     least_mass: float | None
     action_kl_do: float | None
     action_kl_do_se: float | None
+    action_tv_do: float | None
     notes: tuple[str, ...]
 
     def __str__(self) -> str:
         def row(words: str, x: float | None, unit: str = "") -> str:
             return f"  {words:<42} {'not measured' if x is None else f'{x:.3g} {unit}'}".rstrip()
 
+        warns = any(note.startswith(WRONG_GOAL) for note in self.notes)
         error = "" if self.action_kl_do_se is None else f"+- {self.action_kl_do_se:.2g} "
         return "\n".join(
             [
-                f"{self.name}: no problems found",
+                f"{self.name}: no mistakes found, but a warning" if warns else f"{self.name}: no problems found",
                 row("theta's entropy", self.entropy, "nats"),
                 row("... of which the first sight tells", self.first_sight, "nats"),
                 row("least mass of the expert on an action", self.least_mass),
                 row("delusion gap, action_kl_do", self.action_kl_do, f"{error}nats an action"),
+                row("... in total variation, from 0 to 1", self.action_tv_do),
                 *(f"  {note}" for note in self.notes),
             ]
         )
@@ -290,11 +296,14 @@ def _laws(played: _Played) -> Iterator[str]:
             )
     for name, excess in played.excess.items():
         bad = ~(np.asarray(excess) < TOLERANCE)
-        if bad.any():
-            yield (
-                f"{name} does not sum to one, {_where(bad, played, name)} "
-                f"(off by {np.nanmax(np.asarray(excess)):.3g}); log_probs= are taken as they are."
-            )
+        if not bad.any():
+            continue
+        where = _where(bad, played, name)
+        if np.isnan(np.asarray(excess)[tuple(np.argwhere(bad)[0])]):
+            yield f"{name} holds nan, {where}: the logarithm of a negative probability, or a division by 0."
+        else:
+            off = np.asarray(excess)[bad].max()
+            yield f"{name} does not sum to one, {where} (off by {off:.3g}); log_probs= are taken as they are."
     episodes = played.episodes
     parts = [("task.reward", episodes.reward, 2), ("expert.Q_A draws what", episodes.actions, 2)]
     parts += [("task.Q_O draws what", episodes.observations, 2), ("task.Q_O opens with what", episodes.opening, 1)]
@@ -405,7 +414,7 @@ def _differs(x: np.ndarray, possible: np.ndarray) -> bool:
 def _report(
     process: InteractionProcess, played: _Played, replayed: _Replayed, key: Array, T: int, num_episodes: int
 ) -> TaskReport:
-    notes, entropy, first_sight, gap, error = [], None, None, None, None
+    notes, entropy, first_sight, gap, error, variation = [], None, None, None, None, None
     if process.finite:
         prior = np.asarray(jnp.exp(process.log_prior), float)
         entropy = float(-(prior[prior > 0] * np.log(prior[prior > 0])).sum())
@@ -419,18 +428,28 @@ def _report(
                 )
             if entropy - first_sight < HIDDEN * entropy:
                 notes.append("The first round tells theta: there is hardly anything left to be deluded about.")
-        size = {"num_episodes": num_episodes, "num_rounds": T, "baselines": False}
-        certificate = certify(ExactAgent(process, "see"), process, key=key, **size)
-        gap, error = certificate.action_kl_do, certificate.action_kl_do_se
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # It is among the notes.
+            certificate = delusion_gap(process, key=key, num_episodes=num_episodes, num_rounds=T)
+        gap, error, variation = certificate.action_kl_do, certificate.action_kl_do_se, certificate.action_tv_do
+        if (advice := certificate.notes.get("imitation")) is not None:
+            notes.append(f"{WRONG_GOAL}{advice.removeprefix(WRONG_GOAL[0].lower() + WRONG_GOAL[1:])}")
         if gap is not None and gap < 1e-3:
-            notes.append("Delusion costs next to nothing here: conditioning would do.")
+            notes.append(
+                "Delusion costs next to nothing here: read as evidence, own actions hardly change predictions."
+            )
+        if gap == math.inf:
+            notes.append(
+                "The gap is infinite: an agent that takes its own actions for evidence comes to rule out what the "
+                "expert may do. Look at the total variation."
+            )
     least = _least_mass(replayed)
     if least == 0:
         notes.append(
             "For some theta the expert never does what it does for another: an agent that errs is then where no "
             "demonstration leads, and factual teaching has nothing to learn it from (Section 4.2)."
         )
-    return TaskReport(process.name, first_sight, entropy, least, gap, error, tuple(notes))
+    return TaskReport(process.name, first_sight, entropy, least, gap, error, variation, tuple(notes))
 
 
 def _first_sight(process: InteractionProcess, episodes: Episodes, entropy: float) -> float:

@@ -36,7 +36,7 @@ class TensorBoard:
             from tensorboardX import event_file_writer, summary
             from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
         except ModuleNotFoundError as error:
-            message = 'writing for TensorBoard needs tensorboardX: pip install "undelude[tensorboard]".'
+            message = "writing for TensorBoard needs tensorboardX: pip install tensorboardX."
             raise ModuleNotFoundError(message) from error
         # Not its SummaryWriter: that writes in a thread, which keeps rows back for minutes, and on a full disk dies and
         # has the caller wait for ever.

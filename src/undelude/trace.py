@@ -24,7 +24,8 @@ def trace(
 
     Returns:
         Plain data: `num_episodes`; `theta` (`[T + 1]` with a transition), `opening`, and `actions`, `observations` and
-        `rewards`, `[T]`; `policy`, the probabilities of the actions before each round and after the last,
+        `rewards`, `[T]`; `said`, the task's words
+        for each observation; `policy`, the probabilities of the actions before each round and after the last,
         `[T + 1, A]`, of `"agent"`, `"exact_do"` and `"exact_see"`; and `belief`, `[T + 1, K]` of the same three, None
         where a policy implies none.
 
@@ -52,6 +53,10 @@ def trace(
         "opening": plain(episodes.opening),
         "actions": plain(episodes.actions),
         "observations": plain(episodes.observations),
+        "said": [
+            process.task.say(jax.tree.map(lambda x, t=t: np.asarray(x[i, t]), episodes.observations))
+            for t in range(episodes.num_rounds)
+        ],
         "rewards": plain(episodes.reward),
         "policy": plain(policies),
         "belief": {"agent": None} | belief,

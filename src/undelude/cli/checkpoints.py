@@ -167,8 +167,10 @@ class Checkpoints:
         # Orbax would find damage too, but leave readers behind that complain into the terminal.
         try:
             intact = read_json(folder / SEAL) == _digests(folder)
-        except (FileNotFoundError, ValueError) as error:
-            raise ValueError(f"{folder} is damaged ({_first_line(error)})") from error
+        except FileNotFoundError as error:
+            raise ValueError(f"{folder} is damaged ({SEAL} is missing)") from error
+        except ValueError as error:
+            raise ValueError(f"{folder} is damaged ({str(error).removeprefix(f'{folder}/')})") from error
         if not intact:
             raise ValueError(f"{folder} is damaged (a file in it has changed)")
         expected = {name: np.zeros(x.shape, x.dtype) for name, x in _named_arrays(like)}

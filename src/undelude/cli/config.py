@@ -7,6 +7,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
+import jax
 import tyro
 
 from undelude._checks import MAX_COUNT
@@ -90,14 +91,19 @@ def option(name: str) -> str:
     return "TASK" if name == "task" else f"--{name.replace('_', '-')}"
 
 
+def made_with() -> dict[str, str]:
+    """The versions and the devices: a run repeats to the last bit with the same ones."""
+    return versions() | {"devices": f"{jax.device_count()} {jax.default_backend()}"}
+
+
 def write_config(file: Path, config: Config) -> None:
-    """Write `config.json`, with the versions that the run was made with."""
-    data = dataclasses.asdict(config) | {"versions": versions()}
+    """Write `config.json`, with the versions and devices that the run is made with."""
+    data = dataclasses.asdict(config) | {"versions": made_with()}
     write_atomically(file, (json.dumps(data, indent=2) + "\n").encode())
 
 
 def read_config(file: Path) -> tuple[Config, dict[str, str]]:
-    """The options and the versions in `config.json`.
+    """The options in `config.json`, and what the run was made with.
 
     Raises:
         ValueError: it is damaged; the message names the entry.

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from jaxtyping import Array, Key
 from rich.console import Console
 
@@ -22,6 +23,8 @@ from undelude.trace import trace
 
 # Own episodes behind each row of metrics: the standard error of a KL is then a few percent of it.
 EPISODES_A_ROW = 256
+# Of which the film shows one.
+BEGINNINGS = 64
 NUM_EPISODES = 4096
 
 
@@ -84,16 +87,22 @@ def write_film(run: RunDirectory, agent: AbstractAgent, process: InteractionProc
 
 
 def make_film(agent: AbstractAgent, process: InteractionProcess, config: Config) -> Film | None:
-    """One beginning, as expert, agent and exact agents go on from it; None where a task draws nothing of its own."""
+    """One beginning, as expert, agent and exact agents go on from it; None where a task draws nothing of its own.
+
+    Where there are exact agents, it is that of `BEGINNINGS` at which delusion costs the most reward.
+    """
     if type(process.task).draw is AbstractTask.draw:
         return None
     actors: dict[str, AbstractAgent | None] = {"expert": None, "agent": agent}
     if process.finite:
         actors |= {f"exact, {mark}": ExactAgent(process, mark) for mark in MARKS}
-    key, films = keys(config)["certificate"], []
-    for title, actor in actors.items():
-        executor = "agent" if actor else "expert"
-        films.append(
-            film(process, rollout(process, actor, key=key, num_episodes=1, executor=executor), title=title, size=200)
-        )
-    return side_by_side(films)
+    size = {"key": keys(config)["certificate"], "num_episodes": BEGINNINGS}
+    episodes = {
+        title: rollout(process, actor, executor="agent" if actor else "expert", **size)
+        for title, actor in actors.items()
+    }
+    shown = 0
+    if process.finite:
+        earned = [np.asarray(episodes[f"exact, {mark}"].reward).sum(-1) for mark in MARKS]
+        shown = int((earned[0] - earned[1]).argmax())
+    return side_by_side([film(process, x, episode=shown, title=title, size=200) for title, x in episodes.items()])

@@ -31,7 +31,7 @@ class RunDirectory:
     Args:
         path: the folder; see `create` and `open`.
         config: of the run.
-        versions: with which it was begun.
+        versions: with which it was begun, and the devices.
     """
 
     def __init__(self, path: Path, config: Config, versions: dict[str, str] | None = None):

@@ -42,5 +42,5 @@ class Tasks:
         console.print("Your own task is given as package.module:factory.")
         if importlib.util.find_spec("gymnasium") is None:
             needy = [name for name, task in TASKS.items() if task.extra == "gym"]
-            console.print(f'To install what {", ".join(needy)} need: pip install "undelude[gym]".', soft_wrap=True)
+            console.print(f"To install what {', '.join(needy)} need: pip install gymnasium.", soft_wrap=True)
         return ExitCode.OK

@@ -35,6 +35,7 @@ class Episode:
         opening: the observation before the first action, or None.
         actions: `[T]`.
         observations: `[T]`, or None where they are not plain symbols.
+        said: what they tell, in the task's words, `T` of them; None where it has none.
         rewards: `[T]`.
         policy: of each of `READERS`, `[T + 1, A]`.
         belief: of each of `READERS`, `[T + 1, K]`, or None where a policy implies no belief.
@@ -45,6 +46,7 @@ class Episode:
     opening: Any
     actions: Int[np.ndarray, " T"]
     observations: Int[np.ndarray, " T"] | None
+    said: list[str] | None
     rewards: Float[np.ndarray, " T"]
     policy: dict[str, Float[np.ndarray, "T1 A"]]
     belief: dict[str, Float[np.ndarray, "T1 K"] | None]
@@ -167,6 +169,7 @@ def _episode(file: Path, data: Any) -> Episode:
         data.get("opening"),
         actions,
         _symbols(data.get("observations"), T),
+        _words(data.get("said"), T),
         rewards,
         policy,
         belief,
@@ -194,6 +197,11 @@ def _symbols(data: Any, T: int) -> np.ndarray | None:
     if not (isinstance(data, list) and len(data) == T and all(isinstance(x, int) for x in data)):
         return None
     return np.asarray(data)
+
+
+def _words(data: Any, T: int) -> list[str] | None:
+    fits = isinstance(data, list) and len(data) == T and all(isinstance(x, str) and len(x) < 100 for x in data)
+    return data if fits and any(data) else None
 
 
 def _json_object(file: Path, data: bytes, fix: str, where: str = "") -> dict[str, Any]:

@@ -167,7 +167,7 @@ def _rounds(run: RunFiles) -> list[dict[str, Any]]:
         {
             "round": t + 1,
             "action": e.actions[t],
-            "observation": None if e.observations is None else e.observations[t],
+            "observation": e.said[t] if e.said else None if e.observations is None else e.observations[t],
             "reward": f"{e.rewards[t]:g}",
             "laws": [f"{column[t]:.3f}" for column in columns],
         }

@@ -173,5 +173,5 @@ def _gymnasium() -> Any:
     try:
         import gymnasium
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError('this task is made from Gymnasium: pip install "undelude[gym]".') from error
+        raise ModuleNotFoundError("this task is made from Gymnasium: pip install gymnasium.") from error
     return gymnasium
