@@ -170,3 +170,26 @@ def test_impossible_readings_are_noted():
     report = ud.certify(ud.ExactAgent(frog), frog, key=jax.random.key(0), num_episodes=64, baselines=False)
     assert "impossible" in report.notes["action_kl_see"]
     assert "action_kl_do" not in report.notes
+
+
+def test_an_exact_agent_whose_thetas_are_in_another_order_is_no_more_deluded(bandit: ud.InteractionProcess):
+    """Theta is an index into the process's values, not into the agent's; with the same order, the belief is its own."""
+    other = ud.InteractionProcess(np.full(5, 0.2), bandit.thetas[::-1], bandit.task, bandit.expert, 20)
+    size = {"key": jax.random.key(0), "num_episodes": 300, "baselines": False}
+    same, turned = (ud.certify(ud.ExactAgent(x), bandit, **size).deluded_fraction for x in (bandit, other))
+    assert same is not None
+    assert turned == pytest.approx(same, abs=0.02)
+
+
+def test_an_exact_agent_has_a_belief_also_where_its_policy_implies_none():
+    """The driver's own, by the filter: the deluded one is sure of the wrong intention more often."""
+    merge, fractions = ud.tasks.merge(), {}
+    for mark in ("do", "see"):
+        agent = ud.ExactAgent(merge, mark)
+        size = {"key": jax.random.key(0), "num_episodes": 256}
+        fractions[mark] = ud.certify(agent, merge, baselines=False, **size).deluded_fraction
+        episodes = ud.rollout(merge, agent, **size)
+        belief = np.exp(ud.posterior(merge, episodes)[:, -1])
+        deluded = (belief.max(-1) > 0.9) & (belief.argmax(-1) != np.asarray(episodes.theta))
+        assert fractions[mark] == pytest.approx(deluded.mean(), abs=1e-6)
+    assert fractions["see"] > fractions["do"]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import undelude as ud
 from machines import KINDS, process_of
@@ -109,22 +110,30 @@ def test_a_batch_is_its_episodes(bandit: ud.InteractionProcess):
         np.testing.assert_allclose(ud.posterior(bandit, one), batch[i], atol=1e-6)
 
 
-@pytest.mark.parametrize("num_episodes", [1002, 1101])
-def test_in_blocks_over_devices_each_episode_has_its_own_posterior(bandit: ud.InteractionProcess, num_episodes: int):
-    """Even and odd in number, so that both devices take part or one alone, with a remainder; some seen, some done."""
-    assert num_episodes > 2 * inference.BLOCK
-    episodes = ud.rollout(bandit, ud.ExactAgent(bandit), key=jax.random.key(0), num_episodes=num_episodes)
-    marks = np.random.default_rng(0).random(episodes.intervened.shape) < 0.5
-    episodes = dataclasses.replace(episodes, intervened=jnp.asarray(marks))
+@pytest.mark.parametrize(("num_episodes", "spread"), [(1002, True), (1101, False), (0, False)])
+def test_in_blocks_and_where_it_lies_each_episode_has_its_own_posterior(
+    bandit: ud.InteractionProcess, num_episodes: int, spread: bool
+):
+    """In blocks with a remainder, over two devices, and of no episode at all; some actions seen, some done."""
+    rng = np.random.default_rng(0)
+    shape = num_episodes, bandit.num_rounds
+    histories = {"actions": rng.integers(5, size=shape), "observations": rng.integers(2, size=shape)}
+    episodes = ud.Episodes.of(bandit, **histories, intervened=rng.random(shape) < 0.5)
     want = filter_batch(bandit, episodes).log_posterior
+    if spread:
+        mesh = Mesh(np.asarray(jax.local_devices()), ("lives",))
+        episodes = jax.device_put(episodes, NamedSharding(mesh, PartitionSpec("lives")))
     log_posterior = ud.posterior(bandit, episodes)
-    assert len(log_posterior.devices()) == (2 if num_episodes % 2 == 0 else 1)
+    assert log_posterior.devices() == episodes.mask.devices()
     np.testing.assert_allclose(log_posterior, want, rtol=1e-5, atol=1e-6)
-    impossible = ud.tasks.bandit(expert_accuracy=1.0, reward=(1.0, 0.0))
-    actions, observations = np.zeros((num_episodes, 2), int), np.ones((num_episodes, 2), int)
+
+
+def test_impossible_evidence_in_a_late_block_is_named():
+    sure = ud.tasks.bandit(expert_accuracy=1.0, reward=(1.0, 0.0))
+    actions, observations = np.zeros((inference.BLOCK + 3, 2), int), np.ones((inference.BLOCK + 3, 2), int)
     observations[-1, 1] = 0
-    with pytest.raises(ValueError, match=f"impossible evidence in episode {num_episodes - 1}, round 1"):
-        ud.posterior(impossible, ud.Episodes.of(impossible, actions=actions, observations=observations))
+    with pytest.raises(ValueError, match=f"impossible evidence in episode {inference.BLOCK + 2}, round 1"):
+        ud.posterior(sure, ud.Episodes.of(sure, actions=actions, observations=observations))
 
 
 @pytest.mark.parametrize("batch", [(), (4,)])

@@ -162,3 +162,21 @@ def test_an_opening_is_no_round():
 def test_a_tree_beyond_all_numbers_is_refused():
     with pytest.raises(ValueError, match="inf nodes"):
         ud.PlanningAgent(ud.tasks.bandit(), depth=400)
+
+
+def test_advice_names_the_cause_and_an_expert_who_is_no_good_one():
+    """The imitator never learns; the same action always is better; a policy without theta beats the expert."""
+    values = {"reward_exact_do": 0.1, "reward_expert": 0.5, "reward_best": 0.4, "reward_constant": 0.1}
+    values |= {"imitation_gap_first": 0.5, "imitation_gap_last": 0.49} | {f"{name}_se": 0.001 for name in values}
+    never = advice(values)
+    assert never is not None
+    assert "never gathers" in never
+    assert "more than the expert" not in never
+    always = advice(values | {"imitation_gap_last": 0.1, "reward_constant": 0.3})
+    assert always is not None
+    assert "never gathers" not in always
+    assert "always taking one and the same action earns more (0.300 a round)" in always
+    better = advice(values | {"reward_best": 0.6})
+    assert better is not None
+    assert "more than the expert earns, who is no good one" in better
+    assert advice(values | {"imitation_gap_last": 0.1}) is None

@@ -526,5 +526,5 @@ def test_an_expert_that_cannot_be_compiled_is_told_why(bandit: ud.InteractionPro
 
 
 def test_a_list_of_thetas_is_no_array(bandit: ud.InteractionProcess):
-    with pytest.raises(ValueError, match=r"thetas has a list of numbers, but the prior has 5 values; .*jnp.arange"):
+    with pytest.raises(ValueError, match=r"thetas has single numbers, but the prior has 5 values; .*jnp.arange"):
         ud.InteractionProcess(bandit.prior, [0, 1, 2, 3, 4], bandit.task, bandit.expert, 3, name="mine")

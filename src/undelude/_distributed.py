@@ -12,21 +12,15 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
 
-def local_mesh(batch_size: int) -> Mesh:
-    """As many devices of this process as divide a batch evenly."""
-    devices = jax.local_devices()
-    return Mesh(np.asarray(devices[: math.gcd(batch_size, len(devices))]), ("episodes",))
-
-
 def episodes_mesh(batch_size: int) -> Mesh:
     """The devices over which a batch is split: as many local ones as divide it, or all of all processes.
 
     Raises:
         ValueError: there are several processes, which must all take part, and the batch cannot be split evenly.
     """
-    if jax.process_count() == 1:
-        return local_mesh(batch_size)
     devices = jax.local_devices()
+    if jax.process_count() == 1:
+        return Mesh(np.asarray(devices[: math.gcd(batch_size, len(devices))]), ("episodes",))
     total = jax.device_count()
     if total != len(devices) * jax.process_count():
         raise ValueError(

@@ -108,15 +108,12 @@ def advice(values: dict[str, float | None]) -> str | None:
     else:
         always = values["reward_constant"]
         why = f"always taking one and the same action earns more ({always:.3f} a round) than acting as the expert might"
-    advice = "Take an expert who finds out what it needs to know, or act for reward (ud.PlanningAgent)."
+    remedy = "Take an expert who finds out what it needs to know, or act for reward (ud.PlanningAgent)."
     if more("reward_best", "reward_expert"):
-        advice = (
-            "That is more than the expert earns: take one who is better at this reward, or act for reward "
-            "(ud.PlanningAgent)."
-        )
+        remedy = f"That is more than the expert earns, who is no good one at this reward. {remedy}"
     return (
         f"imitation is the wrong goal here: {why}. The perfect imitator earns {imitator:.3f} a round, the expert "
-        f"{expert:.3f}, and a policy that is not shown theta {best:.3f}. {advice}"
+        f"{expert:.3f}, and a policy that is not shown theta {best:.3f}. {remedy}"
     )
 
 

@@ -15,6 +15,7 @@ from jaxtyping import Array, Key
 from undelude.agent import AbstractAgent, Mark
 from undelude.agents.exact import ExactAgent
 from undelude.baselines import advice, measure_baselines
+from undelude.distributions import Categorical
 from undelude.host import HostAgent, play
 from undelude.measurement import MARKS, measure
 from undelude.process import InteractionProcess
@@ -266,8 +267,10 @@ def _why_none(
     if isinstance(agent, HostAgent) and name not in per_episode and "action_kl_do" not in per_episode:
         return f"the HostAgent does not predict {'observations' if name.startswith('observation') else 'actions'}."
     if name == "deluded_fraction":
+        if not isinstance(process.action_law, Categorical):
+            return "actions are no symbols: a policy implies no belief about theta."
         return (
-            "the policy implies no belief about theta: at the end of some episode the expert does the same whatever "
-            "theta is, or there are more thetas than actions."
+            "the policy implies no belief about theta: at the end of some episode the expert's laws, one for each "
+            "theta, are linearly dependent, or nearly so."
         )
     return "not a number in at least one episode."

@@ -17,13 +17,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, PyTree
 
 from undelude._checks import is_concrete
-from undelude._distributed import local_mesh
 from undelude.agent import Mark, prepend
 from undelude.distributions import AbstractDistribution, index, mixture
 from undelude.process import Action, InteractionProcess, Observation
 from undelude.rollout import EXPERT, Episodes, check_symbols
 
-# Episodes at a time on a CPU, so that what they hold stays in its caches; so many are also worth another device.
+# Episodes at a time on a CPU, so that what they hold stays in its caches.
 BLOCK = 500
 
 
@@ -120,7 +119,9 @@ def posterior(
 
     Args:
         process: with finitely many values of Theta.
-        episodes: a batch, or a single history (`Episodes.of(process, actions=, observations=)`).
+        episodes: a batch, or a single history (`Episodes.of(process, actions=, observations=)`). A batch that was
+            spread over devices (`jax.device_put(episodes, NamedSharding(mesh, PartitionSpec(axis)))`) is worked on
+            where it is.
         own_actions: read the actions that the expert did not execute as `"do"` or as `"see"`; by default, as
             `episodes.intervened` has them.
 
@@ -139,14 +140,10 @@ def posterior(
     """
     episodes = reread(episodes, own_actions)
     check_symbols(process, episodes)
-    # What says nothing of theta stays here.
-    episodes = eqx.tree_at(_unread, episodes, replace=(None,) * 4, is_leaf=lambda x: x is None)
-    concrete, mesh = is_concrete(episodes), None
-    all_done = concrete and bool(np.asarray(episodes.intervened).all())
-    if concrete and episodes.is_batch and len(episodes.mask) > BLOCK and jax.default_backend() == "cpu":
-        mesh = local_mesh(len(episodes.mask))
-        # From NumPy, which lets each device look at its share where it is.
-        episodes = jax.device_put(jax.tree.map(np.asarray, episodes), NamedSharding(mesh, PartitionSpec("episodes")))
+    all_done, mesh = False, None
+    if is_concrete(episodes):
+        all_done = bool(np.asarray(episodes.intervened).all())
+        mesh = _mesh_of(episodes)
     log_posterior, impossible = _run_filter(process, episodes, all_done, mesh)
     if is_concrete(impossible) and np.asarray(impossible).any():
         *episode, after = (int(i) for i in np.argwhere(np.asarray(impossible))[0])
@@ -170,8 +167,13 @@ def reread(episodes: Episodes, own_actions: Mark | None) -> Episodes:
     return eqx.tree_at(lambda e: e.intervened, episodes, intervened)
 
 
-def _unread(episodes: Episodes) -> tuple[PyTree, ...]:
-    return episodes.theta, episodes.expert, episodes.expert_actions, episodes.reward
+def _mesh_of(episodes: Episodes) -> Mesh | None:
+    """The devices over which the episodes were spread, if they were."""
+    first, *others = (getattr(x, "sharding", None) for x in jax.tree.leaves((episodes.actions, episodes.observations)))
+    if not isinstance(first, NamedSharding) or any(other != first for other in others):
+        return None
+    along = PartitionSpec(first.mesh.axis_names[0])
+    return first.mesh if isinstance(first.mesh, Mesh) and first.num_devices > 1 and first.spec == along else None
 
 
 @eqx.filter_jit
@@ -184,15 +186,18 @@ def _run_filter(
         return beliefs.log_posterior, beliefs.impossible
 
     def run_all(episodes: Episodes) -> tuple[Array, Array]:
-        num_episodes, on_cpu = len(episodes.mask), jax.default_backend() == "cpu"
-        num_blocks = math.ceil(num_episodes / BLOCK) if on_cpu else 1
-        return jax.lax.map(run, episodes, batch_size=math.ceil(num_episodes / num_blocks))
+        num_episodes = len(episodes.mask)
+        if jax.default_backend() != "cpu":
+            return jax.vmap(run)(episodes)
+        num_blocks = max(1, math.ceil(num_episodes / BLOCK))
+        return jax.lax.map(run, episodes, batch_size=max(1, math.ceil(num_episodes / num_blocks)))
 
     if not episodes.is_batch:
         return run(episodes)
     if mesh is None:
         return run_all(episodes)
-    split = PartitionSpec("episodes")
+    # Otherwise the devices would take each block in turn, together.
+    split = PartitionSpec(mesh.axis_names[0])
     return jax.shard_map(run_all, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)(episodes)
 
 

@@ -39,17 +39,14 @@ def measure(
         key: of what is estimated by draws.
     """
     said = None if isinstance(agent, AbstractAgent) else agent
-    exact = agent if isinstance(agent, ExactAgent) and process.finite else None
 
     def one(x: tuple[Episodes, Array, Predictions | None]) -> dict[str, Array]:
         episode, key, said = x
         if said is None:
             assert isinstance(agent, AbstractAgent)
             said = predict(agent, episode)
-        belief = None
-        if exact is not None:
-            belief = jnp.exp(filter(exact.process, reread(episode, exact.own_actions)).log_posterior[-1])
-        return measure_episode(process, episode, said, key=key, belief=belief)
+        own = None if isinstance(agent, tuple) else own_belief(agent, process, episode)
+        return measure_episode(process, episode, said, key=key, belief=None if own is None else own[-1])
 
     keys = jax.random.split(key, episodes.mask.shape[0])
     work = episodes.num_rounds * (process.num_thetas if process.finite else 1)
@@ -78,7 +75,7 @@ def measure_episode(
         episode: with the agent's actions.
         said: what the agent predicted.
         key: of what is estimated by draws.
-        belief: at the end, where the agent has one; else what its policy implies.
+        belief: of the agent at the end, where it has one (`own_belief`); else what its policy implies is taken.
     """
     P_A, P_O = said
     T = episode.num_rounds
@@ -105,8 +102,8 @@ def measure_episode(
             kl, tv = jax.vmap(lambda p, q, k: divergences(p, q, key=k))(answer, prediction, keys)
             result |= {f"{name}_kl_{mark}": kl.mean(), f"{name}_tv_{mark}": tv.mean()}
     last = jax.tree.map(lambda x: x[-1], filter(process, episode))
-    if belief is None and after_last is not None:
-        belief = implied(expert_laws(process, last), after_last)
+    if after_last is not None:
+        belief = either(belief, implied(expert_laws(process, last), after_last))
     if belief is not None:
         theta = episode.theta[-1] if process.transition is not None else episode.theta
         deluded = (belief.max() > CONFIDENT) & (belief.argmax() != theta)
@@ -117,6 +114,25 @@ def measure_episode(
 def _mean_entropy(laws: AbstractDistribution, key: Key[Array, ""]) -> Float[Array, ""]:
     keys = jax.random.split(key, len(jax.tree.leaves(laws)[0]))
     return jax.vmap(estimate_entropy)(laws, keys).mean()
+
+
+def own_belief(agent: AbstractAgent, process: InteractionProcess, episode: Episodes) -> Float[Array, "T1 K"] | None:
+    """An exact agent's, before each round and after the last; NaN where its thetas are not those of `process`."""
+    if not (isinstance(agent, ExactAgent) and process.finite and agent.process.finite):
+        return None
+    own, other = (jax.tree.flatten(x.thetas) for x in (agent.process, process))
+    if own[1] != other[1] or any(x.shape != y.shape for x, y in zip(own[0], other[0], strict=True)):
+        return None
+    same = jnp.asarray([(x == y).all() for x, y in zip(own[0], other[0], strict=True)]).all()
+    log_posterior = filter(agent.process, reread(episode, agent.own_actions)).log_posterior
+    return jnp.where(same, jnp.exp(log_posterior), jnp.nan)
+
+
+def either(own: Float[Array, "..."] | None, implied: Float[Array, "..."] | None) -> Float[Array, "..."] | None:
+    """The belief that an agent has, or, where there is none, that which its policy implies."""
+    if own is None or implied is None:
+        return implied if own is None else own
+    return jnp.where(jnp.isnan(own), implied, own)
 
 
 def implied(laws: AbstractDistribution, policy: AbstractDistribution) -> Float[Array, " K"] | None:

@@ -114,8 +114,9 @@ def _as_prior(prior: Any) -> Any:
 
 
 def _last_line(error: BaseException) -> str:
-    """Where it happened, in the code that is neither JAX's nor Equinox's."""
-    frames = [x for x in traceback.extract_tb(error.__traceback__) if "site-packages" not in x.filename]
+    """Where it happened, in the user's code."""
+    ours = tuple(str(Path(file).parent) for file in (jax.__file__, eqx.__file__, np.__file__, __file__))
+    frames = [x for x in traceback.extract_tb(error.__traceback__) if not x.filename.startswith(ours)]
     return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
 
 
@@ -141,6 +142,7 @@ class InteractionProcess(eqx.Module):
         ValueError: probabilities that do not sum to one, laws whose shapes do not fit, an expert or a task that gives
             no mass to anything, a memory that is declared free of theta and is not; the message names the part. Laws
             are looked at where they are first asked, and no further.
+        TypeError: a part is of another kind, a method returns no law, or Python looks at a number while it is compiled.
     """
 
     prior: Float[Array, " K"] | AbstractDistribution = eqx.field(converter=_as_prior)
@@ -161,7 +163,7 @@ class InteractionProcess(eqx.Module):
                     if isinstance(given, type)
                     else f"of type {type(given).__name__}"
                 )
-                raise TypeError(f"{self.name}: {part} must be an instance of an ud.{kind.__name__}, not {what}.")
+                raise TypeError(f"{self.name}: {part} must be an instance of ud.{kind.__name__}, not {what}.")
         if not is_concrete(self):
             return
         if self.finite:
@@ -170,10 +172,11 @@ class InteractionProcess(eqx.Module):
             check_probabilities(self.prior, f"{self.name}: prior")
             for leaf in jax.tree.leaves(self.thetas):
                 if leaf.ndim == 0 or leaf.shape[0] != self.num_thetas:
-                    what = "a list of numbers" if leaf.ndim == 0 else f"shape {leaf.shape}"
+                    what = "single numbers" if leaf.ndim == 0 else f"shape {leaf.shape}"
                     raise ValueError(
                         f"{self.name}: thetas has {what}, but the prior has {self.num_thetas} values; "
-                        "give every array in thetas a leading axis of that length, such as jnp.arange(3) for three."
+                        "give every array in thetas a leading axis of that length, such as "
+                        f"jnp.arange({self.num_thetas})."
                     )
         elif not isinstance(self.prior, AbstractDistribution):
             raise ValueError(

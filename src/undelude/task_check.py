@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -36,7 +37,6 @@ MEMORY = (
     "{} declares theta_free_memory, but its memory differs between thetas after the same history; compute it without "
     "theta, or do not declare it."
 )
-WRONG_GOAL = "Imitation is the wrong goal"
 # Of the prior's entropy, what the first sight must leave unsaid.
 HIDDEN = 0.01
 
@@ -56,7 +56,8 @@ class TaskReport:
         action_kl_do_se: its standard error.
         action_tv_do: the same in total variation, from 0 to 1; finite where the deluded agent rules out what the
             answer allows, so that nats are not.
-        notes: what a user should know.
+        warning: where imitation is the wrong goal, however sober the agent; why, and what to do.
+        notes: what else a user should know.
     """
 
     name: str
@@ -66,17 +67,17 @@ class TaskReport:
     action_kl_do: float | None
     action_kl_do_se: float | None
     action_tv_do: float | None
+    warning: str | None
     notes: tuple[str, ...]
 
     def __str__(self) -> str:
         def row(words: str, x: float | None, unit: str = "") -> str:
             return f"  {words:<42} {'not measured' if x is None else f'{x:.3g} {unit}'}".rstrip()
 
-        warns = any(note.startswith(WRONG_GOAL) for note in self.notes)
         error = "" if self.action_kl_do_se is None else f"+- {self.action_kl_do_se:.2g} "
         return "\n".join(
             [
-                f"{self.name}: no mistakes found, but a warning" if warns else f"{self.name}: no problems found",
+                f"{self.name}: no problems found" if self.warning is None else f"{self.name}: {self.warning}",
                 row("theta's entropy", self.entropy, "nats"),
                 row("... of which the first sight tells", self.first_sight, "nats"),
                 row("least mass of the expert on an action", self.least_mass),
@@ -106,7 +107,7 @@ def check_task(
         process: the task with its expert and prior.
         key: of all that is drawn; `jax.random.key(0)` by default.
         num_rounds: T; the process's own by default.
-        num_episodes: of the deluded agent, for `action_kl_do`.
+        num_episodes: of the deluded agent, for `action_kl_do`, and of the others to whose rewards it is compared.
 
     Returns:
         What was measured, `print`ed as a table. `delusion_gap` has more of it.
@@ -125,7 +126,7 @@ def check_task(
     _raise(process, list(_shapes(process)))
     played = _play(process, key, T)
     again = _play(process, key, T)
-    problems = list(_determinism(played, again))
+    problems = [*_determinism(played, again), *_words(process, played.episodes)]
     problems += _laws(played)
     replayed = _replay(process, played.episodes, key)
     problems += _leaks(replayed)
@@ -286,6 +287,18 @@ def _determinism(played: _Played, again: _Played) -> Iterator[str]:
             )
 
 
+def _words(process: InteractionProcess, episodes: Episodes) -> Iterator[str]:
+    for t in range(episodes.num_rounds):
+        try:
+            said = process.task.say(jax.tree.map(lambda x, t=t: np.asarray(x[0, t]), episodes.observations))
+        except Exception as error:
+            yield f"task.say fails: {type(error).__name__}: {error}"
+            return
+        if not isinstance(said, str):
+            yield f"task.say returns {type(said).__name__}, not a string."
+            return
+
+
 def _laws(played: _Played) -> Iterator[str]:
     for name, mass in played.masses.items():
         bad = ~np.isfinite(np.asarray(mass))
@@ -295,15 +308,13 @@ def _laws(played: _Played) -> Iterator[str]:
                 "log_prob disagree, or it holds nan."
             )
     for name, excess in played.excess.items():
-        bad = ~(np.asarray(excess) < TOLERANCE)
-        if not bad.any():
-            continue
-        where = _where(bad, played, name)
-        if np.isnan(np.asarray(excess)[tuple(np.argwhere(bad)[0])]):
-            yield f"{name} holds nan, {where}: the logarithm of a negative probability, or a division by 0."
-        else:
-            off = np.asarray(excess)[bad].max()
-            yield f"{name} does not sum to one, {where} (off by {off:.3g}); log_probs= are taken as they are."
+        off = np.asarray(excess)
+        for wrong, what in (
+            (np.isnan(off), "holds nan, {}: the logarithm of a negative probability, or a division by 0."),
+            (off >= TOLERANCE, "does not sum to one, {} (off by {:.3g}); log_probs= are taken as they are."),
+        ):
+            if wrong.any():
+                yield f"{name} {what.format(_where(wrong, played, name), off[wrong].max())}"
     episodes = played.episodes
     parts = [("task.reward", episodes.reward, 2), ("expert.Q_A draws what", episodes.actions, 2)]
     parts += [("task.Q_O draws what", episodes.observations, 2), ("task.Q_O opens with what", episodes.opening, 1)]
@@ -414,7 +425,7 @@ def _differs(x: np.ndarray, possible: np.ndarray) -> bool:
 def _report(
     process: InteractionProcess, played: _Played, replayed: _Replayed, key: Array, T: int, num_episodes: int
 ) -> TaskReport:
-    notes, entropy, first_sight, gap, error, variation = [], None, None, None, None, None
+    notes, entropy, first_sight, gap, error, variation, warning = [], None, None, None, None, None, None
     if process.finite:
         prior = np.asarray(jnp.exp(process.log_prior), float)
         entropy = float(-(prior[prior > 0] * np.log(prior[prior > 0])).sum())
@@ -429,11 +440,12 @@ def _report(
             if entropy - first_sight < HIDDEN * entropy:
                 notes.append("The first round tells theta: there is hardly anything left to be deluded about.")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # It is among the notes.
+            warnings.filterwarnings(
+                "ignore", f"{re.escape(process.name)}: imitation", UserWarning
+            )  # It is in the report.
             certificate = delusion_gap(process, key=key, num_episodes=num_episodes, num_rounds=T)
         gap, error, variation = certificate.action_kl_do, certificate.action_kl_do_se, certificate.action_tv_do
-        if (advice := certificate.notes.get("imitation")) is not None:
-            notes.append(f"{WRONG_GOAL}{advice.removeprefix(WRONG_GOAL[0].lower() + WRONG_GOAL[1:])}")
+        warning = certificate.notes.get("imitation")
         if gap is not None and gap < 1e-3:
             notes.append(
                 "Delusion costs next to nothing here: read as evidence, own actions hardly change predictions."
@@ -449,7 +461,7 @@ def _report(
             "For some theta the expert never does what it does for another: an agent that errs is then where no "
             "demonstration leads, and factual teaching has nothing to learn it from (Section 4.2)."
         )
-    return TaskReport(process.name, first_sight, entropy, least, gap, error, variation, tuple(notes))
+    return TaskReport(process.name, first_sight, entropy, least, gap, error, variation, warning, tuple(notes))
 
 
 def _first_sight(process: InteractionProcess, episodes: Episodes, entropy: float) -> float:

@@ -10,9 +10,9 @@ from jaxtyping import Array, Key
 
 from undelude.agent import AbstractAgent, scan, unroll
 from undelude.agents.exact import ExactAgent
-from undelude.distributions import Categorical
+from undelude.distributions import Categorical, index
 from undelude.inference import expert_laws, filter, reread
-from undelude.measurement import MARKS, implied, with_one_more_round
+from undelude.measurement import MARKS, either, implied, own_belief, with_one_more_round
 from undelude.process import InteractionProcess
 from undelude.rollout import Episodes, rollout
 
@@ -24,10 +24,9 @@ def trace(
 
     Returns:
         Plain data: `num_episodes`; `theta` (`[T + 1]` with a transition), `opening`, and `actions`, `observations` and
-        `rewards`, `[T]`; `said`, the task's words
-        for each observation; `policy`, the probabilities of the actions before each round and after the last,
-        `[T + 1, A]`, of `"agent"`, `"exact_do"` and `"exact_see"`; and `belief`, `[T + 1, K]` of the same three, None
-        where a policy implies none.
+        `rewards`, `[T]`; `said`, the task's words for each observation, None where it fails at one; `policy`, the
+        probabilities of the actions before each round and after the last, `[T + 1, A]`, of `"agent"`, `"exact_do"` and
+        `"exact_see"`; and `belief`, `[T + 1, K]` of the same three, None where a policy implies none.
 
     Raises:
         TypeError: Theta is continuous, or actions are not symbols.
@@ -53,14 +52,20 @@ def trace(
         "opening": plain(episodes.opening),
         "actions": plain(episodes.actions),
         "observations": plain(episodes.observations),
-        "said": [
-            process.task.say(jax.tree.map(lambda x, t=t: np.asarray(x[i, t]), episodes.observations))
-            for t in range(episodes.num_rounds)
-        ],
+        "said": _said(process, jax.tree.map(lambda x: np.asarray(x[i]), episodes.observations)),
         "rewards": plain(episodes.reward),
         "policy": plain(policies),
         "belief": {"agent": None} | belief,
     }
+
+
+def _said(process: InteractionProcess, observations: Any) -> list[str] | None:
+    """A user's method, after all the work of training: what goes wrong in it stops nothing."""
+    T = len(jax.tree.leaves(observations)[0])
+    try:
+        return [f"{process.task.say(index(observations, t))!s:.99}" for t in range(T)]
+    except Exception:
+        return None
 
 
 @eqx.filter_jit
@@ -75,7 +80,7 @@ def _trace(process: InteractionProcess, agent: AbstractAgent, episodes: Episodes
             beliefs[f"exact_{mark}"] = jnp.exp(filter(process, reread(episode, mark)).log_posterior)
         policies["agent"], _ = unroll(agent, whole)
         laws = jax.vmap(lambda belief: expert_laws(process, belief))(filter(process, episode))
-        belief = jax.vmap(implied)(laws, policies["agent"])
+        belief = either(own_belief(agent, process, episode), jax.vmap(implied)(laws, policies["agent"]))
         if belief is not None:
             beliefs["agent"] = belief
         return {name: jnp.exp(law.log_probs) for name, law in policies.items()}, beliefs

@@ -168,7 +168,7 @@ class Checkpoints:
         try:
             intact = read_json(folder / SEAL) == _digests(folder)
         except FileNotFoundError as error:
-            raise ValueError(f"{folder} is damaged ({SEAL} is missing)") from error
+            raise ValueError(f"{folder} is damaged ({Path(error.filename).name} is missing)") from error
         except ValueError as error:
             raise ValueError(f"{folder} is damaged ({str(error).removeprefix(f'{folder}/')})") from error
         if not intact:

@@ -91,14 +91,14 @@ def option(name: str) -> str:
     return "TASK" if name == "task" else f"--{name.replace('_', '-')}"
 
 
-def made_with() -> dict[str, str]:
-    """The versions and the devices: a run repeats to the last bit with the same ones."""
-    return versions() | {"devices": f"{jax.device_count()} {jax.default_backend()}"}
+def devices() -> str:
+    """How many, of what kind."""
+    return f"{jax.device_count()} {jax.devices()[0].device_kind}"
 
 
 def write_config(file: Path, config: Config) -> None:
     """Write `config.json`, with the versions and devices that the run is made with."""
-    data = dataclasses.asdict(config) | {"versions": made_with()}
+    data = dataclasses.asdict(config) | {"devices": devices(), "versions": versions()}
     write_atomically(file, (json.dumps(data, indent=2) + "\n").encode())
 
 
@@ -110,6 +110,9 @@ def read_config(file: Path) -> tuple[Config, dict[str, str]]:
     """
     data = read_json(file)
     recorded = data.pop("versions", {})
+    recorded = recorded if isinstance(recorded, dict) else {}
+    if isinstance(there := data.pop("devices", None), str):
+        recorded["devices"] = there
     hints = get_type_hints(Config)
     for name in sorted(data.keys() ^ hints.keys()):
         what = "is missing" if name in hints else "is unknown to this version of undelude"
@@ -122,7 +125,7 @@ def read_config(file: Path) -> tuple[Config, dict[str, str]]:
         check_config(config)
     except ValueError as error:
         raise ValueError(f"{file} is damaged: {error}") from error
-    return config, recorded if isinstance(recorded, dict) else {}
+    return config, recorded
 
 
 def _fits(value: Any, hint: Any) -> bool:

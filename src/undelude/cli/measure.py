@@ -23,7 +23,7 @@ from undelude.trace import trace
 
 # Own episodes behind each row of metrics: the standard error of a KL is then a few percent of it.
 EPISODES_A_ROW = 256
-# Of which the film shows one.
+# Beginnings, of which the film shows one.
 BEGINNINGS = 64
 NUM_EPISODES = 4096
 
@@ -104,5 +104,5 @@ def make_film(agent: AbstractAgent, process: InteractionProcess, config: Config)
     shown = 0
     if process.finite:
         earned = [np.asarray(episodes[f"exact, {mark}"].reward).sum(-1) for mark in MARKS]
-        shown = int((earned[0] - earned[1]).argmax())
+        shown = int(np.nan_to_num(earned[0] - earned[1], nan=-np.inf).argmax())
     return side_by_side([film(process, x, episode=shown, title=title, size=200) for title, x in episodes.items()])

@@ -23,9 +23,10 @@ from undelude.agents.markov import MarkovAgent, SequencePredictor
 from undelude.agents.network import AbstractLearnedAgent, options
 from undelude.agents.normalise import is_continuous, normalise
 from undelude.agents.transformer import TransformerAgent
+from undelude.certificate import versions
 from undelude.cli import backend, distributed
 from undelude.cli.checkpoints import SECONDS_BETWEEN, Checkpoints, updates_in
-from undelude.cli.config import SIZES, Config, check_config, made_with, option
+from undelude.cli.config import SIZES, Config, check_config, devices, option
 from undelude.cli.console import make_console, print_certificate, training_progress, working
 from undelude.cli.errors import CommandError, ExitCode, UsageError, is_disk_full
 from undelude.cli.interrupts import Interrupts
@@ -307,7 +308,8 @@ class Session:
             gather(UPDATES)
             if start:
                 self.console.print(f"Going on from update {start} of {config.steps}.")
-            if changed := [name for name, new in made_with().items() if run.versions and run.versions.get(name) != new]:
+            now = versions() | {"devices": devices()}
+            if changed := [name for name, new in now.items() if run.versions.get(name, new) != new]:
                 self.console.print(f"Since it began, {', '.join(changed)} changed: it may not go on bit for bit.")
             seconds_before = rows[-1]["seconds"] if rows else 0.0
             measure = measurer(self.process, config)
