@@ -15,9 +15,12 @@ from importlib.metadata import version
 import jax
 import numpy as np
 import pyagrum as gum
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-import undelude as ud
-from undelude.certificate import versions
+jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+
+import undelude as ud  # noqa: E402
+from undelude.certificate import versions  # noqa: E402
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)  # pgmpy deprecates parts of itself as it is imported
@@ -27,6 +30,7 @@ with warnings.catch_warnings():
 
 GOAL, TOLERANCE = 10_000, 1e-5
 BATCHED, ONE = "undelude, all histories in one call", "undelude, one history a call"
+SPREAD = "undelude, the same over all CPU devices"
 FULL, PREFIXES, RECURSION = "pyAgrum, full history", "pyAgrum, mean over prefixes", "pyAgrum, recursion by hand"
 COMPARES = (
     "Not like with like: the batched throughput of a filter that knows the structure of the process, beside the\n"
@@ -133,7 +137,12 @@ def measure(num_rounds: int, num_episodes: int, repeats: int, seed: int) -> dict
     actions, observations = np.asarray(episodes.actions), np.asarray(episodes.observations)
     one = ud.Episodes.of(process, actions=actions[0], observations=observations[0])
     ways, rows = {}, {}
-    for name, histories, size in ((ONE, one, num_rounds), (BATCHED, episodes, num_episodes * num_rounds)):
+    mesh = Mesh(np.asarray(jax.devices()), ("episodes",))
+    cases = [(ONE, one, num_rounds), (BATCHED, episodes, num_episodes * num_rounds)]
+    if mesh.size > 1 and num_episodes % mesh.size == 0:
+        spread = jax.device_put(episodes, NamedSharding(mesh, PartitionSpec("episodes")))
+        cases.append((SPREAD, spread, num_episodes * num_rounds))
+    for name, histories, size in cases:
         started = time.perf_counter()
         truth = np.exp(ud.posterior(process, histories))[..., 1:, :]  # compiles
         rows[name] = {"set_up": time.perf_counter() - started, "gap": 0.0}
