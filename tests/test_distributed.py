@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -28,7 +29,7 @@ def tiny():
 STEPS, EVERY = 12, 3
 OPTIONS = ["--hidden-size", "4", "--batch-size", "4", "--seed", "7"]
 LENGTH = ["--steps", str(STEPS), "--log-every", str(EVERY)]
-# The command, by a process that is killed where it should begin with the updates up to `stop`.
+# The command, by a process that gets a signal where it should begin with the updates up to `stop`.
 DYING = """
 import os, runpy, signal
 from undelude import teaching
@@ -38,7 +39,7 @@ def dying(self, *args):
     run, seconds = program(self, *args)
     def updates(arrays, key, stop):
         if stop == {stop}:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.{signal})
         return run(arrays, key, stop)
     return updates, seconds
 
@@ -128,7 +129,11 @@ def free_address():
 def outcomes(processes):
     """Of each process: its exit code, and what it printed on stdout and on stderr."""
     try:
-        printed = [process.communicate(timeout=600) for process in processes]
+        printed = []
+        for process in processes:
+            printed.append(process.communicate(timeout=600))
+            for silent in processes:
+                silent.send_signal(signal.SIGCONT)
     finally:
         for process in processes:
             process.kill()
@@ -199,7 +204,7 @@ def test_a_killed_process_ends_the_other_and_resume_makes_the_whole_run(together
     whole, _ = together
     for dies, more in ((1, OPTIONS + LENGTH), (0, ["--resume"])):
         stop = (3 - dies) * EVERY  # Each gets one row further.
-        results = train(cache, tmp_path, *more, launches={dies: DYING.format(stop=stop)})
+        results = train(cache, tmp_path, *more, launches={dies: DYING.format(stop=stop, signal="SIGKILL")})
         assert results[dies][0] == -9
         code, stdout, stderr = results[1 - dies]
         assert (code, stdout) == (1, "")
@@ -216,6 +221,23 @@ def test_a_killed_process_ends_the_other_and_resume_makes_the_whole_run(together
     assert have.keys() == want.keys()
     for name in want:
         np.testing.assert_array_equal(have[name], want[name])
+
+
+@pytest.mark.slow
+def test_a_process_that_falls_silent_ends_the_other_and_the_last_regular_checkpoint_serves(together, cache, tmp_path):
+    """It is stopped, and closes nothing: only its heartbeat is missed. Woken, it finds itself alone."""
+    whole, _ = together
+    silent = DYING.format(stop=3 * EVERY, signal="SIGSTOP")
+    options = [*OPTIONS, *LENGTH, "--checkpoint-every", "0"]
+    results = train(cache, tmp_path, *options, launches={1: silent})
+    for (code, stdout, stderr), name in zip(results, ("undelude", "undelude, process 1"), strict=True):
+        assert (code, stdout) == (1, "")
+        assert stderr.splitlines()[-1] == f"{name}: {LOST}"
+    (code, _, stderr), other = train(cache, tmp_path, "--resume", launches={0: BRIEF})
+    assert code == 0, stderr
+    assert "Going on from update" in stderr
+    assert other == (0, "", "")
+    assert rows(tmp_path) == rows(whole)
 
 
 def test_processes_with_different_options_are_refused(cache, tmp_path):
