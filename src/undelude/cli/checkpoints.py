@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -53,6 +54,7 @@ class Checkpoints:
         self._saved_at = time.monotonic()
 
     def __enter__(self) -> "Checkpoints":
+        self._unraisable, sys.unraisablehook = sys.unraisablehook, self._say_unraisable
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -62,6 +64,12 @@ class Checkpoints:
                 self.wait()
         finally:
             self._orbax.close()
+            sys.unraisablehook = self._unraisable
+
+    def _say_unraisable(self, what: Any) -> None:
+        """All but what threads below Orbax have to say after a write that failed, which is the error that `wait` raises."""
+        if not (isinstance(what.exc_value, RuntimeError) and str(what.exc_value) == "Event loop is closed"):
+            self._unraisable(what)
 
     def save_if_due(self, state: TeachingState) -> None:
         """Begin to write `state`, if the last one was written long enough ago.
