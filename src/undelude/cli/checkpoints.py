@@ -67,7 +67,7 @@ class Checkpoints:
             sys.unraisablehook = self._unraisable
 
     def _say_unraisable(self, what: Any) -> None:
-        """All but what threads below Orbax have to say after a write that failed, which is the error that `wait` raises."""
+        """All but what the threads of a failed write still have to say, after the error that `wait` raises."""
         if not (isinstance(what.exc_value, RuntimeError) and str(what.exc_value) == "Event loop is closed"):
             self._unraisable(what)
 
