@@ -18,6 +18,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # Programs here are many and small: without XLA's optimisations they take a third less time.
 jax.config.update("jax_disable_most_optimizations", True)
 
+# After the settings, which JAX must find when it starts.
 import hypothesis  # noqa: E402
 import jax.monitoring  # noqa: E402
 import jaxtyping  # noqa: E402

@@ -45,7 +45,7 @@ def measure(
         if said is None:
             assert isinstance(agent, AbstractAgent)
             said = predict(agent, episode)
-        own = None if isinstance(agent, tuple) else own_belief(agent, process, episode)
+        own = own_belief(agent, process, episode)
         return measure_episode(process, episode, said, key=key, belief=None if own is None else own[-1])
 
     keys = jax.random.split(key, episodes.mask.shape[0])
@@ -116,7 +116,9 @@ def _mean_entropy(laws: AbstractDistribution, key: Key[Array, ""]) -> Float[Arra
     return jax.vmap(estimate_entropy)(laws, keys).mean()
 
 
-def own_belief(agent: AbstractAgent, process: InteractionProcess, episode: Episodes) -> Float[Array, "T1 K"] | None:
+def own_belief(
+    agent: AbstractAgent | Predictions, process: InteractionProcess, episode: Episodes
+) -> Float[Array, "T1 K"] | None:
     """An exact agent's, before each round and after the last; NaN where its thetas are not those of `process`."""
     if not (isinstance(agent, ExactAgent) and process.finite and agent.process.finite):
         return None

@@ -238,7 +238,11 @@ class InteractionProcess(eqx.Module):
     @property
     def symbols(self) -> tuple[tuple[AbstractDistribution, PyTree], tuple[AbstractDistribution, PyTree]]:
         """The kind of law, and shape and type of a value, of actions and of observations."""
-        return _traced_symbols(self)
+        arrays, static = eqx.partition(self, eqx.is_array)
+        leaves, treedef = jax.tree.flatten(arrays)
+        static_leaves, static_treedef = jax.tree.flatten(static)
+        shapes = tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves)
+        return _trace_symbols(shapes, treedef, tuple(static_leaves), static_treedef)
 
     @property
     def action_law(self) -> AbstractDistribution:
@@ -421,18 +425,11 @@ def _first_round(process: InteractionProcess) -> tuple[dict[str, Any], tuple[Any
     return laws, memories
 
 
-def _traced_symbols(process: InteractionProcess) -> Any:
-    """`((Q_A, a), (Q_O, o))`: the first laws and a value of each, with shapes in place of numbers."""
-    arrays, static = eqx.partition(process, eqx.is_array)
-    leaves, treedef = jax.tree.flatten(arrays)
-    static_leaves, static_treedef = jax.tree.flatten(static)
-    shapes = tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves)
-    return _trace_symbols(shapes, treedef, tuple(static_leaves), static_treedef)
-
-
 # Asked for at every call of `posterior` and `rollout`, and tracing takes longer than they do. Shapes are all it needs.
 @functools.lru_cache(maxsize=64)
 def _trace_symbols(shapes: tuple, treedef: Any, static_leaves: tuple, static_treedef: Any) -> Any:
+    """`((Q_A, a), (Q_O, o))`: the first laws and a value of each, with shapes in place of numbers."""
+
     def symbols(*leaves: Array) -> Any:
         process = eqx.combine(treedef.unflatten(leaves), static_treedef.unflatten(static_leaves))
         theta, key = process._any_theta(), jax.random.key(0)

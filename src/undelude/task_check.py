@@ -440,9 +440,8 @@ def _report(
             if entropy - first_sight < HIDDEN * entropy:
                 notes.append("The first round tells theta: there is hardly anything left to be deluded about.")
         with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", f"{re.escape(process.name)}: imitation", UserWarning
-            )  # It is in the report.
+            # What it warns of stands in the report.
+            warnings.filterwarnings("ignore", f"{re.escape(process.name)}: imitation", UserWarning)
             certificate = delusion_gap(process, key=key, num_episodes=num_episodes, num_rounds=T)
         gap, error, variation = certificate.action_kl_do, certificate.action_kl_do_se, certificate.action_tv_do
         warning = certificate.notes.get("imitation")

@@ -34,6 +34,8 @@ class TensorBoard:
     def __init__(self, folder: str | os.PathLike, *, start: int = 0):
         try:
             from tensorboardX import event_file_writer, summary
+
+            # Its names are made as it is imported, so that pyright does not find them.
             from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
         except ModuleNotFoundError as error:
             message = "writing for TensorBoard needs tensorboardX: pip install tensorboardX."
