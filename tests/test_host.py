@@ -153,3 +153,10 @@ def test_where_it_has_no_place_it_is_refused(small, no_type_checks, tmp_path):
         ud.save(host, tmp_path / "agent")
     with pytest.raises(TypeError, match="predict must be a function"):
         ud.HostAgent(lambda n: 0, None)
+
+
+def test_a_policy_that_predicts_no_observations_is_told_so(small):
+    host = ud.HostAgent(lambda n: n, lambda m, a, o: (np.full((m, 3), 1 / 3), m))
+    report = ud.certify(host, small, key=KEY, num_episodes=64, baselines=False)
+    assert report.action_kl_do is not None
+    assert report.notes["observation_kl_do"] == "the HostAgent does not predict observations."

@@ -454,7 +454,7 @@ def test_a_blind_agent_acts_as_it_would_alone(process):
         ({"expert_share": 0.5, "agent_mark": "see"}, "expert did not execute must not be marked see"),
         ({"expert_share": 0.5, "agent_mark": "see", "expert_mark": "do"}, "must not be marked do"),
         ({"agent_mark": None}, "either all actions are marked or none"),
-        ({"expert_share": 1.5}, "share must be from 0 to 1"),
+        ({"expert_share": 1.5}, "share must be a number from 0 to 1"),
         ({"per": "week"}, 'per must be "step" or "episode"'),
         ({"agent_mark": "done"}, "agent_mark must be"),
         ({"agent_mark": None, "expert_mark": None, "target": "posterior"}, "marks no action"),

@@ -264,8 +264,13 @@ def _why_none(
     exact = ("_kl_", "_tv_", "reward_exact", "reward_best", "reward_constant", "imitation", "deluded")
     if not process.finite and any(part in name for part in exact):
         return "Theta is continuous: there is no exact reference."
-    if isinstance(agent, HostAgent) and name not in per_episode and "action_kl_do" not in per_episode:
-        return f"the HostAgent does not predict {'observations' if name.startswith('observation') else 'actions'}."
+    of_observations = name.startswith("observation")
+    if (
+        isinstance(agent, HostAgent)
+        and name not in per_episode
+        and (of_observations or "action_kl_do" not in per_episode)
+    ):
+        return f"the HostAgent does not predict {'observations' if of_observations else 'actions'}."
     if name == "deluded_fraction":
         if not isinstance(process.action_law, Categorical):
             return "actions are no symbols: a policy implies no belief about theta."

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 import equinox as eqx
 
+from undelude._checks import check_between
 from undelude.agent import AbstractAgent, Mark
 from undelude.distributions import AbstractDistribution
 
@@ -84,8 +85,7 @@ class AbstractTeaching(eqx.Module):
             raise ValueError(
                 f"observation_weight must be a finite number of at least 0, not {self.observation_weight}."
             )
-        if not 0 <= self.expert_share <= 1:
-            raise ValueError(f"{name}: the expert's share must be from 0 to 1, not {self.expert_share}.")
+        check_between(f"{name}: the expert's share", self.expert_share, 0, 1)
         if self.per not in ("step", "episode"):
             raise ValueError(f'{name}: per must be "step" or "episode", not {self.per!r}.')
         for what, mark in (("agent_mark", self.agent_mark), ("expert_mark", self.expert_mark)):

@@ -126,7 +126,7 @@ def losses_named() -> Iterator[None]:
     """Where another process is lost while the block runs, say so."""
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
+    except (jax.errors.JaxRuntimeError, ValueError) as error:  # The one from a program, the other from a gathering.
         if jax.distributed.is_initialized() and any(name in str(error).lower() for name in ("gloo", "nccl")):
             raise CommandError(LOST) from error
         raise
