@@ -1,6 +1,8 @@
 """Checkpoints of a training run, in Orbax's format, written while training goes on: the last two are kept."""
 
+import functools
 import json
+import logging
 import shutil
 import sys
 import tempfile
@@ -44,6 +46,7 @@ class Checkpoints:
     def __init__(self, folder: Path, seconds_between: float = SECONDS_BETWEEN, beside: Path | None = None):
         import orbax.checkpoint as ocp
 
+        _silence_orbax()
         self._ocp = ocp
         self.folder, self.seconds_between, self.beside = folder, seconds_between, beside
         folder.mkdir(parents=True, exist_ok=True)
@@ -54,7 +57,6 @@ class Checkpoints:
         self._saved_at = time.monotonic()
 
     def __enter__(self) -> "Checkpoints":
-        self._unraisable, sys.unraisablehook = sys.unraisablehook, self._say_unraisable
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -64,12 +66,6 @@ class Checkpoints:
                 self.wait()
         finally:
             self._orbax.close()
-            sys.unraisablehook = self._unraisable
-
-    def _say_unraisable(self, what: Any) -> None:
-        """All but what the threads of a failed write still have to say, after the error that `wait` raises."""
-        if not (isinstance(what.exc_value, RuntimeError) and str(what.exc_value) == "Event loop is closed"):
-            self._unraisable(what)
 
     def save_if_due(self, state: TeachingState) -> None:
         """Begin to write `state`, if the last one was written long enough ago.
@@ -109,7 +105,7 @@ class Checkpoints:
             return
         part = self.folder / f"{update}{PART}"
         try:
-            # On a full disk Orbax fails too, but fills the terminal with the tracebacks of its threads.
+            # A disk without room is found out before a dozen threads are at work on it.
             with tempfile.TemporaryFile(dir=self.folder) as room:
                 room.write(bytes(2 * sum(x.nbytes for x in arrays.values()) + BYTES_BESIDE))
             self._orbax.save(part.absolute(), args=self._ocp.args.StandardSave(arrays))
@@ -137,8 +133,9 @@ class Checkpoints:
         (self.folder / str(update)).rename(aside)
 
     def _sweep(self) -> None:
+        """Take away what is unfinished; a thread of a write that failed may yet add to it, which the next one takes."""
         for part in self.folder.glob(f"*{PART}*"):
-            shutil.rmtree(part)
+            shutil.rmtree(part, ignore_errors=True)
 
     def restore(self, like: TeachingState, warn: Callable[[str], None]) -> TeachingState | None:
         """The last one that is whole, for a state of the same structure as `like`; None where there is none at all.
@@ -195,6 +192,20 @@ class Checkpoints:
         _, treedef = tree_flatten_with_path(arrays)
         leaves = [jax.numpy.asarray(found[name]) for name, _ in _named_arrays(like)]
         return eqx.combine(tree_unflatten(treedef, leaves), static)
+
+
+@functools.cache
+def _silence_orbax() -> None:
+    """What stops a write, `Checkpoints.wait` raises; Orbax's threads print it too, some of them long after."""
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).disabled = True
+    say = sys.unraisablehook
+
+    def hook(what: Any) -> None:
+        if str(what.exc_value) != "Event loop is closed":
+            say(what)
+
+    sys.unraisablehook = hook
 
 
 def _alone(ocp: Any) -> Any:
