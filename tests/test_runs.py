@@ -6,9 +6,7 @@ import dataclasses
 import json
 import shutil
 import signal
-import sys
 import threading
-import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -391,15 +389,3 @@ def test_ctrl_c_is_raised_at_once_and_again_if_it_was_lost() -> None:
     with pytest.raises(KeyboardInterrupt):
         work()
     assert reached == ["before"]
-
-
-def test_what_comes_after_a_failed_write_is_not_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Threads below Orbax meet a loop that is closed, and Python would print a traceback of it; others it prints."""
-    printed: list[str] = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda what: printed.append(str(what.exc_value)))
-    before = sys.unraisablehook
-    with Checkpoints(tmp_path / "checkpoints"):
-        for words in ("Event loop is closed", "another"):
-            sys.unraisablehook(types.SimpleNamespace(exc_value=RuntimeError(words)))
-    assert printed == ["another"]
-    assert sys.unraisablehook is before
