@@ -2,8 +2,8 @@
 
 Five doors, one is right. An observation says whether the chosen door was right and is flipped with probability eps_obs;
 the expert takes the right door, and any other with probability eps_exp. Agents act by the authors' rule: the most
-probable door, flipped to another with probability eps_exp. One net of each architecture learns all 3 x 5 cells; O_0
-tells it which it is in.
+probable door, flipped to another with probability eps_exp. One net of each architecture learns all noises at once: both
+eps are numbers that it is shown, drawn anew for every episode; it is then measured in 3 x 5 cells.
 
     python studies/doors.py                    about 40 minutes on two cores
     python studies/doors.py --agents linear    one architecture anew, beside what is stored of the others
@@ -24,58 +24,77 @@ import store
 import undelude as ud
 from undelude.agent import Mark, unroll
 from undelude.paper.results import load
-from undelude.tasks.tables import TableExpert
 
 DOORS = 5
 CELLS = list(itertools.product((0.1, 0.3, 0.4), (0.1, 0.3, 0.5, 0.7, 0.9)))
 
 
-class Doors(ud.AbstractTask[jax.Array]):
-    """`Q(O | theta, a)`, theta = 5 cell + door; O_0 is 2 + cell, later observations are 0 and 1."""
+# Between these (eps_obs, eps_exp) they are taught.
+TAUGHT = ((0.05, 0.05), (0.45, 0.95))
+NOTHING, WRONG, RIGHT = range(3)
+
+
+class Doors(ud.AbstractTask[Any]):
+    """`Q(O | theta, a)`; O_0 shows what an episode's eps are, and so does every later O."""
 
     theta_free_memory = True
-    log_opening: jax.Array  # [K, O]
-    log_probs: jax.Array  # [K, A, O]
+    least: jax.Array  # eps_obs and eps_exp
+    most: jax.Array
 
     def init(self, theta):
-        """No action yet."""
-        return jnp.asarray(-1, jnp.int32)
+        """No action and no eps yet."""
+        return jnp.asarray(-1, jnp.int32), jnp.zeros(2)
 
     def Q_O(self, theta, w):
-        """The cell; then whether the door was right, or so it seems."""
-        return ud.Categorical(log_probs=jnp.where(w < 0, self.log_opening[theta], self.log_probs[theta, w]))
+        """Whether the door was right, or so it seems."""
+        door, eps = w
+        right = jnp.where(door == theta, 1 - eps[0], eps[0])
+        probs = jnp.where(door < 0, jax.nn.one_hot(NOTHING, 3), jnp.stack([0.0, 1 - right, right]))
+        shown = ud.Given(jnp.where(door < 0, self.least, eps), up_to=jnp.where(door < 0, self.most, eps))
+        return ud.Joint({"eps": shown, "says": ud.Categorical(log_probs=jnp.log(probs))})
 
     def g_A(self, theta, a, w):
         """Remember the door."""
-        return jnp.asarray(a, jnp.int32)
+        return jnp.asarray(a, jnp.int32), w[1]
 
     def g_O(self, theta, o, w):
-        """Nothing to remember."""
-        return w
+        """Remember the eps."""
+        return w[0], o["eps"]
 
     def reward(self, theta, w, a, o):
         """Whether the door was right."""
-        return (a == theta % DOORS).astype(float)
+        return (a == theta).astype(float)
 
 
-def doors(num_rounds: int) -> ud.InteractionProcess:
-    """All cells as one process."""
-    num_cells = len(CELLS)
-    cell, door = np.divmod(np.arange(DOORS * num_cells), DOORS)
-    eps_obs, eps_exp = np.array(CELLS).T[:, cell]
-    right = np.arange(DOORS) == door[:, None]
-    expert = np.where(right, 1 - eps_exp[:, None], eps_exp[:, None] / (DOORS - 1))
-    seems = np.where(right, 1 - eps_obs[:, None], eps_obs[:, None])
-    task = np.zeros((len(cell), DOORS, 2 + num_cells))
-    task[..., 0], task[..., 1] = 1 - seems, seems
-    start = np.eye(2 + num_cells)[2 + cell]
-    with np.errstate(divide="ignore"):
-        start, task = np.log(start), np.log(task)
+class Expert(ud.AbstractExpert[Any]):
+    """`Q(A | theta, E)`: E is the eps of the expert."""
+
+    theta_free_memory = True
+
+    def init(self, theta):
+        """Not known yet."""
+        return jnp.zeros(())
+
+    def Q_A(self, theta, e):
+        """The right door, or with probability eps_exp another."""
+        return ud.Categorical(probs=jnp.where(jnp.arange(DOORS) == theta, 1 - e, e / (DOORS - 1)))
+
+    def g_A(self, theta, a, e):
+        """Nothing to remember."""
+        return e
+
+    def g_O(self, theta, o, e):
+        """Remember the eps."""
+        return o["eps"][1]
+
+
+def doors(num_rounds: int, least: Any = TAUGHT[0], most: Any = TAUGHT[1]) -> ud.InteractionProcess:
+    """With eps_obs and eps_exp drawn uniformly in between; of one cell, where both are the same."""
     return ud.InteractionProcess(
-        prior=np.full(len(cell), 1 / len(cell)),
-        thetas=jnp.arange(len(cell)),
-        task=Doors(jnp.asarray(start, float), jnp.asarray(task, float)),
-        expert=TableExpert(jnp.log(jnp.asarray(expert, float))),
+        prior=np.full(DOORS, 1 / DOORS),
+        thetas=jnp.arange(DOORS),
+        task=Doors(jnp.asarray(least, float), jnp.asarray(most, float)),
+        expert=Expert(),
         num_rounds=num_rounds,
         opening=True,
         name="doors",
@@ -83,16 +102,15 @@ def doors(num_rounds: int) -> ud.InteractionProcess:
 
 
 class ArgmaxThenFlip(ud.AbstractSequenceAgent[Any]):
-    """An agent that acts by the authors' rule on what its policy says; its memory begins with the cell."""
+    """An agent that acts by the authors' rule on what its policy says; its memory begins with eps_exp."""
 
     agent: ud.AbstractAgent
-    eps_exp: tuple[float, ...] = eqx.field(static=True)  # of each cell
     own_actions: Mark = eqx.field(static=True, default="do")
     marks: tuple[Mark, ...] = eqx.field(static=True, default=("do", "see"))
 
     def init(self, *, num_rounds):
-        """No cell yet."""
-        return jnp.asarray(-1, jnp.int32), self.agent.init(num_rounds=num_rounds)
+        """No eps yet."""
+        return jnp.zeros(()), self.agent.init(num_rounds=num_rounds)
 
     def f_A(self, m):
         """The agent's."""
@@ -107,13 +125,13 @@ class ArgmaxThenFlip(ud.AbstractSequenceAgent[Any]):
         return m[0], self.agent.g_A(a, m[1], intervened=intervened)
 
     def g_O(self, o, m):
-        """The agent's; the first observation is the cell."""
-        return jnp.where(m[0] < 0, o - 2, m[0]), self.agent.g_O(o, m[1])
+        """The agent's; eps_exp is shown."""
+        return o["eps"][1], self.agent.g_O(o, m[1])
 
     def act(self, m, *, key):
         """The door that is most probably right: the least probable for an expert who is mostly wrong."""
         key_flip, key_other, key_tie = jax.random.split(key, 3)
-        eps = jnp.asarray(self.eps_exp)[m[0]]
+        eps = m[0]
         probs = self.agent.f_A(m[1]).probs
         sign = jnp.where(1 - eps > eps / (DOORS - 1), 1.0, -1.0)
         best = jnp.argmax(sign * probs + 1e-6 * jax.random.uniform(key_tie, (DOORS,)))
@@ -127,7 +145,7 @@ class ArgmaxThenFlip(ud.AbstractSequenceAgent[Any]):
 
 def acting(agent: ud.AbstractAgent) -> ArgmaxThenFlip:
     """`agent`, acting by that rule; taught so too."""
-    return ArgmaxThenFlip(agent, tuple(eps for _, eps in CELLS), agent.own_actions, agent.marks)
+    return ArgmaxThenFlip(agent, agent.own_actions, agent.marks)
 
 
 # For how many rounds they are taught, and in how many episodes of each cell they are measured: all of a transformer's
@@ -141,13 +159,15 @@ AGENTS: dict[str, tuple[Any, int, int]] = {
 
 def measure(agent: ud.AbstractAgent, num_rounds: int, num_episodes: int) -> dict[str, list]:
     """P(right door) by cell: about rounds 20, 100 and 190, and over the last 100 rounds of `num_rounds`."""
-    episodes = ud.rollout(doors(num_rounds), agent, key=jax.random.key(7), num_episodes=num_episodes)
-    right, cell = np.asarray(episodes.reward), np.asarray(episodes.theta) // DOORS
+    right = []
+    for i, cell in enumerate(CELLS):
+        key = jax.random.fold_in(jax.random.key(7), i)
+        episodes = ud.rollout(doors(num_rounds, cell, cell), agent, key=key, num_episodes=num_episodes)
+        right.append(np.asarray(episodes.reward))
     windows = {"20": slice(15, 25), "100": slice(90, 110), "190": slice(180, 200)}
     windows[str(num_rounds)] = slice(num_rounds - 100, num_rounds)
-    table = {t: [float(right[cell == c, rounds].mean()) for c in range(len(CELLS))] for t, rounds in windows.items()}
-    last = windows[str(num_rounds)]
-    by_episode = [right[cell == c, last].mean(-1) for c in range(len(CELLS))]
+    table = {t: [float(of_cell[:, rounds].mean()) for of_cell in right] for t, rounds in windows.items()}
+    by_episode = [of_cell[:, windows[str(num_rounds)]].mean(-1) for of_cell in right]
     table["se"] = [float(x.std() / np.sqrt(len(x))) for x in by_episode]
     return table
 
@@ -158,7 +178,7 @@ def study(steps: int, agents: list[str], before: dict[str, Any]) -> dict[str, An
     right, seconds = dict(before.get("right_door", {})), dict(before.get("training_seconds", {}))
 
     def record(name: str, agent: ud.AbstractAgent, of_each_cell: int = 400) -> None:
-        right[name] = measure(agent, num_rounds, (20 if few else of_each_cell) * len(CELLS))
+        right[name] = measure(agent, num_rounds, 20 if few else of_each_cell)
         print(name, np.round(np.reshape(right[name][str(num_rounds)], (3, 5)), 2).tolist(), flush=True)
 
     for mark in ("do", "see"):

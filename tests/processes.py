@@ -29,6 +29,29 @@ class Opening(ud.AbstractTask[Array]):
         return (a == theta).astype(float)
 
 
+class Noisy(ud.AbstractTask[tuple[Array, Array]]):
+    """A bit says whether `a == theta`, wrong with a probability that is drawn for each episode and shown."""
+
+    def init(self, theta):
+        return jnp.asarray(-1, jnp.int32), jnp.zeros(())
+
+    def Q_O(self, theta, w):
+        a, noise = w
+        right = jnp.where(a == theta, 1 - noise, noise)
+        bit = ud.Categorical(probs=jnp.where(a < 0, 0.5, jnp.stack([1 - right, right])))
+        least, most = jnp.where(a < 0, 0.1, noise), jnp.where(a < 0, 0.4, noise)
+        return ud.Joint({"bit": bit, "noise": ud.Given(least, up_to=most)})
+
+    def g_A(self, theta, a, w):
+        return jnp.asarray(a, jnp.int32), w[1]
+
+    def g_O(self, theta, o, w):
+        return w[0], o["noise"]
+
+    def reward(self, theta, w, a, o):
+        return (a == theta).astype(float)
+
+
 class Once(ud.AbstractTask[tuple[Array, Array]]):
     """Only the first observation tells theta; all later ones are fair coins."""
 
@@ -123,6 +146,19 @@ def once(num_rounds: int = 4) -> ud.InteractionProcess:
         expert=stateless_expert([[0.9, 0.1], [0.1, 0.9]]),
         num_rounds=num_rounds,
         name="once",
+    )
+
+
+def noisy(num_rounds: int = 6) -> ud.InteractionProcess:
+    """Each episode has a noise of its own, which all know."""
+    return ud.InteractionProcess(
+        prior=jnp.array([0.7, 0.3]),
+        thetas=jnp.arange(2),
+        task=Noisy(),
+        expert=stateless_expert([[0.9, 0.1], [0.1, 0.9]]),
+        num_rounds=num_rounds,
+        opening=True,
+        name="noisy",
     )
 
 

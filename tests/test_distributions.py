@@ -149,6 +149,19 @@ def test_given_is_neither_scored_nor_evidence():
     assert law.log_prob(jnp.array([3.0, 4.0])) == law.log_prob(jnp.array([9.0, 9.0])) == law.entropy() == 0
 
 
+def test_given_up_to_another_is_drawn_uniformly_in_between():
+    law = ud.Given({"eps": jnp.array([0.0, 2.0]), "mass": 1.0}, up_to={"eps": jnp.array([1.0, 2.0]), "mass": 4.0})
+    samples = draw(law)
+    uniform, fixed = samples["eps"].T
+    for x, low, high in ((uniform, 0.0, 1.0), (samples["mass"], 1.0, 4.0)):
+        assert ((low <= x) & (x <= high)).all()
+        assert_mean(x, (low + high) / 2, (high - low) ** 2 / 12)
+        assert_mean((x - low) ** 2, (high - low) ** 2 / 3, (high - low) ** 4 * (1 / 5 - 1 / 9))
+    assert (fixed == 2).all()
+    assert_mean((uniform - 0.5) * (samples["mass"] - 2.5), 0, 1 / 12 * 9 / 12)
+    assert law.log_prob(law.value) == law.entropy() == 0
+
+
 def test_joint_adds_its_parts():
     parts = {"symbol": ud.Categorical(probs=[0.2, 0.8]), "size": ud.Normal(1.0, 2.0), "clock": ud.Given(jnp.array(7.0))}
     law = ud.Joint(parts)

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+import processes
 import undelude as ud
 from machines import KINDS, process_of
 from oracle import Machine, enumerate_joint, random_machine
@@ -220,6 +221,27 @@ def test_impossible_opening_is_named():
         ud.posterior(process, ud.Episodes.of(process, opening=0, actions=[0], observations=[1]))
     with pytest.raises(ValueError, match=r"impossible evidence in episode 1, the opening .*opening\[1\]"):
         ud.posterior(process, ud.Episodes.of(process, opening=[1, 0], actions=[[0], [0]], observations=[[1], [1]]))
+
+
+@pytest.mark.parametrize("own_actions", ["do", "see"])
+def test_what_an_episode_is_played_under_is_drawn_and_conditioned_on(own_actions: str):
+    """Bayes' rule in NumPy, with the noise that was drawn and shown; it is itself no evidence."""
+    process = processes.noisy()
+    agent = ud.ExactAgent(process, own_actions=own_actions)
+    episodes = ud.rollout(process, agent, key=jax.random.key(0), num_episodes=64)
+    noise, a, bit = (np.asarray(x) for x in (episodes.opening["noise"], episodes.actions, episodes.observations["bit"]))
+    assert noise.min() < 0.15 < 0.35 < noise.max()
+    np.testing.assert_array_equal(episodes.observations["noise"], np.repeat(noise[:, None], 6, 1))
+
+    belief = np.tile([0.7, 0.3], (64, 1))
+    for t in range(6):
+        right = np.where(a[:, t, None] == [0, 1], 1 - noise[:, None], noise[:, None])
+        belief = belief * np.where(bit[:, t, None] == 1, right, 1 - right)
+        if own_actions == "see":
+            belief *= np.where(a[:, t, None] == [0, 1], 0.9, 0.1)
+        belief /= belief.sum(-1, keepdims=True)
+        found = np.exp(ud.posterior(process, episodes))[:, t + 1]
+        np.testing.assert_allclose(found, belief, atol=1e-5)
 
 
 def test_in_a_compiled_filter_the_belief_stays_and_says_so():

@@ -66,6 +66,14 @@ class Leaky(Clocked):
         return ud.Joint({"bit": super().Q_O(theta, w), "view": ud.Given(told)})
 
 
+class Shown(Clocked):
+    """Only the opening tells theta, and what counts as no evidence is how."""
+
+    def Q_O(self, theta, w):
+        told = jnp.where(w[1] == 0, theta, 0).astype(float)
+        return ud.Joint({"bit": super().Q_O(theta, w), "view": ud.Given(0.0 * told, up_to=told)})
+
+
 class Honest(Leaky):
     """What is given depends on what was done, and on theta only where an observation has told it."""
 
@@ -170,6 +178,7 @@ DEFECTS = {
     "weights": (lambda: process(Clocked(), Heavy()), r"expert.Q_A does not sum to one, .*off by 1"),
     "transition": (lambda: process(Clocked(), transition=lossy), "transition does not sum to one, first in round 3"),
     "leak": (lambda: process(Leaky()), "Given part of the observations differs between thetas"),
+    "leak in the opening": (lambda: process(Shown(), opening=True), "Given part of the observations differs between"),
     "not normalised": (lambda: process(Swollen()), r"task.Q_O does not sum to one, first in round 4 .*off by 0.649"),
     "negative": (lambda: process(Negative()), "task.Q_O holds nan, first in round 4 .*: the logarithm of a negative"),
     "words": (lambda: process(Speechless()), "task.say fails: KeyError: 1"),

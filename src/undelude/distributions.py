@@ -137,15 +137,24 @@ class Normal(AbstractDistribution[Float[Array, "..."]]):
 class Given(AbstractDistribution[PyTree]):
     """A value that is handed over, not predicted: it is fed to memory, costs nothing and tells nothing.
 
-    For deterministic continuous parts of an observation (a joint angle, a clock), whose density would be infinite.
+    For deterministic continuous parts of an observation (a joint angle, a clock), whose density would be infinite; and
+    for what an episode is played under, drawn anew for each and shown in its opening (a noise level, a friction).
+
+    Attributes:
+        value: the value; where there is `up_to`, the least.
+        up_to: a PyTree like `value`. The value is then drawn uniformly in between, each number by itself.
     """
 
     value: PyTree
+    up_to: PyTree | None = None
 
     def sample(self, key: Key[Array, ""]) -> PyTree:
-        """The value."""
-        del key
-        return self.value
+        """The value; a draw where there is `up_to`."""
+        if self.up_to is None:
+            return self.value
+        low, treedef = jtu.tree_flatten(self.value)
+        keys = treedef.unflatten(jax.random.split(key, len(low)))
+        return jtu.tree_map(_uniform, keys, self.value, self.up_to)
 
     def log_prob(self, x: PyTree) -> Float[Array, ""]:
         """Zero: the value is not scored and is no evidence."""
@@ -155,6 +164,11 @@ class Given(AbstractDistribution[PyTree]):
     def entropy(self) -> Float[Array, ""]:
         """Zero."""
         return jnp.zeros(())
+
+
+def _uniform(key: Key[Array, ""], low: ArrayLike, high: ArrayLike) -> Array:
+    low = jnp.asarray(low)
+    return low + (jnp.asarray(high) - low) * jax.random.uniform(key, low.shape)
 
 
 class Joint(AbstractDistribution[PyTree]):

@@ -341,12 +341,14 @@ class _Replayed(eqx.Module):
     """The same histories under other thetas, `[B, K, T, ...]`.
 
     Attributes:
+        opened: what `Given` parts of the opening said, `[B, K, ...]`.
         given: what `Given` parts said.
         memories: of task and expert, where they are declared free of theta.
         policies: the expert's probabilities; None where actions are no symbols.
         possible: whether a theta allows what was observed before the round, and with it.
     """
 
+    opened: Any
     given: Any
     memories: dict[str, Any]
     policies: Array | None
@@ -358,9 +360,10 @@ def _replay(process: InteractionProcess, episodes: Episodes, key: Array) -> _Rep
     task, expert = process.task, process.expert
 
     def under(value: PyTree, history: Episodes) -> Any:
-        w, e, score = task.init(value), expert.init(value), jnp.zeros(())
+        w, e, score, opened = task.init(value), expert.init(value), jnp.zeros(()), []
         if history.opening is not None:
-            score += task.Q_O(value, w).log_prob(history.opening)
+            law = task.Q_O(value, w)
+            score, opened = law.log_prob(history.opening), _given(law)
             w, e = task.g_O(value, history.opening, w), expert.g_O(value, history.opening, e)
 
         def step(carry: Any, x: Any) -> Any:
@@ -374,10 +377,10 @@ def _replay(process: InteractionProcess, episodes: Episodes, key: Array) -> _Rep
             free |= {"expert": e} if expert.theta_free_memory else {}
             policy = Q_A.probs if isinstance(Q_A, Categorical) else None
             possible = jnp.isfinite(before), jnp.isfinite(after)
-            found = _Replayed(_given(law), free, policy, possible)
+            found = (_given(law), free, policy, possible)
             return (task.g_O(value, o, w), expert.g_O(value, o, e), after), found
 
-        return jax.lax.scan(step, (w, e, score), (history.actions, history.observations))[1]
+        return _Replayed(opened, *jax.lax.scan(step, (w, e, score), (history.actions, history.observations))[1])
 
     def one(history: Episodes, key: Array) -> Any:
         if process.finite and process.num_thetas <= THETAS:
@@ -393,16 +396,19 @@ def _replay(process: InteractionProcess, episodes: Episodes, key: Array) -> _Rep
 
 def _leaks(replayed: _Replayed) -> Iterator[str]:
     """What was given, and memories that are declared free of theta, must be the same under all that are possible."""
-    possible = np.asarray(replayed.possible[1])
-    for name, tree in {"given": replayed.given, **replayed.memories}.items():
-        if any(_differs(np.asarray(x), possible) for x in jax.tree.leaves(tree)):
-            yield GIVEN if name == "given" else MEMORY.format(name)
+    before, with_it = map(np.asarray, replayed.possible)
+    rounds = [(replayed.opened, before[..., :1]), (replayed.given, with_it)]
+    if any(_differs(np.asarray(x), possible) for tree, possible in rounds for x in jax.tree.leaves(tree)):
+        yield GIVEN
+    for name, tree in replayed.memories.items():
+        if any(_differs(np.asarray(x), with_it) for x in jax.tree.leaves(tree)):
+            yield MEMORY.format(name)
 
 
 def _given(law: AbstractDistribution) -> list[Any]:
     match law:
         case Given():
-            return [law.value]
+            return [law.value, law.up_to]
         case Joint():
             parts = jax.tree.leaves(law.parts, is_leaf=lambda x: isinstance(x, AbstractDistribution))
             return [value for part in parts for value in _given(part)]

@@ -4,7 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
 from undelude._checks import as_numbers, check_count, check_probabilities
 from undelude.distributions import Categorical
@@ -61,7 +61,7 @@ class TableTask(AbstractTask[Int[Array, ""]]):
 
 
 class TableExpert(AbstractExpert[None]):
-    """`Q(A | theta)`: an expert who needs no memory.
+    """`Q(A | theta)`: an expert who needs no memory, whatever the observations are.
 
     Attributes:
         log_probs: `[K, A]`, `log Q(a | theta)`.
@@ -81,7 +81,7 @@ class TableExpert(AbstractExpert[None]):
     def g_A(self, theta: Int[Array, ""], a: Int[Array, ""], e: None) -> None:
         """No memory."""
 
-    def g_O(self, theta: Int[Array, ""], o: Int[Array, ""], e: None) -> None:
+    def g_O(self, theta: Int[Array, ""], o: PyTree, e: None) -> None:
         """No memory."""
 
 
