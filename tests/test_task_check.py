@@ -10,6 +10,7 @@ import pytest
 import undelude as ud
 from undelude.cli import main
 from undelude.task_check import _differs
+from undelude.tasks import registry
 
 KEY = jax.random.key(3)
 LOG = jnp.log(jnp.array([[[0.8, 0.2], [0.3, 0.7]], [[0.2, 0.8], [0.6, 0.4]]]))
@@ -198,6 +199,11 @@ def test_a_defect_is_found_and_named(defect):
     with pytest.raises(ValueError, match="mine: 1 problem:") as error:
         ud.check_task(make())
     error.match(words)
+
+
+@pytest.mark.parametrize("name", registry.TASKS)
+def test_the_tasks_that_have_a_name_have_no_defect(name):
+    assert ud.check_task(registry.make(name), num_rounds=4, num_episodes=32).action_kl_do >= 0
 
 
 def test_what_is_not_a_number_under_some_theta_is_a_leak():
