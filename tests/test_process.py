@@ -14,7 +14,7 @@ from jaxtyping import Array
 import undelude as ud
 from processes import arm
 from undelude import inference
-from undelude.rollout import AGENT, EXPERT
+from undelude.episodes import AGENT, EXPERT
 
 TABLES: dict[str, Any] = {
     "prior": [0.25, 0.75],

@@ -17,8 +17,9 @@ import pytest
 import undelude as ud
 from processes import arm, opening
 from tabular_agent import TabularAgent, WindowAgent
+from undelude.episodes import AGENT, EXPERT
 from undelude.losses import log_losses
-from undelude.rollout import AGENT, EXPERT, live
+from undelude.rollout import live
 from undelude.updates import collect
 
 PRIOR = np.array([0.5, 0.3, 0.2])

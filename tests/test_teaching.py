@@ -14,8 +14,8 @@ import undelude as ud
 from processes import arm, continuous_arm, opening
 from tabular_agent import TabularAgent
 from undelude import updates
+from undelude.episodes import AGENT, EXPERT
 from undelude.losses import log_losses
-from undelude.rollout import AGENT, EXPERT
 from undelude.updates import collect
 
 PRIOR = np.array([0.5, 0.3, 0.2])

@@ -14,7 +14,7 @@ from undelude.distributions import AbstractDistribution
 from undelude.process import Action, Observation
 
 if TYPE_CHECKING:
-    from undelude.rollout import Episodes
+    from undelude.episodes import Episodes
 
 A = TypeVar("A", bound="AbstractAgent")
 M = TypeVar("M")

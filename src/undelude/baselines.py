@@ -16,9 +16,10 @@ from undelude.agent import scan
 from undelude.agents.exact import ExactAgent
 from undelude.agents.planning import PlanningAgent, num_nodes
 from undelude.distributions import Categorical, divergences, index
+from undelude.episodes import Episodes
 from undelude.measurement import MARKS
 from undelude.process import InteractionProcess
-from undelude.rollout import Episodes, LawOnly, episode, rollout
+from undelude.rollout import LawOnly, episode, rollout
 
 # Of a plan: the nodes for each action taken, times thetas and observations, and the episodes it is carried out in.
 MAX_WORK, MAX_EPISODES = 30_000, 1024

@@ -13,18 +13,9 @@ from jaxtyping import Array, Key, PyTree
 from undelude._checks import check_count, check_probabilities
 from undelude.agent import Mark
 from undelude.distributions import AbstractDistribution, Categorical
+from undelude.episodes import AGENT, Episodes, check_alphabet
 from undelude.process import InteractionProcess
-from undelude.rollout import (
-    AGENT,
-    Episodes,
-    World,
-    acting_key,
-    begin,
-    check_alphabet,
-    check_theta,
-    consult,
-    respond,
-)
+from undelude.rollout import World, acting_key, begin, check_theta, consult, respond
 
 # What a policy may say of a batch of symbols: [B, n] probabilities, a law whose arrays have a leading axis B, nothing.
 Law = Any

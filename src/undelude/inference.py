@@ -19,8 +19,8 @@ from jaxtyping import Array, Bool, Float, PyTree
 from undelude._checks import is_concrete
 from undelude.agent import Mark, prepend
 from undelude.distributions import AbstractDistribution, index, mixture
+from undelude.episodes import EXPERT, Episodes, check_symbols
 from undelude.process import Action, InteractionProcess, Observation
-from undelude.rollout import EXPERT, Episodes, check_symbols
 
 # Episodes at a time on a CPU, so that what they hold stays in its caches.
 BLOCK = 500

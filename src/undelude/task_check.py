@@ -24,9 +24,9 @@ from undelude.distributions import (
     Mixture,
     finite_support,
 )
+from undelude.episodes import Episodes
 from undelude.inference import posterior
 from undelude.process import InteractionProcess
-from undelude.rollout import Episodes
 
 EPISODES, THETAS = 64, 16
 GIVEN = (

@@ -13,9 +13,10 @@ from jaxtyping import Array, Bool, Int, Key, PyTree
 
 from undelude.agent import AbstractAgent, AbstractSequenceAgent, check_mark
 from undelude.distributions import AbstractDistribution, Categorical, index
+from undelude.episodes import Episodes
 from undelude.losses import log_losses, score
 from undelude.process import InteractionProcess
-from undelude.rollout import Episodes, LawOnly, check_fit, live
+from undelude.rollout import LawOnly, check_fit, live
 from undelude.square import AbstractTeaching, Behaviour
 
 # Of the updates: the arrays of the state, the losses since the last row, and what of the last update was finite.

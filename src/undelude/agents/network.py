@@ -15,8 +15,8 @@ from undelude.agent import AbstractSequenceAgent, Mark, check_mark, with_marks
 from undelude.agents.heads import check_spec, describe, is_size, thaw
 from undelude.agents.interface import Interface
 from undelude.distributions import AbstractDistribution
+from undelude.episodes import Episodes
 from undelude.process import Action, InteractionProcess, Observation
-from undelude.rollout import Episodes
 
 N = TypeVar("N", bound="AbstractLearnedAgent")
 M = TypeVar("M")

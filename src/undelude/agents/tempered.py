@@ -10,8 +10,8 @@ from jaxtyping import Array, Bool, Key
 
 from undelude.agent import AbstractAgent, AbstractSequenceAgent, Mark, unroll
 from undelude.distributions import AbstractDistribution, Categorical
+from undelude.episodes import Episodes
 from undelude.process import Action, Observation
-from undelude.rollout import Episodes
 
 M = TypeVar("M")
 

@@ -10,8 +10,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from undelude._checks import check_between, check_count
 from undelude.distributions import Categorical, Given, Joint
+from undelude.episodes import Episodes
 from undelude.process import AbstractExpert, AbstractTask, InteractionProcess
-from undelude.rollout import Episodes
 
 YIELDS, ASSERTS = 0, 1
 BACK, GO = 0, 1
