@@ -473,8 +473,11 @@ def test_behaviours_that_cannot_act_are_named(process, bandit):
     """Before anything is compiled."""
     agent, key = ud.LSTMAgent(process, 2, key=jax.random.key(0)), jax.random.key(0)
     for behaviour, message in (
-        (ud.ExactAgent(bandit), "tables has 2 actions, but this ExactAgent knows 5"),
-        (ud.Categorical(probs=[0.2, 0.3, 0.5]), "tables has 2 actions, but the behaviour's law has others"),
+        (ud.ExactAgent(bandit), "tables has actions of 2 symbols, and this ExactAgent knows 5"),
+        (
+            ud.Categorical(probs=[0.2, 0.3, 0.5]),
+            "actions of 2 symbols, but the behaviour's law is of 3",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             collect(process, agent, ud.Blind(behaviour), key)

@@ -201,6 +201,10 @@ def test_a_defect_is_found_and_named(defect):
     error.match(words)
 
 
+def test_many_thetas_that_change_are_checked_too():
+    assert ud.check_task(ud.tasks.switching_bandit(num_arms=20, num_rounds=4), num_episodes=8).entropy > 2.9
+
+
 @pytest.mark.parametrize("name", registry.TASKS)
 def test_the_tasks_that_have_a_name_have_no_defect(name):
     assert ud.check_task(registry.make(name), num_rounds=4, num_episodes=32).action_kl_do >= 0

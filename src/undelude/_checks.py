@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.core
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike
 
@@ -44,6 +45,23 @@ def check_count(name: str, number: Any) -> int:
     return count
 
 
+def check_key(key: Any) -> None:
+    """Raise `TypeError` where `key` is not one of JAX's typed or raw random keys."""
+    typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    raw = getattr(key, "dtype", None) == np.uint32 and np.ndim(key) == 1
+    if not (raw or (typed and key.ndim == 0)):
+        what = f"an array of {key.size} keys" if typed else one_line(repr(key))
+        raise TypeError(f"key must be one random key, such as jax.random.key(0), not {what}.")
+
+
+def check_positive(name: str, x: Any) -> float:
+    """`x` as a Python float; `ValueError` where it is no finite number greater than 0."""
+    is_number = np.ndim(x) == 0 and np.asarray(x).dtype.kind in "iuf"
+    if not (is_number and 0 < float(x) < np.inf):
+        raise ValueError(f"{name} must be a finite number greater than 0, not {one_line(x)}.")
+    return float(x)
+
+
 def check_between(name: str, x: Any, low: float | int, high: float | int, *, why: str = "") -> float:
     """`x` as a Python float; `ValueError` where it is no number from `low` to `high`, those included."""
     is_number = np.ndim(x) == 0 and np.asarray(x).dtype.kind in "iuf"
@@ -73,6 +91,13 @@ def check_probabilities(table: ArrayLike, name: str) -> None:
             entry = f"{name}{list(where) if where else ''}"
             is_off = f" (sum {total[where]:.6g})" if "sum" in what else ""
             raise ValueError(f"{entry} {what}{is_off}: {_short(row)}. Each row must be probabilities that sum to one.")
+
+
+def signature(tree: Any) -> str:
+    """The shapes and types of a PyTree's arrays."""
+    leaves, structure = jax.tree.flatten(tree)
+    shapes = [f"{jnp.result_type(x)}{list(jnp.shape(x))}" for x in leaves]
+    return str(jax.tree.unflatten(structure, shapes)) if leaves else "nothing"
 
 
 def one_line(x: Any) -> str:

@@ -66,7 +66,10 @@ def measure_baselines(
     who = max(blind, key=lambda name: float(blind[name].mean()))
     found["reward_best"] = blind[who]
     if depth >= T:
-        found["reward_best"], notes["reward_best"] = plan, "of all policies that are not shown theta (Bayes-optimal)."
+        found["reward_best"], notes["reward_best"] = (
+            plan,
+            (f"of all policies that are not shown theta (Bayes-optimal), in {size['num_episodes']} episodes."),
+        )
     else:
         notes["reward_best"] = f"of policies that are not shown theta, at least; that of {who}."
     return found, notes

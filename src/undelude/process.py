@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
-from undelude._checks import as_numbers, check_count, check_probabilities, is_concrete
+from undelude._checks import as_numbers, check_count, check_probabilities, is_concrete, one_line
 from undelude.causal import CausalModel
 from undelude.distributions import AbstractDistribution, Categorical, Given, Joint, Mixture, Normal, index
 
@@ -402,6 +402,14 @@ class InteractionProcess(eqx.Module):
             return self._Q_O_after(theta, Q_A.sample(jax.random.key(0)))
         # Also those that the expert never takes: an agent may.
         return jax.vmap(lambda a: self._Q_O_after(theta, a))(jnp.arange(Q_A.num_categories))
+
+
+def check_process(process: Any) -> None:
+    """Raise `TypeError` where `process` is something else."""
+    if not isinstance(process, InteractionProcess):
+        raise TypeError(
+            f"process must be an ud.InteractionProcess, such as ud.tasks.bandit(), not {one_line(repr(process))}."
+        )
 
 
 @eqx.filter_jit

@@ -1,5 +1,6 @@
 """The one rollout that samples episodes: the interaction of agent, expert and task (Figure 4)."""
 
+import functools
 import operator
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -9,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Key, PyTree
 
-from undelude._checks import check_count, is_concrete, one_line
-from undelude.agent import AbstractAgent, check_mark, prepend
-from undelude.distributions import AbstractDistribution, Categorical
+from undelude._checks import check_count, check_key, is_concrete, one_line, signature
+from undelude.agent import AbstractAgent, append, check_mark, prepend
+from undelude.distributions import AbstractDistribution, alike, in_words
 from undelude.episodes import AGENT, EXPERT, Episodes
-from undelude.process import Action, InteractionProcess, Observation
+from undelude.process import Action, InteractionProcess, Observation, check_process
 
 if TYPE_CHECKING:
     from undelude.host import HostAgent
@@ -39,7 +40,7 @@ def rollout(
         num_rounds: T; the process's own by default.
         executor: who executes. The agent's own actions are marked as it reads them (`agent.own_actions`), the
             expert's are marked see, as they truly are.
-        theta: fix the index of Theta for all episodes.
+        theta: fix the index of Theta for all episodes; with a transition, of the first.
 
     Returns:
         `Episodes`, leading axes `(B, T)`.
@@ -47,6 +48,8 @@ def rollout(
     Raises:
         ValueError: the agent cannot read its own marks; theta is outside the support.
     """
+    check_process(process)
+    check_key(key)
     if not isinstance(executor, str) or executor not in ("agent", "expert"):
         raise ValueError(f'executor must be "agent" or "expert", not {one_line(repr(executor))}.')
     actor: AbstractAgent | None = None
@@ -95,18 +98,53 @@ def check_theta(process: InteractionProcess, theta: Any) -> None:
 
 
 def check_fit(process: InteractionProcess, agent: AbstractAgent) -> None:
-    """Raise `ValueError` where `agent` was made for other symbols than the process has."""
+    """Raise where `agent` was made for other values than the process has, or does not keep to the protocol.
 
-    def predict() -> tuple[AbstractDistribution, AbstractDistribution]:
+    Raises:
+        TypeError: f_A or f_O returns no distribution.
+        ValueError: it was made for another process; its memory changes its shape.
+    """
+    arrays, static = eqx.partition((process, agent), eqx.is_array)
+    leaves, treedef = jax.tree.flatten(arrays)
+    static_leaves, static_treedef = jax.tree.flatten(static)
+    shapes = tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves)
+    _check_fit(shapes, treedef, tuple(static_leaves), static_treedef)
+
+
+# Asked for at every rollout, and tracing takes longer than a short one does.
+@functools.lru_cache(maxsize=64)
+def _check_fit(shapes: tuple, treedef: Any, static_leaves: tuple, static_treedef: Any) -> None:
+    def both(leaves: tuple) -> tuple[InteractionProcess, AbstractAgent]:
+        return eqx.combine(treedef.unflatten(leaves), static_treedef.unflatten(static_leaves))
+
+    process, agent = both(shapes)
+    kind, symbols = type(agent).__name__, jax.eval_shape(lambda leaves: both(leaves)[0].symbols, shapes)
+
+    def predict(leaves: tuple) -> tuple[Any, Any, Any]:
+        process, agent = both(leaves)
         m = agent.init(num_rounds=process.num_rounds)
-        return agent.f_A(m), agent.f_O(m)
+        return m, agent.f_A(m), agent.f_O(m)
 
-    P_A, P_O = jax.eval_shape(predict)
-    for name, law, own in (("actions", process.action_law, P_A), ("observations", process.observation_law, P_O)):
-        if isinstance(law, Categorical) and isinstance(own, Categorical) and law.num_categories != own.num_categories:
+    m, *laws = jax.eval_shape(predict, shapes)
+    for name, (law, _), own in zip(("f_A", "f_O"), symbols, laws, strict=True):
+        if not isinstance(own, AbstractDistribution):
+            raise TypeError(f"{kind}.{name} must return a distribution, such as ud.Categorical, not {own!r:.99}.")
+        if not alike(law, own):
             raise ValueError(
-                f"{process.name} has {law.num_categories} {name}, but this {type(agent).__name__} knows "
-                f"{own.num_categories}: it was made for another process."
+                f"{process.name} has {'actions' if name == 'f_A' else 'observations'} of {in_words(law)}, and this "
+                f"{kind} knows {in_words(own)}: it was made for another process."
+            )
+
+    def live_on(leaves: tuple, m: PyTree, a: PyTree, o: PyTree) -> tuple[PyTree, PyTree]:
+        _, agent = both(leaves)
+        return agent.g_A(a, m, intervened=agent.own_actions == "do"), agent.g_O(o, m)
+
+    later = jax.eval_shape(live_on, shapes, m, *(value for _, value in symbols))
+    for name, after in zip(("g_A", "g_O"), later, strict=True):
+        if signature(after) != signature(m):
+            raise ValueError(
+                f"{kind}.{name} returns a memory of {signature(after):.200}, and init one of {signature(m):.200}; "
+                "return the same structure, shapes and types from all three."
             )
 
 
@@ -277,7 +315,7 @@ def live(
         round, (world, m), (jax.random.split(key_rounds, num_rounds), by_expert)
     )
     lived = Episodes(
-        theta=first if process.transition is None else jnp.append(path, last.theta),
+        theta=first if process.transition is None else append(path, last.theta),
         opening=opening,
         actions=actions,
         observations=observations,

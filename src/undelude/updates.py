@@ -12,7 +12,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Int, Key, PyTree
 
 from undelude.agent import AbstractAgent, AbstractSequenceAgent, check_mark
-from undelude.distributions import AbstractDistribution, Categorical, index
+from undelude.distributions import AbstractDistribution, Categorical, alike, in_words, index
 from undelude.episodes import Episodes
 from undelude.losses import log_losses, score
 from undelude.process import InteractionProcess
@@ -182,8 +182,10 @@ def _actor(process: InteractionProcess, behaviour: Behaviour) -> AbstractAgent |
         return behaviour
     law = process.action_law
     if isinstance(behaviour, AbstractDistribution):
-        if isinstance(law, Categorical) and getattr(behaviour, "num_categories", None) != law.num_categories:
-            raise ValueError(f"{process.name} has {law.num_categories} actions, but the behaviour's law has others.")
+        if not alike(law, behaviour):
+            raise ValueError(
+                f"{process.name} has actions of {in_words(law)}, but the behaviour's law is of {in_words(behaviour)}."
+            )
         return LawOnly(behaviour)
     if not isinstance(behaviour, str) or behaviour != "uniform":
         raise TypeError(f'a behaviour is an agent, a law or "uniform", not {behaviour!r}; see ud.Blind.')

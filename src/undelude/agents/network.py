@@ -16,7 +16,7 @@ from undelude.agents.heads import check_spec, describe, is_size, thaw
 from undelude.agents.interface import Interface
 from undelude.distributions import AbstractDistribution
 from undelude.episodes import Episodes
-from undelude.process import Action, InteractionProcess, Observation
+from undelude.process import Action, InteractionProcess, Observation, check_process
 
 N = TypeVar("N", bound="AbstractLearnedAgent")
 M = TypeVar("M")
@@ -157,8 +157,9 @@ def make_spec(process: InteractionProcess | dict[str, Any]) -> dict[str, Any]:
     Raises:
         TypeError: there is no head for the process's laws.
     """
-    if not isinstance(process, InteractionProcess):
+    if isinstance(process, dict):
         return process
+    check_process(process)
     return {"actions": describe(process.action_law), "observations": describe(process.observation_law)}
 
 
