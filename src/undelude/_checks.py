@@ -54,19 +54,18 @@ def check_key(key: Any) -> None:
         raise TypeError(f"key must be one random key, such as jax.random.key(0), not {what}.")
 
 
-def check_positive(name: str, x: Any) -> float:
-    """`x` as a Python float; `ValueError` where it is no finite number greater than 0."""
-    is_number = np.ndim(x) == 0 and np.asarray(x).dtype.kind in "iuf"
-    if not (is_number and 0 < float(x) < np.inf):
-        raise ValueError(f"{name} must be a finite number greater than 0, not {one_line(x)}.")
-    return float(x)
+def check_between(name: str, x: Any, low: float | int, high: float | int, *, ends: bool = True, why: str = "") -> float:
+    """`x` as a Python float; `ValueError` where it is no finite number between `low` and `high`, or at one of the ends.
 
-
-def check_between(name: str, x: Any, low: float | int, high: float | int, *, why: str = "") -> float:
-    """`x` as a Python float; `ValueError` where it is no number from `low` to `high`, those included."""
-    is_number = np.ndim(x) == 0 and np.asarray(x).dtype.kind in "iuf"
-    if not (is_number and low <= float(x) <= high):
-        raise ValueError(f"{name} must be a number from {low:g} to {high:g}{why and f' ({why})'}, not {one_line(x)}.")
+    Without `ends`, these are out of range too.
+    """
+    is_number = np.ndim(x) == 0 and np.asarray(x).dtype.kind in "iuf" and np.isfinite(float(x))
+    if not (is_number and (low <= float(x) <= high if ends else low < float(x) < high)):
+        if high == np.inf:
+            span = f"a finite number {'of at least' if ends else 'greater than'} {low:g}"
+        else:
+            span = f"a number {f'from {low:g} to' if ends else f'between {low:g} and'} {high:g}"
+        raise ValueError(f"{name} must be {span}{why and f' ({why})'}, not {one_line(x)}.")
     return float(x)
 
 

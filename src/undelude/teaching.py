@@ -5,6 +5,7 @@ Factual and counterfactual teaching, their mixtures, behaviour cloning and DAgge
 """
 
 import dataclasses
+import math
 import time
 import warnings
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Key, PyTree
 
-from undelude._checks import check_count, check_key, check_positive, one_line
+from undelude._checks import check_between, check_count, check_key, one_line
 from undelude._distributed import check_same, episodes_mesh, local, spread
 from undelude.agent import AbstractAgent, with_marks
 from undelude.agents.exact import ExactAgent, ThompsonAgent
@@ -321,7 +322,7 @@ def default_optimizer(learning_rate: float, steps: int) -> optax.GradientTransfo
 
     On the bandit it reaches the certificate in fewer seconds than Adam alone; see benchmarks/README.md.
     """
-    check_positive("learning_rate", learning_rate)
+    check_between("learning_rate", learning_rate, 0, math.inf, ends=False)
     warmup = min(10, steps)
     return optax.contrib.muon(optax.warmup_cosine_decay_schedule(0.0, learning_rate, warmup, max(steps, warmup + 1)))
 

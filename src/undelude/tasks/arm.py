@@ -190,8 +190,9 @@ def arm(
     """
     cue = check_between("arm: cue", cue, 0.5, 1, why="1/2 says nothing")
     random_moves = check_between("arm: random_moves", random_moves, 0, 1)
-    if not (scale > 0 and gain > 0):
-        raise ValueError(f"arm: gain and scale must be greater than 0, not {gain} and {scale}.")
+    gain, scale = (
+        check_between(f"arm: {n}", x, 0, math.inf, ends=False) for n, x in (("gain", gain), ("scale", scale))
+    )
     prior, thetas = OnCircle(), None
     if num_targets is not None:
         num_targets = check_count("arm: num_targets", num_targets)
