@@ -5,8 +5,10 @@ import itertools
 import json
 import math
 import re
+import shlex
 import shutil
 import subprocess
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,13 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+import tyro
 
 import undelude as ud
 from undelude.certificate import versions
+from undelude.cli.app import Command
+from undelude.cli.config import Config
+from undelude.cli.runs import RunDirectory
 from undelude.report import write_report
 from undelude.report.files import read_run
 from undelude.report.words import short, story, verdict
@@ -272,6 +278,21 @@ def test_an_interrupted_run_says_what_is_missing(tmp_path: Path) -> None:
     assert f"--out {tmp_path} --resume" in page.text
     assert f"undelude certify {tmp_path}" in page.text
     assert "learning" in page.ids
+
+
+@pytest.mark.parametrize("done", [30, 40])
+def test_the_commands_on_the_page_are_understood_and_train_the_same_again(tmp_path: Path, done: int) -> None:
+    """Of a run that is finished, and of one that was interrupted, whose folder has a name that a shell would split."""
+    config = Config("my.tasks:mine", agent="transformer", window=8, teaching="dagger", per="episode", steps=40, seed=7)
+    run = RunDirectory.create(tmp_path / "a run", config)
+    run.append_metrics(LOSSES | {"update": done, "seconds": 1.0})
+    html = unescape(write_report(run.path).read_text(encoding="utf-8"))
+    lines = re.findall(r"<pre><code>undelude (train .*?)</code></pre>", html)
+    resumed, again = [None] * (done == 40) + [tyro.cli(Command, args=shlex.split(line)) for line in lines]
+    assert again.config == config
+    assert again.out == Path("a run-again")
+    if done < 40:
+        assert (resumed.resume, resumed.out, lines[0]) == (True, run.path, run.resume_command.removeprefix("undelude "))
 
 
 @pytest.mark.parametrize("content", [None, "", '{"update": 10, "action_lo'])

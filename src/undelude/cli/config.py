@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import math
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -89,6 +91,22 @@ def check_config(config: Config) -> None:
 def option(name: str) -> str:
     """A field's name on the command line."""
     return "TASK" if name == "task" else f"--{name.replace('_', '-')}"
+
+
+def train_command(settings: Mapping[str, Any], out: Path | str, *, resume: bool = False) -> str:
+    """What trains an agent in `out`, by the entries of a `config.json`, or goes on with the run that is there.
+
+    Args:
+        settings: what is no field of `Config`, such as the versions, is no option either.
+        out: the run directory.
+        resume: go on; the run has its settings.
+    """
+    command = ["undelude", "train", settings["task"]]
+    for field in dataclasses.fields(Config)[1:]:
+        value = settings.get(field.name)
+        if not resume and isinstance(value, str | int | float):
+            command += [option(field.name), str(value)]
+    return shlex.join([*command, "--out", str(out), *(["--resume"] if resume else [])])
 
 
 def devices() -> str:

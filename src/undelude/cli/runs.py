@@ -3,7 +3,6 @@
 import contextlib
 import json
 import math
-import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from undelude.certificate import check_certificate
 from undelude.checkpoint import json_object, read_json, write_atomically
-from undelude.cli.config import Config, read_config, write_config
+from undelude.cli.config import Config, read_config, train_command, write_config
 from undelude.cli.errors import UsageError
 
 Row = dict[str, Any]
@@ -82,7 +81,7 @@ class RunDirectory:
     @property
     def resume_command(self) -> str:
         """What goes on with it."""
-        return f"undelude train {shlex.quote(self.config.task)} --out {shlex.quote(str(self.path))} --resume"
+        return train_command(vars(self.config), self.path, resume=True)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
