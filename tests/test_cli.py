@@ -470,6 +470,9 @@ def test_a_task_that_cannot_be_built(
         ["train", "bandit", "--out", "runs/none", "--window", "8"],
         ["train", "bandit", "--out", "runs/none", "--agent", "linear", "--order", "8"],
         ["train", "bandit", "--out", "runs/none", "--per", "episode"],
+        ["train", "bandit", "--out", "runs/none", "--expert-share", "0.5"],
+        ["train", "bandit", "--out", "runs/none", "--expert-share", "0.5", "--num-seeds", "2"],
+        ["train", "bandit", "--out", "runs/none", "--teaching", "mixed", "--expert-share", "1.5"],
         ["train", "bandit", "--out", "runs/none", "--num-seeds", "0"],
         ["certify", "runs/none"],
         ["report", "runs/none"],
@@ -484,6 +487,17 @@ def test_wrong_usage_exits_with_2_and_writes_nothing(
     assert out == ""
     assert err
     assert not (folder / "runs" / "none").exists()
+
+
+def test_a_number_that_need_not_be_given_is_a_number(capsys: pytest.CaptureFixture) -> None:
+    """Not None or a number: in the help, and in the message where it is neither."""
+    for name in ("train", "play", "export"):
+        assert main([name, "--help"]) == 0
+        assert "{None}" not in capsys.readouterr().out
+    assert main(["play", "--seed", "abc"]) == 2
+    err = capsys.readouterr().err
+    assert "Error parsing --seed: invalid literal for int() with base 10: 'abc'" in err
+    assert "None'" not in err
 
 
 def test_a_run_that_fails_before_its_first_row_leaves_nothing(folder: Path, capsys: pytest.CaptureFixture) -> None:

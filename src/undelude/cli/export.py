@@ -14,6 +14,7 @@ import tyro
 
 from undelude import checkpoint
 from undelude.cli.certify import Directory
+from undelude.cli.config import WholeNumber
 from undelude.cli.console import make_console, working
 from undelude.cli.errors import ExitCode, UsageError
 from undelude.cli.runs import RunDirectory
@@ -31,9 +32,9 @@ class Export:
     """The run directory."""
     out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
     """Where to: init, act and observe, each as .bin (jax.export) and .mlir (StableHLO), and manifest.json."""
-    num_rounds: int | None = None
+    num_rounds: WholeNumber = None
     """Rounds of the episodes to come; the task's own by default."""
-    batch_size: int | None = None
+    batch_size: WholeNumber = None
     """Episodes at a time; by default one, without an axis for them."""
     overwrite: bool = False
     """Write into a folder that is not empty too, over an export that is there."""

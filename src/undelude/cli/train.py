@@ -26,7 +26,7 @@ from undelude.agents.transformer import TransformerAgent
 from undelude.certificate import versions
 from undelude.cli import backend, distributed
 from undelude.cli.checkpoints import SECONDS_BETWEEN, Checkpoints, updates_in
-from undelude.cli.config import SIZES, Config, check_config, devices, option
+from undelude.cli.config import SHARING, SIZES, Config, WholeNumber, check_config, devices, option
 from undelude.cli.console import make_console, print_certificate, training_progress, working
 from undelude.cli.errors import CommandError, ExitCode, UsageError, is_disk_full
 from undelude.cli.interrupts import Interrupts
@@ -55,7 +55,14 @@ AGENTS: dict[str, Any] = {
 EPISODES_FOR_UNITS = 256
 # What process 0 says to the others where updates are left.
 UPDATES = "updates"
-TEACHINGS = {"counterfactual": Counterfactual, "factual": Factual, "blind": Blind, "cloning": Cloning}
+TEACHINGS = {
+    "counterfactual": Counterfactual,
+    "factual": Factual,
+    "mixed": Mixed,
+    "blind": Blind,
+    "cloning": Cloning,
+    "dagger": DAgger,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,9 +84,9 @@ class Train:
     """Be one of several processes that share each batch; under Slurm, Open MPI and Kubernetes, that is all to say."""
     coordinator: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT")] = None
     """Of --distributed elsewhere: where process 0 is to be found, at a free port."""
-    num_processes: int | None = None
+    num_processes: WholeNumber = None
     """How many there are."""
-    process_id: int | None = None
+    process_id: WholeNumber = None
     """Which one this is, from 0; process 0 alone writes DIR and prints."""
     checkpoint_every: float = SECONDS_BETWEEN
     """Seconds between two checkpoints, each at a row of metrics: a crash costs these, a row and a write at most."""
@@ -224,11 +231,11 @@ def make_teaching(config: Config) -> AbstractTeaching:
     Raises:
         ValueError: options that do not go together.
     """
-    scored = {"target": config.target, "observation_weight": config.observation_weight}
+    scored: dict[str, Any] = {"target": config.target, "observation_weight": config.observation_weight}
+    if config.teaching in SHARING:
+        scored["expert_share"] = config.expert_share
     if config.teaching == "dagger":
-        return DAgger(config.expert_share, per=config.per, **scored)
-    if config.teaching == "mixed":
-        return Mixed(config.expert_share, **scored)
+        scored["per"] = config.per
     return TEACHINGS[config.teaching](**scored)
 
 
