@@ -11,7 +11,7 @@ from typing import Any
 from undelude.certificate import check_certificate
 from undelude.checkpoint import json_object, read_json, write_atomically
 from undelude.cli.config import Config, read_config, train_command, write_config
-from undelude.cli.errors import UsageError
+from undelude.cli.errors import CommandError, UsageError
 
 Row = dict[str, Any]
 
@@ -49,6 +49,7 @@ class RunDirectory:
 
         Raises:
             UsageError: something is there already.
+        CommandError: the folder cannot be made.
         """
         run = cls(path, config)
         if path.exists() and not path.is_dir():
@@ -56,7 +57,10 @@ class RunDirectory:
         # What a crash leaves while a file is being written begins with a point, as the lock does.
         if path.exists() and not run.config_file.exists() and any(x.name[0] != "." for x in path.iterdir()):
             raise UsageError(f"{path} is not empty, and not a run: use another --out.")
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CommandError(f"the folder {path} cannot be made ({error.strerror}): use another --out.") from error
         with run.locked():
             if run.config_file.exists():
                 raise UsageError(f"{path} holds a run already: use --resume or another --out.")

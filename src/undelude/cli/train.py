@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import inspect
 import json as json_format
 import signal
 import time
@@ -205,13 +206,20 @@ def sizes(config: Config) -> dict[str, int]:
     """The sizes that were given, which the architecture has.
 
     Raises:
-        ValueError: it has no such size.
+        ValueError: it has no such size, or they do not go together.
     """
     given = {name: getattr(config, name) for name in SIZES if getattr(config, name) is not None}
     for name in given:
         if name not in options(AGENTS[config.agent]):
             having = [agent for agent, kind in AGENTS.items() if name in options(kind)]
             raise ValueError(f"{option(name)} is not for --agent {config.agent}, but for {' and '.join(having)}.")
+    if config.agent == "transformer":
+        parameters = inspect.signature(TransformerAgent).parameters
+        hidden_size, num_heads = (given.get(x, parameters[x].default) for x in ("hidden_size", "num_heads"))
+        if hidden_size % (2 * num_heads):
+            raise ValueError(
+                f"--hidden-size must be a multiple of twice --num-heads, {2 * num_heads}, not {hidden_size}."
+            )
     return given
 
 
