@@ -24,6 +24,7 @@ from undelude.cli.config import Config, check_config, read_config, train_command
 from undelude.cli.errors import UsageError
 from undelude.cli.interrupts import DEFAULTS, Interrupts
 from undelude.cli.runs import RunDirectory, plain
+from undelude.report.files import read_run
 from undelude.teaching import default_optimizer
 from undelude.updates import TeachingState
 
@@ -126,6 +127,18 @@ def test_a_line_cut_short_by_a_crash_is_no_damage(run: RunDirectory) -> None:
     assert run.begin(10) == [row(10)]
     run.append_metrics(row(20))
     assert run.read_metrics() == [row(10), row(20)]
+
+
+def test_the_page_and_a_resumed_run_read_the_same_rows(run: RunDirectory) -> None:
+    """Also where an update is there twice, a number is infinite, and the last line has all but its end."""
+    rows = [row(10), row(20), row(10) | {"action_kl_do": float("inf")}]
+    for one in rows:
+        run.append_metrics(one)
+    with run.metrics_file.open("a") as file:
+        file.write(json.dumps(row(30)))
+    shown = [{name: x for name, x in one.items() if x is not None} for one in read_run(run.path).metrics]
+    assert run.begin(20) == shown == [rows[2], rows[1]]
+    assert run.read_metrics() == shown, "as they were written anew"
 
 
 @pytest.mark.parametrize("line", ['{"update": 10,\n', "[]\n", '{"update": "ten", "seconds": 1}\n', '{"update": 10}\n'])

@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from undelude.certificate import check_certificate
-from undelude.checkpoint import json_object, read_json, write_atomically
+from undelude.checkpoint import read_json, write_atomically
 from undelude.cli.config import Config, read_config, train_command, write_config
 from undelude.cli.errors import CommandError, UsageError
-
-Row = dict[str, Any]
-
+from undelude.cli.metrics import Row, read_metrics
 
 # Whoever holds it writes.
 LOCK = ".lock"
@@ -153,31 +151,8 @@ class RunDirectory:
             file.write(_line(row))
 
     def read_metrics(self) -> list[Row]:
-        """All rows; a last line that a crash cut short is left out.
-
-        Raises:
-            ValueError: a line is damaged; the message says which.
-        """
-        if not self.metrics_file.exists():
-            return []
-        rows = []
-        for number, line in enumerate(self.metrics_file.read_bytes().splitlines(keepends=True), 1):
-            if not line.endswith(b"\n"):
-                break
-            try:
-                row = json_object(line)
-                update, seconds = row["update"], row["seconds"]
-                if not (isinstance(update, int) and isinstance(seconds, int | float) and 0 <= update < 2**63):
-                    raise TypeError
-                if not 0 <= seconds < 2**63:
-                    raise ValueError
-            except (ValueError, TypeError, KeyError) as error:
-                raise ValueError(
-                    f"{self.metrics_file} is damaged in line {number}. "
-                    "Restore it from a copy, or train anew with another --out."
-                ) from error
-            rows.append(row)
-        return rows
+        """All rows; see `undelude.cli.metrics`."""
+        return read_metrics(self.metrics_file)
 
     def write_certificate(self, certificate: dict[str, Any]) -> None:
         """Write `certificate.json`."""
