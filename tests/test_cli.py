@@ -545,15 +545,25 @@ def test_a_folder_that_cannot_be_made_is_named(folder: Path, capsys: pytest.Capt
 
 @pytest.mark.parametrize("args", [["tasks"], ["tasks", "--json"], ["play", "--help"]])
 def test_it_ends_quietly_where_nobody_reads(args: list[str]) -> None:
+    assert unread(*args) == (1, "")
+
+
+def test_what_is_written_is_whole_where_nobody_reads(run: Path) -> None:
+    """As after `undelude certify DIR --json | head -1`: certificate and page are those of the new measurement."""
+    page = (run / "report.html").read_bytes()
+    assert unread("certify", str(run), "--json", "--num-episodes", "64") == (1, "certifying ...\n")
+    assert json.loads((run / "certificate.json").read_text())["num_episodes"] == 64
+    assert (run / "report.html").read_bytes() != page
+
+
+def unread(*args: str) -> tuple[int, str]:
+    """Exit code and stderr of a command whose stdout is a pipe that nobody reads."""
     reader, writer = os.pipe()
     os.close(reader)
-    try:
-        run = subprocess.run(
-            [sys.executable, "-m", "undelude.cli", *args], stdout=writer, stderr=subprocess.PIPE, check=False
-        )
-    finally:
-        os.close(writer)
-    assert (run.returncode, run.stderr) == (1, b"")
+    start = [sys.executable, "-m", "undelude.cli", *args]
+    with open(writer, "wb") as stdout:
+        run = subprocess.run(start, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False)
+    return run.returncode, run.stderr
 
 
 @pytest.mark.parametrize(
