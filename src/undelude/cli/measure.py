@@ -14,6 +14,7 @@ from undelude.agents.exact import ExactAgent
 from undelude.agents.heads import describe
 from undelude.certificate import certify
 from undelude.cli.config import Config
+from undelude.cli.errors import explain
 from undelude.cli.runs import RunDirectory
 from undelude.film import Film, film, side_by_side, write_gif
 from undelude.measurement import MARKS
@@ -83,7 +84,7 @@ def write_film(run: RunDirectory, agent: AbstractAgent, process: InteractionProc
         if (frames := make_film(agent, process, run.config)) is not None:
             write_gif(run.film_file, frames)
     except Exception as error:
-        console.print(f"No film of {run.config.task}: {type(error).__name__}: {error}", soft_wrap=True)
+        console.print(f"No film of {run.config.task}: {explain(error)}", soft_wrap=True)
 
 
 def make_film(agent: AbstractAgent, process: InteractionProcess, config: Config) -> Film | None:

@@ -20,6 +20,7 @@ from rich.text import Text
 from undelude import inference
 from undelude.agents.exact import ExactAgent
 from undelude.cli import backend
+from undelude.cli.config import WholeNumber
 from undelude.cli.console import make_console
 from undelude.cli.errors import ExitCode, UsageError, check_seed
 from undelude.distributions import Categorical
@@ -71,7 +72,7 @@ class Play:
 
     task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")] = "bandit"
     """One whose rounds are paid or not, such as bandit and frog."""
-    seed: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    seed: WholeNumber = None
     """Of what the agents and the program draw; another one each time by default."""
 
     def run(self, args: Sequence[str]) -> ExitCode:
