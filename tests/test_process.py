@@ -260,6 +260,25 @@ def gaussian(**changes: Any) -> ud.InteractionProcess:
     return ud.InteractionProcess(**(parts | {"task": GaussianTask(), "expert": GaussianExpert()} | changes))
 
 
+@pytest.mark.parametrize(
+    ("part", "method", "broken"),
+    [
+        ("task", "g_A", lambda self, theta, a, w: jnp.stack([w, w])),
+        ("task", "g_O", lambda self, theta, o, w: w + 0.5),
+        ("expert", "g_A", lambda self, theta, a, e: jnp.zeros(2)),
+        ("expert", "g_O", lambda self, theta, o, e: jnp.zeros(())),
+    ],
+)
+def test_a_memory_that_changes_its_shape_is_named(part, method, broken):
+    """Before the laws, which would fail in ways of their own; whoever uses the process has this line."""
+    sound = small()
+    side = getattr(sound, part)
+    other = type(f"Growing{part}", (type(side),), {method: broken})
+    fields = {f.name: getattr(side, f.name) for f in dataclasses.fields(side)}
+    with pytest.raises(ValueError, match=rf"small: {part}\.{method} returns a memory of .*, and {part}\.init one of"):
+        small(**{part: other(**fields)})
+
+
 def test_a_continuous_theta_may_move():
     """Its path, vectors too, is theta before each round and after the last: here one more each time."""
 

@@ -17,7 +17,7 @@ from undelude._checks import check_count
 from undelude.agent import AbstractAgent, check_mark
 from undelude.certificate import versions
 from undelude.checkpoint import write_atomically
-from undelude.process import InteractionProcess
+from undelude.process import InteractionProcess, check_process
 from undelude.rollout import check_fit
 
 FORMAT = 1
@@ -86,6 +86,7 @@ def export(
         raise ModuleNotFoundError(
             "JAX needs flatbuffers to write and to read exported functions: pip install flatbuffers."
         )
+    check_process(process)
     check_mark(agent, agent.own_actions)
     check_fit(process, agent)
     num_rounds = check_count("num_rounds", process.num_rounds if num_rounds is None else num_rounds)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key, PyTree
 
-from undelude._checks import TOLERANCE, check_count, check_key, signature
+from undelude._checks import TOLERANCE, check_count, check_key, signature, users_line
 from undelude.agent import append
 from undelude.certificate import delusion_gap
 from undelude.distributions import (
@@ -25,8 +25,9 @@ from undelude.distributions import (
     index,
 )
 from undelude.episodes import Episodes
+from undelude.film import film
 from undelude.inference import posterior
-from undelude.process import InteractionProcess, check_process
+from undelude.process import AbstractTask, InteractionProcess, check_process
 
 EPISODES, THETAS = 64, 16
 GIVEN = (
@@ -97,8 +98,8 @@ def check_task(
 ) -> TaskReport:
     """Play a process as imitators would, and look for what makes training on it worthless.
 
-    Experts of a wrong theta act in 64 episodes, as an agent does that has drawn one. Looked for are memories and
-    laws that change their shapes, methods that fail or draw numbers of their own, laws that are not normalised,
+    Experts of a wrong theta act in 64 episodes, as an agent does that has drawn one. Looked for are laws
+    that change their shapes, methods that fail or draw numbers of their own, laws that are not normalised,
     experts and tasks that give no mass to what they draw, symbols and rewards that are no finite numbers, memories
     that depend on theta where they are declared not to, and theta where it must not be: in a `Given` part, which
     counts as no evidence and yet may be read, or in the opening, so that nothing is hidden.
@@ -129,7 +130,7 @@ def check_task(
     played = _play(process, key, T)
     again = _play(process, key, T)
     problems = [*_determinism(played, again), *_words(process, played.episodes)]
-    problems += _laws(played)
+    problems += [*_drawing(process, played.episodes), *_laws(played)]
     replayed = _replay(process, played.episodes, key)
     problems += _leaks(replayed)
     _raise(process, problems)
@@ -150,7 +151,7 @@ def _shapes(process: InteractionProcess) -> Iterator[str]:
     try:
         yield from _compare_shapes(process)
     except _Failed as failed:
-        yield f"{failed} fails: {type(failed.__cause__).__name__}: {failed.__cause__}"
+        yield f"{failed} fails: {type(failed.__cause__).__name__}: {failed.__cause__}{users_line(failed)}"
 
 
 class _Failed(Exception):
@@ -168,16 +169,9 @@ def _shape_of(name: str, method: Any, *args: Any) -> Any:
 def _compare_shapes(process: InteractionProcess) -> Iterator[str]:
     a, o = process.action_shape, process.observation_shape
     theta = _shape_of("the prior", process._any_theta)
-    for part, law_name, symbols in (("task", "Q_O", (a, o)), ("expert", "Q_A", (a, o))):
+    for part, law_name in (("task", "Q_O"), ("expert", "Q_A")):
         side = getattr(process, part)
         first = _shape_of(f"{part}.init", side.init, theta)
-        for method, symbol in zip(("g_A", "g_O"), symbols, strict=True):
-            after = _shape_of(f"{part}.{method}", getattr(side, method), theta, symbol, first)
-            if signature(after) != signature(first):
-                yield (
-                    f"{part}.{method} returns a memory of {signature(after)}, and {part}.init one of "
-                    f"{signature(first)}; return the same structure, shapes and types from all three."
-                )
         # Of an expert before any round; of a task after an action.
         seen = first if part == "expert" else _shape_of("task.g_A", side.g_A, theta, a, first)
         law = _shape_of(f"{part}.{law_name}", getattr(side, law_name), theta, seen)
@@ -272,11 +266,20 @@ def _words(process: InteractionProcess, episodes: Episodes) -> Iterator[str]:
         try:
             said = process.task.say(jax.tree.map(lambda x, t=t: np.asarray(x[0, t]), episodes.observations))
         except Exception as error:
-            yield f"task.say fails: {type(error).__name__}: {error}"
+            yield f"task.say fails: {type(error).__name__}: {error}{users_line(error)}"
             return
         if not isinstance(said, str):
             yield f"task.say returns {type(said).__name__}, not a string."
             return
+
+
+def _drawing(process: InteractionProcess, episodes: Episodes) -> Iterator[str]:
+    if type(process.task).draw is AbstractTask.draw:
+        return
+    try:
+        film(process, episodes, size=32)
+    except Exception as error:
+        yield f"task.draw fails: {type(error).__name__}: {error}{users_line(error)}"
 
 
 def _laws(played: _Played) -> Iterator[str]:

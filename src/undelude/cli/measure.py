@@ -11,7 +11,6 @@ from rich.console import Console
 
 from undelude.agent import AbstractAgent
 from undelude.agents.exact import ExactAgent
-from undelude.agents.heads import describe
 from undelude.certificate import certify
 from undelude.cli.config import Config
 from undelude.cli.errors import explain
@@ -60,10 +59,6 @@ def make_certificate(
     Raises:
         ValueError: the agent is of another task.
     """
-    if (spec := getattr(agent, "config", {}).get("spec")) is not None:
-        for name, law in (("actions", process.action_law), ("observations", process.observation_law)):
-            if spec[name] != describe(law):
-                raise ValueError(f"the agent knows {name} {spec[name]}, but {config.task} now has {describe(law)}.")
     # Where training left it: programs that were compiled for its measurements then serve here.
     agent = jax.device_put(agent, jax.local_devices()[0])
     key = keys(config)["certificate"]
