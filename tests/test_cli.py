@@ -23,12 +23,12 @@ import undelude as ud
 from undelude.checkpoint import LEARNED
 from undelude.cli import main
 from undelude.cli.checkpoints import updates_in
-from undelude.cli.config import Config
 from undelude.cli.console import make_console
 from undelude.cli.interrupts import Interrupts
 from undelude.cli.runs import RunDirectory
 from undelude.cli.train import AGENTS, Session, make_agent
 from undelude.rollout import LawOnly, episode
+from undelude.run_config import Config
 from undelude.tasks import registry
 from undelude.tensorboard import TensorBoard
 from user_folder import TASKS, compiled_once

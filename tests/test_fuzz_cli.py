@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 import undelude as ud
 from fuzzing import examples, in_time
 from undelude.cli import main
-from undelude.cli.config import Config
 from undelude.cli.runs import RunDirectory
+from undelude.run_config import Config
 from user_folder import TASKS
 
 NUMBERS = [

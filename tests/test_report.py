@@ -21,11 +21,11 @@ import tyro
 import undelude as ud
 from undelude.certificate import versions
 from undelude.cli.app import Command
-from undelude.cli.config import Config
 from undelude.cli.runs import RunDirectory
 from undelude.report import write_report
 from undelude.report.files import read_run
 from undelude.report.words import short, story, verdict
+from undelude.run_config import Config
 from undelude.trace import trace
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -20,11 +20,11 @@ import undelude as ud
 from undelude.certificate import QUANTITIES
 from undelude.cli import main
 from undelude.cli.checkpoints import KEPT, PART, SEAL, Checkpoints, updates_in
-from undelude.cli.config import Config, check_config, read_config, train_command
 from undelude.cli.errors import UsageError
 from undelude.cli.interrupts import DEFAULTS, Interrupts
 from undelude.cli.runs import RunDirectory, plain
 from undelude.report.files import read_run
+from undelude.run_config import Config, check_config, read_config, train_command
 from undelude.teaching import default_optimizer
 from undelude.updates import TeachingState
 
@@ -87,20 +87,16 @@ def test_a_config_without_an_entry_names_it(run: RunDirectory) -> None:
 
 
 def test_an_experts_share_is_of_the_teachings_that_have_one(run: RunDirectory) -> None:
-    """In them it is .5 where it is not given; the others refuse it, but for what older versions wrote."""
-    assert (Config("bandit", teaching="mixed").expert_share, Config("bandit", teaching="dagger").expert_share) == (
-        0.5,
-        0.5,
-    )
+    """In them it is .5 where it is not given; the others refuse it."""
+    for name in ("mixed", "dagger"):
+        assert Config("bandit", teaching=name).expert_share == 0.5
     check_config(Config("bandit", teaching="mixed", expert_share=0.1))
     for name in ("counterfactual", "factual", "blind", "cloning"):
         with pytest.raises(ValueError, match=f"--expert-share is for .* mixed and dagger, not {name}, in"):
             check_config(Config("bandit", teaching=name, expert_share=0.5))
     data = json.loads(run.config_file.read_text())
     assert data["expert_share"] is None
-    run.config_file.write_text(json.dumps(data | {"expert_share": 0.5}))
-    assert read_config(run.config_file)[0] == CONFIG
-    assert "--expert-share" not in train_command(data | {"expert_share": 0.5}, "again")
+    assert "--expert-share" not in train_command(data, "again")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0])

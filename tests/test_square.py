@@ -488,8 +488,8 @@ def test_behaviours_that_cannot_act_are_named(process, bandit):
 @pytest.mark.parametrize("name", ["counterfactual", "factual", "mixed", "blind", "cloning", "dagger"])
 def test_the_command_line_has_them_all(name):
     """`undelude train --teaching`, with `--expert-share` for those of two executors."""
-    from undelude.cli.config import Config
     from undelude.cli.train import make_teaching
+    from undelude.run_config import Config
 
     teaching = make_teaching(Config("bandit", teaching=name, expert_share=0.3, target="sample", observation_weight=0.1))
     assert (teaching.name, teaching.target, teaching.observation_weight) == (name, "sample", 0.1)

@@ -14,11 +14,11 @@ import tyro
 
 from undelude import checkpoint
 from undelude.cli.certify import Directory
-from undelude.cli.config import WholeNumber
 from undelude.cli.console import make_console, working
 from undelude.cli.errors import ExitCode, UsageError
 from undelude.cli.runs import RunDirectory
 from undelude.export import check_free, export
+from undelude.run_config import WholeNumber
 from undelude.tasks.registry import make
 
 ROUNDS_TIMED = 2000

@@ -12,13 +12,13 @@ from rich.console import Console
 from undelude.agent import AbstractAgent
 from undelude.agents.exact import ExactAgent
 from undelude.certificate import certify
-from undelude.cli.config import Config
 from undelude.cli.errors import explain
 from undelude.cli.runs import RunDirectory
 from undelude.film import Film, film, side_by_side, write_gif
 from undelude.measurement import MARKS
 from undelude.process import AbstractTask, InteractionProcess
 from undelude.rollout import rollout
+from undelude.run_config import Config
 from undelude.trace import trace
 
 # Own episodes behind each row of metrics: the standard error of a KL is then a few percent of it.

@@ -20,12 +20,12 @@ from rich.text import Text
 from undelude import inference
 from undelude.agents.exact import ExactAgent
 from undelude.cli import backend
-from undelude.cli.config import WholeNumber
 from undelude.cli.console import make_console
 from undelude.cli.errors import ExitCode, UsageError, check_seed
 from undelude.distributions import Categorical
 from undelude.inference import Belief
 from undelude.process import InteractionProcess
+from undelude.run_config import WholeNumber
 from undelude.tasks.registry import make
 
 BAR_WIDTH = 20

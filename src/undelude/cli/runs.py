@@ -10,9 +10,9 @@ from typing import Any
 
 from undelude.certificate import check_certificate
 from undelude.checkpoint import read_json, write_atomically
-from undelude.cli.config import Config, read_config, train_command, write_config
 from undelude.cli.errors import CommandError, UsageError
-from undelude.cli.metrics import Row, read_metrics
+from undelude.run_config import Config, read_config, train_command, write_config
+from undelude.run_metrics import Row, read_metrics
 
 # Whoever holds it writes.
 LOCK = ".lock"
@@ -151,7 +151,7 @@ class RunDirectory:
             file.write(_line(row))
 
     def read_metrics(self) -> list[Row]:
-        """All rows; see `undelude.cli.metrics`."""
+        """All rows; see `undelude.run_metrics`."""
         return read_metrics(self.metrics_file)
 
     def write_certificate(self, certificate: dict[str, Any]) -> None:

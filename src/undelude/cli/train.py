@@ -27,7 +27,6 @@ from undelude.agents.transformer import TransformerAgent
 from undelude.certificate import versions
 from undelude.cli import backend, distributed
 from undelude.cli.checkpoints import SECONDS_BETWEEN, Checkpoints, updates_in
-from undelude.cli.config import SHARING, SIZES, Config, WholeNumber, check_config, devices, option
 from undelude.cli.console import make_console, print_certificate, training_progress, working
 from undelude.cli.errors import CommandError, ExitCode, UsageError, is_disk_full
 from undelude.cli.interrupts import Interrupts
@@ -36,6 +35,7 @@ from undelude.cli.runs import RunDirectory
 from undelude.cli.seeds import run_seeds
 from undelude.process import InteractionProcess
 from undelude.rollout import rollout
+from undelude.run_config import SHARING, SIZES, Config, WholeNumber, check_config, devices, option
 from undelude.square import AbstractTeaching, Blind, Cloning, Counterfactual, DAgger, Factual, Mixed
 from undelude.tasks.registry import make
 from undelude.teaching import NotFinite, Row, Run, default_optimizer, initial_state, teach

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 
 from undelude.certificate import is_quantity
 from undelude.checkpoint import json_object
-from undelude.cli.metrics import MEASURED, read_metrics
+from undelude.run_metrics import MEASURED, read_metrics
 
 CONFIG, METRICS, CERTIFICATE, FILM = "config.json", "metrics.jsonl", "certificate.json", "episode.gif"
 READERS = ("agent", "exact_do", "exact_see")

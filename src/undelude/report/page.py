@@ -12,9 +12,9 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from undelude.checkpoint import write_atomically
-from undelude.cli.config import train_command
 from undelude.report import figures, words
 from undelude.report.files import CERTIFICATE, METRICS, READERS, Quantity, RunFiles, read_run
+from undelude.run_config import train_command
 
 REPORT = "report.html"
 # Of a table behind a figure; a longer one is thinned evenly.

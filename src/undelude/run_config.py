@@ -128,18 +128,12 @@ def train_command(settings: Mapping[str, Any], out: Path | str, *, resume: bool 
         out: the run directory.
         resume: go on; the run has its settings.
     """
-    command, settings = ["undelude", "train", settings["task"]], _as_written_now(settings)
+    command = ["undelude", "train", settings["task"]]
     for field in dataclasses.fields(Config)[1:]:
         value = settings.get(field.name)
         if not resume and isinstance(value, str | int | float):
             command += [option(field.name), str(value)]
     return shlex.join([*command, "--out", str(out), *(["--resume"] if resume else [])])
-
-
-def _as_written_now(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the expert's share where the teaching has no use for it: older versions wrote it down for all."""
-    is_sound = settings.get("teaching") in SHARING or not isinstance(settings.get("expert_share"), int | float)
-    return {**settings} if is_sound else {**settings, "expert_share": None}
 
 
 def devices() -> str:
@@ -159,7 +153,7 @@ def read_config(file: Path) -> tuple[Config, dict[str, str]]:
     Raises:
         ValueError: it is damaged; the message names the entry.
     """
-    data = _as_written_now(read_json(file))
+    data = read_json(file)
     recorded = data.pop("versions", {})
     recorded = recorded if isinstance(recorded, dict) else {}
     if isinstance(there := data.pop("devices", None), str):

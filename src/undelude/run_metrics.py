@@ -15,8 +15,8 @@ MEASURED = ("action_loss", "observation_loss", "seconds", "action_kl_do", "actio
 def read_metrics(file: Path) -> list[Row]:
     """All rows by update; an infinite number is one, as it is not in JSON.
 
-    A last line that a crash cut short is left out. Of an update that is there twice, as after a run of an older version
-    was resumed, the later row is what the rest went on from.
+    A last line that a crash cut short is left out. Of an update that is there twice the
+    later row is what the rest went on from.
 
     Raises:
         ValueError: a line is damaged; the message says which.
