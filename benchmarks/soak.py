@@ -15,8 +15,8 @@ jax.config.update("jax_num_cpu_devices", 1)
 
 import undelude as ud  # noqa: E402
 from undelude.cli.checkpoints import Checkpoints, updates_in  # noqa: E402
-from undelude.cli.config import Config  # noqa: E402
 from undelude.cli.runs import RunDirectory  # noqa: E402
+from undelude.run_config import Config  # noqa: E402
 from undelude.updates import TeachingState  # noqa: E402
 
 # Seconds between two checkpoints.

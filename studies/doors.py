@@ -23,7 +23,6 @@ import store
 
 import undelude as ud
 from undelude.agent import Mark, unroll
-from undelude.paper.results import load
 
 DOORS = 5
 CELLS = list(itertools.product((0.1, 0.3, 0.4), (0.1, 0.3, 0.5, 0.7, 0.9)))
@@ -213,5 +212,5 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--agents", nargs="+", choices=AGENTS, default=list(AGENTS))
     args = parser.parse_args()
-    before = load("doors") if args.steps == 2000 and set(args.agents) != set(AGENTS) else {}
+    before = store.earlier("doors") if args.steps == 2000 and set(args.agents) != set(AGENTS) else {}
     store.run("doors", lambda: study(args.steps, args.agents, before), keep=args.steps == 2000)

@@ -1,12 +1,15 @@
-"""Where the studies leave their results: with the page of the paper, which draws them."""
+"""Where the studies leave their results: in their own clone, with the page of the paper, which draws them."""
 
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from undelude.certificate import versions
-from undelude.paper.results import FOLDER
+
+# Not that of `undelude.paper.results`, which may be of an installed package.
+FOLDER = Path(__file__).parents[1] / "src" / "undelude" / "paper" / "results"
 
 
 def run(name: str, study: Callable[[], dict[str, Any]], *, keep: bool) -> None:
@@ -19,9 +22,17 @@ def run(name: str, study: Callable[[], dict[str, Any]], *, keep: bool) -> None:
     result.setdefault("seconds", round(time.perf_counter() - started, 1))
     text = json.dumps(rounded(result), indent=1) + "\n"
     if keep:
-        (FOLDER / f"{name}.json").write_text(text)
+        file = FOLDER / f"{name}.json"
+        file.write_text(text)
+        print(f"Written to {file}.")
     else:
         print(text)
+
+
+def earlier(name: str) -> dict[str, Any]:
+    """What an earlier run of a study left; nothing where there is none."""
+    file = FOLDER / f"{name}.json"
+    return json.loads(file.read_text()) if file.exists() else {}
 
 
 def rounded(value: Any) -> Any:

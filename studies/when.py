@@ -15,7 +15,6 @@ import numpy as np
 import store
 
 import undelude as ud
-from undelude.paper.results import FOLDER, load
 from undelude.tasks import crashed
 
 CUES = (0.5, 0.55, 0.6, 0.7, 0.8, 0.95, 0.99)
@@ -96,14 +95,9 @@ def row(process: ud.InteractionProcess, name: str, agent: Any, task: str, qualit
 TEACHINGS = (ud.Counterfactual(observation_weight=0.1), ud.Factual(observation_weight=0.1))
 
 
-def stored() -> dict[str, Any]:
-    """What there is of an earlier run."""
-    return load("when") if (FOLDER / "when.json").exists() else {}
-
-
 def study(task: str, exact: bool, few: bool) -> dict[str, Any]:
     """All rows: of `task` anew, of others, and with `exact` of its nets, as they are stored."""
-    nets, before = [teaching.name for teaching in TEACHINGS], {} if few else stored()
+    nets, before = [teaching.name for teaching in TEACHINGS], {} if few else store.earlier("when")
     rows = [row for row in before.get("rows", []) if row["task"] != task or (exact and row["agent"] in nets)]
     seconds = dict(before.get("training_seconds", {}))
     factory, qualities, _, _, _, (hidden_size, steps) = TASKS[task]

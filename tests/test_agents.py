@@ -210,7 +210,7 @@ def test_argument_order(agent):
 
 
 def test_a_rollout_is_traced_once(bandit):
-    """One compilation for any key, weights and number of calls."""
+    """And once to see that the agent fits: one compilation for any key, weights and number of calls."""
     traces = []
 
     class Counting(ud.AbstractAgent[jax.Array]):
@@ -236,7 +236,7 @@ def test_a_rollout_is_traced_once(bandit):
 
     for seed in range(3):
         ud.rollout(bandit, Counting(jnp.array(float(seed))), key=jax.random.key(seed), num_episodes=4)
-    assert len(traces) == 1
+    assert len(traces) == 2
 
 
 def test_an_untaught_mark_is_refused_where_an_agent_acts(bandit, no_type_checks):
@@ -345,7 +345,7 @@ def test_a_temperature_sharpens_what_is_done_and_not_what_is_predicted(temperatu
 
 def test_temperatures_that_make_no_sense_are_refused(bandit):
     """Below zero, and of actions that have densities."""
-    with pytest.raises(ValueError, match="temperature must be finite and at least 0, not -1"):
+    with pytest.raises(ValueError, match="temperature must be a finite number of at least 0, not -1"):
         ud.TemperedAgent(ud.ExactAgent(bandit), -1.0)
     with pytest.raises(TypeError, match="actions that are symbols"):
         ud.TemperedAgent(ud.ExactAgent(arm()), 0.5)

@@ -164,12 +164,24 @@ def test_a_belief_is_compared_with_the_theta_that_it_is_about():
     assert report.deluded_fraction < 0.1
 
 
+def test_a_belief_is_known_of_whoever_keeps_one():
+    """On a task whose policies imply none; a draw at temperature 1 is the exact agent's own."""
+    grid = ud.tasks.grid(size=3, num_rounds=8)
+    deluded = ud.ExactAgent(grid, own_actions="see")
+    agents = deluded, ud.TemperedAgent(deluded, 1.0), ud.ThompsonAgent(grid, own_actions="see")
+    size = {"key": jax.random.key(0), "num_episodes": 64, "baselines": False}
+    own, tempered, thompson = (ud.certify(agent, grid, **size).deluded_fraction for agent in agents)
+    assert own == tempered > 0.3
+    assert thompson > 0.3
+
+
 def test_impossible_readings_are_noted():
     """Frog over two rounds: some of what a sober agent does, no expert would."""
     frog = ud.tasks.prize_or_frog(num_rounds=2)
     report = ud.certify(ud.ExactAgent(frog), frog, key=jax.random.key(0), num_episodes=64, baselines=False)
-    assert "impossible" in report.notes["action_kl_see"]
-    assert "action_kl_do" not in report.notes
+    assert "impossible" in report.notes["impossible_see"]
+    assert "infinite" in report.notes["action_kl_see"]
+    assert not {"action_kl_do", "impossible_do"} & report.notes.keys()
 
 
 def test_an_exact_agent_whose_thetas_are_in_another_order_is_no_more_deluded(bandit: ud.InteractionProcess):

@@ -23,17 +23,19 @@ import undelude as ud
 from undelude.checkpoint import LEARNED
 from undelude.cli import main
 from undelude.cli.checkpoints import updates_in
-from undelude.cli.config import Config
 from undelude.cli.console import make_console
 from undelude.cli.interrupts import Interrupts
 from undelude.cli.runs import RunDirectory
 from undelude.cli.train import AGENTS, Session, make_agent
 from undelude.rollout import LawOnly, episode
+from undelude.run_config import Config
 from undelude.tasks import registry
 from undelude.tensorboard import TensorBoard
 from user_folder import TASKS, compiled_once
 
 USER_TASKS = f"""{TASKS}
+import jax
+
 class Nothing(ud.AbstractTask):
     def init(self, theta): return None
     def Q_O(self, theta, w): return ud.Categorical([0.0, 0.0])
@@ -46,6 +48,24 @@ class Anybody(ud.AbstractExpert):
     def Q_A(self, theta, e): return ud.Categorical([0.0, theta])
     def g_A(self, theta, a, e): return None
     def g_O(self, theta, o, e): return None
+
+def divides():
+    return 1 / 0
+
+class Careless(Nothing):
+    def reward(self, theta, w, a, o):
+        return dict()["paid"]
+
+class Clumsy(Careless):
+    def g_A(self, theta, a, w): return None if theta > 0 else w
+
+def careless():
+    return ud.InteractionProcess([0.5, 0.5], jax.numpy.arange(2), Careless(), Anybody(), num_rounds=2)
+
+def clumsy():
+    return ud.InteractionProcess([0.5, 0.5], jax.numpy.arange(2), Clumsy(), Anybody(), num_rounds=2)
+
+number = 3
 
 def endless():
     return ud.InteractionProcess(ud.Normal(0.0, 1.0), None, Nothing(), Anybody(), num_rounds=2)
@@ -432,7 +452,7 @@ def test_an_agent_of_another_task_is_refused(run: Path, capsys: pytest.CaptureFi
     config = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps(config | {"task": "bandit"}))
     assert main(["certify", str(run)]) == 1
-    assert "the agent knows actions" in capsys.readouterr().err
+    assert "bandit has actions of 5 symbols, and this LSTMAgent knows 2" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -444,17 +464,106 @@ def test_an_agent_of_another_task_is_refused(run: Path, capsys: pytest.CaptureFi
         ("no_such_module:factory", 2, "there is no module 'no_such_module'"),
         ("my_tasks:tyni", 2, "Did you mean tiny?"),
         ("my_tasks:wrong", 1, "returned str; it must return an undelude.InteractionProcess"),
-        ("my_tasks:raises", 1, "num_arms must be at least 2"),
+        ("./my_tasks.py:tiny", 2, "did you mean my_tasks:tiny?"),
+        ("my_tasks.py:tiny", 2, "did you mean my_tasks:tiny?"),
+        ("my_tasks:", 2, "names no factory: write my_tasks:NAME"),
+        ("my_tasks:number", 2, "'number' in module 'my_tasks' is no factory but of type int"),
+        ("my_tasks:raises", 1, "the task my_tasks:raises cannot be made: bandit: num_arms must be at least 2"),
+        ("my_tasks:divides", 1, "the task my_tasks:divides cannot be made: ZeroDivisionError: division by zero"),
+        ("needs:it", 1, "needs:it cannot be made: ModuleNotFoundError: No module named 'not_there' (needs.py, line 2)"),
+        ("unsound:it", 1, "the task unsound:it cannot be made: SyntaxError: invalid syntax (unsound.py, line 1)"),
+        ("ends:it", 1, "the task ends:it cannot be made: SystemExit: enough (ends.py, line 1)"),
     ],
 )
 def test_a_task_that_cannot_be_built(
     folder: Path, task: str, code: int, said: str, capsys: pytest.CaptureFixture
 ) -> None:
+    (folder / "needs.py").write_text("\nimport not_there\n")
+    (folder / "unsound.py").write_text("def it(:\n")
+    (folder / "ends.py").write_text("raise SystemExit('enough')\n")
     assert main(["train", task, "--out", "runs/none"]) == code
     err = capsys.readouterr().err
     assert said in err
     assert len(err.splitlines()) == 1
     assert not (folder / "runs" / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("task", "said", "line"),
+    [
+        ("raises", "num_arms must be at least 2, not 1", "return ud.tasks.bandit(num_arms=1)"),
+        ("divides", "ZeroDivisionError: division by zero", "return 1 / 0"),
+        ("careless", "KeyError: 'paid'", 'return dict()["paid"]'),
+        ("clumsy", "looks at a number that is not known while it is compiled", "return None if theta > 0 else w"),
+    ],
+)
+def test_an_error_in_the_users_own_file_has_its_line(
+    folder: Path, task: str, said: str, line: str, capsys: pytest.CaptureFixture
+) -> None:
+    """Of which type it is, too, where it is not undelude that refuses."""
+    args = ["train", f"my_tasks:{task}", "--hidden-size", "4", "--steps", "2", "--out", "runs/none"]
+    assert main(args) == 1
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert said in message
+    number = next(i for i, text in enumerate(USER_TASKS.splitlines(), 1) if text.strip().endswith(line))
+    assert message.count(f" (my_tasks.py, line {number})") == 1
+    assert message.endswith(f" (my_tasks.py, line {number})") or task == "clumsy"
+    assert "UNDELUDE_DEBUG" not in message
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["trian"], "there is no command 'trian'. Did you mean train?"),
+        (["trian", "bandit", "--help"], "there is no command 'trian'. Did you mean train?"),
+        (["quux"], "there is no command 'quux'. There are train, certify, "),
+        (["check", "bandit", "--num-episodes", "0"], "--num-episodes must be at least 1, not 0."),
+        (
+            ["train", "bandit", "--out", "runs/none", "--agent", "transformer", "--num-heads", "5"],
+            "--hidden-size must be a multiple of twice --num-heads, 10, not 32.",
+        ),
+    ],
+)
+def test_wrong_usage_is_said_in_one_line(
+    folder: Path, args: list[str], said: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(args) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"undelude: {said}")
+    assert err.count("\n") == 1
+
+
+def test_a_folder_that_cannot_be_made_is_named(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    (folder / "a_file").touch()
+    for seeds in ("1", "2"):
+        assert main(["train", "bandit", "--out", "a_file/run", "--num-seeds", seeds]) == 1
+        err = capsys.readouterr().err
+        assert "undelude: the folder a_file/run" in err
+        assert "cannot be made (Not a directory): use another --out." in err
+
+
+@pytest.mark.parametrize("args", [["tasks"], ["tasks", "--json"], ["play", "--help"]])
+def test_it_ends_quietly_where_nobody_reads(args: list[str]) -> None:
+    assert unread(*args) == (1, "")
+
+
+def test_what_is_written_is_whole_where_nobody_reads(run: Path) -> None:
+    """As after `undelude certify DIR --json | head -1`: certificate and page are those of the new measurement."""
+    page = (run / "report.html").read_bytes()
+    assert unread("certify", str(run), "--json", "--num-episodes", "64") == (1, "certifying ...\n")
+    assert json.loads((run / "certificate.json").read_text())["num_episodes"] == 64
+    assert (run / "report.html").read_bytes() != page
+
+
+def unread(*args: str) -> tuple[int, str]:
+    """Exit code and stderr of a command whose stdout is a pipe that nobody reads."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    start = [sys.executable, "-m", "undelude.cli", *args]
+    with open(writer, "wb") as stdout:
+        run = subprocess.run(start, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False)
+    return run.returncode, run.stderr
 
 
 @pytest.mark.parametrize(
@@ -470,6 +579,9 @@ def test_a_task_that_cannot_be_built(
         ["train", "bandit", "--out", "runs/none", "--window", "8"],
         ["train", "bandit", "--out", "runs/none", "--agent", "linear", "--order", "8"],
         ["train", "bandit", "--out", "runs/none", "--per", "episode"],
+        ["train", "bandit", "--out", "runs/none", "--expert-share", "0.5"],
+        ["train", "bandit", "--out", "runs/none", "--expert-share", "0.5", "--num-seeds", "2"],
+        ["train", "bandit", "--out", "runs/none", "--teaching", "mixed", "--expert-share", "1.5"],
         ["train", "bandit", "--out", "runs/none", "--num-seeds", "0"],
         ["certify", "runs/none"],
         ["report", "runs/none"],
@@ -484,6 +596,17 @@ def test_wrong_usage_exits_with_2_and_writes_nothing(
     assert out == ""
     assert err
     assert not (folder / "runs" / "none").exists()
+
+
+def test_a_number_that_need_not_be_given_is_a_number(capsys: pytest.CaptureFixture) -> None:
+    """Not None or a number: in the help, and in the message where it is neither."""
+    for name in ("train", "play", "export"):
+        assert main([name, "--help"]) == 0
+        assert "{None}" not in capsys.readouterr().out
+    assert main(["play", "--seed", "abc"]) == 2
+    err = capsys.readouterr().err
+    assert "Error parsing --seed: invalid literal for int() with base 10: 'abc'" in err
+    assert "None'" not in err
 
 
 def test_a_run_that_fails_before_its_first_row_leaves_nothing(folder: Path, capsys: pytest.CaptureFixture) -> None:

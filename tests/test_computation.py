@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import undelude as ud
+from undelude.episodes import Episodes
 from undelude.losses import log_losses
 from undelude.paper import computation
 from undelude.paper import computation_drawing as drawing
@@ -18,7 +19,6 @@ from undelude.paper.computation import ComputationGraph, teaching_graph
 from undelude.paper.computation_drawing import draw_computation
 from undelude.paper.dataflow import named, reaching_names
 from undelude.paper.figures import figure_4
-from undelude.rollout import Episodes
 from undelude.updates import collect
 
 MEMORIES = ("M", "M'", "M''")

@@ -22,11 +22,11 @@ from jax.tree_util import keystr, tree_flatten_with_path
 import undelude as ud
 from undelude.cli import main
 from undelude.cli.checkpoints import PART, Checkpoints, updates_in
-from undelude.cli.config import Config
 from undelude.cli.console import make_console
 from undelude.cli.interrupts import Interrupts
 from undelude.cli.runs import LOCK, RunDirectory
 from undelude.cli.train import Session, make_agent, make_teaching
+from undelude.run_config import Config
 from undelude.tasks.registry import make
 from undelude.teaching import default_optimizer, initial_state
 from undelude.updates import TeachingState

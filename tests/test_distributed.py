@@ -15,9 +15,9 @@ from safetensors.numpy import load_file
 import undelude as ud
 from undelude import checkpoint
 from undelude.cli import backend, main
-from undelude.cli.config import Config
 from undelude.cli.distributed import LOST
 from undelude.cli.train import make_agent, teach_run
+from undelude.run_config import Config
 from undelude.tasks.registry import make
 
 TASKS = """

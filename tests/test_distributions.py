@@ -162,6 +162,20 @@ def test_given_up_to_another_is_drawn_uniformly_in_between():
     assert law.log_prob(law.value) == law.entropy() == 0
 
 
+@pytest.mark.parametrize(
+    ("value", "up_to", "message"),
+    [
+        (0.0, jnp.ones(3), "alike in structure|same structure"),
+        ([0.0], {"a": 1.0}, "same structure"),
+        (0, 5, "must be of floats, not of int"),
+        (jnp.array([0.0, 2.0]), jnp.array([1.0, 1.0]), "up_to must not be less than value"),
+    ],
+)
+def test_what_lies_in_between_nothing_is_refused(value: Any, up_to: Any, message: str):
+    with pytest.raises(ValueError, match=message):
+        ud.Given(value, up_to=up_to)
+
+
 def test_joint_adds_its_parts():
     parts = {"symbol": ud.Categorical(probs=[0.2, 0.8]), "size": ud.Normal(1.0, 2.0), "clock": ud.Given(jnp.array(7.0))}
     law = ud.Joint(parts)
@@ -253,6 +267,33 @@ def test_divergences_by_sampling():
     single = ud.Mixture(jnp.zeros(1), jax.vmap(ud.Normal)(jnp.zeros(1), jnp.ones(1)))
     kl, tv = compiled_divergences(single, ud.Normal(0.0, 1.0), key=jax.random.key(2))
     np.testing.assert_allclose([kl, tv], 0, atol=1e-6)
+
+
+def test_divergences_of_joints_are_those_of_their_parts():
+    """KL adds up over independent parts, what is given adds nothing; by all four outcomes in NumPy."""
+    given, (a, b), (c, d) = ud.Given(jnp.zeros(2)), ([0.7, 0.3], [0.5, 0.5]), ([0.1, 0.9], [0.4, 0.6])
+    p, q = (ud.Joint({"x": ud.Categorical(probs=x), "view": given}) for x in (a, b))
+    kl, tv = compiled_divergences(p, q, key=jax.random.key(0))
+    np.testing.assert_allclose([kl, tv], [0.7 * math.log(1.4) + 0.3 * math.log(0.6), 0.2], rtol=1e-5)
+
+    p, q = (ud.Joint([ud.Categorical(probs=x), given, ud.Categorical(probs=y)]) for x, y in ((a, c), (b, d)))
+    kl, tv = compiled_divergences(p, q, key=jax.random.key(1), num_samples=100_000)
+    P, Q = np.outer(a, c), np.outer(b, d)
+    np.testing.assert_allclose(kl, (P * np.log(P / Q)).sum(), rtol=1e-5)
+    np.testing.assert_allclose(tv, np.abs(P - Q).sum() / 2, atol=0.01)
+
+    never = ud.Joint({"x": ud.Categorical(probs=[1.0, 0.0]), "view": given})
+    often = ud.Joint({"x": ud.Categorical(probs=[1 - 1e-6, 1e-6]), "view": given})
+    assert compiled_divergences(often, never, key=jax.random.key(2))[0] == jnp.inf
+
+
+def test_the_mixture_of_joints_with_one_part_to_tell_is_such_a_joint():
+    """So that a posterior predictive has closed forms; what is given is that of the likeliest component."""
+    parts = {"x": ud.Categorical(probs=[[0.9, 0.1], [0.2, 0.8]]), "view": ud.Given(jnp.array([1.0, jnp.nan]))}
+    law = mixture(jnp.log(jnp.array([1.0, 0.0])), ud.Joint(parts))
+    assert law.sample(jax.random.key(0))["view"] == 1
+    law = mixture(jnp.log(jnp.array([0.6, 0.4])), ud.Joint(parts))
+    np.testing.assert_allclose(law.parts["x"].probs, [0.62, 0.38], rtol=1e-5)
 
 
 def test_divergences_by_sampling_are_infinite_where_q_rules_out_what_p_shows():

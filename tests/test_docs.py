@@ -114,6 +114,13 @@ def functions(file):
     return {node.name for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.FunctionDef)}
 
 
+def test_the_first_page_leads_to_all_others():
+    linked = re.findall(r"\]\(([\w-]+\.md)\)", (DOCS / "index.md").read_text())
+    assert {*linked} == {page.name for page in DOCS.glob("*.md")} - {"index.md"}
+    navigation = (ROOT / "mkdocs.yml").read_text()
+    assert all(page in navigation for page in linked)
+
+
 @pytest.mark.parametrize("page", pages_with(re.compile(r"\]\(")))
 def test_relative_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):

@@ -13,8 +13,8 @@ import pytest
 import undelude as ud
 from processes import arm, opening
 from undelude.cli import main
-from undelude.cli.config import Config
 from undelude.cli.runs import RunDirectory
+from undelude.run_config import Config
 
 KEY = jax.random.key(0)
 SEEDS = np.array([[1, 2], [3, 4], [5, 6]], np.uint32)
@@ -117,9 +117,36 @@ def test_of_another_process_it_is_refused(tmp_path):
 def test_the_command_says_how_fast_it_acts(tmp_path, capsys):
     run = RunDirectory.create(tmp_path / "run", Config("bandit"))
     ud.save(ud.GRUAgent(ud.tasks.bandit(), 4, key=KEY), run.agent_folder)
-    assert main(["export", str(tmp_path / "run"), "--out", str(tmp_path / "out")]) == 0
+    command = ["export", str(tmp_path / "run"), "--out"]
+    assert main([*command, str(tmp_path / "out")]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "microseconds (median)" in out
     assert (tmp_path / "out" / "act.bin").exists()
-    assert main(["export", str(tmp_path / "run"), "--out", str(tmp_path / "out")]) == 2
-    assert "is not an empty folder" in capsys.readouterr().err
+    assert main([*command, str(tmp_path / "out")]) == 2
+    assert "is not empty: export into another folder, or over what is there with --overwrite" in capsys.readouterr().err
+    assert main([*command, str(tmp_path / "out"), "--batch-size", "3", "--overwrite"]) == 0
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["batch_size"] == 3
+    (tmp_path / "file").touch()
+    assert main([*command, str(tmp_path / "file"), "--overwrite"]) == 2
+    assert "file is a file: name a folder" in capsys.readouterr().err
+
+
+def test_what_is_there_is_replaced_only_where_that_is_asked_for(tmp_path):
+    process = ud.tasks.bandit(num_arms=2, num_rounds=2)
+    agents = [ud.GRUAgent(process, size, key=KEY) for size in (2, 3)]
+    ud.export(agents[0], process, tmp_path)
+    before = (tmp_path / "act.bin").read_bytes()
+    with pytest.raises(FileExistsError, match=r"is not empty: .* with overwrite=True"):
+        ud.export(agents[1], process, tmp_path)
+    assert (tmp_path / "act.bin").read_bytes() == before
+    ud.export(agents[1], process, tmp_path, overwrite=True)
+    assert (tmp_path / "act.bin").read_bytes() != before
+    with pytest.raises(FileExistsError, match="is a file: name a folder"):
+        ud.export(agents[1], process, tmp_path / "act.bin", overwrite=True)
+
+
+def test_an_agent_from_elsewhere_is_refused(tmp_path, no_type_checks):
+    host = ud.HostAgent(lambda num_episodes: None, lambda m, a, o: (None, m))
+    with pytest.raises(TypeError, match=r"an agent from elsewhere \(HostAgent\) cannot be exported"):
+        ud.export(host, ud.tasks.bandit(), tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -13,6 +13,7 @@ import undelude as ud
 from causal_oracle import brute_force, random_model
 from fuzzing import examples, outcome
 from undelude import graph
+from undelude.adjustment import back_door
 
 REFUSED = (ValueError, TypeError)
 JUNK: list[Any] = [
@@ -159,7 +160,7 @@ def test_a_graph_of_anything(data: st.DataObject) -> None:
         "mutilate": lambda: graph.mutilate(dag, a),
         "d_separated": lambda: graph.d_separated(dag, a, b, given=c, do=d),
         "paths": lambda: [str(path) for path in graph.paths(dag, a, b, given=c, do=d)],
-        "back_door": lambda: graph.back_door(dag, a, b, latent=c),
+        "back_door": lambda: back_door(dag, a, b, latent=c),
         "projection": lambda: graph.latent_projection(dag, a),
         "identify": lambda: str(ud.identify(dag, a, do=b, see=c, latent=d)),
     }

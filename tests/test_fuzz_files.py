@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 import undelude as ud
 from fuzzing import examples, flipped, outcome, spoilt_json
 from undelude.certificate import QUANTITIES, versions
-from undelude.cli.config import Config
 from undelude.cli.console import make_console, print_certificate
 from undelude.cli.runs import RunDirectory
 from undelude.cli.seeds import summarise
 from undelude.report.files import READERS, read_run
 from undelude.report.page import render
+from undelude.run_config import Config
 
 REFUSED = (ValueError, FileNotFoundError)
 AGENTS = {

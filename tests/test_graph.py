@@ -6,11 +6,11 @@ from itertools import chain, combinations, islice, pairwise
 import numpy as np
 import pytest
 
+from undelude.adjustment import back_door
 from undelude.graph import (
     Graph,
     Path,
     ancestors,
-    back_door,
     d_separated,
     descendants,
     districts,

@@ -111,11 +111,18 @@ def test_a_batch_is_its_episodes(bandit: ud.InteractionProcess):
         np.testing.assert_allclose(ud.posterior(bandit, one), batch[i], atol=1e-6)
 
 
-@pytest.mark.parametrize(("num_episodes", "spread"), [(1002, True), (1101, False), (0, False)])
+@pytest.mark.parametrize(
+    ("num_episodes", "spread", "settled"),
+    [(1002, True, False), (1002, True, True), (1101, False, True), (0, False, False)],
+)
 def test_in_blocks_and_where_it_lies_each_episode_has_its_own_posterior(
-    bandit: ud.InteractionProcess, num_episodes: int, spread: bool
+    bandit: ud.InteractionProcess, num_episodes: int, spread: bool, settled: bool
 ):
-    """In blocks with a remainder, over two devices, and of no episode at all; some actions seen, some done."""
+    """In blocks with a remainder, over two devices, and of no episode at all; some actions seen, some done.
+
+    Also where the process has been put on one device.
+    """
+    bandit = jax.device_put(bandit, jax.local_devices()[0]) if settled else bandit
     rng = np.random.default_rng(0)
     shape = num_episodes, bandit.num_rounds
     histories = {"actions": rng.integers(5, size=shape), "observations": rng.integers(2, size=shape)}

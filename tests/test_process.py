@@ -14,7 +14,7 @@ from jaxtyping import Array
 import undelude as ud
 from processes import arm
 from undelude import inference
-from undelude.rollout import AGENT, EXPERT
+from undelude.episodes import AGENT, EXPERT
 
 TABLES: dict[str, Any] = {
     "prior": [0.25, 0.75],
@@ -260,6 +260,54 @@ def gaussian(**changes: Any) -> ud.InteractionProcess:
     return ud.InteractionProcess(**(parts | {"task": GaussianTask(), "expert": GaussianExpert()} | changes))
 
 
+@pytest.mark.parametrize(
+    ("part", "method", "broken"),
+    [
+        ("task", "g_A", lambda self, theta, a, w: jnp.stack([w, w])),
+        ("task", "g_O", lambda self, theta, o, w: w + 0.5),
+        ("expert", "g_A", lambda self, theta, a, e: jnp.zeros(2)),
+        ("expert", "g_O", lambda self, theta, o, e: jnp.zeros(())),
+    ],
+)
+def test_a_memory_that_changes_its_shape_is_named(part, method, broken):
+    """Before the laws, which would fail in ways of their own; whoever uses the process has this line."""
+    sound = small()
+    side = getattr(sound, part)
+    other = type(f"Growing{part}", (type(side),), {method: broken})
+    fields = {f.name: getattr(side, f.name) for f in dataclasses.fields(side)}
+    with pytest.raises(ValueError, match=rf"small: {part}\.{method} returns a memory of .*, and {part}\.init one of"):
+        small(**{part: other(**fields)})
+
+
+def test_a_continuous_theta_may_move():
+    """Its path, vectors too, is theta before each round and after the last: here one more each time."""
+
+    class Plane(GaussianTask):
+        theta_free_memory = True
+
+        def Q_O(self, theta, w):
+            return ud.Normal(theta[0], 1.0)
+
+        def reward(self, theta, w, a, o):
+            return theta[1]
+
+    class Guide(GaussianExpert):
+        theta_free_memory = True
+
+        def Q_A(self, theta, e):
+            return ud.Normal(theta[0], 0.1)
+
+    process = gaussian(
+        prior=ud.Normal(jnp.zeros(2), 1.0),
+        task=Plane(),
+        expert=Guide(),
+        transition=lambda theta, w: ud.Normal(theta + 1, 1e-6),
+    )
+    path = ud.rollout(process, None, key=jax.random.key(0), num_episodes=4, executor="expert").theta
+    assert path.shape == (4, 4, 2)
+    np.testing.assert_allclose(jnp.diff(path, axis=1), 1, atol=1e-4)
+
+
 def test_a_continuous_theta_has_no_exact_agent():
     process = gaussian()
     for make in (ud.ExactAgent, ud.ThompsonAgent):
@@ -382,7 +430,7 @@ def test_what_is_no_agent_does_not_act(bandit: ud.InteractionProcess):
 
 
 def test_an_agent_made_for_another_process_is_refused(bandit: ud.InteractionProcess, frog: ud.InteractionProcess):
-    with pytest.raises(ValueError, match="frog has 2 actions, but this ExactAgent knows 5"):
+    with pytest.raises(ValueError, match="frog has actions of 2 symbols, and this ExactAgent knows 5 symbols"):
         ud.rollout(frog, ud.ExactAgent(bandit), key=jax.random.key(0), num_episodes=1)
 
 

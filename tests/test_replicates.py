@@ -1,5 +1,8 @@
 """Several seeds in one call."""
 
+import dataclasses
+import math
+
 import jax
 import numpy as np
 import pytest
@@ -67,7 +70,13 @@ def test_what_cannot_be_said_is_refused(process, replicates):
         ud.replicate(process, lambda key: ud.GRUAgent(process, 3, key=key), ud.Factual(), key=KEY, num_seeds=1)
     with pytest.raises(ValueError, match="a certificate has no 'kl'; it has action_kl_do"):
         replicates.interval("kl")
-    with pytest.raises(ValueError, match=r"reward_expert was not measured: not measured \(baselines=False\)"):
+    with pytest.raises(ValueError, match=r"reward_expert has no interval: not measured \(baselines=False\)"):
         replicates.interval("reward_expert")
     assert "GRUAgent on bandit, 3 seeds" in str(replicates)
+    one = dataclasses.replace(replicates.certificates[1], action_kl_do=math.inf)
+    infinite = dataclasses.replace(replicates, certificates=[replicates.certificates[0], one])
+    with pytest.raises(ValueError, match="action_kl_do has no interval: it is infinite for seed 1"):
+        infinite.interval("action_kl_do")
+    assert "action_kl_do" not in str(infinite)
+    assert "action_tv_do" in str(infinite)
     assert "action_kl_do" in str(replicates)

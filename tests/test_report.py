@@ -5,8 +5,10 @@ import itertools
 import json
 import math
 import re
+import shlex
 import shutil
 import subprocess
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,16 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+import tyro
 
 import undelude as ud
 from undelude.certificate import versions
+from undelude.cli.app import Command
+from undelude.cli.runs import RunDirectory
 from undelude.report import write_report
 from undelude.report.files import read_run
 from undelude.report.words import short, story, verdict
+from undelude.run_config import Config
 from undelude.trace import trace
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -228,7 +234,7 @@ def test_a_missing_number_says_why(tmp_path: Path, sober: Files) -> None:
     absent = [name for name in sober if re.match(r"(action|observation)_(kl|tv)_|deluded|reward_exact", name)]
     why = "Theta is continuous: there is no exact reference."
     nulls = dict.fromkeys(absent) | {"notes": dict.fromkeys(absent, why), "episode": None}
-    page = read(write(tmp_path, sober | nulls, rows=[LOSSES | {"update": 40, "action_kl_do": None}]))
+    page = read(write(tmp_path, sober | nulls, rows=[LOSSES | {"update": 40, "seconds": 1, "action_kl_do": None}]))
     assert "No verdict. Calibration gap of its actions" in page.text
     assert page.addresses.count("#note-1") == 11
     assert page.text.count(why) == 1
@@ -274,6 +280,21 @@ def test_an_interrupted_run_says_what_is_missing(tmp_path: Path) -> None:
     assert "learning" in page.ids
 
 
+@pytest.mark.parametrize("done", [30, 40])
+def test_the_commands_on_the_page_are_understood_and_train_the_same_again(tmp_path: Path, done: int) -> None:
+    """Of a run that is finished, and of one that was interrupted, whose folder has a name that a shell would split."""
+    config = Config("my.tasks:mine", agent="transformer", window=8, teaching="dagger", per="episode", steps=40, seed=7)
+    run = RunDirectory.create(tmp_path / "a run", config)
+    run.append_metrics(LOSSES | {"update": done, "seconds": 1.0})
+    html = unescape(write_report(run.path).read_text(encoding="utf-8"))
+    lines = re.findall(r"<pre><code>undelude (train .*?)</code></pre>", html)
+    resumed, again = [None] * (done == 40) + [tyro.cli(Command, args=shlex.split(line)) for line in lines]
+    assert again.config == config
+    assert again.out == Path("a run-again")
+    if done < 40:
+        assert (resumed.resume, resumed.out, lines[0]) == (True, run.path, run.resume_command.removeprefix("undelude "))
+
+
 @pytest.mark.parametrize("content", [None, "", '{"update": 10, "action_lo'])
 def test_a_run_without_a_row_says_so(tmp_path: Path, content: str | None) -> None:
     """No metrics, none yet, or one row that the interruption cut off."""
@@ -287,7 +308,9 @@ def test_a_run_without_a_row_says_so(tmp_path: Path, content: str | None) -> Non
 def test_a_resumed_run_counts_each_update_once(tmp_path: Path, sober: Files) -> None:
     """Rows that a resumed run logged again replace the first ones."""
     logged = ((10, 1.0), (20, 0.5), (10, 0.75), (20, 0.25))
-    run = read_run(write(tmp_path, sober, rows=[{"update": u, "action_loss": loss} for u, loss in logged]))
+    run = read_run(
+        write(tmp_path, sober, rows=[{"update": u, "seconds": 1, "action_loss": loss} for u, loss in logged])
+    )
     assert run.series("update").tolist() == [10, 20]
     assert run.series("action_loss").tolist() == [0.75, 0.25]
 
@@ -295,7 +318,8 @@ def test_a_resumed_run_counts_each_update_once(tmp_path: Path, sober: Files) -> 
 def test_an_infinite_distance_in_training_is_a_gap(tmp_path: Path) -> None:
     """The line has a gap and the caption a word for it."""
     rows = [
-        LOSSES | {"update": u, "action_kl_do": kl, "action_kl_see": None} for u, kl in ((1, 0.1), (2, "inf"), (3, 0.2))
+        LOSSES | {"update": u, "seconds": u, "action_kl_do": kl, "action_kl_see": None}
+        for u, kl in ((1, 0.1), (2, "inf"), (3, 0.2))
     ]
     page = read(write(tmp_path, None, rows=rows))
     assert "Where it was infinite, the line has a gap." in page.text
@@ -318,9 +342,13 @@ def test_what_a_user_named_is_text(tmp_path: Path, sober: Files) -> None:
         ("config.json", '{"task": ', "config.json is damaged"),
         ("config.json", "[]", "config.json is damaged: it holds no JSON object"),
         ("config.json", '{"agent": "lstm"}', "config.json is damaged: it does not say what was taught"),
-        ("metrics.jsonl", '{"update": 1}\n{"upd\n{"update": 3}\n', "metrics.jsonl is damaged: line 2"),
-        ("metrics.jsonl", '{"action_loss": 1}\n', "metrics.jsonl is damaged: line 1 has no update number"),
-        ("metrics.jsonl", '{"update": 1, "action_loss": "low"}\n', "metrics.jsonl is damaged: action_loss is 'low'"),
+        ("metrics.jsonl", '{"update": 1, "seconds": 1}\n{"upd\n', "metrics.jsonl is damaged in line 2"),
+        ("metrics.jsonl", '{"action_loss": 1}\n', "metrics.jsonl is damaged in line 1 (it has no update number)"),
+        (
+            "metrics.jsonl",
+            '{"update": 1, "action_loss": "low"}\n',
+            "metrics.jsonl is damaged in line 1 (action_loss is 'low'",
+        ),
         ("certificate.json", "\x00\xff", "certificate.json is damaged"),
         (
             "certificate.json",

@@ -20,10 +20,11 @@ import undelude as ud
 from undelude.certificate import QUANTITIES
 from undelude.cli import main
 from undelude.cli.checkpoints import KEPT, PART, SEAL, Checkpoints, updates_in
-from undelude.cli.config import Config, check_config, read_config
 from undelude.cli.errors import UsageError
 from undelude.cli.interrupts import DEFAULTS, Interrupts
 from undelude.cli.runs import RunDirectory, plain
+from undelude.report.files import read_run
+from undelude.run_config import Config, check_config, read_config, train_command
 from undelude.teaching import default_optimizer
 from undelude.updates import TeachingState
 
@@ -85,6 +86,19 @@ def test_a_config_without_an_entry_names_it(run: RunDirectory) -> None:
         RunDirectory.open(run.path)
 
 
+def test_an_experts_share_is_of_the_teachings_that_have_one(run: RunDirectory) -> None:
+    """In them it is .5 where it is not given; the others refuse it."""
+    for name in ("mixed", "dagger"):
+        assert Config("bandit", teaching=name).expert_share == 0.5
+    check_config(Config("bandit", teaching="mixed", expert_share=0.1))
+    for name in ("counterfactual", "factual", "blind", "cloning"):
+        with pytest.raises(ValueError, match=f"--expert-share is for .* mixed and dagger, not {name}, in"):
+            check_config(Config("bandit", teaching=name, expert_share=0.5))
+    data = json.loads(run.config_file.read_text())
+    assert data["expert_share"] is None
+    assert "--expert-share" not in train_command(data, "again")
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0])
 def test_a_learning_rate_is_finite_and_positive(value: float) -> None:
     with pytest.raises(ValueError, match="--learning-rate"):
@@ -109,6 +123,18 @@ def test_a_line_cut_short_by_a_crash_is_no_damage(run: RunDirectory) -> None:
     assert run.begin(10) == [row(10)]
     run.append_metrics(row(20))
     assert run.read_metrics() == [row(10), row(20)]
+
+
+def test_the_page_and_a_resumed_run_read_the_same_rows(run: RunDirectory) -> None:
+    """Also where an update is there twice, a number is infinite, and the last line has all but its end."""
+    rows = [row(10), row(20), row(10) | {"action_kl_do": float("inf")}]
+    for one in rows:
+        run.append_metrics(one)
+    with run.metrics_file.open("a") as file:
+        file.write(json.dumps(row(30)))
+    shown = [{name: x for name, x in one.items() if x is not None} for one in read_run(run.path).metrics]
+    assert run.begin(20) == shown == [rows[2], rows[1]]
+    assert run.read_metrics() == shown, "as they were written anew"
 
 
 @pytest.mark.parametrize("line", ['{"update": 10,\n', "[]\n", '{"update": "ten", "seconds": 1}\n', '{"update": 10}\n'])

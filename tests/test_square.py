@@ -17,8 +17,9 @@ import pytest
 import undelude as ud
 from processes import arm, opening
 from tabular_agent import TabularAgent, WindowAgent
+from undelude.episodes import AGENT, EXPERT
 from undelude.losses import log_losses
-from undelude.rollout import AGENT, EXPERT, live
+from undelude.rollout import live
 from undelude.updates import collect
 
 PRIOR = np.array([0.5, 0.3, 0.2])
@@ -472,8 +473,11 @@ def test_behaviours_that_cannot_act_are_named(process, bandit):
     """Before anything is compiled."""
     agent, key = ud.LSTMAgent(process, 2, key=jax.random.key(0)), jax.random.key(0)
     for behaviour, message in (
-        (ud.ExactAgent(bandit), "tables has 2 actions, but this ExactAgent knows 5"),
-        (ud.Categorical(probs=[0.2, 0.3, 0.5]), "tables has 2 actions, but the behaviour's law has others"),
+        (ud.ExactAgent(bandit), "tables has actions of 2 symbols, and this ExactAgent knows 5"),
+        (
+            ud.Categorical(probs=[0.2, 0.3, 0.5]),
+            "actions of 2 symbols, but the behaviour's law is of 3",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             collect(process, agent, ud.Blind(behaviour), key)
@@ -484,8 +488,8 @@ def test_behaviours_that_cannot_act_are_named(process, bandit):
 @pytest.mark.parametrize("name", ["counterfactual", "factual", "mixed", "blind", "cloning", "dagger"])
 def test_the_command_line_has_them_all(name):
     """`undelude train --teaching`, with `--expert-share` for those of two executors."""
-    from undelude.cli.config import Config
     from undelude.cli.train import make_teaching
+    from undelude.run_config import Config
 
     teaching = make_teaching(Config("bandit", teaching=name, expert_share=0.3, target="sample", observation_weight=0.1))
     assert (teaching.name, teaching.target, teaching.observation_weight) == (name, "sample", 0.1)

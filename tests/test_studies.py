@@ -2,12 +2,13 @@
 
 import ast
 import importlib
+from pathlib import Path
 
 import pytest
 
 from undelude.paper.results import FOLDER, load
 
-ROOT = FOLDER.parents[3]
+ROOT = Path(__file__).parent.parent
 NAMES = sorted(file.stem for file in FOLDER.glob("*.json"))
 
 
@@ -27,6 +28,20 @@ def test_a_result_says_where_it_is_from(name):
     assert "steps" in study["settings"]
     assert (FOLDER / f"{name}.json").stat().st_size < 40_000
     ast.parse((ROOT / study["study"]).read_text())
+
+
+def test_a_result_is_kept_in_the_clone(tmp_path, monkeypatch, capsys):
+    """Not in an installed package; where, is printed, and what is only seen to run is not kept."""
+    monkeypatch.syspath_prepend(str(ROOT / "studies"))
+    store = importlib.import_module("store")
+    assert ROOT / "src/undelude/paper/results" == store.FOLDER
+    monkeypatch.setattr(store, "FOLDER", tmp_path)
+    store.run("length", lambda: {"settings": 1}, keep=False)
+    assert (store.earlier("length"), [*tmp_path.iterdir()]) == ({}, [])
+    capsys.readouterr()
+    store.run("length", lambda: {"settings": 1}, keep=True)
+    assert store.earlier("length")["settings"] == 1
+    assert capsys.readouterr().out == f"Written to {tmp_path / 'length.json'}.\n"
 
 
 @pytest.mark.parametrize("name", NAMES)

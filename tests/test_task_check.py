@@ -93,11 +93,6 @@ class Random(Clocked):
         return ud.Categorical(log_probs=jnp.log(jnp.array(np.random.default_rng().dirichlet([1, 1]))))
 
 
-class Growing(Clocked):
-    def g_O(self, theta, o, w):
-        return w[0], w[1] + 0.5
-
-
 class Remembering(Clocked):
     """Declares `theta_free_memory`, as `TableTask` does."""
 
@@ -162,6 +157,11 @@ class Negative(Clocked):
         return ud.Categorical(probs=jnp.where(w[1] > 2, jnp.array([1.05, -0.05]), jnp.array([0.5, 0.5])))
 
 
+class Scrawled(Clocked):
+    def draw(self, canvas, theta, w, belief):
+        canvas.scrawl()
+
+
 class Speechless(Clocked):
     def say(self, o):
         return {0: "no"}[int(o)]
@@ -184,7 +184,10 @@ DEFECTS = {
     "negative": (lambda: process(Negative()), "task.Q_O holds nan, first in round 4 .*: the logarithm of a negative"),
     "words": (lambda: process(Speechless()), "task.say fails: KeyError: 1"),
     "random": (lambda: process(Random()), "observations differ between two plays"),
-    "memory grows": (lambda: process(Growing()), r"task.g_O returns a memory of .*float32.*int32"),
+    "draws": (
+        lambda: process(Scrawled()),
+        "task.draw fails: AttributeError: 'Canvas' object has",
+    ),
     "memory of theta": (lambda: process(Remembering()), "task declares theta_free_memory"),
     "no reward": (lambda: process(Unpaid()), "task.reward is not finite, first in round 5"),
     "two rewards": (lambda: process(Wide()), r"task.reward has the shape \(2,\)"),
@@ -199,6 +202,10 @@ def test_a_defect_is_found_and_named(defect):
     with pytest.raises(ValueError, match="mine: 1 problem:") as error:
         ud.check_task(make())
     error.match(words)
+
+
+def test_many_thetas_that_change_are_checked_too():
+    assert ud.check_task(ud.tasks.switching_bandit(num_arms=20, num_rounds=4), num_episodes=8).entropy > 2.9
 
 
 @pytest.mark.parametrize("name", registry.TASKS)

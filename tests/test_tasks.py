@@ -171,15 +171,15 @@ def test_a_switching_bandit_is_a_hidden_markov_model():
     [
         (lambda: ud.tasks.grid(size=1), "grid: size must be at least 2"),
         (lambda: ud.tasks.grid(cue=0.3), r"grid: cue must be a number from 0.5 to 1 \(1/2 says nothing\), not 0.3"),
-        (lambda: ud.tasks.grid(slip=0.0), "grid: slip must be between 0 and 1"),
+        (lambda: ud.tasks.grid(slip=0.0), "grid: slip must be a number between 0 and 1"),
         (lambda: ud.tasks.grid(feedback="smell"), 'grid: feedback must be "cue" or "reward"'),
         (lambda: ud.tasks.arm(cue=1.2), "arm: cue must be a number from 0.5 to 1"),
-        (lambda: ud.tasks.arm(scale=0.0), "arm: gain and scale must be greater than 0"),
-        (lambda: ud.tasks.merge(accuracy=1.0), "merge: accuracy must be between 1/2 and 1"),
+        (lambda: ud.tasks.arm(scale=0.0), "arm: scale must be a finite number greater than 0"),
+        (lambda: ud.tasks.merge(accuracy=1.0), "merge: accuracy must be a number between 0.5 and 1"),
         (lambda: ud.tasks.merge(steps=0), "merge: steps must be a whole number"),
         (lambda: ud.tasks.switching_bandit(hazard=1.5), "switching_bandit: hazard must be a number from 0 to 1"),
         (lambda: ud.tasks.doors(num_doors=2), "doors: num_doors must be at least 3"),
-        (lambda: ud.tasks.doors(expert_accuracy=1.0), "doors: expert_accuracy must be between 0 and 1"),
+        (lambda: ud.tasks.doors(expert_accuracy=1.0), "doors: expert_accuracy must be a number between 0 and 1"),
     ],
 )
 def test_numbers_out_of_range_are_named(make, message, no_type_checks):

@@ -14,8 +14,8 @@ import undelude as ud
 from processes import arm, continuous_arm, opening
 from tabular_agent import TabularAgent
 from undelude import updates
+from undelude.episodes import AGENT, EXPERT
 from undelude.losses import log_losses
-from undelude.rollout import AGENT, EXPERT
 from undelude.updates import collect
 
 PRIOR = np.array([0.5, 0.3, 0.2])
@@ -296,6 +296,18 @@ def test_a_run_goes_on_where_it_stopped(process):
         np.testing.assert_array_equal(a, b)
 
 
+def test_an_agent_inside_another_keeps_no_mark_that_was_not_taught(bandit, tmp_path):
+    """What is taught through a `TemperedAgent` is the net in it, and that is what can be saved."""
+    agent = ud.TemperedAgent(ud.GRUAgent(bandit, 2, key=jax.random.key(0)), 0.5)
+    net = ud.teach(bandit, agent, ud.Factual(), key=jax.random.key(1), steps=2, batch_size=4).agent.agent
+    ud.save(net, tmp_path / "net")
+    for taught in (net, ud.load(tmp_path / "net")):
+        assert (taught.own_actions, taught.marks) == ("see", ("see",))
+        with pytest.raises(ValueError, match="cannot read actions marked do"):
+            taught.reading("do")
+    assert agent.agent.marks == ("do", "see"), "the original is not changed"
+
+
 def test_factual_teaching_leaves_no_do(process):
     """It has met no do-symbol, and do is refused for it."""
     agent = ud.LSTMAgent(process, 4, key=jax.random.key(0))
@@ -431,7 +443,7 @@ def test_what_does_not_belong_together_is_refused(process, bandit):
     state = ud.teaching.initial_state(agent, ud.Factual(), optax.sgd(0.1))
     with pytest.raises(ValueError, match="marks actions see, and Counterfactual marks them do"):
         ud.teach(process, agent, ud.Counterfactual(), key=jax.random.key(0), state=state, optimizer=optax.sgd(0.1))
-    with pytest.raises(ValueError, match="bandit has 5 actions, but this LSTMAgent knows 2"):
+    with pytest.raises(ValueError, match="bandit has actions of 5 symbols, and this LSTMAgent knows 2"):
         ud.teach(bandit, agent, ud.Counterfactual(), key=jax.random.key(0))
     with pytest.raises(TypeError, match="ExactAgent has nothing to learn"):
         ud.teach(process, ud.ExactAgent(process), ud.Counterfactual(), key=jax.random.key(0))

@@ -11,7 +11,7 @@ from undelude.agents.normalise import normalise
 from undelude.agents.planning import PlanningAgent
 from undelude.agents.tempered import TemperedAgent
 from undelude.agents.transformer import TransformerAgent
-from undelude.causal import CausalModel, Variable
+from undelude.causal import CausalModel
 from undelude.certificate import Certificate, certify, delusion_gap
 from undelude.checkpoint import load, save
 from undelude.distributions import (
@@ -24,6 +24,7 @@ from undelude.distributions import (
     Normal,
     Squashed,
 )
+from undelude.episodes import Episodes
 from undelude.estimand import Estimand
 from undelude.export import export
 from undelude.film import film, side_by_side, write_gif
@@ -34,10 +35,11 @@ from undelude.inference import posterior
 from undelude.losses import log_losses
 from undelude.process import AbstractExpert, AbstractTask, InteractionProcess
 from undelude.replicates import Interval, Replicates, replicate
-from undelude.rollout import Episodes, rollout
+from undelude.rollout import rollout
 from undelude.square import Blind, Cloning, Counterfactual, DAgger, Factual, Mixed, Teaching
 from undelude.task_check import TaskReport, check_task
 from undelude.teaching import NotFinite, Run, teach
+from undelude.variable import Variable
 
 __all__ = [
     "AbstractAgent",

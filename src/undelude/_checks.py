@@ -1,16 +1,23 @@
 """What is wrong with a user's numbers, said before anything is compiled."""
 
 import operator
+import os
+import sysconfig
+import traceback
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.core
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike
 
 TOLERANCE = 1e-4
 # JAX counts with 32 bits.
 MAX_COUNT = 2**31 - 1
+_OURS = str(Path(__file__).parent) + os.sep
+_LIBRARIES = tuple(sysconfig.get_path(x) + os.sep for x in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
 def is_concrete(*arrays: Any) -> bool:
@@ -44,11 +51,27 @@ def check_count(name: str, number: Any) -> int:
     return count
 
 
-def check_between(name: str, x: Any, low: float | int, high: float | int, *, why: str = "") -> float:
-    """`x` as a Python float; `ValueError` where it is no number from `low` to `high`, those included."""
-    is_number = np.ndim(x) == 0 and np.asarray(x).dtype.kind in "iuf"
-    if not (is_number and low <= float(x) <= high):
-        raise ValueError(f"{name} must be a number from {low:g} to {high:g}{why and f' ({why})'}, not {one_line(x)}.")
+def check_key(key: Any) -> None:
+    """Raise `TypeError` where `key` is not one of JAX's typed or raw random keys."""
+    typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    raw = getattr(key, "dtype", None) == np.uint32 and np.ndim(key) == 1
+    if not (raw or (typed and key.ndim == 0)):
+        what = f"an array of {key.size} keys" if typed else one_line(repr(key))
+        raise TypeError(f"key must be one random key, such as jax.random.key(0), not {what}.")
+
+
+def check_between(name: str, x: Any, low: float | int, high: float | int, *, ends: bool = True, why: str = "") -> float:
+    """`x` as a Python float; `ValueError` where it is no finite number between `low` and `high`, or at one of the ends.
+
+    Without `ends`, these are out of range too.
+    """
+    is_number = np.ndim(x) == 0 and np.asarray(x).dtype.kind in "iuf" and np.isfinite(float(x))
+    if not (is_number and (low <= float(x) <= high if ends else low < float(x) < high)):
+        if high == np.inf:
+            span = f"a finite number {'of at least' if ends else 'greater than'} {low:g}"
+        else:
+            span = f"a number {f'from {low:g} to' if ends else f'between {low:g} and'} {high:g}"
+        raise ValueError(f"{name} must be {span}{why and f' ({why})'}, not {one_line(x)}.")
     return float(x)
 
 
@@ -73,6 +96,39 @@ def check_probabilities(table: ArrayLike, name: str) -> None:
             entry = f"{name}{list(where) if where else ''}"
             is_off = f" (sum {total[where]:.6g})" if "sum" in what else ""
             raise ValueError(f"{entry} {what}{is_off}: {_short(row)}. Each row must be probabilities that sum to one.")
+
+
+def signature(tree: Any) -> str:
+    """The shapes and types of a PyTree's arrays."""
+    leaves, structure = jax.tree.flatten(tree)
+    shapes = [f"{jnp.result_type(x)}{list(jnp.shape(x))}" for x in leaves]
+    return str(jax.tree.unflatten(structure, shapes)) if leaves else "nothing"
+
+
+def users_line(error: BaseException) -> str:
+    """The last line of the user's own code on the way to `error`, or to what it came of: ` (my_tasks.py, line 12)`.
+
+    Empty where there is none.
+    """
+    where, seen, link = "", set(), error
+    while link is not None and id(link) not in seen:
+        lines = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(link.__traceback__)]
+        if own := [(file, line) for file, line in lines if _is_users(file)]:
+            where = f" ({Path(own[-1][0]).name}, line {own[-1][1]})"
+        seen.add(id(link))
+        link = link.__cause__
+    return where
+
+
+def is_ours(error: BaseException) -> bool:
+    """Whether a line of undelude raised it."""
+    files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return bool(files) and files[-1].startswith(_OURS)
+
+
+def _is_users(file: str) -> bool:
+    installed = file.startswith((_OURS, *_LIBRARIES)) or {"site-packages", "dist-packages"} & {*Path(file).parts}
+    return not (installed or file.startswith("<"))
 
 
 def one_line(x: Any) -> str:

@@ -14,7 +14,7 @@ from undelude.distributions import AbstractDistribution
 from undelude.process import Action, Observation
 
 if TYPE_CHECKING:
-    from undelude.rollout import Episodes
+    from undelude.episodes import Episodes
 
 A = TypeVar("A", bound="AbstractAgent")
 M = TypeVar("M")
@@ -86,7 +86,7 @@ class AbstractSequenceAgent(AbstractAgent[M]):
 
 
 def with_marks(agent: A, own_actions: Mark, marks: tuple[Mark, ...]) -> A:
-    """A copy of `agent` that reads its own actions as `own_actions` and can read `marks`.
+    """A copy of `agent` that reads its own actions as `own_actions` and can read `marks`; so do agents inside it.
 
     Raises:
         TypeError: they are no fields of the agent, so that a copy would not keep them.
@@ -96,6 +96,9 @@ def with_marks(agent: A, own_actions: Mark, marks: tuple[Mark, ...]) -> A:
             f"{type(agent).__name__}: make {' and '.join(sorted(missing))} a static field (eqx.field(static=True))."
         )
     agent = copy.copy(agent)
+    for field in dataclasses.fields(agent):
+        if isinstance(inner := getattr(agent, field.name), AbstractAgent):
+            object.__setattr__(agent, field.name, with_marks(inner, own_actions, marks))
     # Static fields of a frozen module whose __init__ takes other arguments: there is no dataclasses.replace.
     object.__setattr__(agent, "own_actions", own_actions)
     object.__setattr__(agent, "marks", marks)
@@ -137,6 +140,11 @@ def scan(agent: AbstractAgent, episode: "Episodes") -> tuple[AbstractDistributio
 
     _, (P_A, P_O) = jax.lax.scan(round, m, (episode.actions, episode.intervened, episode.observations))
     return P_A, prepend(opening, P_O)
+
+
+def append(rest: PyTree, last: PyTree) -> PyTree:
+    """`rest` with `last` after it on the leading axis."""
+    return jax.tree.map(lambda xs, x: jax.numpy.concatenate([xs, x[None]]), rest, last)
 
 
 def prepend(first: PyTree | None, rest: PyTree) -> PyTree:

@@ -16,9 +16,10 @@ from undelude.agent import scan
 from undelude.agents.exact import ExactAgent
 from undelude.agents.planning import PlanningAgent, num_nodes
 from undelude.distributions import Categorical, divergences, index
+from undelude.episodes import Episodes
 from undelude.measurement import MARKS
 from undelude.process import InteractionProcess
-from undelude.rollout import Episodes, LawOnly, episode, rollout
+from undelude.rollout import LawOnly, episode, rollout
 
 # Of a plan: the nodes for each action taken, times thetas and observations, and the episodes it is carried out in.
 MAX_WORK, MAX_EPISODES = 30_000, 1024
@@ -65,7 +66,10 @@ def measure_baselines(
     who = max(blind, key=lambda name: float(blind[name].mean()))
     found["reward_best"] = blind[who]
     if depth >= T:
-        found["reward_best"], notes["reward_best"] = plan, "of all policies that are not shown theta (Bayes-optimal)."
+        found["reward_best"], notes["reward_best"] = (
+            plan,
+            (f"of all policies that are not shown theta (Bayes-optimal), in {size['num_episodes']} episodes."),
+        )
     else:
         notes["reward_best"] = f"of policies that are not shown theta, at least; that of {who}."
     return found, notes

@@ -13,82 +13,21 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from undelude import contraction, graph
-from undelude._checks import as_numbers, check_probabilities, is_concrete
+from undelude._checks import is_concrete
+from undelude.adjustment import back_door
 from undelude.contraction import MAX_ENTRIES, Terms
 from undelude.estimand import Estimand, written_query
-from undelude.graph import Graph, Path
+from undelude.graph import Graph, Names, Path
 from undelude.identification import identify
+from undelude.variable import Variable, as_names, index, traced_index
 
-Names = str | Iterable[str]
 Values = Mapping[str, Any]
-
-
-def _as_names(names: Names) -> tuple[str, ...]:
-    if isinstance(names, Mapping):
-        raise ValueError(
-            f"names are asked for here, such as {graph.listed(tuple(names))}, and no values; those go to query."
-        )
-    if not isinstance(names, Iterable):
-        raise TypeError(f"a name is asked for here, or several, not {names!r:.99}.")
-    return (names,) if isinstance(names, str) else tuple(map(str, names))
 
 
 def _as_assignment(role: str, values: Values | None) -> dict[str, Any]:
     if not isinstance(values, Mapping | None):
         raise ValueError(f"{role} must be a dict of values by name, such as {role}={{'A': 1}}, not {values!r:.99}.")
     return {str(name): value for name, value in (values or {}).items()}
-
-
-class Variable(eqx.Module):
-    """A variable and its mechanism, `P(variable | parents)`.
-
-    Attributes:
-        name: how queries call it.
-        values: what it can be; distinct.
-        parents: names of the variables that it listens to.
-        table: the mechanism: an axis for each parent, in their order, and last one for the variable's own values.
-
-    Raises:
-        ValueError: values or parents are named twice; a table whose axes do not fit, or whose rows are no
-            probabilities.
-    """
-
-    name: str = eqx.field(static=True)
-    values: tuple[Hashable, ...] = eqx.field(static=True)
-    parents: tuple[str, ...] = eqx.field(static=True)
-    table: Float[Array, "..."]
-
-    def __init__(self, name: str, values: Iterable[Hashable], parents: Names = (), *, table: ArrayLike | Sequence):
-        if not isinstance(name, str) or not name:
-            raise ValueError(f"a variable's name must be a string that is not empty, not {name!r:.99}.")
-        if not isinstance(values, Iterable) or isinstance(values, str):
-            raise ValueError(f"{name}: values must be a sequence such as (0, 1), not {values!r:.99}.")
-        # Python's own numbers in place of NumPy's.
-        values = tuple(x.item() if isinstance(x, np.generic) else x for x in values)
-        parents = _as_names(parents)
-        if not all(isinstance(x, Hashable) for x in values):
-            raise ValueError(
-                f"{name}: values must be numbers, words or other things that do not change, not {values!r:.99}."
-            )
-        if not values or len(set(values)) < len(values):
-            raise ValueError(f"{name}: values must be distinct, and at least one, not {values!r:.99}.")
-        if len(set(parents)) < len(parents):
-            raise ValueError(f"{name}: a parent is named twice in {parents}.")
-        try:
-            # In NumPy as far as it goes: a model of hundreds of variables would else be thousands of small programs.
-            is_known = is_concrete(table)
-            table = np.asarray(as_numbers(table, f"{name}: table"), float) if is_known else jnp.asarray(table, float)
-        except TypeError as error:
-            raise ValueError(f"{name}: table must be an array of numbers: {error}") from error
-        if table.ndim != len(parents) + 1 or table.shape[-1] != len(values):
-            raise ValueError(
-                f"{name}: table has shape {table.shape}; it needs an axis for each of the parents {parents} and last "
-                f"one of length {len(values)} for the values {values}."
-            )
-        check_probabilities(table, f"{name}: table")
-        if is_concrete(table):
-            table = jnp.asarray(table / table.sum(-1, keepdims=True), float)  # Rows may be rounded.
-        self.name, self.values, self.parents, self.table = name, values, parents, jnp.asarray(table)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,7 +131,7 @@ class CausalModel(eqx.Module):
             sizes[v.name] = len(v.values)
         self.tables = tuple(v.table for v in variables)
         self.structure = Structure(
-            tuple(v.values for v in variables), tuple((v.name, v.parents) for v in variables), _as_names(hidden)
+            tuple(v.values for v in variables), tuple((v.name, v.parents) for v in variables), as_names(hidden)
         )
         graph.topological_order(self.graph)  # Raises at an unknown parent and at a cycle.
         graph.check_names(self.graph, {"hidden": self.structure.hidden})
@@ -256,7 +195,7 @@ class CausalModel(eqx.Module):
                 traced it gives nan instead).
             NotIdentifiable: this is a marginal, and what is left of the model cannot tell the effect of `do`.
         """
-        asked, see, do = _as_names(asked), _as_assignment("see", see), _as_assignment("do", do)
+        asked, see, do = as_names(asked), _as_assignment("see", see), _as_assignment("do", do)
         x, _ = self._sum(asked, see, do)
         total = x.sum()
         if is_concrete(total) and not total > 0:
@@ -299,13 +238,13 @@ class CausalModel(eqx.Module):
         >>> policy([[1], [0]], [[2], [2]])[:, 2].round(3).tolist()
         [0.314..., 0.138...]
         """
-        return CompiledQuery(self, _as_names(asked), _as_names(see), _as_names(do))
+        return CompiledQuery(self, as_names(asked), as_names(see), as_names(do))
 
     def _sum(self, asked: tuple[str, ...], see: Values, do: Values) -> tuple[Any, Any]:
         """`(x, log_scale)`: `P(asked, see | do)` is `x exp(log_scale)`, `[*asked]`."""
         structure, tables = self.structure, self.tables
         terms = structure.terms(asked, tuple(see), tuple(do))
-        fixed = {name: _index(name, structure.values_of[name], x) for name, x in (*see.items(), *do.items())}
+        fixed = {name: index(name, structure.values_of[name], x) for name, x in (*see.items(), *do.items())}
         estimand = structure.estimand(asked, tuple(see), tuple(do))
         if estimand is not None and is_concrete(tables):
             self._check_positivity(estimand, fixed)
@@ -337,7 +276,7 @@ class CausalModel(eqx.Module):
         Raises:
             ValueError: an unknown name.
         """
-        kept = self.structure.check_observed(_as_names(names))
+        kept = self.structure.check_observed(as_names(names))
         return CausalModel(self.variables, hidden=[name for name in self.graph if name not in kept])
 
     # --------------------------------------------------------------------------------------------------- the graph
@@ -359,7 +298,7 @@ class CausalModel(eqx.Module):
         >>> frog.d_separated("Theta", "A_1"), frog.d_separated("Theta", "A_1", do="A_1")
         (False, True)
         """
-        return graph.d_separated(self.graph, _as_names(a), _as_names(b), given=_as_names(given), do=_as_names(do))
+        return graph.d_separated(self.graph, as_names(a), as_names(b), given=as_names(given), do=as_names(do))
 
     def paths(self, a: str, b: str, *, given: Names = (), do: Names = ()) -> Iterator[Path]:
         """The paths between `a` and `b` after surgery, and which of them are blocked, and where; one at a time.
@@ -373,7 +312,7 @@ class CausalModel(eqx.Module):
         Raises:
             ValueError: an unknown name.
         """
-        return graph.paths(self.graph, a, b, given=_as_names(given), do=_as_names(do))
+        return graph.paths(self.graph, a, b, given=as_names(given), do=as_names(do))
 
     def back_door(self, a: str, o: str, *, latent: Names = ()) -> tuple[frozenset[str], ...]:
         """The smallest sets Z for which `P(o | do(a)) = sum_z P(o | a, z) P(z)` (Pearl 2009, Definition 3.3.1).
@@ -389,7 +328,7 @@ class CausalModel(eqx.Module):
         Raises:
             ValueError: an unknown name.
         """
-        return graph.back_door(self.graph, a, o, latent=(*_as_names(latent), *self.structure.hidden))
+        return back_door(self.graph, a, o, latent=(*as_names(latent), *self.structure.hidden))
 
     def identify(self, asked: Names, *, do: Names = (), see: Names = (), latent: Names = ()) -> Estimand:
         """An expression for `P(asked | do, see)` in the distribution of what is not latent (Shpitser & Pearl 2006).
@@ -410,8 +349,8 @@ class CausalModel(eqx.Module):
         ...
         undelude.identification.NotIdentifiable: ...
         """
-        latent = tuple(dict.fromkeys((*_as_names(latent), *self.structure.hidden)))
-        return identify(self.graph, _as_names(asked), do=_as_names(do), see=_as_names(see), latent=latent)
+        latent = tuple(dict.fromkeys((*as_names(latent), *self.structure.hidden)))
+        return identify(self.graph, as_names(asked), do=as_names(do), see=as_names(see), latent=latent)
 
 
 class CompiledQuery:
@@ -479,10 +418,10 @@ class CompiledQuery:
         for i, name in enumerate(names):
             known, column = self.model.structure.values_of[name], values[..., i]
             if traced:
-                columns.append(_traced_index(name, known, column))
+                columns.append(traced_index(name, known, column))
             else:
                 columns.append(
-                    np.array([_index(name, known, x) for x in column.reshape(-1).tolist()], int).reshape(column.shape)
+                    np.array([index(name, known, x) for x in column.reshape(-1).tolist()], int).reshape(column.shape)
                 )
         xp = jnp if traced else np
         return jnp.asarray(xp.stack(columns, -1) if columns else np.zeros((*values.shape[:-1], 0), int))
@@ -509,35 +448,6 @@ def _answers(
 
     answers, safe = jax.vmap(answer)(indices)
     return answers, safe.all()
-
-
-def _index(name: str, values: tuple[Hashable, ...], value: Any) -> int:
-    """Where `value` stands among the values of a variable; a float32 is the number that it was rounded from."""
-    if not is_concrete(value):
-        raise TypeError(f"the value of {name} is traced: inside jit and vmap call what compile returns.")
-    if isinstance(value, np.generic | np.ndarray | Array):
-        if value.size != 1:
-            raise ValueError(f"{name} takes one value, not an array of shape {value.shape}; compile takes batches.")
-        value = value.item()
-    if value in values:
-        return values.index(value)
-    if isinstance(value, float):
-        near = [i for i, x in enumerate(values) if isinstance(x, float) and np.float32(x) == np.float32(value)]
-        if len(near) == 1:
-            return near[0]
-    raise ValueError(f"{name} has no value {value!r:.99}; it has {graph.listed(values)}.")
-
-
-def _traced_index(name: str, values: tuple[Hashable, ...], column: Array) -> Array:
-    try:
-        known = jnp.asarray(values)
-    except (TypeError, OverflowError) as error:
-        raise TypeError(
-            f"{name}: values that are no numbers of 32 bits, such as {values[0]!r}, cannot be traced; call the "
-            "compiled query outside jit and vmap (it takes batches), or number the values."
-        ) from error
-    equal = known.reshape((1,) * column.ndim + (-1,)) == column[..., None]
-    return jnp.where(equal.any(-1), equal.argmax(-1), -1)
 
 
 def _impossible(see: Values, do: Values) -> str:

@@ -12,13 +12,14 @@ import jax
 import numpy as np
 from jaxtyping import Array, Key
 
+from undelude._checks import TOLERANCE, check_key
 from undelude.agent import AbstractAgent, Mark
 from undelude.agents.exact import ExactAgent
 from undelude.baselines import advice, measure_baselines
 from undelude.distributions import Categorical
 from undelude.host import HostAgent, play
 from undelude.measurement import MARKS, measure
-from undelude.process import InteractionProcess
+from undelude.process import InteractionProcess, check_process
 from undelude.rollout import rollout
 
 
@@ -180,6 +181,8 @@ def certify(
     >>> abs(report.action_kl_do) < 1e-6 < report.action_kl_see
     True
     """
+    check_process(process)
+    check_key(key)
     started = time.perf_counter()
     size = {"num_episodes": num_episodes, "num_rounds": num_rounds}
     if isinstance(agent, HostAgent):
@@ -188,6 +191,12 @@ def certify(
     else:
         episodes, source = rollout(process, agent, key=key, **size), agent
     per_episode = measure(process, source, episodes, jax.random.fold_in(key, num_episodes))
+    for law in ("A", "O"):
+        if (excess := float(np.max(per_episode.get(f"excess_{law}", 0.0)))) > TOLERANCE:
+            raise ValueError(
+                f"{type(agent).__name__}: the probabilities that f_{law} returns do not sum to one (off by "
+                f"{excess:.3g}); Categorical(log_probs=) takes them as they are, Categorical(logits=) normalises."
+            )
     notes: dict[str, str] = {}
     if baselines:
         others, notes = measure_baselines(process, key=key, **size)
@@ -206,7 +215,7 @@ def certify(
         warnings.warn(f"{process.name}: {warning}", stacklevel=2)
     for mark in MARKS:
         if process.finite and (share := float(np.mean(per_episode[f"impossible_{mark}"]))) > 0:
-            notes[f"action_kl_{mark}"] = (
+            notes[f"impossible_{mark}"] = (
                 f"read as {mark}, what happened is impossible in {share:.1%} of the episodes; "
                 "from there on the answer is that of the last possible belief."
             )

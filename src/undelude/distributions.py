@@ -148,6 +148,20 @@ class Given(AbstractDistribution[PyTree]):
     value: PyTree
     up_to: PyTree | None = None
 
+    def __check_init__(self) -> None:
+        if self.up_to is None:
+            return
+        low, high = (jtu.tree_map(lambda x: (jnp.shape(x), jnp.result_type(x)), x) for x in (self.value, self.up_to))
+        if low != high:
+            raise ValueError(
+                f"Given: value and up_to must have the same structure, shapes and types, not {low} and {high}."
+            )
+        for x, y in zip(jtu.tree_leaves(self.value), jtu.tree_leaves(self.up_to), strict=True):
+            if not jnp.issubdtype(jnp.result_type(x), jnp.floating):
+                raise ValueError(f"Given: with up_to, value must be of floats, not of {jnp.result_type(x)}.")
+            if is_concrete(x, y) and not (np.asarray(x) <= np.asarray(y)).all():
+                raise ValueError(f"Given: up_to must not be less than value, and {x} is greater than {y}.")
+
     def sample(self, key: Key[Array, ""]) -> PyTree:
         """The value; a draw where there is `up_to`."""
         if self.up_to is None:
@@ -166,15 +180,19 @@ class Given(AbstractDistribution[PyTree]):
         return jnp.zeros(())
 
 
-def _uniform(key: Key[Array, ""], low: ArrayLike, high: ArrayLike) -> Array:
-    low = jnp.asarray(low)
-    return low + (jnp.asarray(high) - low) * jax.random.uniform(key, low.shape)
+def _uniform(key: Key[Array, ""], low: Any, high: Any) -> Array:
+    return low + (high - low) * jax.random.uniform(key, jnp.shape(low), jnp.result_type(low))
 
 
 class Joint(AbstractDistribution[PyTree]):
     """A PyTree of independent parts; a value is the PyTree of the parts' values in the same places."""
 
     parts: PyTree[AbstractDistribution]
+
+    @property
+    def laws(self) -> list[AbstractDistribution]:
+        """The parts, one after the other."""
+        return jtu.tree_leaves(self.parts, is_leaf=_is_distribution)
 
     def pairs(self, x: PyTree) -> list[tuple[AbstractDistribution, Any]]:
         """Each part with its own part of `x`."""
@@ -192,7 +210,7 @@ class Joint(AbstractDistribution[PyTree]):
 
     def entropy(self) -> Float[Array, ""]:
         """The sum of the parts' entropies."""
-        return sum((part.entropy() for part in jtu.tree_leaves(self.parts, is_leaf=_is_distribution)), jnp.zeros(()))
+        return sum((part.entropy() for part in self.laws), jnp.zeros(()))
 
 
 class Mixture(AbstractDistribution[X]):
@@ -383,9 +401,21 @@ def _expected_loss(p: AbstractDistribution, q: AbstractDistribution, values: Any
 
 
 def mixture(log_weights: Float[Array, " K"], components: AbstractDistribution) -> AbstractDistribution:
-    """`sum_k w_k P_k`, the posterior predictive of Remark 10; one Categorical where the components are."""
+    """`sum_k w_k P_k`, the posterior predictive of Remark 10; one Categorical where the components are.
+
+    Of a Joint with one part beside what is given, the mixture is in that part.
+    """
     if isinstance(components, Categorical):
         return Categorical(log_probs=jax.nn.logsumexp(log_weights[:, None] + components.log_probs, axis=0))
+    if isinstance(components, Joint) and sum(not isinstance(part, Given) for part in components.laws) == 1:
+        likeliest = jnp.argmax(log_weights)
+        return Joint(
+            jtu.tree_map(
+                lambda part: index(part, likeliest) if isinstance(part, Given) else mixture(log_weights, part),
+                components.parts,
+                is_leaf=_is_distribution,
+            )
+        )
     return Mixture(log_weights, components)
 
 
@@ -397,9 +427,9 @@ def estimate_entropy(law: AbstractDistribution, key: Key[Array, ""], num_samples
         case Mixture() | Squashed() | Autoregressive():
             return law.entropy(key, num_samples)
         case Joint():
-            parts = jtu.tree_leaves(law.parts, is_leaf=_is_distribution)
-            keys = jax.random.split(key, len(parts))
-            return sum((estimate_entropy(p, k, num_samples) for p, k in zip(parts, keys, strict=True)), jnp.zeros(()))
+            keys = jax.random.split(key, len(law.laws))
+            entropies = (estimate_entropy(p, k, num_samples) for p, k in zip(law.laws, keys, strict=True))
+            return sum(entropies, jnp.zeros(()))
         case _:
             return law.entropy()
 
@@ -452,8 +482,15 @@ def divergences(
 
     `KL = sum_x p(x) log(p(x) / q(x))`, `TV = sum_x |p(x) - q(x)| / 2 = E_p[max(0, 1 - q(x) / p(x))]`.
     Exact between Categoricals and over up to 4096 blocks; otherwise unbiased estimates from `num_samples` draws of `p`
-    (an estimate of KL may be slightly negative). KL is infinite where `p` shows what `q` rules out.
+    (an estimate of KL may be slightly negative). Of two Joints KL is the sum over their parts, and what is given adds
+    nothing. KL is infinite where `p` shows what `q` rules out.
     """
+    if isinstance(p, Joint) and isinstance(q, Joint):
+        pairs = [(part, other) for part, other in p.pairs(q.parts) if not isinstance(part, Given)]
+        keys = jax.random.split(key, len(pairs) + 1)
+        each = [divergences(*pair, key=k, num_samples=num_samples) for pair, k in zip(pairs, keys[1:], strict=True)]
+        kl = sum((kl for kl, _ in each), jnp.zeros(()))
+        return kl, each[0][1] if len(each) == 1 else _estimate(p, q, keys[0], num_samples)[1]
     if (blocks := finite_support(p)) is not None:
         as_one, other = (Categorical(log_probs=_log_probs(law, blocks)) for law in (p, q))
         return divergences(as_one, other, key=key)
@@ -462,12 +499,58 @@ def divergences(
         ratio = jnp.where(seen, p.log_probs, 0.0) - jnp.where(seen, q.log_probs, 0.0)
         return jnp.sum(p.probs * ratio), 0.5 * jnp.sum(jnp.abs(p.probs - q.probs))
 
+    return _estimate(p, q, key, num_samples)
+
+
+def _estimate(
+    p: AbstractDistribution, q: AbstractDistribution, key: Key[Array, ""], num_samples: int
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
     def one(key: Key[Array, ""]) -> Float[Array, ""]:
         x: Any = p.sample(key)
         return p.log_prob(x) - q.log_prob(x)
 
     ratio = jax.vmap(one)(jax.random.split(key, num_samples))
     return ratio.mean(), jnp.maximum(0.0, -jnp.expm1(-ratio)).mean()
+
+
+def excess_mass(law: AbstractDistribution) -> Float[Array, ""]:
+    """How far the masses of a law of symbols are from one in all; zero for others."""
+    match law:
+        case Categorical():
+            return jnp.abs(law.probs.sum(-1) - 1)
+        case Joint():
+            return jnp.stack([excess_mass(part) for part in law.laws]).max()
+        case Mixture():
+            each = jax.vmap(excess_mass)(law.components)
+            return jnp.maximum(jnp.abs(jnp.exp(law.log_weights).sum() - 1), each.max())
+        case Autoregressive() if (blocks := finite_support(law)) is not None:
+            return jnp.abs(jnp.exp(_log_probs(law, blocks)).sum() - 1)
+    return jnp.zeros(())
+
+
+def alike(p: AbstractDistribution, q: AbstractDistribution) -> bool:
+    """Whether two laws are about the same values."""
+    return jtu.tree_flatten(_values(p)) == jtu.tree_flatten(_values(q))
+
+
+def in_words(law: AbstractDistribution) -> str:
+    """What the values of a law are."""
+    values = _values(law)
+    return values if isinstance(values, str) else str(values)
+
+
+def _values(law: AbstractDistribution) -> PyTree[str]:
+    match law:
+        case Categorical():
+            return f"{law.num_categories} symbols"
+        case Autoregressive():
+            return f"blocks of {law.conditionals.length} of {law.conditionals.num_categories} symbols"
+        case Mixture():
+            return _values(eqx.filter_eval_shape(index, law.components, 0))
+        case Joint():
+            return jtu.tree_map(_values, law.parts, is_leaf=_is_distribution)
+    value = eqx.filter_eval_shape(lambda law: law.sample(jax.random.key(0)), law)
+    return jtu.tree_map(lambda x: f"numbers {list(x.shape)}" if x.shape else "a number", value)
 
 
 def _is_distribution(x: Any) -> bool:

@@ -17,7 +17,7 @@ from undelude._checks import check_count
 from undelude.agent import AbstractAgent, check_mark
 from undelude.certificate import versions
 from undelude.checkpoint import write_atomically
-from undelude.process import InteractionProcess
+from undelude.process import InteractionProcess, check_process
 from undelude.rollout import check_fit
 
 FORMAT = 1
@@ -31,6 +31,7 @@ def export(
     *,
     num_rounds: int | None = None,
     batch_size: int | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Write `agent` into `folder` as `init`, `act` and `observe`, weights included.
 
@@ -50,15 +51,18 @@ def export(
     Args:
         agent: any; its parameters become constants.
         process: whose actions and observations it knows.
-        folder: made where it does not exist.
+        folder: made where it does not exist; it must be empty.
         num_rounds: T of the episodes to come, for agents whose memory has a size of its own; the process's by default.
         batch_size: B; every array then has a leading axis of that length, and each episode its own seed. None for one
             episode, without such an axis.
+        overwrite: write into a folder that is not empty too, over an export that is there.
 
     Returns:
         The folder.
 
     Raises:
+        FileExistsError: the folder is not empty, or is a file.
+        TypeError: the agent is no JAX, as a `HostAgent`.
         ModuleNotFoundError: flatbuffers is not installed.
         ValueError: the agent was made for another process, or cannot read its own marks.
 
@@ -71,10 +75,18 @@ def export(
     >>> log_probs.shape
     (5,)
     """
+    path = Path(folder)
+    check_free(path, overwrite=overwrite)
+    if not isinstance(agent, AbstractAgent):
+        raise TypeError(
+            f"export: an agent from elsewhere ({type(agent).__name__}) cannot be exported, for JAX cannot compile it: "
+            "run it where it is, or teach an agent of undelude's."
+        )
     if importlib.util.find_spec("flatbuffers") is None:
         raise ModuleNotFoundError(
             "JAX needs flatbuffers to write and to read exported functions: pip install flatbuffers."
         )
+    check_process(process)
     check_mark(agent, agent.own_actions)
     check_fit(process, agent)
     num_rounds = check_count("num_rounds", process.num_rounds if num_rounds is None else num_rounds)
@@ -102,7 +114,6 @@ def export(
         "act": (act, ("memory", "seed"), ("action", "law", "memory")),
         "observe": (observe, ("memory", "observation"), ("memory",)),
     }
-    path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     (path / "manifest.json").unlink(missing_ok=True)
     described = {}
@@ -135,6 +146,14 @@ def export(
     # Last: where there is a manifest, all else is there too.
     write_atomically(path / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())
     return path
+
+
+def check_free(path: Path, *, overwrite: bool, option: str = "overwrite=True") -> None:
+    """Raise `FileExistsError` where `path` is a file, or holds something that `overwrite` does not give up."""
+    if path.exists() and not path.is_dir():
+        raise FileExistsError(f"{path} is a file: name a folder to export into.")
+    if not overwrite and path.is_dir() and any(path.iterdir()):
+        raise FileExistsError(f"{path} is not empty: export into another folder, or over what is there with {option}.")
 
 
 def _flat(f: Callable[..., PyTree], treedef: Any, batch_size: int | None) -> Callable[..., list]:

@@ -14,9 +14,9 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont
 from undelude._checks import check_count
 from undelude.checkpoint import write_atomically
 from undelude.distributions import index
+from undelude.episodes import AGENT, Episodes
 from undelude.inference import filter
 from undelude.process import InteractionProcess
-from undelude.rollout import AGENT, Episodes
 
 Film = UInt8[np.ndarray, "T1 H W 3"]
 

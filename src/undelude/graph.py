@@ -1,4 +1,4 @@
-"""Causal graphs of names: surgery, d-separation, paths, back doors and latent projection (Sections 2 and 3)."""
+"""Causal graphs of names: surgery, d-separation, paths and latent projection (Sections 2 and 3)."""
 
 import difflib
 import heapq
@@ -106,7 +106,7 @@ def topological_order(graph: Graph) -> tuple[str, ...]:
     """
     check_names(graph, {})
     place = {name: i for i, name in enumerate(graph)}
-    names, children = list(graph), _children(graph)
+    names, children = list(graph), children_of(graph)
     missing = {name: len(set(parents)) for name, parents in graph.items()}
     ready = [place[name] for name, count in missing.items() if count == 0]
     order = []
@@ -149,7 +149,7 @@ def ancestors(graph: Graph, names: Names) -> frozenset[str]:
         ValueError: an unknown name.
     """
     (start,) = check_names(graph, {"asked": names})
-    return _reach(graph, start)
+    return reach(graph, start)
 
 
 def descendants(graph: Graph, names: Names) -> frozenset[str]:
@@ -163,7 +163,7 @@ def descendants(graph: Graph, names: Names) -> frozenset[str]:
         ValueError: an unknown name.
     """
     (start,) = check_names(graph, {"asked": names})
-    return _reach(_children(graph), start)
+    return reach(children_of(graph), start)
 
 
 def mutilate(graph: Graph, do: Names) -> dict[str, tuple[str, ...]]:
@@ -183,7 +183,8 @@ def mutilate(graph: Graph, do: Names) -> dict[str, tuple[str, ...]]:
     return {name: () if name in done else tuple(parents) for name, parents in graph.items()}
 
 
-def _children(graph: Graph) -> dict[str, tuple[str, ...]]:
+def children_of(graph: Graph) -> dict[str, tuple[str, ...]]:
+    """The arrows of `graph`, from the other end."""
     children: dict[str, list[str]] = {name: [] for name in graph}
     for name, parents in graph.items():
         for parent in dict.fromkeys(parents):
@@ -191,7 +192,8 @@ def _children(graph: Graph) -> dict[str, tuple[str, ...]]:
     return {name: tuple(found) for name, found in children.items()}
 
 
-def _reach(next_to: Mapping[str, Iterable[str]], start: Iterable[str]) -> frozenset[str]:
+def reach(next_to: Mapping[str, Iterable[str]], start: Iterable[str]) -> frozenset[str]:
+    """`start`, and what is next to it, and to that."""
     found, todo = set(start), list(start)
     while todo:
         for name in next_to[todo.pop()]:
@@ -224,7 +226,7 @@ def d_separated(graph: Graph, a: Names, b: Names, *, given: Names = (), do: Name
     (False, True)
     """
     start, end, fixed, cut = _separation(graph, a, b, given, do)
-    children, above = _children(cut), _reach(cut, fixed)
+    children, above = children_of(cut), reach(cut, fixed)
     # A trail enters a node either against an arrow, from a child (up), or along one, from a parent (down).
     todo = [(name, True) for name in start]
     seen = set(todo)
@@ -268,7 +270,7 @@ def paths(graph: Graph, a: str, b: str, *, given: Names = (), do: Names = ()) ->
     if len(starts) != 1 or len(ends) != 1:
         raise ValueError(f"paths takes one name on either side, not {starts} and {ends}; ask for each pair.")
     (start,), (end,) = starts, ends
-    children, above = _children(cut), _reach(cut, fixed)
+    children, above = children_of(cut), reach(cut, fixed)
 
     def walk() -> Iterator[Path]:
         place = {name: i for i, name in enumerate(graph)}
@@ -315,123 +317,6 @@ def _separation(
     cut = mutilate(graph, do)
     (done,) = check_names(graph, {"done": do})
     return start, end, frozenset((*seen, *done)) - {*start, *end}, cut
-
-
-# ------------------------------------------------------------------------------------------------- adjustment
-
-
-def back_door(
-    graph: Graph, a: str, o: str, *, latent: Names = (), limit: int | None = None
-) -> tuple[frozenset[str], ...]:
-    """All inclusion-minimal back-door sets of `a` and `o` (Pearl 2009, Definition 3.3.1).
-
-    Such a set Z holds no descendant of `a` and blocks every path between `a` and `o` with an arrow into `a`. Then
-
-        P(o | do(a)) = sum_z P(o | a, z) P(z).
-
-    They are the minimal vertex separators of `a` and `o` in the moral graph of their ancestors without the arrows out
-    of `a`, enumerated from `a` outwards (Shen & Liang 1997).
-
-    Args:
-        graph: the parents of each variable.
-        a: what is done.
-        o: what it has an effect on.
-        latent: what cannot be observed, and so not be adjusted for.
-        limit: stop after this many sets, those that lie nearest to `a`; there can be exponentially many.
-
-    Returns:
-        The smallest sets first, then in the order of the graph; `()` if there is none, `(frozenset(),)` if the empty
-        set serves.
-
-    Raises:
-        ValueError: an unknown name, a name in two roles, a cycle, a limit below 1.
-
-    >>> back_door({"Z": (), "A": ("Z",), "O": ("Z", "A")}, "A", "O")
-    (frozenset({'Z'}),)
-    >>> back_door({"Z": (), "A": ("Z",), "O": ("Z", "A")}, "A", "O", latent="Z")
-    ()
-    """
-    starts, ends, hidden = check_names(graph, {"done": a, "asked": o, "latent": latent})
-    if len(starts) != 1 or len(ends) != 1:
-        raise ValueError(f"back_door takes one name on either side, not {starts} and {ends}; ask for each pair.")
-    (start,), (end,) = starts, ends
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit must be at least 1, or None for all sets, not {limit}.")
-    topological_order(graph)  # Raises at a cycle.
-    cut = {name: tuple(parent for parent in parents if parent != start) for name, parents in graph.items()}
-    kin = _reach(cut, (start, end))
-    names = [name for name in graph if name in kin]
-    forbidden = (_reach(_children(graph), (start,)) | set(hidden)) - {start, end}
-    near = _moral(cut, names, forbidden)
-    number = {name: i for i, name in enumerate(names)}
-    found = sorted(
-        (tuple(_bits(z)) for z in _separators(near, number[start], number[end], limit)), key=lambda z: (len(z), z)
-    )
-    return tuple(frozenset(names[i] for i in z) for z in found)
-
-
-def _moral(graph: Graph, names: list[str], forbidden: Collection[str]) -> list[int]:
-    """The neighbours, as bits, of each of the ancestral `names` in the moral graph without those `forbidden`.
-
-    A variable that no set may hold is eliminated: its neighbours become neighbours of each other.
-    """
-    number = {name: i for i, name in enumerate(names)}
-    near = [0] * len(names)
-
-    def connect(clique: int) -> None:
-        for i in _bits(clique):
-            near[i] |= clique & ~(1 << i)
-
-    for name in names:
-        connect(sum(1 << number[member] for member in {name, *graph[name]}))
-    for i in [number[name] for name in names if name in forbidden]:
-        connect(near[i])
-        for j in _bits(near[i]):
-            near[j] &= ~(1 << i)
-        near[i] = 0
-    return near
-
-
-def _separators(near: list[int], a: int, b: int, limit: int | None) -> list[int]:
-    """All minimal sets of vertices, as bits, without which no path leads from `a` to `b`."""
-    if near[a] >> b & 1:
-        return []
-
-    def component(start: int, without: int) -> int:
-        found = front = 1 << start
-        while front:
-            around = 0
-            for i in _bits(front):
-                around |= near[i]
-            front = around & ~found & ~without
-            found |= front
-        return found
-
-    def around(vertices: int) -> int:
-        found = 0
-        for i in _bits(vertices):
-            found |= near[i]
-        return found & ~vertices
-
-    # Of everything that isolates a set of vertices around `a`, the minimal separator is what touches the side of `b`.
-    found = {around(component(b, near[a])): None}
-    todo = list(found)
-    while todo and (limit is None or len(found) < limit):
-        z = todo.pop(0)
-        side = component(a, z)
-        for x in _bits(z & ~near[b]):
-            further = around(component(b, around(side | 1 << x)))
-            if further not in found:
-                found[further] = None
-                todo.append(further)
-    return list(found)[:limit]
-
-
-def _bits(x: int) -> Iterator[int]:
-    while x:
-        low = x & -x
-        yield low.bit_length() - 1
-        x ^= low
 
 
 # -------------------------------------------------------------------------------------------- hidden variables
@@ -496,6 +381,6 @@ def districts(names: Iterable[str], bidirected: Iterable[frozenset[str]]) -> tup
     done: set[str] = set()
     for name in near:
         if name not in done:
-            found.append(_reach(near, (name,)))
+            found.append(reach(near, (name,)))
             done |= found[-1]
     return tuple(found)

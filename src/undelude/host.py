@@ -10,21 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key, PyTree
 
-from undelude._checks import check_count, check_probabilities
+from undelude._checks import as_numbers, check_count, check_probabilities
 from undelude.agent import Mark
-from undelude.distributions import AbstractDistribution, Categorical
+from undelude.distributions import AbstractDistribution, Categorical, alike, in_words, index
+from undelude.episodes import AGENT, Episodes, check_alphabet
 from undelude.process import InteractionProcess
-from undelude.rollout import (
-    AGENT,
-    Episodes,
-    World,
-    acting_key,
-    begin,
-    check_alphabet,
-    check_theta,
-    consult,
-    respond,
-)
+from undelude.rollout import World, acting_key, begin, check_theta, consult, respond
 
 # What a policy may say of a batch of symbols: [B, n] probabilities, a law whose arrays have a leading axis B, nothing.
 Law = Any
@@ -169,7 +160,8 @@ def _choose(
     shape = jax.tree.map(lambda x: (len(keys), *x.shape), process.action_shape)
     dtypes = jax.tree.map(lambda x: x.dtype, process.action_shape)
     one_array = jax.tree.structure(process.action_shape).num_leaves == 1 and hasattr(process.action_shape, "shape")
-    a = np.asarray(chosen) if one_array else jax.tree.map(np.asarray, chosen)
+    name = f"HostAgent: what act (round {t}) returned"
+    a = as_numbers(chosen, name) if one_array else jax.tree.map(lambda x: as_numbers(x, name), chosen)
     if jax.tree.map(np.shape, a) != shape:
         raise ValueError(
             f"HostAgent: act (round {t}) returned actions of shape {jax.tree.map(np.shape, a)}, not {shape}."
@@ -202,13 +194,17 @@ def _as_law(said: Law, kind: AbstractDistribution, B: int, name: str) -> Abstrac
                     f"{kind.num_categories} symbols."
                 )
             check_probabilities(said.probs, f"HostAgent: {name}, probabilities")
+        elif not alike(one := index(said, 0), kind):
+            raise ValueError(
+                f"HostAgent: {name} returned a law of {in_words(one)} for each episode, not of {in_words(kind)}."
+            )
         return said
     if not isinstance(kind, Categorical):
         raise ValueError(
             f"HostAgent: {name} returned {type(said).__name__}, and what is predicted is no symbol; "
             "return a distribution with a leading axis of episodes, such as ud.Normal(loc, scale)."
         )
-    probs = np.asarray(said, float)
+    probs = as_numbers(said, f"HostAgent: what {name} returned").astype(float)
     if probs.shape != (B, kind.num_categories):
         raise ValueError(
             f"HostAgent: {name} returned probabilities of shape {list(probs.shape)}, not {[B, kind.num_categories]}."

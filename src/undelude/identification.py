@@ -8,13 +8,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
 
+from undelude.adjustment import back_door
 from undelude.estimand import Estimand, short_list, written_query
 from undelude.expression import Expression, Probability, Product, Sum, fraction, free, product, sum_over
 from undelude.graph import (
     Graph,
     Names,
     ancestors,
-    back_door,
     check_names,
     d_separated,
     districts,

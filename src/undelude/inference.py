@@ -19,8 +19,8 @@ from jaxtyping import Array, Bool, Float, PyTree
 from undelude._checks import is_concrete
 from undelude.agent import Mark, prepend
 from undelude.distributions import AbstractDistribution, index, mixture
-from undelude.process import Action, InteractionProcess, Observation
-from undelude.rollout import EXPERT, Episodes, check_symbols
+from undelude.episodes import EXPERT, Episodes, check_symbols
+from undelude.process import Action, InteractionProcess, Observation, check_process
 
 # Episodes at a time on a CPU, so that what they hold stays in its caches.
 BLOCK = 500
@@ -138,12 +138,16 @@ def posterior(
     >>> round(float(jnp.exp(ud.posterior(process, history)[-1, 2])), 3)
     0.429
     """
+    check_process(process)
     episodes = reread(episodes, own_actions)
     check_symbols(process, episodes)
     all_done, mesh = False, None
     if is_concrete(episodes):
         all_done = bool(np.asarray(episodes.intervened).all())
         mesh = _mesh_of(episodes)
+    if mesh is not None and not _is_within(process, mesh):
+        arrays, static = eqx.partition(process, eqx.is_array)
+        process = eqx.combine(jax.device_put(arrays, NamedSharding(mesh, PartitionSpec())), static)
     log_posterior, impossible = _run_filter(process, episodes, all_done, mesh)
     if is_concrete(impossible) and np.asarray(impossible).any():
         *episode, after = (int(i) for i in np.argwhere(np.asarray(impossible))[0])
@@ -174,6 +178,13 @@ def _mesh_of(episodes: Episodes) -> Mesh | None:
         return None
     along = PartitionSpec(first.mesh.axis_names[0])
     return first.mesh if isinstance(first.mesh, Mesh) and first.num_devices > 1 and first.spec == along else None
+
+
+def _is_within(process: InteractionProcess, mesh: Mesh) -> bool:
+    """Whether JAX may take the process to these devices, or finds it on all of them."""
+    devices = set(mesh.devices.flat)
+    arrays = [x for x in jax.tree.leaves(process) if isinstance(x, Array)]
+    return all(not x.committed or x.sharding.device_set == devices for x in arrays)
 
 
 @eqx.filter_jit

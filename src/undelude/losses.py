@@ -1,6 +1,6 @@
 """The two losses of Figure 4: of the expert's action and of Nature's observation, in nats."""
 
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -50,6 +50,11 @@ def score(
 ) -> tuple[Float[Array, " T"], Float[Array, " T0"]]:
     """The same of what an agent has predicted already."""
     P_A, P_O = predictions
+    needed = {"sample": episode.expert_actions, "distribution": episode.expert, "reverse": episode.expert}
+    if target in needed and needed[target] is None:
+        raise ValueError(
+            f'target="{target}" is what the expert said, of which these episodes have none; take those of ud.rollout.'
+        )
     match target:
         case "sample":
             action = jax.vmap(lambda law, a: -law.log_prob(a))(P_A, episode.expert_actions)
@@ -62,6 +67,8 @@ def score(
             action = jax.vmap(cross_entropy)(answer, P_A)
         case "reverse":
             action = jax.vmap(lambda p, q: cross_entropy(p, q) - p.entropy())(P_A, episode.expert)
+        case _:
+            raise ValueError(f"target must be one of {', '.join(get_args(Target))}, not {target!r:.99}.")
     observation = score_observations(P_O, episode)
     return action * episode.mask, observation
 

@@ -8,8 +8,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from undelude.agent import AbstractAgent, Mark, scan, unroll
-from undelude.agents.exact import ExactAgent
-from undelude.distributions import AbstractDistribution, Categorical, divergences, estimate_entropy
+from undelude.agents.exact import ExactAgent, ThompsonAgent
+from undelude.agents.planning import PlanningAgent
+from undelude.agents.tempered import TemperedAgent
+from undelude.distributions import AbstractDistribution, Categorical, divergences, estimate_entropy, excess_mass
 from undelude.inference import expert_laws, filter, reread
 from undelude.losses import score_observations
 from undelude.process import InteractionProcess
@@ -83,6 +85,9 @@ def measure_episode(
     P_A = None if P_A is None else jax.tree.map(lambda x: x[:T], P_A)
     key_answer, key_A, key_O = jax.random.split(key, 3)
     result = {"reward": episode.reward.mean()}
+    for name, laws in (("excess_A", P_A), ("excess_O", P_O)):
+        if laws is not None:
+            result[name] = jax.vmap(excess_mass)(laws).max()
     if P_A is not None:
         loss = jax.vmap(lambda law, a: -law.log_prob(a))(P_A, episode.expert_actions).mean()
         result |= {"action_log_loss": loss, "action_calibration_gap": loss - _mean_entropy(P_A, key_A)}
@@ -120,7 +125,9 @@ def own_belief(
     agent: AbstractAgent | Predictions, process: InteractionProcess, episode: Episodes
 ) -> Float[Array, "T1 K"] | None:
     """An exact agent's, before each round and after the last; NaN where its thetas are not those of `process`."""
-    if not (isinstance(agent, ExactAgent) and process.finite and agent.process.finite):
+    while isinstance(agent, TemperedAgent):
+        agent = agent.agent
+    if not (isinstance(agent, ExactAgent | ThompsonAgent | PlanningAgent) and process.finite):
         return None
     own, other = (jax.tree.flatten(x.thetas) for x in (agent.process, process))
     if own[1] != other[1] or any(x.shape != y.shape for x, y in zip(own[0], other[0], strict=True)):

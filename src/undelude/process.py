@@ -2,9 +2,7 @@
 
 import abc
 import functools
-import traceback
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import equinox as eqx
@@ -13,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
-from undelude._checks import as_numbers, check_count, check_probabilities, is_concrete
+from undelude._checks import as_numbers, check_count, check_probabilities, is_concrete, one_line, signature, users_line
 from undelude.causal import CausalModel
 from undelude.distributions import AbstractDistribution, Categorical, Given, Joint, Mixture, Normal, index
 
@@ -113,13 +111,6 @@ def _as_prior(prior: Any) -> Any:
     return jnp.asarray(as_numbers(prior, "prior") if is_concrete(prior) else prior, dtype=float)
 
 
-def _last_line(error: BaseException) -> str:
-    """Where it happened, in the user's code."""
-    ours = tuple(str(Path(file).parent) for file in (jax.__file__, eqx.__file__, np.__file__, __file__))
-    frames = [x for x in traceback.extract_tb(error.__traceback__) if not x.filename.startswith(ours)]
-    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-
-
 def _as_arrays(thetas: Any) -> Any:
     return jax.tree.map(jnp.asarray, thetas)
 
@@ -193,7 +184,7 @@ class InteractionProcess(eqx.Module):
         except NOT_KNOWN_YET as error:
             raise TypeError(
                 f"{self.name}: a method of task, expert or transition looks at a number that is not known while it is "
-                f"compiled{_last_line(error)}. In place of if and while take jnp.where, jax.lax.cond and jax.lax.scan, "
+                f"compiled{users_line(error)}. In place of if and while take jnp.where, jax.lax.cond and jax.lax.scan, "
                 "in place of NumPy's functions, int() and float() those of jax.numpy."
             ) from error
         for part, law in laws.items():
@@ -387,14 +378,24 @@ class InteractionProcess(eqx.Module):
     def _memories_after_a_round(self, theta: Theta) -> tuple[Any, Any]:
         """Of task and expert, after symbols that are the same whatever theta is."""
         some, key = self._any_theta(), jax.random.key(0)
-        w, e = self.task.init(theta), self.expert.init(theta)
-        if self.opening:
-            o = self._first_Q_O(some).sample(key)
-            w, e = self.task.g_O(theta, o, w), self.expert.g_O(theta, o, e)
+        first = {"task": self.task.init(theta), "expert": self.expert.init(theta)}
+
+        def step(g: str, x: PyTree, memories: dict[str, Any]) -> dict[str, Any]:
+            later = {}
+            for part, memory in memories.items():
+                later[part] = getattr(getattr(self, part), g)(theta, x, memory)
+                if signature(later[part]) != signature(first[part]):
+                    raise ValueError(
+                        f"{self.name}: {part}.{g} returns a memory of {signature(later[part])}, and {part}.init one of "
+                        f"{signature(first[part])}; return the same structure, shapes and types from all three."
+                    )
+            return later
+
+        memories = step("g_O", self._first_Q_O(some).sample(key), first) if self.opening else first
         a = self._first_Q_A(some).sample(key)
-        w, e = self.task.g_A(theta, a, w), self.expert.g_A(theta, a, e)
-        o = self._Q_O_after(some, a).sample(key)
-        return self.task.g_O(theta, o, w), self.expert.g_O(theta, o, e)
+        memories = step("g_A", a, memories)
+        memories = step("g_O", self._Q_O_after(some, a).sample(key), memories)
+        return memories["task"], memories["expert"]
 
     def _Q_O_after_each_action(self, theta: Theta) -> AbstractDistribution:
         Q_A = self._first_Q_A(theta)
@@ -402,6 +403,14 @@ class InteractionProcess(eqx.Module):
             return self._Q_O_after(theta, Q_A.sample(jax.random.key(0)))
         # Also those that the expert never takes: an agent may.
         return jax.vmap(lambda a: self._Q_O_after(theta, a))(jnp.arange(Q_A.num_categories))
+
+
+def check_process(process: Any) -> None:
+    """Raise `TypeError` where `process` is something else."""
+    if not isinstance(process, InteractionProcess):
+        raise TypeError(
+            f"process must be an ud.InteractionProcess, such as ud.tasks.bandit(), not {one_line(repr(process))}."
+        )
 
 
 @eqx.filter_jit
@@ -417,8 +426,9 @@ def _first_round(process: InteractionProcess) -> tuple[dict[str, Any], tuple[Any
     }
     if process.opening:
         laws["task: Q_O(theta, w) of the opening"] = process._first_Q_O
-    laws = {part: process._over_thetas(law) for part, law in laws.items()}
+    # First, as laws of memories that are not alike fail in ways of their own.
     memories = process._over_thetas(process._memories_after_a_round)
+    laws = {part: process._over_thetas(law) for part, law in laws.items()}
     if process.transition is not None and process.finite:
         w = index(memories[0], 0)
         laws["transition(theta, w)"] = jax.vmap(process.transition, in_axes=(0, None))(process.thetas, w)

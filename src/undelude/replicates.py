@@ -1,6 +1,8 @@
 """The same teaching from several seeds, and intervals over them."""
 
 import dataclasses
+import inspect
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Key
 
-from undelude._checks import check_count
+from undelude._checks import check_count, check_key
 from undelude.agent import AbstractAgent
 from undelude.certificate import QUANTITIES, Certificate, certify
 from undelude.process import InteractionProcess
@@ -16,6 +18,8 @@ from undelude.square import AbstractTeaching
 from undelude.teaching import Loop, Run
 
 LEVEL = 0.95
+# Of `teach`.
+OPTIONS = tuple(name for name in inspect.signature(Loop).parameters if name not in ("process", "teaching"))
 
 
 class Interval(NamedTuple):
@@ -76,13 +80,15 @@ class Replicates:
         """A quantity of the certificate over all seeds, such as `"action_kl_do"`.
 
         Raises:
-            ValueError: there is no such quantity, or it was not measured; the message says why.
+            ValueError: there is no such quantity, or it was not measured, or is infinite; the message says why.
         """
         if name not in QUANTITIES:
             raise ValueError(f"a certificate has no {name!r}; it has {', '.join(QUANTITIES)}.")
         values = [getattr(certificate, name) for certificate in self.certificates]
         if None in values:
-            raise ValueError(f"{name} was not measured: {self.certificates[values.index(None)].notes[name]}")
+            raise ValueError(f"{name} has no interval: {self.certificates[values.index(None)].notes[name]}")
+        if infinite := [str(i) for i, value in enumerate(values) if value == math.inf]:
+            raise ValueError(f"{name} has no interval: it is infinite for seed {', '.join(infinite)}.")
         return interval(values)
 
     def __str__(self) -> str:
@@ -90,7 +96,7 @@ class Replicates:
         first, n = self.certificates[0], len(self.certificates)
         lines = [f"{first.agent} on {first.task}, {n} seeds: mean and {LEVEL:.0%} interval over them"]
         for name in QUANTITIES:
-            if all(getattr(certificate, name) is not None for certificate in self.certificates):
+            if all(getattr(certificate, name) not in (None, math.inf) for certificate in self.certificates):
                 lines.append(f"  {name:28} {self.interval(name)}")
         return "\n".join(lines)
 
@@ -119,7 +125,7 @@ def replicate(
         num_seeds: at least 2.
         num_episodes: of each certificate.
         baselines: as for `certify`.
-        options: of `teach`: steps, batch_size, reuse, learning_rate, optimizer, log_every.
+        options: of `teach`: steps, batch_size, microbatch_size, reuse, learning_rate, optimizer, log_every.
 
     Raises:
         ValueError: there are fewer than two seeds.
@@ -135,6 +141,14 @@ def replicate(
     """
     if check_count("num_seeds", num_seeds) < 2:
         raise ValueError(f"num_seeds must be at least 2, for an interval, not {num_seeds}; for one seed, use ud.teach.")
+    check_key(key)
+    if not callable(make_agent) or isinstance(make_agent, AbstractAgent):
+        raise TypeError(
+            "make_agent must be a function of a key that returns a fresh agent, such as lambda key: "
+            f"ud.LSTMAgent(process, key=key), not of type {type(make_agent).__name__}."
+        )
+    if unknown := options.keys() - set(OPTIONS):
+        raise TypeError(f"replicate has no option {', '.join(sorted(unknown))}; there are {', '.join(OPTIONS)}.")
     loop = Loop(process, teaching, **options)
     runs, certificates = [], []
     for i in range(num_seeds):

@@ -1,5 +1,6 @@
-"""Episodes, and the one rollout that samples them: the interaction of agent, expert and task (Figure 4)."""
+"""The one rollout that samples episodes: the interaction of agent, expert and task (Figure 4)."""
 
+import functools
 import operator
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -7,119 +8,16 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Int, Key, PyTree
+from jaxtyping import Array, Bool, Key, PyTree
 
-from undelude._checks import MAX_COUNT, as_numbers, check_count, is_concrete, one_line
-from undelude.agent import AbstractAgent, check_mark, prepend
-from undelude.distributions import AbstractDistribution, Categorical, Joint
-from undelude.process import Action, InteractionProcess, Observation
+from undelude._checks import check_count, check_key, is_concrete, one_line, signature
+from undelude.agent import AbstractAgent, append, check_mark, prepend
+from undelude.distributions import AbstractDistribution, alike, in_words
+from undelude.episodes import AGENT, EXPERT, Episodes
+from undelude.process import Action, InteractionProcess, Observation, check_process
 
 if TYPE_CHECKING:
     from undelude.host import HostAgent
-
-AGENT, EXPERT = 0, 1
-
-
-class Episodes(eqx.Module):
-    """Stored interactions, leading axes `(B, T)`; without the B, one episode.
-
-    Attributes:
-        theta: `[B]`, the index of Theta in `process.thetas`, its value where continuous; with a transition
-            `[B, T + 1]`, before each round and after the last.
-        opening: `[B, ...]`, `O_0`, or None.
-        actions: `[B, T, ...]`, what was executed.
-        observations: `[B, T, ...]`, what Nature answered.
-        executor: `[B, T]`, who executed: `AGENT` (also for a behaviour in its place, `Blind`) or `EXPERT`.
-        intervened: `[B, T]`, the mark under which the action is read: do where true, see where false.
-        expert: `[B, T]`, the expert's laws `Q(A_t | theta, e_t)`.
-        expert_actions: `[B, T, ...]`, what the expert would have done: a sample of it (the executed action itself,
-            where the expert executed).
-        reward: `[B, T]`.
-        mask: `[B, T]`, whether the round exists.
-
-    A history from plain arrays (`Episodes.of`) has no theta, no expert and no reward: those are None.
-    """
-
-    theta: PyTree
-    opening: Observation | None
-    actions: Action
-    observations: Observation
-    executor: Int[Array, "*B T"]
-    intervened: Bool[Array, "*B T"]
-    expert: Any
-    expert_actions: Action | None
-    reward: Any
-    mask: Bool[Array, "*B T"]
-
-    @classmethod
-    def of(
-        cls,
-        process: InteractionProcess,
-        *,
-        actions: PyTree,
-        observations: PyTree,
-        intervened: ArrayLike | list | bool = True,
-        opening: PyTree | None = None,
-    ) -> "Episodes":
-        """Histories from plain arrays, `[T]` or `[B, T]`: what was done and seen, and nothing else.
-
-        Args:
-            process: where they come from.
-            actions: what was executed.
-            observations: what Nature answered.
-            intervened: which actions were own ones (do) and which the expert's (see); broadcast.
-            opening: `O_0`, where the process has one.
-
-        Raises:
-            ValueError: a symbol outside the alphabet, a missing opening.
-        """
-        given = {"actions": actions, "observations": observations, "opening": opening, "intervened": intervened}
-        given = {name: _as_symbols(f"{process.name}: {name}", x) for name, x in given.items()}
-        actions, observations, opening, marks = given.values()
-        for name, x, shape in (
-            ("actions", actions, process.action_shape),
-            ("observations", observations, process.observation_shape),
-            ("intervened", marks, True),
-        ):
-            if jax.tree.structure(x) != jax.tree.structure(shape):
-                raise ValueError(
-                    f"{process.name}: {name} must have the structure {jax.tree.structure(shape)}, "
-                    f"not {jax.tree.structure(x)}."
-                )
-        first, one = jax.tree.leaves(actions)[0], jax.tree.leaves(process.action_shape)[0]
-        lead = first.shape[: first.ndim - one.ndim]
-        if len(lead) not in (1, 2):
-            raise ValueError(f"{process.name}: actions must be [T] or [B, T], not {list(first.shape)}.")
-        if marks.dtype != bool or marks.shape not in ((), lead[1:], lead):
-            raise ValueError(
-                f"{process.name}: intervened must be booleans (true where an action was done, false where it was seen) "
-                f"of shape {list(lead)} or for all alike, not {marks.dtype}{list(marks.shape)}."
-            )
-        marks = jnp.broadcast_to(marks, lead)
-        episodes = cls(
-            theta=None,
-            opening=opening,
-            actions=actions,
-            observations=observations,
-            executor=jnp.where(marks, AGENT, EXPERT),
-            intervened=marks,
-            expert=None,
-            expert_actions=None,
-            reward=None,
-            mask=jnp.ones_like(marks),
-        )
-        check_symbols(process, episodes)
-        return episodes
-
-    @property
-    def is_batch(self) -> bool:
-        """Whether there is a batch axis before the rounds."""
-        return self.mask.ndim == 2
-
-    @property
-    def num_rounds(self) -> int:
-        """`T`."""
-        return self.mask.shape[-1]
 
 
 def rollout(
@@ -142,7 +40,7 @@ def rollout(
         num_rounds: T; the process's own by default.
         executor: who executes. The agent's own actions are marked as it reads them (`agent.own_actions`), the
             expert's are marked see, as they truly are.
-        theta: fix the index of Theta for all episodes.
+        theta: fix the index of Theta for all episodes; with a transition, of the first.
 
     Returns:
         `Episodes`, leading axes `(B, T)`.
@@ -150,6 +48,8 @@ def rollout(
     Raises:
         ValueError: the agent cannot read its own marks; theta is outside the support.
     """
+    check_process(process)
+    check_key(key)
     if not isinstance(executor, str) or executor not in ("agent", "expert"):
         raise ValueError(f'executor must be "agent" or "expert", not {one_line(repr(executor))}.')
     actor: AbstractAgent | None = None
@@ -176,68 +76,12 @@ def rollout(
     return _rollout(process, actor, key, jnp.arange(num_episodes), num_rounds, fixed)
 
 
-def check_symbols(process: InteractionProcess, episodes: Episodes) -> None:
-    """Raise `ValueError` where stored symbols have another shape than the rounds, or are outside their alphabet."""
-    lead = episodes.mask.shape
-    action, observation = process.symbols
-    parts = [("actions", *action, episodes.actions, lead), ("observations", *observation, episodes.observations, lead)]
-    if episodes.opening is not None:
-        parts.append(("opening", *observation, episodes.opening, lead[:-1]))
-    if (episodes.opening is not None) != process.opening:
-        raise ValueError(
-            f"{process.name} {'opens' if process.opening else 'does not open'} with an observation, "
-            f"but these episodes {'have' if episodes.opening is not None else 'lack'} one (opening=)."
-        )
-    if is_concrete(episodes.mask) and not np.asarray(episodes.mask).all():
-        raise ValueError(f"{process.name}: mask has rounds that do not exist; cut the histories to the rounds that do.")
-    for name, law, shape, values, lead in parts:
-        expected = jax.tree.map(lambda x, lead=lead: lead + x.shape, shape)
-        shapes = jax.tree.map(jnp.shape, values)
-        if shapes != expected:
-            raise ValueError(f"{process.name}: {name} must have the shape {expected}, not {shapes}.")
-        check_alphabet(f"{process.name}: {name}", law, values)
-
-
-def check_alphabet(name: str, law: AbstractDistribution, values: PyTree) -> None:
-    """Raise `ValueError` where symbols among `values` are outside the alphabet of their law."""
-    if isinstance(law, Joint):
-        for i, (part, value) in enumerate(law.pairs(values)):
-            check_alphabet(f"{name}, part {i},", part, value)
-    if not isinstance(law, Categorical) or not is_concrete(values):
-        return
-    values = np.asarray(values)
-    if not np.issubdtype(values.dtype, np.integer):
-        raise ValueError(f"{name} must be integers from 0 to {law.num_categories - 1}, not {values.dtype}.")
-    if values.size and (values.min() < 0 or values.max() >= law.num_categories):
-        raise ValueError(
-            f"{name} must be integers from 0 to {law.num_categories - 1}, not from {values.min()} to {values.max()}."
-        )
-
-
 def _is_index(x: Any) -> bool:
     try:
         operator.index(x)
     except TypeError:
         return False
     return not isinstance(x, bool)
-
-
-def _as_symbols(name: str, x: PyTree) -> PyTree:
-    """Each leaf as an array, a list being one; `ValueError` where it is none of numbers that JAX holds."""
-
-    def as_array(x: Any) -> Array:
-        if not is_concrete(x):
-            return jnp.asarray(x)
-        array = as_numbers(x, name)
-        if (
-            np.issubdtype(array.dtype, np.integer)
-            and array.size
-            and max(-int(array.min()), int(array.max())) > MAX_COUNT
-        ):
-            raise ValueError(f"{name} must be integers of 32 bits, not from {array.min()} to {array.max()}.")
-        return jnp.asarray(array)
-
-    return jax.tree.map(as_array, x, is_leaf=lambda x: isinstance(x, list))
 
 
 def check_theta(process: InteractionProcess, theta: Any) -> None:
@@ -254,18 +98,53 @@ def check_theta(process: InteractionProcess, theta: Any) -> None:
 
 
 def check_fit(process: InteractionProcess, agent: AbstractAgent) -> None:
-    """Raise `ValueError` where `agent` was made for other symbols than the process has."""
+    """Raise where `agent` was made for other values than the process has, or does not keep to the protocol.
 
-    def predict() -> tuple[AbstractDistribution, AbstractDistribution]:
+    Raises:
+        TypeError: f_A or f_O returns no distribution.
+        ValueError: it was made for another process; its memory changes its shape.
+    """
+    arrays, static = eqx.partition((process, agent), eqx.is_array)
+    leaves, treedef = jax.tree.flatten(arrays)
+    static_leaves, static_treedef = jax.tree.flatten(static)
+    shapes = tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves)
+    _check_fit(shapes, treedef, tuple(static_leaves), static_treedef)
+
+
+# Asked for at every rollout, and tracing takes longer than a short one does.
+@functools.lru_cache(maxsize=64)
+def _check_fit(shapes: tuple, treedef: Any, static_leaves: tuple, static_treedef: Any) -> None:
+    def both(leaves: tuple) -> tuple[InteractionProcess, AbstractAgent]:
+        return eqx.combine(treedef.unflatten(leaves), static_treedef.unflatten(static_leaves))
+
+    process, agent = both(shapes)
+    kind, symbols = type(agent).__name__, jax.eval_shape(lambda leaves: both(leaves)[0].symbols, shapes)
+
+    def predict(leaves: tuple) -> tuple[Any, Any, Any]:
+        process, agent = both(leaves)
         m = agent.init(num_rounds=process.num_rounds)
-        return agent.f_A(m), agent.f_O(m)
+        return m, agent.f_A(m), agent.f_O(m)
 
-    P_A, P_O = jax.eval_shape(predict)
-    for name, law, own in (("actions", process.action_law, P_A), ("observations", process.observation_law, P_O)):
-        if isinstance(law, Categorical) and isinstance(own, Categorical) and law.num_categories != own.num_categories:
+    m, *laws = jax.eval_shape(predict, shapes)
+    for name, (law, _), own in zip(("f_A", "f_O"), symbols, laws, strict=True):
+        if not isinstance(own, AbstractDistribution):
+            raise TypeError(f"{kind}.{name} must return a distribution, such as ud.Categorical, not {own!r:.99}.")
+        if not alike(law, own):
             raise ValueError(
-                f"{process.name} has {law.num_categories} {name}, but this {type(agent).__name__} knows "
-                f"{own.num_categories}: it was made for another process."
+                f"{process.name} has {'actions' if name == 'f_A' else 'observations'} of {in_words(law)}, and this "
+                f"{kind} knows {in_words(own)}: it was made for another process."
+            )
+
+    def live_on(leaves: tuple, m: PyTree, a: PyTree, o: PyTree) -> tuple[PyTree, PyTree]:
+        _, agent = both(leaves)
+        return agent.g_A(a, m, intervened=agent.own_actions == "do"), agent.g_O(o, m)
+
+    later = jax.eval_shape(live_on, shapes, m, *(value for _, value in symbols))
+    for name, after in zip(("g_A", "g_O"), later, strict=True):
+        if signature(after) != signature(m):
+            raise ValueError(
+                f"{kind}.{name} returns a memory of {signature(after):.200}, and init one of {signature(m):.200}; "
+                "return the same structure, shapes and types from all three."
             )
 
 
@@ -436,7 +315,7 @@ def live(
         round, (world, m), (jax.random.split(key_rounds, num_rounds), by_expert)
     )
     lived = Episodes(
-        theta=first if process.transition is None else jnp.append(path, last.theta),
+        theta=first if process.transition is None else append(path, last.theta),
         opening=opening,
         actions=actions,
         observations=observations,

@@ -81,10 +81,7 @@ class AbstractTeaching(eqx.Module):
         name = type(self).__name__
         if self.target not in ("sample", "distribution", "posterior", "reverse"):
             raise ValueError(f'target must be "sample", "distribution", "posterior" or "reverse", not {self.target!r}.')
-        if not (math.isfinite(self.observation_weight) and self.observation_weight >= 0):
-            raise ValueError(
-                f"observation_weight must be a finite number of at least 0, not {self.observation_weight}."
-            )
+        check_between(f"{name}: observation_weight", self.observation_weight, 0, math.inf)
         check_between(f"{name}: the expert's share", self.expert_share, 0, 1)
         if self.per not in ("step", "episode"):
             raise ValueError(f'{name}: per must be "step" or "episode", not {self.per!r}.')

@@ -13,20 +13,21 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key, PyTree
 
-from undelude._checks import TOLERANCE, check_count
+from undelude._checks import TOLERANCE, check_count, check_key, signature, users_line
+from undelude.agent import append
 from undelude.certificate import delusion_gap
 from undelude.distributions import (
     AbstractDistribution,
-    Autoregressive,
     Categorical,
     Given,
     Joint,
-    Mixture,
-    finite_support,
+    excess_mass,
+    index,
 )
+from undelude.episodes import Episodes
+from undelude.film import film
 from undelude.inference import posterior
-from undelude.process import InteractionProcess
-from undelude.rollout import Episodes
+from undelude.process import AbstractTask, InteractionProcess, check_process
 
 EPISODES, THETAS = 64, 16
 GIVEN = (
@@ -97,8 +98,8 @@ def check_task(
 ) -> TaskReport:
     """Play a process as imitators would, and look for what makes training on it worthless.
 
-    Experts of a wrong theta act in 64 episodes, as an agent does that has drawn one. Looked for are memories and
-    laws that change their shapes, methods that fail or draw numbers of their own, laws that are not normalised,
+    Experts of a wrong theta act in 64 episodes, as an agent does that has drawn one. Looked for are laws
+    that change their shapes, methods that fail or draw numbers of their own, laws that are not normalised,
     experts and tasks that give no mass to what they draw, symbols and rewards that are no finite numbers, memories
     that depend on theta where they are declared not to, and theta where it must not be: in a `Given` part, which
     counts as no evidence and yet may be read, or in the opening, so that nothing is hidden.
@@ -120,14 +121,16 @@ def check_task(
     >>> report.first_sight < report.entropy
     True
     """
+    check_process(process)
     key = jax.random.key(0) if key is None else key
+    check_key(key)
     T = check_count("num_rounds", process.num_rounds if num_rounds is None else num_rounds)
     num_episodes = check_count("num_episodes", num_episodes)
     _raise(process, list(_shapes(process)))
     played = _play(process, key, T)
     again = _play(process, key, T)
     problems = [*_determinism(played, again), *_words(process, played.episodes)]
-    problems += _laws(played)
+    problems += [*_drawing(process, played.episodes), *_laws(played)]
     replayed = _replay(process, played.episodes, key)
     problems += _leaks(replayed)
     _raise(process, problems)
@@ -148,7 +151,7 @@ def _shapes(process: InteractionProcess) -> Iterator[str]:
     try:
         yield from _compare_shapes(process)
     except _Failed as failed:
-        yield f"{failed} fails: {type(failed.__cause__).__name__}: {failed.__cause__}"
+        yield f"{failed} fails: {type(failed.__cause__).__name__}: {failed.__cause__}{users_line(failed)}"
 
 
 class _Failed(Exception):
@@ -166,33 +169,20 @@ def _shape_of(name: str, method: Any, *args: Any) -> Any:
 def _compare_shapes(process: InteractionProcess) -> Iterator[str]:
     a, o = process.action_shape, process.observation_shape
     theta = _shape_of("the prior", process._any_theta)
-    for part, law_name, symbols in (("task", "Q_O", (a, o)), ("expert", "Q_A", (a, o))):
+    for part, law_name in (("task", "Q_O"), ("expert", "Q_A")):
         side = getattr(process, part)
         first = _shape_of(f"{part}.init", side.init, theta)
-        for method, symbol in zip(("g_A", "g_O"), symbols, strict=True):
-            after = _shape_of(f"{part}.{method}", getattr(side, method), theta, symbol, first)
-            if _signature(after) != _signature(first):
-                yield (
-                    f"{part}.{method} returns a memory of {_signature(after)}, and {part}.init one of "
-                    f"{_signature(first)}; return the same structure, shapes and types from all three."
-                )
         # Of an expert before any round; of a task after an action.
         seen = first if part == "expert" else _shape_of("task.g_A", side.g_A, theta, a, first)
         law = _shape_of(f"{part}.{law_name}", getattr(side, law_name), theta, seen)
         value = _shape_of(f"{part}.{law_name}.sample", lambda law, key: law.sample(key), law, jax.random.key(0))
         known = a if part == "expert" else o
-        if _signature(value) != _signature(known):
-            yield f"{part}.{law_name} draws {_signature(value)} in one state and {_signature(known)} in another."
+        if signature(value) != signature(known):
+            yield f"{part}.{law_name} draws {signature(value)} in one state and {signature(known)} in another."
     w = _shape_of("task.init", process.task.init, theta)
     reward = _shape_of("task.reward", process.task.reward, theta, w, a, o)
     if jnp.shape(reward) != ():
         yield f"task.reward has the shape {jnp.shape(reward)}; it must be a single number."
-
-
-def _signature(tree: PyTree) -> str:
-    leaves, structure = jax.tree.flatten(tree)
-    shapes = [f"{jnp.result_type(x)}{list(jnp.shape(x))}" for x in leaves]
-    return str(jax.tree.unflatten(structure, shapes)) if leaves else "nothing"
 
 
 # Playing ----------------------------------------------------------------------------------------------------------
@@ -225,7 +215,7 @@ def _play(process: InteractionProcess, key: Array, T: int) -> _Played:
             law = task.Q_O(value, w)
             opening = law.sample(key_opening)
             masses["task.Q_O of the opening"] = law.log_prob(opening)
-            excess["task.Q_O of the opening"] = _excess(law)
+            excess["task.Q_O of the opening"] = excess_mass(law)
             w, e = task.g_O(value, opening, w), expert.g_O(wrong, opening, e)
 
         def step(world: Any, key: Array) -> Any:
@@ -240,41 +230,25 @@ def _play(process: InteractionProcess, key: Array, T: int) -> _Played:
             o = Q_O.sample(key_o)
             reward = task.reward(value, w, a, o)
             found = {"expert.Q_A": Q_A.log_prob(a), "task.Q_O": Q_O.log_prob(o)}
-            wide = {"expert.Q_A": _excess(Q_A), "task.Q_O": _excess(Q_O)}
+            wide = {"expert.Q_A": excess_mass(Q_A), "task.Q_O": excess_mass(Q_O)}
             w, e = task.g_O(value, o, w), expert.g_O(wrong, o, e)
             if process.transition is not None:
                 law = process.transition(value, w)
                 theta = law.sample(key_theta)
-                found, wide = found | {"transition": law.log_prob(theta)}, wide | {"transition": _excess(law)}
+                found, wide = found | {"transition": law.log_prob(theta)}, wide | {"transition": excess_mass(law)}
             return (theta, w, e), (before, a, o, reward, found, wide)
 
         (last, _, _), (path, actions, observations, rewards, found, wide) = jax.lax.scan(
             step, (theta, w, e), jax.random.split(key_rounds, T)
         )
         yes = jnp.ones(T, bool)
-        thetas = theta if process.transition is None else jnp.append(path, last)
+        thetas = theta if process.transition is None else append(path, last)
         episodes = Episodes(
             thetas, opening, actions, observations, jnp.zeros(T, int), yes, None, None, jnp.asarray(rewards, float), yes
         )
         return _Played(episodes, other, masses | found, excess | wide, process.transition is not None)
 
     return jax.jit(jax.vmap(one))(jnp.arange(EPISODES))
-
-
-def _excess(law: AbstractDistribution) -> Array:
-    """How far the masses of a law of symbols are from one in all."""
-    match law:
-        case Categorical():
-            return jnp.abs(law.probs.sum(-1) - 1)
-        case Joint():
-            parts = jax.tree.leaves(law.parts, is_leaf=lambda x: isinstance(x, AbstractDistribution))
-            return jnp.stack([_excess(part) for part in parts]).max()
-        case Mixture():
-            each = jax.vmap(_excess)(law.components)
-            return jnp.maximum(jnp.abs(jnp.exp(law.log_weights).sum() - 1), each.max())
-        case Autoregressive() if (blocks := finite_support(law)) is not None:
-            return jnp.abs(jnp.exp(jax.vmap(law.log_prob)(jnp.asarray(blocks))).sum() - 1)
-    return jnp.zeros(())
 
 
 def _determinism(played: _Played, again: _Played) -> Iterator[str]:
@@ -292,11 +266,20 @@ def _words(process: InteractionProcess, episodes: Episodes) -> Iterator[str]:
         try:
             said = process.task.say(jax.tree.map(lambda x, t=t: np.asarray(x[0, t]), episodes.observations))
         except Exception as error:
-            yield f"task.say fails: {type(error).__name__}: {error}"
+            yield f"task.say fails: {type(error).__name__}: {error}{users_line(error)}"
             return
         if not isinstance(said, str):
             yield f"task.say returns {type(said).__name__}, not a string."
             return
+
+
+def _drawing(process: InteractionProcess, episodes: Episodes) -> Iterator[str]:
+    if type(process.task).draw is AbstractTask.draw:
+        return
+    try:
+        film(process, episodes, size=32)
+    except Exception as error:
+        yield f"task.draw fails: {type(error).__name__}: {error}{users_line(error)}"
 
 
 def _laws(played: _Played) -> Iterator[str]:
@@ -387,7 +370,8 @@ def _replay(process: InteractionProcess, episodes: Episodes, key: Array) -> _Rep
             values = process.thetas
         else:
             others = jax.vmap(process.sample_theta)(jax.random.split(key, THETAS - 1))
-            both = jax.tree.map(lambda x, xs: jnp.concatenate([jnp.asarray(x)[None], xs]), history.theta, others)
+            own = history.theta if process.transition is None else index(history.theta, 0)
+            both = jax.tree.map(lambda x, xs: jnp.concatenate([jnp.asarray(x)[None], xs]), own, others)
             values = jax.vmap(process.theta_value)(both)
         return jax.vmap(under, in_axes=(0, None))(values, history)
 
@@ -410,8 +394,7 @@ def _given(law: AbstractDistribution) -> list[Any]:
         case Given():
             return [law.value, law.up_to]
         case Joint():
-            parts = jax.tree.leaves(law.parts, is_leaf=lambda x: isinstance(x, AbstractDistribution))
-            return [value for part in parts for value in _given(part)]
+            return [value for part in law.laws for value in _given(part)]
     return []
 
 

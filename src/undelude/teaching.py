@@ -5,6 +5,7 @@ Factual and counterfactual teaching, their mixtures, behaviour cloning and DAgge
 """
 
 import dataclasses
+import math
 import time
 import warnings
 from collections.abc import Callable
@@ -16,13 +17,13 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Key, PyTree
 
-from undelude._checks import check_count
+from undelude._checks import check_between, check_count, check_key, one_line
 from undelude._distributed import check_same, episodes_mesh, local, spread
 from undelude.agent import AbstractAgent, with_marks
 from undelude.agents.exact import ExactAgent, ThompsonAgent
 from undelude.agents.planning import PlanningAgent
 from undelude.agents.tempered import TemperedAgent
-from undelude.process import InteractionProcess
+from undelude.process import InteractionProcess, check_process
 from undelude.rollout import check_fit
 from undelude.square import AbstractTeaching
 from undelude.updates import TeachingState, compile_updates
@@ -157,6 +158,7 @@ class Loop:
         optimizer: optax.GradientTransformation | None = None,
         log_every: int = 50,
     ):
+        check_process(process)
         if not isinstance(teaching, AbstractTeaching):
             raise TypeError(f"teaching must be an instance, such as ud.Counterfactual(), not {teaching!r}.")
         if teaching.target == "posterior":
@@ -164,6 +166,10 @@ class Loop:
         self.process, self.teaching = process, teaching
         self.steps, log_every = check_count("steps", steps), check_count("log_every", log_every)
         self.batch_size, self.reuse = check_count("batch_size", batch_size), check_count("reuse", reuse)
+        if optimizer is not None and not isinstance(optimizer, optax.GradientTransformation):
+            raise TypeError(
+                f"optimizer must be one of Optax, such as optax.adam(1e-3), not {one_line(repr(optimizer))}."
+            )
         self.log_every = -(-log_every // self.reuse) * self.reuse
         self.optimizer = default_optimizer(learning_rate, self.steps) if optimizer is None else optimizer
         self.mesh = episodes_mesh(self.batch_size)
@@ -189,12 +195,21 @@ class Loop:
         on_log: Callable[[TeachingState, Row], None] | None = None,
     ) -> Run:
         """All updates that are left."""
+        check_key(key)
+        if not isinstance(state, TeachingState):
+            raise TypeError(f"state must be that of a run, such as run.state, not of type {type(state).__name__}.")
         teaching, steps = self.teaching, self.steps
         if (state.agent.own_actions, state.agent.marks) != (teaching.mark, teaching.marks):
             raise ValueError(
                 f"state belongs to a teaching that marks actions {' and '.join(state.agent.marks)}, and "
                 f"{type(teaching).__name__} marks them {' and '.join(teaching.marks)}: "
                 "begin anew from its agent, teach(process, state.agent, ...)."
+            )
+        fresh = jax.eval_shape(self.optimizer.init, eqx.filter(state.agent, eqx.is_inexact_array))
+        if jax.tree.structure(fresh) != jax.tree.structure(state.optimizer_state):
+            raise ValueError(
+                "state belongs to another optimizer: go on with that one, or begin anew from its agent, "
+                "teach(process, state.agent, ...)."
             )
         _check_memory(state.agent, teaching, self.reuse)
         check_fit(self.process, state.agent)
@@ -307,6 +322,7 @@ def default_optimizer(learning_rate: float, steps: int) -> optax.GradientTransfo
 
     On the bandit it reaches the certificate in fewer seconds than Adam alone; see benchmarks/README.md.
     """
+    check_between("learning_rate", learning_rate, 0, math.inf, ends=False)
     warmup = min(10, steps)
     return optax.contrib.muon(optax.warmup_cosine_decay_schedule(0.0, learning_rate, warmup, max(steps, warmup + 1)))
 

@@ -11,10 +11,11 @@ from jaxtyping import Array, Key
 from undelude.agent import AbstractAgent, scan, unroll
 from undelude.agents.exact import ExactAgent
 from undelude.distributions import Categorical, index
+from undelude.episodes import Episodes
 from undelude.inference import expert_laws, filter, reread
 from undelude.measurement import MARKS, either, implied, own_belief, with_one_more_round
 from undelude.process import InteractionProcess
-from undelude.rollout import Episodes, rollout
+from undelude.rollout import rollout
 
 
 def trace(

@@ -13,9 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from undelude.causal import CausalModel, Variable
+from undelude.causal import CausalModel
 from undelude.distributions import Categorical
 from undelude.process import InteractionProcess
+from undelude.variable import Variable
 
 # States at a time, and entries of a table.
 MAX_STATES, MAX_ENTRIES = 2**16, 2**22

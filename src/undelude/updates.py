@@ -12,10 +12,11 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Int, Key, PyTree
 
 from undelude.agent import AbstractAgent, AbstractSequenceAgent, check_mark
-from undelude.distributions import AbstractDistribution, Categorical, index
+from undelude.distributions import AbstractDistribution, Categorical, alike, in_words, index
+from undelude.episodes import Episodes
 from undelude.losses import log_losses, score
 from undelude.process import InteractionProcess
-from undelude.rollout import Episodes, LawOnly, check_fit, live
+from undelude.rollout import LawOnly, check_fit, live
 from undelude.square import AbstractTeaching, Behaviour
 
 # Of the updates: the arrays of the state, the losses since the last row, and what of the last update was finite.
@@ -181,8 +182,10 @@ def _actor(process: InteractionProcess, behaviour: Behaviour) -> AbstractAgent |
         return behaviour
     law = process.action_law
     if isinstance(behaviour, AbstractDistribution):
-        if isinstance(law, Categorical) and getattr(behaviour, "num_categories", None) != law.num_categories:
-            raise ValueError(f"{process.name} has {law.num_categories} actions, but the behaviour's law has others.")
+        if not alike(law, behaviour):
+            raise ValueError(
+                f"{process.name} has actions of {in_words(law)}, but the behaviour's law is of {in_words(behaviour)}."
+            )
         return LawOnly(behaviour)
     if not isinstance(behaviour, str) or behaviour != "uniform":
         raise TypeError(f'a behaviour is an agent, a law or "uniform", not {behaviour!r}; see ud.Blind.')

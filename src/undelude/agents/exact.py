@@ -11,7 +11,7 @@ from undelude import inference
 from undelude.agent import AbstractAgent, Mark, check_mark
 from undelude.distributions import AbstractDistribution, Categorical, index
 from undelude.inference import Belief
-from undelude.process import Action, InteractionProcess, Observation
+from undelude.process import Action, InteractionProcess, Observation, check_process
 
 
 class ExactAgent(AbstractAgent[Belief]):
@@ -42,6 +42,7 @@ class ExactAgent(AbstractAgent[Belief]):
     marks: tuple[Mark, ...] = eqx.field(static=True, default=("do", "see"))
 
     def __init__(self, process: InteractionProcess, own_actions: Mark = "do"):
+        check_process(process)
         process.check_finite()
         self.process = process
         self.own_actions = own_actions
@@ -99,6 +100,7 @@ class ThompsonAgent(AbstractAgent[Thompson]):
     def __init__(
         self, process: InteractionProcess, resample: int | Literal["episode", "belief"] = 1, own_actions: Mark = "do"
     ):
+        check_process(process)
         process.check_finite()
         if resample not in ("episode", "belief") and not (isinstance(resample, int) and resample >= 1):
             raise ValueError(

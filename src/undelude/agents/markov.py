@@ -14,8 +14,8 @@ from undelude.agents.heads import freeze, thaw
 from undelude.agents.interface import Interface
 from undelude.agents.network import AbstractLearnedAgent, AbstractNetworkAgent, make_spec, symbols, turns
 from undelude.distributions import Categorical
+from undelude.episodes import Episodes
 from undelude.process import Action, InteractionProcess, Observation
-from undelude.rollout import Episodes
 
 
 class Window(eqx.Module):

@@ -15,8 +15,8 @@ from undelude.agent import AbstractSequenceAgent, Mark, check_mark, with_marks
 from undelude.agents.heads import check_spec, describe, is_size, thaw
 from undelude.agents.interface import Interface
 from undelude.distributions import AbstractDistribution
-from undelude.process import Action, InteractionProcess, Observation
-from undelude.rollout import Episodes
+from undelude.episodes import Episodes
+from undelude.process import Action, InteractionProcess, Observation, check_process
 
 N = TypeVar("N", bound="AbstractLearnedAgent")
 M = TypeVar("M")
@@ -157,8 +157,9 @@ def make_spec(process: InteractionProcess | dict[str, Any]) -> dict[str, Any]:
     Raises:
         TypeError: there is no head for the process's laws.
     """
-    if not isinstance(process, InteractionProcess):
+    if isinstance(process, dict):
         return process
+    check_process(process)
     return {"actions": describe(process.action_law), "observations": describe(process.observation_law)}
 
 

@@ -11,7 +11,7 @@ from undelude.agents.embedding import AbstractReader, JointReader, LinearReader
 from undelude.agents.heads import AbstractHead, JointHead, NormalHead, thaw
 from undelude.agents.interface import Interface
 from undelude.agents.network import AbstractNetworkAgent
-from undelude.rollout import Episodes
+from undelude.episodes import Episodes
 
 
 def normalise(agent: AbstractNetworkAgent, episodes: Episodes) -> Any:

@@ -16,7 +16,7 @@ from undelude._checks import check_count
 from undelude.agent import AbstractAgent, Mark
 from undelude.distributions import AbstractDistribution, Categorical
 from undelude.inference import Belief
-from undelude.process import Action, InteractionProcess, Observation
+from undelude.process import Action, InteractionProcess, Observation, check_process
 
 # Of the tree of what may happen, for each action that is taken.
 MAX_NODES = 200_000
@@ -61,6 +61,7 @@ class PlanningAgent(AbstractAgent[Plan]):
     marks: tuple[Mark, ...] = eqx.field(static=True, default=("do", "see"))
 
     def __init__(self, process: InteractionProcess, depth: int):
+        check_process(process)
         process.check_finite()
         depth = check_count("depth", depth)
         if (nodes := num_nodes(process, depth)) > MAX_NODES:

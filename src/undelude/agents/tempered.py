@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Key
 
+from undelude._checks import check_between
 from undelude.agent import AbstractAgent, AbstractSequenceAgent, Mark, unroll
 from undelude.distributions import AbstractDistribution, Categorical
+from undelude.episodes import Episodes
 from undelude.process import Action, Observation
-from undelude.rollout import Episodes
 
 M = TypeVar("M")
 
@@ -45,15 +46,14 @@ class TemperedAgent(AbstractSequenceAgent[M]):
     marks: tuple[Mark, ...] = eqx.field(static=True)
 
     def __init__(self, agent: AbstractAgent[M], temperature: float):
-        if not (math.isfinite(temperature) and temperature >= 0):
-            raise ValueError(f"temperature must be finite and at least 0, not {temperature}.")
+        temperature = check_between("temperature", temperature, 0, math.inf)
         law = jax.eval_shape(lambda: agent.f_A(agent.init(num_rounds=1)))
         if not isinstance(law, Categorical):
             raise TypeError(
                 f"a temperature is for actions that are symbols (Categorical), and this {type(agent).__name__} "
                 f"predicts {type(law).__name__}; write its act by hand."
             )
-        self.agent, self.temperature = agent, float(temperature)
+        self.agent, self.temperature = agent, temperature
         self.own_actions, self.marks = agent.own_actions, agent.marks
 
     @property

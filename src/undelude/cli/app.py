@@ -1,25 +1,28 @@
 """The commands, and what becomes of their errors."""
 
+import contextlib
+import difflib
 import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, get_args
 
 import jax
 import tyro
 
+from undelude._checks import users_line
 from undelude.cli import distributed
 from undelude.cli.certify import Certify, Report
 from undelude.cli.check import Check
 from undelude.cli.console import make_console
-from undelude.cli.errors import CommandError, ExitCode
+from undelude.cli.errors import CommandError, ExitCode, UsageError, explain
 from undelude.cli.export import Export
 from undelude.cli.paper import Paper
 from undelude.cli.play import Play
 from undelude.cli.tasks import Tasks
 from undelude.cli.train import Train
-from undelude.tasks.registry import UnknownTaskError
+from undelude.tasks.registry import TaskError, UnknownTaskError
 
 # tyro joins lines that begin with a letter, and wraps none.
 DESCRIPTION = """Train agents that act without taking their own actions for evidence.
@@ -47,6 +50,7 @@ Command = (
     | Annotated[Play, tyro.conf.subcommand("play")]
     | Annotated[Paper, tyro.conf.subcommand("paper")]
 )
+NAMES = [conf.name for _, conf in map(get_args, get_args(Command))]
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -71,10 +75,13 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def _run(args: list[str]) -> int:
     try:
+        _check_command(args)
         command = tyro.cli(
             Command, prog="undelude", description=DESCRIPTION, args=args, config=(tyro.conf.FlagCreatePairsOff,)
         )
-        return int(command.run(args[1:]))
+        code = command.run(args[1:])
+        sys.stdout.flush()
+        return int(code)
     except SystemExit as exit:  # tyro has said what is wrong, or shown the help.
         return int(exit.code or 0)
     except KeyboardInterrupt:
@@ -83,10 +90,22 @@ def _run(args: list[str]) -> int:
         return _fail(str(error), error.code)
     except UnknownTaskError as error:
         return _fail(str(error), ExitCode.USAGE)
-    except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
-        return _fail(str(error), ExitCode.FAILED)
+    except TaskError as error:
+        return _fail(f"{error}: {explain(error.__cause__ or error)}", ExitCode.FAILED)
     except Exception as error:
-        return _fail(f"{type(error).__name__}: {error} (UNDELUDE_DEBUG=1 shows the traceback.)", ExitCode.FAILED)
+        if isinstance(error, BrokenPipeError) and not users_line(error):
+            # Nobody reads stdout any more, as after `| head`: what is left for it goes nowhere.
+            with contextlib.suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return int(ExitCode.FAILED)
+        return _fail(explain(error), ExitCode.FAILED)
+
+
+def _check_command(args: list[str]) -> None:
+    if args and not args[0].startswith("-") and args[0] not in NAMES:
+        near = difflib.get_close_matches(args[0], NAMES, n=1)
+        hint = f"Did you mean {near[0]}?" if near else f"There are {', '.join(NAMES)}."
+        raise UsageError(f"there is no command {args[0]!r}. {hint}")
 
 
 def _fail(message: str, code: ExitCode) -> int:

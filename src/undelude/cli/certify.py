@@ -47,14 +47,15 @@ class Certify:
             run.write_certificate(certificate)
             write_film(run, agent, process, make_console(stderr=True))
         certificate = run.read_certificate()
+        page = _write_report(run) if run.report_file.exists() else None
+        # All is written: who reads this may end the command, as head does.
         if self.json:
             print(json_format.dumps(certificate, indent=2))
         console = make_console(stderr=self.json)
         print_certificate(console, certificate)
         console.print(f"Measured in {certificate['seconds']:.1f} s, written to {run.certificate_file}.", soft_wrap=True)
-        if run.report_file.exists():
-            _write_report(run)
-            console.print(f"Page, drawn anew: {run.report_file}", soft_wrap=True)
+        if page is not None:
+            console.print(f"Page, drawn anew: {page}", soft_wrap=True)
         return ExitCode.OK
 
 

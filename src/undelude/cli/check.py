@@ -9,7 +9,7 @@ import tyro
 
 from undelude.cli import backend
 from undelude.cli.console import make_console, working
-from undelude.cli.errors import ExitCode
+from undelude.cli.errors import ExitCode, UsageError
 from undelude.cli.runs import plain
 from undelude.task_check import check_task
 from undelude.tasks.registry import make
@@ -29,9 +29,12 @@ class Check:
     def run(self, args: Sequence[str]) -> ExitCode:
         """Carry it out."""
         del args
+        if self.num_episodes < 1:
+            raise UsageError(f"--num-episodes must be at least 1, not {self.num_episodes}.")
         backend.configure(batch_size=1)
+        process = make(self.task)
         with working(make_console(stderr=True), "playing"):
-            report = check_task(make(self.task), num_episodes=self.num_episodes)
+            report = check_task(process, num_episodes=self.num_episodes)
         if self.json:
             print(json_format.dumps(plain(dataclasses.asdict(report)), indent=2, allow_nan=False))
         else:

@@ -17,8 +17,8 @@ import jax
 
 from undelude import _distributed
 from undelude.certificate import versions
-from undelude.cli.config import Config, option
 from undelude.cli.errors import CommandError, ExitCode, UsageError
+from undelude.run_config import Config, option
 
 if TYPE_CHECKING:
     from undelude.cli.train import Train

@@ -3,6 +3,11 @@
 import errno
 from enum import IntEnum
 
+from undelude._checks import is_ours, users_line
+
+# What undelude raises, in words that say what to do.
+EXPECTED = (ValueError, TypeError, OSError, ImportError, FloatingPointError)
+
 
 class ExitCode(IntEnum):
     """What a script sees; 2, 130 and 143 are the shell's own conventions."""
@@ -27,6 +32,19 @@ class UsageError(CommandError):
 
     def __init__(self, message: str):
         super().__init__(message, ExitCode.USAGE)
+
+
+def explain(error: BaseException) -> str:
+    """What went wrong, in one line: in the user's own code, with its place, and of which type where it is not ours."""
+    where, text = users_line(error), str(error).strip()
+    is_expected = isinstance(error, EXPECTED) and (not where or is_ours(error))
+    if not is_expected:
+        text = ": ".join([type(error).__name__, *text.splitlines()[:1]])
+    if isinstance(error, SyntaxError) or (where and where in text):  # It says where.
+        return text
+    if where:
+        return text.removesuffix(".") + where
+    return text if is_expected else f"{text} (UNDELUDE_DEBUG=1 shows the traceback.)"
 
 
 def is_disk_full(error: BaseException | None) -> bool:

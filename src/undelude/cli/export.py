@@ -17,7 +17,8 @@ from undelude.cli.certify import Directory
 from undelude.cli.console import make_console, working
 from undelude.cli.errors import ExitCode, UsageError
 from undelude.cli.runs import RunDirectory
-from undelude.export import export
+from undelude.export import check_free, export
+from undelude.run_config import WholeNumber
 from undelude.tasks.registry import make
 
 ROUNDS_TIMED = 2000
@@ -31,10 +32,12 @@ class Export:
     """The run directory."""
     out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
     """Where to: init, act and observe, each as .bin (jax.export) and .mlir (StableHLO), and manifest.json."""
-    num_rounds: int | None = None
+    num_rounds: WholeNumber = None
     """Rounds of the episodes to come; the task's own by default."""
-    batch_size: int | None = None
+    batch_size: WholeNumber = None
     """Episodes at a time; by default one, without an axis for them."""
+    overwrite: bool = False
+    """Write into a folder that is not empty too, over an export that is there."""
 
     def run(self, args: Sequence[str]) -> ExitCode:
         """Carry it out."""
@@ -43,13 +46,14 @@ class Export:
             if number is not None and number < 1:
                 raise UsageError(f"{name} must be at least 1, not {number}.")
         run = RunDirectory.open(self.directory)
-        if self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
-            raise UsageError(f"{self.out} is not an empty folder: use another --out.")
+        try:
+            check_free(self.out, overwrite=self.overwrite, option="--overwrite")
+        except FileExistsError as error:
+            raise UsageError(str(error)) from error
         agent = checkpoint.load(run.agent_folder)
         with working(make_console(stderr=True), "exporting"):
-            folder = export(
-                agent, make(run.config.task), self.out, num_rounds=self.num_rounds, batch_size=self.batch_size
-            )
+            size = {"num_rounds": self.num_rounds, "batch_size": self.batch_size}
+            folder = export(agent, make(run.config.task), self.out, overwrite=self.overwrite, **size)
             microseconds = latencies(folder)
         console = make_console(stderr=False)
         size = sum(file.stat().st_size for file in folder.iterdir())

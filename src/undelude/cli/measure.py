@@ -11,14 +11,14 @@ from rich.console import Console
 
 from undelude.agent import AbstractAgent
 from undelude.agents.exact import ExactAgent
-from undelude.agents.heads import describe
 from undelude.certificate import certify
-from undelude.cli.config import Config
+from undelude.cli.errors import explain
 from undelude.cli.runs import RunDirectory
 from undelude.film import Film, film, side_by_side, write_gif
 from undelude.measurement import MARKS
 from undelude.process import AbstractTask, InteractionProcess
 from undelude.rollout import rollout
+from undelude.run_config import Config
 from undelude.trace import trace
 
 # Own episodes behind each row of metrics: the standard error of a KL is then a few percent of it.
@@ -59,10 +59,6 @@ def make_certificate(
     Raises:
         ValueError: the agent is of another task.
     """
-    if (spec := getattr(agent, "config", {}).get("spec")) is not None:
-        for name, law in (("actions", process.action_law), ("observations", process.observation_law)):
-            if spec[name] != describe(law):
-                raise ValueError(f"the agent knows {name} {spec[name]}, but {config.task} now has {describe(law)}.")
     # Where training left it: programs that were compiled for its measurements then serve here.
     agent = jax.device_put(agent, jax.local_devices()[0])
     key = keys(config)["certificate"]
@@ -83,7 +79,7 @@ def write_film(run: RunDirectory, agent: AbstractAgent, process: InteractionProc
         if (frames := make_film(agent, process, run.config)) is not None:
             write_gif(run.film_file, frames)
     except Exception as error:
-        console.print(f"No film of {run.config.task}: {type(error).__name__}: {error}", soft_wrap=True)
+        console.print(f"No film of {run.config.task}: {explain(error)}", soft_wrap=True)
 
 
 def make_film(agent: AbstractAgent, process: InteractionProcess, config: Config) -> Film | None:

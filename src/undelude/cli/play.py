@@ -25,6 +25,7 @@ from undelude.cli.errors import ExitCode, UsageError, check_seed
 from undelude.distributions import Categorical
 from undelude.inference import Belief
 from undelude.process import InteractionProcess
+from undelude.run_config import WholeNumber
 from undelude.tasks.registry import make
 
 BAR_WIDTH = 20
@@ -71,7 +72,7 @@ class Play:
 
     task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")] = "bandit"
     """One whose rounds are paid or not, such as bandit and frog."""
-    seed: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    seed: WholeNumber = None
     """Of what the agents and the program draw; another one each time by default."""
 
     def run(self, args: Sequence[str]) -> ExitCode:

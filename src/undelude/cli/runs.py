@@ -3,19 +3,16 @@
 import contextlib
 import json
 import math
-import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from undelude.certificate import check_certificate
-from undelude.checkpoint import json_object, read_json, write_atomically
-from undelude.cli.config import Config, read_config, write_config
-from undelude.cli.errors import UsageError
-
-Row = dict[str, Any]
-
+from undelude.checkpoint import read_json, write_atomically
+from undelude.cli.errors import CommandError, UsageError
+from undelude.run_config import Config, read_config, train_command, write_config
+from undelude.run_metrics import Row, read_metrics
 
 # Whoever holds it writes.
 LOCK = ".lock"
@@ -50,6 +47,7 @@ class RunDirectory:
 
         Raises:
             UsageError: something is there already.
+        CommandError: the folder cannot be made.
         """
         run = cls(path, config)
         if path.exists() and not path.is_dir():
@@ -57,7 +55,10 @@ class RunDirectory:
         # What a crash leaves while a file is being written begins with a point, as the lock does.
         if path.exists() and not run.config_file.exists() and any(x.name[0] != "." for x in path.iterdir()):
             raise UsageError(f"{path} is not empty, and not a run: use another --out.")
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CommandError(f"the folder {path} cannot be made ({error.strerror}): use another --out.") from error
         with run.locked():
             if run.config_file.exists():
                 raise UsageError(f"{path} holds a run already: use --resume or another --out.")
@@ -82,7 +83,7 @@ class RunDirectory:
     @property
     def resume_command(self) -> str:
         """What goes on with it."""
-        return f"undelude train {shlex.quote(self.config.task)} --out {shlex.quote(str(self.path))} --resume"
+        return train_command(vars(self.config), self.path, resume=True)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -150,31 +151,8 @@ class RunDirectory:
             file.write(_line(row))
 
     def read_metrics(self) -> list[Row]:
-        """All rows; a last line that a crash cut short is left out.
-
-        Raises:
-            ValueError: a line is damaged; the message says which.
-        """
-        if not self.metrics_file.exists():
-            return []
-        rows = []
-        for number, line in enumerate(self.metrics_file.read_bytes().splitlines(keepends=True), 1):
-            if not line.endswith(b"\n"):
-                break
-            try:
-                row = json_object(line)
-                update, seconds = row["update"], row["seconds"]
-                if not (isinstance(update, int) and isinstance(seconds, int | float) and 0 <= update < 2**63):
-                    raise TypeError
-                if not 0 <= seconds < 2**63:
-                    raise ValueError
-            except (ValueError, TypeError, KeyError) as error:
-                raise ValueError(
-                    f"{self.metrics_file} is damaged in line {number}. "
-                    "Restore it from a copy, or train anew with another --out."
-                ) from error
-            rows.append(row)
-        return rows
+        """All rows; see `undelude.run_metrics`."""
+        return read_metrics(self.metrics_file)
 
     def write_certificate(self, certificate: dict[str, Any]) -> None:
         """Write `certificate.json`."""

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from undelude.certificate import QUANTITIES
 from undelude.checkpoint import write_atomically
-from undelude.cli.config import check_config
 from undelude.cli.console import make_console, print_intervals
 from undelude.cli.errors import CommandError, ExitCode, UsageError
 from undelude.cli.runs import SEEDS
 from undelude.replicates import interval
+from undelude.run_config import check_config
 
 if TYPE_CHECKING:
     from undelude.cli.train import Train

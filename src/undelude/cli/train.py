@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import inspect
 import json as json_format
 import signal
 import time
@@ -26,7 +27,6 @@ from undelude.agents.transformer import TransformerAgent
 from undelude.certificate import versions
 from undelude.cli import backend, distributed
 from undelude.cli.checkpoints import SECONDS_BETWEEN, Checkpoints, updates_in
-from undelude.cli.config import SIZES, Config, check_config, devices, option
 from undelude.cli.console import make_console, print_certificate, training_progress, working
 from undelude.cli.errors import CommandError, ExitCode, UsageError, is_disk_full
 from undelude.cli.interrupts import Interrupts
@@ -35,6 +35,7 @@ from undelude.cli.runs import RunDirectory
 from undelude.cli.seeds import run_seeds
 from undelude.process import InteractionProcess
 from undelude.rollout import rollout
+from undelude.run_config import SHARING, SIZES, Config, WholeNumber, check_config, devices, option
 from undelude.square import AbstractTeaching, Blind, Cloning, Counterfactual, DAgger, Factual, Mixed
 from undelude.tasks.registry import make
 from undelude.teaching import NotFinite, Row, Run, default_optimizer, initial_state, teach
@@ -55,7 +56,14 @@ AGENTS: dict[str, Any] = {
 EPISODES_FOR_UNITS = 256
 # What process 0 says to the others where updates are left.
 UPDATES = "updates"
-TEACHINGS = {"counterfactual": Counterfactual, "factual": Factual, "blind": Blind, "cloning": Cloning}
+TEACHINGS = {
+    "counterfactual": Counterfactual,
+    "factual": Factual,
+    "mixed": Mixed,
+    "blind": Blind,
+    "cloning": Cloning,
+    "dagger": DAgger,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,9 +85,9 @@ class Train:
     """Be one of several processes that share each batch; under Slurm, Open MPI and Kubernetes, that is all to say."""
     coordinator: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT")] = None
     """Of --distributed elsewhere: where process 0 is to be found, at a free port."""
-    num_processes: int | None = None
+    num_processes: WholeNumber = None
     """How many there are."""
-    process_id: int | None = None
+    process_id: WholeNumber = None
     """Which one this is, from 0; process 0 alone writes DIR and prints."""
     checkpoint_every: float = SECONDS_BETWEEN
     """Seconds between two checkpoints, each at a row of metrics: a crash costs these, a row and a write at most."""
@@ -198,13 +206,20 @@ def sizes(config: Config) -> dict[str, int]:
     """The sizes that were given, which the architecture has.
 
     Raises:
-        ValueError: it has no such size.
+        ValueError: it has no such size, or they do not go together.
     """
     given = {name: getattr(config, name) for name in SIZES if getattr(config, name) is not None}
     for name in given:
         if name not in options(AGENTS[config.agent]):
             having = [agent for agent, kind in AGENTS.items() if name in options(kind)]
             raise ValueError(f"{option(name)} is not for --agent {config.agent}, but for {' and '.join(having)}.")
+    if config.agent == "transformer":
+        parameters = inspect.signature(TransformerAgent).parameters
+        hidden_size, num_heads = (given.get(x, parameters[x].default) for x in ("hidden_size", "num_heads"))
+        if hidden_size % (2 * num_heads):
+            raise ValueError(
+                f"--hidden-size must be a multiple of twice --num-heads, {2 * num_heads}, not {hidden_size}."
+            )
     return given
 
 
@@ -224,11 +239,11 @@ def make_teaching(config: Config) -> AbstractTeaching:
     Raises:
         ValueError: options that do not go together.
     """
-    scored = {"target": config.target, "observation_weight": config.observation_weight}
+    scored: dict[str, Any] = {"target": config.target, "observation_weight": config.observation_weight}
+    if config.teaching in SHARING:
+        scored["expert_share"] = config.expert_share
     if config.teaching == "dagger":
-        return DAgger(config.expert_share, per=config.per, **scored)
-    if config.teaching == "mixed":
-        return Mixed(config.expert_share, **scored)
+        scored["per"] = config.per
     return TEACHINGS[config.teaching](**scored)
 
 

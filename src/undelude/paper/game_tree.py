@@ -5,8 +5,9 @@ from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
 
-from undelude.causal import CausalModel, Variable
+from undelude.causal import CausalModel
 from undelude.graph import descendants
+from undelude.variable import Variable
 
 Moves = tuple[tuple[str, Hashable], ...]
 

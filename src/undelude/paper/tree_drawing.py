@@ -25,7 +25,6 @@ CORNERS = (0, 4, 3, 6, 5)
 
 Key = tuple[str, Moves]
 Sets = Mapping[Key, Sequence[Node]]
-Places = Mapping[Moves, tuple[float, float]]
 
 
 def draw_tree(nodes: Sequence[Node], *, title: str = "", sets: Sets | None = None) -> Figure:

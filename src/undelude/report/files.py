@@ -10,12 +10,12 @@ from jaxtyping import Float, Int
 
 from undelude.certificate import is_quantity
 from undelude.checkpoint import json_object
+from undelude.run_metrics import MEASURED, read_metrics
 
 CONFIG, METRICS, CERTIFICATE, FILM = "config.json", "metrics.jsonl", "certificate.json", "episode.gif"
 READERS = ("agent", "exact_do", "exact_see")
-# The episodes that `certificate.trace` chooses from, where the file does not say.
+# The episodes that `trace.trace` chooses from, where the file does not say.
 TRACED = 256
-MEASURED_IN_TRAINING = ("action_loss", "observation_loss", "seconds", "action_kl_do", "action_kl_see")
 
 
 class Quantity(NamedTuple):
@@ -124,30 +124,8 @@ def read_run(path: Path) -> RunFiles:
             episode = _episode(certificate_file, certificate["episode"])
     film = path / FILM
     film = film.read_bytes() if film.is_file() else None
-    return RunFiles(path, config, _metrics(path / METRICS), certificate, episode, film)
-
-
-def _metrics(file: Path) -> list[dict[str, Any]]:
-    if not file.is_file():
-        return []
-    data = file.read_bytes()
-    lines = data.splitlines(keepends=True)
-    rows = {}
-    for i, line in enumerate(lines, start=1):
-        torn = i == len(lines) and not line.endswith(b"\n")
-        fix = f"Delete line {i}, or train anew."
-        try:
-            row = _json_object(file, line, fix, where=f"line {i}")
-        except ValueError:
-            if torn:  # the run was interrupted while it wrote this row
-                break
-            raise
-        update = row.get("update")
-        if not (isinstance(update, int) and 0 <= update < 2**63):
-            _damaged(file, f"line {i} has no update number.", fix)
-        # A resumed run may log an update twice; the later row is what the rest of the run continued from.
-        rows[update] = {"update": update} | {name: _number(file, name, row.get(name)) for name in MEASURED_IN_TRAINING}
-    return [rows[update] for update in sorted(rows)]
+    rows = [dict.fromkeys(MEASURED) | row for row in read_metrics(path / METRICS)]
+    return RunFiles(path, config, rows, certificate, episode, film)
 
 
 def _episode(file: Path, data: Any) -> Episode:
@@ -204,11 +182,11 @@ def _words(data: Any, T: int) -> list[str] | None:
     return data if fits and any(data) else None
 
 
-def _json_object(file: Path, data: bytes, fix: str, where: str = "") -> dict[str, Any]:
+def _json_object(file: Path, data: bytes, fix: str) -> dict[str, Any]:
     try:
         return json_object(data)
     except ValueError as error:
-        _damaged(file, f"{where + ': ' if where else ''}{error}.", fix)
+        _damaged(file, f"{error}.", fix)
 
 
 def _number(file: Path, name: str, value: Any) -> float | None:

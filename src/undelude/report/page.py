@@ -14,6 +14,7 @@ from markupsafe import Markup
 from undelude.checkpoint import write_atomically
 from undelude.report import figures, words
 from undelude.report.files import CERTIFICATE, METRICS, READERS, Quantity, RunFiles, read_run
+from undelude.run_config import train_command
 
 REPORT = "report.html"
 # Of a table behind a figure; a longer one is thinned evenly.
@@ -78,7 +79,7 @@ def render(run: RunFiles) -> str:
         rounds=_rounds(run),
         rows=_thinned(run.metrics),
         versions=_versions(run),
-        command=_command(run),
+        command=train_command(run.config, f"{run.path.resolve().name}-again"),
         times_nearer=round(1 / words.RATIO),
         some_infinite=bool(np.isinf([run.series("action_kl_do"), run.series("action_kl_see")]).any()),
     )
@@ -119,7 +120,7 @@ def _byline(run: RunFiles) -> list[str]:
 def _missing(run: RunFiles) -> list[tuple[str, str]]:
     """What an interrupted run lacks: in words, and the command that brings it."""
     steps, done = run.config.get("steps"), run.metrics[-1]["update"] if run.metrics else 0
-    resume = f"{_command(run, out=str(run.path))} --resume"
+    resume = train_command(run.config, run.path, resume=True)
     missing = []
     if not run.metrics:
         missing.append((f"{METRICS} holds no row: training stopped before its first.", resume))
@@ -129,16 +130,6 @@ def _missing(run: RunFiles) -> list[tuple[str, str]]:
         certify = f"undelude certify {shlex.quote(str(run.path))}"
         missing.append((f"{CERTIFICATE} is missing: the agent was not measured. Of the agent as it is now:", certify))
     return missing
-
-
-def _command(run: RunFiles, out: str | None = None) -> str:
-    """The command that trains this run's agent again."""
-    settings = {name: value for name, value in run.config.items() if name not in ("task", "versions")}
-    command = ["undelude", "train", run.config["task"]]
-    for name, value in settings.items():
-        if isinstance(value, str | int | float):
-            command += [f"--{name.replace('_', '-')}", str(value)]
-    return shlex.join([*command, "--out", out or f"{run.path.resolve().name}-again"])
 
 
 def _versions(run: RunFiles) -> list[tuple[str, str, str]]:

@@ -20,7 +20,7 @@ RADIUS = 0.15
 # The most that a joint turns in a round, radians.
 MAX_TURN = 0.3
 # The joints in the beginning: upper arm to the right, forearm up.
-START = np.asarray([0.0, math.pi / 2], np.float32)
+START = np.asarray([0.0, math.pi / 2])
 
 
 def tip(joints: Float[Array, "2"]) -> Float[Array, "2"]:
@@ -50,7 +50,7 @@ class ArmTask(AbstractTask[Float[Array, "2 2"]]):
     def init(self, theta: Float[Array, "2"]) -> Float[Array, "2 2"]:
         """Half bent."""
         del theta
-        return jnp.broadcast_to(jnp.asarray(START), (2, 2))
+        return jnp.broadcast_to(jnp.asarray(START, float), (2, 2))
 
     def Q_O(self, theta: Float[Array, "2"], w: Float[Array, "2 2"]) -> Joint:
         """The bit is right with probability `cue`."""
@@ -110,7 +110,7 @@ class ArmExpert(AbstractExpert[Float[Array, "2"]]):
     def init(self, theta: Float[Array, "2"]) -> Float[Array, "2"]:
         """As the task begins."""
         del theta
-        return jnp.asarray(START)
+        return jnp.asarray(START, float)
 
     def Q_A(self, theta: Float[Array, "2"], e: Float[Array, "2"]) -> AbstractDistribution:
         """`N(gain (joints*(theta) - joints), scale)`, the mean at most `MAX_TURN`; with some moves at random."""
@@ -190,8 +190,9 @@ def arm(
     """
     cue = check_between("arm: cue", cue, 0.5, 1, why="1/2 says nothing")
     random_moves = check_between("arm: random_moves", random_moves, 0, 1)
-    if not (scale > 0 and gain > 0):
-        raise ValueError(f"arm: gain and scale must be greater than 0, not {gain} and {scale}.")
+    gain, scale = (
+        check_between(f"arm: {n}", x, 0, math.inf, ends=False) for n, x in (("gain", gain), ("scale", scale))
+    )
     prior, thetas = OnCircle(), None
     if num_targets is not None:
         num_targets = check_count("arm: num_targets", num_targets)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, Float
 
-from undelude._checks import check_probabilities
+from undelude._checks import check_between, check_probabilities
 from undelude.process import InteractionProcess
 from undelude.tasks.tabular import TabularExpert, TabularTask, soft_value_iteration
 
@@ -107,8 +107,7 @@ def _load(name: str) -> dict[str, Any]:
 
 
 def _hand(name: str, opponent: str | ArrayLike, temperature: float) -> InteractionProcess:
-    if not 0 < temperature < np.inf:
-        raise ValueError(f"{name}: temperature must be finite and greater than 0, not {temperature}.")
+    temperature = check_between(f"{name}: temperature", temperature, 0, np.inf, ends=False)
     game = _load(name)
     tables = _Tables(game, _policy(name, game, opponent))
     P, log_P = tables.P / tables.P.sum(-1, keepdims=True), np.full(tables.P.shape, -np.inf)

@@ -1,5 +1,6 @@
 """Poisoned Doors: an expert who is impossible to imitate well (Weihs et al., 2021, arXiv:2007.12173)."""
 
+import math
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -115,8 +116,8 @@ def doors(
     num_doors = check_count("doors: num_doors", num_doors)
     if num_doors < 3:
         raise ValueError(f"doors: num_doors must be at least 3, a lock and two others, not {num_doors}.")
-    if not 0 < expert_accuracy < 1:
-        raise ValueError(f"doors: expert_accuracy must be between 0 and 1, not {expert_accuracy}.")
+    expert_accuracy = check_between("doors: expert_accuracy", expert_accuracy, 0, 1, ends=False)
+    price = check_between("doors: price", price, 0, math.inf)
     K, A = num_doors - 1, num_doors + (look is not None)
     others = np.arange(1, num_doors)
     task = np.zeros((K, A, HINT + (K if look is not None else 0)))

@@ -213,8 +213,7 @@ def grid(
     if size < 2:
         raise ValueError(f"grid: size must be at least 2, not {size}: there is nothing to look for.")
     cue = check_between("grid: cue", cue, 0.5, 1, why="1/2 says nothing")
-    if not 0 < slip < 1:
-        raise ValueError(f"grid: slip must be between 0 and 1, not {slip}: the expert needs some mass on every action.")
+    slip = check_between("grid: slip", slip, 0, 1, ends=False, why="the expert needs some mass on every action")
     if feedback not in ("cue", "reward"):
         raise ValueError(f'grid: feedback must be "cue" or "reward", not {feedback!r}.')
     cells = np.stack(np.unravel_index(np.arange(size**2), (size, size)), -1)

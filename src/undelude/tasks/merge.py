@@ -10,13 +10,13 @@ from jaxtyping import Array, Bool, Float, Int
 
 from undelude._checks import check_between, check_count
 from undelude.distributions import Categorical, Given, Joint
+from undelude.episodes import Episodes
 from undelude.process import AbstractExpert, AbstractTask, InteractionProcess
-from undelude.rollout import Episodes
 
 YIELDS, ASSERTS = 0, 1
-BACK, GO = 0, 1
-# What is observed: a sign of how the other drives, and how it ended.
-SLOWING, PRESSING, MERGED, CRASHED = 0, 1, 2, 3
+GO = 1
+# What is observed: two signs of how the other drives, 0 and 1, and how it ended.
+MERGED, CRASHED = 2, 3
 UNDER_WAY = 0
 
 
@@ -154,8 +154,7 @@ def merge(
     """
     cue = check_between("merge: cue", cue, 0.5, 1, why="1/2 says nothing")
     steps, passes = check_count("merge: steps", steps), check_count("merge: passes", passes)
-    if not 0.5 < accuracy < 1:
-        raise ValueError(f"merge: accuracy must be between 1/2 and 1, not {accuracy}: no action may be impossible.")
+    accuracy = check_between("merge: accuracy", accuracy, 0.5, 1, ends=False, why="no action may be impossible")
     return InteractionProcess(
         prior=np.array([0.5, 0.5]),
         thetas=jnp.arange(2),

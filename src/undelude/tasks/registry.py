@@ -45,6 +45,13 @@ class UnknownTaskError(ValueError):
     """There is no such task; the message lists near names."""
 
 
+class TaskError(RuntimeError):
+    """The user's own task cannot be made; its cause says why."""
+
+    def __init__(self, task: str):
+        super().__init__(f"the task {task} cannot be made")
+
+
 def frozen_lake(num_rounds: int = 40) -> InteractionProcess:
     """FrozenLake-v1 on four 3 x 3 maps: the goal is in one corner, holes are in the other three; which, is hidden.
 
@@ -130,6 +137,7 @@ def make(task: str) -> InteractionProcess:
 
     Raises:
         UnknownTaskError: there is no such name, module or factory.
+        TaskError: the user's module or factory failed.
         ModuleNotFoundError: an optional dependency is missing; the message says which to install.
         TypeError: the factory returned something else.
     """
@@ -139,7 +147,11 @@ def make(task: str) -> InteractionProcess:
         near = difflib.get_close_matches(task, TASKS, n=3, cutoff=0.5)
         hint = f"Did you mean {' or '.join(near)}?" if near else f"There are {', '.join(TASKS)}."
         raise UnknownTaskError(f"there is no task {task!r}. {hint} Your own is given as package.module:factory.")
-    process = _find_factory(task)()
+    factory = _find_factory(task)
+    try:
+        process = factory()
+    except (Exception, SystemExit) as error:
+        raise TaskError(task) from error
     if not isinstance(process, InteractionProcess):
         raise TypeError(f"{task} returned {type(process).__name__}; it must return an undelude.InteractionProcess.")
     return process
@@ -149,24 +161,43 @@ def _find_factory(task: str) -> Callable[[], Any]:
     module_name, _, name = task.partition(":")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
+    if not name:
+        raise UnknownTaskError(
+            f"the task {task!r} names no factory: write {module_name}:NAME, a function's name in it."
+        )
     unknown = UnknownTaskError(
-        f"there is no module {module_name!r} for the task {task!r}; "
+        f"there is no module {module_name!r} for the task {task!r}; {_meant(module_name, name)}"
         "it must be installed, or lie in the current directory."
     )
     if not all(part.isidentifier() for part in module_name.split(".")):
         raise unknown
     try:
         module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name and not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # The module is there; something that it imports is not.
-        raise unknown from error
+    except (Exception, SystemExit) as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing and f"{module_name}.".startswith(f"{missing}."):
+            raise unknown from error
+        raise TaskError(
+            task
+        ) from error  # The module is there; something in it, or that it imports, is not as it should.
     factory = getattr(module, name, None)
-    if not callable(factory):
+    if factory is None:
         near = difflib.get_close_matches(name, [n for n, x in vars(module).items() if callable(x)], n=3, cutoff=0.5)
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         raise UnknownTaskError(f"module {module_name!r} has no factory {name!r} for the task {task!r}.{hint}")
+    if not callable(factory):
+        raise UnknownTaskError(
+            f"{name!r} in module {module_name!r} is no factory but of type {type(factory).__name__}: "
+            f"the task {task!r} needs a function that returns an undelude.InteractionProcess."
+        )
     return factory
+
+
+def _meant(module_name: str, name: str) -> str:
+    """The name of the module in a file, where a file was named in its place."""
+    file = os.path.relpath(module_name) if module_name.endswith(".py") else ""
+    module = file.removesuffix(".py").replace(os.sep, ".")
+    return f"did you mean {module}:{name}? A module is named without .py, and " if module and module[0] != "." else ""
 
 
 def _gymnasium() -> Any:

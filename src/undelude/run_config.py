@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import math
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -15,6 +17,24 @@ from undelude.certificate import versions
 from undelude.checkpoint import read_json, write_atomically
 
 
+def _or_nothing(kind: type, metavar: str) -> tyro.constructors.PrimitiveConstructorSpec:
+    """An option that has no value where it is not given; tyro would offer None as a word to type."""
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=metavar,
+        instance_from_str=lambda words: kind(words[0]),
+        is_instance=lambda x: x is None or isinstance(x, kind),
+        str_from_instance=lambda x: [str(x)],
+    )
+
+
+WholeNumber = Annotated[int | None, _or_nothing(int, "INT")]
+Number = Annotated[float | None, _or_nothing(float, "FLOAT")]
+
+# Teachings in which either may execute.
+SHARING = ("mixed", "dagger")
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
     """What determines a run, down to its last bit on one machine."""
@@ -23,21 +43,21 @@ class Config:
     """A name from `undelude tasks`, or your own package.module:factory."""
     agent: Literal["lstm", "gru", "linear", "transformer", "markov", "predictor"] = "lstm"
     """Architecture of the agent."""
-    hidden_size: int | None = None
+    hidden_size: WholeNumber = None
     """Units of its memory; this and what follows is the architecture's own where it is not given."""
-    num_layers: int | None = None
+    num_layers: WholeNumber = None
     """Of linear and transformer: layers."""
-    num_heads: int | None = None
+    num_heads: WholeNumber = None
     """Of transformer: heads of attention in each layer."""
-    window: int | None = None
+    window: WholeNumber = None
     """Of transformer: how many symbols back a layer looks, two a round; all by default."""
-    order: int | None = None
+    order: WholeNumber = None
     """Of markov and predictor: symbols that they see, two a round."""
     teaching: Literal["counterfactual", "factual", "mixed", "blind", "cloning", "dagger"] = "counterfactual"
     """Who executes: the agent, the expert, either at random, or blind chance; cloning (the expert) and dagger (either)
     leave unmarked who did."""
-    expert_share: float = 0.5
-    """Of the actions, in mixed and dagger: the probability that the expert executes."""
+    expert_share: Number = None
+    """Of the actions, in mixed and dagger: the probability that the expert executes; .5 by default."""
     per: Literal["step", "episode"] = "step"
     """In dagger: whether that is drawn anew each step, or once an episode."""
     target: Literal["sample", "distribution", "posterior", "reverse"] = "distribution"
@@ -49,7 +69,7 @@ class Config:
     """Updates in all."""
     batch_size: int = 64
     """Episodes an update."""
-    microbatch_size: int | None = None
+    microbatch_size: WholeNumber = None
     """Episodes that a device learns from at a time, where memory is short; all of its share by default."""
     reuse: int = 1
     """Updates on each batch of episodes."""
@@ -59,6 +79,10 @@ class Config:
     """Updates between two rows of metrics.jsonl."""
     seed: int = 0
     """Of all that is drawn."""
+
+    def __post_init__(self) -> None:
+        if self.expert_share is None and self.teaching in SHARING:
+            object.__setattr__(self, "expert_share", 0.5)
 
 
 # What an architecture may or may not have.
@@ -78,7 +102,12 @@ def check_config(config: Config) -> None:
         raise ValueError(f"--per is for --teaching dagger, not {config.teaching}, which draws who executes each step.")
     if not (math.isfinite(config.observation_weight) and config.observation_weight >= 0):
         raise ValueError(f"--observation-weight must be finite and at least 0, not {config.observation_weight}.")
-    if not 0 <= config.expert_share <= 1:
+    if config.expert_share is not None and config.teaching not in SHARING:
+        who = {"factual": "the expert", "cloning": "the expert", "blind": "chance"}.get(config.teaching, "the agent")
+        raise ValueError(
+            f"--expert-share is for --teaching {' and '.join(SHARING)}, not {config.teaching}, in which {who} executes."
+        )
+    if config.expert_share is not None and not 0 <= config.expert_share <= 1:
         raise ValueError(f"--expert-share must be from 0 to 1, not {config.expert_share}.")
     if not (math.isfinite(config.learning_rate) and config.learning_rate > 0):
         raise ValueError(f"--learning-rate must be finite and greater than 0, not {config.learning_rate}.")
@@ -89,6 +118,22 @@ def check_config(config: Config) -> None:
 def option(name: str) -> str:
     """A field's name on the command line."""
     return "TASK" if name == "task" else f"--{name.replace('_', '-')}"
+
+
+def train_command(settings: Mapping[str, Any], out: Path | str, *, resume: bool = False) -> str:
+    """What trains an agent in `out`, by the entries of a `config.json`, or goes on with the run that is there.
+
+    Args:
+        settings: what is no field of `Config`, such as the versions, is no option either.
+        out: the run directory.
+        resume: go on; the run has its settings.
+    """
+    command = ["undelude", "train", settings["task"]]
+    for field in dataclasses.fields(Config)[1:]:
+        value = settings.get(field.name)
+        if not resume and isinstance(value, str | int | float):
+            command += [option(field.name), str(value)]
+    return shlex.join([*command, "--out", str(out), *(["--resume"] if resume else [])])
 
 
 def devices() -> str:

@@ -1,0 +1,200 @@
+"""What a user may get wrong at the public functions: one line, before anything is compiled."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+
+import undelude as ud
+from processes import arm
+from undelude.agent import AbstractAgent
+from undelude.losses import log_losses
+from undelude.tasks import registry
+
+KEY = jax.random.key(0)
+BANDIT = ud.tasks.bandit(num_arms=2, num_rounds=2)
+SMALL = {"steps": 2, "batch_size": 4}
+pytestmark = pytest.mark.usefixtures("no_type_checks")
+
+
+def gru(key=KEY):
+    return ud.GRUAgent(BANDIT, 2, key=key)
+
+
+TAKES_A_PROCESS = {
+    "rollout": lambda x: ud.rollout(x, gru(), key=KEY, num_episodes=2),
+    "posterior": lambda x: ud.posterior(x, None),
+    "certify": lambda x: ud.certify(gru(), x, key=KEY),
+    "delusion_gap": lambda x: ud.delusion_gap(x, key=KEY),
+    "teach": lambda x: ud.teach(x, gru(), ud.Counterfactual(), key=KEY, **SMALL),
+    "replicate": lambda x: ud.replicate(x, gru, ud.Counterfactual(), key=KEY, **SMALL),
+    "check_task": lambda x: ud.check_task(x),
+    "ExactAgent": lambda x: ud.ExactAgent(x),
+    "ThompsonAgent": lambda x: ud.ThompsonAgent(x),
+    "PlanningAgent": lambda x: ud.PlanningAgent(x, depth=1),
+    "LSTMAgent": lambda x: ud.LSTMAgent(x, 2, key=KEY),
+}
+TAKES_A_KEY = {
+    "rollout": lambda key: ud.rollout(BANDIT, gru(), key=key, num_episodes=2),
+    "certify": lambda key: ud.certify(gru(), BANDIT, key=key, num_episodes=2),
+    "teach": lambda key: ud.teach(BANDIT, gru(), ud.Counterfactual(), key=key, **SMALL),
+    "replicate": lambda key: ud.replicate(BANDIT, gru, ud.Counterfactual(), key=key, **SMALL),
+    "check_task": lambda key: ud.check_task(BANDIT, key=key),
+}
+NO_KEYS = {"int": 0, "several": jax.random.split(KEY, 3), "float": jnp.zeros(2)}
+
+
+@pytest.mark.parametrize("name", TAKES_A_PROCESS)
+@pytest.mark.parametrize("process", ["bandit", ud.tasks.bandit], ids=["name", "factory"])
+def test_what_is_no_process_is_named(name, process):
+    with pytest.raises(TypeError, match=r"process must be an ud\.InteractionProcess, such as .*, not"):
+        TAKES_A_PROCESS[name](process)
+
+
+@pytest.mark.parametrize("name", TAKES_A_KEY)
+@pytest.mark.parametrize("key", NO_KEYS)
+def test_what_is_no_key_is_named(name, key):
+    with pytest.raises(TypeError, match=r"key must be one random key, such as jax\.random\.key\(0\), not"):
+        TAKES_A_KEY[name](NO_KEYS[key])
+
+
+def test_old_keys_are_keys():
+    """`jax.random.PRNGKey`, with which much code begins."""
+    assert ud.rollout(BANDIT, gru(), key=jax.random.PRNGKey(0), num_episodes=2).actions.shape == (2, 2)
+
+
+WRONG = {
+    "state": (lambda: teach(state=gru()), TypeError, "state must be that of a run, such as run.state"),
+    "another optimizer": (
+        lambda: teach(state=teach().state, optimizer=optax.adam(1e-3)),
+        ValueError,
+        "state belongs to another optimizer",
+    ),
+    "optimizer": (lambda: teach(optimizer=1e-3), TypeError, r"optimizer must be one of Optax, such as .* not 0\.001"),
+    "rate": (lambda: teach(learning_rate=-1.0), ValueError, r"learning_rate must be a finite number greater than 0"),
+    "rate nan": (lambda: teach(learning_rate=float("nan")), ValueError, r"learning_rate must be a finite number"),
+    "rate words": (lambda: teach(learning_rate="hi"), ValueError, r"learning_rate must be a finite number .* not hi"),
+    "slip": (lambda: ud.tasks.grid(slip=None), ValueError, "grid: slip must be a number between 0 and 1 .*, not None"),
+    "accuracy": (lambda: ud.tasks.merge(accuracy="a"), ValueError, "merge: accuracy must be a number between 0.5 and"),
+    "scale": (lambda: ud.tasks.arm(scale=jnp.inf), ValueError, "arm: scale must be a finite number greater than 0"),
+    "price": (lambda: ud.tasks.doors(price=float("nan")), ValueError, "doors: price must be a finite number of at l"),
+    "temperature": (lambda: ud.tasks.leduc(temperature=None), ValueError, "leduc: temperature must be a finite number"),
+    "weight": (lambda: ud.Factual(observation_weight="1"), ValueError, "Factual: observation_weight must be a finite"),
+    "tempered": (lambda: ud.TemperedAgent(gru(), "a"), ValueError, "temperature must be a finite number of at least 0"),
+    "factory": (lambda: replicate(gru()), TypeError, "make_agent must be a function of a key"),
+    "option": (lambda: replicate(gru, step=5), TypeError, "replicate has no option step; there are steps, batch_size"),
+    "target": (lambda: log_losses(gru(), lived(), target="foo"), ValueError, "target must be one of sample, distrib"),
+    "no expert": (lambda: log_losses(gru(), told()), ValueError, 'target="distribution" is what the expert said'),
+}
+
+
+def teach(**options):
+    return ud.teach(BANDIT, gru(), ud.Counterfactual(), key=KEY, **SMALL, **options)
+
+
+def replicate(make_agent, **options):
+    return ud.replicate(BANDIT, make_agent, ud.Counterfactual(), key=KEY, num_seeds=2, **options)
+
+
+def lived():
+    return jax.tree.map(lambda x: x[0], ud.rollout(BANDIT, gru(), key=KEY, num_episodes=1))
+
+
+def told():
+    return ud.Episodes.of(BANDIT, actions=[0, 1], observations=[0, 1])
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_wrong_is_named(name):
+    call, kind, words = WRONG[name]
+    with pytest.raises(kind, match=words):
+        call()
+
+
+class Broken(AbstractAgent):
+    """Keeps to the protocol but for what is said of each subclass."""
+
+    own_actions: str = eqx.field(static=True, default="do")
+    marks: tuple = eqx.field(static=True, default=("do", "see"))
+
+    def init(self, *, num_rounds):
+        return jnp.zeros(2)
+
+    def f_A(self, m):
+        return ud.Categorical(logits=m)
+
+    def f_O(self, m):
+        return ud.Categorical(logits=m)
+
+    def g_A(self, a, m, *, intervened):
+        return m
+
+    def g_O(self, o, m):
+        return m
+
+
+class SaysAnArray(Broken):
+    def f_A(self, m):
+        return m
+
+
+class Grows(Broken):
+    def g_O(self, o, m):
+        return jnp.append(m, 0.0)
+
+
+class SumsToTwo(Broken):
+    def f_A(self, m):
+        return ud.Categorical(log_probs=m)
+
+
+@pytest.mark.parametrize(
+    ("agent", "kind", "words"),
+    [
+        (SaysAnArray(), TypeError, r"SaysAnArray\.f_A must return a distribution"),
+        (Grows(), ValueError, r"Grows\.g_O returns a memory of float32\[3\], and init one of float32\[2\]"),
+        (SumsToTwo(), ValueError, r"SumsToTwo: the probabilities that f_A returns do not sum to one \(off by 1\)"),
+    ],
+)
+def test_an_agent_that_does_not_keep_to_the_protocol_is_named(agent, kind, words):
+    with pytest.raises(kind, match=words):
+        ud.certify(agent, BANDIT, key=KEY, num_episodes=4, baselines=False)
+    assert ud.certify(Broken(), BANDIT, key=KEY, num_episodes=4, baselines=False).action_kl_do > 0
+
+
+def test_an_agent_of_another_process_is_refused_whatever_its_observations_are():
+    """JAX would read a symbol that a net has no place for as its last one, and all numbers would be wrong."""
+    merge, small, large = ud.tasks.merge(), ud.tasks.grid(size=3), ud.tasks.grid(size=4)
+    spec = ud.GRUAgent(merge, 2, key=KEY).config["spec"]
+    spec["observations"]["parts"]["sign"]["num_categories"] = 2
+    for agent, process in (
+        (ud.GRUAgent(spec, 2, key=KEY), merge),
+        (ud.GRUAgent(small, 2, key=KEY), large),
+        (ud.ExactAgent(BANDIT), large),
+    ):
+        for use in (ud.certify, lambda agent, process, key: ud.teach(process, agent, ud.Factual(), key=key)):
+            if use is ud.certify or isinstance(agent, ud.GRUAgent):
+                with pytest.raises(ValueError, match=r"has (actions|observations) of .* was made for another process"):
+                    use(agent, process, key=KEY)
+
+
+def test_what_acts_must_act_with_what_actions_are():
+    process = arm()
+    agent = ud.LSTMAgent(process, 2, key=KEY)
+    for law in (ud.Categorical(probs=[0.5, 0.5]), ud.Normal(jnp.zeros(3), 1.0)):
+        with pytest.raises(ValueError, match=r"arm has actions of numbers \[1\], but the behaviour's law is of"):
+            ud.teach(process, agent, ud.Blind(law), key=KEY, **SMALL)
+        batch = jax.tree.map(lambda x: jnp.broadcast_to(x, (4, *jnp.shape(x))), law)
+        host = ud.HostAgent(lambda n: None, lambda m, a, o, batch=batch: (batch, m))
+        with pytest.raises(ValueError, match=r"HostAgent: predict .* returned a law of .* not of numbers \[1\]"):
+            ud.rollout(process, host, key=KEY, num_episodes=4)
+
+
+@pytest.mark.parametrize("name", registry.TASKS)
+def test_tasks_work_in_double_precision(name):
+    with jax.enable_x64(True):
+        process = registry.make(name)
+        agent = ud.ExactAgent(process)
+        episodes = ud.rollout(process, agent, key=jax.random.key(0), num_episodes=2, num_rounds=2)
+        assert jnp.isfinite(episodes.reward).all()
