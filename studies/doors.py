@@ -5,7 +5,7 @@ the expert takes the right door, and any other with probability eps_exp. Agents 
 probable door, flipped to another with probability eps_exp. One net of each architecture learns all noises at once: both
 eps are numbers that it is shown, drawn anew for every episode; it is then measured in 3 x 5 cells.
 
-    python studies/doors.py                    about 40 minutes on two cores
+    python studies/doors.py                    about an hour on two cores
     python studies/doors.py --agents linear    one architecture anew, beside what is stored of the others
     python studies/doors.py --steps 5          to see that it runs
 """
