@@ -12,7 +12,8 @@ import pytest
 
 import undelude as ud
 from undelude.agents.heads import NeuralConditionals
-from undelude.distributions import cross_entropy, divergences, estimate_entropy, mixture
+from undelude.distributions import cross_entropy, mixture
+from undelude.divergence import divergences, estimate_entropy
 
 NUM_SAMPLES = 20_000
 # A frequency may be off by 5 standard errors: 6e-7 of a chance for one number.

@@ -15,7 +15,8 @@ from jaxtyping import Array, Float, Key
 from undelude.agent import scan
 from undelude.agents.exact import ExactAgent
 from undelude.agents.planning import PlanningAgent, num_nodes
-from undelude.distributions import Categorical, divergences, index
+from undelude.distributions import Categorical, index
+from undelude.divergence import divergences
 from undelude.episodes import Episodes
 from undelude.measurement import MARKS
 from undelude.process import InteractionProcess

@@ -192,16 +192,16 @@ class Joint(AbstractDistribution[PyTree]):
     @property
     def laws(self) -> list[AbstractDistribution]:
         """The parts, one after the other."""
-        return jtu.tree_leaves(self.parts, is_leaf=_is_distribution)
+        return jtu.tree_leaves(self.parts, is_leaf=is_distribution)
 
     def pairs(self, x: PyTree) -> list[tuple[AbstractDistribution, Any]]:
         """Each part with its own part of `x`."""
-        parts, treedef = jtu.tree_flatten(self.parts, is_leaf=_is_distribution)
+        parts, treedef = jtu.tree_flatten(self.parts, is_leaf=is_distribution)
         return list(zip(parts, treedef.flatten_up_to(x), strict=True))
 
     def sample(self, key: Key[Array, ""]) -> PyTree:
         """A PyTree of independent draws."""
-        parts, treedef = jtu.tree_flatten(self.parts, is_leaf=_is_distribution)
+        parts, treedef = jtu.tree_flatten(self.parts, is_leaf=is_distribution)
         return treedef.unflatten(p.sample(k) for p, k in zip(parts, jax.random.split(key, len(parts)), strict=True))
 
     def log_prob(self, x: PyTree) -> Float[Array, ""]:
@@ -371,7 +371,7 @@ class Autoregressive(AbstractDistribution[Int[Array, " L"]]):
     def entropy(self, key: Key[Array, ""] | None = None, num_samples: int = 256) -> Float[Array, ""]:
         """Exact over up to 4096 blocks; otherwise the mean of `-log P(x)` over draws (without a `key`, the same)."""
         if (blocks := finite_support(self)) is not None:
-            return _expected_loss(self, self, blocks)
+            return expected_loss(self, self, blocks)
         keys = jax.random.split(jax.random.key(0) if key is None else key, num_samples)
         return jax.vmap(lambda key: -self.log_prob(self.sample(key)))(keys).mean()
 
@@ -391,13 +391,14 @@ def finite_support(law: AbstractDistribution) -> Int[np.ndarray, "S L"] | None:
     return np.stack(np.unravel_index(np.arange(n**length), (n,) * length), axis=-1).astype(np.int32)
 
 
-def _log_probs(law: AbstractDistribution, values: Any) -> Float[Array, " S"]:
+def log_probs_of(law: AbstractDistribution, values: Any) -> Float[Array, " S"]:
+    """`log P(x)` of each of several values."""
     return jax.vmap(law.log_prob)(jnp.asarray(values))
 
 
-def _expected_loss(p: AbstractDistribution, q: AbstractDistribution, values: Any) -> Float[Array, ""]:
+def expected_loss(p: AbstractDistribution, q: AbstractDistribution, values: Any) -> Float[Array, ""]:
     """`-sum_x p(x) log q(x)` over all values."""
-    return cross_entropy(Categorical(log_probs=_log_probs(p, values)), Categorical(log_probs=_log_probs(q, values)))
+    return cross_entropy(Categorical(log_probs=log_probs_of(p, values)), Categorical(log_probs=log_probs_of(q, values)))
 
 
 def mixture(log_weights: Float[Array, " K"], components: AbstractDistribution) -> AbstractDistribution:
@@ -413,25 +414,10 @@ def mixture(log_weights: Float[Array, " K"], components: AbstractDistribution) -
             jtu.tree_map(
                 lambda part: index(part, likeliest) if isinstance(part, Given) else mixture(log_weights, part),
                 components.parts,
-                is_leaf=_is_distribution,
+                is_leaf=is_distribution,
             )
         )
     return Mixture(log_weights, components)
-
-
-def estimate_entropy(law: AbstractDistribution, key: Key[Array, ""], num_samples: int = 16) -> Float[Array, ""]:
-    """The entropy of `law`, exact where there is a closed form and otherwise an unbiased estimate, nats."""
-    match law:
-        case Mixture() if (blocks := finite_support(law)) is not None:
-            return _expected_loss(law, law, blocks)
-        case Mixture() | Squashed() | Autoregressive():
-            return law.entropy(key, num_samples)
-        case Joint():
-            keys = jax.random.split(key, len(law.laws))
-            entropies = (estimate_entropy(p, k, num_samples) for p, k in zip(law.laws, keys, strict=True))
-            return sum(entropies, jnp.zeros(()))
-        case _:
-            return law.entropy()
 
 
 def index(batch: PyTree, i: Any) -> Any:
@@ -466,7 +452,7 @@ def cross_entropy(p: AbstractDistribution[X], q: AbstractDistribution[X], x: X |
             return sum(losses, jnp.zeros(()))
         case _:
             if (blocks := finite_support(p)) is not None:
-                return _expected_loss(p, q, blocks)
+                return expected_loss(p, q, blocks)
             if x is not None:
                 return -q.log_prob(x)
             raise TypeError(
@@ -475,83 +461,6 @@ def cross_entropy(p: AbstractDistribution[X], q: AbstractDistribution[X], x: X |
             )
 
 
-def divergences(
-    p: AbstractDistribution[X], q: AbstractDistribution[X], *, key: Key[Array, ""], num_samples: int = 64
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """`KL(p || q)` in nats and the total variation between `p` and `q`.
-
-    `KL = sum_x p(x) log(p(x) / q(x))`, `TV = sum_x |p(x) - q(x)| / 2 = E_p[max(0, 1 - q(x) / p(x))]`.
-    Exact between Categoricals and over up to 4096 blocks; otherwise unbiased estimates from `num_samples` draws of `p`
-    (an estimate of KL may be slightly negative). Of two Joints KL is the sum over their parts, and what is given adds
-    nothing. KL is infinite where `p` shows what `q` rules out.
-    """
-    if isinstance(p, Joint) and isinstance(q, Joint):
-        pairs = [(part, other) for part, other in p.pairs(q.parts) if not isinstance(part, Given)]
-        keys = jax.random.split(key, len(pairs) + 1)
-        each = [divergences(*pair, key=k, num_samples=num_samples) for pair, k in zip(pairs, keys[1:], strict=True)]
-        kl = sum((kl for kl, _ in each), jnp.zeros(()))
-        return kl, each[0][1] if len(each) == 1 else _estimate(p, q, keys[0], num_samples)[1]
-    if (blocks := finite_support(p)) is not None:
-        as_one, other = (Categorical(log_probs=_log_probs(law, blocks)) for law in (p, q))
-        return divergences(as_one, other, key=key)
-    if isinstance(p, Categorical) and isinstance(q, Categorical):
-        seen = p.probs > 0
-        ratio = jnp.where(seen, p.log_probs, 0.0) - jnp.where(seen, q.log_probs, 0.0)
-        return jnp.sum(p.probs * ratio), 0.5 * jnp.sum(jnp.abs(p.probs - q.probs))
-
-    return _estimate(p, q, key, num_samples)
-
-
-def _estimate(
-    p: AbstractDistribution, q: AbstractDistribution, key: Key[Array, ""], num_samples: int
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    def one(key: Key[Array, ""]) -> Float[Array, ""]:
-        x: Any = p.sample(key)
-        return p.log_prob(x) - q.log_prob(x)
-
-    ratio = jax.vmap(one)(jax.random.split(key, num_samples))
-    return ratio.mean(), jnp.maximum(0.0, -jnp.expm1(-ratio)).mean()
-
-
-def excess_mass(law: AbstractDistribution) -> Float[Array, ""]:
-    """How far the masses of a law of symbols are from one in all; zero for others."""
-    match law:
-        case Categorical():
-            return jnp.abs(law.probs.sum(-1) - 1)
-        case Joint():
-            return jnp.stack([excess_mass(part) for part in law.laws]).max()
-        case Mixture():
-            each = jax.vmap(excess_mass)(law.components)
-            return jnp.maximum(jnp.abs(jnp.exp(law.log_weights).sum() - 1), each.max())
-        case Autoregressive() if (blocks := finite_support(law)) is not None:
-            return jnp.abs(jnp.exp(_log_probs(law, blocks)).sum() - 1)
-    return jnp.zeros(())
-
-
-def alike(p: AbstractDistribution, q: AbstractDistribution) -> bool:
-    """Whether two laws are about the same values."""
-    return jtu.tree_flatten(_values(p)) == jtu.tree_flatten(_values(q))
-
-
-def in_words(law: AbstractDistribution) -> str:
-    """What the values of a law are."""
-    values = _values(law)
-    return values if isinstance(values, str) else str(values)
-
-
-def _values(law: AbstractDistribution) -> PyTree[str]:
-    match law:
-        case Categorical():
-            return f"{law.num_categories} symbols"
-        case Autoregressive():
-            return f"blocks of {law.conditionals.length} of {law.conditionals.num_categories} symbols"
-        case Mixture():
-            return _values(eqx.filter_eval_shape(index, law.components, 0))
-        case Joint():
-            return jtu.tree_map(_values, law.parts, is_leaf=_is_distribution)
-    value = eqx.filter_eval_shape(lambda law: law.sample(jax.random.key(0)), law)
-    return jtu.tree_map(lambda x: f"numbers {list(x.shape)}" if x.shape else "a number", value)
-
-
-def _is_distribution(x: Any) -> bool:
+def is_distribution(x: Any) -> bool:
+    """Whether `x` is one: where a PyTree of them has its leaves."""
     return isinstance(x, AbstractDistribution)

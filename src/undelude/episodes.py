@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Int, PyTree
 
 from undelude._checks import MAX_COUNT, as_numbers, is_concrete
-from undelude.distributions import AbstractDistribution, Categorical, Joint
+from undelude.alphabet import check_alphabet
 from undelude.process import Action, InteractionProcess, Observation
 
 AGENT, EXPERT = 0, 1
@@ -137,22 +137,6 @@ def check_symbols(process: InteractionProcess, episodes: Episodes) -> None:
         if shapes != expected:
             raise ValueError(f"{process.name}: {name} must have the shape {expected}, not {shapes}.")
         check_alphabet(f"{process.name}: {name}", law, values)
-
-
-def check_alphabet(name: str, law: AbstractDistribution, values: PyTree) -> None:
-    """Raise `ValueError` where symbols among `values` are outside the alphabet of their law."""
-    if isinstance(law, Joint):
-        for i, (part, value) in enumerate(law.pairs(values)):
-            check_alphabet(f"{name}, part {i},", part, value)
-    if not isinstance(law, Categorical) or not is_concrete(values):
-        return
-    values = np.asarray(values)
-    if not np.issubdtype(values.dtype, np.integer):
-        raise ValueError(f"{name} must be integers from 0 to {law.num_categories - 1}, not {values.dtype}.")
-    if values.size and (values.min() < 0 or values.max() >= law.num_categories):
-        raise ValueError(
-            f"{name} must be integers from 0 to {law.num_categories - 1}, not from {values.min()} to {values.max()}."
-        )
 
 
 def _as_symbols(name: str, x: PyTree) -> PyTree:

@@ -12,8 +12,9 @@ from jaxtyping import Array, Key, PyTree
 
 from undelude._checks import as_numbers, check_count, check_probabilities
 from undelude.agent import Mark
-from undelude.distributions import AbstractDistribution, Categorical, alike, in_words, index
-from undelude.episodes import AGENT, Episodes, check_alphabet
+from undelude.alphabet import alike, check_alphabet, in_words
+from undelude.distributions import AbstractDistribution, Categorical, index
+from undelude.episodes import AGENT, Episodes
 from undelude.process import InteractionProcess
 from undelude.rollout import World, acting_key, begin, check_theta, consult, respond
 

@@ -11,7 +11,9 @@ from undelude.agent import AbstractAgent, Mark, scan, unroll
 from undelude.agents.exact import ExactAgent, ThompsonAgent
 from undelude.agents.planning import PlanningAgent
 from undelude.agents.tempered import TemperedAgent
-from undelude.distributions import AbstractDistribution, Categorical, divergences, estimate_entropy, excess_mass
+from undelude.alphabet import excess_mass
+from undelude.distributions import AbstractDistribution, Categorical
+from undelude.divergence import divergences, estimate_entropy
 from undelude.inference import expert_laws, filter, reread
 from undelude.losses import score_observations
 from undelude.process import InteractionProcess

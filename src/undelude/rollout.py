@@ -12,7 +12,8 @@ from jaxtyping import Array, Bool, Key, PyTree
 
 from undelude._checks import check_count, check_key, is_concrete, one_line, signature
 from undelude.agent import AbstractAgent, append, check_mark, prepend
-from undelude.distributions import AbstractDistribution, alike, in_words
+from undelude.alphabet import alike, in_words
+from undelude.distributions import AbstractDistribution
 from undelude.episodes import AGENT, EXPERT, Episodes
 from undelude.process import Action, InteractionProcess, Observation, check_process
 

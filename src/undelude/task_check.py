@@ -15,15 +15,9 @@ from jaxtyping import Array, Key, PyTree
 
 from undelude._checks import TOLERANCE, check_count, check_key, signature, users_line
 from undelude.agent import append
+from undelude.alphabet import excess_mass
 from undelude.certificate import delusion_gap
-from undelude.distributions import (
-    AbstractDistribution,
-    Categorical,
-    Given,
-    Joint,
-    excess_mass,
-    index,
-)
+from undelude.distributions import AbstractDistribution, Categorical, Given, Joint, index
 from undelude.episodes import Episodes
 from undelude.film import film
 from undelude.inference import posterior

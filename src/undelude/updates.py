@@ -12,7 +12,8 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Int, Key, PyTree
 
 from undelude.agent import AbstractAgent, AbstractSequenceAgent, check_mark
-from undelude.distributions import AbstractDistribution, Categorical, alike, in_words, index
+from undelude.alphabet import alike, in_words
+from undelude.distributions import AbstractDistribution, Categorical, index
 from undelude.episodes import Episodes
 from undelude.losses import log_losses, score
 from undelude.process import InteractionProcess
