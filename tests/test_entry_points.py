@@ -9,6 +9,7 @@ import pytest
 import undelude as ud
 from processes import arm
 from undelude.agent import AbstractAgent
+from undelude.alphabet import alike
 from undelude.losses import log_losses
 from undelude.tasks import registry
 
@@ -177,6 +178,38 @@ def test_an_agent_of_another_process_is_refused_whatever_its_observations_are():
             if use is ud.certify or isinstance(agent, ud.GRUAgent):
                 with pytest.raises(ValueError, match=r"has (actions|observations) of .* was made for another process"):
                     use(agent, process, key=KEY)
+
+
+class Own(ud.AbstractDistribution):
+    """A law of symbols that does not say how many there are."""
+
+    law: ud.Categorical
+
+    def sample(self, key):
+        return self.law.sample(key)
+
+    def log_prob(self, x):
+        return self.law.log_prob(x)
+
+    def entropy(self):
+        return self.law.entropy()
+
+
+def test_laws_of_ones_own_may_act_where_they_draw_what_actions_are():
+    own = Own(ud.Categorical(probs=[0.3, 0.7]))
+    assert alike(BANDIT.action_law, own)
+    assert not alike(own, ud.Normal(0.0, 1.0))
+    assert not alike(own, ud.Normal(jnp.zeros(2), 1.0))
+    assert not alike(own, ud.Autoregressive(probs=jnp.full((2, 2), 0.25)))
+    given = ud.Joint({"x": own, "clock": ud.Given(1.0)})
+    assert alike(given, given)
+    run = ud.teach(BANDIT, gru(), ud.Blind(own), key=KEY, **SMALL)
+    assert int(run.state.update) == SMALL["steps"]
+
+
+def test_what_optax_wraps_is_an_optimizer():
+    run = teach(optimizer=optax.MultiSteps(optax.adam(1e-3), 2))
+    assert int(teach(state=run.state, optimizer=optax.MultiSteps(optax.adam(1e-3), 2)).state.update) == 2
 
 
 def test_what_acts_must_act_with_what_actions_are():

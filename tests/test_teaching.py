@@ -457,5 +457,5 @@ def test_marks_must_be_fields():
     methods = dict.fromkeys(("init", "f_A", "f_O", "g_A", "g_O"), lambda self: None)
     own = {"own_actions": "do", "marks": ("do", "see")}
     careless = types.new_class("Careless", (ud.AbstractAgent,), exec_body=lambda body: body.update(methods | own))()
-    with pytest.raises(TypeError, match="Careless: make marks and own_actions a static field"):
+    with pytest.raises(TypeError, match="Careless: make own_actions and marks static fields"):
         ud.agent.with_marks(careless, "see", ("see",))

@@ -91,18 +91,21 @@ def with_marks(agent: A, own_actions: Mark, marks: tuple[Mark, ...]) -> A:
     Raises:
         TypeError: they are no fields of the agent, so that a copy would not keep them.
     """
-    if missing := {"own_actions", "marks"} - {field.name for field in dataclasses.fields(agent)}:
-        raise TypeError(
-            f"{type(agent).__name__}: make {' and '.join(sorted(missing))} a static field (eqx.field(static=True))."
-        )
+    if not _keeps_marks(agent):
+        raise TypeError(f"{type(agent).__name__}: make own_actions and marks static fields (eqx.field(static=True)).")
     agent = copy.copy(agent)
     for field in dataclasses.fields(agent):
-        if isinstance(inner := getattr(agent, field.name), AbstractAgent):
+        inner = getattr(agent, field.name)
+        if isinstance(inner, AbstractAgent) and _keeps_marks(inner):
             object.__setattr__(agent, field.name, with_marks(inner, own_actions, marks))
     # Static fields of a frozen module whose __init__ takes other arguments: there is no dataclasses.replace.
     object.__setattr__(agent, "own_actions", own_actions)
     object.__setattr__(agent, "marks", marks)
     return agent
+
+
+def _keeps_marks(agent: AbstractAgent) -> bool:
+    return {"own_actions", "marks"} <= {field.name for field in dataclasses.fields(agent)}
 
 
 def check_mark(agent: AbstractAgent, mark: str) -> None:

@@ -109,12 +109,15 @@ def check_fit(process: InteractionProcess, agent: AbstractAgent) -> None:
     leaves, treedef = jax.tree.flatten(arrays)
     static_leaves, static_treedef = jax.tree.flatten(static)
     shapes = tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves)
-    _check_fit(shapes, treedef, tuple(static_leaves), static_treedef)
+    # Also their types, for 1 == 1.0.
+    _check_fit(shapes, treedef, tuple(static_leaves), static_treedef, tuple(map(type, static_leaves)))
 
 
 # Asked for at every rollout, and tracing takes longer than a short one does.
 @functools.lru_cache(maxsize=64)
-def _check_fit(shapes: tuple, treedef: Any, static_leaves: tuple, static_treedef: Any) -> None:
+def _check_fit(shapes: tuple, treedef: Any, static_leaves: tuple, static_treedef: Any, types: tuple) -> None:
+    del types
+
     def both(leaves: tuple) -> tuple[InteractionProcess, AbstractAgent]:
         return eqx.combine(treedef.unflatten(leaves), static_treedef.unflatten(static_leaves))
 

@@ -166,7 +166,7 @@ class Loop:
         self.process, self.teaching = process, teaching
         self.steps, log_every = check_count("steps", steps), check_count("log_every", log_every)
         self.batch_size, self.reuse = check_count("batch_size", batch_size), check_count("reuse", reuse)
-        if optimizer is not None and not isinstance(optimizer, optax.GradientTransformation):
+        if optimizer is not None and not all(callable(getattr(optimizer, f, None)) for f in ("init", "update")):
             raise TypeError(
                 f"optimizer must be one of Optax, such as optax.adam(1e-3), not {one_line(repr(optimizer))}."
             )
