@@ -4,9 +4,11 @@ import operator
 import os
 import sysconfig
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.core
 import jax.numpy as jnp
@@ -96,6 +98,24 @@ def check_probabilities(table: ArrayLike, name: str) -> None:
             entry = f"{name}{list(where) if where else ''}"
             is_off = f" (sum {total[where]:.6g})" if "sum" in what else ""
             raise ValueError(f"{entry} {what}{is_off}: {_short(row)}. Each row must be probabilities that sum to one.")
+
+
+def outline(tree: Any) -> tuple:
+    """A PyTree with shapes in place of its arrays, as what can be hashed: a key for what depends on nothing else.
+
+    Types of what is no array belong to it, for 1 == 1.0.
+    """
+    arrays, static = eqx.partition(tree, eqx.is_array)
+    leaves, treedef = jax.tree.flatten(arrays)
+    static_leaves, static_treedef = jax.tree.flatten(static)
+    shapes = tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves)
+    return shapes, treedef, tuple(static_leaves), static_treedef, tuple(map(type, static_leaves))
+
+
+def filled(outline: tuple, leaves: Sequence[Any]) -> Any:
+    """The PyTree of an outline, with `leaves` for its arrays."""
+    _, treedef, static_leaves, static_treedef, _ = outline
+    return eqx.combine(treedef.unflatten(leaves), static_treedef.unflatten(static_leaves))
 
 
 def signature(tree: Any) -> str:

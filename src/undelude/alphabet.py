@@ -45,7 +45,7 @@ def alike(p: AbstractDistribution, q: AbstractDistribution) -> bool:
     (own, structure), (others, other) = jtu.tree_flatten(_values(p)), jtu.tree_flatten(_values(q))
     # Of a law of one's own, how many symbols there are may not be known.
     return structure == other and all(
-        x == y or (SYMBOLS in (x, y) and x.endswith(SYMBOLS) and y.endswith(SYMBOLS) and "of" not in x + y)
+        x == y or (SYMBOLS in (x, y) and x.endswith(SYMBOLS) and y.endswith(SYMBOLS))
         for x, y in zip(own, others, strict=True)
     )
 
@@ -61,7 +61,7 @@ def _values(law: AbstractDistribution) -> PyTree[str]:
         case Categorical():
             return f"{law.num_categories} symbols"
         case Autoregressive():
-            return f"blocks of {law.conditionals.length} of {law.conditionals.num_categories} symbols"
+            return f"blocks of {law.conditionals.length}, each symbol one of {law.conditionals.num_categories}"
         case Mixture():
             return _values(eqx.filter_eval_shape(index, law.components, 0))
         case Joint():

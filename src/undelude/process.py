@@ -11,7 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
-from undelude._checks import as_numbers, check_count, check_probabilities, is_concrete, one_line, signature, users_line
+from undelude._checks import (
+    as_numbers,
+    check_count,
+    check_probabilities,
+    filled,
+    is_concrete,
+    one_line,
+    outline,
+    signature,
+    users_line,
+)
 from undelude.causal import CausalModel
 from undelude.distributions import AbstractDistribution, Categorical, Given, Joint, Mixture, Normal, index
 
@@ -229,11 +239,7 @@ class InteractionProcess(eqx.Module):
     @property
     def symbols(self) -> tuple[tuple[AbstractDistribution, PyTree], tuple[AbstractDistribution, PyTree]]:
         """The kind of law, and shape and type of a value, of actions and of observations."""
-        arrays, static = eqx.partition(self, eqx.is_array)
-        leaves, treedef = jax.tree.flatten(arrays)
-        static_leaves, static_treedef = jax.tree.flatten(static)
-        shapes = tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves)
-        return _trace_symbols(shapes, treedef, tuple(static_leaves), static_treedef)
+        return _trace_symbols(outline(self))
 
     @property
     def action_law(self) -> AbstractDistribution:
@@ -437,16 +443,16 @@ def _first_round(process: InteractionProcess) -> tuple[dict[str, Any], tuple[Any
 
 # Asked for at every call of `posterior` and `rollout`, and tracing takes longer than they do. Shapes are all it needs.
 @functools.lru_cache(maxsize=64)
-def _trace_symbols(shapes: tuple, treedef: Any, static_leaves: tuple, static_treedef: Any) -> Any:
+def _trace_symbols(key: tuple) -> Any:
     """`((Q_A, a), (Q_O, o))`: the first laws and a value of each, with shapes in place of numbers."""
 
     def symbols(*leaves: Array) -> Any:
-        process = eqx.combine(treedef.unflatten(leaves), static_treedef.unflatten(static_leaves))
-        theta, key = process._any_theta(), jax.random.key(0)
+        process = filled(key, leaves)
+        theta = process._any_theta()
         laws = process._first_Q_A(theta), process._first_Q_O(theta)
-        return tuple((law, law.sample(key)) for law in laws)
+        return tuple((law, law.sample(jax.random.key(0))) for law in laws)
 
-    return jax.eval_shape(symbols, *shapes)
+    return jax.eval_shape(symbols, *key[0])
 
 
 def _check_law(law: Any, name: str) -> None:
@@ -458,7 +464,7 @@ def _check_law(law: Any, name: str) -> None:
             if is_concrete(law) and not (np.isfinite(law.loc).all() and (np.asarray(law.scale) > 0).all()):
                 raise ValueError(f"{name} is a Normal whose loc is not finite or whose scale is not positive.")
         case Joint():
-            for i, part in enumerate(jax.tree.leaves(law.parts, is_leaf=lambda x: isinstance(x, AbstractDistribution))):
+            for i, part in enumerate(law.laws):
                 _check_law(part, f"{name} part {i}")
         case Mixture():
             check_probabilities(jnp.exp(law.log_weights), f"{name} weights")

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Key, PyTree
 
-from undelude._checks import check_count, check_key, is_concrete, one_line, signature
+from undelude._checks import check_count, check_key, filled, is_concrete, one_line, outline, signature
 from undelude.agent import AbstractAgent, append, check_mark, prepend
 from undelude.alphabet import alike, in_words
 from undelude.distributions import AbstractDistribution
@@ -105,27 +105,18 @@ def check_fit(process: InteractionProcess, agent: AbstractAgent) -> None:
         TypeError: f_A or f_O returns no distribution.
         ValueError: it was made for another process; its memory changes its shape.
     """
-    arrays, static = eqx.partition((process, agent), eqx.is_array)
-    leaves, treedef = jax.tree.flatten(arrays)
-    static_leaves, static_treedef = jax.tree.flatten(static)
-    shapes = tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves)
-    # Also their types, for 1 == 1.0.
-    _check_fit(shapes, treedef, tuple(static_leaves), static_treedef, tuple(map(type, static_leaves)))
+    _check_fit(outline((process, agent)))
 
 
 # Asked for at every rollout, and tracing takes longer than a short one does.
 @functools.lru_cache(maxsize=64)
-def _check_fit(shapes: tuple, treedef: Any, static_leaves: tuple, static_treedef: Any, types: tuple) -> None:
-    del types
-
-    def both(leaves: tuple) -> tuple[InteractionProcess, AbstractAgent]:
-        return eqx.combine(treedef.unflatten(leaves), static_treedef.unflatten(static_leaves))
-
-    process, agent = both(shapes)
-    kind, symbols = type(agent).__name__, jax.eval_shape(lambda leaves: both(leaves)[0].symbols, shapes)
+def _check_fit(key: tuple) -> None:
+    shapes = key[0]
+    process, agent = filled(key, shapes)
+    kind, symbols = type(agent).__name__, jax.eval_shape(lambda leaves: filled(key, leaves)[0].symbols, shapes)
 
     def predict(leaves: tuple) -> tuple[Any, Any, Any]:
-        process, agent = both(leaves)
+        process, agent = filled(key, leaves)
         m = agent.init(num_rounds=process.num_rounds)
         return m, agent.f_A(m), agent.f_O(m)
 
@@ -140,7 +131,7 @@ def _check_fit(shapes: tuple, treedef: Any, static_leaves: tuple, static_treedef
             )
 
     def live_on(leaves: tuple, m: PyTree, a: PyTree, o: PyTree) -> tuple[PyTree, PyTree]:
-        _, agent = both(leaves)
+        _, agent = filled(key, leaves)
         return agent.g_A(a, m, intervened=agent.own_actions == "do"), agent.g_O(o, m)
 
     later = jax.eval_shape(live_on, shapes, m, *(value for _, value in symbols))

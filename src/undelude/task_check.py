@@ -92,11 +92,11 @@ def check_task(
 ) -> TaskReport:
     """Play a process as imitators would, and look for what makes training on it worthless.
 
-    Experts of a wrong theta act in 64 episodes, as an agent does that has drawn one. Looked for are laws
-    that change their shapes, methods that fail or draw numbers of their own, laws that are not normalised,
-    experts and tasks that give no mass to what they draw, symbols and rewards that are no finite numbers, memories
-    that depend on theta where they are declared not to, and theta where it must not be: in a `Given` part, which
-    counts as no evidence and yet may be read, or in the opening, so that nothing is hidden.
+    Experts of a wrong theta act in 64 episodes, as an agent does that has drawn one. Looked for are laws that change
+    their shapes, methods that fail or draw numbers of their own, laws that are not normalised, experts and tasks that
+    give no mass to what they draw, symbols and rewards that are no finite numbers, memories that depend on theta where
+    they are declared not to, and theta where it must not be: in a `Given` part, which counts as no evidence and yet may
+    be read, or in the opening, so that nothing is hidden.
 
     Args:
         process: the task with its expert and prior.

@@ -177,9 +177,8 @@ def _find_factory(task: str) -> Callable[[], Any]:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing and f"{module_name}.".startswith(f"{missing}."):
             raise unknown from error
-        raise TaskError(
-            task
-        ) from error  # The module is there; something in it, or that it imports, is not as it should.
+        # The module is there; something in it, or that it imports, is not as it should.
+        raise TaskError(task) from error
     factory = getattr(module, name, None)
     if factory is None:
         near = difflib.get_close_matches(name, [n for n, x in vars(module).items() if callable(x)], n=3, cutoff=0.5)
