@@ -14,9 +14,9 @@ import jax
 import numpy as np
 
 import undelude as ud
-from undelude.agent import AbstractAgent
-from undelude.certificate import versions
-from undelude.cli.export import latencies
+from undelude._agents.base import AbstractAgent
+from undelude._cli.export import latencies
+from undelude._versions import versions
 
 
 class Nothing(ud.AbstractAgent[jax.Array]):

@@ -16,7 +16,7 @@ import numpy as np
 import pyagrum as gum
 
 import undelude as ud
-from undelude.certificate import versions
+from undelude._versions import versions
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)  # pgmpy deprecates parts of itself as it is imported

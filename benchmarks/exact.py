@@ -20,7 +20,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
 
 import undelude as ud  # noqa: E402
-from undelude.certificate import versions  # noqa: E402
+from undelude._versions import versions
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)  # pgmpy deprecates parts of itself as it is imported

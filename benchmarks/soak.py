@@ -14,10 +14,10 @@ import jax
 jax.config.update("jax_num_cpu_devices", 1)
 
 import undelude as ud  # noqa: E402
-from undelude.cli.checkpoints import Checkpoints, updates_in  # noqa: E402
-from undelude.cli.runs import RunDirectory  # noqa: E402
-from undelude.run_config import Config  # noqa: E402
-from undelude.updates import TeachingState  # noqa: E402
+from undelude._runs.checkpoints import Checkpoints, updates_in  # noqa: E402
+from undelude._runs.config import Config  # noqa: E402
+from undelude._runs.directory import RunDirectory  # noqa: E402
+from undelude._teaching.updates import TeachingState  # noqa: E402
 
 # Seconds between two checkpoints.
 EVERY = 2.0

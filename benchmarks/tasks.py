@@ -19,7 +19,8 @@ import numpy as np
 import pyspiel
 
 import undelude as ud
-from undelude.rollout import LawOnly, episode
+from undelude._agents.fixed import LawOnly
+from undelude._rollout.scan import episode
 
 GOALS = {"grid": 1_000_000, "merge": 1_000_000, "arm": 500_000, "leduc": 200_000}
 

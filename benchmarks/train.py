@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 import undelude as ud
-from undelude.certificate import versions
-from undelude.teaching import Loop
+from undelude._teaching.teach import Loop
+from undelude._versions import versions
 
 HIDDEN_SIZE, LEARNING_RATE, MAX_NORM = 64, 1e-2, 1.0
 TARGETS, TOLERANCE = (0.002, 0.001), 1e-4

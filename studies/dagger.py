@@ -14,7 +14,7 @@ import numpy as np
 import store
 
 import undelude as ud
-from undelude.agent import unroll
+from undelude._agents.base import unroll
 
 ARMS, BETA = 3, 0.5
 

@@ -22,7 +22,8 @@ import numpy as np
 import store
 
 import undelude as ud
-from undelude.agent import Mark, unroll
+from undelude._agents.base import unroll
+from undelude._types import Mark
 
 DOORS = 5
 CELLS = list(itertools.product((0.1, 0.3, 0.4), (0.1, 0.3, 0.5, 0.7, 0.9)))

@@ -21,7 +21,7 @@ import numpy as np
 import store
 
 import undelude as ud
-from undelude.agent import Mark
+from undelude._types import Mark
 
 ARMS, NOISE = 5, 0.3
 # What the recipe of the paper costs: its published code (github.com/jon--lee/decision-pretrained-transformer, commit of

@@ -11,10 +11,10 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure as Canvas
 
-from undelude.paper.blocks import doors, dpt, length, remark_14, remark_15, remark_17, remark_18
-from undelude.paper.item import Settings
-from undelude.paper.results import load
-from undelude.report.svg import DO, INK, MUTED, SEE, STYLE, WIDTH, Figure, to_figure
+from undelude._drawing.svg import DO, INK, MUTED, SEE, STYLE, WIDTH, Figure, to_figure
+from undelude._paper.blocks import doors, dpt, length, remark_14, remark_15, remark_17, remark_18
+from undelude._paper.item import Settings
+from undelude._paper.results import load
 
 DOCS = Path(__file__).parent.parent / "docs"
 FOLDER = DOCS / "figures"

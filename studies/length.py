@@ -12,7 +12,7 @@ import numpy as np
 import store
 
 import undelude as ud
-from undelude.agent import scan, unroll
+from undelude._agents.base import scan, unroll
 
 LENGTHS = (20, 100, 1000)
 ARCHITECTURES: dict[str, Any] = {

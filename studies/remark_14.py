@@ -13,10 +13,10 @@ import numpy as np
 import store
 
 import undelude as ud
-from undelude.agent import unroll, with_marks
-from undelude.inference import reread
-from undelude.paper.blocks.processes import policies
-from undelude.paper.blocks.remark_14 import four_symbols, pasts
+from undelude._agents.base import unroll, with_marks
+from undelude._paper.blocks.processes import policies
+from undelude._paper.blocks.remark_14 import four_symbols, pasts
+from undelude._process.inference import reread
 
 # Of the mechanisms: mild enough for every past to occur now and then.
 CONCENTRATION = 4.0

@@ -11,8 +11,8 @@ import jax
 import store
 
 import undelude as ud
-from undelude.agent import scan, unroll, with_marks
-from undelude.updates import collect
+from undelude._agents.base import scan, unroll, with_marks
+from undelude._teaching.updates import collect
 
 # Who executes in the episodes that an agent is asked about: the expert's share.
 ROLES = {"acting": 0.0, "taking turns": 0.5, "looking on": 1.0}

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from undelude.certificate import versions
+from undelude._versions import versions
 
-# Not that of `undelude.paper.results`, which may be of an installed package.
+# Not that of `undelude._paper.results`, which may be of an installed package.
 FOLDER = Path(__file__).parents[1] / "src" / "undelude" / "paper" / "results"
 
 

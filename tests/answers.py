@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array
 
 import undelude as ud
-from undelude.agent import scan
+from undelude._agents.base import scan
 
 MARKS = ("do", "see")
 

@@ -11,11 +11,11 @@ import pytest
 
 import undelude as ud
 from processes import arm, once, opening
-from undelude.agent import scan, unroll
-from undelude.agents import heads, transformer
-from undelude.agents.linear_recurrent import GatedRecurrence
-from undelude.agents.network import AbstractLearnedAgent
-from undelude.agents.transformer import Attention
+from undelude._agents import heads, transformer
+from undelude._agents.base import scan, unroll
+from undelude._agents.networks.linear import GatedRecurrence
+from undelude._agents.networks.network import AbstractLearnedAgent
+from undelude._agents.networks.transformer import Attention
 
 PROCESSES = {
     "bandit": lambda: ud.tasks.bandit(num_arms=3, num_rounds=3),

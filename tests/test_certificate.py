@@ -10,8 +10,8 @@ import pytest
 
 import undelude as ud
 from processes import arm, opening
-from undelude.certificate import QUANTITIES
-from undelude.trace import trace
+from undelude._certificate.certificate import QUANTITIES
+from undelude._certificate.example_episode import trace
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import undelude as ud
-from undelude.checkpoint import LEARNED
+from undelude._runs.agent_files import LEARNED
 
 
 @pytest.fixture

@@ -20,17 +20,18 @@ import pytest
 from safetensors.numpy import load_file
 
 import undelude as ud
-from undelude.checkpoint import LEARNED
-from undelude.cli import main
-from undelude.cli.checkpoints import updates_in
-from undelude.cli.console import make_console
-from undelude.cli.interrupts import Interrupts
-from undelude.cli.runs import RunDirectory
-from undelude.cli.train import AGENTS, Session, make_agent
-from undelude.rollout import LawOnly, episode
-from undelude.run_config import Config
+from undelude._agents.fixed import LawOnly
+from undelude._cli import main
+from undelude._cli.console import make_console
+from undelude._cli.interrupts import Interrupts
+from undelude._cli.train import AGENTS, Session, make_agent
+from undelude._rollout.scan import episode
+from undelude._runs.agent_files import LEARNED
+from undelude._runs.checkpoints import updates_in
+from undelude._runs.config import Config
+from undelude._runs.directory import RunDirectory
+from undelude._runs.tensorboard import TensorBoard
 from undelude.tasks import registry
-from undelude.tensorboard import TensorBoard
 from user_folder import TASKS, compiled_once
 
 USER_TASKS = f"""{TASKS}
@@ -74,7 +75,7 @@ def endless():
 LAUNCH = """
 import runpy, signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
-runpy.run_module("undelude.cli", run_name="__main__")
+runpy.run_module("undelude._cli", run_name="__main__")
 """
 TINY = ["train", "my_tasks:tiny", "--hidden-size", "4", "--batch-size", "4", "--seed", "7"]
 
@@ -96,7 +97,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def command(*args: str, launch: list[str] | None = None, **options: Any) -> subprocess.Popen:
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2"}
     streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    start = [sys.executable, *(launch or ["-m", "undelude.cli"]), *args]
+    start = [sys.executable, *(launch or ["-m", "undelude._cli"]), *args]
     return subprocess.Popen(start, env=environment, text=True, **streams, **options)
 
 
@@ -560,7 +561,7 @@ def unread(*args: str) -> tuple[int, str]:
     """Exit code and stderr of a command whose stdout is a pipe that nobody reads."""
     reader, writer = os.pipe()
     os.close(reader)
-    start = [sys.executable, "-m", "undelude.cli", *args]
+    start = [sys.executable, "-m", "undelude._cli", *args]
     with open(writer, "wb") as stdout:
         run = subprocess.run(start, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False)
     return run.returncode, run.stderr
@@ -741,8 +742,8 @@ def test_play_refuses_what_a_person_cannot_play(
 # Setting up JAX ---------------------------------------------------------------------------------------------------
 
 SETUP = """
-import jax, undelude, undelude.cli
-from undelude.cli import backend
+import jax, undelude, undelude._cli
+from undelude._cli import backend
 backend.configure(batch_size={batch_size})
 print(jax.local_device_count(), backend.usable_cores(), jax.config.jax_compilation_cache_dir)
 """

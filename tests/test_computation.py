@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 import undelude as ud
-from undelude.episodes import Episodes
-from undelude.losses import log_losses
-from undelude.paper import computation
-from undelude.paper import computation_drawing as drawing
-from undelude.paper.computation import ComputationGraph, teaching_graph
-from undelude.paper.computation_drawing import draw_computation
-from undelude.paper.dataflow import named, reaching_names
-from undelude.paper.figures import figure_4
-from undelude.updates import collect
+from undelude._paper import computation
+from undelude._paper import computation_drawing as drawing
+from undelude._paper.computation import ComputationGraph, teaching_graph
+from undelude._paper.computation_drawing import draw_computation
+from undelude._paper.dataflow import named, reaching_names
+from undelude._paper.figures import figure_4
+from undelude._process.episodes import Episodes
+from undelude._teaching.losses import log_losses
+from undelude._teaching.updates import collect
 
 MEMORIES = ("M", "M'", "M''")
 PAPER = ud.Counterfactual(target="sample")

@@ -20,16 +20,16 @@ import pytest
 from jax.tree_util import keystr, tree_flatten_with_path
 
 import undelude as ud
-from undelude.cli import main
-from undelude.cli.checkpoints import PART, Checkpoints, updates_in
-from undelude.cli.console import make_console
-from undelude.cli.interrupts import Interrupts
-from undelude.cli.runs import LOCK, RunDirectory
-from undelude.cli.train import Session, make_agent, make_teaching
-from undelude.run_config import Config
+from undelude._cli import main
+from undelude._cli.console import make_console
+from undelude._cli.interrupts import Interrupts
+from undelude._cli.train import Session, make_agent, make_teaching
+from undelude._runs.checkpoints import PART, Checkpoints, updates_in
+from undelude._runs.config import Config
+from undelude._runs.directory import LOCK, RunDirectory
+from undelude._teaching.teach import default_optimizer, initial_state
+from undelude._teaching.updates import TeachingState
 from undelude.tasks.registry import make
-from undelude.teaching import default_optimizer, initial_state
-from undelude.updates import TeachingState
 from user_folder import TASKS, compiled_once
 
 ROWS, LOG_EVERY = 60, 10
@@ -53,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def command(*args: str | Path) -> subprocess.Popen:
     streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    return subprocess.Popen([sys.executable, "-m", "undelude.cli", *map(str, args)], text=True, **streams)
+    return subprocess.Popen([sys.executable, "-m", "undelude._cli", *map(str, args)], text=True, **streams)
 
 
 def train(run: Path) -> None:
@@ -210,8 +210,8 @@ def test_a_disk_that_fills_while_orbax_writes_is_one_error_and_no_traceback(disk
 import contextlib, shutil
 from pathlib import Path
 import equinox as eqx, jax, numpy as np
-from undelude.cli import checkpoints
-from undelude.cli.errors import is_disk_full
+from undelude._cli import checkpoints
+from undelude._runs.errors import is_disk_full
 checkpoints.BYTES_BESIDE = 0
 disk, outcomes = Path({str(disk)!r}), []
 class State(eqx.Module):

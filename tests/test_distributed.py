@@ -13,11 +13,11 @@ import pytest
 from safetensors.numpy import load_file
 
 import undelude as ud
-from undelude import checkpoint
-from undelude.cli import backend, main
-from undelude.cli.distributed import LOST
-from undelude.cli.train import make_agent, teach_run
-from undelude.run_config import Config
+from undelude._cli import backend, main
+from undelude._cli.distributed import LOST
+from undelude._cli.train import make_agent, teach_run
+from undelude._runs import agent_files as checkpoint
+from undelude._runs.config import Config
 from undelude.tasks.registry import make
 
 TASKS = """
@@ -32,7 +32,7 @@ LENGTH = ["--steps", str(STEPS), "--log-every", str(EVERY)]
 # The command, by a process that gets a signal where it should begin with the updates up to `stop`.
 DYING = """
 import os, runpy, signal
-from undelude import teaching
+from undelude._teaching import teach as teaching
 program = teaching.Loop._program
 
 def dying(self, *args):
@@ -44,12 +44,12 @@ def dying(self, *args):
     return updates, seconds
 
 teaching.Loop._program = dying
-runpy.run_module("undelude.cli", run_name="__main__")
+runpy.run_module("undelude._cli", run_name="__main__")
 """
 # The command, by a process that ends, as if all were done, before it makes the certificate.
 BRIEF = """
 import os, runpy
-from undelude.cli import distributed
+from undelude._cli import distributed
 leave = distributed.leave
 
 def end():
@@ -57,14 +57,14 @@ def end():
     os._exit(0)
 
 distributed.leave = end
-runpy.run_module("undelude.cli", run_name="__main__")
+runpy.run_module("undelude._cli", run_name="__main__")
 """
 # The command, with a certificate that takes less time.
 PLAIN = """
 import functools, runpy
-from undelude.cli import measure
+from undelude._cli import measure
 measure.certify = functools.partial(measure.certify, baselines=False)
-runpy.run_module("undelude.cli", run_name="__main__")
+runpy.run_module("undelude._cli", run_name="__main__")
 """
 # What `teach` asks of several processes, in a library's user's program.
 LIBRARY = """
@@ -73,7 +73,7 @@ import jax, numpy as np, jax.numpy as jnp, equinox as eqx
 process_id = int(sys.argv[2])
 jax.distributed.initialize(sys.argv[1], 2, process_id)
 import undelude as ud
-from undelude._distributed import episodes_mesh, gather, local, spread
+from undelude._teaching.sharding import episodes_mesh, gather, local, spread
 
 process = ud.tasks.bandit(num_arms=2, num_rounds=2)
 agent = ud.LSTMAgent(process, 4, key=jax.random.key(0))
@@ -146,7 +146,7 @@ def train(cache, folder, *options, each=((), ()), launches=()):
     common = ["train", "my_tasks:tiny", "--out", "run", "--distributed", "--coordinator", address]
     processes = []
     for i, own in enumerate(each):
-        launch = ["-c", launches[i]] if i in launches else ["-m", "undelude.cli"]
+        launch = ["-c", launches[i]] if i in launches else ["-m", "undelude._cli"]
         last = ["--num-processes", "2", "--process-id", str(i), *options, *own]
         processes.append(start(cache, folder / str(i), *launch, *common, *last))
     return outcomes(processes)
@@ -277,7 +277,7 @@ def test_teach_asks_of_several_processes_what_it_must(cache, tmp_path):
     ],
 )
 def test_options_that_do_not_go_together(options, said, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("undelude.cli.distributed._catch_abort", lambda: None)
+    monkeypatch.setattr("undelude._cli.distributed._catch_abort", lambda: None)
     monkeypatch.setattr("jax.distributed.initialize", no_cluster)
     assert main(["train", "bandit", "--out", str(tmp_path / "run"), *options]) == 2
     assert said in capsys.readouterr().err
@@ -290,7 +290,9 @@ def no_cluster(*args, **options):
 
 def test_an_abort_of_jax_is_one_line(cache, tmp_path):
     """It comes from a thread of C++, in which Python would not get to say anything."""
-    code = "import ctypes; from undelude.cli.distributed import _catch_abort; _catch_abort(); ctypes.CDLL(None).abort()"
+    code = (
+        "import ctypes; from undelude._cli.distributed import _catch_abort; _catch_abort(); ctypes.CDLL(None).abort()"
+    )
     ((code, stdout, stderr),) = outcomes([start(cache, tmp_path / "0", "-c", code)])
     assert (code, stdout, stderr) == (1, "", "undelude: JAX aborted. UNDELUDE_DEBUG=1 shows what it says.\n")
 

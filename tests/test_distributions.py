@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import undelude as ud
-from undelude.agents.heads import NeuralConditionals
-from undelude.distributions import cross_entropy, mixture
-from undelude.divergence import divergences, estimate_entropy
+from undelude._agents.networks.heads import NeuralConditionals
+from undelude._distributions.distributions import cross_entropy, mixture
+from undelude._distributions.divergence import divergences, estimate_entropy
 
 NUM_SAMPLES = 20_000
 # A frequency may be off by 5 standard errors: 6e-7 of a chance for one number.
@@ -412,7 +412,7 @@ def test_the_entropy_of_many_blocks_is_estimated(monkeypatch):
     law = ud.Autoregressive(neural(3, 2))
     exact = float(law.entropy())
     losses = -np.asarray(jax.jit(jax.vmap(law.log_prob))(draw(law)))
-    monkeypatch.setattr("undelude.distributions.MAX_SUPPORT", 7)
+    monkeypatch.setattr("undelude._distributions.distributions.MAX_SUPPORT", 7)
     assert abs(float(law.entropy()) - exact) < SIGMAS * losses.std() / 16
     assert float(law.entropy()) != exact
 

@@ -17,7 +17,7 @@ import pytest
 import tyro
 
 import undelude as ud
-from undelude.cli.app import Command
+from undelude._cli.app import Command
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

@@ -8,9 +8,9 @@ import pytest
 
 import undelude as ud
 from processes import arm
-from undelude.agent import AbstractAgent
-from undelude.alphabet import alike
-from undelude.losses import log_losses
+from undelude._agents.base import AbstractAgent
+from undelude._distributions.spec import alike
+from undelude._teaching.losses import log_losses
 from undelude.tasks import registry
 
 KEY = jax.random.key(0)

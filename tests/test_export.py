@@ -12,9 +12,9 @@ import pytest
 
 import undelude as ud
 from processes import arm, opening
-from undelude.cli import main
-from undelude.cli.runs import RunDirectory
-from undelude.run_config import Config
+from undelude._cli import main
+from undelude._runs.config import Config
+from undelude._runs.directory import RunDirectory
 
 KEY = jax.random.key(0)
 SEEDS = np.array([[1, 2], [3, 4], [5, 6]], np.uint32)

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 import undelude as ud
-from undelude import graph
-from undelude.paper.figures import figure_1, figure_2, figure_3
-from undelude.paper.game_tree import Node, children, extensive_form, information_sets
-from undelude.paper.tree_drawing import draw_tree
-from undelude.report.beliefs import belief_plot
-from undelude.report.graphs import RADIUS, Panel, draw_dag, layout, route
-from undelude.report.svg import VARIABLES, Figure, symbol
+from undelude._drawing.beliefs import belief_plot
+from undelude._drawing.dag import RADIUS, Panel, draw_dag, layout, route
+from undelude._drawing.svg import VARIABLES, Figure, symbol
+from undelude._paper.figures import figure_1, figure_2, figure_3
+from undelude._paper.game_tree import Node, children, extensive_form, information_sets
+from undelude._paper.tree_drawing import draw_tree
+from undelude.causal import graph
 
 GAME = ("Theta_1", "A_1", "O_1", "Theta_2", "A_2", "O_2")
 THETAS, ACTIONS, SEEN = ("Theta_1", "Theta_2"), ("A_1", "A_2"), ("A_1", "O_1", "A_2", "O_2")

@@ -11,11 +11,11 @@ from PIL import Image, ImageColor
 from rich.console import Console
 
 import undelude as ud
-from undelude.cli.measure import make_film, write_film
-from undelude.cli.runs import RunDirectory
-from undelude.film import ALARM, DO, HEADER, INK, SEE
-from undelude.process import AbstractTask
-from undelude.run_config import Config
+from undelude._cli.measure import make_film, write_film
+from undelude._drawing.film import ALARM, DO, HEADER, INK, SEE
+from undelude._process.process import AbstractTask
+from undelude._runs.config import Config
+from undelude._runs.directory import RunDirectory
 from undelude.tasks.merge import MergeTask
 from undelude.tasks.tables import TableTask
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 import undelude as ud
 from causal_oracle import brute_force, random_model
 from fuzzing import examples, outcome
-from undelude import graph
-from undelude.adjustment import back_door
+from undelude.causal import graph
+from undelude.causal.adjustment import back_door
 
 REFUSED = (ValueError, TypeError)
 JUNK: list[Any] = [

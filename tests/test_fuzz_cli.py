@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 import undelude as ud
 from fuzzing import examples, in_time
-from undelude.cli import main
-from undelude.cli.runs import RunDirectory
-from undelude.run_config import Config
+from undelude._cli import main
+from undelude._runs.config import Config
+from undelude._runs.directory import RunDirectory
 from user_folder import TASKS
 
 NUMBERS = [

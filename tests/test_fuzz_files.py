@@ -17,13 +17,14 @@ from hypothesis import strategies as st
 
 import undelude as ud
 from fuzzing import examples, flipped, outcome, spoilt_json
-from undelude.certificate import QUANTITIES, versions
-from undelude.cli.console import make_console, print_certificate
-from undelude.cli.runs import RunDirectory
-from undelude.cli.seeds import summarise
-from undelude.report.files import READERS, read_run
-from undelude.report.page import render
-from undelude.run_config import Config
+from undelude._certificate.certificate import QUANTITIES
+from undelude._cli.console import make_console, print_certificate
+from undelude._cli.seeds import summarise
+from undelude._report.files import READERS, read_run
+from undelude._report.page import render
+from undelude._runs.config import Config
+from undelude._runs.directory import RunDirectory
+from undelude._versions import versions
 
 REFUSED = (ValueError, FileNotFoundError)
 AGENTS = {

@@ -6,8 +6,8 @@ from itertools import chain, combinations, islice, pairwise
 import numpy as np
 import pytest
 
-from undelude.adjustment import back_door
-from undelude.graph import (
+from undelude.causal.adjustment import back_door
+from undelude.causal.graph import (
     Graph,
     Path,
     ancestors,

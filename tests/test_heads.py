@@ -8,9 +8,9 @@ import pytest
 
 import undelude as ud
 from processes import arm
-from undelude.agents import heads
-from undelude.agents.embedding import make_reader
-from undelude.agents.normalise import normalise
+from undelude._agents import heads
+from undelude._agents.networks.normalise import normalise
+from undelude._agents.networks.readers import make_reader
 
 KEY = jax.random.key(0)
 LAWS = {

@@ -7,8 +7,8 @@ import pytest
 
 import undelude as ud
 from processes import arm, opening
-from undelude.host import play
-from undelude.inference import expert_laws, init
+from undelude._process.inference import expert_laws, init
+from undelude._rollout.host import play
 
 KEY = jax.random.key(0)
 T, B = 4, 16

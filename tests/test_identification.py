@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from undelude.expression import Fraction, Product, Sum
-from undelude.graph import Graph
-from undelude.identification import Estimand, Hedge, NotIdentifiable, identify
+from undelude.causal.expression import Fraction, Product, Sum
+from undelude.causal.graph import Graph
+from undelude.causal.identification import Estimand, Hedge, NotIdentifiable, identify
 
 FROG = {"Theta": (), "A": ("Theta",), "O": ("Theta", "A")}
 BACK_DOOR = {"Z": (), "A": ("Z",), "O": ("Z", "A")}

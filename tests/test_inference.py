@@ -18,8 +18,8 @@ import processes
 import undelude as ud
 from machines import KINDS, process_of
 from oracle import Machine, enumerate_joint, random_machine
-from undelude import inference
-from undelude.agent import scan
+from undelude._agents.base import scan
+from undelude._process import inference
 
 NUM_HISTORIES = 24
 

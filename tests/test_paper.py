@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 import pytest
 
-from undelude import paper
-from undelude.cli import main
-from undelude.paper.blocks import models
-from undelude.paper.item import Block, Item, equal, holds, sampled
-from undelude.paper.page import computed, label, prose, render, written
+import undelude._paper as paper
+from undelude._cli import main
+from undelude._paper.blocks import models
+from undelude._paper.item import Block, Item, equal, holds, sampled
+from undelude._paper.page import computed, label, prose, render, written
 
 REMARKS = [f"remark-{n}" for n in (*range(1, 16), 17, 18)]
 FIGURES = [f"figure-{n}" for n in range(1, 5)]

@@ -14,8 +14,8 @@ from open_spiel.python.algorithms import best_response
 
 import undelude as ud
 from processes import arm
-from undelude.agents.planning import num_nodes
-from undelude.baselines import advice
+from undelude._agents.planning import num_nodes
+from undelude._certificate.baselines import advice
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(1)

@@ -13,8 +13,8 @@ from jaxtyping import Array
 
 import undelude as ud
 from processes import arm
-from undelude import inference
-from undelude.episodes import AGENT, EXPERT
+from undelude._process import inference
+from undelude._process.episodes import AGENT, EXPERT
 
 TABLES: dict[str, Any] = {
     "prior": [0.25, 0.75],

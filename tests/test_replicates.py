@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import undelude as ud
-from undelude.replicates import interval
+from undelude._certificate.replicates import interval
 
 KEY = jax.random.key(3)
 

@@ -19,14 +19,14 @@ import pytest
 import tyro
 
 import undelude as ud
-from undelude.certificate import versions
-from undelude.cli.app import Command
-from undelude.cli.runs import RunDirectory
-from undelude.report import write_report
-from undelude.report.files import read_run
-from undelude.report.words import short, story, verdict
-from undelude.run_config import Config
-from undelude.trace import trace
+from undelude._certificate.example_episode import trace
+from undelude._cli.app import Command
+from undelude._report import write_report
+from undelude._report.files import read_run
+from undelude._report.words import short, story, verdict
+from undelude._runs.config import Config
+from undelude._runs.directory import RunDirectory
+from undelude._versions import versions
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 # Elements of HTML that nothing closes.

@@ -17,16 +17,16 @@ import numpy as np
 import pytest
 
 import undelude as ud
-from undelude.certificate import QUANTITIES
-from undelude.cli import main
-from undelude.cli.checkpoints import KEPT, PART, SEAL, Checkpoints, updates_in
-from undelude.cli.errors import UsageError
-from undelude.cli.interrupts import DEFAULTS, Interrupts
-from undelude.cli.runs import RunDirectory, plain
-from undelude.report.files import read_run
-from undelude.run_config import Config, check_config, read_config, train_command
-from undelude.teaching import default_optimizer
-from undelude.updates import TeachingState
+from undelude._certificate.certificate import QUANTITIES
+from undelude._cli import main
+from undelude._cli.interrupts import DEFAULTS, Interrupts
+from undelude._report.files import read_run
+from undelude._runs.checkpoints import KEPT, PART, SEAL, Checkpoints, updates_in
+from undelude._runs.config import Config, check_config, read_config, train_command
+from undelude._runs.directory import RunDirectory, plain
+from undelude._runs.errors import UsageError
+from undelude._teaching.teach import default_optimizer
+from undelude._teaching.updates import TeachingState
 
 CONFIG = Config("bandit", hidden_size=4, steps=30, seed=3)
 

@@ -15,9 +15,9 @@ from jaxtyping import Array
 import undelude as ud
 from answers import MARKS, belief, policies, policy_after_round, predictions
 from oracle import Machine, enumerate_joint
-from undelude import inference
-from undelude.paper.blocks import convergence, models, processes, remark_11, remark_12
-from undelude.paper.item import Settings
+from undelude._paper.blocks import convergence, models, processes, remark_11, remark_12
+from undelude._paper.item import Settings
+from undelude._process import inference
 
 
 def bandit_posterior(arms: list[int], rewards: list[int], mark: str) -> list[Fraction]:

@@ -9,7 +9,7 @@ import pytest
 
 import undelude as ud
 from answers import policies
-from undelude.paper.blocks import remark_14, section_4, section_4_2
+from undelude._paper.blocks import remark_14, section_4, section_4_2
 
 # ------------------------------------------------------------------------------------------------------- the opening
 

@@ -17,10 +17,10 @@ import pytest
 import undelude as ud
 from processes import arm, opening
 from tabular_agent import TabularAgent, WindowAgent
-from undelude.episodes import AGENT, EXPERT
-from undelude.losses import log_losses
-from undelude.rollout import live
-from undelude.updates import collect
+from undelude._process.episodes import AGENT, EXPERT
+from undelude._rollout.scan import live
+from undelude._teaching.losses import log_losses
+from undelude._teaching.updates import collect
 
 PRIOR = np.array([0.5, 0.3, 0.2])
 EXPERT_LAW = np.array([[0.7, 0.3], [0.2, 0.8], [0.4, 0.6]])
@@ -488,8 +488,8 @@ def test_behaviours_that_cannot_act_are_named(process, bandit):
 @pytest.mark.parametrize("name", ["counterfactual", "factual", "mixed", "blind", "cloning", "dagger"])
 def test_the_command_line_has_them_all(name):
     """`undelude train --teaching`, with `--expert-share` for those of two executors."""
-    from undelude.cli.train import make_teaching
-    from undelude.run_config import Config
+    from undelude._cli.train import make_teaching
+    from undelude._runs.config import Config
 
     teaching = make_teaching(Config("bandit", teaching=name, expert_share=0.3, target="sample", observation_weight=0.1))
     assert (teaching.name, teaching.target, teaching.observation_weight) == (name, "sample", 0.1)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from undelude.paper.results import FOLDER, load
+from undelude._paper.results import FOLDER, load
 
 ROOT = Path(__file__).parent.parent
 NAMES = sorted(file.stem for file in FOLDER.glob("*.json"))

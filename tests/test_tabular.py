@@ -16,7 +16,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import undelude as ud
 from oracle import Machine, enumerate_joint
-from undelude.agent import scan
+from undelude._agents.base import scan
 
 SIGMAS = 5
 LAKES = (["SFFF", "FHFH", "FFFH", "HFFG"], ["SFFG", "FHFF", "FFFH", "HFFF"], ["SFHF", "FFFF", "HFFH", "GFFF"])

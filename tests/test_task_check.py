@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import undelude as ud
-from undelude.cli import main
-from undelude.task_check import _differs
+from undelude._certificate.check_task import _differs
+from undelude._cli import main
 from undelude.tasks import registry
 
 KEY = jax.random.key(3)

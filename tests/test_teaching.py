@@ -13,10 +13,10 @@ import pytest
 import undelude as ud
 from processes import arm, continuous_arm, opening
 from tabular_agent import TabularAgent
-from undelude import updates
-from undelude.episodes import AGENT, EXPERT
-from undelude.losses import log_losses
-from undelude.updates import collect
+from undelude._process.episodes import AGENT, EXPERT
+from undelude._teaching import updates
+from undelude._teaching.losses import log_losses
+from undelude._teaching.updates import collect
 
 PRIOR = np.array([0.5, 0.3, 0.2])
 EXPERT_LAW = np.array([[0.7, 0.3], [0.2, 0.8], [0.5, 0.5]])

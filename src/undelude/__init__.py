@@ -1,20 +1,21 @@
 """undelude: sequence models that act, without taking their own actions for evidence."""
 
 from undelude import tasks
-from undelude.agent import AbstractAgent, AbstractSequenceAgent
-from undelude.agents.exact import ExactAgent, ThompsonAgent
-from undelude.agents.gru import GRUAgent
-from undelude.agents.linear_recurrent import LinearRecurrentAgent
-from undelude.agents.lstm import LSTMAgent
-from undelude.agents.markov import MarkovAgent, SequencePredictor
-from undelude.agents.normalise import normalise
-from undelude.agents.planning import PlanningAgent
-from undelude.agents.tempered import TemperedAgent
-from undelude.agents.transformer import TransformerAgent
-from undelude.causal import CausalModel
-from undelude.certificate import Certificate, certify, delusion_gap
-from undelude.checkpoint import load, save
-from undelude.distributions import (
+from undelude._agents.base import AbstractAgent, AbstractSequenceAgent
+from undelude._agents.exact import ExactAgent, ThompsonAgent
+from undelude._agents.host import HostAgent
+from undelude._agents.networks.gru import GRUAgent
+from undelude._agents.networks.linear import LinearRecurrentAgent
+from undelude._agents.networks.lstm import LSTMAgent
+from undelude._agents.networks.markov import MarkovAgent, SequencePredictor
+from undelude._agents.networks.normalise import normalise
+from undelude._agents.networks.transformer import TransformerAgent
+from undelude._agents.planning import PlanningAgent
+from undelude._agents.tempered import TemperedAgent
+from undelude._certificate.certificate import Certificate, certify, delusion_gap
+from undelude._certificate.check_task import TaskReport, check_task
+from undelude._certificate.replicates import Interval, Replicates, replicate
+from undelude._distributions.distributions import (
     AbstractDistribution,
     Autoregressive,
     Categorical,
@@ -24,22 +25,21 @@ from undelude.distributions import (
     Normal,
     Squashed,
 )
-from undelude.episodes import Episodes
-from undelude.estimand import Estimand
-from undelude.export import export
-from undelude.film import film, side_by_side, write_gif
-from undelude.graph import Path
-from undelude.host import HostAgent
-from undelude.identification import Hedge, NotIdentifiable, identify
-from undelude.inference import posterior
-from undelude.losses import log_losses
-from undelude.process import AbstractExpert, AbstractTask, InteractionProcess
-from undelude.replicates import Interval, Replicates, replicate
-from undelude.rollout import rollout
-from undelude.square import Blind, Cloning, Counterfactual, DAgger, Factual, Mixed, Teaching
-from undelude.task_check import TaskReport, check_task
-from undelude.teaching import NotFinite, Run, teach
-from undelude.variable import Variable
+from undelude._drawing.film import film, side_by_side, write_gif
+from undelude._process.episodes import Episodes
+from undelude._process.inference import posterior
+from undelude._process.process import AbstractExpert, AbstractTask, InteractionProcess
+from undelude._rollout.rollout import rollout
+from undelude._runs.agent_files import load, save
+from undelude._runs.export import export
+from undelude._teaching.losses import log_losses
+from undelude._teaching.settings import Blind, Cloning, Counterfactual, DAgger, Factual, Mixed, Teaching
+from undelude._teaching.teach import NotFinite, Run, teach
+from undelude.causal.estimand import Estimand
+from undelude.causal.graph import Path
+from undelude.causal.identification import Hedge, NotIdentifiable, identify
+from undelude.causal.model import CausalModel
+from undelude.causal.variable import Variable
 
 __all__ = [
     "AbstractAgent",

@@ -1,30 +1,18 @@
 """What is wrong with a user's numbers, said before anything is compiled."""
 
 import operator
-import os
-import sysconfig
-import traceback
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike
 
+from undelude._tree import is_concrete
+
 TOLERANCE = 1e-4
 # JAX counts with 32 bits.
 MAX_COUNT = 2**31 - 1
-_OURS = str(Path(__file__).parent) + os.sep
-_LIBRARIES = tuple(sysconfig.get_path(x) + os.sep for x in ("stdlib", "platstdlib", "purelib", "platlib"))
-
-
-def is_concrete(*arrays: Any) -> bool:
-    """Whether the values can be looked at now: nothing can be checked under `jit` and `vmap`."""
-    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arrays))
 
 
 def as_numbers(values: Any, name: str) -> np.ndarray:
@@ -98,57 +86,6 @@ def check_probabilities(table: ArrayLike, name: str) -> None:
             entry = f"{name}{list(where) if where else ''}"
             is_off = f" (sum {total[where]:.6g})" if "sum" in what else ""
             raise ValueError(f"{entry} {what}{is_off}: {_short(row)}. Each row must be probabilities that sum to one.")
-
-
-def outline(tree: Any) -> tuple:
-    """A PyTree with shapes in place of its arrays, as what can be hashed: a key for what depends on nothing else.
-
-    Types of what is no array belong to it, for 1 == 1.0.
-    """
-    arrays, static = eqx.partition(tree, eqx.is_array)
-    leaves, treedef = jax.tree.flatten(arrays)
-    static_leaves, static_treedef = jax.tree.flatten(static)
-    shapes = tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves)
-    return shapes, treedef, tuple(static_leaves), static_treedef, tuple(map(type, static_leaves))
-
-
-def filled(outline: tuple, leaves: Sequence[Any]) -> Any:
-    """The PyTree of an outline, with `leaves` for its arrays."""
-    _, treedef, static_leaves, static_treedef, _ = outline
-    return eqx.combine(treedef.unflatten(leaves), static_treedef.unflatten(static_leaves))
-
-
-def signature(tree: Any) -> str:
-    """The shapes and types of a PyTree's arrays."""
-    leaves, structure = jax.tree.flatten(tree)
-    shapes = [f"{jnp.result_type(x)}{list(jnp.shape(x))}" for x in leaves]
-    return str(jax.tree.unflatten(structure, shapes)) if leaves else "nothing"
-
-
-def users_line(error: BaseException) -> str:
-    """The last line of the user's own code on the way to `error`, or to what it came of: ` (my_tasks.py, line 12)`.
-
-    Empty where there is none.
-    """
-    where, seen, link = "", set(), error
-    while link is not None and id(link) not in seen:
-        lines = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(link.__traceback__)]
-        if own := [(file, line) for file, line in lines if _is_users(file)]:
-            where = f" ({Path(own[-1][0]).name}, line {own[-1][1]})"
-        seen.add(id(link))
-        link = link.__cause__
-    return where
-
-
-def is_ours(error: BaseException) -> bool:
-    """Whether a line of undelude raised it."""
-    files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return bool(files) and files[-1].startswith(_OURS)
-
-
-def _is_users(file: str) -> bool:
-    installed = file.startswith((_OURS, *_LIBRARIES)) or {"site-packages", "dist-packages"} & {*Path(file).parts}
-    return not (installed or file.startswith("<"))
 
 
 def one_line(x: Any) -> str:

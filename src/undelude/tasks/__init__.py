@@ -1,5 +1,7 @@
 """Tasks with a privileged expert, one file each; every one cites its source."""
 
+from typing import Any
+
 from undelude.tasks.arm import arm
 from undelude.tasks.bandit import bandit
 from undelude.tasks.cards import kuhn, leduc
@@ -9,7 +11,6 @@ from undelude.tasks.grid import grid
 from undelude.tasks.merge import crashed, merge
 from undelude.tasks.switching import switching_bandit
 from undelude.tasks.tables import from_tables
-from undelude.tasks.tabular import tabular_from_gymnasium
 
 __all__ = [
     "arm",
@@ -25,3 +26,12 @@ __all__ = [
     "switching_bandit",
     "tabular_from_gymnasium",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Find the task makers that belong to optional packages when they are first asked for."""
+    if name == "tabular_from_gymnasium":
+        from undelude.gym import tabular_from_gymnasium
+
+        return tabular_from_gymnasium
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,7 +3,7 @@
 import numpy as np
 
 from undelude._checks import check_between, check_count
-from undelude.process import InteractionProcess
+from undelude._process.process import InteractionProcess
 from undelude.tasks.tables import from_tables
 
 

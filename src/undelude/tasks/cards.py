@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import ArrayLike, Float
 
 from undelude._checks import check_between, check_probabilities
-from undelude.process import InteractionProcess
+from undelude._process.process import InteractionProcess
 from undelude.tasks.tabular import TabularExpert, TabularTask, soft_value_iteration
 
 RANKS = ("J", "Q", "K")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from undelude.process import InteractionProcess
+from undelude._process.process import InteractionProcess
 from undelude.tasks.tables import from_tables
 
 

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from undelude._checks import check_between, check_count
-from undelude.distributions import Categorical, Given, Joint
-from undelude.process import AbstractExpert, AbstractTask, InteractionProcess
+from undelude._distributions.distributions import Categorical, Given, Joint
+from undelude._process.process import AbstractExpert, AbstractTask, InteractionProcess
 
 Feedback = Literal["cue", "reward"]
 # Stay, north, south, west, east: what an action adds to (row, column).

@@ -7,9 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from undelude.process import InteractionProcess
+from undelude._process.process import InteractionProcess
 from undelude.tasks.arm import arm
 from undelude.tasks.bandit import bandit
 from undelude.tasks.cards import kuhn, leduc
@@ -18,7 +16,6 @@ from undelude.tasks.frog import prize_or_frog
 from undelude.tasks.grid import grid
 from undelude.tasks.merge import merge
 from undelude.tasks.switching import switching_bandit
-from undelude.tasks.tabular import tabular_from_gymnasium
 
 
 class NamedTask(NamedTuple):
@@ -26,14 +23,14 @@ class NamedTask(NamedTuple):
 
     Attributes:
         summary: one line, what Theta is.
-        factory: builds the process.
+        factory: builds the process; as `module:name`, if its module needs optional dependencies.
         num_thetas, num_rounds, num_actions, num_observations: K, T, A and O of what it builds; "2 reals" where actions
             are continuous, "2 +" where an observation has given parts too.
         extra: the optional dependencies (`undelude[extra]`) without which it cannot be built.
     """
 
     summary: str
-    factory: Callable[[], InteractionProcess]
+    factory: Callable[[], InteractionProcess] | str
     num_thetas: int
     num_rounds: int
     num_actions: int | str
@@ -52,66 +49,6 @@ class TaskError(RuntimeError):
         super().__init__(f"the task {task} cannot be made")
 
 
-def frozen_lake(num_rounds: int = 40) -> InteractionProcess:
-    """FrozenLake-v1 on four 3 x 3 maps: the goal is in one corner, holes are in the other three; which, is hidden.
-
-    A step goes where it is meant to with probability .8, and the reward is seen right with probability .8: arriving in
-    a corner is evidence, but weak, whereas the expert's steps point to the goal at once. So an agent that takes its own
-    steps for evidence stays with the corner that it happened to walk to first.
-
-    Args:
-        num_rounds: T.
-    """
-    gymnasium = _gymnasium()
-    corners = [(0, 0), (0, 2), (2, 0), (2, 2)]
-    envs = []
-    for goal in corners:
-        lake = np.full((3, 3), "F")
-        lake[1, 1] = "S"
-        for corner in corners:
-            lake[corner] = "G" if corner == goal else "H"
-        envs.append(gymnasium.make("FrozenLake-v1", desc=["".join(row) for row in lake], success_rate=0.8))
-    return tabular_from_gymnasium(
-        envs, reward=0.8, temperature=0.1, discount=0.95, num_rounds=num_rounds, name="frozen_lake"
-    )
-
-
-def taxi(num_rounds: int = 40) -> InteractionProcess:
-    """Taxi-v4 with the passenger's destination hidden: one of four places.
-
-    Wrong places are told from the right one by trying them, at the price of an illegal drop-off (reward -10).
-
-    Args:
-        num_rounds: T.
-    """
-    env = _gymnasium().make("Taxi-v4")
-    # A state's number is (taxi and passenger) * 4 + destination.
-    start = np.asarray(env.unwrapped.initial_state_distrib)
-    initial = np.stack([np.where(np.arange(500) % 4 == destination, start, 0.0) for destination in range(4)])
-    initial /= initial.sum(-1, keepdims=True)
-    return tabular_from_gymnasium(
-        [env] * 4,
-        observe=np.arange(500) // 4,
-        initial=initial,
-        temperature=1.0,
-        discount=0.97,
-        num_rounds=num_rounds,
-        name="taxi",
-    )
-
-
-def cliff_walking(num_rounds: int = 50) -> InteractionProcess:
-    """CliffWalking-v1, slippery or not: on firm ground the expert walks along the edge, on ice it keeps away.
-
-    Args:
-        num_rounds: T.
-    """
-    gymnasium = _gymnasium()
-    envs = [gymnasium.make("CliffWalking-v1", is_slippery=slippery) for slippery in (False, True)]
-    # A fall costs -100 and a slip back into the start -1: the reward would tell them apart where the state does not.
-    return tabular_from_gymnasium(envs, reward="hidden", temperature=5.0, num_rounds=num_rounds, name="cliff_walking")
-
-
 TASKS: dict[str, NamedTask] = {
     "bandit": NamedTask("which of five arms pays best (Remark 11)", bandit, 5, 20, 5, 2),
     "frog": NamedTask("which box holds the prize (Section 2)", lambda: prize_or_frog(num_rounds=2), 2, 2, 2, 2),
@@ -122,9 +59,13 @@ TASKS: dict[str, NamedTask] = {
     "leduc": NamedTask("which card the opponent holds", leduc, 3, 4, 3, 304),
     "kuhn": NamedTask("the same in Kuhn poker, where it hardly matters", kuhn, 3, 2, 2, 17),
     "doors": NamedTask("which door is not poisoned: imitation is the wrong goal", doors, 3, 1, 4, 4),
-    "frozen_lake": NamedTask("FrozenLake-v1: which corner is the goal", frozen_lake, 4, 40, 4, 18, "gym"),
-    "taxi": NamedTask("Taxi-v4: where the passenger wants to go", taxi, 4, 40, 6, 354, "gym"),
-    "cliff_walking": NamedTask("CliffWalking-v1: is the ground slippery", cliff_walking, 2, 50, 4, 38, "gym"),
+    "frozen_lake": NamedTask(
+        "FrozenLake-v1: which corner is the goal", "undelude.gym.tasks:frozen_lake", 4, 40, 4, 18, "gym"
+    ),
+    "taxi": NamedTask("Taxi-v4: where the passenger wants to go", "undelude.gym.tasks:taxi", 4, 40, 6, 354, "gym"),
+    "cliff_walking": NamedTask(
+        "CliffWalking-v1: is the ground slippery", "undelude.gym.tasks:cliff_walking", 2, 50, 4, 38, "gym"
+    ),
 }
 
 
@@ -142,7 +83,8 @@ def make(task: str) -> InteractionProcess:
         TypeError: the factory returned something else.
     """
     if task in TASKS:
-        return TASKS[task].factory()
+        named = TASKS[task].factory
+        return _find_factory(named)() if isinstance(named, str) else named()
     if ":" not in task:
         near = difflib.get_close_matches(task, TASKS, n=3, cutoff=0.5)
         hint = f"Did you mean {' or '.join(near)}?" if near else f"There are {', '.join(TASKS)}."
@@ -197,11 +139,3 @@ def _meant(module_name: str, name: str) -> str:
     file = os.path.relpath(module_name) if module_name.endswith(".py") else ""
     module = file.removesuffix(".py").replace(os.sep, ".")
     return f"did you mean {module}:{name}? A module is named without .py, and " if module and module[0] != "." else ""
-
-
-def _gymnasium() -> Any:
-    try:
-        import gymnasium
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("this task is made from Gymnasium: pip install gymnasium.") from error
-    return gymnasium

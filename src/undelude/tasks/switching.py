@@ -5,8 +5,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from undelude._checks import check_between
-from undelude.distributions import Categorical
-from undelude.process import InteractionProcess
+from undelude._distributions.distributions import Categorical
+from undelude._process.process import InteractionProcess
 from undelude.tasks.bandit import bandit
 
 

@@ -1,0 +1,117 @@
+"""The commands, and what becomes of their errors."""
+
+import contextlib
+import difflib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated, get_args
+
+import jax
+import tyro
+
+from undelude._cli import distributed
+from undelude._cli.certify import Certify, Report
+from undelude._cli.check import Check
+from undelude._cli.console import make_console
+from undelude._cli.export import Export
+from undelude._cli.paper import Paper
+from undelude._cli.play import Play
+from undelude._cli.tasks import Tasks
+from undelude._cli.train import Train
+from undelude._errors import users_line
+from undelude._runs.errors import CommandError, ExitCode, UsageError, explain
+from undelude.tasks.registry import TaskError, UnknownTaskError
+
+# tyro joins lines that begin with a letter, and wraps none.
+DESCRIPTION = """Train agents that act without taking their own actions for evidence.
+
+A first run, of about a minute on two cores:
+  undelude train bandit --out runs/bandit
+
+Exit codes:
+  0 done, 1 failed, 2 wrong usage, 130 interrupted by Ctrl-C, 143 by SIGTERM
+
+Environment:
+  UNDELUDE_DEBUG=1       show the traceback of an error
+  JAX_NUM_CPU_DEVICES    how many cores share a batch; all by default
+  XDG_CACHE_HOME         compiled programs are kept there, in undelude/jax;
+                         ~/.cache by default
+"""
+
+Command = (
+    Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Certify, tyro.conf.subcommand("certify")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
+    | Annotated[Tasks, tyro.conf.subcommand("tasks")]
+    | Annotated[Check, tyro.conf.subcommand("check")]
+    | Annotated[Play, tyro.conf.subcommand("play")]
+    | Annotated[Paper, tyro.conf.subcommand("paper")]
+)
+NAMES = [conf.name for _, conf in map(get_args, get_args(Command))]
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run one command; what the console script `undelude` calls.
+
+    Args:
+        args: the command line; that of the process by default.
+
+    Returns:
+        The exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated.
+    """
+    code = _run(list(sys.argv[1:] if args is None else args))
+    ends = (ExitCode.INTERRUPTED, ExitCode.TERMINATED)
+    if args is None and (code in ends or jax.distributed.is_initialized()):
+        # XLA may be at work in other threads; an orderly end of Python would take away what they stand on. One of
+        # several processes would wait for the others, who may be waiting for it.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def _run(args: list[str]) -> int:
+    try:
+        _check_command(args)
+        command = tyro.cli(
+            Command, prog="undelude", description=DESCRIPTION, args=args, config=(tyro.conf.FlagCreatePairsOff,)
+        )
+        code = command.run(args[1:])
+        sys.stdout.flush()
+        return int(code)
+    except SystemExit as exit:  # tyro has said what is wrong, or shown the help.
+        return int(exit.code or 0)
+    except KeyboardInterrupt:
+        return _fail("interrupted.", ExitCode.INTERRUPTED)
+    except CommandError as error:
+        return _fail(str(error), error.code)
+    except UnknownTaskError as error:
+        return _fail(str(error), ExitCode.USAGE)
+    except TaskError as error:
+        return _fail(f"{error}: {explain(error.__cause__ or error)}", ExitCode.FAILED)
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) and not users_line(error):
+            # Nobody reads stdout any more, as after `| head`: what is left for it goes nowhere.
+            with contextlib.suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return int(ExitCode.FAILED)
+        return _fail(explain(error), ExitCode.FAILED)
+
+
+def _check_command(args: list[str]) -> None:
+    if args and not args[0].startswith("-") and args[0] not in NAMES:
+        near = difflib.get_close_matches(args[0], NAMES, n=1)
+        hint = f"Did you mean {near[0]}?" if near else f"There are {', '.join(NAMES)}."
+        raise UsageError(f"there is no command {args[0]!r}. {hint}")
+
+
+def _fail(message: str, code: ExitCode) -> int:
+    if os.environ.get("UNDELUDE_DEBUG"):
+        traceback.print_exc()
+    if jax.distributed.is_initialized():
+        distributed.have_the_last_word()
+    make_console(stderr=True).print(f"{distributed.label()}: {message}", soft_wrap=True)
+    return int(code)

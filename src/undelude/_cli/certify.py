@@ -1,0 +1,80 @@
+"""`undelude certify` and `undelude report`."""
+
+import dataclasses
+import json as json_format
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from undelude._cli import backend
+from undelude._cli.console import make_console, print_certificate, working
+from undelude._cli.measure import NUM_EPISODES, make_certificate, write_film
+from undelude._runs import agent_files as checkpoint
+from undelude._runs.directory import RunDirectory
+from undelude._runs.errors import ExitCode, UsageError
+from undelude.tasks.registry import make
+
+Directory = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
+
+
+@dataclasses.dataclass(frozen=True)
+class Certify:
+    """Measure the agent of a run anew, and write its certificate.json."""
+
+    directory: Directory
+    """The run directory."""
+    num_episodes: int = NUM_EPISODES
+    """Own episodes to measure on."""
+    json: bool = False
+    """Print the certificate as JSON on stdout, and all else on stderr."""
+
+    def run(self, args: Sequence[str]) -> ExitCode:
+        """Carry it out."""
+        del args
+        if self.num_episodes < 2:
+            raise UsageError(f"--num-episodes must be at least 2, for a standard error, not {self.num_episodes}.")
+        run = RunDirectory.open(self.directory)
+        if not run.agent_folder.exists():
+            again = f"its training did not end; go on with {run.resume_command}"
+            raise FileNotFoundError(f"no agent at {run.agent_folder}: {again}")
+        backend.configure(batch_size=run.config.batch_size)  # As in training, so that what was compiled serves again.
+        with run.locked(), working(make_console(stderr=True), "certifying"):
+            agent = checkpoint.load(run.agent_folder)
+            process = make(run.config.task)
+            certificate = make_certificate(agent, process, run.config, num_episodes=self.num_episodes)
+            run.write_certificate(certificate)
+            write_film(run, agent, process, make_console(stderr=True))
+        certificate = run.read_certificate()
+        page = _write_report(run) if run.report_file.exists() else None
+        # All is written: who reads this may end the command, as head does.
+        if self.json:
+            print(json_format.dumps(certificate, indent=2))
+        console = make_console(stderr=self.json)
+        print_certificate(console, certificate)
+        console.print(f"Measured in {certificate['seconds']:.1f} s, written to {run.certificate_file}.", soft_wrap=True)
+        if page is not None:
+            console.print(f"Page, drawn anew: {page}", soft_wrap=True)
+        return ExitCode.OK
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Draw the page of a run from its files, and say where it is."""
+
+    directory: Directory
+    """The run directory."""
+
+    def run(self, args: Sequence[str]) -> ExitCode:
+        """Carry it out."""
+        del args
+        page = _write_report(RunDirectory.open(self.directory))
+        make_console(stderr=False).print(str(page), soft_wrap=True)
+        return ExitCode.OK
+
+
+def _write_report(run: RunDirectory) -> Path:
+    from undelude._report import write_report  # Brings matplotlib.
+
+    return write_report(run.path)

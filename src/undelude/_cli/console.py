@@ -1,0 +1,185 @@
+"""What a person sees: progress while it runs, tables when it is done."""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from undelude._types import Mark
+
+Number = float | str | None
+REWARDS = {
+    "reward": "this agent",
+    "reward_expert": "expert, who knows theta",
+    "reward_exact_do": "exact agent, own actions done",
+    "reward_exact_see": "exact agent, own actions seen",
+    "reward_best": "best known without theta",
+}
+
+
+def make_console(*, stderr: bool) -> Console:
+    """A console that prints what it is given, without markup or guesses at highlights."""
+    return Console(stderr=stderr, highlight=False, markup=False)
+
+
+@contextlib.contextmanager
+def working(console: Console, what: str) -> Iterator[None]:
+    """A spinner while a block runs; where nobody watches, a line."""
+    if not console.is_terminal:
+        console.print(f"{what} ...", soft_wrap=True)
+        yield
+        return
+    with console.status(f"{what} ..."):
+        yield
+
+
+@contextlib.contextmanager
+def training_progress(
+    console: Console, *, mark: Mark, steps: int, start: int
+) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """A bar with rate and time left; where nobody watches, a line every tenth of the way.
+
+    Args:
+        console: to draw on.
+        mark: that of the answer which the teaching aims at.
+        steps: updates in all.
+        start: updates that were made before.
+
+    Yields:
+        What to call with each row of metrics.
+    """
+    if not console.is_terminal:
+        console.print("compiling, then training ...", soft_wrap=True)
+        yield _log_lines(console, mark, steps)
+        return
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        _RateColumn(),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[loss]}", markup=False),
+    )
+    with Progress(*columns, console=console, expand=True) as progress:
+        task = progress.add_task("compiling", total=steps, completed=start, loss="")
+
+        def advance(row: dict[str, Any]) -> None:
+            kl = row[f"action_kl_{mark}"]
+            loss = f"loss {row['action_loss']:.3f}" if kl is None else f"KL to {mark} {number(kl)}"
+            progress.update(task, description="training", completed=row["update"], loss=loss)
+
+        yield advance
+
+
+class _RateColumn(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        """Updates a second."""
+        return Text(f"{task.speed:.0f}/s" if task.speed else "  /s", style="progress.data.speed")
+
+
+def _log_lines(console: Console, mark: Mark, steps: int) -> Callable[[dict[str, Any]], None]:
+    tenths = -1
+
+    def advance(row: dict[str, Any]) -> None:
+        nonlocal tenths
+        if (done := 10 * row["update"] // steps) > tenths:
+            tenths = done
+            console.print(
+                f"update {row['update']}/{steps}, {row['seconds']:.1f} s: loss of actions {row['action_loss']:.4f}, "
+                f"of observations {row['observation_loss']:.4f}, KL to {mark} {number(row[f'action_kl_{mark}'])}",
+                soft_wrap=True,
+            )
+
+    return advance
+
+
+def print_certificate(console: Console, certificate: dict[str, Any]) -> None:
+    """A certificate: what the agent predicts against both answers, and what it earns."""
+    c = certificate
+    console.print(
+        f"{c['task']}: {c['agent']}, {c['teaching']} teaching, {c['num_episodes']} of its own episodes,\n"
+        f"its own actions read as {c['own_actions']}.\n",
+        soft_wrap=True,
+    )
+    answers = ("from the interventional\nanswer, P(. | do(a), o)", "from the deluded\nanswer, P(. | a, o)")
+    distances = _table("distance of its", *answers)
+    for what, quantity in (("action", "kl"), ("action", "tv"), ("observation", "kl"), ("observation", "tv")):
+        label = f"{what}s, {'KL in nats' if quantity == 'kl' else 'total variation'}"
+        distances.add_row(label, *(_with_error(c, f"{what}_{quantity}_{mark}", 4) for mark in ("do", "see")))
+    console.print(distances)
+
+    rewards = _table("who acts", "reward a round")
+    for name, who in REWARDS.items():
+        if c.get(name) is not None:
+            rewards.add_row(who, _with_error(c, name, 3))
+    console.print()
+    console.print(rewards)
+
+    gaps = " / ".join(number(c.get(f"{what}_calibration_gap")) for what in ("action", "observation"))
+    console.print(f"\nCalibration gap, actions / observations: {gaps} nats.")
+    if isinstance(deluded := c.get("deluded_fraction"), float):
+        console.print(f"Sure of a wrong theta at the end: {deluded:.1%} of its episodes.")
+    notes = dict(c.get("notes", {}))
+    if warning := notes.pop("imitation", None):
+        console.print(f"\nWarning: {warning}", style="bold", soft_wrap=True)
+    missing: dict[str, list[str]] = {}
+    for name, why in notes.items():
+        if c.get(name) is None:
+            missing.setdefault(why, []).append(name)
+        else:
+            console.print(f"{name}: {why}", soft_wrap=True)
+    for why, names in missing.items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        console.print(f"Not measured, {names[0]}{more}: {why}")
+
+
+def print_intervals(console: Console, summary: dict[str, Any]) -> None:
+    """Means and intervals over seeds."""
+    s = summary
+    console.print(
+        f"{s['task']}: {s['agent']}, {s['teaching']} teaching, {len(s['seeds'])} seeds, {s['num_episodes']} own "
+        "episodes each.\n",
+        soft_wrap=True,
+    )
+    table = _table("over seeds", "mean", "95 % interval")
+    for name, x in s["quantities"].items():
+        table.add_row(name, number(x["mean"], 5), f"{number(x['low'], 5)} to {number(x['high'], 5)}")
+    console.print(table)
+    console.print()
+
+
+def number(x: Number, decimals: int = 4) -> str:
+    """With so many decimals; "inf" and None as what they are."""
+    return "-" if x is None else x if isinstance(x, str) else f"{x:.{decimals}f}"
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False)
+    for i, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if i else "left")
+    return table
+
+
+def _with_error(certificate: dict[str, Any], name: str, decimals: int) -> str:
+    value, error = certificate.get(name), certificate.get(f"{name}_se")
+    if not isinstance(error, float):
+        return number(value, decimals)
+    if 0 < error < 10**-decimals:  # As many decimals as the error has something to say in.
+        decimals = min(-math.floor(math.log10(error)), 7)
+    return f"{number(value, decimals)} ± {number(error, decimals).removeprefix('0')}"

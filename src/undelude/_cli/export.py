@@ -1,0 +1,99 @@
+"""`undelude export`."""
+
+import dataclasses
+import json as json_format
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import jax.export
+import numpy as np
+import tyro
+
+from undelude._cli.certify import Directory
+from undelude._cli.console import make_console, working
+from undelude._runs import agent_files as checkpoint
+from undelude._runs.config import WholeNumber
+from undelude._runs.directory import RunDirectory
+from undelude._runs.errors import ExitCode, UsageError
+from undelude._runs.export import check_free, export
+from undelude.tasks.registry import make
+
+ROUNDS_TIMED = 2000
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """Write the agent of a run as functions that run without undelude, and say how fast it acts."""
+
+    directory: Directory
+    """The run directory."""
+    out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
+    """Where to: init, act and observe, each as .bin (jax.export) and .mlir (StableHLO), and manifest.json."""
+    num_rounds: WholeNumber = None
+    """Rounds of the episodes to come; the task's own by default."""
+    batch_size: WholeNumber = None
+    """Episodes at a time; by default one, without an axis for them."""
+    overwrite: bool = False
+    """Write into a folder that is not empty too, over an export that is there."""
+
+    def run(self, args: Sequence[str]) -> ExitCode:
+        """Carry it out."""
+        del args
+        for name, number in (("--num-rounds", self.num_rounds), ("--batch-size", self.batch_size)):
+            if number is not None and number < 1:
+                raise UsageError(f"{name} must be at least 1, not {number}.")
+        run = RunDirectory.open(self.directory)
+        try:
+            check_free(self.out, overwrite=self.overwrite, option="--overwrite")
+        except FileExistsError as error:
+            raise UsageError(str(error)) from error
+        agent = checkpoint.load(run.agent_folder)
+        with working(make_console(stderr=True), "exporting"):
+            size = {"num_rounds": self.num_rounds, "batch_size": self.batch_size}
+            folder = export(agent, make(run.config.task), self.out, overwrite=self.overwrite, **size)
+            microseconds = latencies(folder)
+        console = make_console(stderr=False)
+        size = sum(file.stat().st_size for file in folder.iterdir())
+        console.print(
+            f"Written to {folder}: init, act, observe and manifest.json, {size / 1e6:.1f} MB.", soft_wrap=True
+        )
+        median, late = np.percentile(microseconds, (50, 99))
+        console.print(
+            f"An action and the observation after it, batch {self.batch_size or 1}, on {jax.devices()[0].platform}: "
+            f"{median:.0f} microseconds (median), {late:.0f} (99th percentile).",
+            soft_wrap=True,
+        )
+        return ExitCode.OK
+
+
+def latencies(folder: Path, num_rounds: int = ROUNDS_TIMED) -> np.ndarray:
+    """Microseconds of each round of acting and observing through the exported functions, from Python, after warm-up.
+
+    Args:
+        folder: written by `ud.export`.
+        num_rounds: so many.
+    """
+    manifest = json_format.loads((folder / "manifest.json").read_text())
+    described = manifest["functions"]
+
+    def load(name: str) -> Callable[..., Any]:
+        return jax.jit(jax.export.deserialize(bytearray((folder / f"{name}.bin").read_bytes())).call)
+
+    init, act, observe = load("init"), load("act"), load("observe")
+    size = len(described["init"]["results"])
+    observation = [np.zeros(row["shape"], row["dtype"]) for row in described["observe"]["arguments"][size:]]
+    shape = described["act"]["arguments"][-1]["shape"]
+    seeds = np.random.default_rng(0).integers(2**32, size=(num_rounds, *shape), dtype=np.uint32)
+    seconds = []
+    memory = init()
+    for t in range(num_rounds):
+        if t % manifest["num_rounds"] == 0:
+            memory = init()
+        started = time.perf_counter()
+        memory = act(*memory, seeds[t])[-size:]
+        memory = jax.block_until_ready(observe(*memory, *observation))
+        seconds.append(time.perf_counter() - started)
+    return 1e6 * np.array(seconds[min(20, num_rounds // 2) :])

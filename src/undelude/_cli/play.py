@@ -1,0 +1,327 @@
+"""`undelude play`: a person is Nature, and watches a sober and a deluded agent (Section 2, Remark 11)."""
+
+import dataclasses
+import secrets
+import sys
+from collections.abc import Sequence
+from typing import Annotated, NamedTuple, NoReturn
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from jaxtyping import Array, Bool, Float, Int, Key
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from undelude._agents.exact import ExactAgent
+from undelude._cli import backend
+from undelude._cli.console import make_console
+from undelude._distributions.distributions import Categorical
+from undelude._process import inference
+from undelude._process.inference import Belief
+from undelude._process.process import InteractionProcess
+from undelude._runs.config import WholeNumber
+from undelude._runs.errors import ExitCode, UsageError, check_seed
+from undelude.tasks.registry import make
+
+BAR_WIDTH = 20
+
+
+class _Words(NamedTuple):
+    """How a game speaks of theta, of actions, and of what is paid or not."""
+
+    noun: str = "arm"
+    plural: str = "arms"
+    adjective: str = "best"
+    which: str = "which arm is the best"
+    told: str = "The best arm is {}."
+    acts: str = "pulls"
+    acted: str = "pulled"
+    pays: str = "It pays."
+    pays_not: str = "It does not pay."
+    question: str = "Does it pay?"
+    expects: str = "to be paid"
+    earned: str = "was paid"
+
+
+WORDS = {
+    "frog": _Words(
+        noun="box",
+        plural="boxes",
+        adjective="prize",
+        which="which box holds the prize",
+        told="The prize is in box {}.",
+        acts="opens",
+        acted="opened",
+        pays="Out comes the prize.",
+        pays_not="Out jumps a frog.",
+        question="Does it hold the prize?",
+        expects="the prize",
+        earned="found the prize",
+    )
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Play:
+    """Be Nature: pay two agents or do not, and watch what they come to believe."""
+
+    task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")] = "bandit"
+    """One whose rounds are paid or not, such as bandit and frog."""
+    seed: WholeNumber = None
+    """Of what the agents and the program draw; another one each time by default."""
+
+    def run(self, args: Sequence[str]) -> ExitCode:
+        """Carry it out."""
+        del args
+        if self.seed is not None:
+            check_seed(self.seed)
+        backend.configure()
+        process = make(self.task)
+        _check_playable(process)
+        seed = secrets.randbits(31) if self.seed is None else self.seed
+        game = _Game(process, jax.random.key(seed), make_console(stderr=False))
+        try:
+            game.introduce()
+            while game.round < process.num_rounds:
+                game.play_round()
+        except _QuitError:
+            game.console.print("\n")
+        except KeyboardInterrupt:
+            game.console.print()
+            raise
+        game.conclude()
+        return ExitCode.OK
+
+
+class _QuitError(Exception):
+    """The person has had enough."""
+
+
+class _Player:
+    """One agent and what has happened to it."""
+
+    def __init__(self, process: InteractionProcess, name: str):
+        self.name = name
+        self.agent = ExactAgent(process, "do" if name == "sober" else "see")
+        self.belief = self.agent.init(num_rounds=process.num_rounds)
+        # What the same history says when its actions are read as interventions.
+        self.sober_belief = self.belief
+        self.was_refuted = False
+        self.actions: list[int] = []
+        self.observations: list[int] = []
+
+    def act(self, key: Key[Array, ""]) -> tuple[int, float]:
+        """Choose an action from its belief, and say with which probability it then expects to be paid."""
+        intervened = jnp.asarray(self.agent.own_actions == "do")
+        a, expected = _act(self.agent, self.belief, intervened, key)
+        return int(a), float(expected)
+
+    def learn(self, action: int, observation: int) -> None:
+        """What it did, and what came of it."""
+        intervened = self.agent.own_actions == "do"
+        a, o = jnp.asarray(action, jnp.int32), jnp.asarray(observation, jnp.int32)
+        # What is asked of this round is whether this round was impossible.
+        before = eqx.tree_at(lambda b: b.impossible, self.belief, jnp.asarray(False))
+        self.belief = _update(self.agent, before, a, o, jnp.asarray(intervened))
+        self.was_refuted |= bool(self.belief.impossible)
+        self.sober_belief = _update(self.agent, self.sober_belief, a, o, jnp.asarray(True))
+        self.actions.append(action)
+        self.observations.append(observation)
+
+
+class _Game:
+    """A game, and how far it has come."""
+
+    def __init__(self, process: InteractionProcess, key: Key[Array, ""], console: Console):
+        self.process, self.key, self.console = process, key, console
+        self.players = [_Player(process, name) for name in ("sober", "deluded")]
+        self.round = 0
+        self.theta = -1
+        # With as many actions as thetas, theta is taken for the action that is best.
+        self.is_bandit = process.num_thetas == _num_actions(process)
+        other = _Words(
+            "theta", "thetas", "true", "which theta is the true one", "The true theta is {}.", "takes", "acted"
+        )
+        self.words = WORDS.get(process.name, _Words() if self.is_bandit else other)
+        # `Q(O = 1 | theta, a)`, before anything has happened.
+        self.law = np.asarray(_payment(process, self.players[0].belief))
+
+    def introduce(self) -> None:
+        """Say what this is, and have theta chosen."""
+        K, T, words = self.process.num_thetas, self.process.num_rounds, self.words
+        certain = self._is_certain(self.law)
+        rule = "what comes of it follows" if certain else "you say whether it pays"
+        self.console.print(
+            f"You are Nature. There are {K} {words.plural}, and only you know {words.which}.\n"
+            f"For {T} rounds a sober and a deluded agent each act as they think that an expert would who knew it too; "
+            f"{rule}. Both reason exactly, by Bayes' rule. They differ in one thing: the sober agent takes what it "
+            "does for its own doing, the deluded one takes it for an expert's, and so for evidence.\n"
+        )
+        if self.is_bandit and not certain:
+            self._say_law()
+        question = f"W{words.which[1:]}? [1-{K}, Enter: the program draws it, q: quit] "
+        answer = self._ask(question, [str(k + 1) for k in range(K)])
+        self.theta = int(answer) - 1 if answer else int(self.process.sample_theta(self._next_key()))
+        self.console.print(f"{words.told.format(self.theta + 1)}\n")
+
+    def play_round(self) -> None:
+        """Both agents act, the person answers where there is a choice, all look at the beliefs."""
+        words = self.words
+        self.console.print(f"Round {self.round + 1} of {self.process.num_rounds}", style="bold")
+        for player in self.players:
+            a, expected = player.act(self._next_key())
+            who = f"  The {player.name:7} agent {words.acts} {a + 1}, and expects {words.expects} with {expected:.2f}."
+            law = _payment(self.process, player.belief)[self.theta, a]
+            self.console.print(who)
+            ask = "" if self._is_certain(law) else f"    {words.question} [y/n, Enter: draw it, q] "
+            answer = self._ask(ask, ["y", "n"]) if ask else ""
+            o = int(answer == "y") if answer else int(jax.random.uniform(self._next_key()) < law)
+            if not answer:
+                self.console.print(f"    {words.pays if o else words.pays_not}")
+            player.learn(a, o)
+            if player.belief.impossible:
+                self.console.print("    By its own belief this cannot be; it believes on as if nothing had happened.")
+        self.round += 1
+        self._show_beliefs()
+
+    def conclude(self) -> None:
+        """What happened."""
+        for player in self.players:
+            if not player.actions:
+                self.console.print(f"The {player.name} agent had not acted yet.")
+                continue
+            words, right = self.words, _times(player.actions.count(self.theta))
+            best = f", the {words.adjective} {words.noun} {right}" if self.is_bandit else ""
+            self.console.print(
+                f"The {player.name} agent {words.acted} {_times(len(player.actions))}{best}, and {words.earned} "
+                f"{_times(sum(player.observations))}. {self._favourite(player.belief)}"
+            )
+        deluded = self.players[1]
+        if deluded.actions and not deluded.was_refuted:
+            favourite = int(deluded.belief.log_posterior.argmax())
+            owed = float(jnp.exp(deluded.sober_belief.log_posterior[favourite]))
+            self.console.print(
+                f"Judged by what came of its actions alone, {self.words.noun} {favourite + 1} would have probability "
+                f"{owed:.2f}."
+            )
+
+    def _favourite(self, belief: Belief) -> str:
+        p = np.exp(belief.log_posterior)
+        top = np.flatnonzero(p > p.max() - 1e-4)
+        if len(top) > 1:
+            names = ", ".join(str(k + 1) for k in top)
+            return f"It takes {self.words.plural} {names} to be as likely, {p.max():.2f} each."
+        wrongly = "" if top[0] == self.theta else ", wrongly"
+        return f"It believes in {self.words.noun} {top[0] + 1} with {p.max():.2f}{wrongly}."
+
+    def _say_law(self) -> None:
+        best, others = np.diag(self.law), self.law[~np.eye(len(self.law), dtype=bool)]
+        if np.ptp(best) < 1e-6 and np.ptp(others) < 1e-6:
+            self.console.print(
+                f"They expect the best arm to pay with probability {best[0]:.2g} and any other with {others[0]:.2g}. "
+                "Be as fair as you like.\n"
+            )
+
+    def _show_beliefs(self) -> None:
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False)
+        table.add_column(f"  {self.words.noun}")
+        for player in self.players:
+            table.add_column(f"the {player.name} agent believes")
+        beliefs = [np.exp(player.belief.log_posterior) for player in self.players]
+        for k in range(self.process.num_thetas):
+            is_true = k == self.theta
+            label = f"  {k + 1} {self.words.adjective if is_true else ''}"
+            table.add_row(label, *(self._bar(float(b[k]), "green" if is_true else "yellow") for b in beliefs))
+        self.console.print(table)
+        self.console.print()
+
+    def _bar(self, p: float, style: str) -> Text:
+        eighths = " ▏▎▍▌▋▊▉█" if self.console.encoding.startswith("utf") else "        #"
+        whole, part = divmod(round(p * BAR_WIDTH * 8), 8)
+        bar = (eighths[8] * whole + (eighths[part] if part else "")).ljust(BAR_WIDTH)
+        return Text.assemble((bar, style), f" {p:.2f}")
+
+    @staticmethod
+    def _is_certain(law: np.ndarray | Array) -> bool:
+        """Whether theta and the action decide what comes, so that there is nothing to ask."""
+        return bool(np.isin(law, (0, 1)).all())
+
+    def _next_key(self) -> Key[Array, ""]:
+        self.key, key = jax.random.split(self.key)
+        return key
+
+    def _ask(self, question: str, answers: list[str]) -> str:
+        """One of `answers`, or "" for Enter; raises `_QuitError` at q and at the end of input."""
+        while True:
+            try:
+                answer = self.console.input(question, markup=False).strip().lower()
+            except EOFError:
+                raise _QuitError from None
+            if not sys.stdin.isatty():
+                self.console.print(answer)  # A terminal has shown what was typed.
+            if answer in ("q", "quit"):
+                raise _QuitError
+            if answer in ("yes", "no"):
+                answer = answer[0]
+            if answer in ("", *answers):
+                return answer
+            self.console.print(f"    Please answer with {', '.join(answers)}, Enter or q.")
+
+
+def _times(n: int) -> str:
+    return {0: "never", 1: "once", 2: "twice"}.get(n, f"{n} times")
+
+
+def _check_playable(process: InteractionProcess) -> None:
+    def refuse(why: str) -> NoReturn:
+        raise UsageError(f"{process.name} cannot be played, because {why}; try: undelude play bandit")
+
+    if not process.finite:
+        refuse("its theta is continuous")
+    if not isinstance(process.action_law, Categorical):
+        refuse("its actions are no symbols")
+    observations = process.observation_law
+    if not (isinstance(observations, Categorical) and observations.num_categories == 2):
+        refuse("its observations are not just two, pays and does not pay")
+    if process.opening or process.transition is not None:
+        refuse("it opens with an observation, or its theta changes")
+
+
+def _num_actions(process: InteractionProcess) -> int:
+    law = process.action_law
+    assert isinstance(law, Categorical)
+    return law.num_categories
+
+
+@eqx.filter_jit
+def _act(
+    agent: ExactAgent, belief: Belief, intervened: Bool[Array, ""], key: Key[Array, ""]
+) -> tuple[Int[Array, ""], Float[Array, ""]]:
+    a, m = agent.act(belief, key=key)
+    law = agent.f_O(agent.g_A(a, m, intervened=intervened))
+    assert isinstance(law, Categorical)
+    return a, law.probs[1]
+
+
+@eqx.filter_jit
+def _update(
+    agent: ExactAgent, belief: Belief, a: Int[Array, ""], o: Int[Array, ""], intervened: Bool[Array, ""]
+) -> Belief:
+    return agent.g_O(o, agent.g_A(a, belief, intervened=intervened))
+
+
+@eqx.filter_jit
+def _payment(process: InteractionProcess, belief: Belief) -> Float[Array, "K A"]:
+    """`Q(O = 1 | theta, a)` in the state that a belief remembers."""
+
+    def after(a: Int[Array, ""]) -> Float[Array, " K"]:
+        laws = inference.task_laws(process, inference.update_action(process, belief, a, True))
+        assert isinstance(laws, Categorical)
+        return laws.probs[:, 1]
+
+    return jax.vmap(after)(jnp.arange(_num_actions(process))).T

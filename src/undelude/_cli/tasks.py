@@ -1,0 +1,46 @@
+"""`undelude tasks`."""
+
+import dataclasses
+import importlib.util
+import json as json_format
+from collections.abc import Sequence
+
+from rich import box
+from rich.table import Table
+
+from undelude._cli.console import make_console
+from undelude._runs.errors import ExitCode
+from undelude.tasks.registry import TASKS
+
+
+@dataclasses.dataclass(frozen=True)
+class Tasks:
+    """List the named tasks."""
+
+    json: bool = False
+    """Print them as JSON."""
+
+    def run(self, args: Sequence[str]) -> ExitCode:
+        """Carry it out."""
+        del args
+        if self.json:
+            rows = [{"name": name} | task._asdict() for name, task in TASKS.items()]
+            print(json_format.dumps([{k: v for k, v in row.items() if k != "factory"} for row in rows], indent=2))
+            return ExitCode.OK
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+        for heading in ("task", "what is hidden"):
+            table.add_column(heading)
+        for axis in "KTAO":
+            table.add_column(axis, justify="right")
+        for name, task in TASKS.items():
+            sizes = (task.num_thetas, task.num_rounds, task.num_actions, task.num_observations)
+            table.add_row(name, task.summary, *map(str, sizes))
+        console = make_console(stderr=False)
+        console.print(table)
+        console.print("K values of the hidden theta, T rounds of an episode, A actions, O observations.")
+        console.print("+: and what is given, such as a place: it is shown, and no evidence.")
+        console.print("Your own task is given as package.module:factory.")
+        if importlib.util.find_spec("gymnasium") is None:
+            needy = [name for name, task in TASKS.items() if task.extra == "gym"]
+            console.print(f"To install what {', '.join(needy)} need: pip install gymnasium.", soft_wrap=True)
+        return ExitCode.OK

@@ -1,0 +1,81 @@
+"""What an agent believes round by round, beside what it does: one episode in which it learns, or deludes itself."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import matplotlib
+import numpy as np
+from jaxtyping import Float, Int
+from matplotlib.figure import Figure as Canvas
+from matplotlib.patheffects import Normal, withStroke
+
+from undelude._drawing.strips import frame_truth, listed, mark_actions, round_ticks, shade, symbol_ticks
+from undelude._drawing.svg import DO, MUTED, PAPER, RULE, SEE, STYLE, WIDTH, Figure, to_figure
+
+# Inches: of an arm's row, and of the line below.
+ROW, LINE = 0.24, 0.8
+COLOURS = {"do": DO, "see": SEE}
+NAMES = {"do": "own actions are interventions", "see": "own actions are evidence"}
+DASHES = {"do": "-", "see": "--"}
+
+
+def belief_plot(
+    belief: Float[np.ndarray, "T1 K"],
+    theta: int | np.integer,
+    actions: Int[np.ndarray, " T"],
+    rewards: Float[np.ndarray, " T"],
+    *,
+    own_actions: Literal["do", "see"],
+    arms: Sequence[Any] | None = None,
+    title: str = "",
+) -> Figure:
+    """One episode of a bandit whose theta is the best arm: belief as shades, the truth framed, a dot for each pull.
+
+    Filled dots are pulls that paid. Below stands the belief in the truth, and that in the arm that is pulled.
+
+    Args:
+        belief: `[T + 1, K]` over the best arm, before each round and after the last.
+        theta: index of the best arm.
+        actions: `[T]`, indices of the arms pulled.
+        rewards: `[T]`.
+        own_actions: how the agent reads its own actions: that sets the colour.
+        arms: what the arms are called; 1 to K by default.
+        title: what stands above it; by default how the agent reads its own actions.
+    """
+    T, K = len(actions), belief.shape[1]
+    arms = range(1, K + 1) if arms is None else arms
+    names, colour = np.array([str(arm) for arm in arms]), COLOURS[own_actions]
+    heights = [ROW * K, LINE]
+    truth = np.full(T + 1, int(theta))
+    with matplotlib.rc_context(STYLE):
+        canvas = Canvas(figsize=(WIDTH, sum(heights) + 0.95), layout="constrained")
+        strip, lines = canvas.subplots(2, sharex=True, gridspec_kw={"height_ratios": heights})
+        shade(strip, belief, colour)
+        frame_truth(strip, truth, np.arange(K))
+        halo = [withStroke(linewidth=2.4, foreground=PAPER), Normal()]
+        mark_actions(strip, actions, rewards, hollow=PAPER, path_effects=halo, ms=float(np.clip(110 / T, 2, 4.6)))
+        symbol_ticks(strip, names)
+        strip.set(title=f"{title or NAMES[own_actions]}; filled dots paid", ylabel="arm")
+        strip.tick_params(axis="x", length=0, labelbottom=False)
+        rounds = np.arange(T + 1) + 0.5
+        lines.plot(rounds, belief.max(1), color=MUTED, lw=0.9)
+        lines.plot(rounds, belief[:, theta], DASHES[own_actions], color=colour, lw=2.2)
+        lines.axhline(1 / K, color=RULE, lw=0.8, zorder=0)
+        lines.set(title=f"belief in the best arm, {names[theta]}; thin: in the favourite", ylim=(-0.04, 1.04))
+        lines.set_yticks([0, 0.5, 1])
+        round_ticks(lines, T)
+        alt = _alt(belief, theta, actions, rewards, names, own_actions)
+        return to_figure(canvas, f"belief {title} {alt}", alt)
+
+
+def _alt(
+    belief: np.ndarray, theta: Any, actions: np.ndarray, rewards: np.ndarray, names: np.ndarray, own_actions: str
+) -> str:
+    favourite = int(belief[-1].argmax())
+    end = f"At the end the truth has probability {belief[-1, theta]:.2f}"
+    end += "" if favourite == theta else f", arm {names[favourite]} has {belief[-1, favourite]:.2f}"
+    return (
+        f"One episode of {len(actions)} rounds of an agent to which {NAMES[own_actions].replace('own', 'its own')}. "
+        f"The best arm is {names[theta]}. Arms pulled: {listed(names[actions])}. "
+        f"Rewards: {listed(np.array([f'{x:g}' for x in rewards]))}. {end}."
+    )

@@ -1,0 +1,375 @@
+"""Causal Bayesian networks as drawings, laid out from the graph, with the paths on which information flows."""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.patches import Circle, Polygon, Rectangle
+
+from undelude._drawing.svg import DO, FONT, INK, MUTED, RULE, SEE, STYLE, WIDTH, Figure, symbol, to_figure
+from undelude.causal.graph import Graph, Path, mutilate, topological_order
+
+# Points.
+RADIUS, HALF, LETTER = 13.0, 12.0, 6.2
+COLUMN, ROW, MARGIN, TITLE, LINE = 84.0, 72.0, 8.0, 22.0, 15.0
+HEAD, GAP, BESIDE = 6.0, 2.0, 5.5
+DOTTED, DASHED = (0, (0.8, 1.8)), (0, (2.2, 1.4))
+# How far an arrow may bend, as a share of its length.
+BENDS = (0.0, 0.22, -0.22, 0.3, -0.3, 0.4, -0.4, 0.55, -0.55)
+# Beyond this many, arrows that surgery removes are left out.
+MAX_CUT = 4
+
+Point = Float[np.ndarray, " 2"]
+Points = Float[np.ndarray, "_ 2"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Panel:
+    """A graph, and what happens to its variables.
+
+    Attributes:
+        graph: the parents of each variable, before surgery.
+        title: what stands above it.
+        latent: names of what nobody sees.
+        seen: names of what is conditioned on.
+        done: names of what is set from outside; surgery removes the arrows into it.
+        paths: along which information flows, or would if nothing blocked them.
+        above: names of what stands over its effects; by default the variables without parents.
+    """
+
+    graph: Graph
+    title: str = ""
+    latent: Sequence[str] = ()
+    seen: Sequence[str] = ()
+    done: Sequence[str] = ()
+    paths: Sequence[Path] = ()
+    above: Sequence[str] | None = None
+
+    @property
+    def edges(self) -> tuple[tuple[str, str], ...]:
+        """`(parent, child)` of each arrow that is left after surgery."""
+        return _edges(mutilate(self.graph, self.done))
+
+    @property
+    def removed(self) -> tuple[tuple[str, str], ...]:
+        """`(parent, child)` of each arrow that surgery removes."""
+        return tuple(edge for edge in _edges(self.graph) if edge[1] in self.done)
+
+
+def _edges(graph: Graph) -> tuple[tuple[str, str], ...]:
+    return tuple((parent, name) for name, parents in graph.items() for parent in parents)
+
+
+# ------------------------------------------------------------------------------------------------------------- layout
+
+
+def layout(graph: Graph, above: Iterable[str] | None = None) -> dict[str, tuple[float, float]]:
+    """A place for each variable: columns to the right in order of depth, rows downwards.
+
+    Whatever is `above` has the top row to itself, each over the first two of its effects; the others follow below, in
+    the column of their depth, and those of equal depth in the order of the mean place of their parents.
+
+    Args:
+        graph: the parents of each variable.
+        above: names; by default those without parents.
+
+    Returns:
+        `(column, row)` by name.
+
+    >>> layout({"Theta": (), "A": ("Theta",), "O": ("Theta", "A")})
+    {'A': (0.0, 1.0), 'O': (1.0, 1.0), 'Theta': (0.5, 0.0)}
+    """
+    order = topological_order(graph)
+    above = [name for name in order if (not graph[name] if above is None else name in set(above))]
+    if len(above) == len(order):
+        return {name: (float(i), 0.0) for i, name in enumerate(order)}
+    depth: dict[str, int] = {}
+    for name in order:
+        if name not in above:
+            depth[name] = max((depth[parent] + 1 for parent in graph[name] if parent in depth), default=0)
+    places: dict[str, tuple[float, float]] = {}
+    for column in range(max(depth.values()) + 1):
+        layer = [name for name in depth if depth[name] == column]
+        rows = {name: [places[parent][1] for parent in graph[name] if parent in places] for name in layer}
+        layer.sort(key=lambda name: float(np.mean(rows[name])) if rows[name] else 0.0)
+        places |= {name: (float(column), 1.0 + i) for i, name in enumerate(layer)}
+    taken = -math.inf
+    for name in above:
+        effects = [places[child][0] for child in depth if name in graph[child]][:2]
+        taken = max(float(np.mean(effects)) if effects else 0.0, taken + 1)
+        places[name] = (taken, 0.0)
+    return places
+
+
+def route(start: Point, end: Point, others: Points, inside: Point) -> Points:
+    """From `start` to `end`, bent as little as it takes to clear the nodes `others`, rather away from `inside`."""
+    along = end - start
+    aside = np.array([-along[1], along[0]])
+    if aside @ (inside - (start + end) / 2) > 0:
+        aside = -aside
+    t = np.linspace(0, 1, 61)[:, None]
+    best, clearance = None, -math.inf
+    for bend in BENDS:
+        # A quadratic Bezier curve reaches half as far as its middle point.
+        line = start + t * along + 4 * bend * t * (1 - t) * aside
+        clear = float(np.linalg.norm(line[:, None] - others, axis=-1).min()) if len(others) else math.inf
+        if clear >= RADIUS + 6:
+            return line
+        if clear > clearance:
+            best, clearance = line, clear
+    assert best is not None
+    return best
+
+
+# ------------------------------------------------------------------------------------------------------------ drawing
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sheet:
+    """Axes in points; where the nodes of a panel are, how large, and the routes between them."""
+
+    axes: Axes
+    places: Mapping[str, np.ndarray]
+    halves: Mapping[str, tuple[float, float]]
+    routes: Mapping[tuple[str, str], Points]
+
+    def outside(self, line: Points, name: str, gap: float) -> np.ndarray:
+        """Which points are further than `gap` from a node."""
+        x, y = np.abs(line - self.places[name]).T
+        width, height = self.halves[name]
+        if width == RADIUS:
+            return np.hypot(x, y) > RADIUS + gap
+        return (x > width + gap) | (y > height + gap)
+
+    def between(self, line: Points, a: str, b: str, gap: float) -> Points:
+        """What of a line is outside both nodes."""
+        return line[self.outside(line, a, gap) & self.outside(line, b, gap)]
+
+
+def draw_dag(panel: Panel) -> Figure:
+    """A causal Bayesian network as the paper draws it: latent variables dotted, seen ones shaded, done ones boxed.
+
+    Beside the arrows runs the flow of information: solid where it is open, dashed up to a bar where it is blocked;
+    vermillion where it sets out against an arrow, into causes, and blue where it goes to effects only.
+
+    Args:
+        panel: what to draw.
+    """
+    places = {name: np.array(p) * (COLUMN, -ROW) for name, p in layout(panel.graph, panel.above).items()}
+    middle = np.mean(list(places.values()), axis=0)
+    routes = {}
+    for a, b in _edges(panel.graph):
+        others = np.array([p for name, p in places.items() if name not in (a, b)]).reshape(-1, 2)
+        routes[a, b] = route(places[a], places[b], others, middle)
+    halves = {name: _half(name, panel) for name in places}
+    legend = _legend(panel)
+    below = LINE * math.ceil(len(legend) / 2) + (MARGIN if legend else 0)
+    ends = [p + sign * np.array(halves[name]) for name, p in places.items() for sign in (-1, 1)]
+    drawn = np.vstack([*ends, *routes.values()])
+    ring = BESIDE + 4 if panel.paths else 2
+    low, high = drawn.min(0) - ring, drawn.max(0) + ring
+    width = max(72 * WIDTH, high[0] - low[0] + 2 * MARGIN)
+    height = high[1] - low[1] + below + (TITLE if panel.title else 0)
+    shift = np.array([(width - low[0] - high[0]) / 2, below - low[1]])
+    with matplotlib.rc_context(STYLE):
+        canvas = Canvas(figsize=(width / 72, height / 72))
+        axes = canvas.add_axes((0, 0, 1, 1))
+        axes.set(xlim=(0, width), ylim=(0, height))
+        axes.axis("off")
+        moved = {name: p + shift for name, p in places.items()}
+        sheet = _Sheet(axes, moved, halves, {edge: line + shift for edge, line in routes.items()})
+        if panel.title:
+            axes.text(2, height - 9, panel.title, va="center", color=INK)
+        for edge in panel.edges:
+            arrow(axes, sheet.between(sheet.routes[edge], *edge, GAP), INK, 1.0)
+        for edge in panel.removed if len(panel.removed) <= MAX_CUT else ():
+            _draw_removed(sheet, edge)
+        for name in places:
+            _draw_node(sheet, name, panel)
+        for path in panel.paths:
+            _draw_flow(sheet, path)
+        for i, (label, draw) in enumerate(legend):
+            x, y = 4 + (i % 2) * width / 2, below - MARGIN - LINE * (i // 2 + 0.5)
+            draw(axes, x, y)
+            axes.text(x + 27, y, label, va="center_baseline", color=MUTED)
+        return to_figure(canvas, f"network {panel.title} {' '.join(places)}", describe(panel))
+
+
+def _half(name: str, panel: Panel) -> tuple[float, float]:
+    """Half of a node's width and height."""
+    return (LETTER * len(_label(name, panel)) / 2 + 4, HALF) if name in panel.done else (RADIUS, RADIUS)
+
+
+def _label(name: str, panel: Panel) -> str:
+    return f"do({symbol(name)})" if name in panel.done else symbol(name)
+
+
+def _draw_node(sheet: _Sheet, name: str, panel: Panel) -> None:
+    for shape in _shapes(sheet.places[name], sheet.halves[name], name, panel):
+        sheet.axes.add_patch(shape)
+    x, y = sheet.places[name]
+    size = FONT + (0.5 if name in panel.done else 1.5)
+    sheet.axes.text(x, y, _label(name, panel), ha="center", va="center_baseline", size=size, zorder=4)
+
+
+def _shapes(at: np.ndarray, half: tuple[float, float], name: str, panel: Panel) -> list[Rectangle] | list[Circle]:
+    """A node's outline: a circle, or a double box where the variable is done."""
+    look: dict[str, Any] = {"fc": RULE if name in panel.seen else "none", "ec": INK, "lw": 1.1, "zorder": 3}
+    if name in panel.done:
+        (x, y), (w, h), look["lw"] = at, half, 0.9
+        return [Rectangle((x - w + d, y - h + d), 2 * (w - d), 2 * (h - d), **look) for d in (0.0, 2.4)]
+    if name in panel.latent:
+        look |= {"ls": DOTTED, "lw": 1.6, "capstyle": "round"}
+    return [Circle(tuple(at), half[0], **look)]
+
+
+def _draw_removed(sheet: _Sheet, edge: tuple[str, str]) -> None:
+    line = sheet.between(sheet.routes[edge], *edge, GAP)
+    arrow(sheet.axes, line, RULE, 1.0)
+    tick = np.array([line[len(line) // 2 - 1], line[len(line) // 2 + 1]])
+    for shift in (-1.6, 1.6):
+        _bar(sheet.axes, tick.mean(0) + shift * _unit(tick), _unit(tick), MUTED, 4.5, 1.1)
+
+
+def _draw_flow(sheet: _Sheet, path: Path) -> None:
+    """Beside the arrows of a path, on the outer side of the figure; it ends at the first node that blocks it."""
+    last = next((i for i, name in enumerate(path.nodes) if name in path.blocked_by), len(path.nodes) - 1)
+    nodes = path.nodes[: last + 1]
+    ways = []
+    for (a, b), pointing in zip(itertools.pairwise(nodes), path.arrows, strict=False):
+        ways.append(sheet.routes[a, b] if pointing == "->" else sheet.routes[b, a][::-1])
+    middle = np.mean(list(sheet.places.values()), axis=0)
+
+    def shifted(side: int) -> list[Points]:
+        lines = [line + side * BESIDE * _asides(line) for line in ways]
+        return [
+            sheet.between(line, a, b, BESIDE - 1) for line, (a, b) in zip(lines, itertools.pairwise(nodes), strict=True)
+        ]
+
+    # Left of the way or right of it.
+    side = max((1, -1), key=lambda side: np.linalg.norm(np.vstack(shifted(side)) - middle, axis=1).mean())
+    lines = shifted(side)
+    points = [lines[0]]
+    for name, before, after in zip(nodes[1:-1], lines, lines[1:], strict=False):
+        points += [_around(sheet.places[name], before[-1], after[0], side), after]
+    colour, whole = flow_colour(path), np.vstack(points)
+    if path.is_open:
+        arrow(sheet.axes, whole, colour, 2.2, head=1.4 * HEAD)
+    else:
+        sheet.axes.plot(*whole.T, color=colour, lw=2.0, ls=DASHED, dash_capstyle="butt", zorder=2)
+        _bar(sheet.axes, whole[-1], _unit(whole[-2:]), colour, 7.0, 2.6)
+
+
+def flow_colour(path: Path) -> str:
+    """Of a path that sets out against an arrow, into causes, and of one that goes to effects."""
+    return SEE if path.arrows[0] == "<-" else DO
+
+
+def _around(center: np.ndarray, a: np.ndarray, b: np.ndarray, side: int) -> Points:
+    """Round a node, which lies to the right of the way where `side` is 1; nothing where the way leads straight on."""
+    start, end = (math.atan2(*(p - center)[::-1]) for p in (a, b))
+    sweep = (side * (start - end)) % (2 * math.pi)
+    if sweep > 1.5 * math.pi:
+        return np.zeros((0, 2))
+    angles = start - side * np.linspace(0, sweep, 25)
+    radius = np.linspace(np.linalg.norm(a - center), np.linalg.norm(b - center), 25)
+    return center + radius[:, None] * np.column_stack([np.cos(angles), np.sin(angles)])
+
+
+def arrow(axes: Axes, line: Points, colour: str, width: float, *, head: float = HEAD) -> None:
+    """A line with a head at its end."""
+    # The head covers the last of the line, and points along it.
+    left = np.append(np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1)[::-1])[::-1], 0)
+    shaft = line[left >= head]
+    along = _unit(np.array([shaft[-1], line[-1]]))
+    base, aside = line[-1] - head * along, np.array([-along[1], along[0]])
+    axes.plot(*np.vstack([shaft, base]).T, color=colour, lw=width, solid_capstyle="butt", zorder=2)
+    corners = [line[-1], base + 0.42 * head * aside, base - 0.42 * head * aside]
+    axes.add_patch(Polygon(corners, fc=colour, ec="none", zorder=2))
+
+
+def _bar(axes: Axes, at: np.ndarray, along: np.ndarray, colour: str, size: float, width: float) -> None:
+    """A bar across the direction `along`."""
+    aside = size * np.array([-along[1], along[0]])
+    axes.plot(*np.array([at - aside, at + aside]).T, color=colour, lw=width, solid_capstyle="butt", zorder=3)
+
+
+def _unit(line: Points) -> np.ndarray:
+    way = line[-1] - line[0]
+    return way / np.linalg.norm(way)
+
+
+def _asides(line: Points) -> Points:
+    """To the left of each point of a line."""
+    along = np.gradient(line, axis=0)
+    return np.column_stack([-along[:, 1], along[:, 0]]) / np.linalg.norm(along, axis=1, keepdims=True)
+
+
+# --------------------------------------------------------------------------------------------------------------- words
+
+
+def _legend(panel: Panel) -> list[tuple[str, Callable[[Axes, float, float], None]]]:
+    """What of the signs a panel uses, with a sample of each."""
+
+    def node(role: str) -> Callable[[Axes, float, float], None]:
+        def draw(axes: Axes, x: float, y: float) -> None:
+            sample = dataclasses.replace(Panel({"X": ()}), **{role: ("X",)})
+            for shape in _shapes(np.array([x + 11, y]), (5.0, 5.0), "X", sample):
+                axes.add_patch(shape)
+
+        return draw
+
+    def flow(colour: str) -> Callable[[Axes, float, float], None]:
+        def draw(axes: Axes, x: float, y: float) -> None:
+            arrow(axes, np.array([(x, y), (x + 11, y), (x + 22, y)]), colour, 2.2, head=1.4 * HEAD)
+
+        return draw
+
+    def stopped(axes: Axes, x: float, y: float) -> None:
+        colour = flow_colour(blocked[0])
+        axes.plot([x, x + 20], [y, y], color=colour, lw=2.0, ls=DASHED, dash_capstyle="butt")
+        _bar(axes, np.array([x + 20, y]), np.array([1.0, 0.0]), colour, 4.0, 2.4)
+
+    flows = {flow_colour(path) for path in panel.paths if path.is_open}
+    blocked = [path for path in panel.paths if not path.is_open]
+    entries = [
+        (panel.latent, "latent", node("latent")),
+        (panel.seen, "seen", node("seen")),
+        (panel.done, "done", node("done")),
+        (SEE in flows, "flows back into causes", flow(SEE)),
+        (DO in flows, "flows to effects", flow(DO)),
+        (blocked, "is blocked", stopped),
+    ]
+    return [(label, draw) for used, label, draw in entries if used]
+
+
+def describe(panel: Panel) -> str:
+    """A panel in words: its arrows, what happens to its variables, where information flows."""
+    said = [f"Causal Bayesian network of {_and(panel.graph)}."]
+    children = {a: [child for parent, child in panel.edges if parent == a] for a in panel.graph}
+    arrows = [f"from {symbol(a)} to {_and(found)}" for a, found in children.items() if found]
+    said += [f"Arrows: {'; '.join(arrows)}."] if arrows else []
+    for role in ("latent", "seen", "done"):
+        if names := getattr(panel, role):
+            said.append(f"{role.capitalize()}: {_and(names)}.")
+    if panel.removed:
+        said.append(f"Surgery removed {_and(f'{symbol(a)} → {symbol(b)}' for a, b in panel.removed)}.")
+    for path in panel.paths:
+        steps = zip(path.arrows, path.nodes[1:], strict=True)
+        way = symbol(path.nodes[0]) + "".join(f" {'→' if to == '->' else '←'} {symbol(name)}" for to, name in steps)
+        said.append(
+            f"Information flows along {way}." if path.is_open else f"{way} is blocked at {_and(path.blocked_by)}."
+        )
+    return " ".join(said)
+
+
+def _and(names: Iterable[str]) -> str:
+    *most, last = map(symbol, names)
+    return f"{', '.join(most)} and {last}" if most else last

@@ -1,0 +1,73 @@
+"""Rows of an episode over its rounds: probabilities as shades, the truth framed, what was done as marks."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+
+from undelude._drawing.svg import INK, RULE
+
+
+def shade(axes: Axes, law: Float[np.ndarray, "T K"], colour: str) -> None:
+    """Shade by probability; equal neighbours in a row are one rectangle, which keeps the page small."""
+    opacity = np.round(np.clip(law, 0, 1), 2)
+    for k, shades in enumerate(opacity.T):
+        for start, stop in stretches(shades):
+            if shades[start] > 0:
+                box = Rectangle((start, k - 0.5), stop - start, 1, fc=colour, alpha=shades[start], ec="none", lw=0)
+                box.set_antialiased(False)
+                axes.add_patch(box)
+    axes.set_ylim(law.shape[1] - 0.5, -0.5)
+    for spine in axes.spines.values():
+        spine.set(visible=True, color=RULE)
+
+
+def frame_truth(axes: Axes, theta: Int[np.ndarray, " T"], shown: Int[np.ndarray, " R"]) -> None:
+    """Frame the true value's row, where it is one of those shown."""
+    row_of = {int(k): i for i, k in enumerate(shown)}
+    for start, stop in stretches(theta):
+        if (i := row_of.get(int(theta[start]))) is not None:
+            frame = Rectangle((start, i - 0.5), stop - start, 1, fill=False, ec=INK, lw=0.9, clip_on=False, zorder=3)
+            axes.add_patch(frame)
+
+
+def mark_actions(
+    axes: Axes, actions: Int[np.ndarray, " T"], rewards: Float[np.ndarray, " T"], *, hollow: str = "none", **look: Any
+) -> float:
+    """A dot for each action, filled where it paid more than the least reward, which is returned."""
+    rounds, least = np.arange(len(actions)) + 0.5, float(rewards.min())
+    paid = rewards > least
+    look = {"mec": INK, "ms": float(np.clip(160 / len(actions), 1.5, 5)), "mew": 0.8} | look
+    axes.plot(rounds[paid], actions[paid], "o", mfc=INK, **look)
+    axes.plot(rounds[~paid], actions[~paid], "o", mfc=hollow, **look)
+    return least
+
+
+def stretches(x: np.ndarray) -> list[tuple[int, int]]:
+    """`(start, stop)` of each run of equal neighbours."""
+    ends = [*(np.flatnonzero(x[1:] != x[:-1]) + 1).tolist(), len(x)]
+    return list(zip([0, *ends[:-1]], ends, strict=True))
+
+
+def symbol_ticks(axes: Axes, symbols: Sequence[Any] | np.ndarray) -> None:
+    """The rows' symbols, or every so many of them."""
+    every = 1 if len(symbols) <= 6 else math.ceil(len(symbols) / 4)
+    axes.set_yticks(range(0, len(symbols), every), [str(s) for s in symbols[::every]])
+    axes.tick_params(axis="y", length=0)
+
+
+def round_ticks(axes: Axes, T: int) -> None:
+    """Rounds from 1, and the end."""
+    step = 5 if T <= 30 else 10 if T <= 60 else T // 5
+    ticks = [1, *(t for t in range(step, T, step) if t <= T - step / 2)]
+    axes.set(xlim=(0, T + 1), xlabel="round")
+    axes.set_xticks([t - 0.5 for t in ticks] + [T + 0.5], [*map(str, ticks), "end"])
+
+
+def listed(symbols: np.ndarray) -> str:
+    """One after the other, the first sixty."""
+    return " ".join(map(str, symbols[:60])) + (" and so on" if len(symbols) > 60 else "")

@@ -1,0 +1,150 @@
+"""Interaction processes for Section 3: the game of Figure 3, thetas that are drawn anew, arms that tire."""
+
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+import undelude as ud
+from undelude._agents.base import scan
+from undelude._paper.blocks.models import GAME
+
+
+class Past(eqx.Module):
+    """All that was done and seen: the round, and the number of the history among those of its length."""
+
+    t: Int[Array, ""]
+    code: Int[Array, ""]
+
+    def then(self, symbol: Any, num_symbols: int, *, end: bool = False) -> "Past":
+        """The past with one more symbol; `end`, where it is the last of its round."""
+        return Past(self.t + end, self.code * num_symbols + symbol)
+
+
+def _nothing_yet() -> Past:
+    return Past(jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
+
+
+class PastTask(ud.AbstractTask[Past]):
+    """`Q(O_t | theta, a_1:t, o_1:t-1)` by a table `[K, T, history, O]`."""
+
+    theta_free_memory: ClassVar[bool] = True
+    probs: Float[Array, "K T H O"]
+    num_actions: int = eqx.field(static=True)
+
+    def init(self, theta: Any) -> Past:
+        """Nothing happened yet."""
+        return _nothing_yet()
+
+    def Q_O(self, theta: Any, w: Past) -> ud.Categorical:
+        """A row of the table."""
+        return ud.Categorical(probs=self.probs[theta, w.t, w.code])
+
+    def g_A(self, theta: Any, a: Any, w: Past) -> Past:
+        """Remember the action."""
+        return w.then(a, self.num_actions)
+
+    def g_O(self, theta: Any, o: Any, w: Past) -> Past:
+        """Remember the observation."""
+        return w.then(o, self.probs.shape[-1], end=True)
+
+    def reward(self, theta: Any, w: Past, a: Any, o: Any) -> Array:
+        """What was observed."""
+        return jnp.asarray(o, float)
+
+
+class PastExpert(ud.AbstractExpert[Past]):
+    """`Q(A_t | theta, a_1:t-1, o_1:t-1)` by a table `[K, T, history, A]`."""
+
+    theta_free_memory: ClassVar[bool] = True
+    probs: Float[Array, "K T H A"]
+    num_observations: int = eqx.field(static=True)
+
+    def init(self, theta: Any) -> Past:
+        """Nothing happened yet."""
+        return _nothing_yet()
+
+    def Q_A(self, theta: Any, e: Past) -> ud.Categorical:
+        """A row of the table."""
+        return ud.Categorical(probs=self.probs[theta, e.t, e.code])
+
+    def g_A(self, theta: Any, a: Any, e: Past) -> Past:
+        """Remember the action."""
+        return e.then(a, self.probs.shape[-1])
+
+    def g_O(self, theta: Any, o: Any, e: Past) -> Past:
+        """Remember the observation."""
+        return e.then(o, self.num_observations, end=True)
+
+
+# What Theta is in the process of the game: theta_1 before the first round is over, theta_1:2 after it.
+PATHS = ((0,), (1,), (0, 0), (0, 1), (1, 0), (1, 1))
+
+
+class Extend(eqx.Module):
+    """`Q(theta_1:2 | theta_1, a_1, o_1)`: after the first round the path of thetas grows, then it stays."""
+
+    probs: Float[Array, "2 4 2"]  # theta_1, (a_1, o_1), theta_2
+
+    def __call__(self, theta: Any, w: Past) -> ud.Categorical:
+        """Over `PATHS`."""
+        grown = jnp.zeros(len(PATHS)).at[jnp.array([2, 3]) + 2 * theta].set(self.probs[theta, w.code])
+        return ud.Categorical(probs=jnp.where((theta < 2) & (w.t == 1), grown, jnp.eye(len(PATHS))[theta]))
+
+
+def game_process(model: ud.CausalModel) -> ud.InteractionProcess:
+    """The same game as an interaction process whose Theta is the path `theta_1:t`, which grows round by round.
+
+    Args:
+        model: of the variables of `GAME`, each listening to all before it, as `game` gives.
+    """
+    table = {name: np.asarray(model[name].table) for name in GAME}
+    first, second = slice(0, 2), slice(2, 6)
+    # Where a path does not occur in a round, or a history is too short for the table, any law will do.
+    Q_A, Q_O = np.full((6, 2, 4, 2), 0.5), np.full((6, 2, 8, 2), 0.5)
+    Q_A[first, 0, 0] = table["A_1"]
+    Q_O[first, 0, :2] = table["O_1"]
+    Q_A[second, 1] = np.einsum("iaojx->ijaox", table["A_2"]).reshape(4, 4, 2)
+    Q_O[second, 1] = np.einsum("iaojbx->ijaobx", table["O_2"]).reshape(4, 8, 2)
+    return ud.InteractionProcess(
+        prior=np.append(table["Theta_1"], np.zeros(4)),
+        thetas=jnp.arange(6),
+        task=PastTask(jnp.asarray(Q_O, float), 2),
+        expert=PastExpert(jnp.asarray(Q_A, float), 2),
+        num_rounds=2,
+        transition=Extend(jnp.asarray(table["Theta_2"].reshape(2, 4, 2), float)),
+        name="game of two rounds",
+    )
+
+
+class Tire(eqx.Module):
+    """The best arm moves on with probability 1/2 when it was pulled, otherwise with 1/10."""
+
+    num_arms: int = eqx.field(static=True)
+
+    def __call__(self, theta: Any, w: Any) -> ud.Categorical:
+        """`w` is the last action."""
+        p, arms = jnp.where(w == theta, 1 / 2, 1 / 10), jnp.arange(self.num_arms)
+        moved = p * (arms == (theta + 1) % self.num_arms)
+        return ud.Categorical(probs=jnp.where(arms == theta, 1 - p, moved))
+
+
+def tiring_bandit(num_arms: int = 3, num_rounds: int = 3) -> ud.InteractionProcess:
+    """Remark 11's bandit whose best arm changes, the sooner the more it is pulled: `P(Theta_t+1 | theta_t, a_t)`."""
+    b = ud.tasks.bandit(num_arms=num_arms, num_rounds=num_rounds)
+    return ud.InteractionProcess(b.prior, b.thetas, b.task, b.expert, num_rounds, transition=Tire(num_arms))
+
+
+@eqx.filter_jit
+def policies(process: ud.InteractionProcess, histories: ud.Episodes) -> Float[Array, "B T A"]:
+    """What an exact agent predicts before each action of each history, the actions marked as they are there."""
+
+    def one(episode: ud.Episodes) -> Array:
+        P_A, _ = scan(ud.ExactAgent(process), episode)
+        assert isinstance(P_A, ud.Categorical)
+        return P_A.probs
+
+    return jax.vmap(one)(histories)

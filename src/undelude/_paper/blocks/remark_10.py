@@ -1,0 +1,97 @@
+"""Remark 10: the recursion for the posterior."""
+
+import itertools
+
+import numpy as np
+
+import undelude as ud
+from undelude._paper.blocks.models import game
+from undelude._paper.blocks.processes import game_process, policies, tiring_bandit
+from undelude._paper.item import Block, Settings, equal, holds
+
+
+def differences(process: ud.InteractionProcess, model: ud.CausalModel, *, num_rounds: int) -> tuple[float, float]:
+    """The recursion against enumeration, over all histories and all marks: of the next theta, and of the next action.
+
+    Args:
+        process: with a transition.
+        model: the same, enumerated.
+        num_rounds: of the histories; one fewer than the model has.
+    """
+    A, O, n = len(model["A_1"].values), len(model["O_1"].values), num_rounds  # noqa: E741 - the letter of the paper
+    rows = np.array(list(itertools.product(*[range(A)] * n, *[range(O)] * n, *[(0, 1)] * n)))
+    # The last round is there to ask the agent before it.
+    a, o, do = (np.pad(rows[:, i * n : (i + 1) * n], ((0, 0), (0, 1))) for i in range(3))
+    histories = ud.Episodes.of(process, actions=a, observations=o, intervened=do == 1)
+    belief = np.exp(np.asarray(ud.posterior(process, histories)))[:, n]
+    policy = np.asarray(policies(process, histories))[:, n]
+    worst = [0.0, 0.0]
+    for i in range(len(rows)):
+        done = {f"A_{t + 1}": int(a[i, t]) for t in range(n) if do[i, t]}
+        seen = {f"A_{t + 1}": int(a[i, t]) for t in range(n) if not do[i, t]}
+        seen |= {f"O_{t + 1}": int(o[i, t]) for t in range(n)}
+        for j, (name, answer) in enumerate(((f"Theta_{n + 1}", belief[i]), (f"A_{n + 1}", policy[i]))):
+            worst[j] = max(worst[j], float(np.abs(model.query(name, see=seen, do=done) - answer).max()))
+    return worst[0], worst[1]
+
+
+def block(settings: Settings) -> Block:
+    """The recursive posterior, against enumeration."""
+    model = game()
+    process, tiring = game_process(model), tiring_bandit()
+    # By the remark: P(theta_2 | theta_1, a_1, o_1) P(o_1 | theta_1, a_1) P(theta_1), of nothing but conditionals.
+    step = 0.0
+    for a, o in itertools.product((0, 1), (0, 1)):
+        product = np.stack(
+            [
+                model.query("Theta_2", see={"Theta_1": i, "A_1": a, "O_1": o})
+                * model.query("O_1", see={"Theta_1": i, "A_1": a})[o]
+                * model.query("Theta_1")[i]
+                for i in (0, 1)
+            ]
+        )
+        done = model.query(("Theta_1", "Theta_2"), do={"A_1": a}, see={"O_1": o})
+        step = max(step, float(np.abs(product / product.sum() - done).max()))
+    path = differences(process, process.causal_model(), num_rounds=1)
+    moving = differences(tiring, tiring.causal_model(), num_rounds=2)
+    before, after = (model.d_separated("Theta_1", "A_1", do=do) for do in ((), "A_1"))
+    said = f"{'independent' if before else 'dependent'}; done, {'independent' if after else 'dependent'}"
+    text = [
+        "`ud.posterior` and the exact agents compute the belief by a recursion in which an action that was done "
+        "leaves no likelihood. `process.causal_model(num_rounds=...)` writes the same process out as a graph, cuts "
+        "the arrows into what was done, and sums over everything hidden. The two share no code beyond the mechanisms.",
+        "What is listed is the largest difference of any probability over all histories and all ways of marking "
+        "their actions as seen or done: in Figure 3's game, where the state is the path of thetas, and over three "
+        "rounds of the bandit whose best arm moves.",
+    ]
+    items = [
+        equal(
+            "remark-10/largest-difference/product-and-query", step, 0, "the product of three conditional probabilities"
+        ),
+        equal(
+            "remark-10/largest-difference/game/posterior",
+            path[0],
+            0,
+            "recursion = enumeration, of theta_1:2",
+            ours=True,
+        ),
+        equal(
+            "remark-10/largest-difference/game/next-action", path[1], 0, "recursion = enumeration, of A_2", ours=True
+        ),
+        equal(
+            "remark-10/largest-difference/moving-arm/posterior",
+            moving[0],
+            0,
+            "recursion = enumeration, of Theta_3",
+            ours=True,
+        ),
+        equal(
+            "remark-10/largest-difference/moving-arm/next-action",
+            moving[1],
+            0,
+            "recursion = enumeration, of A_3",
+            ours=True,
+        ),
+        holds("remark-10/Theta_1-and-A_1", said, "the likelihood of the action is absent", after and not before),
+    ]
+    return Block("remark-10", "Remark 10: the recursion", text, items)

@@ -1,0 +1,95 @@
+"""Remark 7: observations that tell the task."""
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure as Canvas
+
+import undelude as ud
+from undelude._drawing.svg import SEE, STYLE, WIDTH, Figure, to_figure
+from undelude._paper.blocks.models import IDENTITY
+from undelude._paper.item import Block, Settings, equal, holds
+
+TELLING = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.975, 0.99, 1.0)
+SHOWN_TELLING = (0.5, 0.7, 0.9, 1.0)
+VISIBLE = ("O_0", "A_1", "O_1", "A_2", "O_2", "A_3")
+
+
+def opening(telling: float) -> ud.CausalModel:
+    """Two arms; an opening observation is the better one's number with probability `telling`, then two rounds."""
+    expert, pays = [[0.9, 0.1], [0.1, 0.9]], np.where(IDENTITY == 1, 0.75, 0.25)
+    pays = np.stack([1 - pays, pays], -1)
+    variables = [
+        ud.Variable("Theta", (0, 1), table=[1 / 2, 1 / 2]),
+        ud.Variable("O_0", (0, 1), parents="Theta", table=[[telling, 1 - telling], [1 - telling, telling]]),
+    ]
+    for t in (1, 2, 3):
+        variables.append(ud.Variable(f"A_{t}", (0, 1), parents="Theta", table=expert))
+        variables.append(ud.Variable(f"O_{t}", (0, 1), parents=("Theta", f"A_{t}"), table=pays))
+    return ud.CausalModel(variables[:-1])
+
+
+def opening_gap(telling: float) -> float:
+    """`E KL(P(A_3 | do(a_1:2), o_0:2) || P(A_3 | a_1:2, o_0:2))`, nats, over a deluded agent's own histories."""
+    model = opening(telling)
+    see = np.asarray(model.query(VISIBLE), float)
+    do = np.empty_like(see)
+    for a_1, a_2 in np.ndindex(2, 2):
+        do[:, a_1, :, a_2] = model.query(("O_0", "O_1", "O_2", "A_3"), do={"A_1": a_1, "A_2": a_2})
+
+    def conditional(joint: np.ndarray, i: int) -> np.ndarray:
+        """Of variable i, given those before it."""
+        p = joint.sum(tuple(range(i + 1, joint.ndim)), keepdims=True)
+        return p / p.sum(i, keepdims=True)
+
+    # Its actions follow what it believes; Nature's answers, what is so.
+    weight = do.sum(-1, keepdims=True) * conditional(see, 1) * conditional(see, 3)
+    P_do, P_see = conditional(do, 5), conditional(see, 5)
+    return float((weight * P_do * np.log(P_do / P_see)).sum())
+
+
+def block(settings: Settings) -> Block:
+    """Telling observations."""
+    gaps = np.array([opening_gap(x) for x in TELLING])
+    shown = [gaps[TELLING.index(x)] for x in SHOWN_TELLING]
+    return Block(
+        "remark-7",
+        "Remark 7: observations that tell the task",
+        [
+            "Two arms, and an opening observation that names the better one with a probability that can be turned up, "
+            "from 1/2 (it says nothing) to 1 (it is the task identifier). A deluded agent then acts for two rounds. "
+            "The gap is how far its prediction of the third action is from the interventional one, in nats, averaged "
+            "over its own histories; all of them are enumerated, so there is no sampling error.",
+            "The gap falls all the way, and is 0 where the opening leaves no doubt. A task on which a sequence model "
+            "seems to be free of the delusion may just be one whose observations give everything away.",
+        ],
+        [
+            holds(
+                "remark-7/gap-in-nats",
+                shown,
+                "limits the delusion: falls as openings tell more (1/2, .7, .9, 1)",
+                (np.diff(gaps) < 0).all(),
+            ),
+            equal(
+                "remark-7/gap-where-theta-is-shown", gaps[-1], 0, "back to the fully observable case", tolerance=1e-9
+            ),
+        ],
+        figures=[(_opening_figure(gaps), "The gap between the two readings, by how telling the opening is.")],
+    )
+
+
+def _opening_figure(gaps: np.ndarray) -> Figure:
+    with matplotlib.rc_context(STYLE):
+        canvas = Canvas(figsize=(WIDTH, 2.3), layout="constrained")
+        axes = canvas.subplots()
+        axes.plot(TELLING, gaps, color=SEE, lw=1.6, marker="o", ms=3.5, clip_on=False)
+        axes.set(
+            xlabel="probability that the opening names the better arm",
+            title="KL(do ‖ see) of the third action, nats",
+            xlim=(0.5, 1),
+            ylim=(0, None),
+        )
+        return to_figure(
+            canvas,
+            "telling",
+            f"The gap falls from {gaps[0]:.3f} nats, where the opening says nothing, to 0, where it names the arm.",
+        )

@@ -1,0 +1,87 @@
+"""The pictures of Figures 1 to 4, from models and from a traced program."""
+
+from undelude._drawing.dag import Panel, draw_dag
+from undelude._drawing.svg import Figure, symbol
+from undelude._paper.computation import ComputationGraph
+from undelude._paper.computation_drawing import draw_computation
+from undelude._paper.game_tree import extensive_form, information_sets
+from undelude._paper.tree_drawing import draw_tree
+from undelude.causal.graph import topological_order
+from undelude.causal.model import CausalModel
+
+
+def figure_1(frog: CausalModel) -> list[Figure]:
+    """The prize-or-frog problem.
+
+    Args:
+        frog: of three variables: configuration, action, observation.
+
+    Returns:
+        a) all that can be chosen in each configuration, b) the causal Bayesian network.
+    """
+    order = topological_order(frog.graph)
+    tree = extensive_form(frog.variables, order)
+    return [
+        draw_tree(tree, title="a  what is chosen, and what could be"),
+        draw_dag(Panel(frog.graph, "b  causal Bayesian network")),
+    ]
+
+
+def figure_2(frog: CausalModel) -> list[Figure]:
+    """Where information flows to the observation when the action is seen, done, or seen with the configuration.
+
+    Args:
+        frog: of three variables: configuration, action, observation.
+
+    Returns:
+        a) the action is seen, b) it is done, c) the configuration and the action are seen.
+    """
+    theta, a, o = topological_order(frog.graph)
+    panels = [
+        Panel(frog.graph, f"a  {symbol(a)} is seen", latent=(theta,), seen=(a,), paths=tuple(frog.paths(a, o))),
+        Panel(frog.graph, f"b  {symbol(a)} is done", latent=(theta,), done=(a,), paths=tuple(frog.paths(a, o, do=a))),
+        Panel(
+            frog.graph,
+            f"c  {symbol(theta)} and {symbol(a)} are seen",
+            seen=(theta, a),
+            paths=tuple(frog.paths(a, o, given=theta)),
+        ),
+    ]
+    return [draw_dag(panel) for panel in panels]
+
+
+def figure_3(game: CausalModel) -> list[Figure]:
+    """The game of two rounds.
+
+    Args:
+        game: of variables called `Theta_t`, `A_t` and `O_t`, or `Theta` if it is one.
+
+    Returns:
+        a) extensive form, with the information sets of an agent that does not see the thetas, b) the causal Bayesian
+        network, c) the same after the agent's actions, d) the game that is left of a for the agent.
+    """
+    order = topological_order(game.graph)
+    thetas, actions, observations = (
+        tuple(name for name in order if name.partition("_")[0] == stem) for stem in ("Theta", "A", "O")
+    )
+    whole = extensive_form(game.variables, order, hidden=thetas)
+    left = extensive_form(game.variables, [name for name in order if name not in thetas])
+    after = Panel(game.graph, "c  after interaction", latent=thetas, done=actions, seen=observations, above=thetas)
+    return [
+        draw_tree(whole, title="a  extensive form", sets=information_sets(whole, actions)),
+        draw_dag(Panel(game.graph, "b  causal Bayesian network", above=thetas)),
+        draw_dag(after),
+        draw_tree(left, title="d  what the agent is left with", sets=information_sets(left, actions)),
+    ]
+
+
+def figure_4(graph: ComputationGraph) -> list[Figure]:
+    """The computation graph of meta-training.
+
+    Args:
+        graph: of a teaching.
+
+    Returns:
+        a) initialization, b) observation step, c) action step.
+    """
+    return [draw_computation(graph, panel) for panel in ("a", "b", "c")]

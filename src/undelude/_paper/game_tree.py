@@ -1,0 +1,130 @@
+"""Games in extensive form, by a causal model's own numbers, and their information sets (Section 3, Remark 9)."""
+
+import dataclasses
+from collections.abc import Hashable, Iterable, Sequence
+
+import numpy as np
+
+from undelude.causal.graph import descendants
+from undelude.causal.model import CausalModel
+from undelude.causal.variable import Variable
+
+Moves = tuple[tuple[str, Hashable], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Node:
+    """A state of the game: what was moved so far.
+
+    Attributes:
+        moves: `(name, value)` of each move so far, in the order of play.
+        next: the variable that moves here; None where the game is over.
+        probability: of the last move, given those before it and whatever it listens to; None where those before it
+            cannot happen and the model does not say. 1 at the root.
+        reach: probability of all moves so far.
+        visible: the moves so far that are not hidden.
+    """
+
+    moves: Moves
+    next: str | None
+    probability: float | None
+    reach: float
+    visible: Moves
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether the last move is, given those before it."""
+        return self.probability is not None and self.probability > 0
+
+
+def extensive_form(variables: Iterable[Variable], order: Sequence[str], hidden: Iterable[str] = ()) -> tuple[Node, ...]:
+    """The tree of a game in which the variables of `order` move one after the other; all others are summed out.
+
+    A move's probability is its mechanism's where the moves before it hold all that it listens to and nothing that
+    listens to it: so it has one also after moves that cannot happen. Otherwise it is the ratio of the marginals,
+
+        P(x_d | x_1:d-1) = sum_rest P(x_1:d, rest) / sum_rest P(x_1:d-1, rest).
+
+    Args:
+        variables: with their mechanisms, in any order.
+        order: names, in the order of play.
+        hidden: names of moves that the agent does not see.
+
+    Returns:
+        The root, then each level of the tree from its first values to its last.
+
+    Raises:
+        ValueError: an unknown name.
+
+    >>> import undelude as ud
+    >>> frog = ud.tasks.prize_or_frog().causal_model()
+    >>> [node.reach for node in extensive_form(frog.variables, ("A_1", "O_1"))[3:]]
+    [0.0, 0.5, 0.0, 0.5]
+    """
+    mechanisms = {v.name: v for v in variables}
+    hidden = set(hidden)
+    for name in (*order, *hidden):
+        if name not in mechanisms:
+            raise ValueError(f"{name!r} is not in the game; it has {', '.join(mechanisms)}.")
+    model = CausalModel(mechanisms.values())
+    graph, joint = model.graph, np.asarray(model.query(order), float)
+    level = [((), Node((), next(iter(order), None), 1.0, float(joint.sum()), ()))]
+    nodes = [node for _, node in level]
+    for depth, name in enumerate(order):
+        follows = order[depth + 1] if depth + 1 < len(order) else None
+        # [x_1, ..., x_d]: the probability of the moves up to this one.
+        reach = joint.sum(tuple(range(depth + 1, len(order))))
+        before = order[:depth]
+        causal = set(graph[name]) <= set(before) and not descendants(graph, name) & set(before)
+        law = _mechanism(mechanisms[name], before, reach.shape) if causal else _ratio(reach)
+        grown = []
+        for indices, node in level:
+            for i, value in enumerate(mechanisms[name].values):
+                p = float(law[(*indices, i)])
+                moves = (*node.moves, (name, value))
+                visible = node.visible if name in hidden else (*node.visible, (name, value))
+                child = Node(moves, follows, None if np.isnan(p) else p, float(reach[(*indices, i)]), visible)
+                grown.append(((*indices, i), child))
+        level = grown
+        nodes += [node for _, node in level]
+    return tuple(nodes)
+
+
+def information_sets(nodes: Iterable[Node], players: Iterable[str]) -> dict[tuple[str, Moves], tuple[Node, ...]]:
+    """States that the agent cannot tell apart when it moves: those with the same visible moves.
+
+    Args:
+        nodes: of the tree.
+        players: names of the variables that the agent moves.
+
+    Returns:
+        The states of each set, by the variable that moves and the visible moves, in the order of the tree.
+    """
+    players, sets = set(players), {}
+    for node in nodes:
+        if node.next in players:
+            sets.setdefault((node.next, node.visible), []).append(node)
+    return {key: tuple(found) for key, found in sets.items()}
+
+
+def children(nodes: Sequence[Node]) -> dict[Moves, tuple[Node, ...]]:
+    """The states that follow each state, by its moves."""
+    found: dict[Moves, list[Node]] = {node.moves: [] for node in nodes}
+    for node in nodes:
+        if node.moves:
+            found[node.moves[:-1]].append(node)
+    return {moves: tuple(following) for moves, following in found.items()}
+
+
+def _mechanism(v: Variable, before: Sequence[str], shape: tuple[int, ...]) -> np.ndarray:
+    """`P(v | parents)`, an axis for each name before and the last for `v`."""
+    axes = sorted(range(len(v.parents)), key=lambda i: before.index(v.parents[i]))
+    table = np.asarray(v.table, float).transpose(*axes, len(v.parents))
+    others = [i for i, name in enumerate(before) if name not in v.parents]
+    return np.broadcast_to(np.expand_dims(table, others), shape)
+
+
+def _ratio(reach: np.ndarray) -> np.ndarray:
+    """The last move given those before it; nan where they cannot happen."""
+    total = reach.sum(-1, keepdims=True)
+    return np.divide(reach, total, out=np.full(reach.shape, np.nan), where=total > 0)

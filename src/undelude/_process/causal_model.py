@@ -1,0 +1,154 @@
+"""An interaction process written out as a causal model, a variable for every Theta, A and O (Figure 3b).
+
+Histories that leave task and expert with the same memory are one state, so that what grows with time is the number of
+states that can be told apart, not of histories. A variable's parents are the symbols that make a difference to it.
+"""
+
+import math
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree
+
+from undelude._distributions.distributions import Categorical
+from undelude._process.process import InteractionProcess
+from undelude.causal.model import CausalModel
+from undelude.causal.variable import Variable
+
+# States at a time, and entries of a table.
+MAX_STATES, MAX_ENTRIES = 2**16, 2**22
+# Probabilities that agree to so many digits are the same: float32.
+DIGITS = 5
+
+
+def unrolled(process: InteractionProcess, num_rounds: int) -> CausalModel:
+    """`Theta, [O_0,] A_1, O_1, ..., A_T, O_T`, each listening to what makes a difference to it; see `causal_model`."""
+    sizes = {"A": _num_symbols(process, "action"), "O": _num_symbols(process, "observation")}
+    K, moving = process.num_thetas, process.transition is not None
+    theta = "Theta" if not moving else "Theta_0" if process.opening else "Theta_1"
+    variables = [Variable(theta, range(K), table=np.exp(process.log_prior))]
+    symbols, moves = [], []
+    # What task and expert remember: leaves [K, S, ...], of the S states; at first one, the empty history.
+    memories = jax.tree.map(
+        lambda x: x[:, None], tuple(jax.vmap(part.init)(process.thetas) for part in (process.task, process.expert))
+    )
+    num_states = 1
+
+    def add(name: str, law: str) -> None:
+        laws = _laws(process, law, memories, num_states)
+        variables.append(_variable(process, name, theta, laws, symbols, moves, sizes))
+
+    for t in range(0 if process.opening else 1, num_rounds + 1):
+        if moving and symbols:
+            add(f"Theta_{t}", "transition")
+            theta = f"Theta_{t}"
+        for kind in "AO" if t else "O":
+            add(f"{kind}_{t}", f"Q_{kind}")
+            after = _after(process, f"g_{kind}", sizes[kind], memories, num_states)
+            memories, move, num_states = _merged(after, num_states * sizes[kind])
+            if num_states > MAX_STATES:
+                raise ValueError(_too_large(process, f"{num_states:.1e} states at {kind}_{t}"))
+            symbols.append(f"{kind}_{t}")
+            moves.append(move.reshape(-1, sizes[kind]))
+    return CausalModel(variables)
+
+
+def _variable(
+    process: InteractionProcess,
+    name: str,
+    theta: str,
+    law: np.ndarray,
+    symbols: list[str],
+    moves: list[np.ndarray],
+    sizes: dict[str, int],
+) -> Variable:
+    """The variable with the law `[K, S, own]` in the state that its past led to, its parents what matters of that."""
+    # Backwards: states are alike where no symbol that is left to come tells them apart.
+    _, alike = np.unique(_rounded(law).transpose(1, 0, 2).reshape(law.shape[1], -1), axis=0, return_inverse=True)
+    alike, matters = alike.reshape(-1), []
+    for move in reversed(moves):
+        after = alike[move]
+        matters.insert(0, bool((after != after[:, :1]).any()))
+        _, alike = np.unique(after, axis=0, return_inverse=True)
+        alike = alike.reshape(-1)
+    parents = [symbol for symbol, does in zip(symbols, matters, strict=True) if does]
+    shape = [sizes[symbol.partition("_")[0]] for symbol in parents]
+    if (entries := math.prod(shape) * law.shape[0] * law.shape[2]) > MAX_ENTRIES:
+        raise ValueError(_too_large(process, f"a table of {entries:.1e} entries for {name}"))
+    # Forwards: the state after each combination of what matters; of the rest, any symbol does.
+    state = np.zeros((), int)
+    for move, does in zip(moves, matters, strict=True):
+        state = move[state] if does else move[state, 0]
+    table = law[:, state]
+    if np.ptp(_rounded(table), axis=0).max() == 0:
+        return Variable(name, range(law.shape[2]), tuple(parents), table=table[0])
+    return Variable(name, range(law.shape[2]), (theta, *parents), table=table)
+
+
+def _rounded(law: np.ndarray) -> np.ndarray:
+    """To so many digits of each entry, so that what is rare stays apart from what cannot be."""
+    with np.errstate(divide="ignore"):
+        unit = 10.0 ** (np.floor(np.log10(law)) - DIGITS + 1)
+    return np.where(law > 0, np.round(law / np.where(law > 0, unit, 1)) * unit, 0)
+
+
+def _laws(process: InteractionProcess, part: str, memories: PyTree, num_states: int) -> np.ndarray:
+    return np.asarray(_compiled_laws(process, part, memories, jnp.arange(num_states)))
+
+
+@eqx.filter_jit
+def _compiled_laws(process: InteractionProcess, part: str, memories: PyTree, states: Array) -> Array:
+    """The law of what comes next for every theta and state, `[K, S, own]`."""
+    law: Any = {"Q_A": process.expert.Q_A, "Q_O": process.task.Q_O, "transition": process.transition}[part]
+    memory = memories[1] if part == "Q_A" else memories[0]
+
+    # The number of the state goes along, as a memory may hold no array.
+    def probs(theta: Any, m: PyTree, state: Array) -> Array:
+        distribution = law(theta, m)
+        assert isinstance(distribution, Categorical)
+        return distribution.probs
+
+    return jax.vmap(jax.vmap(probs, (None, 0, 0)), (0, 0, None))(process.thetas, memory, states)
+
+
+def _after(process: InteractionProcess, g: str, n: int, memories: PyTree, num_states: int) -> PyTree:
+    """Both memories after each of `n` symbols: leaves `[K, S n, ...]`."""
+    return _compiled_after(process, g, jnp.arange(n), memories, jnp.arange(num_states))
+
+
+@eqx.filter_jit
+def _compiled_after(process: InteractionProcess, g: str, symbols: Array, memories: PyTree, states: Array) -> PyTree:
+    def step(theta: Any, symbol: Array, m: PyTree, state: Array) -> PyTree:
+        return tuple(
+            getattr(part, g)(theta, symbol, x) for part, x in zip((process.task, process.expert), m, strict=True)
+        )
+
+    over_states = jax.vmap(jax.vmap(step, (None, 0, None, None)), (None, None, 0, 0))
+    after = jax.vmap(over_states, (0, None, 0, None))(process.thetas, symbols, memories, states)
+    return jax.tree.map(lambda x: x.reshape(x.shape[0], -1, *x.shape[3:]), after)
+
+
+def _merged(memories: PyTree, num_states: int) -> tuple[PyTree, np.ndarray, int]:
+    """The memories that differ, which of them each state has, and how many there are."""
+    rows = [np.asarray(x).swapaxes(0, 1).reshape(num_states, -1) for x in jax.tree.leaves(memories)]
+    if not rows:
+        return memories, np.zeros(num_states, int), 1
+    _, first, which = np.unique(np.concatenate(rows, -1), axis=0, return_index=True, return_inverse=True)
+    return jax.tree.map(lambda x: x[:, first], memories), which.reshape(-1), len(first)
+
+
+def _too_large(process: InteractionProcess, what: str) -> str:
+    return (
+        f"{process.name}: the causal model would have {what}, as what task and expert do depends on so much of the "
+        "past. Give a smaller num_rounds, or use posterior, which needs no tables."
+    )
+
+
+def _num_symbols(process: InteractionProcess, part: str) -> int:
+    law = process.action_law if part == "action" else process.observation_law
+    if not isinstance(law, Categorical):
+        raise TypeError(f"{process.name}: a causal model has finitely many values, and its {part}s are no symbols.")
+    return law.num_categories

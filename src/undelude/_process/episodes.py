@@ -1,0 +1,159 @@
+"""Episodes: what was done and observed, by whom, and how it is marked."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Bool, Int, PyTree
+
+from undelude._checks import MAX_COUNT, as_numbers
+from undelude._distributions.spec import check_alphabet
+from undelude._process.process import InteractionProcess
+from undelude._tree import is_concrete
+from undelude._types import Action, Observation
+
+AGENT, EXPERT = 0, 1
+
+
+class Episodes(eqx.Module):
+    """Stored interactions, leading axes `(B, T)`; without the B, one episode.
+
+    Attributes:
+        theta: `[B]`, the index of Theta in `process.thetas`, its value where continuous; with a transition
+            `[B, T + 1]`, before each round and after the last.
+        opening: `[B, ...]`, `O_0`, or None.
+        actions: `[B, T, ...]`, what was executed.
+        observations: `[B, T, ...]`, what Nature answered.
+        executor: `[B, T]`, who executed: `AGENT` (also for a behaviour in its place, `Blind`) or `EXPERT`.
+        intervened: `[B, T]`, the mark under which the action is read: do where true, see where false.
+        expert: `[B, T]`, the expert's laws `Q(A_t | theta, e_t)`.
+        expert_actions: `[B, T, ...]`, what the expert would have done: a sample of it (the executed action itself,
+            where the expert executed).
+        reward: `[B, T]`.
+        mask: `[B, T]`, whether the round exists.
+
+    A history from plain arrays (`Episodes.of`) has no theta, no expert and no reward: those are None.
+    """
+
+    theta: PyTree
+    opening: Observation | None
+    actions: Action
+    observations: Observation
+    executor: Int[Array, "*B T"]
+    intervened: Bool[Array, "*B T"]
+    expert: Any
+    expert_actions: Action | None
+    reward: Any
+    mask: Bool[Array, "*B T"]
+
+    @classmethod
+    def of(
+        cls,
+        process: InteractionProcess,
+        *,
+        actions: PyTree,
+        observations: PyTree,
+        intervened: ArrayLike | list | bool = True,
+        opening: PyTree | None = None,
+    ) -> "Episodes":
+        """Histories from plain arrays, `[T]` or `[B, T]`: what was done and seen, and nothing else.
+
+        Args:
+            process: where they come from.
+            actions: what was executed.
+            observations: what Nature answered.
+            intervened: which actions were own ones (do) and which the expert's (see); broadcast.
+            opening: `O_0`, where the process has one.
+
+        Raises:
+            ValueError: a symbol outside the alphabet, a missing opening.
+        """
+        given = {"actions": actions, "observations": observations, "opening": opening, "intervened": intervened}
+        given = {name: _as_symbols(f"{process.name}: {name}", x) for name, x in given.items()}
+        actions, observations, opening, marks = given.values()
+        for name, x, shape in (
+            ("actions", actions, process.action_shape),
+            ("observations", observations, process.observation_shape),
+            ("intervened", marks, True),
+        ):
+            if jax.tree.structure(x) != jax.tree.structure(shape):
+                raise ValueError(
+                    f"{process.name}: {name} must have the structure {jax.tree.structure(shape)}, "
+                    f"not {jax.tree.structure(x)}."
+                )
+        first, one = jax.tree.leaves(actions)[0], jax.tree.leaves(process.action_shape)[0]
+        lead = first.shape[: first.ndim - one.ndim]
+        if len(lead) not in (1, 2):
+            raise ValueError(f"{process.name}: actions must be [T] or [B, T], not {list(first.shape)}.")
+        if marks.dtype != bool or marks.shape not in ((), lead[1:], lead):
+            raise ValueError(
+                f"{process.name}: intervened must be booleans (true where an action was done, false where it was seen) "
+                f"of shape {list(lead)} or for all alike, not {marks.dtype}{list(marks.shape)}."
+            )
+        marks = jnp.broadcast_to(marks, lead)
+        episodes = cls(
+            theta=None,
+            opening=opening,
+            actions=actions,
+            observations=observations,
+            executor=jnp.where(marks, AGENT, EXPERT),
+            intervened=marks,
+            expert=None,
+            expert_actions=None,
+            reward=None,
+            mask=jnp.ones_like(marks),
+        )
+        check_symbols(process, episodes)
+        return episodes
+
+    @property
+    def is_batch(self) -> bool:
+        """Whether there is a batch axis before the rounds."""
+        return self.mask.ndim == 2
+
+    @property
+    def num_rounds(self) -> int:
+        """`T`."""
+        return self.mask.shape[-1]
+
+
+def check_symbols(process: InteractionProcess, episodes: Episodes) -> None:
+    """Raise `ValueError` where stored symbols have another shape than the rounds, or are outside their alphabet."""
+    lead = episodes.mask.shape
+    action, observation = process.symbols
+    parts = [("actions", *action, episodes.actions, lead), ("observations", *observation, episodes.observations, lead)]
+    if episodes.opening is not None:
+        parts.append(("opening", *observation, episodes.opening, lead[:-1]))
+    if (episodes.opening is not None) != process.opening:
+        raise ValueError(
+            f"{process.name} {'opens' if process.opening else 'does not open'} with an observation, "
+            f"but these episodes {'have' if episodes.opening is not None else 'lack'} one (opening=)."
+        )
+    if is_concrete(episodes.mask) and not np.asarray(episodes.mask).all():
+        raise ValueError(f"{process.name}: mask has rounds that do not exist; cut the histories to the rounds that do.")
+    for name, law, shape, values, lead in parts:
+        expected = jax.tree.map(lambda x, lead=lead: lead + x.shape, shape)
+        shapes = jax.tree.map(jnp.shape, values)
+        if shapes != expected:
+            raise ValueError(f"{process.name}: {name} must have the shape {expected}, not {shapes}.")
+        check_alphabet(f"{process.name}: {name}", law, values)
+
+
+def _as_symbols(name: str, x: PyTree) -> PyTree:
+    """Each leaf as an array, a list being one; `ValueError` where it is none of numbers that JAX holds."""
+
+    def as_array(x: Any) -> Array:
+        if not is_concrete(x):
+            return jnp.asarray(x)
+        array = as_numbers(x, name)
+        if (
+            np.issubdtype(array.dtype, np.integer)
+            and array.size
+            and max(-int(array.min()), int(array.max())) > MAX_COUNT
+        ):
+            raise ValueError(f"{name} must be integers of 32 bits, not from {array.min()} to {array.max()}.")
+        return jnp.asarray(array)
+
+    return jax.tree.map(as_array, x, is_leaf=lambda x: isinstance(x, list))

@@ -1,0 +1,332 @@
+"""The figures of a run's report."""
+
+import math
+from typing import Any, Literal
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from undelude._drawing.strips import frame_truth, listed, mark_actions, round_ticks, shade, symbol_ticks
+from undelude._drawing.svg import (
+    DO,
+    DO_TEXT,
+    FONT,
+    INK,
+    MUTED,
+    RULE,
+    SEE,
+    SEE_TEXT,
+    STYLE,
+    WIDTH,
+    Figure,
+    to_figure,
+)
+from undelude._report.files import READERS, Episode, Quantity, RunFiles
+from undelude._report.words import short
+
+NAMES = {"agent": "agent", "exact_do": "interventional answer", "exact_see": "deluded answer"}
+COLOURS = {"agent": INK, "exact_do": DO, "exact_see": SEE}
+TEXT = {"agent": INK, "exact_do": DO_TEXT, "exact_see": SEE_TEXT}
+# Of rows in a strip, and of rounds whose symbols can be written out.
+MAX_ROWS, MAX_WRITTEN = 24, 24
+# Between ticks, times a power of ten.
+STEPS = [1, 2, 5, 10]
+
+
+def distances(run: RunFiles) -> Figure | None:
+    """The headline as two bars; None where a distance is missing or infinite."""
+    bars = [("exact_do", run.quantity("action_kl_do")), ("exact_see", run.quantity("action_kl_see"))]
+    if any(q.value is None or math.isinf(q.value) for _, q in bars):
+        return None
+    bars.sort(key=lambda bar: bar[1].value or 0.0)
+    with matplotlib.rc_context(STYLE):
+        canvas = Canvas(figsize=(WIDTH, 1.3), layout="constrained")
+        axes = canvas.subplots()
+        for y, (name, q) in enumerate(bars):
+            value, margin = q.value or 0.0, 2 * (q.se or 0.0)
+            axes.barh(y, value, height=0.3, color=COLOURS[name], xerr=margin, ecolor=INK)
+            axes.text(0, y - 0.28, f"to the {NAMES[name]}", color=TEXT[name], va="bottom")
+            beside = {"textcoords": "offset points", "xytext": (6, 0), "va": "center_baseline"}
+            axes.annotate(f"{short(value)} nats", (value + margin, y), color=TEXT[name], **beside)
+        axes.set(xlim=(0, 1.35 * max(bars[-1][1].value or 0.0, 1e-9)), ylim=(1.25, -0.8))
+        axes.axis("off")
+        said = ", ".join(f"to the {NAMES[name]} {short(q.value)}" for name, q in bars)
+        return to_figure(canvas, "distances", f"Two bars, in nats per action: {said}.")
+
+
+def learning_curve(run: RunFiles) -> Figure | None:
+    """KL to both answers over updates, on a log scale; None where training did not measure them."""
+    update = run.series("update")
+    curves = {"exact_do": run.series("action_kl_do"), "exact_see": run.series("action_kl_see")}
+    curves = {name: np.where(np.isfinite(y) & (y > 0), y, np.nan) for name, y in curves.items()}
+    curves = {name: y for name, y in curves.items() if np.isfinite(y).any()}
+    if not curves:
+        return None
+    with matplotlib.rc_context(STYLE):
+        canvas = Canvas(figsize=(WIDTH, 2.9), layout="constrained")
+        axes = canvas.subplots()
+        axes.set_yscale("log")
+        for name, y in curves.items():
+            axes.plot(update, y, _dash(name), color=COLOURS[name], lw=1.6, marker=_marker(name), ms=3.2, mew=0)
+        _log_ticks(axes, "y", np.concatenate(list(curves.values())), margin=1.25)
+        axes.set(title="KL(answer ‖ agent), nats per action", xlabel="update", xlim=(0, None))
+        _label_ends(axes, curves)
+        _integers(axes)
+        ends = ", ".join(f"from the {NAMES[name]} {short(_last(y))} nats" for name, y in curves.items())
+        alt = f"Learning curve over {int(update[-1])} updates, log scale. At the last look: {ends}."
+        return to_figure(canvas, "learning", alt)
+
+
+def losses(run: RunFiles) -> Figure | None:
+    """The two log-losses over updates."""
+    update = run.series("update")
+    parts = [(part, y) for part in ("action", "observation") if np.isfinite(y := run.series(f"{part}_loss")).any()]
+    if not parts:
+        return None
+    with matplotlib.rc_context(STYLE):
+        canvas = Canvas(figsize=(WIDTH, 2.9), layout="constrained")
+        for axes, (part, y) in zip(np.atleast_1d(canvas.subplots(len(parts), sharex=True)), parts, strict=True):
+            y = np.where(np.isfinite(y), y, np.nan)
+            axes.plot(update, y, color=INK, lw=1.3, marker="o" if len(y) == 1 else None, ms=3)
+            axes.set(title=f"{part} log-loss, nats", xlim=(0, None))
+            axes.margins(y=0.12)
+            axes.yaxis.set_major_locator(MaxNLocator(3, steps=STEPS))
+        axes.set_xlabel("update")
+        _integers(axes)
+        ends = ", ".join(f"{part} {short(_last(y))}" for part, y in parts)
+        alt = f"Log-losses in training over {int(update[-1])} updates. At the end, in nats: {ends}."
+        return to_figure(canvas, "losses", alt)
+
+
+def certificate(run: RunFiles) -> Figure | None:
+    """Distances to both answers, and calibration gaps: dots with intervals of two standard errors."""
+    symbols, readers = ("action", "observation"), {"do": "exact_do", "see": "exact_see"}
+
+    def both(measure: str) -> list[tuple[str, dict[str, Quantity]]]:
+        return [(s, {r: run.quantity(f"{s}_{measure}_{m}") for m, r in readers.items()}) for s in symbols]
+
+    def measured(row: tuple[str, dict[str, Quantity]]) -> bool:
+        return any(q.value is not None for q in row[1].values())
+
+    panels = [
+        ("KL(answer ‖ agent), nats", both("kl"), True),
+        ("total variation", both("tv"), False),
+        ("calibration gap, nats", [(s, {"agent": run.quantity(f"{s}_calibration_gap")}) for s in symbols], False),
+    ]
+    panels = [(title, kept, log) for title, rows, log in panels if (kept := list(filter(measured, rows)))]
+    if not panels:
+        return None
+    spaced: dict[Any, Any] = STYLE | {"figure.constrained_layout.h_pad": 0.09}
+    with matplotlib.rc_context(spaced):
+        canvas = Canvas(figsize=(WIDTH, 0.35 + 1.02 * len(panels)), layout="constrained")
+        said = []
+        for axes, (title, rows, log) in zip(np.atleast_1d(canvas.subplots(len(panels))), panels, strict=True):
+            if log:
+                axes.set_xscale("log")
+                values = [math.nan if q.value is None else q.value for _, row in rows for q in row.values()]
+                _log_ticks(axes, "x", np.array(values), margin=1.6)
+            for y, (symbol, row) in enumerate(rows):
+                _dots(axes, y, row)
+                said += [f"{symbol} {title}, {NAMES[name]}: {short(q.value)}" for name, q in row.items()]
+            if not log:
+                _from_zero(axes)
+            axes.set(yticks=range(len(rows)), yticklabels=[f"{s}s" for s, _ in rows], ylim=(len(rows) - 0.5, -0.5))
+            axes.set_title(title)
+            _no_left(axes)
+        return to_figure(canvas, "certificate", f"Dot chart of the certificate: {'; '.join(said)}.")
+
+
+def returns(run: RunFiles) -> Figure | None:
+    """Reward per round of agent, expert and both exact answers, on their own histories."""
+    names = (("reward_expert", "expert", MUTED, "D"), ("reward_exact_do", NAMES["exact_do"], DO, "o"))
+    names += (("reward", "agent", INK, "v"), ("reward_exact_see", NAMES["exact_see"], SEE, "s"))
+    rows = [(label, colour, marker, run.quantity(name)) for name, label, colour, marker in names]
+    rows = [row for row in rows if row[3].value is not None]
+    if not rows:
+        return None
+    with matplotlib.rc_context(STYLE):
+        canvas = Canvas(figsize=(WIDTH, 0.75 + 0.27 * len(rows)), layout="constrained")
+        axes = canvas.subplots()
+        for y, (_, colour, marker, q) in enumerate(rows):
+            _interval(axes, y, q, colour, marker)
+        axes.set(yticks=range(len(rows)), yticklabels=[label for label, *_ in rows], ylim=(len(rows) - 0.4, -0.6))
+        axes.set_xlabel("reward per round")
+        axes.grid(axis="y", color=RULE, lw=0.6)
+        axes.set_axisbelow(True)
+        axes.margins(x=0.08)
+        axes.xaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
+        _no_left(axes)
+        said = "; ".join(f"{label} {short(q.value)}" for label, _, _, q in rows)
+        return to_figure(canvas, "returns", f"Dot chart of the reward per round: {said}.")
+
+
+def strips(episode: Episode) -> Figure:
+    """What was done and seen, three strips of probability over the rounds, and one comparison of them as lines."""
+    what, laws = episode.laws
+    shown = _rows_to_show(laws, episode.theta if what == "theta" else episode.actions)
+    T, num_actions = episode.num_rounds, episode.policy["agent"].shape[1]
+    row = float(np.clip(0.85 / len(shown), 0.05, 0.14))
+    written = T <= MAX_WRITTEN and (episode.observations is None or int(episode.observations.max()) < 100)
+    track = float(np.clip(0.85 / num_actions, 0.05, 0.14)) * num_actions
+    num_values = laws["agent"].shape[1]
+    which = f"each {what}" if len(shown) == num_values else f"{len(shown)} of {num_values} {what}s"
+    heights = [track, 0.16 if written else 0.45] + [row * len(shown)] * 3 + [0.85]
+    with matplotlib.rc_context(STYLE):
+        canvas = Canvas(figsize=(WIDTH, sum(heights) + 0.27 * len(heights) + 0.35), layout="constrained")
+        grid = canvas.subplots(len(heights), sharex=True, gridspec_kw={"height_ratios": heights})
+        _action_track(grid[0], episode, num_actions)
+        _observation_track(grid[1], episode, written)
+        for axes, name in zip(grid[2:5], READERS, strict=True):
+            shade(axes, laws[name][:, shown], COLOURS[name])
+            axes.set_title(f"{NAMES[name]}: probability of {which}", color=TEXT[name])
+            symbol_ticks(axes, shown)
+            if what == "theta":
+                frame_truth(axes, episode.theta, shown)
+        said = _compare(grid[5], episode, what, laws)
+        round_ticks(grid[5], T)
+        for axes in grid[:-1]:
+            axes.tick_params(axis="x", length=0, labelbottom=False)
+        alt = f"One episode of {T} rounds as three readers see it. Actions: {listed(episode.actions)}. "
+        alt += "" if episode.observations is None else f"Observations: {listed(episode.observations)}. "
+        return to_figure(canvas, "episode", alt + said)
+
+
+def _action_track(axes: Axes, episode: Episode, num_actions: int) -> None:
+    least = mark_actions(axes, episode.actions, episode.rewards)
+    axes.set_ylim(num_actions - 0.4, -0.6)
+    above = "filled: reward above" if (episode.rewards > least).any() else "reward always"
+    axes.set_title(f"action taken ({above} {short(least)})")
+    symbol_ticks(axes, np.arange(num_actions))
+    axes.grid(axis="y", color=RULE, lw=0.6)
+    axes.spines[["left", "bottom"]].set_visible(False)
+
+
+def _observation_track(axes: Axes, episode: Episode, written: bool) -> None:
+    axes.set_title("observation")
+    axes.spines[["left", "bottom"]].set_visible(False)
+    if episode.observations is None:
+        axes.set_title("observation (not a symbol: not shown)")
+        axes.set_yticks([])
+    elif written:
+        axes.set(yticks=[], ylim=(0, 1))
+        for t, o in enumerate(episode.observations):
+            axes.text(t + 0.5, 0.5, str(o), ha="center", va="center", size=FONT - 1)
+    else:
+        axes.plot(np.arange(episode.num_rounds) + 0.5, episode.observations, ".", color=INK, ms=3)
+        axes.yaxis.set_major_locator(MaxNLocator(2, integer=True))
+
+
+def _compare(axes: Axes, episode: Episode, what: str, laws: dict[str, np.ndarray]) -> str:
+    """Belief in the truth where there are beliefs; otherwise how far the agent's policy is from either answer."""
+    x = np.arange(len(episode.theta)) + 0.5
+    if what == "theta":
+        lines = {name: law[np.arange(len(x)), episode.theta] for name, law in laws.items()}
+        constant = len(set(episode.theta)) == 1
+        axes.set_title("belief in the truth" + (f" (theta {episode.theta[-1]})" if constant else ""))
+        said = "Belief in the truth at the end: "
+    else:
+        lines = {name: np.abs(laws[name] - laws["agent"]).sum(-1) / 2 for name in READERS[1:]}
+        axes.set_title("total variation from the policy of the agent")
+        said = "Total variation from the policy of the agent, mean over the rounds: "
+    for name in [n for n in ("exact_do", "exact_see", "agent") if n in lines]:
+        width = 1.1 if name == "agent" else 2.6
+        axes.plot(x, lines[name], _dash(name), color=COLOURS[name], lw=width, solid_capstyle="butt")
+    axes.set(ylim=(-0.04, 1.04), yticks=[0, 0.5, 1])
+    values = {name: y[-1] if what == "theta" else y.mean() for name, y in lines.items()}
+    return said + ", ".join(f"{NAMES[name]} {value:.2f}" for name, value in values.items()) + "."
+
+
+def _rows_to_show(laws: dict[str, np.ndarray], truth: np.ndarray) -> np.ndarray:
+    """All values, or of many the true ones and those that were ever most probable to anyone."""
+    peak = np.max([law.max(0) for law in laws.values()], axis=0)
+    peak[truth] = np.inf
+    return np.sort(np.argsort(-peak, kind="stable")[:MAX_ROWS])
+
+
+def _dots(axes: Axes, y: int, row: dict[str, Quantity]) -> None:
+    """The quantities of a row, joined where there are two; what a log axis cannot hold is an arrow at its end."""
+    at = {}
+    lo, hi = axes.get_xlim()
+    for name, q in row.items():
+        if q.value is None:
+            continue
+        if axes.get_xscale() == "log" and not lo < q.value < hi:
+            below = q.value <= lo
+            at[name] = lo * (hi / lo) ** (0.02 if below else 0.98)
+            axes.plot([at[name]], [y], "<" if below else ">", color=COLOURS[name], ms=6, mew=0)
+            beside = {"textcoords": "offset points", "xytext": (0, -5), "ha": "center", "va": "top"}
+            axes.annotate(short(q.value), (at[name], y), color=TEXT[name], **beside)
+        elif math.isfinite(q.value):
+            at[name] = q.value
+            _interval(axes, y, q, COLOURS[name], _marker(name))
+    if len(at) == 2:
+        axes.plot(list(at.values()), [y, y], color=RULE, lw=1, zorder=0)
+
+
+def _interval(axes: Axes, y: int, q: Quantity, colour: str, marker: str) -> None:
+    if q.value is None or not math.isfinite(q.value):
+        return
+    look = {"color": colour, "ms": 5, "mew": 0, "elinewidth": 1.6, "zorder": 2}
+    axes.errorbar([q.value], [y], xerr=None if q.se is None else 2 * q.se, fmt=marker, **look)
+
+
+def _label_ends(axes: Axes, curves: dict[str, np.ndarray]) -> None:
+    """The last value beside the end of each line, moved apart where they would touch."""
+    lo, hi = (math.log(v) for v in axes.get_ylim())
+    ends = {name: (math.log(_last(y)) - lo) / (hi - lo) for name, y in curves.items()}
+    order = sorted(ends, key=lambda name: ends[name])
+    if len(order) == 2 and (overlap := 0.2 - (ends[order[1]] - ends[order[0]])) > 0:
+        ends[order[0]] -= overlap / 2
+        ends[order[1]] += overlap / 2
+    for name, height in ends.items():
+        label = f"{NAMES[name].split()[0]}\n{short(_last(curves[name]))}"
+        axes.annotate(label, (1.02, height), xycoords="axes fraction", color=TEXT[name], va="center", linespacing=1.15)
+
+
+def _log_ticks(axes: Axes, which: Literal["x", "y"], values: np.ndarray, *, margin: float) -> None:
+    """More than one tick a decade where there are few decades; all written as decimals."""
+    values = values[np.isfinite(values) & (values > 1e-7)]
+    lo, hi = (values.min(), values.max()) if len(values) else (1e-3, 1.0)
+    lo, hi = lo / margin, hi * margin
+    decades = range(math.floor(math.log10(lo)), math.ceil(math.log10(hi)) + 1)
+    span = math.log10(hi / lo)
+    steps = (1, 2, 5) if span < 1.7 else (1, 3) if span < 3 else (1,)
+    ticks = [m * 10.0**d for d in decades for m in steps if lo <= m * 10.0**d <= hi]
+    axis, set_limits = (axes.xaxis, axes.set_xlim) if which == "x" else (axes.yaxis, axes.set_ylim)
+    set_limits(lo, hi)
+    axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.10f}".rstrip("0").rstrip(".")))
+    axis.set_ticks(ticks)
+    axis.set_ticks([], minor=True)
+
+
+def _from_zero(axes: Axes) -> None:
+    lo, hi = axes.dataLim.intervalx
+    lo, hi = min(lo, 0.0), max(hi, 0.0)
+    margin = 0.06 * (hi - lo or 1.0)
+    axes.set_xlim(lo - margin, hi + margin)
+    axes.axvline(0, color=RULE, lw=0.8, zorder=0)
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
+
+
+def _integers(axes: Axes) -> None:
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=STEPS, integer=True))
+
+
+def _no_left(axes: Axes) -> None:
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+
+
+def _dash(name: str) -> str:
+    return "--" if name == "exact_see" else "-"
+
+
+def _marker(name: str) -> str:
+    return {"agent": "v", "exact_do": "o", "exact_see": "s"}[name]
+
+
+def _last(y: np.ndarray) -> float:
+    return float(y[np.isfinite(y)][-1])

@@ -1,0 +1,176 @@
+"""The page: what the files say, laid out by the template."""
+
+import shlex
+from base64 import b64encode
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from undelude._files import write_atomically
+from undelude._report import figures, words
+from undelude._report.files import CERTIFICATE, METRICS, READERS, Quantity, RunFiles, read_run
+from undelude._runs.config import train_command
+
+REPORT = "report.html"
+# Of a table behind a figure; a longer one is thinned evenly.
+MAX_TABLE_ROWS = 60
+
+
+def write_report(run_dir: Path) -> Path:
+    """Write `report.html` into a run directory, from its `config.json`, `metrics.jsonl` and `certificate.json` alone.
+
+    Where the run was interrupted, the page shows what there is, and says what is missing and how to get it.
+
+    Args:
+        run_dir: the directory of `undelude train`.
+
+    Returns:
+        The page's path. It holds all that it shows: no address is ever opened, no script runs.
+
+    Raises:
+        FileNotFoundError: there is no run at `run_dir`.
+        ValueError: a file is damaged; the message names it and says what to do.
+    """
+    run_dir = Path(run_dir)
+    page = render(read_run(run_dir))
+    file = run_dir / REPORT
+    write_atomically(file, page.encode())
+    return file
+
+
+def render(run: RunFiles) -> str:
+    """The page as HTML."""
+    source = files("undelude._report")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {
+        "with_error": words.with_error,
+        "short": words.short,
+        "loss": words.loss,
+        "setting": _setting,
+    }
+    template = environment.from_string(source.joinpath("template.html.j2").read_text(encoding="utf-8"))
+    notes = _Notes()
+    certificate = run.certificate or {}
+    return template.render(
+        style=Markup(source.joinpath("style.css").read_text(encoding="utf-8")),
+        run=run,
+        config=run.config,
+        certificate=certificate,
+        verdict=words.verdict(run),
+        byline=_byline(run),
+        missing=_missing(run),
+        q=lambda name: notes.mark(run.quantity(name)),
+        notes=notes,
+        number=run.quantity,
+        episode=run.episode,
+        film=b64encode(run.film).decode() if run.film else None,
+        story=words.story(run.episode) if run.episode else [],
+        strips=figures.strips(run.episode) if run.episode else None,
+        bars=figures.distances(run),
+        learning=figures.learning_curve(run),
+        losses=figures.losses(run),
+        chart=figures.certificate(run),
+        returns=figures.returns(run),
+        rounds=_rounds(run),
+        rows=_thinned(run.metrics),
+        versions=_versions(run),
+        command=train_command(run.config, f"{run.path.resolve().name}-again"),
+        times_nearer=round(1 / words.RATIO),
+        some_infinite=bool(np.isinf([run.series("action_kl_do"), run.series("action_kl_see")]).any()),
+    )
+
+
+class _Notes:
+    """Why a number is missing: the same reason is told once, and every gap points to it."""
+
+    def __init__(self) -> None:
+        self.reasons: list[str] = []
+
+    def mark(self, q: Quantity) -> Markup:
+        """A table cell."""
+        if q.value is not None:
+            value, _, error = words.with_error(q).partition(" ±")
+            return Markup("{} <span>±{}</span>").format(value, error) if error else Markup("{}").format(value)
+        reason = q.why_none or "not in the certificate."
+        if reason not in self.reasons:
+            self.reasons.append(reason)
+        i = self.reasons.index(reason) + 1
+        return Markup('none<sup><a href="#note-{}" aria-label="note {}">{}</a></sup>').format(i, i, i)
+
+
+def _byline(run: RunFiles) -> list[str]:
+    """Who was taught, how, for how long."""
+    certificate, config = run.certificate or {}, run.config
+    parts = [str(certificate.get("agent") or config.get("agent") or "an agent")]
+    if config.get("teaching"):
+        parts.append(f"{config['teaching']} teaching")
+    if run.metrics:
+        done, steps = run.metrics[-1]["update"], config.get("steps")
+        parts.append(f"{done} updates" if steps in (None, done) else f"{done} of {steps} updates")
+    if certificate.get("own_actions"):
+        parts.append(f"reading its own actions as {certificate['own_actions']}")
+    return parts
+
+
+def _missing(run: RunFiles) -> list[tuple[str, str]]:
+    """What an interrupted run lacks: in words, and the command that brings it."""
+    steps, done = run.config.get("steps"), run.metrics[-1]["update"] if run.metrics else 0
+    resume = train_command(run.config, run.path, resume=True)
+    missing = []
+    if not run.metrics:
+        missing.append((f"{METRICS} holds no row: training stopped before its first.", resume))
+    elif isinstance(steps, int) and done < steps:
+        missing.append((f"Training stopped after update {done} of {steps}.", resume))
+    if run.certificate is None:
+        certify = f"undelude certify {shlex.quote(str(run.path))}"
+        missing.append((f"{CERTIFICATE} is missing: the agent was not measured. Of the agent as it is now:", certify))
+    return missing
+
+
+def _versions(run: RunFiles) -> list[tuple[str, str, str]]:
+    """`(package, when taught, when measured)`."""
+    taught, measured = (
+        v if isinstance(v := (source or {}).get("versions"), dict) else {} for source in (run.config, run.certificate)
+    )
+    return [
+        (name, str(taught.get(name, words.NONE)), str(measured.get(name, words.NONE)))
+        for name in dict.fromkeys([*taught, *measured])
+    ]
+
+
+def _rounds(run: RunFiles) -> list[dict[str, Any]]:
+    """The numbers of the episode's figure, a round a row."""
+    if run.episode is None:
+        return []
+    e = run.episode
+    what, laws = e.laws
+    columns = []
+    for name in READERS:
+        law = laws[name]
+        of = e.theta if what == "theta" else np.append(e.actions, 0)
+        columns.append(law[np.arange(len(law)), of])
+    return [
+        {
+            "round": t + 1,
+            "action": e.actions[t],
+            "observation": e.said[t] if e.said else None if e.observations is None else e.observations[t],
+            "reward": f"{e.rewards[t]:g}",
+            "laws": [f"{column[t]:.3f}" for column in columns],
+        }
+        for t in range(e.num_rounds)
+    ]
+
+
+def _thinned(rows: Sequence[dict]) -> list[dict]:
+    if len(rows) <= MAX_TABLE_ROWS:
+        return list(rows)
+    return [rows[i] for i in np.linspace(0, len(rows) - 1, MAX_TABLE_ROWS).round().astype(int)]
+
+
+def _setting(value: Any) -> str:
+    return words.NONE if value is None else str(value)

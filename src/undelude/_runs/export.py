@@ -1,0 +1,180 @@
+"""A taught agent as three compiled functions, for programs that know nothing of undelude, or of Python."""
+
+import importlib.util
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.export
+import jax.numpy as jnp
+from jax.tree_util import keystr, tree_flatten_with_path
+from jaxtyping import PyTree
+
+from undelude._agents.base import AbstractAgent, check_mark
+from undelude._checks import check_count
+from undelude._files import write_atomically
+from undelude._process.process import InteractionProcess, check_process
+from undelude._rollout.checks import check_fit
+from undelude._versions import versions
+
+FORMAT = 1
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+def export(
+    agent: AbstractAgent,
+    process: InteractionProcess,
+    folder: str | os.PathLike,
+    *,
+    num_rounds: int | None = None,
+    batch_size: int | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write `agent` into `folder` as `init`, `act` and `observe`, weights included.
+
+        init()             -> memory           at the beginning of an episode
+        act(memory, seed)  -> action, law, memory    an action, the law that it predicted, and what it remembers now:
+                                               its own action is read as it was taught to read it
+        observe(memory, o) -> memory           after an observation (the opening too, where there is one)
+
+    All arguments and results are lists of arrays: PyTrees flattened, in the order of `manifest.json`, which has the
+    name, the shape and the type of each. `seed` is two unsigned 32-bit integers, new ones for each action. `law` are
+    the arrays of a distribution, of symbols their log-probabilities.
+
+    Of each function there is `NAME.bin`, which `jax.export.deserialize` reads (it needs flatbuffers), and `NAME.mlir`,
+    StableHLO as text, for compilers that take that, with `main` as the function. The former is for CPU, CUDA and TPU.
+    Neither runs any code when it is read.
+
+    Args:
+        agent: any; its parameters become constants.
+        process: whose actions and observations it knows.
+        folder: made where it does not exist; it must be empty.
+        num_rounds: T of the episodes to come, for agents whose memory has a size of its own; the process's by default.
+        batch_size: B; every array then has a leading axis of that length, and each episode its own seed. None for one
+            episode, without such an axis.
+        overwrite: write into a folder that is not empty too, over an export that is there.
+
+    Returns:
+        The folder.
+
+    Raises:
+        FileExistsError: the folder is not empty, or is a file.
+        TypeError: the agent is no JAX, as a `HostAgent`.
+        ModuleNotFoundError: flatbuffers is not installed.
+        ValueError: the agent was made for another process, or cannot read its own marks.
+
+    >>> import tempfile, undelude as ud
+    >>> bandit = ud.tasks.bandit(num_rounds=2)
+    >>> agent = ud.GRUAgent(bandit, 4, key=jax.random.key(0))
+    >>> folder = export(agent, bandit, tempfile.mkdtemp())
+    >>> init, act = (jax.export.deserialize((folder / f"{f}.bin").read_bytes()).call for f in ("init", "act"))
+    >>> action, log_probs, *memory = act(*init(), jnp.array([0, 1], jnp.uint32))
+    >>> log_probs.shape
+    (5,)
+    """
+    path = Path(folder)
+    check_free(path, overwrite=overwrite)
+    if not isinstance(agent, AbstractAgent):
+        raise TypeError(
+            f"export: an agent from elsewhere ({type(agent).__name__}) cannot be exported, for JAX cannot compile it: "
+            "run it where it is, or teach an agent of undelude's."
+        )
+    if importlib.util.find_spec("flatbuffers") is None:
+        raise ModuleNotFoundError(
+            "JAX needs flatbuffers to write and to read exported functions: pip install flatbuffers."
+        )
+    check_process(process)
+    check_mark(agent, agent.own_actions)
+    check_fit(process, agent)
+    num_rounds = check_count("num_rounds", process.num_rounds if num_rounds is None else num_rounds)
+    batch_size = None if batch_size is None else check_count("batch_size", batch_size)
+    # A window that is shorter than the episode, a cache of its length: the memory has the shape that `init` gives it.
+    memory = jax.eval_shape(lambda: agent.init(num_rounds=num_rounds))
+    law = jax.eval_shape(agent.f_A, memory)
+    seed = jax.ShapeDtypeStruct((2,), jnp.uint32)
+
+    def init() -> PyTree:
+        return agent.init(num_rounds=num_rounds)
+
+    def act(m: PyTree, seed: PyTree) -> PyTree:
+        predicted = agent.f_A(m)
+        a, m = agent.act(m, key=jax.random.wrap_key_data(seed, impl="threefry2x32"))
+        return a, predicted, agent.g_A(a, m, intervened=agent.own_actions == "do")
+
+    def observe(m: PyTree, o: PyTree) -> PyTree:
+        return agent.g_O(o, m)
+
+    named = {"memory": memory, "seed": seed, "action": process.action_shape, "law": law}
+    named["observation"] = process.observation_shape
+    functions: dict[str, tuple[Callable[..., PyTree], tuple[str, ...], tuple[str, ...]]] = {
+        "init": (init, (), ("memory",)),
+        "act": (act, ("memory", "seed"), ("action", "law", "memory")),
+        "observe": (observe, ("memory", "observation"), ("memory",)),
+    }
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "manifest.json").unlink(missing_ok=True)
+    described = {}
+    for name, (f, takes, gives) in functions.items():
+        shapes = [_batched(named[x], batch_size) for x in takes]
+        flat, treedef = jax.tree.flatten(tuple(shapes))
+        # Arguments that make no difference stay too: the manifest lists them.
+        jitted = jax.jit(_flat(f, treedef, batch_size), keep_unused=True)
+        exported = jax.export.export(jitted, platforms=PLATFORMS)(*flat)
+        write_atomically(path / f"{name}.bin", bytes(exported.serialize()))
+        # For one platform, or else the text has one argument more, which says on which of them it is.
+        text = jax.export.export(jitted, platforms=PLATFORMS[:1])(*flat).mlir_module()
+        write_atomically(path / f"{name}.mlir", text.encode())
+        described[name] = {
+            "arguments": [row for x in takes for row in _rows(x, _batched(named[x], batch_size))],
+            "results": [row for x in gives for row in _rows(x, _batched(named[x], batch_size))],
+        }
+    manifest = {
+        "format": FORMAT,
+        "task": process.name,
+        "agent": type(agent).__name__,
+        "own_actions": agent.own_actions,
+        "law": type(law).__name__,
+        "num_rounds": num_rounds,
+        "batch_size": batch_size,
+        "platforms": PLATFORMS,
+        "versions": versions(),
+        "functions": described,
+    }
+    # Last: where there is a manifest, all else is there too.
+    write_atomically(path / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())
+    return path
+
+
+def check_free(path: Path, *, overwrite: bool, option: str = "overwrite=True") -> None:
+    """Raise `FileExistsError` where `path` is a file, or holds something that `overwrite` does not give up."""
+    if path.exists() and not path.is_dir():
+        raise FileExistsError(f"{path} is a file: name a folder to export into.")
+    if not overwrite and path.is_dir() and any(path.iterdir()):
+        raise FileExistsError(f"{path} is not empty: export into another folder, or over what is there with {option}.")
+
+
+def _flat(f: Callable[..., PyTree], treedef: Any, batch_size: int | None) -> Callable[..., list]:
+    """`f` on flat arguments and results, for one episode or for a batch of them."""
+
+    def call(*leaves: Any) -> list:
+        if batch_size is None:
+            return jax.tree.leaves(f(*treedef.unflatten(leaves)))
+        if not leaves:
+            return [jnp.broadcast_to(x, (batch_size, *jnp.shape(x))) for x in jax.tree.leaves(f())]
+        return jax.tree.leaves(jax.vmap(f)(*treedef.unflatten(leaves)))
+
+    return call
+
+
+def _batched(shapes: PyTree, batch_size: int | None) -> PyTree:
+    lead = () if batch_size is None else (batch_size,)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((*lead, *x.shape), x.dtype), shapes)
+
+
+def _rows(name: str, shapes: PyTree) -> list[dict[str, Any]]:
+    """An entry of the manifest for each array."""
+    leaves, _ = tree_flatten_with_path(shapes)
+    return [{"name": name + keystr(path), "shape": list(x.shape), "dtype": str(x.dtype)} for path, x in leaves]

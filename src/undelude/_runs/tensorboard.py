@@ -1,0 +1,70 @@
+"""Metrics for TensorBoard, as `on_log` of `ud.teach`; an optional dependency, `undelude[tensorboard]`."""
+
+import os
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from undelude._teaching.teach import Row
+from undelude._teaching.updates import TeachingState
+
+# Where TensorBoard shows a column: by its group.
+TAGS = {
+    "action_loss": "loss/action",
+    "observation_loss": "loss/observation",
+    "action_kl_do": "kl/action_do",
+    "action_kl_see": "kl/action_see",
+}
+
+
+class TensorBoard:
+    """Writes each row of metrics as scalars, nats at the row's update, into a folder that `tensorboard --logdir` reads.
+
+    Args:
+        folder: made where it does not exist.
+        start: the update from which a run goes on; what was written of later ones is taken back.
+
+    Raises:
+        ModuleNotFoundError: tensorboardX is not installed.
+
+    Use it as `with TensorBoard("runs/board") as board: ud.teach(..., on_log=board)`.
+    """
+
+    def __init__(self, folder: str | os.PathLike, *, start: int = 0):
+        try:
+            from tensorboardX import event_file_writer, summary
+
+            # Its names are made as it is imported, so that pyright does not find them.
+            from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
+        except ModuleNotFoundError as error:
+            message = "writing for TensorBoard needs tensorboardX: pip install tensorboardX."
+            raise ModuleNotFoundError(message) from error
+        # Not its SummaryWriter: that writes in a thread, which keeps rows back for minutes, and on a full disk dies and
+        # has the caller wait for ever.
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        self._writer = event_file_writer.EventsWriter(os.path.join(folder, "events"), f".{start}")
+        self._event, self._scalar = Event, summary.scalar
+        if start:
+            self._write(start + 1, session_log=SessionLog(status=SessionLog.START))
+
+    def __call__(self, state: TeachingState, row: Row) -> None:
+        """One row; it is on disk when this returns."""
+        del state
+        for name, value in row.items():
+            if name != "update" and value is not None:
+                self._write(int(row["update"]), summary=self._scalar(TAGS.get(name, name), float(value)))
+        self._writer.flush()
+
+    def _write(self, step: int, **what: Any) -> None:
+        self._writer.write_event(self._event(wall_time=time.time(), step=step, **what))
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._writer.close()
+
+    def __enter__(self) -> "TensorBoard":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
+        self.close()

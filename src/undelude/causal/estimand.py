@@ -1,0 +1,261 @@
+"""Estimands: what an interventional distribution is in the distribution of the observed variables (Section 3)."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import ArrayLike
+
+from undelude.causal.expression import Expression, Fraction, Probability, Product, Sum, free
+
+
+@dataclass(frozen=True, repr=False)
+class Estimand:
+    """An expression for `P(outcome | do, see)` in the distribution of the observed variables.
+
+    It holds under positivity: whatever is conditioned on must be able to happen.
+
+    Attributes:
+        outcome: what is asked.
+        do: what is done.
+        see: what is seen.
+        expression: sums, products and fractions of probabilities of observed variables.
+        order: names from causes to effects, for printing.
+
+    >>> from undelude import identify
+    >>> frontdoor = {"U": (), "A": ("U",), "M": ("A",), "O": ("M", "U")}
+    >>> identify(frontdoor, "O", do="A", latent="U")
+    Estimand: P(O | do(A)) = sum_M P(M | A) sum_A' P(O | A', M) P(A')
+    """
+
+    outcome: tuple[str, ...]
+    do: tuple[str, ...]
+    see: tuple[str, ...]
+    expression: Expression
+    order: tuple[str, ...]
+
+    @property
+    def free(self) -> tuple[str, ...]:
+        """Names that the expression mentions though nobody asked, saw or did them: the graph says any value serves."""
+        return tuple(x for x in self.order if x in free(self.expression) - {*self.outcome, *self.do, *self.see})
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All variables that `evaluate` needs an axis for."""
+        return free(self.expression, bound=True) | {*self.outcome, *self.do, *self.see}
+
+    def __str__(self) -> str:
+        return _Text(self).show(self.expression)
+
+    def __repr__(self) -> str:
+        return f"Estimand: {written_query(self.outcome, self.do, self.see)} = {self}"
+
+    def latex(self) -> str:
+        r"""The expression in LaTeX, for math mode.
+
+        >>> from undelude import identify
+        >>> print(identify({"Z": (), "A": ("Z",), "O": ("A", "Z")}, "O", do="A").latex())
+        \sum_{Z} P(O \mid A, Z) \, P(Z)
+        """
+        return _Latex(self).show(self.expression)
+
+    def evaluate(self, joint: ArrayLike | Sequence, names: Iterable[str]) -> np.ndarray:
+        """The estimand's value in a distribution of the observed variables.
+
+        Args:
+            joint: probabilities, or counts, with an axis for each of `names`; normalised here.
+            names: the variables of its axes; those that the estimand does not need are summed out. Variables that are
+                `free` are averaged by their probability.
+
+        Returns:
+            Probabilities `[*outcome, *see, *do]`; nan where the data give no mass to what is needed.
+
+        Raises:
+            ValueError: a name that is missing or there twice, axes that do not fit the names, negative or no mass.
+
+        >>> from undelude import identify
+        >>> identify({"A": (), "O": ("A",)}, "O", do="A").evaluate([[3, 1], [1, 1]], ("A", "O")).tolist()
+        [[0.75, 0.5], [0.25, 0.5]]
+        """
+        names = (names,) if isinstance(names, str) else tuple(names)
+        table = np.asarray(joint, float)
+        if len(set(names)) < len(names):
+            raise ValueError(f"names has a variable twice: {', '.join(names)}.")
+        if table.ndim != len(names):
+            raise ValueError(
+                f"joint has shape {table.shape}, {table.ndim} axes; it needs one for each of {', '.join(names)}."
+            )
+        axes = (*self.outcome, *self.see, *self.do)
+        missing = [x for x in self.order if x in {*axes, *free(self.expression, bound=True)} - set(names)]
+        if missing:
+            raise ValueError(f"joint has no axis for {', '.join(missing)}, which the estimand needs: {self}.")
+        if not np.isfinite(table).all() or (table < 0).any() or not table.sum() > 0:
+            raise ValueError("joint must hold probabilities or counts: finite, none negative, not all zero.")
+        tables = _Tables(table / table.sum(), names)
+        value = tables.value(self.expression)
+        if self.free:
+            # Each value of a free variable gives the same answer where it gives one at all.
+            weight = tables.value(Probability(frozenset(self.free)))
+            value, weight = np.broadcast_arrays(value, weight)
+            gone = tuple(tables.axis[x] for x in self.free)
+            defined = ~np.isnan(value)
+            with np.errstate(invalid="ignore"):
+                value = np.where(defined, value * weight, 0).sum(gone, keepdims=True) / (
+                    np.where(defined, weight, 0).sum(gone, keepdims=True)
+                )
+        return tables.arrange(value, axes)
+
+
+class _Tables:
+    """Values of expressions as arrays with all the axes of `joint`, of length one where an expression does not vary."""
+
+    def __init__(self, joint: np.ndarray, names: tuple[str, ...]):
+        self.joint = joint
+        self.axis = {name: i for i, name in enumerate(names)}
+
+    def value(self, x: Expression) -> np.ndarray:
+        match x:
+            case Probability(of, given):
+                both = self.marginal(of | given)
+                return _ratio(both, both.sum(tuple(self.axis[name] for name in of), keepdims=True)) if given else both
+            case Product(factors):
+                value = np.ones((1,) * self.joint.ndim)
+                for factor in factors:
+                    other = self.value(factor)
+                    # What has no mass is not needed: a condition that cannot happen (nan) counts for nothing then.
+                    value = np.where((value == 0) | (other == 0), 0, value * other)
+                return value
+            case Sum(over, body):
+                return self.value(body).sum(tuple(self.axis[name] for name in over), keepdims=True)
+            case Fraction(numerator, denominator):
+                return _ratio(self.value(numerator), self.value(denominator))
+
+    def marginal(self, names: frozenset[str]) -> np.ndarray:
+        return self.joint.sum(tuple(i for name, i in self.axis.items() if name not in names), keepdims=True)
+
+    def arrange(self, value: np.ndarray, axes: tuple[str, ...]) -> np.ndarray:
+        """`value` with exactly `axes`, in this order."""
+        places = [self.axis[name] for name in axes]
+        shape = [n if i in places else 1 for i, n in enumerate(self.joint.shape)]
+        value = np.broadcast_to(value, shape)
+        rest = [i for i in range(value.ndim) if i not in places]
+        return np.array(value.transpose(*places, *rest).reshape([self.joint.shape[i] for i in places]))
+
+
+def _ratio(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(y > 0, x / y, np.nan)
+
+
+class _Text:
+    """Expressions in plain text; a bound variable that would be mistaken for another gets a prime."""
+
+    times = " "
+
+    def __init__(self, estimand: Estimand):
+        self.place = {name: i for i, name in enumerate(estimand.order)}
+        self.do = frozenset(estimand.do)
+        self.top = frozenset((*estimand.outcome, *estimand.do, *estimand.see, *estimand.free))
+
+    def show(self, x: Expression, shown: Mapping[str, str] | None = None) -> str:
+        shown = {name: self.name(name) for name in self.top} if shown is None else shown
+        match x:
+            case Probability(of, given):
+                return self.probability(self.listed(of, shown), self.conditions(given, shown))
+            case Product(factors):
+                # From effects to causes, sums last, as people write it; a sum reaches to the end of what it stands in.
+                ordered = sorted(factors, key=self.key)
+                parts = [self.show(factor, shown) for factor in ordered]
+                bracket = [
+                    isinstance(y, Fraction) or (isinstance(y, Sum) and i + 1 < len(ordered))
+                    for i, y in enumerate(ordered)
+                ]
+                return (
+                    self.times.join(
+                        self.bracket(p, y) if b else p for p, y, b in zip(parts, ordered, bracket, strict=True)
+                    )
+                    or "1"
+                )
+            case Sum(over, body):
+                inner = dict(shown)
+                for name in over:
+                    label = self.name(name)
+                    while label in shown.values():
+                        label += "'"
+                    inner[name] = label
+                return self.sum(self.listed(over, inner), self.show(body, inner), len(over))
+            case Fraction(numerator, denominator):
+                return self.fraction(*(self.part(self.show(y, shown), y) for y in (numerator, denominator)))
+
+    def key(self, x: Expression) -> tuple:
+        """Probabilities before fractions before sums, effects before causes."""
+        kind = [Probability, Fraction, Sum].index(type(x))
+        heads = x.of if isinstance(x, Probability) else free(x)
+        return kind, sorted(-self.place[name] for name in heads), sorted(free(x))
+
+    def conditions(self, names: Iterable[str], shown: Mapping[str, str]) -> str:
+        """What is done first, then from effects to causes, as in P(o | a, z)."""
+        return ", ".join(shown[name] for name in sorted(names, key=lambda x: (x not in self.do, -self.place[x])))
+
+    def listed(self, names: Iterable[str], shown: Mapping[str, str]) -> str:
+        return ", ".join(shown[name] for name in sorted(names, key=self.place.__getitem__))
+
+    def name(self, name: str) -> str:
+        return name
+
+    def probability(self, of: str, given: str) -> str:
+        return f"P({of} | {given})" if given else f"P({of})"
+
+    def sum(self, over: str, body: str, count: int) -> str:
+        return f"sum_{{{over}}} {body}" if count > 1 else f"sum_{over} {body}"
+
+    def fraction(self, numerator: str, denominator: str) -> str:
+        return f"{numerator} / {denominator}"
+
+    def part(self, text: str, x: Expression) -> str:
+        return text if isinstance(x, Probability) else f"[{text}]"
+
+    def bracket(self, text: str, x: Expression) -> str:
+        return f"({text})"
+
+
+_GREEK = re.compile(
+    "alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|pi|rho|sigma|tau|upsilon|phi|chi|psi|omega"
+    "|Gamma|Delta|Theta|Lambda|Xi|Pi|Sigma|Upsilon|Phi|Psi|Omega"
+)
+
+
+class _Latex(_Text):
+    times = r" \, "
+
+    def name(self, name: str) -> str:
+        stem, _, index = name.partition("_")
+        stem = f"\\{stem}" if _GREEK.fullmatch(stem) else stem if len(stem) == 1 else f"\\mathrm{{{stem}}}"
+        return f"{stem}_{{{index.replace('_', ',')}}}" if index else stem
+
+    def probability(self, of: str, given: str) -> str:
+        return f"P({of} \\mid {given})" if given else f"P({of})"
+
+    def sum(self, over: str, body: str, count: int) -> str:
+        return f"\\sum_{{{over}}} {body}"
+
+    def fraction(self, numerator: str, denominator: str) -> str:
+        return f"\\frac{{{numerator}}}{{{denominator}}}"
+
+    def part(self, text: str, x: Expression) -> str:
+        return text
+
+    def bracket(self, text: str, x: Expression) -> str:
+        return text if isinstance(x, Fraction) else f"\\Big({text}\\Big)"
+
+
+def written_query(outcome: Iterable[str], do: Iterable[str], see: Iterable[str]) -> str:
+    """`P(outcome | do(..), see)`."""
+    asked, done, seen = (short_list(list(names)) for names in (outcome, (f"do({name})" for name in do), see))
+    return f"P({', '.join(asked)}{' | ' if done or seen else ''}{', '.join([*done, *seen])})"
+
+
+def short_list(names: list[str]) -> list[str]:
+    """The first few of many, and the last."""
+    return names if len(names) <= 6 else [*names[:3], "...", names[-1]]

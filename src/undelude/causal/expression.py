@@ -1,0 +1,145 @@
+"""Sums, products and fractions of observed probabilities, simplified as they are put together."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import chain, pairwise
+
+from undelude.causal.graph import districts
+
+
+@dataclass(frozen=True)
+class Probability:
+    """`P(of | given)` in the observed distribution."""
+
+    of: frozenset[str]
+    given: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Product:
+    """The product of its factors; 1 if there are none."""
+
+    factors: "tuple[Expression, ...]" = ()
+
+
+@dataclass(frozen=True)
+class Sum:
+    """The sum of `body` over all values of the variables `over`, which it binds."""
+
+    over: frozenset[str]
+    body: "Expression"
+
+
+@dataclass(frozen=True)
+class Fraction:
+    """`numerator / denominator`."""
+
+    numerator: "Expression"
+    denominator: "Expression"
+
+
+Expression = Probability | Product | Sum | Fraction
+
+
+def free(x: Expression, *, bound: bool = False) -> frozenset[str]:
+    """The variables on whose values `x` depends; with `bound` also those that it sums over."""
+    match x:
+        case Probability(of, given):
+            return of | given
+        case Product(factors):
+            return frozenset().union(*(free(factor, bound=bound) for factor in factors))
+        case Sum(over, body):
+            inside = free(body, bound=bound)
+            return inside if bound else inside - over
+        case Fraction(numerator, denominator):
+            return free(numerator, bound=bound) | free(denominator, bound=bound)
+
+
+def product(factors: Iterable[Expression]) -> Expression:
+    """Their product, flat, with a fraction cancelled where its denominator is among the other factors."""
+    flat = list(chain.from_iterable(map(_factors, factors)))
+    for x in flat:
+        if isinstance(x, Fraction):
+            rest = [y for y in flat if y is not x]
+            below = _factors(x.denominator)
+            if all(y in rest for y in below):  # (x / y) y = x
+                for y in below:
+                    rest.remove(y)
+                return product([x.numerator, *rest])
+    return flat[0] if len(flat) == 1 else Product(tuple(flat))
+
+
+def _factors(x: Expression) -> list[Expression]:
+    return list(x.factors) if isinstance(x, Product) else [x]
+
+
+def _chain_rule(factors: list[Expression]) -> list[Expression]:
+    """P(a | b, c) P(b | c) = P(a, b | c), as often as it applies."""
+    plain = [x for x in factors if isinstance(x, Probability)]
+    merged = True
+    while merged:
+        merged = False
+        by_names = {x.of | x.given: x for x in plain}
+        for x in plain:
+            y = by_names.get(x.given)
+            if y is not None:
+                joint = Probability(x.of | y.of, y.given)
+                plain = [joint if z is x else z for z in plain if z is not y]
+                merged = True
+                break
+    return [*plain, *(x for x in factors if not isinstance(x, Probability))]
+
+
+def sum_over(over: frozenset[str], body: Expression) -> Expression:
+    """The sum over variables that all occur in `body`, with what can be summed at once summed."""
+    left, before = _factors(body), []
+    while left != before:
+        before = left
+        left = _chain_rule(left)
+        for name in sorted(over):
+            match [x for x in left if name in free(x)]:
+                case [Probability(of, given) as x] if name in of:
+                    smaller = [Probability(of - {name}, given)] if len(of) > 1 else []
+                    left = [*(y for y in left if y is not x), *smaller]
+                    over -= {name}
+    inside = [x for x in left if free(x) & over]
+    links = [frozenset((u, v)) for x in inside for u, v in pairwise(sorted(free(x) & over))]
+    sums = [Sum(part, product(x for x in inside if free(x) & part)) for part in districts(sorted(over), links)]
+    return product([*(x for x in left if not free(x) & over), *map(_flat, sums)])
+
+
+def _flat(x: Sum) -> Sum:
+    """One sum instead of a sum of nothing but a sum."""
+    if isinstance(x.body, Sum) and not x.over & x.body.over:
+        return Sum(x.over | x.body.over, x.body.body)
+    return x
+
+
+def fraction(numerator: Expression, denominator: Expression) -> Expression:
+    """Their ratio, with what divides cancelled."""
+    above, below = product(_chain_rule(_factors(numerator))), []
+    for x in _chain_rule(_factors(denominator)):
+        divided = _divide(above, x)
+        if divided is None:
+            below.append(x)
+        else:
+            above = divided
+    return Fraction(above, product(below)) if below else above
+
+
+def _divide(x: Expression, y: Expression) -> Expression | None:
+    """`x / y`, where that is simpler than a fraction."""
+    if x == y:
+        return Product()
+    match x, y:
+        case Probability(), Probability() if x.given == y.given and y.of < x.of:  # P(a, b | c) / P(b | c) = P(a | b, c)
+            return Probability(x.of - y.of, x.given | y.of)
+        case Product(factors), _:
+            for i, factor in enumerate(factors):
+                divided = _divide(factor, y)
+                if divided is not None:
+                    return product([*factors[:i], divided, *factors[i + 1 :]])
+        case Sum(over, body), _ if not over & free(y):
+            divided = _divide(body, y)
+            return None if divided is None else sum_over(over, divided)
+    return None

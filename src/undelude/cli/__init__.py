@@ -1,5 +1,0 @@
-"""The command line: `undelude train | certify | report | tasks | play | paper`."""
-
-from undelude.cli.app import main
-
-__all__ = ["main"]

@@ -1,7 +1,0 @@
-"""`python -m undelude.cli`."""
-
-import sys
-
-from undelude.cli.app import main
-
-sys.exit(main())
