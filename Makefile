@@ -48,7 +48,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/long.py
 	$(BIN)/python benchmarks/soak.py
 
-# About 100 minutes on two cores; rewrites src/undelude/paper/results/ and docs/figures/.
+# About 100 minutes on two cores; rewrites src/undelude/_paper/results/ and docs/figures/.
 study: $(VENV)/.test
 	$(BIN)/python studies/remark_14.py
 	$(BIN)/python studies/remark_15.py

@@ -64,7 +64,7 @@ def main(num_rounds: int) -> None:
     print(f"{'agent':24} {'median us':>10} {'99 % us':>10}")
     for name, agent in agents(process).items():
         with tempfile.TemporaryDirectory() as folder:
-            ud.export(agent, process, folder)
+            ud.export(process, agent, folder)
             x = latencies(Path(folder))
         median, late = np.percentile(x, (50, 99))
         print(f"{name:24} {median:10.0f} {late:10.0f}", flush=True)

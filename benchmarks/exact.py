@@ -48,7 +48,7 @@ def tables(process: ud.InteractionProcess) -> list[np.ndarray]:
 
 
 def pyagrum_net(process: ud.InteractionProcess, num_rounds: int) -> gum.BayesNet:
-    """The mutilated graph, Theta -> O_t <- A_t; the law of A_t is never used."""
+    """The mutilated graph, Theta -> O_t <- A_t; the distribution of A_t is never used."""
     Q_theta, _, Q_O = tables(process)
     K, num_actions, num_observations = Q_O.shape
     rounds = range(1, num_rounds + 1)

@@ -71,7 +71,7 @@ class TorchAgent(nn.Module):
             h = c = torch.zeros(len(theta), HIDDEN_SIZE)
             hiddens, symbols = [h], []
             for t in range(self.num_rounds):
-                with torch.no_grad():  # the argmax of p / Exponential(1) has the law p
+                with torch.no_grad():  # the argmax of p / Exponential(1) has the distribution p
                     a = stored[0][t] if stored else (self.head_A(h).softmax(-1) / noise[t]).argmax(-1)
                     o = stored[1][t] if stored else (uniform[t] < self.Q_O[theta, a, 1]).long()
                 for x in (a, 10 + o):
@@ -215,7 +215,7 @@ class Curve:
     def look(self, agent: Any, update: int, seconds: float) -> None:
         if update >= LOOK_FROM * self.steps:
             size = {"key": jax.random.key(EVALUATION_KEY), "baselines": False}
-            self.points.append((seconds, ud.certify(agent, self.process, **size).action_kl_do))
+            self.points.append((seconds, ud.certify(self.process, agent, **size).action_kl_do))
 
     def hit(self, target: float) -> float:
         return next((seconds for seconds, kl in self.points if kl <= target), np.inf)

@@ -23,7 +23,7 @@ def main(num_rounds: int = 20, num_episodes: int = 4096) -> dict[str, ud.Certifi
     print(f"\n{'own actions':<14}{'reward a round':>16}{'sure of a wrong arm':>22}{'KL to do':>11}{'KL to see':>11}")
     reports = {}
     for mark, agent in agents.items():
-        report = ud.certify(agent, process, key=jax.random.key(1), num_episodes=num_episodes, baselines=False)
+        report = ud.certify(process, agent, key=jax.random.key(1), num_episodes=num_episodes, baselines=False)
         print(
             f"{mark:<14}{report.reward:>16.3f}{report.deluded_fraction:>22.1%}"
             f"{report.action_kl_do:>11.3f}{report.action_kl_see:>11.3f}"

@@ -43,7 +43,7 @@ def main(num_rounds: int = 100, num_episodes: int = 2048) -> dict[str, ud.Certif
     print(f"{'agent':<32}{'goals in ' + str(num_rounds) + ' steps':>20}{'KL to do':>11}{'KL to see':>11}")
     reports = {}
     for name, agent in agents.items():
-        report = ud.certify(agent, process, key=jax.random.key(0), num_episodes=num_episodes, baselines=False)
+        report = ud.certify(process, agent, key=jax.random.key(0), num_episodes=num_episodes, baselines=False)
         goals = report.reward * num_rounds
         print(f"{name:<32}{goals:>20.2f}{report.action_kl_do:>11.3f}{report.action_kl_see:>11.3f}")
         reports[name] = report

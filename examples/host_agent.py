@@ -27,7 +27,7 @@ def main(num_episodes: int = 1000) -> ud.Certificate:
     """Certify it on the paper's bandit."""
     agent = ud.HostAgent(reset, predict)
     size = {"num_episodes": num_episodes, "baselines": False}
-    report = ud.certify(agent, ud.tasks.bandit(), key=jax.random.key(0), **size)
+    report = ud.certify(ud.tasks.bandit(), agent, key=jax.random.key(0), **size)
     print(f"{report.action_kl_do:.3f} nats from Q(A | do(a), o), {report.action_kl_see:.3f} from Q(A | a, o)")
     print(f"reward {report.reward:.3f} a round; calibration gap {report.action_calibration_gap:.3f} nats")
     return report

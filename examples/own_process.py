@@ -80,7 +80,7 @@ def main(num_rounds: int = 40, steps: int = 1000, num_episodes: int = 2048) -> d
 
     agent = ud.LSTMAgent(process, key=key_init)
     run = ud.teach(process, agent, ud.Counterfactual(), key=key_teach, steps=steps)
-    report = ud.certify(run.agent, process, key=key_certify, num_episodes=num_episodes)
+    report = ud.certify(process, run.agent, key=key_certify, num_episodes=num_episodes)
     print(f"An LSTM, taught counterfactually for {run.seconds:.0f} s:")
     print(
         f"  {report.action_kl_do:.3f} nats an action from Q(A | do(a), o), {report.action_kl_see:.3f} from Q(A | a, o)"

@@ -14,7 +14,7 @@ import numpy as np
 import store
 
 import undelude as ud
-from undelude._agents.base import unroll
+from undelude._agents.base import predict
 
 ARMS, BETA = 3, 0.5
 
@@ -40,10 +40,10 @@ def limits(process: ud.InteractionProcess, histories: list[tuple], beta: float, 
 
 
 def study(steps: int) -> dict[str, Any]:
-    """Two nets, and their distance from four laws after all histories of two rounds."""
+    """Two nets, and their distance from four distributions after all histories of two rounds."""
     process = ud.tasks.bandit(num_arms=ARMS, num_rounds=3)
     histories = list(itertools.product(itertools.product(range(ARMS), range(2)), repeat=2))
-    laws = {
+    distributions = {
         "do": limits(process, histories, 0.0, "step"),
         "per step": limits(process, histories, BETA, "step"),
         "per episode": limits(process, histories, BETA, "episode"),
@@ -57,11 +57,16 @@ def study(steps: int) -> dict[str, Any]:
         agent = ud.GRUAgent(process, 24, key=jax.random.key(0))
         size = {"steps": steps, "batch_size": 1024, "learning_rate": 2e-2, "log_every": steps}
         run = ud.teach(process, agent, ud.DAgger(BETA, per=per), key=jax.random.key(1), **size)
-        P_A, _ = jax.jit(jax.vmap(lambda episode, agent=run.agent: unroll(agent, episode)))(asked)
+        P_A, _ = jax.jit(jax.vmap(lambda episode, agent=run.agent: predict(agent, episode)))(asked)
         said = np.asarray(jnp.exp(P_A.log_probs))[:, 2]
-        rows[f"per {per}"] = {name: float(np.abs(said - law).sum(1).max() / 2) for name, law in laws.items()}
+        rows[f"per {per}"] = {
+            name: float(np.abs(said - distribution).sum(1).max() / 2) for name, distribution in distributions.items()
+        }
         print(per, rows[f"per {per}"], flush=True)
-    apart = {name: float(np.abs(law - laws["per step"]).sum(1).max() / 2) for name, law in laws.items()}
+    apart = {
+        name: float(np.abs(distribution - distributions["per step"]).sum(1).max() / 2)
+        for name, distribution in distributions.items()
+    }
     settings = {"process": f"bandit(num_arms={ARMS}, num_rounds=3)", "agent": "GRUAgent", "hidden_size": 24}
     settings |= {"steps": steps, "batch_size": 1024, "beta": BETA, "seed": 0}
     return {"settings": settings, "largest_total_variation": rows, "of_the_limit_per_step": apart}

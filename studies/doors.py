@@ -22,7 +22,7 @@ import numpy as np
 import store
 
 import undelude as ud
-from undelude._agents.base import unroll
+from undelude._agents.base import predict
 from undelude._types import Mark
 
 DOORS = 5
@@ -138,9 +138,9 @@ class ArgmaxThenFlip(ud.AbstractSequenceAgent[Any]):
         other = (best + jax.random.randint(key_other, (), 1, DOORS)) % DOORS
         return jnp.where(jax.random.bernoulli(key_flip, eps), other, best).astype(jnp.int32), m
 
-    def unroll(self, episode):
+    def predict(self, episode):
         """The agent's."""
-        return unroll(self.agent, episode)
+        return predict(self.agent, episode)
 
 
 def acting(agent: ud.AbstractAgent) -> ArgmaxThenFlip:

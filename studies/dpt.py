@@ -1,7 +1,8 @@
 """The bandit of decision-pretrained transformers (Lee et al., 2023, arXiv:2306.14892), as two settings of one loop.
 
 Five arms with means from U(0, 1) and Gaussian noise of .3; the expert names the best arm. Their data regime is `Blind`:
-an episode's arms come from a Dirichlet law mixed with one random arm, whatever is observed. Beside it `Counterfactual`,
+an episode's arms come from a Dirichlet distribution mixed with one random arm, whatever is observed. Beside it
+`Counterfactual`,
 in which the agent draws its own arms; and Thompson sampling, UCB and greedy on the same kind of bandits. A linear
 recurrence, for what there is to remember is a sum: how often each arm was drawn, and what it paid. It is taught for 200
 rounds and plays 500.
@@ -97,17 +98,17 @@ class BestArm(ud.AbstractExpert[None]):
 
 
 class TheirBehaviour(ud.AbstractAgent[Any]):
-    """An episode's law of arms: `(1 - c) Dirichlet(1) + c` on a random arm, c from 0, .1, .., 1; drawn at the start."""
+    """The arms of an episode: `(1 - c) Dirichlet(1) + c` on a random arm, c from 0, .1, .., 1; drawn at the start."""
 
     own_actions: Mark = eqx.field(static=True, default="do")
     marks: tuple[Mark, ...] = eqx.field(static=True, default=("do",))
 
     def init(self, *, num_rounds):
-        """No law yet."""
+        """No distribution yet."""
         return jnp.zeros(ARMS)
 
     def f_A(self, m):
-        """The law."""
+        """The distribution."""
         return ud.Categorical(probs=jnp.where(m.sum() > 0, m, 1 / ARMS))
 
     def f_O(self, m):
@@ -123,12 +124,12 @@ class TheirBehaviour(ud.AbstractAgent[Any]):
         return m
 
     def act(self, m, *, key):
-        """Draw the law if there is none; then an arm."""
-        key_c, key_law, key_arm, key_act = jax.random.split(key, 4)
+        """Draw the distribution if there is none; then an arm."""
+        key_c, key_distribution, key_arm, key_act = jax.random.split(key, 4)
         c = jax.random.randint(key_c, (), 0, 11) / 10
         arm = jax.nn.one_hot(jax.random.randint(key_arm, (), 0, ARMS), ARMS)
-        law = (1 - c) * jax.random.dirichlet(key_law, jnp.ones(ARMS)) + c * arm
-        m = jnp.where(m.sum() > 0, m, law)
+        distribution = (1 - c) * jax.random.dirichlet(key_distribution, jnp.ones(ARMS)) + c * arm
+        m = jnp.where(m.sum() > 0, m, distribution)
         return ud.Categorical(log_probs=jnp.log(m)).sample(key_act), m
 
 

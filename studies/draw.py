@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-from matplotlib.figure import Figure as Canvas
+from matplotlib.figure import Figure
 
-from undelude._drawing.svg import DO, INK, MUTED, SEE, STYLE, WIDTH, Figure, to_figure
+from undelude._drawing.svg import DO, INK, MUTED, SEE, STYLE, WIDTH, Svg, to_figure
 from undelude._paper.blocks import doors, dpt, length, remark_14, remark_15, remark_17, remark_18
 from undelude._paper.item import Settings
 from undelude._paper.results import load
@@ -52,7 +52,7 @@ FEEDBACK = {None: "pays .75 or .25", "nash": "opponent near Nash", "random": "op
 AGENTS = ("expert", "do", "see", "committed", "counterfactual", "factual")
 
 
-def when() -> Figure:
+def when() -> Svg:
     """By the quality of the feedback: the deluded agent's nats, what one sees, and what delusion costs in it."""
     rows = [row for row in load("when")["rows"] if isinstance(row["quality"], float)]
     tasks = list(dict.fromkeys(row["task"] for row in rows))
@@ -72,7 +72,7 @@ def when() -> Figure:
         "factual": {"ls": "none", "marker": "o", "mfc": "none", "mec": SEE, "label": "net, factual"},
     }
     with matplotlib.rc_context(STYLE):
-        canvas = Canvas(figsize=(WIDTH, 0.6 + 1.7 * len(tasks)), layout="constrained")
+        canvas = Figure(figsize=(WIDTH, 0.6 + 1.7 * len(tasks)), layout="constrained")
         panels = canvas.subplots(len(tasks), 3, squeeze=False, sharex=True)
         for (left, right, lost), task in zip(panels, tasks, strict=True):
             found = {(row["agent"], row["quality"]): row["outcome"] for row in rows if row["task"] == task}

@@ -11,7 +11,7 @@ import jax
 import store
 
 import undelude as ud
-from undelude._agents.base import scan, unroll, with_marks
+from undelude._agents.base import predict, scan, with_marks
 from undelude._teaching.updates import collect
 
 # Who executes in the episodes that an agent is asked about: the expert's share.
@@ -27,7 +27,7 @@ def measure(process: ud.InteractionProcess, agent: ud.AbstractAgent, share: floa
         episode = collect(process, asked, ud.Teaching(expert_share=share), key)
         answer, _ = scan(ud.ExactAgent(process), episode)
         read = episode if marked else ud.inference.reread(episode, agent.own_actions)
-        said, _ = unroll(asked, read)
+        said, _ = predict(asked, read)
         return (answer.probs * (answer.log_probs - said.log_probs)).sum(-1).mean()
 
     return float(jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(9), 2000)).mean())

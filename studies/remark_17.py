@@ -67,7 +67,7 @@ def study(steps: int, num_seeds: int) -> dict[str, Any]:
                     def log(state: Any, row: dict, process=process, kls=kls) -> None:
                         if row["update"] in stops:
                             report = ud.certify(
-                                state.agent, process, key=jax.random.key(9), num_episodes=1000, baselines=False
+                                process, state.agent, key=jax.random.key(9), num_episodes=1000, baselines=False
                             )
                             kls[row["update"]] = report.action_kl_do
 

@@ -27,7 +27,7 @@ def study(steps: int, batch_size: int = 64, hidden_size: int = 48, num_episodes:
             agent = ud.LSTMAgent(bandit, hidden_size, key=key_agent)
             teaching = ud.Counterfactual(observation_weight=weight)
             run = ud.teach(bandit, agent, teaching, key=key_teach, steps=steps, batch_size=batch_size, log_every=steps)
-            report = ud.certify(run.agent, bandit, key=key_certify, num_episodes=num_episodes, baselines=False)
+            report = ud.certify(bandit, run.agent, key=key_certify, num_episodes=num_episodes, baselines=False)
             rows.append({"observation_weight": weight, "seed": seed, "action_kl_do": report.action_kl_do})
             rows[-1] |= {"action_kl_do_se": report.action_kl_do_se, "observation_kl_do": report.observation_kl_do}
             print(rows[-1], flush=True)

@@ -86,7 +86,7 @@ def row(process: ud.InteractionProcess, name: str, agent: Any, task: str, qualit
     found |= {"action_kl_do": None, "action_kl_do_se": None}
     if name in ("see", "counterfactual", "factual"):
         size = {"key": jax.random.key(6), "num_episodes": 20 if few else kl_episodes}
-        certificate = ud.certify(agent, process, baselines=False, **size)
+        certificate = ud.certify(process, agent, baselines=False, **size)
         found |= {"action_kl_do": certificate.action_kl_do, "action_kl_do_se": certificate.action_kl_do_se}
     print(found, flush=True)
     return found

@@ -16,13 +16,13 @@ class MachineTask(ud.AbstractTask[Array]):
     start: Array
     reads_a: Array
     reads_o: Array
-    law: Array
+    distribution: Array
 
     def init(self, theta):
         return self.start[theta]
 
     def Q_O(self, theta, w):
-        return ud.Categorical(probs=self.law[theta, w])
+        return ud.Categorical(probs=self.distribution[theta, w])
 
     def g_A(self, theta, a, w):
         return self.reads_a[theta, a, w]
@@ -38,13 +38,13 @@ class MachineExpert(ud.AbstractExpert[Array]):
     start: Array
     reads_a: Array
     reads_o: Array
-    law: Array
+    distribution: Array
 
     def init(self, theta):
         return self.start[theta]
 
     def Q_A(self, theta, e):
-        return ud.Categorical(probs=self.law[theta, e])
+        return ud.Categorical(probs=self.distribution[theta, e])
 
     def g_A(self, theta, a, e):
         return self.reads_a[theta, a, e]
@@ -62,10 +62,10 @@ class ThetaFreeMachineExpert(MachineExpert):
 
 
 class Hop(eqx.Module):
-    law: Array
+    distribution: Array
 
     def __call__(self, theta, w):
-        return ud.Categorical(probs=self.law[theta, w])
+        return ud.Categorical(probs=self.distribution[theta, w])
 
 
 def process_of(machine: Machine, *, num_rounds: int, theta_free: bool) -> ud.InteractionProcess:

@@ -13,7 +13,7 @@ import numpy as np
 class Machine:
     """A finite process whose task and expert are state machines with memories `W` and `E`.
 
-    Axes: K thetas, W and E memory states, A actions, O observations; the last axis of a law is its own.
+    Axes: K thetas, W and E memory states, A actions, O observations; the last axis of a distribution is its own.
     """
 
     prior: np.ndarray  # [K]
@@ -47,9 +47,9 @@ def random_machine(
     theta_free: bool = False,
     zeros: float = 0.0,
 ) -> Machine:
-    """Random tables; memories that do not depend on theta where asked; a share of zeros in the laws."""
+    """Random tables; memories that do not depend on theta where asked; a share of zeros in the distributions."""
 
-    def law(*shape: int) -> np.ndarray:
+    def distribution(*shape: int) -> np.ndarray:
         table = rng.dirichlet(np.ones(shape[-1]), size=shape[:-1])
         table = np.where(rng.random(shape) < zeros, 0, table)
         table[table.sum(-1) == 0] = 1
@@ -60,17 +60,17 @@ def random_machine(
         return np.repeat(rng.integers(n, size=(rows, *shape)), K // rows, axis=0)
 
     return Machine(
-        prior=law(K),
+        prior=distribution(K),
         task_start=moves(W),
         task_reads_a=moves(W, A, W),
         task_reads_o=moves(W, O, W),
-        Q_O=law(K, W, O),
+        Q_O=distribution(K, W, O),
         expert_start=moves(E),
         expert_reads_a=moves(E, A, E),
         expert_reads_o=moves(E, O, E),
-        Q_A=law(K, E, A),
+        Q_A=distribution(K, E, A),
         opening=opening,
-        transition=law(K, W, K) if transition else None,
+        transition=distribution(K, W, K) if transition else None,
     )
 
 
@@ -97,19 +97,19 @@ class Joint:
     def theta(self, *history: Any) -> np.ndarray | None:
         """`P(theta_t+1 | history of t rounds)`, `[K]`; the history is `actions, do, observations, opening=None`."""
         t = len(history[2])
-        return self._law(self.path[:, t], self.sizes[0], t, *history)
+        return self._distribution(self.path[:, t], self.sizes[0], t, *history)
 
     def next_action(self, *history: Any) -> np.ndarray | None:
         """`P(A_t+1 | history of t rounds)`, `[A]`."""
         t = len(history[2])
-        return self._law(self.actions[:, t], self.sizes[1], t, *history)
+        return self._distribution(self.actions[:, t], self.sizes[1], t, *history)
 
     def next_observation(self, *history: Any) -> np.ndarray | None:
         """`P(O_t+1 | history of t rounds, and the action of round t + 1)`, `[O]`."""
         t = len(history[2])
-        return self._law(self.observations[:, t], self.sizes[2], t + 1, *history)
+        return self._distribution(self.observations[:, t], self.sizes[2], t + 1, *history)
 
-    def _law(
+    def _distribution(
         self,
         what: np.ndarray,
         size: int,
@@ -119,7 +119,7 @@ class Joint:
         observations: np.ndarray,
         opening: int | None = None,
     ) -> np.ndarray | None:
-        """The law of `what`, given the first `num_actions` actions and the observations; None where they cannot be."""
+        """Return P(what | first `num_actions` actions, observations), or None if they are impossible."""
         a, o = actions[:num_actions], observations
         weight = self.mutilated(a, do[:num_actions])
         weight = weight * (self.actions[:, : len(a)] == a).all(1) * (self.observations[:, : len(o)] == o).all(1)

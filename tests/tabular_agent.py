@@ -1,4 +1,4 @@
-"""An agent with one free law for each history: it can represent any answer, so that what it learns is the target."""
+"""An agent with one free distribution for each history: it can represent any target exactly."""
 
 import equinox as eqx
 import jax
@@ -18,7 +18,7 @@ class TabularAgent(ud.AbstractAgent[Array]):
 
     @classmethod
     def of(cls, process: ud.InteractionProcess) -> "TabularAgent":
-        A, O = process.action_law.num_categories, process.observation_law.num_categories  # noqa: E741
+        A, O = process.action_distribution.num_categories, process.observation_distribution.num_categories  # noqa: E741
         T = process.num_rounds
         nodes = sum((2 * A * O) ** t for t in range(T + 1))
         return cls(jnp.zeros((nodes, A)), jnp.zeros((nodes * 2 * A, O)))
@@ -42,7 +42,8 @@ class TabularAgent(ud.AbstractAgent[Array]):
 
 
 class WindowAgent(ud.AbstractAgent[Array]):
-    """K-order Markov, with one free law for each window of one round (Remark 13): it forgets all but the last round.
+    """K-order Markov, with one free distribution for each window of one round (Remark 13): it forgets all but the
+    last round.
 
     `greedy`, it takes its most probable action, drawn among those that are as good within 3 %.
     """
@@ -56,7 +57,7 @@ class WindowAgent(ud.AbstractAgent[Array]):
 
     @classmethod
     def of(cls, process: ud.InteractionProcess, *, greedy: bool = False) -> "WindowAgent":
-        A, O = process.action_law.num_categories, process.observation_law.num_categories  # noqa: E741
+        A, O = process.action_distribution.num_categories, process.observation_distribution.num_categories  # noqa: E741
         return cls(jnp.zeros((1 + A * O, A)), jnp.zeros((A, O)), greedy=greedy)
 
     def init(self, *, num_rounds):
@@ -75,7 +76,7 @@ class WindowAgent(ud.AbstractAgent[Array]):
         return (1 + m * self.logits_O.shape[1] + o).astype(jnp.int32)
 
     def policy(self, m):
-        """The law of its actions."""
+        """The distribution of its actions."""
         P = jax.nn.softmax(self.logits_A[m])
         best = P.max() * 0.97 < P
         return jnp.where(self.greedy, best / best.sum(), P)

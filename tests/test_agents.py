@@ -11,8 +11,8 @@ import pytest
 
 import undelude as ud
 from processes import arm, once, opening
-from undelude._agents import heads, transformer
-from undelude._agents.base import scan, unroll
+from undelude._agents.networks import heads, transformer
+from undelude._agents.base import predict, scan
 from undelude._agents.networks.linear import GatedRecurrence
 from undelude._agents.networks.network import AbstractLearnedAgent
 from undelude._agents.networks.transformer import Attention
@@ -85,16 +85,19 @@ def interrogate(process, agent, episodes):
         m_a = agent.g_A(a, m, intervened=mark)
         return m_a, agent.f_O(m_a)
 
-    laws = (agent.f_A(m), a), (agent.f_O(m), o)
+    distributions = (agent.f_A(m), a), (agent.f_O(m), o)
     return {
-        "at once": jax.vmap(lambda e: unroll(agent, e))(episodes),
+        "at once": jax.vmap(lambda e: predict(agent, e))(episodes),
         "by steps": jax.vmap(lambda e: scan(agent, e))(episodes),
-        "of the changed": unroll(agent, changed),
+        "of the changed": predict(agent, changed),
         "do": after(True),
         "see": after(False),
         "traced do": after(jnp.array(True)),
         "traced see": after(jnp.array(False)),
-        "laws": [(law.entropy(), law.log_prob(x), law.sample(jax.random.key(0))) for law, x in laws],
+        "distributions": [
+            (distribution.entropy(), distribution.log_prob(x), distribution.sample(jax.random.key(0)))
+            for distribution, x in distributions
+        ],
     }
 
 
@@ -117,7 +120,7 @@ def assert_close(tree, other, **tolerance):
         np.testing.assert_allclose(x, y, **tolerance)
 
 
-def test_unroll_is_the_scan_of_f_and_g(said):
+def test_predict_is_the_scan_of_f_and_g(said):
     """What an agent says of a stored episode at once is what it says step by step, for any marks."""
     assert_close(said["at once"], said["by steps"], rtol=1e-5, atol=2e-6)
 
@@ -165,9 +168,9 @@ def test_both_marks_are_read(said):
     assert any(not np.allclose(x, y) for x, y in leaves)
 
 
-def test_predictions_are_laws_of_the_process_s_symbols(world, said):
+def test_predictions_are_distributions_of_the_process_s_symbols(world, said):
     """f_A and f_O score what the process shows, and sample what it accepts."""
-    for (entropy, log_prob, sample), x in zip(said["laws"], first_round(world[2]), strict=True):
+    for (entropy, log_prob, sample), x in zip(said["distributions"], first_round(world[2]), strict=True):
         assert np.isfinite(entropy)
         assert not np.isnan(log_prob)
         assert shapes(sample) == shapes(x)
@@ -245,20 +248,20 @@ def test_an_untaught_mark_is_refused_where_an_agent_acts(bandit, no_type_checks)
     with pytest.raises(ValueError, match="cannot read actions marked do"):
         ud.rollout(bandit, agent, key=jax.random.key(0), num_episodes=1)
     with pytest.raises(ValueError, match="cannot read actions marked do"):
-        ud.certify(agent, bandit, key=jax.random.key(0))
+        ud.certify(bandit, agent, key=jax.random.key(0))
     with pytest.raises(ValueError, match='must be "do" or "see"'):
         agent.reading("saw")
 
 
 def test_heads_describe_what_they_can_and_name_what_they_cannot():
-    """A description survives freezing; a law without a head is named."""
+    """A description survives freezing; a distribution without a head is named."""
     joint = ud.Joint(
         {"b": ud.Normal(jnp.zeros(2), 1.0), "a": ud.Categorical(probs=[0.5, 0.5]), "g": ud.Given(jnp.zeros(3))}
     )
     spec = heads.describe(joint)
     assert heads.thaw(heads.freeze(spec)) == spec
-    law = heads.make_head(spec, 4, key=jax.random.key(0))(jnp.ones(4))
-    assert shapes(law.sample(jax.random.key(0))) == shapes(joint.sample(jax.random.key(0)))
+    distribution = heads.make_head(spec, 4, key=jax.random.key(0))(jnp.ones(4))
+    assert shapes(distribution.sample(jax.random.key(0))) == shapes(joint.sample(jax.random.key(0)))
 
     class Strange(ud.AbstractDistribution):
         def sample(self, key):
@@ -329,7 +332,7 @@ def test_attention_is_the_textbook_s():
 
 @pytest.mark.parametrize("temperature", [0.0, 0.5, 2.0])
 def test_a_temperature_sharpens_what_is_done_and_not_what_is_predicted(temperature):
-    """Actions have the law P^(1/temperature) / Z, by Pearson's chi-squared; f_A is the prediction as it was."""
+    """Actions follow P^(1/temperature) / Z, by Pearson's chi-squared; f_A is the prediction as it was."""
     process = ud.tasks.from_tables(prior=[1.0], expert=[[0.5, 0.3, 0.2]], task=np.ones((1, 3, 1)), num_rounds=1)
     agent = ud.TemperedAgent(ud.ExactAgent(process), temperature)
     N, P = 4000, np.array([0.5, 0.3, 0.2])
@@ -423,7 +426,7 @@ def test_remark_13_k_symbols_and_no_more(agent_type, order):
 
 
 def test_remark_13_one_function_for_both():
-    """f_A and f_O are f's law over one vocabulary, restricted to whoever comes next and renormalised."""
+    """f_A and f_O are f's distribution over one vocabulary, restricted to whoever comes next and renormalised."""
     agent = ud.SequencePredictor(ud.tasks.bandit(num_arms=3), order=4, key=jax.random.key(0))
     m = read(agent, [(2, 1)])
     # V = 3 + 2: do(2) is 5 + 2, the observation 1 is 3 + 1, nothing yet is 10.

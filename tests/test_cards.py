@@ -39,7 +39,7 @@ def test_the_opponent_is_near_a_nash_equilibrium(game):
 
 
 def worth(game, opponent, expert):
-    """By OpenSpiel's rules: what `expert(card, state) -> law of moves` wins of `opponent`, both seats alike."""
+    """By OpenSpiel's rules: what `expert(card, state) -> probabilities` wins of `opponent`, both seats alike."""
 
     def value(state, seat):
         if state.is_terminal():
@@ -47,11 +47,11 @@ def worth(game, opponent, expert):
         if state.is_chance_node():
             return sum(p * value(state.child(a), seat) for a, p in state.chance_outcomes())
         if state.current_player() == seat:
-            law = expert(state, seat)
+            distribution = expert(state, seat)
         else:
             row = opponent[state.information_state_string()]
-            law = {a: row[a] / sum(row[b] for b in state.legal_actions()) for a in state.legal_actions()}
-        return sum(p * value(state.child(a), seat) for a, p in law.items() if p > 0)
+            distribution = {a: row[a] / sum(row[b] for b in state.legal_actions()) for a in state.legal_actions()}
+        return sum(p * value(state.child(a), seat) for a, p in distribution.items() if p > 0)
 
     root = pyspiel.load_game(OPENED[game]).new_initial_state()
     return (value(root, 0) + value(root, 1)) / 2
@@ -65,7 +65,7 @@ def card(state, seat):
 @pytest.mark.parametrize("game", OPENED)
 @pytest.mark.parametrize("opponent", ["nash", "random"])
 def test_the_expert_wins_what_it_wins_in_openspiel(game, opponent):
-    """The whole chain of rules, folding and payoffs: its law, moved to OpenSpiel's rules, and hands of ours."""
+    """The whole chain of rules, folding and payoffs, moved to OpenSpiel's rules, and hands of ours."""
     process = getattr(ud.tasks, game)(opponent)
     names, log_pi = states(game), np.asarray(process.expert.log_probs)
     table = dict(zip(names, np.array(_load(game)["nash"]), strict=True))
@@ -73,9 +73,9 @@ def test_the_expert_wins_what_it_wins_in_openspiel(game, opponent):
         table = {name: np.ones(len(row)) for name, row in table.items()}
 
     def expert(state, seat):
-        law = np.exp(log_pi[card(state, 1 - seat), names.index(state.information_state_string())])
+        distribution = np.exp(log_pi[card(state, 1 - seat), names.index(state.information_state_string())])
         moves = collections.defaultdict(float)
-        for a, p in enumerate(law):
+        for a, p in enumerate(distribution):
             moves[a if a in state.legal_actions() else 1] += p
         return moves
 
@@ -100,11 +100,11 @@ def test_a_cold_expert_is_the_best_response_to_a_known_card(game):
         if state.current_player() != seat:
             row = table[state.information_state_string()]
             return sum(row[a] * v for a, v in values.items()) / sum(row[a] for a in values)
-        law = np.exp(log_pi[card(state, 1 - seat), names.index(state.information_state_string())])
+        distribution = np.exp(log_pi[card(state, 1 - seat), names.index(state.information_state_string())])
         # All its mass is on moves that are best, up to ties.
         right = [a for a, v in values.items() if v > max(values.values()) - 0.02]
-        right += [a for a in range(len(law)) if a not in values and 1 in right]
-        assert law[right].sum() > 0.99
+        right += [a for a in range(len(distribution)) if a not in values and 1 in right]
+        assert distribution[right].sum() > 0.99
         return max(values.values())
 
     root = pyspiel.load_game(OPENED[game]).new_initial_state()
@@ -145,7 +145,7 @@ def test_exact_players_are_what_all_hands_say(game, opponent, own_actions):
     agent = ud.ExactAgent(process, own_actions)
     paid = np.asarray(ud.rollout(process, agent, key=KEY, num_episodes=20_000).reward).sum(1)
     assert abs(paid.mean() - chips) < 4 * paid.std() / np.sqrt(len(paid))
-    report = ud.certify(agent, process, key=KEY, num_episodes=4000, baselines=False)
+    report = ud.certify(process, agent, key=KEY, num_episodes=4000, baselines=False)
     assert report.action_kl_do == pytest.approx(nats, abs=4 * report.action_kl_do_se + 1e-5)
 
 
@@ -163,12 +163,12 @@ def test_after_the_end_of_a_hand_nothing_happens():
     """Everybody is indifferent, nothing is paid, and what is seen is always the same."""
     process = ud.tasks.leduc()
     episodes = ud.rollout(process, ud.ExactAgent(process), key=KEY, num_episodes=500)
-    over = np.asarray(episodes.observations) == process.observation_law.num_categories - 1
+    over = np.asarray(episodes.observations) == process.observation_distribution.num_categories - 1
     assert over[:, -1].mean() > 0.3
     assert not np.asarray(episodes.reward)[over].any()
     assert (np.diff(over.astype(int), axis=1) >= 0).all()
-    law = process.expert.Q_A(jnp.asarray(0), jnp.asarray(len(states("leduc"))))
-    np.testing.assert_allclose(law.probs, 1 / 3, atol=1e-6)
+    distribution = process.expert.Q_A(jnp.asarray(0), jnp.asarray(len(states("leduc"))))
+    np.testing.assert_allclose(distribution.probs, 1 / 3, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -126,10 +126,10 @@ def test_derivatives_where_a_table_holds_a_zero(frog: ud.CausalModel):
 def test_a_chain_of_200_summed_out():
     """The far end of a chain is a product of its matrices."""
     model = chain(200, np.random.default_rng(2))
-    law = np.array([0.0, 1.0])
+    distribution = np.array([0.0, 1.0])
     for i in range(1, 200):
-        law = law @ np.asarray(model[f"X{i}"].table, float)
-    np.testing.assert_allclose(model.query("X199", do={"X0": 1}), law, rtol=1e-5)
+        distribution = distribution @ np.asarray(model[f"X{i}"].table, float)
+    np.testing.assert_allclose(model.query("X199", do={"X0": 1}), distribution, rtol=1e-5)
 
 
 def test_compile_answers_a_batch_as_query_does(frog: ud.CausalModel):

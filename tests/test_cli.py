@@ -20,7 +20,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import undelude as ud
-from undelude._agents.fixed import LawOnly
+from undelude._agents.fixed import FixedPolicy
 from undelude._cli import main
 from undelude._cli.console import make_console
 from undelude._cli.interrupts import Interrupts
@@ -75,7 +75,7 @@ def endless():
 LAUNCH = """
 import runpy, signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
-runpy.run_module("undelude._cli", run_name="__main__")
+runpy.run_module("undelude", run_name="__main__")
 """
 TINY = ["train", "my_tasks:tiny", "--hidden-size", "4", "--batch-size", "4", "--seed", "7"]
 
@@ -97,7 +97,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def command(*args: str, launch: list[str] | None = None, **options: Any) -> subprocess.Popen:
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2"}
     streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    start = [sys.executable, *(launch or ["-m", "undelude._cli"]), *args]
+    start = [sys.executable, *(launch or ["-m", "undelude"]), *args]
     return subprocess.Popen(start, env=environment, text=True, **streams, **options)
 
 
@@ -170,7 +170,7 @@ def test_a_run_directory_holds_what_it_should(taught: tuple[Path, str, str]) -> 
 def test_the_certificate_is_of_the_saved_agent(taught: tuple[Path, str, str]) -> None:
     run, stdout, _ = taught
     process = ud.tasks.bandit(num_arms=2, num_rounds=2)
-    report = ud.certify(ud.load(run / "agent"), process, key=jax.random.key(0), num_episodes=256)
+    report = ud.certify(process, ud.load(run / "agent"), key=jax.random.key(0), num_episodes=256)
     certificate = json.loads(stdout)
     for name in ("action_kl_do", "action_kl_see", "reward"):
         error = np.hypot(certificate[f"{name}_se"], getattr(report, f"{name}_se"))
@@ -550,7 +550,7 @@ def test_it_ends_quietly_where_nobody_reads(args: list[str]) -> None:
 
 
 def test_what_is_written_is_whole_where_nobody_reads(run: Path) -> None:
-    """As after `undelude certify DIR --json | head -1`: certificate and page are those of the new measurement."""
+    """As after `undelude certify DIR --json | head -1`: certificate and page are those of the new per_episode."""
     page = (run / "report.html").read_bytes()
     assert unread("certify", str(run), "--json", "--num-episodes", "64") == (1, "certifying ...\n")
     assert json.loads((run / "certificate.json").read_text())["num_episodes"] == 64
@@ -561,7 +561,7 @@ def unread(*args: str) -> tuple[int, str]:
     """Exit code and stderr of a command whose stdout is a pipe that nobody reads."""
     reader, writer = os.pipe()
     os.close(reader)
-    start = [sys.executable, "-m", "undelude._cli", *args]
+    start = [sys.executable, "-m", "undelude", *args]
     with open(writer, "wb") as stdout:
         run = subprocess.run(start, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False)
     return run.returncode, run.stderr
@@ -636,29 +636,31 @@ def test_tasks_are_listed(folder: Path, capsys: pytest.CaptureFixture) -> None:
 def test_a_named_task_is_as_listed_and_its_expert_knows_more_than_chance(name: str) -> None:
     task, process = registry.TASKS[name], registry.make(name)
     sizes = (process.num_thetas, process.num_rounds)
-    laws = (size_of(process.action_law), size_of(process.observation_law))
-    assert (*sizes, *laws) == (task.num_thetas, task.num_rounds, task.num_actions, task.num_observations)
+    distributions = (size_of(process.action_distribution), size_of(process.observation_distribution))
+    assert (*sizes, *distributions) == (task.num_thetas, task.num_rounds, task.num_actions, task.num_observations)
 
-    T, law = process.num_rounds, process.action_law
+    T, distribution = process.num_rounds, process.action_distribution
     chance = (
-        ud.Normal(jnp.zeros(2), 0.3) if isinstance(law, ud.Normal) else ud.Categorical(jnp.zeros(law.num_categories))
+        ud.Normal(jnp.zeros(2), 0.3)
+        if isinstance(distribution, ud.Normal)
+        else ud.Categorical(jnp.zeros(distribution.num_categories))
     )
     play = jax.jit(jax.vmap(lambda key: episode(process, None, key, num_rounds=T)))
     keys = jax.random.split(jax.random.key(0), 8192)
-    by_chance = jax.jit(jax.vmap(lambda key: episode(process, LawOnly(chance), key, num_rounds=T)))
+    by_chance = jax.jit(jax.vmap(lambda key: episode(process, FixedPolicy(chance), key, num_rounds=T)))
     rewards = [np.asarray(draw(keys).reward.mean(-1), dtype=float) for draw in (play, by_chance)]
     error = np.hypot(*(x.std(ddof=1) / np.sqrt(len(x)) for x in rewards))
     assert rewards[0].mean() - rewards[1].mean() > 10 * error
 
 
-def size_of(law: Any) -> int | str:
-    """How many symbols a law is about; of what is given, a plus; of continuous values, how many there are."""
-    match law:
+def size_of(distribution: Any) -> int | str:
+    """How many symbols a distribution is about; of what is given, a plus; of continuous values, how many there are."""
+    match distribution:
         case ud.Joint():
-            return f"{sum(size_of(part) for part in law.parts.values() if not isinstance(part, ud.Given))} +"
+            return f"{sum(size_of(part) for part in distribution.parts.values() if not isinstance(part, ud.Given))} +"
         case ud.Normal():
-            return f"{law.loc.size} reals"
-    return law.num_categories
+            return f"{distribution.loc.size} reals"
+    return distribution.num_categories
 
 
 def test_without_gymnasium_a_task_says_what_to_install(

@@ -108,7 +108,7 @@ def test_gradients_reach_predictions_and_memories_and_stop_at_the_sampled_action
     assert factual.stops == ()
 
 
-def test_a_whole_law_as_target_is_scored_without_its_sample() -> None:
+def test_a_whole_distribution_as_target_is_scored_without_its_sample() -> None:
     panel = teaching_graph(ud.Counterfactual()).panel("c")
     assert {e.source for e in panel.edges if e.target == "loss_A"} == {"Q_A", "P_A"}
     assert "Q_A ~> A_bar" in arrows(panel)

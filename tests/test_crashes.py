@@ -53,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def command(*args: str | Path) -> subprocess.Popen:
     streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    return subprocess.Popen([sys.executable, "-m", "undelude._cli", *map(str, args)], text=True, **streams)
+    return subprocess.Popen([sys.executable, "-m", "undelude", *map(str, args)], text=True, **streams)
 
 
 def train(run: Path) -> None:
@@ -255,7 +255,7 @@ def test_what_is_not_finite_ends_training_with_the_last_good_agent(folder: Path)
     assert f"that of update {good}. " in message
     assert updates_in(run / "checkpoints") == [good]
     process = make("tasks_to_lose:tiny")
-    certificate = ud.certify(ud.load(run / "agent"), process, key=jax.random.key(0), num_episodes=16, baselines=False)
+    certificate = ud.certify(process, ud.load(run / "agent"), key=jax.random.key(0), num_episodes=16, baselines=False)
     assert np.isfinite(certificate.action_kl_do)
     before = (run / "metrics.jsonl").read_bytes()
     with pytest.raises(ud.NotFinite, match=f"{said[1]} stopped being finite at update {said[2]}"):

@@ -44,7 +44,7 @@ def dying(self, *args):
     return updates, seconds
 
 teaching.Loop._program = dying
-runpy.run_module("undelude._cli", run_name="__main__")
+runpy.run_module("undelude", run_name="__main__")
 """
 # The command, by a process that ends, as if all were done, before it makes the certificate.
 BRIEF = """
@@ -57,14 +57,14 @@ def end():
     os._exit(0)
 
 distributed.leave = end
-runpy.run_module("undelude._cli", run_name="__main__")
+runpy.run_module("undelude", run_name="__main__")
 """
 # The command, with a certificate that takes less time.
 PLAIN = """
 import functools, runpy
 from undelude._cli import measure
 measure.certify = functools.partial(measure.certify, baselines=False)
-runpy.run_module("undelude._cli", run_name="__main__")
+runpy.run_module("undelude", run_name="__main__")
 """
 # What `teach` asks of several processes, in a library's user's program.
 LIBRARY = """
@@ -146,7 +146,7 @@ def train(cache, folder, *options, each=((), ()), launches=()):
     common = ["train", "my_tasks:tiny", "--out", "run", "--distributed", "--coordinator", address]
     processes = []
     for i, own in enumerate(each):
-        launch = ["-c", launches[i]] if i in launches else ["-m", "undelude._cli"]
+        launch = ["-c", launches[i]] if i in launches else ["-m", "undelude"]
         last = ["--num-processes", "2", "--process-id", str(i), *options, *own]
         processes.append(start(cache, folder / str(i), *launch, *common, *last))
     return outcomes(processes)

@@ -23,10 +23,12 @@ SIGMAS = 5
 compiled_divergences = eqx.filter_jit(divergences)
 
 
-def draw(law: ud.AbstractDistribution) -> Any:
+def draw(distribution: ud.AbstractDistribution) -> Any:
     """`NUM_SAMPLES` of them, in NumPy."""
     keys = jax.random.split(jax.random.key(0), NUM_SAMPLES)
-    return jax.tree.map(np.asarray, eqx.filter_jit(lambda law: jax.vmap(law.sample)(keys))(law))
+    return jax.tree.map(
+        np.asarray, eqx.filter_jit(lambda distribution: jax.vmap(distribution.sample)(keys))(distribution)
+    )
 
 
 def assert_mean(samples: Any, mean: Any, variance: Any):
@@ -46,20 +48,20 @@ def assert_frequencies(samples: Any, probs: Any):
 
 @pytest.mark.parametrize("probs", [[0.5, 0.3, 0.2], [0.01, 0.98, 0.01], [0.0, 0.7, 0.0, 0.3, 0.0], [1.0]])
 def test_categorical(probs: list[float]):
-    law = ud.Categorical(probs=probs)
-    assert law.num_categories == len(probs)
-    assert_frequencies(draw(law), probs)
-    np.testing.assert_allclose([np.exp(law.log_prob(x)) for x in range(len(probs))], probs, atol=1e-6)
+    distribution = ud.Categorical(probs=probs)
+    assert distribution.num_categories == len(probs)
+    assert_frequencies(draw(distribution), probs)
+    np.testing.assert_allclose([np.exp(distribution.log_prob(x)) for x in range(len(probs))], probs, atol=1e-6)
     entropy = -sum(p * math.log(p) for p in probs if p > 0)
-    np.testing.assert_allclose(law.entropy(), entropy, atol=1e-6)
+    np.testing.assert_allclose(distribution.entropy(), entropy, atol=1e-6)
 
 
 def test_categorical_logits_are_normalised():
     logits = np.array([2.0, -1.0, 0.5, -np.inf])
-    law = ud.Categorical(logits)
+    distribution = ud.Categorical(logits)
     probs = np.exp(logits) / np.exp(logits).sum()
-    np.testing.assert_allclose(law.probs, probs, atol=1e-6)
-    np.testing.assert_allclose(ud.Categorical(log_probs=law.log_probs).probs, probs, atol=1e-6)
+    np.testing.assert_allclose(distribution.probs, probs, atol=1e-6)
+    np.testing.assert_allclose(ud.Categorical(log_probs=distribution.log_probs).probs, probs, atol=1e-6)
     np.testing.assert_allclose(ud.Categorical(logits + 1000).probs, probs, atol=1e-6)
 
 
@@ -71,9 +73,9 @@ def test_a_symbol_without_mass_never_comes(seed: int, key: int):
     above), they draw a symbol of probability 0 on a CPU.
     """
     rng = np.random.default_rng(seed)
-    law = ud.Categorical(np.where(rng.random(512) < 0.5, -np.inf, rng.normal(size=512) * 2))
-    assert law.log_prob(law.sample(jax.random.key(key))) > -jnp.inf
-    assert (law.log_probs[draw(law)] > -jnp.inf).all()
+    distribution = ud.Categorical(np.where(rng.random(512) < 0.5, -np.inf, rng.normal(size=512) * 2))
+    assert distribution.log_prob(distribution.sample(jax.random.key(key))) > -jnp.inf
+    assert (distribution.log_probs[draw(distribution)] > -jnp.inf).all()
 
 
 @pytest.mark.parametrize(
@@ -100,14 +102,14 @@ def test_what_is_no_distribution_is_refused(make: Callable[[], Any], message: st
         make()
 
 
-def test_laws_of_constants_under_jit():
+def test_distributions_of_constants_under_jit():
     """Their numbers can be looked at while tracing, and are; the trace must not mind."""
     zeros, ones = jnp.zeros(3), jnp.ones(2)
 
     @jax.jit
     def score(x: Any) -> Any:
-        laws = ud.Categorical(zeros), ud.Categorical(probs=[0.5, 0.25, 0.25]), ud.Normal(ones, ones)
-        return laws[0].log_prob(x) + laws[1].log_prob(x) + laws[2].log_prob(ones)
+        distributions = ud.Categorical(zeros), ud.Categorical(probs=[0.5, 0.25, 0.25]), ud.Normal(ones, ones)
+        return distributions[0].log_prob(x) + distributions[1].log_prob(x) + distributions[2].log_prob(ones)
 
     np.testing.assert_allclose(score(0), math.log(1 / 3) + math.log(0.5) - math.log(2 * math.pi), rtol=1e-6)
 
@@ -117,20 +119,20 @@ def test_laws_of_constants_under_jit():
 
 def test_normal():
     loc, scale = np.array([1.0, -2.0]), np.array([0.5, 3.0])
-    law = ud.Normal(loc, scale)
-    samples = draw(law)
+    distribution = ud.Normal(loc, scale)
+    samples = draw(distribution)
     assert_mean(samples, loc, scale**2)
     assert_mean((samples - loc) ** 2, scale**2, 2 * scale**4)
     x = np.array([1.3, 4.0])
     density = np.exp(-0.5 * ((x - loc) / scale) ** 2) / (scale * math.sqrt(2 * math.pi))
-    np.testing.assert_allclose(law.log_prob(jnp.asarray(x)), np.log(density).sum(), rtol=1e-6)
+    np.testing.assert_allclose(distribution.log_prob(jnp.asarray(x)), np.log(density).sum(), rtol=1e-6)
     # The entropy as an integral of -p log p, one component at a time.
     for mu, sigma in zip(loc, scale, strict=True):
         one = ud.Normal(mu, sigma)
         grid = jnp.linspace(mu - 10 * sigma, mu + 10 * sigma, 4001)
         log_p = np.asarray(jax.vmap(one.log_prob)(grid), float)
         np.testing.assert_allclose(one.entropy(), np.trapezoid(-np.exp(log_p) * log_p, grid), rtol=1e-4)
-    np.testing.assert_allclose(law.entropy(), np.log(scale * math.sqrt(2 * math.pi * math.e)).sum(), rtol=1e-6)
+    np.testing.assert_allclose(distribution.entropy(), np.log(scale * math.sqrt(2 * math.pi * math.e)).sum(), rtol=1e-6)
 
 
 def test_normal_samples_are_reparameterised():
@@ -145,14 +147,21 @@ def test_normal_samples_are_reparameterised():
 
 
 def test_given_is_neither_scored_nor_evidence():
-    law = ud.Given(jnp.array([3.0, 4.0]))
-    np.testing.assert_array_equal(law.sample(jax.random.key(0)), [3, 4])
-    assert law.log_prob(jnp.array([3.0, 4.0])) == law.log_prob(jnp.array([9.0, 9.0])) == law.entropy() == 0
+    distribution = ud.Given(jnp.array([3.0, 4.0]))
+    np.testing.assert_array_equal(distribution.sample(jax.random.key(0)), [3, 4])
+    assert (
+        distribution.log_prob(jnp.array([3.0, 4.0]))
+        == distribution.log_prob(jnp.array([9.0, 9.0]))
+        == distribution.entropy()
+        == 0
+    )
 
 
 def test_given_up_to_another_is_drawn_uniformly_in_between():
-    law = ud.Given({"eps": jnp.array([0.0, 2.0]), "mass": 1.0}, up_to={"eps": jnp.array([1.0, 2.0]), "mass": 4.0})
-    samples = draw(law)
+    distribution = ud.Given(
+        {"eps": jnp.array([0.0, 2.0]), "mass": 1.0}, up_to={"eps": jnp.array([1.0, 2.0]), "mass": 4.0}
+    )
+    samples = draw(distribution)
     uniform, fixed = samples["eps"].T
     for x, low, high in ((uniform, 0.0, 1.0), (samples["mass"], 1.0, 4.0)):
         assert ((low <= x) & (x <= high)).all()
@@ -160,7 +169,7 @@ def test_given_up_to_another_is_drawn_uniformly_in_between():
         assert_mean((x - low) ** 2, (high - low) ** 2 / 3, (high - low) ** 4 * (1 / 5 - 1 / 9))
     assert (fixed == 2).all()
     assert_mean((uniform - 0.5) * (samples["mass"] - 2.5), 0, 1 / 12 * 9 / 12)
-    assert law.log_prob(law.value) == law.entropy() == 0
+    assert distribution.log_prob(distribution.value) == distribution.entropy() == 0
 
 
 @pytest.mark.parametrize(
@@ -179,8 +188,8 @@ def test_what_lies_in_between_nothing_is_refused(value: Any, up_to: Any, message
 
 def test_joint_adds_its_parts():
     parts = {"symbol": ud.Categorical(probs=[0.2, 0.8]), "size": ud.Normal(1.0, 2.0), "clock": ud.Given(jnp.array(7.0))}
-    law = ud.Joint(parts)
-    samples = draw(law)
+    distribution = ud.Joint(parts)
+    samples = draw(distribution)
     assert_frequencies(samples["symbol"], [0.2, 0.8])
     assert_mean(samples["size"], 1, 4)
     assert (samples["clock"] == 7).all()
@@ -188,38 +197,40 @@ def test_joint_adds_its_parts():
     product = (samples["symbol"] - 0.8) * (samples["size"] - 1.0)
     assert_mean(product, 0, 0.16 * 4)
     x = {"symbol": jnp.array(1), "size": jnp.array(0.5), "clock": jnp.array(7.0)}
-    np.testing.assert_allclose(law.log_prob(x), math.log(0.8) + parts["size"].log_prob(jnp.array(0.5)), rtol=1e-6)
-    np.testing.assert_allclose(law.entropy(), parts["symbol"].entropy() + parts["size"].entropy(), rtol=1e-6)
+    np.testing.assert_allclose(
+        distribution.log_prob(x), math.log(0.8) + parts["size"].log_prob(jnp.array(0.5)), rtol=1e-6
+    )
+    np.testing.assert_allclose(distribution.entropy(), parts["symbol"].entropy() + parts["size"].entropy(), rtol=1e-6)
 
 
 def test_mixture_of_normals():
     weights, loc, scale = np.array([0.3, 0.7]), np.array([-2.0, 1.0]), np.array([0.5, 1.5])
-    law = mixture(jnp.log(jnp.asarray(weights)), jax.vmap(ud.Normal)(jnp.asarray(loc), jnp.asarray(scale)))
-    assert isinstance(law, ud.Mixture)
+    distribution = mixture(jnp.log(jnp.asarray(weights)), jax.vmap(ud.Normal)(jnp.asarray(loc), jnp.asarray(scale)))
+    assert isinstance(distribution, ud.Mixture)
     mean = weights @ loc
     variance = weights @ (scale**2 + loc**2) - mean**2
-    samples = draw(law)
+    samples = draw(distribution)
     assert_mean(samples, mean, variance)
     grid = np.linspace(-12, 12, 4001)
     density = (weights * np.exp(-0.5 * ((grid[:, None] - loc) / scale) ** 2) / (scale * math.sqrt(2 * math.pi))).sum(1)
-    log_p = jax.vmap(law.log_prob)(jnp.asarray(grid, jnp.float32))
+    log_p = jax.vmap(distribution.log_prob)(jnp.asarray(grid, jnp.float32))
     np.testing.assert_allclose(np.exp(log_p), density, atol=1e-6)
     left = np.trapezoid(density[grid <= -1], grid[grid <= -1])
     assert_mean(samples <= -1, left, left * (1 - left))
     # No closed form: 256 draws of each component, whose -log p has a standard deviation of about 1 nat here.
     entropy = np.trapezoid(-density * np.log(density), grid)
-    np.testing.assert_allclose(law.entropy(), entropy, atol=SIGMAS / math.sqrt(512))
+    np.testing.assert_allclose(distribution.entropy(), entropy, atol=SIGMAS / math.sqrt(512))
 
 
 def test_mixture_of_categoricals_is_a_categorical():
     weights, probs = np.array([0.25, 0.75]), np.array([[0.9, 0.1, 0.0], [0.2, 0.3, 0.5]])
     components = ud.Categorical(log_probs=jnp.log(jnp.asarray(probs)))
-    law = mixture(jnp.log(jnp.asarray(weights)), components)
-    assert isinstance(law, ud.Categorical)
-    np.testing.assert_allclose(law.probs, weights @ probs, atol=1e-6)
+    distribution = mixture(jnp.log(jnp.asarray(weights)), components)
+    assert isinstance(distribution, ud.Categorical)
+    np.testing.assert_allclose(distribution.probs, weights @ probs, atol=1e-6)
     # The general mixture says the same.
     general = ud.Mixture(jnp.log(jnp.asarray(weights)), components)
-    np.testing.assert_allclose([general.log_prob(x) for x in range(3)], law.log_probs, atol=1e-6)
+    np.testing.assert_allclose([general.log_prob(x) for x in range(3)], distribution.log_probs, atol=1e-6)
     assert_frequencies(draw(general), weights @ probs)
 
 
@@ -291,10 +302,10 @@ def test_divergences_of_joints_are_those_of_their_parts():
 def test_the_mixture_of_joints_with_one_part_to_tell_is_such_a_joint():
     """So that a posterior predictive has closed forms; what is given is that of the likeliest component."""
     parts = {"x": ud.Categorical(probs=[[0.9, 0.1], [0.2, 0.8]]), "view": ud.Given(jnp.array([1.0, jnp.nan]))}
-    law = mixture(jnp.log(jnp.array([1.0, 0.0])), ud.Joint(parts))
-    assert law.sample(jax.random.key(0))["view"] == 1
-    law = mixture(jnp.log(jnp.array([0.6, 0.4])), ud.Joint(parts))
-    np.testing.assert_allclose(law.parts["x"].probs, [0.62, 0.38], rtol=1e-5)
+    distribution = mixture(jnp.log(jnp.array([1.0, 0.0])), ud.Joint(parts))
+    assert distribution.sample(jax.random.key(0))["view"] == 1
+    distribution = mixture(jnp.log(jnp.array([0.6, 0.4])), ud.Joint(parts))
+    np.testing.assert_allclose(distribution.parts["x"].probs, [0.62, 0.38], rtol=1e-5)
 
 
 def test_divergences_by_sampling_are_infinite_where_q_rules_out_what_p_shows():
@@ -329,13 +340,13 @@ def test_cross_entropy_has_closed_forms():
 )
 def test_a_batch_is_the_same_tree_with_leading_axes(batch: Callable[[], ud.AbstractDistribution]):
     """Each of the three methods vmaps: entry i of the batch is the distribution i."""
-    law = batch()
+    distribution = batch()
     keys = jax.random.split(jax.random.key(0), 2)
-    samples = jax.vmap(lambda d, key: d.sample(key))(law, keys)
-    scores = jax.vmap(lambda d, x: d.log_prob(x))(law, samples)
-    entropies = jax.vmap(lambda d: d.entropy())(law)
+    samples = jax.vmap(lambda d, key: d.sample(key))(distribution, keys)
+    scores = jax.vmap(lambda d, x: d.log_prob(x))(distribution, samples)
+    entropies = jax.vmap(lambda d: d.entropy())(distribution)
     for i in range(2):
-        one, x = jax.tree.map(lambda leaf, i=i: leaf[i], (law, samples))
+        one, x = jax.tree.map(lambda leaf, i=i: leaf[i], (distribution, samples))
         assert jax.tree.all(jax.tree.map(jnp.array_equal, one.sample(keys[i]), x))
         np.testing.assert_allclose(one.log_prob(x), scores[i], rtol=1e-6)
         np.testing.assert_allclose(one.entropy(), entropies[i], rtol=1e-6)
@@ -354,22 +365,22 @@ JOINT = np.array([[0.1, 0.0, 0.2], [0.05, 0.25, 0.0], [0.0, 0.3, 0.1]])
 
 
 def test_a_block_follows_its_joint_table():
-    law = ud.Autoregressive(probs=JOINT)
+    distribution = ud.Autoregressive(probs=JOINT)
     blocks = np.array(list(np.ndindex(3, 3)))
-    np.testing.assert_allclose([np.exp(law.log_prob(jnp.array(x))) for x in blocks], JOINT.ravel(), atol=1e-6)
-    assert_frequencies(draw(law) @ np.array([3, 1]), JOINT.ravel())
-    np.testing.assert_allclose(law.entropy(), -sum(p * math.log(p) for p in JOINT.ravel() if p), atol=1e-6)
+    np.testing.assert_allclose([np.exp(distribution.log_prob(jnp.array(x))) for x in blocks], JOINT.ravel(), atol=1e-6)
+    assert_frequencies(draw(distribution) @ np.array([3, 1]), JOINT.ravel())
+    np.testing.assert_allclose(distribution.entropy(), -sum(p * math.log(p) for p in JOINT.ravel() if p), atol=1e-6)
 
 
 def test_a_block_without_mass_has_none_whatever_follows():
-    law = ud.Autoregressive(probs=[[0.0, 0.0], [0.5, 0.5]])
-    assert [float(law.log_prob(jnp.array(x))) for x in ((0, 0), (0, 1))] == [-math.inf] * 2
+    distribution = ud.Autoregressive(probs=[[0.0, 0.0], [0.5, 0.5]])
+    assert [float(distribution.log_prob(jnp.array(x))) for x in ((0, 0), (0, 1))] == [-math.inf] * 2
 
 
 def test_neural_conditionals_are_their_formula():
     """P(x_i | x_<i) = softmax(b_i + V_i silu(h + sum_j W_j[x_j])), in NumPy; over all blocks they sum to one."""
     net = neural(3, 2)
-    law = ud.Autoregressive(net)
+    distribution = ud.Autoregressive(net)
     h, W, V, b = (np.asarray(x, float) for x in (net.hidden, net.tables, net.weight, net.bias))
 
     def probability(x):
@@ -382,9 +393,9 @@ def test_neural_conditionals_are_their_formula():
 
     want = [probability(x) for x in np.ndindex(2, 2, 2)]
     assert math.isclose(sum(want), 1.0, abs_tol=1e-9)
-    have = jax.jit(jax.vmap(law.log_prob))(jnp.array(list(np.ndindex(2, 2, 2))))
+    have = jax.jit(jax.vmap(distribution.log_prob))(jnp.array(list(np.ndindex(2, 2, 2))))
     np.testing.assert_allclose(np.exp(have), want, atol=1e-6)
-    assert_frequencies(draw(law) @ np.array([4, 2, 1]), want)
+    assert_frequencies(draw(distribution) @ np.array([4, 2, 1]), want)
 
 
 def test_divergences_of_blocks_are_exact():
@@ -395,26 +406,26 @@ def test_divergences_of_blocks_are_exact():
     weights = np.array([0.75, 0.25])
     blocks = jnp.array(list(np.ndindex(2, 2)))
     agent = np.exp(jax.vmap(ud.Autoregressive(net).log_prob)(blocks))
-    for law, probs in ((table, p), (ud.Mixture(jnp.log(weights), two), weights[0] * p + weights[1] * q)):
+    for distribution, probs in ((table, p), (ud.Mixture(jnp.log(weights), two), weights[0] * p + weights[1] * q)):
         want = np.sum(probs.ravel() * np.log(probs.ravel() / agent))
-        kl, tv = divergences(law, ud.Autoregressive(net), key=jax.random.key(0))
+        kl, tv = divergences(distribution, ud.Autoregressive(net), key=jax.random.key(0))
         np.testing.assert_allclose(kl, want, rtol=1e-5)
         np.testing.assert_allclose(tv, abs(probs.ravel() - agent).sum() / 2, rtol=1e-5)
         np.testing.assert_allclose(
-            cross_entropy(law, ud.Autoregressive(net)), -np.sum(probs.ravel() * np.log(agent)), rtol=1e-5
+            cross_entropy(distribution, ud.Autoregressive(net)), -np.sum(probs.ravel() * np.log(agent)), rtol=1e-5
         )
-        entropy = estimate_entropy(law, jax.random.key(0))
+        entropy = estimate_entropy(distribution, jax.random.key(0))
         np.testing.assert_allclose(entropy, -np.sum(probs * np.log(probs)), rtol=1e-5)
 
 
 def test_the_entropy_of_many_blocks_is_estimated(monkeypatch):
     """Within five standard errors of the exact one, which enumeration gives."""
-    law = ud.Autoregressive(neural(3, 2))
-    exact = float(law.entropy())
-    losses = -np.asarray(jax.jit(jax.vmap(law.log_prob))(draw(law)))
+    distribution = ud.Autoregressive(neural(3, 2))
+    exact = float(distribution.entropy())
+    losses = -np.asarray(jax.jit(jax.vmap(distribution.log_prob))(draw(distribution)))
     monkeypatch.setattr("undelude._distributions.distributions.MAX_SUPPORT", 7)
-    assert abs(float(law.entropy()) - exact) < SIGMAS * losses.std() / 16
-    assert float(law.entropy()) != exact
+    assert abs(float(distribution.entropy()) - exact) < SIGMAS * losses.std() / 16
+    assert float(distribution.entropy()) != exact
 
 
 def test_a_block_s_probabilities_are_checked():
@@ -430,18 +441,18 @@ def test_a_block_s_probabilities_are_checked():
 
 def test_squashed_is_a_density_on_its_box():
     """It integrates to one, its moments are those of its samples, its entropy is the integral's."""
-    law = ud.Squashed(ud.Normal(0.4, 0.7), -2.0, 3.0)
+    distribution = ud.Squashed(ud.Normal(0.4, 0.7), -2.0, 3.0)
     x = np.linspace(-2, 3, 20_002)[1:-1]
-    density = np.exp(np.asarray(jax.vmap(law.log_prob)(jnp.asarray(x, jnp.float32))), dtype=float)
+    density = np.exp(np.asarray(jax.vmap(distribution.log_prob)(jnp.asarray(x, jnp.float32))), dtype=float)
     dx = x[1] - x[0]
     assert math.isclose(density.sum() * dx, 1.0, abs_tol=1e-3)
     mean = (density * x).sum() * dx
-    samples = draw(law)
+    samples = draw(distribution)
     assert samples.min() >= -2
     assert samples.max() <= 3
     assert_mean(samples, mean, (density * (x - mean) ** 2).sum() * dx)
-    assert abs(float(law.entropy()) + (density * np.log(density)).sum() * dx) < 0.25
-    assert np.isfinite(law.log_prob(3.0))
+    assert abs(float(distribution.entropy()) + (density * np.log(density)).sum() * dx) < 0.25
+    assert np.isfinite(distribution.log_prob(3.0))
     with pytest.raises(ValueError, match="finite bounds"):
         ud.Squashed(ud.Normal(0.0, 1.0), 1.0, 1.0)
 

@@ -92,7 +92,7 @@ def test_the_paper_map_names_what_exists():
     for name in re.findall(r"`(undelude(?:\.\w+)+)`", page):
         assert resolves(name), name
     for anchor in re.findall(r"`#([\w-]+)`", page):
-        assert any(anchor in path.read_text() for path in (ROOT / "src/undelude/paper/blocks").glob("*.py")), anchor
+        assert any(anchor in path.read_text() for path in (ROOT / "src/undelude/_paper/blocks").glob("*.py")), anchor
     for file, test in re.findall(r"`(?:tests/)?(test_\w+\.py)::(\w+)`", page):
         assert test in functions(ROOT / "tests" / file), f"{file}::{test}"
 

@@ -26,7 +26,7 @@ def gru(key=KEY):
 TAKES_A_PROCESS = {
     "rollout": lambda x: ud.rollout(x, gru(), key=KEY, num_episodes=2),
     "posterior": lambda x: ud.posterior(x, None),
-    "certify": lambda x: ud.certify(gru(), x, key=KEY),
+    "certify": lambda x: ud.certify(x, gru(), key=KEY),
     "delusion_gap": lambda x: ud.delusion_gap(x, key=KEY),
     "teach": lambda x: ud.teach(x, gru(), ud.Counterfactual(), key=KEY, **SMALL),
     "replicate": lambda x: ud.replicate(x, gru, ud.Counterfactual(), key=KEY, **SMALL),
@@ -38,7 +38,7 @@ TAKES_A_PROCESS = {
 }
 TAKES_A_KEY = {
     "rollout": lambda key: ud.rollout(BANDIT, gru(), key=key, num_episodes=2),
-    "certify": lambda key: ud.certify(gru(), BANDIT, key=key, num_episodes=2),
+    "certify": lambda key: ud.certify(BANDIT, gru(), key=key, num_episodes=2),
     "teach": lambda key: ud.teach(BANDIT, gru(), ud.Counterfactual(), key=key, **SMALL),
     "replicate": lambda key: ud.replicate(BANDIT, gru, ud.Counterfactual(), key=key, **SMALL),
     "check_task": lambda key: ud.check_task(BANDIT, key=key),
@@ -160,8 +160,8 @@ class SumsToTwo(Broken):
 )
 def test_an_agent_that_does_not_keep_to_the_protocol_is_named(agent, kind, words):
     with pytest.raises(kind, match=words):
-        ud.certify(agent, BANDIT, key=KEY, num_episodes=4, baselines=False)
-    assert ud.certify(Broken(), BANDIT, key=KEY, num_episodes=4, baselines=False).action_kl_do > 0
+        ud.certify(BANDIT, agent, key=KEY, num_episodes=4, baselines=False)
+    assert ud.certify(BANDIT, Broken(), key=KEY, num_episodes=4, baselines=False).action_kl_do > 0
 
 
 def test_an_agent_of_another_process_is_refused_whatever_its_observations_are():
@@ -181,23 +181,23 @@ def test_an_agent_of_another_process_is_refused_whatever_its_observations_are():
 
 
 class Own(ud.AbstractDistribution):
-    """A law of symbols that does not say how many there are."""
+    """A distribution of symbols that does not say how many there are."""
 
-    law: ud.Categorical
+    distribution: ud.Categorical
 
     def sample(self, key):
-        return self.law.sample(key)
+        return self.distribution.sample(key)
 
     def log_prob(self, x):
-        return self.law.log_prob(x)
+        return self.distribution.log_prob(x)
 
     def entropy(self):
-        return self.law.entropy()
+        return self.distribution.entropy()
 
 
-def test_laws_of_ones_own_may_act_where_they_draw_what_actions_are():
+def test_distributions_of_ones_own_may_act_where_they_draw_what_actions_are():
     own = Own(ud.Categorical(probs=[0.3, 0.7]))
-    assert alike(BANDIT.action_law, own)
+    assert alike(BANDIT.action_distribution, own)
     assert not alike(own, ud.Normal(0.0, 1.0))
     assert not alike(own, ud.Normal(jnp.zeros(2), 1.0))
     assert not alike(own, ud.Autoregressive(probs=jnp.full((2, 2), 0.25)))
@@ -215,12 +215,16 @@ def test_what_optax_wraps_is_an_optimizer():
 def test_what_acts_must_act_with_what_actions_are():
     process = arm()
     agent = ud.LSTMAgent(process, 2, key=KEY)
-    for law in (ud.Categorical(probs=[0.5, 0.5]), ud.Normal(jnp.zeros(3), 1.0)):
-        with pytest.raises(ValueError, match=r"arm has actions of numbers \[1\], but the behaviour's law is of"):
-            ud.teach(process, agent, ud.Blind(law), key=KEY, **SMALL)
-        batch = jax.tree.map(lambda x: jnp.broadcast_to(x, (4, *jnp.shape(x))), law)
+    for distribution in (ud.Categorical(probs=[0.5, 0.5]), ud.Normal(jnp.zeros(3), 1.0)):
+        with pytest.raises(
+            ValueError, match=r"arm has actions of numbers \[1\], but the behaviour's distribution is of"
+        ):
+            ud.teach(process, agent, ud.Blind(distribution), key=KEY, **SMALL)
+        batch = jax.tree.map(lambda x: jnp.broadcast_to(x, (4, *jnp.shape(x))), distribution)
         host = ud.HostAgent(lambda n: None, lambda m, a, o, batch=batch: (batch, m))
-        with pytest.raises(ValueError, match=r"HostAgent: predict .* returned a law of .* not of numbers \[1\]"):
+        with pytest.raises(
+            ValueError, match=r"HostAgent: predict .* returned a distribution of .* not of numbers \[1\]"
+        ):
             ud.rollout(process, host, key=KEY, num_episodes=4)
 
 

@@ -47,10 +47,10 @@ def by_hand(agent, observations, num_rounds):
     """The same, by the agent's own functions."""
     m, said = agent.init(num_rounds=num_rounds), []
     for seed, o in zip(SEEDS, observations, strict=True):
-        law = agent.f_A(m)
+        distribution = agent.f_A(m)
         a, m = agent.act(m, key=jax.random.wrap_key_data(jnp.asarray(seed)))
         m = agent.g_A(a, m, intervened=agent.own_actions == "do")
-        said.append([np.asarray(x).tolist() for x in jax.tree.leaves((a, law, m))])
+        said.append([np.asarray(x).tolist() for x in jax.tree.leaves((a, distribution, m))])
         m = agent.g_O(jax.tree.map(jnp.asarray, o), m)
     return said
 
@@ -63,10 +63,10 @@ def same(have, want):
 
 @pytest.mark.parametrize("name", AGENTS)
 def test_it_runs_where_undelude_is_not(name, tmp_path):
-    """Actions, laws and memories, in another Python that cannot import undelude."""
+    """Actions, distributions and memories, in another Python that cannot import undelude."""
     process = ud.tasks.bandit(num_arms=3, num_rounds=3)
     agent = AGENTS[name](process)
-    folder = ud.export(agent, process, tmp_path)
+    folder = ud.export(process, agent, tmp_path)
     run = subprocess.run(
         [sys.executable, "-c", PLAYER, str(folder), "[[1], [0], [1]]"], capture_output=True, text=True, check=False
     )
@@ -78,13 +78,13 @@ def test_the_manifest_names_what_goes_in_and_what_comes_out(tmp_path):
     """PyTrees in the order of JAX's flattening, shapes and types as they are; a batch has a leading axis."""
     process = arm(num_rounds=2)
     agent = ud.GRUAgent(process, 4, key=KEY)
-    folder = ud.export(agent, process, tmp_path, batch_size=5)
+    folder = ud.export(process, agent, tmp_path, batch_size=5)
     manifest = json.loads((folder / "manifest.json").read_text())
     act, observe = manifest["functions"]["act"], manifest["functions"]["observe"]
     assert [row["name"] for row in observe["arguments"]] == ["memory", "observation['cue']", "observation['position']"]
     assert act["arguments"][-1] == {"name": "seed", "shape": [5, 2], "dtype": "uint32"}
     assert act["results"][0] == {"name": "action", "shape": [5, 1], "dtype": "float32"}
-    assert (manifest["law"], manifest["own_actions"], manifest["agent"]) == ("Mixture", "do", "GRUAgent")
+    assert (manifest["distribution"], manifest["own_actions"], manifest["agent"]) == ("Mixture", "do", "GRUAgent")
     init, f = (jax.export.deserialize((folder / f"{f}.bin").read_bytes()).call for f in ("init", "act"))
     memory = init()
     results = f(*memory, jnp.asarray(np.arange(10).reshape(5, 2), jnp.uint32))
@@ -99,7 +99,7 @@ def test_the_manifest_names_what_goes_in_and_what_comes_out(tmp_path):
 def test_the_text_takes_all_that_the_manifest_lists(tmp_path):
     """Of an agent that makes nothing of a part of its memory in one of its functions, and yet is given all of it."""
     process = arm()
-    ud.export(ud.ExactAgent(process), process, tmp_path / "out")
+    ud.export(process, ud.ExactAgent(process), tmp_path / "out")
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     for name, described in manifest["functions"].items():
         text = (tmp_path / "out" / f"{name}.mlir").read_text()
@@ -110,7 +110,7 @@ def test_the_text_takes_all_that_the_manifest_lists(tmp_path):
 
 def test_of_another_process_it_is_refused(tmp_path):
     with pytest.raises(ValueError, match="made for another process"):
-        ud.export(ud.GRUAgent(opening(), 4, key=KEY), ud.tasks.bandit(), tmp_path / "out")
+        ud.export(ud.tasks.bandit(), ud.GRUAgent(opening(), 4, key=KEY), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -134,19 +134,19 @@ def test_the_command_says_how_fast_it_acts(tmp_path, capsys):
 def test_what_is_there_is_replaced_only_where_that_is_asked_for(tmp_path):
     process = ud.tasks.bandit(num_arms=2, num_rounds=2)
     agents = [ud.GRUAgent(process, size, key=KEY) for size in (2, 3)]
-    ud.export(agents[0], process, tmp_path)
+    ud.export(process, agents[0], tmp_path)
     before = (tmp_path / "act.bin").read_bytes()
     with pytest.raises(FileExistsError, match=r"is not empty: .* with overwrite=True"):
-        ud.export(agents[1], process, tmp_path)
+        ud.export(process, agents[1], tmp_path)
     assert (tmp_path / "act.bin").read_bytes() == before
-    ud.export(agents[1], process, tmp_path, overwrite=True)
+    ud.export(process, agents[1], tmp_path, overwrite=True)
     assert (tmp_path / "act.bin").read_bytes() != before
     with pytest.raises(FileExistsError, match="is a file: name a folder"):
-        ud.export(agents[1], process, tmp_path / "act.bin", overwrite=True)
+        ud.export(process, agents[1], tmp_path / "act.bin", overwrite=True)
 
 
 def test_an_agent_from_elsewhere_is_refused(tmp_path, no_type_checks):
     host = ud.HostAgent(lambda num_episodes: None, lambda m, a, o: (None, m))
     with pytest.raises(TypeError, match=r"an agent from elsewhere \(HostAgent\) cannot be exported"):
-        ud.export(host, ud.tasks.bandit(), tmp_path / "out")
+        ud.export(ud.tasks.bandit(), host, tmp_path / "out")
     assert not (tmp_path / "out").exists()

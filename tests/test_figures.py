@@ -12,7 +12,7 @@ import pytest
 import undelude as ud
 from undelude._drawing.beliefs import belief_plot
 from undelude._drawing.dag import RADIUS, Panel, draw_dag, layout, route
-from undelude._drawing.svg import VARIABLES, Figure, symbol
+from undelude._drawing.svg import VARIABLES, Svg, symbol
 from undelude._paper.figures import figure_1, figure_2, figure_3
 from undelude._paper.game_tree import Node, children, extensive_form, information_sets
 from undelude._paper.tree_drawing import draw_tree
@@ -67,19 +67,19 @@ def history(node: Node) -> tuple:
     return tuple(value for _, value in node.moves)
 
 
-def elements(figure: Figure, tag: str) -> list[ET.Element]:
+def elements(figure: Svg, tag: str) -> list[ET.Element]:
     return list(ET.fromstring(figure.svg).iter(tag))
 
 
-def styles(figure: Figure) -> list[str]:
+def styles(figure: Svg) -> list[str]:
     return [path.attrib.get("style", "") for path in elements(figure, "path")]
 
 
-def texts(figure: Figure) -> list[str]:
+def texts(figure: Svg) -> list[str]:
     return [element.text or "" for element in elements(figure, "text")]
 
 
-def dotted(figure: Figure) -> int:
+def dotted(figure: Svg) -> int:
     return sum("stroke-dasharray" in style for style in styles(figure))
 
 
@@ -201,7 +201,7 @@ def test_states_of_an_information_set_bear_its_number(game: ud.CausalModel) -> N
 def test_information_sets_look_the_same_in_the_marginal_game(game: ud.CausalModel) -> None:
     whole, _, _, left = figure_3(game)
 
-    def legend(figure: Figure) -> list[str]:
+    def legend(figure: Svg) -> list[str]:
         return [text for text in texts(figure) if " after " in text]
 
     assert legend(whole) == legend(left)
@@ -271,7 +271,7 @@ def test_information_flows_as_in_figure_2(frog: ud.CausalModel) -> None:
 def test_blocked_information_is_dashed_and_ends_in_a_bar(frog: ud.CausalModel) -> None:
     seen, _, both = figure_2(frog)
 
-    def flows(figure: Figure) -> Counter:
+    def flows(figure: Svg) -> Counter:
         """Open paths have heads, blocked ones dashes; of each in the drawing, and in the legend."""
         return Counter(
             f"{kind} {colour}"

@@ -154,7 +154,7 @@ def test_what_cannot_be_drawn_is_said():
     task = Undrawn(bandit.task.log_probs, bandit.task.rewards)
     endless = ud.InteractionProcess(prior, None, task, bandit.expert, 2)
     episodes = ud.rollout(endless, None, key=KEY, num_episodes=1, executor="expert")
-    with pytest.raises(TypeError, match=r"Undrawn has no drawing; give it draw\(canvas"):
+    with pytest.raises(TypeError, match=r"Undrawn has no drawing; give it draw\(frame"):
         ud.film(endless, episodes)
 
 
@@ -186,7 +186,7 @@ def test_a_drawing_that_fails_stops_nothing(tmp_path):
     """It is said, and no file is left."""
 
     class Torn(MergeTask):
-        def draw(self, canvas, theta, w, belief):
+        def draw(self, frame, theta, w, belief):
             raise RuntimeError("out of ink")
 
     merge = ud.tasks.merge(num_rounds=2)

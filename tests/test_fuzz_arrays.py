@@ -92,8 +92,8 @@ def test_a_process_from_spoilt_tables(data: st.DataObject) -> None:
     process = outcome(lambda: ud.tasks.from_tables(**parts), raises=REFUSED, names=("tables", "num_rounds"))
     if isinstance(process, Exception):
         return
-    for law in (process.prior, jnp.exp(process.expert.log_probs), jnp.exp(process.task.log_probs)):
-        np.testing.assert_allclose(law.sum(-1), 1, atol=1e-5)
+    for distribution in (process.prior, jnp.exp(process.expert.log_probs), jnp.exp(process.task.log_probs)):
+        np.testing.assert_allclose(distribution.sum(-1), 1, atol=1e-5)
     assert np.isfinite(process.task.rewards).all()
     assert isinstance(process.num_rounds, int)
 

@@ -150,9 +150,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     certificate |= {"task": "bandit", "agent": "LSTMAgent", "own_actions": "do", "teaching": "counterfactual"}
     certificate |= {"num_episodes": 16, "num_rounds": 3, "seconds": 1.5, "versions": versions()}
     certificate |= {"notes": {"reward_best": "a plan."}, "reward_exact_see": None, "observation_kl_do": "inf"}
-    laws = {name: [[0.5, 0.5], [0.25, 0.75], [0.75, 0.25], [1.0, 0.0]] for name in READERS}
+    distributions = {name: [[0.5, 0.5], [0.25, 0.75], [0.75, 0.25], [1.0, 0.0]] for name in READERS}
     episode = {"theta": 1, "opening": None, "actions": [0, 1, 1], "observations": [0, 1, 0], "rewards": [0.0, 1.0, 0.0]}
-    certificate["episode"] = episode | {"policy": laws, "belief": laws, "num_episodes": 16}
+    certificate["episode"] = episode | {"policy": distributions, "belief": distributions, "num_episodes": 16}
     run = RunDirectory.create(tmp_path_factory.mktemp("runs") / "run", Config("bandit", hidden_size=4, steps=6))
     run.write_certificate(certificate)
     for row in ROWS:

@@ -8,7 +8,7 @@ import pytest
 
 import undelude as ud
 from processes import arm
-from undelude._agents import heads
+from undelude._agents.networks import heads
 from undelude._agents.networks.normalise import normalise
 from undelude._agents.networks.readers import make_reader
 
@@ -26,11 +26,11 @@ LAWS = {
 
 @pytest.mark.parametrize("name", LAWS)
 def test_what_is_predicted_can_be_read(name):
-    """A head for each kind of law gives values that its reader takes, and finite scores; JSON describes both."""
-    law = LAWS[name]
-    spec = heads.describe(law)
+    """Each kind of head gives values that its reader takes, and finite scores; JSON describes both."""
+    distribution = LAWS[name]
+    spec = heads.describe(distribution)
     assert heads.thaw(heads.freeze(spec)) == spec
-    x = law.sample(KEY)
+    x = distribution.sample(KEY)
     said = heads.make_head(spec, 4, key=KEY)(jnp.ones(4))
     assert jax.tree.map(jnp.shape, said.sample(KEY)) == jax.tree.map(jnp.shape, x)
     assert np.isfinite(said.log_prob(x))
@@ -43,9 +43,9 @@ def test_a_deterministic_teacher_gives_a_finite_loss():
     """Whatever the net says, the scale keeps its floor: at the value itself the density is finite."""
     head = heads.make_head(heads.describe(LAWS["vector"]), 4, key=KEY)
     narrow = eqx.tree_at(lambda h: h.bias, head, head.bias.at[-8:].set(-1e9))
-    law = narrow(jnp.zeros(4))
-    assert np.isfinite(law.log_prob(law.sample(KEY)))
-    assert float(law.components.scale.min()) == pytest.approx(heads.MIN_SCALE)
+    distribution = narrow(jnp.zeros(4))
+    assert np.isfinite(distribution.log_prob(distribution.sample(KEY)))
+    assert float(distribution.components.scale.min()) == pytest.approx(heads.MIN_SCALE)
 
 
 def test_every_symbol_of_a_block_is_read():
@@ -71,7 +71,7 @@ def test_units_do_not_matter():
 
     @eqx.filter_jit
     def say(agent, episodes):
-        P_A, P_O = agent.unroll(jax.tree.map(lambda x: x[0], episodes))
+        P_A, P_O = agent.predict(jax.tree.map(lambda x: x[0], episodes))
         return P_A.components.loc, P_A.components.scale, P_O.parts["cue"].log_probs
 
     loc, scale, cue = say(normalise(agent, episodes), episodes)

@@ -7,7 +7,7 @@ import pytest
 
 import undelude as ud
 from processes import arm, opening
-from undelude._process.inference import expert_laws, init
+from undelude._process.inference import expert_distributions, init
 from undelude._rollout.host import play
 
 KEY = jax.random.key(0)
@@ -22,7 +22,7 @@ def small():
 def bayes(process, own_actions):
     """Exact inference over tables, written down once more in NumPy."""
     beliefs = init(process)
-    pi = np.exp(np.asarray(expert_laws(process, beliefs).log_probs))
+    pi = np.exp(np.asarray(expert_distributions(process, beliefs).log_probs))
     pays = np.exp(np.asarray(process.task.log_probs))
 
     def predict(m, a, o):
@@ -52,7 +52,7 @@ def test_exact_inference_from_elsewhere_has_the_exact_agents_certificate(small, 
     for name in ("theta", "actions", "observations", "expert_actions", "executor", "intervened", "mask"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
     np.testing.assert_allclose(one.reward, other.reward)
-    reports = [ud.certify(agent, small, baselines=False, **size) for agent in (host, exact)]
+    reports = [ud.certify(small, agent, baselines=False, **size) for agent in (host, exact)]
     for name in ud.certificate.QUANTITIES:
         have, want = (getattr(report, name) for report in reports)
         assert (have is None) == (want is None), name
@@ -73,24 +73,26 @@ def test_an_opening_is_read_first(no_type_checks):
     assert seen == [(True, (B,)), (False, (B,)), (False, (B,))]
     assert P_A.log_probs.shape == P_O.log_probs.shape == (B, 3, 2)
     assert bool((episodes.theta == 1).all())
-    report = ud.certify(host, process, key=KEY, num_episodes=64, baselines=False)
+    report = ud.certify(process, host, key=KEY, num_episodes=64, baselines=False)
     # H = log 2 whatever comes: that is the log-loss, and there is no gap.
     assert report.observation_log_loss == pytest.approx(np.log(2), abs=1e-5)
     assert report.action_calibration_gap == pytest.approx(0, abs=1e-5)
 
 
 def test_actions_may_be_continuous():
-    """A law over commands, drawn by us or chosen by the policy."""
+    """A distribution over commands, drawn by us or chosen by the policy."""
     process = arm(num_rounds=2)
-    law = ud.Normal(jnp.zeros((B, 1)), jnp.ones((B, 1)))
-    host = ud.HostAgent(lambda n: None, lambda m, a, o: (law, m))
+    distribution = ud.Normal(jnp.zeros((B, 1)), jnp.ones((B, 1)))
+    host = ud.HostAgent(lambda n: None, lambda m, a, o: (distribution, m))
     episodes = ud.rollout(process, host, key=KEY, num_episodes=B)
     assert episodes.actions.shape == (B, 2, 1)
     assert float(jnp.std(episodes.actions)) > 0.5
-    report = ud.certify(host, process, key=KEY, num_episodes=B, baselines=False)
+    report = ud.certify(process, host, key=KEY, num_episodes=B, baselines=False)
     assert report.action_kl_do > 0
     chosen = ud.HostAgent(
-        lambda n: 0, lambda m, a, o: (None, m), act=lambda m, law, rng: (np.full((B, 1), 0.1 * m, np.float32), m + 1)
+        lambda n: 0,
+        lambda m, a, o: (None, m),
+        act=lambda m, distribution, rng: (np.full((B, 1), 0.1 * m, np.float32), m + 1),
     )
     episodes = ud.rollout(process, chosen, key=KEY, num_episodes=B)
     np.testing.assert_allclose(episodes.actions[:, :, 0], np.tile([0, 0.1], (B, 1)), atol=1e-7)
@@ -98,8 +100,10 @@ def test_actions_may_be_continuous():
 
 def test_a_policy_that_only_acts_has_its_reward_measured(small):
     """And the certificate says why nothing else is."""
-    host = ud.HostAgent(lambda n: n, lambda m, a, o: (None, m), act=lambda m, law, rng: (rng.integers(3, size=m), m))
-    report = ud.certify(host, small, key=KEY, num_episodes=512, baselines=False)
+    host = ud.HostAgent(
+        lambda n: n, lambda m, a, o: (None, m), act=lambda m, distribution, rng: (rng.integers(3, size=m), m)
+    )
+    report = ud.certify(small, host, key=KEY, num_episodes=512, baselines=False)
     # Uniform over three arms: (.75 + .25 + .25) / 3.
     assert abs(report.reward - 1.25 / 3) < 4 * report.reward_se
     assert report.action_kl_do is None
@@ -107,8 +111,8 @@ def test_a_policy_that_only_acts_has_its_reward_measured(small):
     assert report.notes["observation_kl_do"] == "the HostAgent does not predict observations."
 
 
-def says(law, **more):
-    return ud.HostAgent(lambda n: None, lambda m, a, o: (law, m), **more)
+def says(distribution, **more):
+    return ud.HostAgent(lambda n: None, lambda m, a, o: (distribution, m), **more)
 
 
 @pytest.mark.parametrize(
@@ -116,25 +120,25 @@ def says(law, **more):
     [
         (says(np.full((B, 2), 0.5)), r"predict \(round 0\) returned probabilities of shape \[16, 2\], not \[16, 3\]"),
         (says(np.full((B, 3), 0.5)), r"predict \(round 0\), probabilities\[0\] does not sum to one"),
-        (says(None), "predict returned None instead of a law"),
+        (says(None), "predict returned None instead of a distribution"),
         (says(ud.Categorical(log_probs=jnp.zeros((2, 3)))), "no leading axis of 16"),
         (
-            says(None, act=lambda m, law, rng: (np.full(B, 3), m)),
+            says(None, act=lambda m, distribution, rng: (np.full(B, 3), m)),
             r"act \(round 0\), actions must be integers from 0 to 2",
         ),
         (
-            says(None, act=lambda m, law, rng: (np.zeros(3, int), m)),
+            says(None, act=lambda m, distribution, rng: (np.zeros(3, int), m)),
             r"act \(round 0\) returned actions of shape \(3,\)",
         ),
-        (says(None, act=lambda m, law, rng: 1), r"act \(round 0\) must return a pair \(a, m\)"),
-        (ud.HostAgent(lambda n: 0, lambda m, a, o: 1), r"predict \(round 0\) must return a pair \(law, m\)"),
+        (says(None, act=lambda m, distribution, rng: 1), r"act \(round 0\) must return a pair \(a, m\)"),
+        (ud.HostAgent(lambda n: 0, lambda m, a, o: 1), r"predict \(round 0\) must return a pair \(distribution, m\)"),
         (
             ud.HostAgent(
                 lambda n: 0,
                 lambda m, a, o: (np.full((B, 3), 1 / 3) if m == 0 else None, m + 1),
-                act=lambda m, law, rng: (np.zeros(B, int), m),
+                act=lambda m, distribution, rng: (np.zeros(B, int), m),
             ),
-            "a law in some rounds and None in others, such as 1",
+            "a distribution in some rounds and None in others, such as 1",
         ),
     ],
 )
@@ -157,6 +161,6 @@ def test_where_it_has_no_place_it_is_refused(small, no_type_checks, tmp_path):
 
 def test_a_policy_that_predicts_no_observations_is_told_so(small):
     host = ud.HostAgent(lambda n: n, lambda m, a, o: (np.full((m, 3), 1 / 3), m))
-    report = ud.certify(host, small, key=KEY, num_episodes=64, baselines=False)
+    report = ud.certify(small, host, key=KEY, num_episodes=64, baselines=False)
     assert report.action_kl_do is not None
     assert report.notes["observation_kl_do"] == "the HostAgent does not predict observations."

@@ -75,7 +75,7 @@ class World:
             self.tables[x] = (table / table.sum(-1, keepdims=True)).transpose(np.argsort(axes)).reshape(placed)
 
     def joint(self, do: tuple[str, ...] = ()) -> np.ndarray:
-        """Over all variables; what is done has no law, so the sum is one for each of its values."""
+        """Over all variables; what is done has no distribution, so the sum is one for each of its values."""
         x = np.ones([self.sizes[name] for name in self.names])
         for name, table in self.tables.items():
             if name not in do:
@@ -366,11 +366,11 @@ def test_two_worlds_with_the_same_observations_differ_where_there_is_a_hedge():
     """A = Theta and O = (A = Theta), or O always: nobody can tell who only watches."""
     same = [[[0.0, 1.0], [1.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]]]  # [Theta, A, O]
     always = np.broadcast_to([0.0, 1.0], (2, 2, 2))
-    law = np.array([0.5, 0.5])
+    distribution = np.array([0.5, 0.5])
     for table, done in ((np.array(same), 0.5), (always, 1.0)):
-        seen = np.einsum("t,ta,tao->ao", law, np.eye(2), table)
+        seen = np.einsum("t,ta,tao->ao", distribution, np.eye(2), table)
         np.testing.assert_allclose(seen, [[0, 0.5], [0, 0.5]])
-        assert np.einsum("t,tao->ao", law, table)[0, 1] == done
+        assert np.einsum("t,tao->ao", distribution, table)[0, 1] == done
 
 
 def test_conditional_query_that_moves_evidence_to_what_is_done():

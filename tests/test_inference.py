@@ -61,7 +61,7 @@ def test_posterior_and_predictions_are_the_sums_of_the_mutilated_joint(kind: str
         process = process_of(machine, num_rounds=T, theta_free=KINDS[kind].get("theta_free", False))
         episodes = ud.Episodes.of(process, **symbols)
         posterior = np.exp(ud.posterior(process, episodes))
-        P_A, P_O = (np.asarray(law.probs) for law in scan_batch(ud.ExactAgent(process), episodes))
+        P_A, P_O = (np.asarray(distribution.probs) for distribution in scan_batch(ud.ExactAgent(process), episodes))
         assert posterior.dtype == np.float64
 
     for i, t in itertools.product(range(NUM_HISTORIES), range(T + 1)):
@@ -73,8 +73,8 @@ def test_posterior_and_predictions_are_the_sums_of_the_mutilated_joint(kind: str
             np.testing.assert_allclose(P_O[i, t + machine.opening], joint.next_observation(*history), atol=1e-6)
 
 
-def test_zeros_in_the_laws_are_certainties_and_never_nan():
-    """Laws with zeros: the same sums where the history is possible, and `impossible` where it is not."""
+def test_zeros_in_the_distributions_are_certainties_and_never_nan():
+    """Distributions with zeros: the same sums where the history is possible, and `impossible` where it is not."""
     rng = np.random.default_rng(7)
     possible = []
     for _ in range(6):
@@ -277,8 +277,8 @@ def test_a_deluded_agent_lives_on_after_the_impossible():
         ud.posterior(process, episodes)
 
 
-def test_a_law_that_went_wrong_makes_no_nan(bandit: ud.InteractionProcess):
-    """NaN in a law that cannot be checked beforehand is refused like impossible evidence."""
+def test_a_distribution_that_went_wrong_makes_no_nan(bandit: ud.InteractionProcess):
+    """NaN in a distribution that cannot be checked beforehand is refused like impossible evidence."""
     broken = eqx.tree_at(lambda p: p.task.log_probs, bandit, bandit.task.log_probs.at[1].set(jnp.nan))
     history = ud.Episodes.of(broken, actions=[0], observations=[1])
     assert jnp.isfinite(jax.jit(inference.filter)(broken, history).log_posterior).all()

@@ -62,7 +62,7 @@ def test_sampled_items_have_a_standard_error(run: Run):
     errors = {item["item"]: item["standard_error"] for item in run.items if "standard_error" in item}
     p = 11 / 35
     assert errors["remark-5/frequency-of-arm-2"] == pytest.approx((p * (1 - p) / 2000) ** 0.5, rel=0.1)
-    assert "remark-5/law-of-A_2-drawn-in-two-steps" not in errors
+    assert "remark-5/distribution-of-A_2-drawn-in-two-steps" not in errors
     assert "\N{PLUS-MINUS SIGN} 0.01</td>" in run.page
 
 

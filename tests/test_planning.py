@@ -84,14 +84,14 @@ def test_plans_that_cannot_be_made_are_refused(process):
 def certify(process, **size):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        return ud.certify(ud.ExactAgent(process), process, key=KEY, num_episodes=400, **size)
+        return ud.certify(process, ud.ExactAgent(process), key=KEY, num_episodes=400, **size)
 
 
 def test_poisoned_doors_cannot_be_imitated():
     """The imitator opens a door at random, although a sure 1 is there to be had, and `certify` warns."""
     process = ud.tasks.doors(expert_accuracy=0.97)
     with pytest.warns(UserWarning, match=r"doors: imitation is the wrong goal.*imitator earns -0\.\d+.*theta 1\.000"):
-        report = ud.certify(ud.ExactAgent(process), process, key=KEY, num_episodes=400)
+        report = ud.certify(process, ud.ExactAgent(process), key=KEY, num_episodes=400)
     # 1 with probability .01, and else 2 for one door in three and -2 for two.
     assert abs(report.reward_exact_do - (0.01 - 0.99 * 2 / 3)) < 4 * report.reward_exact_do_se
     assert report.reward_best == report.reward_constant == 1.0
@@ -116,7 +116,7 @@ def test_who_never_looks_never_learns():
 def test_where_imitation_is_right_nobody_warns(bandit, frog):
     """The bandit's imitator finds out by acting as the expert does; of the boxes nobody can know."""
     for process in (bandit, frog):
-        report = ud.certify(ud.ExactAgent(process), process, key=KEY, num_episodes=400)  # Warnings are errors.
+        report = ud.certify(process, ud.ExactAgent(process), key=KEY, num_episodes=400)  # Warnings are errors.
         assert "imitation" not in report.notes
         assert report.imitation_gap_first > 0.3
     assert report.reward_best == pytest.approx(0, abs=4 * report.reward_best_se)

@@ -39,8 +39,8 @@ def near(probs, want):
     np.testing.assert_allclose(probs, want, atol=0.04)
 
 
-def test_1_one_law():
-    """No theta, no memory: the expert's law and the observations' are constants."""
+def test_1_one_distribution():
+    """No theta, no memory: the expert's distribution and the observations' are constants."""
     process = ud.tasks.from_tables(prior=[1.0], expert=[[0.2, 0.8]], task=[[[0.3, 0.7], [0.3, 0.7]]], num_rounds=1)
     agent = taught(process, steps=150)
     near(policy(agent), [0.2, 0.8])
@@ -93,7 +93,7 @@ def test_5_whatever_the_architecture(agent_type):
     process = ud.tasks.from_tables(prior=[0.5, 0.5], expert=ACTIONS, task=TELLING, num_rounds=2)
     agent = agent_type(process, hidden_size=12, key=KEY)
     run = ud.teach(process, agent, ud.Counterfactual(), key=jax.random.key(1), steps=600, batch_size=32, log_every=600)
-    report = ud.certify(run.agent, process, key=jax.random.key(2), num_episodes=256, baselines=False)
+    report = ud.certify(process, run.agent, key=jax.random.key(2), num_episodes=256, baselines=False)
     assert report.action_kl_do < 0.005 < 0.05 < report.action_kl_see
     assert report.observation_kl_do < 0.005
 
@@ -106,7 +106,7 @@ def test_6_the_bandit(bandit):
     agent = ud.LSTMAgent(bandit, 48, key=KEY)
     settings = {"key": jax.random.key(1), "steps": 700, "batch_size": 64, "log_every": 700}
     sober = ud.teach(bandit, agent, ud.Counterfactual(), **settings).agent
-    report = ud.certify(sober, bandit, key=jax.random.key(2), baselines=False)
+    report = ud.certify(bandit, sober, key=jax.random.key(2), baselines=False)
     assert report.action_kl_do < 0.008
     assert report.observation_kl_do < 0.004
     assert 0.08 < report.action_kl_see < 0.15
@@ -114,7 +114,7 @@ def test_6_the_bandit(bandit):
     assert report.deluded_fraction < 0.05
 
     deluded = ud.teach(bandit, agent, ud.Factual(), **settings).agent
-    report = ud.certify(deluded, bandit, key=jax.random.key(2), baselines=False)
+    report = ud.certify(bandit, deluded, key=jax.random.key(2), baselines=False)
     assert report.action_kl_see <= 0.01
     assert abs(report.action_kl_do - 0.238) <= 0.04
     assert report.action_calibration_gap > 0.3
@@ -122,6 +122,6 @@ def test_6_the_bandit(bandit):
 
     episodes = ud.rollout(bandit, None, key=jax.random.key(3), num_episodes=512, executor="expert")
     answer, _ = jax.vmap(lambda e: ud.agent.scan(ud.ExactAgent(bandit), e))(episodes)
-    said, _ = jax.vmap(sober.unroll)(episodes)
+    said, _ = jax.vmap(sober.predict)(episodes)
     kl = (answer.probs * (answer.log_probs - said.log_probs)).sum(-1).mean()
     assert kl > 0.1

@@ -98,7 +98,7 @@ def test_prior_and_thetas_may_be_numpy_or_lists(bandit: ud.InteractionProcess):
 
 
 class BrokenTask(ud.AbstractTask[Array]):
-    """`Q(O | theta, w)` by a table whose law after action 1 is for the test to choose."""
+    """`Q(O | theta, w)` by a table whose distribution after action 1 is for the test to choose."""
 
     second: Array
     theta_free_memory: ClassVar[bool] = True
@@ -158,8 +158,8 @@ def small(second: Any = (0.5, 0.5), logits: Any = (0.0, 0.0), **changes: Any) ->
         ({"logits": (-np.inf, -np.inf)}, r"small: expert: first Q_A\(theta, e\)\[0\] has an entry that is not finite"),
     ],
 )
-def test_laws_are_looked_at_before_anything_is_played(parts: dict[str, Any], message: str):
-    """Also the law after an action that the expert never takes: an agent may."""
+def test_distributions_are_looked_at_before_anything_is_played(parts: dict[str, Any], message: str):
+    """Also the distribution after an action that the expert never takes: an agent may."""
     with pytest.raises(ValueError, match=message):
         small(**parts)
 
@@ -171,8 +171,8 @@ class Stay(eqx.Module):
     size: int = eqx.field(static=True, default=2)
 
     def __call__(self, theta, w):
-        law = jnp.full(self.size, (1 - self.stay) / (self.size - 1)).at[theta].set(self.stay)
-        return ud.Categorical(probs=law)
+        distribution = jnp.full(self.size, (1 - self.stay) / (self.size - 1)).at[theta].set(self.stay)
+        return ud.Categorical(probs=distribution)
 
 
 def test_a_transition_has_to_fit(bandit: ud.InteractionProcess):
@@ -270,7 +270,7 @@ def gaussian(**changes: Any) -> ud.InteractionProcess:
     ],
 )
 def test_a_memory_that_changes_its_shape_is_named(part, method, broken):
-    """Before the laws, which would fail in ways of their own; whoever uses the process has this line."""
+    """Before the distributions, which would fail in ways of their own; whoever uses the process has this line."""
     sound = small()
     side = getattr(sound, part)
     other = type(f"Growing{part}", (type(side),), {method: broken})
@@ -340,10 +340,10 @@ def test_exact_inference_over_gaussian_symbols():
     joint = np.exp(log_joint - log_joint.max())
     np.testing.assert_allclose(np.exp(ud.posterior(process, history)[-1]), joint / joint.sum(), atol=1e-6)
     after = inference.filter(process, history)
-    law = inference.predict_action(process, jax.tree.map(lambda x: x[-1], after))
-    assert isinstance(law, ud.Mixture)
+    distribution = inference.predict_action(process, jax.tree.map(lambda x: x[-1], after))
+    assert isinstance(distribution, ud.Mixture)
     density = np.exp(-0.5 * ((0.5 - values) / 0.1) ** 2) / (0.1 * np.sqrt(2 * np.pi))
-    np.testing.assert_allclose(np.exp(law.log_prob(jnp.array(0.5))), joint / joint.sum() @ density, rtol=1e-4)
+    np.testing.assert_allclose(np.exp(distribution.log_prob(jnp.array(0.5))), joint / joint.sum() @ density, rtol=1e-4)
 
 
 # --------------------------------------------------------------------------------------------------- stored histories
@@ -465,7 +465,7 @@ def test_what_an_episode_holds(bandit: ud.InteractionProcess, played: ud.Episode
     assert (played.executor == AGENT).all()
     assert played.intervened.all()
     np.testing.assert_array_equal(played.reward, played.observations)
-    # The expert's law is the one under the true theta: .6 on the best arm.
+    # The expert's distribution is the one under the true theta: .6 on the best arm.
     best = played.expert.probs[np.arange(B), :, played.theta]
     np.testing.assert_allclose(best, 0.6, atol=1e-6)
 
@@ -540,7 +540,7 @@ def test_histories_of_several_parts():
 
 
 class Looking(ud.AbstractExpert):
-    """Asks in Python for a number that is not known while it is compiled, or returns what is no law."""
+    """Asks in Python for a number that is not known while it is compiled, or returns what is no distribution."""
 
     say: Callable[[Any], Any] = eqx.field(static=True)
 

@@ -33,7 +33,7 @@ def test_each_seed_is_a_run_of_its_own(process, replicates):
     run = ud.teach(process, agent, ud.Counterfactual(), key=key_teach, steps=4, batch_size=4)
     for have, want in zip(jax.tree.leaves(replicates.runs[1].agent), jax.tree.leaves(run.agent), strict=True):
         np.testing.assert_array_equal(have, want)
-    report = ud.certify(run.agent, process, key=key_certify, num_episodes=32, baselines=False)
+    report = ud.certify(process, run.agent, key=key_certify, num_episodes=32, baselines=False)
     assert replicates.certificates[1].action_kl_do == report.action_kl_do
     values = replicates.interval("action_kl_do").values
     assert values[1] == report.action_kl_do

@@ -19,7 +19,7 @@ import pytest
 import tyro
 
 import undelude as ud
-from undelude._certificate.example_episode import trace
+from undelude._certificate.example_episode import example_episode
 from undelude._cli.app import Command
 from undelude._report import write_report
 from undelude._report.files import read_run
@@ -109,14 +109,14 @@ def sober() -> Files:
     process = ud.tasks.bandit(num_arms=3, num_rounds=6)
     agent = ud.ExactAgent(process)
     size = {"key": jax.random.key(0), "num_episodes": 64}  # the same for both: their rollout is compiled once
-    certificate = ud.certify(agent, process, baselines=False, **size).to_dict()
+    certificate = ud.certify(process, agent, baselines=False, **size).to_dict()
     # The baselines by hand, for they would cost three more compilations.
     for name, reward in (("expert", 0.55), ("exact_do", 0.4335), ("exact_see", 0.3973)):
         certificate |= {f"reward_{name}": reward, f"reward_{name}_se": 0.0021}
     for name, value in (("reward_best", 0.58), ("reward_constant", 0.35), ("gap_first", 0.382), ("gap_last", 0.095)):
         name = name if name.startswith("reward") else f"imitation_{name}"
         certificate |= {name: value, f"{name}_se": 0.0017}
-    certificate |= {"notes": {}, "teaching": "counterfactual", "episode": trace(agent, process, **size)}
+    certificate |= {"notes": {}, "teaching": "counterfactual", "episode": example_episode(process, agent, **size)}
     return json.loads(json.dumps(certificate))
 
 
@@ -254,9 +254,15 @@ def test_a_policy_is_shown_where_no_belief_is_implied(tmp_path: Path, sober: Fil
 def test_the_story_is_what_happened(tmp_path: Path, sober: Files) -> None:
     """Where the answers part and where the agent first is sure of something wrong, from an episode made by hand."""
     even, unsure, right, wrong = [0.5, 0.5, 0.0], [0.4, 0.6, 0.0], [0.98, 0.01, 0.01], [0.02, 0.97, 0.01]
-    laws = {"agent": [unsure, wrong, wrong], "exact_do": [even, even, right], "exact_see": [even, wrong, wrong]}
+    distributions = {
+        "agent": [unsure, wrong, wrong],
+        "exact_do": [even, even, right],
+        "exact_see": [even, wrong, wrong],
+    }
     happened = {"theta": 0, "opening": None, "actions": [1, 1], "observations": [0, 0], "rewards": [0.0, 0.5]}
-    episode = read_run(write(tmp_path, sober | {"episode": happened | {"policy": laws, "belief": laws}})).episode
+    episode = read_run(
+        write(tmp_path, sober | {"episode": happened | {"policy": distributions, "belief": distributions}})
+    ).episode
     assert episode is not None
     onset, apart, end = story(episode)
     assert onset == (

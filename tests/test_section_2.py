@@ -298,7 +298,7 @@ def test_remark_3(a: int, o: int):
 
 
 def controller(machine: Any, actions: np.ndarray, observations: np.ndarray) -> np.ndarray:
-    """A belief filter `[T + 1, K]` in which an action picks the law of what follows, and no policy occurs."""
+    """A belief filter `[T + 1, K]` in which an action picks the distribution of what follows, and no policy occurs."""
     theta, b, x = np.arange(len(machine.prior)), machine.prior, machine.task_start
     history = [b]
     for u, y in zip(actions, observations, strict=True):
@@ -417,9 +417,11 @@ def particles() -> ud.InteractionProcess:
 
 @pytest.mark.parametrize("seen", [(True, True, True), (True, False, True)], ids=["equation 4", "equation 6"])
 def test_remark_5(particles: ud.InteractionProcess, seen: tuple[bool, ...]):
-    """Where Theta is a number: the predictive laws of equations 4 and 6 by particles, and Thompson's draws from them.
+    """Where Theta is a number: the predictive distributions of equations 4 and 6 by particles, and Thompson's draws
+    from them.
 
-    All is normal, so the posterior and the law of the next action have closed forms; the standard errors are those of
+    All is normal, so the posterior and the distribution of the next action have closed forms; the standard errors are
+    those of
     self-normalised importance sampling, and of a mean and a mean square of independent draws.
     """
     actions, outcomes = [0.6, 2.0, 1.4], [0.7, -1.5, -0.2]
@@ -433,7 +435,7 @@ def test_remark_5(particles: ud.InteractionProcess, seen: tuple[bool, ...]):
     # The other equation's answer is out of reach of that error.
     assert abs(p @ theta - other) > 2 * SIGMAS * np.sqrt(p**2 @ (theta - p @ theta) ** 2)
 
-    law = GAIN * mean, GAIN**2 * variance + AIM**2
+    distribution = GAIN * mean, GAIN**2 * variance + AIM**2
     thompson = ud.ThompsonAgent(particles)
 
     @eqx.filter_jit
@@ -442,22 +444,22 @@ def test_remark_5(particles: ud.InteractionProcess, seen: tuple[bool, ...]):
         for t in range(3):
             m = thompson.g_A(history.actions[t], m, intervened=history.intervened[t])
             m = thompson.g_O(history.observations[t], m)
-        grid = jnp.linspace(law[0] - 1.5, law[0] + 1.5, 7)
+        grid = jnp.linspace(distribution[0] - 1.5, distribution[0] + 1.5, 7)
         return jax.vmap(lambda key: thompson.act(m, key=key)[0])(keys), jax.vmap(thompson.f_A(m).log_prob)(grid)
 
     a, log_density = (np.asarray(x, float) for x in act(history, jax.random.split(jax.random.key(1), 2000)))
-    grid = np.linspace(law[0] - 1.5, law[0] + 1.5, 7)
+    grid = np.linspace(distribution[0] - 1.5, distribution[0] + 1.5, 7)
     # A density is a mean over the particles too.
     components = np.exp(-((grid[:, None] - GAIN * theta) ** 2) / (2 * AIM**2)) / np.sqrt(2 * np.pi * AIM**2)
     error = np.sqrt((components - np.exp(log_density)[:, None]) ** 2 @ p**2)
-    exact = np.exp(-((grid - law[0]) ** 2) / (2 * law[1])) / np.sqrt(2 * np.pi * law[1])
+    exact = np.exp(-((grid - distribution[0]) ** 2) / (2 * distribution[1])) / np.sqrt(2 * np.pi * distribution[1])
     assert (np.abs(np.exp(log_density) - exact) < SIGMAS * error).all()
     # Actions are no better than the particles that they come from.
     spread = GAIN * np.sqrt(p**2 @ (theta - mean) ** 2)
-    assert abs(a.mean() - law[0]) < SIGMAS * (a.std() / np.sqrt(len(a)) + spread)
-    square = (a - law[0]) ** 2
+    assert abs(a.mean() - distribution[0]) < SIGMAS * (a.std() / np.sqrt(len(a)) + spread)
+    square = (a - distribution[0]) ** 2
     spread = GAIN**2 * np.sqrt(p**2 @ ((theta - mean) ** 2 - variance) ** 2)
-    assert abs(square.mean() - law[1]) < SIGMAS * (square.std() / np.sqrt(len(a)) + spread)
+    assert abs(square.mean() - distribution[1]) < SIGMAS * (square.std() / np.sqrt(len(a)) + spread)
 
 
 def test_particles_of_a_tree_keep_what_belongs_together(bandit: ud.InteractionProcess):
@@ -602,7 +604,9 @@ def test_remark_7_dial(telling: float):
         )
         for mark in (True, False)
     )
-    (P_A_do, P_O), (P_A_see, _) = ([np.asarray(x.probs, float) for x in laws] for laws in (done, seen))
+    (P_A_do, P_O), (P_A_see, _) = (
+        [np.asarray(x.probs, float) for x in distributions] for distributions in (done, seen)
+    )
     rows = np.arange(8)
     weight = P_O[rows, 0, opening] * P_A_see[rows, 0, a[:, 0]] * P_O[rows, 1, o[:, 0]]
     assert weight.sum() == pytest.approx(1)

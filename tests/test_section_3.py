@@ -350,8 +350,8 @@ def test_remark_11_table():
     settings = Settings(num_episodes=300)
     lines = remark_11.table({mark: remark_11.live(settings, mark) for mark in MARKS}).splitlines()
     assert lines[0].split() == ["Conditioning:", "Intervening:"]
-    laws = r"a_t\+1 ~ P\(a_t\+1 \| a_1:t, o_1:t\) +a_t\+1 ~ P\(a_t\+1 \| do\(a_1:t\), o_1:t\)"
-    assert re.fullmatch(laws, lines[1])
+    distributions = r"a_t\+1 ~ P\(a_t\+1 \| a_1:t, o_1:t\) +a_t\+1 ~ P\(a_t\+1 \| do\(a_1:t\), o_1:t\)"
+    assert re.fullmatch(distributions, lines[1])
     blocks = r"((?:\d{5} ){3}\d{5})"
     rows = [
         re.findall(rf"{word}: +{blocks}", line) for line in lines for word in ("Actions", "Rewards") if word in line
@@ -469,9 +469,10 @@ def test_remark_12_relearning(share: float):
 
 
 def test_remark_5_exact(bandit: ud.InteractionProcess):
-    """`a ~ P(a | theta)` after `theta ~ P(theta)` has the law `sum_theta P(a | theta) P(theta)`: f_A, of both agents.
+    """`a ~ P(a | theta)` after `theta ~ P(theta)` has the distribution `sum_theta P(a | theta) P(theta)`: f_A, of
+    both agents.
 
-    The two draws of `act`, summed out by hand from the agent's own belief and the expert's own laws.
+    The two draws of `act`, summed out by hand from the agent's own belief and the expert's own distributions.
     """
     thompson, exact = ud.ThompsonAgent(bandit), ud.ExactAgent(bandit)
 
@@ -484,15 +485,17 @@ def test_remark_5_exact(bandit: ud.InteractionProcess):
 
     m, thompson_f_A = live(thompson)
     _, exact_f_A = live(exact)
-    two_draws = np.exp(m.belief.log_posterior) @ np.asarray(inference.expert_laws(bandit, m.belief).probs)
+    two_draws = np.exp(m.belief.log_posterior) @ np.asarray(inference.expert_distributions(bandit, m.belief).probs)
     np.testing.assert_allclose(exact_f_A, two_draws, rtol=1e-5)
     np.testing.assert_allclose(thompson_f_A, two_draws, rtol=1e-5)
-    # ... and the actions come with that law, within 4 standard errors of a frequency.
+    # ... and the actions come with that distribution, within 4 standard errors of a frequency.
     keys = jax.random.split(jax.random.key(5), NUM_EPISODES)
     actions, held = jax.jit(jax.vmap(lambda key: (lambda a, m: (a, m.held))(*thompson.act(m, key=key))))(keys)
-    for drawn, law in ((actions, two_draws), (held, np.exp(m.belief.log_posterior))):
+    for drawn, distribution in ((actions, two_draws), (held, np.exp(m.belief.log_posterior))):
         frequency = np.bincount(np.asarray(drawn), minlength=5) / NUM_EPISODES
-        assert (np.abs(frequency - law) < SIGMAS * np.sqrt(law * (1 - law) / NUM_EPISODES)).all()
+        assert (
+            np.abs(frequency - distribution) < SIGMAS * np.sqrt(distribution * (1 - distribution) / NUM_EPISODES)
+        ).all()
 
 
 def test_remark_5_over_episodes(bandit: ud.InteractionProcess, rows: dict[str, dict[str, np.ndarray]]):

@@ -49,7 +49,7 @@ def test_remark_14():
     """All 64 pasts of three symbols, by the exact agent and by the graph, against the joint of the tables, summed."""
     process = remark_14.four_symbols()
     tables = np.asarray(process.expert.probs, float)  # theta, t, past, x
-    laws = [tables[:, t, : 2**t].reshape(-1, *[2] * t, 2) for t in range(4)]
+    distributions = [tables[:, t, : 2**t].reshape(-1, *[2] * t, 2) for t in range(4)]
     model = process.causal_model()
     rows = list(itertools.product(itertools.product((0, 1), repeat=3), itertools.product((False, True), repeat=3)))
     actions = np.array([[*x, 0] for x, _ in rows])
@@ -61,9 +61,9 @@ def test_remark_14():
         weight = np.full(len(tables), 1 / len(tables))
         for t in range(3):
             if not done[t]:
-                weight = weight * laws[t][:, *x[: t + 1]]
+                weight = weight * distributions[t][:, *x[: t + 1]]
         weight = weight / weight.sum()
-        exact = weight @ laws[3][:, *x]
+        exact = weight @ distributions[3][:, *x]
         np.testing.assert_allclose(posterior[i, 3], weight, atol=1e-5)
         np.testing.assert_allclose(P_A[i, 3], exact, atol=1e-5)
         roles = {"see": {}, "do": {}}
@@ -81,7 +81,7 @@ def test_remark_14():
 def test_remark_14_observations_are_of_a_single_symbol():
     """A process of action slots only: nothing is observed; in the graph each X listens to theta and all before it."""
     process = remark_14.four_symbols()
-    assert process.observation_law.num_categories == 1
+    assert process.observation_distribution.num_categories == 1
     graph = process.causal_model().graph
     names = ("A_1", "A_2", "A_3", "A_4")
     for t, name in enumerate(names):
@@ -143,7 +143,7 @@ def test_section_4_2_naive_repair():
     assert naive[2, 1][2] == Fraction(56, 110)
     assert with_theta[2, 1][2] == Fraction(11, 35)
     for a, o in HISTORIES:
-        exact, right = ([float(p) for p in law[a, o]] for law in (naive, with_theta))
+        exact, right = ([float(p) for p in distribution[a, o]] for distribution in (naive, with_theta))
         np.testing.assert_allclose(taught[a, o], exact, atol=1e-6)
         np.testing.assert_allclose(model.query("A_2", see={"A_1": a, "O_1": o}), exact, atol=1e-6)
         np.testing.assert_allclose(model.query("A_2", do={"A_1": a}, see={"O_1": o}), right, atol=1e-6)
@@ -175,7 +175,7 @@ def test_section_4_2_naive_repair_with_a_data_set(bandit: ud.InteractionProcess)
     rng = np.random.default_rng(42)
     a, o, taught = section_4_2.simulate_switching(rng, actions, observations, size)
     naive, right = lesson(same_theta=False), lesson(same_theta=True)
-    see, do = (np.array([float(law[0, o][0]) for o in range(2)]) for law in (naive, right))
+    see, do = (np.array([float(distribution[0, o][0]) for o in range(2)]) for distribution in (naive, right))
     again = taught[:, 1] == a[:, 0]
     counts = np.bincount(o[:, 0])
     share = np.bincount(o[:, 0], weights=again) / counts

@@ -104,8 +104,8 @@ def stream(truth, policy):
         p *= PRIOR[theta]
         history = ()
         for x, a, b, o in path:
-            law = policy(history) if truth.behaviour is None else truth.behaviour
-            p *= EXPERT_LAW[theta, b] * TASK_LAW[theta, a, o] * (1 if x else law[a])
+            distribution = policy(history) if truth.behaviour is None else truth.behaviour
+            p *= EXPERT_LAW[theta, b] * TASK_LAW[theta, a, o] * (1 if x else distribution[a])
             history += ((a, o, truth.marked and not x),)
         rows.append((theta, *zip(*path, strict=True)))
         probabilities.append(p)
@@ -132,13 +132,13 @@ def as_episodes(truth, columns):
     )
 
 
-def tabular(process, law):
-    """The tabular agent that says `law(history)` at every history of at most two rounds."""
+def tabular(process, distribution):
+    """The tabular agent that says `distribution(history)` at every history of at most two rounds."""
     agent = TabularAgent.of(process)
     logits = np.zeros(agent.logits_A.shape)
     for t in range(T):
         for history in itertools.product(itertools.product((0, 1), (0, 1), (False, True)), repeat=t):
-            logits[node(agent, history)] = np.log(law(history))
+            logits[node(agent, history)] = np.log(distribution(history))
     return eqx.tree_at(lambda agent: agent.logits_A, agent, jnp.asarray(logits))
 
 
@@ -151,7 +151,7 @@ def node(agent, history):
 
 
 def some_policy(history):
-    """Another law at every history."""
+    """Another distribution at every history."""
     p = 0.2 + 0.6 * ((1 + sum((2 + t) * (a + 2 * o + 3 * done) for t, (a, o, done) in enumerate(history))) % 7) / 7
     return np.array([p, 1 - p])
 
@@ -188,11 +188,11 @@ def test_collect_draws_what_the_setting_says(process, name):
 # What is learned --------------------------------------------------------------------------------------------------
 
 
-def gradient_at(process, truth, law, *, target="distribution"):
-    """Of the expected action loss, at the agent that says `law` and has executed its part of the stream."""
+def gradient_at(process, truth, distribution, *, target="distribution"):
+    """Of the expected action loss, at the agent that says `distribution` and has executed its part of the stream."""
     with jax.enable_x64(True):
-        columns, probabilities = stream(truth, law)
-        agent = jax.tree.map(lambda x: x.astype(float), tabular(process, law))
+        columns, probabilities = stream(truth, distribution)
+        agent = jax.tree.map(lambda x: x.astype(float), tabular(process, distribution))
         episodes = as_episodes(truth, columns)
 
         def loss(agent):
@@ -250,15 +250,17 @@ def test_the_loop_itself_meets_daggers_limit(process):
 
 def test_forward_kl_meets_the_posterior_predictive_and_reverse_the_geometric_mean():
     """With a sharp expert the reverse direction is all but sure of what is only probable."""
-    belief, law = np.array([0.7, 0.2, 0.1]), np.full((3, 3), 1e-4) + (1 - 3e-4) * np.eye(3)
-    process = ud.tasks.from_tables(prior=belief, expert=law, task=np.full((3, 3, 2), 0.5), num_rounds=1)
-    predictive = belief @ law
-    geometric = np.exp(belief @ np.log(law))
+    belief, distribution = np.array([0.7, 0.2, 0.1]), np.full((3, 3), 1e-4) + (1 - 3e-4) * np.eye(3)
+    process = ud.tasks.from_tables(prior=belief, expert=distribution, task=np.full((3, 3, 2), 0.5), num_rounds=1)
+    predictive = belief @ distribution
+    geometric = np.exp(belief @ np.log(distribution))
     geometric /= geometric.sum()
     assert geometric[0] > 0.98  # where the posterior says .7
     start = TabularAgent.of(process)
     episodes = ud.rollout(process, None, key=jax.random.key(0), num_episodes=3, executor="expert")
-    episodes = dataclasses.replace(episodes, expert=ud.Categorical(log_probs=jnp.log(jnp.asarray(law))[:, None]))
+    episodes = dataclasses.replace(
+        episodes, expert=ud.Categorical(log_probs=jnp.log(jnp.asarray(distribution))[:, None])
+    )
 
     for target, want in (("distribution", predictive), ("reverse", geometric)):
 
@@ -278,14 +280,15 @@ def test_forward_kl_meets_the_posterior_predictive_and_reverse_the_geometric_mea
 
 
 def fitted(episodes, rounds):
-    """The best prediction of the expert's third action from the last `rounds` rounds: the mean of the expert's laws
+    """The best prediction of the expert's third action from the last `rounds` rounds: the mean of the expert's
+    distributions
     over the episodes that agree on them."""
-    laws = np.asarray(episodes.expert.probs)[:, 2]
+    distributions = np.asarray(episodes.expert.probs)[:, 2]
     a, o = np.asarray(episodes.actions), np.asarray(episodes.observations)
-    code = np.zeros(len(laws), int)
+    code = np.zeros(len(distributions), int)
     for t in range(2 - rounds, 2):
         code = 4 * code + 2 * a[:, t] + o[:, t]
-    sums = np.stack([np.bincount(code, laws[:, i], minlength=4**rounds) for i in (0, 1)], -1)
+    sums = np.stack([np.bincount(code, distributions[:, i], minlength=4**rounds) for i in (0, 1)], -1)
     return (sums + 0.5) / (sums + 0.5).sum(-1, keepdims=True)
 
 
@@ -324,7 +327,8 @@ def test_remark_17_clonings_error_falls_neither_with_data_nor_with_size(errors):
 
 
 def test_remark_17_with_theta_shown_the_two_agree():
-    """Cloning and counterfactual teaching learn the same law of the third action, whatever came before, where O_0 shows
+    """Cloning and counterfactual teaching learn the same distribution of the third action, whatever came before,
+    where O_0 shows
     theta; where it but hints at it, the two differ by what the expert's choices told."""
 
     @eqx.filter_jit
@@ -333,11 +337,11 @@ def test_remark_17_with_theta_shown_the_two_agree():
         return jax.vmap(lambda key: collect(process, agent, teaching, key))(jax.random.split(jax.random.key(1), 20_000))
 
     def third(telling, teaching):
-        """The mean of the expert's third laws over the episodes that agree on O_0, A_1 and A_2; `[8]`."""
+        """The mean of the expert's third distributions over the episodes that agree on O_0, A_1 and A_2; `[8]`."""
         episodes = jax.tree.map(np.asarray, draw(opening(telling=telling, num_rounds=3), teaching))
         code = 4 * episodes.opening + 2 * episodes.actions[:, 0] + episodes.actions[:, 1]
-        laws = np.exp(episodes.expert.log_probs)[:, 2, 0]
-        return np.bincount(code, laws, minlength=8) / np.bincount(code, minlength=8)
+        distributions = np.exp(episodes.expert.log_probs)[:, 2, 0]
+        return np.bincount(code, distributions, minlength=8) / np.bincount(code, minlength=8)
 
     shown, hinted = (third(telling, ud.Cloning()) - third(telling, ud.Counterfactual()) for telling in (1.0, 0.6))
     np.testing.assert_allclose(shown, 0, atol=1e-6)
@@ -476,7 +480,7 @@ def test_behaviours_that_cannot_act_are_named(process, bandit):
         (ud.ExactAgent(bandit), "tables has actions of 2 symbols, and this ExactAgent knows 5"),
         (
             ud.Categorical(probs=[0.2, 0.3, 0.5]),
-            "actions of 2 symbols, but the behaviour's law is of 3",
+            "actions of 2 symbols, but the behaviour's distribution is of 3",
         ),
     ):
         with pytest.raises(ValueError, match=message):

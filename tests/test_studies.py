@@ -34,7 +34,7 @@ def test_a_result_is_kept_in_the_clone(tmp_path, monkeypatch, capsys):
     """Not in an installed package; where, is printed, and what is only seen to run is not kept."""
     monkeypatch.syspath_prepend(str(ROOT / "studies"))
     store = importlib.import_module("store")
-    assert ROOT / "src/undelude/paper/results" == store.FOLDER
+    assert ROOT / "src/undelude/_paper/results" == store.FOLDER
     monkeypatch.setattr(store, "FOLDER", tmp_path)
     store.run("length", lambda: {"settings": 1}, keep=False)
     assert (store.earlier("length"), [*tmp_path.iterdir()]) == ({}, [])

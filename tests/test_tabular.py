@@ -61,7 +61,7 @@ def shown_states(envs: list, observe: Callable[[int], int] = int, starts: Any = 
     )
 
 
-def laws(process: ud.InteractionProcess) -> np.ndarray:
+def distributions(process: ud.InteractionProcess) -> np.ndarray:
     """`[K, S + 1, A, O]`, `Q(o | theta, s, a)`, asked of the process one memory at a time."""
     task = process.task
     K, S, A, _ = task.log_probs.shape
@@ -112,14 +112,14 @@ def stepped(make: Callable[[], gymnasium.Env], *, num_envs: int, num_steps: int)
     return counts
 
 
-def assert_law_matches(
+def assert_distribution_matches(
     process: ud.InteractionProcess, k: int, shown: list[int], counts: dict[tuple[int, int], Counter]
 ):
-    """Each frequency within 5 standard errors, and nothing that the law rules out."""
-    law, state = laws(process)[k], {s: x for x, s in enumerate(shown)}
+    """Each frequency within 5 standard errors, and nothing that the distribution rules out."""
+    distribution, state = distributions(process)[k], {s: x for x, s in enumerate(shown)}
     symbol = {outcome: o for o, outcome in enumerate(process.task.outcomes)}
     for (s, a), counter in counts.items():
-        probs, n = law[state[s], a], counter.total()
+        probs, n = distribution[state[s], a], counter.total()
         observed = np.zeros(len(probs))
         for (s_next, reward, terminated), count in counter.items():
             observed[symbol[state[s_next], reward, terminated]] = count
@@ -130,25 +130,25 @@ def assert_law_matches(
 
 @pytest.mark.parametrize("k", [0, 2])
 def test_frozen_lake_steps_as_gymnasium_does(lakes: ud.InteractionProcess, k: int):
-    """Slippery ice, holes and goal, and the new start in the step after either: one law with Gymnasium's own steps."""
+    """Slippery ice, holes and goal, and the new start in the step after either, against Gymnasium's own steps."""
     shown = shown_states([lake(desc) for desc in LAKES])
     counts = stepped(lambda: lake(LAKES[k]), num_envs=40, num_steps=400)
     ended = [s for s, letter in enumerate("".join(LAKES[k])) if letter in "HG" and (s, 0) in counts]
     assert ended
     assert all(set(counts[s, 0]) == {(0, 0.0, False)} for s in ended), "a reset comes with reward 0, at the start"
-    assert_law_matches(lakes, k, shown, counts)
+    assert_distribution_matches(lakes, k, shown, counts)
 
 
 def test_cliff_walking_steps_as_gymnasium_does(cliff: ud.InteractionProcess):
     make = lambda: gymnasium.make("CliffWalking-v1", max_episode_steps=-1)  # noqa: E731
     counts = stepped(make, num_envs=10, num_steps=500)
     assert any((36, -100, False) in counter for counter in counts.values()), "it has to fall"
-    assert_law_matches(cliff, 0, shown_states([make()]), counts)
+    assert_distribution_matches(cliff, 0, shown_states([make()]), counts)
 
 
 def test_taxi_steps_as_gymnasium_does_with_the_destination_hidden(taxis: ud.InteractionProcess):
-    """From 2,000 states at random; Taxi is deterministic, so the law gives the real step all the mass."""
-    env, law = taxi(), laws(taxis)
+    """From 2,000 states at random; Taxi is deterministic, so the distribution gives the real step all the mass."""
+    env, distribution = taxi(), distributions(taxis)
     shown = shown_states([env] * 4, lambda s: s // 4, taxi_initial())
     state, symbol = {x: i for i, x in enumerate(shown)}, {x: o for o, x in enumerate(taxis.task.outcomes)}
     assert len(shown) == 125
@@ -164,7 +164,7 @@ def test_taxi_steps_as_gymnasium_does_with_the_destination_hidden(taxis: ud.Inte
             s = env.unwrapped.encode(row, column, 4, k)
         env.unwrapped.s = s
         s_next, reward, terminated, _, _ = env.step(a)
-        assert law[k, state[s // 4], a, symbol[state[s_next // 4], reward, terminated]] == 1
+        assert distribution[k, state[s // 4], a, symbol[state[s_next // 4], reward, terminated]] == 1
         ends += terminated
     assert ends > 50
 
@@ -176,10 +176,12 @@ def test_the_opening_is_the_first_state(lakes: ud.InteractionProcess, taxis: ud.
     states = np.asarray([state for state, _, _ in taxis.task.outcomes])[np.asarray(openings.opening)]
     for k in range(4):
         drawn = states[np.asarray(openings.theta) == k]
-        law = initial[k].reshape(125, 4).sum(1)[shown]
+        distribution = initial[k].reshape(125, 4).sum(1)[shown]
         frequency = np.bincount(drawn, minlength=len(shown)) / len(drawn)
-        assert (frequency[law == 0] == 0).all()
-        assert (np.abs(frequency - law) < SIGMAS * np.sqrt(law * (1 - law) / len(drawn)) + 1e-9).all()
+        assert (frequency[distribution == 0] == 0).all()
+        assert (
+            np.abs(frequency - distribution) < SIGMAS * np.sqrt(distribution * (1 - distribution) / len(drawn)) + 1e-9
+        ).all()
     # A lake's start is always the letter S: no evidence about theta.
     episodes = ud.rollout(lakes, None, key=jax.random.key(0), num_episodes=8, executor="expert")
     np.testing.assert_allclose(np.exp(ud.posterior(lakes, episodes)[:, 0]), 1 / 3, atol=1e-6)
@@ -262,7 +264,7 @@ def test_the_cliff_expert_earns_what_is_optimal():
 
 def by_what_is_shown(process: ud.InteractionProcess) -> dict[tuple[int, float | None, bool], np.ndarray]:
     """`(state, reward, terminated) -> [K, S + 1, A]`, its probability."""
-    return dict(zip(process.task.outcomes, np.moveaxis(laws(process), -1, 0), strict=True))
+    return dict(zip(process.task.outcomes, np.moveaxis(distributions(process), -1, 0), strict=True))
 
 
 def test_rewards_hidden_or_noisy(cliff: ud.InteractionProcess):
@@ -289,7 +291,7 @@ def test_what_is_shown_never_changes_what_is_earned(cliff: ud.InteractionProcess
     for reward in ("hidden", 0.8):
         process = ud.tasks.tabular_from_gymnasium([env], reward=reward)
         task = process.task
-        earned = (laws(process)[0] * np.asarray(task.rewards)[0]).sum(-1)
+        earned = (distributions(process)[0] * np.asarray(task.rewards)[0]).sum(-1)
         for x, s in enumerate(shown):
             for a in range(4):
                 expected = 0 if s == 47 else sum(p * r for p, _, r, _ in env.unwrapped.P[s][a])
@@ -465,6 +467,6 @@ def test_rewards_that_a_transition_does_not_determine_are_refused():
         ud.tasks.tabular_from_gymnasium([env])
     hidden = ud.tasks.tabular_from_gymnasium([env], reward="hidden")
     shown = shown_states([env])
-    earned = (laws(hidden)[0] * np.asarray(hidden.task.rewards)[0]).sum(-1)
+    earned = (distributions(hidden)[0] * np.asarray(hidden.task.rewards)[0]).sum(-1)
     expected = sum(p * r for p, _, r, _ in env.unwrapped.P[36][0])
     np.testing.assert_allclose(earned[shown.index(36), 0], expected, rtol=1e-5)

@@ -84,8 +84,8 @@ class Honest(Leaky):
 
 class Swollen(Clocked):
     def Q_O(self, theta, w):
-        law = super().Q_O(theta, w)
-        return ud.Categorical(log_probs=law.log_probs + jnp.where(w[1] == 3, 0.5, 0.0))
+        distribution = super().Q_O(theta, w)
+        return ud.Categorical(log_probs=distribution.log_probs + jnp.where(w[1] == 3, 0.5, 0.0))
 
 
 class Random(Clocked):
@@ -125,8 +125,8 @@ class Always(ud.Categorical):
 
 class Absent(Informed):
     def Q_A(self, theta, e):
-        law = super().Q_A(theta, e)
-        return Always(log_probs=jnp.where(e > 1, jnp.array([-jnp.inf, 0.0]), law.log_probs))
+        distribution = super().Q_A(theta, e)
+        return Always(log_probs=jnp.where(e > 1, jnp.array([-jnp.inf, 0.0]), distribution.log_probs))
 
 
 class Blank(Clocked):
@@ -146,9 +146,9 @@ class Heavy(Informed):
     """A mixture whose weights come to two, after a while."""
 
     def Q_A(self, theta, e):
-        law = super().Q_A(theta, e)
+        distribution = super().Q_A(theta, e)
         return ud.Mixture(
-            jnp.log(jnp.where(e > 1, 1.0, 0.5) * jnp.ones(2)), jax.tree.map(lambda x: jnp.stack([x, x]), law)
+            jnp.log(jnp.where(e > 1, 1.0, 0.5) * jnp.ones(2)), jax.tree.map(lambda x: jnp.stack([x, x]), distribution)
         )
 
 
@@ -158,8 +158,8 @@ class Negative(Clocked):
 
 
 class Scrawled(Clocked):
-    def draw(self, canvas, theta, w, belief):
-        canvas.scrawl()
+    def draw(self, frame, theta, w, belief):
+        frame.scrawl()
 
 
 class Speechless(Clocked):
@@ -186,7 +186,7 @@ DEFECTS = {
     "random": (lambda: process(Random()), "observations differ between two plays"),
     "draws": (
         lambda: process(Scrawled()),
-        "task.draw fails: AttributeError: 'Canvas' object has",
+        "task.draw fails: AttributeError: 'Frame' object has",
     ),
     "memory of theta": (lambda: process(Remembering()), "task declares theta_free_memory"),
     "no reward": (lambda: process(Unpaid()), "task.reward is not finite, first in round 5"),
@@ -239,12 +239,12 @@ def test_what_is_measured_of_the_bandit():
     assert report.first_sight == pytest.approx(h(p) - h(0.75), abs=0.03)
     assert report.entropy == pytest.approx(np.log(5), abs=1e-6)
     assert report.least_mass == pytest.approx(0.1, abs=1e-6)
-    gap = ud.certify(ud.ExactAgent(bandit, "see"), bandit, key=KEY, num_episodes=512, baselines=False)
+    gap = ud.certify(bandit, ud.ExactAgent(bandit, "see"), key=KEY, num_episodes=512, baselines=False)
     assert report.action_kl_do == pytest.approx(gap.action_kl_do, abs=4 * gap.action_kl_do_se + 0.01)
 
 
 def test_an_expert_that_nobody_could_be_taken_for_is_noted():
-    """Its law depends on what was done, not on theta alone: an action that no theta's expert takes then is no gap."""
+    """It depends on what was done, not on theta alone: an action that no theta's expert takes then is no gap."""
 
     class Alternating(Informed):
         def Q_A(self, theta, e):

@@ -27,7 +27,7 @@ def last(process, agent, rounds=20, num_episodes=400, executor="agent"):
 
 @pytest.mark.parametrize("feedback", ["cue", "reward"])
 def test_a_grid_tells_warmer_from_colder(feedback):
-    """At every cell, for every goal and move: the bit's law by distances counted on a drawing."""
+    """At every cell, for every goal and move: the bit's distribution by distances counted on a drawing."""
     process = ud.tasks.grid(size=3, cue=0.8, feedback=feedback)
     cells = list(itertools.product(range(3), repeat=2))
     want, thetas, places = [], [], []
@@ -39,12 +39,12 @@ def test_a_grid_tells_warmer_from_colder(feedback):
         thetas.append(goal)
         places.append((cell, new))
 
-    def law(theta, place):
+    def distribution(theta, place):
         return process.task.Q_O(theta, Place(place[1], place[0], jnp.asarray(True), jnp.asarray(0)))
 
-    laws = jax.jit(jax.vmap(law))(jnp.array(thetas), jnp.array(places))
-    np.testing.assert_allclose(laws.parts["bit"].probs[:, 1], want, atol=1e-6)
-    np.testing.assert_array_equal(laws.parts["cell"].value.sum(-1), 2)
+    distributions = jax.jit(jax.vmap(distribution))(jnp.array(thetas), jnp.array(places))
+    np.testing.assert_allclose(distributions.parts["bit"].probs[:, 1], want, atol=1e-6)
+    np.testing.assert_array_equal(distributions.parts["cell"].value.sum(-1), 2)
 
 
 def test_a_grid_s_expert_takes_shortest_ways():
@@ -88,7 +88,7 @@ def test_delusion_in_a_dark_grid():
 def test_inverse_kinematics_undo_forward_kinematics():
     points = ud.tasks.arm(num_targets=7).thetas
     np.testing.assert_allclose(jax.vmap(lambda x: tip(joints_at(x)))(points), points, atol=1e-5)
-    # The elbow angle by the law of cosines: c^2 = a^2 + b^2 - 2 a b cos(pi - elbow).
+    # The elbow angle by the distribution of cosines: c^2 = a^2 + b^2 - 2 a b cos(pi - elbow).
     elbow = np.asarray(joints_at(points[0]))[1]
     assert pytest.approx(0.5 + 0.5 * np.cos(elbow), abs=1e-5) == 0.7**2
 
@@ -102,11 +102,11 @@ def test_a_guided_arm_finds_its_target_or_deludes_itself():
 
 
 def test_an_arm_s_expert_may_move_at_random():
-    """Then its law is a mixture, and every move has some mass under every target."""
+    """Then its distribution is a mixture, and every move has some mass under every target."""
     process = ud.tasks.arm(num_targets=3, random_moves=0.15, num_rounds=2)
-    law = process.expert.Q_A(process.thetas[0], process.expert.init(process.thetas[0]))
-    assert float(law.log_prob(jnp.array([0.3, -0.3]))) > -10
-    np.testing.assert_allclose(jnp.exp(law.log_weights), [0.85, 0.15], atol=1e-6)
+    distribution = process.expert.Q_A(process.thetas[0], process.expert.init(process.thetas[0]))
+    assert float(distribution.log_prob(jnp.array([0.3, -0.3]))) > -10
+    np.testing.assert_allclose(jnp.exp(distribution.log_weights), [0.85, 0.15], atol=1e-6)
     anywhere = ud.tasks.arm(num_targets=None, num_rounds=2)
     episodes = ud.rollout(anywhere, None, key=KEY, num_episodes=8, executor="expert")
     np.testing.assert_allclose(jnp.linalg.norm(episodes.theta, axis=-1), 0.7, atol=1e-5)

@@ -167,7 +167,7 @@ def test_the_loop_itself_meets_equation_9(process):
         batch_size=512,
         optimizer=optax.adam(optax.cosine_decay_schedule(0.1, 600)),
     )
-    report = ud.certify(run.agent, process, key=jax.random.key(1), baselines=False)
+    report = ud.certify(process, run.agent, key=jax.random.key(1), baselines=False)
     # 5 histories x 1 free parameter, fitted to at least the last 100 batches: KL about 5 / (2 * 51,200) = 5e-5.
     assert report.action_kl_do < 5e-4 < 5e-3 < report.action_kl_see
 
@@ -251,7 +251,7 @@ def test_microbatches_sum_up_to_the_batch(process, agent_type):
 
 
 def test_distribution_and_sample_have_the_same_expected_gradient(process):
-    """Scoring the expert's whole law is the sample's loss with the mean over a_bar taken exactly."""
+    """Scoring the expert's whole distribution is the sample's loss with the mean over a_bar taken exactly."""
     agent = ud.LSTMAgent(process, 4, key=jax.random.key(0))
     episodes = all_trajectories("agent")
     weight = braided_probability(agent, episodes, "agent")
@@ -333,7 +333,7 @@ def test_a_continuous_theta_can_be_taught_but_not_certified_exactly():
     process = continuous_arm()
     agent = ud.LSTMAgent(process, 4, key=jax.random.key(0))
     run = ud.teach(process, agent, ud.Counterfactual(), key=jax.random.key(1), steps=2, batch_size=4)
-    report = ud.certify(run.agent, process, key=jax.random.key(2), num_episodes=8)
+    report = ud.certify(process, run.agent, key=jax.random.key(2), num_episodes=8)
     assert report.action_kl_do is None
     assert "continuous" in report.notes["action_kl_do"]
     assert report.reward_expert is not None

@@ -1,4 +1,4 @@
-"""A process written out as a causal model: its tables are the laws, its graph the paper's."""
+"""A process written out as a causal model: its tables are the distributions, its graph the paper's."""
 
 import numpy as np
 import pytest

@@ -1,5 +1,8 @@
 """undelude: sequence models that act, without taking their own actions for evidence."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from undelude import tasks
 from undelude._agents.base import AbstractAgent, AbstractSequenceAgent
 from undelude._agents.exact import ExactAgent, ThompsonAgent
@@ -25,13 +28,11 @@ from undelude._distributions.distributions import (
     Normal,
     Squashed,
 )
-from undelude._drawing.film import film, side_by_side, write_gif
 from undelude._process.episodes import Episodes
 from undelude._process.inference import posterior
 from undelude._process.process import AbstractExpert, AbstractTask, InteractionProcess
 from undelude._rollout.rollout import rollout
 from undelude._runs.agent_files import load, save
-from undelude._runs.export import export
 from undelude._teaching.losses import log_losses
 from undelude._teaching.settings import Blind, Cloning, Counterfactual, DAgger, Factual, Mixed, Teaching
 from undelude._teaching.teach import NotFinite, Run, teach
@@ -40,6 +41,19 @@ from undelude.causal.graph import Path
 from undelude.causal.identification import Hedge, NotIdentifiable, identify
 from undelude.causal.model import CausalModel
 from undelude.causal.variable import Variable
+
+if TYPE_CHECKING:
+    from undelude._drawing.film import Frame, film, side_by_side, write_gif
+    from undelude._runs.export import export
+
+# Imported when they are first asked for, so that `import undelude` loads no imaging library.
+_LAZY = {
+    "export": "undelude._runs.export",
+    "Frame": "undelude._drawing.film",
+    "film": "undelude._drawing.film",
+    "side_by_side": "undelude._drawing.film",
+    "write_gif": "undelude._drawing.film",
+}
 
 __all__ = [
     "AbstractAgent",
@@ -59,6 +73,7 @@ __all__ = [
     "Estimand",
     "ExactAgent",
     "Factual",
+    "Frame",
     "GRUAgent",
     "Given",
     "Hedge",
@@ -104,3 +119,10 @@ __all__ = [
     "teach",
     "write_gif",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name of `_LAZY` when it is first asked for."""
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

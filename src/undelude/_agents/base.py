@@ -74,14 +74,14 @@ class AbstractSequenceAgent(AbstractAgent[M]):
     """An agent that can predict a whole stored episode at once, in parallel where its architecture allows.
 
     Attributes:
-        steps_alike: whether `unroll` steps through the episode as acting does (a class attribute). To learn from an
+        steps_alike: whether `predict` steps through the episode as acting does (a class attribute). To learn from an
             episode in which it acted, it then need not read it again (see `teach`).
     """
 
     steps_alike: ClassVar[bool] = False
 
     @abc.abstractmethod
-    def unroll(self, episode: "Episodes") -> tuple[AbstractDistribution, AbstractDistribution]:
+    def predict(self, episode: "Episodes") -> tuple[AbstractDistribution, AbstractDistribution]:
         """What `f_A` and `f_O` said at each round, leading axis T; with an opening, `f_O` has T + 1 entries."""
 
 
@@ -121,13 +121,13 @@ def check_mark(agent: AbstractAgent, mark: str) -> None:
         )
 
 
-def unroll(agent: AbstractAgent, episode: "Episodes") -> tuple[AbstractDistribution, AbstractDistribution]:
-    """`agent.unroll(episode)`, or the scan of f and g for an agent that has none."""
-    return agent.unroll(episode) if isinstance(agent, AbstractSequenceAgent) else scan(agent, episode)
+def predict(agent: AbstractAgent, episode: "Episodes") -> tuple[AbstractDistribution, AbstractDistribution]:
+    """`agent.predict(episode)`, or the scan of f and g for an agent that has none."""
+    return agent.predict(episode) if isinstance(agent, AbstractSequenceAgent) else scan(agent, episode)
 
 
 def scan(agent: AbstractAgent, episode: "Episodes") -> tuple[AbstractDistribution, AbstractDistribution]:
-    """What `f_A` and `f_O` say at each round of a stored episode; the definition that `unroll` must equal."""
+    """What `f_A` and `f_O` say at each round of a stored episode; the definition that `predict` must equal."""
     m = agent.init(num_rounds=episode.num_rounds)
     opening = None
     if episode.opening is not None:

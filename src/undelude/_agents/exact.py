@@ -85,7 +85,8 @@ class ThompsonAgent(AbstractAgent[Thompson]):
     """Thompson sampling: hold a theta drawn from the belief, and act as the expert would under it (Remark 5).
 
     Its prediction `f_A` is the posterior predictive, like `ExactAgent`'s; what differs is the rule by which it acts.
-    Drawn anew each round, the actions have the law of `f_A` itself. Held for longer, it commits: worth something where
+    Drawn anew each round, the actions have the distribution of `f_A` itself. Held for longer, it commits: worth
+    something where
     evidence comes only on arrival.
 
     Args:
@@ -146,5 +147,5 @@ class ThompsonAgent(AbstractAgent[Thompson]):
         else:
             due = m.age % self.resample == 0
         held = jnp.where(due, Categorical(log_probs=log_posterior).sample(key_theta), m.held)
-        law = index(inference.expert_laws(self.process, m.belief), held)
-        return law.sample(key_action), Thompson(m.belief, held, m.age + 1)
+        distribution = index(inference.expert_distributions(self.process, m.belief), held)
+        return distribution.sample(key_action), Thompson(m.belief, held, m.age + 1)

@@ -7,17 +7,17 @@ from undelude._distributions.distributions import AbstractDistribution
 from undelude._types import Action, Observation
 
 
-class LawOnly(eqx.Module):
-    """A behaviour without memory: the same law in every round, whatever happened."""
+class FixedPolicy(eqx.Module):
+    """A behaviour without memory: the same distribution in every round, whatever happened."""
 
-    law: AbstractDistribution
+    distribution: AbstractDistribution
 
     def init(self, *, num_rounds: int) -> None:
         """No memory."""
 
     def act(self, m: None, *, key: Key[Array, ""]) -> tuple[Action, None]:
-        """A sample of the law."""
-        return self.law.sample(key), m
+        """A sample of the distribution."""
+        return self.distribution.sample(key), m
 
     def g_A(self, a: Action, m: None, *, intervened: Bool[Array, ""] | bool) -> None:
         """No memory."""

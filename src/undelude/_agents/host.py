@@ -9,7 +9,8 @@ from jaxtyping import PyTree
 
 from undelude._types import Mark
 
-# What a policy may say of a batch of symbols: [B, n] probabilities, a law whose arrays have a leading axis B, nothing.
+# What a policy may say of a batch of symbols: [B, n] probabilities, a distribution whose arrays have a leading axis
+# B, nothing.
 Law = Any
 
 
@@ -24,17 +25,20 @@ class HostAgent:
     is whatever it likes.
 
         m = reset(B)
-        law, m = predict(m, a, o)        before each action and after the last: a and o are those of the last round
-        a, m = act(m, law, rng)          by default a draw of the law
+        distribution, m = predict(m, a, o)        before each action and after the last: a and o are those of the last
+        round
+        a, m = act(m, distribution, rng)          by default a draw of the distribution
 
     Args:
         reset: `num_episodes -> m`: begin so many episodes.
-        predict: `(m, a, o) -> (law, m)`: read what was executed in the last round and what came of it, and say the
-            law of the next action: `[B, A]` probabilities, a distribution whose arrays have a leading axis B
+        predict: `(m, a, o) -> (distribution, m)`: read what was executed in the last round and what came of it, and
+        say the
+            distribution of the next action: `[B, A]` probabilities, a distribution whose arrays have a leading axis B
             (`ud.Normal(loc, scale)`), or None where the policy does nothing but act; then rewards are all that can be
             measured. In the beginning a and o are None; where the process opens with an observation, o is that one.
-        act: `(m, law, rng) -> (a, m)`: choose; `rng` is a NumPy generator. What it chose, `predict` is told.
-        predict_observation: `(m, a) -> law` of the observation that follows the action (of the opening, where a is
+        act: `(m, distribution, rng) -> (a, m)`: choose; `rng` is a NumPy generator. What it chose, `predict` is told.
+        predict_observation: `(m, a) -> distribution` of the observation that follows the action (of the opening,
+        where a is
             None); without it, predictions of observations are not measured.
         own_actions: under which mark its actions are stored. They are interventions, whatever it takes them for.
 
@@ -44,7 +48,7 @@ class HostAgent:
     >>> import undelude as ud
     >>> uniform = HostAgent(lambda num_episodes: num_episodes, lambda m, a, o: (np.full((m, 5), 0.2), m))
     >>> bandit = ud.tasks.bandit(num_rounds=3)
-    >>> report = ud.certify(uniform, bandit, key=jax.random.key(0), num_episodes=64, baselines=False)
+    >>> report = ud.certify(bandit, uniform, key=jax.random.key(0), num_episodes=64, baselines=False)
     >>> report.action_kl_do > 0, report.observation_kl_do
     (True, None)
     """

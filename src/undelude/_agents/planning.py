@@ -111,10 +111,13 @@ def num_nodes(process: InteractionProcess, depth: int) -> float:
         TypeError: actions or observations are no symbols.
     """
     sizes = []
-    for name, law in (("actions", process.action_law), ("observations", process.observation_law)):
-        if not isinstance(law, Categorical):
+    for name, distribution in (
+        ("actions", process.action_distribution),
+        ("observations", process.observation_distribution),
+    ):
+        if not isinstance(distribution, Categorical):
             raise TypeError(f"{process.name} has {name} that are no symbols, and a plan needs both to be.")
-        sizes.append(law.num_categories)
+        sizes.append(distribution.num_categories)
     try:
         return sizes[0] * math.pow(sizes[0] * sizes[1], depth - 1)
     except OverflowError:
@@ -122,7 +125,7 @@ def num_nodes(process: InteractionProcess, depth: int) -> float:
 
 
 def _values(process: InteractionProcess, belief: Belief, left: Int[Array, ""], depth: int) -> Float[Array, " A"]:
-    action, observation = process.action_law, process.observation_law
+    action, observation = process.action_distribution, process.observation_distribution
     assert isinstance(action, Categorical)
     assert isinstance(observation, Categorical)
     symbols = jnp.arange(observation.num_categories)
@@ -130,9 +133,9 @@ def _values(process: InteractionProcess, belief: Belief, left: Int[Array, ""], d
 
     def value(a: Int[Array, ""]) -> Float[Array, ""]:
         acted = inference.update_action(process, belief, a, True)
-        laws = inference.task_laws(process, acted)
-        assert isinstance(laws, Categorical)
-        joint = jnp.exp(acted.log_posterior)[:, None] * laws.probs  # [K, O]
+        distributions = inference.task_distributions(process, acted)
+        assert isinstance(distributions, Categorical)
+        joint = jnp.exp(acted.log_posterior)[:, None] * distributions.probs  # [K, O]
 
         def rewards(theta: Any, w: Any) -> Float[Array, " O"]:
             return jax.vmap(lambda o: jnp.asarray(process.task.reward(theta, w, a, o), float))(symbols)

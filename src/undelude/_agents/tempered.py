@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Key
 
-from undelude._agents.base import AbstractAgent, AbstractSequenceAgent, unroll
+from undelude._agents.base import AbstractAgent, AbstractSequenceAgent, predict
 from undelude._checks import check_between
 from undelude._distributions.distributions import AbstractDistribution, Categorical
 from undelude._process.episodes import Episodes
@@ -47,11 +47,11 @@ class TemperedAgent(AbstractSequenceAgent[M]):
 
     def __init__(self, agent: AbstractAgent[M], temperature: float):
         temperature = check_between("temperature", temperature, 0, math.inf)
-        law = jax.eval_shape(lambda: agent.f_A(agent.init(num_rounds=1)))
-        if not isinstance(law, Categorical):
+        distribution = jax.eval_shape(lambda: agent.f_A(agent.init(num_rounds=1)))
+        if not isinstance(distribution, Categorical):
             raise TypeError(
                 f"a temperature is for actions that are symbols (Categorical), and this {type(agent).__name__} "
-                f"predicts {type(law).__name__}; write its act by hand."
+                f"predicts {type(distribution).__name__}; write its act by hand."
             )
         self.agent, self.temperature = agent, temperature
         self.own_actions, self.marks = agent.own_actions, agent.marks
@@ -82,17 +82,17 @@ class TemperedAgent(AbstractSequenceAgent[M]):
         return self.agent.g_O(o, m)
 
     def policy(self, m: M) -> Categorical:
-        """The law of its actions."""
-        law = self.agent.f_A(m)
-        assert isinstance(law, Categorical)
+        """The distribution of its actions."""
+        distribution = self.agent.f_A(m)
+        assert isinstance(distribution, Categorical)
         if self.temperature == 0:
-            return Categorical(logits=jnp.where(law.log_probs == law.log_probs.max(), 0.0, -jnp.inf))
-        return Categorical(logits=law.log_probs / self.temperature)
+            return Categorical(logits=jnp.where(distribution.log_probs == distribution.log_probs.max(), 0.0, -jnp.inf))
+        return Categorical(logits=distribution.log_probs / self.temperature)
 
     def act(self, m: M, *, key: Key[Array, ""]) -> tuple[Action, M]:
         """A sample of `policy`."""
         return self.policy(m).sample(key), m
 
-    def unroll(self, episode: Episodes) -> tuple[AbstractDistribution, AbstractDistribution]:
+    def predict(self, episode: Episodes) -> tuple[AbstractDistribution, AbstractDistribution]:
         """The agent's."""
-        return unroll(self.agent, episode)
+        return predict(self.agent, episode)

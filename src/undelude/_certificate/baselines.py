@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Key
 
 from undelude._agents.base import scan
 from undelude._agents.exact import ExactAgent
-from undelude._agents.fixed import LawOnly
+from undelude._agents.fixed import FixedPolicy
 from undelude._agents.planning import PlanningAgent, num_nodes
 from undelude._certificate.per_episode import MARKS
 from undelude._distributions.distributions import Categorical
@@ -59,7 +59,7 @@ def measure_baselines(
     blind = {"the exact agent that reads its own actions as do": found["reward_exact_do"]}
     blind["the exact agent that reads its own actions as see"] = found["reward_exact_see"]
     notes, depth = {}, 0
-    if isinstance(process.action_law, Categorical):
+    if isinstance(process.action_distribution, Categorical):
         blind["always the same action"] = found["reward_constant"] = _constant(process, key, size["num_episodes"], T)
         depth = _affordable_depth(process, T)
     else:
@@ -128,28 +128,28 @@ def advice(values: dict[str, float | None]) -> str | None:
 @eqx.filter_jit
 def _constant(process: InteractionProcess, key: Array, num_episodes: int, num_rounds: int) -> Float[Array, " B"]:
     """Rewards of the best of the policies that always take the same action: best in one half, measured in the other."""
-    law = process.action_law
-    assert isinstance(law, Categorical)
+    distribution = process.action_distribution
+    assert isinstance(distribution, Categorical)
 
     def always(a: Array) -> Float[Array, " B"]:
-        actor = LawOnly(Categorical(logits=jnp.where(jnp.arange(law.num_categories) == a, 0.0, -jnp.inf)))
+        actor = FixedPolicy(Categorical(logits=jnp.where(jnp.arange(distribution.num_categories) == a, 0.0, -jnp.inf)))
 
         def one(i: Array) -> Array:
             return episode(process, actor, jax.random.fold_in(key, i), num_rounds=num_rounds).reward.mean()
 
         return jax.vmap(one)(jnp.arange(num_episodes))
 
-    rewards = jax.lax.map(always, jnp.arange(law.num_categories))
+    rewards = jax.lax.map(always, jnp.arange(distribution.num_categories))
     half = num_episodes // 2
     return rewards[rewards[:, : max(half, 1)].mean(1).argmax(), half:]
 
 
 def _affordable_depth(process: InteractionProcess, num_rounds: int) -> int:
     """How many rounds ahead a plan can look; 0 where not even one, or where observations are no symbols."""
-    if not isinstance(process.observation_law, Categorical):
+    if not isinstance(process.observation_distribution, Categorical):
         return 0
     # Each node weighs every theta and every observation.
-    depth, work = 0, process.num_thetas * process.observation_law.num_categories
+    depth, work = 0, process.num_thetas * process.observation_distribution.num_categories
     while depth < num_rounds and work * num_nodes(process, depth + 1) <= MAX_WORK:
         depth += 1
     return depth
@@ -161,9 +161,9 @@ def _gaps(process: InteractionProcess, episodes: Episodes, key: Array) -> tuple[
 
     def one(episode: Episodes, key: Array) -> tuple[Array, Array]:
         P_A, _ = scan(ExactAgent(process), episode)
-        laws = episode.expert, P_A
+        distributions = episode.expert, P_A
         keys = jax.random.split(key)
-        gap = [divergences(*index(laws, t), key=key)[0] for t, key in zip((0, -1), keys, strict=True)]
+        gap = [divergences(*index(distributions, t), key=key)[0] for t, key in zip((0, -1), keys, strict=True)]
         return gap[0], gap[1]
 
     return jax.vmap(one)(episodes, jax.random.split(key, episodes.mask.shape[0]))

@@ -152,8 +152,8 @@ QUANTITIES = tuple(f.name for f in dataclasses.fields(Certificate) if f.default 
 
 
 def certify(
-    agent: AbstractAgent | HostAgent,
     process: InteractionProcess,
+    agent: AbstractAgent | HostAgent,
     *,
     key: Key[Array, ""],
     num_episodes: int = 4096,
@@ -163,8 +163,8 @@ def certify(
     """Let `agent` act, and compare what it predicts with both exact answers at every symbol of its own histories.
 
     Args:
-        agent: exact, taught, the user's own, or from elsewhere (`ud.HostAgent`).
         process: with finitely many values of Theta; without, what needs the exact answers is None, and a note says so.
+        agent: exact, taught, the user's own, or from elsewhere (`ud.HostAgent`).
         key: of the histories.
         num_episodes: B.
         num_rounds: T; the process's own by default.
@@ -178,7 +178,7 @@ def certify(
 
     >>> import undelude as ud
     >>> process = ud.tasks.bandit(num_rounds=5)
-    >>> report = ud.certify(ud.ExactAgent(process), process, key=jax.random.key(0), num_episodes=64, baselines=False)
+    >>> report = ud.certify(process, ud.ExactAgent(process), key=jax.random.key(0), num_episodes=64, baselines=False)
     >>> abs(report.action_kl_do) < 1e-6 < report.action_kl_see
     True
     """
@@ -192,10 +192,10 @@ def certify(
     else:
         episodes, source = rollout(process, agent, key=key, **size), agent
     per_episode = measure(process, source, episodes, jax.random.fold_in(key, num_episodes))
-    for law in ("A", "O"):
-        if (excess := float(np.max(per_episode.get(f"excess_{law}", 0.0)))) > TOLERANCE:
+    for distribution in ("A", "O"):
+        if (excess := float(np.max(per_episode.get(f"excess_{distribution}", 0.0)))) > TOLERANCE:
             raise ValueError(
-                f"{type(agent).__name__}: the probabilities that f_{law} returns do not sum to one (off by "
+                f"{type(agent).__name__}: the probabilities that f_{distribution} returns do not sum to one (off by "
                 f"{excess:.3g}); Categorical(log_probs=) takes them as they are, Categorical(logits=) normalises."
             )
     notes: dict[str, str] = {}
@@ -248,7 +248,7 @@ def delusion_gap(
         num_rounds: T; the process's own by default.
     """
     deluded = ExactAgent(process, own_actions="see")
-    return certify(deluded, process, key=key, num_episodes=num_episodes, num_rounds=num_rounds)
+    return certify(process, deluded, key=key, num_episodes=num_episodes, num_rounds=num_rounds)
 
 
 def _mean_and_se(x: Array) -> tuple[float | None, float | None]:
@@ -276,10 +276,11 @@ def _why_none(
     ):
         return f"the HostAgent does not predict {'observations' if of_observations else 'actions'}."
     if name == "deluded_fraction":
-        if not isinstance(process.action_law, Categorical):
+        if not isinstance(process.action_distribution, Categorical):
             return "actions are no symbols: a policy implies no belief about theta."
         return (
-            "the policy implies no belief about theta: at the end of some episode the expert's laws, one for each "
+            "the policy implies no belief about theta: at the end of some episode the expert's distributions, one "
+            "for each "
             "theta, are linearly dependent, or nearly so."
         )
     return "not a number in at least one episode."

@@ -93,8 +93,10 @@ def check_task(
 ) -> TaskReport:
     """Play a process as imitators would, and look for what makes training on it worthless.
 
-    Experts of a wrong theta act in 64 episodes, as an agent does that has drawn one. Looked for are laws that change
-    their shapes, methods that fail or draw numbers of their own, laws that are not normalised, experts and tasks that
+    Experts of a wrong theta act in 64 episodes, as an agent does that has drawn one. Looked for are distributions
+    that change
+    their shapes, methods that fail or draw numbers of their own, distributions that are not normalised, experts and
+    tasks that
     give no mass to what they draw, symbols and rewards that are no finite numbers, memories that depend on theta where
     they are declared not to, and theta where it must not be: in a `Given` part, which counts as no evidence and yet may
     be read, or in the opening, so that nothing is hidden.
@@ -125,7 +127,7 @@ def check_task(
     played = _play(process, key, T)
     again = _play(process, key, T)
     problems = [*_determinism(played, again), *_words(process, played.episodes)]
-    problems += [*_drawing(process, played.episodes), *_laws(played)]
+    problems += [*_drawing(process, played.episodes), *_distributions(played)]
     replayed = _replay(process, played.episodes, key)
     problems += _leaks(replayed)
     _raise(process, problems)
@@ -164,16 +166,21 @@ def _shape_of(name: str, method: Any, *args: Any) -> Any:
 def _compare_shapes(process: InteractionProcess) -> Iterator[str]:
     a, o = process.action_shape, process.observation_shape
     theta = _shape_of("the prior", process._any_theta)
-    for part, law_name in (("task", "Q_O"), ("expert", "Q_A")):
+    for part, distribution_name in (("task", "Q_O"), ("expert", "Q_A")):
         side = getattr(process, part)
         first = _shape_of(f"{part}.init", side.init, theta)
         # Of an expert before any round; of a task after an action.
         seen = first if part == "expert" else _shape_of("task.g_A", side.g_A, theta, a, first)
-        law = _shape_of(f"{part}.{law_name}", getattr(side, law_name), theta, seen)
-        value = _shape_of(f"{part}.{law_name}.sample", lambda law, key: law.sample(key), law, jax.random.key(0))
+        distribution = _shape_of(f"{part}.{distribution_name}", getattr(side, distribution_name), theta, seen)
+        value = _shape_of(
+            f"{part}.{distribution_name}.sample",
+            lambda distribution, key: distribution.sample(key),
+            distribution,
+            jax.random.key(0),
+        )
         known = a if part == "expert" else o
         if signature(value) != signature(known):
-            yield f"{part}.{law_name} draws {signature(value)} in one state and {signature(known)} in another."
+            yield f"{part}.{distribution_name} draws {signature(value)} in one state and {signature(known)} in another."
     w = _shape_of("task.init", process.task.init, theta)
     reward = _shape_of("task.reward", process.task.reward, theta, w, a, o)
     if jnp.shape(reward) != ():
@@ -184,7 +191,8 @@ def _compare_shapes(process: InteractionProcess) -> Iterator[str]:
 
 
 class _Played(eqx.Module):
-    """Episodes `[B, T]`, and of every law in them: the mass of what was drawn, and how far its mass is from one.
+    """Episodes `[B, T]`, and of every distribution in them: the mass of what was drawn, and how far its mass is from
+    one.
 
     `wrong` is the theta whose expert acted.
     """
@@ -207,10 +215,10 @@ def _play(process: InteractionProcess, key: Array, T: int) -> _Played:
         w, e, opening = task.init(value), expert.init(wrong), None
         masses, excess = {}, {}
         if process.opening:
-            law = task.Q_O(value, w)
-            opening = law.sample(key_opening)
-            masses["task.Q_O of the opening"] = law.log_prob(opening)
-            excess["task.Q_O of the opening"] = excess_mass(law)
+            distribution = task.Q_O(value, w)
+            opening = distribution.sample(key_opening)
+            masses["task.Q_O of the opening"] = distribution.log_prob(opening)
+            excess["task.Q_O of the opening"] = excess_mass(distribution)
             w, e = task.g_O(value, opening, w), expert.g_O(wrong, opening, e)
 
         def step(world: Any, key: Array) -> Any:
@@ -228,9 +236,12 @@ def _play(process: InteractionProcess, key: Array, T: int) -> _Played:
             wide = {"expert.Q_A": excess_mass(Q_A), "task.Q_O": excess_mass(Q_O)}
             w, e = task.g_O(value, o, w), expert.g_O(wrong, o, e)
             if process.transition is not None:
-                law = process.transition(value, w)
-                theta = law.sample(key_theta)
-                found, wide = found | {"transition": law.log_prob(theta)}, wide | {"transition": excess_mass(law)}
+                distribution = process.transition(value, w)
+                theta = distribution.sample(key_theta)
+                found, wide = (
+                    found | {"transition": distribution.log_prob(theta)},
+                    wide | {"transition": excess_mass(distribution)},
+                )
             return (theta, w, e), (before, a, o, reward, found, wide)
 
         (last, _, _), (path, actions, observations, rewards, found, wide) = jax.lax.scan(
@@ -252,7 +263,7 @@ def _determinism(played: _Played, again: _Played) -> Iterator[str]:
         if not all(np.array_equal(x, y, equal_nan=True) for x, y in zip(one, other, strict=True)):
             yield (
                 f"{name} differ between two plays with the same key: a method draws numbers of its own. "
-                "Draw only by the laws that Q_A and Q_O return, and keep no state outside the memories."
+                "Draw only by the distributions that Q_A and Q_O return, and keep no state outside the memories."
             )
 
 
@@ -277,7 +288,7 @@ def _drawing(process: InteractionProcess, episodes: Episodes) -> Iterator[str]:
         yield f"task.draw fails: {type(error).__name__}: {error}{users_line(error)}"
 
 
-def _laws(played: _Played) -> Iterator[str]:
+def _distributions(played: _Played) -> Iterator[str]:
     for name, mass in played.masses.items():
         bad = ~np.isfinite(np.asarray(mass))
         if bad.any():
@@ -340,8 +351,8 @@ def _replay(process: InteractionProcess, episodes: Episodes, key: Array) -> _Rep
     def under(value: PyTree, history: Episodes) -> Any:
         w, e, score, opened = task.init(value), expert.init(value), jnp.zeros(()), []
         if history.opening is not None:
-            law = task.Q_O(value, w)
-            score, opened = law.log_prob(history.opening), _given(law)
+            distribution = task.Q_O(value, w)
+            score, opened = distribution.log_prob(history.opening), _given(distribution)
             w, e = task.g_O(value, history.opening, w), expert.g_O(value, history.opening, e)
 
         def step(carry: Any, x: Any) -> Any:
@@ -349,13 +360,13 @@ def _replay(process: InteractionProcess, episodes: Episodes, key: Array) -> _Rep
             a, o = x
             Q_A = expert.Q_A(value, e)
             w, e = task.g_A(value, a, w), expert.g_A(value, a, e)
-            law = task.Q_O(value, w)
-            after = before + law.log_prob(o)
+            distribution = task.Q_O(value, w)
+            after = before + distribution.log_prob(o)
             free = {"task": w} if task.theta_free_memory else {}
             free |= {"expert": e} if expert.theta_free_memory else {}
             policy = Q_A.probs if isinstance(Q_A, Categorical) else None
             possible = jnp.isfinite(before), jnp.isfinite(after)
-            found = (_given(law), free, policy, possible)
+            found = (_given(distribution), free, policy, possible)
             return (task.g_O(value, o, w), expert.g_O(value, o, e), after), found
 
         return _Replayed(opened, *jax.lax.scan(step, (w, e, score), (history.actions, history.observations))[1])
@@ -384,12 +395,12 @@ def _leaks(replayed: _Replayed) -> Iterator[str]:
             yield MEMORY.format(name)
 
 
-def _given(law: AbstractDistribution) -> list[Any]:
-    match law:
+def _given(distribution: AbstractDistribution) -> list[Any]:
+    match distribution:
         case Given():
-            return [law.value, law.up_to]
+            return [distribution.value, distribution.up_to]
         case Joint():
-            return [value for part in law.laws for value in _given(part)]
+            return [value for part in distribution.distributions for value in _given(part)]
     return []
 
 

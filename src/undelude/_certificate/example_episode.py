@@ -8,19 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from undelude._agents.base import AbstractAgent, scan, unroll
+from undelude._agents.base import AbstractAgent, predict, scan
 from undelude._agents.exact import ExactAgent
 from undelude._certificate.per_episode import MARKS, either, implied, own_belief, with_one_more_round
 from undelude._distributions.distributions import Categorical
 from undelude._process.episodes import Episodes
-from undelude._process.inference import expert_laws, filter, reread
+from undelude._process.inference import expert_distributions, filter, reread
 from undelude._process.process import InteractionProcess
 from undelude._rollout.rollout import rollout
 from undelude._tree import index
 
 
-def trace(
-    agent: AbstractAgent, process: InteractionProcess, *, key: Key[Array, ""], num_episodes: int = 256
+def example_episode(
+    process: InteractionProcess, agent: AbstractAgent, *, key: Key[Array, ""], num_episodes: int = 256
 ) -> dict[str, Any]:
     """One episode to look at: of `num_episodes`, the one over which the two exact answers differ most.
 
@@ -33,10 +33,10 @@ def trace(
     Raises:
         TypeError: Theta is continuous, or actions are not symbols.
     """
-    if not isinstance(process.action_law, Categorical):
+    if not isinstance(process.action_distribution, Categorical):
         raise TypeError(
             f"{process.name}: an episode is traced for actions that are symbols, "
-            f"not {type(process.action_law).__name__}."
+            f"not {type(process.action_distribution).__name__}."
         )
     process.check_finite()
     episodes = rollout(process, agent, key=key, num_episodes=num_episodes)
@@ -80,11 +80,11 @@ def _trace(process: InteractionProcess, agent: AbstractAgent, episodes: Episodes
         for mark in MARKS:
             policies[f"exact_{mark}"] = scan(exact, reread(whole, mark))[0]
             beliefs[f"exact_{mark}"] = jnp.exp(filter(process, reread(episode, mark)).log_posterior)
-        policies["agent"], _ = unroll(agent, whole)
-        laws = jax.vmap(lambda belief: expert_laws(process, belief))(filter(process, episode))
-        belief = either(own_belief(agent, process, episode), jax.vmap(implied)(laws, policies["agent"]))
+        policies["agent"], _ = predict(agent, whole)
+        distributions = jax.vmap(lambda belief: expert_distributions(process, belief))(filter(process, episode))
+        belief = either(own_belief(agent, process, episode), jax.vmap(implied)(distributions, policies["agent"]))
         if belief is not None:
             beliefs["agent"] = belief
-        return {name: jnp.exp(law.log_probs) for name, law in policies.items()}, beliefs
+        return {name: jnp.exp(distribution.log_probs) for name, distribution in policies.items()}, beliefs
 
     return jax.vmap(one)(episodes)

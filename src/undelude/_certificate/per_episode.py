@@ -7,14 +7,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from undelude._agents.base import AbstractAgent, scan, unroll
+from undelude._agents.base import AbstractAgent, predict, scan
 from undelude._agents.exact import ExactAgent, ThompsonAgent
 from undelude._agents.planning import PlanningAgent
 from undelude._agents.tempered import TemperedAgent
 from undelude._distributions.distributions import AbstractDistribution, Categorical
 from undelude._distributions.divergence import divergences, estimate_entropy
 from undelude._distributions.spec import excess_mass
-from undelude._process.inference import expert_laws, filter, reread
+from undelude._process.inference import expert_distributions, filter, reread
 from undelude._process.process import InteractionProcess
 from undelude._rollout.rollout import Episodes
 from undelude._teaching.losses import score_observations
@@ -25,9 +25,10 @@ MARKS: tuple[Mark, ...] = ("do", "see")
 CONFIDENT = 0.9
 # Episodes scored at a time, and rounds of them times thetas: what is measured does not depend on it, memory does.
 CHUNK, MAX_WORK = 1024, 2**19
-# The expert's laws tell the thetas apart where the smallest singular value of [A, K] exceeds this.
+# The expert's distributions tell the thetas apart where the smallest singular value of [A, K] exceeds this.
 MIN_SINGULAR_VALUE = 1e-2
-# What an agent said: `P_A`, [T + 1] laws, the last one after the last round, and `P_O`, [T], with an opening [T + 1].
+# What an agent said: `P_A`, [T + 1] distributions, the last one after the last round, and `P_O`, [T], with an opening
+# [T + 1].
 Predictions = tuple[AbstractDistribution | None, AbstractDistribution | None]
 
 
@@ -49,7 +50,7 @@ def measure(
         episode, key, said = x
         if said is None:
             assert isinstance(agent, AbstractAgent)
-            said = predict(agent, episode)
+            said = predict_past_the_end(agent, episode)
         own = own_belief(agent, process, episode)
         return measure_episode(process, episode, said, key=key, belief=None if own is None else own[-1])
 
@@ -58,10 +59,10 @@ def measure(
     return jax.lax.map(one, (episodes, keys, said), batch_size=max(1, min(CHUNK, MAX_WORK // work)))
 
 
-def predict(agent: AbstractAgent, episode: Episodes) -> Predictions:
+def predict_past_the_end(agent: AbstractAgent, episode: Episodes) -> Predictions:
     """What an agent says in one episode, and of the action that would follow."""
     # One round more than there was: its first half is the policy after the last observation.
-    P_A, P_O = unroll(agent, with_one_more_round(episode))
+    P_A, P_O = predict(agent, with_one_more_round(episode))
     return P_A, jax.tree.map(lambda x: x[:-1], P_O)
 
 
@@ -88,11 +89,11 @@ def measure_episode(
     P_A = None if P_A is None else jax.tree.map(lambda x: x[:T], P_A)
     key_answer, key_A, key_O = jax.random.split(key, 3)
     result = {"reward": episode.reward.mean()}
-    for name, laws in (("excess_A", P_A), ("excess_O", P_O)):
-        if laws is not None:
-            result[name] = jax.vmap(excess_mass)(laws).max()
+    for name, distributions in (("excess_A", P_A), ("excess_O", P_O)):
+        if distributions is not None:
+            result[name] = jax.vmap(excess_mass)(distributions).max()
     if P_A is not None:
-        loss = jax.vmap(lambda law, a: -law.log_prob(a))(P_A, episode.expert_actions).mean()
+        loss = jax.vmap(lambda distribution, a: -distribution.log_prob(a))(P_A, episode.expert_actions).mean()
         result |= {"action_log_loss": loss, "action_calibration_gap": loss - _mean_entropy(P_A, key_A)}
     if P_O is not None:
         loss = score_observations(P_O, episode).mean()
@@ -111,7 +112,7 @@ def measure_episode(
             result |= {f"{name}_kl_{mark}": kl.mean(), f"{name}_tv_{mark}": tv.mean()}
     last = jax.tree.map(lambda x: x[-1], filter(process, episode))
     if after_last is not None:
-        belief = either(belief, implied(expert_laws(process, last), after_last))
+        belief = either(belief, implied(expert_distributions(process, last), after_last))
     if belief is not None:
         theta = episode.theta[-1] if process.transition is not None else episode.theta
         deluded = (belief.max() > CONFIDENT) & (belief.argmax() != theta)
@@ -119,9 +120,9 @@ def measure_episode(
     return result
 
 
-def _mean_entropy(laws: AbstractDistribution, key: Key[Array, ""]) -> Float[Array, ""]:
-    keys = jax.random.split(key, len(jax.tree.leaves(laws)[0]))
-    return jax.vmap(estimate_entropy)(laws, keys).mean()
+def _mean_entropy(distributions: AbstractDistribution, key: Key[Array, ""]) -> Float[Array, ""]:
+    keys = jax.random.split(key, len(jax.tree.leaves(distributions)[0]))
+    return jax.vmap(estimate_entropy)(distributions, keys).mean()
 
 
 def own_belief(
@@ -147,16 +148,17 @@ def either(own: Float[Array, "..."] | None, implied: Float[Array, "..."] | None)
     return jnp.where(jnp.isnan(own), implied, own)
 
 
-def implied(laws: AbstractDistribution, policy: AbstractDistribution) -> Float[Array, " K"] | None:
+def implied(distributions: AbstractDistribution, policy: AbstractDistribution) -> Float[Array, " K"] | None:
     """The belief b with `policy = sum_theta b(theta) Q(A | theta, e)`; an exact agent's is its own.
 
-    By least squares, then clipped and normalised. NaN where the expert's laws (`laws`, leading axis K) do not tell the
+    By least squares, then clipped and normalised. NaN where the expert's distributions (`distributions`, leading axis
+    K) do not tell the
     thetas apart; None where they never can, because there are fewer actions than thetas or because actions are not
     symbols.
     """
-    if not (isinstance(policy, Categorical) and isinstance(laws, Categorical)):
+    if not (isinstance(policy, Categorical) and isinstance(distributions, Categorical)):
         return None
-    columns = laws.probs.T  # [A, K]
+    columns = distributions.probs.T  # [A, K]
     if columns.shape[0] < columns.shape[1]:
         return None
     belief = jnp.maximum(jnp.linalg.pinv(columns) @ policy.probs, 0.0)

@@ -154,7 +154,7 @@ def replicate(
     for i in range(num_seeds):
         key_agent, key_teach, key_certify = jax.random.split(jax.random.fold_in(key, i), 3)
         run = loop.run(loop.begin(make_agent(key_agent)), key=key_teach)
-        report = certify(run.agent, process, key=key_certify, num_episodes=num_episodes, baselines=baselines)
+        report = certify(process, run.agent, key=key_certify, num_episodes=num_episodes, baselines=baselines)
         runs.append(run)
         certificates.append(report)
     return Replicates(runs, certificates)

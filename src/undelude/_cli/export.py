@@ -53,7 +53,7 @@ class Export:
         agent = checkpoint.load(run.agent_folder)
         with working(make_console(stderr=True), "exporting"):
             size = {"num_rounds": self.num_rounds, "batch_size": self.batch_size}
-            folder = export(agent, make(run.config.task), self.out, overwrite=self.overwrite, **size)
+            folder = export(make(run.config.task), agent, self.out, overwrite=self.overwrite, **size)
             microseconds = latencies(folder)
         console = make_console(stderr=False)
         size = sum(file.stat().st_size for file in folder.iterdir())

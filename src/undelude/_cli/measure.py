@@ -12,7 +12,7 @@ from rich.console import Console
 from undelude._agents.base import AbstractAgent
 from undelude._agents.exact import ExactAgent
 from undelude._certificate.certificate import certify
-from undelude._certificate.example_episode import trace
+from undelude._certificate.example_episode import example_episode
 from undelude._certificate.per_episode import MARKS
 from undelude._drawing.film import Film, film, side_by_side, write_gif
 from undelude._process.process import AbstractTask, InteractionProcess
@@ -39,7 +39,7 @@ def measurer(process: InteractionProcess, config: Config) -> Callable[[AbstractA
     key = keys(config)["metrics"]
 
     def measure(agent: AbstractAgent) -> dict[str, Any]:
-        report = certify(agent, process, key=key, num_episodes=EPISODES_A_ROW, baselines=False)
+        report = certify(process, agent, key=key, num_episodes=EPISODES_A_ROW, baselines=False)
         return {"action_kl_do": report.action_kl_do, "action_kl_see": report.action_kl_see}
 
     return measure
@@ -64,9 +64,9 @@ def make_certificate(
     key = keys(config)["certificate"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # What there is to warn of stands in the notes, and is printed.
-        report = certify(agent, process, key=key, num_episodes=num_episodes).to_dict()
+        report = certify(process, agent, key=key, num_episodes=num_episodes).to_dict()
     try:
-        episode = trace(agent, process, key=key)
+        episode = example_episode(process, agent, key=key)
     except TypeError:  # Theta is continuous, or actions are not symbols: there is nothing to draw beside.
         episode = None
     head = {"task": config.task, "agent": report["agent"], "teaching": config.teaching}

@@ -149,12 +149,12 @@ class _Game:
         )
         self.words = WORDS.get(process.name, _Words() if self.is_bandit else other)
         # `Q(O = 1 | theta, a)`, before anything has happened.
-        self.law = np.asarray(_payment(process, self.players[0].belief))
+        self.distribution = np.asarray(_payment(process, self.players[0].belief))
 
     def introduce(self) -> None:
         """Say what this is, and have theta chosen."""
         K, T, words = self.process.num_thetas, self.process.num_rounds, self.words
-        certain = self._is_certain(self.law)
+        certain = self._is_certain(self.distribution)
         rule = "what comes of it follows" if certain else "you say whether it pays"
         self.console.print(
             f"You are Nature. There are {K} {words.plural}, and only you know {words.which}.\n"
@@ -163,7 +163,7 @@ class _Game:
             "does for its own doing, the deluded one takes it for an expert's, and so for evidence.\n"
         )
         if self.is_bandit and not certain:
-            self._say_law()
+            self._say_distribution()
         question = f"W{words.which[1:]}? [1-{K}, Enter: the program draws it, q: quit] "
         answer = self._ask(question, [str(k + 1) for k in range(K)])
         self.theta = int(answer) - 1 if answer else int(self.process.sample_theta(self._next_key()))
@@ -176,11 +176,11 @@ class _Game:
         for player in self.players:
             a, expected = player.act(self._next_key())
             who = f"  The {player.name:7} agent {words.acts} {a + 1}, and expects {words.expects} with {expected:.2f}."
-            law = _payment(self.process, player.belief)[self.theta, a]
+            distribution = _payment(self.process, player.belief)[self.theta, a]
             self.console.print(who)
-            ask = "" if self._is_certain(law) else f"    {words.question} [y/n, Enter: draw it, q] "
+            ask = "" if self._is_certain(distribution) else f"    {words.question} [y/n, Enter: draw it, q] "
             answer = self._ask(ask, ["y", "n"]) if ask else ""
-            o = int(answer == "y") if answer else int(jax.random.uniform(self._next_key()) < law)
+            o = int(answer == "y") if answer else int(jax.random.uniform(self._next_key()) < distribution)
             if not answer:
                 self.console.print(f"    {words.pays if o else words.pays_not}")
             player.learn(a, o)
@@ -219,8 +219,8 @@ class _Game:
         wrongly = "" if top[0] == self.theta else ", wrongly"
         return f"It believes in {self.words.noun} {top[0] + 1} with {p.max():.2f}{wrongly}."
 
-    def _say_law(self) -> None:
-        best, others = np.diag(self.law), self.law[~np.eye(len(self.law), dtype=bool)]
+    def _say_distribution(self) -> None:
+        best, others = np.diag(self.distribution), self.distribution[~np.eye(len(self.distribution), dtype=bool)]
         if np.ptp(best) < 1e-6 and np.ptp(others) < 1e-6:
             self.console.print(
                 f"They expect the best arm to pay with probability {best[0]:.2g} and any other with {others[0]:.2g}. "
@@ -247,9 +247,9 @@ class _Game:
         return Text.assemble((bar, style), f" {p:.2f}")
 
     @staticmethod
-    def _is_certain(law: np.ndarray | Array) -> bool:
+    def _is_certain(distribution: np.ndarray | Array) -> bool:
         """Whether theta and the action decide what comes, so that there is nothing to ask."""
-        return bool(np.isin(law, (0, 1)).all())
+        return bool(np.isin(distribution, (0, 1)).all())
 
     def _next_key(self) -> Key[Array, ""]:
         self.key, key = jax.random.split(self.key)
@@ -283,9 +283,9 @@ def _check_playable(process: InteractionProcess) -> None:
 
     if not process.finite:
         refuse("its theta is continuous")
-    if not isinstance(process.action_law, Categorical):
+    if not isinstance(process.action_distribution, Categorical):
         refuse("its actions are no symbols")
-    observations = process.observation_law
+    observations = process.observation_distribution
     if not (isinstance(observations, Categorical) and observations.num_categories == 2):
         refuse("its observations are not just two, pays and does not pay")
     if process.opening or process.transition is not None:
@@ -293,9 +293,9 @@ def _check_playable(process: InteractionProcess) -> None:
 
 
 def _num_actions(process: InteractionProcess) -> int:
-    law = process.action_law
-    assert isinstance(law, Categorical)
-    return law.num_categories
+    distribution = process.action_distribution
+    assert isinstance(distribution, Categorical)
+    return distribution.num_categories
 
 
 @eqx.filter_jit
@@ -303,9 +303,9 @@ def _act(
     agent: ExactAgent, belief: Belief, intervened: Bool[Array, ""], key: Key[Array, ""]
 ) -> tuple[Int[Array, ""], Float[Array, ""]]:
     a, m = agent.act(belief, key=key)
-    law = agent.f_O(agent.g_A(a, m, intervened=intervened))
-    assert isinstance(law, Categorical)
-    return a, law.probs[1]
+    distribution = agent.f_O(agent.g_A(a, m, intervened=intervened))
+    assert isinstance(distribution, Categorical)
+    return a, distribution.probs[1]
 
 
 @eqx.filter_jit
@@ -320,8 +320,8 @@ def _payment(process: InteractionProcess, belief: Belief) -> Float[Array, "K A"]
     """`Q(O = 1 | theta, a)` in the state that a belief remembers."""
 
     def after(a: Int[Array, ""]) -> Float[Array, " K"]:
-        laws = inference.task_laws(process, inference.update_action(process, belief, a, True))
-        assert isinstance(laws, Categorical)
-        return laws.probs[:, 1]
+        distributions = inference.task_distributions(process, inference.update_action(process, belief, a, True))
+        assert isinstance(distributions, Categorical)
+        return distributions.probs[:, 1]
 
     return jax.vmap(after)(jnp.arange(_num_actions(process))).T

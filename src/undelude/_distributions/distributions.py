@@ -22,7 +22,7 @@ X = TypeVar("X")
 
 
 class AbstractDistribution(eqx.Module, Generic[X]):
-    """A law over values `x`: it samples them, scores them in nats, and knows its entropy."""
+    """A distribution over values `x`: it samples them, scores them in nats, and knows its entropy."""
 
     @abc.abstractmethod
     def sample(self, key: Key[Array, ""]) -> X:
@@ -38,7 +38,7 @@ class AbstractDistribution(eqx.Module, Generic[X]):
 
 
 class Categorical(AbstractDistribution[Int[Array, ""]]):
-    """A law over the symbols `0 .. n-1`.
+    """A distribution over the symbols `0 .. n-1`.
 
     Args:
         logits: `[n]`, unnormalised log-probabilities; normalised here.
@@ -191,7 +191,7 @@ class Joint(AbstractDistribution[PyTree]):
     parts: PyTree[AbstractDistribution]
 
     @property
-    def laws(self) -> list[AbstractDistribution]:
+    def distributions(self) -> list[AbstractDistribution]:
         """The parts, one after the other."""
         return jtu.tree_leaves(self.parts, is_leaf=is_distribution)
 
@@ -211,7 +211,7 @@ class Joint(AbstractDistribution[PyTree]):
 
     def entropy(self) -> Float[Array, ""]:
         """The sum of the parts' entropies."""
-        return sum((part.entropy() for part in self.laws), jnp.zeros(()))
+        return sum((part.entropy() for part in self.distributions), jnp.zeros(()))
 
 
 class Mixture(AbstractDistribution[X]):
@@ -253,7 +253,8 @@ class Mixture(AbstractDistribution[X]):
 
 
 class Squashed(AbstractDistribution[Float[Array, "..."]]):
-    """A law on the real line squashed into a box: `x = low + (high - low) (1 + tanh z) / 2`, `z` from the base law.
+    """A distribution on the real line squashed into a box: `x = low + (high - low) (1 + tanh z) / 2`, `z` from the
+    base distribution.
 
     Attributes:
         base: of `z`.
@@ -269,7 +270,7 @@ class Squashed(AbstractDistribution[Float[Array, "..."]]):
             raise ValueError(f"Squashed needs finite bounds low < high, not {self.low} and {self.high}.")
 
     def sample(self, key: Key[Array, ""]) -> Float[Array, "..."]:
-        """A draw of the base law, squashed."""
+        """A draw of the base distribution, squashed."""
         return self.low + 0.5 * (self.high - self.low) * (1 + jnp.tanh(self.base.sample(key)))
 
     def log_prob(self, x: Float[ArrayLike, "..."]) -> Float[Array, ""]:
@@ -328,7 +329,8 @@ class BlockTable(AbstractConditionals):
 
 
 class Autoregressive(AbstractDistribution[Int[Array, " L"]]):
-    """The joint law of a block of symbols, `P(x) = prod_i P(x_i | x_1, ..., x_(i-1))`: its symbols see each other.
+    """The joint distribution of a block of symbols, `P(x) = prod_i P(x_i | x_1, ..., x_(i-1))`: its symbols see each
+    other.
 
     A block is one action or one observation: an utterance, an action chunk.
 
@@ -366,8 +368,8 @@ class Autoregressive(AbstractDistribution[Int[Array, " L"]]):
 
     def log_prob(self, x: Int[Array, " L"]) -> Float[Array, ""]:
         """`sum_i log P(x_i | x_1, ..., x_(i-1))`."""
-        laws = [Categorical(logits=self.conditionals.next(x[:i])) for i in range(self.conditionals.length)]
-        return sum((law.log_prob(x[i]) for i, law in enumerate(laws)), jnp.zeros(()))
+        distributions = [Categorical(logits=self.conditionals.next(x[:i])) for i in range(self.conditionals.length)]
+        return sum((distribution.log_prob(x[i]) for i, distribution in enumerate(distributions)), jnp.zeros(()))
 
     def entropy(self, key: Key[Array, ""] | None = None, num_samples: int = 256) -> Float[Array, ""]:
         """Exact over up to 4096 blocks; otherwise the mean of `-log P(x)` over draws (without a `key`, the same)."""
@@ -380,21 +382,21 @@ class Autoregressive(AbstractDistribution[Int[Array, " L"]]):
 MAX_SUPPORT = 4096
 
 
-def finite_support(law: AbstractDistribution) -> Int[np.ndarray, "S L"] | None:
-    """All blocks that `law` is about, if it is about blocks and they are at most `MAX_SUPPORT`."""
-    if isinstance(law, Mixture):
-        return finite_support(index(law.components, 0))
-    if not isinstance(law, Autoregressive):
+def finite_support(distribution: AbstractDistribution) -> Int[np.ndarray, "S L"] | None:
+    """All blocks that `distribution` is about, if it is about blocks and they are at most `MAX_SUPPORT`."""
+    if isinstance(distribution, Mixture):
+        return finite_support(index(distribution.components, 0))
+    if not isinstance(distribution, Autoregressive):
         return None
-    n, length = law.conditionals.num_categories, law.conditionals.length
+    n, length = distribution.conditionals.num_categories, distribution.conditionals.length
     if n**length > MAX_SUPPORT:
         return None
     return np.stack(np.unravel_index(np.arange(n**length), (n,) * length), axis=-1).astype(np.int32)
 
 
-def log_probs_of(law: AbstractDistribution, values: Any) -> Float[Array, " S"]:
+def log_probs_of(distribution: AbstractDistribution, values: Any) -> Float[Array, " S"]:
     """`log P(x)` of each of several values."""
-    return jax.vmap(law.log_prob)(jnp.asarray(values))
+    return jax.vmap(distribution.log_prob)(jnp.asarray(values))
 
 
 def expected_loss(p: AbstractDistribution, q: AbstractDistribution, values: Any) -> Float[Array, ""]:
@@ -409,7 +411,7 @@ def mixture(log_weights: Float[Array, " K"], components: AbstractDistribution) -
     """
     if isinstance(components, Categorical):
         return Categorical(log_probs=jax.nn.logsumexp(log_weights[:, None] + components.log_probs, axis=0))
-    if isinstance(components, Joint) and sum(not isinstance(part, Given) for part in components.laws) == 1:
+    if isinstance(components, Joint) and sum(not isinstance(part, Given) for part in components.distributions) == 1:
         likeliest = jnp.argmax(log_weights)
         return Joint(
             jtu.tree_map(

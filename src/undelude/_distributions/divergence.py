@@ -1,4 +1,4 @@
-"""How far laws are from one another: KL divergence and total variation, and the entropy of one, in nats."""
+"""How far distributions are from one another: KL divergence and total variation, and the entropy of one, in nats."""
 
 from typing import Any, TypeVar
 
@@ -22,19 +22,23 @@ from undelude._distributions.distributions import (
 X = TypeVar("X")
 
 
-def estimate_entropy(law: AbstractDistribution, key: Key[Array, ""], num_samples: int = 16) -> Float[Array, ""]:
-    """The entropy of `law`, exact where there is a closed form and otherwise an unbiased estimate, nats."""
-    match law:
-        case Mixture() if (blocks := finite_support(law)) is not None:
-            return expected_loss(law, law, blocks)
+def estimate_entropy(
+    distribution: AbstractDistribution, key: Key[Array, ""], num_samples: int = 16
+) -> Float[Array, ""]:
+    """The entropy of `distribution`, exact where there is a closed form and otherwise an unbiased estimate, nats."""
+    match distribution:
+        case Mixture() if (blocks := finite_support(distribution)) is not None:
+            return expected_loss(distribution, distribution, blocks)
         case Mixture() | Squashed() | Autoregressive():
-            return law.entropy(key, num_samples)
+            return distribution.entropy(key, num_samples)
         case Joint():
-            keys = jax.random.split(key, len(law.laws))
-            entropies = (estimate_entropy(p, k, num_samples) for p, k in zip(law.laws, keys, strict=True))
+            keys = jax.random.split(key, len(distribution.distributions))
+            entropies = (
+                estimate_entropy(p, k, num_samples) for p, k in zip(distribution.distributions, keys, strict=True)
+            )
             return sum(entropies, jnp.zeros(()))
         case _:
-            return law.entropy()
+            return distribution.entropy()
 
 
 def divergences(
@@ -54,7 +58,7 @@ def divergences(
         kl = sum((kl for kl, _ in each), jnp.zeros(()))
         return kl, each[0][1] if len(each) == 1 else _estimate(p, q, keys[0], num_samples)[1]
     if (blocks := finite_support(p)) is not None:
-        as_one, other = (Categorical(log_probs=log_probs_of(law, blocks)) for law in (p, q))
+        as_one, other = (Categorical(log_probs=log_probs_of(distribution, blocks)) for distribution in (p, q))
         return divergences(as_one, other, key=key)
     if isinstance(p, Categorical) and isinstance(q, Categorical):
         seen = p.probs > 0

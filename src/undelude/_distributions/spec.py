@@ -1,4 +1,4 @@
-"""What the values of a law are: whether two laws are about the same ones, and whether all mass is on them."""
+"""The values that a distribution ranges over: whether two agree on them, and whether all mass is on them."""
 
 from typing import Any
 
@@ -24,48 +24,49 @@ from undelude._tree import index, is_concrete
 SYMBOLS = "symbols"
 
 
-def excess_mass(law: AbstractDistribution) -> Float[Array, ""]:
-    """How far the masses of a law of symbols are from one in all; zero for others."""
-    match law:
+def excess_mass(distribution: AbstractDistribution) -> Float[Array, ""]:
+    """How far the masses of a distribution of symbols are from one in all; zero for others."""
+    match distribution:
         case Categorical():
-            return jnp.abs(law.probs.sum(-1) - 1)
+            return jnp.abs(distribution.probs.sum(-1) - 1)
         case Joint():
-            return jnp.stack([jnp.zeros(()), *(excess_mass(part) for part in law.laws)]).max()
+            return jnp.stack([jnp.zeros(()), *(excess_mass(part) for part in distribution.distributions)]).max()
         case Mixture():
-            each = jax.vmap(excess_mass)(law.components)
-            return jnp.maximum(jnp.abs(jnp.exp(law.log_weights).sum() - 1), each.max())
-        case Autoregressive() if (blocks := finite_support(law)) is not None:
-            return jnp.abs(jnp.exp(log_probs_of(law, blocks)).sum() - 1)
+            each = jax.vmap(excess_mass)(distribution.components)
+            return jnp.maximum(jnp.abs(jnp.exp(distribution.log_weights).sum() - 1), each.max())
+        case Autoregressive() if (blocks := finite_support(distribution)) is not None:
+            return jnp.abs(jnp.exp(log_probs_of(distribution, blocks)).sum() - 1)
     return jnp.zeros(())
 
 
 def alike(p: AbstractDistribution, q: AbstractDistribution) -> bool:
-    """Whether two laws are about the same values."""
+    """Whether two distributions are about the same values."""
     (own, structure), (others, other) = jtu.tree_flatten(_values(p)), jtu.tree_flatten(_values(q))
-    # Of a law of one's own, how many symbols there are may not be known.
+    # Of a distribution of one's own, how many symbols there are may not be known.
     return structure == other and all(
         x == y or (SYMBOLS in (x, y) and x.endswith(SYMBOLS) and y.endswith(SYMBOLS))
         for x, y in zip(own, others, strict=True)
     )
 
 
-def in_words(law: AbstractDistribution) -> str:
-    """What the values of a law are."""
-    values = _values(law)
+def in_words(distribution: AbstractDistribution) -> str:
+    """What the values of a distribution are."""
+    values = _values(distribution)
     return values if isinstance(values, str) else str(values)
 
 
-def _values(law: AbstractDistribution) -> PyTree[str]:
-    match law:
+def _values(distribution: AbstractDistribution) -> PyTree[str]:
+    match distribution:
         case Categorical():
-            return f"{law.num_categories} symbols"
+            return f"{distribution.num_categories} symbols"
         case Autoregressive():
-            return f"blocks of {law.conditionals.length}, each symbol one of {law.conditionals.num_categories}"
+            length, n = distribution.conditionals.length, distribution.conditionals.num_categories
+            return f"blocks of {length}, each symbol one of {n}"
         case Mixture():
-            return _values(eqx.filter_eval_shape(index, law.components, 0))
+            return _values(eqx.filter_eval_shape(index, distribution.components, 0))
         case Joint():
-            return jtu.tree_map(_values, law.parts, is_leaf=is_distribution)
-    value = eqx.filter_eval_shape(lambda law: law.sample(jax.random.key(0)), law)
+            return jtu.tree_map(_values, distribution.parts, is_leaf=is_distribution)
+    value = eqx.filter_eval_shape(lambda distribution: distribution.sample(jax.random.key(0)), distribution)
 
     def kind(x: Any) -> str:
         if jnp.shape(x):
@@ -75,17 +76,18 @@ def _values(law: AbstractDistribution) -> PyTree[str]:
     return jtu.tree_map(kind, value)
 
 
-def check_alphabet(name: str, law: AbstractDistribution, values: PyTree) -> None:
-    """Raise `ValueError` where symbols among `values` are outside the alphabet of their law."""
-    if isinstance(law, Joint):
-        for i, (part, value) in enumerate(law.pairs(values)):
+def check_alphabet(name: str, distribution: AbstractDistribution, values: PyTree) -> None:
+    """Raise `ValueError` where symbols among `values` are outside the alphabet of their distribution."""
+    if isinstance(distribution, Joint):
+        for i, (part, value) in enumerate(distribution.pairs(values)):
             check_alphabet(f"{name}, part {i},", part, value)
-    if not isinstance(law, Categorical) or not is_concrete(values):
+    if not isinstance(distribution, Categorical) or not is_concrete(values):
         return
     values = np.asarray(values)
     if not np.issubdtype(values.dtype, np.integer):
-        raise ValueError(f"{name} must be integers from 0 to {law.num_categories - 1}, not {values.dtype}.")
-    if values.size and (values.min() < 0 or values.max() >= law.num_categories):
+        raise ValueError(f"{name} must be integers from 0 to {distribution.num_categories - 1}, not {values.dtype}.")
+    if values.size and (values.min() < 0 or values.max() >= distribution.num_categories):
         raise ValueError(
-            f"{name} must be integers from 0 to {law.num_categories - 1}, not from {values.min()} to {values.max()}."
+            f"{name} must be integers from 0 to {distribution.num_categories - 1}, not from {values.min()} to "
+            f"{values.max()}."
         )

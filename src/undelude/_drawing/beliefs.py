@@ -6,11 +6,11 @@ from typing import Any, Literal
 import matplotlib
 import numpy as np
 from jaxtyping import Float, Int
-from matplotlib.figure import Figure as Canvas
+from matplotlib.figure import Figure
 from matplotlib.patheffects import Normal, withStroke
 
 from undelude._drawing.strips import frame_truth, listed, mark_actions, round_ticks, shade, symbol_ticks
-from undelude._drawing.svg import DO, MUTED, PAPER, RULE, SEE, STYLE, WIDTH, Figure, to_figure
+from undelude._drawing.svg import DO, MUTED, PAPER, RULE, SEE, STYLE, WIDTH, Svg, to_figure
 
 # Inches: of an arm's row, and of the line below.
 ROW, LINE = 0.24, 0.8
@@ -28,7 +28,7 @@ def belief_plot(
     own_actions: Literal["do", "see"],
     arms: Sequence[Any] | None = None,
     title: str = "",
-) -> Figure:
+) -> Svg:
     """One episode of a bandit whose theta is the best arm: belief as shades, the truth framed, a dot for each pull.
 
     Filled dots are pulls that paid. Below stands the belief in the truth, and that in the arm that is pulled.
@@ -48,7 +48,7 @@ def belief_plot(
     heights = [ROW * K, LINE]
     truth = np.full(T + 1, int(theta))
     with matplotlib.rc_context(STYLE):
-        canvas = Canvas(figsize=(WIDTH, sum(heights) + 0.95), layout="constrained")
+        canvas = Figure(figsize=(WIDTH, sum(heights) + 0.95), layout="constrained")
         strip, lines = canvas.subplots(2, sharex=True, gridspec_kw={"height_ratios": heights})
         shade(strip, belief, colour)
         frame_truth(strip, truth, np.arange(K))

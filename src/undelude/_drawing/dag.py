@@ -10,10 +10,10 @@ import matplotlib
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Canvas
+from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Polygon, Rectangle
 
-from undelude._drawing.svg import DO, FONT, INK, MUTED, RULE, SEE, STYLE, WIDTH, Figure, symbol, to_figure
+from undelude._drawing.svg import DO, FONT, INK, MUTED, RULE, SEE, STYLE, WIDTH, Svg, symbol, to_figure
 from undelude.causal.graph import Graph, Path, mutilate, topological_order
 
 # Points.
@@ -153,7 +153,7 @@ class _Sheet:
         return line[self.outside(line, a, gap) & self.outside(line, b, gap)]
 
 
-def draw_dag(panel: Panel) -> Figure:
+def draw_dag(panel: Panel) -> Svg:
     """A causal Bayesian network as the paper draws it: latent variables dotted, seen ones shaded, done ones boxed.
 
     Beside the arrows runs the flow of information: solid where it is open, dashed up to a bar where it is blocked;
@@ -179,8 +179,8 @@ def draw_dag(panel: Panel) -> Figure:
     height = high[1] - low[1] + below + (TITLE if panel.title else 0)
     shift = np.array([(width - low[0] - high[0]) / 2, below - low[1]])
     with matplotlib.rc_context(STYLE):
-        canvas = Canvas(figsize=(width / 72, height / 72))
-        axes = canvas.add_axes((0, 0, 1, 1))
+        frame = Figure(figsize=(width / 72, height / 72))
+        axes = frame.add_axes((0, 0, 1, 1))
         axes.set(xlim=(0, width), ylim=(0, height))
         axes.axis("off")
         moved = {name: p + shift for name, p in places.items()}
@@ -199,7 +199,7 @@ def draw_dag(panel: Panel) -> Figure:
             x, y = 4 + (i % 2) * width / 2, below - MARGIN - LINE * (i // 2 + 0.5)
             draw(axes, x, y)
             axes.text(x + 27, y, label, va="center_baseline", color=MUTED)
-        return to_figure(canvas, f"network {panel.title} {' '.join(places)}", describe(panel))
+        return to_figure(frame, f"network {panel.title} {' '.join(places)}", describe(panel))
 
 
 def _half(name: str, panel: Panel) -> tuple[float, float]:

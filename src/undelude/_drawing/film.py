@@ -28,7 +28,7 @@ OVERSAMPLING = 2
 HEADER = 0.11
 
 
-class Canvas:
+class Frame:
     """A square to draw on, `(0, 0)` at the upper left and `(1, 1)` at the lower right; colours as in HTML.
 
     Args:
@@ -140,13 +140,13 @@ def film(
     accent = MUTED if not own else DO if done else SEE
     pictures = []
     for t in range(episodes.num_rounds + 1):
-        canvas = Canvas(size, accent=accent, title=f"{title}  {t}" if title else str(t))
+        frame = Frame(size, accent=accent, title=f"{title}  {t}" if title else str(t))
         seen = episodes.opening if t == 0 else index(episodes.observations, t - 1)
         if seen is not None:
-            canvas.text((0.98, -HEADER / 2), process.task.say(jax.tree.map(np.asarray, seen)), size=0.06, anchor="rm")
+            frame.text((0.98, -HEADER / 2), process.task.say(jax.tree.map(np.asarray, seen)), size=0.06, anchor="rm")
         belief = [] if beliefs is None else [(index(values, k), float(p)) for k, p in enumerate(beliefs[t])]
-        process.task.draw(canvas, index(thetas, t), index(memories, t), belief)
-        pictures.append(canvas.array())
+        process.task.draw(frame, index(thetas, t), index(memories, t), belief)
+        pictures.append(frame.array())
     return np.stack(pictures)
 
 

@@ -12,16 +12,16 @@ from matplotlib.patches import Rectangle
 from undelude._drawing.svg import INK, RULE
 
 
-def shade(axes: Axes, law: Float[np.ndarray, "T K"], colour: str) -> None:
+def shade(axes: Axes, distribution: Float[np.ndarray, "T K"], colour: str) -> None:
     """Shade by probability; equal neighbours in a row are one rectangle, which keeps the page small."""
-    opacity = np.round(np.clip(law, 0, 1), 2)
+    opacity = np.round(np.clip(distribution, 0, 1), 2)
     for k, shades in enumerate(opacity.T):
         for start, stop in stretches(shades):
             if shades[start] > 0:
                 box = Rectangle((start, k - 0.5), stop - start, 1, fc=colour, alpha=shades[start], ec="none", lw=0)
                 box.set_antialiased(False)
                 axes.add_patch(box)
-    axes.set_ylim(law.shape[1] - 0.5, -0.5)
+    axes.set_ylim(distribution.shape[1] - 0.5, -0.5)
     for spine in axes.spines.values():
         spine.set(visible=True, color=RULE)
 

@@ -10,7 +10,7 @@ from html import escape
 from typing import Any
 
 import matplotlib
-from matplotlib.figure import Figure as Canvas
+from matplotlib.figure import Figure
 
 # Drawn small, so that a phone shrinks them little: inches, points.
 WIDTH, FONT = 4.2, 9.5
@@ -58,14 +58,14 @@ STYLE: dict[Any, Any] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Figure:
+class Svg:
     """An inline `svg` element, and in words what it shows."""
 
     svg: str
     alt: str
 
 
-def to_figure(canvas: Canvas, name: str, alt: str) -> Figure:
+def to_figure(canvas: Figure, name: str, alt: str) -> Svg:
     """The figure as an `svg` element for HTML: no prologue, no address, ids of its own, colours by variable."""
     out = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": f"undelude {name}"}):
@@ -78,7 +78,7 @@ def to_figure(canvas: Canvas, name: str, alt: str) -> Figure:
     svg = re.sub(r' id="([^"]+)"', lambda m: m[0] if m[1] in used else "", svg)
     for colour, variable in VARIABLES.items():
         svg = svg.replace(colour, f"var(--{variable})")
-    return Figure(svg.replace("<svg", f'<svg role="img" aria-label="{escape(alt)}"', 1).strip(), alt)
+    return Svg(svg.replace("<svg", f'<svg role="img" aria-label="{escape(alt)}"', 1).strip(), alt)
 
 
 def symbol(name: str) -> str:

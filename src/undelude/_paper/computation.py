@@ -25,7 +25,7 @@ from undelude._teaching.settings import AbstractTeaching
 from undelude._teaching.updates import collect
 from undelude._types import Action, Mark, Observation
 
-Kind = Literal["parameter", "memory", "law", "symbol", "loss"]
+Kind = Literal["parameter", "memory", "distribution", "symbol", "loss"]
 Panel = Literal["a", "b", "c"]
 
 # A memory has one prime after the round's action and two after its observation, with which the next round begins.
@@ -34,15 +34,15 @@ NODES: dict[str, tuple[Kind, Panel]] = {
     "E": ("memory", "a"),
     "W": ("memory", "a"),
     "M": ("memory", "a"),
-    "Q_A": ("law", "c"),
+    "Q_A": ("distribution", "c"),
     "A_bar": ("symbol", "c"),
-    "P_A": ("law", "c"),
+    "P_A": ("distribution", "c"),
     "A": ("symbol", "c"),
     "loss_A": ("loss", "c"),
     "E'": ("memory", "c"),
     "W'": ("memory", "c"),
     "M'": ("memory", "c"),
-    "P_O": ("law", "b"),
+    "P_O": ("distribution", "b"),
     "O": ("symbol", "b"),
     "loss_O": ("loss", "b"),
     "E''": ("memory", "b"),
@@ -200,19 +200,19 @@ def _plain(name: str) -> str:
 
 
 class _NamedDraws(AbstractDistribution):
-    """A law whose samples have a name."""
+    """A distribution whose samples have a name."""
 
-    law: AbstractDistribution
+    distribution: AbstractDistribution
     name: str = eqx.field(static=True)
 
     def sample(self, key: Key[Array, ""]) -> Any:
-        return named(self.law.sample(key), self.name)
+        return named(self.distribution.sample(key), self.name)
 
     def log_prob(self, x: Any) -> Float[Array, ""]:
-        return self.law.log_prob(x)
+        return self.distribution.log_prob(x)
 
     def entropy(self) -> Float[Array, ""]:
-        return self.law.entropy()
+        return self.distribution.entropy()
 
 
 class _NamedTask(AbstractTask):
@@ -236,14 +236,14 @@ class _NamedTask(AbstractTask):
 
 class _NamedExpert(AbstractExpert):
     expert: AbstractExpert
-    names_law: bool = eqx.field(static=True)
+    names_distribution: bool = eqx.field(static=True)
 
     def init(self, theta: PyTree) -> Any:
         return named(self.expert.init(theta), "E")
 
     def Q_A(self, theta: PyTree, e: Any) -> AbstractDistribution:
-        law = self.expert.Q_A(theta, named(e, "E"))
-        return _NamedDraws(named(law, "Q_A") if self.names_law else law, "A_bar")
+        distribution = self.expert.Q_A(theta, named(e, "E"))
+        return _NamedDraws(named(distribution, "Q_A") if self.names_distribution else distribution, "A_bar")
 
     def g_A(self, theta: PyTree, a: Action, e: Any) -> Any:
         return named(self.expert.g_A(theta, a, named(e, "E")), "E'")
@@ -253,7 +253,7 @@ class _NamedExpert(AbstractExpert):
 
 
 class _NamedAgent(AbstractAgent):
-    """An agent without `unroll`, so that `log_losses` uses the four functions that define it."""
+    """An agent without `predict`, so that `log_losses` uses the four functions that define it."""
 
     agent: AbstractAgent
     program: str = eqx.field(static=True)
@@ -290,11 +290,11 @@ class _NamedAgent(AbstractAgent):
 def _trace(teaching: AbstractTeaching, process: InteractionProcess) -> ClosedJaxpr:
     """The jaxpr of `(weights, key) -> (losses, their derivative with respect to the weights)`."""
     # One component: the cross-entropy of two normals has a closed form, that of a mixture looks at a draw.
-    spec = {symbol: law | {"num_components": 1} for symbol, law in make_spec(process).items()}
+    spec = {symbol: distribution | {"num_components": 1} for symbol, distribution in make_spec(process).items()}
     agent = LSTMAgent(spec, hidden_size=2, key=jax.random.key(0))
-    scores_law = teaching.target == "distribution"
+    scores_distribution = teaching.target == "distribution"
     prior: Any = process.prior
-    parts = _NamedDraws(prior, "Theta"), _NamedTask(process.task), _NamedExpert(process.expert, scores_law)
+    parts = _NamedDraws(prior, "Theta"), _NamedTask(process.task), _NamedExpert(process.expert, scores_distribution)
     process = eqx.tree_at(lambda p: (p.prior, p.task, p.expert), process, parts)
     weights, static = eqx.partition(agent, eqx.is_inexact_array)
 
@@ -302,7 +302,7 @@ def _trace(teaching: AbstractTeaching, process: InteractionProcess) -> ClosedJax
         agent = with_marks(eqx.combine(weights, static), teaching.mark, teaching.marks)
         collecting, learning = _NamedAgent(agent, program="collecting"), _NamedAgent(agent, program="learning")
         episode = collect(process, collecting, teaching, key)
-        episode = eqx.tree_at(lambda e: e.expert, episode, episode.expert.law)
+        episode = eqx.tree_at(lambda e: e.expert, episode, episode.expert.distribution)
         action, observation = log_losses(learning, episode, target=teaching.target, process=process)
         return named(action, "loss_A"), named(observation, "loss_O")
 

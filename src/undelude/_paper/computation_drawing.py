@@ -1,4 +1,4 @@
-"""Figure 4 as a drawing: the nodes have their places, everything else comes from the graph."""
+"""Svg 4 as a drawing: the nodes have their places, everything else comes from the graph."""
 
 import dataclasses
 import math
@@ -8,10 +8,10 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Canvas
+from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch, Polygon
 
-from undelude._drawing.svg import DO, FONT, INK, MUTED, SEE, STYLE, WIDTH, Figure, to_figure
+from undelude._drawing.svg import DO, FONT, INK, MUTED, SEE, STYLE, WIDTH, Svg, to_figure
 from undelude._paper.computation import ComputationGraph, Edge, Node, Panel
 
 TITLES: dict[Panel, str] = {"a": "initialization", "b": "observation step", "c": "action step"}
@@ -31,7 +31,7 @@ PLACES: dict[Panel, dict[str, Place]] = {
         **{"E'": (3, 0), "W'": (3, 2), "M'": (3, 4)},
     },
 }
-# Where the expert executes, and where the expert's law is a node too.
+# Where the expert executes, and where the expert's distribution is a node too.
 EXECUTED: dict[str, Place] = {"A_bar": (1.25, 1), "loss_A": (2, 3)}
 LAW: dict[str, Place] = {"Q_A": (1, 1), "A_bar": (1.55, 0.45)}
 LAW_EXECUTED: dict[str, Place] = {"Q_A": (1, 1), "A_bar": (2, 1), "loss_A": (2, 3)}
@@ -54,8 +54,8 @@ class _Sheet:
     places: dict[str, Point]
 
 
-def draw_computation(graph: ComputationGraph, panel: Panel) -> Figure:
-    """One panel of Figure 4.
+def draw_computation(graph: ComputationGraph, panel: Panel) -> Svg:
+    """One panel of Svg 4.
 
     Squiggly arrows end in what is drawn at random; thick ones beside an edge are the gradient that comes back along it
     from a loss, and a double bar is where it stops; what the agent is not shown has a dotted outline.
@@ -74,8 +74,8 @@ def draw_computation(graph: ComputationGraph, panel: Panel) -> Figure:
     height, width = TOP + ROW * bottom + FOOT + legend, 72 * WIDTH
     places = {name: (LEFT + COLUMN * x, height - TOP - ROW * y) for name, (x, y) in grid.items()}
     with matplotlib.rc_context(STYLE):
-        canvas = Canvas(figsize=(WIDTH, height / 72))
-        axes = canvas.add_axes((0, 0, 1, 1))
+        frame = Figure(figsize=(WIDTH, height / 72))
+        axes = frame.add_axes((0, 0, 1, 1))
         axes.set(xlim=(0, width), ylim=(0, height))
         axes.axis("off")
         axes.text(2, height - 10, f"{panel}  {_title(part, panel)}", va="center", color=INK)
@@ -91,7 +91,7 @@ def draw_computation(graph: ComputationGraph, panel: Panel) -> Figure:
             x, y = 4 + (i % 2) * width / 2, legend - LINE * (i // 2) - LINE / 2
             draw(axes, x, y)
             axes.text(x + 27, y, label, va="center_baseline", color=MUTED, size=FONT - 0.5)
-        return to_figure(canvas, f"computation {panel} {'A' in names}", _alt(part, panel, stops))
+        return to_figure(frame, f"computation {panel} {'A' in names}", _alt(part, panel, stops))
 
 
 def _grid(names: set[str], panel: Panel) -> dict[str, Place]:
@@ -137,7 +137,7 @@ def _draw_node(sheet: _Sheet, node: Node) -> None:
     if node.kind in ("symbol", "parameter"):
         axes.add_patch(Circle((x, y), RADIUS, **look))
     else:
-        rounding = {"memory": 0.0, "law": 5.0, "loss": HALF}[node.kind]
+        rounding = {"memory": 0.0, "distribution": 5.0, "loss": HALF}[node.kind]
         style = f"round,pad=0,rounding_size={rounding}" if rounding else "square,pad=0"
         axes.add_patch(FancyBboxPatch((x - hx, y - hy), 2 * hx, 2 * hy, boxstyle=style, **look))
     symbol, index = _label(node.name)

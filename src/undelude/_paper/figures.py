@@ -1,7 +1,7 @@
 """The pictures of Figures 1 to 4, from models and from a traced program."""
 
 from undelude._drawing.dag import Panel, draw_dag
-from undelude._drawing.svg import Figure, symbol
+from undelude._drawing.svg import Svg, symbol
 from undelude._paper.computation import ComputationGraph
 from undelude._paper.computation_drawing import draw_computation
 from undelude._paper.game_tree import extensive_form, information_sets
@@ -10,7 +10,7 @@ from undelude.causal.graph import topological_order
 from undelude.causal.model import CausalModel
 
 
-def figure_1(frog: CausalModel) -> list[Figure]:
+def figure_1(frog: CausalModel) -> list[Svg]:
     """The prize-or-frog problem.
 
     Args:
@@ -27,7 +27,7 @@ def figure_1(frog: CausalModel) -> list[Figure]:
     ]
 
 
-def figure_2(frog: CausalModel) -> list[Figure]:
+def figure_2(frog: CausalModel) -> list[Svg]:
     """Where information flows to the observation when the action is seen, done, or seen with the configuration.
 
     Args:
@@ -50,7 +50,7 @@ def figure_2(frog: CausalModel) -> list[Figure]:
     return [draw_dag(panel) for panel in panels]
 
 
-def figure_3(game: CausalModel) -> list[Figure]:
+def figure_3(game: CausalModel) -> list[Svg]:
     """The game of two rounds.
 
     Args:
@@ -75,7 +75,7 @@ def figure_3(game: CausalModel) -> list[Figure]:
     ]
 
 
-def figure_4(graph: ComputationGraph) -> list[Figure]:
+def figure_4(graph: ComputationGraph) -> list[Svg]:
     """The computation graph of meta-training.
 
     Args:

@@ -76,11 +76,11 @@ def extensive_form(variables: Iterable[Variable], order: Sequence[str], hidden: 
         reach = joint.sum(tuple(range(depth + 1, len(order))))
         before = order[:depth]
         causal = set(graph[name]) <= set(before) and not descendants(graph, name) & set(before)
-        law = _mechanism(mechanisms[name], before, reach.shape) if causal else _ratio(reach)
+        distribution = _mechanism(mechanisms[name], before, reach.shape) if causal else _ratio(reach)
         grown = []
         for indices, node in level:
             for i, value in enumerate(mechanisms[name].values):
-                p = float(law[(*indices, i)])
+                p = float(distribution[(*indices, i)])
                 moves = (*node.moves, (name, value))
                 visible = node.visible if name in hidden else (*node.visible, (name, value))
                 child = Node(moves, follows, None if np.isnan(p) else p, float(reach[(*indices, i)]), visible)

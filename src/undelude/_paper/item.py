@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from undelude._drawing.svg import Figure
+from undelude._drawing.svg import Svg
 
 Value = float | str | list
 
@@ -62,7 +62,7 @@ class Block:
     title: str
     text: Sequence[str]
     items: Sequence[Item]
-    figures: Sequence[tuple[Figure, str]] = ()
+    figures: Sequence[tuple[Svg, str]] = ()
     listing: str = ""
 
 

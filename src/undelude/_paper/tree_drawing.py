@@ -8,10 +8,10 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Canvas
+from matplotlib.figure import Figure
 from matplotlib.patches import Circle, RegularPolygon
 
-from undelude._drawing.svg import DO, FONT, INK, MUTED, PAPER, SEE, STYLE, WIDTH, Figure, symbol, to_figure
+from undelude._drawing.svg import DO, FONT, INK, MUTED, PAPER, SEE, STYLE, WIDTH, Svg, symbol, to_figure
 from undelude._paper.game_tree import Moves, Node, children
 
 # Trees with more ends than these have no room for a label at each branch; nor words for each of them.
@@ -27,7 +27,7 @@ Key = tuple[str, Moves]
 Sets = Mapping[Key, Sequence[Node]]
 
 
-def draw_tree(nodes: Sequence[Node], *, title: str = "", sets: Sets | None = None) -> Figure:
+def draw_tree(nodes: Sequence[Node], *, title: str = "", sets: Sets | None = None) -> Svg:
     """A tree from its root on the left; the states of an information set share colour, shape and number.
 
     Args:
@@ -47,7 +47,7 @@ def draw_tree(nodes: Sequence[Node], *, title: str = "", sets: Sets | None = Non
     column = (size[0] - LEFT - right) / max(len(order), 1)
     places = _places(below, ends, column, spacing, size[1] - head)
     with matplotlib.rc_context(STYLE):
-        canvas = Canvas(figsize=tuple(size / 72))
+        canvas = Figure(figsize=tuple(size / 72))
         axes = canvas.add_axes((0, 0, 1, 1))
         axes.set(xlim=(0, size[0]), ylim=(0, size[1]))
         axes.axis("off")

@@ -37,9 +37,9 @@ def unrolled(process: InteractionProcess, num_rounds: int) -> CausalModel:
     )
     num_states = 1
 
-    def add(name: str, law: str) -> None:
-        laws = _laws(process, law, memories, num_states)
-        variables.append(_variable(process, name, theta, laws, symbols, moves, sizes))
+    def add(name: str, distribution: str) -> None:
+        distributions = _distributions(process, distribution, memories, num_states)
+        variables.append(_variable(process, name, theta, distributions, symbols, moves, sizes))
 
     for t in range(0 if process.opening else 1, num_rounds + 1):
         if moving and symbols:
@@ -60,14 +60,16 @@ def _variable(
     process: InteractionProcess,
     name: str,
     theta: str,
-    law: np.ndarray,
+    distribution: np.ndarray,
     symbols: list[str],
     moves: list[np.ndarray],
     sizes: dict[str, int],
 ) -> Variable:
-    """The variable with the law `[K, S, own]` in the state that its past led to, its parents what matters of that."""
+    """Return the variable with distribution `[K, S, own]`, whose parents are the past symbols that matter."""
     # Backwards: states are alike where no symbol that is left to come tells them apart.
-    _, alike = np.unique(_rounded(law).transpose(1, 0, 2).reshape(law.shape[1], -1), axis=0, return_inverse=True)
+    _, alike = np.unique(
+        _rounded(distribution).transpose(1, 0, 2).reshape(distribution.shape[1], -1), axis=0, return_inverse=True
+    )
     alike, matters = alike.reshape(-1), []
     for move in reversed(moves):
         after = alike[move]
@@ -76,38 +78,38 @@ def _variable(
         alike = alike.reshape(-1)
     parents = [symbol for symbol, does in zip(symbols, matters, strict=True) if does]
     shape = [sizes[symbol.partition("_")[0]] for symbol in parents]
-    if (entries := math.prod(shape) * law.shape[0] * law.shape[2]) > MAX_ENTRIES:
+    if (entries := math.prod(shape) * distribution.shape[0] * distribution.shape[2]) > MAX_ENTRIES:
         raise ValueError(_too_large(process, f"a table of {entries:.1e} entries for {name}"))
     # Forwards: the state after each combination of what matters; of the rest, any symbol does.
     state = np.zeros((), int)
     for move, does in zip(moves, matters, strict=True):
         state = move[state] if does else move[state, 0]
-    table = law[:, state]
+    table = distribution[:, state]
     if np.ptp(_rounded(table), axis=0).max() == 0:
-        return Variable(name, range(law.shape[2]), tuple(parents), table=table[0])
-    return Variable(name, range(law.shape[2]), (theta, *parents), table=table)
+        return Variable(name, range(distribution.shape[2]), tuple(parents), table=table[0])
+    return Variable(name, range(distribution.shape[2]), (theta, *parents), table=table)
 
 
-def _rounded(law: np.ndarray) -> np.ndarray:
+def _rounded(distribution: np.ndarray) -> np.ndarray:
     """To so many digits of each entry, so that what is rare stays apart from what cannot be."""
     with np.errstate(divide="ignore"):
-        unit = 10.0 ** (np.floor(np.log10(law)) - DIGITS + 1)
-    return np.where(law > 0, np.round(law / np.where(law > 0, unit, 1)) * unit, 0)
+        unit = 10.0 ** (np.floor(np.log10(distribution)) - DIGITS + 1)
+    return np.where(distribution > 0, np.round(distribution / np.where(distribution > 0, unit, 1)) * unit, 0)
 
 
-def _laws(process: InteractionProcess, part: str, memories: PyTree, num_states: int) -> np.ndarray:
-    return np.asarray(_compiled_laws(process, part, memories, jnp.arange(num_states)))
+def _distributions(process: InteractionProcess, part: str, memories: PyTree, num_states: int) -> np.ndarray:
+    return np.asarray(_compiled_distributions(process, part, memories, jnp.arange(num_states)))
 
 
 @eqx.filter_jit
-def _compiled_laws(process: InteractionProcess, part: str, memories: PyTree, states: Array) -> Array:
-    """The law of what comes next for every theta and state, `[K, S, own]`."""
-    law: Any = {"Q_A": process.expert.Q_A, "Q_O": process.task.Q_O, "transition": process.transition}[part]
+def _compiled_distributions(process: InteractionProcess, part: str, memories: PyTree, states: Array) -> Array:
+    """The distribution of what comes next for every theta and state, `[K, S, own]`."""
+    part_of: Any = {"Q_A": process.expert.Q_A, "Q_O": process.task.Q_O, "transition": process.transition}[part]
     memory = memories[1] if part == "Q_A" else memories[0]
 
     # The number of the state goes along, as a memory may hold no array.
     def probs(theta: Any, m: PyTree, state: Array) -> Array:
-        distribution = law(theta, m)
+        distribution = part_of(theta, m)
         assert isinstance(distribution, Categorical)
         return distribution.probs
 
@@ -148,7 +150,7 @@ def _too_large(process: InteractionProcess, what: str) -> str:
 
 
 def _num_symbols(process: InteractionProcess, part: str) -> int:
-    law = process.action_law if part == "action" else process.observation_law
-    if not isinstance(law, Categorical):
+    distribution = process.action_distribution if part == "action" else process.observation_distribution
+    if not isinstance(distribution, Categorical):
         raise TypeError(f"{process.name}: a causal model has finitely many values, and its {part}s are no symbols.")
-    return law.num_categories
+    return distribution.num_categories

@@ -28,7 +28,7 @@ class Episodes(eqx.Module):
         observations: `[B, T, ...]`, what Nature answered.
         executor: `[B, T]`, who executed: `AGENT` (also for a behaviour in its place, `Blind`) or `EXPERT`.
         intervened: `[B, T]`, the mark under which the action is read: do where true, see where false.
-        expert: `[B, T]`, the expert's laws `Q(A_t | theta, e_t)`.
+        expert: `[B, T]`, the expert's distributions `Q(A_t | theta, e_t)`.
         expert_actions: `[B, T, ...]`, what the expert would have done: a sample of it (the executed action itself,
             where the expert executed).
         reward: `[B, T]`.
@@ -133,12 +133,12 @@ def check_symbols(process: InteractionProcess, episodes: Episodes) -> None:
         )
     if is_concrete(episodes.mask) and not np.asarray(episodes.mask).all():
         raise ValueError(f"{process.name}: mask has rounds that do not exist; cut the histories to the rounds that do.")
-    for name, law, shape, values, lead in parts:
+    for name, distribution, shape, values, lead in parts:
         expected = jax.tree.map(lambda x, lead=lead: lead + x.shape, shape)
         shapes = jax.tree.map(jnp.shape, values)
         if shapes != expected:
             raise ValueError(f"{process.name}: {name} must have the shape {expected}, not {shapes}.")
-        check_alphabet(f"{process.name}: {name}", law, values)
+        check_alphabet(f"{process.name}: {name}", distribution, values)
 
 
 def _as_symbols(name: str, x: PyTree) -> PyTree:

@@ -52,13 +52,13 @@ def init(process: InteractionProcess) -> Belief:
     )
 
 
-def expert_laws(process: InteractionProcess, belief: Belief) -> AbstractDistribution:
+def expert_distributions(process: InteractionProcess, belief: Belief) -> AbstractDistribution:
     """`Q(A | theta, e)` for every theta, leading axis K."""
     e_axis = None if process.expert.theta_free_memory else 0
     return jax.vmap(process.expert.Q_A, in_axes=(0, e_axis))(process.thetas, belief.e)
 
 
-def task_laws(process: InteractionProcess, belief: Belief) -> AbstractDistribution:
+def task_distributions(process: InteractionProcess, belief: Belief) -> AbstractDistribution:
     """`Q(O | theta, w)` for every theta, leading axis K."""
     w_axis = None if process.task.theta_free_memory else 0
     return jax.vmap(process.task.Q_O, in_axes=(0, w_axis))(process.thetas, belief.w)
@@ -66,25 +66,25 @@ def task_laws(process: InteractionProcess, belief: Belief) -> AbstractDistributi
 
 def predict_action(process: InteractionProcess, belief: Belief) -> AbstractDistribution:
     """`sum_theta Q(A | theta, e) P(theta | history)`: equation 3 where the history's actions were done."""
-    return mixture(belief.log_posterior, expert_laws(process, belief))
+    return mixture(belief.log_posterior, expert_distributions(process, belief))
 
 
 def predict_observation(process: InteractionProcess, belief: Belief) -> AbstractDistribution:
     """`sum_theta Q(O | theta, w) P(theta | history)`."""
-    return mixture(belief.log_posterior, task_laws(process, belief))
+    return mixture(belief.log_posterior, task_distributions(process, belief))
 
 
 def update_action(process: InteractionProcess, belief: Belief, a: Action, intervened: Bool[Array, ""] | bool) -> Belief:
     """Equation 2: an action that was seen is evidence about theta, one that was done is not."""
     if intervened is not True:
-        log_likelihood = jax.vmap(lambda law: law.log_prob(a))(expert_laws(process, belief))
+        log_likelihood = jax.vmap(lambda distribution: distribution.log_prob(a))(expert_distributions(process, belief))
         belief = _condition(belief, jnp.where(intervened, 0.0, log_likelihood))
     return _remember(process, belief, "g_A", a)
 
 
 def update_observation(process: InteractionProcess, belief: Belief, o: Observation) -> Belief:
     """Bayes' rule, and the draw of the next theta where the process has a transition (Section 3)."""
-    log_likelihood = jax.vmap(lambda law: law.log_prob(o))(task_laws(process, belief))
+    log_likelihood = jax.vmap(lambda distribution: distribution.log_prob(o))(task_distributions(process, belief))
     belief = _remember(process, _condition(belief, log_likelihood), "g_O", o)
     if process.transition is None:
         return belief
@@ -96,7 +96,7 @@ def update_observation(process: InteractionProcess, belief: Belief, o: Observati
 def filter(process: InteractionProcess, episode: Episodes, *, all_done: bool = False) -> Belief:
     """The belief before each round of one episode and after its last: a `Belief` with a leading axis of T + 1.
 
-    Where it is known beforehand that all actions were done, `all_done` spares the expert's laws.
+    Where it is known beforehand that all actions were done, `all_done` spares the expert's distributions.
     """
     belief = init(process)
     if episode.opening is not None:
@@ -215,7 +215,7 @@ def _run_filter(
 def _condition(belief: Belief, log_likelihood: Float[Array, " K"]) -> Belief:
     joint = belief.log_posterior + log_likelihood
     log_evidence = jax.nn.logsumexp(joint)
-    # Also where a law of the user's went wrong: a belief is never NaN.
+    # Also where a distribution of the user's went wrong: a belief is never NaN.
     impossible = ~jnp.isfinite(log_evidence)
     log_posterior = jnp.where(impossible, belief.log_posterior, joint - jnp.where(impossible, 0.0, log_evidence))
     return Belief(log_posterior, belief.w, belief.e, belief.impossible | impossible)

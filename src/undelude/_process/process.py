@@ -59,11 +59,11 @@ class AbstractTask(eqx.Module, Generic[W]):
     def reward(self, theta: Theta, w: W, a: Action, o: Observation) -> Float[Array, ""]:
         """The reward of a round, for evaluation only; `w` is the memory under which `o` was drawn."""
 
-    def draw(self, canvas: Any, theta: Theta, w: W, belief: Sequence[tuple[Theta, float]]) -> None:
+    def draw(self, frame: Any, theta: Theta, w: W, belief: Sequence[tuple[Theta, float]]) -> None:
         """Draw the world as it is in a round, for `ud.film`; by default, the belief alone.
 
         Args:
-            canvas: a `Canvas` from (0, 0) to (1, 1), already with a title.
+            frame: a `Frame` from (0, 0) to (1, 1), already with a title.
             theta: the true value after the round, in NumPy.
             w: the memory that has met the action of the round, in NumPy.
             belief: each value of Theta with its probability after the round; empty where Theta is continuous.
@@ -73,9 +73,9 @@ class AbstractTask(eqx.Module, Generic[W]):
         """
         del w
         if not belief:
-            raise TypeError(f"{type(self).__name__} has no drawing; give it draw(canvas, theta, w, belief).")
+            raise TypeError(f"{type(self).__name__} has no drawing; give it draw(frame, theta, w, belief).")
         true = [jax.tree.all(jax.tree.map(np.array_equal, theta, value)) for value, _ in belief]
-        canvas.bars([p for _, p in belief], framed=true.index(True))
+        frame.bars([p for _, p in belief], framed=true.index(True))
 
     def say(self, o: Observation) -> str:
         """What an observation tells, in a word or two, for the header of `ud.film`; by default a symbol's number."""
@@ -130,10 +130,13 @@ class InteractionProcess(eqx.Module):
         name: how messages and run directories call it.
 
     Raises:
-        ValueError: probabilities that do not sum to one, laws whose shapes do not fit, an expert or a task that gives
-            no mass to anything, a memory that is declared free of theta and is not; the message names the part. Laws
+        ValueError: probabilities that do not sum to one, distributions whose shapes do not fit, an expert or a task
+        that gives
+            no mass to anything, a memory that is declared free of theta and is not; the message names the part.
+            Distributions
             are looked at where they are first asked, and no further.
-        TypeError: a part is of another kind, a method returns no law, or Python looks at a number while it is compiled.
+        TypeError: a part is of another kind, a method returns no distribution, or Python looks at a number while it
+        is compiled.
     """
 
     prior: Float[Array, " K"] | AbstractDistribution = eqx.field(converter=_as_prior)
@@ -180,19 +183,19 @@ class InteractionProcess(eqx.Module):
                 "compute them without theta and declare theta_free_memory = True."
             )
         try:
-            laws, memories = _first_round(self)
+            distributions, memories = _first_round(self)
         except NOT_KNOWN_YET as error:
             raise TypeError(
                 f"{self.name}: a method of task, expert or transition looks at a number that is not known while it is "
                 f"compiled{users_line(error)}. In place of if and while take jnp.where, jax.lax.cond and jax.lax.scan, "
                 "in place of NumPy's functions, int() and float() those of jax.numpy."
             ) from error
-        for part, law in laws.items():
-            _check_law(law, f"{self.name}: {part}")
+        for part, distribution in distributions.items():
+            _check_distribution(distribution, f"{self.name}: {part}")
         self._check_memories(memories)
         if self.transition is not None and self.finite:
-            law = laws["transition(theta, w)"]
-            if not isinstance(law, Categorical) or law.num_categories != self.num_thetas:
+            distribution = distributions["transition(theta, w)"]
+            if not isinstance(distribution, Categorical) or distribution.num_categories != self.num_thetas:
                 raise ValueError(
                     f"{self.name}: transition(theta, w) must return a Categorical over the indices of thetas, "
                     f"0 to {self.num_thetas - 1}."
@@ -228,12 +231,12 @@ class InteractionProcess(eqx.Module):
 
     @property
     def symbols(self) -> tuple[tuple[AbstractDistribution, PyTree], tuple[AbstractDistribution, PyTree]]:
-        """The kind of law, and shape and type of a value, of actions and of observations."""
+        """The kind of distribution, and shape and type of a value, of actions and of observations."""
         return _trace_symbols(outline(self))
 
     @property
-    def action_law(self) -> AbstractDistribution:
-        """The kind of law that actions follow, with shapes in place of numbers."""
+    def action_distribution(self) -> AbstractDistribution:
+        """The kind of distribution that actions follow, with shapes in place of numbers."""
         return self.symbols[0][0]
 
     @property
@@ -242,8 +245,8 @@ class InteractionProcess(eqx.Module):
         return self.symbols[0][1]
 
     @property
-    def observation_law(self) -> AbstractDistribution:
-        """The kind of law that observations follow, with shapes in place of numbers."""
+    def observation_distribution(self) -> AbstractDistribution:
+        """The kind of distribution that observations follow, with shapes in place of numbers."""
         return self.symbols[1][0]
 
     @property
@@ -340,36 +343,36 @@ class InteractionProcess(eqx.Module):
     def _any_theta(self) -> Theta:
         return self.theta_value(jnp.zeros((), jnp.int32) if self.finite else self.sample_theta(jax.random.key(0)))
 
-    def _over_thetas(self, law: Any) -> Any:
+    def _over_thetas(self, distribution: Any) -> Any:
         if self.finite:
-            return jax.vmap(law)(self.thetas)
+            return jax.vmap(distribution)(self.thetas)
         keys = jax.random.split(jax.random.key(0), 8)
-        return jax.vmap(lambda key: law(self.sample_theta(key)))(keys)
+        return jax.vmap(lambda key: distribution(self.sample_theta(key)))(keys)
 
     def _first_Q_A(self, theta: Theta) -> AbstractDistribution:
         e = self.expert.init(theta)
         if self.opening:
             e = self.expert.g_O(theta, self._first_Q_O(theta).sample(jax.random.key(0)), e)
-        return self._as_law("expert.Q_A", self.expert.Q_A(theta, e))
+        return self._as_distribution("expert.Q_A", self.expert.Q_A(theta, e))
 
     def _first_Q_O(self, theta: Theta) -> AbstractDistribution:
         if self.opening:
-            return self._as_law("task.Q_O", self.task.Q_O(theta, self.task.init(theta)))
+            return self._as_distribution("task.Q_O", self.task.Q_O(theta, self.task.init(theta)))
         return self._Q_O_after(theta, self._first_Q_A(theta).sample(jax.random.key(0)))
 
     def _Q_O_after(self, theta: Theta, a: Action) -> AbstractDistribution:
         w = self.task.init(theta)
         if self.opening:
             w = self.task.g_O(theta, self._first_Q_O(theta).sample(jax.random.key(0)), w)
-        return self._as_law("task.Q_O", self.task.Q_O(theta, self.task.g_A(theta, a, w)))
+        return self._as_distribution("task.Q_O", self.task.Q_O(theta, self.task.g_A(theta, a, w)))
 
-    def _as_law(self, method: str, law: Any) -> AbstractDistribution:
-        if not isinstance(law, AbstractDistribution):
-            what = "an array" if isinstance(law, jax.Array) else f"{type(law).__name__}"
+    def _as_distribution(self, method: str, distribution: Any) -> AbstractDistribution:
+        if not isinstance(distribution, AbstractDistribution):
+            what = "an array" if isinstance(distribution, jax.Array) else f"{type(distribution).__name__}"
             raise TypeError(
                 f"{self.name}: {method} returned {what}, not a distribution; return ud.Categorical(...) or another one."
             )
-        return law
+        return distribution
 
     def _memories_after_a_round(self, theta: Theta) -> tuple[Any, Any]:
         """Of task and expert, after symbols that are the same whatever theta is."""
@@ -414,54 +417,57 @@ def _first_round(process: InteractionProcess) -> tuple[dict[str, Any], tuple[Any
     """What can be checked before anything is played, stacked over theta; compiled, as it is many small operations.
 
     Returns:
-        The laws of the first round, and the memories of task and expert after it.
+        The distributions of the first round, and the memories of task and expert after it.
     """
-    laws = {
+    distributions = {
         "expert: first Q_A(theta, e)": process._first_Q_A,
         "task: Q_O(theta, w) after each first action": process._Q_O_after_each_action,
     }
     if process.opening:
-        laws["task: Q_O(theta, w) of the opening"] = process._first_Q_O
-    # First, as laws of memories that are not alike fail in ways of their own.
+        distributions["task: Q_O(theta, w) of the opening"] = process._first_Q_O
+    # First, as distributions of memories that are not alike fail in ways of their own.
     memories = process._over_thetas(process._memories_after_a_round)
-    laws = {part: process._over_thetas(law) for part, law in laws.items()}
+    distributions = {part: process._over_thetas(distribution) for part, distribution in distributions.items()}
     if process.transition is not None and process.finite:
         w = index(memories[0], 0)
-        laws["transition(theta, w)"] = jax.vmap(process.transition, in_axes=(0, None))(process.thetas, w)
-    return laws, memories
+        distributions["transition(theta, w)"] = jax.vmap(process.transition, in_axes=(0, None))(process.thetas, w)
+    return distributions, memories
 
 
 # Asked for at every call of `posterior` and `rollout`, and tracing takes longer than they do. Shapes are all it needs.
 @functools.lru_cache(maxsize=64)
 def _trace_symbols(key: tuple) -> Any:
-    """`((Q_A, a), (Q_O, o))`: the first laws and a value of each, with shapes in place of numbers."""
+    """`((Q_A, a), (Q_O, o))`: the first distributions and a value of each, with shapes in place of numbers."""
 
     def symbols(*leaves: Array) -> Any:
         process = filled(key, leaves)
         theta = process._any_theta()
-        laws = process._first_Q_A(theta), process._first_Q_O(theta)
-        return tuple((law, law.sample(jax.random.key(0))) for law in laws)
+        distributions = process._first_Q_A(theta), process._first_Q_O(theta)
+        return tuple((distribution, distribution.sample(jax.random.key(0))) for distribution in distributions)
 
     return jax.eval_shape(symbols, *key[0])
 
 
-def _check_law(law: Any, name: str) -> None:
-    """A law stacked over theta: of a known kind, finite, normalised."""
-    match law:
+def _check_distribution(distribution: Any, name: str) -> None:
+    """A distribution stacked over theta: of a known kind, finite, normalised."""
+    match distribution:
         case Categorical():
-            check_probabilities(law.probs, name)
+            check_probabilities(distribution.probs, name)
         case Normal():
-            if is_concrete(law) and not (np.isfinite(law.loc).all() and (np.asarray(law.scale) > 0).all()):
+            if is_concrete(distribution) and not (
+                np.isfinite(distribution.loc).all() and (np.asarray(distribution.scale) > 0).all()
+            ):
                 raise ValueError(f"{name} is a Normal whose loc is not finite or whose scale is not positive.")
         case Joint():
-            for i, part in enumerate(law.laws):
-                _check_law(part, f"{name} part {i}")
+            for i, part in enumerate(distribution.distributions):
+                _check_distribution(part, f"{name} part {i}")
         case Mixture():
-            check_probabilities(jnp.exp(law.log_weights), f"{name} weights")
-            _check_law(law.components, f"{name} components")
+            check_probabilities(jnp.exp(distribution.log_weights), f"{name} weights")
+            _check_distribution(distribution.components, f"{name} components")
         case Given() | AbstractDistribution():
             pass
         case _:
             raise ValueError(
-                f"{name} returned {type(law).__name__}, not a distribution; return ud.Categorical(...) or another one."
+                f"{name} returned {type(distribution).__name__}, not a distribution; return ud.Categorical(...) or "
+                f"another one."
             )

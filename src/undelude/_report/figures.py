@@ -6,7 +6,7 @@ from typing import Any, Literal
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Canvas
+from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from undelude._drawing.strips import frame_truth, listed, mark_actions, round_ticks, shade, symbol_ticks
@@ -21,7 +21,7 @@ from undelude._drawing.svg import (
     SEE_TEXT,
     STYLE,
     WIDTH,
-    Figure,
+    Svg,
     to_figure,
 )
 from undelude._report.files import READERS, Episode, Quantity, RunFiles
@@ -36,14 +36,14 @@ MAX_ROWS, MAX_WRITTEN = 24, 24
 STEPS = [1, 2, 5, 10]
 
 
-def distances(run: RunFiles) -> Figure | None:
+def distances(run: RunFiles) -> Svg | None:
     """The headline as two bars; None where a distance is missing or infinite."""
     bars = [("exact_do", run.quantity("action_kl_do")), ("exact_see", run.quantity("action_kl_see"))]
     if any(q.value is None or math.isinf(q.value) for _, q in bars):
         return None
     bars.sort(key=lambda bar: bar[1].value or 0.0)
     with matplotlib.rc_context(STYLE):
-        canvas = Canvas(figsize=(WIDTH, 1.3), layout="constrained")
+        canvas = Figure(figsize=(WIDTH, 1.3), layout="constrained")
         axes = canvas.subplots()
         for y, (name, q) in enumerate(bars):
             value, margin = q.value or 0.0, 2 * (q.se or 0.0)
@@ -57,7 +57,7 @@ def distances(run: RunFiles) -> Figure | None:
         return to_figure(canvas, "distances", f"Two bars, in nats per action: {said}.")
 
 
-def learning_curve(run: RunFiles) -> Figure | None:
+def learning_curve(run: RunFiles) -> Svg | None:
     """KL to both answers over updates, on a log scale; None where training did not measure them."""
     update = run.series("update")
     curves = {"exact_do": run.series("action_kl_do"), "exact_see": run.series("action_kl_see")}
@@ -66,7 +66,7 @@ def learning_curve(run: RunFiles) -> Figure | None:
     if not curves:
         return None
     with matplotlib.rc_context(STYLE):
-        canvas = Canvas(figsize=(WIDTH, 2.9), layout="constrained")
+        canvas = Figure(figsize=(WIDTH, 2.9), layout="constrained")
         axes = canvas.subplots()
         axes.set_yscale("log")
         for name, y in curves.items():
@@ -80,14 +80,14 @@ def learning_curve(run: RunFiles) -> Figure | None:
         return to_figure(canvas, "learning", alt)
 
 
-def losses(run: RunFiles) -> Figure | None:
+def losses(run: RunFiles) -> Svg | None:
     """The two log-losses over updates."""
     update = run.series("update")
     parts = [(part, y) for part in ("action", "observation") if np.isfinite(y := run.series(f"{part}_loss")).any()]
     if not parts:
         return None
     with matplotlib.rc_context(STYLE):
-        canvas = Canvas(figsize=(WIDTH, 2.9), layout="constrained")
+        canvas = Figure(figsize=(WIDTH, 2.9), layout="constrained")
         for axes, (part, y) in zip(np.atleast_1d(canvas.subplots(len(parts), sharex=True)), parts, strict=True):
             y = np.where(np.isfinite(y), y, np.nan)
             axes.plot(update, y, color=INK, lw=1.3, marker="o" if len(y) == 1 else None, ms=3)
@@ -101,7 +101,7 @@ def losses(run: RunFiles) -> Figure | None:
         return to_figure(canvas, "losses", alt)
 
 
-def certificate(run: RunFiles) -> Figure | None:
+def certificate(run: RunFiles) -> Svg | None:
     """Distances to both answers, and calibration gaps: dots with intervals of two standard errors."""
     symbols, readers = ("action", "observation"), {"do": "exact_do", "see": "exact_see"}
 
@@ -121,7 +121,7 @@ def certificate(run: RunFiles) -> Figure | None:
         return None
     spaced: dict[Any, Any] = STYLE | {"figure.constrained_layout.h_pad": 0.09}
     with matplotlib.rc_context(spaced):
-        canvas = Canvas(figsize=(WIDTH, 0.35 + 1.02 * len(panels)), layout="constrained")
+        canvas = Figure(figsize=(WIDTH, 0.35 + 1.02 * len(panels)), layout="constrained")
         said = []
         for axes, (title, rows, log) in zip(np.atleast_1d(canvas.subplots(len(panels))), panels, strict=True):
             if log:
@@ -139,7 +139,7 @@ def certificate(run: RunFiles) -> Figure | None:
         return to_figure(canvas, "certificate", f"Dot chart of the certificate: {'; '.join(said)}.")
 
 
-def returns(run: RunFiles) -> Figure | None:
+def returns(run: RunFiles) -> Svg | None:
     """Reward per round of agent, expert and both exact answers, on their own histories."""
     names = (("reward_expert", "expert", MUTED, "D"), ("reward_exact_do", NAMES["exact_do"], DO, "o"))
     names += (("reward", "agent", INK, "v"), ("reward_exact_see", NAMES["exact_see"], SEE, "s"))
@@ -148,7 +148,7 @@ def returns(run: RunFiles) -> Figure | None:
     if not rows:
         return None
     with matplotlib.rc_context(STYLE):
-        canvas = Canvas(figsize=(WIDTH, 0.75 + 0.27 * len(rows)), layout="constrained")
+        canvas = Figure(figsize=(WIDTH, 0.75 + 0.27 * len(rows)), layout="constrained")
         axes = canvas.subplots()
         for y, (_, colour, marker, q) in enumerate(rows):
             _interval(axes, y, q, colour, marker)
@@ -163,29 +163,29 @@ def returns(run: RunFiles) -> Figure | None:
         return to_figure(canvas, "returns", f"Dot chart of the reward per round: {said}.")
 
 
-def strips(episode: Episode) -> Figure:
+def strips(episode: Episode) -> Svg:
     """What was done and seen, three strips of probability over the rounds, and one comparison of them as lines."""
-    what, laws = episode.laws
-    shown = _rows_to_show(laws, episode.theta if what == "theta" else episode.actions)
+    what, distributions = episode.distributions
+    shown = _rows_to_show(distributions, episode.theta if what == "theta" else episode.actions)
     T, num_actions = episode.num_rounds, episode.policy["agent"].shape[1]
     row = float(np.clip(0.85 / len(shown), 0.05, 0.14))
     written = T <= MAX_WRITTEN and (episode.observations is None or int(episode.observations.max()) < 100)
     track = float(np.clip(0.85 / num_actions, 0.05, 0.14)) * num_actions
-    num_values = laws["agent"].shape[1]
+    num_values = distributions["agent"].shape[1]
     which = f"each {what}" if len(shown) == num_values else f"{len(shown)} of {num_values} {what}s"
     heights = [track, 0.16 if written else 0.45] + [row * len(shown)] * 3 + [0.85]
     with matplotlib.rc_context(STYLE):
-        canvas = Canvas(figsize=(WIDTH, sum(heights) + 0.27 * len(heights) + 0.35), layout="constrained")
+        canvas = Figure(figsize=(WIDTH, sum(heights) + 0.27 * len(heights) + 0.35), layout="constrained")
         grid = canvas.subplots(len(heights), sharex=True, gridspec_kw={"height_ratios": heights})
         _action_track(grid[0], episode, num_actions)
         _observation_track(grid[1], episode, written)
         for axes, name in zip(grid[2:5], READERS, strict=True):
-            shade(axes, laws[name][:, shown], COLOURS[name])
+            shade(axes, distributions[name][:, shown], COLOURS[name])
             axes.set_title(f"{NAMES[name]}: probability of {which}", color=TEXT[name])
             symbol_ticks(axes, shown)
             if what == "theta":
                 frame_truth(axes, episode.theta, shown)
-        said = _compare(grid[5], episode, what, laws)
+        said = _compare(grid[5], episode, what, distributions)
         round_ticks(grid[5], T)
         for axes in grid[:-1]:
             axes.tick_params(axis="x", length=0, labelbottom=False)
@@ -219,16 +219,16 @@ def _observation_track(axes: Axes, episode: Episode, written: bool) -> None:
         axes.yaxis.set_major_locator(MaxNLocator(2, integer=True))
 
 
-def _compare(axes: Axes, episode: Episode, what: str, laws: dict[str, np.ndarray]) -> str:
+def _compare(axes: Axes, episode: Episode, what: str, distributions: dict[str, np.ndarray]) -> str:
     """Belief in the truth where there are beliefs; otherwise how far the agent's policy is from either answer."""
     x = np.arange(len(episode.theta)) + 0.5
     if what == "theta":
-        lines = {name: law[np.arange(len(x)), episode.theta] for name, law in laws.items()}
+        lines = {name: distribution[np.arange(len(x)), episode.theta] for name, distribution in distributions.items()}
         constant = len(set(episode.theta)) == 1
         axes.set_title("belief in the truth" + (f" (theta {episode.theta[-1]})" if constant else ""))
         said = "Belief in the truth at the end: "
     else:
-        lines = {name: np.abs(laws[name] - laws["agent"]).sum(-1) / 2 for name in READERS[1:]}
+        lines = {name: np.abs(distributions[name] - distributions["agent"]).sum(-1) / 2 for name in READERS[1:]}
         axes.set_title("total variation from the policy of the agent")
         said = "Total variation from the policy of the agent, mean over the rounds: "
     for name in [n for n in ("exact_do", "exact_see", "agent") if n in lines]:
@@ -239,9 +239,9 @@ def _compare(axes: Axes, episode: Episode, what: str, laws: dict[str, np.ndarray
     return said + ", ".join(f"{NAMES[name]} {value:.2f}" for name, value in values.items()) + "."
 
 
-def _rows_to_show(laws: dict[str, np.ndarray], truth: np.ndarray) -> np.ndarray:
+def _rows_to_show(distributions: dict[str, np.ndarray], truth: np.ndarray) -> np.ndarray:
     """All values, or of many the true ones and those that were ever most probable to anyone."""
-    peak = np.max([law.max(0) for law in laws.values()], axis=0)
+    peak = np.max([distribution.max(0) for distribution in distributions.values()], axis=0)
     peak[truth] = np.inf
     return np.sort(np.argsort(-peak, kind="stable")[:MAX_ROWS])
 

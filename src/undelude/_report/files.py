@@ -58,7 +58,7 @@ class Episode:
         return len(self.actions)
 
     @property
-    def laws(self) -> tuple[str, dict[str, np.ndarray]]:
+    def distributions(self) -> tuple[str, dict[str, np.ndarray]]:
         """What to look at: `("theta", beliefs)` where the agent's policy implies one, else `("action", policies)`."""
         beliefs = {name: b for name, b in self.belief.items() if b is not None}
         return ("theta", beliefs) if len(beliefs) == len(READERS) else ("action", self.policy)
@@ -159,13 +159,18 @@ def _misfit(T: int, theta: np.ndarray, actions: np.ndarray, policy: dict, belief
     if T == 0:
         return "is empty"
     beliefs = [b for b in belief.values() if b is not None]
-    for name, symbols, shapes, laws in (
+    for name, symbols, shapes, distributions in (
         ("actions", actions, [(T,)], list(policy.values())),
         ("theta", theta, [(), (T + 1,)], beliefs),
     ):
-        if any(law.ndim != 2 or law.shape != (T + 1, laws[0].shape[1]) or not np.isfinite(law).all() for law in laws):
+        if any(
+            distribution.ndim != 2
+            or distribution.shape != (T + 1, distributions[0].shape[1])
+            or not np.isfinite(distribution).all()
+            for distribution in distributions
+        ):
             return f"needs {T + 1} rows of finite probabilities of {name}"
-        top = min([law.shape[1] for law in laws], default=np.inf)
+        top = min([distribution.shape[1] for distribution in distributions], default=np.inf)
         if symbols.dtype.kind not in "iu" or symbols.shape not in shapes or symbols.min() < 0 or symbols.max() >= top:
             return f"has {name} that are not indices, one a round"
     return None

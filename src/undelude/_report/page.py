@@ -148,19 +148,19 @@ def _rounds(run: RunFiles) -> list[dict[str, Any]]:
     if run.episode is None:
         return []
     e = run.episode
-    what, laws = e.laws
+    what, distributions = e.distributions
     columns = []
     for name in READERS:
-        law = laws[name]
+        distribution = distributions[name]
         of = e.theta if what == "theta" else np.append(e.actions, 0)
-        columns.append(law[np.arange(len(law)), of])
+        columns.append(distribution[np.arange(len(distribution)), of])
     return [
         {
             "round": t + 1,
             "action": e.actions[t],
             "observation": e.said[t] if e.said else None if e.observations is None else e.observations[t],
             "reward": f"{e.rewards[t]:g}",
-            "laws": [f"{column[t]:.3f}" for column in columns],
+            "distributions": [f"{column[t]:.3f}" for column in columns],
         }
         for t in range(e.num_rounds)
     ]

@@ -17,7 +17,7 @@ FLOOR = 1e-3
 WIDTH = 2.0
 # A belief above this is called sure.
 SURE = 0.9
-# More decimals than these are rounding noise of 32-bit laws.
+# More decimals than these are rounding noise of 32-bit distributions.
 MAX_DECIMALS = 6
 # Where there is no number.
 NONE = "\N{EN DASH}"
@@ -173,8 +173,8 @@ def _without_certificate(run: RunFiles) -> Verdict:
 
 def story(episode: Episode) -> list[str]:
     """Sentences on where in an episode the two answers part, what led there, and how it ends."""
-    what, laws = episode.laws
-    agent, do, see = (laws[name] for name in ("agent", "exact_do", "exact_see"))
+    what, distributions = episode.distributions
+    agent, do, see = (distributions[name] for name in ("agent", "exact_do", "exact_see"))
     t = int(np.abs(do - see).sum(-1).argmax())
     value = int((see[t] - do[t]).argmax())
     when = f"before round {t + 1}" if t < episode.num_rounds else "at the end"

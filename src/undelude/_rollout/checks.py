@@ -59,13 +59,14 @@ def _check_fit(key: tuple) -> None:
         m = agent.init(num_rounds=process.num_rounds)
         return m, agent.f_A(m), agent.f_O(m)
 
-    m, *laws = jax.eval_shape(predict, shapes)
-    for name, (law, _), own in zip(("f_A", "f_O"), symbols, laws, strict=True):
+    m, *distributions = jax.eval_shape(predict, shapes)
+    for name, (distribution, _), own in zip(("f_A", "f_O"), symbols, distributions, strict=True):
         if not isinstance(own, AbstractDistribution):
             raise TypeError(f"{kind}.{name} must return a distribution, such as ud.Categorical, not {own!r:.99}.")
-        if not alike(law, own):
+        if not alike(distribution, own):
             raise ValueError(
-                f"{process.name} has {'actions' if name == 'f_A' else 'observations'} of {in_words(law)}, and this "
+                f"{process.name} has {'actions' if name == 'f_A' else 'observations'} of {in_words(distribution)}, "
+                f"and this "
                 f"{kind} knows {in_words(own)}: it was made for another process."
             )
 

@@ -18,7 +18,8 @@ from undelude._rollout.checks import check_theta
 from undelude._rollout.world import World, acting_key, begin, consult, respond
 from undelude._tree import index
 
-# What a policy may say of a batch of symbols: [B, n] probabilities, a law whose arrays have a leading axis B, nothing.
+# What a policy may say of a batch of symbols: [B, n] probabilities, a distribution whose arrays have a leading axis
+# B, nothing.
 Law = Any
 
 
@@ -37,7 +38,8 @@ def play(
     answers to the same actions.
 
     Returns:
-        The episodes; `P_A`, `[B, T + 1]` laws, the last after the last observation; `P_O`, `[B, T]` laws, with an
+        The episodes; `P_A`, `[B, T + 1]` distributions, the last after the last observation; `P_O`, `[B, T]`
+        distributions, with an
         opening `[B, T + 1]`. None where the policy predicts none.
 
     Raises:
@@ -50,8 +52,8 @@ def play(
         check_theta(process, theta)
     world, opening, keys = _begin(process, key, jnp.arange(B), T, None if theta is None else jnp.asarray(theta))
     rng = np.random.default_rng(np.asarray(jax.random.key_data(jax.random.fold_in(key, B))))
-    laws_A: list[Law] = []
-    laws_O: list[Law] = []
+    distributions_A: list[Law] = []
+    distributions_O: list[Law] = []
     rounds: list[Any] = []
     thetas = [world.theta]
 
@@ -61,11 +63,13 @@ def play(
     def foresee(m: Memory, a: PyTree, t: int) -> None:
         if host.predict_observation is not None:
             said = host.predict_observation(m, a)
-            laws_O.append(_as_law(said, process.observation_law, B, f"predict_observation (round {t})"))
+            distributions_O.append(
+                _as_distribution(said, process.observation_distribution, B, f"predict_observation (round {t})")
+            )
 
     def read(m: Memory, a: PyTree, o: PyTree, t: int) -> Memory:
         said, m = _pair(host.predict(m, a, o), f"predict (round {t})")
-        laws_A.append(_as_law(said, process.action_law, B, f"predict (round {t})"))
+        distributions_A.append(_as_distribution(said, process.action_distribution, B, f"predict (round {t})"))
         return m
 
     m = host.reset(B)
@@ -73,7 +77,7 @@ def play(
         foresee(m, None, 0)
     m = read(m, None, None if opening is None else to_host(opening), 0)
     for t in range(T):
-        a, m = _choose(process, host, m, laws_A[-1], rng, keys[:, t], t)
+        a, m = _choose(process, host, m, distributions_A[-1], rng, keys[:, t], t)
         foresee(m, to_host(a), t)
         (Q_A, a_bar), (world, o, reward) = _round(process, world, a, keys[:, t])
         rounds.append((a, o, Q_A, a_bar, reward))
@@ -94,21 +98,28 @@ def play(
         reward=reward,
         mask=jnp.ones((B, T), bool),
     )
-    return episodes, _all_or_none(laws_A, "predict"), _all_or_none(laws_O, "predict_observation")
+    return episodes, _all_or_none(distributions_A, "predict"), _all_or_none(distributions_O, "predict_observation")
 
 
 def _choose(
-    process: InteractionProcess, host: HostAgent, m: Memory, law: Law, rng: np.random.Generator, keys: Array, t: int
+    process: InteractionProcess,
+    host: HostAgent,
+    m: Memory,
+    distribution: Law,
+    rng: np.random.Generator,
+    keys: Array,
+    t: int,
 ) -> tuple[PyTree, Memory]:
     """The actions of a round, as arrays that are actions of the process."""
     if host.act is None:
-        if law is None:
+        if distribution is None:
             raise ValueError(
-                "HostAgent: predict returned None instead of a law, so that there is nothing to draw actions from; "
-                "give act=, or return the law."
+                "HostAgent: predict returned None instead of a distribution, so that there is nothing to draw "
+                "actions from; "
+                "give act=, or return the distribution."
             )
-        return _draw(law, keys), m
-    chosen, m = _pair(host.act(m, law, rng), f"act (round {t})")
+        return _draw(distribution, keys), m
+    chosen, m = _pair(host.act(m, distribution, rng), f"act (round {t})")
     shape = jax.tree.map(lambda x: (len(keys), *x.shape), process.action_shape)
     dtypes = jax.tree.map(lambda x: x.dtype, process.action_shape)
     one_array = jax.tree.structure(process.action_shape).num_leaves == 1 and hasattr(process.action_shape, "shape")
@@ -118,7 +129,7 @@ def _choose(
         raise ValueError(
             f"HostAgent: act (round {t}) returned actions of shape {jax.tree.map(np.shape, a)}, not {shape}."
         )
-    check_alphabet(f"HostAgent: act (round {t}), actions", process.action_law, a)
+    check_alphabet(f"HostAgent: act (round {t}), actions", process.action_distribution, a)
     if any(np.issubdtype(x.dtype, np.floating) and not np.isfinite(x).all() for x in jax.tree.leaves(a)):
         raise ValueError(f"HostAgent: act (round {t}) returned actions that are not finite.")
     return jax.tree.map(lambda x, dtype: jnp.asarray(x, dtype), a, dtypes), m
@@ -126,19 +137,21 @@ def _choose(
 
 def _pair(returned: Any, name: str) -> tuple[Any, Memory]:
     if not (isinstance(returned, tuple) and len(returned) == 2):
-        what = "(a, m)" if name.startswith("act") else "(law, m)"
+        what = "(a, m)" if name.startswith("act") else "(distribution, m)"
         raise ValueError(f"HostAgent: {name} must return a pair {what}, not {type(returned).__name__}.")
     return returned
 
 
-def _as_law(said: Law, kind: AbstractDistribution, B: int, name: str) -> AbstractDistribution | None:
-    """What a policy said, as a batch of laws."""
+def _as_distribution(said: Law, kind: AbstractDistribution, B: int, name: str) -> AbstractDistribution | None:
+    """What a policy said, as a batch of distributions."""
     if said is None:
         return None
     if isinstance(said, AbstractDistribution):
         leaves = jax.tree.leaves(eqx.filter(said, eqx.is_array_like))
         if any(leaf.ndim == 0 or leaf.shape[0] != B for leaf in leaves):
-            raise ValueError(f"HostAgent: {name} returned a law whose arrays have no leading axis of {B} episodes.")
+            raise ValueError(
+                f"HostAgent: {name} returned a distribution whose arrays have no leading axis of {B} episodes."
+            )
         if isinstance(kind, Categorical):
             if not (isinstance(said, Categorical) and said.num_categories == kind.num_categories):
                 raise ValueError(
@@ -148,7 +161,8 @@ def _as_law(said: Law, kind: AbstractDistribution, B: int, name: str) -> Abstrac
             check_probabilities(said.probs, f"HostAgent: {name}, probabilities")
         elif not alike(one := index(said, 0), kind):
             raise ValueError(
-                f"HostAgent: {name} returned a law of {in_words(one)} for each episode, not of {in_words(kind)}."
+                f"HostAgent: {name} returned a distribution of {in_words(one)} for each episode, not of "
+                f"{in_words(kind)}."
             )
         return said
     if not isinstance(kind, Categorical):
@@ -166,11 +180,13 @@ def _as_law(said: Law, kind: AbstractDistribution, B: int, name: str) -> Abstrac
         return Categorical(log_probs=jnp.asarray(np.log(probs), float))
 
 
-def _all_or_none(laws: list[Law], name: str) -> AbstractDistribution | None:
-    missing = [t for t, law in enumerate(laws) if law is None]
-    if missing and len(missing) < len(laws):
-        raise ValueError(f"HostAgent: {name} returned a law in some rounds and None in others, such as {missing[0]}.")
-    return None if missing or not laws else _stack(laws)
+def _all_or_none(distributions: list[Law], name: str) -> AbstractDistribution | None:
+    missing = [t for t, distribution in enumerate(distributions) if distribution is None]
+    if missing and len(missing) < len(distributions):
+        raise ValueError(
+            f"HostAgent: {name} returned a distribution in some rounds and None in others, such as {missing[0]}."
+        )
+    return None if missing or not distributions else _stack(distributions)
 
 
 def _stack(xs: list[PyTree]) -> PyTree:
@@ -198,5 +214,5 @@ def _round(process: InteractionProcess, world: World, a: PyTree, keys: Array) ->
 
 
 @eqx.filter_jit
-def _draw(laws: AbstractDistribution, keys: Array) -> PyTree:
-    return jax.vmap(lambda law, key: law.sample(acting_key(key)))(laws, keys)
+def _draw(distributions: AbstractDistribution, keys: Array) -> PyTree:
+    return jax.vmap(lambda distribution, key: distribution.sample(acting_key(key)))(distributions, keys)

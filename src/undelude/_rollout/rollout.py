@@ -71,7 +71,7 @@ def rollout(
         check_theta(process, theta)
     # As an array: another theta is not another trace.
     fixed = None if theta is None else jnp.asarray(theta, jnp.int32)
-    # Where the expert executes, nobody asks the agent: `unroll` has it read the episode afterwards.
+    # Where the expert executes, nobody asks the agent: `predict` has it read the episode afterwards.
     return _rollout(process, actor, key, jnp.arange(num_episodes), num_rounds, fixed)
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key, PyTree
 
 from undelude._agents.base import AbstractAgent
-from undelude._agents.fixed import LawOnly
+from undelude._agents.fixed import FixedPolicy
 from undelude._distributions.distributions import AbstractDistribution
 from undelude._process.episodes import AGENT, EXPERT, Episodes
 from undelude._process.process import InteractionProcess
@@ -16,7 +16,7 @@ from undelude._tree import append, prepend
 
 
 def episode(
-    process: InteractionProcess, actor: AbstractAgent | LawOnly | None, key: Key[Array, ""], **options: Any
+    process: InteractionProcess, actor: AbstractAgent | FixedPolicy | None, key: Key[Array, ""], **options: Any
 ) -> Episodes:
     """One episode of `live`, with its options: data alone."""
     return live(process, actor, key, **options)[0]
@@ -24,7 +24,7 @@ def episode(
 
 def live(
     process: InteractionProcess,
-    actor: AbstractAgent | LawOnly | None,
+    actor: AbstractAgent | FixedPolicy | None,
     key: Key[Array, ""],
     *,
     num_rounds: int,

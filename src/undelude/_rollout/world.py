@@ -40,7 +40,7 @@ def acting_key(key: Key[Array, ""]) -> Key[Array, ""]:
 
 
 def consult(process: InteractionProcess, world: World, key: Key[Array, ""]) -> tuple[AbstractDistribution, Action]:
-    """What the expert would do in the round whose key is `key`: its law, and a sample."""
+    """What the expert would do in the round whose key is `key`: its distribution, and a sample."""
     Q_A = process.expert.Q_A(process.theta_value(world.theta), world.e)
     return Q_A, Q_A.sample(jax.random.split(key, 4)[1])
 

@@ -25,8 +25,8 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def export(
-    agent: AbstractAgent,
     process: InteractionProcess,
+    agent: AbstractAgent,
     folder: str | os.PathLike,
     *,
     num_rounds: int | None = None,
@@ -36,12 +36,14 @@ def export(
     """Write `agent` into `folder` as `init`, `act` and `observe`, weights included.
 
         init()             -> memory           at the beginning of an episode
-        act(memory, seed)  -> action, law, memory    an action, the law that it predicted, and what it remembers now:
+        act(memory, seed)  -> action, distribution, memory    an action, the distribution that it predicted, and what
+        it remembers now:
                                                its own action is read as it was taught to read it
         observe(memory, o) -> memory           after an observation (the opening too, where there is one)
 
     All arguments and results are lists of arrays: PyTrees flattened, in the order of `manifest.json`, which has the
-    name, the shape and the type of each. `seed` is two unsigned 32-bit integers, new ones for each action. `law` are
+    name, the shape and the type of each. `seed` is two unsigned 32-bit integers, new ones for each action.
+    `distribution` are
     the arrays of a distribution, of symbols their log-probabilities.
 
     Of each function there is `NAME.bin`, which `jax.export.deserialize` reads (it needs flatbuffers), and `NAME.mlir`,
@@ -49,8 +51,8 @@ def export(
     Neither runs any code when it is read.
 
     Args:
+        process: whose actions and observations the agent knows.
         agent: any; its parameters become constants.
-        process: whose actions and observations it knows.
         folder: made where it does not exist; it must be empty.
         num_rounds: T of the episodes to come, for agents whose memory has a size of its own; the process's by default.
         batch_size: B; every array then has a leading axis of that length, and each episode its own seed. None for one
@@ -93,7 +95,7 @@ def export(
     batch_size = None if batch_size is None else check_count("batch_size", batch_size)
     # A window that is shorter than the episode, a cache of its length: the memory has the shape that `init` gives it.
     memory = jax.eval_shape(lambda: agent.init(num_rounds=num_rounds))
-    law = jax.eval_shape(agent.f_A, memory)
+    distribution = jax.eval_shape(agent.f_A, memory)
     seed = jax.ShapeDtypeStruct((2,), jnp.uint32)
 
     def init() -> PyTree:
@@ -107,11 +109,11 @@ def export(
     def observe(m: PyTree, o: PyTree) -> PyTree:
         return agent.g_O(o, m)
 
-    named = {"memory": memory, "seed": seed, "action": process.action_shape, "law": law}
+    named = {"memory": memory, "seed": seed, "action": process.action_shape, "distribution": distribution}
     named["observation"] = process.observation_shape
     functions: dict[str, tuple[Callable[..., PyTree], tuple[str, ...], tuple[str, ...]]] = {
         "init": (init, (), ("memory",)),
-        "act": (act, ("memory", "seed"), ("action", "law", "memory")),
+        "act": (act, ("memory", "seed"), ("action", "distribution", "memory")),
         "observe": (observe, ("memory", "observation"), ("memory",)),
     }
     path.mkdir(parents=True, exist_ok=True)
@@ -136,7 +138,7 @@ def export(
         "task": process.name,
         "agent": type(agent).__name__,
         "own_actions": agent.own_actions,
-        "law": type(law).__name__,
+        "distribution": type(distribution).__name__,
         "num_rounds": num_rounds,
         "batch_size": batch_size,
         "platforms": PLATFORMS,

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from undelude._agents.base import AbstractAgent, scan, unroll
+from undelude._agents.base import AbstractAgent, predict, scan
 from undelude._agents.exact import ExactAgent
 from undelude._distributions.distributions import AbstractDistribution, cross_entropy
 from undelude._process.process import InteractionProcess
@@ -43,7 +43,7 @@ def log_losses(
         raise ValueError(
             "log_losses scores one episode; for a batch: jax.vmap(lambda e: log_losses(agent, e))(episodes)."
         )
-    return score(unroll(agent, episode), episode, target, process)
+    return score(predict(agent, episode), episode, target, process)
 
 
 def score(
@@ -58,7 +58,7 @@ def score(
         )
     match target:
         case "sample":
-            action = jax.vmap(lambda law, a: -law.log_prob(a))(P_A, episode.expert_actions)
+            action = jax.vmap(lambda distribution, a: -distribution.log_prob(a))(P_A, episode.expert_actions)
         case "distribution":
             action = jax.vmap(cross_entropy)(episode.expert, P_A, episode.expert_actions)
         case "posterior":
@@ -78,4 +78,4 @@ def score_observations(P_O: AbstractDistribution, episode: Episodes) -> Float[Ar
     """`-log P(o_t)` of the real observations, the opening first where there is one; 0 where masked."""
     first = None if episode.opening is None else jnp.ones((), bool)
     observations, mask = prepend(episode.opening, episode.observations), prepend(first, episode.mask)
-    return mask * jax.vmap(lambda law, o: -law.log_prob(o))(P_O, observations)
+    return mask * jax.vmap(lambda distribution, o: -distribution.log_prob(o))(P_O, observations)

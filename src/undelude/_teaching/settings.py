@@ -15,7 +15,7 @@ from undelude._types import Mark
 
 Target = Literal["sample", "distribution", "posterior", "reverse"]
 Per = Literal["step", "episode"]
-# Whoever acts without being shown theta: an agent, the same law in every round, or all symbols alike.
+# Whoever acts without being shown theta: an agent, the same distribution in every round, or all symbols alike.
 Behaviour = AbstractAgent | AbstractDistribution | Literal["uniform"]
 
 
@@ -28,11 +28,13 @@ class AbstractTeaching(eqx.Module):
         behaviour: who executes the other actions, without being shown theta; the agent itself where it is None.
         agent_mark: how their actions are marked: `"do"`, truly, or `"see"`; None where no action is marked.
         expert_mark: how the expert's are: `"see"`, truly, or `"do"`; None where no action is marked.
-        target: what the action prediction is scored against: a `"sample"` of the expert's law (the paper), the whole
+        target: what the action prediction is scored against: a `"sample"` of the expert's distribution (the paper),
+        the whole
             `"distribution"` (the same expected gradient with less noise), or the exact `"posterior"` predictive
             (no expert signal but the answer itself: an upper bound, and circular as evidence that teaching works).
             `"reverse"` is `KL(P(A | m) || Q(A | theta, e))`, the other direction: its minimum is no posterior
-            predictive but the normalised geometric mean of the expert's laws, `P(a) ~ exp E[log Q(a | theta, e)]`.
+            predictive but the normalised geometric mean of the expert's distributions, `P(a) ~ exp E[log Q(a | theta,
+            e)]`.
         observation_weight: of the observations' log-loss beside the actions' (Remark 18).
 
     Where actions are not marked, all are read as the one symbol `x`, which is stored as see: the agent has no other.
@@ -200,7 +202,7 @@ class Blind(AbstractTeaching):
     own (Remark 13); `teach` warns.
 
     Attributes:
-        behaviour: an agent, by its `act`; a law, the same in every round; or all actions alike, `"uniform"`.
+        behaviour: an agent, by its `act`; a distribution, the same in every round; or all actions alike, `"uniform"`.
         target: see `AbstractTeaching`.
         observation_weight: see `AbstractTeaching`.
     """

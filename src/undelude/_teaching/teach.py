@@ -71,7 +71,7 @@ class NotFinite(FloatingPointError):
         what = "the agent that is left has this loss, that" if seen else "the last good agent is that"
         super().__init__(
             f"{' and '.join(terms)} stopped being finite at update {update}; {what} of update {left}. "
-            "Lower the learning rate, or look for a law that gives zero mass."
+            "Lower the learning rate, or look for a distribution that gives zero mass."
         )
 
 
@@ -122,7 +122,7 @@ def teach(
         on_log: called with the state and the row, after each; before `NotFinite`, with the last good state too.
 
     Raises:
-        TypeError: the target needs what the process or its laws do not have; the agent has nothing to learn.
+        TypeError: the target needs what the process or its distributions do not have; the agent has nothing to learn.
         ValueError: the agent or the state was made for something else; `reuse` of what an agent with a truncated memory
             executed; several processes that do not compute the same, or cannot share the batch evenly.
         NotFinite: a loss, the gradient or a step is no longer finite; it says at which update, and holds the run up to
@@ -298,7 +298,11 @@ def initial_state(
 
 
 def _check_memory(agent: AbstractAgent, teaching: AbstractTeaching, reuse: int) -> None:
-    """What it has forgotten is summed out under the law of whoever executed it, which must be its present self."""
+    """Reject data that a truncated-memory agent cannot learn from.
+
+    It averages over forgotten steps under the policy that produced them, so that policy must be its current one
+    (Remark 13).
+    """
     if agent.full_history:
         return
     name = type(agent).__name__

@@ -12,7 +12,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Int, Key, PyTree
 
 from undelude._agents.base import AbstractAgent, AbstractSequenceAgent, check_mark
-from undelude._agents.fixed import LawOnly
+from undelude._agents.fixed import FixedPolicy
 from undelude._distributions.distributions import AbstractDistribution, Categorical
 from undelude._distributions.spec import alike, in_words
 from undelude._process.episodes import Episodes
@@ -152,7 +152,7 @@ def _collect(
 ) -> tuple[Episodes, tuple[Any, Any] | None]:
     actor, reads = agent, None
     if teaching.expert_share == 1:
-        # Nobody asks the agent: `unroll` has it read the episode afterwards.
+        # Nobody asks the agent: `predict` has it read the episode afterwards.
         actor = None
     elif teaching.behaviour is not None:
         actor = _actor(process, teaching.behaviour)
@@ -179,23 +179,26 @@ def _learns_as_it_acts(agent: AbstractAgent, teaching: AbstractTeaching) -> bool
     return teaching.agent_executes and alike and type(agent).act is AbstractAgent.act
 
 
-def _actor(process: InteractionProcess, behaviour: Behaviour) -> AbstractAgent | LawOnly:
+def _actor(process: InteractionProcess, behaviour: Behaviour) -> AbstractAgent | FixedPolicy:
     if isinstance(behaviour, AbstractAgent):
         check_mark(behaviour, behaviour.own_actions)
         check_fit(process, behaviour)
         return behaviour
-    law = process.action_law
+    distribution = process.action_distribution
     if isinstance(behaviour, AbstractDistribution):
-        if not alike(law, behaviour):
+        if not alike(distribution, behaviour):
             raise ValueError(
-                f"{process.name} has actions of {in_words(law)}, but the behaviour's law is of {in_words(behaviour)}."
+                f"{process.name} has actions of {in_words(distribution)}, but the behaviour's distribution is of "
+                f"{in_words(behaviour)}."
             )
-        return LawOnly(behaviour)
+        return FixedPolicy(behaviour)
     if not isinstance(behaviour, str) or behaviour != "uniform":
-        raise TypeError(f'a behaviour is an agent, a law or "uniform", not {behaviour!r}; see ud.Blind.')
-    if not isinstance(law, Categorical):
+        raise TypeError(f'a behaviour is an agent, a distribution or "uniform", not {behaviour!r}; see ud.Blind.')
+    if not isinstance(distribution, Categorical):
         raise TypeError(
-            f'{process.name} has actions that are no symbols, and no uniform law: Blind("uniform") cannot act there; '
-            "give it an agent or a law, ud.Blind(ud.Normal(...))."
+            f'{process.name} has actions that are no symbols, so that Blind("uniform") cannot act there; '
+            "give it an agent or a distribution, ud.Blind(ud.Normal(...))."
         )
-    return LawOnly(Categorical(log_probs=jnp.full(law.num_categories, -math.log(law.num_categories))))
+    return FixedPolicy(
+        Categorical(log_probs=jnp.full(distribution.num_categories, -math.log(distribution.num_categories)))
+    )

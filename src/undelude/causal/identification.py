@@ -107,15 +107,15 @@ def identify(graph: Graph, outcome: Names, *, do: Names = (), see: Names = (), l
     directed, bidirected = latent_projection(graph, hidden)
     y, x, z = frozenset(asked), frozenset(done), frozenset(seen)
     x, z = _exchange(graph, y, x, z)
-    law = _Law(order, directed, bidirected)
+    distribution = _Law(order, directed, bidirected)
     try:
         expression = _adjustment(graph, y, x, z, hidden)
         if expression is None:
-            expression = _identify(y | z, x, law)
+            expression = _identify(y | z, x, distribution)
             if z:
                 expression = fraction(expression, sum_over(y, expression))
     except _Failure as failure:
-        hedge = _hedge(graph, hidden, law, y | z, x, failure)
+        hedge = _hedge(graph, hidden, distribution, y | z, x, failure)
         raise NotIdentifiable(_explanation(hedge, asked, done, seen, order), hedge) from None
     return Estimand(asked, done, seen, expression, order)
 
@@ -173,7 +173,7 @@ class _Law:
         return list((self.conditionals or {}).values())
 
     def over(self, names: frozenset[str]) -> "_Law":
-        """The marginal law of an ancestral set."""
+        """The marginal distribution of an ancestral set."""
         order = tuple(name for name in self.order if name in names)
         if self.conditionals is None:
             return _Law(order, self.parents, self.bidirected)
@@ -188,8 +188,8 @@ class _Law:
     def marginal(self, names: frozenset[str]) -> Expression:
         if self.conditionals is None:
             return Probability(names)
-        law = self.over(names)
-        return sum_over(law.summed, product(law.factors))
+        distribution = self.over(names)
+        return sum_over(distribution.summed, product(distribution.factors))
 
     def conditional(self, name: str) -> Expression:
         """Of a variable, given those before it."""
@@ -204,44 +204,50 @@ class _Law:
         above, below = self.over(frozenset((*before, name))), self.over(frozenset(before))
         summed = above.summed | below.summed
         common = [x for x in below.factors if not free(x) & summed]
-        x, y = (sum_over(law.summed, product(x for x in law.factors if x not in common)) for law in (above, below))
+        x, y = (
+            sum_over(distribution.summed, product(x for x in distribution.factors if x not in common))
+            for distribution in (above, below)
+        )
         return fraction(x, y)
 
 
-def _identify(y: frozenset[str], x: frozenset[str], law: _Law) -> Expression:
-    """`P_x(y)` in `law`, line by line as in Figure 3 of the paper (AAAI 2006)."""
-    names = law.names
+def _identify(y: frozenset[str], x: frozenset[str], distribution: _Law) -> Expression:
+    """`P_x(y)` in `distribution`, line by line as in Figure 3 of the paper (AAAI 2006)."""
+    names = distribution.names
     if not x:  # 1
-        return law.marginal(y)
-    relevant = ancestors(law.parents, y)
+        return distribution.marginal(y)
+    relevant = ancestors(distribution.parents, y)
     if relevant != names:  # 2
-        return _identify(y, x & relevant, law.over(relevant))
-    idle = names - x - ancestors(mutilate(law.parents, x), y)
+        return _identify(y, x & relevant, distribution.over(relevant))
+    idle = names - x - ancestors(mutilate(distribution.parents, x), y)
     if idle:  # 3
-        return _identify(y, x | idle, law)
-    parts = districts((name for name in law.order if name not in x), law.bidirected)
+        return _identify(y, x | idle, distribution)
+    parts = districts((name for name in distribution.order if name not in x), distribution.bidirected)
     if len(parts) > 1:  # 4
-        return sum_over(names - y - x, product(_identify(part, names - part, law) for part in parts))
+        return sum_over(names - y - x, product(_identify(part, names - part, distribution) for part in parts))
     part = next(iter(parts))
-    wholes = districts(law.order, law.bidirected)
+    wholes = districts(distribution.order, distribution.bidirected)
     if len(wholes) == 1:  # 5
         raise _Failure(names, part)
     whole = next(whole for whole in wholes if part <= whole)
-    conditionals = {name: law.conditional(name) for name in law.order if name in whole}
+    conditionals = {name: distribution.conditional(name) for name in distribution.order if name in whole}
     if whole == part:  # 6
         return sum_over(part - y, product(conditionals.values()))
-    inner = _Law(tuple(conditionals), law.parents, law.bidirected, conditionals)
+    inner = _Law(tuple(conditionals), distribution.parents, distribution.bidirected, conditionals)
     return _identify(y, x & whole, inner)  # 7
 
 
 def _hedge(
-    graph: Graph, hidden: tuple[str, ...], law: _Law, y: frozenset[str], x: frozenset[str], failure: _Failure
+    graph: Graph, hidden: tuple[str, ...], distribution: _Law, y: frozenset[str], x: frozenset[str], failure: _Failure
 ) -> Hedge:
     """The witness at which ID failed, without what it can spare."""
-    children = {name: [child for child in law.order if name in law.parents[child]] for name in law.order}
-    number = {name: i for i, name in enumerate(law.order)}
+    children = {
+        name: [child for child in distribution.order if name in distribution.parents[child]]
+        for name in distribution.order
+    }
+    number = {name: i for i, name in enumerate(distribution.order)}
     near = [0] * len(number)
-    for u, v in map(tuple, law.bidirected):
+    for u, v in map(tuple, distribution.bidirected):
         near[number[u]] |= 1 << number[v]
         near[number[v]] |= 1 << number[u]
 
@@ -256,7 +262,9 @@ def _hedge(
         return not left
 
     def leads(forest: frozenset[str], subforest: frozenset[str]) -> bool:
-        return forest <= ancestors({x: tuple(p for p in law.parents[x] if p in forest) for x in forest}, subforest)
+        return forest <= ancestors(
+            {x: tuple(p for p in distribution.parents[x] if p in forest) for x in forest}, subforest
+        )
 
     def is_hedge(forest: frozenset[str], subforest: frozenset[str]) -> bool:
         meets = bool(subforest) and bool(forest & x)
@@ -271,22 +279,25 @@ def _hedge(
                 forest, subforest, smaller = forest - {name}, subforest - {name}, True
     # Each variable keeps one arrow: F' along its own, the rest of F on a shortest way to F'.
     arrows = {
-        (name, next(c for c in children[name] if c in subforest)) for name in subforest & _parents(law, subforest)
+        (name, next(c for c in children[name] if c in subforest))
+        for name in subforest & _parents(distribution, subforest)
     }
     roots = subforest - {name for name, _ in arrows}
     near_by = set(subforest)
     while near_by < forest:
-        step = (forest - near_by) & _parents(law, near_by)
+        step = (forest - near_by) & _parents(distribution, near_by)
         arrows |= {(name, next(c for c in children[name] if c in near_by)) for name in step}
         near_by |= step
     place = number.__getitem__
-    pairs = sorted((pair for pair in law.bidirected if pair <= forest), key=lambda pair: sorted(map(place, pair)))
+    pairs = sorted(
+        (pair for pair in distribution.bidirected if pair <= forest), key=lambda pair: sorted(map(place, pair))
+    )
     causes = tuple((pair, _common_causes(graph, hidden, pair)) for pair in pairs)
     return Hedge(y, x, roots, forest, subforest, frozenset(arrows), causes)
 
 
-def _parents(law: _Law, names: Iterable[str]) -> frozenset[str]:
-    return frozenset(chain.from_iterable(law.parents[name] for name in names))
+def _parents(distribution: _Law, names: Iterable[str]) -> frozenset[str]:
+    return frozenset(chain.from_iterable(distribution.parents[name] for name in names))
 
 
 def _common_causes(graph: Graph, hidden: tuple[str, ...], pair: frozenset[str]) -> frozenset[str]:

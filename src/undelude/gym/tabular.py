@@ -40,7 +40,7 @@ def tabular_from_gymnasium(
         envs: environments with `env.unwrapped.P`, one for each theta; repeat one whose errand differs by `initial`.
         observe: what is shown of a state, a function of its index or an array `[S]`; everything by default. For one
             theta it must tell the states that occur apart, for then theta is all that is hidden.
-        initial: `[S]` or `[K, S]`, the law of the first state; the environments' own by default.
+        initial: `[S]` or `[K, S]`, the distribution of the first state; the environments' own by default.
         reward: `"seen"`, `"hidden"`, or the probability with which the reward shown is the true one (else it is any
             other of the rewards that occur).
         prior: `[K]`; uniform by default.

@@ -1,6 +1,6 @@
 """Tasks with a privileged expert, one file each; every one cites its source."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from undelude.tasks.arm import arm
 from undelude.tasks.bandit import bandit
@@ -11,6 +11,9 @@ from undelude.tasks.grid import grid
 from undelude.tasks.merge import crashed, merge
 from undelude.tasks.switching import switching_bandit
 from undelude.tasks.tables import from_tables
+
+if TYPE_CHECKING:
+    from undelude.gym import tabular_from_gymnasium
 
 __all__ = [
     "arm",

@@ -77,22 +77,22 @@ class ArmTask(AbstractTask[Float[Array, "2 2"]]):
         del a, o
         return (jnp.linalg.norm(tip(w[1]) - theta) < RADIUS).astype(float)
 
-    def draw(self, canvas: Any, theta: Any, w: Any, belief: Any) -> None:
+    def draw(self, frame: Any, theta: Any, w: Any, belief: Any) -> None:
         """The arm, and the targets shaded by how probable they are, the true one as a ring."""
 
         def at(point: Any) -> tuple[float, float]:
             return 0.5 + 0.46 * float(point[0]), 0.5 - 0.46 * float(point[1])
 
         for value, probability in belief:
-            canvas.disc(at(value), 0.46 * RADIUS, fill=canvas.accent, opacity=probability, outline=canvas.rule)
-        canvas.disc(at(theta), 0.46 * RADIUS, outline=canvas.ink)
+            frame.disc(at(value), 0.46 * RADIUS, fill=frame.accent, opacity=probability, outline=frame.rule)
+        frame.disc(at(theta), 0.46 * RADIUS, outline=frame.ink)
         angles = np.cumsum(w[1])
         elbow = LINK * np.array([np.cos(angles[0]), np.sin(angles[0])])
         hand = elbow + LINK * np.array([np.cos(angles[1]), np.sin(angles[1])])
-        canvas.line([at((0, 0)), at(elbow), at(hand)], colour=canvas.muted, width=0.03)
+        frame.line([at((0, 0)), at(elbow), at(hand)], colour=frame.muted, width=0.03)
         for joint in ((0, 0), elbow):
-            canvas.disc(at(joint), 0.025, fill=canvas.muted)
-        canvas.disc(at(hand), 0.03, fill=canvas.ink)
+            frame.disc(at(joint), 0.025, fill=frame.muted)
+        frame.disc(at(hand), 0.03, fill=frame.ink)
 
     def say(self, o: Any) -> str:
         """Warmer or colder."""

@@ -28,7 +28,7 @@ def kuhn(opponent: str | ArrayLike = "nash", *, temperature: float = 0.25) -> In
 
     See `leduc`, of which it is the small sister; actions are pass and bet.
 
-    >>> kuhn().num_thetas, kuhn().action_law.num_categories
+    >>> kuhn().num_thetas, kuhn().action_distribution.num_categories
     (3, 2)
     """
     return _hand("kuhn", opponent, temperature)
@@ -76,19 +76,19 @@ class HandTask(TabularTask):
         state, _ = super().init(theta)
         return state, jnp.asarray(-1, jnp.int32)
 
-    def draw(self, canvas: Any, theta: Any, w: Any, belief: Any) -> None:
+    def draw(self, frame: Any, theta: Any, w: Any, belief: Any) -> None:
         """The card in hand, the card on the table, the move, and what the opponent's card is held to be."""
         state, move = int(w[0]), int(w[1])
         if state < len(self.known):
             text = self.known[state]
             cards = re.findall(r"(?:Private|Public): (\d)", text) or [text[0]]
             for x, card in zip((0.1, 0.4), cards, strict=False):
-                canvas.box((x, 0.1), (x + 0.22, 0.42), outline=canvas.ink)
-                canvas.text((x + 0.11, 0.26), RANKS[int(card)], size=0.14)
-            canvas.text((0.82, 0.26), self.moves[move] if move >= 0 else "", size=0.07)
+                frame.box((x, 0.1), (x + 0.22, 0.42), outline=frame.ink)
+                frame.text((x + 0.11, 0.26), RANKS[int(card)], size=0.14)
+            frame.text((0.82, 0.26), self.moves[move] if move >= 0 else "", size=0.07)
         else:
-            canvas.text((0.5, 0.26), "over" if state == len(self.known) else "dealt", size=0.07, colour=canvas.muted)
-        canvas.bars([p for _, p in belief], framed=int(theta), labels=[f"it has {x}" for x in RANKS], top=0.6)
+            frame.text((0.5, 0.26), "over" if state == len(self.known) else "dealt", size=0.07, colour=frame.muted)
+        frame.bars([p for _, p in belief], framed=int(theta), labels=[f"it has {x}" for x in RANKS], top=0.6)
 
     def say(self, o: Any) -> str:
         """What the hand paid, once it is over."""

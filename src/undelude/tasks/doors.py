@@ -63,17 +63,17 @@ class DoorsTask(AbstractTask[Doorstep]):
         del theta, w, a
         return self.rewards[o]
 
-    def draw(self, canvas: Any, theta: Any, w: Doorstep, belief: Any) -> None:
+    def draw(self, frame: Any, theta: Any, w: Doorstep, belief: Any) -> None:
         """The doors, shaded by where the prize may be, the prize behind its own, and the one that was opened."""
         width, opened = 0.9 / self.num_doors, int(w.a) if w.a != NO_ACTION else None
         chances = [0.0, *(p for _, p in belief)]
         for door, chance in enumerate(chances):
             left, right, middle = 0.05 + width * door, 0.05 + width * (door + 0.85), 0.05 + width * (door + 0.425)
-            canvas.box((left, 0.75 - 0.5 * chance), (right, 0.75), fill=canvas.accent)
-            canvas.box((left, 0.25), (right, 0.75), outline=canvas.ink if door == opened else canvas.rule)
-            canvas.text((middle, 0.82), "lock" if door == 0 else "prize" if door == int(theta) + 1 else "poison")
+            frame.box((left, 0.75 - 0.5 * chance), (right, 0.75), fill=frame.accent)
+            frame.box((left, 0.25), (right, 0.75), outline=frame.ink if door == opened else frame.rule)
+            frame.text((middle, 0.82), "lock" if door == 0 else "prize" if door == int(theta) + 1 else "poison")
             if door == opened:
-                canvas.text((middle, 0.18), "open", size=0.06)
+                frame.text((middle, 0.18), "open", size=0.06)
 
     def say(self, o: Any) -> str:
         """What was found, or seen through the crack."""
@@ -110,7 +110,7 @@ def doors(
     Raises:
         ValueError: a number out of range.
 
-    >>> doors().num_thetas, doors(look=0.9, num_rounds=3).action_law.num_categories
+    >>> doors().num_thetas, doors(look=0.9, num_rounds=3).action_distribution.num_categories
     (3, 5)
     """
     num_doors = check_count("doors: num_doors", num_doors)

@@ -114,7 +114,7 @@ class GridTask(AbstractTask[Place]):
         del a, o
         return ((w.cell == theta[-2:]).all() & w.has_key).astype(float)
 
-    def draw(self, canvas: Any, theta: Any, w: Place, belief: Any) -> None:
+    def draw(self, frame: Any, theta: Any, w: Place, belief: Any) -> None:
         """The grid shaded by where the goal may be, the goal (and the key) as rings, the walker as a disc."""
         side, total = 0.96 / self.walk.size, np.zeros((self.walk.size, self.walk.size))
         for value, probability in belief:
@@ -127,12 +127,12 @@ class GridTask(AbstractTask[Place]):
             x, y = middle(cell)
             corners = (x - side / 2, y - side / 2), (x + side / 2, y + side / 2)
             # A belief spread over all cells is to be seen too.
-            canvas.box(*corners, fill=canvas.accent, opacity=float(total[cell]) ** 0.5, outline=canvas.rule)
-        canvas.disc(middle(theta[-2:]), side * 0.42, outline=canvas.ink)
+            frame.box(*corners, fill=frame.accent, opacity=float(total[cell]) ** 0.5, outline=frame.rule)
+        frame.disc(middle(theta[-2:]), side * 0.42, outline=frame.ink)
         if self.walk.has_door and not w.has_key:
-            canvas.disc(middle(theta[:2]), side * 0.25, outline=canvas.muted)
-        canvas.line([middle(w.before), middle(w.cell)], colour=canvas.muted)
-        canvas.disc(middle(w.cell), side * 0.24, fill=canvas.ink)
+            frame.disc(middle(theta[:2]), side * 0.25, outline=frame.muted)
+        frame.line([middle(w.before), middle(w.cell)], colour=frame.muted)
+        frame.disc(middle(w.cell), side * 0.24, fill=frame.ink)
 
     def say(self, o: Any) -> str:
         """Warmer or colder, or whether it is the goal."""

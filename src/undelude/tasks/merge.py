@@ -72,25 +72,25 @@ class MergeTask(AbstractTask[Ramp]):
         del theta, a, o
         return jnp.where(w.end == MERGED, 1.0, jnp.where(w.end == CRASHED, -1.0, 0.0))
 
-    def draw(self, canvas: Any, theta: Any, w: Ramp, belief: Any) -> None:
+    def draw(self, frame: Any, theta: Any, w: Ramp, belief: Any) -> None:
         """The road from the left with the other on it, the ramp up to it, and what it is held to intend."""
         meets = (0.72, 0.3)
-        canvas.line([(0.02, meets[1]), (0.98, meets[1])], colour=canvas.rule, width=0.11)
-        canvas.line([(0.1, 0.62), meets], colour=canvas.rule, width=0.08)
+        frame.line([(0.02, meets[1]), (0.98, meets[1])], colour=frame.rule, width=0.11)
+        frame.line([(0.1, 0.62), meets], colour=frame.rule, width=0.08)
         if theta == YIELDS:
             other = (0.3, meets[1])
         else:  # There until round `passes`, then off to the right.
             other = (0.06 + min(int(w.t) / self.passes, 1.0) * 0.6 + 0.3 * (int(w.t) >= self.passes), meets[1])
         share = min(int(w.place) / self.steps, 1.0)
         own = (0.1 + share * (meets[0] - 0.1), 0.62 + share * (meets[1] - 0.62))
-        canvas.disc(other, 0.045, fill=canvas.muted)
-        canvas.disc(own, 0.04, fill=canvas.ink)
+        frame.disc(other, 0.045, fill=frame.muted)
+        frame.disc(own, 0.04, fill=frame.ink)
         if w.end == CRASHED:
-            canvas.disc(meets, 0.1, outline=canvas.alarm)
+            frame.disc(meets, 0.1, outline=frame.alarm)
         words = {UNDER_WAY: "", MERGED: "merged", CRASHED: "crash"}[int(w.end)]
-        canvas.text((0.5, 0.08), words, colour=canvas.alarm if w.end == CRASHED else canvas.ink, size=0.07)
+        frame.text((0.5, 0.08), words, colour=frame.alarm if w.end == CRASHED else frame.ink, size=0.07)
         labels = ["yields", "asserts itself"]
-        canvas.bars([p for _, p in belief], framed=int(theta), labels=labels, top=0.72)
+        frame.bars([p for _, p in belief], framed=int(theta), labels=labels, top=0.72)
 
     def say(self, o: Any) -> str:
         """The sign of the other's intention."""
@@ -149,7 +149,7 @@ def merge(
     Raises:
         ValueError: a number out of range.
 
-    >>> merge().num_thetas, merge().action_law.num_categories
+    >>> merge().num_thetas, merge().action_distribution.num_categories
     (2, 2)
     """
     cue = check_between("merge: cue", cue, 0.5, 1, why="1/2 says nothing")

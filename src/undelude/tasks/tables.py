@@ -51,13 +51,13 @@ class TableTask(AbstractTask[Int[Array, ""]]):
         del theta, w, a
         return self.rewards[o]
 
-    def draw(self, canvas: Any, theta: Any, w: Any, belief: Any) -> None:
+    def draw(self, frame: Any, theta: Any, w: Any, belief: Any) -> None:
         """A disc for each action, the one that was taken filled, over the belief."""
         num_actions = self.log_probs.shape[1]
         for a in range(num_actions):
             centre, taken = (0.05 + 0.9 * (a + 0.425) / num_actions, 0.12), a == int(w)
-            canvas.disc(centre, 0.05, fill=canvas.ink if taken else None, outline=canvas.rule)
-        canvas.bars([p for _, p in belief], framed=int(theta), top=0.25)
+            frame.disc(centre, 0.05, fill=frame.ink if taken else None, outline=frame.rule)
+        frame.bars([p for _, p in belief], framed=int(theta), top=0.25)
 
 
 class TableExpert(AbstractExpert[None]):
@@ -108,7 +108,7 @@ def from_tables(
         ValueError: a table that is no table of probabilities, or whose shape does not fit the others'.
 
     >>> process = from_tables(prior=[.5, .5], expert=[[.9, .1], [.2, .8]], task=[[[.7, .3], [.4, .6]]] * 2)
-    >>> process.num_thetas, process.action_law.num_categories
+    >>> process.num_thetas, process.action_distribution.num_categories
     (2, 2)
     """
     given = (("prior", prior), ("expert", expert), ("task", task))

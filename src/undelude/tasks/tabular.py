@@ -37,7 +37,7 @@ class TabularTask(AbstractTask[Memory]):
         return jnp.asarray(self.log_probs.shape[1] - 1, jnp.int32), jnp.zeros((), jnp.int32)
 
     def Q_O(self, theta: Int[Array, ""], w: Memory) -> Categorical:
-        """The law of what the environment shows next."""
+        """The distribution of what the environment shows next."""
         return Categorical(log_probs=self.log_probs[theta, w[0], w[1]])
 
     def g_A(self, theta: Int[Array, ""], a: Int[Array, ""], w: Memory) -> Memory:

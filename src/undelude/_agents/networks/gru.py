@@ -25,7 +25,7 @@ class GRUAgent(AbstractNetworkAgent[Float[Array, " D"]]):
         key: of the initial weights.
 
     Raises:
-        TypeError: there is no head for the process's laws.
+        TypeError: there is no head for the process's distributions.
     """
 
     steps_alike: ClassVar[bool] = True

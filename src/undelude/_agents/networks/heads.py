@@ -1,4 +1,4 @@
-"""How a network predicts a symbol, for every kind of law that a process may have (Section 4.1)."""
+"""How a network predicts a symbol, for every kind of distribution that a process may have (Section 4.1)."""
 
 import abc
 import math
@@ -24,7 +24,7 @@ from undelude._distributions.distributions import (
 
 # A teacher may be almost deterministic; a floor under the scale keeps the loss finite. In units of a part's scale.
 MIN_SCALE = 1e-3
-# The posterior predictive of a continuous action is a mixture over theta, whatever the expert's own law is.
+# The posterior predictive of a continuous action is a mixture over theta, whatever the expert's own distribution is.
 NUM_COMPONENTS = 4
 # What `describe` says of each kind.
 ENTRIES: dict[str, tuple[str, ...]] = {
@@ -37,32 +37,35 @@ ENTRIES: dict[str, tuple[str, ...]] = {
 }
 
 
-def describe(law: AbstractDistribution) -> dict[str, Any]:
-    """The kind of a law, in JSON: all that a reader or a predictor of its values has to know.
+def describe(distribution: AbstractDistribution) -> dict[str, Any]:
+    """The kind of a distribution, in JSON: all that a reader or a predictor of its values has to know.
 
     Raises:
-        TypeError: networks have no head for such a law.
+        TypeError: networks have no head for such a distribution.
     """
-    match law:
+    match distribution:
         case Categorical():
-            return {"kind": "categorical", "num_categories": law.num_categories}
+            return {"kind": "categorical", "num_categories": distribution.num_categories}
         case Autoregressive():
-            length, num_categories = law.conditionals.length, law.conditionals.num_categories
+            length, num_categories = distribution.conditionals.length, distribution.conditionals.num_categories
             return {"kind": "autoregressive", "length": length, "num_categories": num_categories}
         case Normal():
-            return {"kind": "normal", "shape": list(law.loc.shape), "num_components": NUM_COMPONENTS}
+            return {"kind": "normal", "shape": list(distribution.loc.shape), "num_components": NUM_COMPONENTS}
         case Squashed(base=Normal() | Mixture() as base):
-            return {**describe(base), "kind": "squashed", "low": law.low, "high": law.high}
+            return {**describe(base), "kind": "squashed", "low": distribution.low, "high": distribution.high}
         case Given():
-            if not hasattr(law.value, "shape"):
+            if not hasattr(distribution.value, "shape"):
                 raise TypeError("a given part must be one array; make it several parts of the Joint.")
-            return {"kind": "given", "shape": list(law.value.shape)}
+            return {"kind": "given", "shape": list(distribution.value.shape)}
         case Joint(parts=dict()):
-            return {"kind": "joint", "parts": {name: describe(part) for name, part in sorted(law.parts.items())}}
+            return {
+                "kind": "joint",
+                "parts": {name: describe(part) for name, part in sorted(distribution.parts.items())},
+            }
         case Mixture():
-            return describe(jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), law.components))
+            return describe(jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), distribution.components))
     raise TypeError(
-        f"networks have no head for {type(law).__name__}; "
+        f"networks have no head for {type(distribution).__name__}; "
         "use Categorical, Autoregressive, Normal, Squashed, Given, or a Joint of a dictionary of them."
     )
 
@@ -107,11 +110,11 @@ def is_size(x: Any) -> bool:
 
 
 class AbstractHead(eqx.Module):
-    """From features to the law of the next value."""
+    """From features to the distribution of the next value."""
 
     @abc.abstractmethod
     def __call__(self, features: Float[Array, " D"]) -> AbstractDistribution:
-        """The law of the next value."""
+        """The distribution of the next value."""
 
 
 class CategoricalHead(AbstractHead):
@@ -121,7 +124,7 @@ class CategoricalHead(AbstractHead):
     bias: Float[Array, " n"]
 
     def __call__(self, features: Float[Array, " D"]) -> Categorical:
-        """The law of the next symbol."""
+        """The distribution of the next symbol."""
         return Categorical(logits=features @ self.weight + self.bias)
 
 
@@ -141,7 +144,7 @@ class NormalHead(AbstractHead):
     spec: tuple[Any, ...] = eqx.field(static=True)
 
     def __call__(self, features: Float[Array, " D"]) -> AbstractDistribution:
-        """The law of the next value."""
+        """The distribution of the next value."""
         spec = thaw(self.spec)
         mean, scale = jax.lax.stop_gradient((self.mean, self.scale))
         k = spec["num_components"]
@@ -152,9 +155,9 @@ class NormalHead(AbstractHead):
             return self._in_its_box(Normal(loc[0], raw[0]))
         return Mixture(jax.nn.log_softmax(x[:k]), self._in_its_box(Normal(loc, raw)))
 
-    def _in_its_box(self, law: Normal) -> AbstractDistribution:
+    def _in_its_box(self, distribution: Normal) -> AbstractDistribution:
         spec = thaw(self.spec)
-        return Squashed(law, spec["low"], spec["high"]) if spec["kind"] == "squashed" else law
+        return Squashed(distribution, spec["low"], spec["high"]) if spec["kind"] == "squashed" else distribution
 
 
 class GivenHead(AbstractHead):
@@ -197,7 +200,7 @@ class NeuralConditionals(AbstractConditionals):
 
 
 class AutoregressiveHead(AbstractHead):
-    """The joint law of a block, symbol by symbol; the features are where its hidden layer begins."""
+    """The joint distribution of a block, symbol by symbol; the features are where its hidden layer begins."""
 
     hidden: Float[Array, "D D"]
     tables: Float[Array, "L n D"]
@@ -205,7 +208,7 @@ class AutoregressiveHead(AbstractHead):
     bias: Float[Array, "L n"]
 
     def __call__(self, features: Float[Array, " D"]) -> Autoregressive:
-        """The law of the next block."""
+        """The distribution of the next block."""
         return Autoregressive(NeuralConditionals(features @ self.hidden, self.tables, self.weight, self.bias))
 
 
@@ -215,7 +218,7 @@ class JointHead(AbstractHead):
     parts: dict[str, AbstractHead]
 
     def __call__(self, features: Float[Array, " D"]) -> Joint:
-        """The parts' laws, independent given the features."""
+        """The parts' distributions, independent given the features."""
         return Joint({name: head(features) for name, head in self.parts.items()})
 
 
@@ -253,7 +256,7 @@ def make_head(spec: dict[str, Any], width: int, *, key: Key[Array, ""]) -> Abstr
             keys = jax.random.split(key, len(spec["parts"]))
             parts = zip(spec["parts"].items(), keys, strict=True)
             return JointHead({name: make_head(part, width, key=k) for (name, part), k in parts})
-    raise ValueError(f"unknown kind of law {spec['kind']!r}.")
+    raise ValueError(f"unknown kind of distribution {spec['kind']!r}.")
 
 
 def freeze(spec: Any) -> Any:

@@ -13,7 +13,7 @@ from undelude._types import Action
 
 
 class Interface(eqx.Module):
-    """From symbols to vectors, and from features to laws: what is the same in all networks.
+    """From symbols to vectors, and from features to distributions: what is the same in all networks.
 
     Args:
         spec: what actions and observations are like.
@@ -25,7 +25,7 @@ class Interface(eqx.Module):
     Attributes:
         read_do, read_see: from an action to a vector, one for each mark: `x` and `do(x)` are different symbols.
         read_observation: from an observation to a vector.
-        head_A, head_O: from features to a law, linear in them.
+        head_A, head_O: from features to a distribution, linear in them.
     """
 
     read_do: AbstractReader

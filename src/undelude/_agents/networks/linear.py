@@ -67,7 +67,7 @@ class LinearRecurrentAgent(AbstractDecoderAgent):
         key: of the initial weights.
 
     Raises:
-        TypeError: there is no head for the process's laws.
+        TypeError: there is no head for the process's distributions.
     """
 
     interface: Interface

@@ -30,7 +30,7 @@ class LSTMAgent(AbstractNetworkAgent[State]):
         key: of the initial weights.
 
     Raises:
-        TypeError: there is no head for the process's laws.
+        TypeError: there is no head for the process's distributions.
     """
 
     steps_alike: ClassVar[bool] = True

@@ -68,7 +68,7 @@ class MarkovAgent(AbstractNetworkAgent[Float[Array, "K E"]]):
         key: of the initial weights.
 
     Raises:
-        TypeError: there is no head for the process's laws.
+        TypeError: there is no head for the process's distributions.
     """
 
     full_history: ClassVar[bool] = False
@@ -121,7 +121,8 @@ class SequencePredictor(AbstractLearnedAgent[Int[Array, " K"]]):
 
     Remark 13's other form, with the context truncated to the last `order` symbols. Actions and observations are symbols
     of one vocabulary, and so are their do-forms (Remark 14). The memory is the context itself. What f says of
-    the symbols that cannot come next is left out: `f_A` is its law over the actions and `f_O` its law over the
+    the symbols that cannot come next is left out: `f_A` is its distribution over the actions and `f_O` its
+    distribution over the
     observations, each renormalised.
 
     Symbols, V = A + O: action `a` is `a`, observation `o` is `A + o`; their do-forms are these plus V, and `2 V` stands
@@ -181,7 +182,7 @@ class SequencePredictor(AbstractLearnedAgent[Int[Array, " K"]]):
         return thaw(self.spec)["actions"]["num_categories"]
 
     def f(self, context: Int[Array, " K"]) -> Categorical:
-        """The law of the next symbol, over the whole vocabulary."""
+        """The distribution of the next symbol, over the whole vocabulary."""
         return Categorical(logits=self.window(self.table[context]) @ self.out + self.bias)
 
     def init(self, *, num_rounds: int) -> Int[Array, " K"]:
@@ -205,15 +206,15 @@ class SequencePredictor(AbstractLearnedAgent[Int[Array, " K"]]):
         """The context with `o` at its end."""
         return jnp.append(m[1:], self._observation(o))
 
-    def unroll(self, episode: Episodes) -> tuple[Categorical, Categorical]:
+    def predict(self, episode: Episodes) -> tuple[Categorical, Categorical]:
         """All contexts at once."""
         ids = jnp.concatenate(
             [self.init(num_rounds=episode.num_rounds), symbols(episode, self._action, self._observation)]
         )
-        laws = jax.vmap(Categorical)(self.window.along(self.table[ids]) @ self.out + self.bias[None])
+        distributions = jax.vmap(Categorical)(self.window.along(self.table[ids]) @ self.out + self.bias[None])
         before_actions, before_observations = turns(episode)
-        P_A = jax.vmap(self._actions)(jax.tree.map(lambda x: x[before_actions], laws))
-        return P_A, jax.vmap(self._observations)(jax.tree.map(lambda x: x[before_observations], laws))
+        P_A = jax.vmap(self._actions)(jax.tree.map(lambda x: x[before_actions], distributions))
+        return P_A, jax.vmap(self._observations)(jax.tree.map(lambda x: x[before_observations], distributions))
 
     def _action(self, a: Action, intervened: Bool[Array, ""] | bool) -> Int[Array, ""]:
         return jnp.asarray(a + jnp.where(intervened, len(self.bias), 0), jnp.int32)
@@ -221,8 +222,8 @@ class SequencePredictor(AbstractLearnedAgent[Int[Array, " K"]]):
     def _observation(self, o: Observation) -> Int[Array, ""]:
         return jnp.asarray(o + self.num_actions, jnp.int32)
 
-    def _actions(self, law: Categorical) -> Categorical:
-        return Categorical(logits=law.log_probs[: self.num_actions])
+    def _actions(self, distribution: Categorical) -> Categorical:
+        return Categorical(logits=distribution.log_probs[: self.num_actions])
 
-    def _observations(self, law: Categorical) -> Categorical:
-        return Categorical(logits=law.log_probs[self.num_actions :])
+    def _observations(self, distribution: Categorical) -> Categorical:
+        return Categorical(logits=distribution.log_probs[self.num_actions :])

@@ -55,7 +55,7 @@ class AbstractLearnedAgent(AbstractSequenceAgent[M]):
 class AbstractNetworkAgent(AbstractLearnedAgent[M]):
     """A network over the symbols `do(a)`, `a` and `o` of an episode, whatever becomes of them inside.
 
-    An architecture is `init`, `step`, `features` and `parallel`; from them come the four functions and `unroll`.
+    An architecture is `init`, `step`, `features` and `parallel`; from them come the four functions and `predict`.
 
     Attributes:
         interface: how it reads the symbols, and what it makes of its features.
@@ -91,7 +91,7 @@ class AbstractNetworkAgent(AbstractLearnedAgent[M]):
         """One step on the symbol `o`."""
         return self.step(self.interface.read_observation(o), m)
 
-    def unroll(self, episode: Episodes) -> tuple[AbstractDistribution, AbstractDistribution]:
+    def predict(self, episode: Episodes) -> tuple[AbstractDistribution, AbstractDistribution]:
         """All symbols are read at once, go through `parallel`, and all predictions are made at once."""
         own = self.interface
         h = self.parallel(symbols(episode, own.read_action, own.read_observation))
@@ -156,12 +156,15 @@ def make_spec(process: InteractionProcess | dict[str, Any]) -> dict[str, Any]:
     """The description of a process's symbols; a description itself as it is.
 
     Raises:
-        TypeError: there is no head for the process's laws.
+        TypeError: there is no head for the process's distributions.
     """
     if isinstance(process, dict):
         return process
     check_process(process)
-    return {"actions": describe(process.action_law), "observations": describe(process.observation_law)}
+    return {
+        "actions": describe(process.action_distribution),
+        "observations": describe(process.observation_distribution),
+    }
 
 
 def scan_symbols(agent: AbstractNetworkAgent[M], xs: Float[Array, "N E"]) -> Float[Array, "N1 D"]:

@@ -135,7 +135,7 @@ class TransformerAgent(AbstractDecoderAgent):
     """A decoder with rotary positions, norms before the layers, and a cache of keys and values while it acts.
 
     The cache has room for an episode; an agent that goes on for longer, or has a `window`, forgets the oldest symbol
-    with each new one. A window makes its memory and the time of a step constant. `unroll` is one causal pass.
+    with each new one. A window makes its memory and the time of a step constant. `predict` is one causal pass.
 
     Args:
         process: whose actions and observations it is to read and predict (or the description in its `config`).
@@ -146,7 +146,7 @@ class TransformerAgent(AbstractDecoderAgent):
         key: of the initial weights.
 
     Raises:
-        TypeError: there is no head for the process's laws.
+        TypeError: there is no head for the process's distributions.
         ValueError: a size is out of range.
 
     >>> import undelude as ud

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import matplotlib
 import numpy as np
-from matplotlib.figure import Figure as Canvas
+from matplotlib.figure import Figure
 
 import undelude as ud
-from undelude._drawing.svg import DO, MUTED, SEE, STYLE, WIDTH, Figure, to_figure
+from undelude._drawing.svg import DO, MUTED, SEE, STYLE, WIDTH, Svg, to_figure
 from undelude._paper.item import Block, Settings, equal, holds
 from undelude._process import inference
 
@@ -28,9 +28,9 @@ def kl_to_expert(process: ud.InteractionProcess, mark: Any, *, seed: int, num_ep
     episodes = ud.rollout(
         process, agent, key=jax.random.key(seed), num_episodes=num_episodes, num_rounds=SHOWN_ROUNDS[-1]
     )
-    laws = inference.expert_laws(process, inference.init(process))
-    assert isinstance(laws, ud.Categorical)
-    expert = np.asarray(laws.probs, float)  # [K, A], whatever happened before
+    distributions = inference.expert_distributions(process, inference.init(process))
+    assert isinstance(distributions, ud.Categorical)
+    expert = np.asarray(distributions.probs, float)  # [K, A], whatever happened before
     P_A = np.exp(np.asarray(ud.posterior(process, episodes), float))[:, :-1] @ expert
     row = expert[np.asarray(episodes.theta)][:, None]
     return np.maximum((row * np.log(row / P_A)).sum(-1), 0).mean(0)
@@ -80,7 +80,7 @@ def block(settings: Settings) -> Block:
     return Block(name, title, text, items, figures=[(_convergence_figure(kl), caption)])
 
 
-def _convergence_figure(kl: dict[str, np.ndarray]) -> Figure:
+def _convergence_figure(kl: dict[str, np.ndarray]) -> Svg:
     rounds = np.unique(np.geomspace(1, SHOWN_ROUNDS[-1], 60).astype(int))
     looks = {
         "do": ("own actions done", {"color": DO}),
@@ -88,7 +88,7 @@ def _convergence_figure(kl: dict[str, np.ndarray]) -> Figure:
         "blind": ("done, no feedback", {"color": MUTED, "ls": ":"}),
     }
     with matplotlib.rc_context(STYLE):
-        canvas = Canvas(figsize=(WIDTH, 2.7), layout="constrained")
+        canvas = Figure(figsize=(WIDTH, 2.7), layout="constrained")
         axes = canvas.subplots()
         for name, (label, look) in looks.items():
             axes.loglog(rounds, np.maximum(kl[name][rounds - 1], 1e-9), label=label, lw=1.6, **look)

@@ -4,9 +4,9 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib.figure import Figure as Canvas
+from matplotlib.figure import Figure
 
-from undelude._drawing.svg import DO, MUTED, SEE, STYLE, WIDTH, Figure, to_figure
+from undelude._drawing.svg import DO, MUTED, SEE, STYLE, WIDTH, Svg, to_figure
 from undelude._paper.item import Block, Settings, holds
 from undelude._paper.results import load, origin
 
@@ -93,12 +93,12 @@ def _off(study: dict[str, Any], net: str, t: str) -> np.ndarray:
     return np.abs(np.subtract(right[f"{net}_counterfactual"][t], right["exact_do"][t])).reshape(3, 5)
 
 
-def _rounds_figure(study: dict[str, Any], nets: list[str]) -> Figure:
+def _rounds_figure(study: dict[str, Any], nets: list[str]) -> Svg:
     """Small multiples: right doors by round, a row for each eps_obs and a column for each eps_exp."""
     rounds = {"20": 20, "100": 100, "190": 190, "1000": 950}
     right = {name: np.array([table[t] for t in rounds]) for name, table in study["right_door"].items()}
     with matplotlib.rc_context(STYLE):
-        canvas = Canvas(figsize=(WIDTH, 4.2), layout="constrained")
+        canvas = Figure(figsize=(WIDTH, 4.2), layout="constrained")
         panels = canvas.subplots(3, 5, sharex=True, sharey=True)
         for i, axes in enumerate(panels.flat):
             for mark, colour, dash in (("do", DO, "-"), ("see", SEE, "--")):
@@ -125,9 +125,9 @@ def _rounds_figure(study: dict[str, Any], nets: list[str]) -> Figure:
         return to_figure(canvas, "doors-by-round", alt)
 
 
-def _doors_figure(right: dict[str, Any], nets: list[str], eps_exp: np.ndarray, eps_obs: list[float]) -> Figure:
+def _doors_figure(right: dict[str, Any], nets: list[str], eps_exp: np.ndarray, eps_obs: list[float]) -> Svg:
     with matplotlib.rc_context(STYLE):
-        canvas = Canvas(figsize=(WIDTH, 2.6), layout="constrained")
+        canvas = Figure(figsize=(WIDTH, 2.6), layout="constrained")
         panels = canvas.subplots(1, 3, sharey=True)
         for i, axes in enumerate(panels):
             axes.plot(eps_exp, right["exact_do"][i], "-", color=DO, lw=1.4, label="exact, do")

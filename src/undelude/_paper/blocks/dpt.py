@@ -2,9 +2,9 @@
 
 import matplotlib
 import numpy as np
-from matplotlib.figure import Figure as Canvas
+from matplotlib.figure import Figure
 
-from undelude._drawing.svg import DO, INK, MUTED, SEE, STYLE, WIDTH, Figure, to_figure
+from undelude._drawing.svg import DO, INK, MUTED, SEE, STYLE, WIDTH, Svg, to_figure
 from undelude._paper.item import Block, Settings, holds
 from undelude._paper.results import load, origin
 
@@ -13,7 +13,7 @@ LOOKS = {
     "ucb": ("UCB", MUTED, "--"),
     "greedy": ("greedy", MUTED, ":"),
     "linear_counterfactual": ("net, Counterfactual()", DO, "-"),
-    "linear_blind": ("net, Blind(their law)", SEE, "--"),
+    "linear_blind": ("net, Blind(their distribution)", SEE, "--"),
 }
 
 
@@ -56,7 +56,8 @@ def block(settings: Settings) -> Block:
     ]
     text = [
         "Lee et al. (2023, arXiv:2306.14892) pretrain a transformer on the best action of tasks whose data were "
-        "drawn by a law that knows nothing of the task. In the words of the paper at hand that is counterfactual "
+        "drawn by a distribution that knows nothing of the task. In the words of the paper at hand that is "
+        "counterfactual "
         "teaching under somebody else's blind behaviour, `Blind(policy)`; beside it the net's own, "
         "`Counterfactual()`. Five arms with uniform means and Gaussian noise; what is shown is the cumulative "
         "regret over 500 rounds.",
@@ -71,9 +72,9 @@ def block(settings: Settings) -> Block:
     return Block(name, title, text, items, [(_regret_figure(regret), caption)])
 
 
-def _regret_figure(regret: dict) -> Figure:
+def _regret_figure(regret: dict) -> Svg:
     with matplotlib.rc_context(STYLE):
-        canvas = Canvas(figsize=(WIDTH, 3.0), layout="constrained")
+        canvas = Figure(figsize=(WIDTH, 3.0), layout="constrained")
         axes = canvas.subplots()
         for name, (label, colour, line) in LOOKS.items():
             curve = regret[name]["curve"]

@@ -3,10 +3,10 @@
 import jax
 import matplotlib
 import numpy as np
-from matplotlib.figure import Figure as Canvas
+from matplotlib.figure import Figure
 
 import undelude as ud
-from undelude._drawing.svg import DO, MUTED, SEE, STYLE, WIDTH, Figure, to_figure
+from undelude._drawing.svg import DO, MUTED, SEE, STYLE, WIDTH, Svg, to_figure
 from undelude._paper.item import Block, Settings, equal, holds
 from undelude._teaching.settings import Target
 
@@ -31,9 +31,9 @@ def taught(target: Target, seed: int) -> np.ndarray:
     agent = ud.GRUAgent(process, 4, key=key_agent)
     teaching = ud.Counterfactual(target=target, observation_weight=0.0)
     run = ud.teach(process, agent, teaching, key=key_teach, steps=800, batch_size=512, log_every=800)
-    law = run.agent.f_A(run.agent.init(num_rounds=1))
-    assert isinstance(law, ud.Categorical)
-    return np.asarray(law.probs, float)
+    distribution = run.agent.f_A(run.agent.init(num_rounds=1))
+    assert isinstance(distribution, ud.Categorical)
+    return np.asarray(distribution.probs, float)
 
 
 def block(settings: Settings) -> Block:
@@ -45,7 +45,8 @@ def block(settings: Settings) -> Block:
         "An expert who knows theta takes the action that belongs to it, and slips to another one time in ten thousand. "
         "The agent has seen nothing; it believes .7, .2, .1. The paper's loss is `-log P(a_bar)`, that is, up to a "
         "constant, `KL(Q(A | theta) || P)` averaged over theta, and its minimum is the posterior predictive. Turned "
-        "round, `KL(P || Q(A | theta))`, the minimum is the normalised geometric mean of the expert's laws: it takes "
+        "round, `KL(P || Q(A | theta))`, the minimum is the normalised geometric mean of the expert's "
+        "distributions: it takes "
         "what is probable for certain, and the more so, the sharper the expert. An agent that is distilled that way "
         "from a teacher with privileged knowledge copies the teacher's confidence.",
         'Two nets were taught, one with each; `target="reverse"` of `ud.teach` is there to be compared with.',
@@ -90,13 +91,13 @@ def block(settings: Settings) -> Block:
     return Block(name, title, text, items, [(_directions_figure(want, have), caption)])
 
 
-def _directions_figure(want: dict[Target, np.ndarray], have: dict[Target, np.ndarray]) -> Figure:
+def _directions_figure(want: dict[Target, np.ndarray], have: dict[Target, np.ndarray]) -> Svg:
     looks: dict[Target, tuple[str, str, float]] = {
         "distribution": ("forward", DO, -0.18),
         "reverse": ("reverse", SEE, 0.18),
     }
     with matplotlib.rc_context(STYLE):
-        canvas = Canvas(figsize=(WIDTH, 2.0), layout="constrained")
+        canvas = Figure(figsize=(WIDTH, 2.0), layout="constrained")
         axes = canvas.subplots()
         for target, (label, colour, offset) in looks.items():
             x = np.arange(3) + offset

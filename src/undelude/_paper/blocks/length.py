@@ -2,9 +2,9 @@
 
 import matplotlib
 import numpy as np
-from matplotlib.figure import Figure as Canvas
+from matplotlib.figure import Figure
 
-from undelude._drawing.svg import DO, SEE, STYLE, WIDTH, Figure, to_figure
+from undelude._drawing.svg import DO, SEE, STYLE, WIDTH, Svg, to_figure
 from undelude._paper.item import Block, Settings, holds
 from undelude._paper.results import load, origin
 
@@ -51,9 +51,9 @@ def _label(row: dict) -> str:
     return row["agent"] + (f", taught {row['taught_rounds']}" if row["taught_rounds"] != 20 else "")
 
 
-def _lengths_figure(rows: list[tuple[str, dict[int, float]]]) -> Figure:
+def _lengths_figure(rows: list[tuple[str, dict[int, float]]]) -> Svg:
     with matplotlib.rc_context(STYLE):
-        canvas = Canvas(figsize=(WIDTH, 0.8 + 0.26 * len(rows)), layout="constrained")
+        canvas = Figure(figsize=(WIDTH, 0.8 + 0.26 * len(rows)), layout="constrained")
         axes = canvas.subplots()
         for y, (_, kl) in enumerate(rows):
             axes.plot([kl[T] for T in (20, 100, 1000)], [y] * 3, color="none")

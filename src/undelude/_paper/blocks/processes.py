@@ -103,7 +103,7 @@ def game_process(model: ud.CausalModel) -> ud.InteractionProcess:
     """
     table = {name: np.asarray(model[name].table) for name in GAME}
     first, second = slice(0, 2), slice(2, 6)
-    # Where a path does not occur in a round, or a history is too short for the table, any law will do.
+    # Where a path does not occur in a round, or a history is too short for the table, any distribution will do.
     Q_A, Q_O = np.full((6, 2, 4, 2), 0.5), np.full((6, 2, 8, 2), 0.5)
     Q_A[first, 0, 0] = table["A_1"]
     Q_O[first, 0, :2] = table["O_1"]

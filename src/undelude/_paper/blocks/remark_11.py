@@ -8,11 +8,11 @@ import equinox as eqx
 import jax
 import matplotlib
 import numpy as np
-from matplotlib.figure import Figure as Canvas
+from matplotlib.figure import Figure
 
 import undelude as ud
 from undelude._drawing.beliefs import belief_plot
-from undelude._drawing.svg import DO, INK, SEE, STYLE, WIDTH, Figure, to_figure
+from undelude._drawing.svg import DO, INK, SEE, STYLE, WIDTH, Svg, to_figure
 from undelude._paper.blocks.processes import policies
 from undelude._paper.item import Block, Item, Settings, holds, sampled
 from undelude._types import Mark
@@ -94,7 +94,9 @@ def block(settings: Settings) -> Block:
         }
         for quantity, reference in REFERENCE[name].items():
             key, said = f"remark-11/{name}/{quantity}", f"{reference:.4g}: {MEANING[quantity]}"
-            rounding = ROUNDED.get(f"{name}/{quantity}", 0.001) / np.sqrt(12)  # The deviation of a uniform law.
+            rounding = ROUNDED.get(f"{name}/{quantity}", 0.001) / np.sqrt(
+                12
+            )  # The deviation of a uniform distribution.
             if quantity == "wrong":
                 items.append(_share(key, x[quantity], reference, said, REFERENCE_EPISODES, rounding))
                 continue
@@ -218,7 +220,7 @@ def _first(name: str, episodes: ud.Episodes, belief: np.ndarray) -> Lived:
     return Lived(a, o.astype(float), belief[i, : T + 1])
 
 
-def _belief_figures(lived: dict[str, tuple[ud.Episodes, np.ndarray]]) -> list[tuple[Figure, str]]:
+def _belief_figures(lived: dict[str, tuple[ud.Episodes, np.ndarray]]) -> list[tuple[Svg, str]]:
     figures = []
     ending: dict[Mark, str] = {"see": "sure of a wrong arm", "do": "sure of the best"}
     for name, ends in ending.items():
@@ -228,14 +230,14 @@ def _belief_figures(lived: dict[str, tuple[ud.Episodes, np.ndarray]]) -> list[tu
     return figures
 
 
-def _curves_figure(curves: dict[str, np.ndarray]) -> Figure:
+def _curves_figure(curves: dict[str, np.ndarray]) -> Svg:
     looks = {
         "expert": ("expert, knows the arm", {"color": INK, "lw": 1.0}),
         "do": ("own actions done", {"color": DO, "lw": 1.6}),
         "see": ("own actions seen", {"color": SEE, "lw": 1.6, "ls": "--"}),
     }
     with matplotlib.rc_context(STYLE):
-        canvas = Canvas(figsize=(WIDTH, 2.5), layout="constrained")
+        canvas = Figure(figsize=(WIDTH, 2.5), layout="constrained")
         axes = canvas.subplots()
         for name, (label, look) in looks.items():
             axes.plot(np.arange(1, LONG + 1), curves[name], label=label, **look)

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import matplotlib
 import numpy as np
 from jaxtyping import Array, Float
-from matplotlib.figure import Figure as Canvas
+from matplotlib.figure import Figure
 
 import undelude as ud
-from undelude._drawing.svg import DO, MUTED, SEE, STYLE, WIDTH, Figure, to_figure
+from undelude._drawing.svg import DO, MUTED, SEE, STYLE, WIDTH, Svg, to_figure
 from undelude._paper.item import Block, Settings, equal, holds
 from undelude._tree import prepend
 from undelude.tasks.tables import TableExpert, TableTask
@@ -24,7 +24,7 @@ UPDATES = 400
 
 
 def policy_of(agent: ud.TemperedAgent, process: ud.InteractionProcess) -> tuple[np.ndarray, np.ndarray]:
-    """What an agent of one round's memory predicts, and by which law it acts, by its windows.
+    """What an agent of one round's memory predicts, and by which distribution it acts, by its windows.
 
     Returns:
         Each `[1 + A O, A]`: at the beginning, and after each `(a, o)`.
@@ -40,8 +40,8 @@ def policy_of(agent: ud.TemperedAgent, process: ud.InteractionProcess) -> tuple[
     a, o = jnp.divmod(jnp.arange(A * O), O)
     windows = prepend(start, jax.vmap(after)(a, o))
 
-    def probs(law: Callable[[Any], Any]) -> np.ndarray:
-        return np.asarray(jax.vmap(lambda m: law(m).probs)(windows), float)
+    def probs(distribution: Callable[[Any], Any]) -> np.ndarray:
+        return np.asarray(jax.vmap(lambda m: distribution(m).probs)(windows), float)
 
     return probs(agent.f_A), probs(agent.policy)
 
@@ -115,7 +115,7 @@ def block(settings: Settings) -> Block:
         "it had paid before. Both nets are taught what the expert would do, both on episodes of somebody who does not "
         "see theta. For an agent that remembers everything that is all that Appendix A asks. For one that forgets, the "
         "episodes must be its own: the derivation then holds with the window in the place of the history, since what "
-        "was forgotten is averaged under the law of whoever executed it.",
+        "was forgotten is averaged under the distribution of whoever executed it.",
     ]
     name = "remark-13"
     items = [
@@ -160,9 +160,9 @@ def block(settings: Settings) -> Block:
     return Block(name, "Remark 13: one function of the last K symbols", text, items, [(figure, caption)])
 
 
-def _belief_figure(uniform: float, own: float, beliefs: dict[str, tuple[float, float]]) -> Figure:
+def _belief_figure(uniform: float, own: float, beliefs: dict[str, tuple[float, float]]) -> Svg:
     with matplotlib.rc_context(STYLE):
-        canvas = Canvas(figsize=(WIDTH, 1.9), layout="constrained")
+        canvas = Figure(figsize=(WIDTH, 1.9), layout="constrained")
         axes = canvas.subplots()
         for y, name in enumerate(("blind", "own")):
             said, true = beliefs[name]

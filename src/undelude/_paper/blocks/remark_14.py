@@ -5,10 +5,10 @@ import itertools
 import jax.numpy as jnp
 import matplotlib
 import numpy as np
-from matplotlib.figure import Figure as Canvas
+from matplotlib.figure import Figure
 
 import undelude as ud
-from undelude._drawing.svg import DO, MUTED, SEE, STYLE, WIDTH, Figure, to_figure
+from undelude._drawing.svg import DO, MUTED, SEE, STYLE, WIDTH, Svg, to_figure
 from undelude._paper.blocks.processes import PastExpert, PastTask, policies
 from undelude._paper.item import Block, Item, Settings, equal, holds
 from undelude._paper.results import load, origin
@@ -85,7 +85,7 @@ def block(settings: Settings) -> Block:
             ours=True,
         ),
         equal(
-            "remark-14/number-of-laws-of-X_4",
+            "remark-14/number-of-distributions-of-X_4",
             len(np.unique(P[:, 1].round(5))),
             64,
             "4 to the third, not 2 to the third",
@@ -128,10 +128,10 @@ def _net_items(study: dict) -> list[Item]:
     ]
 
 
-def _nets_figure(study: dict) -> Figure:
+def _nets_figure(study: dict) -> Svg:
     said = study["probability_of_1"]
     with matplotlib.rc_context(STYLE):
-        canvas = Canvas(figsize=(WIDTH, 2.6), layout="constrained")
+        canvas = Figure(figsize=(WIDTH, 2.6), layout="constrained")
         axes = canvas.subplots()
         axes.plot([0, 1], [0, 1], color=MUTED, lw=0.6)
         axes.plot(said["exact"], said["unmarked"], "s", color=SEE, ms=3.5, mew=0, label="without marks")
@@ -144,9 +144,9 @@ def _nets_figure(study: dict) -> Figure:
         return to_figure(canvas, "nets", f"64 predictions of two nets: {words}.")
 
 
-def _marks_figure(p: np.ndarray) -> Figure:
+def _marks_figure(p: np.ndarray) -> Svg:
     with matplotlib.rc_context(STYLE):
-        canvas = Canvas(figsize=(WIDTH, 2.9), layout="constrained")
+        canvas = Figure(figsize=(WIDTH, 2.9), layout="constrained")
         axes = canvas.subplots()
         rows = np.arange(8)
         axes.plot(p[:, 1:-1].ravel(), np.repeat(rows, 6), "|", color=MUTED, ms=8, label="mixed marks")

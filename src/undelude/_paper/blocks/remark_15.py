@@ -2,9 +2,9 @@
 
 import matplotlib
 import numpy as np
-from matplotlib.figure import Figure as Canvas
+from matplotlib.figure import Figure
 
-from undelude._drawing.svg import DO, INK, MUTED, SEE, STYLE, WIDTH, Figure, to_figure
+from undelude._drawing.svg import DO, INK, MUTED, SEE, STYLE, WIDTH, Svg, to_figure
 from undelude._paper.item import Block, Settings, holds
 from undelude._paper.results import load, origin
 
@@ -67,9 +67,9 @@ def _mean(rows: list[dict], teaching: str) -> np.ndarray:
     return np.mean(found, 0)
 
 
-def _roles_figure(kl: dict[str, np.ndarray]) -> Figure:
+def _roles_figure(kl: dict[str, np.ndarray]) -> Svg:
     with matplotlib.rc_context(STYLE):
-        canvas = Canvas(figsize=(WIDTH, 2.6), layout="constrained")
+        canvas = Figure(figsize=(WIDTH, 2.6), layout="constrained")
         axes = canvas.subplots()
         for name, (label, colour, marker) in LOOKS.items():
             axes.semilogy(range(3), kl[name], marker, color=colour, ms=6, mew=0, label=label)

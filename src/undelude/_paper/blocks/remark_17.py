@@ -2,9 +2,9 @@
 
 import matplotlib
 import numpy as np
-from matplotlib.figure import Figure as Canvas
+from matplotlib.figure import Figure
 
-from undelude._drawing.svg import DO, INK, MUTED, SEE, STYLE, WIDTH, Figure, to_figure
+from undelude._drawing.svg import DO, INK, MUTED, SEE, STYLE, WIDTH, Svg, to_figure
 from undelude._paper.item import Block, Settings, holds
 from undelude._paper.results import load, origin
 
@@ -56,7 +56,7 @@ def block(settings: Settings) -> Block:
     ]
     dagger = load("dagger")["largest_total_variation"]
     for per in ("per step", "per episode"):
-        own, others = dagger[per][per], [x for law, x in dagger[per].items() if law != per]
+        own, others = dagger[per][per], [x for distribution, x in dagger[per].items() if distribution != per]
         items.append(
             holds(
                 f"{name}/DAgger-{per.replace(' ', '-')}/total-variation-from-its-limit-and-the-nearest-other",
@@ -84,7 +84,9 @@ def block(settings: Settings) -> Block:
     )
     figure = _data_figure(updates, sizes, hidden, shown)
     figures = [(figure, caption)]
-    figures.append((_dagger_figure(dagger), "DAgger, beta 1/2: largest total variation of two nets from four laws."))
+    figures.append(
+        (_dagger_figure(dagger), "DAgger, beta 1/2: largest total variation of two nets from four distributions.")
+    )
     return Block(name, "Remark 17: cloning, DAgger and latents", text, items, figures)
 
 
@@ -97,9 +99,9 @@ def _mean(rows: list[dict], teaching: str, size: int | None, theta: str) -> np.n
     return np.mean(found, 0)
 
 
-def _data_figure(updates: list[int], sizes: list[int], hidden: dict, shown: dict) -> Figure:
+def _data_figure(updates: list[int], sizes: list[int], hidden: dict, shown: dict) -> Svg:
     with matplotlib.rc_context(STYLE):
-        canvas = Canvas(figsize=(WIDTH, 2.7), layout="constrained")
+        canvas = Figure(figsize=(WIDTH, 2.7), layout="constrained")
         axes = canvas.subplots()
         for name, (label, colour, marker, line) in LOOKS.items():
             for i in range(len(sizes)):
@@ -119,17 +121,23 @@ def _data_figure(updates: list[int], sizes: list[int], hidden: dict, shown: dict
         )
 
 
-def _dagger_figure(dagger: dict[str, dict[str, float]]) -> Figure:
-    laws = ("do", "per step", "per episode", "see")
+def _dagger_figure(dagger: dict[str, dict[str, float]]) -> Svg:
+    distributions = ("do", "per step", "per episode", "see")
     with matplotlib.rc_context(STYLE):
-        canvas = Canvas(figsize=(WIDTH, 2.1), layout="constrained")
+        canvas = Figure(figsize=(WIDTH, 2.1), layout="constrained")
         axes = canvas.subplots()
         for per, marker, colour in (("per step", "o", INK), ("per episode", "D", MUTED)):
             axes.plot(
-                [dagger[per][law] for law in laws], range(4), marker, color=colour, ms=6, mew=0, label=f"net, {per}"
+                [dagger[per][distribution] for distribution in distributions],
+                range(4),
+                marker,
+                color=colour,
+                ms=6,
+                mew=0,
+                label=f"net, {per}",
             )
-        axes.set(xlim=(0, None), ylim=(3.5, -0.5), title="largest total variation from the law")
+        axes.set(xlim=(0, None), ylim=(3.5, -0.5), title="largest total variation from the distribution")
         axes.set_yticks(range(4), ["Q(A | do(a), o)", "limit per step", "limit per episode", "Q(A | a, o)"])
         canvas.legend(frameon=False, loc="outside lower center", ncols=2, handletextpad=0.2)
-        words = "; ".join(f"{per}: {[dagger[per][law] for law in laws]}" for per in dagger)
+        words = "; ".join(f"{per}: {[dagger[per][distribution] for distribution in distributions]}" for per in dagger)
         return to_figure(canvas, "dagger", f"Distances of two nets from do, the two limits, and see. {words}.")

@@ -2,10 +2,10 @@
 
 import matplotlib
 import numpy as np
-from matplotlib.figure import Figure as Canvas
+from matplotlib.figure import Figure
 
 from undelude._certificate.replicates import interval
-from undelude._drawing.svg import DO, MUTED, STYLE, WIDTH, Figure, to_figure
+from undelude._drawing.svg import DO, MUTED, STYLE, WIDTH, Svg, to_figure
 from undelude._paper.item import Block, Settings, holds
 from undelude._paper.results import load, origin
 
@@ -53,9 +53,9 @@ def block(settings: Settings) -> Block:
     return Block(name, "Remark 18: is the observation loss needed?", text, items, [(figure, caption)])
 
 
-def _weights_figure(weights: list[float], actions: dict[float, list[float]]) -> Figure:
+def _weights_figure(weights: list[float], actions: dict[float, list[float]]) -> Svg:
     with matplotlib.rc_context(STYLE):
-        canvas = Canvas(figsize=(WIDTH, 1.9), layout="constrained")
+        canvas = Figure(figsize=(WIDTH, 1.9), layout="constrained")
         axes = canvas.subplots()
         for y, w in enumerate(weights):
             x = interval(actions[w])

@@ -8,11 +8,11 @@ from undelude._paper.item import Block, Settings, equal, holds
 
 
 def controller(belief: np.ndarray, family: np.ndarray, action: np.ndarray, outcome: np.ndarray) -> np.ndarray:
-    """A control engineer's filter: an action picks a law from a family, and is no random variable.
+    """A control engineer's filter: an action picks a distribution from a family, and is no random variable.
 
     Args:
         belief: `[B, K]`, before.
-        family: `[A, K, O]`, for each action the law of the outcome given the state.
+        family: `[A, K, O]`, for each action the distribution of the outcome given the state.
         action: `[B]`.
         outcome: `[B]`.
 
@@ -23,7 +23,8 @@ def controller(belief: np.ndarray, family: np.ndarray, action: np.ndarray, outco
     return belief / belief.sum(-1, keepdims=True)
 
 
-# How the actions come about: the law of an action, `[B, A]`, from the belief, theta and the expert's table `[K, A]`.
+# How the actions come about: the distribution of an action, `[B, A]`, from the belief, theta and the expert's table
+# `[K, A]`.
 BEHAVIOURS = {
     "the-expert": lambda b, theta, expert: expert[theta],
     "a-sober-agent": lambda b, theta, expert: b @ expert,
@@ -39,8 +40,8 @@ def block(settings: Settings) -> Block:
     expert, task = (np.exp(table) for table in log_tables(bandit))
     family = task.swapaxes(0, 1)
 
-    def draw(law: np.ndarray) -> np.ndarray:
-        return (rng.random((len(law), 1)) > law.cumsum(-1)[:, :-1]).sum(-1)
+    def draw(distribution: np.ndarray) -> np.ndarray:
+        return (rng.random((len(distribution), 1)) > distribution.cumsum(-1)[:, :-1]).sum(-1)
 
     histories = []
     for behaviour in BEHAVIOURS.values():
@@ -62,7 +63,8 @@ def block(settings: Settings) -> Block:
         "remark-4",
         "Remark 4: a controller outside of the model",
         [
-            "The belief filter of control engineering, in two lines of NumPy: an action is an index that picks the law "
+            "The belief filter of control engineering, in two lines of NumPy: an action is an index that picks the "
+            "distribution "
             "of the next outcome, and no policy occurs in the computation. It ran along on bandits of twenty rounds, "
             f"{size:,} for each of four behaviours: the expert's, a sober agent's, an adversary's that always pulls "
             "the arm least likely to be the expert's choice, and that of somebody who only ever pulls arm 1. Its "

@@ -96,7 +96,8 @@ def block(settings: Settings) -> Block:
     history = ud.Episodes.of(bandit, actions=[1], observations=[1])
     thompson = ud.ThompsonAgent(bandit)
     m = after(thompson, history)
-    # Draw theta from the belief, then the expert's action under it: the law of both together, summed over theta.
+    # Draw theta from the belief, then the expert's action under it: the distribution of both together, summed over
+    # theta.
     model, past = bandit.causal_model(), {"do": {"A_1": 1}, "see": {"O_1": 1}}
     belief = model.query("Theta", **past)
     two_steps = sum(p * model.query("A_2", see={"Theta": k}) for k, p in enumerate(belief))
@@ -151,18 +152,20 @@ def block(settings: Settings) -> Block:
         "remark-5",
         "Remark 5: Thompson sampling",
         [
-            f"On the bandit, after arm 2 was pulled once and paid: the law of an action that is drawn in two steps, "
+            f"On the bandit, after arm 2 was pulled once and paid: the distribution of an action that is drawn in "
+            f"two steps, "
             f"theta from the belief and the action from the expert's policy under it, against the posterior "
             f"predictive; exactly, and as frequencies of {size:,} actions of `ThompsonAgent`.",
             f"Where Theta is continuous the sum becomes an integral. On a line, theta is a place, an expert aims at "
-            f"it, and the outcome is a noisy measure of the miss; all laws are normal, so that closed forms exist. "
+            f"it, and the outcome is a noisy measure of the miss; all distributions are normal, so that closed "
+            f"forms exist. "
             f"`process.particles` draws {size:,} thetas from the prior, and the same agents compute with "
             f"these. Of three actions the second is the agent's own. Counted as seen (equation 4, which stands "
             f"in Remark 12) it drags the belief after it; counted as done (equation 6, there too) it does not. Values "
             f"agree within four standard errors.",
         ],
         [
-            equal("remark-5/law-of-A_2-drawn-in-two-steps", two_steps, predictive, "the posterior predictive"),
+            equal("remark-5/distribution-of-A_2-drawn-in-two-steps", two_steps, predictive, "the posterior predictive"),
             *(
                 sampled(
                     f"remark-5/frequency-of-arm-{arm + 1}",

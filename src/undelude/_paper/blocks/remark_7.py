@@ -2,10 +2,10 @@
 
 import matplotlib
 import numpy as np
-from matplotlib.figure import Figure as Canvas
+from matplotlib.figure import Figure
 
 import undelude as ud
-from undelude._drawing.svg import SEE, STYLE, WIDTH, Figure, to_figure
+from undelude._drawing.svg import SEE, STYLE, WIDTH, Svg, to_figure
 from undelude._paper.blocks.models import IDENTITY
 from undelude._paper.item import Block, Settings, equal, holds
 
@@ -77,9 +77,9 @@ def block(settings: Settings) -> Block:
     )
 
 
-def _opening_figure(gaps: np.ndarray) -> Figure:
+def _opening_figure(gaps: np.ndarray) -> Svg:
     with matplotlib.rc_context(STYLE):
-        canvas = Canvas(figsize=(WIDTH, 2.3), layout="constrained")
+        canvas = Figure(figsize=(WIDTH, 2.3), layout="constrained")
         axes = canvas.subplots()
         axes.plot(TELLING, gaps, color=SEE, lw=1.6, marker="o", ms=3.5, clip_on=False)
         axes.set(

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import matplotlib
 import numpy as np
 from jaxtyping import Array, Float, Int
-from matplotlib.figure import Figure as Canvas
+from matplotlib.figure import Figure
 
 import undelude as ud
 from undelude._agents.base import scan
-from undelude._drawing.svg import DO, DO_TEXT, MUTED, SEE, SEE_TEXT, STYLE, WIDTH, Figure, to_figure
+from undelude._drawing.svg import DO, DO_TEXT, MUTED, SEE, SEE_TEXT, STYLE, WIDTH, Svg, to_figure
 from undelude._paper.blocks.models import log_tables
 from undelude._paper.item import Block, Item, Settings, equal, sampled
 from undelude._process.inference import Belief
@@ -155,10 +155,10 @@ def _policy_by_marks(process: ud.InteractionProcess, episodes: ud.Episodes, done
     return belief / belief.sum(-1, keepdims=True) @ np.exp(log_expert)
 
 
-def _cut_figure(predicted: np.ndarray, actual: np.ndarray, cut: int) -> Figure:
+def _cut_figure(predicted: np.ndarray, actual: np.ndarray, cut: int) -> Svg:
     rounds = np.arange(1, len(actual) + 1)
     with matplotlib.rc_context(STYLE):
-        canvas = Canvas(figsize=(WIDTH, 2.3), layout="constrained")
+        canvas = Figure(figsize=(WIDTH, 2.3), layout="constrained")
         axes = canvas.subplots()
         axes.plot(rounds, actual, color=DO, lw=1.6)
         axes.plot(rounds, predicted, color=SEE, lw=1.6, ls="--")

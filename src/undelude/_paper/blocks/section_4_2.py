@@ -5,10 +5,10 @@ import itertools
 import jax
 import matplotlib
 import numpy as np
-from matplotlib.figure import Figure as Canvas
+from matplotlib.figure import Figure
 
 import undelude as ud
-from undelude._drawing.svg import DO, SEE, STYLE, WIDTH, Figure, to_figure
+from undelude._drawing.svg import DO, SEE, STYLE, WIDTH, Svg, to_figure
 from undelude._paper.item import Block, Item, Settings, equal, holds, sampled
 
 LOGGED = ("A_1", "O_1", "A_2", "O_2", "A_3")
@@ -28,18 +28,18 @@ def taught_by_switching(logged: np.ndarray) -> list[np.ndarray]:
         logged: the distribution of `a_1, o_1, ..., a_t`, an axis for each symbol.
 
     Returns:
-        For each action, the law of what is taught there, given the history as the agent lived it.
+        For each action, the distribution of what is taught there, given the history as the agent lived it.
     """
-    law, lessons = logged, []
+    distribution, lessons = logged, []
     for k in range(0, logged.ndim, 2):
         later = tuple(range(k + 1, logged.ndim))
-        lesson = law.sum(later)  # P(a_bar | lived)
+        lesson = distribution.sum(later)  # P(a_bar | lived)
         lessons.append(lesson)
         if not later:
             break
         begins_so = logged / logged.sum(later, keepdims=True)  # P(rest of a logged trajectory | it begins so)
-        law = law + (1 - np.expand_dims(lesson, later)) * begins_so  # kept, or switched
-        law = law / law.sum(later[1:], keepdims=True)  # the observation is read
+        distribution = distribution + (1 - np.expand_dims(lesson, later)) * begins_so  # kept, or switched
+        distribution = distribution / distribution.sum(later[1:], keepdims=True)  # the observation is read
     return lessons
 
 
@@ -153,7 +153,7 @@ def block(settings: Settings) -> Block:
         "An agent is to be taught from a log of the bandit's expert. It is taught the expert's action, draws its own, "
         "and where the two differ, the log's trajectory no longer fits. The repair that suggests itself is to go on "
         "with another trajectory that begins as the agent did. Enumerating every case, what this teaches is exactly "
-        "the law of the log given its past: the deluded answer. The other trajectory has the same theta with "
+        "the distribution of the log given its past: the deluded answer. The other trajectory has the same theta with "
         "probability .15 only, less often than one drawn blindly. Could it be chosen to have the same theta, the "
         "lessons would be right.",
         f"Then the same with {size:,} simulated demonstrations. Lessons of the second round are compared with both "
@@ -228,7 +228,7 @@ def _rewards(logged: np.ndarray) -> np.ndarray:
 
 def _sizes_figure(
     log: tuple[np.ndarray, np.ndarray], logged: np.ndarray, answers: dict[str, list[np.ndarray]], seed: int
-) -> Figure:
+) -> Svg:
     most = len(log[0])
     sizes = [int(most * share) for share in SHARES]
     rng, tv = np.random.default_rng(seed), {name: [] for name in answers}
@@ -238,7 +238,7 @@ def _sizes_figure(
             tv[name].append(_pooled_tv(lived, logged, answer[0], size)[0])
     looks = {"do": ("from the right answer", DO, "o-"), "see": ("from the deluded answer", SEE, "s--")}
     with matplotlib.rc_context(STYLE):
-        canvas = Canvas(figsize=(WIDTH, 2.3), layout="constrained")
+        canvas = Figure(figsize=(WIDTH, 2.3), layout="constrained")
         axes = canvas.subplots()
         for name, (label, colour, line) in looks.items():
             axes.semilogx(sizes, tv[name], line, color=colour, label=label, lw=1.6, ms=4, mew=0)

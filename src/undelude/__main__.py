@@ -1,4 +1,4 @@
-"""`python -m undelude._cli`."""
+"""`python -m undelude`."""
 
 import sys
 
