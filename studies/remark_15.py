@@ -12,6 +12,7 @@ import store
 
 import undelude as ud
 from undelude._agents.base import predict, scan, with_marks
+from undelude._process.inference import reread
 from undelude._teaching.updates import collect
 
 # Who executes in the episodes that an agent is asked about: the expert's share.
@@ -26,7 +27,7 @@ def measure(process: ud.InteractionProcess, agent: ud.AbstractAgent, share: floa
     def one(key: jax.Array) -> jax.Array:
         episode = collect(process, asked, ud.Teaching(expert_share=share), key)
         answer, _ = scan(ud.ExactAgent(process), episode)
-        read = episode if marked else ud.inference.reread(episode, agent.own_actions)
+        read = episode if marked else reread(episode, agent.own_actions)
         said, _ = predict(asked, read)
         return (answer.probs * (answer.log_probs - said.log_probs)).sum(-1).mean()
 

@@ -10,6 +10,7 @@ from jaxtyping import Array
 
 import undelude as ud
 from undelude._agents.base import scan
+from undelude._types import Mark
 
 MARKS = ("do", "see")
 
@@ -38,7 +39,7 @@ def all_predictions(agent: ud.AbstractAgent, histories: ud.Episodes) -> tuple[An
 
 
 @eqx.filter_jit
-def after_action(process: ud.InteractionProcess, mark: ud.agent.Mark, a: int) -> tuple[Array, Array]:
+def after_action(process: ud.InteractionProcess, mark: Mark, a: int) -> tuple[Array, Array]:
     """`P(Theta | A_1)` and `P(O_1 | A_1)`."""
     agent = ud.ExactAgent(process, own_actions=mark)
     m = agent.g_A(jnp.array(a), agent.init(num_rounds=1), intervened=mark == "do")

@@ -11,8 +11,8 @@ import pytest
 
 import undelude as ud
 from processes import arm, once, opening
+from undelude._agents.base import predict, scan, with_marks
 from undelude._agents.networks import heads, transformer
-from undelude._agents.base import predict, scan
 from undelude._agents.networks.linear import GatedRecurrence
 from undelude._agents.networks.network import AbstractLearnedAgent
 from undelude._agents.networks.transformer import Attention
@@ -244,7 +244,7 @@ def test_a_rollout_is_traced_once(bandit):
 
 def test_an_untaught_mark_is_refused_where_an_agent_acts(bandit, no_type_checks):
     """Marks are checked before anything is compiled."""
-    agent = ud.agent.with_marks(ud.LSTMAgent(bandit, 4, key=jax.random.key(0)), "do", ("see",))
+    agent = with_marks(ud.LSTMAgent(bandit, 4, key=jax.random.key(0)), "do", ("see",))
     with pytest.raises(ValueError, match="cannot read actions marked do"):
         ud.rollout(bandit, agent, key=jax.random.key(0), num_episodes=1)
     with pytest.raises(ValueError, match="cannot read actions marked do"):

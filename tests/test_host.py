@@ -7,6 +7,7 @@ import pytest
 
 import undelude as ud
 from processes import arm, opening
+from undelude._certificate.certificate import QUANTITIES
 from undelude._process.inference import expert_distributions, init
 from undelude._rollout.host import play
 
@@ -53,7 +54,7 @@ def test_exact_inference_from_elsewhere_has_the_exact_agents_certificate(small, 
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
     np.testing.assert_allclose(one.reward, other.reward)
     reports = [ud.certify(small, agent, baselines=False, **size) for agent in (host, exact)]
-    for name in ud.certificate.QUANTITIES:
+    for name in QUANTITIES:
         have, want = (getattr(report, name) for report in reports)
         assert (have is None) == (want is None), name
         assert want is None or have == pytest.approx(want, abs=2e-5), name

@@ -17,6 +17,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 import undelude as ud
 from oracle import Machine, enumerate_joint
 from undelude._agents.base import scan
+from undelude._types import Mark
 
 SIGMAS = 5
 LAKES = (["SFFF", "FHFH", "FFFH", "HFFG"], ["SFFG", "FHFF", "FFFH", "HFFF"], ["SFHF", "FFFF", "HFFH", "GFFF"])
@@ -352,7 +353,7 @@ def machine_of(envs: list[gymnasium.Env], outcomes: tuple, *, right: float, temp
 
 
 @pytest.mark.parametrize("mark", ["do", "see"])
-def test_exact_agents_against_enumeration(mark: ud.agent.Mark):
+def test_exact_agents_against_enumeration(mark: Mark):
     """Posterior, policy and prediction on what the agents lived through, by sums over all trajectories of 2 rounds."""
     envs = [lake(["SF", "HG"], success_rate=0.6), lake(["SF", "GF"], success_rate=0.6)]
     settings = {"reward": 0.9, "temperature": 0.3}

@@ -13,9 +13,11 @@ import pytest
 import undelude as ud
 from processes import arm, continuous_arm, opening
 from tabular_agent import TabularAgent
+from undelude._agents.base import scan, with_marks
 from undelude._process.episodes import AGENT, EXPERT
 from undelude._teaching import updates
 from undelude._teaching.losses import log_losses
+from undelude._teaching.teach import initial_state
 from undelude._teaching.updates import collect
 
 PRIOR = np.array([0.5, 0.3, 0.2])
@@ -88,7 +90,7 @@ def braided_probability(agent, episodes, executor):
     log_Q += jnp.log(EXPERT_LAW)[theta, episodes.expert_actions].sum(-1)
     if executor == "expert":
         return jnp.exp(log_Q)
-    P_A, _ = jax.vmap(lambda e: ud.agent.scan(agent, e))(episodes)
+    P_A, _ = jax.vmap(lambda e: scan(agent, e))(episodes)
     log_P = jnp.take_along_axis(P_A.log_probs, episodes.actions[..., None], -1)[..., 0]
     return jnp.exp(log_Q + log_P.sum(-1))
 
@@ -232,7 +234,7 @@ def test_an_agent_of_four_functions_learns_as_it_acts(process):
         return sum(x.mean() for x in jax.vmap(lambda e: log_losses(agent, e))(episodes))
 
     after, _ = one_update(process, agent, teaching)
-    agent = ud.agent.with_marks(agent, "do", ("do",))
+    agent = with_marks(agent, "do", ("do",))
     want = jax.tree.map(lambda x, g: x - g, agent, jax.jit(jax.grad(loss))(agent))
     for a, b in zip(after, jax.tree.leaves(want), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
@@ -440,7 +442,7 @@ def test_bad_settings_are_named(no_type_checks):
 def test_what_does_not_belong_together_is_refused(process, bandit):
     """A state of another teaching, an agent for other symbols or with nothing to learn, a batch for an episode."""
     agent = ud.LSTMAgent(process, 4, key=jax.random.key(0))
-    state = ud.teaching.initial_state(agent, ud.Factual(), optax.sgd(0.1))
+    state = initial_state(agent, ud.Factual(), optax.sgd(0.1))
     with pytest.raises(ValueError, match="marks actions see, and Counterfactual marks them do"):
         ud.teach(process, agent, ud.Counterfactual(), key=jax.random.key(0), state=state, optimizer=optax.sgd(0.1))
     with pytest.raises(ValueError, match="bandit has actions of 5 symbols, and this LSTMAgent knows 2"):
@@ -458,4 +460,4 @@ def test_marks_must_be_fields():
     own = {"own_actions": "do", "marks": ("do", "see")}
     careless = types.new_class("Careless", (ud.AbstractAgent,), exec_body=lambda body: body.update(methods | own))()
     with pytest.raises(TypeError, match="Careless: make own_actions and marks static fields"):
-        ud.agent.with_marks(careless, "see", ("see",))
+        with_marks(careless, "see", ("see",))

@@ -17,6 +17,7 @@ import pytest
 import undelude as ud
 from processes import arm, opening
 from tabular_agent import TabularAgent, WindowAgent
+from undelude._agents.base import with_marks
 from undelude._process.episodes import AGENT, EXPERT
 from undelude._rollout.scan import live
 from undelude._teaching.losses import log_losses
@@ -163,7 +164,7 @@ def some_policy(history):
 def test_collect_draws_what_the_setting_says(process, name):
     """Of all trajectories as many as their probability under the setting says (Pearson's chi-squared), each marked."""
     teaching, truth, N = SETTINGS[name], TRUTHS[name], 20_000
-    agent = ud.agent.with_marks(tabular(process, some_policy), teaching.mark, teaching.marks)
+    agent = with_marks(tabular(process, some_policy), teaching.mark, teaching.marks)
     draw = jax.jit(jax.vmap(lambda key: collect(process, agent, teaching, key)))
     drawn = draw(jax.random.split(jax.random.key(0), N))
     by_expert = np.asarray(drawn.executor) == EXPERT
@@ -302,7 +303,7 @@ def errors(process):
     found = {}
     for name in ("cloning", "counterfactual"):
         teaching = SETTINGS[name]
-        agent = ud.agent.with_marks(TabularAgent.of(process), teaching.mark, teaching.marks)
+        agent = with_marks(TabularAgent.of(process), teaching.mark, teaching.marks)
         draw = jax.jit(jax.vmap(lambda key, agent=agent, teaching=teaching: collect(process, agent, teaching, key)))
         episodes = draw(jax.random.split(jax.random.key(1), 100_000))
         for n in (1_000, 10_000, 100_000):
@@ -333,7 +334,7 @@ def test_remark_17_with_theta_shown_the_two_agree():
 
     @eqx.filter_jit
     def draw(process, teaching):
-        agent = ud.agent.with_marks(ud.LSTMAgent(process, 2, key=jax.random.key(0)), teaching.mark, teaching.marks)
+        agent = with_marks(ud.LSTMAgent(process, 2, key=jax.random.key(0)), teaching.mark, teaching.marks)
         return jax.vmap(lambda key: collect(process, agent, teaching, key))(jax.random.split(jax.random.key(1), 20_000))
 
     def third(telling, teaching):
