@@ -20,6 +20,7 @@ import pyspiel
 
 import undelude as ud
 from undelude._agents.fixed import FixedPolicy
+from undelude._distributions.spec import Symbols, num_symbols
 from undelude._rollout.scan import episode
 
 GOALS = {"grid": 1_000_000, "merge": 1_000_000, "arm": 500_000, "leduc": 200_000}
@@ -27,12 +28,8 @@ GOALS = {"grid": 1_000_000, "merge": 1_000_000, "arm": 500_000, "leduc": 200_000
 
 def rounds_a_second(process: ud.InteractionProcess, num_episodes: int) -> float:
     """Of a policy without memory: any symbol alike, or turns of the joints by N(0, .1)."""
-    distribution = process.action_distribution
-    fixed = (
-        ud.Categorical(logits=jnp.zeros(distribution.num_categories))
-        if isinstance(distribution, ud.Categorical)
-        else None
-    )
+    spec = process.action_spec
+    fixed = ud.Categorical(logits=jnp.zeros(num_symbols(spec))) if isinstance(spec, Symbols) else None
     actor = FixedPolicy(fixed or ud.Normal(jnp.zeros(2), 0.1))
 
     @eqx.filter_jit

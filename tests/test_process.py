@@ -430,7 +430,7 @@ def test_what_is_no_agent_does_not_act(bandit: ud.InteractionProcess):
 
 
 def test_an_agent_made_for_another_process_is_refused(bandit: ud.InteractionProcess, frog: ud.InteractionProcess):
-    with pytest.raises(ValueError, match="frog has actions of 2 symbols, and this ExactAgent knows 5 symbols"):
+    with pytest.raises(ValueError, match="frog has actions of 2 symbols, but this ExactAgent predicts 5 symbols"):
         ud.rollout(frog, ud.ExactAgent(bandit), key=jax.random.key(0), num_episodes=1)
 
 

@@ -164,7 +164,7 @@ def _shape_of(name: str, method: Any, *args: Any) -> Any:
 
 
 def _compare_shapes(process: InteractionProcess) -> Iterator[str]:
-    a, o = process.action_shape, process.observation_shape
+    a, o = (spec.value for spec in process.specs)
     theta = _shape_of("the prior", process._any_theta)
     for part, distribution_name in (("task", "Q_O"), ("expert", "Q_A")):
         side = getattr(process, part)

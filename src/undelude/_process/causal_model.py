@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from undelude._distributions.distributions import Categorical
+from undelude._distributions.distributions import as_categorical
+from undelude._distributions.spec import Symbols
 from undelude._process.process import InteractionProcess
 from undelude.causal.model import CausalModel
 from undelude.causal.variable import Variable
@@ -109,9 +110,7 @@ def _compiled_distributions(process: InteractionProcess, part: str, memories: Py
 
     # The number of the state goes along, as a memory may hold no array.
     def probs(theta: Any, m: PyTree, state: Array) -> Array:
-        distribution = part_of(theta, m)
-        assert isinstance(distribution, Categorical)
-        return distribution.probs
+        return as_categorical(part_of(theta, m)).probs
 
     return jax.vmap(jax.vmap(probs, (None, 0, 0)), (0, 0, None))(process.thetas, memory, states)
 
@@ -150,7 +149,7 @@ def _too_large(process: InteractionProcess, what: str) -> str:
 
 
 def _num_symbols(process: InteractionProcess, part: str) -> int:
-    distribution = process.action_distribution if part == "action" else process.observation_distribution
-    if not isinstance(distribution, Categorical):
-        raise TypeError(f"{process.name}: a causal model has finitely many values, and its {part}s are no symbols.")
-    return distribution.num_categories
+    spec = process.action_spec if part == "action" else process.observation_spec
+    if not isinstance(spec, Symbols) or spec.n is None:
+        raise TypeError(f"{process.name}: a causal model has finitely many values, but its {part}s are {spec}.")
+    return spec.n

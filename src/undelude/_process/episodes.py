@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Int, PyTree
 
 from undelude._checks import MAX_COUNT, as_numbers
-from undelude._distributions.spec import check_alphabet
 from undelude._process.process import InteractionProcess
 from undelude._tree import is_concrete
 from undelude._types import Action, Observation
@@ -74,8 +73,8 @@ class Episodes(eqx.Module):
         given = {name: _as_symbols(f"{process.name}: {name}", x) for name, x in given.items()}
         actions, observations, opening, marks = given.values()
         for name, x, shape in (
-            ("actions", actions, process.action_shape),
-            ("observations", observations, process.observation_shape),
+            ("actions", actions, process.action_spec.value),
+            ("observations", observations, process.observation_spec.value),
             ("intervened", marks, True),
         ):
             if jax.tree.structure(x) != jax.tree.structure(shape):
@@ -83,7 +82,7 @@ class Episodes(eqx.Module):
                     f"{process.name}: {name} must have the structure {jax.tree.structure(shape)}, "
                     f"not {jax.tree.structure(x)}."
                 )
-        first, one = jax.tree.leaves(actions)[0], jax.tree.leaves(process.action_shape)[0]
+        first, one = jax.tree.leaves(actions)[0], jax.tree.leaves(process.action_spec.value)[0]
         lead = first.shape[: first.ndim - one.ndim]
         if len(lead) not in (1, 2):
             raise ValueError(f"{process.name}: actions must be [T] or [B, T], not {list(first.shape)}.")
@@ -122,10 +121,10 @@ class Episodes(eqx.Module):
 def check_symbols(process: InteractionProcess, episodes: Episodes) -> None:
     """Raise `ValueError` where stored symbols have another shape than the rounds, or are outside their alphabet."""
     lead = episodes.mask.shape
-    action, observation = process.symbols
-    parts = [("actions", *action, episodes.actions, lead), ("observations", *observation, episodes.observations, lead)]
+    action, observation = process.specs
+    parts = [("actions", action, episodes.actions, lead), ("observations", observation, episodes.observations, lead)]
     if episodes.opening is not None:
-        parts.append(("opening", *observation, episodes.opening, lead[:-1]))
+        parts.append(("opening", observation, episodes.opening, lead[:-1]))
     if (episodes.opening is not None) != process.opening:
         raise ValueError(
             f"{process.name} {'opens' if process.opening else 'does not open'} with an observation, "
@@ -133,12 +132,12 @@ def check_symbols(process: InteractionProcess, episodes: Episodes) -> None:
         )
     if is_concrete(episodes.mask) and not np.asarray(episodes.mask).all():
         raise ValueError(f"{process.name}: mask has rounds that do not exist; cut the histories to the rounds that do.")
-    for name, distribution, shape, values, lead in parts:
-        expected = jax.tree.map(lambda x, lead=lead: lead + x.shape, shape)
+    for name, spec, values, lead in parts:
+        expected = jax.tree.map(lambda x, lead=lead: lead + x.shape, spec.value)
         shapes = jax.tree.map(jnp.shape, values)
         if shapes != expected:
             raise ValueError(f"{process.name}: {name} must have the shape {expected}, not {shapes}.")
-        check_alphabet(f"{process.name}: {name}", distribution, values)
+        spec.check(f"{process.name}: {name}", values)
 
 
 def _as_symbols(name: str, x: PyTree) -> PyTree:

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Key, PyTree
 
 from undelude._checks import as_numbers, check_count, check_probabilities, one_line
 from undelude._distributions.distributions import AbstractDistribution, Categorical, Given, Joint, Mixture, Normal
+from undelude._distributions.spec import Spec, spec_of
 from undelude._errors import users_line
 from undelude._tree import filled, index, is_concrete, outline, signature
 from undelude._types import Action, Observation, Theta
@@ -230,29 +231,19 @@ class InteractionProcess(eqx.Module):
         return self.prior
 
     @property
-    def symbols(self) -> tuple[tuple[AbstractDistribution, PyTree], tuple[AbstractDistribution, PyTree]]:
-        """The kind of distribution, and shape and type of a value, of actions and of observations."""
-        return _trace_symbols(outline(self))
+    def specs(self) -> tuple[Spec, Spec]:
+        """The values of actions and of observations."""
+        return _trace_specs(outline(self))
 
     @property
-    def action_distribution(self) -> AbstractDistribution:
-        """The kind of distribution that actions follow, with shapes in place of numbers."""
-        return self.symbols[0][0]
+    def action_spec(self) -> Spec:
+        """The values of actions."""
+        return self.specs[0]
 
     @property
-    def action_shape(self) -> PyTree:
-        """Shape and type of an action."""
-        return self.symbols[0][1]
-
-    @property
-    def observation_distribution(self) -> AbstractDistribution:
-        """The kind of distribution that observations follow, with shapes in place of numbers."""
-        return self.symbols[1][0]
-
-    @property
-    def observation_shape(self) -> PyTree:
-        """Shape and type of an observation."""
-        return self.symbols[1][1]
+    def observation_spec(self) -> Spec:
+        """The values of observations."""
+        return self.specs[1]
 
     def causal_model(self, num_rounds: int | None = None) -> CausalModel:
         """The process as a causal model, in which any variable can be seen, done or summed out (Figure 3b).
@@ -434,18 +425,18 @@ def _first_round(process: InteractionProcess) -> tuple[dict[str, Any], tuple[Any
     return distributions, memories
 
 
-# Asked for at every call of `posterior` and `rollout`, and tracing takes longer than they do. Shapes are all it needs.
+# Cached, because tracing takes longer than the calls that ask for it, such as `posterior` and `rollout`.
 @functools.lru_cache(maxsize=64)
-def _trace_symbols(key: tuple) -> Any:
-    """`((Q_A, a), (Q_O, o))`: the first distributions and a value of each, with shapes in place of numbers."""
+def _trace_specs(key: tuple) -> tuple[Spec, Spec]:
+    """Return the specs of the first action and of the first observation; `key` is the outline of a process."""
 
-    def symbols(*leaves: Array) -> Any:
+    def distributions(*leaves: Array) -> Any:
         process = filled(key, leaves)
         theta = process._any_theta()
-        distributions = process._first_Q_A(theta), process._first_Q_O(theta)
-        return tuple((distribution, distribution.sample(jax.random.key(0))) for distribution in distributions)
+        return process._first_Q_A(theta), process._first_Q_O(theta)
 
-    return jax.eval_shape(symbols, *key[0])
+    Q_A, Q_O = eqx.filter_eval_shape(distributions, *key[0])
+    return spec_of(Q_A), spec_of(Q_O)
 
 
 def _check_distribution(distribution: Any, name: str) -> None:

@@ -11,7 +11,7 @@ from jaxtyping import PyTree
 from undelude._agents.base import AbstractAgent
 from undelude._checks import one_line
 from undelude._distributions.distributions import AbstractDistribution
-from undelude._distributions.spec import alike, in_words
+from undelude._distributions.spec import Spec, spec_of
 from undelude._process.process import InteractionProcess
 from undelude._tree import filled, is_concrete, outline, signature
 
@@ -44,15 +44,15 @@ def check_fit(process: InteractionProcess, agent: AbstractAgent) -> None:
         TypeError: f_A or f_O returns no distribution.
         ValueError: it was made for another process; its memory changes its shape.
     """
-    _check_fit(outline((process, agent)))
+    _check_fit(outline((process, agent)), process.specs)
 
 
 # Asked for at every rollout, and tracing takes longer than a short one does.
 @functools.lru_cache(maxsize=64)
-def _check_fit(key: tuple) -> None:
+def _check_fit(key: tuple, specs: tuple[Spec, Spec]) -> None:
     shapes = key[0]
     process, agent = filled(key, shapes)
-    kind, symbols = type(agent).__name__, jax.eval_shape(lambda leaves: filled(key, leaves)[0].symbols, shapes)
+    kind = type(agent).__name__
 
     def predict(leaves: tuple) -> tuple[Any, Any, Any]:
         process, agent = filled(key, leaves)
@@ -60,21 +60,22 @@ def _check_fit(key: tuple) -> None:
         return m, agent.f_A(m), agent.f_O(m)
 
     m, *distributions = jax.eval_shape(predict, shapes)
-    for name, (distribution, _), own in zip(("f_A", "f_O"), symbols, distributions, strict=True):
-        if not isinstance(own, AbstractDistribution):
-            raise TypeError(f"{kind}.{name} must return a distribution, such as ud.Categorical, not {own!r:.99}.")
-        if not alike(distribution, own):
+    for name, spec, prediction in zip(("f_A", "f_O"), specs, distributions, strict=True):
+        if not isinstance(prediction, AbstractDistribution):
+            raise TypeError(
+                f"{kind}.{name} must return a distribution, such as ud.Categorical, not {prediction!r:.99}."
+            )
+        if not spec.agrees(own := spec_of(prediction)):
             raise ValueError(
-                f"{process.name} has {'actions' if name == 'f_A' else 'observations'} of {in_words(distribution)}, "
-                f"and this "
-                f"{kind} knows {in_words(own)}: it was made for another process."
+                f"{process.name} has {'actions' if name == 'f_A' else 'observations'} of {spec}, but this {kind} "
+                f"predicts {own}: it was made for another process."
             )
 
     def live_on(leaves: tuple, m: PyTree, a: PyTree, o: PyTree) -> tuple[PyTree, PyTree]:
         _, agent = filled(key, leaves)
         return agent.g_A(a, m, intervened=agent.own_actions == "do"), agent.g_O(o, m)
 
-    later = jax.eval_shape(live_on, shapes, m, *(value for _, value in symbols))
+    later = jax.eval_shape(live_on, shapes, m, *(spec.value for spec in specs))
     for name, after in zip(("g_A", "g_O"), later, strict=True):
         if signature(after) != signature(m):
             raise ValueError(

@@ -11,7 +11,7 @@ from jaxtyping import Array, Key, PyTree
 from undelude._agents.host import HostAgent, Memory
 from undelude._checks import as_numbers, check_count, check_probabilities
 from undelude._distributions.distributions import AbstractDistribution, Categorical
-from undelude._distributions.spec import alike, check_alphabet, in_words
+from undelude._distributions.spec import Spec, Symbols, num_symbols, spec_of
 from undelude._process.episodes import AGENT, Episodes
 from undelude._process.process import InteractionProcess
 from undelude._rollout.checks import check_theta
@@ -64,12 +64,12 @@ def play(
         if host.predict_observation is not None:
             said = host.predict_observation(m, a)
             distributions_O.append(
-                _as_distribution(said, process.observation_distribution, B, f"predict_observation (round {t})")
+                _as_distribution(said, process.observation_spec, B, f"predict_observation (round {t})")
             )
 
     def read(m: Memory, a: PyTree, o: PyTree, t: int) -> Memory:
         said, m = _pair(host.predict(m, a, o), f"predict (round {t})")
-        distributions_A.append(_as_distribution(said, process.action_distribution, B, f"predict (round {t})"))
+        distributions_A.append(_as_distribution(said, process.action_spec, B, f"predict (round {t})"))
         return m
 
     m = host.reset(B)
@@ -120,16 +120,18 @@ def _choose(
             )
         return _draw(distribution, keys), m
     chosen, m = _pair(host.act(m, distribution, rng), f"act (round {t})")
-    shape = jax.tree.map(lambda x: (len(keys), *x.shape), process.action_shape)
-    dtypes = jax.tree.map(lambda x: x.dtype, process.action_shape)
-    one_array = jax.tree.structure(process.action_shape).num_leaves == 1 and hasattr(process.action_shape, "shape")
+    shape = jax.tree.map(lambda x: (len(keys), *x.shape), process.action_spec.value)
+    dtypes = jax.tree.map(lambda x: x.dtype, process.action_spec.value)
+    one_array = jax.tree.structure(process.action_spec.value).num_leaves == 1 and hasattr(
+        process.action_spec.value, "shape"
+    )
     name = f"HostAgent: what act (round {t}) returned"
     a = as_numbers(chosen, name) if one_array else jax.tree.map(lambda x: as_numbers(x, name), chosen)
     if jax.tree.map(np.shape, a) != shape:
         raise ValueError(
             f"HostAgent: act (round {t}) returned actions of shape {jax.tree.map(np.shape, a)}, not {shape}."
         )
-    check_alphabet(f"HostAgent: act (round {t}), actions", process.action_distribution, a)
+    process.action_spec.check(f"HostAgent: act (round {t}), actions", a)
     if any(np.issubdtype(x.dtype, np.floating) and not np.isfinite(x).all() for x in jax.tree.leaves(a)):
         raise ValueError(f"HostAgent: act (round {t}) returned actions that are not finite.")
     return jax.tree.map(lambda x, dtype: jnp.asarray(x, dtype), a, dtypes), m
@@ -142,39 +144,29 @@ def _pair(returned: Any, name: str) -> tuple[Any, Memory]:
     return returned
 
 
-def _as_distribution(said: Law, kind: AbstractDistribution, B: int, name: str) -> AbstractDistribution | None:
-    """What a policy said, as a batch of distributions."""
-    if said is None:
+def _as_distribution(returned: Any, spec: Spec, B: int, name: str) -> AbstractDistribution | None:
+    """Return a policy's prediction as a batch of distributions."""
+    if returned is None:
         return None
-    if isinstance(said, AbstractDistribution):
-        leaves = jax.tree.leaves(eqx.filter(said, eqx.is_array_like))
+    if isinstance(returned, AbstractDistribution):
+        leaves = jax.tree.leaves(eqx.filter(returned, eqx.is_array_like))
         if any(leaf.ndim == 0 or leaf.shape[0] != B for leaf in leaves):
             raise ValueError(
                 f"HostAgent: {name} returned a distribution whose arrays have no leading axis of {B} episodes."
             )
-        if isinstance(kind, Categorical):
-            if not (isinstance(said, Categorical) and said.num_categories == kind.num_categories):
-                raise ValueError(
-                    f"HostAgent: {name} returned {type(said).__name__}; it must be a Categorical over "
-                    f"{kind.num_categories} symbols."
-                )
-            check_probabilities(said.probs, f"HostAgent: {name}, probabilities")
-        elif not alike(one := index(said, 0), kind):
-            raise ValueError(
-                f"HostAgent: {name} returned a distribution of {in_words(one)} for each episode, not of "
-                f"{in_words(kind)}."
-            )
-        return said
-    if not isinstance(kind, Categorical):
+        if not spec.agrees(own := spec_of(index(returned, 0))):
+            raise ValueError(f"HostAgent: {name} returned a distribution of {own} for each episode, not of {spec}.")
+        if isinstance(returned, Categorical):
+            check_probabilities(returned.probs, f"HostAgent: {name}, probabilities")
+        return returned
+    if not isinstance(spec, Symbols):
         raise ValueError(
-            f"HostAgent: {name} returned {type(said).__name__}, and what is predicted is no symbol; "
+            f"HostAgent: {name} returned {type(returned).__name__}, but it predicts {spec}; "
             "return a distribution with a leading axis of episodes, such as ud.Normal(loc, scale)."
         )
-    probs = as_numbers(said, f"HostAgent: what {name} returned").astype(float)
-    if probs.shape != (B, kind.num_categories):
-        raise ValueError(
-            f"HostAgent: {name} returned probabilities of shape {list(probs.shape)}, not {[B, kind.num_categories]}."
-        )
+    probs = as_numbers(returned, f"HostAgent: what {name} returned").astype(float)
+    if probs.shape != (shape := (B, num_symbols(spec))):
+        raise ValueError(f"HostAgent: {name} returned probabilities of shape {list(probs.shape)}, not {list(shape)}.")
     check_probabilities(probs, f"HostAgent: {name}, probabilities")
     with np.errstate(divide="ignore"):
         return Categorical(log_probs=jnp.asarray(np.log(probs), float))

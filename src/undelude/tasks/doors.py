@@ -110,7 +110,7 @@ def doors(
     Raises:
         ValueError: a number out of range.
 
-    >>> doors().num_thetas, doors(look=0.9, num_rounds=3).action_distribution.num_categories
+    >>> doors().num_thetas, doors(look=0.9, num_rounds=3).action_spec.n
     (3, 5)
     """
     num_doors = check_count("doors: num_doors", num_doors)

@@ -149,7 +149,7 @@ def merge(
     Raises:
         ValueError: a number out of range.
 
-    >>> merge().num_thetas, merge().action_distribution.num_categories
+    >>> merge().num_thetas, merge().action_spec.n
     (2, 2)
     """
     cue = check_between("merge: cue", cue, 0.5, 1, why="1/2 says nothing")
