@@ -27,7 +27,7 @@ from undelude._cli.console import make_console
 from undelude._cli.interrupts import Interrupts
 from undelude._cli.train import AGENTS, Session, make_agent
 from undelude._distributions.spec import GivenArray, Parts, Reals, Spec, num_symbols
-from undelude._rollout.scan import episode
+from undelude._rollout.scan import run_episode
 from undelude._runs.agent_files import LEARNED
 from undelude._runs.checkpoints import updates_in
 from undelude._runs.config import Config
@@ -643,9 +643,9 @@ def test_a_named_task_is_as_listed_and_its_expert_knows_more_than_chance(name: s
 
     T, spec = process.num_rounds, process.action_spec
     chance = ud.Normal(jnp.zeros(2), 0.3) if isinstance(spec, Reals) else ud.Categorical(jnp.zeros(num_symbols(spec)))
-    play = jax.jit(jax.vmap(lambda key: episode(process, None, key, num_rounds=T)))
+    play = jax.jit(jax.vmap(lambda key: run_episode(process, None, key, num_rounds=T)[0]))
     keys = jax.random.split(jax.random.key(0), 8192)
-    by_chance = jax.jit(jax.vmap(lambda key: episode(process, FixedPolicy(chance), key, num_rounds=T)))
+    by_chance = jax.jit(jax.vmap(lambda key: run_episode(process, FixedPolicy(chance), key, num_rounds=T)[0]))
     rewards = [np.asarray(draw(keys).reward.mean(-1), dtype=float) for draw in (play, by_chance)]
     error = np.hypot(*(x.std(ddof=1) / np.sqrt(len(x)) for x in rewards))
     assert rewards[0].mean() - rewards[1].mean() > 10 * error

@@ -154,7 +154,7 @@ class SumsToTwo(Broken):
     ("agent", "kind", "words"),
     [
         (SaysAnArray(), TypeError, r"SaysAnArray\.f_A must return a distribution"),
-        (Grows(), ValueError, r"Grows\.g_O returns a memory of float32\[3\], and init one of float32\[2\]"),
+        (Grows(), ValueError, r"Grows\.g_O returns a memory of float32\[3\], but init one of float32\[2\]"),
         (SumsToTwo(), ValueError, r"SumsToTwo: the probabilities that f_A returns do not sum to one \(off by 1\)"),
     ],
 )

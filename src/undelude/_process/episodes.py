@@ -31,7 +31,7 @@ class Episodes(eqx.Module):
         expert_actions: `[B, T, ...]`, what the expert would have done: a sample of it (the executed action itself,
             where the expert executed).
         reward: `[B, T]`.
-        mask: `[B, T]`, whether the round exists.
+        mask: `[B, T]`, whether the round exists: false after the end of an episode that ended early.
 
     A history from plain arrays (`Episodes.of`) has no theta, no expert and no reward: those are None.
     """
@@ -56,6 +56,7 @@ class Episodes(eqx.Module):
         observations: PyTree,
         intervened: ArrayLike | list | bool = True,
         opening: PyTree | None = None,
+        mask: ArrayLike | list | None = None,
     ) -> "Episodes":
         """Histories from plain arrays, `[T]` or `[B, T]`: what was done and seen, and nothing else.
 
@@ -64,14 +65,17 @@ class Episodes(eqx.Module):
             actions: what was executed.
             observations: what Nature answered.
             intervened: which actions were own ones (do) and which the expert's (see); broadcast.
-            opening: `O_0`, where the process has one.
+            opening: `O_0`, if the process has one.
+            mask: which rounds exist, `[T]` or `[B, T]`; all by default. Pad shorter histories with any
+                symbols: they are not read.
 
         Raises:
             ValueError: a symbol outside the alphabet, a missing opening.
         """
         given = {"actions": actions, "observations": observations, "opening": opening, "intervened": intervened}
+        given["mask"] = True if mask is None else mask
         given = {name: _as_symbols(f"{process.name}: {name}", x) for name, x in given.items()}
-        actions, observations, opening, marks = given.values()
+        actions, observations, opening, marks, exists = given.values()
         for name, x, shape in (
             ("actions", actions, process.action_spec.value),
             ("observations", observations, process.observation_spec.value),
@@ -91,6 +95,11 @@ class Episodes(eqx.Module):
                 f"{process.name}: intervened must be booleans (true where an action was done, false where it was seen) "
                 f"of shape {list(lead)} or for all alike, not {marks.dtype}{list(marks.shape)}."
             )
+        if exists.dtype != bool or exists.shape not in ((), lead):
+            raise ValueError(
+                f"{process.name}: mask must be booleans (true for the rounds that exist) of shape {list(lead)}, "
+                f"not {exists.dtype}{list(exists.shape)}."
+            )
         marks = jnp.broadcast_to(marks, lead)
         episodes = cls(
             theta=None,
@@ -102,7 +111,7 @@ class Episodes(eqx.Module):
             expert=None,
             expert_actions=None,
             reward=None,
-            mask=jnp.ones_like(marks),
+            mask=jnp.broadcast_to(exists, lead),
         )
         check_symbols(process, episodes)
         return episodes
@@ -130,13 +139,18 @@ def check_symbols(process: InteractionProcess, episodes: Episodes) -> None:
             f"{process.name} {'opens' if process.opening else 'does not open'} with an observation, "
             f"but these episodes {'have' if episodes.opening is not None else 'lack'} one (opening=)."
         )
-    if is_concrete(episodes.mask) and not np.asarray(episodes.mask).all():
-        raise ValueError(f"{process.name}: mask has rounds that do not exist; cut the histories to the rounds that do.")
+    exists = np.asarray(episodes.mask) if is_concrete(episodes.mask) else None
+    if exists is not None and (exists[..., 1:] > exists[..., :-1]).any():
+        raise ValueError(
+            f"{process.name}: mask is false before a round that exists; only the last rounds may be missing."
+        )
     for name, spec, values, lead in parts:
         expected = jax.tree.map(lambda x, lead=lead: lead + x.shape, spec.value)
         shapes = jax.tree.map(jnp.shape, values)
         if shapes != expected:
             raise ValueError(f"{process.name}: {name} must have the shape {expected}, not {shapes}.")
+        if is_concrete(values) and exists is not None and name != "opening" and not exists.all():
+            values = jax.tree.map(lambda x: np.asarray(x)[exists], values)
         spec.check(f"{process.name}: {name}", values)
 
 

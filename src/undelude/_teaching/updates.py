@@ -18,7 +18,7 @@ from undelude._distributions.spec import Symbols, num_symbols, spec_of
 from undelude._process.episodes import Episodes
 from undelude._process.process import InteractionProcess
 from undelude._rollout.checks import check_fit
-from undelude._rollout.scan import live
+from undelude._rollout.scan import run_episode
 from undelude._teaching.losses import log_losses, score
 from undelude._teaching.settings import AbstractTeaching, Behaviour
 from undelude._tree import index
@@ -157,7 +157,7 @@ def _collect(
     elif teaching.behaviour is not None:
         actor = _actor(process, teaching.behaviour)
         reads = (getattr(actor, "own_actions", "do") == "do", False)
-    return live(
+    return run_episode(
         process,
         actor,
         key,
