@@ -22,13 +22,13 @@ from safetensors.numpy import load_file
 
 import undelude as ud
 from undelude._agents.fixed import FixedPolicy
+from undelude._agents.networks.registry import ARCHITECTURES
 from undelude._cli import main
 from undelude._cli.console import make_console
 from undelude._cli.interrupts import Interrupts
 from undelude._cli.train import AGENTS, Session, make_agent
 from undelude._distributions.spec import GivenArray, Parts, Reals, Spec, num_symbols
 from undelude._rollout.scan import run_episode
-from undelude._runs.agent_files import LEARNED
 from undelude._runs.checkpoints import updates_in
 from undelude._runs.config import Config
 from undelude._runs.directory import RunDirectory
@@ -149,7 +149,7 @@ def test_with_json_stdout_is_the_certificate_and_nothing_else(taught: tuple[Path
 def test_every_agent_can_be_named() -> None:
     """What --agent offers is what can be built, and saved."""
     assert {*AGENTS} == {*get_args(Config.__annotations__["agent"])}
-    assert {*AGENTS.values()} == {*LEARNED}
+    assert {*AGENTS.values()} == {*ARCHITECTURES.values()}
 
 
 def test_a_run_directory_holds_what_it_should(taught: tuple[Path, str, str]) -> None:
