@@ -12,8 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
 from undelude._checks import as_numbers, check_count, check_probabilities, one_line
-from undelude._distributions.distributions import AbstractDistribution, Categorical, Given, Joint, Mixture, Normal
-from undelude._distributions.spec import Spec, spec_of
+from undelude._distributions import AbstractDistribution, Categorical, Given, Joint, Mixture, Normal, Spec, spec_of
 from undelude._errors import users_line
 from undelude._tree import filled, index, is_concrete, outline, signature
 from undelude._types import Action, Observation, Theta

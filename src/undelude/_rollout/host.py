@@ -10,8 +10,7 @@ from jaxtyping import Array, Key, PyTree
 
 from undelude._agents.host import HostAgent, Memory
 from undelude._checks import as_numbers, check_count, check_probabilities
-from undelude._distributions.distributions import AbstractDistribution, Categorical
-from undelude._distributions.spec import Spec, Symbols, num_symbols, spec_of
+from undelude._distributions import AbstractDistribution, Categorical, Spec, Symbols, num_symbols, spec_of
 from undelude._process.episodes import AGENT, Episodes
 from undelude._process.process import InteractionProcess
 from undelude._rollout.checks import check_theta

@@ -8,7 +8,7 @@ from jaxtyping import Array, Key, PyTree
 
 from undelude._agents.base import AbstractAgent
 from undelude._agents.fixed import FixedPolicy
-from undelude._distributions.distributions import AbstractDistribution
+from undelude._distributions import AbstractDistribution
 from undelude._process.episodes import AGENT, EXPERT, Episodes
 from undelude._process.process import InteractionProcess
 from undelude._rollout.world import World, acting_key, begin, consult, respond

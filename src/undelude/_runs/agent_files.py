@@ -23,7 +23,7 @@ from undelude._agents.networks.network import AbstractLearnedAgent, check_config
 from undelude._agents.networks.transformer import TransformerAgent
 from undelude._files import json_object, read_json, write_atomically
 
-FORMAT = 2
+FORMAT = 3
 SHA = "weights_sha256"
 LEARNED = (LSTMAgent, GRUAgent, LinearRecurrentAgent, TransformerAgent, MarkovAgent, SequencePredictor)
 AGENTS: dict[str, type[AbstractLearnedAgent]] = {agent.__name__: agent for agent in LEARNED}
