@@ -52,9 +52,9 @@ def test_nothing_there(tmp_path):
         (lambda d: (d / "agent.json").write_text("[]"), r"agent\.json is damaged: it is not a JSON object"),
         (lambda d: (d / "weights.safetensors").write_bytes(b"\x00" * 40), r"weights\.safetensors is damaged"),
         (lambda d: truncate(d / "weights.safetensors"), r"weights\.safetensors is damaged"),
-        (lambda d: edit(d, lambda h: h.update(format=99)), "this version reads format 2"),
+        (lambda d: edit(d, lambda h: h.update(format=99)), "this version reads format 3"),
         (lambda d: edit(d, lambda h: h.update(agent="os.system")), "this version knows LSTMAgent"),
-        (lambda d: edit(d, lambda h: h["config"].pop("spec")), "does not describe a LSTMAgent"),
+        (lambda d: edit(d, lambda h: h["config"].pop("actions")), "does not describe a LSTMAgent"),
         (lambda d: edit(d, lambda h: h["config"].update(own_actions="mine")), "does not describe a LSTMAgent"),
         (
             lambda d: edit(d, lambda h: h["config"].update(hidden_size=5)),
@@ -80,7 +80,8 @@ def test_a_broken_file_is_named(saved, change, message):
         ({"num_heads": True}, "num_heads must be a whole number"),
         ({"marks": [["do"]]}, 'marks must be a list of "do" and "see"'),
         ({"width": 3}, "'width' is unknown to this version"),
-        ({"spec": {"actions": {"kind": "categorical", "num_categories": 10**12}}}, "spec must have actions and"),
+        ({"actions": {"kind": "symbols", "n": 10**12}}, "actions: n must be a whole number from 1 to 2147483647"),
+        ({"observations": {"kind": "symbols"}}, "observations must have a kind and its entries"),
     ],
 )
 def test_what_a_file_claims_is_checked_before_anything_of_that_size_is_made(tmp_path, bandit, change, message):
