@@ -32,7 +32,7 @@ LENGTH = ["--steps", str(STEPS), "--log-every", str(EVERY)]
 # The command, by a process that gets a signal where it should begin with the updates up to `stop`.
 DYING = """
 import os, runpy, signal
-from undelude._teaching import teach as teaching
+from undelude._teaching import loop as teaching
 program = teaching.Loop._program
 
 def dying(self, *args):

@@ -13,11 +13,11 @@ import pytest
 import undelude as ud
 from processes import arm, continuous_arm, opening
 from tabular_agent import TabularAgent
-from undelude._agents.base import scan, with_marks
+from undelude._agents.base import Reading, scan, with_reading
 from undelude._process.episodes import AGENT, EXPERT
 from undelude._teaching import updates
+from undelude._teaching.loop import initial_state
 from undelude._teaching.losses import log_losses
-from undelude._teaching.teach import initial_state
 from undelude._teaching.updates import collect
 
 PRIOR = np.array([0.5, 0.3, 0.2])
@@ -234,7 +234,7 @@ def test_an_agent_of_four_functions_learns_as_it_acts(process):
         return sum(x.mean() for x in jax.vmap(lambda e: log_losses(agent, e))(episodes))
 
     after, _ = one_update(process, agent, teaching)
-    agent = with_marks(agent, "do", ("do",))
+    agent = with_reading(agent, Reading("do", ("do",)))
     want = jax.tree.map(lambda x, g: x - g, agent, jax.jit(jax.grad(loss))(agent))
     for a, b in zip(after, jax.tree.leaves(want), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
@@ -306,7 +306,7 @@ def test_an_agent_inside_another_keeps_no_mark_that_was_not_taught(bandit, tmp_p
     for taught in (net, ud.load(tmp_path / "net")):
         assert (taught.own_actions, taught.marks) == ("see", ("see",))
         with pytest.raises(ValueError, match="cannot read actions marked do"):
-            taught.reading("do")
+            taught.reading_as("do")
     assert agent.agent.marks == ("do", "see"), "the original is not changed"
 
 
@@ -316,7 +316,7 @@ def test_factual_teaching_leaves_no_do(process):
     run = ud.teach(process, agent, ud.Factual(), key=jax.random.key(1), steps=1, batch_size=2)
     assert (run.agent.own_actions, run.agent.marks) == ("see", ("see",))
     with pytest.raises(ValueError, match=r"cannot read actions marked do.*ud\.Counterfactual"):
-        run.agent.reading("do")
+        run.agent.reading_as("do")
     untouched = run.agent.interface.read_do.table == agent.interface.read_do.table
     assert bool(untouched.all())
 
@@ -443,7 +443,7 @@ def test_what_does_not_belong_together_is_refused(process, bandit):
     """A state of another teaching, an agent for other symbols or with nothing to learn, a batch for an episode."""
     agent = ud.LSTMAgent(process, 4, key=jax.random.key(0))
     state = initial_state(agent, ud.Factual(), optax.sgd(0.1))
-    with pytest.raises(ValueError, match="marks actions see, and Counterfactual marks them do"):
+    with pytest.raises(ValueError, match="marks actions see, and counterfactual marks them do"):
         ud.teach(process, agent, ud.Counterfactual(), key=jax.random.key(0), state=state, optimizer=optax.sgd(0.1))
     with pytest.raises(ValueError, match="bandit has actions of 5 symbols, and this LSTMAgent knows 2"):
         ud.teach(bandit, agent, ud.Counterfactual(), key=jax.random.key(0))
@@ -453,11 +453,10 @@ def test_what_does_not_belong_together_is_refused(process, bandit):
         log_losses(agent, ud.rollout(process, agent, key=jax.random.key(0), num_episodes=2))
 
 
-def test_marks_must_be_fields():
-    """A class variable would not survive; do could then not be refused after factual teaching."""
-
-    methods = dict.fromkeys(("init", "f_A", "f_O", "g_A", "g_O"), lambda self: None)
-    own = {"own_actions": "do", "marks": ("do", "see")}
-    careless = types.new_class("Careless", (ud.AbstractAgent,), exec_body=lambda body: body.update(methods | own))()
-    with pytest.raises(TypeError, match="Careless: make own_actions and marks static fields"):
-        with_marks(careless, "see", ("see",))
+@pytest.mark.parametrize("name", ["own_actions", "marks"])
+def test_marks_are_not_redefined(name):
+    """A second `own_actions` would not follow `reading`; do could then not be refused after factual teaching."""
+    body = dict.fromkeys(("init", "f_A", "f_O", "g_A", "g_O"), lambda self: None) | {name: "do"}
+    careless = types.new_class("Careless", (ud.AbstractAgent,), exec_body=lambda namespace: namespace.update(body))
+    with pytest.raises(TypeError, match=f"Careless must not define {name}"):
+        careless()

@@ -17,9 +17,9 @@ import pytest
 import undelude as ud
 from processes import arm, opening
 from tabular_agent import TabularAgent, WindowAgent
-from undelude._agents.base import with_marks
+from undelude._agents.base import with_reading
 from undelude._process.episodes import AGENT, EXPERT
-from undelude._rollout.scan import live
+from undelude._rollout.scan import episode
 from undelude._teaching.losses import log_losses
 from undelude._teaching.updates import collect
 
@@ -164,7 +164,7 @@ def some_policy(history):
 def test_collect_draws_what_the_setting_says(process, name):
     """Of all trajectories as many as their probability under the setting says (Pearson's chi-squared), each marked."""
     teaching, truth, N = SETTINGS[name], TRUTHS[name], 20_000
-    agent = with_marks(tabular(process, some_policy), teaching.mark, teaching.marks)
+    agent = with_reading(tabular(process, some_policy), teaching.reading)
     draw = jax.jit(jax.vmap(lambda key: collect(process, agent, teaching, key)))
     drawn = draw(jax.random.split(jax.random.key(0), N))
     by_expert = np.asarray(drawn.executor) == EXPERT
@@ -303,7 +303,7 @@ def errors(process):
     found = {}
     for name in ("cloning", "counterfactual"):
         teaching = SETTINGS[name]
-        agent = with_marks(TabularAgent.of(process), teaching.mark, teaching.marks)
+        agent = with_reading(TabularAgent.of(process), teaching.reading)
         draw = jax.jit(jax.vmap(lambda key, agent=agent, teaching=teaching: collect(process, agent, teaching, key)))
         episodes = draw(jax.random.split(jax.random.key(1), 100_000))
         for n in (1_000, 10_000, 100_000):
@@ -334,7 +334,7 @@ def test_remark_17_with_theta_shown_the_two_agree():
 
     @eqx.filter_jit
     def draw(process, teaching):
-        agent = with_marks(ud.LSTMAgent(process, 2, key=jax.random.key(0)), teaching.mark, teaching.marks)
+        agent = with_reading(ud.LSTMAgent(process, 2, key=jax.random.key(0)), teaching.reading)
         return jax.vmap(lambda key: collect(process, agent, teaching, key))(jax.random.split(jax.random.key(1), 20_000))
 
     def third(telling, teaching):
@@ -456,14 +456,14 @@ def test_a_blind_agent_acts_as_it_would_alone(process):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"expert_share": 0.5, "expert_mark": "do"}, "expert's actions must not be marked do"),
-        ({"expert_share": 0.5, "agent_mark": "see"}, "expert did not execute must not be marked see"),
-        ({"expert_share": 0.5, "agent_mark": "see", "expert_mark": "do"}, "must not be marked do"),
-        ({"agent_mark": None}, "either all actions are marked or none"),
+        ({"expert_share": 0.5, "expert_mark": "do"}, "expert_mark must not be do"),
+        ({"expert_share": 0.5, "agent_mark": "see"}, "agent_mark must not be see"),
+        ({"expert_share": 0.5, "agent_mark": "see", "expert_mark": "do"}, "expert_mark must not be do"),
+        ({"agent_mark": None}, "agent_mark and expert_mark go together"),
         ({"expert_share": 1.5}, "share must be a number from 0 to 1"),
         ({"per": "week"}, 'per must be "step" or "episode"'),
         ({"agent_mark": "done"}, "agent_mark must be"),
-        ({"agent_mark": None, "expert_mark": None, "target": "posterior"}, "marks no action"),
+        ({"agent_mark": None, "expert_mark": None, "target": "posterior"}, "needs marks"),
     ],
 )
 def test_contradictory_corners_are_refused(settings, message, no_type_checks):
@@ -486,7 +486,7 @@ def test_behaviours_that_cannot_act_are_named(process, bandit):
     ):
         with pytest.raises(ValueError, match=message):
             collect(process, agent, ud.Blind(behaviour), key)
-    with pytest.raises(TypeError, match="actions that are no symbols"):
+    with pytest.raises(TypeError, match="is for symbols"):
         collect(arm(), ud.LSTMAgent(arm(), 2, key=key), ud.Blind(), key)
 
 
@@ -575,6 +575,6 @@ def test_who_executes_every_action_is_who_is_said():
     """At both ends of the share, whoever else is there: of `live`, from which every teaching collects."""
     process = ud.tasks.bandit(num_rounds=5)
     for share, by_expert in ((0.0, False), (1.0, True)):
-        episode, _ = live(process, ud.ExactAgent(process), jax.random.key(0), num_rounds=5, expert_share=share)
-        assert (episode.executor == EXPERT).tolist() == [by_expert] * 5
-        assert not by_expert or episode.actions.tolist() == episode.expert_actions.tolist()
+        played = episode(process, ud.ExactAgent(process), jax.random.key(0), num_rounds=5, expert_share=share)
+        assert (played.executor == EXPERT).tolist() == [by_expert] * 5
+        assert not by_expert or played.actions.tolist() == played.expert_actions.tolist()

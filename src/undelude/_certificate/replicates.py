@@ -14,8 +14,8 @@ from undelude._agents.base import AbstractAgent
 from undelude._certificate.certificate import QUANTITIES, Certificate, certify
 from undelude._checks import check_count, check_key
 from undelude._process.process import InteractionProcess
-from undelude._teaching.settings import AbstractTeaching
-from undelude._teaching.teach import Loop, Run
+from undelude._teaching.loop import Loop, Run
+from undelude._teaching.settings import Teaching
 
 LEVEL = 0.95
 # Of `teach`.
@@ -104,7 +104,7 @@ class Replicates:
 def replicate(
     process: InteractionProcess,
     make_agent: Callable[[Key[Array, ""]], AbstractAgent],
-    teaching: AbstractTeaching,
+    teaching: Teaching,
     *,
     key: Key[Array, ""],
     num_seeds: int = 5,

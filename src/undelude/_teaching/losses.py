@@ -25,14 +25,14 @@ def log_losses(
     """The two losses of Figure 4 at each round of one stored episode, in nats.
 
     `l(a_bar_t) = -log P(A_t = a_bar_t | history)` (the mean over `a_bar_t` for a whole distribution; see
-    `AbstractTeaching` for the other targets) and
+    `Teaching` for the other targets) and
     `l(o_t) = -log P(O_t = o_t | history)`; with an opening, the latter has T + 1 entries. Their gradient reaches the
     predictions alone: the episode is data.
 
     Args:
         agent: whose predictions are scored.
         episode: one stored episode, with its marks.
-        target: see `AbstractTeaching`.
+        target: see `Teaching`.
         process: for `target="posterior"`.
 
     Raises:

@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from undelude._agents.base import Reading
 from undelude._agents.networks.heads import freeze
 from undelude._agents.networks.interface import Interface
 from undelude._agents.networks.network import AbstractNetworkAgent, make_spec, scan_symbols
 from undelude._checks import check_count
 from undelude._process.process import InteractionProcess
-from undelude._types import Mark
 
 
 class GRUAgent(AbstractNetworkAgent[Float[Array, " D"]]):
@@ -33,8 +33,6 @@ class GRUAgent(AbstractNetworkAgent[Float[Array, " D"]]):
     recurrent: Float[Array, "D G"]
     bias: Float[Array, " G"]
     bias_candidate: Float[Array, " D"]
-    own_actions: Mark = eqx.field(static=True)
-    marks: tuple[Mark, ...] = eqx.field(static=True)
     hidden_size: int = eqx.field(static=True)
     spec: tuple[Any, ...] = eqx.field(static=True)
 
@@ -48,7 +46,7 @@ class GRUAgent(AbstractNetworkAgent[Float[Array, " D"]]):
         # Gates in the order reset, update, candidate; an update gate that starts nearly shut keeps the past.
         self.bias = jnp.zeros(width).at[hidden_size : 2 * hidden_size].set(1.0)
         self.bias_candidate = jnp.zeros(hidden_size)
-        self.own_actions, self.marks = "do", ("do", "see")
+        self.reading = Reading("do")
         self.hidden_size, self.spec = hidden_size, freeze(spec)
 
     def init(self, *, num_rounds: int) -> Float[Array, " D"]:

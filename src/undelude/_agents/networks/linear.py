@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from undelude._agents.base import Reading
 from undelude._agents.networks.decoder import AbstractDecoderAgent, AbstractMixer, Decoder, linear
 from undelude._agents.networks.heads import freeze
 from undelude._agents.networks.interface import Interface
 from undelude._agents.networks.network import make_spec
 from undelude._checks import check_count
 from undelude._process.process import InteractionProcess
-from undelude._types import Mark
 
 
 class GatedRecurrence(AbstractMixer[Float[Array, " D"]]):
@@ -72,8 +72,6 @@ class LinearRecurrentAgent(AbstractDecoderAgent):
 
     interface: Interface
     decoder: Decoder
-    own_actions: Mark = eqx.field(static=True)
-    marks: tuple[Mark, ...] = eqx.field(static=True)
     hidden_size: int = eqx.field(static=True)
     num_layers: int = eqx.field(static=True)
     spec: tuple[Any, ...] = eqx.field(static=True)
@@ -92,5 +90,5 @@ class LinearRecurrentAgent(AbstractDecoderAgent):
         self.interface = Interface(spec, reads=2 * hidden_size, features=hidden_size, scale=1.0, key=key_interface)
         mixers: list[AbstractMixer[Any]] = [GatedRecurrence(hidden_size, key=k) for k in keys]
         self.decoder = Decoder(mixers, hidden_size, key=key_decoder)
-        self.own_actions, self.marks = "do", ("do", "see")
+        self.reading = Reading("do")
         self.hidden_size, self.num_layers, self.spec = hidden_size, num_layers, freeze(spec)

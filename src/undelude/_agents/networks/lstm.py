@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from undelude._agents.base import Reading
 from undelude._agents.networks.heads import freeze
 from undelude._agents.networks.interface import Interface
 from undelude._agents.networks.network import AbstractNetworkAgent, make_spec, scan_symbols
 from undelude._checks import check_count
 from undelude._process.process import InteractionProcess
-from undelude._types import Mark
 
 State = tuple[Float[Array, " D"], Float[Array, " D"]]
 
@@ -37,8 +37,6 @@ class LSTMAgent(AbstractNetworkAgent[State]):
     interface: Interface
     recurrent: Float[Array, "D G"]
     bias: Float[Array, " G"]
-    own_actions: Mark = eqx.field(static=True)
-    marks: tuple[Mark, ...] = eqx.field(static=True)
     hidden_size: int = eqx.field(static=True)
     spec: tuple[Any, ...] = eqx.field(static=True)
 
@@ -51,7 +49,7 @@ class LSTMAgent(AbstractNetworkAgent[State]):
         self.recurrent = jax.random.uniform(key_recurrent, (hidden_size, width), minval=-limit, maxval=limit)
         # Gates in the order input, forget, cell, output; a forget gate that starts open keeps the past.
         self.bias = jnp.zeros(width).at[hidden_size : 2 * hidden_size].set(1.0)
-        self.own_actions, self.marks = "do", ("do", "see")
+        self.reading = Reading("do")
         self.hidden_size, self.spec = hidden_size, freeze(spec)
 
     def init(self, *, num_rounds: int) -> State:

@@ -1,12 +1,13 @@
 """Agents whose memory is the last K symbols (Remark 13)."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from undelude._agents.base import Reading
 from undelude._agents.networks.decoder import linear
 from undelude._agents.networks.heads import freeze, thaw
 from undelude._agents.networks.interface import Interface
@@ -15,7 +16,7 @@ from undelude._checks import check_count
 from undelude._distributions.distributions import Categorical
 from undelude._process.episodes import Episodes
 from undelude._process.process import InteractionProcess
-from undelude._types import Action, Mark, Observation
+from undelude._types import Action, Observation
 
 
 class Window(eqx.Module):
@@ -71,12 +72,9 @@ class MarkovAgent(AbstractNetworkAgent[Float[Array, "K E"]]):
         TypeError: there is no head for the process's distributions.
     """
 
-    full_history: ClassVar[bool] = False
     interface: Interface
     start: Float[Array, " E"]
     window: Window
-    own_actions: Mark = eqx.field(static=True)
-    marks: tuple[Mark, ...] = eqx.field(static=True)
     order: int = eqx.field(static=True)
     hidden_size: int = eqx.field(static=True)
     spec: tuple[Any, ...] = eqx.field(static=True)
@@ -95,8 +93,13 @@ class MarkovAgent(AbstractNetworkAgent[Float[Array, "K E"]]):
         self.interface = Interface(spec, reads=width, features=hidden_size, scale=1.0, key=key_interface)
         self.start = jax.random.uniform(key_start, (width,), minval=-1.0)
         self.window = Window(order, hidden_size, key=key_window)
-        self.own_actions, self.marks = "do", ("do", "see")
+        self.reading = Reading("do")
         self.order, self.hidden_size, self.spec = order, hidden_size, freeze(spec)
+
+    @property
+    def full_history(self) -> bool:
+        """False: the memory keeps the last `order` symbols."""
+        return False
 
     def init(self, *, num_rounds: int) -> Float[Array, "K E"]:
         """Marks of the beginning, `K` times."""
@@ -144,13 +147,10 @@ class SequencePredictor(AbstractLearnedAgent[Int[Array, " K"]]):
     ([14, 14, 9, 6], 7)
     """
 
-    full_history: ClassVar[bool] = False
     table: Float[Array, "n E"]
     window: Window
     out: Float[Array, "D V"]
     bias: Float[Array, " V"]
-    own_actions: Mark = eqx.field(static=True)
-    marks: tuple[Mark, ...] = eqx.field(static=True)
     order: int = eqx.field(static=True)
     hidden_size: int = eqx.field(static=True)
     spec: tuple[Any, ...] = eqx.field(static=True)
@@ -173,7 +173,7 @@ class SequencePredictor(AbstractLearnedAgent[Int[Array, " K"]]):
         self.order = check_count("order", order)
         self.window = Window(self.order, hidden_size, key=key_window)
         self.out, self.bias = linear(hidden_size, vocabulary, key=key_out), jnp.zeros(vocabulary)
-        self.own_actions, self.marks = "do", ("do", "see")
+        self.reading = Reading("do")
         self.hidden_size, self.spec = hidden_size, freeze(spec)
 
     @property
@@ -184,6 +184,11 @@ class SequencePredictor(AbstractLearnedAgent[Int[Array, " K"]]):
     def f(self, context: Int[Array, " K"]) -> Categorical:
         """The distribution of the next symbol, over the whole vocabulary."""
         return Categorical(logits=self.window(self.table[context]) @ self.out + self.bias)
+
+    @property
+    def full_history(self) -> bool:
+        """False: the memory keeps the last `order` symbols."""
+        return False
 
     def init(self, *, num_rounds: int) -> Int[Array, " K"]:
         """Nothing has come yet."""

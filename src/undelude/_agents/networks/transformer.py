@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from undelude._agents.base import Reading
 from undelude._agents.networks.decoder import AbstractDecoderAgent, AbstractMixer, Decoder, linear
 from undelude._agents.networks.heads import freeze
 from undelude._agents.networks.interface import Interface
 from undelude._agents.networks.network import make_spec
 from undelude._checks import check_count
 from undelude._process.process import InteractionProcess
-from undelude._types import Mark
 
 ROTARY_BASE = 10_000.0
 # Queries at a time, where an episode has more symbols: their scores then fit the caches of a core.
@@ -157,8 +157,6 @@ class TransformerAgent(AbstractDecoderAgent):
 
     interface: Interface
     decoder: Decoder
-    own_actions: Mark = eqx.field(static=True)
-    marks: tuple[Mark, ...] = eqx.field(static=True)
     hidden_size: int = eqx.field(static=True)
     num_layers: int = eqx.field(static=True)
     num_heads: int = eqx.field(static=True)
@@ -184,7 +182,7 @@ class TransformerAgent(AbstractDecoderAgent):
         self.interface = Interface(spec, reads=2 * hidden_size, features=hidden_size, scale=1.0, key=key_interface)
         mixers: list[AbstractMixer[Any]] = [Attention(hidden_size, num_heads, window, key=k) for k in keys]
         self.decoder = Decoder(mixers, hidden_size, key=key_decoder)
-        self.own_actions, self.marks = "do", ("do", "see")
+        self.reading = Reading("do")
         self.hidden_size, self.num_layers, self.num_heads, self.window = hidden_size, num_layers, num_heads, window
         self.spec = freeze(spec)
 
