@@ -25,7 +25,7 @@ Predictions = tuple[AbstractDistribution, AbstractDistribution]
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """How an agent reads past actions: as `do(a)`, an intervention, or as `a`, evidence (Remark 14).
+    """The marks under which an agent reads past actions: `do(a)`, an intervention, or `a`, evidence (Remark 14).
 
     Attributes:
         own: the mark under which it reads the actions that it executes itself.
@@ -59,7 +59,7 @@ class AbstractAgent(eqx.Module, Generic[M]):
 
     @property
     def own_actions(self) -> Mark:
-        """How the agent reads the actions that it executes: `"do"`, as interventions, or `"see"`, as evidence."""
+        """The mark under which the agent reads the actions it executes: `"do"`, interventions, or `"see"`, evidence."""
         return self.reading.own
 
     @property
@@ -69,7 +69,7 @@ class AbstractAgent(eqx.Module, Generic[M]):
 
     @property
     def full_history(self) -> bool:
-        """Whether the memory can keep the whole history: `True` by default.
+        """True if the memory can keep the whole history, which is the default.
 
         Return `False` from an agent with a truncated memory, such as a K-order Markov agent. Its predictions then
         depend on the policy that executed the forgotten actions, so that it must be taught on its own present behaviour
@@ -79,7 +79,7 @@ class AbstractAgent(eqx.Module, Generic[M]):
 
     @property
     def trainable(self) -> bool:
-        """Whether `teach` can change the agent: `True` by default, `False` for exact agents."""
+        """True if the agent has parameters that `teach` can change, which is the default; exact agents have none."""
         return True
 
     @property

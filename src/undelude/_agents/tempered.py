@@ -56,41 +56,41 @@ class TemperedAgent(AbstractSequenceAgent[M]):
 
     @property
     def full_history(self) -> bool:
-        """Whether the agent's memory keeps the whole history."""
+        """True if the memory of `agent` can keep the whole history."""
         return self.agent.full_history
 
     @property
     def trainable(self) -> bool:
-        """Whether the agent can be taught."""
+        """True if `agent` is trainable."""
         return self.agent.trainable
 
     @property
     def thetas(self) -> PyTree | None:
-        """The values of Theta that the agent's belief is about."""
+        """The values of Theta that the belief of `agent` is about."""
         return self.agent.thetas
 
     def init(self, *, num_rounds: int) -> M:
-        """Return the agent's memory."""
+        """Return the memory of `agent`."""
         return self.agent.init(num_rounds=num_rounds)
 
     def f_A(self, m: M) -> AbstractDistribution:
-        """Return the agent's prediction, untempered."""
+        """Return the prediction of `agent`, without the temperature."""
         return self.agent.f_A(m)
 
     def f_O(self, m: M) -> AbstractDistribution:
-        """Return the agent's prediction."""
+        """Return the prediction of `agent`."""
         return self.agent.f_O(m)
 
     def g_A(self, a: Action, m: M, *, intervened: Bool[Array, ""] | bool) -> M:
-        """Return the agent's memory after the action."""
+        """Return the memory of `agent` after the action."""
         return self.agent.g_A(a, m, intervened=intervened)
 
     def g_O(self, o: Observation, m: M) -> M:
-        """Return the agent's memory after the observation."""
+        """Return the memory of `agent` after the observation."""
         return self.agent.g_O(o, m)
 
     def belief(self, m: M) -> Float[Array, " K"] | None:
-        """Return the agent's belief."""
+        """Return the belief of `agent`."""
         return self.agent.belief(m)
 
     def policy(self, m: M) -> Categorical:
@@ -105,5 +105,5 @@ class TemperedAgent(AbstractSequenceAgent[M]):
         return self.policy(m).sample(key), m
 
     def predict(self, episode: Episodes) -> Predictions:
-        """Return the agent's predictions."""
+        """Return the predictions of `agent`."""
         return predict(self.agent, episode)

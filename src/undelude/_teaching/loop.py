@@ -239,13 +239,13 @@ class Loop:
         if agent.reading != teaching.reading:
             raise ValueError(
                 f"state belongs to a teaching that marks actions {' and '.join(agent.marks)}, and {teaching.name} "
-                f"marks them {' and '.join(teaching.marks)}: begin anew from its agent, "
+                f"marks them {' and '.join(teaching.marks)}: start again from its agent, "
                 "teach(process, state.agent, ...)."
             )
         fresh = jax.eval_shape(self.optimizer.init, eqx.filter(agent, eqx.is_inexact_array))
         if jax.tree.structure(fresh) != jax.tree.structure(state.optimizer_state):
             raise ValueError(
-                "state belongs to another optimizer: continue with that one, or begin anew from its agent, "
+                "state belongs to another optimizer: continue with that one, or start again from its agent, "
                 "teach(process, state.agent, ...)."
             )
         _check_memory(agent, teaching, self.reuse)

@@ -67,7 +67,7 @@ class Teaching(eqx.Module):
 
     @property
     def mark(self) -> Mark:
-        """How the taught agent reads its own actions.
+        """The mark under which the taught agent reads its own actions.
 
         That is the mark of the actions that the expert did not execute, or of the expert's if it executed all.
         """
@@ -82,17 +82,17 @@ class Teaching(eqx.Module):
 
     @property
     def reading(self) -> Reading:
-        """How the taught agent reads past actions."""
+        """The reading of past actions that the taught agent gets."""
         return Reading(self.mark, self.marks)
 
     @property
     def is_marked(self) -> bool:
-        """Whether actions carry a mark at all."""
+        """True if actions carry marks."""
         return self.agent_mark is not None
 
     @property
     def agent_executes(self) -> bool:
-        """Whether the taught agent executes any action, so that the data depend on what it has learned."""
+        """True if the taught agent executes some of the actions, so that the data depend on its present behaviour."""
         return self.expert_share < 1 and self.behaviour is None
 
     def __check_init__(self) -> None:

@@ -26,7 +26,7 @@ from undelude._tree import index
 Batch = Episodes | Key[Array, " B"]
 # The batch means of `action_loss` and `observation_loss`, nats.
 Losses = dict[str, Float[Array, ""]]
-# Whether each loss, the gradient and the parameters after the step are finite.
+# True for each loss, for "gradient" and for "step" (the parameters after it) if all its numbers are finite.
 Finite = dict[str, Bool[Array, ""]]
 
 
@@ -63,7 +63,7 @@ class Progress(eqx.Module):
 
     @property
     def is_finite(self) -> Bool[Array, ""]:
-        """Whether training can go on. A gradient may be infinite if the optimiser makes a finite step of it."""
+        """True if training can go on. The gradient may be infinite if the optimiser makes a finite step of it."""
         return self.finite["action_loss"] & self.finite["observation_loss"] & self.finite["step"]
 
 
