@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import undelude as ud
-from undelude._agents.base import with_marks
+from undelude._agents.base import Reading, with_reading
 from undelude._agents.networks.registry import ARCHITECTURES
 
 
@@ -34,7 +34,7 @@ def test_round_trip(tmp_path, bandit, agent_type):
 
 def test_marks_are_kept(tmp_path, bandit):
     """An agent that has met no do-symbol has not met it after loading either."""
-    agent = with_marks(ud.LSTMAgent(bandit, 4, key=jax.random.key(0)), "see", ("see",))
+    agent = with_reading(ud.LSTMAgent(bandit, 4, key=jax.random.key(0)), Reading("see", ("see",)))
     ud.save(agent, tmp_path)
     again = ud.load(tmp_path)
     assert (again.own_actions, again.marks) == ("see", ("see",))

@@ -11,7 +11,7 @@ import pytest
 
 import undelude as ud
 from processes import arm, once, opening
-from undelude._agents.base import predict, scan, with_marks
+from undelude._agents.base import Reading, predict, scan, with_reading
 from undelude._agents.networks import transformer
 from undelude._agents.networks.linear import GatedRecurrence
 from undelude._agents.networks.network import AbstractLearnedAgent
@@ -218,8 +218,6 @@ def test_rollout_is_compiled_once(bandit):
 
     class Counting(ud.AbstractAgent[jax.Array]):
         weight: jax.Array
-        own_actions: str = eqx.field(static=True, default="do")
-        marks: tuple = eqx.field(static=True, default=("do",))
 
         def init(self, *, num_rounds):
             return jnp.zeros(())
@@ -244,13 +242,13 @@ def test_rollout_is_compiled_once(bandit):
 
 def test_untaught_mark_is_refused(bandit, no_type_checks):
     """Marks are checked before anything is compiled."""
-    agent = with_marks(ud.LSTMAgent(bandit, 4, key=jax.random.key(0)), "do", ("see",))
+    agent = with_reading(ud.LSTMAgent(bandit, 4, key=jax.random.key(0)), Reading("do", ("see",)))
     with pytest.raises(ValueError, match="marked do"):
         ud.rollout(bandit, agent, key=jax.random.key(0), num_episodes=1)
     with pytest.raises(ValueError, match="marked do"):
         ud.certify(bandit, agent, key=jax.random.key(0))
     with pytest.raises(ValueError, match='must be "do" or "see"'):
-        agent.reading("saw")
+        agent.reading_as("saw")
 
 
 def test_lstm_equations():

@@ -1,6 +1,5 @@
 """What a user may get wrong at the public functions: one line, before anything is compiled."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
@@ -81,7 +80,7 @@ WRONG = {
     "scale": (lambda: ud.tasks.arm(scale=jnp.inf), ValueError, "arm: scale must be a finite number greater than 0"),
     "price": (lambda: ud.tasks.doors(price=float("nan")), ValueError, "doors: price must be a finite number of at l"),
     "temperature": (lambda: ud.tasks.leduc(temperature=None), ValueError, "leduc: temperature must be a finite number"),
-    "weight": (lambda: ud.Factual(observation_weight="1"), ValueError, "Factual: observation_weight must be a finite"),
+    "weight": (lambda: ud.Factual(observation_weight="1"), ValueError, "observation_weight must be a finite"),
     "tempered": (lambda: ud.TemperedAgent(gru(), "a"), ValueError, "temperature must be a finite number of at least 0"),
     "factory": (lambda: replicate(gru()), TypeError, "make_agent must be a function of a key"),
     "option": (lambda: replicate(gru, step=5), TypeError, "replicate has no option step; there are steps, batch_size"),
@@ -115,9 +114,6 @@ def test_what_is_wrong_is_named(name):
 
 class Broken(AbstractAgent):
     """Keeps to the protocol but for what is said of each subclass."""
-
-    own_actions: str = eqx.field(static=True, default="do")
-    marks: tuple = eqx.field(static=True, default=("do", "see"))
 
     def init(self, *, num_rounds):
         return jnp.zeros(2)

@@ -25,7 +25,7 @@ from undelude._runs.checkpoints import KEPT, PART, SEAL, Checkpoints, updates_in
 from undelude._runs.config import Config, check_config, read_config, train_command
 from undelude._runs.directory import RunDirectory, plain
 from undelude._runs.errors import UsageError
-from undelude._teaching.teach import default_optimizer
+from undelude._teaching.loop import default_optimizer
 from undelude._teaching.updates import TeachingState
 
 CONFIG = Config("bandit", hidden_size=4, steps=30, seed=3)

@@ -7,10 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from undelude._agents.base import AbstractAgent, predict, scan
-from undelude._agents.exact import ExactAgent, ThompsonAgent
-from undelude._agents.planning import PlanningAgent
-from undelude._agents.tempered import TemperedAgent
+from undelude._agents.base import AbstractAgent, predict, scan, scan_beliefs
+from undelude._agents.exact import ExactAgent
 from undelude._distributions import AbstractDistribution, Categorical, divergences, estimate_entropy, excess_mass
 from undelude._process.inference import expert_distributions, filter, reread
 from undelude._process.process import InteractionProcess
@@ -126,16 +124,17 @@ def _mean_entropy(distributions: AbstractDistribution, key: Key[Array, ""]) -> F
 def own_belief(
     agent: AbstractAgent | Predictions, process: InteractionProcess, episode: Episodes
 ) -> Float[Array, "T1 K"] | None:
-    """An exact agent's, before each round and after the last; NaN where its thetas are not those of `process`."""
-    while isinstance(agent, TemperedAgent):
-        agent = agent.agent
-    if not (isinstance(agent, ExactAgent | ThompsonAgent | PlanningAgent) and process.finite):
+    """Return an agent's belief before each round and after the last; None if it has none.
+
+    It is NaN if the agent's thetas are not those of `process`.
+    """
+    if not (isinstance(agent, AbstractAgent) and agent.thetas is not None and process.finite):
         return None
-    own, other = (jax.tree.flatten(x.thetas) for x in (agent.process, process))
+    own, other = (jax.tree.flatten(thetas) for thetas in (agent.thetas, process.thetas))
     if own[1] != other[1] or any(x.shape != y.shape for x, y in zip(own[0], other[0], strict=True)):
         return None
     same = jnp.asarray([(x == y).all() for x, y in zip(own[0], other[0], strict=True)]).all()
-    log_posterior = filter(agent.process, reread(episode, agent.own_actions)).log_posterior
+    log_posterior = scan_beliefs(agent, reread(episode, agent.own_actions))
     return jnp.where(same, jnp.exp(log_posterior), jnp.nan)
 
 

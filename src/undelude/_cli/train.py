@@ -34,9 +34,9 @@ from undelude._runs.checkpoints import SECONDS_BETWEEN, Checkpoints, updates_in
 from undelude._runs.config import SHARING, SIZES, Config, WholeNumber, check_config, devices, option
 from undelude._runs.directory import RunDirectory
 from undelude._runs.errors import CommandError, ExitCode, UsageError, is_disk_full
-from undelude._teaching.settings import AbstractTeaching, Blind, Cloning, Counterfactual, DAgger, Factual, Mixed
+from undelude._teaching.loop import NotFinite, Row, Run, default_optimizer, initial_state, teach
+from undelude._teaching.settings import Blind, Cloning, Counterfactual, DAgger, Factual, Mixed, Teaching
 from undelude._teaching.sharding import gather
-from undelude._teaching.teach import NotFinite, Row, Run, default_optimizer, initial_state, teach
 from undelude._teaching.updates import TeachingState
 from undelude._versions import versions
 from undelude.tasks.registry import make
@@ -233,7 +233,7 @@ def make_agent(config: Config, process: InteractionProcess) -> AbstractLearnedAg
     return agent
 
 
-def make_teaching(config: Config) -> AbstractTeaching:
+def make_teaching(config: Config) -> Teaching:
     """The teaching of a run.
 
     Raises:

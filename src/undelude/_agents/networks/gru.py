@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from undelude._agents.base import Reading
 from undelude._agents.networks.interface import Interface
 from undelude._agents.networks.network import make_specs
 from undelude._agents.networks.recurrent import AbstractCell, AbstractRecurrentAgent
 from undelude._checks import check_count
 from undelude._distributions import Spec
 from undelude._process.process import InteractionProcess
-from undelude._types import Mark
 
 
 class GRUCell(AbstractCell[Float[Array, " D"]]):
@@ -63,8 +63,6 @@ class GRUAgent(AbstractRecurrentAgent[Float[Array, " D"]]):
 
     interface: Interface
     cell: GRUCell
-    own_actions: Mark = eqx.field(static=True)
-    marks: tuple[Mark, ...] = eqx.field(static=True)
     hidden_size: int = eqx.field(static=True)
     specs: tuple[Spec, Spec] = eqx.field(static=True)
 
@@ -74,5 +72,4 @@ class GRUAgent(AbstractRecurrentAgent[Float[Array, " D"]]):
         key_interface, key_cell = jax.random.split(key)
         self.interface = Interface(self.specs, reads=3 * D, features=D, scale=math.sqrt(1 / D), key=key_interface)
         self.cell = GRUCell(D, key=key_cell)
-        self.own_actions = "do"
-        self.marks = ("do", "see")
+        self.reading = Reading("do")

@@ -5,13 +5,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from undelude._agents.base import Reading
 from undelude._agents.networks.decoder import AbstractDecoderAgent, AbstractMixer, Decoder, linear
 from undelude._agents.networks.interface import Interface
 from undelude._agents.networks.network import make_specs
 from undelude._checks import check_count
 from undelude._distributions import Spec
 from undelude._process.process import InteractionProcess
-from undelude._types import Mark
 
 
 class GatedRecurrence(AbstractMixer[Float[Array, " D"]]):
@@ -74,8 +74,6 @@ class LinearRecurrentAgent(AbstractDecoderAgent):
 
     interface: Interface
     decoder: Decoder
-    own_actions: Mark = eqx.field(static=True)
-    marks: tuple[Mark, ...] = eqx.field(static=True)
     hidden_size: int = eqx.field(static=True)
     num_layers: int = eqx.field(static=True)
     specs: tuple[Spec, Spec] = eqx.field(static=True)
@@ -94,5 +92,4 @@ class LinearRecurrentAgent(AbstractDecoderAgent):
         key_interface, key_decoder, *keys = jax.random.split(key, 2 + L)
         self.interface = Interface(self.specs, reads=2 * D, features=D, scale=1.0, key=key_interface)
         self.decoder = Decoder([GatedRecurrence(D, key=k) for k in keys], D, key=key_decoder)
-        self.own_actions = "do"
-        self.marks = ("do", "see")
+        self.reading = Reading("do")

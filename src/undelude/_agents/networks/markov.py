@@ -1,12 +1,11 @@
 """Agents whose memory is the last K symbols (Remark 13)."""
 
-from typing import ClassVar
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from undelude._agents.base import Reading
 from undelude._agents.networks.decoder import linear
 from undelude._agents.networks.interface import Interface
 from undelude._agents.networks.network import AbstractLearnedAgent, AbstractNetworkAgent, make_specs, symbols, turns
@@ -14,7 +13,7 @@ from undelude._checks import check_count
 from undelude._distributions import Categorical, Spec, Symbols, num_symbols
 from undelude._process.episodes import Episodes
 from undelude._process.process import InteractionProcess
-from undelude._types import Action, Mark, Observation
+from undelude._types import Action, Observation
 
 
 class Window(eqx.Module):
@@ -77,12 +76,9 @@ class MarkovAgent(AbstractNetworkAgent[Float[Array, "K E"]]):
         TypeError: networks have no head for the process's actions or observations.
     """
 
-    full_history: ClassVar[bool] = False
     interface: Interface
     start: Float[Array, " E"]
     window: Window
-    own_actions: Mark = eqx.field(static=True)
-    marks: tuple[Mark, ...] = eqx.field(static=True)
     order: int = eqx.field(static=True)
     hidden_size: int = eqx.field(static=True)
     specs: tuple[Spec, Spec] = eqx.field(static=True)
@@ -102,8 +98,12 @@ class MarkovAgent(AbstractNetworkAgent[Float[Array, "K E"]]):
         self.interface = Interface(self.specs, reads=2 * D, features=D, scale=1.0, key=key_interface)
         self.start = jax.random.uniform(key_start, (2 * D,), minval=-1.0)
         self.window = Window(self.order, D, key=key_window)
-        self.own_actions = "do"
-        self.marks = ("do", "see")
+        self.reading = Reading("do")
+
+    @property
+    def full_history(self) -> bool:
+        """False: the memory keeps the last `order` symbols."""
+        return False
 
     def init(self, *, num_rounds: int) -> Float[Array, "K E"]:
         """Return `K` times the start symbol."""
@@ -149,13 +149,10 @@ class SequencePredictor(AbstractLearnedAgent[Int[Array, " K"]]):
     ([14, 14, 9, 6], 7)
     """
 
-    full_history: ClassVar[bool] = False
     table: Float[Array, "n E"]
     window: Window
     out: Float[Array, "D V"]
     bias: Float[Array, " V"]
-    own_actions: Mark = eqx.field(static=True)
-    marks: tuple[Mark, ...] = eqx.field(static=True)
     order: int = eqx.field(static=True)
     hidden_size: int = eqx.field(static=True)
     specs: tuple[Spec, Spec] = eqx.field(static=True)
@@ -180,8 +177,7 @@ class SequencePredictor(AbstractLearnedAgent[Int[Array, " K"]]):
         self.window = Window(self.order, D, key=key_window)
         self.out = linear(D, V, key=key_out)
         self.bias = jnp.zeros(V)
-        self.own_actions = "do"
-        self.marks = ("do", "see")
+        self.reading = Reading("do")
 
     @property
     def num_actions(self) -> int:
@@ -191,6 +187,11 @@ class SequencePredictor(AbstractLearnedAgent[Int[Array, " K"]]):
     def f(self, context: Int[Array, " K"]) -> Categorical:
         """Return the distribution of the next symbol, over the whole vocabulary."""
         return Categorical(logits=self.window(self.table[context]) @ self.out + self.bias)
+
+    @property
+    def full_history(self) -> bool:
+        """False: the memory keeps the last `order` symbols."""
+        return False
 
     def init(self, *, num_rounds: int) -> Int[Array, " K"]:
         """Return `K` times the symbol for the time before the episode."""

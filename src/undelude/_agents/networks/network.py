@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from undelude._agents.base import AbstractSequenceAgent, check_mark, with_marks
+from undelude._agents.base import AbstractSequenceAgent, Reading, check_mark, with_reading
 from undelude._agents.networks.heads import check_supported
 from undelude._agents.networks.interface import Interface
 from undelude._checks import MAX_COUNT
@@ -51,7 +51,7 @@ class AbstractLearnedAgent(AbstractSequenceAgent[M]):
         specs = (from_json(config["actions"], "actions"), from_json(config["observations"], "observations"))
         agent = build(specs, **{name: config[name] for name in options(cls)}, key=jax.random.key(0))
         own_actions: Mark = config["own_actions"]
-        agent = with_marks(agent, own_actions, tuple(config["marks"]))
+        agent = with_reading(agent, Reading(own_actions, tuple(config["marks"])))
         check_mark(agent, own_actions)
         return agent
 

@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from undelude._agents.base import Reading
 from undelude._agents.networks.decoder import AbstractDecoderAgent, AbstractMixer, Decoder, linear
 from undelude._agents.networks.interface import Interface
 from undelude._agents.networks.network import make_specs
 from undelude._checks import check_count
 from undelude._distributions import Spec
 from undelude._process.process import InteractionProcess
-from undelude._types import Mark
 
 ROTARY_BASE = 10_000.0
 # Queries in a block; the scores of a block then fit in the cache of a CPU core.
@@ -169,8 +169,6 @@ class TransformerAgent(AbstractDecoderAgent):
 
     interface: Interface
     decoder: Decoder
-    own_actions: Mark = eqx.field(static=True)
-    marks: tuple[Mark, ...] = eqx.field(static=True)
     hidden_size: int = eqx.field(static=True)
     num_layers: int = eqx.field(static=True)
     num_heads: int = eqx.field(static=True)
@@ -197,8 +195,7 @@ class TransformerAgent(AbstractDecoderAgent):
         key_interface, key_decoder, *keys = jax.random.split(key, 2 + L)
         self.interface = Interface(self.specs, reads=2 * D, features=D, scale=1.0, key=key_interface)
         self.decoder = Decoder([Attention(D, H, self.window, key=k) for k in keys], D, key=key_decoder)
-        self.own_actions = "do"
-        self.marks = ("do", "see")
+        self.reading = Reading("do")
 
     @property
     def full_history(self) -> bool:

@@ -17,7 +17,6 @@ from undelude._drawing.svg import DO, DO_TEXT, MUTED, SEE, SEE_TEXT, STYLE, WIDT
 from undelude._paper.blocks.models import log_tables
 from undelude._paper.item import Block, Item, Settings, equal, sampled
 from undelude._process.inference import Belief
-from undelude._types import Mark
 
 
 class Unmarked(eqx.Module):
@@ -37,8 +36,6 @@ class CutAgent(ud.AbstractAgent[Unmarked]):
 
     exact: ud.ExactAgent
     cut: Int[Array, ""] | int = eqx.field(converter=jnp.asarray)
-    own_actions: Mark = eqx.field(static=True, default="do")
-    marks: tuple[Mark, ...] = eqx.field(static=True, default=("do", "see"))
 
     def init(self, *, num_rounds: int) -> Unmarked:
         """The prior, before the first round."""
