@@ -19,7 +19,7 @@ from undelude._agents.fixed import FixedPolicy
 from undelude._agents.planning import PlanningAgent, num_nodes
 from undelude._certificate.per_episode import MARKS
 from undelude._certificate.quantity import THETA_IS_CONTINUOUS, Quantity
-from undelude._certificate.rounds import count_rounds, mean_over_rounds
+from undelude._certificate.rounds import Mask, count_rounds, find_missing, mean_over_rounds
 from undelude._distributions.distributions import Categorical
 from undelude._distributions.divergence import divergences
 from undelude._distributions.spec import Symbols, num_symbols
@@ -83,7 +83,7 @@ def _measure_exact_agents(
         found[f"reward_exact_{mark}"] = _rewards(episodes)
         if mark == "do":
             # A key that no episode was drawn from.
-            gaps = _gaps(process, episodes, jax.random.fold_in(key, num_episodes))
+            gaps = _gaps(process, *find_missing(episodes), jax.random.fold_in(key, num_episodes))
             found["imitation_gap_first"], found["imitation_gap_last"] = gaps
     return found
 
@@ -164,9 +164,10 @@ def advise(quantities: Mapping[str, Quantity]) -> str | None:
     )
 
 
-def _rewards(episodes: Episodes) -> Float[Array, "*B"]:
-    """Return the mean reward per round, of one episode or of each in a batch."""
-    return mean_over_rounds(episodes.reward, episodes.mask)
+def _rewards(episodes: Episodes) -> Float[Array, " B"]:
+    """Return the mean reward per round of each episode."""
+    episodes, mask = find_missing(episodes)
+    return mean_over_rounds(episodes.reward, mask)
 
 
 @eqx.filter_jit
@@ -178,7 +179,8 @@ def _constant(process: InteractionProcess, key: Array, num_episodes: int, num_ro
         actor = FixedPolicy(Categorical(logits=jnp.where(jnp.arange(num_actions) == a, 0.0, -jnp.inf)))
 
         def one(i: Array) -> Array:
-            return _rewards(episode(process, actor, jax.random.fold_in(key, i), num_rounds=num_rounds))
+            played = episode(process, actor, jax.random.fold_in(key, i), num_rounds=num_rounds)
+            return mean_over_rounds(played.reward, played.mask)
 
         return jax.vmap(one)(jnp.arange(num_episodes))
 
@@ -199,15 +201,15 @@ def _affordable_depth(process: InteractionProcess, num_rounds: int) -> int:
 
 
 @eqx.filter_jit
-def _gaps(process: InteractionProcess, episodes: Episodes, key: Array) -> tuple[Array, Array]:
+def _gaps(process: InteractionProcess, episodes: Episodes, mask: Mask, key: Array) -> tuple[Array, Array]:
     """Return `KL(Q(A_t | theta, e_t) || Q(A_t | do(a), o))` in the first and the last round that exists, nats."""
 
-    def one(episode: Episodes, key: Array) -> tuple[Array, Array]:
+    def one(episode: Episodes, mask: Mask, key: Array) -> tuple[Array, Array]:
         P_A, _ = scan(ExactAgent(process), episode)
         key_first, key_last = jax.random.split(key)
-        last = count_rounds(episode) - 1
+        last = count_rounds(episode, mask) - 1
         gap_first, _ = divergences(*index((episode.expert, P_A), 0), key=key_first)
         gap_last, _ = divergences(*index((episode.expert, P_A), last), key=key_last)
         return gap_first, gap_last
 
-    return jax.vmap(one)(episodes, jax.random.split(key, episodes.mask.shape[0]))
+    return jax.vmap(one)(episodes, mask, jax.random.split(key, episodes.mask.shape[0]))

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Key, PyTree
 from undelude._agents.base import AbstractAgent, predict, scan
 from undelude._agents.exact import ExactAgent
 from undelude._certificate.per_episode import MARKS, first_known, implied_belief, own_belief
-from undelude._certificate.rounds import with_one_more_round, without_garbage
+from undelude._certificate.rounds import find_missing, with_one_more_round
 from undelude._distributions.distributions import AbstractDistribution, Categorical
 from undelude._distributions.spec import Symbols
 from undelude._process.episodes import Episodes
@@ -63,7 +63,7 @@ def example_episode(
         )
     process.check_finite()
     episodes = rollout(process, agent, key=key, num_episodes=num_episodes)
-    policies, beliefs = _read(process, agent, episodes)
+    policies, beliefs = _read(process, agent, find_missing(episodes)[0])
     exists = np.concatenate([np.ones((num_episodes, 1), bool), episodes.mask], axis=1)
     differences = np.abs(np.asarray(policies["exact_do"]) - np.asarray(policies["exact_see"]))
     chosen = int(np.where(exists[..., None], differences, 0.0).sum((-1, -2)).argmax())
@@ -104,7 +104,6 @@ def _read(process: InteractionProcess, agent: AbstractAgent, episodes: Episodes)
     def one(episode: Episodes) -> tuple[Readings, Readings]:
         policies: dict[str, AbstractDistribution] = {}
         beliefs: Readings = {}
-        episode = without_garbage(episode)
         longer = with_one_more_round(episode)
         exact = ExactAgent(process)
         for mark in MARKS:

@@ -13,11 +13,12 @@ from undelude._agents.planning import PlanningAgent
 from undelude._agents.tempered import TemperedAgent
 from undelude._certificate.quantity import NOT_A_NUMBER, THETA_IS_CONTINUOUS, Quantity
 from undelude._certificate.rounds import (
+    Mask,
     count_rounds,
+    find_missing,
     mean_over_rounds,
     observation_mask,
     with_one_more_round,
-    without_garbage,
 )
 from undelude._checks import TOLERANCE
 from undelude._distributions.distributions import AbstractDistribution, Categorical
@@ -67,7 +68,8 @@ def measure(
     """
     source = agent if predictions is None else predictions
     assert not isinstance(source, HostAgent)
-    found = _measure_episodes(process, source, episodes, key)
+    episodes, mask = find_missing(episodes)
+    found = _measure_episodes(process, source, episodes, mask, key)
     for method in ("f_A", "f_O"):
         if (excess := float(np.max(found.pop(f"{method}_excess", 0.0)))) > TOLERANCE:
             raise ValueError(
@@ -114,24 +116,23 @@ def _why_no_belief(process: InteractionProcess) -> str:
 
 @eqx.filter_jit
 def _measure_episodes(
-    process: InteractionProcess, source: AbstractAgent | Predictions, episodes: Episodes, key: Array
+    process: InteractionProcess, source: AbstractAgent | Predictions, episodes: Episodes, mask: Mask, key: Array
 ) -> dict[str, Float[Array, " B"]]:
     """Return one number per episode for each name, a few episodes at a time to save memory."""
     predictions = None if isinstance(source, AbstractAgent) else source
 
-    def one(x: tuple[Episodes, Array, Predictions | None]) -> dict[str, Array]:
-        episode, key, predictions = x
-        episode = without_garbage(episode)
+    def one(x: tuple[Episodes, Mask, Array, Predictions | None]) -> dict[str, Array]:
+        episode, mask, key, predictions = x
         if predictions is None:
             assert isinstance(source, AbstractAgent)
             predictions = predict_to_the_end(source, episode)
         beliefs = own_belief(source, process, episode)
-        belief = None if beliefs is None else beliefs[count_rounds(episode)]
-        return measure_episode(process, episode, predictions, key=key, belief=belief)
+        belief = None if beliefs is None else beliefs[count_rounds(episode, mask)]
+        return measure_episode(process, episode, predictions, mask=mask, key=key, belief=belief)
 
     keys = jax.random.split(key, episodes.mask.shape[0])
     work = episodes.num_rounds * (process.num_thetas if process.finite else 1)
-    return jax.lax.map(one, (episodes, keys, predictions), batch_size=max(1, min(CHUNK, MAX_WORK // work)))
+    return jax.lax.map(one, (episodes, mask, keys, predictions), batch_size=max(1, min(CHUNK, MAX_WORK // work)))
 
 
 def predict_to_the_end(agent: AbstractAgent, episode: Episodes) -> Predictions:
@@ -146,6 +147,7 @@ def measure_episode(
     episode: Episodes,
     predictions: Predictions,
     *,
+    mask: Mask,
     key: Key[Array, ""],
     belief: Float[Array, " K"] | None = None,
 ) -> dict[str, Float[Array, ""]]:
@@ -155,6 +157,7 @@ def measure_episode(
         process: the process in which the episode was played.
         episode: one episode.
         predictions: the agent's.
+        mask: of the rounds that exist.
         key: for quantities that are estimated by sampling.
         belief: the agent's own at the end, if it keeps one (`own_belief`); otherwise the one that its policy implies.
 
@@ -164,12 +167,12 @@ def measure_episode(
     """
     P_A, P_O = predictions
     T = episode.num_rounds
-    end = count_rounds(episode)
+    end = count_rounds(episode, mask)
     last_policy = None if P_A is None else index(P_A, end)
     P_A = None if P_A is None else jax.tree.map(lambda x: x[:T], P_A)
-    masks = episode.mask, observation_mask(episode)
+    masks = mask, observation_mask(episode, mask)
     key_answer, key_A, key_O = jax.random.split(key, 3)
-    result = {"reward": mean_over_rounds(episode.reward, episode.mask)}
+    result = {"reward": mean_over_rounds(episode.reward, mask)}
     if P_A is not None:
         losses = jax.vmap(lambda P, a: -P.log_prob(a))(P_A, episode.expert_actions)
         result |= _measure_calibration("action", P_A, losses, masks[0], key_A)
@@ -183,12 +186,12 @@ def measure_episode(
         marked = reread(episode, mark)
         result[f"impossible_{mark}"] = filter(process, marked).impossible[end].astype(float)
         answers = scan(ExactAgent(process), marked)
-        for kind, answer, P, mask in zip(("action", "observation"), answers, (P_A, P_O), masks, strict=True):
+        for kind, answer, P, exists in zip(("action", "observation"), answers, (P_A, P_O), masks, strict=True):
             if P is not None:
-                keys = jax.random.split(key_answer, len(mask))
+                keys = jax.random.split(key_answer, _length(answer))
                 kl, tv = jax.vmap(lambda p, q, k: divergences(p, q, key=k))(answer, P, keys)
-                result[f"{kind}_kl_{mark}"] = mean_over_rounds(kl, mask)
-                result[f"{kind}_tv_{mark}"] = mean_over_rounds(tv, mask)
+                result[f"{kind}_kl_{mark}"] = mean_over_rounds(kl, exists)
+                result[f"{kind}_tv_{mark}"] = mean_over_rounds(tv, exists)
     if last_policy is not None:
         at_the_end = index(filter(process, episode), end)
         belief = first_known(belief, implied_belief(expert_distributions(process, at_the_end), last_policy))
@@ -200,16 +203,21 @@ def measure_episode(
 
 
 def _measure_calibration(
-    kind: str, P: AbstractDistribution, losses: Float[Array, " T"], mask: Array, key: Key[Array, ""]
+    kind: str, P: AbstractDistribution, losses: Float[Array, " T"], mask: Mask, key: Key[Array, ""]
 ) -> dict[str, Float[Array, ""]]:
     """Return the log-loss, and by how much it exceeds the entropy that the predictions expect."""
-    entropies = jax.vmap(estimate_entropy)(P, jax.random.split(key, len(mask)))
+    entropies = jax.vmap(estimate_entropy)(P, jax.random.split(key, _length(P)))
     loss = mean_over_rounds(losses, mask)
     return {f"{kind}_log_loss": loss, f"{kind}_calibration_gap": loss - mean_over_rounds(entropies, mask)}
 
 
-def _greatest_excess(distributions: AbstractDistribution, mask: Array) -> Float[Array, ""]:
-    return jnp.where(mask, jax.vmap(excess_mass)(distributions), 0.0).max()
+def _greatest_excess(distributions: AbstractDistribution, mask: Mask) -> Float[Array, ""]:
+    excess = jax.vmap(excess_mass)(distributions)
+    return (excess if mask is None else jnp.where(mask, excess, 0.0)).max()
+
+
+def _length(distributions: AbstractDistribution) -> int:
+    return len(jax.tree.leaves(distributions)[0])
 
 
 def own_belief(

@@ -1,45 +1,52 @@
-"""The rounds of an episode that exist: an episode that ends early has fewer than its arrays have room for."""
+"""The rounds of an episode that exist: one that ends early has fewer than its arrays have room for.
+
+A `Mask` is None if all rounds of all episodes exist. Programs for such episodes then hold no masks, and their means are
+plain means to the last bit.
+"""
 
 import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from undelude._process.episodes import Episodes
 from undelude._tree import prepend
 
-
-@jax.jit
-def mean_over_rounds(x: Float[Array, "*B T"], exists: Bool[Array, "*B T"]) -> Float[Array, "*B"]:
-    """Return the mean of `x` along its last axis, over the entries whose round exists."""
-    over_existing = jnp.where(exists, x, 0.0).sum(-1) / exists.sum(-1)
-    # XLA rounds a division by the constant T differently from one by a count. Without early ends, use T.
-    return jnp.where(exists.all(-1), x.mean(-1), over_existing)
+Mask = Bool[Array, "*B T"] | None
 
 
-def count_rounds(episode: Episodes) -> Int[Array, ""]:
-    """Return how many rounds of one episode exist."""
-    return episode.mask.sum()
+def find_missing(episodes: Episodes) -> tuple[Episodes, Mask]:
+    """Return a batch of episodes and the mask of their rounds.
 
-
-def observation_mask(episode: Episodes) -> Bool[Array, " T0"]:
-    """Return whether each observation of one episode exists; an opening comes first and always does."""
-    opening = None if episode.opening is None else jnp.ones((), bool)
-    return prepend(opening, episode.mask)
-
-
-def without_garbage(episode: Episodes) -> Episodes:
-    """Return one episode with copies of its first round in place of the rounds that do not exist.
-
-    A predictor that reads all rounds at once then meets no NaN in rounds that were never played.
+    In the place of a round that does not exist is then a copy of the episode's first. Predictors that read all rounds
+    at once so meet no NaN in rounds that were never played.
     """
+    if np.asarray(episodes.mask).all():
+        return episodes, None
+    mask = episodes.mask
 
     def fill(x: Array) -> Array:
-        exists = episode.mask.reshape(-1, *[1] * (x.ndim - 1))
-        return jnp.where(exists, x, x[:1])
+        return jnp.where(mask.reshape(*mask.shape, *[1] * (x.ndim - 2)), x, x[:, :1])
 
-    return dataclasses.replace(episode, **(jax.tree.map(fill, _rounds(episode)) | {"mask": episode.mask}))
+    return dataclasses.replace(episodes, **(jax.tree.map(fill, _rounds(episodes)) | {"mask": mask})), mask
+
+
+def mean_over_rounds(x: Float[Array, "*B T"], mask: Mask) -> Float[Array, "*B"]:
+    """Return the mean of `x` along its last axis, over the entries whose round exists."""
+    return x.mean(-1) if mask is None else jnp.where(mask, x, 0.0).sum(-1) / mask.sum(-1)
+
+
+def count_rounds(episode: Episodes, mask: Mask) -> int | Int[Array, ""]:
+    """Return how many rounds of one episode exist."""
+    return episode.num_rounds if mask is None else mask.sum()
+
+
+def observation_mask(episode: Episodes, mask: Mask) -> Mask:
+    """Return the mask of one episode's observations, of which an opening is the first and always exists."""
+    first = None if episode.opening is None else jnp.ones((), bool)
+    return None if mask is None else prepend(first, mask)
 
 
 def with_one_more_round(episode: Episodes) -> Episodes:
@@ -50,7 +57,7 @@ def with_one_more_round(episode: Episodes) -> Episodes:
     return dataclasses.replace(episode, **jax.tree.map(lambda x: jnp.concatenate([x, x[-1:]]), _rounds(episode)))
 
 
-def _rounds(episode: Episodes) -> dict[str, PyTree]:
-    """Return the fields of one episode that have an entry for each round."""
-    names = [field.name for field in dataclasses.fields(episode) if field.name not in ("theta", "opening")]
-    return {name: getattr(episode, name) for name in names}
+def _rounds(episodes: Episodes) -> dict[str, PyTree]:
+    """Return the fields that have an entry for each round."""
+    names = [field.name for field in dataclasses.fields(episodes) if field.name not in ("theta", "opening")]
+    return {name: getattr(episodes, name) for name in names}
