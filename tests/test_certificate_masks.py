@@ -1,4 +1,4 @@
-"""Episodes that end early: what stands in the rounds that do not exist has no effect on a certificate."""
+"""Episodes that end early: the content of rounds that do not exist has no effect on a certificate."""
 
 import dataclasses
 
@@ -42,13 +42,13 @@ def values(process, agent, episodes):
 
 @pytest.fixture(scope="module")
 def process():
-    """With an opening, which always exists, and openings that leave a doubt."""
+    """A process with an opening, which always exists."""
     return opening(telling=0.8, num_rounds=T)
 
 
 @pytest.fixture(scope="module")
 def episodes(process):
-    """Of the exact deluded agent."""
+    """Episodes of the exact deluded agent."""
     return ud.rollout(process, ud.ExactAgent(process, "see"), key=KEY, num_episodes=B)
 
 
@@ -73,7 +73,7 @@ def test_garbage_has_no_effect(process, episodes):
 
 
 def test_short_episodes_as_if_cut(process, episodes):
-    """Two rounds of four are worth two rounds of two."""
+    """Episodes that end after two of four rounds are measured like episodes of two rounds."""
     agent = ud.ExactAgent(process, "see")
     cut = jax.tree.map(lambda x: x[:, :2] if x.ndim > 1 else x, episodes)
     want = values(process, agent, cut)
@@ -82,8 +82,8 @@ def test_short_episodes_as_if_cut(process, episodes):
     assert have["deluded_fraction"] is not None
 
 
-def test_garbage_has_no_effect_on_numbers_in_a_transformer():
-    """It reads all rounds at once; a NaN in one of them would reach the others."""
+def test_nan_has_no_effect_in_a_transformer():
+    """A transformer reads all rounds at once, so a NaN in one would reach the others."""
     process = arm(num_rounds=T)
     agent = ud.TransformerAgent(process, hidden_size=4, key=KEY)
     clean = end_early(ud.rollout(process, agent, key=KEY, num_episodes=B))
@@ -102,11 +102,11 @@ def test_last_gap_is_of_the_last_existing_round(process, episodes):
 
 
 def test_rewards_per_existing_round(process, monkeypatch):
-    """Of all baselines alike: each round pays 1, and each round that does not exist pays NaN."""
+    """Each round pays 1 that exists, and NaN that does not."""
 
     def paid(*args, num_episodes=None, **options):
-        lived = ud.rollout(*args, **options, num_episodes=B)
-        return spoil(dataclasses.replace(end_early(lived), reward=jnp.ones((B, T))))
+        played = ud.rollout(*args, **options, num_episodes=B)
+        return spoil(dataclasses.replace(end_early(played), reward=jnp.ones((B, T))))
 
     monkeypatch.setattr(baselines, "rollout", paid)
     found, _ = baselines.measure_baselines(process, key=KEY, num_episodes=B, num_rounds=None)

@@ -1,4 +1,4 @@
-"""`ud.check_task` finds each kind of defect, in a task that has this defect alone; what it measures of sound tasks."""
+"""`ud.check_task` finds each kind of defect, in a task with this defect alone, and measures sound tasks."""
 
 import json
 
@@ -68,7 +68,7 @@ class Leaky(Clocked):
 
 
 class Shown(Clocked):
-    """Only the opening reveals theta, through the end of the range of a Given part."""
+    """A Given part of the opening reveals theta, through the end of its range."""
 
     def Q_O(self, theta, w):
         told = jnp.where(w[1] == 0, theta, 0).astype(float)
@@ -281,7 +281,7 @@ def test_continuous_theta():
 
 
 def test_command_prints_strict_json(capsys):
-    """Also for the infinite gap of the frog."""
+    """The gap of the frog is infinite, which JSON has no number for."""
     assert main(["check", "frog", "--json"]) == 0
     found = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert found["action_kl_do"] == "inf"

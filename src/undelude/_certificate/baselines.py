@@ -97,7 +97,7 @@ def _measure_best(
 ) -> tuple[dict[str, Array], str]:
     """Return the rewards of the best policy that is not shown theta, those of the best constant action, and a note.
 
-    Without a plan to the end of the episode, the best policy is the one of those tried that earns most.
+    A plan to the end of the episode is the best policy. If there is none, take the one that earned most.
     """
     policies = {
         f"the exact agent that reads its own actions as {mark}": exact[f"reward_exact_{mark}"] for mark in MARKS

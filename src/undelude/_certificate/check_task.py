@@ -123,7 +123,7 @@ def check_task(
     check_key(key)
     T = check_count("num_rounds", process.num_rounds if num_rounds is None else num_rounds)
     num_episodes = check_count("num_episodes", num_episodes)
-    # Without a reward nothing can be played.
+    # An episode cannot be played if its reward fails.
     _raise_problems(process, check_reward(process))
     played = play(process, key, T)
     episodes = played.episodes

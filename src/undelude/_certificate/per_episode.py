@@ -97,11 +97,11 @@ def _why_missing(process: InteractionProcess, found: dict[str, Array], no_belief
     for kind in ("action", "observation"):
         losses = [f"{kind}_log_loss", f"{kind}_calibration_gap"]
         distances = [f"{kind}_{distance}_{mark}" for distance in ("kl", "tv") for mark in MARKS]
-        depend = [*losses, *distances, *(["deluded_fraction"] if kind == "action" else [])]
+        beliefs = ["deluded_fraction"] if kind == "action" else []
         if losses[0] not in found:
-            reasons |= dict.fromkeys(depend, f"the HostAgent does not predict {kind}s.")
+            reasons |= dict.fromkeys([*losses, *distances, *beliefs], f"the HostAgent does not predict {kind}s.")
         if not process.finite:
-            reasons |= dict.fromkeys([*distances, "deluded_fraction"], THETA_IS_CONTINUOUS)
+            reasons |= dict.fromkeys([*distances, *beliefs], THETA_IS_CONTINUOUS)
     return {name: why for name, why in reasons.items() if name not in found}
 
 

@@ -62,7 +62,7 @@ def check_draw(process: InteractionProcess, episodes: Episodes) -> Iterator[str]
     """Check that the task's own drawing, if it has one, draws the first episode."""
     if type(process.task).draw is AbstractTask.draw:
         return
-    # Only a task with a drawing needs Pillow.
+    # Imported here because it needs Pillow, which a task without a drawing does not.
     from undelude._drawing.film import film
 
     try:
