@@ -15,7 +15,8 @@ from open_spiel.python.algorithms import best_response
 import undelude as ud
 from processes import arm
 from undelude._agents.planning import num_nodes
-from undelude._certificate.baselines import advice
+from undelude._certificate.baselines import advise
+from undelude._certificate.quantity import Quantity
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(1)
@@ -122,6 +123,11 @@ def test_no_warning_if_imitation_works(bandit, frog):
     assert report.reward_best == pytest.approx(0, abs=4 * report.reward_best_se)
 
 
+def advice(values):
+    """Return the advice on the values and standard errors of a certificate."""
+    return advise({name: Quantity(x, values.get(f"{name}_se")) for name, x in values.items()})
+
+
 def test_conditions_of_advice():
     """There is no advice if one of its conditions fails."""
     values = {"imitation_gap_first": 0.5, "imitation_gap_last": 0.49}
@@ -175,8 +181,8 @@ def test_advice_names_the_cause():
     always = advice(values | {"imitation_gap_last": 0.1, "reward_constant": 0.3})
     assert always is not None
     assert "never gathers" not in always
-    assert "always taking one and the same action earns more (0.300 a round)" in always
+    assert "always taking the same action earns more (0.300 per round)" in always
     better = advice(values | {"reward_best": 0.6})
     assert better is not None
-    assert "more than the expert earns" in better
+    assert "more than the expert itself earns" in better
     assert advice(values | {"imitation_gap_last": 0.1}) is None
