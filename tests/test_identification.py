@@ -357,7 +357,7 @@ def test_not_identifiable_says_why_and_what_to_do():
         "P(O | do(A)) cannot be computed from the distribution of the observed variables",
         "Theta, hidden, reaches A and O",
         "F = {A, O}, F' = {O}",
-        "Observe what is hidden (Theta), set A in an experiment, or induce a model",
+        "Observe the hidden variables (Theta), set A in an experiment",
     ):
         assert part in str(caught.value)
 
@@ -381,7 +381,7 @@ def test_conditional_query_that_moves_evidence_to_what_is_done():
 
 def test_conditional_query_reports_the_hedge_of_what_it_comes_down_to():
     graph = FROG | {"Z": ("O",)}
-    with pytest.raises(NotIdentifiable, match=r"It takes P\(O, Z \| do\(A\)\)") as caught:
+    with pytest.raises(NotIdentifiable, match=r"requires P\(O, Z \| do\(A\)\)") as caught:
         identify(graph, "O", do="A", see="Z", latent="Theta")
     assert caught.value.hedge.outcome == {"O", "Z"}
 
