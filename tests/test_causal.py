@@ -122,7 +122,7 @@ def test_derivative_at_zero_entries(frog: ud.CausalModel):
     value = jax.grad(lambda t: jnp.exp(eqx.tree_at(lambda m: m.tables[2], frog, t).log_prob(see={"O": 1}, do={"A": 1})))
     expected = np.zeros((2, 2, 2))
     expected[:, 0, 1] = 0.5
-    np.testing.assert_allclose(value(table), expected, atol=1e-6)
+    np.testing.assert_allclose(jax.jit(value)(table), expected, atol=1e-6)
 
 
 def test_long_chain_summed_out():
@@ -275,6 +275,11 @@ def test_rounded_rows_are_normalised():
     np.testing.assert_allclose(model.query(("T", "X")).sum(1), model.query("T"), atol=1e-7)
 
 
+def test_leaves_are_the_tables(frog: ud.CausalModel):
+    assert [x.shape for x in jax.tree.leaves(frog)] == [(2,), (2, 2), (2, 2, 2)]
+    assert [x.shape for x in jax.tree.leaves(frog["O"])] == [(2, 2, 2)]
+
+
 def test_gradient_table_by_name(frog: ud.CausalModel):
     gradient = eqx.filter_jit(eqx.filter_grad(lambda model: model.query("O", do={"A": 1})[1]))(frog)
     assert gradient.table("A").shape == (2, 2)
@@ -341,6 +346,8 @@ def test_wrong_type_raises(frog: ud.CausalModel):
         frog.query(("O", "O"))
     with pytest.raises(TypeError, match=r"ud\.Variable objects"):
         ud.CausalModel({"A": ()})
+    with pytest.raises(TypeError, match=r"ud\.Variable objects"):
+        ud.CausalModel(3)
     with pytest.raises(ValueError, match="'X' is not in the graph"):
         ud.CausalModel(frog.variables, hidden=("X",))
     with pytest.raises(ValueError, match="A: values"):
@@ -351,8 +358,11 @@ def test_wrong_type_raises(frog: ud.CausalModel):
         ud.Variable("A", (0, 1), ("B",), table=[[0.5], [0.5, 0.5]])
     with pytest.raises(TypeError, match=r"model\.graph"):
         ud.identify(frog, "O", do="A")
-    with pytest.raises(ValueError, match="back_door takes one name"):
-        frog.back_door(("A", "Theta"), "O")
+    for a, b in ((("A", "Theta"), "O"), ("A", ("O", "Theta")), ((), "O")):
+        with pytest.raises(ValueError, match="back_door takes one name"):
+            frog.back_door(a, b)
+        with pytest.raises(ValueError, match="paths takes one name"):
+            frog.paths(a, b)
     with pytest.raises(TypeError, match="the value of A is traced"):
         jax.jit(lambda a: frog.query("O", see={"A": a}))(1)
     with pytest.raises(ValueError, match="leading axes"):
@@ -367,8 +377,6 @@ def test_wrong_type_raises(frog: ud.CausalModel):
         ud.Variable("A", ([0], [1]), table=[0.5, 0.5])
     with pytest.raises(ValueError, match=r"A: table .* int too large"):
         ud.Variable("A", (0, 1), table=[10**400, 0])
-    with pytest.raises(ValueError, match="paths takes one name"):
-        frog.paths(("A", "Theta"), "O")
     with pytest.raises(TypeError, match="'A': None"):
         ud.identify({"A": None}, "A")
     with pytest.raises(ValueError, match="entries"):

@@ -49,8 +49,8 @@ def simple_paths(graph: Graph, a: str, b: str, walked: tuple[str, ...] = ()) -> 
 def below(graph: Graph, name: str) -> set[str]:
     """Return the descendants of `name`, including `name`."""
     found = {name}
-    for _ in graph:
-        found |= {x for x in graph if found & set(graph[x])}
+    while more := {x for x in graph if x not in found and found & set(graph[x])}:
+        found |= more
     return found
 
 

@@ -455,6 +455,16 @@ def test_evaluate_takes_axes_in_any_order():
     )
 
 
+def test_evaluate_needs_exactly_names():
+    answer = identify(FRONT_DOOR | {"D": ("O",)}, "O", do="A", latent="U")
+    assert answer.names == {"A", "M", "O"}
+    joint = np.full((2, 2, 2), 1 / 8)
+    np.testing.assert_allclose(answer.evaluate(joint, sorted(answer.names)), 0.5)
+    for name in answer.names:
+        with pytest.raises(ValueError, match=f"no axis for {name}"):
+            answer.evaluate(joint[0], sorted(answer.names - {name}))
+
+
 def test_evaluate_axes_are_outcome_see_do():
     graph = {"A": (), "Z": (), "O": ("A", "Z")}
     p = np.random.default_rng(2).dirichlet(np.ones(24)).reshape(2, 3, 4)

@@ -102,9 +102,9 @@ def sum_over(over: frozenset[str], body: Expression) -> Expression:
                     smaller = [Probability(of - {name}, given)] if len(of) > 1 else []
                     left = [*(y for y in left if y is not x), *smaller]
                     over -= {name}
-    inside = [x for x in left if free(x) & over]
-    links = [frozenset((u, v)) for x in inside for u, v in pairwise(sorted(free(x) & over))]
-    sums = [Sum(part, product(x for x in inside if free(x) & part)) for part in districts(sorted(over), links)]
+    # The sum over variables without a common factor is a product of sums.
+    links = [frozenset((u, v)) for x in left for u, v in pairwise(sorted(free(x) & over))]
+    sums = [Sum(part, product(x for x in left if free(x) & part)) for part in districts(sorted(over), links)]
     return product([*(x for x in left if not free(x) & over), *map(_flat, sums)])
 
 

@@ -209,8 +209,7 @@ class _Distribution:
         if not self.summed:
             return self.conditionals[name]
         above, below = self.over(frozenset((*before, name))), self.over(frozenset(before))
-        summed = above.summed | below.summed
-        common = [x for x in below.factors if not free(x) & summed]
+        common = [x for x in below.factors if not free(x) & below.summed]
         x, y = (
             sum_over(distribution.summed, product(x for x in distribution.factors if x not in common))
             for distribution in (above, below)
