@@ -11,6 +11,7 @@ import pytest
 
 import undelude as ud
 from causal_oracle import brute_force, random_model, random_roles
+from undelude.causal import contraction, structure
 
 
 @pytest.fixture
@@ -209,6 +210,16 @@ def test_dense_graph_raises():
     model = ud.CausalModel(variables)
     with pytest.raises(ValueError, match="too densely connected"):
         model.query("X0", see={f"Y{i}": 0 for i in range(435)})
+
+
+def test_limit_on_entries_is_inclusive(monkeypatch: pytest.MonkeyPatch):
+    for module in (contraction, structure):
+        monkeypatch.setattr(module, "MAX_ENTRIES", 8)
+    model = chain(4, np.random.default_rng(7))
+    assert model.query(("X0", "X1", "X2")).shape == (2, 2, 2)
+    assert model.query(("X0", "X3")).shape == (2, 2)  # Eliminates X1 and X2 from tables of eight entries.
+    with pytest.raises(ValueError, match="entries"):
+        model.query(("X0", "X1", "X2", "X3"))
 
 
 # ------------------------------------------------------------------------------------------------------------ marginal

@@ -315,6 +315,7 @@ def test_back_door_limit():
     for i in range(30):
         graph |= {f"P{i}": (), f"Q{i}": (f"P{i}",)}
     graph |= {"A": tuple(f"P{i}" for i in range(30)), "O": ("A", *(f"Q{i}" for i in range(30)))}
+    assert back_door(graph, "A", "O", limit=1) == ({f"P{i}" for i in range(30)},)  # The set nearest to A.
     found = back_door(graph, "A", "O", limit=7)
     assert len(set(found)) == 7
     cut = {x: tuple(p for p in parents if p != "A") for x, parents in graph.items()}

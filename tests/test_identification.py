@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from undelude.causal.expression import Fraction, Product, Sum
+from undelude.causal.expression import Fraction, Probability, Product, Sum, fraction, product, sum_over
 from undelude.causal.graph import Graph
 from undelude.causal.identification import Estimand, Hedge, NotIdentifiable, identify
 
@@ -338,6 +338,14 @@ def test_idc_is_complete():
 )
 def test_estimands_print_as_in_textbooks(graph, outcome, do, see, latent, text):
     assert str(identify(graph, outcome, do=do, see=see, latent=latent)) == text
+
+
+def test_division_enters_a_sum():
+    """sum_m P(o | a, m) P(m, z) / P(z) = sum_m P(o | a, m) P(m | z)."""
+    outcome = Probability(frozenset("O"), frozenset("AM"))
+    joint = sum_over(frozenset("M"), product([outcome, Probability(frozenset("MZ"))]))
+    expected = Sum(frozenset("M"), Product((outcome, Probability(frozenset("M"), frozenset("Z")))))
+    assert fraction(joint, Probability(frozenset("Z"))) == expected
 
 
 def test_napkin_has_a_free_variable():
