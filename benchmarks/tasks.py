@@ -20,25 +20,22 @@ import pyspiel
 
 import undelude as ud
 from undelude._agents.fixed import FixedPolicy
-from undelude._rollout.scan import episode
+from undelude._distributions.spec import Symbols, num_symbols
+from undelude._rollout.scan import run_episode
 
 GOALS = {"grid": 1_000_000, "merge": 1_000_000, "arm": 500_000, "leduc": 200_000}
 
 
 def rounds_a_second(process: ud.InteractionProcess, num_episodes: int) -> float:
     """Of a policy without memory: any symbol alike, or turns of the joints by N(0, .1)."""
-    distribution = process.action_distribution
-    fixed = (
-        ud.Categorical(logits=jnp.zeros(distribution.num_categories))
-        if isinstance(distribution, ud.Categorical)
-        else None
-    )
+    spec = process.action_spec
+    fixed = ud.Categorical(logits=jnp.zeros(num_symbols(spec))) if isinstance(spec, Symbols) else None
     actor = FixedPolicy(fixed or ud.Normal(jnp.zeros(2), 0.1))
 
     @eqx.filter_jit
     def play(key: jax.Array) -> tuple:
         def one(i: jax.Array) -> tuple:
-            whole = episode(process, actor, jax.random.fold_in(key, i), num_rounds=process.num_rounds)
+            whole = run_episode(process, actor, jax.random.fold_in(key, i), num_rounds=process.num_rounds)[0]
             return whole.actions, whole.observations, whole.reward
 
         return jax.vmap(one)(jnp.arange(num_episodes))

@@ -18,7 +18,7 @@ class TabularAgent(ud.AbstractAgent[Array]):
 
     @classmethod
     def of(cls, process: ud.InteractionProcess) -> "TabularAgent":
-        A, O = process.action_distribution.num_categories, process.observation_distribution.num_categories  # noqa: E741
+        A, O = process.action_spec.n, process.observation_spec.n  # noqa: E741
         T = process.num_rounds
         nodes = sum((2 * A * O) ** t for t in range(T + 1))
         return cls(jnp.zeros((nodes, A)), jnp.zeros((nodes * 2 * A, O)))
@@ -57,7 +57,7 @@ class WindowAgent(ud.AbstractAgent[Array]):
 
     @classmethod
     def of(cls, process: ud.InteractionProcess, *, greedy: bool = False) -> "WindowAgent":
-        A, O = process.action_distribution.num_categories, process.observation_distribution.num_categories  # noqa: E741
+        A, O = process.action_spec.n, process.observation_spec.n  # noqa: E741
         return cls(jnp.zeros((1 + A * O, A)), jnp.zeros((A, O)), greedy=greedy)
 
     def init(self, *, num_rounds):

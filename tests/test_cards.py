@@ -163,7 +163,7 @@ def test_after_the_end_of_a_hand_nothing_happens():
     """Everybody is indifferent, nothing is paid, and what is seen is always the same."""
     process = ud.tasks.leduc()
     episodes = ud.rollout(process, ud.ExactAgent(process), key=KEY, num_episodes=500)
-    over = np.asarray(episodes.observations) == process.observation_distribution.num_categories - 1
+    over = np.asarray(episodes.observations) == process.observation_spec.n - 1
     assert over[:, -1].mean() > 0.3
     assert not np.asarray(episodes.reward)[over].any()
     assert (np.diff(over.astype(int), axis=1) >= 0).all()

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 import re
 import shutil
@@ -25,7 +26,8 @@ from undelude._cli import main
 from undelude._cli.console import make_console
 from undelude._cli.interrupts import Interrupts
 from undelude._cli.train import AGENTS, Session, make_agent
-from undelude._rollout.scan import episode
+from undelude._distributions.spec import GivenArray, Parts, Reals, Spec, num_symbols
+from undelude._rollout.scan import run_episode
 from undelude._runs.agent_files import LEARNED
 from undelude._runs.checkpoints import updates_in
 from undelude._runs.config import Config
@@ -453,7 +455,7 @@ def test_an_agent_of_another_task_is_refused(run: Path, capsys: pytest.CaptureFi
     config = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps(config | {"task": "bandit"}))
     assert main(["certify", str(run)]) == 1
-    assert "bandit has actions of 5 symbols, and this LSTMAgent knows 2" in capsys.readouterr().err
+    assert "bandit has actions of 5 symbols, but this LSTMAgent predicts 2" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -636,31 +638,27 @@ def test_tasks_are_listed(folder: Path, capsys: pytest.CaptureFixture) -> None:
 def test_a_named_task_is_as_listed_and_its_expert_knows_more_than_chance(name: str) -> None:
     task, process = registry.TASKS[name], registry.make(name)
     sizes = (process.num_thetas, process.num_rounds)
-    distributions = (size_of(process.action_distribution), size_of(process.observation_distribution))
-    assert (*sizes, *distributions) == (task.num_thetas, task.num_rounds, task.num_actions, task.num_observations)
+    symbols = tuple(map(size_of, process.specs))
+    assert (*sizes, *symbols) == (task.num_thetas, task.num_rounds, task.num_actions, task.num_observations)
 
-    T, distribution = process.num_rounds, process.action_distribution
-    chance = (
-        ud.Normal(jnp.zeros(2), 0.3)
-        if isinstance(distribution, ud.Normal)
-        else ud.Categorical(jnp.zeros(distribution.num_categories))
-    )
-    play = jax.jit(jax.vmap(lambda key: episode(process, None, key, num_rounds=T)))
+    T, spec = process.num_rounds, process.action_spec
+    chance = ud.Normal(jnp.zeros(2), 0.3) if isinstance(spec, Reals) else ud.Categorical(jnp.zeros(num_symbols(spec)))
+    play = jax.jit(jax.vmap(lambda key: run_episode(process, None, key, num_rounds=T)[0]))
     keys = jax.random.split(jax.random.key(0), 8192)
-    by_chance = jax.jit(jax.vmap(lambda key: episode(process, FixedPolicy(chance), key, num_rounds=T)))
+    by_chance = jax.jit(jax.vmap(lambda key: run_episode(process, FixedPolicy(chance), key, num_rounds=T)[0]))
     rewards = [np.asarray(draw(keys).reward.mean(-1), dtype=float) for draw in (play, by_chance)]
     error = np.hypot(*(x.std(ddof=1) / np.sqrt(len(x)) for x in rewards))
     assert rewards[0].mean() - rewards[1].mean() > 10 * error
 
 
-def size_of(distribution: Any) -> int | str:
-    """How many symbols a distribution is about; of what is given, a plus; of continuous values, how many there are."""
-    match distribution:
-        case ud.Joint():
-            return f"{sum(size_of(part) for part in distribution.parts.values() if not isinstance(part, ud.Given))} +"
-        case ud.Normal():
-            return f"{distribution.loc.size} reals"
-    return distribution.num_categories
+def size_of(spec: Spec) -> int | str:
+    """Return the number of symbols; for reals, how many; a plus stands for given parts."""
+    match spec:
+        case Parts():
+            return f"{sum(num_symbols(part) for part in spec.leaves if not isinstance(part, GivenArray))} +"
+        case Reals():
+            return f"{math.prod(spec.shape)} reals"
+    return num_symbols(spec)
 
 
 def test_without_gymnasium_a_task_says_what_to_install(

@@ -9,7 +9,7 @@ import pytest
 import undelude as ud
 from processes import arm
 from undelude._agents.base import AbstractAgent
-from undelude._distributions.spec import alike
+from undelude._distributions.spec import spec_of
 from undelude._teaching.losses import log_losses
 from undelude.tasks import registry
 
@@ -154,7 +154,7 @@ class SumsToTwo(Broken):
     ("agent", "kind", "words"),
     [
         (SaysAnArray(), TypeError, r"SaysAnArray\.f_A must return a distribution"),
-        (Grows(), ValueError, r"Grows\.g_O returns a memory of float32\[3\], and init one of float32\[2\]"),
+        (Grows(), ValueError, r"Grows\.g_O returns a memory of float32\[3\], but init one of float32\[2\]"),
         (SumsToTwo(), ValueError, r"SumsToTwo: the probabilities that f_A returns do not sum to one \(off by 1\)"),
     ],
 )
@@ -174,10 +174,10 @@ def test_an_agent_of_another_process_is_refused_whatever_its_observations_are():
         (ud.GRUAgent(small, 2, key=KEY), large),
         (ud.ExactAgent(BANDIT), large),
     ):
-        for use in (ud.certify, lambda agent, process, key: ud.teach(process, agent, ud.Factual(), key=key)):
+        for use in (ud.certify, lambda process, agent, key: ud.teach(process, agent, ud.Factual(), key=key)):
             if use is ud.certify or isinstance(agent, ud.GRUAgent):
                 with pytest.raises(ValueError, match=r"has (actions|observations) of .* was made for another process"):
-                    use(agent, process, key=KEY)
+                    use(process, agent, key=KEY)
 
 
 class Own(ud.AbstractDistribution):
@@ -197,12 +197,12 @@ class Own(ud.AbstractDistribution):
 
 def test_distributions_of_ones_own_may_act_where_they_draw_what_actions_are():
     own = Own(ud.Categorical(probs=[0.3, 0.7]))
-    assert alike(BANDIT.action_distribution, own)
-    assert not alike(own, ud.Normal(0.0, 1.0))
-    assert not alike(own, ud.Normal(jnp.zeros(2), 1.0))
-    assert not alike(own, ud.Autoregressive(probs=jnp.full((2, 2), 0.25)))
+    assert BANDIT.action_spec.agrees(spec_of(own))
+    assert not spec_of(own).agrees(spec_of(ud.Normal(0.0, 1.0)))
+    assert not spec_of(own).agrees(spec_of(ud.Normal(jnp.zeros(2), 1.0)))
+    assert not spec_of(own).agrees(spec_of(ud.Autoregressive(probs=jnp.full((2, 2), 0.25))))
     given = ud.Joint({"x": own, "clock": ud.Given(1.0)})
-    assert alike(given, given)
+    assert spec_of(given).agrees(spec_of(given))
     run = ud.teach(BANDIT, gru(), ud.Blind(own), key=KEY, **SMALL)
     assert int(run.state.update) == SMALL["steps"]
 

@@ -11,6 +11,7 @@ from processes import arm
 from undelude._agents.networks import heads
 from undelude._agents.networks.normalise import normalise
 from undelude._agents.networks.readers import make_reader
+from undelude._distributions.spec import spec_of
 
 KEY = jax.random.key(0)
 LAWS = {
@@ -28,7 +29,7 @@ LAWS = {
 def test_what_is_predicted_can_be_read(name):
     """Each kind of head gives values that its reader takes, and finite scores; JSON describes both."""
     distribution = LAWS[name]
-    spec = heads.describe(distribution)
+    spec = heads.describe(spec_of(distribution))
     assert heads.thaw(heads.freeze(spec)) == spec
     x = distribution.sample(KEY)
     said = heads.make_head(spec, 4, key=KEY)(jnp.ones(4))
@@ -36,12 +37,12 @@ def test_what_is_predicted_can_be_read(name):
     assert np.isfinite(said.log_prob(x))
     assert np.isfinite(said.entropy())
     assert make_reader(spec, 5, scale=1.0, key=KEY)(x).shape == (5,)
-    assert heads.describe(said) == spec
+    assert heads.describe(spec_of(said)) == spec
 
 
 def test_a_deterministic_teacher_gives_a_finite_loss():
     """Whatever the net says, the scale keeps its floor: at the value itself the density is finite."""
-    head = heads.make_head(heads.describe(LAWS["vector"]), 4, key=KEY)
+    head = heads.make_head(heads.describe(spec_of(LAWS["vector"])), 4, key=KEY)
     narrow = eqx.tree_at(lambda h: h.bias, head, head.bias.at[-8:].set(-1e9))
     distribution = narrow(jnp.zeros(4))
     assert np.isfinite(distribution.log_prob(distribution.sample(KEY)))
@@ -50,7 +51,7 @@ def test_a_deterministic_teacher_gives_a_finite_loss():
 
 def test_every_symbol_of_a_block_is_read():
     """And its place: (0, 1) is not (1, 0)."""
-    read = make_reader(heads.describe(LAWS["block"]), 4, scale=1.0, key=KEY)
+    read = make_reader(heads.describe(spec_of(LAWS["block"])), 4, scale=1.0, key=KEY)
     vectors = [read(jnp.array(x)) for x in ((0, 1), (1, 0), (0, 0), (1, 1))]
     for i in range(4):
         for j in range(i):

@@ -81,7 +81,7 @@ def test_remark_14():
 def test_remark_14_observations_are_of_a_single_symbol():
     """A process of action slots only: nothing is observed; in the graph each X listens to theta and all before it."""
     process = remark_14.four_symbols()
-    assert process.observation_distribution.num_categories == 1
+    assert process.observation_spec.n == 1
     graph = process.causal_model().graph
     names = ("A_1", "A_2", "A_3", "A_4")
     for t, name in enumerate(names):

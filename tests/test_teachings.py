@@ -19,7 +19,7 @@ from processes import arm, opening
 from tabular_agent import TabularAgent, WindowAgent
 from undelude._agents.base import with_marks
 from undelude._process.episodes import AGENT, EXPERT
-from undelude._rollout.scan import live
+from undelude._rollout.scan import run_episode
 from undelude._teaching.losses import log_losses
 from undelude._teaching.updates import collect
 
@@ -575,6 +575,6 @@ def test_who_executes_every_action_is_who_is_said():
     """At both ends of the share, whoever else is there: of `live`, from which every teaching collects."""
     process = ud.tasks.bandit(num_rounds=5)
     for share, by_expert in ((0.0, False), (1.0, True)):
-        episode, _ = live(process, ud.ExactAgent(process), jax.random.key(0), num_rounds=5, expert_share=share)
+        episode, _ = run_episode(process, ud.ExactAgent(process), jax.random.key(0), num_rounds=5, expert_share=share)
         assert (episode.executor == EXPERT).tolist() == [by_expert] * 5
         assert not by_expert or episode.actions.tolist() == episode.expert_actions.tolist()

@@ -30,7 +30,8 @@ from undelude._distributions.distributions import (
 )
 from undelude._process.episodes import Episodes
 from undelude._process.inference import posterior
-from undelude._process.process import AbstractExpert, AbstractTask, InteractionProcess
+from undelude._process.process import InteractionProcess
+from undelude._process.task import AbstractExpert, AbstractTask
 from undelude._rollout.rollout import rollout
 from undelude._runs.agent_files import load, save
 from undelude._teaching.losses import log_losses

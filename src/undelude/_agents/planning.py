@@ -13,7 +13,8 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from undelude._agents.base import AbstractAgent
 from undelude._checks import check_count
-from undelude._distributions.distributions import AbstractDistribution, Categorical
+from undelude._distributions.distributions import AbstractDistribution, Categorical, as_categorical
+from undelude._distributions.spec import Symbols, num_symbols
 from undelude._process import inference
 from undelude._process.inference import Belief
 from undelude._process.process import InteractionProcess, check_process
@@ -110,31 +111,24 @@ def num_nodes(process: InteractionProcess, depth: int) -> float:
     Raises:
         TypeError: actions or observations are no symbols.
     """
-    sizes = []
-    for name, distribution in (
-        ("actions", process.action_distribution),
-        ("observations", process.observation_distribution),
-    ):
-        if not isinstance(distribution, Categorical):
-            raise TypeError(f"{process.name} has {name} that are no symbols, and a plan needs both to be.")
-        sizes.append(distribution.num_categories)
+    for name, spec in zip(("actions", "observations"), process.specs, strict=True):
+        if not isinstance(spec, Symbols):
+            raise TypeError(f"{process.name} has {name} that are {spec}, but a plan needs symbols.")
+    num_actions, num_observations = map(num_symbols, process.specs)
     try:
-        return sizes[0] * math.pow(sizes[0] * sizes[1], depth - 1)
+        return num_actions * math.pow(num_actions * num_observations, depth - 1)
     except OverflowError:
         return math.inf
 
 
 def _values(process: InteractionProcess, belief: Belief, left: Int[Array, ""], depth: int) -> Float[Array, " A"]:
-    action, observation = process.action_distribution, process.observation_distribution
-    assert isinstance(action, Categorical)
-    assert isinstance(observation, Categorical)
-    symbols = jnp.arange(observation.num_categories)
+    num_actions, num_observations = map(num_symbols, process.specs)
+    symbols = jnp.arange(num_observations)
     w_axis = None if process.task.theta_free_memory else 0
 
     def value(a: Int[Array, ""]) -> Float[Array, ""]:
         acted = inference.update_action(process, belief, a, True)
-        distributions = inference.task_distributions(process, acted)
-        assert isinstance(distributions, Categorical)
+        distributions = as_categorical(inference.task_distributions(process, acted))
         joint = jnp.exp(acted.log_posterior)[:, None] * distributions.probs  # [K, O]
 
         def rewards(theta: Any, w: Any) -> Float[Array, " O"]:
@@ -150,4 +144,4 @@ def _values(process: InteractionProcess, belief: Belief, left: Int[Array, ""], d
             expected += joint.sum(0) @ jax.vmap(later)(symbols)
         return jnp.where(left > 0, expected, 0.0)
 
-    return jax.vmap(value)(jnp.arange(action.num_categories))
+    return jax.vmap(value)(jnp.arange(num_actions))

@@ -10,7 +10,8 @@ from jaxtyping import Array, Bool, Key
 
 from undelude._agents.base import AbstractAgent, AbstractSequenceAgent, predict
 from undelude._checks import check_between
-from undelude._distributions.distributions import AbstractDistribution, Categorical
+from undelude._distributions.distributions import AbstractDistribution, Categorical, as_categorical
+from undelude._distributions.spec import Symbols, spec_of
 from undelude._process.episodes import Episodes
 from undelude._types import Action, Mark, Observation
 
@@ -47,11 +48,11 @@ class TemperedAgent(AbstractSequenceAgent[M]):
 
     def __init__(self, agent: AbstractAgent[M], temperature: float):
         temperature = check_between("temperature", temperature, 0, math.inf)
-        distribution = jax.eval_shape(lambda: agent.f_A(agent.init(num_rounds=1)))
-        if not isinstance(distribution, Categorical):
+        spec = spec_of(jax.eval_shape(lambda: agent.f_A(agent.init(num_rounds=1))))
+        if not isinstance(spec, Symbols):
             raise TypeError(
-                f"a temperature is for actions that are symbols (Categorical), and this {type(agent).__name__} "
-                f"predicts {type(distribution).__name__}; write its act by hand."
+                f"a temperature is for actions that are symbols, but this {type(agent).__name__} predicts {spec}; "
+                "write its act by hand."
             )
         self.agent, self.temperature = agent, temperature
         self.own_actions, self.marks = agent.own_actions, agent.marks
@@ -83,8 +84,7 @@ class TemperedAgent(AbstractSequenceAgent[M]):
 
     def policy(self, m: M) -> Categorical:
         """The distribution of its actions."""
-        distribution = self.agent.f_A(m)
-        assert isinstance(distribution, Categorical)
+        distribution = as_categorical(self.agent.f_A(m))
         if self.temperature == 0:
             return Categorical(logits=jnp.where(distribution.log_probs == distribution.log_probs.max(), 0.0, -jnp.inf))
         return Categorical(logits=distribution.log_probs / self.temperature)

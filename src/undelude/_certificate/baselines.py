@@ -19,10 +19,11 @@ from undelude._agents.planning import PlanningAgent, num_nodes
 from undelude._certificate.per_episode import MARKS
 from undelude._distributions.distributions import Categorical
 from undelude._distributions.divergence import divergences
+from undelude._distributions.spec import Symbols, num_symbols
 from undelude._process.episodes import Episodes
 from undelude._process.process import InteractionProcess
 from undelude._rollout.rollout import rollout
-from undelude._rollout.scan import episode
+from undelude._rollout.scan import run_episode
 from undelude._tree import index
 
 # Of a plan: the nodes for each action taken, times thetas and observations, and the episodes it is carried out in.
@@ -59,7 +60,7 @@ def measure_baselines(
     blind = {"the exact agent that reads its own actions as do": found["reward_exact_do"]}
     blind["the exact agent that reads its own actions as see"] = found["reward_exact_see"]
     notes, depth = {}, 0
-    if isinstance(process.action_distribution, Categorical):
+    if isinstance(process.action_spec, Symbols):
         blind["always the same action"] = found["reward_constant"] = _constant(process, key, size["num_episodes"], T)
         depth = _affordable_depth(process, T)
     else:
@@ -128,28 +129,27 @@ def advice(values: dict[str, float | None]) -> str | None:
 @eqx.filter_jit
 def _constant(process: InteractionProcess, key: Array, num_episodes: int, num_rounds: int) -> Float[Array, " B"]:
     """Rewards of the best of the policies that always take the same action: best in one half, measured in the other."""
-    distribution = process.action_distribution
-    assert isinstance(distribution, Categorical)
+    num_actions = num_symbols(process.action_spec)
 
     def always(a: Array) -> Float[Array, " B"]:
-        actor = FixedPolicy(Categorical(logits=jnp.where(jnp.arange(distribution.num_categories) == a, 0.0, -jnp.inf)))
+        actor = FixedPolicy(Categorical(logits=jnp.where(jnp.arange(num_actions) == a, 0.0, -jnp.inf)))
 
         def one(i: Array) -> Array:
-            return episode(process, actor, jax.random.fold_in(key, i), num_rounds=num_rounds).reward.mean()
+            return run_episode(process, actor, jax.random.fold_in(key, i), num_rounds=num_rounds)[0].reward.mean()
 
         return jax.vmap(one)(jnp.arange(num_episodes))
 
-    rewards = jax.lax.map(always, jnp.arange(distribution.num_categories))
+    rewards = jax.lax.map(always, jnp.arange(num_actions))
     half = num_episodes // 2
     return rewards[rewards[:, : max(half, 1)].mean(1).argmax(), half:]
 
 
 def _affordable_depth(process: InteractionProcess, num_rounds: int) -> int:
     """How many rounds ahead a plan can look; 0 where not even one, or where observations are no symbols."""
-    if not isinstance(process.observation_distribution, Categorical):
+    if not isinstance(process.observation_spec, Symbols):
         return 0
     # Each node weighs every theta and every observation.
-    depth, work = 0, process.num_thetas * process.observation_distribution.num_categories
+    depth, work = 0, process.num_thetas * num_symbols(process.observation_spec)
     while depth < num_rounds and work * num_nodes(process, depth + 1) <= MAX_WORK:
         depth += 1
     return depth

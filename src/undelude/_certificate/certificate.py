@@ -16,7 +16,7 @@ from undelude._agents.host import HostAgent
 from undelude._certificate.baselines import advice, measure_baselines
 from undelude._certificate.per_episode import MARKS, measure
 from undelude._checks import TOLERANCE, check_key
-from undelude._distributions.distributions import Categorical
+from undelude._distributions.spec import Symbols
 from undelude._process.process import InteractionProcess, check_process
 from undelude._rollout.host import play
 from undelude._rollout.rollout import rollout
@@ -276,7 +276,7 @@ def _why_none(
     ):
         return f"the HostAgent does not predict {'observations' if of_observations else 'actions'}."
     if name == "deluded_fraction":
-        if not isinstance(process.action_distribution, Categorical):
+        if not isinstance(process.action_spec, Symbols):
             return "actions are no symbols: a policy implies no belief about theta."
         return (
             "the policy implies no belief about theta: at the end of some episode the expert's distributions, one "

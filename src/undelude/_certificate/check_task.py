@@ -21,7 +21,9 @@ from undelude._drawing.film import film
 from undelude._errors import users_line
 from undelude._process.episodes import Episodes
 from undelude._process.inference import posterior
-from undelude._process.process import AbstractTask, InteractionProcess, check_process
+from undelude._process.process import InteractionProcess, check_process
+from undelude._process.task import AbstractTask
+from undelude._process.validation import any_theta
 from undelude._tree import append, index, signature
 
 EPISODES, THETAS = 64, 16
@@ -164,8 +166,8 @@ def _shape_of(name: str, method: Any, *args: Any) -> Any:
 
 
 def _compare_shapes(process: InteractionProcess) -> Iterator[str]:
-    a, o = process.action_shape, process.observation_shape
-    theta = _shape_of("the prior", process._any_theta)
+    a, o = (spec.value for spec in process.specs)
+    theta = _shape_of("the prior", lambda: any_theta(process))
     for part, distribution_name in (("task", "Q_O"), ("expert", "Q_A")):
         side = getattr(process, part)
         first = _shape_of(f"{part}.init", side.init, theta)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Key
 from undelude._agents.base import AbstractAgent, predict, scan
 from undelude._agents.exact import ExactAgent
 from undelude._certificate.per_episode import MARKS, either, implied, own_belief, with_one_more_round
-from undelude._distributions.distributions import Categorical
+from undelude._distributions.spec import Symbols
 from undelude._process.episodes import Episodes
 from undelude._process.inference import expert_distributions, filter, reread
 from undelude._process.process import InteractionProcess
@@ -33,10 +33,9 @@ def example_episode(
     Raises:
         TypeError: Theta is continuous, or actions are not symbols.
     """
-    if not isinstance(process.action_distribution, Categorical):
+    if not isinstance(process.action_spec, Symbols):
         raise TypeError(
-            f"{process.name}: an episode is traced for actions that are symbols, "
-            f"not {type(process.action_distribution).__name__}."
+            f"{process.name}: an episode is traced for actions that are symbols, not {process.action_spec}."
         )
     process.check_finite()
     episodes = rollout(process, agent, key=key, num_episodes=num_episodes)

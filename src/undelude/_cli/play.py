@@ -20,7 +20,8 @@ from rich.text import Text
 from undelude._agents.exact import ExactAgent
 from undelude._cli import backend
 from undelude._cli.console import make_console
-from undelude._distributions.distributions import Categorical
+from undelude._distributions.distributions import as_categorical
+from undelude._distributions.spec import Symbols, num_symbols
 from undelude._process import inference
 from undelude._process.inference import Belief
 from undelude._process.process import InteractionProcess
@@ -283,19 +284,16 @@ def _check_playable(process: InteractionProcess) -> None:
 
     if not process.finite:
         refuse("its theta is continuous")
-    if not isinstance(process.action_distribution, Categorical):
+    if not isinstance(process.action_spec, Symbols):
         refuse("its actions are no symbols")
-    observations = process.observation_distribution
-    if not (isinstance(observations, Categorical) and observations.num_categories == 2):
+    if process.observation_spec != Symbols(2):
         refuse("its observations are not just two, pays and does not pay")
     if process.opening or process.transition is not None:
         refuse("it opens with an observation, or its theta changes")
 
 
 def _num_actions(process: InteractionProcess) -> int:
-    distribution = process.action_distribution
-    assert isinstance(distribution, Categorical)
-    return distribution.num_categories
+    return num_symbols(process.action_spec)
 
 
 @eqx.filter_jit
@@ -303,9 +301,7 @@ def _act(
     agent: ExactAgent, belief: Belief, intervened: Bool[Array, ""], key: Key[Array, ""]
 ) -> tuple[Int[Array, ""], Float[Array, ""]]:
     a, m = agent.act(belief, key=key)
-    distribution = agent.f_O(agent.g_A(a, m, intervened=intervened))
-    assert isinstance(distribution, Categorical)
-    return a, distribution.probs[1]
+    return a, as_categorical(agent.f_O(agent.g_A(a, m, intervened=intervened))).probs[1]
 
 
 @eqx.filter_jit
@@ -321,7 +317,6 @@ def _payment(process: InteractionProcess, belief: Belief) -> Float[Array, "K A"]
 
     def after(a: Int[Array, ""]) -> Float[Array, " K"]:
         distributions = inference.task_distributions(process, inference.update_action(process, belief, a, True))
-        assert isinstance(distributions, Categorical)
-        return distributions.probs[:, 1]
+        return as_categorical(distributions).probs[:, 1]
 
     return jax.vmap(after)(jnp.arange(_num_actions(process))).T

@@ -459,6 +459,17 @@ def cross_entropy(p: AbstractDistribution[X], q: AbstractDistribution[X], x: X |
             )
 
 
+def as_categorical(distribution: AbstractDistribution) -> Categorical:
+    """Return `distribution`, which must be a Categorical.
+
+    Raises:
+        TypeError: it is of another kind.
+    """
+    if not isinstance(distribution, Categorical):
+        raise TypeError(f"this needs a Categorical distribution over symbols, not a {type(distribution).__name__}.")
+    return distribution
+
+
 def is_distribution(x: Any) -> bool:
     """Whether `x` is one: where a PyTree of them has its leaves."""
     return isinstance(x, AbstractDistribution)

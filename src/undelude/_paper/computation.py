@@ -19,7 +19,8 @@ from undelude._agents.networks.lstm import LSTMAgent
 from undelude._agents.networks.network import make_spec
 from undelude._distributions.distributions import AbstractDistribution, Normal
 from undelude._paper.dataflow import KEY, TANGENT, named, reaching_names
-from undelude._process.process import AbstractExpert, AbstractTask, InteractionProcess
+from undelude._process.process import InteractionProcess
+from undelude._process.task import AbstractExpert, AbstractTask
 from undelude._teaching.losses import log_losses
 from undelude._teaching.settings import AbstractTeaching
 from undelude._teaching.updates import collect

@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Int, PyTree
 
 from undelude._checks import MAX_COUNT, as_numbers
-from undelude._distributions.spec import check_alphabet
 from undelude._process.process import InteractionProcess
 from undelude._tree import is_concrete
 from undelude._types import Action, Observation
@@ -32,7 +31,7 @@ class Episodes(eqx.Module):
         expert_actions: `[B, T, ...]`, what the expert would have done: a sample of it (the executed action itself,
             where the expert executed).
         reward: `[B, T]`.
-        mask: `[B, T]`, whether the round exists.
+        mask: `[B, T]`, whether the round exists: false after the end of an episode that ended early.
 
     A history from plain arrays (`Episodes.of`) has no theta, no expert and no reward: those are None.
     """
@@ -57,6 +56,7 @@ class Episodes(eqx.Module):
         observations: PyTree,
         intervened: ArrayLike | list | bool = True,
         opening: PyTree | None = None,
+        mask: ArrayLike | list | None = None,
     ) -> "Episodes":
         """Histories from plain arrays, `[T]` or `[B, T]`: what was done and seen, and nothing else.
 
@@ -65,17 +65,20 @@ class Episodes(eqx.Module):
             actions: what was executed.
             observations: what Nature answered.
             intervened: which actions were own ones (do) and which the expert's (see); broadcast.
-            opening: `O_0`, where the process has one.
+            opening: `O_0`, if the process has one.
+            mask: which rounds exist, `[T]` or `[B, T]`; all by default. Pad shorter histories with any
+                symbols: they are not read.
 
         Raises:
             ValueError: a symbol outside the alphabet, a missing opening.
         """
         given = {"actions": actions, "observations": observations, "opening": opening, "intervened": intervened}
+        given["mask"] = True if mask is None else mask
         given = {name: _as_symbols(f"{process.name}: {name}", x) for name, x in given.items()}
-        actions, observations, opening, marks = given.values()
+        actions, observations, opening, marks, exists = given.values()
         for name, x, shape in (
-            ("actions", actions, process.action_shape),
-            ("observations", observations, process.observation_shape),
+            ("actions", actions, process.action_spec.value),
+            ("observations", observations, process.observation_spec.value),
             ("intervened", marks, True),
         ):
             if jax.tree.structure(x) != jax.tree.structure(shape):
@@ -83,7 +86,7 @@ class Episodes(eqx.Module):
                     f"{process.name}: {name} must have the structure {jax.tree.structure(shape)}, "
                     f"not {jax.tree.structure(x)}."
                 )
-        first, one = jax.tree.leaves(actions)[0], jax.tree.leaves(process.action_shape)[0]
+        first, one = jax.tree.leaves(actions)[0], jax.tree.leaves(process.action_spec.value)[0]
         lead = first.shape[: first.ndim - one.ndim]
         if len(lead) not in (1, 2):
             raise ValueError(f"{process.name}: actions must be [T] or [B, T], not {list(first.shape)}.")
@@ -91,6 +94,11 @@ class Episodes(eqx.Module):
             raise ValueError(
                 f"{process.name}: intervened must be booleans (true where an action was done, false where it was seen) "
                 f"of shape {list(lead)} or for all alike, not {marks.dtype}{list(marks.shape)}."
+            )
+        if exists.dtype != bool or exists.shape not in ((), lead):
+            raise ValueError(
+                f"{process.name}: mask must be booleans (true for the rounds that exist) of shape {list(lead)}, "
+                f"not {exists.dtype}{list(exists.shape)}."
             )
         marks = jnp.broadcast_to(marks, lead)
         episodes = cls(
@@ -103,7 +111,7 @@ class Episodes(eqx.Module):
             expert=None,
             expert_actions=None,
             reward=None,
-            mask=jnp.ones_like(marks),
+            mask=jnp.broadcast_to(exists, lead),
         )
         check_symbols(process, episodes)
         return episodes
@@ -122,23 +130,28 @@ class Episodes(eqx.Module):
 def check_symbols(process: InteractionProcess, episodes: Episodes) -> None:
     """Raise `ValueError` where stored symbols have another shape than the rounds, or are outside their alphabet."""
     lead = episodes.mask.shape
-    action, observation = process.symbols
-    parts = [("actions", *action, episodes.actions, lead), ("observations", *observation, episodes.observations, lead)]
+    action, observation = process.specs
+    parts = [("actions", action, episodes.actions, lead), ("observations", observation, episodes.observations, lead)]
     if episodes.opening is not None:
-        parts.append(("opening", *observation, episodes.opening, lead[:-1]))
+        parts.append(("opening", observation, episodes.opening, lead[:-1]))
     if (episodes.opening is not None) != process.opening:
         raise ValueError(
             f"{process.name} {'opens' if process.opening else 'does not open'} with an observation, "
             f"but these episodes {'have' if episodes.opening is not None else 'lack'} one (opening=)."
         )
-    if is_concrete(episodes.mask) and not np.asarray(episodes.mask).all():
-        raise ValueError(f"{process.name}: mask has rounds that do not exist; cut the histories to the rounds that do.")
-    for name, distribution, shape, values, lead in parts:
-        expected = jax.tree.map(lambda x, lead=lead: lead + x.shape, shape)
+    exists = np.asarray(episodes.mask) if is_concrete(episodes.mask) else None
+    if exists is not None and (exists[..., 1:] > exists[..., :-1]).any():
+        raise ValueError(
+            f"{process.name}: mask is false before a round that exists; only the last rounds may be missing."
+        )
+    for name, spec, values, lead in parts:
+        expected = jax.tree.map(lambda x, lead=lead: lead + x.shape, spec.value)
         shapes = jax.tree.map(jnp.shape, values)
         if shapes != expected:
             raise ValueError(f"{process.name}: {name} must have the shape {expected}, not {shapes}.")
-        check_alphabet(f"{process.name}: {name}", distribution, values)
+        if is_concrete(values) and exists is not None and name != "opening" and not exists.all():
+            values = jax.tree.map(lambda x: np.asarray(x)[exists], values)
+        spec.check(f"{process.name}: {name}", values)
 
 
 def _as_symbols(name: str, x: PyTree) -> PyTree:

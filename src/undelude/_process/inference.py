@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 from undelude._distributions.distributions import AbstractDistribution, mixture
 from undelude._process.episodes import EXPERT, Episodes, check_symbols
 from undelude._process.process import InteractionProcess, check_process
-from undelude._tree import index, is_concrete, prepend
+from undelude._tree import index, is_concrete, prepend, where
 from undelude._types import Action, Mark, Observation
 
 # Episodes at a time on a CPU, so that what they hold stays in its caches.
@@ -93,22 +93,29 @@ def update_observation(process: InteractionProcess, belief: Belief, o: Observati
     return Belief(log_posterior, belief.w, belief.e, belief.impossible)
 
 
-def filter(process: InteractionProcess, episode: Episodes, *, all_done: bool = False) -> Belief:
+def filter(process: InteractionProcess, episode: Episodes, *, all_done: bool = False, whole: bool = False) -> Belief:
     """The belief before each round of one episode and after its last: a `Belief` with a leading axis of T + 1.
 
-    Where it is known beforehand that all actions were done, `all_done` spares the expert's distributions.
+    After the last round of an episode that ended early, the belief stays as it is.
+
+    Args:
+        process: with finitely many values of Theta.
+        episode: one episode.
+        all_done: whether all actions are known to be done, so that the expert's distributions are not needed.
+        whole: whether all rounds are known to exist.
     """
     belief = init(process)
     if episode.opening is not None:
         belief = update_observation(process, belief, episode.opening)
 
-    def round(belief: Belief, x: tuple[Action, Array, Observation]) -> tuple[Belief, Belief]:
-        a, intervened, o = x
-        belief = update_action(process, belief, a, True if all_done else intervened)
-        belief = update_observation(process, belief, o)
+    def round(belief: Belief, x: tuple[Action, Array, Observation, Array]) -> tuple[Belief, Belief]:
+        a, intervened, o, exists = x
+        later = update_action(process, belief, a, True if all_done else intervened)
+        later = update_observation(process, later, o)
+        belief = later if whole else where(exists, later, belief)
         return belief, belief
 
-    _, beliefs = jax.lax.scan(round, belief, (episode.actions, episode.intervened, episode.observations))
+    _, beliefs = jax.lax.scan(round, belief, (episode.actions, episode.intervened, episode.observations, episode.mask))
     return prepend(belief, beliefs)
 
 
@@ -141,14 +148,15 @@ def posterior(
     check_process(process)
     episodes = reread(episodes, own_actions)
     check_symbols(process, episodes)
-    all_done, mesh = False, None
+    all_done, whole, mesh = False, False, None
     if is_concrete(episodes):
         all_done = bool(np.asarray(episodes.intervened).all())
+        whole = bool(np.asarray(episodes.mask).all())
         mesh = _mesh_of(episodes)
     if mesh is not None and not _is_within(process, mesh):
         arrays, static = eqx.partition(process, eqx.is_array)
         process = eqx.combine(jax.device_put(arrays, NamedSharding(mesh, PartitionSpec())), static)
-    log_posterior, impossible = _run_filter(process, episodes, all_done, mesh)
+    log_posterior, impossible = _run_filter(process, episodes, all_done, whole, mesh)
     if is_concrete(impossible) and np.asarray(impossible).any():
         *episode, after = (int(i) for i in np.argwhere(np.asarray(impossible))[0])
         where = ", ".join([*(f"episode {i}" for i in episode), f"round {after - 1}" if after else "the opening"])
@@ -189,11 +197,11 @@ def _is_within(process: InteractionProcess, mesh: Mesh) -> bool:
 
 @eqx.filter_jit
 def _run_filter(
-    process: InteractionProcess, episodes: Episodes, all_done: bool, mesh: Mesh | None
+    process: InteractionProcess, episodes: Episodes, all_done: bool, whole: bool, mesh: Mesh | None
 ) -> tuple[Array, Array]:
     def run(episode: Episodes) -> tuple[Array, Array]:
         # Only these leave the program, so that the memories of all rounds are never laid down.
-        beliefs = filter(process, episode, all_done=all_done)
+        beliefs = filter(process, episode, all_done=all_done, whole=whole)
         return beliefs.log_posterior, beliefs.impossible
 
     def run_all(episodes: Episodes) -> tuple[Array, Array]:

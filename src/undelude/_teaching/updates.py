@@ -14,11 +14,11 @@ from jaxtyping import Array, Bool, Int, Key, PyTree
 from undelude._agents.base import AbstractAgent, AbstractSequenceAgent, check_mark
 from undelude._agents.fixed import FixedPolicy
 from undelude._distributions.distributions import AbstractDistribution, Categorical
-from undelude._distributions.spec import alike, in_words
+from undelude._distributions.spec import Symbols, num_symbols, spec_of
 from undelude._process.episodes import Episodes
 from undelude._process.process import InteractionProcess
 from undelude._rollout.checks import check_fit
-from undelude._rollout.scan import live
+from undelude._rollout.scan import run_episode
 from undelude._teaching.losses import log_losses, score
 from undelude._teaching.settings import AbstractTeaching, Behaviour
 from undelude._tree import index
@@ -157,7 +157,7 @@ def _collect(
     elif teaching.behaviour is not None:
         actor = _actor(process, teaching.behaviour)
         reads = (getattr(actor, "own_actions", "do") == "do", False)
-    return live(
+    return run_episode(
         process,
         actor,
         key,
@@ -184,21 +184,17 @@ def _actor(process: InteractionProcess, behaviour: Behaviour) -> AbstractAgent |
         check_mark(behaviour, behaviour.own_actions)
         check_fit(process, behaviour)
         return behaviour
-    distribution = process.action_distribution
+    spec = process.action_spec
     if isinstance(behaviour, AbstractDistribution):
-        if not alike(distribution, behaviour):
-            raise ValueError(
-                f"{process.name} has actions of {in_words(distribution)}, but the behaviour's distribution is of "
-                f"{in_words(behaviour)}."
-            )
+        if not spec.agrees(own := spec_of(behaviour)):
+            raise ValueError(f"{process.name} has actions of {spec}, but the behaviour's distribution is of {own}.")
         return FixedPolicy(behaviour)
     if not isinstance(behaviour, str) or behaviour != "uniform":
         raise TypeError(f'a behaviour is an agent, a distribution or "uniform", not {behaviour!r}; see ud.Blind.')
-    if not isinstance(distribution, Categorical):
+    if not isinstance(spec, Symbols):
         raise TypeError(
             f'{process.name} has actions that are no symbols, so that Blind("uniform") cannot act there; '
             "give it an agent or a distribution, ud.Blind(ud.Normal(...))."
         )
-    return FixedPolicy(
-        Categorical(log_probs=jnp.full(distribution.num_categories, -math.log(distribution.num_categories)))
-    )
+    n = num_symbols(spec)
+    return FixedPolicy(Categorical(log_probs=jnp.full(n, -math.log(n))))

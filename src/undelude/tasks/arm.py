@@ -11,7 +11,8 @@ from jaxtyping import Array, Float, Key
 
 from undelude._checks import check_between, check_count
 from undelude._distributions.distributions import AbstractDistribution, Categorical, Given, Joint, Mixture, Normal
-from undelude._process.process import AbstractExpert, AbstractTask, InteractionProcess
+from undelude._process.process import InteractionProcess
+from undelude._process.task import AbstractExpert, AbstractTask
 
 # Both links; and how far from the shoulder the targets are.
 LINK, REACH = 0.5, 0.7

@@ -28,7 +28,7 @@ def kuhn(opponent: str | ArrayLike = "nash", *, temperature: float = 0.25) -> In
 
     See `leduc`, of which it is the small sister; actions are pass and bet.
 
-    >>> kuhn().num_thetas, kuhn().action_distribution.num_categories
+    >>> kuhn().num_thetas, kuhn().action_spec.n
     (3, 2)
     """
     return _hand("kuhn", opponent, temperature)

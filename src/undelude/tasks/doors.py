@@ -10,7 +10,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from undelude._checks import check_between, check_count
 from undelude._distributions.distributions import Categorical
-from undelude._process.process import AbstractTask, InteractionProcess
+from undelude._process.process import InteractionProcess
+from undelude._process.task import AbstractTask
 from undelude.tasks.tables import NO_ACTION, TableExpert
 
 # The first observations; from HINT on, "the prize is behind door i".
@@ -110,7 +111,7 @@ def doors(
     Raises:
         ValueError: a number out of range.
 
-    >>> doors().num_thetas, doors(look=0.9, num_rounds=3).action_distribution.num_categories
+    >>> doors().num_thetas, doors(look=0.9, num_rounds=3).action_spec.n
     (3, 5)
     """
     num_doors = check_count("doors: num_doors", num_doors)

@@ -11,7 +11,8 @@ from jaxtyping import Array, Bool, Float, Int
 from undelude._checks import check_between, check_count
 from undelude._distributions.distributions import Categorical, Given, Joint
 from undelude._process.episodes import Episodes
-from undelude._process.process import AbstractExpert, AbstractTask, InteractionProcess
+from undelude._process.process import InteractionProcess
+from undelude._process.task import AbstractExpert, AbstractTask
 
 YIELDS, ASSERTS = 0, 1
 GO = 1
@@ -149,7 +150,7 @@ def merge(
     Raises:
         ValueError: a number out of range.
 
-    >>> merge().num_thetas, merge().action_distribution.num_categories
+    >>> merge().num_thetas, merge().action_spec.n
     (2, 2)
     """
     cue = check_between("merge: cue", cue, 0.5, 1, why="1/2 says nothing")

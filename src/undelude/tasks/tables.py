@@ -8,7 +8,8 @@ from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
 from undelude._checks import as_numbers, check_count, check_probabilities
 from undelude._distributions.distributions import Categorical
-from undelude._process.process import AbstractExpert, AbstractTask, InteractionProcess
+from undelude._process.process import InteractionProcess
+from undelude._process.task import AbstractExpert, AbstractTask
 
 NO_ACTION = -1
 
@@ -108,7 +109,7 @@ def from_tables(
         ValueError: a table that is no table of probabilities, or whose shape does not fit the others'.
 
     >>> process = from_tables(prior=[.5, .5], expert=[[.9, .1], [.2, .8]], task=[[[.7, .3], [.4, .6]]] * 2)
-    >>> process.num_thetas, process.action_distribution.num_categories
+    >>> process.num_thetas, process.action_spec.n
     (2, 2)
     """
     given = (("prior", prior), ("expert", expert), ("task", task))

@@ -21,6 +21,7 @@ from undelude._distributions.distributions import (
     Normal,
     Squashed,
 )
+from undelude._distributions.spec import Block, GivenArray, Parts, Reals, Spec, Symbols
 
 # A teacher may be almost deterministic; a floor under the scale keeps the loss finite. In units of a part's scale.
 MIN_SCALE = 1e-3
@@ -37,36 +38,28 @@ ENTRIES: dict[str, tuple[str, ...]] = {
 }
 
 
-def describe(distribution: AbstractDistribution) -> dict[str, Any]:
-    """The kind of a distribution, in JSON: all that a reader or a predictor of its values has to know.
+def describe(spec: Spec) -> dict[str, Any]:
+    """Return a spec as JSON.
 
     Raises:
-        TypeError: networks have no head for such a distribution.
+        TypeError: networks have no head for such values.
     """
-    match distribution:
-        case Categorical():
-            return {"kind": "categorical", "num_categories": distribution.num_categories}
-        case Autoregressive():
-            length, num_categories = distribution.conditionals.length, distribution.conditionals.num_categories
-            return {"kind": "autoregressive", "length": length, "num_categories": num_categories}
-        case Normal():
-            return {"kind": "normal", "shape": list(distribution.loc.shape), "num_components": NUM_COMPONENTS}
-        case Squashed(base=Normal() | Mixture() as base):
-            return {**describe(base), "kind": "squashed", "low": distribution.low, "high": distribution.high}
-        case Given():
-            if not hasattr(distribution.value, "shape"):
-                raise TypeError("a given part must be one array; make it several parts of the Joint.")
-            return {"kind": "given", "shape": list(distribution.value.shape)}
-        case Joint(parts=dict()):
-            return {
-                "kind": "joint",
-                "parts": {name: describe(part) for name, part in sorted(distribution.parts.items())},
-            }
-        case Mixture():
-            return describe(jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), distribution.components))
+    match spec:
+        case Symbols(n=int()):
+            return {"kind": "categorical", "num_categories": spec.n}
+        case Block():
+            return {"kind": "autoregressive", "length": spec.length, "num_categories": spec.n}
+        case Reals(low=None):
+            return {"kind": "normal", "shape": list(spec.shape), "num_components": NUM_COMPONENTS}
+        case Reals():
+            shape = {"shape": list(spec.shape), "num_components": NUM_COMPONENTS}
+            return {"kind": "squashed", **shape, "low": spec.low, "high": spec.high}
+        case GivenArray():
+            return {"kind": "given", "shape": list(spec.shape)}
+        case Parts() if isinstance(parts := spec.tree, dict):
+            return {"kind": "joint", "parts": {name: describe(part) for name, part in sorted(parts.items())}}
     raise TypeError(
-        f"networks have no head for {type(distribution).__name__}; "
-        "use Categorical, Autoregressive, Normal, Squashed, Given, or a Joint of a dictionary of them."
+        f"networks have no head for {spec}; use symbols, blocks, numbers, given arrays, or a dictionary of them."
     )
 
 

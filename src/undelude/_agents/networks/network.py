@@ -162,8 +162,8 @@ def make_spec(process: InteractionProcess | dict[str, Any]) -> dict[str, Any]:
         return process
     check_process(process)
     return {
-        "actions": describe(process.action_distribution),
-        "observations": describe(process.observation_distribution),
+        "actions": describe(process.action_spec),
+        "observations": describe(process.observation_spec),
     }
 
 
