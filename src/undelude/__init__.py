@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from undelude._drawing.film import Frame, film, side_by_side, write_gif
     from undelude._runs.export import export
 
-# Imported when they are first asked for, so that `import undelude` loads no imaging library.
+# Imported on first use, so that `import undelude` loads no imaging library.
 _LAZY = {
     "export": "undelude._runs.export",
     "Frame": "undelude._drawing.film",
