@@ -141,3 +141,11 @@ def test_readme_figure_is_current():
     (words, numbers), (kept_words, kept_numbers) = with_numbers(drawn, NUMBER), with_numbers(kept, NUMBER)
     assert words == kept_words
     assert numbers == pytest.approx(kept_numbers, abs=0.11)
+
+
+def test_fast_tests_exist():
+    """The files that `make test-fast` names are there."""
+    makefile = (ROOT / "Makefile").read_text().replace("\\\n", " ")
+    names = re.search(r"^FAST_TESTS := .*addsuffix \.py, (.*?)\)\)", makefile, re.MULTILINE)[1].split()
+    assert names
+    assert all((ROOT / "tests" / f"test_{name}.py").is_file() for name in names)
