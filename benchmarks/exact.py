@@ -99,7 +99,7 @@ def pyagrum_engines(process: ud.InteractionProcess) -> dict[str, Engine]:
         for a, o in zip(actions.tolist(), observations.tolist(), strict=True):
             step.chgEvidence(
                 theta, (posteriors[-1] / prior).tolist()
-            )  # soft evidence: the belief after the rounds before
+            )  # soft: the last belief
             step.chgEvidence(A_1, a)
             step.chgEvidence(O_1, o)
             step.makeInference()

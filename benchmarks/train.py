@@ -193,8 +193,8 @@ def compare(batch_size: int, updates: int, repeats: int, seed: int, of_torch: di
     return {"rows": rows, "gap": gap, "compile_seconds": run.compile_seconds, "ratio": ratio}
 
 
-# For each of `TARGETS`: updates, episodes in each, and the peak learning rate. The rest is `ud.teach`'s default, also for
-# PyTorch. Rates decay to zero, so that a target is met near the end.
+# For each of `TARGETS`: updates, episodes in each, peak learning rate. Other settings are defaults of `ud.teach`, for
+# PyTorch too. Rates decay to zero, so that a target is met near the end.
 EAGER = "PyTorch"
 LSTM_RUNS = ((1200, 64, 0.04), (1900, 128, 0.04))
 NETS: dict[str, Any] = {
