@@ -97,9 +97,7 @@ def pyagrum_engines(process: ud.InteractionProcess) -> dict[str, Engine]:
     def recursion(actions: np.ndarray, observations: np.ndarray) -> list[np.ndarray]:
         posteriors = [prior]
         for a, o in zip(actions.tolist(), observations.tolist(), strict=True):
-            step.chgEvidence(
-                theta, (posteriors[-1] / prior).tolist()
-            )  # soft: the last belief
+            step.chgEvidence(theta, (posteriors[-1] / prior).tolist())  # soft: the last belief
             step.chgEvidence(A_1, a)
             step.chgEvidence(O_1, o)
             step.makeInference()
