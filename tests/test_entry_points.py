@@ -9,7 +9,7 @@ import pytest
 import undelude as ud
 from processes import arm
 from undelude._agents.base import AbstractAgent
-from undelude._distributions.spec import spec_of
+from undelude._distributions import Parts, Symbols, spec_of
 from undelude._teaching.losses import log_losses
 from undelude.tasks import registry
 
@@ -168,10 +168,10 @@ def test_broken_protocol_is_named(agent, error, message):
 def test_agent_of_another_process_is_refused():
     """JAX would clip symbols that the network does not have, and all numbers would be wrong."""
     merge, small, large = ud.tasks.merge(), ud.tasks.grid(size=3), ud.tasks.grid(size=4)
-    spec = ud.GRUAgent(merge, 2, key=KEY).config["spec"]
-    spec["observations"]["parts"]["sign"]["num_categories"] = 2
+    actions, observations = merge.specs
+    narrow = Parts.of(observations.tree | {"sign": Symbols(2)})
     for agent, process in (
-        (ud.GRUAgent(spec, 2, key=KEY), merge),
+        (ud.GRUAgent((actions, narrow), 2, key=KEY), merge),
         (ud.GRUAgent(small, 2, key=KEY), large),
         (ud.ExactAgent(BANDIT), large),
     ):

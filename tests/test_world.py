@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import undelude as ud
-from undelude._distributions.spec import Symbols
+from undelude._distributions import Symbols
 from undelude._process.world import AbstractWorld, EpisodeKeys, RoundKeys
 from undelude._rollout.host import play
 from undelude._rollout.host_world import AbstractHostWorld
@@ -253,7 +253,11 @@ def uniform(num_actions):
 def test_simulator_is_taught_by_the_experts_samples():
     world = Simulator()
     run = ud.teach(
-        world, ud.LSTMAgent(process(Hazard()), hidden_size=8, key=KEY), ud.Counterfactual(target="sample"), key=KEY, steps=20
+        world,
+        ud.LSTMAgent(process(Hazard()), hidden_size=8, key=KEY),
+        ud.Counterfactual(target="sample"),
+        key=KEY,
+        steps=20,
     )
     assert np.isfinite([row["action_loss"] for row in run.metrics]).all()
     episodes = ud.rollout(world, run.agent, key=KEY, num_episodes=8)
@@ -273,7 +277,9 @@ def test_simulator_has_no_exact_agent(no_type_checks):
 def test_every_pairing_has_the_same_law(make_world, kind):
     """Compiled, Python, and mixed: the share of episodes that survive the first round is that of the enumeration."""
     world, B = make_world(), 400
-    agent = {"host agent": uniform(2), "traced agent": ud.LSTMAgent(process(Hazard()), 4, key=KEY), "expert": None}[kind]
+    agent = {"host agent": uniform(2), "traced agent": ud.LSTMAgent(process(Hazard()), 4, key=KEY), "expert": None}[
+        kind
+    ]
     if kind == "traced agent":  # A policy of known probabilities: all weights zero.
         agent = jax.tree.map(lambda x: 0 * x, agent)
     executor = "expert" if agent is None else "agent"

@@ -18,7 +18,7 @@ from undelude._agents.tempered import TemperedAgent
 from undelude._certificate.certificate import Certificate, certify, delusion_gap
 from undelude._certificate.check_task import TaskReport, check_task
 from undelude._certificate.replicates import Interval, Replicates, replicate
-from undelude._distributions.distributions import (
+from undelude._distributions import (
     AbstractDistribution,
     Autoregressive,
     Categorical,

@@ -3,7 +3,7 @@
 import equinox as eqx
 from jaxtyping import Array, Bool, Key
 
-from undelude._distributions.distributions import AbstractDistribution
+from undelude._distributions import AbstractDistribution
 from undelude._types import Action, Observation
 
 

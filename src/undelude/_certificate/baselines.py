@@ -17,9 +17,7 @@ from undelude._agents.exact import ExactAgent
 from undelude._agents.fixed import FixedPolicy
 from undelude._agents.planning import PlanningAgent, num_nodes
 from undelude._certificate.per_episode import MARKS
-from undelude._distributions.distributions import Categorical
-from undelude._distributions.divergence import divergences
-from undelude._distributions.spec import Symbols, num_symbols
+from undelude._distributions import Categorical, Symbols, divergences, num_symbols
 from undelude._process.episodes import Episodes
 from undelude._process.process import InteractionProcess
 from undelude._rollout.rollout import rollout

@@ -15,8 +15,7 @@ from jaxtyping import Array, Key, PyTree
 
 from undelude._certificate.certificate import delusion_gap
 from undelude._checks import TOLERANCE, check_count, check_key
-from undelude._distributions.distributions import AbstractDistribution, Categorical, Given, Joint
-from undelude._distributions.spec import excess_mass
+from undelude._distributions import AbstractDistribution, Categorical, Given, Joint, excess_mass
 from undelude._drawing.film import film
 from undelude._errors import users_line
 from undelude._process.episodes import Episodes

@@ -1,4 +1,4 @@
-"""Episodes: what was done and observed, by whom, and how it is marked."""
+"""Episodes: actions and observations, their executors, and the marks that say see or do."""
 
 from typing import Any
 
@@ -20,20 +20,20 @@ class Episodes(eqx.Module):
     """Stored interactions, leading axes `(B, T)`; without the B, one episode.
 
     Attributes:
-        theta: `[B]`, the index of Theta in `process.thetas`, its value where continuous; with a transition
+        theta: `[B]`, the index of Theta in `process.thetas`, or its value if Theta is continuous; with a transition
             `[B, T + 1]`, before each round and after the last.
         opening: `[B, ...]`, `O_0`, or None.
-        actions: `[B, T, ...]`, what was executed.
-        observations: `[B, T, ...]`, what Nature answered.
-        executor: `[B, T]`, who executed: `AGENT` (also for a behaviour in its place, `Blind`) or `EXPERT`.
-        intervened: `[B, T]`, the mark under which the action is read: do where true, see where false.
-        expert: `[B, T]`, the expert's distributions `Q(A_t | theta, e_t)`.
-        expert_actions: `[B, T, ...]`, what the expert would have done: a sample of it (the executed action itself,
-            where the expert executed).
+        actions: `[B, T, ...]`, executed actions.
+        observations: `[B, T, ...]`.
+        executor: `[B, T]`, `AGENT` (also for a behaviour policy in its place) or `EXPERT`.
+        intervened: `[B, T]`, the mark of the action: true for do, false for see.
+        expert: `[B, T]`, the expert's distributions `Q(A_t | theta, e_t)`; None if they are not known.
+        expert_actions: `[B, T, ...]`, a sample of the expert's distribution: the executed action itself if the expert
+            executed it.
         reward: `[B, T]`.
         mask: `[B, T]`, whether the round exists: false after the end of an episode that ended early.
 
-    A history from plain arrays (`Episodes.of`) has no theta, no expert and no reward: those are None.
+    In a history from plain arrays (`Episodes.of`), theta, expert, expert_actions and reward are None.
     """
 
     theta: PyTree
@@ -58,19 +58,19 @@ class Episodes(eqx.Module):
         opening: PyTree | None = None,
         mask: ArrayLike | list | None = None,
     ) -> "Episodes":
-        """Histories from plain arrays, `[T]` or `[B, T]`: what was done and seen, and nothing else.
+        """Build histories from plain arrays, `[T]` or `[B, T]`, without theta, expert and reward.
 
         Args:
-            process: where they come from.
-            actions: what was executed.
-            observations: what Nature answered.
-            intervened: which actions were own ones (do) and which the expert's (see); broadcast.
+            process: the process of the histories.
+            actions: executed actions.
+            observations: one for each action.
+            intervened: true for own actions (do) and false for the expert's (see); broadcast.
             opening: `O_0`, if the process has one.
             mask: which rounds exist, `[T]` or `[B, T]`; all by default. Pad shorter histories with any
                 symbols: they are not read.
 
         Raises:
-            ValueError: a symbol outside the alphabet, a missing opening.
+            ValueError: a symbol is outside the spec, or the opening is missing.
         """
         given = {"actions": actions, "observations": observations, "opening": opening, "intervened": intervened}
         given["mask"] = True if mask is None else mask
@@ -92,7 +92,7 @@ class Episodes(eqx.Module):
             raise ValueError(f"{process.name}: actions must be [T] or [B, T], not {list(first.shape)}.")
         if marks.dtype != bool or marks.shape not in ((), lead[1:], lead):
             raise ValueError(
-                f"{process.name}: intervened must be booleans (true where an action was done, false where it was seen) "
+                f"{process.name}: intervened must be booleans (true for do, false for see) "
                 f"of shape {list(lead)} or for all alike, not {marks.dtype}{list(marks.shape)}."
             )
         if exists.dtype != bool or exists.shape not in ((), lead):
@@ -118,7 +118,7 @@ class Episodes(eqx.Module):
 
     @property
     def is_batch(self) -> bool:
-        """Whether there is a batch axis before the rounds."""
+        """Whether the arrays have a batch axis."""
         return self.mask.ndim == 2
 
     @property
@@ -128,7 +128,7 @@ class Episodes(eqx.Module):
 
 
 def check_symbols(process: InteractionProcess, episodes: Episodes) -> None:
-    """Raise `ValueError` where stored symbols have another shape than the rounds, or are outside their alphabet."""
+    """Raise `ValueError` if stored values have the wrong shape or are outside the specs of the process."""
     lead = episodes.mask.shape
     action, observation = process.specs
     parts = [("actions", action, episodes.actions, lead), ("observations", observation, episodes.observations, lead)]
@@ -155,7 +155,7 @@ def check_symbols(process: InteractionProcess, episodes: Episodes) -> None:
 
 
 def _as_symbols(name: str, x: PyTree) -> PyTree:
-    """Each leaf as an array, a list being one; `ValueError` where it is none of numbers that JAX holds."""
+    """Return each leaf, or list, as an array; raise `ValueError` if JAX cannot hold its numbers."""
 
     def as_array(x: Any) -> Array:
         if not is_concrete(x):

@@ -10,8 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from undelude._checks import as_numbers, check_count, one_line
-from undelude._distributions.distributions import AbstractDistribution, Categorical
-from undelude._distributions.spec import Spec, spec_of
+from undelude._distributions import AbstractDistribution, Categorical, Spec, spec_of
 from undelude._process.causal_model import as_causal_model
 from undelude._process.task import AbstractExpert, AbstractTask
 from undelude._process.validation import any_theta, first_Q_A, first_Q_O, validate
@@ -56,7 +55,7 @@ class InteractionProcess(AbstractWorld[ProcessState]):
         num_rounds: `T`, the rounds of an episode; fewer if the task ends it (`AbstractTask.ends`).
         opening: whether Nature opens with an observation `O_0 ~ Q_O(theta, init(theta))` before the first action.
         transition: None if theta lasts the episode; otherwise `(theta, w) -> Categorical` over the indices of
-            `thetas`, from which theta is drawn anew after each observation (Section 3's Theta_t).
+            `thetas`, the distribution of theta after each observation (Section 3's Theta_t).
         name: of the process in messages and run directories.
 
     Raises:
@@ -85,7 +84,7 @@ class InteractionProcess(AbstractWorld[ProcessState]):
 
     @property
     def theta_changes(self) -> bool:
-        """Whether theta is drawn anew after each observation."""
+        """Whether theta may change after each observation."""
         return self.transition is not None
 
     @property
@@ -104,7 +103,7 @@ class InteractionProcess(AbstractWorld[ProcessState]):
         return jnp.log(self._finite_prior)
 
     def check_finite(self) -> None:
-        """Raise `TypeError` if Theta is continuous, so that there is no exact inference."""
+        """Raise `TypeError` if Theta is continuous, because exact inference needs finitely many values."""
         _ = self._finite_prior
 
     @property
@@ -181,18 +180,18 @@ class InteractionProcess(AbstractWorld[ProcessState]):
         return index(self.thetas, theta) if self.finite else theta
 
     def causal_model(self, num_rounds: int | None = None) -> CausalModel:
-        """The process as a causal model, in which any variable can be seen, done or summed out (Figure 3b).
+        """Return the process as a causal model, in which any variable can be seen, done or summed out (Figure 3b).
 
-        Its variables are `Theta, [O_0,] A_1, O_1, ..., A_T, O_T`; where theta is drawn anew, `Theta_1, Theta_2, ...`,
-        from `Theta_0` if the process has an opening. Values are counted from 0. A variable listens to as much of its
-        past as makes a difference to it; where task and expert remember little, any T will do.
+        The variables are `Theta, [O_0,] A_1, O_1, ..., A_T, O_T`; with a transition, `Theta_1, Theta_2, ...`, from
+        `Theta_0` if the process has an opening. Values are counted from 0. The parents of a variable are the past
+        variables that change its distribution, so that T may be large if task and expert remember little.
 
         Args:
             num_rounds: T; the process's own by default.
 
         Raises:
-            TypeError: theta, actions or observations are no finite sets of symbols.
-            ValueError: too much of the past makes a difference, so that the tables would be too large.
+            TypeError: theta, actions or observations are not finite sets of symbols, or the process may end early.
+            ValueError: the distributions depend on so much of the past that the tables would be too large.
 
         >>> import undelude as ud
         >>> ud.tasks.bandit().causal_model(num_rounds=2)
@@ -201,7 +200,9 @@ class InteractionProcess(AbstractWorld[ProcessState]):
         return as_causal_model(self, check_count("num_rounds", self.num_rounds if num_rounds is None else num_rounds))
 
     def particles(self, num_particles: int, *, key: Key[Array, ""]) -> "InteractionProcess":
-        """The process with Theta among draws of its prior: what exact agents need where Theta is continuous (Remark 5).
+        """Return the process with Theta restricted to draws from its prior (Remark 5).
+
+        Exact agents need a finite Theta; this makes one of a continuous Theta.
 
         Inference over the draws is self-normalised importance sampling from the prior:
 
@@ -216,11 +217,11 @@ class InteractionProcess(AbstractWorld[ProcessState]):
             key: of the draws.
 
         Returns:
-            A finite process, `thetas` the draws, equally probable: for `ExactAgent`, `ThompsonAgent`, `posterior`.
+            A finite process whose `thetas` are the draws, equally probable.
 
         Raises:
-            TypeError: Theta is finite, so that exact answers exist; or it is drawn anew in each round.
-            ValueError: `num_particles` is no whole number of at least 1.
+            TypeError: Theta is finite, so that exact answers exist; or the process has a transition.
+            ValueError: `num_particles` is not a whole number of at least 1.
 
         >>> import undelude as ud
         >>> bandit = ud.tasks.bandit()
@@ -235,7 +236,7 @@ class InteractionProcess(AbstractWorld[ProcessState]):
                 f"{self.name} has a finite Theta, so that inference is exact without particles; use it as it is."
             )
         if self.transition is not None:
-            raise TypeError(f"{self.name} draws Theta anew in each round, and particles last the episode.")
+            raise TypeError(f"{self.name} has a transition, but particles keep theta for the whole episode.")
         num_particles = check_count("num_particles", num_particles)
         thetas = jax.vmap(self.sample_theta)(jax.random.split(key, num_particles))
         prior = jnp.full(num_particles, 1 / num_particles)

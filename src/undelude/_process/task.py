@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from undelude._distributions.distributions import AbstractDistribution
+from undelude._distributions import AbstractDistribution
 from undelude._types import Action, Observation, Theta
 
 W = TypeVar("W")
@@ -18,33 +18,34 @@ E = TypeVar("E")
 
 
 class AbstractTask(eqx.Module, Generic[W]):
-    """Nature's side, `Q(O | Theta, W)`; its memory `W` is a sufficient statistic of the interaction so far.
+    """Nature, `Q(O | Theta, W)`; the memory `W` is a sufficient statistic of the interaction so far.
 
-    `theta_free_memory`: set it where `W` is computed without looking at theta, so that an exact agent keeps one copy
-    of it and not one for each theta. A process with a transition needs it.
+    Attributes:
+        theta_free_memory: set it to True if `W` is computed without theta. An exact agent then keeps one copy of `W`
+            instead of one for each theta. A process with a transition needs it.
     """
 
     theta_free_memory: ClassVar[bool] = False
 
     @abc.abstractmethod
     def init(self, theta: Theta) -> W:
-        """`W` before anything happened."""
+        """Return `W` at the start of an episode."""
 
     @abc.abstractmethod
     def Q_O(self, theta: Theta, w: W) -> AbstractDistribution:
-        """`Q(O_t | theta, w)`, `w` having met the action of this round; before any action, that of `O_0`."""
+        """Return `Q(O_t | theta, w)`; `w` has read the action of round t. Before any action, return that of `O_0`."""
 
     @abc.abstractmethod
     def g_A(self, theta: Theta, a: Action, w: W) -> W:
-        """`W` after the action `a`, whoever executed it."""
+        """Return `W` after the action `a`, by either executor."""
 
     @abc.abstractmethod
     def g_O(self, theta: Theta, o: Observation, w: W) -> W:
-        """`W` after the observation `o`."""
+        """Return `W` after the observation `o`."""
 
     @abc.abstractmethod
     def reward(self, theta: Theta, w: W, a: Action, o: Observation) -> Float[Array, ""]:
-        """The reward of a round, for evaluation only; `w` is the memory under which `o` was drawn."""
+        """Return the reward of a round, for evaluation only; `o` was sampled from `Q_O(theta, w)`."""
 
     def ends(self, o: Observation) -> Bool[Array, ""]:
         """Return whether the episode ends with the observation `o`; by default it never does.
@@ -55,16 +56,16 @@ class AbstractTask(eqx.Module, Generic[W]):
         return jnp.zeros((), bool)
 
     def draw(self, frame: Any, theta: Theta, w: W, belief: Sequence[tuple[Theta, float]]) -> None:
-        """Draw the world as it is in a round, for `ud.film`; by default, the belief alone.
+        """Draw the world in one round for `ud.film`; by default, draw only the belief.
 
         Args:
-            frame: a `Frame` from (0, 0) to (1, 1), already with a title.
+            frame: a `ud.Frame` from (0, 0) to (1, 1) that has its title already.
             theta: the true value after the round, in NumPy.
-            w: the memory that has met the action of the round, in NumPy.
-            belief: each value of Theta with its probability after the round; empty where Theta is continuous.
+            w: the memory after the action of the round, in NumPy.
+            belief: each value of Theta with its probability after the round; empty if Theta is continuous.
 
         Raises:
-            TypeError: there is nothing to draw by default.
+            TypeError: Theta is continuous, so that there is nothing to draw by default.
         """
         del w
         if not belief:
@@ -73,27 +74,31 @@ class AbstractTask(eqx.Module, Generic[W]):
         frame.bars([p for _, p in belief], framed=true.index(True))
 
     def say(self, o: Observation) -> str:
-        """What an observation tells, in a word or two, for the header of `ud.film`; by default a symbol's number."""
+        """Describe an observation in a word or two for the header of `ud.film`; by default, by a symbol's number."""
         return str(int(o)) if isinstance(o, np.ndarray | np.generic) and o.ndim == 0 and o.dtype.kind in "iu" else ""
 
 
 class AbstractExpert(eqx.Module, Generic[E]):
-    """The demonstrator, `Q(A | Theta, E)`, who is shown theta; `E` is its memory. `theta_free_memory` as for a task."""
+    """The demonstrator, `Q(A | Theta, E)`, who is shown theta; `E` is its memory.
+
+    Attributes:
+        theta_free_memory: as of `AbstractTask`.
+    """
 
     theta_free_memory: ClassVar[bool] = False
 
     @abc.abstractmethod
     def init(self, theta: Theta) -> E:
-        """`E` before anything happened."""
+        """Return `E` at the start of an episode."""
 
     @abc.abstractmethod
     def Q_A(self, theta: Theta, e: E) -> AbstractDistribution:
-        """`Q(A_t | theta, e)`, the action that the expert would take now."""
+        """Return `Q(A_t | theta, e)`, the distribution of the expert's next action."""
 
     @abc.abstractmethod
     def g_A(self, theta: Theta, a: Action, e: E) -> E:
-        """`E` after the action `a`, whoever executed it."""
+        """Return `E` after the action `a`, by either executor."""
 
     @abc.abstractmethod
     def g_O(self, theta: Theta, o: Observation, e: E) -> E:
-        """`E` after the observation `o`."""
+        """Return `E` after the observation `o`."""

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from undelude._agents.base import AbstractAgent, predict, scan
 from undelude._agents.exact import ExactAgent
-from undelude._distributions.distributions import AbstractDistribution, cross_entropy
+from undelude._distributions import AbstractDistribution, cross_entropy
 from undelude._process.process import InteractionProcess
 from undelude._rollout.rollout import Episodes
 from undelude._teaching.settings import Target

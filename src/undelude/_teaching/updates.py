@@ -13,8 +13,7 @@ from jaxtyping import Array, Bool, Int, Key, PyTree
 
 from undelude._agents.base import AbstractAgent, AbstractSequenceAgent, check_mark
 from undelude._agents.fixed import FixedPolicy
-from undelude._distributions.distributions import AbstractDistribution, Categorical
-from undelude._distributions.spec import Symbols, num_symbols, spec_of
+from undelude._distributions import AbstractDistribution, Categorical, Symbols, num_symbols, spec_of
 from undelude._process.episodes import Episodes
 from undelude._process.process import InteractionProcess
 from undelude._rollout.checks import check_fit
@@ -175,8 +174,8 @@ def _learns_as_it_acts(agent: AbstractAgent, teaching: AbstractTeaching) -> bool
 
     So it is where the agent executes, acts by what it predicts, and would step through the episode again otherwise.
     """
-    alike = agent.steps_alike if isinstance(agent, AbstractSequenceAgent) else True
-    return teaching.agent_executes and alike and type(agent).act is AbstractAgent.act
+    stepwise = agent.predicts_stepwise if isinstance(agent, AbstractSequenceAgent) else True
+    return teaching.agent_executes and stepwise and type(agent).act is AbstractAgent.act
 
 
 def _actor(process: InteractionProcess, behaviour: Behaviour) -> AbstractAgent | FixedPolicy:
