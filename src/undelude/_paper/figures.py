@@ -2,8 +2,7 @@
 
 from undelude._drawing.dag import Panel, draw_dag
 from undelude._drawing.svg import Svg, symbol
-from undelude._paper.computation import ComputationGraph
-from undelude._paper.computation_drawing import draw_computation
+from undelude._paper.computation_drawing import PANELS, draw_computation
 from undelude._paper.game_tree import extensive_form, information_sets
 from undelude._paper.tree_drawing import draw_tree
 from undelude.causal.graph import topological_order
@@ -75,13 +74,6 @@ def figure_3(game: CausalModel) -> list[Svg]:
     ]
 
 
-def figure_4(graph: ComputationGraph) -> list[Svg]:
-    """The computation graph of meta-training.
-
-    Args:
-        graph: of a teaching.
-
-    Returns:
-        a) initialization, b) observation step, c) action step.
-    """
-    return [draw_computation(graph, panel) for panel in ("a", "b", "c")]
+def figure_4() -> list[Svg]:
+    """Draw the computation graph of meta-training: a) initialization, b) observation step, c) action step."""
+    return [draw_computation(panel) for panel in PANELS]

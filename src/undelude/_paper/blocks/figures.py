@@ -2,10 +2,8 @@
 
 import numpy as np
 
-import undelude as ud
 from undelude._paper import figures
 from undelude._paper.blocks.models import OBSERVED, frog, game, refusal
-from undelude._paper.computation import teaching_graph
 from undelude._paper.game_tree import extensive_form
 from undelude._paper.item import Block, Settings, equal, holds
 
@@ -109,48 +107,3 @@ def figure_3(settings: Settings) -> Block:
     ]
     drawn = list(zip(figures.figure_3(model), captions, strict=True))
     return Block("figure-3", "Figure 3: a game of two rounds", text, items, drawn, reason)
-
-
-def figure_4(settings: Settings) -> Block:
-    """The computation graph of teaching."""
-    # The paper scores one sample of the expert.
-    graph = teaching_graph(ud.Counterfactual(target="sample"))
-    stops = [f"{edge.source} ~> {edge.target}" for edge in graph.stops]
-    memories = ("E'", "W'", "M'", "E''", "W''", "M''")
-    shown = [name for name in ("M", "P_A", "P_O") if graph.reaches("Theta", name, avoiding=("O",))]
-    reached = [name for name in memories if graph.reaches("A_bar", name)]
-    penalised = [edge.source for edge in graph.edges if edge.target == "loss_A"]
-    text = [
-        "The graph is read off the programs that `teach` runs, by tracing one round of `rollout` and of `log_losses` "
-        "with names on what passes through. An arrow says that one named value is computed from another; it is wavy "
-        "where random bits enter. The thick arrows are where JAX's derivative of the losses comes back along. In the "
-        "pass that is differentiated the actions are data: that is the stop.",
-    ]
-    captions = (
-        "Figure 4a: initialization. Theta is shown to the expert and the task, not to the agent.",
-        "Figure 4b: an observation step with factual teaching.",
-        "Figure 4c: an action step with counterfactual teaching. The expert's action is scored and then forgotten.",
-    )
-    items = [
-        holds(
-            "figure-4/where-the-gradient-stops",
-            "; ".join(stops),
-            "no gradient through the sampled action",
-            stops == ["P_A ~> A"],
-        ),
-        holds(
-            "figure-4/Theta-reaches-without-an-observation",
-            ", ".join(shown) or "nothing",
-            "not shown to the agent",
-            not shown,
-        ),
-        holds(
-            "figure-4/loss_A-is-computed-from",
-            ", ".join(sorted(penalised)),
-            "penalised for its probability of what the expert would have done, not for what it did",
-            sorted(penalised) == ["A_bar", "P_A"],
-        ),
-        holds("figure-4/A_bar-reaches", ", ".join(reached) or "no memory", "discarded thereafter", not reached),
-    ]
-    drawn = list(zip(figures.figure_4(graph), captions, strict=True))
-    return Block("figure-4", "Figure 4: the computation graph of teaching", text, items, drawn)

@@ -59,9 +59,9 @@ class Aim(ud.AbstractExpert[None]):
         """No memory."""
 
 
-def line() -> ud.InteractionProcess:
-    """A continuous Theta, normal throughout, so that all answers have closed forms."""
-    return ud.InteractionProcess(ud.Normal(0.0, PRIOR_SCALE), None, Error(), Aim(), num_rounds=4, name="line")
+def line(num_rounds: int = 4) -> ud.InteractionProcess:
+    """Return a process in which Theta, actions and observations are normal, so that posteriors have a closed form."""
+    return ud.InteractionProcess(ud.Normal(0.0, PRIOR_SCALE), None, Error(), Aim(), num_rounds, name="line")
 
 
 @eqx.filter_jit
