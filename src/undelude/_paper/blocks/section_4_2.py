@@ -43,6 +43,15 @@ def taught_by_switching(logged: np.ndarray) -> list[np.ndarray]:
     return lessons
 
 
+def taught_with_same_theta(joint: np.ndarray) -> np.ndarray:
+    """Return the second lesson if a switch keeps theta, as if it were known; from `P(theta, a_1, o_1, a_2)`.
+
+    Then `P(theta, a_1)` becomes `P(theta)` times the agent's uniform action.
+    """
+    switched = (joint / joint.sum((2, 3), keepdims=True) * joint.sum((1, 2, 3), keepdims=True)).sum(0)
+    return switched / switched.sum(-1, keepdims=True)
+
+
 def simulate_switching(
     rng: np.random.Generator, actions: np.ndarray, observations: np.ndarray, num_lessons: int
 ) -> Lived:
@@ -87,10 +96,7 @@ def block(settings: Settings) -> Block:
     see = [x / x.sum(-1, keepdims=True) for x in (logged.sum((3, 4)), logged)]
     answers = {"see": see, "do": [_done(model, num_rounds) for num_rounds in (1, 2)]}
     do = answers["do"]
-    # If theta were known, the trajectory switched to could be drawn under it: [theta, a_1, o_1, a_2].
-    joint = np.asarray(model.query(("Theta", *LOGGED[:3])), float)
-    same = (joint / joint.sum((2, 3), keepdims=True) * joint.sum((1, 2, 3), keepdims=True)).sum(0)
-    same = same / same.sum(-1, keepdims=True)
+    same = taught_with_same_theta(np.asarray(model.query(("Theta", *LOGGED[:3])), float))
 
     size = max(5 * settings.num_episodes // 2, 2000)
     demonstrations = ud.rollout(
