@@ -28,16 +28,6 @@ def test_remark_14():
         np.testing.assert_allclose(P_A[i, 3], weight @ distributions[3][:, *x], atol=1e-5)
 
 
-def test_remark_14_graph():
-    """There are no observations but a constant, and each X has theta and all symbols before it as parents."""
-    process = remark_14.four_symbols()
-    assert process.observation_distribution.num_categories == 1
-    graph = process.causal_model().graph
-    names = ("A_1", "A_2", "A_3", "A_4")
-    for t, name in enumerate(names):
-        assert set(graph[name]) == {"Theta", *names[:t]}
-
-
 # -------------------------------------------------------------------------------------- Section 4.2, the naive repair
 
 HISTORIES = list(itertools.product(range(5), range(2)))

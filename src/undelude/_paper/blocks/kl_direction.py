@@ -30,7 +30,7 @@ def taught(target: Target, seed: int) -> np.ndarray:
     key_agent, key_teach = jax.random.split(jax.random.key(seed))
     agent = ud.GRUAgent(process, 4, key=key_agent)
     teaching = ud.Counterfactual(target=target, observation_weight=0.0)
-    run = ud.teach(process, agent, teaching, key=key_teach, steps=800, batch_size=512, log_every=800)
+    run = ud.teach(process, agent, teaching, key=key_teach, steps=300, batch_size=256, learning_rate=0.1, log_every=300)
     distribution = run.agent.f_A(run.agent.init(num_rounds=1))
     assert isinstance(distribution, ud.Categorical)
     return np.asarray(distribution.probs, float)

@@ -20,7 +20,7 @@ from undelude.tasks.tables import TableExpert, TableTask
 # One round of a bandit: an action and what it brought.
 ORDER = 2
 TEMPERATURE = 0.25
-UPDATES = 400
+UPDATES = 200
 
 
 def policy_of(agent: ud.TemperedAgent, process: ud.InteractionProcess) -> tuple[np.ndarray, np.ndarray]:
