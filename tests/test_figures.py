@@ -1,4 +1,4 @@
-"""Figures 1 to 3 are drawn from the model: its tree, its information sets, its arrows, and where information flows."""
+"""Figures 1 to 3 are drawn from the model: tree, information sets, arrows and paths of information."""
 
 import itertools
 import math
@@ -37,7 +37,7 @@ def frog() -> ud.CausalModel:
 
 @pytest.fixture(scope="module")
 def game() -> ud.CausalModel:
-    """Everything listens to all before it; some moves cannot happen."""
+    """A game in which each variable depends on all before it; some moves have probability 0."""
     rng = np.random.default_rng(0)
     variables = []
     for i, name in enumerate(GAME):
@@ -48,7 +48,7 @@ def game() -> ud.CausalModel:
 
 
 def joint(model: ud.CausalModel, names: tuple[str, ...]) -> dict[tuple, float]:
-    """The joint of some variables, summed history by history."""
+    """Return the joint distribution of some variables, by summing over histories."""
     total: dict[tuple, float] = {}
     tables = {v.name: np.asarray(v.table) for v in model.variables}
     values_of = {v.name: v.values for v in model.variables}
@@ -113,7 +113,7 @@ def test_reversed_tree_has_the_posterior(frog: ud.CausalModel) -> None:
 
 def test_mechanism_after_impossible_move(frog: ud.CausalModel) -> None:
     causal = {history(node): node.probability for node in extensive_form(frog.variables, ("Theta", "A", "O"))}
-    assert causal[1, 2, -1] == 1  # the expert never opens this box, and yet there is a frog in it
+    assert causal[1, 2, -1] == 1  # the expert never opens this box, but its content is defined
     marginal = {history(node): node.probability for node in extensive_form(frog.variables, ("A", "O", "Theta"))}
     assert marginal[1, -1] == 0
     assert marginal[1, -1, 1] is None
@@ -142,7 +142,7 @@ def test_unknown_variable_is_named(frog: ud.CausalModel) -> None:
 def test_information_sets_are_states_with_equal_memories(game: ud.CausalModel) -> None:
     nodes = extensive_form(game.variables, GAME, hidden=THETAS)
     found = {key: {history(node) for node in states} for key, states in information_sets(nodes, ACTIONS).items()}
-    # Histories are theta_1; and theta_1, a_1, o_1, theta_2, of which the agent remembers a_1 and o_1.
+    # Of theta_1, a_1, o_1, theta_2 the agent remembers a_1 and o_1.
     expected = {("A_1", ()): {(0,), (1,)}}
     for a, o in itertools.product((0, 1), repeat=2):
         memory = (("A_1", a), ("O_1", o))
@@ -184,7 +184,7 @@ def test_dotted_branches_have_probability_zero(game: ud.CausalModel, order: tupl
 
 def test_figure_1a_dotted_branches(frog: ud.CausalModel) -> None:
     tree = figure_1(frog)[0]
-    # In each of two configurations: the other box, and of each box the other content.
+    # In each of two configurations: the other box, and the other content of each box.
     assert dotted(tree) == 6
     assert "6 of its 14 branches have probability 0" in tree.alt
     assert "Θ = 1, A = 1, O = 1: .50; Θ = 2, A = 2, O = 1: .50." in tree.alt
@@ -272,7 +272,7 @@ def test_blocked_paths_are_dashed(frog: ud.CausalModel) -> None:
     seen, _, both = figure_2(frog)
 
     def flows(figure: Svg) -> Counter:
-        """Open paths have heads, blocked ones dashes; of each in the drawing, and in the legend."""
+        """Count arrow heads (open paths) and dashes (blocked paths), with those of the legend."""
         return Counter(
             f"{kind} {colour}"
             for style in styles(figure)
@@ -287,7 +287,7 @@ def test_blocked_paths_are_dashed(frog: ud.CausalModel) -> None:
 
 def test_roles_have_distinct_shapes(game: ud.CausalModel) -> None:
     after = figure_3(game)[2]
-    # With one of each in the legend; a done variable has two outlines.
+    # Plus one of each in the legend; an intervened variable has two outlines.
     assert dotted(after) == 2 + 1
     assert sum("fill: var(--rule)" in style for style in styles(after)) == 2 + 1
     assert sum("fill: none; stroke: var(--ink)" in style and "dash" not in style for style in styles(after)) >= 4 + 2

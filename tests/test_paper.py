@@ -1,4 +1,4 @@
-"""`undelude paper`: every statement agrees, the JSON is as documented, the page holds everything and needs nothing."""
+"""`undelude paper`: every item agrees, the JSON is as documented, and the page is complete and self-contained."""
 
 import dataclasses
 import functools
@@ -100,7 +100,7 @@ def test_figure_is_drawn(run: Run, name: str):
 
 
 class _Page(HTMLParser):
-    """What a page would load or run, its anchors, and where its links lead."""
+    """Parser for the resources that a page loads or runs, its anchors and its links."""
 
     def __init__(self, page: str):
         super().__init__()
@@ -125,12 +125,10 @@ def test_page_is_self_contained(run: Run):
     assert len(set(page.ids)) == len(page.ids)
     assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
     assert [link for link in page.links if not link.startswith("#")] == ["https://arxiv.org/abs/2110.10819"]
-    assert all(page.names)  # Every figure says in words what it shows.
+    assert all(page.names)  # Every figure has a description.
 
 
-def test_disagreeing_item_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-):
+def test_disagreeing_item_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
     wrong = equal("remark-1/half", 0.4, 0.5, "1/2", ours=True)
     block = Block("remark-1", "Remark 1", ["One half."], [wrong, equal("remark-1/one", 1.0, 1.0, "1")])
     monkeypatch.setattr(paper, "BLOCKS", (lambda settings: block,))
@@ -141,7 +139,7 @@ def test_disagreeing_item_fails(
     assert "1 are the paper's own statements; 1 are numbers of ours" in " ".join(out.split())
     assert "ours: 1/2" in out
     assert "These do not: remark-1/half." in out
-    assert "What does not agree" in (tmp_path / "paper.html").read_text()
+    assert "Items that do not agree" in (tmp_path / "paper.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -160,7 +158,7 @@ def test_wrong_usage_is_refused_first(args: list[str], message: str, capsys: pyt
 def test_agreement():
     assert equal("a/b", [1 / 3, 2 / 3], [1 / 3, 2 / 3], "").agrees
     assert not equal("a/b", [1 / 3, 2 / 3], [0.3333, 0.6667], "").agrees
-    assert not equal("a/b", [0.5], 0.5, "").agrees  # Another shape is another thing.
+    assert not equal("a/b", [0.5], 0.5, "").agrees  # Shapes differ.
     # A mean of 100 coins has a standard error of 1/20.
     coins = [0.0, 1.0] * 50
     assert sampled("a/b", coins, 0.69, "").agrees

@@ -1,4 +1,4 @@
-"""The blocks of the page, in the paper's order: a file for each section, remark or equation, one for the figures."""
+"""Blocks of the page in the paper's order, with a module for each section, remark, equation or figure."""
 
 from collections.abc import Callable
 

@@ -218,16 +218,16 @@ def _belief_figures(played: dict[str, Played]) -> list[tuple[Svg, str]]:
 def _curves_figure(curves: dict[str, np.ndarray]) -> Svg:
     looks = {
         "expert": ("expert, knows the arm", {"color": INK, "lw": 1.0}),
-        "do": ("own actions as do", {"color": DO, "lw": 1.6}),
-        "see": ("own actions as see", {"color": SEE, "lw": 1.6, "ls": "--"}),
+        "do": ("intervening", {"color": DO, "lw": 1.6}),
+        "see": ("conditioning", {"color": SEE, "lw": 1.6, "ls": "--"}),
     }
     with matplotlib.rc_context(STYLE):
-        canvas = Figure(figsize=(WIDTH, 2.5), layout="constrained")
-        axes = canvas.subplots()
+        figure = Figure(figsize=(WIDTH, 2.5), layout="constrained")
+        axes = figure.subplots()
         for name, (label, look) in looks.items():
             axes.plot(np.arange(1, LONG + 1), curves[name], label=label, **look)
         axes.set(xlabel="round", title="share of the best arm", ylim=(0, 0.7), xlim=(0, LONG + 1))
         axes.legend(frameon=False, loc="lower right", handlelength=2.6)
         ends = ", ".join(f"{label} {curves[name][-10:].mean():.2f}" for name, (label, _) in looks.items())
         alt = f"Share of the best arm over {LONG} rounds; in the last ten: {ends}."
-        return to_figure(canvas, "best-arm", alt)
+        return to_figure(figure, "best-arm", alt)
