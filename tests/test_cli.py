@@ -25,7 +25,8 @@ from undelude._agents.fixed import FixedPolicy
 from undelude._cli import main
 from undelude._cli.console import make_console
 from undelude._cli.interrupts import Interrupts
-from undelude._cli.train import AGENTS, Session, make_agent
+from undelude._cli.session import Session
+from undelude._cli.train import AGENTS, make_agent, make_teaching
 from undelude._distributions.spec import GivenArray, Parts, Reals, Spec, num_symbols
 from undelude._rollout.scan import run_episode
 from undelude._runs.agent_files import LEARNED
@@ -201,7 +202,7 @@ def test_factual_teaching_gives_an_agent_that_sees_its_actions(tmp_path: Path) -
     run = RunDirectory.create(tmp_path / "run", config)
     process = ud.tasks.bandit(num_arms=2, num_rounds=2)
     agent = ud.LSTMAgent(process, 4, key=jax.random.key(0))
-    Session(run, process, agent, make_console(stderr=True), Interrupts()).train()
+    Session(run, process, agent, make_teaching(config), make_console(stderr=True), Interrupts()).train()
     assert ud.load(run.agent_folder).own_actions == "see"
     assert ud.load(run.agent_folder).marks == ("see",)
     assert [row["update"] for row in run.read_metrics()] == [2]
@@ -497,7 +498,7 @@ def test_a_task_that_cannot_be_built(
         ("raises", "num_arms must be at least 2, not 1", "return ud.tasks.bandit(num_arms=1)"),
         ("divides", "ZeroDivisionError: division by zero", "return 1 / 0"),
         ("careless", "KeyError: 'paid'", 'return dict()["paid"]'),
-        ("clumsy", "looks at a number that is not known while it is compiled", "return None if theta > 0 else w"),
+        ("clumsy", "reads the value of a traced array", "return None if theta > 0 else w"),
     ],
 )
 def test_an_error_in_the_users_own_file_has_its_line(

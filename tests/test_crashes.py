@@ -23,7 +23,8 @@ import undelude as ud
 from undelude._cli import main
 from undelude._cli.console import make_console
 from undelude._cli.interrupts import Interrupts
-from undelude._cli.train import Session, make_agent, make_teaching
+from undelude._cli.session import Session
+from undelude._cli.train import make_agent, make_teaching
 from undelude._runs.checkpoints import PART, Checkpoints, updates_in
 from undelude._runs.config import Config
 from undelude._runs.directory import LOCK, RunDirectory
@@ -63,7 +64,7 @@ def train(run: Path) -> None:
     process = make(config.task)
     agent = make_agent(config, process)
     console = make_console(stderr=True)
-    Session(open_run, process, agent, console, Interrupts(), checkpoint_every=0.0).train()
+    Session(open_run, process, agent, make_teaching(config), console, Interrupts(), checkpoint_every=0.0).train()
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen) -> None:
@@ -149,7 +150,7 @@ def test_sigterm_is_an_orderly_end(whole: Path, folder: Path) -> None:
     process.terminate()
     _, stderr = process.communicate(timeout=600)
     assert process.returncode == 143, stderr
-    assert re.search(r"undelude: terminated; what was done is in .*terminated\. Go on with\n.* --resume\n$", stderr)
+    assert re.search(r"undelude: terminated; the run so far is in .*terminated\. To resume:\n.* --resume\n$", stderr)
     assert updates_in(run / "checkpoints")[-1] == rows(run)[-1]["update"], "not one update is lost"
     assert (run / "agent" / "weights.safetensors").exists()
     train(run)
@@ -188,7 +189,8 @@ def test_a_full_disk_ends_training_with_what_was_reached_and_room_brings_the_res
     *_, message, again = stderr.splitlines()
     kept = updates_in(run / "checkpoints")[-1]
     assert message == (
-        f"undelude: no space left on the disk of {run} (ENOSPC); what is kept is update {kept}. Make room. Go on with"
+        f"undelude: no space left on the disk of {run} (ENOSPC); the last saved update is {kept}. Free some space. "
+        "To resume:"
     )
     assert again.endswith("--resume")
     assert "Traceback" not in stderr
@@ -210,7 +212,7 @@ def test_a_disk_that_fills_while_orbax_writes_is_one_error_and_no_traceback(disk
 import contextlib, shutil
 from pathlib import Path
 import equinox as eqx, jax, numpy as np
-from undelude._cli import checkpoints
+from undelude._runs import checkpoints
 from undelude._runs.errors import is_disk_full
 checkpoints.BYTES_BESIDE = 0
 disk, outcomes = Path({str(disk)!r}), []

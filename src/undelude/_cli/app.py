@@ -112,6 +112,6 @@ def _fail(message: str, code: ExitCode) -> int:
     if os.environ.get("UNDELUDE_DEBUG"):
         traceback.print_exc()
     if jax.distributed.is_initialized():
-        distributed.have_the_last_word()
+        distributed.claim_last_message()
     make_console(stderr=True).print(f"{distributed.label()}: {message}", soft_wrap=True)
     return int(code)
