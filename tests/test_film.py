@@ -105,7 +105,7 @@ def test_header_shows_the_observation(task):
 
 def cut(episodes, lengths):
     """Return the episodes with a mask that ends episode `i` after `lengths[i]` rounds."""
-    mask = jnp.arange(episodes.num_rounds) < jnp.array(lengths)[:, None]
+    mask = jnp.asarray(np.arange(episodes.num_rounds) < np.array(lengths)[:, None])
     return eqx.tree_at(lambda e: e.mask, episodes, mask)
 
 
