@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Key, PyTree
 from undelude._checks import as_numbers, check_count, check_probabilities, one_line
 from undelude._distributions import AbstractDistribution, Categorical, Given, Joint, Mixture, Normal, Spec, spec_of
 from undelude._errors import users_line
-from undelude._tree import filled, index, is_concrete, outline, signature
+from undelude._tree import Outline, filled, index, is_concrete, outline, signature
 from undelude._types import Action, Observation, Theta
 from undelude.causal.model import CausalModel
 
@@ -426,7 +426,7 @@ def _first_round(process: InteractionProcess) -> tuple[dict[str, Any], tuple[Any
 
 # Cached, because tracing takes longer than the calls that ask for it, such as `posterior` and `rollout`.
 @functools.lru_cache(maxsize=64)
-def _trace_specs(key: tuple) -> tuple[Spec, Spec]:
+def _trace_specs(key: Outline) -> tuple[Spec, Spec]:
     """Return the specs of the first action and of the first observation; `key` is the outline of a process."""
 
     def distributions(*leaves: Array) -> Any:

@@ -12,7 +12,7 @@ from undelude._agents.base import AbstractAgent
 from undelude._checks import one_line
 from undelude._distributions import AbstractDistribution, Spec, spec_of
 from undelude._process.process import InteractionProcess
-from undelude._tree import filled, is_concrete, outline, signature
+from undelude._tree import Outline, filled, is_concrete, outline, signature
 
 
 def check_theta(process: InteractionProcess, theta: Any) -> None:
@@ -48,7 +48,7 @@ def check_fit(process: InteractionProcess, agent: AbstractAgent) -> None:
 
 # Asked for at every rollout, and tracing takes longer than a short one does.
 @functools.lru_cache(maxsize=64)
-def _check_fit(key: tuple, specs: tuple[Spec, Spec]) -> None:
+def _check_fit(key: Outline, specs: tuple[Spec, Spec]) -> None:
     shapes = key[0]
     process, agent = filled(key, shapes)
     kind = type(agent).__name__
