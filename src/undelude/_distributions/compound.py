@@ -149,7 +149,7 @@ class Mixture(AbstractDistribution[X]):
     def entropy(self, key: Key[Array, ""] | None = None, num_samples: int = 256) -> Float[Array, ""]:
         """Return an unbiased estimate: the mean of `-log P(x)` over `num_samples` draws of each component.
 
-        There is no closed form. Without a `key` the draws are always the same.
+        The draws are always the same if `key` is None.
         """
         key = jax.random.key(0) if key is None else key
 

@@ -213,7 +213,7 @@ class Autoregressive(AbstractDistribution[Int[Array, " L"]]):
     def entropy(self, key: Key[Array, ""] | None = None, num_samples: int = 256) -> Float[Array, ""]:
         """Return the entropy: exact over at most `MAX_SUPPORT` blocks, otherwise the mean of `-log P(x)` over draws.
 
-        Without a `key` the draws are always the same.
+        The draws are always the same if `key` is None.
         """
         if (blocks := self.support) is not None:
             return Categorical(log_probs=log_probs_of(self, blocks)).entropy()
