@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 A = TypeVar("A", bound="AbstractAgent")
 # Its default makes `AbstractAgent` without brackets a complete type.
 M = typing_extensions.TypeVar("M", default=Any)
-Predictions = tuple[AbstractDistribution, AbstractDistribution]
+Predictions = tuple[AbstractDistribution[Any], AbstractDistribution[Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,11 +92,11 @@ class AbstractAgent(eqx.Module, Generic[M]):
         """Return the memory at the start of an episode of `num_rounds` rounds."""
 
     @abc.abstractmethod
-    def f_A(self, m: M) -> AbstractDistribution:
+    def f_A(self, m: M) -> AbstractDistribution[Any]:
         """Return `P(A | M = m)`, the prediction of the expert's next action, and the policy."""
 
     @abc.abstractmethod
-    def f_O(self, m: M) -> AbstractDistribution:
+    def f_O(self, m: M) -> AbstractDistribution[Any]:
         """Return `P(O | M = m)`, the prediction of the next observation."""
 
     @abc.abstractmethod
