@@ -20,8 +20,8 @@ import pyspiel
 
 import undelude as ud
 from undelude._agents.fixed import FixedPolicy
-from undelude._distributions.spec import Symbols, num_symbols
-from undelude._rollout.scan import episode
+from undelude._distributions import Symbols, num_symbols
+from undelude._rollout.scan import run_episode
 
 GOALS = {"grid": 1_000_000, "merge": 1_000_000, "arm": 500_000, "leduc": 200_000}
 
@@ -35,7 +35,7 @@ def rounds_a_second(process: ud.InteractionProcess, num_episodes: int) -> float:
     @eqx.filter_jit
     def play(key: jax.Array) -> tuple:
         def one(i: jax.Array) -> tuple:
-            whole = episode(process, actor, jax.random.fold_in(key, i), num_rounds=process.num_rounds)
+            whole = run_episode(process, actor, jax.random.fold_in(key, i), num_rounds=process.num_rounds)[0]
             return whole.actions, whole.observations, whole.reward
 
         return jax.vmap(one)(jnp.arange(num_episodes))

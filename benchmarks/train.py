@@ -115,7 +115,7 @@ def as_torch(agent: ud.LSTMAgent) -> list[torch.Tensor]:
     own = agent.interface
     read = jnp.concatenate([own.read_do.table, own.read_see.table, own.read_observation.table])
     heads = [x for head in (own.head_A, own.head_O) for x in (head.weight.T, head.bias)]
-    return [torch.tensor(np.asarray(x)) for x in (read.T, agent.recurrent.T, agent.bias, *heads)]
+    return [torch.tensor(np.asarray(x)) for x in (read.T, agent.cell.recurrent.T, agent.cell.bias, *heads)]
 
 
 def from_torch(peer: TorchAgent, agent: ud.LSTMAgent) -> ud.LSTMAgent:
@@ -127,7 +127,7 @@ def from_torch(peer: TorchAgent, agent: ud.LSTMAgent) -> ud.LSTMAgent:
         own = agent.interface
         tables = [own.read_do.table, own.read_see.table, own.read_observation.table]
         heads = [own.head_A.weight, own.head_A.bias, own.head_O.weight, own.head_O.bias]
-        return [*tables, agent.recurrent, agent.bias, *heads]
+        return [*tables, agent.cell.recurrent, agent.cell.bias, *heads]
 
     return eqx.tree_at(parts, agent, [do, see, observation, recurrent.T, bias, W_A.T, b_A, W_O.T, b_O])
 

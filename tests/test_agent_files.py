@@ -11,7 +11,7 @@ import pytest
 
 import undelude as ud
 from undelude._agents.base import Reading, with_reading
-from undelude._runs.agent_files import LEARNED
+from undelude._agents.networks.registry import ARCHITECTURES
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def saved(tmp_path, bandit):
     return agent, tmp_path / "agent"
 
 
-@pytest.mark.parametrize("agent_type", LEARNED, ids=lambda t: t.__name__)
+@pytest.mark.parametrize("agent_type", ARCHITECTURES.values(), ids=lambda t: t.__name__)
 def test_round_trip(tmp_path, bandit, agent_type):
     """Weights, marks and shape come back, bit for bit."""
     agent = agent_type(bandit, hidden_size=8, key=jax.random.key(0))
@@ -49,12 +49,12 @@ def test_nothing_there(tmp_path):
     ("change", "message"),
     [
         (lambda d: (d / "agent.json").write_text("{"), r"agent\.json is damaged"),
-        (lambda d: (d / "agent.json").write_text("[]"), r"agent\.json is damaged: it holds no JSON object"),
+        (lambda d: (d / "agent.json").write_text("[]"), r"agent\.json is damaged: it is not a JSON object"),
         (lambda d: (d / "weights.safetensors").write_bytes(b"\x00" * 40), r"weights\.safetensors is damaged"),
         (lambda d: truncate(d / "weights.safetensors"), r"weights\.safetensors is damaged"),
-        (lambda d: edit(d, lambda h: h.update(format=99)), "this version reads format 2"),
+        (lambda d: edit(d, lambda h: h.update(format=99)), "this version reads format 3"),
         (lambda d: edit(d, lambda h: h.update(agent="os.system")), "this version knows LSTMAgent"),
-        (lambda d: edit(d, lambda h: h["config"].pop("spec")), "does not describe a LSTMAgent"),
+        (lambda d: edit(d, lambda h: h["config"].pop("actions")), "does not describe a LSTMAgent"),
         (lambda d: edit(d, lambda h: h["config"].update(own_actions="mine")), "does not describe a LSTMAgent"),
         (
             lambda d: edit(d, lambda h: h["config"].update(hidden_size=5)),
@@ -80,7 +80,8 @@ def test_a_broken_file_is_named(saved, change, message):
         ({"num_heads": True}, "num_heads must be a whole number"),
         ({"marks": [["do"]]}, 'marks must be a list of "do" and "see"'),
         ({"width": 3}, "'width' is unknown to this version"),
-        ({"spec": {"actions": {"kind": "categorical", "num_categories": 10**12}}}, "spec must have actions and"),
+        ({"actions": {"kind": "symbols", "n": 10**12}}, "actions: n must be a whole number from 1 to 2147483647"),
+        ({"observations": {"kind": "symbols"}}, "observations must have a kind and its entries"),
     ],
 )
 def test_what_a_file_claims_is_checked_before_anything_of_that_size_is_made(tmp_path, bandit, change, message):
@@ -128,12 +129,12 @@ def test_weights_that_are_no_numbers(saved):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b'{"format": 1, "format": 1}', "'format' is there twice"),
-        (b'{"format": 1e999}', "1e999 is no number of 64 bits"),
-        (b'{"format": NaN}', "NaN is no number of JSON's"),
+        (b'{"format": 1, "format": 1}', "'format' occurs twice"),
+        (b'{"format": 1e999}', "1e999 is not a 64-bit number"),
+        (b'{"format": NaN}', "NaN is not a JSON number"),
         (b'{"format": ' + b"[" * 100_000, "it is nested too deeply"),
         (b'{"format": ' + b"9" * 5000, "Exceeds the limit"),
-        (b'{"format": "\xff"}', "no text in UTF-8"),
+        (b'{"format": "\xff"}', "not UTF-8 text"),
     ],
     ids=["twice", "infinite", "nan", "deep", "digits", "bytes"],
 )
@@ -205,5 +206,5 @@ def test_weights_of_another_save_are_refused(tmp_path, bandit):
         ud.save(ud.LSTMAgent(bandit, 4, key=jax.random.key(i)), tmp_path / str(i))
     weights = (tmp_path / "1" / "weights.safetensors").read_bytes()
     (tmp_path / "0" / "weights.safetensors").write_bytes(weights)
-    with pytest.raises(ValueError, match=r"weights\.safetensors is not what agent\.json was written with"):
+    with pytest.raises(ValueError, match=r"weights\.safetensors does not match the digest in agent\.json"):
         ud.load(tmp_path / "0")

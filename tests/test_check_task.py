@@ -148,7 +148,8 @@ class Heavy(Informed):
     def Q_A(self, theta, e):
         distribution = super().Q_A(theta, e)
         return ud.Mixture(
-            jnp.log(jnp.where(e > 1, 1.0, 0.5) * jnp.ones(2)), jax.tree.map(lambda x: jnp.stack([x, x]), distribution)
+            jax.tree.map(lambda x: jnp.stack([x, x]), distribution),
+            log_weights=jnp.log(jnp.where(e > 1, 1.0, 0.5) * jnp.ones(2)),
         )
 
 

@@ -22,13 +22,13 @@ from safetensors.numpy import load_file
 
 import undelude as ud
 from undelude._agents.fixed import FixedPolicy
+from undelude._agents.networks.registry import ARCHITECTURES
 from undelude._cli import main
 from undelude._cli.console import make_console
 from undelude._cli.interrupts import Interrupts
 from undelude._cli.train import AGENTS, Session, make_agent
-from undelude._distributions.spec import GivenArray, Parts, Reals, Spec, num_symbols
-from undelude._rollout.scan import episode
-from undelude._runs.agent_files import LEARNED
+from undelude._distributions import GivenArray, Parts, Reals, Spec, num_symbols
+from undelude._rollout.scan import run_episode
 from undelude._runs.checkpoints import updates_in
 from undelude._runs.config import Config
 from undelude._runs.directory import RunDirectory
@@ -41,14 +41,14 @@ import jax
 
 class Nothing(ud.AbstractTask):
     def init(self, theta): return None
-    def Q_O(self, theta, w): return ud.Categorical([0.0, 0.0])
+    def Q_O(self, theta, w): return ud.Categorical(logits=[0.0, 0.0])
     def g_A(self, theta, a, w): return None
     def g_O(self, theta, o, w): return None
     def reward(self, theta, w, a, o): return theta
 
 class Anybody(ud.AbstractExpert):
     def init(self, theta): return None
-    def Q_A(self, theta, e): return ud.Categorical([0.0, theta])
+    def Q_A(self, theta, e): return ud.Categorical(logits=[0.0, theta])
     def g_A(self, theta, a, e): return None
     def g_O(self, theta, o, e): return None
 
@@ -149,7 +149,7 @@ def test_with_json_stdout_is_the_certificate_and_nothing_else(taught: tuple[Path
 def test_every_agent_can_be_named() -> None:
     """What --agent offers is what can be built, and saved."""
     assert {*AGENTS} == {*get_args(Config.__annotations__["agent"])}
-    assert {*AGENTS.values()} == {*LEARNED}
+    assert {*AGENTS.values()} == {*ARCHITECTURES.values()}
 
 
 def test_a_run_directory_holds_what_it_should(taught: tuple[Path, str, str]) -> None:
@@ -642,10 +642,12 @@ def test_a_named_task_is_as_listed_and_its_expert_knows_more_than_chance(name: s
     assert (*sizes, *symbols) == (task.num_thetas, task.num_rounds, task.num_actions, task.num_observations)
 
     T, spec = process.num_rounds, process.action_spec
-    chance = ud.Normal(jnp.zeros(2), 0.3) if isinstance(spec, Reals) else ud.Categorical(jnp.zeros(num_symbols(spec)))
-    play = jax.jit(jax.vmap(lambda key: episode(process, None, key, num_rounds=T)))
+    chance = ud.Normal(jnp.zeros(2), 0.3)
+    if not isinstance(spec, Reals):
+        chance = ud.Categorical(logits=jnp.zeros(num_symbols(spec)))
+    play = jax.jit(jax.vmap(lambda key: run_episode(process, None, key, num_rounds=T)[0]))
     keys = jax.random.split(jax.random.key(0), 8192)
-    by_chance = jax.jit(jax.vmap(lambda key: episode(process, FixedPolicy(chance), key, num_rounds=T)))
+    by_chance = jax.jit(jax.vmap(lambda key: run_episode(process, FixedPolicy(chance), key, num_rounds=T)[0]))
     rewards = [np.asarray(draw(keys).reward.mean(-1), dtype=float) for draw in (play, by_chance)]
     error = np.hypot(*(x.std(ddof=1) / np.sqrt(len(x)) for x in rewards))
     assert rewards[0].mean() - rewards[1].mean() > 10 * error

@@ -8,7 +8,7 @@ import pytest
 import undelude as ud
 from processes import arm
 from undelude._agents.base import AbstractAgent
-from undelude._distributions.spec import spec_of
+from undelude._distributions import Parts, Symbols, spec_of
 from undelude._teaching.losses import log_losses
 from undelude.tasks import registry
 
@@ -150,7 +150,7 @@ class SumsToTwo(Broken):
     ("agent", "kind", "words"),
     [
         (SaysAnArray(), TypeError, r"SaysAnArray\.f_A must return a distribution"),
-        (Grows(), ValueError, r"Grows\.g_O returns a memory of float32\[3\], and init one of float32\[2\]"),
+        (Grows(), ValueError, r"Grows\.g_O returns a memory of float32\[3\], but init one of float32\[2\]"),
         (SumsToTwo(), ValueError, r"SumsToTwo: the probabilities that f_A returns do not sum to one \(off by 1\)"),
     ],
 )
@@ -163,10 +163,10 @@ def test_an_agent_that_does_not_keep_to_the_protocol_is_named(agent, kind, words
 def test_an_agent_of_another_process_is_refused_whatever_its_observations_are():
     """JAX would read a symbol that a net has no place for as its last one, and all numbers would be wrong."""
     merge, small, large = ud.tasks.merge(), ud.tasks.grid(size=3), ud.tasks.grid(size=4)
-    spec = ud.GRUAgent(merge, 2, key=KEY).config["spec"]
-    spec["observations"]["parts"]["sign"]["num_categories"] = 2
+    actions, observations = merge.specs
+    narrow = Parts.of(observations.tree | {"sign": Symbols(2)})
     for agent, process in (
-        (ud.GRUAgent(spec, 2, key=KEY), merge),
+        (ud.GRUAgent((actions, narrow), 2, key=KEY), merge),
         (ud.GRUAgent(small, 2, key=KEY), large),
         (ud.ExactAgent(BANDIT), large),
     ):

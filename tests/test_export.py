@@ -38,7 +38,7 @@ print(json.dumps(said))
 AGENTS = {
     "lstm": lambda process: ud.LSTMAgent(process, 4, key=KEY),
     "transformer": lambda process: ud.TransformerAgent(process, 4, num_heads=1, window=3, key=KEY),
-    "predictor": lambda process: ud.SequencePredictor(process, 3, 4, key=KEY),
+    "predictor": lambda process: ud.SequencePredictor(process, order=3, hidden_size=4, key=KEY),
     "exact": lambda process: ud.ExactAgent(process, own_actions="see"),
 }
 
@@ -123,7 +123,7 @@ def test_the_command_says_how_fast_it_acts(tmp_path, capsys):
     assert "microseconds (median)" in out
     assert (tmp_path / "out" / "act.bin").exists()
     assert main([*command, str(tmp_path / "out")]) == 2
-    assert "is not empty: export into another folder, or over what is there with --overwrite" in capsys.readouterr().err
+    assert "is not empty: export into another folder, or overwrite it with --overwrite" in capsys.readouterr().err
     assert main([*command, str(tmp_path / "out"), "--batch-size", "3", "--overwrite"]) == 0
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["batch_size"] == 3
     (tmp_path / "file").touch()
@@ -147,6 +147,6 @@ def test_what_is_there_is_replaced_only_where_that_is_asked_for(tmp_path):
 
 def test_an_agent_from_elsewhere_is_refused(tmp_path, no_type_checks):
     host = ud.HostAgent(lambda num_episodes: None, lambda m, a, o: (None, m))
-    with pytest.raises(TypeError, match=r"an agent from elsewhere \(HostAgent\) cannot be exported"):
+    with pytest.raises(TypeError, match=r"a HostAgent cannot be exported"):
         ud.export(ud.tasks.bandit(), host, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -13,7 +13,7 @@ from rich.console import Console
 import undelude as ud
 from undelude._cli.measure import make_film, write_film
 from undelude._drawing.film import ALARM, DO, HEADER, INK, SEE
-from undelude._process.process import AbstractTask
+from undelude._process.task import AbstractTask
 from undelude._runs.config import Config
 from undelude._runs.directory import RunDirectory
 from undelude.tasks.merge import MergeTask

@@ -45,7 +45,7 @@ def bayes(process, own_actions):
 
 
 @pytest.mark.parametrize("mark", ["do", "see"])
-def test_exact_inference_from_elsewhere_has_the_exact_agents_certificate(small, mark):
+def test_numpy_exact_agent_has_exact_certificate(small, mark):
     """The same episodes from the same key, round by round, and the same certificate."""
     host, exact = bayes(small, mark), ud.ExactAgent(small, mark)
     size = {"key": KEY, "num_episodes": B}
@@ -61,7 +61,7 @@ def test_exact_inference_from_elsewhere_has_the_exact_agents_certificate(small, 
     assert getattr(reports[0], f"action_kl_{mark}") < 1e-6
 
 
-def test_an_opening_is_read_first(no_type_checks):
+def test_opening_is_read_first(no_type_checks):
     """With `O_0` it is what `predict` is told before any action, and what `predict_observation` is asked for first."""
     process, seen = opening(telling=0.8), []
 
@@ -80,7 +80,7 @@ def test_an_opening_is_read_first(no_type_checks):
     assert report.action_calibration_gap == pytest.approx(0, abs=1e-5)
 
 
-def test_actions_may_be_continuous():
+def test_continuous_actions():
     """A distribution over commands, drawn by us or chosen by the policy."""
     process = arm(num_rounds=2)
     distribution = ud.Normal(jnp.zeros((B, 1)), jnp.ones((B, 1)))
@@ -99,7 +99,7 @@ def test_actions_may_be_continuous():
     np.testing.assert_allclose(episodes.actions[:, :, 0], np.tile([0, 0.1], (B, 1)), atol=1e-7)
 
 
-def test_a_policy_that_only_acts_has_its_reward_measured(small):
+def test_acting_policy_has_its_reward(small):
     """And the certificate says why nothing else is."""
     host = ud.HostAgent(
         lambda n: n, lambda m, a, o: (None, m), act=lambda m, distribution, rng: (rng.integers(3, size=m), m)
@@ -143,12 +143,12 @@ def says(distribution, **more):
         ),
     ],
 )
-def test_what_makes_no_sense_is_named(small, host, message, no_type_checks):
+def test_bad_answers_are_named(small, host, message, no_type_checks):
     with pytest.raises(ValueError, match=message):
         ud.rollout(small, host, key=KEY, num_episodes=B)
 
 
-def test_where_it_has_no_place_it_is_refused(small, no_type_checks, tmp_path):
+def test_host_agent_is_refused_elsewhere(small, no_type_checks, tmp_path):
     """It learns nothing from us, is not traced, and is not ours to keep."""
     host = says(np.full((B, 3), 1 / 3))
     for teaching, agent in ((ud.Counterfactual(), host), (ud.Blind(host), ud.LSTMAgent(small, 2, key=KEY))):
@@ -160,7 +160,7 @@ def test_where_it_has_no_place_it_is_refused(small, no_type_checks, tmp_path):
         ud.HostAgent(lambda n: 0, None)
 
 
-def test_a_policy_that_predicts_no_observations_is_told_so(small):
+def test_missing_predictions_are_explained(small):
     host = ud.HostAgent(lambda n: n, lambda m, a, o: (np.full((m, 3), 1 / 3), m))
     report = ud.certify(small, host, key=KEY, num_episodes=64, baselines=False)
     assert report.action_kl_do is not None

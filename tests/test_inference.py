@@ -50,7 +50,7 @@ def scan_batch(agent: ud.ExactAgent, episodes: ud.Episodes) -> tuple[Any, Any]:
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=6, deadline=None, derandomize=True, database=None)
 @given(seed=st.integers(0, 2**32 - 1))
-def test_posterior_and_predictions_are_the_sums_of_the_mutilated_joint(kind: str, seed: int):
+def test_posterior_equals_mutilated_joint(kind: str, seed: int):
     rng = np.random.default_rng(seed)
     machine = random_machine(rng, **KINDS[kind])
     T = 2 if machine.transition is not None else 3
@@ -73,7 +73,7 @@ def test_posterior_and_predictions_are_the_sums_of_the_mutilated_joint(kind: str
             np.testing.assert_allclose(P_O[i, t + machine.opening], joint.next_observation(*history), atol=1e-6)
 
 
-def test_zeros_in_the_distributions_are_certainties_and_never_nan():
+def test_zeros_are_certainties_not_nan():
     """Distributions with zeros: the same sums where the history is possible, and `impossible` where it is not."""
     rng = np.random.default_rng(7)
     possible = []
@@ -102,7 +102,7 @@ def test_own_actions_rereads_the_marks(bandit: ud.InteractionProcess):
     np.testing.assert_array_equal(ud.posterior(bandit, mixed, own_actions="see"), ud.posterior(bandit, seen))
 
 
-def test_a_batch_is_its_episodes(bandit: ud.InteractionProcess):
+def test_batch_equals_its_episodes(bandit: ud.InteractionProcess):
     episodes = ud.rollout(bandit, ud.ExactAgent(bandit), key=jax.random.key(3), num_episodes=4)
     batch = ud.posterior(bandit, episodes)
     assert batch.shape == (4, bandit.num_rounds + 1, 5)
@@ -115,7 +115,7 @@ def test_a_batch_is_its_episodes(bandit: ud.InteractionProcess):
     ("num_episodes", "spread", "settled"),
     [(1002, True, False), (1002, True, True), (1101, False, True), (0, False, False)],
 )
-def test_in_blocks_and_where_it_lies_each_episode_has_its_own_posterior(
+def test_blocks_and_devices_change_nothing(
     bandit: ud.InteractionProcess, num_episodes: int, spread: bool, settled: bool
 ):
     """In blocks with a remainder, over two devices, and of no episode at all; some actions seen, some done.
@@ -136,7 +136,7 @@ def test_in_blocks_and_where_it_lies_each_episode_has_its_own_posterior(
     np.testing.assert_allclose(log_posterior, want, rtol=1e-5, atol=1e-6)
 
 
-def test_impossible_evidence_in_a_late_block_is_named():
+def test_impossible_evidence_in_late_block():
     sure = ud.tasks.bandit(expert_accuracy=1.0, reward=(1.0, 0.0))
     actions, observations = np.zeros((inference.BLOCK + 3, 2), int), np.ones((inference.BLOCK + 3, 2), int)
     observations[-1, 1] = 0
@@ -160,7 +160,7 @@ def test_posterior_compiles_once(
 
 
 @pytest.mark.parametrize("own_actions", ["do", "see"])
-def test_ten_thousand_rounds_in_float32(own_actions: str):
+def test_stable_at_ten_thousand_rounds(own_actions: str):
     """At T = 10,000 the belief is finite, normalised, and that of a float64 sum of log-likelihoods.
 
     Arms and expert that hardly tell theta apart, so that the belief is still moving at the end.
@@ -186,7 +186,7 @@ def test_ten_thousand_rounds_in_float32(own_actions: str):
     np.testing.assert_allclose(log_posterior, reference, atol=6e-4)
 
 
-def test_certainty_at_ten_thousand_rounds_stays_finite(bandit: ud.InteractionProcess):
+def test_certainty_stays_finite(bandit: ud.InteractionProcess):
     """Where the evidence is overwhelming (thousands of nats) nothing overflows, and the truth has all the mass."""
     process = dataclasses.replace(bandit, num_rounds=10_000)
     episodes = ud.rollout(process, ud.ExactAgent(process), key=jax.random.key(0), num_episodes=1, theta=2)
@@ -204,7 +204,7 @@ def _logsumexp(x: np.ndarray) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------ impossible evidence
 
 
-def test_impossible_evidence_names_episode_and_round(frog: ud.InteractionProcess):
+def test_impossible_evidence_is_located(frog: ud.InteractionProcess):
     process = ud.tasks.prize_or_frog(num_rounds=3)
     # Box 1 held a frog, and then box 2 as well: no theta allows it.
     history = {"actions": [[0, 1, 1], [0, 1, 1]], "observations": [[0, 1, 1], [0, 0, 1]]}
@@ -231,7 +231,7 @@ def test_impossible_opening_is_named():
 
 
 @pytest.mark.parametrize("own_actions", ["do", "see"])
-def test_what_an_episode_is_played_under_is_drawn_and_conditioned_on(own_actions: str):
+def test_given_range_is_drawn_and_conditioned_on(own_actions: str):
     """Bayes' rule in NumPy, with the noise that was drawn and shown; it is itself no evidence."""
     process = processes.noisy()
     agent = ud.ExactAgent(process, own_actions=own_actions)
@@ -251,7 +251,7 @@ def test_what_an_episode_is_played_under_is_drawn_and_conditioned_on(own_actions
         np.testing.assert_allclose(found, belief, atol=1e-5)
 
 
-def test_in_a_compiled_filter_the_belief_stays_and_says_so():
+def test_jitted_filter_flags_the_impossible():
     process = ud.tasks.prize_or_frog(num_rounds=3)
     history = ud.Episodes.of(process, actions=[0, 1, 0], observations=[0, 0, 0])
     beliefs = jax.jit(inference.filter)(process, history)
@@ -259,7 +259,7 @@ def test_in_a_compiled_filter_the_belief_stays_and_says_so():
     np.testing.assert_array_equal(beliefs.impossible, [False, False, True, True])
 
 
-def test_a_deluded_agent_lives_on_after_the_impossible():
+def test_deluded_agent_survives_impossible():
     """The deluded agent is certain of the box that it opened; when the frog jumps out, its belief stays as it was."""
     process = ud.tasks.prize_or_frog(num_rounds=4)
     deluded = ud.ExactAgent(process, own_actions="see")
@@ -277,7 +277,7 @@ def test_a_deluded_agent_lives_on_after_the_impossible():
         ud.posterior(process, episodes)
 
 
-def test_a_distribution_that_went_wrong_makes_no_nan(bandit: ud.InteractionProcess):
+def test_bad_distribution_makes_no_nan(bandit: ud.InteractionProcess):
     """NaN in a distribution that cannot be checked beforehand is refused like impossible evidence."""
     broken = eqx.tree_at(lambda p: p.task.log_probs, bandit, bandit.task.log_probs.at[1].set(jnp.nan))
     history = ud.Episodes.of(broken, actions=[0], observations=[1])

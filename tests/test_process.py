@@ -48,7 +48,7 @@ TABLES: dict[str, Any] = {
     ],
 )
 @pytest.mark.usefixtures("no_type_checks")
-def test_tables_that_are_none_are_refused(tables: dict[str, Any], message: str):
+def test_bad_tables_are_refused(tables: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
         ud.tasks.from_tables(**(TABLES | tables))
 
@@ -69,7 +69,7 @@ def test_rows_within_tolerance_are_normalised():
         ({"reward": (0.5, -0.1)}, r"reward\[1\] must be a number from 0 to 1"),
     ],
 )
-def test_a_bandit_of_no_bandit_is_refused(arguments: dict[str, Any], message: str):
+def test_bad_bandits_are_refused(arguments: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
         ud.tasks.bandit(**arguments)
 
@@ -86,12 +86,12 @@ def test_a_bandit_of_no_bandit_is_refused(arguments: dict[str, Any], message: st
         ({"num_rounds": -1}, "num_rounds must be a whole number of at least 1"),
     ],
 )
-def test_a_process_that_does_not_fit_is_refused(bandit: ud.InteractionProcess, change: dict[str, Any], message: str):
+def test_misfitting_parts_are_refused(bandit: ud.InteractionProcess, change: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(bandit, **change)
 
 
-def test_prior_and_thetas_may_be_numpy_or_lists(bandit: ud.InteractionProcess):
+def test_prior_takes_numpy_and_lists(bandit: ud.InteractionProcess):
     process = dataclasses.replace(bandit, prior=[0.2] * 5, thetas=np.arange(5))
     history = ud.Episodes.of(process, actions=[2], observations=[1])
     np.testing.assert_allclose(np.exp(ud.posterior(process, history)[-1]), np.array([1, 1, 3, 1, 1]) / 7, atol=1e-6)
@@ -127,7 +127,7 @@ class BrokenExpert(ud.AbstractExpert[None]):
         return None
 
     def Q_A(self, theta, e):
-        return ud.Categorical(self.logits)
+        return ud.Categorical(logits=self.logits)
 
     def g_A(self, theta, a, e):
         return None
@@ -158,7 +158,7 @@ def small(second: Any = (0.5, 0.5), logits: Any = (0.0, 0.0), **changes: Any) ->
         ({"logits": (-np.inf, -np.inf)}, r"small: expert: first Q_A\(theta, e\)\[0\] has an entry that is not finite"),
     ],
 )
-def test_distributions_are_looked_at_before_anything_is_played(parts: dict[str, Any], message: str):
+def test_first_round_is_validated(parts: dict[str, Any], message: str):
     """Also the distribution after an action that the expert never takes: an agent may."""
     with pytest.raises(ValueError, match=message):
         small(**parts)
@@ -175,7 +175,7 @@ class Stay(eqx.Module):
         return ud.Categorical(probs=distribution)
 
 
-def test_a_transition_has_to_fit(bandit: ud.InteractionProcess):
+def test_transition_is_validated(bandit: ud.InteractionProcess):
     small(transition=Stay(0.9))
     with pytest.raises(ValueError, match="must return a Categorical over the indices of thetas, 0 to 1"):
         small(transition=Stay(0.9, size=3))
@@ -183,7 +183,7 @@ def test_a_transition_has_to_fit(bandit: ud.InteractionProcess):
         small(transition=lambda theta, w: jnp.array([0.5, 0.5]))
     with pytest.raises(ValueError, match=r"small: transition\(theta, w\)\[0\] does not sum to one \(sum 1.2\)"):
         small(transition=lambda theta, w: ud.Categorical(probs=jnp.array([0.5, 0.7])))
-    with pytest.raises(ValueError, match=r"small: with a transition the memories .* declare theta_free_memory = True"):
+    with pytest.raises(ValueError, match=r"small: with a transition, the memories .* declare theta_free_memory = True"):
         small(transition=Stay(0.9), task=ThetaTask(jnp.array([0.5, 0.5])))
 
 
@@ -209,7 +209,7 @@ class LyingExpert(BrokenExpert):
         return e
 
 
-def test_a_memory_that_looks_at_theta_may_not_say_that_it_does_not():
+def test_false_theta_free_memory_is_refused():
     """One copy of it for all thetas would be wrong without a word."""
     with pytest.raises(ValueError, match=r"small: task declares theta_free_memory, but .* its memory differs"):
         small(task=LyingTask(jnp.array([0.5, 0.5])))
@@ -269,17 +269,17 @@ def gaussian(**changes: Any) -> ud.InteractionProcess:
         ("expert", "g_O", lambda self, theta, o, e: jnp.zeros(())),
     ],
 )
-def test_a_memory_that_changes_its_shape_is_named(part, method, broken):
+def test_memory_of_changing_shape_is_named(part, method, broken):
     """Before the distributions, which would fail in ways of their own; whoever uses the process has this line."""
     sound = small()
     side = getattr(sound, part)
     other = type(f"Growing{part}", (type(side),), {method: broken})
     fields = {f.name: getattr(side, f.name) for f in dataclasses.fields(side)}
-    with pytest.raises(ValueError, match=rf"small: {part}\.{method} returns a memory of .*, and {part}\.init one of"):
+    with pytest.raises(ValueError, match=rf"small: {part}\.{method} returns a memory of .*, but {part}\.init one of"):
         small(**{part: other(**fields)})
 
 
-def test_a_continuous_theta_may_move():
+def test_continuous_theta_may_move():
     """Its path, vectors too, is theta before each round and after the last: here one more each time."""
 
     class Plane(GaussianTask):
@@ -308,10 +308,10 @@ def test_a_continuous_theta_may_move():
     np.testing.assert_allclose(jnp.diff(path, axis=1), 1, atol=1e-4)
 
 
-def test_a_continuous_theta_has_no_exact_agent():
+def test_continuous_theta_has_no_exact_agent():
     process = gaussian()
     for make in (ud.ExactAgent, ud.ThompsonAgent):
-        with pytest.raises(TypeError, match=r"gaussian has a continuous Theta: .* finitely many values: give thetas="):
+        with pytest.raises(TypeError, match=r"gaussian has a continuous Theta, but .* give thetas="):
             make(process)
     with pytest.raises(TypeError, match="continuous Theta"):
         ud.posterior(process, ud.Episodes.of(process, actions=[0.0], observations=[1.0]))
@@ -319,7 +319,7 @@ def test_a_continuous_theta_has_no_exact_agent():
         ud.rollout(process, None, key=jax.random.key(0), num_episodes=1, executor="expert", theta=0)
 
 
-def test_an_expert_plays_with_a_continuous_theta():
+def test_expert_acts_on_continuous_theta():
     process = gaussian()
     episodes = ud.rollout(process, None, key=jax.random.key(0), num_episodes=4000, executor="expert")
     theta = np.asarray(episodes.theta)
@@ -329,7 +329,7 @@ def test_an_expert_plays_with_a_continuous_theta():
     assert abs((episodes.observations - theta[:, None]).mean()) < 5 / np.sqrt(12_000)
 
 
-def test_exact_inference_over_gaussian_symbols():
+def test_exact_gaussian_inference():
     """Five values of theta, observations and actions in the reals: Bayes' rule with densities."""
     values = np.linspace(-2, 2, 5)
     process = gaussian(prior=np.full(5, 0.2), thetas=values)
@@ -371,12 +371,12 @@ def test_exact_inference_over_gaussian_symbols():
     ],
 )
 @pytest.mark.usefixtures("no_type_checks")
-def test_histories_that_are_none_are_refused(bandit: ud.InteractionProcess, symbols: dict[str, Any], message: str):
+def test_bad_histories_are_refused(bandit: ud.InteractionProcess, symbols: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
         ud.Episodes.of(bandit, **({"actions": [0, 1], "observations": [1, 0]} | symbols))
 
 
-def test_an_opening_may_not_lack(bandit: ud.InteractionProcess):
+def test_missing_opening_is_refused(bandit: ud.InteractionProcess):
     process = small(opening=True)
     with pytest.raises(ValueError, match="small opens with an observation, but these episodes lack one"):
         ud.Episodes.of(process, actions=[0], observations=[1])
@@ -386,7 +386,7 @@ def test_an_opening_may_not_lack(bandit: ud.InteractionProcess):
         ud.Episodes.of(process, actions=[[0], [0]], observations=[[1], [1]], opening=1)
 
 
-def test_posterior_looks_at_stored_symbols_too(bandit: ud.InteractionProcess):
+def test_posterior_checks_stored_symbols(bandit: ud.InteractionProcess):
     history = ud.Episodes.of(bandit, actions=[0, 1], observations=[1, 0])
     with pytest.raises(ValueError, match="actions must be integers from 0 to 4"):
         ud.posterior(bandit, dataclasses.replace(history, actions=jnp.array([0, 7])))
@@ -411,25 +411,25 @@ def test_posterior_looks_at_stored_symbols_too(bandit: ud.InteractionProcess):
     ],
 )
 @pytest.mark.usefixtures("no_type_checks")
-def test_rollouts_that_cannot_be_are_refused(bandit: ud.InteractionProcess, arguments: dict[str, Any], message: str):
+def test_bad_rollouts_are_refused(bandit: ud.InteractionProcess, arguments: dict[str, Any], message: str):
     arguments = {"agent": ud.ExactAgent(bandit), "num_episodes": 2} | arguments
     with pytest.raises(ValueError, match=message):
         ud.rollout(bandit, arguments.pop("agent"), key=jax.random.key(0), **arguments)
 
 
-def test_a_theta_without_prior_mass_is_outside_the_support():
+def test_theta_without_mass_is_refused():
     process = ud.tasks.from_tables(**(TABLES | {"prior": [1.0, 0.0]}))
     with pytest.raises(ValueError, match="theta=1 is outside the support; the prior gives it no probability"):
         ud.rollout(process, ud.ExactAgent(process), key=jax.random.key(0), num_episodes=1, theta=1)
 
 
 @pytest.mark.usefixtures("no_type_checks")
-def test_what_is_no_agent_does_not_act(bandit: ud.InteractionProcess):
+def test_rollout_refuses_non_agents(bandit: ud.InteractionProcess):
     with pytest.raises(TypeError, match=r"agent must be an agent, such as ud.ExactAgent\(process\), not a str"):
         ud.rollout(bandit, "lstm", key=jax.random.key(0), num_episodes=1)
 
 
-def test_an_agent_made_for_another_process_is_refused(bandit: ud.InteractionProcess, frog: ud.InteractionProcess):
+def test_agent_of_another_process_is_refused(bandit: ud.InteractionProcess, frog: ud.InteractionProcess):
     with pytest.raises(ValueError, match="frog has actions of 2 symbols, but this ExactAgent predicts 5 symbols"):
         ud.rollout(frog, ud.ExactAgent(bandit), key=jax.random.key(0), num_episodes=1)
 
@@ -446,7 +446,7 @@ def played(bandit: ud.InteractionProcess) -> ud.Episodes:
     return ud.rollout(bandit, ud.ExactAgent(bandit), key=jax.random.key(1), num_episodes=8)
 
 
-def test_episode_i_depends_on_key_and_i_alone(bandit: ud.InteractionProcess, played: ud.Episodes):
+def test_episode_i_depends_on_key_and_i(bandit: ud.InteractionProcess, played: ud.Episodes):
     agent = ud.ExactAgent(bandit)
     again = ud.rollout(bandit, agent, key=jax.random.key(1), num_episodes=8)
     assert jax.tree.all(jax.tree.map(jnp.array_equal, played, again))
@@ -456,7 +456,7 @@ def test_episode_i_depends_on_key_and_i_alone(bandit: ud.InteractionProcess, pla
     assert not jnp.array_equal(played.actions, other.actions)
 
 
-def test_what_an_episode_holds(bandit: ud.InteractionProcess, played: ud.Episodes):
+def test_fields_of_an_episode(bandit: ud.InteractionProcess, played: ud.Episodes):
     B, T = 8, bandit.num_rounds
     assert played.theta.shape == (B,)
     for part in (played.actions, played.observations, played.expert_actions, played.reward, played.mask):
@@ -470,7 +470,7 @@ def test_what_an_episode_holds(bandit: ud.InteractionProcess, played: ud.Episode
     np.testing.assert_allclose(best, 0.6, atol=1e-6)
 
 
-def test_marks_are_as_the_executor_is(bandit: ud.InteractionProcess):
+def test_marks_follow_the_executor(bandit: ud.InteractionProcess):
     seen = ud.rollout(bandit, ud.ExactAgent(bandit, own_actions="see"), key=jax.random.key(1), num_episodes=2)
     assert (seen.executor == AGENT).all()
     assert not seen.intervened.any()
@@ -480,7 +480,7 @@ def test_marks_are_as_the_executor_is(bandit: ud.InteractionProcess):
     np.testing.assert_array_equal(expert.actions, expert.expert_actions)
 
 
-def test_theta_can_be_fixed_without_another_trace(bandit: ud.InteractionProcess, compilations: Callable[[], int]):
+def test_fixed_theta_needs_no_new_trace(bandit: ud.InteractionProcess, compilations: Callable[[], int]):
     agent = ud.ExactAgent(bandit)
     for theta in range(3):
         episodes = ud.rollout(bandit, agent, key=jax.random.key(1), num_episodes=2, theta=theta)
@@ -489,7 +489,7 @@ def test_theta_can_be_fixed_without_another_trace(bandit: ud.InteractionProcess,
         compilations()
 
 
-def test_a_rollout_is_one_trace(bandit: ud.InteractionProcess):
+def test_rollout_is_traced_once(bandit: ud.InteractionProcess):
     """Python is entered while tracing only: the number of calls depends neither on rounds nor on repetition."""
 
     def calls(num_rounds: int) -> int:
@@ -518,7 +518,7 @@ def test_expected_reward(bandit: ud.InteractionProcess):
     assert abs(episodes.reward.mean() - 0.55) < 5 * np.sqrt(0.55 * 0.45 / episodes.reward.size)
 
 
-def test_theta_moves_by_the_transition():
+def test_theta_follows_the_transition():
     """Theta_1 by the prior, each next one the same with probability .8; the opening's draw comes before round 1."""
     process = small(transition=Stay(0.8), opening=True, prior=[1.0, 0.0], num_rounds=4)
     episodes = ud.rollout(process, ud.ExactAgent(process), key=jax.random.key(0), num_episodes=4000)
@@ -528,15 +528,15 @@ def test_theta_moves_by_the_transition():
     np.testing.assert_allclose(moved.mean(0), 0.2, atol=5 * np.sqrt(0.16 / 4000))
 
 
-def test_histories_of_several_parts():
-    """`Episodes.of` takes a dictionary where an observation has parts; a round that does not exist is refused."""
+def test_histories_with_parts():
+    """`Episodes.of` takes a dictionary of parts; a gap in the mask is refused."""
     process = arm(num_rounds=2)
     position = jnp.array([0.2, 0.4])
     history = ud.Episodes.of(process, actions=[[0.2], [0.2]], observations={"cue": [1, 0], "position": position})
     assert ud.posterior(process, history).shape == (3, 3)
-    shorter = dataclasses.replace(history, mask=jnp.array([True, False]))
-    with pytest.raises(ValueError, match="mask has rounds that do not exist"):
-        ud.posterior(process, shorter)
+    gap = dataclasses.replace(history, mask=jnp.array([False, True]))
+    with pytest.raises(ValueError, match="mask is false before a round that exists"):
+        ud.posterior(process, gap)
 
 
 class Looking(ud.AbstractExpert):
@@ -568,11 +568,11 @@ class Looking(ud.AbstractExpert):
         (lambda e: jnp.ones(5) / 5, "expert.Q_A returned an array, not a distribution; return ud.Categorical"),
     ],
 )
-def test_an_expert_that_cannot_be_compiled_is_told_why(bandit: ud.InteractionProcess, say: Any, words: str):
+def test_untraceable_expert_is_explained(bandit: ud.InteractionProcess, say: Any, words: str):
     with pytest.raises(TypeError, match=f"mine: .*{words}"):
         ud.InteractionProcess(bandit.prior, bandit.thetas, bandit.task, Looking(say), 3, name="mine")
 
 
-def test_a_list_of_thetas_is_no_array(bandit: ud.InteractionProcess):
+def test_list_of_thetas_is_a_tree(bandit: ud.InteractionProcess):
     with pytest.raises(ValueError, match=r"thetas has single numbers, but the prior has 5 values; .*jnp.arange"):
         ud.InteractionProcess(bandit.prior, [0, 1, 2, 3, 4], bandit.task, bandit.expert, 3, name="mine")

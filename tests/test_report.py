@@ -346,7 +346,7 @@ def test_what_a_user_named_is_text(tmp_path: Path, sober: Files) -> None:
     ("file", "content", "says"),
     [
         ("config.json", '{"task": ', "config.json is damaged"),
-        ("config.json", "[]", "config.json is damaged: it holds no JSON object"),
+        ("config.json", "[]", "config.json is damaged: it is not a JSON object"),
         ("config.json", '{"agent": "lstm"}', "config.json is damaged: it does not say what was taught"),
         ("metrics.jsonl", '{"update": 1, "seconds": 1}\n{"upd\n', "metrics.jsonl is damaged in line 2"),
         ("metrics.jsonl", '{"action_loss": 1}\n', "metrics.jsonl is damaged in line 1 (it has no update number)"),

@@ -171,9 +171,7 @@ def test_a_certificate_that_makes_no_sense_names_the_entry(run: RunDirectory, ch
     run.certificate_file.write_text(json.dumps(whole))
     assert run.read_certificate() == whole
     run.certificate_file.write_text(json.dumps(whole | change))
-    with pytest.raises(
-        ValueError, match=rf"certificate\.json is damaged: {named}.*Write it anew with: undelude certify"
-    ):
+    with pytest.raises(ValueError, match=rf"certificate\.json is damaged: {named}.*Rewrite it with: undelude certify"):
         run.read_certificate()
 
 

@@ -221,7 +221,7 @@ def test_one_pass_equals_two(make, teaching, agent_type, monkeypatch):
     process = make()
     agent = agent_type(process, 4, key=jax.random.key(0))
     once = one_update(process, agent, teaching)
-    monkeypatch.setattr(agent_type, "steps_alike", False)
+    monkeypatch.setattr(agent_type, "predicts_stepwise", False)
     for have, want in zip(jax.tree.leaves(once), jax.tree.leaves(one_update(process, agent, teaching)), strict=True):
         np.testing.assert_allclose(have, want, rtol=1e-4, atol=1e-6)
 

@@ -19,7 +19,7 @@ from processes import arm, opening
 from tabular_agent import TabularAgent, WindowAgent
 from undelude._agents.base import with_reading
 from undelude._process.episodes import AGENT, EXPERT
-from undelude._rollout.scan import episode
+from undelude._rollout.scan import run_episode
 from undelude._teaching.losses import log_losses
 from undelude._teaching.updates import collect
 
@@ -578,6 +578,6 @@ def test_executor_at_both_ends():
     """With an expert share of 0 or 1, an actor that is present executes all actions or none."""
     process = ud.tasks.bandit(num_rounds=5)
     for share, by_expert in ((0.0, False), (1.0, True)):
-        played = episode(process, ud.ExactAgent(process), jax.random.key(0), num_rounds=5, expert_share=share)
+        played, _ = run_episode(process, ud.ExactAgent(process), jax.random.key(0), num_rounds=5, expert_share=share)
         assert (played.executor == EXPERT).tolist() == [by_expert] * 5
         assert not by_expert or played.actions.tolist() == played.expert_actions.tolist()

@@ -18,7 +18,7 @@ from undelude._agents.tempered import TemperedAgent
 from undelude._certificate.certificate import Certificate, certify, delusion_gap
 from undelude._certificate.check_task import TaskReport, check_task
 from undelude._certificate.replicates import Interval, Replicates, replicate
-from undelude._distributions.distributions import (
+from undelude._distributions import (
     AbstractDistribution,
     Autoregressive,
     Categorical,
@@ -30,7 +30,8 @@ from undelude._distributions.distributions import (
 )
 from undelude._process.episodes import Episodes
 from undelude._process.inference import posterior
-from undelude._process.process import AbstractExpert, AbstractTask, InteractionProcess
+from undelude._process.process import InteractionProcess
+from undelude._process.task import AbstractExpert, AbstractTask
 from undelude._rollout.rollout import rollout
 from undelude._runs.agent_files import load, save
 from undelude._teaching.loop import NotFinite, Run, teach

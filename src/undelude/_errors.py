@@ -12,9 +12,9 @@ _LIBRARIES = tuple(sysconfig.get_path(x) + os.sep for x in ("stdlib", "platstdli
 
 
 def users_line(error: BaseException) -> str:
-    """The last line of the user's own code on the way to `error`, or to what it came of: ` (my_tasks.py, line 12)`.
+    """Return the last line of the user's own code in the traceback of `error` or its causes: ` (my_tasks.py, line 12)`.
 
-    Empty where there is none.
+    The result is empty if there is none.
     """
     where, seen, link = "", set(), error
     while link is not None and id(link) not in seen:
@@ -27,7 +27,7 @@ def users_line(error: BaseException) -> str:
 
 
 def is_ours(error: BaseException) -> bool:
-    """Whether a line of undelude raised it."""
+    """Return whether undelude raised `error`."""
     files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
     return bool(files) and files[-1].startswith(_OURS)
 

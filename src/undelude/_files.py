@@ -12,18 +12,18 @@ MAX_JSON = 2**26
 
 
 def read_json(file: Path, *, most: int = MAX_JSON) -> dict[str, Any]:
-    """A JSON object from `file`.
+    """Read a JSON object from `file`.
 
     Args:
         file: a regular file, or a link to one.
-        most: bytes; a longer file is not read.
+        most: bytes that the file may have.
 
     Raises:
-        ValueError: it is damaged; the message names it.
-        OSError: it cannot be read.
+        ValueError: the file is damaged; the message names it.
+        OSError: the file cannot be read.
     """
     if file.exists() and not file.is_file():
-        raise ValueError(f"{file} is no regular file.")
+        raise ValueError(f"{file} is not a regular file.")
     if (size := file.stat().st_size) > most:
         raise ValueError(f"{file} is damaged: it has {size} bytes, of {most} at most.")
     try:
@@ -33,19 +33,19 @@ def read_json(file: Path, *, most: int = MAX_JSON) -> dict[str, Any]:
 
 
 def json_object(data: bytes) -> dict[str, Any]:
-    """A JSON object; unlike `json.loads`, nothing that JSON has not, no name twice in it, and no float without end.
+    """Parse a JSON object strictly: reject NaN and Infinity, duplicate keys, and numbers too large for a float.
 
     Raises:
-        ValueError: it is none; the message is one line, and goes on from the name of what was read.
+        ValueError: it is not such an object; the message is one line that continues the name of the file.
     """
     try:
         value = json.loads(data, object_pairs_hook=_once, parse_constant=_no_number, parse_float=_finite)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     except UnicodeError as error:
-        raise ValueError("it is no text in UTF-8") from error
+        raise ValueError("it is not UTF-8 text") from error
     if not isinstance(value, dict):
-        raise ValueError("it holds no JSON object")
+        raise ValueError("it is not a JSON object")
     return value
 
 
@@ -54,22 +54,22 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         seen: set[str] = set()
         twice = next(name for name, _ in pairs if name in seen or seen.add(name))
-        raise ValueError(f"{twice!r:.99} is there twice")
+        raise ValueError(f"{twice!r:.99} occurs twice")
     return found
 
 
 def _no_number(name: str) -> Any:
-    raise ValueError(f"{name} is no number of JSON's")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _finite(text: str) -> float:
     if math.isinf(number := float(text)):
-        raise ValueError(f"{text:.99} is no number of 64 bits")
+        raise ValueError(f"{text:.99} is not a 64-bit number")
     return number
 
 
 def write_atomically(file: Path, data: bytes) -> None:
-    """Write next to `file`, then rename: a reader, or a crash, sees the old content or the new, never half of it."""
+    """Write next to `file`, then rename, so that a reader or a crash finds the old content or the new, never half."""
     handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
     try:
         with os.fdopen(handle, "wb") as out:
@@ -81,14 +81,14 @@ def write_atomically(file: Path, data: bytes) -> None:
         sync(file.parent)
     except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:  # As on a full disk, which says no name.
+        if isinstance(error, OSError) and error.filename is None:  # A full disk's error has no name.
             error.filename = str(file)
         raise
 
 
 def sync(path: Path) -> None:
-    """Have what was written to a file, or renamed in a folder, on the disk before anything that comes after it."""
-    with contextlib.suppress(OSError):  # Some systems open no folders.
+    """Flush a written file, or a rename in a folder, to the disk before later writes."""
+    with contextlib.suppress(OSError):  # Some systems cannot open folders.
         handle = os.open(path, os.O_RDONLY)
         try:
             os.fsync(handle)
@@ -97,7 +97,7 @@ def sync(path: Path) -> None:
 
 
 def _umask() -> int:
-    """What the user forbids new files; it can only be read by setting it."""
+    """Return the process's umask, which can only be read by setting it."""
     umask = os.umask(0o077)
     os.umask(umask)
     return umask

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.core
 import jax.numpy as jnp
-from jaxtyping import PyTree
+from jaxtyping import Array, Bool, PyTree
 
 
 def outline(tree: Any) -> tuple:
@@ -55,3 +55,8 @@ def prepend(first: PyTree | None, rest: PyTree) -> PyTree:
 def index(batch: PyTree, i: Any) -> Any:
     """Entry `i` of the leading axis of every array of a PyTree."""
     return jax.tree.map(lambda x: x[i], batch)
+
+
+def where(condition: Bool[Array, ""], yes: PyTree, no: PyTree) -> PyTree:
+    """Return `yes` if `condition` holds and `no` otherwise, array by array; other leaves come from `yes`."""
+    return jax.tree.map(lambda x, y: jnp.where(condition, x, y) if eqx.is_array_like(x) else x, yes, no)

@@ -10,7 +10,7 @@ import typing_extensions
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from undelude._checks import one_line
-from undelude._distributions.distributions import AbstractDistribution
+from undelude._distributions import AbstractDistribution
 from undelude._tree import prepend
 from undelude._types import Action, Mark, Observation
 
@@ -130,11 +130,12 @@ class AbstractSequenceAgent(AbstractAgent[M]):
     """An agent that can predict a whole stored episode at once, in parallel if its architecture allows.
 
     Attributes:
-        steps_alike: whether `predict` steps through the episode as acting does (a class attribute). To learn from an
-            episode in which it acted, it then need not read it again (see `teach`).
+        predicts_stepwise: whether `predict` steps through the episode as acting does, one symbol after the other (a
+            class attribute). Teaching then learns from the predictions made while acting, and does not call `predict`
+            on an episode in which the agent acted.
     """
 
-    steps_alike: ClassVar[bool] = False
+    predicts_stepwise: ClassVar[bool] = False
 
     @abc.abstractmethod
     def predict(self, episode: "Episodes") -> Predictions:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from undelude._agents.base import AbstractAgent, M, Reading, check_mark
-from undelude._distributions.distributions import AbstractDistribution, Categorical
+from undelude._distributions import AbstractDistribution, Categorical
 from undelude._process import inference
 from undelude._process.inference import Belief
 from undelude._process.process import InteractionProcess, check_process

@@ -5,7 +5,7 @@ from typing import Any
 from jaxtyping import Array, Bool
 
 from undelude._agents.base import AbstractAgent
-from undelude._distributions.distributions import AbstractDistribution
+from undelude._distributions import AbstractDistribution
 from undelude._types import Action, Observation
 
 

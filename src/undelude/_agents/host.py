@@ -1,4 +1,4 @@
-"""An agent from elsewhere: a policy in PyTorch, of Stable-Baselines3, behind a server (Section 4.1's P(A | M))."""
+"""An agent from another library, such as a policy in PyTorch or behind a server (Section 4.1's P(A | M))."""
 
 import dataclasses
 from collections.abc import Callable
@@ -9,41 +9,35 @@ from jaxtyping import PyTree
 
 from undelude._types import Mark
 
-# What a policy may say of a batch of symbols: [B, n] probabilities, a distribution whose arrays have a leading axis
-# B, nothing.
-Law = Any
-
-
+# Predictions of a batch: [B, A] probabilities, a distribution whose arrays have a leading axis B, or None.
+HostPrediction = Any
 Memory = Any
 
 
 @dataclasses.dataclass(frozen=True)
 class HostAgent:
-    """A policy that is no JAX: it acts in a batch of episodes, in Python, and is never traced.
+    """A policy that is not JAX: it acts in a batch of episodes, in Python, and is never traced.
 
-    For `ud.rollout` and `ud.certify`. It is called with NumPy arrays, whose leading axis is B, the episodes; its memory
-    is whatever it likes.
+    For `ud.rollout` and `ud.certify`. Its functions are called with NumPy arrays with a leading axis B, the episodes;
+    its memory may be any object. Predictions for episodes that have ended are ignored.
 
         m = reset(B)
-        distribution, m = predict(m, a, o)        before each action and after the last: a and o are those of the last
-        round
-        a, m = act(m, distribution, rng)          by default a draw of the distribution
+        distribution, m = predict(m, a, o)     before each action, and after the last observation
+        a, m = act(m, distribution, rng)       by default, a sample of the distribution
 
     Args:
-        reset: `num_episodes -> m`: begin so many episodes.
-        predict: `(m, a, o) -> (distribution, m)`: read what was executed in the last round and what came of it, and
-        say the
-            distribution of the next action: `[B, A]` probabilities, a distribution whose arrays have a leading axis B
-            (`ud.Normal(loc, scale)`), or None where the policy does nothing but act; then rewards are all that can be
-            measured. In the beginning a and o are None; where the process opens with an observation, o is that one.
-        act: `(m, distribution, rng) -> (a, m)`: choose; `rng` is a NumPy generator. What it chose, `predict` is told.
-        predict_observation: `(m, a) -> distribution` of the observation that follows the action (of the opening,
-        where a is
-            None); without it, predictions of observations are not measured.
-        own_actions: under which mark its actions are stored. They are interventions, whatever it takes them for.
+        reset: `num_episodes -> m`, the memory at the start of a batch of episodes.
+        predict: `(m, a, o) -> (distribution, m)`: reads the last action and observation, and predicts the next action:
+            `[B, A]` probabilities, a distribution whose arrays have a leading axis B (`ud.Normal(loc, scale)`), or
+            None if the policy cannot predict; then only rewards are measured. At the start, a is None, and o is the
+            opening or None.
+        act: `(m, distribution, rng) -> (a, m)`: chooses the actions; `rng` is a NumPy generator.
+        predict_observation: `(m, a) -> distribution` of the observation after the action, or of the opening if a is
+            None. Without it, predictions of observations are not measured.
+        own_actions: the mark of its actions in the episodes. They are interventions, however the policy reads them.
 
     Raises:
-        TypeError: one of them cannot be called.
+        TypeError: one of them is not callable.
 
     >>> import undelude as ud
     >>> uniform = HostAgent(lambda num_episodes: num_episodes, lambda m, a, o: (np.full((m, 5), 0.2), m))
@@ -54,9 +48,9 @@ class HostAgent:
     """
 
     reset: Callable[[int], Memory]
-    predict: Callable[[Memory, PyTree, PyTree], tuple[Law, Memory]]
-    act: Callable[[Memory, Law, np.random.Generator], tuple[PyTree, Memory]] | None = None
-    predict_observation: Callable[[Memory, PyTree], Law] | None = None
+    predict: Callable[[Memory, PyTree, PyTree], tuple[HostPrediction, Memory]]
+    act: Callable[[Memory, HostPrediction, np.random.Generator], tuple[PyTree, Memory]] | None = None
+    predict_observation: Callable[[Memory, PyTree], HostPrediction] | None = None
     own_actions: Mark = "do"
 
     def __post_init__(self) -> None:

@@ -14,8 +14,7 @@ from jaxtyping import Array, Float, Int, Key
 from undelude._agents.base import Reading
 from undelude._agents.exact import AbstractExactAgent
 from undelude._checks import check_count
-from undelude._distributions.distributions import Categorical, as_categorical
-from undelude._distributions.spec import Symbols, num_symbols
+from undelude._distributions import Categorical, Symbols, as_categorical, num_symbols
 from undelude._process import inference
 from undelude._process.inference import Belief
 from undelude._process.process import InteractionProcess, check_process

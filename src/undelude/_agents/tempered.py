@@ -10,8 +10,7 @@ from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from undelude._agents.base import AbstractAgent, AbstractSequenceAgent, M, Predictions, predict
 from undelude._checks import check_between
-from undelude._distributions.distributions import AbstractDistribution, Categorical, as_categorical
-from undelude._distributions.spec import Symbols, spec_of
+from undelude._distributions import AbstractDistribution, Categorical, Symbols, as_categorical, spec_of
 from undelude._process.episodes import Episodes
 from undelude._types import Action, Observation
 

@@ -17,13 +17,11 @@ from undelude._agents.exact import ExactAgent
 from undelude._agents.fixed import FixedPolicy
 from undelude._agents.planning import PlanningAgent, num_nodes
 from undelude._certificate.per_episode import MARKS
-from undelude._distributions.distributions import Categorical
-from undelude._distributions.divergence import divergences
-from undelude._distributions.spec import Symbols, num_symbols
+from undelude._distributions import Categorical, Symbols, divergences, num_symbols
 from undelude._process.episodes import Episodes
 from undelude._process.process import InteractionProcess
 from undelude._rollout.rollout import rollout
-from undelude._rollout.scan import episode
+from undelude._rollout.scan import run_episode
 from undelude._tree import index
 
 # Of a plan: the nodes for each action taken, times thetas and observations, and the episodes it is carried out in.
@@ -135,7 +133,7 @@ def _constant(process: InteractionProcess, key: Array, num_episodes: int, num_ro
         actor = FixedPolicy(Categorical(logits=jnp.where(jnp.arange(num_actions) == a, 0.0, -jnp.inf)))
 
         def one(i: Array) -> Array:
-            return episode(process, actor, jax.random.fold_in(key, i), num_rounds=num_rounds).reward.mean()
+            return run_episode(process, actor, jax.random.fold_in(key, i), num_rounds=num_rounds)[0].reward.mean()
 
         return jax.vmap(one)(jnp.arange(num_episodes))
 

@@ -16,7 +16,7 @@ from undelude._agents.host import HostAgent
 from undelude._certificate.baselines import advice, measure_baselines
 from undelude._certificate.per_episode import MARKS, measure
 from undelude._checks import TOLERANCE, check_key
-from undelude._distributions.spec import Symbols
+from undelude._distributions import Symbols
 from undelude._process.process import InteractionProcess, check_process
 from undelude._rollout.host import play
 from undelude._rollout.rollout import rollout

@@ -15,13 +15,14 @@ from jaxtyping import Array, Key, PyTree
 
 from undelude._certificate.certificate import delusion_gap
 from undelude._checks import TOLERANCE, check_count, check_key
-from undelude._distributions.distributions import AbstractDistribution, Categorical, Given, Joint
-from undelude._distributions.spec import excess_mass
+from undelude._distributions import AbstractDistribution, Categorical, Given, Joint, excess_mass
 from undelude._drawing.film import film
 from undelude._errors import users_line
 from undelude._process.episodes import Episodes
 from undelude._process.inference import posterior
-from undelude._process.process import AbstractTask, InteractionProcess, check_process
+from undelude._process.process import InteractionProcess, check_process
+from undelude._process.task import AbstractTask
+from undelude._process.validation import any_theta
 from undelude._tree import append, index, signature
 
 EPISODES, THETAS = 64, 16
@@ -165,7 +166,7 @@ def _shape_of(name: str, method: Any, *args: Any) -> Any:
 
 def _compare_shapes(process: InteractionProcess) -> Iterator[str]:
     a, o = (spec.value for spec in process.specs)
-    theta = _shape_of("the prior", process._any_theta)
+    theta = _shape_of("the prior", lambda: any_theta(process))
     for part, distribution_name in (("task", "Q_O"), ("expert", "Q_A")):
         side = getattr(process, part)
         first = _shape_of(f"{part}.init", side.init, theta)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Key
 from undelude._agents.base import AbstractAgent, predict, scan
 from undelude._agents.exact import ExactAgent
 from undelude._certificate.per_episode import MARKS, either, implied, own_belief, with_one_more_round
-from undelude._distributions.spec import Symbols
+from undelude._distributions import Symbols
 from undelude._process.episodes import Episodes
 from undelude._process.inference import expert_distributions, filter, reread
 from undelude._process.process import InteractionProcess

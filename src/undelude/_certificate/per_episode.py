@@ -9,9 +9,7 @@ from jaxtyping import Array, Float, Key
 
 from undelude._agents.base import AbstractAgent, predict, scan, scan_beliefs
 from undelude._agents.exact import ExactAgent
-from undelude._distributions.distributions import AbstractDistribution, Categorical
-from undelude._distributions.divergence import divergences, estimate_entropy
-from undelude._distributions.spec import excess_mass
+from undelude._distributions import AbstractDistribution, Categorical, divergences, estimate_entropy, excess_mass
 from undelude._process.inference import expert_distributions, filter, reread
 from undelude._process.process import InteractionProcess
 from undelude._rollout.rollout import Episodes

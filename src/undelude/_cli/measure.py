@@ -15,7 +15,8 @@ from undelude._certificate.certificate import certify
 from undelude._certificate.example_episode import example_episode
 from undelude._certificate.per_episode import MARKS
 from undelude._drawing.film import Film, film, side_by_side, write_gif
-from undelude._process.process import AbstractTask, InteractionProcess
+from undelude._process.process import InteractionProcess
+from undelude._process.task import AbstractTask
 from undelude._rollout.rollout import rollout
 from undelude._runs.config import Config
 from undelude._runs.directory import RunDirectory

@@ -227,7 +227,7 @@ def make_agent(config: Config, process: InteractionProcess) -> AbstractLearnedAg
     """The agent that a run begins with; what is continuous, it reads in units of what the expert's episodes hold."""
     key = keys(config)["agent"]
     agent = AGENTS[config.agent](process, **sizes(config), key=key)
-    if is_continuous(agent.config["spec"]):
+    if any(map(is_continuous, agent.specs)):
         size = {"num_episodes": EPISODES_FOR_UNITS, "executor": "expert"}
         agent = normalise(agent, rollout(process, None, key=jax.random.fold_in(key, 1), **size))
     return agent

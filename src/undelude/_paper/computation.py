@@ -15,11 +15,12 @@ from jax.extend.core import ClosedJaxpr
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from undelude._agents.base import AbstractAgent, with_reading
+from undelude._agents.networks.interface import Interface
 from undelude._agents.networks.lstm import LSTMAgent
-from undelude._agents.networks.network import make_spec
-from undelude._distributions.distributions import AbstractDistribution, Normal
+from undelude._distributions import AbstractDistribution, Normal
 from undelude._paper.dataflow import KEY, TANGENT, named, reaching_names
-from undelude._process.process import AbstractExpert, AbstractTask, InteractionProcess
+from undelude._process.process import InteractionProcess
+from undelude._process.task import AbstractExpert, AbstractTask
 from undelude._teaching.losses import log_losses
 from undelude._teaching.settings import Teaching
 from undelude._teaching.updates import collect
@@ -288,8 +289,9 @@ class _NamedAgent(AbstractAgent):
 def _trace(teaching: Teaching, process: InteractionProcess) -> ClosedJaxpr:
     """The jaxpr of `(weights, key) -> (losses, their derivative with respect to the weights)`."""
     # One component: the cross-entropy of two normals has a closed form, that of a mixture looks at a draw.
-    spec = {symbol: distribution | {"num_components": 1} for symbol, distribution in make_spec(process).items()}
-    agent = LSTMAgent(spec, hidden_size=2, key=jax.random.key(0))
+    agent, key = LSTMAgent(process, hidden_size=2, key=jax.random.key(0)), jax.random.key(0)
+    interface = Interface(process.specs, reads=8, features=2, scale=1.0, num_components=1, key=key)
+    agent = eqx.tree_at(lambda agent: agent.interface, agent, interface)
     scores_distribution = teaching.target == "distribution"
     prior: Any = process.prior
     parts = _NamedDraws(prior, "Theta"), _NamedTask(process.task), _NamedExpert(process.expert, scores_distribution)

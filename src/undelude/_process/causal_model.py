@@ -5,7 +5,7 @@ states that can be told apart, not of histories. A variable's parents are the sy
 """
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
@@ -13,11 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from undelude._distributions.distributions import as_categorical
-from undelude._distributions.spec import Symbols
-from undelude._process.process import InteractionProcess
+from undelude._distributions import Symbols, as_categorical
 from undelude.causal.model import CausalModel
 from undelude.causal.variable import Variable
+
+if TYPE_CHECKING:
+    from undelude._process.process import InteractionProcess
 
 # States at a time, and entries of a table.
 MAX_STATES, MAX_ENTRIES = 2**16, 2**22
@@ -25,8 +26,13 @@ MAX_STATES, MAX_ENTRIES = 2**16, 2**22
 DIGITS = 5
 
 
-def unrolled(process: InteractionProcess, num_rounds: int) -> CausalModel:
+def as_causal_model(process: "InteractionProcess", num_rounds: int) -> CausalModel:
     """`Theta, [O_0,] A_1, O_1, ..., A_T, O_T`, each listening to what makes a difference to it; see `causal_model`."""
+    if process.ends_early:
+        raise TypeError(
+            f"{process.name} may end early, but a causal model has T rounds; end it by an observation that "
+            "repeats instead."
+        )
     sizes = {"A": _num_symbols(process, "action"), "O": _num_symbols(process, "observation")}
     K, moving = process.num_thetas, process.transition is not None
     theta = "Theta" if not moving else "Theta_0" if process.opening else "Theta_1"
@@ -58,7 +64,7 @@ def unrolled(process: InteractionProcess, num_rounds: int) -> CausalModel:
 
 
 def _variable(
-    process: InteractionProcess,
+    process: "InteractionProcess",
     name: str,
     theta: str,
     distribution: np.ndarray,
@@ -98,12 +104,12 @@ def _rounded(distribution: np.ndarray) -> np.ndarray:
     return np.where(distribution > 0, np.round(distribution / np.where(distribution > 0, unit, 1)) * unit, 0)
 
 
-def _distributions(process: InteractionProcess, part: str, memories: PyTree, num_states: int) -> np.ndarray:
+def _distributions(process: "InteractionProcess", part: str, memories: PyTree, num_states: int) -> np.ndarray:
     return np.asarray(_compiled_distributions(process, part, memories, jnp.arange(num_states)))
 
 
 @eqx.filter_jit
-def _compiled_distributions(process: InteractionProcess, part: str, memories: PyTree, states: Array) -> Array:
+def _compiled_distributions(process: "InteractionProcess", part: str, memories: PyTree, states: Array) -> Array:
     """The distribution of what comes next for every theta and state, `[K, S, own]`."""
     part_of: Any = {"Q_A": process.expert.Q_A, "Q_O": process.task.Q_O, "transition": process.transition}[part]
     memory = memories[1] if part == "Q_A" else memories[0]
@@ -115,13 +121,13 @@ def _compiled_distributions(process: InteractionProcess, part: str, memories: Py
     return jax.vmap(jax.vmap(probs, (None, 0, 0)), (0, 0, None))(process.thetas, memory, states)
 
 
-def _after(process: InteractionProcess, g: str, n: int, memories: PyTree, num_states: int) -> PyTree:
+def _after(process: "InteractionProcess", g: str, n: int, memories: PyTree, num_states: int) -> PyTree:
     """Both memories after each of `n` symbols: leaves `[K, S n, ...]`."""
     return _compiled_after(process, g, jnp.arange(n), memories, jnp.arange(num_states))
 
 
 @eqx.filter_jit
-def _compiled_after(process: InteractionProcess, g: str, symbols: Array, memories: PyTree, states: Array) -> PyTree:
+def _compiled_after(process: "InteractionProcess", g: str, symbols: Array, memories: PyTree, states: Array) -> PyTree:
     def step(theta: Any, symbol: Array, m: PyTree, state: Array) -> PyTree:
         return tuple(
             getattr(part, g)(theta, symbol, x) for part, x in zip((process.task, process.expert), m, strict=True)
@@ -141,14 +147,14 @@ def _merged(memories: PyTree, num_states: int) -> tuple[PyTree, np.ndarray, int]
     return jax.tree.map(lambda x: x[:, first], memories), which.reshape(-1), len(first)
 
 
-def _too_large(process: InteractionProcess, what: str) -> str:
+def _too_large(process: "InteractionProcess", what: str) -> str:
     return (
         f"{process.name}: the causal model would have {what}, as what task and expert do depends on so much of the "
         "past. Give a smaller num_rounds, or use posterior, which needs no tables."
     )
 
 
-def _num_symbols(process: InteractionProcess, part: str) -> int:
+def _num_symbols(process: "InteractionProcess", part: str) -> int:
     spec = process.action_spec if part == "action" else process.observation_spec
     if not isinstance(spec, Symbols) or spec.n is None:
         raise TypeError(f"{process.name}: a causal model has finitely many values, but its {part}s are {spec}.")

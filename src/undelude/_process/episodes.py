@@ -1,4 +1,4 @@
-"""Episodes: what was done and observed, by whom, and how it is marked."""
+"""Episodes: actions and observations, their executors, and the marks that say see or do."""
 
 from typing import Any
 
@@ -20,20 +20,20 @@ class Episodes(eqx.Module):
     """Stored interactions, leading axes `(B, T)`; without the B, one episode.
 
     Attributes:
-        theta: `[B]`, the index of Theta in `process.thetas`, its value where continuous; with a transition
+        theta: `[B]`, the index of Theta in `process.thetas`, or its value if Theta is continuous; with a transition
             `[B, T + 1]`, before each round and after the last.
         opening: `[B, ...]`, `O_0`, or None.
-        actions: `[B, T, ...]`, what was executed.
-        observations: `[B, T, ...]`, what Nature answered.
-        executor: `[B, T]`, who executed: `AGENT` (also for a behaviour in its place, `Blind`) or `EXPERT`.
-        intervened: `[B, T]`, the mark under which the action is read: do where true, see where false.
-        expert: `[B, T]`, the expert's distributions `Q(A_t | theta, e_t)`.
-        expert_actions: `[B, T, ...]`, what the expert would have done: a sample of it (the executed action itself,
-            where the expert executed).
+        actions: `[B, T, ...]`, executed actions.
+        observations: `[B, T, ...]`.
+        executor: `[B, T]`, `AGENT` (also for a behaviour policy in its place) or `EXPERT`.
+        intervened: `[B, T]`, the mark of the action: true for do, false for see.
+        expert: `[B, T]`, the expert's distributions `Q(A_t | theta, e_t)`; None if they are not known.
+        expert_actions: `[B, T, ...]`, a sample of the expert's distribution: the executed action itself if the expert
+            executed it.
         reward: `[B, T]`.
-        mask: `[B, T]`, whether the round exists.
+        mask: `[B, T]`, whether the round exists: false after the end of an episode that ended early.
 
-    A history from plain arrays (`Episodes.of`) has no theta, no expert and no reward: those are None.
+    In a history from plain arrays (`Episodes.of`), theta, expert, expert_actions and reward are None.
     """
 
     theta: PyTree
@@ -56,22 +56,26 @@ class Episodes(eqx.Module):
         observations: PyTree,
         intervened: ArrayLike | list | bool = True,
         opening: PyTree | None = None,
+        mask: ArrayLike | list | None = None,
     ) -> "Episodes":
-        """Histories from plain arrays, `[T]` or `[B, T]`: what was done and seen, and nothing else.
+        """Build histories from plain arrays, `[T]` or `[B, T]`, without theta, expert and reward.
 
         Args:
-            process: where they come from.
-            actions: what was executed.
-            observations: what Nature answered.
-            intervened: which actions were own ones (do) and which the expert's (see); broadcast.
-            opening: `O_0`, where the process has one.
+            process: the process of the histories.
+            actions: executed actions.
+            observations: one for each action.
+            intervened: true for own actions (do) and false for the expert's (see); broadcast.
+            opening: `O_0`, if the process has one.
+            mask: which rounds exist, `[T]` or `[B, T]`; all by default. Pad shorter histories with any
+                symbols: they are not read.
 
         Raises:
-            ValueError: a symbol outside the alphabet, a missing opening.
+            ValueError: a symbol is outside the spec, or the opening is missing.
         """
         given = {"actions": actions, "observations": observations, "opening": opening, "intervened": intervened}
+        given["mask"] = True if mask is None else mask
         given = {name: _as_symbols(f"{process.name}: {name}", x) for name, x in given.items()}
-        actions, observations, opening, marks = given.values()
+        actions, observations, opening, marks, exists = given.values()
         for name, x, shape in (
             ("actions", actions, process.action_spec.value),
             ("observations", observations, process.observation_spec.value),
@@ -88,8 +92,13 @@ class Episodes(eqx.Module):
             raise ValueError(f"{process.name}: actions must be [T] or [B, T], not {list(first.shape)}.")
         if marks.dtype != bool or marks.shape not in ((), lead[1:], lead):
             raise ValueError(
-                f"{process.name}: intervened must be booleans (true where an action was done, false where it was seen) "
+                f"{process.name}: intervened must be booleans (true for do, false for see) "
                 f"of shape {list(lead)} or for all alike, not {marks.dtype}{list(marks.shape)}."
+            )
+        if exists.dtype != bool or exists.shape not in ((), lead):
+            raise ValueError(
+                f"{process.name}: mask must be booleans (true for the rounds that exist) of shape {list(lead)}, "
+                f"not {exists.dtype}{list(exists.shape)}."
             )
         marks = jnp.broadcast_to(marks, lead)
         episodes = cls(
@@ -102,14 +111,14 @@ class Episodes(eqx.Module):
             expert=None,
             expert_actions=None,
             reward=None,
-            mask=jnp.ones_like(marks),
+            mask=jnp.broadcast_to(exists, lead),
         )
         check_symbols(process, episodes)
         return episodes
 
     @property
     def is_batch(self) -> bool:
-        """Whether there is a batch axis before the rounds."""
+        """Whether the arrays have a batch axis."""
         return self.mask.ndim == 2
 
     @property
@@ -119,7 +128,7 @@ class Episodes(eqx.Module):
 
 
 def check_symbols(process: InteractionProcess, episodes: Episodes) -> None:
-    """Raise `ValueError` where stored symbols have another shape than the rounds, or are outside their alphabet."""
+    """Raise `ValueError` if stored values have the wrong shape or are outside the specs of the process."""
     lead = episodes.mask.shape
     action, observation = process.specs
     parts = [("actions", action, episodes.actions, lead), ("observations", observation, episodes.observations, lead)]
@@ -130,18 +139,23 @@ def check_symbols(process: InteractionProcess, episodes: Episodes) -> None:
             f"{process.name} {'opens' if process.opening else 'does not open'} with an observation, "
             f"but these episodes {'have' if episodes.opening is not None else 'lack'} one (opening=)."
         )
-    if is_concrete(episodes.mask) and not np.asarray(episodes.mask).all():
-        raise ValueError(f"{process.name}: mask has rounds that do not exist; cut the histories to the rounds that do.")
+    exists = np.asarray(episodes.mask) if is_concrete(episodes.mask) else None
+    if exists is not None and (exists[..., 1:] > exists[..., :-1]).any():
+        raise ValueError(
+            f"{process.name}: mask is false before a round that exists; only the last rounds may be missing."
+        )
     for name, spec, values, lead in parts:
         expected = jax.tree.map(lambda x, lead=lead: lead + x.shape, spec.value)
         shapes = jax.tree.map(jnp.shape, values)
         if shapes != expected:
             raise ValueError(f"{process.name}: {name} must have the shape {expected}, not {shapes}.")
+        if is_concrete(values) and exists is not None and name != "opening" and not exists.all():
+            values = jax.tree.map(lambda x: np.asarray(x)[exists], values)
         spec.check(f"{process.name}: {name}", values)
 
 
 def _as_symbols(name: str, x: PyTree) -> PyTree:
-    """Each leaf as an array, a list being one; `ValueError` where it is none of numbers that JAX holds."""
+    """Return each leaf, or list, as an array; raise `ValueError` if JAX cannot hold its numbers."""
 
     def as_array(x: Any) -> Array:
         if not is_concrete(x):

@@ -1,9 +1,9 @@
-"""Exact inference over Theta: the recursion of Remark 10, equations 2 and 3. Exact inference is one more memory.
+"""Exact inference over Theta: the recursion of Remark 10, equations 2 and 3. A belief is one more kind of memory.
 
     P(theta | do(a), o) is proportional to P(theta) prod_t Q(o_t | theta, w_t)
     P(theta | a, o)     is proportional to P(theta) prod_t Q(a_t | theta, e_t) Q(o_t | theta, w_t)
 
-A history may mix both: the factor of an action is there where it was seen, and absent where it was done.
+A history may mix both: an action that was seen contributes its factor, and an action that was done does not.
 """
 
 import math
@@ -16,23 +16,23 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, PyTree
 
-from undelude._distributions.distributions import AbstractDistribution, mixture
+from undelude._distributions import AbstractDistribution, mixture
 from undelude._process.episodes import EXPERT, Episodes, check_symbols
 from undelude._process.process import InteractionProcess, check_process
-from undelude._tree import index, is_concrete, prepend
+from undelude._tree import index, is_concrete, prepend, where
 from undelude._types import Action, Mark, Observation
 
-# Episodes at a time on a CPU, so that what they hold stays in its caches.
+# Number of episodes in a block: on a CPU, their memories then stay in its caches.
 BLOCK = 500
 
 
 class Belief(eqx.Module):
-    """What an exact agent remembers.
+    """The memory of an exact agent.
 
     Attributes:
         log_posterior: `[K]`, `log Q(theta | history)`, nats; normalised at every step, so that it is stable at any T.
-        w, e: memories of task and expert, `[K, ...]`, or one copy where they do not depend on theta.
-        impossible: whether something happened that no theta allows; the belief then stayed as it was.
+        w, e: memories of task and expert, `[K, ...]`, or one copy if they do not depend on theta.
+        impossible: whether the history holds evidence that no theta allows; the belief ignored it.
     """
 
     log_posterior: Float[Array, " K"]
@@ -42,7 +42,7 @@ class Belief(eqx.Module):
 
 
 def init(process: InteractionProcess) -> Belief:
-    """The prior, with the memories of task and expert for every theta."""
+    """Return the prior, with the memories of task and expert for every theta."""
     process.check_finite()
     return Belief(
         jax.nn.log_softmax(process.log_prior),
@@ -53,29 +53,29 @@ def init(process: InteractionProcess) -> Belief:
 
 
 def expert_distributions(process: InteractionProcess, belief: Belief) -> AbstractDistribution:
-    """`Q(A | theta, e)` for every theta, leading axis K."""
+    """Return `Q(A | theta, e)` for every theta, leading axis K."""
     e_axis = None if process.expert.theta_free_memory else 0
     return jax.vmap(process.expert.Q_A, in_axes=(0, e_axis))(process.thetas, belief.e)
 
 
 def task_distributions(process: InteractionProcess, belief: Belief) -> AbstractDistribution:
-    """`Q(O | theta, w)` for every theta, leading axis K."""
+    """Return `Q(O | theta, w)` for every theta, leading axis K."""
     w_axis = None if process.task.theta_free_memory else 0
     return jax.vmap(process.task.Q_O, in_axes=(0, w_axis))(process.thetas, belief.w)
 
 
 def predict_action(process: InteractionProcess, belief: Belief) -> AbstractDistribution:
-    """`sum_theta Q(A | theta, e) P(theta | history)`: equation 3 where the history's actions were done."""
+    """Return `sum_theta Q(A | theta, e) P(theta | history)`: equation 3 if the actions in the history were done."""
     return mixture(belief.log_posterior, expert_distributions(process, belief))
 
 
 def predict_observation(process: InteractionProcess, belief: Belief) -> AbstractDistribution:
-    """`sum_theta Q(O | theta, w) P(theta | history)`."""
+    """Return `sum_theta Q(O | theta, w) P(theta | history)`."""
     return mixture(belief.log_posterior, task_distributions(process, belief))
 
 
 def update_action(process: InteractionProcess, belief: Belief, a: Action, intervened: Bool[Array, ""] | bool) -> Belief:
-    """Equation 2: an action that was seen is evidence about theta, one that was done is not."""
+    """Update by an action (equation 2): if seen, it is evidence about theta; if done, it is not."""
     if intervened is not True:
         log_likelihood = jax.vmap(lambda distribution: distribution.log_prob(a))(expert_distributions(process, belief))
         belief = _condition(belief, jnp.where(intervened, 0.0, log_likelihood))
@@ -83,7 +83,7 @@ def update_action(process: InteractionProcess, belief: Belief, a: Action, interv
 
 
 def update_observation(process: InteractionProcess, belief: Belief, o: Observation) -> Belief:
-    """Bayes' rule, and the draw of the next theta where the process has a transition (Section 3)."""
+    """Update by an observation: Bayes' rule, then the transition of theta if the process has one (Section 3)."""
     log_likelihood = jax.vmap(lambda distribution: distribution.log_prob(o))(task_distributions(process, belief))
     belief = _remember(process, _condition(belief, log_likelihood), "g_O", o)
     if process.transition is None:
@@ -93,44 +93,50 @@ def update_observation(process: InteractionProcess, belief: Belief, o: Observati
     return Belief(log_posterior, belief.w, belief.e, belief.impossible)
 
 
-def filter(process: InteractionProcess, episode: Episodes, *, all_done: bool = False) -> Belief:
-    """The belief before each round of one episode and after its last: a `Belief` with a leading axis of T + 1.
+def filter(process: InteractionProcess, episode: Episodes, *, all_done: bool = False, whole: bool = False) -> Belief:
+    """Return the beliefs before each round of one episode and after the last, leading axis T + 1.
 
-    Where it is known beforehand that all actions were done, `all_done` spares the expert's distributions.
+    After the last round of an episode that ended early, the belief stays as it is.
+
+    Args:
+        process: with finitely many values of Theta.
+        episode: one episode.
+        all_done: whether all actions are known to be done, so that the expert's distributions are not needed.
+        whole: whether all rounds are known to exist.
     """
     belief = init(process)
     if episode.opening is not None:
         belief = update_observation(process, belief, episode.opening)
 
-    def round(belief: Belief, x: tuple[Action, Array, Observation]) -> tuple[Belief, Belief]:
-        a, intervened, o = x
-        belief = update_action(process, belief, a, True if all_done else intervened)
-        belief = update_observation(process, belief, o)
+    def round(belief: Belief, x: tuple[Action, Array, Observation, Array]) -> tuple[Belief, Belief]:
+        a, intervened, o, exists = x
+        later = update_action(process, belief, a, True if all_done else intervened)
+        later = update_observation(process, later, o)
+        belief = later if whole else where(exists, later, belief)
         return belief, belief
 
-    _, beliefs = jax.lax.scan(round, belief, (episode.actions, episode.intervened, episode.observations))
+    _, beliefs = jax.lax.scan(round, belief, (episode.actions, episode.intervened, episode.observations, episode.mask))
     return prepend(belief, beliefs)
 
 
 def posterior(
     process: InteractionProcess, episodes: Episodes, *, own_actions: Mark | None = None
 ) -> Float[Array, "*B T1 K"]:
-    """`log Q(theta | history)` in nats, before each round and after the last (equation 2, Remark 10).
+    """Return `log Q(theta | history)` in nats, before each round and after the last (equation 2, Remark 10).
 
     Args:
         process: with finitely many values of Theta.
         episodes: a batch, or a single history (`Episodes.of(process, actions=, observations=)`). A batch that was
-            spread over devices (`jax.device_put(episodes, NamedSharding(mesh, PartitionSpec(axis)))`) is worked on
-            where it is.
-        own_actions: read the actions that the expert did not execute as `"do"` or as `"see"`; by default, as
-            `episodes.intervened` has them.
+            spread over devices (`jax.device_put(episodes, NamedSharding(mesh, PartitionSpec(axis)))`) stays there.
+        own_actions: reads the actions that the expert did not execute as `"do"` or as `"see"`; by default, as
+            `episodes.intervened` marks them.
 
     Returns:
         `[B, T + 1, K]`, or `[T + 1, K]` for a single history.
 
     Raises:
-        ValueError: a symbol outside its alphabet; a history that no theta allows (not under `jit`, where the belief
-            stays as it was before the impossible evidence).
+        ValueError: a value is outside the specs, or no theta allows the history. Under `jit`, the belief ignores
+            impossible evidence instead.
 
     >>> import undelude as ud
     >>> process = ud.tasks.bandit(num_rounds=1)
@@ -141,28 +147,29 @@ def posterior(
     check_process(process)
     episodes = reread(episodes, own_actions)
     check_symbols(process, episodes)
-    all_done, mesh = False, None
+    all_done, whole, mesh = False, False, None
     if is_concrete(episodes):
         all_done = bool(np.asarray(episodes.intervened).all())
+        whole = bool(np.asarray(episodes.mask).all())
         mesh = _mesh_of(episodes)
     if mesh is not None and not _is_within(process, mesh):
         arrays, static = eqx.partition(process, eqx.is_array)
         process = eqx.combine(jax.device_put(arrays, NamedSharding(mesh, PartitionSpec())), static)
-    log_posterior, impossible = _run_filter(process, episodes, all_done, mesh)
+    log_posterior, impossible = _run_filter(process, episodes, all_done, whole, mesh)
     if is_concrete(impossible) and np.asarray(impossible).any():
         *episode, after = (int(i) for i in np.argwhere(np.asarray(impossible))[0])
-        where = ", ".join([*(f"episode {i}" for i in episode), f"round {after - 1}" if after else "the opening"])
+        place = ", ".join([*(f"episode {i}" for i in episode), f"round {after - 1}" if after else "the opening"])
         at = [*episode, after - 1]
         symbols = f"actions{at} or observations{at}" if after else f"opening{episode or ''}"
         raise ValueError(
-            f"{process.name}: impossible evidence in {where} (counted from 0): no theta gives {symbols} any "
+            f"{process.name}: impossible evidence in {place} (counted from 0): no theta gives {symbols} any "
             "probability. Correct the history, or let the process allow it."
         )
     return log_posterior
 
 
 def reread(episodes: Episodes, own_actions: Mark | None) -> Episodes:
-    """The same episodes with the marks that an agent would put who reads its own actions so."""
+    """Return the episodes with own actions marked as `own_actions` and the expert's as see; None changes nothing."""
     if own_actions is None:
         return episodes
     if own_actions not in ("do", "see"):
@@ -172,7 +179,7 @@ def reread(episodes: Episodes, own_actions: Mark | None) -> Episodes:
 
 
 def _mesh_of(episodes: Episodes) -> Mesh | None:
-    """The devices over which the episodes were spread, if they were."""
+    """Return the devices over which the episodes are spread, or None."""
     first, *others = (getattr(x, "sharding", None) for x in jax.tree.leaves((episodes.actions, episodes.observations)))
     if not isinstance(first, NamedSharding) or any(other != first for other in others):
         return None
@@ -181,7 +188,7 @@ def _mesh_of(episodes: Episodes) -> Mesh | None:
 
 
 def _is_within(process: InteractionProcess, mesh: Mesh) -> bool:
-    """Whether JAX may take the process to these devices, or finds it on all of them."""
+    """Return whether the process is on all of these devices, or JAX may copy it there."""
     devices = set(mesh.devices.flat)
     arrays = [x for x in jax.tree.leaves(process) if isinstance(x, Array)]
     return all(not x.committed or x.sharding.device_set == devices for x in arrays)
@@ -189,11 +196,11 @@ def _is_within(process: InteractionProcess, mesh: Mesh) -> bool:
 
 @eqx.filter_jit
 def _run_filter(
-    process: InteractionProcess, episodes: Episodes, all_done: bool, mesh: Mesh | None
+    process: InteractionProcess, episodes: Episodes, all_done: bool, whole: bool, mesh: Mesh | None
 ) -> tuple[Array, Array]:
     def run(episode: Episodes) -> tuple[Array, Array]:
-        # Only these leave the program, so that the memories of all rounds are never laid down.
-        beliefs = filter(process, episode, all_done=all_done)
+        # Return nothing else, so that the memories of all rounds are never stored.
+        beliefs = filter(process, episode, all_done=all_done, whole=whole)
         return beliefs.log_posterior, beliefs.impossible
 
     def run_all(episodes: Episodes) -> tuple[Array, Array]:
@@ -207,7 +214,7 @@ def _run_filter(
         return run(episodes)
     if mesh is None:
         return run_all(episodes)
-    # Otherwise the devices would take each block in turn, together.
+    # Without shard_map, all devices would work on one block at a time.
     split = PartitionSpec(mesh.axis_names[0])
     return jax.shard_map(run_all, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)(episodes)
 
@@ -215,7 +222,7 @@ def _run_filter(
 def _condition(belief: Belief, log_likelihood: Float[Array, " K"]) -> Belief:
     joint = belief.log_posterior + log_likelihood
     log_evidence = jax.nn.logsumexp(joint)
-    # Also where a distribution of the user's went wrong: a belief is never NaN.
+    # A belief is never NaN, even if a distribution of the user's is.
     impossible = ~jnp.isfinite(log_evidence)
     log_posterior = jnp.where(impossible, belief.log_posterior, joint - jnp.where(impossible, 0.0, log_evidence))
     return Belief(log_posterior, belief.w, belief.e, belief.impossible | impossible)

@@ -1,140 +1,239 @@
-"""An agent from elsewhere: a policy in PyTorch, of Stable-Baselines3, behind a server (Section 4.1's P(A | M))."""
+"""The Python loop: episodes whose agent, or whose world, is not JAX and runs as a batch in Python."""
 
+import abc
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Key, PyTree
+from jaxtyping import Array, Bool, Key, PyTree
 
+from undelude._agents.base import AbstractAgent
 from undelude._agents.host import HostAgent, Memory
 from undelude._checks import as_numbers, check_count, check_probabilities
-from undelude._distributions.distributions import AbstractDistribution, Categorical
-from undelude._distributions.spec import Spec, Symbols, num_symbols, spec_of
-from undelude._process.episodes import AGENT, Episodes
-from undelude._process.process import InteractionProcess
+from undelude._distributions import AbstractDistribution, Categorical, Spec, Symbols, num_symbols, spec_of
+from undelude._process.episodes import AGENT, EXPERT, Episodes
+from undelude._process.world import AbstractWorld, EpisodeKeys, RoundKeys
 from undelude._rollout.checks import check_theta
-from undelude._rollout.world import World, acting_key, begin, consult, respond
-from undelude._tree import index
+from undelude._rollout.host_world import AbstractHostWorld, Prediction
+from undelude._tree import index, where
+from undelude._types import Action, Observation
 
-# What a policy may say of a batch of symbols: [B, n] probabilities, a distribution whose arrays have a leading axis
-# B, nothing.
-Law = Any
+
+class _Vmapped(AbstractHostWorld[Any]):
+    """A compiled world as a batch."""
+
+    def __init__(self, world: AbstractWorld[Any]):
+        self.world = world
+        self.name, self.num_rounds, self.specs = world.name, world.num_rounds, world.specs
+        self.opening, self.theta_changes, self.ends_early = world.opening, world.theta_changes, world.ends_early
+
+    def begin(self, keys: Key[Array, " B"], theta: int | None = None) -> tuple[Any, Observation | None]:
+        return _begin(self.world, keys, None if theta is None else jnp.asarray(theta, jnp.int32))
+
+    def theta(self, state: Any) -> PyTree:
+        return jax.vmap(self.world.theta)(state)
+
+    def consult(self, state: Any, keys: Key[Array, " B"]) -> tuple[Prediction, Action]:
+        return _consult(self.world, state, keys)
+
+    def respond(self, state: Any, a: Action, keys: Key[Array, " B"]) -> tuple[Any, Observation, Any, Any]:
+        return _respond(self.world, state, a, keys)
+
+
+class _AbstractPlayer(abc.ABC):
+    """An agent as the loop calls it: for all episodes at once."""
+
+    @abc.abstractmethod
+    def init(self, num_episodes: int, num_rounds: int) -> Any:
+        """Return the memories at the start."""
+
+    @abc.abstractmethod
+    def read(self, m: Any, a: Action | None, o: Observation | None, t: int) -> tuple[Prediction, Any]:
+        """Read the last round, and predict the action of round `t`."""
+
+    @abc.abstractmethod
+    def act(self, m: Any, prediction: Prediction, keys: Key[Array, " B"], t: int) -> tuple[Action, Any]:
+        """Choose the actions of round `t`."""
+
+    @abc.abstractmethod
+    def predict_observation(self, m: Any, a: Action | None, t: int) -> Prediction:
+        """Predict the observations of round `t`, or the openings if `a` is None."""
+
+
+class _HostPlayer(_AbstractPlayer):
+    """A `HostAgent`, whose every answer is checked."""
+
+    def __init__(self, agent: HostAgent, specs: tuple[Spec, Spec], key: Key[Array, ""]):
+        self.agent = agent
+        self.action_spec, self.observation_spec = specs
+        self.rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+        self.B = 0
+
+    def init(self, num_episodes: int, num_rounds: int) -> Memory:
+        del num_rounds
+        self.B = num_episodes
+        return self.agent.reset(num_episodes)
+
+    def read(self, m: Memory, a: Action | None, o: Observation | None, t: int) -> tuple[Prediction, Memory]:
+        returned, m = _pair(self.agent.predict(m, _to_host(a), _to_host(o)), f"predict (round {t})")
+        return _as_distribution(returned, self.action_spec, self.B, f"predict (round {t})"), m
+
+    def act(self, m: Memory, prediction: Prediction, keys: Key[Array, " B"], t: int) -> tuple[Action, Memory]:
+        if self.agent.act is not None:
+            chosen, m = _pair(self.agent.act(m, prediction, self.rng), f"act (round {t})")
+            return _as_actions(chosen, self.action_spec, self.B, t), m
+        if prediction is None:
+            raise ValueError(
+                "HostAgent: predict returned None instead of a distribution, so that there is nothing to draw actions "
+                "from; give act=, or return the distribution."
+            )
+        return _draw(prediction, keys), m
+
+    def predict_observation(self, m: Memory, a: Action | None, t: int) -> Prediction:
+        if self.agent.predict_observation is None:
+            return None
+        returned = self.agent.predict_observation(m, _to_host(a))
+        return _as_distribution(returned, self.observation_spec, self.B, f"predict_observation (round {t})")
+
+
+class _TracedPlayer(_AbstractPlayer):
+    """An `AbstractAgent`, vmapped and compiled step by step."""
+
+    def __init__(self, agent: AbstractAgent[Any]):
+        self.agent = agent
+
+    def init(self, num_episodes: int, num_rounds: int) -> Any:
+        one = self.agent.init(num_rounds=num_rounds)
+        return jax.tree.map(lambda x: jnp.broadcast_to(x, (num_episodes, *jnp.shape(x))), one)
+
+    def read(self, m: Any, a: Action | None, o: Observation | None, t: int) -> tuple[Prediction, Any]:
+        del t
+        return _read(self.agent, m, a, o)
+
+    def act(self, m: Any, prediction: Prediction, keys: Key[Array, " B"], t: int) -> tuple[Action, Any]:
+        del prediction, t
+        return _act(self.agent, m, keys)
+
+    def predict_observation(self, m: Any, a: Action | None, t: int) -> Prediction:
+        del t
+        return _predict_observation(self.agent, m, a)
 
 
 def play(
-    process: InteractionProcess,
-    host: HostAgent,
+    world: AbstractWorld[Any] | AbstractHostWorld[Any],
+    agent: HostAgent | AbstractAgent[Any] | None,
     *,
     key: Key[Array, ""],
     num_episodes: int,
     num_rounds: int | None = None,
     theta: int | None = None,
-) -> tuple[Episodes, AbstractDistribution | None, AbstractDistribution | None]:
-    """`ud.rollout` of a policy from elsewhere, with what it predicted on the way.
+) -> tuple[Episodes, Prediction, Prediction]:
+    """Run episodes in Python, for an agent or a world that cannot be traced.
 
-    Nature and the expert draw as they would for any other agent: the same key gives the same theta, and the same
-    answers to the same actions.
+    Nature and the expert draw as in the compiled loop: the same key gives the same theta, and the same answers to the
+    same actions.
+
+    Args:
+        world: a world, compiled or in Python.
+        agent: the actor; None if the expert executes.
+        key: of the episodes; episode i draws from `fold_in(key, i)`.
+        num_episodes: B.
+        num_rounds: T; the world's own by default.
+        theta: fixes the index of Theta.
 
     Returns:
-        The episodes; `P_A`, `[B, T + 1]` distributions, the last after the last observation; `P_O`, `[B, T]`
-        distributions, with an
-        opening `[B, T + 1]`. None where the policy predicts none.
+        The episodes; `P_A`, `[B, T + 1]` predictions of actions, the last one after the last observation; `P_O`,
+        `[B, T]` predictions of observations, `[B, T + 1]` with an opening. None if the agent predicts none.
 
     Raises:
-        ValueError: it returned something of the wrong shape, no probabilities, or symbols that are none; the message
-            names the function and the round.
+        ValueError: the agent returned the wrong shape, no probabilities, or values outside the spec; the message names
+            the function and the round.
     """
     B = check_count("num_episodes", num_episodes)
-    T = check_count("num_rounds", process.num_rounds if num_rounds is None else num_rounds)
+    T = check_count("num_rounds", world.num_rounds if num_rounds is None else num_rounds)
     if theta is not None:
-        check_theta(process, theta)
-    world, opening, keys = _begin(process, key, jnp.arange(B), T, None if theta is None else jnp.asarray(theta))
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(jax.random.fold_in(key, B))))
-    distributions_A: list[Law] = []
-    distributions_O: list[Law] = []
-    rounds: list[Any] = []
-    thetas = [world.theta]
+        check_theta(world, theta)
+    world = _Vmapped(world) if isinstance(world, AbstractWorld) else world
+    player: _AbstractPlayer | None = None
+    if isinstance(agent, HostAgent):
+        player = _HostPlayer(agent, world.specs, jax.random.fold_in(key, B))
+    elif agent is not None:
+        player = _TracedPlayer(agent)
+    keys, round_keys = _keys(key, jnp.arange(B), T)
+    state, opening = world.begin(keys, theta)
+    thetas, rows = [world.theta(state)], []
+    P_A: list[Prediction] = []
+    P_O: list[Prediction] = []
+    exists = np.ones(B, bool)
 
-    def to_host(x: PyTree) -> PyTree:
-        return jax.tree.map(np.asarray, x)
-
-    def foresee(m: Memory, a: PyTree, t: int) -> None:
-        if host.predict_observation is not None:
-            said = host.predict_observation(m, a)
-            distributions_O.append(
-                _as_distribution(said, process.observation_spec, B, f"predict_observation (round {t})")
-            )
-
-    def read(m: Memory, a: PyTree, o: PyTree, t: int) -> Memory:
-        said, m = _pair(host.predict(m, a, o), f"predict (round {t})")
-        distributions_A.append(_as_distribution(said, process.action_spec, B, f"predict (round {t})"))
-        return m
-
-    m = host.reset(B)
-    if opening is not None:
-        foresee(m, None, 0)
-    m = read(m, None, None if opening is None else to_host(opening), 0)
+    m = prediction = None
+    if player is not None:
+        m = player.init(B, T)
+        if opening is not None:
+            P_O.append(player.predict_observation(m, None, 0))
+        prediction, m = player.read(m, None, opening, 0)
+        P_A.append(prediction)
     for t in range(T):
-        a, m = _choose(process, host, m, distributions_A[-1], rng, keys[:, t], t)
-        foresee(m, to_host(a), t)
-        (Q_A, a_bar), (world, o, reward) = _round(process, world, a, keys[:, t])
-        rounds.append((a, o, Q_A, a_bar, reward))
-        thetas.append(world.theta)
-        m = read(m, to_host(a), to_host(o), t + 1)
+        Q_A, a_bar = world.consult(state, round_keys[:, t])
+        a = a_bar
+        later_m = m
+        if player is not None:
+            a, later_m = player.act(m, prediction, round_keys[:, t], t)
+            P_O.append(player.predict_observation(later_m, a, t))
+        later, o, reward, ended = world.respond(state, a, round_keys[:, t])
+        rows.append((a, o, Q_A, a_bar, jnp.where(exists, jnp.asarray(reward, float), 0.0), jnp.asarray(exists)))
+        if player is not None:
+            prediction, later_m = player.read(later_m, a, o, t + 1)
+            P_A.append(prediction)
+        # The memory of a HostAgent is its own; its rows of ended episodes are ignored.
+        m = _keep(exists, later_m, m) if isinstance(player, _TracedPlayer) else later_m
+        state = _keep(exists, later, state) if isinstance(world, _Vmapped) and world.ends_early else later
+        thetas.append(world.theta(state))
+        exists = exists & ~np.asarray(ended)
 
-    actions, observations, Q_A, a_bar, reward = _stack(rounds)
-    marks = jnp.full((B, T), host.own_actions == "do")
+    actions, observations, Q_A, a_bar, reward, mask = _stack(rows)
+    by_agent = agent is not None
     episodes = Episodes(
-        theta=world.theta if process.transition is None else _stack(thetas),
+        theta=_stack(thetas) if world.theta_changes else thetas[0],
         opening=opening,
         actions=actions,
         observations=observations,
-        executor=jnp.full((B, T), AGENT),
-        intervened=marks,
+        executor=jnp.full((B, T), AGENT if by_agent else EXPERT),
+        intervened=jnp.full((B, T), agent is not None and agent.own_actions == "do"),
         expert=Q_A,
         expert_actions=a_bar,
         reward=reward,
-        mask=jnp.ones((B, T), bool),
+        mask=mask,
     )
-    return episodes, _all_or_none(distributions_A, "predict"), _all_or_none(distributions_O, "predict_observation")
+    return episodes, _all_or_none(P_A, "predict"), _all_or_none(P_O, "predict_observation")
 
 
-def _choose(
-    process: InteractionProcess,
-    host: HostAgent,
-    m: Memory,
-    distribution: Law,
-    rng: np.random.Generator,
-    keys: Array,
-    t: int,
-) -> tuple[PyTree, Memory]:
-    """The actions of a round, as arrays that are actions of the process."""
-    if host.act is None:
-        if distribution is None:
-            raise ValueError(
-                "HostAgent: predict returned None instead of a distribution, so that there is nothing to draw "
-                "actions from; "
-                "give act=, or return the distribution."
-            )
-        return _draw(distribution, keys), m
-    chosen, m = _pair(host.act(m, distribution, rng), f"act (round {t})")
-    shape = jax.tree.map(lambda x: (len(keys), *x.shape), process.action_spec.value)
-    dtypes = jax.tree.map(lambda x: x.dtype, process.action_spec.value)
-    one_array = jax.tree.structure(process.action_spec.value).num_leaves == 1 and hasattr(
-        process.action_spec.value, "shape"
-    )
+def _to_host(x: PyTree) -> PyTree:
+    return jax.tree.map(np.asarray, x)
+
+
+def _keep(exists: Bool[np.ndarray, " B"], new: PyTree, old: PyTree) -> PyTree:
+    """Return `new` for the episodes that go on, and `old` for those that have ended."""
+    return jax.vmap(where)(jnp.asarray(exists), new, old)
+
+
+def _as_actions(chosen: Any, spec: Spec, B: int, t: int) -> Action:
+    """Return the actions that a `HostAgent` chose as arrays of the spec's shapes and dtypes."""
+    shape = jax.tree.map(lambda x: (B, *x.shape), spec.value)
+    dtypes = jax.tree.map(lambda x: x.dtype, spec.value)
     name = f"HostAgent: what act (round {t}) returned"
-    a = as_numbers(chosen, name) if one_array else jax.tree.map(lambda x: as_numbers(x, name), chosen)
+    is_one_array = isinstance(spec.value, jax.ShapeDtypeStruct)
+    a = as_numbers(chosen, name) if is_one_array else jax.tree.map(lambda x: as_numbers(x, name), chosen)
     if jax.tree.map(np.shape, a) != shape:
         raise ValueError(
             f"HostAgent: act (round {t}) returned actions of shape {jax.tree.map(np.shape, a)}, not {shape}."
         )
-    process.action_spec.check(f"HostAgent: act (round {t}), actions", a)
+    spec.check(f"HostAgent: act (round {t}), actions", a)
     if any(np.issubdtype(x.dtype, np.floating) and not np.isfinite(x).all() for x in jax.tree.leaves(a)):
         raise ValueError(f"HostAgent: act (round {t}) returned actions that are not finite.")
-    return jax.tree.map(lambda x, dtype: jnp.asarray(x, dtype), a, dtypes), m
+    return jax.tree.map(lambda x, dtype: jnp.asarray(x, dtype), a, dtypes)
 
 
 def _pair(returned: Any, name: str) -> tuple[Any, Memory]:
@@ -172,7 +271,7 @@ def _as_distribution(returned: Any, spec: Spec, B: int, name: str) -> AbstractDi
         return Categorical(log_probs=jnp.asarray(np.log(probs), float))
 
 
-def _all_or_none(distributions: list[Law], name: str) -> AbstractDistribution | None:
+def _all_or_none(distributions: list[Prediction], name: str) -> AbstractDistribution | None:
     missing = [t for t, distribution in enumerate(distributions) if distribution is None]
     if missing and len(missing) < len(distributions):
         raise ValueError(
@@ -186,25 +285,50 @@ def _stack(xs: list[PyTree]) -> PyTree:
 
 
 @eqx.filter_jit
-def _begin(
-    process: InteractionProcess, key: Array, ids: Array, T: int, theta: Any
-) -> tuple[World, PyTree | None, Key[Array, "B T"]]:
-    def one(i: Array) -> tuple[World, PyTree | None, Array]:
-        own = jax.random.fold_in(key, i)
-        *_, key_rounds, _ = jax.random.split(own, 4)
-        return *begin(process, own, theta), jax.random.split(key_rounds, T)
-
-    return jax.vmap(one)(ids)
+def _keys(key: Array, ids: Array, T: int) -> tuple[Key[Array, " B"], Key[Array, "B T"]]:
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, ids)
+    return keys, jax.vmap(lambda key: jax.random.split(EpisodeKeys.of(key).rounds, T))(keys)
 
 
 @eqx.filter_jit
-def _round(process: InteractionProcess, world: World, a: PyTree, keys: Array) -> Any:
-    def one(world: World, a: PyTree, key: Array) -> Any:
-        return consult(process, world, key), respond(process, world, a, key)
-
-    return jax.vmap(one)(world, a, keys)
+def _begin(world: AbstractWorld[Any], keys: Array, theta: Any) -> Any:
+    return jax.vmap(lambda key: world.begin(key, theta))(keys)
 
 
 @eqx.filter_jit
-def _draw(distributions: AbstractDistribution, keys: Array) -> PyTree:
-    return jax.vmap(lambda distribution, key: distribution.sample(acting_key(key)))(distributions, keys)
+def _consult(world: AbstractWorld[Any], state: Any, keys: Array) -> Any:
+    return jax.vmap(world.consult)(state, keys)
+
+
+@eqx.filter_jit
+def _respond(world: AbstractWorld[Any], state: Any, a: PyTree, keys: Array) -> Any:
+    return jax.vmap(world.respond)(state, a, keys)
+
+
+@eqx.filter_jit
+def _draw(predictions: AbstractDistribution, keys: Array) -> PyTree:
+    return jax.vmap(lambda prediction, key: prediction.sample(RoundKeys.of(key).act))(predictions, keys)
+
+
+@eqx.filter_jit
+def _act(agent: AbstractAgent[Any], m: Any, keys: Array) -> Any:
+    return jax.vmap(lambda m, key: agent.act(m, key=RoundKeys.of(key).act))(m, keys)
+
+
+@eqx.filter_jit
+def _predict_observation(agent: AbstractAgent[Any], m: Any, a: PyTree) -> AbstractDistribution:
+    return jax.vmap(lambda m, a: agent.f_O(_after(agent, m, a)))(m, a)
+
+
+@eqx.filter_jit
+def _read(agent: AbstractAgent[Any], m: Any, a: PyTree, o: PyTree) -> tuple[AbstractDistribution, Any]:
+    def one(m: Any, a: PyTree, o: PyTree) -> tuple[AbstractDistribution, Any]:
+        m = _after(agent, m, a)
+        m = m if o is None else agent.g_O(o, m)
+        return agent.f_A(m), m
+
+    return jax.vmap(one)(m, a, o)
+
+
+def _after(agent: AbstractAgent[Any], m: Any, a: Action | None) -> Any:
+    return m if a is None else agent.g_A(a, m, intervened=agent.own_actions == "do")

@@ -4,26 +4,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Key, PyTree
+from jaxtyping import Array, Bool, Int, Key
 
 from undelude._agents.base import AbstractAgent
 from undelude._agents.fixed import FixedPolicy
-from undelude._distributions.distributions import AbstractDistribution
+from undelude._distributions import AbstractDistribution
 from undelude._process.episodes import AGENT, EXPERT, Episodes
-from undelude._process.process import InteractionProcess
-from undelude._rollout.world import World, acting_key, begin, consult, respond
-from undelude._tree import append, prepend
+from undelude._process.world import AbstractWorld, EpisodeKeys, RoundKeys
+from undelude._tree import append, prepend, where
 
 
-def episode(
-    process: InteractionProcess, actor: AbstractAgent | FixedPolicy | None, key: Key[Array, ""], **options: Any
-) -> Episodes:
-    """One episode of `live`, with its options: data alone."""
-    return live(process, actor, key, **options)[0]
-
-
-def live(
-    process: InteractionProcess,
+def run_episode(
+    world: AbstractWorld[Any],
     actor: AbstractAgent | FixedPolicy | None,
     key: Key[Array, ""],
     *,
@@ -32,39 +24,39 @@ def live(
     reads: tuple[bool, bool] | None = None,
     expert_share: float = 0.0,
     per: str = "step",
-    theta: PyTree | None = None,
+    theta: Int[Array, ""] | None = None,
     predicts: bool = False,
 ) -> tuple[Episodes, tuple[AbstractDistribution, AbstractDistribution] | None]:
-    """One episode, traced, and what the actor predicted as it lived through it: Figure 4 without its losses.
+    """Run one episode and return it with the actor's predictions: Figure 4 without its losses.
 
-    The predictions are those of `scan` on that episode, and so is their gradient: what was sampled carries none, what
-    was remembered does.
+    The predictions are those of `predict_stepwise` on that episode, and so is their gradient: nothing that was sampled
+    carries one, but memories do. After the end of an episode, memories stay as they are and `mask` is false.
 
     Args:
-        process: where it happens.
-        actor: who executes where the expert does not; None, where the expert executes all.
-        key: of all that is drawn.
+        world: Nature and the expert.
+        actor: executes the actions that the expert does not; None if the expert executes all of them.
+        key: of the episode.
         num_rounds: T.
-        marks: whether an action counts as intervened that the actor, and that the expert executed.
-        reads: the same as the actor itself reads it; as it is marked, where it is the agent that will learn.
-        expert_share: the probability that the expert executes in the actor's place,
-        per: drawn anew each `"step"`, or once an `"episode"`.
-        theta: fix the index of Theta.
-        predicts: whether the actor, an agent, is asked for `f_A` and `f_O` in each round.
+        marks: the stored marks, do if true, of the actor's actions and of the expert's.
+        reads: the marks that the actor itself reads; `marks` by default. They differ if the actor is not the agent that
+            learns.
+        expert_share: probability that the expert executes an action.
+        per: whether the executor is drawn each `"step"`, or once an `"episode"`.
+        theta: fixes the index of Theta.
+        predicts: whether to ask the actor, an agent, for `f_A` and `f_O` in each round.
     """
     predictor = actor if predicts and isinstance(actor, AbstractAgent) else None
-    *_, key_rounds, key_turns = jax.random.split(key, 4)
-    world, opening = begin(process, key, theta)
-    first = world.theta
+    keys = EpisodeKeys.of(key)
+    state, opening = world.begin(key, theta)
+    first_theta = world.theta(state)
     m = None if actor is None else actor.init(num_rounds=num_rounds)
-    # Without chance there is no choice in the program, and who executes nothing is not asked.
-    if actor is None or expert_share == 0:
-        by_expert = jnp.full(num_rounds, actor is None)
-        shared = False
-    else:
-        turns = jax.random.bernoulli(key_turns, expert_share, (num_rounds if per == "step" else 1,))
+    # With expert_share 0 or 1 the executor is fixed: draw no coin, and do not call an actor that never acts.
+    shared = actor is not None and expert_share > 0
+    if shared:
+        turns = jax.random.bernoulli(keys.executor, expert_share, (num_rounds if per == "step" else 1,))
         by_expert = jnp.broadcast_to(turns, (num_rounds,))
-        shared = True
+    else:
+        by_expert = jnp.full(num_rounds, actor is None)
     intervened = jnp.where(by_expert, marks[1], marks[0])
 
     P_first = None
@@ -72,32 +64,38 @@ def live(
         P_first = None if predictor is None else predictor.f_O(m)
         m = actor.g_O(opening, m)
 
-    def round(carry: tuple[World, Any], x: tuple[Array, Array]) -> tuple[tuple[World, Any], tuple[Any, ...]]:
-        world, m = carry
+    def round(
+        carry: tuple[Any, Any, Bool[Array, ""]], x: tuple[Array, Array]
+    ) -> tuple[tuple[Any, Any, Bool[Array, ""]], tuple[Any, ...]]:
+        state, m, exists = carry
         key, by_expert = x
-        Q_A, a_bar = consult(process, world, key)
-        P_A = P_O = None
+        Q_A, a_bar = world.consult(state, key)
+        P_A = P_O = later_m = None
         if actor is None:
             a = a_bar
         else:
             P_A = None if predictor is None else predictor.f_A(m)
-            a, m = actor.act(m, key=acting_key(key))
+            a, later_m = actor.act(m, key=RoundKeys.of(key).act)
             own, others = marks if reads is None else reads
             if shared:
                 a = jax.tree.map(lambda x, y: jnp.where(by_expert, x, y), a_bar, a)
                 own = jnp.where(by_expert, others, own)
             a = jax.lax.stop_gradient(a)
-            m = actor.g_A(a, m, intervened=own)
-            P_O = None if predictor is None else predictor.f_O(m)
-        later, o, reward = respond(process, world, a, key)
-        m = None if actor is None else actor.g_O(jax.lax.stop_gradient(o), m)
-        return (later, m), (world.theta, a, o, Q_A, a_bar, reward, P_A, P_O)
+            later_m = actor.g_A(a, later_m, intervened=own)
+            P_O = None if predictor is None else predictor.f_O(later_m)
+        later, o, reward, ended = world.respond(state, a, key)
+        later_m = None if actor is None else actor.g_O(jax.lax.stop_gradient(o), later_m)
+        row = world.theta(state), a, o, Q_A, a_bar, reward, P_A, P_O, exists
+        if world.ends_early:
+            later, later_m = where(exists, (later, later_m), (state, m))
+            exists &= ~ended
+        return (later, later_m, exists), row
 
-    (last, _), (path, actions, observations, Q_A, a_bar, reward, P_A, P_O) = jax.lax.scan(
-        round, (world, m), (jax.random.split(key_rounds, num_rounds), by_expert)
+    (last, *_), (path, actions, observations, Q_A, a_bar, reward, P_A, P_O, mask) = jax.lax.scan(
+        round, (state, m, jnp.ones((), bool)), (jax.random.split(keys.rounds, num_rounds), by_expert)
     )
-    lived = Episodes(
-        theta=first if process.transition is None else append(path, last.theta),
+    episode = Episodes(
+        theta=append(path, world.theta(last)) if world.theta_changes else first_theta,
         opening=opening,
         actions=actions,
         observations=observations,
@@ -105,7 +103,8 @@ def live(
         intervened=intervened,
         expert=Q_A,
         expert_actions=a_bar,
-        reward=reward,
-        mask=jnp.ones(num_rounds, dtype=bool),
+        reward=jnp.where(mask, reward, 0.0) if world.ends_early else reward,
+        mask=mask if world.ends_early else jnp.ones(num_rounds, dtype=bool),
     )
-    return jax.lax.stop_gradient(lived), None if predictor is None else (P_A, prepend(P_first, P_O))
+    predictions = None if predictor is None else (P_A, prepend(P_first, P_O))
+    return jax.lax.stop_gradient(episode), predictions

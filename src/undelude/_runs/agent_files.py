@@ -1,4 +1,4 @@
-"""Agents on disk: weights in safetensors, everything else in JSON; loading one runs no code of the file's."""
+"""Agents on disk: weights in safetensors, everything else in JSON. Loading an agent runs no code from its files."""
 
 import hashlib
 import json
@@ -15,23 +15,16 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from undelude._agents.base import AbstractAgent
-from undelude._agents.networks.gru import GRUAgent
-from undelude._agents.networks.linear import LinearRecurrentAgent
-from undelude._agents.networks.lstm import LSTMAgent
-from undelude._agents.networks.markov import MarkovAgent, SequencePredictor
 from undelude._agents.networks.network import AbstractLearnedAgent, check_config
-from undelude._agents.networks.transformer import TransformerAgent
+from undelude._agents.networks.registry import ARCHITECTURES
 from undelude._files import json_object, read_json, write_atomically
 
-FORMAT = 2
+FORMAT = 3
 SHA = "weights_sha256"
-LEARNED = (LSTMAgent, GRUAgent, LinearRecurrentAgent, TransformerAgent, MarkovAgent, SequencePredictor)
-AGENTS: dict[str, type[AbstractLearnedAgent]] = {agent.__name__: agent for agent in LEARNED}
-
-
-# An agent's description and the list of its arrays are a few thousand bytes; a certificate with its episode is more.
+AGENTS = {agent.__name__: agent for agent in ARCHITECTURES.values()}
+# Most bytes of an agent's description and of the list of its arrays; usually a few thousand.
 MAX_DESCRIPTION = 2**18
-# The types of arrays, as safetensors calls them.
+# NumPy's names for the dtypes of safetensors.
 TYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I32": "int32", "I64": "int64"}
 
 
@@ -39,8 +32,8 @@ def save(agent: AbstractAgent, path: str | os.PathLike) -> None:
     """Write a learned agent into the folder `path`: `agent.json` and `weights.safetensors`.
 
     Raises:
-        TypeError: only learned agents have something to save; an exact agent is its process.
-        ValueError: it has more arrays than `load` reads.
+        TypeError: the agent is not a learned one; an exact agent is built from its process.
+        ValueError: it has more arrays than `load` accepts.
     """
     if not (isinstance(agent, AbstractLearnedAgent) and type(agent) in AGENTS.values()):
         raise TypeError(
@@ -48,11 +41,11 @@ def save(agent: AbstractAgent, path: str | os.PathLike) -> None:
             "An exact agent is built from its process."
         )
     weights = save_safetensors(_named_arrays(agent))
-    # The digest ties the two files together: a crash between their writing, or a bit that has flipped, is found.
+    # The digest ties the two files together: it finds a crash between their writing, and a flipped bit.
     about = {"format": FORMAT, "agent": type(agent).__name__, "config": agent.config, SHA: digest(weights)}
     header = json.dumps(about, indent=2).encode()
     if max(len(header), int.from_bytes(weights[:8], "little")) > MAX_DESCRIPTION:
-        raise ValueError("an agent of so many layers or parts cannot be saved; make it of fewer and wider ones.")
+        raise ValueError("an agent of so many layers or parts cannot be saved; give it fewer and wider ones.")
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "weights.safetensors", weights)
@@ -60,7 +53,7 @@ def save(agent: AbstractAgent, path: str | os.PathLike) -> None:
 
 
 def load(path: str | os.PathLike) -> AbstractAgent:
-    """Read the agent that `save` wrote; what the files say is compared before anything of that size is read or made.
+    """Read the agent that `save` wrote. Sizes are compared before anything of that size is read or made.
 
     Raises:
         FileNotFoundError: there is no agent at `path`.
@@ -82,7 +75,7 @@ def load(path: str | os.PathLike) -> AbstractAgent:
         num_parts = check_config(agent_type, header.get("config"))
         if num_parts > len(found):
             raise ValueError(f"it has {num_parts} layers and parts, but {weights_file.name} only {len(found)} arrays")
-        # Shapes alone: nothing of the size that the file claims is made.
+        # Shapes alone, so that nothing of the claimed size is made.
         agent = eqx.filter_eval_shape(lambda: agent_type.from_config(header["config"]))
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         why = str(error).rstrip(".").partition("\n")[0]
@@ -99,14 +92,14 @@ def load(path: str | os.PathLike) -> AbstractAgent:
     weights = weights_file.read_bytes()
     try:
         arrays = load_safetensors(weights)
-    except (SafetensorError, KeyError) as error:  # A type that NumPy has not.
-        why = " ".join(str(error).split())  # It quotes what it found, however long.
+    except (SafetensorError, KeyError) as error:  # KeyError for a dtype that NumPy lacks.
+        why = " ".join(str(error).split())
         raise ValueError(f"{weights_file} is damaged: {why:.200}. {_RESTORE}") from error
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise ValueError(f"{weights_file} is damaged: {name} holds numbers that are not finite. {_RESTORE}")
     if header.get(SHA) != digest(weights):
-        raise ValueError(f"{weights_file} is not what {header_file.name} was written with. {_RESTORE}")
+        raise ValueError(f"{weights_file} does not match the digest in {header_file.name}. {_RESTORE}")
     leaves, treedef = tree_flatten_with_path(agent)
     return tree_unflatten(treedef, [jax.numpy.asarray(arrays[keystr(path)]) for path, _ in leaves])
 
@@ -115,12 +108,12 @@ _RESTORE = "Restore it from a copy, or teach the agent again."
 
 
 def digest(data: bytes) -> str:
-    """By which a file is known again."""
+    """Return the SHA-256 of `data`."""
     return hashlib.sha256(data).hexdigest()
 
 
 def _read_header(file: Path) -> tuple[dict[str, str], int]:
-    """Type and shape of each array that a safetensors file says it holds, and where its header ends."""
+    """Return dtype and shape of each array that a safetensors file lists, and the size of its header in bytes."""
     with file.open("rb") as opened:
         size = int.from_bytes(opened.read(8), "little")
         if size > MAX_DESCRIPTION:
@@ -137,7 +130,7 @@ def _read_header(file: Path) -> tuple[dict[str, str], int]:
         if not (
             isinstance(entry, dict) and isinstance(entry.get("dtype"), str) and isinstance(entry.get("shape"), list)
         ):
-            raise ValueError(f"{file} is damaged: {name!r:.99} in its header is no array. {_RESTORE}")
+            raise ValueError(f"{file} is damaged: {name!r:.99} in its header is not an array. {_RESTORE}")
         found[name] = f"{TYPES.get(entry['dtype'], repr(entry['dtype']))} {entry['shape']}"
     return found, 8 + size
 

@@ -23,33 +23,33 @@ from undelude._teaching.updates import TeachingState
 
 KEPT = 2
 SECONDS_BETWEEN = 10.0
-# In each checkpoint: the digests of its files.
+# The file in each checkpoint that holds the digests of its other files.
 SEAL = "sha256.json"
-# Orbax's files about the arrays, amply.
-BYTES_BESIDE = 200_000
-# In the name of a folder that is being written or taken away: whatever is called by an update alone is whole.
+# A generous bound, in bytes, on Orbax's metadata files.
+METADATA_BYTES = 200_000
+# Suffix of a folder that is being written or deleted: a folder named by an update alone is complete.
 PART = ".part"
 
 
 class Checkpoints:
-    """The folder `checkpoints/` of a run; Orbax, which takes a second to import, is imported when one is made.
+    """The folder `checkpoints/` of a run. Orbax takes a second to import, so it is imported when one is created.
 
-    Orbax takes a tenth of a second for a small state, most of it waiting: it starts a dozen threads, writes the arrays
-    twice (once for the process, then merged), and a dozen files with metadata. So a thread does it, and training waits
-    for no more than the copy of the state to the host.
+    Orbax takes a tenth of a second even for a small state, most of it waiting: it starts a dozen threads, writes the
+    arrays twice, and a dozen metadata files. It therefore writes in a thread, and training only waits for the copy of
+    the state to the host.
 
     Args:
-        folder: made where it does not exist; what a crash left unfinished in it is taken away.
-        seconds_between: two checkpoints, at least.
-        beside: a file that must reach as far as a checkpoint does, also when the power fails: it is on the disk first.
+        folder: created if it does not exist; unfinished checkpoints that a crash left in it are deleted.
+        seconds_between: the least number of seconds between two checkpoints.
+        metrics_file: synced to the disk before each checkpoint, so that its rows reach as far after a power failure.
     """
 
-    def __init__(self, folder: Path, seconds_between: float = SECONDS_BETWEEN, beside: Path | None = None):
+    def __init__(self, folder: Path, seconds_between: float = SECONDS_BETWEEN, metrics_file: Path | None = None):
         import orbax.checkpoint as ocp
 
         _silence_orbax()
         self._ocp = ocp
-        self.folder, self.seconds_between, self.beside = folder, seconds_between, beside
+        self.folder, self.seconds_between, self.metrics_file = folder, seconds_between, metrics_file
         folder.mkdir(parents=True, exist_ok=True)
         self._sweep()
         self._orbax = ocp.Checkpointer(ocp.StandardCheckpointHandler(), multiprocessing_options=_alone(ocp))
@@ -63,16 +63,16 @@ class Checkpoints:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             self._thread.shutdown()
-            if kind is None:  # An error that is under way is not hidden by another.
+            if kind is None:  # Otherwise another error would hide the first.
                 self.wait()
         finally:
             self._orbax.close()
 
     def save_if_due(self, state: TeachingState) -> None:
-        """Begin to write `state`, if the last one was written long enough ago.
+        """Start writing `state` if `seconds_between` have passed since the last checkpoint.
 
         Raises:
-            OSError: the last one could not be written.
+            OSError: the last checkpoint could not be written.
         """
         if self._writing is not None and self._writing.done():
             self.wait()
@@ -80,10 +80,10 @@ class Checkpoints:
             self.save(state)
 
     def save(self, state: TeachingState) -> None:
-        """Begin to write `state`; `wait` until it is done.
+        """Start writing `state` in a thread; `wait` returns when it is done.
 
         Raises:
-            OSError: the one before it could not be written.
+            OSError: the last checkpoint could not be written.
         """
         self.wait()
         arrays = {name: np.asarray(x) for name, x in _named_arrays(state)}
@@ -91,7 +91,7 @@ class Checkpoints:
         self._saved_at = time.monotonic()
 
     def wait(self) -> None:
-        """Until nothing is being written.
+        """Wait until the checkpoint that is being written is complete.
 
         Raises:
             OSError: it could not be written.
@@ -101,20 +101,20 @@ class Checkpoints:
             writing.result()
 
     def _write(self, update: int, arrays: dict[str, np.ndarray]) -> None:
-        """Whole, under another name; then renamed, unless that update is there already."""
+        """Write a checkpoint under a temporary name, then rename it; do nothing if there is one of that update."""
         if update in updates_in(self.folder):
             return
         part = self.folder / f"{update}{PART}"
         try:
-            # A disk without room is found out before a dozen threads are at work on it.
+            # Find out whether the disk has room before Orbax's threads write to it.
             with tempfile.TemporaryFile(dir=self.folder) as room:
-                room.write(bytes(2 * sum(x.nbytes for x in arrays.values()) + BYTES_BESIDE))
+                room.write(bytes(2 * sum(x.nbytes for x in arrays.values()) + METADATA_BYTES))
             self._orbax.save(part.absolute(), args=self._ocp.args.StandardSave(arrays))
             write_atomically(part / SEAL, json.dumps(_digests(part)).encode())
             for file in part.rglob("*"):
                 sync(file)
-            if self.beside is not None:
-                sync(self.beside)
+            if self.metrics_file is not None:
+                sync(self.metrics_file)
             part.rename(self.folder / str(update))
             sync(self.folder)
         except BaseException:
@@ -134,21 +134,21 @@ class Checkpoints:
         (self.folder / str(update)).rename(aside)
 
     def _sweep(self) -> None:
-        """Take away what is unfinished; a thread of a write that failed may yet add to it, which the next one takes."""
+        """Delete unfinished checkpoints; a failed write's thread may add files yet, which the next sweep deletes."""
         for part in self.folder.glob(f"*{PART}*"):
             shutil.rmtree(part, ignore_errors=True)
 
     def restore(self, like: TeachingState, warn: Callable[[str], None]) -> TeachingState | None:
-        """The last one that is whole, for a state of the same structure as `like`; None where there is none at all.
+        """Return the last complete checkpoint, or None if there are no checkpoints.
 
-        Those after it are renamed, as training will write them again.
+        Damaged checkpoints after it are renamed, because training will write them again.
 
         Args:
-            like: of that structure.
-            warn: called with a line about each that is damaged, where another serves.
+            like: a state of the same structure.
+            warn: called with one line for each damaged checkpoint, if an earlier one is complete.
 
         Raises:
-            ValueError: none is whole, or another kind of run wrote them.
+            ValueError: all checkpoints are damaged, or another kind of run wrote them.
         """
         wrong: dict[int, str] = {}
         for update in reversed(updates_in(self.folder)):
@@ -158,7 +158,7 @@ class Checkpoints:
                 wrong[update] = str(error)
                 continue
             for damaged, why in wrong.items():
-                warn(f"{why}: it is set aside, and the checkpoint before it serves.")
+                warn(f"{why}: it is set aside, and the checkpoint before it is used.")
                 self._set_aside(damaged)
             return state
         if wrong:
@@ -170,7 +170,7 @@ class Checkpoints:
 
     def _read(self, update: int, like: TeachingState) -> TeachingState:
         folder = self.folder / str(update)
-        # Orbax would find damage too, but leave readers behind that complain into the terminal.
+        # Orbax would find damage too, but its reader threads would print to the terminal.
         try:
             intact = read_json(folder / SEAL) == _digests(folder)
         except FileNotFoundError as error:
@@ -185,9 +185,9 @@ class Checkpoints:
             for name, want in expected.items():
                 if (have := found[name]).shape != want.shape or have.dtype != want.dtype:
                     raise ValueError(f"{name} is {have.dtype}{list(have.shape)}, not {want.dtype}{list(want.shape)}")
-        except (OSError, MemoryError):  # Of this moment, not of the checkpoint.
+        except (OSError, MemoryError):  # Not the checkpoint's fault.
             raise
-        except Exception as error:  # Orbax and the layers under it raise whatever they like.
+        except Exception as error:  # Orbax and the layers below it raise many types.
             raise ValueError(f"{folder} does not fit this run ({_first_line(error)})") from error
         arrays, static = eqx.partition(like, eqx.is_array)
         _, treedef = tree_flatten_with_path(arrays)
@@ -197,7 +197,7 @@ class Checkpoints:
 
 @functools.cache
 def _silence_orbax() -> None:
-    """What stops a write, `Checkpoints.wait` raises; Orbax's threads print it too, some of them long after."""
+    """Keep Orbax's threads from printing the errors that `Checkpoints.wait` raises."""
     for name in ("absl", "asyncio"):
         logging.getLogger(name).disabled = True
     say = sys.unraisablehook
@@ -210,13 +210,13 @@ def _silence_orbax() -> None:
 
 
 def _alone(ocp: Any) -> Any:
-    """Process 0 saves and restores by itself: without saying so, Orbax would wait for the others."""
+    """Return options with which process 0 saves alone; by default Orbax would wait for the other processes."""
     only = {"active_processes": {0}, "barrier_sync_key_prefix": "undelude"} if jax.process_count() > 1 else {}
     return ocp.options.MultiprocessingOptions(primary_host=0, **only)
 
 
 def updates_in(folder: Path) -> list[int]:
-    """The updates that there is a checkpoint of, in order."""
+    """Return the updates of the checkpoints in `folder`, in order."""
     return sorted(int(file.name) for file in folder.glob("*") if file.name.isdecimal())
 
 

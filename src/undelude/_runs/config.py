@@ -1,4 +1,4 @@
-"""The options of a run, which are also its `config.json`."""
+"""The options of a run, as its command line and its `config.json` hold them."""
 
 import dataclasses
 import json
@@ -7,18 +7,20 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import jax
 import tyro
 
+from undelude._agents.networks.registry import ARCHITECTURES
 from undelude._checks import MAX_COUNT
 from undelude._files import read_json, write_atomically
+from undelude._teaching.registry import TEACHINGS
 from undelude._versions import versions
 
 
 def _or_nothing(kind: type, metavar: str) -> tyro.constructors.PrimitiveConstructorSpec:
-    """An option that has no value where it is not given; tyro would offer None as a word to type."""
+    """Return a constructor for an option that is None by default; tyro alone would offer the word None as a value."""
     return tyro.constructors.PrimitiveConstructorSpec(
         nargs=1,
         metavar=metavar,
@@ -28,78 +30,82 @@ def _or_nothing(kind: type, metavar: str) -> tyro.constructors.PrimitiveConstruc
     )
 
 
+if TYPE_CHECKING:
+    AgentName = TeachingName = str
+else:
+    AgentName, TeachingName = Literal[*ARCHITECTURES], Literal[*TEACHINGS]
 WholeNumber = Annotated[int | None, _or_nothing(int, "INT")]
 Number = Annotated[float | None, _or_nothing(float, "FLOAT")]
 
-# Teachings in which either may execute.
+# Teachings in which agent and expert share the execution.
 SHARING = ("mixed", "dagger")
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What determines a run, down to its last bit on one machine."""
+    """The options that determine a run, to the last bit on one machine."""
 
     task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")]
     """A name from `undelude tasks`, or your own package.module:factory."""
-    agent: Literal["lstm", "gru", "linear", "transformer", "markov", "predictor"] = "lstm"
+    agent: AgentName = "lstm"
     """Architecture of the agent."""
     hidden_size: WholeNumber = None
-    """Units of its memory; this and what follows is the architecture's own where it is not given."""
+    """Units of its memory; sizes that are not given are the architecture's own."""
     num_layers: WholeNumber = None
-    """Of linear and transformer: layers."""
+    """Layers, for linear and transformer."""
     num_heads: WholeNumber = None
-    """Of transformer: heads of attention in each layer."""
+    """Attention heads in each layer, for transformer."""
     window: WholeNumber = None
-    """Of transformer: how many symbols back a layer looks, two a round; all by default."""
+    """Symbols that a layer of the transformer looks back, two a round; all by default."""
     order: WholeNumber = None
-    """Of markov and predictor: symbols that they see, two a round."""
-    teaching: Literal["counterfactual", "factual", "mixed", "blind", "cloning", "dagger"] = "counterfactual"
-    """Who executes: the agent, the expert, either at random, or blind chance; cloning (the expert) and dagger (either)
-    leave unmarked who did."""
+    """Symbols that markov and predictor see, two a round."""
+    teaching: TeachingName = "counterfactual"
+    """Executor of the actions: the agent (counterfactual), the expert (factual), either at random (mixed), or uniform
+    chance (blind); cloning (the expert) and dagger (either) leave actions unmarked."""
     expert_share: Number = None
-    """Of the actions, in mixed and dagger: the probability that the expert executes; .5 by default."""
+    """Probability that the expert executes an action, in mixed and dagger; .5 by default."""
     per: Literal["step", "episode"] = "step"
-    """In dagger: whether that is drawn anew each step, or once an episode."""
+    """Whether dagger draws the executor each step or once an episode."""
     target: Literal["sample", "distribution", "posterior", "reverse"] = "distribution"
-    """What a prediction is scored against: an action of the expert, its whole distribution, the exact answer, or, the
-    other way round, the expert's distribution against the prediction (reverse KL)."""
+    """Target of the action predictions: an action of the expert, its whole distribution, the exact posterior
+    predictive, or its distribution by reverse KL."""
     observation_weight: float = 1.0
-    """Of the observations' log-loss beside the actions'."""
+    """Weight of the observations' log-loss; the actions' has weight 1."""
     steps: int = 2000
-    """Updates in all."""
+    """Number of updates."""
     batch_size: int = 64
-    """Episodes an update."""
+    """Episodes per update."""
     microbatch_size: WholeNumber = None
-    """Episodes that a device learns from at a time, where memory is short; all of its share by default."""
+    """Episodes that a device learns from at a time; fewer need less memory. Its whole share by default."""
     reuse: int = 1
     """Updates on each batch of episodes."""
     learning_rate: float = 3e-2
-    """At its peak, after a warm-up; it then decays to zero."""
+    """Peak learning rate; it warms up and then decays to zero."""
     log_every: int = 50
     """Updates between two rows of metrics.jsonl."""
     seed: int = 0
-    """Of all that is drawn."""
+    """Random seed."""
 
     def __post_init__(self) -> None:
         if self.expert_share is None and self.teaching in SHARING:
             object.__setattr__(self, "expert_share", 0.5)
 
 
-# What an architecture may or may not have.
+# Sizes that an architecture may have.
 SIZES = ("hidden_size", "num_layers", "num_heads", "window", "order")
-# Beyond these a machine is at work for hours, or out of memory, before anything is said.
+# Largest sizes: beyond them a machine works for hours or runs out of memory before it reports anything.
 MOST = {"hidden_size": 2**14, "num_layers": 2**8, "num_heads": 2**14, "order": 2**16}
 
 
 def check_config(config: Config) -> None:
-    """Raise `ValueError`, naming the option, where a number is out of range."""
+    """Raise `ValueError`, naming the option, if a number is out of range or two options contradict each other."""
     for name in (*SIZES, "steps", "batch_size", "microbatch_size", "reuse", "log_every"):
         if (number := getattr(config, name)) is not None and number < 1:
             raise ValueError(f"{option(name)} must be at least 1, not {number}.")
         if number is not None and number > (most := MOST.get(name, MAX_COUNT)):
             raise ValueError(f"{option(name)} must be at most {most}, not {number}.")
     if config.per != "step" and config.teaching != "dagger":
-        raise ValueError(f"--per is for --teaching dagger, not {config.teaching}, which draws who executes each step.")
+        raise ValueError(f"--per is for --teaching dagger, not {config.teaching}, which draws the executor each step.")
     if not (math.isfinite(config.observation_weight) and config.observation_weight >= 0):
         raise ValueError(f"--observation-weight must be finite and at least 0, not {config.observation_weight}.")
     if config.expert_share is not None and config.teaching not in SHARING:
@@ -116,17 +122,17 @@ def check_config(config: Config) -> None:
 
 
 def option(name: str) -> str:
-    """A field's name on the command line."""
+    """Return the name of a field on the command line."""
     return "TASK" if name == "task" else f"--{name.replace('_', '-')}"
 
 
 def train_command(settings: Mapping[str, Any], out: Path | str, *, resume: bool = False) -> str:
-    """What trains an agent in `out`, by the entries of a `config.json`, or goes on with the run that is there.
+    """Return the command that trains an agent in `out` with the entries of a `config.json`, or resumes that run.
 
     Args:
-        settings: what is no field of `Config`, such as the versions, is no option either.
+        settings: entries of a `config.json`; those that are not fields of `Config` are ignored.
         out: the run directory.
-        resume: go on; the run has its settings.
+        resume: resume the run, which has its settings.
     """
     command = ["undelude", "train", settings["task"]]
     for field in dataclasses.fields(Config)[1:]:
@@ -137,21 +143,21 @@ def train_command(settings: Mapping[str, Any], out: Path | str, *, resume: bool 
 
 
 def devices() -> str:
-    """How many, of what kind."""
+    """Return the number and kind of the devices."""
     return f"{jax.device_count()} {jax.devices()[0].device_kind}"
 
 
 def write_config(file: Path, config: Config) -> None:
-    """Write `config.json`, with the versions and devices that the run is made with."""
+    """Write `config.json`, with the versions and devices of this process."""
     data = dataclasses.asdict(config) | {"devices": devices(), "versions": versions()}
     write_atomically(file, (json.dumps(data, indent=2) + "\n").encode())
 
 
 def read_config(file: Path) -> tuple[Config, dict[str, str]]:
-    """The options in `config.json`, and what the run was made with.
+    """Return the options in `config.json`, and the versions and devices that the run began with.
 
     Raises:
-        ValueError: it is damaged; the message names the entry.
+        ValueError: the file is damaged; the message names the entry.
     """
     data = read_json(file)
     recorded = data.pop("versions", {})
@@ -180,5 +186,5 @@ def _fits(value: Any, hint: Any) -> bool:
         return any(_fits(value, part) for part in get_args(hint))
     numbers = (int, float) if hint is float else hint
     if hint is float and isinstance(value, int) and abs(value) > 2**63:
-        return False  # Some are larger than any float.
+        return False  # An integer may be larger than any float.
     return isinstance(value, numbers) and not isinstance(value, bool)

@@ -1,4 +1,4 @@
-"""A run directory: what `train` writes, and every other command reads."""
+"""A run directory, which `undelude train` writes and every other command reads."""
 
 import contextlib
 import json
@@ -14,21 +14,21 @@ from undelude._runs.config import Config, read_config, train_command, write_conf
 from undelude._runs.errors import CommandError, UsageError
 from undelude._runs.metrics import Row, read_metrics
 
-# Whoever holds it writes.
+# File whose lock a writing process holds.
 LOCK = ".lock"
-# Intervals over the seeds of `train --num-seeds`.
+# File of intervals over the seeds of `train --num-seeds`.
 SEEDS = "seeds.json"
 
 
 class RunDirectory:
     """`config.json`, `metrics.jsonl`, `certificate.json`, `agent/`, `checkpoints/` and `report.html`, in one folder.
 
-    And `episode.gif`, where the task has something to draw, and `.lock`, which whoever writes holds.
+    Also `episode.gif`, if the task can be drawn, and `.lock`, which a writing process holds.
 
     Args:
         path: the folder; see `create` and `open`.
         config: of the run.
-        versions: with which it was begun, and the devices.
+        versions: of the packages when the run began, and its devices.
     """
 
     def __init__(self, path: Path, config: Config, versions: dict[str, str] | None = None):
@@ -43,16 +43,16 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: Path, config: Config) -> "RunDirectory":
-        """A new run.
+        """Create a new run.
 
         Raises:
-            UsageError: something is there already.
-        CommandError: the folder cannot be made.
+            UsageError: the folder holds other files or a run.
+            CommandError: the folder cannot be created.
         """
         run = cls(path, config)
         if path.exists() and not path.is_dir():
             raise UsageError(f"{path} is a file: use another --out.")
-        # What a crash leaves while a file is being written begins with a point, as the lock does.
+        # Names of the lock and of files that a crash left half-written begin with a dot.
         if path.exists() and not run.config_file.exists() and any(x.name[0] != "." for x in path.iterdir()):
             raise UsageError(f"{path} is not empty, and not a run: use another --out.")
         try:
@@ -67,10 +67,10 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: Path) -> "RunDirectory":
-        """The run at `path`.
+        """Open the run at `path`.
 
         Raises:
-            UsageError: there is none.
+            UsageError: there is no run.
             ValueError: its `config.json` is damaged.
         """
         file = path / "config.json"
@@ -82,37 +82,37 @@ class RunDirectory:
 
     @property
     def resume_command(self) -> str:
-        """What goes on with it."""
+        """The command that resumes the run."""
         return train_command(vars(self.config), self.path, resume=True)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """While the block runs, no other process may write here; a process that is killed holds nothing.
+        """Keep other processes from writing here while the block runs; the lock of a killed process is free.
 
-        Where the system or the file system has no such locks, nothing is held.
+        On systems and file systems without such locks, this does nothing.
 
         Raises:
-            UsageError: another process does.
+            UsageError: another process holds the lock.
         """
         try:
             import fcntl
         except ModuleNotFoundError:  # Windows.
             yield
             return
-        # A file of its own, for a lock is on the file and not on its name: others are replaced when they are written.
+        # A separate file: a lock belongs to a file, not to its name, and the other files are replaced when written.
         with (self.path / LOCK).open("a") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise UsageError(f"another process is at work in {self.path}: wait for it, or end it.") from None
-            except OSError:  # A network's file system without locks.
+                raise UsageError(f"another process is at work in {self.path}: wait for it, or stop it.") from None
+            except OSError:  # A network file system without locks.
                 pass
             yield
 
     def begin(self, update: int) -> list[Row]:
-        """Make the files ready for training from `update` on, and return the rows of metrics so far.
+        """Prepare the files for training from `update` on, and return the rows of metrics up to it.
 
-        Rows after `update`, which a crash left behind its last checkpoint, are dropped; they will be written again.
+        Rows after `update`, written between the last checkpoint and a crash, are dropped; training writes them again.
 
         Raises:
             ValueError: `metrics.jsonl` is damaged, or does not reach up to `update`.
@@ -133,25 +133,25 @@ class RunDirectory:
         return rows
 
     def discard_if_empty(self) -> None:
-        """Take away a run that failed before its first row, so that the corrected command may use the same place.
+        """Delete a run that failed before its first row, so that the corrected command can use the same folder.
 
-        Only inside `locked`.
+        Call it only inside `locked`.
         """
         if not self.read_metrics():
             for file in (self.metrics_file, self.config_file, self.path / LOCK):
                 file.unlink(missing_ok=True)
             shutil.rmtree(self.path / "tensorboard", ignore_errors=True)
             for folder in (self.checkpoints_folder, self.path):
-                with contextlib.suppress(OSError):  # Not empty: something else is there.
+                with contextlib.suppress(OSError):  # It is not empty: other files are there.
                     folder.rmdir()
 
     def append_metrics(self, row: Row) -> None:
-        """One more line."""
+        """Append a row."""
         with self.metrics_file.open("a") as file:
             file.write(_line(row))
 
     def read_metrics(self) -> list[Row]:
-        """All rows; see `undelude._runs.metrics`."""
+        """Return all rows; see `undelude._runs.metrics`."""
         return read_metrics(self.metrics_file)
 
     def write_certificate(self, certificate: dict[str, Any]) -> None:
@@ -163,7 +163,7 @@ class RunDirectory:
         """Read `certificate.json`.
 
         Raises:
-            FileNotFoundError: there is none.
+            FileNotFoundError: there is no certificate.
             ValueError: it is damaged; the message names the entry.
         """
         data = read_json(self.certificate_file)
@@ -171,13 +171,13 @@ class RunDirectory:
             check_certificate(data)
         except ValueError as error:
             raise ValueError(
-                f"{self.certificate_file} is damaged: {error}. Write it anew with: undelude certify {self.path}"
+                f"{self.certificate_file} is damaged: {error}. Rewrite it with: undelude certify {self.path}"
             ) from error
         return data
 
 
 def plain(value: Any) -> Any:
-    """What JSON can say: an infinite number is the string "inf", one that is none is null."""
+    """Return `value` for JSON, with infinity as the string "inf" and NaN as null."""
     if isinstance(value, dict):
         return {name: plain(x) for name, x in value.items()}
     if isinstance(value, list | tuple):

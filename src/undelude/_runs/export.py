@@ -1,4 +1,4 @@
-"""A taught agent as three compiled functions, for programs that know nothing of undelude, or of Python."""
+"""Export of an agent as three compiled functions, for programs without undelude or without Python."""
 
 import importlib.util
 import json
@@ -33,45 +33,42 @@ def export(
     batch_size: int | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Write `agent` into `folder` as `init`, `act` and `observe`, weights included.
+    """Write `agent` into `folder` as three functions, `init`, `act` and `observe`, weights included.
 
-        init()             -> memory           at the beginning of an episode
-        act(memory, seed)  -> action, distribution, memory    an action, the distribution that it predicted, and what
-        it remembers now:
-                                               its own action is read as it was taught to read it
-        observe(memory, o) -> memory           after an observation (the opening too, where there is one)
+        init()             -> memory                          at the start of an episode
+        act(memory, seed)  -> action, distribution, memory    the action, its predicted distribution, and the memory
+                                                              after it, read with the agent's own mark
+        observe(memory, o) -> memory                          after an observation, the opening too
 
-    All arguments and results are lists of arrays: PyTrees flattened, in the order of `manifest.json`, which has the
-    name, the shape and the type of each. `seed` is two unsigned 32-bit integers, new ones for each action.
-    `distribution` are
-    the arrays of a distribution, of symbols their log-probabilities.
+    Arguments and results are lists of arrays: flattened PyTrees in the order of `manifest.json`, which holds the name,
+    shape and dtype of each. `seed` is two unsigned 32-bit integers, new ones for each action. `distribution` holds the
+    arrays of a distribution; for symbols, their log-probabilities.
 
-    Of each function there is `NAME.bin`, which `jax.export.deserialize` reads (it needs flatbuffers), and `NAME.mlir`,
-    StableHLO as text, for compilers that take that, with `main` as the function. The former is for CPU, CUDA and TPU.
-    Neither runs any code when it is read.
+    Each function is written twice: `NAME.bin` for `jax.export.deserialize` (which needs flatbuffers) on CPU, CUDA and
+    TPU, and `NAME.mlir`, StableHLO as text with the function `main`, for other compilers. Reading them runs no code.
 
     Args:
-        process: whose actions and observations the agent knows.
-        agent: any; its parameters become constants.
-        folder: made where it does not exist; it must be empty.
-        num_rounds: T of the episodes to come, for agents whose memory has a size of its own; the process's by default.
-        batch_size: B; every array then has a leading axis of that length, and each episode its own seed. None for one
-            episode, without such an axis.
-        overwrite: write into a folder that is not empty too, over an export that is there.
+        process: the process that the agent was made for.
+        agent: to export; its parameters become constants.
+        folder: created if it does not exist; it must be empty.
+        num_rounds: T of the episodes, for agents whose memory depends on it; the process's own by default.
+        batch_size: B; every array then has a leading axis B, and each episode its own seed. None for one
+            episode.
+        overwrite: write even if the folder is not empty, over an earlier export.
 
     Returns:
         The folder.
 
     Raises:
         FileExistsError: the folder is not empty, or is a file.
-        TypeError: the agent is no JAX, as a `HostAgent`.
+        TypeError: the agent is not JAX, such as a `HostAgent`.
         ModuleNotFoundError: flatbuffers is not installed.
         ValueError: the agent was made for another process, or cannot read its own marks.
 
     >>> import tempfile, undelude as ud
     >>> bandit = ud.tasks.bandit(num_rounds=2)
     >>> agent = ud.GRUAgent(bandit, 4, key=jax.random.key(0))
-    >>> folder = export(agent, bandit, tempfile.mkdtemp())
+    >>> folder = export(bandit, agent, tempfile.mkdtemp())
     >>> init, act = (jax.export.deserialize((folder / f"{f}.bin").read_bytes()).call for f in ("init", "act"))
     >>> action, log_probs, *memory = act(*init(), jnp.array([0, 1], jnp.uint32))
     >>> log_probs.shape
@@ -81,8 +78,8 @@ def export(
     check_free(path, overwrite=overwrite)
     if not isinstance(agent, AbstractAgent):
         raise TypeError(
-            f"export: an agent from elsewhere ({type(agent).__name__}) cannot be exported, for JAX cannot compile it: "
-            "run it where it is, or teach an agent of undelude's."
+            f"export: a {type(agent).__name__} cannot be exported, because JAX cannot compile it; "
+            "run it in Python, or teach an agent of undelude's."
         )
     if importlib.util.find_spec("flatbuffers") is None:
         raise ModuleNotFoundError(
@@ -93,7 +90,7 @@ def export(
     check_fit(process, agent)
     num_rounds = check_count("num_rounds", process.num_rounds if num_rounds is None else num_rounds)
     batch_size = None if batch_size is None else check_count("batch_size", batch_size)
-    # A window that is shorter than the episode, a cache of its length: the memory has the shape that `init` gives it.
+    # `init` decides the size of the memory: a window may be shorter than the episode, and a cache is as long.
     memory = jax.eval_shape(lambda: agent.init(num_rounds=num_rounds))
     distribution = jax.eval_shape(agent.f_A, memory)
     seed = jax.ShapeDtypeStruct((2,), jnp.uint32)
@@ -122,11 +119,11 @@ def export(
     for name, (f, takes, gives) in functions.items():
         shapes = [_batched(named[x], batch_size) for x in takes]
         flat, treedef = jax.tree.flatten(tuple(shapes))
-        # Arguments that make no difference stay too: the manifest lists them.
+        # Keep unused arguments, because the manifest lists them.
         jitted = jax.jit(_flat(f, treedef, batch_size), keep_unused=True)
         exported = jax.export.export(jitted, platforms=PLATFORMS)(*flat)
         write_atomically(path / f"{name}.bin", bytes(exported.serialize()))
-        # For one platform, or else the text has one argument more, which says on which of them it is.
+        # For one platform: for several, the text would take the platform as another argument.
         text = jax.export.export(jitted, platforms=PLATFORMS[:1])(*flat).mlir_module()
         write_atomically(path / f"{name}.mlir", text.encode())
         described[name] = {
@@ -145,21 +142,21 @@ def export(
         "versions": versions(),
         "functions": described,
     }
-    # Last: where there is a manifest, all else is there too.
+    # Written last: a manifest means that the export is complete.
     write_atomically(path / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())
     return path
 
 
 def check_free(path: Path, *, overwrite: bool, option: str = "overwrite=True") -> None:
-    """Raise `FileExistsError` where `path` is a file, or holds something that `overwrite` does not give up."""
+    """Raise `FileExistsError` if `path` is a file, or a folder that is not empty without `overwrite`."""
     if path.exists() and not path.is_dir():
         raise FileExistsError(f"{path} is a file: name a folder to export into.")
     if not overwrite and path.is_dir() and any(path.iterdir()):
-        raise FileExistsError(f"{path} is not empty: export into another folder, or over what is there with {option}.")
+        raise FileExistsError(f"{path} is not empty: export into another folder, or overwrite it with {option}.")
 
 
 def _flat(f: Callable[..., PyTree], treedef: Any, batch_size: int | None) -> Callable[..., list]:
-    """`f` on flat arguments and results, for one episode or for a batch of them."""
+    """Return `f` with flat arguments and results, for one episode or for a batch."""
 
     def call(*leaves: Any) -> list:
         if batch_size is None:
@@ -177,6 +174,6 @@ def _batched(shapes: PyTree, batch_size: int | None) -> PyTree:
 
 
 def _rows(name: str, shapes: PyTree) -> list[dict[str, Any]]:
-    """An entry of the manifest for each array."""
+    """Return the manifest's entries for the arrays of `shapes`."""
     leaves, _ = tree_flatten_with_path(shapes)
     return [{"name": name + keystr(path), "shape": list(x.shape), "dtype": str(x.dtype)} for path, x in leaves]

@@ -1,4 +1,4 @@
-"""`metrics.jsonl`: what training measured, a row for each update at which it looked."""
+"""`metrics.jsonl`: one row of measurements for each logged update."""
 
 import math
 from pathlib import Path
@@ -8,15 +8,14 @@ from undelude._certificate.certificate import is_quantity
 from undelude._files import json_object
 
 Row = dict[str, Any]
-# What is measured there, besides the update.
+# Measured columns; a row also has its update.
 MEASURED = ("action_loss", "observation_loss", "seconds", "action_kl_do", "action_kl_see")
 
 
 def read_metrics(file: Path) -> list[Row]:
-    """All rows by update; an infinite number is one, as it is not in JSON.
+    """Return all rows in order of their update, with "inf" as a float.
 
-    A last line that a crash cut short is left out. Of an update that is there twice the
-    later row is what the rest went on from.
+    A last line that a crash cut short is dropped. If an update occurs twice, the later row counts.
 
     Raises:
         ValueError: a line is damaged; the message says which.
@@ -41,11 +40,11 @@ def _checked(row: Row) -> Row:
         raise ValueError("it has no update number")
     for name in MEASURED:
         if not is_quantity(value := row.get(name)):
-            raise ValueError(f'{name} is {value!r:.99}, where a number, null or "inf" belongs')
+            raise ValueError(f'{name} is {value!r:.99}, but must be a number, null or "inf"')
     row |= {
         name: math.inf if row[name] == "inf" else float(row[name]) for name in MEASURED if row.get(name) is not None
     }
-    # Training goes on counting from it.
+    # A resumed run continues counting from it.
     if row.get("seconds") is None or not 0 <= row["seconds"] < 2**63:
-        raise ValueError("it does not say after how many seconds")
+        raise ValueError("its seconds are missing or out of range")
     return row

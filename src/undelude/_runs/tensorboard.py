@@ -9,7 +9,7 @@ from typing import Any
 from undelude._teaching.loop import Row
 from undelude._teaching.updates import TeachingState
 
-# Where TensorBoard shows a column: by its group.
+# TensorBoard's tag, group/name, for each column.
 TAGS = {
     "action_loss": "loss/action",
     "observation_loss": "loss/observation",
@@ -22,8 +22,8 @@ class TensorBoard:
     """Writes each row of metrics as scalars, nats at the row's update, into a folder that `tensorboard --logdir` reads.
 
     Args:
-        folder: made where it does not exist.
-        start: the update from which a run goes on; what was written of later ones is taken back.
+        folder: created if it does not exist.
+        start: the update from which a run is resumed; TensorBoard discards later rows.
 
     Raises:
         ModuleNotFoundError: tensorboardX is not installed.
@@ -35,13 +35,12 @@ class TensorBoard:
         try:
             from tensorboardX import event_file_writer, summary
 
-            # Its names are made as it is imported, so that pyright does not find them.
+            # The names are generated at import, so that pyright does not find them.
             from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
         except ModuleNotFoundError as error:
             message = "writing for TensorBoard needs tensorboardX: pip install tensorboardX."
             raise ModuleNotFoundError(message) from error
-        # Not its SummaryWriter: that writes in a thread, which keeps rows back for minutes, and on a full disk dies and
-        # has the caller wait for ever.
+        # Not SummaryWriter: its thread holds rows back for minutes, and on a full disk it dies and blocks the caller.
         Path(folder).mkdir(parents=True, exist_ok=True)
         self._writer = event_file_writer.EventsWriter(os.path.join(folder, "events"), f".{start}")
         self._event, self._scalar = Event, summary.scalar
@@ -49,7 +48,7 @@ class TensorBoard:
             self._write(start + 1, session_log=SessionLog(status=SessionLog.START))
 
     def __call__(self, state: TeachingState, row: Row) -> None:
-        """One row; it is on disk when this returns."""
+        """Write one row and flush it."""
         del state
         for name, value in row.items():
             if name != "update" and value is not None:
@@ -60,7 +59,7 @@ class TensorBoard:
         self._writer.write_event(self._event(wall_time=time.time(), step=step, **what))
 
     def close(self) -> None:
-        """Write what is left."""
+        """Flush and close the file."""
         self._writer.close()
 
     def __enter__(self) -> "TensorBoard":

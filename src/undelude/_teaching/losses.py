@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from undelude._agents.base import AbstractAgent, predict, scan
 from undelude._agents.exact import ExactAgent
-from undelude._distributions.distributions import AbstractDistribution, cross_entropy
+from undelude._distributions import AbstractDistribution, cross_entropy
 from undelude._process.process import InteractionProcess
 from undelude._rollout.rollout import Episodes
 from undelude._teaching.settings import Target
@@ -75,11 +75,13 @@ def score(
         case _:
             raise ValueError(f"target must be one of {', '.join(get_args(Target))}, not {target!r:.99}.")
     observation = score_observations(P_O, episode)
-    return action * episode.mask, observation
+    return jnp.where(episode.mask, action, 0.0), observation
 
 
 def score_observations(P_O: AbstractDistribution, episode: Episodes) -> Float[Array, " T0"]:
     """Return `-log P(o_t)` of the real observations, after that of the opening if there is one; 0 where masked."""
     first = None if episode.opening is None else jnp.ones((), bool)
     observations, mask = prepend(episode.opening, episode.observations), prepend(first, episode.mask)
-    return mask * jax.vmap(lambda distribution, o: -distribution.log_prob(o))(P_O, observations)
+    losses = jax.vmap(lambda distribution, o: -distribution.log_prob(o))(P_O, observations)
+    # A product with the mask would be NaN if a round that does not exist holds an impossible symbol.
+    return jnp.where(mask, losses, 0.0)

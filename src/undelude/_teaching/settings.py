@@ -10,7 +10,7 @@ import equinox as eqx
 
 from undelude._agents.base import AbstractAgent, Reading
 from undelude._checks import check_between
-from undelude._distributions.distributions import AbstractDistribution
+from undelude._distributions import AbstractDistribution
 from undelude._types import Mark
 
 Target = Literal["sample", "distribution", "posterior", "reverse"]

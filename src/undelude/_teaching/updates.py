@@ -12,12 +12,11 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from undelude._agents.base import AbstractAgent, AbstractSequenceAgent, Predictions, check_mark
 from undelude._agents.fixed import FixedPolicy
-from undelude._distributions.distributions import AbstractDistribution, Categorical
-from undelude._distributions.spec import Symbols, num_symbols, spec_of
+from undelude._distributions import AbstractDistribution, Categorical, Symbols, num_symbols, spec_of
 from undelude._process.episodes import Episodes
 from undelude._process.process import InteractionProcess
 from undelude._rollout.checks import check_fit
-from undelude._rollout.scan import live
+from undelude._rollout.scan import run_episode
 from undelude._teaching.losses import log_losses, score
 from undelude._teaching.settings import Behaviour, Teaching
 from undelude._tree import index
@@ -215,7 +214,7 @@ def _collect(
     elif teaching.behaviour is not None:
         actor = _actor(process, teaching.behaviour)
         reads = (actor.own_actions == "do", False)
-    return live(
+    return run_episode(
         process,
         actor,
         key,
@@ -233,8 +232,8 @@ def _learns_as_it_acts(agent: AbstractAgent, teaching: Teaching) -> bool:
 
     This saves stepping through the episode a second time, if the agent executes and acts by what it predicts.
     """
-    steps_alike = agent.steps_alike if isinstance(agent, AbstractSequenceAgent) else True
-    return teaching.agent_executes and steps_alike and type(agent).act is AbstractAgent.act
+    stepwise = agent.predicts_stepwise if isinstance(agent, AbstractSequenceAgent) else True
+    return teaching.agent_executes and stepwise and type(agent).act is AbstractAgent.act
 
 
 def _actor(process: InteractionProcess, behaviour: Behaviour) -> AbstractAgent:

@@ -12,8 +12,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from undelude._checks import check_between, check_count
-from undelude._distributions.distributions import Categorical, Given, Joint
-from undelude._process.process import AbstractExpert, AbstractTask, InteractionProcess
+from undelude._distributions import Categorical, Given, Joint
+from undelude._process.process import InteractionProcess
+from undelude._process.task import AbstractExpert, AbstractTask
 
 Feedback = Literal["cue", "reward"]
 # Stay, north, south, west, east: what an action adds to (row, column).

@@ -1,0 +1,104 @@
+"""The two sides of a process that know theta: the task (Nature) and the expert (Section 4.1)."""
+
+import abc
+from collections.abc import Sequence
+from typing import Any, ClassVar, Generic, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from undelude._distributions import AbstractDistribution
+from undelude._types import Action, Observation, Theta
+
+W = TypeVar("W")
+E = TypeVar("E")
+
+
+class AbstractTask(eqx.Module, Generic[W]):
+    """Nature, `Q(O | Theta, W)`; the memory `W` is a sufficient statistic of the interaction so far.
+
+    Attributes:
+        theta_free_memory: set it to True if `W` is computed without theta. An exact agent then keeps one copy of `W`
+            instead of one for each theta. A process with a transition needs it.
+    """
+
+    theta_free_memory: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def init(self, theta: Theta) -> W:
+        """Return `W` at the start of an episode."""
+
+    @abc.abstractmethod
+    def Q_O(self, theta: Theta, w: W) -> AbstractDistribution:
+        """Return `Q(O_t | theta, w)`; `w` has read the action of round t. Before any action, return that of `O_0`."""
+
+    @abc.abstractmethod
+    def g_A(self, theta: Theta, a: Action, w: W) -> W:
+        """Return `W` after the action `a`, by either executor."""
+
+    @abc.abstractmethod
+    def g_O(self, theta: Theta, o: Observation, w: W) -> W:
+        """Return `W` after the observation `o`."""
+
+    @abc.abstractmethod
+    def reward(self, theta: Theta, w: W, a: Action, o: Observation) -> Float[Array, ""]:
+        """Return the reward of a round, for evaluation only; `o` was sampled from `Q_O(theta, w)`."""
+
+    def ends(self, o: Observation) -> Bool[Array, ""]:
+        """Return whether the episode ends with the observation `o`; by default it never does.
+
+        The end is part of the observation, so that surviving a round is evidence like any other observation.
+        """
+        del o
+        return jnp.zeros((), bool)
+
+    def draw(self, frame: Any, theta: Theta, w: W, belief: Sequence[tuple[Theta, float]]) -> None:
+        """Draw the world in one round for `ud.film`; by default, draw only the belief.
+
+        Args:
+            frame: a `ud.Frame` from (0, 0) to (1, 1) that has its title already.
+            theta: the true value after the round, in NumPy.
+            w: the memory after the action of the round, in NumPy.
+            belief: each value of Theta with its probability after the round; empty if Theta is continuous.
+
+        Raises:
+            TypeError: Theta is continuous, so that there is nothing to draw by default.
+        """
+        del w
+        if not belief:
+            raise TypeError(f"{type(self).__name__} has no drawing; give it draw(frame, theta, w, belief).")
+        true = [jax.tree.all(jax.tree.map(np.array_equal, theta, value)) for value, _ in belief]
+        frame.bars([p for _, p in belief], framed=true.index(True))
+
+    def say(self, o: Observation) -> str:
+        """Describe an observation in a word or two for the header of `ud.film`; by default, by a symbol's number."""
+        return str(int(o)) if isinstance(o, np.ndarray | np.generic) and o.ndim == 0 and o.dtype.kind in "iu" else ""
+
+
+class AbstractExpert(eqx.Module, Generic[E]):
+    """The demonstrator, `Q(A | Theta, E)`, who is shown theta; `E` is its memory.
+
+    Attributes:
+        theta_free_memory: as of `AbstractTask`.
+    """
+
+    theta_free_memory: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def init(self, theta: Theta) -> E:
+        """Return `E` at the start of an episode."""
+
+    @abc.abstractmethod
+    def Q_A(self, theta: Theta, e: E) -> AbstractDistribution:
+        """Return `Q(A_t | theta, e)`, the distribution of the expert's next action."""
+
+    @abc.abstractmethod
+    def g_A(self, theta: Theta, a: Action, e: E) -> E:
+        """Return `E` after the action `a`, by either executor."""
+
+    @abc.abstractmethod
+    def g_O(self, theta: Theta, o: Observation, e: E) -> E:
+        """Return `E` after the observation `o`."""

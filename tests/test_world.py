@@ -1,0 +1,305 @@
+"""Worlds: episodes that end early, simulators that can only be sampled, and every pairing of agent and world."""
+
+import dataclasses
+import itertools
+import math
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import undelude as ud
+from undelude._distributions import Symbols
+from undelude._process.world import AbstractWorld, EpisodeKeys, RoundKeys
+from undelude._rollout.host import play
+from undelude._rollout.host_world import AbstractHostWorld
+from undelude._rollout.scan import run_episode
+
+KEY = jax.random.key(0)
+T = 4
+# P(o | theta, a) for o in survive-bad, survive-good, over; and the expert's P(a | theta).
+Q_O = np.array([[[0.5, 0.2, 0.3], [0.3, 0.6, 0.1]], [[0.2, 0.7, 0.1], [0.1, 0.1, 0.8]]])
+Q_A = np.array([[0.8, 0.2], [0.3, 0.7]])
+PRIOR = np.array([0.4, 0.6])
+OVER = 2
+
+
+class Hazard(ud.AbstractTask):
+    """The episode ends with the observation `over`, whose probability depends on theta."""
+
+    theta_free_memory: ClassVar[bool] = True
+
+    def init(self, theta):
+        return jnp.zeros((), jnp.int32)
+
+    def Q_O(self, theta, w):
+        return ud.Categorical(probs=jnp.asarray(Q_O, float)[theta, w])
+
+    def g_A(self, theta, a, w):
+        return jnp.asarray(a, jnp.int32)
+
+    def g_O(self, theta, o, w):
+        return w
+
+    def reward(self, theta, w, a, o):
+        return jnp.where(o == OVER, -1.0, jnp.asarray(o, float))
+
+    def ends(self, o):
+        return o == OVER
+
+
+class Absorbed(Hazard):
+    """The same world written without an end: after `over`, only `over` comes, whatever theta is."""
+
+    def init(self, theta):
+        return jnp.zeros((), jnp.int32), jnp.zeros((), bool)
+
+    def Q_O(self, theta, w):
+        over = jnp.array([0.0, 0.0, 1.0])
+        return ud.Categorical(probs=jnp.where(w[1], over, jnp.asarray(Q_O, float)[theta, w[0]]))
+
+    def g_A(self, theta, a, w):
+        return jnp.asarray(a, jnp.int32), w[1]
+
+    def g_O(self, theta, o, w):
+        return w[0], w[1] | (o == OVER)
+
+    def ends(self, o):
+        return jnp.zeros((), bool)
+
+
+class Expert(ud.AbstractExpert):
+    """Acts by theta alone."""
+
+    theta_free_memory: ClassVar[bool] = True
+
+    def init(self, theta):
+        return ()
+
+    def Q_A(self, theta, e):
+        return ud.Categorical(probs=jnp.asarray(Q_A, float)[theta])
+
+    def g_A(self, theta, a, e):
+        return e
+
+    def g_O(self, theta, o, e):
+        return e
+
+
+def process(task):
+    return ud.InteractionProcess(PRIOR, jnp.arange(2), task, Expert(), T, name="hazard")
+
+
+@pytest.fixture(scope="module")
+def hazard():
+    return process(Hazard())
+
+
+@pytest.fixture(scope="module")
+def episodes(hazard):
+    return ud.rollout(hazard, ud.ExactAgent(hazard), key=KEY, num_episodes=4096)
+
+
+def brute_force(actions, observations, done):
+    """P(theta | history), by Bayes' rule over the rounds that exist."""
+    weights = PRIOR.copy()
+    for a, o, is_done in zip(actions, observations, done, strict=True):
+        weights = weights * (1 if is_done else Q_A[:, a]) * Q_O[:, a, o]
+        if o == OVER:
+            break
+    return weights / weights.sum()
+
+
+def test_mask_ends_with_the_first_over(episodes):
+    over = np.asarray(episodes.observations) == OVER
+    before = np.cumsum(over, axis=1) - over
+    np.testing.assert_array_equal(episodes.mask, before == 0)
+    assert not np.asarray(episodes.mask).all()
+    np.testing.assert_array_equal(np.asarray(episodes.reward)[~np.asarray(episodes.mask)], 0)
+
+
+@pytest.mark.parametrize("mark", ["do", "see"])
+def test_end_of_an_episode_is_evidence(hazard, mark):
+    """Every history of three rounds: the belief is Bayes' rule over the rounds that exist, and stays from there on."""
+    rounds = list(itertools.product(range(2), range(3)))
+    histories = np.array(list(itertools.product(rounds, repeat=3)))
+    actions, observations = histories[..., 0], histories[..., 1]
+    over = observations == OVER
+    mask = (np.cumsum(over, 1) - over) == 0
+    stored = ud.Episodes.of(
+        hazard, actions=actions, observations=observations, intervened=np.full(mask.shape, mark == "do"), mask=mask
+    )
+    belief = np.exp(np.asarray(ud.posterior(hazard, stored)))[:, -1]
+    expected = [brute_force(a, o, [mark == "do"] * 3) for a, o in zip(actions, observations, strict=True)]
+    np.testing.assert_allclose(belief, expected, atol=1e-5)
+
+
+def test_absorbing_process_has_the_same_beliefs(hazard, episodes):
+    """Ending and being absorbed are one world, written twice."""
+    absorbed = process(Absorbed())
+    frozen = np.where(np.asarray(episodes.mask), np.asarray(episodes.observations), OVER)
+    same = ud.Episodes.of(absorbed, actions=episodes.actions, observations=frozen)
+    np.testing.assert_allclose(ud.posterior(hazard, episodes), ud.posterior(absorbed, same), atol=1e-5)
+
+
+def test_padding_is_never_read(hazard, episodes):
+    """Symbols after the end, even impossible ones, change no belief, no loss and no gradient."""
+    mask = np.asarray(episodes.mask)
+    padded = dataclasses.replace(
+        episodes,
+        actions=jnp.where(mask, episodes.actions, 99),
+        observations=jnp.where(mask, episodes.observations, -7),
+        expert_actions=jnp.where(mask, episodes.expert_actions, 99),
+    )
+    np.testing.assert_array_equal(ud.posterior(hazard, episodes), ud.posterior(hazard, padded))
+    agent = ud.LSTMAgent(hazard, hidden_size=4, key=KEY)
+
+    def loss(agent, episodes):
+        action, observation = jax.vmap(lambda e: ud.log_losses(agent, e, target="sample"))(episodes)
+        return action.mean() + observation.mean()
+
+    first = jax.tree.map(lambda x: x[:64], (episodes, padded))
+    values = [jax.value_and_grad(lambda a, e=e: loss(a, e))(agent) for e in first]
+    assert values[0][0] == values[1][0]
+    jax.tree.map(np.testing.assert_array_equal, values[0][1], values[1][1])
+
+
+def test_lifetimes_follow_the_hazard(episodes):
+    """P(round t exists) for the exact agent on its first two rounds, against the enumeration."""
+    survive_1 = sum(PRIOR[k] * p_a * (1 - Q_O[k, a, OVER]) for k in range(2) for a, p_a in enumerate(PRIOR @ Q_A))
+    exists = np.asarray(episodes.mask)[:, 1]
+    assert abs(exists.mean() - survive_1) < 4 * math.sqrt(0.25 / len(exists))
+
+
+def test_causal_model_refuses_early_ends(hazard):
+    with pytest.raises(TypeError, match="may end early"):
+        hazard.causal_model(num_rounds=2)
+
+
+def test_gap_in_a_mask_is_refused(hazard):
+    with pytest.raises(ValueError, match="mask"):
+        ud.Episodes.of(hazard, actions=[0, 0], observations=[0, 0], mask=[False, True])
+
+
+def test_teaching_learns_from_episodes_that_end(hazard):
+    """Counterfactual teaching brings an LSTM near the interventional answer here too."""
+    agent = ud.LSTMAgent(hazard, hidden_size=8, key=KEY)
+    run = ud.teach(hazard, agent, ud.Counterfactual(), key=KEY, steps=200, batch_size=64, log_every=200)
+    before = ud.certify(hazard, agent, key=KEY, num_episodes=512, baselines=False)
+    after = ud.certify(hazard, run.agent, key=KEY, num_episodes=512, baselines=False)
+    assert after.action_kl_do < 0.2 * before.action_kl_do
+    assert after.observation_kl_do < 0.2 * before.observation_kl_do
+
+
+# ------------------------------------------------------------------------------------------------------- simulators
+
+
+class Simulator(AbstractWorld):
+    """The hazard, sampled without a single distribution: what a simulator in JAX can offer."""
+
+    name: ClassVar[str] = "simulator"
+    num_rounds: ClassVar[int] = T
+    specs: ClassVar[tuple] = (Symbols(2), Symbols(3))
+    opening: ClassVar[bool] = False
+    theta_changes: ClassVar[bool] = False
+    ends_early: ClassVar[bool] = True
+    finite: ClassVar[bool] = False
+
+    def begin(self, key, theta=None):
+        drawn = jax.random.bernoulli(EpisodeKeys.of(key).theta, PRIOR[1]).astype(jnp.int32)
+        return (drawn if theta is None else theta), None
+
+    def theta(self, state):
+        return state
+
+    def consult(self, state, key):
+        p = jnp.asarray(Q_A, float)[state]
+        return None, jax.random.choice(RoundKeys.of(key).expert, 2, p=p).astype(jnp.int32)
+
+    def respond(self, state, a, key):
+        o = jax.random.choice(RoundKeys.of(key).observation, 3, p=jnp.asarray(Q_O, float)[state, a]).astype(jnp.int32)
+        return state, o, jnp.where(o == OVER, -1.0, o * 1.0), o == OVER
+
+
+class HostSimulator(AbstractHostWorld):
+    """The same simulator as a batch in NumPy."""
+
+    name, num_rounds, specs = "host", T, (Symbols(2), Symbols(3))
+
+    def begin(self, keys, theta=None):
+        rngs = [np.random.default_rng(np.asarray(jax.random.key_data(key))) for key in keys]
+        thetas = np.array([rng.choice(2, p=PRIOR) if theta is None else theta for rng in rngs])
+        return (rngs, thetas), None
+
+    def theta(self, state):
+        return jnp.asarray(state[1])
+
+    def consult(self, state, keys):
+        return None, jnp.array([rng.choice(2, p=Q_A[k]) for rng, k in zip(*state, strict=True)], jnp.int32)
+
+    def respond(self, state, a, keys):
+        o = np.array([rng.choice(3, p=Q_O[k, x]) for rng, k, x in zip(*state, np.asarray(a), strict=True)])
+        return state, jnp.asarray(o, jnp.int32), np.where(o == OVER, -1.0, o), o == OVER
+
+
+def uniform(num_actions):
+    return ud.HostAgent(
+        lambda num_episodes: num_episodes, lambda m, a, o: (np.full((m, num_actions), 1 / num_actions), m)
+    )
+
+
+def test_simulator_is_taught_by_the_experts_samples():
+    world = Simulator()
+    run = ud.teach(
+        world,
+        ud.LSTMAgent(process(Hazard()), hidden_size=8, key=KEY),
+        ud.Counterfactual(target="sample"),
+        key=KEY,
+        steps=20,
+    )
+    assert np.isfinite([row["action_loss"] for row in run.metrics]).all()
+    episodes = ud.rollout(world, run.agent, key=KEY, num_episodes=8)
+    assert episodes.expert is None
+    assert episodes.mask.shape == (8, T)
+
+
+def test_simulator_has_no_exact_agent(no_type_checks):
+    with pytest.raises(TypeError, match="can only be sampled"):
+        ud.ExactAgent(Simulator())
+    with pytest.raises(TypeError, match="can only be sampled"):
+        ud.posterior(Simulator(), None)
+
+
+@pytest.mark.parametrize("make_world", [Simulator, HostSimulator, lambda: process(Hazard())])
+@pytest.mark.parametrize("kind", ["host agent", "traced agent", "expert"])
+def test_every_pairing_has_the_same_law(make_world, kind):
+    """Compiled, Python, and mixed: the share of episodes that survive the first round is that of the enumeration."""
+    world, B = make_world(), 400
+    agent = {"host agent": uniform(2), "traced agent": ud.LSTMAgent(process(Hazard()), 4, key=KEY), "expert": None}[
+        kind
+    ]
+    if kind == "traced agent":  # A policy of known probabilities: all weights zero.
+        agent = jax.tree.map(lambda x: 0 * x, agent)
+    executor = "expert" if agent is None else "agent"
+    episodes = ud.rollout(world, agent, key=KEY, num_episodes=B, executor=executor)
+    p_a = Q_A if kind == "expert" else np.full((2, 2), 0.5)
+    survive = sum(PRIOR[k] * p_a[k, a] * (1 - Q_O[k, a, OVER]) for k in range(2) for a in range(2))
+    assert abs(np.asarray(episodes.mask)[:, 1].mean() - survive) < 4 * math.sqrt(0.25 / B)
+    over = np.asarray(episodes.observations) == OVER
+    np.testing.assert_array_equal(episodes.mask, (np.cumsum(over, 1) - over) == 0)
+
+
+def test_python_loop_equals_the_compiled_one(hazard):
+    """A traced agent in a traced world: same key, same episodes, same predictions, by either loop."""
+    agent = ud.LSTMAgent(hazard, 4, key=KEY)
+    compiled = ud.rollout(hazard, agent, key=KEY, num_episodes=16)
+    stepped, P_A, P_O = play(hazard, agent, key=KEY, num_episodes=16)
+    for name in ("theta", "actions", "observations", "expert_actions", "mask", "intervened", "executor"):
+        np.testing.assert_array_equal(getattr(compiled, name), getattr(stepped, name), err_msg=name)
+    key = jax.random.fold_in(KEY, 3)
+    _, predictions = run_episode(hazard, agent, key, num_rounds=T, predicts=True)
+    n = int(np.asarray(stepped.mask)[3].sum())
+    np.testing.assert_allclose(predictions[0].log_probs[:n], P_A.log_probs[3, :n], atol=1e-5)
+    np.testing.assert_allclose(predictions[1].log_probs[:n], P_O.log_probs[3, :n], atol=1e-5)
