@@ -367,7 +367,7 @@ def diverging(process):
     return error
 
 
-def test_infinite_loss_stops_training(diverging):
+def test_infinite_loss_stops_training(process, diverging):
     """The error names the right update and term, and keeps the last agent with finite losses."""
     states = {}
     at_once = diverging(log_every=1, on_log=lambda state, row: states.update({row["update"]: state}))
