@@ -71,7 +71,7 @@ WRONG = {
         ValueError,
         "state belongs to another optimizer",
     ),
-    "optimizer": (lambda: teach(optimizer=1e-3), TypeError, r"optimizer must be one of Optax, such as .* not 0\.001"),
+    "optimizer": (lambda: teach(optimizer=1e-3), TypeError, r"optimizer must be an Optax .* not 0\.001"),
     "rate": (lambda: teach(learning_rate=-1.0), ValueError, r"learning_rate must be a finite number greater than 0"),
     "rate nan": (lambda: teach(learning_rate=float("nan")), ValueError, r"learning_rate must be a finite number"),
     "rate words": (lambda: teach(learning_rate="hi"), ValueError, r"learning_rate must be a finite number .* not hi"),
@@ -85,7 +85,7 @@ WRONG = {
     "factory": (lambda: replicate(gru()), TypeError, "make_agent must be a function of a key"),
     "option": (lambda: replicate(gru, step=5), TypeError, "replicate has no option step; there are steps, batch_size"),
     "target": (lambda: log_losses(gru(), lived(), target="foo"), ValueError, "target must be one of sample, distrib"),
-    "no expert": (lambda: log_losses(gru(), told()), ValueError, 'target="distribution" is what the expert said'),
+    "no expert": (lambda: log_losses(gru(), told()), ValueError, 'target="distribution" needs the expert'),
 }
 
 
