@@ -1,4 +1,4 @@
-"""What the fuzz tests share: how many examples, what may come of one, and JSON that somebody has spoilt."""
+"""Helpers for fuzz tests: numbers of examples, allowed outcomes, and damaged JSON."""
 
 import contextlib
 import copy
@@ -12,10 +12,11 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
-# Programs are compiled on the way, so this says hang, not slow.
+# Seconds after which an example counts as hanging; it may compile programs.
 SECONDS = 300
+# Characters.
 LONGEST_MESSAGE = 1500
-# How messages of Python and NumPy begin, which name nothing of the caller's.
+# Beginnings of messages by Python and NumPy, which do not name the caller's value.
 NATIVE = re.compile(
     r"unhashable|'\w+' object|\w+\(\) arg|the truth value|can only|not enough|too many values|invalid literal|"
     r"sequence item|must be real|unsupported|'[<>=]+' not|setting an array|only |cannot (conv|unpack|interpret)|"
@@ -25,13 +26,13 @@ NATIVE = re.compile(
 
 
 class Hang(BaseException):
-    """An example took too long; no `except Exception` swallows it."""
+    """The timeout of an example; not an `Exception`, so that no handler swallows it."""
 
 
 def examples(number: int, *, shrink: bool = True) -> Any:
-    """`@examples(50)`: so many in the tests, twenty times as many with `--hypothesis-profile fuzz`.
+    """Set the number of examples in the tests; `--hypothesis-profile fuzz` multiplies it by twenty.
 
-    Without `shrink` a failing example is not made smaller: for tests that may compile a program each time.
+    With `shrink=False`, Hypothesis does not shrink a failing example: for tests in which each example may compile.
     """
     slow = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
     count = max(1, number * settings.default.max_examples // 100)
@@ -41,7 +42,7 @@ def examples(number: int, *, shrink: bool = True) -> Any:
 
 @contextlib.contextmanager
 def in_time(seconds: int = SECONDS) -> Iterator[None]:
-    """Raise `Hang` where the block takes longer."""
+    """Raise `Hang` if the block takes longer."""
 
     def stop(*_: object) -> None:
         raise Hang(f"not done after {seconds} s")
@@ -56,9 +57,9 @@ def in_time(seconds: int = SECONDS) -> Iterator[None]:
 
 
 def outcome(call: Callable[[], Any], *, raises: tuple[type[Exception], ...], names: tuple[str, ...] = ()) -> Any:
-    """What `call` returns, or the error that it raised: one of `raises` itself, in one line that has one of `names`.
+    """Return the result of `call`, or its error if that is in `raises` and its one-line message has one of `names`.
 
-    Any other exception is a finding, and so is a subclass that says that something inside went wrong.
+    Any other exception fails the test, and so does a subclass that shows an internal error.
     """
     inside = (UnicodeError, json.JSONDecodeError, np.exceptions.AxisError)
     with in_time():
@@ -67,10 +68,10 @@ def outcome(call: Callable[[], Any], *, raises: tuple[type[Exception], ...], nam
         except raises as raised:
             error = raised
     message = str(error)
-    assert not isinstance(error, inside), f"not meant for a user: {error!r}"
+    assert not isinstance(error, inside), f"an internal error: {error!r}"
     assert 0 < len(message) < LONGEST_MESSAGE, f"{len(message)} characters: {message[:300]}"
     assert "\n" not in message, message
-    assert not NATIVE.match(message), f"says nothing of what is wrong: {error!r}"
+    assert not NATIVE.match(message), f"does not name what is wrong: {error!r}"
     assert not names or any(name in message for name in names), f"names none of {names}: {error!r}"
     return error
 
@@ -83,7 +84,7 @@ JUNK: list[Any] = [
     "1", "../x", "/dev/zero", "x" * 5000, [], [[]], [0], [1, 2], [None], [[1, 2], [3]], ["do", "do"], {}, {"": 0},
     {"kind": "given"},
 ]  # fmt: skip
-# What stands in the text in place of a number, that Python would not write.
+# JSON text in place of a number that Python would not write.
 TOKENS = [
     "1e999",
     "-1e999",
@@ -98,14 +99,14 @@ MARK = 918273645546372819
 
 
 def places(value: Any, path: tuple = ()) -> list[tuple]:
-    """The path to each value inside `value`."""
+    """Return the path to each value inside `value`."""
     inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [found for name, x in inside for found in [(*path, name), *places(x, (*path, name))]]
 
 
 @st.composite
 def spoilt(draw: st.DrawFn, value: Any, more: tuple = ()) -> Any:
-    """`value` with one to three entries replaced, dropped, added or exchanged; `more` is junk that suits it."""
+    """Replace, drop, add or exchange one to three entries of `value`; `more` is additional junk that suits it."""
     value = copy.deepcopy(value)
     for _ in range(draw(st.integers(1, 3))):
         if not (paths := places(value)):
@@ -140,7 +141,7 @@ def spoilt(draw: st.DrawFn, value: Any, more: tuple = ()) -> Any:
 
 @st.composite
 def spoilt_json(draw: st.DrawFn, value: Any, more: tuple = ()) -> bytes:
-    """The bytes of `spoilt` JSON; now and then they are no JSON, or not what Python would write."""
+    """Return the bytes of `spoilt` JSON; sometimes invalid JSON, or JSON that Python would not write."""
     how = draw(st.sampled_from(["value"] * 4 + ["token", "twice", "cut", "bytes", "code", "after"]))
     if how in ("value", "after", "code"):
         value = draw(spoilt(value, more))
@@ -169,7 +170,7 @@ def spoilt_json(draw: st.DrawFn, value: Any, more: tuple = ()) -> bytes:
 
 
 def flipped(draw: st.DrawFn, data: bytes) -> bytes:
-    """With some bytes changed."""
+    """Return the data with some bytes changed."""
     changed = bytearray(data)
     for _ in range(draw(st.integers(1, 4))):
         if changed:

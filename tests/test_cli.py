@@ -1,4 +1,4 @@
-"""The command line, through real processes where it matters and `main(args)` where it is the same."""
+"""The command line, by `main(args)`; in processes of their own only if the claim is about a process."""
 
 import io
 import json
@@ -26,7 +26,8 @@ from undelude._agents.networks.registry import ARCHITECTURES
 from undelude._cli import main
 from undelude._cli.console import make_console
 from undelude._cli.interrupts import Interrupts
-from undelude._cli.train import AGENTS, Session, make_agent
+from undelude._cli.session import Session
+from undelude._cli.train import AGENTS, make_agent, make_teaching
 from undelude._distributions.spec import GivenArray, Parts, Reals, Spec, num_symbols
 from undelude._rollout.scan import run_episode
 from undelude._runs.checkpoints import updates_in
@@ -73,7 +74,7 @@ number = 3
 def endless():
     return ud.InteractionProcess(ud.Normal(0.0, 1.0), None, Nothing(), Anybody(), num_rounds=2)
 """
-# The interrupt of a shell reaches a foreground process; a test runner in the background has it ignored.
+# A test runner in the background ignores SIGINT, and its child processes inherit that: install the handler again.
 LAUNCH = """
 import runpy, signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -84,7 +85,7 @@ TINY = ["train", "my_tasks:tiny", "--hidden-size", "4", "--batch-size", "4", "--
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A user's folder with tasks in it: the current directory of all commands."""
+    """Make a folder with the tasks of a user: the current directory of all commands."""
     folder = tmp_path_factory.mktemp("user")
     (folder / "my_tasks.py").write_text(USER_TASKS)
     with pytest.MonkeyPatch.context() as patch:
@@ -105,7 +106,7 @@ def command(*args: str, launch: list[str] | None = None, **options: Any) -> subp
 
 @pytest.fixture(scope="module")
 def taught(folder: Path) -> tuple[Path, str, str]:
-    """A finished run, what its command printed on stdout, and on stderr."""
+    """Return a finished run, and the stdout and stderr of its command."""
     process = command(*TINY, "--steps", "4", "--log-every", "2", "--out", "runs/taught", "--json")
     stdout, stderr = process.communicate(timeout=600)
     assert process.returncode == 0, stderr
@@ -114,12 +115,21 @@ def taught(folder: Path) -> tuple[Path, str, str]:
 
 @pytest.fixture
 def run(taught: tuple[Path, str, str], tmp_path: Path) -> Path:
-    """A copy of the finished run, to be spoilt."""
+    """Copy the finished run, for a test to damage."""
     return Path(shutil.copytree(taught[0], tmp_path / "run"))
 
 
 def resume(run: Path, *options: str) -> int:
     return main(["train", "my_tasks:tiny", "--out", str(run), "--resume", *options])
+
+
+def train(out: Path, **options: Any) -> Path:
+    """Train in this process, without certificate and page."""
+    config = Config("my_tasks:tiny", hidden_size=4, batch_size=4, **options)
+    run, process = RunDirectory.create(out, config), registry.make(config.task)
+    agent, teaching = make_agent(config, process), make_teaching(config)
+    Session(run, process, agent, teaching, make_console(stderr=True), Interrupts()).train()
+    return out
 
 
 def contents(run: Path) -> dict[str, bytes]:
@@ -133,7 +143,7 @@ def rows(run: Path) -> list[dict[str, Any]]:
 # The run directory ------------------------------------------------------------------------------------------------
 
 
-def test_with_json_stdout_is_the_certificate_and_nothing_else(taught: tuple[Path, str, str]) -> None:
+def test_json_stdout_is_only_the_certificate(taught: tuple[Path, str, str]) -> None:
     run, stdout, stderr = taught
     certificate = json.loads(stdout)
     assert certificate == json.loads((run / "certificate.json").read_text())
@@ -146,13 +156,13 @@ def test_with_json_stdout_is_the_certificate_and_nothing_else(taught: tuple[Path
     assert "Page: runs/taught/report.html" in stderr
 
 
-def test_every_agent_can_be_named() -> None:
-    """What --agent offers is what can be built, and saved."""
+def test_agent_choices_are_complete() -> None:
+    """--agent offers the agents that can be built and saved."""
     assert {*AGENTS} == {*get_args(Config.__annotations__["agent"])}
     assert {*AGENTS.values()} == {*ARCHITECTURES.values()}
 
 
-def test_a_run_directory_holds_what_it_should(taught: tuple[Path, str, str]) -> None:
+def test_run_directory_is_complete(taught: tuple[Path, str, str]) -> None:
     run, *_ = taught
     assert {path.name for path in run.iterdir()} == {
         ".lock", "agent", "certificate.json", "checkpoints", "config.json", "episode.gif", "metrics.jsonl",
@@ -169,17 +179,18 @@ def test_a_run_directory_holds_what_it_should(taught: tuple[Path, str, str]) -> 
     assert agent.own_actions == "do"
 
 
-def test_the_certificate_is_of_the_saved_agent(taught: tuple[Path, str, str]) -> None:
+def test_certificate_is_of_the_saved_agent(taught: tuple[Path, str, str]) -> None:
     run, stdout, _ = taught
     process = ud.tasks.bandit(num_arms=2, num_rounds=2)
-    report = ud.certify(process, ud.load(run / "agent"), key=jax.random.key(0), num_episodes=256)
+    agent = ud.load(run / "agent")
+    report = ud.certify(process, agent, key=jax.random.key(0), num_episodes=256, baselines=False)
     certificate = json.loads(stdout)
     for name in ("action_kl_do", "action_kl_see", "reward"):
         error = np.hypot(certificate[f"{name}_se"], getattr(report, f"{name}_se"))
         assert abs(certificate[name] - getattr(report, name)) < 5 * error
 
 
-def test_certify_measures_anew_and_draws_the_page_again(run: Path, capsys: pytest.CaptureFixture) -> None:
+def test_certify_measures_again_and_redraws_page(run: Path, capsys: pytest.CaptureFixture) -> None:
     page = (run / "report.html").read_bytes()
     truncate(run / "certificate.json")
     assert main(["certify", str(run), "--num-episodes", "256", "--json"]) == 0
@@ -189,30 +200,27 @@ def test_certify_measures_anew_and_draws_the_page_again(run: Path, capsys: pytes
     assert (run / "report.html").read_bytes() != page
 
 
-def test_report_says_where_the_page_is(run: Path, capsys: pytest.CaptureFixture) -> None:
+def test_report_prints_the_path(run: Path, capsys: pytest.CaptureFixture) -> None:
     (run / "report.html").unlink()
     assert main(["report", str(run)]) == 0
     assert capsys.readouterr().out == f"{run / 'report.html'}\n"
     assert (run / "report.html").stat().st_size > 0
 
 
-def test_factual_teaching_gives_an_agent_that_sees_its_actions(tmp_path: Path) -> None:
-    config = Config("my_tasks:tiny", teaching="factual", hidden_size=4, batch_size=4, steps=2)
-    run = RunDirectory.create(tmp_path / "run", config)
-    process = ud.tasks.bandit(num_arms=2, num_rounds=2)
-    agent = ud.LSTMAgent(process, 4, key=jax.random.key(0))
-    Session(run, process, agent, make_console(stderr=True), Interrupts()).train()
-    assert ud.load(run.agent_folder).own_actions == "see"
-    assert ud.load(run.agent_folder).marks == ("see",)
-    assert [row["update"] for row in run.read_metrics()] == [2]
+def test_factual_agent_sees_its_actions(folder: Path, tmp_path: Path) -> None:
+    run = train(tmp_path / "run", teaching="factual", steps=2)
+    agent = ud.load(run / "agent")
+    assert agent.own_actions == "see"
+    assert agent.marks == ("see",)
+    assert [row["update"] for row in rows(run)] == [2]
 
 
 # Resuming ---------------------------------------------------------------------------------------------------------
 
 
-def test_ctrl_c_leaves_a_usable_run_and_resume_makes_it_the_uninterrupted_one(folder: Path) -> None:
+def test_resuming_after_ctrl_c_gives_the_uninterrupted_run(folder: Path) -> None:
     options = ["--steps", "600", "--log-every", "10"]
-    interrupted, whole = folder / "runs" / "interrupted", folder / "runs" / "whole"
+    interrupted = folder / "runs" / "interrupted"
     process = command(*TINY, *options, "--out", "runs/interrupted", launch=["-c", LAUNCH])
     metrics = interrupted / "metrics.jsonl"
     deadline = time.monotonic() + 600
@@ -232,7 +240,8 @@ def test_ctrl_c_leaves_a_usable_run_and_resume_makes_it_the_uninterrupted_one(fo
     assert not (interrupted / "certificate.json").exists()
 
     assert main(["train", "my_tasks:tiny", "--out", "runs/interrupted", "--resume"]) == 0
-    assert main([*TINY, *options, "--out", "runs/whole"]) == 0
+    assert (interrupted / "certificate.json").exists()
+    whole = train(folder / "runs" / "whole", steps=600, log_every=10, seed=7)
     weights = [load_file(run / "agent" / "weights.safetensors") for run in (interrupted, whole)]
     assert weights[0].keys() == weights[1].keys()
     for name in weights[0]:
@@ -241,17 +250,17 @@ def test_ctrl_c_leaves_a_usable_run_and_resume_makes_it_the_uninterrupted_one(fo
     assert without_seconds[0] == without_seconds[1]
     assert [row["update"] for row in rows(interrupted)] == list(range(10, 601, 10))
     seconds = [row["seconds"] for row in rows(interrupted)]
-    assert seconds == sorted(seconds), "they go on from where they were"
+    assert seconds == sorted(seconds), "the seconds continue"
 
 
-def test_resuming_a_finished_run_does_nothing(run: Path, capsys: pytest.CaptureFixture) -> None:
+def test_resuming_finished_run_does_nothing(run: Path, capsys: pytest.CaptureFixture) -> None:
     before = contents(run)
     assert resume(run) == 0
     assert "is finished: all 4 updates are made" in capsys.readouterr().err.replace("\n", " ")
     assert contents(run) == before
 
 
-def test_resuming_a_finished_run_does_what_is_missing(run: Path) -> None:
+def test_resume_restores_missing_parts(run: Path) -> None:
     before = contents(run)
     shutil.rmtree(run / "agent")
     (run / "certificate.json").unlink()
@@ -264,14 +273,14 @@ def test_resuming_a_finished_run_does_what_is_missing(run: Path) -> None:
     assert measured[0] == pytest.approx(measured[1], rel=1e-5)
 
 
-def test_a_finished_run_without_checkpoints_is_not_trained_again(run: Path) -> None:
+def test_finished_run_needs_no_checkpoints(run: Path) -> None:
     shutil.rmtree(run / "checkpoints")
     before = contents(run)
     assert resume(run) == 0
     assert contents(run) == before
 
 
-def test_an_existing_run_is_refused_without_resume(run: Path, capsys: pytest.CaptureFixture) -> None:
+def test_existing_run_needs_resume(run: Path, capsys: pytest.CaptureFixture) -> None:
     before = contents(run)
     assert main([*TINY, "--out", str(run)]) == 2
     assert "use --resume or another --out" in capsys.readouterr().err
@@ -286,7 +295,7 @@ def test_an_existing_run_is_refused_without_resume(run: Path, capsys: pytest.Cap
         (["--teaching=factual"], "--teaching factual"),
     ],
 )
-def test_an_option_that_contradicts_the_run_is_named(
+def test_contradicting_option_is_named(
     run: Path, options: list[str], named: str, capsys: pytest.CaptureFixture
 ) -> None:
     before = contents(run)
@@ -295,11 +304,11 @@ def test_an_option_that_contradicts_the_run_is_named(
     assert contents(run) == before
 
 
-def test_an_option_that_agrees_with_the_run_is_accepted(run: Path) -> None:
+def test_agreeing_option_is_accepted(run: Path) -> None:
     assert resume(run, "--steps", "4", "--seed", "7") == 0
 
 
-def test_there_must_be_something_to_resume(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_resume_needs_a_run(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert resume(tmp_path / "nowhere") == 2
     assert "there is no run at" in capsys.readouterr().err
     assert not (tmp_path / "nowhere").exists()
@@ -309,8 +318,8 @@ def test_there_must_be_something_to_resume(tmp_path: Path, capsys: pytest.Captur
 
 
 def scalars(folder: Path) -> dict[tuple[str, int], float]:
-    """What TensorBoard will show: the records of its files, read by hand (length, checksum, event, checksum)."""
-    from tensorboardX.proto.event_pb2 import Event
+    """Return the scalars that TensorBoard shows, from the records of its files (length, checksum, event, checksum)."""
+    from tensorboardX.proto.event_pb2 import Event  # An optional dependency.
 
     found = {}
     for file in sorted(folder.iterdir()):
@@ -319,14 +328,14 @@ def scalars(folder: Path) -> dict[tuple[str, int], float]:
             size = int.from_bytes(data[:8], "little")
             event = Event.FromString(data[12 : 12 + size])
             data = data[16 + size :]
-            if event.session_log.status == 1:  # It starts here: what there is of later steps is taken back.
+            if event.session_log.status == 1:  # A start: TensorBoard discards the later steps before it.
                 found = {key: value for key, value in found.items() if key[1] < event.step}
             found |= {(value.tag, event.step): value.simple_value for value in event.summary.value}
     return found
 
 
-def test_several_seeds_are_runs_of_their_own_with_intervals(folder: Path, capsys: pytest.CaptureFixture) -> None:
-    """Also after the second was lost; each is the run that its own seed gives."""
+def test_seeds_are_separate_runs_with_intervals(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    """A lost run is trained again to the same values."""
     tiny = [*TINY, "--steps", "4", "--log-every", "2", "--seed", "7", "--num-seeds", "2"]
     out = folder / "runs" / "seeds"
     assert main([*tiny, "--out", str(out), "--json", "--tensorboard"]) == 0
@@ -355,7 +364,7 @@ def test_several_seeds_are_runs_of_their_own_with_intervals(folder: Path, capsys
     assert f"holds a run for each of 2 seeds: name one, such as {out / 'seed-7'}" in capsys.readouterr().err
 
 
-def test_what_tensorboard_showed_of_lost_updates_is_taken_back(tmp_path: Path, no_type_checks: None) -> None:
+def test_tensorboard_discards_lost_updates(tmp_path: Path, no_type_checks: None) -> None:
     with TensorBoard(tmp_path) as board:
         for update in (2, 4, 6):
             board(None, {"update": update, "action_loss": 1.0})
@@ -364,7 +373,7 @@ def test_what_tensorboard_showed_of_lost_updates_is_taken_back(tmp_path: Path, n
     assert scalars(tmp_path) == {("loss/action", 2): 1.0, ("loss/action", 4): 2.0}
 
 
-def test_without_tensorboardx_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_tensorboardx_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     with pytest.raises(ModuleNotFoundError, match="pip install tensorboardX"):
         TensorBoard(tmp_path)
@@ -380,16 +389,16 @@ def test_without_tensorboardx_it_says_what_to_install(tmp_path: Path, monkeypatc
         ({"agent": "lstm"}, {}),
     ],
 )
-def test_the_sizes_of_every_architecture_are_options(options: dict, sizes: dict) -> None:
-    """And those that are not given are its own."""
+def test_sizes_are_options(options: dict, sizes: dict) -> None:
+    """A size that is not given has the architecture's default."""
     process = ud.tasks.bandit()
     agent = make_agent(Config("bandit", **options, **sizes), process)
     for name, size in (type(agent)(process, key=jax.random.key(0)).config | sizes).items():
         assert agent.config[name] == size
 
 
-def test_what_is_continuous_is_read_in_its_own_units() -> None:
-    """`train` normalises by the expert's episodes; the agent's place there has mean 0 and a deviation of 1."""
+def test_continuous_values_are_normalised() -> None:
+    """The mean and scale are those of the expert's episodes."""
     process = ud.tasks.arm(num_targets=2, num_rounds=5)
     agent = make_agent(Config("arm", hidden_size=4), process)
     turns = ud.rollout(process, None, key=jax.random.key(1), num_episodes=256, executor="expert").actions
@@ -397,18 +406,18 @@ def test_what_is_continuous_is_read_in_its_own_units() -> None:
     np.testing.assert_allclose(agent.interface.read_do.scale, turns.std((0, 1)), rtol=0.1)
 
 
-# What is wrong is named -------------------------------------------------------------------------------------------
+# Errors -----------------------------------------------------------------------------------------------------------
 
 
 def truncate(file: Path) -> None:
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
-def spoil_metrics(run: Path) -> None:
+def damage_metrics(run: Path) -> None:
     (run / "metrics.jsonl").write_text('{"update": 2, "seco\n' + (run / "metrics.jsonl").read_text())
 
 
-def spoil_checkpoint(run: Path) -> None:
+def damage_checkpoint(run: Path) -> None:
     shutil.rmtree(run / "certificate.json", ignore_errors=True)
     for file in (run / "checkpoints").rglob("*"):
         if file.is_file():
@@ -416,7 +425,7 @@ def spoil_checkpoint(run: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "named", "args"),
+    ("damage", "named", "args"),
     [
         (lambda run: truncate(run / "config.json"), "config.json", ["certify"]),
         (lambda run: truncate(run / "config.json"), "config.json", ["report"]),
@@ -425,17 +434,17 @@ def spoil_checkpoint(run: Path) -> None:
         (lambda run: shutil.rmtree(run / "agent"), "agent", ["certify"]),
         (lambda run: truncate(run / "certificate.json"), "certificate.json", ["train", "--resume"]),
         (lambda run: truncate(run / "certificate.json"), "certificate.json", ["report"]),
-        (spoil_checkpoint, "checkpoints/4", ["train", "--resume"]),
-        (spoil_metrics, "metrics.jsonl", ["report"]),
+        (damage_checkpoint, "checkpoints/4", ["train", "--resume"]),
+        (damage_metrics, "metrics.jsonl", ["report"]),
     ],
 )
-def test_a_broken_file_is_named_in_one_line(
-    run: Path, spoil: Callable[[Path], None], named: str, args: list[str], capsys: pytest.CaptureFixture
+def test_damaged_file_is_named_in_one_line(
+    run: Path, damage: Callable[[Path], None], named: str, args: list[str], capsys: pytest.CaptureFixture
 ) -> None:
-    spoil(run)
+    damage(run)
     name, *options = args
-    where = ["my_tasks:tiny", "--out", str(run)] if name == "train" else [str(run)]
-    assert main([name, *where, *options]) == 1
+    place = ["my_tasks:tiny", "--out", str(run)] if name == "train" else [str(run)]
+    assert main([name, *place, *options]) == 1
     out, err = capsys.readouterr()
     *progress, message = err.splitlines()
     assert message.startswith("undelude: ")
@@ -444,14 +453,14 @@ def test_a_broken_file_is_named_in_one_line(
     assert all(line.endswith(("...", "updates are made.")) for line in progress)
 
 
-def test_broken_metrics_are_named_before_training_goes_on(run: Path, capsys: pytest.CaptureFixture) -> None:
+def test_damaged_metrics_are_named_before_training(run: Path, capsys: pytest.CaptureFixture) -> None:
     shutil.rmtree(run / "checkpoints" / "4")
-    spoil_metrics(run)
+    damage_metrics(run)
     assert resume(run) == 1
     assert "metrics.jsonl is damaged in line 1" in capsys.readouterr().err
 
 
-def test_an_agent_of_another_task_is_refused(run: Path, capsys: pytest.CaptureFixture) -> None:
+def test_agent_of_another_task_is_refused(run: Path, capsys: pytest.CaptureFixture) -> None:
     config = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps(config | {"task": "bandit"}))
     assert main(["certify", str(run)]) == 1
@@ -459,7 +468,7 @@ def test_an_agent_of_another_task_is_refused(run: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize(
-    ("task", "code", "said"),
+    ("task", "code", "message"),
     [
         ("bandti", 2, "Did you mean bandit?"),
         ("frozenlake", 2, "Did you mean frozen_lake?"),
@@ -478,36 +487,36 @@ def test_an_agent_of_another_task_is_refused(run: Path, capsys: pytest.CaptureFi
         ("ends:it", 1, "the task ends:it cannot be made: SystemExit: enough (ends.py, line 1)"),
     ],
 )
-def test_a_task_that_cannot_be_built(
-    folder: Path, task: str, code: int, said: str, capsys: pytest.CaptureFixture
+def test_invalid_task_is_refused(
+    folder: Path, task: str, code: int, message: str, capsys: pytest.CaptureFixture
 ) -> None:
     (folder / "needs.py").write_text("\nimport not_there\n")
     (folder / "unsound.py").write_text("def it(:\n")
     (folder / "ends.py").write_text("raise SystemExit('enough')\n")
     assert main(["train", task, "--out", "runs/none"]) == code
     err = capsys.readouterr().err
-    assert said in err
+    assert message in err
     assert len(err.splitlines()) == 1
     assert not (folder / "runs" / "none").exists()
 
 
 @pytest.mark.parametrize(
-    ("task", "said", "line"),
+    ("task", "problem", "line"),
     [
         ("raises", "num_arms must be at least 2, not 1", "return ud.tasks.bandit(num_arms=1)"),
         ("divides", "ZeroDivisionError: division by zero", "return 1 / 0"),
         ("careless", "KeyError: 'paid'", 'return dict()["paid"]'),
-        ("clumsy", "looks at a number that is not known while it is compiled", "return None if theta > 0 else w"),
+        ("clumsy", "reads the value of a traced array", "return None if theta > 0 else w"),
     ],
 )
-def test_an_error_in_the_users_own_file_has_its_line(
-    folder: Path, task: str, said: str, line: str, capsys: pytest.CaptureFixture
+def test_error_in_user_file_has_its_line(
+    folder: Path, task: str, problem: str, line: str, capsys: pytest.CaptureFixture
 ) -> None:
-    """Of which type it is, too, where it is not undelude that refuses."""
+    """It also has its type, unless undelude raised it."""
     args = ["train", f"my_tasks:{task}", "--hidden-size", "4", "--steps", "2", "--out", "runs/none"]
     assert main(args) == 1
     message = capsys.readouterr().err.splitlines()[-1]
-    assert said in message
+    assert problem in message
     number = next(i for i, text in enumerate(USER_TASKS.splitlines(), 1) if text.strip().endswith(line))
     assert message.count(f" (my_tasks.py, line {number})") == 1
     assert message.endswith(f" (my_tasks.py, line {number})") or task == "clumsy"
@@ -515,7 +524,7 @@ def test_an_error_in_the_users_own_file_has_its_line(
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "message"),
     [
         (["trian"], "there is no command 'trian'. Did you mean train?"),
         (["trian", "bandit", "--help"], "there is no command 'trian'. Did you mean train?"),
@@ -527,17 +536,15 @@ def test_an_error_in_the_users_own_file_has_its_line(
         ),
     ],
 )
-def test_wrong_usage_is_said_in_one_line(
-    folder: Path, args: list[str], said: str, capsys: pytest.CaptureFixture
-) -> None:
+def test_wrong_usage_is_one_line(folder: Path, args: list[str], message: str, capsys: pytest.CaptureFixture) -> None:
     assert main(args) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith(f"undelude: {said}")
+    assert err.startswith(f"undelude: {message}")
     assert err.count("\n") == 1
 
 
-def test_a_folder_that_cannot_be_made_is_named(folder: Path, capsys: pytest.CaptureFixture) -> None:
+def test_unusable_folder_is_named(folder: Path, capsys: pytest.CaptureFixture) -> None:
     (folder / "a_file").touch()
     for seeds in ("1", "2"):
         assert main(["train", "bandit", "--out", "a_file/run", "--num-seeds", seeds]) == 1
@@ -547,20 +554,20 @@ def test_a_folder_that_cannot_be_made_is_named(folder: Path, capsys: pytest.Capt
 
 
 @pytest.mark.parametrize("args", [["tasks"], ["tasks", "--json"], ["play", "--help"]])
-def test_it_ends_quietly_where_nobody_reads(args: list[str]) -> None:
+def test_closed_stdout_ends_quietly(args: list[str]) -> None:
     assert unread(*args) == (1, "")
 
 
-def test_what_is_written_is_whole_where_nobody_reads(run: Path) -> None:
-    """As after `undelude certify DIR --json | head -1`: certificate and page are those of the new per_episode."""
+def test_closed_stdout_leaves_complete_files(run: Path) -> None:
+    """As in `undelude certify DIR --json | head -1`: certificate and page are the new ones."""
     page = (run / "report.html").read_bytes()
-    assert unread("certify", str(run), "--json", "--num-episodes", "64") == (1, "certifying ...\n")
-    assert json.loads((run / "certificate.json").read_text())["num_episodes"] == 64
+    assert unread("certify", str(run), "--json", "--num-episodes", "256") == (1, "certifying ...\n")
+    assert json.loads((run / "certificate.json").read_text())["num_episodes"] == 256
     assert (run / "report.html").read_bytes() != page
 
 
 def unread(*args: str) -> tuple[int, str]:
-    """Exit code and stderr of a command whose stdout is a pipe that nobody reads."""
+    """Return the exit code and stderr of a command whose stdout is a closed pipe."""
     reader, writer = os.pipe()
     os.close(reader)
     start = [sys.executable, "-m", "undelude", *args]
@@ -591,9 +598,7 @@ def unread(*args: str) -> tuple[int, str]:
         ["play", "bandit", "chess"],
     ],
 )
-def test_wrong_usage_exits_with_2_and_writes_nothing(
-    folder: Path, args: list[str], capsys: pytest.CaptureFixture
-) -> None:
+def test_wrong_usage_writes_nothing(folder: Path, args: list[str], capsys: pytest.CaptureFixture) -> None:
     assert main(args) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -601,8 +606,8 @@ def test_wrong_usage_exits_with_2_and_writes_nothing(
     assert not (folder / "runs" / "none").exists()
 
 
-def test_a_number_that_need_not_be_given_is_a_number(capsys: pytest.CaptureFixture) -> None:
-    """Not None or a number: in the help, and in the message where it is neither."""
+def test_optional_numbers_do_not_offer_none(capsys: pytest.CaptureFixture) -> None:
+    """Neither the help nor the message for a wrong value mentions None."""
     for name in ("train", "play", "export"):
         assert main([name, "--help"]) == 0
         assert "{None}" not in capsys.readouterr().out
@@ -612,7 +617,7 @@ def test_a_number_that_need_not_be_given_is_a_number(capsys: pytest.CaptureFixtu
     assert "None'" not in err
 
 
-def test_a_run_that_fails_before_its_first_row_leaves_nothing(folder: Path, capsys: pytest.CaptureFixture) -> None:
+def test_early_failure_leaves_no_run(folder: Path, capsys: pytest.CaptureFixture) -> None:
     args = ["train", "my_tasks:endless", "--hidden-size", "4", "--target", "posterior", "--out", "runs/endless"]
     assert main(args) == 1
     assert "continuous Theta" in capsys.readouterr().err
@@ -635,7 +640,7 @@ def test_tasks_are_listed(folder: Path, capsys: pytest.CaptureFixture) -> None:
 
 
 @pytest.mark.parametrize("name", registry.TASKS)
-def test_a_named_task_is_as_listed_and_its_expert_knows_more_than_chance(name: str) -> None:
+def test_named_task_matches_list_and_rewards_its_expert(name: str) -> None:
     task, process = registry.TASKS[name], registry.make(name)
     sizes = (process.num_thetas, process.num_rounds)
     symbols = tuple(map(size_of, process.specs))
@@ -652,7 +657,7 @@ def test_a_named_task_is_as_listed_and_its_expert_knows_more_than_chance(name: s
 
 
 def size_of(spec: Spec) -> int | str:
-    """Return the number of symbols; for reals, how many; a plus stands for given parts."""
+    """Return the number of symbols or reals, as the list shows it; a plus stands for deterministic parts."""
     match spec:
         case Parts():
             return f"{sum(num_symbols(part) for part in spec.leaves if not isinstance(part, GivenArray))} +"
@@ -661,7 +666,7 @@ def size_of(spec: Spec) -> int | str:
     return num_symbols(spec)
 
 
-def test_without_gymnasium_a_task_says_what_to_install(
+def test_missing_gymnasium_is_named(
     folder: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "gymnasium", None)
@@ -677,7 +682,7 @@ def play(answers: str, *args: str, monkeypatch: pytest.MonkeyPatch) -> int:
     return main(["play", *args])
 
 
-def test_play_shows_both_beliefs_through_a_pipe(folder: Path) -> None:
+def test_play_through_a_pipe_shows_both_beliefs(folder: Path) -> None:
     process = command("play", "bandit", "--seed", "1")
     stdout, stderr = process.communicate("3\nn\nn\nq\n", timeout=600)
     assert (process.returncode, stderr) == (0, "")
@@ -685,16 +690,14 @@ def test_play_shows_both_beliefs_through_a_pipe(folder: Path) -> None:
     pulls = dict(re.findall(r"The (\w+) +agent pulls (\d)", stdout.split("Round 2")[0]))
     arms = [line for line in stdout.splitlines() if re.match(r"  [1-5] ", line)]
     table = {line.split()[0]: re.findall(r"\d\.\d\d", line) for line in arms}
-    # Not paid: 1/4 against 3/4 for the arm pulled; the deluded agent counts the pull itself, .6 against .1, as well.
+    # No payment: likelihood 1/4 if the pulled arm is best, else 3/4. For the deluded agent the pull adds .6 or .1.
     for arm in "12345":
         sober = 1 / 13 if arm == pulls["sober"] else 3 / 13
         deluded = 2 / 6 if arm == pulls["deluded"] else 1 / 6
         assert table[arm] == [f"{sober:.2f}", f"{deluded:.2f}"]
 
 
-def test_play_ends_with_what_happened(
-    folder: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_play_ends_with_a_summary(folder: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     assert play("2\n" + "y\n" * 4 + "q\n", "bandit", monkeypatch=monkeypatch) == 0
     out = capsys.readouterr().out
     assert "Round 2 of 20" in out
@@ -706,37 +709,38 @@ def test_play_ends_with_what_happened(
 def test_play_frog_shows_section_2(
     folder: Path, seed: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whichever box it opened, the deluded agent is sure of the prize; the sober one is not, and then knows."""
+    """The deluded agent is sure that its box holds the prize; the sober one is not, and knows after one round."""
     assert play("1\n", "frog", "--seed", seed, monkeypatch=monkeypatch) == 0
     out = " ".join(capsys.readouterr().out.split())
-    opened = re.findall(r"The (\w+) agent opens (\d), and expects the prize with ([\d.]+)\. Out (comes|jumps)", out)
-    assert [who for who, *_ in opened] == ["sober", "deluded"] * 2
-    assert [expected for who, _, expected, _ in opened if who == "deluded"] == ["1.00", "1.00"]
-    assert [expected for who, _, expected, _ in opened if who == "sober"] == ["0.50", "1.00"]
-    assert all((box == "1") == (what == "comes") for _, box, _, what in opened)
+    action = r"The (\w+) agent opens (\d), and expects the prize with probability ([\d.]+)\. Out (comes|jumps)"
+    opened = re.findall(action, out)
+    assert [name for name, *_ in opened] == ["sober", "deluded"] * 2
+    assert [expected for name, _, expected, _ in opened if name == "deluded"] == ["1.00", "1.00"]
+    assert [expected for name, _, expected, _ in opened if name == "sober"] == ["0.50", "1.00"]
+    assert all((box == "1") == (outcome == "comes") for _, box, _, outcome in opened)
     assert opened[2][1] == "1"  # After one box, prize or frog, the sober agent knows where the prize is.
-    assert opened[3][1] == opened[1][1]  # The deluded one opens the same box again, whatever jumped out of it.
-    # Each time that it happens, and where it did, nothing is said of what is owed to outcomes.
-    assert out.count("this cannot be") == (2 if opened[1][1] == "2" else 0)
-    assert ("Judged by what came of its actions alone" in out) == (opened[1][1] == "1")
+    assert opened[3][1] == opened[1][1]  # The deluded agent opens the same box again, prize or frog.
+    # Every frog contradicts the deluded belief; the summary by outcomes is left out if one did.
+    assert out.count("impossible by its belief") == (2 if opened[1][1] == "2" else 0)
+    assert ("By the outcomes of its actions alone" in out) == (opened[1][1] == "1")
 
 
 @pytest.mark.parametrize("answers", ["", "q\n", "1\nq\n", "1\ny\n", "9\nhello\n1\nq\n"])
-def test_play_ends_at_q_and_at_the_end_of_input(
+def test_play_ends_at_q_and_at_eof(
     folder: Path, answers: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert play(answers, "bandit", monkeypatch=monkeypatch) == 0
     out, err = capsys.readouterr()
-    assert "The deluded agent had not acted yet." in out
+    assert "The deluded agent has not acted." in out
     assert err == ""
     assert ("Please answer" in out) == ("hello" in answers)
 
 
-def test_play_refuses_what_a_person_cannot_play(
+def test_play_refuses_unplayable_tasks(
     folder: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert play("", "cliff_walking", monkeypatch=monkeypatch) == 2
-    assert "its observations are not just two" in capsys.readouterr().err
+    assert "its observations are not two" in capsys.readouterr().err
 
 
 # Setting up JAX ---------------------------------------------------------------------------------------------------
@@ -750,9 +754,7 @@ print(jax.local_device_count(), backend.usable_cores(), jax.config.jax_compilati
 
 
 @pytest.mark.parametrize(("given", "batch_size"), [(None, 60), ("3", 60), (None, 1)])
-def test_the_command_line_uses_every_core_unless_told_otherwise(
-    folder: Path, given: str | None, batch_size: int
-) -> None:
+def test_command_line_uses_every_core(folder: Path, given: str | None, batch_size: int) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
     environment |= {"JAX_PLATFORMS": "cpu"} | ({} if given is None else {"JAX_NUM_CPU_DEVICES": given})
     code = SETUP.format(batch_size=batch_size)

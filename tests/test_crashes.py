@@ -1,6 +1,6 @@
-"""Nothing lost: real processes that are killed, terminated, or run into a full disk or a number that is not finite.
+"""Training that is killed or terminated, or that meets a full disk or a number that is not finite, loses nothing.
 
-`pytest tests/test_crashes.py -k kill --kills 20` kills twenty; three is the default.
+`pytest tests/test_crashes.py -k kill --kills 20` kills twenty processes; the default is three.
 """
 
 import contextlib
@@ -23,7 +23,8 @@ import undelude as ud
 from undelude._cli import main
 from undelude._cli.console import make_console
 from undelude._cli.interrupts import Interrupts
-from undelude._cli.train import Session, make_agent, make_teaching
+from undelude._cli.session import Session
+from undelude._cli.train import make_agent, make_teaching
 from undelude._runs.checkpoints import PART, Checkpoints, updates_in
 from undelude._runs.config import Config
 from undelude._runs.directory import LOCK, RunDirectory
@@ -40,7 +41,7 @@ TINY += ["--log-every", str(LOG_EVERY), "--steps", str(STEPS), "--checkpoint-eve
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The current directory of all commands; they share what they compile."""
+    """Make the current directory of all commands, which share their compiled programs."""
     folder = tmp_path_factory.mktemp("user")
     (folder / "tasks_to_lose.py").write_text(TASKS)
     with pytest.MonkeyPatch.context() as patch:
@@ -57,13 +58,13 @@ def command(*args: str | Path) -> subprocess.Popen:
 
 
 def train(run: Path) -> None:
-    """All of `undelude train --resume` but the certificate and the page, in this process, which has imported it all."""
+    """Run `undelude train --resume` without certificate and page, in this process."""
     open_run = RunDirectory.open(run)
     config = open_run.config
     process = make(config.task)
     agent = make_agent(config, process)
     console = make_console(stderr=True)
-    Session(open_run, process, agent, console, Interrupts(), checkpoint_every=0.0).train()
+    Session(open_run, process, agent, make_teaching(config), console, Interrupts(), checkpoint_every=0.0).train()
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen) -> None:
@@ -84,19 +85,19 @@ def num_rows(run: Path) -> int:
 
 
 def stored(run: Path) -> dict[str, np.ndarray]:
-    """Parameters, optimiser and count of updates, of the last checkpoint, bit for bit."""
+    """Return the parameters, optimiser state and update count of the last checkpoint."""
     config = RunDirectory.open(run).config
     agent = make_agent(config, make(config.task))
-    like = initial_state(agent, make_teaching(config), default_optimizer(config.learning_rate, config.steps))
+    template = initial_state(agent, make_teaching(config), default_optimizer(config.learning_rate, config.steps))
     with Checkpoints(run / "checkpoints") as checkpoints:
-        state = checkpoints.restore(like, warn=pytest.fail)
+        state = checkpoints.restore(template, warn=pytest.fail)
     assert isinstance(state, TeachingState)
     leaves, _ = tree_flatten_with_path(state)
     return {keystr(path): np.asarray(leaf) for path, leaf in leaves if hasattr(leaf, "dtype")}
 
 
 def assert_same(run: Path, whole: Path) -> None:
-    """All fields of all rows but the seconds, the agent's files, and all that a checkpoint holds."""
+    """Compare the rows except for the seconds, the agent's files and the checkpoints, bit for bit."""
     assert [row | {"seconds": 0} for row in rows(run)] == [row | {"seconds": 0} for row in rows(whole)]
     for file in ("agent/weights.safetensors", "agent/agent.json"):
         assert (run / file).read_bytes() == (whole / file).read_bytes()
@@ -109,7 +110,7 @@ def assert_same(run: Path, whole: Path) -> None:
 
 @pytest.fixture(scope="module")
 def whole(folder: Path) -> Path:
-    """The run that nothing happened to."""
+    """Train an uninterrupted run."""
     config = Config("tasks_to_lose:tiny", hidden_size=4, batch_size=4, seed=7, log_every=LOG_EVERY, steps=STEPS)
     run = RunDirectory.create(folder / "whole", config)
     train(run.path)
@@ -122,8 +123,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("moment", range(metafunc.config.getoption("--kills")))
 
 
-def test_after_kill_9_the_resumed_run_is_the_uninterrupted_one(whole: Path, folder: Path, moment: int) -> None:
-    """At random moments; the first is within the writing of a checkpoint."""
+def test_resume_after_kill_9_gives_the_same_run(whole: Path, folder: Path, moment: int) -> None:
+    """The kills are at random moments, and the first is while a checkpoint is being written."""
     rng, run = np.random.default_rng(moment), folder / f"killed-{moment}"
     row, later = int(rng.integers(1, ROWS - 10)), rng.uniform(0, 0.1)
     process = command(*TINY, "--out", run)
@@ -136,21 +137,21 @@ def test_after_kill_9_the_resumed_run_is_the_uninterrupted_one(whole: Path, fold
     process.communicate()
     unfinished = [file.name for file in (run / "checkpoints").glob(f"*{PART}*")]
     print(f"killed after row {num_rows(run)}, checkpoints {updates_in(run / 'checkpoints')}, unfinished {unfinished}")
-    assert num_rows(run) < ROWS, "it was done already"
+    assert num_rows(run) < ROWS, "it had finished already"
     assert unfinished or moment
     train(run)
     assert_same(run, whole)
 
 
-def test_sigterm_is_an_orderly_end(whole: Path, folder: Path) -> None:
+def test_sigterm_loses_no_update(whole: Path, folder: Path) -> None:
     run = folder / "terminated"
     process = command(*TINY, "--out", run)
     wait_until(lambda: num_rows(run) >= 3, process)
     process.terminate()
     _, stderr = process.communicate(timeout=600)
     assert process.returncode == 143, stderr
-    assert re.search(r"undelude: terminated; what was done is in .*terminated\. Go on with\n.* --resume\n$", stderr)
-    assert updates_in(run / "checkpoints")[-1] == rows(run)[-1]["update"], "not one update is lost"
+    assert re.search(r"undelude: terminated; the run so far is in .*terminated\. To resume:\n.* --resume\n$", stderr)
+    assert updates_in(run / "checkpoints")[-1] == rows(run)[-1]["update"], "no update is lost"
     assert (run / "agent" / "weights.safetensors").exists()
     train(run)
     assert_same(run, whole)
@@ -158,7 +159,7 @@ def test_sigterm_is_an_orderly_end(whole: Path, folder: Path) -> None:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of two megabytes."""
+    """Mount a disk of two megabytes."""
     mounted = shutil.which("mount") and subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", tmp_path], capture_output=True
     )
@@ -176,9 +177,8 @@ def fill(file: Path) -> None:
                     pass
 
 
-def test_a_full_disk_ends_training_with_what_was_reached_and_room_brings_the_rest(
-    whole: Path, folder: Path, disk: Path
-) -> None:
+def test_full_disk_keeps_the_last_checkpoint(whole: Path, folder: Path, disk: Path) -> None:
+    """With free space again, the resumed run is the uninterrupted one."""
     run = disk / "run"
     process = command(*TINY, "--out", run)
     wait_until(lambda: updates_in(run / "checkpoints") != [], process)
@@ -188,7 +188,8 @@ def test_a_full_disk_ends_training_with_what_was_reached_and_room_brings_the_res
     *_, message, again = stderr.splitlines()
     kept = updates_in(run / "checkpoints")[-1]
     assert message == (
-        f"undelude: no space left on the disk of {run} (ENOSPC); what is kept is update {kept}. Make room. Go on with"
+        f"undelude: no space left on the disk of {run} (ENOSPC); the last saved update is {kept}. Free some space. "
+        "To resume:"
     )
     assert again.endswith("--resume")
     assert "Traceback" not in stderr
@@ -196,7 +197,7 @@ def test_a_full_disk_ends_training_with_what_was_reached_and_room_brings_the_res
     assert kept < STEPS
 
     code = main(["train", "tasks_to_lose:tiny", "--out", str(run), "--resume"])
-    assert code == 1, "there is no room yet"
+    assert code == 1, "the disk is still full"
     assert updates_in(run / "checkpoints")[-1] == kept
     (disk / "ballast").unlink()
     train(run)
@@ -204,13 +205,13 @@ def test_a_full_disk_ends_training_with_what_was_reached_and_room_brings_the_res
     assert not [file for file in run.rglob("*") if PART in file.name]
 
 
-def test_a_disk_that_fills_while_orbax_writes_is_one_error_and_no_traceback(disk: Path) -> None:
-    """Orbax's threads run into the full disk at every stage of their work, as the room left to them grows."""
+def test_full_disk_is_one_error_from_orbax(disk: Path) -> None:
+    """The growing free space lets the threads of Orbax fail at every stage of their work."""
     program = f"""
 import contextlib, shutil
 from pathlib import Path
 import equinox as eqx, jax, numpy as np
-from undelude._cli import checkpoints
+from undelude._runs import checkpoints
 from undelude._runs.errors import is_disk_full
 checkpoints.BYTES_BESIDE = 0
 disk, outcomes = Path({str(disk)!r}), []
@@ -219,11 +220,11 @@ class State(eqx.Module):
     arrays: list
 state = State(jax.numpy.int32(1), [jax.numpy.ones(10) for _ in range(4)])
 for room in range(4, 200, 4):
-    with contextlib.suppress(OSError):  # A thread of the last write took some of it in between.
+    with contextlib.suppress(OSError):  # A thread of the last write may have used some of it.
         (disk / "ballast").write_bytes(bytes(max(0, shutil.disk_usage(disk).free - 1024 * room)))
     try:
-        with checkpoints.Checkpoints(disk / "checkpoints") as here:
-            here.save(state)
+        with checkpoints.Checkpoints(disk / "checkpoints") as manager:
+            manager.save(state)
         outcomes.append("written")
         break
     except Exception as error:
@@ -240,24 +241,24 @@ print(*outcomes)
     assert done.stderr == ""
 
 
-def test_what_is_not_finite_ends_training_with_the_last_good_agent(folder: Path) -> None:
-    """A learning rate at which a step leaves the range of floats, a few updates into the warm-up."""
+def test_nonfinite_number_keeps_the_last_good_agent(folder: Path) -> None:
+    """The learning rate overflows a few updates into the warm-up."""
     run = folder / "diverged"
     _, stderr = (process := command(*TINY, "--learning-rate", "1e38", "--out", run)).communicate(timeout=600)
     assert process.returncode == 1, stderr
     *_, message = stderr.splitlines()
     assert "Traceback" not in stderr
-    said = re.match(r"undelude: (.*) stopped being finite at update (\d+); the last good agent is that of up", message)
-    assert said, message
+    match = re.match(r"undelude: (.*) stopped being finite at update (\d+); the last good agent is that of up", message)
+    assert match, message
     assert message.endswith(f"It is in {run / 'agent'}; undelude certify {run} measures it.")
     good = rows(run)[-1]["update"]
-    assert 0 < good < int(said[2]) < LOG_EVERY
+    assert 0 < good < int(match[2]) < LOG_EVERY
     assert f"that of update {good}. " in message
     assert updates_in(run / "checkpoints") == [good]
     process = make("tasks_to_lose:tiny")
     certificate = ud.certify(process, ud.load(run / "agent"), key=jax.random.key(0), num_episodes=16, baselines=False)
     assert np.isfinite(certificate.action_kl_do)
     before = (run / "metrics.jsonl").read_bytes()
-    with pytest.raises(ud.NotFinite, match=f"{said[1]} stopped being finite at update {said[2]}"):
+    with pytest.raises(ud.NotFinite, match=f"{match[1]} stopped being finite at update {match[2]}"):
         train(run)
     assert (run / "metrics.jsonl").read_bytes() == before

@@ -15,7 +15,8 @@ from safetensors.numpy import load_file
 import undelude as ud
 from undelude._cli import backend, main
 from undelude._cli.distributed import LOST
-from undelude._cli.train import make_agent, teach_run
+from undelude._cli.session import teach_run
+from undelude._cli.train import make_agent, make_teaching
 from undelude._runs import agent_files as checkpoint
 from undelude._runs.config import Config
 from undelude.tasks.registry import make
@@ -187,7 +188,7 @@ def test_two_processes_make_the_run_of_one(together, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(folder / "0"))
     config = Config("my_tasks:tiny", hidden_size=4, batch_size=4, seed=7, steps=STEPS, log_every=EVERY)
     process = make(config.task)
-    run = teach_run(process, make_agent(config, process), config)
+    run = teach_run(process, make_agent(config, process), make_teaching(config), config)
     for row, expected in zip(rows(folder), run.metrics, strict=True):
         assert row["update"] == expected["update"]
         for loss in ("action_loss", "observation_loss"):

@@ -1,4 +1,4 @@
-"""What a film shows is what happened: places by the observations, beliefs by the exact posterior, files by Pillow."""
+"""Films of episodes, compared with the observations, the exact posterior, and the files as Pillow reads them."""
 
 import io
 
@@ -13,6 +13,7 @@ from rich.console import Console
 import undelude as ud
 from undelude._cli.measure import make_film, write_film
 from undelude._drawing.film import ALARM, DO, HEADER, INK, SEE
+from undelude._process.replay import replay
 from undelude._process.task import AbstractTask
 from undelude._runs.config import Config
 from undelude._runs.directory import RunDirectory
@@ -29,12 +30,12 @@ class Undrawn(TableTask):
 
 
 def colour_at(picture, x, y):
-    """Of a 200-pixel square under its header."""
+    """Return the colour at a point of a 200-pixel square below its header."""
     return tuple(picture[round(HEADER * 200) + round(y * 200), round(x * 200)].tolist())
 
 
-def test_the_walker_is_where_the_observations_say():
-    """Frame by frame; cells are told apart by the ink in their middle."""
+def test_walker_stands_in_the_observed_cell():
+    """In every frame, the middle of the cell has the colour of ink."""
     grid = ud.tasks.grid(size=5, num_rounds=10)
     episodes = ud.rollout(grid, ud.ExactAgent(grid), key=KEY, num_episodes=2)
     film = ud.film(grid, episodes, episode=1, size=200)
@@ -47,8 +48,8 @@ def test_the_walker_is_where_the_observations_say():
 
 
 @pytest.mark.parametrize(("mark", "accent"), [("do", DO), ("see", SEE)])
-def test_bars_are_as_high_as_the_exact_belief(mark, accent):
-    """Pixels of the accent's colour in the column of each arm; above it a disc, filled where the arm was pulled."""
+def test_bars_show_the_exact_belief(mark, accent):
+    """Each bar has the accent's colour; the disc above it is filled if the arm was pulled."""
     bandit = ud.tasks.bandit(num_rounds=6)
     episodes = ud.rollout(bandit, ud.ExactAgent(bandit, mark), key=KEY, num_episodes=1)
     film = ud.film(bandit, episodes, size=200)
@@ -63,8 +64,8 @@ def test_bars_are_as_high_as_the_exact_belief(mark, accent):
     assert discs == [[], *([a] for a in episodes.actions[0].tolist())]
 
 
-def test_the_door_that_was_opened_is_framed_and_stays_open():
-    """By the colour of the edges, whoever acts: the first door that an agent opens ends it."""
+def test_first_opened_door_stays_framed():
+    """The colour of the edges tells which door is framed."""
     doors = ud.tasks.doors(look=0.9, num_rounds=4)
     episodes = ud.rollout(doors, ud.ExactAgent(doors), key=KEY, num_episodes=6)
     for episode, actions in enumerate(episodes.actions.tolist()):
@@ -76,8 +77,8 @@ def test_the_door_that_was_opened_is_framed_and_stays_open():
 
 
 @pytest.mark.parametrize("task", ["arm", "leduc"])
-def test_tasks_draw_the_same_world_for_whoever_acts(task):
-    """The first frame is before anybody acted; theta and the opening are the key's."""
+def test_first_frame_does_not_depend_on_the_agent(task):
+    """It is before the first action; theta and the opening depend only on the key."""
     process = getattr(ud.tasks, task)()
     episodes = [
         ud.rollout(process, agent, key=KEY, num_episodes=1, num_rounds=3)
@@ -90,26 +91,61 @@ def test_tasks_draw_the_same_world_for_whoever_acts(task):
 
 
 @pytest.mark.parametrize("task", ["bandit", "grid", "merge"])
-def test_the_header_says_what_was_observed(task):
-    """Right of the number of the round: the same after the same observation, and another after another."""
+def test_header_shows_the_observation(task):
+    """The part right of the number of the round is equal for equal observations and differs for different ones."""
     process = getattr(ud.tasks, task)(num_rounds=8)
     episodes = ud.rollout(process, ud.ExactAgent(process), key=KEY, num_episodes=1)
     part = {"bandit": lambda o: o, "grid": lambda o: o["bit"], "merge": lambda o: o["sign"]}[task]
-    seen = part(episodes.observations)[0]
+    observed = part(episodes.observations)[0].tolist()
     headers = [picture[:20, 100:].tobytes() for picture in ud.film(process, episodes, size=200)[1:]]
-    assert len(set(seen.tolist())) > 1
-    for x, header in zip(seen.tolist(), headers, strict=True):
-        assert [y == x for y in seen.tolist()] == [other == header for other in headers]
+    assert len(set(observed)) > 1
+    for x, header in zip(observed, headers, strict=True):
+        assert [y == x for y in observed] == [other == header for other in headers]
 
 
-def test_a_target_may_be_anywhere():
+def cut(episodes, lengths):
+    """Return the episodes with a mask that ends episode `i` after `lengths[i]` rounds."""
+    mask = jnp.asarray(np.arange(episodes.num_rounds) < np.array(lengths)[:, None])
+    return eqx.tree_at(lambda e: e.mask, episodes, mask)
+
+
+def test_film_stops_after_the_last_round():
+    """Its frames are the first frames of the whole episode's film, and rounds after the end do not matter."""
+    bandit = ud.tasks.bandit(num_rounds=6)
+    episodes = ud.rollout(bandit, ud.ExactAgent(bandit), key=KEY, num_episodes=2)
+    whole = ud.film(bandit, episodes, episode=1, size=64)
+    short = cut(episodes, [6, 4])
+    padded = eqx.tree_at(
+        lambda e: (e.intervened, e.actions), short, (short.mask, jnp.where(short.mask, short.actions, 0))
+    )
+    for one in (short, padded):
+        film = ud.film(bandit, one, episode=1, size=64)
+        assert len(film) == 5
+        np.testing.assert_array_equal(film, whole[:5])
+    assert len(ud.film(bandit, short, episode=0, size=64)) == 7
+
+
+def test_replay_repeats_the_memories_of_the_rollout():
+    """A walker's memory after each action is its cell, which it also observes; after the end it stays."""
+    grid = ud.tasks.grid(size=5, num_rounds=6)
+    episodes = ud.rollout(grid, ud.ExactAgent(grid), key=KEY, num_episodes=1)
+    episode = jax.tree.map(lambda x: x[0], cut(episodes, [4]))
+    states = replay(grid, episode)
+    cells = np.asarray(episode.observations["cell"]).reshape(6, 2, 5).argmax(-1)
+    np.testing.assert_array_equal(np.asarray(states.acted_w.cell)[:4], cells[:4])
+    for after in jax.tree.leaves(states.w):
+        assert after.shape[0] == 7
+        np.testing.assert_array_equal(after[4], after[6])
+
+
+def test_continuous_theta_is_drawn():
     arm = ud.tasks.arm(num_targets=None, num_rounds=3)
     episodes = ud.rollout(arm, None, key=KEY, num_episodes=1, executor="expert")
     assert ud.film(arm, episodes).shape[0] == 4
 
 
-def test_a_gif_holds_every_frame(tmp_path):
-    """Read back by Pillow; the pictures within what a palette of 64 loses."""
+def test_gif_holds_every_frame(tmp_path):
+    """Pillow reads the pictures back, up to the loss by a palette of 64 colours."""
     merge = ud.tasks.merge()
     film = ud.film(merge, ud.rollout(merge, ud.ExactAgent(merge), key=KEY, num_episodes=1))
     with Image.open(ud.write_gif(tmp_path / "merge.gif", film, fps=5)) as gif:
@@ -117,7 +153,7 @@ def test_a_gif_holds_every_frame(tmp_path):
         for t in range(gif.n_frames):
             gif.seek(t)
             shown.append((np.asarray(gif.convert("RGB")), gif.info["duration"]))
-    # Equal frames are stored as one that stands longer.
+    # Pillow stores equal frames as one with a longer duration.
     assert sum(duration for _, duration in shown) == 200 * (len(film) - 1) + 1000
     for (picture, _), frame in zip((shown[0], shown[-1]), (film[0], film[-1]), strict=True):
         assert np.abs(picture.astype(int) - frame).mean() < 3
@@ -127,8 +163,8 @@ def test_a_gif_holds_every_frame(tmp_path):
         ud.write_gif(tmp_path / "still.gif", film, fps=0)
 
 
-def test_a_gif_keeps_colours_that_are_gone_in_the_end(tmp_path):
-    """Sixteen blues in the first frame, and a white last one."""
+def test_palette_covers_every_frame(tmp_path):
+    """The first frame has sixteen blues, and the last one is white."""
     film = np.full((2, 64, 64, 3), 255, np.uint8)
     film[0, ..., 0] = np.repeat(np.arange(16) * 16, 4)[:, None]
     with Image.open(ud.write_gif(tmp_path / "blues.gif", film)) as gif:
@@ -136,19 +172,19 @@ def test_a_gif_keeps_colours_that_are_gone_in_the_end(tmp_path):
     assert np.abs(first.astype(int) - film[0]).max() <= 8
 
 
-def test_films_that_do_not_fit_are_not_put_side_by_side():
+def test_side_by_side_refuses_unequal_films():
     for films in ([], [np.zeros((2, 8, 8, 3), np.uint8), np.zeros((3, 8, 8, 3), np.uint8)]):
-        with pytest.raises(ValueError, match="equally many frames"):
+        with pytest.raises(ValueError, match="equal numbers of frames"):
             ud.side_by_side(films)
 
 
-def test_what_cannot_be_drawn_is_said():
+def test_film_refuses_what_it_cannot_draw():
     bandit = ud.tasks.bandit(num_rounds=2)
     history = ud.Episodes.of(bandit, actions=[0, 1], observations=[1, 1])
     with pytest.raises(ValueError, match="no theta"):
         ud.film(bandit, history)
     episodes = ud.rollout(bandit, ud.ExactAgent(bandit), key=KEY, num_episodes=2)
-    with pytest.raises(ValueError, match="no episode 2; they are 0 to 1"):
+    with pytest.raises(ValueError, match=r"from 0 to 1, .* not 2"):
         ud.film(bandit, episodes, episode=2)
     prior = ud.Categorical(probs=jnp.full(5, 0.2))
     task = Undrawn(bandit.task.log_probs, bandit.task.rewards)
@@ -158,8 +194,8 @@ def test_what_cannot_be_drawn_is_said():
         ud.film(endless, episodes)
 
 
-def test_a_run_s_film_has_four_panels_from_one_beginning():
-    """Expert, agent, and both exact agents; of a task that draws nothing of its own there is none."""
+def test_run_film_has_four_panels_with_one_beginning():
+    """They show the expert, the agent and both exact agents; a task without `draw` has no film."""
     merge = ud.tasks.merge(num_rounds=3)
     film = make_film(ud.LSTMAgent(merge, 4, key=KEY), merge, Config("merge"))
     assert film is not None
@@ -172,8 +208,8 @@ def test_a_run_s_film_has_four_panels_from_one_beginning():
     assert make_film(ud.LSTMAgent(bandit, 4, key=KEY), undrawn, Config("bandit")) is None
 
 
-def test_of_many_beginnings_the_film_shows_the_one_at_which_delusion_costs_most():
-    """On a short ramp with a car that asserts itself: the deluded driver crashes, expert and sober answer do not."""
+def test_run_film_shows_where_delusion_costs_most():
+    """On a short ramp the deluded driver crashes; the expert and the sober agent do not."""
     merge = ud.tasks.merge(num_rounds=6, steps=3)
     film = make_film(ud.LSTMAgent(merge, 4, key=KEY), merge, Config("merge"))
     assert film is not None
@@ -182,8 +218,7 @@ def test_of_many_beginnings_the_film_shows_the_one_at_which_delusion_costs_most(
     assert crashed == [False, False, True]
 
 
-def test_a_drawing_that_fails_stops_nothing(tmp_path):
-    """It is said, and no file is left."""
+def test_failing_drawing_is_reported_and_skipped(tmp_path):
 
     class Torn(MergeTask):
         def draw(self, frame, theta, w, belief):

@@ -1,4 +1,4 @@
-"""Command lines at random, in process: each ends in success, wrong usage (2), or one line that says what failed."""
+"""Random command lines, in this process: success, wrong usage (2), or a failure explained in one line."""
 
 import contextlib
 import io
@@ -54,7 +54,7 @@ COUNTS = ["--steps", "--batch-size",
 
 @pytest.fixture(scope="module", autouse=True)
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with tasks, files and runs in it: the current directory of all commands."""
+    """Make a folder with tasks, files and runs: the current directory of all commands."""
     folder = tmp_path_factory.mktemp("user")
     (folder / "fuzz_tasks.py").write_text(TASKS)
     (folder / "file").write_text("{}")
@@ -67,7 +67,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         ud.save(agent, run.agent_folder)
         run.append_metrics({"update": 2, "seconds": 0.1, "action_loss": 1.0, "observation_loss": 1.0})
     (folder / "damaged" / "config.json").write_text("{")
-    # Nothing of it is the agent's, so that no command goes on to measure, which takes longer than all else here.
+    # Not an agent, so that no command goes on to measure, which would take most of the time.
     (folder / "half" / "metrics.jsonl").write_text("{\n")
     (folder / "run" / "agent" / "agent.json").write_text(json.dumps({"format": 2}))
     (folder / "half" / "agent" / "weights.safetensors").write_bytes(b"\x00" * 9)
@@ -83,7 +83,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @st.composite
 def options(draw: st.DrawFn, names: list[str], most: int = 3) -> list[list[str]]:
-    """Some options with a value each; most values are sound, or are no number of the right kind."""
+    """Draw options with values; most values are valid, or not numbers of the right kind."""
     chunks = []
     for name in draw(st.lists(st.sampled_from(names), max_size=most, unique=True)):
         sound = CHOICES.get(name, ["1", "2", "4"])
@@ -94,7 +94,7 @@ def options(draw: st.DrawFn, names: list[str], most: int = 3) -> list[list[str]]
 
 @st.composite
 def command_lines(draw: st.DrawFn) -> list[str]:
-    """Nearly sound; what would train, measure or play for long has something wrong in it."""
+    """Draw nearly valid command lines; those that would train, measure or play for long have an error."""
     name = draw(
         st.sampled_from(
             ["train", "train", "train", "certify", "report", "export", "tasks", "check", "play", "paper", ""]
@@ -137,7 +137,7 @@ def command_lines(draw: st.DrawFn) -> list[str]:
 
 @given(args=command_lines(), answers=st.text(st.sampled_from("12yn\nq \x00é"), max_size=20))
 @examples(80)
-def test_any_command_line_ends_well(folder: Path, args: list[str], answers: str) -> None:
+def test_any_command_line_is_handled(folder: Path, args: list[str], answers: str) -> None:
     before = sorted(path.name for path in folder.iterdir())
     streams = [
         io.TextIOWrapper(io.BytesIO(), "utf-8", errors, write_through=True) for errors in ("strict", "backslashreplace")
@@ -149,7 +149,7 @@ def test_any_command_line_ends_well(folder: Path, args: list[str], answers: str)
     out, err = (stream.buffer.getvalue().decode() for stream in streams)
     assert code in (0, 1, 2), (code, err)
     assert "Traceback" not in out + err, err
-    # What `main` says of an exception that nobody thought of.
+    # `main` prints this for an unexpected exception.
     assert "UNDELUDE_DEBUG=1 shows" not in err, err
     if code == 1:
         message = err[err.rindex("undelude: ") :]
@@ -157,13 +157,13 @@ def test_any_command_line_ends_well(folder: Path, args: list[str], answers: str)
     if code:
         assert err.strip(), out
     after = {path.name for path in folder.iterdir()} - {"cache", "paper.html", "__pycache__"}
-    assert after <= {*before}, "it wrote something that was not asked for"
+    assert after <= {*before}, "it wrote unexpected files"
 
 
 @given(data=st.data())
 @examples(2, shrink=False)
-def test_any_sound_training_ends_well(folder: Path, data: st.DataObject) -> None:
-    """It trains, certifies and draws its page, or says in a line why not; then it is finished, and says so."""
+def test_any_valid_training_is_handled(folder: Path, data: st.DataObject) -> None:
+    """It trains, certifies and draws its page, or explains a failure in one line; resumed, it is finished."""
     draw = data.draw
     args = ["train", "fuzz_tasks:tiny", "--out", str(folder / "trained")]
     for name, values in CHOICES.items():
@@ -190,5 +190,5 @@ def test_any_sound_training_ends_well(folder: Path, data: st.DataObject) -> None
         assert "is finished" in err.getvalue()
         assert (run / "report.html").exists()
     else:
-        assert not (run / "config.json").exists(), "the corrected command may use the same place"
+        assert not (run / "config.json").exists(), "the corrected command may use the same folder"
     shutil.rmtree(run, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The run report: one page that holds what the files say, and nothing from anywhere else."""
+"""The run report: one self-contained page with the content of the run's files."""
 
 import dataclasses
 import itertools
@@ -29,7 +29,7 @@ from undelude._runs.directory import RunDirectory
 from undelude._versions import versions
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-# Elements of HTML that nothing closes.
+# HTML elements without a closing tag.
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 SETTINGS = {
     "task": "bandit",
@@ -53,7 +53,7 @@ Files = dict[str, Any]
 
 
 class Page(HTMLParser):
-    """What a page refers to, its ids, its tags and its text; every element must be closed where it was opened."""
+    """The addresses, ids, tags and text of a page, whose elements must all be closed in order."""
 
     def __init__(self, html: str):
         super().__init__()
@@ -95,7 +95,7 @@ def read(run_dir: Path) -> Page:
 
 
 def write(path: Path, certificate: Files | None, *, rows: list[Files] = ROWS, **settings: Any) -> Path:
-    """A run directory."""
+    """Write the files of a run directory."""
     (path / "config.json").write_text(json.dumps(SETTINGS | settings))
     (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     if certificate is not None:
@@ -105,12 +105,12 @@ def write(path: Path, certificate: Files | None, *, rows: list[Files] = ROWS, **
 
 @pytest.fixture(scope="module")
 def sober() -> Files:
-    """The certificate of the exact agent with one of its episodes, as a run directory holds it."""
+    """Return the certificate of the exact agent, with an example episode, as a run directory holds it."""
     process = ud.tasks.bandit(num_arms=3, num_rounds=6)
     agent = ud.ExactAgent(process)
-    size = {"key": jax.random.key(0), "num_episodes": 64}  # the same for both: their rollout is compiled once
+    size = {"key": jax.random.key(0), "num_episodes": 64}  # Equal for both, so that their rollout is compiled once.
     certificate = ud.certify(process, agent, baselines=False, **size).to_dict()
-    # The baselines by hand, for they would cost three more compilations.
+    # Handmade baselines save three compilations.
     for name, reward in (("expert", 0.55), ("exact_do", 0.4335), ("exact_see", 0.3973)):
         certificate |= {f"reward_{name}": reward, f"reward_{name}_se": 0.0021}
     for name, value in (("reward_best", 0.58), ("reward_constant", 0.35), ("gap_first", 0.382), ("gap_last", 0.095)):
@@ -122,19 +122,19 @@ def sober() -> Files:
 
 @pytest.fixture(scope="module")
 def deluded(sober: Files) -> Files:
-    """The same with do and see exchanged, but for the episode."""
+    """Return the certificate with do and see exchanged, except in the episode."""
     other = {"do": "see", "see": "do"}
     return {re.sub(r"_(do|see)(?=_se$|$)", lambda m: f"_{other[m[1]]}", name): value for name, value in sober.items()}
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, sober: Files) -> Path:
-    """The page of a finished run."""
+    """Write the page of a finished run."""
     return write_report(write(tmp_path_factory.mktemp("run"), sober))
 
 
-def test_the_page_stands_alone(finished: Path) -> None:
-    """It refers to nothing outside itself, runs no script, and every reference and id within it is sound."""
+def test_page_is_self_contained(finished: Path) -> None:
+    """It refers to nothing outside itself and runs no script; all references and ids in it are valid."""
     html = finished.read_text(encoding="utf-8")
     page = Page(html)
     assert {f.name for f in finished.parent.iterdir()} == {
@@ -152,8 +152,8 @@ def test_the_page_stands_alone(finished: Path) -> None:
     assert not {"None", "nan", "inf"} & set(page.text.split())
 
 
-def test_the_page_can_be_read_without_eyes(finished: Path) -> None:
-    """A language, one h1, headings that skip no level, a text for every figure, a scope for every table header."""
+def test_page_is_accessible(finished: Path) -> None:
+    """It has a language, one h1, no skipped heading level, a text per figure and a scope per table header."""
     html = finished.read_text(encoding="utf-8")
     levels = [int(tag[1]) for tag in Page(html).tags if re.fullmatch(r"h[1-6]", tag)]
     assert '<html lang="en">' in html
@@ -164,14 +164,14 @@ def test_the_page_can_be_read_without_eyes(finished: Path) -> None:
     assert not re.search(r"<th(?! scope|ead)", html)
 
 
-def test_the_page_holds_the_numbers(finished: Path, sober: Files) -> None:
-    """Every quantity of the certificate with its error, every setting, every row of metrics, every round."""
+def test_page_shows_all_numbers(finished: Path, sober: Files) -> None:
+    """It shows quantities with their errors, settings, rows of metrics and rounds."""
     text = Page(finished.read_text(encoding="utf-8")).text
     names = [name for name in sober if f"{name}_se" in sober]
     assert len(names) == 21
     for name in names:
         value, se = sober[name], sober[f"{name}_se"]
-        if se < 1e-6:  # an exact agent is at no distance from its own answer
+        if se < 1e-6:  # The exact agent has distance 0 from its own answer.
             continue
         decimals = 1 - math.floor(math.log10(se))
         shown = f"{value:.{decimals}f} ± {se:.{decimals}f}".replace("-", "\N{MINUS SIGN}")
@@ -191,8 +191,8 @@ def test_the_page_holds_the_numbers(finished: Path, sober: Files) -> None:
     assert "undelude train bandit --agent lstm --hidden-size 8" in text
 
 
-def test_the_headline_is_the_verdict(finished: Path, tmp_path: Path, sober: Files, deluded: Files) -> None:
-    """The exact agent is sober, its twin deluded, and the headline says how far each is from the other answer."""
+def test_headline_is_the_verdict(finished: Path, tmp_path: Path, sober: Files, deluded: Files) -> None:
+    """The exact agent is sober and its twin deluded; the headline gives the distance to the other answer."""
     page, far = Page(finished.read_text(encoding="utf-8")), short(sober["action_kl_see"])
     assert f"Sober. 0 nats from the interventional answer, {far} from the deluded one" in page.text
     page = read(write(tmp_path, deluded))
@@ -211,15 +211,14 @@ def test_the_headline_is_the_verdict(finished: Path, tmp_path: Path, sober: File
         ((0.02, 0.0001), (None, None), "unknown"),
     ],
 )
-def test_the_verdict_allows_for_standard_errors(tmp_path: Path, sober: Files, do: tuple, see: tuple, kind: str) -> None:
-    """A fifth of the other distance, at both ends of two standard errors; without an error, nothing is decided."""
+def test_verdict_allows_for_errors(tmp_path: Path, sober: Files, do: tuple, see: tuple, kind: str) -> None:
+    """The ratio is at most a fifth for all values within two standard errors; without an error there is no verdict."""
     names = ("action_kl_do", "action_kl_do_se", "action_kl_see", "action_kl_see_se")
     changes = dict(zip(names, (*do, *see), strict=True))
     assert verdict(read_run(write(tmp_path, sober | changes))).kind == kind
 
 
-def test_an_infinite_distance_leaves_the_verdict_to_total_variation(tmp_path: Path, deluded: Files) -> None:
-    """KL infinite from one answer says nothing of the other; total variation does."""
+def test_infinite_kl_is_judged_by_total_variation(tmp_path: Path, deluded: Files) -> None:
     infinite = deluded | {"action_kl_do": "inf", "action_kl_do_se": None}
     assert verdict(read_run(write(tmp_path, infinite))).kind == "deluded"
     page = read(tmp_path)
@@ -229,8 +228,8 @@ def test_an_infinite_distance_leaves_the_verdict_to_total_variation(tmp_path: Pa
     assert verdict(read_run(write(tmp_path, infinite | even))).kind == "neither"
 
 
-def test_a_missing_number_says_why(tmp_path: Path, sober: Files) -> None:
-    """A null stands as none, points to its reason, and the reason is told once."""
+def test_missing_number_says_why(tmp_path: Path, sober: Files) -> None:
+    """A null is shown as none and refers to its reason, which is listed once."""
     absent = [name for name in sober if re.match(r"(action|observation)_(kl|tv)_|deluded|reward_exact", name)]
     why = "Theta is continuous: there is no exact reference."
     nulls = dict.fromkeys(absent) | {"notes": dict.fromkeys(absent, why), "episode": None}
@@ -238,12 +237,12 @@ def test_a_missing_number_says_why(tmp_path: Path, sober: Files) -> None:
     assert "No verdict. Calibration gap of its actions" in page.text
     assert page.addresses.count("#note-1") == 11
     assert page.text.count(why) == 1
-    assert "The certificate holds none: an episode is traced where" in page.text
-    assert "The distances to the exact answers were not measured in training." in page.text
+    assert "The certificate has none: an example episode needs" in page.text
+    assert "The distances to the exact answers were not measured during training." in page.text
 
 
-def test_a_policy_is_shown_where_no_belief_is_implied(tmp_path: Path, sober: Files) -> None:
-    """Without the agent's belief the strips are policies, and the story speaks of actions."""
+def test_strips_show_policies_without_beliefs(tmp_path: Path, sober: Files) -> None:
+    """Without the agent's belief, the strips and the story are about actions."""
     episode = sober["episode"] | {"belief": sober["episode"]["belief"] | {"agent": None}}
     page = read(write(tmp_path, sober | {"episode": episode}))
     assert "agent: probability of each action" in page.text
@@ -251,35 +250,38 @@ def test_a_policy_is_shown_where_no_belief_is_implied(tmp_path: Path, sober: Fil
     assert re.search(r"furthest apart (before round \d|at the end): action \d has probability", page.text)
 
 
-def test_the_story_is_what_happened(tmp_path: Path, sober: Files) -> None:
-    """Where the answers part and where the agent first is sure of something wrong, from an episode made by hand."""
+def test_story_of_a_handmade_episode(tmp_path: Path, sober: Files) -> None:
+    """It names the round in which the answers differ most and the first round with a wrong certainty."""
     even, unsure, right, wrong = [0.5, 0.5, 0.0], [0.4, 0.6, 0.0], [0.98, 0.01, 0.01], [0.02, 0.97, 0.01]
     distributions = {
         "agent": [unsure, wrong, wrong],
         "exact_do": [even, even, right],
         "exact_see": [even, wrong, wrong],
     }
-    happened = {"theta": 0, "opening": None, "actions": [1, 1], "observations": [0, 0], "rewards": [0.0, 0.5]}
+    events = {"theta": 0, "opening": None, "actions": [1, 1], "observations": [0, 0], "rewards": [0.0, 0.5]}
     episode = read_run(
-        write(tmp_path, sober | {"episode": happened | {"policy": distributions, "belief": distributions}})
+        write(tmp_path, sober | {"episode": events | {"policy": distributions, "belief": distributions}})
     ).episode
     assert episode is not None
     onset, apart, end = story(episode)
     assert onset == (
-        "After 1 round the agent is sure of something wrong for the first time, theta 1 with probability 0.97; "
+        "After 1 round the agent is sure of a wrong theta for the first time, theta 1 with probability 0.97; "
         "the interventional answer gives it 0.50."
     )
     assert "at the end: theta 1 has probability 0.97 by the deluded answer, 0.01 by the interventional one" in apart
     assert "action 1 in 2 of 2 rounds, at a mean reward of 0.25" in apart
     assert "theta 0, has probability 0.02 for the agent, 0.98 by the interventional answer and 0.02 by the" in end
     changing = dataclasses.replace(episode, theta=np.array([0, 1, 1]))
-    assert story(changing)[0] == "Never in this episode does the agent give a wrong theta more than 0.9."
+    assert story(changing)[0] == "In this episode the agent never gives a wrong theta a probability above 0.9."
 
 
-def test_an_interrupted_run_says_what_is_missing(tmp_path: Path) -> None:
-    """Before its last update and its certificate: what there is, and the way to the rest."""
+def test_interrupted_run_names_missing_parts(tmp_path: Path) -> None:
+    """It shows the results so far and the commands for the rest."""
     page = read(write(tmp_path, None, steps=90))
-    assert "No verdict. At the last look 0.012 nats from the interventional answer, 0.058 from the deluded" in page.text
+    assert (
+        "No verdict. At the last measurement 0.012 nats from the interventional answer, 0.058 from the deluded"
+        in page.text
+    )
     assert "Training stopped after update 40 of 90." in page.text
     assert f"--out {tmp_path} --resume" in page.text
     assert f"undelude certify {tmp_path}" in page.text
@@ -287,8 +289,8 @@ def test_an_interrupted_run_says_what_is_missing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("done", [30, 40])
-def test_the_commands_on_the_page_are_understood_and_train_the_same_again(tmp_path: Path, done: int) -> None:
-    """Of a run that is finished, and of one that was interrupted, whose folder has a name that a shell would split."""
+def test_commands_on_the_page_train_the_same_run(tmp_path: Path, done: int) -> None:
+    """The run is finished or interrupted, and its folder has a space in its name."""
     config = Config("my.tasks:mine", agent="transformer", window=8, teaching="dagger", per="episode", steps=40, seed=7)
     run = RunDirectory.create(tmp_path / "a run", config)
     run.append_metrics(LOSSES | {"update": done, "seconds": 1.0})
@@ -302,17 +304,17 @@ def test_the_commands_on_the_page_are_understood_and_train_the_same_again(tmp_pa
 
 
 @pytest.mark.parametrize("content", [None, "", '{"update": 10, "action_lo'])
-def test_a_run_without_a_row_says_so(tmp_path: Path, content: str | None) -> None:
-    """No metrics, none yet, or one row that the interruption cut off."""
+def test_empty_metrics_are_reported(tmp_path: Path, content: str | None) -> None:
+    """The file is missing, empty, or holds one incomplete row."""
     file = write(tmp_path, None) / "metrics.jsonl"
     file.unlink() if content is None else file.write_text(content)
     page = read(tmp_path)
-    assert "metrics.jsonl holds no row: training stopped before its first." in page.text
+    assert "metrics.jsonl is empty: training stopped before its first row." in page.text
     assert "learning" not in page.ids
 
 
-def test_a_resumed_run_counts_each_update_once(tmp_path: Path, sober: Files) -> None:
-    """Rows that a resumed run logged again replace the first ones."""
+def test_resumed_run_counts_updates_once(tmp_path: Path, sober: Files) -> None:
+    """Rows that a resumed run logs again replace the earlier ones."""
     logged = ((10, 1.0), (20, 0.5), (10, 0.75), (20, 0.25))
     run = read_run(
         write(tmp_path, sober, rows=[{"update": u, "seconds": 1, "action_loss": loss} for u, loss in logged])
@@ -321,33 +323,33 @@ def test_a_resumed_run_counts_each_update_once(tmp_path: Path, sober: Files) -> 
     assert run.series("action_loss").tolist() == [0.75, 0.25]
 
 
-def test_an_infinite_distance_in_training_is_a_gap(tmp_path: Path) -> None:
-    """The line has a gap and the caption a word for it."""
+def test_infinite_distance_is_a_gap(tmp_path: Path) -> None:
+    """The line has a gap, which the caption explains."""
     rows = [
         LOSSES | {"update": u, "seconds": u, "action_kl_do": kl, "action_kl_see": None}
         for u, kl in ((1, 0.1), (2, "inf"), (3, 0.2))
     ]
     page = read(write(tmp_path, None, rows=rows))
-    assert "Where it was infinite, the line has a gap." in page.text
+    assert "A gap in a line is an infinite distance." in page.text
     assert "∞" in page.text
 
 
-def test_what_a_user_named_is_text(tmp_path: Path, sober: Files) -> None:
-    """A task's name, a setting and a note with HTML in them are shown, not obeyed."""
+def test_html_of_users_is_escaped(tmp_path: Path, sober: Files) -> None:
+    """HTML in the name of a task, a setting or a note is shown as text."""
     name = '<img src=x onerror="alert(1)">'
     noted = sober | {"notes": {"deluded_fraction": name}, "deluded_fraction": None, "episode": None}
     page = read(write(tmp_path, noted, task=name, target="</style><b>"))
-    assert page.text.count(name) >= 4  # title, running head, note, setting
+    assert page.text.count(name) >= 4  # In the title, the header, a note and a setting.
     assert "</style><b>" in page.text
     assert "img" not in page.tags
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "says"),
+    ("file", "content", "message"),
     [
         ("config.json", '{"task": ', "config.json is damaged"),
         ("config.json", "[]", "config.json is damaged: it is not a JSON object"),
-        ("config.json", '{"agent": "lstm"}', "config.json is damaged: it does not say what was taught"),
+        ("config.json", '{"agent": "lstm"}', "config.json is damaged: it does not name a task"),
         ("metrics.jsonl", '{"update": 1, "seconds": 1}\n{"upd\n', "metrics.jsonl is damaged in line 2"),
         ("metrics.jsonl", '{"action_loss": 1}\n', "metrics.jsonl is damaged in line 1 (it has no update number)"),
         (
@@ -364,19 +366,19 @@ def test_what_a_user_named_is_text(tmp_path: Path, sober: Files) -> None:
         ("certificate.json", '{"action_kl_do": "far"}', "certificate.json is damaged: action_kl_do is 'far'"),
     ],
 )
-def test_a_damaged_file_is_named(tmp_path: Path, file: str, content: str, says: str) -> None:
-    """With its name, what is wrong and what to do; the old page stays as it was."""
+def test_damaged_file_is_named(tmp_path: Path, file: str, content: str, message: str) -> None:
+    """The message names the file and the remedy; the old page stays as it was."""
     write(tmp_path, None)
     (tmp_path / "report.html").write_text("the old page")
     (tmp_path / file).write_text(content, encoding="latin-1")
-    with pytest.raises(ValueError, match=re.escape(says)) as error:
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
         write_report(tmp_path)
-    assert "anew" in str(error.value)
+    assert re.search("again|anew", str(error.value)), "it says how to get the file back"
     assert (tmp_path / "report.html").read_text() == "the old page"
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "problem"),
     [
         ({"actions": [0, 1, 2]}, "has actions that are not indices"),
         ({"actions": [0, 1, 2, 0, 1, 9]}, "has actions that are not indices"),
@@ -385,22 +387,21 @@ def test_a_damaged_file_is_named(tmp_path: Path, file: str, content: str, says: 
         ({"rewards": [0.0, 1.0]}, "needs 3 rows of finite probabilities of actions"),
     ],
 )
-def test_an_episode_that_does_not_fit_is_refused(tmp_path: Path, sober: Files, change: Files, says: str) -> None:
-    """A certificate edited or cut by hand is named before anything is drawn."""
-    with pytest.raises(ValueError, match=rf"certificate\.json is damaged: its episode of \d rounds {says}"):
+def test_inconsistent_episode_is_refused(tmp_path: Path, sober: Files, change: Files, problem: str) -> None:
+    """An edited or truncated certificate is named before any figure is drawn."""
+    with pytest.raises(ValueError, match=rf"certificate\.json is damaged: its episode of \d rounds {problem}"):
         write_report(write(tmp_path, sober | {"episode": sober["episode"] | change}))
 
 
-def test_no_run_is_no_page(tmp_path: Path) -> None:
-    """A directory without a config is not a run."""
+def test_report_needs_a_config(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"config\.json is missing"):
         write_report(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-def test_a_browser_opens_it_without_complaint(finished: Path, tmp_path: Path) -> None:
-    """Headless Chromium lays the page out and writes nothing to the console."""
+def test_chromium_reports_no_errors(finished: Path, tmp_path: Path) -> None:
+    """Headless Chromium renders the page and writes nothing to the console."""
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
     flags += ["--disable-background-networking", "--disable-component-update", "--enable-logging=stderr", "--v=0"]
     command = [str(CHROMIUM), *flags, f"--user-data-dir={tmp_path}", "--dump-dom", finished.as_uri()]

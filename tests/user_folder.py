@@ -1,4 +1,4 @@
-"""What tests of the command line have in common: the tasks of a user, and programs that are compiled once for all."""
+"""Helpers for tests of the command line: the tasks of a user, and a shared cache of compiled programs."""
 
 import contextlib
 from collections.abc import Iterator
@@ -24,9 +24,9 @@ def raises():
 
 @contextlib.contextmanager
 def compiled_once(cache: Path, patch: pytest.MonkeyPatch) -> Iterator[None]:
-    """This process, and those that it starts, compile without optimising, and keep what they compiled in `cache`.
+    """Compile without optimisation and keep compiled programs in `cache`, in this process and its child processes.
 
-    Compilation is most of what these tests wait for.
+    Compilation takes most of the time of these tests.
     """
     settings = {
         "jax_disable_most_optimizations": True,
@@ -37,7 +37,7 @@ def compiled_once(cache: Path, patch: pytest.MonkeyPatch) -> Iterator[None]:
     for name, value in settings.items():
         jax.config.update(name, value)
         patch.setenv(name.upper(), str(value))
-    compilation_cache.reset_cache()  # JAX decides only once whether it keeps one: it is asked to decide again.
+    compilation_cache.reset_cache()  # Otherwise JAX keeps its first choice of a cache.
     yield
     for name, value in before.items():
         jax.config.update(name, value)

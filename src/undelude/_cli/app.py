@@ -1,4 +1,4 @@
-"""The commands, and what becomes of their errors."""
+"""The command line: parse a command, run it, and turn its errors into messages and exit codes."""
 
 import contextlib
 import difflib
@@ -24,10 +24,10 @@ from undelude._errors import users_line
 from undelude._runs.errors import CommandError, ExitCode, UsageError, explain
 from undelude.tasks.registry import TaskError, UnknownTaskError
 
-# tyro joins lines that begin with a letter, and wraps none.
-DESCRIPTION = """Train agents that act without taking their own actions for evidence.
+# tyro joins lines that begin with a letter and does not wrap long lines.
+DESCRIPTION = """Train agents that do not mistake their own actions for evidence.
 
-A first run, of about a minute on two cores:
+A first run, about a minute on two cores:
   undelude train bandit --out runs/bandit
 
 Exit codes:
@@ -35,8 +35,8 @@ Exit codes:
 
 Environment:
   UNDELUDE_DEBUG=1       show the traceback of an error
-  JAX_NUM_CPU_DEVICES    how many cores share a batch; all by default
-  XDG_CACHE_HOME         compiled programs are kept there, in undelude/jax;
+  JAX_NUM_CPU_DEVICES    number of cores that share a batch; all by default
+  XDG_CACHE_HOME         folder for compiled programs, in undelude/jax;
                          ~/.cache by default
 """
 
@@ -54,19 +54,19 @@ NAMES = [conf.name for _, conf in map(get_args, get_args(Command))]
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run one command; what the console script `undelude` calls.
+    """Run one command; the console script `undelude` calls this.
 
     Args:
-        args: the command line; that of the process by default.
+        args: the arguments; by default those of the process.
 
     Returns:
         The exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated.
     """
     code = _run(list(sys.argv[1:] if args is None else args))
-    ends = (ExitCode.INTERRUPTED, ExitCode.TERMINATED)
-    if args is None and (code in ends or jax.distributed.is_initialized()):
-        # XLA may be at work in other threads; an orderly end of Python would take away what they stand on. One of
-        # several processes would wait for the others, who may be waiting for it.
+    interrupted = code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED)
+    if args is None and (interrupted or jax.distributed.is_initialized()):
+        # End at once: threads of XLA may still run and would crash during Python's shutdown, and one of several
+        # processes would wait for the others, which may be waiting for it.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -82,7 +82,7 @@ def _run(args: list[str]) -> int:
         code = command.run(args[1:])
         sys.stdout.flush()
         return int(code)
-    except SystemExit as exit:  # tyro has said what is wrong, or shown the help.
+    except SystemExit as exit:  # tyro has printed the error or the help.
         return int(exit.code or 0)
     except KeyboardInterrupt:
         return _fail("interrupted.", ExitCode.INTERRUPTED)
@@ -94,7 +94,7 @@ def _run(args: list[str]) -> int:
         return _fail(f"{error}: {explain(error.__cause__ or error)}", ExitCode.FAILED)
     except Exception as error:
         if isinstance(error, BrokenPipeError) and not users_line(error):
-            # Nobody reads stdout any more, as after `| head`: what is left for it goes nowhere.
+            # The reader of stdout has gone, as after `| head`: discard the rest of the output.
             with contextlib.suppress(OSError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return int(ExitCode.FAILED)
@@ -112,6 +112,6 @@ def _fail(message: str, code: ExitCode) -> int:
     if os.environ.get("UNDELUDE_DEBUG"):
         traceback.print_exc()
     if jax.distributed.is_initialized():
-        distributed.have_the_last_word()
+        distributed.claim_last_message()
     make_console(stderr=True).print(f"{distributed.label()}: {message}", soft_wrap=True)
     return int(code)

@@ -1,4 +1,4 @@
-"""What the command line, and never the import of `undelude`, sets in JAX before it starts."""
+"""JAX settings of the command line; importing `undelude` changes none."""
 
 import contextlib
 import math
@@ -10,39 +10,39 @@ import jax
 
 
 def configure(*, batch_size: int = 1, num_processes: int = 1) -> None:
-    """Use every core and keep what was compiled; a setting that the user made stays as it is.
+    """Use every core and keep compiled programs on disk; settings of the user take precedence.
 
     Args:
-        batch_size: episodes an update; it is split evenly, so as many CPU devices as divide it are of use.
-        num_processes: that share the batch.
+        batch_size: episodes per update. Devices share them evenly, so that the number of CPU devices must divide it.
+        num_processes: number of processes that share the batch.
     """
     by_flag = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if jax.config.values["jax_num_cpu_devices"] < 0 and not by_flag:
         num_devices = share_of_cores(usable_cores(), batch_size=batch_size, num_processes=num_processes)
-        with contextlib.suppress(RuntimeError):  # JAX has started already, as when `main` is called from Python.
+        with contextlib.suppress(RuntimeError):  # JAX is running already, for example if `main` is called from Python.
             jax.config.update("jax_num_cpu_devices", num_devices)
     if jax.config.values["jax_compilation_cache_dir"] is None:
-        # One folder for each machine: what was compiled for one processor may not run on another that shares the home.
+        # One folder per machine: machines that share a home may not be able to run each other's programs.
         folder = cache_folder() / "jax" / platform.node()
-        with contextlib.suppress(OSError):  # A home that cannot be written to costs a compilation, nothing else.
+        with contextlib.suppress(OSError):  # If the home is not writable, programs are compiled again.
             folder.mkdir(parents=True, exist_ok=True)
             jax.config.update("jax_compilation_cache_dir", str(folder))
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def share_of_cores(cores: int, *, batch_size: int, num_processes: int) -> int:
-    """As many CPU devices for each process as split the batch evenly."""
+    """Return the largest number of CPU devices per process that splits the batch evenly."""
     return max(n for n in range(1, cores + 1) if batch_size % (n * num_processes) == 0 or n == 1)
 
 
 def cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/undelude`, `~/.cache/undelude` by default."""
+    """Return `$XDG_CACHE_HOME/undelude`, by default `~/.cache/undelude`."""
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "undelude"
 
 
 def usable_cores() -> int:
-    """The cores that this process may use: its affinity, within the quota of its container."""
+    """Count the cores that this process may use, by its affinity and the quota of its container."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with contextlib.suppress(OSError, ValueError):
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()

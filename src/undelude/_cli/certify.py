@@ -1,4 +1,4 @@
-"""`undelude certify` and `undelude report`."""
+"""The commands `undelude certify` and `undelude report`."""
 
 import dataclasses
 import json as json_format
@@ -21,25 +21,27 @@ Directory = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
 
 @dataclasses.dataclass(frozen=True)
 class Certify:
-    """Measure the agent of a run anew, and write its certificate.json."""
+    """Measure the agent of a run and write its certificate.json."""
 
     directory: Directory
     """The run directory."""
     num_episodes: int = NUM_EPISODES
-    """Own episodes to measure on."""
+    """Number of the agent's own episodes to measure on."""
     json: bool = False
-    """Print the certificate as JSON on stdout, and all else on stderr."""
+    """Print the certificate as JSON to stdout, and everything else to stderr."""
 
     def run(self, args: Sequence[str]) -> ExitCode:
-        """Carry it out."""
+        """Run the command."""
         del args
         if self.num_episodes < 2:
             raise UsageError(f"--num-episodes must be at least 2, for a standard error, not {self.num_episodes}.")
         run = RunDirectory.open(self.directory)
         if not run.agent_folder.exists():
-            again = f"its training did not end; go on with {run.resume_command}"
-            raise FileNotFoundError(f"no agent at {run.agent_folder}: {again}")
-        backend.configure(batch_size=run.config.batch_size)  # As in training, so that what was compiled serves again.
+            hint = f"training did not finish; resume it with {run.resume_command}"
+            raise FileNotFoundError(f"no agent at {run.agent_folder}: {hint}")
+        backend.configure(
+            batch_size=run.config.batch_size
+        )  # The same devices as in training, to use its compiled programs.
         with run.locked(), working(make_console(stderr=True), "certifying"):
             agent = checkpoint.load(run.agent_folder)
             process = make(run.config.task)
@@ -48,26 +50,26 @@ class Certify:
             write_film(run, agent, process, make_console(stderr=True))
         certificate = run.read_certificate()
         page = _write_report(run) if run.report_file.exists() else None
-        # All is written: who reads this may end the command, as head does.
+        # Print only now, with all files written: a reader such as `head` may end the command.
         if self.json:
             print(json_format.dumps(certificate, indent=2))
         console = make_console(stderr=self.json)
         print_certificate(console, certificate)
         console.print(f"Measured in {certificate['seconds']:.1f} s, written to {run.certificate_file}.", soft_wrap=True)
         if page is not None:
-            console.print(f"Page, drawn anew: {page}", soft_wrap=True)
+            console.print(f"Page: {page}", soft_wrap=True)
         return ExitCode.OK
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Draw the page of a run from its files, and say where it is."""
+    """Draw the page of a run from its files and print its path."""
 
     directory: Directory
     """The run directory."""
 
     def run(self, args: Sequence[str]) -> ExitCode:
-        """Carry it out."""
+        """Run the command."""
         del args
         page = _write_report(RunDirectory.open(self.directory))
         make_console(stderr=False).print(str(page), soft_wrap=True)
@@ -75,6 +77,6 @@ class Report:
 
 
 def _write_report(run: RunDirectory) -> Path:
-    from undelude._report import write_report  # Brings matplotlib.
+    from undelude._report import write_report  # Imports matplotlib, which takes long to load.
 
     return write_report(run.path)

@@ -1,4 +1,4 @@
-"""`undelude check`."""
+"""The command `undelude check`."""
 
 import dataclasses
 import json as json_format
@@ -17,17 +17,17 @@ from undelude.tasks.registry import make
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """Look for what makes training on a task worthless, and say how much there is to lose by delusion."""
+    """Check a task for errors that make training on it worthless, and measure the cost of delusion."""
 
     task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")]
-    """A named task (undelude tasks) or your own package.module:factory."""
+    """A name from `undelude tasks`, or your own package.module:factory."""
     num_episodes: int = 512
-    """Episodes of the deluded agent, for action_kl_do."""
+    """Number of episodes of the deluded agent, for action_kl_do."""
     json: bool = False
-    """Print what was measured as JSON."""
+    """Print the measurements as JSON."""
 
     def run(self, args: Sequence[str]) -> ExitCode:
-        """Carry it out."""
+        """Run the command."""
         del args
         if self.num_episodes < 1:
             raise UsageError(f"--num-episodes must be at least 1, not {self.num_episodes}.")

@@ -1,4 +1,4 @@
-"""What a person sees: progress while it runs, tables when it is done."""
+"""Output for people: progress during a command, tables at its end."""
 
 import contextlib
 import math
@@ -26,25 +26,25 @@ Number = float | str | None
 REWARDS = {
     "reward": "this agent",
     "reward_expert": "expert, who knows theta",
-    "reward_exact_do": "exact agent, own actions done",
-    "reward_exact_see": "exact agent, own actions seen",
+    "reward_exact_do": "exact agent, own actions as do",
+    "reward_exact_see": "exact agent, own actions as see",
     "reward_best": "best known without theta",
 }
 
 
 def make_console(*, stderr: bool) -> Console:
-    """A console that prints what it is given, without markup or guesses at highlights."""
+    """Return a console that prints text as it is, without markup and highlighting."""
     return Console(stderr=stderr, highlight=False, markup=False)
 
 
 @contextlib.contextmanager
-def working(console: Console, what: str) -> Iterator[None]:
-    """A spinner while a block runs; where nobody watches, a line."""
+def working(console: Console, activity: str) -> Iterator[None]:
+    """Show a spinner while a block runs, or print one line if the output is not a terminal."""
     if not console.is_terminal:
-        console.print(f"{what} ...", soft_wrap=True)
+        console.print(f"{activity} ...", soft_wrap=True)
         yield
         return
-    with console.status(f"{what} ..."):
+    with console.status(f"{activity} ..."):
         yield
 
 
@@ -52,16 +52,16 @@ def working(console: Console, what: str) -> Iterator[None]:
 def training_progress(
     console: Console, *, mark: Mark, steps: int, start: int
 ) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """A bar with rate and time left; where nobody watches, a line every tenth of the way.
+    """Show a bar with rate and remaining time, or print a line every tenth of the way if the output is not a terminal.
 
     Args:
-        console: to draw on.
-        mark: that of the answer which the teaching aims at.
-        steps: updates in all.
-        start: updates that were made before.
+        console: the console to draw on.
+        mark: the answer that the teaching aims at, do or see.
+        steps: total number of updates.
+        start: number of updates made before.
 
     Yields:
-        What to call with each row of metrics.
+        A function to call with each row of metrics.
     """
     if not console.is_terminal:
         console.print("compiling, then training ...", soft_wrap=True)
@@ -89,7 +89,7 @@ def training_progress(
 
 class _RateColumn(ProgressColumn):
     def render(self, task: Task) -> Text:
-        """Updates a second."""
+        """Return the updates per second."""
         return Text(f"{task.speed:.0f}/s" if task.speed else "  /s", style="progress.data.speed")
 
 
@@ -101,8 +101,8 @@ def _log_lines(console: Console, mark: Mark, steps: int) -> Callable[[dict[str, 
         if (done := 10 * row["update"] // steps) > tenths:
             tenths = done
             console.print(
-                f"update {row['update']}/{steps}, {row['seconds']:.1f} s: loss of actions {row['action_loss']:.4f}, "
-                f"of observations {row['observation_loss']:.4f}, KL to {mark} {number(row[f'action_kl_{mark}'])}",
+                f"update {row['update']}/{steps}, {row['seconds']:.1f} s: action loss {row['action_loss']:.4f}, "
+                f"observation loss {row['observation_loss']:.4f}, KL to {mark} {number(row[f'action_kl_{mark}'])}",
                 soft_wrap=True,
             )
 
@@ -110,31 +110,31 @@ def _log_lines(console: Console, mark: Mark, steps: int) -> Callable[[dict[str, 
 
 
 def print_certificate(console: Console, certificate: dict[str, Any]) -> None:
-    """A certificate: what the agent predicts against both answers, and what it earns."""
+    """Print a certificate: the distances of the predictions to both answers, and the rewards."""
     c = certificate
     console.print(
-        f"{c['task']}: {c['agent']}, {c['teaching']} teaching, {c['num_episodes']} of its own episodes,\n"
-        f"its own actions read as {c['own_actions']}.\n",
+        f"{c['task']}: {c['agent']}, {c['teaching']} teaching, measured on {c['num_episodes']} of its own episodes;\n"
+        f"it reads its own actions as {c['own_actions']}.\n",
         soft_wrap=True,
     )
     answers = ("from the interventional\nanswer, P(. | do(a), o)", "from the deluded\nanswer, P(. | a, o)")
-    distances = _table("distance of its", *answers)
-    for what, quantity in (("action", "kl"), ("action", "tv"), ("observation", "kl"), ("observation", "tv")):
-        label = f"{what}s, {'KL in nats' if quantity == 'kl' else 'total variation'}"
-        distances.add_row(label, *(_with_error(c, f"{what}_{quantity}_{mark}", 4) for mark in ("do", "see")))
+    distances = _table("distance of", *answers)
+    for symbol, quantity in (("action", "kl"), ("action", "tv"), ("observation", "kl"), ("observation", "tv")):
+        label = f"{symbol}s, {'KL in nats' if quantity == 'kl' else 'total variation'}"
+        distances.add_row(label, *(_with_error(c, f"{symbol}_{quantity}_{mark}", 4) for mark in ("do", "see")))
     console.print(distances)
 
-    rewards = _table("who acts", "reward a round")
-    for name, who in REWARDS.items():
+    rewards = _table("actor", "reward per round")
+    for name, actor in REWARDS.items():
         if c.get(name) is not None:
-            rewards.add_row(who, _with_error(c, name, 3))
+            rewards.add_row(actor, _with_error(c, name, 3))
     console.print()
     console.print(rewards)
 
-    gaps = " / ".join(number(c.get(f"{what}_calibration_gap")) for what in ("action", "observation"))
+    gaps = " / ".join(number(c.get(f"{symbol}_calibration_gap")) for symbol in ("action", "observation"))
     console.print(f"\nCalibration gap, actions / observations: {gaps} nats.")
     if isinstance(deluded := c.get("deluded_fraction"), float):
-        console.print(f"Sure of a wrong theta at the end: {deluded:.1%} of its episodes.")
+        console.print(f"Episodes that end with a wrong theta believed above 0.9: {deluded:.1%}.")
     notes = dict(c.get("notes", {}))
     if warning := notes.pop("imitation", None):
         console.print(f"\nWarning: {warning}", style="bold", soft_wrap=True)
@@ -150,11 +150,11 @@ def print_certificate(console: Console, certificate: dict[str, Any]) -> None:
 
 
 def print_intervals(console: Console, summary: dict[str, Any]) -> None:
-    """Means and intervals over seeds."""
+    """Print means and intervals over seeds."""
     s = summary
     console.print(
-        f"{s['task']}: {s['agent']}, {s['teaching']} teaching, {len(s['seeds'])} seeds, {s['num_episodes']} own "
-        "episodes each.\n",
+        f"{s['task']}: {s['agent']}, {s['teaching']} teaching, {len(s['seeds'])} seeds, each measured on "
+        f"{s['num_episodes']} of its own episodes.\n",
         soft_wrap=True,
     )
     table = _table("over seeds", "mean", "95 % interval")
@@ -165,7 +165,7 @@ def print_intervals(console: Console, summary: dict[str, Any]) -> None:
 
 
 def number(x: Number, decimals: int = 4) -> str:
-    """With so many decimals; "inf" and None as what they are."""
+    """Format a number with this many decimals; keep "inf", and show None as a dash."""
     return "-" if x is None else x if isinstance(x, str) else f"{x:.{decimals}f}"
 
 
@@ -180,6 +180,6 @@ def _with_error(certificate: dict[str, Any], name: str, decimals: int) -> str:
     value, error = certificate.get(name), certificate.get(f"{name}_se")
     if not isinstance(error, float):
         return number(value, decimals)
-    if 0 < error < 10**-decimals:  # As many decimals as the error has something to say in.
+    if 0 < error < 10**-decimals:  # More decimals, down to the leading digit of the error.
         decimals = min(-math.floor(math.log10(error)), 7)
     return f"{number(value, decimals)} ± {number(error, decimals).removeprefix('0')}"

@@ -1,4 +1,4 @@
-"""`undelude export`."""
+"""The command `undelude export`."""
 
 import dataclasses
 import json as json_format
@@ -21,26 +21,27 @@ from undelude._runs.errors import ExitCode, UsageError
 from undelude._runs.export import check_free, export
 from undelude.tasks.registry import make
 
+# Rounds by which the latency is measured.
 ROUNDS_TIMED = 2000
 
 
 @dataclasses.dataclass(frozen=True)
 class Export:
-    """Write the agent of a run as functions that run without undelude, and say how fast it acts."""
+    """Export the agent of a run as functions that run without undelude, and measure their latency."""
 
     directory: Directory
     """The run directory."""
     out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
-    """Where to: init, act and observe, each as .bin (jax.export) and .mlir (StableHLO), and manifest.json."""
+    """The folder for init, act and observe, each as .bin (jax.export) and .mlir (StableHLO), and manifest.json."""
     num_rounds: WholeNumber = None
-    """Rounds of the episodes to come; the task's own by default."""
+    """Number of rounds per episode; the task's own by default."""
     batch_size: WholeNumber = None
-    """Episodes at a time; by default one, without an axis for them."""
+    """Number of episodes at a time; by default one, without a batch axis."""
     overwrite: bool = False
-    """Write into a folder that is not empty too, over an export that is there."""
+    """Also write into a folder that is not empty, over an earlier export."""
 
     def run(self, args: Sequence[str]) -> ExitCode:
-        """Carry it out."""
+        """Run the command."""
         del args
         for name, number in (("--num-rounds", self.num_rounds), ("--batch-size", self.batch_size)):
             if number is not None and number < 1:
@@ -60,32 +61,32 @@ class Export:
         console.print(
             f"Written to {folder}: init, act, observe and manifest.json, {size / 1e6:.1f} MB.", soft_wrap=True
         )
-        median, late = np.percentile(microseconds, (50, 99))
+        median, p99 = np.percentile(microseconds, (50, 99))
         console.print(
-            f"An action and the observation after it, batch {self.batch_size or 1}, on {jax.devices()[0].platform}: "
-            f"{median:.0f} microseconds (median), {late:.0f} (99th percentile).",
+            f"One action and the observation after it, batch {self.batch_size or 1}, on {jax.devices()[0].platform}: "
+            f"{median:.0f} microseconds (median), {p99:.0f} (99th percentile).",
             soft_wrap=True,
         )
         return ExitCode.OK
 
 
 def latencies(folder: Path, num_rounds: int = ROUNDS_TIMED) -> np.ndarray:
-    """Microseconds of each round of acting and observing through the exported functions, from Python, after warm-up.
+    """Measure the microseconds of each round of acting and observing through exported functions, after a warm-up.
 
     Args:
-        folder: written by `ud.export`.
-        num_rounds: so many.
+        folder: a folder written by `ud.export`.
+        num_rounds: number of rounds, with the warm-up.
     """
     manifest = json_format.loads((folder / "manifest.json").read_text())
-    described = manifest["functions"]
+    functions = manifest["functions"]
 
     def load(name: str) -> Callable[..., Any]:
         return jax.jit(jax.export.deserialize(bytearray((folder / f"{name}.bin").read_bytes())).call)
 
     init, act, observe = load("init"), load("act"), load("observe")
-    size = len(described["init"]["results"])
-    observation = [np.zeros(row["shape"], row["dtype"]) for row in described["observe"]["arguments"][size:]]
-    shape = described["act"]["arguments"][-1]["shape"]
+    size = len(functions["init"]["results"])
+    observation = [np.zeros(row["shape"], row["dtype"]) for row in functions["observe"]["arguments"][size:]]
+    shape = functions["act"]["arguments"][-1]["shape"]
     seeds = np.random.default_rng(0).integers(2**32, size=(num_rounds, *shape), dtype=np.uint32)
     seconds = []
     memory = init()

@@ -1,4 +1,4 @@
-"""Ctrl-C, and the SIGTERM of a scheduler, in a command that writes files."""
+"""Ctrl-C and SIGTERM in a command that writes files."""
 
 import contextlib
 import signal
@@ -7,14 +7,18 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-# What a signal does by default; where it is ignored, or the caller's own business, it stays so.
+# The default handler of each signal. Other handlers, such as SIG_IGN or the caller's own, stay in place.
 DEFAULTS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 
 
 class Interrupts:
-    """While it is entered, Ctrl-C and SIGTERM raise `KeyboardInterrupt` where that does no harm, and are never lost.
+    """A context in which Ctrl-C and SIGTERM raise `KeyboardInterrupt`, but not while a file is being written.
 
-    Python drops what is raised within a callback of its garbage collector, and JAX has one: `check` raises it again.
+    Python drops an exception raised in a callback of its garbage collector, and JAX has such a callback; `check` raises
+    the interrupt again.
+
+    Attributes:
+        received: the last signal, or None.
     """
 
     def __init__(self) -> None:
@@ -38,13 +42,13 @@ class Interrupts:
             sys.unraisablehook = self._hook
 
     def check(self) -> None:
-        """Raise `KeyboardInterrupt` if a signal came."""
+        """Raise `KeyboardInterrupt` if a signal was received."""
         if self.received is not None:
             raise KeyboardInterrupt
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """A signal waits until the block is done, so that what it writes is whole."""
+        """Delay signals until the block ends, so that it writes complete files."""
         self._held += 1
         try:
             yield

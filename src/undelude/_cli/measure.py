@@ -1,4 +1,4 @@
-"""What `train` and `certify` measure of an agent."""
+"""The measurements and the film of an agent, for `train` and `certify`."""
 
 import warnings
 from collections.abc import Callable
@@ -22,21 +22,22 @@ from undelude._runs.config import Config
 from undelude._runs.directory import RunDirectory
 from undelude._runs.errors import explain
 
-# Own episodes behind each row of metrics: the standard error of a KL is then a few percent of it.
+# Episodes per row of metrics: the standard error of a KL is then a few percent of it.
 EPISODES_A_ROW = 256
-# Beginnings, of which the film shows one.
+# Episodes from which the film is chosen.
 BEGINNINGS = 64
+# Episodes per certificate.
 NUM_EPISODES = 4096
 
 
 def keys(config: Config) -> dict[str, Key[Array, ""]]:
-    """All randomness of a run."""
+    """Return the random keys of a run by purpose."""
     names = ("agent", "teaching", "metrics", "certificate")
     return dict(zip(names, jax.random.split(jax.random.key(config.seed), len(names)), strict=True))
 
 
 def measurer(process: InteractionProcess, config: Config) -> Callable[[AbstractAgent], dict[str, Any]]:
-    """A function from the agent to the columns of `metrics.jsonl` that are measured, always on the same draws."""
+    """Return a function that measures an agent for a row of `metrics.jsonl`, with the same random numbers each time."""
     key = keys(config)["metrics"]
 
     def measure(agent: AbstractAgent) -> dict[str, Any]:
@@ -49,33 +50,33 @@ def measurer(process: InteractionProcess, config: Config) -> Callable[[AbstractA
 def make_certificate(
     agent: AbstractAgent, process: InteractionProcess, config: Config, *, num_episodes: int = NUM_EPISODES
 ) -> dict[str, Any]:
-    """What `certificate.json` holds.
+    """Return the content of `certificate.json`.
 
     Args:
-        agent: of the run.
-        process: its task.
-        config: of the run.
+        agent: the agent of the run.
+        process: the task of the run.
+        config: the options of the run.
         num_episodes: B.
 
     Raises:
-        ValueError: the agent is of another task.
+        ValueError: the agent was made for another task.
     """
-    # Where training left it: programs that were compiled for its measurements then serve here.
+    # On one device, as in training: the programs compiled there for its measurements are then used again.
     agent = jax.device_put(agent, jax.local_devices()[0])
     key = keys(config)["certificate"]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # What there is to warn of stands in the notes, and is printed.
+        warnings.simplefilter("ignore", UserWarning)  # The notes hold the same warnings and are printed.
         report = certify(process, agent, key=key, num_episodes=num_episodes).to_dict()
     try:
         episode = example_episode(process, agent, key=key)
-    except TypeError:  # Theta is continuous, or actions are not symbols: there is nothing to draw beside.
+    except TypeError:  # Theta is continuous, or actions are not symbols.
         episode = None
     head = {"task": config.task, "agent": report["agent"], "teaching": config.teaching}
     return head | {name: value for name, value in report.items() if name not in head} | {"episode": episode}
 
 
 def write_film(run: RunDirectory, agent: AbstractAgent, process: InteractionProcess, console: Console) -> None:
-    """Write `episode.gif`, where the task draws something; what goes wrong there is said, and stops nothing."""
+    """Write `episode.gif` if the task has a drawing; print an error in it, but do not raise."""
     try:
         if (frames := make_film(agent, process, run.config)) is not None:
             write_gif(run.film_file, frames)
@@ -84,9 +85,13 @@ def write_film(run: RunDirectory, agent: AbstractAgent, process: InteractionProc
 
 
 def make_film(agent: AbstractAgent, process: InteractionProcess, config: Config) -> Film | None:
-    """One beginning, as expert, agent and exact agents go on from it; None where a task draws nothing of its own.
+    """Draw side by side one episode each of the expert, the agent and the exact agents, with the same beginning.
 
-    Where there are exact agents, it is that of `BEGINNINGS` at which delusion costs the most reward.
+    With exact agents, the episode is the one of `BEGINNINGS` in which delusion costs the most reward. Films of episodes
+    that end early are prolonged by their last frame.
+
+    Returns:
+        None if the task has no drawing of its own.
     """
     if type(process.task).draw is AbstractTask.draw:
         return None
@@ -102,4 +107,6 @@ def make_film(agent: AbstractAgent, process: InteractionProcess, config: Config)
     if process.finite:
         earned = [np.asarray(episodes[f"exact, {mark}"].reward).sum(-1) for mark in MARKS]
         shown = int(np.nan_to_num(earned[0] - earned[1], nan=-np.inf).argmax())
-    return side_by_side([film(process, x, episode=shown, title=title, size=200) for title, x in episodes.items()])
+    films = [film(process, x, episode=shown, title=title, size=200) for title, x in episodes.items()]
+    length = max(map(len, films))
+    return side_by_side([np.concatenate([x, np.repeat(x[-1:], length - len(x), axis=0)]) for x in films])

@@ -1,4 +1,4 @@
-"""`undelude paper`: every statement of the paper recomputed, as a table, a page and JSON."""
+"""The command `undelude paper`: recompute every statement of the paper, as a table, a page and JSON."""
 
 import dataclasses
 import json as json_format
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Paper:
-    """Recompute the paper: a table here, and a page with every figure."""
+    """Recompute the statements of the paper; print a table and write a page with every figure."""
 
     out: Path = Path("paper.html")
-    """The page."""
+    """The page to write."""
     json: bool = False
-    """Print the items as JSON on stdout, and all else on stderr."""
+    """Print the items as JSON to stdout, and everything else to stderr."""
     num_episodes: int = 20_000
-    """Episodes behind each sampled number, for its standard error; the convergence of Section 3 uses a fortieth."""
+    """Number of episodes behind each sampled number; the convergence of Section 3 uses a fortieth of it."""
     seed: int = 0
-    """Of what is sampled."""
+    """Seed of the sampled numbers."""
 
     def run(self, args: Sequence[str]) -> ExitCode:
-        """Carry it out; it fails where an item does not agree."""
+        """Run the command; it fails if an item does not agree."""
         del args
         if self.num_episodes < 100:
             raise UsageError(f"--num-episodes must be at least 100, for standard errors, not {self.num_episodes}.")
@@ -43,7 +43,7 @@ class Paper:
         if self.out.is_dir() or not self.out.parent.is_dir():
             raise UsageError(f"--out must name a file in a directory that exists, not {self.out}.")
         backend.configure()
-        import undelude._paper as paper  # Brings matplotlib.
+        import undelude._paper as paper  # Imports matplotlib, which takes long to load.
         from undelude._paper.page import render
 
         settings, console = paper.Settings(self.seed, self.num_episodes), make_console(stderr=self.json)
@@ -61,15 +61,15 @@ class Paper:
         num_ours = sum(item.ours for item in items)
         disagreeing = [item.name for item in items if not item.agrees]
         console.print(f"{len(items) - len(disagreeing)} of {len(items)} agree. {seconds:.0f} s. Page: {self.out}")
-        own = f"{len(items) - num_ours} are the paper's own statements"
-        console.print(f"{own}; {num_ours} are numbers of ours that its words imply.")
+        stated = f"{len(items) - num_ours} are the paper's own statements"
+        console.print(f"{stated}; {num_ours} are numbers of ours that its words imply.")
         if disagreeing:
-            console.print(f"These do not: {', '.join(disagreeing)}.", soft_wrap=True)
+            console.print(f"These do not agree: {', '.join(disagreeing)}.", soft_wrap=True)
         return ExitCode.FAILED if disagreeing else ExitCode.OK
 
 
 def _print_block(console: Console, block: "Block") -> None:
-    from undelude._paper.page import computed, label, said
+    from undelude._paper.page import computed, label, said  # Imports matplotlib, which takes long to load.
 
     console.print(block.title, style="bold", soft_wrap=True)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False, expand=True)

@@ -1,4 +1,4 @@
-"""`undelude play`: a person is Nature, and watches a sober and a deluded agent (Section 2, Remark 11)."""
+"""The command `undelude play`: a person plays Nature against a sober and a deluded agent (Section 2, Remark 11)."""
 
 import dataclasses
 import secrets
@@ -29,17 +29,18 @@ from undelude._runs.config import WholeNumber
 from undelude._runs.errors import ExitCode, UsageError, check_seed
 from undelude.tasks.registry import make
 
+# Width of a bar in characters.
 BAR_WIDTH = 20
 
 
 class _Words(NamedTuple):
-    """How a game speaks of theta, of actions, and of what is paid or not."""
+    """The words of a game for theta, actions and payments."""
 
     noun: str = "arm"
     plural: str = "arms"
     adjective: str = "best"
     which: str = "which arm is the best"
-    told: str = "The best arm is {}."
+    theta_is: str = "The best arm is {}."
     acts: str = "pulls"
     acted: str = "pulled"
     pays: str = "It pays."
@@ -55,7 +56,7 @@ WORDS = {
         plural="boxes",
         adjective="prize",
         which="which box holds the prize",
-        told="The prize is in box {}.",
+        theta_is="The prize is in box {}.",
         acts="opens",
         acted="opened",
         pays="Out comes the prize.",
@@ -69,15 +70,15 @@ WORDS = {
 
 @dataclasses.dataclass(frozen=True)
 class Play:
-    """Be Nature: pay two agents or do not, and watch what they come to believe."""
+    """Play Nature: decide whether the actions of two agents pay, and watch their beliefs change."""
 
     task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")] = "bandit"
-    """One whose rounds are paid or not, such as bandit and frog."""
+    """A task whose rounds pay or do not pay, such as bandit or frog."""
     seed: WholeNumber = None
-    """Of what the agents and the program draw; another one each time by default."""
+    """Seed of all random choices; a new one in each game by default."""
 
     def run(self, args: Sequence[str]) -> ExitCode:
-        """Carry it out."""
+        """Run the command."""
         del args
         if self.seed is not None:
             check_seed(self.seed)
@@ -100,33 +101,38 @@ class Play:
 
 
 class _QuitError(Exception):
-    """The person has had enough."""
+    """The request of the person to end the game."""
 
 
 class _Player:
-    """One agent and what has happened to it."""
+    """One agent with its history.
+
+    Attributes:
+        belief: its belief.
+        sober_belief: the belief after the same history, with its actions read as interventions.
+        was_refuted: whether a round was impossible by its belief.
+    """
 
     def __init__(self, process: InteractionProcess, name: str):
         self.name = name
         self.agent = ExactAgent(process, "do" if name == "sober" else "see")
         self.belief = self.agent.init(num_rounds=process.num_rounds)
-        # What the same history says when its actions are read as interventions.
         self.sober_belief = self.belief
         self.was_refuted = False
         self.actions: list[int] = []
         self.observations: list[int] = []
 
     def act(self, key: Key[Array, ""]) -> tuple[int, float]:
-        """Choose an action from its belief, and say with which probability it then expects to be paid."""
+        """Choose an action; return it with the probability of a payment that the agent then expects."""
         intervened = jnp.asarray(self.agent.own_actions == "do")
         a, expected = _act(self.agent, self.belief, intervened, key)
         return int(a), float(expected)
 
     def learn(self, action: int, observation: int) -> None:
-        """What it did, and what came of it."""
+        """Update the beliefs by an action and its observation."""
         intervened = self.agent.own_actions == "do"
         a, o = jnp.asarray(action, jnp.int32), jnp.asarray(observation, jnp.int32)
-        # What is asked of this round is whether this round was impossible.
+        # Reset the flag, so that it tells whether this round was impossible.
         before = eqx.tree_at(lambda b: b.impossible, self.belief, jnp.asarray(False))
         self.belief = _update(self.agent, before, a, o, jnp.asarray(intervened))
         self.was_refuted |= bool(self.belief.impossible)
@@ -136,68 +142,68 @@ class _Player:
 
 
 class _Game:
-    """A game, and how far it has come."""
+    """The state of a game."""
 
     def __init__(self, process: InteractionProcess, key: Key[Array, ""], console: Console):
         self.process, self.key, self.console = process, key, console
         self.players = [_Player(process, name) for name in ("sober", "deluded")]
         self.round = 0
         self.theta = -1
-        # With as many actions as thetas, theta is taken for the action that is best.
+        # With as many actions as thetas, theta is assumed to name the best action.
         self.is_bandit = process.num_thetas == _num_actions(process)
         other = _Words(
             "theta", "thetas", "true", "which theta is the true one", "The true theta is {}.", "takes", "acted"
         )
         self.words = WORDS.get(process.name, _Words() if self.is_bandit else other)
-        # `Q(O = 1 | theta, a)`, before anything has happened.
-        self.distribution = np.asarray(_payment(process, self.players[0].belief))
+        # `Q(O = 1 | theta, a)` in the first round.
+        self.payment = np.asarray(_payment(process, self.players[0].belief))
 
     def introduce(self) -> None:
-        """Say what this is, and have theta chosen."""
+        """Explain the game, and have theta chosen."""
         K, T, words = self.process.num_thetas, self.process.num_rounds, self.words
-        certain = self._is_certain(self.distribution)
-        rule = "what comes of it follows" if certain else "you say whether it pays"
+        certain = self._is_certain(self.payment)
+        rule = "the outcomes follow from theta" if certain else "you say whether it pays"
         self.console.print(
             f"You are Nature. There are {K} {words.plural}, and only you know {words.which}.\n"
-            f"For {T} rounds a sober and a deluded agent each act as they think that an expert would who knew it too; "
-            f"{rule}. Both reason exactly, by Bayes' rule. They differ in one thing: the sober agent takes what it "
-            "does for its own doing, the deluded one takes it for an expert's, and so for evidence.\n"
+            f"For {T} rounds a sober and a deluded agent each imitate an expert who knew it too; {rule}. Both reason "
+            "exactly, by Bayes' rule. They differ in one thing: the sober agent reads its actions as its own "
+            "interventions, and the deluded one reads them as an expert's choices, and so as evidence.\n"
         )
         if self.is_bandit and not certain:
-            self._say_distribution()
-        question = f"W{words.which[1:]}? [1-{K}, Enter: the program draws it, q: quit] "
+            self._print_payments()
+        question = f"W{words.which[1:]}? [1-{K}, Enter: the program chooses, q: quit] "
         answer = self._ask(question, [str(k + 1) for k in range(K)])
         self.theta = int(answer) - 1 if answer else int(self.process.sample_theta(self._next_key()))
-        self.console.print(f"{words.told.format(self.theta + 1)}\n")
+        self.console.print(f"{words.theta_is.format(self.theta + 1)}\n")
 
     def play_round(self) -> None:
-        """Both agents act, the person answers where there is a choice, all look at the beliefs."""
+        """Let both agents act, ask the person for each outcome that is open, and show the beliefs."""
         words = self.words
         self.console.print(f"Round {self.round + 1} of {self.process.num_rounds}", style="bold")
         for player in self.players:
             a, expected = player.act(self._next_key())
-            who = f"  The {player.name:7} agent {words.acts} {a + 1}, and expects {words.expects} with {expected:.2f}."
-            distribution = _payment(self.process, player.belief)[self.theta, a]
-            self.console.print(who)
-            ask = "" if self._is_certain(distribution) else f"    {words.question} [y/n, Enter: draw it, q] "
-            answer = self._ask(ask, ["y", "n"]) if ask else ""
-            o = int(answer == "y") if answer else int(jax.random.uniform(self._next_key()) < distribution)
+            action = f"{words.acts} {a + 1}, and expects {words.expects} with probability {expected:.2f}"
+            self.console.print(f"  The {player.name:7} agent {action}.", soft_wrap=True)
+            p = _payment(self.process, player.belief)[self.theta, a]
+            question = f"    {words.question} [y/n, Enter: the program chooses, q: quit] "
+            answer = "" if self._is_certain(p) else self._ask(question, ["y", "n"])
+            o = int(answer == "y") if answer else int(jax.random.uniform(self._next_key()) < p)
             if not answer:
                 self.console.print(f"    {words.pays if o else words.pays_not}")
             player.learn(a, o)
             if player.belief.impossible:
-                self.console.print("    By its own belief this cannot be; it believes on as if nothing had happened.")
+                self.console.print("    This is impossible by its belief, which therefore stays as it was.")
         self.round += 1
         self._show_beliefs()
 
     def conclude(self) -> None:
-        """What happened."""
+        """Summarise the game."""
         for player in self.players:
             if not player.actions:
-                self.console.print(f"The {player.name} agent had not acted yet.")
+                self.console.print(f"The {player.name} agent has not acted.")
                 continue
-            words, right = self.words, _times(player.actions.count(self.theta))
-            best = f", the {words.adjective} {words.noun} {right}" if self.is_bandit else ""
+            words, num_best = self.words, _times(player.actions.count(self.theta))
+            best = f", the {words.adjective} {words.noun} {num_best}" if self.is_bandit else ""
             self.console.print(
                 f"The {player.name} agent {words.acted} {_times(len(player.actions))}{best}, and {words.earned} "
                 f"{_times(sum(player.observations))}. {self._favourite(player.belief)}"
@@ -205,10 +211,9 @@ class _Game:
         deluded = self.players[1]
         if deluded.actions and not deluded.was_refuted:
             favourite = int(deluded.belief.log_posterior.argmax())
-            owed = float(jnp.exp(deluded.sober_belief.log_posterior[favourite]))
+            p = float(jnp.exp(deluded.sober_belief.log_posterior[favourite]))
             self.console.print(
-                f"Judged by what came of its actions alone, {self.words.noun} {favourite + 1} would have probability "
-                f"{owed:.2f}."
+                f"By the outcomes of its actions alone, {self.words.noun} {favourite + 1} has probability {p:.2f}."
             )
 
     def _favourite(self, belief: Belief) -> str:
@@ -216,16 +221,16 @@ class _Game:
         top = np.flatnonzero(p > p.max() - 1e-4)
         if len(top) > 1:
             names = ", ".join(str(k + 1) for k in top)
-            return f"It takes {self.words.plural} {names} to be as likely, {p.max():.2f} each."
+            return f"It believes in each of the {self.words.plural} {names} with probability {p.max():.2f}."
         wrongly = "" if top[0] == self.theta else ", wrongly"
-        return f"It believes in {self.words.noun} {top[0] + 1} with {p.max():.2f}{wrongly}."
+        return f"It believes in {self.words.noun} {top[0] + 1} with probability {p.max():.2f}{wrongly}."
 
-    def _say_distribution(self) -> None:
-        best, others = np.diag(self.distribution), self.distribution[~np.eye(len(self.distribution), dtype=bool)]
+    def _print_payments(self) -> None:
+        best, others = np.diag(self.payment), self.payment[~np.eye(len(self.payment), dtype=bool)]
         if np.ptp(best) < 1e-6 and np.ptp(others) < 1e-6:
             self.console.print(
                 f"They expect the best arm to pay with probability {best[0]:.2g} and any other with {others[0]:.2g}. "
-                "Be as fair as you like.\n"
+                "You need not be fair.\n"
             )
 
     def _show_beliefs(self) -> None:
@@ -248,23 +253,23 @@ class _Game:
         return Text.assemble((bar, style), f" {p:.2f}")
 
     @staticmethod
-    def _is_certain(distribution: np.ndarray | Array) -> bool:
-        """Whether theta and the action decide what comes, so that there is nothing to ask."""
-        return bool(np.isin(distribution, (0, 1)).all())
+    def _is_certain(p: np.ndarray | Array) -> bool:
+        """Return whether theta and the action determine the outcome."""
+        return bool(np.isin(p, (0, 1)).all())
 
     def _next_key(self) -> Key[Array, ""]:
         self.key, key = jax.random.split(self.key)
         return key
 
     def _ask(self, question: str, answers: list[str]) -> str:
-        """One of `answers`, or "" for Enter; raises `_QuitError` at q and at the end of input."""
+        """Return one of `answers`, or "" for Enter; raise `_QuitError` at q and at the end of the input."""
         while True:
             try:
                 answer = self.console.input(question, markup=False).strip().lower()
             except EOFError:
                 raise _QuitError from None
             if not sys.stdin.isatty():
-                self.console.print(answer)  # A terminal has shown what was typed.
+                self.console.print(answer)  # A terminal shows the typed answer by itself.
             if answer in ("q", "quit"):
                 raise _QuitError
             if answer in ("yes", "no"):
@@ -285,9 +290,9 @@ def _check_playable(process: InteractionProcess) -> None:
     if not process.finite:
         refuse("its theta is continuous")
     if not isinstance(process.action_spec, Symbols):
-        refuse("its actions are no symbols")
+        refuse("its actions are not symbols")
     if process.observation_spec != Symbols(2):
-        refuse("its observations are not just two, pays and does not pay")
+        refuse("its observations are not two, pays and does not pay")
     if process.opening or process.transition is not None:
         refuse("it opens with an observation, or its theta changes")
 
@@ -313,10 +318,10 @@ def _update(
 
 @eqx.filter_jit
 def _payment(process: InteractionProcess, belief: Belief) -> Float[Array, "K A"]:
-    """`Q(O = 1 | theta, a)` in the state that a belief remembers."""
+    """Return `Q(O = 1 | theta, a)` for the memories of a belief."""
 
-    def after(a: Int[Array, ""]) -> Float[Array, " K"]:
+    def given_action(a: Int[Array, ""]) -> Float[Array, " K"]:
         distributions = inference.task_distributions(process, inference.update_action(process, belief, a, True))
         return as_categorical(distributions).probs[:, 1]
 
-    return jax.vmap(after)(jnp.arange(_num_actions(process))).T
+    return jax.vmap(given_action)(jnp.arange(_num_actions(process))).T

@@ -1,4 +1,4 @@
-"""`undelude tasks`."""
+"""The command `undelude tasks`."""
 
 import dataclasses
 import importlib.util
@@ -18,17 +18,17 @@ class Tasks:
     """List the named tasks."""
 
     json: bool = False
-    """Print them as JSON."""
+    """Print the list as JSON."""
 
     def run(self, args: Sequence[str]) -> ExitCode:
-        """Carry it out."""
+        """Run the command."""
         del args
         if self.json:
             rows = [{"name": name} | task._asdict() for name, task in TASKS.items()]
             print(json_format.dumps([{k: v for k, v in row.items() if k != "factory"} for row in rows], indent=2))
             return ExitCode.OK
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-        for heading in ("task", "what is hidden"):
+        for heading in ("task", "hidden theta"):
             table.add_column(heading)
         for axis in "KTAO":
             table.add_column(axis, justify="right")
@@ -37,10 +37,10 @@ class Tasks:
             table.add_row(name, task.summary, *map(str, sizes))
         console = make_console(stderr=False)
         console.print(table)
-        console.print("K values of the hidden theta, T rounds of an episode, A actions, O observations.")
-        console.print("+: and what is given, such as a place: it is shown, and no evidence.")
-        console.print("Your own task is given as package.module:factory.")
+        console.print("K: values of theta. T: rounds of an episode. A: actions. O: observations.")
+        console.print("+: also deterministic parts, such as a position, which carry no evidence.")
+        console.print("Name your own task as package.module:factory.")
         if importlib.util.find_spec("gymnasium") is None:
-            needy = [name for name, task in TASKS.items() if task.extra == "gym"]
-            console.print(f"To install what {', '.join(needy)} need: pip install gymnasium.", soft_wrap=True)
+            names = ", ".join(name for name, task in TASKS.items() if task.extra == "gym")
+            console.print(f"{names} need gymnasium: pip install gymnasium.", soft_wrap=True)
         return ExitCode.OK

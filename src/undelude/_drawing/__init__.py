@@ -1,1 +1,1 @@
-"""TODO."""
+"""Drawing: `Svg` for figures in pages, `Frame` for the frames of a film."""

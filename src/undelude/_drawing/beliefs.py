@@ -1,4 +1,4 @@
-"""What an agent believes round by round, beside what it does: one episode in which it learns, or deludes itself."""
+"""One episode of a bandit: the belief of an agent, round by round, and its pulls."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -9,10 +9,11 @@ from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 from matplotlib.patheffects import Normal, withStroke
 
+from undelude._drawing.colours import DO, MUTED, PAPER, RULE, SEE
 from undelude._drawing.strips import frame_truth, listed, mark_actions, round_ticks, shade, symbol_ticks
-from undelude._drawing.svg import DO, MUTED, PAPER, RULE, SEE, STYLE, WIDTH, Svg, to_figure
+from undelude._drawing.svg import STYLE, WIDTH, Svg, to_figure
 
-# Inches: of an arm's row, and of the line below.
+# Heights of an arm's row and of the lines below, in inches.
 ROW, LINE = 0.24, 0.8
 COLOURS = {"do": DO, "see": SEE}
 NAMES = {"do": "own actions are interventions", "see": "own actions are evidence"}
@@ -29,18 +30,18 @@ def belief_plot(
     arms: Sequence[Any] | None = None,
     title: str = "",
 ) -> Svg:
-    """One episode of a bandit whose theta is the best arm: belief as shades, the truth framed, a dot for each pull.
+    """Draw an episode of a bandit whose theta is the best arm: belief as shades, a frame for the truth, dots for pulls.
 
-    Filled dots are pulls that paid. Below stands the belief in the truth, and that in the arm that is pulled.
+    Filled dots are pulls that paid. Lines below show the belief in the best arm and in the favourite arm.
 
     Args:
         belief: `[T + 1, K]` over the best arm, before each round and after the last.
         theta: index of the best arm.
         actions: `[T]`, indices of the arms pulled.
         rewards: `[T]`.
-        own_actions: how the agent reads its own actions: that sets the colour.
-        arms: what the arms are called; 1 to K by default.
-        title: what stands above it; by default how the agent reads its own actions.
+        own_actions: how the agent reads its own actions; sets the colour.
+        arms: names of the arms; 1 to K by default.
+        title: text above the figure; by default how the agent reads its own actions.
     """
     T, K = len(actions), belief.shape[1]
     arms = range(1, K + 1) if arms is None else arms
@@ -48,8 +49,8 @@ def belief_plot(
     heights = [ROW * K, LINE]
     truth = np.full(T + 1, int(theta))
     with matplotlib.rc_context(STYLE):
-        canvas = Figure(figsize=(WIDTH, sum(heights) + 0.95), layout="constrained")
-        strip, lines = canvas.subplots(2, sharex=True, gridspec_kw={"height_ratios": heights})
+        figure = Figure(figsize=(WIDTH, sum(heights) + 0.95), layout="constrained")
+        strip, lines = figure.subplots(2, sharex=True, gridspec_kw={"height_ratios": heights})
         shade(strip, belief, colour)
         frame_truth(strip, truth, np.arange(K))
         halo = [withStroke(linewidth=2.4, foreground=PAPER), Normal()]
@@ -65,7 +66,7 @@ def belief_plot(
         lines.set_yticks([0, 0.5, 1])
         round_ticks(lines, T)
         alt = _alt(belief, theta, actions, rewards, names, own_actions)
-        return to_figure(canvas, f"belief {title} {alt}", alt)
+        return to_figure(figure, f"belief {title} {alt}", alt)
 
 
 def _alt(

@@ -1,4 +1,4 @@
-"""Causal Bayesian networks as drawings, laid out from the graph, with the paths on which information flows."""
+"""Drawings of causal Bayesian networks, laid out from the graph, with the paths on which information flows."""
 
 import dataclasses
 import itertools
@@ -13,17 +13,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Polygon, Rectangle
 
-from undelude._drawing.svg import DO, FONT, INK, MUTED, RULE, SEE, STYLE, WIDTH, Svg, symbol, to_figure
+from undelude._drawing.colours import DO, INK, MUTED, RULE, SEE
+from undelude._drawing.svg import FONT, STYLE, WIDTH, Svg, symbol, to_figure
 from undelude.causal.graph import Graph, Path, mutilate, topological_order
 
-# Points.
+# Sizes of nodes, of the layout, and of arrows and flows, in points; dash patterns in line widths.
 RADIUS, HALF, LETTER = 13.0, 12.0, 6.2
 COLUMN, ROW, MARGIN, TITLE, LINE = 84.0, 72.0, 8.0, 22.0, 15.0
 HEAD, GAP, BESIDE = 6.0, 2.0, 5.5
 DOTTED, DASHED = (0, (0.8, 1.8)), (0, (2.2, 1.4))
-# How far an arrow may bend, as a share of its length.
+# Bends of an arrow to try, as fractions of its length.
 BENDS = (0.0, 0.22, -0.22, 0.3, -0.3, 0.4, -0.4, 0.55, -0.55)
-# Beyond this many, arrows that surgery removes are left out.
+# Number of removed arrows up to which they are drawn.
 MAX_CUT = 4
 
 Point = Float[np.ndarray, " 2"]
@@ -32,16 +33,16 @@ Points = Float[np.ndarray, "_ 2"]
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
-    """A graph, and what happens to its variables.
+    """A graph with the roles of its variables.
 
     Attributes:
         graph: the parents of each variable, before surgery.
-        title: what stands above it.
-        latent: names of what nobody sees.
-        seen: names of what is conditioned on.
-        done: names of what is set from outside; surgery removes the arrows into it.
-        paths: along which information flows, or would if nothing blocked them.
-        above: names of what stands over its effects; by default the variables without parents.
+        title: text above the graph.
+        latent: names of the latent variables.
+        seen: names of the variables that are conditioned on.
+        done: names of the variables that are intervened on; surgery removes the arrows into them.
+        paths: paths along which information flows or is blocked.
+        above: names of the variables in the top row; by default those without parents.
     """
 
     graph: Graph
@@ -54,12 +55,12 @@ class Panel:
 
     @property
     def edges(self) -> tuple[tuple[str, str], ...]:
-        """`(parent, child)` of each arrow that is left after surgery."""
+        """Pairs `(parent, child)` of the arrows that remain after surgery."""
         return _edges(mutilate(self.graph, self.done))
 
     @property
     def removed(self) -> tuple[tuple[str, str], ...]:
-        """`(parent, child)` of each arrow that surgery removes."""
+        """Pairs `(parent, child)` of the arrows that surgery removes."""
         return tuple(edge for edge in _edges(self.graph) if edge[1] in self.done)
 
 
@@ -71,14 +72,14 @@ def _edges(graph: Graph) -> tuple[tuple[str, str], ...]:
 
 
 def layout(graph: Graph, above: Iterable[str] | None = None) -> dict[str, tuple[float, float]]:
-    """A place for each variable: columns to the right in order of depth, rows downwards.
+    """Place each variable in a column, counted to the right, and a row, counted downwards.
 
-    Whatever is `above` has the top row to itself, each over the first two of its effects; the others follow below, in
-    the column of their depth, and those of equal depth in the order of the mean place of their parents.
+    The variables in `above` share the top row, each over the first two of its effects. The column of the others is
+    their depth; within a column, the mean row of their parents orders them.
 
     Args:
         graph: the parents of each variable.
-        above: names; by default those without parents.
+        above: names of the variables in the top row; by default those without parents.
 
     Returns:
         `(column, row)` by name.
@@ -109,7 +110,7 @@ def layout(graph: Graph, above: Iterable[str] | None = None) -> dict[str, tuple[
 
 
 def route(start: Point, end: Point, others: Points, inside: Point) -> Points:
-    """From `start` to `end`, bent as little as it takes to clear the nodes `others`, rather away from `inside`."""
+    """Return a line from `start` to `end`, bent just enough to clear the nodes `others`, rather away from `inside`."""
     along = end - start
     aside = np.array([-along[1], along[0]])
     if aside @ (inside - (start + end) / 2) > 0:
@@ -133,7 +134,7 @@ def route(start: Point, end: Point, others: Points, inside: Point) -> Points:
 
 @dataclasses.dataclass(frozen=True)
 class _Sheet:
-    """Axes in points; where the nodes of a panel are, how large, and the routes between them."""
+    """Axes in points, with the places and sizes of the nodes of a panel and the routes between them."""
 
     axes: Axes
     places: Mapping[str, np.ndarray]
@@ -141,7 +142,7 @@ class _Sheet:
     routes: Mapping[tuple[str, str], Points]
 
     def outside(self, line: Points, name: str, gap: float) -> np.ndarray:
-        """Which points are further than `gap` from a node."""
+        """Return a mask of the points that are further than `gap` from a node."""
         x, y = np.abs(line - self.places[name]).T
         width, height = self.halves[name]
         if width == RADIUS:
@@ -149,18 +150,18 @@ class _Sheet:
         return (x > width + gap) | (y > height + gap)
 
     def between(self, line: Points, a: str, b: str, gap: float) -> Points:
-        """What of a line is outside both nodes."""
+        """Return the part of a line outside both nodes."""
         return line[self.outside(line, a, gap) & self.outside(line, b, gap)]
 
 
 def draw_dag(panel: Panel) -> Svg:
-    """A causal Bayesian network as the paper draws it: latent variables dotted, seen ones shaded, done ones boxed.
+    """Draw a causal Bayesian network as the paper does: latent variables dotted, seen ones shaded, done ones boxed.
 
-    Beside the arrows runs the flow of information: solid where it is open, dashed up to a bar where it is blocked;
-    vermillion where it sets out against an arrow, into causes, and blue where it goes to effects only.
+    The flow of information runs along the arrows: a solid line for an open path, a dashed line up to a bar for a
+    blocked one. It is vermillion if it starts against an arrow, into causes, and blue if it goes to effects only.
 
     Args:
-        panel: what to draw.
+        panel: the graph and the roles of its variables.
     """
     places = {name: np.array(p) * (COLUMN, -ROW) for name, p in layout(panel.graph, panel.above).items()}
     middle = np.mean(list(places.values()), axis=0)
@@ -179,8 +180,8 @@ def draw_dag(panel: Panel) -> Svg:
     height = high[1] - low[1] + below + (TITLE if panel.title else 0)
     shift = np.array([(width - low[0] - high[0]) / 2, below - low[1]])
     with matplotlib.rc_context(STYLE):
-        frame = Figure(figsize=(width / 72, height / 72))
-        axes = frame.add_axes((0, 0, 1, 1))
+        figure = Figure(figsize=(width / 72, height / 72))
+        axes = figure.add_axes((0, 0, 1, 1))
         axes.set(xlim=(0, width), ylim=(0, height))
         axes.axis("off")
         moved = {name: p + shift for name, p in places.items()}
@@ -199,11 +200,11 @@ def draw_dag(panel: Panel) -> Svg:
             x, y = 4 + (i % 2) * width / 2, below - MARGIN - LINE * (i // 2 + 0.5)
             draw(axes, x, y)
             axes.text(x + 27, y, label, va="center_baseline", color=MUTED)
-        return to_figure(frame, f"network {panel.title} {' '.join(places)}", describe(panel))
+        return to_figure(figure, f"network {panel.title} {' '.join(places)}", describe(panel))
 
 
 def _half(name: str, panel: Panel) -> tuple[float, float]:
-    """Half of a node's width and height."""
+    """Return half of a node's width and height."""
     return (LETTER * len(_label(name, panel)) / 2 + 4, HALF) if name in panel.done else (RADIUS, RADIUS)
 
 
@@ -220,7 +221,7 @@ def _draw_node(sheet: _Sheet, name: str, panel: Panel) -> None:
 
 
 def _shapes(at: np.ndarray, half: tuple[float, float], name: str, panel: Panel) -> list[Rectangle] | list[Circle]:
-    """A node's outline: a circle, or a double box where the variable is done."""
+    """Return the outline of a node: a circle, or a double box for a done variable."""
     look: dict[str, Any] = {"fc": RULE if name in panel.seen else "none", "ec": INK, "lw": 1.1, "zorder": 3}
     if name in panel.done:
         (x, y), (w, h), look["lw"] = at, half, 0.9
@@ -239,7 +240,7 @@ def _draw_removed(sheet: _Sheet, edge: tuple[str, str]) -> None:
 
 
 def _draw_flow(sheet: _Sheet, path: Path) -> None:
-    """Beside the arrows of a path, on the outer side of the figure; it ends at the first node that blocks it."""
+    """Draw a flow along the arrows of a path, on the outer side of the figure, up to the first node that blocks it."""
     last = next((i for i, name in enumerate(path.nodes) if name in path.blocked_by), len(path.nodes) - 1)
     nodes = path.nodes[: last + 1]
     ways = []
@@ -253,7 +254,7 @@ def _draw_flow(sheet: _Sheet, path: Path) -> None:
             sheet.between(line, a, b, BESIDE - 1) for line, (a, b) in zip(lines, itertools.pairwise(nodes), strict=True)
         ]
 
-    # Left of the way or right of it.
+    # The side, left or right of the path, that is further from the middle.
     side = max((1, -1), key=lambda side: np.linalg.norm(np.vstack(shifted(side)) - middle, axis=1).mean())
     lines = shifted(side)
     points = [lines[0]]
@@ -268,12 +269,12 @@ def _draw_flow(sheet: _Sheet, path: Path) -> None:
 
 
 def flow_colour(path: Path) -> str:
-    """Of a path that sets out against an arrow, into causes, and of one that goes to effects."""
+    """Return the colour of a path: vermillion if it starts against an arrow, blue if it goes to effects."""
     return SEE if path.arrows[0] == "<-" else DO
 
 
 def _around(center: np.ndarray, a: np.ndarray, b: np.ndarray, side: int) -> Points:
-    """Round a node, which lies to the right of the way where `side` is 1; nothing where the way leads straight on."""
+    """Return an arc round a node, right of the path if `side` is 1; no points if the path goes straight on."""
     start, end = (math.atan2(*(p - center)[::-1]) for p in (a, b))
     sweep = (side * (start - end)) % (2 * math.pi)
     if sweep > 1.5 * math.pi:
@@ -284,7 +285,7 @@ def _around(center: np.ndarray, a: np.ndarray, b: np.ndarray, side: int) -> Poin
 
 
 def arrow(axes: Axes, line: Points, colour: str, width: float, *, head: float = HEAD) -> None:
-    """A line with a head at its end."""
+    """Draw a line with a head at its end."""
     # The head covers the last of the line, and points along it.
     left = np.append(np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1)[::-1])[::-1], 0)
     shaft = line[left >= head]
@@ -296,7 +297,7 @@ def arrow(axes: Axes, line: Points, colour: str, width: float, *, head: float = 
 
 
 def _bar(axes: Axes, at: np.ndarray, along: np.ndarray, colour: str, size: float, width: float) -> None:
-    """A bar across the direction `along`."""
+    """Draw a bar across the direction `along`."""
     aside = size * np.array([-along[1], along[0]])
     axes.plot(*np.array([at - aside, at + aside]).T, color=colour, lw=width, solid_capstyle="butt", zorder=3)
 
@@ -307,7 +308,7 @@ def _unit(line: Points) -> np.ndarray:
 
 
 def _asides(line: Points) -> Points:
-    """To the left of each point of a line."""
+    """Return the unit vector to the left of each point of a line."""
     along = np.gradient(line, axis=0)
     return np.column_stack([-along[:, 1], along[:, 0]]) / np.linalg.norm(along, axis=1, keepdims=True)
 
@@ -316,7 +317,7 @@ def _asides(line: Points) -> Points:
 
 
 def _legend(panel: Panel) -> list[tuple[str, Callable[[Axes, float, float], None]]]:
-    """What of the signs a panel uses, with a sample of each."""
+    """Return the signs that a panel uses: a label, and a function that draws a sample."""
 
     def node(role: str) -> Callable[[Axes, float, float], None]:
         def draw(axes: Axes, x: float, y: float) -> None:
@@ -351,23 +352,23 @@ def _legend(panel: Panel) -> list[tuple[str, Callable[[Axes, float, float], None
 
 
 def describe(panel: Panel) -> str:
-    """A panel in words: its arrows, what happens to its variables, where information flows."""
-    said = [f"Causal Bayesian network of {_and(panel.graph)}."]
+    """Describe a panel in words: its arrows, the roles of its variables, the flow of information."""
+    sentences = [f"Causal Bayesian network of {_and(panel.graph)}."]
     children = {a: [child for parent, child in panel.edges if parent == a] for a in panel.graph}
     arrows = [f"from {symbol(a)} to {_and(found)}" for a, found in children.items() if found]
-    said += [f"Arrows: {'; '.join(arrows)}."] if arrows else []
+    sentences += [f"Arrows: {'; '.join(arrows)}."] if arrows else []
     for role in ("latent", "seen", "done"):
         if names := getattr(panel, role):
-            said.append(f"{role.capitalize()}: {_and(names)}.")
+            sentences.append(f"{role.capitalize()}: {_and(names)}.")
     if panel.removed:
-        said.append(f"Surgery removed {_and(f'{symbol(a)} → {symbol(b)}' for a, b in panel.removed)}.")
+        sentences.append(f"Surgery removed {_and(f'{symbol(a)} → {symbol(b)}' for a, b in panel.removed)}.")
     for path in panel.paths:
         steps = zip(path.arrows, path.nodes[1:], strict=True)
         way = symbol(path.nodes[0]) + "".join(f" {'→' if to == '->' else '←'} {symbol(name)}" for to, name in steps)
-        said.append(
+        sentences.append(
             f"Information flows along {way}." if path.is_open else f"{way} is blocked at {_and(path.blocked_by)}."
         )
-    return " ".join(said)
+    return " ".join(sentences)
 
 
 def _and(names: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Episodes as pictures: what a task draws of its memory, round by round, over what its agent may believe."""
+"""Films of episodes: the task draws its memory and the belief of an agent, round by round."""
 
 import io
 from collections.abc import Sequence
@@ -12,29 +12,33 @@ from jaxtyping import UInt8
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from undelude._checks import check_count
+from undelude._drawing.colours import ON_WHITE
 from undelude._files import write_atomically
 from undelude._process.episodes import AGENT, Episodes
 from undelude._process.inference import filter
 from undelude._process.process import InteractionProcess
-from undelude._tree import index
+from undelude._process.replay import replay
+from undelude._tree import index, prepend
 
 Film = UInt8[np.ndarray, "T1 H W 3"]
 
-PAPER, INK, MUTED, RULE, ALARM = "#ffffff", "#222222", "#777777", "#dddddd", "#c1121f"
-DO, SEE = "#0072b2", "#d55e00"
-# Drawn larger and scaled down, for smooth edges.
+PAPER, INK, MUTED, RULE, ALARM = (ON_WHITE[role] for role in ("paper", "ink", "muted", "rule", "alarm"))
+DO, SEE = ON_WHITE["do"], ON_WHITE["see"]
+# Factor by which frames are drawn larger and then scaled down, for smooth edges.
 OVERSAMPLING = 2
-# Of the height, for the title.
+# Height of the header, as a fraction of the square below it.
 HEADER = 0.11
+# Number of colours in a GIF.
+NUM_COLOURS = 64
 
 
 class Frame:
-    """A square to draw on, `(0, 0)` at the upper left and `(1, 1)` at the lower right; colours as in HTML.
+    """A square to draw on, from `(0, 0)` at the upper left to `(1, 1)` at the lower right; colours as in HTML.
 
     Args:
-        size: in pixels, of the square; a header for the title comes on top.
-        accent: the colour of beliefs.
-        title: above the square.
+        size: width of the square in pixels; a header for the title is added above.
+        accent: colour of beliefs.
+        title: text in the header.
     """
 
     def __init__(self, size: int, *, accent: str = DO, title: str = ""):
@@ -48,7 +52,7 @@ class Frame:
     def box(
         self, corner: Any, other: Any, *, fill: str | None = None, opacity: float = 1.0, outline: str | None = None
     ):
-        """A rectangle between two corners."""
+        """Draw a rectangle between two corners."""
         self._draw.rectangle(
             [*self._at(corner), *self._at(other)], fill=_rgba(fill, opacity), outline=outline, width=self._width(0.006)
         )
@@ -56,23 +60,23 @@ class Frame:
     def disc(
         self, centre: Any, radius: float, *, fill: str | None = None, opacity: float = 1.0, outline: str | None = None
     ):
-        """A disc, or a ring."""
+        """Draw a disc or a ring."""
         (x, y), r = self._at(centre), radius * self._scale
         self._draw.ellipse(
             [x - r, y - r, x + r, y + r], fill=_rgba(fill, opacity), outline=outline, width=self._width(0.01)
         )
 
     def line(self, points: Any, *, colour: str = INK, width: float = 0.01):
-        """A line through points."""
+        """Draw a line through points."""
         self._draw.line([self._at(p) for p in points], fill=colour, width=self._width(width), joint="curve")
 
     def text(self, at: Any, words: str, *, size: float = 0.05, colour: str = INK, anchor: str = "mm"):
-        """Words; `anchor` as in Pillow, in the middle by default."""
+        """Write text; `anchor` as in Pillow, the middle by default."""
         font = ImageFont.load_default(size * self._scale)
         self._draw.text(self._at(at), words, fill=colour, font=font, anchor=anchor)
 
     def bars(self, heights: Sequence[float], *, framed: int, labels: Sequence[str] | None = None, top: float = 0.1):
-        """A bar for each probability, from `top` to the bottom; the true one framed."""
+        """Draw a bar for each probability, from the bottom up to `top`, with a frame around the true value's."""
         n, bottom = len(heights), 0.92
         for k, height in enumerate(heights):
             left, right = 0.05 + 0.9 * k / n, 0.05 + 0.9 * (k + 0.85) / n
@@ -82,7 +86,7 @@ class Frame:
                 self.text(((left + right) / 2, 0.96), labels[k], size=0.05, colour=MUTED)
 
     def array(self) -> UInt8[np.ndarray, "H W 3"]:
-        """The picture."""
+        """Return the picture as an RGB array."""
         return np.asarray(self._image.reduce(OVERSAMPLING))
 
     def _at(self, point: Any) -> tuple[float, float]:
@@ -99,25 +103,25 @@ def _rgba(colour: str | None, opacity: float) -> tuple[int, ...] | None:
 def film(
     process: InteractionProcess, episodes: Episodes, *, episode: int = 0, size: int = 240, title: str = ""
 ) -> Film:
-    """An episode as RGB arrays: the beginning, and the world in each round, as the task draws it.
+    """Draw one episode as RGB arrays: the beginning, then each round that exists, as the task draws it.
 
-    Where Theta is finite, the belief `P(Theta | history)` after the round is drawn too, with the actions read as the
-    episode marks them: what a sober agent may know (blue), what a deluded one takes for known (orange), what an
-    onlooker of the expert knows (grey); the true theta has a frame or a ring. The header says what was observed, in the
-    task's words.
+    If Theta is finite, each frame also shows the belief `P(Theta | history)` after the round, with the actions read as
+    the episode marks them. Its colour is blue if the agent acted and its actions are read as do, orange if one of them
+    is read as see, and grey if the expert took part. A frame or a ring marks the true theta. The header shows the
+    observation as `task.say` words it.
 
     Args:
-        process: where it happened.
-        episodes: of a rollout.
-        episode: which of them.
-        size: of the picture in pixels; a header is added on top.
-        title: in the header, with the round.
+        process: the process of the episodes.
+        episodes: the result of a rollout.
+        episode: index of the episode.
+        size: width of the picture in pixels; a header is added above.
+        title: text in the header, before the number of the round.
 
     Returns:
-        `[T + 1, H, W, 3]`, 8 bits.
+        `[T + 1, H, W, 3]`, 8 bits; T is the number of rounds that exist in the episode.
 
     Raises:
-        ValueError: there is no such episode, or these are histories without theta.
+        ValueError: `episode` is out of range, or the episodes are histories without theta.
 
     >>> import undelude as ud
     >>> bandit = ud.tasks.bandit(num_rounds=3)
@@ -127,23 +131,26 @@ def film(
     """
     size = check_count("size", size)
     if episodes.theta is None:
-        raise ValueError(f"{process.name}: these histories have no theta; only a rollout's episodes can be drawn.")
+        raise ValueError(f"{process.name}: these histories have no theta; draw the episodes of a rollout instead.")
     if episodes.is_batch:
         if not 0 <= episode < len(episodes.mask):
-            raise ValueError(f"{process.name}: there is no episode {episode}; they are 0 to {len(episodes.mask) - 1}.")
+            raise ValueError(
+                f"{process.name}: episode must be from 0 to {len(episodes.mask) - 1}, the last one, not {episode}."
+            )
         episodes = index(episodes, episode)
-    thetas, memories = jax.tree.map(np.asarray, _memories(process, episodes))
-    # Impossible evidence, which a deluded reading may be, leaves a belief as it was.
+    num_rounds = int(np.asarray(episodes.mask).sum())
+    thetas, memories = jax.tree.map(np.asarray, _thetas_and_memories(process, episodes))
+    # An action read as see may be impossible evidence; the belief then stays as it was.
     beliefs = np.exp(np.asarray(_log_beliefs(process, episodes))) if process.finite else None
     values = jax.tree.map(np.asarray, process.thetas)
-    own, done = (bool(np.asarray(x).all()) for x in (episodes.executor == AGENT, episodes.intervened))
-    accent = MUTED if not own else DO if done else SEE
+    by_agent, done = (bool(np.asarray(x)[:num_rounds].all()) for x in (episodes.executor == AGENT, episodes.intervened))
+    accent = MUTED if not by_agent else DO if done else SEE
     pictures = []
-    for t in range(episodes.num_rounds + 1):
+    for t in range(num_rounds + 1):
         frame = Frame(size, accent=accent, title=f"{title}  {t}" if title else str(t))
-        seen = episodes.opening if t == 0 else index(episodes.observations, t - 1)
-        if seen is not None:
-            frame.text((0.98, -HEADER / 2), process.task.say(jax.tree.map(np.asarray, seen)), size=0.06, anchor="rm")
+        o = episodes.opening if t == 0 else index(episodes.observations, t - 1)
+        if o is not None:
+            frame.text((0.98, -HEADER / 2), process.task.say(jax.tree.map(np.asarray, o)), size=0.06, anchor="rm")
         belief = [] if beliefs is None else [(index(values, k), float(p)) for k, p in enumerate(beliefs[t])]
         process.task.draw(frame, index(thetas, t), index(memories, t), belief)
         pictures.append(frame.array())
@@ -156,50 +163,33 @@ def _log_beliefs(process: InteractionProcess, episode: Episodes) -> Any:
 
 
 @eqx.filter_jit
-def _memories(process: InteractionProcess, episode: Episodes) -> Any:
-    """Theta's value after each round, and the memory that its observation told of; before them, both at the start."""
-    task = process.task
-    still = process.transition is None
-
-    def value(t: Any) -> Any:
-        return process.theta_value(episode.theta if still else index(episode.theta, t))
-
-    w = task.init(value(0))
-    if episode.opening is not None:
-        w = task.g_O(value(0), episode.opening, w)
-    thetas, memories = [value(0)], [w]
-
-    def step(w: Any, x: Any) -> Any:
-        t, a, o = x
-        w = task.g_A(value(t), a, w)
-        return task.g_O(value(t), o, w), (value(t + 1), w)
-
-    rounds = (np.arange(episode.num_rounds), episode.actions, episode.observations)
-    _, later = jax.lax.scan(step, w, rounds)
-    return jax.tree.map(lambda x, xs: jax.numpy.concatenate([x[None], xs]), (thetas[0], memories[0]), later)
+def _thetas_and_memories(process: InteractionProcess, episode: Episodes) -> Any:
+    """Return theta after each round and the task's memory after its action, both preceded by those at the start."""
+    states = replay(process, episode)
+    return states.theta, prepend(index(states.w, 0), states.acted_w)
 
 
 def side_by_side(films: Sequence[Film]) -> UInt8[np.ndarray, "T1 H W2 3"]:
-    """Several films of equally many frames and one height as one.
+    """Join films with equal numbers of frames and equal heights into one.
 
     Raises:
-        ValueError: there is none, or they do not fit.
+        ValueError: the list is empty, or the numbers of frames or the heights differ.
     """
     shapes = [one.shape for one in films]
     if len({shape[:2] for shape in shapes}) != 1:
-        raise ValueError(f"side_by_side needs films of equally many frames and one height, not {shapes}.")
+        raise ValueError(f"side_by_side needs films with equal numbers of frames and equal heights, not {shapes}.")
     gap = np.full((*films[0].shape[:2], 6, 3), 255, np.uint8)
     parts = [part for one in films for part in (one, gap)]
     return np.concatenate(parts[:-1], axis=2)
 
 
 def write_gif(path: Path | str, film: Film, *, fps: float | int = 6) -> Path:
-    """A film as a GIF that repeats; the last frame stands for a second.
+    """Write a film as a GIF that loops and shows the last frame for one second.
 
     Args:
         path: the file.
-        film: `[T, H, W, 3]`, of `film` or `side_by_side`.
-        fps: frames a second.
+        film: `[T, H, W, 3]`, the result of `film` or `side_by_side`.
+        fps: frames per second.
 
     Returns:
         The path.
@@ -209,7 +199,7 @@ def write_gif(path: Path | str, film: Film, *, fps: float | int = 6) -> Path:
     """
     if not fps > 0:
         raise ValueError(f"fps must be greater than 0, not {fps}.")
-    palette, indices = _reduce_colours(film, 64)
+    palette, indices = _reduce_colours(film, NUM_COLOURS)
     frames = [Image.fromarray(x) for x in indices]
     for frame in frames:
         frame.putpalette(palette.ravel().tolist())
@@ -220,9 +210,9 @@ def write_gif(path: Path | str, film: Film, *, fps: float | int = 6) -> Path:
 
 
 def _reduce_colours(film: Film, most: int) -> tuple[UInt8[np.ndarray, "C 3"], UInt8[np.ndarray, "T1 H W"]]:
-    """One palette for all frames, so that nothing flickers and little is stored, and for each pixel its nearest colour.
+    """Return one palette for all frames, so that nothing flickers, and each pixel's index of the nearest colour.
 
-    Pillow's own search for the nearest looks at a few bits only, and takes a light grey for white.
+    Pillow's own search for the nearest colour compares only a few bits and confuses light grey with white.
     """
     pixels = film.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
     found, where = np.unique(pixels, return_inverse=True)

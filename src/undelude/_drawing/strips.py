@@ -1,4 +1,4 @@
-"""Rows of an episode over its rounds: probabilities as shades, the truth framed, what was done as marks."""
+"""Strips of an episode over its rounds: probabilities as shades, a frame around the truth, dots for actions."""
 
 import math
 from collections.abc import Sequence
@@ -9,11 +9,11 @@ from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from undelude._drawing.svg import INK, RULE
+from undelude._drawing.colours import INK, RULE
 
 
 def shade(axes: Axes, distribution: Float[np.ndarray, "T K"], colour: str) -> None:
-    """Shade by probability; equal neighbours in a row are one rectangle, which keeps the page small."""
+    """Shade by probability; draw equal neighbours in a row as one rectangle, to keep the page small."""
     opacity = np.round(np.clip(distribution, 0, 1), 2)
     for k, shades in enumerate(opacity.T):
         for start, stop in stretches(shades):
@@ -27,7 +27,7 @@ def shade(axes: Axes, distribution: Float[np.ndarray, "T K"], colour: str) -> No
 
 
 def frame_truth(axes: Axes, theta: Int[np.ndarray, " T"], shown: Int[np.ndarray, " R"]) -> None:
-    """Frame the true value's row, where it is one of those shown."""
+    """Draw a frame around the row of the true value, if that row is shown."""
     row_of = {int(k): i for i, k in enumerate(shown)}
     for start, stop in stretches(theta):
         if (i := row_of.get(int(theta[start]))) is not None:
@@ -38,7 +38,7 @@ def frame_truth(axes: Axes, theta: Int[np.ndarray, " T"], shown: Int[np.ndarray,
 def mark_actions(
     axes: Axes, actions: Int[np.ndarray, " T"], rewards: Float[np.ndarray, " T"], *, hollow: str = "none", **look: Any
 ) -> float:
-    """A dot for each action, filled where it paid more than the least reward, which is returned."""
+    """Draw a dot for each action, filled if its reward exceeds the least reward; return the least reward."""
     rounds, least = np.arange(len(actions)) + 0.5, float(rewards.min())
     paid = rewards > least
     look = {"mec": INK, "ms": float(np.clip(160 / len(actions), 1.5, 5)), "mew": 0.8} | look
@@ -48,20 +48,20 @@ def mark_actions(
 
 
 def stretches(x: np.ndarray) -> list[tuple[int, int]]:
-    """`(start, stop)` of each run of equal neighbours."""
+    """Return `(start, stop)` of each run of equal neighbours."""
     ends = [*(np.flatnonzero(x[1:] != x[:-1]) + 1).tolist(), len(x)]
     return list(zip([0, *ends[:-1]], ends, strict=True))
 
 
 def symbol_ticks(axes: Axes, symbols: Sequence[Any] | np.ndarray) -> None:
-    """The rows' symbols, or every so many of them."""
+    """Label the rows by their symbols, or evenly spaced rows if there are many."""
     every = 1 if len(symbols) <= 6 else math.ceil(len(symbols) / 4)
     axes.set_yticks(range(0, len(symbols), every), [str(s) for s in symbols[::every]])
     axes.tick_params(axis="y", length=0)
 
 
 def round_ticks(axes: Axes, T: int) -> None:
-    """Rounds from 1, and the end."""
+    """Label the rounds from 1, and the end."""
     step = 5 if T <= 30 else 10 if T <= 60 else T // 5
     ticks = [1, *(t for t in range(step, T, step) if t <= T - step / 2)]
     axes.set(xlim=(0, T + 1), xlabel="round")
@@ -69,5 +69,5 @@ def round_ticks(axes: Axes, T: int) -> None:
 
 
 def listed(symbols: np.ndarray) -> str:
-    """One after the other, the first sixty."""
+    """Return the first sixty symbols as text."""
     return " ".join(map(str, symbols[:60])) + (" and so on" if len(symbols) > 60 else "")

@@ -1,7 +1,4 @@
-"""Figures as inline SVG with real text, whose colours are the page's own variables: light, dark and paper.
-
-Blue and vermillion are Okabe and Ito's, told apart without red-green vision; line style and marker say the same again.
-"""
+"""Figures as inline SVG: real text, and colours by the CSS variables of the page."""
 
 import dataclasses
 import io
@@ -12,21 +9,11 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-# Drawn small, so that a phone shrinks them little: inches, points.
+# Figures take everything they need from here, the colours too.
+from undelude._drawing.colours import DO, DO_TEXT, INK, MUTED, PAPER, RULE, SEE, SEE_TEXT, VARIABLES  # noqa: F401
+
+# Width in inches and font size in points; small, so that a phone hardly shrinks a figure.
 WIDTH, FONT = 4.2, 9.5
-# Drawn in these, shown in the page's variables: light, dark and paper each have their own.
-INK, MUTED, RULE, DO, SEE, DO_TEXT, SEE_TEXT, PAPER = (
-    "#010101",
-    "#020202",
-    "#030303",
-    "#040404",
-    "#050505",
-    "#060606",
-    "#070707",
-    "#080808",
-)
-VARIABLES = {INK: "ink", MUTED: "muted", RULE: "rule", DO: "do", SEE: "see", DO_TEXT: "do-text", SEE_TEXT: "see-text"}
-VARIABLES |= {PAPER: "paper"}
 GREEK = {"Theta": "\N{GREEK CAPITAL LETTER THETA}", "theta": "\N{GREEK SMALL LETTER THETA}"}
 SUBSCRIPTS = {ord("0") + i: 0x2080 + i for i in range(10)}
 
@@ -59,17 +46,17 @@ STYLE: dict[Any, Any] = {
 
 @dataclasses.dataclass(frozen=True)
 class Svg:
-    """An inline `svg` element, and in words what it shows."""
+    """An inline `svg` element with its alternative text."""
 
     svg: str
     alt: str
 
 
-def to_figure(canvas: Figure, name: str, alt: str) -> Svg:
-    """The figure as an `svg` element for HTML: no prologue, no address, ids of its own, colours by variable."""
+def to_figure(figure: Figure, name: str, alt: str) -> Svg:
+    """Render a figure as an `svg` element for HTML: no prologue, no URL, unique ids, colours by variable."""
     out = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": f"undelude {name}"}):
-        canvas.savefig(out, format="svg", transparent=True)
+        figure.savefig(out, format="svg", transparent=True)
     svg = out.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
@@ -82,7 +69,7 @@ def to_figure(canvas: Figure, name: str, alt: str) -> Svg:
 
 
 def symbol(name: str) -> str:
-    """A variable's name as the paper writes it.
+    """Return a variable's name as the paper writes it.
 
     >>> symbol("Theta_1")
     'Θ₁'

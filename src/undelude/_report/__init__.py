@@ -1,4 +1,4 @@
-"""A run as one self-contained HTML page, from the files that the run left behind."""
+"""The report of a run: one self-contained HTML page, made from the files of the run directory."""
 
 from undelude._report.page import write_report
 

@@ -9,42 +9,30 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from undelude._drawing.colours import DO, DO_TEXT, INK, MUTED, RULE, SEE, SEE_TEXT
 from undelude._drawing.strips import frame_truth, listed, mark_actions, round_ticks, shade, symbol_ticks
-from undelude._drawing.svg import (
-    DO,
-    DO_TEXT,
-    FONT,
-    INK,
-    MUTED,
-    RULE,
-    SEE,
-    SEE_TEXT,
-    STYLE,
-    WIDTH,
-    Svg,
-    to_figure,
-)
+from undelude._drawing.svg import FONT, STYLE, WIDTH, Svg, to_figure
 from undelude._report.files import READERS, Episode, Quantity, RunFiles
 from undelude._report.words import short
 
 NAMES = {"agent": "agent", "exact_do": "interventional answer", "exact_see": "deluded answer"}
 COLOURS = {"agent": INK, "exact_do": DO, "exact_see": SEE}
 TEXT = {"agent": INK, "exact_do": DO_TEXT, "exact_see": SEE_TEXT}
-# Of rows in a strip, and of rounds whose symbols can be written out.
+# Largest number of rows in a strip, and of rounds in which the observation is written as a number.
 MAX_ROWS, MAX_WRITTEN = 24, 24
-# Between ticks, times a power of ten.
+# Distances between ticks, times a power of ten.
 STEPS = [1, 2, 5, 10]
 
 
 def distances(run: RunFiles) -> Svg | None:
-    """The headline as two bars; None where a distance is missing or infinite."""
+    """Draw the two distances of the headline as bars; None if a distance is missing or infinite."""
     bars = [("exact_do", run.quantity("action_kl_do")), ("exact_see", run.quantity("action_kl_see"))]
     if any(q.value is None or math.isinf(q.value) for _, q in bars):
         return None
     bars.sort(key=lambda bar: bar[1].value or 0.0)
     with matplotlib.rc_context(STYLE):
-        canvas = Figure(figsize=(WIDTH, 1.3), layout="constrained")
-        axes = canvas.subplots()
+        figure = Figure(figsize=(WIDTH, 1.3), layout="constrained")
+        axes = figure.subplots()
         for y, (name, q) in enumerate(bars):
             value, margin = q.value or 0.0, 2 * (q.se or 0.0)
             axes.barh(y, value, height=0.3, color=COLOURS[name], xerr=margin, ecolor=INK)
@@ -53,12 +41,12 @@ def distances(run: RunFiles) -> Svg | None:
             axes.annotate(f"{short(value)} nats", (value + margin, y), color=TEXT[name], **beside)
         axes.set(xlim=(0, 1.35 * max(bars[-1][1].value or 0.0, 1e-9)), ylim=(1.25, -0.8))
         axes.axis("off")
-        said = ", ".join(f"to the {NAMES[name]} {short(q.value)}" for name, q in bars)
-        return to_figure(canvas, "distances", f"Two bars, in nats per action: {said}.")
+        values = ", ".join(f"to the {NAMES[name]} {short(q.value)}" for name, q in bars)
+        return to_figure(figure, "distances", f"Two bars, in nats per action: {values}.")
 
 
 def learning_curve(run: RunFiles) -> Svg | None:
-    """KL to both answers over updates, on a log scale; None where training did not measure them."""
+    """Draw the KL to both answers over updates, on a log scale; None if training did not measure it."""
     update = run.series("update")
     curves = {"exact_do": run.series("action_kl_do"), "exact_see": run.series("action_kl_see")}
     curves = {name: np.where(np.isfinite(y) & (y > 0), y, np.nan) for name, y in curves.items()}
@@ -66,8 +54,8 @@ def learning_curve(run: RunFiles) -> Svg | None:
     if not curves:
         return None
     with matplotlib.rc_context(STYLE):
-        canvas = Figure(figsize=(WIDTH, 2.9), layout="constrained")
-        axes = canvas.subplots()
+        figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
+        axes = figure.subplots()
         axes.set_yscale("log")
         for name, y in curves.items():
             axes.plot(update, y, _dash(name), color=COLOURS[name], lw=1.6, marker=_marker(name), ms=3.2, mew=0)
@@ -76,19 +64,19 @@ def learning_curve(run: RunFiles) -> Svg | None:
         _label_ends(axes, curves)
         _integers(axes)
         ends = ", ".join(f"from the {NAMES[name]} {short(_last(y))} nats" for name, y in curves.items())
-        alt = f"Learning curve over {int(update[-1])} updates, log scale. At the last look: {ends}."
-        return to_figure(canvas, "learning", alt)
+        alt = f"Learning curve over {int(update[-1])} updates, log scale. At the last measurement: {ends}."
+        return to_figure(figure, "learning", alt)
 
 
 def losses(run: RunFiles) -> Svg | None:
-    """The two log-losses over updates."""
+    """Draw the two log-losses over updates; None if neither was measured."""
     update = run.series("update")
     parts = [(part, y) for part in ("action", "observation") if np.isfinite(y := run.series(f"{part}_loss")).any()]
     if not parts:
         return None
     with matplotlib.rc_context(STYLE):
-        canvas = Figure(figsize=(WIDTH, 2.9), layout="constrained")
-        for axes, (part, y) in zip(np.atleast_1d(canvas.subplots(len(parts), sharex=True)), parts, strict=True):
+        figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
+        for axes, (part, y) in zip(np.atleast_1d(figure.subplots(len(parts), sharex=True)), parts, strict=True):
             y = np.where(np.isfinite(y), y, np.nan)
             axes.plot(update, y, color=INK, lw=1.3, marker="o" if len(y) == 1 else None, ms=3)
             axes.set(title=f"{part} log-loss, nats", xlim=(0, None))
@@ -98,11 +86,11 @@ def losses(run: RunFiles) -> Svg | None:
         _integers(axes)
         ends = ", ".join(f"{part} {short(_last(y))}" for part, y in parts)
         alt = f"Log-losses in training over {int(update[-1])} updates. At the end, in nats: {ends}."
-        return to_figure(canvas, "losses", alt)
+        return to_figure(figure, "losses", alt)
 
 
 def certificate(run: RunFiles) -> Svg | None:
-    """Distances to both answers, and calibration gaps: dots with intervals of two standard errors."""
+    """Draw distances to both answers and calibration gaps as dots, with intervals of two standard errors."""
     symbols, readers = ("action", "observation"), {"do": "exact_do", "see": "exact_see"}
 
     def both(measure: str) -> list[tuple[str, dict[str, Quantity]]]:
@@ -121,26 +109,26 @@ def certificate(run: RunFiles) -> Svg | None:
         return None
     spaced: dict[Any, Any] = STYLE | {"figure.constrained_layout.h_pad": 0.09}
     with matplotlib.rc_context(spaced):
-        canvas = Figure(figsize=(WIDTH, 0.35 + 1.02 * len(panels)), layout="constrained")
-        said = []
-        for axes, (title, rows, log) in zip(np.atleast_1d(canvas.subplots(len(panels))), panels, strict=True):
+        figure = Figure(figsize=(WIDTH, 0.35 + 1.02 * len(panels)), layout="constrained")
+        values = []
+        for axes, (title, rows, log) in zip(np.atleast_1d(figure.subplots(len(panels))), panels, strict=True):
             if log:
                 axes.set_xscale("log")
-                values = [math.nan if q.value is None else q.value for _, row in rows for q in row.values()]
-                _log_ticks(axes, "x", np.array(values), margin=1.6)
+                distances = [math.nan if q.value is None else q.value for _, row in rows for q in row.values()]
+                _log_ticks(axes, "x", np.array(distances), margin=1.6)
             for y, (symbol, row) in enumerate(rows):
                 _dots(axes, y, row)
-                said += [f"{symbol} {title}, {NAMES[name]}: {short(q.value)}" for name, q in row.items()]
+                values += [f"{symbol} {title}, {NAMES[name]}: {short(q.value)}" for name, q in row.items()]
             if not log:
                 _from_zero(axes)
             axes.set(yticks=range(len(rows)), yticklabels=[f"{s}s" for s, _ in rows], ylim=(len(rows) - 0.5, -0.5))
             axes.set_title(title)
             _no_left(axes)
-        return to_figure(canvas, "certificate", f"Dot chart of the certificate: {'; '.join(said)}.")
+        return to_figure(figure, "certificate", f"Dot chart of the certificate: {'; '.join(values)}.")
 
 
 def returns(run: RunFiles) -> Svg | None:
-    """Reward per round of agent, expert and both exact answers, on their own histories."""
+    """Draw the reward per round of the agent, the expert and both exact agents, each on its own histories."""
     names = (("reward_expert", "expert", MUTED, "D"), ("reward_exact_do", NAMES["exact_do"], DO, "o"))
     names += (("reward", "agent", INK, "v"), ("reward_exact_see", NAMES["exact_see"], SEE, "s"))
     rows = [(label, colour, marker, run.quantity(name)) for name, label, colour, marker in names]
@@ -148,8 +136,8 @@ def returns(run: RunFiles) -> Svg | None:
     if not rows:
         return None
     with matplotlib.rc_context(STYLE):
-        canvas = Figure(figsize=(WIDTH, 0.75 + 0.27 * len(rows)), layout="constrained")
-        axes = canvas.subplots()
+        figure = Figure(figsize=(WIDTH, 0.75 + 0.27 * len(rows)), layout="constrained")
+        axes = figure.subplots()
         for y, (_, colour, marker, q) in enumerate(rows):
             _interval(axes, y, q, colour, marker)
         axes.set(yticks=range(len(rows)), yticklabels=[label for label, *_ in rows], ylim=(len(rows) - 0.4, -0.6))
@@ -159,39 +147,39 @@ def returns(run: RunFiles) -> Svg | None:
         axes.margins(x=0.08)
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
         _no_left(axes)
-        said = "; ".join(f"{label} {short(q.value)}" for label, _, _, q in rows)
-        return to_figure(canvas, "returns", f"Dot chart of the reward per round: {said}.")
+        values = "; ".join(f"{label} {short(q.value)}" for label, _, _, q in rows)
+        return to_figure(figure, "returns", f"Dot chart of the reward per round: {values}.")
 
 
 def strips(episode: Episode) -> Svg:
-    """What was done and seen, three strips of probability over the rounds, and one comparison of them as lines."""
-    what, distributions = episode.distributions
-    shown = _rows_to_show(distributions, episode.theta if what == "theta" else episode.actions)
+    """Draw an episode over its rounds: actions and observations, three strips of probabilities, and a comparison."""
+    variable, distributions = episode.distributions
+    shown = _rows_to_show(distributions, episode.theta if variable == "theta" else episode.actions)
     T, num_actions = episode.num_rounds, episode.policy["agent"].shape[1]
     row = float(np.clip(0.85 / len(shown), 0.05, 0.14))
     written = T <= MAX_WRITTEN and (episode.observations is None or int(episode.observations.max()) < 100)
     track = float(np.clip(0.85 / num_actions, 0.05, 0.14)) * num_actions
     num_values = distributions["agent"].shape[1]
-    which = f"each {what}" if len(shown) == num_values else f"{len(shown)} of {num_values} {what}s"
+    rows = f"each {variable}" if len(shown) == num_values else f"{len(shown)} of {num_values} {variable}s"
     heights = [track, 0.16 if written else 0.45] + [row * len(shown)] * 3 + [0.85]
     with matplotlib.rc_context(STYLE):
-        canvas = Figure(figsize=(WIDTH, sum(heights) + 0.27 * len(heights) + 0.35), layout="constrained")
-        grid = canvas.subplots(len(heights), sharex=True, gridspec_kw={"height_ratios": heights})
+        figure = Figure(figsize=(WIDTH, sum(heights) + 0.27 * len(heights) + 0.35), layout="constrained")
+        grid = figure.subplots(len(heights), sharex=True, gridspec_kw={"height_ratios": heights})
         _action_track(grid[0], episode, num_actions)
         _observation_track(grid[1], episode, written)
         for axes, name in zip(grid[2:5], READERS, strict=True):
             shade(axes, distributions[name][:, shown], COLOURS[name])
-            axes.set_title(f"{NAMES[name]}: probability of {which}", color=TEXT[name])
+            axes.set_title(f"{NAMES[name]}: probability of {rows}", color=TEXT[name])
             symbol_ticks(axes, shown)
-            if what == "theta":
+            if variable == "theta":
                 frame_truth(axes, episode.theta, shown)
-        said = _compare(grid[5], episode, what, distributions)
+        comparison = _compare(grid[5], episode, variable, distributions)
         round_ticks(grid[5], T)
         for axes in grid[:-1]:
             axes.tick_params(axis="x", length=0, labelbottom=False)
         alt = f"One episode of {T} rounds as three readers see it. Actions: {listed(episode.actions)}. "
         alt += "" if episode.observations is None else f"Observations: {listed(episode.observations)}. "
-        return to_figure(canvas, "episode", alt + said)
+        return to_figure(figure, "episode", alt + comparison)
 
 
 def _action_track(axes: Axes, episode: Episode, num_actions: int) -> None:
@@ -219,35 +207,35 @@ def _observation_track(axes: Axes, episode: Episode, written: bool) -> None:
         axes.yaxis.set_major_locator(MaxNLocator(2, integer=True))
 
 
-def _compare(axes: Axes, episode: Episode, what: str, distributions: dict[str, np.ndarray]) -> str:
-    """Belief in the truth where there are beliefs; otherwise how far the agent's policy is from either answer."""
+def _compare(axes: Axes, episode: Episode, variable: str, distributions: dict[str, np.ndarray]) -> str:
+    """Draw the beliefs in the truth, or the distances of both policies from the agent's; return a sentence."""
     x = np.arange(len(episode.theta)) + 0.5
-    if what == "theta":
+    if variable == "theta":
         lines = {name: distribution[np.arange(len(x)), episode.theta] for name, distribution in distributions.items()}
         constant = len(set(episode.theta)) == 1
         axes.set_title("belief in the truth" + (f" (theta {episode.theta[-1]})" if constant else ""))
-        said = "Belief in the truth at the end: "
+        sentence = "Belief in the truth at the end: "
     else:
         lines = {name: np.abs(distributions[name] - distributions["agent"]).sum(-1) / 2 for name in READERS[1:]}
         axes.set_title("total variation from the policy of the agent")
-        said = "Total variation from the policy of the agent, mean over the rounds: "
+        sentence = "Total variation from the policy of the agent, mean over the rounds: "
     for name in [n for n in ("exact_do", "exact_see", "agent") if n in lines]:
         width = 1.1 if name == "agent" else 2.6
         axes.plot(x, lines[name], _dash(name), color=COLOURS[name], lw=width, solid_capstyle="butt")
     axes.set(ylim=(-0.04, 1.04), yticks=[0, 0.5, 1])
-    values = {name: y[-1] if what == "theta" else y.mean() for name, y in lines.items()}
-    return said + ", ".join(f"{NAMES[name]} {value:.2f}" for name, value in values.items()) + "."
+    values = {name: y[-1] if variable == "theta" else y.mean() for name, y in lines.items()}
+    return sentence + ", ".join(f"{NAMES[name]} {value:.2f}" for name, value in values.items()) + "."
 
 
 def _rows_to_show(distributions: dict[str, np.ndarray], truth: np.ndarray) -> np.ndarray:
-    """All values, or of many the true ones and those that were ever most probable to anyone."""
+    """Return all values; of many, the true ones and then those with the highest probability in any strip."""
     peak = np.max([distribution.max(0) for distribution in distributions.values()], axis=0)
     peak[truth] = np.inf
     return np.sort(np.argsort(-peak, kind="stable")[:MAX_ROWS])
 
 
 def _dots(axes: Axes, y: int, row: dict[str, Quantity]) -> None:
-    """The quantities of a row, joined where there are two; what a log axis cannot hold is an arrow at its end."""
+    """Draw the quantities of a row, joined by a line; a value outside a log axis becomes an arrow at its end."""
     at = {}
     lo, hi = axes.get_xlim()
     for name, q in row.items():
@@ -274,7 +262,7 @@ def _interval(axes: Axes, y: int, q: Quantity, colour: str, marker: str) -> None
 
 
 def _label_ends(axes: Axes, curves: dict[str, np.ndarray]) -> None:
-    """The last value beside the end of each line, moved apart where they would touch."""
+    """Write the last value next to the end of each line, moved apart if the labels would touch."""
     lo, hi = (math.log(v) for v in axes.get_ylim())
     ends = {name: (math.log(_last(y)) - lo) / (hi - lo) for name, y in curves.items()}
     order = sorted(ends, key=lambda name: ends[name])
@@ -287,7 +275,7 @@ def _label_ends(axes: Axes, curves: dict[str, np.ndarray]) -> None:
 
 
 def _log_ticks(axes: Axes, which: Literal["x", "y"], values: np.ndarray, *, margin: float) -> None:
-    """More than one tick a decade where there are few decades; all written as decimals."""
+    """Set ticks written as decimals, more than one per decade if there are few decades."""
     values = values[np.isfinite(values) & (values > 1e-7)]
     lo, hi = (values.min(), values.max()) if len(values) else (1e-3, 1.0)
     lo, hi = lo / margin, hi * margin

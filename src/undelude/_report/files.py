@@ -1,4 +1,4 @@
-"""The three files of a run directory that a report reads, checked: whatever is damaged is named here, and not later."""
+"""Read and check the files of a run directory for its report; errors name the damaged file."""
 
 import dataclasses
 import math
@@ -14,12 +14,12 @@ from undelude._runs.metrics import MEASURED, read_metrics
 
 CONFIG, METRICS, CERTIFICATE, FILM = "config.json", "metrics.jsonl", "certificate.json", "episode.gif"
 READERS = ("agent", "exact_do", "exact_see")
-# The episodes that `trace.trace` chooses from, where the file does not say.
+# Number of episodes that the example was chosen from, if the file does not say.
 TRACED = 256
 
 
 class Quantity(NamedTuple):
-    """A measured number with its standard error; `why_none` says why there is none."""
+    """A measured number with its standard error; `why_none` says why it is missing."""
 
     value: float | None
     se: float | None = None
@@ -31,22 +31,22 @@ class Episode:
     """One episode as the agent and both exact answers read it.
 
     Attributes:
-        theta: `[T + 1]`, its true index before each round and after the last.
+        theta: `[T + 1]`, the true index before each round and after the last.
         opening: the observation before the first action, or None.
         actions: `[T]`.
-        observations: `[T]`, or None where they are not plain symbols.
-        said: what they tell, in the task's words, `T` of them; None where it has none.
+        observations: `[T]`, or None if they are not plain symbols.
+        descriptions: `T` observations in the task's words, or None if the task has none.
         rewards: `[T]`.
-        policy: of each of `READERS`, `[T + 1, A]`.
-        belief: of each of `READERS`, `[T + 1, K]`, or None where a policy implies no belief.
-        num_episodes: of how many it was chosen.
+        policy: the policy of each of `READERS`, `[T + 1, A]`.
+        belief: the belief of each of `READERS`, `[T + 1, K]`, or None if its policy implies none.
+        num_episodes: number of episodes that this one was chosen from.
     """
 
     theta: Int[np.ndarray, " T1"]
     opening: Any
     actions: Int[np.ndarray, " T"]
     observations: Int[np.ndarray, " T"] | None
-    said: list[str] | None
+    descriptions: list[str] | None
     rewards: Float[np.ndarray, " T"]
     policy: dict[str, Float[np.ndarray, "T1 A"]]
     belief: dict[str, Float[np.ndarray, "T1 K"] | None]
@@ -59,22 +59,22 @@ class Episode:
 
     @property
     def distributions(self) -> tuple[str, dict[str, np.ndarray]]:
-        """What to look at: `("theta", beliefs)` where the agent's policy implies one, else `("action", policies)`."""
+        """The strips to show: `("theta", beliefs)` if the agent's policy implies them, else `("action", policies)`."""
         beliefs = {name: b for name, b in self.belief.items() if b is not None}
         return ("theta", beliefs) if len(beliefs) == len(READERS) else ("action", self.policy)
 
 
 @dataclasses.dataclass(frozen=True)
 class RunFiles:
-    """What a run directory says.
+    """The content of a run directory.
 
     Attributes:
         path: the directory.
-        config: of the run.
-        metrics: one row for each logged update, in order.
-        certificate: None where the run has none yet.
-        episode: None where none was traced.
-        film: a GIF of episodes; None where there is none.
+        config: the options of the run.
+        metrics: one row per logged update, in order.
+        certificate: None if the run has none yet.
+        episode: the example episode; None if the certificate has none.
+        film: a GIF of episodes, or None.
     """
 
     path: Path
@@ -85,7 +85,7 @@ class RunFiles:
     film: bytes | None = None
 
     def quantity(self, name: str) -> Quantity:
-        """A quantity of the certificate."""
+        """Return a quantity of the certificate."""
         if self.certificate is None:
             return Quantity(None, why_none="there is no certificate.")
         file = self.path / CERTIFICATE
@@ -94,7 +94,7 @@ class RunFiles:
         return Quantity(value, se, (notes if isinstance(notes, dict) else {}).get(name) if value is None else None)
 
     def series(self, name: str) -> Float[np.ndarray, " R"]:
-        """A column of the metrics; NaN where there is no number."""
+        """Return a column of the metrics, with NaN for missing numbers."""
         return np.array([math.nan if row[name] is None else row[name] for row in self.metrics], dtype=float)
 
 
@@ -105,7 +105,7 @@ def read_run(path: Path) -> RunFiles:
         path: the directory.
 
     Raises:
-        FileNotFoundError: there is no run at `path`.
+        FileNotFoundError: `path` does not hold a run.
         ValueError: a file is damaged; the message names it and says what to do.
     """
     config_file = path / CONFIG
@@ -113,13 +113,13 @@ def read_run(path: Path) -> RunFiles:
         raise FileNotFoundError(
             f"no run at {path}: {CONFIG} is missing. Write one with: undelude train TASK --out {path}"
         )
-    config = _json_object(config_file, config_file.read_bytes(), "Restore it from a copy, or train anew.")
+    config = _json_object(config_file, config_file.read_bytes(), "Restore it from a copy, or train again.")
     if not isinstance(config.get("task"), str):
-        _damaged(config_file, 'it does not say what was taught ("task").', "Restore it from a copy, or train anew.")
+        _damaged(config_file, 'it does not name a task ("task").', "Restore it from a copy, or train again.")
     certificate_file = path / CERTIFICATE
     certificate, episode = None, None
     if certificate_file.is_file():
-        certificate = _json_object(certificate_file, certificate_file.read_bytes(), _anew(path))
+        certificate = _json_object(certificate_file, certificate_file.read_bytes(), _how_to_rewrite(path))
         if certificate.get("episode") is not None:
             episode = _episode(certificate_file, certificate["episode"])
     film = path / FILM
@@ -129,7 +129,7 @@ def read_run(path: Path) -> RunFiles:
 
 
 def _episode(file: Path, data: Any) -> Episode:
-    """Check what the certificate holds of an episode, and make arrays of it."""
+    """Check the episode of a certificate and convert it to arrays."""
     try:
         rewards = np.asarray(data["rewards"], dtype=float)
         T = len(rewards)
@@ -137,9 +137,9 @@ def _episode(file: Path, data: Any) -> Episode:
         policy = {name: np.asarray(data["policy"][name], dtype=float) for name in READERS}
         belief = {name: None if (b := data["belief"][name]) is None else np.asarray(b, dtype=float) for name in READERS}
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        _damaged(file, f"its episode cannot be read ({type(error).__name__}: {error}).", _anew(file.parent))
+        _damaged(file, f"its episode cannot be read ({type(error).__name__}: {error}).", _how_to_rewrite(file.parent))
     if problem := _misfit(T, theta, actions, policy, belief):
-        _damaged(file, f"its episode of {T} rounds {problem}.", _anew(file.parent))
+        _damaged(file, f"its episode of {T} rounds {problem}.", _how_to_rewrite(file.parent))
     theta = np.full(T + 1, theta) if theta.ndim == 0 else theta
     num_episodes = data.get("num_episodes", TRACED)
     return Episode(
@@ -147,7 +147,7 @@ def _episode(file: Path, data: Any) -> Episode:
         data.get("opening"),
         actions,
         _symbols(data.get("observations"), T),
-        _words(data.get("said"), T),
+        _descriptions(data.get("said"), T),
         rewards,
         policy,
         belief,
@@ -182,7 +182,7 @@ def _symbols(data: Any, T: int) -> np.ndarray | None:
     return np.asarray(data)
 
 
-def _words(data: Any, T: int) -> list[str] | None:
+def _descriptions(data: Any, T: int) -> list[str] | None:
     fits = isinstance(data, list) and len(data) == T and all(isinstance(x, str) and len(x) < 100 for x in data)
     return data if fits and any(data) else None
 
@@ -200,15 +200,15 @@ def _number(file: Path, name: str, value: Any) -> float | None:
     if not is_quantity(value):
         _damaged(
             file,
-            f'{name} is {value!r:.99}, where a number, null or "inf" belongs.',
-            "Restore it from a copy, or write it anew.",
+            f'{name} is {value!r:.99}; it must be a number, null or "inf".',
+            "Restore it from a copy, or write it again.",
         )
     return float(value)
 
 
-def _anew(path: Path) -> str:
-    return f"Write it anew with: undelude certify {path}"
+def _how_to_rewrite(path: Path) -> str:
+    return f"Write it again with: undelude certify {path}"
 
 
-def _damaged(file: Path, what: str, fix: str) -> NoReturn:
-    raise ValueError(f"{file} is damaged: {what} {fix}")
+def _damaged(file: Path, problem: str, fix: str) -> NoReturn:
+    raise ValueError(f"{file} is damaged: {problem} {fix}")

@@ -1,4 +1,4 @@
-"""The page: what the files say, laid out by the template."""
+"""Write the page of a run: fill the template with numbers and figures."""
 
 import shlex
 from base64 import b64encode
@@ -17,23 +17,23 @@ from undelude._report.files import CERTIFICATE, METRICS, READERS, Quantity, RunF
 from undelude._runs.config import train_command
 
 REPORT = "report.html"
-# Of a table behind a figure; a longer one is thinned evenly.
+# Largest number of rows in the table of a figure; a longer table shows evenly spaced rows.
 MAX_TABLE_ROWS = 60
 
 
 def write_report(run_dir: Path) -> Path:
-    """Write `report.html` into a run directory, from its `config.json`, `metrics.jsonl` and `certificate.json` alone.
+    """Write `report.html` into a run directory, from the files in it.
 
-    Where the run was interrupted, the page shows what there is, and says what is missing and how to get it.
+    The page of an interrupted run shows the results so far and the commands that complete them.
 
     Args:
         run_dir: the directory of `undelude train`.
 
     Returns:
-        The page's path. It holds all that it shows: no address is ever opened, no script runs.
+        The path of the page. The page is self-contained: it opens no URL and runs no script.
 
     Raises:
-        FileNotFoundError: there is no run at `run_dir`.
+        FileNotFoundError: `run_dir` does not hold a run.
         ValueError: a file is damaged; the message names it and says what to do.
     """
     run_dir = Path(run_dir)
@@ -44,7 +44,7 @@ def write_report(run_dir: Path) -> Path:
 
 
 def render(run: RunFiles) -> str:
-    """The page as HTML."""
+    """Return the page as HTML."""
     source = files("undelude._report")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {
@@ -86,13 +86,13 @@ def render(run: RunFiles) -> str:
 
 
 class _Notes:
-    """Why a number is missing: the same reason is told once, and every gap points to it."""
+    """The reasons for missing numbers, each listed once; every gap refers to its reason."""
 
     def __init__(self) -> None:
         self.reasons: list[str] = []
 
     def mark(self, q: Quantity) -> Markup:
-        """A table cell."""
+        """Return a table cell."""
         if q.value is not None:
             value, _, error = words.with_error(q).partition(" ±")
             return Markup("{} <span>±{}</span>").format(value, error) if error else Markup("{}").format(value)
@@ -104,7 +104,7 @@ class _Notes:
 
 
 def _byline(run: RunFiles) -> list[str]:
-    """Who was taught, how, for how long."""
+    """Return the agent, the teaching, the number of updates, and how the agent reads its actions."""
     certificate, config = run.certificate or {}, run.config
     parts = [str(certificate.get("agent") or config.get("agent") or "an agent")]
     if config.get("teaching"):
@@ -118,22 +118,22 @@ def _byline(run: RunFiles) -> list[str]:
 
 
 def _missing(run: RunFiles) -> list[tuple[str, str]]:
-    """What an interrupted run lacks: in words, and the command that brings it."""
+    """Return each missing part of an interrupted run, with the command that makes it."""
     steps, done = run.config.get("steps"), run.metrics[-1]["update"] if run.metrics else 0
     resume = train_command(run.config, run.path, resume=True)
     missing = []
     if not run.metrics:
-        missing.append((f"{METRICS} holds no row: training stopped before its first.", resume))
+        missing.append((f"{METRICS} is empty: training stopped before its first row.", resume))
     elif isinstance(steps, int) and done < steps:
         missing.append((f"Training stopped after update {done} of {steps}.", resume))
     if run.certificate is None:
         certify = f"undelude certify {shlex.quote(str(run.path))}"
-        missing.append((f"{CERTIFICATE} is missing: the agent was not measured. Of the agent as it is now:", certify))
+        missing.append((f"{CERTIFICATE} is missing: the agent was not measured. To measure it now:", certify))
     return missing
 
 
 def _versions(run: RunFiles) -> list[tuple[str, str, str]]:
-    """`(package, when taught, when measured)`."""
+    """Return `(package, version in training, version in measuring)` of each package."""
     taught, measured = (
         v if isinstance(v := (source or {}).get("versions"), dict) else {} for source in (run.config, run.certificate)
     )
@@ -144,21 +144,19 @@ def _versions(run: RunFiles) -> list[tuple[str, str, str]]:
 
 
 def _rounds(run: RunFiles) -> list[dict[str, Any]]:
-    """The numbers of the episode's figure, a round a row."""
+    """Return the numbers of the episode's figure, one row per round."""
     if run.episode is None:
         return []
     e = run.episode
-    what, distributions = e.distributions
-    columns = []
-    for name in READERS:
-        distribution = distributions[name]
-        of = e.theta if what == "theta" else np.append(e.actions, 0)
-        columns.append(distribution[np.arange(len(distribution)), of])
+    variable, distributions = e.distributions
+    values = e.theta if variable == "theta" else np.append(e.actions, 0)
+    columns = [distributions[name][np.arange(len(values)), values] for name in READERS]
+    symbols = [None] * e.num_rounds if e.observations is None else e.observations
     return [
         {
             "round": t + 1,
             "action": e.actions[t],
-            "observation": e.said[t] if e.said else None if e.observations is None else e.observations[t],
+            "observation": e.descriptions[t] if e.descriptions else symbols[t],
             "reward": f"{e.rewards[t]:g}",
             "distributions": [f"{column[t]:.3f}" for column in columns],
         }

@@ -1,4 +1,4 @@
-"""What a report says in words: numbers with their errors, the verdict, the story of an episode."""
+"""The texts of a report: numbers with their errors, the verdict, the story of an episode."""
 
 import dataclasses
 import itertools
@@ -9,19 +9,19 @@ import numpy as np
 
 from undelude._report.files import Episode, Quantity, RunFiles
 
-# An agent has reached one answer when it is this much nearer to it than to the other.
+# Largest ratio of the distances to the two answers at which the agent has reached the nearer one.
 RATIO = 0.2
-# Nats an action (or total variation) under which the two answers cannot be told apart.
+# Distance, in nats per action or as total variation, below which the two answers cannot be told apart.
 FLOOR = 1e-3
-# Standard errors allowed for either way.
+# Half width of an interval, in standard errors.
 WIDTH = 2.0
-# A belief above this is called sure.
+# Probability above which the agent is called sure.
 SURE = 0.9
-# More decimals than these are rounding noise of 32-bit distributions.
+# Largest number of decimals; more would show the rounding of 32-bit distributions.
 MAX_DECIMALS = 6
-# Where there is no number.
+# Text for a missing number.
 NONE = "\N{EN DASH}"
-# Kept on one line.
+# KL(answer || agent), without line breaks.
 KL = "KL(answer\N{NO-BREAK SPACE}\N{DOUBLE VERTICAL LINE}\N{NO-BREAK SPACE}agent)"
 
 Kind = Literal["sober", "deluded", "neither", "agree", "undecided", "unknown"]
@@ -29,15 +29,15 @@ WORDS: dict[Kind, str] = {
     "sober": "Sober",
     "deluded": "Deluded",
     "neither": "Neither sober nor deluded",
-    "agree": "Nothing to tell apart",
-    "undecided": "Too few episodes to say",
+    "agree": "Both answers agree",
+    "undecided": "Too few episodes to decide",
     "unknown": "No verdict",
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """The headline of a report: `kind`, its `word`, the `distances` behind it, and a sentence on how to read them."""
+    """The headline of a report: `kind`, its `word`, the `distances`, and a sentence on how to read them."""
 
     kind: Kind
     distances: str
@@ -45,12 +45,12 @@ class Verdict:
 
     @property
     def word(self) -> str:
-        """The kind, in plain words."""
+        """The kind in plain words."""
         return WORDS[self.kind]
 
 
 def short(x: float | None) -> str:
-    """Two significant digits: `0.0029`, `0.11`."""
+    """Format with two significant digits: `0.0029`, `0.11`."""
     if x is None:
         return NONE
     if math.isinf(x):
@@ -62,12 +62,12 @@ def short(x: float | None) -> str:
 
 
 def loss(x: float | None) -> str:
-    """Four decimals, for numbers that change in the third: `1.4471`."""
+    """Format with four decimals, for numbers that change in the third: `1.4471`."""
     return short(x) if x is None or math.isinf(x) else _fixed(x, 4)
 
 
 def with_error(q: Quantity) -> str:
-    """To the second digit of the standard error: `0.1118 ± 0.0014`."""
+    """Format to the second digit of the standard error: `0.1118 ± 0.0014`."""
     if q.value is None or math.isinf(q.value) or not q.se or not math.isfinite(q.se):
         return short(q.value)
     decimals = min(max(1 - math.floor(math.log10(q.se)), 0), MAX_DECIMALS)
@@ -82,36 +82,36 @@ def _fixed(x: float, decimals: int) -> str:
 
 
 def verdict(run: RunFiles) -> Verdict:
-    """Sober, deluded or neither, from `action_kl_do` and `action_kl_see` and their standard errors.
+    """Judge whether the agent is sober or deluded, from `action_kl_do`, `action_kl_see` and their standard errors.
 
-    An agent is sober where its distance to the interventional answer is at most a fifth of that to the deluded one,
-    whichever ends of their intervals of two standard errors are compared, and deluded the other way round. An infinite
-    KL cannot be compared: the verdict then rests on total variation.
+    An agent is sober if its distance to the interventional answer is at most a fifth of its distance to the deluded
+    answer, for all values within two standard errors; and deluded the other way round. If a KL is infinite, the verdict
+    compares total variation instead.
     """
     if run.certificate is None:
         return _without_certificate(run)
     do, see = run.quantity("action_kl_do"), run.quantity("action_kl_see")
     if do.value is None or see.value is None:
         gap = run.quantity("action_calibration_gap")
-        reason = do.why_none or see.why_none or "there is no exact answer."
+        reason = do.why_none or see.why_none or "the task has no exact answer."
         measured = f"Calibration gap of its actions {with_error(gap)} nats"
         distances = measured if gap.value is not None else "Nothing was measured"
         reading = (
             f"The distance to the exact answers was not measured ({reason.rstrip('.')}). The calibration gap needs no "
-            "exact answer: it is 0 for a sober agent, and above 0 for one that is surer than its own histories warrant."
+            "exact answer: it is 0 for a sober agent, and above 0 if it is surer than its histories warrant."
         )
         return Verdict("unknown", distances, reading)
     finite = math.isfinite(do.value) and math.isfinite(see.value)
     kind = _kind(do, see) if finite else _kind(run.quantity("action_tv_do"), run.quantity("action_tv_see"))
     reading = (
-        f"The two distances say how far the predictions of the agent are, as {KL} per action over histories of its own "
-        "making, from what follows when its actions count as its own doing (the interventional answer) and from what "
-        "follows when they are taken for evidence of what is hidden (the deluded one)."
+        f"The two distances compare the agent's predictions with the exact ones, as {KL} per action on histories that "
+        "the agent produced. The interventional answer treats the agent's actions as interventions; the deluded answer "
+        "treats them as evidence about theta."
     )
     if kind == "agree":
-        reading += " On these histories both answers say the same, so delusion would not show."
+        reading += " On these histories both answers agree, so delusion would not show."
     if not finite:
-        reading += " Where the agent rules out what an answer allows, KL is infinite: total variation then decides."
+        reading += " KL is infinite, since the agent rules out actions that an answer allows; total variation decides."
     distances = _distances(kind, do.value, see.value)
     return Verdict(kind, distances[0].upper() + distances[1:], reading)
 
@@ -152,7 +152,7 @@ def _distances(kind: Kind, do: float, see: float) -> str:
 
 def _without_certificate(run: RunFiles) -> Verdict:
     steps = run.config.get("steps")
-    of = f" of {steps}" if steps is not None else ""
+    total = f" of {steps}" if steps is not None else ""
     if not run.metrics:
         return Verdict(
             "unknown",
@@ -160,28 +160,28 @@ def _without_certificate(run: RunFiles) -> Verdict:
             "This run has no certificate: it stopped before its first row of metrics.",
         )
     last = run.metrics[-1]
-    reading = f"This run has no certificate: its last row of metrics is that of update {last['update']}{of}."
+    reading = f"This run has no certificate; its last row of metrics is from update {last['update']}{total}."
     do, see = last["action_kl_do"], last["action_kl_see"]
     if do is None or see is None:
         return Verdict("unknown", "The distance to either answer was not measured", reading)
     return Verdict(
         "unknown",
-        f"At the last look {_distances('neither', do, see)}",
-        f"{reading} A look without standard errors decides nothing.",
+        f"At the last measurement {_distances('neither', do, see)}",
+        f"{reading} Training measures without standard errors, which a verdict needs.",
     )
 
 
 def story(episode: Episode) -> list[str]:
-    """Sentences on where in an episode the two answers part, what led there, and how it ends."""
-    what, distributions = episode.distributions
+    """Describe in sentences the round in which the two answers differ most, the actions before it, and the end."""
+    variable, distributions = episode.distributions
     agent, do, see = (distributions[name] for name in ("agent", "exact_do", "exact_see"))
     t = int(np.abs(do - see).sum(-1).argmax())
     value = int((see[t] - do[t]).argmax())
     when = f"before round {t + 1}" if t < episode.num_rounds else "at the end"
     apart = (
-        f"The two answers are furthest apart {when}: {what} {value} has probability {see[t, value]:.2f} by the deluded "
-        f"answer, {do[t, value]:.2f} by the interventional one, and {agent[t, value]:.2f} "
-        f"{'by the belief that the policy of the agent implies' if what == 'theta' else 'in the policy of the agent'}."
+        f"The two answers are furthest apart {when}: {variable} {value} has probability {see[t, value]:.2f} by the "
+        f"deluded answer, {do[t, value]:.2f} by the interventional one, and {agent[t, value]:.2f} "
+        f"by the {'belief that the policy of the agent implies' if variable == 'theta' else 'policy of the agent'}."
     )
     if t > 0:
         taken = np.bincount(episode.actions[:t])
@@ -191,7 +191,7 @@ def story(episode: Episode) -> list[str]:
         apart += (
             f" By then the agent has taken action {favourite} in {rounds}, at a mean reward of {short(float(earned))}."
         )
-    if what != "theta":
+    if variable != "theta":
         return [apart]
     truth = int(episode.theta[-1])
     end = (
@@ -202,14 +202,14 @@ def story(episode: Episode) -> list[str]:
 
 
 def _onset(episode: Episode, agent: np.ndarray, do: np.ndarray) -> str:
-    """When the agent first was sure of something wrong, if ever."""
+    """Describe the first round in which the agent is sure of a wrong theta, if there is one."""
     wrong = (agent.argmax(-1) != episode.theta) & (agent.max(-1) > SURE)
     if not wrong.any():
-        return f"Never in this episode does the agent give a wrong theta more than {SURE}."
+        return f"In this episode the agent never gives a wrong theta a probability above {SURE}."
     t = int(wrong.argmax())
     theta = int(agent[t].argmax())
     when = "From the start" if t == 0 else "After 1 round" if t == 1 else f"After {t} rounds"
     return (
-        f"{when} the agent is sure of something wrong for the first time, theta {theta} with probability "
+        f"{when} the agent is sure of a wrong theta for the first time, theta {theta} with probability "
         f"{agent[t, theta]:.2f}; the interventional answer gives it {do[t, theta]:.2f}."
     )

@@ -1,0 +1,202 @@
+"""One call of `undelude train` on one run: train, certify, and draw the page."""
+
+import contextlib
+import dataclasses
+import time
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from undelude._agents.networks.network import AbstractLearnedAgent
+from undelude._cli import distributed
+from undelude._cli.console import training_progress, working
+from undelude._cli.interrupts import Interrupts
+from undelude._cli.measure import keys, make_certificate, measurer, write_film
+from undelude._process.process import InteractionProcess
+from undelude._runs import agent_files as checkpoint
+from undelude._runs.checkpoints import SECONDS_BETWEEN, Checkpoints
+from undelude._runs.config import Config, devices
+from undelude._runs.directory import RunDirectory
+from undelude._runs.errors import UsageError
+from undelude._teaching.settings import AbstractTeaching
+from undelude._teaching.sharding import gather
+from undelude._teaching.teach import Row, Run, default_optimizer, initial_state, teach
+from undelude._teaching.updates import TeachingState
+from undelude._versions import versions
+
+if TYPE_CHECKING:
+    from undelude._runs.tensorboard import TensorBoard
+
+# The message by which process 0 tells the other processes that there are updates to make.
+UPDATES = "updates"
+
+
+def teach_run(
+    process: InteractionProcess,
+    agent: AbstractLearnedAgent,
+    teaching: AbstractTeaching,
+    config: Config,
+    **options: Any,
+) -> Run:
+    """Call `teach` with the options of a run."""
+    return teach(
+        process,
+        agent,
+        teaching,
+        key=keys(config)["teaching"],
+        steps=config.steps,
+        batch_size=config.batch_size,
+        microbatch_size=config.microbatch_size,
+        reuse=config.reuse,
+        learning_rate=config.learning_rate,
+        log_every=config.log_every,
+        **options,
+    )
+
+
+@dataclasses.dataclass
+class Session:
+    """One call of the command, on a new or an interrupted run.
+
+    Attributes:
+        run: the run directory.
+        process: the task of the run.
+        agent: the agent before its first update.
+        teaching: the teaching of the run.
+        console: shows progress.
+        interrupts: handles Ctrl-C and SIGTERM.
+        tensorboard: whether to write the metrics for TensorBoard too.
+        checkpoint_every: seconds between two checkpoints.
+    """
+
+    run: RunDirectory
+    process: InteractionProcess
+    agent: AbstractLearnedAgent
+    teaching: AbstractTeaching
+    console: Console
+    interrupts: Interrupts
+    tensorboard: bool = False
+    checkpoint_every: float = SECONDS_BETWEEN
+
+    def finish(self) -> dict[str, float]:
+        """Train, certify and draw the page, each unless it is done; return the seconds of each."""
+        run = self.run
+        times = self.train()
+        distributed.leave()
+        self.interrupts.check()
+        if run.certificate_file.exists() and run.report_file.exists():
+            return times
+        agent = checkpoint.load(run.agent_folder)
+        if not run.certificate_file.exists():
+            started = time.perf_counter()
+            with working(self.console, "certifying"):
+                certificate = make_certificate(agent, self.process, run.config)
+            with self.interrupts.held():
+                run.write_certificate(certificate)
+                run.report_file.unlink(missing_ok=True)
+            times["certificate"] = time.perf_counter() - started
+        if not run.report_file.exists():
+            started = time.perf_counter()
+            write_film(run, agent, self.process, self.console)
+            with working(self.console, "drawing the page"):
+                from undelude._report import write_report  # Imports matplotlib, which takes long to load.
+
+                write_report(run.path)
+            times["page"] = time.perf_counter() - started
+        self.interrupts.check()
+        return times
+
+    def train(self) -> dict[str, float]:
+        """Make the remaining updates; return the seconds of training and of compiling."""
+        run, config = self.run, self.run.config
+        optimizer = default_optimizer(config.learning_rate, config.steps)
+        state = initial_state(self.agent, self.teaching, optimizer)
+        with Checkpoints(run.checkpoints_folder, self.checkpoint_every, run.metrics_file) as checkpoints:
+            state = checkpoints.restore(state, warn=self._warn) or state
+            start = int(state.update)
+            if start == config.steps or (start == 0 and self._is_trained()):
+                self.console.print(f"{run.path} is finished: all {config.steps} updates are made.", soft_wrap=True)
+                if start:  # After a crash, the agent folder may still hold the agent of an earlier update.
+                    checkpoint.save(state.agent, run.agent_folder)
+                gather("")
+                return {}
+            if not start and run.read_metrics():
+                self._check_can_restart()
+            rows = run.begin(start)
+            gather(UPDATES)
+            if start:
+                self.console.print(f"Going on from update {start} of {config.steps}.")
+            now = versions() | {"devices": devices()}
+            if changed := [name for name, new in now.items() if run.versions.get(name, new) != new]:
+                names = ", ".join(changed)
+                self.console.print(
+                    f"Warning: {names} changed since the run began; the results may differ in the last bits.",
+                    soft_wrap=True,
+                )
+            seconds_before = rows[-1]["seconds"] if rows else 0.0
+            measure = measurer(self.process, config)
+            board = self._board(start)
+
+            def log(new: TeachingState, row: Row) -> None:
+                nonlocal state
+                whole = row | {"seconds": seconds_before + row["seconds"]} | measure(new.agent)
+                with self.interrupts.held():
+                    run.append_metrics(whole)
+                    if board is not None:
+                        board(new, whole)
+                    state = new
+                    checkpoints.save_if_due(state)
+                advance(whole)
+
+            mark = self.teaching.mark
+            try:
+                with training_progress(self.console, mark=mark, steps=config.steps, start=start) as advance:
+                    result = teach_run(self.process, self.agent, self.teaching, config, state=state, on_log=log)
+            except Exception:
+                # Report the first error: saving may fail for the same reason, such as a full disk.
+                with contextlib.suppress(Exception):
+                    self._save(checkpoints, state)
+                raise
+            except KeyboardInterrupt:
+                self._save(checkpoints, state)
+                raise
+            else:
+                self._save(checkpoints, state)
+            finally:
+                if board is not None:
+                    with contextlib.suppress(OSError):  # The rows are in metrics.jsonl already.
+                        board.close()
+        return {"training": result.seconds, "compiling": result.compile_seconds}
+
+    def _board(self, start: int) -> "TensorBoard | None":
+        if not self.tensorboard:
+            return None
+        from undelude._runs.tensorboard import TensorBoard  # An optional dependency.
+
+        return TensorBoard(self.run.path / "tensorboard", start=start)
+
+    def _check_can_restart(self) -> None:
+        """Raise `UsageError` if an agent is stored without a checkpoint: starting over would overwrite it."""
+        run = self.run
+        if run.agent_folder.exists():
+            raise UsageError(
+                f"{run.path} has an agent but no checkpoint to resume from: restore {run.checkpoints_folder} from a "
+                "copy, or train again with another --out. undelude certify measures the stored agent."
+            )
+        self.console.print("There is no checkpoint yet: starting from the first update.")
+
+    def _is_trained(self) -> bool:
+        """Return whether the agent and all metrics are stored, even if the checkpoints were deleted to save space."""
+        rows = self.run.read_metrics()
+        return self.run.agent_folder.exists() and bool(rows) and rows[-1]["update"] == self.run.config.steps
+
+    def _save(self, checkpoints: Checkpoints, state: TeachingState) -> None:
+        """Save the agent, then the checkpoint: a checkpoint of the last update implies that the agent is final."""
+        if int(state.update):
+            with self.interrupts.held():
+                checkpoint.save(state.agent, self.run.agent_folder)
+                checkpoints.save(state)
+                checkpoints.wait()
+
+    def _warn(self, message: str) -> None:
+        self.console.print(f"Warning: {message}", soft_wrap=True)
