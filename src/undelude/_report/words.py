@@ -7,7 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from undelude._report.files import Episode, Quantity, RunFiles
+from undelude._runs.contents import Quantity, RunContents
+from undelude._runs.example_episode import ExampleEpisode
 
 # Largest ratio of the distances to the two answers at which the agent has reached the nearer one.
 RATIO = 0.2
@@ -81,7 +82,7 @@ def _fixed(x: float, decimals: int) -> str:
     return f"{x:.{decimals}f}".replace("-", "\N{MINUS SIGN}")
 
 
-def verdict(run: RunFiles) -> Verdict:
+def verdict(run: RunContents) -> Verdict:
     """Judge whether the agent is sober or deluded, from `action_kl_do`, `action_kl_see` and their standard errors.
 
     An agent is sober if its distance to the interventional answer is at most a fifth of its distance to the deluded
@@ -150,7 +151,7 @@ def _distances(kind: Kind, do: float, see: float) -> str:
     return f"{far(first[0], ' nats')} from {first[1]}, {far(second[0], '')} from {second[2]}"
 
 
-def _without_certificate(run: RunFiles) -> Verdict:
+def _without_certificate(run: RunContents) -> Verdict:
     steps = run.config.get("steps")
     total = f" of {steps}" if steps is not None else ""
     if not run.metrics:
@@ -171,7 +172,7 @@ def _without_certificate(run: RunFiles) -> Verdict:
     )
 
 
-def story(episode: Episode) -> list[str]:
+def story(episode: ExampleEpisode) -> list[str]:
     """Describe in sentences the round in which the two answers differ most, the actions before it, and the end."""
     variable, distributions = episode.distributions
     agent, do, see = (distributions[name] for name in ("agent", "exact_do", "exact_see"))
@@ -201,7 +202,7 @@ def story(episode: Episode) -> list[str]:
     return [_onset(episode, agent, do), apart, end]
 
 
-def _onset(episode: Episode, agent: np.ndarray, do: np.ndarray) -> str:
+def _onset(episode: ExampleEpisode, agent: np.ndarray, do: np.ndarray) -> str:
     """Describe the first round in which the agent is sure of a wrong theta, if there is one."""
     wrong = (agent.argmax(-1) != episode.theta) & (agent.max(-1) > SURE)
     if not wrong.any():
