@@ -22,9 +22,6 @@ from undelude._versions import versions
 class Nothing(ud.AbstractAgent[jax.Array]):
     """Remembers nothing, and always takes the first arm."""
 
-    own_actions = "do"
-    marks = ("do", "see")
-
     def init(self, *, num_rounds):
         return jax.numpy.zeros(64)
 

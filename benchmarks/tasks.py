@@ -20,7 +20,7 @@ import pyspiel
 
 import undelude as ud
 from undelude._agents.fixed import FixedPolicy
-from undelude._distributions.spec import Symbols, num_symbols
+from undelude._distributions import Symbols, num_symbols
 from undelude._rollout.scan import run_episode
 
 GOALS = {"grid": 1_000_000, "merge": 1_000_000, "arm": 500_000, "leduc": 200_000}

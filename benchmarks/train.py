@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 import undelude as ud
-from undelude._teaching.teach import Loop
+from undelude._teaching.loop import Loop
 from undelude._versions import versions
 
 HIDDEN_SIZE, LEARNING_RATE, MAX_NORM = 64, 1e-2, 1.0
@@ -115,7 +115,7 @@ def as_torch(agent: ud.LSTMAgent) -> list[torch.Tensor]:
     own = agent.interface
     read = jnp.concatenate([own.read_do.table, own.read_see.table, own.read_observation.table])
     heads = [x for head in (own.head_A, own.head_O) for x in (head.weight.T, head.bias)]
-    return [torch.tensor(np.asarray(x)) for x in (read.T, agent.recurrent.T, agent.bias, *heads)]
+    return [torch.tensor(np.asarray(x)) for x in (read.T, agent.cell.recurrent.T, agent.cell.bias, *heads)]
 
 
 def from_torch(peer: TorchAgent, agent: ud.LSTMAgent) -> ud.LSTMAgent:
@@ -127,7 +127,7 @@ def from_torch(peer: TorchAgent, agent: ud.LSTMAgent) -> ud.LSTMAgent:
         own = agent.interface
         tables = [own.read_do.table, own.read_see.table, own.read_observation.table]
         heads = [own.head_A.weight, own.head_A.bias, own.head_O.weight, own.head_O.bias]
-        return [*tables, agent.recurrent, agent.bias, *heads]
+        return [*tables, agent.cell.recurrent, agent.cell.bias, *heads]
 
     return eqx.tree_at(parts, agent, [do, see, observation, recurrent.T, bias, W_A.T, b_A, W_O.T, b_O])
 
@@ -157,7 +157,7 @@ def check_equal(process: ud.InteractionProcess, agent: ud.LSTMAgent, peer: Torch
 def compare(batch_size: int, updates: int, repeats: int, seed: int, of_torch: dict[str, Any]) -> dict[str, Any]:
     """Milliseconds an update: `updates` of one, then of the next, and so on in turn."""
     process = ud.tasks.bandit()
-    agent = ud.LSTMAgent(process, HIDDEN_SIZE, key=jax.random.key(seed)).reading("do")
+    agent = ud.LSTMAgent(process, HIDDEN_SIZE, key=jax.random.key(seed)).reading_as("do")
     torch.manual_seed(seed)
     peers = {name: TorchAgent(agent, process, **settings) for name, settings in of_torch.items()}
     gap = max(check_equal(process, agent, peer) for peer in peers.values())
@@ -224,7 +224,7 @@ class Curve:
 def eager_run(process: ud.InteractionProcess, seed: int, run: tuple[int, int, float]) -> Curve:
     """PyTorch's; the LSTM's job by the same optimiser."""
     steps, batch_size, rate = run
-    agent = ud.LSTMAgent(process, HIDDEN_SIZE, key=jax.random.key(seed)).reading("do")
+    agent = ud.LSTMAgent(process, HIDDEN_SIZE, key=jax.random.key(seed)).reading_as("do")
     torch.manual_seed(seed)
     peer, seconds, curve = TorchAgent(agent, process, replay=True), 0.0, Curve(process, steps)
     peer.use_muon()

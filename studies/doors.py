@@ -15,7 +15,6 @@ import itertools
 import time
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,7 +22,6 @@ import store
 
 import undelude as ud
 from undelude._agents.base import predict
-from undelude._types import Mark
 
 DOORS = 5
 CELLS = list(itertools.product((0.1, 0.3, 0.4), (0.1, 0.3, 0.5, 0.7, 0.9)))
@@ -105,8 +103,6 @@ class ArgmaxThenFlip(ud.AbstractSequenceAgent[Any]):
     """An agent that acts by the authors' rule on what its policy says; its memory begins with eps_exp."""
 
     agent: ud.AbstractAgent
-    own_actions: Mark = eqx.field(static=True, default="do")
-    marks: tuple[Mark, ...] = eqx.field(static=True, default=("do", "see"))
 
     def init(self, *, num_rounds):
         """No eps yet."""
@@ -145,7 +141,7 @@ class ArgmaxThenFlip(ud.AbstractSequenceAgent[Any]):
 
 def acting(agent: ud.AbstractAgent) -> ArgmaxThenFlip:
     """`agent`, acting by that rule; taught so too."""
-    return ArgmaxThenFlip(agent, agent.own_actions, agent.marks)
+    return ArgmaxThenFlip(agent, reading=agent.reading)
 
 
 # For how many rounds they are taught, and in how many episodes of each cell they are measured: all of a transformer's

@@ -15,14 +15,12 @@ import argparse
 import time
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import store
 
 import undelude as ud
-from undelude._types import Mark
 
 ARMS, NOISE = 5, 0.3
 # What the recipe of the paper costs: its published code (github.com/jon--lee/decision-pretrained-transformer, commit of
@@ -99,9 +97,6 @@ class BestArm(ud.AbstractExpert[None]):
 
 class TheirBehaviour(ud.AbstractAgent[Any]):
     """The arms of an episode: `(1 - c) Dirichlet(1) + c` on a random arm, c from 0, .1, .., 1; drawn at the start."""
-
-    own_actions: Mark = eqx.field(static=True, default="do")
-    marks: tuple[Mark, ...] = eqx.field(static=True, default=("do",))
 
     def init(self, *, num_rounds):
         """No distribution yet."""

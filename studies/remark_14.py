@@ -13,7 +13,7 @@ import numpy as np
 import store
 
 import undelude as ud
-from undelude._agents.base import predict, with_marks
+from undelude._agents.base import Reading, predict, with_reading
 from undelude._paper.blocks.processes import policies
 from undelude._paper.blocks.remark_14 import four_symbols, pasts
 from undelude._process.inference import reread
@@ -32,7 +32,7 @@ def study(steps: int) -> dict[str, Any]:
         size = {"steps": steps, "batch_size": 2048, "learning_rate": 2e-2, "log_every": steps}
         taught = ud.teach(process, agent, teaching, key=jax.random.key(1), **size).agent
         read = histories if teaching.is_marked else reread(histories, taught.own_actions)
-        asked = with_marks(taught, taught.own_actions, ("do", "see"))
+        asked = with_reading(taught, Reading(taught.own_actions))
         P_A, _ = jax.jit(jax.vmap(lambda episode, asked=asked: predict(asked, episode)))(read)
         said[name] = jnp.exp(P_A.log_probs)[:, 3, 1].tolist()
         print(name, np.abs(np.array(said[name]) - said["exact"]).max(), flush=True)

@@ -11,7 +11,7 @@ import jax
 import store
 
 import undelude as ud
-from undelude._agents.base import predict, scan, with_marks
+from undelude._agents.base import Reading, predict, scan, with_reading
 from undelude._process.inference import reread
 from undelude._teaching.updates import collect
 
@@ -22,7 +22,7 @@ ROLES = {"acting": 0.0, "taking turns": 0.5, "looking on": 1.0}
 def measure(process: ud.InteractionProcess, agent: ud.AbstractAgent, share: float, marked: bool) -> float:
     """KL(Q(A | past, as it is marked) || P), nats an action, in episodes in which the expert has that share."""
     # Whatever it was taught: here it is asked, and an agent that knows one symbol reads both parties' actions as that.
-    asked = with_marks(agent, agent.own_actions, ("do", "see"))
+    asked = with_reading(agent, Reading(agent.own_actions))
 
     def one(key: jax.Array) -> jax.Array:
         episode = collect(process, asked, ud.Teaching(expert_share=share), key)

@@ -13,8 +13,6 @@ class TabularAgent(ud.AbstractAgent[Array]):
 
     logits_A: Array  # [histories, A]
     logits_O: Array  # [histories and an action, O]
-    own_actions: str = eqx.field(static=True, default="do")
-    marks: tuple = eqx.field(static=True, default=("do", "see"))
 
     @classmethod
     def of(cls, process: ud.InteractionProcess) -> "TabularAgent":
@@ -48,17 +46,18 @@ class WindowAgent(ud.AbstractAgent[Array]):
     `greedy`, it takes its most probable action, drawn among those that are as good within 3 %.
     """
 
-    full_history = False
     logits_A: Array  # [1 + A * O, A]; the first row is that of the empty window
     logits_O: Array  # [A, O]
-    own_actions: str = eqx.field(static=True, default="do")
-    marks: tuple = eqx.field(static=True, default=("do", "see"))
     greedy: bool = eqx.field(static=True, default=False)
 
     @classmethod
     def of(cls, process: ud.InteractionProcess, *, greedy: bool = False) -> "WindowAgent":
         A, O = process.action_spec.n, process.observation_spec.n  # noqa: E741
         return cls(jnp.zeros((1 + A * O, A)), jnp.zeros((A, O)), greedy=greedy)
+
+    @property
+    def full_history(self):
+        return False
 
     def init(self, *, num_rounds):
         return jnp.zeros((), jnp.int32)

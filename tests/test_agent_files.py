@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import undelude as ud
-from undelude._agents.base import with_marks
+from undelude._agents.base import Reading, with_reading
 from undelude._agents.networks.registry import ARCHITECTURES
 
 
@@ -34,7 +34,7 @@ def test_round_trip(tmp_path, bandit, agent_type):
 
 def test_marks_round_trip(tmp_path, bandit):
     """An agent that was taught no do-symbol still has none after loading."""
-    agent = with_marks(ud.LSTMAgent(bandit, 4, key=jax.random.key(0)), "see", ("see",))
+    agent = with_reading(ud.LSTMAgent(bandit, 4, key=jax.random.key(0)), Reading("see", ("see",)))
     ud.save(agent, tmp_path)
     again = ud.load(tmp_path)
     assert (again.own_actions, again.marks) == ("see", ("see",))
@@ -52,9 +52,9 @@ def test_missing_file_is_named(tmp_path):
         (lambda d: (d / "agent.json").write_text("[]"), r"agent\.json is damaged: it is not a JSON object"),
         (lambda d: (d / "weights.safetensors").write_bytes(b"\x00" * 40), r"weights\.safetensors is damaged"),
         (lambda d: truncate(d / "weights.safetensors"), r"weights\.safetensors is damaged"),
-        (lambda d: edit(d, lambda h: h.update(format=99)), "this version reads format 2"),
+        (lambda d: edit(d, lambda h: h.update(format=99)), "this version reads format 3"),
         (lambda d: edit(d, lambda h: h.update(agent="os.system")), "this version knows LSTMAgent"),
-        (lambda d: edit(d, lambda h: h["config"].pop("spec")), "does not describe a LSTMAgent"),
+        (lambda d: edit(d, lambda h: h["config"].pop("actions")), "does not describe a LSTMAgent"),
         (lambda d: edit(d, lambda h: h["config"].update(own_actions="mine")), "does not describe a LSTMAgent"),
         (
             lambda d: edit(d, lambda h: h["config"].update(hidden_size=5)),
@@ -79,7 +79,8 @@ def test_damaged_file_is_named(saved, change, message):
         ({"num_heads": True}, "num_heads must be a whole number"),
         ({"marks": [["do"]]}, 'marks must be a list of "do" and "see"'),
         ({"width": 3}, "'width' is unknown to this version"),
-        ({"spec": {"actions": {"kind": "categorical", "num_categories": 10**12}}}, "spec must have actions and"),
+        ({"actions": {"kind": "symbols", "n": 10**12}}, "actions: n must be a whole number from 1 to 2147483647"),
+        ({"observations": {"kind": "symbols"}}, "observations must have a kind and its entries"),
     ],
 )
 def test_claimed_sizes_are_checked_first(tmp_path, bandit, change, message):

@@ -1,4 +1,4 @@
-"""One contract for every agent, on processes that differ in every way that the protocol allows."""
+"""One contract for every agent, on processes that use each feature of the protocol."""
 
 import functools
 import inspect
@@ -11,12 +11,11 @@ import pytest
 
 import undelude as ud
 from processes import arm, once, opening
-from undelude._agents.base import predict, scan, with_marks
-from undelude._agents.networks import heads, transformer
+from undelude._agents.base import Reading, predict, scan, with_reading
+from undelude._agents.networks import transformer
 from undelude._agents.networks.linear import GatedRecurrence
 from undelude._agents.networks.network import AbstractLearnedAgent
 from undelude._agents.networks.transformer import Attention
-from undelude._distributions.spec import spec_of
 
 PROCESSES = {
     "bandit": lambda: ud.tasks.bandit(num_arms=3, num_rounds=3),
@@ -34,11 +33,11 @@ AGENTS = {
     "linear": lambda process: ud.LinearRecurrentAgent(process, 4, num_layers=2, key=jax.random.key(0)),
     "transformer": lambda process: ud.TransformerAgent(process, 4, num_layers=2, key=jax.random.key(0)),
     "window": lambda process: ud.TransformerAgent(process, 4, num_heads=1, window=2, key=jax.random.key(0)),
-    "markov": lambda process: ud.MarkovAgent(process, 3, 4, key=jax.random.key(0)),
-    "predictor": lambda process: ud.SequencePredictor(process, 3, 4, key=jax.random.key(0)),
+    "markov": lambda process: ud.MarkovAgent(process, order=3, hidden_size=4, key=jax.random.key(0)),
+    "predictor": lambda process: ud.SequencePredictor(process, order=3, hidden_size=4, key=jax.random.key(0)),
 }
 EXACT = ("exact_do", "exact_see", "thompson", "tempered")
-# For a network "once" is nothing new, for some nor are others; the predictor knows symbols alone.
+# Pairs that repeat other pairs, and the predictor on values that are not symbols.
 LEFT_OUT = {
     "once": {*AGENTS} - {*EXACT},
     "opening": {"gru", "linear", "window", "tempered"},
@@ -56,7 +55,7 @@ def world(request):
 
 @functools.cache
 def play(process_name):
-    """The process, and episodes in it with marks of both kinds."""
+    """Return the process, and episodes in it with marks of both kinds."""
     process = PROCESSES[process_name]()
     episodes = ud.rollout(process, ud.ExactAgent(process), key=jax.random.key(1), num_episodes=3)
     marks = jnp.arange(episodes.mask.size).reshape(episodes.mask.shape) % 3 == 0
@@ -64,13 +63,13 @@ def play(process_name):
 
 
 @pytest.fixture(scope="module")
-def said(world):
-    """All that is asked of an agent, as one program: most of the time of a test goes into compilation."""
+def answers(world):
+    """Return all answers of an agent that the tests need, from one program: compilation takes most of the time."""
     process, agent, episodes = world
-    return eqx.filter_jit(interrogate)(process, agent, episodes)
+    return eqx.filter_jit(question)(process, agent, episodes)
 
 
-def interrogate(process, agent, episodes):
+def question(process, agent, episodes):
     one = jax.tree.map(lambda x: x[0], episodes)
     changed = eqx.tree_at(
         lambda e: (e.actions, e.observations, e.intervened),
@@ -88,9 +87,9 @@ def interrogate(process, agent, episodes):
 
     distributions = (agent.f_A(m), a), (agent.f_O(m), o)
     return {
-        "at once": jax.vmap(lambda e: predict(agent, e))(episodes),
-        "by steps": jax.vmap(lambda e: scan(agent, e))(episodes),
-        "of the changed": predict(agent, changed),
+        "predict": jax.vmap(lambda e: predict(agent, e))(episodes),
+        "scan": jax.vmap(lambda e: scan(agent, e))(episodes),
+        "predict changed": predict(agent, changed),
         "do": after(True),
         "see": after(False),
         "traced do": after(jnp.array(True)),
@@ -121,26 +120,26 @@ def assert_close(tree, other, **tolerance):
         np.testing.assert_allclose(x, y, **tolerance)
 
 
-def test_predict_is_the_scan_of_f_and_g(said):
-    """What an agent says of a stored episode at once is what it says step by step, for any marks."""
-    assert_close(said["at once"], said["by steps"], rtol=1e-5, atol=2e-6)
+def test_predict_equals_scan(answers):
+    """`predict` of a stored episode equals the scan of f and g, for any marks."""
+    assert_close(answers["predict"], answers["scan"], rtol=1e-5, atol=2e-6)
 
 
-def test_nothing_is_said_with_hindsight(world, said):
-    """What comes from round 2 on changes no prediction before it; a network's later ones it does change."""
+def test_predictions_are_causal(world, answers):
+    """Changing the episode from round 2 on changes no earlier prediction; it does change a network's later ones."""
     opens = int(world[0].opening)
 
     def known(P_A, P_O):
         return jax.tree.map(lambda x: x[:2], P_A), jax.tree.map(lambda x: x[: 1 + opens], P_O)
 
-    before = jax.tree.map(lambda x: x[0], said["at once"])
-    assert_close(known(*before), known(*said["of the changed"]), rtol=1e-5, atol=2e-6)
-    pairs = zip(jax.tree.leaves(before), jax.tree.leaves(said["of the changed"]), strict=True)
+    before = jax.tree.map(lambda x: x[0], answers["predict"])
+    assert_close(known(*before), known(*answers["predict changed"]), rtol=1e-5, atol=2e-6)
+    pairs = zip(jax.tree.leaves(before), jax.tree.leaves(answers["predict changed"]), strict=True)
     assert not isinstance(world[1], AbstractLearnedAgent) or not all(np.allclose(x, y, atol=1e-5) for x, y in pairs)
 
 
 def test_memory_keeps_its_structure(world):
-    """g_A, g_O and act return a memory of the shapes and types that they were given, weak ones too."""
+    """g_A, g_O and act keep the shapes and types of the memory, including weak types."""
     process, agent, episodes = world
     a, o = first_round(episodes)
     m = jax.eval_shape(lambda: agent.init(num_rounds=process.num_rounds))
@@ -157,29 +156,29 @@ def test_memory_keeps_its_structure(world):
         assert jax.eval_shape(read, once) == once
 
 
-def test_a_traced_mark_is_the_mark(said):
-    """`intervened` may be a Python bool or an array: the same symbol is read."""
+def test_traced_mark(answers):
+    """`intervened` may be a Python bool or an array."""
     for mark in ("do", "see"):
-        assert_close(said[mark], said[f"traced {mark}"], atol=1e-6)
+        assert_close(answers[mark], answers[f"traced {mark}"], atol=1e-6)
 
 
-def test_both_marks_are_read(said):
-    """do(a) and a are different symbols (Remark 14): what follows them differs."""
-    leaves = zip(jax.tree.leaves(said["do"]), jax.tree.leaves(said["see"]), strict=True)
+def test_both_marks_are_read(answers):
+    """do(a) and a are different symbols (Remark 14): the predictions after them differ."""
+    leaves = zip(jax.tree.leaves(answers["do"]), jax.tree.leaves(answers["see"]), strict=True)
     assert any(not np.allclose(x, y) for x, y in leaves)
 
 
-def test_predictions_are_distributions_of_the_process_s_symbols(world, said):
-    """f_A and f_O score what the process shows, and sample what it accepts."""
-    for (entropy, log_prob, sample), x in zip(said["distributions"], first_round(world[2]), strict=True):
+def test_predictions_fit_process(world, answers):
+    """f_A and f_O score the values of the process, and their samples have the same shapes and types."""
+    for (entropy, log_prob, sample), x in zip(answers["distributions"], first_round(world[2]), strict=True):
         assert np.isfinite(entropy)
         assert not np.isnan(log_prob)
         assert shapes(sample) == shapes(x)
 
 
 @pytest.mark.parametrize("name", [name for name in AGENTS if name not in EXACT])
-def test_a_round_is_traced_once(name):
-    """Step by step under jit and vmap, each round is the same program, whatever was read."""
+def test_round_is_traced_once(name):
+    """Under jit and vmap, all rounds share one program."""
     agent, traces = AGENTS[name](PROCESSES["bandit"]()), []
 
     @eqx.filter_jit
@@ -207,20 +206,18 @@ def test_a_round_is_traced_once(name):
     ],
 )
 def test_argument_order(agent):
-    """A scanned g_A(m, a) would pass a type checker; the order is part of the contract."""
+    """The order of arguments is part of the contract; type checkers would accept g_A(m, a)."""
     assert list(inspect.signature(agent.g_A).parameters) == ["self", "a", "m", "intervened"]
     assert list(inspect.signature(agent.g_O).parameters) == ["self", "o", "m"]
     assert list(inspect.signature(agent.act).parameters) == ["self", "m", "key"]
 
 
-def test_a_rollout_is_traced_once(bandit):
-    """And once to see that the agent fits: one compilation for any key, weights and number of calls."""
+def test_rollout_is_compiled_once(bandit):
+    """One compilation for any key, weights and number of calls, and one trace to check that the agent fits."""
     traces = []
 
     class Counting(ud.AbstractAgent[jax.Array]):
         weight: jax.Array
-        own_actions: str = eqx.field(static=True, default="do")
-        marks: tuple = eqx.field(static=True, default=("do",))
 
         def init(self, *, num_rounds):
             return jnp.zeros(())
@@ -243,51 +240,25 @@ def test_a_rollout_is_traced_once(bandit):
     assert len(traces) == 2
 
 
-def test_an_untaught_mark_is_refused_where_an_agent_acts(bandit, no_type_checks):
+def test_untaught_mark_is_refused(bandit, no_type_checks):
     """Marks are checked before anything is compiled."""
-    agent = with_marks(ud.LSTMAgent(bandit, 4, key=jax.random.key(0)), "do", ("see",))
-    with pytest.raises(ValueError, match="cannot read actions marked do"):
+    agent = with_reading(ud.LSTMAgent(bandit, 4, key=jax.random.key(0)), Reading("do", ("see",)))
+    with pytest.raises(ValueError, match="marked do"):
         ud.rollout(bandit, agent, key=jax.random.key(0), num_episodes=1)
-    with pytest.raises(ValueError, match="cannot read actions marked do"):
+    with pytest.raises(ValueError, match="marked do"):
         ud.certify(bandit, agent, key=jax.random.key(0))
     with pytest.raises(ValueError, match='must be "do" or "see"'):
-        agent.reading("saw")
+        agent.reading_as("saw")
 
 
-def test_heads_describe_what_they_can_and_name_what_they_cannot():
-    """A description survives freezing; a distribution without a head is named."""
-    joint = ud.Joint(
-        {"b": ud.Normal(jnp.zeros(2), 1.0), "a": ud.Categorical(probs=[0.5, 0.5]), "g": ud.Given(jnp.zeros(3))}
-    )
-    spec = heads.describe(spec_of(joint))
-    assert heads.thaw(heads.freeze(spec)) == spec
-    distribution = heads.make_head(spec, 4, key=jax.random.key(0))(jnp.ones(4))
-    assert shapes(distribution.sample(jax.random.key(0))) == shapes(joint.sample(jax.random.key(0)))
-
-    class Strange(ud.AbstractDistribution):
-        def sample(self, key):
-            return jnp.zeros((), jnp.int32)  # of how many symbols, nobody knows
-
-        def log_prob(self, x):
-            return jnp.zeros(())
-
-        def entropy(self):
-            return jnp.zeros(())
-
-    with pytest.raises(TypeError, match="no head for symbols"):
-        heads.describe(spec_of(Strange()))
-    with pytest.raises(ValueError, match="hidden_size must be a whole number of at least 1"):
-        ud.LSTMAgent(ud.tasks.bandit(), 0, key=jax.random.key(0))
-
-
-def test_an_lstm_is_the_textbook_s():
-    """The cell against the equations of Hochreiter and Schmidhuber as PyTorch writes them, in NumPy."""
+def test_lstm_equations():
+    """The cell equals the equations of Hochreiter and Schmidhuber in PyTorch's form, in NumPy."""
     agent = ud.LSTMAgent(ud.tasks.bandit(), 3, key=jax.random.key(0))
     h, c = agent.g_O(jnp.array(1), agent.g_A(jnp.array(2), agent.init(num_rounds=1), intervened=True))
     sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
     h_, c_ = np.zeros(3), np.zeros(3)
     for x in (agent.interface.read_do.table[2], agent.interface.read_observation.table[1]):
-        i, f, g, o = np.split(np.asarray(x + agent.bias) + h_ @ np.asarray(agent.recurrent), 4)
+        i, f, g, o = np.split(np.asarray(x + agent.cell.bias) + h_ @ np.asarray(agent.cell.recurrent), 4)
         c_ = sigmoid(f) * c_ + sigmoid(i) * np.tanh(g)
         h_ = sigmoid(o) * np.tanh(c_)
     np.testing.assert_allclose(h, h_, atol=1e-6)
@@ -295,30 +266,30 @@ def test_an_lstm_is_the_textbook_s():
 
 
 def read(agent, symbols, num_rounds=4):
-    """The memory after `(action, observation)` rounds of own actions."""
+    """Return the memory after rounds of `(action, observation)`, with the actions marked do."""
     m = agent.init(num_rounds=num_rounds)
     for a, o in symbols:
         m = agent.g_O(jnp.array(o), agent.g_A(jnp.array(a), m, intervened=True))
     return m
 
 
-def test_a_gru_is_the_textbook_s():
-    """The cell against the equations of Cho et al. as PyTorch writes them, in NumPy."""
+def test_gru_equations():
+    """The cell equals the equations of Cho et al. in PyTorch's form, in NumPy."""
     agent = ud.GRUAgent(ud.tasks.bandit(), 3, key=jax.random.key(0))
-    agent = eqx.tree_at(lambda a: a.bias_candidate, agent, jnp.array([0.3, -0.2, 0.1]))
+    agent = eqx.tree_at(lambda a: a.cell.bias_candidate, agent, jnp.array([0.3, -0.2, 0.1]))
     sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
     h = np.zeros(3)
     for x in (agent.interface.read_do.table[2], agent.interface.read_observation.table[1]):
         (x_r, x_z, x_n), (h_r, h_z, h_n) = (
-            np.split(v, 3) for v in (np.asarray(x + agent.bias), h @ np.asarray(agent.recurrent))
+            np.split(v, 3) for v in (np.asarray(x + agent.cell.bias), h @ np.asarray(agent.cell.recurrent))
         )
         z = sigmoid(x_z + h_z)
-        h = (1 - z) * np.tanh(x_n + sigmoid(x_r + h_r) * (h_n + np.asarray(agent.bias_candidate))) + z * h
+        h = (1 - z) * np.tanh(x_n + sigmoid(x_r + h_r) * (h_n + np.asarray(agent.cell.bias_candidate))) + z * h
     np.testing.assert_allclose(read(agent, [(2, 1)]), h, atol=1e-6)
 
 
-def test_attention_is_the_textbook_s():
-    """One head against softmax(q k / sqrt(d)) v with rotary positions as turns in the complex plane, in NumPy."""
+def test_attention_equations():
+    """One head equals softmax(q k / sqrt(d)) v, with rotary positions as complex rotations, in NumPy."""
     layer = Attention(4, 1, None, key=jax.random.key(0))
     layer = eqx.tree_at(lambda x: x.nothing, layer, jnp.array([0.7]))
     xs = np.asarray(jax.random.normal(jax.random.key(1), (3, 4)))
@@ -332,8 +303,8 @@ def test_attention_is_the_textbook_s():
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.5, 2.0])
-def test_a_temperature_sharpens_what_is_done_and_not_what_is_predicted(temperature):
-    """Actions follow P^(1/temperature) / Z, by Pearson's chi-squared; f_A is the prediction as it was."""
+def test_temperature_changes_actions_only(temperature):
+    """Actions follow P^(1/temperature) / Z, by Pearson's chi-squared; f_A does not change."""
     process = ud.tasks.from_tables(prior=[1.0], expert=[[0.5, 0.3, 0.2]], task=np.ones((1, 3, 1)), num_rounds=1)
     agent = ud.TemperedAgent(ud.ExactAgent(process), temperature)
     N, P = 4000, np.array([0.5, 0.3, 0.2])
@@ -347,17 +318,17 @@ def test_a_temperature_sharpens_what_is_done_and_not_what_is_predicted(temperatu
     np.testing.assert_allclose(agent.f_A(agent.init(num_rounds=1)).probs, P, atol=1e-6)
 
 
-def test_temperatures_that_make_no_sense_are_refused(bandit):
-    """Below zero, and of actions that have densities."""
+def test_bad_temperature_is_refused(bandit):
+    """Negative temperatures, and actions with densities."""
     with pytest.raises(ValueError, match="temperature must be a finite number of at least 0, not -1"):
         ud.TemperedAgent(ud.ExactAgent(bandit), -1.0)
     with pytest.raises(TypeError, match="actions that are symbols"):
         ud.TemperedAgent(ud.ExactAgent(arm()), 0.5)
-    assert not ud.TemperedAgent(ud.MarkovAgent(bandit, 2, 4, key=jax.random.key(0)), 0.5).full_history
+    assert not ud.TemperedAgent(ud.MarkovAgent(bandit, order=2, hidden_size=4, key=jax.random.key(0)), 0.5).full_history
 
 
-def test_a_cache_that_is_full_forgets_the_oldest():
-    """Acting for longer than the cache was made for is acting with a window of its size."""
+def test_full_cache_drops_oldest():
+    """An agent that acts beyond the end of its cache acts like one with a window of that size."""
     short = ud.TransformerAgent(ud.tasks.bandit(), 4, key=jax.random.key(0))
     window = ud.TransformerAgent(ud.tasks.bandit(), 4, window=4, key=jax.random.key(0))
     rounds = [(0, 1), (3, 0), (2, 1)]
@@ -367,25 +338,25 @@ def test_a_cache_that_is_full_forgets_the_oldest():
 
 
 def attention_by_hand(layer, xs):
-    """One symbol at a time in NumPy, rotary positions as powers of a complex number."""
+    """Return the outputs one symbol at a time in NumPy, with rotary positions as powers of a complex number."""
     q, k, v = (np.asarray(xs @ w, float) for w in (layer.query, layer.key, layer.value))
     num_heads, d = len(layer.nothing), xs.shape[1] // len(layer.nothing)
     turn = np.exp(1j * 10_000.0 ** (-np.arange(d // 2) / (d // 2)))
     out = np.zeros_like(v)
     for head in range(num_heads):
-        own = slice(head * d, (head + 1) * d)
-        q_c, k_c = (x[:, own][:, : d // 2] + 1j * x[:, own][:, d // 2 :] for x in (q, k))
+        part = slice(head * d, (head + 1) * d)
+        q_c, k_c = (x[:, part][:, : d // 2] + 1j * x[:, part][:, d // 2 :] for x in (q, k))
         for t in range(len(xs)):
             seen = np.arange(0 if layer.window is None else max(0, t - layer.window + 1), t + 1)
             score = ((q_c[t] * turn**t)[None] * np.conj(k_c[seen] * turn ** seen[:, None])).real.sum(1) / np.sqrt(d)
             weights = np.exp(score)
-            out[t, own] = weights @ v[seen, own] / (weights.sum() + np.exp(layer.nothing[head]))
+            out[t, part] = weights @ v[seen, part] / (weights.sum() + np.exp(layer.nothing[head]))
     return out @ np.asarray(layer.out, float)
 
 
 @pytest.mark.parametrize("window", [None, 5, 100, 1000])
-def test_attention_in_blocks_is_attention(window, monkeypatch):
-    """Longer than two blocks and no multiple of one: values by hand, and the gradient of one large block."""
+def test_attention_in_blocks(window, monkeypatch):
+    """More than two blocks, the last one partial: values as computed in NumPy, gradients as from one large block."""
     layer = Attention(8, 2, window, key=jax.random.key(0))
     layer = eqx.tree_at(lambda x: x.nothing, layer, jnp.array([0.5, -1.0]))
     xs = jax.random.normal(jax.random.key(1), (150, 8))
@@ -399,8 +370,8 @@ def test_attention_in_blocks_is_attention(window, monkeypatch):
     assert_close(blocks, gradient(layer, xs), rtol=1e-4, atol=1e-4)
 
 
-def test_a_linear_recurrence_forgets_at_the_rate_of_its_gate():
-    """With the input weights of gate and value at zero and one: h_t is the discounted sum, in NumPy."""
+def test_linear_recurrence_discounts():
+    """With input weights 0 for the gate and 1 for the value, h_t is a discounted sum, in NumPy."""
     layer = GatedRecurrence(3, key=jax.random.key(0))
     layer = eqx.tree_at(lambda x: (x.gate, x.value, x.out), layer, (jnp.zeros((3, 3)), jnp.eye(3), jnp.eye(3)))
     xs = np.asarray(jax.random.normal(jax.random.key(1), (5, 3)))
@@ -411,8 +382,8 @@ def test_a_linear_recurrence_forgets_at_the_rate_of_its_gate():
 
 @pytest.mark.parametrize("agent_type", [ud.MarkovAgent, ud.SequencePredictor])
 @pytest.mark.parametrize("order", [1, 3])
-def test_remark_13_k_symbols_and_no_more(agent_type, order):
-    """The K-th last symbol makes a difference, the one before it none."""
+def test_remark_13_window(agent_type, order):
+    """The K-th last symbol changes the prediction; the one before it does not."""
     agent = agent_type(ud.tasks.bandit(), order=order, key=jax.random.key(0))
     symbols = np.array([0, 1, 2, 0, 3, 1])
 
@@ -426,11 +397,11 @@ def test_remark_13_k_symbols_and_no_more(agent_type, order):
     assert not np.allclose(now, after(6 - order), atol=1e-5)
 
 
-def test_remark_13_one_function_for_both():
-    """f_A and f_O are f's distribution over one vocabulary, restricted to whoever comes next and renormalised."""
+def test_remark_13_one_function():
+    """f_A and f_O are f restricted to the actions and to the observations, and renormalised."""
     agent = ud.SequencePredictor(ud.tasks.bandit(num_arms=3), order=4, key=jax.random.key(0))
     m = read(agent, [(2, 1)])
-    # V = 3 + 2: do(2) is 5 + 2, the observation 1 is 3 + 1, nothing yet is 10.
+    # V = 3 + 2: do(2) is 5 + 2, observation 1 is 3 + 1, the time before the episode is 10.
     assert m.tolist() == [10, 10, 7, 4]
     assert agent.g_A(jnp.array(2), m, intervened=False).tolist() == [10, 7, 4, 2]
     probs = np.asarray(agent.f(m).probs)
@@ -441,8 +412,10 @@ def test_remark_13_one_function_for_both():
         ud.SequencePredictor(arm(), key=jax.random.key(0))
 
 
-def test_sizes_that_do_not_fit_are_refused():
+def test_bad_sizes_are_refused():
+    with pytest.raises(ValueError, match="hidden_size must be a whole number of at least 1"):
+        ud.LSTMAgent(ud.tasks.bandit(), 0, key=jax.random.key(0))
     with pytest.raises(ValueError, match=r"hidden_size must be a multiple of 2 \* num_heads = 4, not 6"):
         ud.TransformerAgent(ud.tasks.bandit(), 6, key=jax.random.key(0))
     with pytest.raises(ValueError, match="order must be a whole number of at least 1"):
-        ud.MarkovAgent(ud.tasks.bandit(), 0, key=jax.random.key(0))
+        ud.MarkovAgent(ud.tasks.bandit(), order=0, key=jax.random.key(0))

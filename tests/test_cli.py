@@ -29,7 +29,7 @@ from undelude._cli.console import make_console
 from undelude._cli.interrupts import Interrupts
 from undelude._cli.session import Session
 from undelude._cli.train import make_agent, make_teaching
-from undelude._distributions.spec import GivenArray, Parts, Reals, Spec, num_symbols
+from undelude._distributions import GivenArray, Parts, Reals, Spec, num_symbols
 from undelude._rollout.scan import run_episode
 from undelude._runs.checkpoints import updates_in
 from undelude._runs.config import SIZES, Config
@@ -44,14 +44,14 @@ import jax
 
 class Nothing(ud.AbstractTask):
     def init(self, theta): return None
-    def Q_O(self, theta, w): return ud.Categorical([0.0, 0.0])
+    def Q_O(self, theta, w): return ud.Categorical(logits=[0.0, 0.0])
     def g_A(self, theta, a, w): return None
     def g_O(self, theta, o, w): return None
     def reward(self, theta, w, a, o): return theta
 
 class Anybody(ud.AbstractExpert):
     def init(self, theta): return None
-    def Q_A(self, theta, e): return ud.Categorical([0.0, theta])
+    def Q_A(self, theta, e): return ud.Categorical(logits=[0.0, theta])
     def g_A(self, theta, a, e): return None
     def g_O(self, theta, o, e): return None
 
@@ -653,7 +653,9 @@ def test_named_task_matches_list_and_rewards_its_expert(name: str) -> None:
     assert (*sizes, *symbols) == (task.num_thetas, task.num_rounds, task.num_actions, task.num_observations)
 
     T, spec = process.num_rounds, process.action_spec
-    chance = ud.Normal(jnp.zeros(2), 0.3) if isinstance(spec, Reals) else ud.Categorical(jnp.zeros(num_symbols(spec)))
+    chance = ud.Normal(jnp.zeros(2), 0.3)
+    if not isinstance(spec, Reals):
+        chance = ud.Categorical(logits=jnp.zeros(num_symbols(spec)))
     play = jax.jit(jax.vmap(lambda key: run_episode(process, None, key, num_rounds=T)[0]))
     keys = jax.random.split(jax.random.key(0), 8192)
     by_chance = jax.jit(jax.vmap(lambda key: run_episode(process, FixedPolicy(chance), key, num_rounds=T)[0]))

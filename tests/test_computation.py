@@ -291,7 +291,7 @@ def test_the_figure_has_three_panels_that_say_what_the_graph_says() -> None:
 
 @pytest.mark.parametrize("teaching", [PAPER, ud.Factual(target="sample"), ud.Counterfactual(), ud.Factual()], ids=repr)
 @pytest.mark.parametrize("panel", ["b", "c"])
-def test_every_node_and_arrow_is_drawn(teaching: ud.Counterfactual | ud.Factual, panel: str) -> None:
+def test_every_node_and_arrow_is_drawn(teaching: ud.Teaching, panel: str) -> None:
     graph = teaching_graph(teaching)
     svg, part = draw_computation(graph, panel).svg, graph.panel(panel)
     paths = [path.attrib["style"] for path in ET.fromstring(svg).iter("path")]

@@ -29,7 +29,7 @@ from undelude._runs.checkpoints import PART, Checkpoints, updates_in
 from undelude._runs.config import Config
 from undelude._runs.directory import RunDirectory
 from undelude._runs.layout import LOCK
-from undelude._teaching.teach import default_optimizer, initial_state
+from undelude._teaching.loop import default_optimizer, initial_state
 from undelude._teaching.updates import TeachingState
 from undelude.tasks.registry import make
 from user_folder import TASKS, compiled_once

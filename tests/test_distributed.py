@@ -1,4 +1,4 @@
-"""One run by two processes on this machine: real ones, which share nothing but a port."""
+"""Runs by two real processes on this machine, which share only a port."""
 
 import json
 import os
@@ -30,10 +30,10 @@ def tiny():
 STEPS, EVERY = 12, 3
 OPTIONS = ["--hidden-size", "4", "--batch-size", "4", "--seed", "7"]
 LENGTH = ["--steps", str(STEPS), "--log-every", str(EVERY)]
-# The command, by a process that gets a signal where it should begin with the updates up to `stop`.
+# The command, in a process that gets a signal before the updates up to `stop`.
 DYING = """
 import os, runpy, signal
-from undelude._teaching import teach as teaching
+from undelude._teaching import loop as teaching
 program = teaching.Loop._program
 
 def dying(self, *args):
@@ -47,7 +47,7 @@ def dying(self, *args):
 teaching.Loop._program = dying
 runpy.run_module("undelude", run_name="__main__")
 """
-# The command, by a process that ends, as if all were done, before it makes the certificate.
+# The command, in a process that exits with success before it makes the certificate.
 BRIEF = """
 import os, runpy
 from undelude._cli import distributed
@@ -60,14 +60,14 @@ def end():
 distributed.leave = end
 runpy.run_module("undelude", run_name="__main__")
 """
-# The command, with a certificate that takes less time.
+# The command, with a faster certificate.
 PLAIN = """
 import functools, runpy
 from undelude._cli import measure
 measure.certify = functools.partial(measure.certify, baselines=False)
 runpy.run_module("undelude", run_name="__main__")
 """
-# What `teach` asks of several processes, in a library's user's program.
+# A program that uses the library, with the checks that `teach` makes in several processes.
 LIBRARY = """
 import sys
 import jax, numpy as np, jax.numpy as jnp, equinox as eqx
@@ -128,7 +128,7 @@ def free_address():
 
 
 def outcomes(processes):
-    """Of each process: its exit code, and what it printed on stdout and on stderr."""
+    """Return the exit code, stdout and stderr of each process."""
     try:
         printed = []
         for process in processes:
@@ -138,11 +138,11 @@ def outcomes(processes):
     finally:
         for process in processes:
             process.kill()
-    return [(process.returncode, *said) for process, said in zip(processes, printed, strict=True)]
+    return [(process.returncode, *texts) for process, texts in zip(processes, printed, strict=True)]
 
 
 def train(cache, folder, *options, each=((), ()), launches=()):
-    """The command in two processes, each in a folder of its own; `launches` has the code of those that are special."""
+    """Run the command in two processes, each in its own folder; `launches` has other code for some of them."""
     address = free_address()
     common = ["train", "my_tasks:tiny", "--out", "run", "--distributed", "--coordinator", address]
     processes = []
@@ -164,12 +164,12 @@ def weights(folder):
 
 @pytest.fixture(scope="module")
 def together(cache, tmp_path_factory):
-    """A finished run of two processes, and what became of them."""
+    """The folder of a finished run of two processes, and their outcomes."""
     folder = tmp_path_factory.mktemp("together")
     return folder, train(cache, folder, *OPTIONS, *LENGTH, "--json", launches={0: PLAIN})
 
 
-def test_process_0_alone_writes_and_prints(together):
+def test_only_process_0_writes(together):
     folder, ((code, stdout, stderr), other) = together
     assert code == 0, stderr
     assert other == (0, "", "")
@@ -181,8 +181,8 @@ def test_process_0_alone_writes_and_prints(together):
     }
 
 
-def test_two_processes_make_the_run_of_one(together, tmp_path, monkeypatch):
-    """The same episodes and the mean of the same gradients: the losses and the agent, to rounding."""
+def test_two_processes_equal_one(together, tmp_path, monkeypatch):
+    """Two processes collect the episodes of one and average the gradients: losses and agent agree to rounding."""
     folder, _ = together
     monkeypatch.chdir(folder / "0")
     monkeypatch.syspath_prepend(str(folder / "0"))
@@ -201,10 +201,10 @@ def test_two_processes_make_the_run_of_one(together, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_killed_process_ends_the_other_and_resume_makes_the_whole_run(together, cache, tmp_path):
+def test_killed_process_and_resume(together, cache, tmp_path):
     whole, _ = together
     for dies, more in ((1, OPTIONS + LENGTH), (0, ["--resume"])):
-        stop = (3 - dies) * EVERY  # Each gets one row further.
+        stop = (3 - dies) * EVERY  # The second attempt gets one row further.
         results = train(cache, tmp_path, *more, launches={dies: DYING.format(stop=stop, signal="SIGKILL")})
         assert results[dies][0] == -9
         code, stdout, stderr = results[1 - dies]
@@ -225,8 +225,8 @@ def test_a_killed_process_ends_the_other_and_resume_makes_the_whole_run(together
 
 
 @pytest.mark.slow
-def test_a_process_that_falls_silent_ends_the_other_and_the_last_regular_checkpoint_serves(together, cache, tmp_path):
-    """It is stopped, and closes nothing: only its heartbeat is missed. Woken, it finds itself alone."""
+def test_silent_process_and_resume(together, cache, tmp_path):
+    """A stopped process closes no connection; only its heartbeat is missed. The last regular checkpoint serves."""
     whole, _ = together
     silent = DYING.format(stop=3 * EVERY, signal="SIGSTOP")
     options = [*OPTIONS, *LENGTH, "--checkpoint-every", "0"]
@@ -241,17 +241,17 @@ def test_a_process_that_falls_silent_ends_the_other_and_the_last_regular_checkpo
     assert rows(tmp_path) == rows(whole)
 
 
-def test_processes_with_different_options_are_refused(cache, tmp_path):
+def test_different_options_are_refused(cache, tmp_path):
     results = train(cache, tmp_path, *OPTIONS, *LENGTH, each=((), ("--seed", "8")))
     for i, (code, stdout, stderr) in enumerate(results):
-        # Whoever is first to say so ends, and the other may find it gone before.
+        # The first process to find the difference exits; the other may notice the exit before the difference.
         assert (code, stdout) in ((2, ""), (1, "")), stderr
         assert stderr.startswith("undelude, process 1: " if i else "undelude: ")
     assert any("--seed is 8 in process 1, and 7 in process 0" in stderr for _, _, stderr in results)
     assert not (tmp_path / "0" / "run").exists()
 
 
-def test_teach_asks_of_several_processes_what_it_must(cache, tmp_path):
+def test_teach_checks_processes(cache, tmp_path):
     address = free_address()
     results = outcomes([start(cache, tmp_path / str(i), "-c", LIBRARY, address, str(i)) for i in range(2)])
     for code, stdout, stderr in results:
@@ -263,7 +263,7 @@ def test_teach_asks_of_several_processes_what_it_must(cache, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["--coordinator", "here:1"], "--coordinator is for --distributed"),
         (["--process-id", "0"], "--process-id is for --distributed"),
@@ -277,11 +277,11 @@ def test_teach_asks_of_several_processes_what_it_must(cache, tmp_path):
         (["--distributed", "--num-seeds", "2"], "--num-seeds is not for --distributed"),
     ],
 )
-def test_options_that_do_not_go_together(options, said, tmp_path, capsys, monkeypatch):
+def test_conflicting_options(options, message, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("undelude._cli.distributed._catch_abort", lambda: None)
     monkeypatch.setattr("jax.distributed.initialize", no_cluster)
     assert main(["train", "bandit", "--out", str(tmp_path / "run"), *options]) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
@@ -289,8 +289,8 @@ def no_cluster(*args, **options):
     raise ValueError("coordinator_address should be defined.")
 
 
-def test_an_abort_of_jax_is_one_line(cache, tmp_path):
-    """It comes from a thread of C++, in which Python would not get to say anything."""
+def test_jax_abort_is_one_line(cache, tmp_path):
+    """The abort comes from a C++ thread, in which Python cannot print."""
     code = (
         "import ctypes; from undelude._cli.distributed import _catch_abort; _catch_abort(); ctypes.CDLL(None).abort()"
     )
@@ -299,5 +299,5 @@ def test_an_abort_of_jax_is_one_line(cache, tmp_path):
 
 
 @pytest.mark.parametrize(("cores", "processes", "expected"), [(4, 1, 4), (4, 2, 3), (4, 5, 1)])
-def test_the_cores_of_a_process_are_used_as_far_as_all_split_the_batch(cores, processes, expected):
+def test_share_of_cores(cores, processes, expected):
     assert backend.share_of_cores(cores, batch_size=12, num_processes=processes) == expected

@@ -1,4 +1,4 @@
-"""Distributions: their samples against their probabilities, their numbers against closed forms, their divergences."""
+"""Distributions: samples against probabilities, scores and divergences against closed forms."""
 
 import math
 from collections.abc import Callable
@@ -12,11 +12,10 @@ import pytest
 
 import undelude as ud
 from undelude._agents.networks.heads import NeuralConditionals
-from undelude._distributions.distributions import cross_entropy, mixture
-from undelude._distributions.divergence import divergences, estimate_entropy
+from undelude._distributions import cross_entropy, divergences, estimate_entropy, mixture
 
 NUM_SAMPLES = 20_000
-# A frequency may be off by 5 standard errors: 6e-7 of a chance for one number.
+# Standard errors that a frequency may be off: one number in 2 million is, by chance.
 SIGMAS = 5
 
 
@@ -24,7 +23,7 @@ compiled_divergences = eqx.filter_jit(divergences)
 
 
 def draw(distribution: ud.AbstractDistribution) -> Any:
-    """`NUM_SAMPLES` of them, in NumPy."""
+    """Return `NUM_SAMPLES` samples, in NumPy."""
     keys = jax.random.split(jax.random.key(0), NUM_SAMPLES)
     return jax.tree.map(
         np.asarray, eqx.filter_jit(lambda distribution: jax.vmap(distribution.sample)(keys))(distribution)
@@ -32,7 +31,7 @@ def draw(distribution: ud.AbstractDistribution) -> Any:
 
 
 def assert_mean(samples: Any, mean: Any, variance: Any):
-    """The mean of the samples, within standard errors made from the true variance."""
+    """Assert that the mean of the samples is within `SIGMAS` standard errors, computed from the true variance."""
     error = np.sqrt(np.asarray(variance) / len(samples))
     np.testing.assert_array_less(np.abs(np.mean(np.asarray(samples, float), 0) - mean), SIGMAS * error + 1e-12)
 
@@ -58,22 +57,22 @@ def test_categorical(probs: list[float]):
 
 def test_categorical_logits_are_normalised():
     logits = np.array([2.0, -1.0, 0.5, -np.inf])
-    distribution = ud.Categorical(logits)
+    distribution = ud.Categorical(logits=logits)
     probs = np.exp(logits) / np.exp(logits).sum()
     np.testing.assert_allclose(distribution.probs, probs, atol=1e-6)
     np.testing.assert_allclose(ud.Categorical(log_probs=distribution.log_probs).probs, probs, atol=1e-6)
-    np.testing.assert_allclose(ud.Categorical(logits + 1000).probs, probs, atol=1e-6)
+    np.testing.assert_allclose(ud.Categorical(logits=logits + 1000).probs, probs, atol=1e-6)
 
 
 @pytest.mark.parametrize(("seed", "key"), [(20, 543837), (1, 6288612)])
-def test_a_symbol_without_mass_never_comes(seed: int, key: int):
-    """Not even where rounding in a parallel cumulative sum makes room for it.
+def test_massless_symbol_is_never_drawn(seed: int, key: int):
+    """Not even if rounding in a parallel cumulative sum gives it an interval.
 
-    The keys were found by search: by the cumulative sum alone (counting the places below u, or finding the first one
-    above), they draw a symbol of probability 0 on a CPU.
+    The keys were found by search: a plain inversion of the cumulative sum (counting the entries below u, or finding the
+    first above it) draws a symbol of probability 0 with them on a CPU.
     """
     rng = np.random.default_rng(seed)
-    distribution = ud.Categorical(np.where(rng.random(512) < 0.5, -np.inf, rng.normal(size=512) * 2))
+    distribution = ud.Categorical(logits=np.where(rng.random(512) < 0.5, -np.inf, rng.normal(size=512) * 2))
     assert distribution.log_prob(distribution.sample(jax.random.key(key))) > -jnp.inf
     assert (distribution.log_probs[draw(distribution)] > -jnp.inf).all()
 
@@ -86,10 +85,12 @@ def test_a_symbol_without_mass_never_comes(seed: int, key: int):
         (lambda: ud.Categorical(probs=[math.nan, 1.0]), "not finite"),
         (lambda: ud.Categorical(probs=[0.0, 0.0]), "no mass on any value"),
         (lambda: ud.Categorical(probs=0.5), "a single number"),
-        (lambda: ud.Categorical([-math.inf, -math.inf]), "no symbol any mass"),
-        (lambda: ud.Categorical([math.nan, 0.0]), "holds nan"),
-        (lambda: ud.Categorical([math.inf, 0.0]), r"\+inf"),
-        (lambda: ud.Categorical([0.0], probs=[1.0]), "exactly one of"),
+        (lambda: ud.Categorical(logits=[-math.inf, -math.inf]), "no symbol any mass"),
+        (lambda: ud.Categorical(logits=[math.nan, 0.0]), "holds nan"),
+        (lambda: ud.Categorical(logits=[math.inf, 0.0]), r"\+inf"),
+        (lambda: ud.Categorical(logits=[0.0], probs=[1.0]), "exactly one of"),
+        (lambda: ud.Mixture(ud.Normal([0.0], 1.0)), "either weights or log_weights"),
+        (lambda: ud.Mixture(ud.Normal([0.0], 1.0), weights=[0.5]), r"Mixture\(weights=\).*does not sum to one"),
         (lambda: ud.Categorical(), "exactly one of"),
         (lambda: ud.Normal(0.0, 0.0), "positive and finite"),
         (lambda: ud.Normal([0.0, 1.0], [1.0, -1.0]), "positive and finite"),
@@ -97,18 +98,33 @@ def test_a_symbol_without_mass_never_comes(seed: int, key: int):
         (lambda: ud.Normal(math.nan, 1.0), r"Normal\(loc=\) must be finite"),
     ],
 )
-def test_what_is_no_distribution_is_refused(make: Callable[[], Any], message: str):
+def test_bad_numbers_are_refused(make: Callable[[], Any], message: str):
     with pytest.raises(ValueError, match=message):
         make()
 
 
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ud.Categorical([0.5, 0.5]), r"name the argument, Categorical\(probs=\.\.\.\)"),
+        (lambda: ud.Autoregressive([[0.5, 0.0], [0.0, 0.5]]), r"Autoregressive\(probs=\.\.\.\)"),
+        (lambda: ud.Given(0.0, 1.0), "positional"),
+        (lambda: ud.Mixture(jnp.zeros(1), ud.Normal([0.0], 1.0)), "positional"),
+    ],
+)
+def test_ambiguous_positions_are_refused(make: Callable[[], Any], message: str, no_type_checks: None):
+    """Probabilities and logits, weights and log-weights look alike."""
+    with pytest.raises(TypeError, match=message):
+        make()
+
+
 def test_distributions_of_constants_under_jit():
-    """Their numbers can be looked at while tracing, and are; the trace must not mind."""
+    """Constants are concrete while tracing, so that they are checked there too."""
     zeros, ones = jnp.zeros(3), jnp.ones(2)
 
     @jax.jit
     def score(x: Any) -> Any:
-        distributions = ud.Categorical(zeros), ud.Categorical(probs=[0.5, 0.25, 0.25]), ud.Normal(ones, ones)
+        distributions = ud.Categorical(logits=zeros), ud.Categorical(probs=[0.5, 0.25, 0.25]), ud.Normal(ones, ones)
         return distributions[0].log_prob(x) + distributions[1].log_prob(x) + distributions[2].log_prob(ones)
 
     np.testing.assert_allclose(score(0), math.log(1 / 3) + math.log(0.5) - math.log(2 * math.pi), rtol=1e-6)
@@ -136,7 +152,7 @@ def test_normal():
 
 
 def test_normal_samples_are_reparameterised():
-    """The gradient of a sample is 1 in loc and epsilon in scale, so that a missing stop-gradient would show."""
+    """The gradient of a sample is 1 in loc and epsilon in scale, so that tests notice a missing stop-gradient."""
     key = jax.random.key(0)
     d_loc, d_scale = jax.grad(lambda loc, scale: ud.Normal(loc, scale).sample(key), (0, 1))(1.0, 2.0)
     np.testing.assert_allclose(d_loc, 1)
@@ -146,7 +162,7 @@ def test_normal_samples_are_reparameterised():
 # -------------------------------------------------------------------------------------------- Given, Joint, Mixture
 
 
-def test_given_is_neither_scored_nor_evidence():
+def test_given_is_not_scored():
     distribution = ud.Given(jnp.array([3.0, 4.0]))
     np.testing.assert_array_equal(distribution.sample(jax.random.key(0)), [3, 4])
     assert (
@@ -157,7 +173,7 @@ def test_given_is_neither_scored_nor_evidence():
     )
 
 
-def test_given_up_to_another_is_drawn_uniformly_in_between():
+def test_given_up_to_is_uniform():
     distribution = ud.Given(
         {"eps": jnp.array([0.0, 2.0]), "mass": 1.0}, up_to={"eps": jnp.array([1.0, 2.0]), "mass": 4.0}
     )
@@ -181,7 +197,7 @@ def test_given_up_to_another_is_drawn_uniformly_in_between():
         (jnp.array([0.0, 2.0]), jnp.array([1.0, 1.0]), "up_to must not be less than value"),
     ],
 )
-def test_what_lies_in_between_nothing_is_refused(value: Any, up_to: Any, message: str):
+def test_given_bad_bounds_are_refused(value: Any, up_to: Any, message: str):
     with pytest.raises(ValueError, match=message):
         ud.Given(value, up_to=up_to)
 
@@ -228,15 +244,15 @@ def test_mixture_of_categoricals_is_a_categorical():
     distribution = mixture(jnp.log(jnp.asarray(weights)), components)
     assert isinstance(distribution, ud.Categorical)
     np.testing.assert_allclose(distribution.probs, weights @ probs, atol=1e-6)
-    # The general mixture says the same.
-    general = ud.Mixture(jnp.log(jnp.asarray(weights)), components)
+    # The general mixture gives the same probabilities.
+    general = ud.Mixture(components, weights=weights)
     np.testing.assert_allclose([general.log_prob(x) for x in range(3)], distribution.log_probs, atol=1e-6)
     assert_frequencies(draw(general), weights @ probs)
 
 
-def test_mixture_entropy_ignores_components_without_weight():
+def test_mixture_entropy_ignores_zero_weights():
     certain = ud.Categorical(log_probs=jnp.log(jnp.eye(2)))
-    assert ud.Mixture(jnp.log(jnp.array([1.0, 0.0])), ud.Joint((certain,))).entropy() == 0
+    assert ud.Mixture(ud.Joint((certain,)), weights=[1.0, 0.0]).entropy() == 0
 
 
 # ------------------------------------------------------------------------------------------------------- divergences
@@ -247,7 +263,7 @@ def test_divergences_between_categoricals_are_exact():
     kl, tv = divergences(ud.Categorical(probs=p), ud.Categorical(probs=q), key=jax.random.key(0))
     np.testing.assert_allclose(kl, 0.5 * math.log(2), rtol=1e-6)
     np.testing.assert_allclose(tv, 0.25, rtol=1e-6)
-    # The other way round, q shows a symbol that p rules out.
+    # In the other direction, q shows a symbol to which p gives no mass.
     kl, tv = divergences(ud.Categorical(probs=q), ud.Categorical(probs=p), key=jax.random.key(0))
     assert kl == jnp.inf
     np.testing.assert_allclose(tv, 0.25, rtol=1e-6)
@@ -255,8 +271,8 @@ def test_divergences_between_categoricals_are_exact():
     assert kl == tv == 0
 
 
-def test_mass_too_small_for_a_float_makes_no_nan():
-    """exp(-200) is 0 in float32; against a zero of q it must not become 0 * inf."""
+def test_underflow_makes_no_nan():
+    """exp(-200) is 0 in float32; with a zero of q it must not give 0 * inf."""
     p, q = ud.Categorical(log_probs=jnp.array([0.0, -200.0])), ud.Categorical(log_probs=jnp.array([0.0, -jnp.inf]))
     assert divergences(p, q, key=jax.random.key(0)) == (0, 0)
     assert cross_entropy(p, q) == 0
@@ -276,13 +292,13 @@ def test_divergences_by_sampling():
     assert abs(tv - exact_tv) < SIGMAS * 0.5 / math.sqrt(n)
 
     # A mixture of one component is that component: the ratio is 0 in every sample.
-    single = ud.Mixture(jnp.zeros(1), jax.vmap(ud.Normal)(jnp.zeros(1), jnp.ones(1)))
+    single = ud.Mixture(jax.vmap(ud.Normal)(jnp.zeros(1), jnp.ones(1)), weights=[1.0])
     kl, tv = compiled_divergences(single, ud.Normal(0.0, 1.0), key=jax.random.key(2))
     np.testing.assert_allclose([kl, tv], 0, atol=1e-6)
 
 
-def test_divergences_of_joints_are_those_of_their_parts():
-    """KL adds up over independent parts, what is given adds nothing; by all four outcomes in NumPy."""
+def test_divergences_of_joints_add_up():
+    """KL is the sum over independent parts, and given parts add nothing; checked over all four outcomes in NumPy."""
     given, (a, b), (c, d) = ud.Given(jnp.zeros(2)), ([0.7, 0.3], [0.5, 0.5]), ([0.1, 0.9], [0.4, 0.6])
     p, q = (ud.Joint({"x": ud.Categorical(probs=x), "view": given}) for x in (a, b))
     kl, tv = compiled_divergences(p, q, key=jax.random.key(0))
@@ -299,8 +315,8 @@ def test_divergences_of_joints_are_those_of_their_parts():
     assert compiled_divergences(often, never, key=jax.random.key(2))[0] == jnp.inf
 
 
-def test_the_mixture_of_joints_with_one_part_to_tell_is_such_a_joint():
-    """So that a posterior predictive has closed forms; what is given is that of the likeliest component."""
+def test_mixture_of_joints_with_one_scored_part():
+    """It is such a Joint again, with closed forms; given parts come from the likeliest component."""
     parts = {"x": ud.Categorical(probs=[[0.9, 0.1], [0.2, 0.8]]), "view": ud.Given(jnp.array([1.0, jnp.nan]))}
     distribution = mixture(jnp.log(jnp.array([1.0, 0.0])), ud.Joint(parts))
     assert distribution.sample(jax.random.key(0))["view"] == 1
@@ -308,7 +324,7 @@ def test_the_mixture_of_joints_with_one_part_to_tell_is_such_a_joint():
     np.testing.assert_allclose(distribution.parts["x"].probs, [0.62, 0.38], rtol=1e-5)
 
 
-def test_divergences_by_sampling_are_infinite_where_q_rules_out_what_p_shows():
+def test_sampled_divergences_can_be_infinite():
     p, q = (ud.Joint((ud.Categorical(probs=x),)) for x in ([0.5, 0.5], [1.0, 0.0]))
     kl, tv = compiled_divergences(p, q, key=jax.random.key(0), num_samples=256)
     assert kl == jnp.inf
@@ -338,8 +354,8 @@ def test_cross_entropy_has_closed_forms():
         lambda: ud.Given(jnp.arange(2.0)),
     ],
 )
-def test_a_batch_is_the_same_tree_with_leading_axes(batch: Callable[[], ud.AbstractDistribution]):
-    """Each of the three methods vmaps: entry i of the batch is the distribution i."""
+def test_batch_has_leading_axes(batch: Callable[[], ud.AbstractDistribution]):
+    """Each of the three methods under vmap gives, in entry i, the result of distribution i."""
     distribution = batch()
     keys = jax.random.split(jax.random.key(0), 2)
     samples = jax.vmap(lambda d, key: d.sample(key))(distribution, keys)
@@ -364,7 +380,7 @@ def neural(length, n, width=3):
 JOINT = np.array([[0.1, 0.0, 0.2], [0.05, 0.25, 0.0], [0.0, 0.3, 0.1]])
 
 
-def test_a_block_follows_its_joint_table():
+def test_block_follows_joint_table():
     distribution = ud.Autoregressive(probs=JOINT)
     blocks = np.array(list(np.ndindex(3, 3)))
     np.testing.assert_allclose([np.exp(distribution.log_prob(jnp.array(x))) for x in blocks], JOINT.ravel(), atol=1e-6)
@@ -372,13 +388,13 @@ def test_a_block_follows_its_joint_table():
     np.testing.assert_allclose(distribution.entropy(), -sum(p * math.log(p) for p in JOINT.ravel() if p), atol=1e-6)
 
 
-def test_a_block_without_mass_has_none_whatever_follows():
+def test_massless_prefix_stays_massless():
     distribution = ud.Autoregressive(probs=[[0.0, 0.0], [0.5, 0.5]])
     assert [float(distribution.log_prob(jnp.array(x))) for x in ((0, 0), (0, 1))] == [-math.inf] * 2
 
 
-def test_neural_conditionals_are_their_formula():
-    """P(x_i | x_<i) = softmax(b_i + V_i silu(h + sum_j W_j[x_j])), in NumPy; over all blocks they sum to one."""
+def test_neural_conditionals_formula():
+    """P(x_i | x_<i) = softmax(b_i + V_i silu(h + sum_j W_j[x_j])), in NumPy; the sum over all blocks is one."""
     net = neural(3, 2)
     distribution = ud.Autoregressive(net)
     h, W, V, b = (np.asarray(x, float) for x in (net.hidden, net.tables, net.weight, net.bias))
@@ -399,14 +415,14 @@ def test_neural_conditionals_are_their_formula():
 
 
 def test_divergences_of_blocks_are_exact():
-    """Over all blocks, also from a mixture of them, the posterior predictive; beyond MAX_SUPPORT by draws."""
+    """Computed over all blocks, for a mixture of blocks (a posterior predictive) too."""
     p, q = np.array([[0.4, 0.1], [0.2, 0.3]]), np.array([[0.25, 0.25], [0.4, 0.1]])
     table, net = ud.Autoregressive(probs=p), neural(2, 2)
     two = jax.tree.map(lambda *x: jnp.stack(x), table, ud.Autoregressive(probs=q))
     weights = np.array([0.75, 0.25])
     blocks = jnp.array(list(np.ndindex(2, 2)))
     agent = np.exp(jax.vmap(ud.Autoregressive(net).log_prob)(blocks))
-    for distribution, probs in ((table, p), (ud.Mixture(jnp.log(weights), two), weights[0] * p + weights[1] * q)):
+    for distribution, probs in ((table, p), (ud.Mixture(two, weights=weights), weights[0] * p + weights[1] * q)):
         want = np.sum(probs.ravel() * np.log(probs.ravel() / agent))
         kl, tv = divergences(distribution, ud.Autoregressive(net), key=jax.random.key(0))
         np.testing.assert_allclose(kl, want, rtol=1e-5)
@@ -418,17 +434,17 @@ def test_divergences_of_blocks_are_exact():
         np.testing.assert_allclose(entropy, -np.sum(probs * np.log(probs)), rtol=1e-5)
 
 
-def test_the_entropy_of_many_blocks_is_estimated(monkeypatch):
-    """Within five standard errors of the exact one, which enumeration gives."""
+def test_entropy_of_many_blocks_is_estimated(monkeypatch):
+    """The estimate is within five standard errors of the exact entropy over all blocks."""
     distribution = ud.Autoregressive(neural(3, 2))
     exact = float(distribution.entropy())
     losses = -np.asarray(jax.jit(jax.vmap(distribution.log_prob))(draw(distribution)))
-    monkeypatch.setattr("undelude._distributions.distributions.MAX_SUPPORT", 7)
+    monkeypatch.setattr("undelude._distributions.discrete.MAX_SUPPORT", 7)
     assert abs(float(distribution.entropy()) - exact) < SIGMAS * losses.std() / 16
     assert float(distribution.entropy()) != exact
 
 
-def test_a_block_s_probabilities_are_checked():
+def test_block_probabilities_are_checked():
     for table, message in (([[0.5, 0.6], [0.0, 0.0]], "sum"), ([[0.5, 0.25, 0.25]], "axes of one length")):
         with pytest.raises(ValueError, match=message):
             ud.Autoregressive(probs=table)
@@ -439,8 +455,8 @@ def test_a_block_s_probabilities_are_checked():
 # ----------------------------------------------------------------------------------------------------------- Squashed
 
 
-def test_squashed_is_a_density_on_its_box():
-    """It integrates to one, its moments are those of its samples, its entropy is the integral's."""
+def test_squashed_is_a_density():
+    """Its integral is one; the mean of its samples and its entropy equal integrals of the density."""
     distribution = ud.Squashed(ud.Normal(0.4, 0.7), -2.0, 3.0)
     x = np.linspace(-2, 3, 20_002)[1:-1]
     density = np.exp(np.asarray(jax.vmap(distribution.log_prob)(jnp.asarray(x, jnp.float32))), dtype=float)
@@ -457,10 +473,10 @@ def test_squashed_is_a_density_on_its_box():
         ud.Squashed(ud.Normal(0.0, 1.0), 1.0, 1.0)
 
 
-def test_a_draw_stands_in_where_there_is_no_closed_form():
-    """Part by part: the symbol's part is exact, the continuous part is scored by the draw."""
+def test_cross_entropy_uses_draw_without_closed_form():
+    """Part by part: the symbol's part is exact, the continuous part is scored at the draw."""
     p = ud.Joint({"a": ud.Categorical(probs=[0.3, 0.7]), "b": ud.Normal(0.0, 1.0)})
-    mixed = ud.Mixture(jnp.log(jnp.array([0.5, 0.5])), ud.Normal(jnp.array([-1.0, 1.0]), 1.0))
+    mixed = ud.Mixture(ud.Normal(jnp.array([-1.0, 1.0]), 1.0), weights=[0.5, 0.5])
     q = ud.Joint({"a": ud.Categorical(probs=[0.6, 0.4]), "b": mixed})
     want = -0.3 * math.log(0.6) - 0.7 * math.log(0.4) - float(mixed.log_prob(jnp.array(0.5)))
     np.testing.assert_allclose(cross_entropy(p, q, {"a": jnp.array(0), "b": jnp.array(0.5)}), want, rtol=1e-6)

@@ -1,6 +1,5 @@
 """What a user may get wrong at the public functions: one line, before anything is compiled."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
@@ -9,7 +8,7 @@ import pytest
 import undelude as ud
 from processes import arm
 from undelude._agents.base import AbstractAgent
-from undelude._distributions.spec import spec_of
+from undelude._distributions import Parts, Symbols, spec_of
 from undelude._teaching.losses import log_losses
 from undelude.tasks import registry
 
@@ -81,7 +80,7 @@ WRONG = {
     "scale": (lambda: ud.tasks.arm(scale=jnp.inf), ValueError, "arm: scale must be a finite number greater than 0"),
     "price": (lambda: ud.tasks.doors(price=float("nan")), ValueError, "doors: price must be a finite number of at l"),
     "temperature": (lambda: ud.tasks.leduc(temperature=None), ValueError, "leduc: temperature must be a finite number"),
-    "weight": (lambda: ud.Factual(observation_weight="1"), ValueError, "Factual: observation_weight must be a finite"),
+    "weight": (lambda: ud.Factual(observation_weight="1"), ValueError, "observation_weight must be a finite"),
     "tempered": (lambda: ud.TemperedAgent(gru(), "a"), ValueError, "temperature must be a finite number of at least 0"),
     "factory": (lambda: replicate(gru()), TypeError, "make_agent must be a function of a key"),
     "option": (lambda: replicate(gru, step=5), TypeError, "replicate has no option step; there are steps, batch_size"),
@@ -115,9 +114,6 @@ def test_what_is_wrong_is_named(name):
 
 class Broken(AbstractAgent):
     """Keeps to the protocol but for what is said of each subclass."""
-
-    own_actions: str = eqx.field(static=True, default="do")
-    marks: tuple = eqx.field(static=True, default=("do", "see"))
 
     def init(self, *, num_rounds):
         return jnp.zeros(2)
@@ -167,10 +163,10 @@ def test_an_agent_that_does_not_keep_to_the_protocol_is_named(agent, kind, words
 def test_an_agent_of_another_process_is_refused_whatever_its_observations_are():
     """JAX would read a symbol that a net has no place for as its last one, and all numbers would be wrong."""
     merge, small, large = ud.tasks.merge(), ud.tasks.grid(size=3), ud.tasks.grid(size=4)
-    spec = ud.GRUAgent(merge, 2, key=KEY).config["spec"]
-    spec["observations"]["parts"]["sign"]["num_categories"] = 2
+    actions, observations = merge.specs
+    narrow = Parts.of(observations.tree | {"sign": Symbols(2)})
     for agent, process in (
-        (ud.GRUAgent(spec, 2, key=KEY), merge),
+        (ud.GRUAgent((actions, narrow), 2, key=KEY), merge),
         (ud.GRUAgent(small, 2, key=KEY), large),
         (ud.ExactAgent(BANDIT), large),
     ):

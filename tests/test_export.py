@@ -38,7 +38,7 @@ print(json.dumps(results))
 AGENTS = {
     "lstm": lambda process: ud.LSTMAgent(process, 4, key=KEY),
     "transformer": lambda process: ud.TransformerAgent(process, 4, num_heads=1, window=3, key=KEY),
-    "predictor": lambda process: ud.SequencePredictor(process, 3, 4, key=KEY),
+    "predictor": lambda process: ud.SequencePredictor(process, order=3, hidden_size=4, key=KEY),
     "exact": lambda process: ud.ExactAgent(process, own_actions="see"),
 }
 

@@ -1,4 +1,4 @@
-"""Arrays that nobody checked: tables, histories and arguments are refused by name, or give what Bayes' rule gives."""
+"""Malformed tables, histories and arguments: refused with the name of the argument, or handled correctly."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,13 +15,13 @@ import undelude as ud
 from fuzzing import examples, outcome
 
 REFUSED = (ValueError, TypeError)
-# Each shape is compiled once, so there are few.
+# K, A, N; few, as each shape is compiled.
 SHAPES = [(2, 2, 2), (1, 3, 1)]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def as_users_run_it() -> Iterator[None]:
-    """Without run-time type checks."""
+    """Switch run-time type checks off."""
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
@@ -37,7 +37,7 @@ JUNK: list[Any] = [
 
 
 def tables(draw: st.DrawFn, shape: tuple[int, ...]) -> np.ndarray:
-    """Rows of probabilities, zeros among them."""
+    """Draw a table of probabilities along the last axis, sometimes with zeros."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     table = rng.dirichlet(np.ones(shape[-1]), shape[:-1])
     if draw(st.booleans()):
@@ -48,8 +48,8 @@ def tables(draw: st.DrawFn, shape: tuple[int, ...]) -> np.ndarray:
 
 
 @st.composite
-def spoilt_table(draw: st.DrawFn, table: np.ndarray) -> Any:
-    """The table in another form, which may be no table at all."""
+def damaged_table(draw: st.DrawFn, table: np.ndarray) -> Any:
+    """Draw a damaged copy of the table, or junk."""
     match draw(st.sampled_from(["entry", "entry", "scale", "axes", "cut", "type", "list", "junk"])):
         case "entry":
             table = table.copy()
@@ -75,7 +75,8 @@ def spoilt_table(draw: st.DrawFn, table: np.ndarray) -> Any:
 
 @given(data=st.data())
 @examples(30, shrink=False)
-def test_a_process_from_spoilt_tables(data: st.DataObject) -> None:
+def test_fuzz_tables(data: st.DataObject) -> None:
+    """A process from damaged tables is refused, or its tables are normalised."""
     draw = data.draw
     K, A, N = draw(st.sampled_from(SHAPES))
     parts: dict[str, Any] = {
@@ -85,7 +86,7 @@ def test_a_process_from_spoilt_tables(data: st.DataObject) -> None:
     }
     for name in draw(st.lists(st.sampled_from([*parts, "rewards", "num_rounds"]), min_size=1, max_size=2, unique=True)):
         if name in parts:
-            parts[name] = draw(spoilt_table(parts[name]))
+            parts[name] = draw(damaged_table(parts[name]))
         else:
             fit = [3] if name == "num_rounds" else [np.arange(N), [0.5] * N, np.full(N, 1e30)]
             parts[name] = draw(st.sampled_from([*fit, *JUNK]))
@@ -100,8 +101,8 @@ def test_a_process_from_spoilt_tables(data: st.DataObject) -> None:
 
 @given(data=st.data())
 @examples(20, shrink=False)
-def test_a_history_is_refused_or_gives_bayes_rule(data: st.DataObject) -> None:
-    """Against the products of the tables; impossible evidence is an error, and never nan."""
+def test_fuzz_history(data: st.DataObject) -> None:
+    """A history is refused, or its posterior equals the products of the tables; impossible evidence is an error."""
     draw = data.draw
     (K, A, N), T = SHAPES[0], 3
     prior, expert, task = (tables(draw, shape) for shape in ((K,), (K, A), (K, A, N)))
@@ -110,17 +111,17 @@ def test_a_history_is_refused_or_gives_bayes_rule(data: st.DataObject) -> None:
     observations = draw(st.lists(st.integers(0, N - 1), min_size=T, max_size=T))
     marks = draw(st.lists(st.booleans(), min_size=T, max_size=T))
     history: dict[str, Any] = {"actions": actions, "observations": observations, "intervened": marks}
-    spoilt = draw(st.sampled_from([None, None, "actions", "observations", "intervened", "opening"]))
-    if spoilt:
+    damaged = draw(st.sampled_from([None, None, "actions", "observations", "intervened", "opening"]))
+    if damaged:
         misfit = [[A], [-1], [0.5] * T, [True] * T, [[0] * T] * 2, [0] * (T + 1), [2**31], [-(2**63)], [np.nan] * T]
-        history[spoilt] = draw(st.sampled_from([*misfit, *JUNK]))
+        history[damaged] = draw(st.sampled_from([*misfit, *JUNK]))
     names = ("tables", "impossible")
     episodes = outcome(lambda: ud.Episodes.of(process, **history), raises=REFUSED, names=names)
     if isinstance(episodes, Exception):
-        assert spoilt, f"a sound history was refused: {episodes}"
+        assert damaged, f"a valid history was refused: {episodes}"
         return
     log_posterior = outcome(lambda: ud.posterior(process, episodes), raises=(ValueError,), names=names)
-    if spoilt:
+    if damaged:
         assert isinstance(log_posterior, Exception) or not np.isnan(log_posterior).any()
         return
     joint = prior.copy()
@@ -134,8 +135,8 @@ def test_a_history_is_refused_or_gives_bayes_rule(data: st.DataObject) -> None:
 
 @given(data=st.data())
 @examples(20, shrink=False)
-def test_a_rollout_with_any_argument(data: st.DataObject) -> None:
-    """Refused by the name of the argument, or all symbols are in their alphabets and all rewards finite."""
+def test_fuzz_rollout(data: st.DataObject) -> None:
+    """A rollout is refused with the name of the argument, or its symbols are valid and its rewards finite."""
     draw = data.draw
     K, A, N = SHAPES[0]
     process = ud.tasks.from_tables(
@@ -143,7 +144,9 @@ def test_a_rollout_with_any_argument(data: st.DataObject) -> None:
     )
     arguments: dict[str, Any] = {"num_episodes": 2, "num_rounds": None, "executor": "agent", "theta": None}
     agent: Any = ud.ExactAgent(process, draw(st.sampled_from(["do", "see"])))
-    small = [x for x in JUNK if not (isinstance(x, int) and 2**20 < x < 2**62)]  # So many episodes would be played.
+    small = [
+        x for x in JUNK if not (isinstance(x, int) and 2**20 < x < 2**62)
+    ]  # Larger ones would run as many episodes.
     for name in draw(st.lists(st.sampled_from([*arguments, "agent", "own_actions"]), max_size=2, unique=True)):
         if name == "agent":
             agent = draw(st.sampled_from([None, "x", process, object()]))

@@ -20,6 +20,7 @@ from fuzzing import damaged_json, examples, flipped, outcome
 from undelude._certificate.certificate import QUANTITIES
 from undelude._cli.console import make_console, print_certificate
 from undelude._cli.seeds import summarise
+from undelude._distributions import Block, GivenArray, Parts, Reals
 from undelude._report.page import render
 from undelude._runs.config import Config
 from undelude._runs.contents import read_run
@@ -30,21 +31,17 @@ from undelude._versions import versions
 REFUSED = (ValueError, FileNotFoundError)
 AGENTS = {
     "lstm": lambda process: ud.LSTMAgent(process, 4, key=jax.random.key(0)),
-    "transformer": lambda process: ud.TransformerAgent(process, 4, 2, 1, window=4, key=jax.random.key(0)),
-    "predictor": lambda process: ud.SequencePredictor(process, 3, 4, key=jax.random.key(0)),
-    "continuous": lambda process: ud.MarkovAgent(SPEC, 2, 3, key=jax.random.key(0)),
+    "transformer": lambda process: ud.TransformerAgent(
+        process, 4, num_layers=2, num_heads=1, window=4, key=jax.random.key(0)
+    ),
+    "predictor": lambda process: ud.SequencePredictor(process, order=3, hidden_size=4, key=jax.random.key(0)),
+    "continuous": lambda process: ud.MarkovAgent(SPECS, order=2, hidden_size=3, key=jax.random.key(0)),
 }
-SPEC = {
-    "actions": {"kind": "squashed", "shape": [2], "num_components": 2, "low": -1.0, "high": 1.0},
-    "observations": {
-        "kind": "joint",
-        "parts": {
-            "block": {"kind": "autoregressive", "length": 2, "num_categories": 3},
-            "place": {"kind": "given", "shape": [2]},
-        },
-    },
-}
-LARGE = (10**7, 2**40, {"kind": "categorical", "num_categories": 10**9}, "TransformerAgent", "LSTMAgent", "normal")
+SPECS = (
+    Reals((2,), low=-1.0, high=1.0),
+    Parts.of({"block": Block(length=2, n=3), "place": GivenArray((2,), "float32")}),
+)
+LARGE = (10**7, 2**40, {"kind": "symbols", "n": 10**9}, "TransformerAgent", "LSTMAgent", "reals")
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,4 +1,4 @@
-"""What can be had without theta, and whether imitation is the right goal (Weihs et al., 2021)."""
+"""The best reward without theta, and whether imitation is the right goal (Weihs et al., 2021)."""
 
 import itertools
 import warnings
@@ -15,7 +15,8 @@ from open_spiel.python.algorithms import best_response
 import undelude as ud
 from processes import arm
 from undelude._agents.planning import num_nodes
-from undelude._certificate.baselines import advice
+from undelude._certificate.baselines import advise
+from undelude._certificate.quantity import Quantity
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(1)
@@ -31,7 +32,7 @@ def process():
 
 
 def best(joint, left):
-    """The most that can be had of `left` rounds, and by the first action; `joint` is P(theta, what was observed)."""
+    """The best return of `left` rounds, and that of each first action; `joint` is P(theta, observations so far)."""
     if left == 0:
         return 0.0, np.zeros(2)
     values = []
@@ -42,8 +43,8 @@ def best(joint, left):
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 5])
-def test_values_are_those_of_the_tree_of_histories(process, depth):
-    """Backward induction over unnormalised joints, in NumPy; rounds past the end bring nothing."""
+def test_values_by_backward_induction(process, depth):
+    """Against backward induction over unnormalised joints in NumPy; rounds past the end bring no reward."""
     agent = ud.PlanningAgent(process, depth)
     values = eqx.filter_jit(lambda agent, m: agent.values(m))
     m = agent.init(num_rounds=3)
@@ -54,8 +55,8 @@ def test_values_are_those_of_the_tree_of_histories(process, depth):
         np.testing.assert_allclose(values(agent, after), best(joint / joint.sum(), min(depth, 2))[1], atol=1e-6)
 
 
-def test_a_whole_plan_earns_what_it_says_and_no_policy_more(process):
-    """Its mean return is the value of the tree, and neither imitator nor deluded agent has more."""
+def test_whole_plan_is_optimal(process):
+    """The mean return of a whole plan is the value of the tree; imitator and deluded agent have no more."""
     size = {"key": KEY, "num_episodes": 4000}
     returns = {
         name: np.asarray(ud.rollout(process, agent, **size).reward).sum(1)
@@ -73,11 +74,11 @@ def test_a_whole_plan_earns_what_it_says_and_no_policy_more(process):
     np.testing.assert_allclose(plan.f_A(plan.init(num_rounds=3)).probs, PRIOR @ EXPERT, atol=1e-6)
 
 
-def test_plans_that_cannot_be_made_are_refused(process):
+def test_impossible_plans(process):
     assert num_nodes(process, 3) == 2 * 4**2
     with pytest.raises(ValueError, match=r"10 rounds ahead in tables has 5e\+05 nodes.*smaller depth"):
         ud.PlanningAgent(process, 10)
-    with pytest.raises(TypeError, match="actions that are no symbols"):
+    with pytest.raises(TypeError, match=r"actions that are .*, but a plan needs symbols"):
         ud.PlanningAgent(arm(), 1)
 
 
@@ -87,34 +88,34 @@ def certify(process, **size):
         return ud.certify(process, ud.ExactAgent(process), key=KEY, num_episodes=400, **size)
 
 
-def test_poisoned_doors_cannot_be_imitated():
-    """The imitator opens a door at random, although a sure 1 is there to be had, and `certify` warns."""
+def test_poisoned_doors_warn():
+    """The imitator opens a door at random although another action pays 1 for sure, and `certify` warns."""
     process = ud.tasks.doors(expert_accuracy=0.97)
     with pytest.warns(UserWarning, match=r"doors: imitation is the wrong goal.*imitator earns -0\.\d+.*theta 1\.000"):
         report = ud.certify(process, ud.ExactAgent(process), key=KEY, num_episodes=400)
     # 1 with probability .01, and else 2 for one door in three and -2 for two.
     assert abs(report.reward_exact_do - (0.01 - 0.99 * 2 / 3)) < 4 * report.reward_exact_do_se
     assert report.reward_best == report.reward_constant == 1.0
-    # 2, but for 1 behind the lock with probability .01 and -2 with .02.
+    # 2 with probability .97, 1 behind the lock with .01, and -2 with .02.
     assert abs(report.reward_expert - (2 * 0.97 + 0.01 - 2 * 0.02)) < 4 * report.reward_expert_se + 1e-6
     assert report.imitation_gap_first == pytest.approx(report.imitation_gap_last)
     assert report.notes["imitation"] in str(report)
     assert "Bayes-optimal" in report.notes["reward_best"]
 
 
-def test_who_never_looks_never_learns():
-    """With a look to be had for a tenth, the plan looks first, the expert's imitator never does."""
+def test_imitator_never_looks():
+    """If a look costs a tenth, the plan looks first, and the expert's imitator never does."""
     process = ud.tasks.doors(num_doors=3, look=0.9, num_rounds=2, expert_accuracy=0.97)
     episodes = ud.rollout(process, ud.PlanningAgent(process, 2), key=KEY, num_episodes=400)
     assert bool((episodes.actions[:, 0] == 3).all())
-    # Then the door that was seen: .9 * 2 - .1 * 2 - .1, over two rounds.
+    # It then opens the door that it saw: .9 * 2 - .1 * 2 - .1, over two rounds.
     report = certify(process)
     assert abs(report.reward_best - 1.5 / 2) < 4 * report.reward_best_se
     assert "imitation" in report.notes
 
 
-def test_where_imitation_is_right_nobody_warns(bandit, frog):
-    """The bandit's imitator finds out by acting as the expert does; of the boxes nobody can know."""
+def test_no_warning_if_imitation_works(bandit, frog):
+    """The bandit's imitator learns by acting as the expert does; about the boxes no policy can learn."""
     for process in (bandit, frog):
         report = ud.certify(process, ud.ExactAgent(process), key=KEY, num_episodes=400)  # Warnings are errors.
         assert "imitation" not in report.notes
@@ -122,8 +123,13 @@ def test_where_imitation_is_right_nobody_warns(bandit, frog):
     assert report.reward_best == pytest.approx(0, abs=4 * report.reward_best_se)
 
 
-def test_advice_is_by_the_numbers():
-    """All but one of the conditions hold, in turn."""
+def advice(values):
+    """Return the advice on the values and standard errors of a certificate."""
+    return advise({name: Quantity(x, values.get(f"{name}_se")) for name, x in values.items()})
+
+
+def test_conditions_of_advice():
+    """There is no advice if one of its conditions fails."""
     values = {"imitation_gap_first": 0.5, "imitation_gap_last": 0.49}
     values |= {"reward_exact_do": 0.1, "reward_best": 0.5, "reward_expert": 0.9, "reward_constant": 0.0}
     values |= {f"{name}_se": 0.01 for name in ("reward_exact_do", "reward_best", "reward_expert", "reward_constant")}
@@ -139,8 +145,8 @@ def test_advice_is_by_the_numbers():
     assert advice(values | {"imitation_gap_last": 0.1, "reward_constant": 0.3, "reward_expert": 0.3}) is None
 
 
-def test_an_opening_is_no_round():
-    """Against OpenSpiel's best response in Kuhn poker, of a player who sees no card but its own."""
+def test_opening_is_not_a_round():
+    """Against OpenSpiel's best response in Kuhn poker, for a player who sees only its own card."""
     from undelude.tasks.cards import _load
 
     game = pyspiel.load_game("kuhn_poker")
@@ -159,13 +165,13 @@ def test_an_opening_is_no_round():
     assert abs(float(paid.mean()) - want / 2) < 4 * float(paid.std()) / np.sqrt(20_000)
 
 
-def test_a_tree_beyond_all_numbers_is_refused():
+def test_infinite_tree_is_refused():
     with pytest.raises(ValueError, match="inf nodes"):
         ud.PlanningAgent(ud.tasks.bandit(), depth=400)
 
 
-def test_advice_names_the_cause_and_an_expert_who_is_no_good_one():
-    """The imitator never learns; the same action always is better; a policy without theta beats the expert."""
+def test_advice_names_the_cause():
+    """The causes: the imitator never learns; a constant action is better; a policy without theta beats the expert."""
     values = {"reward_exact_do": 0.1, "reward_expert": 0.5, "reward_best": 0.4, "reward_constant": 0.1}
     values |= {"imitation_gap_first": 0.5, "imitation_gap_last": 0.49} | {f"{name}_se": 0.001 for name in values}
     never = advice(values)
@@ -175,8 +181,8 @@ def test_advice_names_the_cause_and_an_expert_who_is_no_good_one():
     always = advice(values | {"imitation_gap_last": 0.1, "reward_constant": 0.3})
     assert always is not None
     assert "never gathers" not in always
-    assert "always taking one and the same action earns more (0.300 a round)" in always
+    assert "always taking the same action earns more (0.300 per round)" in always
     better = advice(values | {"reward_best": 0.6})
     assert better is not None
-    assert "more than the expert earns, who is no good one" in better
+    assert "more than the expert itself earns" in better
     assert advice(values | {"imitation_gap_last": 0.1}) is None

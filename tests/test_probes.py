@@ -1,6 +1,6 @@
-"""A ladder of tiny processes, each with a known answer, each asking one more thing of a learned agent.
+"""A ladder of tiny processes with known answers, each of which needs one more ability of a learned agent.
 
-If a rung fails, so will all above it: look there first.
+If a rung fails, so do those above it: look at the lowest one first.
 """
 
 import jax
@@ -27,7 +27,7 @@ def taught(process, teaching=None, steps=250):
 
 
 def policy(agent, history=(), first=None):
-    """`f_A` after `(action, observation)` rounds, the actions marked as the agent marks its own."""
+    """`f_A` after `(action, observation)` rounds, the actions read as the agent reads its own."""
     m = agent.init(num_rounds=len(history) + 1)
     if first is not None:
         m = agent.g_O(jnp.array(first), m)
@@ -57,7 +57,7 @@ def test_2_read_the_opening():
 
 
 def test_3_remember():
-    """Only the first observation tells theta; the answer is asked for after noise."""
+    """Only the first observation depends on theta; the agent is tested after noise."""
     process = once(num_rounds=4)
     agent = taught(process, steps=400)
     for o in (0, 1):
@@ -66,7 +66,7 @@ def test_3_remember():
 
 
 def test_4_own_actions_are_no_evidence():
-    """Nothing is ever observed: a sober agent stays undecided, a factually taught one believes what it did."""
+    """Observations are noise: a sober agent stays undecided, a factually taught one believes its own actions."""
     process = ud.tasks.from_tables(prior=[0.5, 0.5], expert=ACTIONS, task=COIN, num_rounds=3)
     sober, deluded = taught(process), taught(process, ud.Factual())
     for a in (0, 1):
@@ -75,22 +75,22 @@ def test_4_own_actions_are_no_evidence():
         near(policy(deluded, [(a, 0), (a, 1)])[a], 0.890)
 
 
-def test_5_effects_of_own_actions_are():
-    """What was observed tells theta only together with what was done."""
+def test_5_effects_are_evidence():
+    """An observation is evidence about theta only together with the action."""
     process = ud.tasks.from_tables(prior=[0.5, 0.5], expert=ACTIONS, task=TELLING, num_rounds=2)
     agent = taught(process, steps=400)
     for a in (0, 1):
         for o in (0, 1):
             right = a if o == 1 else 1 - a
             near(policy(agent, [(a, o)])[right], 0.9 * 0.9 + 0.1 * 0.1)
-    # Before the effect is seen, doing tells nothing: P(O = 1 | do(a)) = 1/2.
+    # Before its effect is seen, an action is no evidence: P(O = 1 | do(a)) = 1/2.
     m = agent.g_A(jnp.array(0), agent.init(num_rounds=2), intervened=True)
     near(agent.f_O(m).probs, [0.5, 0.5])
 
 
 @pytest.mark.parametrize("agent_type", [ud.LinearRecurrentAgent, ud.TransformerAgent, ud.SequencePredictor])
-def test_5_whatever_the_architecture(agent_type):
-    """The same of networks of other kinds: their policy after each round is the interventional answer."""
+def test_5_other_architectures(agent_type):
+    """The policies of other networks after each round are the interventional answer too."""
     process = ud.tasks.from_tables(prior=[0.5, 0.5], expert=ACTIONS, task=TELLING, num_rounds=2)
     agent = agent_type(process, hidden_size=12, key=KEY)
     run = ud.teach(process, agent, ud.Counterfactual(), key=jax.random.key(1), steps=600, batch_size=32, log_every=600)
@@ -123,6 +123,6 @@ def test_6_the_bandit(bandit):
 
     episodes = ud.rollout(bandit, None, key=jax.random.key(3), num_episodes=512, executor="expert")
     answer, _ = jax.vmap(lambda e: scan(ud.ExactAgent(bandit), e))(episodes)
-    said, _ = jax.vmap(sober.predict)(episodes)
-    kl = (answer.probs * (answer.log_probs - said.log_probs)).sum(-1).mean()
+    predicted, _ = jax.vmap(sober.predict)(episodes)
+    kl = (answer.probs * (answer.log_probs - predicted.log_probs)).sum(-1).mean()
     assert kl > 0.1

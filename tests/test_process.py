@@ -127,7 +127,7 @@ class BrokenExpert(ud.AbstractExpert[None]):
         return None
 
     def Q_A(self, theta, e):
-        return ud.Categorical(self.logits)
+        return ud.Categorical(logits=self.logits)
 
     def g_A(self, theta, a, e):
         return None

@@ -1,4 +1,4 @@
-"""Several seeds in one call."""
+"""Replicates over seeds, and their intervals."""
 
 import dataclasses
 import math
@@ -26,8 +26,8 @@ def replicates(process):
 SETTINGS = {"key": KEY, "num_seeds": 3, "num_episodes": 32, "steps": 4, "batch_size": 4}
 
 
-def test_each_seed_is_a_run_of_its_own(process, replicates):
-    """Seed 1 by hand, from its own keys: the same metrics, the same weights, the same certificate."""
+def test_each_seed_is_its_own_run(process, replicates):
+    """Seed 1 by hand, from its own keys, has the same weights and the same certificate."""
     key_agent, key_teach, key_certify = jax.random.split(jax.random.fold_in(KEY, 1), 3)
     agent = ud.GRUAgent(process, 3, key=key_agent)
     run = ud.teach(process, agent, ud.Counterfactual(), key=key_teach, steps=4, batch_size=4)
@@ -40,8 +40,8 @@ def test_each_seed_is_a_run_of_its_own(process, replicates):
     assert len(set(values)) == 3
 
 
-def test_an_interval_is_student_s():
-    """Against the textbook's t(.975, 2) = 4.3027, and as often right as it says."""
+def test_interval_is_students_t():
+    """Against the textbook's t(.975, 2) = 4.3027; it covers the mean as often as it says."""
     mean, low, high, _ = interval([1.0, 2.0, 6.0])
     half = 4.3027 * np.sqrt(7) / np.sqrt(3)
     np.testing.assert_allclose([mean, low, high], [3, 3 - half, 3 + half], rtol=1e-4)
@@ -52,7 +52,7 @@ def test_an_interval_is_student_s():
 
 
 def test_all_seeds_share_one_program(process, compilations):
-    """The second and the third compile nothing that the first did not."""
+    """The second and third seeds compile nothing."""
     counts = []
 
     def make_agent(key):
@@ -60,12 +60,12 @@ def test_all_seeds_share_one_program(process, compilations):
         return ud.LSTMAgent(process, 3, key=key)
 
     ud.replicate(process, make_agent, ud.Factual(), **SETTINGS)
-    _, first, second = counts  # What was compiled before each agent was made.
+    _, first, second = counts  # Programs compiled before each agent was made.
     assert first > second == 0
     assert compilations() == 0
 
 
-def test_what_cannot_be_said_is_refused(process, replicates):
+def test_impossible_intervals(process, replicates):
     with pytest.raises(ValueError, match=r"num_seeds must be at least 2.*use ud\.teach"):
         ud.replicate(process, lambda key: ud.GRUAgent(process, 3, key=key), ud.Factual(), key=KEY, num_seeds=1)
     with pytest.raises(ValueError, match="a certificate has no 'kl'; it has action_kl_do"):

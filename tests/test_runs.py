@@ -26,7 +26,7 @@ from undelude._runs.config import Config, check_config, read_config, train_comma
 from undelude._runs.contents import read_run
 from undelude._runs.directory import RunDirectory
 from undelude._runs.errors import RunError
-from undelude._teaching.teach import default_optimizer
+from undelude._teaching.loop import default_optimizer
 from undelude._teaching.updates import TeachingState
 
 CONFIG = Config("bandit", hidden_size=4, steps=30, seed=3)

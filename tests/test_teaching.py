@@ -13,11 +13,11 @@ import pytest
 import undelude as ud
 from processes import arm, continuous_arm, opening
 from tabular_agent import TabularAgent
-from undelude._agents.base import scan, with_marks
+from undelude._agents.base import Reading, scan, with_reading
 from undelude._process.episodes import AGENT, EXPERT
 from undelude._teaching import updates
+from undelude._teaching.loop import Loop, initial_state
 from undelude._teaching.losses import log_losses
-from undelude._teaching.teach import initial_state
 from undelude._teaching.updates import collect
 
 PRIOR = np.array([0.5, 0.3, 0.2])
@@ -51,7 +51,7 @@ def histories():
 
 
 def learned(agent, history, *, mark):
-    """What the agent says at `history`, its actions marked `mark`."""
+    """The agent's predictions after `history`, its actions marked `mark`."""
     m = agent.init(num_rounds=T)
     for a, o in history:
         m = agent.g_O(jnp.array(o), agent.g_A(jnp.array(a), m, intervened=mark == "do"))
@@ -112,9 +112,11 @@ def minimise(loss, agent, steps=800):
 
 @pytest.mark.parametrize("target", ["sample", "distribution"])
 @pytest.mark.parametrize(("executor", "mark"), [("agent", "do"), ("expert", "see")])
-def test_eqs_9_and_10_on_the_enumerated_loss(process, executor, mark, target):
-    """The minimum of the expected loss is Q(A | do(a), o), Q(O | do(a), o) for counterfactual teaching, and the
-    conditional for factual teaching, at every history."""
+def test_eqs_9_and_10(process, executor, mark, target):
+    """The enumerated loss of counterfactual teaching is minimal at Q(A | do(a), o) and Q(O | do(a), o).
+
+    That of factual teaching is minimal at the conditionals; both at every history.
+    """
     with jax.enable_x64(True):
         episodes = all_trajectories(executor)
 
@@ -134,8 +136,8 @@ def test_eqs_9_and_10_on_the_enumerated_loss(process, executor, mark, target):
                 np.testing.assert_allclose(have, want, atol=1e-3, err_msg=str(history))
 
 
-def test_a_sampled_run_lands_within_its_standard_error(process):
-    """The best fit to N sampled episodes is as far from equation 9 as N draws are, and no further."""
+def test_sampled_fit_within_standard_error(process):
+    """The best fit to N sampled episodes differs from equation 9 by the sampling error of N draws."""
     N = 20_000
     start = TabularAgent.of(process)
     episodes = ud.rollout(process, start, key=jax.random.key(0), num_episodes=N)
@@ -153,12 +155,12 @@ def test_a_sampled_run_lands_within_its_standard_error(process):
         have, want = learned(agent, history, mark="do")[0][0], answers(history, actions_are_evidence=False)[0][0]
         z.append((have - want) / np.sqrt(want * (1 - want) / visits.sum()))
     assert np.abs(z).max() < 4
-    # The deluded answer is many standard errors away, so that this could have failed.
+    # The deluded answer is many standard errors away, so the test could have failed.
     deluded = answers(((0, 0),), actions_are_evidence=True)[0][0] - answers(((0, 0),), actions_are_evidence=False)[0][0]
     assert abs(deluded) / np.sqrt(0.25 / N) > 10
 
 
-def test_the_loop_itself_meets_equation_9(process):
+def test_teach_meets_eq_9(process):
     """`teach` with the paper's own signal, a sampled expert action."""
     run = ud.teach(
         process,
@@ -183,9 +185,10 @@ def gradient(process, agent, teaching, key, episodes=None):
 
 
 @pytest.mark.parametrize("target", ["sample", "distribution"])
-def test_no_gradient_flows_through_a_sampled_action(target, monkeypatch):
-    """Figure 4c: with a Gaussian action, whose sample has a gradient, that of the whole graph equals that of the
-    predictions alone; without the stop it would not."""
+def test_no_gradient_through_samples(target, monkeypatch):
+    """Figure 4c: a Gaussian action has a gradient, but that of the whole graph equals that of the predictions alone.
+
+    Without the stop-gradient it would not."""
     process, teaching, key = arm(), ud.Counterfactual(target=target), jax.random.key(3)
     agent = ud.LSTMAgent(process, 4, key=jax.random.key(0))
     episodes = collect(process, agent, teaching, key)
@@ -199,7 +202,7 @@ def test_no_gradient_flows_through_a_sampled_action(target, monkeypatch):
 
 
 def one_update(process, agent, teaching, **options):
-    """The parameters after an update, which moves them by their gradient, and the losses."""
+    """The parameters after a step of the negative gradient, and the losses."""
     settings = {"steps": 1, "batch_size": 8, "optimizer": optax.sgd(1.0)} | options
     run = ud.teach(process, agent, teaching, key=jax.random.key(1), **settings)
     return jax.tree.leaves(run.agent), [run.metrics[0][name] for name in ("action_loss", "observation_loss")]
@@ -213,18 +216,18 @@ def one_update(process, agent, teaching, **options):
     ],
     ids=["arm", "opening"],
 )
-def test_what_acting_computed_gives_the_gradient_of_reading_again(make, teaching, agent_type, monkeypatch):
-    """One pass through the episodes and two are the same update: Figure 4's stop-gradients are in both."""
+def test_one_pass_equals_two(make, teaching, agent_type, monkeypatch):
+    """Sampling and scoring in one pass is the same update as in two: both have Figure 4's stop-gradients."""
     process = make()
     agent = agent_type(process, 4, key=jax.random.key(0))
     once = one_update(process, agent, teaching)
-    monkeypatch.setattr(agent_type, "steps_alike", False)
+    monkeypatch.setattr(agent_type, "predicts_stepwise", False)
     for have, want in zip(jax.tree.leaves(once), jax.tree.leaves(one_update(process, agent, teaching)), strict=True):
         np.testing.assert_allclose(have, want, rtol=1e-4, atol=1e-6)
 
 
-def test_an_agent_of_four_functions_learns_as_it_acts(process):
-    """Its gradient is that of `scan`."""
+def test_one_pass_of_four_functions(process):
+    """The gradient of an agent without `predict` is that of `scan`."""
     agent, key = TabularAgent.of(process), jax.random.key(1)
     teaching = ud.Counterfactual()
 
@@ -234,15 +237,15 @@ def test_an_agent_of_four_functions_learns_as_it_acts(process):
         return sum(x.mean() for x in jax.vmap(lambda e: log_losses(agent, e))(episodes))
 
     after, _ = one_update(process, agent, teaching)
-    agent = with_marks(agent, "do", ("do",))
+    agent = with_reading(agent, Reading("do", ("do",)))
     want = jax.tree.map(lambda x, g: x - g, agent, jax.jit(jax.grad(loss))(agent))
     for a, b in zip(after, jax.tree.leaves(want), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
 @pytest.mark.parametrize("agent_type", [ud.LSTMAgent, ud.LinearRecurrentAgent])
-def test_microbatches_sum_up_to_the_batch(process, agent_type):
-    """The same losses and the same parameters, to rounding, lived through once or stored."""
+def test_microbatches_sum_to_batch(process, agent_type):
+    """Losses and parameters are the same to rounding, for episodes sampled in one pass and stored ones."""
     agent = agent_type(process, 4, key=jax.random.key(0))
     whole = one_update(process, agent, ud.Counterfactual())
     parts = one_update(process, agent, ud.Counterfactual(), microbatch_size=2)
@@ -252,8 +255,8 @@ def test_microbatches_sum_up_to_the_batch(process, agent_type):
         one_update(process, agent, ud.Counterfactual(), microbatch_size=3)
 
 
-def test_distribution_and_sample_have_the_same_expected_gradient(process):
-    """Scoring the expert's whole distribution is the sample's loss with the mean over a_bar taken exactly."""
+def test_targets_share_expected_gradient(process):
+    """Scoring the expert's distribution takes the mean of the sample's loss over a_bar exactly."""
     agent = ud.LSTMAgent(process, 4, key=jax.random.key(0))
     episodes = all_trajectories("agent")
     weight = braided_probability(agent, episodes, "agent")
@@ -266,63 +269,63 @@ def test_distribution_and_sample_have_the_same_expected_gradient(process):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
-def test_data_do_not_depend_on_the_number_of_devices(process):
-    """Episode i of update u has its own key: one device and two compute the same run, to rounding."""
-    agent = ud.LSTMAgent(process, 4, key=jax.random.key(0))
-    key = jax.random.key(1)
+@pytest.fixture(scope="module")
+def resumable(process):
+    """A compiled loop of six updates, its whole run, and the states after each row."""
+    loop, states = Loop(process, ud.Counterfactual(), steps=6, batch_size=8, log_every=1), []
+    begin = loop.begin(ud.LSTMAgent(process, 4, key=jax.random.key(0)))
+    run = loop.run(begin, key=jax.random.key(1), on_log=lambda state, row: states.append(state))
+    return loop, begin, run, states
 
-    def first_losses():
-        run = ud.teach(process, agent, ud.Counterfactual(), key=key, steps=2, batch_size=8, log_every=1)
-        return [(row["action_loss"], row["observation_loss"]) for row in run.metrics]
 
-    two = first_losses()
+def test_data_ignore_device_count(process, resumable, monkeypatch):
+    """Each episode has its own key: one device and two compute the same run, to rounding."""
+    _, begin, two, _ = resumable
     devices = jax.local_devices()
     assert len(devices) == 2
-    one = pytest.MonkeyPatch()
-    one.setattr(jax, "local_devices", lambda: devices[:1])
-    try:
-        np.testing.assert_allclose(first_losses(), two, rtol=1e-5)
-    finally:
-        one.undo()
+    monkeypatch.setattr(jax, "local_devices", lambda: devices[:1])
+    loop = Loop(process, ud.Counterfactual(), steps=6, batch_size=8, log_every=1)
+    assert loop.mesh.size == 1
+    one = loop.run(begin, key=jax.random.key(1))
+    for name in ("action_loss", "observation_loss"):
+        have, want = ([row[name] for row in run.metrics[:2]] for run in (one, two))
+        np.testing.assert_allclose(have, want, rtol=1e-5)
 
 
-def test_a_run_goes_on_where_it_stopped(process):
-    """Stopping and going on from the state equals not stopping, bit for bit."""
-    agent, key = ud.LSTMAgent(process, 4, key=jax.random.key(0)), jax.random.key(1)
-    settings = {"key": key, "steps": 6, "batch_size": 8, "log_every": 2}
-    states = []
-    whole = ud.teach(process, agent, ud.Counterfactual(), on_log=lambda state, row: states.append(state), **settings)
-    rest = ud.teach(process, agent, ud.Counterfactual(), state=states[0], **settings)
-    assert [row["update"] for row in rest.metrics] == [4, 6]
+def test_resumed_run_is_identical(resumable):
+    """A run resumed from a state equals the whole run, bit for bit."""
+    loop, _, whole, states = resumable
+    rest = loop.run(states[1], key=jax.random.key(1))
+    assert [row["update"] for row in rest.metrics] == [3, 4, 5, 6]
     for a, b in zip(jax.tree.leaves(whole.state), jax.tree.leaves(rest.state), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-def test_an_agent_inside_another_keeps_no_mark_that_was_not_taught(bandit, tmp_path):
-    """What is taught through a `TemperedAgent` is the net in it, and that is what can be saved."""
+def test_inner_agent_gets_the_reading(bandit, tmp_path):
+    """Teaching a `TemperedAgent` teaches the net inside, which can be saved."""
     agent = ud.TemperedAgent(ud.GRUAgent(bandit, 2, key=jax.random.key(0)), 0.5)
     net = ud.teach(bandit, agent, ud.Factual(), key=jax.random.key(1), steps=2, batch_size=4).agent.agent
     ud.save(net, tmp_path / "net")
     for taught in (net, ud.load(tmp_path / "net")):
         assert (taught.own_actions, taught.marks) == ("see", ("see",))
         with pytest.raises(ValueError, match="cannot read actions marked do"):
-            taught.reading("do")
+            taught.reading_as("do")
     assert agent.agent.marks == ("do", "see"), "the original is not changed"
 
 
-def test_factual_teaching_leaves_no_do(process):
-    """It has met no do-symbol, and do is refused for it."""
+def test_factual_agent_refuses_do(process):
+    """A factually taught agent has met no do-symbol and refuses to read one."""
     agent = ud.LSTMAgent(process, 4, key=jax.random.key(0))
     run = ud.teach(process, agent, ud.Factual(), key=jax.random.key(1), steps=1, batch_size=2)
     assert (run.agent.own_actions, run.agent.marks) == ("see", ("see",))
     with pytest.raises(ValueError, match=r"cannot read actions marked do.*ud\.Counterfactual"):
-        run.agent.reading("do")
+        run.agent.reading_as("do")
     untouched = run.agent.interface.read_do.table == agent.interface.read_do.table
     assert bool(untouched.all())
 
 
-def test_observation_weight_zero_leaves_the_observation_head_alone(process):
-    """Remark 18: the observation loss is optional."""
+def test_observation_weight_zero(process):
+    """Remark 18: with weight 0, the observation head is not trained."""
     agent = ud.LSTMAgent(process, 4, key=jax.random.key(0))
     teaching = ud.Counterfactual(observation_weight=0.0)
     run = ud.teach(process, agent, teaching, key=jax.random.key(1), steps=2, batch_size=4)
@@ -330,8 +333,8 @@ def test_observation_weight_zero_leaves_the_observation_head_alone(process):
     assert not bool((run.agent.interface.head_A.weight == agent.interface.head_A.weight).all())
 
 
-def test_a_continuous_theta_can_be_taught_but_not_certified_exactly():
-    """Sample-only processes: teaching needs no exact answer; the certificate says what it lacks."""
+def test_continuous_theta_is_teachable():
+    """Teaching needs no exact answer; the certificate says which quantities it lacks."""
     process = continuous_arm()
     agent = ud.LSTMAgent(process, 4, key=jax.random.key(0))
     run = ud.teach(process, agent, ud.Counterfactual(), key=jax.random.key(1), steps=2, batch_size=4)
@@ -344,35 +347,34 @@ def test_a_continuous_theta_can_be_taught_but_not_certified_exactly():
         ud.teach(process, agent, ud.Counterfactual(target="posterior"), key=jax.random.key(1), steps=1)
 
 
-def diverging(process, *, log_every, reuse=1, on_log=None):
-    agent = ud.LSTMAgent(process, 4, key=jax.random.key(0))
-    # Update 7 brings all parameters near the end of what a float can hold, so that the losses of update 8 are beyond.
+@pytest.fixture(scope="module")
+def diverging(process):
+    """A function that runs a loop whose losses overflow at update 8, and returns the error."""
+    # Update 7 brings all parameters near the largest float, so that the losses of update 8 overflow.
     far = optax.stateless(lambda updates, params: jax.tree.map(lambda x: jnp.full_like(x, 3e38), updates))
     far = optax.conditionally_transform(far, lambda step: step == 6)
-    with pytest.raises(ud.NotFinite) as caught:
-        ud.teach(
-            process,
-            agent,
-            ud.Counterfactual(),
-            key=jax.random.key(1),
-            steps=50,
-            batch_size=4,
-            reuse=reuse,
-            optimizer=optax.chain(optax.sgd(1e-3), far),
-            log_every=log_every,
-            on_log=on_log,
-        )
-    return caught.value
+    size = {"steps": 50, "batch_size": 4, "optimizer": optax.chain(optax.sgd(1e-3), far)}
+    loops = {reuse: Loop(process, ud.Counterfactual(), reuse=reuse, **size) for reuse in (1, 4)}
+
+    def error(*, log_every, reuse=1, on_log=None):
+        loop = loops[reuse]
+        loop.log_every = log_every
+        begin = loop.begin(ud.LSTMAgent(process, 4, key=jax.random.key(0)))
+        with pytest.raises(ud.NotFinite) as caught:
+            loop.run(begin, key=jax.random.key(1), on_log=on_log)
+        return caught.value
+
+    return error
 
 
-def test_a_loss_that_is_not_finite_stops_at_its_update(process):
-    """It names the update and the term, which are those found by hand, and keeps the last agent with finite losses."""
+def test_infinite_loss_stops_training(diverging):
+    """The error names the right update and term, and keeps the last agent with finite losses."""
     states = {}
-    at_once = diverging(process, log_every=1, on_log=lambda state, row: states.update({row["update"]: state}))
-    # The row of update 7 was seen, and stays: nobody is told that its agent is good.
+    at_once = diverging(log_every=1, on_log=lambda state, row: states.update({row["update"]: state}))
+    # The caller has seen the row of update 7, so its state stays, and the message does not call its agent good.
     assert "the agent that is left has this loss, that of update 7." in str(at_once)
     logged = []
-    error = diverging(process, log_every=49, on_log=lambda *log: logged.append(log))
+    error = diverging(log_every=49, on_log=lambda *log: logged.append(log))
 
     @jax.jit
     def losses(state):
@@ -397,14 +399,14 @@ def test_a_loss_that_is_not_finite_stops_at_its_update(process):
         np.testing.assert_array_equal(have, want)
 
 
-def test_with_reuse_the_last_good_state_is_between_two_batches(process):
-    """Going on from it collects what would have been collected."""
-    error = diverging(process, log_every=50, reuse=4)
+def test_good_state_is_between_batches(diverging):
+    """With `reuse`, the good state is the start of a batch, so that a resumed run collects the same batches."""
+    error = diverging(log_every=52, reuse=4)
     assert (error.update, int(error.run.state.update)) == (8, 4)
 
 
-def test_a_gradient_and_a_step_that_are_not_finite_are_named(process, monkeypatch):
-    """While the losses are finite. Where the optimiser makes something finite of the gradient, training goes on."""
+def test_infinite_gradient_and_step(process, monkeypatch):
+    """Each is named if the losses are finite. Training goes on if the optimiser makes the gradient finite."""
     agent = ud.LSTMAgent(process, 4, key=jax.random.key(0))
     settings = {"key": jax.random.key(1), "steps": 5, "batch_size": 4}
     late = optax.stateless(lambda updates, params: jax.tree.map(lambda x: x * jnp.inf, updates))
@@ -426,8 +428,8 @@ def test_a_gradient_and_a_step_that_are_not_finite_are_named(process, monkeypatc
     assert int(ud.teach(process, agent, ud.Counterfactual(), optimizer=forgiving, **settings).state.update) == 5
 
 
-def test_bad_settings_are_named(no_type_checks):
-    """Before anything is compiled."""
+def test_bad_settings(no_type_checks):
+    """Settings are checked before anything is compiled."""
     with pytest.raises(ValueError, match='target must be "sample"'):
         ud.Counterfactual(target="everything")
     with pytest.raises(ValueError, match="observation_weight must be"):
@@ -439,11 +441,11 @@ def test_bad_settings_are_named(no_type_checks):
             ud.teach(process, agent, ud.Factual(), key=jax.random.key(0), **{name: 0})
 
 
-def test_what_does_not_belong_together_is_refused(process, bandit):
-    """A state of another teaching, an agent for other symbols or with nothing to learn, a batch for an episode."""
+def test_mismatches_are_refused(process, bandit):
+    """A state of another teaching, an agent for other symbols, an untrainable agent, a batch for an episode."""
     agent = ud.LSTMAgent(process, 4, key=jax.random.key(0))
     state = initial_state(agent, ud.Factual(), optax.sgd(0.1))
-    with pytest.raises(ValueError, match="marks actions see, and Counterfactual marks them do"):
+    with pytest.raises(ValueError, match="marks actions see, and counterfactual marks them do"):
         ud.teach(process, agent, ud.Counterfactual(), key=jax.random.key(0), state=state, optimizer=optax.sgd(0.1))
     with pytest.raises(ValueError, match="bandit has actions of 5 symbols, and this LSTMAgent knows 2"):
         ud.teach(bandit, agent, ud.Counterfactual(), key=jax.random.key(0))
@@ -453,11 +455,10 @@ def test_what_does_not_belong_together_is_refused(process, bandit):
         log_losses(agent, ud.rollout(process, agent, key=jax.random.key(0), num_episodes=2))
 
 
-def test_marks_must_be_fields():
-    """A class variable would not survive; do could then not be refused after factual teaching."""
-
-    methods = dict.fromkeys(("init", "f_A", "f_O", "g_A", "g_O"), lambda self: None)
-    own = {"own_actions": "do", "marks": ("do", "see")}
-    careless = types.new_class("Careless", (ud.AbstractAgent,), exec_body=lambda body: body.update(methods | own))()
-    with pytest.raises(TypeError, match="Careless: make own_actions and marks static fields"):
-        with_marks(careless, "see", ("see",))
+@pytest.mark.parametrize("name", ["own_actions", "marks"])
+def test_marks_are_not_redefined(name):
+    """A second `own_actions` would not follow `reading`; do could then not be refused after factual teaching."""
+    body = dict.fromkeys(("init", "f_A", "f_O", "g_A", "g_O"), lambda self: None) | {name: "do"}
+    careless = types.new_class("Careless", (ud.AbstractAgent,), exec_body=lambda namespace: namespace.update(body))
+    with pytest.raises(TypeError, match=f"Careless must not define {name}"):
+        careless()

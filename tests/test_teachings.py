@@ -1,7 +1,7 @@
-"""The square of teachings (Section 4.1, Remarks 13 to 18, Appendix A): what each setting executes, marks and learns.
+"""The teachings (Section 4.1, Remarks 13 to 18, Appendix A): their executors, marks and limits.
 
-The stream of a setting is written down once more, in NumPy, as the sum over all its trajectories. `collect` must draw
-from it, and the limit that theory gives must be a minimum of the library's loss over it.
+A second implementation, in NumPy, enumerates the trajectories of a teaching with their probabilities. `collect` must
+sample from this distribution, and the limit that theory gives must minimise the library's loss over it.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ import pytest
 import undelude as ud
 from processes import arm, opening
 from tabular_agent import TabularAgent, WindowAgent
-from undelude._agents.base import with_marks
+from undelude._agents.base import with_reading
 from undelude._process.episodes import AGENT, EXPERT
 from undelude._rollout.scan import run_episode
 from undelude._teaching.losses import log_losses
@@ -49,7 +49,7 @@ def process():
 
 @dataclasses.dataclass(frozen=True)
 class Truth:
-    """What a setting should be: the expert's share, per what, whether marked; and the limit's factor of the actions."""
+    """A teaching as the enumeration takes it."""
 
     share: float
     per: str = "step"
@@ -69,7 +69,7 @@ TRUTHS = {
 
 
 def limit(truth, history, *, per=None):
-    """`Q(A | h)` in the limit; a history is a tuple of `(a, o, done)`, all `done` alike where nothing is marked."""
+    """`Q(A | h)` in the limit; a history is a tuple of `(a, o, done)`, with `done` False if nothing is marked."""
     per = truth.per if per is None else per
     nature, pi, own = PRIOR.copy(), np.ones(3), 1.0
     steps = np.ones(3)
@@ -134,7 +134,7 @@ def as_episodes(truth, columns):
 
 
 def tabular(process, distribution):
-    """The tabular agent that says `distribution(history)` at every history of at most two rounds."""
+    """The tabular agent that predicts `distribution(history)` at every history of at most two rounds."""
     agent = TabularAgent.of(process)
     logits = np.zeros(agent.logits_A.shape)
     for t in range(T):
@@ -157,14 +157,14 @@ def some_policy(history):
     return np.array([p, 1 - p])
 
 
-# What is executed and marked --------------------------------------------------------------------------------------
+# Executors and marks ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_collect_draws_what_the_setting_says(process, name):
-    """Of all trajectories as many as their probability under the setting says (Pearson's chi-squared), each marked."""
+def test_collect_follows_the_setting(process, name):
+    """Trajectories occur with their enumerated probabilities (Pearson's chi-squared), with the right marks."""
     teaching, truth, N = SETTINGS[name], TRUTHS[name], 20_000
-    agent = with_marks(tabular(process, some_policy), teaching.mark, teaching.marks)
+    agent = with_reading(tabular(process, some_policy), teaching.reading)
     draw = jax.jit(jax.vmap(lambda key: collect(process, agent, teaching, key)))
     drawn = draw(jax.random.split(jax.random.key(0), N))
     by_expert = np.asarray(drawn.executor) == EXPERT
@@ -186,11 +186,11 @@ def test_collect_draws_what_the_setting_says(process, name):
     assert abs(chi2 - filled.sum()) < 5 * np.sqrt(2 * filled.sum())
 
 
-# What is learned --------------------------------------------------------------------------------------------------
+# Limits -----------------------------------------------------------------------------------------------------------
 
 
 def gradient_at(process, truth, distribution, *, target="distribution"):
-    """Of the expected action loss, at the agent that says `distribution` and has executed its part of the stream."""
+    """The largest gradient of the expected action loss, at the agent that predicts and executes `distribution`."""
     with jax.enable_x64(True):
         columns, probabilities = stream(truth, distribution)
         agent = jax.tree.map(lambda x: x.astype(float), tabular(process, distribution))
@@ -205,13 +205,14 @@ def gradient_at(process, truth, distribution, *, target="distribution"):
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_the_limit_is_the_minimum_of_the_enumerated_loss(process, name):
-    """Q(A | do(a), o), Q(A | a, o), every mixed past, and Remark 17's limits without marks: there the gradient is 0.
+def test_limit_minimises_the_loss(process, name):
+    """The gradient is 0 at Q(A | do(a), o), Q(A | a, o), the mixed answers, and Remark 17's limits without marks.
 
-    The loss is convex in the logits, so that a point without gradient is its minimum."""
+    The loss is convex in the logits, so a point with gradient 0 is its minimum.
+    """
     truth = TRUTHS[name]
     assert gradient_at(process, truth, lambda history: limit(truth, history)) < 1e-12
-    # The nearest other limit is none.
+    # The nearest other limit is not a minimum.
     other = {
         "counterfactual": Truth(1.0, marked=False),
         "factual": Truth(0.0, marked=False),
@@ -224,8 +225,8 @@ def test_the_limit_is_the_minimum_of_the_enumerated_loss(process, name):
     assert gradient_at(process, truth, lambda history: limit(other, history)) > 1e-4
 
 
-def test_the_loop_itself_meets_daggers_limit(process):
-    """`teach`, per step: at every history near the unmarked limit, and far from both answers."""
+def test_teach_meets_dagger_limit(process):
+    """Taught per step, the policy is near the unmarked limit at every history, and far from both answers."""
     run = ud.teach(
         process,
         TabularAgent.of(process),
@@ -249,8 +250,8 @@ def test_the_loop_itself_meets_daggers_limit(process):
     assert distance(1.0) > 0.1
 
 
-def test_forward_kl_meets_the_posterior_predictive_and_reverse_the_geometric_mean():
-    """With a sharp expert the reverse direction is all but sure of what is only probable."""
+def test_both_directions_of_kl():
+    """Forward KL gives the posterior predictive, reverse KL the geometric mean, which is overconfident."""
     belief, distribution = np.array([0.7, 0.2, 0.1]), np.full((3, 3), 1e-4) + (1 - 3e-4) * np.eye(3)
     process = ud.tasks.from_tables(prior=belief, expert=distribution, task=np.full((3, 3, 2), 0.5), num_rounds=1)
     predictive = belief @ distribution
@@ -281,9 +282,10 @@ def test_forward_kl_meets_the_posterior_predictive_and_reverse_the_geometric_mea
 
 
 def fitted(episodes, rounds):
-    """The best prediction of the expert's third action from the last `rounds` rounds: the mean of the expert's
-    distributions
-    over the episodes that agree on them."""
+    """The best prediction of the expert's third action from the last `rounds` rounds.
+
+    It is the mean of the expert's distributions over the episodes that agree on these rounds.
+    """
     distributions = np.asarray(episodes.expert.probs)[:, 2]
     a, o = np.asarray(episodes.actions), np.asarray(episodes.observations)
     code = np.zeros(len(distributions), int)
@@ -303,7 +305,7 @@ def errors(process):
     found = {}
     for name in ("cloning", "counterfactual"):
         teaching = SETTINGS[name]
-        agent = with_marks(TabularAgent.of(process), teaching.mark, teaching.marks)
+        agent = with_reading(TabularAgent.of(process), teaching.reading)
         draw = jax.jit(jax.vmap(lambda key, agent=agent, teaching=teaching: collect(process, agent, teaching, key)))
         episodes = draw(jax.random.split(jax.random.key(1), 100_000))
         for n in (1_000, 10_000, 100_000):
@@ -314,8 +316,8 @@ def errors(process):
     return found
 
 
-def test_remark_17_clonings_error_falls_neither_with_data_nor_with_size(errors):
-    """The bias of cloning stays with a hundred times the data, and more memory makes it no better."""
+def test_remark_17_error_of_cloning(errors):
+    """The bias of cloning does not shrink with a hundred times the data, or with more memory."""
     by_data = [errors["cloning", n, 2] for n in (1_000, 10_000, 100_000)]
     by_size = [errors["cloning", 100_000, rounds] for rounds in (0, 1, 2)]
     assert min(by_data) > 0.75 * max(by_data) > 5e-3
@@ -327,14 +329,15 @@ def test_remark_17_clonings_error_falls_neither_with_data_nor_with_size(errors):
     assert by_size[2] < 1e-4
 
 
-def test_remark_17_with_theta_shown_the_two_agree():
-    """Cloning and counterfactual teaching learn the same distribution of the third action, whatever came before,
-    where O_0 shows
-    theta; where it but hints at it, the two differ by what the expert's choices told."""
+def test_remark_17_theta_shown():
+    """If O_0 shows theta, cloning and counterfactual teaching learn the same distribution of the third action.
+
+    If O_0 only hints at theta, they differ: the expert's actions are then evidence.
+    """
 
     @eqx.filter_jit
     def draw(process, teaching):
-        agent = with_marks(ud.LSTMAgent(process, 2, key=jax.random.key(0)), teaching.mark, teaching.marks)
+        agent = with_reading(ud.LSTMAgent(process, 2, key=jax.random.key(0)), teaching.reading)
         return jax.vmap(lambda key: collect(process, agent, teaching, key))(jax.random.split(jax.random.key(1), 20_000))
 
     def third(telling, teaching):
@@ -369,14 +372,14 @@ def meaning_of_windows(agent, bandit):
 
 
 def beliefs(agent):
-    """The same as the agent has it: its policy is .6 p + .1 (1 - p) on the arm of the window."""
+    """The agent's own `P(theta = a | a, o)`: its policy is .6 p + .1 (1 - p) on the arm of the window."""
     probs = np.asarray(jax.nn.softmax(agent.logits_A))[1:].reshape(5, 2, 5)
     return (np.einsum("aoa->ao", probs).mean(0) - 0.1) / 0.5
 
 
-def test_remark_13_a_truncated_memory_must_be_taught_on_its_own_behaviour(bandit):
-    """What a window of one round means depends on who filled it: P(theta = a | a, o = 1) is .43 where arms are drawn
-    at random, and .66 where the agent stays with what paid and leaves what did not."""
+def test_remark_13_own_behaviour(bandit):
+    """The meaning of a window of one round depends on the policy: P(theta = a | a, o = 1) is .43 if arms are drawn at
+    random, and .66 if the agent repeats an arm that paid and leaves one that did not."""
     start = WindowAgent.of(bandit, greedy=True)
     settings = {
         "key": jax.random.key(0),
@@ -396,8 +399,8 @@ def test_remark_13_a_truncated_memory_must_be_taught_on_its_own_behaviour(bandit
     assert (meaning_of_windows(blind, bandit) - beliefs(blind))[1] > 0.2
 
 
-def test_a_truncated_memory_is_not_taught_from_its_past_self(bandit):
-    """Replay is for agents that keep the whole history, or for data that do not depend on the agent."""
+def test_truncated_memory_refuses_reuse(bandit):
+    """Reuse needs an agent that keeps the whole history, or data that do not depend on the agent."""
     agent, key = WindowAgent.of(bandit), jax.random.key(0)
     for teaching in (ud.Counterfactual(), ud.DAgger(0.5)):
         with pytest.raises(ValueError, match=r"WindowAgent has a truncated memory, and reuse=2 .*use reuse=1"):
@@ -408,7 +411,7 @@ def test_a_truncated_memory_is_not_taught_from_its_past_self(bandit):
 # Replay -----------------------------------------------------------------------------------------------------------
 
 
-def test_reuse_learns_from_each_batch_k_times(process):
+def test_reuse_repeats_each_batch(process):
     """Two updates on the batch of update 0, then one on that of update 2."""
     agent, key, teaching = ud.LSTMAgent(process, 3, key=jax.random.key(0)), jax.random.key(1), ud.Counterfactual()
     optimizer = optax.sgd(0.5)
@@ -438,11 +441,11 @@ def test_reuse_learns_from_each_batch_k_times(process):
         np.testing.assert_array_equal(have, want)
 
 
-# Who acts blind, and what is refused ------------------------------------------------------------------------------
+# Behaviours and settings ------------------------------------------------------------------------------------------
 
 
-def test_a_blind_agent_acts_as_it_would_alone(process):
-    """It reads its own actions its own way, here as evidence, though the stream has them marked do, as they are."""
+def test_blind_agent_acts_as_alone(process):
+    """The behaviour reads its own actions as it always does, here as evidence, although the episodes mark them do."""
     behaviour, key = ud.ExactAgent(process, own_actions="see"), jax.random.key(0)
     alone = ud.rollout(process, behaviour, key=key, num_episodes=64)
     learner = ud.LSTMAgent(process, 2, key=key)
@@ -456,26 +459,26 @@ def test_a_blind_agent_acts_as_it_would_alone(process):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"expert_share": 0.5, "expert_mark": "do"}, "expert's actions must not be marked do"),
-        ({"expert_share": 0.5, "agent_mark": "see"}, "expert did not execute must not be marked see"),
-        ({"expert_share": 0.5, "agent_mark": "see", "expert_mark": "do"}, "must not be marked do"),
-        ({"agent_mark": None}, "either all actions are marked or none"),
+        ({"expert_share": 0.5, "expert_mark": "do"}, "expert_mark must not be do"),
+        ({"expert_share": 0.5, "agent_mark": "see"}, "agent_mark must not be see"),
+        ({"expert_share": 0.5, "agent_mark": "see", "expert_mark": "do"}, "expert_mark must not be do"),
+        ({"agent_mark": None}, "agent_mark and expert_mark go together"),
         ({"expert_share": 1.5}, "share must be a number from 0 to 1"),
         ({"per": "week"}, 'per must be "step" or "episode"'),
         ({"agent_mark": "done"}, "agent_mark must be"),
-        ({"agent_mark": None, "expert_mark": None, "target": "posterior"}, "marks no action"),
+        ({"agent_mark": None, "expert_mark": None, "target": "posterior"}, "needs marks"),
     ],
 )
-def test_contradictory_corners_are_refused(settings, message, no_type_checks):
-    """In one stream with both executors a false mark collapses the two symbols; alone it is but a name."""
+def test_contradictory_marks(settings, message, no_type_checks):
+    """With both executors in one stream, a false mark makes one symbol of two; with one executor it is only a name."""
     with pytest.raises(ValueError, match=message):
         ud.Teaching(**settings)
     assert ud.Teaching(expert_share=1.0, expert_mark="do").marks == ("do",)
     assert ud.Teaching(agent_mark="see").marks == ("see",)
 
 
-def test_behaviours_that_cannot_act_are_named(process, bandit):
-    """Before anything is compiled."""
+def test_unfit_behaviours(process, bandit):
+    """Behaviours are checked before anything is compiled."""
     agent, key = ud.LSTMAgent(process, 2, key=jax.random.key(0)), jax.random.key(0)
     for behaviour, message in (
         (ud.ExactAgent(bandit), "tables has actions of 2 symbols, and this ExactAgent knows 5"),
@@ -486,13 +489,13 @@ def test_behaviours_that_cannot_act_are_named(process, bandit):
     ):
         with pytest.raises(ValueError, match=message):
             collect(process, agent, ud.Blind(behaviour), key)
-    with pytest.raises(TypeError, match="actions that are no symbols"):
+    with pytest.raises(TypeError, match="is for symbols"):
         collect(arm(), ud.LSTMAgent(arm(), 2, key=key), ud.Blind(), key)
 
 
 @pytest.mark.parametrize("name", ["counterfactual", "factual", "mixed", "blind", "cloning", "dagger"])
-def test_the_command_line_has_them_all(name):
-    """`undelude train --teaching`, with `--expert-share` for those of two executors."""
+def test_command_line_teachings(name):
+    """`undelude train --teaching` has all of them, with `--expert-share` for those of two executors."""
     from undelude._cli.train import make_teaching
     from undelude._runs.config import Config
 
@@ -508,7 +511,7 @@ CHAIN = np.array([[[0.2, 0.8], [0.3, 0.7], [0.5, 0.5]], [[0.9, 0.1], [0.7, 0.3],
 
 
 class Chain(ud.AbstractExpert[jax.Array]):
-    """What comes next depends on theta and on the last symbol, whoever produced it."""
+    """The next symbol depends on theta and on the last symbol, executed by either party."""
 
     def init(self, theta):
         return jnp.asarray(2, jnp.int32)
@@ -525,13 +528,13 @@ class Chain(ud.AbstractExpert[jax.Array]):
 
 @pytest.fixture(scope="module")
 def symbols():
-    """Remark 14's X_1, ..., X_4: slots that either party may fill, and nothing is observed in between."""
+    """Remark 14's X_1, ..., X_4: action slots that either party may execute, without observations."""
     task = ud.tasks.from_tables(prior=[0.5, 0.5], expert=np.full((2, 2), 0.5), task=np.ones((2, 2, 1))).task
     return ud.InteractionProcess([0.5, 0.5], jnp.arange(2), task, Chain(), num_rounds=4, name="symbols")
 
 
 def pasts():
-    """The 4^3 pasts of length 3, and P(X_4 = 1 | past): the factor of a symbol counts where it was seen."""
+    """The 4^3 pasts of length 3, and P(X_4 = 1 | past): a symbol is evidence if it was seen."""
     for past in itertools.product(itertools.product((0, 1), (False, True)), repeat=3):
         belief, last = np.array([0.5, 0.5]), 2
         for x, done in past:
@@ -542,10 +545,10 @@ def pasts():
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("full_optimisation")
-def test_remark_14_one_net_answers_all_64_pasts(symbols):
-    """Within .01 in total variation, taught with `Mixed`; without marks it cannot, nor could any other net."""
-    said, want = {}, np.array([answer for _, answer in pasts()])
-    # The unmarked one is soon as good as it can be.
+def test_remark_14_all_64_pasts(symbols):
+    """One net taught with `Mixed` is within .01 in total variation; without marks, no net can be."""
+    predicted, want = {}, np.array([answer for _, answer in pasts()])
+    # The unmarked net needs fewer updates.
     for teaching, steps, batch_size in ((ud.Mixed(0.5), 1200, 1024), (ud.DAgger(0.5), 300, 256)):
         agent, name = ud.LSTMAgent(symbols, 12, key=jax.random.key(0)), teaching.name
         size = {"steps": steps, "batch_size": batch_size, "log_every": steps, "learning_rate": 2e-2}
@@ -558,11 +561,11 @@ def test_remark_14_one_net_answers_all_64_pasts(symbols):
             return agent.f_A(m).probs[1]
 
         xs, done = (jnp.asarray([[z[i] for z in past] for past, _ in pasts()]) for i in (0, 1))
-        said[name] = np.asarray(jax.jit(jax.vmap(predict))(xs, done if name == "mixed" else jnp.zeros_like(done)))
+        predicted[name] = np.asarray(jax.jit(jax.vmap(predict))(xs, done if name == "mixed" else jnp.zeros_like(done)))
     assert len(want) == 64
-    errors = {name: np.abs(p - want) for name, p in said.items()}
+    errors = {name: np.abs(p - want) for name, p in predicted.items()}
     assert errors["mixed"].max() < 0.01
-    # One answer for the 8 ways of marking the same symbols is off by half their spread somewhere.
+    # One answer for the 8 markings of the same symbols is off by at least half their spread for one of them.
     by_symbols = {}
     for (past, answer), error in zip(pasts(), errors["dagger"], strict=True):
         by_symbols.setdefault(tuple(x for x, _ in past), []).append((answer, error))
@@ -571,10 +574,10 @@ def test_remark_14_one_net_answers_all_64_pasts(symbols):
     assert all(max(e for _, e in p) >= floor for p, floor in zip(by_symbols.values(), floors, strict=True))
 
 
-def test_who_executes_every_action_is_who_is_said():
-    """At both ends of the share, whoever else is there: of `live`, from which every teaching collects."""
+def test_executor_at_both_ends():
+    """With an expert share of 0 or 1, an actor that is present executes all actions or none."""
     process = ud.tasks.bandit(num_rounds=5)
     for share, by_expert in ((0.0, False), (1.0, True)):
-        episode, _ = run_episode(process, ud.ExactAgent(process), jax.random.key(0), num_rounds=5, expert_share=share)
-        assert (episode.executor == EXPERT).tolist() == [by_expert] * 5
-        assert not by_expert or episode.actions.tolist() == episode.expert_actions.tolist()
+        played, _ = run_episode(process, ud.ExactAgent(process), jax.random.key(0), num_rounds=5, expert_share=share)
+        assert (played.executor == EXPERT).tolist() == [by_expert] * 5
+        assert not by_expert or played.actions.tolist() == played.expert_actions.tolist()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import undelude as ud
-from undelude._distributions.spec import Symbols
+from undelude._distributions import Symbols
 from undelude._process.world import AbstractWorld, EpisodeKeys, RoundKeys
 from undelude._rollout.host import play
 from undelude._rollout.host_world import AbstractHostWorld

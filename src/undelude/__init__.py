@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from undelude import tasks
-from undelude._agents.base import AbstractAgent, AbstractSequenceAgent
+from undelude._agents.base import AbstractAgent, AbstractSequenceAgent, Reading
 from undelude._agents.exact import ExactAgent, ThompsonAgent
 from undelude._agents.host import HostAgent
 from undelude._agents.networks.gru import GRUAgent
@@ -18,7 +18,7 @@ from undelude._agents.tempered import TemperedAgent
 from undelude._certificate.certificate import Certificate, certify, delusion_gap
 from undelude._certificate.check_task import TaskReport, check_task
 from undelude._certificate.replicates import Interval, Replicates, replicate
-from undelude._distributions.distributions import (
+from undelude._distributions import (
     AbstractDistribution,
     Autoregressive,
     Categorical,
@@ -34,9 +34,9 @@ from undelude._process.process import InteractionProcess
 from undelude._process.task import AbstractExpert, AbstractTask
 from undelude._rollout.rollout import rollout
 from undelude._runs.agent_files import load, save
+from undelude._teaching.loop import NotFinite, Run, teach
 from undelude._teaching.losses import log_losses
 from undelude._teaching.settings import Blind, Cloning, Counterfactual, DAgger, Factual, Mixed, Teaching
-from undelude._teaching.teach import NotFinite, Run, teach
 from undelude.causal.estimand import Estimand
 from undelude.causal.graph import Path
 from undelude.causal.identification import Hedge, NotIdentifiable, identify
@@ -92,6 +92,7 @@ __all__ = [
     "NotIdentifiable",
     "Path",
     "PlanningAgent",
+    "Reading",
     "Replicates",
     "Run",
     "SequencePredictor",

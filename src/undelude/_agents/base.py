@@ -1,16 +1,16 @@
 """Agents with memory: the four functions f_A, f_O, g_A, g_O of Section 4.1."""
 
 import abc
-import copy
 import dataclasses
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import equinox as eqx
 import jax
-from jaxtyping import Array, Bool, Key
+import typing_extensions
+from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from undelude._checks import one_line
-from undelude._distributions.distributions import AbstractDistribution
+from undelude._distributions import AbstractDistribution
 from undelude._tree import prepend
 from undelude._types import Action, Mark, Observation
 
@@ -18,123 +18,167 @@ if TYPE_CHECKING:
     from undelude._process.episodes import Episodes
 
 A = TypeVar("A", bound="AbstractAgent")
-M = TypeVar("M")
+# Its default makes `AbstractAgent` without brackets a complete type.
+M = typing_extensions.TypeVar("M", default=Any)
+Predictions = tuple[AbstractDistribution, AbstractDistribution]
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """The marks under which an agent reads past actions: `do(a)`, an intervention, or `a`, evidence (Remark 14).
+
+    Attributes:
+        own: the mark under which it reads the actions that it executes itself.
+        known: the marks that it can read. A taught agent knows only the marks of its teaching.
+    """
+
+    own: Mark = "do"
+    known: tuple[Mark, ...] = ("do", "see")
 
 
 class AbstractAgent(eqx.Module, Generic[M]):
     """An agent with memory `M`, for one episode; `jax.vmap` adds a batch.
 
+    A subclass defines `init`, `f_A`, `f_O`, `g_A` and `g_O`. The other methods and properties have defaults, which a
+    subclass may replace: `act`, `belief`, `thetas`, `trainable` and `full_history`.
+
     Attributes:
-        own_actions: how it reads what it executes itself: `"do"`, as interventions, or `"see"`, as evidence.
-        marks: the marks of past actions that it can read; a taught agent has met only some.
-        full_history: whether its memory can keep the whole history (a class attribute). Set it to False where the
-            memory is truncated, as that of a K-order Markov agent: its answers then depend on who executed what it has
-            forgotten, so that only data of its own present behaviour teach it (Remark 13, Appendix A).
+        reading: how it reads past actions; a static field with the default `Reading("do")`. A subclass without an
+            `__init__` of its own takes it as a keyword argument.
     """
 
-    full_history: ClassVar[bool] = True
-    own_actions: eqx.AbstractVar[Mark]
-    marks: eqx.AbstractVar[tuple[Mark, ...]]
+    reading: Reading = eqx.field(static=True, kw_only=True, default=Reading())
+
+    def __check_init__(self) -> None:
+        for name in ("own_actions", "marks"):
+            if getattr(type(self), name) is not getattr(AbstractAgent, name):
+                raise TypeError(
+                    f"{type(self).__name__} must not define {name}, which is taken from the field reading: leave it "
+                    'out, or set reading = ud.Reading("see").'
+                )
+
+    @property
+    def own_actions(self) -> Mark:
+        """The mark under which the agent reads the actions it executes: `"do"`, interventions, or `"see"`, evidence."""
+        return self.reading.own
+
+    @property
+    def marks(self) -> tuple[Mark, ...]:
+        """The marks of past actions that the agent can read."""
+        return self.reading.known
+
+    @property
+    def full_history(self) -> bool:
+        """True if the memory can keep the whole history, which is the default.
+
+        Return `False` from an agent with a truncated memory, such as a K-order Markov agent. Its predictions then
+        depend on the policy that executed the forgotten actions, so that it must be taught on its own present behaviour
+        (Remark 13, Appendix A).
+        """
+        return True
+
+    @property
+    def trainable(self) -> bool:
+        """True if the agent has parameters that `teach` can change, which is the default; exact agents have none."""
+        return True
+
+    @property
+    def thetas(self) -> PyTree | None:
+        """The K values of Theta that `belief` is about, on a leading axis; None by default."""
+        return None
 
     @abc.abstractmethod
     def init(self, *, num_rounds: int) -> M:
-        """The memory at the start of an episode of `num_rounds` rounds."""
+        """Return the memory at the start of an episode of `num_rounds` rounds."""
 
     @abc.abstractmethod
     def f_A(self, m: M) -> AbstractDistribution:
-        """`P(A | M = m)`, the prediction of the expert's next action, and the policy."""
+        """Return `P(A | M = m)`, the prediction of the expert's next action, and the policy."""
 
     @abc.abstractmethod
     def f_O(self, m: M) -> AbstractDistribution:
-        """`P(O | M = m)`, the prediction of the next observation."""
+        """Return `P(O | M = m)`, the prediction of the next observation."""
 
     @abc.abstractmethod
     def g_A(self, a: Action, m: M, *, intervened: Bool[Array, ""] | bool) -> M:
-        """The memory after the action `a`, read as `do(a)` where `intervened` and as plain evidence where not."""
+        """Return the memory after the action `a`, read as `do(a)` if `intervened` and as evidence otherwise."""
 
     @abc.abstractmethod
     def g_O(self, o: Observation, m: M) -> M:
-        """The memory after the observation `o`."""
+        """Return the memory after the observation `o`."""
 
     def act(self, m: M, *, key: Key[Array, ""]) -> tuple[Action, M]:
-        """Choose an action; here a sample of `f_A`, which makes it probability matching (Remark 5)."""
+        """Choose an action; by default sample `f_A`, which is probability matching (Remark 5)."""
         return self.f_A(m).sample(key), m
 
-    def reading(self: A, own_actions: Mark) -> A:
-        """The same agent, reading its own actions as `own_actions`.
+    def belief(self, m: M) -> Float[Array, " K"] | None:
+        """Return the log-posterior over `thetas` in nats, for an agent that has one; None by default."""
+        del m
+        return None
+
+    def reading_as(self: A, own_actions: Mark) -> A:
+        """Return the same agent, reading its own actions as `own_actions`.
 
         Raises:
             ValueError: it was never taught that mark, so its answer would be noise.
         """
         check_mark(self, own_actions)
-        return with_marks(self, own_actions, self.marks)
+        return with_reading(self, Reading(own_actions, self.marks))
 
 
 class AbstractSequenceAgent(AbstractAgent[M]):
-    """An agent that can predict a whole stored episode at once, in parallel where its architecture allows.
+    """An agent that can predict a whole stored episode at once, in parallel if its architecture allows.
 
     Attributes:
-        steps_alike: whether `predict` steps through the episode as acting does (a class attribute). To learn from an
-            episode in which it acted, it then need not read it again (see `teach`).
+        predicts_stepwise: whether `predict` steps through the episode as acting does, one symbol after the other (a
+            class attribute). Teaching then learns from the predictions made while acting, and does not call `predict`
+            on an episode in which the agent acted.
     """
 
-    steps_alike: ClassVar[bool] = False
+    predicts_stepwise: ClassVar[bool] = False
 
     @abc.abstractmethod
-    def predict(self, episode: "Episodes") -> tuple[AbstractDistribution, AbstractDistribution]:
-        """What `f_A` and `f_O` said at each round, leading axis T; with an opening, `f_O` has T + 1 entries."""
+    def predict(self, episode: "Episodes") -> Predictions:
+        """Return `f_A` and `f_O` of each round, leading axis T; with an opening, `f_O` has T + 1 entries."""
 
 
-def with_marks(agent: A, own_actions: Mark, marks: tuple[Mark, ...]) -> A:
-    """A copy of `agent` that reads its own actions as `own_actions` and can read `marks`; so do agents inside it.
-
-    Raises:
-        TypeError: they are no fields of the agent, so that a copy would not keep them.
-    """
-    if not _keeps_marks(agent):
-        raise TypeError(f"{type(agent).__name__}: make own_actions and marks static fields (eqx.field(static=True)).")
-    agent = copy.copy(agent)
-    for field in dataclasses.fields(agent):
-        inner = getattr(agent, field.name)
-        if isinstance(inner, AbstractAgent) and _keeps_marks(inner):
-            object.__setattr__(agent, field.name, with_marks(inner, own_actions, marks))
-    # Static fields of a frozen module whose __init__ takes other arguments: there is no dataclasses.replace.
-    object.__setattr__(agent, "own_actions", own_actions)
-    object.__setattr__(agent, "marks", marks)
-    return agent
-
-
-def _keeps_marks(agent: AbstractAgent) -> bool:
-    return {"own_actions", "marks"} <= {field.name for field in dataclasses.fields(agent)}
+def with_reading(agent: A, reading: Reading) -> A:
+    """Return a copy of `agent`, and of the agents in its fields, that reads past actions as `reading` says."""
+    fields = {field.name: getattr(agent, field.name) for field in dataclasses.fields(agent)}
+    inner = {name: with_reading(value, reading) for name, value in fields.items() if isinstance(value, AbstractAgent)}
+    # `dataclasses.replace` would call __init__, which for a network takes sizes and a key in place of its fields.
+    copy = object.__new__(type(agent))
+    for name, value in (fields | inner | {"reading": reading}).items():
+        object.__setattr__(copy, name, value)
+    return copy
 
 
 def check_mark(agent: AbstractAgent, mark: str) -> None:
-    """Raise `ValueError` where `agent` cannot read actions marked `mark`."""
+    """Raise `ValueError` if `agent` cannot read actions marked `mark`."""
     if not isinstance(mark, str) or mark not in ("do", "see"):
         raise ValueError(f'own_actions must be "do" or "see", not {one_line(repr(mark))}.')
     if mark not in agent.marks:
-        met = " and ".join(agent.marks) or "no marks at all"
+        known = " and ".join(agent.marks) or "no marks at all"
         teaching = "Counterfactual" if mark == "do" else "Factual"
         raise ValueError(
-            f"this {type(agent).__name__} has met {met} in its teaching and cannot read actions marked {mark}: "
-            f"its answer would be noise. Teach it with ud.{teaching}(), or leave own_actions as it is."
+            f"this {type(agent).__name__} was taught {known} and cannot read actions marked {mark}: its answer would "
+            f"be noise. Teach it with ud.{teaching}(), or leave own_actions as it is."
         )
 
 
-def predict(agent: AbstractAgent, episode: "Episodes") -> tuple[AbstractDistribution, AbstractDistribution]:
-    """`agent.predict(episode)`, or the scan of f and g for an agent that has none."""
+def predict(agent: AbstractAgent, episode: "Episodes") -> Predictions:
+    """Return `agent.predict(episode)`, or `scan(agent, episode)` for an agent without `predict`."""
     return agent.predict(episode) if isinstance(agent, AbstractSequenceAgent) else scan(agent, episode)
 
 
-def scan(agent: AbstractAgent, episode: "Episodes") -> tuple[AbstractDistribution, AbstractDistribution]:
-    """What `f_A` and `f_O` say at each round of a stored episode; the definition that `predict` must equal."""
-    m = agent.init(num_rounds=episode.num_rounds)
-    opening = None
+def scan(agent: AbstractAgent, episode: "Episodes") -> Predictions:
+    """Return `f_A` and `f_O` at each round of a stored episode, step by step; `predict` must return the same."""
+    m, opening = agent.init(num_rounds=episode.num_rounds), None
     if episode.opening is not None:
         opening = agent.f_O(m)
         m = agent.g_O(episode.opening, m)
 
-    def round(m: M, x: tuple[Action, Array, Observation]) -> tuple[M, tuple[Any, Any]]:
+    def round(m: Any, x: tuple[Action, Array, Observation]) -> tuple[Any, Predictions]:
         a, intervened, o = x
         P_A = agent.f_A(m)
         m = agent.g_A(a, m, intervened=intervened)
@@ -143,3 +187,25 @@ def scan(agent: AbstractAgent, episode: "Episodes") -> tuple[AbstractDistributio
 
     _, (P_A, P_O) = jax.lax.scan(round, m, (episode.actions, episode.intervened, episode.observations))
     return P_A, prepend(opening, P_O)
+
+
+def scan_beliefs(agent: AbstractAgent, episode: "Episodes") -> Float[Array, "T1 K"]:
+    """Return an agent's log-posteriors before each round of a stored episode and after its last, in nats.
+
+    Raises:
+        TypeError: the agent has no belief.
+    """
+    m = agent.init(num_rounds=episode.num_rounds)
+    if episode.opening is not None:
+        m = agent.g_O(episode.opening, m)
+
+    def round(m: Any, x: tuple[Action, Array, Observation]) -> tuple[Any, Array | None]:
+        a, intervened, o = x
+        m = agent.g_O(o, agent.g_A(a, m, intervened=intervened))
+        return m, agent.belief(m)
+
+    first = agent.belief(m)
+    if first is None:
+        raise TypeError(f"{type(agent).__name__} has no belief over Theta.")
+    _, rest = jax.lax.scan(round, m, (episode.actions, episode.intervened, episode.observations))
+    return prepend(first, rest)

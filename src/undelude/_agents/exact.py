@@ -1,14 +1,15 @@
 """Exact agents: the policy of equation 3, its deluded twin, and Thompson sampling (Remark 5)."""
 
+import abc
 from typing import Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from undelude._agents.base import AbstractAgent, check_mark
-from undelude._distributions.distributions import AbstractDistribution, Categorical
+from undelude._agents.base import AbstractAgent, M, Reading, check_mark
+from undelude._distributions import AbstractDistribution, Categorical
 from undelude._process import inference
 from undelude._process.inference import Belief
 from undelude._process.process import InteractionProcess, check_process
@@ -16,16 +17,65 @@ from undelude._tree import index
 from undelude._types import Action, Mark, Observation
 
 
-class ExactAgent(AbstractAgent[Belief]):
-    """Predicts and acts by exact inference over a finite Theta; its memory is a belief.
+class AbstractExactAgent(AbstractAgent[M]):
+    """An agent whose memory holds the exact belief over a finite Theta.
 
-    `own_actions="do"` is right, `P(A_t+1 | do(a_1:t), o_1:t)` (equation 3); `"see"` is the deluded agent of Section 2,
-    `P(A_t+1 | a_1:t, o_1:t)`, and the delusion is the one line of `inference.update_action` that counts a seen action
-    as evidence.
+    A subclass defines where in its memory the belief is, and how it acts.
+
+    Attributes:
+        process: with finitely many values of Theta.
+    """
+
+    process: eqx.AbstractVar[InteractionProcess]
+
+    @abc.abstractmethod
+    def get_belief(self, m: M) -> Belief:
+        """Return the belief that is part of the memory `m`."""
+
+    @abc.abstractmethod
+    def advance(self, m: M, belief: Belief) -> M:
+        """Return the memory after one more action or observation, which made its belief `belief`."""
+
+    @property
+    def trainable(self) -> bool:
+        """False: the parameters are those of the process."""
+        return False
+
+    @property
+    def thetas(self) -> PyTree:
+        """The values of Theta in the process."""
+        return self.process.thetas
+
+    def belief(self, m: M) -> Float[Array, " K"]:
+        """Return `log Q(theta | history)`, nats."""
+        return self.get_belief(m).log_posterior
+
+    def f_A(self, m: M) -> AbstractDistribution:
+        """Return `sum_theta Q(A | theta, e) P(theta | history)`."""
+        return inference.predict_action(self.process, self.get_belief(m))
+
+    def f_O(self, m: M) -> AbstractDistribution:
+        """Return `sum_theta Q(O | theta, w) P(theta | history)`."""
+        return inference.predict_observation(self.process, self.get_belief(m))
+
+    def g_A(self, a: Action, m: M, *, intervened: Bool[Array, ""] | bool) -> M:
+        """Update the belief by equation 2."""
+        return self.advance(m, inference.update_action(self.process, self.get_belief(m), a, intervened))
+
+    def g_O(self, o: Observation, m: M) -> M:
+        """Update the belief by Bayes' rule."""
+        return self.advance(m, inference.update_observation(self.process, self.get_belief(m), o))
+
+
+class ExactAgent(AbstractExactAgent[Belief]):
+    """An agent that predicts and acts by exact inference over a finite Theta; its memory is the belief.
+
+    With `own_actions="do"` its policy is the right one, `P(A_t+1 | do(a_1:t), o_1:t)` (equation 3). With `"see"` it is
+    the deluded agent of Section 2, `P(A_t+1 | a_1:t, o_1:t)`: it counts its own actions as evidence about theta.
 
     Args:
         process: with finitely many values of Theta.
-        own_actions: how it reads what it executes itself.
+        own_actions: how it reads the actions that it executes.
 
     Raises:
         TypeError: Theta is continuous.
@@ -40,69 +90,68 @@ class ExactAgent(AbstractAgent[Belief]):
     """
 
     process: InteractionProcess
-    own_actions: Mark = eqx.field(static=True)
-    marks: tuple[Mark, ...] = eqx.field(static=True, default=("do", "see"))
 
     def __init__(self, process: InteractionProcess, own_actions: Mark = "do"):
         check_process(process)
         process.check_finite()
         self.process = process
-        self.own_actions = own_actions
-        self.marks = ("do", "see")
+        self.reading = Reading(own_actions)
         check_mark(self, own_actions)
 
     def init(self, *, num_rounds: int) -> Belief:
-        """The prior."""
+        """Return the prior."""
         del num_rounds
         return inference.init(self.process)
 
-    def f_A(self, m: Belief) -> AbstractDistribution:
-        """`sum_theta Q(A | theta, e) P(theta | history)`."""
-        return inference.predict_action(self.process, m)
+    def get_belief(self, m: Belief) -> Belief:
+        """Return the memory itself."""
+        return m
 
-    def f_O(self, m: Belief) -> AbstractDistribution:
-        """`sum_theta Q(O | theta, w) P(theta | history)`."""
-        return inference.predict_observation(self.process, m)
+    def advance(self, m: Belief, belief: Belief) -> Belief:
+        """Return `belief`."""
+        del m
+        return belief
 
-    def g_A(self, a: Action, m: Belief, *, intervened: Bool[Array, ""] | bool) -> Belief:
-        """Equation 2."""
-        return inference.update_action(self.process, m, a, intervened)
 
-    def g_O(self, o: Observation, m: Belief) -> Belief:
-        """Bayes' rule."""
-        return inference.update_observation(self.process, m, o)
+Resample = int | Literal["episode", "belief"]
 
 
 class Thompson(eqx.Module):
-    """A belief, the theta that is held, and the rounds it was held for."""
+    """The memory of a Thompson sampler.
+
+    Attributes:
+        belief: over Theta.
+        held: the index of the theta that it acts under; -1 before the first draw.
+        age: rounds in which it has acted.
+    """
 
     belief: Belief
     held: Int[Array, ""]
     age: Int[Array, ""]
 
 
-class ThompsonAgent(AbstractAgent[Thompson]):
-    """Thompson sampling: hold a theta drawn from the belief, and act as the expert would under it (Remark 5).
+class ThompsonAgent(AbstractExactAgent[Thompson]):
+    """Thompson sampling: draw a theta from the belief, and act as the expert would under it (Remark 5).
 
-    Its prediction `f_A` is the posterior predictive, like `ExactAgent`'s; what differs is the rule by which it acts.
-    Drawn anew each round, the actions have the distribution of `f_A` itself. Held for longer, it commits: worth
-    something where
-    evidence comes only on arrival.
+    Its prediction `f_A` is the posterior predictive, as for `ExactAgent`; only its rule for acting differs. If it draws
+    a theta in each round, its actions have the distribution `f_A`. If it holds a theta for longer, it commits to one
+    course of action, which pays when evidence comes only at the end of it.
 
     Args:
         process: with finitely many values of Theta.
-        resample: draw theta anew every `k` rounds, once an `"episode"`, or, with `"belief"`, as soon as the
-            probability of the one held falls under half of the most probable one's.
+        resample: when to draw a new theta: every `k` rounds, once an `"episode"`, or, with `"belief"`, as soon as the
+            held theta is less than half as probable as the most probable one.
+        own_actions: how it reads the actions that it executes.
+
+    Raises:
+        TypeError: Theta is continuous.
+        ValueError: `resample` is none of these.
     """
 
     process: InteractionProcess
-    resample: int | Literal["episode", "belief"] = eqx.field(static=True)
-    own_actions: Mark = eqx.field(static=True)
-    marks: tuple[Mark, ...] = eqx.field(static=True, default=("do", "see"))
+    resample: Resample = eqx.field(static=True)
 
-    def __init__(
-        self, process: InteractionProcess, resample: int | Literal["episode", "belief"] = 1, own_actions: Mark = "do"
-    ):
+    def __init__(self, process: InteractionProcess, resample: Resample = 1, own_actions: Mark = "do"):
         check_process(process)
         process.check_finite()
         if resample not in ("episode", "belief") and not (isinstance(resample, int) and resample >= 1):
@@ -111,33 +160,24 @@ class ThompsonAgent(AbstractAgent[Thompson]):
             )
         self.process = process
         self.resample = resample
-        self.own_actions = own_actions
-        self.marks = ("do", "see")
+        self.reading = Reading(own_actions)
         check_mark(self, own_actions)
 
     def init(self, *, num_rounds: int) -> Thompson:
-        """The prior, with nothing held yet."""
+        """Return the prior, with no theta held yet."""
         del num_rounds
         return Thompson(inference.init(self.process), jnp.asarray(-1, jnp.int32), jnp.asarray(0, jnp.int32))
 
-    def f_A(self, m: Thompson) -> AbstractDistribution:
-        """`sum_theta Q(A | theta, e) P(theta | history)`."""
-        return inference.predict_action(self.process, m.belief)
+    def get_belief(self, m: Thompson) -> Belief:
+        """Return the belief."""
+        return m.belief
 
-    def f_O(self, m: Thompson) -> AbstractDistribution:
-        """`sum_theta Q(O | theta, w) P(theta | history)`."""
-        return inference.predict_observation(self.process, m.belief)
-
-    def g_A(self, a: Action, m: Thompson, *, intervened: Bool[Array, ""] | bool) -> Thompson:
-        """Equation 2 for the belief."""
-        return Thompson(inference.update_action(self.process, m.belief, a, intervened), m.held, m.age)
-
-    def g_O(self, o: Observation, m: Thompson) -> Thompson:
-        """Bayes' rule for the belief."""
-        return Thompson(inference.update_observation(self.process, m.belief, o), m.held, m.age)
+    def advance(self, m: Thompson, belief: Belief) -> Thompson:
+        """Return the memory with `belief`."""
+        return Thompson(belief, m.held, m.age)
 
     def act(self, m: Thompson, *, key: Key[Array, ""]) -> tuple[Action, Thompson]:
-        """Draw theta if it is time to, then the expert's action under the theta held."""
+        """Draw a theta if one is due, then the expert's action under the theta that is held."""
         key_theta, key_action = jax.random.split(key)
         log_posterior = m.belief.log_posterior
         if self.resample == "episode":

@@ -1,26 +1,42 @@
 """A policy without memory: the same distribution of actions in every round."""
 
-import equinox as eqx
-from jaxtyping import Array, Bool, Key
+from jaxtyping import Array, Bool
 
-from undelude._distributions.distributions import AbstractDistribution
+from undelude._agents.base import AbstractAgent
+from undelude._distributions import AbstractDistribution
 from undelude._types import Action, Observation
 
 
-class FixedPolicy(eqx.Module):
-    """A behaviour without memory: the same distribution in every round, whatever happened."""
+class FixedPolicy(AbstractAgent[None]):
+    """An agent without memory that draws every action from the same distribution.
+
+    It predicts no observations: it can execute actions, and cannot be taught or certified.
+
+    Attributes:
+        distribution: of its actions.
+    """
 
     distribution: AbstractDistribution
 
-    def init(self, *, num_rounds: int) -> None:
-        """No memory."""
+    @property
+    def trainable(self) -> bool:
+        """False: it predicts no observations."""
+        return False
 
-    def act(self, m: None, *, key: Key[Array, ""]) -> tuple[Action, None]:
-        """A sample of the distribution."""
-        return self.distribution.sample(key), m
+    def init(self, *, num_rounds: int) -> None:
+        """Return no memory."""
+
+    def f_A(self, m: None) -> AbstractDistribution:
+        """Return the distribution."""
+        del m
+        return self.distribution
+
+    def f_O(self, m: None) -> AbstractDistribution:
+        """Raise a `TypeError`: it predicts no observations."""
+        raise TypeError("FixedPolicy predicts no observations: it can execute actions, and nothing else.")
 
     def g_A(self, a: Action, m: None, *, intervened: Bool[Array, ""] | bool) -> None:
-        """No memory."""
+        """Return no memory."""
 
     def g_O(self, o: Observation, m: None) -> None:
-        """No memory."""
+        """Return no memory."""

@@ -1,6 +1,6 @@
-"""The best that can be done without seeing theta: to act for reward, by planning over one's own beliefs.
+"""Acting for reward without seeing theta, by planning over the agent's own beliefs.
 
-Probability matching (equation 3) imitates; it gathers information only as the expert would, who needs none.
+Probability matching (equation 3) imitates the expert. It gathers information only as the expert does, who needs none.
 """
 
 import math
@@ -9,44 +9,49 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
-from undelude._agents.base import AbstractAgent
+from undelude._agents.base import Reading
+from undelude._agents.exact import AbstractExactAgent
 from undelude._checks import check_count
-from undelude._distributions.distributions import AbstractDistribution, Categorical, as_categorical
-from undelude._distributions.spec import Symbols, num_symbols
+from undelude._distributions import Categorical, Symbols, as_categorical, num_symbols
 from undelude._process import inference
 from undelude._process.inference import Belief
 from undelude._process.process import InteractionProcess, check_process
-from undelude._types import Action, Mark, Observation
+from undelude._types import Action
 
-# Of the tree of what may happen, for each action that is taken.
+# Nodes of the tree of a plan, for each action taken.
 MAX_NODES = 200_000
-# Actions are equally good where their values differ by less, relatively.
+# Relative difference below which two actions count as equally good.
 TIE = 1e-5
 
 
 class Plan(eqx.Module):
-    """A belief, and the rounds that are left."""
+    """The memory of a planning agent.
+
+    Attributes:
+        belief: over Theta.
+        symbols_left: how many actions and observations are still to come, two a round.
+    """
 
     belief: Belief
-    rounds_left: Int[Array, ""]
+    symbols_left: Int[Array, ""]
 
 
-class PlanningAgent(AbstractAgent[Plan]):
-    """Acts for reward instead of imitating: expectimax over its belief, `depth` rounds ahead.
+class PlanningAgent(AbstractExactAgent[Plan]):
+    """An agent that acts for reward instead of imitating: expectimax over its belief, `depth` rounds ahead.
 
         V_d(h) = max_a E[r + V_(d-1)(h, do(a), o) | h, do(a)],    V_0 = 0.
 
-    With `depth` at least the number of rounds it is the best of all policies that are not shown theta (Bayes-optimal);
-    with less, it earns at most as much. Predicting is not acting: `f_A` is still the posterior predictive.
+    With `depth` at least the number of rounds it is the best policy that is not shown theta (Bayes-optimal); with less,
+    it earns at most as much. Predicting is not acting: `f_A` is still the posterior predictive.
 
     Args:
         process: with finitely many values of Theta, and symbols for actions and observations.
         depth: d; the tree has `(A O)^d` leaves.
 
     Raises:
-        TypeError: Theta is continuous, or actions or observations are no symbols.
+        TypeError: Theta is continuous, or actions or observations are not symbols.
         ValueError: the tree is too large.
 
     >>> import undelude as ud
@@ -59,8 +64,6 @@ class PlanningAgent(AbstractAgent[Plan]):
 
     process: InteractionProcess
     depth: int = eqx.field(static=True)
-    own_actions: Mark = eqx.field(static=True, default="do")
-    marks: tuple[Mark, ...] = eqx.field(static=True, default=("do", "see"))
 
     def __init__(self, process: InteractionProcess, depth: int):
         check_process(process)
@@ -68,48 +71,41 @@ class PlanningAgent(AbstractAgent[Plan]):
         depth = check_count("depth", depth)
         if (nodes := num_nodes(process, depth)) > MAX_NODES:
             raise ValueError(
-                f"a plan {depth} rounds ahead in {process.name} has {nodes:.1g} nodes, more than {MAX_NODES:,}; "
+                f"a plan {depth} rounds ahead in {process.name} has {nodes:.1g} nodes, more than {MAX_NODES:,}: "
                 "take a smaller depth."
             )
-        self.process, self.depth = process, depth
-        self.own_actions, self.marks = "do", ("do", "see")
+        self.process = process
+        self.depth = depth
+        self.reading = Reading("do")
 
     def init(self, *, num_rounds: int) -> Plan:
-        """The prior, and all rounds to go; an opening is an observation more, before the first."""
-        return Plan(inference.init(self.process), jnp.asarray(num_rounds + self.process.opening, jnp.int32))
+        """Return the prior, with all rounds to go."""
+        return Plan(inference.init(self.process), jnp.asarray(2 * num_rounds + self.process.opening, jnp.int32))
 
-    def f_A(self, m: Plan) -> AbstractDistribution:
-        """`sum_theta Q(A | theta, e) P(theta | history)`: what the expert would do."""
-        return inference.predict_action(self.process, m.belief)
+    def get_belief(self, m: Plan) -> Belief:
+        """Return the belief."""
+        return m.belief
 
-    def f_O(self, m: Plan) -> AbstractDistribution:
-        """`sum_theta Q(O | theta, w) P(theta | history)`."""
-        return inference.predict_observation(self.process, m.belief)
-
-    def g_A(self, a: Action, m: Plan, *, intervened: Bool[Array, ""] | bool) -> Plan:
-        """Equation 2 for the belief."""
-        return Plan(inference.update_action(self.process, m.belief, a, intervened), m.rounds_left)
-
-    def g_O(self, o: Observation, m: Plan) -> Plan:
-        """Bayes' rule for the belief."""
-        return Plan(inference.update_observation(self.process, m.belief, o), m.rounds_left - 1)
+    def advance(self, m: Plan, belief: Belief) -> Plan:
+        """Return the memory with `belief` and one symbol less to go."""
+        return Plan(belief, m.symbols_left - 1)
 
     def values(self, m: Plan) -> Float[Array, " A"]:
-        """The reward expected of the next `depth` rounds, by the first action; rounds past the end bring none."""
-        return _values(self.process, m.belief, m.rounds_left, self.depth)
+        """Return the expected reward of the next `depth` rounds for each first action; no reward follows the end."""
+        return _values(self.process, m.belief, m.symbols_left // 2, self.depth)
 
     def act(self, m: Plan, *, key: Key[Array, ""]) -> tuple[Action, Plan]:
-        """An action of the greatest value, any of them where there are several."""
+        """Choose an action of the greatest value, at random if there are several."""
         values = self.values(m)
         best = values >= values.max() - TIE * (1 + jnp.abs(values).max())
         return Categorical(logits=jnp.where(best, 0.0, -jnp.inf)).sample(key), m
 
 
 def num_nodes(process: InteractionProcess, depth: int) -> float:
-    """How many actions a plan `depth` rounds ahead weighs.
+    """Return how many actions a plan `depth` rounds ahead evaluates.
 
     Raises:
-        TypeError: actions or observations are no symbols.
+        TypeError: actions or observations are not symbols.
     """
     for name, spec in zip(("actions", "observations"), process.specs, strict=True):
         if not isinstance(spec, Symbols):
@@ -121,7 +117,7 @@ def num_nodes(process: InteractionProcess, depth: int) -> float:
         return math.inf
 
 
-def _values(process: InteractionProcess, belief: Belief, left: Int[Array, ""], depth: int) -> Float[Array, " A"]:
+def _values(process: InteractionProcess, belief: Belief, rounds_left: Int[Array, ""], depth: int) -> Float[Array, " A"]:
     num_actions, num_observations = map(num_symbols, process.specs)
     symbols = jnp.arange(num_observations)
     w_axis = None if process.task.theta_free_memory else 0
@@ -134,14 +130,15 @@ def _values(process: InteractionProcess, belief: Belief, left: Int[Array, ""], d
         def rewards(theta: Any, w: Any) -> Float[Array, " O"]:
             return jax.vmap(lambda o: jnp.asarray(process.task.reward(theta, w, a, o), float))(symbols)
 
-        r: Any = jax.vmap(rewards, in_axes=(0, w_axis))(process.thetas, acted.w)
+        r: Float[Array, "K O"] = jax.vmap(rewards, in_axes=(0, w_axis))(process.thetas, acted.w)
         expected = jnp.sum(jnp.where(joint > 0, joint * r, 0.0))
         if depth > 1:
 
             def later(o: Int[Array, ""]) -> Float[Array, ""]:
-                return _values(process, inference.update_observation(process, acted, o), left - 1, depth - 1).max()
+                after = inference.update_observation(process, acted, o)
+                return _values(process, after, rounds_left - 1, depth - 1).max()
 
             expected += joint.sum(0) @ jax.vmap(later)(symbols)
-        return jnp.where(left > 0, expected, 0.0)
+        return jnp.where(rounds_left > 0, expected, 0.0)
 
     return jax.vmap(value)(jnp.arange(num_actions))

@@ -1,37 +1,34 @@
-"""Acting more sharply, or less, than one predicts: predicting is not acting (Section 4.1)."""
+"""Acting more or less greedily than the prediction: predicting is not acting (Section 4.1)."""
 
 import math
-from typing import TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Key
+from jaxtyping import Array, Bool, Float, Key, PyTree
 
-from undelude._agents.base import AbstractAgent, AbstractSequenceAgent, predict
+from undelude._agents.base import AbstractAgent, AbstractSequenceAgent, M, Predictions, predict
 from undelude._checks import check_between
-from undelude._distributions.distributions import AbstractDistribution, Categorical, as_categorical
-from undelude._distributions.spec import Symbols, spec_of
+from undelude._distributions import AbstractDistribution, Categorical, Symbols, as_categorical, spec_of
 from undelude._process.episodes import Episodes
-from undelude._types import Action, Mark, Observation
-
-M = TypeVar("M")
+from undelude._types import Action, Observation
 
 
 class TemperedAgent(AbstractSequenceAgent[M]):
-    """Predicts as `agent` does, and acts by that prediction at another temperature.
+    """An agent that predicts as `agent` does, and acts by that prediction at another temperature.
 
         a ~ P(a | m)^(1 / temperature) / Z,    at temperature 0 one of the most probable actions.
 
     `f_A` stays the prediction of the expert, which is what teaching scores and the certificate judges. Appendix A holds
-    for every rule of acting that is not shown theta, so such an agent can be taught, and acts so while it is taught.
+    for every rule of acting that is not shown theta, so such an agent can be taught, and acts at its temperature while
+    it is taught.
 
     Args:
-        agent: whose predictions these are; its actions must be symbols.
-        temperature: at least 0; 1 is the agent's own rule where that is to sample.
+        agent: the agent that predicts; its actions must be symbols.
+        temperature: at least 0; 1 is the agent's own rule if that is to sample.
 
     Raises:
-        TypeError: the agent's actions are no symbols.
+        TypeError: the agent's actions are not symbols.
         ValueError: the temperature is negative or not finite.
 
     >>> import undelude as ud
@@ -43,56 +40,69 @@ class TemperedAgent(AbstractSequenceAgent[M]):
 
     agent: AbstractAgent[M]
     temperature: float = eqx.field(static=True)
-    own_actions: Mark = eqx.field(static=True)
-    marks: tuple[Mark, ...] = eqx.field(static=True)
 
     def __init__(self, agent: AbstractAgent[M], temperature: float):
         temperature = check_between("temperature", temperature, 0, math.inf)
         spec = spec_of(jax.eval_shape(lambda: agent.f_A(agent.init(num_rounds=1))))
         if not isinstance(spec, Symbols):
             raise TypeError(
-                f"a temperature is for actions that are symbols, but this {type(agent).__name__} predicts {spec}; "
-                "write its act by hand."
+                f"a temperature is for actions that are symbols, but this {type(agent).__name__} predicts {spec}: "
+                "define act in a subclass of ud.AbstractAgent instead."
             )
-        self.agent, self.temperature = agent, temperature
-        self.own_actions, self.marks = agent.own_actions, agent.marks
+        self.agent = agent
+        self.temperature = temperature
+        self.reading = agent.reading
 
     @property
     def full_history(self) -> bool:
-        """Whether the agent's memory keeps the whole history."""
+        """True if the memory of `agent` can keep the whole history."""
         return self.agent.full_history
 
+    @property
+    def trainable(self) -> bool:
+        """True if `agent` is trainable."""
+        return self.agent.trainable
+
+    @property
+    def thetas(self) -> PyTree | None:
+        """The values of Theta that the belief of `agent` is about."""
+        return self.agent.thetas
+
     def init(self, *, num_rounds: int) -> M:
-        """The agent's."""
+        """Return the memory of `agent`."""
         return self.agent.init(num_rounds=num_rounds)
 
     def f_A(self, m: M) -> AbstractDistribution:
-        """The agent's, untempered."""
+        """Return the prediction of `agent`, without the temperature."""
         return self.agent.f_A(m)
 
     def f_O(self, m: M) -> AbstractDistribution:
-        """The agent's."""
+        """Return the prediction of `agent`."""
         return self.agent.f_O(m)
 
     def g_A(self, a: Action, m: M, *, intervened: Bool[Array, ""] | bool) -> M:
-        """The agent's."""
+        """Return the memory of `agent` after the action."""
         return self.agent.g_A(a, m, intervened=intervened)
 
     def g_O(self, o: Observation, m: M) -> M:
-        """The agent's."""
+        """Return the memory of `agent` after the observation."""
         return self.agent.g_O(o, m)
 
+    def belief(self, m: M) -> Float[Array, " K"] | None:
+        """Return the belief of `agent`."""
+        return self.agent.belief(m)
+
     def policy(self, m: M) -> Categorical:
-        """The distribution of its actions."""
+        """Return the distribution of its actions."""
         distribution = as_categorical(self.agent.f_A(m))
         if self.temperature == 0:
             return Categorical(logits=jnp.where(distribution.log_probs == distribution.log_probs.max(), 0.0, -jnp.inf))
         return Categorical(logits=distribution.log_probs / self.temperature)
 
     def act(self, m: M, *, key: Key[Array, ""]) -> tuple[Action, M]:
-        """A sample of `policy`."""
+        """Sample `policy`."""
         return self.policy(m).sample(key), m
 
-    def predict(self, episode: Episodes) -> tuple[AbstractDistribution, AbstractDistribution]:
-        """The agent's."""
+    def predict(self, episode: Episodes) -> Predictions:
+        """Return the predictions of `agent`."""
         return predict(self.agent, episode)

@@ -1,11 +1,12 @@
-"""What others earn on a process, with theta and without; and whether imitating its expert is the right goal.
+"""Rewards that other policies earn on a process, with and without theta, and whether imitation is the right goal.
 
-An expert who knows theta never gathers information about it. Where that keeps its imitator from ever finding out,
+An expert who knows theta never gathers information about it. If its imitator therefore never finds out either,
 imitation is the wrong goal, however well it is learned: "impossibly good experts" (Weihs et al., 2021,
 arXiv:2007.12173).
 """
 
 import math
+from collections.abc import Mapping
 
 import equinox as eqx
 import jax
@@ -17,125 +18,169 @@ from undelude._agents.exact import ExactAgent
 from undelude._agents.fixed import FixedPolicy
 from undelude._agents.planning import PlanningAgent, num_nodes
 from undelude._certificate.per_episode import MARKS
-from undelude._distributions.distributions import Categorical
-from undelude._distributions.divergence import divergences
-from undelude._distributions.spec import Symbols, num_symbols
+from undelude._distributions import Categorical, Symbols, divergences, num_symbols
+from undelude._certificate.quantity import THETA_IS_CONTINUOUS, Quantity
+from undelude._certificate.rounds import Mask, count_rounds, find_missing, mean_over_rounds
+from undelude._distributions import divergences
+from undelude._distributions import Symbols, num_symbols
 from undelude._process.episodes import Episodes
 from undelude._process.process import InteractionProcess
 from undelude._rollout.rollout import rollout
 from undelude._rollout.scan import run_episode
 from undelude._tree import index
 
-# Of a plan: the nodes for each action taken, times thetas and observations, and the episodes it is carried out in.
+BASELINES = (
+    "reward_expert",
+    "reward_exact_do",
+    "reward_exact_see",
+    "reward_best",
+    "reward_constant",
+    "imitation_gap_first",
+    "imitation_gap_last",
+)
+# Limits on a plan: nodes x thetas x observations for each action, and episodes to carry it out in.
 MAX_WORK, MAX_EPISODES = 30_000, 1024
-# Of the imitator's gap to the expert, what is left at the end where it does not shrink.
-STILL_MISSING = 0.9
-# Nats that it must lack in the first round, for that to be a measure.
-SOMETHING = 0.05
-# Standard errors by which another policy must be better.
+# The imitator does not learn if its last gap to the expert is more than this fraction of its first.
+LASTING = 0.9
+# Nats of first gap to the expert below which there is nothing to learn.
+NEGLIGIBLE = 0.05
+# Standard errors by which one reward must exceed another to count as greater.
 CLEARLY = 4.0
 
 
 def measure_baselines(
     process: InteractionProcess, *, key: Key[Array, ""], num_episodes: int, num_rounds: int | None
-) -> tuple[dict[str, Float[Array, " B"]], dict[str, str]]:
-    """Rewards of expert, exact agents and planner, and the imitator's gap to the expert; a number for each episode.
+) -> tuple[dict[str, Quantity], dict[str, str]]:
+    """Measure the rewards of the expert, the exact agents and a planner, and the imitator's gap to the expert.
 
     Returns:
-        Numbers by the names of the certificate's quantities, and notes on them.
+        The quantities `BASELINES`, and a note that names the policy behind `reward_best`.
     """
-    size = {"num_episodes": num_episodes, "num_rounds": num_rounds}
-    found = {"reward_expert": rollout(process, None, key=key, executor="expert", **size).reward.mean(-1)}
+    expert = rollout(process, None, key=key, executor="expert", num_episodes=num_episodes, num_rounds=num_rounds)
+    found = {"reward_expert": _rewards(expert)}
     if not process.finite:
-        return found, {}
+        reasons = dict.fromkeys(BASELINES, THETA_IS_CONTINUOUS)
+        notes = {}
+    else:
+        exact = _measure_exact_agents(process, key, num_episodes, expert.num_rounds)
+        best, note = _measure_best(process, key, min(num_episodes, MAX_EPISODES), expert.num_rounds, exact)
+        found |= exact | best
+        reasons = {"reward_constant": "actions are not symbols."}
+        notes = {"reward_best": note}
+    quantities = {name: Quantity.over_episodes(values) for name, values in found.items()}
+    return quantities | {name: Quantity(why_none=why) for name, why in reasons.items() if name not in found}, notes
+
+
+def _measure_exact_agents(
+    process: InteractionProcess, key: Key[Array, ""], num_episodes: int, num_rounds: int
+) -> dict[str, Array]:
+    """Roll out both exact agents; measure the gap between the expert and the perfect imitator, the do agent."""
+    found = {}
     for mark in MARKS:
-        own = rollout(process, ExactAgent(process, mark), key=key, **size)
-        found[f"reward_exact_{mark}"] = own.reward.mean(-1)
-        if mark == "do":
-            # Beside the keys that the episodes themselves drew from.
-            gaps = _gaps(process, own, jax.random.fold_in(key, num_episodes))
-            found["imitation_gap_first"], found["imitation_gap_last"] = gaps
-    T = own.num_rounds
-    size["num_episodes"] = min(num_episodes, MAX_EPISODES)
-    blind = {"the exact agent that reads its own actions as do": found["reward_exact_do"]}
-    blind["the exact agent that reads its own actions as see"] = found["reward_exact_see"]
-    notes, depth = {}, 0
-    if isinstance(process.action_spec, Symbols):
-        blind["always the same action"] = found["reward_constant"] = _constant(process, key, size["num_episodes"], T)
-        depth = _affordable_depth(process, T)
-    else:
-        notes["reward_constant"] = "actions are no symbols."
-    if depth > 0:
-        plan = rollout(process, PlanningAgent(process, depth), key=key, **size).reward.mean(-1)
-        blind[f"a plan {depth} of {T} rounds ahead"] = plan
-    who = max(blind, key=lambda name: float(blind[name].mean()))
-    found["reward_best"] = blind[who]
-    if depth >= T:
-        found["reward_best"], notes["reward_best"] = (
-            plan,
-            (f"of all policies that are not shown theta (Bayes-optimal), in {size['num_episodes']} episodes."),
+        episodes = rollout(
+            process, ExactAgent(process, mark), key=key, num_episodes=num_episodes, num_rounds=num_rounds
         )
-    else:
-        notes["reward_best"] = f"of policies that are not shown theta, at least; that of {who}."
-    return found, notes
+        found[f"reward_exact_{mark}"] = _rewards(episodes)
+        if mark == "do":
+            # A key that no episode was drawn from.
+            gaps = _gaps(process, *find_missing(episodes), jax.random.fold_in(key, num_episodes))
+            found["imitation_gap_first"], found["imitation_gap_last"] = gaps
+    return found
 
 
-def advice(values: dict[str, float | None]) -> str | None:
-    """A warning where imitation is the wrong goal, by the values and standard errors of a certificate; else None.
+def _measure_best(
+    process: InteractionProcess,
+    key: Key[Array, ""],
+    num_episodes: int,
+    num_rounds: int,
+    exact: dict[str, Array],
+) -> tuple[dict[str, Array], str]:
+    """Return the rewards of the best policy that is not shown theta, those of the best constant action, and a note.
 
-    It is, where the perfect imitator earns clearly less than a policy that is not shown theta either, and
+    A plan to the end of the episode is the best policy. If there is none, take the one that earned most.
+    """
+    policies = {
+        f"the exact agent that reads its own actions as {mark}": exact[f"reward_exact_{mark}"] for mark in MARKS
+    }
+    found = {}
+    depth = 0
+    if isinstance(process.action_spec, Symbols):
+        found["reward_constant"] = _constant(process, key, num_episodes, num_rounds)
+        policies["one action, always taken"] = found["reward_constant"]
+        depth = _affordable_depth(process, num_rounds)
+    if depth > 0:
+        planner = PlanningAgent(process, depth)
+        plan = _rewards(rollout(process, planner, key=key, num_episodes=num_episodes, num_rounds=num_rounds))
+        if depth >= num_rounds:
+            note = f"the best of all policies that are not shown theta (Bayes-optimal), over {num_episodes} episodes."
+            return found | {"reward_best": plan}, note
+        policies[f"a plan {depth} of {num_rounds} rounds ahead"] = plan
+    best = max(policies, key=lambda name: float(policies[name].mean()))
+    note = f"the best of the policies tried that are not shown theta: {best}. The optimum may be higher."
+    return found | {"reward_best": policies[best]}, note
 
-    - what the imitator lacks of the expert's knowledge, if it does from the start, is by the last round still what it
-      was in the first; or
-    - one and the same action, always taken, is such a policy, and the expert earns clearly more than that: its
-      knowledge is worth something, and not to be had by acting like it.
+
+def advise(quantities: Mapping[str, Quantity]) -> str | None:
+    """Return a warning if imitation is the wrong goal, judged by the quantities of a certificate; otherwise None.
+
+    It is the wrong goal if a policy without theta earns clearly more than the perfect imitator, and
+
+    - the imitator does not learn: its gap to the expert is as large in the last round as in the first; or
+    - always taking one action also earns clearly more than the imitator, and the expert clearly more than that: the
+      expert's knowledge is valuable, and acting like the expert does not reveal it.
     """
     names = ("imitation_gap_first", "imitation_gap_last", "reward_exact_do", "reward_expert", "reward_best")
-    first, last, imitator, expert, best = (values.get(name) for name in names)
+    first, last, imitator, expert, best = (quantities[name].value if name in quantities else None for name in names)
     if first is None or last is None or imitator is None or expert is None or best is None:
         return None
 
-    def more(one: str, other: str) -> bool:
-        """Clearly more, if both were measured."""
-        x, y = values.get(one), values.get(other)
-        errors = [values.get(f"{name}_se") for name in (one, other)]
-        if x is None or y is None or any(error is None for error in errors):
+    def exceeds(one: str, other: str) -> bool:
+        """Return whether both were measured and the first is clearly greater."""
+        x, y = (quantities.get(name, Quantity()) for name in (one, other))
+        if x.value is None or y.value is None or x.standard_error is None or y.standard_error is None:
             return False
-        return x - y > CLEARLY * math.hypot(*(error or 0.0 for error in errors)) + 1e-6
+        return x.value - y.value > CLEARLY * math.hypot(x.standard_error, y.standard_error) + 1e-6
 
-    imitator_is_beaten = more("reward_best", "reward_exact_do")
-    # Equal numbers are those of one round, in which nobody could have learned anything.
-    never_learns = first > SOMETHING and STILL_MISSING * first < last != first
-    better_not_try = more("reward_constant", "reward_exact_do") and more("reward_expert", "reward_constant")
-    if not (imitator_is_beaten and (never_learns or better_not_try)):
+    imitator_is_beaten = exceeds("reward_best", "reward_exact_do")
+    # The gaps are equal if there is only one round, in which nobody can learn.
+    never_learns = first > NEGLIGIBLE and LASTING * first < last != first
+    better_not_imitate = exceeds("reward_constant", "reward_exact_do") and exceeds("reward_expert", "reward_constant")
+    if not (imitator_is_beaten and (never_learns or better_not_imitate)):
         return None
     if never_learns:
         why = (
             "the expert never gathers the information that its imitator lacks "
-            f"({first:.3f} nats of it in the first round, {last:.3f} in the last)"
+            f"({first:.3f} nats in the first round, {last:.3f} in the last)"
         )
     else:
-        always = values["reward_constant"]
-        why = f"always taking one and the same action earns more ({always:.3f} a round) than acting as the expert might"
-    remedy = "Take an expert who finds out what it needs to know, or act for reward (ud.PlanningAgent)."
-    if more("reward_best", "reward_expert"):
-        remedy = f"That is more than the expert earns, who is no good one at this reward. {remedy}"
+        constant = quantities["reward_constant"].value
+        why = f"always taking the same action earns more ({constant:.3f} per round) than imitating the expert"
+    remedy = "Use an expert that gathers the information it needs, or act for reward (ud.PlanningAgent)."
+    if exceeds("reward_best", "reward_expert"):
+        remedy = f"This is more than the expert itself earns, so it is not a good expert for this reward. {remedy}"
     return (
-        f"imitation is the wrong goal here: {why}. The perfect imitator earns {imitator:.3f} a round, the expert "
+        f"imitation is the wrong goal here: {why}. Per round, the perfect imitator earns {imitator:.3f}, the expert "
         f"{expert:.3f}, and a policy that is not shown theta {best:.3f}. {remedy}"
     )
 
 
+def _rewards(episodes: Episodes) -> Float[Array, " B"]:
+    """Return the mean reward per round of each episode."""
+    episodes, mask = find_missing(episodes)
+    return mean_over_rounds(episodes.reward, mask)
+
+
 @eqx.filter_jit
 def _constant(process: InteractionProcess, key: Array, num_episodes: int, num_rounds: int) -> Float[Array, " B"]:
-    """Rewards of the best of the policies that always take the same action: best in one half, measured in the other."""
+    """Return the rewards of the best constant action, chosen on one half of the episodes, measured on the other."""
     num_actions = num_symbols(process.action_spec)
 
     def always(a: Array) -> Float[Array, " B"]:
         actor = FixedPolicy(Categorical(logits=jnp.where(jnp.arange(num_actions) == a, 0.0, -jnp.inf)))
 
         def one(i: Array) -> Array:
-            return run_episode(process, actor, jax.random.fold_in(key, i), num_rounds=num_rounds)[0].reward.mean()
+            episode, _ = run_episode(process, actor, jax.random.fold_in(key, i), num_rounds=num_rounds)
+            return mean_over_rounds(episode.reward, episode.mask)
 
         return jax.vmap(one)(jnp.arange(num_episodes))
 
@@ -145,10 +190,10 @@ def _constant(process: InteractionProcess, key: Array, num_episodes: int, num_ro
 
 
 def _affordable_depth(process: InteractionProcess, num_rounds: int) -> int:
-    """How many rounds ahead a plan can look; 0 where not even one, or where observations are no symbols."""
+    """Return how many rounds ahead a plan can look within `MAX_WORK`; 0 if observations are not symbols."""
     if not isinstance(process.observation_spec, Symbols):
         return 0
-    # Each node weighs every theta and every observation.
+    # At each node, every theta and every observation is weighed.
     depth, work = 0, process.num_thetas * num_symbols(process.observation_spec)
     while depth < num_rounds and work * num_nodes(process, depth + 1) <= MAX_WORK:
         depth += 1
@@ -156,14 +201,15 @@ def _affordable_depth(process: InteractionProcess, num_rounds: int) -> int:
 
 
 @eqx.filter_jit
-def _gaps(process: InteractionProcess, episodes: Episodes, key: Array) -> tuple[Array, Array]:
-    """`KL(Q(A_t | theta, e_t) || Q(A_t | do(a), o))` in the first and in the last round, nats."""
+def _gaps(process: InteractionProcess, episodes: Episodes, mask: Mask, key: Array) -> tuple[Array, Array]:
+    """Return `KL(Q(A_t | theta, e_t) || Q(A_t | do(a), o))` in the first and the last round that exists, nats."""
 
-    def one(episode: Episodes, key: Array) -> tuple[Array, Array]:
+    def one(episode: Episodes, mask: Mask, key: Array) -> tuple[Array, Array]:
         P_A, _ = scan(ExactAgent(process), episode)
-        distributions = episode.expert, P_A
-        keys = jax.random.split(key)
-        gap = [divergences(*index(distributions, t), key=key)[0] for t, key in zip((0, -1), keys, strict=True)]
-        return gap[0], gap[1]
+        key_first, key_last = jax.random.split(key)
+        last = count_rounds(episode, mask) - 1
+        gap_first, _ = divergences(*index((episode.expert, P_A), 0), key=key_first)
+        gap_last, _ = divergences(*index((episode.expert, P_A), last), key=key_last)
+        return gap_first, gap_last
 
-    return jax.vmap(one)(episodes, jax.random.split(key, episodes.mask.shape[0]))
+    return jax.vmap(one)(episodes, mask, jax.random.split(key, episodes.mask.shape[0]))

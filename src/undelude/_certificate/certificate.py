@@ -1,22 +1,22 @@
-"""The certificate: how far an agent is, in nats, from the interventional answer and from the deluded one."""
+"""The certificate: how far an agent is, in nats, from the interventional and from the deluded answer."""
 
 import dataclasses
 import math
 import time
 import warnings
-from typing import Any
+from typing import Any, overload
 
 import jax
-import numpy as np
 from jaxtyping import Array, Key
 
 from undelude._agents.base import AbstractAgent
 from undelude._agents.exact import ExactAgent
 from undelude._agents.host import HostAgent
-from undelude._certificate.baselines import advice, measure_baselines
+from undelude._certificate.baselines import advice, measure_baselines, BASELINES, advise
 from undelude._certificate.per_episode import MARKS, measure
 from undelude._checks import TOLERANCE, check_key
-from undelude._distributions.spec import Symbols
+from undelude._distributions import Symbols
+from undelude._certificate.quantity import Quantity
 from undelude._process.process import InteractionProcess, check_process
 from undelude._rollout.host import play
 from undelude._rollout.rollout import rollout
@@ -24,33 +24,60 @@ from undelude._types import Mark
 from undelude._versions import versions
 
 
+class Measured:
+    """An attribute of `Certificate` that returns the value of the quantity of the same name."""
+
+    name: str
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, certificate: None, owner: type) -> "Measured": ...
+
+    @overload
+    def __get__(self, certificate: "Certificate", owner: type) -> float | None: ...
+
+    def __get__(self, certificate: "Certificate | None", owner: type) -> "Measured | float | None":
+        """Return the value; on the class, the attribute itself."""
+        return self if certificate is None else certificate.quantities[self.name].value
+
+
+class StandardError:
+    """An attribute of `Certificate` that returns the standard error of a quantity."""
+
+    def __init__(self, measured: Measured):
+        self.measured = measured
+
+    @overload
+    def __get__(self, certificate: None, owner: type) -> "StandardError": ...
+
+    @overload
+    def __get__(self, certificate: "Certificate", owner: type) -> float | None: ...
+
+    def __get__(self, certificate: "Certificate | None", owner: type) -> "StandardError | float | None":
+        """Return the standard error; on the class, the attribute itself."""
+        return self if certificate is None else certificate.quantities[self.measured.name].standard_error
+
+
 @dataclasses.dataclass(frozen=True)
 class Certificate:
-    """What `certify` measured on the agent's own histories; `x_se` is the standard error of `x`, over episodes.
+    """The result of `certify`: an agent's predictions on its own histories, compared with both exact answers.
+
+    Every quantity is a mean over episodes, or None if it could not be measured; then `notes` gives the reason. `x_se`
+    is the standard error of `x`.
 
     Attributes:
-        task, agent, own_actions: what was measured, and how the agent read its own actions.
-        num_episodes, num_rounds: B and T.
-        action_kl_do: `E KL(Q(A | do(a), o) || P(A | m))`, nats an action; 0 for a sober agent.
-        action_kl_see: `E KL(Q(A | a, o) || P(A | m))`; 0 for a deluded one.
-        observation_kl_do, observation_kl_see: the same of observations, nats an observation.
-        action_tv_do, action_tv_see, observation_tv_do, observation_tv_see: total variation, in [0, 1].
-        action_log_loss: `E[-log P(a_bar | m)]` of the queried expert's actions, nats.
-        observation_log_loss: `E[-log P(o | m)]`, nats.
-        action_calibration_gap, observation_calibration_gap: log-loss less `E[H(P(. | m))]`. It needs no exact answer,
-            and is 0 for a sober agent. It is not sufficient: an ignorant agent is calibrated too.
-        reward: a round; beside it the expert's and the exact agents', each on its own histories, and `reward_best`,
-            of policies that are not shown theta; a note says which, and whether it is the best there is.
-            `reward_constant` is that of always taking the same action, the best one.
-        imitation_gap_first, imitation_gap_last: `E KL(Q(A_t | theta, e) || Q(A_t | do(a), o))` in the first and in the
-            last round of the exact do agent's own histories, nats: what the perfect imitator lacks of the expert's
-            knowledge.
-        deluded_fraction: of episodes at whose end the agent gives a wrong theta a probability above .9, by the belief
-            that its policy implies.
-        seconds: of measuring.
-        versions: of what it was measured with.
-        notes: for each quantity that is None or infinite, why; what `reward_best` is; how often a reading of the
-            histories is impossible; and, under "imitation", a warning where imitation is the wrong goal.
+        task: the name of the process.
+        agent: the type of the agent.
+        own_actions: how the agent read its own actions, `"do"` or `"see"`.
+        num_episodes: B.
+        num_rounds: T.
+        seconds: the time that measuring took.
+        versions: of undelude and the libraries in use.
+        notes: the reason for each quantity that is None or infinite; which policy earns `reward_best`; how often a
+            reading of the histories is impossible; and, under "imitation", a warning if imitation is the wrong goal.
+        quantities: the quantities below by name, each with its value, standard error, and reason if it is None.
     """
 
     task: str
@@ -61,65 +88,106 @@ class Certificate:
     seconds: float
     versions: dict[str, str]
     notes: dict[str, str]
-    action_kl_do: float | None = None
-    action_kl_do_se: float | None = None
-    action_kl_see: float | None = None
-    action_kl_see_se: float | None = None
-    observation_kl_do: float | None = None
-    observation_kl_do_se: float | None = None
-    observation_kl_see: float | None = None
-    observation_kl_see_se: float | None = None
-    action_tv_do: float | None = None
-    action_tv_do_se: float | None = None
-    action_tv_see: float | None = None
-    action_tv_see_se: float | None = None
-    observation_tv_do: float | None = None
-    observation_tv_do_se: float | None = None
-    observation_tv_see: float | None = None
-    observation_tv_see_se: float | None = None
-    action_log_loss: float | None = None
-    action_log_loss_se: float | None = None
-    observation_log_loss: float | None = None
-    observation_log_loss_se: float | None = None
-    action_calibration_gap: float | None = None
-    action_calibration_gap_se: float | None = None
-    observation_calibration_gap: float | None = None
-    observation_calibration_gap_se: float | None = None
-    reward: float | None = None
-    reward_se: float | None = None
-    reward_expert: float | None = None
-    reward_expert_se: float | None = None
-    reward_exact_do: float | None = None
-    reward_exact_do_se: float | None = None
-    reward_exact_see: float | None = None
-    reward_exact_see_se: float | None = None
-    reward_best: float | None = None
-    reward_best_se: float | None = None
-    reward_constant: float | None = None
-    reward_constant_se: float | None = None
-    imitation_gap_first: float | None = None
-    imitation_gap_first_se: float | None = None
-    imitation_gap_last: float | None = None
-    imitation_gap_last_se: float | None = None
-    deluded_fraction: float | None = None
-    deluded_fraction_se: float | None = None
+    quantities: dict[str, Quantity]
+
+    action_kl_do = Measured()
+    """`E KL(Q(A | do(a), o) || P(A | m))`, nats per action; 0 for a sober agent."""
+    action_kl_do_se = StandardError(action_kl_do)
+    action_kl_see = Measured()
+    """`E KL(Q(A | a, o) || P(A | m))`, nats per action; 0 for a deluded agent."""
+    action_kl_see_se = StandardError(action_kl_see)
+    observation_kl_do = Measured()
+    """`E KL(Q(O | do(a), o) || P(O | m))`, nats per observation; 0 for a sober agent."""
+    observation_kl_do_se = StandardError(observation_kl_do)
+    observation_kl_see = Measured()
+    """`E KL(Q(O | a, o) || P(O | m))`, nats per observation; 0 for a deluded agent."""
+    observation_kl_see_se = StandardError(observation_kl_see)
+    action_tv_do = Measured()
+    """Total variation between `Q(A | do(a), o)` and `P(A | m)`, from 0 to 1; finite where the KL is not."""
+    action_tv_do_se = StandardError(action_tv_do)
+    action_tv_see = Measured()
+    """Total variation between `Q(A | a, o)` and `P(A | m)`, from 0 to 1."""
+    action_tv_see_se = StandardError(action_tv_see)
+    observation_tv_do = Measured()
+    """Total variation between `Q(O | do(a), o)` and `P(O | m)`, from 0 to 1."""
+    observation_tv_do_se = StandardError(observation_tv_do)
+    observation_tv_see = Measured()
+    """Total variation between `Q(O | a, o)` and `P(O | m)`, from 0 to 1."""
+    observation_tv_see_se = StandardError(observation_tv_see)
+    action_log_loss = Measured()
+    """`E[-log P(a_bar | m)]`, nats per action, where `a_bar` is the action that the expert would have taken."""
+    action_log_loss_se = StandardError(action_log_loss)
+    observation_log_loss = Measured()
+    """`E[-log P(o | m)]`, nats per observation."""
+    observation_log_loss_se = StandardError(observation_log_loss)
+    action_calibration_gap = Measured()
+    """Log-loss minus `E[H(P(A | m))]`, nats per action; 0 for a sober agent.
+
+    It needs no exact answer. It is necessary and not sufficient: an agent that knows nothing can be calibrated too.
+    """
+    action_calibration_gap_se = StandardError(action_calibration_gap)
+    observation_calibration_gap = Measured()
+    """Log-loss minus `E[H(P(O | m))]`, nats per observation; 0 for a sober agent."""
+    observation_calibration_gap_se = StandardError(observation_calibration_gap)
+    reward = Measured()
+    """The agent's reward per round."""
+    reward_se = StandardError(reward)
+    reward_expert = Measured()
+    """The reward per round of the expert, who is shown theta, on its own histories."""
+    reward_expert_se = StandardError(reward_expert)
+    reward_exact_do = Measured()
+    """The reward per round of the exact sober agent, the perfect imitator, on its own histories."""
+    reward_exact_do_se = StandardError(reward_exact_do)
+    reward_exact_see = Measured()
+    """The reward per round of the exact deluded agent, on its own histories."""
+    reward_exact_see_se = StandardError(reward_exact_see)
+    reward_best = Measured()
+    """The reward per round of the best policy found that is not shown theta.
+
+    `notes["reward_best"]` names the policy, and says if it is optimal.
+    """
+    reward_best_se = StandardError(reward_best)
+    reward_constant = Measured()
+    """The reward per round of the best policy that always takes the same action."""
+    reward_constant_se = StandardError(reward_constant)
+    imitation_gap_first = Measured()
+    """`E KL(Q(A_t | theta, e) || Q(A_t | do(a), o))` in the first round of the exact sober agent, nats.
+
+    How much of the expert's knowledge the perfect imitator lacks.
+    """
+    imitation_gap_first_se = StandardError(imitation_gap_first)
+    imitation_gap_last = Measured()
+    """The imitation gap in the last round, nats."""
+    imitation_gap_last_se = StandardError(imitation_gap_last)
+    deluded_fraction = Measured()
+    """The fraction of episodes at whose end the agent gives a wrong theta a probability above 0.9.
+
+    By its own belief if it keeps one, otherwise by the belief that its policy implies.
+    """
+    deluded_fraction_se = StandardError(deluded_fraction)
 
     def __str__(self) -> str:
-        """A line for each quantity, and the notes."""
-        what = f"{self.agent} on {self.task}, own actions read as {self.own_actions}; {self.num_episodes} episodes"
-        lines = [f"{what} of {self.num_rounds} rounds"]
-        for name in QUANTITIES:
-            value, se = getattr(self, name), getattr(self, f"{name}_se")
-            if value is not None:
-                lines.append(f"  {name:28} {value:9.5f}" + ("" if se is None else f" +- {se:.5f}"))
+        """Return a line for each quantity that was measured, and the notes."""
+        lines = [
+            f"{self.agent} on {self.task}, own actions read as {self.own_actions}; "
+            f"{self.num_episodes} episodes of {self.num_rounds} rounds"
+        ]
+        for name, quantity in self.quantities.items():
+            if quantity.value is not None:
+                error = "" if quantity.standard_error is None else f" +- {quantity.standard_error:.5f}"
+                lines.append(f"  {name:28} {quantity.value:9.5f}{error}")
         return "\n".join([*lines, *(f"  {name}: {note}" for name, note in self.notes.items())])
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data for JSON, in which an infinite value is the string "inf"."""
-        return {name: "inf" if value == math.inf else value for name, value in dataclasses.asdict(self).items()}
+        """Return plain data for JSON: `x` and `x_se` for each quantity; an infinite value is the string "inf"."""
+        data = dataclasses.asdict(self)
+        for name, quantity in data.pop("quantities").items():
+            data[name] = "inf" if quantity["value"] == math.inf else quantity["value"]
+            data[f"{name}_se"] = quantity["standard_error"]
+        return data
 
 
-QUANTITIES = tuple(f.name for f in dataclasses.fields(Certificate) if f.default is None and not f.name.endswith("_se"))
+QUANTITIES = tuple(name for name, attribute in vars(Certificate).items() if isinstance(attribute, Measured))
 
 
 def certify(
@@ -131,21 +199,23 @@ def certify(
     num_rounds: int | None = None,
     baselines: bool = True,
 ) -> Certificate:
-    """Let `agent` act, and compare what it predicts with both exact answers at every symbol of its own histories.
+    """Let an agent act, and compare its predictions with both exact answers at every symbol of its own histories.
 
     Args:
-        process: with finitely many values of Theta; without, what needs the exact answers is None, and a note says so.
-        agent: exact, taught, the user's own, or from elsewhere (`ud.HostAgent`).
-        key: of the histories.
+        process: for the exact answers, with finitely many values of Theta; otherwise the quantities that need them are
+            None.
+        agent: any agent: exact, taught, your own, or one from outside JAX (`ud.HostAgent`).
+        key: for sampling.
         num_episodes: B.
-        num_rounds: T; the process's own by default.
-        baselines: also roll out the expert, both exact agents and a planner, for their rewards.
+        num_rounds: T; by default, the number of rounds of the process.
+        baselines: also measure the rewards of the expert, both exact agents and a planner.
 
     Raises:
-        ValueError: the agent cannot read its own marks.
+        ValueError: the agent was not taught the marks with which it reads its own actions, or its probabilities do not
+            sum to one.
 
     Warns:
-        UserWarning: imitation is the wrong goal on this process; the message says why, and `notes["imitation"]` too.
+        UserWarning: imitation is the wrong goal on this process. The message, also in `notes["imitation"]`, says why.
 
     >>> import undelude as ud
     >>> process = ud.tasks.bandit(num_rounds=5)
@@ -159,38 +229,22 @@ def certify(
     size = {"num_episodes": num_episodes, "num_rounds": num_rounds}
     if isinstance(agent, HostAgent):
         episodes, P_A, P_O = play(process, agent, key=key, **size)
-        source = P_A, P_O
+        predictions = P_A, P_O
     else:
-        episodes, source = rollout(process, agent, key=key, **size), agent
-    per_episode = measure(process, source, episodes, jax.random.fold_in(key, num_episodes))
-    for distribution in ("A", "O"):
-        if (excess := float(np.max(per_episode.get(f"excess_{distribution}", 0.0)))) > TOLERANCE:
-            raise ValueError(
-                f"{type(agent).__name__}: the probabilities that f_{distribution} returns do not sum to one (off by "
-                f"{excess:.3g}); Categorical(log_probs=) takes them as they are, Categorical(logits=) normalises."
-            )
-    notes: dict[str, str] = {}
+        episodes = rollout(process, agent, key=key, **size)
+        predictions = None
+    # A key that no episode was drawn from.
+    key_estimates = jax.random.fold_in(key, num_episodes)
+    found, impossible = measure(process, agent, episodes, key=key_estimates, predictions=predictions)
     if baselines:
         others, notes = measure_baselines(process, key=key, **size)
-        per_episode |= others
-
-    values = {}
-    for name in QUANTITIES:
-        if name in per_episode:
-            values[name], values[f"{name}_se"] = _mean_and_se(per_episode[name])
-        if values.get(name) is None:
-            notes.setdefault(name, _why_none(process, name, baselines, agent, per_episode))
-        elif values[name] == math.inf:
-            notes[name] = "infinite: at least once the agent gave no probability to what the answer allows."
-    if baselines and (warning := advice(values)):
+    else:
+        others, notes = dict.fromkeys(BASELINES, Quantity(why_none="not measured (baselines=False).")), {}
+    quantities = {name: (found | others)[name] for name in QUANTITIES}
+    notes |= {name: note for name, quantity in quantities.items() if (note := quantity.note) is not None}
+    if warning := advise(quantities):
         notes["imitation"] = warning
         warnings.warn(f"{process.name}: {warning}", stacklevel=2)
-    for mark in MARKS:
-        if process.finite and (share := float(np.mean(per_episode[f"impossible_{mark}"]))) > 0:
-            notes[f"impossible_{mark}"] = (
-                f"read as {mark}, what happened is impossible in {share:.1%} of the episodes; "
-                "from there on the answer is that of the last possible belief."
-            )
     return Certificate(
         task=process.name,
         agent=type(agent).__name__,
@@ -199,59 +253,24 @@ def certify(
         num_rounds=episodes.num_rounds,
         seconds=time.perf_counter() - started,
         versions=versions(),
-        notes=notes,
-        **values,
+        notes=notes | impossible,
+        quantities=quantities,
     )
 
 
 def delusion_gap(
     process: InteractionProcess, *, key: Key[Array, ""], num_episodes: int = 4096, num_rounds: int | None = None
 ) -> Certificate:
-    """How much there is to lose: the certificate of the exact deluded agent, on its own histories.
+    """Measure what delusion costs on a process: certify the exact deluded agent.
 
-    `action_kl_do` is what delusion costs in nats an action; `reward_exact_do - reward` is what it costs in reward
-    (where it is negative, commitment pays on this process and the delusion happens to bring it).
+    `action_kl_do` is the cost in nats per action, and `reward_exact_do - reward` the cost in reward. The latter is
+    negative if it pays on this process to commit to a theta, as a deluded agent does.
 
     Args:
         process: with finitely many values of Theta.
-        key: of the histories.
+        key: for sampling.
         num_episodes: B.
-        num_rounds: T; the process's own by default.
+        num_rounds: T; by default, the number of rounds of the process.
     """
     deluded = ExactAgent(process, own_actions="see")
     return certify(process, deluded, key=key, num_episodes=num_episodes, num_rounds=num_rounds)
-
-
-def _mean_and_se(x: Array) -> tuple[float | None, float | None]:
-    values = np.asarray(x, dtype=np.float64)
-    if np.isnan(values).any():
-        return None, None
-    if np.isinf(values).any():
-        return math.inf, None
-    return float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
-
-
-def _why_none(
-    process: InteractionProcess, name: str, baselines: bool, agent: AbstractAgent | HostAgent, per_episode: dict
-) -> str:
-    if name.startswith(("reward_", "imitation")) and not baselines:
-        return "not measured (baselines=False)."
-    exact = ("_kl_", "_tv_", "reward_exact", "reward_best", "reward_constant", "imitation", "deluded")
-    if not process.finite and any(part in name for part in exact):
-        return "Theta is continuous: there is no exact reference."
-    of_observations = name.startswith("observation")
-    if (
-        isinstance(agent, HostAgent)
-        and name not in per_episode
-        and (of_observations or "action_kl_do" not in per_episode)
-    ):
-        return f"the HostAgent does not predict {'observations' if of_observations else 'actions'}."
-    if name == "deluded_fraction":
-        if not isinstance(process.action_spec, Symbols):
-            return "actions are no symbols: a policy implies no belief about theta."
-        return (
-            "the policy implies no belief about theta: at the end of some episode the expert's distributions, one "
-            "for each "
-            "theta, are linearly dependent, or nearly so."
-        )
-    return "not a number in at least one episode."

@@ -1,67 +1,103 @@
-"""One of an agent's own episodes to look at, beside what both exact agents make of it."""
+"""One of an agent's own episodes as an example, with the agent's and both exact agents' policies and beliefs."""
 
-from typing import Any
+from typing import TypedDict
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Key
+from jaxtyping import Array, Float, Key, PyTree
 
 from undelude._agents.base import AbstractAgent, predict, scan
 from undelude._agents.exact import ExactAgent
-from undelude._certificate.per_episode import MARKS, either, implied, own_belief, with_one_more_round
-from undelude._distributions.spec import Symbols
+from undelude._certificate.per_episode import (
+    MARKS,
+    either,
+    implied,
+    own_belief,
+    with_one_more_round,
+    first_known,
+    implied_belief,
+)
+from undelude._distributions import Symbols
+from undelude._certificate.rounds import find_missing, with_one_more_round
+from undelude._distributions import Symbols
 from undelude._process.episodes import Episodes
 from undelude._process.inference import expert_distributions, filter, reread
 from undelude._process.process import InteractionProcess
 from undelude._rollout.rollout import rollout
 from undelude._tree import index
 
+# For each reader ("agent", "exact_do", "exact_see"), a distribution before each round and after the last.
+Readings = dict[str, Float[Array, "*B T1 N"]]
+
+
+class ExampleEpisode(TypedDict):
+    """One episode of T rounds as plain data for JSON.
+
+    Attributes:
+        num_episodes: the number of episodes from which it was chosen.
+        theta: of the episode; with a transition `[T + 1]`, before each round and after the last.
+        opening: `O_0`, or None.
+        actions, observations, rewards: `[T]`.
+        said: the task's words for each observation; None if the task's `say` fails.
+        policy: `[T + 1, A]`, the probabilities of the actions before each round and after the last, of `"agent"`,
+            `"exact_do"` and `"exact_see"`.
+        belief: `[T + 1, K]` of the same three; None if a policy implies no belief.
+    """
+
+    num_episodes: int
+    theta: PyTree
+    opening: PyTree
+    actions: PyTree
+    observations: PyTree
+    said: list[str] | None
+    rewards: list[float]
+    policy: dict[str, list[list[float]]]
+    belief: dict[str, list[list[float]] | None]
+
 
 def example_episode(
     process: InteractionProcess, agent: AbstractAgent, *, key: Key[Array, ""], num_episodes: int = 256
-) -> dict[str, Any]:
-    """One episode to look at: of `num_episodes`, the one over which the two exact answers differ most.
-
-    Returns:
-        Plain data: `num_episodes`; `theta` (`[T + 1]` with a transition), `opening`, and `actions`, `observations` and
-        `rewards`, `[T]`; `said`, the task's words for each observation, None where it fails at one; `policy`, the
-        probabilities of the actions before each round and after the last, `[T + 1, A]`, of `"agent"`, `"exact_do"` and
-        `"exact_see"`; and `belief`, `[T + 1, K]` of the same three, None where a policy implies none.
+) -> ExampleEpisode:
+    """Return the episode, out of `num_episodes`, in which the policies of the two exact agents differ most.
 
     Raises:
         TypeError: Theta is continuous, or actions are not symbols.
     """
     if not isinstance(process.action_spec, Symbols):
         raise TypeError(
-            f"{process.name}: an episode is traced for actions that are symbols, not {process.action_spec}."
+            f"{process.name}: an example episode needs actions that are symbols, and these are {process.action_spec}."
         )
     process.check_finite()
     episodes = rollout(process, agent, key=key, num_episodes=num_episodes)
-    policies, beliefs = _trace(process, agent, episodes)
-    gap = np.abs(np.asarray(policies["exact_do"]) - np.asarray(policies["exact_see"])).sum((-1, -2))
-    i = int(gap.argmax())
+    policies, beliefs = _read(process, agent, find_missing(episodes)[0])
+    exists = np.concatenate([np.ones((num_episodes, 1), bool), episodes.mask], axis=1)
+    differences = np.abs(np.asarray(policies["exact_do"]) - np.asarray(policies["exact_see"]))
+    chosen = int(np.where(exists[..., None], differences, 0.0).sum((-1, -2)).argmax())
+    T = int(exists[chosen].sum()) - 1
 
-    def plain(tree: Any) -> Any:
-        return jax.tree.map(lambda x: np.asarray(x[i]).tolist(), tree)
+    def plain(tree: PyTree, length: int | None = None) -> PyTree:
+        """Return the chosen episode's entries, the first `length` if they have an axis of rounds."""
+        entries = jax.tree.map(lambda x: np.asarray(x[chosen]), tree)
+        return jax.tree.map(lambda x: (x if length is None else x[:length]).tolist(), entries)
 
-    belief = {name: None if np.isnan(np.asarray(b[i])).any() else plain(b) for name, b in beliefs.items()}
+    belief = {name: plain(x, T + 1) for name, x in beliefs.items()}
     return {
         "num_episodes": num_episodes,
-        "theta": plain(episodes.theta),
+        "theta": plain(episodes.theta, None if process.transition is None else T + 1),
         "opening": plain(episodes.opening),
-        "actions": plain(episodes.actions),
-        "observations": plain(episodes.observations),
-        "said": _said(process, jax.tree.map(lambda x: np.asarray(x[i]), episodes.observations)),
-        "rewards": plain(episodes.reward),
-        "policy": plain(policies),
-        "belief": {"agent": None} | belief,
+        "actions": plain(episodes.actions, T),
+        "observations": plain(episodes.observations, T),
+        "said": _say(process, jax.tree.map(lambda x: np.asarray(x[chosen, :T]), episodes.observations)),
+        "rewards": plain(episodes.reward, T),
+        "policy": plain(policies, T + 1),
+        "belief": {"agent": None} | {name: None if np.isnan(x).any() else x for name, x in belief.items()},
     }
 
 
-def _said(process: InteractionProcess, observations: Any) -> list[str] | None:
-    """A user's method, after all the work of training: what goes wrong in it stops nothing."""
+def _say(process: InteractionProcess, observations: PyTree[np.ndarray]) -> list[str] | None:
+    """Return the task's words for each observation; None if the task fails, as the training must not be lost for it."""
     T = len(jax.tree.leaves(observations)[0])
     try:
         return [f"{process.task.say(index(observations, t))!s:.99}" for t in range(T)]
@@ -70,20 +106,28 @@ def _said(process: InteractionProcess, observations: Any) -> list[str] | None:
 
 
 @eqx.filter_jit
-def _trace(process: InteractionProcess, agent: AbstractAgent, episodes: Episodes) -> tuple[dict, dict]:
-    def one(episode: Episodes) -> tuple[dict, dict]:
-        policies: dict[str, Any] = {}
-        beliefs: dict[str, Array] = {}
-        whole = with_one_more_round(episode)
+def _read(process: InteractionProcess, agent: AbstractAgent, episodes: Episodes) -> tuple[Readings, Readings]:
+    """Return policies and beliefs; no belief of the agent if its policy can imply none."""
+
+    def one(episode: Episodes) -> tuple[Readings, Readings]:
+        policies: dict[str, AbstractDistribution] = {}
+        beliefs: Readings = {}
+        longer = with_one_more_round(episode)
         exact = ExactAgent(process)
         for mark in MARKS:
-            policies[f"exact_{mark}"] = scan(exact, reread(whole, mark))[0]
+            policies[f"exact_{mark}"], _ = scan(exact, reread(longer, mark))
             beliefs[f"exact_{mark}"] = jnp.exp(filter(process, reread(episode, mark)).log_posterior)
-        policies["agent"], _ = predict(agent, whole)
+        policies["agent"], _ = predict(agent, longer)
         distributions = jax.vmap(lambda belief: expert_distributions(process, belief))(filter(process, episode))
-        belief = either(own_belief(agent, process, episode), jax.vmap(implied)(distributions, policies["agent"]))
+        implied = jax.vmap(implied_belief)(distributions, policies["agent"])
+        belief = first_known(own_belief(agent, process, episode), implied)
         if belief is not None:
             beliefs["agent"] = belief
-        return {name: jnp.exp(distribution.log_probs) for name, distribution in policies.items()}, beliefs
+        return {name: _probabilities(policy) for name, policy in policies.items()}, beliefs
 
     return jax.vmap(one)(episodes)
+
+
+def _probabilities(policy: AbstractDistribution) -> Float[Array, "T1 A"]:
+    assert isinstance(policy, Categorical)
+    return jnp.exp(policy.log_probs)

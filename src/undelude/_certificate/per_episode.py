@@ -1,67 +1,143 @@
-"""What one of an agent's own episodes says of it: its predictions beside both exact answers."""
-
-import dataclasses
+"""An agent's predictions on its own episodes, compared with both exact answers."""
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key
 
-from undelude._agents.base import AbstractAgent, predict, scan
+from undelude._agents.base import AbstractAgent, predict, scan, scan_beliefs
 from undelude._agents.exact import ExactAgent, ThompsonAgent
+from undelude._distributions import AbstractDistribution, Categorical, divergences, estimate_entropy, excess_mass
+from undelude._agents.host import HostAgent
 from undelude._agents.planning import PlanningAgent
 from undelude._agents.tempered import TemperedAgent
-from undelude._distributions.distributions import AbstractDistribution, Categorical
-from undelude._distributions.divergence import divergences, estimate_entropy
-from undelude._distributions.spec import excess_mass
+from undelude._certificate.quantity import NOT_A_NUMBER, THETA_IS_CONTINUOUS, Quantity
+from undelude._certificate.rounds import (
+    Mask,
+    count_rounds,
+    find_missing,
+    mean_over_rounds,
+    observation_mask,
+    with_one_more_round,
+)
+from undelude._checks import TOLERANCE
+from undelude._distributions import divergences, estimate_entropy
+from undelude._distributions import Symbols, excess_mass
+from undelude._process.episodes import Episodes
 from undelude._process.inference import expert_distributions, filter, reread
 from undelude._process.process import InteractionProcess
-from undelude._rollout.rollout import Episodes
 from undelude._teaching.losses import score_observations
+from undelude._tree import index
 from undelude._types import Mark
 
 MARKS: tuple[Mark, ...] = ("do", "see")
-# "Confident" in `deluded_fraction`.
-CONFIDENT = 0.9
-# Episodes scored at a time, and rounds of them times thetas: what is measured does not depend on it, memory does.
+# The probability above which a belief counts as certain in `deluded_fraction`.
+CERTAIN = 0.9
+# Limits on memory, without effect on the results: episodes scored at a time, and episodes x rounds x thetas.
 CHUNK, MAX_WORK = 1024, 2**19
-# The expert's distributions tell the thetas apart where the smallest singular value of [A, K] exceeds this.
+# The least singular value of the expert's probabilities [A, K] at which a policy implies a belief about theta.
 MIN_SINGULAR_VALUE = 1e-2
-# What an agent said: `P_A`, [T + 1] distributions, the last one after the last round, and `P_O`, [T], with an opening
-# [T + 1].
+# An agent's predictions: `P_A`, T + 1 distributions, the last one after the last round; and `P_O`, T distributions, or
+# T + 1 with an opening. None if the agent does not predict actions, or observations.
 Predictions = tuple[AbstractDistribution | None, AbstractDistribution | None]
 
 
-@eqx.filter_jit
 def measure(
-    process: InteractionProcess, agent: AbstractAgent | Predictions, episodes: Episodes, key: Array
-) -> dict[str, Array]:
-    """Each quantity of the certificate that one episode can answer, `[B]`.
+    process: InteractionProcess,
+    agent: AbstractAgent | HostAgent,
+    episodes: Episodes,
+    *,
+    key: Key[Array, ""],
+    predictions: Predictions | None = None,
+) -> tuple[dict[str, Quantity], dict[str, str]]:
+    """Measure the quantities of a certificate that need only the agent's own episodes.
 
     Args:
-        process: where the episodes come from.
-        agent: who lived them; or what it said in them, with a leading axis B.
-        episodes: B of them.
-        key: of what is estimated by draws.
-    """
-    said = None if isinstance(agent, AbstractAgent) else agent
+        process: the process in which the episodes were played.
+        agent: the agent that played them.
+        episodes: B episodes.
+        key: for quantities that are estimated by sampling.
+        predictions: the predictions of a `HostAgent`, made while it played, with a leading axis B.
 
-    def one(x: tuple[Episodes, Array, Predictions | None]) -> dict[str, Array]:
-        episode, key, said = x
-        if said is None:
-            assert isinstance(agent, AbstractAgent)
-            said = predict_past_the_end(agent, episode)
-        own = own_belief(agent, process, episode)
-        return measure_episode(process, episode, said, key=key, belief=None if own is None else own[-1])
+    Returns:
+        The quantities by name, and notes on impossible readings of the histories.
+
+    Raises:
+        ValueError: the agent's probabilities do not sum to one.
+    """
+    source = agent if predictions is None else predictions
+    assert not isinstance(source, HostAgent)
+    episodes, mask = find_missing(episodes)
+    found = _measure_episodes(process, source, episodes, mask, key)
+    for method in ("f_A", "f_O"):
+        if (excess := float(np.max(found.pop(f"{method}_excess", 0.0)))) > TOLERANCE:
+            raise ValueError(
+                f"{type(agent).__name__}: the probabilities that {method} returns do not sum to one (off by "
+                f"{excess:.3g}). Categorical(log_probs=) takes them as they are; use Categorical(logits=) to normalise."
+            )
+    notes = {}
+    for mark in MARKS if process.finite else ():
+        if (share := float(np.mean(found.pop(f"impossible_{mark}")))) > 0:
+            notes[f"impossible_{mark}"] = (
+                f"with own actions read as {mark}, the history is impossible in {share:.1%} of the episodes; from the "
+                "first impossible symbol on, the exact answer keeps its last possible belief."
+            )
+    no_belief = _why_no_belief(process)
+    quantities = {name: Quantity(why_none=why) for name, why in _why_missing(process, found, no_belief).items()}
+    for name, values in found.items():
+        why_nan = no_belief if name == "deluded_fraction" else NOT_A_NUMBER
+        quantities[name] = Quantity.over_episodes(values, why_nan=why_nan)
+    return quantities, notes
+
+
+def _why_missing(process: InteractionProcess, found: dict[str, Array], no_belief: str) -> dict[str, str]:
+    """Return the reason for each quantity that is not in `found`."""
+    reasons = {"deluded_fraction": no_belief}
+    for kind in ("action", "observation"):
+        losses = [f"{kind}_log_loss", f"{kind}_calibration_gap"]
+        distances = [f"{kind}_{distance}_{mark}" for distance in ("kl", "tv") for mark in MARKS]
+        beliefs = ["deluded_fraction"] if kind == "action" else []
+        if losses[0] not in found:
+            reasons |= dict.fromkeys([*losses, *distances, *beliefs], f"the HostAgent does not predict {kind}s.")
+        if not process.finite:
+            reasons |= dict.fromkeys([*distances, *beliefs], THETA_IS_CONTINUOUS)
+    return {name: why for name, why in reasons.items() if name not in found}
+
+
+def _why_no_belief(process: InteractionProcess) -> str:
+    if not isinstance(process.action_spec, Symbols):
+        return "actions are not symbols: a policy implies no belief about theta."
+    return (
+        "the policy implies no belief about theta: at the end of at least one episode the expert's distributions, one "
+        "for each theta, are linearly dependent or nearly so."
+    )
+
+
+@eqx.filter_jit
+def _measure_episodes(
+    process: InteractionProcess, source: AbstractAgent | Predictions, episodes: Episodes, mask: Mask, key: Array
+) -> dict[str, Float[Array, " B"]]:
+    """Return one number per episode for each name, a few episodes at a time to save memory."""
+    predictions = None if isinstance(source, AbstractAgent) else source
+
+    def one(x: tuple[Episodes, Mask, Array, Predictions | None]) -> dict[str, Array]:
+        episode, mask, key, predictions = x
+        if predictions is None:
+            assert isinstance(source, AbstractAgent)
+            predictions = predict_to_the_end(source, episode)
+        beliefs = own_belief(source, process, episode)
+        belief = None if beliefs is None else beliefs[count_rounds(episode, mask)]
+        return measure_episode(process, episode, predictions, mask=mask, key=key, belief=belief)
 
     keys = jax.random.split(key, episodes.mask.shape[0])
     work = episodes.num_rounds * (process.num_thetas if process.finite else 1)
-    return jax.lax.map(one, (episodes, keys, said), batch_size=max(1, min(CHUNK, MAX_WORK // work)))
+    return jax.lax.map(one, (episodes, mask, keys, predictions), batch_size=max(1, min(CHUNK, MAX_WORK // work)))
 
 
-def predict_past_the_end(agent: AbstractAgent, episode: Episodes) -> Predictions:
-    """What an agent says in one episode, and of the action that would follow."""
-    # One round more than there was: its first half is the policy after the last observation.
+def predict_to_the_end(agent: AbstractAgent, episode: Episodes) -> Predictions:
+    """Return an agent's predictions in one episode, and its policy after the last observation."""
+    # The additional round supplies that policy; its prediction of an observation is dropped.
     P_A, P_O = predict(agent, with_one_more_round(episode))
     return P_A, jax.tree.map(lambda x: x[:-1], P_O)
 
@@ -69,92 +145,117 @@ def predict_past_the_end(agent: AbstractAgent, episode: Episodes) -> Predictions
 def measure_episode(
     process: InteractionProcess,
     episode: Episodes,
-    said: Predictions,
+    predictions: Predictions,
     *,
+    mask: Mask,
     key: Key[Array, ""],
     belief: Float[Array, " K"] | None = None,
 ) -> dict[str, Float[Array, ""]]:
-    """What one of an agent's own episodes says of it: means over its symbols, in nats.
+    """Compare predictions in one episode with the symbols and with both exact answers: means over rounds, in nats.
 
     Args:
-        process: where it comes from.
-        episode: with the agent's actions.
-        said: what the agent predicted.
-        key: of what is estimated by draws.
-        belief: of the agent at the end, where it has one (`own_belief`); else what its policy implies is taken.
+        process: the process in which the episode was played.
+        episode: one episode.
+        predictions: the agent's.
+        mask: of the rounds that exist.
+        key: for quantities that are estimated by sampling.
+        belief: the agent's own at the end, if it keeps one (`own_belief`); otherwise the one that its policy implies.
+
+    Returns:
+        Quantities of the certificate; `impossible_do` and `impossible_see`, whether that reading of the history is
+        impossible; `f_A_excess` and `f_O_excess`, by how much the predicted probabilities miss a sum of one.
     """
-    P_A, P_O = said
+    P_A, P_O = predictions
     T = episode.num_rounds
-    after_last = None if P_A is None else jax.tree.map(lambda x: x[T], P_A)
+    end = count_rounds(episode, mask)
+    last_policy = None if P_A is None else index(P_A, end)
     P_A = None if P_A is None else jax.tree.map(lambda x: x[:T], P_A)
+    masks = mask, observation_mask(episode, mask)
     key_answer, key_A, key_O = jax.random.split(key, 3)
-    result = {"reward": episode.reward.mean()}
-    for name, distributions in (("excess_A", P_A), ("excess_O", P_O)):
-        if distributions is not None:
-            result[name] = jax.vmap(excess_mass)(distributions).max()
+    result = {"reward": mean_over_rounds(episode.reward, mask)}
     if P_A is not None:
-        loss = jax.vmap(lambda distribution, a: -distribution.log_prob(a))(P_A, episode.expert_actions).mean()
-        result |= {"action_log_loss": loss, "action_calibration_gap": loss - _mean_entropy(P_A, key_A)}
+        losses = jax.vmap(lambda P, a: -P.log_prob(a))(P_A, episode.expert_actions)
+        result |= _measure_calibration("action", P_A, losses, masks[0], key_A)
+        result["f_A_excess"] = _greatest_excess(P_A, masks[0])
     if P_O is not None:
-        loss = score_observations(P_O, episode).mean()
-        result |= {"observation_log_loss": loss, "observation_calibration_gap": loss - _mean_entropy(P_O, key_O)}
+        result |= _measure_calibration("observation", P_O, score_observations(P_O, episode), masks[1], key_O)
+        result["f_O_excess"] = _greatest_excess(P_O, masks[1])
     if not process.finite:
         return result
     for mark in MARKS:
         marked = reread(episode, mark)
-        result[f"impossible_{mark}"] = filter(process, marked).impossible[-1].astype(float)
+        result[f"impossible_{mark}"] = filter(process, marked).impossible[end].astype(float)
         answers = scan(ExactAgent(process), marked)
-        for name, answer, prediction in zip(("action", "observation"), answers, (P_A, P_O), strict=True):
-            if prediction is None:
-                continue
-            keys = jax.random.split(key_answer, len(jax.tree.leaves(answer)[0]))
-            kl, tv = jax.vmap(lambda p, q, k: divergences(p, q, key=k))(answer, prediction, keys)
-            result |= {f"{name}_kl_{mark}": kl.mean(), f"{name}_tv_{mark}": tv.mean()}
-    last = jax.tree.map(lambda x: x[-1], filter(process, episode))
-    if after_last is not None:
-        belief = either(belief, implied(expert_distributions(process, last), after_last))
+        for kind, answer, P, exists in zip(("action", "observation"), answers, (P_A, P_O), masks, strict=True):
+            if P is not None:
+                keys = jax.random.split(key_answer, _length(answer))
+                kl, tv = jax.vmap(lambda p, q, k: divergences(p, q, key=k))(answer, P, keys)
+                result[f"{kind}_kl_{mark}"] = mean_over_rounds(kl, exists)
+                result[f"{kind}_tv_{mark}"] = mean_over_rounds(tv, exists)
+    if last_policy is not None:
+        at_the_end = index(filter(process, episode), end)
+        belief = first_known(belief, implied_belief(expert_distributions(process, at_the_end), last_policy))
     if belief is not None:
-        theta = episode.theta[-1] if process.transition is not None else episode.theta
-        deluded = (belief.max() > CONFIDENT) & (belief.argmax() != theta)
+        theta = episode.theta if process.transition is None else index(episode.theta, end)
+        deluded = (belief.max() > CERTAIN) & (belief.argmax() != theta)
         result["deluded_fraction"] = jnp.where(jnp.isnan(belief).any(), jnp.nan, deluded)
     return result
 
 
-def _mean_entropy(distributions: AbstractDistribution, key: Key[Array, ""]) -> Float[Array, ""]:
-    keys = jax.random.split(key, len(jax.tree.leaves(distributions)[0]))
-    return jax.vmap(estimate_entropy)(distributions, keys).mean()
+def _measure_calibration(
+    kind: str, P: AbstractDistribution, losses: Float[Array, " T"], mask: Mask, key: Key[Array, ""]
+) -> dict[str, Float[Array, ""]]:
+    """Return the log-loss, and by how much it exceeds the entropy that the predictions expect."""
+    entropies = jax.vmap(estimate_entropy)(P, jax.random.split(key, _length(P)))
+    loss = mean_over_rounds(losses, mask)
+    return {f"{kind}_log_loss": loss, f"{kind}_calibration_gap": loss - mean_over_rounds(entropies, mask)}
+
+
+def _greatest_excess(distributions: AbstractDistribution, mask: Mask) -> Float[Array, ""]:
+    excess = jax.vmap(excess_mass)(distributions)
+    return (excess if mask is None else jnp.where(mask, excess, 0.0)).max()
+
+
+def _length(distributions: AbstractDistribution) -> int:
+    return len(jax.tree.leaves(distributions)[0])
 
 
 def own_belief(
     agent: AbstractAgent | Predictions, process: InteractionProcess, episode: Episodes
 ) -> Float[Array, "T1 K"] | None:
-    """An exact agent's, before each round and after the last; NaN where its thetas are not those of `process`."""
-    while isinstance(agent, TemperedAgent):
-        agent = agent.agent
-    if not (isinstance(agent, ExactAgent | ThompsonAgent | PlanningAgent) and process.finite):
+    """Return an agent's belief before each round and after the last; None if it has none.
+
+    It is NaN if the agent's thetas are not those of `process`.
+    """
+    if not (isinstance(agent, AbstractAgent) and agent.thetas is not None and process.finite):
         return None
-    own, other = (jax.tree.flatten(x.thetas) for x in (agent.process, process))
+    own, other = (jax.tree.flatten(thetas) for thetas in (agent.thetas, process.thetas))
     if own[1] != other[1] or any(x.shape != y.shape for x, y in zip(own[0], other[0], strict=True)):
         return None
     same = jnp.asarray([(x == y).all() for x, y in zip(own[0], other[0], strict=True)]).all()
-    log_posterior = filter(agent.process, reread(episode, agent.own_actions)).log_posterior
+    log_posterior = scan_beliefs(agent, reread(episode, agent.own_actions))
     return jnp.where(same, jnp.exp(log_posterior), jnp.nan)
 
 
-def either(own: Float[Array, "..."] | None, implied: Float[Array, "..."] | None) -> Float[Array, "..."] | None:
-    """The belief that an agent has, or, where there is none, that which its policy implies."""
+def first_known(own: Float[Array, "..."] | None, implied: Float[Array, "..."] | None) -> Float[Array, "..."] | None:
+    """Return the agent's own belief; if it keeps none, or its thetas are different, the one that its policy implies."""
     if own is None or implied is None:
         return implied if own is None else own
     return jnp.where(jnp.isnan(own), implied, own)
 
 
-def implied(distributions: AbstractDistribution, policy: AbstractDistribution) -> Float[Array, " K"] | None:
-    """The belief b with `policy = sum_theta b(theta) Q(A | theta, e)`; an exact agent's is its own.
+def implied_belief(distributions: AbstractDistribution, policy: AbstractDistribution) -> Float[Array, " K"] | None:
+    """Return the belief `b` with `policy = sum_theta b(theta) Q(A | theta, e)`, by least squares, then normalised.
 
-    By least squares, then clipped and normalised. NaN where the expert's distributions (`distributions`, leading axis
-    K) do not tell the
-    thetas apart; None where they never can, because there are fewer actions than thetas or because actions are not
-    symbols.
+    For an exact agent this is its own belief.
+
+    Args:
+        distributions: the expert's, `Q(A | theta, e)`, leading axis K.
+        policy: the agent's.
+
+    Returns:
+        `[K]`. NaN if the expert's distributions are nearly linearly dependent, so that `b` is not unique. None if `b`
+        cannot be unique: there are fewer actions than thetas, or actions are not symbols.
     """
     if not (isinstance(policy, Categorical) and isinstance(distributions, Categorical)):
         return None
@@ -162,13 +263,5 @@ def implied(distributions: AbstractDistribution, policy: AbstractDistribution) -
     if columns.shape[0] < columns.shape[1]:
         return None
     belief = jnp.maximum(jnp.linalg.pinv(columns) @ policy.probs, 0.0)
-    told_apart = jnp.linalg.svd(columns, compute_uv=False).min() > MIN_SINGULAR_VALUE
-    return jnp.where(told_apart, belief / belief.sum(), jnp.nan)
-
-
-def with_one_more_round(episode: Episodes) -> Episodes:
-    """The episode and a round after its last, so that there is a prediction after the last observation."""
-    # What the round holds does not matter, for only what comes before it is looked at.
-    fixed = {"theta", "opening"}
-    rounds = {f.name: getattr(episode, f.name) for f in dataclasses.fields(episode) if f.name not in fixed}
-    return dataclasses.replace(episode, **jax.tree.map(lambda x: jnp.concatenate([x, x[-1:]]), rounds))
+    is_unique = jnp.linalg.svd(columns, compute_uv=False).min() > MIN_SINGULAR_VALUE
+    return jnp.where(is_unique, belief / belief.sum(), jnp.nan)

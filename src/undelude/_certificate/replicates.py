@@ -1,4 +1,4 @@
-"""The same teaching from several seeds, and intervals over them."""
+"""One teaching from several seeds, and confidence intervals over the seeds."""
 
 import dataclasses
 import inspect
@@ -9,16 +9,18 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jaxtyping import Array, Key
+from numpy.typing import ArrayLike
 
 from undelude._agents.base import AbstractAgent
 from undelude._certificate.certificate import QUANTITIES, Certificate, certify
 from undelude._checks import check_count, check_key
 from undelude._process.process import InteractionProcess
-from undelude._teaching.settings import AbstractTeaching
-from undelude._teaching.teach import Loop, Run
+from undelude._teaching.loop import Loop, Run
+from undelude._teaching.settings import Teaching
 
+# Confidence level of the intervals.
 LEVEL = 0.95
-# Of `teach`.
+# The options of `teach`.
 OPTIONS = tuple(name for name in inspect.signature(Loop).parameters if name not in ("process", "teaching"))
 
 
@@ -27,7 +29,7 @@ class Interval(NamedTuple):
 
     Attributes:
         mean: of the values.
-        low, high: the ends of the 95 % interval, by Student's t with one degree of freedom less than there are seeds.
+        low, high: the ends of the 95 % interval, by Student's t with n - 1 degrees of freedom for n seeds.
         values: one for each seed.
     """
 
@@ -37,20 +39,21 @@ class Interval(NamedTuple):
     values: tuple[float, ...]
 
     def __str__(self) -> str:
-        """The mean, and the interval in brackets."""
+        """Return the mean, and the interval in brackets."""
         return f"{self.mean:.5f} [{self.low:.5f}, {self.high:.5f}]"
 
 
-def interval(values: Any) -> Interval:
-    """The mean and its 95 % interval, `mean +- t(.975, n - 1) s / sqrt(n)`.
+def interval(values: ArrayLike) -> Interval:
+    """Return the mean and its 95 % interval, `mean +- t(.975, n - 1) s / sqrt(n)`.
 
-    The values are taken for independent and normal. What it covers is the spread over seeds: initial weights and data.
+    The values are assumed to be independent and normal. The interval covers the spread over seeds, that is over initial
+    weights and data.
 
     Args:
         values: at least two.
 
     Raises:
-        ValueError: there are fewer.
+        ValueError: there are fewer than two values.
 
     >>> str(interval([1.0, 2.0, 3.0]))
     '2.00000 [-0.48414, 4.48414]'
@@ -60,13 +63,14 @@ def interval(values: Any) -> Interval:
     x = np.asarray(values, float)
     if x.size < 2:
         raise ValueError(f"an interval needs at least two values, not {x.size}.")
-    mean, half = float(x.mean()), float(stats.t.ppf((1 + LEVEL) / 2, x.size - 1) * x.std(ddof=1) / np.sqrt(x.size))
+    mean = float(x.mean())
+    half = float(stats.t.ppf((1 + LEVEL) / 2, x.size - 1) * x.std(ddof=1) / np.sqrt(x.size))
     return Interval(mean, mean - half, mean + half, tuple(x.tolist()))
 
 
 @dataclasses.dataclass(frozen=True)
 class Replicates:
-    """What `replicate` returns, an entry for each seed.
+    """The result of `replicate`, with one entry for each seed.
 
     Attributes:
         runs: as from `teach`.
@@ -77,10 +81,10 @@ class Replicates:
     certificates: list[Certificate]
 
     def interval(self, name: str) -> Interval:
-        """A quantity of the certificate over all seeds, such as `"action_kl_do"`.
+        """Return the interval of a quantity of the certificate, such as `"action_kl_do"`, over all seeds.
 
         Raises:
-            ValueError: there is no such quantity, or it was not measured, or is infinite; the message says why.
+            ValueError: a certificate has no such quantity, or it was not measured, or it is infinite.
         """
         if name not in QUANTITIES:
             raise ValueError(f"a certificate has no {name!r}; it has {', '.join(QUANTITIES)}.")
@@ -92,7 +96,7 @@ class Replicates:
         return interval(values)
 
     def __str__(self) -> str:
-        """A line for each quantity that was measured."""
+        """Return a line for each quantity that was measured."""
         first, n = self.certificates[0], len(self.certificates)
         lines = [f"{first.agent} on {first.task}, {n} seeds: mean and {LEVEL:.0%} interval over them"]
         for name in QUANTITIES:
@@ -104,7 +108,7 @@ class Replicates:
 def replicate(
     process: InteractionProcess,
     make_agent: Callable[[Key[Array, ""]], AbstractAgent],
-    teaching: AbstractTeaching,
+    teaching: Teaching,
     *,
     key: Key[Array, ""],
     num_seeds: int = 5,
@@ -112,7 +116,7 @@ def replicate(
     baselines: bool = False,
     **options: Any,
 ) -> Replicates:
-    """`teach` and `certify` from several seeds: one number from one seed says little about a method.
+    """Teach and certify from several seeds: one number from one seed says little about a method.
 
     Seed i draws the agent, the teaching and the certificate from `fold_in(key, i)`. All seeds share one compiled
     program.
@@ -121,11 +125,11 @@ def replicate(
         process: as for `teach`.
         make_agent: from a key to an agent, such as `lambda key: ud.LSTMAgent(process, key=key)`.
         teaching: as for `teach`.
-        key: of all that is drawn.
+        key: for all random draws.
         num_seeds: at least 2.
-        num_episodes: of each certificate.
+        num_episodes: episodes of each certificate.
         baselines: as for `certify`.
-        options: of `teach`: steps, batch_size, microbatch_size, reuse, learning_rate, optimizer, log_every.
+        options: options of `teach`: steps, batch_size, microbatch_size, reuse, learning_rate, optimizer, log_every.
 
     Raises:
         ValueError: there are fewer than two seeds.

@@ -21,8 +21,7 @@ from undelude._agents.exact import ExactAgent
 from undelude._cli import backend
 from undelude._cli.console import make_console
 from undelude._cli.errors import ExitCode, UsageError, check_seed
-from undelude._distributions.distributions import as_categorical
-from undelude._distributions.spec import Symbols, num_symbols
+from undelude._distributions import Symbols, as_categorical, num_symbols
 from undelude._process import inference
 from undelude._process.inference import Belief
 from undelude._process.process import InteractionProcess

@@ -18,9 +18,9 @@ from undelude._runs import agent_files as checkpoint
 from undelude._runs.checkpoints import SECONDS_BETWEEN, Checkpoints
 from undelude._runs.config import Config, devices
 from undelude._runs.directory import RunDirectory
-from undelude._teaching.settings import AbstractTeaching
+from undelude._teaching.loop import Row, Run, default_optimizer, initial_state, teach
+from undelude._teaching.settings import Teaching
 from undelude._teaching.sharding import gather
-from undelude._teaching.teach import Row, Run, default_optimizer, initial_state, teach
 from undelude._teaching.updates import TeachingState
 from undelude._versions import versions
 
@@ -34,7 +34,7 @@ UPDATES = "updates"
 def teach_run(
     process: InteractionProcess,
     agent: AbstractLearnedAgent,
-    teaching: AbstractTeaching,
+    teaching: Teaching,
     config: Config,
     **options: Any,
 ) -> Run:
@@ -72,7 +72,7 @@ class Session:
     run: RunDirectory
     process: InteractionProcess
     agent: AbstractLearnedAgent
-    teaching: AbstractTeaching
+    teaching: Teaching
     console: Console
     interrupts: Interrupts
     tensorboard: bool = False

@@ -31,10 +31,10 @@ from undelude._runs.config import SIZES, Config, WholeNumber, check_config, havi
 from undelude._runs.directory import RunDirectory
 from undelude._runs.errors import RunError
 from undelude._runs.layout import is_run
+from undelude._teaching.loop import NotFinite
 from undelude._teaching.registry import TEACHINGS
-from undelude._teaching.settings import AbstractTeaching
+from undelude._teaching.settings import Teaching
 from undelude._teaching.sharding import gather
-from undelude._teaching.teach import NotFinite
 from undelude.tasks.registry import make
 
 # Expert episodes from which the mean and scale of continuous values are estimated.
@@ -202,13 +202,13 @@ def make_agent(config: Config, process: InteractionProcess) -> AbstractLearnedAg
     key = keys(config)["agent"]
     architecture: Any = ARCHITECTURES[config.agent]
     agent = architecture(process, **sizes(config), key=key)
-    if is_continuous(agent.config["spec"]):
+    if any(map(is_continuous, agent.specs)):
         size = {"num_episodes": EPISODES_FOR_UNITS, "executor": "expert"}
         agent = normalise(agent, rollout(process, None, key=jax.random.fold_in(key, 1), **size))
     return agent
 
 
-def make_teaching(config: Config) -> AbstractTeaching:
+def make_teaching(config: Config) -> Teaching:
     """Return the teaching of a run.
 
     Raises:

@@ -1,11 +1,12 @@
 """The values that a distribution ranges over: symbols, blocks of them, reals, given arrays, and parts.
 
-A `Spec` is computed once for the actions and once for the observations of a process. Heads, readers, checks and agent
-files read it, so that no other place asks which class a distribution is of.
+A process computes one `Spec` for its actions and one for its observations. Heads, readers, checks and agent files read
+it, so that no other module needs to ask for the class of a distribution.
 """
 
 import abc
 import dataclasses
+import math
 from typing import Any
 
 import equinox as eqx
@@ -13,20 +14,13 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import PyTree
 
-from undelude._distributions.distributions import (
-    AbstractDistribution,
-    Autoregressive,
-    Categorical,
-    Given,
-    Joint,
-    Mixture,
-    Squashed,
-    finite_support,
-    is_distribution,
-    log_probs_of,
-)
+from undelude._checks import MAX_COUNT
+from undelude._distributions.base import AbstractDistribution, is_distribution
+from undelude._distributions.compound import Given, Joint, Mixture
+from undelude._distributions.continuous import Squashed
+from undelude._distributions.discrete import Autoregressive, Categorical
 from undelude._tree import index, is_concrete
 
 
@@ -35,8 +29,13 @@ class Spec(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def value(self) -> PyTree:
+    def value(self) -> PyTree[jax.ShapeDtypeStruct]:
         """Shape and dtype of one value."""
+
+    @property
+    def num_parts(self) -> int:
+        """The number of parts, counted through all levels; 1 if the value has none."""
+        return 1
 
     @abc.abstractmethod
     def agrees(self, other: "Spec") -> bool:
@@ -45,14 +44,18 @@ class Spec(abc.ABC):
     def check(self, name: str, values: PyTree) -> None:
         """Raise `ValueError` if any of the `values`, with any leading axes, is outside the set.
 
-        Values that JAX is tracing are not looked at.
+        Traced values are not checked.
         """
         del name, values
 
 
 @dataclasses.dataclass(frozen=True)
 class Symbols(Spec):
-    """The integers `0 .. n-1`; `n` is None if a distribution of the user's own does not say how many there are."""
+    """The integers `0 .. n-1`.
+
+    Attributes:
+        n: the number of symbols; None if a distribution of the user's own class does not tell it.
+    """
 
     n: int | None
 
@@ -62,7 +65,7 @@ class Symbols(Spec):
         return jax.ShapeDtypeStruct((), jnp.int32)
 
     def agrees(self, other: Spec) -> bool:
-        """Return whether both have equally many symbols, as far as that is known."""
+        """Return whether both have equally many symbols; an unknown number agrees with any."""
         return isinstance(other, Symbols) and (self.n == other.n or self.n is None or other.n is None)
 
     def check(self, name: str, values: PyTree) -> None:
@@ -121,6 +124,11 @@ class Reals(Spec):
     dtype: str | None = None
 
     @property
+    def box(self) -> tuple[float, float] | None:
+        """The bounds, if there are any."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
+    @property
     def value(self) -> jax.ShapeDtypeStruct:
         """An array of `shape`."""
         return jax.ShapeDtypeStruct(self.shape, jnp.zeros((), self.dtype or float).dtype)
@@ -135,7 +143,7 @@ class Reals(Spec):
 
 @dataclasses.dataclass(frozen=True)
 class GivenArray(Spec):
-    """An array that is handed over and not predicted; see the distribution `Given`."""
+    """An array that is read and not predicted; see the distribution `Given`."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -163,17 +171,36 @@ class Parts(Spec):
     """
 
     leaves: tuple[Spec, ...]
-    structure: Any  # a PyTreeDef
+    structure: jtu.PyTreeDef
+
+    @staticmethod
+    def of(tree: PyTree[Spec]) -> Spec:
+        """Return the spec of a PyTree of specs; a single spec is returned unchanged."""
+        leaves, structure = jtu.tree_flatten(tree)
+        return tree if isinstance(tree, Spec) else Parts(tuple(leaves), structure)
 
     @property
-    def tree(self) -> PyTree:
+    def tree(self) -> PyTree[Spec]:
         """The PyTree of specs."""
         return self.structure.unflatten(self.leaves)
 
     @property
-    def value(self) -> PyTree:
+    def named(self) -> dict[str, Spec] | None:
+        """The parts by name, sorted; None if the PyTree is not a flat dictionary whose keys are strings."""
+        tree = self.tree
+        if isinstance(tree, dict) and all(isinstance(x, str) and isinstance(tree[x], Spec) for x in tree):
+            return dict(sorted(tree.items()))
+        return None
+
+    @property
+    def value(self) -> PyTree[jax.ShapeDtypeStruct]:
         """A PyTree of the parts' values."""
         return self.structure.unflatten(leaf.value for leaf in self.leaves)
+
+    @property
+    def num_parts(self) -> int:
+        """The sum over the parts."""
+        return sum(leaf.num_parts for leaf in self.leaves)
 
     def agrees(self, other: Spec) -> bool:
         """Return whether the structures are equal and each part agrees."""
@@ -192,7 +219,7 @@ class Parts(Spec):
         return str(jtu.tree_map(str, self.tree))
 
 
-def spec_of(distribution: AbstractDistribution) -> Spec:
+def spec_of(distribution: AbstractDistribution[Any]) -> Spec:
     """Return the values that `distribution` ranges over; its arrays may be shapes alone (`jax.eval_shape`)."""
     match distribution:
         case Categorical():
@@ -202,17 +229,19 @@ def spec_of(distribution: AbstractDistribution) -> Spec:
         case Mixture():
             return spec_of(eqx.filter_eval_shape(index, distribution.components, 0))
         case Given():
-            return _parts(jtu.tree_map(lambda x: GivenArray(jnp.shape(x), str(jnp.result_type(x))), distribution.value))
+            return Parts.of(
+                jtu.tree_map(lambda x: GivenArray(jnp.shape(x), str(jnp.result_type(x))), distribution.value)
+            )
         case Joint():
-            return _parts(jtu.tree_map(spec_of, distribution.parts, is_leaf=is_distribution))
+            return Parts.of(jtu.tree_map(spec_of, distribution.parts, is_leaf=is_distribution))
         case Squashed():
             shape = _shape_of_a_sample(distribution).shape
             return Reals(shape, distribution.low, distribution.high)
-    return _parts(jtu.tree_map(_spec_of_array, _shape_of_a_sample(distribution)))
+    return Parts.of(jtu.tree_map(_spec_of_array, _shape_of_a_sample(distribution)))
 
 
 def num_symbols(spec: Spec) -> int:
-    """Return how many symbols there are.
+    """Return the number of symbols.
 
     Raises:
         TypeError: the values are not symbols, or their number is not known.
@@ -222,12 +251,7 @@ def num_symbols(spec: Spec) -> int:
     return spec.n
 
 
-def _parts(tree: Any) -> Spec:
-    leaves, structure = jtu.tree_flatten(tree)
-    return tree if isinstance(tree, Spec) else Parts(tuple(leaves), structure)
-
-
-def _shape_of_a_sample(distribution: AbstractDistribution) -> Any:
+def _shape_of_a_sample(distribution: AbstractDistribution[Any]) -> PyTree[jax.ShapeDtypeStruct]:
     return eqx.filter_eval_shape(lambda distribution: distribution.sample(jax.random.key(0)), distribution)
 
 
@@ -238,16 +262,92 @@ def _spec_of_array(x: jax.ShapeDtypeStruct) -> Spec:
     return Reals(x.shape, dtype=None if is_default else str(x.dtype))
 
 
-def excess_mass(distribution: AbstractDistribution) -> Float[Array, ""]:
-    """Return by how much the probabilities of all symbols miss a sum of one; zero for densities."""
-    match distribution:
-        case Categorical():
-            return jnp.abs(distribution.probs.sum(-1) - 1)
-        case Joint():
-            return jnp.stack([jnp.zeros(()), *(excess_mass(part) for part in distribution.distributions)]).max()
-        case Mixture():
-            each = jax.vmap(excess_mass)(distribution.components)
-            return jnp.maximum(jnp.abs(jnp.exp(distribution.log_weights).sum() - 1), each.max())
-        case Autoregressive() if (blocks := finite_support(distribution)) is not None:
-            return jnp.abs(jnp.exp(log_probs_of(distribution, blocks)).sum() - 1)
-    return jnp.zeros(())
+# JSON -----------------------------------------------------------------------------------------------------------------
+
+# Dtypes that a file may name.
+DTYPES = (
+    *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("float16", "bfloat16", "float32", "float64"),
+)
+
+
+def to_json(spec: Spec) -> dict[str, object]:
+    """Return a spec as JSON, such as `{"kind": "symbols", "n": 5}`.
+
+    Raises:
+        TypeError: the spec has no JSON form: an unknown number of symbols, or parts without names.
+    """
+    match spec:
+        case Symbols(n=int()):
+            return {"kind": "symbols", "n": spec.n}
+        case Block():
+            return {"kind": "block", "length": spec.length, "n": spec.n}
+        case Reals():
+            bounds = {"low": spec.low, "high": spec.high}
+            return {"kind": "reals", "shape": list(spec.shape), **bounds, "dtype": spec.dtype}
+        case GivenArray():
+            return {"kind": "given", "shape": list(spec.shape), "dtype": spec.dtype}
+        case Parts(named=dict() as parts):
+            return {"kind": "parts", "parts": {name: to_json(part) for name, part in parts.items()}}
+    raise TypeError(f"{spec} cannot be written to a file; name the parts of a Joint: ud.Joint({{...}}).")
+
+
+def from_json(data: object, name: str) -> Spec:
+    """Return the spec that `to_json` wrote, checked strictly; nothing of the size that it states is made.
+
+    Args:
+        data: parsed JSON.
+        name: of the entry, for messages.
+
+    Raises:
+        ValueError: `data` is not a spec; the message names the entry.
+    """
+    match data:
+        case {"kind": "symbols", "n": n, **rest} if not rest:
+            return Symbols(_size(n, f"{name}: n"))
+        case {"kind": "block", "length": length, "n": n, **rest} if not rest:
+            return Block(_size(length, f"{name}: length"), _size(n, f"{name}: n"))
+        case {"kind": "reals", "shape": shape, "low": low, "high": high, "dtype": dtype, **rest} if not rest:
+            return Reals(_shape(shape, name), *_bounds(low, high, name), None if dtype is None else _dtype(dtype, name))
+        case {"kind": "given", "shape": shape, "dtype": dtype, **rest} if not rest:
+            return GivenArray(_shape(shape, name), _dtype(dtype, name))
+        case {"kind": "parts", "parts": dict() as parts, **rest} if parts and not rest:
+            return Parts.of({part: from_json(x, f"{name:.99}: {part:.99}") for part, x in parts.items()})
+    raise ValueError(
+        f"{name} must have a kind and its entries: symbols (n), block (length, n), reals (shape, low, high, dtype), "
+        f"given (shape, dtype) or parts (parts, at least one); not {data!r:.99}"
+    )
+
+
+def is_size(x: object) -> bool:
+    """Return whether `x` is a whole number that can be the length of an axis."""
+    return isinstance(x, int) and not isinstance(x, bool) and 1 <= x <= MAX_COUNT
+
+
+def _size(x: object, name: str) -> int:
+    if not (isinstance(x, int) and is_size(x)):
+        raise ValueError(f"{name} must be a whole number from 1 to {MAX_COUNT}, not {x!r:.99}")
+    return x
+
+
+def _shape(x: object, name: str) -> tuple[int, ...]:
+    if not (isinstance(x, list) and all(map(is_size, x)) and math.prod(x) <= MAX_COUNT):
+        raise ValueError(f"{name}: shape must be a list of sizes with a product of at most {MAX_COUNT}, not {x!r:.99}")
+    return tuple(x)
+
+
+def _bounds(low: object, high: object, name: str) -> tuple[float, float] | tuple[None, None]:
+    if low is None and high is None:
+        return None, None
+    for bound, x in (("low", low), ("high", high)):
+        if isinstance(x, bool) or not isinstance(x, int | float):
+            raise ValueError(f"{name}: {bound} must be a number, not {x!r:.99}")
+    if not -1e30 <= low < high <= 1e30:
+        raise ValueError(f"{name}: low must be less than high, both finite, not {low!r:.99} and {high!r:.99}")
+    return low, high
+
+
+def _dtype(x: object, name: str) -> str:
+    if not (isinstance(x, str) and x in DTYPES):
+        raise ValueError(f"{name}: dtype must be one of {', '.join(DTYPES)}, not {x!r:.99}")
+    return x

@@ -14,17 +14,17 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
-from undelude._agents.base import AbstractAgent, with_marks
+from undelude._agents.base import AbstractAgent, with_reading
+from undelude._agents.networks.interface import Interface
 from undelude._agents.networks.lstm import LSTMAgent
-from undelude._agents.networks.network import make_spec
-from undelude._distributions.distributions import AbstractDistribution, Normal
+from undelude._distributions import AbstractDistribution, Normal
 from undelude._paper.dataflow import KEY, TANGENT, named, reaching_names
 from undelude._process.process import InteractionProcess
 from undelude._process.task import AbstractExpert, AbstractTask
 from undelude._teaching.losses import log_losses
-from undelude._teaching.settings import AbstractTeaching
+from undelude._teaching.settings import Teaching
 from undelude._teaching.updates import collect
-from undelude._types import Action, Mark, Observation
+from undelude._types import Action, Observation
 
 Kind = Literal["parameter", "memory", "distribution", "symbol", "loss"]
 Panel = Literal["a", "b", "c"]
@@ -139,7 +139,7 @@ class ComputationGraph:
         return target in _closure({source}, forward, avoiding)
 
 
-def teaching_graph(teaching: AbstractTeaching, process: InteractionProcess | None = None) -> ComputationGraph:
+def teaching_graph(teaching: Teaching, process: InteractionProcess | None = None) -> ComputationGraph:
     """The graph of one round of `teach`: `collect`, `log_losses` and the derivative of the two, end to end.
 
     An edge says that the traced program computes one value from the other. It is stochastic where random bits enter
@@ -258,12 +258,10 @@ class _NamedAgent(AbstractAgent):
 
     agent: AbstractAgent
     program: str = eqx.field(static=True)
-    own_actions: Mark = eqx.field(static=True)
-    marks: tuple[Mark, ...] = eqx.field(static=True)
 
     def __init__(self, agent: AbstractAgent, *, program: str):
         self.agent, self.program = agent, program
-        self.own_actions, self.marks = agent.own_actions, agent.marks
+        self.reading = agent.reading
 
     def init(self, *, num_rounds: int) -> Any:
         return self._named(self.agent.init(num_rounds=num_rounds), "M")
@@ -288,11 +286,12 @@ class _NamedAgent(AbstractAgent):
         return named(tree, f"{self.program} {label}")
 
 
-def _trace(teaching: AbstractTeaching, process: InteractionProcess) -> ClosedJaxpr:
+def _trace(teaching: Teaching, process: InteractionProcess) -> ClosedJaxpr:
     """The jaxpr of `(weights, key) -> (losses, their derivative with respect to the weights)`."""
     # One component: the cross-entropy of two normals has a closed form, that of a mixture looks at a draw.
-    spec = {symbol: distribution | {"num_components": 1} for symbol, distribution in make_spec(process).items()}
-    agent = LSTMAgent(spec, hidden_size=2, key=jax.random.key(0))
+    agent, key = LSTMAgent(process, hidden_size=2, key=jax.random.key(0)), jax.random.key(0)
+    interface = Interface(process.specs, reads=8, features=2, scale=1.0, num_components=1, key=key)
+    agent = eqx.tree_at(lambda agent: agent.interface, agent, interface)
     scores_distribution = teaching.target == "distribution"
     prior: Any = process.prior
     parts = _NamedDraws(prior, "Theta"), _NamedTask(process.task), _NamedExpert(process.expert, scores_distribution)
@@ -300,7 +299,7 @@ def _trace(teaching: AbstractTeaching, process: InteractionProcess) -> ClosedJax
     weights, static = eqx.partition(agent, eqx.is_inexact_array)
 
     def losses(weights: PyTree, key: Array) -> tuple[Array, Array]:
-        agent = with_marks(eqx.combine(weights, static), teaching.mark, teaching.marks)
+        agent = with_reading(eqx.combine(weights, static), teaching.reading)
         collecting, learning = _NamedAgent(agent, program="collecting"), _NamedAgent(agent, program="learning")
         episode = collect(process, collecting, teaching, key)
         episode = eqx.tree_at(lambda e: e.expert, episode, episode.expert.distribution)

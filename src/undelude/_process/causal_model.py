@@ -13,8 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from undelude._distributions.distributions import as_categorical
-from undelude._distributions.spec import Symbols
+from undelude._distributions import Symbols, as_categorical
 from undelude.causal.model import CausalModel
 from undelude.causal.variable import Variable
 

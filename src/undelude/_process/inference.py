@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, PyTree
 
-from undelude._distributions.distributions import AbstractDistribution, mixture
+from undelude._distributions import AbstractDistribution, mixture
 from undelude._process.episodes import EXPERT, Episodes, check_symbols
 from undelude._process.process import InteractionProcess, check_process
 from undelude._tree import index, is_concrete, prepend, where

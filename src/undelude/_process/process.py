@@ -10,8 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from undelude._checks import as_numbers, check_count, one_line
-from undelude._distributions.distributions import AbstractDistribution, Categorical
-from undelude._distributions.spec import Spec, spec_of
+from undelude._distributions import AbstractDistribution, Categorical, Spec, spec_of
 from undelude._process.causal_model import as_causal_model
 from undelude._process.task import AbstractExpert, AbstractTask
 from undelude._process.validation import any_theta, first_Q_A, first_Q_O, validate

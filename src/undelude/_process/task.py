@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from undelude._distributions.distributions import AbstractDistribution
+from undelude._distributions import AbstractDistribution
 from undelude._types import Action, Observation, Theta
 
 W = TypeVar("W")

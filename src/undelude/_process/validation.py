@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from undelude._checks import check_count, check_probabilities
-from undelude._distributions.distributions import AbstractDistribution, Categorical, Joint, Mixture, Normal
+from undelude._distributions import AbstractDistribution, Categorical, Joint, Mixture, Normal
 from undelude._errors import users_line
 from undelude._process.task import AbstractExpert, AbstractTask
 from undelude._tree import index, is_concrete, signature

@@ -10,8 +10,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from undelude._distributions.distributions import AbstractDistribution
-from undelude._distributions.spec import Spec
+from undelude._distributions import AbstractDistribution, Spec
 from undelude._types import Action, Observation
 
 S = TypeVar("S")

@@ -9,11 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from undelude._certificate.quantity import Quantity
 from undelude._drawing.colours import DO, DO_TEXT, INK, MUTED, RULE, SEE, SEE_TEXT
 from undelude._drawing.strips import frame_truth, listed, mark_actions, round_ticks, shade, symbol_ticks
 from undelude._drawing.svg import FONT, STYLE, WIDTH, Svg, to_figure
 from undelude._report.words import short
-from undelude._runs.contents import Quantity, RunContents
+from undelude._runs.contents import RunContents
 from undelude._runs.example_episode import READERS, ExampleEpisode
 
 NAMES = {"agent": "agent", "exact_do": "interventional answer", "exact_see": "deluded answer"}
@@ -35,7 +36,7 @@ def distances(run: RunContents) -> Svg | None:
         figure = Figure(figsize=(WIDTH, 1.3), layout="constrained")
         axes = figure.subplots()
         for y, (name, q) in enumerate(bars):
-            value, margin = q.value or 0.0, 2 * (q.se or 0.0)
+            value, margin = q.value or 0.0, 2 * (q.standard_error or 0.0)
             axes.barh(y, value, height=0.3, color=COLOURS[name], xerr=margin, ecolor=INK)
             axes.text(0, y - 0.28, f"to the {NAMES[name]}", color=TEXT[name], va="bottom")
             beside = {"textcoords": "offset points", "xytext": (6, 0), "va": "center_baseline"}
@@ -259,7 +260,7 @@ def _interval(axes: Axes, y: int, q: Quantity, colour: str, marker: str) -> None
     if q.value is None or not math.isfinite(q.value):
         return
     look = {"color": colour, "ms": 5, "mew": 0, "elinewidth": 1.6, "zorder": 2}
-    axes.errorbar([q.value], [y], xerr=None if q.se is None else 2 * q.se, fmt=marker, **look)
+    axes.errorbar([q.value], [y], xerr=None if q.standard_error is None else 2 * q.standard_error, fmt=marker, **look)
 
 
 def _label_ends(axes: Axes, curves: dict[str, np.ndarray]) -> None:

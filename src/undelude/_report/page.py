@@ -11,10 +11,11 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from undelude._certificate.quantity import Quantity
 from undelude._files import write_atomically
 from undelude._report import figures, words
 from undelude._runs.config import train_command
-from undelude._runs.contents import Quantity, RunContents, read_run
+from undelude._runs.contents import RunContents, read_run
 from undelude._runs.example_episode import READERS
 from undelude._runs.layout import CERTIFICATE, METRICS, REPORT
 

@@ -7,7 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from undelude._runs.contents import Quantity, RunContents
+from undelude._certificate.quantity import Quantity
+from undelude._runs.contents import RunContents
 from undelude._runs.example_episode import ExampleEpisode
 
 # Largest ratio of the distances to the two answers at which the agent has reached the nearer one.
@@ -69,13 +70,13 @@ def loss(x: float | None) -> str:
 
 def with_error(q: Quantity) -> str:
     """Format to the second digit of the standard error: `0.1118 ± 0.0014`."""
-    if q.value is None or math.isinf(q.value) or not q.se or not math.isfinite(q.se):
+    if q.value is None or math.isinf(q.value) or not q.standard_error or not math.isfinite(q.standard_error):
         return short(q.value)
-    decimals = min(max(1 - math.floor(math.log10(q.se)), 0), MAX_DECIMALS)
-    if abs(q.value) + q.se < 0.5 * 10**-MAX_DECIMALS:
+    decimals = min(max(1 - math.floor(math.log10(q.standard_error)), 0), MAX_DECIMALS)
+    if abs(q.value) + q.standard_error < 0.5 * 10**-MAX_DECIMALS:
         return "0"
     # A line may break before the sign, never after it.
-    return f"{_fixed(q.value, decimals)} ±\N{NO-BREAK SPACE}{_fixed(q.se, decimals)}"
+    return f"{_fixed(q.value, decimals)} ±\N{NO-BREAK SPACE}{_fixed(q.standard_error, decimals)}"
 
 
 def _fixed(x: float, decimals: int) -> str:
@@ -123,7 +124,7 @@ def _kind(do: Quantity, see: Quantity) -> Kind:
 
     def interval(q: Quantity) -> tuple[float, float]:
         assert q.value is not None
-        margin = math.inf if q.se is None else WIDTH * q.se
+        margin = math.inf if q.standard_error is None else WIDTH * q.standard_error
         return max(q.value - margin, 0.0), q.value + margin
 
     kinds: set[Kind] = {_kind_of_point(d, s) for d, s in itertools.product(interval(do), interval(see))}

@@ -10,8 +10,7 @@ from jaxtyping import PyTree
 
 from undelude._agents.base import AbstractAgent
 from undelude._checks import one_line
-from undelude._distributions.distributions import AbstractDistribution
-from undelude._distributions.spec import Spec, spec_of
+from undelude._distributions import AbstractDistribution, Spec, spec_of
 from undelude._process.process import InteractionProcess
 from undelude._process.world import AbstractWorld
 from undelude._rollout.host_world import AbstractHostWorld

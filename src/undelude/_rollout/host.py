@@ -12,8 +12,7 @@ from jaxtyping import Array, Bool, Key, PyTree
 from undelude._agents.base import AbstractAgent
 from undelude._agents.host import HostAgent, Memory
 from undelude._checks import as_numbers, check_count, check_probabilities
-from undelude._distributions.distributions import AbstractDistribution, Categorical
-from undelude._distributions.spec import Spec, Symbols, num_symbols, spec_of
+from undelude._distributions import AbstractDistribution, Categorical, Spec, Symbols, num_symbols, spec_of
 from undelude._process.episodes import AGENT, EXPERT, Episodes
 from undelude._process.world import AbstractWorld, EpisodeKeys, RoundKeys
 from undelude._rollout.checks import check_theta

@@ -6,8 +6,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
-from undelude._distributions.distributions import AbstractDistribution
-from undelude._distributions.spec import Spec
+from undelude._distributions import AbstractDistribution, Spec
 from undelude._types import Action, Observation
 
 S = TypeVar("S")

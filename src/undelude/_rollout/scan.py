@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Int, Key
 
 from undelude._agents.base import AbstractAgent
 from undelude._agents.fixed import FixedPolicy
-from undelude._distributions.distributions import AbstractDistribution
+from undelude._distributions import AbstractDistribution
 from undelude._process.episodes import AGENT, EXPERT, Episodes
 from undelude._process.world import AbstractWorld, EpisodeKeys, RoundKeys
 from undelude._tree import append, prepend, where

@@ -19,7 +19,7 @@ from undelude._agents.networks.network import AbstractLearnedAgent, check_config
 from undelude._agents.networks.registry import ARCHITECTURES
 from undelude._files import json_object, read_json, write_atomically
 
-FORMAT = 2
+FORMAT = 3
 SHA = "weights_sha256"
 AGENTS = {agent.__name__: agent for agent in ARCHITECTURES.values()}
 # Most bytes of an agent's description and of the list of its arrays; usually a few thousand.

@@ -3,24 +3,17 @@
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from undelude._certificate.quantity import Quantity
 from undelude._runs import layout
 from undelude._runs.certificate_file import read_certificate, rewrite, to_float
 from undelude._runs.config import read_settings
 from undelude._runs.example_episode import ExampleEpisode, parse_episode
 from undelude._runs.metrics import MEASURED, read_metrics
-
-
-class Quantity(NamedTuple):
-    """A measured number with its standard error; `why_none` says why it is missing."""
-
-    value: float | None
-    se: float | None = None
-    why_none: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +40,8 @@ class RunContents:
         """Return a quantity of the certificate."""
         if self.certificate is None:
             return Quantity(None, why_none="there is no certificate.")
-        value, se = (to_float(self.certificate.get(key)) for key in (name, f"{name}_se"))
-        return Quantity(value, se, self.certificate.get("notes", {}).get(name) if value is None else None)
+        value, error = (to_float(self.certificate.get(key)) for key in (name, f"{name}_se"))
+        return Quantity(value, error, self.certificate.get("notes", {}).get(name) if value is None else None)
 
     def series(self, name: str) -> Float[np.ndarray, " R"]:
         """Return a column of the metrics, with NaN for missing numbers."""

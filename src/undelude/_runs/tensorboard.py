@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from undelude._teaching.teach import Row
+from undelude._teaching.loop import Row
 from undelude._teaching.updates import TeachingState
 
 # TensorBoard's tag, group/name, for each column.

@@ -1,4 +1,4 @@
-"""The two losses of Figure 4: of the expert's action and of Nature's observation, in nats."""
+"""The two losses of Figure 4, of the expert's action and of Nature's observation, in nats."""
 
 from typing import Any, get_args
 
@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from undelude._agents.base import AbstractAgent, predict, scan
 from undelude._agents.exact import ExactAgent
-from undelude._distributions.distributions import AbstractDistribution, cross_entropy
+from undelude._distributions import AbstractDistribution, cross_entropy
 from undelude._process.process import InteractionProcess
 from undelude._rollout.rollout import Episodes
 from undelude._teaching.settings import Target
@@ -22,22 +22,26 @@ def log_losses(
     target: Target = "distribution",
     process: InteractionProcess | None = None,
 ) -> tuple[Float[Array, " T"], Float[Array, " T0"]]:
-    """The two losses of Figure 4 at each round of one stored episode, in nats.
+    """Return the two losses of Figure 4 at each round of one stored episode, in nats.
 
-    `l(a_bar_t) = -log P(A_t = a_bar_t | history)` (the mean over `a_bar_t` for a whole distribution; see
-    `AbstractTeaching` for the other targets) and
-    `l(o_t) = -log P(O_t = o_t | history)`; with an opening, the latter has T + 1 entries. Their gradient reaches the
-    predictions alone: the episode is data.
+        l(a_bar_t) = -log P(A_t = a_bar_t | history)
+        l(o_t)     = -log P(O_t = o_t | history)
+
+    The first is that of `target="sample"`. For `"distribution"` it is the mean over `a_bar_t`; see `Teaching` for the
+    other targets. Gradients flow through the predictions only: the episode is data.
 
     Args:
-        agent: whose predictions are scored.
+        agent: the agent that predicts.
         episode: one stored episode, with its marks.
-        target: see `AbstractTeaching`.
+        target: see `Teaching`.
         process: for `target="posterior"`.
 
+    Returns:
+        The losses of the T actions, and those of the T observations, or T + 1 with an opening.
+
     Raises:
-        ValueError: a batch instead of one episode; the process is missing.
-        TypeError: there is no closed form for this target.
+        ValueError: `episode` is a batch; the process is missing; the episode lacks the expert that the target needs.
+        TypeError: the target has no closed form for these distributions.
     """
     if episode.is_batch:
         raise ValueError(
@@ -49,12 +53,12 @@ def log_losses(
 def score(
     predictions: tuple[Any, Any], episode: Episodes, target: Target, process: InteractionProcess | None
 ) -> tuple[Float[Array, " T"], Float[Array, " T0"]]:
-    """The same of what an agent has predicted already."""
+    """Return the losses of predictions that an agent has made, as `log_losses` does."""
     P_A, P_O = predictions
     needed = {"sample": episode.expert_actions, "distribution": episode.expert, "reverse": episode.expert}
     if target in needed and needed[target] is None:
         raise ValueError(
-            f'target="{target}" is what the expert said, of which these episodes have none; take those of ud.rollout.'
+            f'target="{target}" needs the expert\'s answers, which these episodes lack: take episodes of ud.rollout.'
         )
     match target:
         case "sample":
@@ -63,7 +67,7 @@ def score(
             action = jax.vmap(cross_entropy)(episode.expert, P_A, episode.expert_actions)
         case "posterior":
             if process is None:
-                raise ValueError('target="posterior" is an answer of the process: give process=.')
+                raise ValueError('target="posterior" needs the process: pass process=.')
             answer, _ = scan(ExactAgent(process), episode)
             action = jax.vmap(cross_entropy)(answer, P_A)
         case "reverse":
@@ -75,7 +79,7 @@ def score(
 
 
 def score_observations(P_O: AbstractDistribution, episode: Episodes) -> Float[Array, " T0"]:
-    """`-log P(o_t)` of the real observations, the opening first where there is one; 0 where masked."""
+    """Return `-log P(o_t)` of the real observations, after that of the opening if there is one; 0 where masked."""
     first = None if episode.opening is None else jnp.ones((), bool)
     observations, mask = prepend(episode.opening, episode.observations), prepend(first, episode.mask)
     losses = jax.vmap(lambda distribution, o: -distribution.log_prob(o))(P_O, observations)

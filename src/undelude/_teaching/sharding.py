@@ -1,22 +1,23 @@
-"""What several processes of one `jax.distributed` run must have in common; with one process, all of it is trivial."""
+"""Sharing a batch over devices, and arrays over the processes of one `jax.distributed` run."""
 
 import hashlib
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
 
 def episodes_mesh(batch_size: int) -> Mesh:
-    """The devices over which a batch is split: as many local ones as divide it, or all of all processes.
+    """Return the devices over which a batch is split.
+
+    With one process these are as many local devices as divide the batch, with several all devices of all processes.
 
     Raises:
-        ValueError: there are several processes, which must all take part, and the batch cannot be split evenly.
+        ValueError: there are several processes, and the batch cannot be split evenly over all their devices.
     """
     devices = jax.local_devices()
     if jax.process_count() == 1:
@@ -36,7 +37,7 @@ def episodes_mesh(batch_size: int) -> Mesh:
 
 
 def gather(text: str) -> list[str]:
-    """What each process said, in their order; all must ask."""
+    """Return the texts of all processes, in their order; every process must call it."""
     if jax.process_count() == 1:
         return [text]
     data = np.frombuffer(text.encode(), np.uint8)
@@ -46,24 +47,24 @@ def gather(text: str) -> list[str]:
 
 
 def check_same(what: str, text: str) -> None:
-    """Raise `ValueError`, in all processes, where `text` is not the same in all; `what` begins the message."""
+    """Raise `ValueError` in all processes if `text` differs between them; `what` begins the message."""
     digests = gather(hashlib.sha256(text.encode()).hexdigest())
-    if others := [str(i) for i, digest in enumerate(digests) if digest != digests[0]]:
+    if differing := [str(i) for i, digest in enumerate(digests) if digest != digests[0]]:
         raise ValueError(
-            f"{what} of process {' and '.join(others)} differs from that of process 0: give all of them the same task, "
-            "agent, teaching and settings, and install the same versions everywhere."
+            f"{what} of process {' and '.join(differing)} differs from that of process 0: give all processes the same "
+            "task, agent, teaching and settings, and install the same versions everywhere."
         )
 
 
 def spread(tree: PyTree, mesh: Mesh) -> PyTree:
-    """The arrays of `tree`, as process 0 has them, on every device of `mesh`."""
+    """Return `tree` with the arrays of process 0, on every device of `mesh`."""
     everywhere = NamedSharding(mesh, PartitionSpec())
     if jax.process_count() == 1:
         return jax.device_put(tree, everywhere)
     leaves, treedef = jax.tree.flatten(tree)
     check_same("The agent or the optimiser", repr([(x.shape, str(x.dtype)) for x in leaves]))
     values = [np.asarray(jax.random.key_data(x) if _is_key(x) else x) for x in leaves]
-    # As bytes, since the broadcast is a sum: that of floats would lose the sign of -0.0.
+    # The broadcast is a sum, which would lose the sign of the float -0.0; bytes come through unchanged.
     whole = multihost_utils.broadcast_one_to_all(np.frombuffer(b"".join(x.tobytes() for x in values), np.uint8))
     ends = np.cumsum([x.nbytes for x in values])
     split = zip(np.split(whole, ends[:-1]), values, strict=True)
@@ -77,11 +78,11 @@ def spread(tree: PyTree, mesh: Mesh) -> PyTree:
 
 
 def local(tree: PyTree) -> PyTree:
-    """What `spread` gave and updates made of it, on the first device of this process alone."""
+    """Return a tree that `spread` or an update returned, on the first device of this process alone."""
     if jax.process_count() == 1:
         return jax.device_put(tree, jax.local_devices()[0])
     return jax.tree.map(lambda x: x.addressable_data(0), tree)
 
 
-def _is_key(x: Any) -> bool:
+def _is_key(x: Array | np.ndarray) -> bool:
     return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)

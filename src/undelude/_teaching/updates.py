@@ -1,39 +1,41 @@
-"""The inner loop of teaching: collect a batch of episodes, differentiate their losses, take a step; compiled."""
+"""The compiled part of teaching: collect a batch of episodes, differentiate its losses, make a step."""
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, Bool, Int, Key, PyTree
+from jax.stages import Wrapped
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from undelude._agents.base import AbstractAgent, AbstractSequenceAgent, check_mark
+from undelude._agents.base import AbstractAgent, AbstractSequenceAgent, Predictions, check_mark
 from undelude._agents.fixed import FixedPolicy
-from undelude._distributions.distributions import AbstractDistribution, Categorical
-from undelude._distributions.spec import Symbols, num_symbols, spec_of
+from undelude._distributions import AbstractDistribution, Categorical, Symbols, num_symbols, spec_of
 from undelude._process.episodes import Episodes
 from undelude._process.process import InteractionProcess
 from undelude._rollout.checks import check_fit
 from undelude._rollout.scan import run_episode
 from undelude._teaching.losses import log_losses, score
-from undelude._teaching.settings import AbstractTeaching, Behaviour
+from undelude._teaching.settings import Behaviour, Teaching
 from undelude._tree import index
 
-# Of the updates: the arrays of the state, the losses since the last row, and what of the last update was finite.
-_Carry = tuple[PyTree, dict[str, Array], dict[str, Array]]
+# The episodes of an update, or the keys to sample them from.
+Batch = Episodes | Key[Array, " B"]
+# The batch means of `action_loss` and `observation_loss`, nats.
+Losses = dict[str, Float[Array, ""]]
+# True for each loss, for "gradient" and for "step" (the parameters after it) if all its numbers are finite.
+Finite = dict[str, Bool[Array, ""]]
 
 
 class TeachingState(eqx.Module):
-    """All that a run needs to go on: restored with its key, it continues as if it had never stopped.
+    """The state of a run. Restored with its key, the run continues as if it had never stopped.
 
     Attributes:
-        agent: as it is now.
-        optimizer_state: of Optax, for the schedule of the whole run.
-        update: how many updates were made.
+        agent: after `update` updates.
+        optimizer_state: of Optax.
+        update: the number of updates made.
     """
 
     agent: AbstractAgent
@@ -41,122 +43,176 @@ class TeachingState(eqx.Module):
     update: Int[Array, ""]
 
 
-def compile_updates(
-    process: InteractionProcess,
-    teaching: AbstractTeaching,
-    optimizer: Any,
-    static: Any,
-    batch_size: int,
-    microbatch_size: int | None,
-    reuse: int,
-    mesh: Mesh,
-) -> Any:
-    """Jit of `(arrays of the state, key, stop) -> (arrays, summed losses, what was finite)`.
+class Progress(eqx.Module):
+    """The carry of the compiled loop, with the arrays of the state before and after.
 
-    Updates until `stop`, or up to the first that is not finite; no Python between.
+    Attributes:
+        arrays: of the state.
+        sums: the losses, summed over the updates so far.
+        good_arrays: of the last state at the start of a batch whose losses there were finite, or of the first state.
+        good_sums: the losses, summed up to that state.
+        finite: of the last update.
     """
-    share = batch_size // mesh.size
 
-    def losses_in(agent: AbstractAgent, source: Episodes | Array) -> tuple[Array, Array]:
-        """Of one episode: a stored one, or the one to come of a key, which the agent lives through here and now."""
-        if isinstance(source, Episodes):
-            return log_losses(agent, source, target=teaching.target, process=process)
-        episode, predictions = _collect(process, agent, teaching, source, predicts=True)
-        assert predictions is not None
-        return score(predictions, episode, teaching.target, process)
+    arrays: PyTree
+    sums: Losses
+    good_arrays: PyTree
+    good_sums: Losses
+    finite: Finite
 
-    def loss(params: PyTree, frozen: PyTree, batch: Episodes | Array) -> tuple[Array, dict[str, Array]]:
-        agent = eqx.combine(params, frozen)
-        action, observation = (x.mean() for x in jax.vmap(lambda source: losses_in(agent, source))(batch))
-        losses = {"action_loss": action, "observation_loss": observation}
-        return action + teaching.observation_weight * observation, losses
+    @property
+    def is_finite(self) -> Bool[Array, ""]:
+        """True if training can go on. The gradient may be infinite if the optimiser makes a finite step of it."""
+        return self.finite["action_loss"] & self.finite["observation_loss"] & self.finite["step"]
 
-    def gather(state: TeachingState, key: Array) -> Episodes | Array:
-        """What the next updates learn from: episodes, or the keys of them where they are lived through once."""
-        ids = jax.lax.axis_index("episodes") * share + jnp.arange(share)
-        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.fold_in(key, state.update), ids)
-        if reuse == 1 and _learns_as_it_acts(state.agent, teaching):
-            return keys
-        return jax.vmap(lambda key: collect(process, state.agent, teaching, key))(keys)
 
-    def differentiate(agent: AbstractAgent, batch: Episodes | Array) -> tuple[dict[str, Array], PyTree]:
-        """The mean losses and their gradient, over so many episodes at a time as `microbatch_size` says."""
-        params, frozen = eqx.partition(agent, eqx.is_inexact_array)
+class Learner(eqx.Module):
+    """The updates of `teach`, compiled: no Python runs between them.
 
-        def of(batch: Episodes | Array) -> tuple[dict[str, Array], PyTree]:
-            (_, losses), gradient = jax.value_and_grad(loss, has_aux=True)(params, frozen, batch)
-            return losses, gradient
+    The methods see the part of a batch that one device has; `jit` runs them on all devices of a mesh, with the axis
+    `"episodes"`.
 
-        if microbatch_size is None:
-            return of(batch)
-        num_parts = share // microbatch_size
-        parts = jax.tree.map(lambda x: x.reshape(num_parts, -1, *x.shape[1:]), batch)
-        zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(of, index(parts, 0)))
-        sums, _ = jax.lax.scan(lambda sums, part: (jax.tree.map(jnp.add, sums, of(part)), None), zero, parts)
-        return jax.tree.map(lambda x: x / num_parts, sums)
+    Attributes:
+        process: the process that the episodes are from.
+        teaching: how they are executed, marked and scored.
+        optimizer: of Optax.
+        static: a state without its arrays.
+        share: episodes of a batch that one device has.
+        microbatch_size: episodes that a device differentiates at a time; None for all.
+        reuse: updates on each batch.
+    """
 
-    def update(
-        state: TeachingState, batch: Episodes | Array
-    ) -> tuple[TeachingState, dict[str, Array], dict[str, Array]]:
-        params, frozen = eqx.partition(state.agent, eqx.is_inexact_array)
-        losses, gradient = jax.lax.pmean(differentiate(state.agent, batch), "episodes")
-        step, optimizer_state = optimizer.update(gradient, state.optimizer_state, params)
-        params = optax.apply_updates(params, step)
-        finite = {name: _all_finite(tree) for name, tree in (*losses.items(), ("gradient", gradient), ("step", params))}
-        agent: Any = eqx.combine(params, frozen)
-        return TeachingState(agent, optimizer_state, state.update + 1), losses, finite
+    process: InteractionProcess
+    teaching: Teaching
+    optimizer: optax.GradientTransformation = eqx.field(static=True)
+    static: TeachingState
+    share: int = eqx.field(static=True)
+    microbatch_size: int | None = eqx.field(static=True)
+    reuse: int = eqx.field(static=True)
 
-    def updates(arrays: PyTree, key: Array, stop: Array) -> _Carry:
-        def before(stop: Array) -> Callable[[_Carry], Array]:
-            def more(carry: _Carry) -> Array:
-                arrays, _, finite = carry
-                good = finite["action_loss"] & finite["observation_loss"] & finite["step"]
-                return (eqx.combine(arrays, static).update < stop) & good
+    def jit(self, mesh: Mesh) -> Wrapped:
+        """Return `until` as a jitted function of `(arrays, key, stop)` on all devices of `mesh`."""
 
-            return more
+        # Arrays of the process are constants of the program, as a closure makes them.
+        def until(arrays: PyTree, key: Key[Array, ""], stop: Int[Array, ""]) -> Progress:
+            return self.until(arrays, key, stop)
 
-        def learn(carry: _Carry, batch: Episodes | Array) -> _Carry:
-            arrays, sums, _ = carry
-            state, losses, finite = update(eqx.combine(arrays, static), batch)
-            return eqx.filter(state, eqx.is_array), jax.tree.map(jnp.add, sums, losses), finite
+        everywhere = PartitionSpec()
+        return jax.jit(jax.shard_map(until, mesh=mesh, in_specs=everywhere, out_specs=everywhere, check_vma=False))
 
-        def collect_and_learn(carry: _Carry) -> _Carry:
-            state = eqx.combine(carry[0], static)
-            batch = gather(state, key)
-            if reuse == 1:
-                return learn(carry, batch)
-            last = jnp.minimum(state.update + reuse, stop)
-            return jax.lax.while_loop(before(last), lambda carry: learn(carry, batch), carry)
-
+    def until(self, arrays: PyTree, key: Key[Array, ""], stop: Int[Array, ""]) -> Progress:
+        """Make updates up to number `stop`, or up to the first one that is not finite."""
         zero = {"action_loss": jnp.zeros(()), "observation_loss": jnp.zeros(())}
         finite = dict.fromkeys((*zero, "gradient", "step"), jnp.ones((), bool))
-        return jax.lax.while_loop(before(stop), collect_and_learn, (arrays, zero, finite))
 
-    everywhere = PartitionSpec()
-    return jax.jit(jax.shard_map(updates, mesh=mesh, in_specs=everywhere, out_specs=everywhere, check_vma=False))
+        def collect_and_learn(progress: Progress) -> Progress:
+            state = eqx.combine(progress.arrays, self.static)
+            batch = self.collect(state, key)
+            if self.reuse == 1:
+                return self.learn(progress, batch, starts_batch=True)
+            start = state.update
+            last = jnp.minimum(start + self.reuse, stop)
+
+            def learn(progress: Progress) -> Progress:
+                update = eqx.combine(progress.arrays, self.static).update
+                return self.learn(progress, batch, starts_batch=update == start)
+
+            return jax.lax.while_loop(lambda progress: self.goes_on(progress, last), learn, progress)
+
+        start = Progress(arrays, zero, arrays, zero, finite)
+        return jax.lax.while_loop(lambda progress: self.goes_on(progress, stop), collect_and_learn, start)
+
+    def goes_on(self, progress: Progress, stop: Int[Array, ""]) -> Bool[Array, ""]:
+        """Return whether another update is to be made before number `stop`."""
+        return (eqx.combine(progress.arrays, self.static).update < stop) & progress.is_finite
+
+    def learn(self, progress: Progress, batch: Batch, *, starts_batch: Bool[Array, ""] | bool) -> Progress:
+        """Make one update, and remember the state before it if a batch starts there and its losses are finite."""
+        state, losses, finite = self.step(eqx.combine(progress.arrays, self.static), batch)
+        is_good = finite["action_loss"] & finite["observation_loss"] & starts_batch
+        good_arrays, good_sums = jax.tree.map(
+            lambda new, old: jnp.where(is_good, new, old),
+            (progress.arrays, progress.sums),
+            (progress.good_arrays, progress.good_sums),
+        )
+        sums = jax.tree.map(jnp.add, progress.sums, losses)
+        return Progress(eqx.filter(state, eqx.is_array), sums, good_arrays, good_sums, finite)
+
+    def collect(self, state: TeachingState, key: Key[Array, ""]) -> Batch:
+        """Return the batch of the next update: episodes, or keys if `losses` samples and scores in one pass."""
+        ids = jax.lax.axis_index("episodes") * self.share + jnp.arange(self.share)
+        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.fold_in(key, state.update), ids)
+        if self.reuse == 1 and _learns_as_it_acts(state.agent, self.teaching):
+            return keys
+        return jax.vmap(lambda key: collect(self.process, state.agent, self.teaching, key))(keys)
+
+    def step(self, state: TeachingState, batch: Batch) -> tuple[TeachingState, Losses, Finite]:
+        """Return the state after one step of the optimiser, the losses before it, and which numbers were finite."""
+        params, frozen = eqx.partition(state.agent, eqx.is_inexact_array)
+        losses, gradient = jax.lax.pmean(self.gradient(state.agent, batch), "episodes")
+        step, optimizer_state = self.optimizer.update(gradient, state.optimizer_state, params)
+        params = optax.apply_updates(params, step)
+        finite = {name: _all_finite(tree) for name, tree in (*losses.items(), ("gradient", gradient), ("step", params))}
+        return TeachingState(eqx.combine(params, frozen), optimizer_state, state.update + 1), losses, finite
+
+    def gradient(self, agent: AbstractAgent, batch: Batch) -> tuple[Losses, PyTree]:
+        """Return the mean losses and the gradient of their weighted sum, `microbatch_size` episodes at a time."""
+        params, frozen = eqx.partition(agent, eqx.is_inexact_array)
+
+        def differentiate(batch: Batch) -> tuple[Losses, PyTree]:
+            (_, losses), gradient = jax.value_and_grad(self.losses, has_aux=True)(params, frozen, batch)
+            return losses, gradient
+
+        if self.microbatch_size is None:
+            return differentiate(batch)
+        num_parts = self.share // self.microbatch_size
+        parts = jax.tree.map(lambda x: x.reshape(num_parts, -1, *x.shape[1:]), batch)
+        zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(differentiate, index(parts, 0)))
+
+        def add(sums: tuple[Losses, PyTree], part: Batch) -> tuple[tuple[Losses, PyTree], None]:
+            return jax.tree.map(jnp.add, sums, differentiate(part)), None
+
+        sums, _ = jax.lax.scan(add, zero, parts)
+        return jax.tree.map(lambda x: x / num_parts, sums)
+
+    def losses(self, params: PyTree, frozen: PyTree, batch: Batch) -> tuple[Float[Array, ""], Losses]:
+        """Return `action_loss + observation_weight * observation_loss`, batch means, and the two of them."""
+        agent = eqx.combine(params, frozen)
+        action, observation = (x.mean() for x in jax.vmap(lambda x: self._episode_losses(agent, x))(batch))
+        losses = {"action_loss": action, "observation_loss": observation}
+        return action + self.teaching.observation_weight * observation, losses
+
+    def _episode_losses(
+        self, agent: AbstractAgent, episode: Episodes | Key[Array, ""]
+    ) -> tuple[Float[Array, " T"], Float[Array, " T0"]]:
+        """Return the losses of a stored episode, or of the one that is sampled from a key while `agent` predicts it."""
+        target = self.teaching.target
+        if isinstance(episode, Episodes):
+            return log_losses(agent, episode, target=target, process=self.process)
+        sampled, predictions = _collect(self.process, agent, self.teaching, episode, predicts=True)
+        assert predictions is not None
+        return score(predictions, sampled, target, self.process)
 
 
 def _all_finite(tree: PyTree) -> Bool[Array, ""]:
     return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]).all()
 
 
-def collect(
-    process: InteractionProcess, agent: AbstractAgent, teaching: AbstractTeaching, key: Key[Array, ""]
-) -> Episodes:
-    """One episode as `teaching` has it executed and marked; nothing that was sampled carries a gradient."""
+def collect(process: InteractionProcess, agent: AbstractAgent, teaching: Teaching, key: Key[Array, ""]) -> Episodes:
+    """Sample one episode, executed and marked as `teaching` says; it carries no gradient."""
     return _collect(process, agent, teaching, key, predicts=False)[0]
 
 
 def _collect(
-    process: InteractionProcess, agent: AbstractAgent, teaching: AbstractTeaching, key: Array, *, predicts: bool
-) -> tuple[Episodes, tuple[Any, Any] | None]:
+    process: InteractionProcess, agent: AbstractAgent, teaching: Teaching, key: Key[Array, ""], *, predicts: bool
+) -> tuple[Episodes, Predictions | None]:
     actor, reads = agent, None
     if teaching.expert_share == 1:
-        # Nobody asks the agent: `predict` has it read the episode afterwards.
+        # The agent executes nothing: `predict` has it read the stored episode.
         actor = None
     elif teaching.behaviour is not None:
         actor = _actor(process, teaching.behaviour)
-        reads = (getattr(actor, "own_actions", "do") == "do", False)
+        reads = (actor.own_actions == "do", False)
     return run_episode(
         process,
         actor,
@@ -170,16 +226,16 @@ def _collect(
     )
 
 
-def _learns_as_it_acts(agent: AbstractAgent, teaching: AbstractTeaching) -> bool:
-    """Whether an episode is lived through and learned from in one pass; the gradient is the same, to rounding.
+def _learns_as_it_acts(agent: AbstractAgent, teaching: Teaching) -> bool:
+    """Return whether each episode is sampled and scored in one pass; the gradient is the same, to rounding.
 
-    So it is where the agent executes, acts by what it predicts, and would step through the episode again otherwise.
+    This saves stepping through the episode a second time, if the agent executes and acts by what it predicts.
     """
-    alike = agent.steps_alike if isinstance(agent, AbstractSequenceAgent) else True
-    return teaching.agent_executes and alike and type(agent).act is AbstractAgent.act
+    stepwise = agent.predicts_stepwise if isinstance(agent, AbstractSequenceAgent) else True
+    return teaching.agent_executes and stepwise and type(agent).act is AbstractAgent.act
 
 
-def _actor(process: InteractionProcess, behaviour: Behaviour) -> AbstractAgent | FixedPolicy:
+def _actor(process: InteractionProcess, behaviour: Behaviour) -> AbstractAgent:
     if isinstance(behaviour, AbstractAgent):
         check_mark(behaviour, behaviour.own_actions)
         check_fit(process, behaviour)
@@ -190,11 +246,11 @@ def _actor(process: InteractionProcess, behaviour: Behaviour) -> AbstractAgent |
             raise ValueError(f"{process.name} has actions of {spec}, but the behaviour's distribution is of {own}.")
         return FixedPolicy(behaviour)
     if not isinstance(behaviour, str) or behaviour != "uniform":
-        raise TypeError(f'a behaviour is an agent, a distribution or "uniform", not {behaviour!r}; see ud.Blind.')
+        raise TypeError(f'behaviour must be an agent, a distribution or "uniform", not {behaviour!r}; see ud.Blind.')
     if not isinstance(spec, Symbols):
         raise TypeError(
-            f'{process.name} has actions that are no symbols, so that Blind("uniform") cannot act there; '
-            "give it an agent or a distribution, ud.Blind(ud.Normal(...))."
+            f'{process.name} has actions of {spec}, and behaviour="uniform" is for symbols: give an agent or a '
+            "distribution, such as ud.Blind(ud.Normal(...))."
         )
     n = num_symbols(spec)
     return FixedPolicy(Categorical(log_probs=jnp.full(n, -math.log(n))))

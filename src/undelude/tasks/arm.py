@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from undelude._checks import check_between, check_count
-from undelude._distributions.distributions import AbstractDistribution, Categorical, Given, Joint, Mixture, Normal
+from undelude._distributions import AbstractDistribution, Categorical, Given, Joint, Mixture, Normal
 from undelude._process.process import InteractionProcess
 from undelude._process.task import AbstractExpert, AbstractTask
 
@@ -120,8 +120,8 @@ class ArmExpert(AbstractExpert[Float[Array, "2"]]):
         loc = jnp.clip(self.gain * error, -MAX_TURN, MAX_TURN)
         if self.random_moves == 0:
             return Normal(loc, self.scale)
-        weights = jnp.log(jnp.array([1 - self.random_moves, self.random_moves]))
-        return Mixture(weights, Normal(jnp.stack([loc, jnp.zeros(2)]), jnp.array([[self.scale] * 2, [MAX_TURN] * 2])))
+        moves = Normal(jnp.stack([loc, jnp.zeros(2)]), jnp.array([[self.scale] * 2, [MAX_TURN] * 2]))
+        return Mixture(moves, log_weights=jnp.log(jnp.array([1 - self.random_moves, self.random_moves])))
 
     def g_A(self, theta: Float[Array, "2"], a: Float[Array, "2"], e: Float[Array, "2"]) -> Float[Array, "2"]:
         """The arm turns."""

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from undelude._checks import check_between, check_count
-from undelude._distributions.distributions import Categorical
+from undelude._distributions import Categorical
 from undelude._process.process import InteractionProcess
 from undelude._process.task import AbstractTask
 from undelude.tasks.tables import NO_ACTION, TableExpert

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from undelude._checks import check_between
-from undelude._distributions.distributions import Categorical
+from undelude._distributions import Categorical
 from undelude._process.process import InteractionProcess
 from undelude.tasks.bandit import bandit
 

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
 from undelude._checks import as_numbers, check_count, check_probabilities
-from undelude._distributions.distributions import Categorical
+from undelude._distributions import Categorical
 from undelude._process.process import InteractionProcess
 from undelude._process.task import AbstractExpert, AbstractTask
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from undelude._distributions.distributions import Categorical
+from undelude._distributions import Categorical
 from undelude._process.task import AbstractExpert, AbstractTask
 
 Memory = tuple[Int[Array, ""], Int[Array, ""]]

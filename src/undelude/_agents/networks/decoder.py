@@ -1,10 +1,11 @@
-"""A causal stack of residual blocks over symbols: all at once for the gradient, one by one while acting (Section 4.1).
+"""A causal stack of residual blocks over symbols, parallel over an episode or step by step (Section 4.1).
 
-What a block does along time is its mixer's affair; the rest is the same for all of them.
+Architectures differ in their mixers, the part of a block that combines symbols over time.
 """
 
 import abc
 import math
+from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
 import equinox as eqx
@@ -18,23 +19,23 @@ S = TypeVar("S")
 
 
 class AbstractMixer(eqx.Module, Generic[S]):
-    """The part of a block that looks back; `S` is what it has to remember."""
+    """The part of a block that depends on earlier symbols, through a state `S`."""
 
     @abc.abstractmethod
     def init(self, *, num_symbols: int) -> S:
-        """The state before the first of `num_symbols` symbols."""
+        """Return the state before the first of `num_symbols` symbols."""
 
     @abc.abstractmethod
     def step(self, x: Float[Array, " D"], s: S) -> tuple[Float[Array, " D"], S]:
-        """Its output at one symbol, and the state after it."""
+        """Return the output at one symbol, and the state after it."""
 
     @abc.abstractmethod
     def parallel(self, xs: Float[Array, "N D"]) -> Float[Array, "N D"]:
-        """Its output at each of `N` symbols from the first one on: `step` scanned from `init`."""
+        """Return the outputs at `N` symbols, the same as `step` scanned from `init`."""
 
 
 class Block(eqx.Module):
-    """`x + mix(norm(x))`, then `x + mlp(norm(x))`."""
+    """A residual block: `x + mix(norm(x))`, then `x + mlp(norm(x))`."""
 
     mixer: AbstractMixer[Any]
     up: Float[Array, "D H"]
@@ -49,12 +50,18 @@ class Block(eqx.Module):
         self.down = linear(2 * width, width, key=key_down)
 
     def mlp(self, x: Float[Array, " D"]) -> Float[Array, " D"]:
-        """What needs no memory."""
+        """Return the sum of `x` and the MLP of its norm."""
         return x + jax.nn.silu(norm(x) @ self.up + self.bias) @ self.down
 
 
 class State(eqx.Module):
-    """What a `Decoder` remembers: its mixers' states, half of the last symbol, and what its heads will see."""
+    """The memory of a `Decoder`.
+
+    Attributes:
+        mixers: the states of the mixers.
+        last: the message of the last symbol to the next one.
+        features: the output of the last block at the last symbol.
+    """
 
     mixers: tuple[Any, ...]
     last: Float[Array, " D"]
@@ -62,34 +69,39 @@ class State(eqx.Module):
 
 
 class Decoder(eqx.Module):
-    """Blocks over pairs of neighbouring symbols.
+    """A stack of blocks over pairs of neighbouring symbols.
 
-    A symbol comes as `[2 D]`: what it says about itself, and what it will say to its successor. That an action and the
-    observation after it are seen together from the first layer on saves a layer and most of the training
-    (a convolution of width two).
+    The vector of a symbol is `[2 D]`: one half for the symbol itself, and one that is added to its successor. This is
+    a convolution of width two: the first layer sees an action together with the observation after it, which saves a
+    layer and most of the training.
+
+    Args:
+        mixers: one for each block.
+        width: D.
+        key: of the initial weights.
     """
 
     start: Float[Array, " D"]
     blocks: tuple[Block, ...]
 
-    def __init__(self, mixers: list[AbstractMixer[Any]], width: int, *, key: Key[Array, ""]):
+    def __init__(self, mixers: Sequence[AbstractMixer[Any]], width: int, *, key: Key[Array, ""]):
         key_start, *keys = jax.random.split(key, 1 + len(mixers))
         self.start = jax.random.normal(key_start, (width,))
         self.blocks = tuple(Block(mixer, width, key=k) for mixer, k in zip(mixers, keys, strict=True))
 
     def init(self, *, num_rounds: int) -> State:
-        """After the mark of the beginning, which stands before the first symbol."""
-        # The beginning, perhaps an opening, and the rounds.
+        """Return the state after the start symbol, which precedes the first symbol of an episode."""
+        # The start symbol, perhaps an opening, and the rounds.
         states = tuple(block.mixer.init(num_symbols=2 * num_rounds + 2) for block in self.blocks)
         return self._step(self.start, states, jnp.zeros_like(self.start))
 
     def step(self, x: Float[Array, " E"], m: State) -> State:
-        """After one symbol more."""
+        """Return the state after one more symbol."""
         now, later = jnp.split(x, 2)
         return self._step(jax.nn.silu(now + m.last), m.mixers, later)
 
     def parallel(self, xs: Float[Array, "N E"]) -> Float[Array, "N1 D"]:
-        """The features after the beginning and after each of `N` symbols."""
+        """Return the features after the start symbol and after each of `N` symbols."""
         now, later = jnp.split(xs, 2, axis=-1)
         before = jnp.concatenate([jnp.zeros_like(later[:1]), later])[: len(xs)]
         x = jnp.concatenate([self.start[None], jax.nn.silu(now + before)])
@@ -98,42 +110,42 @@ class Decoder(eqx.Module):
         return norm(x)
 
     def _step(self, x: Float[Array, " D"], states: tuple[Any, ...], last: Float[Array, " D"]) -> State:
-        after = []
+        next_states: list[Any] = []
         for block, state in zip(self.blocks, states, strict=True):
             y, state = block.mixer.step(norm(x), state)
             x = block.mlp(x + y)
-            after.append(state)
-        return State(tuple(after), last, norm(x))
+            next_states.append(state)
+        return State(tuple(next_states), last, norm(x))
 
 
 class AbstractDecoderAgent(AbstractNetworkAgent[State]):
-    """An agent that is a `Decoder` between its readers and its heads."""
+    """An agent with a `Decoder` between its readers and its heads."""
 
     decoder: eqx.AbstractVar[Decoder]
 
     def init(self, *, num_rounds: int) -> State:
-        """The mixers' memories, which have met the mark of the beginning."""
+        """Return the state of the decoder after the start symbol."""
         return self.decoder.init(num_rounds=num_rounds)
 
     def step(self, x: Float[Array, " E"], m: State) -> State:
-        """One symbol through all layers."""
+        """Return the state of the decoder after one more symbol."""
         return self.decoder.step(x, m)
 
     def features(self, m: State) -> Float[Array, " D"]:
-        """What the last layer says at the last symbol."""
+        """Return the output of the last block at the last symbol."""
         return m.features
 
     def parallel(self, xs: Float[Array, "N E"]) -> Float[Array, "N1 D"]:
-        """All symbols through one layer after the other."""
+        """Return the features at all symbols, computed block by block."""
         return self.decoder.parallel(xs)
 
 
 def norm(x: Float[Array, "*N D"]) -> Float[Array, "*N D"]:
-    """`x` at a root mean square of one; no weights, for what follows is linear."""
+    """Return `x` scaled to a root mean square of one; without weights, as a linear map follows."""
     return x * jax.lax.rsqrt(jnp.mean(x**2, axis=-1, keepdims=True) + 1e-6)
 
 
 def linear(size: int, width: int, *, key: Key[Array, ""]) -> Float[Array, "size width"]:
-    """Weights that keep the variance about as it is."""
+    """Return initial weights `[size, width]`, uniform in `[-size^-1/2, size^-1/2]`."""
     limit = math.sqrt(1 / size)
     return jax.random.uniform(key, (size, width), minval=-limit, maxval=limit)

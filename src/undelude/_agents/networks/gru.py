@@ -1,73 +1,75 @@
-"""A recurrent agent, a gated recurrent unit over the symbols a, do(a) and o (Section 4.1)."""
+"""A recurrent agent with a gated recurrent unit over the symbols a, do(a) and o (Section 4.1)."""
 
 import math
-from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from undelude._agents.networks.heads import freeze
+from undelude._agents.base import Reading
 from undelude._agents.networks.interface import Interface
-from undelude._agents.networks.network import AbstractNetworkAgent, make_spec, scan_symbols
+from undelude._agents.networks.network import make_specs
+from undelude._agents.networks.recurrent import AbstractCell, AbstractRecurrentAgent
 from undelude._checks import check_count
+from undelude._distributions import Spec
 from undelude._process.process import InteractionProcess
-from undelude._types import Mark
 
 
-class GRUAgent(AbstractNetworkAgent[Float[Array, " D"]]):
-    """A gated recurrent unit: three quarters of an LSTM's weights, and a memory that is its hidden state alone.
+class GRUCell(AbstractCell[Float[Array, " D"]]):
+    """A gated recurrent unit; its state is the hidden state."""
+
+    recurrent: Float[Array, "D G"]
+    bias: Float[Array, " G"]
+    bias_candidate: Float[Array, " D"]
+
+    def __init__(self, hidden_size: int, *, key: Key[Array, ""]):
+        limit = math.sqrt(1 / hidden_size)
+        width = 3 * hidden_size
+        self.recurrent = jax.random.uniform(key, (hidden_size, width), minval=-limit, maxval=limit)
+        # Gates in the order reset, update, candidate. The update gate starts nearly shut, so that the cell keeps the
+        # past.
+        self.bias = jnp.zeros(width).at[hidden_size : 2 * hidden_size].set(1.0)
+        self.bias_candidate = jnp.zeros(hidden_size)
+
+    def init(self) -> Float[Array, " D"]:
+        """Return zeros."""
+        return jnp.zeros(len(self.recurrent))
+
+    def step(self, x: Float[Array, " G"], s: Float[Array, " D"]) -> Float[Array, " D"]:
+        """Return the next hidden state."""
+        x_r, x_z, x_n = jnp.split(x + self.bias, 3)
+        h_r, h_z, h_n = jnp.split(s @ self.recurrent, 3)
+        z = jax.nn.sigmoid(x_z + h_z)
+        n = jnp.tanh(x_n + jax.nn.sigmoid(x_r + h_r) * (h_n + self.bias_candidate))
+        return (1 - z) * n + z * s
+
+    def hidden(self, s: Float[Array, " D"]) -> Float[Array, " D"]:
+        """Return the hidden state."""
+        return s
+
+
+class GRUAgent(AbstractRecurrentAgent[Float[Array, " D"]]):
+    """A gated recurrent unit: three quarters of the weights of an LSTM, and no memory apart from the hidden state.
 
     Args:
-        process: whose actions and observations it is to read and predict (or the description in its `config`).
+        process: whose actions and observations the agent reads and predicts; or the pair of their specs.
         hidden_size: D.
         key: of the initial weights.
 
     Raises:
-        TypeError: there is no head for the process's distributions.
+        TypeError: networks have no head for the process's actions or observations.
     """
 
-    steps_alike: ClassVar[bool] = True
     interface: Interface
-    recurrent: Float[Array, "D G"]
-    bias: Float[Array, " G"]
-    bias_candidate: Float[Array, " D"]
-    own_actions: Mark = eqx.field(static=True)
-    marks: tuple[Mark, ...] = eqx.field(static=True)
+    cell: GRUCell
     hidden_size: int = eqx.field(static=True)
-    spec: tuple[Any, ...] = eqx.field(static=True)
+    specs: tuple[Spec, Spec] = eqx.field(static=True)
 
-    def __init__(self, process: InteractionProcess | dict[str, Any], hidden_size: int = 64, *, key: Key[Array, ""]):
-        spec, hidden_size = make_spec(process), check_count("hidden_size", hidden_size)
-        limit = math.sqrt(1 / hidden_size)
-        width = 3 * hidden_size
-        key_interface, key_recurrent = jax.random.split(key)
-        self.interface = Interface(spec, reads=width, features=hidden_size, scale=limit, key=key_interface)
-        self.recurrent = jax.random.uniform(key_recurrent, (hidden_size, width), minval=-limit, maxval=limit)
-        # Gates in the order reset, update, candidate; an update gate that starts nearly shut keeps the past.
-        self.bias = jnp.zeros(width).at[hidden_size : 2 * hidden_size].set(1.0)
-        self.bias_candidate = jnp.zeros(hidden_size)
-        self.own_actions, self.marks = "do", ("do", "see")
-        self.hidden_size, self.spec = hidden_size, freeze(spec)
-
-    def init(self, *, num_rounds: int) -> Float[Array, " D"]:
-        """Zeros."""
-        del num_rounds
-        return jnp.zeros(self.hidden_size)
-
-    def step(self, x: Float[Array, " G"], m: Float[Array, " D"]) -> Float[Array, " D"]:
-        """One step of the cell."""
-        x_r, x_z, x_n = jnp.split(x + self.bias, 3)
-        h_r, h_z, h_n = jnp.split(m @ self.recurrent, 3)
-        z = jax.nn.sigmoid(x_z + h_z)
-        n = jnp.tanh(x_n + jax.nn.sigmoid(x_r + h_r) * (h_n + self.bias_candidate))
-        return (1 - z) * n + z * m
-
-    def features(self, m: Float[Array, " D"]) -> Float[Array, " D"]:
-        """The hidden state."""
-        return m
-
-    def parallel(self, xs: Float[Array, "N G"]) -> Float[Array, "N1 D"]:
-        """One scan that holds the recurrence alone."""
-        return scan_symbols(self, xs)
+    def __init__(self, process: InteractionProcess | tuple[Spec, Spec], hidden_size: int = 64, *, key: Key[Array, ""]):
+        self.specs = make_specs(process)
+        self.hidden_size = D = check_count("hidden_size", hidden_size)
+        key_interface, key_cell = jax.random.split(key)
+        self.interface = Interface(self.specs, reads=3 * D, features=D, scale=math.sqrt(1 / D), key=key_interface)
+        self.cell = GRUCell(D, key=key_cell)
+        self.reading = Reading("do")

@@ -1,23 +1,24 @@
-"""A recurrent agent that is linear in its state, so that it learns in parallel over time (Section 4.1)."""
-
-from typing import Any
+"""A recurrent agent that is linear in its state and therefore parallel over time in training (Section 4.1)."""
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from undelude._agents.base import Reading
 from undelude._agents.networks.decoder import AbstractDecoderAgent, AbstractMixer, Decoder, linear
-from undelude._agents.networks.heads import freeze
 from undelude._agents.networks.interface import Interface
-from undelude._agents.networks.network import make_spec
+from undelude._agents.networks.network import make_specs
 from undelude._checks import check_count
+from undelude._distributions import Spec
 from undelude._process.process import InteractionProcess
-from undelude._types import Mark
 
 
 class GatedRecurrence(AbstractMixer[Float[Array, " D"]]):
-    """`h_t = f_t * h_(t-1) + v_t`; gate and value are made of the input alone, so that rounds compose in any order."""
+    """A recurrence `h_t = f_t * h_(t-1) + v_t`, whose gate and value depend on the input alone.
+
+    Steps are therefore linear maps of the state, and their composition is associative.
+    """
 
     gate: Float[Array, "D D"]
     bias: Float[Array, " D"]
@@ -26,29 +27,30 @@ class GatedRecurrence(AbstractMixer[Float[Array, " D"]]):
 
     def __init__(self, width: int, *, key: Key[Array, ""]):
         key_gate, key_value, key_out = jax.random.split(key, 3)
-        self.gate, self.value = linear(width, width, key=key_gate), linear(width, width, key=key_value)
-        self.out = linear(width, width, key=key_out)
+        self.gate = linear(width, width, key=key_gate)
         # Units that keep the past for 4 to 400 symbols.
         self.bias = jnp.linspace(1.0, 6.0, width)
+        self.value = linear(width, width, key=key_value)
+        self.out = linear(width, width, key=key_out)
 
     def init(self, *, num_symbols: int) -> Float[Array, " D"]:
-        """Zeros."""
+        """Return zeros."""
         del num_symbols
         return jnp.zeros_like(self.bias)
 
     def step(self, x: Float[Array, " D"], s: Float[Array, " D"]) -> tuple[Float[Array, " D"], Float[Array, " D"]]:
-        """One step of the recurrence."""
+        """Return the output and the next state."""
         h = jax.nn.sigmoid(x @ self.gate + self.bias) * s + x @ self.value
         return h @ self.out, h
 
     def parallel(self, xs: Float[Array, "N D"]) -> Float[Array, "N D"]:
-        """An associative scan over the maps `h -> f h + v`."""
+        """Return all outputs, by an associative scan over the maps `h -> f h + v`."""
         f, v = jax.nn.sigmoid(xs @ self.gate + self.bias[None]), xs @ self.value
 
-        def then(one: tuple[Array, Array], other: tuple[Array, Array]) -> tuple[Array, Array]:
-            return other[0] * one[0], other[0] * one[1] + other[1]
+        def compose(first: tuple[Array, Array], second: tuple[Array, Array]) -> tuple[Array, Array]:
+            return second[0] * first[0], second[0] * first[1] + second[1]
 
-        _, h = jax.lax.associative_scan(then, (f, v))
+        _, h = jax.lax.associative_scan(compose, (f, v))
         return h @ self.out
 
 
@@ -57,40 +59,37 @@ class LinearRecurrentAgent(AbstractDecoderAgent):
 
         h_t = f_t * h_(t-1) + v_t,    f_t = sigmoid(W_f x_t + b),    v_t = W_v x_t.
 
-    Its memory has a constant size, like an LSTM's, and the gradient pass is parallel over time, like a transformer's.
-    A sum of evidence, of which most posteriors are made, is one unit whose gate stays open.
+    The memory has a constant size, as in an LSTM, and training is parallel over time, as in a transformer. Most
+    posteriors are sums of evidence; such a sum is one unit whose gate stays open.
 
     Args:
-        process: whose actions and observations it is to read and predict (or the description in its `config`).
+        process: whose actions and observations the agent reads and predicts; or the pair of their specs.
         hidden_size: D.
         num_layers: L.
         key: of the initial weights.
 
     Raises:
-        TypeError: there is no head for the process's distributions.
+        TypeError: networks have no head for the process's actions or observations.
     """
 
     interface: Interface
     decoder: Decoder
-    own_actions: Mark = eqx.field(static=True)
-    marks: tuple[Mark, ...] = eqx.field(static=True)
     hidden_size: int = eqx.field(static=True)
     num_layers: int = eqx.field(static=True)
-    spec: tuple[Any, ...] = eqx.field(static=True)
+    specs: tuple[Spec, Spec] = eqx.field(static=True)
 
     def __init__(
         self,
-        process: InteractionProcess | dict[str, Any],
+        process: InteractionProcess | tuple[Spec, Spec],
         hidden_size: int = 32,
-        num_layers: int = 1,
         *,
+        num_layers: int = 1,
         key: Key[Array, ""],
     ):
-        spec, hidden_size = make_spec(process), check_count("hidden_size", hidden_size)
-        num_layers = check_count("num_layers", num_layers)
-        key_interface, key_decoder, *keys = jax.random.split(key, 2 + num_layers)
-        self.interface = Interface(spec, reads=2 * hidden_size, features=hidden_size, scale=1.0, key=key_interface)
-        mixers: list[AbstractMixer[Any]] = [GatedRecurrence(hidden_size, key=k) for k in keys]
-        self.decoder = Decoder(mixers, hidden_size, key=key_decoder)
-        self.own_actions, self.marks = "do", ("do", "see")
-        self.hidden_size, self.num_layers, self.spec = hidden_size, num_layers, freeze(spec)
+        self.specs = make_specs(process)
+        self.hidden_size = D = check_count("hidden_size", hidden_size)
+        self.num_layers = L = check_count("num_layers", num_layers)
+        key_interface, key_decoder, *keys = jax.random.split(key, 2 + L)
+        self.interface = Interface(self.specs, reads=2 * D, features=D, scale=1.0, key=key_interface)
+        self.decoder = Decoder([GatedRecurrence(D, key=k) for k in keys], D, key=key_decoder)
+        self.reading = Reading("do")

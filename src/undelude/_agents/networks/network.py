@@ -1,4 +1,4 @@
-"""What all networks share: they read one symbol at a time, and predict from features of their memory (Section 4.1)."""
+"""The base of all networks: they read one symbol at a time and predict from features of their memory (Section 4.1)."""
 
 import abc
 import inspect
@@ -10,99 +10,104 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from undelude._agents.base import AbstractSequenceAgent, check_mark, with_marks
-from undelude._agents.networks.heads import check_spec, describe, is_size, thaw
+from undelude._agents.base import AbstractSequenceAgent, Reading, check_mark, with_reading
+from undelude._agents.networks.heads import check_supported
 from undelude._agents.networks.interface import Interface
 from undelude._checks import MAX_COUNT
-from undelude._distributions.distributions import AbstractDistribution
+from undelude._distributions import AbstractDistribution, Spec
+from undelude._distributions.spec import from_json, is_size, to_json
 from undelude._process.episodes import Episodes
 from undelude._process.process import InteractionProcess, check_process
 from undelude._types import Action, Mark, Observation
 
-N = TypeVar("N", bound="AbstractLearnedAgent")
+N = TypeVar("N", bound="AbstractLearnedAgent[Any]")
 M = TypeVar("M")
 
 
 class AbstractLearnedAgent(AbstractSequenceAgent[M]):
-    """An agent that is made for the symbols of a process, and has parameters to learn.
+    """An agent with learned parameters, made for the actions and observations of a process.
 
-    Each option of its `__init__` beside the process and the key is a field of the same name, which `ud.save` writes
-    down.
+    Each option of its `__init__`, apart from the process and the key, is a field of the same name; `ud.save` stores
+    them all.
 
     Attributes:
-        spec: what actions and observations are like.
+        specs: the values of actions and of observations.
     """
 
-    spec: eqx.AbstractVar[tuple[Any, ...]]
+    specs: eqx.AbstractVar[tuple[Spec, Spec]]
 
     @property
     def config(self) -> dict[str, Any]:
-        """What `from_config` needs to build such an agent, in JSON."""
+        """The arguments of `from_config` that build an agent of this shape, in JSON."""
+        actions, observations = self.specs
+        specs = {"actions": to_json(actions), "observations": to_json(observations)}
         marks = {"own_actions": self.own_actions, "marks": list(self.marks)}
-        return {"spec": thaw(self.spec)} | {name: getattr(self, name) for name in options(type(self))} | marks
+        return specs | {name: getattr(self, name) for name in options(type(self))} | marks
 
     @classmethod
     def from_config(cls: type[N], config: dict[str, Any]) -> N:
-        """An agent of that shape, with weights yet to be filled in."""
+        """Return an agent of that shape, with random weights."""
         build: Any = cls
-        agent = build(config["spec"], **{name: config[name] for name in options(cls)}, key=jax.random.key(0))
+        specs = (from_json(config["actions"], "actions"), from_json(config["observations"], "observations"))
+        agent = build(specs, **{name: config[name] for name in options(cls)}, key=jax.random.key(0))
         own_actions: Mark = config["own_actions"]
-        agent = with_marks(agent, own_actions, tuple(config["marks"]))
+        agent = with_reading(agent, Reading(own_actions, tuple(config["marks"])))
         check_mark(agent, own_actions)
         return agent
 
 
 class AbstractNetworkAgent(AbstractLearnedAgent[M]):
-    """A network over the symbols `do(a)`, `a` and `o` of an episode, whatever becomes of them inside.
+    """A network over the symbols `do(a)`, `a` and `o` of an episode.
 
-    An architecture is `init`, `step`, `features` and `parallel`; from them come the four functions and `predict`.
+    An architecture defines `init`, `step`, `features` and `parallel`; this class derives the four functions of Section
+    4.1 and `predict` from them.
 
     Attributes:
-        interface: how it reads the symbols, and what it makes of its features.
+        interface: the readers and heads.
     """
 
     interface: eqx.AbstractVar[Interface]
 
     @abc.abstractmethod
     def step(self, x: Float[Array, " E"], m: M) -> M:
-        """The memory after a symbol that was read as `x`."""
+        """Return the memory after the symbol with vector `x`."""
 
     @abc.abstractmethod
     def features(self, m: M) -> Float[Array, " D"]:
-        """What the heads see of the memory."""
+        """Return the features of a memory, from which the heads predict."""
 
     @abc.abstractmethod
     def parallel(self, xs: Float[Array, "N E"]) -> Float[Array, "N1 D"]:
-        """The features before the first of `N` symbols and after each of them, `[N + 1, D]`."""
+        """Return the features before the first of `N` symbols and after each of them, `[N + 1, D]`."""
 
-    def f_A(self, m: M) -> AbstractDistribution:
-        """A linear head on the features."""
+    def f_A(self, m: M) -> AbstractDistribution[Action]:
+        """Return the prediction of the head for actions."""
         return self.interface.head_A(self.features(m))
 
-    def f_O(self, m: M) -> AbstractDistribution:
-        """Another linear head on the features."""
+    def f_O(self, m: M) -> AbstractDistribution[Observation]:
+        """Return the prediction of the head for observations."""
         return self.interface.head_O(self.features(m))
 
     def g_A(self, a: Action, m: M, *, intervened: Bool[Array, ""] | bool) -> M:
-        """One step on the symbol `a` or `do(a)`."""
+        """Return the memory after the symbol `do(a)` if `intervened`, otherwise after `a`."""
         return self.step(self.interface.read_action(a, intervened), m)
 
     def g_O(self, o: Observation, m: M) -> M:
-        """One step on the symbol `o`."""
+        """Return the memory after the symbol `o`."""
         return self.step(self.interface.read_observation(o), m)
 
-    def predict(self, episode: Episodes) -> tuple[AbstractDistribution, AbstractDistribution]:
-        """All symbols are read at once, go through `parallel`, and all predictions are made at once."""
-        own = self.interface
-        h = self.parallel(symbols(episode, own.read_action, own.read_observation))
+    def predict(self, episode: Episodes) -> tuple[AbstractDistribution[Action], AbstractDistribution[Observation]]:
+        """Return all predictions over an episode, from one call of `parallel`."""
+        interface = self.interface
+        h = self.parallel(symbols(episode, interface.read_action, interface.read_observation))
         before_actions, before_observations = turns(episode)
-        return jax.vmap(own.head_A)(h[before_actions]), jax.vmap(own.head_O)(h[before_observations])
+        return jax.vmap(interface.head_A)(h[before_actions]), jax.vmap(interface.head_O)(h[before_observations])
 
 
 def symbols(
     episode: Episodes, read_action: Callable[..., Array], read_observation: Callable[..., Array]
 ) -> Float[Array, "N ..."] | Int[Array, " N"]:
-    """`[o_0,] a_1, o_1, ..., a_T` of one episode, each as it is read; nothing is predicted from `o_T`."""
+    """Return the vectors of `[o_0,] a_1, o_1, ..., a_T` of one episode; no prediction follows `o_T`."""
     x_A = jax.vmap(read_action)(episode.actions, episode.intervened)
     x_O = jax.vmap(read_observation)(episode.observations)
     xs = jnp.stack([x_A, x_O], axis=1).reshape(-1, *x_A.shape[1:])[:-1]
@@ -110,33 +115,33 @@ def symbols(
 
 
 def turns(episode: Episodes) -> tuple[slice, slice]:
-    """Which of the predictions before and after `symbols` are of actions, and which of observations."""
+    """Return which predictions before and after `symbols` are of actions, and which are of observations."""
     opens = episode.opening is not None
     return slice(int(opens), None, 2), slice(1 - int(opens), None, 2)
 
 
-def options(agent_type: type[AbstractLearnedAgent]) -> list[str]:
-    """The options of an architecture: what its `__init__` takes beside the process and the key."""
+def options(agent_type: type[AbstractLearnedAgent[Any]]) -> list[str]:
+    """Return the options of an architecture: the parameters of its `__init__` apart from the process and the key."""
     return [name for name in inspect.signature(agent_type).parameters if name not in ("process", "key")]
 
 
-def check_config(agent_type: type[AbstractLearnedAgent], config: Any) -> int:
-    """Check what a file says of an agent, before anything is made of it.
+def check_config(agent_type: type[AbstractLearnedAgent[Any]], config: object) -> int:
+    """Check the entries of a file, before an agent is made from them.
 
     Args:
-        agent_type: whose `from_config` it is for.
-        config: as from JSON.
+        agent_type: the class whose `from_config` they are for.
+        config: parsed JSON.
 
     Returns:
-        How many layers and parts there are to be: each is made one after the other.
+        The number of layers and parts, which are made one by one.
 
     Raises:
-        ValueError: an entry is missing, unknown or no such thing; the message names it.
+        ValueError: an entry is missing, unknown or not valid; the message names it.
     """
     parameters = inspect.signature(agent_type).parameters
-    names = {"spec", "own_actions", "marks", *options(agent_type)}
+    names = {"actions", "observations", "own_actions", "marks", *options(agent_type)}
     if not isinstance(config, dict):
-        raise ValueError("its config is no object")
+        raise ValueError("its config is not an object")
     for name in sorted(names ^ config.keys()):
         raise ValueError(f"{name!r:.99} is {'missing' if name in names else 'unknown to this version'}")
     for name in options(agent_type):
@@ -147,33 +152,21 @@ def check_config(agent_type: type[AbstractLearnedAgent], config: Any) -> int:
         raise ValueError(f'marks must be a list of "do" and "see", not {marks!r:.99}')
     if not isinstance(config["own_actions"], str):
         raise ValueError(f'own_actions must be "do" or "see", not {config["own_actions"]!r:.99}')
-    if not (isinstance(config["spec"], dict) and config["spec"].keys() == {"actions", "observations"}):
-        raise ValueError("spec must have actions and observations, and nothing else")
-    return config.get("num_layers", 1) + sum(check_spec(spec, name) for name, spec in config["spec"].items())
+    specs = (from_json(config[name], name) for name in ("actions", "observations"))
+    return config.get("num_layers", 1) + sum(spec.num_parts for spec in specs)
 
 
-def make_spec(process: InteractionProcess | dict[str, Any]) -> dict[str, Any]:
-    """The description of a process's symbols; a description itself as it is.
+def make_specs(process: InteractionProcess | tuple[Spec, Spec]) -> tuple[Spec, Spec]:
+    """Return the specs of a process; a pair of specs is returned unchanged.
 
     Raises:
-        TypeError: there is no head for the process's distributions.
+        TypeError: networks have no head for its actions or observations.
     """
-    if isinstance(process, dict):
-        return process
-    check_process(process)
-    return {
-        "actions": describe(process.action_spec),
-        "observations": describe(process.observation_spec),
-    }
-
-
-def scan_symbols(agent: AbstractNetworkAgent[M], xs: Float[Array, "N E"]) -> Float[Array, "N1 D"]:
-    """`parallel` for a memory that only steps: one scan over the symbols."""
-    m = agent.init(num_rounds=len(xs))
-
-    def read(m: M, x: Float[Array, " E"]) -> tuple[M, Float[Array, " D"]]:
-        m = agent.step(x, m)
-        return m, agent.features(m)
-
-    _, features = jax.lax.scan(read, m, xs)
-    return jnp.concatenate([agent.features(m)[None], features])
+    if isinstance(process, tuple) and all(isinstance(spec, Spec) for spec in process):
+        specs = process
+    else:
+        check_process(process)
+        specs = process.specs
+    for spec in specs:
+        check_supported(spec)
+    return specs

@@ -1,28 +1,27 @@
 """A transformer agent: "a higher-order Markov model based on transformers" (Section 4.1)."""
 
 import math
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from undelude._agents.base import Reading
 from undelude._agents.networks.decoder import AbstractDecoderAgent, AbstractMixer, Decoder, linear
-from undelude._agents.networks.heads import freeze
 from undelude._agents.networks.interface import Interface
-from undelude._agents.networks.network import make_spec
+from undelude._agents.networks.network import make_specs
 from undelude._checks import check_count
+from undelude._distributions import Spec
 from undelude._process.process import InteractionProcess
-from undelude._types import Mark
 
 ROTARY_BASE = 10_000.0
-# Queries at a time, where an episode has more symbols: their scores then fit the caches of a core.
+# Queries in a block; the scores of a block then fit in the cache of a CPU core.
 BLOCK = 64
 
 
 class Cache(eqx.Module):
-    """Keys and values of the last `C` symbols, in a ring: symbol `p` lies in slot `p mod C`."""
+    """A ring buffer of the keys and values of the last `C` symbols: symbol `p` is in slot `p mod C`."""
 
     keys: Float[Array, "H C d"]
     values: Float[Array, "H C d"]
@@ -30,10 +29,17 @@ class Cache(eqx.Module):
 
 
 class Attention(AbstractMixer[Cache]):
-    """Causal attention with rotary positions, to the last `window` symbols or to all.
+    """Causal attention with rotary positions, over the last `window` symbols or over all.
 
-    Each head has a learned score of attending to nothing, so that how much of something there was is not lost in the
-    normalisation, and a head whose past leaves the window need not hold on to anything.
+    Each head has a learned score for attending to nothing. Without it, normalisation would remove the number of
+    matching symbols from the output, and a head would have to attend to some symbol after those it needs have left the
+    window.
+
+    Args:
+        width: D.
+        num_heads: H.
+        window: in symbols; None for all.
+        key: of the initial weights.
     """
 
     query: Float[Array, "D D"]
@@ -44,20 +50,23 @@ class Attention(AbstractMixer[Cache]):
     window: int | None = eqx.field(static=True)
 
     def __init__(self, width: int, num_heads: int, window: int | None, *, key: Key[Array, ""]):
-        keys = jax.random.split(key, 4)
-        self.query, self.key, self.value, self.out = (linear(width, width, key=k) for k in keys)
+        key_query, key_key, key_value, key_out = jax.random.split(key, 4)
+        self.query = linear(width, width, key=key_query)
+        self.key = linear(width, width, key=key_key)
+        self.value = linear(width, width, key=key_value)
+        self.out = linear(width, width, key=key_out)
         self.nothing = jnp.zeros(num_heads)
         self.window = window
 
     def init(self, *, num_symbols: int) -> Cache:
-        """An empty cache, of the window's size where that is less."""
+        """Return an empty cache for `num_symbols` symbols, or for the window if that is less."""
         size = num_symbols if self.window is None else min(self.window, num_symbols)
         num_heads = len(self.nothing)
         empty = jnp.zeros((num_heads, size, len(self.out) // num_heads))
         return Cache(empty, empty, jnp.zeros((), jnp.int32))
 
     def step(self, x: Float[Array, " D"], s: Cache) -> tuple[Float[Array, " D"], Cache]:
-        """One query to the cache; the oldest symbol makes room for this one."""
+        """Return the output of one query to the cache, and the cache in which it replaces the oldest symbol."""
         size, now = s.keys.shape[1], s.position
         q, k, v = (self._heads((x @ w)[None]) for w in (self.query, self.key, self.value))
         keys = jax.lax.dynamic_update_slice_in_dim(s.keys, rotate(k, now[None]), now % size, 1)
@@ -67,10 +76,10 @@ class Attention(AbstractMixer[Cache]):
         return y[0] @ self.out, Cache(keys, values, now + 1)
 
     def parallel(self, xs: Float[Array, "N D"]) -> Float[Array, "N D"]:
-        """All queries to all keys, the future and what has left the window hidden.
+        """Return the outputs of all queries; keys in the future or outside the window are masked.
 
-        Of more than `BLOCK` symbols, the queries of a block at a time; their scores are computed anew for the gradient,
-        so that memory grows with N alone, and with a window time does too.
+        Above `BLOCK` symbols, queries are processed in blocks, and the gradient recomputes the scores of each block.
+        Memory is then linear in N, and with a window time is too.
         """
         q, k, v = (self._heads(xs @ w) for w in (self.query, self.key, self.value))
         N = len(xs)
@@ -79,7 +88,7 @@ class Attention(AbstractMixer[Cache]):
         if N <= BLOCK:
             return self._attend(q, k, v, self._visible(position, position)) @ self.out
         num_blocks = -(-N // BLOCK)
-        # What a block may look at: everything, or its own symbols and so many before them, none at the beginning.
+        # The keys of a block: all, or its own symbols and the `before` ones before them (padding at the start).
         before = 0 if self.window is None else min(self.window - 1, N)
         reach = N if self.window is None else before + BLOCK
         k, v = (jnp.pad(x, ((0, 0), (before, num_blocks * BLOCK - N), (0, 0))) for x in (k, v))
@@ -100,7 +109,7 @@ class Attention(AbstractMixer[Cache]):
         return jnp.swapaxes(jnp.reshape(x, (len(x), len(self.nothing), -1)), 0, 1)
 
     def _visible(self, query: Int[Array, " N"], key: Int[Array, " C"]) -> Bool[Array, "N C"]:
-        """Whether a symbol at one position looks at one at another."""
+        """Return whether the query at one position attends to the key at another."""
         age = query[:, None] - key[None, :]
         visible = (age >= 0) & (key >= 0)[None, :]
         return visible if self.window is None else visible & (age < self.window)
@@ -114,7 +123,7 @@ class Attention(AbstractMixer[Cache]):
     ) -> Float[Array, "N D"]:
         scores = jnp.where(visible[None], jnp.einsum("hnd,hcd->hnc", q, k) / math.sqrt(q.shape[-1]), -jnp.inf)
         nothing = self.nothing[:, None, None]
-        # The softmax over the scores and nothing; its greatest entry only keeps the exponentials small.
+        # A softmax over the scores and `nothing`; subtracting the greatest keeps the exponentials finite.
         top = jax.lax.stop_gradient(jnp.maximum(scores.max(-1, keepdims=True), nothing))
         weights = jnp.exp(scores - top)
         total = weights.sum(-1, keepdims=True) + jnp.exp(nothing - top)
@@ -123,7 +132,10 @@ class Attention(AbstractMixer[Cache]):
 
 
 def rotate(x: Float[Array, "H N d"], position: Int[Array, " N"]) -> Float[Array, "H N d"]:
-    """Rotary positions: pairs of components turn with the position, so that products depend on distances alone."""
+    """Rotate pairs of components by an angle proportional to the position (rotary position embedding).
+
+    The products of queries and keys then depend on the differences of their positions alone.
+    """
     half = x.shape[-1] // 2
     angle = (position[:, None] * (ROTARY_BASE ** (-jnp.arange(half) / half))[None])[None]
     sin, cos = jnp.sin(angle), jnp.cos(angle)
@@ -134,19 +146,19 @@ def rotate(x: Float[Array, "H N d"], position: Int[Array, " N"]) -> Float[Array,
 class TransformerAgent(AbstractDecoderAgent):
     """A decoder with rotary positions, norms before the layers, and a cache of keys and values while it acts.
 
-    The cache has room for an episode; an agent that goes on for longer, or has a `window`, forgets the oldest symbol
-    with each new one. A window makes its memory and the time of a step constant. `predict` is one causal pass.
+    The cache holds one episode. If the agent acts for longer, or has a `window`, each new symbol replaces the oldest
+    one. With a window, memory and time of a step are constant. `predict` is one causal pass.
 
     Args:
-        process: whose actions and observations it is to read and predict (or the description in its `config`).
+        process: whose actions and observations the agent reads and predicts; or the pair of their specs.
         hidden_size: D, a multiple of twice `num_heads`.
         num_layers: L.
         num_heads: of attention, in each layer.
-        window: how many symbols back a layer looks, two a round; None for all.
+        window: the number of symbols that a layer attends to, two a round; None for all.
         key: of the initial weights.
 
     Raises:
-        TypeError: there is no head for the process's distributions.
+        TypeError: networks have no head for the process's actions or observations.
         ValueError: a size is out of range.
 
     >>> import undelude as ud
@@ -157,38 +169,35 @@ class TransformerAgent(AbstractDecoderAgent):
 
     interface: Interface
     decoder: Decoder
-    own_actions: Mark = eqx.field(static=True)
-    marks: tuple[Mark, ...] = eqx.field(static=True)
     hidden_size: int = eqx.field(static=True)
     num_layers: int = eqx.field(static=True)
     num_heads: int = eqx.field(static=True)
     window: int | None = eqx.field(static=True)
-    spec: tuple[Any, ...] = eqx.field(static=True)
+    specs: tuple[Spec, Spec] = eqx.field(static=True)
 
     def __init__(
         self,
-        process: InteractionProcess | dict[str, Any],
+        process: InteractionProcess | tuple[Spec, Spec],
         hidden_size: int = 32,
+        *,
         num_layers: int = 1,
         num_heads: int = 2,
         window: int | None = None,
-        *,
         key: Key[Array, ""],
     ):
-        spec, hidden_size = make_spec(process), check_count("hidden_size", hidden_size)
-        num_layers, num_heads = check_count("num_layers", num_layers), check_count("num_heads", num_heads)
-        window = None if window is None else check_count("window", window)
-        if hidden_size % (2 * num_heads):
-            raise ValueError(f"hidden_size must be a multiple of 2 * num_heads = {2 * num_heads}, not {hidden_size}.")
-        key_interface, key_decoder, *keys = jax.random.split(key, 2 + num_layers)
-        self.interface = Interface(spec, reads=2 * hidden_size, features=hidden_size, scale=1.0, key=key_interface)
-        mixers: list[AbstractMixer[Any]] = [Attention(hidden_size, num_heads, window, key=k) for k in keys]
-        self.decoder = Decoder(mixers, hidden_size, key=key_decoder)
-        self.own_actions, self.marks = "do", ("do", "see")
-        self.hidden_size, self.num_layers, self.num_heads, self.window = hidden_size, num_layers, num_heads, window
-        self.spec = freeze(spec)
+        self.specs = make_specs(process)
+        self.hidden_size = D = check_count("hidden_size", hidden_size)
+        self.num_layers = L = check_count("num_layers", num_layers)
+        self.num_heads = H = check_count("num_heads", num_heads)
+        self.window = None if window is None else check_count("window", window)
+        if D % (2 * H):
+            raise ValueError(f"hidden_size must be a multiple of 2 * num_heads = {2 * H}, not {D}.")
+        key_interface, key_decoder, *keys = jax.random.split(key, 2 + L)
+        self.interface = Interface(self.specs, reads=2 * D, features=D, scale=1.0, key=key_interface)
+        self.decoder = Decoder([Attention(D, H, self.window, key=k) for k in keys], D, key=key_decoder)
+        self.reading = Reading("do")
 
     @property
     def full_history(self) -> bool:
-        """Whether its memory keeps the whole history: not with a window."""
+        """Whether the memory keeps the whole history, which it does without a window."""
         return self.window is None

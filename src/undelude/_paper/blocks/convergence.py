@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import undelude as ud
+from undelude._distributions import as_categorical
 from undelude._drawing.svg import DO, MUTED, SEE, STYLE, WIDTH, Svg, to_figure
 from undelude._paper.item import Block, Settings, equal, holds
 from undelude._process import inference
@@ -28,8 +29,7 @@ def kl_to_expert(process: ud.InteractionProcess, mark: Any, *, seed: int, num_ep
     episodes = ud.rollout(
         process, agent, key=jax.random.key(seed), num_episodes=num_episodes, num_rounds=SHOWN_ROUNDS[-1]
     )
-    distributions = inference.expert_distributions(process, inference.init(process))
-    assert isinstance(distributions, ud.Categorical)
+    distributions = as_categorical(inference.expert_distributions(process, inference.init(process)))
     expert = np.asarray(distributions.probs, float)  # [K, A], whatever happened before
     P_A = np.exp(np.asarray(ud.posterior(process, episodes), float))[:, :-1] @ expert
     row = expert[np.asarray(episodes.theta)][:, None]

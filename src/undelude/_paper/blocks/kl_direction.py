@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import undelude as ud
+from undelude._distributions import as_categorical
 from undelude._drawing.svg import DO, MUTED, SEE, STYLE, WIDTH, Svg, to_figure
 from undelude._paper.item import Block, Settings, equal, holds
 from undelude._teaching.settings import Target
@@ -31,8 +32,7 @@ def taught(target: Target, seed: int) -> np.ndarray:
     agent = ud.GRUAgent(process, 4, key=key_agent)
     teaching = ud.Counterfactual(target=target, observation_weight=0.0)
     run = ud.teach(process, agent, teaching, key=key_teach, steps=800, batch_size=512, log_every=800)
-    distribution = run.agent.f_A(run.agent.init(num_rounds=1))
-    assert isinstance(distribution, ud.Categorical)
+    distribution = as_categorical(run.agent.f_A(run.agent.init(num_rounds=1)))
     return np.asarray(distribution.probs, float)
 
 

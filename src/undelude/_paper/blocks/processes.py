@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 
 import undelude as ud
 from undelude._agents.base import scan
+from undelude._distributions import as_categorical
 from undelude._paper.blocks.models import GAME
 
 
@@ -144,7 +145,6 @@ def policies(process: ud.InteractionProcess, histories: ud.Episodes) -> Float[Ar
 
     def one(episode: ud.Episodes) -> Array:
         P_A, _ = scan(ud.ExactAgent(process), episode)
-        assert isinstance(P_A, ud.Categorical)
-        return P_A.probs
+        return as_categorical(P_A).probs
 
     return jax.vmap(one)(histories)

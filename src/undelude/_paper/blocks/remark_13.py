@@ -86,7 +86,7 @@ def block(settings: Settings) -> Block:
     """A function of the last K symbols is right for the behaviour that it was taught on."""
     bandit = ud.tasks.bandit()
     key_agent, key_teach = jax.random.split(jax.random.key(settings.seed))
-    agent = ud.TemperedAgent(ud.SequencePredictor(bandit, ORDER, 16, key=key_agent), TEMPERATURE)
+    agent = ud.TemperedAgent(ud.SequencePredictor(bandit, order=ORDER, hidden_size=16, key=key_agent), TEMPERATURE)
     size: dict[str, Any] = {"key": key_teach, "steps": UPDATES, "batch_size": 64, "log_every": UPDATES}
     with warnings.catch_warnings():
         warnings.simplefilter(

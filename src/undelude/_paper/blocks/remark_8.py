@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 
 import undelude as ud
 from undelude._agents.base import scan
+from undelude._distributions import as_categorical
 from undelude._drawing.svg import DO, DO_TEXT, MUTED, SEE, SEE_TEXT, STYLE, WIDTH, Svg, to_figure
 from undelude._paper.blocks.models import log_tables
 from undelude._paper.item import Block, Item, Settings, equal, sampled
 from undelude._process.inference import Belief
-from undelude._types import Mark
 
 
 class Unmarked(eqx.Module):
@@ -36,8 +36,6 @@ class CutAgent(ud.AbstractAgent[Unmarked]):
 
     exact: ud.ExactAgent
     cut: Int[Array, ""] | int = eqx.field(converter=jnp.asarray)
-    own_actions: Mark = eqx.field(static=True, default="do")
-    marks: tuple[Mark, ...] = eqx.field(static=True, default=("do", "see"))
 
     def init(self, *, num_rounds: int) -> Unmarked:
         """The prior, before the first round."""
@@ -64,9 +62,7 @@ class CutAgent(ud.AbstractAgent[Unmarked]):
 def expected(agent: Any, episodes: ud.Episodes) -> tuple[Float[Array, "B T A"], Float[Array, "B T O"]]:
     """What an agent predicted before each action and each observation of its episodes."""
     P_A, P_O = jax.vmap(lambda episode: scan(agent, episode))(episodes)
-    assert isinstance(P_A, ud.Categorical)
-    assert isinstance(P_O, ud.Categorical)
-    return P_A.probs, P_O.probs
+    return as_categorical(P_A).probs, as_categorical(P_O).probs
 
 
 def block(settings: Settings) -> Block:

@@ -1,0 +1,34 @@
+"""The protocol of a distribution: P(A | M), P(O | M), Q(A | Theta, E) and Q(O | Theta, W) of Section 4.1.
+
+A distribution is three methods on a PyTree, and it is unbatched. A batch of distributions is the same PyTree with
+leading axes, with the methods under `jax.vmap`: `jax.vmap(lambda d, key: d.sample(key))(batch, keys)`.
+"""
+
+import abc
+from typing import Generic, TypeGuard, TypeVar
+
+import equinox as eqx
+from jaxtyping import Array, Float, Key
+
+X = TypeVar("X")
+
+
+class AbstractDistribution(eqx.Module, Generic[X]):
+    """A distribution over values `x`, with samples, log-probabilities and an entropy, in nats."""
+
+    @abc.abstractmethod
+    def sample(self, key: Key[Array, ""]) -> X:
+        """Draw one value."""
+
+    @abc.abstractmethod
+    def log_prob(self, x: X) -> Float[Array, ""]:
+        """Return `log P(x)` in nats: of a probability, or of a density if `x` is continuous."""
+
+    @abc.abstractmethod
+    def entropy(self) -> Float[Array, ""]:
+        """Return `-E[log P(x)]` in nats."""
+
+
+def is_distribution(x: object) -> TypeGuard[AbstractDistribution[object]]:
+    """Return whether `x` is a distribution; the `is_leaf` of PyTrees of distributions."""
+    return isinstance(x, AbstractDistribution)

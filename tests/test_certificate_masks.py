@@ -1,0 +1,125 @@
+"""Episodes that end early: the content of rounds that do not exist has no effect on a certificate."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import undelude as ud
+from processes import arm, opening
+from undelude._certificate import baselines, example_episode
+from undelude._certificate.per_episode import measure
+from undelude._certificate.rounds import find_missing, mean_over_rounds
+
+KEY = jax.random.key(0)
+B, T = 6, 4
+ROUNDS = np.array([1, 2, 3, 4, 2, 1])
+
+
+def end_early(episodes, rounds=ROUNDS):
+    """The same episodes, ending after `rounds`."""
+    return dataclasses.replace(episodes, mask=jnp.asarray(np.arange(T) < np.broadcast_to(rounds, B)[:, None]))
+
+
+def spoil(episodes):
+    """The same episodes with NaN, or other symbols, in the rounds that do not exist."""
+
+    def garbage(x):
+        missing = ~episodes.mask.reshape(B, T, *[1] * (x.ndim - 2))
+        is_float = jnp.issubdtype(x.dtype, jnp.floating)
+        return jnp.where(missing, jnp.nan if is_float else jnp.zeros_like(x) == x, x).astype(x.dtype)
+
+    names = ("actions", "observations", "executor", "intervened", "expert", "expert_actions", "reward")
+    rounds = {name: getattr(episodes, name) for name in names}
+    return dataclasses.replace(episodes, **jax.tree.map(garbage, rounds))
+
+
+def values(process, agent, episodes):
+    return {name: x.value for name, x in measure(process, agent, episodes, key=KEY)[0].items()}
+
+
+@pytest.fixture(scope="module")
+def process():
+    """A process with an opening, which always exists."""
+    return opening(telling=0.8, num_rounds=T)
+
+
+@pytest.fixture(scope="module")
+def episodes(process):
+    """Episodes of the exact deluded agent."""
+    return ud.rollout(process, ud.ExactAgent(process, "see"), key=KEY, num_episodes=B)
+
+
+@pytest.fixture(scope="module")
+def noise():
+    return jax.random.normal(KEY, (B, T))
+
+
+def test_mean_of_existing_rounds(noise):
+    exists = np.arange(T) < ROUNDS[:, None]
+    want = [row[:n].mean() for row, n in zip(np.asarray(noise), ROUNDS, strict=True)]
+    np.testing.assert_allclose(
+        mean_over_rounds(jnp.where(exists, noise, jnp.nan), jnp.asarray(exists)), want, rtol=1e-6
+    )
+
+
+def test_garbage_has_no_effect(process, episodes):
+    agent = ud.ExactAgent(process, "see")
+    clean = end_early(episodes)
+    assert values(process, agent, clean) == values(process, agent, spoil(clean))
+    assert values(process, agent, clean) != values(process, agent, episodes)
+
+
+def test_short_episodes_as_if_cut(process, episodes):
+    """Episodes that end after two of four rounds are measured like episodes of two rounds."""
+    agent = ud.ExactAgent(process, "see")
+    cut = jax.tree.map(lambda x: x[:, :2] if x.ndim > 1 else x, episodes)
+    want = values(process, agent, cut)
+    have = values(process, agent, spoil(end_early(episodes, rounds=2)))
+    assert have == pytest.approx(want, abs=1e-6)
+    assert have["deluded_fraction"] is not None
+
+
+def test_nan_has_no_effect_in_a_transformer():
+    """A transformer reads all rounds at once, so a NaN in one would reach the others."""
+    process = arm(num_rounds=T)
+    agent = ud.TransformerAgent(process, hidden_size=4, key=KEY)
+    clean = end_early(ud.rollout(process, agent, key=KEY, num_episodes=B))
+    spoilt = values(process, agent, spoil(clean))
+    assert values(process, agent, clean) == spoilt
+    assert spoilt["action_kl_do"] > 0
+
+
+def test_last_gap_is_of_the_last_existing_round(process, episodes):
+    first, last = baselines._gaps(process, *find_missing(spoil(end_early(episodes))), KEY)
+    for n in (1, 2):
+        cut = jax.tree.map(lambda x, n=n: x[:, :n] if x.ndim > 1 else x, episodes)
+        ends = n == ROUNDS
+        np.testing.assert_allclose(last[ends], baselines._gaps(process, cut, None, KEY)[1][ends], atol=1e-6)
+    np.testing.assert_array_equal(first[ROUNDS == 1], last[ROUNDS == 1])
+
+
+def test_rewards_per_existing_round(process, monkeypatch):
+    """Each round pays 1 that exists, and NaN that does not."""
+
+    def paid(*args, num_episodes=None, **options):
+        played = ud.rollout(*args, **options, num_episodes=B)
+        return spoil(dataclasses.replace(end_early(played), reward=jnp.ones((B, T))))
+
+    monkeypatch.setattr(baselines, "rollout", paid)
+    found, _ = baselines.measure_baselines(process, key=KEY, num_episodes=B, num_rounds=None)
+    for name in ("reward_expert", "reward_exact_do", "reward_exact_see"):
+        assert found[name].value == 1.0
+
+
+def test_example_is_cut_to_its_rounds(process, monkeypatch):
+    monkeypatch.setattr(
+        example_episode, "rollout", lambda *args, **options: spoil(end_early(ud.rollout(*args, **options), 3))
+    )
+    example = example_episode.example_episode(process, ud.ExactAgent(process, "see"), key=KEY, num_episodes=B)
+    assert len(example["actions"]) == len(example["observations"]) == len(example["rewards"]) == 3
+    for distributions in (example["policy"], example["belief"]):
+        assert {np.shape(x) for x in distributions.values()} == {(4, 2)}
+        assert np.isfinite([*distributions.values()]).all()
