@@ -11,7 +11,8 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from undelude._drawing.svg import DO, INK, MUTED, SEE, STYLE, WIDTH, Svg, to_figure
+from undelude._drawing.colours import DO, INK, MUTED, ON_WHITE, SEE
+from undelude._drawing.svg import STYLE, WIDTH, Svg, to_figure
 from undelude._paper.blocks import doors, dpt, length, remark_14, remark_15, remark_17, remark_18
 from undelude._paper.item import Settings
 from undelude._paper.results import load
@@ -32,10 +33,6 @@ DRAWN = {
     "remark_17": (remark_17, 0),
     "remark_18": (remark_18, 0),
 }
-# Colours instead of the CSS variables of a page.
-COLOURS = {"ink": "#222222", "muted": "#777777", "rule": "#dddddd", "do": "#0072b2", "see": "#d55e00"}
-COLOURS |= {"do-text": "#0072b2", "see-text": "#b34f00", "paper": "#ffffff"}
-
 
 # Outcomes in the tables of docs/when.md.
 OUTCOMES = {
@@ -144,11 +141,11 @@ def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     figures = {name: block.block(Settings()).figures[i][0] for name, (block, i) in DRAWN.items()}
     for name, figure in {**figures, "when": when()}.items():
-        svg = re.sub(r"var\(--([\w-]+)\)", lambda m: COLOURS[m[1]], figure.svg)
+        svg = re.sub(r"var\(--([\w-]+)\)", lambda m: ON_WHITE[m[1]], figure.svg)
         names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
         box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
         assert box is not None
-        background = f'<rect width="{box[1]}" height="{box[2]}" fill="#ffffff"/>'
+        background = f'<rect width="{box[1]}" height="{box[2]}" fill="{ON_WHITE["paper"]}"/>'
         svg = re.sub(r"<svg ([^>]*)>", rf"<svg {names}\1>{background}", svg, count=1)
         (FOLDER / f"{name}.svg").write_text(svg + "\n")
 

@@ -105,7 +105,7 @@ def places(value: Any, path: tuple = ()) -> list[tuple]:
 
 
 @st.composite
-def spoilt(draw: st.DrawFn, value: Any, more: tuple = ()) -> Any:
+def damaged(draw: st.DrawFn, value: Any, more: tuple = ()) -> Any:
     """Replace, drop, add or exchange one to three entries of `value`; `more` is additional junk that suits it."""
     value = copy.deepcopy(value)
     for _ in range(draw(st.integers(1, 3))):
@@ -140,11 +140,11 @@ def spoilt(draw: st.DrawFn, value: Any, more: tuple = ()) -> Any:
 
 
 @st.composite
-def spoilt_json(draw: st.DrawFn, value: Any, more: tuple = ()) -> bytes:
-    """Return the bytes of `spoilt` JSON; sometimes invalid JSON, or JSON that Python would not write."""
+def damaged_json(draw: st.DrawFn, value: Any, more: tuple = ()) -> bytes:
+    """Return the bytes of `damaged` JSON; sometimes invalid JSON, or JSON that Python would not write."""
     how = draw(st.sampled_from(["value"] * 4 + ["token", "twice", "cut", "bytes", "code", "after"]))
     if how in ("value", "after", "code"):
-        value = draw(spoilt(value, more))
+        value = draw(damaged(value, more))
     if how == "token" and (paths := places(value)):
         value = copy.deepcopy(value)
         *path, name = draw(st.sampled_from(paths))

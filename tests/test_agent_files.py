@@ -23,7 +23,7 @@ def saved(tmp_path, bandit):
 
 @pytest.mark.parametrize("agent_type", ARCHITECTURES.values(), ids=lambda t: t.__name__)
 def test_round_trip(tmp_path, bandit, agent_type):
-    """Weights, marks and shape come back, bit for bit."""
+    """Weights, marks and shapes are equal, bit for bit."""
     agent = agent_type(bandit, hidden_size=8, key=jax.random.key(0))
     ud.save(agent, tmp_path)
     again = ud.load(tmp_path)
@@ -32,15 +32,15 @@ def test_round_trip(tmp_path, bandit, agent_type):
         np.testing.assert_array_equal(a, b)
 
 
-def test_marks_are_kept(tmp_path, bandit):
-    """An agent that has met no do-symbol has not met it after loading either."""
+def test_marks_round_trip(tmp_path, bandit):
+    """An agent that was taught no do-symbol still has none after loading."""
     agent = with_reading(ud.LSTMAgent(bandit, 4, key=jax.random.key(0)), Reading("see", ("see",)))
     ud.save(agent, tmp_path)
     again = ud.load(tmp_path)
     assert (again.own_actions, again.marks) == ("see", ("see",))
 
 
-def test_nothing_there(tmp_path):
+def test_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"agent\.json is missing"):
         ud.load(tmp_path)
 
@@ -63,8 +63,7 @@ def test_nothing_there(tmp_path):
         (lambda d: edit(d, lambda h: h["config"].update(hidden_size=10**6)), r"bias is float32 \[16\], but"),
     ],
 )
-def test_a_broken_file_is_named(saved, change, message):
-    """Nothing of it is used."""
+def test_damaged_file_is_named(saved, change, message):
     _, folder = saved
     change(folder)
     with pytest.raises(ValueError, match=message):
@@ -84,8 +83,8 @@ def test_a_broken_file_is_named(saved, change, message):
         ({"observations": {"kind": "symbols"}}, "observations must have a kind and its entries"),
     ],
 )
-def test_what_a_file_claims_is_checked_before_anything_of_that_size_is_made(tmp_path, bandit, change, message):
-    """At once: a million layers would take hours to lay out, and a billion units more memory than there is."""
+def test_claimed_sizes_are_checked_first(tmp_path, bandit, change, message):
+    """Building a million layers would take hours, and a billion units too much memory."""
     ud.save(ud.TransformerAgent(bandit, 4, num_heads=1, key=jax.random.key(0)), tmp_path)
     edit(tmp_path, lambda header: header["config"].update(change))
     started = time.perf_counter()
@@ -101,15 +100,15 @@ def test_what_a_file_claims_is_checked_before_anything_of_that_size_is_made(tmp_
         ("weights.safetensors", 2**40, r"weights\.safetensors is damaged: it has 1099511627776 bytes, not \d+\."),
     ],
 )
-def test_a_file_that_is_too_long_is_not_read(saved, name, size, message):
-    """Of a terabyte: the file is sparse, so that it takes no room on the disk."""
+def test_oversized_file_is_not_read(saved, name, size, message):
+    """The terabyte is sparse: it takes no room on the disk."""
     _, folder = saved
     os.truncate(folder / name, size)
     with pytest.raises(ValueError, match=message):
         ud.load(folder)
 
 
-def test_a_header_that_claims_a_hundred_gigabytes(saved):
+def test_huge_header_is_refused(saved):
     _, folder = saved
     file = folder / "weights.safetensors"
     file.write_bytes((10**11).to_bytes(8, "little") + file.read_bytes()[8:])
@@ -117,8 +116,8 @@ def test_a_header_that_claims_a_hundred_gigabytes(saved):
         ud.load(folder)
 
 
-def test_weights_that_are_no_numbers(saved):
-    """An agent whose every prediction is nan."""
+def test_nonfinite_weights_are_refused(saved):
+    """All predictions of such an agent would be NaN."""
     _, folder = saved
     file = folder / "weights.safetensors"
     file.write_bytes(file.read_bytes()[:-4] + np.float32(np.nan).tobytes())
@@ -138,15 +137,15 @@ def test_weights_that_are_no_numbers(saved):
     ],
     ids=["twice", "infinite", "nan", "deep", "digits", "bytes"],
 )
-def test_json_that_python_would_take_or_choke_on(saved, text, message):
+def test_invalid_json_is_refused(saved, text, message):
     _, folder = saved
     (folder / "agent.json").write_bytes(text)
     with pytest.raises(ValueError, match=rf"agent\.json is damaged: .*{message}"):
         ud.load(folder)
 
 
-def test_links_are_followed_to_files_and_to_nothing_else(saved, tmp_path):
-    """Stores of models keep their files as links; a device or a pipe would be read for ever."""
+def test_links_lead_only_to_files(saved, tmp_path):
+    """Model stores keep files as links; reading a device would never end."""
     _, folder = saved
     linked = tmp_path / "linked"
     linked.mkdir()
@@ -162,8 +161,8 @@ def test_links_are_followed_to_files_and_to_nothing_else(saved, tmp_path):
         (linked / name).symlink_to(folder / name)
 
 
-def test_a_pickle_is_never_read(saved):
-    """It would run what is in it."""
+def test_pickle_is_not_executed(saved):
+    """Unpickling would run code."""
     _, folder = saved
     for name, message in (("agent.json", "agent.json is damaged"), ("weights.safetensors", "safetensors is damaged")):
         kept = (folder / name).read_bytes()
@@ -193,15 +192,14 @@ def test_exact_agents_are_not_saved(tmp_path, bandit):
         ud.save(ud.ExactAgent(bandit), tmp_path)
 
 
-def test_saving_leaves_no_debris(saved):
-    """Nothing but the two files, however often."""
+def test_save_leaves_only_two_files(saved):
     agent, folder = saved
     ud.save(agent, folder)
     assert sorted(p.name for p in folder.iterdir()) == ["agent.json", "weights.safetensors"]
 
 
 def test_weights_of_another_save_are_refused(tmp_path, bandit):
-    """As after a crash between the two files: same shapes, other numbers, and perhaps another mark."""
+    """A crash between the two writes leaves weights of the same shapes that do not belong to agent.json."""
     for i in (0, 1):
         ud.save(ud.LSTMAgent(bandit, 4, key=jax.random.key(i)), tmp_path / str(i))
     weights = (tmp_path / "1" / "weights.safetensors").read_bytes()

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ from safetensors.numpy import load_file
 
 import undelude as ud
 from undelude._agents.fixed import FixedPolicy
+from undelude._agents.networks.network import options
 from undelude._agents.networks.registry import ARCHITECTURES
 from undelude._cli import main
 from undelude._cli.console import make_console
@@ -29,12 +30,13 @@ from undelude._cli.interrupts import Interrupts
 from undelude._cli.train import AGENTS, Session, make_agent, make_teaching
 from undelude._distributions import GivenArray, Parts, Reals, Spec, num_symbols
 from undelude._cli.session import Session
-from undelude._distributions.spec import GivenArray, Parts, Reals, Spec, num_symbols
+from undelude._distributions import GivenArray, Parts, Reals, Spec, num_symbols
 from undelude._rollout.scan import run_episode
 from undelude._runs.checkpoints import updates_in
-from undelude._runs.config import Config
+from undelude._runs.config import SIZES, Config
 from undelude._runs.directory import RunDirectory
 from undelude._runs.tensorboard import TensorBoard
+from undelude._teaching.registry import TEACHINGS
 from undelude.tasks import registry
 from user_folder import TASKS, compiled_once
 
@@ -157,10 +159,14 @@ def test_json_stdout_is_only_the_certificate(taught: tuple[Path, str, str]) -> N
     assert "Page: runs/taught/report.html" in stderr
 
 
-def test_agent_choices_are_complete() -> None:
-    """--agent offers the agents that can be built and saved."""
-    assert {*AGENTS} == {*get_args(Config.__annotations__["agent"])}
-    assert {*AGENTS.values()} == {*ARCHITECTURES.values()}
+def test_registries_are_the_choices(capsys: pytest.CaptureFixture) -> None:
+    """The command line offers every architecture and teaching by name, and every size that an architecture has."""
+    assert main(["train", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert f"--agent {{{','.join(ARCHITECTURES)}}}" in out
+    assert f"--teaching {{{','.join(TEACHINGS)}}}" in out
+    assert {*SIZES} == {size for architecture in ARCHITECTURES.values() for size in options(architecture)}
+    assert all(getattr(ud, architecture.__name__) is architecture for architecture in ARCHITECTURES.values())
 
 
 def test_run_directory_is_complete(taught: tuple[Path, str, str]) -> None:
@@ -381,21 +387,21 @@ def test_missing_tensorboardx_is_named(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    ("options", "sizes"),
+    ("agent", "sizes"),
     [
-        ({"agent": "transformer"}, {"num_layers": 2, "num_heads": 1, "window": 6}),
-        ({"agent": "linear"}, {"num_layers": 2}),
-        ({"agent": "markov"}, {"order": 5}),
-        ({"agent": "predictor"}, {"order": 5, "hidden_size": 6}),
-        ({"agent": "lstm"}, {}),
+        ("transformer", {"num_layers": 2, "num_heads": 1, "window": 6}),
+        ("linear", {"num_layers": 2}),
+        ("markov", {"order": 5}),
+        ("predictor", {"order": 5, "hidden_size": 6}),
+        ("lstm", {}),
     ],
 )
-def test_sizes_are_options(options: dict, sizes: dict) -> None:
+def test_sizes_are_options(agent: str, sizes: dict) -> None:
     """A size that is not given has the architecture's default."""
     process = ud.tasks.bandit()
-    agent = make_agent(Config("bandit", **options, **sizes), process)
-    for name, size in (type(agent)(process, key=jax.random.key(0)).config | sizes).items():
-        assert agent.config[name] == size
+    made = make_agent(Config("bandit", agent=agent, **sizes), process)
+    for name, size in (type(made)(process, key=jax.random.key(0)).config | sizes).items():
+        assert made.config[name] == size
 
 
 def test_continuous_values_are_normalised() -> None:

@@ -27,7 +27,8 @@ from undelude._cli.session import Session
 from undelude._cli.train import make_agent, make_teaching
 from undelude._runs.checkpoints import PART, Checkpoints, updates_in
 from undelude._runs.config import Config
-from undelude._runs.directory import LOCK, RunDirectory
+from undelude._runs.directory import RunDirectory
+from undelude._runs.layout import LOCK
 from undelude._teaching.loop import default_optimizer, initial_state
 from undelude._teaching.updates import TeachingState
 from undelude.tasks.registry import make
@@ -212,8 +213,8 @@ import contextlib, shutil
 from pathlib import Path
 import equinox as eqx, jax, numpy as np
 from undelude._runs import checkpoints
-from undelude._runs.errors import is_disk_full
-checkpoints.BYTES_BESIDE = 0
+from undelude._cli.errors import is_disk_full
+checkpoints.METADATA_BYTES = 0
 disk, outcomes = Path({str(disk)!r}), []
 class State(eqx.Module):
     update: jax.Array

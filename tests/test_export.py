@@ -1,4 +1,4 @@
-"""An exported agent is the agent, for programs in which there is no undelude."""
+"""An exported agent does the same as the agent, in programs without undelude."""
 
 import json
 import re
@@ -18,7 +18,7 @@ from undelude._runs.directory import RunDirectory
 
 KEY = jax.random.key(0)
 SEEDS = np.array([[1, 2], [3, 4], [5, 6]], np.uint32)
-# What is run where undelude cannot be imported: acts for three rounds and writes down all that comes back.
+# A program that cannot import undelude: it acts for three rounds and prints all results.
 PLAYER = """
 import json, sys
 sys.modules["undelude"] = None
@@ -27,13 +27,13 @@ folder, symbols = sys.argv[1], json.loads(sys.argv[2])
 names = ("init", "act", "observe")
 init, act, observe = (jax.export.deserialize(open(f"{folder}/{f}.bin", "rb").read()).call for f in names)
 dtypes = [row["dtype"] for row in json.load(open(f"{folder}/manifest.json"))["functions"]["observe"]["arguments"]]
-memory, said = init(), []
+memory, results = init(), []
 size = len(memory)
 for seed, o in zip([[1, 2], [3, 4], [5, 6]], symbols):
     out = act(*memory, jnp.array(seed, jnp.uint32))
-    said.append([np.asarray(x).tolist() for x in out])
+    results.append([np.asarray(x).tolist() for x in out])
     memory = observe(*out[-size:], *[jnp.asarray(x, d) for x, d in zip(o, dtypes[size:])])
-print(json.dumps(said))
+print(json.dumps(results))
 """
 AGENTS = {
     "lstm": lambda process: ud.LSTMAgent(process, 4, key=KEY),
@@ -44,15 +44,15 @@ AGENTS = {
 
 
 def by_hand(agent, observations, num_rounds):
-    """The same, by the agent's own functions."""
-    m, said = agent.init(num_rounds=num_rounds), []
+    """Return the results of the agent's own functions."""
+    m, results = agent.init(num_rounds=num_rounds), []
     for seed, o in zip(SEEDS, observations, strict=True):
         distribution = agent.f_A(m)
         a, m = agent.act(m, key=jax.random.wrap_key_data(jnp.asarray(seed)))
         m = agent.g_A(a, m, intervened=agent.own_actions == "do")
-        said.append([np.asarray(x).tolist() for x in jax.tree.leaves((a, distribution, m))])
+        results.append([np.asarray(x).tolist() for x in jax.tree.leaves((a, distribution, m))])
         m = agent.g_O(jax.tree.map(jnp.asarray, o), m)
-    return said
+    return results
 
 
 def same(have, want):
@@ -62,8 +62,8 @@ def same(have, want):
 
 
 @pytest.mark.parametrize("name", AGENTS)
-def test_it_runs_where_undelude_is_not(name, tmp_path):
-    """Actions, distributions and memories, in another Python that cannot import undelude."""
+def test_export_runs_without_undelude(name, tmp_path):
+    """Actions, distributions and memories are equal in a process that cannot import undelude."""
     process = ud.tasks.bandit(num_arms=3, num_rounds=3)
     agent = AGENTS[name](process)
     folder = ud.export(process, agent, tmp_path)
@@ -74,8 +74,8 @@ def test_it_runs_where_undelude_is_not(name, tmp_path):
     same(json.loads(run.stdout), by_hand(agent, [1, 0, 1], 3))
 
 
-def test_the_manifest_names_what_goes_in_and_what_comes_out(tmp_path):
-    """PyTrees in the order of JAX's flattening, shapes and types as they are; a batch has a leading axis."""
+def test_manifest_lists_arguments_and_results(tmp_path):
+    """PyTrees are in JAX's order with their shapes and types; a batch has a leading axis."""
     process = arm(num_rounds=2)
     agent = ud.GRUAgent(process, 4, key=KEY)
     folder = ud.export(process, agent, tmp_path, batch_size=5)
@@ -96,8 +96,8 @@ def test_the_manifest_names_what_goes_in_and_what_comes_out(tmp_path):
     }
 
 
-def test_the_text_takes_all_that_the_manifest_lists(tmp_path):
-    """Of an agent that makes nothing of a part of its memory in one of its functions, and yet is given all of it."""
+def test_mlir_takes_all_listed_arguments(tmp_path):
+    """Even if a function of the agent ignores a part of its memory."""
     process = arm()
     ud.export(process, ud.ExactAgent(process), tmp_path / "out")
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
@@ -108,13 +108,13 @@ def test_the_text_takes_all_that_the_manifest_lists(tmp_path):
         assert len(re.findall(r"%arg\d+", signature[1])) == len(described["arguments"])
 
 
-def test_of_another_process_it_is_refused(tmp_path):
+def test_agent_of_another_process_is_refused(tmp_path):
     with pytest.raises(ValueError, match="made for another process"):
         ud.export(ud.tasks.bandit(), ud.GRUAgent(opening(), 4, key=KEY), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command_says_how_fast_it_acts(tmp_path, capsys):
+def test_command_exports_and_prints_latency(tmp_path, capsys):
     run = RunDirectory.create(tmp_path / "run", Config("bandit"))
     ud.save(ud.GRUAgent(ud.tasks.bandit(), 4, key=KEY), run.agent_folder)
     command = ["export", str(tmp_path / "run"), "--out"]
@@ -131,7 +131,7 @@ def test_the_command_says_how_fast_it_acts(tmp_path, capsys):
     assert "file is a file: name a folder" in capsys.readouterr().err
 
 
-def test_what_is_there_is_replaced_only_where_that_is_asked_for(tmp_path):
+def test_export_refuses_nonempty_folder(tmp_path):
     process = ud.tasks.bandit(num_arms=2, num_rounds=2)
     agents = [ud.GRUAgent(process, size, key=KEY) for size in (2, 3)]
     ud.export(process, agents[0], tmp_path)
@@ -145,7 +145,7 @@ def test_what_is_there_is_replaced_only_where_that_is_asked_for(tmp_path):
         ud.export(process, agents[1], tmp_path / "act.bin", overwrite=True)
 
 
-def test_an_agent_from_elsewhere_is_refused(tmp_path, no_type_checks):
+def test_host_agent_is_refused(tmp_path, no_type_checks):
     host = ud.HostAgent(lambda num_episodes: None, lambda m, a, o: (None, m))
     with pytest.raises(TypeError, match=r"a HostAgent cannot be exported"):
         ud.export(ud.tasks.bandit(), host, tmp_path / "out")

@@ -18,9 +18,12 @@ from hypothesis import strategies as st
 
 import undelude as ud
 from fuzzing import examples, in_time
+from undelude._agents.networks.registry import ARCHITECTURES
 from undelude._cli import main
-from undelude._runs.config import Config
+from undelude._runs import config
+from undelude._runs.config import Config, option
 from undelude._runs.directory import RunDirectory
+from undelude._teaching.registry import TEACHINGS
 from user_folder import TASKS
 
 NUMBERS = [
@@ -41,12 +44,12 @@ ANYTHING = [
     "\udcff", "\x00", "--tyro-print-completion", "--config.task", "[/]", "{}", "train", "tasks", "'", "--steps",
 ]  # fmt: skip
 CHOICES = {
-    "--agent": ["lstm", "gru", "linear", "transformer", "markov", "predictor", "LSTM", "", "None"],
-    "--teaching": ["counterfactual", "factual", "mixed", "blind", "cloning", "dagger", "wish"],
+    "--agent": [*ARCHITECTURES, "LSTM", "", "None"],
+    "--teaching": [*TEACHINGS, "wish"],
     "--per": ["step", "episode", "week"],
     "--target": ["sample", "distribution", "posterior", "reverse", "x"],
 }
-SIZES = ["--hidden-size", "--num-layers", "--num-heads", "--window", "--order"]
+SIZES = [option(name) for name in config.SIZES]
 COUNTS = ["--steps", "--batch-size",
     "--reuse", "--log-every", "--seed", "--learning-rate", "--expert-share", "--observation-weight",
 ]  # fmt: skip
@@ -173,7 +176,7 @@ def test_any_valid_training_is_handled(folder: Path, data: st.DataObject) -> Non
         "--expert-share": ["0", "0.3", "1"], "--observation-weight": ["0", "0.1"], "--microbatch-size": "12",
         "--num-layers": "12", "--num-heads": "12", "--window": "13", "--order": "13",
     }.items():  # fmt: skip
-        if name == "--expert-share" and not {"mixed", "dagger"} & {*args}:
+        if name == "--expert-share" and not {*config.SHARING} & {*args}:
             continue
         args += [name, draw(st.sampled_from(values))] if draw(st.booleans()) else []
     codes = []

@@ -1,4 +1,4 @@
-"""Files that somebody has spoilt, or made to do harm: each is read as it is, or refused in one line that names it."""
+"""Damaged and malicious files: each is read, or refused in one line that names it."""
 
 import contextlib
 import io
@@ -16,15 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import undelude as ud
-from fuzzing import examples, flipped, outcome, spoilt_json
+from fuzzing import damaged_json, examples, flipped, outcome
 from undelude._certificate.certificate import QUANTITIES
 from undelude._cli.console import make_console, print_certificate
 from undelude._cli.seeds import summarise
 from undelude._distributions import Block, GivenArray, Parts, Reals
-from undelude._report.files import READERS, read_run
 from undelude._report.page import render
 from undelude._runs.config import Config
+from undelude._runs.contents import read_run
 from undelude._runs.directory import RunDirectory
+from undelude._runs.example_episode import READERS
 from undelude._versions import versions
 
 REFUSED = (ValueError, FileNotFoundError)
@@ -45,7 +46,7 @@ LARGE = (10**7, 2**40, {"kind": "symbols", "n": 10**9}, "TransformerAgent", "LST
 
 @pytest.fixture(scope="module", autouse=True)
 def as_users_run_it() -> Iterator[None]:
-    """Without run-time type checks."""
+    """Turn off the run-time type checks, which users do not have."""
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
@@ -53,17 +54,17 @@ def as_users_run_it() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def agents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A saved agent of each kind."""
+    """Save an agent of each kind; return their folders."""
     folder, process = tmp_path_factory.mktemp("agents"), ud.tasks.bandit(num_arms=2, num_rounds=2)
     for name, make in AGENTS.items():
-        # Numbers from NumPy: compiling what draws them takes longer than all else here.
+        # Constant weights: compiling the initialisation would take longest here.
         agent = eqx.filter_eval_shape(lambda make=make: make(process))
         ud.save(jax.tree.map(lambda x: np.full(x.shape, 0.1, x.dtype), agent), folder / name)
     return {name: folder / name for name in AGENTS}
 
 
 def check_loaded(folder: Path, change: str) -> None:
-    """Load what is in `folder`: it is refused by the name of a file, or can be used."""
+    """Load the agent in `folder`: either the error names a file, or the agent can be saved again."""
     agent = outcome(lambda: ud.load(folder), raises=REFUSED, names=("agent.json", "weights.safetensors"))
     if isinstance(agent, Exception):
         return
@@ -79,9 +80,9 @@ def copied(agents: dict[str, Path], tmp_path: Path) -> dict[str, Path]:
 
 @given(data=st.data())
 @examples(70)
-def test_an_agent_whose_description_is_spoilt(agents: dict[str, Path], data: st.DataObject) -> None:
+def test_damaged_agent_json(agents: dict[str, Path], data: st.DataObject) -> None:
     source = agents[data.draw(st.sampled_from(sorted(agents)))]
-    text = data.draw(spoilt_json(json.loads((source / "agent.json").read_text()), LARGE))
+    text = data.draw(damaged_json(json.loads((source / "agent.json").read_text()), LARGE))
     with scratch(source) as folder:
         (folder / "agent.json").write_bytes(text)
         check_loaded(folder, repr(text))
@@ -89,8 +90,8 @@ def test_an_agent_whose_description_is_spoilt(agents: dict[str, Path], data: st.
 
 @given(data=st.data())
 @examples(50)
-def test_an_agent_whose_weights_are_spoilt(agents: dict[str, Path], data: st.DataObject) -> None:
-    """Bytes changed or cut off; a header that lies about sizes, places, types and names."""
+def test_damaged_weights(agents: dict[str, Path], data: st.DataObject) -> None:
+    """Bytes are changed or cut off, or the header has wrong sizes, offsets, types or names."""
     source = agents[data.draw(st.sampled_from(sorted(agents)))]
     whole = (source / "weights.safetensors").read_bytes()
     size = int.from_bytes(whole[:8], "little")
@@ -98,7 +99,7 @@ def test_an_agent_whose_weights_are_spoilt(agents: dict[str, Path], data: st.Dat
     match data.draw(st.sampled_from(["header", "header", "size", "flip", "cut", "longer", "value"])):
         case "header":
             types = ("F64", "F16", "BF16", "F8_E4M3", "U8", "I64", "BOOL", "F4", [2**62, 2**62], [10**12], [0, 2**63])
-            head = data.draw(spoilt_json(json.loads(head), types))
+            head = data.draw(damaged_json(json.loads(head), types))
             whole = len(head).to_bytes(8, "little") + head + body
         case "size":
             claim = data.draw(st.sampled_from([0, 1, size - 1, size + 1, len(whole), 10**8, 10**11, 2**63, 2**64 - 1]))
@@ -125,8 +126,8 @@ def test_an_agent_whose_weights_are_spoilt(agents: dict[str, Path], data: st.Dat
 
 @contextlib.contextmanager
 def scratch(source: Path) -> Iterator[Path]:
-    """A copy of a folder that is gone afterwards: an example must not meet what another left behind."""
-    folder = source.with_name(f"{source.name}-spoilt")
+    """Copy a folder for one example, and delete the copy."""
+    folder = source.with_name(f"{source.name}-damaged")
     shutil.copytree(source, folder)
     try:
         yield folder
@@ -142,7 +143,7 @@ ROWS = [LOSSES | {"update": 2 * i, "seconds": 0.1 * i, "action_kl_do": 0.1 / i} 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run, made from its parts: nothing is taught."""
+    """Write the files of a run without training."""
     certificate = dict.fromkeys([name for x in QUANTITIES for name in (x, f"{x}_se")], 0.25)
     certificate |= {"task": "bandit", "agent": "LSTMAgent", "own_actions": "do", "teaching": "counterfactual"}
     certificate |= {"num_episodes": 16, "num_rounds": 3, "seconds": 1.5, "versions": versions()}
@@ -159,8 +160,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @given(data=st.data())
 @examples(25)
-def test_a_run_whose_config_is_spoilt(run: Path, data: st.DataObject) -> None:
-    text = data.draw(spoilt_json(json.loads((run / "config.json").read_text()), ("gru", "dagger", "sample", 64)))
+def test_damaged_config(run: Path, data: st.DataObject) -> None:
+    text = data.draw(damaged_json(json.loads((run / "config.json").read_text()), ("gru", "dagger", "sample", 64)))
     with scratch(run) as folder:
         (folder / "config.json").write_bytes(text)
         opened = outcome(lambda: RunDirectory.open(folder), raises=(ValueError,), names=("config.json",))
@@ -172,17 +173,17 @@ def test_a_run_whose_config_is_spoilt(run: Path, data: st.DataObject) -> None:
 
 
 @st.composite
-def spoilt_metrics(draw: st.DrawFn) -> bytes:
+def damaged_metrics(draw: st.DrawFn) -> bytes:
     lines = [json.dumps(row).encode() for row in ROWS]
     i = draw(st.integers(0, 2))
-    lines[i] = draw(spoilt_json(ROWS[i]))
+    lines[i] = draw(damaged_json(ROWS[i]))
     end = draw(st.sampled_from([b"\n", b"", b"\n\n", b"\r\n"]))
     return b"\n".join(lines) + end
 
 
-@given(metrics=spoilt_metrics())
+@given(metrics=damaged_metrics())
 @examples(25)
-def test_a_run_whose_metrics_are_spoilt(run: Path, metrics: bytes) -> None:
+def test_damaged_metrics(run: Path, metrics: bytes) -> None:
     with scratch(run) as folder:
         (folder / "metrics.jsonl").write_bytes(metrics)
         rows = outcome(RunDirectory.open(folder).read_metrics, raises=(ValueError,), names=("metrics.jsonl",))
@@ -194,9 +195,9 @@ def test_a_run_whose_metrics_are_spoilt(run: Path, metrics: bytes) -> None:
 
 @given(data=st.data())
 @examples(25)
-def test_a_run_whose_certificate_is_spoilt(run: Path, data: st.DataObject) -> None:
-    """As commands print it and sum it up."""
-    text = data.draw(spoilt_json(json.loads((run / "certificate.json").read_text()), ("inf", -1.0)))
+def test_damaged_certificate(run: Path, data: st.DataObject) -> None:
+    """An accepted certificate can be printed and summarised."""
+    text = data.draw(damaged_json(json.loads((run / "certificate.json").read_text()), ("inf", -1.0)))
     with scratch(run) as folder:
         (folder / "certificate.json").write_bytes(text)
         read = RunDirectory.open(folder).read_certificate
@@ -211,13 +212,12 @@ def test_a_run_whose_certificate_is_spoilt(run: Path, data: st.DataObject) -> No
 
 @given(data=st.data())
 @examples(5)
-def test_the_page_of_a_spoilt_run(run: Path, data: st.DataObject) -> None:
-    """What can be read can be drawn."""
+def test_readable_run_can_be_drawn(run: Path, data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(["config.json", "certificate.json", "metrics.jsonl"]))
     if name == "metrics.jsonl":
-        text = data.draw(spoilt_metrics())
+        text = data.draw(damaged_metrics())
     else:
-        text = data.draw(spoilt_json(json.loads((run / name).read_text()), ("inf", -1.0)))
+        text = data.draw(damaged_json(json.loads((run / name).read_text()), ("inf", -1.0)))
     with scratch(run) as folder:
         (folder / name).write_bytes(text)
         outcome(lambda: render(read_run(folder)), raises=REFUSED, names=(name,))

@@ -22,9 +22,9 @@ import undelude as ud
 from undelude._certificate.example_episode import example_episode
 from undelude._cli.app import Command
 from undelude._report import write_report
-from undelude._report.files import read_run
 from undelude._report.words import short, story, verdict
 from undelude._runs.config import Config
+from undelude._runs.contents import read_run
 from undelude._runs.directory import RunDirectory
 from undelude._versions import versions
 
@@ -355,7 +355,7 @@ def test_html_of_users_is_escaped(tmp_path: Path, sober: Files) -> None:
         (
             "metrics.jsonl",
             '{"update": 1, "action_loss": "low"}\n',
-            "metrics.jsonl is damaged in line 1 (action_loss is 'low'",
+            "metrics.jsonl is damaged in line 1 (action_loss must be a number",
         ),
         ("certificate.json", "\x00\xff", "certificate.json is damaged"),
         (
@@ -363,7 +363,7 @@ def test_html_of_users_is_escaped(tmp_path: Path, sober: Files) -> None:
             '{"episode": {"actions": [0]}}',
             "certificate.json is damaged: its episode cannot be read",
         ),
-        ("certificate.json", '{"action_kl_do": "far"}', "certificate.json is damaged: action_kl_do is 'far'"),
+        ("certificate.json", '{"action_kl_do": "far"}', "certificate.json is damaged: action_kl_do must be a number"),
     ],
 )
 def test_damaged_file_is_named(tmp_path: Path, file: str, content: str, message: str) -> None:
@@ -373,7 +373,7 @@ def test_damaged_file_is_named(tmp_path: Path, file: str, content: str, message:
     (tmp_path / file).write_text(content, encoding="latin-1")
     with pytest.raises(ValueError, match=re.escape(message)) as error:
         write_report(tmp_path)
-    assert re.search("again|anew", str(error.value)), "it says how to get the file back"
+    assert "again" in str(error.value), "it says how to get the file back"
     assert (tmp_path / "report.html").read_text() == "the old page"
 
 

@@ -1,4 +1,4 @@
-"""The run directory: what is written is whole, what is damaged is named, a checkpoint gives back what went in."""
+"""The run directory: files are written whole, damage is named, and checkpoints restore the exact state."""
 
 import concurrent.futures
 import contextlib
@@ -20,11 +20,12 @@ import undelude as ud
 from undelude._certificate.certificate import QUANTITIES
 from undelude._cli import main
 from undelude._cli.interrupts import DEFAULTS, Interrupts
-from undelude._report.files import read_run
+from undelude._files import plain
 from undelude._runs.checkpoints import KEPT, PART, SEAL, Checkpoints, updates_in
 from undelude._runs.config import Config, check_config, read_config, train_command
-from undelude._runs.directory import RunDirectory, plain
-from undelude._runs.errors import UsageError
+from undelude._runs.contents import read_run
+from undelude._runs.directory import RunDirectory
+from undelude._runs.errors import RunError
 from undelude._teaching.loop import default_optimizer
 from undelude._teaching.updates import TeachingState
 
@@ -42,9 +43,17 @@ def run(tmp_path: Path) -> RunDirectory:
 
 @pytest.fixture(scope="module")
 def state() -> TeachingState:
-    agent = ud.LSTMAgent(ud.tasks.bandit(num_rounds=2), 4, key=jax.random.key(0))
-    params = eqx.filter(agent, eqx.is_inexact_array)
-    return TeachingState(agent, default_optimizer(1e-2, 30).init(params), jnp.asarray(10, jnp.int32))
+    """Return a state with random numbers from NumPy, which take no compilation."""
+
+    def initial() -> TeachingState:
+        agent = ud.LSTMAgent(ud.tasks.bandit(num_rounds=2), 4, key=jax.random.key(0))
+        params = eqx.filter(agent, eqx.is_inexact_array)
+        return TeachingState(agent, default_optimizer(1e-2, 30).init(params), jnp.asarray(10, jnp.int32))
+
+    rng = np.random.default_rng(0)
+    shapes = eqx.filter_eval_shape(initial)
+    state = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), x.dtype), shapes)
+    return eqx.tree_at(lambda s: s.update, state, jnp.asarray(10, jnp.int32))
 
 
 def scaled(state: TeachingState, factor: float, update: int) -> TeachingState:
@@ -52,7 +61,7 @@ def scaled(state: TeachingState, factor: float, update: int) -> TeachingState:
     return eqx.tree_at(lambda s: s.update, state, jnp.asarray(update, jnp.int32))
 
 
-def test_config_survives_the_file(run: RunDirectory) -> None:
+def test_config_round_trip(run: RunDirectory) -> None:
     config, versions = read_config(run.config_file)
     assert config == CONFIG
     assert versions["jax"] == jax.__version__
@@ -71,14 +80,14 @@ def test_config_survives_the_file(run: RunDirectory) -> None:
         ({"colour": "blue"}, "'colour'"),
     ],
 )
-def test_a_config_that_makes_no_sense_names_the_entry(run: RunDirectory, change: dict, named: str) -> None:
+def test_damaged_config_names_the_entry(run: RunDirectory, change: dict, named: str) -> None:
     data = json.loads(run.config_file.read_text()) | change
     run.config_file.write_text(json.dumps(data))
     with pytest.raises(ValueError, match=f"config.json is damaged.*{named}"):
         RunDirectory.open(run.path)
 
 
-def test_a_config_without_an_entry_names_it(run: RunDirectory) -> None:
+def test_missing_config_entry_is_named(run: RunDirectory) -> None:
     data = json.loads(run.config_file.read_text())
     del data["seed"]
     run.config_file.write_text(json.dumps(data))
@@ -86,8 +95,8 @@ def test_a_config_without_an_entry_names_it(run: RunDirectory) -> None:
         RunDirectory.open(run.path)
 
 
-def test_an_experts_share_is_of_the_teachings_that_have_one(run: RunDirectory) -> None:
-    """In them it is .5 where it is not given; the others refuse it."""
+def test_expert_share_needs_shared_execution(run: RunDirectory) -> None:
+    """The teachings that share execution have .5 by default; the others refuse the option."""
     for name in ("mixed", "dagger"):
         assert Config("bandit", teaching=name).expert_share == 0.5
     check_config(Config("bandit", teaching="mixed", expert_share=0.1))
@@ -100,23 +109,23 @@ def test_an_experts_share_is_of_the_teachings_that_have_one(run: RunDirectory) -
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0])
-def test_a_learning_rate_is_finite_and_positive(value: float) -> None:
+def test_learning_rate_is_finite_and_positive(value: float) -> None:
     with pytest.raises(ValueError, match="--learning-rate"):
         check_config(dataclasses.replace(CONFIG, learning_rate=value))
 
 
-def test_rows_after_the_checkpoint_are_dropped_and_no_other(run: RunDirectory) -> None:
+def test_begin_drops_rows_after_the_checkpoint(run: RunDirectory) -> None:
     for update in (10, 20, 30):
         run.append_metrics(row(update))
     run.certificate_file.write_text("{}")
     assert [r["update"] for r in run.begin(20)] == [10, 20]
     assert [r["update"] for r in run.read_metrics()] == [10, 20]
-    assert not run.certificate_file.exists(), "the certificate of another agent"
+    assert not run.certificate_file.exists(), "it is the certificate of another agent"
     run.append_metrics(row(30))
     assert [r["update"] for r in run.read_metrics()] == [10, 20, 30]
 
 
-def test_a_line_cut_short_by_a_crash_is_no_damage(run: RunDirectory) -> None:
+def test_cut_last_line_is_dropped(run: RunDirectory) -> None:
     run.append_metrics(row(10))
     with run.metrics_file.open("a") as file:
         file.write('{"update": 20, "action_l')
@@ -125,8 +134,8 @@ def test_a_line_cut_short_by_a_crash_is_no_damage(run: RunDirectory) -> None:
     assert run.read_metrics() == [row(10), row(20)]
 
 
-def test_the_page_and_a_resumed_run_read_the_same_rows(run: RunDirectory) -> None:
-    """Also where an update is there twice, a number is infinite, and the last line has all but its end."""
+def test_report_and_resume_read_the_same_rows(run: RunDirectory) -> None:
+    """Including an update that occurs twice, an infinite number, and a last line without its newline."""
     rows = [row(10), row(20), row(10) | {"action_kl_do": float("inf")}]
     for one in rows:
         run.append_metrics(one)
@@ -134,11 +143,11 @@ def test_the_page_and_a_resumed_run_read_the_same_rows(run: RunDirectory) -> Non
         file.write(json.dumps(row(30)))
     shown = [{name: x for name, x in one.items() if x is not None} for one in read_run(run.path).metrics]
     assert run.begin(20) == shown == [rows[2], rows[1]]
-    assert run.read_metrics() == shown, "as they were written anew"
+    assert run.read_metrics() == shown, "as begin wrote them"
 
 
 @pytest.mark.parametrize("line", ['{"update": 10,\n', "[]\n", '{"update": "ten", "seconds": 1}\n', '{"update": 10}\n'])
-def test_a_damaged_row_is_named_by_its_line(run: RunDirectory, line: str) -> None:
+def test_damaged_row_names_its_line(run: RunDirectory, line: str) -> None:
     run.append_metrics(row(5))
     with run.metrics_file.open("a") as file:
         file.write(line)
@@ -147,7 +156,7 @@ def test_a_damaged_row_is_named_by_its_line(run: RunDirectory, line: str) -> Non
         run.read_metrics()
 
 
-def test_metrics_that_end_before_the_checkpoint_are_damaged(run: RunDirectory) -> None:
+def test_metrics_must_reach_the_checkpoint(run: RunDirectory) -> None:
     run.append_metrics(row(10))
     with pytest.raises(ValueError, match="ends at update 10, the checkpoint is at 20"):
         run.begin(20)
@@ -163,58 +172,58 @@ def test_metrics_that_end_before_the_checkpoint_are_damaged(run: RunDirectory) -
         ({"notes": ["none"]}, "notes must be an object of strings"),
     ],
 )
-def test_a_certificate_that_makes_no_sense_names_the_entry(run: RunDirectory, change: dict, named: str) -> None:
-    """As `train --resume` and `--num-seeds` read it; before, what they print ended in a KeyError of Python's."""
+def test_damaged_certificate_names_the_entry(run: RunDirectory, change: dict, named: str) -> None:
+    """`train --resume` and `--num-seeds` read it this way."""
     whole = dict.fromkeys([name for x in QUANTITIES for name in (x, f"{x}_se")], 0.5)
     whole |= {"task": "bandit", "agent": "LSTMAgent", "own_actions": "do", "teaching": "factual", "num_episodes": 2}
     whole |= {"seconds": 1.0, "versions": {}, "notes": {}}
     run.certificate_file.write_text(json.dumps(whole))
     assert run.read_certificate() == whole
     run.certificate_file.write_text(json.dumps(whole | change))
-    with pytest.raises(ValueError, match=rf"certificate\.json is damaged: {named}.*Rewrite it with: undelude certify"):
+    with pytest.raises(ValueError, match=rf"certificate\.json is damaged: {named}.*with: undelude certify"):
         run.read_certificate()
 
 
-def test_sizes_that_no_machine_has_are_refused() -> None:
-    """Before an agent of that size is made; `--steps` is counted with 32 bits."""
+def test_huge_sizes_are_refused() -> None:
+    """They are refused before such an agent is made; `--steps` is counted with 32 bits."""
     for name, most in (("hidden_size", 2**14), ("num_layers", 2**8), ("steps", 2**31 - 1)):
         with pytest.raises(ValueError, match=f"--{name.replace('_', '-')} must be at most {most}, not {most + 1}"):
             check_config(dataclasses.replace(CONFIG, **{name: most + 1}))
 
 
-def test_what_is_there_is_not_overwritten(run: RunDirectory, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="use --resume or another --out"):
+def test_create_overwrites_nothing(run: RunDirectory, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="use --resume or another --out"):
         RunDirectory.create(run.path, CONFIG)
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "mine.txt").write_text("keep")
-    with pytest.raises(UsageError, match="not empty, and not a run"):
+    with pytest.raises(RunError, match="not empty, and not a run"):
         RunDirectory.create(tmp_path / "notes", CONFIG)
     assert [file.name for file in (tmp_path / "notes").iterdir()] == ["mine.txt"]
-    with pytest.raises(UsageError, match="is a file"):
+    with pytest.raises(RunError, match="is a file"):
         RunDirectory.create(tmp_path / "notes" / "mine.txt", CONFIG)
-    with pytest.raises(UsageError, match="there is no run at"):
+    with pytest.raises(RunError, match="there is no run at"):
         RunDirectory.open(tmp_path / "notes")
 
 
-def test_a_run_that_never_began_leaves_nothing(run: RunDirectory) -> None:
+def test_run_without_rows_is_discarded(run: RunDirectory) -> None:
     with Checkpoints(run.checkpoints_folder):
         pass
     run.discard_if_empty()
     assert not run.path.exists()
 
 
-def test_a_run_that_began_is_kept(run: RunDirectory) -> None:
+def test_run_with_rows_is_kept(run: RunDirectory) -> None:
     run.append_metrics(row(10))
     run.discard_if_empty()
     assert run.read_metrics() == [row(10)]
 
 
-def test_plain_is_what_json_can_say() -> None:
+def test_plain_converts_to_json() -> None:
     data = {"a": float("inf"), "b": [float("nan"), (1.5,)], "c": None}
     assert plain(data) == {"a": "inf", "b": [None, [1.5]], "c": None}
 
 
-def test_a_checkpoint_gives_back_every_bit(tmp_path: Path, state: TeachingState) -> None:
+def test_checkpoint_round_trip_is_exact(tmp_path: Path, state: TeachingState) -> None:
     later = scaled(state, 1 / 3, 20)
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         checkpoints.save(state)
@@ -228,7 +237,7 @@ def test_a_checkpoint_gives_back_every_bit(tmp_path: Path, state: TeachingState)
         np.testing.assert_array_equal(have, want)
 
 
-def test_the_last_two_checkpoints_are_kept(tmp_path: Path, state: TeachingState) -> None:
+def test_last_two_checkpoints_are_kept(tmp_path: Path, state: TeachingState) -> None:
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         for update in (1, 2, 3, 3):
             checkpoints.save(scaled(state, 1.0, update))
@@ -251,9 +260,7 @@ def truncate(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [flip_a_bit, truncate, lambda folder: (folder / SEAL).unlink()])
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_serves(
-    tmp_path: Path, state: TeachingState, damage: Callable[[Path], None]
-) -> None:
+def test_damaged_checkpoint_falls_back(tmp_path: Path, state: TeachingState, damage: Callable[[Path], None]) -> None:
     folder, warnings = tmp_path / "checkpoints", []
     with Checkpoints(folder) as checkpoints:
         checkpoints.save(state)
@@ -264,7 +271,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_serves(
         assert len(warnings) == 1
         assert "checkpoints/20" in warnings[0]
         assert "damaged" in warnings[0]
-        # It is not in the way of the one that training will write in its place.
+        # Training can write the same update again.
         checkpoints.save(scaled(state, 2.0, 20))
     damage(folder / "10")
     with Checkpoints(folder) as checkpoints:
@@ -273,10 +280,10 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_serves(
     message = "checkpoints/20.* is damaged.*checkpoints/10.* is damaged.*there is no other"
     with Checkpoints(folder) as checkpoints, pytest.raises(ValueError, match=message):
         checkpoints.restore(state, warn=pytest.fail)
-    assert updates_in(folder) == [10, 20], "what nobody can read may still be of use to somebody"
+    assert updates_in(folder) == [10, 20], "damaged checkpoints are kept, for a user to repair"
 
 
-def test_a_checkpoint_of_another_agent_is_refused(tmp_path: Path, state: TeachingState) -> None:
+def test_checkpoint_of_other_agent_is_refused(tmp_path: Path, state: TeachingState) -> None:
     agent = ud.LSTMAgent(ud.tasks.bandit(num_rounds=2), 5, key=jax.random.key(0))
     other = TeachingState(agent, state.optimizer_state, state.update)
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
@@ -286,8 +293,8 @@ def test_a_checkpoint_of_another_agent_is_refused(tmp_path: Path, state: Teachin
             checkpoints.restore(other, warn=pytest.fail)
 
 
-def test_what_a_crash_left_unfinished_is_no_checkpoint(tmp_path: Path, state: TeachingState) -> None:
-    """Whenever it came: Orbax has a folder of its own, then there is no seal, then it has not its name yet."""
+def test_unfinished_checkpoints_are_deleted(tmp_path: Path, state: TeachingState) -> None:
+    """A crash leaves Orbax's temporary folder, a folder without the seal, or one that is not renamed yet."""
     folder = tmp_path / "checkpoints"
     with Checkpoints(folder) as checkpoints:
         checkpoints.save(state)
@@ -301,8 +308,8 @@ def test_what_a_crash_left_unfinished_is_no_checkpoint(tmp_path: Path, state: Te
         assert checkpoints.restore(state, warn=pytest.fail) is None
 
 
-def test_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path, state: TeachingState) -> None:
-    """And none is begun meanwhile."""
+def test_checkpoints_are_written_in_background(tmp_path: Path, state: TeachingState) -> None:
+    """No other checkpoint is started meanwhile."""
     goes_on = threading.Event()
     with Checkpoints(tmp_path, seconds_between=0.0) as checkpoints:
         write = checkpoints._orbax.save
@@ -316,7 +323,7 @@ def test_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path, state: T
 
 
 @pytest.mark.parametrize("then", [Checkpoints.save, Checkpoints.save_if_due, None])
-def test_what_goes_wrong_in_the_background_is_raised_at_the_next_save_or_at_the_end(
+def test_background_errors_are_raised_later(
     tmp_path: Path, state: TeachingState, then: Callable[[Checkpoints, TeachingState], None] | None
 ) -> None:
     def fails(*args: object, **options: object) -> None:
@@ -335,15 +342,15 @@ def test_what_goes_wrong_in_the_background_is_raised_at_the_next_save_or_at_the_
     assert [*tmp_path.iterdir()] == []
 
 
-def test_only_one_process_trains_in_a_run(run: RunDirectory) -> None:
-    with run.locked(), pytest.raises(UsageError, match=f"another process is at work in {run.path}"), run.locked():
+def test_run_has_one_writer(run: RunDirectory) -> None:
+    with run.locked(), pytest.raises(RunError, match=f"another process is at work in {run.path}"), run.locked():
         pass
     with run.locked():
         pass
 
 
-def test_who_comes_second_leaves_the_first_ones_run_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Both commands are refused while another process is at work, and nothing of what it wrote is taken away."""
+def test_second_command_leaves_the_run_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """While another process works in a run, both commands are refused and change no file."""
     run = RunDirectory.create(tmp_path / "run", Config("bandit"))
     before = run.config_file.read_bytes()
     with run.locked():
@@ -353,27 +360,25 @@ def test_who_comes_second_leaves_the_first_ones_run_alone(tmp_path: Path, capsys
     assert run.config_file.read_bytes() == before
 
 
-def test_a_run_whose_checkpoints_are_gone_is_not_begun_anew(
-    run: RunDirectory, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Its rows and its agent would be lost."""
+def test_agent_without_checkpoints_is_kept(run: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
+    """Training would overwrite the rows and the agent."""
     run.append_metrics({"update": 50, "seconds": 1.0})
     ud.save(ud.LSTMAgent(ud.tasks.bandit(), 4, key=jax.random.key(0)), run.agent_folder)
     assert main(["train", "bandit", "--out", str(run.path), "--resume"]) == 2
-    assert "no checkpoint to go on from" in capsys.readouterr().err
+    assert "no checkpoint to resume from" in capsys.readouterr().err
     assert run.read_metrics()
     assert ud.load(run.agent_folder).own_actions == "do"
 
 
-def test_an_agent_that_is_not_there_yet_is_not_certified(run: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
-    """As after kill -9: what to do is said."""
+def test_certify_needs_an_agent(run: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
+    """As after kill -9; the message has the command that resumes training."""
     assert main(["certify", str(run.path)]) == 1
     assert f"undelude train bandit --out {run.path} --resume" in capsys.readouterr().err.replace("\n", " ")
 
 
 @pytest.fixture
 def ctrl_c() -> Iterator[None]:
-    """Python's own answer to Ctrl-C, also where the tests run in the background and a shell has them ignore it."""
+    """Install Python's handler of Ctrl-C, which a test runner in the background ignores."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -381,7 +386,7 @@ def ctrl_c() -> Iterator[None]:
 
 @pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("number", DEFAULTS)
-def test_a_signal_waits_for_a_write_to_be_whole(number: signal.Signals) -> None:
+def test_signal_waits_for_a_write(number: signal.Signals) -> None:
     steps, interrupts = [], Interrupts()
 
     def write() -> None:
@@ -397,14 +402,16 @@ def test_a_signal_waits_for_a_write_to_be_whole(number: signal.Signals) -> None:
 
 
 @pytest.mark.usefixtures("ctrl_c")
-def test_ctrl_c_is_raised_at_once_and_again_if_it_was_lost() -> None:
+def test_lost_ctrl_c_is_raised_again() -> None:
     reached = []
 
     def work() -> None:
         with Interrupts() as interrupts:
             interrupts.check()
             reached.append("before")
-            with contextlib.suppress(KeyboardInterrupt):  # As Python does for what its garbage collector calls.
+            with contextlib.suppress(
+                KeyboardInterrupt
+            ):  # Python drops errors raised in callbacks of its garbage collector.
                 signal.raise_signal(signal.SIGINT)
                 reached.append("not at once")
             interrupts.check()

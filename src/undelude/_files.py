@@ -11,12 +11,13 @@ from typing import Any
 MAX_JSON = 2**26
 
 
-def read_json(file: Path, *, most: int = MAX_JSON) -> dict[str, Any]:
+def read_json(file: Path, *, most: int = MAX_JSON, remedy: str = "") -> dict[str, Any]:
     """Read a JSON object from `file`.
 
     Args:
         file: a regular file, or a link to one.
         most: bytes that the file may have.
+        remedy: a sentence for the error message that says what to do about a damaged file.
 
     Raises:
         ValueError: the file is damaged; the message names it.
@@ -25,11 +26,11 @@ def read_json(file: Path, *, most: int = MAX_JSON) -> dict[str, Any]:
     if file.exists() and not file.is_file():
         raise ValueError(f"{file} is not a regular file.")
     if (size := file.stat().st_size) > most:
-        raise ValueError(f"{file} is damaged: it has {size} bytes, of {most} at most.")
+        raise ValueError(f"{file} is damaged: it has {size} bytes, of {most} at most. {remedy}".rstrip())
     try:
         return json_object(file.read_bytes())
     except ValueError as error:
-        raise ValueError(f"{file} is damaged: {error}.") from error
+        raise ValueError(f"{file} is damaged: {error}. {remedy}".rstrip()) from error
 
 
 def json_object(data: bytes) -> dict[str, Any]:
@@ -66,6 +67,17 @@ def _finite(text: str) -> float:
     if math.isinf(number := float(text)):
         raise ValueError(f"{text:.99} is not a 64-bit number")
     return number
+
+
+def plain(value: Any) -> Any:
+    """Return `value` for JSON, with infinity as the string "inf" and NaN as null."""
+    if isinstance(value, dict):
+        return {name: plain(x) for name, x in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(x) for x in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "inf" if value > 0 else None
+    return value
 
 
 def write_atomically(file: Path, data: bytes) -> None:

@@ -80,6 +80,6 @@ def index(batch: T, i: int | Array) -> T:
     return jax.tree.map(lambda x: x[i], batch)
 
 
-def where(condition: Bool[Array, ""], yes: PyTree, no: PyTree) -> PyTree:
+def where(condition: Bool[Array, ""], yes: T, no: T) -> T:
     """Return `yes` if `condition` holds and `no` otherwise, array by array; other leaves come from `yes`."""
     return jax.tree.map(lambda x, y: jnp.where(condition, x, y) if eqx.is_array_like(x) else x, yes, no)

@@ -187,35 +187,6 @@ class Certificate:
         return data
 
 
-# What a certificate on disk has in any case.
-WORDS = ("task", "agent", "own_actions", "teaching")
-
-
-def check_certificate(data: dict[str, Any]) -> None:
-    """Raise `ValueError`, naming the entry, where `data` is not what a run's `certificate.json` holds."""
-    for name in WORDS:
-        if not isinstance(data.get(name), str):
-            raise ValueError(f"{name} must be a string, not {data.get(name)!r:.99}")
-    if not (isinstance(count := data.get("num_episodes"), int) and 1 <= count < 2**63):
-        raise ValueError(f"num_episodes must be a whole number of at least 1, not {count!r:.99}")
-    for name in (*QUANTITIES, *(f"{name}_se" for name in QUANTITIES), "seconds"):
-        if name not in data:
-            raise ValueError(f"{name} is missing")
-        if not is_quantity(data[name]):
-            raise ValueError(f'{name} must be a number, null or "inf", not {data[name]!r:.99}')
-    for name in ("versions", "notes"):
-        texts = data.get(name)
-        if not (isinstance(texts, dict) and all(isinstance(text, str) for text in texts.values())):
-            raise ValueError(f"{name} must be an object of strings, not {texts!r:.99}")
-
-
-def is_quantity(x: Any) -> bool:
-    """Whether it may stand for a measured number in a file."""
-    if x is None or x == "inf":
-        return True
-    return isinstance(x, int | float) and not isinstance(x, bool) and abs(x) < 1e300
-
-
 QUANTITIES = tuple(name for name, attribute in vars(Certificate).items() if isinstance(attribute, Measured))
 
 

@@ -22,7 +22,17 @@ from undelude._process.process import InteractionProcess, check_process
 from undelude._process.task import AbstractTask
 from undelude._process.validation import any_theta
 from undelude._tree import append, index, signature
-from undelude._certificate.task_checks import check_determinism, check_draw, check_finite, check_given_parts, check_memories, check_normalisation, check_reward, check_say, check_support
+from undelude._certificate.task_checks import (
+    check_determinism,
+    check_draw,
+    check_finite,
+    check_given_parts,
+    check_memories,
+    check_normalisation,
+    check_reward,
+    check_say,
+    check_support,
+)
 from undelude._certificate.task_episodes import Replayed, play, replay
 
 # The fraction of the prior's entropy below which theta counts as known, and nats.

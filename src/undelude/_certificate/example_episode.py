@@ -11,7 +11,15 @@ from jaxtyping import Array, Float, Key, PyTree
 
 from undelude._agents.base import AbstractAgent, predict, scan
 from undelude._agents.exact import ExactAgent
-from undelude._certificate.per_episode import MARKS, either, implied, own_belief, with_one_more_round, first_known, implied_belief
+from undelude._certificate.per_episode import (
+    MARKS,
+    either,
+    implied,
+    own_belief,
+    with_one_more_round,
+    first_known,
+    implied_belief,
+)
 from undelude._distributions import Symbols
 from undelude._certificate.rounds import find_missing, with_one_more_round
 from undelude._distributions import Symbols

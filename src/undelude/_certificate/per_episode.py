@@ -13,7 +13,14 @@ from undelude._agents.host import HostAgent
 from undelude._agents.planning import PlanningAgent
 from undelude._agents.tempered import TemperedAgent
 from undelude._certificate.quantity import NOT_A_NUMBER, THETA_IS_CONTINUOUS, Quantity
-from undelude._certificate.rounds import Mask, count_rounds, find_missing, mean_over_rounds, observation_mask, with_one_more_round
+from undelude._certificate.rounds import (
+    Mask,
+    count_rounds,
+    find_missing,
+    mean_over_rounds,
+    observation_mask,
+    with_one_more_round,
+)
 from undelude._checks import TOLERANCE
 from undelude._process.episodes import Episodes
 from undelude._process.inference import expert_distributions, filter, reread

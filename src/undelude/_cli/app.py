@@ -15,13 +15,14 @@ from undelude._cli import distributed
 from undelude._cli.certify import Certify, Report
 from undelude._cli.check import Check
 from undelude._cli.console import make_console
+from undelude._cli.errors import CommandError, ExitCode, UsageError, explain
 from undelude._cli.export import Export
 from undelude._cli.paper import Paper
 from undelude._cli.play import Play
 from undelude._cli.tasks import Tasks
 from undelude._cli.train import Train
 from undelude._errors import users_line
-from undelude._runs.errors import CommandError, ExitCode, UsageError, explain
+from undelude._runs.errors import RunError
 from undelude.tasks.registry import TaskError, UnknownTaskError
 
 # tyro joins lines that begin with a letter and does not wrap long lines.
@@ -88,7 +89,7 @@ def _run(args: list[str]) -> int:
         return _fail("interrupted.", ExitCode.INTERRUPTED)
     except CommandError as error:
         return _fail(str(error), error.code)
-    except UnknownTaskError as error:
+    except (RunError, UnknownTaskError) as error:
         return _fail(str(error), ExitCode.USAGE)
     except TaskError as error:
         return _fail(f"{error}: {explain(error.__cause__ or error)}", ExitCode.FAILED)

@@ -10,10 +10,10 @@ import tyro
 
 from undelude._cli import backend
 from undelude._cli.console import make_console, print_certificate, working
+from undelude._cli.errors import ExitCode, UsageError
 from undelude._cli.measure import NUM_EPISODES, make_certificate, write_film
 from undelude._runs import agent_files as checkpoint
 from undelude._runs.directory import RunDirectory
-from undelude._runs.errors import ExitCode, UsageError
 from undelude.tasks.registry import make
 
 Directory = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]

@@ -10,8 +10,8 @@ import tyro
 from undelude._certificate.check_task import check_task
 from undelude._cli import backend
 from undelude._cli.console import make_console, working
-from undelude._runs.directory import plain
-from undelude._runs.errors import ExitCode, UsageError
+from undelude._cli.errors import ExitCode, UsageError
+from undelude._files import plain
 from undelude.tasks.registry import make
 
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import jax
 
+from undelude._cli.errors import CommandError, ExitCode, UsageError
 from undelude._runs.config import Config, option
-from undelude._runs.errors import CommandError, ExitCode, UsageError
 from undelude._teaching.sharding import gather
 from undelude._versions import versions
 

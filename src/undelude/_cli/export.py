@@ -1,24 +1,22 @@
 """The command `undelude export`."""
 
 import dataclasses
-import json as json_format
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import jax
-import jax.export
 import numpy as np
 import tyro
 
 from undelude._cli.certify import Directory
 from undelude._cli.console import make_console, working
+from undelude._cli.errors import ExitCode, UsageError
 from undelude._runs import agent_files as checkpoint
 from undelude._runs.config import WholeNumber
 from undelude._runs.directory import RunDirectory
-from undelude._runs.errors import ExitCode, UsageError
-from undelude._runs.export import check_free, export
+from undelude._runs.export import check_free, export, read_export
 from undelude.tasks.registry import make
 
 # Rounds by which the latency is measured.
@@ -77,16 +75,12 @@ def latencies(folder: Path, num_rounds: int = ROUNDS_TIMED) -> np.ndarray:
         folder: a folder written by `ud.export`.
         num_rounds: number of rounds, with the warm-up.
     """
-    manifest = json_format.loads((folder / "manifest.json").read_text())
-    functions = manifest["functions"]
-
-    def load(name: str) -> Callable[..., Any]:
-        return jax.jit(jax.export.deserialize(bytearray((folder / f"{name}.bin").read_bytes())).call)
-
-    init, act, observe = load("init"), load("act"), load("observe")
-    size = len(functions["init"]["results"])
-    observation = [np.zeros(row["shape"], row["dtype"]) for row in functions["observe"]["arguments"][size:]]
-    shape = functions["act"]["arguments"][-1]["shape"]
+    manifest, functions = read_export(folder)
+    init, act, observe = (jax.jit(functions[name]) for name in ("init", "act", "observe"))
+    described = manifest["functions"]
+    size = len(described["init"]["results"])
+    observation = [np.zeros(row["shape"], row["dtype"]) for row in described["observe"]["arguments"][size:]]
+    shape = described["act"]["arguments"][-1]["shape"]
     seeds = np.random.default_rng(0).integers(2**32, size=(num_rounds, *shape), dtype=np.uint32)
     seconds = []
     memory = init()

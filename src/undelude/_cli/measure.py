@@ -14,13 +14,13 @@ from undelude._agents.exact import ExactAgent
 from undelude._certificate.certificate import certify
 from undelude._certificate.example_episode import example_episode
 from undelude._certificate.per_episode import MARKS
+from undelude._cli.errors import explain
 from undelude._drawing.film import Film, film, side_by_side, write_gif
 from undelude._process.process import InteractionProcess
 from undelude._process.task import AbstractTask
 from undelude._rollout.rollout import rollout
 from undelude._runs.config import Config
 from undelude._runs.directory import RunDirectory
-from undelude._runs.errors import explain
 
 # Episodes per row of metrics: the standard error of a KL is then a few percent of it.
 EPISODES_A_ROW = 256

@@ -13,8 +13,8 @@ from rich.table import Table
 
 from undelude._cli import backend
 from undelude._cli.console import make_console, working
+from undelude._cli.errors import ExitCode, UsageError, check_seed
 from undelude._files import write_atomically
-from undelude._runs.errors import ExitCode, UsageError, check_seed
 from undelude._versions import versions
 
 if TYPE_CHECKING:

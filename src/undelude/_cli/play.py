@@ -20,12 +20,12 @@ from rich.text import Text
 from undelude._agents.exact import ExactAgent
 from undelude._cli import backend
 from undelude._cli.console import make_console
+from undelude._cli.errors import ExitCode, UsageError, check_seed
 from undelude._distributions import Symbols, as_categorical, num_symbols
 from undelude._process import inference
 from undelude._process.inference import Belief
 from undelude._process.process import InteractionProcess
 from undelude._runs.config import WholeNumber
-from undelude._runs.errors import ExitCode, UsageError, check_seed
 from undelude.tasks.registry import make
 
 # Width of a bar in characters.

@@ -9,10 +9,11 @@ from typing import Any
 from undelude._certificate.certificate import QUANTITIES
 from undelude._certificate.replicates import interval
 from undelude._cli.console import make_console, print_intervals
+from undelude._cli.errors import CommandError, ExitCode, UsageError
 from undelude._files import write_atomically
+from undelude._runs import layout
 from undelude._runs.config import Config, check_config
-from undelude._runs.directory import SEEDS, RunDirectory
-from undelude._runs.errors import CommandError, ExitCode, UsageError
+from undelude._runs.directory import RunDirectory
 
 
 def run_seeds(
@@ -36,7 +37,7 @@ def run_seeds(
     """
     if num_seeds < 1:
         raise UsageError(f"--num-seeds must be at least 1, not {num_seeds}.")
-    if (out / "config.json").exists():
+    if layout.is_run(out):
         raise UsageError(f"{out} holds a run of one seed: use another --out, or leave --num-seeds out.")
     if out.exists() and not resume and any(out.iterdir()):
         raise UsageError(f"{out} is not empty: use --resume to resume the runs in it, or another --out.")
@@ -49,7 +50,7 @@ def run_seeds(
     for i, seed in enumerate(seeds, 1):
         make_console(stderr=True).print(f"seed {seed}, {i} of {len(seeds)}")
         try:
-            run = train_seed(dataclasses.replace(config, seed=seed), out / f"seed-{seed}")
+            run = train_seed(dataclasses.replace(config, seed=seed), layout.seed_folder(out, seed))
         except CommandError as error:
             if error.code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
                 hint = f"the same command with --resume continues with seed {seed}"
@@ -57,11 +58,11 @@ def run_seeds(
             raise
         certificates.append(run.read_certificate())
     summary = summarise(certificates, [*seeds])
-    write_atomically(out / SEEDS, (json_format.dumps(summary, indent=2) + "\n").encode())
+    write_atomically(out / layout.SEEDS, (json_format.dumps(summary, indent=2) + "\n").encode())
     if json:
         print(json_format.dumps(summary, indent=2))
     print_intervals(console, summary)
-    console.print(f"Written to {out / SEEDS}; each seed has its own page.", soft_wrap=True)
+    console.print(f"Written to {out / layout.SEEDS}; each seed has its own page.", soft_wrap=True)
     return ExitCode.OK
 
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from undelude._agents.networks.network import AbstractLearnedAgent
 from undelude._cli import distributed
 from undelude._cli.console import training_progress, working
+from undelude._cli.errors import UsageError
 from undelude._cli.interrupts import Interrupts
 from undelude._cli.measure import keys, make_certificate, measurer, write_film
 from undelude._process.process import InteractionProcess
@@ -17,10 +18,9 @@ from undelude._runs import agent_files as checkpoint
 from undelude._runs.checkpoints import SECONDS_BETWEEN, Checkpoints
 from undelude._runs.config import Config, devices
 from undelude._runs.directory import RunDirectory
-from undelude._runs.errors import UsageError
-from undelude._teaching.settings import AbstractTeaching
+from undelude._teaching.loop import Row, Run, default_optimizer, initial_state, teach
+from undelude._teaching.settings import Teaching
 from undelude._teaching.sharding import gather
-from undelude._teaching.teach import Row, Run, default_optimizer, initial_state, teach
 from undelude._teaching.updates import TeachingState
 from undelude._versions import versions
 
@@ -34,7 +34,7 @@ UPDATES = "updates"
 def teach_run(
     process: InteractionProcess,
     agent: AbstractLearnedAgent,
-    teaching: AbstractTeaching,
+    teaching: Teaching,
     config: Config,
     **options: Any,
 ) -> Run:
@@ -72,7 +72,7 @@ class Session:
     run: RunDirectory
     process: InteractionProcess
     agent: AbstractLearnedAgent
-    teaching: AbstractTeaching
+    teaching: Teaching
     console: Console
     interrupts: Interrupts
     tensorboard: bool = False
@@ -173,7 +173,7 @@ class Session:
             return None
         from undelude._runs.tensorboard import TensorBoard  # An optional dependency.
 
-        return TensorBoard(self.run.path / "tensorboard", start=start)
+        return TensorBoard(self.run.tensorboard_folder, start=start)
 
     def _check_can_restart(self) -> None:
         """Raise `UsageError` if an agent is stored without a checkpoint: starting over would overwrite it."""

@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 
 from undelude._cli.console import make_console
-from undelude._runs.errors import ExitCode
+from undelude._cli.errors import ExitCode
 from undelude.tasks.registry import TASKS
 
 

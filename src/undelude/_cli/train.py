@@ -14,15 +14,12 @@ from typing import Annotated, Any
 import jax
 import tyro
 
-from undelude._agents.networks.gru import GRUAgent
-from undelude._agents.networks.linear import LinearRecurrentAgent
-from undelude._agents.networks.lstm import LSTMAgent
-from undelude._agents.networks.markov import MarkovAgent, SequencePredictor
-from undelude._agents.networks.network import AbstractLearnedAgent, options
+from undelude._agents.networks.network import AbstractLearnedAgent
 from undelude._agents.networks.normalise import is_continuous, normalise
-from undelude._agents.networks.transformer import TransformerAgent
+from undelude._agents.networks.registry import ARCHITECTURES
 from undelude._cli import backend, distributed
 from undelude._cli.console import make_console, print_certificate
+from undelude._cli.errors import CommandError, ExitCode, UsageError, is_disk_full
 from undelude._cli.interrupts import Interrupts
 from undelude._cli.measure import keys
 from undelude._cli.seeds import run_seeds
@@ -30,35 +27,21 @@ from undelude._cli.session import UPDATES, Session, teach_run
 from undelude._process.process import InteractionProcess
 from undelude._rollout.rollout import rollout
 from undelude._runs.checkpoints import SECONDS_BETWEEN, updates_in
-from undelude._runs.config import SHARING, SIZES, Config, WholeNumber, check_config, option
+from undelude._runs.config import SIZES, Config, WholeNumber, check_config, having, option
 from undelude._runs.directory import RunDirectory
-from undelude._runs.errors import CommandError, ExitCode, UsageError, is_disk_full
-from undelude._teaching.loop import NotFinite, Row, Run, default_optimizer, initial_state, teach
-from undelude._teaching.settings import Blind, Cloning, Counterfactual, DAgger, Factual, Mixed, Teaching
+from undelude._runs.errors import RunError
+from undelude._runs.layout import is_run
+from undelude._teaching.loop import NotFinite
+from undelude._teaching.registry import TEACHINGS
+from undelude._teaching.settings import Teaching
 from undelude._teaching.sharding import gather
 from undelude._teaching.updates import TeachingState
 from undelude._versions import versions
 from undelude._teaching.teach import NotFinite
 from undelude.tasks.registry import make
 
-AGENTS: dict[str, Any] = {
-    "lstm": LSTMAgent,
-    "gru": GRUAgent,
-    "linear": LinearRecurrentAgent,
-    "transformer": TransformerAgent,
-    "markov": MarkovAgent,
-    "predictor": SequencePredictor,
-}
 # Expert episodes from which the mean and scale of continuous values are estimated.
 EPISODES_FOR_UNITS = 256
-TEACHINGS = {
-    "counterfactual": Counterfactual,
-    "factual": Factual,
-    "mixed": Mixed,
-    "blind": Blind,
-    "cloning": Cloning,
-    "dagger": DAgger,
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +92,7 @@ class Train:
 
     def _run_seeds(self, args: Sequence[str]) -> ExitCode:
         def train_seed(config: Config, out: Path) -> RunDirectory:
-            one = dataclasses.replace(self, config=config, out=out, resume=(out / "config.json").exists())
+            one = dataclasses.replace(self, config=config, out=out, resume=is_run(out))
             run, _ = one._carry_out([*args, "--seed", str(config.seed), "--out", str(out)])
             return run
 
@@ -120,7 +103,7 @@ class Train:
     def _batch_size(self) -> int:
         """Return the batch size, of a resumed run if this process can read it; JAX must know it before `join`."""
         if self.resume:
-            with contextlib.suppress(UsageError, ValueError, OSError):
+            with contextlib.suppress(RunError, ValueError, OSError):
                 return RunDirectory.open(self.out).config.batch_size
         return self.config.batch_size
 
@@ -205,11 +188,10 @@ def sizes(config: Config) -> dict[str, int]:
     """
     given = {name: getattr(config, name) for name in SIZES if getattr(config, name) is not None}
     for name in given:
-        if name not in options(AGENTS[config.agent]):
-            having = [agent for agent, kind in AGENTS.items() if name in options(kind)]
-            raise ValueError(f"{option(name)} is not for --agent {config.agent}, but for {' and '.join(having)}.")
-    if config.agent == "transformer":
-        parameters = inspect.signature(TransformerAgent).parameters
+        if config.agent not in (names := having(ARCHITECTURES, name)):
+            raise ValueError(f"{option(name)} is not for --agent {config.agent}, but for {' and '.join(names)}.")
+    parameters = inspect.signature(ARCHITECTURES[config.agent]).parameters
+    if "num_heads" in parameters:
         hidden_size, num_heads = (given.get(x, parameters[x].default) for x in ("hidden_size", "num_heads"))
         if hidden_size % (2 * num_heads):
             raise ValueError(
@@ -221,7 +203,8 @@ def sizes(config: Config) -> dict[str, int]:
 def make_agent(config: Config, process: InteractionProcess) -> AbstractLearnedAgent:
     """Return the untrained agent; it reads continuous values normalised by the expert's episodes."""
     key = keys(config)["agent"]
-    agent = AGENTS[config.agent](process, **sizes(config), key=key)
+    architecture: Any = ARCHITECTURES[config.agent]
+    agent = architecture(process, **sizes(config), key=key)
     if any(map(is_continuous, agent.specs)):
         size = {"num_episodes": EPISODES_FOR_UNITS, "executor": "expert"}
         agent = normalise(agent, rollout(process, None, key=jax.random.fold_in(key, 1), **size))
@@ -234,12 +217,9 @@ def make_teaching(config: Config) -> Teaching:
     Raises:
         ValueError: its options do not fit together.
     """
-    scored: dict[str, Any] = {"target": config.target, "observation_weight": config.observation_weight}
-    if config.teaching in SHARING:
-        scored["expert_share"] = config.expert_share
-    if config.teaching == "dagger":
-        scored["per"] = config.per
-    return TEACHINGS[config.teaching](**scored)
+    options = ("expert_share", "per", "target", "observation_weight")
+    taken = [name for name in options if config.teaching in having(TEACHINGS, name)]
+    return TEACHINGS[config.teaching](**{name: getattr(config, name) for name in taken})
 
 
 def _stored_config(run: RunDirectory, args: Sequence[str], given: Train) -> Config:

@@ -9,11 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from undelude._certificate.quantity import Quantity
 from undelude._drawing.colours import DO, DO_TEXT, INK, MUTED, RULE, SEE, SEE_TEXT
 from undelude._drawing.strips import frame_truth, listed, mark_actions, round_ticks, shade, symbol_ticks
 from undelude._drawing.svg import FONT, STYLE, WIDTH, Svg, to_figure
-from undelude._report.files import READERS, Episode, Quantity, RunFiles
 from undelude._report.words import short
+from undelude._runs.contents import RunContents
+from undelude._runs.example_episode import READERS, ExampleEpisode
 
 NAMES = {"agent": "agent", "exact_do": "interventional answer", "exact_see": "deluded answer"}
 COLOURS = {"agent": INK, "exact_do": DO, "exact_see": SEE}
@@ -24,7 +26,7 @@ MAX_ROWS, MAX_WRITTEN = 24, 24
 STEPS = [1, 2, 5, 10]
 
 
-def distances(run: RunFiles) -> Svg | None:
+def distances(run: RunContents) -> Svg | None:
     """Draw the two distances of the headline as bars; None if a distance is missing or infinite."""
     bars = [("exact_do", run.quantity("action_kl_do")), ("exact_see", run.quantity("action_kl_see"))]
     if any(q.value is None or math.isinf(q.value) for _, q in bars):
@@ -34,7 +36,7 @@ def distances(run: RunFiles) -> Svg | None:
         figure = Figure(figsize=(WIDTH, 1.3), layout="constrained")
         axes = figure.subplots()
         for y, (name, q) in enumerate(bars):
-            value, margin = q.value or 0.0, 2 * (q.se or 0.0)
+            value, margin = q.value or 0.0, 2 * (q.standard_error or 0.0)
             axes.barh(y, value, height=0.3, color=COLOURS[name], xerr=margin, ecolor=INK)
             axes.text(0, y - 0.28, f"to the {NAMES[name]}", color=TEXT[name], va="bottom")
             beside = {"textcoords": "offset points", "xytext": (6, 0), "va": "center_baseline"}
@@ -45,7 +47,7 @@ def distances(run: RunFiles) -> Svg | None:
         return to_figure(figure, "distances", f"Two bars, in nats per action: {values}.")
 
 
-def learning_curve(run: RunFiles) -> Svg | None:
+def learning_curve(run: RunContents) -> Svg | None:
     """Draw the KL to both answers over updates, on a log scale; None if training did not measure it."""
     update = run.series("update")
     curves = {"exact_do": run.series("action_kl_do"), "exact_see": run.series("action_kl_see")}
@@ -68,7 +70,7 @@ def learning_curve(run: RunFiles) -> Svg | None:
         return to_figure(figure, "learning", alt)
 
 
-def losses(run: RunFiles) -> Svg | None:
+def losses(run: RunContents) -> Svg | None:
     """Draw the two log-losses over updates; None if neither was measured."""
     update = run.series("update")
     parts = [(part, y) for part in ("action", "observation") if np.isfinite(y := run.series(f"{part}_loss")).any()]
@@ -89,7 +91,7 @@ def losses(run: RunFiles) -> Svg | None:
         return to_figure(figure, "losses", alt)
 
 
-def certificate(run: RunFiles) -> Svg | None:
+def certificate(run: RunContents) -> Svg | None:
     """Draw distances to both answers and calibration gaps as dots, with intervals of two standard errors."""
     symbols, readers = ("action", "observation"), {"do": "exact_do", "see": "exact_see"}
 
@@ -127,7 +129,7 @@ def certificate(run: RunFiles) -> Svg | None:
         return to_figure(figure, "certificate", f"Dot chart of the certificate: {'; '.join(values)}.")
 
 
-def returns(run: RunFiles) -> Svg | None:
+def returns(run: RunContents) -> Svg | None:
     """Draw the reward per round of the agent, the expert and both exact agents, each on its own histories."""
     names = (("reward_expert", "expert", MUTED, "D"), ("reward_exact_do", NAMES["exact_do"], DO, "o"))
     names += (("reward", "agent", INK, "v"), ("reward_exact_see", NAMES["exact_see"], SEE, "s"))
@@ -151,7 +153,7 @@ def returns(run: RunFiles) -> Svg | None:
         return to_figure(figure, "returns", f"Dot chart of the reward per round: {values}.")
 
 
-def strips(episode: Episode) -> Svg:
+def strips(episode: ExampleEpisode) -> Svg:
     """Draw an episode over its rounds: actions and observations, three strips of probabilities, and a comparison."""
     variable, distributions = episode.distributions
     shown = _rows_to_show(distributions, episode.theta if variable == "theta" else episode.actions)
@@ -182,7 +184,7 @@ def strips(episode: Episode) -> Svg:
         return to_figure(figure, "episode", alt + comparison)
 
 
-def _action_track(axes: Axes, episode: Episode, num_actions: int) -> None:
+def _action_track(axes: Axes, episode: ExampleEpisode, num_actions: int) -> None:
     least = mark_actions(axes, episode.actions, episode.rewards)
     axes.set_ylim(num_actions - 0.4, -0.6)
     above = "filled: reward above" if (episode.rewards > least).any() else "reward always"
@@ -192,7 +194,7 @@ def _action_track(axes: Axes, episode: Episode, num_actions: int) -> None:
     axes.spines[["left", "bottom"]].set_visible(False)
 
 
-def _observation_track(axes: Axes, episode: Episode, written: bool) -> None:
+def _observation_track(axes: Axes, episode: ExampleEpisode, written: bool) -> None:
     axes.set_title("observation")
     axes.spines[["left", "bottom"]].set_visible(False)
     if episode.observations is None:
@@ -207,7 +209,7 @@ def _observation_track(axes: Axes, episode: Episode, written: bool) -> None:
         axes.yaxis.set_major_locator(MaxNLocator(2, integer=True))
 
 
-def _compare(axes: Axes, episode: Episode, variable: str, distributions: dict[str, np.ndarray]) -> str:
+def _compare(axes: Axes, episode: ExampleEpisode, variable: str, distributions: dict[str, np.ndarray]) -> str:
     """Draw the beliefs in the truth, or the distances of both policies from the agent's; return a sentence."""
     x = np.arange(len(episode.theta)) + 0.5
     if variable == "theta":
@@ -258,7 +260,7 @@ def _interval(axes: Axes, y: int, q: Quantity, colour: str, marker: str) -> None
     if q.value is None or not math.isfinite(q.value):
         return
     look = {"color": colour, "ms": 5, "mew": 0, "elinewidth": 1.6, "zorder": 2}
-    axes.errorbar([q.value], [y], xerr=None if q.se is None else 2 * q.se, fmt=marker, **look)
+    axes.errorbar([q.value], [y], xerr=None if q.standard_error is None else 2 * q.standard_error, fmt=marker, **look)
 
 
 def _label_ends(axes: Axes, curves: dict[str, np.ndarray]) -> None:

@@ -11,12 +11,14 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from undelude._certificate.quantity import Quantity
 from undelude._files import write_atomically
 from undelude._report import figures, words
-from undelude._report.files import CERTIFICATE, METRICS, READERS, Quantity, RunFiles, read_run
 from undelude._runs.config import train_command
+from undelude._runs.contents import RunContents, read_run
+from undelude._runs.example_episode import READERS
+from undelude._runs.layout import CERTIFICATE, METRICS, REPORT
 
-REPORT = "report.html"
 # Largest number of rows in the table of a figure; a longer table shows evenly spaced rows.
 MAX_TABLE_ROWS = 60
 
@@ -43,7 +45,7 @@ def write_report(run_dir: Path) -> Path:
     return file
 
 
-def render(run: RunFiles) -> str:
+def render(run: RunContents) -> str:
     """Return the page as HTML."""
     source = files("undelude._report")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -103,7 +105,7 @@ class _Notes:
         return Markup('none<sup><a href="#note-{}" aria-label="note {}">{}</a></sup>').format(i, i, i)
 
 
-def _byline(run: RunFiles) -> list[str]:
+def _byline(run: RunContents) -> list[str]:
     """Return the agent, the teaching, the number of updates, and how the agent reads its actions."""
     certificate, config = run.certificate or {}, run.config
     parts = [str(certificate.get("agent") or config.get("agent") or "an agent")]
@@ -117,7 +119,7 @@ def _byline(run: RunFiles) -> list[str]:
     return parts
 
 
-def _missing(run: RunFiles) -> list[tuple[str, str]]:
+def _missing(run: RunContents) -> list[tuple[str, str]]:
     """Return each missing part of an interrupted run, with the command that makes it."""
     steps, done = run.config.get("steps"), run.metrics[-1]["update"] if run.metrics else 0
     resume = train_command(run.config, run.path, resume=True)
@@ -132,7 +134,7 @@ def _missing(run: RunFiles) -> list[tuple[str, str]]:
     return missing
 
 
-def _versions(run: RunFiles) -> list[tuple[str, str, str]]:
+def _versions(run: RunContents) -> list[tuple[str, str, str]]:
     """Return `(package, version in training, version in measuring)` of each package."""
     taught, measured = (
         v if isinstance(v := (source or {}).get("versions"), dict) else {} for source in (run.config, run.certificate)
@@ -143,7 +145,7 @@ def _versions(run: RunFiles) -> list[tuple[str, str, str]]:
     ]
 
 
-def _rounds(run: RunFiles) -> list[dict[str, Any]]:
+def _rounds(run: RunContents) -> list[dict[str, Any]]:
     """Return the numbers of the episode's figure, one row per round."""
     if run.episode is None:
         return []

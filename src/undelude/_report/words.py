@@ -7,7 +7,9 @@ from typing import Literal
 
 import numpy as np
 
-from undelude._report.files import Episode, Quantity, RunFiles
+from undelude._certificate.quantity import Quantity
+from undelude._runs.contents import RunContents
+from undelude._runs.example_episode import ExampleEpisode
 
 # Largest ratio of the distances to the two answers at which the agent has reached the nearer one.
 RATIO = 0.2
@@ -68,20 +70,20 @@ def loss(x: float | None) -> str:
 
 def with_error(q: Quantity) -> str:
     """Format to the second digit of the standard error: `0.1118 ± 0.0014`."""
-    if q.value is None or math.isinf(q.value) or not q.se or not math.isfinite(q.se):
+    if q.value is None or math.isinf(q.value) or not q.standard_error or not math.isfinite(q.standard_error):
         return short(q.value)
-    decimals = min(max(1 - math.floor(math.log10(q.se)), 0), MAX_DECIMALS)
-    if abs(q.value) + q.se < 0.5 * 10**-MAX_DECIMALS:
+    decimals = min(max(1 - math.floor(math.log10(q.standard_error)), 0), MAX_DECIMALS)
+    if abs(q.value) + q.standard_error < 0.5 * 10**-MAX_DECIMALS:
         return "0"
     # A line may break before the sign, never after it.
-    return f"{_fixed(q.value, decimals)} ±\N{NO-BREAK SPACE}{_fixed(q.se, decimals)}"
+    return f"{_fixed(q.value, decimals)} ±\N{NO-BREAK SPACE}{_fixed(q.standard_error, decimals)}"
 
 
 def _fixed(x: float, decimals: int) -> str:
     return f"{x:.{decimals}f}".replace("-", "\N{MINUS SIGN}")
 
 
-def verdict(run: RunFiles) -> Verdict:
+def verdict(run: RunContents) -> Verdict:
     """Judge whether the agent is sober or deluded, from `action_kl_do`, `action_kl_see` and their standard errors.
 
     An agent is sober if its distance to the interventional answer is at most a fifth of its distance to the deluded
@@ -122,7 +124,7 @@ def _kind(do: Quantity, see: Quantity) -> Kind:
 
     def interval(q: Quantity) -> tuple[float, float]:
         assert q.value is not None
-        margin = math.inf if q.se is None else WIDTH * q.se
+        margin = math.inf if q.standard_error is None else WIDTH * q.standard_error
         return max(q.value - margin, 0.0), q.value + margin
 
     kinds: set[Kind] = {_kind_of_point(d, s) for d, s in itertools.product(interval(do), interval(see))}
@@ -150,7 +152,7 @@ def _distances(kind: Kind, do: float, see: float) -> str:
     return f"{far(first[0], ' nats')} from {first[1]}, {far(second[0], '')} from {second[2]}"
 
 
-def _without_certificate(run: RunFiles) -> Verdict:
+def _without_certificate(run: RunContents) -> Verdict:
     steps = run.config.get("steps")
     total = f" of {steps}" if steps is not None else ""
     if not run.metrics:
@@ -171,7 +173,7 @@ def _without_certificate(run: RunFiles) -> Verdict:
     )
 
 
-def story(episode: Episode) -> list[str]:
+def story(episode: ExampleEpisode) -> list[str]:
     """Describe in sentences the round in which the two answers differ most, the actions before it, and the end."""
     variable, distributions = episode.distributions
     agent, do, see = (distributions[name] for name in ("agent", "exact_do", "exact_see"))
@@ -201,7 +203,7 @@ def story(episode: Episode) -> list[str]:
     return [_onset(episode, agent, do), apart, end]
 
 
-def _onset(episode: Episode, agent: np.ndarray, do: np.ndarray) -> str:
+def _onset(episode: ExampleEpisode, agent: np.ndarray, do: np.ndarray) -> str:
     """Describe the first round in which the agent is sure of a wrong theta, if there is one."""
     wrong = (agent.argmax(-1) != episode.theta) & (agent.max(-1) > SURE)
     if not wrong.any():

@@ -1,10 +1,11 @@
 """The options of a run, as its command line and its `config.json` hold them."""
 
 import dataclasses
+import inspect
 import json
 import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -15,6 +16,7 @@ import tyro
 from undelude._agents.networks.registry import ARCHITECTURES
 from undelude._checks import MAX_COUNT
 from undelude._files import read_json, write_atomically
+from undelude._runs.layout import RESTORE, damaged
 from undelude._teaching.registry import TEACHINGS
 from undelude._versions import versions
 
@@ -37,8 +39,41 @@ else:
 WholeNumber = Annotated[int | None, _or_nothing(int, "INT")]
 Number = Annotated[float | None, _or_nothing(float, "FLOAT")]
 
-# Teachings in which agent and expert share the execution.
-SHARING = ("mixed", "dagger")
+
+def having(registry: Mapping[str, Callable[..., Any]], option: str) -> list[str]:
+    """Return the names of the architectures or teachings that have an option."""
+    return [name for name, make in registry.items() if option in inspect.signature(make).parameters]
+
+
+def _size(help: str, name: str) -> Any:
+    """Return the help text of a size: what it counts, and the architectures that have it."""
+    return tyro.conf.arg(help=help.format(" and ".join(having(ARCHITECTURES, name))))
+
+
+# Teachings in which agent and expert share the execution, and the expert's share by default.
+SHARING, SHARE = having(TEACHINGS, "expert_share"), 0.5
+# Teachings that draw the executor each step or once an episode.
+PER_STEP_OR_EPISODE = having(TEACHINGS, "per")
+
+
+def executor(teaching: str) -> str:
+    """Return who executes the actions in a teaching, in words."""
+    if teaching in SHARING:
+        return "either at random"
+    default = TEACHINGS[teaching]()
+    if default.expert_share == 1:
+        return "the expert"
+    return "the agent" if default.behaviour is None else "chance"
+
+
+TEACHING_HELP = "Executor of the actions, and whether they are marked: {}.".format(
+    ", ".join(
+        f"{name} ({executor(name)}{'' if teaching().is_marked else ', unmarked'})"
+        for name, teaching in TEACHINGS.items()
+    )
+)
+SHARE_HELP = f"Probability that the expert executes an action, in {' and '.join(SHARING)}; {SHARE} by default."
+PER_HELP = f"Whether {' and '.join(PER_STEP_OR_EPISODE)} draws the executor each step or once an episode."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,21 +86,15 @@ class Config:
     """Architecture of the agent."""
     hidden_size: WholeNumber = None
     """Units of its memory; sizes that are not given are the architecture's own."""
-    num_layers: WholeNumber = None
-    """Layers, for linear and transformer."""
-    num_heads: WholeNumber = None
-    """Attention heads in each layer, for transformer."""
-    window: WholeNumber = None
-    """Symbols that a layer of the transformer looks back, two a round; all by default."""
-    order: WholeNumber = None
-    """Symbols that markov and predictor see, two a round."""
-    teaching: TeachingName = "counterfactual"
-    """Executor of the actions: the agent (counterfactual), the expert (factual), either at random (mixed), or uniform
-    chance (blind); cloning (the expert) and dagger (either) leave actions unmarked."""
-    expert_share: Number = None
-    """Probability that the expert executes an action, in mixed and dagger; .5 by default."""
-    per: Literal["step", "episode"] = "step"
-    """Whether dagger draws the executor each step or once an episode."""
+    num_layers: Annotated[WholeNumber, _size("Layers, for {}.", "num_layers")] = None
+    num_heads: Annotated[WholeNumber, _size("Attention heads in each layer, for {}.", "num_heads")] = None
+    window: Annotated[
+        WholeNumber, _size("Symbols that a layer looks back, two a round, for {}; all by default.", "window")
+    ] = None
+    order: Annotated[WholeNumber, _size("Symbols that {} see, two a round.", "order")] = None
+    teaching: Annotated[TeachingName, tyro.conf.arg(help=TEACHING_HELP)] = "counterfactual"
+    expert_share: Annotated[Number, tyro.conf.arg(help=SHARE_HELP)] = None
+    per: Annotated[Literal["step", "episode"], tyro.conf.arg(help=PER_HELP)] = "step"
     target: Literal["sample", "distribution", "posterior", "reverse"] = "distribution"
     """Target of the action predictions: an action of the expert, its whole distribution, the exact posterior
     predictive, or its distribution by reverse KL."""
@@ -88,11 +117,11 @@ class Config:
 
     def __post_init__(self) -> None:
         if self.expert_share is None and self.teaching in SHARING:
-            object.__setattr__(self, "expert_share", 0.5)
+            object.__setattr__(self, "expert_share", SHARE)
 
 
 # Sizes that an architecture may have.
-SIZES = ("hidden_size", "num_layers", "num_heads", "window", "order")
+SIZES = tuple(field.name for field in dataclasses.fields(Config) if having(ARCHITECTURES, field.name))
 # Largest sizes: beyond them a machine works for hours or runs out of memory before it reports anything.
 MOST = {"hidden_size": 2**14, "num_layers": 2**8, "num_heads": 2**14, "order": 2**16}
 
@@ -104,14 +133,17 @@ def check_config(config: Config) -> None:
             raise ValueError(f"{option(name)} must be at least 1, not {number}.")
         if number is not None and number > (most := MOST.get(name, MAX_COUNT)):
             raise ValueError(f"{option(name)} must be at most {most}, not {number}.")
-    if config.per != "step" and config.teaching != "dagger":
-        raise ValueError(f"--per is for --teaching dagger, not {config.teaching}, which draws the executor each step.")
+    if config.per != "step" and config.teaching not in PER_STEP_OR_EPISODE:
+        raise ValueError(
+            f"--per is for --teaching {' and '.join(PER_STEP_OR_EPISODE)}, not {config.teaching}, which draws the "
+            "executor each step."
+        )
     if not (math.isfinite(config.observation_weight) and config.observation_weight >= 0):
         raise ValueError(f"--observation-weight must be finite and at least 0, not {config.observation_weight}.")
     if config.expert_share is not None and config.teaching not in SHARING:
-        who = {"factual": "the expert", "cloning": "the expert", "blind": "chance"}.get(config.teaching, "the agent")
         raise ValueError(
-            f"--expert-share is for --teaching {' and '.join(SHARING)}, not {config.teaching}, in which {who} executes."
+            f"--expert-share is for --teaching {' and '.join(SHARING)}, not {config.teaching}, in which "
+            f"{executor(config.teaching)} executes."
         )
     if config.expert_share is not None and not 0 <= config.expert_share <= 1:
         raise ValueError(f"--expert-share must be from 0 to 1, not {config.expert_share}.")
@@ -153,13 +185,25 @@ def write_config(file: Path, config: Config) -> None:
     write_atomically(file, (json.dumps(data, indent=2) + "\n").encode())
 
 
+def read_settings(file: Path) -> dict[str, Any]:
+    """Return the entries of a `config.json`, which another version may have written; only the task must be there.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    data = read_json(file, remedy=RESTORE)
+    if not isinstance(data.get("task"), str):
+        raise damaged(file, 'it does not name a task ("task")')
+    return data
+
+
 def read_config(file: Path) -> tuple[Config, dict[str, str]]:
     """Return the options in `config.json`, and the versions and devices that the run began with.
 
     Raises:
         ValueError: the file is damaged; the message names the entry.
     """
-    data = read_json(file)
+    data = read_settings(file)
     recorded = data.pop("versions", {})
     recorded = recorded if isinstance(recorded, dict) else {}
     if isinstance(there := data.pop("devices", None), str):
@@ -167,15 +211,15 @@ def read_config(file: Path) -> tuple[Config, dict[str, str]]:
     hints = get_type_hints(Config)
     for name in sorted(data.keys() ^ hints.keys()):
         what = "is missing" if name in hints else "is unknown to this version of undelude"
-        raise ValueError(f"{file} is damaged: {name!r:.99} {what}.")
+        raise damaged(file, f"{name!r:.99} {what}")
     for name, hint in hints.items():
         if not _fits(data[name], hint):
-            raise ValueError(f"{file} is damaged: {name!r} cannot be {data[name]!r:.99}.")
+            raise damaged(file, f"{name!r} cannot be {data[name]!r:.99}")
     config = Config(**data)
     try:
         check_config(config)
     except ValueError as error:
-        raise ValueError(f"{file} is damaged: {error}") from error
+        raise damaged(file, error) from error
     return config, recorded
 
 

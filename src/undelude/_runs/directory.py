@@ -1,23 +1,17 @@
 """A run directory, which `undelude train` writes and every other command reads."""
 
 import contextlib
-import json
-import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from undelude._certificate.certificate import check_certificate
-from undelude._files import read_json, write_atomically
+from undelude._files import write_atomically
+from undelude._runs import layout
+from undelude._runs.certificate_file import read_certificate, write_certificate
 from undelude._runs.config import Config, read_config, train_command, write_config
-from undelude._runs.errors import CommandError, UsageError
-from undelude._runs.metrics import Row, read_metrics
-
-# File whose lock a writing process holds.
-LOCK = ".lock"
-# File of intervals over the seeds of `train --num-seeds`.
-SEEDS = "seeds.json"
+from undelude._runs.errors import RunError
+from undelude._runs.metrics import Row, read_metrics, to_lines
 
 
 class RunDirectory:
@@ -33,35 +27,36 @@ class RunDirectory:
 
     def __init__(self, path: Path, config: Config, versions: dict[str, str] | None = None):
         self.path, self.config, self.versions = path, config, versions or {}
-        self.config_file = path / "config.json"
-        self.metrics_file = path / "metrics.jsonl"
-        self.certificate_file = path / "certificate.json"
-        self.agent_folder = path / "agent"
-        self.checkpoints_folder = path / "checkpoints"
-        self.report_file = path / "report.html"
-        self.film_file = path / "episode.gif"
+        self.config_file = path / layout.CONFIG
+        self.metrics_file = path / layout.METRICS
+        self.certificate_file = path / layout.CERTIFICATE
+        self.agent_folder = path / layout.AGENT
+        self.checkpoints_folder = path / layout.CHECKPOINTS
+        self.tensorboard_folder = path / layout.TENSORBOARD
+        self.report_file = path / layout.REPORT
+        self.film_file = path / layout.FILM
 
     @classmethod
     def create(cls, path: Path, config: Config) -> "RunDirectory":
         """Create a new run.
 
         Raises:
-            UsageError: the folder holds other files or a run.
-            CommandError: the folder cannot be created.
+            RunError: the folder holds other files or a run.
+            OSError: the folder cannot be created.
         """
         run = cls(path, config)
         if path.exists() and not path.is_dir():
-            raise UsageError(f"{path} is a file: use another --out.")
+            raise RunError(f"{path} is a file: use another --out.")
         # Names of the lock and of files that a crash left half-written begin with a dot.
         if path.exists() and not run.config_file.exists() and any(x.name[0] != "." for x in path.iterdir()):
-            raise UsageError(f"{path} is not empty, and not a run: use another --out.")
+            raise RunError(f"{path} is not empty, and not a run: use another --out.")
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise CommandError(f"the folder {path} cannot be made ({error.strerror}): use another --out.") from error
+            raise OSError(f"the folder {path} cannot be made ({error.strerror}): use another --out.") from error
         with run.locked():
             if run.config_file.exists():
-                raise UsageError(f"{path} holds a run already: use --resume or another --out.")
+                raise RunError(f"{path} holds a run already: use --resume or another --out.")
             write_config(run.config_file, config)
         return run
 
@@ -70,14 +65,14 @@ class RunDirectory:
         """Open the run at `path`.
 
         Raises:
-            UsageError: there is no run.
+            RunError: there is no run.
             ValueError: its `config.json` is damaged.
         """
-        file = path / "config.json"
-        if not file.is_file() and (seeds := sorted(path.glob("seed-*/config.json"))):
-            raise UsageError(f"{path} holds a run for each of {len(seeds)} seeds: name one, such as {seeds[0].parent}.")
+        file = path / layout.CONFIG
+        if not file.is_file() and (seeds := layout.seed_folders(path)):
+            raise RunError(f"{path} holds a run for each of {len(seeds)} seeds: name one, such as {seeds[0]}.")
         if not file.is_file():
-            raise UsageError(f"there is no run at {path}: {file.name} is missing. Begin one with undelude train.")
+            raise RunError(f"there is no run at {path}: {file.name} is missing. Begin one with undelude train.")
         return cls(path, *read_config(file))
 
     @property
@@ -92,7 +87,7 @@ class RunDirectory:
         On systems and file systems without such locks, this does nothing.
 
         Raises:
-            UsageError: another process holds the lock.
+            RunError: another process holds the lock.
         """
         try:
             import fcntl
@@ -100,11 +95,11 @@ class RunDirectory:
             yield
             return
         # A separate file: a lock belongs to a file, not to its name, and the other files are replaced when written.
-        with (self.path / LOCK).open("a") as file:
+        with (self.path / layout.LOCK).open("a") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise UsageError(f"another process is at work in {self.path}: wait for it, or stop it.") from None
+                raise RunError(f"another process is at work in {self.path}: wait for it, or stop it.") from None
             except OSError:  # A network file system without locks.
                 pass
             yield
@@ -120,14 +115,11 @@ class RunDirectory:
         rows = [row for row in self.read_metrics() if row["update"] <= update]
         if update and (not rows or rows[-1]["update"] != update):
             last = rows[-1]["update"] if rows else 0
-            raise ValueError(
-                f"{self.metrics_file} is damaged: it ends at update {last}, the checkpoint is at {update}. "
-                "Restore it from a copy, or train anew with another --out."
-            )
+            raise layout.damaged(self.metrics_file, f"it ends at update {last}, the checkpoint is at {update}")
         for file in (self.config_file, self.metrics_file, self.certificate_file, self.report_file, self.film_file):
             for half_written in self.path.glob(f".{file.name}.*"):
                 half_written.unlink(missing_ok=True)
-        write_atomically(self.metrics_file, "".join(map(_line, rows)).encode())
+        write_atomically(self.metrics_file, to_lines(rows).encode())
         for outdated in (self.certificate_file, self.report_file, self.film_file):
             outdated.unlink(missing_ok=True)
         return rows
@@ -138,9 +130,9 @@ class RunDirectory:
         Call it only inside `locked`.
         """
         if not self.read_metrics():
-            for file in (self.metrics_file, self.config_file, self.path / LOCK):
+            for file in (self.metrics_file, self.config_file, self.path / layout.LOCK):
                 file.unlink(missing_ok=True)
-            shutil.rmtree(self.path / "tensorboard", ignore_errors=True)
+            shutil.rmtree(self.tensorboard_folder, ignore_errors=True)
             for folder in (self.checkpoints_folder, self.path):
                 with contextlib.suppress(OSError):  # It is not empty: other files are there.
                     folder.rmdir()
@@ -148,7 +140,7 @@ class RunDirectory:
     def append_metrics(self, row: Row) -> None:
         """Append a row."""
         with self.metrics_file.open("a") as file:
-            file.write(_line(row))
+            file.write(to_lines([row]))
 
     def read_metrics(self) -> list[Row]:
         """Return all rows; see `undelude._runs.metrics`."""
@@ -156,36 +148,8 @@ class RunDirectory:
 
     def write_certificate(self, certificate: dict[str, Any]) -> None:
         """Write `certificate.json`."""
-        data = json.dumps(plain(certificate), indent=2, allow_nan=False) + "\n"
-        write_atomically(self.certificate_file, data.encode())
+        write_certificate(self.certificate_file, certificate)
 
     def read_certificate(self) -> dict[str, Any]:
-        """Read `certificate.json`.
-
-        Raises:
-            FileNotFoundError: there is no certificate.
-            ValueError: it is damaged; the message names the entry.
-        """
-        data = read_json(self.certificate_file)
-        try:
-            check_certificate(data)
-        except ValueError as error:
-            raise ValueError(
-                f"{self.certificate_file} is damaged: {error}. Rewrite it with: undelude certify {self.path}"
-            ) from error
-        return data
-
-
-def plain(value: Any) -> Any:
-    """Return `value` for JSON, with infinity as the string "inf" and NaN as null."""
-    if isinstance(value, dict):
-        return {name: plain(x) for name, x in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(x) for x in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return "inf" if value > 0 else None
-    return value
-
-
-def _line(row: Row) -> str:
-    return json.dumps(plain(row), allow_nan=False) + "\n"
+        """Return the content of `certificate.json`; see `undelude._runs.certificate_file`."""
+        return read_certificate(self.certificate_file)

@@ -21,6 +21,7 @@ from undelude._rollout.checks import check_fit
 from undelude._versions import versions
 
 FORMAT = 1
+MANIFEST = "manifest.json"
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
@@ -114,7 +115,7 @@ def export(
         "observe": (observe, ("memory", "observation"), ("memory",)),
     }
     path.mkdir(parents=True, exist_ok=True)
-    (path / "manifest.json").unlink(missing_ok=True)
+    (path / MANIFEST).unlink(missing_ok=True)
     described = {}
     for name, (f, takes, gives) in functions.items():
         shapes = [_batched(named[x], batch_size) for x in takes]
@@ -143,8 +144,18 @@ def export(
         "functions": described,
     }
     # Written last: a manifest means that the export is complete.
-    write_atomically(path / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())
+    write_atomically(path / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
     return path
+
+
+def read_export(folder: Path) -> tuple[dict[str, Any], dict[str, Callable[..., Any]]]:
+    """Read an export; return its manifest and its functions by name."""
+    manifest = json.loads((folder / MANIFEST).read_text())
+    functions = {
+        name: jax.export.deserialize(bytearray((folder / f"{name}.bin").read_bytes())).call
+        for name in manifest["functions"]
+    }
+    return manifest, functions
 
 
 def check_free(path: Path, *, overwrite: bool, option: str = "overwrite=True") -> None:

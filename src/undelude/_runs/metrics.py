@@ -1,11 +1,13 @@
 """`metrics.jsonl`: one row of measurements for each logged update."""
 
-import math
+import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from undelude._certificate.certificate import is_quantity
-from undelude._files import json_object
+from undelude._files import json_object, plain
+from undelude._runs.certificate_file import check_quantity, to_float
+from undelude._runs.layout import RESTORE
 
 Row = dict[str, Any]
 # Measured columns; a row also has its update.
@@ -27,23 +29,22 @@ def read_metrics(file: Path) -> list[Row]:
         try:
             row = _checked(json_object(line))
         except ValueError as error:
-            raise ValueError(
-                f"{file} is damaged in line {number} ({error}). "
-                "Restore it from a copy, or train anew with another --out."
-            ) from error
+            raise ValueError(f"{file} is damaged in line {number} ({error}). {RESTORE}") from error
         rows[row["update"]] = row
     return [rows[update] for update in sorted(rows)]
+
+
+def to_lines(rows: Iterable[Row]) -> str:
+    """Return rows as lines of a `metrics.jsonl`."""
+    return "".join(json.dumps(plain(row), allow_nan=False) + "\n" for row in rows)
 
 
 def _checked(row: Row) -> Row:
     if not (type(row.get("update")) is int and 0 <= row["update"] < 2**63):
         raise ValueError("it has no update number")
     for name in MEASURED:
-        if not is_quantity(value := row.get(name)):
-            raise ValueError(f'{name} is {value!r:.99}, but must be a number, null or "inf"')
-    row |= {
-        name: math.inf if row[name] == "inf" else float(row[name]) for name in MEASURED if row.get(name) is not None
-    }
+        check_quantity(name, row.get(name))
+    row |= {name: to_float(row[name]) for name in MEASURED if row.get(name) is not None}
     # A resumed run continues counting from it.
     if row.get("seconds") is None or not 0 <= row["seconds"] < 2**63:
         raise ValueError("its seconds are missing or out of range")

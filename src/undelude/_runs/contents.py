@@ -1,0 +1,76 @@
+"""The content of a run directory as its report needs it: complete or not, and of any version."""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from undelude._certificate.quantity import Quantity
+from undelude._runs import layout
+from undelude._runs.certificate_file import read_certificate, rewrite, to_float
+from undelude._runs.config import read_settings
+from undelude._runs.example_episode import ExampleEpisode, parse_episode
+from undelude._runs.metrics import MEASURED, read_metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class RunContents:
+    """The content of a run directory.
+
+    Attributes:
+        path: the directory.
+        config: the options of the run.
+        metrics: one row per logged update, in order.
+        certificate: None if the run has none yet.
+        episode: the example episode; None if the certificate has none.
+        film: a GIF of episodes, or None.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    metrics: list[dict[str, Any]]
+    certificate: dict[str, Any] | None
+    episode: ExampleEpisode | None
+    film: bytes | None = None
+
+    def quantity(self, name: str) -> Quantity:
+        """Return a quantity of the certificate."""
+        if self.certificate is None:
+            return Quantity(None, why_none="there is no certificate.")
+        value, error = (to_float(self.certificate.get(key)) for key in (name, f"{name}_se"))
+        return Quantity(value, error, self.certificate.get("notes", {}).get(name) if value is None else None)
+
+    def series(self, name: str) -> Float[np.ndarray, " R"]:
+        """Return a column of the metrics, with NaN for missing numbers."""
+        return np.array([math.nan if row[name] is None else row[name] for row in self.metrics], dtype=float)
+
+
+def read_run(path: Path) -> RunContents:
+    """Read a run directory; only `config.json` must be there.
+
+    Args:
+        path: the directory.
+
+    Raises:
+        FileNotFoundError: `path` does not hold a run.
+        ValueError: a file is damaged; the message names it and says what to do.
+    """
+    if not (path / layout.CONFIG).is_file():
+        raise FileNotFoundError(
+            f"no run at {path}: {layout.CONFIG} is missing. Write one with: undelude train TASK --out {path}"
+        )
+    config = read_settings(path / layout.CONFIG)
+    certificate, episode = None, None
+    if (file := path / layout.CERTIFICATE).is_file():
+        certificate = read_certificate(file, partial=True)
+        if certificate.get("episode") is not None:
+            try:
+                episode = parse_episode(certificate["episode"])
+            except ValueError as error:
+                raise layout.damaged(file, error, rewrite(file)) from error
+    rows = [dict.fromkeys(MEASURED) | row for row in read_metrics(path / layout.METRICS)]
+    film = file.read_bytes() if (file := path / layout.FILM).is_file() else None
+    return RunContents(path, config, rows, certificate, episode, film)
