@@ -48,7 +48,8 @@ def gradients(process: ud.InteractionProcess, agent: ud.AbstractAgent) -> tuple[
         return collect(process, eqx.combine(weights, static), figure_4.TEACHING, jax.random.key(5))
 
     def loss(weights: object, episode: ud.Episodes) -> jax.Array:
-        return sum(x.sum() for x in log_losses(eqx.combine(weights, static), episode, target="sample"))
+        action, observation = log_losses(eqx.combine(weights, static), episode, target="sample")
+        return action.sum() + observation.sum()
 
     @jax.jit
     def both(weights: object) -> tuple:
@@ -163,7 +164,7 @@ class Copy(remark_5.Aim):
 @pytest.mark.parametrize(
     "teaching", [figure_4.TEACHING, ud.Factual(target="sample")], ids=["counterfactual", "factual"]
 )
-def test_executed_action_updates_all_memories(teaching: ud.Counterfactual | ud.Factual) -> None:
+def test_executed_action_updates_all_memories(teaching: ud.Teaching) -> None:
     """Task and expert go on with the executed action: the agent's if counterfactual, the expert's if factual."""
     process = ud.InteractionProcess(ud.Normal(0.0, 1.0), None, Echo(), Copy(), num_rounds=3, name="echo")
     episode = collect(process, LINEAR, teaching, jax.random.key(4))

@@ -107,7 +107,7 @@ def block(settings: Settings) -> Block:
     sources = [name for name, x in by_symbol.items() if np.diag(x).any()] + ["P_A"] * bool(by_weight[1].all())
     remembered = np.tril(by_symbol["A_bar"], -1).any()
     # The same random numbers, with Theta moved by 1.
-    moved = eqx.tree_at(lambda p: p.prior.loc, process, process.prior.loc + 1)
+    moved = eqx.tree_at(lambda p: p.prior.loc, process, replace_fn=lambda loc: loc + 1)
     before, after = (first_round(p, agent, key) for p in (process, moved))
     reached = [name for name in before if not eqx.tree_equal(before[name], after[name])]
     text = [
