@@ -1,14 +1,18 @@
-# make run | test | lint | format | docs | bench | study | clean
+# make run | test | test-fast | lint | format | docs | bench | study | clean
 #
-# The environment lives in .venv and is installed by the first target that needs it, with uv where there is one and with
-# venv and pip otherwise. Another interpreter: make PYTHON=python3.13 test. Another place: make VENV=path test.
+# The first target that needs the environment installs it into .venv, with uv if it is installed and with venv and pip
+# otherwise. Another interpreter: make PYTHON=python3.13 test. Another folder: make VENV=path test.
 
 VENV ?= .venv
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; exit; }; done; echo python3)
 
-# A worker for each core; a file stays with one worker, for its tests share what they compile.
+# A worker for each core. A file stays with one worker, because its tests share compiled programs.
 PYTEST_ARGS ?= --numprocesses auto --maxprocesses 4 --dist loadfile
+
+# The mathematics and the API: no subprocess, and no training of more than a few updates.
+FAST_TESTS := $(addprefix tests/test_, $(addsuffix .py, causal graph identification distributions process \
+	process_causal_model inference certificate entry_points))
 
 BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
@@ -18,19 +22,24 @@ else
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 endif
 
-.PHONY: run test lint format docs bench study clean
+.PHONY: run test test-fast lint format docs bench study clean
 
-# Teach the paper's bandit, certify, write the page. A second `make run` continues, or has nothing left to do.
+# Teach an agent on the paper's bandit, certify it, write the page. A second `make run` continues an unfinished run.
 run: $(VENV)/.test
 	$(BIN)/undelude train bandit --out runs/bandit $(if $(wildcard runs/bandit/config.json),--resume)
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+test-fast: $(VENV)/.test
+	$(BIN)/python -m pytest $(PYTEST_ARGS) -m 'not slow' $(FAST_TESTS)
+
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/mypy
 
 format: $(VENV)/.lint
 	$(BIN)/ruff check --fix .
@@ -62,16 +71,16 @@ study: $(VENV)/.test
 	$(BIN)/python studies/draw.py
 
 clean:
-	rm -rf build dist site .pytest_cache .ruff_cache .hypothesis
-	find src tests examples benchmarks studies -name __pycache__ -prune -exec rm -rf {} +
+	rm -rf build dist site .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find src tests examples benchmarks studies tools -name __pycache__ -prune -exec rm -rf {} +
 
-# .venv/.test says that the dependency group `test` is installed; each group comes when a target asks for it.
+# The file .venv/.test records that the dependency group `test` is installed. A target installs the group it needs.
 $(VENV)/.test $(VENV)/.lint $(VENV)/.docs $(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing undelude with the group '$(@F:.%=%)' into $(VENV) (once; a minute or two) ..."
 	$(INSTALL) -c constraints.txt -e '.[gym]' --group $(@F:.%=%)
 	@touch $@
 
-# pip knows dependency groups since 25.1; Python 3.11 brings an older one.
+# Dependency groups need pip 25.1; Python 3.11 ships an older one.
 $(BIN)/python:
 ifdef UV
 	$(UV) venv --quiet --python $(if $(filter file,$(origin PYTHON)),'>=3.11',$(PYTHON)) $(VENV)

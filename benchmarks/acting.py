@@ -1,4 +1,4 @@
-"""How long a round of acting takes at batch 1, for every architecture: exported functions, called from Python.
+"""Microseconds of a round of acting at batch 1, for every architecture: exported functions, called from Python.
 
 A round is an action, the reading of it, and the reading of an observation. The floor is the same two calls of functions
 that do nothing: what JAX needs to be called.
@@ -20,7 +20,7 @@ from undelude._versions import versions
 
 
 class Nothing(ud.AbstractAgent[jax.Array]):
-    """Remembers nothing, and always takes the first arm."""
+    """An agent without a memory that always takes the first arm."""
 
     def init(self, *, num_rounds):
         return jax.numpy.zeros(64)

@@ -1,4 +1,4 @@
-"""Queries of a chain of 200 binary variables: `CausalModel` beside pyAgrum and pgmpy, in one run.
+"""Queries of a chain of 200 binary variables: `CausalModel`, pyAgrum and pgmpy in one run.
 
 One variable in the middle is asked, the first is done, every tenth is seen. The peers are given the mutilated chain.
 """
@@ -28,7 +28,7 @@ TOLERANCE = 1e-5
 
 
 def chain(length: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """The prior of the first variable and the transitions of the others."""
+    """Return the prior of the first variable and the transitions of the others."""
     return [rng.dirichlet([1, 1])] + [rng.dirichlet([1, 1], 2) for _ in range(length - 1)]
 
 

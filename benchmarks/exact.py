@@ -1,4 +1,4 @@
-"""Posterior vectors a second on the bandit of Remark 11: `ud.posterior` beside pyAgrum and pgmpy, in one run.
+"""Posterior vectors a second on the bandit of Remark 11: `ud.posterior`, pyAgrum and pgmpy in one run.
 
 A posterior vector is `P(Theta | do(a_1..a_t), o_1..o_t)` for one history and one t (equation 2). pyAgrum and pgmpy find
 it in the mutilated graph: the arcs from Theta to the actions are cut, and actions are then evidence like any other.
@@ -20,7 +20,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
 
 import undelude as ud  # noqa: E402
-from undelude._versions import versions
+from undelude._versions import versions  # noqa: E402
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)  # pgmpy deprecates parts of itself as it is imported
@@ -37,18 +37,18 @@ COMPARES = (
     "one-at-a-time latency of general engines that take any graph and any query. Compilation and net building apart."
 )
 
-# From actions and observations, [T] each, to posterior vectors: the one after the last round, or one for each round.
+# From actions and observations, `[T]` each, to posterior vectors: after the last round only, or after each round.
 Engine = Callable[[np.ndarray, np.ndarray], list[np.ndarray]]
 
 
 def tables(process: ud.InteractionProcess) -> list[np.ndarray]:
-    """`Q(Theta)`, `Q(A | Theta)` and `Q(O | Theta, A)` of the process, for the others to copy."""
+    """Return `Q(Theta)`, `Q(A | Theta)` and `Q(O | Theta, A)` of the process, for the peers."""
     log_Q = (process.expert.log_probs, process.task.log_probs)
     return [np.asarray(process.prior, dtype=float), *(np.exp(np.asarray(x, dtype=float)) for x in log_Q)]
 
 
 def pyagrum_net(process: ud.InteractionProcess, num_rounds: int) -> gum.BayesNet:
-    """The mutilated graph, Theta -> O_t <- A_t; the distribution of A_t is never used."""
+    """Return the mutilated graph, Theta -> O_t <- A_t; the distribution of A_t is never used."""
     Q_theta, _, Q_O = tables(process)
     K, num_actions, num_observations = Q_O.shape
     rounds = range(1, num_rounds + 1)
@@ -62,7 +62,7 @@ def pyagrum_net(process: ud.InteractionProcess, num_rounds: int) -> gum.BayesNet
 
 
 def pyagrum_engines(process: ud.InteractionProcess) -> dict[str, Engine]:
-    """Three ways to use it: all rounds in one graph, asked at the end or after each; one round, fed back by hand."""
+    """Return engines: all rounds in one graph, queried at the end or after each round; one round, fed back by hand."""
     net, one_round, prior = pyagrum_net(process, process.num_rounds), pyagrum_net(process, 1), tables(process)[0]
     ids = [net.idFromName(f"{name}{t}") for t in range(1, process.num_rounds + 1) for name in "AO"]
     theta, A_1, O_1 = (one_round.idFromName(name) for name in ("Theta", "A1", "O1"))
@@ -73,7 +73,7 @@ def pyagrum_engines(process: ud.InteractionProcess) -> dict[str, Engine]:
         engine.setEvidence(evidence)
         return engine
 
-    # Where the same nodes are observed at every query, the junction tree stays and only values change.
+    # If every query observes the same nodes, the junction tree stays and only values change.
     whole = propagation(net, dict.fromkeys(ids, 0))
     growing = propagation(net, {})
     step = propagation(one_round, {theta: [1.0] * len(prior), A_1: 0, O_1: 0})
@@ -97,7 +97,7 @@ def pyagrum_engines(process: ud.InteractionProcess) -> dict[str, Engine]:
     def recursion(actions: np.ndarray, observations: np.ndarray) -> list[np.ndarray]:
         posteriors = [prior]
         for a, o in zip(actions.tolist(), observations.tolist(), strict=True):
-            step.chgEvidence(theta, (posteriors[-1] / prior).tolist())  # soft: what the rounds before said of Theta
+            step.chgEvidence(theta, (posteriors[-1] / prior).tolist())  # soft: the last belief
             step.chgEvidence(A_1, a)
             step.chgEvidence(O_1, o)
             step.makeInference()
@@ -108,7 +108,7 @@ def pyagrum_engines(process: ud.InteractionProcess) -> dict[str, Engine]:
 
 
 def pgmpy_engines(process: ud.InteractionProcess) -> dict[str, Engine]:
-    """The causal graph, `do` that cuts the arcs from Theta to the actions, and the default elimination."""
+    """Return engines on the causal graph: `do` cuts the arcs from Theta to the actions; default elimination."""
     Q_theta, Q_A, Q_O = tables(process)
     rounds, K, num_actions = range(1, process.num_rounds + 1), len(Q_theta), Q_O.shape[1]
     net = DiscreteBayesianNetwork()
@@ -131,7 +131,7 @@ def pgmpy_engines(process: ud.InteractionProcess) -> dict[str, Engine]:
 
 
 def measure(num_rounds: int, num_episodes: int, repeats: int, seed: int) -> dict[str, dict[str, float]]:
-    """Seconds a posterior vector, for each way: `{way: {median, min, max, set_up, gap}}`."""
+    """Return seconds a posterior vector for each engine: `{engine: {median, min, max, set_up, gap}}`."""
     process = ud.tasks.bandit(num_rounds=num_rounds)
     episodes = ud.rollout(process, ud.ExactAgent(process), key=jax.random.key(seed), num_episodes=num_episodes)
     actions, observations = np.asarray(episodes.actions), np.asarray(episodes.observations)
@@ -159,8 +159,8 @@ def measure(num_rounds: int, num_episodes: int, repeats: int, seed: int) -> dict
             rows[name] = {"set_up": set_up, "gap": gap}
             ways[name] = len(answers[0]), lambda i, engine=engine: engine(actions[i], observations[i])
 
-    # Round robin, so that a slow minute of the machine is everybody's. The first of two calls refills the caches; the
-    # second has another history, as an engine may see that nothing changed.
+    # Round robin, so that a slow minute of the machine affects all. The first of two calls refills the caches; the
+    # second has another history, because an engine may notice that nothing changed.
     seconds = {name: [] for name in ways}
     for i in range(repeats):
         for name, (num_vectors, way) in ways.items():
@@ -174,7 +174,7 @@ def measure(num_rounds: int, num_episodes: int, repeats: int, seed: int) -> dict
 
 
 def show(num_rounds: int, rows: dict[str, dict[str, float]]) -> None:
-    """One table, and the goal; ratios are to the batched filter."""
+    """Print one table, with ratios to the batched filter, and the goal."""
     ours = rows[BATCHED]["median"]
     gap = max(row["gap"] for row in rows.values())
     print(f"\nT = {num_rounds}: microseconds a posterior vector; all agree within {gap:.0e}")

@@ -1,4 +1,4 @@
-"""What the machine does at best: the rates that docs/performance.md computes its floors with.
+"""The limits of the machine: the rates from which docs/performance.md computes its floors.
 
 python benchmarks/floor.py    a few seconds
 """
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 
 def seconds(f: Callable[..., jax.Array], *args: jax.Array, repeats: int = 20) -> float:
-    """Of one call, the least of several."""
+    """Return the least time of several calls."""
     f = jax.jit(f)
     jax.block_until_ready(f(*args))
     found = []
@@ -23,7 +23,7 @@ def seconds(f: Callable[..., jax.Array], *args: jax.Array, repeats: int = 20) ->
 
 
 def many(x: jax.Array, w: jax.Array) -> jax.Array:
-    """A hundred products in a row, each of what the one before it made, as in a recurrence."""
+    """Compute a hundred consecutive products, each with the result of the last, as in a recurrence."""
     return jax.lax.fori_loop(0, 100, lambda _, h: jnp.tanh(h @ w)[:, : x.shape[1]], x)
 
 

@@ -13,13 +13,13 @@ import sys
 import time
 
 BATCH_SIZE, UPDATES = 64, 3
-# Episodes whose gradient a device takes at a time (`microbatch_size`), where T is 2,000; all of its share below.
+# Episodes: `microbatch_size` for T above `LONG`. Shorter episodes are not split.
 AT_A_TIME = {"lstm": 8, "linear": 4, "transformer": 1}
 LONG = 1000
 
 
 def measure(name: str, num_rounds: int, num_devices: int) -> dict[str, float]:
-    """In this process: what an update takes, what a rollout takes, and the most memory that was held."""
+    """Return seconds of an update and of a rollout, and the peak memory of this process."""
     import jax
 
     jax.config.update("jax_num_cpu_devices", num_devices)

@@ -1,4 +1,4 @@
-"""A long run of a small agent, with its metrics and its checkpoints: does memory stay where it is?
+"""Memory of the process over a long run of a small agent, with metrics and checkpoints.
 
 python benchmarks/soak.py                  200,000 updates, some minutes
 python benchmarks/soak.py --steps 20000    a tenth of it
@@ -24,7 +24,7 @@ EVERY = 2.0
 
 
 def resident() -> float:
-    """MiB that the process holds now; at most so far, where the system does not say."""
+    """Return the resident memory in MiB, or its peak if the system does not report the current value."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         return pages * resource.getpagesize() / 2**20
@@ -33,7 +33,7 @@ def resident() -> float:
 
 
 def main() -> None:
-    """Train, and print what is held."""
+    """Train, and print the memory held."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=200_000)
     steps = parser.parse_args().steps

@@ -1,4 +1,4 @@
-"""Rounds a second of the tasks under a fixed policy, beside the environments that their kind is usually run in.
+"""Rounds a second of the tasks under a fixed policy, and of common environments of the same kind.
 
     python benchmarks/tasks.py        about a minute
 
@@ -27,7 +27,7 @@ GOALS = {"grid": 1_000_000, "merge": 1_000_000, "arm": 500_000, "leduc": 200_000
 
 
 def rounds_a_second(process: ud.InteractionProcess, num_episodes: int) -> float:
-    """Of a policy without memory: any symbol alike, or turns of the joints by N(0, .1)."""
+    """Return rounds a second under a fixed policy: uniform over symbols, or turns of the joints from N(0, .1)."""
     spec = process.action_spec
     fixed = ud.Categorical(logits=jnp.zeros(num_symbols(spec))) if isinstance(spec, Symbols) else None
     actor = FixedPolicy(fixed or ud.Normal(jnp.zeros(2), 0.1))
@@ -46,7 +46,7 @@ def rounds_a_second(process: ud.InteractionProcess, num_episodes: int) -> float:
 
 
 def timed(call: Callable[[int], object]) -> float:
-    """The median of five."""
+    """Return the median of five timings."""
     found = []
     for seed in range(1, 6):
         started = time.perf_counter()
@@ -56,7 +56,7 @@ def timed(call: Callable[[int], object]) -> float:
 
 
 def frozen_lake(num_rounds: int = 20_000) -> float:
-    """Steps a second of Gymnasium's."""
+    """Return steps a second of Gymnasium's environment."""
     env = gymnasium.make("FrozenLake-v1")
     env.reset(seed=0)
 
@@ -71,7 +71,7 @@ def frozen_lake(num_rounds: int = 20_000) -> float:
 
 
 def leduc(num_hands: int = 3000) -> float:
-    """Hands a second of OpenSpiel's."""
+    """Return hands a second of OpenSpiel's game."""
     game = pyspiel.load_game("leduc_poker")
 
     def play(seed: int) -> None:
@@ -86,11 +86,11 @@ def leduc(num_hands: int = 3000) -> float:
 
 
 def main() -> None:
-    """A line for each task."""
+    """Measure, and print a line for each task."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--num-episodes", type=int, default=4096)
     num_episodes = parser.parse_args().num_episodes
-    # What they do in a second, and how many of our rounds that is; a hand of ours has four, whenever it ends.
+    # Units of the peer a second, and our rounds in one unit: a hand of ours always has four.
     peers = {"grid": ("FrozenLake-v1", frozen_lake(), 1), "leduc": ("OpenSpiel, in hands", leduc(), 4)}
     for name, goal in GOALS.items():
         speed = rounds_a_second(getattr(ud.tasks, name)(), num_episodes)

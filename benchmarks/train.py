@@ -1,4 +1,4 @@
-"""The LSTM on the bandit of Remark 11: milliseconds an update beside eager PyTorch, and seconds to the certificate."""
+"""An LSTM on the bandit of Remark 11: milliseconds an update against PyTorch, and seconds to a certificate."""
 
 import argparse
 import json
@@ -23,7 +23,7 @@ HIDDEN_SIZE, LEARNING_RATE, MAX_NORM = 64, 1e-2, 1.0
 TARGETS, TOLERANCE = (0.002, 0.001), 1e-4
 CORES = 2  # threads of PyTorch, devices of JAX
 EVALUATION_KEY = 12345  # of certificates and of the check alone; training keys are made of the seeds
-# Settings of `TorchAgent`; the last, by torch.compile, takes half a minute to compile for each size of batch.
+# Settings of `TorchAgent`; the last uses torch.compile, half a minute for each batch size.
 PEERS = {
     "PyTorch, autograd through the rollout": {"replay": False},
     "PyTorch, replay by nn.LSTM": {"replay": True},
@@ -34,14 +34,14 @@ COMPILED = {"PyTorch, torch.compile of the step": {"replay": False, "compiled": 
 def lstm_step(
     row: torch.Tensor, h: torch.Tensor, c: torch.Tensor, W: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """One symbol, whose input is a `row` for each episode already."""
+    """Read one symbol; its input is a `row` for each episode."""
     i, f, g, out = torch.addmm(row, h, W).chunk(4, dim=1)
     c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
     return torch.sigmoid(out) * torch.tanh(c), c
 
 
 class TorchAgent(nn.Module):
-    """The same job by hand: 12 symbols (do(a): 5, a: 5, o: 2), one LSTM cell, two linear heads.
+    """The same agent by hand: 12 symbols (do(a): 5, a: 5, o: 2), one LSTM cell, two linear heads.
 
     Gradients flow back through the rollout's own forward pass; or, with `replay`, the rollout has none and `nn.LSTM`
     reads it again, which pays for the forward pass twice but runs in native code.
@@ -62,7 +62,7 @@ class TorchAgent(nn.Module):
         self.Q_A, self.Q_O = (torch.tensor(np.exp(part.log_probs)) for part in (process.expert, process.task))
 
     def losses(self, theta: torch.Tensor, stored: list[torch.Tensor] | None = None) -> torch.Tensor:
-        """Nats an action and an observation, in own episodes, one for each theta `[B]`, or in stored ones, `[T, B]`."""
+        """Return nats an action and an observation, in own episodes with theta `[B]`, or in stored ones `[T, B]`."""
         noise = torch.empty(self.num_rounds, len(theta), 5).exponential_()
         uniform = torch.rand(self.num_rounds, len(theta))
         with torch.set_grad_enabled(not self.replay):
@@ -86,13 +86,13 @@ class TorchAgent(nn.Module):
         return torch.stack([action.mean(), observation.mean()])
 
     def use_muon(self) -> None:
-        """The defaults of `ud.teach`: Muon for matrices, Adam for the rest."""
+        """Return the default optimiser of `ud.teach`: Muon for matrices, Adam for the rest."""
         matrices, others = ([x for x in self.weights if (x.ndim == 2) == yes] for yes in (True, False))
         muon = torch.optim.Muon(matrices, weight_decay=0.0)
         self.optimizers, self.max_norm = [muon, torch.optim.Adam(others, fused=True)], None
 
     def teach(self, updates: int, batch_size: int, rates: Any = None) -> tuple[float, list[float]]:
-        """Seconds that the updates took, and the mean losses over them; at the learning `rates`, where given."""
+        """Return the seconds of the updates and their mean losses; `rates` are learning rates, if given."""
         sums = torch.zeros(2)
         started = time.perf_counter()
         for i in range(updates):
@@ -111,7 +111,7 @@ class TorchAgent(nn.Module):
 
 
 def as_torch(agent: ud.LSTMAgent) -> list[torch.Tensor]:
-    """The weights of `agent`, or their gradients, in the order and the layout of `TorchAgent.weights`."""
+    """Return the weights of `agent`, or their gradients, in the order and layout of `TorchAgent.weights`."""
     own = agent.interface
     read = jnp.concatenate([own.read_do.table, own.read_see.table, own.read_observation.table])
     heads = [x for head in (own.head_A, own.head_O) for x in (head.weight.T, head.bias)]
@@ -119,7 +119,7 @@ def as_torch(agent: ud.LSTMAgent) -> list[torch.Tensor]:
 
 
 def from_torch(peer: TorchAgent, agent: ud.LSTMAgent) -> ud.LSTMAgent:
-    """`agent` with the weights of `peer`, to be certified."""
+    """Return `agent` with the weights of `peer`, for its certificate."""
     read, recurrent, bias, W_A, b_A, W_O, b_O = (jnp.asarray(x.detach().numpy()) for x in peer.weights)
     do, see, observation = jnp.split(read.T, (5, 10))
 
@@ -133,7 +133,7 @@ def from_torch(peer: TorchAgent, agent: ud.LSTMAgent) -> ud.LSTMAgent:
 
 
 def check_equal(process: ud.InteractionProcess, agent: ud.LSTMAgent, peer: TorchAgent) -> float:
-    """The greatest gap in losses, or in the gradient relative to its greatest entry, on the same stored episodes."""
+    """Return the greatest gap in losses, or in the gradient relative to its greatest entry, on stored episodes."""
     episodes = ud.rollout(process, agent, key=jax.random.key(EVALUATION_KEY), num_episodes=64)
 
     def loss(agent: ud.LSTMAgent, episodes: ud.Episodes) -> tuple[jax.Array, jax.Array]:
@@ -155,7 +155,7 @@ def check_equal(process: ud.InteractionProcess, agent: ud.LSTMAgent, peer: Torch
 
 
 def compare(batch_size: int, updates: int, repeats: int, seed: int, of_torch: dict[str, Any]) -> dict[str, Any]:
-    """Milliseconds an update: `updates` of one, then of the next, and so on in turn."""
+    """Return milliseconds an update, measured in turns of `updates` updates."""
     process = ud.tasks.bandit()
     agent = ud.LSTMAgent(process, HIDDEN_SIZE, key=jax.random.key(seed)).reading_as("do")
     torch.manual_seed(seed)
@@ -193,8 +193,8 @@ def compare(batch_size: int, updates: int, repeats: int, seed: int, of_torch: di
     return {"rows": rows, "gap": gap, "compile_seconds": run.compile_seconds, "ratio": ratio}
 
 
-# What `--certificate` teaches to each of `TARGETS`: updates, episodes in each, and the learning rate at its peak; all
-# else is `ud.teach`'s default, and PyTorch has the same. Rates decay to zero, so that a target is met near the end.
+# For each of `TARGETS`: updates, episodes in each, peak learning rate. Other settings are defaults of `ud.teach`, for
+# PyTorch too. Rates decay to zero, so that a target is met near the end.
 EAGER = "PyTorch"
 LSTM_RUNS = ((1200, 64, 0.04), (1900, 128, 0.04))
 NETS: dict[str, Any] = {
@@ -207,7 +207,7 @@ LOOK_EVERY, LOOK_FROM, WARM_UP = 50, 0.6, 10
 
 
 class Curve:
-    """When a run is certified, and what was found: pairs of seconds of training and `action_kl_do`."""
+    """The certificates of a run: pairs of seconds of training and `action_kl_do`."""
 
     def __init__(self, process: ud.InteractionProcess, steps: int):
         self.process, self.steps, self.points = process, steps, []
@@ -222,7 +222,7 @@ class Curve:
 
 
 def eager_run(process: ud.InteractionProcess, seed: int, run: tuple[int, int, float]) -> Curve:
-    """PyTorch's; the LSTM's job by the same optimiser."""
+    """Train PyTorch's LSTM with the same optimiser, and return its curve."""
     steps, batch_size, rate = run
     agent = ud.LSTMAgent(process, HIDDEN_SIZE, key=jax.random.key(seed)).reading_as("do")
     torch.manual_seed(seed)
@@ -237,7 +237,7 @@ def eager_run(process: ud.InteractionProcess, seed: int, run: tuple[int, int, fl
 
 
 def own_run(process: ud.InteractionProcess, loop: Any, kind: Any, seed: int) -> tuple[Curve, float]:
-    """Ours, and the seconds of its compilation: of the first seed alone."""
+    """Train our agent, and return its curve and, for the first seed, the seconds of compilation."""
     key_agent, key = jax.random.split(jax.random.key(seed))
     curve = Curve(process, loop.steps)
 
@@ -249,7 +249,7 @@ def own_run(process: ud.InteractionProcess, loop: Any, kind: Any, seed: int) -> 
 
 
 def certificates(seeds: list[int], names: list[str]) -> dict[str, Any]:
-    """Seconds of training until the first certificate at or under each target, certifying and compiling apart."""
+    """Return seconds of training until the first certificate at or below each target, without other work."""
     process, teaching = ud.tasks.bandit(), ud.Counterfactual()
     jobs = [(name, i) for name in names for i in range(len(TARGETS))]
     loops = {}

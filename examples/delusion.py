@@ -1,6 +1,8 @@
-"""Two exact agents on the five-armed bandit of Remark 11, equal but for how they read what they did themselves.
+"""Compare two exact agents on the bandit of Remark 11. They differ only in how they read their own actions.
 
-Prints three trajectories of each, as the paper does, and then what 4,096 say.
+Prints three episodes of each, as the paper does, and then the averages over 4,096.
+
+    python examples/delusion.py    half a minute on two cores
 """
 
 import jax

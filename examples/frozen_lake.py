@@ -1,11 +1,11 @@
 """Gymnasium's FrozenLake with the goal in a corner that only the expert knows. Needs `pip install undelude[gym]`.
 
-The agent knows the ice and its holes, but not the corner. It sees its cell and the reward; after a hole or the goal it
+The agent knows the ice and its holes, but not the corner. It sees its cell and the reward. After a hole or the goal it
 starts again in the centre of the same lake.
 
-Here the deluded agent reaches the goal more often than the sober one that draws a corner anew every step: sticking to a
-guess is worth something, and the delusion happens to bring it. The certificate is not fooled, and a Thompson agent that
-holds a guess for as long as it stays plausible commits without the delusion.
+The deluded agent reaches the goal more often than the sober agent that draws a corner anew every step: holding on to a
+guess helps here, and delusion makes the agent hold on. Its certificate still shows the delusion. A Thompson agent that
+keeps a guess for as long as it is plausible holds on without being deluded.
 """
 
 import gymnasium as gym
@@ -48,7 +48,7 @@ def main(num_rounds: int = 100, num_episodes: int = 2048) -> dict[str, ud.Certif
         print(f"{name:<32}{goals:>20.2f}{report.action_kl_do:>11.3f}{report.action_kl_see:>11.3f}")
         reports[name] = report
     expert = ud.rollout(process, None, key=jax.random.key(0), num_episodes=num_episodes, executor="expert")
-    print(f"{'expert, told the corner':<32}{float(expert.reward.sum(-1).mean()):>20.2f}")
+    print(f"{'expert, knows the corner':<32}{float(expert.reward.sum(-1).mean()):>20.2f}")
     return reports
 
 

@@ -1,4 +1,4 @@
-"""A policy that is no JAX, certified: repeat the arm that pays best so far, from plain NumPy.
+"""Certify a policy that is not written in JAX: in plain NumPy, it prefers the arm that has paid best so far.
 
 python examples/host_agent.py    about 15 seconds on two cores
 """
@@ -10,12 +10,12 @@ import undelude as ud
 
 
 def reset(num_episodes: int) -> np.ndarray:
-    """Its memory: of each arm, how often it was pulled and how often it paid."""
+    """Return the memory of B new episodes: for each arm, how often it was pulled and how often it paid."""
     return np.zeros((num_episodes, 5, 2))
 
 
 def predict(m: np.ndarray, a: np.ndarray | None, o: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Read the last round; then arms as likely as what they paid makes them."""
+    """Count the last round, then prefer arms that paid; a and o are None before the first round."""
     if a is not None:
         m[np.arange(len(m)), a] += np.stack([np.ones_like(o), o], -1)
     pulls, paid = m[..., 0], m[..., 1]
@@ -24,7 +24,7 @@ def predict(m: np.ndarray, a: np.ndarray | None, o: np.ndarray | None) -> tuple[
 
 
 def main(num_episodes: int = 1000) -> ud.Certificate:
-    """Certify it on the paper's bandit."""
+    """Certify the policy on the paper's bandit."""
     agent = ud.HostAgent(reset, predict)
     size = {"num_episodes": num_episodes, "baselines": False}
     report = ud.certify(ud.tasks.bandit(), agent, key=jax.random.key(0), **size)

@@ -1,7 +1,7 @@
-"""State a process of your own, see whether delusion matters in it, teach an LSTM not to, and certify it.
+"""State a process of your own, measure what delusion costs in it, teach an LSTM to be sober, and certify it.
 
-Something is hidden at one of eight places on a ring. Each round the searcher steps left, stays or steps right, and
-hears whether that was the right thing to do, from somebody who errs one time in five. The expert knows the place.
+Something is hidden at one of eight places on a ring. Each round the searcher steps left, stays or steps right, and is
+told whether that was right; the answer is wrong one time in five. The expert knows the place.
 """
 
 import jax
@@ -14,14 +14,14 @@ PLACES = 8
 
 
 def way(theta, place):
-    """The step, -1, 0 or 1, of the shorter way from place to theta."""
+    """Return the step, -1, 0 or 1, of the shorter way from place to theta."""
     return jnp.sign((theta - place + PLACES // 2) % PLACES - PLACES // 2)
 
 
 class Search(ud.AbstractTask):
-    """Nature: was that step right? W is the place, and the step that is being taken."""
+    """Nature, which says whether a step was right. W is the place and the step being taken."""
 
-    theta_free_memory = True  # so an exact agent keeps one copy, not one for each theta
+    theta_free_memory = True  # W does not depend on theta, so an exact agent keeps one copy of it
 
     def init(self, theta):
         return jnp.array(0), jnp.array(0)
@@ -41,7 +41,7 @@ class Search(ud.AbstractTask):
 
 
 class Guide(ud.AbstractExpert):
-    """Takes the right step nine times in ten. E is the place."""
+    """An expert who takes the right step nine times in ten. E is the place."""
 
     theta_free_memory = True
 
@@ -74,7 +74,7 @@ def main(num_rounds: int = 40, steps: int = 1000, num_episodes: int = 2048) -> d
     key_gap, key_init, key_teach, key_certify = jax.random.split(jax.random.key(0), 4)
 
     gap = ud.delusion_gap(process, key=key_gap, num_episodes=num_episodes)
-    print("An exact agent that takes its own actions for evidence:")
+    print("An exact agent that reads its own actions as evidence:")
     print(f"  {gap.action_kl_do:.3f} nats an action from Q(A | do(a), o)")
     print(f"  at the hidden place in {gap.reward:.0%} of rounds; the sober one in {gap.reward_exact_do:.0%}")
 

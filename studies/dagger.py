@@ -1,7 +1,7 @@
-"""Remark 17: DAgger's unmarked limits, drawn per step and per episode; where a net taught so comes to lie.
+"""Remark 17: the limits of DAgger without marks, with turns per step and per episode, and networks taught so.
 
 python studies/dagger.py               about 3 minutes on two cores
-python studies/dagger.py --steps 5     to see that it runs
+python studies/dagger.py --steps 5     a trial run
 """
 
 import argparse
@@ -20,10 +20,10 @@ ARMS, BETA = 3, 0.5
 
 
 def limits(process: ud.InteractionProcess, histories: list[tuple], beta: float, per: str) -> np.ndarray:
-    """`sum_theta Q(theta | h) Q(A | theta)` after each history `((a, o), ...)`, what DAgger without marks tends to.
+    """Return the limit of DAgger without marks after each history, `sum_theta Q(theta | h) Q(A | theta)`.
 
     Per step `Q(theta | h)` is proportional to `Q(theta) prod_t [beta Q(a_t | theta) + (1 - beta) P(a_t | h_t)]
-    Q(o_t | theta, a_t)`, `P` being the limit itself; per episode, the products over t stand within the bracket.
+    Q(o_t | theta, a_t)`, with the limit itself as `P`. Per episode the products over t are within the bracket.
     """
     expert, pays = (np.exp(np.asarray(x.log_probs, float)) for x in (process.expert, process.task))
 
@@ -40,7 +40,7 @@ def limits(process: ud.InteractionProcess, histories: list[tuple], beta: float, 
 
 
 def study(steps: int) -> dict[str, Any]:
-    """Two nets, and their distance from four distributions after all histories of two rounds."""
+    """Compare two networks with four distributions after all histories of two rounds."""
     process = ud.tasks.bandit(num_arms=ARMS, num_rounds=3)
     histories = list(itertools.product(itertools.product(range(ARMS), range(2)), repeat=2))
     distributions = {
@@ -49,7 +49,7 @@ def study(steps: int) -> dict[str, Any]:
         "per episode": limits(process, histories, BETA, "episode"),
         "see": limits(process, histories, 1.0, "step"),
     }
-    # A third round, so that the net is asked before it.
+    # A third round, for the prediction before it.
     a, o = (np.pad([[x[i] for x in h] for h in histories], ((0, 0), (0, 1))) for i in (0, 1))
     asked = ud.Episodes.of(process, actions=a, observations=o, intervened=False)
     rows = {}
@@ -58,9 +58,10 @@ def study(steps: int) -> dict[str, Any]:
         size = {"steps": steps, "batch_size": 1024, "learning_rate": 2e-2, "log_every": steps}
         run = ud.teach(process, agent, ud.DAgger(BETA, per=per), key=jax.random.key(1), **size)
         P_A, _ = jax.jit(jax.vmap(lambda episode, agent=run.agent: predict(agent, episode)))(asked)
-        said = np.asarray(jnp.exp(P_A.log_probs))[:, 2]
+        predicted = np.asarray(jnp.exp(P_A.log_probs))[:, 2]
         rows[f"per {per}"] = {
-            name: float(np.abs(said - distribution).sum(1).max() / 2) for name, distribution in distributions.items()
+            name: float(np.abs(predicted - distribution).sum(1).max() / 2)
+            for name, distribution in distributions.items()
         }
         print(per, rows[f"per {per}"], flush=True)
     apart = {

@@ -1,13 +1,13 @@
-"""The bandit of Swamy et al. (2022, arXiv:2208.02225), with trained nets beside the exact curves.
+"""The bandit of Swamy et al. (2022, arXiv:2208.02225), with exact agents and trained networks.
 
-Five doors, one is right. An observation says whether the chosen door was right and is flipped with probability eps_obs;
-the expert takes the right door, and any other with probability eps_exp. Agents act by the authors' rule: the most
-probable door, flipped to another with probability eps_exp. One net of each architecture learns all noises at once: both
-eps are numbers that it is shown, drawn anew for every episode; it is then measured in 3 x 5 cells.
+One of five doors is right. An observation tells whether the chosen door was right and is flipped with probability
+eps_obs. The expert takes the right door, or another one with probability eps_exp. Agents act by the authors' rule: the
+most probable door, or another one with probability eps_exp. One network of each architecture learns all noise levels:
+both eps are observed, and sampled for every episode. It is then evaluated in 3 x 5 cells.
 
     python studies/doors.py                    about an hour on two cores
-    python studies/doors.py --agents linear    one architecture anew, beside what is stored of the others
-    python studies/doors.py --steps 5          to see that it runs
+    python studies/doors.py --agents linear    one architecture; the results of the others are kept
+    python studies/doors.py --steps 5          a trial run
 """
 
 import argparse
@@ -27,24 +27,24 @@ DOORS = 5
 CELLS = list(itertools.product((0.1, 0.3, 0.4), (0.1, 0.3, 0.5, 0.7, 0.9)))
 
 
-# Between these (eps_obs, eps_exp) they are taught.
+# Bounds of (eps_obs, eps_exp) in training.
 TAUGHT = ((0.05, 0.05), (0.45, 0.95))
 NOTHING, WRONG, RIGHT = range(3)
 
 
 class Doors(ud.AbstractTask[Any]):
-    """`Q(O | theta, a)`; O_0 shows what an episode's eps are, and so does every later O."""
+    """The task `Q(O | theta, a)`; the opening O_0 and every later O contain the eps of the episode."""
 
     theta_free_memory = True
     least: jax.Array  # eps_obs and eps_exp
     most: jax.Array
 
     def init(self, theta):
-        """No action and no eps yet."""
+        """Return a memory without action and eps."""
         return jnp.asarray(-1, jnp.int32), jnp.zeros(2)
 
     def Q_O(self, theta, w):
-        """Whether the door was right, or so it seems."""
+        """Return the distribution of the noisy answer, with the eps."""
         door, eps = w
         right = jnp.where(door == theta, 1 - eps[0], eps[0])
         probs = jnp.where(door < 0, jax.nn.one_hot(NOTHING, 3), jnp.stack([0.0, 1 - right, right]))
@@ -60,25 +60,25 @@ class Doors(ud.AbstractTask[Any]):
         return w[0], o["eps"]
 
     def reward(self, theta, w, a, o):
-        """Whether the door was right."""
+        """Return 1 if the door was right."""
         return (a == theta).astype(float)
 
 
 class Expert(ud.AbstractExpert[Any]):
-    """`Q(A | theta, E)`: E is the eps of the expert."""
+    """The expert `Q(A | theta, E)`; E is its eps."""
 
     theta_free_memory = True
 
     def init(self, theta):
-        """Not known yet."""
+        """Return 0, as eps is not known yet."""
         return jnp.zeros(())
 
     def Q_A(self, theta, e):
-        """The right door, or with probability eps_exp another."""
+        """Return the right door with probability 1 - eps_exp, else another one."""
         return ud.Categorical(probs=jnp.where(jnp.arange(DOORS) == theta, 1 - e, e / (DOORS - 1)))
 
     def g_A(self, theta, a, e):
-        """Nothing to remember."""
+        """Return the memory unchanged."""
         return e
 
     def g_O(self, theta, o, e):
@@ -87,7 +87,7 @@ class Expert(ud.AbstractExpert[Any]):
 
 
 def doors(num_rounds: int, least: Any = TAUGHT[0], most: Any = TAUGHT[1]) -> ud.InteractionProcess:
-    """With eps_obs and eps_exp drawn uniformly in between; of one cell, where both are the same."""
+    """Return the process with eps_obs and eps_exp uniform between `least` and `most`, which are equal for one cell."""
     return ud.InteractionProcess(
         prior=np.full(DOORS, 1 / DOORS),
         thetas=jnp.arange(DOORS),
@@ -100,32 +100,32 @@ def doors(num_rounds: int, least: Any = TAUGHT[0], most: Any = TAUGHT[1]) -> ud.
 
 
 class ArgmaxThenFlip(ud.AbstractSequenceAgent[Any]):
-    """An agent that acts by the authors' rule on what its policy says; its memory begins with eps_exp."""
+    """An agent that acts by the authors' rule on the predictions of another; its memory contains eps_exp."""
 
     agent: ud.AbstractAgent
 
     def init(self, *, num_rounds):
-        """No eps yet."""
+        """Return eps 0 and the memory of the agent."""
         return jnp.zeros(()), self.agent.init(num_rounds=num_rounds)
 
     def f_A(self, m):
-        """The agent's."""
+        """Return the agent's prediction of the action."""
         return self.agent.f_A(m[1])
 
     def f_O(self, m):
-        """The agent's."""
+        """Return the agent's prediction of the observation."""
         return self.agent.f_O(m[1])
 
     def g_A(self, a, m, *, intervened):
-        """The agent's."""
+        """Update the agent's memory."""
         return m[0], self.agent.g_A(a, m[1], intervened=intervened)
 
     def g_O(self, o, m):
-        """The agent's; eps_exp is shown."""
+        """Update the agent's memory and eps_exp."""
         return o["eps"][1], self.agent.g_O(o, m[1])
 
     def act(self, m, *, key):
-        """The door that is most probably right: the least probable for an expert who is mostly wrong."""
+        """Choose the door that is most probably right: the least probable action if the expert is mostly wrong."""
         key_flip, key_other, key_tie = jax.random.split(key, 3)
         eps = m[0]
         probs = self.agent.f_A(m[1]).probs
@@ -135,17 +135,16 @@ class ArgmaxThenFlip(ud.AbstractSequenceAgent[Any]):
         return jnp.where(jax.random.bernoulli(key_flip, eps), other, best).astype(jnp.int32), m
 
     def predict(self, episode):
-        """The agent's."""
+        """Return the agent's predictions over an episode."""
         return predict(self.agent, episode)
 
 
 def acting(agent: ud.AbstractAgent) -> ArgmaxThenFlip:
-    """`agent`, acting by that rule; taught so too."""
+    """Return `agent` with the authors' rule for its actions, in training too."""
     return ArgmaxThenFlip(agent, reading=agent.reading)
 
 
-# For how many rounds they are taught, and in how many episodes of each cell they are measured: all of a transformer's
-# past is read at every symbol.
+# Architecture: factory, rounds in training, and episodes for each cell; few for the transformer, which is slow.
 AGENTS: dict[str, tuple[Any, int, int]] = {
     "lstm": (lambda process, key: ud.LSTMAgent(process, 64, key=key), 200, 400),
     "linear": (lambda process, key: ud.LinearRecurrentAgent(process, 64, key=key), 200, 400),
@@ -154,7 +153,7 @@ AGENTS: dict[str, tuple[Any, int, int]] = {
 
 
 def measure(agent: ud.AbstractAgent, num_rounds: int, num_episodes: int) -> dict[str, list]:
-    """P(right door) by cell: about rounds 20, 100 and 190, and over the last 100 rounds of `num_rounds`."""
+    """Return P(right door) by cell: around rounds 20, 100 and 190, and over the last 100 of `num_rounds`."""
     right = []
     for i, cell in enumerate(CELLS):
         key = jax.random.fold_in(jax.random.key(7), i)
@@ -162,26 +161,26 @@ def measure(agent: ud.AbstractAgent, num_rounds: int, num_episodes: int) -> dict
         right.append(np.asarray(episodes.reward))
     windows = {"20": slice(15, 25), "100": slice(90, 110), "190": slice(180, 200)}
     windows[str(num_rounds)] = slice(num_rounds - 100, num_rounds)
-    table = {t: [float(of_cell[:, rounds].mean()) for of_cell in right] for t, rounds in windows.items()}
-    by_episode = [of_cell[:, windows[str(num_rounds)]].mean(-1) for of_cell in right]
+    table = {t: [float(cell_rewards[:, rounds].mean()) for cell_rewards in right] for t, rounds in windows.items()}
+    by_episode = [cell_rewards[:, windows[str(num_rounds)]].mean(-1) for cell_rewards in right]
     table["se"] = [float(x.std() / np.sqrt(len(x))) for x in by_episode]
     return table
 
 
 def study(steps: int, agents: list[str], before: dict[str, Any]) -> dict[str, Any]:
-    """The exact agents, and each architecture taught in two ways; beside what was found before."""
+    """Evaluate the exact agents, and each architecture taught in two ways; other stored results are kept."""
     num_rounds, few = 1000, steps <= 100
     right, seconds = dict(before.get("right_door", {})), dict(before.get("training_seconds", {}))
 
-    def record(name: str, agent: ud.AbstractAgent, of_each_cell: int = 400) -> None:
-        right[name] = measure(agent, num_rounds, 20 if few else of_each_cell)
+    def record(name: str, agent: ud.AbstractAgent, num_episodes: int = 400) -> None:
+        right[name] = measure(agent, num_rounds, 20 if few else num_episodes)
         print(name, np.round(np.reshape(right[name][str(num_rounds)], (3, 5)), 2).tolist(), flush=True)
 
     for mark in ("do", "see"):
         if f"exact_{mark}" not in right:
             record(f"exact_{mark}", acting(ud.ExactAgent(doors(num_rounds), own_actions=mark)))
     for name in agents:
-        make_agent, taught_rounds, of_each_cell = AGENTS[name]
+        make_agent, taught_rounds, num_episodes = AGENTS[name]
         process = doors(taught_rounds)
         for teaching in (ud.Counterfactual(), ud.Cloning()):
             started = time.perf_counter()
@@ -189,7 +188,7 @@ def study(steps: int, agents: list[str], before: dict[str, Any]) -> dict[str, An
             size = {"steps": steps, "batch_size": 64, "on_log": lambda state, row: print(row, flush=True)}
             run = ud.teach(process, agent, teaching, key=jax.random.key(1), **size)
             seconds[f"{name}_{teaching.name}"] = round(time.perf_counter() - started, 1)
-            record(f"{name}_{teaching.name}", run.agent, of_each_cell)
+            record(f"{name}_{teaching.name}", run.agent, num_episodes)
     settings = {"steps": steps, "batch_size": 64, "seed": 0}
     stored = [name for name in AGENTS if f"{name}_counterfactual" in right]
     settings |= {"taught_rounds": {name: AGENTS[name][1] for name in stored}}
@@ -199,7 +198,7 @@ def study(steps: int, agents: list[str], before: dict[str, Any]) -> dict[str, An
         "settings": settings | {"num_rounds": num_rounds},
         "right_door": right,
         "training_seconds": seconds,
-        # Not all of it may be of this run.
+        # Possibly of several runs.
         "seconds": round(sum(seconds.values()), 1),
     }
 

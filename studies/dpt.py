@@ -1,14 +1,13 @@
 """The bandit of decision-pretrained transformers (Lee et al., 2023, arXiv:2306.14892), as two settings of one loop.
 
 Five arms with means from U(0, 1) and Gaussian noise of .3; the expert names the best arm. Their data regime is `Blind`:
-an episode's arms come from a Dirichlet distribution mixed with one random arm, whatever is observed. Beside it
-`Counterfactual`,
-in which the agent draws its own arms; and Thompson sampling, UCB and greedy on the same kind of bandits. A linear
-recurrence, for what there is to remember is a sum: how often each arm was drawn, and what it paid. It is taught for 200
-rounds and plays 500.
+the arms of an episode are sampled from a random distribution, a Dirichlet mixed with one arm, that does not depend on
+observations. It is compared with `Counterfactual`, in which the agent samples its own arms, and with Thompson sampling,
+UCB and greedy. The network is a linear recurrence, because sufficient statistics are sums: pulls and rewards of each
+arm. It is taught for 200 rounds and plays 500.
 
     python studies/dpt.py               about 15 minutes on two cores
-    python studies/dpt.py --steps 5     to see that it runs
+    python studies/dpt.py --steps 5     a trial run
 """
 
 import argparse
@@ -23,9 +22,9 @@ import store
 import undelude as ud
 
 ARMS, NOISE = 5, 0.3
-# What the recipe of the paper costs: its published code (github.com/jon--lee/decision-pretrained-transformer, commit of
-# 2024-01-06, `run_bandit.sh`) on two cores: its collection for 2,000 tasks, its net and data set for 10 batches in a
-# loop like its own, multiplied up to 100,000 tasks and 400 epochs of 1,250 batches. PyTorch 2.13.0, Transformers 5.24.
+# Costs of the paper's recipe with its code (github.com/jon--lee/decision-pretrained-transformer, commit of 2024-01-06,
+# `run_bandit.sh`) on two cores. Collection was measured for 2,000 tasks and training for 10 batches, and extrapolated
+# to 100,000 tasks and 400 epochs of 1,250 batches. PyTorch 2.13.0, Transformers 5.24.
 THEIR_RECIPE = {
     "num_tasks": 100_000,
     "num_epochs": 400,
@@ -39,30 +38,30 @@ THEIR_RECIPE = {
 
 
 class UniformMeans(ud.AbstractDistribution[jax.Array]):
-    """Theta: a mean for each arm, from U(0, 1)."""
+    """The prior of Theta: a mean for each arm, from U(0, 1)."""
 
     def sample(self, key):
-        """The means."""
+        """Sample the means."""
         return jax.random.uniform(key, (ARMS,))
 
     def log_prob(self, x):
-        """Zero."""
+        """Return 0."""
         return jnp.zeros(())
 
     def entropy(self):
-        """Zero."""
+        """Return 0."""
         return jnp.zeros(())
 
 
 class Arms(ud.AbstractTask[jax.Array]):
-    """`O ~ N(theta[a], .3)`; the memory is the arm."""
+    """The task `O ~ N(theta[a], .3)`; its memory is the arm."""
 
     def init(self, theta):
-        """No arm yet."""
+        """Return 0, as there is no arm yet."""
         return jnp.zeros((), jnp.int32)
 
     def Q_O(self, theta, w):
-        """The reward that is seen."""
+        """Return the distribution of the observed reward."""
         return ud.Normal(theta[w], NOISE)
 
     def g_A(self, theta, a, w):
@@ -70,56 +69,56 @@ class Arms(ud.AbstractTask[jax.Array]):
         return jnp.asarray(a, jnp.int32)
 
     def g_O(self, theta, o, w):
-        """Nothing to remember."""
+        """Return the memory unchanged."""
         return w
 
     def reward(self, theta, w, a, o):
-        """Minus the regret of the arm."""
+        """Return minus the regret of the arm."""
         return theta[a] - theta.max()
 
 
 class BestArm(ud.AbstractExpert[None]):
-    """Names the best arm."""
+    """An expert who names the best arm."""
 
     def init(self, theta):
-        """No memory."""
+        """Return None: the expert has no memory."""
 
     def Q_A(self, theta, e):
-        """All mass on it."""
+        """Return the best arm with probability 1."""
         return ud.Categorical(log_probs=jnp.where(jnp.arange(ARMS) == jnp.argmax(theta), 0.0, -jnp.inf))
 
     def g_A(self, theta, a, e):
-        """No memory."""
+        """Return None: the expert has no memory."""
 
     def g_O(self, theta, o, e):
-        """No memory."""
+        """Return None: the expert has no memory."""
 
 
 class TheirBehaviour(ud.AbstractAgent[Any]):
-    """The arms of an episode: `(1 - c) Dirichlet(1) + c` on a random arm, c from 0, .1, .., 1; drawn at the start."""
+    """A policy `(1 - c) Dirichlet(1) + c` on a random arm, with c from 0, .1, .., 1, sampled once an episode."""
 
     def init(self, *, num_rounds):
-        """No distribution yet."""
+        """Return zeros, as there is no distribution yet."""
         return jnp.zeros(ARMS)
 
     def f_A(self, m):
-        """The distribution."""
+        """Return the distribution."""
         return ud.Categorical(probs=jnp.where(m.sum() > 0, m, 1 / ARMS))
 
     def f_O(self, m):
-        """Predicts nothing."""
+        """Return an arbitrary prediction."""
         return ud.Normal(0.5, 1.0)
 
     def g_A(self, a, m, *, intervened):
-        """Whatever happens."""
+        """Return the distribution unchanged."""
         return m
 
     def g_O(self, o, m):
-        """Whatever happens."""
+        """Return the distribution unchanged."""
         return m
 
     def act(self, m, *, key):
-        """Draw the distribution if there is none; then an arm."""
+        """Sample the distribution if there is none, then an arm."""
         key_c, key_distribution, key_arm, key_act = jax.random.split(key, 4)
         c = jax.random.randint(key_c, (), 0, 11) / 10
         arm = jax.nn.one_hot(jax.random.randint(key_arm, (), 0, ARMS), ARMS)
@@ -129,12 +128,12 @@ class TheirBehaviour(ud.AbstractAgent[Any]):
 
 
 def arms(num_rounds: int) -> ud.InteractionProcess:
-    """The bandit."""
+    """Return the bandit."""
     return ud.InteractionProcess(UniformMeans(), None, Arms(), BestArm(), num_rounds, name="dpt")
 
 
 def baselines(num_rounds: int, num_episodes: int) -> dict[str, np.ndarray]:
-    """Cumulative regret `[N, T]` of Thompson sampling (prior N(.5, 1/12)), UCB (c = 1) and greedy."""
+    """Return the cumulative regret `[N, T]` of Thompson sampling (prior N(.5, 1/12)), UCB (c = 1) and greedy."""
     found = {}
     for name in ("thompson", "ucb", "greedy"):
         rng = np.random.default_rng(0)
@@ -158,7 +157,7 @@ def baselines(num_rounds: int, num_episodes: int) -> dict[str, np.ndarray]:
 
 
 def summary(regret: np.ndarray) -> dict[str, Any]:
-    """The cumulative regret along the way; its mean and standard error at 100 and 500 rounds."""
+    """Return the curve of the cumulative regret, and its mean and standard error at 100 and 500 rounds."""
     rounds = np.unique(np.geomspace(1, regret.shape[1], 40).astype(int))
     curve = {"rounds": rounds.tolist(), "regret": regret.mean(0)[rounds - 1].tolist()}
     ends = {str(t): {"mean": float(x.mean()), "se": float(x.std() / np.sqrt(len(x)))} for t, x in _ends(regret)}
@@ -170,7 +169,7 @@ def _ends(regret: np.ndarray) -> list[tuple[int, np.ndarray]]:
 
 
 def study(steps: int, taught_rounds: int = 200, num_rounds: int = 500) -> dict[str, Any]:
-    """Both teachings and the baselines."""
+    """Compare both teachings and the baselines."""
     process, num_episodes = arms(taught_rounds), 2000
     size = {"hidden_size": 64, "num_layers": 2}
     settings = {"agent": "LinearRecurrentAgent", **size, "steps": steps, "batch_size": 64, "learning_rate": 1e-2}

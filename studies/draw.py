@@ -1,4 +1,4 @@
-"""What the docs show of the stored results: figures, docs/figures/NAME.svg, and the tables of two pages.
+"""Draw the stored results for the docs: figures, docs/figures/NAME.svg, and the tables of two pages.
 
 python studies/draw.py    a few seconds
 """
@@ -19,9 +19,9 @@ from undelude._paper.results import load
 
 DOCS = Path(__file__).parent.parent / "docs"
 FOLDER = DOCS / "figures"
-# With tables.
+# Pages with tables.
 PAGES = ("when.md", "tasks.md")
-# Where each study is drawn: the block, and which of its figures.
+# Figure files: the block that draws them, and the index of the figure.
 DRAWN = {
     "dagger": (remark_17, 1),
     "doors": (doors, 0),
@@ -34,7 +34,7 @@ DRAWN = {
     "remark_18": (remark_18, 0),
 }
 
-# What the nets of docs/when.md are compared in, and how its tables call things.
+# Outcomes in the tables of docs/when.md.
 OUTCOMES = {
     "bandit": "reward a round",
     "switching_bandit": "reward a round",
@@ -50,7 +50,7 @@ AGENTS = ("expert", "do", "see", "committed", "counterfactual", "factual")
 
 
 def when() -> Svg:
-    """By the quality of the feedback: the deluded agent's nats, what one sees, and what delusion costs in it."""
+    """Plot KL divergence, outcome and cost of delusion by the quality of the feedback, with a row for each task."""
     rows = [row for row in load("when")["rows"] if isinstance(row["quality"], float)]
     tasks = list(dict.fromkeys(row["task"] for row in rows))
     looks: dict[str, dict[str, Any]] = {
@@ -64,18 +64,18 @@ def when() -> Svg:
             "mfc": "none",
             "mec": DO,
             "clip_on": False,
-            "label": "net, counterfactual",
+            "label": "network, counterfactual",
         },
-        "factual": {"ls": "none", "marker": "o", "mfc": "none", "mec": SEE, "label": "net, factual"},
+        "factual": {"ls": "none", "marker": "o", "mfc": "none", "mec": SEE, "label": "network, factual"},
     }
     with matplotlib.rc_context(STYLE):
-        canvas = Figure(figsize=(WIDTH, 0.6 + 1.7 * len(tasks)), layout="constrained")
-        panels = canvas.subplots(len(tasks), 3, squeeze=False, sharex=True)
+        figure = Figure(figsize=(WIDTH, 0.6 + 1.7 * len(tasks)), layout="constrained")
+        panels = figure.subplots(len(tasks), 3, squeeze=False, sharex=True)
         for (left, right, lost), task in zip(panels, tasks, strict=True):
-            found = {(row["agent"], row["quality"]): row["outcome"] for row in rows if row["task"] == task}
-            cues = sorted({cue for _, cue in found})
-            worse = -1 if OUTCOMES[task] == "crashes" else 1
-            cost = [worse * (found["do", cue] - found["see", cue]) for cue in cues]
+            outcomes = {(row["agent"], row["quality"]): row["outcome"] for row in rows if row["task"] == task}
+            cues = sorted({cue for _, cue in outcomes})
+            sign = -1 if OUTCOMES[task] == "crashes" else 1
+            cost = [sign * (outcomes["do", cue] - outcomes["see", cue]) for cue in cues]
             lost.plot(cues, cost, color=INK)
             lost.axhline(0, color=MUTED, lw=0.6)
             lost.set_title("cost of delusion")
@@ -91,13 +91,13 @@ def when() -> Svg:
         for axes in panels[-1]:
             axes.set_xlabel("cue")
         handles, labels = panels[0, 1].get_legend_handles_labels()
-        canvas.legend(handles, labels, frameon=False, loc="outside lower center", ncols=2, columnspacing=1.2)
-        alt = "Nats from the sober answer, what one sees, and what delusion costs in it, by the quality of feedback."
-        return to_figure(canvas, "when", alt)
+        figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=2, columnspacing=1.2)
+        alt = "KL divergence from the interventional policy, outcome, and cost of delusion, by the quality of feedback."
+        return to_figure(figure, "when", alt)
 
 
 def tables() -> dict[str, str]:
-    """By name: `nats` and `seen` of all tasks, and one for each task, named like it."""
+    """Return the tables by name: `nats` and `seen` for all tasks, and one named after each task."""
     found = {(row["task"], row["quality"], row["agent"]): row for row in load("when")["rows"]}
     lines = list(dict.fromkeys(key[:2] for key in found))
     nats = ["| task | feedback | see | counterfactual | factual |", "|---|---|---|---|---|"]
@@ -116,7 +116,7 @@ def tables() -> dict[str, str]:
 
 
 def number(row: dict[str, Any] | None, name: str) -> str:
-    """What was measured with its standard error, to the digits that this leaves; nothing where there is no such row."""
+    """Return a value of a row with the digits that its standard error allows; empty if there is no row."""
     if row is None or row[name] is None:
         return ""
     error = row.get("se" if name == "outcome" else f"{name}_se")
@@ -127,7 +127,7 @@ def number(row: dict[str, Any] | None, name: str) -> str:
 
 
 def with_tables(text: str) -> str:
-    """A page with its tables as the results are now; each stands between two comments."""
+    """Return a page with its tables, which are between comments, replaced by those of the stored results."""
     for name, table in tables().items():
         begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
         text = re.sub(f"{begin}.*?{end}", lambda _, x=f"{begin}\n\n{table}\n\n{end}": x, text, flags=re.DOTALL)
@@ -135,7 +135,7 @@ def with_tables(text: str) -> str:
 
 
 def main() -> None:
-    """Draw them all, on white."""
+    """Write all tables, and all figures on a white background."""
     for name in PAGES:
         (DOCS / name).write_text(with_tables((DOCS / name).read_text()))
     FOLDER.mkdir(exist_ok=True)
@@ -145,8 +145,8 @@ def main() -> None:
         names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
         box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
         assert box is not None
-        ground = f'<rect width="{box[1]}" height="{box[2]}" fill="{ON_WHITE["paper"]}"/>'
-        svg = re.sub(r"<svg ([^>]*)>", rf"<svg {names}\1>{ground}", svg, count=1)
+        background = f'<rect width="{box[1]}" height="{box[2]}" fill="{ON_WHITE["paper"]}"/>'
+        svg = re.sub(r"<svg ([^>]*)>", rf"<svg {names}\1>{background}", svg, count=1)
         (FOLDER / f"{name}.svg").write_text(svg + "\n")
 
 

@@ -1,7 +1,7 @@
-"""Agents of every architecture taught at T = 20, certified at T = 20, 100 and 1,000 on the paper's bandit.
+"""Agents of every architecture taught for 20 rounds, evaluated after 20, 100 and 1,000 on the paper's bandit.
 
 python studies/length.py               about 12 minutes on two cores
-python studies/length.py --steps 5     to see that it runs
+python studies/length.py --steps 5     a trial run
 """
 
 import argparse
@@ -24,26 +24,26 @@ ARCHITECTURES: dict[str, Any] = {
     "markov, order 40": ud.MarkovAgent,
     "predictor, order 40": ud.SequencePredictor,
 }
-# At which length which of them are taught too: one that then holds for longer.
+# Architectures that are also taught for longer: number of rounds.
 TAUGHT_LONG = {"linear": 200}
 
 
 def measure(agent: ud.AbstractAgent, num_rounds: int) -> float:
-    """KL(Q(A | do(a), o) || P) in the last fifth of the rounds of its own episodes, nats an action."""
+    """Return KL(Q(A | do(a), o) || P) in the last fifth of the rounds of its own episodes, nats per action."""
     process, exact = ud.tasks.bandit(num_rounds=num_rounds), ud.ExactAgent(ud.tasks.bandit())
     num_episodes = max(64, 20_000 // num_rounds)
     episodes = ud.rollout(process, agent, key=jax.random.key(9), num_episodes=num_episodes)
 
     def one(episode: ud.Episodes) -> jax.Array:
-        answer, said = scan(exact, episode)[0], predict(agent, episode)[0]
-        return (answer.probs * (answer.log_probs - said.log_probs)).sum(-1)
+        answer, predicted = scan(exact, episode)[0], predict(agent, episode)[0]
+        return (answer.probs * (answer.log_probs - predicted.log_probs)).sum(-1)
 
     kl = np.asarray(jax.jit(lambda e: jax.lax.map(one, e, batch_size=64))(episodes))
     return float(kl[:, -(num_rounds // 5) :].mean())
 
 
 def study(steps: int, num_seeds: int) -> dict[str, Any]:
-    """All architectures, and those that are taught for longer."""
+    """Teach and evaluate all architectures."""
     rows = []
     jobs = [(name, 20) for name in ARCHITECTURES] + list(TAUGHT_LONG.items())
     for name, taught in jobs:

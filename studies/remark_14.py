@@ -1,7 +1,7 @@
-"""Remark 14: one net, taught with both marks, answers all 64 pasts of three symbols; one without marks cannot.
+"""Remark 14: one network taught with both marks, and one without marks, after all 64 pasts of three symbols.
 
 python studies/remark_14.py               about 2 minutes on two cores
-python studies/remark_14.py --steps 5     to see that it runs
+python studies/remark_14.py --steps 5     a trial run
 """
 
 import argparse
@@ -18,15 +18,15 @@ from undelude._paper.blocks.processes import policies
 from undelude._paper.blocks.remark_14 import four_symbols, pasts
 from undelude._process.inference import reread
 
-# Of the mechanisms: mild enough for every past to occur now and then.
+# Dirichlet concentration of the tables; large enough for every past to occur.
 CONCENTRATION = 4.0
 
 
 def study(steps: int) -> dict[str, Any]:
-    """P(X_4 = 1) after each past: exact, and by a net of either kind."""
+    """Compute P(X_4 = 1) after each past, exactly and by both networks."""
     process = four_symbols(num_thetas=2, concentration=CONCENTRATION)
     x, done, histories = pasts(process)
-    said = {"exact": np.asarray(policies(process, histories))[:, 3, 1].tolist()}
+    predicted = {"exact": np.asarray(policies(process, histories))[:, 3, 1].tolist()}
     for name, teaching in (("marked", ud.Mixed(0.5)), ("unmarked", ud.DAgger(0.5))):
         agent = ud.LSTMAgent(process, 24, key=jax.random.key(0))
         size = {"steps": steps, "batch_size": 2048, "learning_rate": 2e-2, "log_every": steps}
@@ -34,12 +34,12 @@ def study(steps: int) -> dict[str, Any]:
         read = histories if teaching.is_marked else reread(histories, taught.own_actions)
         asked = with_reading(taught, Reading(taught.own_actions))
         P_A, _ = jax.jit(jax.vmap(lambda episode, asked=asked: predict(asked, episode)))(read)
-        said[name] = jnp.exp(P_A.log_probs)[:, 3, 1].tolist()
-        print(name, np.abs(np.array(said[name]) - said["exact"]).max(), flush=True)
+        predicted[name] = jnp.exp(P_A.log_probs)[:, 3, 1].tolist()
+        print(name, np.abs(np.array(predicted[name]) - predicted["exact"]).max(), flush=True)
     settings = {"process": f"four_symbols(num_thetas=2, concentration={CONCENTRATION})", "agent": "LSTMAgent"}
     settings |= {"hidden_size": 24, "steps": steps, "batch_size": 2048, "seed": 0}
     rows = {"symbols": x.tolist(), "done": done.astype(int).tolist()}
-    return {"settings": settings, **rows, "probability_of_1": said}
+    return {"settings": settings, **rows, "probability_of_1": predicted}
 
 
 if __name__ == "__main__":

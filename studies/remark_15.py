@@ -1,7 +1,7 @@
-"""Remarks 14 and 15: one net for all mixed pasts, as an actor, as an onlooker, and taking turns.
+"""Remark 15: networks evaluated as an actor, as an onlooker, and taking turns with the expert.
 
 python studies/remark_15.py               about 3 minutes on two cores
-python studies/remark_15.py --steps 5     to see that it runs
+python studies/remark_15.py --steps 5     a trial run
 """
 
 import argparse
@@ -15,27 +15,27 @@ from undelude._agents.base import Reading, predict, scan, with_reading
 from undelude._process.inference import reread
 from undelude._teaching.updates import collect
 
-# Who executes in the episodes that an agent is asked about: the expert's share.
+# The expert's share of actions in the episodes of each role.
 ROLES = {"acting": 0.0, "taking turns": 0.5, "looking on": 1.0}
 
 
 def measure(process: ud.InteractionProcess, agent: ud.AbstractAgent, share: float, marked: bool) -> float:
-    """KL(Q(A | past, as it is marked) || P), nats an action, in episodes in which the expert has that share."""
-    # Whatever it was taught: here it is asked, and an agent that knows one symbol reads both parties' actions as that.
+    """Return KL(Q(A | marked history) || P), nats per action, in episodes with that share of the expert."""
+    # Allow both marks; an agent taught without marks reads all actions alike.
     asked = with_reading(agent, Reading(agent.own_actions))
 
     def one(key: jax.Array) -> jax.Array:
         episode = collect(process, asked, ud.Teaching(expert_share=share), key)
         answer, _ = scan(ud.ExactAgent(process), episode)
         read = episode if marked else reread(episode, agent.own_actions)
-        said, _ = predict(asked, read)
-        return (answer.probs * (answer.log_probs - said.log_probs)).sum(-1).mean()
+        predicted, _ = predict(asked, read)
+        return (answer.probs * (answer.log_probs - predicted.log_probs)).sum(-1).mean()
 
     return float(jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(9), 2000)).mean())
 
 
 def study(steps: int) -> dict[str, Any]:
-    """One net for each teaching, asked in each role."""
+    """Teach one network by each teaching and seed, and evaluate it in each role."""
     process, rows = ud.tasks.bandit(), []
     for teaching in (ud.Mixed(0.5), ud.Counterfactual(), ud.Factual(), ud.DAgger(0.5)):
         for seed in range(2):

@@ -1,7 +1,7 @@
-"""Remark 17: cloning's error falls neither with data nor with size, counterfactual teaching's does; theta shown or not.
+"""Remark 17: the error of cloning and of counterfactual teaching by data and size, with theta hidden or observed.
 
 python studies/remark_17.py               about 6 minutes on two cores
-python studies/remark_17.py --steps 8     to see that it runs
+python studies/remark_17.py --steps 8     a trial run
 """
 
 import argparse
@@ -19,17 +19,17 @@ CHECKPOINTS = (0.0625, 0.125, 0.25, 0.5, 1.0)
 
 
 class Shown(ud.AbstractTask[Any]):
-    """Remark 11's bandit, which opens by telling theta: O_0 = 2 + theta."""
+    """Remark 11's bandit with theta as its opening, O_0 = 2 + theta."""
 
     theta_free_memory = True
     log_probs: jax.Array  # [K, A, O]
 
     def init(self, theta):
-        """No action yet."""
+        """Return -1, as there is no action yet."""
         return jnp.asarray(-1, jnp.int32)
 
     def Q_O(self, theta, w):
-        """The opening, then what the arm pays."""
+        """Return the distribution of the opening, then of the reward."""
         told = jnp.where(jnp.arange(self.log_probs.shape[-1]) == 2 + theta, 0.0, -jnp.inf)
         return ud.Categorical(log_probs=jnp.where(w < 0, told, self.log_probs[theta, w]))
 
@@ -38,16 +38,16 @@ class Shown(ud.AbstractTask[Any]):
         return jnp.asarray(a, jnp.int32)
 
     def g_O(self, theta, o, w):
-        """Nothing to remember."""
+        """Return the memory unchanged."""
         return w
 
     def reward(self, theta, w, a, o):
-        """Whether it paid."""
+        """Return 1 if the arm paid."""
         return (o == 1).astype(float)
 
 
 def shown() -> ud.InteractionProcess:
-    """The bandit with theta shown."""
+    """Return the bandit with theta as its opening."""
     b = ud.tasks.bandit()
     rest = jnp.full((5, 5, 5), -jnp.inf)
     task = Shown(jnp.concatenate([b.task.log_probs, rest], -1))
@@ -55,7 +55,7 @@ def shown() -> ud.InteractionProcess:
 
 
 def study(steps: int, num_seeds: int) -> dict[str, Any]:
-    """Each teaching, size and seed, certified along the way."""
+    """Teach with each teaching, size and seed, and certify during training."""
     rows = []
     stops = sorted({max(1, round(steps * x)) for x in CHECKPOINTS})
     for process in (ud.tasks.bandit(), shown()):

@@ -1,7 +1,7 @@
-"""Remark 18: does the observations' loss help to learn the action distribution? Three weights of it, equal budget.
+"""Remark 18: does the observation loss help to learn the action distribution? Three weights, equal budget.
 
 python studies/remark_18.py                about 5 minutes on two cores
-python studies/remark_18.py --steps 50     to see that it runs
+python studies/remark_18.py --steps 50     a trial run
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Where the studies leave their results: in their own clone, with the page of the paper, which draws them."""
+"""Stored results of the studies, JSON files in the clone that contains the scripts."""
 
 import json
 import time
@@ -8,14 +8,17 @@ from typing import Any
 
 from undelude._versions import versions
 
-# Not that of `undelude._paper.results`, which may be of an installed package.
-FOLDER = Path(__file__).parents[1] / "src" / "undelude" / "paper" / "results"
+# Not `undelude._paper.results.FOLDER`, which may be in an installed package.
+FOLDER = Path(__file__).parents[1] / "src" / "undelude" / "_paper" / "results"
 
 
 def run(name: str, study: Callable[[], dict[str, Any]], *, keep: bool) -> None:
-    """Carry out a study, and keep what it returns with its versions and, if it does not count them itself, its seconds.
+    """Run a study and store its result, with versions and the duration in seconds if the study does not measure it.
 
-    Without `keep`, only see it run.
+    Args:
+        name: the name of the study and of its file.
+        study: returns the result.
+        keep: if False, the result is printed instead of stored.
     """
     started = time.perf_counter()
     result = {"study": f"studies/{name}.py", "versions": versions(), **study()}
@@ -30,13 +33,13 @@ def run(name: str, study: Callable[[], dict[str, Any]], *, keep: bool) -> None:
 
 
 def earlier(name: str) -> dict[str, Any]:
-    """What an earlier run of a study left; nothing where there is none."""
+    """Return the stored result of a study; empty if there is none."""
     file = FOLDER / f"{name}.json"
     return json.loads(file.read_text()) if file.exists() else {}
 
 
 def rounded(value: Any) -> Any:
-    """Numbers to four significant digits."""
+    """Round numbers to four significant digits."""
     if isinstance(value, dict):
         return {name: rounded(x) for name, x in value.items()}
     if isinstance(value, list | tuple):

@@ -1,9 +1,9 @@
-"""When does conditioning delude? Every task, by the quality of its feedback: exact agents, and trained ones at .8.
+"""When does conditioning delude? Every task by the quality of its feedback: exact agents, and networks at .8.
 
 python studies/when.py                          about 35 minutes on two cores
-python studies/when.py --tasks merge            one task anew, beside what is stored of the others
-python studies/when.py --tasks grid --exact     the same without its nets, which stay as they are stored
-python studies/when.py --few                    to see that it runs
+python studies/when.py --tasks merge            one task; the results of the others are kept
+python studies/when.py --tasks grid --exact     the same without networks, whose results are kept
+python studies/when.py --few                    a trial run
 """
 
 import argparse
@@ -18,31 +18,31 @@ import undelude as ud
 from undelude.tasks import crashed
 
 CUES = (0.5, 0.55, 0.6, 0.7, 0.8, 0.95, 0.99)
-# Where nets are taught.
+# Qualities at which networks are taught.
 NOMINAL = (None, 0.8, "nash", "a look, right with .9")
 
 
 def at_the_end(episodes: ud.Episodes) -> np.ndarray:
-    """Reward a round in the last twenty."""
+    """Return the reward per round in the last twenty rounds."""
     return np.asarray(episodes.reward[:, -20:].mean(-1), float)
 
 
 def a_round(episodes: ud.Episodes) -> np.ndarray:
-    """Reward a round, throughout."""
+    """Return the reward per round."""
     return np.asarray(episodes.reward.mean(-1), float)
 
 
 def a_hand(episodes: ud.Episodes) -> np.ndarray:
-    """Chips a hand, or what an episode is worth."""
+    """Return the reward per episode, such as chips per hand."""
     return np.asarray(episodes.reward.sum(-1), float)
 
 
 def crashes(episodes: ud.Episodes) -> np.ndarray:
-    """Share of episodes that end in a crash."""
+    """Return whether the episode ends in a crash."""
     return np.asarray(crashed(episodes), float)
 
 
-# Beside warmer and colder.
+# Other kinds of feedback than warmer and colder.
 GRIDS: dict[str, dict[str, Any]] = {
     "sharp reward alone": {"feedback": "reward", "cue": 1.0, "num_rounds": 100},
     "reward right with .75": {"feedback": "reward", "cue": 0.75, "num_rounds": 100},
@@ -54,16 +54,16 @@ GRIDS: dict[str, dict[str, Any]] = {
 
 
 def grid(quality: float | str) -> ud.InteractionProcess:
-    """Warmer and colder with that cue, or one of `GRIDS`."""
+    """Return the grid with a cue of that quality, or one of `GRIDS`."""
     return ud.tasks.grid(**(GRIDS[quality] if isinstance(quality, str) else {"cue": quality}))
 
 
 def doors(quality: str) -> ud.InteractionProcess:
-    """One door, or three rounds with looks."""
+    """Return the doors without looks, or with looks in three rounds."""
     return ud.tasks.doors() if quality == "no looks" else ud.tasks.doors(look=0.9, num_rounds=3)
 
 
-# Task: factory of a quality, qualities, what is reported, episodes for it and for the KL, the net and its updates.
+# Task: factory, qualities, outcome, episodes for the outcome and for the KL, hidden units and updates of the network.
 TASKS: dict[str, Any] = {
     "bandit": (lambda q: ud.tasks.bandit(), [None], a_round, 10_000, 4000, (32, 700)),
     "switching_bandit": (lambda q: ud.tasks.switching_bandit(), [None], a_round, 4000, 1000, (64, 700)),
@@ -77,7 +77,7 @@ TASKS: dict[str, Any] = {
 
 
 def row(process: ud.InteractionProcess, name: str, agent: Any, task: str, quality: Any, few: bool) -> dict[str, Any]:
-    """What an agent reaches, and how far its policy is from the interventional answer on its own histories."""
+    """Return the outcome of an agent, and the KL divergence of its policy from the interventional one."""
     _, _, outcome, num_episodes, kl_episodes, _ = TASKS[task]
     size = {"key": jax.random.key(5), "num_episodes": 50 if few else num_episodes}
     executor = "agent" if agent is not None else "expert"
@@ -96,7 +96,7 @@ TEACHINGS = (ud.Counterfactual(observation_weight=0.1), ud.Factual(observation_w
 
 
 def study(task: str, exact: bool, few: bool) -> dict[str, Any]:
-    """All rows: of `task` anew, of others, and with `exact` of its nets, as they are stored."""
+    """Return new rows for `task`, and the stored rows of other tasks; with `exact` also those of its networks."""
     nets, before = [teaching.name for teaching in TEACHINGS], {} if few else store.earlier("when")
     rows = [row for row in before.get("rows", []) if row["task"] != task or (exact and row["agent"] in nets)]
     seconds = dict(before.get("training_seconds", {}))
@@ -131,16 +131,16 @@ def study(task: str, exact: bool, few: bool) -> dict[str, Any]:
     rows.sort(key=key)
     sizes = {task: {"hidden_size": TASKS[task][-1][0], "steps": TASKS[task][-1][1]} for task in tasks}
     settings = {"agent": "LSTMAgent", "steps": sizes, "batch_size": 128, "learning_rate": 0.02, "seed": 0}
-    settings["outcomes"] = {task: TASKS[task][2].__doc__ for task in tasks}
+    settings["outcomes"] = {task: TASKS[task][2].__name__ for task in tasks}
     return {"settings": settings, "rows": rows, "training_seconds": seconds, "seconds": round(sum(seconds.values()), 1)}
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--few", action="store_true")
-    parser.add_argument("--exact", action="store_true", help="no nets")
+    parser.add_argument("--exact", action="store_true", help="no networks")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     args = parser.parse_args()
-    # One task after the other, so that what was measured is kept, whatever comes.
+    # Stored after each task, so that an interrupted run keeps its results.
     for task in args.tasks:
         store.run("when", lambda task=task: study(task, args.exact, args.few), keep=not args.few)

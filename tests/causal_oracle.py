@@ -1,4 +1,4 @@
-"""Random causal models and their answers by brute force: the joint of the mutilated model, summed. Shares no code."""
+"""Random causal models, and their answers by summing the joint of the mutilated model; shares no code."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ def random_model(
     sizes: tuple[int, ...] = (2, 3),
     zeros: float = 0.0,
 ) -> ud.CausalModel:
-    """A random DAG with random tables, a share of whose entries is zero; variables in a random order."""
+    """Return a model on a random DAG with random tables, with a share `zeros` of zeros; variables in random order."""
     names = [f"X{i}" for i in range(num_variables)]
     size = {name: int(rng.choice(sizes)) for name in names}
     variables = []
@@ -32,12 +32,13 @@ def random_model(
 def brute_force(
     model: ud.CausalModel, asked: list[str], see: dict[str, Any], do: dict[str, Any]
 ) -> tuple[np.ndarray, float]:
-    """`P(asked, see | do)`, `[*asked]`, and `P(see | do)`: all assignments, weighed by the mechanisms left."""
-    names = [v.name for v in model.variables]
-    shape = [len(v.values) for v in model.variables]
+    """Return `P(asked, see | do)`, `[*asked]`, and `P(see | do)`, by enumerating all assignments."""
+    variables = model.variables
+    names = [v.name for v in variables]
+    shape = [len(v.values) for v in variables]
     columns = dict(zip(names, np.indices(shape).reshape(len(names), -1), strict=True))
     weight = np.ones(np.prod(shape))
-    for v in model.variables:
+    for v in variables:
         if v.name in do:
             weight = weight * (columns[v.name] == v.values.index(do[v.name]))
         else:
@@ -50,7 +51,7 @@ def brute_force(
 
 
 def random_roles(rng: np.random.Generator, model: ud.CausalModel) -> tuple[list[str], dict[str, int], dict[str, int]]:
-    """One or two names asked, and about a third each of the others seen, done and summed out."""
+    """Return one or two names asked; of the other variables about a third each is seen, done and summed out."""
     names = [str(name) for name in rng.permutation(model.names)]
     asked, rest = names[: rng.integers(1, 3)], names[2:]
     roles = {name: rng.choice(["seen", "done", "summed"]) for name in rest}

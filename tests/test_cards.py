@@ -1,4 +1,4 @@
-"""Kuhn poker and Leduc hold'em against OpenSpiel, the peer that the trees are from: rules, opponent, best response."""
+"""Kuhn poker and Leduc hold'em against OpenSpiel, the source of the game trees: rules, opponent, best response."""
 
 import collections
 
@@ -18,7 +18,7 @@ KEY = jax.random.key(0)
 
 
 def spiel_policy(game, table):
-    """A table of ours as a policy of OpenSpiel's."""
+    """Convert a table of ours to a policy of OpenSpiel."""
     rows = dict(zip(_load(game)["states"], np.asarray(table), strict=True))
 
     def probabilities(state):
@@ -30,8 +30,8 @@ def spiel_policy(game, table):
 
 
 @pytest.mark.parametrize("game", OPENED)
-def test_the_opponent_is_near_a_nash_equilibrium(game):
-    """Nobody gains more than the stored exploitability against it, by OpenSpiel's own measure; rounded, .001."""
+def test_opponent_is_nearly_nash(game):
+    """OpenSpiel's exploitability of it is the stored one, and below .001."""
     table = _load(game)["nash"]
     have = exploitability.exploitability(pyspiel.load_game(OPENED[game]), spiel_policy(game, table))
     assert have < 0.001
@@ -39,7 +39,7 @@ def test_the_opponent_is_near_a_nash_equilibrium(game):
 
 
 def worth(game, opponent, expert):
-    """By OpenSpiel's rules: what `expert(card, state) -> probabilities` wins of `opponent`, both seats alike."""
+    """Return the value of `expert(state, seat) -> probabilities` by OpenSpiel's rules, averaged over seats."""
 
     def value(state, seat):
         if state.is_terminal():
@@ -58,14 +58,14 @@ def worth(game, opponent, expert):
 
 
 def card(state, seat):
-    """The rank that was dealt to a seat."""
+    """Return the rank dealt to a seat."""
     return state.history()[seat]
 
 
 @pytest.mark.parametrize("game", OPENED)
 @pytest.mark.parametrize("opponent", ["nash", "random"])
-def test_the_expert_wins_what_it_wins_in_openspiel(game, opponent):
-    """The whole chain of rules, folding and payoffs, moved to OpenSpiel's rules, and hands of ours."""
+def test_expert_value_matches_openspiel(game, opponent):
+    """The mean payoff of our hands is the value of the same policy under OpenSpiel's rules."""
     process = getattr(ud.tasks, game)(opponent)
     names, log_pi = states(game), np.asarray(process.expert.log_probs)
     table = dict(zip(names, np.array(_load(game)["nash"]), strict=True))
@@ -85,8 +85,8 @@ def test_the_expert_wins_what_it_wins_in_openspiel(game, opponent):
 
 
 @pytest.mark.parametrize("game", OPENED)
-def test_a_cold_expert_is_the_best_response_to_a_known_card(game):
-    """Against the best move at every state by backward induction over OpenSpiel's game."""
+def test_cold_expert_is_best_response(game):
+    """It takes a best move at every state, by backward induction over OpenSpiel's game."""
     process = getattr(ud.tasks, game)(temperature=1e-3)
     names, log_pi = states(game), np.asarray(process.expert.log_probs)
     table = dict(zip(names, np.array(_load(game)["nash"]), strict=True))
@@ -101,7 +101,7 @@ def test_a_cold_expert_is_the_best_response_to_a_known_card(game):
             row = table[state.information_state_string()]
             return sum(row[a] * v for a, v in values.items()) / sum(row[a] for a in values)
         distribution = np.exp(log_pi[card(state, 1 - seat), names.index(state.information_state_string())])
-        # All its mass is on moves that are best, up to ties.
+        # All its mass is on best moves, up to ties.
         right = [a for a, v in values.items() if v > max(values.values()) - 0.02]
         right += [a for a in range(len(distribution)) if a not in values and 1 in right]
         assert distribution[right].sum() > 0.99
@@ -113,22 +113,22 @@ def test_a_cold_expert_is_the_best_response_to_a_known_card(game):
 
 
 def by_all_histories(process, own_actions):
-    """Chips a hand of the exact agent and its nats an action from the sober one, summed over all hands, in NumPy."""
+    """Return chips a hand of an exact agent, and its nats an action from the sober one, summed over all hands."""
     P, pi = np.exp(np.asarray(process.task.log_probs, float)), np.exp(np.asarray(process.expert.log_probs, float))
     rewards, state_of = np.asarray(process.task.rewards, float), np.asarray(process.task.state_of)
     before, T = P.shape[1] - 1, process.num_rounds
 
-    def go(state, t, own, done, seen):
-        """From a history of probability `own * done.sum()`, `own` of the agent's moves; two beliefs, unnormalised."""
+    def go(state, t, moves, done, seen):
+        """Sum over the hands below a history of probability `moves * done.sum()`; the two beliefs are unnormalised."""
         if t == T or state == before - 1:
             return np.zeros(2)
         sober, deluded = (belief @ pi[:, state] / belief.sum() for belief in (done, seen))
         acts = sober if own_actions == "do" else deluded
-        total = np.array([0.0, own * done.sum() * (sober * np.log(sober / acts)).sum() / T])
+        total = np.array([0.0, moves * done.sum() * (sober * np.log(sober / acts)).sum() / T])
         for a, o in np.argwhere(P[:, state].any(0)):
             told = done * P[:, state, a, o]
-            total[0] += own * acts[a] * (told * rewards[:, state, a, o]).sum()
-            total += go(state_of[o], t + 1, own * acts[a], told, seen * pi[:, state, a] * P[:, state, a, o])
+            total[0] += moves * acts[a] * (told * rewards[:, state, a, o]).sum()
+            total += go(state_of[o], t + 1, moves * acts[a], told, seen * pi[:, state, a] * P[:, state, a, o])
         return total
 
     openings = np.asarray(process.prior, float)[:, None] * P[:, before, 0]
@@ -139,7 +139,7 @@ def by_all_histories(process, own_actions):
 @pytest.mark.parametrize("game", OPENED)
 @pytest.mark.parametrize("opponent", ["nash", "random"])
 @pytest.mark.parametrize("own_actions", ["do", "see"])
-def test_exact_players_are_what_all_hands_say(game, opponent, own_actions):
+def test_exact_players_match_enumeration(game, opponent, own_actions):
     process = getattr(ud.tasks, game)(opponent)
     chips, nats = by_all_histories(process, own_actions)
     agent = ud.ExactAgent(process, own_actions)
@@ -149,8 +149,8 @@ def test_exact_players_are_what_all_hands_say(game, opponent, own_actions):
     assert report.action_kl_do == pytest.approx(nats, abs=4 * report.action_kl_do_se + 1e-5)
 
 
-def test_a_leduc_player_takes_its_raise_for_a_good_card():
-    """Delusion loses little in two to four moves a hand, and earns a little against who bets blindly. Kuhn: nothing."""
+def test_delusion_in_leduc():
+    """It costs little in two to four moves, pays a little against a random opponent, and is nil in Kuhn poker."""
     process = {game: getattr(ud.tasks, game)() for game in OPENED}
     assert by_all_histories(process["leduc"], "see") == pytest.approx([-0.222, 0.098], abs=0.001)
     assert by_all_histories(process["leduc"], "do")[0] == pytest.approx(-0.180, abs=0.001)
@@ -159,8 +159,8 @@ def test_a_leduc_player_takes_its_raise_for_a_good_card():
     assert by_all_histories(blind, "see")[0] > by_all_histories(blind, "do")[0] + 0.05
 
 
-def test_after_the_end_of_a_hand_nothing_happens():
-    """Everybody is indifferent, nothing is paid, and what is seen is always the same."""
+def test_nothing_happens_after_hand():
+    """The expert is uniform, no reward is paid, and the observation stays the same."""
     process = ud.tasks.leduc()
     episodes = ud.rollout(process, ud.ExactAgent(process), key=KEY, num_episodes=500)
     over = np.asarray(episodes.observations) == process.observation_spec.n - 1

@@ -1,4 +1,4 @@
-"""Causal models: every split into asked, seen, done and summed out, against brute force and against peers."""
+"""Causal models: every split into asked, seen, done and summed out, against brute force."""
 
 import itertools
 import math
@@ -11,11 +11,12 @@ import pytest
 
 import undelude as ud
 from causal_oracle import brute_force, random_model, random_roles
+from undelude.causal import contraction, structure
 
 
 @pytest.fixture
 def frog() -> ud.CausalModel:
-    """Section 2's model, values as the paper counts them."""
+    """Return the model of Section 2, with the values of the paper."""
     return ud.CausalModel(
         [
             ud.Variable("Theta", (1, 2), table=[0.5, 0.5]),
@@ -36,7 +37,7 @@ def chain(length: int, rng: np.random.Generator) -> ud.CausalModel:
 
 
 @pytest.mark.parametrize("num_variables", [3, 5, 8, 12])
-def test_query_is_the_sum_over_the_mutilated_joint(num_variables: int):
+def test_query_equals_brute_force(num_variables: int):
     """Random DAGs, with zeros in the tables; observed colliders and several done variables occur."""
     rng = np.random.default_rng(num_variables)
     for _ in range(60 if num_variables < 12 else 12):
@@ -52,8 +53,8 @@ def test_query_is_the_sum_over_the_mutilated_joint(num_variables: int):
             np.testing.assert_allclose(model.log_prob(see=see, do=do), np.log(evidence), rtol=1e-5, atol=1e-6)
 
 
-def test_every_split_of_a_model_with_a_collider():
-    """All 4^4 roles of four variables, not a sample of them."""
+def test_all_roles_equal_brute_force():
+    """All 4^4 assignments of roles to four variables, two of them colliders."""
     rng = np.random.default_rng(0)
     tables = {"A": (), "B": (), "C": ("A", "B"), "D": ("C", "A")}
     model = ud.CausalModel(
@@ -68,14 +69,14 @@ def test_every_split_of_a_model_with_a_collider():
             np.testing.assert_allclose(model.query(asked, see=see, do=do), answer / evidence, rtol=1e-5)
 
 
-def test_axes_of_the_answer_follow_the_names_asked(frog: ud.CausalModel):
+def test_answer_axes_follow_asked(frog: ud.CausalModel):
     joint = frog.query(("Theta", "O"), do={"A": 1})
     np.testing.assert_allclose(joint, [[0, 0.5], [0.5, 0]])
     np.testing.assert_allclose(frog.query(("O", "Theta"), do={"A": 1}), joint.T)
 
 
-def test_a_chain_of_200_all_observed():
-    """The evidence of 200 variables is e^-100 and less, which no float32 holds; its logarithm stands."""
+def test_long_chain_observed():
+    """The evidence of 200 variables underflows in float32; its logarithm does not."""
     rng = np.random.default_rng(1)
     model = chain(200, rng)
     values = {f"X{i}": int(rng.integers(2)) for i in range(200)}
@@ -84,8 +85,7 @@ def test_a_chain_of_200_all_observed():
         by_hand += math.log(float(model[f"X{i}"].table[values[f"X{i - 1}"], values[f"X{i}"]]))
     assert by_hand < -103  # exp of it is below the smallest float32.
     np.testing.assert_allclose(model.log_prob(see=values), by_hand, rtol=1e-6)
-    middle = values.pop("X100")
-    del middle
+    del values["X100"]
     before, after = (np.asarray(model[x].table, float) for x in ("X100", "X101"))
     weight = before[values["X99"]] * after[:, values["X101"]]
     np.testing.assert_allclose(model.query("X100", see=values), weight / weight.sum(), rtol=1e-6)
@@ -94,12 +94,15 @@ def test_a_chain_of_200_all_observed():
     )
 
 
-@pytest.mark.parametrize(("length", "p"), [(80, 0.9), (400, 0.999)])
-def test_evidence_that_conflicts(length: int, p: float):
-    """One half of the children speak for one value, one half for the other, each half beyond doubt and any float."""
+@pytest.mark.parametrize(("length", "p"), [(50, 0.9), (400, 0.999)])
+def test_conflicting_evidence(length: int, p: float):
+    """Half of the children favour one value, half the other; either likelihood ratio exceeds the range of a float.
+
+    The float is single precision for 50 children (compiled) and double precision for 400.
+    """
     variables = [ud.Variable("T", (0, 1), table=[0.5, 0.5])]
     variables += [ud.Variable(f"X{i}", (0, 1), ("T",), table=[[p, 1 - p], [1 - p, p]]) for i in range(length)]
-    # A second table on T, of another shape, meets the message of the first.
+    # Tables of another shape, so that their message about T is separate from that of the first.
     variables += [ud.Variable(f"Y{i}", (0, 1, 2), ("T",), table=[[p, 0, 1 - p], [1 - p, 0, p]]) for i in range(length)]
     model = ud.CausalModel(variables)
     see = {f"X{i}": 0 for i in range(length)} | {f"Y{i}": 2 for i in range(length)}
@@ -107,24 +110,24 @@ def test_evidence_that_conflicts(length: int, p: float):
     by_hand = length * (np.log(p) + np.log1p(-p))
     np.testing.assert_allclose(model.log_prob(see=see), by_hand, rtol=1e-5)
     if length > 100:
-        return  # Compiling adds time and nothing else.
+        return  # A compiled query of 800 variables adds time and no claim.
     np.testing.assert_allclose(model.compile("T", see=tuple(see))(list(see.values())), [0.5, 0.5], atol=1e-2)
-    # log P = log sum_t P(t) c, so the derivative in each P(t) is 1, T's two entries being 1/2.
-    derivative = jax.grad(lambda t: eqx.tree_at(lambda m: m.tables[0], model, t).log_prob(see=see))(model.tables[0])
-    np.testing.assert_allclose(derivative, [1, 1], atol=2e-2)
+    # log P = log sum_t P(t) c, so the derivative in each P(t) = 1/2 is 1.
+    evidence = jax.grad(lambda t: eqx.tree_at(lambda m: m.tables[0], model, t).log_prob(see=see))
+    np.testing.assert_allclose(jax.jit(evidence)(model.tables[0]), [1, 1], atol=2e-2)
 
 
-def test_derivatives_where_a_table_holds_a_zero(frog: ud.CausalModel):
-    """Prize or frog is all zeros and ones: P(O = 1 | do(A = 1)) = sum_t P(t) P(O = 1 | t, 1), entry by entry."""
+def test_derivative_at_zero_entries(frog: ud.CausalModel):
+    """P(O = 1 | do(A = 1)) = sum_t P(t) P(O = 1 | t, 1), where all entries of prize or frog are 0 or 1."""
     table = frog.tables[2]
     value = jax.grad(lambda t: jnp.exp(eqx.tree_at(lambda m: m.tables[2], frog, t).log_prob(see={"O": 1}, do={"A": 1})))
     expected = np.zeros((2, 2, 2))
     expected[:, 0, 1] = 0.5
-    np.testing.assert_allclose(value(table), expected, atol=1e-6)
+    np.testing.assert_allclose(jax.jit(value)(table), expected, atol=1e-6)
 
 
-def test_a_chain_of_200_summed_out():
-    """The far end of a chain is a product of its matrices."""
+def test_long_chain_summed_out():
+    """The distribution of the last variable is a product of matrices."""
     model = chain(200, np.random.default_rng(2))
     distribution = np.array([0.0, 1.0])
     for i in range(1, 200):
@@ -132,20 +135,20 @@ def test_a_chain_of_200_summed_out():
     np.testing.assert_allclose(model.query("X199", do={"X0": 1}), distribution, rtol=1e-5)
 
 
-def test_compile_answers_a_batch_as_query_does(frog: ud.CausalModel):
+def test_compile_agrees_with_query(frog: ud.CausalModel):
     f = frog.compile("O", see="Theta", do="A")
     see, do = [[1], [1], [2], [2]], [[1], [2], [1], [2]]
     answers = f(see, do)
     for answer, (theta,), (a,) in zip(answers, see, do, strict=True):
         np.testing.assert_allclose(answer, frog.query("O", see={"Theta": theta}, do={"A": a}))
     np.testing.assert_allclose(jax.jit(f)(jnp.array(see), jnp.array(do)), answers)
-    # One row of the one serves all rows of the other; a single row has no leading axis.
+    # A single row is broadcast against a batch, and needs no leading axis.
     np.testing.assert_allclose(f([1], do), f([[1]] * 4, do))
     assert f([1], [1]).shape == (2,)
     assert f(np.ones((3, 2, 1), int), [1]).shape == (3, 2, 2)
 
 
-def test_compile_on_a_random_model():
+def test_compile_equals_brute_force():
     rng = np.random.default_rng(3)
     model = random_model(rng, 7, zeros=0.2)
     asked, see, do = ("X6", "X2"), ("X5", "X1"), ("X3",)
@@ -156,10 +159,10 @@ def test_compile_on_a_random_model():
             model, list(asked), dict(zip(see, row[:2], strict=True)), dict(zip(do, row[2:], strict=True))
         )
         with np.errstate(invalid="ignore"):
-            np.testing.assert_allclose(answer, by_hand / evidence, rtol=1e-5, atol=1e-7)  # nan where impossible
+            np.testing.assert_allclose(answer, by_hand / evidence, rtol=1e-5, atol=1e-7)  # nan if impossible
 
 
-def test_values_of_any_kind():
+def test_string_and_bool_values():
     model = ud.CausalModel(
         [
             ud.Variable("weather", ("dry", "wet"), table=[0.8, 0.2]),
@@ -172,8 +175,8 @@ def test_values_of_any_kind():
         jax.jit(model.compile("umbrella", see="weather"))(jnp.array([1]))
 
 
-def test_it_is_differentiable_in_the_tables(frog: ud.CausalModel):
-    """The derivative of an answer along a change of the prior, against a difference quotient."""
+def test_derivative_in_tables():
+    """The directional derivatives of an answer and of the evidence, against difference quotients."""
     rng = np.random.default_rng(4)
     model = random_model(rng, 6)
     root = next(v for v in model.variables if not v.parents)
@@ -185,17 +188,20 @@ def test_it_is_differentiable_in_the_tables(frog: ud.CausalModel):
         i = [v.name for v in model.variables].index(root.name)
         return eqx.tree_at(lambda m: m.tables[i], model, root.table + step * jnp.asarray(direction, jnp.float32))
 
-    derivative = jax.grad(lambda step: shifted(step).query(asked, see=see, do=do)[0])(0.0)
+    def answers(step):
+        model = shifted(step)
+        return jnp.stack([model.query(asked, see=see, do=do)[0], model.log_prob(see=see, do=do)])
+
+    derivative, log_derivative = jax.jit(jax.jacrev(answers))(0.0)
     high, low = (brute_force(shifted(step), [asked], see, do) for step in (1e-3, -1e-3))
     quotient = (high[0][0] / high[1] - low[0][0] / low[1]) / 2e-3
     np.testing.assert_allclose(derivative, quotient, rtol=1e-3, atol=1e-5)
-    log_derivative = jax.grad(lambda step: shifted(step).log_prob(see=see, do=do))(0.0)
     np.testing.assert_allclose(log_derivative, (np.log(high[1]) - np.log(low[1])) / 2e-3, rtol=1e-3, atol=1e-5)
     assert derivative != 0
 
 
-def test_a_table_too_large_is_refused_and_named():
-    """A clique of 30 has no exact answer of any use; the error says so before memory is gone."""
+def test_dense_graph_raises():
+    """A clique of 30 needs a table of 2^30 entries; the error comes before the allocation."""
     rng = np.random.default_rng(5)
     names = [f"X{i}" for i in range(30)]
     variables = [ud.Variable(name, (0, 1), table=[0.5, 0.5]) for name in names]
@@ -206,11 +212,21 @@ def test_a_table_too_large_is_refused_and_named():
         model.query("X0", see={f"Y{i}": 0 for i in range(435)})
 
 
+def test_limit_on_entries_is_inclusive(monkeypatch: pytest.MonkeyPatch):
+    for module in (contraction, structure):
+        monkeypatch.setattr(module, "MAX_ENTRIES", 8)
+    model = chain(4, np.random.default_rng(7))
+    assert model.query(("X0", "X1", "X2")).shape == (2, 2, 2)
+    assert model.query(("X0", "X3")).shape == (2, 2)  # Eliminates X1 and X2 from tables of eight entries.
+    with pytest.raises(ValueError, match="entries"):
+        model.query(("X0", "X1", "X2", "X3"))
+
+
 # ------------------------------------------------------------------------------------------------------------ marginal
 
 
-def test_a_marginal_answers_what_it_sees_and_refuses_what_it_cannot_know(frog: ud.CausalModel):
-    """Figure 3d in one round: `P(o | a)` stands; `P(o | do(a))` is refused with the hedge."""
+def test_marginal_of_prize_or_frog(frog: ud.CausalModel):
+    """Figure 3d with one round: `P(o | a)` has an answer, and `P(o | do(a))` raises the hedge."""
     marginal = frog.marginal(("A", "O"))
     np.testing.assert_allclose(marginal.query("O", see={"A": 1}), [0, 1])
     for call in (
@@ -227,8 +243,8 @@ def test_a_marginal_answers_what_it_sees_and_refuses_what_it_cannot_know(frog: u
         marginal.query("Theta")
 
 
-def test_a_marginal_answers_a_do_that_it_determines():
-    """Front door: the mediator tells the effect although the confounder is hidden; against surgery by brute force."""
+def test_marginal_with_front_door():
+    """The mediator determines the effect although the confounder is hidden; against brute force."""
     rng = np.random.default_rng(6)
     tables = {"U": (), "A": ("U",), "M": ("A",), "O": ("U", "M")}
     model = ud.CausalModel(
@@ -236,14 +252,14 @@ def test_a_marginal_answers_a_do_that_it_determines():
     )
     answer, _ = brute_force(model, ["O"], {}, {"A": 1})
     np.testing.assert_allclose(model.marginal(tuple("AMO")).query("O", do={"A": 1}), answer, rtol=1e-5)
-    # ... and by the estimand, from the distribution of A, M and O alone.
+    # The estimand needs the distribution of A, M and O alone.
     estimand = model.identify("O", do="A", latent="U")
     np.testing.assert_allclose(estimand.evaluate(model.query(tuple("AMO")), tuple("AMO"))[:, 1], answer, rtol=1e-5)
 
 
-def test_a_marginal_says_where_its_records_hold_nothing():
-    """A front door whose every mechanism is certain: two models with the same records and other effects."""
-    certain, records = [[1, 0], [0, 1]], []
+def test_marginal_without_positivity_raises():
+    """Two front-door models with deterministic mechanisms: the same observed distribution and different effects."""
+    certain, observed = [[1, 0], [0, 1]], []
     for p in (0.1, 0.6):
         model = ud.CausalModel(
             [
@@ -254,13 +270,13 @@ def test_a_marginal_says_where_its_records_hold_nothing():
             ]
         )
         marginal = model.marginal(("A", "M", "O"))
-        records.append(marginal.query(("A", "M", "O")))
-        with pytest.raises(ValueError, match=r"holds? no instance of something that is conditioned on"):
+        observed.append(marginal.query(("A", "M", "O")))
+        with pytest.raises(ValueError, match="positivity"):
             marginal.query("O", do={"A": 1})
-    np.testing.assert_array_equal(*records)
+    np.testing.assert_array_equal(*observed)
 
 
-def test_rows_that_are_rounded_are_normalised():
+def test_rounded_rows_are_normalised():
     model = ud.CausalModel(
         [
             ud.Variable("T", (0, 1), table=[0.5, 0.5]),
@@ -270,17 +286,22 @@ def test_rows_that_are_rounded_are_normalised():
     np.testing.assert_allclose(model.query(("T", "X")).sum(1), model.query("T"), atol=1e-7)
 
 
-def test_a_gradient_has_its_tables_by_name(frog: ud.CausalModel):
-    gradient = eqx.filter_grad(lambda model: model.query("O", do={"A": 1})[1])(frog)
+def test_leaves_are_the_tables(frog: ud.CausalModel):
+    assert [x.shape for x in jax.tree.leaves(frog)] == [(2,), (2, 2), (2, 2, 2)]
+    assert [x.shape for x in jax.tree.leaves(frog["O"])] == [(2, 2, 2)]
+
+
+def test_gradient_table_by_name(frog: ud.CausalModel):
+    gradient = eqx.filter_jit(eqx.filter_grad(lambda model: model.query("O", do={"A": 1})[1]))(frog)
     assert gradient.table("A").shape == (2, 2)
-    np.testing.assert_allclose(gradient.table("A"), 0)  # Taken out by surgery.
+    np.testing.assert_allclose(gradient.table("A"), 0)  # Surgery removes the mechanism.
     assert (gradient.table("O")[:, 0] != 0).any()
 
 
 # -------------------------------------------------------------------------------------------------------------- errors
 
 
-def test_what_is_wrong_with_a_model_is_named():
+def test_invalid_model_raises():
     coin = ud.Variable("A", (0, 1), table=[0.5, 0.5])
     with pytest.raises(ValueError, match="two variables are called 'A'"):
         ud.CausalModel([coin, coin])
@@ -293,18 +314,18 @@ def test_what_is_wrong_with_a_model_is_named():
         ud.CausalModel([ud.Variable("A", (0, 1), ("B",), table=half), ud.Variable("B", (0, 1), ("A",), table=half)])
 
 
-def test_what_is_wrong_with_a_variable_is_named():
+def test_invalid_variable_raises():
     with pytest.raises(ValueError, match="A: values must be distinct"):
         ud.Variable("A", (0, 0), table=[0.5, 0.5])
-    with pytest.raises(ValueError, match="parent is named twice"):
+    with pytest.raises(ValueError, match="A: a parent repeats"):
         ud.Variable("A", (0, 1), ("B", "B"), table=np.full((2, 2, 2), 0.5))
-    with pytest.raises(ValueError, match="an axis for each of the parents"):
+    with pytest.raises(ValueError, match="A: table has shape"):
         ud.Variable("A", (0, 1), ("B",), table=[0.5, 0.5])
     with pytest.raises(ValueError, match=r"A: table\[1\] does not sum to one"):
         ud.Variable("A", (0, 1), ("B",), table=[[0.5, 0.5], [0.5, 0.6]])
 
 
-def test_what_is_wrong_with_a_query_is_named(frog: ud.CausalModel):
+def test_invalid_query_raises(frog: ud.CausalModel):
     with pytest.raises(ValueError, match="'Thetas' is not in the graph; did you mean Theta"):
         frog.query("Thetas")
     with pytest.raises(ValueError, match="A has no value 3; it has 1, 2"):
@@ -326,59 +347,68 @@ def test_what_is_wrong_with_a_query_is_named(frog: ud.CausalModel):
 
 
 @pytest.mark.usefixtures("no_type_checks")
-def test_what_a_user_might_hand_over_instead(frog: ud.CausalModel):
-    """Names for values, values for names, numbers of another width, words beside numbers, nothing at all."""
-    with pytest.raises(ValueError, match="see must be a dict of values by name"):
+def test_wrong_type_raises(frog: ud.CausalModel):
+    """Names for values, values for names, arrays for scalars, None."""
+    with pytest.raises(ValueError, match="see must be a dict"):
         frog.query("O", see="A")
-    with pytest.raises(ValueError, match="names are asked for here"):
+    with pytest.raises(ValueError, match="names must be a name or several"):
         frog.compile("O", see={"A": 1})
     with pytest.raises(ValueError, match=r"a name is asked twice"):
         frog.query(("O", "O"))
-    with pytest.raises(TypeError, match=r"made from ud.Variable objects"):
+    with pytest.raises(TypeError, match=r"ud\.Variable objects"):
         ud.CausalModel({"A": ()})
-    with pytest.raises(ValueError, match=r"hidden' is|'X' is not in the graph"):
+    with pytest.raises(TypeError, match=r"ud\.Variable objects"):
+        ud.CausalModel(3)
+    with pytest.raises(ValueError, match="'X' is not in the graph"):
         ud.CausalModel(frog.variables, hidden=("X",))
-    with pytest.raises(ValueError, match="A: values must be a sequence"):
+    with pytest.raises(ValueError, match="A: values"):
         ud.Variable("A", 2, table=[0.5, 0.5])
-    with pytest.raises(ValueError, match="name must be a string"):
+    with pytest.raises(ValueError, match="name"):
         ud.Variable("", (0, 1), table=[0.5, 0.5])
-    with pytest.raises(ValueError, match="A: table must be an array of numbers"):
+    with pytest.raises(ValueError, match="A: table"):
         ud.Variable("A", (0, 1), ("B",), table=[[0.5], [0.5, 0.5]])
-    with pytest.raises(TypeError, match=r"of a CausalModel, take model.graph"):
+    with pytest.raises(TypeError, match=r"model\.graph"):
         ud.identify(frog, "O", do="A")
-    with pytest.raises(ValueError, match="back_door takes one name on either side"):
-        frog.back_door(("A", "Theta"), "O")
-    with pytest.raises(TypeError, match="call what compile returns"):
+    for a, b in ((("A", "Theta"), "O"), ("A", ("O", "Theta")), ((), "O")):
+        with pytest.raises(ValueError, match="back_door takes one name"):
+            frog.back_door(a, b)
+        with pytest.raises(ValueError, match="paths takes one name"):
+            frog.paths(a, b)
+    with pytest.raises(TypeError, match="the value of A is traced"):
         jax.jit(lambda a: frog.query("O", see={"A": a}))(1)
-    with pytest.raises(ValueError, match="see_values has the leading axes"):
+    with pytest.raises(ValueError, match="leading axes"):
         frog.compile("O", see="Theta", do="A")([[1], [2]], [[1], [2], [1]])
-    with pytest.raises(ValueError, match="nothing is seen in this query"):
+    with pytest.raises(ValueError, match="omit see_values"):
         frog.compile("O", do="A")([1])
-    with pytest.raises(TypeError, match="a name is asked for here, or several, not None"):
+    with pytest.raises(TypeError, match="names must be a name or several, not None"):
         frog.query(None)
-    with pytest.raises(ValueError, match=r"A takes one value, not an array of shape \(2,\)"):
+    with pytest.raises(ValueError, match=r"A takes one value, .* \(2,\)"):
         frog.query("O", see={"A": np.array([1, 2])})
-    with pytest.raises(ValueError, match=r"A: values must be numbers, words or other things that do not change, not"):
+    with pytest.raises(ValueError, match="A: values must be hashable"):
         ud.Variable("A", ([0], [1]), table=[0.5, 0.5])
-    with pytest.raises(ValueError, match="A: table must be an array of numbers: int too large"):
+    with pytest.raises(ValueError, match=r"A: table .* int too large"):
         ud.Variable("A", (0, 1), table=[10**400, 0])
-    with pytest.raises(ValueError, match="paths takes one name on either side"):
-        frog.paths(("A", "Theta"), "O")
-    with pytest.raises(TypeError, match=r"a graph is a dict of parents by name, such as .*; not 'A': None"):
+    with pytest.raises(TypeError, match="'A': None"):
         ud.identify({"A": None}, "A")
-    with pytest.raises(ValueError, match="the answer itself would have"):
+    with pytest.raises(ValueError, match="entries"):
         chain(40, np.random.default_rng(0)).query([f"X{i}" for i in range(40)])
+
+
+def test_compile_without_values(frog: ud.CausalModel):
     np.testing.assert_allclose(frog.compile("O")(), [0, 1])
-    np.testing.assert_allclose(frog.query("O", see={"A": np.int64(1)}), frog.query("O", see={"A": jnp.array(1)}))
 
 
-def test_float_values_are_found_at_either_width():
+def test_value_as_array_scalar(frog: ud.CausalModel):
+    for value in (np.int64(1), np.array([1]), jnp.array(1)):
+        np.testing.assert_allclose(frog.query("O", see={"A": value}), [0, 1])
+
+
+def test_float_values_match_in_single_precision():
     dose = ud.Variable("dose", (0.1, 0.2), table=[0.5, 0.5])
     model = ud.CausalModel([dose, ud.Variable("cured", ("no", "yes"), ("dose",), table=[[0.9, 0.1], [0.4, 0.6]])])
     for x in (0.2, np.float32(0.2), jnp.array(0.2)):
         np.testing.assert_allclose(model.query("cured", see={"dose": x}), [0.4, 0.6])
     f = model.compile("cured", see="dose")
     np.testing.assert_allclose(f(jnp.array([[0.1], [0.2]])), jax.jit(f)(jnp.array([[0.1], [0.2]])), rtol=1e-6)
-    mixed = model.compile("cured", see=("dose",))
-    np.testing.assert_allclose(mixed([[0.2]]), [[0.4, 0.6]])
+    np.testing.assert_allclose(f([[0.2]]), [[0.4, 0.6]])
     np.testing.assert_allclose(model.compile("dose", see=("cured",))([["yes"], ["no"]])[0], [1 / 7, 6 / 7], rtol=1e-6)

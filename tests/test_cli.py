@@ -27,8 +27,9 @@ from undelude._agents.networks.registry import ARCHITECTURES
 from undelude._cli import main
 from undelude._cli.console import make_console
 from undelude._cli.interrupts import Interrupts
+from undelude._cli.train import AGENTS, Session, make_agent, make_teaching
+from undelude._distributions import GivenArray, Parts, Reals, Spec, num_symbols
 from undelude._cli.session import Session
-from undelude._cli.train import make_agent, make_teaching
 from undelude._distributions import GivenArray, Parts, Reals, Spec, num_symbols
 from undelude._rollout.scan import run_episode
 from undelude._runs.checkpoints import updates_in
@@ -478,14 +479,14 @@ def test_agent_of_another_task_is_refused(run: Path, capsys: pytest.CaptureFixtu
     [
         ("bandti", 2, "Did you mean bandit?"),
         ("frozenlake", 2, "Did you mean frozen_lake?"),
-        ("chess", 2, "There are bandit, frog"),
-        ("no_such_module:factory", 2, "there is no module 'no_such_module'"),
+        ("chess", 2, "The tasks are bandit, frog"),
+        ("no_such_module:factory", 2, "no module 'no_such_module'"),
         ("my_tasks:tyni", 2, "Did you mean tiny?"),
         ("my_tasks:wrong", 1, "returned str; it must return an undelude.InteractionProcess"),
         ("./my_tasks.py:tiny", 2, "did you mean my_tasks:tiny?"),
         ("my_tasks.py:tiny", 2, "did you mean my_tasks:tiny?"),
-        ("my_tasks:", 2, "names no factory: write my_tasks:NAME"),
-        ("my_tasks:number", 2, "'number' in module 'my_tasks' is no factory but of type int"),
+        ("my_tasks:", 2, "names no factory. Write my_tasks:NAME"),
+        ("my_tasks:number", 2, "'number' in module 'my_tasks' is not a function but of type int"),
         ("my_tasks:raises", 1, "the task my_tasks:raises cannot be made: bandit: num_arms must be at least 2"),
         ("my_tasks:divides", 1, "the task my_tasks:divides cannot be made: ZeroDivisionError: division by zero"),
         ("needs:it", 1, "needs:it cannot be made: ModuleNotFoundError: No module named 'not_there' (needs.py, line 2)"),

@@ -1,8 +1,8 @@
-"""What README and docs show is true: their code runs and prints what stands below it, and what they name exists.
+"""The README and the docs are true: their code runs and prints the output shown, and the names they use exist.
 
-The blocks of a page run in order, as one session. Above a block may stand
+The blocks of a page run in order, as one session. A block may have a comment above it:
 
-    <!-- tested with steps=20, num_episodes=64 -->   to run it smaller; its output is then not compared
+    <!-- tested with steps=20, num_episodes=64 -->   run it smaller, and do not compare its output
     <!-- from examples/x.py -->                      it is a passage of that file, imports aside
 """
 
@@ -10,6 +10,7 @@ import ast
 import importlib
 import inspect
 import re
+import runpy
 import shlex
 from pathlib import Path
 
@@ -27,7 +28,7 @@ BLOCK = re.compile(
 )
 COMMAND = re.compile(r"^\$ undelude (.*)$", re.MULTILINE)
 NUMBER = re.compile(r"-?\d+\.\d+")
-# What is sampled is the same everywhere; what is computed from it may differ in the last digit that is shown.
+# Relative. Samples are the same on every machine; numbers computed from them may differ in the last digit shown.
 TOLERANCE = 0.02
 
 
@@ -40,7 +41,7 @@ def pages_with(pattern):
 
 
 @pytest.mark.parametrize("page", pages_with(BLOCK))
-def test_code_runs_and_prints_what_is_shown(page, tmp_path, monkeypatch, capsys):
+def test_code_prints_its_output(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     session = {}
     for block in BLOCK.finditer(page.read_text()):
@@ -52,9 +53,14 @@ def test_code_runs_and_prints_what_is_shown(page, tmp_path, monkeypatch, capsys)
         exec(compile(shrink(code, smaller) if smaller else code, name_of(page), "exec"), session)
         printed = capsys.readouterr().out
         if output is not None and not smaller:
-            assert NUMBER.sub("#", printed) == NUMBER.sub("#", output)
-            shown = [float(x) for x in NUMBER.findall(output)]
-            assert [float(x) for x in NUMBER.findall(printed)] == pytest.approx(shown, rel=TOLERANCE, abs=1e-4)
+            (words, numbers), (shown_words, shown) = with_numbers(printed, NUMBER), with_numbers(output, NUMBER)
+            assert words == shown_words
+            assert numbers == pytest.approx(shown, rel=TOLERANCE, abs=1e-4)
+
+
+def with_numbers(text, pattern):
+    """Split a text into the text without its numbers, and the numbers."""
+    return pattern.sub("#", text), [float(x) for x in pattern.findall(text)]
 
 
 def shrink(code, settings):
@@ -66,12 +72,12 @@ def shrink(code, settings):
 
 
 @pytest.mark.parametrize("page", pages_with(COMMAND))
-def test_commands_are_understood(page):
+def test_commands_parse(page):
     for command in COMMAND.findall(page.read_text()):
         tyro.cli(Command, args=shlex.split(command, comments=True))
 
 
-def test_every_public_name_is_documented():
+def test_public_names_are_documented():
     directives = "\n".join(path.read_text() for path in (DOCS / "api").glob("*.md"))
     documented = re.findall(r"^::: undelude\.(\w+)$", directives, re.MULTILINE)
     assert sorted(documented) == sorted(ud.__all__)
@@ -80,14 +86,14 @@ def test_every_public_name_is_documented():
 
 
 @pytest.mark.parametrize("name", ud.__all__)
-def test_every_public_name_has_a_docstring_of_its_own(name):
+def test_public_names_have_docstrings(name):
     thing = getattr(ud, name)
     inherited = [base.__doc__ for base in thing.__mro__[1:]] if inspect.isclass(thing) else []
     assert thing.__doc__
     assert thing.__doc__ not in inherited
 
 
-def test_the_paper_map_names_what_exists():
+def test_paper_map_names_exist():
     page = (DOCS / "paper-map.md").read_text()
     for name in re.findall(r"`(undelude(?:\.\w+)+)`", page):
         assert resolves(name), name
@@ -114,7 +120,7 @@ def functions(file):
     return {node.name for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.FunctionDef)}
 
 
-def test_the_first_page_leads_to_all_others():
+def test_index_links_every_page():
     linked = re.findall(r"\]\(([\w-]+\.md)\)", (DOCS / "index.md").read_text())
     assert {*linked} == {page.name for page in DOCS.glob("*.md")} - {"index.md"}
     navigation = (ROOT / "mkdocs.yml").read_text()
@@ -122,7 +128,24 @@ def test_the_first_page_leads_to_all_others():
 
 
 @pytest.mark.parametrize("page", pages_with(re.compile(r"\]\(")))
-def test_relative_links_lead_somewhere(page):
+def test_relative_links_resolve(page):
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
         if not target.startswith(("http", "#")):
             assert (page.parent / target.split("#")[0]).exists(), target
+
+
+def test_readme_figure_is_current():
+    """The committed picture is the one that its script draws; a shade may differ by a rounding."""
+    script = runpy.run_path(str(ROOT / "tools" / "draw_readme.py"))
+    drawn, kept = script["draw"](script["play"]()), (DOCS / "figures" / "belief.svg").read_text()
+    (words, numbers), (kept_words, kept_numbers) = with_numbers(drawn, NUMBER), with_numbers(kept, NUMBER)
+    assert words == kept_words
+    assert numbers == pytest.approx(kept_numbers, abs=0.11)
+
+
+def test_fast_tests_exist():
+    """The files that `make test-fast` names are there."""
+    makefile = (ROOT / "Makefile").read_text().replace("\\\n", " ")
+    names = re.search(r"^FAST_TESTS := .*addsuffix \.py, (.*?)\)\)", makefile, re.MULTILINE)[1].split()
+    assert names
+    assert all((ROOT / "tests" / f"test_{name}.py").is_file() for name in names)

@@ -1,4 +1,4 @@
-"""What a user may get wrong at the public functions: one line, before anything is compiled."""
+"""Mistakes at the public functions: each is named in one line, before anything is compiled."""
 
 import jax
 import jax.numpy as jnp
@@ -42,50 +42,51 @@ TAKES_A_KEY = {
     "replicate": lambda key: ud.replicate(BANDIT, gru, ud.Counterfactual(), key=key, **SMALL),
     "check_task": lambda key: ud.check_task(BANDIT, key=key),
 }
-NO_KEYS = {"int": 0, "several": jax.random.split(KEY, 3), "float": jnp.zeros(2)}
+WRONG_KEYS = {"int": 0, "several": jax.random.split(KEY, 3), "float": jnp.zeros(2)}
 
 
 @pytest.mark.parametrize("name", TAKES_A_PROCESS)
 @pytest.mark.parametrize("process", ["bandit", ud.tasks.bandit], ids=["name", "factory"])
-def test_what_is_no_process_is_named(name, process):
-    with pytest.raises(TypeError, match=r"process must be an ud\.InteractionProcess, such as .*, not"):
+def test_wrong_process_is_named(name, process):
+    with pytest.raises(TypeError, match=r"process must be an ud\.InteractionProcess"):
         TAKES_A_PROCESS[name](process)
 
 
 @pytest.mark.parametrize("name", TAKES_A_KEY)
-@pytest.mark.parametrize("key", NO_KEYS)
-def test_what_is_no_key_is_named(name, key):
-    with pytest.raises(TypeError, match=r"key must be one random key, such as jax\.random\.key\(0\), not"):
-        TAKES_A_KEY[name](NO_KEYS[key])
+@pytest.mark.parametrize("key", WRONG_KEYS)
+def test_wrong_key_is_named(name, key):
+    with pytest.raises(TypeError, match=r"key must be one random key"):
+        TAKES_A_KEY[name](WRONG_KEYS[key])
 
 
-def test_old_keys_are_keys():
-    """`jax.random.PRNGKey`, with which much code begins."""
+def test_raw_keys_are_accepted():
+    """Much code still uses `jax.random.PRNGKey`."""
     assert ud.rollout(BANDIT, gru(), key=jax.random.PRNGKey(0), num_episodes=2).actions.shape == (2, 2)
 
 
+# Name: the call, the type of the error, the part of its message that names what is wrong.
 WRONG = {
-    "state": (lambda: teach(state=gru()), TypeError, "state must be that of a run, such as run.state"),
+    "state": (lambda: teach(state=gru()), TypeError, "state must be .* run.state"),
     "another optimizer": (
         lambda: teach(state=teach().state, optimizer=optax.adam(1e-3)),
         ValueError,
         "state belongs to another optimizer",
     ),
-    "optimizer": (lambda: teach(optimizer=1e-3), TypeError, r"optimizer must be one of Optax, such as .* not 0\.001"),
-    "rate": (lambda: teach(learning_rate=-1.0), ValueError, r"learning_rate must be a finite number greater than 0"),
-    "rate nan": (lambda: teach(learning_rate=float("nan")), ValueError, r"learning_rate must be a finite number"),
-    "rate words": (lambda: teach(learning_rate="hi"), ValueError, r"learning_rate must be a finite number .* not hi"),
-    "slip": (lambda: ud.tasks.grid(slip=None), ValueError, "grid: slip must be a number between 0 and 1 .*, not None"),
-    "accuracy": (lambda: ud.tasks.merge(accuracy="a"), ValueError, "merge: accuracy must be a number between 0.5 and"),
-    "scale": (lambda: ud.tasks.arm(scale=jnp.inf), ValueError, "arm: scale must be a finite number greater than 0"),
-    "price": (lambda: ud.tasks.doors(price=float("nan")), ValueError, "doors: price must be a finite number of at l"),
-    "temperature": (lambda: ud.tasks.leduc(temperature=None), ValueError, "leduc: temperature must be a finite number"),
-    "weight": (lambda: ud.Factual(observation_weight="1"), ValueError, "observation_weight must be a finite"),
-    "tempered": (lambda: ud.TemperedAgent(gru(), "a"), ValueError, "temperature must be a finite number of at least 0"),
+    "optimizer": (lambda: teach(optimizer=1e-3), TypeError, r"optimizer must be .* not 0\.001"),
+    "rate": (lambda: teach(learning_rate=-1.0), ValueError, r"learning_rate must be .* not -1\.0"),
+    "rate nan": (lambda: teach(learning_rate=float("nan")), ValueError, "learning_rate must be .* not nan"),
+    "rate words": (lambda: teach(learning_rate="hi"), ValueError, "learning_rate must be .* not hi"),
+    "slip": (lambda: ud.tasks.grid(slip=None), ValueError, "grid: slip must be .*, not None"),
+    "accuracy": (lambda: ud.tasks.merge(accuracy="a"), ValueError, "merge: accuracy must be .* not a"),
+    "scale": (lambda: ud.tasks.arm(scale=jnp.inf), ValueError, "arm: scale must be .* not inf"),
+    "price": (lambda: ud.tasks.doors(price=float("nan")), ValueError, "doors: price must be .* not nan"),
+    "temperature": (lambda: ud.tasks.leduc(temperature=None), ValueError, "leduc: temperature must be .* not None"),
+    "weight": (lambda: ud.Factual(observation_weight="1"), ValueError, "observation_weight must be .* not 1"),
+    "tempered": (lambda: ud.TemperedAgent(gru(), "a"), ValueError, "temperature must be .* not a"),
     "factory": (lambda: replicate(gru()), TypeError, "make_agent must be a function of a key"),
-    "option": (lambda: replicate(gru, step=5), TypeError, "replicate has no option step; there are steps, batch_size"),
-    "target": (lambda: log_losses(gru(), lived(), target="foo"), ValueError, "target must be one of sample, distrib"),
-    "no expert": (lambda: log_losses(gru(), told()), ValueError, 'target="distribution" is what the expert said'),
+    "option": (lambda: replicate(gru, step=5), TypeError, "replicate has no option step.* steps, batch_size"),
+    "target": (lambda: log_losses(gru(), one_episode(), target="foo"), ValueError, "target must be .* not 'foo'"),
+    "no expert": (lambda: log_losses(gru(), typed_history()), ValueError, 'target="distribution"'),
 }
 
 
@@ -97,23 +98,23 @@ def replicate(make_agent, **options):
     return ud.replicate(BANDIT, make_agent, ud.Counterfactual(), key=KEY, num_seeds=2, **options)
 
 
-def lived():
+def one_episode():
     return jax.tree.map(lambda x: x[0], ud.rollout(BANDIT, gru(), key=KEY, num_episodes=1))
 
 
-def told():
+def typed_history():
     return ud.Episodes.of(BANDIT, actions=[0, 1], observations=[0, 1])
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_what_is_wrong_is_named(name):
-    call, kind, words = WRONG[name]
-    with pytest.raises(kind, match=words):
+def test_wrong_arguments_are_named(name):
+    call, error, message = WRONG[name]
+    with pytest.raises(error, match=message):
         call()
 
 
 class Broken(AbstractAgent):
-    """Keeps to the protocol but for what is said of each subclass."""
+    """An agent that keeps to the protocol; each subclass breaks one rule."""
 
     def init(self, *, num_rounds):
         return jnp.zeros(2)
@@ -131,7 +132,7 @@ class Broken(AbstractAgent):
         return m
 
 
-class SaysAnArray(Broken):
+class PredictsAnArray(Broken):
     def f_A(self, m):
         return m
 
@@ -147,21 +148,21 @@ class SumsToTwo(Broken):
 
 
 @pytest.mark.parametrize(
-    ("agent", "kind", "words"),
+    ("agent", "error", "message"),
     [
-        (SaysAnArray(), TypeError, r"SaysAnArray\.f_A must return a distribution"),
+        (PredictsAnArray(), TypeError, r"PredictsAnArray\.f_A must return a distribution"),
         (Grows(), ValueError, r"Grows\.g_O returns a memory of float32\[3\], but init one of float32\[2\]"),
         (SumsToTwo(), ValueError, r"SumsToTwo: the probabilities that f_A returns do not sum to one \(off by 1\)"),
     ],
 )
-def test_an_agent_that_does_not_keep_to_the_protocol_is_named(agent, kind, words):
-    with pytest.raises(kind, match=words):
+def test_broken_protocol_is_named(agent, error, message):
+    with pytest.raises(error, match=message):
         ud.certify(BANDIT, agent, key=KEY, num_episodes=4, baselines=False)
     assert ud.certify(BANDIT, Broken(), key=KEY, num_episodes=4, baselines=False).action_kl_do > 0
 
 
-def test_an_agent_of_another_process_is_refused_whatever_its_observations_are():
-    """JAX would read a symbol that a net has no place for as its last one, and all numbers would be wrong."""
+def test_agent_of_another_process_is_refused():
+    """JAX would clip symbols that the network does not have, and all numbers would be wrong."""
     merge, small, large = ud.tasks.merge(), ud.tasks.grid(size=3), ud.tasks.grid(size=4)
     actions, observations = merge.specs
     narrow = Parts.of(observations.tree | {"sign": Symbols(2)})
@@ -177,7 +178,7 @@ def test_an_agent_of_another_process_is_refused_whatever_its_observations_are():
 
 
 class Own(ud.AbstractDistribution):
-    """A distribution of symbols that does not say how many there are."""
+    """A distribution of symbols that does not state their number."""
 
     distribution: ud.Categorical
 
@@ -191,7 +192,7 @@ class Own(ud.AbstractDistribution):
         return self.distribution.entropy()
 
 
-def test_distributions_of_ones_own_may_act_where_they_draw_what_actions_are():
+def test_users_own_distribution_may_act():
     own = Own(ud.Categorical(probs=[0.3, 0.7]))
     assert BANDIT.action_spec.agrees(spec_of(own))
     assert not spec_of(own).agrees(spec_of(ud.Normal(0.0, 1.0)))
@@ -203,12 +204,12 @@ def test_distributions_of_ones_own_may_act_where_they_draw_what_actions_are():
     assert int(run.state.update) == SMALL["steps"]
 
 
-def test_what_optax_wraps_is_an_optimizer():
+def test_wrapped_optimizers_are_accepted():
     run = teach(optimizer=optax.MultiSteps(optax.adam(1e-3), 2))
     assert int(teach(state=run.state, optimizer=optax.MultiSteps(optax.adam(1e-3), 2)).state.update) == 2
 
 
-def test_what_acts_must_act_with_what_actions_are():
+def test_behaviour_of_wrong_actions_is_refused():
     process = arm()
     agent = ud.LSTMAgent(process, 2, key=KEY)
     for distribution in (ud.Categorical(probs=[0.5, 0.5]), ud.Normal(jnp.zeros(3), 1.0)):

@@ -1,4 +1,4 @@
-"""Figures 1 to 3 are drawn from the model: its tree, its information sets, its arrows, and where information flows."""
+"""Figures 1 to 3 are drawn from the model: tree, information sets, arrows and paths of information."""
 
 import itertools
 import math
@@ -37,7 +37,7 @@ def frog() -> ud.CausalModel:
 
 @pytest.fixture(scope="module")
 def game() -> ud.CausalModel:
-    """Everything listens to all before it; some moves cannot happen."""
+    """A game in which each variable depends on all before it; some moves have probability 0."""
     rng = np.random.default_rng(0)
     variables = []
     for i, name in enumerate(GAME):
@@ -48,7 +48,7 @@ def game() -> ud.CausalModel:
 
 
 def joint(model: ud.CausalModel, names: tuple[str, ...]) -> dict[tuple, float]:
-    """The joint of some variables, summed history by history."""
+    """Return the joint distribution of some variables, by summing over histories."""
     total: dict[tuple, float] = {}
     tables = {v.name: np.asarray(v.table) for v in model.variables}
     values_of = {v.name: v.values for v in model.variables}
@@ -86,7 +86,7 @@ def dotted(figure: Svg) -> int:
 # The tree -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_ends_of_the_tree_are_the_joint_distribution(game: ud.CausalModel) -> None:
+def test_ends_have_the_joint_distribution(game: ud.CausalModel) -> None:
     ends = {history(node): node.reach for node in extensive_form(game.variables, GAME) if node.next is None}
     expected = joint(game, GAME)
     assert len(ends) == 64
@@ -94,7 +94,7 @@ def test_the_ends_of_the_tree_are_the_joint_distribution(game: ud.CausalModel) -
     np.testing.assert_allclose([ends[key] for key in expected], list(expected.values()), atol=1e-6)
 
 
-def test_a_branch_of_the_marginal_tree_has_its_conditional_probability(game: ud.CausalModel) -> None:
+def test_marginal_tree_has_conditional_probabilities(game: ud.CausalModel) -> None:
     nodes = extensive_form(game.variables, SEEN)
     assert sum(node.next is None for node in nodes) == 16
     marginals = [joint(game, SEEN[:n]) for n in range(5)]
@@ -104,22 +104,22 @@ def test_a_branch_of_the_marginal_tree_has_its_conditional_probability(game: ud.
         assert node.probability == pytest.approx(expected, abs=1e-5)
 
 
-def test_a_tree_against_the_causal_order_holds_the_posterior(frog: ud.CausalModel) -> None:
+def test_reversed_tree_has_the_posterior(frog: ud.CausalModel) -> None:
     belief = {history(node): node.probability for node in extensive_form(frog.variables, ("A", "Theta"))}
     assert belief[1, 1] == 1
     assert belief[1, 2] == 0
     assert belief[2, 2] == 1
 
 
-def test_what_follows_the_impossible_is_known_from_mechanisms_only(frog: ud.CausalModel) -> None:
+def test_mechanism_after_impossible_move(frog: ud.CausalModel) -> None:
     causal = {history(node): node.probability for node in extensive_form(frog.variables, ("Theta", "A", "O"))}
-    assert causal[1, 2, -1] == 1  # the expert never opens this box, and yet there is a frog in it
+    assert causal[1, 2, -1] == 1  # the expert never opens this box, but its content is defined
     marginal = {history(node): node.probability for node in extensive_form(frog.variables, ("A", "O", "Theta"))}
     assert marginal[1, -1] == 0
     assert marginal[1, -1, 1] is None
 
 
-def test_branches_multiply_to_what_they_reach_whatever_the_order_of_parents() -> None:
+def test_reach_is_product_of_branches() -> None:
     rng = np.random.default_rng(1)
     parents = {"X": (), "Y": (), "Z": ("Y", "X"), "V": ("Z", "X"), "W": ("V", "X", "Y")}
     size = {"X": 2, "Y": 3, "Z": 2, "V": 3, "W": 2}
@@ -134,15 +134,15 @@ def test_branches_multiply_to_what_they_reach_whatever_the_order_of_parents() ->
         assert math.prod(way) == pytest.approx(node.reach, abs=1e-6)
 
 
-def test_a_tree_names_what_the_game_lacks(frog: ud.CausalModel) -> None:
+def test_unknown_variable_is_named(frog: ud.CausalModel) -> None:
     with pytest.raises(ValueError, match=r"'B' is not in the game; it has Theta, A, O"):
         extensive_form(frog.variables, ("Theta", "B"))
 
 
-def test_information_sets_are_the_states_with_equal_memories(game: ud.CausalModel) -> None:
+def test_information_sets_are_states_with_equal_memories(game: ud.CausalModel) -> None:
     nodes = extensive_form(game.variables, GAME, hidden=THETAS)
     found = {key: {history(node) for node in states} for key, states in information_sets(nodes, ACTIONS).items()}
-    # Histories are theta_1; and theta_1, a_1, o_1, theta_2, of which the agent remembers a_1 and o_1.
+    # Of theta_1, a_1, o_1, theta_2 the agent remembers a_1 and o_1.
     expected = {("A_1", ()): {(0,), (1,)}}
     for a, o in itertools.product((0, 1), repeat=2):
         memory = (("A_1", a), ("O_1", o))
@@ -150,7 +150,7 @@ def test_information_sets_are_the_states_with_equal_memories(game: ud.CausalMode
     assert found == expected
 
 
-def test_every_information_set_is_one_state_of_the_marginal_game(game: ud.CausalModel) -> None:
+def test_marginal_game_has_one_state_per_set(game: ud.CausalModel) -> None:
     whole = information_sets(extensive_form(game.variables, GAME, hidden=THETAS), ACTIONS)
     left = information_sets(extensive_form(game.variables, SEEN), ACTIONS)
     assert list(whole) == list(left)
@@ -159,12 +159,12 @@ def test_every_information_set_is_one_state_of_the_marginal_game(game: ud.Causal
         assert sum(node.reach for node in whole[key]) == pytest.approx(state.reach, abs=1e-6)
 
 
-def test_states_are_told_apart_by_all_that_is_not_hidden(game: ud.CausalModel) -> None:
+def test_visible_moves_separate_states(game: ud.CausalModel) -> None:
     sets = information_sets(extensive_form(game.variables, GAME), ACTIONS)
     assert {len(states) for states in sets.values()} == {1}
 
 
-def test_every_state_follows_from_one(game: ud.CausalModel) -> None:
+def test_every_state_has_one_parent(game: ud.CausalModel) -> None:
     nodes = extensive_form(game.variables, GAME)
     below = children(nodes)
     assert Counter(len(found) for found in below.values()) == {2: 63, 0: 64}
@@ -175,22 +175,22 @@ def test_every_state_follows_from_one(game: ud.CausalModel) -> None:
 
 
 @pytest.mark.parametrize("order", [GAME, SEEN], ids=["whole", "marginal"])
-def test_dotted_branches_are_those_without_probability(game: ud.CausalModel, order: tuple[str, ...]) -> None:
+def test_dotted_branches_have_probability_zero(game: ud.CausalModel, order: tuple[str, ...]) -> None:
     nodes = extensive_form(game.variables, order)
     never = sum(node.probability == 0 for node in nodes)
     assert dotted(draw_tree(nodes)) == never
     assert (never > 0) == (order == GAME)
 
 
-def test_figure_1a_shows_what_is_certain_and_what_is_not_taken(frog: ud.CausalModel) -> None:
+def test_figure_1a_dotted_branches(frog: ud.CausalModel) -> None:
     tree = figure_1(frog)[0]
-    # In each of two configurations: the other box, and of each box the other content.
+    # In each of two configurations: the other box, and the other content of each box.
     assert dotted(tree) == 6
     assert "6 of its 14 branches have probability 0" in tree.alt
     assert "Θ = 1, A = 1, O = 1: .50; Θ = 2, A = 2, O = 1: .50." in tree.alt
 
 
-def test_states_of_an_information_set_bear_its_number(game: ud.CausalModel) -> None:
+def test_states_bear_number_of_their_set(game: ud.CausalModel) -> None:
     tree = figure_3(game)[0]
     numbers = Counter(text for text in texts(tree) if text.isdigit())
     # One more of each in the legend.
@@ -198,7 +198,7 @@ def test_states_of_an_information_set_bear_its_number(game: ud.CausalModel) -> N
     assert "A₂ after A₁ = 0, O₁ = 1" in texts(tree)
 
 
-def test_information_sets_look_the_same_in_the_marginal_game(game: ud.CausalModel) -> None:
+def test_marginal_game_has_same_legend(game: ud.CausalModel) -> None:
     whole, _, _, left = figure_3(game)
 
     def legend(figure: Svg) -> list[str]:
@@ -221,12 +221,12 @@ GRAPHS = [FROG, {name: GAME[:i] for i, name in enumerate(GAME)}, *map(random_gra
 
 
 @pytest.mark.parametrize("model", GRAPHS)
-def test_every_arrow_of_the_graph_is_drawn(model: graph.Graph) -> None:
+def test_every_arrow_is_drawn(model: graph.Graph) -> None:
     heads = [style for style in styles(draw_dag(Panel(model))) if "fill: var(--ink)" in style]
     assert len(heads) == sum(map(len, model.values()))
 
 
-def test_surgery_takes_arrows_out_of_the_drawing(game: ud.CausalModel) -> None:
+def test_surgery_removes_arrows(game: ud.CausalModel) -> None:
     after = draw_dag(Panel(game.graph, done=ACTIONS))
     heads = [style for style in styles(after) if "fill: var(--ink)" in style]
     assert len(heads) == sum(map(len, graph.mutilate(game.graph, ACTIONS).values())) == 10
@@ -246,20 +246,20 @@ def test_arrows_pass_clear_of_other_nodes(model: graph.Graph) -> None:
             assert all(np.linalg.norm(line - other, axis=1).min() > RADIUS for other in others), (parent, child)
 
 
-def test_the_frogs_network_looks_like_the_papers() -> None:
+def test_frog_layout_is_the_papers() -> None:
     place = layout(FROG)
     assert place["Theta"][1] < place["A"][1] == place["O"][1]  # rows count downwards
     assert place["A"][0] < place["Theta"][0] < place["O"][0]
 
 
-def test_rounds_follow_each_other_under_their_thetas(game: ud.CausalModel) -> None:
+def test_rounds_are_ordered_below_thetas(game: ud.CausalModel) -> None:
     place = layout(game.graph, THETAS)
     assert sorted(SEEN, key=lambda name: place[name]) == list(SEEN)
     assert place["A_1"] < place["Theta_1"] < place["O_1"] < place["A_2"] < place["Theta_2"] < place["O_2"]
     assert {place[name][1] for name in THETAS} == {0}
 
 
-def test_information_flows_as_in_figure_2(frog: ud.CausalModel) -> None:
+def test_figure_2_paths(frog: ud.CausalModel) -> None:
     seen, done, both = figure_2(frog)
     assert "Information flows along A ← Θ → O. Information flows along A → O." in seen.alt
     assert "blocked" not in seen.alt
@@ -268,11 +268,11 @@ def test_information_flows_as_in_figure_2(frog: ud.CausalModel) -> None:
     assert "A ← Θ → O is blocked at Θ. Information flows along A → O." in both.alt
 
 
-def test_blocked_information_is_dashed_and_ends_in_a_bar(frog: ud.CausalModel) -> None:
+def test_blocked_paths_are_dashed(frog: ud.CausalModel) -> None:
     seen, _, both = figure_2(frog)
 
     def flows(figure: Svg) -> Counter:
-        """Open paths have heads, blocked ones dashes; of each in the drawing, and in the legend."""
+        """Count arrow heads (open paths) and dashes (blocked paths), with those of the legend."""
         return Counter(
             f"{kind} {colour}"
             for style in styles(figure)
@@ -285,9 +285,9 @@ def test_blocked_information_is_dashed_and_ends_in_a_bar(frog: ud.CausalModel) -
     assert flows(both) == {"dashes see": 2, "head do": 2}
 
 
-def test_roles_have_forms_of_their_own(game: ud.CausalModel) -> None:
+def test_roles_have_distinct_shapes(game: ud.CausalModel) -> None:
     after = figure_3(game)[2]
-    # With one of each in the legend; a done variable has two outlines.
+    # Plus one of each in the legend; an intervened variable has two outlines.
     assert dotted(after) == 2 + 1
     assert sum("fill: var(--rule)" in style for style in styles(after)) == 2 + 1
     assert sum("fill: none; stroke: var(--ink)" in style and "dash" not in style for style in styles(after)) >= 4 + 2
@@ -297,7 +297,7 @@ def test_roles_have_forms_of_their_own(game: ud.CausalModel) -> None:
 # Beliefs ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_belief_plot_marks_every_pull_and_frames_the_truth() -> None:
+def test_belief_plot_marks_pulls_and_truth() -> None:
     rng = np.random.default_rng(0)
     belief = rng.dirichlet(np.ones(3), size=9)
     actions, rewards = rng.integers(3, size=8), np.array([0, 1, 1, 0, 1, 0, 0, 0.0])
@@ -312,7 +312,7 @@ def test_a_belief_plot_marks_every_pull_and_frames_the_truth() -> None:
 # All of them --------------------------------------------------------------------------------------------------------
 
 
-def test_figures_are_text_in_the_colours_of_the_page(frog: ud.CausalModel, game: ud.CausalModel) -> None:
+def test_figures_have_text_and_page_colours(frog: ud.CausalModel, game: ud.CausalModel) -> None:
     for figure in (*figure_1(frog), *figure_2(frog), *figure_3(game)):
         assert not any(placeholder in figure.svg for placeholder in VARIABLES)
         assert ET.fromstring(figure.svg).attrib["aria-label"] == figure.alt
@@ -321,5 +321,5 @@ def test_figures_are_text_in_the_colours_of_the_page(frog: ud.CausalModel, game:
         assert names <= set(re.findall(r"[ΘAO][₁₂]?", " ".join(texts(figure))))
 
 
-def test_names_are_written_with_their_subscripts() -> None:
+def test_symbols_have_subscripts() -> None:
     assert [symbol(name) for name in ("Theta", "Theta_12", "A_1", "W", "lucky")] == ["Θ", "Θ₁₂", "A₁", "W", "lucky"]

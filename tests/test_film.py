@@ -194,41 +194,70 @@ def test_film_refuses_what_it_cannot_draw():
         ud.film(endless, episodes)
 
 
-def test_run_film_has_four_panels_with_one_beginning():
-    """They show the expert, the agent and both exact agents; a task without `draw` has no film."""
-    merge = ud.tasks.merge(num_rounds=3)
-    film = make_film(ud.LSTMAgent(merge, 4, key=KEY), merge, Config("merge"))
+@pytest.fixture(scope="module")
+def merge():
+    """Return a task in which a deluded driver crashes: a short ramp, and a car that insists on its right of way."""
+    return ud.tasks.merge(num_rounds=6, steps=3)
+
+
+@pytest.fixture(scope="module")
+def driver(merge):
+    """Return an untrained agent of that task."""
+    return ud.LSTMAgent(merge, 4, key=KEY)
+
+
+@pytest.fixture(scope="module")
+def run_film(merge, driver):
+    """Draw the film of a run: expert, agent, sober and deluded exact agent."""
+    film = make_film(driver, merge, Config("merge"))
     assert film is not None
-    assert film.shape == (4, 222, 4 * 200 + 3 * 6, 3)
-    # The road and the ramp, above the bars of belief.
-    panels = [film[0, 40:160, i * 206 : i * 206 + 200] for i in range(4)]
+    return film
+
+
+def test_run_film_has_four_panels(run_film):
+    """They have the same beginning: the road and the ramp, above the bars of belief."""
+    assert run_film.shape == (7, 222, 4 * 200 + 3 * 6, 3)
+    panels = [run_film[0, 40:160, i * 206 : i * 206 + 200] for i in range(4)]
     assert all(np.array_equal(panels[0], panel) for panel in panels[1:])
+
+
+def test_run_film_shows_where_delusion_costs_most(run_film):
+    """The deluded driver crashes; the expert and the sober agent do not."""
+    alarm = (run_film[-1] == ImageColor.getrgb(ALARM)).all(-1)
+    crashed = [bool(alarm[:, i * 206 : i * 206 + 200].any()) for i in (0, 2, 3)]
+    assert crashed == [False, False, True]
+
+
+def test_run_film_needs_a_drawing():
     bandit = ud.tasks.bandit(num_rounds=3)
     undrawn = eqx.tree_at(lambda p: p.task, bandit, Undrawn(bandit.task.log_probs, bandit.task.rewards))
     assert make_film(ud.LSTMAgent(bandit, 4, key=KEY), undrawn, Config("bandit")) is None
 
 
-def test_run_film_shows_where_delusion_costs_most():
-    """On a short ramp the deluded driver crashes; the expert and the sober agent do not."""
-    merge = ud.tasks.merge(num_rounds=6, steps=3)
-    film = make_film(ud.LSTMAgent(merge, 4, key=KEY), merge, Config("merge"))
+def test_run_film_prolongs_short_episodes(merge, driver, run_film, monkeypatch):
+    """An episode that ends early keeps its last frame until the longest one ends."""
+
+    def cut_agents(process, agent, **options):
+        episodes = ud.rollout(process, agent, **options)
+        return cut(episodes, [6 if agent is None else 4] * 64)
+
+    monkeypatch.setattr("undelude._cli.measure.rollout", cut_agents)
+    film = make_film(driver, merge, Config("merge"))
     assert film is not None
-    alarm = (film[-1] == ImageColor.getrgb(ALARM)).all(-1)
-    crashed = [bool(alarm[:, i * 206 : i * 206 + 200].any()) for i in (0, 2, 3)]
-    assert crashed == [False, False, True]
+    assert film.shape == run_film.shape
+    np.testing.assert_array_equal(film[:, :, :200], run_film[:, :, :200])
+    np.testing.assert_array_equal(film[4, :, 206:406], film[6, :, 206:406])
 
 
-def test_failing_drawing_is_reported_and_skipped(tmp_path):
+def test_failing_drawing_is_reported_and_skipped(merge, driver, run_film, tmp_path, monkeypatch):
+    def tear(self, frame, theta, w, belief):
+        raise RuntimeError("out of ink")
 
-    class Torn(MergeTask):
-        def draw(self, frame, theta, w, belief):
-            raise RuntimeError("out of ink")
-
-    merge = ud.tasks.merge(num_rounds=2)
-    torn = eqx.tree_at(lambda p: p.task, merge, Torn(cue=0.8, steps=7, passes=20))
     run, console = RunDirectory.create(tmp_path / "run", Config("merge")), Console(file=io.StringIO())
-    write_film(run, ud.LSTMAgent(merge, 4, key=KEY), torn, console)
+    with monkeypatch.context() as patch:
+        patch.setattr(MergeTask, "draw", tear)
+        write_film(run, driver, merge, console)
     assert "No film of merge: RuntimeError: out of ink" in console.file.getvalue()
     assert not run.film_file.exists()
-    write_film(run, ud.LSTMAgent(merge, 4, key=KEY), merge, console)
+    write_film(run, driver, merge, console)
     assert run.film_file.exists()

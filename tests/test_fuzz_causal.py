@@ -1,4 +1,4 @@
-"""Causal models at random: a query equals the enumeration of all assignments, or is refused by the name in it."""
+"""Random causal models: a query equals brute force, or raises an error that names what is wrong."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -29,7 +29,7 @@ VALUES: list[Any] = [
 
 @pytest.fixture(scope="module", autouse=True)
 def as_users_run_it() -> Iterator[None]:
-    """Without run-time type checks."""
+    """Disable the run-time type checks, which users do not have."""
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
@@ -43,8 +43,8 @@ def models(draw: st.DrawFn, most: int = 5) -> ud.CausalModel:
 
 @given(data=st.data())
 @examples(50)
-def test_a_sound_query_is_the_enumeration(data: st.DataObject) -> None:
-    """Any split into asked, seen, done and summed out; impossible evidence is an error, and its logarithm -inf."""
+def test_query_equals_brute_force(data: st.DataObject) -> None:
+    """Any split into asked, seen, done and summed out; impossible evidence raises, and its logarithm is -inf."""
     model = models(data.draw)
     roles = {name: data.draw(st.sampled_from(["asked", "seen", "done", "summed"])) for name in model.names}
     asked = [name for name, role in roles.items() if role == "asked"]
@@ -65,8 +65,8 @@ def test_a_sound_query_is_the_enumeration(data: st.DataObject) -> None:
 
 @given(data=st.data())
 @examples(20)
-def test_what_a_marginal_answers_is_the_enumeration(data: st.DataObject) -> None:
-    """Some variables hidden: it is refused with a reason, or right about the whole model."""
+def test_marginal_equals_brute_force(data: st.DataObject) -> None:
+    """A query of a marginal raises, or equals the same query of the whole model."""
     model = models(data.draw)
     kept = data.draw(st.lists(st.sampled_from(model.names), min_size=1, unique=True))
     marginal = model.marginal(kept)
@@ -82,8 +82,8 @@ def test_what_a_marginal_answers_is_the_enumeration(data: st.DataObject) -> None
 
 @given(data=st.data())
 @examples(40)
-def test_a_query_of_anything(data: st.DataObject) -> None:
-    """Names and values that may be no such thing, to every method that takes them."""
+def test_any_query(data: st.DataObject) -> None:
+    """Every method, with arguments that may be neither names nor values."""
     model = models(data.draw, 3)
     names = [*model.names, *model.names, ("X0",), "X1", *JUNK]
     name = lambda: data.draw(st.sampled_from(names))  # noqa: E731
@@ -116,8 +116,8 @@ def test_a_query_of_anything(data: st.DataObject) -> None:
 
 @given(data=st.data())
 @examples(20)
-def test_a_model_of_anything(data: st.DataObject) -> None:
-    """Variables and graphs that may be none."""
+def test_any_model(data: st.DataObject) -> None:
+    """Variables and models from arguments of any type."""
     draw = data.draw
     junk = st.sampled_from([*JUNK, *VALUES])
     tables = [[0.5, 0.5], [1.0], [[0.5, 0.5]] * 2, [0.5, np.nan], [], [[]], [-1, 2], [0, 0], np.full((2, 2, 2), 0.5)]
@@ -142,8 +142,8 @@ def test_a_model_of_anything(data: st.DataObject) -> None:
 
 @given(data=st.data())
 @examples(20)
-def test_a_graph_of_anything(data: st.DataObject) -> None:
-    """Cycles, loops, unknown parents and things that are no graph, to the functions that take one."""
+def test_any_graph(data: st.DataObject) -> None:
+    """Functions of a graph, with cycles, loops, unknown parents and arguments that are not graphs."""
     draw = data.draw
     names = ["A", "B", "C", "D"]
     dag = {x: tuple(draw(st.lists(st.sampled_from(names), max_size=2))) for x in names[: draw(st.integers(0, 4))]}

@@ -1,4 +1,4 @@
-"""Graphs of names: against random tables, brute force over paths and subsets, and networkx."""
+"""Causal graphs: against random tables, brute force over paths and subsets, and networkx."""
 
 from collections.abc import Iterator
 from itertools import chain, combinations, islice, pairwise
@@ -25,7 +25,7 @@ M_BIAS = {"U": (), "V": (), "M": ("U", "V"), "A": ("U",), "O": ("V", "A")}
 
 
 def random_graph(rng: np.random.Generator, n: int, density: float) -> Graph:
-    """A random acyclic graph, its mapping in random order."""
+    """Return a random acyclic graph; its mapping has a random order."""
     names = [f"X{i}" for i in rng.permutation(n)]
     graph = {x: tuple(p for p in names[:i] if rng.random() < density) for i, x in enumerate(names)}
     return {x: graph[x] for x in sorted(names, key=lambda _: rng.random())}
@@ -36,7 +36,7 @@ def subsets(names: list[str]) -> Iterator[tuple[str, ...]]:
 
 
 def simple_paths(graph: Graph, a: str, b: str, walked: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Sequences of neighbours without repetition, by recursion."""
+    """Yield the simple paths from `a` to `b`, by recursion."""
     walked = (*walked, a)
     if a == b:
         yield walked
@@ -47,14 +47,15 @@ def simple_paths(graph: Graph, a: str, b: str, walked: tuple[str, ...] = ()) -> 
 
 
 def below(graph: Graph, name: str) -> set[str]:
+    """Return the descendants of `name`, including `name`."""
     found = {name}
-    for _ in graph:
-        found |= {x for x in graph if found & set(graph[x])}
+    while more := {x for x in graph if x not in found and found & set(graph[x])}:
+        found |= more
     return found
 
 
 def is_blocked(graph: Graph, path: tuple[str, ...], z: set[str]) -> bool:
-    """Pearl 2009, Definition 1.2.3."""
+    """Return whether `z` blocks the path (Pearl 2009, Definition 1.2.3)."""
     for before, node, after in zip(path, path[1:], path[2:], strict=False):
         if before in graph[node] and after in graph[node]:
             if not below(graph, node) & z:
@@ -65,7 +66,7 @@ def is_blocked(graph: Graph, path: tuple[str, ...], z: set[str]) -> bool:
 
 
 def joint_of(graph: Graph, rng: np.random.Generator) -> tuple[list[str], np.ndarray]:
-    """The joint distribution of binary variables with random tables."""
+    """Return the joint distribution of binary variables with random tables."""
     names = list(graph)
     joint = np.ones((2,) * len(names))
     for x, parents in graph.items():
@@ -78,7 +79,7 @@ def joint_of(graph: Graph, rng: np.random.Generator) -> tuple[list[str], np.ndar
 
 
 def dependence(names: list[str], joint: np.ndarray, a: str, b: str, z: set[str]) -> float:
-    """The largest |P(a, b, z) P(z) - P(a, z) P(b, z)|."""
+    """Return the largest |P(a, b, z) P(z) - P(a, z) P(b, z)|."""
 
     def marginal(kept: set[str]) -> np.ndarray:
         return joint.sum(tuple(i for i, x in enumerate(names) if x not in kept), keepdims=True)
@@ -89,7 +90,7 @@ def dependence(names: list[str], joint: np.ndarray, a: str, b: str, z: set[str])
 # ---------------------------------------------------------------------------------------------- order and surgery
 
 
-def test_topological_order_puts_parents_first():
+def test_order_puts_parents_first():
     rng = np.random.default_rng(0)
     for _ in range(50):
         graph = random_graph(rng, 8, 0.3)
@@ -98,26 +99,26 @@ def test_topological_order_puts_parents_first():
         assert all(order.index(p) < order.index(x) for x in graph for p in graph[x])
 
 
-def test_topological_order_keeps_an_order_that_serves():
+def test_order_keeps_a_valid_order():
     assert topological_order({"B": (), "A": (), "D": ("A",), "C": ("B",)}) == ("B", "A", "D", "C")
 
 
-def test_topological_order_spells_a_cycle():
+def test_cycle_is_spelt_out():
     with pytest.raises(ValueError, match="A -> C -> B -> A"):
         topological_order({"Z": (), "A": ("Z", "B"), "B": ("C",), "C": ("A",), "D": ("A",)})
 
 
-def test_topological_order_spells_a_variable_that_is_its_own_parent():
+def test_loop_is_a_cycle():
     with pytest.raises(ValueError, match="A -> A"):
         topological_order({"A": ("A",)})
 
 
-def test_ancestors_and_descendants_include_the_names():
+def test_ancestry_include_the_names():
     assert ancestors(FROG, "A") == {"Theta", "A"}
     assert descendants(FROG, ("A",)) == {"A", "O"}
 
 
-def test_ancestors_mirror_descendants():
+def test_ancestry_equal_brute_force():
     rng = np.random.default_rng(1)
     graph = random_graph(rng, 9, 0.25)
     for x in graph:
@@ -125,14 +126,15 @@ def test_ancestors_mirror_descendants():
         assert ancestors(graph, x) == {y for y in graph if x in below(graph, y)}
 
 
-def test_mutilate_cuts_the_arrows_into_what_is_done():
+def test_mutilate_removes_incoming_arrows():
     assert mutilate(FROG, ("A",)) == {"Theta": (), "A": (), "O": ("Theta", "A")}
 
 
 # ---------------------------------------------------------------------------------------------------- d-separation
 
 
-def test_separated_means_independent_and_connected_means_dependent():
+def test_separation_is_independence():
+    """Separated variables are independent; connected variables are dependent for almost all tables."""
     rng = np.random.default_rng(2)
     verdicts = []
     for _ in range(30):
@@ -149,7 +151,7 @@ def test_separated_means_independent_and_connected_means_dependent():
     assert 0.2 < np.mean(verdicts) < 0.8
 
 
-def test_d_separation_agrees_with_networkx():
+def test_separation_agrees_with_networkx():
     nx = pytest.importorskip("networkx")
     rng = np.random.default_rng(3)
     verdicts = []
@@ -165,18 +167,18 @@ def test_d_separation_agrees_with_networkx():
     assert 0.2 < np.mean(verdicts) < 0.8
 
 
-def test_seen_collider_opens_what_a_done_one_does_not():
+def test_do_on_collider_opens_no_path():
     collider = {"A": (), "O": (), "C": ("A", "O")}
     assert not d_separated(collider, "A", "O", given="C")
     assert d_separated(collider, "A", "O", do="C")
 
 
-def test_doing_an_action_frees_it_of_theta():
+def test_do_separates_theta_and_action():
     assert not d_separated(FROG, "Theta", "A")
     assert d_separated(FROG, "Theta", "A", do="A")
 
 
-def test_d_separation_of_a_long_chain():
+def test_separation_in_a_long_chain():
     chain_ = {f"X{i}": (f"X{i - 1}",) if i else () for i in range(5000)}
     assert not d_separated(chain_, "X0", "X4999")
     assert d_separated(chain_, "X0", "X4999", given="X2000")
@@ -189,7 +191,7 @@ def test_paths_print_their_arrows():
     assert [str(path) for path in paths(FROG, "A", "O")] == ["A <- Theta -> O", "A -> O"]
 
 
-def test_paths_say_where_they_are_blocked():
+def test_paths_name_blocking_nodes():
     (bias, effect) = sorted(paths(M_BIAS, "A", "O", given="U"), key=lambda path: -len(path.nodes))
     assert bias == Path(("A", "U", "M", "V", "O"), ("<-", "->", "<-", "->"), blocked_by=("U", "M"))
     assert effect == Path(("A", "O"), ("->",), blocked_by=())
@@ -197,17 +199,17 @@ def test_paths_say_where_they_are_blocked():
     assert not bias.is_open
 
 
-def test_paths_are_open_at_a_collider_with_a_seen_descendant():
+def test_descendant_opens_collider():
     graph = {"A": (), "O": (), "C": ("A", "O"), "D": ("C",)}
     assert [path.is_open for path in paths(graph, "A", "O", given="D")] == [True]
     assert [path.blocked_by for path in paths(graph, "A", "O")] == [("C",)]
 
 
-def test_paths_avoid_what_surgery_cuts():
+def test_paths_after_surgery():
     assert [str(path) for path in paths(FROG, "A", "O", do="A")] == ["A -> O"]
 
 
-def test_paths_are_all_simple_paths_each_judged_by_the_definition():
+def test_paths_equal_brute_force():
     rng = np.random.default_rng(4)
     for _ in range(40):
         graph = random_graph(rng, 6, 0.45)
@@ -223,15 +225,15 @@ def test_paths_are_all_simple_paths_each_judged_by_the_definition():
         assert any(path.is_open for path in found) != d_separated(graph, a, b, given=given, do=do)
 
 
-def test_paths_come_one_at_a_time():
-    """A complete graph of 60 variables has more paths than anybody can list."""
+def test_paths_are_lazy():
+    """A complete graph of 60 variables has more paths than can be listed."""
     names = [f"X{i}" for i in range(60)]
     graph = {x: tuple(names[:i]) for i, x in enumerate(names)}
     assert len(list(islice(paths(graph, "X0", "X59"), 100))) == 100
 
 
-def test_paths_do_not_search_where_no_way_leads_on():
-    """Beside the only path hangs a complete graph of 40, from which no way leads on."""
+def test_paths_skip_dead_ends():
+    """A complete graph of 40 variables hangs from the only path."""
     names = [f"X{i}" for i in range(40)]
     graph = {x: tuple(names[:i]) for i, x in enumerate(names)} | {"A": ("X0",), "O": ("X0",)}
     assert [str(path) for path in paths(graph, "A", "O")] == ["A <- X0 -> O"]
@@ -241,14 +243,15 @@ def test_paths_do_not_search_where_no_way_leads_on():
 
 
 def back_door_by_definition(graph: Graph, a: str, o: str, latent: list[str]) -> list[set[str]]:
-    """Every observed subset, tried on every path with an arrow into `a` (Pearl 2009, Definition 3.3.1)."""
-    ways = [path for path in simple_paths(graph, a, o) if path[1] in graph[a]]
-    free = [x for x in graph if x not in below(graph, a) | {o} | set(latent)]
-    serve = [set(z) for z in subsets(free) if all(is_blocked(graph, way, set(z)) for way in ways)]
-    return [z for z in serve if not any(other < z for other in serve)]
+    """Return the minimal back-door sets by trying every observed subset (Pearl 2009, Definition 3.3.1)."""
+    back_doors = [path for path in simple_paths(graph, a, o) if path[1] in graph[a]]
+    forbidden = below(graph, a) | {o} | set(latent)
+    free = [x for x in graph if x not in forbidden]
+    sets = [set(z) for z in subsets(free) if all(is_blocked(graph, path, set(z)) for path in back_doors)]
+    return [z for z in sets if not any(other < z for other in sets)]
 
 
-def test_back_door_finds_every_minimal_set():
+def test_back_door_equals_brute_force():
     rng = np.random.default_rng(5)
     counts = []
     for _ in range(400):
@@ -265,38 +268,38 @@ def test_back_door_finds_every_minimal_set():
     assert {0, 1, 2, 3} <= set(counts)
 
 
-def test_back_door_holds_no_effect_of_the_action():
-    """D lies on the back-door path, but it is also what the action works through."""
+def test_back_door_excludes_descendants():
+    """D blocks the back-door path, but mediates the effect of A."""
     graph = {"Z": (), "A": ("Z",), "D": ("A", "Z"), "O": ("D",)}
     assert back_door(graph, "A", "O") == ({"Z"},)
     assert back_door(graph, "A", "O", latent="Z") == ()
 
 
-def test_back_door_gives_the_smallest_first_then_the_order_of_the_graph():
+def test_back_door_order():
     graph = {"X": (), "P": ("X",), "Q": ("X",), "R": ("P", "Q"), "A": ("X",), "S": ("R",), "O": ("A", "S")}
     assert back_door(graph, "A", "O") == ({"X"}, {"R"}, {"S"}, {"P", "Q"})
 
 
-def test_back_door_is_the_empty_set_without_confounding():
+def test_back_door_without_confounding():
     assert back_door({"A": (), "O": ("A",)}, "A", "O") == (frozenset(),)
     assert back_door(M_BIAS, "A", "O", latent=("U", "V")) == (frozenset(),)
 
 
-def test_back_door_is_shut_by_a_hidden_common_cause():
+def test_back_door_with_hidden_common_cause():
     assert back_door(FROG, "A", "O", latent="Theta") == ()
     assert back_door(FROG, "A", "O") == ({"Theta"},)
 
 
-def test_back_door_has_no_set_for_a_cause_of_the_action():
+def test_back_door_of_a_cause():
     assert back_door({"O": (), "A": ("O",)}, "A", "O") == ()
 
 
-def test_back_door_in_a_chain_of_200():
+def test_back_door_in_a_long_chain():
     graph = {f"X{i}": (f"X{i - 1}",) if i else () for i in range(200)}
     assert back_door(graph, "X199", "X0") == tuple({f"X{i}"} for i in range(1, 199))
 
 
-def test_back_door_in_a_hidden_markov_model_of_200():
+def test_back_door_in_a_hidden_markov_model():
     graph = {}
     for t in range(100):
         graph |= {f"S{t}": (f"S{t - 1}",) if t else (), f"Y{t}": (f"S{t}",)}
@@ -306,12 +309,13 @@ def test_back_door_in_a_hidden_markov_model_of_200():
     )
 
 
-def test_back_door_limit_bounds_the_number():
-    """Thirty forks, each of which can be cut at either of two places: 2**30 minimal sets."""
+def test_back_door_limit():
+    """Thirty forks, each of which can be cut at two nodes, have 2**30 minimal sets."""
     graph: dict[str, tuple[str, ...]] = {}
     for i in range(30):
         graph |= {f"P{i}": (), f"Q{i}": (f"P{i}",)}
     graph |= {"A": tuple(f"P{i}" for i in range(30)), "O": ("A", *(f"Q{i}" for i in range(30)))}
+    assert back_door(graph, "A", "O", limit=1) == ({f"P{i}" for i in range(30)},)  # The set nearest to A.
     found = back_door(graph, "A", "O", limit=7)
     assert len(set(found)) == 7
     cut = {x: tuple(p for p in parents if p != "A") for x, parents in graph.items()}
@@ -323,7 +327,7 @@ def test_back_door_limit_bounds_the_number():
 # --------------------------------------------------------------------------------------------------- hidden variables
 
 
-def test_latent_projection_is_what_paths_through_hidden_variables_say():
+def test_projection_equals_brute_force():
     rng = np.random.default_rng(6)
     pairs = 0
     for _ in range(80):
@@ -369,17 +373,17 @@ def test_districts_partition_the_names():
         lambda graph: latent_projection(graph, "theta"),
     ],
 )
-def test_unknown_names_are_named_with_what_is_near(ask):
+def test_unknown_name_raises_with_hint(ask):
     with pytest.raises(ValueError, match=r"'theta' is not in the graph; did you mean Theta\?"):
         ask(FROG)
 
 
-def test_unknown_names_without_a_likeness_show_what_there_is():
+def test_unknown_name_raises_with_names():
     with pytest.raises(ValueError, match="'Reward' is not in the graph; it has Theta, A, O"):
         ancestors(FROG, "Reward")
 
 
-def test_parents_must_be_in_the_graph():
+def test_unknown_parent_raises():
     with pytest.raises(ValueError, match="O: its parent 'B' is not in the graph"):
         topological_order({"A": (), "O": ("A", "B")})
 
@@ -393,9 +397,9 @@ def test_parents_must_be_in_the_graph():
         (lambda: paths(FROG, "A", "O", given=("A",)), "A is both on the one side and given"),
         (lambda: back_door(FROG, "A", "A"), "A is both done and asked"),
         (lambda: back_door(FROG, "A", "O", latent=("A",)), "A is both done and latent"),
-        (lambda: back_door(FROG, "A", "O", limit=0), "limit must be at least 1"),
+        (lambda: back_door(FROG, "A", "O", limit=0), "limit"),
     ],
 )
-def test_errors_name_what_is_wrong(ask, message):
+def test_invalid_roles_raise(ask, message):
     with pytest.raises(ValueError, match=message):
         ask()

@@ -1,8 +1,10 @@
-"""`undelude paper`: every statement agrees, the JSON is as documented, the page holds everything and needs nothing."""
+"""`undelude paper`: every item agrees, the JSON is as documented, and the page is complete and self-contained."""
 
 import dataclasses
+import functools
 import json
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import NamedTuple
@@ -12,11 +14,27 @@ import pytest
 import undelude._paper as paper
 from undelude._cli import main
 from undelude._paper.blocks import models
-from undelude._paper.item import Block, Item, equal, holds, sampled
+from undelude._paper.item import Block, Item, Settings, equal, holds, sampled
 from undelude._paper.page import computed, label, prose, render, written
 
 REMARKS = [f"remark-{n}" for n in (*range(1, 16), 17, 18)]
 FIGURES = [f"figure-{n}" for n in range(1, 5)]
+NUM_EPISODES = 1000
+
+
+@functools.cache
+def compute(block: Callable[[Settings], Block]) -> Block:
+    """Compute a block once for all tests, with few episodes: a sampled item is judged by its standard error."""
+    return block(Settings(num_episodes=NUM_EPISODES))
+
+
+def name_of(block: Callable[[Settings], Block]) -> str:
+    return block.__module__.rpartition(".")[2] if block.__name__ == "block" else block.__name__
+
+
+@pytest.mark.parametrize("block", paper.BLOCKS, ids=name_of)
+def test_items_agree(block: Callable[[Settings], Block]):
+    assert [item for item in compute(block).items if not item.agrees] == []
 
 
 class Run(NamedTuple):
@@ -27,30 +45,26 @@ class Run(NamedTuple):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """One run of the command, with fewer episodes: whatever is sampled is judged by its own standard error."""
+    """The command, with the blocks that `compute` has."""
     folder = tmp_path_factory.mktemp("paper")
     with pytest.MonkeyPatch.context() as patch, (folder / "stdout").open("w+") as stdout:
+        patch.setattr(paper, "BLOCKS", [lambda settings, block=block: compute(block) for block in paper.BLOCKS])
         patch.setattr("sys.stdout", stdout)
         patch.setenv("XDG_CACHE_HOME", str(folder))
-        code = main(["paper", "--json", "--num-episodes", "2000", "--out", str(folder / "paper.html")])
+        code = main(["paper", "--json", "--num-episodes", str(NUM_EPISODES), "--out", str(folder / "paper.html")])
         stdout.seek(0)
         items = json.load(stdout)
     return Run(code, items, (folder / "paper.html").read_text())
 
 
-def test_everything_agrees(run: Run):
-    assert [item["item"] for item in run.items if not item["agrees"]] == []
+def test_items_are_as_documented(run: Run):
     assert run.code == 0
-
-
-def test_the_items_are_as_documented(run: Run):
     names = [item["item"] for item in run.items]
     assert len(set(names)) == len(names)
     for item in run.items:
         assert item.keys() - {"standard_error"} == {"item", "value", "paper", "agrees", "ours"}
         assert isinstance(item["ours"], bool)
         assert isinstance(item.get("standard_error", 0.1), float)
-        assert "(ours)" not in item["paper"]
         assert re.fullmatch(r"(section|remark|figure|equation)-[\w-]+/.+", item["item"])
         assert isinstance(item["value"], str | float | list)
         assert isinstance(item["paper"], str)
@@ -58,15 +72,15 @@ def test_the_items_are_as_documented(run: Run):
         assert isinstance(item["agrees"], bool)
 
 
-def test_sampled_items_have_a_standard_error(run: Run):
+def test_sampled_items_have_standard_errors(run: Run):
     errors = {item["item"]: item["standard_error"] for item in run.items if "standard_error" in item}
     p = 11 / 35
-    assert errors["remark-5/frequency-of-arm-2"] == pytest.approx((p * (1 - p) / 2000) ** 0.5, rel=0.1)
+    assert errors["remark-5/frequency-of-arm-2"] == pytest.approx((p * (1 - p) / NUM_EPISODES) ** 0.5, rel=0.1)
     assert "remark-5/distribution-of-A_2-drawn-in-two-steps" not in errors
     assert "\N{PLUS-MINUS SIGN} 0.01</td>" in run.page
 
 
-def test_the_page_tells_what_is_ours_from_what_is_the_papers(run: Run):
+def test_page_marks_our_items(run: Run):
     ours = sum(item["ours"] for item in run.items)
     lead = " ".join(run.page.split("<header>")[1].split("</header>")[0].split())
     assert f"{len(run.items) - ours} of the {len(run.items)} items are the paper\u2019s own statements; {ours}" in lead
@@ -74,19 +88,19 @@ def test_the_page_tells_what_is_ours_from_what_is_the_papers(run: Run):
 
 
 @pytest.mark.parametrize("name", REMARKS)
-def test_a_remark_has_items_and_a_place_on_the_page(run: Run, name: str):
+def test_remark_is_on_page(run: Run, name: str):
     assert any(item["item"].startswith(f"{name}/") for item in run.items)
     assert f'id="{name}"' in run.page
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_a_figure_is_drawn(run: Run, name: str):
+def test_figure_is_drawn(run: Run, name: str):
     section = run.page.split(f'id="{name}"')[1].split("</section>")[0]
     assert "<svg" in section
 
 
 class _Page(HTMLParser):
-    """What a page would load or run, its anchors, and where its links lead."""
+    """Parser for the resources that a page loads or runs, its anchors and its links."""
 
     def __init__(self, page: str):
         super().__init__()
@@ -105,18 +119,16 @@ class _Page(HTMLParser):
             self.names.append(values.get("aria-label"))
 
 
-def test_the_page_stands_alone(run: Run):
+def test_page_is_self_contained(run: Run):
     page = _Page(run.page)
     assert page.loads == []
     assert len(set(page.ids)) == len(page.ids)
     assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
     assert [link for link in page.links if not link.startswith("#")] == ["https://arxiv.org/abs/2110.10819"]
-    assert all(page.names)  # Every figure says in words what it shows.
+    assert all(page.names)  # Every figure has a description.
 
 
-def test_what_does_not_agree_fails_and_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-):
+def test_disagreeing_item_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
     wrong = equal("remark-1/half", 0.4, 0.5, "1/2", ours=True)
     block = Block("remark-1", "Remark 1", ["One half."], [wrong, equal("remark-1/one", 1.0, 1.0, "1")])
     monkeypatch.setattr(paper, "BLOCKS", (lambda settings: block,))
@@ -127,7 +139,7 @@ def test_what_does_not_agree_fails_and_is_named(
     assert "1 are the paper's own statements; 1 are numbers of ours" in " ".join(out.split())
     assert "ours: 1/2" in out
     assert "These do not: remark-1/half." in out
-    assert "What does not agree" in (tmp_path / "paper.html").read_text()
+    assert "Items that do not agree" in (tmp_path / "paper.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -138,7 +150,7 @@ def test_what_does_not_agree_fails_and_is_named(
         (["--out", "nowhere/paper.html"], "--out must name a file in a directory that exists"),
     ],
 )
-def test_wrong_usage_is_said_before_anything_is_computed(args: list[str], message: str, capsys: pytest.CaptureFixture):
+def test_wrong_usage_is_refused_first(args: list[str], message: str, capsys: pytest.CaptureFixture):
     assert main(["paper", *args]) == 2
     assert message in " ".join(capsys.readouterr().err.split())
 
@@ -146,7 +158,7 @@ def test_wrong_usage_is_said_before_anything_is_computed(args: list[str], messag
 def test_agreement():
     assert equal("a/b", [1 / 3, 2 / 3], [1 / 3, 2 / 3], "").agrees
     assert not equal("a/b", [1 / 3, 2 / 3], [0.3333, 0.6667], "").agrees
-    assert not equal("a/b", [0.5], 0.5, "").agrees  # Another shape is another thing.
+    assert not equal("a/b", [0.5], 0.5, "").agrees  # Shapes differ.
     # A mean of 100 coins has a standard error of 1/20.
     coins = [0.0, 1.0] * 50
     assert sampled("a/b", coins, 0.69, "").agrees
@@ -171,7 +183,7 @@ def test_agreement():
         ("x", "x"),
     ],
 )
-def test_values_are_written(value: float | list | str, text: str):
+def test_values_as_text(value: float | list | str, text: str):
     assert written(value) == text
 
 
@@ -184,17 +196,17 @@ def test_values_are_written(value: float | list | str, text: str):
         ("remark-3/P(A=1, O=-1)-is-undefined", "P(A=1, O=-1) is undefined"),
     ],
 )
-def test_names_are_written_in_words(name: str, text: str):
+def test_names_as_labels(name: str, text: str):
     assert label(name) == text
 
 
-def test_a_sampled_value_has_the_digits_of_its_error():
+def test_sampled_value_has_digits_of_its_error():
     item = Item("a/b", 0.178321, "", True, standard_error=0.00288)
     assert computed(item) == "0.178 \N{PLUS-MINUS SIGN} 0.003"
     assert computed(dataclasses.replace(item, standard_error=None)) == "0.1783"
 
 
-def test_only_the_refusal_that_is_asked_for_is_a_refusal():
+def test_refusal_catches_one_error_type():
     frog = models.frog()
     assert models.refusal(frog, "O", do={"A": 1}) == ""
     assert "cannot be computed" in models.refusal(frog.marginal(("A", "O")), "O", do={"A": 1})
@@ -204,10 +216,10 @@ def test_only_the_refusal_that_is_asked_for_is_a_refusal():
         models.refusal(frog, "Theta", see=impossible)
 
 
-def test_prose_is_escaped_and_has_code():
+def test_prose_is_escaped():
     assert prose("`a < b` & c") == "<code>a &lt; b</code> &amp; c"
     block = Block("remark-1", "<b>", ["<script>"], [])
-    page = render([block], paper.Settings(), versions={}, seconds=1.0)
+    page = render([block], Settings(), versions={}, seconds=1.0)
     assert "<script>" not in page
     assert "<b>" not in page
     assert dataclasses.is_dataclass(block)

@@ -1,4 +1,4 @@
-"""Other libraries' answers on causal models, and which of the paper's questions they refuse or get wrong."""
+"""Causal models against pyAgrum and pgmpy, and the questions of the paper that pgmpy refuses or gets wrong."""
 
 import itertools
 import logging
@@ -17,7 +17,7 @@ gum = pytest.importorskip("pyagrum")
 
 @pytest.fixture(scope="module")
 def pgmpy() -> Iterator[Any]:
-    """Its models, factors and inference, without the warnings of what it imports."""
+    """The parts of pgmpy that the tests use, imported without the warnings of its dependencies."""
     logging.disable(logging.CRITICAL)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -32,7 +32,7 @@ def pgmpy() -> Iterator[Any]:
 
 
 def to_pyagrum(model: ud.CausalModel, do: dict[str, int]) -> Any:
-    """The mutilated model: a done variable has no parents, and all its mass on what was done."""
+    """Return the mutilated model: a done variable has no parents, and all its mass on its value."""
     bn = gum.BayesNet()
     for v in model.variables:
         bn.add(gum.LabelizedVariable(v.name, v.name, len(v.values)))
@@ -61,7 +61,7 @@ def to_pgmpy(pgmpy: Any, model: ud.CausalModel) -> Any:
 
 
 def test_pyagrum_agrees():
-    """Lazy propagation on the mutilated model, on random DAGs of up to 12 variables."""
+    """Lazy propagation in the mutilated model, on random DAGs of 12 variables."""
     rng = np.random.default_rng(7)
     for _ in range(20):
         model = random_model(rng, 12)
@@ -75,7 +75,7 @@ def test_pyagrum_agrees():
 
 
 def test_pgmpy_agrees(pgmpy: Any):
-    """Variable elimination on what `do` of pgmpy leaves."""
+    """Variable elimination in the model that pgmpy's `do` returns."""
     rng = np.random.default_rng(8)
     for _ in range(5):
         model = random_model(rng, 12)
@@ -85,8 +85,8 @@ def test_pgmpy_agrees(pgmpy: Any):
         np.testing.assert_allclose(model.query(asked, see=see, do=do), by_peer, rtol=1e-5, atol=1e-7)
 
 
-def test_what_pgmpy_refuses_and_gets_wrong(pgmpy: Any):
-    """docs/causal-models.md says so of `CausalInference.query`; where this fails, the page must change."""
+def test_pgmpy_causal_inference(pgmpy: Any):
+    """The table in docs/causal-models.md on `CausalInference.query`; if this fails, update the page."""
     frog = ud.tasks.prize_or_frog().causal_model()
     ask = pgmpy.Causal(to_pgmpy(pgmpy, frog)).query
     right = ask(["O_1"], do={"A_1": 0}, show_progress=False).values

@@ -34,7 +34,7 @@ TABLES: dict[str, Any] = {
         ({"task": [[[0.7, 0.3], [0, 0]], [[0.5, 0.5]] * 2]}, r"tables: task\[0, 1\] has no mass on any value"),
         ({"task": [[0.7, 0.3], [0.5, 0.5]]}, r"task has shape \(2, 2\); it must be \[K, A, O\]"),
         ({"prior": [1.0]}, r"prior \(1,\), expert \(2, 2\) and task \(2, 2, 2\) do not fit"),
-        ({"prior": []}, "prior has no mass"),
+        ({"prior": []}, r"prior has shape \(0,\); no axis may be empty"),
         ({"rewards": [1, 2, 3]}, "one number for each of 2 observations"),
         ({"rewards": [np.nan, 1]}, "rewards must be finite"),
         ({"num_rounds": 0}, "num_rounds must be a whole number of at least 1, not 0"),
@@ -43,7 +43,7 @@ TABLES: dict[str, Any] = {
         ({"expert": [[0.9, 0.1], [1j, 0.8]]}, "tables: expert must be an array of numbers, not of complex128"),
         ({"expert": [[0.9, 0.1], [1.0]]}, "tables: expert must be an array of numbers: setting"),
         ({"prior": [10**400, 0]}, "tables: prior must be an array of numbers: int too large"),
-        ({"task": np.zeros((2, 2, 0))}, r"task has no mass: its shape is \(2, 2, 0\)"),
+        ({"task": np.zeros((2, 2, 0))}, r"task has shape \(2, 2, 0\); no axis may be empty"),
         ({"rewards": [1e39, 0]}, "rewards must be finite"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What the studies left: every result says where it is from, and is small."""
+"""Stored results of the studies: each states its origin and is small, and the docs show it."""
 
 import ast
 import importlib
@@ -12,14 +12,14 @@ ROOT = Path(__file__).parent.parent
 NAMES = sorted(file.stem for file in FOLDER.glob("*.json"))
 
 
-def test_every_study_has_left_its_result():
+def test_every_study_has_a_result():
     scripts = {file.stem for file in (ROOT / "studies").glob("*.py")} - {"store", "draw"}
     assert scripts == {*NAMES}
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_result_says_where_it_is_from(name):
-    """The script that wrote it, its settings with the seeds, the versions, and how long it took."""
+def test_result_states_its_origin(name):
+    """The script, settings with seeds, versions and duration are stored with a result."""
     study = load(name)
     assert study["study"] == f"studies/{name}.py"
     assert study["seconds"] > 0
@@ -30,8 +30,8 @@ def test_a_result_says_where_it_is_from(name):
     ast.parse((ROOT / study["study"]).read_text())
 
 
-def test_a_result_is_kept_in_the_clone(tmp_path, monkeypatch, capsys):
-    """Not in an installed package; where, is printed, and what is only seen to run is not kept."""
+def test_result_is_written_to_the_clone(tmp_path, monkeypatch, capsys):
+    """The path is in the clone, not in an installed package, and is printed; a trial run writes nothing."""
     monkeypatch.syspath_prepend(str(ROOT / "studies"))
     store = importlib.import_module("store")
     assert ROOT / "src/undelude/_paper/results" == store.FOLDER
@@ -45,13 +45,13 @@ def test_a_result_is_kept_in_the_clone(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_figure_of_it_is_in_the_docs(name):
+def test_figure_is_in_docs(name):
     assert f"figures/{name}.svg" in (ROOT / "docs" / "studies.md").read_text()
     assert (ROOT / "docs" / "figures" / f"{name}.svg").read_text().startswith("<svg")
 
 
-def test_the_pages_have_the_tables_that_were_measured(monkeypatch):
-    """Word for word what studies/draw.py writes into them."""
+def test_pages_have_measured_tables(monkeypatch):
+    """The tables in the docs are exactly those that studies/draw.py writes."""
     monkeypatch.syspath_prepend(str(ROOT / "studies"))
     draw = importlib.import_module("draw")
     assert draw.tables().keys() == {"nats", "seen", *draw.OUTCOMES}

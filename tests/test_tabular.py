@@ -1,4 +1,4 @@
-"""Processes from Gymnasium's tables, against Gymnasium itself: its steps, its resets, and plans made in NumPy."""
+"""Processes from Gymnasium's tables against Gymnasium itself: its steps, its resets, and plans made in NumPy."""
 
 import dataclasses
 import functools
@@ -33,7 +33,7 @@ def taxi() -> gymnasium.Env:
 
 @functools.cache
 def taxi_initial() -> np.ndarray:
-    """`[4, 500]`: Taxi's own start, given that the destination is k (the last digit of its state, base 4)."""
+    """Return `[4, 500]`, Taxi's initial distribution given destination k (the last digit of its state, base 4)."""
     own = taxi().unwrapped.initial_state_distrib
     initial = np.where(np.arange(500) % 4 == np.arange(4)[:, None], own, 0)
     return initial / initial.sum(1, keepdims=True)
@@ -43,7 +43,7 @@ def taxi_initial() -> np.ndarray:
 
 
 def reachable(P: dict, start: np.ndarray) -> set[int]:
-    """The states that occur: from the start, until an episode ends."""
+    """Return the states that can occur before an episode ends."""
     seen, new = set(), {int(s) for s in np.flatnonzero(start)}
     while new:
         seen |= new
@@ -55,7 +55,7 @@ def reachable(P: dict, start: np.ndarray) -> set[int]:
 
 
 def shown_states(envs: list, observe: Callable[[int], int] = int, starts: Any = None) -> list[int]:
-    """What is shown of the states that occur under any theta, in order: the process's own numbering of states."""
+    """Return the shown values of the states that occur under any theta, in the order of the process's states."""
     starts = [env.unwrapped.initial_state_distrib for env in envs] if starts is None else starts
     return sorted(
         {observe(s) for env, start in zip(envs, starts, strict=True) for s in reachable(env.unwrapped.P, start)}
@@ -63,7 +63,7 @@ def shown_states(envs: list, observe: Callable[[int], int] = int, starts: Any = 
 
 
 def distributions(process: ud.InteractionProcess) -> np.ndarray:
-    """`[K, S + 1, A, O]`, `Q(o | theta, s, a)`, asked of the process one memory at a time."""
+    """Return `Q(o | theta, s, a)`, `[K, S + 1, A, O]`, from the task's methods, one memory at a time."""
     task = process.task
     K, S, A, _ = task.log_probs.shape
     ask = lambda k, s, a: task.Q_O(k, task.g_A(k, a, (s, jnp.array(0)))).probs  # noqa: E731
@@ -72,7 +72,7 @@ def distributions(process: ud.InteractionProcess) -> np.ndarray:
 
 
 def policies(process: ud.InteractionProcess) -> np.ndarray:
-    """`[K, S, A]`, `Q(a | theta, s)`."""
+    """Return `Q(a | theta, s)`, `[K, S, A]`."""
     K, S, A = process.expert.log_probs.shape
     grid = np.indices((K, S)).reshape(2, -1)
     return np.asarray(jax.jit(jax.vmap(lambda k, s: process.expert.Q_A(k, s).probs))(*grid)).reshape(K, S, A)
@@ -97,7 +97,7 @@ def taxis() -> ud.InteractionProcess:
 
 
 def stepped(make: Callable[[], gymnasium.Env], *, num_envs: int, num_steps: int) -> dict[tuple[int, int], Counter]:
-    """Real steps under random actions, with next-step autoreset: `(s, a) -> counts of (s', reward, terminated)`."""
+    """Count `(s', reward, terminated)` after each `(s, a)` in real steps: random actions, next-step autoreset."""
     envs = SyncVectorEnv([make] * num_envs, autoreset_mode=AutoresetMode.NEXT_STEP)
     rng, counts = np.random.default_rng(0), defaultdict(Counter)
     s, _ = envs.reset(seed=1)
@@ -116,7 +116,7 @@ def stepped(make: Callable[[], gymnasium.Env], *, num_envs: int, num_steps: int)
 def assert_distribution_matches(
     process: ud.InteractionProcess, k: int, shown: list[int], counts: dict[tuple[int, int], Counter]
 ):
-    """Each frequency within 5 standard errors, and nothing that the distribution rules out."""
+    """Assert that each frequency is within 5 standard errors, and that nothing impossible occurs."""
     distribution, state = distributions(process)[k], {s: x for x, s in enumerate(shown)}
     symbol = {outcome: o for o, outcome in enumerate(process.task.outcomes)}
     for (s, a), counter in counts.items():
@@ -130,8 +130,8 @@ def assert_distribution_matches(
 
 
 @pytest.mark.parametrize("k", [0, 2])
-def test_frozen_lake_steps_as_gymnasium_does(lakes: ud.InteractionProcess, k: int):
-    """Slippery ice, holes and goal, and the new start in the step after either, against Gymnasium's own steps."""
+def test_frozen_lake_steps(lakes: ud.InteractionProcess, k: int):
+    """Slips, holes, the goal, and the new start after either agree with Gymnasium's steps."""
     shown = shown_states([lake(desc) for desc in LAKES])
     counts = stepped(lambda: lake(LAKES[k]), num_envs=40, num_steps=400)
     ended = [s for s, letter in enumerate("".join(LAKES[k])) if letter in "HG" and (s, 0) in counts]
@@ -140,15 +140,15 @@ def test_frozen_lake_steps_as_gymnasium_does(lakes: ud.InteractionProcess, k: in
     assert_distribution_matches(lakes, k, shown, counts)
 
 
-def test_cliff_walking_steps_as_gymnasium_does(cliff: ud.InteractionProcess):
+def test_cliff_walking_steps(cliff: ud.InteractionProcess):
     make = lambda: gymnasium.make("CliffWalking-v1", max_episode_steps=-1)  # noqa: E731
     counts = stepped(make, num_envs=10, num_steps=500)
-    assert any((36, -100, False) in counter for counter in counts.values()), "it has to fall"
+    assert any((36, -100, False) in counter for counter in counts.values()), "no step fell"
     assert_distribution_matches(cliff, 0, shown_states([make()]), counts)
 
 
-def test_taxi_steps_as_gymnasium_does_with_the_destination_hidden(taxis: ud.InteractionProcess):
-    """From 2,000 states at random; Taxi is deterministic, so the distribution gives the real step all the mass."""
+def test_taxi_steps(taxis: ud.InteractionProcess):
+    """Taxi is deterministic: in 2,000 random states the distribution has all its mass on the real step."""
     env, distribution = taxi(), distributions(taxis)
     shown = shown_states([env] * 4, lambda s: s // 4, taxi_initial())
     state, symbol = {x: i for i, x in enumerate(shown)}, {x: o for o, x in enumerate(taxis.task.outcomes)}
@@ -158,7 +158,7 @@ def test_taxi_steps_as_gymnasium_does_with_the_destination_hidden(taxis: ud.Inte
     alive = [sorted(s for s in reachable(env.unwrapped.P, start) if (s // 4) % 5 != s % 4) for start in taxi_initial()]
     for _ in range(2000):
         k, a = int(rng.integers(4)), int(rng.integers(6))
-        # Half of the time at the destination with the passenger on board, so that some errands end.
+        # Half of the states are at the destination with the passenger on board, so that some episodes end.
         s = int(rng.choice(alive[k]))
         if rng.random() < 0.5:
             row, column = env.unwrapped.locs[k]
@@ -170,7 +170,7 @@ def test_taxi_steps_as_gymnasium_does_with_the_destination_hidden(taxis: ud.Inte
     assert ends > 50
 
 
-def test_the_opening_is_the_first_state(lakes: ud.InteractionProcess, taxis: ud.InteractionProcess):
+def test_opening_is_first_state(lakes: ud.InteractionProcess, taxis: ud.InteractionProcess):
     openings = ud.rollout(taxis, None, key=jax.random.key(0), num_episodes=2000, num_rounds=1, executor="expert")
     initial = taxi_initial()
     shown = shown_states([taxi()] * 4, lambda s: s // 4, initial)
@@ -183,13 +183,13 @@ def test_the_opening_is_the_first_state(lakes: ud.InteractionProcess, taxis: ud.
         assert (
             np.abs(frequency - distribution) < SIGMAS * np.sqrt(distribution * (1 - distribution) / len(drawn)) + 1e-9
         ).all()
-    # A lake's start is always the letter S: no evidence about theta.
+    # A lake always starts at the letter S, which is not evidence about theta.
     episodes = ud.rollout(lakes, None, key=jax.random.key(0), num_episodes=8, executor="expert")
     np.testing.assert_allclose(np.exp(ud.posterior(lakes, episodes)[:, 0]), 1 / 3, atol=1e-6)
 
 
-def test_a_lifetime_holds_many_attempts():
-    """After a hole or the goal the next round starts anew under the same theta."""
+def test_lifetime_holds_many_attempts():
+    """The round after a hole or the goal starts again under the same theta."""
     process = ud.tasks.tabular_from_gymnasium([lake(["SG", "HF"]), lake(["SH", "GF"])], num_rounds=30)
     episodes = ud.rollout(process, ud.ExactAgent(process), key=jax.random.key(0), num_episodes=64)
     ends = np.asarray([end for _, _, end in process.task.outcomes])[np.asarray(episodes.observations)]
@@ -197,7 +197,7 @@ def test_a_lifetime_holds_many_attempts():
     assert (ends.sum(1) > 2).all()
     assert (states[:, 1:][ends[:, :-1]] == 0).all()
     assert (np.asarray(episodes.reward)[:, 1:][ends[:, :-1]] == 0).all()
-    # The reward of a round is the environment's: 1 at the goal and nothing else.
+    # The reward of a round is the environment's: 1 at the goal, otherwise 0.
     goal = np.where(np.asarray(episodes.theta)[:, None] == 0, 1, 2)
     np.testing.assert_array_equal(episodes.reward, ends & (states == goal))
 
@@ -206,7 +206,7 @@ def test_a_lifetime_holds_many_attempts():
 
 
 def plan(P: dict, num_states: int, num_actions: int, *, temperature: float, discount: float) -> np.ndarray:
-    """Soft value iteration, state by state; `[S, A]`, Q*. A temperature of 0 is hard value iteration."""
+    """Return Q*, `[S, A]`, by soft value iteration, state by state; temperature 0 is hard value iteration."""
     V, Q = np.zeros(num_states), np.zeros((num_states, num_actions))
     ends = {int(s) for s in P for a in P[s] for p, s, _, end in P[s][a] if p > 0 and end}
     for _ in range(3000):
@@ -241,8 +241,8 @@ def test_expert_is_soft_value_iteration(temperature: float):
 @pytest.mark.parametrize(
     ("make", "sizes"), [(lambda: lake(LAKES[0]), (16, 4)), (lambda: gymnasium.make("CliffWalking-v1"), (48, 4))]
 )
-def test_expert_becomes_optimal_as_the_temperature_falls(make: Callable[[], gymnasium.Env], sizes: tuple[int, int]):
-    """At a temperature of 1e-5, all the mass is on the actions that hard value iteration finds best."""
+def test_cold_expert_is_optimal(make: Callable[[], gymnasium.Env], sizes: tuple[int, int]):
+    """At temperature 1e-5 all the mass is on the best actions of hard value iteration."""
     env = make()
     P, start = env.unwrapped.P, env.unwrapped.initial_state_distrib
     process = ud.tasks.tabular_from_gymnasium([env], temperature=1e-5)
@@ -253,8 +253,8 @@ def test_expert_becomes_optimal_as_the_temperature_falls(make: Callable[[], gymn
         assert expert[shown.index(s), best].sum() > 0.999
 
 
-def test_the_cliff_expert_earns_what_is_optimal():
-    """13 steps along the edge, then the reset: -13 for each attempt of 14 rounds."""
+def test_cliff_expert_is_optimal():
+    """13 steps along the edge and a reset: -13 for each attempt of 14 rounds."""
     process = ud.tasks.tabular_from_gymnasium([gymnasium.make("CliffWalking-v1")], num_rounds=28)
     episodes = ud.rollout(process, None, key=jax.random.key(0), num_episodes=16, executor="expert")
     assert (episodes.reward.sum(1) == -26).all()
@@ -264,12 +264,12 @@ def test_the_cliff_expert_earns_what_is_optimal():
 
 
 def by_what_is_shown(process: ud.InteractionProcess) -> dict[tuple[int, float | None, bool], np.ndarray]:
-    """`(state, reward, terminated) -> [K, S + 1, A]`, its probability."""
+    """Return the probability `[K, S + 1, A]` of each `(state, reward, terminated)`."""
     return dict(zip(process.task.outcomes, np.moveaxis(distributions(process), -1, 0), strict=True))
 
 
-def test_rewards_hidden_or_noisy(cliff: ud.InteractionProcess):
-    """Hidden: the sum over rewards. Noisy: the true one with .8, each of the other two (of -100, -1, 0) with .1."""
+def test_hidden_and_noisy_rewards(cliff: ud.InteractionProcess):
+    """Hidden sums over rewards; noisy shows the true one with .8, and the other two of -100, -1, 0 with .1 each."""
     env = [gymnasium.make("CliffWalking-v1")]
     seen = by_what_is_shown(cliff)
     hidden = by_what_is_shown(ud.tasks.tabular_from_gymnasium(env, reward="hidden"))
@@ -285,8 +285,8 @@ def test_rewards_hidden_or_noisy(cliff: ud.InteractionProcess):
             np.testing.assert_allclose(noisy.get((x, v, end), np.zeros_like(probs)), expected, atol=1e-6)
 
 
-def test_what_is_shown_never_changes_what_is_earned(cliff: ud.InteractionProcess):
-    """The mean reward of a state and an action is the environment's, whether it is seen, hidden or noisy."""
+def test_display_does_not_change_reward(cliff: ud.InteractionProcess):
+    """The mean reward of a state and an action is the environment's if it is seen, hidden or noisy."""
     env = gymnasium.make("CliffWalking-v1")
     shown = shown_states([env])
     for reward in ("hidden", 0.8):
@@ -299,9 +299,8 @@ def test_what_is_shown_never_changes_what_is_earned(cliff: ud.InteractionProcess
                 np.testing.assert_allclose(earned[x, a], expected, atol=1e-4)
 
 
-def test_a_noisy_reward_is_evidence_by_its_noise():
-    """Two lakes that differ by what a step on ice is worth, 0 or 1/2 (and 1 at the goal): shown right with 3/4, each
-    of the two wrong ones with 1/8, one step is evidence of 6 : 1."""
+def test_noisy_reward_is_weak_evidence():
+    """Two lakes pay 0 or 1/2 for a step; shown right with 3/4, each wrong value with 1/8, it is evidence of 6 : 1."""
     envs = [lake(["SF", "FG"], is_slippery=False, reward_schedule=(1, 0, step)) for step in (0, 0.5)]
     process = ud.tasks.tabular_from_gymnasium(envs, reward=0.75)
     symbol = {x: o for o, x in enumerate(process.task.outcomes)}
@@ -318,7 +317,7 @@ def test_a_noisy_reward_is_evidence_by_its_noise():
 
 
 def machine_of(envs: list[gymnasium.Env], outcomes: tuple, *, right: float, temperature: float) -> Machine:
-    """The same process as state machines, from `env.P` alone: w is (state, last action), e is the state."""
+    """Build the process as state machines, from `env.P` alone: w is (state, last action), e is the state."""
     K, S, A, O = len(envs), 4, 4, len(outcomes)  # noqa: E741
     Q_O, Q_A = np.zeros((K, (S + 1) * A, O)), np.full((K, S + 1, A), 1 / A)
     values = sorted(
@@ -331,8 +330,8 @@ def machine_of(envs: list[gymnasium.Env], outcomes: tuple, *, right: float, temp
         for s in range(S):
             Q_A[k, s] = np.exp((Q[s] - Q[s].max()) / temperature) / np.exp((Q[s] - Q[s].max()) / temperature).sum()
         for s, a in itertools.product(range(S + 1), range(A)):
-            anew = [(p, x, 0, False) for x, p in enumerate(env.unwrapped.initial_state_distrib)]
-            for p, s_next, r, end in anew if s == S or s in ends else P[s][a]:
+            restart = [(p, x, 0, False) for x, p in enumerate(env.unwrapped.initial_state_distrib)]
+            for p, s_next, r, end in restart if s == S or s in ends else P[s][a]:
                 for o, (x, label, ending) in enumerate(outcomes):
                     if x == s_next and ending == end:
                         Q_O[k, s * A + a, o] += p * (right if label == r else (1 - right) / (len(values) - 1))
@@ -353,8 +352,8 @@ def machine_of(envs: list[gymnasium.Env], outcomes: tuple, *, right: float, temp
 
 
 @pytest.mark.parametrize("mark", ["do", "see"])
-def test_exact_agents_against_enumeration(mark: Mark):
-    """Posterior, policy and prediction on what the agents lived through, by sums over all trajectories of 2 rounds."""
+def test_exact_agents_match_enumeration(mark: Mark):
+    """Posterior and predictions on their own histories equal sums over all trajectories of 2 rounds."""
     envs = [lake(["SF", "HG"], success_rate=0.6), lake(["SF", "GF"], success_rate=0.6)]
     settings = {"reward": 0.9, "temperature": 0.3}
     process = ud.tasks.tabular_from_gymnasium(envs, num_rounds=2, **settings)
@@ -379,13 +378,13 @@ def test_exact_agents_against_enumeration(mark: Mark):
     assert moved > 10
 
 
-def test_own_actions_are_no_evidence_of_the_errand(taxis: ud.InteractionProcess):
-    """Taxi shows nothing of the destination until the end, so under do the belief stays put; under see it does not."""
+def test_own_actions_are_not_evidence(taxis: ud.InteractionProcess):
+    """Taxi shows nothing of the destination until the end: the belief moves under see and not under do."""
     process = dataclasses.replace(taxis, num_rounds=6)
     deluded = ud.ExactAgent(process, own_actions="see")
     episodes = ud.rollout(process, deluded, key=jax.random.key(0), num_episodes=64)
     do, see = (np.exp(ud.posterior(process, episodes, own_actions=mark)) for mark in ("do", "see"))
-    # The opening rules one destination out at most: where the passenger waits.
+    # The opening rules out at most one destination, the passenger's location.
     after_opening = do[:, 0]
     assert (np.abs(after_opening.max(1) - 1 / 3) < 1e-5).all()
     ends = np.asarray([end for _, _, end in process.task.outcomes])[np.asarray(episodes.observations)]
@@ -427,13 +426,13 @@ class NoTables(gymnasium.Env):
         ((LAKES[0], ["SF", "FG"]), {}, ValueError, "16 states x 4 actions, 4 states x 4 actions"),
     ],
 )
-def test_what_does_not_fit_is_named(envs: Any, settings: dict[str, Any], error: type[Exception], message: str):
+def test_misfits_are_named(envs: Any, settings: dict[str, Any], error: type[Exception], message: str):
     with pytest.raises(error, match=message):
         ud.tasks.tabular_from_gymnasium([lake(desc) for desc in envs], **settings)
 
 
 class Tables(gymnasium.Env):
-    """Two states and one action, by a table of the test's."""
+    """Two states and one action, with a given table."""
 
     def __init__(self, *moves: tuple[float, int, float, bool]):
         self.P = {0: {0: list(moves)}, 1: {0: [(1.0, 1, 0, False)]}}
@@ -449,18 +448,18 @@ class Tables(gymnasium.Env):
         ([(0.5, 1, 0, True), (0.5, 1, 0, False)], r"envs\[0\]: state 1 ends the episode on some transitions"),
     ],
 )
-def test_tables_of_an_environment_are_looked_at(moves: list, message: str):
+def test_bad_tables_are_named(moves: list, message: str):
     with pytest.raises(ValueError, match=message):
         ud.tasks.tabular_from_gymnasium([Tables(*moves)])
 
 
-def test_an_environment_without_tables_is_named():
+def test_missing_tables_are_named():
     with pytest.raises(TypeError, match=r"envs\[1\] \(NoTables\) publishes no tables"):
         ud.tasks.tabular_from_gymnasium([lake(LAKES[0]), NoTables()])
 
 
-def test_rewards_that_a_transition_does_not_determine_are_refused():
-    """A slip at the cliff leads to the start whether one fell (-100) or bumped into a wall (-1)."""
+def test_ambiguous_rewards_are_refused():
+    """At the cliff a slip leads to the start after a fall (-100) and after a bump into a wall (-1)."""
     env = gymnasium.make("CliffWalkingSlippery-v1")
     with pytest.raises(
         ValueError, match=r"envs\[0\]: action 0 in state 36 leads to state 36 with rewards of -100 and of -1"

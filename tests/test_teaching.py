@@ -367,7 +367,7 @@ def diverging(process):
     return error
 
 
-def test_infinite_loss_stops_training(diverging):
+def test_infinite_loss_stops_training(process, diverging):
     """The error names the right update and term, and keeps the last agent with finite losses."""
     states = {}
     at_once = diverging(log_every=1, on_log=lambda state, row: states.update({row["update"]: state}))
@@ -447,7 +447,7 @@ def test_mismatches_are_refused(process, bandit):
     state = initial_state(agent, ud.Factual(), optax.sgd(0.1))
     with pytest.raises(ValueError, match="marks actions see, and counterfactual marks them do"):
         ud.teach(process, agent, ud.Counterfactual(), key=jax.random.key(0), state=state, optimizer=optax.sgd(0.1))
-    with pytest.raises(ValueError, match="bandit has actions of 5 symbols, and this LSTMAgent knows 2"):
+    with pytest.raises(ValueError, match="bandit has actions of 5 symbols, but this LSTMAgent predicts 2"):
         ud.teach(bandit, agent, ud.Counterfactual(), key=jax.random.key(0))
     with pytest.raises(TypeError, match="ExactAgent has nothing to learn"):
         ud.teach(process, ud.ExactAgent(process), ud.Counterfactual(), key=jax.random.key(0))

@@ -481,7 +481,7 @@ def test_unfit_behaviours(process, bandit):
     """Behaviours are checked before anything is compiled."""
     agent, key = ud.LSTMAgent(process, 2, key=jax.random.key(0)), jax.random.key(0)
     for behaviour, message in (
-        (ud.ExactAgent(bandit), "tables has actions of 2 symbols, and this ExactAgent knows 5"),
+        (ud.ExactAgent(bandit), "tables has actions of 2 symbols, but this ExactAgent predicts 5"),
         (
             ud.Categorical(probs=[0.2, 0.3, 0.5]),
             "actions of 2 symbols, but the behaviour's distribution is of 3",

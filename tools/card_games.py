@@ -1,9 +1,9 @@
-"""Writes the game trees of `undelude.tasks.cards`, with an opponent for each, from OpenSpiel.
+"""Writes the game trees of `undelude.tasks.cards`, each with an opponent, from OpenSpiel.
 
     pip install open_spiel && python tools/card_games.py        (a minute)
 
 A tree is a payoff to player 0, or `[probability, rank, tree]` for each card that may be dealt, or `{"player", "state",
-"moves"}`. The opponent is the average policy of CFR+ (Tammelin, 2014, arXiv:1407.5042) as OpenSpiel carries it out.
+"moves"}`. The opponent is the average policy of CFR+ (Tammelin, 2014, arXiv:1407.5042) as OpenSpiel implements it.
 """
 
 import json
@@ -14,7 +14,7 @@ import pyspiel
 from open_spiel.python.algorithms import cfr, exploitability
 
 FOLDER = Path(__file__).parent.parent / "src" / "undelude" / "tasks" / "games"
-# Suits make no difference to Leduc poker: one tree for all of them.
+# Name: the game in OpenSpiel, iterations of CFR+, actions. Suits make no difference in Leduc, so they are merged.
 GAMES = {
     "kuhn": ("kuhn_poker", 2000, ["pass", "bet"]),
     "leduc": ("leduc_poker(suit_isomorphism=True)", 1000, ["fold", "call", "raise"]),
@@ -22,7 +22,7 @@ GAMES = {
 
 
 def tree(state: Any, states: dict[str, int]) -> Any:
-    """The game from here on; information states are numbered as they are met."""
+    """Return the tree below a state of the game, and number its information states in `states` as they occur."""
     if state.is_terminal():
         return state.returns()[0]
     if state.is_chance_node():
@@ -33,7 +33,7 @@ def tree(state: Any, states: dict[str, int]) -> Any:
 
 
 def main() -> None:
-    """Write both."""
+    """Write both games."""
     FOLDER.mkdir(exist_ok=True)
     for name, (opened, iterations, actions) in GAMES.items():
         game, states = pyspiel.load_game(opened), {}

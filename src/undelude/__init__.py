@@ -46,11 +46,13 @@ from undelude.causal.variable import Variable
 if TYPE_CHECKING:
     from undelude._drawing.film import Frame, film, side_by_side, write_gif
     from undelude._runs.export import export
+    from undelude._runs.tensorboard import TensorBoard
 
-# Imported when they are first asked for, so that `import undelude` loads no imaging library.
+# Imported on first use, so that `import undelude` loads no imaging library.
 _LAZY = {
     "export": "undelude._runs.export",
     "Frame": "undelude._drawing.film",
+    "TensorBoard": "undelude._runs.tensorboard",
     "film": "undelude._drawing.film",
     "side_by_side": "undelude._drawing.film",
     "write_gif": "undelude._drawing.film",
@@ -100,6 +102,7 @@ __all__ = [
     "TaskReport",
     "Teaching",
     "TemperedAgent",
+    "TensorBoard",
     "ThompsonAgent",
     "TransformerAgent",
     "Variable",

@@ -1,4 +1,4 @@
-"""What is wrong with a user's numbers, said before anything is compiled."""
+"""Checks of a user's numbers, made before anything is compiled."""
 
 import operator
 from typing import Any
@@ -10,16 +10,21 @@ from jaxtyping import ArrayLike
 
 from undelude._tree import is_concrete
 
+# Distance of a sum of probabilities from one.
 TOLERANCE = 1e-4
-# JAX counts with 32 bits.
+# The largest integer of 32 bits, with which JAX counts.
 MAX_COUNT = 2**31 - 1
 
 
-def as_numbers(values: Any, name: str) -> np.ndarray:
-    """`values` as a NumPy array of floats, integers or booleans; `ValueError` where they are none."""
+def as_numbers(values: object, name: str) -> np.ndarray:
+    """Return `values` as a NumPy array.
+
+    Raises:
+        ValueError: they are not floats, integers or booleans.
+    """
     try:
         array = np.asarray(values)
-        if array.dtype.kind == "O":  # Integers of more than 64 bits, or things of which some are numbers.
+        if array.dtype.kind == "O":  # Integers of more than 64 bits, or mixed types.
             array = np.asarray(values, float)
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{name} must be an array of numbers: {error}.") from error
@@ -29,7 +34,11 @@ def as_numbers(values: Any, name: str) -> np.ndarray:
 
 
 def check_count(name: str, number: Any) -> int:
-    """`number` as a Python int; `ValueError` where it is no whole number of at least 1, or JAX cannot count so far."""
+    """Return `number` as a Python int.
+
+    Raises:
+        ValueError: it is not a whole number from 1 to `MAX_COUNT`.
+    """
     try:
         count = operator.index(number)
     except TypeError:
@@ -42,18 +51,27 @@ def check_count(name: str, number: Any) -> int:
 
 
 def check_key(key: Any) -> None:
-    """Raise `TypeError` where `key` is not one of JAX's typed or raw random keys."""
+    """Raise `TypeError` if `key` is not one typed or raw random key of JAX."""
     typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     raw = getattr(key, "dtype", None) == np.uint32 and np.ndim(key) == 1
     if not (raw or (typed and key.ndim == 0)):
-        what = f"an array of {key.size} keys" if typed else one_line(repr(key))
-        raise TypeError(f"key must be one random key, such as jax.random.key(0), not {what}.")
+        actual = f"an array of {key.size} keys" if typed else one_line(repr(key))
+        raise TypeError(f"key must be one random key, such as jax.random.key(0), not {actual}.")
 
 
 def check_between(name: str, x: Any, low: float | int, high: float | int, *, ends: bool = True, why: str = "") -> float:
-    """`x` as a Python float; `ValueError` where it is no finite number between `low` and `high`, or at one of the ends.
+    """Return `x` as a Python float.
 
-    Without `ends`, these are out of range too.
+    Args:
+        name: of the argument, for the message.
+        x: the value.
+        low: the lower bound.
+        high: the upper bound.
+        ends: whether the bounds themselves are allowed.
+        why: a reason for the bounds, for the message.
+
+    Raises:
+        ValueError: `x` is not a finite number between `low` and `high`.
     """
     is_number = np.ndim(x) == 0 and np.asarray(x).dtype.kind in "iuf" and np.isfinite(float(x))
     if not (is_number and (low <= float(x) <= high if ends else low < float(x) < high)):
@@ -66,30 +84,30 @@ def check_between(name: str, x: Any, low: float | int, high: float | int, *, end
 
 
 def check_probabilities(table: ArrayLike, name: str) -> None:
-    """Raise `ValueError` naming the first row of `table` (last axis) that is no probability distribution."""
+    """Raise `ValueError` naming the first row of `table` (last axis) that is not a probability distribution."""
     if not is_concrete(table):
         return
     values = np.asarray(table, dtype=float)
     if values.ndim == 0:
         raise ValueError(f"{name} is a single number; it needs probabilities along its last axis.")
-    with np.errstate(over="ignore", invalid="ignore"):  # Of infinite and of huge entries, which are named below.
+    with np.errstate(over="ignore", invalid="ignore"):  # Infinite and huge entries are reported below.
         total = values.sum(-1)
-    for what, bad in (
+    for problem, bad in (
         ("has an entry that is not finite", ~np.isfinite(values).all(-1)),
         ("has a negative entry", (values < 0).any(-1)),
         ("has no mass on any value", total == 0),
         ("does not sum to one", np.abs(total - 1) > TOLERANCE),
     ):
         if bad.any():
-            where = tuple(int(i) for i in np.argwhere(bad)[0])
-            row = values[where]
-            entry = f"{name}{list(where) if where else ''}"
-            is_off = f" (sum {total[where]:.6g})" if "sum" in what else ""
-            raise ValueError(f"{entry} {what}{is_off}: {_short(row)}. Each row must be probabilities that sum to one.")
+            position = tuple(int(i) for i in np.argwhere(bad)[0])
+            entry = f"{name}{list(position) if position else ''}"
+            actual = f" (sum {total[position]:.6g})" if "sum" in problem else ""
+            row = _short(values[position])
+            raise ValueError(f"{entry} {problem}{actual}: {row}. Each row must be probabilities that sum to one.")
 
 
-def one_line(x: Any) -> str:
-    """`x` as a message shows it, whatever it is."""
+def one_line(x: object) -> str:
+    """Return `x` for a message: as one line of at most 100 characters."""
     text = " ".join(f"{x}".split())
     return text if len(text) < 100 else f"{text[:97]}..."
 

@@ -1,62 +1,85 @@
-"""PyTrees: entries and axes, shapes and types, and which values are known while JAX traces."""
+"""PyTrees: their outlines and signatures, entries along the leading axis, and which values are concrete."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import equinox as eqx
 import jax
 import jax.core
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, PyTree
+from jaxtyping import Array, Bool
+
+T = TypeVar("T")
 
 
-def outline(tree: Any) -> tuple:
-    """A PyTree with shapes in place of its arrays, as what can be hashed: a key for what depends on nothing else.
+@runtime_checkable
+class Structure(Protocol):
+    """The methods of JAX's `PyTreeDef`, a class that type checkers do not know."""
 
-    Types of what is no array belong to it, for 1 == 1.0.
-    """
+    def unflatten(self, leaves: Iterable[Any], /) -> Any:
+        """Return the PyTree with these leaves."""
+        ...
+
+    def flatten_up_to(self, xs: Any, /) -> list[Any]:
+        """Return the subtrees of `xs` in the places of the leaves."""
+        ...
+
+
+class Outline(NamedTuple):
+    """A PyTree with shapes in place of its arrays, hashable: a cache key for results that depend on shapes alone."""
+
+    shapes: tuple[jax.ShapeDtypeStruct, ...]
+    structure: Structure
+    static_leaves: tuple[Any, ...]
+    static_structure: Structure
+    # Part of the key, as 1 == 1.0.
+    static_types: tuple[type, ...]
+
+
+def outline(tree: Any) -> Outline:
+    """Return the outline of a PyTree."""
     arrays, static = eqx.partition(tree, eqx.is_array)
-    leaves, treedef = jax.tree.flatten(arrays)
-    static_leaves, static_treedef = jax.tree.flatten(static)
+    leaves, structure = jax.tree.flatten(arrays)
+    static_leaves, static_structure = jax.tree.flatten(static)
     shapes = tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves)
-    return shapes, treedef, tuple(static_leaves), static_treedef, tuple(map(type, static_leaves))
+    return Outline(shapes, structure, tuple(static_leaves), static_structure, tuple(map(type, static_leaves)))
 
 
-def filled(outline: tuple, leaves: Sequence[Any]) -> Any:
-    """The PyTree of an outline, with `leaves` for its arrays."""
-    _, treedef, static_leaves, static_treedef, _ = outline
-    return eqx.combine(treedef.unflatten(leaves), static_treedef.unflatten(static_leaves))
+def filled(outline: Outline, leaves: Sequence[Any]) -> Any:
+    """Return the PyTree of an outline, with `leaves` in place of its arrays."""
+    arrays = outline.structure.unflatten(leaves)
+    return eqx.combine(arrays, outline.static_structure.unflatten(outline.static_leaves))
 
 
 def signature(tree: Any) -> str:
-    """The shapes and types of a PyTree's arrays."""
+    """Return the shapes and types of a PyTree's arrays, for messages."""
     leaves, structure = jax.tree.flatten(tree)
     shapes = [f"{jnp.result_type(x)}{list(jnp.shape(x))}" for x in leaves]
     return str(jax.tree.unflatten(structure, shapes)) if leaves else "nothing"
 
 
 def is_concrete(*arrays: Any) -> bool:
-    """Whether the values can be looked at now: nothing can be checked under `jit` and `vmap`."""
+    """Return whether the values are known now, and not traced by `jit` or `vmap`: only then can they be checked."""
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arrays))
 
 
-def append(rest: PyTree, last: PyTree) -> PyTree:
-    """`rest` with `last` after it on the leading axis."""
-    return jax.tree.map(lambda xs, x: jax.numpy.concatenate([xs, x[None]]), rest, last)
+def append(rest: T, last: T) -> T:
+    """Return `rest` followed by `last` along the leading axis."""
+    return jax.tree.map(lambda xs, x: jnp.concatenate([xs, x[None]]), rest, last)
 
 
-def prepend(first: PyTree | None, rest: PyTree) -> PyTree:
-    """`rest` with `first` before it on the leading axis; `rest` itself where there is no first."""
+def prepend(first: T | None, rest: T) -> T:
+    """Return `first` followed by `rest` along the leading axis; `rest` if there is no first."""
     if first is None:
         return rest
-    return jax.tree.map(lambda x, xs: jax.numpy.concatenate([x[None], xs]), first, rest)
+    return jax.tree.map(lambda x, xs: jnp.concatenate([x[None], xs]), first, rest)
 
 
-def index(batch: PyTree, i: Any) -> Any:
-    """Entry `i` of the leading axis of every array of a PyTree."""
+def index(batch: T, i: int | Array) -> T:
+    """Return entry `i` of every array of a PyTree along the leading axis."""
     return jax.tree.map(lambda x: x[i], batch)
 
 
-def where(condition: Bool[Array, ""], yes: PyTree, no: PyTree) -> PyTree:
+def where(condition: Bool[Array, ""], yes: T, no: T) -> T:
     """Return `yes` if `condition` holds and `no` otherwise, array by array; other leaves come from `yes`."""
     return jax.tree.map(lambda x, y: jnp.where(condition, x, y) if eqx.is_array_like(x) else x, yes, no)

@@ -6,7 +6,7 @@ report jaxtyping's `PyTree` as an unknown type.
 
 from typing import Any, Literal, TypeAlias
 
-# How an agent reads an action: as an intervention, do(a), or as an observation, a.
+# The two readings of an action: as an intervention, do(a), and as an observation, a.
 Mark: TypeAlias = Literal["do", "see"]
 
 Theta: TypeAlias = Any

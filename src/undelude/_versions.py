@@ -5,6 +5,6 @@ from importlib.metadata import version
 
 
 def versions() -> dict[str, str]:
-    """Of undelude and what its numbers depend on."""
+    """Return the versions of Python, undelude and the packages that its numbers depend on."""
     packages = ("undelude", "jax", "equinox", "optax", "numpy")
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}

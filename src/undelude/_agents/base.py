@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 import equinox as eqx
 import jax
 import typing_extensions
-from jaxtyping import Array, Bool, Float, Key, PyTree
+from jaxtyping import Array, Bool, Float, Key
 
 from undelude._checks import one_line
 from undelude._distributions import AbstractDistribution
-from undelude._tree import prepend
-from undelude._types import Action, Mark, Observation
+from undelude._tree import prepend, where
+from undelude._types import Action, Mark, Observation, Theta
 
 if TYPE_CHECKING:
     from undelude._process.episodes import Episodes
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 A = TypeVar("A", bound="AbstractAgent")
 # Its default makes `AbstractAgent` without brackets a complete type.
 M = typing_extensions.TypeVar("M", default=Any)
-Predictions = tuple[AbstractDistribution, AbstractDistribution]
+Predictions = tuple[AbstractDistribution[Any], AbstractDistribution[Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +83,7 @@ class AbstractAgent(eqx.Module, Generic[M]):
         return True
 
     @property
-    def thetas(self) -> PyTree | None:
+    def thetas(self) -> Theta | None:
         """The K values of Theta that `belief` is about, on a leading axis; None by default."""
         return None
 
@@ -92,11 +92,11 @@ class AbstractAgent(eqx.Module, Generic[M]):
         """Return the memory at the start of an episode of `num_rounds` rounds."""
 
     @abc.abstractmethod
-    def f_A(self, m: M) -> AbstractDistribution:
+    def f_A(self, m: M) -> AbstractDistribution[Any]:
         """Return `P(A | M = m)`, the prediction of the expert's next action, and the policy."""
 
     @abc.abstractmethod
-    def f_O(self, m: M) -> AbstractDistribution:
+    def f_O(self, m: M) -> AbstractDistribution[Any]:
         """Return `P(O | M = m)`, the prediction of the next observation."""
 
     @abc.abstractmethod
@@ -192,6 +192,8 @@ def scan(agent: AbstractAgent, episode: "Episodes") -> Predictions:
 def scan_beliefs(agent: AbstractAgent, episode: "Episodes") -> Float[Array, "T1 K"]:
     """Return an agent's log-posteriors before each round of a stored episode and after its last, in nats.
 
+    After the last round of an episode that ended early, the belief stays as it is.
+
     Raises:
         TypeError: the agent has no belief.
     """
@@ -199,13 +201,13 @@ def scan_beliefs(agent: AbstractAgent, episode: "Episodes") -> Float[Array, "T1 
     if episode.opening is not None:
         m = agent.g_O(episode.opening, m)
 
-    def round(m: Any, x: tuple[Action, Array, Observation]) -> tuple[Any, Array | None]:
-        a, intervened, o = x
-        m = agent.g_O(o, agent.g_A(a, m, intervened=intervened))
+    def round(m: Any, x: tuple[Action, Array, Observation, Array]) -> tuple[Any, Array | None]:
+        a, intervened, o, exists = x
+        m = where(exists, agent.g_O(o, agent.g_A(a, m, intervened=intervened)), m)
         return m, agent.belief(m)
 
     first = agent.belief(m)
     if first is None:
         raise TypeError(f"{type(agent).__name__} has no belief over Theta.")
-    _, rest = jax.lax.scan(round, m, (episode.actions, episode.intervened, episode.observations))
+    _, rest = jax.lax.scan(round, m, (episode.actions, episode.intervened, episode.observations, episode.mask))
     return prepend(first, rest)

@@ -1,12 +1,12 @@
 """Exact agents: the policy of equation 3, its deluded twin, and Thompson sampling (Remark 5)."""
 
 import abc
-from typing import Literal
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from undelude._agents.base import AbstractAgent, M, Reading, check_mark
 from undelude._distributions import AbstractDistribution, Categorical
@@ -14,7 +14,7 @@ from undelude._process import inference
 from undelude._process.inference import Belief
 from undelude._process.process import InteractionProcess, check_process
 from undelude._tree import index
-from undelude._types import Action, Mark, Observation
+from undelude._types import Action, Mark, Observation, Theta
 
 
 class AbstractExactAgent(AbstractAgent[M]):
@@ -42,7 +42,7 @@ class AbstractExactAgent(AbstractAgent[M]):
         return False
 
     @property
-    def thetas(self) -> PyTree:
+    def thetas(self) -> Theta:
         """The values of Theta in the process."""
         return self.process.thetas
 
@@ -50,11 +50,11 @@ class AbstractExactAgent(AbstractAgent[M]):
         """Return `log Q(theta | history)`, nats."""
         return self.get_belief(m).log_posterior
 
-    def f_A(self, m: M) -> AbstractDistribution:
+    def f_A(self, m: M) -> AbstractDistribution[Any]:
         """Return `sum_theta Q(A | theta, e) P(theta | history)`."""
         return inference.predict_action(self.process, self.get_belief(m))
 
-    def f_O(self, m: M) -> AbstractDistribution:
+    def f_O(self, m: M) -> AbstractDistribution[Any]:
         """Return `sum_theta Q(O | theta, w) P(theta | history)`."""
         return inference.predict_observation(self.process, self.get_belief(m))
 

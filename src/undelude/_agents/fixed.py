@@ -1,5 +1,7 @@
 """A policy without memory: the same distribution of actions in every round."""
 
+from typing import Any
+
 from jaxtyping import Array, Bool
 
 from undelude._agents.base import AbstractAgent
@@ -16,7 +18,7 @@ class FixedPolicy(AbstractAgent[None]):
         distribution: of its actions.
     """
 
-    distribution: AbstractDistribution
+    distribution: AbstractDistribution[Any]
 
     @property
     def trainable(self) -> bool:
@@ -26,12 +28,12 @@ class FixedPolicy(AbstractAgent[None]):
     def init(self, *, num_rounds: int) -> None:
         """Return no memory."""
 
-    def f_A(self, m: None) -> AbstractDistribution:
+    def f_A(self, m: None) -> AbstractDistribution[Any]:
         """Return the distribution."""
         del m
         return self.distribution
 
-    def f_O(self, m: None) -> AbstractDistribution:
+    def f_O(self, m: None) -> AbstractDistribution[Any]:
         """Raise a `TypeError`: it predicts no observations."""
         raise TypeError("FixedPolicy predicts no observations: it can execute actions, and nothing else.")
 

@@ -1,17 +1,18 @@
 """Acting more or less greedily than the prediction: predicting is not acting (Section 4.1)."""
 
 import math
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Key, PyTree
+from jaxtyping import Array, Bool, Float, Key
 
 from undelude._agents.base import AbstractAgent, AbstractSequenceAgent, M, Predictions, predict
 from undelude._checks import check_between
 from undelude._distributions import AbstractDistribution, Categorical, Symbols, as_categorical, spec_of
 from undelude._process.episodes import Episodes
-from undelude._types import Action, Observation
+from undelude._types import Action, Observation, Theta
 
 
 class TemperedAgent(AbstractSequenceAgent[M]):
@@ -64,7 +65,7 @@ class TemperedAgent(AbstractSequenceAgent[M]):
         return self.agent.trainable
 
     @property
-    def thetas(self) -> PyTree | None:
+    def thetas(self) -> Theta | None:
         """The values of Theta that the belief of `agent` is about."""
         return self.agent.thetas
 
@@ -72,11 +73,11 @@ class TemperedAgent(AbstractSequenceAgent[M]):
         """Return the memory of `agent`."""
         return self.agent.init(num_rounds=num_rounds)
 
-    def f_A(self, m: M) -> AbstractDistribution:
+    def f_A(self, m: M) -> AbstractDistribution[Any]:
         """Return the prediction of `agent`, without the temperature."""
         return self.agent.f_A(m)
 
-    def f_O(self, m: M) -> AbstractDistribution:
+    def f_O(self, m: M) -> AbstractDistribution[Any]:
         """Return the prediction of `agent`."""
         return self.agent.f_O(m)
 

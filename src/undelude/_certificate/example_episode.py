@@ -1,5 +1,6 @@
 """One of an agent's own episodes as an example, with the agent's and both exact agents' policies and beliefs."""
 
+from undelude._distributions import AbstractDistribution, Categorical
 from typing import TypedDict
 
 import equinox as eqx

@@ -1,7 +1,6 @@
 """Distributions made of others: independent parts, mixtures, and values that are given."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -14,9 +13,10 @@ from undelude._checks import check_probabilities
 from undelude._distributions.base import AbstractDistribution, X, is_distribution
 from undelude._distributions.discrete import Categorical
 from undelude._tree import index, is_concrete
+from undelude._types import Value
 
 
-class Given(AbstractDistribution[PyTree]):
+class Given(AbstractDistribution[Value]):
     """A deterministic value: agents read it, but it is not scored and is not evidence about theta.
 
     For deterministic continuous parts of an observation, such as a joint angle or a clock, whose density would be
@@ -32,8 +32,8 @@ class Given(AbstractDistribution[PyTree]):
         ValueError: `up_to` differs from `value` in structure, shape or type, or is less somewhere.
     """
 
-    value: PyTree
-    up_to: PyTree | None = eqx.field(default=None, kw_only=True)
+    value: Value
+    up_to: Value | None = eqx.field(default=None, kw_only=True)
 
     def __check_init__(self) -> None:
         if self.up_to is None:
@@ -49,7 +49,7 @@ class Given(AbstractDistribution[PyTree]):
             if is_concrete(x, y) and not (np.asarray(x) <= np.asarray(y)).all():
                 raise ValueError(f"Given: up_to must not be less than value, and {x} is greater than {y}.")
 
-    def sample(self, key: Key[Array, ""]) -> PyTree:
+    def sample(self, key: Key[Array, ""]) -> Value:
         """Return the value, or draw it if there is `up_to`."""
         if self.up_to is None:
             return self.value
@@ -57,7 +57,7 @@ class Given(AbstractDistribution[PyTree]):
         keys = structure.unflatten(jax.random.split(key, len(low)))
         return jtu.tree_map(_uniform, keys, self.value, self.up_to)
 
-    def log_prob(self, x: PyTree) -> Float[Array, ""]:
+    def log_prob(self, x: Value) -> Float[Array, ""]:
         """Return zero."""
         del x
         return jnp.zeros(())
@@ -67,32 +67,32 @@ class Given(AbstractDistribution[PyTree]):
         return jnp.zeros(())
 
 
-def _uniform(key: Key[Array, ""], low: ArrayLike, high: ArrayLike) -> Array:
+def _uniform(key: Key[Array, ""], low: Array | float, high: Array | float) -> Array:
     return low + (high - low) * jax.random.uniform(key, jnp.shape(low), jnp.result_type(low))
 
 
-class Joint(AbstractDistribution[PyTree]):
+class Joint(AbstractDistribution[Value]):
     """A PyTree of independent distributions; a value is the PyTree of their values, in the same places."""
 
     parts: PyTree[AbstractDistribution]
 
     @property
-    def distributions(self) -> list[AbstractDistribution[Any]]:
+    def distributions(self) -> list[AbstractDistribution[Value]]:
         """The parts, in the order of the PyTree."""
         return jtu.tree_leaves(self.parts, is_leaf=is_distribution)
 
-    def pairs(self, x: PyTree) -> list[tuple[AbstractDistribution[Any], Any]]:
+    def pairs(self, x: Value) -> list[tuple[AbstractDistribution[Value], Value]]:
         """Return each part with its subtree of `x`."""
         parts, structure = jtu.tree_flatten(self.parts, is_leaf=is_distribution)
         return list(zip(parts, structure.flatten_up_to(x), strict=True))
 
-    def sample(self, key: Key[Array, ""]) -> PyTree:
+    def sample(self, key: Key[Array, ""]) -> Value:
         """Draw each part independently."""
         parts, structure = jtu.tree_flatten(self.parts, is_leaf=is_distribution)
         keys = jax.random.split(key, len(parts))
         return structure.unflatten(part.sample(k) for part, k in zip(parts, keys, strict=True))
 
-    def log_prob(self, x: PyTree) -> Float[Array, ""]:
+    def log_prob(self, x: Value) -> Float[Array, ""]:
         """Return the sum of the parts' log-probabilities."""
         return sum((part.log_prob(value) for part, value in self.pairs(x)), jnp.zeros(()))
 
@@ -149,7 +149,7 @@ class Mixture(AbstractDistribution[X]):
     def entropy(self, key: Key[Array, ""] | None = None, num_samples: int = 256) -> Float[Array, ""]:
         """Return an unbiased estimate: the mean of `-log P(x)` over `num_samples` draws of each component.
 
-        There is no closed form. Without a `key` the draws are always the same.
+        The draws are always the same if `key` is None.
         """
         key = jax.random.key(0) if key is None else key
 
@@ -165,7 +165,7 @@ class Mixture(AbstractDistribution[X]):
         return jnp.sum(weights * jnp.where(weights > 0, losses, 0.0))
 
 
-def mixture(log_weights: Float[Array, " K"], components: AbstractDistribution[X]) -> AbstractDistribution[X]:
+def mixture(log_weights: Float[Array, " K"], components: AbstractDistribution[Value]) -> AbstractDistribution[Value]:
     """Return `sum_k w_k P_k`, the posterior predictive of Remark 10, in the simplest form.
 
     A mixture of Categoricals is a Categorical. A mixture of Joints with a single part that is not `Given` is a Joint

@@ -78,9 +78,9 @@ class Squashed(AbstractDistribution[Float[Array, "..."]]):
         return self.base.log_prob(z) - jnp.sum(slope)
 
     def entropy(self, key: Key[Array, ""] | None = None, num_samples: int = 256) -> Float[Array, ""]:
-        """Return the mean of `-log P(x)` over draws, as there is no closed form.
+        """Return an unbiased estimate: the mean of `-log P(x)` over `num_samples` draws.
 
-        Without a `key` the draws are always the same.
+        The draws are always the same if `key` is None.
         """
         keys = jax.random.split(jax.random.key(0) if key is None else key, num_samples)
         return jax.vmap(lambda key: -self.log_prob(self.sample(key)))(keys).mean()

@@ -13,6 +13,7 @@ from jaxtyping import Array, ArrayLike, Float, Int, Key
 from undelude._checks import check_probabilities
 from undelude._distributions.base import AbstractDistribution
 from undelude._tree import is_concrete
+from undelude._types import Value
 
 # An array, or nested lists of numbers.
 Table: TypeAlias = ArrayLike | Sequence[Any]
@@ -101,7 +102,7 @@ class Categorical(AbstractDistribution[Int[Array, ""]]):
         return self.cross_entropy(self)
 
 
-def as_categorical(distribution: AbstractDistribution[Any]) -> Categorical:
+def as_categorical(distribution: AbstractDistribution[Value]) -> Categorical:
     """Return `distribution`, which must be a Categorical.
 
     Raises:
@@ -212,7 +213,7 @@ class Autoregressive(AbstractDistribution[Int[Array, " L"]]):
     def entropy(self, key: Key[Array, ""] | None = None, num_samples: int = 256) -> Float[Array, ""]:
         """Return the entropy: exact over at most `MAX_SUPPORT` blocks, otherwise the mean of `-log P(x)` over draws.
 
-        Without a `key` the draws are always the same.
+        The draws are always the same if `key` is None.
         """
         if (blocks := self.support) is not None:
             return Categorical(log_probs=log_probs_of(self, blocks)).entropy()
@@ -220,6 +221,6 @@ class Autoregressive(AbstractDistribution[Int[Array, " L"]]):
         return jax.vmap(lambda key: -self.log_prob(self.sample(key)))(keys).mean()
 
 
-def log_probs_of(distribution: AbstractDistribution[Any], values: Int[ArrayLike, "S L"]) -> Float[Array, " S"]:
+def log_probs_of(distribution: AbstractDistribution[Value], values: Int[ArrayLike, "S L"]) -> Float[Array, " S"]:
     """Return `log P(x)` of each of several values."""
     return jax.vmap(distribution.log_prob)(jnp.asarray(values))

@@ -1,21 +1,21 @@
 """Cross-entropies, entropies, KL divergences and total variation of distributions, in nats."""
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from undelude._distributions.base import AbstractDistribution, X
+from undelude._distributions.base import AbstractDistribution
 from undelude._distributions.compound import Given, Joint, Mixture
 from undelude._distributions.continuous import Normal, Squashed
 from undelude._distributions.discrete import Autoregressive, Categorical, log_probs_of
 from undelude._tree import index
+from undelude._types import Value
 
 
-def finite_support(distribution: AbstractDistribution[Any]) -> Int[np.ndarray, "S L"] | None:
+def finite_support(distribution: AbstractDistribution[Value]) -> Int[np.ndarray, "S L"] | None:
     """Return all blocks of an `Autoregressive` or of a mixture of them; None otherwise, or if they are too many."""
     match distribution:
         case Mixture():
@@ -25,7 +25,9 @@ def finite_support(distribution: AbstractDistribution[Any]) -> Int[np.ndarray, "
     return None
 
 
-def cross_entropy(p: AbstractDistribution[X], q: AbstractDistribution[X], x: X | None = None) -> Float[Array, ""]:
+def cross_entropy(
+    p: AbstractDistribution[Value], q: AbstractDistribution[Value], x: Value | None = None
+) -> Float[Array, ""]:
     """Return `-E_p[log q(x)]` in nats: in closed form if there is one, otherwise `-log q(x)` at a draw `x` of `p`.
 
     Args:
@@ -61,7 +63,7 @@ def cross_entropy(p: AbstractDistribution[X], q: AbstractDistribution[X], x: X |
 
 
 def estimate_entropy(
-    distribution: AbstractDistribution[Any], key: Key[Array, ""], num_samples: int = 16
+    distribution: AbstractDistribution[Value], key: Key[Array, ""], num_samples: int = 16
 ) -> Float[Array, ""]:
     """Return the entropy in nats: exact if there is a closed form, otherwise an unbiased estimate."""
     match distribution:
@@ -79,7 +81,7 @@ def estimate_entropy(
 
 
 def divergences(
-    p: AbstractDistribution[X], q: AbstractDistribution[X], *, key: Key[Array, ""], num_samples: int = 64
+    p: AbstractDistribution[Value], q: AbstractDistribution[Value], *, key: Key[Array, ""], num_samples: int = 64
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Return `KL(p || q)` in nats and the total variation between `p` and `q`.
 
@@ -102,7 +104,7 @@ def divergences(
     return _estimate(p, q, key, num_samples)
 
 
-def _over(distribution: AbstractDistribution[Any], values: Int[np.ndarray, "S L"]) -> Categorical:
+def _over(distribution: AbstractDistribution[Value], values: Int[np.ndarray, "S L"]) -> Categorical:
     """Return the distribution over the indices of `values`, which are its support."""
     return Categorical(log_probs=log_probs_of(distribution, values))
 
@@ -114,7 +116,7 @@ def _between_categoricals(p: Categorical, q: Categorical) -> tuple[Float[Array, 
 
 
 def _estimate(
-    p: AbstractDistribution[X], q: AbstractDistribution[X], key: Key[Array, ""], num_samples: int
+    p: AbstractDistribution[Value], q: AbstractDistribution[Value], key: Key[Array, ""], num_samples: int
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     def log_ratio(key: Key[Array, ""]) -> Float[Array, ""]:
         x = p.sample(key)
@@ -124,7 +126,7 @@ def _estimate(
     return ratio.mean(), jnp.maximum(0.0, -jnp.expm1(-ratio)).mean()
 
 
-def excess_mass(distribution: AbstractDistribution[Any]) -> Float[Array, ""]:
+def excess_mass(distribution: AbstractDistribution[Value]) -> Float[Array, ""]:
     """Return the distance of the total probability from one; zero for densities."""
     match distribution:
         case Categorical():

@@ -14,14 +14,14 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import PyTree
 
 from undelude._checks import MAX_COUNT
 from undelude._distributions.base import AbstractDistribution, is_distribution
 from undelude._distributions.compound import Given, Joint, Mixture
 from undelude._distributions.continuous import Squashed
 from undelude._distributions.discrete import Autoregressive, Categorical
-from undelude._tree import index, is_concrete
+from undelude._tree import Structure, index, is_concrete
+from undelude._types import Value
 
 
 class Spec(abc.ABC):
@@ -29,7 +29,7 @@ class Spec(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def value(self) -> PyTree[jax.ShapeDtypeStruct]:
+    def value(self) -> Value:
         """Shape and dtype of one value."""
 
     @property
@@ -41,7 +41,7 @@ class Spec(abc.ABC):
     def agrees(self, other: "Spec") -> bool:
         """Return whether a distribution over `other` can predict values of this spec."""
 
-    def check(self, name: str, values: PyTree) -> None:
+    def check(self, name: str, values: Value) -> None:
         """Raise `ValueError` if any of the `values`, with any leading axes, is outside the set.
 
         Traced values are not checked.
@@ -68,7 +68,7 @@ class Symbols(Spec):
         """Return whether both have equally many symbols; an unknown number agrees with any."""
         return isinstance(other, Symbols) and (self.n == other.n or self.n is None or other.n is None)
 
-    def check(self, name: str, values: PyTree) -> None:
+    def check(self, name: str, values: Value) -> None:
         """Raise `ValueError` if `values` are not integers from 0 to n - 1."""
         if self.n is None or not is_concrete(values):
             return
@@ -100,7 +100,7 @@ class Block(Spec):
         """Return whether both have the same length and alphabet."""
         return self == other
 
-    def check(self, name: str, values: PyTree) -> None:
+    def check(self, name: str, values: Value) -> None:
         """Raise `ValueError` if the symbols are not integers from 0 to n - 1."""
         Symbols(self.n).check(name, values)
 
@@ -171,16 +171,16 @@ class Parts(Spec):
     """
 
     leaves: tuple[Spec, ...]
-    structure: jtu.PyTreeDef
+    structure: Structure
 
     @staticmethod
-    def of(tree: PyTree[Spec]) -> Spec:
+    def of(tree: Any) -> Spec:
         """Return the spec of a PyTree of specs; a single spec is returned unchanged."""
         leaves, structure = jtu.tree_flatten(tree)
         return tree if isinstance(tree, Spec) else Parts(tuple(leaves), structure)
 
     @property
-    def tree(self) -> PyTree[Spec]:
+    def tree(self) -> Any:
         """The PyTree of specs."""
         return self.structure.unflatten(self.leaves)
 
@@ -193,7 +193,7 @@ class Parts(Spec):
         return None
 
     @property
-    def value(self) -> PyTree[jax.ShapeDtypeStruct]:
+    def value(self) -> Value:
         """A PyTree of the parts' values."""
         return self.structure.unflatten(leaf.value for leaf in self.leaves)
 
@@ -210,7 +210,7 @@ class Parts(Spec):
             and all(a.agrees(b) for a, b in zip(self.leaves, other.leaves, strict=True))
         )
 
-    def check(self, name: str, values: PyTree) -> None:
+    def check(self, name: str, values: Value) -> None:
         """Check each part."""
         for i, (leaf, value) in enumerate(zip(self.leaves, self.structure.flatten_up_to(values), strict=True)):
             leaf.check(f"{name}, part {i},", value)
@@ -219,7 +219,7 @@ class Parts(Spec):
         return str(jtu.tree_map(str, self.tree))
 
 
-def spec_of(distribution: AbstractDistribution[Any]) -> Spec:
+def spec_of(distribution: AbstractDistribution[Value]) -> Spec:
     """Return the values that `distribution` ranges over; its arrays may be shapes alone (`jax.eval_shape`)."""
     match distribution:
         case Categorical():
@@ -251,7 +251,7 @@ def num_symbols(spec: Spec) -> int:
     return spec.n
 
 
-def _shape_of_a_sample(distribution: AbstractDistribution[Any]) -> PyTree[jax.ShapeDtypeStruct]:
+def _shape_of_a_sample(distribution: AbstractDistribution[Value]) -> Any:
     return eqx.filter_eval_shape(lambda distribution: distribution.sample(jax.random.key(0)), distribution)
 
 
@@ -339,12 +339,16 @@ def _shape(x: object, name: str) -> tuple[int, ...]:
 def _bounds(low: object, high: object, name: str) -> tuple[float, float] | tuple[None, None]:
     if low is None and high is None:
         return None, None
-    for bound, x in (("low", low), ("high", high)):
-        if isinstance(x, bool) or not isinstance(x, int | float):
-            raise ValueError(f"{name}: {bound} must be a number, not {x!r:.99}")
+    low, high = _number(low, f"{name}: low"), _number(high, f"{name}: high")
     if not -1e30 <= low < high <= 1e30:
         raise ValueError(f"{name}: low must be less than high, both finite, not {low!r:.99} and {high!r:.99}")
     return low, high
+
+
+def _number(x: object, name: str) -> float:
+    if isinstance(x, bool) or not isinstance(x, int | float):
+        raise ValueError(f"{name} must be a number, not {x!r:.99}")
+    return x
 
 
 def _dtype(x: object, name: str) -> str:

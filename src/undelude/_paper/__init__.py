@@ -1,4 +1,4 @@
-"""Sections 1 to 4 of the paper recomputed: every figure, equation and remark, by the library's own objects."""
+"""The paper, recomputed: every figure, equation and remark of Sections 2 to 4, as blocks of the page."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,17 +11,20 @@ def recompute(settings: Settings) -> Iterator[Block]:
     """Compute the blocks of the page, in the paper's order, one by one.
 
     Args:
-        settings: how much to sample.
+        settings: the seed and the number of episodes.
 
     Yields:
-        A block, when it is done.
+        Each block as soon as it is computed.
     """
     for block in BLOCKS:
         yield block(settings)
 
 
 def to_json(blocks: list[Block]) -> list[dict[str, Any]]:
-    """`[{"item": ..., "value": ..., "paper": ..., "agrees": ..., "ours": ...}, ...]`, and some "standard_error"."""
+    """Return the items as `[{"item": ..., "value": ..., "paper": ..., "agrees": ..., "ours": ...}, ...]`.
+
+    A sampled item also has "standard_error".
+    """
     return [_entry(item) for block in blocks for item in block.items]
 
 

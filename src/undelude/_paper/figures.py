@@ -1,9 +1,8 @@
-"""The pictures of Figures 1 to 4, from models and from a traced program."""
+"""Drawings of Figures 1 to 4; those of Figures 1 to 3 are drawn from causal models."""
 
 from undelude._drawing.dag import Panel, draw_dag
 from undelude._drawing.svg import Svg, symbol
-from undelude._paper.computation import ComputationGraph
-from undelude._paper.computation_drawing import draw_computation
+from undelude._paper.computation_drawing import PANELS, draw_computation
 from undelude._paper.game_tree import extensive_form, information_sets
 from undelude._paper.tree_drawing import draw_tree
 from undelude.causal.graph import topological_order
@@ -11,30 +10,30 @@ from undelude.causal.model import CausalModel
 
 
 def figure_1(frog: CausalModel) -> list[Svg]:
-    """The prize-or-frog problem.
+    """Draw the prize-or-frog problem.
 
     Args:
-        frog: of three variables: configuration, action, observation.
+        frog: a model of three variables: configuration, action, observation.
 
     Returns:
-        a) all that can be chosen in each configuration, b) the causal Bayesian network.
+        a) the tree of both configurations, b) the causal Bayesian network.
     """
     order = topological_order(frog.graph)
     tree = extensive_form(frog.variables, order)
     return [
-        draw_tree(tree, title="a  what is chosen, and what could be"),
+        draw_tree(tree, title="a  possible and impossible moves"),
         draw_dag(Panel(frog.graph, "b  causal Bayesian network")),
     ]
 
 
 def figure_2(frog: CausalModel) -> list[Svg]:
-    """Where information flows to the observation when the action is seen, done, or seen with the configuration.
+    """Draw the paths on which information about the action flows to the observation.
 
     Args:
-        frog: of three variables: configuration, action, observation.
+        frog: a model of three variables: configuration, action, observation.
 
     Returns:
-        a) the action is seen, b) it is done, c) the configuration and the action are seen.
+        a) conditioning on the action, b) intervening on it, c) conditioning on the configuration and the action.
     """
     theta, a, o = topological_order(frog.graph)
     panels = [
@@ -51,14 +50,14 @@ def figure_2(frog: CausalModel) -> list[Svg]:
 
 
 def figure_3(game: CausalModel) -> list[Svg]:
-    """The game of two rounds.
+    """Draw the game of two rounds.
 
     Args:
-        game: of variables called `Theta_t`, `A_t` and `O_t`, or `Theta` if it is one.
+        game: a model of variables `Theta_t`, `A_t` and `O_t`, or of a single `Theta`.
 
     Returns:
-        a) extensive form, with the information sets of an agent that does not see the thetas, b) the causal Bayesian
-        network, c) the same after the agent's actions, d) the game that is left of a for the agent.
+        a) the extensive form, with the information sets of an agent that does not observe the thetas, b) the causal
+        Bayesian network, c) the network after interventions on the actions, d) the game of the marginal process.
     """
     order = topological_order(game.graph)
     thetas, actions, observations = (
@@ -71,17 +70,10 @@ def figure_3(game: CausalModel) -> list[Svg]:
         draw_tree(whole, title="a  extensive form", sets=information_sets(whole, actions)),
         draw_dag(Panel(game.graph, "b  causal Bayesian network", above=thetas)),
         draw_dag(after),
-        draw_tree(left, title="d  what the agent is left with", sets=information_sets(left, actions)),
+        draw_tree(left, title="d  marginal process", sets=information_sets(left, actions)),
     ]
 
 
-def figure_4(graph: ComputationGraph) -> list[Svg]:
-    """The computation graph of meta-training.
-
-    Args:
-        graph: of a teaching.
-
-    Returns:
-        a) initialization, b) observation step, c) action step.
-    """
-    return [draw_computation(graph, panel) for panel in ("a", "b", "c")]
+def figure_4() -> list[Svg]:
+    """Draw the computation graph of meta-training: a) initialization, b) observation step, c) action step."""
+    return [draw_computation(panel) for panel in PANELS]

@@ -1,4 +1,4 @@
-"""Games in extensive form, by a causal model's own numbers, and their information sets (Section 3, Remark 9)."""
+"""Games in extensive form from causal models, and their information sets (Section 3, Remark 9)."""
 
 import dataclasses
 from collections.abc import Hashable, Iterable, Sequence
@@ -14,13 +14,13 @@ Moves = tuple[tuple[str, Hashable], ...]
 
 @dataclasses.dataclass(frozen=True)
 class Node:
-    """A state of the game: what was moved so far.
+    """A node of the tree, that is, a history of moves.
 
     Attributes:
         moves: `(name, value)` of each move so far, in the order of play.
-        next: the variable that moves here; None where the game is over.
-        probability: of the last move, given those before it and whatever it listens to; None where those before it
-            cannot happen and the model does not say. 1 at the root.
+        next: the variable that moves next; None at the end of the game.
+        probability: of the last move given the moves before it; 1 at the root. None if the moves before it have
+            probability 0 and the model does not define the conditional.
         reach: probability of all moves so far.
         visible: the moves so far that are not hidden.
     """
@@ -33,28 +33,28 @@ class Node:
 
     @property
     def is_possible(self) -> bool:
-        """Whether the last move is, given those before it."""
+        """Whether the last move has a positive probability."""
         return self.probability is not None and self.probability > 0
 
 
 def extensive_form(variables: Iterable[Variable], order: Sequence[str], hidden: Iterable[str] = ()) -> tuple[Node, ...]:
-    """The tree of a game in which the variables of `order` move one after the other; all others are summed out.
+    """Return the tree of a game in which the variables of `order` move in turn; all others are summed out.
 
-    A move's probability is its mechanism's where the moves before it hold all that it listens to and nothing that
-    listens to it: so it has one also after moves that cannot happen. Otherwise it is the ratio of the marginals,
+    If the moves before it include all parents and no descendant of a variable, the probability of its move is that of
+    its mechanism, which is also defined after moves of probability 0. Otherwise it is the ratio of the marginals,
 
         P(x_d | x_1:d-1) = sum_rest P(x_1:d, rest) / sum_rest P(x_1:d-1, rest).
 
     Args:
-        variables: with their mechanisms, in any order.
-        order: names, in the order of play.
-        hidden: names of moves that the agent does not see.
+        variables: the variables with their mechanisms, in any order.
+        order: names in the order of play.
+        hidden: names of moves that the agent does not observe.
 
     Returns:
         The root, then each level of the tree from its first values to its last.
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: a name is unknown.
 
     >>> import undelude as ud
     >>> frog = ud.tasks.prize_or_frog().causal_model()
@@ -91,14 +91,14 @@ def extensive_form(variables: Iterable[Variable], order: Sequence[str], hidden: 
 
 
 def information_sets(nodes: Iterable[Node], players: Iterable[str]) -> dict[tuple[str, Moves], tuple[Node, ...]]:
-    """States that the agent cannot tell apart when it moves: those with the same visible moves.
+    """Return the sets of nodes that the agent cannot distinguish when it moves: they have equal visible moves.
 
     Args:
-        nodes: of the tree.
+        nodes: the nodes of the tree.
         players: names of the variables that the agent moves.
 
     Returns:
-        The states of each set, by the variable that moves and the visible moves, in the order of the tree.
+        The nodes of each set, by the variable that moves and the visible moves, in the order of the tree.
     """
     players, sets = set(players), {}
     for node in nodes:
@@ -108,7 +108,7 @@ def information_sets(nodes: Iterable[Node], players: Iterable[str]) -> dict[tupl
 
 
 def children(nodes: Sequence[Node]) -> dict[Moves, tuple[Node, ...]]:
-    """The states that follow each state, by its moves."""
+    """Return the children of each node, by the moves of the node."""
     found: dict[Moves, list[Node]] = {node.moves: [] for node in nodes}
     for node in nodes:
         if node.moves:
@@ -117,7 +117,7 @@ def children(nodes: Sequence[Node]) -> dict[Moves, tuple[Node, ...]]:
 
 
 def _mechanism(v: Variable, before: Sequence[str], shape: tuple[int, ...]) -> np.ndarray:
-    """`P(v | parents)`, an axis for each name before and the last for `v`."""
+    """Return `P(v | parents)` with one axis for each variable before `v` and the last one for `v`."""
     axes = sorted(range(len(v.parents)), key=lambda i: before.index(v.parents[i]))
     table = np.asarray(v.table, float).transpose(*axes, len(v.parents))
     others = [i for i, name in enumerate(before) if name not in v.parents]
@@ -125,6 +125,6 @@ def _mechanism(v: Variable, before: Sequence[str], shape: tuple[int, ...]) -> np
 
 
 def _ratio(reach: np.ndarray) -> np.ndarray:
-    """The last move given those before it; nan where they cannot happen."""
+    """Return the distribution of the last move given those before it; NaN if they have probability 0."""
     total = reach.sum(-1, keepdims=True)
     return np.divide(reach, total, out=np.full(reach.shape, np.nan), where=total > 0)

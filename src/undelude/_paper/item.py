@@ -1,4 +1,4 @@
-"""What the paper says, beside what comes out: the items of `undelude paper`, in blocks of a page."""
+"""Items of `undelude paper`: a statement of the paper and the computed value; grouped in the blocks of the page."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ Value = float | str | list
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How much to sample, for what is not exact.
+    """The settings of the sampled items.
 
     Attributes:
-        seed: of all that is drawn.
-        num_episodes: of each rollout.
+        seed: seed of all random numbers.
+        num_episodes: number of episodes of each rollout.
     """
 
     seed: int = 0
@@ -29,12 +29,12 @@ class Item:
     """One statement of the paper, recomputed.
 
     Attributes:
-        name: "remark-6/success-of-plain-imitation": where it stands, and what it is.
-        value: what came out: a number, a list of numbers, or words.
-        paper: what the paper says, in a few words or a fraction.
-        agrees: whether `value` is that.
-        ours: whether `paper` is not the paper's own statement, but what its words imply for a case of ours.
-        standard_error: of a value that is sampled.
+        name: block and quantity, such as "remark-6/success-of-plain-imitation".
+        value: the computed value: a number, a list of numbers, or text.
+        paper: the paper's statement, in a few words or as a fraction.
+        agrees: whether `value` agrees with the statement.
+        ours: whether the statement is not in the paper, but follows from it for an example or a threshold of ours.
+        standard_error: the standard error of a sampled value.
     """
 
     name: str
@@ -50,12 +50,12 @@ class Block:
     """A remark, a section or a figure of the paper on the page.
 
     Attributes:
-        name: its anchor, "remark-6"; the names of its items begin with it.
-        title: a heading.
-        text: paragraphs, on what was computed and how to read it; `code` in backticks.
-        items: what was recomputed.
-        figures: with captions, `(figure, caption)`.
-        listing: what is set in a fixed width, such as trajectories.
+        name: the anchor, such as "remark-6"; the names of the items begin with it.
+        title: the heading.
+        text: paragraphs that explain the computation; `code` in backticks.
+        items: the recomputed statements.
+        figures: pairs `(figure, caption)`.
+        listing: text in a fixed-width font, such as trajectories.
     """
 
     name: str
@@ -67,14 +67,14 @@ class Block:
 
 
 def equal(name: str, value: Any, expected: Any, paper: str, *, tolerance: float = 1e-5, ours: bool = False) -> Item:
-    """An exact value, which agrees where no entry is further from `expected` than `tolerance`."""
+    """Return the item of an exact value: it agrees if no entry differs from `expected` by more than `tolerance`."""
     value, expected = np.asarray(value, float), np.asarray(expected, float)
     agrees = value.shape == expected.shape and bool(np.allclose(value, expected, rtol=0, atol=tolerance))
     return Item(name, _plain(value), paper, agrees, ours)
 
 
 def holds(name: str, value: Any, paper: str, agrees: Any, *, ours: bool = False) -> Item:
-    """A value of which the paper says in words what it is like."""
+    """Return the item of a statement in words, with the result `agrees` of a check on the value."""
     return Item(name, value if isinstance(value, str) else _plain(np.asarray(value, float)), paper, bool(agrees), ours)
 
 
@@ -89,16 +89,16 @@ def sampled(
     spread: float | None = None,
     ours: bool = False,
 ) -> Item:
-    """A mean over episodes, which agrees where it is within four standard errors of `expected`.
+    """Return the item of a mean over episodes: it agrees within four standard errors of `expected`.
 
     Args:
-        name: of the item.
-        x: a number for each episode.
-        expected: the mean that there should be.
-        paper: what the paper says.
-        error: standard error of `expected`, which adds to that of the mean in quadrature.
-        slack: what is allowed beyond.
-        spread: standard deviation of `x` where it is known; by default that of the sample.
+        name: the name of the item.
+        x: one number for each episode.
+        expected: the expected mean.
+        paper: the paper's statement.
+        error: standard error of `expected`, added to that of the mean in quadrature.
+        slack: deviation allowed in addition.
+        spread: standard deviation of `x` if it is known; by default that of the sample.
         ours: as in `Item`.
     """
     x = np.asarray(x, float)

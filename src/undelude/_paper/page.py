@@ -1,4 +1,4 @@
-"""The page of `undelude paper`: one file that opens no address and runs no script."""
+"""The page of `undelude paper`: one HTML file that loads nothing and runs no script."""
 
 import math
 import re
@@ -12,20 +12,20 @@ from markupsafe import Markup
 from undelude._paper.item import Block, Item, Settings, Value
 
 CODE = re.compile(r"`([^`]+)`")
-# Between words, where a line may break; not that of "1-10", and no minus.
+# Hyphens between words, but not in "1-10" or as a minus.
 HYPHEN = re.compile(r"(?<=[\w)])-(?=[^\W\d])|(?<=[^\W\d])-(?=\w)")
-# Numbers in a list beyond which the page shows the first ones only.
+# Numbers of a list that the page shows.
 MAX_LISTED = 10
 
 
 def render(blocks: Sequence[Block], settings: Settings, *, versions: dict[str, str], seconds: float) -> str:
-    """The page as HTML.
+    """Return the page as HTML.
 
     Args:
-        blocks: in the order of the page.
-        settings: that they were computed with.
-        versions: of the packages that computed them.
-        seconds: that it took.
+        blocks: the blocks in the order of the page.
+        settings: the settings they were computed with.
+        versions: versions of the packages.
+        seconds: duration of the computation.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"prose": prose, "value": written, "computed": computed, "label": label, "said": said}
@@ -44,22 +44,22 @@ def render(blocks: Sequence[Block], settings: Settings, *, versions: dict[str, s
 
 
 def prose(text: str) -> Markup:
-    """What stands in backticks as code."""
+    """Return text as HTML, with the parts in backticks as code."""
     return Markup(CODE.sub(r"<code>\1</code>", escape(text, quote=False)))
 
 
 def label(name: str) -> str:
-    """What an item is called within its block, in words."""
+    """Return the name of an item within its block, in words."""
     return HYPHEN.sub(" ", name.partition("/")[2].replace("/", ": "))
 
 
 def said(item: Item) -> str:
-    """What the paper says, or, so marked, what its words imply for a case of ours."""
+    """Return the paper's statement; one that is not in the paper is marked "ours"."""
     return f"ours: {item.paper}" if item.ours else item.paper
 
 
 def computed(item: Item) -> str:
-    """The value, with its standard error where it is sampled."""
+    """Return the value as text, with its standard error if it is sampled."""
     if item.standard_error is None:
         return written(item.value)
     digits = -math.floor(math.log10(item.standard_error)) if item.standard_error else 4
@@ -67,7 +67,7 @@ def computed(item: Item) -> str:
 
 
 def written(value: Value) -> str:
-    """Four digits after the point, or as many as say something; the first numbers of a long list."""
+    """Return a value as text, with at most four decimals; of a long list only the first numbers."""
     match value:
         case str():
             return value

@@ -1,4 +1,4 @@
-"""Games in extensive form as drawings: what is possible solid, what never happens dotted, information sets marked."""
+"""Drawings of games in extensive form: possible moves solid, moves of probability 0 dotted, information sets marked."""
 
 import math
 from collections import Counter
@@ -14,12 +14,12 @@ from matplotlib.patches import Circle, RegularPolygon
 from undelude._drawing.svg import DO, FONT, INK, MUTED, PAPER, SEE, STYLE, WIDTH, Svg, symbol, to_figure
 from undelude._paper.game_tree import Moves, Node, children
 
-# Trees with more ends than these have no room for a label at each branch; nor words for each of them.
+# Largest number of leaves with labels on the branches, and with a description of each.
 MAX_LABELLED, MAX_TOLD = 16, 8
-# Points: between ends with labels and without, and so on.
+# Points; SPACED and DENSE are the distances between leaves with and without labels.
 SPACED, DENSE, LEFT, RIGHT, HEADER, LINE, MARK = 16.0, 5.8, 8.0, 30.0, 20.0, 17.0, 6.2
 DOTTED = (0, (0.9, 1.9))
-# The third and the fourth are Okabe and Ito's too, the latter darker, for a light page.
+# Okabe and Ito's palette; the last one is darkened for a light page.
 COLOURS = (INK, DO, SEE, "#009e73", "#b5609a")
 CORNERS = (0, 4, 3, 6, 5)
 
@@ -28,12 +28,12 @@ Sets = Mapping[Key, Sequence[Node]]
 
 
 def draw_tree(nodes: Sequence[Node], *, title: str = "", sets: Sets | None = None) -> Svg:
-    """A tree from its root on the left; the states of an information set share colour, shape and number.
+    """Draw a tree with its root on the left; the nodes of an information set share colour, shape and number.
 
     Args:
-        nodes: as `extensive_form` gives them.
-        title: what stands above it.
-        sets: as `information_sets` gives them; they are numbered in their order.
+        nodes: the result of `extensive_form`.
+        title: the title of the panel.
+        sets: the result of `information_sets`; the sets are numbered in their order.
     """
     sets = sets or {}
     below = children(nodes)
@@ -47,8 +47,8 @@ def draw_tree(nodes: Sequence[Node], *, title: str = "", sets: Sets | None = Non
     column = (size[0] - LEFT - right) / max(len(order), 1)
     places = _places(below, ends, column, spacing, size[1] - head)
     with matplotlib.rc_context(STYLE):
-        canvas = Figure(figsize=tuple(size / 72))
-        axes = canvas.add_axes((0, 0, 1, 1))
+        figure = Figure(figsize=tuple(size / 72))
+        axes = figure.add_axes((0, 0, 1, 1))
         axes.set(xlim=(0, size[0]), ylim=(0, size[1]))
         axes.axis("off")
         if title:
@@ -65,30 +65,30 @@ def draw_tree(nodes: Sequence[Node], *, title: str = "", sets: Sets | None = Non
                 end = MARK + 1 if child.moves in marked else 0.0
                 _draw_move(axes, places[node.moves], places[child.moves], child, (gap, end), labelled)
         if labelled:
-            at = {"ha": "right", "size": FONT - 0.5, "color": MUTED}
-            axes.text(size[0] - 2, size[1] - head + HEADER / 2, "P", va="center", **at)
+            look = {"ha": "right", "size": FONT - 0.5, "color": MUTED}
+            axes.text(size[0] - 2, size[1] - head + HEADER / 2, "P", va="center", **look)
             for node in ends:
-                axes.text(size[0] - 2, places[node.moves][1], written(node.reach), va="center_baseline", **at)
+                axes.text(size[0] - 2, places[node.moves][1], written(node.reach), va="center_baseline", **look)
         else:
             values = [str(node.moves[-1][1]) for node in below[()]]
-            said = f"each fork from the top: {', '.join(values)}; the wider, the more probable"
-            axes.text(2, LINE / 2, said, va="center_baseline", color=MUTED)
+            legend = f"each fork from the top: {', '.join(values)}; line width is probability"
+            axes.text(2, LINE / 2, legend, va="center_baseline", color=MUTED)
         for i, key in enumerate(sets):
             x, y = 2 + (i % 2) * size[0] / 2, foot - 6 - LINE * (i // 2 + 0.5)
             _draw_state(axes, (x + 8, y), i)
             axes.text(x + 20, y, _when(key), va="center_baseline", color=MUTED)
-        return to_figure(canvas, f"tree {title} {' '.join(order)}", describe(nodes, sets))
+        return to_figure(figure, f"tree {title} {' '.join(order)}", describe(nodes, sets))
 
 
 def _order(nodes: Sequence[Node]) -> list[str]:
-    """The names of the variables, in the order of play."""
+    """Return the names of the variables in the order of play."""
     return [name for name, _ in max((node.moves for node in nodes), key=len)]
 
 
 def _places(
     below: Mapping[Moves, Sequence[Node]], ends: Sequence[Node], column: float, spacing: float, top: float
 ) -> dict[Moves, tuple[float, float]]:
-    """Ends at equal distances, every other state in the middle of those that follow it."""
+    """Place leaves at equal distances, and every other node in the middle of its children."""
     heights = {node.moves: top - (i + 0.5) * spacing for i, node in enumerate(ends)}
     for moves in sorted(below, key=len, reverse=True):
         if moves not in heights:
@@ -104,7 +104,7 @@ def _draw_state(axes: Axes, at: tuple[float, float], mark: int | None) -> None:
     for look in ({"fc": PAPER, "ec": "none"}, {"fc": colour, "alpha": 0.2, "ec": "none"}, {"fc": "none", "ec": colour}):
         look: dict[str, Any] = {"lw": 1.5, "zorder": 3} | look
         if corners:
-            # A triangle's middle is low, and its corners reach far.
+            # Polygons with few corners look smaller than a circle of the same radius.
             reach = {3: 1.45, 4: 1.3}.get(corners, 1.15)
             shape = RegularPolygon(at, corners, radius=reach * MARK, orientation=math.pi / corners * (corners == 4))
         else:
@@ -122,7 +122,7 @@ def _draw_move(
     gaps: tuple[float, float],
     labelled: bool,
 ) -> None:
-    """A branch that leaves its state aslant and comes in level, under its label."""
+    """Draw a branch: an oblique part, then a horizontal one below the label."""
     (x, y), (u, v) = start, end
     bend = x + 0.3 * (u - x)
     look: dict[str, Any] = {"color": INK, "lw": 0.6 + 1.5 * (node.probability or 0.0), "solid_capstyle": "round"}
@@ -142,7 +142,7 @@ def _draw_move(
 
 
 def written(p: float) -> str:
-    """A probability, in two digits after the point: `.25`, and `0` and `1`.
+    """Return a probability with two decimals.
 
     >>> written(0.25), written(1.0)
     ('.25', '1')
@@ -151,12 +151,12 @@ def written(p: float) -> str:
 
 
 def value_written(value: Any) -> str:
-    """A value with its sign as the paper writes it: a minus, not a hyphen."""
+    """Return a value with a minus sign instead of a hyphen."""
     return str(value).replace("-", "\N{MINUS SIGN}")
 
 
 def moves_written(moves: Moves) -> str:
-    """Moves, one after the other."""
+    """Return moves as text."""
     return ", ".join(f"{symbol(name)} = {value_written(value)}" for name, value in moves)
 
 
@@ -166,24 +166,24 @@ def _when(key: Key) -> str:
 
 
 def describe(nodes: Sequence[Node], sets: Sets) -> str:
-    """A tree in words: the order of play, what is possible, what cannot be told apart."""
+    """Return a tree in words: the order of play, the possible leaves, and the information sets."""
     ends = [node for node in nodes if node.next is None]
     never = sum(not node.is_possible for node in nodes)
-    said = [
-        f"Game tree in the order {', '.join(map(symbol, _order(nodes)))}, with {len(ends)} ends.",
+    sentences = [
+        f"Game tree in the order {', '.join(map(symbol, _order(nodes)))}, with {len(ends)} leaves.",
         f"{never} of its {len(nodes) - 1} branches have probability 0 and are dotted."
         if never
         else f"All of its {len(nodes) - 1} branches are possible.",
     ]
     if len(ends) <= MAX_TOLD:
         likely = (f"{moves_written(end.moves)}: {written(end.reach)}" for end in ends if end.reach > 0)
-        said.append(f"Probabilities of the ends: {'; '.join(likely)}.")
+        sentences.append(f"Probabilities of the leaves: {'; '.join(likely)}.")
     if sets:
         sizes = Counter(len(found) for found in sets.values())
-        parts = [f"{count} of {_states(size)}" for size, count in sorted(sizes.items())]
-        said.append(f"Information sets: {' and '.join(parts)}.")
-    return " ".join(said)
+        parts = [f"{count} of {_nodes(size)}" for size, count in sorted(sizes.items())]
+        sentences.append(f"Information sets: {' and '.join(parts)}.")
+    return " ".join(sentences)
 
 
-def _states(size: int) -> str:
-    return f"{size} states" if size > 1 else "1 state"
+def _nodes(size: int) -> str:
+    return f"{size} nodes" if size > 1 else "1 node"

@@ -1,7 +1,7 @@
-"""An interaction process written out as a causal model, a variable for every Theta, A and O (Figure 3b).
+"""The causal model of an interaction process, with a variable for each theta, action and observation (Figure 3b).
 
-Histories that leave task and expert with the same memory are one state, so that what grows with time is the number of
-states that can be told apart, not of histories. A variable's parents are the symbols that make a difference to it.
+Histories that leave task and expert with the same memories are merged into one state, so that the cost grows with the
+number of distinct states, not of histories. The parents of a variable are the past symbols that it depends on.
 """
 
 import math
@@ -20,14 +20,16 @@ from undelude.causal.variable import Variable
 if TYPE_CHECKING:
     from undelude._process.process import InteractionProcess
 
-# States at a time, and entries of a table.
-MAX_STATES, MAX_ENTRIES = 2**16, 2**22
-# Probabilities that agree to so many digits are the same: float32.
+# Number of states at a time.
+MAX_STATES = 2**16
+# Entries of a variable's table.
+MAX_ENTRIES = 2**22
+# Significant digits to which equal probabilities agree in float32.
 DIGITS = 5
 
 
 def as_causal_model(process: "InteractionProcess", num_rounds: int) -> CausalModel:
-    """`Theta, [O_0,] A_1, O_1, ..., A_T, O_T`, each listening to what makes a difference to it; see `causal_model`."""
+    """Return the causal model with variables `Theta, [O_0,] A_1, O_1, ..., A_T, O_T`; see `causal_model`."""
     if process.ends_early:
         raise TypeError(
             f"{process.name} may end early, but a causal model has T rounds; end it by an observation that "
@@ -38,7 +40,7 @@ def as_causal_model(process: "InteractionProcess", num_rounds: int) -> CausalMod
     theta = "Theta" if not moving else "Theta_0" if process.opening else "Theta_1"
     variables = [Variable(theta, range(K), table=np.exp(process.log_prior))]
     symbols, moves = [], []
-    # What task and expert remember: leaves [K, S, ...], of the S states; at first one, the empty history.
+    # The memories of task and expert in each of S states, leaves [K, S, ...]; at first the empty history alone.
     memories = jax.tree.map(
         lambda x: x[:, None], tuple(jax.vmap(part.init)(process.thetas) for part in (process.task, process.expert))
     )
@@ -72,8 +74,8 @@ def _variable(
     moves: list[np.ndarray],
     sizes: dict[str, int],
 ) -> Variable:
-    """Return the variable with distribution `[K, S, own]`, whose parents are the past symbols that matter."""
-    # Backwards: states are alike where no symbol that is left to come tells them apart.
+    """Return the variable with distribution `[K, S, values]`, whose parents are the past symbols that matter."""
+    # Backwards in time: two states are alike if every continuation leads to the same distribution.
     _, alike = np.unique(
         _rounded(distribution).transpose(1, 0, 2).reshape(distribution.shape[1], -1), axis=0, return_inverse=True
     )
@@ -87,7 +89,7 @@ def _variable(
     shape = [sizes[symbol.partition("_")[0]] for symbol in parents]
     if (entries := math.prod(shape) * distribution.shape[0] * distribution.shape[2]) > MAX_ENTRIES:
         raise ValueError(_too_large(process, f"a table of {entries:.1e} entries for {name}"))
-    # Forwards: the state after each combination of what matters; of the rest, any symbol does.
+    # Forwards in time: the state after each combination of the symbols that matter, with symbol 0 for the others.
     state = np.zeros((), int)
     for move, does in zip(moves, matters, strict=True):
         state = move[state] if does else move[state, 0]
@@ -98,7 +100,7 @@ def _variable(
 
 
 def _rounded(distribution: np.ndarray) -> np.ndarray:
-    """To so many digits of each entry, so that what is rare stays apart from what cannot be."""
+    """Round each entry to `DIGITS` significant digits, so that a rare event stays distinct from an impossible one."""
     with np.errstate(divide="ignore"):
         unit = 10.0 ** (np.floor(np.log10(distribution)) - DIGITS + 1)
     return np.where(distribution > 0, np.round(distribution / np.where(distribution > 0, unit, 1)) * unit, 0)
@@ -110,11 +112,11 @@ def _distributions(process: "InteractionProcess", part: str, memories: PyTree, n
 
 @eqx.filter_jit
 def _compiled_distributions(process: "InteractionProcess", part: str, memories: PyTree, states: Array) -> Array:
-    """The distribution of what comes next for every theta and state, `[K, S, own]`."""
+    """Compute the distribution of the next symbol or theta for every theta and state, `[K, S, values]`."""
     part_of: Any = {"Q_A": process.expert.Q_A, "Q_O": process.task.Q_O, "transition": process.transition}[part]
     memory = memories[1] if part == "Q_A" else memories[0]
 
-    # The number of the state goes along, as a memory may hold no array.
+    # The state index is an argument because a memory without arrays has no axis to map over.
     def probs(theta: Any, m: PyTree, state: Array) -> Array:
         return as_categorical(part_of(theta, m)).probs
 
@@ -122,7 +124,7 @@ def _compiled_distributions(process: "InteractionProcess", part: str, memories: 
 
 
 def _after(process: "InteractionProcess", g: str, n: int, memories: PyTree, num_states: int) -> PyTree:
-    """Both memories after each of `n` symbols: leaves `[K, S n, ...]`."""
+    """Advance both memories by each of `n` symbols; return leaves `[K, S n, ...]`."""
     return _compiled_after(process, g, jnp.arange(n), memories, jnp.arange(num_states))
 
 
@@ -139,7 +141,7 @@ def _compiled_after(process: "InteractionProcess", g: str, symbols: Array, memor
 
 
 def _merged(memories: PyTree, num_states: int) -> tuple[PyTree, np.ndarray, int]:
-    """The memories that differ, which of them each state has, and how many there are."""
+    """Return the distinct memories, the index of each state's memory among them, and their number."""
     rows = [np.asarray(x).swapaxes(0, 1).reshape(num_states, -1) for x in jax.tree.leaves(memories)]
     if not rows:
         return memories, np.zeros(num_states, int), 1
@@ -149,13 +151,13 @@ def _merged(memories: PyTree, num_states: int) -> tuple[PyTree, np.ndarray, int]
 
 def _too_large(process: "InteractionProcess", what: str) -> str:
     return (
-        f"{process.name}: the causal model would have {what}, as what task and expert do depends on so much of the "
-        "past. Give a smaller num_rounds, or use posterior, which needs no tables."
+        f"{process.name}: the causal model would have {what}, because task and expert depend on too much of the past. "
+        "Give a smaller num_rounds, or use posterior, which needs no tables."
     )
 
 
 def _num_symbols(process: "InteractionProcess", part: str) -> int:
     spec = process.action_spec if part == "action" else process.observation_spec
     if not isinstance(spec, Symbols) or spec.n is None:
-        raise TypeError(f"{process.name}: a causal model has finitely many values, but its {part}s are {spec}.")
+        raise TypeError(f"{process.name}: a causal model needs finitely many values, but its {part}s are {spec}.")
     return spec.n

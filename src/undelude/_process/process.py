@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from undelude._checks import as_numbers, check_count, one_line
-from undelude._distributions import AbstractDistribution, Categorical, Spec, spec_of
+from undelude._checks import as_numbers, check_count, one_line, check_probabilities
+from undelude._distributions import AbstractDistribution, Categorical, Spec, spec_of, Given, Joint, Mixture, Normal
 from undelude._process.causal_model import as_causal_model
 from undelude._process.task import AbstractExpert, AbstractTask
 from undelude._process.validation import any_theta, first_Q_A, first_Q_O, validate
 from undelude._process.world import AbstractWorld, EpisodeKeys, RoundKeys
-from undelude._tree import filled, index, is_concrete, outline
+from undelude._tree import filled, index, is_concrete, outline, Outline, signature
+from undelude._errors import users_line
 from undelude._types import Action, Observation, Theta
 from undelude.causal.model import CausalModel
 
@@ -260,7 +261,7 @@ def check_process(process: Any) -> None:
 
 # Cached, because tracing takes longer than the calls that ask for it, such as `posterior` and `rollout`.
 @functools.lru_cache(maxsize=64)
-def _trace_specs(key: tuple) -> tuple[Spec, Spec]:
+def _trace_specs(key: Outline) -> tuple[Spec, Spec]:
     """Return the specs of the first action and of the first observation; `key` is the outline of a process."""
 
     def distributions(*leaves: Array) -> tuple[AbstractDistribution, AbstractDistribution]:

@@ -14,7 +14,7 @@ from undelude._distributions import AbstractDistribution, Spec, spec_of
 from undelude._process.process import InteractionProcess
 from undelude._process.world import AbstractWorld
 from undelude._rollout.host_world import AbstractHostWorld
-from undelude._tree import filled, is_concrete, outline, signature
+from undelude._tree import filled, is_concrete, outline, signature, Outline
 
 
 def check_world(world: object) -> None:
@@ -55,7 +55,7 @@ def check_fit(world: AbstractWorld[Any] | AbstractHostWorld[Any], agent: Abstrac
 
 # Cached, because tracing takes longer than a short rollout.
 @functools.lru_cache(maxsize=64)
-def _check_fit(key: tuple, name: str, specs: tuple[Spec, Spec], num_rounds: int) -> None:
+def _check_fit(key: Outline, name: str, specs: tuple[Spec, Spec], num_rounds: int) -> None:
     shapes, kind = key[0], type(filled(key, key[0])).__name__
 
     def predict(leaves: tuple) -> tuple[Any, Any, Any]:

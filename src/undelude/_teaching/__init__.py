@@ -1,1 +1,1 @@
-"""TODO."""
+"""Teaching: settings, losses, compiled updates, and the loop."""

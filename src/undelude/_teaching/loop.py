@@ -199,12 +199,12 @@ class Loop:
         """Make the remaining updates; the arguments are those of `teach`."""
         check_key(key)
         self._check_state(state)
-        static = eqx.partition(state, eqx.is_array)[1]
-        arrays, key = spread((eqx.filter(state, eqx.is_array), key), self.mesh)
-        program, compile_seconds = self._program(state, arrays, key)
+        arrays, static = eqx.partition(state, eqx.is_array)
+        arrays, key = spread((arrays, key), self.mesh)
+        program, compile_seconds = self._program(arrays, static, key)
 
-        def local_state() -> TeachingState:
-            # On one device: on all of them, each later use of it would run once on each.
+        def on_one_device(arrays: PyTree) -> TeachingState:
+            # Later computations with a state on all devices would run once on each of them.
             return eqx.combine(local(arrays), static)
 
         metrics: list[Row] = []
@@ -224,8 +224,8 @@ class Loop:
                 losses = {name: float(loss) / (update - before) for name, loss in sums.items()}
                 metrics.append({"update": update, **losses, "seconds": seconds})
                 if on_log is not None:
-                    on_log(local_state(), metrics[-1])
-        final = local_state()
+                    on_log(on_one_device(arrays), metrics[-1])
+        final = on_one_device(arrays)
         run = Run(final.agent, metrics, final, seconds, compile_seconds)
         if terms:
             raise NotFinite(run, last, terms)
@@ -253,9 +253,9 @@ class Loop:
         settings = (self.steps, self.batch_size, self.microbatch_size, self.reuse, self.log_every)
         check_same("steps, batch_size, microbatch_size, reuse or log_every", repr(settings))
 
-    def _program(self, state: TeachingState, arrays: PyTree, key: Key[Array, ""]) -> tuple[Program, float]:
-        """Return the compiled updates of states like `state`, and the seconds that compilation took."""
-        structure = outline(state)
+    def _program(self, arrays: PyTree, static: TeachingState, key: Key[Array, ""]) -> tuple[Program, float]:
+        """Return the compiled updates of such a state, and the seconds that compilation took."""
+        structure = outline(eqx.combine(arrays, static))
         if self._compiled is not None and self._compiled[1] == structure:
             return self._compiled[0], 0.0
         started = time.perf_counter()
@@ -263,7 +263,7 @@ class Loop:
             process=self.process,
             teaching=self.teaching,
             optimizer=self.optimizer,
-            static=eqx.partition(state, eqx.is_array)[1],
+            static=static,
             share=self.share,
             microbatch_size=self.microbatch_size,
             reuse=self.reuse,

@@ -153,7 +153,8 @@ class Learner(eqx.Module):
         step, optimizer_state = self.optimizer.update(gradient, state.optimizer_state, params)
         params = optax.apply_updates(params, step)
         finite = {name: _all_finite(tree) for name, tree in (*losses.items(), ("gradient", gradient), ("step", params))}
-        return TeachingState(eqx.combine(params, frozen), optimizer_state, state.update + 1), losses, finite
+        agent: PyTree = eqx.combine(params, frozen)
+        return TeachingState(agent, optimizer_state, state.update + 1), losses, finite
 
     def gradient(self, agent: AbstractAgent, batch: Batch) -> tuple[Losses, PyTree]:
         """Return the mean losses and the gradient of their weighted sum, `microbatch_size` episodes at a time."""

@@ -1,4 +1,16 @@
-"""Finite causal models on any graph: any variable seen, done or summed out, and what can be identified (Section 2)."""
+"""Finite causal models on any graph: observe, intervene on, or sum out any variable; identify effects (Section 2).
+
+- `graph`: graphs as mappings from names to parents; d-separation, paths, latent projection, c-components.
+- `variable`: a variable with its values, its parents and its mechanism.
+- `structure`: a model without its numbers; validates queries and caches their elimination orders.
+- `contraction`: sums of products of tables by tensor contraction, safe against underflow.
+- `model`: `CausalModel`, its queries and its marginals.
+- `compiled`: queries compiled for batches of values.
+- `adjustment`: minimal back-door sets.
+- `identification`: the ID and IDC algorithms, and the hedge if an effect is not identifiable.
+- `expression`: sums, products and fractions of observed probabilities, simplified.
+- `estimand`: an identified effect, to print or to evaluate on a table.
+"""
 
 from undelude.causal.estimand import Estimand
 from undelude.causal.graph import Path

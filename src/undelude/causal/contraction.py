@@ -1,55 +1,61 @@
-"""Sums of products of tables, by tensor contraction; opt_einsum finds the elimination order.
+"""Sums of products of tables by tensor contraction, in an elimination order that opt_einsum finds.
 
-Products of many probabilities underflow, and not only in their scale: two messages about one variable may each rule
-out, almost, what the other holds for certain. So every entry has a scale of its own,
+A product of many probabilities underflows. One scale for a whole table is not enough: two messages about one variable
+may contradict each other, each with nearly all of its mass on another value. So every entry has a scale of its own,
 
     x exp(e),    x zero or about one,    e without gradient,
 
-and derivatives are those of the sum of products itself, also where a table holds a zero. In NumPy, plain double
-precision serves first, and is left where an entry comes near its limit; so does single precision in compiled batches.
+and derivatives are exact, also at zeros of a table. A first attempt uses plain floats with one scale for each table, in
+double precision in NumPy and in single precision in compiled batches. It is discarded if an entry comes near the limit
+of its type.
 """
 
 import functools
 import math
 from collections.abc import Mapping, Sequence
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import opt_einsum
+from jaxtyping import Array
 
 from undelude._tree import is_concrete
 from undelude.causal.graph import Graph, ancestors, mutilate
 
-# Entries of the largest table on the way.
+# Entries of the largest intermediate table.
 MAX_ENTRIES = 2**27
-# Of so many tables, the best order is searched for; of more, a good one is built step by step.
+# Number of tables up to which the optimal elimination order is searched for; beyond it a greedy search serves.
 MAX_OPTIMAL = 6
-# Next to 1, an entry of double (single) precision that still has a product with another such.
+# Smallest trusted entry of a table whose largest is 1, in double and in single precision; two of them have a product.
 TINY, TINY_SINGLE = 1e-140, 1e-17
-# Nats that a zero may stand above what is next to it, for the sake of its derivative.
+# Height in nats of the scale of a zero over the nonzero entries, up to which the derivative in that zero is exact.
 MAX_ABOVE = 60.0
 
 Axes = tuple[int, ...]
+Table = np.ndarray | Array
+Numbers = Table | np.floating
+# The index of the value of each variable seen or done.
+Fixed = Mapping[str, int | Array]
 
 
 class Scaled(NamedTuple):
-    """`x exp(e)`, entry by entry."""
+    """Numbers `x exp(e)`, entry by entry."""
 
-    x: Any
-    e: Any
+    x: Numbers
+    e: Numbers
 
 
 class Step(NamedTuple):
-    """Take the operands at `positions` (largest first) away, and append their contraction.
+    """One contraction: pop the operands at `positions` and append their contraction.
 
     Attributes:
-        positions: in the list of operands.
-        axes: of each of them, numbered from 0 in this step.
-        num_axes: how many there are in this step.
-        out: the axes that are left.
+        positions: positions in the list of operands, largest first.
+        axes: the axes of each operand, numbered from 0 within the step.
+        num_axes: the number of axes within the step.
+        out: the axes of the result.
     """
 
     positions: tuple[int, ...]
@@ -60,18 +66,18 @@ class Step(NamedTuple):
 
 @functools.lru_cache(maxsize=1024)
 def plan(operands: tuple[Axes, ...], out: Axes, sizes: tuple[int, ...]) -> tuple[Step, ...]:
-    """Find an order in which to contract.
+    """Find an elimination order.
 
     Args:
-        operands: the axes of each table, numbers from 0.
-        out: the axes that are kept, in order; all others are summed over.
-        sizes: of each axis.
+        operands: the axes of each table, numbered from 0.
+        out: the axes of the result, in order; all others are summed over.
+        sizes: the size of each axis.
 
     Returns:
-        Pairwise steps, the last of which leaves one table with the axes `out`.
+        Pairwise contractions, the last of which leaves one table with the axes `out`.
 
     Raises:
-        ValueError: a table on the way would be too large.
+        ValueError: an intermediate table would be too large.
     """
     symbols = [opt_einsum.get_symbol(i) for i in range(len(sizes))]
     written = ["".join(symbols[i] for i in axes) for axes in operands]
@@ -86,12 +92,11 @@ def plan(operands: tuple[Axes, ...], out: Axes, sizes: tuple[int, ...]) -> tuple
         every = sorted(set().union(*taken))
         if (entries := math.prod(sizes[axis] for axis in every)) > MAX_ENTRIES:
             raise ValueError(
-                f"the sum would pass over {entries:.1e} combinations of values at once, more than {MAX_ENTRIES:.1e}: "
-                "this graph is too densely connected for an exact answer. Observe or intervene on more of it, or "
-                "simplify it."
+                f"an intermediate table would have {entries:.1e} entries, more than {MAX_ENTRIES:.1e}: the graph is "
+                "too densely connected for an exact answer. Observe or intervene on more variables, or simplify it."
             )
         kept = set(out).union(*remaining)
-        # In the order of `out` where nothing is left to come.
+        # The last result has its axes in the order of `out`.
         result = tuple(axis for axis in every if axis in kept) if remaining else out
         remaining.append(result)
         local = {axis: i for i, axis in enumerate(every)}
@@ -101,11 +106,11 @@ def plan(operands: tuple[Axes, ...], out: Axes, sizes: tuple[int, ...]) -> tuple
 
 
 class Group(NamedTuple):
-    """Factors of one shape, taken at values on the same axes, whose product has the axes `left`.
+    """Factors that are multiplied as one array: tables of one shape, indexed on the same axes.
 
     Attributes:
-        tables: which tables they are.
-        names: of each axis, the variable of each factor that is fixed there, or None where the axis is left.
+        tables: the positions of the tables.
+        names: for each axis, the fixed variable of each factor, or None for an axis that is not fixed.
         left: the axes of the product.
     """
 
@@ -115,11 +120,11 @@ class Group(NamedTuple):
 
 
 class Terms:
-    """The sum of products `P(asked, see | do)`, its shape worked out before any number is known.
+    """The sum of products `P(asked, see | do)`, planned from names and sizes alone.
 
     Args:
-        graph: the parents of each variable; the tables of `__call__` come in its order.
-        sizes: of each variable.
+        graph: the parents of each variable, in the order of the tables of `__call__`.
+        sizes: the number of values of each variable.
         asked, see, do: names.
     """
 
@@ -133,9 +138,9 @@ class Terms:
     ):
         fixed = {*see, *do}
         number = {name: i for i, name in enumerate(graph)}
-        # What has no effect on anything asked or seen sums to one.
+        # Variables that are not ancestors of an asked or seen variable sum to one.
         relevant = ancestors(mutilate(graph, do), (*asked, *see))
-        found: dict[Any, list[str]] = {}
+        found: dict[tuple[Axes, tuple[tuple[int, bool], ...]], list[str]] = {}
         for name in graph:
             if name in relevant and name not in do:
                 axes = (*graph[name], name)
@@ -146,14 +151,14 @@ class Terms:
             columns = zip(*((*graph[name], name) for name in names), strict=True)
             fixed_names = tuple(column if column[0] in fixed else None for column in columns)
             self.groups.append(Group(tuple(number[name] for name in names), fixed_names, left))
-        self.groups.sort(key=lambda group: not group.left)  # Numbers last.
+        self.groups.sort(key=lambda group: not group.left)  # Scalars last.
         operands = tuple(group.left for group in self.groups if group.left)
         self.num_operands = len(operands)
         out = tuple(number[name] for name in asked)
         self.steps = plan(operands, out, tuple(sizes[name] for name in graph)) if operands else ()
 
-    def __call__(self, xp: ModuleType, tables: Sequence[Any], fixed: Mapping[str, Any]) -> tuple[Any, Any]:
-        """`(x, log_scale)` for `x exp(log_scale)`, `[*asked]`, at the indices `fixed` of what is seen and done."""
+    def __call__(self, xp: ModuleType, tables: Sequence[Table], fixed: Fixed) -> tuple[Numbers, Numbers]:
+        """Return `x`, `[*asked]`, and `log_scale`, `[]`: the sum of products is `x exp(log_scale)`."""
         if xp is np:
             x, log_scale, safe = self.in_one_scale(xp, tables, fixed)
             if safe and x.max() > 0:
@@ -166,10 +171,12 @@ class Terms:
             x, log_scale = x * number.x, log_scale + number.e
         return x, log_scale
 
-    def in_one_scale(self, xp: ModuleType, tables: Sequence[Any], fixed: Mapping[str, Any]) -> tuple[Any, Any, Any]:
-        """The same by `einsum`, with one scale for each table, and whether no entry came near the limit of its type.
+    def in_one_scale(
+        self, xp: ModuleType, tables: Sequence[Table], fixed: Fixed
+    ) -> tuple[Numbers, Numbers, bool | np.bool_ | Array]:
+        """Compute `x` and `log_scale` by `einsum`, with one scale for each table, and whether they can be trusted.
 
-        Quick, and without a derivative.
+        They can if no entry came near the limit of its type. Quicker than `__call__`, and without a derivative.
         """
         tiny = TINY if xp is np else TINY_SINGLE
         remaining, log_scale, safe = [], xp.zeros(()), True
@@ -205,15 +212,15 @@ class Terms:
         return x, log_scale, safe
 
 
-def _factors(xp: ModuleType, group: Group, tables: Sequence[Any], fixed: Mapping[str, Any]) -> Any:
-    """A group's factors at the values of what is fixed, `[n, *left]`."""
+def _factors(xp: ModuleType, group: Group, tables: Sequence[Table], fixed: Fixed) -> Table:
+    """Index a group's tables at the fixed values; return its factors, `[n, *left]`."""
     if len(group.tables) == 1:
         at = tuple(slice(None) if names is None else fixed[names[0]] for names in group.names)
         return tables[group.tables[0]][at][None]
     stacked = xp.stack([tables[i] for i in group.tables])
     num_left = sum(names is None for names in group.names)
 
-    def along(position: int, index: Any) -> Any:
+    def along(position: int, index: Numbers) -> Numbers:
         shape = [1] * (num_left + 1)
         shape[position] = -1
         return index.reshape(shape)
@@ -228,23 +235,23 @@ def _factors(xp: ModuleType, group: Group, tables: Sequence[Any], fixed: Mapping
     return stacked[tuple(indices)]
 
 
-def _scaled(xp: ModuleType, x: Any, e: Any) -> Scaled:
-    """`x exp(e)`, with the scale of `x` moved to `e`."""
+def _scaled(xp: ModuleType, x: Numbers, e: Numbers | float) -> Scaled:
+    """Return `x exp(e)` with the magnitude of `x` moved to `e`."""
     positive = x > 0
     scale = xp.log(xp.where(positive, x, 1.0))
     if xp is jnp:
-        scale = jax.lax.stop_gradient(scale)  # It cancels.
+        scale = jax.lax.stop_gradient(scale)  # Its gradient cancels.
     return Scaled(x * xp.exp(-scale), e + scale)
 
 
-def _spread(xp: ModuleType, x: Any, axes: Axes, num_axes: int) -> Any:
-    """`x` with its axes in order, and of length one where it has none."""
+def _spread(xp: ModuleType, x: Numbers, axes: Axes, num_axes: int) -> Numbers:
+    """Return `x` with its `axes` in ascending order, and axes of length one for the others of `num_axes`."""
     order = sorted(range(len(axes)), key=axes.__getitem__)
     return xp.expand_dims(xp.transpose(x, order), tuple(i for i in range(num_axes) if i not in axes))
 
 
-def _entry_by_entry(xp: ModuleType, steps: Sequence[Step], operands: Sequence[Scaled]) -> tuple[Any, Any]:
-    """The sum of the product of `operands`, in numbers of any scale."""
+def _entry_by_entry(xp: ModuleType, steps: Sequence[Step], operands: Sequence[Scaled]) -> tuple[Numbers, Numbers]:
+    """Contract `operands`, with a scale for each entry; return `x` and `log_scale`."""
     remaining = list(operands)
     for step in steps:
         x, e = xp.ones(()), xp.zeros(())
@@ -254,7 +261,7 @@ def _entry_by_entry(xp: ModuleType, steps: Sequence[Step], operands: Sequence[Sc
             e = e + _spread(xp, operand.e, axes, step.num_axes)
         gone = tuple(i for i in range(step.num_axes) if i not in step.out)
         if gone:
-            # Relative to the largest that is not zero; where all are zero, to the largest.
+            # Relative to the largest scale of a nonzero entry, or of all entries if all are zero.
             largest = xp.where(x > 0, e, -xp.inf).max(gone, keepdims=True)
             largest = xp.where(largest > -xp.inf, largest, e.max(gone, keepdims=True))
             x = (x * xp.exp(xp.minimum(e - largest, MAX_ABOVE))).sum(gone)
@@ -268,6 +275,6 @@ def _entry_by_entry(xp: ModuleType, steps: Sequence[Step], operands: Sequence[Sc
     return x * xp.exp(xp.minimum(e - largest, MAX_ABOVE)), largest
 
 
-def backend(*arrays: Any) -> ModuleType:
-    """`numpy` where all numbers are known (no compilation, double precision), `jax.numpy` where some are traced."""
+def backend(*arrays: Numbers | tuple[Table, ...]) -> ModuleType:
+    """Return `jax.numpy` if an array is traced, else `numpy` (double precision without compilation)."""
     return np if is_concrete(*arrays) else jnp

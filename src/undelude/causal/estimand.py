@@ -1,4 +1,4 @@
-"""Estimands: what an interventional distribution is in the distribution of the observed variables (Section 3)."""
+"""Estimands: expressions of an interventional distribution in the observed distribution (Section 3)."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,12 +14,12 @@ from undelude.causal.expression import Expression, Fraction, Probability, Produc
 class Estimand:
     """An expression for `P(outcome | do, see)` in the distribution of the observed variables.
 
-    It holds under positivity: whatever is conditioned on must be able to happen.
+    It is valid under positivity: every event that it conditions on has a positive probability.
 
     Attributes:
-        outcome: what is asked.
-        do: what is done.
-        see: what is seen.
+        outcome: the variables asked.
+        do: the variables intervened on.
+        see: the variables conditioned on.
         expression: sums, products and fractions of probabilities of observed variables.
         order: names from causes to effects, for printing.
 
@@ -37,12 +37,12 @@ class Estimand:
 
     @property
     def free(self) -> tuple[str, ...]:
-        """Names that the expression mentions though nobody asked, saw or did them: the graph says any value serves."""
+        """Free variables of the expression that are not part of the query: by the graph, every value is as good."""
         return tuple(x for x in self.order if x in free(self.expression) - {*self.outcome, *self.do, *self.see})
 
     @property
     def names(self) -> frozenset[str]:
-        """All variables that `evaluate` needs an axis for."""
+        """The variables that `evaluate` needs an axis for."""
         return free(self.expression, bound=True) | {*self.outcome, *self.do, *self.see}
 
     def __str__(self) -> str:
@@ -52,7 +52,7 @@ class Estimand:
         return f"Estimand: {written_query(self.outcome, self.do, self.see)} = {self}"
 
     def latex(self) -> str:
-        r"""The expression in LaTeX, for math mode.
+        r"""Return the expression in LaTeX, for math mode.
 
         >>> from undelude import identify
         >>> print(identify({"Z": (), "A": ("Z",), "O": ("A", "Z")}, "O", do="A").latex())
@@ -61,18 +61,18 @@ class Estimand:
         return _Latex(self).show(self.expression)
 
     def evaluate(self, joint: ArrayLike | Sequence, names: Iterable[str]) -> np.ndarray:
-        """The estimand's value in a distribution of the observed variables.
+        """Evaluate the estimand in a distribution of the observed variables.
 
         Args:
-            joint: probabilities, or counts, with an axis for each of `names`; normalised here.
-            names: the variables of its axes; those that the estimand does not need are summed out. Variables that are
-                `free` are averaged by their probability.
+            joint: probabilities or counts with an axis for each of `names`; it need not be normalised.
+            names: the variables of the axes. Those that the estimand does not need are summed out; the `free`
+                variables are averaged by their probability.
 
         Returns:
-            Probabilities `[*outcome, *see, *do]`; nan where the data give no mass to what is needed.
+            Probabilities `[*outcome, *see, *do]`; nan if the estimand conditions on an event without mass.
 
         Raises:
-            ValueError: a name that is missing or there twice, axes that do not fit the names, negative or no mass.
+            ValueError: a missing or repeated name, axes that do not fit the names, a negative entry, no mass.
 
         >>> from undelude import identify
         >>> identify({"A": (), "O": ("A",)}, "O", do="A").evaluate([[3, 1], [1, 1]], ("A", "O")).tolist()
@@ -81,7 +81,7 @@ class Estimand:
         names = (names,) if isinstance(names, str) else tuple(names)
         table = np.asarray(joint, float)
         if len(set(names)) < len(names):
-            raise ValueError(f"names has a variable twice: {', '.join(names)}.")
+            raise ValueError(f"names has a variable twice: {', '.join(names)}. Give each axis a name of its own.")
         if table.ndim != len(names):
             raise ValueError(
                 f"joint has shape {table.shape}, {table.ndim} axes; it needs one for each of {', '.join(names)}."
@@ -95,7 +95,7 @@ class Estimand:
         tables = _Tables(table / table.sum(), names)
         value = tables.value(self.expression)
         if self.free:
-            # Each value of a free variable gives the same answer where it gives one at all.
+            # Each value of a free variable gives the same answer, or nan.
             weight = tables.value(Probability(frozenset(self.free)))
             value, weight = np.broadcast_arrays(value, weight)
             gone = tuple(tables.axis[x] for x in self.free)
@@ -108,7 +108,7 @@ class Estimand:
 
 
 class _Tables:
-    """Values of expressions as arrays with all the axes of `joint`, of length one where an expression does not vary."""
+    """Values of expressions as arrays with the axes of `joint`; an axis that does not matter has length one."""
 
     def __init__(self, joint: np.ndarray, names: tuple[str, ...]):
         self.joint = joint
@@ -123,7 +123,7 @@ class _Tables:
                 value = np.ones((1,) * self.joint.ndim)
                 for factor in factors:
                     other = self.value(factor)
-                    # What has no mass is not needed: a condition that cannot happen (nan) counts for nothing then.
+                    # Zero times a conditional on an impossible event (nan) is zero.
                     value = np.where((value == 0) | (other == 0), 0, value * other)
                 return value
             case Sum(over, body):
@@ -135,7 +135,7 @@ class _Tables:
         return self.joint.sum(tuple(i for name, i in self.axis.items() if name not in names), keepdims=True)
 
     def arrange(self, value: np.ndarray, axes: tuple[str, ...]) -> np.ndarray:
-        """`value` with exactly `axes`, in this order."""
+        """Return `value` with exactly `axes`, in this order."""
         places = [self.axis[name] for name in axes]
         shape = [n if i in places else 1 for i, n in enumerate(self.joint.shape)]
         value = np.broadcast_to(value, shape)
@@ -149,7 +149,7 @@ def _ratio(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 class _Text:
-    """Expressions in plain text; a bound variable that would be mistaken for another gets a prime."""
+    """Expressions in plain text; primes tell bound variables from other variables of the same name."""
 
     times = " "
 
@@ -162,9 +162,9 @@ class _Text:
         shown = {name: self.name(name) for name in self.top} if shown is None else shown
         match x:
             case Probability(of, given):
-                return self.probability(self.listed(of, shown), self.conditions(given, shown))
+                return self.probability(self.in_order(of, shown), self.conditions(given, shown))
             case Product(factors):
-                # From effects to causes, sums last, as people write it; a sum reaches to the end of what it stands in.
+                # Effects before causes, sums last, as in textbooks; a sum extends to the end of the product.
                 ordered = sorted(factors, key=self.key)
                 parts = [self.show(factor, shown) for factor in ordered]
                 bracket = [
@@ -184,21 +184,21 @@ class _Text:
                     while label in shown.values():
                         label += "'"
                     inner[name] = label
-                return self.sum(self.listed(over, inner), self.show(body, inner), len(over))
+                return self.sum(self.in_order(over, inner), self.show(body, inner), len(over))
             case Fraction(numerator, denominator):
                 return self.fraction(*(self.part(self.show(y, shown), y) for y in (numerator, denominator)))
 
     def key(self, x: Expression) -> tuple:
-        """Probabilities before fractions before sums, effects before causes."""
+        """Return the sort key of a factor: probabilities, fractions, sums; effects before causes."""
         kind = [Probability, Fraction, Sum].index(type(x))
         heads = x.of if isinstance(x, Probability) else free(x)
         return kind, sorted(-self.place[name] for name in heads), sorted(free(x))
 
     def conditions(self, names: Iterable[str], shown: Mapping[str, str]) -> str:
-        """What is done first, then from effects to causes, as in P(o | a, z)."""
+        """Return the conditions as text: first `do`, then effects before causes, as in P(o | a, z)."""
         return ", ".join(shown[name] for name in sorted(names, key=lambda x: (x not in self.do, -self.place[x])))
 
-    def listed(self, names: Iterable[str], shown: Mapping[str, str]) -> str:
+    def in_order(self, names: Iterable[str], shown: Mapping[str, str]) -> str:
         return ", ".join(shown[name] for name in sorted(names, key=self.place.__getitem__))
 
     def name(self, name: str) -> str:
@@ -251,11 +251,11 @@ class _Latex(_Text):
 
 
 def written_query(outcome: Iterable[str], do: Iterable[str], see: Iterable[str]) -> str:
-    """`P(outcome | do(..), see)`."""
+    """Return the text of the query `P(outcome | do(..), see)`."""
     asked, done, seen = (short_list(list(names)) for names in (outcome, (f"do({name})" for name in do), see))
     return f"P({', '.join(asked)}{' | ' if done or seen else ''}{', '.join([*done, *seen])})"
 
 
 def short_list(names: list[str]) -> list[str]:
-    """The first few of many, and the last."""
+    """Return at most six names: of more, the first three, an ellipsis and the last."""
     return names if len(names) <= 6 else [*names[:3], "...", names[-1]]

@@ -1,4 +1,4 @@
-"""Sums, products and fractions of observed probabilities, simplified as they are put together."""
+"""Sums, products and fractions of observed probabilities, simplified on construction."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Product:
 
 @dataclass(frozen=True)
 class Sum:
-    """The sum of `body` over all values of the variables `over`, which it binds."""
+    """The sum of `body` over all values of the variables `over`, which are bound in it."""
 
     over: frozenset[str]
     body: "Expression"
@@ -42,7 +42,7 @@ Expression = Probability | Product | Sum | Fraction
 
 
 def free(x: Expression, *, bound: bool = False) -> frozenset[str]:
-    """The variables on whose values `x` depends; with `bound` also those that it sums over."""
+    """Return the free variables of `x`; with `bound`, all its variables."""
     match x:
         case Probability(of, given):
             return of | given
@@ -56,7 +56,7 @@ def free(x: Expression, *, bound: bool = False) -> frozenset[str]:
 
 
 def product(factors: Iterable[Expression]) -> Expression:
-    """Their product, flat, with a fraction cancelled where its denominator is among the other factors."""
+    """Return the product of `factors`, flat; a fraction cancels if its denominator is among the other factors."""
     flat = list(chain.from_iterable(map(_factors, factors)))
     for x in flat:
         if isinstance(x, Fraction):
@@ -74,7 +74,7 @@ def _factors(x: Expression) -> list[Expression]:
 
 
 def _chain_rule(factors: list[Expression]) -> list[Expression]:
-    """P(a | b, c) P(b | c) = P(a, b | c), as often as it applies."""
+    """Apply P(a | b, c) P(b | c) = P(a, b | c) until it no longer applies."""
     plain = [x for x in factors if isinstance(x, Probability)]
     merged = True
     while merged:
@@ -91,7 +91,7 @@ def _chain_rule(factors: list[Expression]) -> list[Expression]:
 
 
 def sum_over(over: frozenset[str], body: Expression) -> Expression:
-    """The sum over variables that all occur in `body`, with what can be summed at once summed."""
+    """Return the sum over variables that all occur in `body`, where conditionals that sum to one disappear."""
     left, before = _factors(body), []
     while left != before:
         before = left
@@ -102,21 +102,21 @@ def sum_over(over: frozenset[str], body: Expression) -> Expression:
                     smaller = [Probability(of - {name}, given)] if len(of) > 1 else []
                     left = [*(y for y in left if y is not x), *smaller]
                     over -= {name}
-    inside = [x for x in left if free(x) & over]
-    links = [frozenset((u, v)) for x in inside for u, v in pairwise(sorted(free(x) & over))]
-    sums = [Sum(part, product(x for x in inside if free(x) & part)) for part in districts(sorted(over), links)]
+    # The sum over variables without a common factor is a product of sums.
+    links = [frozenset((u, v)) for x in left for u, v in pairwise(sorted(free(x) & over))]
+    sums = [Sum(part, product(x for x in left if free(x) & part)) for part in districts(sorted(over), links)]
     return product([*(x for x in left if not free(x) & over), *map(_flat, sums)])
 
 
 def _flat(x: Sum) -> Sum:
-    """One sum instead of a sum of nothing but a sum."""
+    """Merge a sum whose body is a sum into one."""
     if isinstance(x.body, Sum) and not x.over & x.body.over:
         return Sum(x.over | x.body.over, x.body.body)
     return x
 
 
 def fraction(numerator: Expression, denominator: Expression) -> Expression:
-    """Their ratio, with what divides cancelled."""
+    """Return the ratio of the two, with common factors cancelled."""
     above, below = product(_chain_rule(_factors(numerator))), []
     for x in _chain_rule(_factors(denominator)):
         divided = _divide(above, x)
@@ -128,7 +128,7 @@ def fraction(numerator: Expression, denominator: Expression) -> Expression:
 
 
 def _divide(x: Expression, y: Expression) -> Expression | None:
-    """`x / y`, where that is simpler than a fraction."""
+    """Return `x / y` if it simplifies, else None."""
     if x == y:
         return Product()
     match x, y:

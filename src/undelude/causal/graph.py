@@ -1,4 +1,4 @@
-"""Causal graphs of names: surgery, d-separation, paths and latent projection (Sections 2 and 3)."""
+"""Causal graphs as mappings from names to parents: surgery, d-separation, paths and latent projection."""
 
 import difflib
 import heapq
@@ -12,13 +12,13 @@ Names = str | Iterable[str]
 
 @dataclass(frozen=True)
 class Path:
-    """A path between two variables, whichever way its arrows point.
+    """A path between two variables, along arrows in either direction.
 
     Attributes:
-        nodes: from one end to the other.
+        nodes: from one end of the path to the other.
         arrows: `"->"` or `"<-"` between each node and the next.
-        blocked_by: the nodes that block it: chains and forks that are given or held fixed, colliders none of whose
-            descendants is.
+        blocked_by: the nodes that block the path: a chain or fork in the conditioning set, a collider without a
+            descendant in it.
     """
 
     nodes: tuple[str, ...]
@@ -27,7 +27,7 @@ class Path:
 
     @property
     def is_open(self) -> bool:
-        """Whether nothing blocks it: it carries information."""
+        """Whether no node blocks the path, so that it carries information."""
         return not self.blocked_by
 
     def __str__(self) -> str:
@@ -38,18 +38,35 @@ class Path:
 # ---------------------------------------------------------------------------------------------------------- names
 
 
+def as_names(names: Names) -> tuple[str, ...]:
+    """Return one name or several as a tuple.
+
+    Raises:
+        ValueError: `names` is a dict.
+        TypeError: `names` is neither a string nor an iterable.
+    """
+    if isinstance(names, Mapping):
+        raise ValueError(
+            f"names must be a name or several, such as {listed(tuple(names))}, not a dict; query takes values."
+        )
+    if not isinstance(names, Iterable):
+        raise TypeError(f"names must be a name or several, not {names!r:.99}.")
+    return (names,) if isinstance(names, str) else tuple(map(str, names))
+
+
 def check_names(graph: Graph, roles: Mapping[str, Names]) -> list[tuple[str, ...]]:
-    """The names in each role, each once; one role for each name.
+    """Check the graph and the names in each role; return the names in each role without repetition.
 
     Args:
         graph: the parents of each variable.
-        roles: names by the role that they play, in words that complete "Z is both ... and ...".
+        roles: names by role, where the role completes "Z is both ... and ...".
 
     Raises:
-        ValueError: a name, or a parent, that the graph does not have; a name in two roles.
+        TypeError: `graph` does not map names to parents; a role holds neither a name nor several.
+        ValueError: an unknown name or parent; a name in two roles.
     """
     if not isinstance(graph, Mapping):
-        raise TypeError(f"a graph is a dict of parents by name; of a CausalModel, take model.graph, not {graph!r}.")
+        raise TypeError(f"a graph is a dict of parents by name, such as model.graph of a CausalModel, not {graph!r}.")
     for name, parents in graph.items():
         if not isinstance(name, str) or not isinstance(parents, Iterable):
             raise TypeError(
@@ -63,7 +80,7 @@ def check_names(graph: Graph, roles: Mapping[str, Names]) -> list[tuple[str, ...
     checked = []
     for role, names in roles.items():
         if not isinstance(names, Iterable):
-            raise TypeError(f"what is {role} must be a name or several, not {names!r:.99}.")
+            raise TypeError(f"the variables {role} must be a name or several, not {names!r:.99}.")
         names = (names,) if isinstance(names, str) else tuple(names)
         for name in names:
             if not isinstance(name, str) or name not in graph:
@@ -78,7 +95,7 @@ def check_names(graph: Graph, roles: Mapping[str, Names]) -> list[tuple[str, ...
 
 
 def listed(values: Sequence[object]) -> str:
-    """For a message: all of a few, the first of many and how many there are."""
+    """Return the values as a message shows them: the first eight, and their number if there are more."""
     shown = ", ".join(map(str, values[:8]))
     return f"{shown}, ... ({len(values)} in all)" if len(values) > 8 else shown
 
@@ -89,17 +106,17 @@ def _unknown(name: object, names: Collection[str]) -> str:
     return f"{name!r:.99} is not in the graph; {hint}"
 
 
-# ------------------------------------------------------------------------------------------------ order and kin
+# -------------------------------------------------------------------------------------------- order and ancestry
 
 
 def topological_order(graph: Graph) -> tuple[str, ...]:
-    """Parents before children, otherwise in the order of the mapping.
+    """Return the names with parents before children, otherwise in the order of the mapping.
 
     Args:
         graph: the parents of each variable.
 
     Raises:
-        ValueError: a cycle, spelt out; a parent that the graph does not have.
+        ValueError: a cycle, which the message spells out; an unknown parent.
 
     >>> topological_order({"O": ("Theta", "A"), "A": ("Theta",), "Theta": ()})
     ('Theta', 'A', 'O')
@@ -118,14 +135,16 @@ def topological_order(graph: Graph) -> tuple[str, ...]:
             if missing[child] == 0:
                 heapq.heappush(ready, place[child])
     if len(order) < len(names):
-        raise ValueError(
-            f"the graph has a cycle: {' -> '.join(_cycle(graph, set(names) - set(order)))}. Take an arrow out."
-        )
+        cycle = _cycle(graph, set(names) - set(order))
+        raise ValueError(f"the graph has a cycle: {' -> '.join(cycle)}. Remove one of its arrows.")
     return tuple(order)
 
 
 def _cycle(graph: Graph, left: set[str]) -> list[str]:
-    """A cycle among `left`, each of which has a parent there; it begins and ends with its first name in the graph."""
+    """Return a cycle within `left`, in which every node has a parent.
+
+    It begins and ends with the node that comes first in the graph.
+    """
     name = next(name for name in graph if name in left)
     trail: dict[str, None] = {}
     while name not in trail:
@@ -139,7 +158,7 @@ def _cycle(graph: Graph, left: set[str]) -> list[str]:
 
 
 def ancestors(graph: Graph, names: Names) -> frozenset[str]:
-    """The names, and whatever has a directed path to one of them.
+    """Return the ancestors of `names`, and `names` themselves.
 
     Args:
         graph: the parents of each variable.
@@ -153,7 +172,7 @@ def ancestors(graph: Graph, names: Names) -> frozenset[str]:
 
 
 def descendants(graph: Graph, names: Names) -> frozenset[str]:
-    """The names, and whatever one of them has a directed path to.
+    """Return the descendants of `names`, and `names` themselves.
 
     Args:
         graph: the parents of each variable.
@@ -167,11 +186,11 @@ def descendants(graph: Graph, names: Names) -> frozenset[str]:
 
 
 def mutilate(graph: Graph, do: Names) -> dict[str, tuple[str, ...]]:
-    """The graph after surgery: no arrows into what is done (Pearl 2009, Section 3.2.3).
+    """Return the mutilated graph: surgery removes the arrows into `do` (Pearl 2009, Section 3.2.3).
 
     Args:
         graph: the parents of each variable.
-        do: a name or several.
+        do: the variables intervened on.
 
     Raises:
         ValueError: an unknown name.
@@ -183,8 +202,13 @@ def mutilate(graph: Graph, do: Names) -> dict[str, tuple[str, ...]]:
     return {name: () if name in done else tuple(parents) for name, parents in graph.items()}
 
 
+def without_arrows_from(graph: Graph, names: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """Return the graph without the arrows out of `names`."""
+    return {child: tuple(parent for parent in parents if parent not in names) for child, parents in graph.items()}
+
+
 def children_of(graph: Graph) -> dict[str, tuple[str, ...]]:
-    """The arrows of `graph`, from the other end."""
+    """Return the children of each variable."""
     children: dict[str, list[str]] = {name: [] for name in graph}
     for name, parents in graph.items():
         for parent in dict.fromkeys(parents):
@@ -192,11 +216,11 @@ def children_of(graph: Graph) -> dict[str, tuple[str, ...]]:
     return {name: tuple(found) for name, found in children.items()}
 
 
-def reach(next_to: Mapping[str, Iterable[str]], start: Iterable[str]) -> frozenset[str]:
-    """`start`, and what is next to it, and to that."""
+def reach(neighbours: Mapping[str, Iterable[str]], start: Iterable[str]) -> frozenset[str]:
+    """Return `start` and every node that a walk along `neighbours` reaches from it."""
     found, todo = set(start), list(start)
     while todo:
-        for name in next_to[todo.pop()]:
+        for name in neighbours[todo.pop()]:
             if name not in found:
                 found.add(name)
                 todo.append(name)
@@ -207,16 +231,17 @@ def reach(next_to: Mapping[str, Iterable[str]], start: Iterable[str]) -> frozens
 
 
 def d_separated(graph: Graph, a: Names, b: Names, *, given: Names = (), do: Names = ()) -> bool:
-    """Whether every path between `a` and `b` is blocked, after surgery: then `a` and `b` are independent given `given`.
+    """Return whether `given` blocks every path between `a` and `b` in the graph mutilated by `do`.
 
-    What is done is held fixed, so it is given too, unless it is one of `a` or `b`. One pass over the graph.
+    Then `a` and `b` are independent given `given` under `do`. The conditioning set includes `do`, which is held fixed,
+    except variables in `a` or `b`. Linear in the size of the graph.
 
     Args:
         graph: the parents of each variable.
         a: a name or several.
         b: a name or several.
-        given: what is seen.
-        do: what is done.
+        given: the variables conditioned on.
+        do: the variables intervened on.
 
     Raises:
         ValueError: an unknown name; a name in two of `a`, `b` and `given`.
@@ -227,7 +252,7 @@ def d_separated(graph: Graph, a: Names, b: Names, *, given: Names = (), do: Name
     """
     start, end, fixed, cut = _separation(graph, a, b, given, do)
     children, above = children_of(cut), reach(cut, fixed)
-    # A trail enters a node either against an arrow, from a child (up), or along one, from a parent (down).
+    # A walk enters a node either against an arrow, from a child (up), or along one, from a parent (down).
     todo = [(name, True) for name in start]
     seen = set(todo)
     targets = set(end)
@@ -248,16 +273,16 @@ def d_separated(graph: Graph, a: Names, b: Names, *, given: Names = (), do: Name
 
 
 def paths(graph: Graph, a: str, b: str, *, given: Names = (), do: Names = ()) -> Iterator[Path]:
-    """Every path between `a` and `b` after surgery, and where it is blocked.
+    """Yield every path between `a` and `b` in the graph mutilated by `do`, and the nodes that block it.
 
-    There can be exponentially many, so they come one at a time: take some with `itertools.islice`.
+    The number of paths can be exponential; take some of them with `itertools.islice`.
 
     Args:
         graph: the parents of each variable.
         a: a name.
         b: a name.
-        given: what is seen.
-        do: what is done; held fixed, so given too, unless it is `a` or `b`.
+        given: the variables conditioned on.
+        do: the variables intervened on; they are conditioned on too, except `a` and `b`.
 
     Raises:
         ValueError: an unknown name; a name in two of `a`, `b` and `given`.
@@ -268,7 +293,7 @@ def paths(graph: Graph, a: str, b: str, *, given: Names = (), do: Names = ()) ->
     """
     starts, ends, fixed, cut = _separation(graph, a, b, given, do)
     if len(starts) != 1 or len(ends) != 1:
-        raise ValueError(f"paths takes one name on either side, not {starts} and {ends}; ask for each pair.")
+        raise ValueError(f"paths takes one name on either side, not {starts} and {ends}; call it for each pair.")
     (start,), (end,) = starts, ends
     children, above = children_of(cut), reach(cut, fixed)
 
@@ -287,6 +312,7 @@ def paths(graph: Graph, a: str, b: str, *, given: Names = (), do: Names = ()) ->
                 nodes.append(step)
                 options.append(iter(near[step]))
 
+    # Without this check the walk would enumerate the paths of parts of the graph from which `end` is out of reach.
     def leads_on(near: Mapping[str, list[str]], step: str, nodes: list[str]) -> bool:
         found, todo = {step, *nodes}, [step]
         while todo:
@@ -300,11 +326,12 @@ def paths(graph: Graph, a: str, b: str, *, given: Names = (), do: Names = ()) ->
 
     def path(nodes: tuple[str, ...]) -> Path:
         arrows = tuple("->" if x in cut[y] else "<-" for x, y in pairwise(nodes))
-        blocked = (
-            node not in above if (into, out) == ("->", "<-") else node in fixed
+        blocked_by = tuple(
+            node
             for node, (into, out) in zip(nodes[1:-1], pairwise(arrows), strict=True)
+            if (node not in above if (into, out) == ("->", "<-") else node in fixed)
         )
-        return Path(nodes, arrows, tuple(node for node, is_so in zip(nodes[1:-1], blocked, strict=True) if is_so))
+        return Path(nodes, arrows, blocked_by)
 
     return walk()
 
@@ -312,25 +339,24 @@ def paths(graph: Graph, a: str, b: str, *, given: Names = (), do: Names = ()) ->
 def _separation(
     graph: Graph, a: Names, b: Names, given: Names, do: Names
 ) -> tuple[tuple[str, ...], tuple[str, ...], frozenset[str], Graph]:
-    """`a`, `b`, whatever is given or held fixed, and the mutilated graph."""
+    """Return `a` and `b` as tuples, the conditioning set, and the mutilated graph."""
     start, end, seen = check_names(graph, {"on the one side": a, "on the other side": b, "given": given})
-    cut = mutilate(graph, do)
     (done,) = check_names(graph, {"done": do})
-    return start, end, frozenset((*seen, *done)) - {*start, *end}, cut
+    return start, end, frozenset((*seen, *done)) - {*start, *end}, mutilate(graph, done)
 
 
 # -------------------------------------------------------------------------------------------- hidden variables
 
 
 def latent_projection(graph: Graph, latent: Names) -> tuple[dict[str, tuple[str, ...]], frozenset[frozenset[str]]]:
-    """The graph over the observed variables alone (Verma & Pearl 1990).
+    """Return the projection of the graph on its observed variables (Verma & Pearl 1990).
 
-    `u -> v` where a directed path through latent variables only leads from `u` to `v`; `u <-> v` where a latent
+    It has `u -> v` if a directed path from `u` to `v` passes through latent variables only, and `u <-> v` if a latent
     variable has such paths to both.
 
     Args:
         graph: the parents of each variable.
-        latent: what cannot be observed.
+        latent: the variables that cannot be observed.
 
     Returns:
         The observed parents of each observed variable, and the pairs joined by `<->`.
@@ -342,29 +368,29 @@ def latent_projection(graph: Graph, latent: Names) -> tuple[dict[str, tuple[str,
     >>> directed, [sorted(pair) for pair in bidirected]
     ({'A': (), 'O': ('A',)}, [['A', 'O']])
     """
-    (hidden,) = check_names(graph, {"latent": latent})
-    unseen = set(hidden)
-    # What reaches each variable through latent variables only; every latent variable reaches itself.
+    (latent,) = check_names(graph, {"latent": latent})
+    hidden = set(latent)
+    # The variables from which a path through latent variables only leads to a variable.
     sources: dict[str, set[str]] = {}
     for name in topological_order(graph):
         sources[name] = set()
         for parent in graph[name]:
-            sources[name] |= sources[parent] | {parent} if parent in unseen else {parent}
-    observed = [name for name in graph if name not in unseen]
+            sources[name] |= sources[parent] | {parent} if parent in hidden else {parent}
+    observed = [name for name in graph if name not in hidden]
     directed = {name: tuple(x for x in observed if x in sources[name]) for name in observed}
-    reached: dict[str, list[str]] = {name: [] for name in hidden}
+    reached: dict[str, list[str]] = {name: [] for name in latent}
     for name in observed:
-        for source in sources[name] & unseen:
+        for source in sources[name] & hidden:
             reached[source].append(name)
     return directed, frozenset(frozenset(pair) for names in reached.values() for pair in combinations(names, 2))
 
 
 def districts(names: Iterable[str], bidirected: Iterable[frozenset[str]]) -> tuple[frozenset[str], ...]:
-    """The sets of `names` that are connected by `<->` among themselves: c-components (Tian & Pearl 2002).
+    """Return the c-components of `names`: the sets connected by `<->` within `names` (Tian & Pearl 2002).
 
     Args:
-        names: variables; pairs with any other variable are left aside.
-        bidirected: the pairs joined by `<->`.
+        names: variables.
+        bidirected: the pairs joined by `<->`; pairs with a variable outside `names` are ignored.
 
     Returns:
         A partition of `names`, in their order.

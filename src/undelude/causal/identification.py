@@ -1,4 +1,4 @@
-"""What the distribution of the observed variables says about interventions: the ID and IDC algorithms (Section 3).
+"""Identification of interventional distributions by the ID and IDC algorithms (Section 3).
 
 Shpitser & Pearl, "Identification of joint interventional distributions in recursive semi-Markovian causal models"
 (AAAI 2006) and "Identification of conditional interventional distributions" (UAI 2006); both are complete.
@@ -16,11 +16,13 @@ from undelude.causal.graph import (
     Names,
     ancestors,
     check_names,
+    children_of,
     d_separated,
     districts,
     latent_projection,
     mutilate,
     topological_order,
+    without_arrows_from,
 )
 
 # ----------------------------------------------------------------------------------------------------- witnesses
@@ -28,19 +30,20 @@ from undelude.causal.graph import (
 
 @dataclass(frozen=True)
 class Hedge:
-    """Why `P(outcome | do)` is not identifiable: two R-rooted C-forests (Shpitser & Pearl 2006, Definition 6).
+    """Proof that `P(outcome | do)` is not identifiable: two R-rooted C-forests (Shpitser & Pearl 2006, Definition 6).
 
-    Both `forest` and `subforest` are connected by hidden common causes, and along `arrows`, one out of each variable
-    at most, every variable of either leads to `roots` within it. `forest` meets `do`, `subforest` does not; the roots
-    have an effect on `outcome`, or are it. So hidden causes move the roots in ways that look like effects of `do`.
+    Hidden common causes connect F, and connect F', which is a subset of F. Each variable has at most one of the
+    `arrows` out of it, and along these every variable of F leads to the roots R, as does every variable of F' within
+    F'. F meets `do` and F' does not. The roots are ancestors of `outcome` in the graph mutilated by `do`, so that
+    hidden causes can move the roots in ways that look like effects of `do`.
 
     Attributes:
-        outcome: what was asked; for a query with evidence, what the query comes down to.
-        do: what was done; likewise.
+        outcome: the variables asked; for a query with evidence, those of the unconditional query that it reduces to.
+        do: the variables intervened on, likewise.
         roots: R.
         forest: F.
         subforest: F'.
-        arrows: the directed edges of F, those of F' among them.
+        arrows: the directed edges of F, including those of F'.
         bidirected: the pairs of F with hidden common causes, and these causes.
     """
 
@@ -54,7 +57,7 @@ class Hedge:
 
 
 class NotIdentifiable(ValueError):
-    """The distribution of the observed variables does not determine the effect that was asked.
+    """An effect that the distribution of the observed variables does not determine.
 
     Attributes:
         hedge: the witness.
@@ -69,7 +72,7 @@ class NotIdentifiable(ValueError):
 
 
 class _Failure(Exception):
-    """Line 5 of ID: `forest` is one district, `subforest` one district of it without what is done."""
+    """Failure of ID on line 5: `forest` is a c-component, and so is `subforest`, its part outside `do`."""
 
     def __init__(self, forest: frozenset[str], subforest: frozenset[str]):
         self.forest, self.subforest = forest, subforest
@@ -79,35 +82,36 @@ class _Failure(Exception):
 
 
 def identify(graph: Graph, outcome: Names, *, do: Names = (), see: Names = (), latent: Names = ()) -> Estimand:
-    """An expression for `P(outcome | do, see)` in the distribution of the observed variables, by ID and IDC.
+    """Express `P(outcome | do, see)` in the distribution of the observed variables, by ID and IDC.
 
-    Exact under positivity (every value of what is observed has a positive probability whatever its causes).
+    The expression is exact under positivity: every value of an observed variable has a positive probability, given any
+    values of its causes.
 
     Args:
         graph: the parents of each variable.
-        outcome: what is asked: a name or several.
-        do: what is done.
-        see: what is seen, after the doing.
-        latent: what cannot be observed; everything else is.
+        outcome: the variables asked, a name or several.
+        do: the variables intervened on.
+        see: the variables conditioned on, after the intervention.
+        latent: the variables that cannot be observed; all others can.
 
     Returns:
         The expression, to print or to evaluate.
 
     Raises:
         ValueError: an unknown name, a name in two roles, nothing asked, a cycle.
-        NotIdentifiable: there is no such expression; `hedge` is the witness.
+        NotIdentifiable: no such expression exists; `hedge` is the witness.
 
     >>> print(identify({"Z": (), "A": ("Z",), "O": ("A", "Z")}, "O", do="A"))
     sum_Z P(O | A, Z) P(Z)
     """
     asked, done, seen, hidden = check_names(graph, {"asked": outcome, "done": do, "seen": see, "latent": latent})
     if not asked:
-        raise ValueError("nothing is asked: name at least one outcome.")
+        raise ValueError("nothing is asked; name at least one outcome.")
     order = tuple(name for name in topological_order(graph) if name not in hidden)
     directed, bidirected = latent_projection(graph, hidden)
     y, x, z = frozenset(asked), frozenset(done), frozenset(seen)
     x, z = _exchange(graph, y, x, z)
-    distribution = _Law(order, directed, bidirected)
+    distribution = _Distribution(order, directed, bidirected)
     try:
         expression = _adjustment(graph, y, x, z, hidden)
         if expression is None:
@@ -123,9 +127,9 @@ def identify(graph: Graph, outcome: Names, *, do: Names = (), see: Names = (), l
 def _exchange(
     graph: Graph, y: frozenset[str], x: frozenset[str], z: frozenset[str]
 ) -> tuple[frozenset[str], frozenset[str]]:
-    """IDC: what is seen may as well be done where no back door leads from it to what is asked (rule 2)."""
+    """Move variables from `see` to `do` while rule 2 of the do-calculus permits it (first line of IDC)."""
     for name in sorted(z):
-        cut = {child: tuple(p for p in parents if p != name) for child, parents in mutilate(graph, x).items()}
+        cut = without_arrows_from(mutilate(graph, x), (name,))
         if d_separated(cut, y, (name,), given=x | z - {name}):
             return _exchange(graph, y, x | {name}, z - {name})
     return x, z
@@ -134,10 +138,12 @@ def _exchange(
 def _adjustment(
     graph: Graph, y: frozenset[str], x: frozenset[str], z: frozenset[str], hidden: tuple[str, ...]
 ) -> Expression | None:
-    """What needs no ID, which would name more variables than it must: conditioning, or the smallest back-door set."""
-    x &= ancestors(mutilate(graph, x), y | z)  # What has no effect may as well not be done (rule 3).
-    cut = {child: tuple(p for p in parents if p not in x) for child, parents in graph.items()}
-    if d_separated(cut, y, x, given=z):  # Done or seen is the same (rule 2).
+    """Return the estimand by conditioning or by the smallest back-door set, or None if neither serves.
+
+    ID would identify these effects too, by expressions with more variables.
+    """
+    x &= ancestors(mutilate(graph, x), y | z)  # Rule 3: drop interventions without effect.
+    if d_separated(without_arrows_from(graph, x), y, x, given=z):  # Rule 2: do equals see.
         return Probability(y, x | z)
     if z or len(y) > 1 or len(x) > 1:
         return None
@@ -145,14 +151,15 @@ def _adjustment(
     return Sum(sets[0], Product((Probability(y, x | sets[0]), Probability(sets[0])))) if sets else None
 
 
-class _Law:
-    """A distribution over the variables of a graph in the course of ID: a product of conditionals.
+class _Distribution:
+    """A distribution over the variables of a graph in a recursive call of ID: a product of conditionals.
 
     Attributes:
         order: its variables, causes first.
+        names: its variables.
         parents, bidirected: its graph.
-        conditionals: each variable's given those before it; None for the observed distribution, which has any.
-        summed: variables that its conditionals mention but that are summed out of their product.
+        conditionals: the conditional of each variable given those before it; None for the observed distribution.
+        summed: variables of the conditionals that are summed out of their product.
     """
 
     def __init__(
@@ -172,18 +179,18 @@ class _Law:
     def factors(self) -> list[Expression]:
         return list((self.conditionals or {}).values())
 
-    def over(self, names: frozenset[str]) -> "_Law":
-        """The marginal distribution of an ancestral set."""
+    def over(self, names: frozenset[str]) -> "_Distribution":
+        """Return the marginal distribution of an ancestral set."""
         order = tuple(name for name in self.order if name in names)
         if self.conditionals is None:
-            return _Law(order, self.parents, self.bidirected)
+            return _Distribution(order, self.parents, self.bidirected)
         left, summed = dict(self.conditionals), self.summed | (self.names - names)
-        # A conditional sums to one over its own variable where nothing else mentions that.
+        # A conditional sums to one over its own variable if no other conditional mentions that.
         for name in reversed(tuple(left)):
             if name in summed and not any(name in free(x) for other, x in left.items() if other != name):
                 del left[name]
                 summed -= {name}
-        return _Law(order, self.parents, self.bidirected, left, summed)
+        return _Distribution(order, self.parents, self.bidirected, left, summed)
 
     def marginal(self, names: frozenset[str]) -> Expression:
         if self.conditionals is None:
@@ -192,18 +199,17 @@ class _Law:
         return sum_over(distribution.summed, product(distribution.factors))
 
     def conditional(self, name: str) -> Expression:
-        """Of a variable, given those before it."""
+        """Return the conditional of a variable given those before it."""
         before = self.order[: self.order.index(name)]
         if self.conditionals is None:
-            # Given all that came before, a variable depends on its district so far and on the parents of that.
+            # It depends only on the c-component of the variable up to here, and on the parents of that.
             district = next(d for d in districts((*before, name), self.bidirected) if name in d)
             blanket = district.union(*(self.parents[member] for member in district))
             return Probability(frozenset((name,)), blanket - {name})
         if not self.summed:
             return self.conditionals[name]
         above, below = self.over(frozenset((*before, name))), self.over(frozenset(before))
-        summed = above.summed | below.summed
-        common = [x for x in below.factors if not free(x) & summed]
+        common = [x for x in below.factors if not free(x) & below.summed]
         x, y = (
             sum_over(distribution.summed, product(x for x in distribution.factors if x not in common))
             for distribution in (above, below)
@@ -211,8 +217,8 @@ class _Law:
         return fraction(x, y)
 
 
-def _identify(y: frozenset[str], x: frozenset[str], distribution: _Law) -> Expression:
-    """`P_x(y)` in `distribution`, line by line as in Figure 3 of the paper (AAAI 2006)."""
+def _identify(y: frozenset[str], x: frozenset[str], distribution: _Distribution) -> Expression:
+    """Return `P_x(y)` in `distribution`; the numbers are the lines of ID in Figure 3 of the paper (AAAI 2006)."""
     names = distribution.names
     if not x:  # 1
         return distribution.marginal(y)
@@ -233,18 +239,20 @@ def _identify(y: frozenset[str], x: frozenset[str], distribution: _Law) -> Expre
     conditionals = {name: distribution.conditional(name) for name in distribution.order if name in whole}
     if whole == part:  # 6
         return sum_over(part - y, product(conditionals.values()))
-    inner = _Law(tuple(conditionals), distribution.parents, distribution.bidirected, conditionals)
+    inner = _Distribution(tuple(conditionals), distribution.parents, distribution.bidirected, conditionals)
     return _identify(y, x & whole, inner)  # 7
 
 
 def _hedge(
-    graph: Graph, hidden: tuple[str, ...], distribution: _Law, y: frozenset[str], x: frozenset[str], failure: _Failure
+    graph: Graph,
+    hidden: tuple[str, ...],
+    distribution: _Distribution,
+    y: frozenset[str],
+    x: frozenset[str],
+    failure: _Failure,
 ) -> Hedge:
-    """The witness at which ID failed, without what it can spare."""
-    children = {
-        name: [child for child in distribution.order if name in distribution.parents[child]]
-        for name in distribution.order
-    }
+    """Return the hedge at which ID failed, reduced to a minimal one."""
+    children = children_of(distribution.parents)
     number = {name: i for i, name in enumerate(distribution.order)}
     near = [0] * len(number)
     for u, v in map(tuple, distribution.bidirected):
@@ -262,9 +270,8 @@ def _hedge(
         return not left
 
     def leads(forest: frozenset[str], subforest: frozenset[str]) -> bool:
-        return forest <= ancestors(
-            {x: tuple(p for p in distribution.parents[x] if p in forest) for x in forest}, subforest
-        )
+        within = {name: tuple(p for p in distribution.parents[name] if p in forest) for name in forest}
+        return forest <= ancestors(within, subforest)
 
     def is_hedge(forest: frozenset[str], subforest: frozenset[str]) -> bool:
         meets = bool(subforest) and bool(forest & x)
@@ -277,7 +284,7 @@ def _hedge(
         for name in sorted(forest, key=lambda name: (name in x or name in y, number[name])):
             if is_hedge(forest - {name}, subforest - {name}):
                 forest, subforest, smaller = forest - {name}, subforest - {name}, True
-    # Each variable keeps one arrow: F' along its own, the rest of F on a shortest way to F'.
+    # Each variable keeps one arrow: within F' to a child there, otherwise along a shortest path to F'.
     arrows = {
         (name, next(c for c in children[name] if c in subforest))
         for name in subforest & _parents(distribution, subforest)
@@ -296,12 +303,12 @@ def _hedge(
     return Hedge(y, x, roots, forest, subforest, frozenset(arrows), causes)
 
 
-def _parents(distribution: _Law, names: Iterable[str]) -> frozenset[str]:
+def _parents(distribution: _Distribution, names: Iterable[str]) -> frozenset[str]:
     return frozenset(chain.from_iterable(distribution.parents[name] for name in names))
 
 
 def _common_causes(graph: Graph, hidden: tuple[str, ...], pair: frozenset[str]) -> frozenset[str]:
-    """The hidden variables at which a path between the `pair` forks, all of it hidden."""
+    """Return the hidden variables at which a path between the `pair` through hidden variables forks."""
 
     def sources(without: str | None) -> list[frozenset[str]]:
         kept = {*hidden, *pair} - {without}
@@ -310,7 +317,7 @@ def _common_causes(graph: Graph, hidden: tuple[str, ...], pair: frozenset[str]) 
 
     u, v = sources(None)
     both = (u & v) - pair
-    # If every way out of a cause leads through one hidden variable, the fork is there (Menger's theorem).
+    # If all paths from a cause pass through one hidden variable, they fork there instead (Menger's theorem).
     passed = {middle: frozenset().union(*sources(middle)) for middle in both}
     return frozenset(x for x in both if all(x in passed[middle] for middle in both - {x}))
 
@@ -318,7 +325,7 @@ def _common_causes(graph: Graph, hidden: tuple[str, ...], pair: frozenset[str]) 
 def _explanation(
     hedge: Hedge, asked: tuple[str, ...], done: tuple[str, ...], seen: tuple[str, ...], order: tuple[str, ...]
 ) -> str:
-    def listed(names: Iterable[str], last: str = " and") -> str:
+    def in_words(names: Iterable[str], last: str = " and") -> str:
         known = [name for name in order if name in names]
         found = [*known, *sorted(set(names) - set(known))]
         return f"{last} ".join([", ".join(short_list(found)[:-1]), found[-1]]) if len(found) > 1 else found[0]
@@ -327,16 +334,16 @@ def _explanation(
     for pair, causes in hedge.bidirected:
         for cause in sorted(causes):
             reached.setdefault(cause, set()).update(pair)
-    hidden = "; ".join(f"{cause}, hidden, reaches {listed(names)}" for cause, names in list(reached.items())[:6])
-    set_by = listed(hedge.do & hedge.forest)
+    hidden = "; ".join(f"{cause}, hidden, reaches {in_words(names)}" for cause, names in list(reached.items())[:6])
+    set_by = in_words(hedge.do & hedge.forest)
     outcome, do = ([name for name in order if name in names] for names in (hedge.outcome, hedge.do))
     query, reduced = written_query(asked, done, seen), written_query(outcome, do, ())
     same = frozenset(asked) == hedge.outcome and frozenset(done) == hedge.do
-    takes = "" if same else f" It takes {reduced}, and that cannot be computed."
+    takes = "" if same else f" It requires {reduced}, which is not identifiable."
     return (
-        f"{query} cannot be computed from the distribution of the observed variables, however many data there "
-        f"are.{takes} {hidden}: what goes together there may be due to {set_by} or to what is hidden, and the data do "
-        f"not tell which. (Hedge for {reduced}: F = {{{listed(hedge.forest, ',')}}}, "
-        f"F' = {{{listed(hedge.subforest, ',')}}}.) Observe what is hidden ({listed(reached, ',')}), set {set_by} in "
-        "an experiment, or induce a model of what is hidden."
+        f"{query} cannot be computed from the distribution of the observed variables, with any amount of data.{takes} "
+        f"{hidden}: an association may be due to {set_by} or to the hidden causes, and the data do not tell which. "
+        f"(Hedge for {reduced}: F = {{{in_words(hedge.forest, ',')}}}, F' = {{{in_words(hedge.subforest, ',')}}}.) "
+        f"Observe the hidden variables ({in_words(reached, ',')}), set {set_by} in an experiment, or learn a model "
+        "that includes the hidden variables."
     )

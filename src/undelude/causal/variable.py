@@ -1,42 +1,31 @@
 """A variable of a causal model: its values, its parents and its mechanism."""
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Hashable, Iterable, Sequence
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, Int
 
 from undelude._checks import as_numbers, check_probabilities
 from undelude._tree import is_concrete
-from undelude.causal import graph
-from undelude.causal.graph import Names
+from undelude.causal.graph import Names, as_names, listed
 
-
-def as_names(names: Names) -> tuple[str, ...]:
-    """One name or several, as a tuple."""
-    if isinstance(names, Mapping):
-        raise ValueError(
-            f"names are asked for here, such as {graph.listed(tuple(names))}, and no values; those go to query."
-        )
-    if not isinstance(names, Iterable):
-        raise TypeError(f"a name is asked for here, or several, not {names!r:.99}.")
-    return (names,) if isinstance(names, str) else tuple(map(str, names))
+# One value of a variable, itself or as an array of one entry.
+Value = Hashable | np.ndarray | Array
 
 
 class Variable(eqx.Module):
     """A variable and its mechanism, `P(variable | parents)`.
 
     Attributes:
-        name: how queries call it.
-        values: what it can be; distinct.
-        parents: names of the variables that it listens to.
-        table: the mechanism: an axis for each parent, in their order, and last one for the variable's own values.
+        name: the name of the variable in queries.
+        values: the distinct values that the variable can take.
+        parents: the names of its parents.
+        table: the mechanism: an axis for each parent, in their order, and a last axis for the variable's own values.
 
     Raises:
-        ValueError: values or parents are named twice; a table whose axes do not fit, or whose rows are no
-            probabilities.
+        ValueError: values or parents that repeat; a table whose axes do not fit, or whose rows are not probabilities.
     """
 
     name: str = eqx.field(static=True)
@@ -46,30 +35,28 @@ class Variable(eqx.Module):
 
     def __init__(self, name: str, values: Iterable[Hashable], parents: Names = (), *, table: ArrayLike | Sequence):
         if not isinstance(name, str) or not name:
-            raise ValueError(f"a variable's name must be a string that is not empty, not {name!r:.99}.")
+            raise ValueError(f"a variable's name must be a non-empty string, not {name!r:.99}.")
         if not isinstance(values, Iterable) or isinstance(values, str):
             raise ValueError(f"{name}: values must be a sequence such as (0, 1), not {values!r:.99}.")
-        # Python's own numbers in place of NumPy's.
+        # Python numbers instead of NumPy scalars.
         values = tuple(x.item() if isinstance(x, np.generic) else x for x in values)
         parents = as_names(parents)
         if not all(isinstance(x, Hashable) for x in values):
-            raise ValueError(
-                f"{name}: values must be numbers, words or other things that do not change, not {values!r:.99}."
-            )
+            raise ValueError(f"{name}: values must be hashable, such as numbers or strings, not {values!r:.99}.")
         if not values or len(set(values)) < len(values):
             raise ValueError(f"{name}: values must be distinct, and at least one, not {values!r:.99}.")
         if len(set(parents)) < len(parents):
-            raise ValueError(f"{name}: a parent is named twice in {parents}.")
+            raise ValueError(f"{name}: a parent repeats in {parents}.")
         try:
-            # In NumPy as far as it goes: a model of hundreds of variables would else be thousands of small programs.
+            # NumPy as long as the numbers are known: each JAX operation on a new shape would compile a program.
             is_known = is_concrete(table)
             table = np.asarray(as_numbers(table, f"{name}: table"), float) if is_known else jnp.asarray(table, float)
         except TypeError as error:
             raise ValueError(f"{name}: table must be an array of numbers: {error}") from error
         if table.ndim != len(parents) + 1 or table.shape[-1] != len(values):
             raise ValueError(
-                f"{name}: table has shape {table.shape}; it needs an axis for each of the parents {parents} and last "
-                f"one of length {len(values)} for the values {values}."
+                f"{name}: table has shape {table.shape}; it needs an axis for each of the parents {parents} and a last "
+                f"axis of length {len(values)} for the values {values}."
             )
         check_probabilities(table, f"{name}: table")
         if is_concrete(table):
@@ -77,10 +64,10 @@ class Variable(eqx.Module):
         self.name, self.values, self.parents, self.table = name, values, parents, jnp.asarray(table)
 
 
-def index(name: str, values: tuple[Hashable, ...], value: Any) -> int:
-    """Where `value` stands among the values of a variable; a float32 is the number that it was rounded from."""
+def index(name: str, values: tuple[Hashable, ...], value: Value) -> int:
+    """Return the position of `value` in `values`; a float matches at single precision too."""
     if not is_concrete(value):
-        raise TypeError(f"the value of {name} is traced: inside jit and vmap call what compile returns.")
+        raise TypeError(f"the value of {name} is traced; within jit or vmap, call the function that compile returns.")
     if isinstance(value, np.generic | np.ndarray | Array):
         if value.size != 1:
             raise ValueError(f"{name} takes one value, not an array of shape {value.shape}; compile takes batches.")
@@ -91,17 +78,17 @@ def index(name: str, values: tuple[Hashable, ...], value: Any) -> int:
         near = [i for i, x in enumerate(values) if isinstance(x, float) and np.float32(x) == np.float32(value)]
         if len(near) == 1:
             return near[0]
-    raise ValueError(f"{name} has no value {value!r:.99}; it has {graph.listed(values)}.")
+    raise ValueError(f"{name} has no value {value!r:.99}; it has {listed(values)}.")
 
 
-def traced_index(name: str, values: tuple[Hashable, ...], column: Array) -> Array:
-    """The same of traced values, `[...]`; -1 where there is no such value."""
+def traced_index(name: str, values: tuple[Hashable, ...], column: Array) -> Int[Array, "..."]:
+    """Return the position in `values` of each entry of a traced `column`, or -1 for an unknown value."""
     try:
         known = jnp.asarray(values)
     except (TypeError, OverflowError) as error:
         raise TypeError(
-            f"{name}: values that are no numbers of 32 bits, such as {values[0]!r}, cannot be traced; call the "
-            "compiled query outside jit and vmap (it takes batches), or number the values."
+            f"{name}: values that are not 32-bit numbers, such as {values[0]!r}, cannot be traced; call the compiled "
+            "query outside jit and vmap (it takes batches), or number the values."
         ) from error
     equal = known.reshape((1,) * column.ndim + (-1,)) == column[..., None]
     return jnp.where(equal.any(-1), equal.argmax(-1), -1)

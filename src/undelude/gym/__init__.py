@@ -1,4 +1,4 @@
-"""Environments of Gymnasium as interaction processes."""
+"""Gymnasium's environments as interaction processes."""
 
 from undelude.gym.tabular import tabular_from_gymnasium
 

@@ -1,7 +1,7 @@
-"""Known Markov decision processes, unknown errand: the "agent controlling a known MDP" of Section 3.
+"""From the transition tables of Gymnasium's toy-text environments (`env.unwrapped.P`) to a process.
 
-The transition tables that Gymnasium's toy-text environments publish (`env.unwrapped.P`) are stacked into one process
-whose theta is which map or errand it is. https://gymnasium.farama.org/environments/toy_text/
+`tabular_from_gymnasium` stacks the tables of several environments; theta is which of them it is. Task and expert are
+those of `undelude.tasks.tabular`. https://gymnasium.farama.org/environments/toy_text/
 """
 
 from collections.abc import Callable, Sequence
@@ -28,31 +28,31 @@ def tabular_from_gymnasium(
     num_rounds: int = 50,
     name: str = "tabular",
 ) -> InteractionProcess:
-    """Stack Gymnasium environments with published tables into a process whose theta is which of them it is.
+    """Stack Gymnasium environments with published tables into one process; theta is which of them it is.
 
-    The process opens with the first state. A round's observation is one symbol for (state shown, reward, terminated).
-    After a terminal state the next round, whatever the action, brings a new start of the same theta with reward 0
-    (Gymnasium's next-step autoreset), so that one lifetime holds many attempts. The expert is soft value iteration on
-    the known MDP, for all theta at once: `V(s) = tau log mean_a exp(Q(s, a) / tau)`, `Q(a | s) ~ exp(Q(s, a) / tau)`,
-    the mean in place of a sum so that idling earns nothing.
+    The process opens with the first state. An observation is one symbol for (state shown, reward, terminated). In the
+    round after a terminal state any action leads to a new start under the same theta, with reward 0 (Gymnasium's
+    next-step autoreset), so that one lifetime holds many attempts. The expert is soft value iteration on the known MDP,
+    for all theta at once: `V(s) = tau log mean_a exp(Q(s, a) / tau)`, `Q(a | s) ~ exp(Q(s, a) / tau)`, with the mean in
+    place of a sum so that idling earns nothing.
 
     Args:
-        envs: environments with `env.unwrapped.P`, one for each theta; repeat one whose errand differs by `initial`.
-        observe: what is shown of a state, a function of its index or an array `[S]`; everything by default. For one
-            theta it must tell the states that occur apart, for then theta is all that is hidden.
+        envs: environments with `env.unwrapped.P`, one for each theta; repeat one to let only `initial` differ.
+        observe: the observed part of a state, as a function of its index or an array `[S]`; everything by default.
+            Under each theta, states that occur must look different, so that theta is all that is hidden.
         initial: `[S]` or `[K, S]`, the distribution of the first state; the environments' own by default.
-        reward: `"seen"`, `"hidden"`, or the probability with which the reward shown is the true one (else it is any
-            other of the rewards that occur).
+        reward: `"seen"`, `"hidden"`, or the probability that the reward shown is the true one (otherwise it is one of
+            the other rewards that occur, uniformly).
         prior: `[K]`; uniform by default.
         temperature: tau, in units of reward; greater than 0, so that every action keeps some mass.
         discount: of the expert.
         num_rounds: T.
-        name: how messages call it.
+        name: of the process, for messages.
 
     Raises:
-        TypeError: an environment without tables.
-        ValueError: environments that do not fit together, a hidden state that theta does not explain, or rewards to be
-            shown that state, action and next state do not determine.
+        TypeError: an environment publishes no tables.
+        ValueError: the environments do not fit together, theta does not explain a hidden state, or the reward is to be
+            shown but state, action and next state do not determine it.
     """
     tables = [_read_tables(env, i, reward) for i, env in enumerate(envs)]
     if not tables:
@@ -69,7 +69,7 @@ def tabular_from_gymnasium(
         raise ValueError(f"{name}: discount must be in [0, 1), not {discount}.")
     if not (reward in ("seen", "hidden") or (isinstance(reward, int | float) and 0 <= reward <= 1)):
         raise ValueError(
-            f'{name}: reward must be "seen", "hidden", or the probability that it is shown right, not {reward!r}.'
+            f'{name}: reward must be "seen", "hidden", or the probability that the shown one is right, not {reward!r}.'
         )
 
     K, (S, A, _) = len(tables), tables[0][0].shape
@@ -92,7 +92,7 @@ def tabular_from_gymnasium(
     )
     if shown.shape != (S,):
         raise ValueError(f"{name}: observe gives {shown.shape} values for {S} states; it needs one for each.")
-    state_of_shown = _states_by_what_is_shown(P, start, shown, name)  # [K, X], -1 where it does not occur
+    state_of_shown = _states_by_what_is_shown(P, start, shown, name)  # [K, X], -1 if it does not occur
     P, R, terminal, start = _by_what_is_shown(state_of_shown, P, R, terminal, start)
 
     log_probs, rewards, outcomes = _outcomes(P, R, terminal, start, reward)
@@ -111,7 +111,7 @@ def tabular_from_gymnasium(
 
 
 def _read_tables(env: Any, i: int, reward: str | float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Of one environment: P `[S, A, S]`, mean rewards `[S, A, S]`, terminal `[S]`, first state `[S]`."""
+    """Return an environment's P `[S, A, S]`, mean rewards `[S, A, S]`, terminal `[S]`, initial distribution `[S]`."""
     env = getattr(env, "unwrapped", env)
     table, start = getattr(env, "P", None), getattr(env, "initial_state_distrib", None)
     if table is None or start is None:
@@ -122,7 +122,7 @@ def _read_tables(env: Any, i: int, reward: str | float) -> tuple[np.ndarray, np.
     S, A = len(table), len(table[0])
     P, PR = np.zeros((S, A, S)), np.zeros((S, A, S))
     low, high = np.full((S, A, S), np.inf), np.full((S, A, S), -np.inf)
-    arrivals = {True: np.zeros((S, S), bool), False: np.zeros((S, S), bool)}  # [s, s'], by whether it ends there
+    arrivals = {True: np.zeros((S, S), bool), False: np.zeros((S, S), bool)}  # [s, s'] by whether the episode ends
     for s in range(S):
         for a in range(A):
             for p, s_next, r, done in table[s][a]:
@@ -133,7 +133,7 @@ def _read_tables(env: Any, i: int, reward: str | float) -> tuple[np.ndarray, np.
                     high[s, a, s_next] = max(high[s, a, s_next], r)
                 arrivals[bool(done)][s, s_next] |= p > 0
     ends = np.asarray(arrivals[True].any(0))
-    # A state that ends some transitions and not others could not be told from its number alone.
+    # Whether a state is terminal must follow from its number alone.
     alive = _reachable(P, np.asarray(start), ends) & ~ends
     both = ends & arrivals[False][alive].any(0)
     if both.any():
@@ -148,14 +148,14 @@ def _read_tables(env: Any, i: int, reward: str | float) -> tuple[np.ndarray, np.
         s, a, s_next = mixed[0]
         raise ValueError(
             f"envs[{i}]: action {a} in state {s} leads to state {s_next} with rewards of {low[s, a, s_next]:g} and of "
-            f'{high[s, a, s_next]:g}, and what is shown has one reward for a transition; hide it (reward="hidden").'
+            f'{high[s, a, s_next]:g}, but only one reward can be shown for a transition. Hide it: reward="hidden".'
         )
     R = np.where(P > 0, PR / np.where(P > 0, P, 1), 0.0)
     return P, R, ends, np.asarray(start, dtype=float)
 
 
 def _reachable(P: np.ndarray, start: np.ndarray, terminal: np.ndarray | None = None) -> np.ndarray:
-    """`[S]`: which states occur, from where it starts, under some actions."""
+    """Return `[S]`, whether a state can be reached from the initial states."""
     step = P.sum(-2) > 0  # [S, S]
     if terminal is not None:
         step = step & ~terminal[:, None]
@@ -168,7 +168,7 @@ def _reachable(P: np.ndarray, start: np.ndarray, terminal: np.ndarray | None = N
 
 
 def _states_by_what_is_shown(P: np.ndarray, start: np.ndarray, shown: np.ndarray, name: str) -> np.ndarray:
-    """`[K, X]`: the state behind each thing shown, for each theta; -1 where it does not occur."""
+    """Return `[K, X]`, the state behind each value shown under each theta; -1 if it does not occur."""
     _, code = np.unique(shown, return_inverse=True)
     states = np.full((len(P), code.max() + 1), -1)
     for k in range(len(P)):
@@ -186,7 +186,7 @@ def _states_by_what_is_shown(P: np.ndarray, start: np.ndarray, shown: np.ndarray
 def _by_what_is_shown(
     states: np.ndarray, P: np.ndarray, R: np.ndarray, terminal: np.ndarray, start: np.ndarray
 ) -> tuple:
-    """The tables with what is shown in place of states; where it does not occur under a theta, any row will do."""
+    """Return the tables indexed by values shown in place of states; rows that cannot occur are filled arbitrarily."""
     k = np.arange(len(P))
     occurs = states >= 0
     s = np.where(occurs, states, 0)
@@ -201,9 +201,9 @@ def _by_what_is_shown(
 def _outcomes(
     P: np.ndarray, R: np.ndarray, terminal: np.ndarray, start: np.ndarray, reward: str | float
 ) -> tuple[np.ndarray, np.ndarray, tuple]:
-    """`log Q(o | theta, s, a)` and expected rewards, `[K, S + 1, A, O]`, and what each symbol says."""
+    """Return `log Q(o | theta, s, a)` and expected rewards, both `[K, S + 1, A, O]`, and the meaning of each symbol."""
     K, S, A, _ = P.shape
-    # "Before the opening" is one more state: it leads to a start, whatever the action, with no reward.
+    # "Before the opening" is one more state: every action leads from it to a start, with reward 0.
     P = np.concatenate([P, np.repeat(start[:, None, None], A, 2)], 1)
     R = np.concatenate([R, np.zeros((K, 1, A, S))], 1)
     values = np.unique(np.round(R[P > 0], 9))
@@ -218,7 +218,7 @@ def _outcomes(
             np.fill_diagonal(channel, right)
         labels = [float(v) for v in values]
 
-    # joint[..., s', r_shown, end] with its reward-weighted twin
+    # P(s', reward shown, end), and the same weighted by the true reward.
     probs, weighted, outcomes = [], [], []
     for x in range(S):
         for end in (False, True):

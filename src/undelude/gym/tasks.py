@@ -1,4 +1,4 @@
-"""Named tasks made from Gymnasium's toy-text environments."""
+"""Named tasks from Gymnasium's toy-text environments: frozen_lake, taxi and cliff_walking."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from undelude.gym.tabular import tabular_from_gymnasium
 
 
 def frozen_lake(num_rounds: int = 40) -> InteractionProcess:
-    """FrozenLake-v1 on four 3 x 3 maps: the goal is in one corner, holes are in the other three; which, is hidden.
+    """Return FrozenLake-v1 on four 3 x 3 maps: the goal is in a hidden corner, holes are in the other three.
 
-    A step goes where it is meant to with probability .8, and the reward is seen right with probability .8: arriving in
-    a corner is evidence, but weak, whereas the expert's steps point to the goal at once. So an agent that takes its own
-    steps for evidence stays with the corner that it happened to walk to first.
+    A step goes in its direction with probability .8, and the reward shown is right with probability .8. So arriving in
+    a corner is weak evidence, but the expert's steps point to the goal at once. An agent that reads its own steps as
+    evidence stays with the corner that it happened to walk to first.
 
     Args:
         num_rounds: T.
@@ -33,9 +33,9 @@ def frozen_lake(num_rounds: int = 40) -> InteractionProcess:
 
 
 def taxi(num_rounds: int = 40) -> InteractionProcess:
-    """Taxi-v4 with the passenger's destination hidden: one of four places.
+    """Return Taxi-v4 with the passenger's destination hidden: one of four places.
 
-    Wrong places are told from the right one by trying them, at the price of an illegal drop-off (reward -10).
+    An agent finds the right place by trying; each wrong try is an illegal drop-off (reward -10).
 
     Args:
         num_rounds: T.
@@ -57,14 +57,14 @@ def taxi(num_rounds: int = 40) -> InteractionProcess:
 
 
 def cliff_walking(num_rounds: int = 50) -> InteractionProcess:
-    """CliffWalking-v1, slippery or not: on firm ground the expert walks along the edge, on ice it keeps away.
+    """Return CliffWalking-v1, slippery or not: the expert walks along the edge on firm ground and keeps away on ice.
 
     Args:
         num_rounds: T.
     """
     gymnasium = _gymnasium()
     envs = [gymnasium.make("CliffWalking-v1", is_slippery=slippery) for slippery in (False, True)]
-    # A fall costs -100 and a slip back into the start -1: the reward would tell them apart where the state does not.
+    # Both a fall (-100) and a slip (-1) can lead to the start, so state and action do not determine the reward.
     return tabular_from_gymnasium(envs, reward="hidden", temperature=5.0, num_rounds=num_rounds, name="cliff_walking")
 
 
@@ -72,5 +72,5 @@ def _gymnasium() -> Any:
     try:
         import gymnasium
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("this task is made from Gymnasium: pip install gymnasium.") from error
+        raise ModuleNotFoundError("this task needs Gymnasium: pip install gymnasium.") from error
     return gymnasium

@@ -1,4 +1,4 @@
-"""Tasks with a privileged expert, one file each; every one cites its source."""
+"""Tasks with a privileged expert, one file each, with their sources cited."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Find the task makers that belong to optional packages when they are first asked for."""
+    """Import a task maker that needs an optional package when it is first asked for."""
     if name == "tabular_from_gymnasium":
         from undelude.gym import tabular_from_gymnasium
 

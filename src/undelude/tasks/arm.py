@@ -1,4 +1,4 @@
-"""A two-link arm that is guided to a hidden target: "a guided robot arm manipulating objects" (Section 1)."""
+"""A two-link arm guided to a hidden target: "a guided robot arm manipulating objects" (Section 1)."""
 
 import math
 from typing import Any, ClassVar
@@ -14,47 +14,47 @@ from undelude._distributions import AbstractDistribution, Categorical, Given, Jo
 from undelude._process.process import InteractionProcess
 from undelude._process.task import AbstractExpert, AbstractTask
 
-# Both links; and how far from the shoulder the targets are.
+# Lengths: of each link, and from the shoulder to the targets.
 LINK, REACH = 0.5, 0.7
-# Of the targets.
+# Radius of a target.
 RADIUS = 0.15
-# The most that a joint turns in a round, radians.
+# Greatest turn of a joint in a round, radians.
 MAX_TURN = 0.3
-# The joints in the beginning: upper arm to the right, forearm up.
+# Initial joint angles, radians: upper arm to the right, forearm up.
 START = np.asarray([0.0, math.pi / 2])
 
 
 def tip(joints: Float[Array, "2"]) -> Float[Array, "2"]:
-    """Where the hand is: forward kinematics."""
+    """Return the position of the hand (forward kinematics)."""
     angles = jnp.cumsum(joints)
     return LINK * jnp.stack([jnp.cos(angles).sum(), jnp.sin(angles).sum()])
 
 
 def joints_at(point: Float[Array, "2"]) -> Float[Array, "2"]:
-    """The joints with the hand at `point`, elbow to the right: inverse kinematics."""
+    """Return the joint angles that put the hand at `point`, elbow to the right (inverse kinematics)."""
     distance = jnp.clip(jnp.hypot(point[0], point[1]), 1e-6, 2 * LINK - 1e-6)
     elbow = 2 * jnp.arccos(distance / (2 * LINK))
     return jnp.stack([jnp.arctan2(point[1], point[0]) - elbow / 2, elbow])
 
 
 def turn(joints: Float[Array, "2"], a: Float[Array, "2"]) -> Float[Array, "2"]:
-    """The joints after a command; none turns by more than `MAX_TURN`."""
+    """Return the joint angles after a command, which turns no joint by more than `MAX_TURN`."""
     return joints + jnp.clip(a, -MAX_TURN, MAX_TURN)
 
 
 class ArmTask(AbstractTask[Float[Array, "2 2"]]):
-    """`Q(O | theta, W)`: where the arm is, which is no news, and warmer or colder; W is the joints before and now."""
+    """`Q(O | theta, W)`: the pose of the arm, which is given, and warmer or colder. W is the joints before and now."""
 
     theta_free_memory: ClassVar[bool] = True
     cue: float = eqx.field(static=True)
 
     def init(self, theta: Float[Array, "2"]) -> Float[Array, "2 2"]:
-        """Half bent."""
+        """Return the initial joints, as before and now."""
         del theta
         return jnp.broadcast_to(jnp.asarray(START, float), (2, 2))
 
     def Q_O(self, theta: Float[Array, "2"], w: Float[Array, "2 2"]) -> Joint:
-        """The bit is right with probability `cue`."""
+        """Return the distribution of a bit that is right with probability `cue`, with the pose as a given part."""
         before, now = (jnp.linalg.norm(tip(joints) - theta) for joints in w)
         warmer = (now < before) | (now < RADIUS)
         p = jnp.where(warmer, self.cue, 1 - self.cue)
@@ -62,24 +62,24 @@ class ArmTask(AbstractTask[Float[Array, "2 2"]]):
         return Joint({"cue": Categorical(log_probs=jnp.log(jnp.stack([1 - p, p]))), "joints": Given(seen)})
 
     def g_A(self, theta: Float[Array, "2"], a: Float[Array, "2"], w: Float[Array, "2 2"]) -> Float[Array, "2 2"]:
-        """The arm turns."""
+        """Turn the arm."""
         del theta
         return jnp.stack([w[1], turn(w[1], a)])
 
     def g_O(self, theta: Float[Array, "2"], o: dict[str, Array], w: Float[Array, "2 2"]) -> Float[Array, "2 2"]:
-        """Nothing to remember."""
+        """Return the memory unchanged."""
         del theta, o
         return w
 
     def reward(
         self, theta: Float[Array, "2"], w: Float[Array, "2 2"], a: Float[Array, "2"], o: dict[str, Array]
     ) -> Float[Array, ""]:
-        """1 with the hand at the target."""
+        """Return 1 if the hand is at the target."""
         del a, o
         return (jnp.linalg.norm(tip(w[1]) - theta) < RADIUS).astype(float)
 
     def draw(self, frame: Any, theta: Any, w: Any, belief: Any) -> None:
-        """The arm, and the targets shaded by how probable they are, the true one as a ring."""
+        """Draw the arm, the targets shaded by their probabilities, and a ring around the true one."""
 
         def at(point: Any) -> tuple[float, float]:
             return 0.5 + 0.46 * float(point[0]), 0.5 - 0.46 * float(point[1])
@@ -96,12 +96,12 @@ class ArmTask(AbstractTask[Float[Array, "2 2"]]):
         frame.disc(at(hand), 0.03, fill=frame.ink)
 
     def say(self, o: Any) -> str:
-        """Warmer or colder."""
+        """Name the bit: warmer or colder."""
         return ("colder", "warmer")[int(o["cue"])]
 
 
 class ArmExpert(AbstractExpert[Float[Array, "2"]]):
-    """`Q(A | theta, E)`: a proportional controller in joint space, by inverse kinematics; E is the joints."""
+    """`Q(A | theta, E)`: a proportional controller in joint space. E is the joints."""
 
     theta_free_memory: ClassVar[bool] = True
     gain: float = eqx.field(static=True)
@@ -109,12 +109,12 @@ class ArmExpert(AbstractExpert[Float[Array, "2"]]):
     random_moves: float = eqx.field(static=True)
 
     def init(self, theta: Float[Array, "2"]) -> Float[Array, "2"]:
-        """As the task begins."""
+        """Return the initial joints."""
         del theta
         return jnp.asarray(START, float)
 
     def Q_A(self, theta: Float[Array, "2"], e: Float[Array, "2"]) -> AbstractDistribution:
-        """`N(gain (joints*(theta) - joints), scale)`, the mean at most `MAX_TURN`; with some moves at random."""
+        """Return `N(gain (joints*(theta) - joints), scale)`, the mean clipped to `MAX_TURN`, plus random moves."""
         error = joints_at(theta) - e
         error = (error + jnp.pi) % (2 * jnp.pi) - jnp.pi
         loc = jnp.clip(self.gain * error, -MAX_TURN, MAX_TURN)
@@ -124,31 +124,31 @@ class ArmExpert(AbstractExpert[Float[Array, "2"]]):
         return Mixture(moves, log_weights=jnp.log(jnp.array([1 - self.random_moves, self.random_moves])))
 
     def g_A(self, theta: Float[Array, "2"], a: Float[Array, "2"], e: Float[Array, "2"]) -> Float[Array, "2"]:
-        """The arm turns."""
+        """Turn the arm."""
         del theta
         return turn(e, a)
 
     def g_O(self, theta: Float[Array, "2"], o: dict[str, Array], e: Float[Array, "2"]) -> Float[Array, "2"]:
-        """Nothing to remember."""
+        """Return the memory unchanged."""
         del theta, o
         return e
 
 
 class OnCircle(AbstractDistribution[Float[Array, "2"]]):
-    """A target anywhere on the circle that the targets lie on."""
+    """A uniform distribution over the circle of targets; densities are with respect to the angle."""
 
     def sample(self, key: Key[Array, ""]) -> Float[Array, "2"]:
-        """A point."""
+        """Sample a point."""
         angle = jax.random.uniform(key, maxval=2 * math.pi)
         return REACH * jnp.stack([jnp.cos(angle), jnp.sin(angle)])
 
     def log_prob(self, x: Float[Array, "2"]) -> Float[Array, ""]:
-        """By the angle."""
+        """Return the density of the angle, `-log 2 pi`."""
         del x
         return jnp.asarray(-math.log(2 * math.pi))
 
     def entropy(self) -> Float[Array, ""]:
-        """By the angle."""
+        """Return the entropy of the angle, `log 2 pi`."""
         return jnp.asarray(math.log(2 * math.pi))
 
 
@@ -161,29 +161,29 @@ def arm(
     scale: float = 0.05,
     random_moves: float = 0.0,
 ) -> InteractionProcess:
-    """An arm of two links is to bring its hand to a hidden target; a guide says warmer or colder.
+    """Return a process in which a guide leads the hand of a two-link arm to a hidden target, by warmer and colder.
 
-    `Theta` is the target, one of `num_targets` on a circle, or anywhere on it. An action commands a turn of both
-    joints; neither turns by more than .3 radians, whatever the command. What comes back is where the arm is
-    (cosines and sines of the joints, and the hand: given, it is no evidence) and one bit, right with probability
-    `cue`: the hand came nearer, or is there. The expert commands `N(gain (joints*(theta) - joints), scale)`, the
-    mean cut at .3, `joints*` by inverse kinematics.
+    `Theta` is the target, one of `num_targets` on a circle, or any point of the circle. An action commands a turn of
+    both joints; neither turns by more than .3 radians. An observation is the pose (cosines and sines of the joints, and
+    the hand: given, so not evidence) and one bit, right with probability `cue`: the hand came nearer, or is there. The
+    expert commands `N(gain (joints*(theta) - joints), scale)`, with the mean clipped to .3 and `joints*` from inverse
+    kinematics.
 
-    Why it deludes: one such turn can tell a hundred times as much of the target as a bit does
-    (`|difference of means|^2 / 2 scale^2` nats), so that an agent which takes its own turns for evidence goes to
-    whatever target it drew first.
+    Why it deludes: one turn can tell a hundred times as much about the target as a bit does
+    (`|difference of means|^2 / 2 scale^2` nats). An agent that reads its own turns as evidence goes to the target that
+    it happened to draw first.
 
     Args:
-        num_targets: K; None for a continuous Theta, where there is no exact agent but over `particles`.
-        cue: the probability that the bit is right, from 1/2 (it says nothing) to 1.
+        num_targets: K; None for a continuous Theta, which has no exact agent except over `particles`.
+        cue: the probability that the bit is right, from 1/2 (no information) to 1.
         num_rounds: T.
         gain: of the expert's controller.
-        scale: of the expert's turns, the standard deviation in radians.
-        random_moves: the share of the expert's moves that are random, `N(0, .3)`: then every move is possible
+        scale: standard deviation of the expert's turns, radians.
+        random_moves: the share of the expert's moves that are random, `N(0, .3)`. If positive, every move is possible
             under every theta (Section 4.2).
 
     Raises:
-        ValueError: a number out of range.
+        ValueError: a number is out of range.
 
     >>> import undelude as ud
     >>> arm().num_thetas, arm(num_targets=None).finite
@@ -198,7 +198,9 @@ def arm(
     if num_targets is not None:
         num_targets = check_count("arm: num_targets", num_targets)
         if num_targets < 2:
-            raise ValueError("arm: num_targets must be at least 2, or nothing is hidden; None for any on the circle.")
+            raise ValueError(
+                f"arm: num_targets must be at least 2, or None for any point of the circle, not {num_targets}."
+            )
         angles = 2 * np.pi * np.arange(num_targets) / num_targets
         thetas = (REACH * np.stack([np.cos(angles), np.sin(angles)], -1)).astype(np.float32)
         prior = np.full(num_targets, 1 / num_targets)

@@ -15,7 +15,7 @@ def bandit(
     *,
     name: str = "bandit",
 ) -> InteractionProcess:
-    """Theta is the best arm: it pays more often than the rest, and the expert pulls it more often.
+    """Return a bandit. Theta is the best arm: it pays more often than the rest, and the expert pulls it more often.
 
     `Q(theta) = 1/K`, `Q(a = theta | theta) = expert_accuracy`, `Q(o = 1 | theta, a) = reward[0]` if `a = theta` else
     `reward[1]`. The defaults are Remark 11's.
@@ -23,18 +23,18 @@ def bandit(
     Args:
         num_arms: K.
         expert_accuracy: the expert's probability of the best arm.
-        reward: probabilities that the best arm and that any other pay 1.
+        reward: the probabilities that the best arm and that another arm pay 1.
         num_rounds: T.
-        name: how messages call it.
+        name: of the process, for messages.
 
     Raises:
-        ValueError: fewer than two arms, or a number that is no probability.
+        ValueError: fewer than two arms, or a number that is not a probability.
     """
     num_arms = check_count(f"{name}: num_arms", num_arms)
     if num_arms < 2:
         raise ValueError(f"{name}: num_arms must be at least 2, not {num_arms}.")
     if np.shape(reward) != (2,):
-        raise ValueError(f"{name}: reward must be two probabilities, the best arm's and the others', not {reward}.")
+        raise ValueError(f"{name}: reward must be two probabilities, for the best arm and for another, not {reward}.")
     expert_accuracy = check_between(f"{name}: expert_accuracy", expert_accuracy, 0, 1)
     reward = check_between(f"{name}: reward[0]", reward[0], 0, 1), check_between(f"{name}: reward[1]", reward[1], 0, 1)
     best = np.eye(num_arms, dtype=bool)

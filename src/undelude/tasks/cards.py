@@ -1,6 +1,6 @@
-"""Poker with two cards too few: "a player who sees the cards of the others" (Section 1), against a fixed opponent.
+"""Poker against a fixed opponent: "a player who sees the cards of the others" (Section 1) is the expert.
 
-Game trees and the opponent are OpenSpiel's (Lanctot et al., 2019, arXiv:1908.09453), written by tools/card_games.py.
+Game trees and opponents are from OpenSpiel (Lanctot et al., 2019, arXiv:1908.09453), written by tools/card_games.py.
 """
 
 import functools
@@ -12,21 +12,21 @@ from typing import Any, Literal
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, Int
 
 from undelude._checks import check_between, check_probabilities
 from undelude._process.process import InteractionProcess
-from undelude.tasks.tabular import TabularExpert, TabularTask, soft_value_iteration
+from undelude.tasks.tabular import AbstractTabularTask, TabularExpert, soft_value_iteration
 
 RANKS = ("J", "Q", "K")
-# Where a move is no move: nothing to fold to is a check, and a raise over the limit a call.
+# The move that replaces an illegal one: a fold without a bet is a check, and a raise above the limit a call.
 INSTEAD = "1"
 
 
 def kuhn(opponent: str | ArrayLike = "nash", *, temperature: float = 0.25) -> InteractionProcess:
-    """Kuhn poker, one hand: three cards, one bet. The negative control: there is hardly anything to be deluded by.
+    """Return one hand of Kuhn poker: three cards, one bet. It is a negative control, with hardly any delusion.
 
-    See `leduc`, of which it is the small sister; actions are pass and bet.
+    Arguments and rules are as for `leduc`; actions are pass and bet.
 
     >>> kuhn().num_thetas, kuhn().action_spec.n
     (3, 2)
@@ -35,24 +35,24 @@ def kuhn(opponent: str | ArrayLike = "nash", *, temperature: float = 0.25) -> In
 
 
 def leduc(opponent: str | ArrayLike = "nash", *, temperature: float = 0.25) -> InteractionProcess:
-    """Leduc hold'em, one hand: six cards of three ranks, two rounds of bets, one card on the table between them.
+    """Return one hand of Leduc hold'em: six cards of three ranks, two rounds of bets, one card dealt to the table.
 
-    `Theta` is the rank of the opponent's card. Seat and own card are dealt with the opening; an observation is what the
-    player knows at its next move (own card, table, bets), or what the hand paid. The expert sees the opponent's card
-    and knows its policy: with them the hand is a known MDP, and it plays the soft best response,
-    `Q(a | s) ~ exp(Q*(s, a) / temperature)`. Actions are fold, call and raise; where there is nothing to fold to a fold
-    is a check, and where nobody may raise a raise is a call. After the end of the hand nothing happens.
+    `Theta` is the rank of the opponent's card. The opening deals the seat and the player's own card. An observation is
+    the player's information at its next move (own card, table, bets), or the payoff. The expert sees the opponent's
+    card and knows the opponent's policy, so the hand is a known MDP for it. It plays the soft best response,
+    `Q(a | s) ~ exp(Q*(s, a) / temperature)`. Actions are fold, call and raise; a fold without a bet is a check, and a
+    raise above the limit is a call. After the end of the hand nothing happens.
 
-    Why it deludes: a raise of one's own is taken for proof that the opponent's card is beaten. But a hand has at most
-    four moves, so that it is little; and Kuhn poker has two.
+    Why it deludes: an agent that reads its own raise as evidence takes it for proof that the opponent's card is beaten.
+    The effect is small, because a hand has at most four moves of the player (two in Kuhn poker).
 
     Args:
-        opponent: "nash", the average policy of CFR+, or "random", any legal move alike; or its own table, `[I, A]`,
-            a row for each information state of `states(game)`.
+        opponent: "nash", the average policy of CFR+; "random", uniform over legal moves; or a table `[I, A]` with a row
+            for each information state of `states(game)`.
         temperature: of the expert, in chips; greater than 0, so that every move has some mass.
 
     Raises:
-        ValueError: an unknown opponent, a table that is no policy, or a temperature that is not positive.
+        ValueError: the opponent is unknown, its table is not a policy, or the temperature is not positive.
 
     >>> leduc().num_thetas, leduc().num_rounds
     (3, 4)
@@ -60,24 +60,29 @@ def leduc(opponent: str | ArrayLike = "nash", *, temperature: float = 0.25) -> I
     return _hand("leduc", opponent, temperature)
 
 
-class HandTask(TabularTask):
-    """The hand as one player meets it; `outcomes` of `TabularTask` are what it knows next, or what it was paid.
+class HandTask(AbstractTabularTask):
+    """A hand as one player meets it. An outcome is the player's next information state, or the payoff.
 
     Attributes:
-        known: what the player knows in each state, in OpenSpiel's words.
+        log_probs, rewards, state_of, outcomes: as in `AbstractTabularTask`.
+        known: the player's information in each state, as OpenSpiel writes it.
         moves: the names of the actions.
     """
 
+    log_probs: Float[Array, "K S1 A O"]
+    rewards: Float[Array, "K S1 A O"]
+    state_of: Int[Array, " O"]
+    outcomes: tuple[tuple[int, float | None, bool], ...] = eqx.field(static=True)
     known: tuple[str, ...] = eqx.field(static=True)
     moves: tuple[str, ...] = eqx.field(static=True)
 
     def init(self, theta: Any) -> Any:
-        """Before the deal; -1, for no move yet."""
-        state, _ = super().init(theta)
-        return state, jnp.asarray(-1, jnp.int32)
+        """Return the state before the deal, and -1 for no move yet."""
+        del theta
+        return jnp.asarray(self.log_probs.shape[1] - 1, jnp.int32), jnp.asarray(-1, jnp.int32)
 
     def draw(self, frame: Any, theta: Any, w: Any, belief: Any) -> None:
-        """The card in hand, the card on the table, the move, and what the opponent's card is held to be."""
+        """Draw the card in hand, the card on the table, the move, and the belief about the opponent's card."""
         state, move = int(w[0]), int(w[1])
         if state < len(self.known):
             text = self.known[state]
@@ -91,13 +96,13 @@ class HandTask(TabularTask):
         frame.bars([p for _, p in belief], framed=int(theta), labels=[f"it has {x}" for x in RANKS], top=0.6)
 
     def say(self, o: Any) -> str:
-        """What the hand paid, once it is over."""
+        """Name the payoff, once the hand is over."""
         _, paid, _ = self.outcomes[int(o)]
         return "" if not paid else f"{paid:+g}"
 
 
 def states(game: Literal["kuhn", "leduc"]) -> tuple[str, ...]:
-    """What a player may know when it is to move, as OpenSpiel writes it; an observation's number is its place here."""
+    """Return the information states of a player to move, as OpenSpiel writes them, in the order of the observations."""
     return tuple(_load(game)["states"])
 
 
@@ -121,7 +126,7 @@ def _hand(name: str, opponent: str | ArrayLike, temperature: float) -> Interacti
         to_state[..., s] += P[..., o]
     terminal = np.broadcast_to(np.arange(rows) == over, (K, rows))
     log_pi = soft_value_iteration(to_state, P @ worth, terminal, temperature=temperature, discount=1.0)
-    log_pi[:, -1] = -np.log(A)  # Before the opening nobody moves.
+    log_pi[:, -1] = -np.log(A)  # nobody moves before the opening
     outcomes = [(s, None, False) for s in range(over)] + [(over, float(x), True) for x in tables.payoffs]
     arrays = (jnp.asarray(log_P, float), jnp.broadcast_to(jnp.asarray(worth, float), P.shape))
     return InteractionProcess(
@@ -142,7 +147,7 @@ def _hand(name: str, opponent: str | ArrayLike, temperature: float) -> Interacti
 
 
 def _policy(name: str, game: dict[str, Any], opponent: str | ArrayLike) -> Float[np.ndarray, "I A"]:
-    """The opponent's, with no mass on what is not legal."""
+    """Return the opponent's policy, with mass on legal moves only."""
     legal = np.zeros((len(game["states"]), len(game["actions"])))
     _mark_legal(game["tree"], legal)
     if isinstance(opponent, str):
@@ -171,14 +176,14 @@ def _mark_legal(node: Any, legal: np.ndarray) -> None:
 
 
 class _Tables:
-    """The hand as one player meets it, the opponent folded into Nature.
+    """A hand as one player meets it, with the opponent as part of Nature.
 
     Attributes:
-        prior: `[K]`, the opponent's card.
-        P: `[K, S + 2, A, O]`: from what the player knows and does to what it sees next, for each card of the opponent;
-            S is "over" and S + 1 "before the opening"; O is a state, a payoff or "over".
-        payoffs: those that occur, in order.
-        num_rounds: the most moves that a player makes in a hand.
+        prior: `[K]`, over the opponent's card.
+        P: `[K, S + 2, A, O]`, `P(next outcome | card of the opponent, state, action)`. State S is "over" and S + 1
+            "before the opening"; an outcome is a state, a payoff or "over".
+        payoffs: all payoffs that occur, in order.
+        num_rounds: the greatest number of moves of a player in a hand.
     """
 
     def __init__(self, game: dict[str, Any], policy: np.ndarray):
@@ -196,10 +201,11 @@ class _Tables:
                 self.prior[k] += probability / 2
                 self._reach(node, seat, probability, self.P[k, S + 1])
                 self.num_rounds = max(self.num_rounds, self._play(node, seat, k))
-        self.P[:, :, :, -1] += self.P.sum(-1) == 0  # Over, or a state that this card of the opponent rules out.
+        # Over, or a state that this card of the opponent rules out.
+        self.P[:, :, :, -1] += self.P.sum(-1) == 0
 
     def _play(self, node: Any, seat: int, k: int) -> int:
-        """Fill in every move of the player from here on; how many it makes at most."""
+        """Fill in the player's moves below `node`, and return the greatest number of them in a hand."""
         if isinstance(node, list):
             return max(self._play(child, seat, k) for _, _, child in node)
         if not isinstance(node, dict):
@@ -213,7 +219,7 @@ class _Tables:
         return 1 + depth
 
     def _reach(self, node: Any, seat: int, probability: float, row: np.ndarray) -> None:
-        """Add to `row` what the player sees next: the opponent moves and cards are dealt until it is to move."""
+        """Add the distribution of the player's next outcome to `row`, over the opponent's moves and the cards dealt."""
         if isinstance(node, list):
             for p, _, child in node:
                 self._reach(child, seat, probability * p, row)

@@ -1,4 +1,4 @@
-"""Poisoned Doors: an expert who is impossible to imitate well (Weihs et al., 2021, arXiv:2007.12173)."""
+"""Poisoned Doors: an expert that cannot be imitated well (Weihs et al., 2021, arXiv:2007.12173)."""
 
 import math
 from typing import Any, ClassVar
@@ -14,24 +14,24 @@ from undelude._process.process import InteractionProcess
 from undelude._process.task import AbstractTask
 from undelude.tasks.tables import NO_ACTION, TableExpert
 
-# The first observations; from HINT on, "the prize is behind door i".
+# Observations; the symbols from HINT on say "the prize is behind door i".
 OVER, LOCKED, PRIZE, POISON, HINT = 0, 1, 2, 3, 4
 
 
 class Doorstep(eqx.Module):
-    """The action that is being taken, and whether a door was opened before."""
+    """The action being taken, and whether a door was opened before."""
 
     a: Int[Array, ""]
     over: Bool[Array, ""]
 
 
 class DoorsTask(AbstractTask[Doorstep]):
-    """`Q(O | theta, a)`: what is behind the door, or what was seen through a crack.
+    """`Q(O | theta, a)`: the content of the door opened, or a hint.
 
     Attributes:
         log_probs: `[K, A, O]`.
         rewards: `[O]`.
-        num_doors: `N`, the actions that open one; a further one looks.
+        num_doors: `N`; actions `0 .. N-1` open a door, action N looks.
     """
 
     theta_free_memory: ClassVar[bool] = True
@@ -40,32 +40,32 @@ class DoorsTask(AbstractTask[Doorstep]):
     num_doors: int = eqx.field(static=True)
 
     def init(self, theta: Int[Array, ""]) -> Doorstep:
-        """All doors are shut."""
+        """Return the start: no action yet, all doors shut."""
         del theta
         return Doorstep(jnp.full((), NO_ACTION, jnp.int32), jnp.asarray(False))
 
     def g_A(self, theta: Int[Array, ""], a: Int[Array, ""], w: Doorstep) -> Doorstep:
-        """Remember the action; after a door was opened, that one."""
+        """Remember the action; once a door is open, keep the action that opened it."""
         del theta
         return Doorstep(jnp.where(w.over, w.a, a).astype(jnp.int32), w.over)
 
     def Q_O(self, theta: Int[Array, ""], w: Doorstep) -> Categorical:
-        """Once a door was opened, nothing more."""
+        """Return the distribution of the content or the hint; once a door was opened, of OVER alone."""
         nothing = jnp.where(jnp.arange(self.log_probs.shape[-1]) == OVER, 0.0, -jnp.inf)
         return Categorical(log_probs=jnp.where(w.over, nothing, self.log_probs[theta, w.a]))
 
     def g_O(self, theta: Int[Array, ""], o: Int[Array, ""], w: Doorstep) -> Doorstep:
-        """A door that was opened stays open."""
+        """Remember whether a door has been opened."""
         del theta, o
         return Doorstep(w.a, w.over | (w.a < self.num_doors))
 
     def reward(self, theta: Int[Array, ""], w: Doorstep, a: Int[Array, ""], o: Int[Array, ""]) -> Float[Array, ""]:
-        """2 for the prize, -2 for poison, 1 for what is behind the lock; less the price of a look."""
+        """Return 2 for the prize, -2 for poison, 1 for the lock, minus the price for a look."""
         del theta, w, a
         return self.rewards[o]
 
     def draw(self, frame: Any, theta: Any, w: Doorstep, belief: Any) -> None:
-        """The doors, shaded by where the prize may be, the prize behind its own, and the one that was opened."""
+        """Draw the doors, shaded by the belief and labelled with their contents, and mark the one opened."""
         width, opened = 0.9 / self.num_doors, int(w.a) if w.a != NO_ACTION else None
         chances = [0.0, *(p for _, p in belief)]
         for door, chance in enumerate(chances):
@@ -77,7 +77,7 @@ class DoorsTask(AbstractTask[Doorstep]):
                 frame.text((middle, 0.18), "open", size=0.06)
 
     def say(self, o: Any) -> str:
-        """What was found, or seen through the crack."""
+        """Name the content found, or the hint."""
         found = {OVER: "", LOCKED: "1", PRIZE: "prize", POISON: "poison"}
         return found.get(int(o), f"seen: door {int(o) - HINT + 1}")
 
@@ -90,33 +90,33 @@ def doors(
     price: float = 0.1,
     expert_accuracy: float = 0.97,
 ) -> InteractionProcess:
-    """A door with a lock whose code is known, and others of which one holds the prize and the rest are poisoned.
+    """Return Poisoned Doors: a door with a lock whose code is known, one with the prize, and the rest with poison.
 
-    `Theta` is the door with the prize, uniform over all but the first. The prize is worth 2, poison -2, what is behind
-    the lock (action 0) 1, whatever theta is. The expert sees the prize, and opens its door; it errs with
-    probability `1 - expert_accuracy`, spread over all other actions. Who does not know theta and
-    imitates opens any of them: worth -2/3 for four doors, if the expert never errs. Who does not imitate takes the 1.
-    No length of teaching helps, for the expert's choice is right only for those who know what it knows.
+    `Theta` is the door with the prize, uniform over all but the first. The prize is worth 2, poison -2, and the first
+    door (action 0) 1 under every theta. The expert knows theta and opens the door with the prize; with probability
+    `1 - expert_accuracy` it takes another action, uniformly. An imitator that does not know theta opens a random door:
+    -2/3 for four doors, if the expert never errs. An agent that does not imitate takes the 1. No amount of teaching
+    helps, because the expert's choice is right only with the expert's knowledge.
 
-    With `look`, one action more tells the door, right with that probability, for a price; it takes further rounds to
-    use. The expert errs too seldom for a look to be worth imitating, and so its imitator does not look either.
+    With `look`, one more action names the door, right with that probability, for a price; using the hint takes further
+    rounds. The expert hardly ever looks, so its imitator does not look either.
 
     Args:
         num_doors: N, the one with the lock included.
-        num_rounds: T; the first door that is opened ends it.
-        look: the probability that a look tells the right door; None for doors that one cannot look through.
+        num_rounds: T; nothing happens after the first door is opened.
+        look: the probability that a look names the right door; None for no such action.
         price: of a look.
         expert_accuracy: the expert's probability of the door with the prize.
 
     Raises:
-        ValueError: a number out of range.
+        ValueError: a number is out of range.
 
     >>> doors().num_thetas, doors(look=0.9, num_rounds=3).action_spec.n
     (3, 5)
     """
     num_doors = check_count("doors: num_doors", num_doors)
     if num_doors < 3:
-        raise ValueError(f"doors: num_doors must be at least 3, a lock and two others, not {num_doors}.")
+        raise ValueError(f"doors: num_doors must be at least 3 (a lock and two others), not {num_doors}.")
     expert_accuracy = check_between("doors: expert_accuracy", expert_accuracy, 0, 1, ends=False)
     price = check_between("doors: price", price, 0, math.inf)
     K, A = num_doors - 1, num_doors + (look is not None)

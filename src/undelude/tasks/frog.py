@@ -7,9 +7,10 @@ from undelude.tasks.tables import from_tables
 
 
 def prize_or_frog(num_rounds: int = 1) -> InteractionProcess:
-    """Theta is the box with the prize; the expert opens it; the content `-1, +1` (symbols 0, 1) is certain.
+    """Return the prize-or-frog problem. Theta is the box with the prize, which the expert opens.
 
-    Boxes 1 and 2 of the paper are symbols 0 and 1 here.
+    An observation is the content of the box, -1 or +1 (symbols 0 and 1), without noise. Boxes 1 and 2 of the paper are
+    symbols 0 and 1 here.
 
     Args:
         num_rounds: T; the paper's problem has one round.

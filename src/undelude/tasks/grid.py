@@ -1,6 +1,6 @@
 """A dark grid with a hidden goal: dark room and key-to-door ("an agent controlling a known MDP", Section 3).
 
-After Laskin et al. (2022, arXiv:2210.14215), whose feedback is the sharp reward; warmer and colder is ours.
+After Laskin et al. (2022, arXiv:2210.14215), whose feedback is the exact reward; warmer and colder is our addition.
 """
 
 from typing import Any, Literal
@@ -17,17 +17,17 @@ from undelude._process.process import InteractionProcess
 from undelude._process.task import AbstractExpert, AbstractTask
 
 Feedback = Literal["cue", "reward"]
-# Stay, north, south, west, east: what an action adds to (row, column).
+# Change of (row, column) by action: stay, north, south, west, east.
 MOVES = np.array([[0, 0], [-1, 0], [1, 0], [0, -1], [0, 1]])
 
 
 class Place(eqx.Module):
-    """Where the walker is, and what it has of the errand.
+    """The walker's position and progress.
 
     Attributes:
         cell: row and column.
-        before: those before the last move.
-        has_key: whether the key was picked up; always, where there is none.
+        before: row and column before the last move.
+        has_key: whether the key was picked up; true if there is none.
         t: rounds since the lifetime began.
     """
 
@@ -38,12 +38,12 @@ class Place(eqx.Module):
 
 
 class Walk(eqx.Module):
-    """How the walker moves and picks up the key: Nature knows it, and so does the expert.
+    """The rules of walking and of picking up the key, which Nature and the expert share.
 
     Attributes:
         size: of the grid.
-        episode_rounds: after which the walker is put back to the middle, without the key.
-        has_door: whether there is a key to be fetched before the goal, the door.
+        episode_rounds: rounds after which the walker returns to the middle, without the key.
+        has_door: whether a key must be fetched before the goal, the door, counts.
     """
 
     size: int = eqx.field(static=True)
@@ -51,29 +51,29 @@ class Walk(eqx.Module):
     has_door: bool = eqx.field(static=True)
 
     def start(self, t: Int[Array, ""]) -> Place:
-        """In the middle."""
+        """Return the middle, at time `t`."""
         middle = jnp.full(2, self.size // 2, jnp.int32)
         return Place(middle, middle, jnp.asarray(not self.has_door), t)
 
     def target(self, theta: Int[Array, " n"], w: Place) -> Int[Array, "2"]:
-        """The cell to go to next: the key, then the goal."""
+        """Return the cell to go to next: the key, then the goal."""
         return jnp.where(w.has_key, theta[-2:], theta[:2])
 
     def move(self, theta: Int[Array, " n"], a: Int[Array, ""], w: Place) -> Place:
-        """A step; into a wall it leads nowhere. The key is picked up by standing on it."""
+        """Return the place after a step; walls stop it, and standing on the key picks it up."""
         cell = jnp.clip(w.cell + jnp.asarray(MOVES, jnp.int32)[a], 0, self.size - 1)
         has_key = w.has_key | (cell == theta[:2]).all() if self.has_door else w.has_key
         return Place(cell, w.cell, has_key, w.t)
 
     def end_round(self, w: Place) -> Place:
-        """The clock; at the end of an episode, back to the start."""
+        """Advance the clock; at the end of an episode, return to the start."""
         t = w.t + 1
         over = t % self.episode_rounds == 0
         return jax.tree.map(lambda x, y: jnp.where(over, x, y), self.start(t), Place(w.cell, w.cell, w.has_key, t))
 
 
 class GridTask(AbstractTask[Place]):
-    """`Q(O | theta, W)`: where the walker now is, which is no news, and one bit about the goal."""
+    """`Q(O | theta, W)`: the new place, which is given, and one bit about the goal."""
 
     walk: Walk
     log_right: Float[Array, "2 2"]  # log P(bit | true answer)
@@ -81,16 +81,16 @@ class GridTask(AbstractTask[Place]):
 
     @property
     def theta_free_memory(self) -> bool:
-        """Where the walker is does not depend on theta, unless it may have found a key."""
+        """Return true unless there is a key: only picking it up depends on theta."""
         return not self.walk.has_door
 
     def init(self, theta: Int[Array, " n"]) -> Place:
-        """In the middle, at the beginning."""
+        """Return the middle, at time 0."""
         del theta
         return self.walk.start(jnp.zeros((), jnp.int32))
 
     def Q_O(self, theta: Int[Array, " n"], w: Place) -> Joint:
-        """The bit is the truth with probability `cue`; the cell is given, row and column as unit vectors."""
+        """Return the distribution of a bit that is right with probability `cue`; the cell is given, one-hot."""
         target = self.walk.target(theta, w)
         there = (w.cell == target).all()
         if self.feedback == "cue":
@@ -102,21 +102,21 @@ class GridTask(AbstractTask[Place]):
         return Joint({"bit": Categorical(log_probs=self.log_right[truth.astype(jnp.int32)]), "cell": Given(cell)})
 
     def g_A(self, theta: Int[Array, " n"], a: Int[Array, ""], w: Place) -> Place:
-        """The step."""
+        """Take the step."""
         return self.walk.move(theta, a, w)
 
     def g_O(self, theta: Int[Array, " n"], o: dict[str, Array], w: Place) -> Place:
-        """The clock."""
+        """Advance the clock."""
         del theta, o
         return self.walk.end_round(w)
 
     def reward(self, theta: Int[Array, " n"], w: Place, a: Int[Array, ""], o: dict[str, Array]) -> Float[Array, ""]:
-        """1 on the goal, with the key."""
+        """Return 1 on the goal, with the key."""
         del a, o
         return ((w.cell == theta[-2:]).all() & w.has_key).astype(float)
 
     def draw(self, frame: Any, theta: Any, w: Place, belief: Any) -> None:
-        """The grid shaded by where the goal may be, the goal (and the key) as rings, the walker as a disc."""
+        """Draw the grid shaded by the belief about the goal, goal and key as rings, the walker as a disc."""
         side, total = 0.96 / self.walk.size, np.zeros((self.walk.size, self.walk.size))
         for value, probability in belief:
             total[tuple(value[-2:])] += probability
@@ -127,7 +127,7 @@ class GridTask(AbstractTask[Place]):
         for cell in np.ndindex(total.shape):
             x, y = middle(cell)
             corners = (x - side / 2, y - side / 2), (x + side / 2, y + side / 2)
-            # A belief spread over all cells is to be seen too.
+            # The root keeps a belief that is spread over all cells visible.
             frame.box(*corners, fill=frame.accent, opacity=float(total[cell]) ** 0.5, outline=frame.rule)
         frame.disc(middle(theta[-2:]), side * 0.42, outline=frame.ink)
         if self.walk.has_door and not w.has_key:
@@ -136,39 +136,39 @@ class GridTask(AbstractTask[Place]):
         frame.disc(middle(w.cell), side * 0.24, fill=frame.ink)
 
     def say(self, o: Any) -> str:
-        """Warmer or colder, or whether it is the goal."""
+        """Name the bit: warmer or colder, goal or nothing."""
         return (("colder", "warmer") if self.feedback == "cue" else ("nothing", "goal"))[int(o["bit"])]
 
 
 class GridExpert(AbstractExpert[Place]):
-    """`Q(A | theta, E)`: a shortest way, either axis alike; on the goal it stays. The share `slip` is any step."""
+    """`Q(A | theta, E)`: a step of a shortest way, or any action with probability `slip`; on the goal it stays."""
 
     walk: Walk
     slip: float = eqx.field(static=True)
 
     @property
     def theta_free_memory(self) -> bool:
-        """Where the walker is does not depend on theta, unless it may have found a key."""
+        """Return true unless there is a key: only picking it up depends on theta."""
         return not self.walk.has_door
 
     def init(self, theta: Int[Array, " n"]) -> Place:
-        """In the middle, at the beginning."""
+        """Return the middle, at time 0."""
         del theta
         return self.walk.start(jnp.zeros((), jnp.int32))
 
     def Q_A(self, theta: Int[Array, " n"], e: Place) -> Categorical:
-        """`(1 - slip)` on the moves that lead nearer, the rest on all."""
+        """Return `1 - slip` on the moves that lead nearer, and `slip` spread over all."""
         way = self.walk.target(theta, e) - e.cell
         row, column = way[0], way[1]
         good = jnp.stack([(way == 0).all(), row < 0, row > 0, column < 0, column > 0]).astype(float)
         return Categorical(log_probs=jnp.log((1 - self.slip) * good / good.sum() + self.slip / len(MOVES)))
 
     def g_A(self, theta: Int[Array, " n"], a: Int[Array, ""], e: Place) -> Place:
-        """The step."""
+        """Take the step."""
         return self.walk.move(theta, a, e)
 
     def g_O(self, theta: Int[Array, " n"], o: dict[str, Array], e: Place) -> Place:
-        """The clock."""
+        """Advance the clock."""
         del theta, o
         return self.walk.end_round(e)
 
@@ -183,28 +183,28 @@ def grid(
     episode_rounds: int | None = None,
     slip: float = 0.1,
 ) -> InteractionProcess:
-    """A walker looks for a hidden goal; the expert sees it and goes there.
+    """Return a process in which a walker looks for a hidden goal; the expert knows the goal and goes there.
 
-    `Theta` is the goal's cell, uniform (with `door=True` the key's and the door's, and the walker is not told when it
-    has the key: it may notice that warmer and colder now lead elsewhere). After each step one bit comes with
-    the new place, right with probability `cue`: warmer or colder (`feedback="cue"`: nearer than before, or there), or
-    whether the walker stands on the goal (`feedback="reward"`, with `cue=1` the dark room of the literature). The
+    `Theta` is the goal's cell, uniform. With `door=True` it is the key's cell and the door's; the walker is not told
+    that it has the key, but may notice that warmer and colder lead elsewhere. An observation is the new place, which is
+    given, and one bit, right with probability `cue`: warmer or colder (`feedback="cue"`: nearer than before, or there),
+    or whether the walker stands on the goal (`feedback="reward"`; with `cue=1` the dark room of the literature). The
     expert takes a shortest way, 9 times in 10.
 
-    Why it deludes: a step of the expert tells more of where the goal is than the bit does, so that an agent which takes
-    its own steps for evidence is soon certain of wherever it happens to go.
+    Why it deludes: a step of the expert tells more about the goal than the bit does. An agent that reads its own steps
+    as evidence is soon certain of the place that it happens to walk to.
 
     Args:
         size: the grid has `size x size` cells.
-        cue: the probability that the bit is right, from 1/2 (it says nothing) to 1.
+        cue: the probability that the bit is right, from 1/2 (no information) to 1.
         num_rounds: T, of a lifetime.
-        feedback: what the bit is about.
-        door: whether a key has to be fetched before the goal counts.
-        episode_rounds: after so many rounds the walker is put back, and theta stays; by default never.
-        slip: of the expert's steps, the share that goes anywhere.
+        feedback: the meaning of the bit.
+        door: whether a key must be fetched before the goal counts.
+        episode_rounds: rounds after which the walker returns to the middle while theta stays; by default never.
+        slip: the share of the expert's steps that are random.
 
     Raises:
-        ValueError: a number out of range.
+        ValueError: a number is out of range.
 
     >>> grid(size=5).num_thetas, grid(size=3, door=True).num_thetas
     (25, 81)
@@ -212,7 +212,7 @@ def grid(
     size, num_rounds = check_count("grid: size", size), check_count("grid: num_rounds", num_rounds)
     episode_rounds = num_rounds if episode_rounds is None else check_count("grid: episode_rounds", episode_rounds)
     if size < 2:
-        raise ValueError(f"grid: size must be at least 2, not {size}: there is nothing to look for.")
+        raise ValueError(f"grid: size must be at least 2, not {size}.")
     cue = check_between("grid: cue", cue, 0.5, 1, why="1/2 says nothing")
     slip = check_between("grid: slip", slip, 0, 1, ends=False, why="the expert needs some mass on every action")
     if feedback not in ("cue", "reward"):

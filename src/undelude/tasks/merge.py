@@ -1,4 +1,4 @@
-"""A driver merging before another whose intention is hidden: "a driver navigating a vehicle" (Section 1)."""
+"""A driver merging in front of another whose intention is hidden: "a driver navigating a vehicle" (Section 1)."""
 
 from typing import Any, ClassVar
 
@@ -16,13 +16,13 @@ from undelude._process.task import AbstractExpert, AbstractTask
 
 YIELDS, ASSERTS = 0, 1
 GO = 1
-# What is observed: two signs of how the other drives, 0 and 1, and how it ended.
+# Observations: signs of how the other car drives, 0 and 1, then the outcome.
 MERGED, CRASHED = 2, 3
 UNDER_WAY = 0
 
 
 class Ramp(eqx.Module):
-    """Where the driver is: steps along the ramp, the clock, and how it ended, `UNDER_WAY`, `MERGED` or `CRASHED`."""
+    """The driver's state: steps along the ramp, the clock, and the outcome: `UNDER_WAY`, `MERGED` or `CRASHED`."""
 
     place: Int[Array, ""]
     t: Int[Array, ""]
@@ -30,12 +30,12 @@ class Ramp(eqx.Module):
 
 
 class MergeTask(AbstractTask[Ramp]):
-    """`Q(O | theta, W)`: a sign of the other's intention, or how it ended; and what needs no telling.
+    """`Q(O | theta, W)`: a sign of the other's intention or the outcome, and the view, which is given.
 
     Attributes:
         cue: the probability that a sign is right.
-        steps: along the ramp, until there is no way back.
-        passes: the round in which the other, if it did not yield, has gone by.
+        steps: the length of the ramp, at whose end the driver merges or crashes.
+        passes: the round in which the other car, if it did not yield, has gone by.
     """
 
     cue: float = eqx.field(static=True)
@@ -43,20 +43,20 @@ class MergeTask(AbstractTask[Ramp]):
     passes: int = eqx.field(static=True)
 
     def init(self, theta: Int[Array, ""]) -> Ramp:
-        """At the beginning of the ramp."""
+        """Return the beginning of the ramp, at time 0."""
         del theta
         zero = jnp.zeros((), jnp.int32)
         return Ramp(zero, zero, jnp.asarray(UNDER_WAY, jnp.int32))
 
     def g_A(self, theta: Int[Array, ""], a: Int[Array, ""], w: Ramp) -> Ramp:
-        """A step forward or back; at the end of the ramp it merges, or meets the other."""
+        """Step forward or back; at the end of the ramp, merge or crash."""
         place = jnp.where(w.end == UNDER_WAY, jnp.maximum(w.place + jnp.where(a == GO, 1, -1), 0), w.place)
         collides = (theta == ASSERTS) & (w.t < self.passes)
         ended = jnp.where(place < self.steps, UNDER_WAY, jnp.where(collides, CRASHED, MERGED))
         return Ramp(place, w.t, jnp.where(w.end == UNDER_WAY, ended, w.end).astype(jnp.int32))
 
     def Q_O(self, theta: Int[Array, ""], w: Ramp) -> Joint:
-        """On the ramp a sign, right with probability `cue`; then how it ended, for good. The view is given."""
+        """Return a sign's distribution on the ramp, then the outcome for good; the view is given."""
         sign = jnp.array([[self.cue, 1 - self.cue, 0.0, 0.0], [1 - self.cue, self.cue, 0.0, 0.0]])[theta]
         probs = jnp.where(w.end == UNDER_WAY, sign, jax.nn.one_hot(w.end, 4))
         place = jax.nn.one_hot(w.place, self.steps + 1)
@@ -64,23 +64,23 @@ class MergeTask(AbstractTask[Ramp]):
         return Joint({"sign": Categorical(log_probs=jnp.log(probs)), "view": Given(jnp.append(place, clear))})
 
     def g_O(self, theta: Int[Array, ""], o: dict[str, Array], w: Ramp) -> Ramp:
-        """The clock."""
+        """Advance the clock."""
         del theta, o
         return Ramp(w.place, w.t + 1, w.end)
 
     def reward(self, theta: Int[Array, ""], w: Ramp, a: Int[Array, ""], o: dict[str, Array]) -> Float[Array, ""]:
-        """-1 in each round after a crash, 1 after merging."""
+        """Return -1 in each round after a crash, 1 after merging."""
         del theta, a, o
         return jnp.where(w.end == MERGED, 1.0, jnp.where(w.end == CRASHED, -1.0, 0.0))
 
     def draw(self, frame: Any, theta: Any, w: Ramp, belief: Any) -> None:
-        """The road from the left with the other on it, the ramp up to it, and what it is held to intend."""
+        """Draw the road with the other car, the ramp with the driver, and the belief about the intention."""
         meets = (0.72, 0.3)
         frame.line([(0.02, meets[1]), (0.98, meets[1])], colour=frame.rule, width=0.11)
         frame.line([(0.1, 0.62), meets], colour=frame.rule, width=0.08)
         if theta == YIELDS:
             other = (0.3, meets[1])
-        else:  # There until round `passes`, then off to the right.
+        else:  # Near the ramp until round `passes`, then off to the right.
             other = (0.06 + min(int(w.t) / self.passes, 1.0) * 0.6 + 0.3 * (int(w.t) >= self.passes), meets[1])
         share = min(int(w.place) / self.steps, 1.0)
         own = (0.1 + share * (meets[0] - 0.1), 0.62 + share * (meets[1] - 0.62))
@@ -94,34 +94,34 @@ class MergeTask(AbstractTask[Ramp]):
         frame.bars([p for _, p in belief], framed=int(theta), labels=labels, top=0.72)
 
     def say(self, o: Any) -> str:
-        """The sign of the other's intention."""
+        """Name the sign of the other's intention."""
         return ("slowing", "pressing", "", "")[int(o["sign"])]
 
 
 class MergeExpert(AbstractExpert[Int[Array, ""]]):
-    """`Q(A | theta, E)`: gap acceptance; forward where the other yields or has gone by, else back."""
+    """`Q(A | theta, E)`: gap acceptance, forward if the other yields or has gone by, else back. E is the clock."""
 
     theta_free_memory: ClassVar[bool] = True
     accuracy: float = eqx.field(static=True)
     passes: int = eqx.field(static=True)
 
     def init(self, theta: Int[Array, ""]) -> Int[Array, ""]:
-        """E is the clock."""
+        """Return time 0."""
         del theta
         return jnp.zeros((), jnp.int32)
 
     def Q_A(self, theta: Int[Array, ""], e: Int[Array, ""]) -> Categorical:
-        """The right one of back and go with probability `accuracy`."""
+        """Return `accuracy` on the right action, back or forward."""
         go = jnp.where((theta == YIELDS) | (e >= self.passes), self.accuracy, 1 - self.accuracy)
         return Categorical(log_probs=jnp.log(jnp.stack([1 - go, go])))
 
     def g_A(self, theta: Int[Array, ""], a: Int[Array, ""], e: Int[Array, ""]) -> Int[Array, ""]:
-        """Nothing to remember."""
+        """Return the memory unchanged."""
         del theta, a
         return e
 
     def g_O(self, theta: Int[Array, ""], o: dict[str, Array], e: Int[Array, ""]) -> Int[Array, ""]:
-        """The clock."""
+        """Advance the clock."""
         del theta, o
         return e + 1
 
@@ -129,26 +129,25 @@ class MergeExpert(AbstractExpert[Int[Array, ""]]):
 def merge(
     cue: float = 0.8, num_rounds: int = 30, *, steps: int = 7, passes: int = 20, accuracy: float = 0.92
 ) -> InteractionProcess:
-    """A driver on a ramp, and another on the road, who yields or asserts itself: which, is hidden.
+    """Return a process in which a driver on a ramp merges in front of another car that yields or asserts itself.
 
-    `Theta` is the other's intention, uniform. The driver goes forward or back along the ramp of `steps` steps; at its
-    end it merges, unless the other asserts itself and is still there: then they crash. In round `passes` the other has
-    gone by, whatever its intention was. Each round brings a sign of it (slowing, pressing), right with probability
-    `cue`; place and clearance are given. The expert knows, and goes forward or back with probability `accuracy` as the
-    gap allows.
+    `Theta` is the other car's intention, uniform. The driver goes forward or back along a ramp of `steps` steps. At its
+    end the driver merges, or crashes if the other asserts itself and is still there. From round `passes` on the other
+    has gone by under either theta. Each round shows a sign of the intention (slowing, pressing), right with probability
+    `cue`; place and clearance are given. The expert knows theta and does the right thing with probability `accuracy`.
 
-    Why it deludes: having gone forward is taken for proof that the other yields. What people remember is the share of
-    crashes (`crashed`).
+    Why it deludes: an agent that reads its own actions as evidence takes having gone forward for proof that the other
+    yields. The tangible cost is the share of crashes (`crashed`).
 
     Args:
-        cue: the probability that a sign is right, from 1/2 (it says nothing) to 1.
+        cue: the probability that a sign is right, from 1/2 (no information) to 1.
         num_rounds: T.
-        steps: of the ramp, until there is no way back.
+        steps: the length of the ramp.
         passes: the round in which the other has gone by.
-        accuracy: of the expert.
+        accuracy: the expert's probability of the right action.
 
     Raises:
-        ValueError: a number out of range.
+        ValueError: a number is out of range.
 
     >>> merge().num_thetas, merge().action_spec.n
     (2, 2)
@@ -167,5 +166,5 @@ def merge(
 
 
 def crashed(episodes: Episodes) -> Bool[Array, " B"]:
-    """Which episodes of `merge` ended in a crash."""
+    """Return which episodes of `merge` ended in a crash."""
     return (episodes.observations["sign"] == CRASHED).any(-1)

@@ -1,4 +1,4 @@
-"""The named tasks of the command line, and the user's own by `package.module:factory`."""
+"""The tasks that the command line knows by name, and users' own tasks as `package.module:factory`."""
 
 import difflib
 import importlib
@@ -19,14 +19,14 @@ from undelude.tasks.switching import switching_bandit
 
 
 class NamedTask(NamedTuple):
-    """A task with a name; its sizes stand here so that a list of tasks need not build them.
+    """A task with a name. Its sizes are stated, so that listing the tasks builds none of them.
 
     Attributes:
-        summary: one line, what Theta is.
-        factory: builds the process; as `module:name`, if its module needs optional dependencies.
-        num_thetas, num_rounds, num_actions, num_observations: K, T, A and O of what it builds; "2 reals" where actions
-            are continuous, "2 +" where an observation has given parts too.
-        extra: the optional dependencies (`undelude[extra]`) without which it cannot be built.
+        summary: what Theta is, in one line.
+        factory: builds the process; written as `module:name` if its module needs optional dependencies.
+        num_thetas, num_rounds, num_actions, num_observations: K, T, A and O of the process; "2 reals" if actions are
+            continuous, "2 +" if an observation also has given parts.
+        extra: the optional dependencies (`undelude[extra]`) that the task needs.
     """
 
     summary: str
@@ -39,11 +39,11 @@ class NamedTask(NamedTuple):
 
 
 class UnknownTaskError(ValueError):
-    """There is no such task; the message lists near names."""
+    """An unknown task; the message lists names that are close."""
 
 
 class TaskError(RuntimeError):
-    """The user's own task cannot be made; its cause says why."""
+    """A failure of a user's own task; `__cause__` is the error."""
 
     def __init__(self, task: str):
         super().__init__(f"the task {task} cannot be made")
@@ -57,7 +57,7 @@ TASKS: dict[str, NamedTask] = {
     "arm": NamedTask("which target a guide means", arm, 8, 60, "2 reals", "2 +"),
     "merge": NamedTask("whether the other driver yields", merge, 2, 30, 2, "4 +"),
     "leduc": NamedTask("which card the opponent holds", leduc, 3, 4, 3, 304),
-    "kuhn": NamedTask("the same in Kuhn poker, where it hardly matters", kuhn, 3, 2, 2, 17),
+    "kuhn": NamedTask("which card the opponent holds; hardly any delusion", kuhn, 3, 2, 2, 17),
     "doors": NamedTask("which door is not poisoned: imitation is the wrong goal", doors, 3, 1, 4, 4),
     "frozen_lake": NamedTask(
         "FrozenLake-v1: which corner is the goal", "undelude.gym.tasks:frozen_lake", 4, 40, 4, 18, "gym"
@@ -70,25 +70,25 @@ TASKS: dict[str, NamedTask] = {
 
 
 def make(task: str) -> InteractionProcess:
-    """Build a task from its name, or from the user's own `package.module:factory`.
+    """Build a task from its name, or from a user's own `package.module:factory`.
 
     Args:
-        task: a key of `TASKS`; or a module, importable from the current directory too, and in it a callable of no
-            arguments that returns an `InteractionProcess`.
+        task: a key of `TASKS`; or a module, installed or in the current directory, and a function in it that takes no
+            arguments and returns an `InteractionProcess`.
 
     Raises:
-        UnknownTaskError: there is no such name, module or factory.
+        UnknownTaskError: the name, module or factory does not exist.
         TaskError: the user's module or factory failed.
-        ModuleNotFoundError: an optional dependency is missing; the message says which to install.
-        TypeError: the factory returned something else.
+        ModuleNotFoundError: an optional dependency is missing; the message names it.
+        TypeError: the factory did not return a process.
     """
     if task in TASKS:
         named = TASKS[task].factory
         return _find_factory(named)() if isinstance(named, str) else named()
     if ":" not in task:
         near = difflib.get_close_matches(task, TASKS, n=3, cutoff=0.5)
-        hint = f"Did you mean {' or '.join(near)}?" if near else f"There are {', '.join(TASKS)}."
-        raise UnknownTaskError(f"there is no task {task!r}. {hint} Your own is given as package.module:factory.")
+        hint = f"Did you mean {' or '.join(near)}?" if near else f"The tasks are {', '.join(TASKS)}."
+        raise UnknownTaskError(f"unknown task {task!r}. {hint} Name a task of your own as package.module:factory.")
     factory = _find_factory(task)
     try:
         process = factory()
@@ -105,11 +105,11 @@ def _find_factory(task: str) -> Callable[[], Any]:
         sys.path.insert(0, os.getcwd())
     if not name:
         raise UnknownTaskError(
-            f"the task {task!r} names no factory: write {module_name}:NAME, a function's name in it."
+            f"the task {task!r} names no factory. Write {module_name}:NAME, with the name of a function in it."
         )
     unknown = UnknownTaskError(
-        f"there is no module {module_name!r} for the task {task!r}; {_meant(module_name, name)}"
-        "it must be installed, or lie in the current directory."
+        f"no module {module_name!r} for the task {task!r}: {_suggest_module(module_name, name)}"
+        "it must be installed or in the current directory."
     )
     if not all(part.isidentifier() for part in module_name.split(".")):
         raise unknown
@@ -119,7 +119,7 @@ def _find_factory(task: str) -> Callable[[], Any]:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing and f"{module_name}.".startswith(f"{missing}."):
             raise unknown from error
-        # The module is there; something in it, or that it imports, is not as it should.
+        # The module exists, and fails in its own code or in its imports.
         raise TaskError(task) from error
     factory = getattr(module, name, None)
     if factory is None:
@@ -128,14 +128,14 @@ def _find_factory(task: str) -> Callable[[], Any]:
         raise UnknownTaskError(f"module {module_name!r} has no factory {name!r} for the task {task!r}.{hint}")
     if not callable(factory):
         raise UnknownTaskError(
-            f"{name!r} in module {module_name!r} is no factory but of type {type(factory).__name__}: "
-            f"the task {task!r} needs a function that returns an undelude.InteractionProcess."
+            f"{name!r} in module {module_name!r} is not a function but of type {type(factory).__name__}. "
+            f"The task {task!r} needs a function that returns an undelude.InteractionProcess."
         )
     return factory
 
 
-def _meant(module_name: str, name: str) -> str:
-    """The name of the module in a file, where a file was named in its place."""
+def _suggest_module(module_name: str, name: str) -> str:
+    """Return a hint if the path of a file was given as the module; empty otherwise."""
     file = os.path.relpath(module_name) if module_name.endswith(".py") else ""
     module = file.removesuffix(".py").replace(os.sep, ".")
-    return f"did you mean {module}:{name}? A module is named without .py, and " if module and module[0] != "." else ""
+    return f"did you mean {module}:{name}? Write a module without .py; " if module and module[0] != "." else ""

@@ -1,4 +1,4 @@
-"""A bandit whose best arm changes: Theta_t, drawn anew in each round (Section 3)."""
+"""A bandit whose best arm changes: a `Theta_t` for each round (Section 3)."""
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -11,13 +11,13 @@ from undelude.tasks.bandit import bandit
 
 
 class Switch(eqx.Module):
-    """`Q(Theta_t+1 | theta_t)`: with probability `hazard` another arm, all alike."""
+    """`Q(Theta_t+1 | theta_t)`: with probability `hazard` another arm, uniformly."""
 
     num_arms: int = eqx.field(static=True)
     hazard: float = eqx.field(static=True)
 
     def __call__(self, theta: Int[Array, ""], w: Int[Array, ""]) -> Categorical:
-        """Whatever was pulled."""
+        """Return the distribution of the next best arm; it does not depend on the arm pulled."""
         del w
         stays = jnp.arange(self.num_arms) == theta
         return Categorical(probs=jnp.where(stays, 1 - self.hazard, self.hazard / (self.num_arms - 1)))
@@ -30,20 +30,20 @@ def switching_bandit(
     reward: tuple[float, float] = (0.75, 0.25),
     num_rounds: int = 100,
 ) -> InteractionProcess:
-    """Remark 11's bandit whose best arm may change after each round; the expert knows which it is now.
+    """Return Remark 11's bandit with a best arm that may change after each round; the expert knows the current one.
 
-    `Q(Theta_t+1 | theta_t)` leaves the best arm as it is with probability `1 - hazard`, and makes another one the best
-    otherwise. Belief must be given up again: an agent that has talked itself into an arm is the slower to notice.
+    `Q(Theta_t+1 | theta_t)` keeps the best arm with probability `1 - hazard`, and otherwise makes another arm the best.
+    Why it matters: an agent must give up beliefs again, and a deluded agent is slower to notice a change.
 
     Args:
         num_arms: K.
         hazard: the probability that the best arm changes after a round.
-        expert_accuracy: the expert's probability of the arm that is best now.
-        reward: probabilities that the best arm and that any other pay 1.
+        expert_accuracy: the expert's probability of the current best arm.
+        reward: the probabilities that the best arm and that another arm pay 1.
         num_rounds: T.
 
     Raises:
-        ValueError: a number out of range.
+        ValueError: a number is out of range.
 
     >>> switching_bandit(num_arms=3).causal_model(num_rounds=2)
     CausalModel(Theta_1, A_1 | Theta_1, O_1 | Theta_1 A_1, Theta_2 | Theta_1, A_2 | Theta_2, O_2 | Theta_2 A_2)

@@ -1,4 +1,4 @@
-"""Processes from tables: every mechanism is an array (the finite alphabets of Appendix A)."""
+"""Processes from tables: every conditional distribution is an array (the finite alphabets of Appendix A)."""
 
 from typing import Any
 
@@ -15,11 +15,11 @@ NO_ACTION = -1
 
 
 class TableTask(AbstractTask[Int[Array, ""]]):
-    """`Q(O | theta, a)`: an observation that depends on theta and on the last action; the memory is that action.
+    """`Q(O | theta, a)` from a table. The memory W is the last action.
 
     Attributes:
         log_probs: `[K, A, O]`, `log Q(o | theta, a)`.
-        rewards: `[O]`, what an observation is worth.
+        rewards: `[O]`, the reward of each observation.
     """
 
     theta_free_memory = True
@@ -27,12 +27,12 @@ class TableTask(AbstractTask[Int[Array, ""]]):
     rewards: Float[Array, " O"]
 
     def init(self, theta: Int[Array, ""]) -> Int[Array, ""]:
-        """No action yet; Nature does not open."""
+        """Return `NO_ACTION`: Nature does not open."""
         del theta
         return jnp.full((), NO_ACTION, jnp.int32)
 
     def Q_O(self, theta: Int[Array, ""], w: Int[Array, ""]) -> Categorical:
-        """`Q(O | theta, a)`."""
+        """Return `Q(O | theta, a)`."""
         return Categorical(log_probs=self.log_probs[theta, w])
 
     def g_A(self, theta: Int[Array, ""], a: Int[Array, ""], w: Int[Array, ""]) -> Int[Array, ""]:
@@ -41,19 +41,19 @@ class TableTask(AbstractTask[Int[Array, ""]]):
         return jnp.asarray(a, jnp.int32)
 
     def g_O(self, theta: Int[Array, ""], o: Int[Array, ""], w: Int[Array, ""]) -> Int[Array, ""]:
-        """Nothing to remember."""
+        """Return the memory unchanged."""
         del theta, o
         return w
 
     def reward(
         self, theta: Int[Array, ""], w: Int[Array, ""], a: Int[Array, ""], o: Int[Array, ""]
     ) -> Float[Array, ""]:
-        """What the observation is worth."""
+        """Return the reward of the observation."""
         del theta, w, a
         return self.rewards[o]
 
     def draw(self, frame: Any, theta: Any, w: Any, belief: Any) -> None:
-        """A disc for each action, the one that was taken filled, over the belief."""
+        """Draw a disc for each action, the last one filled, and the belief as bars below."""
         num_actions = self.log_probs.shape[1]
         for a in range(num_actions):
             centre, taken = (0.05 + 0.9 * (a + 0.425) / num_actions, 0.12), a == int(w)
@@ -62,7 +62,7 @@ class TableTask(AbstractTask[Int[Array, ""]]):
 
 
 class TableExpert(AbstractExpert[None]):
-    """`Q(A | theta)`: an expert who needs no memory, whatever the observations are.
+    """`Q(A | theta)` from a table: an expert without a memory.
 
     Attributes:
         log_probs: `[K, A]`, `log Q(a | theta)`.
@@ -72,18 +72,18 @@ class TableExpert(AbstractExpert[None]):
     log_probs: Float[Array, "K A"]
 
     def init(self, theta: Int[Array, ""]) -> None:
-        """No memory."""
+        """Return None, the empty memory."""
 
     def Q_A(self, theta: Int[Array, ""], e: None) -> Categorical:
-        """`Q(A | theta)`."""
+        """Return `Q(A | theta)`."""
         del e
         return Categorical(log_probs=self.log_probs[theta])
 
     def g_A(self, theta: Int[Array, ""], a: Int[Array, ""], e: None) -> None:
-        """No memory."""
+        """Return None, the empty memory."""
 
     def g_O(self, theta: Int[Array, ""], o: PyTree, e: None) -> None:
-        """No memory."""
+        """Return None, the empty memory."""
 
 
 def from_tables(
@@ -95,18 +95,18 @@ def from_tables(
     num_rounds: int = 20,
     name: str = "tables",
 ) -> InteractionProcess:
-    """A process whose expert knows theta and whose observations depend on theta and the last action.
+    """Return a process whose expert acts by `Q(a | theta)` and whose observations depend on theta and the last action.
 
     Args:
         prior: `[K]`, `Q(theta)`.
         expert: `[K, A]`, `Q(a | theta)`.
         task: `[K, A, O]`, `Q(o | theta, a)`.
-        rewards: `[O]`, what an observation is worth; its index by default.
+        rewards: `[O]`, the reward of each observation; its index by default.
         num_rounds: T.
-        name: how messages call it.
+        name: of the process, for messages.
 
     Raises:
-        ValueError: a table that is no table of probabilities, or whose shape does not fit the others'.
+        ValueError: a table does not hold probabilities, or does not fit the other tables.
 
     >>> process = from_tables(prior=[.5, .5], expert=[[.9, .1], [.2, .8]], task=[[[.7, .3], [.4, .6]]] * 2)
     >>> process.num_thetas, process.action_spec.n
@@ -118,7 +118,7 @@ def from_tables(
         if table.ndim != axes.count(",") + 1:
             raise ValueError(f"{name}: {part} has shape {table.shape}; it must be {axes}.")
         if not table.size:
-            raise ValueError(f"{name}: {part} has no mass: its shape is {table.shape}, and no axis may be empty.")
+            raise ValueError(f"{name}: {part} has shape {table.shape}; no axis may be empty.")
         check_probabilities(table, f"{name}: {part}")
     if Q_A.shape[0] != Q_theta.shape[0] or Q_O.shape[:2] != Q_A.shape:
         raise ValueError(
@@ -132,7 +132,7 @@ def from_tables(
             f"{name}: rewards has shape {worth.shape}; it needs one number for each of {Q_O.shape[2]} observations."
         )
     with np.errstate(over="ignore"):
-        worth = np.asarray(worth, jnp.asarray(0.0).dtype)  # As they will be: in single precision, by default.
+        worth = np.asarray(worth, jnp.asarray(0.0).dtype)  # JAX's precision, single by default
     if not np.isfinite(worth).all():
         raise ValueError(f"{name}: rewards must be finite numbers, not {worth.tolist()}.")
     return InteractionProcess(

@@ -1,7 +1,7 @@
-"""Known Markov decision processes, unknown errand: the "agent controlling a known MDP" of Section 3.
+"""Task and expert for "an agent controlling a known MDP" with a hidden goal (Section 3).
 
-The transition tables that Gymnasium's toy-text environments publish (`env.unwrapped.P`) are stacked into one process
-whose theta is which map or errand it is. https://gymnasium.farama.org/environments/toy_text/
+`AbstractTabularTask` reads Nature's distribution from tables, one for each theta; `TabularExpert` plays the policy of
+`soft_value_iteration`. `undelude.gym.tabular` fills the tables from Gymnasium, `undelude.tasks.cards` from game trees.
 """
 
 import equinox as eqx
@@ -15,29 +15,24 @@ from undelude._process.task import AbstractExpert, AbstractTask
 Memory = tuple[Int[Array, ""], Int[Array, ""]]
 
 
-class TabularTask(AbstractTask[Memory]):
-    """`Q(O | theta, s, a)` from tables; the memory is the last state that was shown, and the last action.
+class AbstractTabularTask(AbstractTask[Memory]):
+    """`Q(O | theta, s, a)` from tables. The memory W is the last state shown and the last action.
 
     Attributes:
-        log_probs: `[K, S + 1, A, O]`; the last state is "before the opening".
-        rewards: `[K, S + 1, A, O]`, the expected reward, given what happened.
+        log_probs: `[K, S + 1, A, O]`; the last state stands for "before the opening".
+        rewards: `[K, S + 1, A, O]`, the expected reward of an outcome.
         state_of: `[O]`, the state that an outcome shows.
-        outcomes: what each of the O symbols says: `(state, reward or None, terminated)`.
+        outcomes: the meaning of each of the O symbols: `(state, reward or None, terminated)`.
     """
 
     theta_free_memory = True
-    log_probs: Float[Array, "K S1 A O"]
-    rewards: Float[Array, "K S1 A O"]
-    state_of: Int[Array, " O"]
-    outcomes: tuple[tuple[int, float | None, bool], ...] = eqx.field(static=True)
-
-    def init(self, theta: Int[Array, ""]) -> Memory:
-        """Before the opening."""
-        del theta
-        return jnp.asarray(self.log_probs.shape[1] - 1, jnp.int32), jnp.zeros((), jnp.int32)
+    log_probs: eqx.AbstractVar[Float[Array, "K S1 A O"]]
+    rewards: eqx.AbstractVar[Float[Array, "K S1 A O"]]
+    state_of: eqx.AbstractVar[Int[Array, " O"]]
+    outcomes: eqx.AbstractVar[tuple[tuple[int, float | None, bool], ...]]
 
     def Q_O(self, theta: Int[Array, ""], w: Memory) -> Categorical:
-        """The distribution of what the environment shows next."""
+        """Return the distribution of the next outcome."""
         return Categorical(log_probs=self.log_probs[theta, w[0], w[1]])
 
     def g_A(self, theta: Int[Array, ""], a: Int[Array, ""], w: Memory) -> Memory:
@@ -51,12 +46,26 @@ class TabularTask(AbstractTask[Memory]):
         return self.state_of[o], w[1]
 
     def reward(self, theta: Int[Array, ""], w: Memory, a: Int[Array, ""], o: Int[Array, ""]) -> Float[Array, ""]:
-        """The environment's reward (its mean, where `o` hides or blurs it)."""
+        """Return the environment's reward, or its mean if `o` hides or blurs it."""
         return self.rewards[theta, w[0], a, o]
 
 
+class TabularTask(AbstractTabularTask):
+    """A known environment, one table for each theta; attributes as in `AbstractTabularTask`."""
+
+    log_probs: Float[Array, "K S1 A O"]
+    rewards: Float[Array, "K S1 A O"]
+    state_of: Int[Array, " O"]
+    outcomes: tuple[tuple[int, float | None, bool], ...] = eqx.field(static=True)
+
+    def init(self, theta: Int[Array, ""]) -> Memory:
+        """Return the state "before the opening"."""
+        del theta
+        return jnp.asarray(self.log_probs.shape[1] - 1, jnp.int32), jnp.zeros((), jnp.int32)
+
+
 class TabularExpert(AbstractExpert[Int[Array, ""]]):
-    """A soft-optimal controller for every theta; its memory is the state.
+    """A soft-optimal controller for each theta. The memory E is the state.
 
     Attributes:
         log_probs: `[K, S + 1, A]`, `log Q(a | theta, s)`.
@@ -68,16 +77,16 @@ class TabularExpert(AbstractExpert[Int[Array, ""]]):
     state_of: Int[Array, " O"]
 
     def init(self, theta: Int[Array, ""]) -> Int[Array, ""]:
-        """Before the opening."""
+        """Return the state "before the opening"."""
         del theta
         return jnp.asarray(self.log_probs.shape[1] - 1, jnp.int32)
 
     def Q_A(self, theta: Int[Array, ""], e: Int[Array, ""]) -> Categorical:
-        """`softmax(Q*(theta, s, .) / temperature)`."""
+        """Return `softmax(Q*(theta, s, .) / temperature)`."""
         return Categorical(log_probs=self.log_probs[theta, e])
 
     def g_A(self, theta: Int[Array, ""], a: Int[Array, ""], e: Int[Array, ""]) -> Int[Array, ""]:
-        """Nothing to remember."""
+        """Return the memory unchanged."""
         del theta, a
         return e
 
@@ -90,7 +99,7 @@ class TabularExpert(AbstractExpert[Int[Array, ""]]):
 def soft_value_iteration(
     P: ArrayLike, R: ArrayLike, terminal: ArrayLike, *, temperature: float, discount: float, tolerance: float = 1e-6
 ) -> Float[np.ndarray, "K S A"]:
-    """`log pi(a | s) = (Q(s, a) - V(s)) / tau - log A` of the KL-regularised optimum, for all theta at once.
+    """Return the KL-regularised optimum `log pi(a | s) = (Q(s, a) - V(s)) / tau - log A`, for all theta at once.
 
     `Q(s, a) = R(s, a) + discount sum_s' P(s' | s, a) V(s')`, `V(s) = tau log mean_a exp(Q(s, a) / tau)`, and 0 at
     terminal states. (Soft value iteration against a uniform reference policy; Todorov 2006, Fox et al. 2016.)
@@ -100,19 +109,19 @@ def soft_value_iteration(
         R: `[K, S, A]`, expected rewards.
         terminal: `[K, S]`.
         temperature: tau.
-        discount: in [0, 1); 1 too, where no state is met twice.
+        discount: in [0, 1]; 1 only if no state occurs twice in an episode.
         tolerance: on V, in units of the largest reward.
     """
     P, R, alive = np.asarray(P, float), np.asarray(R, float), ~np.asarray(terminal)
     scale = max(np.abs(R).max(), 1e-12)
     V, change = np.zeros(R.shape[:2]), np.inf
-    # In float64, which the bound on the error of V needs where the discount is near 1.
+    # In float64: near discount 1 the bound on the error of V needs it.
     while change * discount > tolerance * scale * (1 - discount):
         Q = R + discount * (P @ (V * alive)[:, None, :, None])[..., 0]
         best = Q.max(-1)
         new = best + temperature * np.log(np.exp((Q - best[..., None]) / temperature).mean(-1))
         V, change = new, np.abs(new - V).max()
-    # At a terminal state nothing depends on the action: the expert is indifferent there.
+    # At a terminal state no action matters, so the expert is uniform there.
     Q = np.where(alive[..., None], R + discount * (P @ (V * alive)[:, None, :, None])[..., 0], 0.0)
     logits = (Q - Q.max(-1, keepdims=True)) / temperature
     return logits - np.log(np.exp(logits).sum(-1, keepdims=True))

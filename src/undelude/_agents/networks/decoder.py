@@ -31,7 +31,7 @@ class AbstractMixer(eqx.Module, Generic[S]):
 
     @abc.abstractmethod
     def parallel(self, xs: Float[Array, "N D"]) -> Float[Array, "N D"]:
-        """Return the outputs at `N` symbols, the same as `step` scanned from `init`."""
+        """Return the outputs at `N` symbols; they equal those of `step`, scanned from `init`."""
 
 
 class Block(eqx.Module):

@@ -63,8 +63,8 @@ class Window(eqx.Module):
 class MarkovAgent(AbstractNetworkAgent[Float[Array, "K E"]]):
     """A K-order Markov model: `f_A` and `f_O` depend on the last `order` symbols only.
 
-    A round has two symbols. If the right prediction depends on more than `order` symbols, what the agent learns depends
-    on who executed the actions in its data: teach it on its own behaviour.
+    A round has two symbols. If the right prediction depends on more than `order` symbols, the taught agent depends on
+    who executed the actions in its data: teach it on its own behaviour.
 
     Args:
         process: whose actions and observations the agent reads and predicts; or the pair of their specs.

@@ -162,7 +162,7 @@ def make_specs(process: InteractionProcess | tuple[Spec, Spec]) -> tuple[Spec, S
     Raises:
         TypeError: networks have no head for its actions or observations.
     """
-    if isinstance(process, tuple) and all(isinstance(spec, Spec) for spec in process):
+    if isinstance(process, tuple) and len(process) == 2:
         specs = process
     else:
         check_process(process)

@@ -82,7 +82,7 @@ def _reader(reader: AbstractReader, xs: Value) -> AbstractReader:
 
 def _head(head: AbstractHead, xs: Value) -> AbstractHead:
     match head:
-        # In a box, the bounds set the unit.
+        # The bounds of a box set its unit.
         case NormalHead() if head.spec.box is None:
             return NormalHead(head.weight, head.bias, *_mean_and_scale(xs), head.spec, head.num_components)
         case JointHead():

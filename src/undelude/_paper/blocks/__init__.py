@@ -1,4 +1,4 @@
-"""The blocks of the page, in the paper's order: a file for each section, remark or equation, one for the figures."""
+"""Blocks of the page in the paper's order, with a module for each section, remark, equation or figure."""
 
 from collections.abc import Callable
 
@@ -7,6 +7,7 @@ from undelude._paper.blocks import (
     doors,
     dpt,
     equation_3,
+    figure_4,
     figures,
     kl_direction,
     length,
@@ -55,7 +56,7 @@ BLOCKS: tuple[Callable[[Settings], Block], ...] = (
     remark_11.block,
     remark_12.block,
     section_4.block,
-    figures.figure_4,
+    figure_4.block,
     kl_direction.block,
     remark_13.block,
     remark_14.block,

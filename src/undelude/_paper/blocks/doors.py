@@ -1,4 +1,4 @@
-"""Beside Remark 17: the doors of Swamy et al. (2022), with trained nets; stored results."""
+"""Remark 17: the doors of Swamy et al. (2022), with trained networks; stored results."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ WORDS = {"counterfactual": "counterfactual", "cloning": "cloned"}
 
 
 def block(settings: Settings) -> Block:
-    """Taught counterfactually, nets are on the interventional curve; cloned, they latch onto what they did."""
+    """Compare networks taught counterfactually and by cloning with the exact agents."""
     study = load("doors")
     right = {name: np.array(table["1000"]).reshape(3, 5) for name, table in study["right_door"].items()}
     eps_exp = np.array([cell["eps_exp"] for cell in study["cells"]]).reshape(3, 5)
@@ -27,7 +27,7 @@ def block(settings: Settings) -> Block:
         holds(
             f"{name}/exact-do-from-1-eps_exp",
             float(np.abs(right["exact_do"] - (1 - eps_exp)).max()),
-            "the expert's own share of right doors, in every cell",
+            "the expert's share of right doors in every cell",
             np.abs(right["exact_do"] - (1 - eps_exp)).max() < 0.02,
             ours=True,
         ),
@@ -42,7 +42,7 @@ def block(settings: Settings) -> Block:
             holds(
                 f"{name}/{net}/counterfactual/largest-difference-from-exact-do/round-190",
                 off[net]["190"].max(),
-                "near the exact curve in every cell (.05) at the length that it was taught for",
+                "within .05 of the exact curve in every cell, at the length of training",
                 off[net]["190"].max() < 0.05,
                 ours=True,
             )
@@ -52,7 +52,7 @@ def block(settings: Settings) -> Block:
             holds(
                 f"{name}/{net}/counterfactual/largest-difference-from-exact-do/round-1000",
                 off[net]["1000"].max(),
-                "near it (.1) after five times as many rounds",
+                "within .1 after five times as many rounds",
                 off[net]["1000"].max() < 0.1,
                 ours=True,
             )
@@ -62,7 +62,7 @@ def block(settings: Settings) -> Block:
             holds(
                 f"{name}/{net}/cloned-where-the-expert-is-good",
                 right[f"{net}_cloning"][:, 0],
-                "deluded like the exact agent that takes its actions for evidence",
+                "deluded like the exact agent that conditions on its actions",
                 right[f"{net}_cloning"][:, 0].max() < 0.35,
                 ours=True,
             )
@@ -70,36 +70,38 @@ def block(settings: Settings) -> Block:
         ),
     ]
     text = [
-        "Five doors, one is right. What comes back says whether the chosen one was, and is flipped with probability "
-        "eps_obs; the expert takes the right door, and any other with probability eps_exp. Agents act by the rule "
-        "of Swamy et al. (2022, arXiv:2208.02225): the most probable door, flipped with probability eps_exp. They "
-        "computed exact posteriors; here are nets beside them, one of each architecture for all noises, which it is "
-        f"shown as numbers, taught for {taught}. Shown is how often the right door is taken in rounds 900 to 1,000 of "
-        "15 cells. Where the expert is mostly wrong its policy says little, and an error that is small in nats turns "
-        f"the argmax: there the transformer is {off['transformer']['1000'].max():.2f} off after 1,000 rounds, and not "
-        "after 200.",
+        "One of five doors is right. The observation tells whether the chosen door was right, and is flipped with "
+        "probability eps_obs. The expert takes the right door, or another one with probability eps_exp. Agents act by "
+        "the rule of Swamy et al. (2022, arXiv:2208.02225): the most probable door, or with probability eps_exp "
+        "another one. Swamy et al. computed exact posteriors; we add networks. One network of each architecture "
+        f"learns all noise levels, which it observes, and is taught for {taught}. Listed is the share of right doors "
+        "in rounds 900 to 1,000, in 15 cells. If the expert is mostly wrong, its policy carries little information, "
+        "and an error that is small in nats changes the argmax: in such a cell the transformer is "
+        f"{off['transformer']['1000'].max():.2f} off after 1,000 rounds, but not after 200.",
         origin(study, "one seed"),
     ]
-    caption = "Right doors in rounds 900 to 1,000, by eps_exp, for three eps_obs. Lines: exact; marks: nets."
+    caption = (
+        "Share of right doors in rounds 900 to 1,000 by eps_exp, for three eps_obs. Lines: exact; markers: networks."
+    )
     figure = _doors_figure(right, nets, eps_exp[0], sorted({cell["eps_obs"] for cell in study["cells"]}))
     by_round = _rounds_figure(study, nets)
-    words = "The same by round, for every cell: about rounds 20, 100 and 190, and from 900 to 1,000."
+    words = "The same by round in every cell: around rounds 20, 100 and 190, and over rounds 900 to 1,000."
     return Block(name, "Remark 17: the doors of Swamy et al.", text, items, [(figure, caption), (by_round, words)])
 
 
 def _off(study: dict[str, Any], net: str, t: str) -> np.ndarray:
-    """Distance from exact do about a round, `[eps_obs, eps_exp]`."""
+    """Return the difference from exact do around round `t`, `[eps_obs, eps_exp]`."""
     right = study["right_door"]
     return np.abs(np.subtract(right[f"{net}_counterfactual"][t], right["exact_do"][t])).reshape(3, 5)
 
 
 def _rounds_figure(study: dict[str, Any], nets: list[str]) -> Svg:
-    """Small multiples: right doors by round, a row for each eps_obs and a column for each eps_exp."""
+    """Plot the share of right doors by round, with a row for each eps_obs and a column for each eps_exp."""
     rounds = {"20": 20, "100": 100, "190": 190, "1000": 950}
     right = {name: np.array([table[t] for t in rounds]) for name, table in study["right_door"].items()}
     with matplotlib.rc_context(STYLE):
-        canvas = Figure(figsize=(WIDTH, 4.2), layout="constrained")
-        panels = canvas.subplots(3, 5, sharex=True, sharey=True)
+        figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
+        panels = figure.subplots(3, 5, sharex=True, sharey=True)
         for i, axes in enumerate(panels.flat):
             for mark, colour, dash in (("do", DO, "-"), ("see", SEE, "--")):
                 taught = {"do": "counterfactual", "see": "cloning"}[mark]
@@ -118,17 +120,17 @@ def _rounds_figure(study: dict[str, Any], nets: list[str]) -> Svg:
             axes.set_ylabel(f"eps_obs {cell['eps_obs']:g}")
         for axes in panels[-1]:
             axes.set_xlabel("round")
-        canvas.suptitle("eps_exp", fontsize=STYLE["axes.titlesize"])
+        figure.suptitle("eps_exp", fontsize=STYLE["axes.titlesize"])
         handles, labels = panels[0, 0].get_legend_handles_labels()
-        canvas.legend(handles, labels, frameon=False, loc="outside lower center", ncols=2, columnspacing=1.2)
-        alt = "By round in 15 cells: nets taught counterfactually go with exact do, cloned ones with exact see."
-        return to_figure(canvas, "doors-by-round", alt)
+        figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=2, columnspacing=1.2)
+        alt = "By round in 15 cells: networks taught counterfactually follow exact do, cloned ones exact see."
+        return to_figure(figure, "doors-by-round", alt)
 
 
 def _doors_figure(right: dict[str, Any], nets: list[str], eps_exp: np.ndarray, eps_obs: list[float]) -> Svg:
     with matplotlib.rc_context(STYLE):
-        canvas = Figure(figsize=(WIDTH, 2.6), layout="constrained")
-        panels = canvas.subplots(1, 3, sharey=True)
+        figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
+        panels = figure.subplots(1, 3, sharey=True)
         for i, axes in enumerate(panels):
             axes.plot(eps_exp, right["exact_do"][i], "-", color=DO, lw=1.4, label="exact, do")
             axes.plot(eps_exp, right["exact_see"][i], "--", color=SEE, lw=1.4, label="exact, see")
@@ -140,9 +142,9 @@ def _doors_figure(right: dict[str, Any], nets: list[str], eps_exp: np.ndarray, e
             axes.set_xticks([0.1, 0.5, 0.9], [".1", ".5", ".9"])
             axes.axhline(0.2, lw=0.6, ls=":", color=MUTED)
         handles, labels = panels[0].get_legend_handles_labels()
-        canvas.legend(handles, labels, frameon=False, loc="outside lower center", ncols=2, columnspacing=1.2)
+        figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=2, columnspacing=1.2)
         words = ", ".join(
             f"{net} {np.abs(right[f'{net}_counterfactual'] - right['exact_do']).max():.2f}" for net in nets
         )
-        alt = f"Right doors in 15 cells; taught counterfactually, the nets are at most this far from exact do: {words}."
-        return to_figure(canvas, "doors", alt)
+        alt = f"Right doors in 15 cells; largest difference of counterfactually taught networks from exact do: {words}."
+        return to_figure(figure, "doors", alt)

@@ -1,4 +1,4 @@
-"""Beside Section 4.1: the bandit of decision-pretrained transformers, as settings of the loop; stored results."""
+"""Section 4.1: the bandit of decision-pretrained transformers, as two settings of `ud.teach`; stored results."""
 
 import matplotlib
 import numpy as np
@@ -12,13 +12,13 @@ LOOKS = {
     "thompson": ("Thompson sampling", INK, "-"),
     "ucb": ("UCB", MUTED, "--"),
     "greedy": ("greedy", MUTED, ":"),
-    "linear_counterfactual": ("net, Counterfactual()", DO, "-"),
-    "linear_blind": ("net, Blind(their distribution)", SEE, "--"),
+    "linear_counterfactual": ("Counterfactual()", DO, "-"),
+    "linear_blind": ("Blind(their policy)", SEE, "--"),
 }
 
 
 def block(settings: Settings) -> Block:
-    """A perfect imitator of who names the best arm is Thompson sampling."""
+    """Compare networks taught on two kinds of episodes with Thompson sampling, UCB and greedy."""
     study = load("dpt")
     regret, theirs, seconds = study["regret"], study["their_recipe"], study["training_seconds"]
     ends = {name: regret[name]["500"]["mean"] for name in LOOKS}
@@ -28,14 +28,14 @@ def block(settings: Settings) -> Block:
         holds(
             f"{name}/regret-at-500/Thompson-UCB-greedy",
             [ends[x] for x in ("thompson", "ucb", "greedy")],
-            "9.35, 10.56, 18.23 by independent code",
+            "9.35, 10.56, 18.23 by an independent implementation",
             abs(ends["thompson"] - 9.35) < 0.5 and abs(ends["ucb"] - 10.56) < 0.4 and abs(ends["greedy"] - 18.23) < 3,
             ours=True,
         ),
         holds(
             f"{name}/regret-at-500/net-by-its-own-episodes-and-by-theirs",
             [ends["linear_counterfactual"], ends["linear_blind"]],
-            "at convergence Thompson's; at this budget on the way there, nearer with its own episodes",
+            "at convergence that of Thompson sampling; at this budget above it, lower with own episodes",
             ends["thompson"] < ends["linear_counterfactual"] < min(ends["greedy"], ends["linear_blind"]),
             ours=True,
         ),
@@ -49,38 +49,37 @@ def block(settings: Settings) -> Block:
         holds(
             f"{name}/gigabytes-on-disk/ours-and-their-recipe",
             [0.0, theirs["disk_gigabytes"]],
-            "nothing is stored: episodes are drawn as they are needed",
+            "none: episodes are sampled when they are needed",
             True,
             ours=True,
         ),
     ]
     text = [
-        "Lee et al. (2023, arXiv:2306.14892) pretrain a transformer on the best action of tasks whose data were "
-        "drawn by a distribution that knows nothing of the task. In the words of the paper at hand that is "
-        "counterfactual "
-        "teaching under somebody else's blind behaviour, `Blind(policy)`; beside it the net's own, "
-        "`Counterfactual()`. Five arms with uniform means and Gaussian noise; what is shown is the cumulative "
-        "regret over 500 rounds.",
-        f"Theirs, measured by their own code on two cores and multiplied up: {theirs['seconds_per_task']:.3f} s and "
-        f"{theirs['bytes_per_task'] / 1000:.0f} kB for each of {theirs['num_tasks']:,} tasks, "
-        f"{theirs['seconds_per_batch']:g} s for each of {theirs['num_epochs'] * 1250:,} batches. Ours shared the "
-        "cores with other work, their training did not.",
+        "Lee et al. (2023, arXiv:2306.14892) pretrain a transformer to predict the best action from data of a policy "
+        "that does not depend on the task. In the paper's terms this is counterfactual teaching in episodes of another "
+        "policy, `Blind(policy)`; `Counterfactual()` uses the agent's own episodes. The bandit has five arms with "
+        "uniform means and Gaussian noise. The exact imitator of an expert who names the best arm is Thompson "
+        "sampling. Listed is the cumulative regret over 500 rounds.",
+        f"The costs of their recipe were measured with their code on two cores and extrapolated: "
+        f"{theirs['seconds_per_task']:.3f} s and {theirs['bytes_per_task'] / 1000:.0f} kB for each of "
+        f"{theirs['num_tasks']:,} tasks, {theirs['seconds_per_batch']:g} s for each of "
+        f"{theirs['num_epochs'] * 1250:,} batches. Our runs shared the cores with other jobs.",
         origin(study, "one seed"),
     ]
-    caption = "Cumulative regret, the mean over 2,000 bandits."
+    caption = "Cumulative regret, mean over 2,000 bandits."
     title = "Section 4.1: the bandit of decision-pretrained transformers"
     return Block(name, title, text, items, [(_regret_figure(regret), caption)])
 
 
 def _regret_figure(regret: dict) -> Svg:
     with matplotlib.rc_context(STYLE):
-        canvas = Figure(figsize=(WIDTH, 3.0), layout="constrained")
-        axes = canvas.subplots()
+        figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
+        axes = figure.subplots()
         for name, (label, colour, line) in LOOKS.items():
             curve = regret[name]["curve"]
             axes.plot(curve["rounds"], curve["regret"], line, color=colour, lw=1.5, label=label)
         axes.set(xlabel="round", title="cumulative regret", xlim=(0, None), ylim=(0, None))
-        canvas.legend(frameon=False, loc="outside lower center", ncols=2, columnspacing=1.2)
+        figure.legend(frameon=False, loc="outside lower center", ncols=2, columnspacing=1.2)
         ends = ", ".join(f"{label} {regret[name]['500']['mean']:.2f}" for name, (label, *_) in LOOKS.items())
         assert np.isfinite([regret[name]["500"]["mean"] for name in LOOKS]).all()
-        return to_figure(canvas, "regret", f"Cumulative regret over 500 rounds; at the end: {ends}.")
+        return to_figure(figure, "regret", f"Cumulative regret over 500 rounds; at the end: {ends}.")

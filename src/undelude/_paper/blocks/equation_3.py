@@ -1,4 +1,4 @@
-"""Equation 3: the policy, own past actions done."""
+"""Equation 3: the policy treats its own past actions as interventions."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from undelude._paper.item import Block, Settings, equal
 
 
 def block(settings: Settings) -> Block:
-    """Equation 3 after one round of the bandit."""
+    """Compute equation 3 after one round of the bandit."""
     bandit = ud.tasks.bandit(num_rounds=2)
     model = bandit.causal_model()
     histories = ud.Episodes.of(
@@ -18,10 +18,10 @@ def block(settings: Settings) -> Block:
     surgery = model.query("A_2", do={"A_1": 1}, see={"O_1": 1}), model.query("A_2", see={"A_1": 1, "O_1": 1})
     gaps = [np.abs(x - y).max() for x, y in zip((done, seen), surgery, strict=True)]
     text = [
-        "The smallest case in which the two readings part: on the five-armed bandit, arm 2 was pulled once and it "
-        "paid. As an intervention the pull says nothing, and only the reward speaks for arm 2. As a condition the "
-        "pull itself counts as the advice of an expert, six times as likely if arm 2 is the best.",
-        "Each number is computed by the recursive agent and by surgery on the graph of two rounds.",
+        "The smallest example in which the two readings differ: on the five-armed bandit, arm 2 was pulled once and "
+        "it paid. As an intervention the pull carries no evidence, and only the reward favours arm 2. As a condition "
+        "the pull is evidence too: the expert is six times as likely to pull arm 2 if it is the best.",
+        "Each number is computed by the recursion of the agent and by surgery on the graph of two rounds.",
     ]
     items = [
         equal("equation-3/P(A_2 | do(A_1), O_1=1)/same-arm", done[1], 11 / 35, "11/35", ours=True),
@@ -32,7 +32,7 @@ def block(settings: Settings) -> Block:
             "equation-3/largest-difference/agent-and-surgery",
             gaps,
             [0, 0],
-            "two independent computations agree: done, seen",
+            "two independent computations agree: do, see",
             ours=True,
         ),
     ]

@@ -1,29 +1,27 @@
-"""Figures 1 to 4: drawn from the models and from the code, and checked against what their captions say."""
+"""Figures 1 to 3: drawn from the models, and checked against their captions."""
 
 import numpy as np
 
-import undelude as ud
 from undelude._paper import figures
 from undelude._paper.blocks.models import OBSERVED, frog, game, refusal
-from undelude._paper.computation import teaching_graph
 from undelude._paper.game_tree import extensive_form
 from undelude._paper.item import Block, Settings, equal, holds
 
 
 def figure_1(settings: Settings) -> Block:
-    """The prize-or-frog problem."""
+    """Draw and check Figure 1, the prize-or-frog problem."""
     model = frog()
     moves = [node for node in extensive_form(model.variables, model.names) if len(node.moves) > 1]
     taken = [node for node in moves if node.is_possible]
     arrows = [f"{parent} -> {name}" for name, parents in model.graph.items() for parent in parents]
     expected = {"Theta -> A", "Theta -> O", "A -> O"}
     text = [
-        "Panel a is the tree of everything that the tables of `CausalModel` allow: a branch is solid where its "
-        "probability is above zero, dotted where it is zero. Panel b is the graph of the same model.",
+        "Panel a is the tree of all values of the variables of a `CausalModel`: a branch is solid if its conditional "
+        "probability is positive, and dotted if it is 0. Panel b is the graph of the same model.",
     ]
     captions = (
-        "Figure 1a: the two configurations. Solid: possible after the moves before it; dotted: not. A branch "
-        "after a dotted one may be solid: two of the ends at solid branches have probability 0 overall.",
+        "Figure 1a: the two configurations. Solid: possible given the moves before it; dotted: impossible. A solid "
+        "branch may follow a dotted one: two of the leaves at solid branches have probability 0.",
         "Figure 1b: the causal Bayesian network.",
     )
     items = [
@@ -41,12 +39,12 @@ def figure_1(settings: Settings) -> Block:
 
 
 def figure_2(settings: Settings) -> Block:
-    """Where information flows."""
+    """Draw and check Figure 2, the flow of information."""
     model = frog()
     panels = {
-        "a": ({"given": ()}, "A <- Theta -> O; A -> O", "seen, A also tells about its past"),
-        "b": ({"do": "A"}, "A -> O", "done, A tells only about what comes after it"),
-        "c": ({"given": "Theta"}, "A -> O", "given Theta, the way through it is blocked"),
+        "a": ({"given": ()}, "A <- Theta -> O; A -> O", "conditioning on A also gives evidence about its causal past"),
+        "b": ({"do": "A"}, "A -> O", "intervening on A gives evidence about its causal future only"),
+        "c": ({"given": "Theta"}, "A -> O", "given Theta, the path through it is blocked"),
     }
     items = []
     for panel, (query, expected, paper) in panels.items():
@@ -56,20 +54,20 @@ def figure_2(settings: Settings) -> Block:
     independent = f"{'independent' if after else 'dependent'}; before, {'independent' if before else 'dependent'}"
     items.append(holds("figure-2/b/Theta-and-A", independent, "independent after surgery", after and not before))
     text = [
-        "Which paths between `A` and `O` carry information follows from the graph alone, without the tables: "
-        "`CausalModel.paths` lists them after surgery, and where each is blocked.",
+        "The graph alone, without the tables, determines which paths between `A` and `O` are open: "
+        "`CausalModel.paths` lists the paths after surgery, and the nodes that block them.",
     ]
     captions = (
-        "Figure 2a: conditioning on the own action lets information flow back into Theta.",
-        "Figure 2b: doing it cuts the arrow; what is left flows forward.",
-        "Figure 2c: where Theta is seen, the way through it is blocked: see and do agree.",
+        "Figure 2a: conditioning on the self-generated action lets information flow back to Theta.",
+        "Figure 2b: intervening removes the arrow into A; information only flows forward.",
+        "Figure 2c: if Theta is observed, the path through it is blocked: conditioning and intervening agree.",
     )
     drawn = list(zip(figures.figure_2(model), captions, strict=True))
     return Block("figure-2", "Figure 2: where information flows", text, items, drawn)
 
 
 def figure_3(settings: Settings) -> Block:
-    """The game of two rounds, and what is left of it for who sees no theta."""
+    """Draw and check Figure 3, the game of two rounds and its marginal process."""
     model = game()
     marginal = model.marginal(OBSERVED)
     see, do = {"A_1": 1, "O_1": 1}, {"A_1": 1}
@@ -78,17 +76,17 @@ def figure_3(settings: Settings) -> Block:
     kept = np.abs(marginal.query("A_2", see=see) - conditional).max()
     lost = np.abs(model.query("A_2", do=do, see={"O_1": 1}) - conditional).max()
     text = [
-        "The game has six binary variables, each of which listens to all that came before it, with tables drawn at "
-        "random. Panel d is the marginal process, `model.marginal(...)`: what somebody has who recorded every action "
-        "and observation, however many, and never a theta. It still predicts the next action of the expert from what "
-        "was seen. Asked for the effect of an own action it refuses, because models with other hidden moves would "
-        "have left the same records and would answer otherwise. Below the figure is the refusal, with its reason.",
+        "The game has six binary variables. Each depends on all variables before it, with random tables. Panel d is "
+        "the marginal process, `model.marginal(...)`: the distribution of actions and observations, which any amount "
+        "of recorded interactions without theta can determine at best. It predicts the expert's next action by "
+        "conditioning. A query for the effect of an own action raises an error, because models with other hidden moves "
+        "have the same marginal distribution and another answer. The error message is below the figure.",
     ]
     captions = (
-        "Figure 3a: the game in extensive form; what the agent cannot tell apart is marked alike.",
+        "Figure 3a: the game in extensive form; nodes of an information set have the same marker.",
         "Figure 3b: its causal Bayesian network.",
-        "Figure 3c: the network once the actions were done.",
-        "Figure 3d: the game of who sees no theta.",
+        "Figure 3c: the network after interventions on the actions.",
+        "Figure 3d: the game of the marginal process.",
     )
     answer = "refused: not identifiable" if reason else "answered"
     items = [
@@ -102,55 +100,10 @@ def figure_3(settings: Settings) -> Block:
         holds(
             "figure-3/d/largest-difference/do-and-see",
             lost,
-            "the right answer is not the conditional",
+            "the interventional answer is not the conditional",
             lost > 0.01,
             ours=True,
         ),
     ]
     drawn = list(zip(figures.figure_3(model), captions, strict=True))
     return Block("figure-3", "Figure 3: a game of two rounds", text, items, drawn, reason)
-
-
-def figure_4(settings: Settings) -> Block:
-    """The computation graph of teaching."""
-    # The paper scores one sample of the expert.
-    graph = teaching_graph(ud.Counterfactual(target="sample"))
-    stops = [f"{edge.source} ~> {edge.target}" for edge in graph.stops]
-    memories = ("E'", "W'", "M'", "E''", "W''", "M''")
-    shown = [name for name in ("M", "P_A", "P_O") if graph.reaches("Theta", name, avoiding=("O",))]
-    reached = [name for name in memories if graph.reaches("A_bar", name)]
-    penalised = [edge.source for edge in graph.edges if edge.target == "loss_A"]
-    text = [
-        "The graph is read off the programs that `teach` runs, by tracing one round of `rollout` and of `log_losses` "
-        "with names on what passes through. An arrow says that one named value is computed from another; it is wavy "
-        "where random bits enter. The thick arrows are where JAX's derivative of the losses comes back along. In the "
-        "pass that is differentiated the actions are data: that is the stop.",
-    ]
-    captions = (
-        "Figure 4a: initialization. Theta is shown to the expert and the task, not to the agent.",
-        "Figure 4b: an observation step with factual teaching.",
-        "Figure 4c: an action step with counterfactual teaching. The expert's action is scored and then forgotten.",
-    )
-    items = [
-        holds(
-            "figure-4/where-the-gradient-stops",
-            "; ".join(stops),
-            "no gradient through the sampled action",
-            stops == ["P_A ~> A"],
-        ),
-        holds(
-            "figure-4/Theta-reaches-without-an-observation",
-            ", ".join(shown) or "nothing",
-            "not shown to the agent",
-            not shown,
-        ),
-        holds(
-            "figure-4/loss_A-is-computed-from",
-            ", ".join(sorted(penalised)),
-            "penalised for its probability of what the expert would have done, not for what it did",
-            sorted(penalised) == ["A_bar", "P_A"],
-        ),
-        holds("figure-4/A_bar-reaches", ", ".join(reached) or "no memory", "discarded thereafter", not reached),
-    ]
-    drawn = list(zip(figures.figure_4(graph), captions, strict=True))
-    return Block("figure-4", "Figure 4: the computation graph of teaching", text, items, drawn)

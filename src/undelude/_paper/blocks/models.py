@@ -1,4 +1,4 @@
-"""The causal models of the paper that several blocks ask."""
+"""Causal models of the paper that several blocks use."""
 
 from typing import Any
 
@@ -8,12 +8,12 @@ import undelude as ud
 
 BOXES, CONTENTS = (1, 2), (-1, 1)
 IDENTITY = np.eye(2)
-# `[theta, a, o]`: a prize where the box is the right one, a frog where not.
+# `[theta, a, o]`: a prize if `a = theta`, else a frog.
 CONTENT = np.stack([1 - IDENTITY, IDENTITY], -1)
 
 
 def frog() -> ud.CausalModel:
-    """The prize-or-frog problem, as printed."""
+    """Return the prize-or-frog problem with the paper's tables."""
     return ud.CausalModel(
         [
             ud.Variable("Theta", BOXES, table=[1 / 2, 1 / 2]),
@@ -24,7 +24,7 @@ def frog() -> ud.CausalModel:
 
 
 def refusal(model: ud.CausalModel, asked: str, *, of: type[ValueError] = ud.NotIdentifiable, **query: Any) -> str:
-    """Why `model` refuses with an error `of` this type; empty where it answers."""
+    """Return the message of the error of type `of` that a query raises; empty if the query succeeds."""
     try:
         model.query(asked, **query)
     except of as error:
@@ -33,12 +33,12 @@ def refusal(model: ud.CausalModel, asked: str, *, of: type[ValueError] = ud.NotI
 
 
 def chance(model: ud.CausalModel, asked: str, value: Any, **query: Any) -> float:
-    """`P(asked = value | ...)`."""
+    """Return `P(asked = value | ...)`."""
     return float(model.query(asked, **query)[model[asked].values.index(value)])
 
 
 def random_model(rng: np.random.Generator, *, K: int = 3, A: int = 3, O: int = 3) -> ud.CausalModel:  # noqa: E741 - the letter of the paper
-    """Theta, A, O with tables from flat Dirichlet distributions."""
+    """Return a model of Theta, A and O with tables from flat Dirichlet distributions."""
     tables = [rng.dirichlet(np.ones(shape[-1]), shape[:-1]) for shape in ((K,), (K, A), (K, A, O))]
     names, parents = ("Theta", "A", "O"), ((), ("Theta",), ("Theta", "A"))
     return ud.CausalModel(
@@ -48,7 +48,7 @@ def random_model(rng: np.random.Generator, *, K: int = 3, A: int = 3, O: int = 3
 
 
 def log_tables(process: ud.InteractionProcess) -> tuple[np.ndarray, np.ndarray]:
-    """`log Q(a | theta)`, `[K, A]`, and `log Q(o | theta, a)`, `[K, A, O]`, of a process from tables."""
+    """Return `log Q(a | theta)`, `[K, A]`, and `log Q(o | theta, a)`, `[K, A, O]`, of a process from tables."""
     expert: Any = process.expert
     task: Any = process.task
     return np.asarray(expert.log_probs, float), np.asarray(task.log_probs, float)
@@ -59,7 +59,7 @@ OBSERVED = ("A_1", "O_1", "A_2", "O_2")
 
 
 def game(seed: int = 139) -> ud.CausalModel:
-    """Figure 3's game of two rounds: six binary variables, each of which listens to all that came before it."""
+    """Return Figure 3's game of two rounds: six binary variables, each with all variables before it as parents."""
     rng = np.random.default_rng(seed)
     variables = []
     for i, name in enumerate(GAME):

@@ -1,4 +1,4 @@
-"""Interaction processes for Section 3: the game of Figure 3, thetas that are drawn anew, arms that tire."""
+"""Interaction processes for Section 3 and Remark 14: the game of Figure 3, and a bandit whose best arm moves."""
 
 from typing import Any, ClassVar
 
@@ -15,13 +15,13 @@ from undelude._paper.blocks.models import GAME
 
 
 class Past(eqx.Module):
-    """All that was done and seen: the round, and the number of the history among those of its length."""
+    """A history: the round, and the index of the history among those of its length."""
 
     t: Int[Array, ""]
     code: Int[Array, ""]
 
     def then(self, symbol: Any, num_symbols: int, *, end: bool = False) -> "Past":
-        """The past with one more symbol; `end`, where it is the last of its round."""
+        """Append a symbol; `end` if it is the last one of its round."""
         return Past(self.t + end, self.code * num_symbols + symbol)
 
 
@@ -37,23 +37,23 @@ class PastTask(ud.AbstractTask[Past]):
     num_actions: int = eqx.field(static=True)
 
     def init(self, theta: Any) -> Past:
-        """Nothing happened yet."""
+        """Return the empty history."""
         return _nothing_yet()
 
     def Q_O(self, theta: Any, w: Past) -> ud.Categorical:
-        """A row of the table."""
+        """Return a row of the table."""
         return ud.Categorical(probs=self.probs[theta, w.t, w.code])
 
     def g_A(self, theta: Any, a: Any, w: Past) -> Past:
-        """Remember the action."""
+        """Append the action."""
         return w.then(a, self.num_actions)
 
     def g_O(self, theta: Any, o: Any, w: Past) -> Past:
-        """Remember the observation."""
+        """Append the observation."""
         return w.then(o, self.probs.shape[-1], end=True)
 
     def reward(self, theta: Any, w: Past, a: Any, o: Any) -> Array:
-        """What was observed."""
+        """Return the observation."""
         return jnp.asarray(o, float)
 
 
@@ -65,46 +65,46 @@ class PastExpert(ud.AbstractExpert[Past]):
     num_observations: int = eqx.field(static=True)
 
     def init(self, theta: Any) -> Past:
-        """Nothing happened yet."""
+        """Return the empty history."""
         return _nothing_yet()
 
     def Q_A(self, theta: Any, e: Past) -> ud.Categorical:
-        """A row of the table."""
+        """Return a row of the table."""
         return ud.Categorical(probs=self.probs[theta, e.t, e.code])
 
     def g_A(self, theta: Any, a: Any, e: Past) -> Past:
-        """Remember the action."""
+        """Append the action."""
         return e.then(a, self.probs.shape[-1])
 
     def g_O(self, theta: Any, o: Any, e: Past) -> Past:
-        """Remember the observation."""
+        """Append the observation."""
         return e.then(o, self.num_observations, end=True)
 
 
-# What Theta is in the process of the game: theta_1 before the first round is over, theta_1:2 after it.
+# Values of Theta in the process of the game: theta_1 in the first round, theta_1:2 after it.
 PATHS = ((0,), (1,), (0, 0), (0, 1), (1, 0), (1, 1))
 
 
 class Extend(eqx.Module):
-    """`Q(theta_1:2 | theta_1, a_1, o_1)`: after the first round the path of thetas grows, then it stays."""
+    """The transition `Q(theta_1:2 | theta_1, a_1, o_1)`: the path of thetas grows once, after the first round."""
 
     probs: Float[Array, "2 4 2"]  # theta_1, (a_1, o_1), theta_2
 
     def __call__(self, theta: Any, w: Past) -> ud.Categorical:
-        """Over `PATHS`."""
+        """Return the distribution over `PATHS`."""
         grown = jnp.zeros(len(PATHS)).at[jnp.array([2, 3]) + 2 * theta].set(self.probs[theta, w.code])
         return ud.Categorical(probs=jnp.where((theta < 2) & (w.t == 1), grown, jnp.eye(len(PATHS))[theta]))
 
 
 def game_process(model: ud.CausalModel) -> ud.InteractionProcess:
-    """The same game as an interaction process whose Theta is the path `theta_1:t`, which grows round by round.
+    """Return the game as an interaction process whose Theta is the path `theta_1:t`.
 
     Args:
-        model: of the variables of `GAME`, each listening to all before it, as `game` gives.
+        model: the result of `game`.
     """
     table = {name: np.asarray(model[name].table) for name in GAME}
     first, second = slice(0, 2), slice(2, 6)
-    # Where a path does not occur in a round, or a history is too short for the table, any distribution will do.
+    # Entries of paths and histories that do not occur are uniform.
     Q_A, Q_O = np.full((6, 2, 4, 2), 0.5), np.full((6, 2, 8, 2), 0.5)
     Q_A[first, 0, 0] = table["A_1"]
     Q_O[first, 0, :2] = table["O_1"]
@@ -122,26 +122,26 @@ def game_process(model: ud.CausalModel) -> ud.InteractionProcess:
 
 
 class Tire(eqx.Module):
-    """The best arm moves on with probability 1/2 when it was pulled, otherwise with 1/10."""
+    """The transition of a bandit whose best arm moves with probability 1/2 if it was pulled, else 1/10."""
 
     num_arms: int = eqx.field(static=True)
 
     def __call__(self, theta: Any, w: Any) -> ud.Categorical:
-        """`w` is the last action."""
+        """Return the distribution of the next best arm; `w` is the last action."""
         p, arms = jnp.where(w == theta, 1 / 2, 1 / 10), jnp.arange(self.num_arms)
         moved = p * (arms == (theta + 1) % self.num_arms)
         return ud.Categorical(probs=jnp.where(arms == theta, 1 - p, moved))
 
 
 def tiring_bandit(num_arms: int = 3, num_rounds: int = 3) -> ud.InteractionProcess:
-    """Remark 11's bandit whose best arm changes, the sooner the more it is pulled: `P(Theta_t+1 | theta_t, a_t)`."""
+    """Return Remark 11's bandit with a best arm that moves, `P(Theta_t+1 | theta_t, a_t)`."""
     b = ud.tasks.bandit(num_arms=num_arms, num_rounds=num_rounds)
     return ud.InteractionProcess(b.prior, b.thetas, b.task, b.expert, num_rounds, transition=Tire(num_arms))
 
 
 @eqx.filter_jit
 def policies(process: ud.InteractionProcess, histories: ud.Episodes) -> Float[Array, "B T A"]:
-    """What an exact agent predicts before each action of each history, the actions marked as they are there."""
+    """Return an exact agent's prediction of each action of each history, given the marks of the history."""
 
     def one(episode: ud.Episodes) -> Array:
         P_A, _ = scan(ud.ExactAgent(process), episode)

@@ -10,7 +10,7 @@ from undelude._paper.item import Block, Settings, equal
 
 
 def other_order() -> ud.CausalModel:
-    """The same, except that A precedes Theta: the prize is put where the choice fell."""
+    """Return the model in which A causes Theta: the prize is put into the chosen box."""
     return ud.CausalModel(
         [
             ud.Variable("A", BOXES, table=[1 / 2, 1 / 2]),
@@ -21,12 +21,12 @@ def other_order() -> ud.CausalModel:
 
 
 def block(settings: Settings) -> Block:
-    """An intervention needs the causal structure."""
+    """Compare interventions in two models with the same joint distribution and different causal orders."""
     models = frog(), other_order()
     joints = [np.asarray(model.query(("Theta", "A", "O"))) for model in models]
 
     def weights(**evidence: Any) -> np.ndarray:
-        """Posterior probabilities of the two orders, from 1/2 each."""
+        """Return the posterior of the two causal orders, with prior 1/2 each."""
         x = np.exp([float(model.log_prob(**evidence)) for model in models]) / 2
         return x / x.sum()
 
@@ -36,12 +36,12 @@ def block(settings: Settings) -> Block:
         "remark-1",
         "Remark 1: an intervention needs the causal structure",
         [
-            "A second `CausalModel` has the arrow between Theta and `A` turned round, as if the prize were put where "
-            "the choice falls. All probabilities of what is seen are the same. What follows from an own choice is "
-            "not: here it fixes the configuration.",
-            "Which of the two is true can be learned, though not by watching. With a prior of one half on each, the "
-            "evidence `log_prob(see=, do=)` of both models gives the posterior: any number of demonstrations leaves it "
-            "at one half, and one own action with its outcome moves it.",
+            "In a second `CausalModel` the arrow between Theta and `A` is reversed: the prize is put into the chosen "
+            "box. The joint distributions of the two models are equal. The effects of an own action differ: in the "
+            "second model it determines the configuration.",
+            "The order can be learned, though not from demonstrations. With a prior of 1/2 on each model, the evidence "
+            "`log_prob(see=, do=)` gives the posterior: any number of demonstrations leaves it at 1/2, and one own "
+            "action with its outcome changes it.",
         ],
         [
             equal(
@@ -66,14 +66,14 @@ def block(settings: Settings) -> Block:
                 "remark-1/largest-difference-of-the-joints",
                 np.abs(joints[0] - joints[1]).max(),
                 0,
-                "what is seen is the same",
+                "equal joint distributions",
                 ours=True,
             ),
             equal(
                 "remark-1/hypotheses/after-demonstrations",
                 [weights(see={"A": a, "O": 1})[1] for a in BOXES],
                 [1 / 2, 1 / 2],
-                "1/2: demonstrations do not tell the orders apart",
+                "1/2: demonstrations do not distinguish the orders",
                 ours=True,
             ),
             equal("remark-1/hypotheses/P(O=+1 | do(A=1))", predicted, 3 / 4, "3/4", ours=True),
@@ -81,7 +81,7 @@ def block(settings: Settings) -> Block:
                 "remark-1/hypotheses/after-prize-and-frog",
                 experiment,
                 [2 / 3, 0],
-                "2/3 for the turned arrow after a prize, 0 after a frog",
+                "2/3 for the reversed arrow after a prize, 0 after a frog",
                 ours=True,
             ),
         ],
@@ -89,5 +89,5 @@ def block(settings: Settings) -> Block:
 
 
 def _between(model: ud.CausalModel, asked: str, a: Any) -> np.ndarray:
-    """`P(asked | do(a)) - P(asked | a)`."""
+    """Return `P(asked | do(a)) - P(asked | a)`."""
     return np.asarray(model.query(asked, do={"A": a}) - model.query(asked, see={"A": a}))

@@ -11,16 +11,19 @@ from undelude._paper.item import Block, Settings, equal, holds
 
 
 def differences(process: ud.InteractionProcess, model: ud.CausalModel, *, num_rounds: int) -> tuple[float, float]:
-    """The recursion against enumeration, over all histories and all marks: of the next theta, and of the next action.
+    """Return the largest differences of recursion and enumeration over all histories and marks.
 
     Args:
-        process: with a transition.
-        model: the same, enumerated.
-        num_rounds: of the histories; one fewer than the model has.
+        process: a process with a transition.
+        model: its causal model.
+        num_rounds: number of rounds of the histories, one fewer than the model has.
+
+    Returns:
+        The difference for the next theta and for the next action.
     """
     A, O, n = len(model["A_1"].values), len(model["O_1"].values), num_rounds  # noqa: E741 - the letter of the paper
     rows = np.array(list(itertools.product(*[range(A)] * n, *[range(O)] * n, *[(0, 1)] * n)))
-    # The last round is there to ask the agent before it.
+    # One more round, for the prediction before it.
     a, o, do = (np.pad(rows[:, i * n : (i + 1) * n], ((0, 0), (0, 1))) for i in range(3))
     histories = ud.Episodes.of(process, actions=a, observations=o, intervened=do == 1)
     belief = np.exp(np.asarray(ud.posterior(process, histories)))[:, n]
@@ -36,10 +39,10 @@ def differences(process: ud.InteractionProcess, model: ud.CausalModel, *, num_ro
 
 
 def block(settings: Settings) -> Block:
-    """The recursive posterior, against enumeration."""
+    """Compare the recursive posterior with enumeration."""
     model = game()
     process, tiring = game_process(model), tiring_bandit()
-    # By the remark: P(theta_2 | theta_1, a_1, o_1) P(o_1 | theta_1, a_1) P(theta_1), of nothing but conditionals.
+    # The remark's product of conditionals: P(theta_2 | theta_1, a_1, o_1) P(o_1 | theta_1, a_1) P(theta_1).
     step = 0.0
     for a, o in itertools.product((0, 1), (0, 1)):
         product = np.stack(
@@ -55,14 +58,13 @@ def block(settings: Settings) -> Block:
     path = differences(process, process.causal_model(), num_rounds=1)
     moving = differences(tiring, tiring.causal_model(), num_rounds=2)
     before, after = (model.d_separated("Theta_1", "A_1", do=do) for do in ((), "A_1"))
-    said = f"{'independent' if before else 'dependent'}; done, {'independent' if after else 'dependent'}"
+    dependence = f"{'independent' if before else 'dependent'}; done, {'independent' if after else 'dependent'}"
     text = [
-        "`ud.posterior` and the exact agents compute the belief by a recursion in which an action that was done "
-        "leaves no likelihood. `process.causal_model(num_rounds=...)` writes the same process out as a graph, cuts "
-        "the arrows into what was done, and sums over everything hidden. The two share no code beyond the mechanisms.",
-        "What is listed is the largest difference of any probability over all histories and all ways of marking "
-        "their actions as seen or done: in Figure 3's game, where the state is the path of thetas, and over three "
-        "rounds of the bandit whose best arm moves.",
+        "`ud.posterior` and the exact agents compute the belief by a recursion without the likelihood of intervened "
+        "actions. `process.causal_model(num_rounds=...)` is the same process as a graph: a query removes the arrows "
+        "into intervened variables and sums over the hidden ones. The two share no code beyond the mechanisms.",
+        "Listed is the largest difference of any probability over all histories and all marks of their actions: in "
+        "Figure 3's game, with the path of thetas as the state, and in three rounds of a bandit whose best arm moves.",
     ]
     items = [
         equal(
@@ -92,6 +94,6 @@ def block(settings: Settings) -> Block:
             "recursion = enumeration, of A_3",
             ours=True,
         ),
-        holds("remark-10/Theta_1-and-A_1", said, "the likelihood of the action is absent", after and not before),
+        holds("remark-10/Theta_1-and-A_1", dependence, "the likelihood of the action is absent", after and not before),
     ]
     return Block("remark-10", "Remark 10: the recursion", text, items)

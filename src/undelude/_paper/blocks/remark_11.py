@@ -1,6 +1,5 @@
 """Remark 11: the multi-armed bandit."""
 
-import dataclasses
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -17,7 +16,7 @@ from undelude._paper.blocks.processes import policies
 from undelude._paper.item import Block, Item, Settings, holds, sampled
 from undelude._types import Mark
 
-# The table of the paper: actions and rewards, and the arm that each trajectory settles on.
+# The paper's table: actions, rewards, and the arm that the trajectory converges to.
 PRINTED = {
     "see": (
         ("34333 33333 33333 33333", "10000 00100 00100 01010", 3),
@@ -30,34 +29,33 @@ PRINTED = {
         ("21115 45414 51111 14111", "01100 00000 11111 00111", 1),
     ),
 }
-# From episodes of independent code, rounded to three digits, or as said.
+# Reference values of an independent implementation, and the unit of their last digit where it is not .001.
 REFERENCE_EPISODES = 100_000
-ROUNDED = {"see/wrong": 0.01, "see/truth": 0.01, "do/wrong": 0.0001, "expert/wrong": 0.0001}
-# Of conditioning agents: how many pull one arm as often as the first printed trajectory does, of a million.
-REGULAR, REGULAR_EPISODES = 394e-6, 1_000_000
 REFERENCE: dict[Literal["expert"] | Mark, dict[str, float]] = {
     "do": {"first-5": 0.239, "last-5": 0.476, "reward": 0.434, "wrong": 0.0095, "truth": 0.806},
     "see": {"first-5": 0.240, "last-5": 0.323, "reward": 0.397, "wrong": 0.52, "truth": 0.45},
     "expert": {"first-5": 0.599, "last-5": 0.600, "reward": 0.550, "wrong": 0.0001, "truth": 0.999},
 }
+ROUNDED = {"see/wrong": 0.01, "see/truth": 0.01, "do/wrong": 0.0001, "expert/wrong": 0.0001}
+# Share of conditioning agents that pull one arm as often as the first printed trajectory does.
+REGULAR, REGULAR_EPISODES = 394e-6, 1_000_000
 MEANING = {
     "first-5": "share of the best arm, rounds 1 to 5",
     "last-5": "share of the best arm, rounds 16 to 20",
-    "reward": "a round",
-    "wrong": "belief over .9 in a wrong arm after round 20",
+    "reward": "per round",
+    "wrong": "belief above .9 in a wrong arm after round 20",
     "truth": "belief in the best arm after round 20",
 }
 CONFIDENT = 0.9
 T, LONG = 20, 100
+# Episodes whose best arm is relabelled as arm 0, and the belief of the agent in each round, [B, LONG + 1, K].
+Played = tuple[ud.Episodes, np.ndarray]
 
 
-def live(settings: Settings, name: Literal["expert"] | Mark) -> tuple[ud.Episodes, np.ndarray]:
-    """Long episodes of the expert, or of the exact agent that reads its own actions as `name`.
+def play(settings: Settings, name: Literal["expert"] | Mark) -> Played:
+    """Sample episodes of the expert, or of the exact agent that reads its own actions as `name`, and its beliefs.
 
-    As in the paper, the best arm is labelled as the first one; the mechanisms look alike under any labels.
-
-    Returns:
-        The episodes, and the belief `[B, LONG + 1, K]`, both with that label.
+    As in the paper the best arm is labelled as the first one; the mechanisms are symmetric in the labels.
     """
     bandit = ud.tasks.bandit()
     episodes = ud.rollout(
@@ -75,14 +73,14 @@ def live(settings: Settings, name: Literal["expert"] | Mark) -> tuple[ud.Episode
 
 
 def block(settings: Settings) -> Block:
-    """The bandit: three trajectories of either reader, and what becomes of many."""
-    items, curves, lived = _printed_items(), {}, {}
+    """Recompute the table, and compare its two columns and the expert over many episodes."""
+    items, curves, played = _printed_items(), {}, {}
     for name in REFERENCE:
-        episodes, belief = live(settings, name)
+        episodes, belief = play(settings, name)
         best, end = episodes.actions == 0, belief[:, T]
         curves[name] = best.mean(0)
         if name != "expert":
-            lived[name] = episodes, belief
+            played[name] = episodes, belief
         if name == "see":
             items.append(_regularity(np.asarray(episodes.actions)[:, :T]))
         x = {
@@ -93,44 +91,44 @@ def block(settings: Settings) -> Block:
             "truth": end[:, 0],
         }
         for quantity, reference in REFERENCE[name].items():
-            key, said = f"remark-11/{name}/{quantity}", f"{reference:.4g}: {MEANING[quantity]}"
-            rounding = ROUNDED.get(f"{name}/{quantity}", 0.001) / np.sqrt(
-                12
-            )  # The deviation of a uniform distribution.
+            key, paper = f"remark-11/{name}/{quantity}", f"{reference:.4g}: {MEANING[quantity]}"
+            # The standard deviation of a uniform rounding error.
+            rounding = ROUNDED.get(f"{name}/{quantity}", 0.001) / np.sqrt(12)
             if quantity == "wrong":
-                items.append(_share(key, x[quantity], reference, said, REFERENCE_EPISODES, rounding))
+                items.append(_share(key, x[quantity], reference, paper, REFERENCE_EPISODES, rounding))
                 continue
             error = float(np.hypot(x[quantity].std() / np.sqrt(REFERENCE_EPISODES), rounding))
-            items.append(sampled(key, x[quantity], reference, said, error=error, ours=True))
+            items.append(sampled(key, x[quantity], reference, paper, error=error, ours=True))
     do, see, expert = (float(curves[name][-10:].mean()) for name in ("do", "see", "expert"))
-    near = abs(do - expert) < 0.01 + 1 / np.sqrt(settings.num_episodes)  # Of ten rounds each.
-    said = "intervening finds the best arm, conditioning often does not: intervening, conditioning, expert"
+    near = abs(do - expert) < 0.01 + 1 / np.sqrt(settings.num_episodes)  # Each is a mean over ten rounds.
+    paper = "intervening finds the best arm, conditioning often does not: intervening, conditioning, expert"
     items.append(
-        holds("remark-11/share-of-the-best-arm-in-rounds-91-to-100", [do, see, expert], said, near and see < 0.45)
+        holds("remark-11/share-of-the-best-arm-in-rounds-91-to-100", [do, see, expert], paper, near and see < 0.45)
     )
     text = [
-        "Below is the paper's table with trajectories of our own, the best arm labelled 1, actions and rewards in "
-        "blocks of five, with the belief that each ends on. Agents that condition on their own actions repeat them "
-        "and are often sure of a wrong arm; agents that intervene mostly end on arm 1.",
-        "The paper's six printed trajectories were read again with `ud.posterior`, each as the agent that produced it "
-        "would: what is listed is the belief in the arms 1 to 5 at its end. Either column is likelier under its own "
-        "reader than under the other. They are more regular, though, than these mechanisms make them: who is certain "
-        "of an arm still pulls it only six times in ten, as the expert does, whereas the first of them pulls one arm "
-        "in 19 of its 20 rounds. About 4 in 10,000 conditioning agents do so as often.",
-        f"Then {settings.num_episodes:,} agents of each kind: how often they pull the best arm, what they earn, and "
-        "how many are more than 90 percent sure of a wrong arm after 20 rounds. The expert knows the best arm and its "
-        "actions are seen, as they should be: evidence that is true deludes nobody.",
+        "Below is the paper's table with newly sampled trajectories: the best arm is labelled 1, actions and rewards "
+        "are in blocks of five, and the last line has the final belief. Agents that condition on their own actions "
+        "repeat them and often become certain of a wrong arm. Agents that intervene mostly end on arm 1.",
+        "We also computed the beliefs of the paper's six printed trajectories with `ud.posterior`, each with actions "
+        "marked as its own column says; listed is the final belief in the arms 1 to 5. Each column is more likely "
+        "under its own reading than under the other. The conditioning trajectories are more regular than these "
+        "mechanisms make them, though. An agent that is certain of an arm pulls it with probability .6, as the expert "
+        "does, whereas the first trajectory has one arm in 19 of 20 rounds. About 4 in 10,000 conditioning agents are "
+        "as regular.",
+        f"The remaining items are means over {settings.num_episodes:,} episodes of each kind: how often the best arm "
+        "is pulled, the reward, and the share of agents with a belief above .9 in a wrong arm after 20 rounds. The "
+        "expert knows the best arm, and its actions are observed, so that they are genuine evidence.",
     ]
-    figures = [*_belief_figures(lived), (_curves_figure(curves), "Share of the best arm per round, over 100 rounds.")]
-    return Block("remark-11", "Remark 11: the multi-armed bandit", text, items, figures, table(lived))
+    figures = [*_belief_figures(played), (_curves_figure(curves), "Share of the best arm per round, over 100 rounds.")]
+    return Block("remark-11", "Remark 11: the multi-armed bandit", text, items, figures, table(played))
 
 
 def _printed_items() -> list[Item]:
     bandit = ud.tasks.bandit()
     items = []
     for mark, trajectories in PRINTED.items():
-        arms = np.array([_digits(a) for a, _, _ in trajectories]) - 1
-        rewards = np.array([_digits(o) for _, o, _ in trajectories])
+        arms = np.array([digits(a) for a, _, _ in trajectories]) - 1
+        rewards = np.array([digits(o) for _, o, _ in trajectories])
         beliefs, log_likelihood = {}, {}
         for reading in ("do", "see"):
             histories = ud.Episodes.of(bandit, actions=arms, observations=rewards, intervened=reading == "do")
@@ -138,39 +136,40 @@ def _printed_items() -> list[Item]:
             P_A = np.take_along_axis(np.asarray(policies(bandit, histories)), arms[..., None], -1)
             log_likelihood[reading] = np.log(P_A).sum()
         for i, (belief, (_, _, arm)) in enumerate(zip(beliefs[mark], trajectories, strict=True), 1):
-            sure = belief.argmax() == arm - 1 and belief.max() > CONFIDENT
-            said = f"converges to arm {arm}, {'the best' if arm == 1 else 'a wrong one'}"
-            items.append(holds(f"remark-11/printed/{mark}-{i}/belief-in-each-arm", belief, said, sure))
+            agrees = belief.argmax() == arm - 1 and belief.max() > CONFIDENT
+            paper = f"converges to arm {arm}, {'the best' if arm == 1 else 'a wrong one'}"
+            items.append(holds(f"remark-11/printed/{mark}-{i}/belief-in-each-arm", belief, paper, agrees))
         ratio = float(log_likelihood[mark] - log_likelihood["see" if mark == "do" else "do"])
-        said = "the column fits its own reader better, by so many nats"
-        items.append(holds(f"remark-11/printed/{mark}/log-likelihood-ratio", ratio, said, ratio > 0, ours=True))
+        paper = "above 0: the column is more likely under its own reading (nats)"
+        items.append(holds(f"remark-11/printed/{mark}/log-likelihood-ratio", ratio, paper, ratio > 0, ours=True))
     return items
 
 
 def _regularity(actions: np.ndarray) -> Item:
-    """How many of the deluded agents keep to one arm as the first printed trajectory does."""
-    pulls = max(_digits(PRINTED["see"][0][0]).count(arm) for arm in range(1, 6))
+    """Compare the share of agents that keep to one arm as the first printed trajectory does with the reference."""
+    pulls = max(digits(PRINTED["see"][0][0]).count(arm) for arm in range(1, 6))
     regular = (actions[..., None] == np.arange(5)).sum(1).max(1) >= pulls
-    said = f"agents that pull one arm {pulls} times in 20 or more, as this one does: about 4 in 10,000"
-    return _share("remark-11/see/as-regular-as-printed-see-1", regular, REGULAR, said, REGULAR_EPISODES)
+    paper = f"share with one arm in {pulls} or more of 20 rounds, as this trajectory: about 4 in 10,000"
+    return _share("remark-11/see/as-regular-as-printed-see-1", regular, REGULAR, paper, REGULAR_EPISODES)
 
 
 def _share(
-    name: str, x: np.ndarray, reference: float, said: str, reference_episodes: int, rounding: float = 0.0
+    name: str, x: np.ndarray, reference: float, paper: str, reference_episodes: int, rounding: float = 0.0
 ) -> Item:
-    """A share that may be so small that few episodes hold none, and show no spread: it is that of the reference."""
+    """Return an item for a share so small that a sample may have none, with the standard deviation of the reference."""
     spread = float(np.sqrt(reference * (1 - reference)))
     error = float(np.hypot(spread / np.sqrt(reference_episodes), rounding))
     # A small count is skewed: three more are within what four deviations allow to a normal variable.
-    return sampled(name, x, reference, said, error=error, slack=3 / len(x), spread=spread, ours=True)
+    return sampled(name, x, reference, paper, error=error, slack=3 / len(x), spread=spread, ours=True)
 
 
-def _digits(blocks: str) -> list[int]:
+def digits(blocks: str) -> list[int]:
+    """Return the digits of a printed trajectory."""
     return [int(x) for x in blocks if x != " "]
 
 
 def _column(name: str, episodes: ud.Episodes, belief: np.ndarray) -> list[str]:
-    """Half of the paper's table in its own format, the first three trajectories; and where the belief ended."""
+    """Return half of the paper's table in its own format: three trajectories, with the final belief of each."""
     lines = {
         "see": ["Conditioning:", "a_t+1 ~ P(a_t+1 | a_1:t, o_1:t)"],
         "do": ["Intervening:", "a_t+1 ~ P(a_t+1 | do(a_1:t), o_1:t)"],
@@ -187,62 +186,48 @@ def _blocks(symbols: Iterable[Any]) -> str:
     return " ".join(digits[i : i + 5] for i in range(0, len(digits), 5))
 
 
-def table(lived: dict[str, tuple[ud.Episodes, np.ndarray]]) -> str:
-    """The paper's table, of what `live` gave for "see" and for "do"."""
-    left, right = (_column(name, *lived[name]) for name in ("see", "do"))
+def table(played: dict[str, Played]) -> str:
+    """Return the paper's table for sampled episodes of "see" and "do"."""
+    left, right = (_column(name, *played[name]) for name in ("see", "do"))
     width = max(map(len, left)) + 3
     return "\n".join(f"{x:<{width}}{y}".rstrip() for x, y in zip(left, right, strict=True))
 
 
-@dataclasses.dataclass(frozen=True)
-class Lived:
-    """An episode of the bandit whose best arm is arm 0.
+def first_confident(name: Mark, episodes: ud.Episodes, belief: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the first episode that ends with a belief above .9: in a wrong arm ("see") or in the best one ("do").
 
-    Attributes:
-        actions, rewards: `[T]`.
-        belief: of its own reader, before each round and after the last, `[T + 1, K]`.
+    Returns:
+        Belief `[T + 1, K]`, actions `[T]` and rewards `[T]`.
     """
-
-    actions: np.ndarray
-    rewards: np.ndarray
-    belief: np.ndarray
-
-
-def remark_11_episodes(settings: Settings) -> dict[str, Lived]:
-    """The first agents to end over 90 percent sure: deluded ("see") of a wrong arm, sober ("do") of the best one."""
-    return {name: _first(name, *live(settings, name)) for name in ("see", "do")}
-
-
-def _first(name: str, episodes: ud.Episodes, belief: np.ndarray) -> Lived:
     end = belief[:, T]
     i = int(np.argmax((end[:, 0] if name == "do" else end[:, 1:].max(1)) > CONFIDENT))
-    a, o = np.asarray(episodes.actions)[i, :T], np.asarray(episodes.observations)[i, :T]
-    return Lived(a, o.astype(float), belief[i, : T + 1])
+    actions, rewards = np.asarray(episodes.actions)[i, :T], np.asarray(episodes.observations)[i, :T]
+    return belief[i, : T + 1], actions, rewards.astype(float)
 
 
-def _belief_figures(lived: dict[str, tuple[ud.Episodes, np.ndarray]]) -> list[tuple[Svg, str]]:
+def _belief_figures(played: dict[str, Played]) -> list[tuple[Svg, str]]:
     figures = []
-    ending: dict[Mark, str] = {"see": "sure of a wrong arm", "do": "sure of the best"}
-    for name, ends in ending.items():
-        x = _first(name, *lived[name])
-        figure = belief_plot(x.belief, 0, x.actions, x.rewards, own_actions=name)
-        figures.append((figure, f"The first of these agents that ends over 90 percent {ends}."))
+    arms: dict[Mark, str] = {"see": "a wrong arm", "do": "the best arm"}
+    for name, arm in arms.items():
+        belief, actions, rewards = first_confident(name, *played[name])
+        figure = belief_plot(belief, 0, actions, rewards, own_actions=name)
+        figures.append((figure, f"The first of these agents that ends with a belief above .9 in {arm}."))
     return figures
 
 
 def _curves_figure(curves: dict[str, np.ndarray]) -> Svg:
     looks = {
         "expert": ("expert, knows the arm", {"color": INK, "lw": 1.0}),
-        "do": ("own actions done", {"color": DO, "lw": 1.6}),
-        "see": ("own actions seen", {"color": SEE, "lw": 1.6, "ls": "--"}),
+        "do": ("intervening", {"color": DO, "lw": 1.6}),
+        "see": ("conditioning", {"color": SEE, "lw": 1.6, "ls": "--"}),
     }
     with matplotlib.rc_context(STYLE):
-        canvas = Figure(figsize=(WIDTH, 2.5), layout="constrained")
-        axes = canvas.subplots()
+        figure = Figure(figsize=(WIDTH, 2.5), layout="constrained")
+        axes = figure.subplots()
         for name, (label, look) in looks.items():
             axes.plot(np.arange(1, LONG + 1), curves[name], label=label, **look)
         axes.set(xlabel="round", title="share of the best arm", ylim=(0, 0.7), xlim=(0, LONG + 1))
         axes.legend(frameon=False, loc="lower right", handlelength=2.6)
         ends = ", ".join(f"{label} {curves[name][-10:].mean():.2f}" for name, (label, _) in looks.items())
         alt = f"Share of the best arm over {LONG} rounds; in the last ten: {ends}."
-        return to_figure(canvas, "best-arm", alt)
+        return to_figure(figure, "best-arm", alt)

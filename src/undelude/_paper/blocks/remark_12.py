@@ -14,11 +14,11 @@ SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def dialogue(informative: float = 0.3, seed: int = 12) -> ud.CausalModel:
-    """Four words of three kinds, each listening to theta and to all words before it.
+    """Return a model of four words from a vocabulary of three, each depending on theta and all words before it.
 
     Args:
-        informative: how much the first and the third word, which are the expert's, tell of theta: 0 nothing, 1 all.
-        seed: of the tables.
+        informative: how informative the expert's words, the first and the third, are about theta, from 0 to 1.
+        seed: seed of the tables.
     """
     rng = np.random.default_rng(seed)
     values = tuple(range(VOCABULARY))
@@ -35,10 +35,11 @@ def dialogue(informative: float = 0.3, seed: int = 12) -> ud.CausalModel:
 
 
 def readings(model: ud.CausalModel) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`P(x_4 | x_1, x_2, x_3)`, `P(x_4 | x_1, do(x_2), x_3)`, and how often dialogues with the model get there.
+    """Return both predictions of the fourth word, and the probability of the first three in dialogues.
 
     Returns:
-        Two arrays `[x_1, x_2, x_3, x_4]`, and `P(x_1) P(x_2 | x_1) P(x_3 | x_1, do(x_2))`: the model writes x_2.
+        `P(x_4 | x_1, x_2, x_3)` and `P(x_4 | x_1, do(x_2), x_3)`, each `[x_1, x_2, x_3, x_4]`, and
+        `P(x_1) P(x_2 | x_1) P(x_3 | x_1, do(x_2))`: the model writes x_2.
     """
     see = np.asarray(model.query(WORDS))
     do = np.empty_like(see)  # P(x_3, x_4 | x_1, do(x_2))
@@ -49,13 +50,13 @@ def readings(model: ud.CausalModel) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def corpus(model: ud.CausalModel, share: float, generated: np.ndarray, *, fourth: str = "machine") -> ud.CausalModel:
-    """Text of which a share comes from dialogues whose second word a machine wrote, theta-blind.
+    """Return the model of a corpus that contains a share of dialogues with a machine, which does not know theta.
 
     Args:
-        model: of the text that people write.
-        share: of the dialogues with the machine.
-        generated: `[x_1, x_2, x_3, x_4]`, how the machine continues three words.
-        fourth: who writes the fourth word of these dialogues, "machine" or "human".
+        model: the model of human text.
+        share: the share of dialogues, in which the machine writes the second word.
+        generated: the machine's distribution of the fourth word, `[x_1, x_2, x_3, x_4]`.
+        fourth: the author of the fourth word in dialogues, "machine" or "human".
     """
     by = {v.name: v for v in model.variables}
     x_2 = np.asarray(model.query(WORDS[:2]))
@@ -69,18 +70,18 @@ def corpus(model: ud.CausalModel, share: float, generated: np.ndarray, *, fourth
 
 
 def relearned(model: ud.CausalModel, share: float, generated: np.ndarray, *, fourth: str = "machine") -> np.ndarray:
-    """`P(x_4 | x_1, x_2, x_3)` in that corpus: what a predictor learns from it, given text without end."""
+    """Return `P(x_4 | x_1, x_2, x_3)` in that corpus, the limit of a predictor that is trained on it."""
     joint = np.asarray(corpus(model, share, generated, fourth=fourth).query(WORDS))
     return joint / joint.sum(-1, keepdims=True)
 
 
 def _distance(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> float:
-    """Mean total variation between two predictions of the fourth word."""
+    """Return the mean total variation between two predictions of the fourth word."""
     return float((weight * np.abs(x - y).sum(-1) / 2).sum())
 
 
 def _by_formula(model: ud.CausalModel, mark: str) -> tuple[np.ndarray, float]:
-    """Equations 4 and 5, or 6 and 7, for all texts: the prediction, and how far the posterior is from the query's."""
+    """Evaluate equations 4 and 5, or 6 and 7: the predictions, and the largest difference of posterior and query."""
     prior, *words = (np.asarray(model[name].table, float) for name in ("Theta", *WORDS))
     x_2 = np.ones_like(words[1]) if mark == "do" else words[1]
     posterior = np.einsum("i,ia,iab,iabc->iabc", prior, words[0], x_2, words[2])
@@ -95,7 +96,7 @@ def _by_formula(model: ud.CausalModel, mark: str) -> tuple[np.ndarray, float]:
 
 def _relearning_items(model: ud.CausalModel) -> list[Item]:
     see, do, weight = readings(model)
-    # A model that is wrong to begin with: its predictions are mixed with those of an ignorant one.
+    # A biased model: its predictions are mixed with uniform ones.
     wrong = (see + 1 / VOCABULARY) / 2
     again = [relearned(model, share, see) for share in SHARES]
     apart = _distance(see, do, weight)
@@ -107,14 +108,14 @@ def _relearning_items(model: ud.CausalModel) -> list[Item]:
     name = "remark-12/relearning"
     return [
         equal(f"{name}/distance-moved", drift, [0] * 5, "confirms what it predicts"),
-        equal(f"{name}/distance-to-do", stays, [apart] * 5, f"the delusion stays: {apart:.4f} at any share", ours=True),
-        holds(
-            f"{name}/bias-left", left, "confirms the model's biases: the more, the larger the share", rises and all_left
+        equal(
+            f"{name}/distance-to-do", stays, [apart] * 5, f"the delusion stays: {apart:.4f} for any share", ours=True
         ),
+        holds(f"{name}/bias-left", left, "confirms the model's biases: increases with the share", rises and all_left),
         holds(
-            f"{name}/distance-to-do-where-people-write-x_4",
+            f"{name}/distance-to-do-if-people-write-x_4",
             heals,
-            "falls to 0: counterfactual teaching",
+            "decreases to 0: counterfactual teaching",
             falls and all_healed,
             ours=True,
         ),
@@ -122,7 +123,7 @@ def _relearning_items(model: ud.CausalModel) -> list[Item]:
 
 
 def block(settings: Settings) -> Block:
-    """Language models: a word of one's own is an intervention."""
+    """Check equations 4 to 8, and the effect of training on generated text."""
     model = dialogue()
     see, do, _ = readings(model)
     (eq_4, eq_5), (eq_6, eq_7) = (_by_formula(model, mark) for mark in ("see", "do"))
@@ -132,30 +133,29 @@ def block(settings: Settings) -> Block:
     only_door = doors == (frozenset({"Theta", "X_1"}),) and not model.back_door("X_2", "X_4", latent="Theta")
     falls = (np.diff(distances) < 0).all() and distances[-1] < 0.1 * distances[0]
     text = [
-        "A language of three words and texts of four. A hidden theta, say the intention of the writer, and all earlier "
-        "words decide about each word, by tables drawn at random. People write the first and the third word; who "
-        "wrote the second is the question. Equations 4 to 7 were evaluated as they stand, for all 27 texts of three "
-        "words, and compared with queries to the model. The two predictions agree where the words of people tell much "
-        "about theta, and part where they do not: listed is their mean total variation, from words that tell nothing "
-        "to words that tell nearly all.",
-        "Then a share of 0, 1/4, 1/2, 3/4 or all of the text comes from dialogues in which the machine wrote the "
-        "second word, knowing nothing of theta, and continued with the fourth; and a predictor learns again from "
-        "everything. Each row of numbers is over these five shares, and each distance a mean total variation between "
-        "two predictions of the fourth word, over the dialogues that people have with the machine.",
-        "If the machine writes as equation 4 predicts, what is learned again is equation 4: the distance moved is "
-        "that between the prediction before and after, and the distance to `do` is that from equation 6, the right "
-        "answer. Bias left is another case: there the machine begins with predictions that are wrong even of the "
-        "text of people, halfway between equation 4 and a blind guess; of its distance from equation 4, what is shown "
-        "is the fraction that remains: none if all text is by people, all if all is of dialogues with it. Had people "
-        "written the fourth word after the machine's second, the distance to `do` would fall to 0: that is "
-        "counterfactual teaching.",
+        "Texts of four words from a vocabulary of three. Each word depends on a hidden theta, say the intention of the "
+        "writer, and on all earlier words, with random tables. People write the first and the third word; the second "
+        "is written by people or by the model. Equations 4 to 7 were evaluated as printed for all 27 texts of three "
+        "words, and compared with queries to the model. The two predictions are close if the words of people are "
+        "informative about theta, and differ otherwise: listed is their mean total variation, from uninformative to "
+        "nearly fully informative words.",
+        "Then a share of 0, 1/4, 1/2, 3/4 or 1 of the corpus comes from dialogues in which the machine wrote the "
+        "second word without knowing theta, and the fourth; and a predictor is trained on the corpus. Each item has "
+        "these five shares. A distance is a mean total variation between two predictions of the fourth word, over "
+        "dialogues of people with the machine.",
+        "If the machine writes by equation 4, the predictor learns equation 4 again: `distance moved` is the distance "
+        "between its predictions before and after, and `distance to do` that from equation 6, the right answer. "
+        "`Bias left` is for a machine that is biased even on the text of people, halfway between equation 4 and the "
+        "uniform distribution: the fraction of its distance from equation 4 that remains. It is 0 if all text is "
+        "human, and 1 if all text comes from dialogues. If people write the fourth word after the machine's second "
+        "one, the distance to `do` decreases to 0. This is counterfactual teaching.",
     ]
     door = "; ".join(" and ".join(sorted(s)) for s in doors)
     items = [
         equal("remark-12/equation-4/largest-difference", np.abs(eq_4 - see).max(), 0, "the sum over theta"),
-        equal("remark-12/equation-5/largest-difference", eq_5, 0, "four factors, that of the second word among them"),
+        equal("remark-12/equation-5/largest-difference", eq_5, 0, "four factors, with that of the second word"),
         equal("remark-12/equation-6/largest-difference", np.abs(eq_6 - do).max(), 0, "the sum over theta"),
-        equal("remark-12/equation-7/largest-difference", eq_7, 0, "three factors, that of the second word gone"),
+        equal("remark-12/equation-7/largest-difference", eq_7, 0, "three factors, without that of the second word"),
         holds(
             "remark-12/equation-8/least-and-largest-total-variation",
             [apart.min(), apart.max()],
@@ -164,9 +164,9 @@ def block(settings: Settings) -> Block:
         ),
         holds("remark-12/back-door-sets", door, "theta and the first word", only_door, ours=True),
         holds(
-            "remark-12/mean-total-variation-as-words-tell-more",
+            "remark-12/mean-total-variation-by-informativeness",
             distances,
-            "very different if words tell little, else small",
+            "very different if words are not informative, else small",
             falls,
         ),
         *_relearning_items(model),

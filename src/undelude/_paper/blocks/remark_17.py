@@ -1,4 +1,4 @@
-"""Remark 17: cloning's bias stays, however much data and however large the net; stored results."""
+"""Remark 17: the bias of cloning for any amount of data and any size of the network; stored results."""
 
 import matplotlib
 import numpy as np
@@ -12,7 +12,7 @@ LOOKS = {"counterfactual": ("counterfactual", DO, "o", "-"), "cloning": ("clonin
 
 
 def block(settings: Settings) -> Block:
-    """With a latent, it is necessary to ask the expert in the agent's own episodes."""
+    """Compare cloning and counterfactual teaching by data and size, and DAgger with its limits."""
     study = load("remark_17")
     sizes = sorted({row["hidden_size"] for row in study["rows"] if row["theta"] == "hidden"})
     hidden = {name: np.array([_mean(study["rows"], name, size, "hidden") for size in sizes]) for name in LOOKS}
@@ -36,7 +36,7 @@ def block(settings: Settings) -> Block:
         holds(
             f"{name}/KL/counterfactual-by-data",
             ours[-1],
-            "with counterfactual signals it falls with data",
+            "with counterfactual signals it decreases with data",
             ours[-1][-1] < 0.2 * ours[-1][0] and ours[-1][-1] < 0.01,
             ours=True,
         ),
@@ -50,7 +50,7 @@ def block(settings: Settings) -> Block:
         holds(
             f"{name}/KL/theta-shown/cloning-and-counterfactual",
             [shown["cloning"][-1], shown["counterfactual"][-1]],
-            "the benefit of asking diminishes if the student can predict the expert: both right",
+            "without latents both are right",
             max(x[-1] for x in shown.values()) < 0.01,
         ),
     ]
@@ -67,25 +67,27 @@ def block(settings: Settings) -> Block:
             )
         )
     text = [
-        "LSTMs of three sizes were taught on the bandit by cloning and by counterfactual teaching, and certified "
-        "along the way: the distance of their policy from the interventional answer on their own histories. The "
-        "expert is the same, and so is the number of its answers. What differs is in whose episodes it was asked.",
-        "Beside them two nets for which the process opens by telling theta: then there is no latent, and no "
-        "difference.",
-        "DAgger's nets were asked after all 36 histories of two rounds of a bandit with three arms. Expert and "
-        "agent took turns, drawn anew each step or once an episode; without marks, `Q(A | h)` weighs each own "
-        "action as evidence in the share of the expert: per step `prod_t [beta Q(a_t | theta) + (1 - beta) P(a_t | "
-        "h_t)]`, per episode the products within the bracket. That is where the nets come to lie "
-        "(`studies/dagger.py`).",
+        "LSTMs of three sizes were taught on the bandit by cloning and by counterfactual teaching. Listed is the KL "
+        "divergence of their policy from the interventional one on their own histories, during training. The expert "
+        "and the number of its answers are the same; the episodes in which it answers differ.",
+        "Two further networks observe theta in the opening: without a latent the two teachings agree.",
+        "The networks taught by DAgger were evaluated after all 36 histories of two rounds of a bandit with three "
+        "arms. Expert and agent take turns, sampled per step or per episode. Without marks each action is evidence in "
+        "proportion to the expert's share: the limit `Q(A | h)` has the weight `prod_t [beta Q(a_t | theta) + (1 - "
+        "beta) P(a_t | h_t)]` per step, and the products within the bracket per episode. The networks converge to "
+        "these limits (`studies/dagger.py`).",
         origin(study, "the mean of two seeds"),
     ]
     caption = (
-        "Distance from the right policy by updates, nats per action, for 4, 16 and 64 units; dotted, with theta shown."
+        "KL(interventional ‖ network) by updates, nats per action, for 4, 16 and 64 units; dotted: theta observed."
     )
     figure = _data_figure(updates, sizes, hidden, shown)
     figures = [(figure, caption)]
     figures.append(
-        (_dagger_figure(dagger), "DAgger, beta 1/2: largest total variation of two nets from four distributions.")
+        (
+            _dagger_figure(dagger),
+            "DAgger with beta = 1/2: largest total variation of two networks from four distributions.",
+        )
     )
     return Block(name, "Remark 17: cloning, DAgger and latents", text, items, figures)
 
@@ -101,31 +103,33 @@ def _mean(rows: list[dict], teaching: str, size: int | None, theta: str) -> np.n
 
 def _data_figure(updates: list[int], sizes: list[int], hidden: dict, shown: dict) -> Svg:
     with matplotlib.rc_context(STYLE):
-        canvas = Figure(figsize=(WIDTH, 2.7), layout="constrained")
-        axes = canvas.subplots()
+        figure = Figure(figsize=(WIDTH, 2.7), layout="constrained")
+        axes = figure.subplots()
         for name, (label, colour, marker, line) in LOOKS.items():
             for i in range(len(sizes)):
                 own = {"label": label} if i == len(sizes) - 1 else {}
                 axes.loglog(
                     updates, hidden[name][i], line, marker=marker, color=colour, lw=0.8 + 0.5 * i, ms=3 + i, **own
                 )
-            axes.loglog(updates, np.maximum(shown[name], 1e-5), ":", color=colour, lw=1.2, label=f"{label}, shown")
-        axes.set(title="nats from the interventional answer", xlabel="updates", ylim=(1e-4, 1))
+            axes.loglog(updates, np.maximum(shown[name], 1e-5), ":", color=colour, lw=1.2, label=f"{label}, no latent")
+        axes.set(title="KL(interventional ‖ network), nats", xlabel="updates", ylim=(1e-4, 1))
         axes.set_xticks(updates, [f"{u:,}" for u in updates])
         axes.set_xticks([], minor=True)
         axes.set_yticks([1e-4, 1e-3, 1e-2, 1e-1], ["0.0001", "0.001", "0.01", "0.1"])
-        canvas.legend(frameon=False, loc="outside lower center", ncols=2, handlelength=1.6, columnspacing=1.0)
+        figure.legend(frameon=False, loc="outside lower center", ncols=2, handlelength=1.6, columnspacing=1.0)
         ends = ", ".join(f"{label} {hidden[name][-1][-1]:.3f}" for name, (label, *_) in LOOKS.items())
         return to_figure(
-            canvas, "data", f"Distance from the right policy by updates; with 64 units, at the end: {ends}."
+            figure,
+            "data",
+            f"KL divergence from the interventional policy by updates; with 64 units, at the end: {ends}.",
         )
 
 
 def _dagger_figure(dagger: dict[str, dict[str, float]]) -> Svg:
     distributions = ("do", "per step", "per episode", "see")
     with matplotlib.rc_context(STYLE):
-        canvas = Figure(figsize=(WIDTH, 2.1), layout="constrained")
-        axes = canvas.subplots()
+        figure = Figure(figsize=(WIDTH, 2.1), layout="constrained")
+        axes = figure.subplots()
         for per, marker, colour in (("per step", "o", INK), ("per episode", "D", MUTED)):
             axes.plot(
                 [dagger[per][distribution] for distribution in distributions],
@@ -134,10 +138,12 @@ def _dagger_figure(dagger: dict[str, dict[str, float]]) -> Svg:
                 color=colour,
                 ms=6,
                 mew=0,
-                label=f"net, {per}",
+                label=f"network, {per}",
             )
         axes.set(xlim=(0, None), ylim=(3.5, -0.5), title="largest total variation from the distribution")
         axes.set_yticks(range(4), ["Q(A | do(a), o)", "limit per step", "limit per episode", "Q(A | a, o)"])
-        canvas.legend(frameon=False, loc="outside lower center", ncols=2, handletextpad=0.2)
+        figure.legend(frameon=False, loc="outside lower center", ncols=2, handletextpad=0.2)
         words = "; ".join(f"{per}: {[dagger[per][distribution] for distribution in distributions]}" for per in dagger)
-        return to_figure(canvas, "dagger", f"Distances of two nets from do, the two limits, and see. {words}.")
+        return to_figure(
+            figure, "dagger", f"Total variation of two networks from do, the two limits, and see. {words}."
+        )

@@ -11,7 +11,7 @@ from undelude._paper.results import load, origin
 
 
 def block(settings: Settings) -> Block:
-    """A policy is learned from the action loss alone; the other helps to predict, and here to nothing else."""
+    """Compare three weights of the observation loss."""
     study = load("remark_18")
     weights = sorted({row["observation_weight"] for row in study["runs"]})
     actions, observations = (
@@ -25,43 +25,43 @@ def block(settings: Settings) -> Block:
         holds(
             f"{name}/KL-of-actions/weight-0",
             intervals[0].mean,
-            "training on the action loss might be enough: as near as any",
+            "training on the action loss might be enough: no worse than the others",
             intervals[0].mean < 0.006 and overlap,
         ),
         holds(
             f"{name}/KL-of-actions/by-weight",
             [x.mean for x in intervals],
-            "the observation loss could be useful as an auxiliary: no difference beyond that of seeds",
+            "the observation loss could be a useful auxiliary loss: here no difference beyond seeds",
             overlap,
             ours=True,
         ),
         holds(
             f"{name}/KL-of-observations/by-weight",
             [float(np.mean(observations[w])) for w in weights],
-            "what it buys is the prediction of observations",
+            "it improves the prediction of observations",
             np.mean(observations[weights[0]]) > 10 * np.mean(observations[weights[-1]]),
             ours=True,
         ),
     ]
     text = [
-        f"The same net on the bandit with weights {', '.join(f'{w:g}' for w in weights)} of the observations' loss "
-        "beside the actions', the same number of updates, three seeds each.",
+        f"The same network on the bandit with weights {', '.join(f'{w:g}' for w in weights)} of the observation loss, "
+        "with the same number of updates and three seeds each.",
         origin(study, "of three seeds each, with 95 % intervals"),
     ]
-    caption = "Nats per action from the interventional answer, by the weight of the observations' loss; dots are seeds."
+    caption = "KL(interventional ‖ network), nats per action, by the weight of the observation loss; dots are seeds."
     figure = _weights_figure(weights, actions)
     return Block(name, "Remark 18: is the observation loss needed?", text, items, [(figure, caption)])
 
 
 def _weights_figure(weights: list[float], actions: dict[float, list[float]]) -> Svg:
     with matplotlib.rc_context(STYLE):
-        canvas = Figure(figsize=(WIDTH, 1.9), layout="constrained")
-        axes = canvas.subplots()
+        figure = Figure(figsize=(WIDTH, 1.9), layout="constrained")
+        axes = figure.subplots()
         for y, w in enumerate(weights):
             x = interval(actions[w])
             axes.plot([x.low, x.high], [y, y], color=MUTED, lw=1)
             axes.plot(actions[w], [y] * len(actions[w]), "o", color=DO, ms=5, mew=0)
-        axes.set(ylim=(len(weights) - 0.5, -0.5), xlim=(0, None), title="KL(exact ‖ net), nats per action")
+        axes.set(ylim=(len(weights) - 0.5, -0.5), xlim=(0, None), title="KL(interventional ‖ network), nats per action")
         axes.set_yticks(range(len(weights)), [f"weight {w:g}" for w in weights])
         words = "; ".join(f"weight {w:g}: {np.mean(actions[w]):.4f}" for w in weights)
-        return to_figure(canvas, "weights", f"Distances by weight, the mean of three seeds. {words}.")
+        return to_figure(figure, "weights", f"KL divergences by weight, mean of three seeds. {words}.")

@@ -10,7 +10,7 @@ ACCURACIES = (1 / 2, 3 / 4, 9 / 10, 1)
 
 
 def block(settings: Settings) -> Block:
-    """The same where everything is stochastic."""
+    """Check Section 2 on random stochastic models."""
     rng = np.random.default_rng(settings.seed)
     belief, outcome, formula, shown, deluded = [], [], [], [], []
     for _ in range(100):
@@ -33,12 +33,12 @@ def block(settings: Settings) -> Block:
         "remark-2",
         "Remark 2: stochastic choices and outcomes",
         [
-            "A hundred models with three values for each variable, all tables drawn at random. In each, one action is "
-            "entered once as seen and once as done; the first three figures are the largest deviation from what the "
-            "section derives, over all hundred. The two after it are the delusion: how far, in total variation, "
-            "seeing the own action moves the belief, and the prediction of the outcome.",
-            "The last figure has the two boxes again, and experts that open the right one with probability 1/2, 3/4, "
-            "9/10 and 1. The delusion is as strong as the expert is good, and there is none where the expert guesses.",
+            "One hundred models with three values for each variable and random tables. In each, we condition on one "
+            "action and intervene on it. The first three items are the largest deviation from the section's formulas "
+            "over all models. The next two measure the delusion: the total variation by which conditioning on the own "
+            "action changes the belief and the prediction of the outcome.",
+            "The last item is for the two boxes, with experts that open the right one with probability 1/2, 3/4, 9/10 "
+            "and 1. The better the expert, the stronger the delusion; without expertise there is none.",
         ],
         [
             equal(
@@ -54,18 +54,18 @@ def block(settings: Settings) -> Block:
                 "remark-2/largest-difference/P(O | Theta, do(A)) - P(O | Theta, A)",
                 max(shown),
                 0,
-                "the same where Theta is seen",
+                "equal if Theta is observed",
             ),
             holds(
                 "remark-2/total-variation/P(Theta | A) and P(Theta)",
                 [tenth, np.mean(deluded), max(deluded)],
-                "the problem holds in general: shift of the belief in the tenth least, on average and at most",
+                "the problem holds in general: shift of the belief, 10 % quantile, mean and maximum",
                 tenth > 0.01,
             ),
             holds(
                 "remark-2/total-variation/P(O | A) and P(O | do(A))",
                 [np.mean(outcome), max(outcome)],
-                "and of the prediction: shift on average and at most",
+                "shift of the prediction, mean and maximum",
                 np.mean(outcome) > 1e-2,
             ),
             equal(

@@ -1,4 +1,4 @@
-"""Remark 3 and equation 2: the evidence of the own action."""
+"""Remark 3 and equation 2: the evidence of the self-generated action."""
 
 import numpy as np
 
@@ -8,11 +8,11 @@ from undelude._paper.item import Block, Settings, equal, holds
 
 
 def block(settings: Settings) -> Block:
-    """Equation 2: the evidence of the own action."""
+    """Compare both posteriors of equation 2 with queries and with the recursion of the agents."""
     model = frog()
     seen = {"A": 1, "O": 1}
     impossible = refusal(model, "Theta", of=ValueError, see={"A": 1, "O": -1})
-    # Where everything is possible, the two posteriors and the factor that sets them apart.
+    # A model in which all evidence is possible.
     stochastic = random_model(np.random.default_rng(settings.seed + 3))
     P_Theta, P_A, P_O = (np.asarray(v.table, float) for v in stochastic.variables)
     process = ud.tasks.from_tables(prior=P_Theta, expert=P_A, task=P_O, num_rounds=1)
@@ -28,17 +28,21 @@ def block(settings: Settings) -> Block:
             apart["recursion"].append(np.abs(np.exp(ud.posterior(process, history)[-1]) - x).max())
     return Block(
         "remark-3",
-        "Remark 3, equation 2: the evidence of the own action",
+        "Remark 3, equation 2: the evidence of the self-generated action",
         [
-            "Both posteriors of equation 2 for the boxes. After a prize in box 1 they agree. After a frog in box 1 "
-            "the second knows that the prize is in box 2. The first has no answer: it was certain of the prize, and "
-            "what came has probability 0, so the library raises an error that says so, shown below.",
-            "Then the formulas as printed were evaluated in NumPy on tables drawn at random, for all actions and "
-            "outcomes, and compared with queries to the model and with the recursion that the agents use.",
+            "Both posteriors of equation 2 for the boxes. After a prize in box 1 they agree. After a frog in box 1 the "
+            "second posterior is certain of box 2. The first is undefined: given the action it is certain of a prize, "
+            "and the frog has probability 0. The library raises an error, shown below.",
+            "Then the printed formulas were evaluated in NumPy on random tables, for all actions and outcomes, and "
+            "compared with queries to the model and with the recursion of the agents.",
         ],
         [
             equal(
-                "remark-3/see/P(Theta=1 | A=1, O=+1)", chance(model, "Theta", 1, see=seen), 1, "1: it knew", ours=True
+                "remark-3/see/P(Theta=1 | A=1, O=+1)",
+                chance(model, "Theta", 1, see=seen),
+                1,
+                "1: certain already",
+                ours=True,
             ),
             holds(
                 "remark-3/see/P(Theta=1 | A=1, O=-1)",

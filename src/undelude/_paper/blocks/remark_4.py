@@ -1,4 +1,4 @@
-"""Remark 4: a controller outside of the model."""
+"""Remark 4: a controller outside the model."""
 
 import numpy as np
 
@@ -8,33 +8,32 @@ from undelude._paper.item import Block, Settings, equal, holds
 
 
 def controller(belief: np.ndarray, family: np.ndarray, action: np.ndarray, outcome: np.ndarray) -> np.ndarray:
-    """A control engineer's filter: an action picks a distribution from a family, and is no random variable.
+    """Update the belief of a controller: an action selects a distribution from a family and is not a random variable.
 
     Args:
-        belief: `[B, K]`, before.
-        family: `[A, K, O]`, for each action the distribution of the outcome given the state.
+        belief: belief before the action, `[B, K]`.
+        family: for each action the distribution of the outcome given the state, `[A, K, O]`.
         action: `[B]`.
         outcome: `[B]`.
 
     Returns:
-        The belief after, `[B, K]`.
+        The belief after the outcome, `[B, K]`.
     """
     belief = belief * family[action, :, outcome]
     return belief / belief.sum(-1, keepdims=True)
 
 
-# How the actions come about: the distribution of an action, `[B, A]`, from the belief, theta and the expert's table
-# `[K, A]`.
+# Behaviours: the distribution of an action, `[B, A]`, from the belief, theta and the expert's table `[K, A]`.
 BEHAVIOURS = {
-    "the-expert": lambda b, theta, expert: expert[theta],
-    "a-sober-agent": lambda b, theta, expert: b @ expert,
-    "an-adversary": lambda b, theta, expert: np.eye(expert.shape[1])[(b @ expert).argmin(-1)],
-    "who-only-pulls-arm-1": lambda b, theta, expert: np.eye(expert.shape[1])[0 * theta],
+    "expert": lambda b, theta, expert: expert[theta],
+    "intervening-agent": lambda b, theta, expert: b @ expert,
+    "adversary": lambda b, theta, expert: np.eye(expert.shape[1])[(b @ expert).argmin(-1)],
+    "arm-1-only": lambda b, theta, expert: np.eye(expert.shape[1])[0 * theta],
 }
 
 
 def block(settings: Settings) -> Block:
-    """The controller outside of the model."""
+    """Compare a controller's filter with `ud.posterior`, for four behaviours."""
     bandit, rng = ud.tasks.bandit(), np.random.default_rng(settings.seed)
     prior, size = np.asarray(bandit.prior, float), max(settings.num_episodes // 20, 50)
     expert, task = (np.exp(table) for table in log_tables(bandit))
@@ -57,29 +56,28 @@ def block(settings: Settings) -> Block:
         np.exp(ud.posterior(bandit, ud.Episodes.of(bandit, actions=actions, observations=outcomes, intervened=mark)))
         for mark in (True, False)
     )
-    # Of each behaviour, the largest difference.
+    # The largest difference for each behaviour.
     apart, from_see = (np.abs(x - beliefs).reshape(len(BEHAVIOURS), -1).max(1) for x in (done, seen))
     return Block(
         "remark-4",
-        "Remark 4: a controller outside of the model",
+        "Remark 4: a controller outside the model",
         [
-            "The belief filter of control engineering, in two lines of NumPy: an action is an index that picks the "
-            "distribution "
-            "of the next outcome, and no policy occurs in the computation. It ran along on bandits of twenty rounds, "
-            f"{size:,} for each of four behaviours: the expert's, a sober agent's, an adversary's that always pulls "
-            "the arm least likely to be the expert's choice, and that of somebody who only ever pulls arm 1. Its "
-            "belief was compared with `ud.posterior` with all actions done; the largest difference is shown, over "
-            "all rounds and histories. Whoever acted, the two are the same.",
+            "The belief filter of control, in two lines of NumPy: an action is an index that selects the distribution "
+            "of the next outcome, and the computation contains no policy. It was run on bandits of twenty rounds, "
+            f"{size:,} for each of four behaviours: the expert, an agent that intervenes, an adversary that pulls the "
+            "arm that the expert is least likely to pull, and a constant behaviour that pulls arm 1. Listed is the "
+            "largest difference of its belief from `ud.posterior` with all actions marked do, over all rounds and "
+            "histories. The two agree for every behaviour.",
         ],
         [
             *(
-                equal(f"remark-4/largest-difference/behaviour-of-{name}", x, 0, "the second posterior of equation 2")
+                equal(f"remark-4/largest-difference/behaviour-{name}", x, 0, "the second posterior of equation 2")
                 for name, x in zip(BEHAVIOURS, apart, strict=True)
             ),
             holds(
                 "remark-4/largest-difference-from-the-first-posterior",
                 from_see,
-                "not the first posterior of equation 2: with each of the four behaviours",
+                "not the first posterior of equation 2, for any of the four behaviours",
                 (from_see > 0.1).all(),
             ),
         ],

@@ -1,4 +1,4 @@
-"""Remark 5 and equations 4 and 6: Thompson sampling, also where Theta is continuous."""
+"""Remark 5 and equations 4 and 6: Thompson sampling, also for a continuous Theta."""
 
 from typing import Any, ClassVar
 
@@ -15,58 +15,58 @@ PRIOR_SCALE, AIM_SCALE, ERROR_SCALE = 1.0, 0.5, 1.0
 
 
 class Error(ud.AbstractTask[Array]):
-    """Theta is a place on a line; the outcome is how far the action was off, `N(theta - a, scale)`."""
+    """A task on a line: Theta is a position, and the outcome is the error of the action, `N(theta - a, scale)`."""
 
     theta_free_memory: ClassVar[bool] = True
 
     def init(self, theta: Any) -> Array:
-        """No action yet."""
+        """Return 0, as there is no action yet."""
         return jnp.zeros(())
 
     def Q_O(self, theta: Any, w: Array) -> ud.Normal:
-        """`N(theta - a, scale)`."""
+        """Return `N(theta - a, scale)`."""
         return ud.Normal(theta - w, ERROR_SCALE)
 
     def g_A(self, theta: Any, a: Any, w: Array) -> Array:
-        """Remember the action."""
+        """Return the action."""
         return jnp.asarray(a)
 
     def g_O(self, theta: Any, o: Any, w: Array) -> Array:
-        """Nothing to remember."""
+        """Return the memory unchanged."""
         return w
 
     def reward(self, theta: Any, w: Array, a: Any, o: Any) -> Array:
-        """The nearer, the better."""
+        """Return minus the distance to theta."""
         return -jnp.abs(a - theta)
 
 
 class Aim(ud.AbstractExpert[None]):
-    """Aims at theta: `N(theta, scale)`."""
+    """An expert who aims at theta, `N(theta, scale)`."""
 
     theta_free_memory: ClassVar[bool] = True
 
     def init(self, theta: Any) -> None:
-        """No memory."""
+        """Return None: the expert has no memory."""
 
     def Q_A(self, theta: Any, e: None) -> ud.Normal:
-        """`N(theta, scale)`."""
+        """Return `N(theta, scale)`."""
         return ud.Normal(theta, AIM_SCALE)
 
     def g_A(self, theta: Any, a: Any, e: None) -> None:
-        """No memory."""
+        """Return None: the expert has no memory."""
 
     def g_O(self, theta: Any, o: Any, e: None) -> None:
-        """No memory."""
+        """Return None: the expert has no memory."""
 
 
-def line() -> ud.InteractionProcess:
-    """A continuous Theta, normal throughout, so that all answers have closed forms."""
-    return ud.InteractionProcess(ud.Normal(0.0, PRIOR_SCALE), None, Error(), Aim(), num_rounds=4, name="line")
+def line(num_rounds: int = 4) -> ud.InteractionProcess:
+    """Return a process in which Theta, actions and observations are normal, so that posteriors have a closed form."""
+    return ud.InteractionProcess(ud.Normal(0.0, PRIOR_SCALE), None, Error(), Aim(), num_rounds, name="line")
 
 
 @eqx.filter_jit
 def after(agent: Any, history: ud.Episodes) -> Any:
-    """The memory of an agent after one history."""
+    """Return the memory of an agent after one history."""
 
     def round(m: Any, x: Any) -> tuple[Any, None]:
         a, intervened, o = x
@@ -78,33 +78,32 @@ def after(agent: Any, history: ud.Episodes) -> Any:
 
 @eqx.filter_jit
 def draws(agent: Any, m: Any, key: Key[Array, ""], num_draws: int) -> PyTree:
-    """Actions of an agent that acts from one memory again and again."""
+    """Sample actions of an agent from one memory."""
     return jax.vmap(lambda k: agent.act(m, key=k)[0])(jax.random.split(key, num_draws))
 
 
 def gaussian(actions: np.ndarray, outcomes: np.ndarray, seen: np.ndarray) -> tuple[float, float]:
-    """Mean and standard deviation of Theta on the line, by precisions: outcomes count, and actions that were seen."""
+    """Return mean and standard deviation of Theta on the line; only actions in `seen` are evidence."""
     precision = 1 / PRIOR_SCALE**2 + len(outcomes) / ERROR_SCALE**2 + seen.sum() / AIM_SCALE**2
     mean = ((actions + outcomes).sum() / ERROR_SCALE**2 + actions[seen].sum() / AIM_SCALE**2) / precision
     return mean, precision**-0.5
 
 
 def block(settings: Settings) -> Block:
-    """Thompson sampling is sampling from the posterior predictive."""
+    """Compare Thompson sampling with the posterior predictive, for a finite and for a continuous Theta."""
     key_bandit, key_particles, key_line = jax.random.split(jax.random.key(settings.seed), 3)
     bandit, size = ud.tasks.bandit(num_rounds=2), max(settings.num_episodes, 1000)
     history = ud.Episodes.of(bandit, actions=[1], observations=[1])
     thompson = ud.ThompsonAgent(bandit)
     m = after(thompson, history)
-    # Draw theta from the belief, then the expert's action under it: the distribution of both together, summed over
-    # theta.
+    # Sample theta from the belief, then the expert's action given theta; summed over theta.
     model, past = bandit.causal_model(), {"do": {"A_1": 1}, "see": {"O_1": 1}}
     belief = model.query("Theta", **past)
     two_steps = sum(p * model.query("A_2", see={"Theta": k}) for k, p in enumerate(belief))
     predictive = np.asarray(model.query("A_2", **past))
     actions = np.asarray(draws(thompson, m, key_bandit, size))
 
-    # Continuous: x_1 and x_3 are the expert's, x_2 is own (Remark 12's words).
+    # As the words of Remark 12: x_1 and x_3 are the expert's, x_2 is the agent's own.
     particles = line().particles(size, key=key_particles)
     agent = ud.ThompsonAgent(particles)
     a, o = np.array([0.4, 1.9, 0.1]), np.array([0.3, -1.2, 0.6])
@@ -144,7 +143,7 @@ def block(settings: Settings) -> Block:
                 exact_sd**2 + AIM_SCALE**2,
                 f"{exact_sd**2 + AIM_SCALE**2:.4f}, its variance",
                 error=2 * exact_sd * float(errors[1]),
-                spread=2**0.5 * (exact_sd**2 + AIM_SCALE**2),  # Of the square of a normal variable.
+                spread=2**0.5 * (exact_sd**2 + AIM_SCALE**2),  # Standard deviation of the square of a normal variable.
                 ours=True,
             )
         )
@@ -152,17 +151,14 @@ def block(settings: Settings) -> Block:
         "remark-5",
         "Remark 5: Thompson sampling",
         [
-            f"On the bandit, after arm 2 was pulled once and paid: the distribution of an action that is drawn in "
-            f"two steps, "
-            f"theta from the belief and the action from the expert's policy under it, against the posterior "
-            f"predictive; exactly, and as frequencies of {size:,} actions of `ThompsonAgent`.",
-            f"Where Theta is continuous the sum becomes an integral. On a line, theta is a place, an expert aims at "
-            f"it, and the outcome is a noisy measure of the miss; all distributions are normal, so that closed "
-            f"forms exist. "
-            f"`process.particles` draws {size:,} thetas from the prior, and the same agents compute with "
-            f"these. Of three actions the second is the agent's own. Counted as seen (equation 4, which stands "
-            f"in Remark 12) it drags the belief after it; counted as done (equation 6, there too) it does not. Values "
-            f"agree within four standard errors.",
+            "On the bandit, after arm 2 was pulled once and paid: the distribution of an action sampled in two steps, "
+            "theta from the belief and then the action from the expert's policy, is compared with the posterior "
+            f"predictive, exactly and as frequencies of {size:,} actions of `ThompsonAgent`.",
+            "For a continuous Theta the sum is an integral. On a line, theta is a position, the expert aims at it, and "
+            "the outcome is a noisy measurement of the error. All distributions are normal, so that closed forms "
+            f"exist. `process.particles` samples {size:,} thetas from the prior, and the same agents use these "
+            "particles. The second of three actions is the agent's own. Conditioning on it (equation 4 of Remark 12) "
+            "shifts the belief; intervening (equation 6) does not. Values agree within four standard errors.",
         ],
         [
             equal("remark-5/distribution-of-A_2-drawn-in-two-steps", two_steps, predictive, "the posterior predictive"),

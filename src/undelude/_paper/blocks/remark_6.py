@@ -8,7 +8,7 @@ from undelude._paper.item import Block, Settings, equal
 
 
 def goals() -> ud.CausalModel:
-    """Luck, which the expert knows of and the agent does not, decides whether the risky action reaches the goal."""
+    """Return a model in which luck, known only to the expert, determines whether a risky action reaches the goal."""
     return ud.CausalModel(
         [
             ud.Variable("Theta", ("lucky", "unlucky"), table=[0.1, 0.9]),
@@ -21,7 +21,7 @@ def goals() -> ud.CausalModel:
 
 
 def block(settings: Settings) -> Block:
-    """Goal-conditioned planning."""
+    """Compute the success of goal-conditioned planning in an example."""
     model = goals()
     reached = np.array([chance(model, "G", 1, do={"A": a}) for a in ("risky", "safe")])
     imitation, conditioned = np.asarray(model.query("A")), np.asarray(model.query("A", see={"G": 1}))
@@ -30,14 +30,14 @@ def block(settings: Settings) -> Block:
         "remark-6",
         "Remark 6: conditioning on the goal",
         [
-            "The paper gives no figures here; these are of an example. One time in ten the agent is lucky. A risky "
-            "action reaches the goal with .95 if it is lucky and with .05 if not, a safe one with .3. The expert "
-            "knows, and takes the risk with .9 when lucky and .1 when not. The agent does not know.",
-            "Among demonstrations that reached the goal, risky ones are frequent, as the lucky are among them. To act "
-            "on `P(A | G=1)` is to believe, for having a goal, that one is lucky: it reaches the goal less often than "
-            "plain imitation. What an action does is `P(G | do(A))`; to weigh imitation by that, or to take the "
-            "best, is better than either. As the remark has it, to choose a goal is an action: entered as an "
-            "intervention on G, it tells nothing.",
+            "The paper gives no numbers here; these are for an example. The agent is lucky with probability .1. A "
+            "risky action reaches the goal with probability .95 if the agent is lucky and .05 if not; a safe one with "
+            "probability .3. The expert knows, and takes the risk with probability .9 if lucky and .1 if not.",
+            "Risky actions are frequent among demonstrations that reached the goal, because lucky cases are frequent "
+            "among them. Acting on `P(A | G=1)` infers luck from the choice of a goal, and reaches the goal less often "
+            "than plain imitation. The effect of an action is `P(G | do(A))`: weighting imitation by it, or taking the "
+            "best action, is better than both. As the remark says, the choice of a goal is an action: an intervention "
+            "on G gives no information about luck.",
         ],
         [
             equal(
@@ -51,14 +51,14 @@ def block(settings: Settings) -> Block:
                 "remark-6/P(lucky | G=1)",
                 chance(model, "Theta", "lucky", see={"G": 1}),
                 59 / 224,
-                "false information about theta: 59/224 where the prior is 1/10",
+                "false information about theta: 59/224, with prior 1/10",
                 ours=True,
             ),
             equal(
                 "remark-6/P(lucky | do(G=1))",
                 chance(model, "Theta", "lucky", do={"G": 1}),
                 1 / 10,
-                "the choice of a goal is an action: 1/10 as before",
+                "the choice of a goal is an action: 1/10, the prior",
                 ours=True,
             ),
             equal("remark-6/P(G=1 | do(A))", reached, [0.14, 0.3], ".14 risky, .30 safe", ours=True),

@@ -1,4 +1,4 @@
-"""Remark 7: observations that tell the task."""
+"""Remark 7: observations that contain the task identifier."""
 
 import matplotlib
 import numpy as np
@@ -15,7 +15,7 @@ VISIBLE = ("O_0", "A_1", "O_1", "A_2", "O_2", "A_3")
 
 
 def opening(telling: float) -> ud.CausalModel:
-    """Two arms; an opening observation is the better one's number with probability `telling`, then two rounds."""
+    """Return a bandit of two arms whose opening observation is the better arm with probability `telling`."""
     expert, pays = [[0.9, 0.1], [0.1, 0.9]], np.where(IDENTITY == 1, 0.75, 0.25)
     pays = np.stack([1 - pays, pays], -1)
     variables = [
@@ -29,7 +29,7 @@ def opening(telling: float) -> ud.CausalModel:
 
 
 def opening_gap(telling: float) -> float:
-    """`E KL(P(A_3 | do(a_1:2), o_0:2) || P(A_3 | a_1:2, o_0:2))`, nats, over a deluded agent's own histories."""
+    """Return `E KL(P(A_3 | do(a_1:2), o_0:2) || P(A_3 | a_1:2, o_0:2))` over a deluded agent's histories, in nats."""
     model = opening(telling)
     see = np.asarray(model.query(VISIBLE), float)
     do = np.empty_like(see)
@@ -37,50 +37,48 @@ def opening_gap(telling: float) -> float:
         do[:, a_1, :, a_2] = model.query(("O_0", "O_1", "O_2", "A_3"), do={"A_1": a_1, "A_2": a_2})
 
     def conditional(joint: np.ndarray, i: int) -> np.ndarray:
-        """Of variable i, given those before it."""
+        """Return the distribution of variable i given those before it."""
         p = joint.sum(tuple(range(i + 1, joint.ndim)), keepdims=True)
         return p / p.sum(i, keepdims=True)
 
-    # Its actions follow what it believes; Nature's answers, what is so.
+    # The agent's actions follow its deluded predictions; observations follow the true distribution.
     weight = do.sum(-1, keepdims=True) * conditional(see, 1) * conditional(see, 3)
     P_do, P_see = conditional(do, 5), conditional(see, 5)
     return float((weight * P_do * np.log(P_do / P_see)).sum())
 
 
 def block(settings: Settings) -> Block:
-    """Telling observations."""
+    """Compute the gap between conditioning and intervening by how informative the opening is."""
     gaps = np.array([opening_gap(x) for x in TELLING])
     shown = [gaps[TELLING.index(x)] for x in SHOWN_TELLING]
     return Block(
         "remark-7",
-        "Remark 7: observations that tell the task",
+        "Remark 7: observations that contain the task identifier",
         [
-            "Two arms, and an opening observation that names the better one with a probability that can be turned up, "
-            "from 1/2 (it says nothing) to 1 (it is the task identifier). A deluded agent then acts for two rounds. "
-            "The gap is how far its prediction of the third action is from the interventional one, in nats, averaged "
-            "over its own histories; all of them are enumerated, so there is no sampling error.",
-            "The gap falls all the way, and is 0 where the opening leaves no doubt. A task on which a sequence model "
-            "seems to be free of the delusion may just be one whose observations give everything away.",
+            "A bandit of two arms opens with an observation that names the better arm with a probability from 1/2 "
+            "(uninformative) to 1 (the task identifier). A deluded agent then acts for two rounds. The gap is the KL "
+            "divergence of its prediction of the third action from the interventional one, in nats, averaged over its "
+            "own histories. All histories are enumerated, so that there is no sampling error.",
+            "The gap decreases to 0 as the opening becomes the task identifier. A task on which a sequence model shows "
+            "no delusion may simply have such observations.",
         ],
         [
             holds(
                 "remark-7/gap-in-nats",
                 shown,
-                "limits the delusion: falls as openings tell more (1/2, .7, .9, 1)",
+                "the delusion decreases with more informative openings (1/2, .7, .9, 1)",
                 (np.diff(gaps) < 0).all(),
             ),
-            equal(
-                "remark-7/gap-where-theta-is-shown", gaps[-1], 0, "back to the fully observable case", tolerance=1e-9
-            ),
+            equal("remark-7/gap-with-theta-observed", gaps[-1], 0, "back to the fully observable case", tolerance=1e-9),
         ],
-        figures=[(_opening_figure(gaps), "The gap between the two readings, by how telling the opening is.")],
+        figures=[(_opening_figure(gaps), "The gap by the probability that the opening names the better arm.")],
     )
 
 
 def _opening_figure(gaps: np.ndarray) -> Svg:
     with matplotlib.rc_context(STYLE):
-        canvas = Figure(figsize=(WIDTH, 2.3), layout="constrained")
-        axes = canvas.subplots()
+        figure = Figure(figsize=(WIDTH, 2.3), layout="constrained")
+        axes = figure.subplots()
         axes.plot(TELLING, gaps, color=SEE, lw=1.6, marker="o", ms=3.5, clip_on=False)
         axes.set(
             xlabel="probability that the opening names the better arm",
@@ -89,7 +87,7 @@ def _opening_figure(gaps: np.ndarray) -> Svg:
             ylim=(0, None),
         )
         return to_figure(
-            canvas,
+            figure,
             "telling",
-            f"The gap falls from {gaps[0]:.3f} nats, where the opening says nothing, to 0, where it names the arm.",
+            f"The gap decreases from {gaps[0]:.3f} nats with an uninformative opening to 0 if it names the arm.",
         )

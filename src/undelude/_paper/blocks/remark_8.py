@@ -20,53 +20,53 @@ from undelude._process.inference import Belief
 
 
 class Unmarked(eqx.Module):
-    """What an agent remembers whose mark is cut: a belief, and the round."""
+    """Memory of `CutAgent`: the belief, and the number of its own actions."""
 
     belief: Belief
     t: Int[Array, ""]
 
 
 class CutAgent(ud.AbstractAgent[Unmarked]):
-    """A sober agent that is told which actions are its own for `cut` rounds; then they reach it unmarked.
+    """An exact agent that receives the marks of its own actions for `cut` rounds only.
 
     Attributes:
-        exact: who it is with the mark.
-        cut: rounds before the mark is cut.
+        exact: the agent with all marks.
+        cut: number of rounds with marks.
     """
 
     exact: ud.ExactAgent
     cut: Int[Array, ""] | int = eqx.field(converter=jnp.asarray)
 
     def init(self, *, num_rounds: int) -> Unmarked:
-        """The prior, before the first round."""
+        """Return the prior and round 0."""
         return Unmarked(self.exact.init(num_rounds=num_rounds), jnp.zeros((), jnp.int32))
 
     def f_A(self, m: Unmarked) -> Any:
-        """As the exact agent."""
+        """Return the exact agent's prediction of the action."""
         return self.exact.f_A(m.belief)
 
     def f_O(self, m: Unmarked) -> Any:
-        """As the exact agent."""
+        """Return the exact agent's prediction of the observation."""
         return self.exact.f_O(m.belief)
 
     def g_A(self, a: Any, m: Unmarked, *, intervened: Any) -> Unmarked:
-        """The mark is lost from the cut on."""
+        """Update the belief; from round `cut` on the mark is lost."""
         return Unmarked(self.exact.g_A(a, m.belief, intervened=intervened & (m.t < self.cut)), m.t + 1)
 
     def g_O(self, o: Any, m: Unmarked) -> Unmarked:
-        """As the exact agent."""
+        """Update the belief."""
         return Unmarked(self.exact.g_O(o, m.belief), m.t)
 
 
 @eqx.filter_jit
 def expected(agent: Any, episodes: ud.Episodes) -> tuple[Float[Array, "B T A"], Float[Array, "B T O"]]:
-    """What an agent predicted before each action and each observation of its episodes."""
+    """Return an agent's predictions of each action and each observation of episodes."""
     P_A, P_O = jax.vmap(lambda episode: scan(agent, episode))(episodes)
     return as_categorical(P_A).probs, as_categorical(P_O).probs
 
 
 def block(settings: Settings) -> Block:
-    """The efference copy, and what happens without it."""
+    """Compare an agent with and without the efference copy of its actions."""
     bandit, boxes = ud.tasks.bandit(), ud.tasks.prize_or_frog()
     cut, key, size = 10, jax.random.key(settings.seed), max(settings.num_episodes, 1000)
     agent = CutAgent(exact=ud.ExactAgent(bandit), cut=cut)
@@ -86,34 +86,34 @@ def block(settings: Settings) -> Block:
         "remark-8",
         "Remark 8: the efference copy",
         [
-            "What the brain's motor system sends to the senses is, in this library, one bit beside each action: "
-            "`intervened`. Here the bit is cut. The agent is sober, and stays the same; but from round 11 of a bandit "
-            "its own actions reach it as if somebody else had taken them.",
-            f"Up to the cut the rewards that it expects of its actions are those that come, over "
-            f"{size:,} episodes. After it, the agent hears an expert in its own actions and expects "
-            "more than it gets. Cut before the first round, it is the deluded agent. What it predicts is compared "
-            "with equation 2, evaluated in NumPy with the factors of the unmarked actions in it.",
+            "In this library the efferent copy of the motor system is one bit for each action, `intervened`. Here an "
+            "agent that treats its actions as interventions loses the bit from round 11 of a bandit on: it then reads "
+            "its own actions as those of the expert.",
+            f"Before the cut the expected reward of its actions equals the actual one, over {size:,} episodes. After "
+            "it the agent takes its own actions for evidence and expects more than it gets. With the cut before the "
+            "first round it is the deluded agent. Its predictions are compared with equation 2, evaluated in NumPy "
+            "with the factors of the unmarked actions.",
         ],
         [
             equal(
                 "remark-8/boxes/P(O=+1)-with-and-without-the-mark",
                 [prize[1], prize[0]],
                 [1 / 2, 1],
-                "own actions are not mistaken for the environment's: 1/2 with the mark, 1 without",
+                "own actions are not mistaken for environmental ones: 1/2 with the mark, 1 without",
                 ours=True,
             ),
             equal(
                 "remark-8/largest-difference-from-equation-2/cut-before-round-1",
                 np.abs(never - deluded).max(),
                 0,
-                "the factors of all actions are evidence: the deluded agent's prediction",
+                "all actions are evidence: the deluded agent",
                 ours=True,
             ),
             equal(
                 "remark-8/largest-difference-from-equation-2/cut-before-round-11",
                 np.abs(P_A - by_hand).max(),
                 0,
-                "the factors of actions 11 to 20 are evidence, those of 1 to 10 are not",
+                "actions 11 to 20 are evidence, 1 to 10 are not",
                 ours=True,
             ),
             sampled(
@@ -135,14 +135,14 @@ def block(settings: Settings) -> Block:
         figures=[
             (
                 _cut_figure(predicted.mean(0), np.asarray(episodes.observations, float).mean(0), cut),
-                "Reward of the own action, as the agent expects it and as it comes; the mark is cut at the line.",
+                "Expected and actual reward of the agent's actions; the mark is lost at the dotted line.",
             )
         ],
     )
 
 
 def _policy_by_marks(process: ud.InteractionProcess, episodes: ud.Episodes, done: np.ndarray) -> np.ndarray:
-    """What an exact agent predicts before each action, `[B, T, A]`, by equation 2 in NumPy; `done[t]` marks round t."""
+    """Return the predictions of actions, `[B, T, A]`, by equation 2 in NumPy; `done[t]` is the mark of round t."""
     log_expert, log_task = log_tables(process)
     a, o = np.asarray(episodes.actions), np.asarray(episodes.observations)
     evidence = log_task.transpose(1, 2, 0)[a, o] + np.where(done[:, None], 0, log_expert.T[a])
@@ -154,8 +154,8 @@ def _policy_by_marks(process: ud.InteractionProcess, episodes: ud.Episodes, done
 def _cut_figure(predicted: np.ndarray, actual: np.ndarray, cut: int) -> Svg:
     rounds = np.arange(1, len(actual) + 1)
     with matplotlib.rc_context(STYLE):
-        canvas = Figure(figsize=(WIDTH, 2.3), layout="constrained")
-        axes = canvas.subplots()
+        figure = Figure(figsize=(WIDTH, 2.3), layout="constrained")
+        axes = figure.subplots()
         axes.plot(rounds, actual, color=DO, lw=1.6)
         axes.plot(rounds, predicted, color=SEE, lw=1.6, ls="--")
         axes.axvline(cut + 0.5, color=MUTED, lw=0.8, ls=":")
@@ -165,8 +165,8 @@ def _cut_figure(predicted: np.ndarray, actual: np.ndarray, cut: int) -> Svg:
         axes.set_xticks([1, 5, 10, 15, 20])
         axes.margins(y=0.15)
         return to_figure(
-            canvas,
+            figure,
             "cut",
-            f"Expected and actual reward agree until round {cut}; in the last round {predicted[-1]:.2f} is expected "
-            f"and {actual[-1]:.2f} comes.",
+            f"Expected and actual reward agree until round {cut}; in the last round they are {predicted[-1]:.2f} and "
+            f"{actual[-1]:.2f}.",
         )

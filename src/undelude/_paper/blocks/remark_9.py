@@ -8,7 +8,7 @@ from undelude._paper.item import Block, Settings, equal, holds
 
 
 def block(settings: Settings) -> Block:
-    """Information sets: where the expert may act differently, and the agent may not."""
+    """Compare the expert's policy within each information set with the one policy of equation 3."""
     model = game()
     tree = extensive_form(model.variables, GAME, hidden=("Theta_1", "Theta_2"))
     sets = information_sets(tree, ("A_1", "A_2"))
@@ -27,34 +27,34 @@ def block(settings: Settings) -> Block:
         other.append(np.abs(belief - deluded).sum() / 2)
     leaves = sum(node.next is None for node in tree)
     text = [
-        "In the game of Figure 3 the expert chooses at 18 places: it knows every theta drawn so far. An agent that "
-        "sees actions and observations only cannot tell these places apart wherever its memories agree; such places "
-        "form an information set, and whatever it does, it does alike in all of one.",
-        "So the expert's policy cannot be copied: within each set it takes several values. Equation 3 gives one "
-        "policy for each set, namely the average of the expert's, weighed by the belief in each place. Conditioning "
-        "averages the same policies with other weights, and those of the sets that an own action led to are wrong.",
+        "In the game of Figure 3 the expert has 18 decision nodes: it observes every theta. An agent that observes "
+        "only actions and observations cannot distinguish nodes with equal observed histories. They form an "
+        "information set, and the agent has the same policy in all nodes of a set.",
+        "The expert's policy cannot be copied, since it differs within each set. Equation 3 gives one policy for each "
+        "set: the average of the expert's policies, weighted by the belief in each node. Conditioning averages the "
+        "same policies with other weights, which are wrong in the sets that follow an own action.",
     ]
     items = [
         equal(
             "remark-9/number-of-decision-nodes",
             sum(map(len, sets.values())),
             18,
-            "2 + 16 places of the expert",
+            "2 + 16 decision nodes of the expert",
             ours=True,
         ),
         equal("remark-9/number-of-information-sets", len(sets), 5, "1 + 4 for the agent", ours=True),
-        equal("remark-9/number-of-leaves", leaves, 64, "2 to the 6th ends", ours=True),
+        equal("remark-9/number-of-leaves", leaves, 64, "2 to the 6th leaves", ours=True),
         holds(
             "remark-9/spread-of-Q(A=1)-within-each-set",
             spread,
-            "its policy differs within each set",
+            "the expert's policy differs within each set",
             min(spread) > 0.01,
         ),
         equal(
             "remark-9/largest-difference-in-each-set/do-and-average",
             average,
             [0] * 5,
-            "one policy for a set: the belief's average",
+            "one policy for each set: the average under the belief",
             ours=True,
         ),
         holds(

@@ -1,4 +1,4 @@
-"""Section 2: prize or frog, passive and interactive, Theta seen and hidden."""
+"""Section 2: prize or frog, passive and interactive, with Theta observed and hidden."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from undelude._paper.item import Block, Settings, equal, holds
 
 
 def block(settings: Settings) -> Block:
-    """Passive and interactive, Theta seen and hidden, from one model."""
+    """Compute the four cases of the section from one model."""
     model = frog()
     hidden = model.marginal(("A", "O"))
     prize = "O", 1
@@ -19,14 +19,13 @@ def block(settings: Settings) -> Block:
         "section-2",
         "Section 2: prize or frog",
         [
-            "One `CausalModel` of three variables, with the paper's tables, answers everything in this section: the "
-            "box with the prize (`Theta`), the box that is opened (`A`), and what is in it (`O`). The four cases "
-            "differ only in what is asked of it. Passive: an expert opens, and the box opened is seen. Interactive: "
-            "the model's user opens, and the box opened is done. Where Theta is hidden, predictions come from the "
-            "marginal model of `A` and `O`.",
-            "The delusion is the line where an own action is entered as seen: the prize becomes certain, whichever "
-            "box it was. Entered as done, it leaves Theta as uncertain as before, and the prize at one half.",
-            "Below is what the marginal model says when it is asked for the effect of an own action.",
+            "One `CausalModel` with the paper's tables gives all results of this section. Its variables are the box "
+            "with the prize (`Theta`), the opened box (`A`) and its content (`O`). The four cases differ in the query. "
+            "Passive: the expert opens a box, and we condition on it. Interactive: the user of the model opens a box, "
+            "and we intervene. If Theta is hidden, predictions come from the marginal model of `A` and `O`.",
+            "The self-delusion is conditioning on the own action: the prize becomes certain for either box. "
+            "Intervening leaves the belief about Theta unchanged, and the prize has probability 1/2.",
+            "Below is the error of the marginal model for a query about the effect of an own action.",
         ],
         [
             equal("section-2/passive-seen/P(Theta=1)", model.query("Theta")[0], 1 / 2, "1/2"),
@@ -47,7 +46,7 @@ def block(settings: Settings) -> Block:
                 "section-2/passive-hidden/P(Theta=a | A=a)",
                 [chance(model, "Theta", a, **mark) for a, mark in zip(BOXES, see_A, strict=True)],
                 [1, 1],
-                "1: the expert's choice gives the configuration away",
+                "1: the expert's choice reveals the configuration",
             ),
             equal(
                 "section-2/passive-hidden/P(O=+1 | A=a)",
@@ -71,13 +70,13 @@ def block(settings: Settings) -> Block:
                 "section-2/interactive-hidden/self-delusion/P(Theta=a | A=a)",
                 [chance(model, "Theta", a, **mark) for a, mark in zip(BOXES, see_A, strict=True)],
                 [1, 1],
-                "1: whichever box is chosen, the choice convinces",
+                "1: certain of the configuration for either choice",
             ),
             equal(
                 "section-2/interactive-hidden/self-delusion/P(O=+1 | A=a)",
                 [chance(hidden, *prize, **mark) for mark in see_A],
                 [1, 1],
-                "1, no matter which box",
+                "1 for either box",
             ),
             equal(
                 "section-2/interactive-hidden/P(Theta=1 | do(A=a))",
@@ -112,7 +111,7 @@ def block(settings: Settings) -> Block:
             holds(
                 "section-2/back-door/sets-with-Theta-hidden",
                 _sets(model.back_door("A", "O", latent="Theta")),
-                "none: where Theta is hidden the observed data do not tell",
+                "none: with Theta hidden the effect is not identifiable",
                 not model.back_door("A", "O", latent="Theta") and refusal(hidden, "O", do={"A": 1}),
             ),
         ],

@@ -1,4 +1,4 @@
-"""Section 4, its opening: a learned predictor has a fixed signature."""
+"""Section 4, opening: a learned predictor has a fixed signature."""
 
 import numpy as np
 
@@ -7,13 +7,13 @@ from undelude._paper.blocks.models import refusal
 from undelude._paper.item import Block, Settings, equal, holds
 
 KERNEL = np.array([[0.8, 0.2], [0.3, 0.7]])
-# Of the chain with that kernel: it is in balance, so that the chain looks alike forwards and backwards.
+# The stationary distribution; by detailed balance the kernel of the reversed chain is the same.
 STATIONARY = np.array([0.6, 0.4])
 NOW, NEXT = "X_t", "X_t+1"
 
 
 def chains() -> dict[str, ud.CausalModel]:
-    """Three ways in which two symbols can come to follow each other with the same frequencies."""
+    """Return three causal models of two symbols with the same transition kernel."""
 
     def variable(name: str, table: np.ndarray, parents: str | tuple = ()) -> ud.Variable:
         return ud.Variable(name, (0, 1), parents=parents, table=table)
@@ -27,7 +27,7 @@ def chains() -> dict[str, ud.CausalModel]:
 
 
 def with_hidden_cause() -> ud.CausalModel:
-    """The chain forwards whose two symbols may also have a hidden cause in common."""
+    """Return the forward chain with an additional hidden common cause of both symbols."""
     both = np.stack([KERNEL, KERNEL[::-1]])
     variables = [
         ud.Variable("Theta", (0, 1), table=STATIONARY),
@@ -38,7 +38,7 @@ def with_hidden_cause() -> ud.CausalModel:
 
 
 def block(settings: Settings) -> Block:
-    """A transition kernel cannot tell what an intervention does."""
+    """Compare the kernel with the effect of an intervention in three models."""
     models = chains()
     f = {name: np.stack([m.query(NEXT, see={NOW: x}) for x in (0, 1)]) for name, m in models.items()}
     do = {name: np.stack([m.query(NEXT, do={NOW: x}) for x in (0, 1)]).ravel() for name, m in models.items()}
@@ -46,11 +46,11 @@ def block(settings: Settings) -> Block:
     reason = refusal(with_hidden_cause().marginal((NOW, NEXT)), NEXT, do={NOW: 1})
     text = [
         "Three causal models of two binary symbols: the first causes the second, the second causes the first, or a "
-        "hidden theta causes both. They were built to have one and the same transition kernel, so a function fitted "
-        "to data from any of them is the same function.",
-        "Setting the first symbol from outside gives that kernel in the first model, and changes nothing in the other "
-        "two. What is asked is not in the function. Where a hidden cause cannot be excluded, the library refuses to "
-        "answer, and says why.",
+        "hidden theta causes both. They have the same transition kernel, so that a function fitted to data of any of "
+        "them is the same function.",
+        "An intervention on the first symbol has the kernel as its effect in the first model, and no effect in the "
+        "other two. The function does not determine it. If a hidden common cause cannot be excluded, the library "
+        "raises an error that explains why.",
     ]
     kernel, unmoved, answer = KERNEL.ravel(), np.tile(STATIONARY, 2), "refused: not identifiable"
     items = [
@@ -72,17 +72,15 @@ def block(settings: Settings) -> Block:
             "section-4/P(X_t+1 | do(X_t))/forwards",
             do["forwards"],
             kernel,
-            "here f happens to be the answer",
+            "here equal to f",
             ours=True,
         ),
-        equal(
-            "section-4/P(X_t+1 | do(X_t))/backwards", do["backwards"], unmoved, "here it is not: no effect", ours=True
-        ),
-        equal("section-4/P(X_t+1 | do(X_t))/common-cause", do["common-cause"], unmoved, "nor here", ours=True),
+        equal("section-4/P(X_t+1 | do(X_t))/backwards", do["backwards"], unmoved, "not f: no effect", ours=True),
+        equal("section-4/P(X_t+1 | do(X_t))/common-cause", do["common-cause"], unmoved, "not f: no effect", ours=True),
         holds(
             "section-4/P(X_t+1 | do(X_t))/from-the-marginal",
             answer if reason else "answered",
-            "using f, do cannot be computed",
+            "cannot be computed using f",
             reason,
         ),
     ]

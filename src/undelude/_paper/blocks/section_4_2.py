@@ -12,74 +12,84 @@ from undelude._drawing.svg import DO, SEE, STYLE, WIDTH, Svg, to_figure
 from undelude._paper.item import Block, Item, Settings, equal, holds, sampled
 
 LOGGED = ("A_1", "O_1", "A_2", "O_2", "A_3")
-# Of the demonstrations, in the figure.
+# Shares of the demonstrations that the figure has.
 SHARES = (0.01, 0.1, 1.0)
-Lived = tuple[np.ndarray, np.ndarray, np.ndarray]
+# Actions and observations of the agent, and the actions that it was taught.
+Lessons = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def taught_by_switching(logged: np.ndarray) -> list[np.ndarray]:
-    """What counterfactual teaching from logs gives, if the agent's choice is met by switching trajectories; exact.
+    """Return the lessons of counterfactual teaching from logs that switches trajectories; exact.
 
-    A trajectory tau is drawn from the logs. The agent is taught tau's next action, and draws its own, blind to theta.
-    Where that is tau's, tau goes on; otherwise another trajectory that begins with what the agent has lived through
-    takes its place. The next observation is read from it.
+    A trajectory tau is sampled from the logs. The agent is taught tau's next action, and samples its own. If they are
+    equal, tau continues. Otherwise tau is replaced by another trajectory that begins with the agent's history. The next
+    observation is read from tau.
 
     Args:
-        logged: the distribution of `a_1, o_1, ..., a_t`, an axis for each symbol.
+        logged: the distribution of `a_1, o_1, ..., a_t`, with one axis for each symbol.
 
     Returns:
-        For each action, the distribution of what is taught there, given the history as the agent lived it.
+        For each action, the distribution of the taught action given the agent's history.
     """
     distribution, lessons = logged, []
     for k in range(0, logged.ndim, 2):
         later = tuple(range(k + 1, logged.ndim))
-        lesson = distribution.sum(later)  # P(a_bar | lived)
+        lesson = distribution.sum(later)  # P(a_bar | history)
         lessons.append(lesson)
         if not later:
             break
-        begins_so = logged / logged.sum(later, keepdims=True)  # P(rest of a logged trajectory | it begins so)
+        begins_so = logged / logged.sum(later, keepdims=True)  # P(rest of a logged trajectory | its beginning)
         distribution = distribution + (1 - np.expand_dims(lesson, later)) * begins_so  # kept, or switched
-        distribution = distribution / distribution.sum(later[1:], keepdims=True)  # the observation is read
+        distribution = distribution / distribution.sum(later[1:], keepdims=True)  # read the observation
     return lessons
+
+
+def taught_with_same_theta(joint: np.ndarray) -> np.ndarray:
+    """Return the second lesson if a switch keeps theta, as if it were known; from `P(theta, a_1, o_1, a_2)`.
+
+    Then `P(theta, a_1)` becomes `P(theta)` times the agent's uniform action.
+    """
+    switched = (joint / joint.sum((2, 3), keepdims=True) * joint.sum((1, 2, 3), keepdims=True)).sum(0)
+    return switched / switched.sum(-1, keepdims=True)
 
 
 def simulate_switching(
     rng: np.random.Generator, actions: np.ndarray, observations: np.ndarray, num_lessons: int
-) -> Lived:
-    """The same with a data set.
+) -> Lessons:
+    """Simulate teaching by switching trajectories with a data set.
 
     Args:
-        rng: of draws.
-        actions: of the logged trajectories, `[N, T]`.
-        observations: likewise.
-        num_lessons: how many times a trajectory is drawn to begin with.
+        rng: random generator.
+        actions: actions of the logged trajectories, `[N, T]`.
+        observations: their observations, `[N, T]`.
+        num_lessons: number of episodes of the agent.
 
     Returns:
-        The agent's actions and observations as it lived them, and what it was taught, `[num_lessons, T]` each; without
-        those that came to a history that no trajectory begins with.
+        The agent's actions and observations, and the actions that it was taught, each `[num_lessons, T]`. Episodes
+        whose history begins no trajectory are omitted.
     """
     T, A, O = actions.shape[1], actions.max() + 1, observations.max() + 1  # noqa: E741 - the letter of the paper
     tau = rng.integers(len(actions), size=num_lessons)
-    lived_a, lived_o, taught = (np.zeros((num_lessons, T), int) for _ in range(3))
-    logged_code, lived_code = np.zeros(len(actions), int), np.zeros(num_lessons, int)
+    agent_a, agent_o, taught = (np.zeros((num_lessons, T), int) for _ in range(3))
+    logged_code, agent_code = np.zeros(len(actions), int), np.zeros(num_lessons, int)
     for t in range(T):
         taught[:, t] = actions[tau, t]
-        lived_a[:, t] = rng.integers(A, size=len(tau))
-        logged_code, lived_code = logged_code * A + actions[:, t], lived_code * A + lived_a[:, t]
+        agent_a[:, t] = rng.integers(A, size=len(tau))
+        logged_code, agent_code = logged_code * A + actions[:, t], agent_code * A + agent_a[:, t]
         order = np.argsort(logged_code, kind="stable")
-        first, end = (np.searchsorted(logged_code[order], lived_code, side=side) for side in ("left", "right"))
+        first, end = (np.searchsorted(logged_code[order], agent_code, side=side) for side in ("left", "right"))
         drawn = first + (rng.random(len(tau)) * (end - first)).astype(int)
         other = order[np.minimum(drawn, len(order) - 1)]
-        tau = np.where(taught[:, t] != lived_a[:, t], other, tau)
-        lived_o[:, t] = observations[tau, t]
-        logged_code, lived_code = logged_code * O + observations[:, t], lived_code * O + lived_o[:, t]
+        tau = np.where(taught[:, t] != agent_a[:, t], other, tau)
+        agent_o[:, t] = observations[tau, t]
+        logged_code, agent_code = logged_code * O + observations[:, t], agent_code * O + agent_o[:, t]
         known = end > first
-        tau, lived_code, lived_a, lived_o, taught = (x[known] for x in (tau, lived_code, lived_a, lived_o, taught))
-    return lived_a, lived_o, taught
+        tau, agent_code, agent_a, agent_o, taught = (x[known] for x in (tau, agent_code, agent_a, agent_o, taught))
+    return agent_a, agent_o, taught
 
 
 def block(settings: Settings) -> Block:
-    """Logs alone: the naive repair teaches the deluded answer."""
+    """Compare the lessons of the naive repair with the deluded and the interventional answer."""
     bandit = ud.tasks.bandit()
     model = bandit.causal_model(num_rounds=3)
     logged = np.asarray(model.query(LOGGED), float)
@@ -87,17 +97,14 @@ def block(settings: Settings) -> Block:
     see = [x / x.sum(-1, keepdims=True) for x in (logged.sum((3, 4)), logged)]
     answers = {"see": see, "do": [_done(model, num_rounds) for num_rounds in (1, 2)]}
     do = answers["do"]
-    # If theta were known, the trajectory switched to could be drawn under it: [theta, a_1, o_1, a_2].
-    joint = np.asarray(model.query(("Theta", *LOGGED[:3])), float)
-    same = (joint / joint.sum((2, 3), keepdims=True) * joint.sum((1, 2, 3), keepdims=True)).sum(0)
-    same = same / same.sum(-1, keepdims=True)
+    same = taught_with_same_theta(np.asarray(model.query(("Theta", *LOGGED[:3])), float))
 
     size = max(5 * settings.num_episodes // 2, 2000)
     demonstrations = ud.rollout(
         bandit, None, key=jax.random.key(settings.seed), num_episodes=size, num_rounds=3, executor="expert"
     )
     log = np.asarray(demonstrations.actions), np.asarray(demonstrations.observations)
-    lived = simulate_switching(np.random.default_rng(settings.seed), *log, size)
+    sample = simulate_switching(np.random.default_rng(settings.seed), *log, size)
     sequences = len(np.unique(np.stack([log[0][:, 0], log[1][:, 0], log[0][:, 1], log[1][:, 1]], 1), axis=0))
 
     read = [_rewards(logged)[1], model.query("O_1", do={"A_1": 0})[1]]
@@ -117,7 +124,7 @@ def block(settings: Settings) -> Block:
             f"{name}/largest-difference/lesson-and-see",
             as_see,
             [0, 0],
-            "another trajectory does not circumvent the problem",
+            "replacing tau does not circumvent the problem",
         ),
         holds(
             f"{name}/largest-difference/lesson-and-do",
@@ -125,7 +132,7 @@ def block(settings: Settings) -> Block:
             "the problem persists: far from the right answer",
             min(off) > 0.05,
         ),
-        equal(f"{name}/P(O_1=1)/as-read-and-done", read, [0.55, 0.35], ".55 from the log, .35 if done", ours=True),
+        equal(f"{name}/P(O_1=1)/as-read-and-done", read, [0.55, 0.35], ".55 in the log, .35 under do", ours=True),
         equal(
             f"{name}/P(same-theta)-after-switching",
             _same_theta(model),
@@ -137,7 +144,7 @@ def block(settings: Settings) -> Block:
             f"{name}/largest-difference/lesson-with-the-same-theta-and-do",
             np.abs(same - do[0]).max(),
             0,
-            "theta is what is missing",
+            "with the same theta the lessons are right",
             ours=True,
         ),
         holds(
@@ -147,29 +154,27 @@ def block(settings: Settings) -> Block:
             everything,
             ours=True,
         ),
-        *_simulated_items(lived, logged, answers, size),
+        *_simulated_items(sample, logged, answers, size),
     ]
     text = [
-        "An agent is to be taught from a log of the bandit's expert. It is taught the expert's action, draws its own, "
-        "and where the two differ, the log's trajectory no longer fits. The repair that suggests itself is to go on "
-        "with another trajectory that begins as the agent did. Enumerating every case, what this teaches is exactly "
-        "the distribution of the log given its past: the deluded answer. The other trajectory has the same theta with "
-        "probability .15 only, less often than one drawn blindly. Could it be chosen to have the same theta, the "
-        "lessons would be right.",
-        f"Then the same with {size:,} simulated demonstrations. Lessons of the second round are compared with both "
-        "answers, as a total variation; those of the third by how much likelier they "
-        "are under the deluded answer, in nats.",
-        "More data do not help. The log holds every sequence of two rounds, and in the figure the distance from the "
-        "deluded answer goes to zero as the log grows, and that from the right one does not.",
+        "An agent is taught from a log of the bandit's expert. It is taught the expert's action and samples its own. "
+        "If the two differ, the logged trajectory no longer fits. A naive repair is to continue with another "
+        "trajectory that begins with the agent's history. Enumeration shows that this teaches exactly the conditional "
+        "distribution of the log: the deluded answer. The other trajectory has the same theta with probability .15 "
+        "only, less than a random one. With the same theta the lessons would be right.",
+        f"Then {size:,} demonstrations were simulated. Lessons of the second round are compared with both answers by "
+        "their total variation, those of the third round by their log-likelihood ratio in nats.",
+        "More data do not help. The log contains every sequence of two rounds. In the figure the total variation from "
+        "the deluded answer converges to 0 as the log grows, and that from the right one does not.",
     ]
     figure = _sizes_figure(log, logged, answers, settings.seed)
-    caption = "Lessons of the second round from logs of growing size: distance from either answer."
+    caption = "Lessons of the second round by size of the log: total variation from both answers."
     title = "Section 4.2: why logged demonstrations do not suffice"
     return Block(name, title, text, items, [(figure, caption)])
 
 
 def _done(model: ud.CausalModel, num_rounds: int) -> np.ndarray:
-    """`P(A_t+1 | do(a_1:t), o_1:t)` after each history, `[a_1, o_1, ..., a_t+1]`."""
+    """Return `P(A_t+1 | do(a_1:t), o_1:t)` for each history, `[a_1, o_1, ..., a_t+1]`."""
     actions, observations = ([f"{x}_{t + 1}" for t in range(num_rounds)] for x in "AO")
     answer = np.empty([5, 2] * num_rounds + [5])
     for history in itertools.product(*[range(5), range(2)] * num_rounds):
@@ -179,42 +184,48 @@ def _done(model: ud.CausalModel, num_rounds: int) -> np.ndarray:
 
 
 def _same_theta(model: ud.CausalModel) -> float:
-    """The probability that a trajectory switched to after the first action has the theta of the one left."""
+    """Return the probability that after the first action the new trajectory has the same theta as tau.
+
+    By hand: if the expert's action is theta (.6), the agent takes another arm and the new theta is that of tau with
+    probability .1. If not (.4), theta is one of four other arms: 1/4 .6 + 3/4 .1 = 9/40. In sum .06 + .09 = .15.
+    """
     joint = np.asarray(model.query(("Theta", "A_1")), float)
     given = joint / joint.sum(0)  # P(theta' | a)
-    # The agent's own action is uniform, and another than the expert's.
+    # The agent's action is uniform over the arms that the expert did not take.
     switched = joint[:, :, None] * (1 - np.eye(5)) / 5  # theta, a_bar, a
     return float((switched * given[:, None, :]).sum() / switched.sum())
 
 
-def _simulated_items(lived: Lived, logged: np.ndarray, answers: dict[str, list[np.ndarray]], size: int) -> list[Item]:
-    (a, o, taught), see, do = lived, answers["see"], answers["do"]
+def _simulated_items(
+    sample: Lessons, logged: np.ndarray, answers: dict[str, list[np.ndarray]], size: int
+) -> list[Item]:
+    (a, o, taught), see, do = sample, answers["see"], answers["do"]
     items = []
     for name, answer in answers.items():
-        tv, se = _pooled_tv(lived, logged, answer[0], size)
+        tv, se = _pooled_tv(sample, logged, answer[0], size)
         exact = float(_rewards(logged) @ np.abs(see[0][0, :, 0] - answer[0][0, :, 0]))
-        said = "within noise of the deluded answer" if name == "see" else f"{exact:.4f} from the right one"
+        paper = "0: the deluded answer" if name == "see" else f"{exact:.4f}: not the right answer"
         agrees = abs(tv - exact) < 4 * se
-        items.append(Item(f"section-4-2/simulated/total-variation-from-{name}", round(tv, 6), said, agrees, True, se))
+        items.append(Item(f"section-4-2/simulated/total-variation-from-{name}", round(tv, 6), paper, agrees, True, se))
     history, ratio = (a[:, 0], o[:, 0], a[:, 1], o[:, 1]), np.log(see[1] / do[1])
     x = ratio[(*history, taught[:, 2])]
     expected = float((see[1] * ratio).sum(-1)[history].mean())
-    said = f"{expected:.4f}, as from the deluded answer; below 0 from the right one"
-    # Lessons share trajectories: the log's own error is as large as that of the lessons.
+    paper = f"{expected:.4f}, the mean under the deluded answer; it is negative under the right one"
+    # Lessons share trajectories, and the log has a sampling error of the same size.
     error = float(x.std(ddof=1)) / np.sqrt(size)
     return [
         *items,
-        sampled("section-4-2/simulated/log-likelihood-ratio-of-see", x, expected, said, error=error, ours=True),
+        sampled("section-4-2/simulated/log-likelihood-ratio-of-see", x, expected, paper, error=error, ours=True),
     ]
 
 
-def _pooled_tv(lived: Lived, logged: np.ndarray, answer: np.ndarray, size: int) -> tuple[float, float]:
-    """Mean total variation of the second lesson from an answer, and its standard error.
+def _pooled_tv(sample: Lessons, logged: np.ndarray, answer: np.ndarray, size: int) -> tuple[float, float]:
+    """Return the mean total variation of the second lesson from an answer, and its standard error.
 
-    All arms are alike but the one that was pulled, so lessons are pooled into those that repeat it and those that do
-    not, after a loss and after a reward. The error of the lessons and that of the log that they are drawn from add up.
+    By symmetry lessons are pooled into those that repeat the first arm and those that do not, after a loss and after a
+    reward. The error of the lessons and that of the log add up.
     """
-    a, o, taught = (x[:, i] for x, i in zip(lived, (0, 0, 1), strict=True))
+    a, o, taught = (x[:, i] for x, i in zip(sample, (0, 0, 1), strict=True))
     counts = np.bincount(o, minlength=2)
     p, weight = np.bincount(o, weights=taught == a, minlength=2) / counts, _rewards(logged)
     se = np.sqrt(p * (1 - p) * (1 / counts + 1 / (size * weight)))
@@ -222,7 +233,7 @@ def _pooled_tv(lived: Lived, logged: np.ndarray, answer: np.ndarray, size: int) 
 
 
 def _rewards(logged: np.ndarray) -> np.ndarray:
-    """`P(O_1 | A_1)` in the log: what is read after an own action, once trajectories are switched."""
+    """Return `P(O_1 | A_1)` in the log, the distribution of the observation after a switch."""
     return logged[0].sum((1, 2, 3)) / logged[0].sum()
 
 
@@ -233,18 +244,18 @@ def _sizes_figure(
     sizes = [int(most * share) for share in SHARES]
     rng, tv = np.random.default_rng(seed), {name: [] for name in answers}
     for size in sizes:
-        lived = simulate_switching(rng, log[0][:size], log[1][:size], most)
+        sample = simulate_switching(rng, log[0][:size], log[1][:size], most)
         for name, answer in answers.items():
-            tv[name].append(_pooled_tv(lived, logged, answer[0], size)[0])
+            tv[name].append(_pooled_tv(sample, logged, answer[0], size)[0])
     looks = {"do": ("from the right answer", DO, "o-"), "see": ("from the deluded answer", SEE, "s--")}
     with matplotlib.rc_context(STYLE):
-        canvas = Figure(figsize=(WIDTH, 2.3), layout="constrained")
-        axes = canvas.subplots()
+        figure = Figure(figsize=(WIDTH, 2.3), layout="constrained")
+        axes = figure.subplots()
         for name, (label, colour, line) in looks.items():
             axes.semilogx(sizes, tv[name], line, color=colour, label=label, lw=1.6, ms=4, mew=0)
-        axes.set(xlabel="logged demonstrations", title="total variation of the lessons", ylim=(0, None))
+        axes.set(xlabel="logged demonstrations", title="total variation of lessons", ylim=(0, None))
         axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
         axes.set_xticks([], minor=True)
         axes.legend(frameon=False, loc="center right")
         ends = ", ".join(f"{label} {tv[name][-1]:.3f}" for name, (label, *_) in looks.items())
-        return to_figure(canvas, "switching", f"Lessons from up to {most:,} demonstrations; with all of them: {ends}.")
+        return to_figure(figure, "switching", f"Lessons from up to {most:,} demonstrations; with all of them: {ends}.")

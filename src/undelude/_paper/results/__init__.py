@@ -1,4 +1,4 @@
-"""Results of the studies: what takes too long to recompute for a page, with settings, seeds and versions."""
+"""Stored results of the studies, which take too long for the page; with settings, seeds and versions."""
 
 import json
 from pathlib import Path
@@ -8,11 +8,11 @@ FOLDER = Path(__file__).parent
 
 
 def load(name: str) -> dict[str, Any]:
-    """What `studies/NAME.py` wrote."""
+    """Return the results that `studies/NAME.py` wrote."""
     return json.loads((FOLDER / f"{name}.json").read_text())
 
 
 def origin(study: dict[str, Any], what: str) -> str:
-    """A sentence on where stored numbers come from."""
+    """Return a sentence on the origin of stored results."""
     minutes = max(1, round(study["seconds"] / 60))
-    return f"Stored results of `{study['study']}`, {what}; it took {minutes} minutes. `make study` computes them anew."
+    return f"Stored results of `{study['study']}`, {what}; computed in {minutes} minutes. `make study` recomputes them."

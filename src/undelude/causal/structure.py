@@ -1,0 +1,79 @@
+"""A causal model without its numbers: validates queries, and caches the work that depends on names and sizes only."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Hashable, Iterable
+
+from undelude.causal.contraction import MAX_ENTRIES, Terms
+from undelude.causal.estimand import Estimand
+from undelude.causal.graph import Graph, check_names
+from undelude.causal.identification import identify
+
+
+@dataclasses.dataclass(frozen=True)
+class Structure:
+    """The graph and the values of a causal model.
+
+    Attributes:
+        values: the values of each variable, in the order of `parents`.
+        parents: `(name, parents)` of each variable.
+        hidden: the names that a marginal hides.
+    """
+
+    values: tuple[tuple[Hashable, ...], ...]
+    parents: tuple[tuple[str, tuple[str, ...]], ...]
+    hidden: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def graph(self) -> Graph:
+        """The parents of each variable."""
+        return dict(self.parents)
+
+    @functools.cached_property
+    def place(self) -> dict[str, int]:
+        """The position of each variable."""
+        return {name: i for i, name in enumerate(self.graph)}
+
+    @functools.cached_property
+    def values_of(self) -> dict[str, tuple[Hashable, ...]]:
+        """The values of each variable by name."""
+        return dict(zip(self.graph, self.values, strict=True))
+
+    def check_observed(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return the names without repetition; raise `ValueError` if one is unknown or hidden."""
+        (names,) = check_names(self.graph, {"asked": names})
+        for name in names:
+            if name in self.hidden:
+                raise ValueError(f"{name} is hidden in this marginal; query the model that the marginal comes from.")
+        return names
+
+    @functools.lru_cache(maxsize=1024)  # noqa: B019, structures are small.
+    def estimand(self, asked: tuple[str, ...], see: tuple[str, ...], do: tuple[str, ...]) -> Estimand | None:
+        """Return the estimand by which a marginal answers a query with `do`, or None if the query needs none.
+
+        Raises:
+            NotIdentifiable: the observed distribution does not determine the effect.
+        """
+        if not (do and self.hidden and (asked or see)):
+            return None
+        return identify(self.graph, asked or see, do=do, see=see if asked else (), latent=self.hidden)
+
+    @functools.lru_cache(maxsize=1024)  # noqa: B019, structures are small.
+    def terms(self, asked: tuple[str, ...], see: tuple[str, ...], do: tuple[str, ...]) -> Terms:
+        """Return the sum of products `P(asked, see | do)`, after checking the query.
+
+        Raises:
+            ValueError: an unknown or hidden name, a name twice, too many entries.
+            NotIdentifiable: the structure is a marginal, which does not determine the effect.
+        """
+        self.check_observed((*asked, *see, *do))
+        roles = {"asked": asked, "seen": see, "done": do}
+        check_names(self.graph, roles)
+        for role, names in roles.items():
+            if len(set(names)) < len(names):
+                raise ValueError(f"a name is {role} twice in {names}.")
+        if (entries := math.prod(len(self.values_of[name]) for name in asked)) > MAX_ENTRIES:
+            raise ValueError(f"the answer itself would have {entries:.1e} entries; ask for fewer variables at once.")
+        self.estimand(asked, see, do)  # Raises NotIdentifiable.
+        return Terms(self.graph, {name: len(values) for name, values in self.values_of.items()}, asked, see, do)
