@@ -12,11 +12,16 @@ import pytest
 import undelude as ud
 from undelude._agents.base import Reading, with_reading
 from undelude._agents.networks.registry import ARCHITECTURES
+from user_folder import without_compiling
+
+
+def lstm(process, seed=0):
+    return without_compiling(lambda: ud.LSTMAgent(process, 4, key=jax.random.key(0)), seed)
 
 
 @pytest.fixture
 def saved(tmp_path, bandit):
-    agent = ud.LSTMAgent(bandit, 4, key=jax.random.key(0))
+    agent = lstm(bandit)
     ud.save(agent, tmp_path / "agent")
     return agent, tmp_path / "agent"
 
@@ -24,7 +29,7 @@ def saved(tmp_path, bandit):
 @pytest.mark.parametrize("agent_type", ARCHITECTURES.values(), ids=lambda t: t.__name__)
 def test_round_trip(tmp_path, bandit, agent_type):
     """Weights, marks and shapes are equal, bit for bit."""
-    agent = agent_type(bandit, hidden_size=8, key=jax.random.key(0))
+    agent = without_compiling(lambda: agent_type(bandit, hidden_size=8, key=jax.random.key(0)))
     ud.save(agent, tmp_path)
     again = ud.load(tmp_path)
     assert jax.tree.structure(again) == jax.tree.structure(agent)
@@ -34,7 +39,7 @@ def test_round_trip(tmp_path, bandit, agent_type):
 
 def test_marks_round_trip(tmp_path, bandit):
     """An agent that was taught no do-symbol still has none after loading."""
-    agent = with_reading(ud.LSTMAgent(bandit, 4, key=jax.random.key(0)), Reading("see", ("see",)))
+    agent = with_reading(lstm(bandit), Reading("see", ("see",)))
     ud.save(agent, tmp_path)
     again = ud.load(tmp_path)
     assert (again.own_actions, again.marks) == ("see", ("see",))
@@ -85,7 +90,8 @@ def test_damaged_file_is_named(saved, change, message):
 )
 def test_claimed_sizes_are_checked_first(tmp_path, bandit, change, message):
     """Building a million layers would take hours, and a billion units too much memory."""
-    ud.save(ud.TransformerAgent(bandit, 4, num_heads=1, key=jax.random.key(0)), tmp_path)
+    agent = without_compiling(lambda: ud.TransformerAgent(bandit, 4, num_heads=1, key=jax.random.key(0)))
+    ud.save(agent, tmp_path)
     edit(tmp_path, lambda header: header["config"].update(change))
     started = time.perf_counter()
     with pytest.raises(ValueError, match=message):
@@ -201,7 +207,7 @@ def test_save_leaves_only_two_files(saved):
 def test_weights_of_another_save_are_refused(tmp_path, bandit):
     """A crash between the two writes leaves weights of the same shapes that do not belong to agent.json."""
     for i in (0, 1):
-        ud.save(ud.LSTMAgent(bandit, 4, key=jax.random.key(i)), tmp_path / str(i))
+        ud.save(lstm(bandit, seed=i), tmp_path / str(i))
     weights = (tmp_path / "1" / "weights.safetensors").read_bytes()
     (tmp_path / "0" / "weights.safetensors").write_bytes(weights)
     with pytest.raises(ValueError, match=r"weights\.safetensors does not match the digest in agent\.json"):

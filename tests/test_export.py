@@ -15,6 +15,7 @@ from processes import arm, opening
 from undelude._cli import main
 from undelude._runs.config import Config
 from undelude._runs.directory import RunDirectory
+from user_folder import without_compiling
 
 KEY = jax.random.key(0)
 SEEDS = np.array([[1, 2], [3, 4], [5, 6]], np.uint32)
@@ -36,11 +37,19 @@ for seed, o in zip([[1, 2], [3, 4], [5, 6]], symbols):
 print(json.dumps(results))
 """
 AGENTS = {
-    "lstm": lambda process: ud.LSTMAgent(process, 4, key=KEY),
-    "transformer": lambda process: ud.TransformerAgent(process, 4, num_heads=1, window=3, key=KEY),
-    "predictor": lambda process: ud.SequencePredictor(process, order=3, hidden_size=4, key=KEY),
+    "lstm": lambda process: without_compiling(lambda: ud.LSTMAgent(process, 4, key=KEY)),
+    "transformer": lambda process: without_compiling(
+        lambda: ud.TransformerAgent(process, 4, num_heads=1, window=3, key=KEY)
+    ),
+    "predictor": lambda process: without_compiling(
+        lambda: ud.SequencePredictor(process, order=3, hidden_size=4, key=KEY)
+    ),
     "exact": lambda process: ud.ExactAgent(process, own_actions="see"),
 }
+
+
+def gru(process, hidden_size=4):
+    return without_compiling(lambda: ud.GRUAgent(process, hidden_size, key=KEY))
 
 
 def by_hand(agent, observations, num_rounds):
@@ -65,7 +74,7 @@ def same(have, want):
 def test_export_runs_without_undelude(name, tmp_path):
     """Actions, distributions and memories are equal in a process that cannot import undelude."""
     process = ud.tasks.bandit(num_arms=3, num_rounds=3)
-    agent = AGENTS[name](process)
+    agent = AGENTS[name](process) if name == "exact" else without_compiling(lambda: AGENTS[name](process))
     folder = ud.export(process, agent, tmp_path)
     run = subprocess.run(
         [sys.executable, "-c", PLAYER, str(folder), "[[1], [0], [1]]"], capture_output=True, text=True, check=False
@@ -77,7 +86,7 @@ def test_export_runs_without_undelude(name, tmp_path):
 def test_manifest_lists_arguments_and_results(tmp_path):
     """PyTrees are in JAX's order with their shapes and types; a batch has a leading axis."""
     process = arm(num_rounds=2)
-    agent = ud.GRUAgent(process, 4, key=KEY)
+    agent = gru(process)
     folder = ud.export(process, agent, tmp_path, batch_size=5)
     manifest = json.loads((folder / "manifest.json").read_text())
     act, observe = manifest["functions"]["act"], manifest["functions"]["observe"]
@@ -110,13 +119,13 @@ def test_mlir_takes_all_listed_arguments(tmp_path):
 
 def test_agent_of_another_process_is_refused(tmp_path):
     with pytest.raises(ValueError, match="made for another process"):
-        ud.export(ud.tasks.bandit(), ud.GRUAgent(opening(), 4, key=KEY), tmp_path / "out")
+        ud.export(ud.tasks.bandit(), gru(opening()), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_command_exports_and_prints_latency(tmp_path, capsys):
     run = RunDirectory.create(tmp_path / "run", Config("bandit"))
-    ud.save(ud.GRUAgent(ud.tasks.bandit(), 4, key=KEY), run.agent_folder)
+    ud.save(gru(ud.tasks.bandit()), run.agent_folder)
     command = ["export", str(tmp_path / "run"), "--out"]
     assert main([*command, str(tmp_path / "out")]) == 0
     out = " ".join(capsys.readouterr().out.split())
@@ -133,7 +142,7 @@ def test_command_exports_and_prints_latency(tmp_path, capsys):
 
 def test_export_refuses_nonempty_folder(tmp_path):
     process = ud.tasks.bandit(num_arms=2, num_rounds=2)
-    agents = [ud.GRUAgent(process, size, key=KEY) for size in (2, 3)]
+    agents = [gru(process, size) for size in (2, 3)]
     ud.export(process, agents[0], tmp_path)
     before = (tmp_path / "act.bin").read_bytes()
     with pytest.raises(FileExistsError, match=r"is not empty: .* with overwrite=True"):

@@ -8,10 +8,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import equinox as eqx
 import jax
 import jaxtyping
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,7 +22,7 @@ from undelude._runs import config
 from undelude._runs.config import Config, option
 from undelude._runs.directory import RunDirectory
 from undelude._teaching.registry import TEACHINGS
-from user_folder import TASKS
+from user_folder import TASKS, without_compiling
 
 NUMBERS = [
     "0", "1", "-1", "2", "3", "1.5", "1e3", "nan", "inf", "-inf", "1e999", "", "x", "0x10", "1_0", "٣", " 1", "--",
@@ -63,8 +61,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "file").write_text("{}")
     (folder / "full").mkdir()
     (folder / "full" / "mine.txt").write_text("keep")
-    make = lambda: ud.LSTMAgent(ud.tasks.bandit(num_arms=2, num_rounds=2), 4, key=jax.random.key(0))  # noqa: E731
-    agent = jax.tree.map(lambda x: np.full(x.shape, 0.1, x.dtype), eqx.filter_eval_shape(make))
+    process = ud.tasks.bandit(num_arms=2, num_rounds=2)
+    agent = without_compiling(lambda: ud.LSTMAgent(process, 4, key=jax.random.key(0)))
     for name, steps in (("run", 2), ("half", 4), ("damaged", 2)):
         run = RunDirectory.create(folder / name, Config("fuzz_tasks:tiny", hidden_size=4, batch_size=4, steps=steps))
         ud.save(agent, run.agent_folder)

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import equinox as eqx
 import jax
 import jaxtyping
 import numpy as np
@@ -27,6 +26,7 @@ from undelude._runs.contents import read_run
 from undelude._runs.directory import RunDirectory
 from undelude._runs.example_episode import READERS
 from undelude._versions import versions
+from user_folder import without_compiling
 
 REFUSED = (ValueError, FileNotFoundError)
 AGENTS = {
@@ -57,9 +57,7 @@ def agents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Save an agent of each kind; return their folders."""
     folder, process = tmp_path_factory.mktemp("agents"), ud.tasks.bandit(num_arms=2, num_rounds=2)
     for name, make in AGENTS.items():
-        # Constant weights: compiling the initialisation would take longest here.
-        agent = eqx.filter_eval_shape(lambda make=make: make(process))
-        ud.save(jax.tree.map(lambda x: np.full(x.shape, 0.1, x.dtype), agent), folder / name)
+        ud.save(without_compiling(lambda make=make: make(process)), folder / name)
     return {name: folder / name for name in AGENTS}
 
 

@@ -28,6 +28,7 @@ from undelude._runs.directory import RunDirectory
 from undelude._runs.errors import RunError
 from undelude._teaching.loop import default_optimizer
 from undelude._teaching.updates import TeachingState
+from user_folder import without_compiling
 
 CONFIG = Config("bandit", hidden_size=4, steps=30, seed=3)
 
@@ -43,16 +44,16 @@ def run(tmp_path: Path) -> RunDirectory:
 
 @pytest.fixture(scope="module")
 def state() -> TeachingState:
-    """Return a state with random numbers from NumPy, which take no compilation."""
+    return make_state(4)
 
+
+def make_state(hidden_size: int) -> TeachingState:
     def initial() -> TeachingState:
-        agent = ud.LSTMAgent(ud.tasks.bandit(num_rounds=2), 4, key=jax.random.key(0))
+        agent = ud.LSTMAgent(ud.tasks.bandit(num_rounds=2), hidden_size, key=jax.random.key(0))
         params = eqx.filter(agent, eqx.is_inexact_array)
-        return TeachingState(agent, default_optimizer(1e-2, 30).init(params), jnp.asarray(10, jnp.int32))
+        return TeachingState(agent, default_optimizer(1e-2, 30).init(params), jnp.asarray(0, jnp.int32))
 
-    rng = np.random.default_rng(0)
-    shapes = eqx.filter_eval_shape(initial)
-    state = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), x.dtype), shapes)
+    state = without_compiling(initial)
     return eqx.tree_at(lambda s: s.update, state, jnp.asarray(10, jnp.int32))
 
 
@@ -284,8 +285,7 @@ def test_damaged_checkpoint_falls_back(tmp_path: Path, state: TeachingState, dam
 
 
 def test_checkpoint_of_other_agent_is_refused(tmp_path: Path, state: TeachingState) -> None:
-    agent = ud.LSTMAgent(ud.tasks.bandit(num_rounds=2), 5, key=jax.random.key(0))
-    other = TeachingState(agent, state.optimizer_state, state.update)
+    other = TeachingState(make_state(5).agent, state.optimizer_state, state.update)
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         checkpoints.save(state)
         checkpoints.wait()
@@ -363,7 +363,7 @@ def test_second_command_leaves_the_run_alone(tmp_path: Path, capsys: pytest.Capt
 def test_agent_without_checkpoints_is_kept(run: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
     """Training would overwrite the rows and the agent."""
     run.append_metrics({"update": 50, "seconds": 1.0})
-    ud.save(ud.LSTMAgent(ud.tasks.bandit(), 4, key=jax.random.key(0)), run.agent_folder)
+    ud.save(without_compiling(lambda: ud.LSTMAgent(ud.tasks.bandit(), 4, key=jax.random.key(0))), run.agent_folder)
     assert main(["train", "bandit", "--out", str(run.path), "--resume"]) == 2
     assert "no checkpoint to resume from" in capsys.readouterr().err
     assert run.read_metrics()

@@ -1,13 +1,17 @@
-"""Helpers for tests of the command line: the tasks of a user, and a shared cache of compiled programs."""
+"""Helpers for tests of files and commands: the tasks of a user, agents without compilation, and a shared cache."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
+import equinox as eqx
 import jax
+import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
+T = TypeVar("T")
 TASKS = """
 import undelude as ud
 
@@ -20,6 +24,12 @@ def wrong():
 def raises():
     return ud.tasks.bandit(num_arms=1)
 """
+
+
+def without_compiling(make: Callable[[], T], seed: int = 0) -> T:
+    """Return what `make` returns, with random numbers from NumPy: compiling an agent's initialisation takes seconds."""
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda x: jax.numpy.asarray(rng.normal(size=x.shape), x.dtype), eqx.filter_eval_shape(make))
 
 
 @contextlib.contextmanager
