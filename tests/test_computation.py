@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import undelude as ud
-from undelude._agents.networks.network import make_spec
+from undelude._agents.networks.interface import Interface
 from undelude._paper import computation_drawing as drawing
 from undelude._paper.blocks import figure_4, remark_5
 from undelude._paper.blocks.convergence import without_feedback
@@ -33,8 +33,9 @@ def process() -> ud.InteractionProcess:
 @pytest.fixture(scope="module")
 def agent(process: ud.InteractionProcess) -> ud.LSTMAgent:
     # One component: the cross-entropy of two normal distributions has a closed form, that of a mixture has none.
-    spec = {name: parts | {"num_components": 1} for name, parts in make_spec(process).items()}
-    return ud.LSTMAgent(spec, 2, key=jax.random.key(3))
+    agent = ud.LSTMAgent(process, 2, key=jax.random.key(3))
+    one = Interface(process.specs, reads=8, features=2, scale=0.7, num_components=1, key=jax.random.key(4))
+    return eqx.tree_at(lambda a: a.interface, agent, one)
 
 
 # The gradient --------------------------------------------------------------------------------------------------------

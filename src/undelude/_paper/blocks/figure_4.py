@@ -16,7 +16,6 @@ from undelude._paper.blocks.remark_5 import line
 from undelude._paper.item import Block, Settings, holds
 from undelude._teaching.losses import log_losses
 from undelude._teaching.updates import collect
-from undelude._types import Mark
 
 # The paper's teaching signal is one sample of the expert, not the expert's distribution.
 TEACHING = ud.Counterfactual(target="sample")
@@ -30,8 +29,6 @@ class LinearAgent(ud.AbstractAgent[Array]):
     slope_O: Array
     gain_A: Array
     gain_O: Array
-    own_actions: Mark = eqx.field(static=True, default="do")
-    marks: tuple[Mark, ...] = eqx.field(static=True, default=("do", "see"))
 
     def init(self, *, num_rounds: int) -> Array:
         """Return the weight `start`."""
