@@ -280,19 +280,15 @@ def uniform(num_actions):
     )
 
 
-def test_simulator_is_taught_by_the_experts_samples():
-    world = Simulator()
-    run = ud.teach(
-        world,
-        ud.LSTMAgent(process(Hazard()), hidden_size=8, key=KEY),
-        ud.Counterfactual(target="sample"),
-        key=KEY,
-        steps=20,
-    )
-    assert np.isfinite([row["action_loss"] for row in run.metrics]).all()
-    episodes = ud.rollout(world, run.agent, key=KEY, num_episodes=8)
+def test_simulator_has_no_expert_distribution():
+    """Its expert's samples are scored all the same, and the distribution is missing by name."""
+    world, agent = Simulator(), ud.LSTMAgent(process(Hazard()), hidden_size=8, key=KEY)
+    episodes = ud.rollout(world, agent, key=KEY, num_episodes=8)
     assert episodes.expert is None
-    assert episodes.mask.shape == (8, T)
+    losses = jax.vmap(lambda e: ud.log_losses(agent, e, target="sample"))(episodes)
+    assert np.isfinite(losses).all()
+    with pytest.raises(ValueError, match='target="distribution"'):
+        ud.log_losses(agent, jax.tree.map(lambda x: x[0], episodes))
 
 
 def test_simulator_has_no_exact_agent(no_type_checks):
@@ -300,6 +296,8 @@ def test_simulator_has_no_exact_agent(no_type_checks):
         ud.ExactAgent(Simulator())
     with pytest.raises(TypeError, match="can only be sampled"):
         ud.posterior(Simulator(), None)
+    with pytest.raises(TypeError, match="can only be sampled"):
+        ud.teach(Simulator(), None, ud.Counterfactual(), key=KEY)
 
 
 @pytest.mark.parametrize("make_world", [Simulator, HostSimulator, lambda: process(Hazard())])
