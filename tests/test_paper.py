@@ -138,7 +138,7 @@ def test_disagreeing_item_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert "1 of 2 agree" in out
     assert "1 are the paper's own statements; 1 are numbers of ours" in " ".join(out.split())
     assert "ours: 1/2" in out
-    assert "These do not: remark-1/half." in out
+    assert "These do not agree: remark-1/half." in out
     assert "Items that do not agree" in (tmp_path / "paper.html").read_text()
 
 

@@ -315,7 +315,7 @@ def test_continuous_theta_has_no_exact_agent():
             make(process)
     with pytest.raises(TypeError, match="continuous Theta"):
         ud.posterior(process, ud.Episodes.of(process, actions=[0.0], observations=[1.0]))
-    with pytest.raises(ValueError, match=r"theta=0 cannot be fixed: Theta is continuous"):
+    with pytest.raises(ValueError, match=r"theta=0 cannot be fixed, because Theta is continuous"):
         ud.rollout(process, None, key=jax.random.key(0), num_episodes=1, executor="expert", theta=0)
 
 

@@ -94,7 +94,7 @@ def test_what_has_no_causal_model_is_refused():
     process = process_of(machine, num_rounds=5, theta_free=False)
     with pytest.raises(ValueError, match=r"machine: the causal model would have .*Give a smaller num_rounds"):
         process.causal_model()
-    with pytest.raises(TypeError, match="actions are not symbols"):
+    with pytest.raises(TypeError, match="actions are numbers"):
         processes.arm().causal_model(num_rounds=1)
     with pytest.raises(ValueError, match="num_rounds must be a whole number of at least 1"):
         ud.tasks.bandit().causal_model(num_rounds=0)

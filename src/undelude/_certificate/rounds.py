@@ -43,7 +43,7 @@ def count_rounds(episode: Episodes, mask: Mask) -> int | Int[Array, ""]:
     return episode.num_rounds if mask is None else mask.sum()
 
 
-def observation_mask(episode: Episodes, mask: Mask) -> Mask:
+def observation_mask(episode: Episodes, mask: Bool[Array, " T"] | None) -> Bool[Array, " T0"] | None:
     """Return the mask of one episode's observations, of which an opening is the first and always exists."""
     first = None if episode.opening is None else jnp.ones((), bool)
     return None if mask is None else prepend(first, mask)
