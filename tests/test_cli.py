@@ -27,9 +27,8 @@ from undelude._agents.networks.registry import ARCHITECTURES
 from undelude._cli import main
 from undelude._cli.console import make_console
 from undelude._cli.interrupts import Interrupts
-from undelude._cli.train import AGENTS, Session, make_agent, make_teaching
-from undelude._distributions import GivenArray, Parts, Reals, Spec, num_symbols
 from undelude._cli.session import Session
+from undelude._cli.train import make_agent, make_teaching
 from undelude._distributions import GivenArray, Parts, Reals, Spec, num_symbols
 from undelude._rollout.scan import run_episode
 from undelude._runs.checkpoints import updates_in
@@ -96,7 +95,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         patch.setenv("COLUMNS", "80")
         patch.setattr(sys, "path", [str(folder), *sys.path])
-        with compiled_once(folder / "cache" / "tests", patch):
+        with compiled_once(tmp_path_factory, patch):
             yield folder
 
 
