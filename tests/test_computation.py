@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import undelude as ud
-from undelude._agents.networks.network import make_spec
+from undelude._agents.networks.interface import Interface
 from undelude._paper import computation_drawing as drawing
 from undelude._paper.blocks import figure_4, remark_5
 from undelude._paper.blocks.convergence import without_feedback
@@ -33,8 +33,9 @@ def process() -> ud.InteractionProcess:
 @pytest.fixture(scope="module")
 def agent(process: ud.InteractionProcess) -> ud.LSTMAgent:
     # One component: the cross-entropy of two normal distributions has a closed form, that of a mixture has none.
-    spec = {name: parts | {"num_components": 1} for name, parts in make_spec(process).items()}
-    return ud.LSTMAgent(spec, 2, key=jax.random.key(3))
+    agent = ud.LSTMAgent(process, 2, key=jax.random.key(3))
+    one = Interface(process.specs, reads=8, features=2, scale=0.7, num_components=1, key=jax.random.key(4))
+    return eqx.tree_at(lambda a: a.interface, agent, one)
 
 
 # The gradient --------------------------------------------------------------------------------------------------------
@@ -48,7 +49,8 @@ def gradients(process: ud.InteractionProcess, agent: ud.AbstractAgent) -> tuple[
         return collect(process, eqx.combine(weights, static), figure_4.TEACHING, jax.random.key(5))
 
     def loss(weights: object, episode: ud.Episodes) -> jax.Array:
-        return sum(x.sum() for x in log_losses(eqx.combine(weights, static), episode, target="sample"))
+        action, observation = log_losses(eqx.combine(weights, static), episode, target="sample")
+        return action.sum() + observation.sum()
 
     @jax.jit
     def both(weights: object) -> tuple:
@@ -163,7 +165,7 @@ class Copy(remark_5.Aim):
 @pytest.mark.parametrize(
     "teaching", [figure_4.TEACHING, ud.Factual(target="sample")], ids=["counterfactual", "factual"]
 )
-def test_executed_action_updates_all_memories(teaching: ud.Counterfactual | ud.Factual) -> None:
+def test_executed_action_updates_all_memories(teaching: ud.Teaching) -> None:
     """Task and expert go on with the executed action: the agent's if counterfactual, the expert's if factual."""
     process = ud.InteractionProcess(ud.Normal(0.0, 1.0), None, Echo(), Copy(), num_rounds=3, name="echo")
     episode = collect(process, LINEAR, teaching, jax.random.key(4))

@@ -129,7 +129,7 @@ def advice(values):
 
 
 def test_conditions_of_advice():
-    """There is no advice if one of its conditions fails."""
+    """Advice is given only if all of its conditions hold."""
     values = {"imitation_gap_first": 0.5, "imitation_gap_last": 0.49}
     values |= {"reward_exact_do": 0.1, "reward_best": 0.5, "reward_expert": 0.9, "reward_constant": 0.0}
     values |= {f"{name}_se": 0.01 for name in ("reward_exact_do", "reward_best", "reward_expert", "reward_constant")}

@@ -83,7 +83,7 @@ def test_5_effects_are_evidence():
         for o in (0, 1):
             right = a if o == 1 else 1 - a
             near(policy(agent, [(a, o)])[right], 0.9 * 0.9 + 0.1 * 0.1)
-    # Before its effect is seen, an action is no evidence: P(O = 1 | do(a)) = 1/2.
+    # Before its effect is seen, an action is not evidence: P(O = 1 | do(a)) = 1/2.
     m = agent.g_A(jnp.array(0), agent.init(num_rounds=2), intervened=True)
     near(agent.f_O(m).probs, [0.5, 0.5])
 

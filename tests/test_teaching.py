@@ -188,7 +188,7 @@ def gradient(process, agent, teaching, key, episodes=None):
 def test_no_gradient_through_samples(target, monkeypatch):
     """Figure 4c: a Gaussian action has a gradient, but that of the whole graph equals that of the predictions alone.
 
-    Without the stop-gradient it would not."""
+    If the stop-gradient is removed, the two differ."""
     process, teaching, key = arm(), ud.Counterfactual(target=target), jax.random.key(3)
     agent = ud.LSTMAgent(process, 4, key=jax.random.key(0))
     episodes = collect(process, agent, teaching, key)

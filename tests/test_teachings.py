@@ -387,7 +387,7 @@ def test_remark_13_own_behaviour(bandit):
         "batch_size": 64,
         "optimizer": optax.adam(optax.cosine_decay_schedule(0.1, 300)),
     }
-    with pytest.warns(UserWarning, match=r"truncated memory.*Blind.*wrong one for its own"):
+    with pytest.warns(UserWarning, match=r"truncated memory.*blind.*wrong one for its own"):
         blind = ud.teach(bandit, start, ud.Blind(), **settings).agent
     own = ud.teach(bandit, start, ud.Counterfactual(), **settings).agent
     uniform = meaning_of_windows(WindowAgent.of(bandit), bandit)

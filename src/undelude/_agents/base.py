@@ -201,7 +201,7 @@ def scan_beliefs(agent: AbstractAgent, episode: "Episodes") -> Float[Array, "T1 
     if episode.opening is not None:
         m = agent.g_O(episode.opening, m)
 
-    def round(m: Any, x: tuple[Action, Array, Observation, Array]) -> tuple[Any, Array | None]:
+    def round(m: Any, x: tuple[Action, Array, Observation, Array]) -> tuple[Any, Any]:
         a, intervened, o, exists = x
         m = where(exists, agent.g_O(o, agent.g_A(a, m, intervened=intervened)), m)
         return m, agent.belief(m)

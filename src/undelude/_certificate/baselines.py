@@ -18,11 +18,9 @@ from undelude._agents.exact import ExactAgent
 from undelude._agents.fixed import FixedPolicy
 from undelude._agents.planning import PlanningAgent, num_nodes
 from undelude._certificate.per_episode import MARKS
-from undelude._distributions import Categorical, Symbols, divergences, num_symbols
 from undelude._certificate.quantity import THETA_IS_CONTINUOUS, Quantity
 from undelude._certificate.rounds import Mask, count_rounds, find_missing, mean_over_rounds
-from undelude._distributions import divergences
-from undelude._distributions import Symbols, num_symbols
+from undelude._distributions import Categorical, Symbols, divergences, num_symbols
 from undelude._process.episodes import Episodes
 from undelude._process.process import InteractionProcess
 from undelude._rollout.rollout import rollout

@@ -12,11 +12,10 @@ from jaxtyping import Array, Key
 from undelude._agents.base import AbstractAgent
 from undelude._agents.exact import ExactAgent
 from undelude._agents.host import HostAgent
-from undelude._certificate.baselines import advice, measure_baselines, BASELINES, advise
-from undelude._certificate.per_episode import MARKS, measure
-from undelude._checks import TOLERANCE, check_key
-from undelude._distributions import Symbols
+from undelude._certificate.baselines import BASELINES, advise, measure_baselines
+from undelude._certificate.per_episode import measure
 from undelude._certificate.quantity import Quantity
+from undelude._checks import check_key
 from undelude._process.process import InteractionProcess, check_process
 from undelude._rollout.host import play
 from undelude._rollout.rollout import rollout

@@ -11,17 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from undelude._certificate.certificate import delusion_gap, Certificate
-from undelude._checks import TOLERANCE, check_count, check_key
-from undelude._distributions import AbstractDistribution, Categorical, Given, Joint, excess_mass
-from undelude._drawing.film import film
-from undelude._errors import users_line
-from undelude._process.episodes import Episodes
-from undelude._process.inference import posterior
-from undelude._process.process import InteractionProcess, check_process
-from undelude._process.task import AbstractTask
-from undelude._process.validation import any_theta
-from undelude._tree import append, index, signature
+from undelude._certificate.certificate import Certificate, delusion_gap
 from undelude._certificate.task_checks import (
     check_determinism,
     check_draw,
@@ -34,6 +24,10 @@ from undelude._certificate.task_checks import (
     check_support,
 )
 from undelude._certificate.task_episodes import Replayed, play, replay
+from undelude._checks import check_count, check_key
+from undelude._process.episodes import Episodes
+from undelude._process.inference import posterior
+from undelude._process.process import InteractionProcess, check_process
 
 # The fraction of the prior's entropy below which theta counts as known, and nats.
 HIDDEN, NO_ENTROPY = 0.01, 1e-9

@@ -1,6 +1,5 @@
 """One of an agent's own episodes as an example, with the agent's and both exact agents' policies and beliefs."""
 
-from undelude._distributions import AbstractDistribution, Categorical
 from typing import TypedDict
 
 import equinox as eqx
@@ -13,16 +12,12 @@ from undelude._agents.base import AbstractAgent, predict, scan
 from undelude._agents.exact import ExactAgent
 from undelude._certificate.per_episode import (
     MARKS,
-    either,
-    implied,
-    own_belief,
-    with_one_more_round,
     first_known,
     implied_belief,
+    own_belief,
 )
-from undelude._distributions import Symbols
 from undelude._certificate.rounds import find_missing, with_one_more_round
-from undelude._distributions import Symbols
+from undelude._distributions import AbstractDistribution, Categorical, Symbols
 from undelude._process.episodes import Episodes
 from undelude._process.inference import expert_distributions, filter, reread
 from undelude._process.process import InteractionProcess

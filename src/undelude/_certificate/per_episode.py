@@ -7,11 +7,8 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from undelude._agents.base import AbstractAgent, predict, scan, scan_beliefs
-from undelude._agents.exact import ExactAgent, ThompsonAgent
-from undelude._distributions import AbstractDistribution, Categorical, divergences, estimate_entropy, excess_mass, Symbols
+from undelude._agents.exact import ExactAgent
 from undelude._agents.host import HostAgent
-from undelude._agents.planning import PlanningAgent
-from undelude._agents.tempered import TemperedAgent
 from undelude._certificate.quantity import NOT_A_NUMBER, THETA_IS_CONTINUOUS, Quantity
 from undelude._certificate.rounds import (
     Mask,
@@ -22,6 +19,14 @@ from undelude._certificate.rounds import (
     with_one_more_round,
 )
 from undelude._checks import TOLERANCE
+from undelude._distributions import (
+    AbstractDistribution,
+    Categorical,
+    Symbols,
+    divergences,
+    estimate_entropy,
+    excess_mass,
+)
 from undelude._process.episodes import Episodes
 from undelude._process.inference import expert_distributions, filter, reread
 from undelude._process.process import InteractionProcess

@@ -13,8 +13,8 @@ from undelude._certificate.task_episodes import Played, Replayed
 from undelude._checks import TOLERANCE
 from undelude._errors import users_line
 from undelude._process.episodes import Episodes
-from undelude._process.task import AbstractTask
 from undelude._process.process import InteractionProcess
+from undelude._process.task import AbstractTask
 from undelude._tree import signature
 
 # Relative difference up to which two numbers count as equal.
@@ -108,7 +108,7 @@ def check_finite(played: Played) -> Iterator[str]:
         ("task.Q_O", "samples an opening that is not finite", episodes.opening, 1),
     ):
         for x in map(np.asarray, jax.tree.leaves(tree)):
-            bad = ~np.isfinite(x.reshape(*x.shape[:num_axes], -1)).all(-1)
+            bad = np.asarray(~np.isfinite(x.reshape(*x.shape[:num_axes], -1)).all(-1))
             if bad.any():
                 yield f"{name} {what}, {_locate(bad, played, name)}."
 

@@ -5,8 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key, PyTree
 
-from undelude._distributions import AbstractDistribution, Categorical, Given, Joint
-from undelude._distributions import excess_mass
+from undelude._distributions import AbstractDistribution, Categorical, Given, Joint, excess_mass
 from undelude._process.episodes import Episodes
 from undelude._process.process import InteractionProcess
 from undelude._tree import append, index

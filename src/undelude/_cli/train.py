@@ -35,9 +35,6 @@ from undelude._teaching.loop import NotFinite
 from undelude._teaching.registry import TEACHINGS
 from undelude._teaching.settings import Teaching
 from undelude._teaching.sharding import gather
-from undelude._teaching.updates import TeachingState
-from undelude._versions import versions
-from undelude._teaching.teach import NotFinite
 from undelude.tasks.registry import make
 
 # Expert episodes from which the mean and scale of continuous values are estimated.

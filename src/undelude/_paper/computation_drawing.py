@@ -121,7 +121,7 @@ def _draw_node(axes: Axes, node: str, place: np.ndarray) -> None:
     text: dict[str, Any] = {"va": "center_baseline", "size": FONT + 1.5}
     if subscript:
         axes.text(x + 1.6, y, letter, ha="right", **text)
-        axes.text(x + 1.6, y - 3, subscript, ha="left", **(text | {"size": FONT - 1.5}))
+        axes.text(x + 1.6, y - 3, subscript, ha="left", va="center_baseline", size=FONT - 1.5)
     else:
         axes.text(x, y, letter, ha="center", **text)
 

@@ -9,14 +9,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from undelude._checks import as_numbers, check_count, one_line, check_probabilities
-from undelude._distributions import AbstractDistribution, Categorical, Spec, spec_of, Given, Joint, Mixture, Normal
+from undelude._checks import as_numbers, check_count, one_line
+from undelude._distributions import AbstractDistribution, Categorical, Spec, spec_of
 from undelude._process.causal_model import as_causal_model
 from undelude._process.task import AbstractExpert, AbstractTask
 from undelude._process.validation import any_theta, first_Q_A, first_Q_O, validate
 from undelude._process.world import AbstractWorld, EpisodeKeys, RoundKeys
-from undelude._tree import filled, index, is_concrete, outline, Outline, signature
-from undelude._errors import users_line
+from undelude._tree import Outline, filled, index, is_concrete, outline
 from undelude._types import Action, Observation, Theta
 from undelude.causal.model import CausalModel
 

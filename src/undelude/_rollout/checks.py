@@ -14,7 +14,7 @@ from undelude._distributions import AbstractDistribution, Spec, spec_of
 from undelude._process.process import InteractionProcess
 from undelude._process.world import AbstractWorld
 from undelude._rollout.host_world import AbstractHostWorld
-from undelude._tree import filled, is_concrete, outline, signature, Outline
+from undelude._tree import Outline, filled, is_concrete, outline, signature
 
 
 def check_world(world: object) -> None:

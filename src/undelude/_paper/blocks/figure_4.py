@@ -16,7 +16,6 @@ from undelude._paper.blocks.remark_5 import line
 from undelude._paper.item import Block, Settings, holds
 from undelude._teaching.losses import log_losses
 from undelude._teaching.updates import collect
-from undelude._types import Mark
 
 # The paper's teaching signal is one sample of the expert, not the expert's distribution.
 TEACHING = ud.Counterfactual(target="sample")
@@ -30,8 +29,6 @@ class LinearAgent(ud.AbstractAgent[Array]):
     slope_O: Array
     gain_A: Array
     gain_O: Array
-    own_actions: Mark = eqx.field(static=True, default="do")
-    marks: tuple[Mark, ...] = eqx.field(static=True, default=("do", "see"))
 
     def init(self, *, num_rounds: int) -> Array:
         """Return the weight `start`."""
@@ -107,7 +104,7 @@ def block(settings: Settings) -> Block:
     sources = [name for name, x in by_symbol.items() if np.diag(x).any()] + ["P_A"] * bool(by_weight[1].all())
     remembered = np.tril(by_symbol["A_bar"], -1).any()
     # The same random numbers, with Theta moved by 1.
-    moved = eqx.tree_at(lambda p: p.prior.loc, process, process.prior.loc + 1)
+    moved = eqx.tree_at(lambda p: p.prior.loc, process, replace_fn=lambda loc: loc + 1)
     before, after = (first_round(p, agent, key) for p in (process, moved))
     reached = [name for name in before if not eqx.tree_equal(before[name], after[name])]
     text = [
