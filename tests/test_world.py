@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import undelude as ud
+from processes import arm
 from undelude._distributions import Symbols
 from undelude._process.world import AbstractWorld, EpisodeKeys, RoundKeys
 from undelude._rollout.host import play
@@ -65,6 +66,9 @@ class Absorbed(Hazard):
 
     def g_O(self, theta, o, w):
         return w[0], w[1] | (o == OVER)
+
+    def reward(self, theta, w, a, o):
+        return jnp.where(w[1], 0.0, Hazard.reward(self, theta, w, a, o))
 
     def ends(self, o):
         return jnp.zeros((), bool)
@@ -178,6 +182,32 @@ def test_causal_model_refuses_early_ends(hazard):
         hazard.causal_model(num_rounds=2)
 
 
+def test_plans_end_with_the_episode(hazard):
+    """Expectimax earns nothing after the end, as in the process that is absorbed without reward."""
+    absorbed = process(Absorbed())
+    plans = [ud.PlanningAgent(p, depth=3) for p in (hazard, absorbed)]
+    values = [plan.values(plan.init(num_rounds=T)) for plan in plans]
+    np.testing.assert_allclose(*values, atol=1e-5)
+
+
+def test_check_task_stops_at_the_end():
+    """A memory that goes wrong after the end is not looked at there."""
+    report = ud.check_task(process(Hazard()), num_episodes=64)
+    assert report.action_kl_do > 0
+
+
+def test_units_ignore_padding():
+    """`normalise` measures the rounds that exist: values after the end change nothing."""
+    world = arm(num_rounds=3)
+    episodes = ud.rollout(world, None, key=KEY, num_episodes=8, executor="expert")
+    mask = jnp.arange(3)[None] < jnp.array([1, 2, 3, 3, 3, 3, 3, 3])[:, None]
+    masked = dataclasses.replace(episodes, mask=mask)
+    spoiled = dataclasses.replace(masked, actions=jnp.where(mask[..., None], episodes.actions, 1e6))
+    agent = ud.LSTMAgent(world, 4, key=KEY)
+    first, second = (ud.normalise(agent, e) for e in (masked, spoiled))
+    jax.tree.map(np.testing.assert_array_equal, first, second)
+
+
 def test_gap_in_a_mask_is_refused(hazard):
     with pytest.raises(ValueError, match="mask"):
         ud.Episodes.of(hazard, actions=[0, 0], observations=[0, 0], mask=[False, True])
@@ -250,19 +280,15 @@ def uniform(num_actions):
     )
 
 
-def test_simulator_is_taught_by_the_experts_samples():
-    world = Simulator()
-    run = ud.teach(
-        world,
-        ud.LSTMAgent(process(Hazard()), hidden_size=8, key=KEY),
-        ud.Counterfactual(target="sample"),
-        key=KEY,
-        steps=20,
-    )
-    assert np.isfinite([row["action_loss"] for row in run.metrics]).all()
-    episodes = ud.rollout(world, run.agent, key=KEY, num_episodes=8)
+def test_simulator_has_no_expert_distribution():
+    """Its expert's samples are scored all the same, and the distribution is missing by name."""
+    world, agent = Simulator(), ud.LSTMAgent(process(Hazard()), hidden_size=8, key=KEY)
+    episodes = ud.rollout(world, agent, key=KEY, num_episodes=8)
     assert episodes.expert is None
-    assert episodes.mask.shape == (8, T)
+    losses = jax.vmap(lambda e: ud.log_losses(agent, e, target="sample"))(episodes)
+    assert np.isfinite(losses).all()
+    with pytest.raises(ValueError, match='target="distribution"'):
+        ud.log_losses(agent, jax.tree.map(lambda x: x[0], episodes))
 
 
 def test_simulator_has_no_exact_agent(no_type_checks):
@@ -270,6 +296,8 @@ def test_simulator_has_no_exact_agent(no_type_checks):
         ud.ExactAgent(Simulator())
     with pytest.raises(TypeError, match="can only be sampled"):
         ud.posterior(Simulator(), None)
+    with pytest.raises(TypeError, match="can only be sampled"):
+        ud.teach(Simulator(), None, ud.Counterfactual(), key=KEY)
 
 
 @pytest.mark.parametrize("make_world", [Simulator, HostSimulator, lambda: process(Hazard())])

@@ -1,4 +1,4 @@
-# pyright: strict, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: strict
 """A user's program, which `mypy --strict` and pyright in strict mode must accept. `make lint` runs both on it.
 
 An ignore stands where JAX's own types are partially unknown.

@@ -136,7 +136,8 @@ def _values(process: InteractionProcess, belief: Belief, rounds_left: Int[Array,
 
             def later(o: Int[Array, ""]) -> Float[Array, ""]:
                 after = inference.update_observation(process, acted, o)
-                return _values(process, after, rounds_left - 1, depth - 1).max()
+                value = _values(process, after, rounds_left - 1, depth - 1).max()
+                return jnp.where(process.task.ends(o), 0.0, value) if process.ends_early else value
 
             expected += joint.sum(0) @ jax.vmap(later)(symbols)
         return jnp.where(rounds_left > 0, expected, 0.0)

@@ -8,7 +8,7 @@ from jaxtyping import Array, Key, PyTree
 from undelude._distributions import AbstractDistribution, Categorical, Given, Joint, excess_mass
 from undelude._process.episodes import Episodes
 from undelude._process.process import InteractionProcess
-from undelude._tree import append, index
+from undelude._tree import append, index, where
 from undelude._types import Action, Observation, Theta
 
 # Episodes played, and the most thetas under which each is replayed.
@@ -73,8 +73,9 @@ def play(process: InteractionProcess, key: Key[Array, ""], num_rounds: int) -> P
             excess["task.Q_O of the opening"] = excess_mass(Q_O)
             w, e = task.g_O(value, opening, w), expert.g_O(acting_value, opening, e)
 
-        def round(world: tuple[PyTree, PyTree, PyTree], key: Array) -> tuple[tuple[PyTree, PyTree, PyTree], PyTree]:
-            theta, w, e = world
+        def round(state: tuple[PyTree, PyTree, PyTree, Array], key: Array) -> tuple[PyTree, PyTree]:
+            theta, w, e, exists = state
+            before = theta, w, e
             value = process.theta_value(theta)
             key_a, key_o, key_theta = jax.random.split(key, 3)
             Q_A = expert.Q_A(acting_value, e)
@@ -92,23 +93,29 @@ def play(process: InteractionProcess, key: Key[Array, ""], num_rounds: int) -> P
                 later = Q_theta.sample(key_theta)
                 log_probs["transition"] = Q_theta.log_prob(later)
                 excess["transition"] = excess_mass(Q_theta)
-            return (later, w, e), (theta, a, o, reward, log_probs, excess)
+            after = later, w, e
+            if process.ends_early:
+                # After the end nothing changes, and nothing is checked.
+                after = where(exists, after, before)
+                reward, log_probs, excess = jax.tree.map(
+                    lambda x: jnp.where(exists, x, jnp.zeros_like(x)), (reward, log_probs, excess)
+                )
+            return (*after, exists & ~task.ends(o)), (before[0], a, o, reward, log_probs, excess, exists)
 
-        (last, _, _), (path, actions, observations, rewards, log_probs_of_rounds, excess_of_rounds) = jax.lax.scan(
-            round, (theta, w, e), jax.random.split(key_rounds, num_rounds)
+        (last, *_), (path, actions, observations, rewards, log_probs_of_rounds, excess_of_rounds, mask) = jax.lax.scan(
+            round, (theta, w, e, jnp.ones((), bool)), jax.random.split(key_rounds, num_rounds)
         )
-        true = jnp.ones(num_rounds, bool)
         episodes = Episodes(
             theta=theta if process.transition is None else append(path, last),
             opening=opening,
             actions=actions,
             observations=observations,
             executor=jnp.zeros(num_rounds, int),
-            intervened=true,
+            intervened=jnp.ones(num_rounds, bool),
             expert=None,
             expert_actions=None,
             reward=jnp.asarray(rewards, float),
-            mask=true,
+            mask=mask,
         )
         return Played(
             episodes,
@@ -147,9 +154,9 @@ def _replay_under(process: InteractionProcess, value: Theta, episode: Episodes) 
         log_prob, given_opening = Q_O.log_prob(episode.opening), _given_parts(Q_O)
         w, e = task.g_O(value, episode.opening, w), expert.g_O(value, episode.opening, e)
 
-    def round(carry: tuple[PyTree, PyTree, Array], x: tuple[Action, Observation]) -> tuple[PyTree, PyTree]:
+    def round(carry: tuple[PyTree, PyTree, Array], x: tuple[Action, Observation, Array]) -> tuple[PyTree, PyTree]:
         w, e, before = carry
-        a, o = x
+        a, o, exists = x
         Q_A = expert.Q_A(value, e)
         w, e = task.g_A(value, a, w), expert.g_A(value, a, e)
         Q_O = task.Q_O(value, w)
@@ -158,9 +165,10 @@ def _replay_under(process: InteractionProcess, value: Theta, episode: Episodes) 
         memories |= {"expert": e} if expert.theta_free_memory else {}
         policy = Q_A.probs if isinstance(Q_A, Categorical) else None
         found = (_given_parts(Q_O), memories, policy, jnp.isfinite(before), jnp.isfinite(after))
-        return (task.g_O(value, o, w), expert.g_O(value, o, e), after), found
+        later = task.g_O(value, o, w), expert.g_O(value, o, e), after
+        return (where(exists, later, carry) if process.ends_early else later), found
 
-    _, found = jax.lax.scan(round, (w, e, log_prob), (episode.actions, episode.observations))
+    _, found = jax.lax.scan(round, (w, e, log_prob), (episode.actions, episode.observations, episode.mask))
     return Replayed(given_opening, *found)
 
 

@@ -292,8 +292,8 @@ def _check_playable(process: InteractionProcess) -> None:
         refuse("its actions are not symbols")
     if process.observation_spec != Symbols(2):
         refuse("its observations are not two, pays and does not pay")
-    if process.opening or process.transition is not None:
-        refuse("it opens with an observation, or its theta changes")
+    if process.opening or process.transition is not None or process.ends_early:
+        refuse("it opens with an observation, its theta changes, or it may end early")
 
 
 def _num_actions(process: InteractionProcess) -> int:

@@ -52,11 +52,11 @@ class Episodes(eqx.Module):
         cls,
         process: InteractionProcess,
         *,
-        actions: PyTree,
-        observations: PyTree,
-        intervened: ArrayLike | list | bool = True,
-        opening: PyTree | None = None,
-        mask: ArrayLike | list | None = None,
+        actions: Any,
+        observations: Any,
+        intervened: ArrayLike | list[Any] | bool = True,
+        opening: Any = None,
+        mask: ArrayLike | list[Any] | None = None,
     ) -> "Episodes":
         """Build histories from plain arrays, `[T]` or `[B, T]`, without theta, expert and reward.
 

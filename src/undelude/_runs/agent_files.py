@@ -28,7 +28,7 @@ MAX_DESCRIPTION = 2**18
 TYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I32": "int32", "I64": "int64"}
 
 
-def save(agent: AbstractAgent, path: str | os.PathLike) -> None:
+def save(agent: AbstractAgent, path: str | os.PathLike[str]) -> None:
     """Write a learned agent into the folder `path`: `agent.json` and `weights.safetensors`.
 
     Raises:
@@ -52,7 +52,7 @@ def save(agent: AbstractAgent, path: str | os.PathLike) -> None:
     write_atomically(folder / "agent.json", header)
 
 
-def load(path: str | os.PathLike) -> AbstractAgent:
+def load(path: str | os.PathLike[str]) -> AbstractAgent:
     """Read the agent that `save` wrote. Sizes are compared before anything of that size is read or made.
 
     Raises:

@@ -28,7 +28,7 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 def export(
     process: InteractionProcess,
     agent: AbstractAgent,
-    folder: str | os.PathLike,
+    folder: str | os.PathLike[str],
     *,
     num_rounds: int | None = None,
     batch_size: int | None = None,

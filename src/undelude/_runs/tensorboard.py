@@ -31,7 +31,7 @@ class TensorBoard:
     Use it as `with TensorBoard("runs/board") as board: ud.teach(..., on_log=board)`.
     """
 
-    def __init__(self, folder: str | os.PathLike, *, start: int = 0):
+    def __init__(self, folder: str | os.PathLike[str], *, start: int = 0):
         try:
             from tensorboardX import event_file_writer, summary
 

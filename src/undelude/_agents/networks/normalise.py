@@ -65,9 +65,11 @@ def is_continuous(spec: Spec) -> bool:
 
 
 def _flatten(episodes: Episodes, values: Value) -> Value:
-    """Return all rounds of all episodes along one axis."""
+    """Return all rounds of all episodes along one axis, without the rounds after an early end."""
     axes = episodes.mask.ndim
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[axes:]), values)
+    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[axes:]), values)
+    exists = episodes.mask.reshape(-1)
+    return flat if exists.all() else jax.tree.map(lambda x: x[exists], flat)
 
 
 def _reader(reader: AbstractReader, xs: Value) -> AbstractReader:
