@@ -95,7 +95,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         patch.setenv("COLUMNS", "80")
         patch.setattr(sys, "path", [str(folder), *sys.path])
-        with compiled_once(folder / "cache" / "tests", patch):
+        with compiled_once(tmp_path_factory, patch):
             yield folder
 
 

@@ -49,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.chdir(folder)
         patch.setattr(sys, "path", [str(folder), *sys.path])
         patch.setenv("JAX_NUM_CPU_DEVICES", "2")
-        with compiled_once(folder / "cache", patch):
+        with compiled_once(tmp_path_factory, patch):
             yield folder
 
 

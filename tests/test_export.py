@@ -1,4 +1,4 @@
-"""An exported agent does the same as the agent, in programs without undelude."""
+"""An exported agent equals the agent, in programs without undelude."""
 
 import json
 import re

@@ -22,7 +22,7 @@ from undelude._runs import config
 from undelude._runs.config import Config, option
 from undelude._runs.directory import RunDirectory
 from undelude._teaching.registry import TEACHINGS
-from user_folder import TASKS, without_compiling
+from user_folder import TASKS, compiled_once, without_compiling
 
 NUMBERS = [
     "0", "1", "-1", "2", "3", "1.5", "1e3", "nan", "inf", "-inf", "1e999", "", "x", "0x10", "1_0", "٣", " 1", "--",
@@ -78,7 +78,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         patch.setenv("COLUMNS", "80")
         patch.setattr(sys, "path", [str(folder), *sys.path])
-        yield folder
+        with compiled_once(tmp_path_factory, patch):
+            yield folder
     jaxtyping.config.update("jaxtyping_disable", False)
 
 

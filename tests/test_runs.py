@@ -371,7 +371,7 @@ def test_agent_without_checkpoints_is_kept(run: RunDirectory, capsys: pytest.Cap
 
 
 def test_certify_needs_an_agent(run: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
-    """As after kill -9; the message has the command that resumes training."""
+    """The message has the command that resumes training, which kill -9 may have ended."""
     assert main(["certify", str(run.path)]) == 1
     assert f"undelude train bandit --out {run.path} --resume" in capsys.readouterr().err.replace("\n", " ")
 

@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TypeVar
 
 import equinox as eqx
@@ -33,14 +32,14 @@ def without_compiling(make: Callable[[], T], seed: int = 0) -> T:
 
 
 @contextlib.contextmanager
-def compiled_once(cache: Path, patch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Compile without optimisation and keep compiled programs in `cache`, in this process and its child processes.
+def compiled_once(folders: pytest.TempPathFactory, patch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Compile without optimisation and keep compiled programs, in this process and its child processes.
 
-    Compilation takes most of the time of these tests.
+    Compilation takes most of the time of these tests, and the modules that use this compile the same tiny task.
     """
     settings = {
         "jax_disable_most_optimizations": True,
-        "jax_compilation_cache_dir": str(cache),
+        "jax_compilation_cache_dir": str(folders.getbasetemp() / "compiled"),
         "jax_persistent_cache_min_compile_time_secs": 0.1,
     }
     before = {name: jax.config.values[name] for name in settings}

@@ -27,7 +27,7 @@ from undelude._cli.session import UPDATES, Session, teach_run
 from undelude._process.process import InteractionProcess
 from undelude._rollout.rollout import rollout
 from undelude._runs.checkpoints import SECONDS_BETWEEN, updates_in
-from undelude._runs.config import SIZES, Config, WholeNumber, check_config, having, option
+from undelude._runs.config import SIZES, Config, WholeNumber, check_config, names_with, option
 from undelude._runs.directory import RunDirectory
 from undelude._runs.errors import RunError
 from undelude._runs.layout import is_run
@@ -185,7 +185,7 @@ def sizes(config: Config) -> dict[str, int]:
     """
     given = {name: getattr(config, name) for name in SIZES if getattr(config, name) is not None}
     for name in given:
-        if config.agent not in (names := having(ARCHITECTURES, name)):
+        if config.agent not in (names := names_with(ARCHITECTURES, name)):
             raise ValueError(f"{option(name)} is not for --agent {config.agent}, but for {' and '.join(names)}.")
     parameters = inspect.signature(ARCHITECTURES[config.agent]).parameters
     if "num_heads" in parameters:
@@ -215,7 +215,7 @@ def make_teaching(config: Config) -> Teaching:
         ValueError: its options do not fit together.
     """
     options = ("expert_share", "per", "target", "observation_weight")
-    taken = [name for name in options if config.teaching in having(TEACHINGS, name)]
+    taken = [name for name in options if config.teaching in names_with(TEACHINGS, name)]
     return TEACHINGS[config.teaching](**{name: getattr(config, name) for name in taken})
 
 

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Everything on disk: run directories, agents, checkpoints and exports."""

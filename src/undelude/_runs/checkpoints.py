@@ -163,7 +163,7 @@ class Checkpoints:
             return state
         if wrong:
             raise ValueError(
-                f"{'; '.join(wrong.values())}; there is no other checkpoint. Restore one from a copy, or train anew "
+                f"{'; '.join(wrong.values())}; there is no other checkpoint. Restore one from a copy, or train again "
                 "with another --out."
             )
         return None

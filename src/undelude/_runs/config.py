@@ -40,20 +40,20 @@ WholeNumber = Annotated[int | None, _or_nothing(int, "INT")]
 Number = Annotated[float | None, _or_nothing(float, "FLOAT")]
 
 
-def having(registry: Mapping[str, Callable[..., Any]], option: str) -> list[str]:
+def names_with(registry: Mapping[str, Callable[..., Any]], option: str) -> list[str]:
     """Return the names of the architectures or teachings that have an option."""
     return [name for name, make in registry.items() if option in inspect.signature(make).parameters]
 
 
 def _size(help: str, name: str) -> Any:
-    """Return the help text of a size: what it counts, and the architectures that have it."""
-    return tyro.conf.arg(help=help.format(" and ".join(having(ARCHITECTURES, name))))
+    """Return the help text of a size, with the architectures that have it."""
+    return tyro.conf.arg(help=help.format(" and ".join(names_with(ARCHITECTURES, name))))
 
 
 # Teachings in which agent and expert share the execution, and the expert's share by default.
-SHARING, SHARE = having(TEACHINGS, "expert_share"), 0.5
+SHARING, SHARE = names_with(TEACHINGS, "expert_share"), 0.5
 # Teachings that draw the executor each step or once an episode.
-PER_STEP_OR_EPISODE = having(TEACHINGS, "per")
+PER_STEP_OR_EPISODE = names_with(TEACHINGS, "per")
 
 
 def executor(teaching: str) -> str:
@@ -121,7 +121,7 @@ class Config:
 
 
 # Sizes that an architecture may have.
-SIZES = tuple(field.name for field in dataclasses.fields(Config) if having(ARCHITECTURES, field.name))
+SIZES = tuple(field.name for field in dataclasses.fields(Config) if names_with(ARCHITECTURES, field.name))
 # Largest sizes: beyond them a machine works for hours or runs out of memory before it reports anything.
 MOST = {"hidden_size": 2**14, "num_layers": 2**8, "num_heads": 2**14, "order": 2**16}
 
