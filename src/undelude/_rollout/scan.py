@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Key
 
 from undelude._agents.base import AbstractAgent
-from undelude._agents.fixed import FixedPolicy
 from undelude._distributions import AbstractDistribution
 from undelude._process.episodes import AGENT, EXPERT, Episodes
 from undelude._process.world import AbstractWorld, EpisodeKeys, RoundKeys
@@ -16,7 +15,7 @@ from undelude._tree import append, prepend, where
 
 def run_episode(
     world: AbstractWorld[Any],
-    actor: AbstractAgent | FixedPolicy | None,
+    actor: AbstractAgent | None,
     key: Key[Array, ""],
     *,
     num_rounds: int,

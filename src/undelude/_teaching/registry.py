@@ -1,11 +1,10 @@
 """The teachings by name: the choices of the command line and of run directories."""
 
 from collections.abc import Callable
-from typing import Any
 
-from undelude._teaching.settings import Blind, Cloning, Counterfactual, DAgger, Factual, Mixed
+from undelude._teaching.settings import Blind, Cloning, Counterfactual, DAgger, Factual, Mixed, Teaching
 
-TEACHINGS: dict[str, Callable[..., Any]] = {
+TEACHINGS: dict[str, Callable[..., Teaching]] = {
     "counterfactual": Counterfactual,
     "factual": Factual,
     "mixed": Mixed,
