@@ -12,7 +12,7 @@ import numpy as np
 import store
 
 import undelude as ud
-from undelude._agents.base import predict, scan
+from undelude._agents.base import predict, predict_stepwise
 
 LENGTHS = (20, 100, 1000)
 ARCHITECTURES: dict[str, Any] = {
@@ -35,7 +35,7 @@ def measure(agent: ud.AbstractAgent, num_rounds: int) -> float:
     episodes = ud.rollout(process, agent, key=jax.random.key(9), num_episodes=num_episodes)
 
     def one(episode: ud.Episodes) -> jax.Array:
-        answer, predicted = scan(exact, episode)[0], predict(agent, episode)[0]
+        answer, predicted = predict_stepwise(exact, episode)[0], predict(agent, episode)[0]
         return (answer.probs * (answer.log_probs - predicted.log_probs)).sum(-1)
 
     kl = np.asarray(jax.jit(lambda e: jax.lax.map(one, e, batch_size=64))(episodes))

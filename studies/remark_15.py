@@ -11,7 +11,7 @@ import jax
 import store
 
 import undelude as ud
-from undelude._agents.base import Reading, predict, scan, with_reading
+from undelude._agents.base import Reading, predict, predict_stepwise, with_reading
 from undelude._process.inference import reread
 from undelude._teaching.updates import collect
 
@@ -26,7 +26,7 @@ def measure(process: ud.InteractionProcess, agent: ud.AbstractAgent, share: floa
 
     def one(key: jax.Array) -> jax.Array:
         episode = collect(process, asked, ud.Teaching(expert_share=share), key)
-        answer, _ = scan(ud.ExactAgent(process), episode)
+        answer, _ = predict_stepwise(ud.ExactAgent(process), episode)
         read = episode if marked else reread(episode, agent.own_actions)
         predicted, _ = predict(asked, read)
         return (answer.probs * (answer.log_probs - predicted.log_probs)).sum(-1).mean()

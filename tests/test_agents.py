@@ -11,7 +11,7 @@ import pytest
 
 import undelude as ud
 from processes import arm, once, opening
-from undelude._agents.base import Reading, predict, scan, with_reading
+from undelude._agents.base import Reading, predict, predict_stepwise, with_reading
 from undelude._agents.networks import transformer
 from undelude._agents.networks.linear import GatedRecurrence
 from undelude._agents.networks.network import AbstractLearnedAgent
@@ -88,7 +88,7 @@ def question(process, agent, episodes):
     distributions = (agent.f_A(m), a), (agent.f_O(m), o)
     return {
         "predict": jax.vmap(lambda e: predict(agent, e))(episodes),
-        "scan": jax.vmap(lambda e: scan(agent, e))(episodes),
+        "scan": jax.vmap(lambda e: predict_stepwise(agent, e))(episodes),
         "predict changed": predict(agent, changed),
         "do": after(True),
         "see": after(False),

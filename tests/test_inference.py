@@ -18,7 +18,7 @@ import processes
 import undelude as ud
 from machines import KINDS, process_of
 from oracle import Machine, enumerate_joint, random_machine
-from undelude._agents.base import scan
+from undelude._agents.base import predict_stepwise
 from undelude._process import inference
 
 NUM_HISTORIES = 24
@@ -44,7 +44,7 @@ def filter_batch(process: ud.InteractionProcess, episodes: ud.Episodes) -> infer
 
 @eqx.filter_jit
 def scan_batch(agent: ud.ExactAgent, episodes: ud.Episodes) -> tuple[Any, Any]:
-    return jax.vmap(lambda e: scan(agent, e))(episodes)
+    return jax.vmap(lambda e: predict_stepwise(agent, e))(episodes)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -10,7 +10,7 @@ import pytest
 
 import undelude as ud
 from processes import once, opening
-from undelude._agents.base import scan
+from undelude._agents.base import predict_stepwise
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("full_optimisation")]
 KEY = jax.random.key(0)
@@ -122,7 +122,7 @@ def test_6_the_bandit(bandit):
     assert report.deluded_fraction > 0.4
 
     episodes = ud.rollout(bandit, None, key=jax.random.key(3), num_episodes=512, executor="expert")
-    answer, _ = jax.vmap(lambda e: scan(ud.ExactAgent(bandit), e))(episodes)
+    answer, _ = jax.vmap(lambda e: predict_stepwise(ud.ExactAgent(bandit), e))(episodes)
     predicted, _ = jax.vmap(sober.predict)(episodes)
     kl = (answer.probs * (answer.log_probs - predicted.log_probs)).sum(-1).mean()
     assert kl > 0.1

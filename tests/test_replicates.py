@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import undelude as ud
+from undelude._certificate.quantity import Quantity
 from undelude._certificate.replicates import interval
 
 KEY = jax.random.key(3)
@@ -73,8 +74,9 @@ def test_impossible_intervals(process, replicates):
     with pytest.raises(ValueError, match=r"reward_expert has no interval: not measured \(baselines=False\)"):
         replicates.interval("reward_expert")
     assert "GRUAgent on bandit, 3 seeds" in str(replicates)
-    one = dataclasses.replace(replicates.certificates[1], action_kl_do=math.inf)
-    infinite = dataclasses.replace(replicates, certificates=[replicates.certificates[0], one])
+    first, second = replicates.certificates[:2]
+    one = dataclasses.replace(second, quantities=second.quantities | {"action_kl_do": Quantity(math.inf)})
+    infinite = dataclasses.replace(replicates, certificates=[first, one])
     with pytest.raises(ValueError, match="action_kl_do has no interval: it is infinite for seed 1"):
         infinite.interval("action_kl_do")
     assert "action_kl_do" not in str(infinite)

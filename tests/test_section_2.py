@@ -15,7 +15,7 @@ import processes
 import undelude as ud
 from machines import process_of
 from oracle import enumerate_joint, random_machine
-from undelude._agents.base import scan
+from undelude._agents.base import predict_stepwise
 from undelude._paper.blocks import models, remark_1, remark_5
 
 SIGMAS = 4
@@ -27,13 +27,13 @@ def belief(process: ud.InteractionProcess, actions: Any, observations: Any, *, i
     return np.exp(ud.posterior(process, history))
 
 
-predictions = eqx.filter_jit(scan)
+predictions = eqx.filter_jit(predict_stepwise)
 
 
 @eqx.filter_jit
 def all_predictions(agent: ud.AbstractAgent, histories: ud.Episodes) -> tuple[Any, Any]:
     """Return the predictions before each symbol of a batch of histories."""
-    return jax.vmap(lambda episode: scan(agent, episode))(histories)
+    return jax.vmap(lambda episode: predict_stepwise(agent, episode))(histories)
 
 
 def test_back_door_estimand():

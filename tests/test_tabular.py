@@ -16,7 +16,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import undelude as ud
 from oracle import Machine, enumerate_joint
-from undelude._agents.base import scan
+from undelude._agents.base import predict_stepwise
 from undelude._types import Mark
 
 SIGMAS = 5
@@ -363,7 +363,7 @@ def test_exact_agents_match_enumeration(mark: Mark):
     agent = ud.ExactAgent(process, own_actions=mark)
     episodes = ud.rollout(process, agent, key=jax.random.key(0), num_episodes=24)
     posterior = np.exp(ud.posterior(process, episodes))
-    P_A, P_O = jax.jit(jax.vmap(lambda e: scan(agent, e)))(episodes)
+    P_A, P_O = jax.jit(jax.vmap(lambda e: predict_stepwise(agent, e)))(episodes)
     a, o, o_0, do = (
         np.asarray(x) for x in (episodes.actions, episodes.observations, episodes.opening, episodes.intervened)
     )

@@ -13,7 +13,7 @@ import pytest
 import undelude as ud
 from processes import arm, continuous_arm, opening
 from tabular_agent import TabularAgent
-from undelude._agents.base import Reading, scan, with_reading
+from undelude._agents.base import Reading, predict_stepwise, with_reading
 from undelude._process.episodes import AGENT, EXPERT
 from undelude._teaching import updates
 from undelude._teaching.loop import Loop, initial_state
@@ -90,7 +90,7 @@ def braided_probability(agent, episodes, executor):
     log_Q += jnp.log(EXPERT_LAW)[theta, episodes.expert_actions].sum(-1)
     if executor == "expert":
         return jnp.exp(log_Q)
-    P_A, _ = jax.vmap(lambda e: scan(agent, e))(episodes)
+    P_A, _ = jax.vmap(lambda e: predict_stepwise(agent, e))(episodes)
     log_P = jnp.take_along_axis(P_A.log_probs, episodes.actions[..., None], -1)[..., 0]
     return jnp.exp(log_Q + log_P.sum(-1))
 
@@ -227,7 +227,7 @@ def test_one_pass_equals_two(make, teaching, agent_type, monkeypatch):
 
 
 def test_one_pass_of_four_functions(process):
-    """The gradient of an agent without `predict` is that of `scan`."""
+    """The gradient of an agent without `predict` is that of `predict_stepwise`."""
     agent, key = TabularAgent.of(process), jax.random.key(1)
     teaching = ud.Counterfactual()
 

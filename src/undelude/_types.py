@@ -4,7 +4,10 @@ The values of a process and of a distribution are PyTrees of arrays. They are de
 report jaxtyping's `PyTree` as an unknown type.
 """
 
-from typing import Any, Literal, TypeAlias
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from typing_extensions import TypeVar
 
 # The two readings of an action: as an intervention, do(a), and as an observation, a.
 Mark: TypeAlias = Literal["do", "see"]
@@ -14,3 +17,23 @@ Action: TypeAlias = Any
 Observation: TypeAlias = Any
 # A value of any distribution.
 Value: TypeAlias = Any
+# The memory of an agent, of a task or of an expert.
+Memory: TypeAlias = Any
+# The state of a world.
+State: TypeAlias = Any
+# Each value of Theta with its probability; empty if Theta is continuous.
+Belief: TypeAlias = Sequence[tuple[Theta, float]]
+
+# What a task draws on: for type checkers only, because it needs Pillow.
+if TYPE_CHECKING:
+    from undelude._drawing.film import Frame as Frame
+else:
+    Frame = Any
+
+# The type variables of generic classes: a value of a distribution; the memories of an agent, of Nature and of the
+# expert; the state of a world. `AbstractAgent` without brackets is `AbstractAgent[Any]`.
+X = TypeVar("X", default=Any)
+M = TypeVar("M", default=Any)
+W = TypeVar("W", default=Any)
+E = TypeVar("E", default=Any)
+S = TypeVar("S", default=Any)

@@ -6,21 +6,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import equinox as eqx
 import jax
-import typing_extensions
 from jaxtyping import Array, Bool, Float, Key
 
 from undelude._checks import one_line
 from undelude._distributions import AbstractDistribution
 from undelude._tree import prepend, where
-from undelude._types import Action, Mark, Observation, Theta
+from undelude._types import Action, M, Mark, Memory, Observation, Theta
 
 if TYPE_CHECKING:
     from undelude._process.episodes import Episodes
 
 A = TypeVar("A", bound="AbstractAgent")
-# Its default makes `AbstractAgent` without brackets a complete type.
-M = typing_extensions.TypeVar("M", default=Any)
-Predictions = tuple[AbstractDistribution[Any], AbstractDistribution[Any]]
+Predictions = tuple[AbstractDistribution, AbstractDistribution]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,11 +89,11 @@ class AbstractAgent(eqx.Module, Generic[M]):
         """Return the memory at the start of an episode of `num_rounds` rounds."""
 
     @abc.abstractmethod
-    def f_A(self, m: M) -> AbstractDistribution[Any]:
+    def f_A(self, m: M) -> AbstractDistribution:
         """Return `P(A | M = m)`, the prediction of the expert's next action, and the policy."""
 
     @abc.abstractmethod
-    def f_O(self, m: M) -> AbstractDistribution[Any]:
+    def f_O(self, m: M) -> AbstractDistribution:
         """Return `P(O | M = m)`, the prediction of the next observation."""
 
     @abc.abstractmethod
@@ -167,18 +164,18 @@ def check_mark(agent: AbstractAgent, mark: str) -> None:
 
 
 def predict(agent: AbstractAgent, episode: "Episodes") -> Predictions:
-    """Return `agent.predict(episode)`, or `scan(agent, episode)` for an agent without `predict`."""
-    return agent.predict(episode) if isinstance(agent, AbstractSequenceAgent) else scan(agent, episode)
+    """Return `agent.predict(episode)`, or `predict_stepwise(agent, episode)` for an agent without `predict`."""
+    return agent.predict(episode) if isinstance(agent, AbstractSequenceAgent) else predict_stepwise(agent, episode)
 
 
-def scan(agent: AbstractAgent, episode: "Episodes") -> Predictions:
+def predict_stepwise(agent: AbstractAgent, episode: "Episodes") -> Predictions:
     """Return `f_A` and `f_O` at each round of a stored episode, step by step; `predict` must return the same."""
     m, opening = agent.init(num_rounds=episode.num_rounds), None
     if episode.opening is not None:
         opening = agent.f_O(m)
         m = agent.g_O(episode.opening, m)
 
-    def round(m: Any, x: tuple[Action, Array, Observation]) -> tuple[Any, Predictions]:
+    def round(m: Memory, x: tuple[Action, Array, Observation]) -> tuple[Memory, Predictions]:
         a, intervened, o = x
         P_A = agent.f_A(m)
         m = agent.g_A(a, m, intervened=intervened)
@@ -189,7 +186,7 @@ def scan(agent: AbstractAgent, episode: "Episodes") -> Predictions:
     return P_A, prepend(opening, P_O)
 
 
-def scan_beliefs(agent: AbstractAgent, episode: "Episodes") -> Float[Array, "T1 K"]:
+def beliefs(agent: AbstractAgent, episode: "Episodes") -> Float[Array, "T1 K"]:
     """Return an agent's log-posteriors before each round of a stored episode and after its last, in nats.
 
     After the last round of an episode that ended early, the belief stays as it is.
@@ -201,7 +198,7 @@ def scan_beliefs(agent: AbstractAgent, episode: "Episodes") -> Float[Array, "T1 
     if episode.opening is not None:
         m = agent.g_O(episode.opening, m)
 
-    def round(m: Any, x: tuple[Action, Array, Observation, Array]) -> tuple[Any, Any]:
+    def round(m: Memory, x: tuple[Action, Array, Observation, Array]) -> tuple[Memory, Any]:
         a, intervened, o, exists = x
         m = where(exists, agent.g_O(o, agent.g_A(a, m, intervened=intervened)), m)
         return m, agent.belief(m)

@@ -1,7 +1,7 @@
 """Exact agents: the policy of equation 3, its deluded twin, and Thompson sampling (Remark 5)."""
 
 import abc
-from typing import Any, Literal
+from typing import Literal
 
 import equinox as eqx
 import jax
@@ -50,11 +50,11 @@ class AbstractExactAgent(AbstractAgent[M]):
         """Return `log Q(theta | history)`, nats."""
         return self.get_belief(m).log_posterior
 
-    def f_A(self, m: M) -> AbstractDistribution[Any]:
+    def f_A(self, m: M) -> AbstractDistribution:
         """Return `sum_theta Q(A | theta, e) P(theta | history)`."""
         return inference.predict_action(self.process, self.get_belief(m))
 
-    def f_O(self, m: M) -> AbstractDistribution[Any]:
+    def f_O(self, m: M) -> AbstractDistribution:
         """Return `sum_theta Q(O | theta, w) P(theta | history)`."""
         return inference.predict_observation(self.process, self.get_belief(m))
 

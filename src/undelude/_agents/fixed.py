@@ -1,7 +1,5 @@
 """A policy without memory: the same distribution of actions in every round."""
 
-from typing import Any
-
 from jaxtyping import Array, Bool
 
 from undelude._agents.base import AbstractAgent
@@ -18,7 +16,7 @@ class FixedPolicy(AbstractAgent[None]):
         distribution: of its actions.
     """
 
-    distribution: AbstractDistribution[Any]
+    distribution: AbstractDistribution
 
     @property
     def trainable(self) -> bool:
@@ -28,12 +26,12 @@ class FixedPolicy(AbstractAgent[None]):
     def init(self, *, num_rounds: int) -> None:
         """Return no memory."""
 
-    def f_A(self, m: None) -> AbstractDistribution[Any]:
+    def f_A(self, m: None) -> AbstractDistribution:
         """Return the distribution."""
         del m
         return self.distribution
 
-    def f_O(self, m: None) -> AbstractDistribution[Any]:
+    def f_O(self, m: None) -> AbstractDistribution:
         """Raise a `TypeError`: it predicts no observations."""
         raise TypeError("FixedPolicy predicts no observations: it can execute actions, and nothing else.")
 

@@ -2,16 +2,15 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import PyTree
 
-from undelude._types import Mark
+from undelude._types import Mark, Memory
 
 # Predictions of a batch: [B, A] probabilities, a distribution whose arrays have a leading axis B, or None.
-HostPrediction = Any
-Memory = Any
+HostPrediction: TypeAlias = Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +38,7 @@ class HostAgent:
     Raises:
         TypeError: one of them is not callable.
 
+    >>> import jax
     >>> import undelude as ud
     >>> uniform = HostAgent(lambda num_episodes: num_episodes, lambda m, a, o: (np.full((m, 5), 0.2), m))
     >>> bandit = ud.tasks.bandit(num_rounds=3)

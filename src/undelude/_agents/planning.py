@@ -4,7 +4,6 @@ Probability matching (equation 3) imitates the expert. It gathers information on
 """
 
 import math
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -18,7 +17,7 @@ from undelude._distributions import Categorical, Symbols, as_categorical, num_sy
 from undelude._process import inference
 from undelude._process.inference import Belief
 from undelude._process.process import InteractionProcess, check_process
-from undelude._types import Action
+from undelude._types import Action, Memory, Theta
 
 # Nodes of the tree of a plan, for each action taken.
 MAX_NODES = 200_000
@@ -127,7 +126,7 @@ def _values(process: InteractionProcess, belief: Belief, rounds_left: Int[Array,
         distributions = as_categorical(inference.task_distributions(process, acted))
         joint = jnp.exp(acted.log_posterior)[:, None] * distributions.probs  # [K, O]
 
-        def rewards(theta: Any, w: Any) -> Float[Array, " O"]:
+        def rewards(theta: Theta, w: Memory) -> Float[Array, " O"]:
             return jax.vmap(lambda o: jnp.asarray(process.task.reward(theta, w, a, o), float))(symbols)
 
         r: Float[Array, "K O"] = jax.vmap(rewards, in_axes=(0, w_axis))(process.thetas, acted.w)

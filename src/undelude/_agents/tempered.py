@@ -1,7 +1,6 @@
 """Acting more or less greedily than the prediction: predicting is not acting (Section 4.1)."""
 
 import math
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -73,11 +72,11 @@ class TemperedAgent(AbstractSequenceAgent[M]):
         """Return the memory of `agent`."""
         return self.agent.init(num_rounds=num_rounds)
 
-    def f_A(self, m: M) -> AbstractDistribution[Any]:
+    def f_A(self, m: M) -> AbstractDistribution:
         """Return the prediction of `agent`, without the temperature."""
         return self.agent.f_A(m)
 
-    def f_O(self, m: M) -> AbstractDistribution[Any]:
+    def f_O(self, m: M) -> AbstractDistribution:
         """Return the prediction of `agent`."""
         return self.agent.f_O(m)
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from undelude._agents.base import scan
+from undelude._agents.base import predict_stepwise
 from undelude._agents.exact import ExactAgent
 from undelude._agents.fixed import FixedPolicy
 from undelude._agents.planning import PlanningAgent, num_nodes
@@ -203,7 +203,7 @@ def _gaps(process: InteractionProcess, episodes: Episodes, mask: Mask, key: Arra
     """Return `KL(Q(A_t | theta, e_t) || Q(A_t | do(a), o))` in the first and the last round that exists, nats."""
 
     def one(episode: Episodes, mask: Mask, key: Array) -> tuple[Array, Array]:
-        P_A, _ = scan(ExactAgent(process), episode)
+        P_A, _ = predict_stepwise(ExactAgent(process), episode)
         key_first, key_last = jax.random.split(key)
         last = count_rounds(episode, mask) - 1
         gap_first, _ = divergences(*index((episode.expert, P_A), 0), key=key_first)

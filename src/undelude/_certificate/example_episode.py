@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
-from undelude._agents.base import AbstractAgent, predict, scan
+from undelude._agents.base import AbstractAgent, predict, predict_stepwise
 from undelude._agents.exact import ExactAgent
 from undelude._certificate.per_episode import (
     MARKS,
@@ -111,7 +111,7 @@ def _read(process: InteractionProcess, agent: AbstractAgent, episodes: Episodes)
         longer = with_one_more_round(episode)
         exact = ExactAgent(process)
         for mark in MARKS:
-            policies[f"exact_{mark}"], _ = scan(exact, reread(longer, mark))
+            policies[f"exact_{mark}"], _ = predict_stepwise(exact, reread(longer, mark))
             beliefs[f"exact_{mark}"] = jnp.exp(filter(process, reread(episode, mark)).log_posterior)
         policies["agent"], _ = predict(agent, longer)
         distributions = jax.vmap(lambda belief: expert_distributions(process, belief))(filter(process, episode))

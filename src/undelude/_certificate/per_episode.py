@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from undelude._agents.base import AbstractAgent, predict, scan, scan_beliefs
+from undelude._agents.base import AbstractAgent, beliefs, predict, predict_stepwise
 from undelude._agents.exact import ExactAgent
 from undelude._agents.host import HostAgent
 from undelude._certificate.quantity import NOT_A_NUMBER, THETA_IS_CONTINUOUS, Quantity
@@ -188,7 +188,7 @@ def measure_episode(
     for mark in MARKS:
         marked = reread(episode, mark)
         result[f"impossible_{mark}"] = filter(process, marked).impossible[end].astype(float)
-        answers = scan(ExactAgent(process), marked)
+        answers = predict_stepwise(ExactAgent(process), marked)
         for kind, answer, P, exists in zip(("action", "observation"), answers, (P_A, P_O), masks, strict=True):
             if P is not None:
                 keys = jax.random.split(key_answer, _length(answer))
@@ -236,7 +236,7 @@ def own_belief(
     if own[1] != other[1] or any(x.shape != y.shape for x, y in zip(own[0], other[0], strict=True)):
         return None
     same = jnp.asarray([(x == y).all() for x, y in zip(own[0], other[0], strict=True)]).all()
-    log_posterior = scan_beliefs(agent, reread(episode, agent.own_actions))
+    log_posterior = beliefs(agent, reread(episode, agent.own_actions))
     return jnp.where(same, jnp.exp(log_posterior), jnp.nan)
 
 

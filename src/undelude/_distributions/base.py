@@ -5,12 +5,12 @@ leading axes, with the methods under `jax.vmap`: `jax.vmap(lambda d, key: d.samp
 """
 
 import abc
-from typing import Generic, TypeGuard, TypeVar
+from typing import Generic, TypeGuard
 
 import equinox as eqx
 from jaxtyping import Array, Float, Key
 
-X = TypeVar("X")
+from undelude._types import X
 
 
 class AbstractDistribution(eqx.Module, Generic[X]):

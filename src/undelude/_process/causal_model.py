@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from undelude._distributions import Symbols, as_categorical
+from undelude._types import Theta
 from undelude.causal.model import CausalModel
 from undelude.causal.variable import Variable
 
@@ -117,7 +118,7 @@ def _compiled_distributions(process: "InteractionProcess", part: str, memories: 
     memory = memories[1] if part == "Q_A" else memories[0]
 
     # The state index is an argument because a memory without arrays has no axis to map over.
-    def probs(theta: Any, m: PyTree, state: Array) -> Array:
+    def probs(theta: Theta, m: PyTree, state: Array) -> Array:
         return as_categorical(part_of(theta, m)).probs
 
     return jax.vmap(jax.vmap(probs, (None, 0, 0)), (0, 0, None))(process.thetas, memory, states)
@@ -130,7 +131,7 @@ def _after(process: "InteractionProcess", g: str, n: int, memories: PyTree, num_
 
 @eqx.filter_jit
 def _compiled_after(process: "InteractionProcess", g: str, symbols: Array, memories: PyTree, states: Array) -> PyTree:
-    def step(theta: Any, symbol: Array, m: PyTree, state: Array) -> PyTree:
+    def step(theta: Theta, symbol: Array, m: PyTree, state: Array) -> PyTree:
         return tuple(
             getattr(part, g)(theta, symbol, x) for part, x in zip((process.task, process.expert), m, strict=True)
         )

@@ -1,5 +1,6 @@
 """Episodes: actions and observations, their executors, and the marks that say see or do."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
@@ -52,11 +53,11 @@ class Episodes(eqx.Module):
         cls,
         process: InteractionProcess,
         *,
-        actions: Any,
-        observations: Any,
-        intervened: ArrayLike | list[Any] | bool = True,
-        opening: Any = None,
-        mask: ArrayLike | list[Any] | None = None,
+        actions: Action,
+        observations: Observation,
+        intervened: ArrayLike | Sequence[object] | bool = True,
+        opening: Observation | None = None,
+        mask: ArrayLike | Sequence[object] | None = None,
     ) -> "Episodes":
         """Build histories from plain arrays, `[T]` or `[B, T]`, without theta, expert and reward.
 
@@ -157,7 +158,7 @@ def check_symbols(process: InteractionProcess, episodes: Episodes) -> None:
 def _as_symbols(name: str, x: PyTree) -> PyTree:
     """Return each leaf, or list, as an array; raise `ValueError` if JAX cannot hold its numbers."""
 
-    def as_array(x: Any) -> Array:
+    def as_array(x: ArrayLike) -> Array:
         if not is_concrete(x):
             return jnp.asarray(x)
         array = as_numbers(x, name)

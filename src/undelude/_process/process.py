@@ -16,7 +16,7 @@ from undelude._process.task import AbstractExpert, AbstractTask
 from undelude._process.validation import any_theta, first_Q_A, first_Q_O, validate
 from undelude._process.world import AbstractWorld, EpisodeKeys, RoundKeys
 from undelude._tree import Outline, filled, index, is_concrete, outline
-from undelude._types import Action, Observation, Theta
+from undelude._types import Action, Memory, Observation, Theta
 from undelude.causal.model import CausalModel
 
 
@@ -33,14 +33,14 @@ class ProcessState(eqx.Module):
     e: PyTree
 
 
-def _as_prior(prior: Any) -> Any:
+def _as_prior(prior: Any) -> Array | AbstractDistribution:
     """Return probabilities in any form as an array, and a distribution as it is."""
     if isinstance(prior, AbstractDistribution):
         return prior
     return jnp.asarray(as_numbers(prior, "prior") if is_concrete(prior) else prior, dtype=float)
 
 
-def _as_arrays(thetas: Any) -> Any:
+def _as_arrays(thetas: Theta) -> Theta:
     return jax.tree.map(jnp.asarray, thetas)
 
 
@@ -71,7 +71,7 @@ class InteractionProcess(AbstractWorld[ProcessState]):
     expert: AbstractExpert
     num_rounds: int = eqx.field(static=True)
     opening: bool = eqx.field(static=True, default=False)
-    transition: Callable[[Theta, Any], Categorical] | None = None
+    transition: Callable[[Theta, Memory], Categorical] | None = None
     name: str = eqx.field(static=True, default="process")
 
     def __check_init__(self) -> None:
@@ -164,7 +164,7 @@ class InteractionProcess(AbstractWorld[ProcessState]):
         w, e = self.task.g_O(value, o, w), self.expert.g_O(value, o, e)
         return ProcessState(self._next_theta(state.theta, w, keys.theta), w, e), o, reward, self.task.ends(o)
 
-    def _next_theta(self, theta: PyTree, w: Any, key: Key[Array, ""]) -> PyTree:
+    def _next_theta(self, theta: Theta, w: Memory, key: Key[Array, ""]) -> PyTree:
         if self.transition is None:
             return theta
         return self.transition(self.theta_value(theta), w).sample(key)
@@ -245,7 +245,7 @@ class InteractionProcess(AbstractWorld[ProcessState]):
         )
 
 
-def check_process(process: Any) -> None:
+def check_process(process: object) -> None:
     """Raise `TypeError` if `process` is not an `InteractionProcess`."""
     if isinstance(process, AbstractWorld) and not isinstance(process, InteractionProcess):
         raise TypeError(

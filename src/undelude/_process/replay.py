@@ -1,7 +1,5 @@
 """The states of a stored episode, computed again from its theta, actions and observations."""
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -10,7 +8,7 @@ from jaxtyping import PyTree
 from undelude._process.episodes import Episodes
 from undelude._process.process import InteractionProcess
 from undelude._tree import index, prepend, where
-from undelude._types import Theta
+from undelude._types import Memory, Theta
 
 
 class Replay(eqx.Module):
@@ -56,7 +54,7 @@ def replay(process: InteractionProcess, episode: Episodes, *, theta: Theta | Non
     if episode.opening is not None:
         w, e = task.g_O(first, episode.opening, w), expert.g_O(first, episode.opening, e)
 
-    def step(memories: Any, x: Any) -> Any:
+    def step(memories: Memory, x: PyTree) -> tuple[Memory, PyTree]:
         value, a, o, exists = x
         w, e = memories
         acted_w, acted_e = task.g_A(value, a, w), expert.g_A(value, a, e)

@@ -1,8 +1,7 @@
 """The two sides of a process that know theta: the task (Nature) and the expert (Section 4.1)."""
 
 import abc
-from collections.abc import Sequence
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic
 
 import equinox as eqx
 import jax
@@ -11,10 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from undelude._distributions import AbstractDistribution
-from undelude._types import Action, Observation, Theta
-
-W = TypeVar("W")
-E = TypeVar("E")
+from undelude._types import Action, Belief, E, Frame, Observation, Theta, W
 
 
 class AbstractTask(eqx.Module, Generic[W]):
@@ -55,7 +51,7 @@ class AbstractTask(eqx.Module, Generic[W]):
         del o
         return jnp.zeros((), bool)
 
-    def draw(self, frame: Any, theta: Theta, w: W, belief: Sequence[tuple[Theta, float]]) -> None:
+    def draw(self, frame: Frame, theta: Theta, w: W, belief: Belief) -> None:
         """Draw the world in one round for `ud.film`; by default, draw only the belief.
 
         Args:

@@ -1,6 +1,7 @@
 """Checks of a process before anything is played: the parts that the user hands over, and the first round."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import equinox as eqx
 import jax
@@ -13,7 +14,7 @@ from undelude._distributions import AbstractDistribution, Categorical, Joint, Mi
 from undelude._errors import users_line
 from undelude._process.task import AbstractExpert, AbstractTask
 from undelude._tree import index, is_concrete, signature
-from undelude._types import Action, Theta
+from undelude._types import Action, Memory, Theta
 
 if TYPE_CHECKING:
     from undelude._process.process import InteractionProcess
@@ -98,7 +99,7 @@ def _check_prior(process: "InteractionProcess") -> None:
 
 
 @eqx.filter_jit
-def _first_round(process: "InteractionProcess") -> tuple[dict[str, Any], tuple[Any, Any]]:
+def _first_round(process: "InteractionProcess") -> tuple[dict[str, Memory], tuple[Memory, Memory]]:
     """Return the distributions of the first round, and the memories after it, with a leading axis over theta.
 
     Compiled, because it consists of many small operations.
@@ -154,7 +155,7 @@ def _Q_O_after_each_action(process: "InteractionProcess", theta: Theta) -> Abstr
     return jax.vmap(lambda a: _Q_O_after(process, theta, a))(jnp.arange(Q_A.num_categories))
 
 
-def _as_distribution(process: "InteractionProcess", method: str, returned: Any) -> AbstractDistribution:
+def _as_distribution(process: "InteractionProcess", method: str, returned: object) -> AbstractDistribution:
     if not isinstance(returned, AbstractDistribution):
         what = "an array" if isinstance(returned, jax.Array) else f"{type(returned).__name__}"
         raise TypeError(
@@ -163,12 +164,12 @@ def _as_distribution(process: "InteractionProcess", method: str, returned: Any) 
     return returned
 
 
-def _memories_after_a_round(process: "InteractionProcess", theta: Theta) -> tuple[Any, Any]:
+def _memories_after_a_round(process: "InteractionProcess", theta: Theta) -> tuple[Memory, Memory]:
     """Return the memories of task and expert after a round whose symbols do not depend on `theta`."""
     some, key = any_theta(process), jax.random.key(0)
     first = {"task": process.task.init(theta), "expert": process.expert.init(theta)}
 
-    def step(g: str, x: PyTree, memories: dict[str, Any]) -> dict[str, Any]:
+    def step(g: str, x: PyTree, memories: dict[str, Memory]) -> dict[str, Memory]:
         later = {}
         for part, memory in memories.items():
             later[part] = getattr(getattr(process, part), g)(theta, x, memory)
@@ -186,14 +187,14 @@ def _memories_after_a_round(process: "InteractionProcess", theta: Theta) -> tupl
     return memories["task"], memories["expert"]
 
 
-def _over_thetas(process: "InteractionProcess", f: Any) -> Any:
+def _over_thetas(process: "InteractionProcess", f: Callable[[Theta], PyTree]) -> PyTree:
     if process.finite:
         return jax.vmap(f)(process.thetas)
     keys = jax.random.split(jax.random.key(0), NUM_DRAWS)
     return jax.vmap(lambda key: f(process.sample_theta(key)))(keys)
 
 
-def _check_memories(process: "InteractionProcess", memories: tuple[Any, Any]) -> None:
+def _check_memories(process: "InteractionProcess", memories: tuple[Memory, Memory]) -> None:
     if not process.finite:
         return
     for part, memory in zip(("task", "expert"), memories, strict=True):
@@ -207,7 +208,7 @@ def _check_memories(process: "InteractionProcess", memories: tuple[Any, Any]) ->
                 )
 
 
-def check_distribution(distribution: Any, name: str) -> None:
+def check_distribution(distribution: AbstractDistribution, name: str) -> None:
     """Raise `ValueError` if a distribution, stacked over theta, is not finite or not normalised."""
     match distribution:
         case Categorical():

@@ -4,16 +4,14 @@ A process whose distributions are known implements it, and so does a simulator t
 """
 
 import abc
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple
 
 import equinox as eqx
 import jax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from undelude._distributions import AbstractDistribution, Spec
-from undelude._types import Action, Observation
-
-S = TypeVar("S")
+from undelude._types import Action, Observation, S
 
 
 class EpisodeKeys(NamedTuple):

@@ -15,6 +15,7 @@ from undelude._process.process import InteractionProcess
 from undelude._process.world import AbstractWorld
 from undelude._rollout.host_world import AbstractHostWorld
 from undelude._tree import Outline, filled, is_concrete, outline, signature
+from undelude._types import Memory
 
 
 def check_world(world: object) -> None:
@@ -25,7 +26,7 @@ def check_world(world: object) -> None:
         )
 
 
-def check_theta(world: AbstractWorld[Any] | AbstractHostWorld[Any], theta: Any) -> None:
+def check_theta(world: AbstractWorld | AbstractHostWorld, theta: Any) -> None:
     """Raise `ValueError` if `theta` is not the index of a value with positive prior probability.
 
     A world that can only be sampled checks theta itself, in `begin`.
@@ -43,7 +44,7 @@ def check_theta(world: AbstractWorld[Any] | AbstractHostWorld[Any], theta: Any) 
     raise ValueError(f"{world.name}: theta={one_line(theta)} is outside the support; {support}.")
 
 
-def check_fit(world: AbstractWorld[Any] | AbstractHostWorld[Any], agent: AbstractAgent[Any]) -> None:
+def check_fit(world: AbstractWorld | AbstractHostWorld, agent: AbstractAgent) -> None:
     """Raise if `agent` was made for other values than the world has, or breaks the protocol.
 
     Raises:
@@ -58,7 +59,7 @@ def check_fit(world: AbstractWorld[Any] | AbstractHostWorld[Any], agent: Abstrac
 def _check_fit(key: Outline, name: str, specs: tuple[Spec, Spec], num_rounds: int) -> None:
     shapes, kind = key[0], type(filled(key, key[0])).__name__
 
-    def predict(leaves: tuple) -> tuple[Any, Any, Any]:
+    def predict(leaves: tuple) -> tuple[Memory, object, object]:
         agent = filled(key, leaves)
         m = agent.init(num_rounds=num_rounds)
         return m, agent.f_A(m), agent.f_O(m)

@@ -1,7 +1,6 @@
 """The Python loop: episodes whose agent, or whose world, is not JAX and runs as a batch in Python."""
 
 import abc
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -10,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Key, PyTree
 
 from undelude._agents.base import AbstractAgent
-from undelude._agents.host import HostAgent, Memory
+from undelude._agents.host import HostAgent
 from undelude._checks import as_numbers, check_count, check_probabilities
 from undelude._distributions import AbstractDistribution, Categorical, Spec, Symbols, num_symbols, spec_of
 from undelude._process.episodes import AGENT, EXPERT, Episodes
@@ -18,27 +17,27 @@ from undelude._process.world import AbstractWorld, EpisodeKeys, RoundKeys
 from undelude._rollout.checks import check_theta
 from undelude._rollout.host_world import AbstractHostWorld, Prediction
 from undelude._tree import index, where
-from undelude._types import Action, Observation
+from undelude._types import Action, Memory, Observation, State
 
 
-class _Vmapped(AbstractHostWorld[Any]):
+class _Vmapped(AbstractHostWorld[State]):
     """A compiled world as a batch."""
 
-    def __init__(self, world: AbstractWorld[Any]):
+    def __init__(self, world: AbstractWorld):
         self.world = world
         self.name, self.num_rounds, self.specs = world.name, world.num_rounds, world.specs
         self.opening, self.theta_changes, self.ends_early = world.opening, world.theta_changes, world.ends_early
 
-    def begin(self, keys: Key[Array, " B"], theta: int | None = None) -> tuple[Any, Observation | None]:
+    def begin(self, keys: Key[Array, " B"], theta: int | None = None) -> tuple[State, Observation | None]:
         return _begin(self.world, keys, None if theta is None else jnp.asarray(theta, jnp.int32))
 
-    def theta(self, state: Any) -> PyTree:
+    def theta(self, state: State) -> PyTree:
         return jax.vmap(self.world.theta)(state)
 
-    def consult(self, state: Any, keys: Key[Array, " B"]) -> tuple[Prediction, Action]:
+    def consult(self, state: State, keys: Key[Array, " B"]) -> tuple[Prediction, Action]:
         return _consult(self.world, state, keys)
 
-    def respond(self, state: Any, a: Action, keys: Key[Array, " B"]) -> tuple[Any, Observation, Any, Any]:
+    def respond(self, state: State, a: Action, keys: Key[Array, " B"]) -> tuple[State, Observation, Array, Array]:
         return _respond(self.world, state, a, keys)
 
 
@@ -46,19 +45,19 @@ class _AbstractPlayer(abc.ABC):
     """An agent as the loop calls it: for all episodes at once."""
 
     @abc.abstractmethod
-    def init(self, num_episodes: int, num_rounds: int) -> Any:
+    def init(self, num_episodes: int, num_rounds: int) -> Memory:
         """Return the memories at the start."""
 
     @abc.abstractmethod
-    def read(self, m: Any, a: Action | None, o: Observation | None, t: int) -> tuple[Prediction, Any]:
+    def read(self, m: Memory, a: Action | None, o: Observation | None, t: int) -> tuple[Prediction, Memory]:
         """Read the last round, and predict the action of round `t`."""
 
     @abc.abstractmethod
-    def act(self, m: Any, prediction: Prediction, keys: Key[Array, " B"], t: int) -> tuple[Action, Any]:
+    def act(self, m: Memory, prediction: Prediction, keys: Key[Array, " B"], t: int) -> tuple[Action, Memory]:
         """Choose the actions of round `t`."""
 
     @abc.abstractmethod
-    def predict_observation(self, m: Any, a: Action | None, t: int) -> Prediction:
+    def predict_observation(self, m: Memory, a: Action | None, t: int) -> Prediction:
         """Predict the observations of round `t`, or the openings if `a` is None."""
 
 
@@ -101,29 +100,29 @@ class _HostPlayer(_AbstractPlayer):
 class _TracedPlayer(_AbstractPlayer):
     """An `AbstractAgent`, vmapped and compiled step by step."""
 
-    def __init__(self, agent: AbstractAgent[Any]):
+    def __init__(self, agent: AbstractAgent):
         self.agent = agent
 
-    def init(self, num_episodes: int, num_rounds: int) -> Any:
+    def init(self, num_episodes: int, num_rounds: int) -> Memory:
         one = self.agent.init(num_rounds=num_rounds)
         return jax.tree.map(lambda x: jnp.broadcast_to(x, (num_episodes, *jnp.shape(x))), one)
 
-    def read(self, m: Any, a: Action | None, o: Observation | None, t: int) -> tuple[Prediction, Any]:
+    def read(self, m: Memory, a: Action | None, o: Observation | None, t: int) -> tuple[Prediction, Memory]:
         del t
         return _read(self.agent, m, a, o)
 
-    def act(self, m: Any, prediction: Prediction, keys: Key[Array, " B"], t: int) -> tuple[Action, Any]:
+    def act(self, m: Memory, prediction: Prediction, keys: Key[Array, " B"], t: int) -> tuple[Action, Memory]:
         del prediction, t
         return _act(self.agent, m, keys)
 
-    def predict_observation(self, m: Any, a: Action | None, t: int) -> Prediction:
+    def predict_observation(self, m: Memory, a: Action | None, t: int) -> Prediction:
         del t
         return _predict_observation(self.agent, m, a)
 
 
 def play(
-    world: AbstractWorld[Any] | AbstractHostWorld[Any],
-    agent: HostAgent | AbstractAgent[Any] | None,
+    world: AbstractWorld | AbstractHostWorld,
+    agent: HostAgent | AbstractAgent | None,
     *,
     key: Key[Array, ""],
     num_episodes: int,
@@ -219,7 +218,7 @@ def _keep(exists: Bool[np.ndarray, " B"], new: PyTree, old: PyTree) -> PyTree:
     return jax.vmap(where)(jnp.asarray(exists), new, old)
 
 
-def _as_actions(chosen: Any, spec: Spec, B: int, t: int) -> Action:
+def _as_actions(chosen: object, spec: Spec, B: int, t: int) -> Action:
     """Return the actions that a `HostAgent` chose as arrays of the spec's shapes and dtypes."""
     shape = jax.tree.map(lambda x: (B, *x.shape), spec.value)
     dtypes = jax.tree.map(lambda x: x.dtype, spec.value)
@@ -236,14 +235,14 @@ def _as_actions(chosen: Any, spec: Spec, B: int, t: int) -> Action:
     return jax.tree.map(lambda x, dtype: jnp.asarray(x, dtype), a, dtypes)
 
 
-def _pair(returned: Any, name: str) -> tuple[Any, Memory]:
+def _pair(returned: object, name: str) -> tuple[object, Memory]:
     if not (isinstance(returned, tuple) and len(returned) == 2):
         what = "(a, m)" if name.startswith("act") else "(distribution, m)"
         raise ValueError(f"HostAgent: {name} must return a pair {what}, not {type(returned).__name__}.")
     return returned
 
 
-def _as_distribution(returned: Any, spec: Spec, B: int, name: str) -> AbstractDistribution | None:
+def _as_distribution(returned: object, spec: Spec, B: int, name: str) -> AbstractDistribution | None:
     """Return a policy's prediction as a batch of distributions."""
     if returned is None:
         return None
@@ -291,17 +290,17 @@ def _keys(key: Array, ids: Array, T: int) -> tuple[Key[Array, " B"], Key[Array, 
 
 
 @eqx.filter_jit
-def _begin(world: AbstractWorld[Any], keys: Array, theta: Any) -> Any:
+def _begin(world: AbstractWorld, keys: Array, theta: Array | None) -> tuple[State, Observation | None]:
     return jax.vmap(lambda key: world.begin(key, theta))(keys)
 
 
 @eqx.filter_jit
-def _consult(world: AbstractWorld[Any], state: Any, keys: Array) -> Any:
+def _consult(world: AbstractWorld, state: State, keys: Array) -> tuple[Prediction, Action]:
     return jax.vmap(world.consult)(state, keys)
 
 
 @eqx.filter_jit
-def _respond(world: AbstractWorld[Any], state: Any, a: PyTree, keys: Array) -> Any:
+def _respond(world: AbstractWorld, state: State, a: Action, keys: Array) -> tuple[State, Observation, Array, Array]:
     return jax.vmap(world.respond)(state, a, keys)
 
 
@@ -311,18 +310,20 @@ def _draw(predictions: AbstractDistribution, keys: Array) -> PyTree:
 
 
 @eqx.filter_jit
-def _act(agent: AbstractAgent[Any], m: Any, keys: Array) -> Any:
+def _act(agent: AbstractAgent, m: Memory, keys: Array) -> Action:
     return jax.vmap(lambda m, key: agent.act(m, key=RoundKeys.of(key).act))(m, keys)
 
 
 @eqx.filter_jit
-def _predict_observation(agent: AbstractAgent[Any], m: Any, a: PyTree) -> AbstractDistribution:
+def _predict_observation(agent: AbstractAgent, m: Memory, a: Action | None) -> AbstractDistribution:
     return jax.vmap(lambda m, a: agent.f_O(_after(agent, m, a)))(m, a)
 
 
 @eqx.filter_jit
-def _read(agent: AbstractAgent[Any], m: Any, a: PyTree, o: PyTree) -> tuple[AbstractDistribution, Any]:
-    def one(m: Any, a: PyTree, o: PyTree) -> tuple[AbstractDistribution, Any]:
+def _read(
+    agent: AbstractAgent, m: Memory, a: Action | None, o: Observation | None
+) -> tuple[AbstractDistribution, Memory]:
+    def one(m: Memory, a: Action | None, o: Observation | None) -> tuple[AbstractDistribution, Memory]:
         m = _after(agent, m, a)
         m = m if o is None else agent.g_O(o, m)
         return agent.f_A(m), m
@@ -330,5 +331,5 @@ def _read(agent: AbstractAgent[Any], m: Any, a: PyTree, o: PyTree) -> tuple[Abst
     return jax.vmap(one)(m, a, o)
 
 
-def _after(agent: AbstractAgent[Any], m: Any, a: Action | None) -> Any:
+def _after(agent: AbstractAgent, m: Memory, a: Action | None) -> Memory:
     return m if a is None else agent.g_A(a, m, intervened=agent.own_actions == "do")

@@ -1,15 +1,14 @@
 """A world as a batch of episodes in Python, such as simulators that JAX cannot trace."""
 
 import abc
-from typing import Generic, TypeVar
+from typing import Generic
 
 import numpy as np
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from undelude._distributions import AbstractDistribution, Spec
-from undelude._types import Action, Observation
+from undelude._types import Action, Observation, S
 
-S = TypeVar("S")
 # Predictions of a whole batch: arrays have a leading axis B. None if nothing is predicted.
 Prediction = AbstractDistribution | None
 

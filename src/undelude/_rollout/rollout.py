@@ -1,6 +1,6 @@
 """`rollout`: episodes of any agent in any world, by the compiled loop or by the Python loop."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import equinox as eqx
 import jax
@@ -18,8 +18,8 @@ from undelude._rollout.scan import run_episode
 
 
 def rollout(
-    process: AbstractWorld[Any] | AbstractHostWorld[Any],
-    agent: AbstractAgent[Any] | HostAgent | None,
+    process: AbstractWorld | AbstractHostWorld,
+    agent: AbstractAgent | HostAgent | None,
     *,
     key: Key[Array, ""],
     num_episodes: int,
@@ -50,7 +50,7 @@ def rollout(
     check_key(key)
     if not isinstance(executor, str) or executor not in ("agent", "expert"):
         raise ValueError(f'executor must be "agent" or "expert", not {one_line(repr(executor))}.')
-    actor: AbstractAgent[Any] | HostAgent | None = None
+    actor: AbstractAgent | HostAgent | None = None
     if executor == "agent":
         if agent is None:
             raise ValueError('rollout needs an agent to act; without one, let the expert: executor="expert".')
@@ -75,8 +75,8 @@ def rollout(
 
 @eqx.filter_jit
 def _rollout(
-    world: AbstractWorld[Any],
-    actor: AbstractAgent[Any] | None,
+    world: AbstractWorld,
+    actor: AbstractAgent | None,
     key: Array,
     ids: Int[Array, " B"],
     num_rounds: int,

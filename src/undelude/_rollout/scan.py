@@ -1,20 +1,19 @@
 """The compiled loop: one episode of agent, expert and Nature in one scan (Figure 4)."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int, Key
+from jaxtyping import Array, Bool, Int, Key, PyTree
 
 from undelude._agents.base import AbstractAgent
 from undelude._distributions import AbstractDistribution
 from undelude._process.episodes import AGENT, EXPERT, Episodes
 from undelude._process.world import AbstractWorld, EpisodeKeys, RoundKeys
 from undelude._tree import append, prepend, where
+from undelude._types import Memory, State
 
 
 def run_episode(
-    world: AbstractWorld[Any],
+    world: AbstractWorld,
     actor: AbstractAgent | None,
     key: Key[Array, ""],
     *,
@@ -28,8 +27,8 @@ def run_episode(
 ) -> tuple[Episodes, tuple[AbstractDistribution, AbstractDistribution] | None]:
     """Run one episode and return it with the actor's predictions: Figure 4 without its losses.
 
-    The predictions are those of `_agents.base.scan` on that episode, and so is their gradient: nothing that was sampled
-    carries one, but memories do. After the end of an episode, memories stay as they are and `mask` is false.
+    The predictions are those of `_agents.base.predict_stepwise` on that episode, and so is their gradient: nothing that
+    was sampled carries one, but memories do. After the end of an episode, memories stay as they are and `mask` is false.
 
     Args:
         world: Nature and the expert.
@@ -64,8 +63,8 @@ def run_episode(
         m = actor.g_O(opening, m)
 
     def round(
-        carry: tuple[Any, Any, Bool[Array, ""]], x: tuple[Array, Array]
-    ) -> tuple[tuple[Any, Any, Bool[Array, ""]], tuple[Any, ...]]:
+        carry: tuple[State, Memory, Bool[Array, ""]], x: tuple[Array, Array]
+    ) -> tuple[tuple[State, Memory, Bool[Array, ""]], tuple[PyTree, ...]]:
         state, m, exists = carry
         key, by_expert = x
         Q_A, a_bar = world.consult(state, key)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from undelude._agents.base import AbstractAgent, predict, scan
+from undelude._agents.base import AbstractAgent, predict, predict_stepwise
 from undelude._agents.exact import ExactAgent
 from undelude._distributions import AbstractDistribution, cross_entropy
 from undelude._process.process import InteractionProcess
@@ -68,7 +68,7 @@ def score(
         case "posterior":
             if process is None:
                 raise ValueError('target="posterior" needs the process: pass process=.')
-            answer, _ = scan(ExactAgent(process), episode)
+            answer, _ = predict_stepwise(ExactAgent(process), episode)
             action = jax.vmap(cross_entropy)(answer, P_A)
         case "reverse":
             action = jax.vmap(lambda p, q: cross_entropy(p, q) - p.entropy())(P_A, episode.expert)

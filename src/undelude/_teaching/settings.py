@@ -4,7 +4,7 @@ Each is a setting of the same loop, `undelude.teach`.
 """
 
 import math
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import equinox as eqx
 
@@ -16,7 +16,7 @@ from undelude._types import Mark
 Target = Literal["sample", "distribution", "posterior", "reverse"]
 Per = Literal["step", "episode"]
 # A policy that is not shown theta: an agent, one distribution for all rounds, or the uniform distribution.
-Behaviour = AbstractAgent | AbstractDistribution[Any] | Literal["uniform"]
+Behaviour = AbstractAgent | AbstractDistribution | Literal["uniform"]
 
 
 class Teaching(eqx.Module):

@@ -13,6 +13,7 @@ from undelude._checks import check_between, check_count
 from undelude._distributions import AbstractDistribution, Categorical, Given, Joint, Mixture, Normal
 from undelude._process.process import InteractionProcess
 from undelude._process.task import AbstractExpert, AbstractTask
+from undelude._types import Belief, Frame, Memory, Observation, Theta
 
 # Lengths: of each link, and from the shoulder to the targets.
 LINK, REACH = 0.5, 0.7
@@ -78,7 +79,7 @@ class ArmTask(AbstractTask[Float[Array, "2 2"]]):
         del a, o
         return (jnp.linalg.norm(tip(w[1]) - theta) < RADIUS).astype(float)
 
-    def draw(self, frame: Any, theta: Any, w: Any, belief: Any) -> None:
+    def draw(self, frame: Frame, theta: Theta, w: Memory, belief: Belief) -> None:
         """Draw the arm, the targets shaded by their probabilities, and a ring around the true one."""
 
         def at(point: Any) -> tuple[float, float]:
@@ -95,7 +96,7 @@ class ArmTask(AbstractTask[Float[Array, "2 2"]]):
             frame.disc(at(joint), 0.025, fill=frame.muted)
         frame.disc(at(hand), 0.03, fill=frame.ink)
 
-    def say(self, o: Any) -> str:
+    def say(self, o: Observation) -> str:
         """Name the bit: warmer or colder."""
         return ("colder", "warmer")[int(o["cue"])]
 

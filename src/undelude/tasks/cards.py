@@ -16,6 +16,7 @@ from jaxtyping import Array, ArrayLike, Float, Int
 
 from undelude._checks import check_between, check_probabilities
 from undelude._process.process import InteractionProcess
+from undelude._types import Belief, Frame, Memory, Observation, Theta
 from undelude.tasks.tabular import AbstractTabularTask, TabularExpert, soft_value_iteration
 
 RANKS = ("J", "Q", "K")
@@ -76,12 +77,12 @@ class HandTask(AbstractTabularTask):
     known: tuple[str, ...] = eqx.field(static=True)
     moves: tuple[str, ...] = eqx.field(static=True)
 
-    def init(self, theta: Any) -> Any:
+    def init(self, theta: Theta) -> Memory:
         """Return the state before the deal, and -1 for no move yet."""
         del theta
         return jnp.asarray(self.log_probs.shape[1] - 1, jnp.int32), jnp.asarray(-1, jnp.int32)
 
-    def draw(self, frame: Any, theta: Any, w: Any, belief: Any) -> None:
+    def draw(self, frame: Frame, theta: Theta, w: Memory, belief: Belief) -> None:
         """Draw the card in hand, the card on the table, the move, and the belief about the opponent's card."""
         state, move = int(w[0]), int(w[1])
         if state < len(self.known):
@@ -95,7 +96,7 @@ class HandTask(AbstractTabularTask):
             frame.text((0.5, 0.26), "over" if state == len(self.known) else "dealt", size=0.07, colour=frame.muted)
         frame.bars([p for _, p in belief], framed=int(theta), labels=[f"it has {x}" for x in RANKS], top=0.6)
 
-    def say(self, o: Any) -> str:
+    def say(self, o: Observation) -> str:
         """Name the payoff, once the hand is over."""
         _, paid, _ = self.outcomes[int(o)]
         return "" if not paid else f"{paid:+g}"

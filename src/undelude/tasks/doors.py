@@ -1,7 +1,7 @@
 """Poisoned Doors: an expert that cannot be imitated well (Weihs et al., 2021, arXiv:2007.12173)."""
 
 import math
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from undelude._checks import check_between, check_count
 from undelude._distributions import Categorical
 from undelude._process.process import InteractionProcess
 from undelude._process.task import AbstractTask
+from undelude._types import Belief, Frame, Observation, Theta
 from undelude.tasks.tables import NO_ACTION, TableExpert
 
 # Observations; the symbols from HINT on say "the prize is behind door i".
@@ -64,7 +65,7 @@ class DoorsTask(AbstractTask[Doorstep]):
         del theta, w, a
         return self.rewards[o]
 
-    def draw(self, frame: Any, theta: Any, w: Doorstep, belief: Any) -> None:
+    def draw(self, frame: Frame, theta: Theta, w: Doorstep, belief: Belief) -> None:
         """Draw the doors, shaded by the belief and labelled with their contents, and mark the one opened."""
         width, opened = 0.9 / self.num_doors, int(w.a) if w.a != NO_ACTION else None
         chances = [0.0, *(p for _, p in belief)]
@@ -76,7 +77,7 @@ class DoorsTask(AbstractTask[Doorstep]):
             if door == opened:
                 frame.text((middle, 0.18), "open", size=0.06)
 
-    def say(self, o: Any) -> str:
+    def say(self, o: Observation) -> str:
         """Name the content found, or the hint."""
         found = {OVER: "", LOCKED: "1", PRIZE: "prize", POISON: "poison"}
         return found.get(int(o), f"seen: door {int(o) - HINT + 1}")

@@ -15,6 +15,7 @@ from undelude._checks import check_between, check_count
 from undelude._distributions import Categorical, Given, Joint
 from undelude._process.process import InteractionProcess
 from undelude._process.task import AbstractExpert, AbstractTask
+from undelude._types import Belief, Frame, Observation, Theta
 
 Feedback = Literal["cue", "reward"]
 # Change of (row, column) by action: stay, north, south, west, east.
@@ -115,7 +116,7 @@ class GridTask(AbstractTask[Place]):
         del a, o
         return ((w.cell == theta[-2:]).all() & w.has_key).astype(float)
 
-    def draw(self, frame: Any, theta: Any, w: Place, belief: Any) -> None:
+    def draw(self, frame: Frame, theta: Theta, w: Place, belief: Belief) -> None:
         """Draw the grid shaded by the belief about the goal, goal and key as rings, the walker as a disc."""
         side, total = 0.96 / self.walk.size, np.zeros((self.walk.size, self.walk.size))
         for value, probability in belief:
@@ -135,7 +136,7 @@ class GridTask(AbstractTask[Place]):
         frame.line([middle(w.before), middle(w.cell)], colour=frame.muted)
         frame.disc(middle(w.cell), side * 0.24, fill=frame.ink)
 
-    def say(self, o: Any) -> str:
+    def say(self, o: Observation) -> str:
         """Name the bit: warmer or colder, goal or nothing."""
         return (("colder", "warmer") if self.feedback == "cue" else ("nothing", "goal"))[int(o["bit"])]
 

@@ -1,6 +1,6 @@
 """A driver merging in front of another whose intention is hidden: "a driver navigating a vehicle" (Section 1)."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -13,6 +13,7 @@ from undelude._distributions import Categorical, Given, Joint
 from undelude._process.episodes import Episodes
 from undelude._process.process import InteractionProcess
 from undelude._process.task import AbstractExpert, AbstractTask
+from undelude._types import Belief, Frame, Observation, Theta
 
 YIELDS, ASSERTS = 0, 1
 GO = 1
@@ -73,7 +74,7 @@ class MergeTask(AbstractTask[Ramp]):
         del theta, a, o
         return jnp.where(w.end == MERGED, 1.0, jnp.where(w.end == CRASHED, -1.0, 0.0))
 
-    def draw(self, frame: Any, theta: Any, w: Ramp, belief: Any) -> None:
+    def draw(self, frame: Frame, theta: Theta, w: Ramp, belief: Belief) -> None:
         """Draw the road with the other car, the ramp with the driver, and the belief about the intention."""
         meets = (0.72, 0.3)
         frame.line([(0.02, meets[1]), (0.98, meets[1])], colour=frame.rule, width=0.11)
@@ -93,7 +94,7 @@ class MergeTask(AbstractTask[Ramp]):
         labels = ["yields", "asserts itself"]
         frame.bars([p for _, p in belief], framed=int(theta), labels=labels, top=0.72)
 
-    def say(self, o: Any) -> str:
+    def say(self, o: Observation) -> str:
         """Name the sign of the other's intention."""
         return ("slowing", "pressing", "", "")[int(o["sign"])]
 

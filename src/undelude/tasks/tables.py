@@ -1,7 +1,5 @@
 """Processes from tables: every conditional distribution is an array (the finite alphabets of Appendix A)."""
 
-from typing import Any
-
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree
@@ -10,6 +8,7 @@ from undelude._checks import as_numbers, check_count, check_probabilities
 from undelude._distributions import Categorical
 from undelude._process.process import InteractionProcess
 from undelude._process.task import AbstractExpert, AbstractTask
+from undelude._types import Belief, Frame, Memory, Theta
 
 NO_ACTION = -1
 
@@ -52,7 +51,7 @@ class TableTask(AbstractTask[Int[Array, ""]]):
         del theta, w, a
         return self.rewards[o]
 
-    def draw(self, frame: Any, theta: Any, w: Any, belief: Any) -> None:
+    def draw(self, frame: Frame, theta: Theta, w: Memory, belief: Belief) -> None:
         """Draw a disc for each action, the last one filled, and the belief as bars below."""
         num_actions = self.log_probs.shape[1]
         for a in range(num_actions):

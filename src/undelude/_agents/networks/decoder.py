@@ -6,7 +6,7 @@ Architectures differ in their mixers, the part of a block that combines symbols 
 import abc
 import math
 from collections.abc import Sequence
-from typing import Any, Generic, TypeVar
+from typing import Generic
 
 import equinox as eqx
 import jax
@@ -14,8 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from undelude._agents.networks.network import AbstractNetworkAgent
-
-S = TypeVar("S")
+from undelude._types import Memory, S
 
 
 class AbstractMixer(eqx.Module, Generic[S]):
@@ -37,12 +36,12 @@ class AbstractMixer(eqx.Module, Generic[S]):
 class Block(eqx.Module):
     """A residual block: `x + mix(norm(x))`, then `x + mlp(norm(x))`."""
 
-    mixer: AbstractMixer[Any]
+    mixer: AbstractMixer
     up: Float[Array, "D H"]
     bias: Float[Array, " H"]
     down: Float[Array, "H D"]
 
-    def __init__(self, mixer: AbstractMixer[Any], width: int, *, key: Key[Array, ""]):
+    def __init__(self, mixer: AbstractMixer, width: int, *, key: Key[Array, ""]):
         key_up, key_down = jax.random.split(key)
         self.mixer = mixer
         self.up = linear(width, 2 * width, key=key_up)
@@ -63,7 +62,7 @@ class State(eqx.Module):
         features: the output of the last block at the last symbol.
     """
 
-    mixers: tuple[Any, ...]
+    mixers: tuple[Memory, ...]
     last: Float[Array, " D"]
     features: Float[Array, " D"]
 
@@ -84,7 +83,7 @@ class Decoder(eqx.Module):
     start: Float[Array, " D"]
     blocks: tuple[Block, ...]
 
-    def __init__(self, mixers: Sequence[AbstractMixer[Any]], width: int, *, key: Key[Array, ""]):
+    def __init__(self, mixers: Sequence[AbstractMixer], width: int, *, key: Key[Array, ""]):
         key_start, *keys = jax.random.split(key, 1 + len(mixers))
         self.start = jax.random.normal(key_start, (width,))
         self.blocks = tuple(Block(mixer, width, key=k) for mixer, k in zip(mixers, keys, strict=True))
@@ -109,8 +108,8 @@ class Decoder(eqx.Module):
             x = jax.vmap(block.mlp)(x + block.mixer.parallel(norm(x)))
         return norm(x)
 
-    def _step(self, x: Float[Array, " D"], states: tuple[Any, ...], last: Float[Array, " D"]) -> State:
-        next_states: list[Any] = []
+    def _step(self, x: Float[Array, " D"], states: tuple[Memory, ...], last: Float[Array, " D"]) -> State:
+        next_states: list[Memory] = []
         for block, state in zip(self.blocks, states, strict=True):
             y, state = block.mixer.step(norm(x), state)
             x = block.mlp(x + y)

@@ -18,10 +18,9 @@ from undelude._distributions import AbstractDistribution, Spec
 from undelude._distributions.spec import from_json, is_size, to_json
 from undelude._process.episodes import Episodes
 from undelude._process.process import InteractionProcess, check_process
-from undelude._types import Action, Mark, Observation
+from undelude._types import Action, M, Mark, Observation
 
-N = TypeVar("N", bound="AbstractLearnedAgent[Any]")
-M = TypeVar("M")
+N = TypeVar("N", bound="AbstractLearnedAgent")
 
 
 class AbstractLearnedAgent(AbstractSequenceAgent[M]):
@@ -120,12 +119,12 @@ def turns(episode: Episodes) -> tuple[slice, slice]:
     return slice(int(opens), None, 2), slice(1 - int(opens), None, 2)
 
 
-def options(agent_type: type[AbstractLearnedAgent[Any]]) -> list[str]:
+def options(agent_type: type[AbstractLearnedAgent]) -> list[str]:
     """Return the options of an architecture: the parameters of its `__init__` apart from the process and the key."""
     return [name for name in inspect.signature(agent_type).parameters if name not in ("process", "key")]
 
 
-def check_config(agent_type: type[AbstractLearnedAgent[Any]], config: object) -> int:
+def check_config(agent_type: type[AbstractLearnedAgent], config: object) -> int:
     """Check the entries of a file, before an agent is made from them.
 
     Args:

@@ -1,6 +1,6 @@
 """Standardisation of a network's continuous inputs and outputs, stored in the agent."""
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import equinox as eqx
 import jax
@@ -15,7 +15,7 @@ from undelude._distributions import GivenArray, Parts, Reals, Spec
 from undelude._process.episodes import Episodes
 from undelude._types import Value
 
-N = TypeVar("N", bound=AbstractNetworkAgent[Any])
+N = TypeVar("N", bound=AbstractNetworkAgent)
 
 
 def normalise(agent: N, episodes: Episodes) -> N:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 import undelude as ud
-from undelude._agents.base import scan
+from undelude._agents.base import predict_stepwise
 from undelude._distributions import as_categorical
 from undelude._paper.blocks.models import GAME
 
@@ -144,7 +144,7 @@ def policies(process: ud.InteractionProcess, histories: ud.Episodes) -> Float[Ar
     """Return an exact agent's prediction of each action of each history, given the marks of the history."""
 
     def one(episode: ud.Episodes) -> Array:
-        P_A, _ = scan(ud.ExactAgent(process), episode)
+        P_A, _ = predict_stepwise(ud.ExactAgent(process), episode)
         return as_categorical(P_A).probs
 
     return jax.vmap(one)(histories)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 from matplotlib.figure import Figure
 
 import undelude as ud
-from undelude._agents.base import scan
+from undelude._agents.base import predict_stepwise
 from undelude._distributions import as_categorical
 from undelude._drawing.svg import DO, DO_TEXT, MUTED, SEE, SEE_TEXT, STYLE, WIDTH, Svg, to_figure
 from undelude._paper.blocks.models import log_tables
@@ -61,7 +61,7 @@ class CutAgent(ud.AbstractAgent[Unmarked]):
 @eqx.filter_jit
 def expected(agent: Any, episodes: ud.Episodes) -> tuple[Float[Array, "B T A"], Float[Array, "B T O"]]:
     """Return an agent's predictions of each action and each observation of episodes."""
-    P_A, P_O = jax.vmap(lambda episode: scan(agent, episode))(episodes)
+    P_A, P_O = jax.vmap(lambda episode: predict_stepwise(agent, episode))(episodes)
     return as_categorical(P_A).probs, as_categorical(P_O).probs
 
 
