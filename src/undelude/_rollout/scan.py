@@ -28,7 +28,8 @@ def run_episode(
     """Run one episode and return it with the actor's predictions: Figure 4 without its losses.
 
     The predictions are those of `_agents.base.predict_stepwise` on that episode, and so is their gradient: nothing that
-    was sampled carries one, but memories do. After the end of an episode, memories stay as they are and `mask` is false.
+    was sampled carries one, but memories do. After the end of an episode, memories stay as they are, and `mask` is
+    false.
 
     Args:
         world: Nature and the expert.
