@@ -23,7 +23,7 @@ from undelude._certificate.task_checks import (
     check_say,
     check_support,
 )
-from undelude._certificate.task_episodes import Replayed, play, replay
+from undelude._certificate.task_episodes import Replayed, play, probe, replay_under_others
 from undelude._checks import check_count, check_key
 from undelude._process.episodes import Episodes
 from undelude._process.inference import posterior
@@ -126,16 +126,16 @@ def check_task(
     # An episode cannot be played if its reward fails.
     _raise_problems(process, check_reward(process))
     played = play(process, key, T)
-    episodes = played.episodes
+    episodes, probes = played.episodes, probe(process, played, key)
     problems = [
         *check_determinism(played, play(process, key, T)),
         *check_say(process, episodes),
         *check_draw(process, episodes),
-        *check_support(played),
-        *check_normalisation(played),
+        *check_support(played, probes),
+        *check_normalisation(played, probes),
         *check_finite(played),
     ]
-    replayed = replay(process, episodes, key)
+    replayed = replay_under_others(process, episodes, key)
     _raise_problems(process, [*problems, *check_given_parts(replayed), *check_memories(replayed)])
     entropy, first_sight = _measure_hidden(process, episodes)
     deluded = _certify_deluded(process, key, num_episodes, T) if process.finite else None
@@ -167,7 +167,7 @@ def _measure_hidden(process: InteractionProcess, episodes: Episodes) -> tuple[fl
     entropy = float(-(prior[prior > 0] * np.log(prior[prior > 0])).sum())
     if entropy < NO_ENTROPY:
         _raise_problems(process, ["theta has one value only, so nothing is hidden: give it several (thetas=, prior=)."])
-    if process.transition is not None:
+    if process.theta_changes:
         return entropy, None
     first_sight = _first_sight(process, episodes, entropy)
     if process.opening and entropy - first_sight < HIDDEN * entropy:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from undelude._certificate.task_episodes import Played, Replayed
+from undelude._certificate.task_episodes import Played, Probe, Replayed
 from undelude._checks import TOLERANCE
 from undelude._errors import users_line
 from undelude._process.episodes import Episodes
@@ -72,10 +72,10 @@ def check_draw(process: InteractionProcess, episodes: Episodes) -> Iterator[str]
         yield _failure("task.draw", error)
 
 
-def check_support(played: Played) -> Iterator[str]:
+def check_support(played: Played, probes: dict[str, Probe]) -> Iterator[str]:
     """Check that each distribution gives its own samples a probability greater than zero."""
-    for name, log_probs in played.log_probs.items():
-        bad = ~np.isfinite(np.asarray(log_probs))
+    for name, probe in probes.items():
+        bad = ~np.isfinite(np.asarray(probe.log_prob))
         if bad.any():
             yield (
                 f"{name} gives zero probability to its own sample, {_locate(bad, played, name)}: its sample and its "
@@ -83,10 +83,10 @@ def check_support(played: Played) -> Iterator[str]:
             )
 
 
-def check_normalisation(played: Played) -> Iterator[str]:
+def check_normalisation(played: Played, probes: dict[str, Probe]) -> Iterator[str]:
     """Check that the probabilities of each distribution sum to one."""
-    for name, excess in played.excess.items():
-        x = np.asarray(excess)
+    for name, probe in probes.items():
+        x = np.asarray(probe.excess)
         if (bad := np.isnan(x)).any():
             where = _locate(bad, played, name)
             yield f"{name} contains NaN, {where}: the logarithm of a negative probability, or a division by zero."
@@ -159,7 +159,7 @@ def _locate(bad: np.ndarray, played: Played, method: str) -> str:
     episode, *rounds = (int(i) for i in np.argwhere(bad)[0])
     if method.startswith("expert"):
         theta = jax.tree.map(lambda x: x[episode], played.acting_theta)
-    elif played.has_transition:
+    elif played.theta_changes:
         theta = jax.tree.map(lambda x: x[episode, rounds[0] if rounds else 0], played.episodes.theta)
     else:
         theta = jax.tree.map(lambda x: x[episode], played.episodes.theta)

@@ -1,36 +1,85 @@
 """The episodes that `check_task` plays, and the same histories replayed under other values of theta."""
 
+from typing import NamedTuple
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Key, PyTree
+from jaxtyping import Array, Bool, Float, Key, PyTree
 
+from undelude._agents.base import AbstractAgent
 from undelude._distributions import AbstractDistribution, Categorical, Given, Joint, excess_mass
 from undelude._process.episodes import Episodes
 from undelude._process.process import InteractionProcess
-from undelude._tree import append, index, where
-from undelude._types import Action, Observation, Theta
+from undelude._process.replay import replay
+from undelude._process.task import AbstractExpert
+from undelude._process.validation import first_Q_O
+from undelude._rollout.scan import run_episode
+from undelude._tree import index, prepend
+from undelude._types import Action, Memory, Observation, Theta
 
 # Episodes played, and the most thetas under which each is replayed.
 EPISODES, MAX_THETAS = 64, 16
+
+
+class ExpertOfTheta(AbstractAgent[Memory]):
+    """The expert who was shown `theta`, as an agent in episodes of any theta. It predicts no observations."""
+
+    expert: AbstractExpert
+    theta: Theta
+
+    @property
+    def trainable(self) -> bool:
+        """False: it predicts no observations."""
+        return False
+
+    def init(self, *, num_rounds: int) -> Memory:
+        """Return the expert's memory at the start."""
+        del num_rounds
+        return self.expert.init(self.theta)
+
+    def f_A(self, m: Memory) -> AbstractDistribution:
+        """Return `Q(A | theta, m)`."""
+        return self.expert.Q_A(self.theta, m)
+
+    def f_O(self, m: Memory) -> AbstractDistribution:
+        """Raise a `TypeError`: it predicts no observations."""
+        raise TypeError("an expert predicts no observations.")
+
+    def g_A(self, a: Action, m: Memory, *, intervened: Bool[Array, ""] | bool) -> Memory:
+        """Return the expert's memory after the action `a`; an expert reads both marks alike."""
+        del intervened
+        return self.expert.g_A(self.theta, a, m)
+
+    def g_O(self, o: Observation, m: Memory) -> Memory:
+        """Return the expert's memory after the observation `o`."""
+        return self.expert.g_O(self.theta, o, m)
 
 
 class Played(eqx.Module):
     """Episodes in which the expert of another theta acts, as an agent does that believes in a wrong theta.
 
     Attributes:
-        episodes: `[B, T]`, without the expert's distributions.
+        episodes: `[B, T]`.
         acting_theta: `[B]`, the theta of the expert that acted.
-        log_probs: by method, `[B]` or `[B, T]`: of the method's sample under its own distribution, nats.
-        excess: by method, `[B]` or `[B, T]`: by how much the probabilities miss a sum of one.
-        has_transition: whether theta changes during an episode.
+        theta_changes: whether `episodes.theta` is that of each round.
     """
 
     episodes: Episodes
     acting_theta: PyTree
-    log_probs: dict[str, Array]
-    excess: dict[str, Array]
-    has_transition: bool = eqx.field(static=True)
+    theta_changes: bool = eqx.field(static=True)
+
+
+class Probe(NamedTuple):
+    """The check of a distribution by one of its own samples.
+
+    Attributes:
+        log_prob: of the sample, nats.
+        excess: by how much the probabilities miss a sum of one.
+    """
+
+    log_prob: Float[Array, "*B"]
+    excess: Float[Array, "*B"]
 
 
 class Replayed(eqx.Module):
@@ -39,96 +88,66 @@ class Replayed(eqx.Module):
     Attributes:
         given_opening: the `Given` parts of the opening, `[B, K, ...]`.
         given: the `Given` parts of the observations.
-        memories: of task and expert, each only if it declares `theta_free_memory`.
+        memories: of task and expert, after the action and after the observation; each only if it declares
+            `theta_free_memory`.
         policies: the expert's probabilities; None if actions are not symbols.
         possible_before: whether a theta allows all observations before the round.
-        possible_after: whether a theta allows all observations up to and with the round's.
+        possible_after: whether a theta allows all observations up to and including the round's.
     """
 
     given_opening: list[PyTree]
     given: list[PyTree]
     memories: dict[str, PyTree]
     policies: Array | None
-    possible_before: Array
-    possible_after: Array
+    possible_before: Bool[Array, "*B T"]
+    possible_after: Bool[Array, "*B T"]
 
 
 def play(process: InteractionProcess, key: Key[Array, ""], num_rounds: int) -> Played:
     """Play 64 episodes.
 
-    Every call traces the methods again. A method that draws random numbers in Python then draws others.
+    Every call traces the methods again. A method that draws random numbers in Python then draws different ones.
     """
-    task, expert = process.task, process.expert
 
     def one(i: Array) -> Played:
-        key_theta, key_other, key_opening, key_rounds = jax.random.split(jax.random.fold_in(key, i), 4)
-        theta, acting_theta = process.sample_theta(key_theta), process.sample_theta(key_other)
-        value, acting_value = process.theta_value(theta), process.theta_value(acting_theta)
-        w, e = task.init(value), expert.init(acting_value)
-        opening, log_probs, excess = None, {}, {}
-        if process.opening:
-            Q_O = task.Q_O(value, w)
-            opening = Q_O.sample(key_opening)
-            log_probs["task.Q_O of the opening"] = Q_O.log_prob(opening)
-            excess["task.Q_O of the opening"] = excess_mass(Q_O)
-            w, e = task.g_O(value, opening, w), expert.g_O(acting_value, opening, e)
-
-        def round(state: tuple[PyTree, PyTree, PyTree, Array], key: Array) -> tuple[PyTree, PyTree]:
-            theta, w, e, exists = state
-            before = theta, w, e
-            value = process.theta_value(theta)
-            key_a, key_o, key_theta = jax.random.split(key, 3)
-            Q_A = expert.Q_A(acting_value, e)
-            a = Q_A.sample(key_a)
-            w, e = task.g_A(value, a, w), expert.g_A(acting_value, a, e)
-            Q_O = task.Q_O(value, w)
-            o = Q_O.sample(key_o)
-            reward = task.reward(value, w, a, o)
-            log_probs = {"expert.Q_A": Q_A.log_prob(a), "task.Q_O": Q_O.log_prob(o)}
-            excess = {"expert.Q_A": excess_mass(Q_A), "task.Q_O": excess_mass(Q_O)}
-            w, e = task.g_O(value, o, w), expert.g_O(acting_value, o, e)
-            later = theta
-            if process.transition is not None:
-                Q_theta = process.transition(value, w)
-                later = Q_theta.sample(key_theta)
-                log_probs["transition"] = Q_theta.log_prob(later)
-                excess["transition"] = excess_mass(Q_theta)
-            after = later, w, e
-            if process.ends_early:
-                # After the end nothing changes, and nothing is checked.
-                after = where(exists, after, before)
-                reward, log_probs, excess = jax.tree.map(
-                    lambda x: jnp.where(exists, x, jnp.zeros_like(x)), (reward, log_probs, excess)
-                )
-            return (*after, exists & ~task.ends(o)), (before[0], a, o, reward, log_probs, excess, exists)
-
-        (last, *_), (path, actions, observations, rewards, log_probs_of_rounds, excess_of_rounds, mask) = jax.lax.scan(
-            round, (theta, w, e, jnp.ones((), bool)), jax.random.split(key_rounds, num_rounds)
-        )
-        episodes = Episodes(
-            theta=theta if process.transition is None else append(path, last),
-            opening=opening,
-            actions=actions,
-            observations=observations,
-            executor=jnp.zeros(num_rounds, int),
-            intervened=jnp.ones(num_rounds, bool),
-            expert=None,
-            expert_actions=None,
-            reward=jnp.asarray(rewards, float),
-            mask=mask,
-        )
-        return Played(
-            episodes,
-            acting_theta,
-            log_probs | log_probs_of_rounds,
-            excess | excess_of_rounds,
-            process.transition is not None,
-        )
+        key_theta, key_episode = jax.random.split(jax.random.fold_in(key, i))
+        acting_theta = process.sample_theta(key_theta)
+        actor = ExpertOfTheta(process.expert, process.theta_value(acting_theta))
+        episode, _ = run_episode(process, actor, key_episode, num_rounds=num_rounds)
+        return Played(episode, acting_theta, process.theta_changes)
 
     return jax.jit(jax.vmap(one))(jnp.arange(EPISODES))
 
 
-def replay(process: InteractionProcess, episodes: Episodes, key: Key[Array, ""]) -> Replayed:
+def probe(process: InteractionProcess, played: Played, key: Key[Array, ""]) -> dict[str, Probe]:
+    """Return a probe of every distribution in the episodes.
+
+    Returns:
+        By method: `[B, T]`, zeros for rounds that do not exist; for the opening, `[B]`.
+    """
+
+    def one(played: Played, key: Key[Array, ""]) -> dict[str, Probe]:
+        episode, acting = played.episodes, process.theta_value(played.acting_theta)
+        states, of_actor = replay(process, episode), replay(process, episode, theta=acting)
+
+        def round(t: Array) -> dict[str, Probe]:
+            theta, w, e = index((states.theta, states.acted_w, of_actor.e), t)
+            distributions = {"expert.Q_A": process.expert.Q_A(acting, e), "task.Q_O": process.task.Q_O(theta, w)}
+            if process.transition is not None:
+                distributions["transition"] = process.transition(theta, index(states.w, t + 1))
+            probes = {name: _probe(x, jax.random.fold_in(key, t)) for name, x in distributions.items()}
+            return jax.tree.map(lambda x: jnp.where(episode.mask[t], x, 0.0), probes)
+
+        probes = jax.vmap(round)(jnp.arange(episode.num_rounds))
+        if process.opening:
+            Q_O = first_Q_O(process, index(states.theta, 0))
+            probes["task.Q_O of the opening"] = _probe(Q_O, jax.random.fold_in(key, episode.num_rounds))
+        return probes
+
+    return jax.jit(jax.vmap(one))(played, jax.random.split(key, EPISODES))
+
+
+def replay_under_others(process: InteractionProcess, episodes: Episodes, key: Key[Array, ""]) -> Replayed:
     """Replay each episode under every theta; if there are many, under its own and some drawn from the prior."""
 
     def one(episode: Episodes, key: Array) -> Replayed:
@@ -136,7 +155,7 @@ def replay(process: InteractionProcess, episodes: Episodes, key: Key[Array, ""])
             values = process.thetas
         else:
             others = jax.vmap(process.sample_theta)(jax.random.split(key, MAX_THETAS - 1))
-            own = episode.theta if process.transition is None else index(episode.theta, 0)
+            own = index(episode.theta, 0) if process.theta_changes else episode.theta
             thetas = jax.tree.map(lambda x, xs: jnp.concatenate([jnp.asarray(x)[None], xs]), own, others)
             values = jax.vmap(process.theta_value)(thetas)
         return jax.vmap(lambda value: _replay_under(process, value, episode))(values)
@@ -145,31 +164,31 @@ def replay(process: InteractionProcess, episodes: Episodes, key: Key[Array, ""])
     return jax.jit(jax.vmap(one))(episodes, keys)
 
 
-def _replay_under(process: InteractionProcess, value: Theta, episode: Episodes) -> Replayed:
+def _probe(distribution: AbstractDistribution, key: Key[Array, ""]) -> Probe:
+    return Probe(distribution.log_prob(distribution.sample(key)), excess_mass(distribution))
+
+
+def _replay_under(process: InteractionProcess, theta: Theta, episode: Episodes) -> Replayed:
     task, expert = process.task, process.expert
-    w, e = task.init(value), expert.init(value)
+    states = replay(process, episode, theta=theta)
     log_prob, given_opening = jnp.zeros(()), []
     if episode.opening is not None:
-        Q_O = task.Q_O(value, w)
+        Q_O = first_Q_O(process, theta)
         log_prob, given_opening = Q_O.log_prob(episode.opening), _given_parts(Q_O)
-        w, e = task.g_O(value, episode.opening, w), expert.g_O(value, episode.opening, e)
 
-    def round(carry: tuple[PyTree, PyTree, Array], x: tuple[Action, Observation, Array]) -> tuple[PyTree, PyTree]:
-        w, e, before = carry
-        a, o, exists = x
-        Q_A = expert.Q_A(value, e)
-        w, e = task.g_A(value, a, w), expert.g_A(value, a, e)
-        Q_O = task.Q_O(value, w)
-        after = before + Q_O.log_prob(o)
-        memories = {"task": w} if task.theta_free_memory else {}
-        memories |= {"expert": e} if expert.theta_free_memory else {}
-        policy = Q_A.probs if isinstance(Q_A, Categorical) else None
-        found = (_given_parts(Q_O), memories, policy, jnp.isfinite(before), jnp.isfinite(after))
-        later = task.g_O(value, o, w), expert.g_O(value, o, e), after
-        return (where(exists, later, carry) if process.ends_early else later), found
+    def round(t: Array) -> tuple[Array, list[PyTree], Array | None]:
+        Q_O = task.Q_O(theta, index(states.acted_w, t))
+        Q_A = expert.Q_A(theta, index(states.e, t))
+        log_prob = jnp.where(episode.mask[t], Q_O.log_prob(index(episode.observations, t)), 0.0)
+        return log_prob, _given_parts(Q_O), Q_A.probs if isinstance(Q_A, Categorical) else None
 
-    _, found = jax.lax.scan(round, (w, e, log_prob), (episode.actions, episode.observations, episode.mask))
-    return Replayed(given_opening, *found)
+    log_probs, given, policies = jax.vmap(round)(jnp.arange(episode.num_rounds))
+    # One more entry than there are rounds.
+    possible = jnp.isfinite(jnp.cumsum(prepend(log_prob, log_probs)))
+    later_w, later_e = jax.tree.map(lambda x: x[1:], (states.w, states.e))
+    memories = {"task": (states.acted_w, later_w)} if task.theta_free_memory else {}
+    memories |= {"expert": (states.acted_e, later_e)} if expert.theta_free_memory else {}
+    return Replayed(given_opening, given, memories, policies, possible[:-1], possible[1:])
 
 
 def _given_parts(distribution: AbstractDistribution) -> list[PyTree]:

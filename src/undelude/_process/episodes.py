@@ -158,7 +158,7 @@ def check_symbols(process: InteractionProcess, episodes: Episodes) -> None:
 def _as_symbols(name: str, x: PyTree) -> PyTree:
     """Return each leaf, or list, as an array; raise `ValueError` if JAX cannot hold its numbers."""
 
-    def as_array(x: ArrayLike) -> Array:
+    def as_array(x: Any) -> Array:
         if not is_concrete(x):
             return jnp.asarray(x)
         array = as_numbers(x, name)
