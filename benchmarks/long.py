@@ -1,4 +1,4 @@
-"""Long episodes: time and memory of an update, and symbols acted a second, as T grows. Each in a process of its own.
+"""Long episodes: time and memory of an update, and symbols acted per second, as T grows. Each in a process of its own.
 
 python benchmarks/long.py                          about ten minutes
 python benchmarks/long.py --rounds 20 200          without the long ones
@@ -66,7 +66,7 @@ def main() -> None:
         print(json.dumps(measure(args.one[0], int(args.one[1]), args.devices)))
         return
     print(f"batch {BATCH_SIZE}, {args.devices} devices; acting is one rollout of the batch")
-    head = ("T", "s an update", "ms a round", "GiB at most", "symbols/s", "compile, s")
+    head = ("T", "s per update", "ms a round", "GiB at most", "symbols/s", "compile, s")
     print(f"{'agent':12}" + "".join(f"{x:>13}" for x in head))
     for name in args.agents:
         for num_rounds in args.rounds:

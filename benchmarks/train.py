@@ -1,4 +1,4 @@
-"""An LSTM on the bandit of Remark 11: milliseconds an update against PyTorch, and seconds to a certificate."""
+"""An LSTM on the bandit of Remark 11: milliseconds per update against PyTorch, and seconds to a certificate."""
 
 import argparse
 import json
@@ -62,7 +62,7 @@ class TorchAgent(nn.Module):
         self.Q_A, self.Q_O = (torch.tensor(np.exp(part.log_probs)) for part in (process.expert, process.task))
 
     def losses(self, theta: torch.Tensor, stored: list[torch.Tensor] | None = None) -> torch.Tensor:
-        """Return nats an action and an observation, in own episodes with theta `[B]`, or in stored ones `[T, B]`."""
+        """Return nats per action and an observation, in own episodes with theta `[B]`, or in stored ones `[T, B]`."""
         noise = torch.empty(self.num_rounds, len(theta), 5).exponential_()
         uniform = torch.rand(self.num_rounds, len(theta))
         with torch.set_grad_enabled(not self.replay):
@@ -155,7 +155,7 @@ def check_equal(process: ud.InteractionProcess, agent: ud.LSTMAgent, peer: Torch
 
 
 def compare(batch_size: int, updates: int, repeats: int, seed: int, of_torch: dict[str, Any]) -> dict[str, Any]:
-    """Return milliseconds an update, measured in turns of `updates` updates."""
+    """Return milliseconds per update, measured in turns of `updates` updates."""
     process = ud.tasks.bandit()
     agent = ud.LSTMAgent(process, HIDDEN_SIZE, key=jax.random.key(seed)).reading_as("do")
     torch.manual_seed(seed)
@@ -176,7 +176,7 @@ def compare(batch_size: int, updates: int, repeats: int, seed: int, of_torch: di
     settings = {"key": jax.random.key(seed), "optimizer": adam, "on_log": take_turns} | length
     run = ud.teach(process, agent, ud.Counterfactual(target="distribution"), **settings)
 
-    print(f"\nbatch {batch_size}: milliseconds an update; losses and gradients agree within {gap:.0e}")
+    print(f"\nbatch {batch_size}: milliseconds per update; losses and gradients agree within {gap:.0e}")
     print(f"{'':40}{'median':>9}{'min':>9}{'max':>9}   losses in the last {updates} of {length['steps']} updates")
     rows = {}
     for name, times in seconds.items():

@@ -75,7 +75,7 @@ def main(num_rounds: int = 40, steps: int = 1000, num_episodes: int = 2048) -> d
 
     gap = ud.delusion_gap(process, key=key_gap, num_episodes=num_episodes)
     print("An exact agent that reads its own actions as evidence:")
-    print(f"  {gap.action_kl_do:.3f} nats an action from Q(A | do(a), o)")
+    print(f"  {gap.action_kl_do:.3f} nats per action from Q(A | do(a), o)")
     print(f"  at the hidden place in {gap.reward:.0%} of rounds; the sober one in {gap.reward_exact_do:.0%}")
 
     agent = ud.LSTMAgent(process, key=key_init)
@@ -83,7 +83,7 @@ def main(num_rounds: int = 40, steps: int = 1000, num_episodes: int = 2048) -> d
     report = ud.certify(process, run.agent, key=key_certify, num_episodes=num_episodes)
     print(f"An LSTM, taught counterfactually for {run.seconds:.0f} s:")
     print(
-        f"  {report.action_kl_do:.3f} nats an action from Q(A | do(a), o), {report.action_kl_see:.3f} from Q(A | a, o)"
+        f"  {report.action_kl_do:.3f} nats per action from Q(A | do(a), o), {report.action_kl_see:.3f} from Q(A | a, o)"
     )
     print(f"  at the hidden place in {report.reward:.0%} of rounds")
     return {"deluded": gap, "taught": report}

@@ -41,8 +41,8 @@ OUTCOMES = {
     "merge": "crashes",
     "grid": "on the goal at the end",
     "arm": "at the target at the end",
-    "leduc": "chips a hand",
-    "kuhn": "chips a hand",
+    "leduc": "chips per hand",
+    "kuhn": "chips per hand",
     "doors": "reward an episode",
 }
 FEEDBACK = {None: "pays .75 or .25", "nash": "opponent near Nash", "random": "opponent at random"}

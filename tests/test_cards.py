@@ -113,7 +113,7 @@ def test_cold_expert_is_best_response(game):
 
 
 def by_all_histories(process, own_actions):
-    """Return chips a hand of an exact agent, and its nats an action from the sober one, summed over all hands."""
+    """Return chips per hand of an exact agent, and its nats per action from the sober one, summed over all hands."""
     P, pi = np.exp(np.asarray(process.task.log_probs, float)), np.exp(np.asarray(process.expert.log_probs, float))
     rewards, state_of = np.asarray(process.task.rewards, float), np.asarray(process.task.state_of)
     before, T = P.shape[1] - 1, process.num_rounds

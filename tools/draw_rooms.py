@@ -26,7 +26,7 @@ ROOMS = {
     "_certificate": ("Measurements of agents and tasks: `certify`, `replicate`, `check_task`.", "certify, check_task"),
     "_teaching": ("Teachings, their losses, the training loop.", "losses, the training loop"),
     "_rollout": ("One loop in JAX and one in Python that play episodes.", "plays episodes"),
-    "_agents": ("Exact agents, networks, acting rules, host agents: four functions each.", "f_A, f_O, g_A, g_O"),
+    "_agents": ("Agents: exact, networks, acting rules, and policies from elsewhere.", "f_A, f_O, g_A, g_O"),
     "tasks": ("Ready-made processes, one file each, and their registry.", "ready-made processes"),
     "_process": ("Theta, task and expert; episodes; exact inference; the causal model.", "task, expert, exact belief"),
     "causal": ("Finite causal models on any graph; identification.", "any causal graph"),

@@ -1,4 +1,4 @@
-"""Reading and writing files so that a crash, a full disk or a damaged file is never taken for good data."""
+"""Reading and writing files: a crash or a full disk leaves no half-written file, and damaged files are refused."""
 
 import contextlib
 import json
@@ -34,7 +34,7 @@ def read_json(file: Path, *, most: int = MAX_JSON, remedy: str = "") -> dict[str
 
 
 def json_object(data: bytes) -> dict[str, Any]:
-    """Parse a JSON object strictly: reject NaN and Infinity, duplicate keys, and numbers too large for a float.
+    """Parse a JSON object strictly: reject NaN and Infinity, duplicate keys, and decimals too large for a float.
 
     Raises:
         ValueError: it is not such an object; the message is one line that continues the name of the file.
@@ -100,7 +100,7 @@ def write_atomically(file: Path, data: bytes) -> None:
 
 def sync(path: Path) -> None:
     """Flush a written file, or a rename in a folder, to the disk before later writes."""
-    with contextlib.suppress(OSError):  # Some systems cannot open folders.
+    with contextlib.suppress(OSError):  # Not every system can open or sync a folder.
         handle = os.open(path, os.O_RDONLY)
         try:
             os.fsync(handle)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from typing_extensions import TypeVar
 
-# The two readings of an action: as an intervention, do(a), and as an observation, a.
+# The two readings of an action: as an intervention, do(a), and as evidence, a.
 Mark: TypeAlias = Literal["do", "see"]
 
 Theta: TypeAlias = Any

@@ -1,1 +1,1 @@
-"""The agents: exact, Thompson sampling, and networks with their heads."""
+"""The agents: exact, Thompson sampling, planning, tempered, fixed, from other libraries, and networks."""

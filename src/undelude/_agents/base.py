@@ -129,7 +129,7 @@ class AbstractSequenceAgent(AbstractAgent[M]):
     Attributes:
         predicts_stepwise: whether `predict` steps through the episode as acting does, one symbol after the other (a
             class attribute). Teaching then learns from the predictions made while acting, and does not call `predict`
-            on an episode in which the agent acted.
+            on an episode in which the agent acted; unless `act` is overridden, or batches are used more than once.
     """
 
     predicts_stepwise: ClassVar[bool] = False

@@ -36,7 +36,8 @@ class HostAgent:
         own_actions: the mark of its actions in the episodes. They are interventions, however the policy reads them.
 
     Raises:
-        TypeError: one of them is not callable.
+        TypeError: an argument that must be a function is not callable.
+        ValueError: `own_actions` is not a mark.
 
     >>> import jax
     >>> import undelude as ud

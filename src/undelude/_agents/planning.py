@@ -101,7 +101,7 @@ class PlanningAgent(AbstractExactAgent[Plan]):
 
 
 def num_nodes(process: InteractionProcess, depth: int) -> float:
-    """Return how many actions a plan `depth` rounds ahead evaluates.
+    """Return how many actions a plan evaluates in its last round, `A (A O)^(depth - 1)`: nearly all of its nodes.
 
     Raises:
         TypeError: actions or observations are not symbols.

@@ -25,7 +25,7 @@ class TemperedAgent(AbstractSequenceAgent[M]):
 
     Args:
         agent: the agent that predicts; its actions must be symbols.
-        temperature: at least 0; 1 is the agent's own rule if that is to sample.
+        temperature: at least 0; 1 is the agent's own rule if it samples `f_A`.
 
     Raises:
         TypeError: the agent's actions are not symbols.

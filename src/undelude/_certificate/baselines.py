@@ -19,7 +19,7 @@ from undelude._agents.fixed import FixedPolicy
 from undelude._agents.planning import PlanningAgent, num_nodes
 from undelude._certificate.per_episode import MARKS
 from undelude._certificate.quantity import THETA_IS_CONTINUOUS, Quantity
-from undelude._certificate.rounds import Mask, count_rounds, find_missing, mean_over_rounds
+from undelude._certificate.rounds import Mask, count_rounds, fill_missing, mean_over_rounds
 from undelude._distributions import Categorical, Symbols, divergences, num_symbols
 from undelude._process.episodes import Episodes
 from undelude._process.process import InteractionProcess
@@ -52,7 +52,7 @@ def measure_baselines(
     """Measure the rewards of the expert, the exact agents and a planner, and the imitator's gap to the expert.
 
     Returns:
-        The quantities `BASELINES`, and a note that names the policy behind `reward_best`.
+        The quantities `BASELINES`; notes, of which that of `reward_best` names the policy.
     """
     expert = rollout(process, None, key=key, executor="expert", num_episodes=num_episodes, num_rounds=num_rounds)
     found = {"reward_expert": _rewards(expert)}
@@ -81,7 +81,7 @@ def _measure_exact_agents(
         found[f"reward_exact_{mark}"] = _rewards(episodes)
         if mark == "do":
             # A key that no episode was drawn from.
-            gaps = _gaps(process, *find_missing(episodes), jax.random.fold_in(key, num_episodes))
+            gaps = _gaps(process, *fill_missing(episodes), jax.random.fold_in(key, num_episodes))
             found["imitation_gap_first"], found["imitation_gap_last"] = gaps
     return found
 
@@ -164,7 +164,7 @@ def advise(quantities: Mapping[str, Quantity]) -> str | None:
 
 def _rewards(episodes: Episodes) -> Float[Array, " B"]:
     """Return the mean reward per round of each episode."""
-    episodes, mask = find_missing(episodes)
+    episodes, mask = fill_missing(episodes)
     return mean_over_rounds(episodes.reward, mask)
 
 

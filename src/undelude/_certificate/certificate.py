@@ -141,13 +141,16 @@ class Certificate:
     """The reward per round of the exact deluded agent, on its own histories."""
     reward_exact_see_se = StandardError(reward_exact_see)
     reward_best = Measured()
-    """The reward per round of the best policy found that is not shown theta.
+    """The reward per round of the best policy found that is not shown theta, over at most 1,024 episodes.
 
     `notes["reward_best"]` names the policy, and says if it is optimal.
     """
     reward_best_se = StandardError(reward_best)
     reward_constant = Measured()
-    """The reward per round of the best policy that always takes the same action."""
+    """The reward per round of the best policy that always takes the same action.
+
+    It is chosen on one half of at most 1,024 episodes, and measured on the other.
+    """
     reward_constant_se = StandardError(reward_constant)
     imitation_gap_first = Measured()
     """`E KL(Q(A_t | theta, e) || Q(A_t | do(a), o))` in the first round of the exact sober agent, nats.
@@ -270,6 +273,12 @@ def delusion_gap(
         key: for sampling.
         num_episodes: B.
         num_rounds: T; by default, the number of rounds of the process.
+
+    Returns:
+        The certificate of the exact deluded agent.
+
+    Raises:
+        TypeError: Theta is continuous.
     """
     deluded = ExactAgent(process, own_actions="see")
     return certify(process, deluded, key=key, num_episodes=num_episodes, num_rounds=num_rounds)

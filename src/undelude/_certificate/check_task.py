@@ -29,7 +29,7 @@ from undelude._process.episodes import Episodes
 from undelude._process.inference import posterior
 from undelude._process.process import InteractionProcess, check_process
 
-# The fraction of the prior's entropy below which theta counts as known, and nats.
+# Theta counts as known below this fraction of the prior's entropy, and as a single value below this entropy in nats.
 HIDDEN, NO_ENTROPY = 0.01, 1e-9
 # Nats per action below which a delusion gap counts as none.
 NO_GAP = 1e-3
@@ -111,7 +111,8 @@ def check_task(
         The measurements; `print` shows them as a table. `delusion_gap` measures more.
 
     Raises:
-        ValueError: there are problems. The message lists all of them, with a remedy for each.
+        ValueError: there are problems. The message lists those found, with a remedy for each; some are only
+            looked for if the others are mended.
 
     >>> import undelude as ud
     >>> report = check_task(ud.tasks.bandit())

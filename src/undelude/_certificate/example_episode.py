@@ -16,7 +16,7 @@ from undelude._certificate.per_episode import (
     implied_belief,
     own_belief,
 )
-from undelude._certificate.rounds import find_missing, with_one_more_round
+from undelude._certificate.rounds import fill_missing, with_one_more_round
 from undelude._distributions import AbstractDistribution, Categorical, Symbols
 from undelude._process.episodes import Episodes
 from undelude._process.inference import expert_distributions, filter, reread
@@ -28,7 +28,7 @@ from undelude._tree import index
 Readings = dict[str, Float[Array, "*B T1 N"]]
 
 
-class ExampleEpisode(TypedDict):
+class EpisodeData(TypedDict):
     """One episode of T rounds as plain data for JSON.
 
     Attributes:
@@ -55,7 +55,7 @@ class ExampleEpisode(TypedDict):
 
 def example_episode(
     process: InteractionProcess, agent: AbstractAgent, *, key: Key[Array, ""], num_episodes: int = 256
-) -> ExampleEpisode:
+) -> EpisodeData:
     """Return the episode, out of `num_episodes`, in which the policies of the two exact agents differ most.
 
     Raises:
@@ -67,7 +67,7 @@ def example_episode(
         )
     process.check_finite()
     episodes = rollout(process, agent, key=key, num_episodes=num_episodes)
-    policies, beliefs = _read(process, agent, find_missing(episodes)[0])
+    policies, beliefs = _read(process, agent, fill_missing(episodes)[0])
     exists = np.concatenate([np.ones((num_episodes, 1), bool), episodes.mask], axis=1)
     differences = np.abs(np.asarray(policies["exact_do"]) - np.asarray(policies["exact_see"]))
     chosen = int(np.where(exists[..., None], differences, 0.0).sum((-1, -2)).argmax())
@@ -93,7 +93,7 @@ def example_episode(
 
 
 def _say(process: InteractionProcess, observations: PyTree[np.ndarray]) -> list[str] | None:
-    """Return the task's words for each observation; None if the task fails, as the training must not be lost for it."""
+    """Return the task's words for each observation; None if `say` fails: its error must not lose a run."""
     T = len(jax.tree.leaves(observations)[0])
     try:
         return [f"{process.task.say(index(observations, t))!s:.99}" for t in range(T)]

@@ -13,7 +13,7 @@ from undelude._certificate.quantity import NOT_A_NUMBER, THETA_IS_CONTINUOUS, Qu
 from undelude._certificate.rounds import (
     Mask,
     count_rounds,
-    find_missing,
+    fill_missing,
     mean_over_rounds,
     observation_mask,
     with_one_more_round,
@@ -71,7 +71,7 @@ def measure(
     """
     source = agent if predictions is None else predictions
     assert not isinstance(source, HostAgent)
-    episodes, mask = find_missing(episodes)
+    episodes, mask = fill_missing(episodes)
     found = _measure_episodes(process, source, episodes, mask, key)
     for method in ("f_A", "f_O"):
         if (excess := float(np.max(found.pop(f"{method}_excess", 0.0)))) > TOLERANCE:
@@ -226,9 +226,9 @@ def _length(distributions: AbstractDistribution) -> int:
 def own_belief(
     agent: AbstractAgent | Predictions, process: InteractionProcess, episode: Episodes
 ) -> Float[Array, "T1 K"] | None:
-    """Return an agent's belief before each round and after the last; None if it has none.
+    """Return an agent's belief before each round and after the last; None without one over thetas of the same shape.
 
-    It is NaN if the agent's thetas are not those of `process`.
+    It is NaN if the agent's thetas have other values than those of `process`.
     """
     if not (isinstance(agent, AbstractAgent) and agent.thetas is not None and process.finite):
         return None
@@ -248,7 +248,9 @@ def first_known(own: Float[Array, "..."] | None, implied: Float[Array, "..."] | 
 
 
 def implied_belief(distributions: AbstractDistribution, policy: AbstractDistribution) -> Float[Array, " K"] | None:
-    """Return the belief `b` with `policy = sum_theta b(theta) Q(A | theta, e)`, by least squares, then normalised.
+    """Return the belief `b` with `policy = sum_theta b(theta) Q(A | theta, e)`, fitted and normalised.
+
+    The fit is by least squares; negative weights become 0.
 
     For an exact agent this is its own belief.
 

@@ -133,6 +133,7 @@ def replicate(
 
     Raises:
         ValueError: there are fewer than two seeds.
+        TypeError: `make_agent` is not a function, or an option is unknown.
 
     >>> import undelude as ud
     >>> process = ud.tasks.bandit(num_arms=2, num_rounds=2)

@@ -17,11 +17,13 @@ from undelude._tree import prepend
 Mask = Bool[Array, "*B T"] | None
 
 
-def find_missing(episodes: Episodes) -> tuple[Episodes, Mask]:
-    """Return a batch of episodes and the mask of their rounds.
+def fill_missing(episodes: Episodes) -> tuple[Episodes, Mask]:
+    """Replace each round that does not exist by a copy of the episode's first round.
 
-    In the place of a round that does not exist is then a copy of the episode's first. Predictors that read all rounds
-    at once so meet no NaN in rounds that were never played.
+    A predictor that reads all rounds at once then meets no NaN in rounds that were never played.
+
+    Returns:
+        The episodes, and the mask of their rounds; None if all exist.
     """
     if np.asarray(episodes.mask).all():
         return episodes, None

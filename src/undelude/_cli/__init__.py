@@ -1,4 +1,4 @@
-"""The command line: `undelude train | certify | report | tasks | play | paper`."""
+"""The command line: one module for each command, and `app`, which parses and runs them."""
 
 from undelude._cli.app import main
 

@@ -12,7 +12,7 @@ from undelude._cli import backend
 from undelude._cli.console import make_console, print_certificate, working
 from undelude._cli.errors import ExitCode, UsageError
 from undelude._cli.measure import NUM_EPISODES, make_certificate, write_film
-from undelude._runs import agent_files as checkpoint
+from undelude._runs import agent_files
 from undelude._runs.directory import RunDirectory
 from undelude.tasks.registry import make
 
@@ -43,7 +43,7 @@ class Certify:
             batch_size=run.config.batch_size
         )  # The same devices as in training, to use its compiled programs.
         with run.locked(), working(make_console(stderr=True), "certifying"):
-            agent = checkpoint.load(run.agent_folder)
+            agent = agent_files.load(run.agent_folder)
             process = make(run.config.task)
             certificate = make_certificate(agent, process, run.config, num_episodes=self.num_episodes)
             run.write_certificate(certificate)

@@ -130,7 +130,7 @@ def leave() -> None:
 
 
 @contextlib.contextmanager
-def losses_named() -> Iterator[None]:
+def name_lost_process() -> Iterator[None]:
     """Raise `CommandError` if another process is lost while the block runs."""
     try:
         yield

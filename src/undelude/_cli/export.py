@@ -13,13 +13,13 @@ import tyro
 from undelude._cli.certify import Directory
 from undelude._cli.console import make_console, working
 from undelude._cli.errors import ExitCode, UsageError
-from undelude._runs import agent_files as checkpoint
+from undelude._runs import agent_files
 from undelude._runs.config import WholeNumber
 from undelude._runs.directory import RunDirectory
 from undelude._runs.export import check_free, export, read_export
 from undelude.tasks.registry import make
 
-# Rounds by which the latency is measured.
+# Rounds over which the latency is measured.
 ROUNDS_TIMED = 2000
 
 
@@ -49,7 +49,7 @@ class Export:
             check_free(self.out, overwrite=self.overwrite, option="--overwrite")
         except FileExistsError as error:
             raise UsageError(str(error)) from error
-        agent = checkpoint.load(run.agent_folder)
+        agent = agent_files.load(run.agent_folder)
         with working(make_console(stderr=True), "exporting"):
             size = {"num_rounds": self.num_rounds, "batch_size": self.batch_size}
             folder = export(make(run.config.task), agent, self.out, overwrite=self.overwrite, **size)
@@ -73,7 +73,7 @@ def latencies(folder: Path, num_rounds: int = ROUNDS_TIMED) -> np.ndarray:
 
     Args:
         folder: a folder written by `ud.export`.
-        num_rounds: number of rounds, with the warm-up.
+        num_rounds: number of rounds, including the warm-up.
     """
     manifest, functions = read_export(folder)
     init, act, observe = (jax.jit(functions[name]) for name in ("init", "act", "observe"))

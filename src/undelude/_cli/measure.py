@@ -76,7 +76,7 @@ def make_certificate(
 
 
 def write_film(run: RunDirectory, agent: AbstractAgent, process: InteractionProcess, console: Console) -> None:
-    """Write `episode.gif` if the task has a drawing; print an error in it, but do not raise."""
+    """Write `episode.gif` if the task has a drawing; print an error in the drawing, but do not raise it."""
     try:
         if (frames := make_film(agent, process, run.config)) is not None:
             write_gif(run.film_file, frames)

@@ -1,4 +1,4 @@
-"""The command `undelude paper`: recompute every statement of the paper, as a table, a page and JSON."""
+"""The command `undelude paper`: recompute the statements of the paper, as a table, a page and JSON."""
 
 import dataclasses
 import json as json_format
@@ -30,7 +30,7 @@ class Paper:
     json: bool = False
     """Print the items as JSON to stdout, and everything else to stderr."""
     num_episodes: int = 20_000
-    """Number of episodes behind each sampled number; the convergence of Section 3 uses a fortieth of it."""
+    """Number of episodes behind most sampled numbers; some use a fixed multiple or fraction of it."""
     seed: int = 0
     """Seed of the sampled numbers."""
 

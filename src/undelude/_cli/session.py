@@ -14,7 +14,7 @@ from undelude._cli.errors import UsageError
 from undelude._cli.interrupts import Interrupts
 from undelude._cli.measure import keys, make_certificate, measurer, write_film
 from undelude._process.process import InteractionProcess
-from undelude._runs import agent_files as checkpoint
+from undelude._runs import agent_files
 from undelude._runs.checkpoints import SECONDS_BETWEEN, Checkpoints
 from undelude._runs.config import Config, devices
 from undelude._runs.directory import RunDirectory
@@ -86,7 +86,7 @@ class Session:
         self.interrupts.check()
         if run.certificate_file.exists() and run.report_file.exists():
             return times
-        agent = checkpoint.load(run.agent_folder)
+        agent = agent_files.load(run.agent_folder)
         if not run.certificate_file.exists():
             started = time.perf_counter()
             with working(self.console, "certifying"):
@@ -117,7 +117,7 @@ class Session:
             if start == config.steps or (start == 0 and self._is_trained()):
                 self.console.print(f"{run.path} is finished: all {config.steps} updates are made.", soft_wrap=True)
                 if start:  # After a crash, the agent folder may still hold the agent of an earlier update.
-                    checkpoint.save(state.agent, run.agent_folder)
+                    agent_files.save(state.agent, run.agent_folder)
                 gather("")
                 return {}
             if not start and run.read_metrics():
@@ -194,7 +194,7 @@ class Session:
         """Save the agent, then the checkpoint: a checkpoint of the last update implies that the agent is final."""
         if int(state.update):
             with self.interrupts.held():
-                checkpoint.save(state.agent, self.run.agent_folder)
+                agent_files.save(state.agent, self.run.agent_folder)
                 checkpoints.save(state)
                 checkpoints.wait()
 

@@ -65,7 +65,7 @@ class Train:
     process_id: WholeNumber = None
     """With --coordinator: the index of this process, from 0. Only process 0 writes DIR and prints."""
     checkpoint_every: float = SECONDS_BETWEEN
-    """Seconds between two checkpoints. A crash loses at most these, one row of metrics and one write."""
+    """Seconds between two checkpoints. A crash loses at most the training of these seconds and of one write."""
 
     def run(self, args: Sequence[str]) -> ExitCode:
         """Run the command; `args` are the arguments after `train`."""
@@ -83,7 +83,7 @@ class Train:
             return self._lead(args)
         cluster.check()
         backend.configure(batch_size=self._batch_size(), num_processes=self.num_processes or 1)
-        with distributed.losses_named():
+        with distributed.name_lost_process():
             cluster.join(dataclasses.asdict(self.config) | {"resume": self.resume})
             return self._lead(args) if distributed.is_first() else self._follow()
 

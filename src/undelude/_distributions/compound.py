@@ -17,7 +17,7 @@ from undelude._types import Value
 
 
 class Given(AbstractDistribution[Value]):
-    """A deterministic value: agents read it, but it is not scored and is not evidence about theta.
+    """A value that agents read, but that is neither predicted nor evidence about theta; most often deterministic.
 
     For deterministic continuous parts of an observation, such as a joint angle or a clock, whose density would be
     infinite; and for the conditions of an episode, such as a noise level or a friction, drawn for each episode and
@@ -29,7 +29,8 @@ class Given(AbstractDistribution[Value]):
             each number.
 
     Raises:
-        ValueError: `up_to` differs from `value` in structure, shape or type, or is less somewhere.
+        ValueError: with `up_to`, `value` is not of floats; or `up_to` differs from it in structure, shape or type, or
+            is less somewhere.
     """
 
     value: Value
@@ -147,7 +148,7 @@ class Mixture(AbstractDistribution[X]):
         return jax.nn.logsumexp(self.log_weights + jax.vmap(lambda component: component.log_prob(x))(self.components))
 
     def entropy(self, key: Key[Array, ""] | None = None, num_samples: int = 256) -> Float[Array, ""]:
-        """Return an unbiased estimate: the mean of `-log P(x)` over `num_samples` draws of each component.
+        """Return the unbiased estimate `sum_k w_k mean(-log P(x))`, the mean over `num_samples` draws of component k.
 
         The draws are always the same if `key` is None.
         """

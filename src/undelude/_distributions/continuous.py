@@ -55,6 +55,9 @@ class Squashed(AbstractDistribution[Float[Array, "..."]]):
     Attributes:
         base: the distribution of `z`, on the real line.
         low, high: the bounds of each component of `x`.
+
+    Raises:
+        ValueError: the bounds are not finite, or `low` is not less than `high`.
     """
 
     base: AbstractDistribution[Float[Array, "..."]]

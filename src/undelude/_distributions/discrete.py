@@ -165,7 +165,8 @@ class Autoregressive(AbstractDistribution[Int[Array, " L"]]):
 
     Raises:
         TypeError: `conditionals` are not `AbstractConditionals`.
-        ValueError: not exactly one was given; probabilities are negative, not finite, or do not sum to one.
+        ValueError: not exactly one was given; probabilities are negative, not finite, or do not sum to one; the axes of
+            `probs` differ in length.
 
     >>> pair = Autoregressive(probs=[[.5, 0.], [0., .5]])
     >>> round(float(jnp.exp(pair.log_prob(jnp.array([0, 0])))), 2)

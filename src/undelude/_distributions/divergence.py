@@ -89,7 +89,7 @@ def divergences(
 
     Both are exact between Categoricals and over at most 4096 blocks; otherwise they are unbiased estimates from
     `num_samples` draws of `p`, and an estimate of KL may be slightly negative. The KL of two Joints is the sum over
-    their parts, and given parts add nothing. KL is infinite if `q` gives no mass to a value that `p` shows.
+    their parts, and given parts add nothing. KL is infinite if `q` gives no mass to a value that `p` allows.
     """
     if isinstance(p, Joint) and isinstance(q, Joint):
         pairs = [(part, other) for part, other in p.pairs(q.parts) if not isinstance(part, Given)]

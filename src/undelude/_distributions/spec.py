@@ -293,7 +293,7 @@ def to_json(spec: Spec) -> dict[str, object]:
 
 
 def from_json(data: object, name: str) -> Spec:
-    """Return the spec that `to_json` wrote, checked strictly; nothing of the size that it states is made.
+    """Return the spec that `to_json` wrote, checked strictly, without allocating arrays of the sizes that it states.
 
     Args:
         data: parsed JSON.

@@ -1,7 +1,7 @@
 """The colours of all figures, by role.
 
-Blue and vermillion are from the palette of Okabe and Ito, which can be told apart without red-green vision. Line style
-and marker repeat the distinction.
+Blue and orange (vermillion) are from the palette of Okabe and Ito, which can be told apart without red-green vision.
+Line style and marker repeat the distinction.
 """
 
 # Colours on white, for pictures that do not belong to a page: frames of a film and SVG files.

@@ -110,7 +110,7 @@ def layout(graph: Graph, above: Iterable[str] | None = None) -> dict[str, tuple[
 
 
 def route(start: Point, end: Point, others: Points, inside: Point) -> Points:
-    """Return a line from `start` to `end`, bent just enough to clear the nodes `others`, rather away from `inside`."""
+    """Return a line from `start` to `end`, bent just enough to clear `others`, preferably away from `inside`."""
     along = end - start
     aside = np.array([-along[1], along[0]])
     if aside @ (inside - (start + end) / 2) > 0:
@@ -118,7 +118,7 @@ def route(start: Point, end: Point, others: Points, inside: Point) -> Points:
     t = np.linspace(0, 1, 61)[:, None]
     best, clearance = None, -math.inf
     for bend in BENDS:
-        # A quadratic Bezier curve reaches half as far as its middle point.
+        # A quadratic Bezier curve reaches half as far as its control point.
         line = start + t * along + 4 * bend * t * (1 - t) * aside
         clear = float(np.linalg.norm(line[:, None] - others, axis=-1).min()) if len(others) else math.inf
         if clear >= RADIUS + 6:
@@ -158,7 +158,7 @@ def draw_dag(panel: Panel) -> Svg:
     """Draw a causal Bayesian network as the paper does: latent variables dotted, seen ones shaded, done ones boxed.
 
     The flow of information runs along the arrows: a solid line for an open path, a dashed line up to a bar for a
-    blocked one. It is vermillion if it starts against an arrow, into causes, and blue if it goes to effects only.
+    blocked one. It is orange if it starts against an arrow, into causes, and blue if it goes to effects only.
 
     Args:
         panel: the graph and the roles of its variables.
@@ -269,7 +269,7 @@ def _draw_flow(sheet: _Sheet, path: Path) -> None:
 
 
 def flow_colour(path: Path) -> str:
-    """Return the colour of a path: vermillion if it starts against an arrow, blue if it goes to effects."""
+    """Return the colour of a path: orange if it starts against an arrow, blue if it goes to effects."""
     return SEE if path.arrows[0] == "<-" else DO
 
 
@@ -286,7 +286,7 @@ def _around(center: np.ndarray, a: np.ndarray, b: np.ndarray, side: int) -> Poin
 
 def arrow(axes: Axes, line: Points, colour: str, width: float, *, head: float = HEAD) -> None:
     """Draw a line with a head at its end."""
-    # The head covers the last of the line, and points along it.
+    # The head covers the end of the line, and points along it.
     left = np.append(np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1)[::-1])[::-1], 0)
     shaft = line[left >= head]
     along = _unit(np.array([shaft[-1], line[-1]]))

@@ -76,7 +76,7 @@ class Frame:
         self._draw.text(self._at(at), words, fill=colour, font=font, anchor=anchor)
 
     def bars(self, heights: Sequence[float], *, framed: int, labels: Sequence[str] | None = None, top: float = 0.1):
-        """Draw a bar for each probability, from the bottom up to `top`, with a frame around the true value's."""
+        """Draw a bar for each probability, from the bottom up to `top`, with a frame around the true one."""
         n, bottom = len(heights), 0.92
         for k, height in enumerate(heights):
             left, right = 0.05 + 0.9 * k / n, 0.05 + 0.9 * (k + 0.85) / n

@@ -1,4 +1,4 @@
-"""The paper, recomputed: every figure, equation and remark of Sections 2 to 4, as blocks of the page."""
+"""The paper, recomputed: the figures, equations and remarks of Sections 2 to 4, as blocks of the page."""
 
 from collections.abc import Iterator
 from typing import Any

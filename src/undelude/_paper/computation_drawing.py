@@ -140,12 +140,12 @@ def _is_round(node: str) -> bool:
 
 
 def _half(node: str) -> np.ndarray:
-    """Half the width and height of a box."""
+    """Return half the width and height of a box."""
     return np.array([LOSS if node.startswith("loss") else HALF, HALF])
 
 
 def _reach(node: str, along: np.ndarray) -> float:
-    """Distance from the middle of a node to its outline in the direction `along`."""
+    """Return the distance from the middle of a node to its outline in the direction `along`."""
     if _is_round(node):
         return RADIUS
     return float((_half(node) / np.maximum(np.abs(along), 1e-9)).min()) if node else 0.0

@@ -17,7 +17,7 @@ class Settings:
 
     Attributes:
         seed: seed of all random numbers.
-        num_episodes: number of episodes of each rollout.
+        num_episodes: number of episodes of most rollouts; some take a fixed multiple or fraction of it.
     """
 
     seed: int = 0

@@ -30,7 +30,7 @@ DIGITS = 5
 
 
 def as_causal_model(process: "InteractionProcess", num_rounds: int) -> CausalModel:
-    """Return the causal model with variables `Theta, [O_0,] A_1, O_1, ..., A_T, O_T`; see `causal_model`."""
+    """Return the causal model of `Theta, [O_0,] A_1, O_1, ..., A_T, O_T`; see `InteractionProcess.causal_model`."""
     if process.ends_early:
         raise TypeError(
             f"{process.name} may end early, but a causal model has T rounds; end it by an observation that "

@@ -127,7 +127,8 @@ def posterior(
     Args:
         process: with finitely many values of Theta.
         episodes: a batch, or a single history (`Episodes.of(process, actions=, observations=)`). A batch that was
-            spread over devices (`jax.device_put(episodes, NamedSharding(mesh, PartitionSpec(axis)))`) stays there.
+            spread over devices (`jax.device_put(episodes, NamedSharding(mesh, PartitionSpec(axis)))`) is processed
+            there.
         own_actions: reads the actions that the expert did not execute as `"do"` or as `"see"`; by default, as
             `episodes.intervened` marks them.
 
@@ -137,6 +138,7 @@ def posterior(
     Raises:
         ValueError: a value is outside the specs, or no theta allows the history. Under `jit`, the belief ignores
             impossible evidence instead.
+        TypeError: Theta is continuous, or `process` is not an `InteractionProcess`.
 
     >>> import undelude as ud
     >>> process = ud.tasks.bandit(num_rounds=1)

@@ -45,7 +45,9 @@ def _as_arrays(thetas: Theta) -> Theta:
 
 
 class InteractionProcess(AbstractWorld[ProcessState]):
-    """`Theta, [O_0,] A_1, O_1, ..., A_T, O_T`: Nature and an expert in turn; an agent sees all of it but Theta.
+    """A prior, a task and an expert, which generate `Theta, [O_0,] A_1, O_1, ..., A_T, O_T`.
+
+    Expert or agent executes the actions. An agent sees everything but Theta.
 
     Attributes:
         prior: `Q(Theta)`: `[K]` probabilities, or a distribution to sample from if Theta is continuous.
@@ -60,8 +62,9 @@ class InteractionProcess(AbstractWorld[ProcessState]):
 
     Raises:
         ValueError: probabilities do not sum to one, shapes do not fit, the first round gives no mass to anything, or a
-            memory that is declared free of theta depends on it; the message names the part. Only the first round is
-            checked here; `ud.check_task` plays whole episodes.
+            memory that is declared free of theta depends on it, or is not declared so although there is a
+            transition; the message names the part. Only the first round is checked here; `ud.check_task` plays whole
+            episodes.
         TypeError: a part is of another type, a method returns no distribution or reads the value of a traced array.
     """
 
@@ -117,17 +120,17 @@ class InteractionProcess(AbstractWorld[ProcessState]):
 
     @property
     def specs(self) -> tuple[Spec, Spec]:
-        """The values of actions and of observations."""
+        """The specs of actions and of observations: the sets of their values."""
         return _trace_specs(outline(self))
 
     @property
     def action_spec(self) -> Spec:
-        """The values of actions."""
+        """The spec of actions: the set of their values."""
         return self.specs[0]
 
     @property
     def observation_spec(self) -> Spec:
-        """The values of observations."""
+        """The spec of observations: the set of their values."""
         return self.specs[1]
 
     def begin(

@@ -70,15 +70,15 @@ class AbstractTask(eqx.Module, Generic[W]):
         frame.bars([p for _, p in belief], framed=true.index(True))
 
     def say(self, o: Observation) -> str:
-        """Describe an observation in a word or two for the header of `ud.film`; by default, by a symbol's number."""
+        """Describe an observation in a word or two, for `ud.film` and reports; by default, only symbols, by number."""
         return str(int(o)) if isinstance(o, np.ndarray | np.generic) and o.ndim == 0 and o.dtype.kind in "iu" else ""
 
 
 class AbstractExpert(eqx.Module, Generic[E]):
-    """The demonstrator, `Q(A | Theta, E)`, who is shown theta; `E` is its memory.
+    """The expert, `Q(A | Theta, E)`, who is shown theta; `E` is its memory.
 
     Attributes:
-        theta_free_memory: as of `AbstractTask`.
+        theta_free_memory: as in `AbstractTask`.
     """
 
     theta_free_memory: ClassVar[bool] = False

@@ -53,7 +53,7 @@ class AbstractWorld(eqx.Module, Generic[S]):
     Attributes:
         name: of the world in messages and run directories.
         num_rounds: `T`, the greatest number of rounds in an episode.
-        specs: the values of actions and of observations.
+        specs: of actions and of observations: the sets of their values.
         opening: whether Nature opens with an observation `O_0` before the first action.
         theta_changes: whether theta may change between rounds.
         ends_early: whether an episode may end before round `T`.

@@ -27,7 +27,7 @@ def check_world(world: object) -> None:
 
 
 def check_theta(world: AbstractWorld | AbstractHostWorld, theta: Any) -> None:
-    """Raise `ValueError` if `theta` is not the index of a value with positive prior probability.
+    """Raise `ValueError` unless Theta is finite and `theta` the index of a value with positive prior probability.
 
     A world that can only be sampled checks theta itself, in `begin`.
     """

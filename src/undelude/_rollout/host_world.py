@@ -1,4 +1,4 @@
-"""A world as a batch of episodes in Python, such as simulators that JAX cannot trace."""
+"""A world as a batch of episodes in Python, such as a simulator that JAX cannot trace."""
 
 import abc
 from typing import Generic
@@ -19,7 +19,7 @@ class AbstractHostWorld(abc.ABC, Generic[S]):
     Rows of episodes that have ended are still passed and returned; their values are ignored.
 
     Attributes:
-        name, num_rounds, specs, opening, theta_changes, ends_early: as of an `AbstractWorld`.
+        name, num_rounds, specs, opening, theta_changes, ends_early: as in `AbstractWorld`.
     """
 
     name: str

@@ -35,15 +35,16 @@ def rollout(
         key: episode i draws from `fold_in(key, i)`.
         num_episodes: B.
         num_rounds: T; the world's own by default.
-        executor: executes the actions. The agent's own actions are marked as it reads them (`agent.own_actions`), and
-            the expert's are marked see.
+        executor: the party that executes the actions. The agent's own actions are marked as it reads them
+            (`agent.own_actions`), and the expert's are marked see.
         theta: fixes the index of Theta for all episodes; with a transition, of the first round.
 
     Returns:
         `Episodes`, leading axes `(B, T)`.
 
     Raises:
-        ValueError: the agent cannot read its own marks, or theta is outside the support.
+        ValueError: the agent cannot read its own marks, or was made for another process; it is None although it
+            executes; theta is outside the support.
         TypeError: an argument is not a world, an agent or a key.
     """
     check_world(process)

@@ -39,7 +39,7 @@ def run_episode(
         marks: the stored marks, do if true, of the actor's actions and of the expert's.
         reads: the marks that the actor itself reads; `marks` by default. They differ if the actor is not the agent that
             learns.
-        expert_share: probability that the expert executes an action.
+        expert_share: probability that the expert executes an action; not read without an actor.
         per: whether the executor is drawn each `"step"`, or once an `"episode"`.
         theta: fixes the index of Theta.
         predicts: whether to ask the actor, an agent, for `f_A` and `f_O` in each round.
@@ -49,7 +49,8 @@ def run_episode(
     state, opening = world.begin(key, theta)
     first_theta = world.theta(state)
     m = None if actor is None else actor.init(num_rounds=num_rounds)
-    # With expert_share 0 or 1 the executor is fixed: draw no coin, and do not call an actor that never acts.
+    # Without an actor, or with expert_share 0, the executor is fixed: draw no coin. A caller with expert_share 1 passes
+    # no actor, so that none is called in vain.
     shared = actor is not None and expert_share > 0
     if shared:
         turns = jax.random.bernoulli(keys.executor, expert_share, (num_rounds if per == "step" else 1,))

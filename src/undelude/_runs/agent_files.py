@@ -53,7 +53,7 @@ def save(agent: AbstractAgent, path: str | os.PathLike[str]) -> None:
 
 
 def load(path: str | os.PathLike[str]) -> AbstractAgent:
-    """Read the agent that `save` wrote. Sizes are compared before anything of that size is read or made.
+    """Read the agent that `save` wrote. Sizes are checked before anything is allocated.
 
     Raises:
         FileNotFoundError: there is no agent at `path`.

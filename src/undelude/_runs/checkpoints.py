@@ -32,16 +32,17 @@ PART = ".part"
 
 
 class Checkpoints:
-    """The folder `checkpoints/` of a run. Orbax takes a second to import, so it is imported when one is created.
+    """The folder `checkpoints/` of a run, written by Orbax.
 
-    Orbax takes a tenth of a second even for a small state, most of it waiting: it starts a dozen threads, writes the
-    arrays twice, and a dozen metadata files. It therefore writes in a thread, and training only waits for the copy of
-    the state to the host.
+    A checkpoint takes a tenth of a second even for a small state, most of it waiting. It is therefore written in a
+    thread, and training waits only for the copy of the state to the host. Orbax takes a second to import, so it is
+    imported when a `Checkpoints` is created.
 
     Args:
         folder: created if it does not exist; unfinished checkpoints that a crash left in it are deleted.
         seconds_between: the least number of seconds between two checkpoints.
-        metrics_file: synced to the disk before each checkpoint, so that its rows reach as far after a power failure.
+        metrics_file: synced to the disk before each checkpoint, so that after a power failure it has all rows up to
+            the checkpoint.
     """
 
     def __init__(self, folder: Path, seconds_between: float = SECONDS_BETWEEN, metrics_file: Path | None = None):
@@ -134,7 +135,7 @@ class Checkpoints:
         (self.folder / str(update)).rename(aside)
 
     def _sweep(self) -> None:
-        """Delete unfinished checkpoints; a failed write's thread may add files yet, which the next sweep deletes."""
+        """Delete unfinished checkpoints; the thread of a failed write may add files later, for the next sweep."""
         for part in self.folder.glob(f"*{PART}*"):
             shutil.rmtree(part, ignore_errors=True)
 

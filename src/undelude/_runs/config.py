@@ -52,7 +52,7 @@ def _size(help: str, name: str) -> Any:
 
 # Teachings in which agent and expert share the execution, and the expert's share by default.
 SHARING, SHARE = names_with(TEACHINGS, "expert_share"), 0.5
-# Teachings that draw the executor each step or once an episode.
+# Teachings that draw the executor in each round (step) or once an episode.
 PER_STEP_OR_EPISODE = names_with(TEACHINGS, "per")
 
 
@@ -73,7 +73,7 @@ TEACHING_HELP = "Executor of the actions, and whether they are marked: {}.".form
     )
 )
 SHARE_HELP = f"Probability that the expert executes an action, in {' and '.join(SHARING)}; {SHARE} by default."
-PER_HELP = f"Whether {' and '.join(PER_STEP_OR_EPISODE)} draws the executor each step or once an episode."
+PER_HELP = f"Whether {' and '.join(PER_STEP_OR_EPISODE)} draws the executor in each round (step) or once an episode."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,8 +96,8 @@ class Config:
     expert_share: Annotated[Number, tyro.conf.arg(help=SHARE_HELP)] = None
     per: Annotated[Literal["step", "episode"], tyro.conf.arg(help=PER_HELP)] = "step"
     target: Literal["sample", "distribution", "posterior", "reverse"] = "distribution"
-    """Target of the action predictions: an action of the expert, its whole distribution, the exact posterior
-    predictive, or its distribution by reverse KL."""
+    """Target of the action predictions. sample: an action of the expert; distribution: the expert's whole distribution;
+    posterior: the exact posterior predictive; reverse: the expert's distribution, by reverse KL."""
     observation_weight: float = 1.0
     """Weight of the observations' log-loss; the actions' has weight 1."""
     steps: int = 2000
@@ -136,7 +136,7 @@ def check_config(config: Config) -> None:
     if config.per != "step" and config.teaching not in PER_STEP_OR_EPISODE:
         raise ValueError(
             f"--per is for --teaching {' and '.join(PER_STEP_OR_EPISODE)}, not {config.teaching}, which draws the "
-            "executor each step."
+            "executor in each round."
         )
     if not (math.isfinite(config.observation_weight) and config.observation_weight >= 0):
         raise ValueError(f"--observation-weight must be finite and at least 0, not {config.observation_weight}.")

@@ -17,7 +17,8 @@ from undelude._runs.metrics import Row, read_metrics, to_lines
 class RunDirectory:
     """`config.json`, `metrics.jsonl`, `certificate.json`, `agent/`, `checkpoints/` and `report.html`, in one folder.
 
-    Also `episode.gif`, if the task can be drawn, and `.lock`, which a writing process holds.
+    Also `episode.gif`, if the task can be drawn, `tensorboard/`, if asked for, and `.lock`, which a writing process
+    holds.
 
     Args:
         path: the folder; see `create` and `open`.

@@ -19,10 +19,10 @@ TAGS = {
 
 
 class TensorBoard:
-    """Writes each row of metrics as scalars, nats at the row's update, into a folder that `tensorboard --logdir` reads.
+    """A writer of metrics for TensorBoard: each row as scalars at its update, losses and KL in nats.
 
     Args:
-        folder: created if it does not exist.
+        folder: for `tensorboard --logdir`; created if it does not exist.
         start: the update from which a run is resumed; TensorBoard discards later rows.
 
     Raises:

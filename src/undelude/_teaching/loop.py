@@ -38,7 +38,8 @@ class Run:
     Attributes:
         agent: the taught agent; it reads its own actions as the teaching marked them.
         metrics: one row every `log_every` updates: `update`, `action_loss` and `observation_loss` (means since the last
-            row, nats per symbol), and `seconds` of training so far, without compilation.
+            row, nats per symbol; rounds after an early end count as 0), and `seconds` of training so far, without
+            compilation.
         state: to continue from (`teach(state=)`).
         seconds: of training.
         compile_seconds: of compilation.
@@ -99,16 +100,16 @@ def teach(
 
         mean_t l(a_bar_t) + observation_weight * mean_t l(o_t).
 
-    Appendix A holds for any theta-blind behaviour, so that an agent that keeps the whole history may learn from
-    episodes of its own past self.
+    Appendix A holds for any behaviour that is not shown theta, so that an agent that keeps the whole history may
+    learn from episodes of its own past self.
 
     Episode i of a batch that update u collects draws from `fold_in(fold_in(key, u), i)`. The batch is spread over all
     devices (on a CPU, set `JAX_NUM_CPU_DEVICES` to the number of cores), and the data do not depend on how many there
-    are. If `jax.distributed` was initialised, these are the devices of all processes: each process calls `teach` with
-    the same arguments, the agent, the state and the key are taken from process 0, and all processes return the same.
+    are. If `jax.distributed` was initialised, these are the devices of all JAX processes: each calls `teach` with the
+    same arguments, the agent, the state and the key are taken from process 0, and all return the same.
 
     Args:
-        process: the tasks and their expert.
+        process: the prior, the task and the expert.
         agent: to start from; it is not changed.
         teaching: `Counterfactual()`, `Factual()`, `Mixed()`, `Blind()`, `Cloning()`, `DAgger()`, or any `Teaching()`.
         key: for all random draws.
@@ -120,7 +121,7 @@ def teach(
         learning_rate: at its peak; unused if `optimizer` is given.
         optimizer: any of Optax; by default Muon (Adam for parameters that are not matrices) with warm-up and cosine
             decay.
-        state: continue from here, with the same `steps` and optimizer; `agent` is then ignored.
+        state: continue from here, with the same `steps` and optimiser; `agent` is then ignored.
         log_every: updates between two rows of metrics, rounded up to whole batches of `reuse` updates.
         on_log: called with the state and the row, after each row; before `NotFinite`, with the last good state too.
 
@@ -128,9 +129,13 @@ def teach(
         TypeError: the process or its distributions lack something that the target needs; the agent has nothing to
             learn.
         ValueError: the agent or the state was made for something else; `reuse` with an agent of truncated memory that
-            executes; several processes that do not compute the same, or cannot share the batch evenly.
+            executes; `microbatch_size` does not divide the episodes of a device; several JAX processes do not compute
+            the same, or cannot share the batch evenly.
         NotFinite: a loss, the gradient or a step is not finite. It says at which update, and holds the run up to the
             last good agent.
+
+    Warns:
+        UserWarning: an agent with a truncated memory learns from actions that it did not execute (Remark 13).
     """
     loop = Loop(
         process,
@@ -177,7 +182,7 @@ class Loop:
             optimizer = default_optimizer(learning_rate, self.steps)
         elif not all(callable(getattr(optimizer, name, None)) for name in ("init", "update")):
             raise TypeError(
-                f"optimizer must be an Optax optimizer, such as optax.adam(1e-3), not {one_line(repr(optimizer))}."
+                f"optimizer must be an Optax optimiser, such as optax.adam(1e-3), not {one_line(repr(optimizer))}."
             )
         self.optimizer = optimizer
         self.mesh = episodes_mesh(self.batch_size)
@@ -232,7 +237,7 @@ class Loop:
         return run
 
     def _check_state(self, state: TeachingState) -> None:
-        """Raise if `state` cannot be continued by this loop, or differently by another process."""
+        """Raise if this loop cannot continue `state`, or if other JAX processes have other settings."""
         if not isinstance(state, TeachingState):
             raise TypeError(f"state must be that of a run, such as run.state, not of type {type(state).__name__}.")
         agent, teaching = state.agent, self.teaching
@@ -320,7 +325,7 @@ def _check_memory(agent: AbstractAgent, teaching: Teaching, reuse: int) -> None:
 
 
 def default_optimizer(learning_rate: float, steps: int) -> optax.GradientTransformation:
-    """Muon for matrices and Adam for the rest, with a short warm-up and cosine decay to zero.
+    """Return Muon for matrices and Adam for the rest, with a short warm-up and cosine decay to zero.
 
     On the bandit it reaches the certificate in fewer seconds than Adam alone; see benchmarks/README.md.
     """

@@ -37,7 +37,8 @@ def log_losses(
         process: for `target="posterior"`.
 
     Returns:
-        The losses of the T actions, and those of the T observations, or T + 1 with an opening.
+        `[T]` losses of the actions, and `[T]` of the observations, `[T + 1]` with an opening; 0 for rounds that do not
+        exist.
 
     Raises:
         ValueError: `episode` is a batch; the process is missing; the episode lacks the expert that the target needs.

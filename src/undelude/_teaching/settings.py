@@ -26,7 +26,7 @@ class Teaching(eqx.Module):
 
     Attributes:
         expert_share: the probability that the expert executes an action.
-        per: whether to draw the executor in each `"step"`, or once an `"episode"`.
+        per: when to draw the executor: in each round (`"step"`), or once an `"episode"`.
         behaviour: the policy that executes the other actions: an agent, a distribution of actions, or `"uniform"`; the
             taught agent itself if None. It is not shown theta.
         agent_mark: the mark of the actions that the expert did not execute: `"do"`, which is true, or `"see"`; None if
@@ -38,15 +38,16 @@ class Teaching(eqx.Module):
             predictive (no signal from the expert but the answer itself: an upper bound, and circular as evidence that
             teaching works). `"reverse"` is `KL(P(A | m) || Q(A | theta, e))`, the other direction: its minimum is not
             the posterior predictive but the normalised geometric mean of the expert's distributions,
-            `P(a) ~ exp E[log Q(a | theta, e)]`.
+            `P(a) ∝ exp E[log Q(a | theta, e)]`.
         observation_weight: the weight of the observations' log-loss relative to the actions' (Remark 18).
         name: in run directories and error messages.
 
     If actions are not marked, all are stored as see: the agent has one symbol `x` for them.
 
     Raises:
-        ValueError: a number is out of range, or the marks contradict each other. If both parties execute in one
-            stream, an expert's action marked do, or another action marked see, makes one symbol of two (Remark 14).
+        ValueError: a number is out of range; `target="posterior"` without marks; or marks that contradict each other:
+            if both parties execute in one stream, an expert's action marked do, or another action marked see, makes one
+            symbol of two (Remark 14).
 
     >>> Teaching(expert_share=0.5).marks  # as Mixed(0.5)
     ('do', 'see')
@@ -158,7 +159,7 @@ def Factual(target: Target = "distribution", observation_weight: float = 1.0) ->
 def Mixed(  # noqa: N802
     expert_share: float = 0.5, target: Target = "distribution", observation_weight: float = 1.0
 ) -> Teaching:
-    """Return mixed teaching: either party executes, drawn in each step, and each action is truly marked.
+    """Return mixed teaching: either party executes, drawn in each round, and each action is truly marked.
 
     The agent learns the answers after all mixed pasts (Remarks 14 and 15),
 
@@ -183,8 +184,8 @@ def Blind(  # noqa: N802
     """Return off-policy teaching: another policy executes, marked do, and is not shown theta.
 
     The agent learns `Q(A | do(a), o)` as if it had acted itself. Appendix A asks of the behaviour only that it is
-    theta-blind, for an agent whose memory keeps the whole history. An agent with a truncated memory learns an answer
-    that is right in that behaviour's histories and wrong in its own (Remark 13); `teach` warns.
+    not shown theta, for an agent whose memory keeps the whole history. An agent with a truncated memory learns an
+    answer that is right in that behaviour's histories and wrong in its own (Remark 13); `teach` warns.
 
     Args:
         behaviour: an agent, which acts by its `act`; a distribution of actions, the same in every round; or
@@ -217,25 +218,25 @@ def Cloning(target: Target = "distribution", observation_weight: float = 1.0) ->
 
 
 def DAgger(  # noqa: N802
-    expert_share: float = 0.0,
+    expert_share: float = 0.5,
     per: Per = "step",
     target: Target = "distribution",
     observation_weight: float = 1.0,
 ) -> Teaching:
-    """Return DAgger (Ross et al., 2011): expert and agent take turns, the expert labels all, nothing is marked.
+    """Return DAgger (Ross et al., 2011): the expert labels every action, expert and agent execute, nothing is marked.
 
     Its limit (Remark 17) is
 
         Q(A | h) = sum_theta Q(theta | h) Q(A | theta, e),
-        per step:     Q(theta | h) ~ Q(theta) prod_t [beta pi_theta(a_t) + (1 - beta) P(a_t | h_t)] Q(o_t | theta, w_t)
-        per episode:  Q(theta | h) ~ Q(theta) [beta prod_t pi_theta(a_t) + (1 - beta) prod_t P(a_t | h_t)]
+        per step:     Q(theta | h) ∝ Q(theta) prod_t [beta pi_theta(a_t) + (1 - beta) P(a_t | h_t)] Q(o_t | theta, w_t)
+        per episode:  Q(theta | h) ∝ Q(theta) [beta prod_t pi_theta(a_t) + (1 - beta) prod_t P(a_t | h_t)]
                                               prod_t Q(o_t | theta, w_t)
 
     with the expert's `pi_theta(a_t) = Q(a_t | theta, e_t)`: between the interventional answer and the deluded one.
     `Mixed` executes the same and, because it marks, learns both answers.
 
     Args:
-        expert_share: beta, the probability that the expert executes.
+        expert_share: beta, the probability that the expert executes an action.
         per: whether to draw the executor in each `"step"`, or once an `"episode"`.
         target: see `Teaching`.
         observation_weight: see `Teaching`.

@@ -30,7 +30,7 @@ Finite = dict[str, Bool[Array, ""]]
 
 
 class TeachingState(eqx.Module):
-    """The state of a run. Restored with its key, the run continues as if it had never stopped.
+    """The state of a run. A run that continues from it, with the same key, goes on as if it had never stopped.
 
     Attributes:
         agent: after `update` updates.
@@ -44,7 +44,7 @@ class TeachingState(eqx.Module):
 
 
 class Progress(eqx.Module):
-    """The carry of the compiled loop, with the arrays of the state before and after.
+    """The carry of the compiled loop: the arrays of the present state, and of the last good one.
 
     Attributes:
         arrays: of the state.
@@ -93,7 +93,7 @@ class Learner(eqx.Module):
     def jit(self, mesh: Mesh) -> Wrapped:
         """Return `until` as a jitted function of `(arrays, key, stop)` on all devices of `mesh`."""
 
-        # Arrays of the process are constants of the program, as a closure makes them.
+        # A closure makes the arrays of the process constants of the program.
         def until(arrays: PyTree, key: Key[Array, ""], stop: Int[Array, ""]) -> Progress:
             return self.until(arrays, key, stop)
 

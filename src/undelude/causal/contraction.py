@@ -29,9 +29,10 @@ from undelude.causal.graph import Graph, ancestors, mutilate
 MAX_ENTRIES = 2**27
 # Number of tables up to which the optimal elimination order is searched for; beyond it a greedy search serves.
 MAX_OPTIMAL = 6
-# Smallest trusted entry of a table whose largest is 1, in double and in single precision; two of them have a product.
+# Smallest trusted entry of a table whose largest is 1, in double and in single precision: a product of two such entries
+# does not underflow.
 TINY, TINY_SINGLE = 1e-140, 1e-17
-# Height in nats of the scale of a zero over the nonzero entries, up to which the derivative in that zero is exact.
+# Nats by which the scale of a zero may exceed that of the nonzero entries for its derivative to be exact.
 MAX_ABOVE = 60.0
 
 Axes = tuple[int, ...]

@@ -37,7 +37,7 @@ class Estimand:
 
     @property
     def free(self) -> tuple[str, ...]:
-        """Free variables of the expression that are not part of the query: by the graph, every value is as good."""
+        """Free variables of the expression that are not in the query: by the graph, their values do not matter."""
         return tuple(x for x in self.order if x in free(self.expression) - {*self.outcome, *self.do, *self.see})
 
     @property

@@ -17,8 +17,8 @@ class Path:
     Attributes:
         nodes: from one end of the path to the other.
         arrows: `"->"` or `"<-"` between each node and the next.
-        blocked_by: the nodes that block the path: a chain or fork in the conditioning set, a collider without a
-            descendant in it.
+        blocked_by: the nodes that block the path: a chain or fork in the conditioning set, or a collider that
+            is not in it and has no descendant in it.
     """
 
     nodes: tuple[str, ...]

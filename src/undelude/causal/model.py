@@ -37,6 +37,7 @@ class CausalModel(eqx.Module):
 
     Raises:
         ValueError: a repeated name, an unknown parent, a cycle, a table whose axes do not fit the parents.
+        TypeError: a variable is not a `ud.Variable`.
 
     >>> import undelude as ud
     >>> frog = ud.CausalModel([
@@ -100,7 +101,7 @@ class CausalModel(eqx.Module):
         return self._variable(self.structure.place[name])
 
     def table(self, name: str) -> Float[Array, "..."]:
-        """Return the table of a variable; of a gradient, the derivative in that table."""
+        """Return the table of a variable; in a gradient of the model, the derivative with respect to that table."""
         self.structure.check_observed((name,))
         return self.tables[self.structure.place[name]]
 
@@ -113,7 +114,7 @@ class CausalModel(eqx.Module):
     def query(self, asked: Names, *, see: Values | None = None, do: Values | None = None) -> Float[Array, "..."]:
         """Compute `P(asked | see, do)`, with all other variables summed out.
 
-        NumPy computes in double precision from the tables in single precision, unless these are traced.
+        Unless the tables are traced, NumPy computes the answer in double precision, from tables in single precision.
 
         Args:
             asked: a name, or several for their joint distribution.

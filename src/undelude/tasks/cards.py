@@ -25,7 +25,7 @@ INSTEAD = "1"
 
 
 def kuhn(opponent: str | ArrayLike = "nash", *, temperature: float = 0.25) -> InteractionProcess:
-    """Return one hand of Kuhn poker: three cards, one bet. It is a negative control, with hardly any delusion.
+    """Return a process: one hand of Kuhn poker, three cards and one bet; a negative control with hardly any delusion.
 
     Arguments and rules are as for `leduc`; actions are pass and bet.
 
@@ -36,7 +36,7 @@ def kuhn(opponent: str | ArrayLike = "nash", *, temperature: float = 0.25) -> In
 
 
 def leduc(opponent: str | ArrayLike = "nash", *, temperature: float = 0.25) -> InteractionProcess:
-    """Return one hand of Leduc hold'em: six cards of three ranks, two rounds of bets, one card dealt to the table.
+    """Return a process: one hand of Leduc hold'em, six cards of three ranks, two rounds of bets, one card on the table.
 
     `Theta` is the rank of the opponent's card. The opening deals the seat and the player's own card. An observation is
     the player's information at its next move (own card, table, bets), or the payoff. The expert sees the opponent's
@@ -49,7 +49,7 @@ def leduc(opponent: str | ArrayLike = "nash", *, temperature: float = 0.25) -> I
 
     Args:
         opponent: "nash", the average policy of CFR+; "random", uniform over legal moves; or a table `[I, A]` with a row
-            for each information state of `states(game)`.
+            for each information state of `undelude.tasks.cards.states(game)`.
         temperature: of the expert, in chips; greater than 0, so that every move has some mass.
 
     Raises:

@@ -91,7 +91,7 @@ def doors(
     price: float = 0.1,
     expert_accuracy: float = 0.97,
 ) -> InteractionProcess:
-    """Return Poisoned Doors: a door with a lock whose code is known, one with the prize, and the rest with poison.
+    """Return a process, Poisoned Doors: one door with a lock of known code, one with the prize, the rest with poison.
 
     `Theta` is the door with the prize, uniform over all but the first. The prize is worth 2, poison -2, and the first
     door (action 0) 1 under every theta. The expert knows theta and opens the door with the prize; with probability

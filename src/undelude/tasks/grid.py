@@ -43,7 +43,7 @@ class Walk(eqx.Module):
 
     Attributes:
         size: of the grid.
-        episode_rounds: rounds after which the walker returns to the middle, without the key.
+        episode_rounds: rounds after which an attempt ends: the walker returns to the middle, without the key.
         has_door: whether a key must be fetched before the goal, the door, counts.
     """
 
@@ -67,7 +67,7 @@ class Walk(eqx.Module):
         return Place(cell, w.cell, has_key, w.t)
 
     def end_round(self, w: Place) -> Place:
-        """Advance the clock; at the end of an episode, return to the start."""
+        """Advance the clock; at the end of an attempt, return to the start."""
         t = w.t + 1
         over = t % self.episode_rounds == 0
         return jax.tree.map(lambda x, y: jnp.where(over, x, y), self.start(t), Place(w.cell, w.cell, w.has_key, t))
@@ -190,7 +190,7 @@ def grid(
     that it has the key, but may notice that warmer and colder lead elsewhere. An observation is the new place, which is
     given, and one bit, right with probability `cue`: warmer or colder (`feedback="cue"`: nearer than before, or there),
     or whether the walker stands on the goal (`feedback="reward"`; with `cue=1` the dark room of the literature). The
-    expert takes a shortest way, 9 times in 10.
+    expert takes a shortest way, with probability `1 - slip` in each round.
 
     Why it deludes: a step of the expert tells more about the goal than the bit does. An agent that reads its own steps
     as evidence is soon certain of the place that it happens to walk to.
@@ -198,10 +198,11 @@ def grid(
     Args:
         size: the grid has `size x size` cells.
         cue: the probability that the bit is right, from 1/2 (no information) to 1.
-        num_rounds: T, of a lifetime.
+        num_rounds: T.
         feedback: the meaning of the bit.
         door: whether a key must be fetched before the goal counts.
-        episode_rounds: rounds after which the walker returns to the middle while theta stays; by default never.
+        episode_rounds: rounds after which an attempt ends: the walker returns to the middle, and theta stays; by
+            default never.
         slip: the share of the expert's steps that are random.
 
     Raises:

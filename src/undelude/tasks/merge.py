@@ -36,7 +36,7 @@ class MergeTask(AbstractTask[Ramp]):
     Attributes:
         cue: the probability that a sign is right.
         steps: the length of the ramp, at whose end the driver merges or crashes.
-        passes: the round in which the other car, if it did not yield, has gone by.
+        passes: the round, counted from 0, in which the other car, if it did not yield, has gone by.
     """
 
     cue: float = eqx.field(static=True)
@@ -70,7 +70,7 @@ class MergeTask(AbstractTask[Ramp]):
         return Ramp(w.place, w.t + 1, w.end)
 
     def reward(self, theta: Int[Array, ""], w: Ramp, a: Int[Array, ""], o: dict[str, Array]) -> Float[Array, ""]:
-        """Return -1 in each round after a crash, 1 after merging."""
+        """Return -1 in each round from the crash on, 1 from the merge on, and 0 before."""
         del theta, a, o
         return jnp.where(w.end == MERGED, 1.0, jnp.where(w.end == CRASHED, -1.0, 0.0))
 
@@ -144,7 +144,7 @@ def merge(
         cue: the probability that a sign is right, from 1/2 (no information) to 1.
         num_rounds: T.
         steps: the length of the ramp.
-        passes: the round in which the other has gone by.
+        passes: the round, counted from 0, in which the other has gone by.
         accuracy: the expert's probability of the right action.
 
     Raises:

@@ -58,7 +58,7 @@ TASKS: dict[str, NamedTask] = {
     "merge": NamedTask("whether the other driver yields", merge, 2, 30, 2, "4 +"),
     "leduc": NamedTask("which card the opponent holds", leduc, 3, 4, 3, 304),
     "kuhn": NamedTask("which card the opponent holds; hardly any delusion", kuhn, 3, 2, 2, 17),
-    "doors": NamedTask("which door is not poisoned: imitation is the wrong goal", doors, 3, 1, 4, 4),
+    "doors": NamedTask("which door holds the prize: imitation is the wrong goal", doors, 3, 1, 4, 4),
     "frozen_lake": NamedTask(
         "FrozenLake-v1: which corner is the goal", "undelude.gym.tasks:frozen_lake", 4, 40, 4, 18, "gym"
     ),

@@ -33,7 +33,7 @@ def switching_bandit(
     """Return Remark 11's bandit with a best arm that may change after each round; the expert knows the current one.
 
     `Q(Theta_t+1 | theta_t)` keeps the best arm with probability `1 - hazard`, and otherwise makes another arm the best.
-    Why it matters: an agent must give up beliefs again, and a deluded agent is slower to notice a change.
+    Why it matters: an agent must also give up beliefs, and a deluded agent is slower to notice a change.
 
     Args:
         num_arms: K.

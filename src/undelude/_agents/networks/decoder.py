@@ -49,7 +49,7 @@ class Block(eqx.Module):
         self.down = linear(2 * width, width, key=key_down)
 
     def mlp(self, x: Float[Array, " D"]) -> Float[Array, " D"]:
-        """Return the sum of `x` and the MLP of its norm."""
+        """Return `x + MLP(norm(x))`."""
         return x + jax.nn.silu(norm(x) @ self.up + self.bias) @ self.down
 
 
@@ -58,8 +58,8 @@ class State(eqx.Module):
 
     Attributes:
         mixers: the states of the mixers.
-        last: the message of the last symbol to the next one.
-        features: the output of the last block at the last symbol.
+        last: the half of the last symbol's vector that is added to its successor.
+        features: the normalised output of the last block at the last symbol.
     """
 
     mixers: tuple[Memory, ...]
@@ -131,7 +131,7 @@ class AbstractDecoderAgent(AbstractNetworkAgent[State]):
         return self.decoder.step(x, m)
 
     def features(self, m: State) -> Float[Array, " D"]:
-        """Return the output of the last block at the last symbol."""
+        """Return the normalised output of the last block at the last symbol."""
         return m.features
 
     def parallel(self, xs: Float[Array, "N E"]) -> Float[Array, "N1 D"]:

@@ -27,7 +27,7 @@ class GRUCell(AbstractCell[Float[Array, " D"]]):
         limit = math.sqrt(1 / hidden_size)
         width = 3 * hidden_size
         self.recurrent = jax.random.uniform(key, (hidden_size, width), minval=-limit, maxval=limit)
-        # Gates in the order reset, update, candidate. The update gate starts nearly shut, so that the cell keeps the
+        # Gates in the order reset, update, candidate. The update gate starts mostly shut, so that the cell keeps the
         # past.
         self.bias = jnp.zeros(width).at[hidden_size : 2 * hidden_size].set(1.0)
         self.bias_candidate = jnp.zeros(hidden_size)

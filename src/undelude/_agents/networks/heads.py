@@ -32,7 +32,7 @@ from undelude._types import Value
 # deterministic.
 MIN_SCALE = 1e-3
 # Components of a predicted mixture. The posterior predictive of a continuous action is a mixture over theta, even if
-# each expert's distribution is normal.
+# the expert's distribution is normal for each theta.
 NUM_COMPONENTS = 4
 
 

@@ -51,8 +51,8 @@ class LSTMCell(AbstractCell[State]):
 class LSTMAgent(AbstractRecurrentAgent[State]):
     """A long short-term memory of `hidden_size` units that reads one symbol at a time.
 
-    `x` and `do(x)` are different symbols (Remark 14): an action has one row of input weights for each mark. f_A and f_O
-    are linear in the hidden state.
+    `x` and `do(x)` are different symbols (Remark 14): an action has one row of input weights for each mark. The
+    parameters of `f_A` and `f_O`, for symbols their logits, are linear in the hidden state.
 
     Args:
         process: whose actions and observations the agent reads and predicts; or the pair of their specs.

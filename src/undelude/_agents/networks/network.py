@@ -37,7 +37,7 @@ class AbstractLearnedAgent(AbstractSequenceAgent[M]):
 
     @property
     def config(self) -> dict[str, Any]:
-        """The arguments of `from_config` that build an agent of this shape, in JSON."""
+        """The plain data from which `from_config` builds an agent of this shape."""
         actions, observations = self.specs
         specs = {"actions": to_json(actions), "observations": to_json(observations)}
         marks = {"own_actions": self.own_actions, "marks": list(self.marks)}
@@ -45,7 +45,7 @@ class AbstractLearnedAgent(AbstractSequenceAgent[M]):
 
     @classmethod
     def from_config(cls: type[N], config: dict[str, Any]) -> N:
-        """Return an agent of that shape, with random weights."""
+        """Return an agent of the shape that `config` describes, with random weights."""
         build: Any = cls
         specs = (from_json(config["actions"], "actions"), from_json(config["observations"], "observations"))
         agent = build(specs, **{name: config[name] for name in options(cls)}, key=jax.random.key(0))
@@ -114,7 +114,7 @@ def symbols(
 
 
 def turns(episode: Episodes) -> tuple[slice, slice]:
-    """Return which predictions before and after `symbols` are of actions, and which are of observations."""
+    """Return the slices of the N + 1 features of N `symbols` that predict actions, and that predict observations."""
     opens = episode.opening is not None
     return slice(int(opens), None, 2), slice(1 - int(opens), None, 2)
 

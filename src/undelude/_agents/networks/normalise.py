@@ -23,6 +23,7 @@ def normalise(agent: N, episodes: Episodes) -> N:
 
     Mean and standard deviation are measured over `episodes`, component by component, and stored in the agent; teaching
     does not change them, and `ud.save` stores them. Normalise before teaching: learned weights belong to the old units.
+    Predictions inside a box keep the unit of its bounds.
 
     Args:
         agent: a network.

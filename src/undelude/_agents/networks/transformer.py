@@ -66,7 +66,7 @@ class Attention(AbstractMixer[Cache]):
         return Cache(empty, empty, jnp.zeros((), jnp.int32))
 
     def step(self, x: Float[Array, " D"], s: Cache) -> tuple[Float[Array, " D"], Cache]:
-        """Return the output of one query to the cache, and the cache in which it replaces the oldest symbol."""
+        """Return the output at one symbol, and the cache with this symbol in place of the oldest."""
         size, now = s.keys.shape[1], s.position
         q, k, v = (self._heads((x @ w)[None]) for w in (self.query, self.key, self.value))
         keys = jax.lax.dynamic_update_slice_in_dim(s.keys, rotate(k, now[None]), now % size, 1)
