@@ -1,5 +1,6 @@
 """What every test shares: strict JAX settings, two CPU devices, the paper's processes, a count of compilations."""
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
@@ -34,6 +35,14 @@ hypothesis.settings.load_profile("same")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=3, help="kill so many training processes (tests/test_crashes.py)")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _fresh_caches() -> Iterator[None]:
+    """Drop the compiled programs of a module after it: no other module runs them, and they fill the memory."""
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 _compilations = 0

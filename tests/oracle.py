@@ -39,7 +39,7 @@ def random_machine(
     *,
     K: int = 3,
     A: int = 2,
-    O: int = 3,  # noqa: E741
+    O: int = 3,
     W: int = 4,
     E: int = 3,
     opening: bool = False,
@@ -131,7 +131,7 @@ class Joint:
 
 def enumerate_joint(machine: Machine, num_rounds: int) -> Joint:
     """Every theta path and every sequence of symbols of `num_rounds` rounds, impossible ones included."""
-    K, A, O = machine.sizes  # noqa: E741
+    K, A, O = machine.sizes
     T, opening, hops = num_rounds, machine.opening, machine.transition is not None
     num_thetas = 1 + (T + opening if hops else 0)
     shape = (K,) * num_thetas + (O,) * opening + (A,) * T + (O,) * T

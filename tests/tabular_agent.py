@@ -16,7 +16,7 @@ class TabularAgent(ud.AbstractAgent[Array]):
 
     @classmethod
     def of(cls, process: ud.InteractionProcess) -> "TabularAgent":
-        A, O = process.action_spec.n, process.observation_spec.n  # noqa: E741
+        A, O = process.action_spec.n, process.observation_spec.n
         T = process.num_rounds
         nodes = sum((2 * A * O) ** t for t in range(T + 1))
         return cls(jnp.zeros((nodes, A)), jnp.zeros((nodes * 2 * A, O)))
@@ -52,7 +52,7 @@ class WindowAgent(ud.AbstractAgent[Array]):
 
     @classmethod
     def of(cls, process: ud.InteractionProcess, *, greedy: bool = False) -> "WindowAgent":
-        A, O = process.action_spec.n, process.observation_spec.n  # noqa: E741
+        A, O = process.action_spec.n, process.observation_spec.n
         return cls(jnp.zeros((1 + A * O, A)), jnp.zeros((A, O)), greedy=greedy)
 
     @property

@@ -26,7 +26,7 @@ NUM_HISTORIES = 24
 
 def random_histories(machine: Machine, T: int, rng: np.random.Generator) -> dict[str, Any]:
     """Symbols and marks at random; one half wholly done or wholly seen, as agents and experts leave them."""
-    _, A, O = machine.sizes  # noqa: E741
+    _, A, O = machine.sizes
     marks = rng.random((NUM_HISTORIES, T)) < 0.5
     marks[: NUM_HISTORIES // 4], marks[NUM_HISTORIES // 4 : NUM_HISTORIES // 2] = True, False
     return {

@@ -318,7 +318,7 @@ def test_noisy_reward_is_weak_evidence():
 
 def machine_of(envs: list[gymnasium.Env], outcomes: tuple, *, right: float, temperature: float) -> Machine:
     """Build the process as state machines, from `env.P` alone: w is (state, last action), e is the state."""
-    K, S, A, O = len(envs), 4, 4, len(outcomes)  # noqa: E741
+    K, S, A, O = len(envs), 4, 4, len(outcomes)
     Q_O, Q_A = np.zeros((K, (S + 1) * A, O)), np.full((K, S + 1, A), 1 / A)
     values = sorted(
         {r for env in envs for s in env.unwrapped.P.values() for moves in s.values() for _, _, r, _ in moves}

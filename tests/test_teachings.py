@@ -144,7 +144,7 @@ def tabular(process, distribution):
 
 
 def node(agent, history):
-    A, O = agent.logits_A.shape[1], agent.logits_O.shape[1]  # noqa: E741
+    A, O = agent.logits_A.shape[1], agent.logits_O.shape[1]
     m = 0
     for a, o, done in history:
         m = (m * 2 * A + A * done + a) * O + o + 1

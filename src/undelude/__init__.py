@@ -17,6 +17,7 @@ from undelude._agents.planning import PlanningAgent
 from undelude._agents.tempered import TemperedAgent
 from undelude._certificate.certificate import Certificate, certify, delusion_gap
 from undelude._certificate.check_task import TaskReport, check_task
+from undelude._certificate.quantity import Quantity
 from undelude._certificate.replicates import Interval, Replicates, replicate
 from undelude._distributions import (
     AbstractDistribution,
@@ -94,6 +95,7 @@ __all__ = [
     "NotIdentifiable",
     "Path",
     "PlanningAgent",
+    "Quantity",
     "Reading",
     "Replicates",
     "Run",

@@ -31,3 +31,6 @@ VARIABLES = {
     SEE_TEXT: "see-text",
     PAPER: "paper",
 }
+
+# For more lines than these, from the same palette; the last one is darkened for a light page.
+OTHERS = ("#009e73", "#b5609a")

@@ -9,8 +9,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-# Figures take everything they need from here, the colours too.
-from undelude._drawing.colours import DO, DO_TEXT, INK, MUTED, PAPER, RULE, SEE, SEE_TEXT, VARIABLES  # noqa: F401
+from undelude._drawing.colours import INK, MUTED, VARIABLES
 
 # Width in inches and font size in points; small, so that a phone hardly shrinks a figure.
 WIDTH, FONT = 4.2, 9.5

@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch, Polygon
 
-from undelude._drawing.svg import FONT, INK, MUTED, STYLE, WIDTH, Svg, symbol, to_figure
+from undelude._drawing.colours import INK, MUTED
+from undelude._drawing.svg import FONT, STYLE, WIDTH, Svg, symbol, to_figure
 
 PanelName = Literal["a", "b", "c"]
 # Column and row.

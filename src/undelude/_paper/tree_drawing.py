@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, RegularPolygon
 
-from undelude._drawing.svg import DO, FONT, INK, MUTED, PAPER, SEE, STYLE, WIDTH, Svg, symbol, to_figure
+from undelude._drawing.colours import DO, INK, MUTED, OTHERS, PAPER, SEE
+from undelude._drawing.svg import FONT, STYLE, WIDTH, Svg, symbol, to_figure
 from undelude._paper.game_tree import Moves, Node, children
 
 # Largest number of leaves with labels on the branches, and with a description of each.
@@ -19,8 +20,7 @@ MAX_LABELLED, MAX_TOLD = 16, 8
 # Points; SPACED and DENSE are the distances between leaves with and without labels.
 SPACED, DENSE, LEFT, RIGHT, HEADER, LINE, MARK = 16.0, 5.8, 8.0, 30.0, 20.0, 17.0, 6.2
 DOTTED = (0, (0.9, 1.9))
-# Okabe and Ito's palette; the last one is darkened for a light page.
-COLOURS = (INK, DO, SEE, "#009e73", "#b5609a")
+COLOURS = (INK, DO, SEE, *OTHERS)
 CORNERS = (0, 4, 3, 6, 5)
 
 Key = tuple[str, Moves]

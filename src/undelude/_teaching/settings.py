@@ -131,7 +131,7 @@ class Teaching(eqx.Module):
                 )
 
 
-def Counterfactual(target: Target = "distribution", observation_weight: float = 1.0) -> Teaching:  # noqa: N802
+def Counterfactual(target: Target = "distribution", observation_weight: float = 1.0) -> Teaching:
     """Return counterfactual teaching: the agent executes, marked do, and the expert says what it would have done.
 
     The agent learns `Q(A | do(a), o)` and `Q(O | do(a), o)` (equations 9 and 10).
@@ -143,7 +143,7 @@ def Counterfactual(target: Target = "distribution", observation_weight: float = 
     return Teaching(name="counterfactual", target=target, observation_weight=observation_weight)
 
 
-def Factual(target: Target = "distribution", observation_weight: float = 1.0) -> Teaching:  # noqa: N802
+def Factual(target: Target = "distribution", observation_weight: float = 1.0) -> Teaching:
     """Return factual teaching: the expert executes, marked see, and the agent predicts it.
 
     The agent learns `Q(A | a, o)` and `Q(O | a, o)`. It has met no do-symbol and reads its own actions as evidence:
@@ -156,9 +156,7 @@ def Factual(target: Target = "distribution", observation_weight: float = 1.0) ->
     return Teaching(name="factual", expert_share=1.0, target=target, observation_weight=observation_weight)
 
 
-def Mixed(  # noqa: N802
-    expert_share: float = 0.5, target: Target = "distribution", observation_weight: float = 1.0
-) -> Teaching:
+def Mixed(expert_share: float = 0.5, target: Target = "distribution", observation_weight: float = 1.0) -> Teaching:
     """Return mixed teaching: either party executes, drawn in each round, and each action is truly marked.
 
     The agent learns the answers after all mixed pasts (Remarks 14 and 15),
@@ -178,7 +176,7 @@ def Mixed(  # noqa: N802
     return Teaching(name="mixed", expert_share=expert_share, target=target, observation_weight=observation_weight)
 
 
-def Blind(  # noqa: N802
+def Blind(
     behaviour: Behaviour = "uniform", target: Target = "distribution", observation_weight: float = 1.0
 ) -> Teaching:
     """Return off-policy teaching: another policy executes, marked do, and is not shown theta.
@@ -196,7 +194,7 @@ def Blind(  # noqa: N802
     return Teaching(name="blind", behaviour=behaviour, target=target, observation_weight=observation_weight)
 
 
-def Cloning(target: Target = "distribution", observation_weight: float = 1.0) -> Teaching:  # noqa: N802
+def Cloning(target: Target = "distribution", observation_weight: float = 1.0) -> Teaching:
     """Return behaviour cloning: the expert executes, and actions are not marked (Remark 17).
 
     The episodes are those of `Factual`. Without marks, the agent reads its own actions as it read the expert's. Its
@@ -217,7 +215,7 @@ def Cloning(target: Target = "distribution", observation_weight: float = 1.0) ->
     )
 
 
-def DAgger(  # noqa: N802
+def DAgger(
     expert_share: float = 0.5,
     per: Per = "step",
     target: Target = "distribution",

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 import undelude as ud
 from undelude._distributions import as_categorical
-from undelude._drawing.svg import DO, MUTED, SEE, STYLE, WIDTH, Svg, to_figure
+from undelude._drawing.colours import DO, MUTED, SEE
+from undelude._drawing.svg import STYLE, WIDTH, Svg, to_figure
 from undelude._paper.item import Block, Settings, equal, holds
 from undelude._process import inference
 

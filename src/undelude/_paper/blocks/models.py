@@ -37,7 +37,7 @@ def chance(model: ud.CausalModel, asked: str, value: Any, **query: Any) -> float
     return float(model.query(asked, **query)[model[asked].values.index(value)])
 
 
-def random_model(rng: np.random.Generator, *, K: int = 3, A: int = 3, O: int = 3) -> ud.CausalModel:  # noqa: E741 - the letter of the paper
+def random_model(rng: np.random.Generator, *, K: int = 3, A: int = 3, O: int = 3) -> ud.CausalModel:
     """Return a model of Theta, A and O with tables from flat Dirichlet distributions."""
     tables = [rng.dirichlet(np.ones(shape[-1]), shape[:-1]) for shape in ((K,), (K, A), (K, A, O))]
     names, parents = ("Theta", "A", "O"), ((), ("Theta",), ("Theta", "A"))

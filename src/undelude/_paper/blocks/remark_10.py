@@ -21,7 +21,7 @@ def differences(process: ud.InteractionProcess, model: ud.CausalModel, *, num_ro
     Returns:
         The difference for the next theta and for the next action.
     """
-    A, O, n = len(model["A_1"].values), len(model["O_1"].values), num_rounds  # noqa: E741 - the letter of the paper
+    A, O, n = len(model["A_1"].values), len(model["O_1"].values), num_rounds
     rows = np.array(list(itertools.product(*[range(A)] * n, *[range(O)] * n, *[(0, 1)] * n)))
     # One more round, for the prediction before it.
     a, o, do = (np.pad(rows[:, i * n : (i + 1) * n], ((0, 0), (0, 1))) for i in range(3))

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 import undelude as ud
 from undelude._drawing.beliefs import belief_plot
-from undelude._drawing.svg import DO, INK, SEE, STYLE, WIDTH, Svg, to_figure
+from undelude._drawing.colours import DO, INK, SEE
+from undelude._drawing.svg import STYLE, WIDTH, Svg, to_figure
 from undelude._paper.blocks.processes import policies
 from undelude._paper.item import Block, Item, Settings, holds, sampled
 from undelude._types import Mark

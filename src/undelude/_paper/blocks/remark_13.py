@@ -12,7 +12,8 @@ from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
 import undelude as ud
-from undelude._drawing.svg import DO, MUTED, SEE, STYLE, WIDTH, Svg, to_figure
+from undelude._drawing.colours import DO, MUTED, SEE
+from undelude._drawing.svg import STYLE, WIDTH, Svg, to_figure
 from undelude._paper.item import Block, Settings, equal, holds
 from undelude._tree import prepend
 from undelude.tasks.tables import TableExpert, TableTask
@@ -31,7 +32,7 @@ def policy_of(agent: ud.TemperedAgent, process: ud.InteractionProcess) -> tuple[
     """
     task = process.task
     assert isinstance(task, TableTask)
-    _, A, O = task.log_probs.shape  # noqa: E741 - the letter of the paper
+    _, A, O = task.log_probs.shape
     start = agent.init(num_rounds=2)
 
     def after(a: Array, o: Array) -> Any:
@@ -56,7 +57,7 @@ def right_answers(process: ud.InteractionProcess, acted: Float[np.ndarray, "S A"
     assert isinstance(task, TableTask)
     assert isinstance(demonstrator, TableExpert)
     pays, expert = (np.exp(np.asarray(x.log_probs, float)) for x in (task, demonstrator))
-    K, A, O = pays.shape  # noqa: E741 - the letter of the paper
+    K, A, O = pays.shape
     now = np.zeros((K, 1 + A * O))
     now[:, 0] = np.asarray(process.prior)
     visits = now.copy()

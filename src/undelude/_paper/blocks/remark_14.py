@@ -8,7 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import undelude as ud
-from undelude._drawing.svg import DO, MUTED, SEE, STYLE, WIDTH, Svg, to_figure
+from undelude._drawing.colours import DO, MUTED, SEE
+from undelude._drawing.svg import STYLE, WIDTH, Svg, to_figure
 from undelude._paper.blocks.processes import PastExpert, PastTask, policies
 from undelude._paper.item import Block, Item, Settings, equal, holds
 from undelude._paper.results import load, origin

@@ -5,7 +5,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from undelude._certificate.replicates import interval
-from undelude._drawing.svg import DO, MUTED, STYLE, WIDTH, Svg, to_figure
+from undelude._drawing.colours import DO, MUTED
+from undelude._drawing.svg import STYLE, WIDTH, Svg, to_figure
 from undelude._paper.item import Block, Settings, holds
 from undelude._paper.results import load, origin
 

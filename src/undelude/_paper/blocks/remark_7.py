@@ -5,7 +5,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import undelude as ud
-from undelude._drawing.svg import SEE, STYLE, WIDTH, Svg, to_figure
+from undelude._drawing.colours import SEE
+from undelude._drawing.svg import STYLE, WIDTH, Svg, to_figure
 from undelude._paper.blocks.models import IDENTITY
 from undelude._paper.item import Block, Settings, equal, holds
 

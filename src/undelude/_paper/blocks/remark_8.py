@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 import undelude as ud
 from undelude._agents.base import predict_stepwise
 from undelude._distributions import as_categorical
-from undelude._drawing.svg import DO, DO_TEXT, MUTED, SEE, SEE_TEXT, STYLE, WIDTH, Svg, to_figure
+from undelude._drawing.colours import DO, DO_TEXT, MUTED, SEE, SEE_TEXT
+from undelude._drawing.svg import STYLE, WIDTH, Svg, to_figure
 from undelude._paper.blocks.models import log_tables
 from undelude._paper.item import Block, Item, Settings, equal, sampled
 from undelude._process.inference import Belief

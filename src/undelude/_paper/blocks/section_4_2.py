@@ -8,7 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import undelude as ud
-from undelude._drawing.svg import DO, SEE, STYLE, WIDTH, Svg, to_figure
+from undelude._drawing.colours import DO, SEE
+from undelude._drawing.svg import STYLE, WIDTH, Svg, to_figure
 from undelude._paper.item import Block, Item, Settings, equal, holds, sampled
 
 LOGGED = ("A_1", "O_1", "A_2", "O_2", "A_3")
@@ -68,7 +69,7 @@ def simulate_switching(
         The agent's actions and observations, and the actions that it was taught, each `[num_lessons, T]`. Episodes
         whose history begins no trajectory are omitted.
     """
-    T, A, O = actions.shape[1], actions.max() + 1, observations.max() + 1  # noqa: E741 - the letter of the paper
+    T, A, O = actions.shape[1], actions.max() + 1, observations.max() + 1
     tau = rng.integers(len(actions), size=num_lessons)
     agent_a, agent_o, taught = (np.zeros((num_lessons, T), int) for _ in range(3))
     logged_code, agent_code = np.zeros(len(actions), int), np.zeros(num_lessons, int)
