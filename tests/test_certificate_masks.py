@@ -11,7 +11,7 @@ import undelude as ud
 from processes import arm, opening
 from undelude._certificate import baselines, example_episode
 from undelude._certificate.per_episode import measure
-from undelude._certificate.rounds import find_missing, mean_over_rounds
+from undelude._certificate.rounds import fill_missing, mean_over_rounds
 
 KEY = jax.random.key(0)
 B, T = 6, 4
@@ -73,10 +73,11 @@ def test_garbage_has_no_effect(process, episodes):
 
 
 def test_short_episodes_as_if_cut(process, episodes):
-    """Episodes that end after two of four rounds are measured like episodes of two rounds."""
+    """Episodes that end after two of four rounds are measured like episodes of two rounds, at half the reward."""
     agent = ud.ExactAgent(process, "see")
     cut = jax.tree.map(lambda x: x[:, :2] if x.ndim > 1 else x, episodes)
     want = values(process, agent, cut)
+    want["reward"] /= 2
     have = values(process, agent, spoil(end_early(episodes, rounds=2)))
     assert have == pytest.approx(want, abs=1e-6)
     assert have["deluded_fraction"] is not None
@@ -93,7 +94,7 @@ def test_nan_has_no_effect_in_a_transformer():
 
 
 def test_last_gap_is_of_the_last_existing_round(process, episodes):
-    first, last = baselines._gaps(process, *find_missing(spoil(end_early(episodes))), KEY)
+    first, last = baselines._gaps(process, *fill_missing(spoil(end_early(episodes))), KEY)
     for n in (1, 2):
         cut = jax.tree.map(lambda x, n=n: x[:, :n] if x.ndim > 1 else x, episodes)
         ends = n == ROUNDS
@@ -101,8 +102,8 @@ def test_last_gap_is_of_the_last_existing_round(process, episodes):
     np.testing.assert_array_equal(first[ROUNDS == 1], last[ROUNDS == 1])
 
 
-def test_rewards_per_existing_round(process, monkeypatch):
-    """Each round pays 1 that exists, and NaN that does not."""
+def test_rewards_are_totals_over_T(process, monkeypatch):
+    """Each round that exists pays 1; one that does not counts as 0, although NaN stands in its place."""
 
     def paid(*args, num_episodes=None, **options):
         played = ud.rollout(*args, **options, num_episodes=B)
@@ -111,7 +112,7 @@ def test_rewards_per_existing_round(process, monkeypatch):
     monkeypatch.setattr(baselines, "rollout", paid)
     found, _ = baselines.measure_baselines(process, key=KEY, num_episodes=B, num_rounds=None)
     for name in ("reward_expert", "reward_exact_do", "reward_exact_see"):
-        assert found[name].value == 1.0
+        assert found[name].value == pytest.approx(np.broadcast_to(ROUNDS, B).mean() / T)
 
 
 def test_example_is_cut_to_its_rounds(process, monkeypatch):

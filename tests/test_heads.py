@@ -13,7 +13,7 @@ from processes import arm
 from undelude._agents.networks.heads import MIN_SCALE, make_head
 from undelude._agents.networks.normalise import is_continuous, normalise
 from undelude._agents.networks.readers import make_reader
-from undelude._distributions import Block, GivenArray, Parts, Symbols, spec_of
+from undelude._distributions import Block, GivenArray, Parts, Reals, Symbols, spec_of
 from undelude._distributions.spec import from_json, to_json
 
 KEY = jax.random.key(0)
@@ -76,6 +76,29 @@ def test_spec_from_bad_json(data, message):
         from_json(data, "actions")
 
 
+def test_values_outside_a_box_are_refused():
+    box = Reals((2,), low=-1.0, high=1.0)
+    box.check("actions", np.array([[-1.0, 1.0], [0.0, 1.0000001]]))
+    for values in ([[0.0, 1.1]], [[-7.0, 0.0]], [[np.nan, 0.0]]):
+        with pytest.raises(ValueError, match="actions"):
+            box.check("actions", np.array(values))
+
+
+def test_boxes_agree_if_equal():
+    box = Reals((2,), low=-1.0, high=1.0)
+    assert box.agrees(box)
+    assert box.agrees(Reals((2,)))
+    assert not box.agrees(Reals((2,), low=0.0, high=5.0))
+    assert not Reals((2,)).agrees(box)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "bool"])
+def test_no_head_for_counts(dtype):
+    """A mixture of normals would give them densities, where the truth has probabilities."""
+    with pytest.raises(TypeError, match="no head"):
+        ud.LSTMAgent((Symbols(2), Reals((3,), dtype=dtype)), 2, key=KEY)
+
+
 def test_unsupported_specs_are_named():
     """An unknown number of symbols, and parts without names."""
 
@@ -97,7 +120,7 @@ def test_unsupported_specs_are_named():
             to_json(spec)
     with pytest.raises(TypeError, match="no head for symbols"):
         make_head(spec_of(Strange()), 4, key=KEY)
-    with pytest.raises(TypeError, match="InteractionProcess"):
+    with pytest.raises(TypeError, match="process"):
         ud.LSTMAgent((2, 2), 2, key=KEY)
 
 

@@ -13,10 +13,11 @@ import pytest
 import undelude as ud
 from processes import arm
 from undelude._distributions import Symbols
+from undelude._process.host_world import AbstractHostWorld
 from undelude._process.world import AbstractWorld, EpisodeKeys, RoundKeys
 from undelude._rollout.host import play
-from undelude._rollout.host_world import AbstractHostWorld
 from undelude._rollout.scan import run_episode
+from undelude._teaching.updates import collect
 
 KEY = jax.random.key(0)
 T = 4
@@ -190,10 +191,110 @@ def test_plans_end_with_the_episode(hazard):
     np.testing.assert_allclose(*values, atol=1e-5)
 
 
+class Spent(Absorbed):
+    """A hazard whose distribution and reward are not numbers once it is over."""
+
+    def Q_O(self, theta, w):
+        return ud.Categorical(probs=jnp.where(w[1], jnp.nan, jnp.asarray(Q_O, float)[theta, w[0]]))
+
+    def reward(self, theta, w, a, o):
+        return jnp.where(w[1], jnp.nan, Hazard.reward(self, theta, w, a, o))
+
+    def ends(self, o):
+        return o == OVER
+
+
 def test_check_task_stops_at_the_end():
-    """A memory that goes wrong after the end is not looked at there."""
-    report = ud.check_task(process(Hazard()), num_episodes=64)
-    assert report.action_kl_do > 0
+    assert ud.check_task(process(Spent()), num_episodes=64).action_kl_do > 0
+
+
+class Exit(Hazard):
+    """Action 0 pays 1 and ends the episode; action 1 pays .6, and the episode goes on."""
+
+    def Q_O(self, theta, w):
+        return ud.Categorical(probs=jnp.where(w == 0, jnp.array([0.0, 0.0, 1.0]), jnp.array([0.5, 0.5, 0.0])))
+
+    def reward(self, theta, w, a, o):
+        return jnp.where(o == OVER, 1.0, 0.6)
+
+
+def test_best_policy_earns_most():
+    """Rewards are totals over T: two rounds of action 1 and one of action 0 earn 1.2 + 1, and leaving at once 1."""
+    world = ud.InteractionProcess(PRIOR, jnp.arange(2), Exit(), Expert(), num_rounds=3)
+    report = ud.certify(world, ud.ExactAgent(world), key=KEY, num_episodes=64)
+    assert report.reward_best == pytest.approx((0.6 + 0.6 + 1.0) / 3)
+    assert report.reward_constant == pytest.approx(0.6)
+
+
+def test_metrics_are_means_over_existing_symbols(hazard):
+    agent, teaching = ud.LSTMAgent(hazard, 4, key=KEY), ud.Factual(target="sample")
+    run = ud.teach(hazard, agent, teaching, key=KEY, steps=1, batch_size=8, log_every=1)
+    keys = [jax.random.fold_in(jax.random.fold_in(KEY, 0), i) for i in range(8)]
+    episodes = [collect(hazard, agent, teaching, key) for key in keys]
+    losses = [ud.log_losses(agent, e, target="sample") for e in episodes]
+    num_symbols = sum(int(e.mask.sum()) for e in episodes)
+    for i, name in enumerate(("action_loss", "observation_loss")):
+        assert run.metrics[0][name] == pytest.approx(sum(float(x[i].sum()) for x in losses) / num_symbols, rel=1e-5)
+
+
+def test_padding_without_a_mask_is_refused(hazard):
+    with pytest.raises(ValueError, match="mask="):
+        ud.Episodes.of(hazard, actions=[[0, 0], [0, 0]], observations=[[0, OVER], [OVER, 0]])
+    ud.Episodes.of(
+        hazard, actions=[[0, 0], [0, 0]], observations=[[0, OVER], [OVER, 0]], mask=[[True] * 2, [True, False]]
+    )
+    ud.Episodes.of(hazard, actions=[[0, 0], [0, 0]], observations=[[OVER, 0], [OVER, 0]], mask=[True, False])
+
+
+def test_host_agent_may_return_nan_after_the_end(hazard):
+    """Which episodes have ended is known from the observations; their rows are not read."""
+
+    def predict(over, a, o):
+        over = over if o is None else over | (o == OVER)
+        return np.where(over_before[-1][:, None], np.nan, 0.5) * np.ones((len(over), 2)), note(over)
+
+    over_before = []
+
+    def note(over):
+        over_before.append(over)
+        return over
+
+    def reset(num_episodes):
+        return note(np.zeros(num_episodes, bool))
+
+    report = ud.certify(hazard, ud.HostAgent(reset, predict), key=KEY, num_episodes=64, baselines=False)
+    assert np.isfinite(report.action_kl_do)
+
+
+class Coin(ud.AbstractAgent):
+    """An agent without memory."""
+
+    def init(self, *, num_rounds):
+        return ()
+
+    def f_A(self, m):
+        return ud.Categorical(probs=jnp.full(2, 0.5))
+
+    def f_O(self, m):
+        return ud.Categorical(probs=jnp.full(3, 1 / 3))
+
+    def g_A(self, a, m, *, intervened):
+        return m
+
+    def g_O(self, o, m):
+        return m
+
+
+def test_agent_without_memory_in_a_host_world():
+    episodes = ud.rollout(HostSimulator(), Coin(), key=KEY, num_episodes=8)
+    assert episodes.actions.shape == (8, T)
+
+
+def test_network_for_a_simulator():
+    """A network needs the specs of a world, and no distributions."""
+    for world in (Simulator(), HostSimulator()):
+        agent = ud.GRUAgent(world, 4, key=KEY)
+        assert ud.rollout(world, agent, key=KEY, num_episodes=8).mask.shape == (8, T)
 
 
 def test_units_ignore_padding():
@@ -302,7 +403,7 @@ def test_simulator_has_no_exact_agent(no_type_checks):
 
 @pytest.mark.parametrize("make_world", [Simulator, HostSimulator, lambda: process(Hazard())])
 @pytest.mark.parametrize("kind", ["host agent", "traced agent", "expert"])
-def test_every_pairing_has_the_same_law(make_world, kind):
+def test_every_pairing_has_the_same_distribution(make_world, kind):
     """Compiled, Python, and mixed: the share of episodes that survive the first round is that of the enumeration."""
     world, B = make_world(), 400
     agent = {"host agent": uniform(2), "traced agent": ud.LSTMAgent(process(Hazard()), 4, key=KEY), "expert": None}[

@@ -2,7 +2,7 @@
 
 import abc
 import dataclasses
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import equinox as eqx
 import jax
@@ -10,11 +10,9 @@ from jaxtyping import Array, Bool, Float, Key
 
 from undelude._checks import one_line
 from undelude._distributions import AbstractDistribution
+from undelude._process.episodes import Episodes
 from undelude._tree import prepend, where
 from undelude._types import Action, M, Mark, Memory, Observation, Theta
-
-if TYPE_CHECKING:
-    from undelude._process.episodes import Episodes
 
 A = TypeVar("A", bound="AbstractAgent")
 Predictions = tuple[AbstractDistribution, AbstractDistribution]
@@ -135,7 +133,7 @@ class AbstractSequenceAgent(AbstractAgent[M]):
     predicts_stepwise: ClassVar[bool] = False
 
     @abc.abstractmethod
-    def predict(self, episode: "Episodes") -> Predictions:
+    def predict(self, episode: Episodes) -> Predictions:
         """Return `f_A` and `f_O` of each round, leading axis T; with an opening, `f_O` has T + 1 entries."""
 
 
@@ -163,12 +161,12 @@ def check_mark(agent: AbstractAgent, mark: str) -> None:
         )
 
 
-def predict(agent: AbstractAgent, episode: "Episodes") -> Predictions:
+def predict(agent: AbstractAgent, episode: Episodes) -> Predictions:
     """Return `agent.predict(episode)`, or `predict_stepwise(agent, episode)` for an agent without `predict`."""
     return agent.predict(episode) if isinstance(agent, AbstractSequenceAgent) else predict_stepwise(agent, episode)
 
 
-def predict_stepwise(agent: AbstractAgent, episode: "Episodes") -> Predictions:
+def predict_stepwise(agent: AbstractAgent, episode: Episodes) -> Predictions:
     """Return `f_A` and `f_O` at each round of a stored episode, step by step; `predict` must return the same."""
     m, opening = agent.init(num_rounds=episode.num_rounds), None
     if episode.opening is not None:
@@ -186,7 +184,7 @@ def predict_stepwise(agent: AbstractAgent, episode: "Episodes") -> Predictions:
     return P_A, prepend(opening, P_O)
 
 
-def beliefs(agent: AbstractAgent, episode: "Episodes") -> Float[Array, "T1 K"]:
+def beliefs(agent: AbstractAgent, episode: Episodes) -> Float[Array, "T1 K"]:
     """Return an agent's log-posteriors before each round of a stored episode and after its last, in nats.
 
     After the last round of an episode that ended early, the belief stays as it is.

@@ -18,7 +18,8 @@ class HostAgent:
     """A policy that is not JAX: it acts in a batch of episodes, in Python, and is never traced.
 
     For `ud.rollout` and `ud.certify`. Its functions are called with NumPy arrays with a leading axis B, the episodes;
-    its memory may be any object. Predictions for episodes that have ended are ignored.
+    its memory may be any object. Rows of episodes that have ended are passed on, and
+    what it returns for them is ignored.
 
         m = reset(B)
         distribution, m = predict(m, a, o)     before each action, and after the last observation

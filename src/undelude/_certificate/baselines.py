@@ -19,7 +19,7 @@ from undelude._agents.fixed import FixedPolicy
 from undelude._agents.planning import PlanningAgent, num_nodes
 from undelude._certificate.per_episode import MARKS
 from undelude._certificate.quantity import THETA_IS_CONTINUOUS, Quantity
-from undelude._certificate.rounds import Mask, count_rounds, fill_missing, mean_over_rounds
+from undelude._certificate.rounds import Mask, count_rounds, fill_missing, reward_per_round
 from undelude._distributions import Categorical, Symbols, divergences, num_symbols
 from undelude._process.episodes import Episodes
 from undelude._process.process import InteractionProcess
@@ -163,9 +163,8 @@ def advise(quantities: Mapping[str, Quantity]) -> str | None:
 
 
 def _rewards(episodes: Episodes) -> Float[Array, " B"]:
-    """Return the mean reward per round of each episode."""
     episodes, mask = fill_missing(episodes)
-    return mean_over_rounds(episodes.reward, mask)
+    return reward_per_round(episodes.reward, mask)
 
 
 @eqx.filter_jit
@@ -178,7 +177,7 @@ def _constant(process: InteractionProcess, key: Array, num_episodes: int, num_ro
 
         def one(i: Array) -> Array:
             episode, _ = run_episode(process, actor, jax.random.fold_in(key, i), num_rounds=num_rounds)
-            return mean_over_rounds(episode.reward, episode.mask)
+            return reward_per_round(episode.reward, episode.mask)
 
         return jax.vmap(one)(jnp.arange(num_episodes))
 

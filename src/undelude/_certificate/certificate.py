@@ -64,7 +64,8 @@ class Certificate:
     """The result of `certify`: an agent's predictions on its own histories, compared with both exact answers.
 
     Every quantity is a mean over episodes, or None if it could not be measured; then `notes` gives the reason. `x_se`
-    is the standard error of `x`.
+    is the standard error of `x`. Within an episode, predictions are averaged over the rounds that exist, and rewards
+    over T: rounds after an early end pay nothing. Every episode counts equally.
 
     Attributes:
         task: the name of the process.

@@ -17,7 +17,7 @@ from undelude._certificate.per_episode import (
     own_belief,
 )
 from undelude._certificate.rounds import fill_missing, with_one_more_round
-from undelude._distributions import AbstractDistribution, Categorical, Symbols
+from undelude._distributions import AbstractDistribution, Symbols, as_categorical
 from undelude._process.episodes import Episodes
 from undelude._process.inference import expert_distributions, filter, reread
 from undelude._process.process import InteractionProcess
@@ -125,5 +125,4 @@ def _read(process: InteractionProcess, agent: AbstractAgent, episodes: Episodes)
 
 
 def _probabilities(policy: AbstractDistribution) -> Float[Array, "T1 A"]:
-    assert isinstance(policy, Categorical)
-    return jnp.exp(policy.log_probs)
+    return as_categorical(policy).probs

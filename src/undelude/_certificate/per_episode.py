@@ -16,6 +16,7 @@ from undelude._certificate.rounds import (
     fill_missing,
     mean_over_rounds,
     observation_mask,
+    reward_per_round,
     with_one_more_round,
 )
 from undelude._checks import TOLERANCE
@@ -175,7 +176,7 @@ def measure_episode(
     P_A = None if P_A is None else jax.tree.map(lambda x: x[:T], P_A)
     masks = mask, observation_mask(episode, mask)
     key_answer, key_A, key_O = jax.random.split(key, 3)
-    result = {"reward": mean_over_rounds(episode.reward, mask)}
+    result = {"reward": reward_per_round(episode.reward, mask)}
     if P_A is not None:
         losses = jax.vmap(lambda P, a: -P.log_prob(a))(P_A, episode.expert_actions)
         result |= _measure_calibration("action", P_A, losses, masks[0], key_A)

@@ -40,6 +40,11 @@ def mean_over_rounds(x: Float[Array, "*B T"], mask: Mask) -> Float[Array, "*B"]:
     return x.mean(-1) if mask is None else jnp.where(mask, x, 0.0).sum(-1) / mask.sum(-1)
 
 
+def reward_per_round(reward: Float[Array, "*B T"], mask: Mask) -> Float[Array, "*B"]:
+    """Return the sum of an episode's rewards over T, as if its rounds after an early end paid nothing."""
+    return reward.mean(-1) if mask is None else jnp.where(mask, reward, 0.0).mean(-1)
+
+
 def count_rounds(episode: Episodes, mask: Mask) -> int | Int[Array, ""]:
     """Return how many rounds of one episode exist."""
     return episode.num_rounds if mask is None else mask.sum()

@@ -48,7 +48,7 @@ def check_determinism(played: Played, again: Played) -> Iterator[str]:
 
 def check_say(process: InteractionProcess, episodes: Episodes) -> Iterator[str]:
     """Check that the task's `say` returns a string for each observation of the first episode."""
-    for t in range(episodes.num_rounds):
+    for t in range(int(episodes.mask[0].sum())):
         try:
             words = process.task.say(jax.tree.map(lambda x, t=t: np.asarray(x[0, t]), episodes.observations))
         except Exception as error:
@@ -109,6 +109,7 @@ def check_finite(played: Played) -> Iterator[str]:
     ):
         for x in map(np.asarray, jax.tree.leaves(tree)):
             bad = np.asarray(~np.isfinite(x.reshape(*x.shape[:num_axes], -1)).all(-1))
+            bad &= np.asarray(episodes.mask) if num_axes == 2 else True
             if bad.any():
                 yield f"{name} {what}, {_locate(bad, played, name)}."
 

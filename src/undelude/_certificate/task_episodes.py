@@ -91,8 +91,8 @@ class Replayed(eqx.Module):
         memories: of task and expert, after the action and after the observation; each only if it declares
             `theta_free_memory`.
         policies: the expert's probabilities; None if actions are not symbols.
-        possible_before: whether a theta allows all observations before the round.
-        possible_after: whether a theta allows all observations up to and including the round's.
+        possible_before: whether the round exists, and a theta allows all observations before it.
+        possible_after: whether the round exists, and a theta allows all observations up to and including its own.
     """
 
     given_opening: list[PyTree]
@@ -188,7 +188,8 @@ def _replay_under(process: InteractionProcess, theta: Theta, episode: Episodes) 
     later_w, later_e = jax.tree.map(lambda x: x[1:], (states.w, states.e))
     memories = {"task": (states.acted_w, later_w)} if task.theta_free_memory else {}
     memories |= {"expert": (states.acted_e, later_e)} if expert.theta_free_memory else {}
-    return Replayed(given_opening, given, memories, policies, possible[:-1], possible[1:])
+    exists = episode.mask
+    return Replayed(given_opening, given, memories, policies, possible[:-1] & exists, possible[1:] & exists)
 
 
 def _given_parts(distribution: AbstractDistribution) -> list[PyTree]:

@@ -23,6 +23,9 @@ from undelude._distributions.discrete import Autoregressive, Categorical
 from undelude._tree import Structure, index, is_concrete
 from undelude._types import Value
 
+# How far outside a box a value may be, in units of the box, and still count as rounding.
+ROUNDING = 1e-5
+
 
 class Spec(abc.ABC):
     """The set of values of an action, an observation, or a part of one; hashable, so that it can be a static field."""
@@ -134,11 +137,25 @@ class Reals(Spec):
         return jax.ShapeDtypeStruct(self.shape, jnp.zeros((), self.dtype or float).dtype)
 
     def agrees(self, other: Spec) -> bool:
-        """Return whether the shapes are equal: a density on the line may predict values in a box."""
-        return isinstance(other, Reals) and self.shape == other.shape
+        """Return whether shapes and boxes are equal; a density on the line may predict values in a box."""
+        return isinstance(other, Reals) and self.shape == other.shape and other.box in (None, self.box)
+
+    def check(self, name: str, values: Value) -> None:
+        """Raise `ValueError` if `values` are not finite, or outside the box by more than rounding."""
+        if not is_concrete(values):
+            return
+        values = np.asarray(values)
+        if not np.isfinite(values).all():
+            raise ValueError(f"{name} must be finite numbers.")
+        if self.box is None or not values.size:
+            return
+        (low, high), least, most = self.box, values.min(), values.max()
+        if least < low - ROUNDING * (high - low) or most > high + ROUNDING * (high - low):
+            raise ValueError(f"{name} must be from {low} to {high}, not from {least} to {most}.")
 
     def __str__(self) -> str:
-        return f"numbers {list(self.shape)}" if self.shape else "a number"
+        box = "" if self.box is None else f" from {self.low} to {self.high}"
+        return (f"numbers {list(self.shape)}" if self.shape else "a number") + box
 
 
 @dataclasses.dataclass(frozen=True)

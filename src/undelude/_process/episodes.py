@@ -96,7 +96,7 @@ class Episodes(eqx.Module):
                 f"{process.name}: intervened must be booleans (true for do, false for see) "
                 f"of shape {list(lead)} or for all alike, not {marks.dtype}{list(marks.shape)}."
             )
-        if exists.dtype != bool or exists.shape not in ((), lead):
+        if exists.dtype != bool or exists.shape not in ((), lead[1:], lead):
             raise ValueError(
                 f"{process.name}: mask must be booleans (true for the rounds that exist) of shape {list(lead)}, "
                 f"not {exists.dtype}{list(exists.shape)}."
@@ -115,6 +115,7 @@ class Episodes(eqx.Module):
             mask=jnp.broadcast_to(exists, lead),
         )
         check_symbols(process, episodes)
+        _check_ends(process, episodes)
         return episodes
 
     @property
@@ -126,6 +127,19 @@ class Episodes(eqx.Module):
     def num_rounds(self) -> int:
         """`T`."""
         return self.mask.shape[-1]
+
+
+def _check_ends(process: InteractionProcess, episodes: Episodes) -> None:
+    """Raise `ValueError` if a round exists after an observation that ends the episode."""
+    if not process.ends_early or not is_concrete((episodes.observations, episodes.mask)):
+        return
+    ends = process.task.ends
+    for _ in episodes.mask.shape:
+        ends = jax.vmap(ends)
+    if (np.asarray(ends(episodes.observations))[..., :-1] & np.asarray(episodes.mask)[..., 1:]).any():
+        raise ValueError(
+            f"{process.name}: rounds follow an observation that ends the episode; give mask=, false for those rounds."
+        )
 
 
 def check_symbols(process: InteractionProcess, episodes: Episodes) -> None:

@@ -123,16 +123,6 @@ class InteractionProcess(AbstractWorld[ProcessState]):
         """The specs of actions and of observations: the sets of their values."""
         return _trace_specs(outline(self))
 
-    @property
-    def action_spec(self) -> Spec:
-        """The spec of actions: the set of their values."""
-        return self.specs[0]
-
-    @property
-    def observation_spec(self) -> Spec:
-        """The spec of observations: the set of their values."""
-        return self.specs[1]
-
     def begin(
         self, key: Key[Array, ""], theta: Int[Array, ""] | None = None
     ) -> tuple[ProcessState, Observation | None]:
@@ -271,5 +261,5 @@ def _trace_specs(key: Outline) -> tuple[Spec, Spec]:
         theta = any_theta(process)
         return first_Q_A(process, theta), first_Q_O(process, theta)
 
-    Q_A, Q_O = eqx.filter_eval_shape(distributions, *key[0])
+    Q_A, Q_O = eqx.filter_eval_shape(distributions, *key.shapes)
     return spec_of(Q_A), spec_of(Q_O)

@@ -208,7 +208,7 @@ def _check_memories(process: "InteractionProcess", memories: tuple[Memory, Memor
                 )
 
 
-def check_distribution(distribution: AbstractDistribution, name: str) -> None:
+def check_distribution(distribution: object, name: str) -> None:
     """Raise `ValueError` if a distribution, stacked over theta, is not finite or not normalised."""
     match distribution:
         case Categorical():

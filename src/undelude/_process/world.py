@@ -79,6 +79,16 @@ class AbstractWorld(eqx.Module, Generic[S]):
         @property
         def finite(self) -> bool: ...
 
+    @property
+    def action_spec(self) -> Spec:
+        """The spec of actions: the set of their values."""
+        return self.specs[0]
+
+    @property
+    def observation_spec(self) -> Spec:
+        """The spec of observations: the set of their values."""
+        return self.specs[1]
+
     @abc.abstractmethod
     def begin(self, key: Key[Array, ""], theta: Int[Array, ""] | None = None) -> tuple[S, Observation | None]:
         """Sample theta, unless it is given as an index, and the opening.

@@ -1,4 +1,4 @@
-"""Checks before anything is compiled: is this a world, does the agent fit it, is theta in the support."""
+"""Checks before anything is compiled: does the agent fit the world, is theta in the support."""
 
 import functools
 import operator
@@ -11,22 +11,13 @@ from jaxtyping import PyTree
 from undelude._agents.base import AbstractAgent
 from undelude._checks import one_line
 from undelude._distributions import AbstractDistribution, Spec, spec_of
+from undelude._process.host_world import World
 from undelude._process.process import InteractionProcess
-from undelude._process.world import AbstractWorld
-from undelude._rollout.host_world import AbstractHostWorld
 from undelude._tree import Outline, filled, is_concrete, outline, signature
 from undelude._types import Memory
 
 
-def check_world(world: object) -> None:
-    """Raise `TypeError` if `world` is not a world that `rollout` can play."""
-    if not isinstance(world, AbstractWorld | AbstractHostWorld):
-        raise TypeError(
-            f"process must be an ud.InteractionProcess, such as ud.tasks.bandit(), not {one_line(repr(world))}."
-        )
-
-
-def check_theta(world: AbstractWorld | AbstractHostWorld, theta: Any) -> None:
+def check_theta(world: World, theta: Any) -> None:
     """Raise `ValueError` unless Theta is finite and `theta` the index of a value with positive prior probability.
 
     A world that can only be sampled checks theta itself, in `begin`.
@@ -44,7 +35,7 @@ def check_theta(world: AbstractWorld | AbstractHostWorld, theta: Any) -> None:
     raise ValueError(f"{world.name}: theta={one_line(theta)} is outside the support; {support}.")
 
 
-def check_fit(world: AbstractWorld | AbstractHostWorld, agent: AbstractAgent) -> None:
+def check_fit(world: World, agent: AbstractAgent) -> None:
     """Raise if `agent` was made for other values than the world has, or breaks the protocol.
 
     Raises:
@@ -57,7 +48,7 @@ def check_fit(world: AbstractWorld | AbstractHostWorld, agent: AbstractAgent) ->
 # Cached, because tracing takes longer than a short rollout.
 @functools.lru_cache(maxsize=64)
 def _check_fit(key: Outline, name: str, specs: tuple[Spec, Spec], num_rounds: int) -> None:
-    shapes, kind = key[0], type(filled(key, key[0])).__name__
+    shapes, kind = key.shapes, type(filled(key, key.shapes)).__name__
 
     def predict(leaves: tuple) -> tuple[Memory, object, object]:
         agent = filled(key, leaves)

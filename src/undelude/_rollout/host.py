@@ -13,11 +13,14 @@ from undelude._agents.host import HostAgent
 from undelude._checks import as_numbers, check_count, check_probabilities
 from undelude._distributions import AbstractDistribution, Categorical, Spec, Symbols, num_symbols, spec_of
 from undelude._process.episodes import AGENT, EXPERT, Episodes
+from undelude._process.host_world import AbstractHostWorld, Prediction, World
 from undelude._process.world import AbstractWorld, EpisodeKeys, RoundKeys
 from undelude._rollout.checks import check_theta
-from undelude._rollout.host_world import AbstractHostWorld, Prediction
 from undelude._tree import index, where
 from undelude._types import Action, Memory, Observation, State
+
+# The episodes that have not ended before the round.
+Exists = Bool[np.ndarray, " B"]
 
 
 class _Vmapped(AbstractHostWorld[State]):
@@ -49,15 +52,19 @@ class _AbstractPlayer(abc.ABC):
         """Return the memories at the start."""
 
     @abc.abstractmethod
-    def read(self, m: Memory, a: Action | None, o: Observation | None, t: int) -> tuple[Prediction, Memory]:
+    def read(
+        self, m: Memory, a: Action | None, o: Observation | None, exists: Exists, t: int
+    ) -> tuple[Prediction, Memory]:
         """Read the last round, and predict the action of round `t`."""
 
     @abc.abstractmethod
-    def act(self, m: Memory, prediction: Prediction, keys: Key[Array, " B"], t: int) -> tuple[Action, Memory]:
+    def act(
+        self, m: Memory, prediction: Prediction, keys: Key[Array, " B"], exists: Exists, t: int
+    ) -> tuple[Action, Memory]:
         """Choose the actions of round `t`."""
 
     @abc.abstractmethod
-    def predict_observation(self, m: Memory, a: Action | None, t: int) -> Prediction:
+    def predict_observation(self, m: Memory, a: Action | None, exists: Exists, t: int) -> Prediction:
         """Predict the observations of round `t`, or the openings if `a` is None."""
 
 
@@ -68,21 +75,23 @@ class _HostPlayer(_AbstractPlayer):
         self.agent = agent
         self.action_spec, self.observation_spec = specs
         self.rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-        self.B = 0
 
     def init(self, num_episodes: int, num_rounds: int) -> Memory:
         del num_rounds
-        self.B = num_episodes
         return self.agent.reset(num_episodes)
 
-    def read(self, m: Memory, a: Action | None, o: Observation | None, t: int) -> tuple[Prediction, Memory]:
+    def read(
+        self, m: Memory, a: Action | None, o: Observation | None, exists: Exists, t: int
+    ) -> tuple[Prediction, Memory]:
         returned, m = _pair(self.agent.predict(m, _to_host(a), _to_host(o)), f"predict (round {t})")
-        return _as_distribution(returned, self.action_spec, self.B, f"predict (round {t})"), m
+        return _as_distribution(returned, self.action_spec, exists, f"predict (round {t})"), m
 
-    def act(self, m: Memory, prediction: Prediction, keys: Key[Array, " B"], t: int) -> tuple[Action, Memory]:
+    def act(
+        self, m: Memory, prediction: Prediction, keys: Key[Array, " B"], exists: Exists, t: int
+    ) -> tuple[Action, Memory]:
         if self.agent.act is not None:
             chosen, m = _pair(self.agent.act(m, prediction, self.rng), f"act (round {t})")
-            return _as_actions(chosen, self.action_spec, self.B, t), m
+            return _as_actions(chosen, self.action_spec, exists, t), m
         if prediction is None:
             raise ValueError(
                 "HostAgent: predict returned None instead of a distribution, so that there is nothing to draw actions "
@@ -90,11 +99,11 @@ class _HostPlayer(_AbstractPlayer):
             )
         return _draw(prediction, keys), m
 
-    def predict_observation(self, m: Memory, a: Action | None, t: int) -> Prediction:
+    def predict_observation(self, m: Memory, a: Action | None, exists: Exists, t: int) -> Prediction:
         if self.agent.predict_observation is None:
             return None
         returned = self.agent.predict_observation(m, _to_host(a))
-        return _as_distribution(returned, self.observation_spec, self.B, f"predict_observation (round {t})")
+        return _as_distribution(returned, self.observation_spec, exists, f"predict_observation (round {t})")
 
 
 class _TracedPlayer(_AbstractPlayer):
@@ -107,21 +116,25 @@ class _TracedPlayer(_AbstractPlayer):
         one = self.agent.init(num_rounds=num_rounds)
         return jax.tree.map(lambda x: jnp.broadcast_to(x, (num_episodes, *jnp.shape(x))), one)
 
-    def read(self, m: Memory, a: Action | None, o: Observation | None, t: int) -> tuple[Prediction, Memory]:
+    def read(
+        self, m: Memory, a: Action | None, o: Observation | None, exists: Exists, t: int
+    ) -> tuple[Prediction, Memory]:
         del t
-        return _read(self.agent, m, a, o)
+        return _read(self.agent, m, a, o, jnp.asarray(exists))
 
-    def act(self, m: Memory, prediction: Prediction, keys: Key[Array, " B"], t: int) -> tuple[Action, Memory]:
-        del prediction, t
+    def act(
+        self, m: Memory, prediction: Prediction, keys: Key[Array, " B"], exists: Exists, t: int
+    ) -> tuple[Action, Memory]:
+        del prediction, exists, t
         return _act(self.agent, m, keys)
 
-    def predict_observation(self, m: Memory, a: Action | None, t: int) -> Prediction:
-        del t
+    def predict_observation(self, m: Memory, a: Action | None, exists: Exists, t: int) -> Prediction:
+        del exists, t
         return _predict_observation(self.agent, m, a)
 
 
 def play(
-    world: AbstractWorld | AbstractHostWorld,
+    world: World,
     agent: HostAgent | AbstractAgent | None,
     *,
     key: Key[Array, ""],
@@ -171,26 +184,27 @@ def play(
     if player is not None:
         m = player.init(B, T)
         if opening is not None:
-            P_O.append(player.predict_observation(m, None, 0))
-        prediction, m = player.read(m, None, opening, 0)
+            P_O.append(player.predict_observation(m, None, exists, 0))
+        prediction, m = player.read(m, None, opening, exists, 0)
         P_A.append(prediction)
     for t in range(T):
         Q_A, a_bar = world.consult(state, round_keys[:, t])
         a = a_bar
         later_m = m
         if player is not None:
-            a, later_m = player.act(m, prediction, round_keys[:, t], t)
-            P_O.append(player.predict_observation(later_m, a, t))
+            a, later_m = player.act(m, prediction, round_keys[:, t], exists, t)
+            P_O.append(player.predict_observation(later_m, a, exists, t))
         later, o, reward, ended = world.respond(state, a, round_keys[:, t])
         rows.append((a, o, Q_A, a_bar, jnp.where(exists, jnp.asarray(reward, float), 0.0), jnp.asarray(exists)))
         if player is not None:
-            prediction, later_m = player.read(later_m, a, o, t + 1)
+            prediction, later_m = player.read(later_m, a, o, exists, t + 1)
             P_A.append(prediction)
         # The memory of a HostAgent is its own; its rows of ended episodes are ignored.
         m = _keep(exists, later_m, m) if isinstance(player, _TracedPlayer) else later_m
         state = _keep(exists, later, state) if isinstance(world, _Vmapped) and world.ends_early else later
         thetas.append(world.theta(state))
-        exists = exists & ~np.asarray(ended)
+        if world.ends_early:
+            exists = exists & ~np.asarray(ended)
 
     actions, observations, Q_A, a_bar, reward, mask = _stack(rows)
     by_agent = agent is not None
@@ -218,9 +232,9 @@ def _keep(exists: Bool[np.ndarray, " B"], new: PyTree, old: PyTree) -> PyTree:
     return jax.vmap(where)(jnp.asarray(exists), new, old)
 
 
-def _as_actions(chosen: object, spec: Spec, B: int, t: int) -> Action:
+def _as_actions(chosen: object, spec: Spec, exists: Exists, t: int) -> Action:
     """Return the actions that a `HostAgent` chose as arrays of the spec's shapes and dtypes."""
-    shape = jax.tree.map(lambda x: (B, *x.shape), spec.value)
+    shape = jax.tree.map(lambda x: (len(exists), *x.shape), spec.value)
     dtypes = jax.tree.map(lambda x: x.dtype, spec.value)
     name = f"HostAgent: what act (round {t}) returned"
     is_one_array = isinstance(spec.value, jax.ShapeDtypeStruct)
@@ -229,9 +243,7 @@ def _as_actions(chosen: object, spec: Spec, B: int, t: int) -> Action:
         raise ValueError(
             f"HostAgent: act (round {t}) returned actions of shape {jax.tree.map(np.shape, a)}, not {shape}."
         )
-    spec.check(f"HostAgent: act (round {t}), actions", a)
-    if any(np.issubdtype(x.dtype, np.floating) and not np.isfinite(x).all() for x in jax.tree.leaves(a)):
-        raise ValueError(f"HostAgent: act (round {t}) returned actions that are not finite.")
+    spec.check(f"HostAgent: act (round {t}), actions", jax.tree.map(lambda x: x[exists], a))
     return jax.tree.map(lambda x, dtype: jnp.asarray(x, dtype), a, dtypes)
 
 
@@ -242,10 +254,11 @@ def _pair(returned: object, name: str) -> tuple[object, Memory]:
     return returned
 
 
-def _as_distribution(returned: object, spec: Spec, B: int, name: str) -> AbstractDistribution | None:
-    """Return a policy's prediction as a batch of distributions."""
+def _as_distribution(returned: object, spec: Spec, exists: Exists, name: str) -> AbstractDistribution | None:
+    """Return a policy's prediction as a batch of distributions; those of ended episodes are not checked."""
     if returned is None:
         return None
+    B = len(exists)
     if isinstance(returned, AbstractDistribution):
         leaves = jax.tree.leaves(eqx.filter(returned, eqx.is_array_like))
         if any(leaf.ndim == 0 or leaf.shape[0] != B for leaf in leaves):
@@ -255,7 +268,7 @@ def _as_distribution(returned: object, spec: Spec, B: int, name: str) -> Abstrac
         if not spec.agrees(own := spec_of(index(returned, 0))):
             raise ValueError(f"HostAgent: {name} returned a distribution of {own} for each episode, not of {spec}.")
         if isinstance(returned, Categorical):
-            check_probabilities(returned.probs, f"HostAgent: {name}, probabilities")
+            check_probabilities(returned.probs[exists], f"HostAgent: {name}, probabilities")
         return returned
     if not isinstance(spec, Symbols):
         raise ValueError(
@@ -265,8 +278,8 @@ def _as_distribution(returned: object, spec: Spec, B: int, name: str) -> Abstrac
     probs = as_numbers(returned, f"HostAgent: what {name} returned").astype(float)
     if probs.shape != (shape := (B, num_symbols(spec))):
         raise ValueError(f"HostAgent: {name} returned probabilities of shape {list(probs.shape)}, not {list(shape)}.")
-    check_probabilities(probs, f"HostAgent: {name}, probabilities")
-    with np.errstate(divide="ignore"):
+    check_probabilities(probs[exists], f"HostAgent: {name}, probabilities")
+    with np.errstate(divide="ignore", invalid="ignore"):
         return Categorical(log_probs=jnp.asarray(np.log(probs), float))
 
 
@@ -321,14 +334,15 @@ def _predict_observation(agent: AbstractAgent, m: Memory, a: Action | None) -> A
 
 @eqx.filter_jit
 def _read(
-    agent: AbstractAgent, m: Memory, a: Action | None, o: Observation | None
+    agent: AbstractAgent, m: Memory, a: Action | None, o: Observation | None, exists: Array
 ) -> tuple[AbstractDistribution, Memory]:
-    def one(m: Memory, a: Action | None, o: Observation | None) -> tuple[AbstractDistribution, Memory]:
+    # `exists` alone gives the batch its size if the memory is empty and nothing was read yet.
+    def one(m: Memory, a: Action | None, o: Observation | None, _: Array) -> tuple[AbstractDistribution, Memory]:
         m = _after(agent, m, a)
         m = m if o is None else agent.g_O(o, m)
         return agent.f_A(m), m
 
-    return jax.vmap(one)(m, a, o)
+    return jax.vmap(one)(m, a, o, exists)
 
 
 def _after(agent: AbstractAgent, m: Memory, a: Action | None) -> Memory:

@@ -11,14 +11,15 @@ from undelude._agents.base import AbstractAgent, check_mark
 from undelude._agents.host import HostAgent
 from undelude._checks import check_count, check_key, one_line
 from undelude._process.episodes import Episodes
+from undelude._process.host_world import World, check_world
 from undelude._process.world import AbstractWorld
-from undelude._rollout.checks import check_fit, check_theta, check_world
+from undelude._rollout.checks import check_fit, check_theta
 from undelude._rollout.host import AbstractHostWorld, play
 from undelude._rollout.scan import run_episode
 
 
 def rollout(
-    process: AbstractWorld | AbstractHostWorld,
+    process: World,
     agent: AbstractAgent | HostAgent | None,
     *,
     key: Key[Array, ""],

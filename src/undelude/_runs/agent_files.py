@@ -15,7 +15,7 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from undelude._agents.base import AbstractAgent
-from undelude._agents.networks.network import AbstractLearnedAgent, check_config
+from undelude._agents.networks.network import AbstractLearnedAgent, check_agent_config
 from undelude._agents.networks.registry import ARCHITECTURES
 from undelude._files import json_object, read_json, write_atomically
 
@@ -72,7 +72,7 @@ def load(path: str | os.PathLike[str]) -> AbstractAgent:
     agent_type = AGENTS[header["agent"]]
     found, size = _read_header(weights_file)
     try:
-        num_parts = check_config(agent_type, header.get("config"))
+        num_parts = check_agent_config(agent_type, header.get("config"))
         if num_parts > len(found):
             raise ValueError(f"it has {num_parts} layers and parts, but {weights_file.name} only {len(found)} arrays")
         # Shapes alone, so that nothing of the claimed size is made.

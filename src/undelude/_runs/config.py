@@ -18,6 +18,7 @@ from undelude._checks import MAX_COUNT
 from undelude._files import read_json, write_atomically
 from undelude._runs.layout import RESTORE, damaged
 from undelude._teaching.registry import TEACHINGS
+from undelude._teaching.settings import Per, Target
 from undelude._versions import versions
 
 
@@ -94,8 +95,8 @@ class Config:
     order: Annotated[WholeNumber, _size("Symbols that {} see, two a round.", "order")] = None
     teaching: Annotated[TeachingName, tyro.conf.arg(help=TEACHING_HELP)] = "counterfactual"
     expert_share: Annotated[Number, tyro.conf.arg(help=SHARE_HELP)] = None
-    per: Annotated[Literal["step", "episode"], tyro.conf.arg(help=PER_HELP)] = "step"
-    target: Literal["sample", "distribution", "posterior", "reverse"] = "distribution"
+    per: Annotated[Per, tyro.conf.arg(help=PER_HELP)] = "step"
+    target: Target = "distribution"
     """Target of the action predictions. sample: an action of the expert; distribution: the expert's whole distribution;
     posterior: the exact posterior predictive; reverse: the expert's distribution, by reverse KL."""
     observation_weight: float = 1.0

@@ -16,7 +16,7 @@ from jaxtyping import PyTree
 from undelude._agents.base import AbstractAgent, check_mark
 from undelude._checks import check_count
 from undelude._files import write_atomically
-from undelude._process.process import InteractionProcess, check_process
+from undelude._process.host_world import World, check_world
 from undelude._rollout.checks import check_fit
 from undelude._versions import versions
 
@@ -26,7 +26,7 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def export(
-    process: InteractionProcess,
+    process: World,
     agent: AbstractAgent,
     folder: str | os.PathLike[str],
     *,
@@ -86,7 +86,7 @@ def export(
         raise ModuleNotFoundError(
             "JAX needs flatbuffers to write and to read exported functions: pip install flatbuffers."
         )
-    check_process(process)
+    check_world(process)
     check_mark(agent, agent.own_actions)
     check_fit(process, agent)
     num_rounds = check_count("num_rounds", process.num_rounds if num_rounds is None else num_rounds)

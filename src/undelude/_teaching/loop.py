@@ -22,7 +22,7 @@ from undelude._process.process import InteractionProcess, check_process
 from undelude._rollout.checks import check_fit
 from undelude._teaching.settings import Teaching
 from undelude._teaching.sharding import check_same, episodes_mesh, local, spread
-from undelude._teaching.updates import Finite, Learner, Progress, TeachingState
+from undelude._teaching.updates import Finite, Learner, Losses, Progress, TeachingState
 from undelude._tree import outline
 
 Row = dict[str, int | float]
@@ -38,8 +38,7 @@ class Run:
     Attributes:
         agent: the taught agent; it reads its own actions as the teaching marked them.
         metrics: one row every `log_every` updates: `update`, `action_loss` and `observation_loss` (means since the last
-            row, nats per symbol; rounds after an early end count as 0), and `seconds` of training so far, without
-            compilation.
+            row, nats per symbol), and `seconds` of training so far, without compilation.
         state: to continue from (`teach(state=)`).
         seconds: of training.
         compile_seconds: of compilation.
@@ -226,8 +225,7 @@ class Loop:
                 arrays, sums = progress.good_arrays, progress.good_sums
             before, update = update, int(eqx.combine(arrays, static).update)
             if update > before:
-                losses = {name: float(loss) / (update - before) for name, loss in sums.items()}
-                metrics.append({"update": update, **losses, "seconds": seconds})
+                metrics.append({"update": update, **self._per_symbol(sums, update - before), "seconds": seconds})
                 if on_log is not None:
                     on_log(on_one_device(arrays), metrics[-1])
         final = on_one_device(arrays)
@@ -235,6 +233,15 @@ class Loop:
         if terms:
             raise NotFinite(run, last, terms)
         return run
+
+    def _per_symbol(self, sums: Losses, num_updates: int) -> dict[str, float]:
+        """Return the mean losses over the symbols that exist, from the sums over updates."""
+        means = {name: float(x) / num_updates for name, x in sums.items()}
+        if (existing := means.pop("existing", None)) is not None:
+            T, opening = self.process.num_rounds, int(self.process.opening)
+            means["action_loss"] /= existing
+            means["observation_loss"] *= (T + opening) / (T * existing + opening)
+        return means
 
     def _check_state(self, state: TeachingState) -> None:
         """Raise if this loop cannot continue `state`, or if other JAX processes have other settings."""

@@ -23,7 +23,8 @@ from undelude._tree import index
 
 # The episodes of an update, or the keys to sample them from.
 Batch = Episodes | Key[Array, " B"]
-# The batch means of `action_loss` and `observation_loss`, nats.
+# The batch means of `action_loss` and `observation_loss` over all T rounds, nats, 0 after an early end. If episodes may
+# end early, also `existing`, the share of rounds that exist.
 Losses = dict[str, Float[Array, ""]]
 # True for each loss, for "gradient" and for "step" (the parameters after it) if all its numbers are finite.
 Finite = dict[str, Bool[Array, ""]]
@@ -102,7 +103,8 @@ class Learner(eqx.Module):
 
     def until(self, arrays: PyTree, key: Key[Array, ""], stop: Int[Array, ""]) -> Progress:
         """Make updates up to number `stop`, or up to the first one that is not finite."""
-        zero = {"action_loss": jnp.zeros(()), "observation_loss": jnp.zeros(())}
+        names = ("action_loss", "observation_loss", *(["existing"] if self.process.ends_early else []))
+        zero = dict.fromkeys(names, jnp.zeros(()))
         finite = dict.fromkeys((*zero, "gradient", "step"), jnp.ones((), bool))
 
         def collect_and_learn(progress: Progress) -> Progress:
@@ -177,22 +179,23 @@ class Learner(eqx.Module):
         return jax.tree.map(lambda x: x / num_parts, sums)
 
     def losses(self, params: PyTree, frozen: PyTree, batch: Batch) -> tuple[Float[Array, ""], Losses]:
-        """Return `action_loss + observation_weight * observation_loss`, batch means, and the two of them."""
+        """Return `action_loss + observation_weight * observation_loss`, and the batch means of which it consists."""
         agent = eqx.combine(params, frozen)
-        action, observation = (x.mean() for x in jax.vmap(lambda x: self._episode_losses(agent, x))(batch))
-        losses = {"action_loss": action, "observation_loss": observation}
-        return action + self.teaching.observation_weight * observation, losses
+        action, observation, exists = jax.vmap(lambda x: self._episode_losses(agent, x))(batch)
+        losses = {"action_loss": action.mean(), "observation_loss": observation.mean()}
+        loss = losses["action_loss"] + self.teaching.observation_weight * losses["observation_loss"]
+        return loss, losses | ({"existing": exists.mean()} if self.process.ends_early else {})
 
     def _episode_losses(
         self, agent: AbstractAgent, episode: Episodes | Key[Array, ""]
-    ) -> tuple[Float[Array, " T"], Float[Array, " T0"]]:
-        """Return the losses of a stored episode, or of the one that is sampled from a key while `agent` predicts it."""
+    ) -> tuple[Float[Array, " T"], Float[Array, " T0"], Bool[Array, " T"]]:
+        """Return the losses of a stored episode, or of the one that is sampled from a key, and which rounds exist."""
         target = self.teaching.target
         if isinstance(episode, Episodes):
-            return log_losses(agent, episode, target=target, process=self.process)
+            return *log_losses(agent, episode, target=target, process=self.process), episode.mask
         sampled, predictions = _collect(self.process, agent, self.teaching, episode, predicts=True)
         assert predictions is not None
-        return score(predictions, sampled, target, self.process)
+        return *score(predictions, sampled, target, self.process), sampled.mask
 
 
 def _all_finite(tree: PyTree) -> Bool[Array, ""]:

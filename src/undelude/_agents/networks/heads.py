@@ -158,6 +158,9 @@ class JointHead(AbstractHead):
 def check_supported(spec: Spec) -> None:
     """Raise `TypeError` if networks have no head for values of `spec`."""
     match spec:
+        case Reals() if not jnp.issubdtype(spec.value.dtype, jnp.floating):
+            # A density would be compared with probabilities.
+            raise unsupported(spec)
         case Symbols(n=int()) | Block() | Reals() | GivenArray():
             return
         case Parts(named=dict() as parts):

@@ -11,7 +11,7 @@ from undelude._agents.networks.interface import Interface
 from undelude._agents.networks.network import make_specs
 from undelude._checks import check_count
 from undelude._distributions import Spec
-from undelude._process.process import InteractionProcess
+from undelude._process.host_world import World
 
 
 class GatedRecurrence(AbstractMixer[Float[Array, " D"]]):
@@ -80,7 +80,7 @@ class LinearRecurrentAgent(AbstractDecoderAgent):
 
     def __init__(
         self,
-        process: InteractionProcess | tuple[Spec, Spec],
+        process: World | tuple[Spec, Spec],
         hidden_size: int = 32,
         *,
         num_layers: int = 1,

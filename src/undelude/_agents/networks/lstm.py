@@ -13,7 +13,7 @@ from undelude._agents.networks.network import make_specs
 from undelude._agents.networks.recurrent import AbstractCell, AbstractRecurrentAgent
 from undelude._checks import check_count
 from undelude._distributions import Spec
-from undelude._process.process import InteractionProcess
+from undelude._process.host_world import World
 
 State = tuple[Float[Array, " D"], Float[Array, " D"]]
 
@@ -68,7 +68,7 @@ class LSTMAgent(AbstractRecurrentAgent[State]):
     hidden_size: int = eqx.field(static=True)
     specs: tuple[Spec, Spec] = eqx.field(static=True)
 
-    def __init__(self, process: InteractionProcess | tuple[Spec, Spec], hidden_size: int = 64, *, key: Key[Array, ""]):
+    def __init__(self, process: World | tuple[Spec, Spec], hidden_size: int = 64, *, key: Key[Array, ""]):
         self.specs = make_specs(process)
         self.hidden_size = D = check_count("hidden_size", hidden_size)
         key_interface, key_cell = jax.random.split(key)

@@ -12,7 +12,7 @@ from undelude._agents.networks.network import AbstractLearnedAgent, AbstractNetw
 from undelude._checks import check_count
 from undelude._distributions import Categorical, Spec, Symbols, num_symbols
 from undelude._process.episodes import Episodes
-from undelude._process.process import InteractionProcess
+from undelude._process.host_world import World
 from undelude._types import Action, Observation
 
 
@@ -85,7 +85,7 @@ class MarkovAgent(AbstractNetworkAgent[Float[Array, "K E"]]):
 
     def __init__(
         self,
-        process: InteractionProcess | tuple[Spec, Spec],
+        process: World | tuple[Spec, Spec],
         *,
         order: int = 40,
         hidden_size: int = 32,
@@ -159,7 +159,7 @@ class SequencePredictor(AbstractLearnedAgent[Int[Array, " K"]]):
 
     def __init__(
         self,
-        process: InteractionProcess | tuple[Spec, Spec],
+        process: World | tuple[Spec, Spec],
         *,
         order: int = 40,
         hidden_size: int = 32,

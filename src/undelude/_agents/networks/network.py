@@ -17,7 +17,7 @@ from undelude._checks import MAX_COUNT
 from undelude._distributions import AbstractDistribution, Spec
 from undelude._distributions.spec import from_json, is_size, to_json
 from undelude._process.episodes import Episodes
-from undelude._process.process import InteractionProcess, check_process
+from undelude._process.host_world import World, check_world
 from undelude._types import Action, M, Mark, Observation
 
 N = TypeVar("N", bound="AbstractLearnedAgent")
@@ -124,7 +124,7 @@ def options(agent_type: type[AbstractLearnedAgent]) -> list[str]:
     return [name for name in inspect.signature(agent_type).parameters if name not in ("process", "key")]
 
 
-def check_config(agent_type: type[AbstractLearnedAgent], config: object) -> int:
+def check_agent_config(agent_type: type[AbstractLearnedAgent], config: object) -> int:
     """Check the entries of a file, before an agent is made from them.
 
     Args:
@@ -155,8 +155,8 @@ def check_config(agent_type: type[AbstractLearnedAgent], config: object) -> int:
     return config.get("num_layers", 1) + sum(spec.num_parts for spec in specs)
 
 
-def make_specs(process: InteractionProcess | tuple[Spec, Spec]) -> tuple[Spec, Spec]:
-    """Return the specs of a process; a pair of specs is returned unchanged.
+def make_specs(process: World | tuple[Spec, Spec]) -> tuple[Spec, Spec]:
+    """Return the specs of a process, or of a world that can only be sampled; a pair of specs is returned unchanged.
 
     Raises:
         TypeError: networks have no head for its actions or observations.
@@ -164,7 +164,7 @@ def make_specs(process: InteractionProcess | tuple[Spec, Spec]) -> tuple[Spec, S
     if isinstance(process, tuple) and len(process) == 2:
         specs = process
     else:
-        check_process(process)
+        check_world(process)
         specs = process.specs
     for spec in specs:
         check_supported(spec)

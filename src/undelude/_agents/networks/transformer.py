@@ -13,7 +13,7 @@ from undelude._agents.networks.interface import Interface
 from undelude._agents.networks.network import make_specs
 from undelude._checks import check_count
 from undelude._distributions import Spec
-from undelude._process.process import InteractionProcess
+from undelude._process.host_world import World
 
 ROTARY_BASE = 10_000.0
 # Queries in a block; the scores of a block then fit in the cache of a CPU core.
@@ -177,7 +177,7 @@ class TransformerAgent(AbstractDecoderAgent):
 
     def __init__(
         self,
-        process: InteractionProcess | tuple[Spec, Spec],
+        process: World | tuple[Spec, Spec],
         hidden_size: int = 32,
         *,
         num_layers: int = 1,

@@ -1,12 +1,14 @@
 """A world as a batch of episodes in Python, such as a simulator that JAX cannot trace."""
 
 import abc
-from typing import Generic
+from typing import Generic, TypeAlias
 
 import numpy as np
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
+from undelude._checks import one_line
 from undelude._distributions import AbstractDistribution, Spec
+from undelude._process.world import AbstractWorld
 from undelude._types import Action, Observation, S
 
 # Predictions of a whole batch: arrays have a leading axis B. None if nothing is predicted.
@@ -29,6 +31,16 @@ class AbstractHostWorld(abc.ABC, Generic[S]):
     theta_changes: bool = False
     ends_early: bool = True
 
+    @property
+    def action_spec(self) -> Spec:
+        """The spec of actions: the set of their values."""
+        return self.specs[0]
+
+    @property
+    def observation_spec(self) -> Spec:
+        """The spec of observations: the set of their values."""
+        return self.specs[1]
+
     @abc.abstractmethod
     def begin(self, keys: Key[Array, " B"], theta: int | None = None) -> tuple[S, Observation | None]:
         """Sample theta, unless it is given, and the openings."""
@@ -46,3 +58,15 @@ class AbstractHostWorld(abc.ABC, Generic[S]):
         self, state: S, a: Action, keys: Key[Array, " B"]
     ) -> tuple[S, Observation, Float[np.ndarray, " B"], Bool[np.ndarray, " B"]]:
         """Return the next state, observations, rewards, and whether each episode has ended."""
+
+
+# Either kind.
+World: TypeAlias = AbstractWorld | AbstractHostWorld
+
+
+def check_world(world: object) -> None:
+    """Raise `TypeError` if `world` is neither a process nor another world."""
+    if not isinstance(world, World):
+        raise TypeError(
+            f"process must be an ud.InteractionProcess, such as ud.tasks.bandit(), not {one_line(repr(world))}."
+        )
