@@ -4,6 +4,7 @@ import gc
 import os
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
+from pathlib import Path
 
 # XLA's older emitters compile small programs in less than half the time; an XLA that does not know a flag ends the
 # process, so only the one that is known to know it gets it. What tests start as a process of its own inherits it.
@@ -18,6 +19,11 @@ jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Programs here are many and small: without XLA's optimisations they take a third less time.
 jax.config.update("jax_disable_most_optimizations", True)
+# Keep compiled programs, for other tests and for the next time; `make clean` deletes them.
+jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parents[1] / ".pytest_cache" / "jax"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+# Tracing makes many objects that live long, and Python would look through all of them again and again.
+gc.set_threshold(200_000, 50, 1_000)
 
 # After the settings, which JAX must find when it starts.
 import hypothesis  # noqa: E402
