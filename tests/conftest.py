@@ -75,14 +75,6 @@ def compilations() -> Callable[[], int]:
     return count
 
 
-@pytest.fixture(scope="module")
-def full_optimisation() -> Iterator[None]:
-    """XLA with its optimisations, for modules that train: there the program takes longer than its compilation."""
-    jax.config.update("jax_disable_most_optimizations", False)
-    yield
-    jax.config.update("jax_disable_most_optimizations", True)
-
-
 @pytest.fixture(scope="session")
 def bandit() -> ud.InteractionProcess:
     """Remark 11's bandit, as printed."""

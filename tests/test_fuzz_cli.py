@@ -163,7 +163,7 @@ def test_any_command_line_is_handled(folder: Path, args: list[str], answers: str
 
 
 @given(data=st.data())
-@examples(2, shrink=False)
+@examples(1, shrink=False)
 def test_any_valid_training_is_handled(folder: Path, data: st.DataObject) -> None:
     """It trains, certifies and draws its page, or explains a failure in one line; resumed, it is finished."""
     draw = data.draw

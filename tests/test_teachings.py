@@ -544,12 +544,11 @@ def pasts():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("full_optimisation")
 def test_remark_14_all_64_pasts(symbols):
     """One net taught with `Mixed` is within .01 in total variation; without marks, no net can be."""
     predicted, want = {}, np.array([answer for _, answer in pasts()])
     # The unmarked net needs fewer updates.
-    for teaching, steps, batch_size in ((ud.Mixed(0.5), 1200, 1024), (ud.DAgger(0.5), 300, 256)):
+    for teaching, steps, batch_size in ((ud.Mixed(0.5), 1200, 768), (ud.DAgger(0.5), 300, 128)):
         agent, name = ud.LSTMAgent(symbols, 12, key=jax.random.key(0)), teaching.name
         size = {"steps": steps, "batch_size": batch_size, "log_every": steps, "learning_rate": 2e-2}
         agent = ud.teach(symbols, agent, teaching, key=jax.random.key(1), **size).agent
