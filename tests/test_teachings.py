@@ -493,6 +493,20 @@ def test_unfit_behaviours(process, bandit):
         collect(arm(), ud.LSTMAgent(arm(), 2, key=key), ud.Blind(), key)
 
 
+def test_misspelt_behaviour():
+    with pytest.raises(ValueError, match="unifrom"):
+        ud.Teaching(expert_share=1.0, behaviour="unifrom")
+
+
+def test_behaviour_must_read_the_expert(process):
+    """A behaviour that knows only do cannot read the expert's actions, which are marked see."""
+    taught = ud.teach(
+        process, ud.LSTMAgent(process, 4, key=jax.random.key(0)), ud.Counterfactual(), key=jax.random.key(1), steps=1
+    ).agent
+    with pytest.raises(ValueError, match="see"):
+        collect(process, taught, ud.Teaching(expert_share=0.5, behaviour=taught), jax.random.key(0))
+
+
 @pytest.mark.parametrize("name", ["counterfactual", "factual", "mixed", "blind", "cloning", "dagger"])
 def test_command_line_teachings(name):
     """`undelude train --teaching` has all of them, with `--expert-share` for those of two executors."""

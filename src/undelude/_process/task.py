@@ -46,7 +46,8 @@ class AbstractTask(eqx.Module, Generic[W]):
     def ends(self, o: Observation) -> Bool[Array, ""]:
         """Return whether the episode ends with the observation `o`; by default it never does.
 
-        The end is part of the observation, so that surviving a round is evidence like any other observation.
+        The end is part of the observation, so that surviving a round is evidence like any other observation. An
+        opening does not end the episode.
         """
         del o
         return jnp.zeros((), bool)

@@ -38,7 +38,7 @@ def rollout(
         num_rounds: T; the world's own by default.
         executor: the party that executes the actions. The agent's own actions are marked as it reads them
             (`agent.own_actions`), and the expert's are marked see.
-        theta: fixes the index of Theta for all episodes; with a transition, of the first round.
+        theta: fixes the index of Theta for all episodes; with a transition, that of the start.
 
     Returns:
         `Episodes`, leading axes `(B, T)`.

@@ -102,6 +102,10 @@ class Teaching(eqx.Module):
             raise ValueError(f'target must be "sample", "distribution", "posterior" or "reverse", not {self.target!r}.')
         check_between(f"{name}: observation_weight", self.observation_weight, 0, math.inf)
         check_between(f"{name}: the expert's share", self.expert_share, 0, 1)
+        if isinstance(self.behaviour, str) and self.behaviour != "uniform":
+            raise ValueError(
+                f'{name}: behaviour must be an agent, a distribution or "uniform", not {self.behaviour!r:.99}.'
+            )
         if self.per not in get_args(Per):
             raise ValueError(f'{name}: per must be "step" or "episode", not {self.per!r}.')
         for field, mark in (("agent_mark", self.agent_mark), ("expert_mark", self.expert_mark)):

@@ -216,6 +216,8 @@ def _collect(
         actor = None
     elif teaching.behaviour is not None:
         actor = _actor(process, teaching.behaviour)
+        if teaching.expert_share > 0:
+            check_mark(actor, "see")
         reads = (actor.own_actions == "do", False)
     return run_episode(
         process,
