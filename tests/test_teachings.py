@@ -493,7 +493,7 @@ def test_unfit_behaviours(process, bandit):
         collect(arm(), ud.LSTMAgent(arm(), 2, key=key), ud.Blind(), key)
 
 
-def test_misspelt_behaviour():
+def test_misspelt_behaviour(no_type_checks):
     with pytest.raises(ValueError, match="unifrom"):
         ud.Teaching(expert_share=1.0, behaviour="unifrom")
 
