@@ -14,6 +14,10 @@ PYTEST_ARGS ?= --numprocesses auto --maxprocesses 4 --dist loadfile
 FAST_TESTS := $(addprefix tests/test_, $(addsuffix .py, causal graph identification distributions process \
 	process_causal_model inference certificate entry_points))
 
+# Tests in which jaxtyping checks the shapes and types of every call. It makes tracing slower by a fifth, so that the
+# others, which go through the same functions, do without.
+CHECKED_TESTS := $(FAST_TESTS) $(addprefix tests/test_, $(addsuffix .py, agents heads teaching host world replicates))
+
 BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 ifdef UV
@@ -29,7 +33,8 @@ run: $(VENV)/.test
 	$(BIN)/undelude train bandit --out runs/bandit $(if $(wildcard runs/bandit/config.json),--resume)
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PYTEST_ARGS) $(CHECKED_TESTS)
+	$(BIN)/python -m pytest $(PYTEST_ARGS) --jaxtyping-packages= $(addprefix --ignore=,$(CHECKED_TESTS))
 
 test-fast: $(VENV)/.test
 	$(BIN)/python -m pytest $(PYTEST_ARGS) -m 'not slow' $(FAST_TESTS)
