@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import undelude as ud
+from processes import opening
 from undelude._certificate.task_checks import differs
 from undelude._cli import main
 from undelude.tasks import registry
@@ -137,6 +138,22 @@ class Blank(Clocked):
         return ud.Joint({"bit": super().Q_O(theta, w), "view": ud.Given(blank)})
 
 
+class Void(Clocked):
+    """NaN in a Given part of the opening."""
+
+    def Q_O(self, theta, w):
+        return ud.Joint({"bit": super().Q_O(theta, w), "view": ud.Given(jnp.where(w[1] == 0, jnp.nan, 0.0))})
+
+
+class Knowing(Clocked):
+    """A memory that depends on theta, as it may, because it does not declare otherwise."""
+
+    theta_free_memory = False
+
+    def g_O(self, theta, o, w):
+        return w[0], w[1] + theta
+
+
 class Broken(Clocked):
     def reward(self, theta, w, a, o):
         raise KeyError("door")
@@ -177,6 +194,7 @@ def lossy(theta, w):
 DEFECTS = {
     "not a number": (lambda: process(Blank()), "task.Q_O samples an observation that is not finite, first in round 4"),
     "a method that fails": (lambda: process(Broken()), "task.reward fails: KeyError: 'door'"),
+    "opening": (lambda: process(Void(), opening=True), "samples an opening that is not finite, first with theta"),
     "weights": (lambda: process(Clocked(), Heavy()), r"expert.Q_A does not sum to one, .*off by 1"),
     "transition": (lambda: process(Clocked(), transition=lossy), "transition does not sum to one, first in round 3"),
     "leak": (lambda: process(Leaky()), "a Given part of the observations differs between thetas"),
@@ -228,7 +246,7 @@ def test_nan_under_some_thetas_is_a_leak():
     assert not differs(some, np.array([False, True]).reshape(1, 2, 1))
 
 
-@pytest.mark.parametrize("task", [Clocked, Honest])
+@pytest.mark.parametrize("task", [Clocked, Honest, Knowing])
 def test_sound_task_passes(task):
     assert "no problems" in str(ud.check_task(process(task())))
 
@@ -248,6 +266,12 @@ def test_measurements_on_the_bandit():
     assert report.least_mass == pytest.approx(0.1, abs=1e-6)
     gap = ud.certify(bandit, ud.ExactAgent(bandit, "see"), key=KEY, num_episodes=512, baselines=False)
     assert report.action_kl_do == pytest.approx(gap.action_kl_do, abs=4 * gap.action_kl_do_se + 0.01)
+
+
+def test_first_sight_of_an_opening():
+    """The opening is right with probability .8: it leaves the entropy of that coin."""
+    left = -0.8 * np.log(0.8) - 0.2 * np.log(0.2)
+    assert ud.check_task(opening(telling=0.8)).first_sight == pytest.approx(np.log(2) - left, abs=1e-5)
 
 
 def test_notes_an_expert_that_never_errs():

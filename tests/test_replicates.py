@@ -52,6 +52,11 @@ def test_interval_is_students_t():
     assert abs(covered - 0.95) < 4 * np.sqrt(0.95 * 0.05 / 2000)
 
 
+def test_interval_needs_two_values():
+    with pytest.raises(ValueError, match="at least two"):
+        interval([1.0])
+
+
 def test_all_seeds_share_one_program(process, compilations):
     """The second and third seeds compile nothing."""
     counts = []

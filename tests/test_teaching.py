@@ -13,7 +13,7 @@ import pytest
 import undelude as ud
 from processes import arm, continuous_arm, opening
 from tabular_agent import TabularAgent
-from undelude._agents.base import Reading, predict_stepwise, with_reading
+from undelude._agents.base import Reading, predict, predict_stepwise, with_reading
 from undelude._process.episodes import AGENT, EXPERT
 from undelude._teaching import updates
 from undelude._teaching.loop import Loop, initial_state
@@ -108,6 +108,18 @@ def minimise(loss, agent, steps=800):
         return jax.lax.scan(step, (agent, optimizer.init(agent)), None, length=steps)[0][0]
 
     return run(agent)
+
+
+def test_posterior_target_needs_the_process(process):
+    episode = jax.tree.map(
+        lambda x: x[0], ud.rollout(process, ud.ExactAgent(process), key=jax.random.key(0), num_episodes=1)
+    )
+    with pytest.raises(ValueError, match="process="):
+        log_losses(ud.ExactAgent(process), episode, target="posterior")
+    losses, _ = log_losses(ud.ExactAgent(process), episode, target="posterior", process=process)
+    np.testing.assert_allclose(
+        losses, jax.vmap(lambda p: p.entropy())(predict(ud.ExactAgent(process), episode)[0]), rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("target", ["sample", "distribution"])
