@@ -115,6 +115,13 @@ def test_rewards_are_totals_over_T(process, monkeypatch):
         assert found[name].value == pytest.approx(np.broadcast_to(ROUNDS, B).mean() / T)
 
 
+def test_no_belief_if_the_experts_are_alike():
+    """Policies that are the same for every theta imply no belief; strict JSON has no NaN for it."""
+    alike = ud.tasks.from_tables(prior=[0.5, 0.5], expert=[[0.3, 0.7]] * 2, task=np.full((2, 2, 2), 0.5), num_rounds=2)
+    agent = ud.LSTMAgent(alike, 2, key=KEY)
+    assert example_episode.example_episode(alike, agent, key=KEY, num_episodes=B)["belief"]["agent"] is None
+
+
 def test_example_is_cut_to_its_rounds(process, monkeypatch):
     monkeypatch.setattr(
         example_episode, "rollout", lambda *args, **options: spoil(end_early(ud.rollout(*args, **options), 3))

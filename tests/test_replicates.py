@@ -57,6 +57,17 @@ def test_interval_needs_two_values():
         interval([1.0])
 
 
+def test_unknown_option(process):
+    with pytest.raises(TypeError, match="no option stepz"):
+        ud.replicate(process, lambda key: ud.GRUAgent(process, 3, key=key), ud.Factual(), key=KEY, stepz=1)
+
+
+def test_error_of_two_episodes():
+    """s / sqrt(2), with s over n - 1."""
+    assert Quantity.over_episodes([1.0, 3.0]).standard_error == pytest.approx(1.0)
+    assert Quantity.over_episodes([1.0]).standard_error is None
+
+
 def test_all_seeds_share_one_program(process, compilations):
     """The second and third seeds compile nothing."""
     counts = []

@@ -96,7 +96,7 @@ def measure(
 
 
 def _why_missing(process: InteractionProcess, found: dict[str, Array], no_belief: str) -> dict[str, str]:
-    """Return the reason for each quantity that is not in `found`."""
+    """Return the reason for each quantity that may be missing; only those of missing ones are read."""
     reasons = {"deluded_fraction": no_belief}
     for kind in ("action", "observation"):
         losses = [f"{kind}_log_loss", f"{kind}_calibration_gap"]
@@ -106,7 +106,7 @@ def _why_missing(process: InteractionProcess, found: dict[str, Array], no_belief
             reasons |= dict.fromkeys([*losses, *distances, *beliefs], f"the HostAgent does not predict {kind}s.")
         if not process.finite:
             reasons |= dict.fromkeys([*distances, *beliefs], THETA_IS_CONTINUOUS)
-    return {name: why for name, why in reasons.items() if name not in found}
+    return reasons
 
 
 def _why_no_belief(process: InteractionProcess) -> str:
