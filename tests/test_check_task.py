@@ -268,7 +268,7 @@ def test_measurements_on_the_bandit():
     assert report.action_kl_do == pytest.approx(gap.action_kl_do, abs=4 * gap.action_kl_do_se + 0.01)
 
 
-def test_first_sight_of_an_opening():
+def test_first_sight_of_opening():
     """The opening is right with probability .8: it leaves the entropy of that coin."""
     left = -0.8 * np.log(0.8) - 0.2 * np.log(0.2)
     assert ud.check_task(opening(telling=0.8)).first_sight == pytest.approx(np.log(2) - left, abs=1e-5)

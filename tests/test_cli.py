@@ -168,7 +168,7 @@ def test_registries_are_the_choices(capsys: pytest.CaptureFixture) -> None:
     assert all(getattr(ud, architecture.__name__) is architecture for architecture in ARCHITECTURES.values())
 
 
-def test_run_directory_is_complete(taught: tuple[Path, str, str]) -> None:
+def test_run_directory_complete(taught: tuple[Path, str, str]) -> None:
     run, *_ = taught
     assert {path.name for path in run.iterdir()} == {
         ".lock", "agent", "certificate.json", "checkpoints", "config.json", "episode.gif", "metrics.jsonl",
@@ -734,7 +734,7 @@ def test_play_frog_shows_section_2(
 
 
 @pytest.mark.parametrize("answers", ["", "q\n", "1\nq\n", "1\ny\n", "9\nhello\n1\nq\n"])
-def test_play_ends_at_q_and_at_eof(
+def test_play_ends_at_q_and_eof(
     folder: Path, answers: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert play(answers, "bandit", monkeypatch=monkeypatch) == 0

@@ -201,7 +201,7 @@ def test_two_processes_equal_one(together, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_killed_process_and_resume(together, cache, tmp_path):
+def test_resume_after_a_kill(together, cache, tmp_path):
     whole, _ = together
     for dies, more in ((1, OPTIONS + LENGTH), (0, ["--resume"])):
         stop = (3 - dies) * EVERY  # The second attempt gets one row further.
@@ -225,7 +225,7 @@ def test_killed_process_and_resume(together, cache, tmp_path):
 
 
 @pytest.mark.slow
-def test_silent_process_and_resume(together, cache, tmp_path):
+def test_resume_after_silence(together, cache, tmp_path):
     """A stopped process closes no connection; only its heartbeat is missed. The last regular checkpoint serves."""
     whole, _ = together
     silent = DYING.format(stop=3 * EVERY, signal="SIGSTOP")

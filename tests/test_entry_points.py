@@ -107,7 +107,7 @@ def typed_history():
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_wrong_arguments_are_named(name):
+def test_wrong_arguments_named(name):
     call, error, message = WRONG[name]
     with pytest.raises(error, match=message):
         call()

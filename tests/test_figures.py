@@ -135,7 +135,7 @@ def test_reach_is_product_of_branches() -> None:
         assert math.prod(way) == pytest.approx(node.reach, abs=1e-6)
 
 
-def test_unknown_variable_is_named(frog: ud.CausalModel) -> None:
+def test_unknown_variable_named(frog: ud.CausalModel) -> None:
     with pytest.raises(ValueError, match=r"'B' is not in the game; it has Theta, A, O"):
         extensive_form(frog.variables, ("Theta", "B"))
 
@@ -183,7 +183,7 @@ def test_dotted_branches_have_probability_zero(game: ud.CausalModel, order: tupl
     assert (never > 0) == (order == GAME)
 
 
-def test_figure_1a_dotted_branches(frog: ud.CausalModel) -> None:
+def test_figure_1a_dotted_branch(frog: ud.CausalModel) -> None:
     tree = figure_1(frog)[0]
     # In each of two configurations: the other box, and the other content of each box.
     assert dotted(tree) == 6

@@ -138,7 +138,7 @@ def test_replay_repeats_the_memories_of_the_rollout():
         np.testing.assert_array_equal(after[4], after[6])
 
 
-def test_continuous_theta_is_drawn():
+def test_continuous_theta_drawn():
     arm = ud.tasks.arm(num_targets=None, num_rounds=3)
     episodes = ud.rollout(arm, None, key=KEY, num_episodes=1, executor="expert")
     assert ud.film(arm, episodes).shape[0] == 4

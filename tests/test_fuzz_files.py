@@ -210,7 +210,7 @@ def test_damaged_certificate(run: Path, data: st.DataObject) -> None:
 
 @given(data=st.data())
 @examples(5)
-def test_readable_run_can_be_drawn(run: Path, data: st.DataObject) -> None:
+def test_readable_run_is_drawn(run: Path, data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(["config.json", "certificate.json", "metrics.jsonl"]))
     if name == "metrics.jsonl":
         text = data.draw(damaged_metrics())

@@ -99,7 +99,7 @@ def test_order_puts_parents_first():
         assert all(order.index(p) < order.index(x) for x in graph for p in graph[x])
 
 
-def test_order_keeps_a_valid_order():
+def test_order_keeps_valid_order():
     assert topological_order({"B": (), "A": (), "D": ("A",), "C": ("B",)}) == ("B", "A", "D", "C")
 
 
@@ -294,7 +294,7 @@ def test_back_door_of_a_cause():
     assert back_door({"O": (), "A": ("O",)}, "A", "O") == ()
 
 
-def test_back_door_in_a_long_chain():
+def test_back_door_in_long_chain():
     graph = {f"X{i}": (f"X{i - 1}",) if i else () for i in range(200)}
     assert back_door(graph, "X199", "X0") == tuple({f"X{i}"} for i in range(1, 199))
 

@@ -352,7 +352,7 @@ def test_napkin_has_a_free_variable():
     assert identify(NAPKIN, "O", do="A", latent=("U", "V")).free == ("R",)
 
 
-def test_prize_or_frog_has_a_hedge():
+def test_prize_or_frog_hedge():
     with pytest.raises(NotIdentifiable) as caught:
         identify(FROG, "O", do="A", latent="Theta")
     hedge = caught.value.hedge

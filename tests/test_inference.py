@@ -102,7 +102,7 @@ def test_own_actions_rereads_the_marks(bandit: ud.InteractionProcess):
     np.testing.assert_array_equal(ud.posterior(bandit, mixed, own_actions="see"), ud.posterior(bandit, seen))
 
 
-def test_batch_equals_its_episodes(bandit: ud.InteractionProcess):
+def test_batch_equals_episodes(bandit: ud.InteractionProcess):
     episodes = ud.rollout(bandit, ud.ExactAgent(bandit), key=jax.random.key(3), num_episodes=4)
     batch = ud.posterior(bandit, episodes)
     assert batch.shape == (4, bandit.num_rounds + 1, 5)

@@ -29,7 +29,7 @@ def test_table_is_current(rooms):
     assert all(f"| `{name}` |" in page for name in rooms["ROOMS"])
 
 
-def test_imports_follow_the_layers(rooms):
+def test_imports_follow_layers(rooms):
     """The contract of pyproject.toml, read a second time; import-linter checks it in `make lint`."""
     rows, exceptions = rooms["contract"]()
     level = {name: i for i, row in enumerate(rows) for name in row}
@@ -39,7 +39,7 @@ def test_imports_follow_the_layers(rooms):
         assert not upward, f"{name} imports {upward}"
 
 
-def test_helpers_import_no_package(rooms):
+def test_helpers_import_nothing(rooms):
     for file in (ROOT / "src/undelude").glob("_*.py"):
         if not file.stem.startswith("__"):
             modules = rooms["imported"](rooms["ast"].parse(file.read_text()))

@@ -371,7 +371,7 @@ def test_exact_gaussian_inference():
     ],
 )
 @pytest.mark.usefixtures("no_type_checks")
-def test_bad_histories_are_refused(bandit: ud.InteractionProcess, symbols: dict[str, Any], message: str):
+def test_bad_histories_refused(bandit: ud.InteractionProcess, symbols: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
         ud.Episodes.of(bandit, **({"actions": [0, 1], "observations": [1, 0]} | symbols))
 
@@ -470,7 +470,7 @@ def test_fields_of_an_episode(bandit: ud.InteractionProcess, played: ud.Episodes
     np.testing.assert_allclose(best, 0.6, atol=1e-6)
 
 
-def test_marks_follow_the_executor(bandit: ud.InteractionProcess):
+def test_marks_follow_executor(bandit: ud.InteractionProcess):
     seen = ud.rollout(bandit, ud.ExactAgent(bandit, own_actions="see"), key=jax.random.key(1), num_episodes=2)
     assert (seen.executor == AGENT).all()
     assert not seen.intervened.any()

@@ -52,7 +52,7 @@ def test_interval_is_students_t():
     assert abs(covered - 0.95) < 4 * np.sqrt(0.95 * 0.05 / 2000)
 
 
-def test_interval_needs_two_values():
+def test_interval_of_one_value():
     with pytest.raises(ValueError, match="at least two"):
         interval([1.0])
 

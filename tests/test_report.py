@@ -211,7 +211,7 @@ def test_headline_is_the_verdict(finished: Path, tmp_path: Path, sober: Files, d
         ((0.02, 0.0001), (None, None), "unknown"),
     ],
 )
-def test_verdict_allows_for_errors(tmp_path: Path, sober: Files, do: tuple, see: tuple, kind: str) -> None:
+def test_verdict_allows_errors(tmp_path: Path, sober: Files, do: tuple, see: tuple, kind: str) -> None:
     """The ratio is at most a fifth for all values within two standard errors; without an error there is no verdict."""
     names = ("action_kl_do", "action_kl_do_se", "action_kl_see", "action_kl_see_se")
     changes = dict(zip(names, (*do, *see), strict=True))
