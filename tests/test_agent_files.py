@@ -106,7 +106,7 @@ def test_claimed_sizes_are_checked_first(tmp_path, bandit, change, message):
         ("weights.safetensors", 2**40, r"weights\.safetensors is damaged: it has 1099511627776 bytes, not \d+\."),
     ],
 )
-def test_oversized_file_is_not_read(saved, name, size, message):
+def test_oversized_file_not_read(saved, name, size, message):
     """The terabyte is sparse: it takes no room on the disk."""
     _, folder = saved
     os.truncate(folder / name, size)
@@ -193,7 +193,7 @@ def edit(folder, change):
     (folder / "agent.json").write_text(json.dumps(header))
 
 
-def test_exact_agents_are_not_saved(tmp_path, bandit):
+def test_exact_agents_not_saved(tmp_path, bandit):
     with pytest.raises(TypeError, match="An exact agent is built from its process"):
         ud.save(ud.ExactAgent(bandit), tmp_path)
 

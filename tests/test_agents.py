@@ -138,7 +138,7 @@ def test_predictions_are_causal(world, answers):
     assert not isinstance(world[1], AbstractLearnedAgent) or not all(np.allclose(x, y, atol=1e-5) for x, y in pairs)
 
 
-def test_memory_keeps_its_structure(world):
+def test_memory_keeps_structure(world):
     """g_A, g_O and act keep the shapes and types of the memory, including weak types."""
     process, agent, episodes = world
     a, o = first_round(episodes)
@@ -318,7 +318,7 @@ def test_temperature_changes_actions_only(temperature):
     np.testing.assert_allclose(agent.f_A(agent.init(num_rounds=1)).probs, P, atol=1e-6)
 
 
-def test_bad_temperature_is_refused(bandit):
+def test_bad_temperature_refused(bandit):
     """Negative temperatures, and actions with densities."""
     with pytest.raises(ValueError, match="temperature must be a finite number of at least 0, not -1"):
         ud.TemperedAgent(ud.ExactAgent(bandit), -1.0)

@@ -135,7 +135,7 @@ def test_long_chain_summed_out():
     np.testing.assert_allclose(model.query("X199", do={"X0": 1}), distribution, rtol=1e-5)
 
 
-def test_compile_agrees_with_query(frog: ud.CausalModel):
+def test_compile_equals_query(frog: ud.CausalModel):
     f = frog.compile("O", see="Theta", do="A")
     see, do = [[1], [1], [2], [2]], [[1], [2], [1], [2]]
     answers = f(see, do)

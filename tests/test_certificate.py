@@ -38,7 +38,7 @@ GAP = {"do": (0.0, 0.0), "see": (0.378, 0.172)}
 
 
 @pytest.mark.parametrize("mark", ["do", "see"])
-def test_exact_agents_on_the_bandit(reports, mark):
+def test_exact_agents_on_bandit(reports, mark):
     """Within four standard errors of independent values."""
     report = reports[mark]
     action_gap, observation_gap = GAP[mark]

@@ -102,7 +102,7 @@ def test_last_gap_is_of_the_last_existing_round(process, episodes):
     np.testing.assert_array_equal(first[ROUNDS == 1], last[ROUNDS == 1])
 
 
-def test_rewards_are_totals_over_T(process, monkeypatch):
+def test_rewards_total_over_T(process, monkeypatch):
     """Each round that exists pays 1; one that does not counts as 0, although NaN stands in its place."""
 
     def paid(*args, num_episodes=None, **options):

@@ -251,7 +251,7 @@ def test_sound_task_passes(task):
     assert "no problems" in str(ud.check_task(process(task())))
 
 
-def test_measurements_on_the_bandit():
+def test_measurements_on_bandit():
     """`first_sight` is H(O) - H(O | theta), for an action by the expert of any theta; the gap is that of `certify`."""
     bandit = ud.tasks.bandit()
     report = ud.check_task(bandit)

@@ -604,7 +604,7 @@ def unread(*args: str) -> tuple[int, str]:
         ["play", "bandit", "chess"],
     ],
 )
-def test_wrong_usage_writes_nothing(folder: Path, args: list[str], capsys: pytest.CaptureFixture) -> None:
+def test_wrong_use_writes_nothing(folder: Path, args: list[str], capsys: pytest.CaptureFixture) -> None:
     assert main(args) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -674,9 +674,7 @@ def size_of(spec: Spec) -> int | str:
     return num_symbols(spec)
 
 
-def test_missing_gymnasium_is_named(
-    folder: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_gymnasium_named(folder: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gymnasium", None)
     assert main(["train", "taxi", "--out", "runs/none"]) == 1
     assert "pip install gymnasium." in capsys.readouterr().err

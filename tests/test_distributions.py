@@ -380,7 +380,7 @@ def neural(length, n, width=3):
 JOINT = np.array([[0.1, 0.0, 0.2], [0.05, 0.25, 0.0], [0.0, 0.3, 0.1]])
 
 
-def test_block_follows_joint_table():
+def test_block_follows_table():
     distribution = ud.Autoregressive(probs=JOINT)
     blocks = np.array(list(np.ndindex(3, 3)))
     np.testing.assert_allclose([np.exp(distribution.log_prob(jnp.array(x))) for x in blocks], JOINT.ravel(), atol=1e-6)

@@ -247,7 +247,7 @@ def test_arrows_pass_clear_of_other_nodes(model: graph.Graph) -> None:
             assert all(np.linalg.norm(line - other, axis=1).min() > RADIUS for other in others), (parent, child)
 
 
-def test_frog_layout_is_the_papers() -> None:
+def test_frog_layout_of_the_paper() -> None:
     place = layout(FROG)
     assert place["Theta"][1] < place["A"][1] == place["O"][1]  # rows count downwards
     assert place["A"][0] < place["Theta"][0] < place["O"][0]

@@ -48,7 +48,7 @@ def test_walker_stands_in_the_observed_cell():
 
 
 @pytest.mark.parametrize(("mark", "accent"), [("do", DO), ("see", SEE)])
-def test_bars_show_the_exact_belief(mark, accent):
+def test_bars_show_exact_belief(mark, accent):
     """Each bar has the accent's colour; the disc above it is filled if the arm was pulled."""
     bandit = ud.tasks.bandit(num_rounds=6)
     episodes = ud.rollout(bandit, ud.ExactAgent(bandit, mark), key=KEY, num_episodes=1)

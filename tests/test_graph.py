@@ -191,7 +191,7 @@ def test_paths_print_their_arrows():
     assert [str(path) for path in paths(FROG, "A", "O")] == ["A <- Theta -> O", "A -> O"]
 
 
-def test_paths_name_blocking_nodes():
+def test_paths_name_blockers():
     (bias, effect) = sorted(paths(M_BIAS, "A", "O", given="U"), key=lambda path: -len(path.nodes))
     assert bias == Path(("A", "U", "M", "V", "O"), ("<-", "->", "<-", "->"), blocked_by=("U", "M"))
     assert effect == Path(("A", "O"), ("->",), blocked_by=())

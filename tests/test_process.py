@@ -279,7 +279,7 @@ def test_memory_of_changing_shape_is_named(part, method, broken):
         small(**{part: other(**fields)})
 
 
-def test_continuous_theta_may_move():
+def test_continuous_theta_moves():
     """Its path, vectors too, is theta before each round and after the last: here one more each time."""
 
     class Plane(GaussianTask):

@@ -444,7 +444,7 @@ def test_reuse_repeats_each_batch(process):
 # Behaviours and settings ------------------------------------------------------------------------------------------
 
 
-def test_blind_agent_acts_as_alone(process):
+def test_blind_acts_as_alone(process):
     """The behaviour reads its own actions as it always does, here as evidence, although the episodes mark them do."""
     behaviour, key = ud.ExactAgent(process, own_actions="see"), jax.random.key(0)
     alone = ud.rollout(process, behaviour, key=key, num_episodes=64)
