@@ -32,7 +32,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a task maker that needs an optional package when it is first asked for."""
+    """Import `tabular_from_gymnasium` on first use, because `undelude.gym` imports this package."""
     if name == "tabular_from_gymnasium":
         from undelude.gym import tabular_from_gymnasium
 
