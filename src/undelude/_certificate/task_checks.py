@@ -108,9 +108,9 @@ def check_finite(played: Played) -> Iterator[str]:
         ("task.Q_O", "samples an opening that is not finite", episodes.opening, 1),
     ):
         for x in map(np.asarray, jax.tree.leaves(tree)):
-            bad = ~np.isfinite(x.reshape(*x.shape[:num_axes], -1)).all(-1)
+            bad = np.asarray(~np.isfinite(x.reshape(*x.shape[:num_axes], -1)).all(-1))
             if num_axes == 2:
-                bad = bad & np.asarray(episodes.mask)
+                bad &= np.asarray(episodes.mask)
             if bad.any():
                 yield f"{name} {what}, {_locate(bad, played, name)}."
 
