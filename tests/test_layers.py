@@ -4,6 +4,7 @@ import importlib
 import inspect
 import pkgutil
 import runpy
+from importlib.metadata import version
 from pathlib import Path
 
 import equinox as eqx
@@ -27,6 +28,12 @@ def test_table_is_current(rooms):
     page = rooms["PAGE"].read_text()
     assert rooms["with_table"](page) == page, "run python tools/draw_rooms.py"
     assert all(f"| `{name}` |" in page for name in rooms["ROOMS"])
+
+
+def test_dir_shows_public_names():
+    assert {*dir(undelude)} == {*undelude.__all__, "__version__", "causal", "gym", "tasks"}
+    assert dir(undelude.tasks) == sorted(undelude.tasks.__all__)
+    assert undelude.__version__ == version("undelude")
 
 
 def test_imports_follow_layers(rooms):

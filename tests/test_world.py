@@ -237,6 +237,16 @@ def test_metrics_are_means_over_existing_symbols(hazard):
         assert run.metrics[0][name] == pytest.approx(sum(float(x[i].sum()) for x in losses) / num_symbols, rel=1e-5)
 
 
+@pytest.mark.parametrize("ended", [3, 1.0, [True]])
+def test_end_must_be_a_boolean(ended):
+    class Odd(Hazard):
+        def ends(self, o):
+            return jnp.asarray(ended)
+
+    with pytest.raises(ValueError, match="ends must return one boolean"):
+        process(Odd())
+
+
 def test_padding_without_a_mask_is_refused(hazard):
     with pytest.raises(ValueError, match="mask="):
         ud.Episodes.of(hazard, actions=[[0, 0], [0, 0]], observations=[[0, OVER], [OVER, 0]])

@@ -1,6 +1,7 @@
 """undelude: sequence models that act, without taking their own actions for evidence."""
 
 import importlib
+import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 from undelude import tasks
@@ -45,6 +46,7 @@ from undelude.causal.model import CausalModel
 from undelude.causal.variable import Variable
 
 if TYPE_CHECKING:
+    __version__: str
     from undelude._drawing.film import Frame, film, side_by_side, write_gif
     from undelude._runs.export import export
     from undelude._runs.tensorboard import TensorBoard
@@ -129,7 +131,14 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name of `_LAZY` when it is first asked for."""
+    """Import a name of `_LAZY` when it is first asked for; look up the version."""
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)
+    if name == "__version__":
+        return importlib.metadata.version("undelude")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return the public names, those that are imported on first use too."""
+    return sorted([*__all__, "__version__", "causal", "gym", "tasks"])

@@ -71,7 +71,8 @@ class Episodes(eqx.Module):
                 symbols: they are not read.
 
         Raises:
-            ValueError: a symbol is outside the spec, or the opening is missing.
+            ValueError: a value is outside the spec, the opening is missing, `mask` has a gap, or a round exists after
+                an observation that ends the episode.
         """
         given = {"actions": actions, "observations": observations, "opening": opening, "intervened": intervened}
         given["mask"] = True if mask is None else mask

@@ -183,7 +183,11 @@ def _memories_after_a_round(process: "InteractionProcess", theta: Theta) -> tupl
     memories = step("g_O", first_Q_O(process, some).sample(key), first) if process.opening else first
     a = first_Q_A(process, some).sample(key)
     memories = step("g_A", a, memories)
-    memories = step("g_O", _Q_O_after(process, some, a).sample(key), memories)
+    o = _Q_O_after(process, some, a).sample(key)
+    ended = process.task.ends(o)
+    if jnp.shape(ended) != () or not jnp.issubdtype(jnp.result_type(ended), jnp.bool_):
+        raise ValueError(f"{process.name}: task.ends must return one boolean, such as o == 2, not {signature(ended)}.")
+    memories = step("g_O", o, memories)
     return memories["task"], memories["expert"]
 
 

@@ -38,3 +38,8 @@ def __getattr__(name: str) -> Any:
 
         return tabular_from_gymnasium
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return sorted(__all__)
