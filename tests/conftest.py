@@ -39,6 +39,9 @@ hypothesis.settings.register_profile("fuzz", max_examples=2000, deadline=None, p
 hypothesis.settings.load_profile("same")
 
 
+LONG = {"test_check_task.py", "test_crashes.py", "test_distributed.py", "test_fuzz_cli.py", "test_probes.py"}
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=3, help="kill so many training processes (tests/test_crashes.py)")
 
@@ -49,6 +52,11 @@ def _fresh_caches() -> Iterator[None]:
     yield
     jax.clear_caches()
     gc.collect()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the files that take long for their number of tests: no worker then waits for another at the end."""
+    items.sort(key=lambda item: item.path.name not in LONG)
 
 
 _compilations = 0
