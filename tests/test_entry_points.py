@@ -35,9 +35,11 @@ TAKES_A_PROCESS = {
     "PlanningAgent": lambda x: ud.PlanningAgent(x, depth=1),
     "LSTMAgent": lambda x: ud.LSTMAgent(x, 2, key=KEY),
 }
+UNIFORM = ud.HostAgent(lambda num_episodes: num_episodes, lambda m, a, o: (jnp.full((m, 2), 0.5), m))
 TAKES_A_KEY = {
     "rollout": lambda key: ud.rollout(BANDIT, gru(), key=key, num_episodes=2),
     "certify": lambda key: ud.certify(BANDIT, gru(), key=key, num_episodes=2),
+    "certify a host agent": lambda key: ud.certify(BANDIT, UNIFORM, key=key, num_episodes=2),
     "teach": lambda key: ud.teach(BANDIT, gru(), ud.Counterfactual(), key=key, **SMALL),
     "replicate": lambda key: ud.replicate(BANDIT, gru, ud.Counterfactual(), key=key, **SMALL),
     "check_task": lambda key: ud.check_task(BANDIT, key=key),
