@@ -31,16 +31,6 @@ class AbstractHostWorld(abc.ABC, Generic[S]):
     theta_changes: bool = False
     ends_early: bool = True
 
-    @property
-    def action_spec(self) -> Spec:
-        """The spec of actions: the set of their values."""
-        return self.specs[0]
-
-    @property
-    def observation_spec(self) -> Spec:
-        """The spec of observations: the set of their values."""
-        return self.specs[1]
-
     @abc.abstractmethod
     def begin(self, keys: Key[Array, " B"], theta: int | None = None) -> tuple[S, Observation | None]:
         """Sample theta, unless it is given, and the openings."""

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from undelude._checks import as_numbers, check_count, one_line
+from undelude._checks import as_numbers, check_count
 from undelude._distributions import AbstractDistribution, Categorical, Spec, spec_of
 from undelude._process.causal_model import as_causal_model
+from undelude._process.host_world import check_world
 from undelude._process.task import AbstractExpert, AbstractTask
 from undelude._process.validation import any_theta, first_Q_A, first_Q_O, validate
 from undelude._process.world import AbstractWorld, EpisodeKeys, RoundKeys
@@ -240,14 +241,11 @@ class InteractionProcess(AbstractWorld[ProcessState]):
 
 def check_process(process: object) -> None:
     """Raise `TypeError` if `process` is not an `InteractionProcess`."""
-    if isinstance(process, AbstractWorld) and not isinstance(process, InteractionProcess):
+    check_world(process)
+    if not isinstance(process, InteractionProcess):
         raise TypeError(
             f"{type(process).__name__} can only be sampled, but this needs the distributions of an "
             "ud.InteractionProcess."
-        )
-    if not isinstance(process, InteractionProcess):
-        raise TypeError(
-            f"process must be an ud.InteractionProcess, such as ud.tasks.bandit(), not {one_line(repr(process))}."
         )
 
 

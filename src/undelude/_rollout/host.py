@@ -243,7 +243,10 @@ def _as_actions(chosen: object, spec: Spec, exists: Exists, t: int) -> Action:
         raise ValueError(
             f"HostAgent: act (round {t}) returned actions of shape {jax.tree.map(np.shape, a)}, not {shape}."
         )
-    spec.check(f"HostAgent: act (round {t}), actions", jax.tree.map(lambda x: x[exists], a))
+    read = jax.tree.map(lambda x: x[exists], a)
+    spec.check(f"HostAgent: act (round {t}), actions", read)
+    if any(np.issubdtype(x.dtype, np.floating) and not np.isfinite(x).all() for x in jax.tree.leaves(read)):
+        raise ValueError(f"HostAgent: act (round {t}) returned actions that are not finite.")
     return jax.tree.map(lambda x, dtype: jnp.asarray(x, dtype), a, dtypes)
 
 

@@ -107,8 +107,8 @@ def export(
     def observe(m: PyTree, o: PyTree) -> PyTree:
         return agent.g_O(o, m)
 
-    named = {"memory": memory, "seed": seed, "action": process.action_spec.value, "distribution": distribution}
-    named["observation"] = process.observation_spec.value
+    action, observation = (spec.value for spec in process.specs)
+    named = {"memory": memory, "seed": seed, "action": action, "distribution": distribution, "observation": observation}
     functions: dict[str, tuple[Callable[..., PyTree], tuple[str, ...], tuple[str, ...]]] = {
         "init": (init, (), ("memory",)),
         "act": (act, ("memory", "seed"), ("action", "distribution", "memory")),
