@@ -24,6 +24,8 @@ ifdef UV
 INSTALL := $(UV) pip install --quiet --python $(BIN)/python
 else
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Dependency groups need pip 25.1; many an environment starts with an older one.
+NEWER_PIP := $(INSTALL) --upgrade 'pip>=25.1'
 endif
 
 .PHONY: run test test-fast lint format docs bench study clean
@@ -82,10 +84,10 @@ clean:
 # The file .venv/.test records that the dependency group `test` is installed. A target installs the group it needs.
 $(VENV)/.test $(VENV)/.lint $(VENV)/.docs $(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing undelude with the group '$(@F:.%=%)' into $(VENV) (once; a minute or two) ..."
+	@$(NEWER_PIP)
 	$(INSTALL) -c constraints.txt -e '.[gym]' --group $(@F:.%=%)
 	@touch $@
 
-# Dependency groups need pip 25.1; Python 3.11 ships an older one.
 $(BIN)/python:
 ifdef UV
 	$(UV) venv --quiet --python $(if $(filter file,$(origin PYTHON)),'>=3.11',$(PYTHON)) $(VENV)
@@ -94,5 +96,4 @@ else
 		echo "undelude needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 | head -n 1)."; \
 		echo "Name one with: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(INSTALL) --upgrade 'pip>=25.1'
 endif
