@@ -9,6 +9,8 @@ import jax.core
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
+from undelude._compiled import Outside, read_outside
+
 T = TypeVar("T")
 
 
@@ -26,7 +28,10 @@ class Structure(Protocol):
 
 
 class Outline(NamedTuple):
-    """A PyTree with shapes in place of its arrays, hashable: a cache key for results that depend on shapes alone."""
+    """A PyTree with shapes in place of its arrays, hashable: a cache key for results that depend on shapes alone.
+
+    The key includes what the user's code in the PyTree reads from outside.
+    """
 
     shapes: tuple[jax.ShapeDtypeStruct, ...]
     structure: Structure
@@ -34,6 +39,7 @@ class Outline(NamedTuple):
     static_structure: Structure
     # Part of the key, as 1 == 1.0.
     static_types: tuple[type, ...]
+    outside: Outside
 
 
 def outline(tree: Any) -> Outline:
@@ -42,7 +48,9 @@ def outline(tree: Any) -> Outline:
     leaves, structure = jax.tree.flatten(arrays)
     static_leaves, static_structure = jax.tree.flatten(static)
     shapes = tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves)
-    return Outline(shapes, structure, tuple(static_leaves), static_structure, tuple(map(type, static_leaves)))
+    return Outline(
+        shapes, structure, tuple(static_leaves), static_structure, tuple(map(type, static_leaves)), read_outside(tree)
+    )
 
 
 def filled(outline: Outline, leaves: Sequence[Any]) -> Any:

@@ -8,7 +8,6 @@ arXiv:2007.12173).
 import math
 from collections.abc import Mapping
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
@@ -20,6 +19,7 @@ from undelude._agents.planning import PlanningAgent, num_nodes
 from undelude._certificate.per_episode import MARKS
 from undelude._certificate.quantity import THETA_IS_CONTINUOUS, Quantity
 from undelude._certificate.rounds import Mask, count_rounds, fill_missing, reward_per_round
+from undelude._compiled import compiled
 from undelude._distributions import Categorical, Symbols, divergences, num_symbols
 from undelude._process.episodes import Episodes
 from undelude._process.process import InteractionProcess
@@ -167,7 +167,7 @@ def _rewards(episodes: Episodes) -> Float[Array, " B"]:
     return reward_per_round(episodes.reward, mask)
 
 
-@eqx.filter_jit
+@compiled
 def _constant(process: InteractionProcess, key: Array, num_episodes: int, num_rounds: int) -> Float[Array, " B"]:
     """Return the rewards of the best constant action, chosen on one half of the episodes, measured on the other."""
     num_actions = num_symbols(process.action_spec)
@@ -197,7 +197,7 @@ def _affordable_depth(process: InteractionProcess, num_rounds: int) -> int:
     return depth
 
 
-@eqx.filter_jit
+@compiled
 def _gaps(process: InteractionProcess, episodes: Episodes, mask: Mask, key: Array) -> tuple[Array, Array]:
     """Return `KL(Q(A_t | theta, e_t) || Q(A_t | do(a), o))` in the first and the last round that exists, nats."""
 

@@ -2,7 +2,6 @@
 
 from typing import TypedDict
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +16,7 @@ from undelude._certificate.per_episode import (
     own_belief,
 )
 from undelude._certificate.rounds import fill_missing, with_one_more_round
+from undelude._compiled import compiled
 from undelude._distributions import AbstractDistribution, Symbols, as_categorical
 from undelude._process.episodes import Episodes
 from undelude._process.inference import expert_distributions, filter, reread
@@ -101,7 +101,7 @@ def _say(process: InteractionProcess, observations: PyTree[np.ndarray]) -> list[
         return None
 
 
-@eqx.filter_jit
+@compiled
 def _read(process: InteractionProcess, agent: AbstractAgent, episodes: Episodes) -> tuple[Readings, Readings]:
     """Return policies and beliefs; no belief of the agent if its policy can imply none."""
 

@@ -1,6 +1,5 @@
 """An agent's predictions on its own episodes, compared with both exact answers."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +19,7 @@ from undelude._certificate.rounds import (
     with_one_more_round,
 )
 from undelude._checks import TOLERANCE
+from undelude._compiled import compiled
 from undelude._distributions import (
     AbstractDistribution,
     Categorical,
@@ -118,7 +118,7 @@ def _why_no_belief(process: InteractionProcess) -> str:
     )
 
 
-@eqx.filter_jit
+@compiled
 def _measure_episodes(
     process: InteractionProcess, source: AbstractAgent | Predictions, episodes: Episodes, mask: Mask, key: Array
 ) -> dict[str, Float[Array, " B"]]:

@@ -21,6 +21,7 @@ from undelude._agents.exact import ExactAgent
 from undelude._cli import backend
 from undelude._cli.console import make_console
 from undelude._cli.errors import ExitCode, UsageError, check_seed
+from undelude._compiled import compiled
 from undelude._distributions import Symbols, as_categorical, num_symbols
 from undelude._process import inference
 from undelude._process.inference import Belief
@@ -300,7 +301,7 @@ def _num_actions(process: InteractionProcess) -> int:
     return num_symbols(process.action_spec)
 
 
-@eqx.filter_jit
+@compiled
 def _act(
     agent: ExactAgent, belief: Belief, intervened: Bool[Array, ""], key: Key[Array, ""]
 ) -> tuple[Int[Array, ""], Float[Array, ""]]:
@@ -308,14 +309,14 @@ def _act(
     return a, as_categorical(agent.f_O(agent.g_A(a, m, intervened=intervened))).probs[1]
 
 
-@eqx.filter_jit
+@compiled
 def _update(
     agent: ExactAgent, belief: Belief, a: Int[Array, ""], o: Int[Array, ""], intervened: Bool[Array, ""]
 ) -> Belief:
     return agent.g_O(o, agent.g_A(a, belief, intervened=intervened))
 
 
-@eqx.filter_jit
+@compiled
 def _payment(process: InteractionProcess, belief: Belief) -> Float[Array, "K A"]:
     """Return `Q(O = 1 | theta, a)` for the memories of a belief."""
 

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from undelude._checks import check_count
+from undelude._compiled import compiled
 from undelude._drawing.colours import ON_WHITE
 from undelude._files import write_atomically
 from undelude._process.episodes import AGENT, Episodes
@@ -157,12 +157,12 @@ def film(
     return np.stack(pictures)
 
 
-@eqx.filter_jit
+@compiled
 def _log_beliefs(process: InteractionProcess, episode: Episodes) -> Any:
     return filter(process, episode).log_posterior
 
 
-@eqx.filter_jit
+@compiled
 def _thetas_and_memories(process: InteractionProcess, episode: Episodes) -> Any:
     """Return theta after each round and the task's memory after its action, both preceded by those at the start."""
     states = replay(process, episode)

@@ -16,6 +16,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, PyTree
 
+from undelude._compiled import compiled
 from undelude._distributions import AbstractDistribution, mixture
 from undelude._process.episodes import EXPERT, Episodes, check_symbols
 from undelude._process.process import InteractionProcess, check_process
@@ -196,7 +197,7 @@ def _is_within(process: InteractionProcess, mesh: Mesh) -> bool:
     return all(not x.committed or x.sharding.device_set == devices for x in arrays)
 
 
-@eqx.filter_jit
+@compiled
 def _run_filter(
     process: InteractionProcess, episodes: Episodes, all_done: bool, whole: bool, mesh: Mesh | None
 ) -> tuple[Array, Array]:

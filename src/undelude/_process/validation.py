@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
 from undelude._checks import check_count, check_probabilities
+from undelude._compiled import compiled
 from undelude._distributions import AbstractDistribution, Categorical, Joint, Mixture, Normal
 from undelude._errors import users_line
 from undelude._process.task import AbstractExpert, AbstractTask
@@ -98,7 +98,7 @@ def _check_prior(process: "InteractionProcess") -> None:
             )
 
 
-@eqx.filter_jit
+@compiled
 def _first_round(process: "InteractionProcess") -> tuple[dict[str, Memory], tuple[Memory, Memory]]:
     """Return the distributions of the first round, and the memories after it, with a leading axis over theta.
 

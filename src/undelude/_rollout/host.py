@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Key, PyTree
 from undelude._agents.base import AbstractAgent
 from undelude._agents.host import HostAgent
 from undelude._checks import as_numbers, check_count, check_probabilities
+from undelude._compiled import compiled
 from undelude._distributions import AbstractDistribution, Categorical, Spec, Symbols, num_symbols, spec_of
 from undelude._process.episodes import AGENT, EXPERT, Episodes
 from undelude._process.host_world import AbstractHostWorld, Prediction, World
@@ -299,43 +300,43 @@ def _stack(xs: list[PyTree]) -> PyTree:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves, axis=1), *xs)
 
 
-@eqx.filter_jit
+@compiled
 def _keys(key: Array, ids: Array, T: int) -> tuple[Key[Array, " B"], Key[Array, "B T"]]:
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, ids)
     return keys, jax.vmap(lambda key: jax.random.split(EpisodeKeys.of(key).rounds, T))(keys)
 
 
-@eqx.filter_jit
+@compiled
 def _begin(world: AbstractWorld, keys: Array, theta: Array | None) -> tuple[State, Observation | None]:
     return jax.vmap(lambda key: world.begin(key, theta))(keys)
 
 
-@eqx.filter_jit
+@compiled
 def _consult(world: AbstractWorld, state: State, keys: Array) -> tuple[Prediction, Action]:
     return jax.vmap(world.consult)(state, keys)
 
 
-@eqx.filter_jit
+@compiled
 def _respond(world: AbstractWorld, state: State, a: Action, keys: Array) -> tuple[State, Observation, Array, Array]:
     return jax.vmap(world.respond)(state, a, keys)
 
 
-@eqx.filter_jit
+@compiled
 def _draw(predictions: AbstractDistribution, keys: Array) -> PyTree:
     return jax.vmap(lambda prediction, key: prediction.sample(RoundKeys.of(key).act))(predictions, keys)
 
 
-@eqx.filter_jit
+@compiled
 def _act(agent: AbstractAgent, m: Memory, keys: Array) -> Action:
     return jax.vmap(lambda m, key: agent.act(m, key=RoundKeys.of(key).act))(m, keys)
 
 
-@eqx.filter_jit
+@compiled
 def _predict_observation(agent: AbstractAgent, m: Memory, a: Action | None) -> AbstractDistribution:
     return jax.vmap(lambda m, a: agent.f_O(_after(agent, m, a)))(m, a)
 
 
-@eqx.filter_jit
+@compiled
 def _read(
     agent: AbstractAgent, m: Memory, a: Action | None, o: Observation | None, exists: Array
 ) -> tuple[AbstractDistribution, Memory]:

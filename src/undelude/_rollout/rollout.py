@@ -2,7 +2,6 @@
 
 from typing import Literal
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
@@ -10,6 +9,7 @@ from jaxtyping import Array, Int, Key
 from undelude._agents.base import AbstractAgent, check_mark
 from undelude._agents.host import HostAgent
 from undelude._checks import check_count, check_key, one_line
+from undelude._compiled import compiled
 from undelude._process.episodes import Episodes
 from undelude._process.host_world import World, check_world
 from undelude._process.world import AbstractWorld
@@ -75,7 +75,7 @@ def rollout(
     return _rollout(process, actor, key, jnp.arange(num_episodes), num_rounds, fixed)
 
 
-@eqx.filter_jit
+@compiled
 def _rollout(
     world: AbstractWorld,
     actor: AbstractAgent | None,

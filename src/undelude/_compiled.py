@@ -1,0 +1,268 @@
+"""Compiled functions that notice when a value changes which the user's code reads from outside its arguments.
+
+A method of a task, an expert or an agent may read a global, a variable of an enclosing function, or an attribute of its
+class. `jax.jit` reads it once, while it traces, and would use the old value for ever. `compiled` makes these values
+part of the cache key, so that a changed value is compiled anew.
+"""
+
+import dataclasses
+import dis
+import functools
+import hashlib
+import sys
+import sysconfig
+import weakref
+from collections.abc import Callable, Hashable, Iterator
+from pathlib import Path
+from types import CodeType, FunctionType, MethodType, ModuleType
+from typing import Any, ParamSpec, TypeVar
+
+import equinox as eqx
+import jax
+import numpy as np
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# Levels of objects within objects that are compared by value; deeper ones are compared by identity.
+MAX_DEPTH = 5
+# Folders of the standard library and of installed packages: their globals are taken to be constant.
+LIBRARIES = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+# What the user's functions under `jax.jit` last read. JAX keeps a cache for each of them that knows nothing of it.
+LAST_READ: weakref.WeakKeyDictionary[Any, tuple[Hashable, ...]] = weakref.WeakKeyDictionary()
+# The attributes that Python gives to each class.
+OF_EVERY_CLASS = {*vars(type("Empty", (), {})), "__annotations__", "_abc_impl", "__abstractmethods__", "__orig_bases__"}
+
+
+class Outside(tuple[Hashable, ...]):
+    """The values that code reads from outside its arguments; a leaf of PyTrees, unlike other tuples."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Same:
+    """An object that equals only itself."""
+
+    value: Any
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Same) and self.value is other.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
+def compiled(f: Callable[P, R]) -> Callable[P, R]:
+    """Return `f` under `equinox.filter_jit`, with what the user's code in its arguments reads as part of the key."""
+
+    @eqx.filter_jit
+    def jitted(outside: Outside, *args: P.args, **kwargs: P.kwargs) -> R:
+        del outside
+        return f(*args, **kwargs)
+
+    @functools.wraps(f)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        return jitted(read_outside((args, kwargs)), *args, **kwargs)
+
+    return call
+
+
+def read_outside(tree: object) -> Outside:
+    """Return the present values that the user's code in a PyTree reads from outside its arguments.
+
+    The code is the methods of the user's Equinox modules in `tree`, the user's functions in it, and the user's
+    functions and classes that these call. Arrays and plain data are compared by value, other objects by identity.
+    """
+    reader = _Reader()
+    reader.visit(tree)
+    return Outside(reader.values)
+
+
+class _Reader:
+    """Collects the values that code reads.
+
+    Attributes:
+        values: those found so far, in the order of the walk.
+    """
+
+    def __init__(self, seen: set[int] | None = None) -> None:
+        self.values: list[Hashable] = []
+        self._seen = set() if seen is None else seen
+
+    def visit(self, x: object) -> None:
+        """Read the code of the modules and functions in a PyTree."""
+        kind = type(x)
+        if (names := _module_fields(kind)) is not None:
+            self.visit_class(kind)
+            for name in names:
+                self.visit(getattr(x, name, None))
+        elif isinstance(x, tuple | list):
+            for item in x:
+                self.visit(item)
+        elif isinstance(x, dict):
+            for item in x.values():
+                self.visit(item)
+        elif _may_be_function(kind) and _is_function(x):
+            self.visit_function(x)
+
+    def visit_class(self, kind: type) -> None:
+        """Read the methods of a class and of its bases, and the data in them."""
+        for base in _user_bases(kind):
+            if self._is_known(base):
+                continue
+            fields = set(_field_names(base))
+            for name, member in vars(base).items():
+                if isinstance(member, staticmethod | classmethod):
+                    member = member.__func__
+                elif isinstance(member, property | functools.cached_property):
+                    member = member.fget if isinstance(member, property) else member.func
+                if _is_function(member):
+                    self.visit_function(member)
+                elif name not in OF_EVERY_CLASS | fields and not (name.startswith("__") and name.endswith("__")):
+                    self.values.append((name, self.frozen(member)))
+
+    def visit_function(self, function: Any) -> None:
+        """Read the globals, enclosing variables and defaults of a function, and the code of those that it calls."""
+        match function:
+            case MethodType():
+                self.visit(function.__self__)
+                self.visit_function(function.__func__)
+                return
+            case functools.partial():
+                self.visit((function.func, function.args, function.keywords))
+                self.values.append(self.frozen((function.args, function.keywords)))
+                return
+        if not isinstance(function, FunctionType):
+            self._visit_jitted(function.__wrapped__)
+            return
+        if _is_library(function.__module__) or self._is_known(function):
+            return
+        for path in _global_paths(function.__code__):
+            self.read(function.__globals__.get(path[0]), path)
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+            try:
+                self.read(cell.cell_contents, (name,))
+            except ValueError:  # Not assigned yet.
+                continue
+        if function.__defaults__ or function.__kwdefaults__:
+            self.values.append(self.frozen((function.__defaults__, function.__kwdefaults__)))
+
+    def _visit_jitted(self, function: Any) -> None:
+        reader = _Reader(self._seen)
+        reader.visit(function)
+        values = tuple(reader.values)
+        if values and LAST_READ.setdefault(function, values) != values:
+            LAST_READ[function] = values
+            jax.clear_caches()
+        self.values += values
+
+    def read(self, x: Any, path: tuple[str, ...]) -> None:
+        """Read the global or enclosing variable `path[0]`, which is `x`, and the attributes of a module after it."""
+        for name in path[1:]:
+            if not isinstance(x, ModuleType) or _is_library(x.__name__):
+                break
+            x = getattr(x, name, None)
+        if isinstance(x, ModuleType):
+            return
+        self.values.append((path[0], self.frozen(x)))
+
+    def frozen(self, x: Any, depth: int = 0) -> Hashable:
+        """Return a hashable value that changes if `x` does, and read the code of functions and classes in it."""
+        match x:
+            case None | bool() | int() | str() | bytes() | complex():
+                return type(x), x
+            case float():
+                return float, repr(x)  # So that nan equals nan.
+            case np.ndarray() | np.generic() if x.dtype != object:
+                array = np.ascontiguousarray(x)
+                return np.ndarray, array.shape, array.dtype.str, hashlib.blake2b(array.tobytes()).digest()
+            case jax.core.Tracer():
+                return jax.core.Tracer  # It belongs to a trace, which ends before the next call.
+            case jax.Array():
+                return Same(x)  # It cannot change.
+            case type():
+                self.visit_class(x)
+                return Same(x)
+            case _ if _is_function(x):
+                self.visit_function(x)
+                return Same(getattr(x, "__func__", x))
+        if depth == MAX_DEPTH:
+            return Same(x)
+        match x:
+            case tuple() | list():
+                return type(x), tuple(self.frozen(item, depth + 1) for item in x)
+            case set() | frozenset():
+                return type(x), frozenset(self.frozen(item, depth + 1) for item in x)
+            case dict():
+                return type(x), tuple((k, self.frozen(v, depth + 1)) for k, v in x.items() if isinstance(k, Hashable))
+        if isinstance(x, eqx.Module) or not _is_library(type(x).__module__):
+            self.visit_class(type(x))
+            return Same(type(x)), self.frozen(getattr(x, "__dict__", None), depth + 1)
+        if type(x).__module__ == "types" and hasattr(x, "__dict__"):  # A SimpleNamespace.
+            return type(x), self.frozen(vars(x), depth + 1)
+        return Same(x)
+
+    def _is_known(self, x: object) -> bool:
+        known = id(x) in self._seen
+        self._seen.add(id(x))
+        return known
+
+
+@functools.lru_cache(maxsize=4096)
+def _global_paths(code: CodeType) -> tuple[tuple[str, ...], ...]:
+    """Return the globals that code and the functions defined in it read, each with the attributes taken of it."""
+    return tuple(dict.fromkeys(_find_global_paths(code)))
+
+
+def _find_global_paths(code: CodeType) -> Iterator[tuple[str, ...]]:
+    path: tuple[str, ...] = ()
+    for instruction in dis.get_instructions(code):
+        if path and instruction.opname in ("LOAD_ATTR", "LOAD_METHOD"):
+            path = (*path, instruction.argval)
+            continue
+        if path:
+            yield path
+        path = (instruction.argval,) if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME") else ()
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _find_global_paths(constant)
+
+
+def _is_function(x: object) -> bool:
+    """Return whether `x` is a Python function, a bound method, a partial, or one that `jax.jit` or its like wraps."""
+    is_plain = isinstance(x, FunctionType | MethodType | functools.partial)
+    return is_plain or (not isinstance(x, type) and isinstance(getattr(x, "__wrapped__", None), FunctionType))
+
+
+@functools.lru_cache(maxsize=4096)
+def _may_be_function(kind: type) -> bool:
+    return any("__call__" in vars(base) for base in kind.__mro__)
+
+
+@functools.lru_cache(maxsize=4096)
+def _module_fields(kind: type) -> tuple[str, ...] | None:
+    return _field_names(kind) if issubclass(kind, eqx.Module) else None
+
+
+@functools.lru_cache(maxsize=4096)
+def _field_names(kind: type) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else ()
+
+
+@functools.lru_cache(maxsize=4096)
+def _user_bases(kind: type) -> tuple[type, ...]:
+    """Return a class and its bases, without those of libraries."""
+    return tuple(base for base in kind.__mro__ if not _is_library(base.__module__))
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_library(module: str | None) -> bool:
+    """Return whether a module belongs to this package, the standard library or an installed package."""
+    root = (module or "builtins").partition(".")[0]
+    if root in (__name__.partition(".")[0], *sys.builtin_module_names):
+        return True
+    file = getattr(sys.modules.get(root), "__file__", None)
+    if file is None:  # A notebook or an interactive session, or a namespace package.
+        return root in sys.stdlib_module_names
+    if root == "__main__":
+        return False
+    return any(folder in Path(file).parents for folder in LIBRARIES)

@@ -1,0 +1,141 @@
+"""What the user's code reads from outside its arguments: a changed value changes the answer."""
+
+import functools
+import types
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import undelude as ud
+from undelude._compiled import compiled
+
+SHARE = 0.25
+SETTINGS = types.SimpleNamespace(share=0.25)
+TABLE = np.array([0.25, 0.5])
+
+
+def from_a_helper():
+    return SHARE
+
+
+@jax.jit
+def from_a_jitted_helper():
+    return SHARE
+
+
+class Reads(eqx.Module):
+    """A module whose method reads a number in one of several ways."""
+
+    way: str = eqx.field(static=True)
+    of_the_class = 0.25
+
+    def __call__(self):
+        match self.way:
+            case "global":
+                return SHARE
+            case "global in a lambda":
+                return (lambda: SHARE)()
+            case "entry of a global array":
+                return TABLE[0]
+            case "attribute of a global":
+                return SETTINGS.share
+            case "helper":
+                return from_a_helper()
+            case "jitted helper":
+                return from_a_jitted_helper()
+            case "attribute of the class":
+                return self.of_the_class
+
+
+def set_all(monkeypatch, value):
+    monkeypatch.setitem(globals(), "SHARE", value)
+    monkeypatch.setattr(SETTINGS, "share", value)
+    monkeypatch.setattr(Reads, "of_the_class", value)
+    TABLE[0] = value
+
+
+@pytest.fixture
+def change(monkeypatch):
+    yield functools.partial(set_all, monkeypatch)
+    TABLE[0] = 0.25
+
+
+@compiled
+def call(f):
+    return jnp.asarray(f(), float)
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        "global",
+        "global in a lambda",
+        "entry of a global array",
+        "attribute of a global",
+        "helper",
+        "jitted helper",
+        "attribute of the class",
+    ],
+)
+def test_changed_value_is_read(change, way):
+    assert call(Reads(way)) == 0.25
+    change(0.75)
+    assert call(Reads(way)) == 0.75
+    change(0.25)
+    assert call(Reads(way)) == 0.25
+
+
+def test_changed_enclosing_variable_is_read():
+    share = 0.25
+
+    def f():
+        return share
+
+    assert call(f) == 0.25
+    share = 0.75
+    assert call(f) == 0.75
+    assert call(functools.partial(lambda f: f(), f)) == 0.75
+
+
+def test_nothing_changed_compiles_nothing(compilations):
+    call(Reads("global"))
+    compilations()
+    call(Reads("global"))
+    assert compilations() == 0
+
+
+class PaidBySetting(ud.AbstractTask):
+    """A task whose reward is a global, and whose observations follow another one."""
+
+    def init(self, theta):
+        return jnp.zeros((), jnp.int32)
+
+    def Q_O(self, theta, w):
+        return ud.Categorical(probs=jnp.stack([1 - SETTINGS.share, jnp.asarray(SETTINGS.share)]))
+
+    def g_A(self, theta, a, w):
+        return w
+
+    def g_O(self, theta, o, w):
+        return w
+
+    def reward(self, theta, w, a, o):
+        return SHARE
+
+
+def test_rollout_follows_a_changed_global(change):
+    expert = ud.tasks.bandit().expert
+    process = ud.InteractionProcess(jnp.full(5, 0.2), jnp.arange(5), PaidBySetting(), expert, 3)
+
+    def play():
+        episodes = ud.rollout(process, ud.ExactAgent(process), key=jax.random.key(0), num_episodes=400)
+        return float(episodes.reward.mean()), float(episodes.observations.mean())
+
+    reward, share = play()
+    assert reward == 0.25 and abs(share - 0.25) < 0.06  # 4 standard errors
+    change(0.75)
+    reward, share = play()
+    assert reward == 0.75 and abs(share - 0.75) < 0.06
