@@ -135,7 +135,9 @@ def test_rollout_follows_a_changed_global(change):
         return float(episodes.reward.mean()), float(episodes.observations.mean())
 
     reward, share = play()
-    assert reward == 0.25 and abs(share - 0.25) < 0.06  # 4 standard errors
+    assert reward == 0.25
+    assert abs(share - 0.25) < 0.06  # 4 standard errors
     change(0.75)
     reward, share = play()
-    assert reward == 0.75 and abs(share - 0.75) < 0.06
+    assert reward == 0.75
+    assert abs(share - 0.75) < 0.06

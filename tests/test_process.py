@@ -179,7 +179,7 @@ def test_transition_is_validated(bandit: ud.InteractionProcess):
     small(transition=Stay(0.9))
     with pytest.raises(ValueError, match="must return a Categorical over the indices of thetas, 0 to 1"):
         small(transition=Stay(0.9, size=3))
-    with pytest.raises(ValueError, match=r"small: transition\(theta, w\) returned .*, not a distribution"):
+    with pytest.raises(TypeError, match=r"small: transition\(theta, w\) is .*, not a distribution"):
         small(transition=lambda theta, w: jnp.array([0.5, 0.5]))
     with pytest.raises(ValueError, match=r"small: transition\(theta, w\)\[0\] does not sum to one \(sum 1.2\)"):
         small(transition=lambda theta, w: ud.Categorical(probs=jnp.array([0.5, 0.7])))
@@ -565,7 +565,7 @@ class Looking(ud.AbstractExpert):
             r"\(test_process.py, line \d+\).*jnp.where",
         ),
         (lambda e: ud.Categorical(logits=np.ones(5) * np.asarray(e)), r"\(test_process.py, line \d+\).*jax.numpy"),
-        (lambda e: jnp.ones(5) / 5, "expert.Q_A returned an array, not a distribution; return ud.Categorical"),
+        (lambda e: jnp.ones(5) / 5, "expert.Q_A is an array, not a distribution; give probabilities as ud.Categorical"),
     ],
 )
 def test_untraceable_expert_is_explained(bandit: ud.InteractionProcess, say: Any, words: str):

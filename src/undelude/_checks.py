@@ -1,6 +1,8 @@
-"""Checks of a user's numbers, made before anything is compiled."""
+"""Checks of a user's numbers and functions, made before anything is compiled."""
 
+import inspect
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,6 +16,9 @@ from undelude._tree import is_concrete
 TOLERANCE = 1e-4
 # The largest integer of 32 bits, with which JAX counts.
 MAX_COUNT = 2**31 - 1
+# Other names by which users call the paper's arguments.
+ALIASES = {"action": "a", "actions": "a", "observation": "o", "observations": "o", "obs": "o"}
+ALIASES |= dict.fromkeys(("w", "e", "memory", "state"), "m")
 
 
 def as_numbers(values: object, name: str) -> np.ndarray:
@@ -48,6 +53,38 @@ def check_count(name: str, number: Any) -> int:
     if count > MAX_COUNT:
         raise ValueError(f"{name} must be at most {MAX_COUNT}, not {one_line(number)}.")
     return count
+
+
+def check_arguments(f: Callable[..., Any], protocol: Callable[..., Any] | tuple[str, ...], name: str) -> None:
+    """Raise `TypeError` if `f` cannot be called as `protocol` says, or names the arguments in another order.
+
+    Args:
+        f: a function of the user's, or a bound method.
+        protocol: a method that says how `f` is called, or the names of the arguments.
+        name: of `f`, for the message.
+    """
+    try:
+        parameters = inspect.signature(f).parameters.values()
+    except (TypeError, ValueError):  # Some functions in C do not tell.
+        return
+    wanted = protocol if isinstance(protocol, tuple) else tuple(_positional(inspect.signature(protocol)))[1:]
+    given = _positional(inspect.signature(f))
+    required = [x.name for x in parameters if x.name in given and x.default is x.empty]
+    is_open = any(x.kind is x.VAR_POSITIONAL for x in parameters)
+    call = f"{name.rpartition('.')[2]}({', '.join(wanted)})"
+    if len(required) > len(wanted) or (len(given) < len(wanted) and not is_open):
+        raise TypeError(f"{name} takes ({', '.join(given)}), but it is called as {call}.")
+    roles = [ALIASES.get(x, x) for x in wanted]
+    for x, role in zip(given, roles, strict=False):
+        if ALIASES.get(x.lower(), x.lower()) in {*roles} - {role}:
+            raise TypeError(
+                f"{name} takes ({', '.join(given)}), but it is called as {call}: put its arguments in this order."
+            )
+
+
+def _positional(signature: inspect.Signature) -> list[str]:
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [x.name for x in signature.parameters.values() if x.kind in kinds]
 
 
 def check_key(key: Any) -> None:

@@ -10,10 +10,8 @@ import dis
 import functools
 import hashlib
 import sys
-import sysconfig
 import weakref
 from collections.abc import Callable, Hashable, Iterator
-from pathlib import Path
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, ParamSpec, TypeVar
 
@@ -21,13 +19,13 @@ import equinox as eqx
 import jax
 import numpy as np
 
+from undelude._errors import is_users_file
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
 # Levels of objects within objects that are compared by value; deeper ones are compared by identity.
 MAX_DEPTH = 5
-# Folders of the standard library and of installed packages: their globals are taken to be constant.
-LIBRARIES = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 # What the user's functions under `jax.jit` last read. JAX keeps a cache for each of them that knows nothing of it.
 LAST_READ: weakref.WeakKeyDictionary[Any, tuple[Hashable, ...]] = weakref.WeakKeyDictionary()
 # The attributes that Python gives to each class.
@@ -109,7 +107,9 @@ class _Reader:
         for base in _user_bases(kind):
             if self._is_known(base):
                 continue
-            fields = set(_field_names(base))
+            functions = [_code_of(member) for member in vars(base).values()]
+            # What the methods themselves assign, such as a count of calls, is not a setting.
+            skipped = OF_EVERY_CLASS.union(_field_names(base), *(_stored(code) for code in functions if code))
             for name, member in vars(base).items():
                 if isinstance(member, staticmethod | classmethod):
                     member = member.__func__
@@ -117,7 +117,7 @@ class _Reader:
                     member = member.fget if isinstance(member, property) else member.func
                 if _is_function(member):
                     self.visit_function(member)
-                elif name not in OF_EVERY_CLASS | fields and not (name.startswith("__") and name.endswith("__")):
+                elif name not in skipped and not (name.startswith("__") and name.endswith("__")):
                     self.values.append((name, self.frozen(member)))
 
     def visit_function(self, function: Any) -> None:
@@ -137,7 +137,8 @@ class _Reader:
         if _is_library(function.__module__) or self._is_known(function):
             return
         for path in _global_paths(function.__code__):
-            self.read(function.__globals__.get(path[0]), path)
+            if path[0] not in _stored(function.__code__):
+                self.read(function.__globals__.get(path[0]), path)
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             try:
                 self.read(cell.cell_contents, (name,))
@@ -213,6 +214,17 @@ def _global_paths(code: CodeType) -> tuple[tuple[str, ...], ...]:
     return tuple(dict.fromkeys(_find_global_paths(code)))
 
 
+@functools.lru_cache(maxsize=4096)
+def _stored(code: CodeType) -> frozenset[str]:
+    """Return the names of the globals and attributes that code assigns."""
+    own = (x.argval for x in dis.get_instructions(code) if x.opname in ("STORE_GLOBAL", "STORE_ATTR"))
+    return frozenset(own).union(*(_stored(x) for x in code.co_consts if isinstance(x, CodeType)))
+
+
+def _code_of(member: object) -> CodeType | None:
+    return getattr(member, "__code__", None)
+
+
 def _find_global_paths(code: CodeType) -> Iterator[tuple[str, ...]]:
     path: tuple[str, ...] = ()
     for instruction in dis.get_instructions(code):
@@ -261,8 +273,6 @@ def _is_library(module: str | None) -> bool:
     if root in (__name__.partition(".")[0], *sys.builtin_module_names):
         return True
     file = getattr(sys.modules.get(root), "__file__", None)
-    if file is None:  # A notebook or an interactive session, or a namespace package.
+    if root == "__main__" or file is None:  # A notebook has no file, nor does a namespace package.
         return root in sys.stdlib_module_names
-    if root == "__main__":
-        return False
-    return any(folder in Path(file).parents for folder in LIBRARIES)
+    return not is_users_file(file)

@@ -19,7 +19,7 @@ def users_line(error: BaseException) -> str:
     where, seen, link = "", set(), error
     while link is not None and id(link) not in seen:
         lines = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(link.__traceback__)]
-        if own := [(file, line) for file, line in lines if _is_users(file)]:
+        if own := [(file, line) for file, line in lines if is_users_file(file)]:
             where = f" ({Path(own[-1][0]).name}, line {own[-1][1]})"
         seen.add(id(link))
         link = link.__cause__
@@ -32,6 +32,7 @@ def is_ours(error: BaseException) -> bool:
     return bool(files) and files[-1].startswith(_OURS)
 
 
-def _is_users(file: str) -> bool:
+def is_users_file(file: str) -> bool:
+    """Return whether a file of Python code is the user's: neither part of undelude nor of an installed library."""
     installed = file.startswith((_OURS, *_LIBRARIES)) or {"site-packages", "dist-packages"} & {*Path(file).parts}
     return not (installed or file.startswith("<"))

@@ -9,9 +9,9 @@ import jax
 from jaxtyping import Array, Bool, Float, Key
 
 from undelude._checks import one_line
-from undelude._distributions import AbstractDistribution
+from undelude._distributions import AbstractDistribution, Spec
 from undelude._process.episodes import Episodes
-from undelude._tree import prepend, where
+from undelude._tree import is_concrete, prepend, where
 from undelude._types import Action, M, Mark, Memory, Observation, Theta
 
 A = TypeVar("A", bound="AbstractAgent")
@@ -159,6 +159,13 @@ def check_mark(agent: AbstractAgent, mark: str) -> None:
             f"this {type(agent).__name__} was taught {known} and cannot read actions marked {mark}: its answer would "
             f"be noise. Teach it with ud.{teaching}(), or leave own_actions as it is."
         )
+
+
+def check_action(agent: AbstractAgent, spec: Spec, a: Action, intervened: Bool[Array, ""] | bool) -> None:
+    """Raise `ValueError` if `a` is not in `spec`, or `agent` cannot read its mark; traced values are not checked."""
+    spec.check(f"{type(agent).__name__}: an action", a)
+    if is_concrete(intervened):
+        check_mark(agent, "do" if intervened else "see")
 
 
 def predict(agent: AbstractAgent, episode: Episodes) -> Predictions:

@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from undelude._agents.base import AbstractAgent, M, Reading, check_mark
+from undelude._agents.base import AbstractAgent, M, Reading, check_action, check_mark
 from undelude._distributions import AbstractDistribution, Categorical
 from undelude._process import inference
 from undelude._process.inference import Belief
 from undelude._process.process import InteractionProcess, check_process
-from undelude._tree import index
+from undelude._tree import index, is_concrete
 from undelude._types import Action, Mark, Observation, Theta
 
 
@@ -60,10 +60,14 @@ class AbstractExactAgent(AbstractAgent[M]):
 
     def g_A(self, a: Action, m: M, *, intervened: Bool[Array, ""] | bool) -> M:
         """Update the belief by equation 2."""
+        if is_concrete(a):
+            check_action(self, self.process.action_spec, a, intervened)
         return self.advance(m, inference.update_action(self.process, self.get_belief(m), a, intervened))
 
     def g_O(self, o: Observation, m: M) -> M:
         """Update the belief by Bayes' rule."""
+        if is_concrete(o):
+            self.process.observation_spec.check(f"{type(self).__name__}: an observation", o)
         return self.advance(m, inference.update_observation(self.process, self.get_belief(m), o))
 
 

@@ -7,10 +7,18 @@ from typing import Any, TypeAlias
 import numpy as np
 from jaxtyping import PyTree
 
+from undelude._checks import check_arguments
 from undelude._types import Mark, Memory
 
 # Predictions of a batch: [B, A] probabilities, a distribution whose arrays have a leading axis B, or None.
 HostPrediction: TypeAlias = Any
+# How the functions of a `HostAgent` are called.
+ARGUMENTS = {
+    "reset": ("num_episodes",),
+    "predict": ("m", "a", "o"),
+    "act": ("m", "distribution", "rng"),
+    "predict_observation": ("m", "a"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +45,7 @@ class HostAgent:
         own_actions: the mark of its actions in the episodes. They are interventions, however the policy reads them.
 
     Raises:
-        TypeError: an argument that must be a function is not callable.
+        TypeError: an argument that must be a function is not callable, or takes other arguments, or in another order.
         ValueError: `own_actions` is not a mark.
 
     >>> import jax
@@ -56,9 +64,11 @@ class HostAgent:
     own_actions: Mark = "do"
 
     def __post_init__(self) -> None:
-        for name in ("reset", "predict", "act", "predict_observation"):
+        for name in ARGUMENTS:
             f = getattr(self, name)
             if not (callable(f) or (f is None and name in ("act", "predict_observation"))):
                 raise TypeError(f"HostAgent: {name} must be a function, not {f!r}.")
+            if f is not None:
+                check_arguments(f, ARGUMENTS[name], f"HostAgent.{name}")
         if self.own_actions not in ("do", "see"):
             raise ValueError(f'HostAgent: own_actions must be "do" or "see", not {self.own_actions!r}.')

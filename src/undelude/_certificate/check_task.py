@@ -12,7 +12,9 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from undelude._certificate.certificate import Certificate, delusion_gap
+from undelude._certificate.method_checks import check_methods
 from undelude._certificate.task_checks import (
+    check_bounds,
     check_determinism,
     check_draw,
     check_finite,
@@ -22,8 +24,16 @@ from undelude._certificate.task_checks import (
     check_reward,
     check_say,
     check_support,
+    differs,
 )
-from undelude._certificate.task_episodes import Replayed, play, probe, replay_under_others
+from undelude._certificate.task_episodes import (
+    Replayed,
+    player,
+    probe,
+    replay_under_others,
+    watch_first_round,
+    watch_rounds,
+)
 from undelude._checks import check_count, check_key
 from undelude._process.episodes import Episodes
 from undelude._process.inference import posterior
@@ -124,12 +134,15 @@ def check_task(
     check_key(key)
     T = check_count("num_rounds", process.num_rounds if num_rounds is None else num_rounds)
     num_episodes = check_count("num_episodes", num_episodes)
-    # An episode cannot be played if its reward fails.
-    _raise_problems(process, check_reward(process))
-    played = play(process, key, T)
+    # An episode cannot be played if a method fails, and says little if numbers are not what they seem.
+    _raise_problems(process, [*check_reward(process), *check_methods(process)])
+    _raise_problems(process, check_bounds(process, watch_first_round(process), None))
+    play = player(process, key, T)
+    played = play()
     episodes, probes = played.episodes, probe(process, played, key)
     problems = [
-        *check_determinism(played, play(process, key, T)),
+        *check_determinism(played, play()),
+        *check_bounds(process, watch_rounds(process, played), played),
         *check_say(process, episodes),
         *check_draw(process, episodes),
         *check_support(played, probes),
@@ -151,7 +164,21 @@ def check_task(
         warning=deluded and deluded.notes.get("imitation"),
         notes=(),
     )
-    return dataclasses.replace(report, notes=tuple(_remarks(report)))
+    return dataclasses.replace(report, notes=(*_remarks(report), *_remarks_on_evidence(replayed)))
+
+
+def _remarks_on_evidence(replayed: Replayed) -> Iterable[str]:
+    """Say so if theta never shows: in the observations, or in what the expert does."""
+    exists = np.asarray(replayed.possible_after)
+    evidence = np.asarray(replayed.evidence)
+    opening, observations = evidence[..., :1], evidence[..., 1:]
+    if not differs(observations, exists) and not differs(opening, np.ones_like(opening, bool)):
+        yield (
+            "Observations do not depend on theta, so that an agent whose actions are interventions never learns "
+            "anything about it. Check that Q_O uses theta, or w after g_A has."
+        )
+    if replayed.policies is not None and not differs(replayed.policies, np.asarray(replayed.possible_before)):
+        yield "The expert acts alike for every theta, so that its actions show nothing about theta."
 
 
 def _raise_problems(process: InteractionProcess, problems: Iterable[str]) -> None:

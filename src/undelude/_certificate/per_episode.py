@@ -202,7 +202,7 @@ def measure_episode(
     if belief is not None:
         theta = episode.theta if process.transition is None else index(episode.theta, end)
         deluded = (belief.max() > CERTAIN) & (belief.argmax() != theta)
-        result["deluded_fraction"] = jnp.where(jnp.isnan(belief).any(), jnp.nan, deluded)
+        result["deluded_fraction"] = jnp.where(jnp.isnan(belief).any(), jnp.nan, deluded.astype(float))
     return result
 
 

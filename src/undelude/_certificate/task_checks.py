@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
+from undelude._certificate.bounds import Read
 from undelude._certificate.task_episodes import Played, Probe, Replayed
 from undelude._checks import TOLERANCE
 from undelude._errors import users_line
@@ -36,14 +37,42 @@ def check_reward(process: InteractionProcess) -> Iterator[str]:
 
 
 def check_determinism(played: Played, again: Played) -> Iterator[str]:
-    """Check that two plays with the same key are equal: all randomness comes from JAX's keys."""
+    """Check that two plays of one program with the same key are equal: all randomness comes from JAX's keys."""
     for name in ("actions", "observations", "reward"):
         one, other = (jax.tree.leaves(getattr(x.episodes, name)) for x in (played, again))
         if not all(np.array_equal(x, y, equal_nan=True) for x, y in zip(one, other, strict=True)):
             yield (
-                f"{name} differ between two plays with the same key: a method draws random numbers itself. Draw only "
-                "through the distributions that Q_A and Q_O return, and keep all state in the memories."
+                f"{name} differ between two plays with the same key: a callback to Python draws random numbers or "
+                "keeps state. Draw only through the distributions that Q_A and Q_O return, and keep all state in the "
+                "memories."
             )
+
+
+def check_bounds(process: InteractionProcess, reads: dict[str, list[Read]], played: Played | None) -> Iterator[str]:
+    """Check that no method reads outside an array.
+
+    Args:
+        process: the process.
+        reads: by method, with a leading axis K of thetas or `[B, T]` of the rounds of `played`.
+        played: the episodes; None for an axis of thetas.
+    """
+    for name, found in reads.items():
+        for read in found:
+            is_outside = np.asarray(read.is_outside)
+            if not is_outside.any():
+                continue
+            at = tuple(np.argwhere(is_outside)[0])
+            index, length = int(read.index[at]), int(read.length[at])
+            if played is None:
+                theta = jax.tree.map(lambda x, i=at[0]: np.asarray(x)[i].tolist(), process.thetas)
+                where = f"with theta {theta}"
+            else:
+                where = _locate(is_outside, played, name)
+            yield (
+                f"{name} reads entry {index} of an axis of length {length}, {where}. JAX answers with the nearest "
+                f"entry instead, without an error. Count from 0 to {length - 1}."
+            )
+            break
 
 
 def check_say(process: InteractionProcess, episodes: Episodes) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """The episodes that `check_task` plays, and the same histories replayed under other values of theta."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from undelude._agents.base import AbstractAgent
+from undelude._certificate.bounds import Read, watch
 from undelude._distributions import AbstractDistribution, Categorical, Given, Joint, excess_mass
 from undelude._process.episodes import Episodes
 from undelude._process.process import InteractionProcess
@@ -91,6 +93,7 @@ class Replayed(eqx.Module):
         memories: of task and expert, after the action and after the observation; each only if it declares
             `theta_free_memory`.
         policies: the expert's probabilities; None if actions are not symbols.
+        evidence: `[B, K, T + 1]`, the log-probability of the opening (0 without one) and of each observation.
         possible_before: whether the round exists, and a theta allows all observations before it.
         possible_after: whether the round exists, and a theta allows all observations up to and including its own.
     """
@@ -99,15 +102,13 @@ class Replayed(eqx.Module):
     given: list[PyTree]
     memories: dict[str, PyTree]
     policies: Array | None
+    evidence: Float[Array, "*B T1"]
     possible_before: Bool[Array, "*B T"]
     possible_after: Bool[Array, "*B T"]
 
 
-def play(process: InteractionProcess, key: Key[Array, ""], num_rounds: int) -> Played:
-    """Play 64 episodes.
-
-    Every call traces the methods again. A method that draws random numbers in Python then draws different ones.
-    """
+def player(process: InteractionProcess, key: Key[Array, ""], num_rounds: int) -> Callable[[], Played]:
+    """Return a function that plays 64 episodes, the same ones each time it is called."""
 
     def one(i: Array) -> Played:
         key_theta, key_episode = jax.random.split(jax.random.fold_in(key, i))
@@ -116,7 +117,8 @@ def play(process: InteractionProcess, key: Key[Array, ""], num_rounds: int) -> P
         episode, _ = run_episode(process, actor, key_episode, num_rounds=num_rounds)
         return Played(episode, acting_theta, process.theta_changes)
 
-    return jax.jit(jax.vmap(one))(jnp.arange(EPISODES))
+    play_all = jax.jit(jax.vmap(one))
+    return lambda: play_all(jnp.arange(EPISODES))
 
 
 def probe(process: InteractionProcess, played: Played, key: Key[Array, ""]) -> dict[str, Probe]:
@@ -145,6 +147,62 @@ def probe(process: InteractionProcess, played: Played, key: Key[Array, ""]) -> d
         return probes
 
     return jax.jit(jax.vmap(one))(played, jax.random.split(key, EPISODES))
+
+
+def watch_first_round(process: InteractionProcess) -> dict[str, list[Read]]:
+    """Return the reads of each method in a first round under each theta, leading axis K; {} if Theta is continuous."""
+    if not process.finite:
+        return {}
+    task, expert = process.task, process.expert
+
+    def one(theta: Theta, key: Key[Array, ""]) -> dict[str, list[Read]]:
+        reads = {}
+        w, reads["task.init"] = watch(task.init, theta)
+        e, reads["expert.init"] = watch(expert.init, theta)
+        if process.opening:
+            o = task.Q_O(theta, w).sample(key)
+            w, e = task.g_O(theta, o, w), expert.g_O(theta, o, e)
+        a = expert.Q_A(theta, e).sample(key)
+        return reads | _watch_round(process, theta, theta, w, e, a, task.Q_O(theta, task.g_A(theta, a, w)).sample(key))
+
+    return jax.jit(jax.vmap(one))(process.thetas, jax.random.split(jax.random.key(0), process.num_thetas))
+
+
+def watch_rounds(process: InteractionProcess, played: Played) -> dict[str, list[Read]]:
+    """Return the reads of each method in the episodes, `[B, T]`; none counts in a round that does not exist."""
+
+    def one(played: Played) -> dict[str, list[Read]]:
+        episode, acting = played.episodes, process.theta_value(played.acting_theta)
+        states, of_actor = replay(process, episode), replay(process, episode, theta=acting)
+
+        def round(t: Array) -> dict[str, list[Read]]:
+            theta, w, a, o = index((states.theta, states.w, episode.actions, episode.observations), t)
+            reads = _watch_round(process, theta, acting, w, index(of_actor.e, t), a, o)
+            exists = episode.mask[t]
+            return {
+                name: [x._replace(is_outside=x.is_outside & exists) for x in found] for name, found in reads.items()
+            }
+
+        return jax.vmap(round)(jnp.arange(episode.num_rounds))
+
+    return jax.jit(jax.vmap(one))(played)
+
+
+def _watch_round(
+    process: InteractionProcess, theta: Theta, acting: Theta, w: Memory, e: Memory, a: Action, o: Observation
+) -> dict[str, list[Read]]:
+    """Return the reads of each method in one round: of the task under `theta`, of the expert under `acting`."""
+    task, expert, reads = process.task, process.expert, {}
+    w, reads["task.g_A"] = watch(task.g_A, theta, a, w)
+    _, reads["task.Q_O"] = watch(task.Q_O, theta, w)
+    _, reads["task.reward"] = watch(task.reward, theta, w, a, o)
+    w, reads["task.g_O"] = watch(task.g_O, theta, o, w)
+    _, reads["expert.Q_A"] = watch(expert.Q_A, acting, e)
+    e, reads["expert.g_A"] = watch(expert.g_A, acting, a, e)
+    _, reads["expert.g_O"] = watch(expert.g_O, acting, o, e)
+    if process.transition is not None:
+        _, reads["transition"] = watch(process.transition, theta, w)
+    return reads
 
 
 def replay_under_others(process: InteractionProcess, episodes: Episodes, key: Key[Array, ""]) -> Replayed:
@@ -184,12 +242,13 @@ def _replay_under(process: InteractionProcess, theta: Theta, episode: Episodes) 
 
     log_probs, given, policies = jax.vmap(round)(jnp.arange(episode.num_rounds))
     # One more entry than there are rounds.
-    possible = jnp.isfinite(jnp.cumsum(prepend(log_prob, log_probs)))
+    evidence = prepend(log_prob, log_probs)
+    possible = jnp.isfinite(jnp.cumsum(evidence))
     later_w, later_e = jax.tree.map(lambda x: x[1:], (states.w, states.e))
     memories = {"task": (states.acted_w, later_w)} if task.theta_free_memory else {}
     memories |= {"expert": (states.acted_e, later_e)} if expert.theta_free_memory else {}
     exists = episode.mask
-    return Replayed(given_opening, given, memories, policies, possible[:-1] & exists, possible[1:] & exists)
+    return Replayed(given_opening, given, memories, policies, evidence, possible[:-1] & exists, possible[1:] & exists)
 
 
 def _given_parts(distribution: AbstractDistribution) -> list[PyTree]:

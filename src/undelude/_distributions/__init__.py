@@ -1,6 +1,6 @@
 """Distributions over actions and observations, distances between them, and the sets of values they range over."""
 
-from undelude._distributions.base import AbstractDistribution, is_distribution
+from undelude._distributions.base import AbstractDistribution, check_is_distribution, is_distribution
 from undelude._distributions.compound import Given, Joint, Mixture, mixture
 from undelude._distributions.continuous import Normal, Squashed
 from undelude._distributions.discrete import AbstractConditionals, Autoregressive, Categorical, as_categorical
@@ -24,6 +24,7 @@ __all__ = [
     "Squashed",
     "Symbols",
     "as_categorical",
+    "check_is_distribution",
     "cross_entropy",
     "divergences",
     "estimate_entropy",

@@ -32,3 +32,23 @@ class AbstractDistribution(eqx.Module, Generic[X]):
 def is_distribution(x: object) -> TypeGuard[AbstractDistribution[object]]:
     """Return whether `x` is a distribution; the `is_leaf` of PyTrees of distributions."""
     return isinstance(x, AbstractDistribution)
+
+
+def check_is_distribution(x: object, name: str) -> None:
+    """Raise `TypeError` if `x`, called `name`, is not a distribution, and say how to make one."""
+    if is_distribution(x):
+        return
+    match x:
+        case type():
+            what, remedy = f"the class {x.__name__}", f"call it, as in ud.{x.__name__}(...)"
+        case dict() | tuple() | list():
+            what, remedy = (
+                f"a {type(x).__name__}",
+                "for several parts return ud.Joint({...}), with a distribution for each",
+            )
+        case _ if eqx.is_array_like(x):
+            what = "an array" if eqx.is_array(x) else f"{x!r:.99}"
+            remedy = "give probabilities as ud.Categorical(probs=...), and a fixed value as ud.Given(...)"
+        case _:
+            what, remedy = f"{type(x).__name__}", "return ud.Categorical(...) or another one"
+    raise TypeError(f"{name} is {what}, not a distribution; {remedy}.")

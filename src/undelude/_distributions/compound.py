@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Key, PyTree
 
 from undelude._checks import check_probabilities
-from undelude._distributions.base import AbstractDistribution, X, is_distribution
+from undelude._distributions.base import AbstractDistribution, X, check_is_distribution, is_distribution
 from undelude._distributions.discrete import Categorical
 from undelude._tree import index, is_concrete
 from undelude._types import Value
@@ -73,9 +73,20 @@ def _uniform(key: Key[Array, ""], low: Array | float, high: Array | float) -> Ar
 
 
 class Joint(AbstractDistribution[Value]):
-    """A PyTree of independent distributions; a value is the PyTree of their values, in the same places."""
+    """A PyTree of independent distributions; a value is the PyTree of their values, in the same places.
+
+    Raises:
+        TypeError: a part is not a distribution, or there is none.
+    """
 
     parts: PyTree[AbstractDistribution]
+
+    def __check_init__(self) -> None:
+        paths = jtu.tree_leaves_with_path(self.parts, is_leaf=lambda x: is_distribution(x) or x is None)
+        if not paths:
+            raise TypeError(f"Joint needs at least one distribution, not {self.parts!r:.99}.")
+        for path, part in paths:
+            check_is_distribution(part, f"Joint: part {jtu.keystr(path, simple=True, separator='.') or 'itself'}")
 
     @property
     def distributions(self) -> list[AbstractDistribution[Value]]:
@@ -111,6 +122,7 @@ class Mixture(AbstractDistribution[X]):
         log_weights: `[K]`, normalised `log w_k`, in place of `weights`; they are stored unchanged.
 
     Raises:
+        TypeError: `components` is not a distribution.
         ValueError: not exactly one of `weights` and `log_weights` was given; `weights` are not probabilities.
 
     >>> two = Mixture(Categorical(probs=[[.5, .5], [1., 0.]]), weights=[.5, .5])
@@ -130,6 +142,7 @@ class Mixture(AbstractDistribution[X]):
     ):
         if (weights is None) == (log_weights is None):
             raise ValueError("Mixture takes either weights or log_weights.")
+        check_is_distribution(components, "Mixture: components")
         if log_weights is None:
             weights = jnp.asarray(weights, dtype=float)
             check_probabilities(weights, "Mixture(weights=)")

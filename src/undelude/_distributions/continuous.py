@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Key
 
-from undelude._distributions.base import AbstractDistribution
+from undelude._distributions.base import AbstractDistribution, check_is_distribution
 from undelude._tree import is_concrete
 
 
@@ -21,15 +21,21 @@ class Normal(AbstractDistribution[Float[Array, "..."]]):
         scale: standard deviations, of a shape that broadcasts to that of `loc`.
 
     Raises:
-        ValueError: `loc` is not finite, or `scale` is not positive and finite.
+        ValueError: `loc` is not finite; `scale` is not positive and finite, or does not broadcast to `loc`.
     """
 
     loc: Float[Array, "..."]
     scale: Float[Array, "..."]
 
     def __init__(self, loc: ArrayLike | Sequence[float], scale: ArrayLike | Sequence[float]):
-        self.loc = jnp.asarray(loc, dtype=float)
-        self.scale = jnp.broadcast_to(jnp.asarray(scale, dtype=float), self.loc.shape)
+        self.loc, scale = jnp.asarray(loc, dtype=float), jnp.asarray(scale, dtype=float)
+        try:
+            self.scale = jnp.broadcast_to(scale, self.loc.shape)
+        except ValueError as error:
+            raise ValueError(
+                f"Normal: scale has shape {list(scale.shape)}, which does not broadcast to that of loc, "
+                f"{list(self.loc.shape)}; give one scale, or one for each mean."
+            ) from error
         if is_concrete(self.loc) and not np.isfinite(self.loc).all():
             raise ValueError("Normal(loc=) must be finite everywhere.")
         if is_concrete(self.scale) and not (np.isfinite(self.scale) & (np.asarray(self.scale) > 0)).all():
@@ -57,6 +63,7 @@ class Squashed(AbstractDistribution[Float[Array, "..."]]):
         low, high: the bounds of each component of `x`.
 
     Raises:
+        TypeError: `base` is not a distribution.
         ValueError: the bounds are not finite, or `low` is not less than `high`.
     """
 
@@ -65,6 +72,7 @@ class Squashed(AbstractDistribution[Float[Array, "..."]]):
     high: float = eqx.field(static=True, default=1.0)
 
     def __check_init__(self) -> None:
+        check_is_distribution(self.base, "Squashed: base")
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
             raise ValueError(f"Squashed needs finite bounds low < high, not {self.low} and {self.high}.")
 

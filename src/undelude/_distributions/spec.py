@@ -237,9 +237,18 @@ class Parts(Spec):
 
 
 def spec_of(distribution: AbstractDistribution[Value]) -> Spec:
-    """Return the values that `distribution` ranges over; its arrays may be shapes alone (`jax.eval_shape`)."""
+    """Return the values that `distribution` ranges over; its arrays may be shapes alone (`jax.eval_shape`).
+
+    Raises:
+        ValueError: a Categorical has a batch of rows; `jax.vmap` adds batches, not the distribution.
+    """
     match distribution:
         case Categorical():
+            if len(shape := distribution.log_probs.shape) != 1:
+                raise ValueError(
+                    f"a Categorical needs one row of probabilities, not an array of shape {list(shape)}: index the "
+                    "row, as in probs[0], or remove axes of length one."
+                )
             return Symbols(distribution.num_categories)
         case Autoregressive():
             return Block(distribution.conditionals.length, distribution.conditionals.num_categories)

@@ -1,17 +1,25 @@
 """Checks of a process before anything is played: the parts that the user hands over, and the first round."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from undelude._checks import check_count, check_probabilities
+from undelude._checks import check_arguments, check_count, check_probabilities
 from undelude._compiled import compiled
-from undelude._distributions import AbstractDistribution, Categorical, Joint, Mixture, Normal
-from undelude._errors import users_line
+from undelude._distributions import (
+    AbstractDistribution,
+    Categorical,
+    Joint,
+    Mixture,
+    Normal,
+    check_is_distribution,
+    spec_of,
+)
+from undelude._errors import is_ours, users_line
 from undelude._process.task import AbstractExpert, AbstractTask
 from undelude._tree import index, is_concrete, signature
 from undelude._types import Action, Memory, Theta
@@ -26,6 +34,11 @@ TRACED_VALUE_ERRORS = (
     jax.errors.TracerBoolConversionError,
     jax.errors.TracerIntegerConversionError,
 )
+# The methods that every episode calls.
+METHODS: dict[type, tuple[str, ...]] = {
+    AbstractTask: ("init", "Q_O", "g_A", "g_O", "reward", "ends"),
+    AbstractExpert: ("init", "Q_A", "g_A", "g_O"),
+}
 # Draws of a continuous Theta for which the first round is checked.
 NUM_DRAWS = 8
 
@@ -74,6 +87,10 @@ def _check_types(process: "InteractionProcess") -> None:
         if not isinstance(given, kind):
             what = f"the class {given.__name__}" if isinstance(given, type) else f"of type {type(given).__name__}"
             raise TypeError(f"{process.name}: {part} must be an instance of ud.{kind.__name__}, not {what}.")
+        for name in METHODS[kind]:
+            check_arguments(getattr(given, name), getattr(kind, name), f"{process.name}: {part}.{name}")
+    if process.transition is not None:
+        check_arguments(process.transition, ("theta", "w"), f"{process.name}: transition")
 
 
 def _check_prior(process: "InteractionProcess") -> None:
@@ -126,25 +143,24 @@ def any_theta(process: "InteractionProcess") -> Theta:
 
 def first_Q_A(process: "InteractionProcess", theta: Theta) -> AbstractDistribution:
     """Return the expert's distribution of the first action."""
-    e = process.expert.init(theta)
+    e = _call(process, "expert.init", theta)
     if process.opening:
-        e = process.expert.g_O(theta, first_Q_O(process, theta).sample(jax.random.key(0)), e)
-    return _as_distribution(process, "expert.Q_A", process.expert.Q_A(theta, e))
+        e = _call(process, "expert.g_O", theta, first_Q_O(process, theta).sample(jax.random.key(0)), e)
+    return _predict(process, "expert.Q_A", theta, e)
 
 
 def first_Q_O(process: "InteractionProcess", theta: Theta) -> AbstractDistribution:
     """Return the distribution of the first observation, the opening if there is one."""
     if process.opening:
-        return _as_distribution(process, "task.Q_O", process.task.Q_O(theta, process.task.init(theta)))
+        return _predict(process, "task.Q_O", theta, _call(process, "task.init", theta))
     return _Q_O_after(process, theta, first_Q_A(process, theta).sample(jax.random.key(0)))
 
 
 def _Q_O_after(process: "InteractionProcess", theta: Theta, a: Action) -> AbstractDistribution:
-    task = process.task
-    w = task.init(theta)
+    w = _call(process, "task.init", theta)
     if process.opening:
-        w = task.g_O(theta, first_Q_O(process, theta).sample(jax.random.key(0)), w)
-    return _as_distribution(process, "task.Q_O", task.Q_O(theta, task.g_A(theta, a, w)))
+        w = _call(process, "task.g_O", theta, first_Q_O(process, theta).sample(jax.random.key(0)), w)
+    return _predict(process, "task.Q_O", theta, _call(process, "task.g_A", theta, a, w))
 
 
 def _Q_O_after_each_action(process: "InteractionProcess", theta: Theta) -> AbstractDistribution:
@@ -155,24 +171,41 @@ def _Q_O_after_each_action(process: "InteractionProcess", theta: Theta) -> Abstr
     return jax.vmap(lambda a: _Q_O_after(process, theta, a))(jnp.arange(Q_A.num_categories))
 
 
-def _as_distribution(process: "InteractionProcess", method: str, returned: object) -> AbstractDistribution:
-    if not isinstance(returned, AbstractDistribution):
-        what = "an array" if isinstance(returned, jax.Array) else f"{type(returned).__name__}"
-        raise TypeError(
-            f"{process.name}: {method} returned {what}, not a distribution; return ud.Categorical(...) or another one."
-        )
-    return returned
+def _call(process: "InteractionProcess", method: str, *arguments: PyTree) -> Any:
+    """Return the result of a method of task or expert; an error in it names the method and the user's line."""
+    part, _, name = method.partition(".")
+    try:
+        return getattr(getattr(process, part), name)(*arguments)
+    except TRACED_VALUE_ERRORS:
+        raise
+    except Exception as error:
+        if is_ours(error):
+            raise
+        what = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{process.name}: {method} fails{users_line(error)}: {what}") from error
+
+
+def _predict(process: "InteractionProcess", method: str, theta: Theta, memory: Memory) -> AbstractDistribution:
+    """Return the distribution that a method returns."""
+    distribution = _call(process, method, theta, memory)
+    name = f"{process.name}: the result of {method}"
+    check_is_distribution(distribution, name)
+    try:
+        spec_of(distribution)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    return distribution
 
 
 def _memories_after_a_round(process: "InteractionProcess", theta: Theta) -> tuple[Memory, Memory]:
     """Return the memories of task and expert after a round whose symbols do not depend on `theta`."""
     some, key = any_theta(process), jax.random.key(0)
-    first = {"task": process.task.init(theta), "expert": process.expert.init(theta)}
+    first = {part: _call(process, f"{part}.init", theta) for part in ("task", "expert")}
 
     def step(g: str, x: PyTree, memories: dict[str, Memory]) -> dict[str, Memory]:
         later = {}
         for part, memory in memories.items():
-            later[part] = getattr(getattr(process, part), g)(theta, x, memory)
+            later[part] = _call(process, f"{part}.{g}", theta, x, memory)
             if signature(later[part]) != signature(first[part]):
                 raise ValueError(
                     f"{process.name}: {part}.{g} returns a memory of {signature(later[part])}, but {part}.init one of "
@@ -213,7 +246,7 @@ def _check_memories(process: "InteractionProcess", memories: tuple[Memory, Memor
 
 
 def check_distribution(distribution: object, name: str) -> None:
-    """Raise `ValueError` if a distribution, stacked over theta, is not finite or not normalised."""
+    """Raise if a distribution, stacked over theta, is not finite or not normalised, or is not a distribution."""
     match distribution:
         case Categorical():
             check_probabilities(distribution.probs, name)
@@ -228,10 +261,5 @@ def check_distribution(distribution: object, name: str) -> None:
         case Mixture():
             check_probabilities(jnp.exp(distribution.log_weights), f"{name} weights")
             check_distribution(distribution.components, f"{name} components")
-        case AbstractDistribution():
-            pass
         case _:
-            raise ValueError(
-                f"{name} returned {type(distribution).__name__}, not a distribution; "
-                "return ud.Categorical(...) or another one."
-            )
+            check_is_distribution(distribution, name)

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from undelude._agents.base import AbstractAgent
-from undelude._checks import one_line
+from undelude._checks import check_arguments, one_line
 from undelude._distributions import AbstractDistribution, Spec, spec_of
 from undelude._process.host_world import World
 from undelude._process.process import InteractionProcess
@@ -42,6 +42,8 @@ def check_fit(world: World, agent: AbstractAgent) -> None:
         TypeError: f_A or f_O returns no distribution.
         ValueError: it was made for another process, or its memory changes its shape.
     """
+    for method in ("f_A", "f_O", "g_A", "g_O"):
+        check_arguments(getattr(agent, method), getattr(AbstractAgent, method), f"{type(agent).__name__}.{method}")
     _check_fit(outline(agent), world.name, world.specs, world.num_rounds)
 
 

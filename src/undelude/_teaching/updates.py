@@ -152,8 +152,9 @@ class Learner(eqx.Module):
         """Return the state after one step of the optimiser, the losses before it, and which numbers were finite."""
         params, frozen = eqx.partition(state.agent, eqx.is_inexact_array)
         losses, gradient = jax.lax.pmean(self.gradient(state.agent, batch), "episodes")
-        step, optimizer_state = self.optimizer.update(gradient, state.optimizer_state, params)
-        params = optax.apply_updates(params, step)
+        with jax.numpy_dtype_promotion("standard"):  # Optax does not run under "strict".
+            step, optimizer_state = self.optimizer.update(gradient, state.optimizer_state, params)
+            params = optax.apply_updates(params, step)
         finite = {name: _all_finite(tree) for name, tree in (*losses.items(), ("gradient", gradient), ("step", params))}
         agent: PyTree = eqx.combine(params, frozen)
         return TeachingState(agent, optimizer_state, state.update + 1), losses, finite

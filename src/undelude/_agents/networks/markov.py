@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from undelude._agents.base import Reading
+from undelude._agents.base import Reading, check_action
 from undelude._agents.networks.decoder import linear
 from undelude._agents.networks.interface import Interface
 from undelude._agents.networks.network import AbstractLearnedAgent, AbstractNetworkAgent, make_specs, symbols, turns
@@ -208,10 +208,12 @@ class SequencePredictor(AbstractLearnedAgent[Int[Array, " K"]]):
 
     def g_A(self, a: Action, m: Int[Array, " K"], *, intervened: Bool[Array, ""] | bool) -> Int[Array, " K"]:
         """Return the context followed by `do(a)` if `intervened`, otherwise by `a`."""
+        check_action(self, self.specs[0], a, intervened)
         return jnp.append(m[1:], self._action(a, intervened))
 
     def g_O(self, o: Observation, m: Int[Array, " K"]) -> Int[Array, " K"]:
         """Return the context followed by `o`."""
+        self.specs[1].check(f"{type(self).__name__}: an observation", o)
         return jnp.append(m[1:], self._observation(o))
 
     def predict(self, episode: Episodes) -> tuple[Categorical, Categorical]:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from undelude._agents.base import AbstractSequenceAgent, Reading, check_mark, with_reading
+from undelude._agents.base import AbstractSequenceAgent, Reading, check_action, check_mark, with_reading
 from undelude._agents.networks.heads import check_supported
 from undelude._agents.networks.interface import Interface
 from undelude._checks import MAX_COUNT
@@ -89,10 +89,12 @@ class AbstractNetworkAgent(AbstractLearnedAgent[M]):
 
     def g_A(self, a: Action, m: M, *, intervened: Bool[Array, ""] | bool) -> M:
         """Return the memory after the symbol `do(a)` if `intervened`, otherwise after `a`."""
+        check_action(self, self.specs[0], a, intervened)
         return self.step(self.interface.read_action(a, intervened), m)
 
     def g_O(self, o: Observation, m: M) -> M:
         """Return the memory after the symbol `o`."""
+        self.specs[1].check(f"{type(self).__name__}: an observation", o)
         return self.step(self.interface.read_observation(o), m)
 
     def predict(self, episode: Episodes) -> tuple[AbstractDistribution[Action], AbstractDistribution[Observation]]:

@@ -137,7 +137,7 @@ def rotate(x: Float[Array, "H N d"], position: Int[Array, " N"]) -> Float[Array,
     The products of queries and keys then depend on the differences of their positions alone.
     """
     half = x.shape[-1] // 2
-    angle = (position[:, None] * (ROTARY_BASE ** (-jnp.arange(half) / half))[None])[None]
+    angle = (position.astype(float)[:, None] * (ROTARY_BASE ** (-jnp.arange(half) / half))[None])[None]
     sin, cos = jnp.sin(angle), jnp.cos(angle)
     first, second = jnp.split(x, 2, axis=-1)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
