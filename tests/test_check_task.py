@@ -1,6 +1,7 @@
 """`ud.check_task` finds each kind of defect, in a task with this defect alone, and measures sound tasks."""
 
 import json
+import random
 
 import jax
 import jax.numpy as jnp
@@ -92,6 +93,81 @@ class Swollen(Clocked):
 class Random(Clocked):
     def Q_O(self, theta, w):
         return ud.Categorical(log_probs=jnp.log(jnp.array(np.random.default_rng().dirichlet([1, 1]))))
+
+
+class Coin(Clocked):
+    """Python's random numbers decide between two programs."""
+
+    def reward(self, theta, w, a, o):
+        return 1.0 * o if random.random() < 0.5 else 0.5 * o
+
+
+class FixedKey(Clocked):
+    def g_O(self, theta, o, w):
+        return w[0], w[1] + jax.random.bernoulli(jax.random.key(0)).astype(int)
+
+
+class FixedKeyField(Clocked):
+    """The key is a field, and the numbers are drawn in a loop."""
+
+    key: jax.Array
+
+    def Q_O(self, theta, w):
+        keys = jax.random.split(self.key, 3)
+        p, _ = jax.lax.scan(lambda p, key: (p * jax.random.uniform(key), None), 1.0, keys)
+        return ud.Categorical(probs=jnp.stack([p, 1 - p]))
+
+
+class Generated(Clocked):
+    """A world that theta generates, by a key of its own."""
+
+    def Q_O(self, theta, w):
+        p = jax.random.uniform(jax.random.fold_in(jax.random.key(0), theta))
+        return ud.Categorical(probs=jnp.stack([p, 1 - p]))
+
+
+class CallsBack(Clocked):
+    def Q_O(self, theta, w):
+        p = jax.pure_callback(
+            lambda w: np.float32(np.random.default_rng().random()),
+            jax.ShapeDtypeStruct((), jnp.float32),
+            w,
+            vmap_method="sequential",
+        )
+        return ud.Categorical(probs=jnp.stack([p, 1 - p]))
+
+
+class FromOne(Clocked):
+    """A table of two rows, for thetas 1 and 2."""
+
+    def Q_O(self, theta, w):
+        return ud.Categorical(log_probs=LOG[theta, w[0]])
+
+
+class InformedFromOne(Informed):
+    def Q_A(self, theta, e):
+        return super().Q_A(theta - 1, e)
+
+
+class TooLong(Clocked):
+    """A schedule of four entries in an episode of six rounds."""
+
+    def reward(self, theta, w, a, o):
+        return jnp.arange(4.0)[w[1]]
+
+
+class Switching(Clocked):
+    """`jax.lax.switch` clamps its index too."""
+
+    def reward(self, theta, w, a, o):
+        return jax.lax.switch(w[1], [lambda: 0.0, lambda: 1.0])
+
+
+class Clipped(Clocked):
+    """The same schedule, with a rule for what comes after it."""
+
+    def reward(self, theta, w, a, o):
+        return jnp.take(jnp.arange(4.0), w[1], mode="clip")
 
 
 class Remembering(Clocked):
@@ -208,7 +284,20 @@ DEFECTS = {
         "task.Q_O contains NaN, first in round 4 .*: the logarithm of a negative",
     ),
     "words": (lambda: process(Speechless()), "task.say fails: KeyError: 1"),
-    "random": (lambda: process(Random()), "observations differ between two plays"),
+    "random": (lambda: process(Random()), "task.Q_O draws random numbers in Python"),
+    "coin": (lambda: process(Coin()), "task.reward draws random numbers in Python"),
+    "fixed key": (lambda: process(FixedKey()), "task.g_O draws random numbers from a fixed key"),
+    "fixed key in a field": (
+        lambda: process(FixedKeyField(jax.random.key(1))),
+        "task.Q_O draws random numbers from a fixed key",
+    ),
+    "callback": (lambda: process(CallsBack()), "observations differ between two plays"),
+    "thetas from one": (
+        lambda: ud.InteractionProcess([0.5, 0.5], jnp.arange(1, 3), FromOne(), InformedFromOne(), 6, name="mine"),
+        "task.Q_O reads entry 2 of an axis of length 2, with theta 2",
+    ),
+    "schedule": (lambda: process(TooLong()), "task.reward reads entry 4 of an axis of length 4, first in round 5"),
+    "switch": (lambda: process(Switching()), "task.reward reads entry 2 of an axis of length 2, first in round 3"),
     "draws": (lambda: process(Scrawled()), "task.draw fails: AttributeError"),
     "memory of theta": (lambda: process(Remembering()), "task declares theta_free_memory"),
     "no reward": (lambda: process(Unpaid()), "task.reward is not finite, first in round 5"),
@@ -246,7 +335,7 @@ def test_nan_under_some_thetas_is_a_leak():
     assert not differs(some, np.array([False, True]).reshape(1, 2, 1))
 
 
-@pytest.mark.parametrize("task", [Clocked, Honest, Knowing])
+@pytest.mark.parametrize("task", [Clocked, Honest, Knowing, Generated, Clipped])
 def test_sound_task_passes(task):
     assert "no problems" in str(ud.check_task(process(task())))
 
@@ -291,6 +380,24 @@ def test_notes_an_expert_that_never_errs():
     report = ud.check_task(process(Clocked(), Certain()))
     assert report.least_mass == 0
     assert "never does" in str(report)
+
+
+class Blind(Clocked):
+    def Q_O(self, theta, w):
+        return ud.Categorical(log_probs=LOG[0, w[0]])
+
+
+def test_notes_observations_without_theta():
+    assert "Observations do not depend on theta" in str(ud.check_task(process(Blind()), num_episodes=8))
+    assert "Observations do not depend on theta" not in str(ud.check_task(process(Clocked()), num_episodes=8))
+
+
+def test_notes_an_expert_that_ignores_theta():
+    class Ignorant(Informed):
+        def Q_A(self, theta, e):
+            return ud.Categorical(probs=[0.5, 0.5])
+
+    assert "acts alike for every theta" in str(ud.check_task(process(Clocked(), Ignorant()), num_episodes=8))
 
 
 def test_transition():

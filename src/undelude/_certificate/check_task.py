@@ -41,6 +41,8 @@ from undelude._process.process import InteractionProcess, check_process
 
 # Theta counts as known below this fraction of the prior's entropy, and as a single value below this entropy in nats.
 HIDDEN, NO_ENTROPY = 0.01, 1e-9
+# Nats in place of the log-probability of an impossible observation.
+LEAST = -1e6
 # Nats per action below which a delusion gap counts as none.
 NO_GAP = 1e-3
 # The probability above which the expert counts as taking an action, and that below which it never does.
@@ -106,10 +108,13 @@ def check_task(
     """Play a process as an imitator would, and look for errors that would make training on it worthless.
 
     In 64 episodes the expert of another theta acts, as an agent does that believes in a wrong theta. `check_task` looks
-    for methods that fail or draw random numbers themselves; distributions that are not normalised, or that give zero
-    probability to their own samples; rewards and samples that are not finite; memories that depend on theta although
-    they declare not to; and theta where an agent can read it: in a `Given` part, which counts as no evidence, or in the
-    opening, so that nothing is hidden.
+    for methods that fail, draw random numbers themselves, or read outside an array; distributions that are not
+    normalised, or that give zero probability to their own samples; rewards and samples that are not finite; memories
+    that depend on theta although they declare not to; and theta where an agent can read it: in a `Given` part, which
+    counts as no evidence, or in the opening, so that nothing is hidden. It notes observations that never depend on
+    theta.
+
+    Not looked for: reads outside an array in the branches and loops of `jax.lax`, and writes outside an array.
 
     Args:
         process: the task with its expert and prior.
@@ -134,8 +139,9 @@ def check_task(
     check_key(key)
     T = check_count("num_rounds", process.num_rounds if num_rounds is None else num_rounds)
     num_episodes = check_count("num_episodes", num_episodes)
-    # An episode cannot be played if a method fails, and says little if numbers are not what they seem.
-    _raise_problems(process, [*check_reward(process), *check_methods(process)])
+    # First what needs no episodes: they could not be played, or would show the consequences in place of the cause.
+    _raise_problems(process, check_reward(process))
+    _raise_problems(process, check_methods(process))
     _raise_problems(process, check_bounds(process, watch_first_round(process), None))
     play = player(process, key, T)
     played = play()
@@ -169,15 +175,16 @@ def check_task(
 
 def _remarks_on_evidence(replayed: Replayed) -> Iterable[str]:
     """Say so if theta never shows: in the observations, or in what the expert does."""
-    exists = np.asarray(replayed.possible_after)
-    evidence = np.asarray(replayed.evidence)
+    possible = np.asarray(replayed.possible_before)
+    # A finite number in place of -inf, so that differences are numbers.
+    evidence = np.maximum(np.asarray(replayed.evidence), LEAST)
     opening, observations = evidence[..., :1], evidence[..., 1:]
-    if not differs(observations, exists) and not differs(opening, np.ones_like(opening, bool)):
+    if not differs(observations, possible) and not differs(opening, np.ones_like(opening, bool)):
         yield (
             "Observations do not depend on theta, so that an agent whose actions are interventions never learns "
             "anything about it. Check that Q_O uses theta, or w after g_A has."
         )
-    if replayed.policies is not None and not differs(replayed.policies, np.asarray(replayed.possible_before)):
+    if replayed.policies is not None and not differs(replayed.policies, possible):
         yield "The expert acts alike for every theta, so that its actions show nothing about theta."
 
 
