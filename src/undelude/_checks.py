@@ -1,6 +1,8 @@
 """Checks of a user's numbers and functions, made before anything is compiled."""
 
+import dis
 import inspect
+import itertools
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -79,6 +81,26 @@ def check_arguments(f: Callable[..., Any], protocol: Callable[..., Any] | tuple[
         if ALIASES.get(x.lower(), x.lower()) in {*roles} - {role}:
             raise TypeError(
                 f"{name} takes ({', '.join(given)}), but it is called as {call}: put its arguments in this order."
+            )
+
+
+def check_fields(kind: type) -> None:
+    """Raise `TypeError` if `__init__` of an Equinox module sets an attribute that the class does not declare."""
+    code = getattr(vars(kind).get("__init__"), "__code__", None)
+    if code is None or not code.co_varnames:
+        return
+    declared = {name for base in kind.__mro__ for name in getattr(base, "__annotations__", {})}
+    steps = list(dis.get_instructions(code))
+    for before, step in itertools.pairwise(steps):
+        # Newer versions of Python load two variables at once.
+        loaded = before.argval[-1] if isinstance(before.argval, tuple) else before.argval
+        sets_own = step.opname == "STORE_ATTR" and loaded == code.co_varnames[0]
+        if sets_own and step.argval not in declared:
+            name = step.argval
+            raise TypeError(
+                f"{kind.__name__}.__init__ sets self.{name}, which is not a field. Declare it in the class: "
+                f"`{name}: jax.Array` for numbers, `{name}: int = eqx.field(static=True)` for a size. A class that "
+                "declares its fields needs no __init__."
             )
 
 

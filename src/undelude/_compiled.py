@@ -2,7 +2,7 @@
 
 A method of a task, an expert or an agent may read a global, a variable of an enclosing function, or an attribute of its
 class. `jax.jit` reads it once, while it traces, and would use the old value for ever. `compiled` makes these values
-part of the cache key, so that a changed value is compiled anew.
+part of the cache key, so that a changed value leads to a new compilation.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ R = TypeVar("R")
 
 # Levels of objects within objects that are compared by value; deeper ones are compared by identity.
 MAX_DEPTH = 5
-# What the user's functions under `jax.jit` last read. JAX keeps a cache for each of them that knows nothing of it.
+# The values that each of the user's functions under `jax.jit` read last. The cache that JAX keeps for it ignores them.
 LAST_READ: weakref.WeakKeyDictionary[Any, tuple[Hashable, ...]] = weakref.WeakKeyDictionary()
 # The attributes that Python gives to each class.
 OF_EVERY_CLASS = {*vars(type("Empty", (), {})), "__annotations__", "_abc_impl", "__abstractmethods__", "__orig_bases__"}
@@ -50,7 +50,7 @@ class Same:
 
 
 def compiled(f: Callable[P, R]) -> Callable[P, R]:
-    """Return `f` under `equinox.filter_jit`, with what the user's code in its arguments reads as part of the key."""
+    """Return `f` under `equinox.filter_jit`; the values that `read_outside` finds in its arguments belong to the key."""
 
     @eqx.filter_jit
     def jitted(outside: Outside, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -108,7 +108,7 @@ class _Reader:
             if self._is_known(base):
                 continue
             functions = [_code_of(member) for member in vars(base).values()]
-            # What the methods themselves assign, such as a count of calls, is not a setting.
+            # An attribute that the methods assign, such as a count of calls, is not a setting.
             skipped = OF_EVERY_CLASS.union(_field_names(base), *(_stored(code) for code in functions if code))
             for name, member in vars(base).items():
                 if isinstance(member, staticmethod | classmethod):
@@ -172,7 +172,7 @@ class _Reader:
             case None | bool() | int() | str() | bytes() | complex():
                 return type(x), x
             case float():
-                return float, repr(x)  # So that nan equals nan.
+                return float, repr(x)  # In this form nan equals nan.
             case np.ndarray() | np.generic() if x.dtype != object:
                 array = np.ascontiguousarray(x)
                 return np.ndarray, array.shape, array.dtype.str, hashlib.blake2b(array.tobytes()).digest()

@@ -35,7 +35,7 @@ class Method(NamedTuple):
     arguments: tuple[Any, ...]
 
     def trace(self) -> ClosedJaxpr:
-        """Return the program that JAX makes of the method; each call traces it anew."""
+        """Trace the method, again in each call, and return the program that JAX makes of it."""
         return jax.make_jaxpr(lambda *arguments: self.call(*arguments))(*self.arguments)
 
 

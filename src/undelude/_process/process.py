@@ -7,6 +7,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from undelude._checks import as_numbers, check_count
@@ -16,7 +17,7 @@ from undelude._process.host_world import check_world
 from undelude._process.task import AbstractExpert, AbstractTask
 from undelude._process.validation import any_theta, first_Q_A, first_Q_O, validate
 from undelude._process.world import AbstractWorld, EpisodeKeys, RoundKeys
-from undelude._tree import Outline, filled, index, is_concrete, outline
+from undelude._tree import Outline, T, filled, index, is_concrete, outline
 from undelude._types import Action, Memory, Observation, Theta
 from undelude.causal.model import CausalModel
 
@@ -45,6 +46,11 @@ def _as_arrays(thetas: Theta) -> Theta:
     return jax.tree.map(jnp.asarray, thetas)
 
 
+def _with_jax_arrays(part: T) -> T:
+    """Return a task or expert with JAX arrays in place of NumPy's, which a traced theta cannot index."""
+    return jax.tree.map(lambda x: jnp.asarray(x) if isinstance(x, np.ndarray) else x, part)
+
+
 class InteractionProcess(AbstractWorld[ProcessState]):
     """A prior, a task and an expert, which generate `Theta, [O_0,] A_1, O_1, ..., A_T, O_T`.
 
@@ -71,8 +77,8 @@ class InteractionProcess(AbstractWorld[ProcessState]):
 
     prior: Float[Array, " K"] | AbstractDistribution = eqx.field(converter=_as_prior)
     thetas: PyTree[Array] | None = eqx.field(converter=_as_arrays)
-    task: AbstractTask
-    expert: AbstractExpert
+    task: AbstractTask = eqx.field(converter=_with_jax_arrays)
+    expert: AbstractExpert = eqx.field(converter=_with_jax_arrays)
     num_rounds: int = eqx.field(static=True)
     opening: bool = eqx.field(static=True, default=False)
     transition: Callable[[Theta, Memory], Categorical] | None = None

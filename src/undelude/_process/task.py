@@ -1,7 +1,7 @@
 """The two sides of a process that know theta: the task (Nature) and the expert (Section 4.1)."""
 
 import abc
-from typing import ClassVar, Generic
+from typing import Any, ClassVar, Generic
 
 import equinox as eqx
 import jax
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from undelude._checks import check_fields
 from undelude._distributions import AbstractDistribution
 from undelude._types import Action, Belief, E, Frame, Observation, Theta, W
 
@@ -22,6 +23,10 @@ class AbstractTask(eqx.Module, Generic[W]):
     """
 
     theta_free_memory: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        check_fields(cls)
 
     @abc.abstractmethod
     def init(self, theta: Theta) -> W:
@@ -83,6 +88,10 @@ class AbstractExpert(eqx.Module, Generic[E]):
     """
 
     theta_free_memory: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        check_fields(cls)
 
     @abc.abstractmethod
     def init(self, theta: Theta) -> E:

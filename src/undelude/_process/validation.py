@@ -66,8 +66,8 @@ def validate(process: "InteractionProcess") -> None:
     except TRACED_VALUE_ERRORS as error:
         raise TypeError(
             f"{name}: a method of task, expert or transition reads the value of a traced array{users_line(error)}. "
-            "Replace Python if/while with jnp.where, jax.lax.cond or jax.lax.while_loop, and NumPy functions, int() "
-            "and float() with jax.numpy."
+            "Replace Python if/while with jnp.where, jax.lax.cond or jax.lax.while_loop, NumPy functions, int() and "
+            "float() with jax.numpy, and a list that is indexed with jnp.asarray of it."
         ) from error
     for part, distribution in distributions.items():
         check_distribution(distribution, f"{name}: {part}")
