@@ -50,7 +50,7 @@ class Same:
 
 
 def compiled(f: Callable[P, R]) -> Callable[P, R]:
-    """Return `f` under `equinox.filter_jit`; the values that `read_outside` finds in its arguments belong to the key."""
+    """Return `f` under `equinox.filter_jit`, with the values that `read_outside` finds in its arguments in the key."""
 
     @eqx.filter_jit
     def jitted(outside: Outside, *args: P.args, **kwargs: P.kwargs) -> R:

@@ -10,15 +10,15 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
-from undelude._agents.base import predict_stepwise
 from undelude._agents.exact import ExactAgent
 from undelude._agents.fixed import FixedPolicy
 from undelude._agents.planning import PlanningAgent, num_nodes
 from undelude._certificate.per_episode import MARKS
 from undelude._certificate.quantity import THETA_IS_CONTINUOUS, Quantity
-from undelude._certificate.rounds import Mask, count_rounds, fill_missing, reward_per_round
+from undelude._certificate.rounds import fill_missing, reward_per_round
+from undelude._checks import check_count
 from undelude._compiled import compiled
 from undelude._distributions import Categorical, Symbols, divergences, num_symbols
 from undelude._process.episodes import Episodes
@@ -54,36 +54,64 @@ def measure_baselines(
     Returns:
         The quantities `BASELINES`; notes, of which that of `reward_best` names the policy.
     """
-    expert = rollout(process, None, key=key, executor="expert", num_episodes=num_episodes, num_rounds=num_rounds)
-    found = {"reward_expert": _rewards(expert)}
+    T = check_count("num_rounds", process.num_rounds if num_rounds is None else num_rounds)
+    num_episodes = check_count("num_episodes", num_episodes)
     if not process.finite:
+        size = {"num_episodes": num_episodes, "num_rounds": T}
+        found = {"reward_expert": _rewards(rollout(process, None, key=key, executor="expert", **size))}
         reasons = dict.fromkeys(BASELINES, THETA_IS_CONTINUOUS)
         notes = {}
     else:
-        exact = _measure_exact_agents(process, key, num_episodes, expert.num_rounds)
-        best, note = _measure_best(process, key, min(num_episodes, MAX_EPISODES), expert.num_rounds, exact)
-        found |= exact | best
+        # A key that no episode was drawn from.
+        key_gaps = jax.random.fold_in(key, num_episodes)
+        found = _play_expert_and_exact_agents(process, key, jnp.arange(num_episodes), key_gaps, T)
+        best, note = _measure_best(process, key, min(num_episodes, MAX_EPISODES), T, found)
+        found |= best
         reasons = {"reward_constant": "actions are not symbols."}
         notes = {"reward_best": note}
     quantities = {name: Quantity.over_episodes(values) for name, values in found.items()}
     return quantities | {name: Quantity(why_none=why) for name, why in reasons.items() if name not in found}, notes
 
 
-def _measure_exact_agents(
-    process: InteractionProcess, key: Key[Array, ""], num_episodes: int, num_rounds: int
-) -> dict[str, Array]:
-    """Roll out both exact agents; measure the gap between the expert and the perfect imitator, the do agent."""
-    found = {}
-    for mark in MARKS:
-        episodes = rollout(
-            process, ExactAgent(process, mark), key=key, num_episodes=num_episodes, num_rounds=num_rounds
-        )
-        found[f"reward_exact_{mark}"] = _rewards(episodes)
-        if mark == "do":
-            # A key that no episode was drawn from.
-            gaps = _gaps(process, *fill_missing(episodes), jax.random.fold_in(key, num_episodes))
-            found["imitation_gap_first"], found["imitation_gap_last"] = gaps
-    return found
+@compiled
+def _play_expert_and_exact_agents(
+    process: InteractionProcess, key: Array, ids: Int[Array, " B"], key_gaps: Array, num_rounds: int
+) -> dict[str, Float[Array, " B"]]:
+    """Return the rewards of the expert and of both exact agents, and the gap between expert and do agent.
+
+    The gap is `KL(Q(A_t | theta, e_t) || Q(A_t | do(a), o))` in the first and in the last round that exists, nats.
+    """
+    agent = ExactAgent(process)
+
+    def play(x: tuple[Array, Array]) -> tuple[Array, Array, Array]:
+        by_expert, own_is_do = x
+
+        def one(i: Array, key_gap: Array) -> tuple[Array, Array, Array]:
+            episode, predictions = run_episode(
+                process,
+                agent,
+                jax.random.fold_in(key, i),
+                num_rounds=num_rounds,
+                marks=(own_is_do, False),
+                expert_share=by_expert,
+                predicts=True,
+            )
+            assert predictions is not None
+            pairs = (episode.expert, predictions[0])
+            last = episode.mask.sum() - 1
+            first_gap, last_gap = (
+                divergences(*index(pairs, t), key=k)[0]
+                for t, k in zip((0, last), jax.random.split(key_gap), strict=True)
+            )
+            return reward_per_round(episode.reward, episode.mask), first_gap, last_gap
+
+        return jax.vmap(one)(ids, jax.random.split(key_gaps, len(ids)))
+
+    # One program for three policies, which differ in two numbers: compiling takes longer than running.
+    policies = jnp.array([1.0, 0.0, 0.0]), jnp.array([False, True, False])
+    (expert, do, see), (_, first, _), (_, last, _) = jax.lax.map(play, policies)
+    rewards = {"reward_expert": expert, "reward_exact_do": do, "reward_exact_see": see}
+    return rewards | {"imitation_gap_first": first, "imitation_gap_last": last}
 
 
 def _measure_best(
@@ -195,18 +223,3 @@ def _affordable_depth(process: InteractionProcess, num_rounds: int) -> int:
     while depth < num_rounds and work * num_nodes(process, depth + 1) <= MAX_WORK:
         depth += 1
     return depth
-
-
-@compiled
-def _gaps(process: InteractionProcess, episodes: Episodes, mask: Mask, key: Array) -> tuple[Array, Array]:
-    """Return `KL(Q(A_t | theta, e_t) || Q(A_t | do(a), o))` in the first and the last round that exists, nats."""
-
-    def one(episode: Episodes, mask: Mask, key: Array) -> tuple[Array, Array]:
-        P_A, _ = predict_stepwise(ExactAgent(process), episode)
-        key_first, key_last = jax.random.split(key)
-        last = count_rounds(episode, mask) - 1
-        gap_first, _ = divergences(*index((episode.expert, P_A), 0), key=key_first)
-        gap_last, _ = divergences(*index((episode.expert, P_A), last), key=key_last)
-        return gap_first, gap_last
-
-    return jax.vmap(one)(episodes, mask, jax.random.split(key, episodes.mask.shape[0]))

@@ -2,13 +2,13 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int, Key, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from undelude._agents.base import AbstractAgent
 from undelude._distributions import AbstractDistribution
 from undelude._process.episodes import AGENT, EXPERT, Episodes
 from undelude._process.world import AbstractWorld, EpisodeKeys, RoundKeys
-from undelude._tree import append, prepend, where
+from undelude._tree import append, is_concrete, prepend, where
 from undelude._types import Memory, State
 
 
@@ -18,9 +18,9 @@ def run_episode(
     key: Key[Array, ""],
     *,
     num_rounds: int,
-    marks: tuple[bool, bool] = (True, False),
+    marks: tuple[Bool[Array, ""] | bool, bool] = (True, False),
     reads: tuple[bool, bool] | None = None,
-    expert_share: float = 0.0,
+    expert_share: Float[Array, ""] | float = 0.0,
     per: str = "step",
     theta: Int[Array, ""] | None = None,
     predicts: bool = False,
@@ -39,7 +39,7 @@ def run_episode(
         marks: the stored marks, do if true, of the actor's actions and of the expert's.
         reads: the marks that the actor itself reads; `marks` by default. They differ if the actor is not the agent that
             learns.
-        expert_share: probability that the expert executes an action; not read without an actor.
+        expert_share: probability that the expert executes an action, possibly traced; not read without an actor.
         per: whether the executor is drawn each `"step"`, or once an `"episode"`.
         theta: fixes the index of Theta.
         predicts: whether to ask the actor, an agent, for `f_A` and `f_O` in each round.
@@ -51,7 +51,7 @@ def run_episode(
     m = None if actor is None else actor.init(num_rounds=num_rounds)
     # Without an actor, or with expert_share 0, the executor is fixed: draw no coin. A caller with expert_share 1 passes
     # no actor, so that none is called in vain.
-    shared = actor is not None and expert_share > 0
+    shared = actor is not None and (not is_concrete(expert_share) or expert_share > 0)
     if shared:
         turns = jax.random.bernoulli(keys.executor, expert_share, (num_rounds if per == "step" else 1,))
         by_expert = jnp.broadcast_to(turns, (num_rounds,))
