@@ -25,7 +25,7 @@ class Criterion:
     The margin is `tolerance + errors * sqrt(standard_error^2 + reference_error^2)`.
 
     Attributes:
-        relation: "equal", to the reference, for text and counts; "near", no entry differs from the reference by more
+        relation: "equal", to the reference, for text; "near", no entry differs from the reference by more
             than the margin; "at most" and "at least", every entry, by at least the margin; "falls" and "rises", each
             entry differs from the one before it by at least the reference.
         reference: a number, a list of numbers, or text.
@@ -68,39 +68,41 @@ class Criterion:
         return self.tolerance + self.errors * math.hypot(standard_error or 0.0, self.reference_error)
 
 
-def equal(reference: str | float) -> Criterion:
-    """Require a text or a count."""
+def equal(reference: str) -> Criterion:
+    """Require a text."""
     return Criterion("equal", reference)
 
 
-def near(reference: Number, tolerance: float = ROUNDING, *, errors: float = 0.0, error: float = 0.0) -> Criterion:
+def near(
+    reference: Number, tolerance: float | int = ROUNDING, *, errors: float | int = 0, error: float | int = 0
+) -> Criterion:
     """Require that no entry differs from the reference by more than the margin."""
-    return Criterion("near", _plain(reference), tolerance, errors, error, _written(reference))
+    return Criterion("near", _plain(reference), float(tolerance), float(errors), float(error), _written(reference))
 
 
-def sampled(reference: Number, *, error: float = 0.0, slack: float = 0.0) -> Criterion:
+def sampled(reference: Number, *, error: float | int = 0, slack: float | int = 0) -> Criterion:
     """Require a mean within four standard errors of the reference, and `slack`."""
     return near(reference, slack, errors=SIGMAS, error=error)
 
 
-def at_most(reference: Number, *, errors: float = 0.0) -> Criterion:
+def at_most(reference: Number, *, errors: float | int = 0) -> Criterion:
     """Require that no entry is above the reference, by a number of standard errors."""
-    return Criterion("at most", _plain(reference), errors=errors, written=_written(reference))
+    return Criterion("at most", _plain(reference), errors=float(errors), written=_written(reference))
 
 
-def at_least(reference: Number, *, errors: float = 0.0) -> Criterion:
+def at_least(reference: Number, *, errors: float | int = 0) -> Criterion:
     """Require that no entry is below the reference, by a number of standard errors."""
-    return Criterion("at least", _plain(reference), errors=errors, written=_written(reference))
+    return Criterion("at least", _plain(reference), errors=float(errors), written=_written(reference))
 
 
-def falls(step: float) -> Criterion:
+def falls(step: float | int) -> Criterion:
     """Require that each entry is less than the one before it, by at least `step`."""
-    return Criterion("falls", step)
+    return Criterion("falls", float(step))
 
 
-def rises(step: float) -> Criterion:
+def rises(step: float | int) -> Criterion:
     """Require that each entry is greater than the one before it, by at least `step`."""
-    return Criterion("rises", step)
+    return Criterion("rises", float(step))
 
 
 def _plain(x: Number) -> Value:

@@ -167,7 +167,7 @@ class Rows:
             criterion=criterion,
             parameters={**self.parameters, **parameters},
             stored=self.stored,
-            standard_error=None if error is None else plain(np.asarray(error)),
+            standard_error=None if error is None else plain(error),
         )
 
     # `rows.paper(name, claim, value, criterion, ...)`, and so on.
@@ -176,6 +176,6 @@ class Rows:
     related = functools.partialmethod(row, "related")
 
 
-def plain(x: np.ndarray) -> Any:
+def plain(x: Any) -> Any:
     """Return numbers with seven significant digits, those of single precision."""
-    return [plain(entry) for entry in x] if x.ndim else float(f"{x:.7g}")
+    return [plain(entry) for entry in x] if np.ndim(x) else float(f"{float(x):.7g}")

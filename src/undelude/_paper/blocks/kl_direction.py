@@ -1,5 +1,7 @@
 """Section 4.1: the forward divergence is minimised by the posterior predictive, the reverse one is not."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -52,7 +54,7 @@ def minimise(targets: tuple[Target, Target], steps: int = 2000) -> Float[Array, 
         return jnp.asarray(BELIEF) @ action
 
     def descend(target: Target) -> Array:
-        def step(_: int, logits: Array) -> Array:
+        def step(_: Any, logits: Array) -> Array:
             return logits - jax.grad(lambda x: loss(jnp.broadcast_to(x, (3, 3)), target))(logits)
 
         return jax.nn.softmax(jax.lax.fori_loop(0, steps, step, jnp.zeros(3)))

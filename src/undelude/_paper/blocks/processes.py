@@ -157,8 +157,8 @@ def tiring_twice() -> tuple[ud.InteractionProcess, ud.CausalModel]:
 class Exact(eqx.Module):
     """Predictions and beliefs of an exact agent before each round of histories."""
 
-    P_A: Float[Array, "B T A"]
-    belief: Float[Array, "B T K"]
+    P_A: Float[Array, "*B A"]
+    belief: Float[Array, "*B K"]
 
 
 @eqx.filter_jit
