@@ -167,7 +167,7 @@ def block(settings: Settings) -> Block:
         ),
         rows.paper(
             "A-reaches",
-            "the agent's own action updates its memory: derivative of later losses by it, largest",
+            'samples an action, "which updates the memory states": largest derivative of later losses by it',
             np.abs(np.tril(by_symbol["A"], -1)).max(),
             at_least(1e-3),
         ),

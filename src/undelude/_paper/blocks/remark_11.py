@@ -102,7 +102,7 @@ def block(settings: Settings) -> Block:
         "reward, and the share of agents with a belief above .9 in a wrong arm after 20 rounds. The expert knows the "
         "best arm, and its actions are observed, so that they are genuine evidence.",
     ]
-    curves = {mark: (x.actions == 0).mean(0) for mark, (x, _) in shown.items()}
+    curves: dict[Mark, np.ndarray] = {mark: (x.actions == 0).mean(0) for mark, (x, _) in shown.items()}
     caption = "Share of the best arm per round, over 100 rounds; the expert's is .6."
     figures = [*_belief_figures(shown), (_curves_figure(curves), caption)]
     return Block("remark-11", "Remark 11: the multi-armed bandit", text, items, figures, table(shown))
@@ -201,9 +201,8 @@ def _reference_items(name: Literal["expert"] | Mark, played: Played, by_round: n
 def _printed_items() -> list[Item]:
     bandit = ud.tasks.bandit()
     marks = list(PRINTED)
-    arms, rewards = (
-        np.array([digits(trajectory[i]) for mark in marks for trajectory in PRINTED[mark]]) - (i == 0) for i in (0, 1)
-    )
+    printed = [(digits(a), digits(o)) for mark in marks for a, o, _ in PRINTED[mark]]
+    arms, rewards = np.array([a for a, _ in printed]) - 1, np.array([o for _, o in printed])
     # All six under both readings, in one call.
     done = np.repeat([False, True], 6)[:, None] & np.ones(SHORT, bool)
     histories = ud.Episodes.of(
