@@ -112,7 +112,7 @@ def test_remark_16_dialogue():
         }
         met = sum(weight["do"]) / K
         kl += met * sum(p * math.log(p / q) for p, q in zip(predicted["do"], predicted["see"], strict=True))
-    model = remark_16.dialogue(2).causal_model()
+    model = remark_16.dialogue().causal_model(num_rounds=2)
     for o, by_mark in beliefs.items():
         np.testing.assert_allclose(model.query("Theta", see={"A_1": 0, "O_1": o}), by_mark["see"], atol=1e-6)
         np.testing.assert_allclose(model.query("Theta", do={"A_1": 0}, see={"O_1": o}), by_mark["do"], atol=1e-6)

@@ -14,14 +14,14 @@ ANSWERS, RIGHT, EXPERT = 0.8, 0.75, 0.9
 YES, NO, AGAIN = range(3)
 
 
-def dialogue(num_turns: int = TURNS) -> ud.InteractionProcess:
+def dialogue() -> ud.InteractionProcess:
     """Return the epigraph's dialogue: theta is the dish on the menu, an action names one, and the customer replies."""
     eye = np.eye(DISHES)
     yes = np.where(eye == 1, RIGHT, 1 - RIGHT) * ANSWERS
     replies = np.stack([yes, ANSWERS - yes, np.full_like(yes, 1 - ANSWERS)], -1)
     waiter = np.where(eye == 1, EXPERT, (1 - EXPERT) / (DISHES - 1))
     return ud.tasks.from_tables(
-        prior=np.full(DISHES, 1 / DISHES), expert=waiter, task=replies, num_rounds=num_turns, name="menu"
+        prior=np.full(DISHES, 1 / DISHES), expert=waiter, task=replies, num_rounds=TURNS, name="menu"
     )
 
 
@@ -51,7 +51,7 @@ def transcripts(process: ud.InteractionProcess, size: int, seed: int, *, mark: s
 def block(settings: Settings) -> Block:
     """Measure the delusion of a model that takes its own sentences for those of people."""
     process, size = dialogue(), settings.num_episodes
-    model = dialogue(2).causal_model()
+    model = process.causal_model(num_rounds=2)
     again, burgers = {"O_1": AGAIN}, {"A_1": 0}
     believed, prior = (
         float(model.query("Theta", see={"A_1": 0})[0]),
