@@ -77,6 +77,7 @@ def block(settings: Settings) -> Block:
         "P(answer is right)": RIGHT,
     }
     rows = Rows("remark-16", "Remark 16, p. 12", menu)
+    small = Rows("remark-16", "Remark 16, p. 12", limits.PARAMETERS)
     sampled = {"episodes": size, "seed": settings.seed}
     remark = '"If we do not distinguish between actions and observations, then a language model will delude itself"'
     items = [
@@ -95,12 +96,11 @@ def block(settings: Settings) -> Block:
             at_least(0.1),
             "Section 1, p. 2",
         ),
-        rows.paper(
+        small.paper(
             "taught-without-marks/distance-from-do",
             f"{remark}: the minimum of its loss in episodes of both parties; largest difference after own symbols",
             apart,
             at_least(0.01),
-            process="that of Appendix A",
             expert_share=0.5,
         ),
         rows.example(

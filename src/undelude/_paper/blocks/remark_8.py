@@ -50,13 +50,12 @@ def block(settings: Settings) -> Block:
             "NumPy with the factors of the unmarked actions.",
         ],
         [
-            rows.paper(
+            Rows("remark-8", "Remark 8, p. 6", {"task": "prize or frog"}).paper(
                 "boxes/P(O=+1)-with-and-without-the-mark",
                 'the efferent copy, "so that these are not mistaken for environmental actions": for the boxes of '
                 "Section 2",
                 prize,
                 near(["1/2", 1]),
-                task="prize or frog",
             ),
             rows.example(
                 "largest-difference-from-equation-2/cut-before-round-1",
