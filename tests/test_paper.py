@@ -146,7 +146,7 @@ def test_no_criterion_is_empty(block: Callable[[Settings], Block]):
 def test_conditioning_in_place_of_intervening_is_noticed(
     block: Callable[[Settings], Block], monkeypatch: pytest.MonkeyPatch
 ):
-    """If the causal model conditions on what it should do, a statement of the paper in the block is not met."""
+    """If the causal model conditions in place of intervening, a statement of the paper in the block is not met."""
     query = ud.CausalModel.query
 
     def conditioned(self: Any, asked: Any, *, see: Any = None, do: Any = None) -> Any:
@@ -154,7 +154,7 @@ def test_conditioning_in_place_of_intervening_is_noticed(
         return query(self, asked, see={**(see or {}), **done})
 
     monkeypatch.setattr(ud.CausalModel, "query", conditioned)
-    with contextlib.suppress(ValueError):  # The deluded model may find impossible what happened.
+    with contextlib.suppress(ValueError):  # Evidence may be impossible under the deluded model.
         items = block(Settings(num_episodes=NUM_EPISODES)).items
         assert [item.name for item in items if item.kind == "paper" and not item.met]
 
@@ -442,7 +442,7 @@ def test_criteria_as_text(criterion: Criterion, text: str):
 
 
 def test_parameters_are_shared_or_own():
-    """What all items of one origin have in common is said once, and the rest in the rows."""
+    """Parameters that all items of one origin share are said once, and the others in the rows."""
     now = Rows("a", "p. 1", {"task": "bandit", "seed": 0})
     then = dataclasses.replace(now, stored=Stored("studies/b.py", "2026-11-25", (0, 1)), parameters={"steps": 20_000})
     items = [

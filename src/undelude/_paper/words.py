@@ -16,7 +16,7 @@ ERRORS = "standard errors"
 
 
 class Count(NamedTuple):
-    """Numbers of items of a kind: met, of all; and the same of those computed in this run and of the stored ones."""
+    """Counts of the items of one kind, met and in total: overall, computed in this run, and stored."""
 
     met: int
     of: int
