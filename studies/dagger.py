@@ -69,8 +69,8 @@ def study(steps: int) -> dict[str, Any]:
         for name, distribution in distributions.items()
     }
     settings = {"process": f"bandit(num_arms={ARMS}, num_rounds=3)", "agent": "GRUAgent", "hidden_size": 24}
-    settings |= {"steps": steps, "batch_size": 1024, "beta": BETA, "seed": 0}
-    return {"settings": settings, "largest_total_variation": rows, "of_the_limit_per_step": apart}
+    settings |= {"steps": steps, "batch_size": 1024, "beta": BETA}
+    return {"seeds": [0], "settings": settings, "largest_total_variation": rows, "of_the_limit_per_step": apart}
 
 
 if __name__ == "__main__":

@@ -189,11 +189,12 @@ def study(steps: int, agents: list[str], before: dict[str, Any]) -> dict[str, An
             run = ud.teach(process, agent, teaching, key=jax.random.key(1), **size)
             seconds[f"{name}_{teaching.name}"] = round(time.perf_counter() - started, 1)
             record(f"{name}_{teaching.name}", run.agent, num_episodes)
-    settings = {"steps": steps, "batch_size": 64, "seed": 0}
+    settings = {"steps": steps, "batch_size": 64}
     stored = [name for name in AGENTS if f"{name}_counterfactual" in right]
     settings |= {"taught_rounds": {name: AGENTS[name][1] for name in stored}}
     settings |= {"num_episodes": {name: AGENTS[name][2] * len(CELLS) for name in stored}}
     return {
+        "seeds": [0],
         "cells": [{"eps_obs": a, "eps_exp": b} for a, b in CELLS],
         "settings": settings | {"num_rounds": num_rounds},
         "right_door": right,

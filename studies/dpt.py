@@ -173,7 +173,7 @@ def study(steps: int, taught_rounds: int = 200, num_rounds: int = 500) -> dict[s
     process, num_episodes = arms(taught_rounds), 2000
     size = {"hidden_size": 64, "num_layers": 2}
     settings = {"agent": "LinearRecurrentAgent", **size, "steps": steps, "batch_size": 64, "learning_rate": 1e-2}
-    settings |= {"taught_rounds": taught_rounds, "num_rounds": num_rounds, "num_episodes": num_episodes, "seed": 0}
+    settings |= {"taught_rounds": taught_rounds, "num_rounds": num_rounds, "num_episodes": num_episodes}
     regret = {name: summary(x) for name, x in baselines(num_rounds, num_episodes).items()}
     seconds = {}
     for teaching in (ud.Counterfactual(observation_weight=0.1), ud.Blind(TheirBehaviour(), observation_weight=0.1)):
@@ -195,7 +195,8 @@ def study(steps: int, taught_rounds: int = 200, num_rounds: int = 500) -> dict[s
         )
         regret[f"linear_{teaching.name}"] = summary(-np.asarray(episodes.reward, float).cumsum(1))
         print(teaching.name, regret[f"linear_{teaching.name}"]["500"], flush=True)
-    return {"settings": settings, "regret": regret, "training_seconds": seconds, "their_recipe": THEIR_RECIPE}
+    result = {"regret": regret, "training_seconds": seconds, "their_recipe": THEIR_RECIPE}
+    return {"seeds": [0], "settings": settings, **result}
 
 
 if __name__ == "__main__":

@@ -139,7 +139,7 @@ def main() -> None:
     for name in PAGES:
         (DOCS / name).write_text(with_tables((DOCS / name).read_text()))
     FOLDER.mkdir(exist_ok=True)
-    figures = {name: block.block(Settings()).figures[i][0] for name, (block, i) in DRAWN.items()}
+    figures = {name: block.block(Settings(num_episodes=100)).figures[i][0] for name, (block, i) in DRAWN.items()}
     for name, figure in {**figures, "when": when()}.items():
         svg = re.sub(r"var\(--([\w-]+)\)", lambda m: ON_WHITE[m[1]], figure.svg)
         names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '

@@ -63,7 +63,8 @@ def study(steps: int, num_seeds: int) -> dict[str, Any]:
         rows.append({"agent": name, "taught_rounds": taught, "kl_do_last_fifth": kl, "training_seconds": seconds})
         print(rows[-1], flush=True)
     settings = {"task": "bandit", "teaching": "counterfactual", "steps": steps, "batch_size": 64}
-    return {"settings": settings | {"seeds": f"fold_in(key(0), i), i < {num_seeds}"}, "rows": rows}
+    settings |= {"key of seed i": "fold_in(key(0), i)"}
+    return {"seeds": list(range(num_seeds)), "settings": settings, "rows": rows}
 
 
 if __name__ == "__main__":

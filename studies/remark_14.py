@@ -14,7 +14,7 @@ import store
 
 import undelude as ud
 from undelude._agents.base import Reading, predict, with_reading
-from undelude._paper.blocks.processes import policies
+from undelude._paper.blocks.processes import exact
 from undelude._paper.blocks.remark_14 import four_symbols, pasts
 from undelude._process.inference import reread
 
@@ -26,7 +26,7 @@ def study(steps: int) -> dict[str, Any]:
     """Compute P(X_4 = 1) after each past, exactly and by both networks."""
     process = four_symbols(num_thetas=2, concentration=CONCENTRATION)
     x, done, histories = pasts(process)
-    predicted = {"exact": np.asarray(policies(process, histories))[:, 3, 1].tolist()}
+    predicted = {"exact": np.asarray(exact(process, histories).P_A)[:, 3, 1].tolist()}
     for name, teaching in (("marked", ud.Mixed(0.5)), ("unmarked", ud.DAgger(0.5))):
         agent = ud.LSTMAgent(process, 24, key=jax.random.key(0))
         size = {"steps": steps, "batch_size": 2048, "learning_rate": 2e-2, "log_every": steps}
@@ -37,9 +37,9 @@ def study(steps: int) -> dict[str, Any]:
         predicted[name] = jnp.exp(P_A.log_probs)[:, 3, 1].tolist()
         print(name, np.abs(np.array(predicted[name]) - predicted["exact"]).max(), flush=True)
     settings = {"process": f"four_symbols(num_thetas=2, concentration={CONCENTRATION})", "agent": "LSTMAgent"}
-    settings |= {"hidden_size": 24, "steps": steps, "batch_size": 2048, "seed": 0}
+    settings |= {"hidden_size": 24, "steps": steps, "batch_size": 2048}
     rows = {"symbols": x.tolist(), "done": done.astype(int).tolist()}
-    return {"settings": settings, **rows, "probability_of_1": predicted}
+    return {"seeds": [0], "settings": settings, **rows, "probability_of_1": predicted}
 
 
 if __name__ == "__main__":

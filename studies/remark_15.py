@@ -15,6 +15,7 @@ from undelude._agents.base import Reading, predict, predict_stepwise, with_readi
 from undelude._process.inference import reread
 from undelude._teaching.updates import collect
 
+SEEDS = (0, 1)
 # The expert's share of actions in the episodes of each role.
 ROLES = {"acting": 0.0, "taking turns": 0.5, "looking on": 1.0}
 
@@ -38,7 +39,7 @@ def study(steps: int) -> dict[str, Any]:
     """Teach one network by each teaching and seed, and evaluate it in each role."""
     process, rows = ud.tasks.bandit(), []
     for teaching in (ud.Mixed(0.5), ud.Counterfactual(), ud.Factual(), ud.DAgger(0.5)):
-        for seed in range(2):
+        for seed in SEEDS:
             key_agent, key_teach = jax.random.split(jax.random.key(seed))
             agent = ud.LSTMAgent(process, 64, key=key_agent)
             run = ud.teach(process, agent, teaching, key=key_teach, steps=steps, log_every=steps)
@@ -46,7 +47,7 @@ def study(steps: int) -> dict[str, Any]:
             rows.append({"teaching": teaching.name, "seed": seed, "action_kl": kl})
             print(rows[-1], flush=True)
     settings = {"task": "bandit", "agent": "LSTMAgent", "hidden_size": 64, "steps": steps, "batch_size": 64}
-    return {"settings": settings | {"num_episodes": 2000}, "rows": rows}
+    return {"seeds": list(SEEDS), "settings": settings | {"num_episodes": 2000}, "rows": rows}
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def study(steps: int, num_seeds: int) -> dict[str, Any]:
                     rows.append(row | {"hidden_size": size, "seed": seed, "action_kl_do": list(kls.values())})
                     print(rows[-1], flush=True)
     settings = {"task": "bandit", "agent": "LSTMAgent", "steps": steps, "batch_size": 64, "updates": stops}
-    return {"settings": settings, "rows": rows}
+    return {"seeds": list(range(num_seeds)), "settings": settings, "rows": rows}
 
 
 if __name__ == "__main__":

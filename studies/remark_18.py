@@ -36,8 +36,8 @@ def study(steps: int, batch_size: int = 64, hidden_size: int = 48, num_episodes:
         kls = [row["action_kl_do"] for row in rows if row["observation_weight"] == weight]
         means[str(weight)] = {"mean": statistics.fmean(kls), "sd_over_seeds": statistics.stdev(kls)}
     settings = {"task": "bandit", "agent": "LSTMAgent", "steps": steps, "batch_size": batch_size}
-    settings |= {"hidden_size": hidden_size, "num_episodes": num_episodes, "seeds": list(SEEDS)}
-    return {"settings": settings, "action_kl_do": means, "runs": rows}
+    settings |= {"hidden_size": hidden_size, "num_episodes": num_episodes}
+    return {"seeds": list(SEEDS), "settings": settings, "action_kl_do": means, "runs": rows}
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,16 @@ FOLDER = Path(__file__).parents[1] / "src" / "undelude" / "_paper" / "results"
 
 
 def run(name: str, study: Callable[[], dict[str, Any]], *, keep: bool) -> None:
-    """Run a study and store its result, with versions and the duration in seconds if the study does not measure it.
+    """Run a study and store its result, with the date, versions, and the duration in seconds if it measures none.
 
     Args:
         name: the name of the study and of its file.
-        study: returns the result.
+        study: returns the result, with its seeds.
         keep: if False, the result is printed instead of stored.
     """
     started = time.perf_counter()
-    result = {"study": f"studies/{name}.py", "versions": versions(), **study()}
+    result = {"study": f"studies/{name}.py", "date": datetime.now(UTC).date().isoformat(), "versions": versions()}
+    result |= study()
     result.setdefault("seconds", round(time.perf_counter() - started, 1))
     text = json.dumps(rounded(result), indent=1) + "\n"
     if keep:

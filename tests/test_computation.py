@@ -13,7 +13,7 @@ import undelude as ud
 from undelude._agents.networks.interface import Interface
 from undelude._paper import computation_drawing as drawing
 from undelude._paper.blocks import figure_4, remark_5
-from undelude._paper.blocks.convergence import without_feedback
+from undelude._paper.blocks.episodes import without_feedback
 from undelude._paper.computation_drawing import PANELS, draw_computation
 from undelude._teaching.losses import log_losses
 from undelude._teaching.updates import collect

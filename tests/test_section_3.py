@@ -11,7 +11,7 @@ import pytest
 
 import undelude as ud
 from oracle import Machine, enumerate_joint
-from undelude._paper.blocks import models, processes, remark_5, remark_11, remark_12
+from undelude._paper.blocks import episodes, models, processes, remark_5, remark_11, remark_12
 from undelude._paper.item import Settings
 from undelude._process import inference
 
@@ -93,7 +93,7 @@ def test_remark_10_with_theta_as_a_path(game: ud.CausalModel):
     rows = np.array(list(itertools.product((0, 1), repeat=6)))
     a, o, done = rows[:, :2], rows[:, 2:4], rows[:, 4:] == 1
     histories = ud.Episodes.of(process, actions=a, observations=o, intervened=done)
-    posterior, P_A = np.exp(ud.posterior(process, histories)), processes.policies(process, histories)
+    posterior, P_A = np.exp(ud.posterior(process, histories)), processes.exact(process, histories).P_A
     for i in range(len(rows)):
         joint = game_joint(game, done=" ".join(np.array(["A_1", "A_2"])[done[i]]))
         after_1 = (joint if done[i, 1] else joint.sum((4, 5)))[:, a[i, 0], o[i, 0]]
@@ -126,7 +126,7 @@ def test_remark_10_with_moving_theta():
     rng = np.random.default_rng(10)
     a, o, done = rng.integers(3, size=(12, 3)), rng.integers(2, size=(12, 3)), rng.random((12, 3)) < 0.5
     histories = ud.Episodes.of(process, actions=a, observations=o, intervened=done)
-    posterior, P_A = np.exp(ud.posterior(process, histories)), processes.policies(process, histories)
+    posterior, P_A = np.exp(ud.posterior(process, histories)), processes.exact(process, histories).P_A
     for i, t in itertools.product(range(12), range(4)):
         history = a[i, :t], done[i, :t], o[i, :t]
         np.testing.assert_allclose(posterior[i, t], joint.theta(*history), atol=1e-5)
@@ -143,7 +143,7 @@ def test_remark_11_printed(bandit: ud.InteractionProcess, mark: str):
     trajectories = [(remark_11.digits(a), remark_11.digits(o)) for a, o, _ in remark_11.PRINTED[mark]]
     arms, rewards = np.array(trajectories).swapaxes(0, 1)
     histories = ud.Episodes.of(bandit, actions=arms - 1, observations=rewards, intervened=mark == "do")
-    beliefs, P_A = np.exp(ud.posterior(bandit, histories)), processes.policies(bandit, histories)
+    beliefs, P_A = np.exp(ud.posterior(bandit, histories)), processes.exact(bandit, histories).P_A
     for i, t in itertools.product(range(3), range(21)):
         past = (arms[i, :t] - 1).tolist(), rewards[i, :t].tolist(), mark
         np.testing.assert_allclose(beliefs[i, t], [float(p) for p in bandit_posterior(*past)], atol=2e-6)
@@ -152,11 +152,11 @@ def test_remark_11_printed(bandit: ud.InteractionProcess, mark: str):
 
 
 @pytest.fixture(scope="module")
-def played() -> dict[str, remark_11.Played]:
-    return {mark: remark_11.play(Settings(num_episodes=300), mark) for mark in MARKS}
+def played() -> remark_11.Shown:
+    return {mark: remark_11.labelled(episodes.play(Settings(num_episodes=300), mark)) for mark in MARKS}
 
 
-def test_remark_11_table(played: dict[str, remark_11.Played]):
+def test_remark_11_table(played: remark_11.Shown):
     """The table in the paper's format, parsed: the belief of each trajectory is the one in fractions."""
     lines = remark_11.table(played).splitlines()
     assert lines[0].split() == ["Conditioning:", "Intervening:"]
@@ -178,7 +178,7 @@ def test_remark_11_table(played: dict[str, remark_11.Played]):
 
 
 @pytest.mark.parametrize("mark", MARKS)
-def test_remark_11_belief_plots(played: dict[str, remark_11.Played], mark: str):
+def test_remark_11_belief_plots(played: remark_11.Shown, mark: str):
     """One agent certain of a wrong arm, one of the best arm; their beliefs against fractions."""
     belief, actions, rewards = remark_11.first_confident(mark, *played[mark])
     for t in (0, 7, 20):

@@ -1,12 +1,13 @@
 """Section 4: Remark 14 and the naive repair of Section 4.2, against brute force in NumPy and in fractions."""
 
 import itertools
+import math
 from fractions import Fraction
 
 import numpy as np
 
 import undelude as ud
-from undelude._paper.blocks import processes, remark_14, section_4_2
+from undelude._paper.blocks import processes, remark_14, remark_16, section_4_2
 
 # ---------------------------------------------------------------------------------------------------------- Remark 14
 
@@ -17,7 +18,7 @@ def test_remark_14():
     tables = np.asarray(process.expert.probs, float)  # theta, t, past, x
     distributions = [tables[:, t, : 2**t].reshape(-1, *[2] * t, 2) for t in range(4)]
     symbols, done, histories = remark_14.pasts(process)
-    P_A, posterior = processes.policies(process, histories), np.exp(ud.posterior(process, histories))
+    P_A, posterior = processes.exact(process, histories).P_A, np.exp(ud.posterior(process, histories))
     for i, x in enumerate(symbols):
         weight = np.full(len(tables), 1 / len(tables))
         for t in range(3):
@@ -82,3 +83,40 @@ def test_naive_repair_by_enumeration():
         exact = lesson(same_theta=same_theta)
         for history in HISTORIES:
             np.testing.assert_allclose(lessons[history], [float(p) for p in exact[history]], atol=1e-6)
+
+
+# ------------------------------------------------------------------------------------------------ Remark 16, the menu
+
+
+def test_remark_16_dialogue():
+    """The model's first two sentences by enumeration: what it believes, repeats, and how far it is from do."""
+    K = remark_16.DISHES
+
+    def says(a: int, theta: int) -> float:
+        return 0.9 if a == theta else 0.1 / 4
+
+    def replies(o: int, a: int, theta: int) -> float:
+        yes = 0.8 * (0.75 if a == theta else 0.25)
+        return (yes, 0.8 - yes, 0.2)[o]
+
+    kl, beliefs = 0.0, {}
+    for o in range(3):  # After the first dish; all dishes are alike.
+        weight = {
+            "do": [replies(o, 0, theta) for theta in range(K)],
+            "see": [replies(o, 0, theta) * says(0, theta) for theta in range(K)],
+        }
+        beliefs[o] = {mark: [w / sum(ws) for w in ws] for mark, ws in weight.items()}
+        predicted = {
+            mark: [sum(p * says(a, theta) for theta, p in enumerate(b)) for a in range(K)]
+            for mark, b in beliefs[o].items()
+        }
+        met = sum(weight["do"]) / K
+        kl += met * sum(p * math.log(p / q) for p, q in zip(predicted["do"], predicted["see"], strict=True))
+    model = remark_16.dialogue().causal_model(num_rounds=2)
+    for o, by_mark in beliefs.items():
+        np.testing.assert_allclose(model.query("Theta", see={"A_1": 0, "O_1": o}), by_mark["see"], atol=1e-6)
+        np.testing.assert_allclose(model.query("Theta", do={"A_1": 0}, see={"O_1": o}), by_mark["do"], atol=1e-6)
+    sampled, right = remark_16.transcripts(remark_16.dialogue(), 4000, 0, mark="see")
+    assert np.abs(sampled[:, 0]).max() < 1e-9  # Before its first sentence there is nothing to be deluded by.
+    assert abs(sampled[:, 1].mean() - kl) < 4 * sampled[:, 1].std() / np.sqrt(len(sampled))
+    assert abs(right[:, 0].mean() - 1 / K) < 4 * np.sqrt(0.16 / len(right))

@@ -2,11 +2,12 @@
 
 import ast
 import importlib
+from datetime import date
 from pathlib import Path
 
 import pytest
 
-from undelude._paper.results import FOLDER, load
+from undelude._paper.results import FOLDER, load, stored
 
 ROOT = Path(__file__).parent.parent
 NAMES = sorted(file.stem for file in FOLDER.glob("*.json"))
@@ -19,12 +20,15 @@ def test_every_study_has_a_result():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_result_states_its_origin(name):
-    """The script, settings with seeds, versions and duration are stored with a result."""
+    """The script, date, seeds, settings, versions and duration are stored with a result."""
     study = load(name)
+    assert str(stored(study)).startswith(f"studies/{name}.py, 2026-")
+    assert date.fromisoformat(study["date"])
+    assert all(isinstance(seed, int) for seed in study["seeds"])
     assert study["study"] == f"studies/{name}.py"
     assert study["seconds"] > 0
     assert study["versions"].keys() >= {"jax", "undelude"}
-    assert "seed" in str(study)
+    assert study["seeds"]
     assert "steps" in study["settings"]
     assert (FOLDER / f"{name}.json").stat().st_size < 40_000
     ast.parse((ROOT / study["study"]).read_text())
@@ -41,6 +45,7 @@ def test_result_is_written_to_the_clone(tmp_path, monkeypatch, capsys):
     capsys.readouterr()
     store.run("length", lambda: {"settings": 1}, keep=True)
     assert store.earlier("length")["settings"] == 1
+    assert date.fromisoformat(store.earlier("length")["date"])
     assert capsys.readouterr().out == f"Written to {tmp_path / 'length.json'}.\n"
 
 

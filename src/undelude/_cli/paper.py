@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from undelude._cli import backend
 from undelude._cli.console import make_console, working
@@ -23,19 +24,24 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Paper:
-    """Recompute the statements of the paper; print a table and write a page with every figure."""
+    """Recompute the statements of the paper; print a table and write a page with every figure.
+
+    Each row has a claim, the computed value, the criterion that it has to meet, and whether the value was computed now
+    or is a stored result of a study. The paper's own statements, our examples of them, and related work are counted
+    apart. The exit status is 1 if a criterion of the first two is not met.
+    """
 
     out: Path = Path("paper.html")
     """The page to write."""
     json: bool = False
-    """Print the items as JSON to stdout, and everything else to stderr."""
+    """Print counts and items as JSON to stdout, and everything else to stderr."""
     num_episodes: int = 20_000
     """Number of episodes behind most sampled numbers; some use a fixed multiple or fraction of it."""
     seed: int = 0
     """Seed of the sampled numbers."""
 
     def run(self, args: Sequence[str]) -> ExitCode:
-        """Run the command; it fails if an item does not agree."""
+        """Run the command; it fails if a statement of the paper, or an example of ours, is not met."""
         del args
         if self.num_episodes < 100:
             raise UsageError(f"--num-episodes must be at least 100, for standard errors, not {self.num_episodes}.")
@@ -44,6 +50,7 @@ class Paper:
             raise UsageError(f"--out must name a file in a directory that exists, not {self.out}.")
         backend.configure()
         import undelude._paper as paper  # Imports matplotlib, which takes long to load.
+        from undelude._paper import words
         from undelude._paper.page import render
 
         settings, console = paper.Settings(self.seed, self.num_episodes), make_console(stderr=self.json)
@@ -56,29 +63,38 @@ class Paper:
         page = render(blocks, settings, versions=versions(), seconds=seconds)
         write_atomically(self.out, page.encode())
         if self.json:
-            print(json_format.dumps(paper.to_json(blocks), indent=2))
+            print(json_format.dumps(paper.to_json(blocks, settings, versions()), indent=2))
         items = [item for block in blocks for item in block.items]
-        num_ours = sum(item.ours for item in items)
-        disagreeing = [item.name for item in items if not item.agrees]
-        console.print(f"{len(items) - len(disagreeing)} of {len(items)} agree. {seconds:.0f} s. Page: {self.out}")
-        stated = f"{len(items) - num_ours} are the paper's own statements"
-        console.print(f"{stated}; {num_ours} are numbers of ours that its words imply.")
-        if disagreeing:
-            console.print(f"These do not agree: {', '.join(disagreeing)}.", soft_wrap=True)
-        return ExitCode.FAILED if disagreeing else ExitCode.OK
+        for line in words.summary(items):
+            console.print(line)
+        console.print(f"{seconds:.0f} s. Page: {self.out}")
+        return ExitCode.FAILED if any(not item.met for item in items if item.kind != "related") else ExitCode.OK
 
 
 def _print_block(console: Console, block: "Block") -> None:
-    from undelude._paper.page import computed, label, said  # Imports matplotlib, which takes long to load.
+    from undelude._paper import words  # Imports matplotlib, which takes long to load.
 
     console.print(block.title, style="bold", soft_wrap=True)
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False, expand=True)
-    table.add_column("item", ratio=5, overflow="fold")
-    table.add_column("computed", ratio=3, overflow="fold")
-    table.add_column("the paper says", ratio=4)
-    table.add_column("agrees", width=6)
-    for item in block.items:
-        agrees, style = ("yes", "") if item.agrees else ("NO", "bold red")
-        table.add_row(label(item.name), computed(item), said(item).replace("`", ""), agrees, style=style)
-    console.print(table)
+    for kind, items in words.by_kind(block.items).items():
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, expand=True)
+        table.add_column(words.KINDS[kind], ratio=9, overflow="fold")
+        table.add_column("computed", ratio=4, overflow="fold")
+        table.add_column("criterion", ratio=4, overflow="fold")
+        table.add_column("from", width=6)
+        table.add_column("met", width=3)
+        before = ""
+        for item in items:
+            met, style = ("yes", "") if item.met else ("NO", "bold red")
+            own = words.own_parameters(item, block)
+            # The place only if it is not that of the row before.
+            notes = "; ".join(x for x in (item.place if item.place != before else "", own) if x)
+            note = f"{item.claim} [{notes}]" if notes else item.claim
+            before = item.place
+            claim = Text.assemble(words.label(item.name), "\n", (note.replace("`", ""), "" if style else "dim"))
+            table.add_row(
+                claim, words.computed(item), words.required(item.criterion), words.origin(item), met, style=style
+            )
+        console.print(table)
+    for sentence in words.origins(block):
+        console.print(sentence, style="dim")
     console.print()

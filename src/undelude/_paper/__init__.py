@@ -1,10 +1,12 @@
-"""The paper, recomputed: the figures, equations and remarks of Sections 2 to 4, as blocks of the page."""
+"""The paper, recomputed: its figures, equations and remarks, and its appendix, as blocks of the page."""
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
 from undelude._paper.blocks import BLOCKS
-from undelude._paper.item import Block, Item, Settings
+from undelude._paper.item import KINDS, Block, Item, Settings
+from undelude._paper.words import count, required
 
 
 def recompute(settings: Settings) -> Iterator[Block]:
@@ -20,25 +22,50 @@ def recompute(settings: Settings) -> Iterator[Block]:
         yield block(settings)
 
 
-def to_json(blocks: list[Block]) -> list[dict[str, Any]]:
-    """Return the items as `[{"item": ..., "value": ..., "paper": ..., "agrees": ..., "ours": ...}, ...]`.
+def to_json(blocks: list[Block], settings: Settings, versions: dict[str, str]) -> dict[str, Any]:
+    """Return the counts of each kind, the settings, and all items with the data behind each verdict.
 
-    A sampled item also has "standard_error".
+    `{"counts": {"paper": {"met": ..., "of": ..., ...}, ...}, "settings": {...}, "versions": {...}, "items": [...]}`.
+    An item has
+
+    - "item", its name; "kind", "paper", "example" or "related"; "claim", the statement; "place" in the paper;
+    - "value", computed, and "standard_error", or null;
+    - "relation", "reference", "tolerance", "standard_errors" and "reference_error", the criterion (`Criterion`);
+      "criterion", the same in words; and "met", the verdict that follows from value and criterion;
+    - "computed", "now" or "stored"; "study", "date" and "seeds" of a stored value, else null; "parameters",
+      to compute it again.
     """
-    return [_entry(item) for block in blocks for item in block.items]
+    items = [item for block in blocks for item in block.items]
+    return {
+        "counts": {kind: count(items)[kind]._asdict() for kind in KINDS},
+        "settings": dataclasses.asdict(settings),
+        "versions": versions,
+        "items": [_entry(item) for item in items],
+    }
 
 
 def _entry(item: Item) -> dict[str, Any]:
-    entry = {
+    criterion, stored = item.criterion, item.stored
+    return {
         "item": item.name,
+        "kind": item.kind,
+        "claim": item.claim,
+        "place": item.place,
         "value": item.value,
-        "paper": item.paper,
-        "agrees": item.agrees,
-        "ours": item.ours,
+        "standard_error": item.standard_error,
+        "relation": criterion.relation,
+        "reference": criterion.reference,
+        "tolerance": criterion.tolerance,
+        "standard_errors": criterion.errors,
+        "reference_error": criterion.reference_error,
+        "criterion": required(criterion),
+        "met": item.met,
+        "computed": "now" if stored is None else "stored",
+        "study": None if stored is None else stored.study,
+        "date": None if stored is None else stored.date,
+        "seeds": None if stored is None else list(stored.seeds),
+        "parameters": dict(item.parameters),
     }
-    if item.standard_error is not None:
-        entry["standard_error"] = round(item.standard_error, 6)
-    return entry
 
 
 __all__ = ["BLOCKS", "Block", "Item", "Settings", "recompute", "to_json"]

@@ -1,14 +1,30 @@
-"""Items of `undelude paper`: a statement of the paper and the computed value; grouped in the blocks of the page."""
+"""Items of `undelude paper`: a claim, the computed value, and the criterion; grouped in the blocks of the page."""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from undelude._drawing.svg import Svg
+from undelude._paper.criterion import Criterion, Value
 
-Value = float | str | list
+Kind = Literal["paper", "example", "related"]
+
+# The name of each kind at the head of a count, and its meaning.
+KINDS: dict[Kind, str] = {
+    "paper": "The paper's own statements",
+    "example": "Our examples of them",
+    "related": "Related work",
+}
+MEANINGS: dict[Kind, str] = {
+    "paper": "a sentence, an equation, a figure or a number of the paper, in the setting that the paper gives it; if "
+    "it "
+    "is in words, we chose what is measured and the bound that would refute it",
+    "example": "numbers of a process, a network or a simulation of ours that a statement of the paper implies",
+    "related": "results of other papers, and questions that the paper does not ask",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,24 +41,55 @@ class Settings:
 
 
 @dataclasses.dataclass(frozen=True)
+class Stored:
+    """The origin of a value that this run reads from the results of a study.
+
+    Attributes:
+        study: the script, such as "studies/doors.py".
+        date: the day on which the result was stored.
+        seeds: the seeds of the study.
+    """
+
+    study: str
+    date: str
+    seeds: Sequence[int]
+
+    def __str__(self) -> str:
+        """Return the origin in words."""
+        seeds = ", ".join(map(str, self.seeds))
+        return f"{self.study}, {self.date}, seed{'s' * (len(self.seeds) > 1)} {seeds}"
+
+
+@dataclasses.dataclass(frozen=True)
 class Item:
-    """One statement of the paper, recomputed.
+    """One claim, recomputed.
 
     Attributes:
         name: block and quantity, such as "remark-6/success-of-plain-imitation".
+        kind: whose claim it is.
+        claim: the paper's words or equation; for the other kinds, what we claim.
+        place: where the paper states it, or the statement it is an example of; the source of related work.
         value: the computed value: a number, a list of numbers, or text.
-        paper: the paper's statement, in a few words or as a fraction.
-        agrees: whether `value` agrees with the statement.
-        ours: whether the statement is not in the paper, but follows from it for an example or a threshold of ours.
+        criterion: the requirement on the value.
+        parameters: the settings behind the value, to compute it again.
+        stored: the study that computed the value; None if it was computed in this run.
         standard_error: the standard error of a sampled value.
     """
 
     name: str
+    kind: Kind
+    claim: str
+    place: str
     value: Value
-    paper: str
-    agrees: bool
-    ours: bool = False
+    criterion: Criterion
+    parameters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    stored: Stored | None = None
     standard_error: float | None = None
+
+    @property
+    def met(self) -> bool:
+        """Whether the value fulfils the criterion."""
+        return self.criterion.met(self.value, self.standard_error)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +100,7 @@ class Block:
         name: the anchor, such as "remark-6"; the names of the items begin with it.
         title: the heading.
         text: paragraphs that explain the computation; `code` in backticks.
-        items: the recomputed statements.
+        items: the recomputed claims.
         figures: pairs `(figure, caption)`.
         listing: text in a fixed-width font, such as trajectories.
     """
@@ -66,46 +113,69 @@ class Block:
     listing: str = ""
 
 
-def equal(name: str, value: Any, expected: Any, paper: str, *, tolerance: float = 1e-5, ours: bool = False) -> Item:
-    """Return the item of an exact value: it agrees if no entry differs from `expected` by more than `tolerance`."""
-    value, expected = np.asarray(value, float), np.asarray(expected, float)
-    agrees = value.shape == expected.shape and bool(np.allclose(value, expected, rtol=0, atol=tolerance))
-    return Item(name, _plain(value), paper, agrees, ours)
+class Measured(NamedTuple):
+    """A sampled value and its standard error."""
+
+    value: float
+    standard_error: float
 
 
-def holds(name: str, value: Any, paper: str, agrees: Any, *, ours: bool = False) -> Item:
-    """Return the item of a statement in words, with the result `agrees` of a check on the value."""
-    return Item(name, value if isinstance(value, str) else _plain(np.asarray(value, float)), paper, bool(agrees), ours)
-
-
-def sampled(
-    name: str,
-    x: Any,
-    expected: float | int,
-    paper: str,
-    *,
-    error: float = 0.0,
-    slack: float = 0.0,
-    spread: float | None = None,
-    ours: bool = False,
-) -> Item:
-    """Return the item of a mean over episodes: it agrees within four standard errors of `expected`.
+def mean(x: Any, *, spread: float | None = None) -> Measured:
+    """Return the mean of one number for each episode.
 
     Args:
-        name: the name of the item.
-        x: one number for each episode.
-        expected: the expected mean.
-        paper: the paper's statement.
-        error: standard error of `expected`, added to that of the mean in quadrature.
-        slack: deviation allowed in addition.
-        spread: standard deviation of `x` if it is known; by default that of the sample.
-        ours: as in `Item`.
+        x: the numbers.
+        spread: their standard deviation if it is known; by default that of the sample.
     """
     x = np.asarray(x, float)
-    standard_error = float((x.std(ddof=1) if spread is None else spread) / np.sqrt(len(x)))
-    agrees = bool(abs(x.mean() - expected) <= slack + 4 * np.hypot(standard_error, error))
-    return Item(name, _plain(np.asarray(x.mean())), paper, agrees, ours, standard_error)
+    return Measured(float(x.mean()), float((x.std(ddof=1) if spread is None else spread) / np.sqrt(len(x))))
 
 
-def _plain(x: np.ndarray) -> Value:
-    return np.round(x, 6).tolist()
+def difference(x: Any, y: Any) -> Measured:
+    """Return the difference of two independent means."""
+    x, y = mean(x), mean(y)
+    return Measured(x.value - y.value, float(np.hypot(x.standard_error, y.standard_error)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """Maker of the items of a block.
+
+    Attributes:
+        block: the name of the block.
+        place: the place in the paper that most rows are about.
+        parameters: those of all rows.
+        stored: the study of all rows.
+    """
+
+    block: str
+    place: str
+    parameters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    stored: Stored | None = None
+
+    def row(
+        self, kind: Kind, name: str, claim: str, value: Any, criterion: Criterion, place: str = "", **parameters: Any
+    ) -> Item:
+        """Return the item of a value: a number, an array, a text, or `Measured`."""
+        value, error = value if isinstance(value, Measured) else (value, None)
+        return Item(
+            name=f"{self.block}/{name}",
+            kind=kind,
+            claim=claim,
+            place=place or self.place,
+            value=value if isinstance(value, str) else plain(np.asarray(value, float)),
+            criterion=criterion,
+            parameters={**self.parameters, **parameters},
+            stored=self.stored,
+            standard_error=None if error is None else plain(error),
+        )
+
+    # `rows.paper(name, claim, value, criterion, ...)`, and so on.
+    paper = functools.partialmethod(row, "paper")
+    example = functools.partialmethod(row, "example")
+    related = functools.partialmethod(row, "related")
+
+
+def plain(x: Any) -> Any:
+    """Return numbers with seven significant digits, those of single precision."""
+    return [plain(entry) for entry in x] if np.ndim(x) else float(f"{float(x):.7g}")

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from undelude._paper.blocks import (
+    appendix_a,
     convergence,
     doors,
     dpt,
@@ -26,6 +27,7 @@ from undelude._paper.blocks import (
     remark_13,
     remark_14,
     remark_15,
+    remark_16,
     remark_17,
     remark_18,
     section_2,
@@ -61,12 +63,15 @@ BLOCKS: tuple[Callable[[Settings], Block], ...] = (
     remark_13.block,
     remark_14.block,
     remark_15.block,
+    remark_16.block,
     remark_17.block,
+    remark_18.block,
+    section_4_2.block,
+    appendix_a.block,
+    # Related work.
     doors.block,
     dpt.block,
-    remark_18.block,
     length.block,
-    section_4_2.block,
 )
 
 __all__ = ["BLOCKS"]

@@ -1,83 +1,87 @@
 """Section 3: the policy converges to the expert's if observations are informative."""
 
-from typing import Any
-
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
 import undelude as ud
-from undelude._distributions import as_categorical
-from undelude._drawing.colours import DO, MUTED, SEE
+from undelude._drawing.colours import DO, SEE
 from undelude._drawing.svg import STYLE, WIDTH, Svg, to_figure
-from undelude._paper.item import Block, Settings, equal, holds
-from undelude._process import inference
+from undelude._paper.blocks import episodes
+from undelude._paper.criterion import at_least, at_most, falls, near
+from undelude._paper.item import Block, Rows, Settings, mean
 
-SHOWN_ROUNDS = (1, 10, 100, 1000)
-
-
-def without_feedback(process: ud.InteractionProcess) -> ud.InteractionProcess:
-    """Return the process with the same expert and uninformative rewards: every arm pays with probability 1/2."""
-    return eqx.tree_at(lambda p: p.task.log_probs, process, replace_fn=lambda x: jnp.full_like(x, -jnp.log(2)))
+SHOWN_ROUNDS = (1, 10, 30, 100)
 
 
-def kl_to_expert(process: ud.InteractionProcess, mark: Any, *, seed: int, num_episodes: int) -> np.ndarray:
-    """Return `KL(Q(A_t | theta) || P(A_t | m))` of an exact agent on its own histories, `[T]`, the mean in nats."""
-    agent = ud.ExactAgent(process, own_actions=mark)
-    episodes = ud.rollout(
-        process, agent, key=jax.random.key(seed), num_episodes=num_episodes, num_rounds=SHOWN_ROUNDS[-1]
-    )
-    distributions = as_categorical(inference.expert_distributions(process, inference.init(process)))
-    expert = np.asarray(distributions.probs, float)  # [K, A], the same in every round
-    P_A = np.exp(np.asarray(ud.posterior(process, episodes), float))[:, :-1] @ expert
-    row = expert[np.asarray(episodes.theta)][:, None]
-    return np.maximum((row * np.log(row / P_A)).sum(-1), 0).mean(0)
+def without_feedback() -> float:
+    """Return the largest difference of `P(A_3 | do(a_1:2), o_1:2)` from `P(A_1)` if every arm pays half of the time."""
+    model = episodes.without_feedback(ud.tasks.bandit()).causal_model(num_rounds=3)
+    first, largest = np.asarray(model.query("A_1"), float), 0.0
+    for a_1, a_2, o_1, o_2 in np.ndindex(5, 5, 2, 2):
+        later = model.query("A_3", do={"A_1": a_1, "A_2": a_2}, see={"O_1": o_1, "O_2": o_2})
+        largest = max(largest, float(np.abs(later - first).max()))
+    return largest
 
 
 def block(settings: Settings) -> Block:
-    """Compare the policy of equation 3 with the expert's over 1,000 rounds."""
-    size = {"seed": settings.seed, "num_episodes": max(settings.num_episodes // 40, 50)}
-    bandit = ud.tasks.bandit()
-    kl = {mark: kl_to_expert(bandit, mark, **size) for mark in ("do", "see")}
-    kl["blind"] = kl_to_expert(without_feedback(bandit), "do", **size)
-    do, see, blind = (kl[name][np.array(SHOWN_ROUNDS) - 1] for name in ("do", "see", "blind"))
+    """Compare the policy of equation 3 with the expert's over 100 rounds."""
+    played = {name: episodes.play(settings, name) for name in ("do", "see")}
+    kl = {name: episodes.kl_to_expert(x) for name, x in played.items()}
+    curves = {name: x.mean(0) for name, x in kl.items()}
+    shown = np.array(SHOWN_ROUNDS) - 1
     name, first = "section-3-convergence", 0.6 * np.log(3) + 0.4 * np.log(0.5)
-    items = [equal(f"{name}/KL-to-the-expert/round-1", do[0], first, ".6 log 3 + .4 log 1/2", ours=True)]
-    for t, before, now, bound in zip(SHOWN_ROUNDS[1:], do[:-1], do[1:], (0.4, 0.05, 1e-4), strict=True):
-        falls = now < bound and now < before + 1e-6  # Float32 rounding.
-        items.append(
-            holds(f"{name}/KL-to-the-expert/round-{t}", now, f"converges to 0: below {bound:g}", falls, ours=True)
-        )
-    items += [
-        holds(
-            f"{name}/KL-to-the-expert/own-actions-as-evidence",
-            see,
-            "deluded: does not converge",
-            see[-1] > 0.2,
-            ours=True,
+    rows = Rows(name, "Section 3, p. 7", {"rounds": list(SHOWN_ROUNDS)})
+    parameters = {name: x.parameters for name, x in played.items()}
+    converges = 'the policy "will converge to the expert\'s policy under broad conditions"'
+    items = [
+        rows.paper(
+            "KL-to-the-expert/by-round",
+            f"{converges}: mean KL divergence from it, nats per action, in rounds 1, 10, 30 and 100",
+            curves["do"][shown],
+            falls(0.01),
+            **parameters["do"],
         ),
-        equal(
-            f"{name}/KL-to-the-expert/without-feedback",
-            blind,
-            [first] * 4,
-            "under broad conditions only: constant without feedback",
-            ours=True,
+        rows.paper(
+            "KL-to-the-expert/round-100",
+            f"{converges}: it is almost 0 in round 100",
+            mean(kl["do"][:, -1]),
+            at_most(0.001, errors=4),
+            **{**parameters["do"], "rounds": 100},
+        ),
+        rows.example(
+            "KL-to-the-expert/round-1",
+            "before any evidence: .6 log 3 + .4 log 1/2",
+            curves["do"][0],
+            near(first),
+            **{**parameters["do"], "rounds": 1},
+        ),
+        rows.example(
+            "KL-to-the-expert/own-actions-as-evidence/round-100",
+            "deluded, it does not converge",
+            mean(kl["see"][:, -1]),
+            at_least(0.2, errors=4),
+            **{**parameters["see"], "rounds": 100},
+        ),
+        rows.example(
+            "without-feedback/largest-difference",
+            "the conditions matter: if every arm pays with probability 1/2, the policy stays that of round 1",
+            without_feedback(),
+            near(0),
+            rounds=3,
+            history="all of two rounds",
         ),
     ]
     text = [
-        f"{size['num_episodes']:,} agents play the bandit for 1,000 rounds each. Listed is the Kullback-Leibler "
+        f"{settings.num_episodes:,} agents play the bandit for 100 rounds each. Listed is the Kullback-Leibler "
         "divergence of their policy from that of the expert, who knows the best arm: nats per action, averaged over "
-        "agents, in rounds 1, 10, 100 and 1,000. It converges to 0 if the agent treats its actions as interventions. "
-        "If the agent conditions on them, it becomes certain, often of a wrong arm, and the divergence stays.",
-        "The conditions matter: with uninformative rewards and the same expert, the divergence in round 1,000 is that "
-        "of round 1.",
+        "agents. It decreases towards 0 if the agent treats its actions as interventions. If the agent conditions on "
+        "them, it becomes certain, often of a wrong arm, and the divergence stays.",
+        "The conditions matter: with uninformative rewards and the same expert, the policy stays that of round 1.",
     ]
     caption = "KL divergence from the expert's policy by round; both axes are logarithmic."
     title = "Section 3: the policy converges to the expert's"
-    return Block(name, title, text, items, figures=[(_convergence_figure(kl), caption)])
+    return Block(name, title, text, items, figures=[(_convergence_figure(curves), caption)])
 
 
 def _convergence_figure(kl: dict[str, np.ndarray]) -> Svg:
@@ -85,7 +89,6 @@ def _convergence_figure(kl: dict[str, np.ndarray]) -> Svg:
     looks = {
         "do": ("intervening", {"color": DO}),
         "see": ("conditioning", {"color": SEE, "ls": "--"}),
-        "blind": ("intervening, no feedback", {"color": MUTED, "ls": ":"}),
     }
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 2.7), layout="constrained")
@@ -97,5 +100,5 @@ def _convergence_figure(kl: dict[str, np.ndarray]) -> Svg:
         axes.set_yticks([1e-3, 1e-2, 1e-1, 1], ["0.001", "0.01", "0.1", "1"])
         axes.legend(frameon=False, loc="lower left", handlelength=2.6)
         ends = ", ".join(f"{label} {kl[name][-1]:.2g}" for name, (label, _) in looks.items())
-        alt = f"KL divergence from the expert over 1,000 rounds; at the end, in nats: {ends}."
+        alt = f"KL divergence from the expert over {SHOWN_ROUNDS[-1]} rounds; at the end, in nats: {ends}."
         return to_figure(figure, "convergence", alt)

@@ -1,4 +1,4 @@
-"""Remark 17: the doors of Swamy et al. (2022), with trained networks; stored results."""
+"""Related work: the doors of Swamy et al. (2022), with trained networks; stored results."""
 
 from typing import Any
 
@@ -8,8 +8,9 @@ from matplotlib.figure import Figure
 
 from undelude._drawing.colours import DO, MUTED, SEE
 from undelude._drawing.svg import STYLE, WIDTH, Svg, to_figure
-from undelude._paper.item import Block, Settings, holds
-from undelude._paper.results import load, origin
+from undelude._paper.criterion import at_most
+from undelude._paper.item import Block, Rows, Settings
+from undelude._paper.results import load, origin, stored
 
 MARKERS = {"lstm": "o", "linear": "s", "transformer": "D"}
 WORDS = {"counterfactual": "counterfactual", "cloning": "cloned"}
@@ -23,53 +24,43 @@ def block(settings: Settings) -> Block:
     nets = [name for name in MARKERS if f"{name}_counterfactual" in right]
     off = {name: {t: _off(study, name, t) for t in ("190", "1000")} for name in nets}
     taught = ", ".join(f"{rounds} rounds ({net})" for net, rounds in study["settings"]["taught_rounds"].items())
-    name = "remark-17-doors"
+    name = "related-doors"
+    rows = Rows(name, "Swamy et al. (2022), arXiv:2208.02225; Remark 17", study["settings"], stored(study))
     items = [
-        holds(
-            f"{name}/exact-do-from-1-eps_exp",
-            float(np.abs(right["exact_do"] - (1 - eps_exp)).max()),
-            "the expert's share of right doors in every cell",
-            np.abs(right["exact_do"] - (1 - eps_exp)).max() < 0.02,
-            ours=True,
+        rows.related(
+            "exact-do-from-1-eps_exp",
+            "intervening finds the right door as often as the expert does, in all 15 cells; largest difference",
+            np.abs(right["exact_do"] - (1 - eps_exp)).max(),
+            at_most(0.02),
         ),
-        holds(
-            f"{name}/exact-see-where-the-expert-is-good",
+        rows.related(
+            "exact-see-where-the-expert-is-good",
+            "conditioning is little better than one door in five, if eps_exp is .1; three eps_obs",
             right["exact_see"][:, 0],
-            "little better than one door in five",
-            right["exact_see"][:, 0].max() < 0.35,
-            ours=True,
-        ),
-        *(
-            holds(
-                f"{name}/{net}/counterfactual/largest-difference-from-exact-do/round-190",
-                off[net]["190"].max(),
-                "within .05 of the exact curve in every cell, at the length of training",
-                off[net]["190"].max() < 0.05,
-                ours=True,
-            )
-            for net in nets
-        ),
-        *(
-            holds(
-                f"{name}/{net}/counterfactual/largest-difference-from-exact-do/round-1000",
-                off[net]["1000"].max(),
-                "within .1 after five times as many rounds",
-                off[net]["1000"].max() < 0.1,
-                ours=True,
-            )
-            for net in nets
-        ),
-        *(
-            holds(
-                f"{name}/{net}/cloned-where-the-expert-is-good",
-                right[f"{net}_cloning"][:, 0],
-                "deluded like the exact agent that conditions on its actions",
-                right[f"{net}_cloning"][:, 0].max() < 0.35,
-                ours=True,
-            )
-            for net in nets
+            at_most(0.35),
         ),
     ]
+    for net in nets:
+        items += [
+            rows.related(
+                f"{net}/counterfactual/largest-difference-from-exact-do/round-190",
+                "taught counterfactually it is on the exact curve in all 15 cells, at the length of training",
+                off[net]["190"].max(),
+                at_most(0.05),
+            ),
+            rows.related(
+                f"{net}/counterfactual/largest-difference-from-exact-do/round-1000",
+                "and after five times as many rounds",
+                off[net]["1000"].max(),
+                at_most(0.05),
+            ),
+            rows.related(
+                f"{net}/cloned/largest-difference-from-exact-see/round-1000",
+                "cloned it is as deluded as the exact agent that conditions on its actions, in all 15 cells",
+                _off(study, net, "1000", "cloning").max(),
+                at_most(0.05),
+            ),
+        ]
     text = [
         "One of five doors is right. The observation tells whether the chosen door was right, and is flipped with "
         "probability eps_obs. The expert takes the right door, or another one with probability eps_exp. Agents act by "
@@ -79,7 +70,7 @@ def block(settings: Settings) -> Block:
         "in rounds 900 to 1,000, in 15 cells. If the expert is mostly wrong, its policy carries little information, "
         "and an error that is small in nats changes the argmax: in such a cell the transformer is "
         f"{off['transformer']['1000'].max():.2f} off after 1,000 rounds, but not after 200.",
-        origin(study, "one seed"),
+        origin(study),
     ]
     caption = (
         "Share of right doors in rounds 900 to 1,000 by eps_exp, for three eps_obs. Lines: exact; markers: networks."
@@ -87,13 +78,13 @@ def block(settings: Settings) -> Block:
     figure = _doors_figure(right, nets, eps_exp[0], sorted({cell["eps_obs"] for cell in study["cells"]}))
     by_round = _rounds_figure(study, nets)
     words = "The same by round in every cell: around rounds 20, 100 and 190, and over rounds 900 to 1,000."
-    return Block(name, "Remark 17: the doors of Swamy et al.", text, items, [(figure, caption), (by_round, words)])
+    return Block(name, "Related work: the doors of Swamy et al.", text, items, [(figure, caption), (by_round, words)])
 
 
-def _off(study: dict[str, Any], net: str, t: str) -> np.ndarray:
-    """Return the difference from exact do around round `t`, `[eps_obs, eps_exp]`."""
-    right = study["right_door"]
-    return np.abs(np.subtract(right[f"{net}_counterfactual"][t], right["exact_do"][t])).reshape(3, 5)
+def _off(study: dict[str, Any], net: str, t: str, teaching: str = "counterfactual") -> np.ndarray:
+    """Return the difference from the exact answer of a teaching around round `t`, `[eps_obs, eps_exp]`."""
+    right, exact = study["right_door"], {"counterfactual": "exact_do", "cloning": "exact_see"}[teaching]
+    return np.abs(np.subtract(right[f"{net}_{teaching}"][t], right[exact][t])).reshape(3, 5)
 
 
 def _rounds_figure(study: dict[str, Any], nets: list[str]) -> Svg:

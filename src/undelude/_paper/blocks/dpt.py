@@ -1,4 +1,4 @@
-"""Section 4.1: the bandit of decision-pretrained transformers, as two settings of `ud.teach`; stored results."""
+"""Related work: the bandit of decision-pretrained transformers, as two settings of `ud.teach`; stored results."""
 
 import matplotlib
 import numpy as np
@@ -6,8 +6,9 @@ from matplotlib.figure import Figure
 
 from undelude._drawing.colours import DO, INK, MUTED, SEE
 from undelude._drawing.svg import STYLE, WIDTH, Svg, to_figure
-from undelude._paper.item import Block, Settings, holds
-from undelude._paper.results import load, origin
+from undelude._paper.criterion import at_least, sampled
+from undelude._paper.item import Block, Measured, Rows, Settings
+from undelude._paper.results import load, origin, stored
 
 LOOKS = {
     "thompson": ("Thompson sampling", INK, "-"),
@@ -16,43 +17,45 @@ LOOKS = {
     "linear_counterfactual": ("Counterfactual()", DO, "-"),
     "linear_blind": ("Blind(their policy)", SEE, "--"),
 }
+# Regret at 500 by an independent implementation, and its standard error.
+REFERENCE = {"thompson": (9.35, 0.13), "ucb": (10.56, 0.09), "greedy": (18.23, 0.78)}
 
 
 def block(settings: Settings) -> Block:
     """Compare networks taught on two kinds of episodes with Thompson sampling, UCB and greedy."""
     study = load("dpt")
-    regret, theirs, seconds = study["regret"], study["their_recipe"], study["training_seconds"]
-    ends = {name: regret[name]["500"]["mean"] for name in LOOKS}
-    ours = seconds["counterfactual"] / 3600
-    name = "section-4-1-dpt"
+    regret = study["regret"]
+    ends = {name: Measured(regret[name]["500"]["mean"], regret[name]["500"]["se"]) for name in LOOKS}
+    own, blind = ends["linear_counterfactual"], ends["linear_blind"]
+    name = "related-dpt"
+    rows = Rows(name, "Lee et al. (2023), arXiv:2306.14892", study["settings"], stored(study))
     items = [
-        holds(
-            f"{name}/regret-at-500/Thompson-UCB-greedy",
-            [ends[x] for x in ("thompson", "ucb", "greedy")],
-            "9.35, 10.56, 18.23 by an independent implementation",
-            abs(ends["thompson"] - 9.35) < 0.5 and abs(ends["ucb"] - 10.56) < 0.4 and abs(ends["greedy"] - 18.23) < 3,
-            ours=True,
+        *(
+            rows.related(
+                f"regret-at-500/{agent}",
+                "the regret of an independent implementation",
+                ends[agent],
+                sampled(reference, error=error),
+            )
+            for agent, (reference, error) in REFERENCE.items()
         ),
-        holds(
-            f"{name}/regret-at-500/net-by-its-own-episodes-and-by-theirs",
-            [ends["linear_counterfactual"], ends["linear_blind"]],
-            "at convergence that of Thompson sampling; at this budget above it, lower with own episodes",
-            ends["thompson"] < ends["linear_counterfactual"] < min(ends["greedy"], ends["linear_blind"]),
-            ours=True,
+        rows.related(
+            "regret-at-500/network-by-its-own-episodes",
+            "a network that has converged has the regret of Thompson sampling, which it imitates",
+            own,
+            sampled(ends["thompson"].value, error=ends["thompson"].standard_error),
         ),
-        holds(
-            f"{name}/hours-to-teach/ours-and-their-recipe",
-            [ours, theirs["training_hours"]],
-            "minutes, not days",
-            ours < 0.05 * theirs["training_hours"],
-            ours=True,
+        rows.related(
+            "regret-at-500/network-by-their-policy",
+            "a network that has converged has the regret of Thompson sampling, which it imitates",
+            blind,
+            sampled(ends["thompson"].value, error=ends["thompson"].standard_error),
         ),
-        holds(
-            f"{name}/gigabytes-on-disk/ours-and-their-recipe",
-            [0.0, theirs["disk_gigabytes"]],
-            "none: episodes are sampled when they are needed",
-            True,
-            ours=True,
+        rows.related(
+            "regret-at-500/saved-by-own-episodes",
+            "with equal numbers of updates, own episodes teach more than those of the other policy",
+            Measured(blind.value - own.value, float(np.hypot(blind.standard_error, own.standard_error))),
+            at_least(0, errors=4),
         ),
     ]
     text = [
@@ -61,14 +64,11 @@ def block(settings: Settings) -> Block:
         "policy, `Blind(policy)`; `Counterfactual()` uses the agent's own episodes. The bandit has five arms with "
         "uniform means and Gaussian noise. The exact imitator of an expert who names the best arm is Thompson "
         "sampling. Listed is the cumulative regret over 500 rounds.",
-        f"The costs of their recipe were measured with their code on two cores and extrapolated: "
-        f"{theirs['seconds_per_task']:.3f} s and {theirs['bytes_per_task'] / 1000:.0f} kB for each of "
-        f"{theirs['num_tasks']:,} tasks, {theirs['seconds_per_batch']:g} s for each of "
-        f"{theirs['num_epochs'] * 1250:,} batches. Our runs shared the cores with other jobs.",
-        origin(study, "one seed"),
+        "The networks of this budget have not converged. The published network was not trained here.",
+        origin(study),
     ]
     caption = "Cumulative regret, mean over 2,000 bandits."
-    title = "Section 4.1: the bandit of decision-pretrained transformers"
+    title = "Related work: the bandit of decision-pretrained transformers"
     return Block(name, title, text, items, [(_regret_figure(regret), caption)])
 
 

@@ -13,7 +13,8 @@ import undelude as ud
 from undelude._agents.base import predict
 from undelude._paper import figures
 from undelude._paper.blocks.remark_5 import line
-from undelude._paper.item import Block, Settings, holds
+from undelude._paper.criterion import at_least, equal, near
+from undelude._paper.item import Block, Rows, Settings
 from undelude._teaching.losses import log_losses
 from undelude._teaching.updates import collect
 
@@ -99,10 +100,8 @@ def block(settings: Settings) -> Block:
     process, key = line(), jax.random.key(settings.seed)
     agent = LinearAgent(*jnp.array([0.5, 0.8, 1.2, -0.3, 0.4]))
     by_weight = [np.asarray(x) for x in weight_derivatives(process, agent, key)]
-    stops = by_weight[1].all() and not by_weight[0].any()
     by_symbol = {name: np.asarray(x) for name, x in symbol_derivatives(process, agent, key).items()}
     sources = [name for name, x in by_symbol.items() if np.diag(x).any()] + ["P_A"] * bool(by_weight[1].all())
-    remembered = np.tril(by_symbol["A_bar"], -1).any()
     # The same random numbers, with Theta moved by 1.
     moved = eqx.tree_at(lambda p: p.prior.loc, process, replace_fn=lambda loc: loc + 1)
     before, after = (first_round(p, agent, key) for p in (process, moved))
@@ -121,30 +120,56 @@ def block(settings: Settings) -> Block:
         "Figure 4b: an observation step with factual teaching.",
         "Figure 4c: an action step with counterfactual teaching. The expert's action is scored and then discarded.",
     )
+    rows = Rows(
+        "figure-4",
+        "Figure 4, p. 11",
+        {
+            "process": "Theta ~ N(0, 1), A_bar ~ N(Theta, 1/2), O ~ N(Theta - A, 1), four rounds",
+            "agent": "linear, weights .5, .8, 1.2, -.3, .4",
+            "teaching": "Counterfactual, one sample of the expert",
+            "seed": settings.seed,
+        },
+    )
     items = [
-        holds(
-            "figure-4/where-the-gradient-stops",
-            "P_A ~> A" if stops else "nowhere",
-            "no gradient through the sampled action",
-            stops,
+        rows.paper(
+            "derivative-of-the-actions-by-the-weights",
+            '"this stochastically generated action must not propagate gradients": largest absolute value',
+            np.abs(by_weight[0]).max(),
+            near(0, 0),
         ),
-        holds(
-            "figure-4/Theta-reaches-without-an-observation",
-            ", ".join(name for name in reached if name != "O") or "nothing",
-            "not shown to the agent",
-            reached == ["O"],
+        rows.paper(
+            "derivative-of-the-losses-by-the-weights",
+            '"direct links [...] propagate gradients": least absolute value',
+            np.abs(by_weight[1]).min(),
+            at_least(1e-3),
+            "Appendix A, p. 15",
         ),
-        holds(
-            "figure-4/loss_A-is-computed-from",
+        rows.paper(
+            "Theta-reaches-without-an-observation",
+            '"Theta is not shown to the agent": of P_A, A, P_O and O, moving it changes',
+            ", ".join(reached) or "nothing",
+            equal("O"),
+        ),
+        rows.paper(
+            "loss_A-is-computed-from",
+            "\"the agent doesn't get penalized for the action it takes, but for its probability of taking the action "
+            "the "
+            'expert would have taken"',
             ", ".join(sources),
-            "penalised for its probability of the expert's action, not for the action that it took",
-            sources == ["A_bar", "P_A"],
+            equal("A_bar, P_A"),
         ),
-        holds(
-            "figure-4/A_bar-reaches",
-            "a later loss" if remembered else "no memory",
-            "discarded thereafter",
-            not remembered and np.tril(by_symbol["A"], -1).any(),
+        rows.paper(
+            "A_bar-reaches",
+            '"the expert actions are immediately discarded thereafter": derivative of later losses by it',
+            np.abs(np.tril(by_symbol["A_bar"], -1)).max(),
+            near(0, 0),
+            "Appendix A, p. 14",
+        ),
+        rows.paper(
+            "A-reaches",
+            'samples an action, "which updates the memory states": largest derivative of later losses by it',
+            np.abs(np.tril(by_symbol["A"], -1)).max(),
+            at_least(1e-3),
         ),
     ]
     drawn = list(zip(figures.figure_4(), captions, strict=True))

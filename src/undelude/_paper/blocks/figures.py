@@ -4,8 +4,9 @@ import numpy as np
 
 from undelude._paper import figures
 from undelude._paper.blocks.models import OBSERVED, frog, game, refusal
+from undelude._paper.criterion import at_least, equal, near
 from undelude._paper.game_tree import extensive_form
-from undelude._paper.item import Block, Settings, equal, holds
+from undelude._paper.item import Block, Rows, Settings
 
 
 def figure_1(settings: Settings) -> Block:
@@ -14,7 +15,6 @@ def figure_1(settings: Settings) -> Block:
     moves = [node for node in extensive_form(model.variables, model.names) if len(node.moves) > 1]
     taken = [node for node in moves if node.is_possible]
     arrows = [f"{parent} -> {name}" for name, parents in model.graph.items() for parent in parents]
-    expected = {"Theta -> A", "Theta -> O", "A -> O"}
     text = [
         "Panel a is the tree of all values of the variables of a `CausalModel`: a branch is solid if its conditional "
         "probability is positive, and dotted if it is 0. Panel b is the graph of the same model.",
@@ -24,15 +24,27 @@ def figure_1(settings: Settings) -> Block:
         "branch may follow a dotted one: two of the leaves at solid branches have probability 0.",
         "Figure 1b: the causal Bayesian network.",
     )
+    rows = Rows("figure-1", "Figure 1a, p. 3", {"model": "prize or frog"})
     items = [
-        equal(
-            "figure-1/probability-of-each-move-taken",
+        rows.paper(
+            "probability-of-each-move-taken",
+            '"Solid transitions are deterministic (taken with probability one)"',
             [node.probability for node in taken],
-            [1] * len(taken),
-            "deterministic",
+            near([1] * len(taken)),
         ),
-        equal("figure-1/number-of-moves-not-taken", len(moves) - len(taken), 6, "6 dotted branches"),
-        holds("figure-1/arrows", "; ".join(arrows), "Theta precedes A and O, A precedes O", set(arrows) == expected),
+        rows.paper(
+            "number-of-moves-not-taken",
+            '"dotted ones are possible transitions that aren\'t taken": six are drawn',
+            len(moves) - len(taken),
+            near(6, 0),
+        ),
+        rows.paper(
+            "arrows",
+            '"Theta causally precedes A and O, and A precedes O (Figure 1b)"',
+            "; ".join(arrows),
+            equal("Theta -> A; Theta -> O; A -> O"),
+            "Section 2, p. 4; Figure 1b",
+        ),
     ]
     drawn = list(zip(figures.figure_1(model), captions, strict=True))
     return Block("figure-1", "Figure 1: prize or frog", text, items, drawn)
@@ -42,17 +54,31 @@ def figure_2(settings: Settings) -> Block:
     """Draw and check Figure 2, the flow of information."""
     model = frog()
     panels = {
-        "a": ({"given": ()}, "A <- Theta -> O; A -> O", "conditioning on A also gives evidence about its causal past"),
-        "b": ({"do": "A"}, "A -> O", "intervening on A gives evidence about its causal future only"),
-        "c": ({"given": "Theta"}, "A -> O", "given Theta, the path through it is blocked"),
+        "a": (
+            {"given": ()},
+            "A <- Theta -> O; A -> O",
+            'conditioning gives "evidence about the causal future, but erroneously also about the causal past"',
+        ),
+        "b": ({"do": "A"}, "A -> O", '"no information can flow backwards from A into Theta"'),
+        "c": ({"given": "Theta"}, "A -> O", '"The upward flow of information is blocked"'),
     }
+    places = {"a": "Section 2, p. 5; Figure 2a", "b": "Figure 2b, p. 5", "c": "Section 2, p. 6; Figure 2c"}
+    rows = Rows("figure-2", "Figure 2, p. 5", {"model": "the graph of prize or frog"})
     items = []
-    for panel, (query, expected, paper) in panels.items():
+    for panel, (query, expected, claim) in panels.items():
         paths = "; ".join(str(path) for path in model.paths("A", "O", **query) if path.is_open)
-        items.append(holds(f"figure-2/{panel}/open-paths", paths, paper, paths == expected))
+        items.append(rows.paper(f"{panel}/open-paths", claim, paths, equal(expected), places[panel]))
     after, before = (model.d_separated("Theta", "A", do=do) for do in ("A", ()))
     independent = f"{'independent' if after else 'dependent'}; before, {'independent' if before else 'dependent'}"
-    items.append(holds("figure-2/b/Theta-and-A", independent, "independent after surgery", after and not before))
+    items.append(
+        rows.paper(
+            "b/Theta-and-A",
+            "Theta is independent of A after surgery",
+            independent,
+            equal("independent; before, dependent"),
+            "Section 2, p. 5",
+        )
+    )
     text = [
         "The graph alone, without the tables, determines which paths between `A` and `O` are open: "
         "`CausalModel.paths` lists the paths after surgery, and the nodes that block them.",
@@ -88,21 +114,22 @@ def figure_3(settings: Settings) -> Block:
         "Figure 3c: the network after interventions on the actions.",
         "Figure 3d: the game of the marginal process.",
     )
-    answer = "refused: not identifiable" if reason else "answered"
+    rows = Rows("figure-3", "Figure 3d, p. 8", {"game": "six binary variables, tables from seed 139"})
     items = [
-        equal(
-            "figure-3/d/largest-difference/see-and-see-with-theta-in-the-model",
-            kept,
-            0,
-            "conditioning needs the marginal only",
+        rows.paper(
+            "d/the-effect-of-an-own-action",
+            '"causally insufficient for evaluating the effects of interventional actions": the query is refused',
+            reason.partition(" from ")[0],
+            equal("P(A_2 | do(A_1), O_1) cannot be computed"),
         ),
-        holds("figure-3/d/the-effect-of-an-own-action", answer, "incapable of evaluating interventions", reason),
-        holds(
-            "figure-3/d/largest-difference/do-and-see",
-            lost,
-            "the interventional answer is not the conditional",
-            lost > 0.01,
-            ours=True,
+        rows.example(
+            "d/largest-difference/see-and-see-with-theta-in-the-model",
+            "conditioning needs the marginal process only",
+            kept,
+            near(0),
+        ),
+        rows.example(
+            "d/largest-difference/do-and-see", "the interventional answer is not the conditional", lost, at_least(0.01)
         ),
     ]
     drawn = list(zip(figures.figure_3(model), captions, strict=True))

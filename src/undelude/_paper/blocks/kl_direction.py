@@ -1,15 +1,22 @@
 """Section 4.1: the forward divergence is minimised by the posterior predictive, the reverse one is not."""
 
+from typing import Any
+
+import equinox as eqx
 import jax
+import jax.numpy as jnp
 import matplotlib
 import numpy as np
+from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
 import undelude as ud
-from undelude._distributions import as_categorical
 from undelude._drawing.colours import DO, MUTED, SEE
 from undelude._drawing.svg import STYLE, WIDTH, Svg, to_figure
-from undelude._paper.item import Block, Settings, equal, holds
+from undelude._paper.criterion import at_least, near
+from undelude._paper.item import Block, Rows, Settings
+from undelude._process.episodes import AGENT
+from undelude._teaching.losses import score
 from undelude._teaching.settings import Target
 
 BELIEF = np.array([0.7, 0.2, 0.1])
@@ -24,23 +31,41 @@ def answers() -> dict[Target, np.ndarray]:
     return {"distribution": BELIEF @ SHARP, "reverse": geometric / geometric.sum()}
 
 
-def taught(target: Target, seed: int) -> np.ndarray:
-    """Return the policy of a network taught with `target`, without any observation of theta."""
-    process = ud.tasks.from_tables(
-        prior=BELIEF, expert=SHARP, task=np.full((3, 3, 2), 0.5), num_rounds=1, name="one choice"
+@eqx.filter_jit
+def minimise(targets: tuple[Target, Target], steps: int = 2000) -> Float[Array, "2 A"]:
+    """Return the policies at which gradient descent on the library's losses ends, from the uniform one."""
+    # One round for each theta: the expert's distribution, and a prediction that does not depend on theta.
+    episode = ud.Episodes(
+        theta=None,
+        opening=None,
+        actions=jnp.zeros(3, int),
+        observations=jnp.zeros(3, int),
+        executor=jnp.full(3, AGENT),
+        intervened=jnp.ones(3, bool),
+        expert=ud.Categorical(log_probs=jnp.log(jnp.asarray(SHARP))),
+        expert_actions=jnp.zeros(3, int),
+        reward=None,
+        mask=jnp.ones(3, bool),
     )
-    key_agent, key_teach = jax.random.split(jax.random.key(seed))
-    agent = ud.GRUAgent(process, 4, key=key_agent)
-    teaching = ud.Counterfactual(target=target, observation_weight=0.0)
-    run = ud.teach(process, agent, teaching, key=key_teach, steps=300, batch_size=256, learning_rate=0.1, log_every=300)
-    distribution = as_categorical(run.agent.f_A(run.agent.init(num_rounds=1)))
-    return np.asarray(distribution.probs, float)
+
+    def loss(logits: Array, target: Target) -> Array:
+        P_A, P_O = (ud.Categorical(log_probs=jax.nn.log_softmax(x)) for x in (logits, jnp.zeros((3, 2))))
+        action, _ = score((P_A, P_O), episode, target, None)
+        return jnp.asarray(BELIEF) @ action
+
+    def descend(target: Target) -> Array:
+        def step(_: Any, logits: Array) -> Array:
+            return logits - jax.grad(lambda x: loss(jnp.broadcast_to(x, (3, 3)), target))(logits)
+
+        return jax.nn.softmax(jax.lax.fori_loop(0, steps, step, jnp.zeros(3)))
+
+    return jnp.stack([descend(target) for target in targets])
 
 
 def block(settings: Settings) -> Block:
     """Compare the minima of the forward and the reverse divergence from an expert who knows theta."""
     want = answers()
-    have: dict[Target, np.ndarray] = {target: taught(target, settings.seed) for target in want}
+    have = dict(zip(want, np.asarray(minimise(("distribution", "reverse")), float), strict=True))
     forward, reverse = want["distribution"], want["reverse"]
     text = [
         "An expert who knows theta takes the action of that theta, and each other action with probability .0001. The "
@@ -49,41 +74,36 @@ def block(settings: Settings) -> Block:
         "the reverse divergence, `KL(P || Q(A | theta))`, is the normalised geometric mean of the expert's "
         "distributions. It is over-confident, the more so the sharper the expert. An agent distilled that way from a "
         "teacher with privileged information copies the teacher's confidence.",
-        'Two networks were taught, one with each; `target="reverse"` exists in `ud.teach` for this comparison.',
+        'Gradient descent on both losses of `ud.teach` starts from the uniform policy; `target="reverse"` exists for '
+        "this "
+        "comparison.",
     ]
     name = "section-4-1-direction"
+    rows = Rows(name, "Section 4.1, p. 11", {"belief": BELIEF.tolist(), "P(another action | theta)": SLIP})
     items = [
-        equal(
-            f"{name}/forward/minimum",
-            forward,
-            [0.70, 0.20, 0.10],
-            ".70, .20, .10: the belief",
-            tolerance=1e-3,
-            ours=True,
-        ),
-        equal(
-            f"{name}/reverse/minimum/log-odds",
-            np.log(reverse[0] / reverse[1:]),
-            np.array([0.7 - 0.2, 0.7 - 0.1]) * np.log(SHARP[0, 0] / SLIP),
-            "(.7 - .2) and (.7 - .1) times the expert's log-odds",
-            ours=True,
-        ),
-        holds(
-            f"{name}/reverse/minimum", reverse, "nearly certain of a theta with belief .7", reverse[0] > 0.98, ours=True
-        ),
-        holds(
-            f"{name}/forward/net",
+        rows.paper(
+            "forward/minimum-of-the-loss",
+            '"the action probabilities regress the posterior predictive": where descent on the loss of `ud.teach` ends',
             have["distribution"],
-            "at the posterior predictive",
-            np.abs(have["distribution"] - forward).max() < 0.03,
-            ours=True,
+            near(forward, 1e-3),
+            steps=2000,
         ),
-        holds(
-            f"{name}/reverse/net",
+        rows.example(
+            "forward/posterior-predictive", "the belief, but for slips", forward, near([0.70, 0.20, 0.10], 1e-3)
+        ),
+        rows.example(
+            "reverse/minimum/log-odds",
+            "(.7 - .2) and (.7 - .1) times the expert's log-odds",
+            np.log(reverse[0] / reverse[1:]),
+            near(np.array([0.7 - 0.2, 0.7 - 0.1]) * np.log(SHARP[0, 0] / SLIP), 1e-4),
+        ),
+        rows.example("reverse/minimum", "nearly certain of a theta with belief .7", reverse[0], at_least(0.98)),
+        rows.example(
+            "reverse/minimum-of-the-loss",
+            "descent ends at the geometric mean",
             have["reverse"],
-            "at the geometric mean",
-            np.abs(have["reverse"] - reverse).max() < 0.02,
-            ours=True,
+            near(reverse, 1e-3),
+            steps=2000,
         ),
     ]
     caption = "Policies learned from a belief of .7, .2, .1 with the two directions of the divergence."
@@ -102,11 +122,11 @@ def _directions_figure(want: dict[Target, np.ndarray], have: dict[Target, np.nda
         for target, (label, colour, offset) in looks.items():
             x = np.arange(3) + offset
             axes.bar(x, want[target], 0.32, color=colour, alpha=0.35, label=f"{label}: minimum")
-            axes.plot(x, have[target], "o", color=colour, ms=5, mew=0, label=f"{label}: network")
+            axes.plot(x, have[target], "o", color=colour, ms=5, mew=0, label=f"{label}: by descent")
         axes.set(ylim=(0, 1.05), title="P(A)")
         axes.set_xticks(range(3), [f"theta {k + 1}'s action" for k in range(3)])
         axes.set_yticks([0, 0.5, 1], ["0", "1/2", "1"])
         axes.axhline(0, color=MUTED, lw=0.6)
         axes.legend(frameon=False, loc="upper right")
         words = "; ".join(f"{label}: {np.round(have[target], 3).tolist()}" for target, (label, *_) in looks.items())
-        return to_figure(figure, "directions", f"Policies of two networks over three actions. {words}.")
+        return to_figure(figure, "directions", f"Policies by two losses over three actions. {words}.")

@@ -54,6 +54,22 @@ def log_tables(process: ud.InteractionProcess) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(expert.log_probs, float), np.asarray(task.log_probs, float)
 
 
+def draw(rng: np.random.Generator, distribution: np.ndarray) -> np.ndarray:
+    """Sample a symbol from each row of `[B, n]` by inverting the cumulative distribution."""
+    return (rng.random((len(distribution), 1)) > distribution.cumsum(-1)[:, :-1]).sum(-1)
+
+
+def demonstrations(
+    process: ud.InteractionProcess, size: int, num_rounds: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sample theta, `[B]`, and the expert's actions and observations, `[B, T]`, of a process from tables, in NumPy."""
+    expert, task = (np.exp(table) for table in log_tables(process))
+    theta = draw(rng, np.broadcast_to(np.asarray(process.prior, float), (size, len(expert))))
+    a = np.stack([draw(rng, expert[theta]) for _ in range(num_rounds)], 1)
+    o = np.stack([draw(rng, task[theta, a[:, t]]) for t in range(num_rounds)], 1)
+    return theta, a, o
+
+
 GAME = ("Theta_1", "A_1", "O_1", "Theta_2", "A_2", "O_2")
 OBSERVED = ("A_1", "O_1", "A_2", "O_2")
 

@@ -1,5 +1,6 @@
 """Interaction processes for Section 3 and Remark 14: the game of Figure 3, and a bandit whose best arm moves."""
 
+import functools
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -9,9 +10,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 import undelude as ud
-from undelude._agents.base import predict_stepwise
 from undelude._distributions import as_categorical
-from undelude._paper.blocks.models import GAME
+from undelude._paper.blocks.models import GAME, game
 
 
 class Past(eqx.Module):
@@ -139,12 +139,40 @@ def tiring_bandit(num_arms: int = 3, num_rounds: int = 3) -> ud.InteractionProce
     return ud.InteractionProcess(b.prior, b.thetas, b.task, b.expert, num_rounds, transition=Tire(num_arms))
 
 
-@eqx.filter_jit
-def policies(process: ud.InteractionProcess, histories: ud.Episodes) -> Float[Array, "B T A"]:
-    """Return an exact agent's prediction of each action of each history, given the marks of the history."""
+@functools.cache
+def game_twice() -> tuple[ud.CausalModel, ud.InteractionProcess, ud.CausalModel]:
+    """Return Figure 3's game as a graph, as an interaction process, and as the graph of that process."""
+    model = game()
+    process = game_process(model)
+    return model, process, process.causal_model()
 
-    def one(episode: ud.Episodes) -> Array:
-        P_A, _ = predict_stepwise(ud.ExactAgent(process), episode)
-        return as_categorical(P_A).probs
+
+@functools.cache
+def tiring_twice() -> tuple[ud.InteractionProcess, ud.CausalModel]:
+    """Return the bandit of three rounds whose best arm moves, and its graph."""
+    process = tiring_bandit()
+    return process, process.causal_model()
+
+
+class Exact(eqx.Module):
+    """Predictions and beliefs of an exact agent before each round of histories."""
+
+    P_A: Float[Array, "*B A"]
+    belief: Float[Array, "*B K"]
+
+
+@eqx.filter_jit
+def exact(process: ud.InteractionProcess, histories: ud.Episodes) -> Exact:
+    """Return an exact agent's prediction of each action of each history and its belief, given the marks."""
+    agent = ud.ExactAgent(process)
+
+    def one(history: ud.Episodes) -> Exact:
+        def round(m: Any, x: Any) -> tuple[Any, Exact]:
+            a, intervened, o = x
+            before = Exact(as_categorical(agent.f_A(m)).probs, jnp.exp(agent.belief(m)))
+            return agent.g_O(o, agent.g_A(a, m, intervened=intervened)), before
+
+        m = agent.init(num_rounds=history.num_rounds)
+        return jax.lax.scan(round, m, (history.actions, history.intervened, history.observations))[1]
 
     return jax.vmap(one)(histories)

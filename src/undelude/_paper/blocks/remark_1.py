@@ -6,7 +6,8 @@ import numpy as np
 
 import undelude as ud
 from undelude._paper.blocks.models import BOXES, CONTENT, CONTENTS, IDENTITY, chance, frog
-from undelude._paper.item import Block, Settings, equal
+from undelude._paper.criterion import near
+from undelude._paper.item import Block, Rows, Settings
 
 
 def other_order() -> ud.CausalModel:
@@ -30,6 +31,9 @@ def block(settings: Settings) -> Block:
         x = np.exp([float(model.log_prob(**evidence)) for model in models]) / 2
         return x / x.sum()
 
+    rows = Rows(
+        "remark-1", "Remark 1, p. 5", {"models": "prize or frog, and the same with A -> Theta", "prior": "1/2 on each"}
+    )
     experiment = [weights(do={"A": 1}, see={"O": o})[1] for o in (1, -1)]
     predicted = np.mean([chance(model, "O", 1, do={"A": 1}) for model in models])
     return Block(
@@ -44,45 +48,47 @@ def block(settings: Settings) -> Block:
             "action with its outcome changes it.",
         ],
         [
-            equal(
-                "remark-1/P(Theta=1 | do(A))",
+            rows.paper(
+                "P(Theta=1 | do(A))",
+                "P(theta | do(a)) = delta[theta = a]",
                 [chance(models[1], "Theta", 1, do={"A": a}) for a in BOXES],
-                [1, 0],
-                "a point mass on the action",
+                near([1, 0]),
             ),
-            equal(
-                "remark-1/largest-difference/P(Theta | do(A)) - P(Theta | A)",
-                np.abs([_between(models[1], "Theta", a) for a in BOXES]).max(),
-                0,
+            rows.paper(
+                "largest-difference/P(Theta | do(A)) - P(Theta | A)",
                 "P(theta | do(a)) = P(theta | a)",
+                np.abs([_between(models[1], "Theta", a) for a in BOXES]).max(),
+                near(0),
             ),
-            equal(
-                "remark-1/first-order/P(Theta=1 | do(A))",
+            rows.paper(
+                "first-order/P(Theta=1 | do(A))",
+                '"to evaluate an intervention we need to know the causal structure": in the other order it is P(theta)',
                 [chance(models[0], "Theta", 1, do={"A": a}) for a in BOXES],
-                [1 / 2, 1 / 2],
-                "1/2 in the first order",
+                near(["1/2", "1/2"]),
             ),
-            equal(
-                "remark-1/largest-difference-of-the-joints",
+            rows.example(
+                "largest-difference-of-the-joints",
+                "the two models have the same joint distribution",
                 np.abs(joints[0] - joints[1]).max(),
-                0,
-                "equal joint distributions",
-                ours=True,
+                near(0),
             ),
-            equal(
-                "remark-1/hypotheses/after-demonstrations",
+            rows.example(
+                "hypotheses/after-demonstrations",
+                "demonstrations do not distinguish the orders",
                 [weights(see={"A": a, "O": 1})[1] for a in BOXES],
-                [1 / 2, 1 / 2],
-                "1/2: demonstrations do not distinguish the orders",
-                ours=True,
+                near(["1/2", "1/2"]),
             ),
-            equal("remark-1/hypotheses/P(O=+1 | do(A=1))", predicted, 3 / 4, "3/4", ours=True),
-            equal(
-                "remark-1/hypotheses/after-prize-and-frog",
+            rows.example(
+                "hypotheses/P(O=+1 | do(A=1))",
+                "1/2 under the first order and 1 under the second, averaged",
+                predicted,
+                near("3/4"),
+            ),
+            rows.example(
+                "hypotheses/after-prize-and-frog",
+                "one own action and its outcome change the belief in the reversed arrow",
                 experiment,
-                [2 / 3, 0],
-                "2/3 for the reversed arrow after a prize, 0 after a frog",
-                ours=True,
+                near(["2/3", 0]),
             ),
         ],
     )

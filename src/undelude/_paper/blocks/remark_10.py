@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 
 import undelude as ud
-from undelude._paper.blocks.models import game
-from undelude._paper.blocks.processes import game_process, policies, tiring_bandit
-from undelude._paper.item import Block, Settings, equal, holds
+from undelude._paper.blocks.processes import exact, game_twice, tiring_twice
+from undelude._paper.criterion import equal, near
+from undelude._paper.item import Block, Rows, Settings
 
 
 def differences(process: ud.InteractionProcess, model: ud.CausalModel, *, num_rounds: int) -> tuple[float, float]:
@@ -26,8 +26,8 @@ def differences(process: ud.InteractionProcess, model: ud.CausalModel, *, num_ro
     # One more round, for the prediction before it.
     a, o, do = (np.pad(rows[:, i * n : (i + 1) * n], ((0, 0), (0, 1))) for i in range(3))
     histories = ud.Episodes.of(process, actions=a, observations=o, intervened=do == 1)
-    belief = np.exp(np.asarray(ud.posterior(process, histories)))[:, n]
-    policy = np.asarray(policies(process, histories))[:, n]
+    answers = exact(process, histories)
+    belief, policy = np.asarray(answers.belief)[:, n], np.asarray(answers.P_A)[:, n]
     worst = [0.0, 0.0]
     for i in range(len(rows)):
         done = {f"A_{t + 1}": int(a[i, t]) for t in range(n) if do[i, t]}
@@ -40,8 +40,7 @@ def differences(process: ud.InteractionProcess, model: ud.CausalModel, *, num_ro
 
 def block(settings: Settings) -> Block:
     """Compare the recursive posterior with enumeration."""
-    model = game()
-    process, tiring = game_process(model), tiring_bandit()
+    (model, process, again), (tiring, tiring_model) = game_twice(), tiring_twice()
     # The remark's product of conditionals: P(theta_2 | theta_1, a_1, o_1) P(o_1 | theta_1, a_1) P(theta_1).
     step = 0.0
     for a, o in itertools.product((0, 1), (0, 1)):
@@ -55,45 +54,45 @@ def block(settings: Settings) -> Block:
         )
         done = model.query(("Theta_1", "Theta_2"), do={"A_1": a}, see={"O_1": o})
         step = max(step, float(np.abs(product / product.sum() - done).max()))
-    path = differences(process, process.causal_model(), num_rounds=1)
-    moving = differences(tiring, tiring.causal_model(), num_rounds=2)
+    path = differences(process, again, num_rounds=1)
+    moving = differences(tiring, tiring_model, num_rounds=2)
     before, after = (model.d_separated("Theta_1", "A_1", do=do) for do in ((), "A_1"))
     dependence = f"{'independent' if before else 'dependent'}; done, {'independent' if after else 'dependent'}"
+    rows = Rows("remark-10", "Remark 10, p. 8", {"game": "that of Figure 3, tables from seed 139"})
+    moving_arm = {"game": "bandit of three arms whose best arm moves, three rounds"}
+    recursion = "recursion = enumeration, for all histories and marks"
     text = [
-        "`ud.posterior` and the exact agents compute the belief by a recursion without the likelihood of intervened "
-        "actions. `process.causal_model(num_rounds=...)` is the same process as a graph: a query removes the arrows "
-        "into intervened variables and sums over the hidden ones. The two share no code beyond the mechanisms.",
+        "The exact agents compute the belief by a recursion without the likelihood of intervened actions. "
+        "`process.causal_model(num_rounds=...)` is the same process as a graph: a query removes the arrows into "
+        "intervened variables and sums over the hidden ones. The two share no code beyond the mechanisms.",
         "Listed is the largest difference of any probability over all histories and all marks of their actions: in "
         "Figure 3's game, with the path of thetas as the state, and in three rounds of a bandit whose best arm moves.",
     ]
     items = [
-        equal(
-            "remark-10/largest-difference/product-and-query", step, 0, "the product of three conditional probabilities"
+        rows.paper(
+            "largest-difference/product-and-query",
+            "P(theta_1:t+1 | do(a_1:t), o_1:t) is proportional to P(theta_t+1 | ...) P(o_t | ...) P(theta_1:t | ...)",
+            step,
+            near(0),
         ),
-        equal(
-            "remark-10/largest-difference/game/posterior",
-            path[0],
-            0,
-            "recursion = enumeration, of theta_1:2",
-            ours=True,
+        rows.paper(
+            "largest-difference/game/next-action",
+            "P(a_t+1 | do(a_1:t), o_1:t) = sum_theta P(a_t+1 | theta, a, o) P(theta | do(a_1:t), o_1:t)",
+            path[1],
+            near(0),
         ),
-        equal(
-            "remark-10/largest-difference/game/next-action", path[1], 0, "recursion = enumeration, of A_2", ours=True
+        rows.paper(
+            "Theta_1-and-A_1",
+            '"the likelihood of the action is absent from the product because it was treated as an intervention"',
+            dependence,
+            equal("dependent; done, independent"),
         ),
-        equal(
-            "remark-10/largest-difference/moving-arm/posterior",
-            moving[0],
-            0,
-            "recursion = enumeration, of Theta_3",
-            ours=True,
+        rows.example("largest-difference/game/posterior", f"{recursion}, of theta_1:2", path[0], near(0)),
+        rows.example(
+            "largest-difference/moving-arm/posterior", f"{recursion}, of Theta_3", moving[0], near(0), **moving_arm
         ),
-        equal(
-            "remark-10/largest-difference/moving-arm/next-action",
-            moving[1],
-            0,
-            "recursion = enumeration, of A_3",
-            ours=True,
+        rows.example(
+            "largest-difference/moving-arm/next-action", f"{recursion}, of A_3", moving[1], near(0), **moving_arm
         ),
-        holds("remark-10/Theta_1-and-A_1", dependence, "the likelihood of the action is absent", after and not before),
     ]
     return Block("remark-10", "Remark 10: the recursion", text, items)

@@ -1,10 +1,10 @@
 """Remark 11: the multi-armed bandit."""
 
+import dataclasses
 from collections.abc import Iterable
+from fractions import Fraction
 from typing import Any, Literal
 
-import equinox as eqx
-import jax
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
@@ -13,8 +13,10 @@ import undelude as ud
 from undelude._drawing.beliefs import belief_plot
 from undelude._drawing.colours import DO, INK, SEE
 from undelude._drawing.svg import STYLE, WIDTH, Svg, to_figure
-from undelude._paper.blocks.processes import policies
-from undelude._paper.item import Block, Item, Settings, holds, sampled
+from undelude._paper.blocks.episodes import ROUNDS, SHORT, Played, belief, last_belief, play
+from undelude._paper.blocks.models import demonstrations, log_tables
+from undelude._paper.criterion import Criterion, at_least, at_most, near, sampled
+from undelude._paper.item import Block, Item, Measured, Rows, Settings, difference, mean
 from undelude._types import Mark
 
 # The paper's table: actions, rewards, and the arm that the trajectory converges to.
@@ -48,120 +50,208 @@ MEANING = {
     "truth": "belief in the best arm after round 20",
 }
 CONFIDENT = 0.9
-T, LONG = 20, 100
-# Episodes whose best arm is relabelled as arm 0, and the belief of the agent in each round, [B, LONG + 1, K].
-Played = tuple[ud.Episodes, np.ndarray]
+EXPERT_SHARE = 0.6
+# The tables of Remark 11: Q(theta), Q(a | theta) for a = theta and not, Q(O = 1 | theta, a) likewise.
+MECHANISMS = ("1/5", 0.6, 0.1, 0.75, 0.25)
+# For "see" and "do": episodes, and the belief before each of their first 20 rounds and after them, [B, 21, K].
+Shown = dict[Mark, tuple[Played, np.ndarray]]
 
 
-def play(settings: Settings, name: Literal["expert"] | Mark) -> Played:
-    """Sample episodes of the expert, or of the exact agent that reads its own actions as `name`, and its beliefs.
+def labelled(played: Played) -> tuple[Played, np.ndarray]:
+    """Return episodes and beliefs with the best arm labelled as the first one, as in the paper.
 
-    As in the paper the best arm is labelled as the first one; the mechanisms are symmetric in the labels.
+    The mechanisms are symmetric in the labels.
     """
-    bandit = ud.tasks.bandit()
-    episodes = ud.rollout(
-        bandit,
-        None if name == "expert" else ud.ExactAgent(bandit, own_actions=name),
-        key=jax.random.fold_in(jax.random.key(settings.seed), list(REFERENCE).index(name)),
-        num_episodes=settings.num_episodes,
-        num_rounds=LONG,
-        executor="expert" if name == "expert" else "agent",
-    )
-    best = np.asarray(episodes.theta)[:, None]
-    belief = np.exp(np.asarray(ud.posterior(bandit, episodes)))
-    belief = np.take_along_axis(belief, (best + np.arange(5))[:, None] % 5, -1)
-    return eqx.tree_at(lambda e: e.actions, episodes, (np.asarray(episodes.actions) - best) % 5), belief
+    best = played.theta[:, None]
+    by_round = np.take_along_axis(belief(played), (best + np.arange(5))[:, None] % 5, -1)
+    return dataclasses.replace(played, actions=(played.actions - best) % 5), by_round
+
+
+def expert_episodes(settings: Settings) -> Played:
+    """Sample the expert, whose actions are evidence, in NumPy from the tables of the bandit."""
+    bandit, rng = ud.tasks.bandit(), np.random.default_rng(settings.seed)
+    theta, a, o = demonstrations(bandit, settings.num_episodes, SHORT, rng)
+    parameters = {"task": "bandit", "episodes": settings.num_episodes, "seed": settings.seed}
+    nothing = np.empty((0, SHORT, 5)), np.empty((0, SHORT))  # It predicts nothing.
+    return Played(bandit, theta, a, o, *nothing, np.zeros(ROUNDS, bool), parameters)
 
 
 def block(settings: Settings) -> Block:
     """Recompute the table, and compare its two columns and the expert over many episodes."""
-    items, curves, played = _printed_items(), {}, {}
-    for name in REFERENCE:
-        episodes, belief = play(settings, name)
-        best, end = episodes.actions == 0, belief[:, T]
-        curves[name] = best.mean(0)
-        if name != "expert":
-            played[name] = episodes, belief
-        if name == "see":
-            items.append(_regularity(np.asarray(episodes.actions)[:, :T]))
-        x = {
-            "first-5": best[:, :5].mean(1),
-            "last-5": best[:, T - 5 : T].mean(1),
-            "reward": np.asarray(episodes.reward)[:, :T].mean(1),
-            "wrong": end[:, 1:].max(1) > CONFIDENT,
-            "truth": end[:, 0],
-        }
-        for quantity, reference in REFERENCE[name].items():
-            key, paper = f"remark-11/{name}/{quantity}", f"{reference:.4g}: {MEANING[quantity]}"
-            # The standard deviation of a uniform rounding error.
-            rounding = ROUNDED.get(f"{name}/{quantity}", 0.001) / np.sqrt(12)
-            if quantity == "wrong":
-                items.append(_share(key, x[quantity], reference, paper, REFERENCE_EPISODES, rounding))
-                continue
-            error = float(np.hypot(x[quantity].std() / np.sqrt(REFERENCE_EPISODES), rounding))
-            items.append(sampled(key, x[quantity], reference, paper, error=error, ours=True))
-    do, see, expert = (float(curves[name][-10:].mean()) for name in ("do", "see", "expert"))
-    near = abs(do - expert) < 0.01 + 1 / np.sqrt(settings.num_episodes)  # Each is a mean over ten rounds.
-    paper = "intervening finds the best arm, conditioning often does not: intervening, conditioning, expert"
-    items.append(
-        holds("remark-11/share-of-the-best-arm-in-rounds-91-to-100", [do, see, expert], paper, near and see < 0.45)
-    )
+    shown: Shown = {mark: labelled(play(settings, mark)) for mark in ("see", "do")}
+    items = [*_mechanism_items(), *_printed_items(), *_paper_items(shown)]
+    items += _reference_items("expert", *labelled(expert_episodes(settings)))
+    for mark in ("do", "see"):
+        items += _reference_items(mark, *shown[mark])
+    items.append(_regularity(shown["see"][0]))
     text = [
         "Below is the paper's table with newly sampled trajectories: the best arm is labelled 1, actions and rewards "
         "are in blocks of five, and the last line has the final belief. Agents that condition on their own actions "
         "repeat them and often become certain of a wrong arm. Agents that intervene mostly end on arm 1.",
         "We also computed the beliefs of the paper's six printed trajectories with `ud.posterior`, each with actions "
-        "marked as its own column says; listed is the final belief in the arms 1 to 5. Each column is more likely "
-        "under its own reading than under the other. The conditioning trajectories are more regular than these "
+        "marked as its own column says; listed is the final belief in the arm that it converges to. Each column is "
+        "more "
+        "likely under its own reading than under the other. The conditioning trajectories are more regular than these "
         "mechanisms make them, though. An agent that is certain of an arm pulls it with probability .6, as the expert "
         "does, whereas the first trajectory has one arm in 19 of 20 rounds. About 4 in 10,000 conditioning agents are "
         "as regular.",
-        f"The remaining items are means over {settings.num_episodes:,} episodes of each kind: how often the best arm "
-        "is pulled, the reward, and the share of agents with a belief above .9 in a wrong arm after 20 rounds. The "
-        "expert knows the best arm, and its actions are observed, so that they are genuine evidence.",
+        f"The remaining items are means over {settings.num_episodes:,} episodes of each kind, compared with those of "
+        "an "
+        f"independent implementation in NumPy over {REFERENCE_EPISODES:,} episodes: how often the best arm is pulled, "
+        "the "
+        "reward, and the share of agents with a belief above .9 in a wrong arm after 20 rounds. The expert knows the "
+        "best arm, and its actions are observed, so that they are genuine evidence.",
     ]
-    figures = [*_belief_figures(played), (_curves_figure(curves), "Share of the best arm per round, over 100 rounds.")]
-    return Block("remark-11", "Remark 11: the multi-armed bandit", text, items, figures, table(played))
+    curves: dict[Mark, np.ndarray] = {mark: (x.actions == 0).mean(0) for mark, (x, _) in shown.items()}
+    caption = "Share of the best arm per round, over 100 rounds; the expert's is .6."
+    figures = [*_belief_figures(shown), (_curves_figure(curves), caption)]
+    return Block("remark-11", "Remark 11: the multi-armed bandit", text, items, figures, table(shown))
+
+
+def _mechanism_items() -> list[Item]:
+    log_expert, log_task = log_tables(ud.tasks.bandit())
+    prior, expert, pays = np.asarray(ud.tasks.bandit().prior, float), np.exp(log_expert), np.exp(log_task[..., 1])
+    own, other = np.eye(5, dtype=bool), ~np.eye(5, dtype=bool)
+    tables = [prior, expert[own], expert[other], pays[own], pays[other]]
+    apart = max(np.abs(x - float(Fraction(p))).max() for x, p in zip(tables, MECHANISMS, strict=True))
+    claim = (
+        "P(theta) = 1/5; P(a | theta) = .6 or .1; P(O = 1 | theta, a) = .75 or .25: largest difference of the tables"
+    )
+    return [Rows("remark-11", "Remark 11, p. 9", {"task": "bandit"}).paper("mechanisms", claim, apart, near(0))]
+
+
+def _paper_items(shown: Shown) -> list[Item]:
+    """Return the items of the paper's sentences below its table."""
+    (see, belief_see), (do, _) = shown["see"], shown["do"]
+    rows = Rows("remark-11", "Remark 11, p. 9", {"rounds": SHORT})
+    both = {**see.parameters, "key": "those of see and of do"}
+    repeats = [(x.actions[:, 1:SHORT] == x.actions[:, : SHORT - 1]).mean(1) for x in (see, do)]
+    arms = [(x.actions[:, :SHORT, None] == np.arange(5)).any(1).sum(-1) for x in (see, do)]
+    wrong = belief_see[:, -1, 1:].max(1) > CONFIDENT
+    return [
+        rows.paper(
+            "see-less-do/share-of-rounds-that-repeat-the-arm",
+            'conditioning has "a tendency to repeating previously chosen actions": more than intervening',
+            difference(repeats[0], repeats[1]),
+            at_least(0, errors=4),
+            **both,
+        ),
+        rows.paper(
+            "see/certain-of-a-wrong-arm",
+            '"often converging to the wrong arm": share of agents with a belief above .9 in one',
+            mean(wrong),
+            at_least(0.1, errors=4),
+            **see.parameters,
+        ),
+        rows.paper(
+            "do-less-see/number-of-arms-pulled",
+            'intervening "leads to a richer exploratory strategy": more of the five arms',
+            difference(arms[1], arms[0]),
+            at_least(0, errors=4),
+            **both,
+        ),
+        rows.paper(
+            "do/belief-in-the-best-arm",
+            'intervening "identifies the best arm": mean belief in it after 100 rounds',
+            mean(last_belief(do)[:, 0]),
+            at_least(0.9, errors=4),
+            **{**do.parameters, "rounds": ROUNDS},
+        ),
+        rows.example(
+            "do/best-arm-in-the-last-ten-of-100-rounds",
+            "by then it pulls the best arm nearly as often as the expert does",
+            mean((do.actions[:, -10:] == 0).mean(1)),
+            at_least(0.55, errors=4),
+            **{**do.parameters, "rounds": ROUNDS},
+        ),
+        rows.example(
+            "see/best-arm-in-the-last-ten-of-100-rounds",
+            "and the conditioning agent does not",
+            mean((see.actions[:, -10:] == 0).mean(1)),
+            at_most(0.45, errors=4),
+            **{**see.parameters, "rounds": ROUNDS},
+        ),
+    ]
+
+
+def _reference_items(name: Literal["expert"] | Mark, played: Played, by_round: np.ndarray) -> list[Item]:
+    """Return the items of an independent implementation of the bandit and its agents."""
+    best, end = played.actions == 0, by_round[:, SHORT]
+    x = {
+        "first-5": best[:, :5].mean(1),
+        "last-5": best[:, SHORT - 5 : SHORT].mean(1),
+        "reward": played.rewards[:, :SHORT].mean(1),
+        "wrong": end[:, 1:].max(1) > CONFIDENT,
+        "truth": end[:, 0],
+    }
+    rows = Rows("remark-11", "Remark 11, p. 9", {**played.parameters, "rounds": SHORT})
+    items = []
+    for quantity, reference in REFERENCE[name].items():
+        # The standard deviation of a uniform rounding error.
+        rounding = ROUNDED.get(f"{name}/{quantity}", 0.001) / np.sqrt(12)
+        if quantity == "wrong":
+            value, criterion = _share(x[quantity], reference, REFERENCE_EPISODES, rounding)
+        else:
+            error = float(np.hypot(x[quantity].std() / np.sqrt(REFERENCE_EPISODES), rounding))
+            value, criterion = mean(x[quantity]), sampled(reference, error=error)
+        items.append(rows.example(f"{name}/{quantity}", MEANING[quantity], value, criterion))
+    return items
 
 
 def _printed_items() -> list[Item]:
     bandit = ud.tasks.bandit()
+    marks = list(PRINTED)
+    printed = [(digits(a), digits(o)) for mark in marks for a, o, _ in PRINTED[mark]]
+    arms, rewards = np.array([a for a, _ in printed]) - 1, np.array([o for _, o in printed])
+    # All six under both readings, in one call.
+    done = np.repeat([False, True], 6)[:, None] & np.ones(SHORT, bool)
+    histories = ud.Episodes.of(
+        bandit, actions=np.tile(arms, (2, 1)), observations=np.tile(rewards, (2, 1)), intervened=done
+    )
+    beliefs = np.exp(np.asarray(ud.posterior(bandit, histories), float)).reshape(2, 2, 3, SHORT + 1, 5)
+    P_A = np.take_along_axis(beliefs[..., :-1, :] @ np.exp(log_tables(bandit)[0]), arms.reshape(1, 2, 3, SHORT, 1), -1)
+    log_likelihood = np.log(P_A).sum((2, 3, 4))  # [reading, column]
+    rows = Rows("remark-11", "Remark 11, p. 9", {"task": "bandit", "trajectories": "those of the paper's table"})
     items = []
-    for mark, trajectories in PRINTED.items():
-        arms = np.array([digits(a) for a, _, _ in trajectories]) - 1
-        rewards = np.array([digits(o) for _, o, _ in trajectories])
-        beliefs, log_likelihood = {}, {}
-        for reading in ("do", "see"):
-            histories = ud.Episodes.of(bandit, actions=arms, observations=rewards, intervened=reading == "do")
-            beliefs[reading] = np.exp(np.asarray(ud.posterior(bandit, histories))[:, -1])
-            P_A = np.take_along_axis(np.asarray(policies(bandit, histories)), arms[..., None], -1)
-            log_likelihood[reading] = np.log(P_A).sum()
-        for i, (belief, (_, _, arm)) in enumerate(zip(beliefs[mark], trajectories, strict=True), 1):
-            agrees = belief.argmax() == arm - 1 and belief.max() > CONFIDENT
-            paper = f"converges to arm {arm}, {'the best' if arm == 1 else 'a wrong one'}"
-            items.append(holds(f"remark-11/printed/{mark}-{i}/belief-in-each-arm", belief, paper, agrees))
-        ratio = float(log_likelihood[mark] - log_likelihood["see" if mark == "do" else "do"])
-        paper = "above 0: the column is more likely under its own reading (nats)"
-        items.append(holds(f"remark-11/printed/{mark}/log-likelihood-ratio", ratio, paper, ratio > 0, ours=True))
+    for column, mark in enumerate(marks):
+        for i, (_, _, arm) in enumerate(PRINTED[mark]):
+            which = "the best" if arm == 1 else "a wrong one"
+            items.append(
+                rows.paper(
+                    f"printed/{mark}-{i + 1}/belief-in-arm-{arm}",
+                    f"the printed trajectory converges to arm {arm}, {which}",
+                    beliefs[column, column, i, -1, arm - 1],
+                    at_least(CONFIDENT),
+                )
+            )
+        items.append(
+            rows.example(
+                f"printed/{mark}/log-likelihood-ratio",
+                "the column is more likely under its own reading than under the other, nats",
+                log_likelihood[column, column] - log_likelihood[1 - column, column],
+                at_least(1),
+            )
+        )
     return items
 
 
-def _regularity(actions: np.ndarray) -> Item:
+def _regularity(played: Played) -> Item:
     """Compare the share of agents that keep to one arm as the first printed trajectory does with the reference."""
     pulls = max(digits(PRINTED["see"][0][0]).count(arm) for arm in range(1, 6))
-    regular = (actions[..., None] == np.arange(5)).sum(1).max(1) >= pulls
-    paper = f"share with one arm in {pulls} or more of 20 rounds, as this trajectory: about 4 in 10,000"
-    return _share("remark-11/see/as-regular-as-printed-see-1", regular, REGULAR, paper, REGULAR_EPISODES)
+    regular = (played.actions[:, :SHORT, None] == np.arange(5)).sum(1).max(1) >= pulls
+    rows = Rows("remark-11", "Remark 11, p. 9", {**played.parameters, "rounds": SHORT})
+    claim = f"share with one arm in {pulls} or more of 20 rounds, as this trajectory: about 4 in 10,000"
+    return rows.example("see/as-regular-as-printed-see-1", claim, *_share(regular, REGULAR, REGULAR_EPISODES))
 
 
 def _share(
-    name: str, x: np.ndarray, reference: float, paper: str, reference_episodes: int, rounding: float = 0.0
-) -> Item:
-    """Return an item for a share so small that a sample may have none, with the standard deviation of the reference."""
+    x: np.ndarray, reference: float, reference_episodes: int, rounding: float = 0.0
+) -> tuple[Measured, Criterion]:
+    """Return a share so small that a sample may have none, with the standard deviation of the reference."""
     spread = float(np.sqrt(reference * (1 - reference)))
     error = float(np.hypot(spread / np.sqrt(reference_episodes), rounding))
     # A small count is skewed: three more are within what four deviations allow to a normal variable.
-    return sampled(name, x, reference, paper, error=error, slack=3 / len(x), spread=spread, ours=True)
+    return mean(x, spread=spread), sampled(reference, error=error, slack=3 / len(x))
 
 
 def digits(blocks: str) -> list[int]:
@@ -169,15 +259,15 @@ def digits(blocks: str) -> list[int]:
     return [int(x) for x in blocks if x != " "]
 
 
-def _column(name: str, episodes: ud.Episodes, belief: np.ndarray) -> list[str]:
+def _column(name: Mark, played: Played, by_round: np.ndarray) -> list[str]:
     """Return half of the paper's table in its own format: three trajectories, with the final belief of each."""
     lines = {
         "see": ["Conditioning:", "a_t+1 ~ P(a_t+1 | a_1:t, o_1:t)"],
         "do": ["Intervening:", "a_t+1 ~ P(a_t+1 | do(a_1:t), o_1:t)"],
     }[name]
     for i in range(3):
-        a, o, end = (np.asarray(x)[i] for x in (episodes.actions, episodes.observations, belief[:, T]))
-        lines += ["", f"Actions: {_blocks(a[:T] + 1)}", f"Rewards: {_blocks(o[:T])}"]
+        a, o, end = played.actions[i, :SHORT], played.rewards[i, :SHORT], by_round[i, SHORT]
+        lines += ["", f"Actions: {_blocks(a + 1)}", f"Rewards: {_blocks(o)}"]
         lines += [f"Belief:  {end.max():.2f} in arm {end.argmax() + 1}"]
     return lines
 
@@ -187,38 +277,36 @@ def _blocks(symbols: Iterable[Any]) -> str:
     return " ".join(digits[i : i + 5] for i in range(0, len(digits), 5))
 
 
-def table(played: dict[str, Played]) -> str:
+def table(shown: Shown) -> str:
     """Return the paper's table for sampled episodes of "see" and "do"."""
-    left, right = (_column(name, *played[name]) for name in ("see", "do"))
+    left, right = (_column(name, *shown[name]) for name in ("see", "do"))
     width = max(map(len, left)) + 3
     return "\n".join(f"{x:<{width}}{y}".rstrip() for x, y in zip(left, right, strict=True))
 
 
-def first_confident(name: Mark, episodes: ud.Episodes, belief: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def first_confident(name: Mark, played: Played, by_round: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the first episode that ends with a belief above .9: in a wrong arm ("see") or in the best one ("do").
 
     Returns:
         Belief `[T + 1, K]`, actions `[T]` and rewards `[T]`.
     """
-    end = belief[:, T]
+    end = by_round[:, SHORT]
     i = int(np.argmax((end[:, 0] if name == "do" else end[:, 1:].max(1)) > CONFIDENT))
-    actions, rewards = np.asarray(episodes.actions)[i, :T], np.asarray(episodes.observations)[i, :T]
-    return belief[i, : T + 1], actions, rewards.astype(float)
+    return by_round[i], played.actions[i, :SHORT], played.rewards[i, :SHORT].astype(float)
 
 
-def _belief_figures(played: dict[str, Played]) -> list[tuple[Svg, str]]:
+def _belief_figures(shown: Shown) -> list[tuple[Svg, str]]:
     figures = []
     arms: dict[Mark, str] = {"see": "a wrong arm", "do": "the best arm"}
     for name, arm in arms.items():
-        belief, actions, rewards = first_confident(name, *played[name])
-        figure = belief_plot(belief, 0, actions, rewards, own_actions=name)
+        by_round, actions, rewards = first_confident(name, *shown[name])
+        figure = belief_plot(by_round, 0, actions, rewards, own_actions=name)
         figures.append((figure, f"The first of these agents that ends with a belief above .9 in {arm}."))
     return figures
 
 
-def _curves_figure(curves: dict[str, np.ndarray]) -> Svg:
-    looks = {
-        "expert": ("expert, knows the arm", {"color": INK, "lw": 1.0}),
+def _curves_figure(curves: dict[Mark, np.ndarray]) -> Svg:
+    looks: dict[Mark, tuple[str, dict[str, Any]]] = {
         "do": ("intervening", {"color": DO, "lw": 1.6}),
         "see": ("conditioning", {"color": SEE, "lw": 1.6, "ls": "--"}),
     }
@@ -226,9 +314,10 @@ def _curves_figure(curves: dict[str, np.ndarray]) -> Svg:
         figure = Figure(figsize=(WIDTH, 2.5), layout="constrained")
         axes = figure.subplots()
         for name, (label, look) in looks.items():
-            axes.plot(np.arange(1, LONG + 1), curves[name], label=label, **look)
-        axes.set(xlabel="round", title="share of the best arm", ylim=(0, 0.7), xlim=(0, LONG + 1))
+            axes.plot(np.arange(1, ROUNDS + 1), curves[name], label=label, **look)
+        axes.axhline(EXPERT_SHARE, color=INK, lw=1.0, label="expert, knows the arm")
+        axes.set(xlabel="round", title="share of the best arm", ylim=(0, 0.7), xlim=(0, ROUNDS + 1))
         axes.legend(frameon=False, loc="lower right", handlelength=2.6)
         ends = ", ".join(f"{label} {curves[name][-10:].mean():.2f}" for name, (label, _) in looks.items())
-        alt = f"Share of the best arm over {LONG} rounds; in the last ten: {ends}."
+        alt = f"Share of the best arm over {ROUNDS} rounds; in the last ten: {ends}."
         return to_figure(figure, "best-arm", alt)

@@ -5,12 +5,18 @@ import itertools
 import numpy as np
 
 import undelude as ud
-from undelude._paper.item import Block, Item, Settings, equal, holds
+from undelude._paper.criterion import at_least, at_most, equal, falls, near, rises
+from undelude._paper.item import Block, Item, Rows, Settings
 
 WORDS = ("X_1", "X_2", "X_3", "X_4")
 VOCABULARY = 3
 INFORMATIVE = (0.0, 0.3, 0.6, 0.9, 0.99)
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+ROWS = Rows(
+    "remark-12",
+    "Remark 12, p. 10",
+    {"model": "four words, vocabulary of three, tables from seed 12", "informative": 0.3},
+)
 
 
 def dialogue(informative: float = 0.3, seed: int = 12) -> ud.CausalModel:
@@ -103,21 +109,37 @@ def _relearning_items(model: ud.CausalModel) -> list[Item]:
     drift, stays = ([_distance(x, y, weight) for x in again] for y in (see, do))
     heals = [_distance(relearned(model, share, see, fourth="human"), do, weight) for share in SHARES]
     left = [_distance(relearned(model, s, wrong), see, weight) / _distance(wrong, see, weight) for s in SHARES]
-    rises, falls = (np.diff(left) > 0).all(), (np.diff(heals) < 0).all()
-    all_left, all_healed = abs(left[-1] - 1) < 1e-5, heals[-1] < 1e-5
-    name = "remark-12/relearning"
+    rows = ROWS
+    shares = {"shares of generated text": list(SHARES), "average": "over dialogues of people with the machine"}
     return [
-        equal(f"{name}/distance-moved", drift, [0] * 5, "confirms what it predicts"),
-        equal(
-            f"{name}/distance-to-do", stays, [apart] * 5, f"the delusion stays: {apart:.4f} for any share", ours=True
+        rows.paper(
+            "relearning/distance-moved",
+            '"relearning from this dataset will only confirm the model\'s biases": it does not move at any share',
+            drift,
+            near([0] * 5),
+            **shares,
         ),
-        holds(f"{name}/bias-left", left, "confirms the model's biases: increases with the share", rises and all_left),
-        holds(
-            f"{name}/distance-to-do-if-people-write-x_4",
+        rows.paper(
+            "relearning/bias-left",
+            '"relearning from this dataset will only confirm the model\'s biases": what is left of a bias rises with '
+            "the share",
+            left,
+            rises(0.01),
+            **shares,
+        ),
+        rows.example("relearning/bias-left-at-share-1", "all of the bias is left", left[-1], near(1)),
+        rows.example(
+            "relearning/distance-to-do", "the delusion stays, at any share", stays, near([apart] * 5), **shares
+        ),
+        rows.example(
+            "relearning/distance-to-do-if-people-write-x_4",
+            "counterfactual teaching: people answer the machine's words",
             heals,
-            "decreases to 0: counterfactual teaching",
-            falls and all_healed,
-            ours=True,
+            falls(1e-3),
+            **shares,
+        ),
+        rows.example(
+            "relearning/distance-to-do-if-people-write-x_4-at-share-1", "and the delusion is gone", heals[-1], near(0)
         ),
     ]
 
@@ -130,8 +152,6 @@ def block(settings: Settings) -> Block:
     apart = np.abs(see - do).sum(-1) / 2
     distances = [_distance(*readings(dialogue(informative))) for informative in INFORMATIVE]
     doors = model.back_door("X_2", "X_4")
-    only_door = doors == (frozenset({"Theta", "X_1"}),) and not model.back_door("X_2", "X_4", latent="Theta")
-    falls = (np.diff(distances) < 0).all() and distances[-1] < 0.1 * distances[0]
     text = [
         "Texts of four words from a vocabulary of three. Each word depends on a hidden theta, say the intention of the "
         "writer, and on all earlier words, with random tables. People write the first and the third word; the second "
@@ -151,24 +171,74 @@ def block(settings: Settings) -> Block:
         "one, the distance to `do` decreases to 0. This is counterfactual teaching.",
     ]
     door = "; ".join(" and ".join(sorted(s)) for s in doors)
+    rows = ROWS
+    p10 = "Remark 12, p. 10"
     items = [
-        equal("remark-12/equation-4/largest-difference", np.abs(eq_4 - see).max(), 0, "the sum over theta"),
-        equal("remark-12/equation-5/largest-difference", eq_5, 0, "four factors, with that of the second word"),
-        equal("remark-12/equation-6/largest-difference", np.abs(eq_6 - do).max(), 0, "the sum over theta"),
-        equal("remark-12/equation-7/largest-difference", eq_7, 0, "three factors, without that of the second word"),
-        holds(
-            "remark-12/equation-8/least-and-largest-total-variation",
-            [apart.min(), apart.max()],
-            "the two are different",
-            apart.min() > 1e-3,
+        rows.paper(
+            "equation-4/largest-difference",
+            "P(x_4 | x_1, x_2, x_3) = sum_theta P(x_4 | theta, x_1, x_2, x_3) P(theta | x_1, x_2, x_3)",
+            np.abs(eq_4 - see).max(),
+            near(0),
+            "Remark 12, equation 4, p. 9",
         ),
-        holds("remark-12/back-door-sets", door, "theta and the first word", only_door, ours=True),
-        holds(
-            "remark-12/mean-total-variation-by-informativeness",
+        rows.paper(
+            "equation-5/largest-difference",
+            "P(theta | x_1, x_2, x_3) has the factors P(x_3 | ...) P(x_2 | theta, x_1) P(x_1 | theta) P(theta)",
+            eq_5,
+            near(0),
+            "Remark 12, equation 5, p. 9",
+        ),
+        rows.paper(
+            "equation-6/largest-difference",
+            "P(x_4 | x_1, do(x_2), x_3) = sum_theta P(x_4 | theta, x_1, x_2, x_3) P(theta | x_1, do(x_2), x_3)",
+            np.abs(eq_6 - do).max(),
+            near(0),
+            "Remark 12, equation 6, p. 10",
+        ),
+        rows.paper(
+            "equation-7/largest-difference",
+            "P(theta | x_1, do(x_2), x_3) has the factors P(x_3 | theta, x_1, x_2) P(x_1 | theta) P(theta)",
+            eq_7,
+            near(0),
+            "Remark 12, equation 7, p. 10",
+        ),
+        rows.paper(
+            "equation-8/least-total-variation",
+            "P(x_4 | x_1, x_2, x_3) and P(x_4 | x_1, do(x_2), x_3) are not equal, for any of the 27 texts",
+            apart.min(),
+            at_least(1e-3),
+            "Remark 12, equation 8, p. 10",
+        ),
+        rows.paper(
+            "back-door-sets",
+            '"an application of the back-door criterion to the causal graph": adjust for theta and the first word',
+            door,
+            equal("Theta and X_1"),
+            p10,
+        ),
+        rows.paper(
+            "mean-total-variation-by-informativeness",
+            '"If the observations are very informative about the latent information theta, then the difference between '
+            "the "
+            'two predictive models [...] will be small"',
             distances,
-            "very different if words are not informative, else small",
-            falls,
+            falls(1e-3),
+            p10,
+            informative=list(INFORMATIVE),
         ),
         *_relearning_items(model),
+        rows.example(
+            "mean-total-variation/most-over-least-informative",
+            "with nearly informative words less than a tenth is left",
+            distances[-1] / distances[0],
+            at_most(0.1),
+            informative=[INFORMATIVE[-1], INFORMATIVE[0]],
+        ),
+        rows.example(
+            "back-door-sets-with-Theta-hidden",
+            "with theta hidden there is nothing to adjust for",
+            len(model.back_door("X_2", "X_4", latent="Theta")),
+            near(0, 0),
+        ),
     ]
     return Block("remark-12", "Remark 12: language models", text, items)

@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 import undelude as ud
 from undelude._drawing.colours import DO, MUTED, SEE
 from undelude._drawing.svg import STYLE, WIDTH, Svg, to_figure
-from undelude._paper.blocks.processes import PastExpert, PastTask, policies
-from undelude._paper.item import Block, Item, Settings, equal, holds
-from undelude._paper.results import load, origin
+from undelude._paper.blocks.processes import PastExpert, PastTask, exact
+from undelude._paper.criterion import at_least, at_most, near
+from undelude._paper.item import Block, Item, Rows, Settings
+from undelude._paper.results import load, origin, stored
 
 MARKINGS = tuple(itertools.product((False, True), repeat=3))
 # The three markings of the paper: do(x_1), x_2, x_3; x_1, do(x_2), x_3; x_1, do(x_2), do(x_3).
@@ -49,8 +50,8 @@ def block(settings: Settings) -> Block:
     process = four_symbols()
     model = process.causal_model()
     x, done, histories = pasts(process)
-    P = np.asarray(policies(process, histories))[:, 3]
-    belief = np.exp(np.asarray(ud.posterior(process, histories)))[:, 3]
+    answers = exact(process, histories)
+    P, belief = np.asarray(answers.P_A)[:, 3], np.asarray(answers.belief)[:, 3]
     apart = [0.0, 0.0]
     for i in range(len(x)):
         roles = {"see": {}, "do": {}}
@@ -69,30 +70,35 @@ def block(settings: Settings) -> Block:
         "graph. The figure shows for each of the eight sequences of symbols the predictions under its eight markings. "
         "For the three markings of the paper, listed is the smallest difference between two of them over all symbols.",
     ]
+    # One prediction for all markings of the same symbols has an error of at least half their range.
+    floor = float((p.max(1) - p.min(1)).max() / 2)
+    rows = Rows("remark-14", "Remark 14, p. 12", {"process": "four binary symbols, three thetas, tables from seed 14"})
     items = [
-        equal(
-            "remark-14/largest-difference/next-symbol",
-            apart[0],
-            0,
-            "exact agent = surgery on the graph, for all 64 pasts",
-            ours=True,
-        ),
-        equal(
-            "remark-14/largest-difference/posterior",
-            apart[1],
-            0,
-            "`ud.posterior` = surgery on the graph, for all 64 pasts",
-            ours=True,
-        ),
-        equal(
-            "remark-14/number-of-distributions-of-X_4",
+        rows.paper(
+            "number-of-distributions-of-X_4",
+            '"there are not 2^3 = 8, but 4^3 = 64 different pasts of length 3": different to five digits',
             len(np.unique(P[:, 1].round(5))),
-            64,
-            "4 to the third, not 2 to the third",
-            ours=True,
+            near(64, 0),
         ),
-        holds(
-            "remark-14/least-difference-of-the-three-markings", gaps, "three different distributions", min(gaps) > 1e-3
+        rows.paper(
+            "least-difference-of-the-three-markings",
+            '"are three different conditional probability distributions": P(X_4 | do(x_1), x_2, x_3), '
+            "P(X_4 | x_1, do(x_2), x_3), P(X_4 | x_1, do(x_2), do(x_3)); pairs, least over all symbols",
+            gaps,
+            at_least(1e-3),
+        ),
+        rows.paper(
+            "least-error-without-marks",
+            '"best seen as entirely different symbols": with one prediction for all markings the error is at least '
+            "this",
+            floor,
+            at_least(0.05),
+        ),
+        rows.example(
+            "largest-difference/next-symbol", "exact agent = surgery on the graph, for all 64 pasts", apart[0], near(0)
+        ),
+        rows.example(
+            "largest-difference/posterior", "its belief = surgery on the graph, for all 64 pasts", apart[1], near(0)
         ),
     ]
     figures = [(_marks_figure(p), "Probability that the fourth symbol is 1, by the first three and their marks.")]
@@ -101,7 +107,7 @@ def block(settings: Settings) -> Block:
         "Then one network was taught all pasts, in a process of the same kind with less extreme tables: each symbol "
         "is written by either party at random and marked correctly (`Mixed`). A second network is taught without marks "
         "(`DAgger`): it has one prediction for the eight markings of the same symbols.",
-        origin(study, "one seed"),
+        origin(study),
     ]
     items += _net_items(study)
     figures.append(
@@ -113,19 +119,17 @@ def block(settings: Settings) -> Block:
 def _net_items(study: dict) -> list[Item]:
     predictions = {name: np.array(x) for name, x in study["probability_of_1"].items()}
     exact = predictions["exact"].reshape(8, len(MARKINGS))
-    # One prediction for all markings of the same symbols has an error of at least half their range.
     floor = float((exact.max(1) - exact.min(1)).max() / 2)
     off = {name: float(np.abs(predictions[name] - predictions["exact"]).max()) for name in ("marked", "unmarked")}
-    name = "remark-14/largest-total-variation-of-64-pasts"
+    rows = Rows("remark-14", "Remark 14, p. 12", study["settings"], stored(study))
+    name = "network/largest-total-variation-of-64-pasts"
     return [
-        holds(
-            f"{name}/network-with-marks", off["marked"], "each past is meta-learned separately", off["marked"] < 0.01
-        ),
-        holds(
-            f"{name}/network-without-marks",
+        rows.example(f"{name}/with-marks", "one network learns each past separately", off["marked"], at_most(0.01)),
+        rows.example(
+            f"{name}/without-marks",
+            "without marks it is as good as a network can be, which is the least error without marks",
             off["unmarked"],
-            f"x and do(x) are different symbols: without marks the error is at least {floor:.3f}",
-            off["unmarked"] >= floor - 1e-3,
+            near(round(floor, 4), 0.005),
         ),
     ]
 

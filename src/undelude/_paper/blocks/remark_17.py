@@ -1,13 +1,19 @@
-"""Remark 17: the bias of cloning for any amount of data and any size of the network; stored results."""
+"""Remark 17: the bias of cloning, in the limit of data and size; and for networks, by stored results."""
+
+import itertools
+from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+import undelude as ud
 from undelude._drawing.colours import DO, INK, MUTED, SEE
 from undelude._drawing.svg import STYLE, WIDTH, Svg, to_figure
-from undelude._paper.item import Block, Settings, holds
-from undelude._paper.results import load, origin
+from undelude._paper.blocks import episodes
+from undelude._paper.criterion import at_least, at_most, falls, near
+from undelude._paper.item import Block, Item, Rows, Settings, mean
+from undelude._paper.results import load, origin, stored
 
 LOOKS = {"counterfactual": ("counterfactual", DO, "o", "-"), "cloning": ("cloning", SEE, "s", "--")}
 
@@ -16,58 +22,75 @@ def block(settings: Settings) -> Block:
     """Compare cloning and counterfactual teaching by data and size, and DAgger with its limits."""
     study = load("remark_17")
     sizes = sorted({row["hidden_size"] for row in study["rows"] if row["theta"] == "hidden"})
-    hidden = {name: np.array([_mean(study["rows"], name, size, "hidden") for size in sizes]) for name in LOOKS}
-    shown = {name: _mean(study["rows"], name, None, "shown") for name in LOOKS}
+    runs = {teaching: _rows(study["rows"], teaching, "hidden", sizes) for teaching in LOOKS}
+    without = {teaching: _rows(study["rows"], teaching, "shown", [16])[0] for teaching in LOOKS}
+    hidden, shown = ({name: x.mean(-2) for name, x in found.items()} for found in (runs, without))
     updates = study["settings"]["updates"]
-    cloning, ours = hidden["cloning"], hidden["counterfactual"]
     name = "remark-17"
+    rows = Rows(name, "Remark 17, p. 13", study["settings"], stored(study))
+    cloned, taught = runs["cloning"], runs["counterfactual"]
     items = [
-        holds(
-            f"{name}/KL/cloning-by-data",
-            cloning[-1],
-            "the bias always exists, no matter how much data is available",
-            cloning[-1].min() > 0.15,
+        *_exact_items(settings),
+        rows.example(
+            "network/KL/cloning-by-data",
+            f"64 units, after {updates[0]:,} to {updates[-1]:,} updates; the better of two seeds: no decrease below",
+            cloned[-1].min(0),
+            at_least(0.15),
         ),
-        holds(
-            f"{name}/KL/cloning-by-size",
-            cloning[:, -1],
-            "... nor how expressive the agent model is",
-            cloning[:, -1].min() > 0.15,
+        rows.example(
+            "network/KL/cloning-by-size",
+            "4, 16 and 64 units, at the end; the better of two seeds: no decrease below",
+            cloned[:, :, -1].min(1),
+            at_least(0.15),
         ),
-        holds(
-            f"{name}/KL/counterfactual-by-data",
-            ours[-1],
-            "with counterfactual signals it decreases with data",
-            ours[-1][-1] < 0.2 * ours[-1][0] and ours[-1][-1] < 0.01,
-            ours=True,
+        rows.example(
+            "network/KL/counterfactual-by-data",
+            "with counterfactual signals it decreases with data; the worse of two seeds, 64 units",
+            taught[-1].max(0),
+            falls(0.001),
         ),
-        holds(
-            f"{name}/KL/counterfactual-by-size",
-            ours[:, -1],
-            "and with size",
-            ours[-1, -1] < 0.5 * ours[0, -1],
-            ours=True,
+        rows.example(
+            "network/KL/counterfactual-at-the-end",
+            "to almost nothing; the worse of two seeds",
+            taught[-1, :, -1].max(),
+            at_most(0.01),
         ),
-        holds(
-            f"{name}/KL/theta-shown/cloning-and-counterfactual",
-            [shown["cloning"][-1], shown["counterfactual"][-1]],
-            "without latents both are right",
-            max(x[-1] for x in shown.values()) < 0.01,
+        rows.example(
+            "network/KL/counterfactual-by-size",
+            "and with size; the worse of two seeds",
+            taught[:, :, -1].max(1),
+            falls(0.001),
+        ),
+        rows.example(
+            "network/KL/theta-shown/cloning-and-counterfactual",
+            "without latents both teachings are right; the worse of two seeds",
+            [without[teaching][:, -1].max() for teaching in ("cloning", "counterfactual")],
+            at_most(0.01),
         ),
     ]
-    dagger = load("dagger")["largest_total_variation"]
+    limits_of_turns = load("dagger")
+    dagger = limits_of_turns["largest_total_variation"]
+    turns = Rows(name, "Remark 17, p. 13", limits_of_turns["settings"], stored(limits_of_turns))
     for per in ("per step", "per episode"):
         own, others = dagger[per][per], [x for distribution, x in dagger[per].items() if distribution != per]
-        items.append(
-            holds(
-                f"{name}/DAgger-{per.replace(' ', '-')}/total-variation-from-its-limit-and-the-nearest-other",
-                [own, min(others)],
-                "without marks the limit is neither do nor see, and depends on how turns are drawn",
-                own < 0.015 and own < min(others),
-                ours=True,
-            )
-        )
+        label = f"network/DAgger-{per.replace(' ', '-')}/total-variation-from"
+        items += [
+            turns.example(
+                f"{label}-its-limit", "it converges to the limit of its way of taking turns", own, at_most(0.015)
+            ),
+            turns.example(
+                f"{label}-the-nearest-other",
+                "and to none of do, see and the other limit, which are farther away than its own",
+                min(others) - own,
+                at_least(0.001),
+            ),
+        ]
     text = [
+        "Cloning teaches the conditional `P(A | a, o)`: this is the minimum of its loss with a free distribution for "
+        "each "
+        "history and unlimited data (Appendix A, in the expert's episodes). Its bias on its own histories is that of "
+        "the "
+        "exact deluded agent. With theta observed there is none.",
         "LSTMs of three sizes were taught on the bandit by cloning and by counterfactual teaching. Listed is the KL "
         "divergence of their policy from the interventional one on their own histories, during training. The expert "
         "and the number of its answers are the same; the episodes in which it answers differ.",
@@ -77,7 +100,8 @@ def block(settings: Settings) -> Block:
         "proportion to the expert's share: the limit `Q(A | h)` has the weight `prod_t [beta Q(a_t | theta) + (1 - "
         "beta) P(a_t | h_t)]` per step, and the products within the bracket per episode. The networks converge to "
         "these limits (`studies/dagger.py`).",
-        origin(study, "the mean of two seeds"),
+        origin(study),
+        origin(limits_of_turns),
     ]
     caption = (
         "KL(interventional ‖ network) by updates, nats per action, for 4, 16 and 64 units; dotted: theta observed."
@@ -93,13 +117,51 @@ def block(settings: Settings) -> Block:
     return Block(name, "Remark 17: cloning, DAgger and latents", text, items, figures)
 
 
-def _mean(rows: list[dict], teaching: str, size: int | None, theta: str) -> np.ndarray:
-    found = [
-        row["action_kl_do"]
-        for row in rows
-        if row["teaching"] == teaching and row["theta"] == theta and size in (None, row["hidden_size"])
+def _exact_items(settings: Settings) -> list[Item]:
+    """Return the bias of cloning with a distribution for each history and unlimited data: its limit is P(A | a, o)."""
+    seen = episodes.play(settings, "see")
+    bias = mean(episodes.kl_do_see(seen)[:, : episodes.SHORT].mean(1))
+    model = ud.tasks.bandit(num_rounds=2).causal_model()
+    shown = 0.0
+    for theta, a, o in itertools.product(range(5), range(5), range(2)):
+        told = {"Theta": theta, "O_1": o}
+        cloned, right = model.query("A_2", see={**told, "A_1": a}), model.query("A_2", see=told, do={"A_1": a})
+        shown = max(shown, float(np.abs(cloned - right).max()))
+    rows = Rows("remark-17", "Remark 17, p. 13", {"task": "bandit"})
+    return [
+        rows.paper(
+            "KL/limit-of-cloning",
+            '"The bias always exists in this case no matter how expressive the agent model is and how much data is '
+            'available": KL of P(A | a, o), the limit of both, from P(A | do(a), o) on its own histories, nats per '
+            "action",
+            bias,
+            at_least(0.05, errors=4),
+            **seen.parameters,
+            rounds=episodes.SHORT,
+        ),
+        rows.paper(
+            "theta-shown/cloning-and-do",
+            "\"The benefit of Dagger over vanilla imitation learning diminishes if a student can predict the expert's "
+            "action "
+            'distribution exactly": with theta observed, largest difference after all histories of one round',
+            shown,
+            near(0),
+        ),
     ]
-    return np.mean(found, 0)
+
+
+def _rows(rows: list[dict], teaching: str, theta: str, sizes: Sequence[int]) -> np.ndarray:
+    """Return the KL divergences of a teaching, `[size, seed, updates]`."""
+    return np.array(
+        [
+            [
+                row["action_kl_do"]
+                for row in rows
+                if (row["teaching"], row["theta"], row["hidden_size"]) == (teaching, theta, size)
+            ]
+            for size in sizes
+        ]
+    )
 
 
 def _data_figure(updates: list[int], sizes: list[int], hidden: dict, shown: dict) -> Svg:

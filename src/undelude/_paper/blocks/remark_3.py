@@ -4,7 +4,8 @@ import numpy as np
 
 import undelude as ud
 from undelude._paper.blocks.models import chance, frog, random_model, refusal
-from undelude._paper.item import Block, Settings, equal, holds
+from undelude._paper.criterion import equal, near
+from undelude._paper.item import Block, Rows, Settings
 
 
 def block(settings: Settings) -> Block:
@@ -16,16 +17,19 @@ def block(settings: Settings) -> Block:
     stochastic = random_model(np.random.default_rng(settings.seed + 3))
     P_Theta, P_A, P_O = (np.asarray(v.table, float) for v in stochastic.variables)
     process = ud.tasks.from_tables(prior=P_Theta, expert=P_A, task=P_O, num_rounds=1)
+    # All actions and outcomes under both marks, in one call.
+    a, o, done = (x.reshape(-1, 1) for x in np.indices((3, 3, 2)))
+    histories = ud.Episodes.of(process, actions=a, observations=o, intervened=done == 1)
+    recursion = np.exp(np.asarray(ud.posterior(process, histories), float))[:, -1].reshape(3, 3, 2, 3)
     apart = {"see": [], "do": [], "recursion": []}
     for a, o in np.ndindex(3, 3):
         see, do = stochastic.query("Theta", see={"A": a, "O": o}), stochastic.query("Theta", see={"O": o}, do={"A": a})
-        for mark, x, numerator in (
-            ("see", see, P_Theta * P_A[:, a] * P_O[:, a, o]),
-            ("do", do, P_Theta * P_O[:, a, o]),
-        ):
-            apart[mark].append(np.abs(x - numerator / numerator.sum()).max())
-            history = ud.Episodes.of(process, actions=[a], observations=[o], intervened=mark == "do")
-            apart["recursion"].append(np.abs(np.exp(ud.posterior(process, history)[-1]) - x).max())
+        factors = {"see": P_Theta * P_A[:, a] * P_O[:, a, o], "do": P_Theta * P_O[:, a, o]}
+        for i, (mark, x) in enumerate((("see", see), ("do", do))):
+            apart[mark].append(np.abs(x - factors[mark] / factors[mark].sum()).max())
+            apart["recursion"].append(np.abs(recursion[a, o, i] - x).max())
+    rows = Rows("remark-3", "Remark 3, equation 2, p. 6", {"model": "prize or frog"})
+    drawn = {"model": "three values each, tables from Dirichlet(1, 1, 1)", "seed": settings.seed + 3}
     return Block(
         "remark-3",
         "Remark 3, equation 2: the evidence of the self-generated action",
@@ -37,49 +41,50 @@ def block(settings: Settings) -> Block:
             "compared with queries to the model and with the recursion of the agents.",
         ],
         [
-            equal(
-                "remark-3/see/P(Theta=1 | A=1, O=+1)",
-                chance(model, "Theta", 1, see=seen),
-                1,
-                "1: certain already",
-                ours=True,
-            ),
-            holds(
-                "remark-3/see/P(Theta=1 | A=1, O=-1)",
-                impossible.partition(":")[0],
-                "undefined: 0/0",
-                impossible.startswith("impossible evidence"),
-                ours=True,
-            ),
-            equal(
-                "remark-3/do/P(Theta=1 | do(A=1), O=+1)",
-                chance(model, "Theta", 1, do={"A": 1}, see={"O": 1}),
-                1,
-                "1: the prize is there",
-                ours=True,
-            ),
-            equal(
-                "remark-3/do/P(Theta=1 | do(A=1), O=-1)",
-                chance(model, "Theta", 1, do={"A": 1}, see={"O": -1}),
-                0,
-                "0: it is in the other box",
-                ours=True,
-            ),
-            equal(
-                "remark-3/largest-difference/see-and-formula",
+            rows.paper(
+                "largest-difference/see-and-formula",
+                "P(theta | a, o) has the factors P(theta) P(a | theta) P(o | theta, a)",
                 max(apart["see"]),
-                0,
-                "three factors, the action's among them",
+                near(0),
+                **drawn,
             ),
-            equal(
-                "remark-3/largest-difference/do-and-formula", max(apart["do"]), 0, "two factors, without the action's"
+            rows.paper(
+                "largest-difference/do-and-formula",
+                '"the intervention causes the dismissal of the evidence P(a | theta)": P(theta) P(o | theta, a)',
+                max(apart["do"]),
+                near(0),
+                **drawn,
             ),
-            equal(
-                "remark-3/largest-difference/recursion-and-query",
+            rows.example(
+                "largest-difference/recursion-and-query",
+                "the agents' recursion gives the same two posteriors",
                 max(apart["recursion"]),
-                0,
-                "the agents' recursion is the same",
-                ours=True,
+                near(0),
+                **drawn,
+            ),
+            rows.example(
+                "see/P(Theta=1 | A=1, O=+1)",
+                "certain already, by the own action",
+                chance(model, "Theta", 1, see=seen),
+                near(1),
+            ),
+            rows.example(
+                "see/P(Theta=1 | A=1, O=-1)",
+                "0/0: the deluded model gives the frog probability 0, and the library raises an error",
+                impossible.partition(":")[0],
+                equal("impossible evidence"),
+            ),
+            rows.example(
+                "do/P(Theta=1 | do(A=1), O=+1)",
+                "the prize is there",
+                chance(model, "Theta", 1, do={"A": 1}, see={"O": 1}),
+                near(1),
+            ),
+            rows.example(
+                "do/P(Theta=1 | do(A=1), O=-1)",
+                "it is in the other box",
+                chance(model, "Theta", 1, do={"A": 1}, see={"O": -1}),
+                near(0),
             ),
         ],
         listing=impossible,

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Array, Key, PyTree
 
 import undelude as ud
-from undelude._paper.item import Block, Settings, equal, holds, sampled
+from undelude._paper.criterion import near, sampled
+from undelude._paper.item import Block, Measured, Rows, Settings, mean
 
 PRIOR_SCALE, AIM_SCALE, ERROR_SCALE = 1.0, 0.5, 1.0
 
@@ -107,46 +108,53 @@ def block(settings: Settings) -> Block:
     particles = line().particles(size, key=key_particles)
     agent = ud.ThompsonAgent(particles)
     a, o = np.array([0.4, 1.9, 0.1]), np.array([0.3, -1.2, 0.6])
+    rows = Rows("remark-5", "Remark 5, p. 6", {"task": "bandit", "history": "arm 2 pulled once, paid"})
+    line_ = {
+        "task": "Theta ~ N(0, 1), A ~ N(Theta, 1/2), O ~ N(Theta - A, 1)",
+        "history": f"A {a.tolist()}, O {o.tolist()}",
+        "particles": size,
+        "seed": settings.seed,
+    }
     items = []
     for equation, seen in (("equation-4", [True, True, True]), ("equation-6", [True, False, True])):
         exact_mean, exact_sd = gaussian(a, o, np.array(seen))
         episode = ud.Episodes.of(particles, actions=a, observations=o, intervened=~np.array(seen))
         m = after(agent, episode)
         p, theta = np.exp(np.asarray(m.belief.log_posterior, float)), np.asarray(particles.thetas, float)
-        mean = p @ theta
-        sd = np.sqrt(p @ (theta - mean) ** 2)
-        errors = np.sqrt(p**2 @ (theta - mean) ** 2), np.sqrt(p**2 @ ((theta - mean) ** 2 - sd**2) ** 2) / (2 * sd)
-        items.append(
-            holds(
-                f"remark-5/continuous/{equation}/mean-and-deviation-of-Theta",
-                [mean, sd],
-                f"mean and standard deviation {exact_mean:.4f}, {exact_sd:.4f} in closed form",
-                abs(mean - exact_mean) < 4 * errors[0] and abs(sd - exact_sd) < 4 * errors[1],
-                ours=True,
-            )
+        centre = float(p @ theta)
+        sd = float(np.sqrt(p @ (theta - centre) ** 2))
+        square = (theta - centre) ** 2
+        errors = [float(np.sqrt(p**2 @ square)), float(np.sqrt(p**2 @ (square - sd**2) ** 2)) / (2 * sd)]
+        name = f"continuous/{equation}"
+        criteria = (
+            (
+                "mean-of-Theta",
+                "the mean of the posterior in closed form",
+                Measured(centre, errors[0]),
+                sampled(exact_mean),
+            ),
+            ("deviation-of-Theta", "its standard deviation", Measured(sd, errors[1]), sampled(exact_sd)),
         )
+        items += [rows.example(f"{name}/{x}", claim, value, test, **line_) for x, claim, value, test in criteria]
         x = np.asarray(draws(agent, m, key_line, max(size // 10, 100)), float)
-        items.append(
-            sampled(
-                f"remark-5/continuous/{equation}/mean-action",
-                x,
-                exact_mean,
-                f"{exact_mean:.4f}, the mean of the posterior predictive",
-                error=float(errors[0]),
-                ours=True,
-            )
-        )
-        items.append(
-            sampled(
-                f"remark-5/continuous/{equation}/variance-of-actions",
-                (x - x.mean()) ** 2,
-                exact_sd**2 + AIM_SCALE**2,
-                f"{exact_sd**2 + AIM_SCALE**2:.4f}, its variance",
-                error=2 * exact_sd * float(errors[1]),
-                spread=2**0.5 * (exact_sd**2 + AIM_SCALE**2),  # Standard deviation of the square of a normal variable.
-                ours=True,
-            )
-        )
+        variance = exact_sd**2 + AIM_SCALE**2
+        items += [
+            rows.example(
+                f"{name}/mean-action",
+                "the mean of the posterior predictive in closed form",
+                mean(x),
+                sampled(exact_mean, error=errors[0]),
+                **{**line_, "actions": len(x)},
+            ),
+            rows.example(
+                f"{name}/variance-of-actions",
+                "its variance",
+                # The standard deviation of the square of a normal variable.
+                mean((x - x.mean()) ** 2, spread=2**0.5 * variance),
+                sampled(variance, error=2 * exact_sd * errors[1]),
+                **{**line_, "actions": len(x)},
+            ),
+        ]
     return Block(
         "remark-5",
         "Remark 5: Thompson sampling",
@@ -161,14 +169,20 @@ def block(settings: Settings) -> Block:
             "shifts the belief; intervening (equation 6) does not. Values agree within four standard errors.",
         ],
         [
-            equal("remark-5/distribution-of-A_2-drawn-in-two-steps", two_steps, predictive, "the posterior predictive"),
+            rows.paper(
+                "distribution-of-A_2-drawn-in-two-steps",
+                "P(a) = sum_theta P(a | theta) P(theta): theta from the belief, then the action from the expert; exact",
+                two_steps,
+                near(predictive),
+            ),
             *(
-                sampled(
-                    f"remark-5/frequency-of-arm-{arm + 1}",
-                    actions == arm,
-                    float(predictive[arm]),
-                    f"{fraction}, the posterior predictive",
-                    ours=True,
+                rows.paper(
+                    f"frequency-of-arm-{arm + 1}",
+                    '"this is Thompson Sampling": its frequency among actions of the Thompson sampler',
+                    mean(actions == arm),
+                    sampled(fraction),
+                    actions=size,
+                    seed=settings.seed,
                 )
                 for arm, fraction in ((0, "6/35"), (1, "11/35"))
             ),

@@ -4,7 +4,8 @@ import numpy as np
 
 import undelude as ud
 from undelude._paper.blocks.models import chance
-from undelude._paper.item import Block, Settings, equal
+from undelude._paper.criterion import at_least, near
+from undelude._paper.item import Block, Rows, Settings
 
 
 def goals() -> ud.CausalModel:
@@ -26,6 +27,16 @@ def block(settings: Settings) -> Block:
     reached = np.array([chance(model, "G", 1, do={"A": a}) for a in ("risky", "safe")])
     imitation, conditioned = np.asarray(model.query("A")), np.asarray(model.query("A", see={"G": 1}))
     weighed = imitation * reached / (imitation @ reached)
+    rows = Rows(
+        "remark-6",
+        "Remark 6, p. 6",
+        {
+            "P(lucky)": 0.1,
+            "P(risky | lucky, unlucky)": [0.9, 0.1],
+            "P(G=1 | risky; lucky, unlucky)": [0.95, 0.05],
+            "P(G=1 | safe)": 0.3,
+        },
+    )
     return Block(
         "remark-6",
         "Remark 6: conditioning on the goal",
@@ -40,37 +51,44 @@ def block(settings: Settings) -> Block:
             "on G gives no information about luck.",
         ],
         [
-            equal(
-                "remark-6/P(risky | G=1)",
-                conditioned[0],
-                15 / 56,
-                "conditioning on the goal misleads; here 15/56",
-                ours=True,
+            rows.paper(
+                "P(lucky | G=1) - P(lucky)",
+                '"conditioning on it will reveal false information about the latent task parameter": the belief shifts',
+                chance(model, "Theta", "lucky", see={"G": 1}) - chance(model, "Theta", "lucky"),
+                at_least(0.05),
             ),
-            equal(
-                "remark-6/P(lucky | G=1)",
-                chance(model, "Theta", "lucky", see={"G": 1}),
-                59 / 224,
-                "false information about theta: 59/224, with prior 1/10",
-                ours=True,
+            rows.paper(
+                "success-lost-by-conditioning-on-the-goal",
+                '"goal-conditioned planning does not work in the general case": here worse than plain imitation',
+                (imitation - conditioned) @ reached,
+                at_least(0.01),
             ),
-            equal(
-                "remark-6/P(lucky | do(G=1))",
+            rows.paper(
+                "P(lucky | do(G=1))",
+                '"the choice of the goal G = g is an action": as an intervention it leaves the prior',
                 chance(model, "Theta", "lucky", do={"G": 1}),
-                1 / 10,
-                "the choice of a goal is an action: 1/10, the prior",
-                ours=True,
+                near("1/10"),
             ),
-            equal("remark-6/P(G=1 | do(A))", reached, [0.14, 0.3], ".14 risky, .30 safe", ours=True),
-            equal("remark-6/success-of-conditioning-on-the-goal", conditioned @ reached, 9 / 35, ".257", ours=True),
-            equal("remark-6/success-of-plain-imitation", imitation @ reached, 0.2712, ".271", ours=True),
-            equal(
-                "remark-6/success-of-imitation-by-effect",
+            rows.example(
+                "P(lucky | G=1)",
+                "against the prior 1/10",
+                chance(model, "Theta", "lucky", see={"G": 1}),
+                near("59/224"),
+            ),
+            rows.example("P(risky | G=1)", "the policy that conditions on the goal", conditioned[0], near("15/56")),
+            rows.example(
+                "P(G=1 | do(A))", "the effect of the risky and of the safe action", reached, near([0.14, 0.3])
+            ),
+            rows.example(
+                "success-of-conditioning-on-the-goal", "15/56 .14 + 41/56 .30", conditioned @ reached, near("9/35")
+            ),
+            rows.example("success-of-plain-imitation", ".18 .14 + .82 .30", imitation @ reached, near(0.2712)),
+            rows.example(
+                "success-of-imitation-by-effect",
+                "Q(a) P(G=1 | do(a)), normalised",
                 weighed @ reached,
-                0.077328 / 0.2712,
-                ".285, by Q(a) P(G=1 | do(a))",
-                ours=True,
+                near("77328/271200"),
             ),
-            equal("remark-6/success-of-argmax", reached.max(), 0.3, ".30", ours=True),
+            rows.example("success-of-argmax", "the best action by its effect", reached.max(), near(0.3)),
         ],
     )

@@ -3,8 +3,9 @@
 import numpy as np
 
 from undelude._paper.blocks.models import GAME, game
+from undelude._paper.criterion import at_least, near
 from undelude._paper.game_tree import extensive_form, information_sets
-from undelude._paper.item import Block, Settings, equal, holds
+from undelude._paper.item import Block, Rows, Settings
 
 
 def block(settings: Settings) -> Block:
@@ -34,35 +35,38 @@ def block(settings: Settings) -> Block:
         "set: the average of the expert's policies, weighted by the belief in each node. Conditioning averages the "
         "same policies with other weights, which are wrong in the sets that follow an own action.",
     ]
+    rows = Rows("remark-9", "Remark 9, p. 8", {"game": "that of Figure 3, tables from seed 139"})
+    p7 = "Section 3, p. 7"
     items = [
-        equal(
-            "remark-9/number-of-decision-nodes",
-            sum(map(len, sets.values())),
-            18,
-            "2 + 16 decision nodes of the expert",
-            ours=True,
-        ),
-        equal("remark-9/number-of-information-sets", len(sets), 5, "1 + 4 for the agent", ours=True),
-        equal("remark-9/number-of-leaves", leaves, 64, "2 to the 6th leaves", ours=True),
-        holds(
-            "remark-9/spread-of-Q(A=1)-within-each-set",
+        rows.paper(
+            "spread-of-Q(A=1)-within-each-set",
+            'states that "do not admit the same state-specific actions that the expert would choose"',
             spread,
-            "the expert's policy differs within each set",
-            min(spread) > 0.01,
+            at_least(0.01),
+            p7,
         ),
-        equal(
-            "remark-9/largest-difference-in-each-set/do-and-average",
+        rows.paper(
+            "largest-difference-in-each-set/do-and-average",
+            "P(a_t+1 | do(a_1:t), o_1:t) = sum_theta P(a_t+1 | theta, a, o) P(theta | do(a_1:t), o_1:t): one policy "
+            "for each set",
             average,
-            [0] * 5,
-            "one policy for each set: the average under the belief",
-            ours=True,
+            near([0] * 5),
+            "Remark 10, p. 8",
         ),
-        holds(
-            "remark-9/total-variation-in-each-set/belief-of-see-and-do",
-            other,
-            "they differ in round 2",
-            other[0] == 0 and min(other[1:]) > 0.01,
-            ours=True,
+        rows.example("number-of-decision-nodes", "2 + 16 of the expert", sum(map(len, sets.values())), near(18, 0)),
+        rows.example("number-of-information-sets", "1 + 4 of the agent", len(sets), near(5, 0)),
+        rows.example("number-of-leaves", "2 to the 6th", leaves, near(64, 0)),
+        rows.example(
+            "total-variation-in-the-first-set/belief-of-see-and-do",
+            "before its first action the agent has no own action to be deluded by",
+            other[0],
+            near(0),
+        ),
+        rows.example(
+            "total-variation-in-later-sets/belief-of-see-and-do",
+            "after it, conditioning weighs the nodes wrongly",
+            other[1:],
+            at_least(0.01),
         ),
     ]
     return Block("remark-9", "Remark 9: information sets", text, items)

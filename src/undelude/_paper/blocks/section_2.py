@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from undelude._paper.blocks.models import BOXES, chance, frog, refusal
-from undelude._paper.item import Block, Settings, equal, holds
+from undelude._paper.criterion import equal, near
+from undelude._paper.item import Block, Rows, Settings
 
 
 def block(settings: Settings) -> Block:
@@ -14,7 +15,9 @@ def block(settings: Settings) -> Block:
     hidden = model.marginal(("A", "O"))
     prize = "O", 1
     see_A, do_A = ([{mark: {"A": a}} for a in BOXES] for mark in ("see", "do"))
-    right = [(a, a) for a in BOXES]
+    shown = [{"Theta": x, "A": x} for x in BOXES]
+    rows = Rows("section-2", "Section 2, p. 3", {"model": "prize or frog, the paper's tables"})
+    p4, p5 = "Section 2, p. 4", "Section 2, p. 5"
     return Block(
         "section-2",
         "Section 2: prize or frog",
@@ -28,91 +31,122 @@ def block(settings: Settings) -> Block:
             "Below is the error of the marginal model for a query about the effect of an own action.",
         ],
         [
-            equal("section-2/passive-seen/P(Theta=1)", model.query("Theta")[0], 1 / 2, "1/2"),
-            equal(
-                "section-2/passive-seen/P(A=theta | Theta=theta)",
+            rows.paper(
+                "passive-seen/P(Theta)",
+                "P(Theta = 1) = P(Theta = 2) = 1/2",
+                model.query("Theta"),
+                near(["1/2", "1/2"]),
+            ),
+            rows.paper(
+                "passive-seen/P(A=theta | Theta=theta)",
+                '"can be predicted with certainty"',
                 [chance(model, "A", x, see={"Theta": x}) for x in BOXES],
-                [1, 1],
-                "predicted with certainty",
+                near([1, 1]),
             ),
-            equal(
-                "section-2/passive-seen/P(O=+1 | Theta=theta, A=theta)",
-                [chance(model, *prize, see={"Theta": x, "A": a}) for x, a in right],
-                [1, 1],
-                "predicted with certainty",
+            rows.paper(
+                "passive-seen/P(O=+1 | Theta=theta, A=theta)",
+                '"can be predicted with certainty"',
+                [chance(model, *prize, see=x) for x in shown],
+                near([1, 1]),
             ),
-            equal("section-2/passive-hidden/P(A=1)", hidden.query("A")[0], 1 / 2, "1/2 (equation 1)"),
-            equal(
-                "section-2/passive-hidden/P(Theta=a | A=a)",
+            rows.paper(
+                "passive-hidden/P(A=1)",
+                "P(a) = 1/2",
+                hidden.query("A")[0],
+                near("1/2"),
+                "Section 2, equation 1, p. 4",
+            ),
+            rows.paper(
+                "passive-hidden/P(Theta=a | A=a)",
+                '"we can infer the unique value of Theta = theta compatible with this choice"',
                 [chance(model, "Theta", a, **mark) for a, mark in zip(BOXES, see_A, strict=True)],
-                [1, 1],
-                "1: the expert's choice reveals the configuration",
+                near([1, 1]),
+                p4,
             ),
-            equal(
-                "section-2/passive-hidden/P(O=+1 | A=a)",
+            rows.paper(
+                "passive-hidden/P(O=+1 | A=a)",
+                "P(o | a) = 1 if o = +1",
                 [chance(hidden, *prize, **mark) for mark in see_A],
-                [1, 1],
-                "1",
+                near([1, 1]),
+                p4,
             ),
-            equal(
-                "section-2/interactive-seen/P(A=1 | Theta)",
+            rows.paper(
+                "interactive-seen/P(A=1 | Theta)",
+                "P(a | theta) = 1 if a = theta, 0 otherwise",
                 [chance(model, "A", 1, see={"Theta": x}) for x in BOXES],
-                [1, 0],
-                "1 and 0: acting is imitating",
+                near([1, 0]),
+                p4,
             ),
-            equal(
-                "section-2/interactive-seen/P(O=+1 | Theta, do(A))",
-                [chance(model, *prize, see={"Theta": x}, do={"A": a}) for x in BOXES for a in BOXES],
-                [chance(model, *prize, see={"Theta": x, "A": a}) if x == a else 0 for x in BOXES for a in BOXES],
-                "P(O | Theta, do(A)) = P(O | Theta, A)",
+            rows.paper(
+                "interactive-seen/P(O | Theta, do(A)) - P(O | Theta, A)",
+                "P(O | Theta, A) = P(O | Theta, do(A))",
+                [
+                    np.abs(
+                        model.query("O", see={"Theta": x["Theta"]}, do={"A": x["A"]}) - model.query("O", see=x)
+                    ).max()
+                    for x in shown
+                ],
+                near([0, 0]),
+                "Section 2, p. 6",
             ),
-            equal(
-                "section-2/interactive-hidden/self-delusion/P(Theta=a | A=a)",
+            rows.paper(
+                "delusion/P(Theta=a | A=a)",
+                '"whichever action we choose will convince ourselves of the box configuration"',
                 [chance(model, "Theta", a, **mark) for a, mark in zip(BOXES, see_A, strict=True)],
-                [1, 1],
-                "1: certain of the configuration for either choice",
+                near([1, 1]),
+                p4,
             ),
-            equal(
-                "section-2/interactive-hidden/self-delusion/P(O=+1 | A=a)",
+            rows.paper(
+                "delusion/P(O=+1 | A=a)",
+                'P(O = 1 | a) = 1 "no matter which action we took"',
                 [chance(hidden, *prize, **mark) for mark in see_A],
-                [1, 1],
-                "1 for either box",
+                near([1, 1]),
+                p4,
             ),
-            equal(
-                "section-2/interactive-hidden/P(Theta=1 | do(A=a))",
+            rows.paper(
+                "remedy/P(Theta=1 | do(A=a))",
+                "P(theta | do(a)) = P(theta)",
                 [chance(model, "Theta", 1, **mark) for mark in do_A],
-                [1 / 2, 1 / 2],
-                "P(Theta), 1/2",
+                near(["1/2", "1/2"]),
+                p5,
             ),
-            equal(
-                "section-2/interactive-hidden/P(O=+1 | do(A=a))",
+            rows.paper(
+                "remedy/P(O=+1 | do(A=a))",
+                "P(o | do(a)) = 1/2",
                 [chance(model, *prize, **mark) for mark in do_A],
-                [1 / 2, 1 / 2],
-                "1/2",
+                near(["1/2", "1/2"]),
+                p5,
             ),
-            equal(
-                "section-2/back-door/sum_theta P(O=+1 | theta, a) P(theta)",
+            rows.paper(
+                "back-door/sum_theta P(O=+1 | theta, a) P(theta)",
+                "P(o | do(a)) = sum_theta P(o | theta, a) P(theta); the sum, in NumPy",
                 np.einsum("ka,k->a", model["O"].table[..., 1], model["Theta"].table),
-                [chance(model, *prize, **mark) for mark in do_A],
-                "P(O=+1 | do(a)), the back-door adjustment formula",
+                near([chance(model, *prize, **mark) for mark in do_A]),
+                p5,
             ),
-            holds(
-                "section-2/back-door/sets",
-                _sets(model.back_door("A", "O")),
-                "Theta is the confounder",
-                model.back_door("A", "O") == (frozenset({"Theta"}),),
+            rows.paper(
+                "back-door/sets", '"Theta is a confounder"', _sets(model.back_door("A", "O")), equal("Theta"), p5
             ),
-            holds(
-                "section-2/back-door/estimand",
+            rows.paper(
+                "back-door/estimand",
+                '"the back-door adjustment formula"',
                 str(model.identify("O", do="A")),
-                "sum_theta P(o | theta, a) P(theta)",
-                str(model.identify("O", do="A")) == "sum_Theta P(O | A, Theta) P(Theta)",
+                equal("sum_Theta P(O | A, Theta) P(Theta)"),
+                p5,
             ),
-            holds(
-                "section-2/back-door/sets-with-Theta-hidden",
+            rows.example(
+                "back-door/sets-with-Theta-hidden",
+                "with Theta hidden there is nothing to adjust for",
                 _sets(model.back_door("A", "O", latent="Theta")),
-                "none: with Theta hidden the effect is not identifiable",
-                not model.back_door("A", "O", latent="Theta") and refusal(hidden, "O", do={"A": 1}),
+                equal("none"),
+                p5,
+            ),
+            rows.example(
+                "back-door/query-with-Theta-hidden",
+                "and the marginal model refuses the query",
+                refusal(hidden, "O", do={"A": 1}).partition(" from ")[0],
+                equal("P(O | do(A)) cannot be computed"),
+                p5,
             ),
         ],
         listing=refusal(hidden, "O", do={"A": 1}),

@@ -4,7 +4,8 @@ import numpy as np
 
 import undelude as ud
 from undelude._paper.blocks.models import refusal
-from undelude._paper.item import Block, Settings, equal, holds
+from undelude._paper.criterion import at_least, equal, near
+from undelude._paper.item import Block, Rows, Settings
 
 KERNEL = np.array([[0.8, 0.2], [0.3, 0.7]])
 # The stationary distribution; by detailed balance the kernel of the reversed chain is the same.
@@ -52,36 +53,27 @@ def block(settings: Settings) -> Block:
         "other two. The function does not determine it. If a hidden common cause cannot be excluded, the library "
         "raises an error that explains why.",
     ]
-    kernel, unmoved, answer = KERNEL.ravel(), np.tile(STATIONARY, 2), "refused: not identifiable"
+    kernel, unmoved = KERNEL.ravel(), np.tile(STATIONARY, 2)
+    rows = Rows(
+        "section-4", "Section 4, p. 10", {"kernel, a row for each x_t": KERNEL.tolist(), "P(X_t)": STATIONARY.tolist()}
+    )
     items = [
-        equal(
-            "section-4/P(X_t+1 | X_t)",
-            f["forwards"].ravel(),
-            kernel,
-            "the transition kernel, a row for each x_t",
-            ours=True,
+        rows.paper(
+            "P(X_t+1 | do(X_t))/spread-over-the-three-models",
+            '"we cannot compute P(X_t+1 | do(x_t))" using f: models with the same f have different answers',
+            max(np.abs(do[name] - do["forwards"]).max() for name in models),
+            at_least(0.1),
         ),
-        equal(
-            "section-4/largest-difference/f-in-each-of-the-three",
-            gaps,
-            [0] * 3,
-            "one function for all three",
-            ours=True,
+        rows.paper(
+            "P(X_t+1 | do(X_t))/from-the-marginal",
+            '"we cannot compute P(X_t+1 | do(x_t))": the query is refused',
+            reason.partition(" from ")[0],
+            equal("P(X_t+1 | do(X_t)) cannot be computed"),
         ),
-        equal(
-            "section-4/P(X_t+1 | do(X_t))/forwards",
-            do["forwards"],
-            kernel,
-            "here equal to f",
-            ours=True,
-        ),
-        equal("section-4/P(X_t+1 | do(X_t))/backwards", do["backwards"], unmoved, "not f: no effect", ours=True),
-        equal("section-4/P(X_t+1 | do(X_t))/common-cause", do["common-cause"], unmoved, "not f: no effect", ours=True),
-        holds(
-            "section-4/P(X_t+1 | do(X_t))/from-the-marginal",
-            answer if reason else "answered",
-            "cannot be computed using f",
-            reason,
-        ),
+        rows.example("largest-difference/f-in-each-of-the-three", "one function for all three", gaps, near([0] * 3)),
+        rows.example("P(X_t+1 | X_t)", "which is the kernel", f["forwards"].ravel(), near(kernel)),
+        rows.example("P(X_t+1 | do(X_t))/forwards", "here equal to f", do["forwards"], near(kernel)),
+        rows.example("P(X_t+1 | do(X_t))/backwards", "not f: no effect", do["backwards"], near(unmoved)),
+        rows.example("P(X_t+1 | do(X_t))/common-cause", "not f: no effect", do["common-cause"], near(unmoved)),
     ]
     return Block("section-4", "Section 4: a learned predictor has a fixed signature", text, items, listing=reason)

@@ -1,8 +1,8 @@
 """Section 4.2: the naive repair of logged demonstrations."""
 
+import dataclasses
 import itertools
 
-import jax
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
@@ -10,7 +10,9 @@ from matplotlib.figure import Figure
 import undelude as ud
 from undelude._drawing.colours import DO, SEE
 from undelude._drawing.svg import STYLE, WIDTH, Svg, to_figure
-from undelude._paper.item import Block, Item, Settings, equal, holds, sampled
+from undelude._paper.blocks.models import demonstrations
+from undelude._paper.criterion import at_least, near, sampled
+from undelude._paper.item import Block, Item, Measured, Rows, Settings, mean
 
 LOGGED = ("A_1", "O_1", "A_2", "O_2", "A_3")
 # Shares of the demonstrations that the figure has.
@@ -101,61 +103,53 @@ def block(settings: Settings) -> Block:
     same = taught_with_same_theta(np.asarray(model.query(("Theta", *LOGGED[:3])), float))
 
     size = max(5 * settings.num_episodes // 2, 2000)
-    demonstrations = ud.rollout(
-        bandit, None, key=jax.random.key(settings.seed), num_episodes=size, num_rounds=3, executor="expert"
-    )
-    log = np.asarray(demonstrations.actions), np.asarray(demonstrations.observations)
-    sample = simulate_switching(np.random.default_rng(settings.seed), *log, size)
-    sequences = len(np.unique(np.stack([log[0][:, 0], log[1][:, 0], log[0][:, 1], log[1][:, 1]], 1), axis=0))
+    rng = np.random.default_rng(settings.seed)
+    _, actions, observations = demonstrations(bandit, size, 3, rng)
+    log = actions, observations
+    sample = simulate_switching(rng, *log, size)
 
     read = [_rewards(logged)[1], model.query("O_1", do={"A_1": 0})[1]]
     as_see, off = ([np.abs(x - y).max() for x, y in zip(lessons, answers[name], strict=True)] for name in ("see", "do"))
-    everything = logged.min() > 0 and sequences == 100
     name = "section-4-2"
+    rows = Rows(name, "Section 4.2, p. 13", {"task": "bandit", "log": "its expert, three rounds, enumerated"})
+    simulated = dataclasses.replace(
+        rows, parameters={"task": "bandit", "demonstrations and lessons": size, "seed": settings.seed}
+    )
     items = [
-        equal(
-            f"{name}/P(repeat-after-reward)/as-taught",
-            lessons[0][0, 1, 0],
-            56 / 110,
-            "56/110: what the log does",
-            ours=True,
-        ),
-        equal(f"{name}/P(repeat-after-reward)/do", do[0][0, 1, 0], 11 / 35, "11/35: equation 3", ours=True),
-        equal(
-            f"{name}/largest-difference/lesson-and-see",
+        rows.paper(
+            "largest-difference/lesson-and-see",
+            '"This problem cannot be circumvented by replacing tau with another sequence": the lessons are P(A | a, o)',
             as_see,
-            [0, 0],
-            "replacing tau does not circumvent the problem",
+            near([0, 0]),
         ),
-        holds(
-            f"{name}/largest-difference/lesson-and-do",
+        rows.paper(
+            "largest-difference/lesson-and-do",
+            '"the above problem persists": the lessons are far from P(A | do(a), o)',
             off,
-            "the problem persists: far from the right answer",
-            min(off) > 0.05,
+            at_least(0.05),
         ),
-        equal(f"{name}/P(O_1=1)/as-read-and-done", read, [0.55, 0.35], ".55 in the log, .35 under do", ours=True),
-        equal(
-            f"{name}/P(same-theta)-after-switching",
+        rows.paper(
+            "least-probability-of-a-sequence-of-two-rounds",
+            '"This is not a problem of data sparsity": the log has every sequence, at this rate at least',
+            logged.sum(-1).min(),
+            at_least(1e-4),
+        ),
+        rows.example(
+            "P(same-theta)-after-switching",
+            "the other trajectory seldom has the same theta: .6 .1 + .4 (1/4 .6 + 3/4 .1)",
             _same_theta(model),
-            0.15,
-            "tau' might not have the same theta: .15",
-            ours=True,
+            near(0.15),
         ),
-        equal(
-            f"{name}/largest-difference/lesson-with-the-same-theta-and-do",
+        rows.example("P(repeat-after-reward)/as-taught", "what the log does", lessons[0][0, 1, 0], near("56/110")),
+        rows.example("P(repeat-after-reward)/do", "the right answer, equation 3", do[0][0, 1, 0], near("11/35")),
+        rows.example("P(O_1=1)/as-read-and-done", "in the log, and after an own action", read, near([0.55, 0.35])),
+        rows.example(
+            "largest-difference/lesson-with-the-same-theta-and-do",
+            "with the same theta the lessons would be right",
             np.abs(same - do[0]).max(),
-            0,
-            "with the same theta the lessons are right",
-            ours=True,
+            near(0),
         ),
-        holds(
-            f"{name}/sequences-of-two-rounds-in-the-log",
-            sequences,
-            "not data sparsity: 100 of 100",
-            everything,
-            ours=True,
-        ),
-        *_simulated_items(sample, logged, answers, size),
+        *_simulated_items(simulated, sample, logged, answers, size),
     ]
     text = [
         "An agent is taught from a log of the bandit's expert. It is taught the expert's action and samples its own. "
@@ -198,26 +192,22 @@ def _same_theta(model: ud.CausalModel) -> float:
 
 
 def _simulated_items(
-    sample: Lessons, logged: np.ndarray, answers: dict[str, list[np.ndarray]], size: int
+    rows: Rows, sample: Lessons, logged: np.ndarray, answers: dict[str, list[np.ndarray]], size: int
 ) -> list[Item]:
     (a, o, taught), see, do = sample, answers["see"], answers["do"]
+    claims = {"see": "the lessons are the deluded answer", "do": "and not the right one"}
     items = []
     for name, answer in answers.items():
-        tv, se = _pooled_tv(sample, logged, answer[0], size)
         exact = float(_rewards(logged) @ np.abs(see[0][0, :, 0] - answer[0][0, :, 0]))
-        paper = "0: the deluded answer" if name == "see" else f"{exact:.4f}: not the right answer"
-        agrees = abs(tv - exact) < 4 * se
-        items.append(Item(f"section-4-2/simulated/total-variation-from-{name}", round(tv, 6), paper, agrees, True, se))
+        tv = Measured(*_pooled_tv(sample, logged, answer[0], size))
+        items.append(rows.example(f"simulated/total-variation-from-{name}", claims[name], tv, sampled(exact)))
     history, ratio = (a[:, 0], o[:, 0], a[:, 1], o[:, 1]), np.log(see[1] / do[1])
     x = ratio[(*history, taught[:, 2])]
     expected = float((see[1] * ratio).sum(-1)[history].mean())
-    paper = f"{expected:.4f}, the mean under the deluded answer; it is negative under the right one"
     # Lessons share trajectories, and the log has a sampling error of the same size.
-    error = float(x.std(ddof=1)) / np.sqrt(size)
-    return [
-        *items,
-        sampled("section-4-2/simulated/log-likelihood-ratio-of-see", x, expected, paper, error=error, ours=True),
-    ]
+    criterion = sampled(expected, error=float(x.std(ddof=1)) / np.sqrt(size))
+    claim = "log-likelihood ratio of see to do, nats: its mean under the deluded answer"
+    return [*items, rows.example("simulated/log-likelihood-ratio-of-see", claim, mean(x), criterion)]
 
 
 def _pooled_tv(sample: Lessons, logged: np.ndarray, answer: np.ndarray, size: int) -> tuple[float, float]:
