@@ -9,9 +9,10 @@ import pytest
 
 import undelude as ud
 from processes import arm, opening
+from undelude._agents.base import predict_stepwise
 from undelude._certificate import baselines, example_episode
 from undelude._certificate.per_episode import measure
-from undelude._certificate.rounds import fill_missing, mean_over_rounds
+from undelude._certificate.rounds import mean_over_rounds
 
 KEY = jax.random.key(0)
 B, T = 6, 4
@@ -93,26 +94,36 @@ def test_nan_has_no_effect_in_a_transformer():
     assert spoilt["action_kl_do"] > 0
 
 
-def test_last_gap_is_of_the_last_existing_round(process, episodes):
-    first, last = baselines._gaps(process, *fill_missing(spoil(end_early(episodes))), KEY)
-    for n in (1, 2):
-        cut = jax.tree.map(lambda x, n=n: x[:, :n] if x.ndim > 1 else x, episodes)
-        ends = n == ROUNDS
-        np.testing.assert_allclose(last[ends], baselines._gaps(process, cut, None, KEY)[1][ends], atol=1e-6)
-    np.testing.assert_array_equal(first[ROUNDS == 1], last[ROUNDS == 1])
+class Ending(type(opening().task)):
+    """The same task; it pays 1 in each round and ends with the first observation 1."""
+
+    def reward(self, theta, w, a, o):
+        return jnp.ones(())
+
+    def ends(self, o):
+        return o == 1
 
 
-def test_rewards_total_over_T(process, monkeypatch):
-    """Each round that exists pays 1; one that does not counts as 0, although NaN stands in its place."""
-
-    def paid(*args, num_episodes=None, **options):
-        played = ud.rollout(*args, **options, num_episodes=B)
-        return spoil(dataclasses.replace(end_early(played), reward=jnp.ones((B, T))))
-
-    monkeypatch.setattr(baselines, "rollout", paid)
-    found, _ = baselines.measure_baselines(process, key=KEY, num_episodes=B, num_rounds=None)
-    for name in ("reward_expert", "reward_exact_do", "reward_exact_see"):
-        assert found[name].value == pytest.approx(np.broadcast_to(ROUNDS, B).mean() / T)
+def test_baselines_of_episodes_that_end(process):
+    """Rewards are totals over T; the last gap is that of the last round that exists."""
+    ending = dataclasses.replace(process, task=Ending(*jax.tree.leaves(process.task)))
+    found, _ = baselines.measure_baselines(ending, key=KEY, num_episodes=64, num_rounds=None)
+    size = {"key": KEY, "num_episodes": 64}
+    played = {
+        "reward_expert": ud.rollout(ending, None, executor="expert", **size),
+        "reward_exact_do": ud.rollout(ending, ud.ExactAgent(ending), **size),
+        "reward_exact_see": ud.rollout(ending, ud.ExactAgent(ending, "see"), **size),
+    }
+    for name, episodes in played.items():
+        assert found[name].value == pytest.approx(float(episodes.mask.sum(1).mean()) / T), name
+    episodes = played["reward_exact_do"]
+    policy, _ = jax.vmap(lambda episode: predict_stepwise(ud.ExactAgent(ending), episode))(episodes)
+    p, q = np.asarray(episodes.expert.probs), np.asarray(policy.probs)
+    gaps = (p * np.log(p / q)).sum(-1)
+    last = np.asarray(episodes.mask).sum(1) - 1
+    assert len(set(last)) > 2
+    assert found["imitation_gap_first"].value == pytest.approx(gaps[:, 0].mean(), abs=1e-6)
+    assert found["imitation_gap_last"].value == pytest.approx(gaps[np.arange(64), last].mean(), abs=1e-6)
 
 
 def test_no_belief_if_the_experts_are_alike():
