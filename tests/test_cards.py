@@ -115,7 +115,7 @@ def test_cold_expert_is_best_response(game):
 def by_all_histories(process, own_actions):
     """Return chips per hand of an exact agent, and its nats per action from the sober one, summed over all hands."""
     P, pi = np.exp(np.asarray(process.task.log_probs, float)), np.exp(np.asarray(process.expert.log_probs, float))
-    rewards, state_of = np.asarray(process.task.rewards, float), np.asarray(process.task.state_of)
+    rewards, row_of = np.asarray(process.task.rewards, float), np.asarray(process.task.row_of)
     before, T = P.shape[1] - 1, process.num_rounds
 
     def go(state, t, moves, done, seen):
@@ -128,11 +128,11 @@ def by_all_histories(process, own_actions):
         for a, o in np.argwhere(P[:, state].any(0)):
             told = done * P[:, state, a, o]
             total[0] += moves * acts[a] * (told * rewards[:, state, a, o]).sum()
-            total += go(state_of[o], t + 1, moves * acts[a], told, seen * pi[:, state, a] * P[:, state, a, o])
+            total += go(row_of[o], t + 1, moves * acts[a], told, seen * pi[:, state, a] * P[:, state, a, o])
         return total
 
     openings = np.asarray(process.prior, float)[:, None] * P[:, before, 0]
-    each = [go(state_of[o], 0, 1.0, openings[:, o], openings[:, o]) for o in np.flatnonzero(openings.any(0))]
+    each = [go(row_of[o], 0, 1.0, openings[:, o], openings[:, o]) for o in np.flatnonzero(openings.any(0))]
     return np.sum(each, axis=0)
 
 

@@ -381,7 +381,7 @@ def test_tensorboard_discards_lost_updates(tmp_path: Path, no_type_checks: None)
 
 def test_missing_tensorboardx_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    with pytest.raises(ModuleNotFoundError, match="pip install tensorboardX"):
+    with pytest.raises(ModuleNotFoundError, match=r'pip install "undelude\[tensorboard\]"'):
         TensorBoard(tmp_path)
 
 
@@ -677,7 +677,7 @@ def size_of(spec: Spec) -> int | str:
 def test_missing_gymnasium_named(folder: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gymnasium", None)
     assert main(["train", "taxi", "--out", "runs/none"]) == 1
-    assert "pip install gymnasium." in capsys.readouterr().err
+    assert 'pip install "undelude[gym]"' in capsys.readouterr().err
 
 
 # Playing ----------------------------------------------------------------------------------------------------------
@@ -729,6 +729,36 @@ def test_play_frog_shows_section_2(
     # Every frog contradicts the deluded belief; the summary by outcomes is left out if one did.
     assert out.count("impossible by its belief") == (2 if opened[1][1] == "2" else 0)
     assert ("By the outcomes of its actions alone" in out) == (opened[1][1] == "1")
+
+
+MISLEADING = """
+import jax.numpy as jnp
+import undelude as ud
+
+def shifted():
+    # Theta 0 pays at arm 1, and so on: theta is not the number of the best arm.
+    pays = jnp.roll(0.1 + 0.8 * jnp.eye(3), 1, axis=1)
+    task = jnp.stack([1 - pays, pays], -1)
+    return ud.tasks.from_tables(prior=[1 / 3] * 3, expert=pays / 1.1, task=task, name="shifted")
+
+def fined():
+    # A 1 costs, so that the arm that shows it is the worst.
+    pays = 0.1 + 0.8 * jnp.eye(2)
+    task = jnp.stack([1 - pays, pays], -1)
+    return ud.tasks.from_tables(prior=[.5, .5], expert=pays, task=task, rewards=[0, -1], name="frog")
+"""
+
+
+@pytest.mark.parametrize(("factory", "pays"), [("shifted", True), ("fined", False)])
+def test_play_names_a_best_arm_only_if_theta_is_one(
+    folder: Path, factory: str, pays: bool, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "misleading.py").write_text(MISLEADING)
+    assert play("1\ny\ny\nq\n", f"misleading:{factory}", monkeypatch=monkeypatch) == 0
+    out = capsys.readouterr().out
+    assert "The true theta is 1." in out
+    assert not re.search("arm|best|prize|frog", out)
+    assert ("pay" in out, "paid" in out) == (pays, pays)
 
 
 @pytest.mark.parametrize("answers", ["", "q\n", "1\nq\n", "1\ny\n", "9\nhello\n1\nq\n"])

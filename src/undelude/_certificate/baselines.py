@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from undelude._agents.exact import ExactAgent
@@ -44,6 +45,9 @@ LASTING = 0.9
 NEGLIGIBLE = 0.05
 # Standard errors by which one reward must exceed another to count as greater.
 CLEARLY = 4.0
+# The expert could be better if it earns less than this share of the possible reward, counted from uniformly random
+# actions, by this many standard errors.
+ENOUGH, NOTABLY = 0.75, 2.0
 
 
 def measure_baselines(
@@ -65,10 +69,16 @@ def measure_baselines(
         # A key that no episode was drawn from.
         key_gaps = jax.random.fold_in(key, num_episodes)
         found = _play_expert_and_exact_agents(process, key, jnp.arange(num_episodes), key_gaps, T)
-        best, note = _measure_best(process, key, min(num_episodes, MAX_EPISODES), T, found)
+        best, uniform, note = _measure_best(process, key, min(num_episodes, MAX_EPISODES), T, found)
         found |= best
         reasons = {"reward_constant": "actions are not symbols."}
         notes = {"reward_best": note}
+        if better := describe_expert(
+            *(Quantity.over_episodes(x) for x in (found["reward_expert"], found["reward_best"])),
+            uniform=None if uniform is None else Quantity.over_episodes(uniform),
+            optimum=_optimum(process, T),
+        ):
+            notes["expert"] = better
     quantities = {name: Quantity.over_episodes(values) for name, values in found.items()}
     return quantities | {name: Quantity(why_none=why) for name, why in reasons.items() if name not in found}, notes
 
@@ -120,18 +130,22 @@ def _measure_best(
     num_episodes: int,
     num_rounds: int,
     exact: dict[str, Array],
-) -> tuple[dict[str, Array], str]:
-    """Return the rewards of the best policy that is not shown theta, those of the best constant action, and a note.
+) -> tuple[dict[str, Array], Float[Array, " B"] | None, str]:
+    """Return the rewards of the best policy that is not shown theta, of the best constant action, of uniform ones.
 
     A plan to the end of the episode is the best policy. If there is none, take the one that earned most.
+
+    Returns:
+        The quantities `reward_best` and `reward_constant`; the rewards of uniformly random actions, None if actions are
+        not symbols; and a note that names the best policy.
     """
     policies = {
         f"the exact agent that reads its own actions as {mark}": exact[f"reward_exact_{mark}"] for mark in MARKS
     }
     found = {}
-    depth = 0
+    depth, uniform = 0, None
     if isinstance(process.action_spec, Symbols):
-        found["reward_constant"] = _constant(process, key, num_episodes, num_rounds)
+        found["reward_constant"], uniform = _constant(process, key, num_episodes, num_rounds)
         policies["one action, always taken"] = found["reward_constant"]
         depth = _affordable_depth(process, num_rounds)
     if depth > 0:
@@ -139,11 +153,54 @@ def _measure_best(
         plan = _rewards(rollout(process, planner, key=key, num_episodes=num_episodes, num_rounds=num_rounds))
         if depth >= num_rounds:
             note = f"the best of all policies that are not shown theta (Bayes-optimal), over {num_episodes} episodes."
-            return found | {"reward_best": plan}, note
+            return found | {"reward_best": plan}, uniform, note
         policies[f"a plan {depth} of {num_rounds} rounds ahead"] = plan
     best = max(policies, key=lambda name: float(policies[name].mean()))
     note = f"the best of the policies tried that are not shown theta: {best}. The optimum may be higher."
-    return found | {"reward_best": policies[best]}, note
+    return found | {"reward_best": policies[best]}, uniform, note
+
+
+def _optimum(process: InteractionProcess, num_rounds: int) -> float | None:
+    """Return the greatest expected reward per round of a party that is shown theta; None if the task does not know."""
+    if process.transition is not None:
+        return None
+    total = 0.0
+    for k, p in enumerate(np.exp(np.asarray(process.log_prior, float))):
+        optimum = process.task.optimal_reward(process.theta_value(jnp.asarray(k)), num_rounds)
+        if optimum is None:
+            return None
+        total += float(p) * optimum / num_rounds
+    return total
+
+
+def describe_expert(expert: Quantity, best: Quantity, *, uniform: Quantity | None, optimum: float | None) -> str | None:
+    """Return a note if the expert earns less than three quarters of the possible reward; otherwise None.
+
+    They are counted from uniformly random actions: `expert < uniform + .75 (possible - uniform)`, by two standard
+    errors.
+
+    Args:
+        expert: its reward per round.
+        best: that of the best policy found that is not shown theta.
+        uniform: that of uniformly random actions; None if actions are not symbols.
+        optimum: that of the best party that is shown theta; if None, `best` counts as the possible reward.
+    """
+    possible = best if optimum is None else Quantity(optimum, 0.0)
+    quantities = (expert, possible, uniform)
+    if any(x is None or x.value is None or x.standard_error is None for x in quantities):
+        return None
+    (expert_mean, possible_mean, uniform_mean), errors = zip(
+        *((x.value, x.standard_error) for x in quantities if x is not None), strict=True
+    )
+    enough = uniform_mean + ENOUGH * max(possible_mean - uniform_mean, 0.0)
+    if enough - expert_mean < NOTABLY * math.hypot(*errors) + 1e-6:
+        return None
+    who = "a policy that is not shown theta" if optimum is None else "the best party that is shown theta"
+    return (
+        f"the expert could be better: it earns {expert_mean:.3g} per round, uniformly random actions earn "
+        f"{uniform_mean:.3g}, and {who} earns {possible_mean:.3g}. Its imitator learns to act like it. If reward "
+        "matters, give another expert, for example one with a lower temperature."
+    )
 
 
 def advise(quantities: Mapping[str, Quantity]) -> str | None:
@@ -196,12 +253,18 @@ def _rewards(episodes: Episodes) -> Float[Array, " B"]:
 
 
 @compiled
-def _constant(process: InteractionProcess, key: Array, num_episodes: int, num_rounds: int) -> Float[Array, " B"]:
-    """Return the rewards of the best constant action, chosen on one half of the episodes, measured on the other."""
+def _constant(
+    process: InteractionProcess, key: Array, num_episodes: int, num_rounds: int
+) -> tuple[Float[Array, " B2"], Float[Array, " B"]]:
+    """Return the rewards of the best constant action, and those of uniformly random actions.
+
+    The best action is chosen on one half of the episodes, and measured on the other.
+    """
     num_actions = num_symbols(process.action_spec)
 
     def always(a: Array) -> Float[Array, " B"]:
-        actor = FixedPolicy(Categorical(logits=jnp.where(jnp.arange(num_actions) == a, 0.0, -jnp.inf)))
+        taken = (jnp.arange(num_actions) == a) | (a == num_actions)
+        actor = FixedPolicy(Categorical(logits=jnp.where(taken, 0.0, -jnp.inf)))
 
         def one(i: Array) -> Array:
             episode, _ = run_episode(process, actor, jax.random.fold_in(key, i), num_rounds=num_rounds)
@@ -209,9 +272,10 @@ def _constant(process: InteractionProcess, key: Array, num_episodes: int, num_ro
 
         return jax.vmap(one)(jnp.arange(num_episodes))
 
-    rewards = jax.lax.map(always, jnp.arange(num_actions))
+    rewards = jax.lax.map(always, jnp.arange(num_actions + 1))
+    rewards, uniform = rewards[:-1], rewards[-1]
     half = num_episodes // 2
-    return rewards[rewards[:, : max(half, 1)].mean(1).argmax(), half:]
+    return rewards[rewards[:, : max(half, 1)].mean(1).argmax(), half:], uniform
 
 
 def _affordable_depth(process: InteractionProcess, num_rounds: int) -> int:

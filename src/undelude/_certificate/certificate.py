@@ -76,7 +76,8 @@ class Certificate:
         seconds: the time that measuring took.
         versions: of undelude and the libraries in use.
         notes: the reason for each quantity that is None or infinite; which policy earns `reward_best`; how often a
-            reading of the histories is impossible; and, under "imitation", a warning if imitation is the wrong goal.
+            reading of the histories is impossible; under "expert", that the expert earns much less than is possible, if
+            so; and, under "imitation", a warning if imitation is the wrong goal.
         quantities: the quantities below by name, each with its value, standard error, and reason if it is None.
     """
 

@@ -170,7 +170,8 @@ def check_task(
         warning=deluded and deluded.notes.get("imitation"),
         notes=(),
     )
-    return dataclasses.replace(report, notes=(*_remarks(report), *_remarks_on_evidence(replayed)))
+    on_expert = deluded.notes.get("expert") if deluded else None
+    return dataclasses.replace(report, notes=(*_remarks(report, on_expert), *_remarks_on_evidence(replayed)))
 
 
 def _remarks_on_evidence(replayed: Replayed) -> Iterable[str]:
@@ -239,7 +240,7 @@ def _certify_deluded(
         return delusion_gap(process, key=key, num_episodes=num_episodes, num_rounds=num_rounds)
 
 
-def _remarks(report: TaskReport) -> Iterable[str]:
+def _remarks(report: TaskReport, on_expert: str | None) -> Iterable[str]:
     entropy, first_sight = report.entropy, report.first_sight
     if entropy is not None and first_sight is not None and entropy - first_sight < HIDDEN * entropy:
         yield "The first round reveals theta: there is hardly anything left to be deluded about."
@@ -255,3 +256,5 @@ def _remarks(report: TaskReport) -> Iterable[str]:
             "For some theta the expert never does what it does for another. An agent that errs then reaches states "
             "that no demonstration reaches, and factual teaching cannot show it how to go on (Section 4.2)."
         )
+    if on_expert is not None:
+        yield f"{on_expert[0].upper()}{on_expert[1:]}"

@@ -138,6 +138,8 @@ def print_certificate(console: Console, certificate: dict[str, Any]) -> None:
     notes = dict(c.get("notes", {}))
     if warning := notes.pop("imitation", None):
         console.print(f"\nWarning: {warning}", style="bold", soft_wrap=True)
+    if note := notes.pop("expert", None):
+        console.print(f"Note: {note}", soft_wrap=True)
     missing: dict[str, list[str]] = {}
     for name, why in notes.items():
         if c.get(name) is None:

@@ -34,38 +34,44 @@ BAR_WIDTH = 20
 
 
 class _Words(NamedTuple):
-    """The words of a game for theta, actions and payments."""
+    """The words of a game for theta and actions."""
 
-    noun: str = "arm"
-    plural: str = "arms"
-    adjective: str = "best"
-    which: str = "which arm is the best"
-    theta_is: str = "The best arm is {}."
-    acts: str = "pulls"
-    acted: str = "pulled"
-    pays: str = "It pays."
-    pays_not: str = "It does not pay."
-    question: str = "Does it pay?"
-    expects: str = "to be paid"
-    earned: str = "was paid"
+    noun: str
+    plural: str
+    adjective: str
+    which: str
+    theta_is: str
+    acts: str
+    acted: str
 
 
-WORDS = {
-    "frog": _Words(
-        noun="box",
-        plural="boxes",
-        adjective="prize",
-        which="which box holds the prize",
-        theta_is="The prize is in box {}.",
-        acts="opens",
-        acted="opened",
-        pays="Out comes the prize.",
-        pays_not="Out jumps a frog.",
-        question="Does it hold the prize?",
-        expects="the prize",
-        earned="found the prize",
-    )
-}
+class _Outcomes(NamedTuple):
+    """The words of a game for the two observations."""
+
+    one: str
+    zero: str
+    question: str
+    decides: str
+    expects: str
+    observed: str
+
+
+# For bandits, in which the best action of each theta is its own.
+ARMS = _Words("arm", "arms", "best", "which arm is the best", "The best arm is {}.", "pulls", "pulled")
+BOXES = _Words("box", "boxes", "prize", "which box holds the prize", "The prize is in box {}.", "opens", "opened")
+THETAS = _Words("theta", "thetas", "true", "which theta is the true one", "The true theta is {}.", "takes", "acted")
+
+# For processes in which a 1 earns more than a 0 after every action.
+PAYMENTS = _Outcomes("It pays.", "It does not pay.", "Does it pay?", "whether it pays", "to be paid", "was paid")
+PRIZES = _Outcomes(
+    "Out comes the prize.",
+    "Out jumps a frog.",
+    "Does it hold the prize?",
+    "whether it holds the prize",
+    "the prize",
+    "found the prize",
+)
+SYMBOLS = _Outcomes("It shows 1.", "It shows 0.", "Does it show 1?", "whether it shows 1", "a 1", "was shown 1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,20 +155,20 @@ class _Game:
         self.players = [_Player(process, name) for name in ("sober", "deluded")]
         self.round = 0
         self.theta = -1
-        # With as many actions as thetas, theta is assumed to name the best action.
-        self.is_bandit = process.num_thetas == _num_actions(process)
-        other = _Words(
-            "theta", "thetas", "true", "which theta is the true one", "The true theta is {}.", "takes", "acted"
-        )
-        self.words = WORDS.get(process.name, _Words() if self.is_bandit else other)
-        # `Q(O = 1 | theta, a)` in the first round.
-        self.payment = np.asarray(_payment(process, self.players[0].belief))
+        # `Q(O = 1 | theta, a)` in the first round, and the rewards of both observations, `[K, A]` and `[K, A, 2]`.
+        self.payment, rewards = map(np.asarray, _payments(process, self.players[0].belief))
+        expected = self.payment * rewards[..., 1] + (1 - self.payment) * rewards[..., 0]
+        self.is_bandit = _own_action_is_best(expected)
+        is_frog = self.is_bandit and process.name == "frog"
+        self.words = BOXES if is_frog else ARMS if self.is_bandit else THETAS
+        pays = bool((rewards[..., 1] > rewards[..., 0]).all())
+        self.outcomes = PRIZES if is_frog else PAYMENTS if pays else SYMBOLS
 
     def introduce(self) -> None:
         """Explain the game, and have theta chosen."""
         K, T, words = self.process.num_thetas, self.process.num_rounds, self.words
         certain = self._is_certain(self.payment)
-        rule = "the outcomes follow from theta" if certain else "you say whether it pays"
+        rule = "the outcomes follow from theta" if certain else f"you say {self.outcomes.decides}"
         self.console.print(
             f"You are Nature. There are {K} {words.plural}, and only you know {words.which}.\n"
             f"For {T} rounds a sober and a deluded agent each imitate an expert who knew it too; {rule}. Both reason "
@@ -178,18 +184,18 @@ class _Game:
 
     def play_round(self) -> None:
         """Let both agents act, ask the person for each outcome that is open, and show the beliefs."""
-        words = self.words
+        words, outcomes = self.words, self.outcomes
         self.console.print(f"Round {self.round + 1} of {self.process.num_rounds}", style="bold")
         for player in self.players:
             a, expected = player.act(self._next_key())
-            action = f"{words.acts} {a + 1}, and expects {words.expects} with probability {expected:.2f}"
+            action = f"{words.acts} {a + 1}, and expects {outcomes.expects} with probability {expected:.2f}"
             self.console.print(f"  The {player.name:7} agent {action}.", soft_wrap=True)
-            p = _payment(self.process, player.belief)[self.theta, a]
-            question = f"    {words.question} [y/n, Enter: the program chooses, q: quit] "
+            p = _payments(self.process, player.belief)[0][self.theta, a]
+            question = f"    {outcomes.question} [y/n, Enter: the program chooses, q: quit] "
             answer = "" if self._is_certain(p) else self._ask(question, ["y", "n"])
             o = int(answer == "y") if answer else int(jax.random.uniform(self._next_key()) < p)
             if not answer:
-                self.console.print(f"    {words.pays if o else words.pays_not}")
+                self.console.print(f"    {outcomes.one if o else outcomes.zero}")
             player.learn(a, o)
             if player.belief.impossible:
                 self.console.print("    This is impossible by its belief, which therefore stays as it was.")
@@ -205,8 +211,8 @@ class _Game:
             words, num_best = self.words, _times(player.actions.count(self.theta))
             best = f", the {words.adjective} {words.noun} {num_best}" if self.is_bandit else ""
             self.console.print(
-                f"The {player.name} agent {words.acted} {_times(len(player.actions))}{best}, and {words.earned} "
-                f"{_times(sum(player.observations))}. {self._favourite(player.belief)}"
+                f"The {player.name} agent {words.acted} {_times(len(player.actions))}{best}, and "
+                f"{self.outcomes.observed} {_times(sum(player.observations))}. {self._favourite(player.belief)}"
             )
         deluded = self.players[1]
         if deluded.actions and not deluded.was_refuted:
@@ -317,11 +323,25 @@ def _update(
 
 
 @compiled
-def _payment(process: InteractionProcess, belief: Belief) -> Float[Array, "K A"]:
-    """Return `Q(O = 1 | theta, a)` for the memories of a belief."""
+def _payments(process: InteractionProcess, belief: Belief) -> tuple[Float[Array, "K A"], Float[Array, "K A 2"]]:
+    """Return `Q(O = 1 | theta, a)` for the memories of a belief, and the rewards of both observations."""
 
-    def given_action(a: Int[Array, ""]) -> Float[Array, " K"]:
-        distributions = inference.task_distributions(process, inference.update_action(process, belief, a, True))
-        return as_categorical(distributions).probs[:, 1]
+    def given_action(a: Int[Array, ""]) -> tuple[Float[Array, " K"], Float[Array, "K 2"]]:
+        after = inference.update_action(process, belief, a, True)
+        distributions = inference.task_distributions(process, after)
+        w_axis = None if process.task.theta_free_memory else 0
+        reward = jax.vmap(jax.vmap(process.task.reward, in_axes=(None, None, None, 0)), in_axes=(0, w_axis, None, None))
+        rewards = jnp.asarray(reward(process.thetas, after.w, a, jnp.arange(2)), float)
+        return as_categorical(distributions).probs[:, 1], rewards
 
-    return jax.vmap(given_action)(jnp.arange(_num_actions(process))).T
+    probs, rewards = jax.vmap(given_action, out_axes=1)(jnp.arange(_num_actions(process)))
+    return probs, rewards
+
+
+def _own_action_is_best(expected: np.ndarray) -> bool:
+    """Return whether the action of the same number as theta is clearly the best one under each theta, `[K, A]`."""
+    K, A = expected.shape
+    if K != A:
+        return False
+    others = np.where(np.eye(K, dtype=bool), -np.inf, expected)
+    return bool((np.diag(expected) > others.max(-1) + 1e-6).all())

@@ -42,5 +42,5 @@ class Tasks:
         console.print("Name your own task as package.module:factory.")
         if importlib.util.find_spec("gymnasium") is None:
             names = ", ".join(name for name, task in TASKS.items() if task.extra == "gym")
-            console.print(f"{names} need gymnasium: pip install gymnasium.", soft_wrap=True)
+            console.print(f'{names} need Gymnasium: pip install "undelude[gym]".', soft_wrap=True, markup=False)
         return ExitCode.OK

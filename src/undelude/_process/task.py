@@ -57,6 +57,14 @@ class AbstractTask(eqx.Module, Generic[W]):
         del o
         return jnp.zeros((), bool)
 
+    def optimal_reward(self, theta: Theta, num_rounds: int) -> float | None:
+        """Return the greatest expected sum of rewards over an episode, for a party that is shown theta.
+
+        `certify` and `check_task` compare the expert with it. None, the default, if it is not known.
+        """
+        del theta, num_rounds
+        return None
+
     def draw(self, frame: Frame, theta: Theta, w: W, belief: Belief) -> None:
         """Draw the world in one round for `ud.film`; by default, draw only the belief.
 

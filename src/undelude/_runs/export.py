@@ -84,7 +84,7 @@ def export(
         )
     if importlib.util.find_spec("flatbuffers") is None:
         raise ModuleNotFoundError(
-            "JAX needs flatbuffers to write and to read exported functions: install undelude[export], or flatbuffers."
+            'JAX needs flatbuffers to write and to read exported functions: pip install "undelude[export]".'
         )
     check_world(process)
     check_mark(agent, agent.own_actions)

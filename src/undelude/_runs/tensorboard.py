@@ -38,7 +38,7 @@ class TensorBoard:
             # The names are generated at import, so that pyright does not find them.
             from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
         except ModuleNotFoundError as error:
-            message = "writing for TensorBoard needs tensorboardX: pip install tensorboardX."
+            message = 'writing for TensorBoard needs tensorboardX: pip install "undelude[tensorboard]".'
             raise ModuleNotFoundError(message) from error
         # Not SummaryWriter: its thread holds rows back for minutes, and on a full disk it dies and blocks the caller.
         Path(folder).mkdir(parents=True, exist_ok=True)

@@ -4,232 +4,212 @@
 those of `undelude.tasks.tabular`. https://gymnasium.farama.org/environments/toy_text/
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import ArrayLike
+from jaxtyping import ArrayLike, Float
 
-from undelude._checks import check_probabilities
+from undelude._checks import as_numbers, check_between, check_count, check_probabilities, one_line
 from undelude._process.process import InteractionProcess
-from undelude.tasks.tabular import TabularExpert, TabularTask, soft_value_iteration
+from undelude.gym.outcomes import Moves, OutcomeTables, fill_tables, stack_moves
+from undelude.gym.steps import compare_with_steps
+from undelude.gym.transitions import Table, Transition, reach, read_table
+from undelude.gym.wrappers import unwrap
+from undelude.tasks.known_mdp import KnownMDP, can_end, choose_temperature, soft_policy
+from undelude.tasks.tabular import TabularExpert, TabularTask
 
 
 def tabular_from_gymnasium(
-    envs: Sequence[Any],
+    envs: Sequence[Any] | Any,
     *,
     observe: Callable[[int], int] | ArrayLike | list | None = None,
     initial: ArrayLike | list | None = None,
     reward: Literal["seen", "hidden"] | float = "seen",
     prior: ArrayLike | list | None = None,
-    temperature: float = 0.02,
+    temperature: float | None = None,
     discount: float = 0.99,
     num_rounds: int = 50,
     name: str = "tabular",
 ) -> InteractionProcess:
     """Stack Gymnasium environments with published tables into one process; theta is which of them it is.
 
-    The process opens with the first state. An observation is one symbol for (state shown, reward, terminated). In the
-    round after a terminal state any action leads to a new start under the same theta, with reward 0 (Gymnasium's
-    next-step autoreset), so that one lifetime holds many attempts. The expert is soft value iteration on the known MDP,
-    for all theta at once: `V(s) = tau log mean_a exp(Q(s, a) / tau)`, `Q(a | s) ~ exp(Q(s, a) / tau)`, with the mean in
-    place of a sum so that idling earns nothing.
+    The process opens with the first state. An observation is one symbol for an outcome, (state, reward, terminated);
+    `process.task.outcomes` lists them by symbol, with states by the environment's own numbers, or as `observe` shows
+    them. In the round after a terminated transition any action leads to a new start under the same theta, with reward 0
+    (Gymnasium's next-step autoreset), so that one lifetime holds many attempts.
+
+    The expert knows theta, and maximises the discounted return of an attempt at a temperature tau:
+
+        Q(s, a) = R(s, a) + discount E[V(s'), if the transition does not end the attempt]
+        V(s) = tau log mean_a exp(Q(s, a) / tau),    Q(a | s) proportional to exp(Q(s, a) / tau)
+
+    The mean in place of a sum makes idling earn nothing. The default tau is the greatest of `d, d/2, d/4, ...` at which
+    the expert is nearly optimal under every theta. `d` is the greatest difference between the values of two actions in
+    one state if all later actions are uniformly random. Nearly optimal: compared with the policy to which the expert
+    tends as tau goes to 0, the discounted return of an attempt and the sum of rewards over T rounds are smaller by at
+    most 5 % of themselves, and of their lead over uniformly random actions. `process.expert.temperature` is the tau in
+    use.
+
+    The tables are the process. What `step` or a wrapper adds to them is refused by name. A copy of each environment
+    takes some steps, to see that they are possible by its tables. A time limit (`TimeLimit`) of T or more steps has no
+    effect within T rounds; a shorter one is left out, with a warning.
 
     Args:
-        envs: environments with `env.unwrapped.P`, one for each theta; repeat one to let only `initial` differ.
-        observe: the observed part of a state, as a function of its index or an array `[S]`; everything by default.
-            Under each theta, states that occur must look different, so that theta is all that is hidden.
+        envs: environments with `env.unwrapped.P`, one for each theta; repeat one to let only `initial` differ. One
+            environment stands for a list of one. Wrappers that change nothing, such as those of `gymnasium.make`, may
+            stay. An object with `P` and `initial_state_distrib` is enough.
+        observe: the observed part of a state, as a whole number: a function of the state, or an array `[S]` in the
+            order of `initial`; everything by default. Under each theta, the states in which an attempt goes on must
+            look different, so that theta is all that is hidden.
         initial: `[S]` or `[K, S]`, the distribution of the first state; the environments' own by default.
         reward: `"seen"`, `"hidden"`, or the probability that the reward shown is the true one (otherwise it is one of
             the other rewards that occur, uniformly).
         prior: `[K]`; uniform by default.
-        temperature: tau, in units of reward; greater than 0, so that every action keeps some mass.
-        discount: of the expert.
+        temperature: tau, in units of reward; greater than 0, so that every action keeps some mass. By default, chosen
+            as above.
+        discount: of the expert, in [0, 1]; 1 only if an attempt can end from every state.
         num_rounds: T.
         name: of the process, for messages.
 
     Raises:
         TypeError: an environment publishes no tables.
-        ValueError: the environments do not fit together, theta does not explain a hidden state, or the reward is to be
-            shown but state, action and next state do not determine it.
+        ValueError: the environments do not fit together, tables are malformed in a state that occurs, the dynamics are
+            not in the tables, theta does not explain a hidden state, the expert has no finite optimum, or there are too
+            many outcomes.
+
+    Warns:
+        UserWarning: a time limit is left out, or the steps of an environment could not be compared with its tables.
     """
-    tables = [_read_tables(env, i, reward) for i, env in enumerate(envs)]
-    if not tables:
-        raise ValueError(f"{name}: envs is empty; give at least one environment with env.unwrapped.P.")
-    if len({table[0].shape for table in tables}) > 1:
-        shapes = ", ".join(f"{t[0].shape[0]} states x {t[0].shape[1]} actions" for t in tables)
-        raise ValueError(f"{name}: the environments must have the same states and actions; these have {shapes}.")
-    if not 0 < temperature < np.inf:
-        raise ValueError(
-            f"{name}: temperature must be finite and greater than 0, not {temperature}: "
-            "equation 2 needs an expert with no zero mass."
-        )
-    if not 0 <= discount < 1:
-        raise ValueError(f"{name}: discount must be in [0, 1), not {discount}.")
-    if not (reward in ("seen", "hidden") or (isinstance(reward, int | float) and 0 <= reward <= 1)):
-        raise ValueError(
-            f'{name}: reward must be "seen", "hidden", or the probability that the shown one is right, not {reward!r}.'
-        )
-
-    K, (S, A, _) = len(tables), tables[0][0].shape
-    P = np.stack([t[0] for t in tables])  # [K, S, A, S]
-    R = np.stack([t[1] for t in tables])  # [K, S, A, S], the mean reward of a transition
-    terminal = np.stack([t[2] for t in tables])  # [K, S]
-    start = np.stack([t[3] for t in tables]) if initial is None else np.asarray(initial, float)
-    if start.shape not in ((S,), (K, S)):
-        raise ValueError(f"{name}: initial has shape {start.shape}; it must be [S] or [K, S]: ({S},) or ({K}, {S}).")
-    check_probabilities(start, f"{name}: initial")
-    start = np.broadcast_to(start, (K, S))
-    prior = np.full(K, 1 / K) if prior is None else np.asarray(prior, dtype=float)
-    P, R = P.copy(), R.copy()
-    P[terminal], R[terminal] = np.repeat(start[:, None], S, 1)[terminal][:, None], 0.0
-
-    shown = (
-        np.arange(S)
-        if observe is None
-        else np.asarray([observe(s) for s in range(S)] if callable(observe) else observe)
-    )
-    if shown.shape != (S,):
-        raise ValueError(f"{name}: observe gives {shown.shape} values for {S} states; it needs one for each.")
-    state_of_shown = _states_by_what_is_shown(P, start, shown, name)  # [K, X], -1 if it does not occur
-    P, R, terminal, start = _by_what_is_shown(state_of_shown, P, R, terminal, start)
-
-    log_probs, rewards, outcomes = _outcomes(P, R, terminal, start, reward)
-    state_of = jnp.asarray([state for state, _, _ in outcomes], jnp.int32)
-    log_pi = soft_value_iteration(P, (P * R).sum(-1), terminal, temperature=temperature, discount=discount)
-    log_pi = np.concatenate([log_pi, np.full((K, 1, A), -np.log(A))], axis=1)
+    num_rounds = check_count(f"{name}: num_rounds", num_rounds)
+    if temperature is not None:
+        why = "equation 2 needs an expert with no zero mass"
+        temperature = check_between(f"{name}: temperature", temperature, 0, np.inf, ends=False, why=why)
+    discount = check_between(f"{name}: discount", discount, 0, 1)
+    share_shown = _share_shown(reward, name)
+    envs = _as_list(envs, name)
+    K = len(envs)
+    where = [f"{name}: envs[{k}]" for k in range(K)]
+    unwrapped = [unwrap(env, at, num_rounds) for env, at in zip(envs, where, strict=True)]
+    bare = [env for env, _ in unwrapped]
+    given = None if initial is None else np.atleast_1d(np.asarray(as_numbers(initial, f"{name}: initial"), float))
+    tables = _read_tables(bare, where, given, name)
+    starts = _first_states(tables, given, name)
+    found = [reach(*each) for each in zip(tables, starts, where, strict=True)]
+    left_out = [left_out for _, left_out in unwrapped]
+    for k, moves in _moves_of_each(bare, found).items():
+        first = None if given is not None else {s for s, p in zip(tables[k].states, starts[k], strict=True) if p > 0}
+        left_out[k] += compare_with_steps(bare[k], moves, first, where[k], num_rounds)
+    # One warning for all environments that leave out the same.
+    named = {remark: at for at, remarks in reversed(list(zip(where, left_out, strict=True))) for remark in remarks}
+    for remark, at in named.items():
+        warnings.warn(f"{at} {remark}", stacklevel=2)
+    moves = stack_moves(found, starts, tables, observe, name)
+    filled = fill_tables(moves, share_shown, name)
+    expert = _make_expert(moves, filled, temperature, discount, num_rounds, name)
     return InteractionProcess(
-        prior=jnp.asarray(prior, dtype=float),
+        prior=np.full(K, 1 / K) if prior is None else prior,
         thetas=jnp.arange(K),
-        task=TabularTask(jnp.asarray(log_probs, dtype=float), jnp.asarray(rewards, dtype=float), state_of, outcomes),
-        expert=TabularExpert(jnp.asarray(log_pi, dtype=float), state_of),
+        task=TabularTask(
+            jnp.asarray(filled.log_probs, float), jnp.asarray(filled.rewards, float), expert.row_of, filled.outcomes
+        ),
+        expert=expert,
         num_rounds=num_rounds,
         opening=True,
         name=name,
     )
 
 
-def _read_tables(env: Any, i: int, reward: str | float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return an environment's P `[S, A, S]`, mean rewards `[S, A, S]`, terminal `[S]`, initial distribution `[S]`."""
-    env = getattr(env, "unwrapped", env)
-    table, start = getattr(env, "P", None), getattr(env, "initial_state_distrib", None)
-    if table is None or start is None:
-        raise TypeError(
-            f"envs[{i}] ({type(env).__name__}) publishes no tables (env.unwrapped.P and initial_state_distrib); "
-            "FrozenLake-v1, Taxi-v4 and CliffWalking-v1 do."
-        )
-    S, A = len(table), len(table[0])
-    P, PR = np.zeros((S, A, S)), np.zeros((S, A, S))
-    low, high = np.full((S, A, S), np.inf), np.full((S, A, S), -np.inf)
-    arrivals = {True: np.zeros((S, S), bool), False: np.zeros((S, S), bool)}  # [s, s'] by whether the episode ends
-    for s in range(S):
-        for a in range(A):
-            for p, s_next, r, done in table[s][a]:
-                P[s, a, s_next] += p
-                PR[s, a, s_next] += p * r
-                if p > 0:
-                    low[s, a, s_next] = min(low[s, a, s_next], r)
-                    high[s, a, s_next] = max(high[s, a, s_next], r)
-                arrivals[bool(done)][s, s_next] |= p > 0
-    ends = np.asarray(arrivals[True].any(0))
-    # Whether a state is terminal must follow from its number alone.
-    alive = _reachable(P, np.asarray(start), ends) & ~ends
-    both = ends & arrivals[False][alive].any(0)
-    if both.any():
+def _share_shown(reward: object, name: str) -> float | None:
+    """Return the probability that the reward shown is the true one; None if it is hidden."""
+    if isinstance(reward, str) and reward in ("seen", "hidden"):
+        return {"seen": 1.0, "hidden": None}[reward]
+    if not isinstance(reward, str | bool):
+        return check_between(f'{name}: reward, if not "seen" or "hidden",', reward, 0, 1)
+    raise ValueError(
+        f'{name}: reward must be "seen", "hidden", or the probability that the shown one is right, not {reward!r}.'
+    )
+
+
+def _as_list(envs: Any, name: str) -> list[Any]:
+    if isinstance(envs, str | type) or hasattr(envs, "P") or hasattr(envs, "unwrapped"):
+        return [envs]
+    try:
+        envs = list(envs)
+    except TypeError:
+        raise TypeError(f"{name}: envs must be a list of environments, not {one_line(repr(envs))}.") from None
+    if not envs:
+        raise ValueError(f"{name}: envs is empty; give at least one environment with env.unwrapped.P.")
+    return envs
+
+
+def _read_tables(envs: list[Any], where: list[str], initial: np.ndarray | None, name: str) -> list[Table]:
+    """Return the tables of each environment."""
+    size = None if initial is None else initial.shape[-1]
+    tables = [read_table(env, at, size) for env, at in zip(envs, where, strict=True)]
+    if len({(table.states, table.num_actions) for table in tables}) > 1:
+        sizes = ", ".join(f"{len(table.states)} states x {table.num_actions} actions" for table in tables)
+        raise ValueError(f"{name}: the environments must have the same states and actions; these have {sizes}.")
+    return tables
+
+
+def _first_states(tables: list[Table], initial: np.ndarray | None, name: str) -> list[Float[np.ndarray, " S"]]:
+    """Return the distribution of the first state of each environment."""
+    K, S = len(tables), len(tables[0].states)
+    if initial is None:
+        starts = [table.initial for table in tables]
+        assert all(start is not None for start in starts)
+        return [start / start.sum() for start in starts if start is not None]
+    if initial.shape not in ((S,), (K, S)):
+        raise ValueError(f"{name}: initial has shape {initial.shape}; it must be [S] or [K, S]: ({S},) or ({K}, {S}).")
+    check_probabilities(initial, f"{name}: initial")
+    return list(np.broadcast_to(initial / initial.sum(-1, keepdims=True), (K, S)))
+
+
+def _moves_of_each(envs: list[Any], found: list[list[Transition]]) -> dict[int, list[Transition]]:
+    """Return the transitions that can occur in each environment; one that is given several times counts once."""
+    moves: dict[int, set[Transition]] = {}
+    first = {id(env): k for k, env in reversed(list(enumerate(envs)))}
+    for env, transitions in zip(envs, found, strict=True):
+        moves.setdefault(first[id(env)], set()).update(transitions)
+    return {k: sorted(each) for k, each in moves.items()}
+
+
+def _make_expert(
+    moves: Moves, filled: OutcomeTables, temperature: float | None, discount: float, num_rounds: int, name: str
+) -> TabularExpert:
+    """Return the soft-optimal expert; between two attempts, where no action matters, it is uniform."""
+    mdps = [_known_mdp(moves, k) for k in range(moves.num_thetas)]
+    if discount == 1 and not all(map(can_end, mdps)):
         raise ValueError(
-            f"envs[{i}]: state {int(np.argmax(both))} ends the episode on some transitions and not on others."
+            f"{name}: discount must be less than 1, not 1, because there are states from which an attempt cannot end."
         )
-    check_probabilities(np.where(alive[:, None, None], P, 1 / S), f"envs[{i}].unwrapped.P")
-    if not np.isfinite(PR[alive]).all():
-        raise ValueError(f"envs[{i}].unwrapped.P holds a reward that is not finite.")
-    mixed = np.argwhere((high > low) & alive[:, None, None])
-    if len(mixed) and reward != "hidden":
-        s, a, s_next = mixed[0]
-        raise ValueError(
-            f"envs[{i}]: action {a} in state {s} leads to state {s_next} with rewards of {low[s, a, s_next]:g} and of "
-            f'{high[s, a, s_next]:g}, but only one reward can be shown for a transition. Hide it: reward="hidden".'
-        )
-    R = np.where(P > 0, PR / np.where(P > 0, P, 1), 0.0)
-    return P, R, ends, np.asarray(start, dtype=float)
+    try:
+        tau = temperature or choose_temperature(mdps, discount=discount, num_rounds=num_rounds)
+        log_pi = np.stack([soft_policy(mdp, temperature=tau, discount=discount) for mdp in mdps])
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+    K, _, A = log_pi.shape
+    log_pi = np.concatenate([log_pi, np.full((K, 1, A), -np.log(A))], axis=1)
+    return TabularExpert(jnp.asarray(log_pi, float), jnp.asarray(filled.row_of, jnp.int32), tau)
 
 
-def _reachable(P: np.ndarray, start: np.ndarray, terminal: np.ndarray | None = None) -> np.ndarray:
-    """Return `[S]`, whether a state can be reached from the initial states."""
-    step = P.sum(-2) > 0  # [S, S]
-    if terminal is not None:
-        step = step & ~terminal[:, None]
-    seen = start > 0
-    while True:
-        new = seen | step[seen].any(0)
-        if (new == seen).all():
-            return seen
-        seen = new
-
-
-def _states_by_what_is_shown(P: np.ndarray, start: np.ndarray, shown: np.ndarray, name: str) -> np.ndarray:
-    """Return `[K, X]`, the state behind each value shown under each theta; -1 if it does not occur."""
-    _, code = np.unique(shown, return_inverse=True)
-    states = np.full((len(P), code.max() + 1), -1)
-    for k in range(len(P)):
-        for s in np.flatnonzero(_reachable(P[k], start[k])):
-            if states[k, code[s]] >= 0:
-                raise ValueError(
-                    f"{name}: under theta {k}, states {states[k, code[s]]} and {s} look the same "
-                    f"(observe gives {shown[s]}). "
-                    "Theta must be all that is hidden: show more, or make what is hidden part of theta."
-                )
-            states[k, code[s]] = s
-    return states[:, (states >= 0).any(0)]
-
-
-def _by_what_is_shown(
-    states: np.ndarray, P: np.ndarray, R: np.ndarray, terminal: np.ndarray, start: np.ndarray
-) -> tuple:
-    """Return the tables indexed by values shown in place of states; rows that cannot occur are filled arbitrarily."""
-    k = np.arange(len(P))
-    occurs = states >= 0
-    s = np.where(occurs, states, 0)
-    P = np.moveaxis(P[k[:, None, None], s[:, :, None], :, s[:, None, :]], -1, 2)
-    R = np.moveaxis(R[k[:, None, None], s[:, :, None], :, s[:, None, :]], -1, 2)
-    P = P * occurs[:, :, None, None] * occurs[:, None, None, :]
-    start = np.take_along_axis(start, s, 1) * occurs
-    P = np.where(occurs[:, :, None, None], P, start[:, None, None, :])
-    return P, R, np.take_along_axis(terminal, s, 1) & occurs, start
-
-
-def _outcomes(
-    P: np.ndarray, R: np.ndarray, terminal: np.ndarray, start: np.ndarray, reward: str | float
-) -> tuple[np.ndarray, np.ndarray, tuple]:
-    """Return `log Q(o | theta, s, a)` and expected rewards, both `[K, S + 1, A, O]`, and the meaning of each symbol."""
-    K, S, A, _ = P.shape
-    # "Before the opening" is one more state: every action leads from it to a start, with reward 0.
-    P = np.concatenate([P, np.repeat(start[:, None, None], A, 2)], 1)
-    R = np.concatenate([R, np.zeros((K, 1, A, S))], 1)
-    values = np.unique(np.round(R[P > 0], 9))
-    R = np.round(R, 9)
-    if reward == "hidden":
-        channel, labels = np.ones((len(values), 1)), [None]
-    else:
-        right = 1.0 if reward == "seen" else float(reward)
-        n = len(values)
-        channel = np.full((n, n), (1 - right) / max(n - 1, 1)) if n > 1 else np.ones((1, 1))
-        if n > 1:
-            np.fill_diagonal(channel, right)
-        labels = [float(v) for v in values]
-
-    # P(s', reward shown, end), and the same weighted by the true reward.
-    probs, weighted, outcomes = [], [], []
-    for x in range(S):
-        for end in (False, True):
-            lands = P[..., x] * (terminal[:, None, None, x] == end)
-            for j, label in enumerate(labels):
-                shares = [lands * (R[..., x] == v) * channel[i, j] for i, v in enumerate(values)]
-                shown = np.sum(shares, axis=0)
-                if (shown > 0).any():
-                    probs.append(shown)
-                    weighted.append(np.sum([share * v for share, v in zip(shares, values, strict=True)], axis=0))
-                    outcomes.append((x, label, end))
-    probs, weighted = np.stack(probs, -1), np.stack(weighted, -1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.log(probs), np.where(probs > 0, weighted / probs, 0.0), tuple(outcomes)
+def _known_mdp(moves: Moves, theta: int) -> KnownMDP:
+    """Return one attempt under `theta`, which ends with a terminated transition."""
+    S, A, last = moves.num_rows - 1, moves.num_actions, moves.num_rows - 1
+    own = moves.theta == theta
+    attempt, starts = own & (moves.row != last), own & (moves.row == last) & (moves.action == 0)
+    gains = moves.probability * moves.reward
+    rewards = np.bincount((moves.row * A + moves.action)[attempt], gains[attempt], minlength=S * A).reshape(S, A)
+    start = np.bincount(moves.next_row[starts], moves.probability[starts], minlength=S)
+    going_on = attempt & ~moves.terminated
+    return KnownMDP(
+        state=moves.row[going_on],
+        action=moves.action[going_on],
+        next_state=moves.next_row[going_on],
+        probability=moves.probability[going_on],
+        rewards=rewards,
+        start=start,
+    )

@@ -64,7 +64,7 @@ def cliff_walking(num_rounds: int = 50) -> InteractionProcess:
     """
     gymnasium = _gymnasium()
     envs = [gymnasium.make("CliffWalking-v1", is_slippery=slippery) for slippery in (False, True)]
-    # Both a fall (-100) and a slip (-1) can lead to the start, so state and action do not determine the reward.
+    # Only the effect of a step tells the grounds apart.
     return tabular_from_gymnasium(envs, reward="hidden", temperature=5.0, num_rounds=num_rounds, name="cliff_walking")
 
 
@@ -72,5 +72,5 @@ def _gymnasium() -> Any:
     try:
         import gymnasium
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("this task needs Gymnasium: pip install gymnasium.") from error
+        raise ModuleNotFoundError('this task needs Gymnasium: pip install "undelude[gym]".') from error
     return gymnasium

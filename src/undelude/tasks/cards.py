@@ -17,7 +17,8 @@ from jaxtyping import Array, ArrayLike, Float, Int
 from undelude._checks import check_between, check_probabilities
 from undelude._process.process import InteractionProcess
 from undelude._types import Belief, Frame, Memory, Observation, Theta
-from undelude.tasks.tabular import AbstractTabularTask, TabularExpert, soft_value_iteration
+from undelude.tasks.known_mdp import KnownMDP, soft_policy
+from undelude.tasks.tabular import AbstractTabularTask, TabularExpert
 
 RANKS = ("J", "Q", "K")
 # The move that replaces an illegal one: a fold without a bet is a check, and a raise above the limit a call.
@@ -65,14 +66,14 @@ class HandTask(AbstractTabularTask):
     """A hand as one player meets it. An outcome is the player's next information state, or the payoff.
 
     Attributes:
-        log_probs, rewards, state_of, outcomes: as in `AbstractTabularTask`.
+        log_probs, rewards, row_of, outcomes: as in `AbstractTabularTask`.
         known: the player's information in each state, as OpenSpiel writes it.
         moves: the names of the actions.
     """
 
-    log_probs: Float[Array, "K S1 A O"]
-    rewards: Float[Array, "K S1 A O"]
-    state_of: Int[Array, " O"]
+    log_probs: Float[Array, "K R A O"]
+    rewards: Float[Array, "K R A O"]
+    row_of: Int[Array, " O"]
     outcomes: tuple[tuple[int, float | None, bool], ...] = eqx.field(static=True)
     known: tuple[str, ...] = eqx.field(static=True)
     moves: tuple[str, ...] = eqx.field(static=True)
@@ -118,16 +119,12 @@ def _hand(name: str, opponent: str | ArrayLike, temperature: float) -> Interacti
     tables = _Tables(game, _policy(name, game, opponent))
     P, log_P = tables.P / tables.P.sum(-1, keepdims=True), np.full(tables.P.shape, -np.inf)
     log_P[P > 0] = np.log(P[P > 0])
-    K, rows, A, _ = P.shape
+    K, rows, _, _ = P.shape
     over = rows - 2
     worth = np.concatenate([np.zeros(over), tables.payoffs, [0.0]])
-    state_of = np.concatenate([np.arange(over), np.full(len(tables.payoffs) + 1, over)])
-    to_state = np.zeros((K, rows, A, rows))
-    for o, s in enumerate(state_of):
-        to_state[..., s] += P[..., o]
-    terminal = np.broadcast_to(np.arange(rows) == over, (K, rows))
-    log_pi = soft_value_iteration(to_state, P @ worth, terminal, temperature=temperature, discount=1.0)
-    log_pi[:, -1] = -np.log(A)  # nobody moves before the opening
+    row_of = np.concatenate([np.arange(over), np.full(len(tables.payoffs) + 1, over)])
+    mdps = [_hand_mdp(P[k], worth, row_of, over) for k in range(K)]
+    log_pi = np.stack([soft_policy(mdp, temperature=temperature, discount=1.0) for mdp in mdps])
     outcomes = [(s, None, False) for s in range(over)] + [(over, float(x), True) for x in tables.payoffs]
     arrays = (jnp.asarray(log_P, float), jnp.broadcast_to(jnp.asarray(worth, float), P.shape))
     return InteractionProcess(
@@ -135,16 +132,26 @@ def _hand(name: str, opponent: str | ArrayLike, temperature: float) -> Interacti
         thetas=jnp.arange(K),
         task=HandTask(
             *arrays,
-            jnp.asarray(state_of, jnp.int32),
+            jnp.asarray(row_of, jnp.int32),
             (*outcomes, (over, None, True)),
             known=tuple(game["states"]),
             moves=tuple(game["actions"]),
         ),
-        expert=TabularExpert(jnp.asarray(log_pi, float), jnp.asarray(state_of, jnp.int32)),
+        expert=TabularExpert(jnp.asarray(log_pi, float), jnp.asarray(row_of, jnp.int32), temperature),
         num_rounds=tables.num_rounds,
         opening=True,
         name=name,
     )
+
+
+def _hand_mdp(P: np.ndarray, worth: np.ndarray, row_of: np.ndarray, over: int) -> KnownMDP:
+    """Return the hand as a party that knows the opponent's card controls it; it ends in the row "over"."""
+    going_on = P * (row_of < over)
+    going_on[over:] = 0.0  # Nobody moves when the hand is over, and before the deal.
+    s, a, o = np.nonzero(going_on)
+    rewards = P @ worth
+    rewards[over:] = 0.0
+    return KnownMDP(s, a, row_of[o], going_on[s, a, o], rewards, np.eye(len(P))[-1])
 
 
 def _policy(name: str, game: dict[str, Any], opponent: str | ArrayLike) -> Float[np.ndarray, "I A"]:
