@@ -11,7 +11,7 @@ import pytest
 
 import undelude as ud
 from causal_oracle import brute_force, random_model, random_roles
-from undelude.causal import order
+from undelude.causal import compiled, order
 
 
 @pytest.fixture
@@ -146,6 +146,16 @@ def test_compile_equals_query(frog: ud.CausalModel):
     np.testing.assert_allclose(f([1], do), f([[1]] * 4, do))
     assert f([1], [1]).shape == (2,)
     assert f(np.ones((3, 2, 1), int), [1]).shape == (3, 2, 2)
+
+
+def test_compiled_batch_in_parts(frog: ud.CausalModel, monkeypatch: pytest.MonkeyPatch):
+    """Rows that do not fit into memory together are answered in parts, here two at a time."""
+    do = [[1], [2], [1], [1], [2]]
+    expected = frog.compile("O", do="A")(do_values=do)
+    monkeypatch.setattr(compiled, "MAX_BYTES", 2 * frog.structure.terms(("O",), ("Theta",), ("A",)).plan.num_bytes)
+    f = frog.compile("O", see="Theta", do="A")
+    found = np.asarray(f([1], do)) + np.asarray(f([2], do))
+    np.testing.assert_allclose(found / 2, expected)
 
 
 def test_compile_equals_brute_force():

@@ -45,6 +45,13 @@ def test_set_is_refused_where_order_matters(model, ask, several):
         ask(model, several(("A", "M")))
 
 
+@pytest.mark.usefixtures("no_type_checks")
+def test_set_of_environments_is_refused():
+    """Theta is the number of an environment, so their order decides what it means."""
+    with pytest.raises(ValueError, match="envs must be a tuple"):
+        ud.tasks.tabular_from_gymnasium({object(), object()})
+
+
 def test_set_is_taken_where_order_does_not_matter(model):
     answer = model.marginal({"A", "M", "O"}).query("O", do={"A": 1})
     np.testing.assert_array_equal(answer, model.marginal(("A", "M", "O")).query("O", do={"A": 1}))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import ArrayLike
 
+from undelude._checks import as_numbers
 from undelude.causal.expression import Expression, Fraction, Probability, Product, Sum, free
 from undelude.causal.names import Names, as_names
 
@@ -87,7 +88,7 @@ class Estimand:
         [[0.75, 0.5], [0.25, 0.5]]
         """
         names = as_names(names, order="the axes of joint follow their order")
-        table = np.asarray(joint, float)
+        table = np.asarray(as_numbers(joint, "joint"), float)
         if len(set(names)) < len(names):
             raise ValueError(f"names has a variable twice: {', '.join(names)}. Give each axis a name of its own.")
         if table.ndim != len(names):

@@ -215,7 +215,7 @@ class CausalModel(eqx.Module):
         given the graph, and otherwise raises `NotIdentifiable` with the reason (Figure 3d). It raises `ValueError` if
         the estimand conditions on an event without probability, because nobody has seen what follows it. This holds
         if `names` are all variables, too: the model itself, which knows its mechanisms, then answers by surgery.
-        A compiled query returns nan there.
+        A compiled query returns nan there. Nothing is checked while the tables are traced.
 
         Args:
             names: the variables that are not hidden.

@@ -5,6 +5,8 @@ import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from undelude._checks import check_ordered
+
 # The parents of each variable.
 Graph = Mapping[str, tuple[str, ...]]
 Names = str | Iterable[str]
@@ -59,16 +61,6 @@ def as_names(names: Names, *, order: str = "") -> tuple[str, ...]:
         if not isinstance(name, str):
             raise TypeError(f"a name must be a string, not {name!r:.99}.")
     return tuple(map(str, names))  # Python strings instead of NumPy's.
-
-
-def check_ordered(items: Iterable[object], what: str, order: str) -> None:
-    """Raise `ValueError` if `items` is a set; `order` is a clause that says what the order of the items decides."""
-    if isinstance(items, set | frozenset):
-        example = f"({', '.join(sorted(map(repr, items)))}{',' if len(items) == 1 else ''})"
-        raise ValueError(
-            f"{what} must be a tuple, such as {example:.99}, not a set: {order}, and the order of a set changes from "
-            "one run of Python to the next."
-        )
 
 
 def as_graph(graph: AnyGraph) -> Graph:

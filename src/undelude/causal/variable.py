@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from undelude._checks import as_numbers, check_probabilities
+from undelude._checks import as_numbers, check_ordered, check_probabilities
 from undelude._tree import is_concrete
-from undelude.causal.names import Names, as_names, check_ordered, listed
+from undelude.causal.names import Names, as_names, listed
 
 # One value of a variable, itself or as an array of one entry.
 Value = Hashable | np.ndarray | Array

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike
 
-from undelude._checks import check_probabilities
+from undelude._checks import check_ordered, check_probabilities
 from undelude._process.process import InteractionProcess
 from undelude.tasks.tabular import TabularExpert, TabularTask, soft_value_iteration
 
@@ -54,6 +54,7 @@ def tabular_from_gymnasium(
         ValueError: the environments do not fit together, theta does not explain a hidden state, or the reward is to be
             shown but state, action and next state do not determine it.
     """
+    check_ordered(envs, f"{name}: envs", "theta numbers them in their order")
     tables = [_read_tables(env, i, reward) for i, env in enumerate(envs)]
     if not tables:
         raise ValueError(f"{name}: envs is empty; give at least one environment with env.unwrapped.P.")
