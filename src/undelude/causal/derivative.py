@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from undelude._tree import is_concrete
 from undelude.causal.contraction import Numbers, Taped, Terms, arguments, factors
-from undelude.causal.order import MAX_BYTES, Step
+from undelude.causal.order import MAX_BYTES, Step, in_gib
 
 # Nats by which the product of all factors but one may exceed the product of all; more would not be finite.
 MAX_RATIO = 300.0
@@ -67,8 +67,17 @@ def _with_jacobian(
 ) -> tuple[Numbers, Numbers, Float[np.ndarray, "A N"]] | None:
     """Return `x`, `log_scale` and the derivative of `x`, `[asked, entry]`, in each entry of the tables used, in order.
 
-    Return None if double precision does not suffice, or memory.
+    Return None if double precision does not suffice, or if there are too many derivatives.
+
+    Raises:
+        ValueError: the intermediate tables, all of which a derivative needs, take too much memory.
     """
+    kept = 8 * sum(math.prod(step.sizes[axis] for axis in step.out) for step in terms.plan.steps)
+    if kept > MAX_BYTES:
+        raise ValueError(
+            f"a derivative of this query would keep {in_gib(kept)} of intermediate tables, more than "
+            f"{in_gib(MAX_BYTES)}. Observe or intervene on more variables, or simplify the graph."
+        )
     used = {i: np.asarray(tables[i], float) for i in terms.used}
     num_asked = math.prod(terms.shape)
     if num_asked * (terms.plan.num_bytes + 8 * sum(table.size for table in used.values())) > MAX_BYTES:

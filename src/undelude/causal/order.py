@@ -75,8 +75,8 @@ def plan(operands: tuple[Axes, ...], out: Axes, sizes: tuple[int, ...]) -> Plan:
     entries = math.prod(sizes[axis] for axis in out)
     if (num_bytes := entries * ANSWER_BYTES) > MAX_BYTES:
         raise ValueError(
-            f"the answer itself would have {entries:.1e} entries and take {_in_gib(num_bytes)} of memory, more than "
-            f"{_in_gib(MAX_BYTES)}; ask for fewer variables at once."
+            f"the answer itself would have {entries:.1e} entries and take {in_gib(num_bytes)} of memory, more than "
+            f"{in_gib(MAX_BYTES)}; ask for fewer variables at once."
         )
     if not operands:
         return Plan((), 0, 0)
@@ -90,14 +90,15 @@ def plan(operands: tuple[Axes, ...], out: Axes, sizes: tuple[int, ...]) -> Plan:
         found = min(first, *others, key=lambda p: (max(p.num_bytes, MAX_BYTES), p.multiplications))
     if found.num_bytes > MAX_BYTES:
         raise ValueError(
-            f"the query would take {_in_gib(found.num_bytes)} of memory at once, more than {_in_gib(MAX_BYTES)}, in "
+            f"the query would take up to {in_gib(found.num_bytes)} of memory, more than {in_gib(MAX_BYTES)}, in "
             "the best elimination order found: the graph is too densely connected for an exact answer. Observe or "
             "intervene on more variables, or simplify it."
         )
     return found
 
 
-def _in_gib(num_bytes: int) -> str:
+def in_gib(num_bytes: int) -> str:
+    """Return an amount of memory as text."""
     return f"{num_bytes / 2**30:.3g} GiB" if num_bytes < 2**50 else f"{float(num_bytes):.0e} bytes"
 
 
