@@ -9,7 +9,8 @@ import pytest
 
 import undelude as ud
 from test_identification import NAPKIN, Query, World, random_query
-from undelude.causal.graph import Graph
+from undelude.causal.expression import Fraction, Probability, Product, Sum
+from undelude.causal.names import Graph
 from undelude.causal.positivity import undefined
 
 
@@ -62,6 +63,29 @@ def test_undefined_equals_estimand_of_the_joint():
         counts[bool(answer.free), bool(expected.any())] += 1
     assert min(counts.values()) > 5
     assert len(counts) == 4
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        Fraction(Probability(frozenset("O")), Probability(frozenset("A"), frozenset("B"))),
+        Fraction(Fraction(Probability(frozenset("O")), Probability(frozenset("B"))), Probability(frozenset("A"))),
+        Fraction(Probability(frozenset("O")), Fraction(Probability(frozenset("A")), Probability(frozenset("B")))),
+        Product((Probability(frozenset("A")), Fraction(Probability(frozenset("O")), Probability(frozenset("B"))))),
+        Fraction(Probability(frozenset("O")), Sum(frozenset("A"), Probability(frozenset("A"), frozenset("B")))),
+        Sum(frozenset("O"), Fraction(Probability(frozenset("O")), Probability(frozenset("A")))),
+    ],
+)
+def test_undefined_parts_of_fractions(expression):
+    """Expressions that ID does not return, where A and B each have a value without probability."""
+    graph: Graph = {"A": (), "B": (), "O": ()}
+    tables = [np.array([0.0, 1.0]), np.array([1.0, 0.0]), np.array([0.5, 0.5])]
+    estimand = ud.Estimand(("O",), ("A", "B"), (), expression, ("A", "B", "O"))
+    value = estimand.evaluate(np.einsum("a,b,o->abo", *tables), ("A", "B", "O"))
+    expected = np.isnan(value).any(0)
+    found = undefined(graph, tables, estimand, {}, ("A", "B"))
+    np.testing.assert_array_equal(np.broadcast_to(found, (2, 2)), expected)
+    assert expected.any()
 
 
 def test_front_door_through_40_mediators():
