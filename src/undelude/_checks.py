@@ -85,7 +85,7 @@ def check_between(name: str, x: Any, low: float | int, high: float | int, *, end
 
 
 def check_ordered(items: Iterable[object], what: str, order: str) -> None:
-    """Raise `ValueError` if `items` is a set; `order` is a clause that says what the order of the items decides."""
+    """Raise `ValueError` if `items` is a set; `order` is the effect of their order, as a clause."""
     if isinstance(items, set | frozenset):
         example = f"({', '.join(sorted(map(repr, items)))}{',' if len(items) == 1 else ''})"
         raise ValueError(

@@ -143,7 +143,7 @@ def _answers(
         # An index of -1 stands for an unknown value.
         return jnp.where((row >= 0).all(), x / x.sum(), jnp.nan), jnp.asarray(safe)
 
-    # As many at once as memory allows.
+    # Rows are answered together as far as memory allows.
     at_once = max(1, MAX_BYTES // max(1, terms.plan.num_bytes))
     if len(indices) > at_once:
         answers, safe = jax.lax.map(answer, indices, batch_size=at_once)

@@ -28,7 +28,7 @@ Answer = tuple[Float[Array, "..."], Float[Array, ""]]
 
 
 def differentiable(terms: Terms, tables: Tables, fixed: Mapping[str, int]) -> Answer:
-    """Return `x` and `log_scale` as `terms` does, where the tables are traced."""
+    """Compute `x` and `log_scale` as `terms` does, from traced tables."""
     names, indices = tuple(fixed), jnp.asarray(list(fixed.values()), int)
 
     @jax.custom_jvp

@@ -213,7 +213,7 @@ class CausalModel(eqx.Module):
         Such an observer knows the graph and the distribution of `names`, but no mechanism. So the marginal answers
         every query without `do`. It answers a query with `do` if the distribution of `names` determines the effect,
         given the graph, and otherwise raises `NotIdentifiable` with the reason (Figure 3d). It raises `ValueError` if
-        the estimand conditions on an event without probability, because nobody has seen what follows it. This holds
+        the estimand conditions on an event without probability, as no observation shows the effect of that. This holds
         if `names` are all variables, too: the model itself, which knows its mechanisms, then answers by surgery.
         A compiled query returns nan there. Nothing is checked while the tables are traced.
 

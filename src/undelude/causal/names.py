@@ -1,4 +1,4 @@
-"""What callers write: the names of variables, and graphs."""
+"""Names of variables and graphs, as callers write them."""
 
 import difflib
 import sys
@@ -40,7 +40,7 @@ def as_names(names: Names, *, order: str = "") -> tuple[str, ...]:
 
     Args:
         names: a name or several.
-        order: a clause that says what the order of the names decides; then a set is refused.
+        order: the effect of the order of the names, as a clause; if given, a set is refused.
 
     Raises:
         ValueError: `names` is a dict, or a set where order matters.

@@ -2,7 +2,7 @@
 
 opt_einsum finds the order of nearly all queries. Its greedy search looks one contraction ahead, which is far from the
 best in grids and in large networks of which many leaves are observed. If its order is expensive, other orders are tried
-beside it, and the cheapest is taken. With all leaves observed, the published networks munin and link take 2^25 and 2^26
+too, and the cheapest is taken. With all leaves observed, the published networks munin and link take 2^25 and 2^26
 multiplications by minimum fill, and 2^41 and 2^54 by the greedy search. A binary grid of 18 x 18 takes 2^25 by a front,
 2^30 by minimum fill, and 2^33 by the greedy search.
 """
@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import opt_einsum
 
-# Bytes that a contraction may take at once, beside the tables of the model.
+# Bytes that a contraction may take, in addition to the tables of the model.
 MAX_BYTES = 2**32
 # Bytes of an entry: a double and, if evidence would underflow, its scale.
 ENTRY_BYTES = 16

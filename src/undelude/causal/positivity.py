@@ -1,9 +1,9 @@
 """Positivity: whether an estimand conditions on an event without probability.
 
-An estimand is a sum of products of conditionals `P(of | given)`. A conditional is undefined where `P(given) = 0`. A
-product is zero where a factor is zero, and otherwise undefined where a factor is undefined; a sum is undefined where a
-term is. All of this depends only on which entries of the tables are positive. So it is computed as queries are, by
-tensor contraction, with *or* in place of sums and *and* in place of products, and without the joint distribution.
+An estimand is a sum of products of conditionals `P(of | given)`. A conditional is undefined if `P(given) = 0`. A
+product is zero if a factor is zero, and otherwise undefined if a factor is undefined; a sum is undefined if a term is.
+All of this depends only on which entries of the tables are positive. So it is computed as queries are, by tensor
+contraction, with *or* in place of sums and *and* in place of products, and without the joint distribution.
 """
 
 import itertools
@@ -70,7 +70,7 @@ def undefined(
 
 @dataclass(frozen=True)
 class _Scope:
-    """What the names in an expression stand for: an axis, or one fixed value."""
+    """The meaning of the names in an expression: an axis, or one fixed value."""
 
     axes: Mapping[str, int]
     fixed: Mapping[str, int]
@@ -96,7 +96,7 @@ class _Support:
         """Return whether all factors of one of the products are true, for some values of the other axes, `[*out]`."""
         found: np.ndarray | bool = False
         for product in products:
-            # Axes are numbered anew, so that equal problems are planned once; an axis without a factor is free.
+            # Axes get new numbers, so that equal problems are planned once; an axis without a factor is free.
             number = {axis: i for i, axis in enumerate(dict.fromkeys(itertools.chain(*(axes for _, axes in product))))}
             remaining = [x for x, _ in product]
             operands = tuple(tuple(number[axis] for axis in axes) for _, axes in product)
