@@ -11,7 +11,7 @@ import pytest
 
 import undelude as ud
 from causal_oracle import brute_force, random_model, random_roles
-from undelude.causal import contraction, structure
+from undelude.causal import compiled, order
 
 
 @pytest.fixture
@@ -148,6 +148,16 @@ def test_compile_equals_query(frog: ud.CausalModel):
     assert f(np.ones((3, 2, 1), int), [1]).shape == (3, 2, 2)
 
 
+def test_compiled_batch_in_parts(frog: ud.CausalModel, monkeypatch: pytest.MonkeyPatch):
+    """Rows that do not fit into memory together are answered in parts, here two at a time."""
+    do = [[1], [2], [1], [1], [2]]
+    expected = frog.compile("O", do="A")(do_values=do)
+    monkeypatch.setattr(compiled, "MAX_BYTES", 2 * frog.structure.terms(("O",), ("Theta",), ("A",)).plan.num_bytes)
+    f = frog.compile("O", see="Theta", do="A")
+    found = np.asarray(f([1], do)) + np.asarray(f([2], do))
+    np.testing.assert_allclose(found / 2, expected)
+
+
 def test_compile_equals_brute_force():
     rng = np.random.default_rng(3)
     model = random_model(rng, 7, zeros=0.2)
@@ -201,24 +211,23 @@ def test_derivative_in_tables():
 
 
 def test_dense_graph_raises():
-    """A clique of 30 needs a table of 2^30 entries; the error comes before the allocation."""
+    """A clique of 40 needs a table of about 2^38 entries; the error comes before the allocation."""
     rng = np.random.default_rng(5)
-    names = [f"X{i}" for i in range(30)]
+    names = [f"X{i}" for i in range(40)]
     variables = [ud.Variable(name, (0, 1), table=[0.5, 0.5]) for name in names]
     for i, (a, b) in enumerate(itertools.combinations(names, 2)):
         variables.append(ud.Variable(f"Y{i}", (0, 1), (a, b), table=rng.dirichlet([1, 1], (2, 2))))
     model = ud.CausalModel(variables)
     with pytest.raises(ValueError, match="too densely connected"):
-        model.query("X0", see={f"Y{i}": 0 for i in range(435)})
+        model.query("X0", see={f"Y{i}": 0 for i in range(780)})
 
 
-def test_limit_on_entries_is_inclusive(monkeypatch: pytest.MonkeyPatch):
-    for module in (contraction, structure):
-        monkeypatch.setattr(module, "MAX_ENTRIES", 8)
+def test_limit_on_memory_is_inclusive(monkeypatch: pytest.MonkeyPatch):
+    """A table of eight entries takes 24 bytes an entry while it is normalised, less than its contraction from two."""
+    monkeypatch.setattr(order, "MAX_BYTES", 16 * (8 + 4))
     model = chain(4, np.random.default_rng(7))
     assert model.query(("X0", "X1", "X2")).shape == (2, 2, 2)
-    assert model.query(("X0", "X3")).shape == (2, 2)  # Eliminates X1 and X2 from tables of eight entries.
-    with pytest.raises(ValueError, match="entries"):
+    with pytest.raises(ValueError, match=r"the answer itself would have 1\.6e.01 entries"):
         model.query(("X0", "X1", "X2", "X3"))
 
 

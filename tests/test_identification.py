@@ -12,6 +12,8 @@ import pytest
 from undelude.causal.expression import Fraction, Probability, Product, Sum, fraction, product, sum_over
 from undelude.causal.graph import Graph
 from undelude.causal.identification import Estimand, Hedge, NotIdentifiable, identify
+from undelude.causal.model import CausalModel
+from undelude.causal.variable import Variable
 
 FROG = {"Theta": (), "A": ("Theta",), "O": ("Theta", "A")}
 BACK_DOOR = {"Z": (), "A": ("Z",), "O": ("Z", "A")}
@@ -465,12 +467,32 @@ def test_evaluate_takes_axes_in_any_order():
 
 def test_evaluate_needs_exactly_names():
     answer = identify(FRONT_DOOR | {"D": ("O",)}, "O", do="A", latent="U")
-    assert answer.names == {"A", "M", "O"}
+    assert answer.names == ("A", "M", "O")
     joint = np.full((2, 2, 2), 1 / 8)
-    np.testing.assert_allclose(answer.evaluate(joint, sorted(answer.names)), 0.5)
+    np.testing.assert_allclose(answer.evaluate(joint, answer.names), 0.5)
     for name in answer.names:
         with pytest.raises(ValueError, match=f"no axis for {name}"):
-            answer.evaluate(joint[0], sorted(answer.names - {name}))
+            answer.evaluate(joint[0], [x for x in answer.names if x != name])
+
+
+def test_estimand_of_a_model_rejects_axes_of_other_lengths():
+    """The estimand of a model knows how many values each variable has; that of a graph does not."""
+    rng = np.random.default_rng(3)
+    sizes, parents = {"Z": 2, "A": 3, "O": 2}, BACK_DOOR
+    model = CausalModel(
+        Variable(x, range(sizes[x]), above, table=rng.dirichlet(np.ones(sizes[x]), [sizes[p] for p in above]))
+        for x, above in parents.items()
+    )
+    for answer in (model.identify("O", do="A"), model.marginal(model.names).identify("O", do="A")):
+        found = answer.evaluate(model.query(answer.names), answer.names)
+        for a in range(3):
+            np.testing.assert_allclose(found[:, a], model.query("O", do={"A": a}), rtol=1e-5)
+        with pytest.raises(ValueError, match="its axis for Z has length 3, but Z has 2 values"):
+            answer.evaluate(model.query(("A", "Z", "O")), ("Z", "A", "O"))
+        with pytest.raises(ValueError, match="its axis for A has length 2, but A has 3 values"):
+            answer.evaluate(model.query(("Z", "O", "A")), ("Z", "A", "O"))
+    swapped = identify(parents, "O", do="A").evaluate(model.query(("A", "Z", "O")), ("Z", "A", "O"))
+    assert swapped.shape == (2, 2)
 
 
 def test_evaluate_axes_are_outcome_see_do():

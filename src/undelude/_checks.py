@@ -4,7 +4,7 @@ import dis
 import inspect
 import itertools
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -140,6 +140,16 @@ def check_between(name: str, x: Any, low: float | int, high: float | int, *, end
             span = f"a number {f'from {low:g} to' if ends else f'between {low:g} and'} {high:g}"
         raise ValueError(f"{name} must be {span}{why and f' ({why})'}, not {one_line(x)}.")
     return float(x)
+
+
+def check_ordered(items: Iterable[object], what: str, order: str) -> None:
+    """Raise `ValueError` if `items` is a set; `order` is the effect of their order, as a clause."""
+    if isinstance(items, set | frozenset):
+        example = f"({', '.join(sorted(map(repr, items)))}{',' if len(items) == 1 else ''})"
+        raise ValueError(
+            f"{what} must be a tuple, such as {example:.99}, not a set: {order}, and the order of a set changes from "
+            "one run of Python to the next."
+        )
 
 
 def check_probabilities(table: ArrayLike, name: str) -> None:

@@ -1,15 +1,19 @@
 """Finite causal models on any graph: observe, intervene on, or sum out any variable; identify effects (Section 2).
 
+- `names`: names and graphs as callers write them, checked.
 - `graph`: graphs as mappings from names to parents; d-separation, paths, latent projection, c-components.
 - `variable`: a variable with its values, its parents and its mechanism.
 - `structure`: a model without its numbers; validates queries and caches their elimination orders.
+- `order`: elimination orders, and the memory that they take.
 - `contraction`: sums of products of tables by tensor contraction, safe against underflow.
+- `derivative`: their derivatives in the tables.
 - `model`: `CausalModel`, its queries and its marginals.
 - `compiled`: queries compiled for batches of values.
 - `adjustment`: minimal back-door sets.
 - `identification`: the ID and IDC algorithms, and the hedge if an effect is not identifiable.
 - `expression`: sums, products and fractions of observed probabilities, simplified.
 - `estimand`: an identified effect, to print or to evaluate on a table.
+- `positivity`: whether an estimand conditions on an event without probability.
 """
 
 from undelude.causal.estimand import Estimand

@@ -2,11 +2,12 @@
 
 from collections.abc import Collection, Iterator
 
-from undelude.causal.graph import Graph, Names, check_names, children_of, reach, topological_order, without_arrows_from
+from undelude.causal.graph import children_of, reach, topological_order, without_arrows_from
+from undelude.causal.names import AnyGraph, Graph, Names, as_graph, check_names
 
 
 def back_door(
-    graph: Graph, a: str, o: str, *, latent: Names = (), limit: int | None = None
+    graph: AnyGraph, a: str, o: str, *, latent: Names = (), limit: int | None = None
 ) -> tuple[frozenset[str], ...]:
     """Return all inclusion-minimal back-door sets of `a` and `o` (Pearl 2009, Definition 3.3.1).
 
@@ -19,7 +20,7 @@ def back_door(
     minimal vertex separators of `a` and `o` in it, enumerated from `a` outwards (Shen & Liang 1997).
 
     Args:
-        graph: the parents of each variable.
+        graph: a dict that maps each name to its parents, or a `networkx.DiGraph`.
         a: the variable intervened on.
         o: the outcome.
         latent: the variables that cannot be observed, and so not be adjusted for.
@@ -37,6 +38,7 @@ def back_door(
     >>> back_door({"Z": (), "A": ("Z",), "O": ("Z", "A")}, "A", "O", latent="Z")
     ()
     """
+    graph = as_graph(graph)
     starts, ends, hidden = check_names(graph, {"done": a, "asked": o, "latent": latent})
     if len(starts) != 1 or len(ends) != 1:
         raise ValueError(f"back_door takes one name on either side, not {starts} and {ends}; call it for each pair.")

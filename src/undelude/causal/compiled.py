@@ -1,5 +1,6 @@
 """Queries of a causal model, compiled for batches of values."""
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -11,6 +12,9 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from undelude._tree import is_concrete
 from undelude.causal.estimand import written_query
+from undelude.causal.expression import free
+from undelude.causal.order import MAX_BYTES
+from undelude.causal.positivity import undefined
 from undelude.causal.structure import Structure
 from undelude.causal.variable import index, traced_index
 
@@ -47,7 +51,8 @@ class CompiledQuery:
                 equal, or one of them is a single row.
 
         Returns:
-            `[..., *asked]`; nan if the evidence is impossible.
+            `[..., *asked]`; nan if the evidence is impossible. Of a marginal, nan also if the estimand conditions on an
+            event without probability, unless the tables are traced.
 
         Raises:
             ValueError: an unknown value (if traced, the answer is nan instead); a last axis of the wrong length.
@@ -67,7 +72,22 @@ class CompiledQuery:
         answers, safe = _answers(*query, quick=is_concrete(self.tables, values))
         if is_concrete(safe) and not safe:
             answers, _ = _answers(*query, quick=False)
-        return answers.reshape(*batch, *answers.shape[1:])
+        answers = answers.reshape(*batch, *answers.shape[1:])
+        if self._undefined is not None:
+            names, bad = self._undefined
+            at = tuple(values[..., (*self.see, *self.do).index(name)] for name in names)
+            answers = jnp.where(jnp.asarray(bad)[at].reshape(*batch, *[1] * len(self.asked)), jnp.nan, answers)
+        return answers
+
+    @functools.cached_property
+    def _undefined(self) -> tuple[tuple[str, ...], np.ndarray] | None:
+        """Names seen or done, and at which of their values the estimand of a marginal is undefined; None if nowhere."""
+        estimand = self.structure.estimand(self.asked, self.see, self.do)
+        if estimand is None or not is_concrete(self.tables):
+            return None
+        names = tuple(name for name in (*self.see, *self.do) if name in free(estimand.expression))
+        bad = undefined(self.structure.graph, [np.asarray(table) for table in self.tables], estimand, {}, names)
+        return (names, bad) if bad.any() else None
 
     def _indices(self, argument: str, names: tuple[str, ...], values: ArrayLike | Sequence) -> Int[Array, "..."]:
         """Return the positions, `[..., len(names)]`, of the values of `names`."""
@@ -123,5 +143,10 @@ def _answers(
         # An index of -1 stands for an unknown value.
         return jnp.where((row >= 0).all(), x / x.sum(), jnp.nan), jnp.asarray(safe)
 
-    answers, safe = jax.vmap(answer)(indices)
+    # Rows are answered together as far as memory allows.
+    at_once = max(1, MAX_BYTES // max(1, terms.plan.num_bytes))
+    if len(indices) > at_once:
+        answers, safe = jax.lax.map(answer, indices, batch_size=at_once)
+    else:
+        answers, safe = jax.vmap(answer)(indices)
     return answers, safe.all()

@@ -1,4 +1,4 @@
-"""Sums of products of tables by tensor contraction, in an elimination order that opt_einsum finds.
+"""Sums of products of tables by tensor contraction.
 
 A product of many probabilities underflows. One scale for a whole table is not enough: two messages about one variable
 may contradict each other, each with nearly all of its mass on another value. So every entry has a scale of its own,
@@ -10,33 +10,33 @@ double precision in NumPy and in single precision in compiled batches. It is dis
 of its type.
 """
 
-import functools
 import math
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import opt_einsum
 from jaxtyping import Array
 
 from undelude._tree import is_concrete
-from undelude.causal.graph import Graph, ancestors, mutilate
+from undelude.causal.graph import ancestors, mutilate
+from undelude.causal.names import Graph
+from undelude.causal.order import Axes, Step, plan
 
-# Entries of the largest intermediate table.
-MAX_ENTRIES = 2**27
-# Number of tables up to which the optimal elimination order is searched for; beyond it a greedy search serves.
-MAX_OPTIMAL = 6
 # Smallest trusted entry of a table whose largest is 1, in double and in single precision: a product of two such entries
 # does not underflow.
 TINY, TINY_SINGLE = 1e-140, 1e-17
 # Nats by which the scale of a zero may exceed that of the nonzero entries for its derivative to be exact.
 MAX_ABOVE = 60.0
+# Entries of the products that NumPy holds at once while it sums with a scale for each entry.
+BLOCK = 2**20
 
-Axes = tuple[int, ...]
 Table = np.ndarray | Array
+# The tables of a model, or those of them that a query needs, by position.
+Tables = Sequence[Table] | Mapping[int, Table]
 Numbers = Table | np.floating
 # The index of the value of each variable seen or done.
 Fixed = Mapping[str, int | Array]
@@ -49,61 +49,12 @@ class Scaled(NamedTuple):
     e: Numbers
 
 
-class Step(NamedTuple):
-    """One contraction: pop the operands at `positions` and append their contraction.
+class Taped(NamedTuple):
+    """A step of a contraction: its operands, the scale by which it divides its result, and the quotient."""
 
-    Attributes:
-        positions: positions in the list of operands, largest first.
-        axes: the axes of each operand, numbered from 0 within the step.
-        num_axes: the number of axes within the step.
-        out: the axes of the result.
-    """
-
-    positions: tuple[int, ...]
-    axes: tuple[Axes, ...]
-    num_axes: int
-    out: Axes
-
-
-@functools.lru_cache(maxsize=1024)
-def plan(operands: tuple[Axes, ...], out: Axes, sizes: tuple[int, ...]) -> tuple[Step, ...]:
-    """Find an elimination order.
-
-    Args:
-        operands: the axes of each table, numbered from 0.
-        out: the axes of the result, in order; all others are summed over.
-        sizes: the size of each axis.
-
-    Returns:
-        Pairwise contractions, the last of which leaves one table with the axes `out`.
-
-    Raises:
-        ValueError: an intermediate table would be too large.
-    """
-    symbols = [opt_einsum.get_symbol(i) for i in range(len(sizes))]
-    written = ["".join(symbols[i] for i in axes) for axes in operands]
-    equation = f"{','.join(written)}->{''.join(symbols[i] for i in out)}"
-    shapes = [tuple(sizes[i] for i in axes) for axes in operands]
-    method = "optimal" if len(operands) <= MAX_OPTIMAL else "greedy"
-    path, _ = opt_einsum.contract_path(equation, *shapes, shapes=True, optimize=method)
-    remaining, steps = list(operands), []
-    for positions in path:
-        positions = tuple(sorted(positions, reverse=True))
-        taken = [remaining.pop(i) for i in positions]
-        every = sorted(set().union(*taken))
-        if (entries := math.prod(sizes[axis] for axis in every)) > MAX_ENTRIES:
-            raise ValueError(
-                f"an intermediate table would have {entries:.1e} entries, more than {MAX_ENTRIES:.1e}: the graph is "
-                "too densely connected for an exact answer. Observe or intervene on more variables, or simplify it."
-            )
-        kept = set(out).union(*remaining)
-        # The last result has its axes in the order of `out`.
-        result = tuple(axis for axis in every if axis in kept) if remaining else out
-        remaining.append(result)
-        local = {axis: i for i, axis in enumerate(every)}
-        axes = tuple(tuple(local[i] for i in axes) for axes in taken)
-        steps.append(Step(positions, axes, len(every), tuple(local[i] for i in result)))
-    return tuple(steps)
+    operands: list[Numbers]
+    scale: Numbers
+    result: Numbers
 
 
 class Group(NamedTuple):
@@ -155,34 +106,43 @@ class Terms:
         self.groups.sort(key=lambda group: not group.left)  # Scalars last.
         operands = tuple(group.left for group in self.groups if group.left)
         self.num_operands = len(operands)
+        # The positions of the tables that the sum needs.
+        self.used = tuple(i for group in self.groups for i in group.tables)
         out = tuple(number[name] for name in asked)
-        self.steps = plan(operands, out, tuple(sizes[name] for name in graph)) if operands else ()
+        self.shape = tuple(sizes[name] for name in asked)
+        self.plan = plan(operands, out, tuple(sizes[name] for name in graph))
 
-    def __call__(self, xp: ModuleType, tables: Sequence[Table], fixed: Fixed) -> tuple[Numbers, Numbers]:
+    def __call__(self, xp: ModuleType, tables: Tables, fixed: Fixed) -> tuple[Numbers, Numbers]:
         """Return `x`, `[*asked]`, and `log_scale`, `[]`: the sum of products is `x exp(log_scale)`."""
         if xp is np:
             x, log_scale, safe = self.in_one_scale(xp, tables, fixed)
             if safe and x.max() > 0:
                 return x, log_scale
-        scaled = [_scaled(xp, _factors(xp, group, tables, fixed), 0.0) for group in self.groups]
+        scaled = [_scaled(xp, factors(xp, group, tables, fixed), 0.0) for group in self.groups]
         products = [Scaled(x.prod(0), e.sum(0)) for x, e in scaled]
         operands = products[: self.num_operands]
-        x, log_scale = _entry_by_entry(xp, self.steps, operands) if operands else (xp.ones(()), xp.zeros(()))
+        x, log_scale = _entry_by_entry(xp, self.plan.steps, operands) if operands else (xp.ones(()), xp.zeros(()))
         for number in products[self.num_operands :]:
             x, log_scale = x * number.x, log_scale + number.e
         return x, log_scale
 
     def in_one_scale(
-        self, xp: ModuleType, tables: Sequence[Table], fixed: Fixed
+        self, xp: ModuleType, tables: Tables, fixed: Fixed, *, tape: list[Taped] | None = None
     ) -> tuple[Numbers, Numbers, bool | np.bool_ | Array]:
         """Compute `x` and `log_scale` by `einsum`, with one scale for each table, and whether they can be trusted.
 
         They can if no entry came near the limit of its type. Quicker than `__call__`, and without a derivative.
+
+        Args:
+            xp: NumPy or `jax.numpy`.
+            tables: the tables of the model.
+            fixed: the index of the value of each variable seen or done.
+            tape: a list to which the operands and the scale of each step are appended.
         """
         tiny = TINY if xp is np else TINY_SINGLE
         remaining, log_scale, safe = [], xp.zeros(()), True
         for group in self.groups:
-            x = _factors(xp, group, tables, fixed)
+            x = factors(xp, group, tables, fixed)
             if len(group.tables) == 1:
                 x = x[0]
             else:
@@ -195,14 +155,17 @@ class Terms:
             remaining.append(x)
         numbers = remaining[self.num_operands :]
         del remaining[self.num_operands :]
-        for step in self.steps:
-            arguments = []
-            for position, axes in zip(step.positions, step.axes, strict=True):
-                arguments += [remaining.pop(position), list(axes)]
-            x = xp.einsum(*arguments, list(step.out))
+        for step in self.plan.steps:
+            taken = [remaining.pop(position) for position in step.positions]
+            x = xp.einsum(*arguments(taken, step.axes, step.out))
             largest = x.max()
             largest = xp.where(largest > 0, largest, 1.0)
-            x = x / largest
+            if len(taken) > 1:
+                x /= largest  # In place, if NumPy; the einsum of one table may be a view of it.
+            else:
+                x = x / largest
+            if tape is not None:
+                tape.append(Taped(taken, largest, x))
             if xp is jnp or x.min() < tiny:
                 safe = safe & ~((x > 0) & (x < tiny)).any()
             remaining.append(x)
@@ -213,7 +176,12 @@ class Terms:
         return x, log_scale, safe
 
 
-def _factors(xp: ModuleType, group: Group, tables: Sequence[Table], fixed: Fixed) -> Table:
+def arguments(operands: Sequence[Any], axes: Sequence[Axes], out: Axes) -> list[Any]:
+    """Return the arguments of `einsum` for the sum of products over all axes that are not in `out`."""
+    return [*chain.from_iterable(zip(operands, map(list, axes), strict=True)), list(out)]
+
+
+def factors(xp: ModuleType, group: Group, tables: Tables, fixed: Fixed) -> Table:
     """Index a group's tables at the fixed values; return its factors, `[n, *left]`."""
     if len(group.tables) == 1:
         at = tuple(slice(None) if names is None else fixed[names[0]] for names in group.names)
@@ -255,25 +223,52 @@ def _entry_by_entry(xp: ModuleType, steps: Sequence[Step], operands: Sequence[Sc
     """Contract `operands`, with a scale for each entry; return `x` and `log_scale`."""
     remaining = list(operands)
     for step in steps:
-        x, e = xp.ones(()), xp.zeros(())
-        for position, axes in zip(step.positions, step.axes, strict=True):
-            operand = remaining.pop(position)
-            x = x * _spread(xp, operand.x, axes, step.num_axes)
-            e = e + _spread(xp, operand.e, axes, step.num_axes)
-        gone = tuple(i for i in range(step.num_axes) if i not in step.out)
-        if gone:
-            # Relative to the largest scale of a nonzero entry, or of all entries if all are zero.
-            largest = xp.where(x > 0, e, -xp.inf).max(gone, keepdims=True)
-            largest = xp.where(largest > -xp.inf, largest, e.max(gone, keepdims=True))
-            x = (x * xp.exp(xp.minimum(e - largest, MAX_ABOVE))).sum(gone)
-            e = largest.squeeze(gone)
-        kept = sorted(step.out)
-        order = [kept.index(axis) for axis in step.out]
-        remaining.append(_scaled(xp, xp.transpose(x, order), xp.transpose(xp.broadcast_to(e, x.shape), order)))
-    x, e = remaining[0]
-    largest = xp.where(x > 0, e, -xp.inf).max()
+        taken = [remaining.pop(position) for position in step.positions]
+        remaining.append(_in_blocks(step, taken) if xp is np else _contract(xp, step, taken))
+    x, e = remaining.pop()
+    largest = xp.max(e, where=x > 0, initial=-xp.inf)
     largest = xp.where(largest > -xp.inf, largest, e.max())
+    if xp is np:  # In place, as an answer may be large.
+        e -= largest
+        x *= np.exp(np.minimum(e, MAX_ABOVE, out=e), out=e)
+        return x, largest
     return x * xp.exp(xp.minimum(e - largest, MAX_ABOVE)), largest
+
+
+def _in_blocks(step: Step, operands: Sequence[Scaled]) -> Scaled:
+    """Contract by NumPy, one block of the result after the other, so that the products need little memory."""
+    entries, split = math.prod(step.sizes), []
+    for axis in sorted(step.out, key=step.sizes.__getitem__, reverse=True):
+        if entries > BLOCK:
+            split.append(axis)
+            entries //= step.sizes[axis]
+    x, e = (np.empty([step.sizes[axis] for axis in step.out]) for _ in range(2))
+    for indices in np.ndindex(*(step.sizes[axis] for axis in split)):
+        block = {axis: slice(i, i + 1) for axis, i in zip(split, indices, strict=True)}
+        # With an ellipsis, it is an array even if it has no axes.
+        at = [(*(block.get(axis, slice(None)) for axis in axes), ...) for axes in (*step.axes, step.out)]
+        parts = [Scaled(*(np.asarray(y)[i] for y in operand)) for operand, i in zip(operands, at, strict=False)]
+        x[at[-1]], e[at[-1]] = _contract(np, step, parts)
+    return Scaled(x, e)
+
+
+def _contract(xp: ModuleType, step: Step, operands: Sequence[Scaled]) -> Scaled:
+    """Contract with a scale for each entry."""
+    num_axes = len(step.sizes)
+    x, e = xp.ones(()), xp.zeros(())
+    for operand, axes in zip(operands, step.axes, strict=True):
+        x = x * _spread(xp, operand.x, axes, num_axes)
+        e = e + _spread(xp, operand.e, axes, num_axes)
+    gone = tuple(i for i in range(num_axes) if i not in step.out)
+    if gone:
+        # Relative to the largest scale of a nonzero entry, or of all entries if all are zero.
+        largest = xp.where(x > 0, e, -xp.inf).max(gone, keepdims=True)
+        largest = xp.where(largest > -xp.inf, largest, e.max(gone, keepdims=True))
+        x = (x * xp.exp(xp.minimum(e - largest, MAX_ABOVE))).sum(gone)
+        e = largest.squeeze(gone)
+    kept = sorted(step.out)
+    order = [kept.index(axis) for axis in step.out]
+    return _scaled(xp, xp.transpose(x, order), xp.transpose(xp.broadcast_to(e, x.shape), order))
 
 
 def backend(*arrays: Numbers | tuple[Table, ...]) -> ModuleType:

@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import ArrayLike
 
+from undelude._checks import as_numbers
 from undelude.causal.expression import Expression, Fraction, Probability, Product, Sum, free
+from undelude.causal.names import Names, as_names
 
 
 @dataclass(frozen=True, repr=False)
@@ -22,6 +24,7 @@ class Estimand:
         see: the variables conditioned on.
         expression: sums, products and fractions of probabilities of observed variables.
         order: names from causes to effects, for printing.
+        sizes: the number of values of each variable, if the estimand comes from a `CausalModel`; else empty.
 
     >>> from undelude import identify
     >>> frontdoor = {"U": (), "A": ("U",), "M": ("A",), "O": ("M", "U")}
@@ -34,6 +37,7 @@ class Estimand:
     see: tuple[str, ...]
     expression: Expression
     order: tuple[str, ...]
+    sizes: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     @property
     def free(self) -> tuple[str, ...]:
@@ -41,9 +45,10 @@ class Estimand:
         return tuple(x for x in self.order if x in free(self.expression) - {*self.outcome, *self.do, *self.see})
 
     @property
-    def names(self) -> frozenset[str]:
-        """The variables that `evaluate` needs an axis for."""
-        return free(self.expression, bound=True) | {*self.outcome, *self.do, *self.see}
+    def names(self) -> tuple[str, ...]:
+        """The variables that `evaluate` needs an axis for, causes first."""
+        needed = free(self.expression, bound=True) | {*self.outcome, *self.do, *self.see}
+        return tuple(x for x in self.order if x in needed)
 
     def __str__(self) -> str:
         return _Text(self).show(self.expression)
@@ -60,35 +65,44 @@ class Estimand:
         """
         return _Latex(self).show(self.expression)
 
-    def evaluate(self, joint: ArrayLike | Sequence, names: Iterable[str]) -> np.ndarray:
+    def evaluate(self, joint: ArrayLike | Sequence, names: Names) -> np.ndarray:
         """Evaluate the estimand in a distribution of the observed variables.
+
+        The names must be in the order of the axes. An estimand of `CausalModel.identify` knows how many values each
+        variable has, and rejects an axis of another length. Two axes of one length that are swapped cannot be noticed.
 
         Args:
             joint: probabilities or counts with an axis for each of `names`; it need not be normalised.
-            names: the variables of the axes. Those that the estimand does not need are summed out; the `free`
-                variables are averaged by their probability.
+            names: the variables of the axes, in order. Those that the estimand does not need are summed out; the
+                `free` variables are averaged by their probability.
 
         Returns:
             Probabilities `[*outcome, *see, *do]`; nan if the estimand conditions on an event without mass.
 
         Raises:
-            ValueError: a missing or repeated name, axes that do not fit the names, a negative entry, no mass.
+            ValueError: a missing or repeated name, a set of names, axes that do not fit the names, a negative entry,
+                no mass.
 
         >>> from undelude import identify
         >>> identify({"A": (), "O": ("A",)}, "O", do="A").evaluate([[3, 1], [1, 1]], ("A", "O")).tolist()
         [[0.75, 0.5], [0.25, 0.5]]
         """
-        names = (names,) if isinstance(names, str) else tuple(names)
-        table = np.asarray(joint, float)
+        names = as_names(names, order="the axes of joint follow their order")
+        table = np.asarray(as_numbers(joint, "joint"), float)
         if len(set(names)) < len(names):
             raise ValueError(f"names has a variable twice: {', '.join(names)}. Give each axis a name of its own.")
         if table.ndim != len(names):
             raise ValueError(
                 f"joint has shape {table.shape}, {table.ndim} axes; it needs one for each of {', '.join(names)}."
             )
+        for name, length in zip(names, table.shape, strict=True):
+            if length != self.sizes.get(name, length):
+                raise ValueError(
+                    f"joint has shape {table.shape}, and its axis for {name} has length {length}, but {name} has "
+                    f"{self.sizes[name]} values. Give the names in the order of the axes, not {', '.join(names)}."
+                )
         axes = (*self.outcome, *self.see, *self.do)
-        missing = [x for x in self.order if x in {*axes, *free(self.expression, bound=True)} - set(names)]
-        if missing:
+        if missing := [x for x in self.names if x not in names]:
             raise ValueError(f"joint has no axis for {', '.join(missing)}, which the estimand needs: {self}.")
         if not np.isfinite(table).all() or (table < 0).any() or not table.sum() > 0:
             raise ValueError("joint must hold probabilities or counts: finite, none negative, not all zero.")

@@ -1,13 +1,11 @@
 """Causal graphs as mappings from names to parents: surgery, d-separation, paths and latent projection."""
 
-import difflib
 import heapq
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 
-Graph = Mapping[str, tuple[str, ...]]
-Names = str | Iterable[str]
+from undelude.causal.names import AnyGraph, Graph, Names, as_graph, check_names
 
 
 @dataclass(frozen=True)
@@ -35,85 +33,14 @@ class Path:
         return self.nodes[0] + "".join(f" {arrow} {node}" for arrow, node in steps)
 
 
-# ---------------------------------------------------------------------------------------------------------- names
-
-
-def as_names(names: Names) -> tuple[str, ...]:
-    """Return one name or several as a tuple.
-
-    Raises:
-        ValueError: `names` is a dict.
-        TypeError: `names` is neither a string nor an iterable.
-    """
-    if isinstance(names, Mapping):
-        raise ValueError(
-            f"names must be a name or several, such as {listed(tuple(names))}, not a dict; query takes values."
-        )
-    if not isinstance(names, Iterable):
-        raise TypeError(f"names must be a name or several, not {names!r:.99}.")
-    return (names,) if isinstance(names, str) else tuple(map(str, names))
-
-
-def check_names(graph: Graph, roles: Mapping[str, Names]) -> list[tuple[str, ...]]:
-    """Check the graph and the names in each role; return the names in each role without repetition.
-
-    Args:
-        graph: the parents of each variable.
-        roles: names by role, where the role completes "Z is both ... and ...".
-
-    Raises:
-        TypeError: `graph` does not map names to parents; a role holds neither a name nor several.
-        ValueError: an unknown name or parent; a name in two roles.
-    """
-    if not isinstance(graph, Mapping):
-        raise TypeError(f"a graph is a dict of parents by name, such as model.graph of a CausalModel, not {graph!r}.")
-    for name, parents in graph.items():
-        if not isinstance(name, str) or not isinstance(parents, Iterable):
-            raise TypeError(
-                f"a graph is a dict of parents by name, such as {{'A': ('Z',)}}; not {name!r:.99}: {parents!r:.99}."
-            )
-    for name, parents in graph.items():
-        for parent in parents:
-            if not isinstance(parent, str) or parent not in graph:
-                raise ValueError(f"{name}: its parent {_unknown(parent, graph)}")
-    taken: dict[str, str] = {}
-    checked = []
-    for role, names in roles.items():
-        if not isinstance(names, Iterable):
-            raise TypeError(f"the variables {role} must be a name or several, not {names!r:.99}.")
-        names = (names,) if isinstance(names, str) else tuple(names)
-        for name in names:
-            if not isinstance(name, str) or name not in graph:
-                raise ValueError(_unknown(name, graph))
-        unique = tuple(dict.fromkeys(names))
-        for name in unique:
-            if name in taken:
-                raise ValueError(f"{name} is both {taken[name]} and {role}; give it one role.")
-            taken[name] = role
-        checked.append(unique)
-    return checked
-
-
-def listed(values: Sequence[object]) -> str:
-    """Return the values as a message shows them: the first eight, and their number if there are more."""
-    shown = ", ".join(map(str, values[:8]))
-    return f"{shown}, ... ({len(values)} in all)" if len(values) > 8 else shown
-
-
-def _unknown(name: object, names: Collection[str]) -> str:
-    near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"it has {listed(tuple(names))}."
-    return f"{name!r:.99} is not in the graph; {hint}"
-
-
 # -------------------------------------------------------------------------------------------- order and ancestry
 
 
-def topological_order(graph: Graph) -> tuple[str, ...]:
+def topological_order(graph: AnyGraph) -> tuple[str, ...]:
     """Return the names with parents before children, otherwise in the order of the mapping.
 
     Args:
-        graph: the parents of each variable.
+        graph: a dict that maps each name to its parents, or a `networkx.DiGraph`.
 
     Raises:
         ValueError: a cycle, which the message spells out; an unknown parent.
@@ -121,7 +48,7 @@ def topological_order(graph: Graph) -> tuple[str, ...]:
     >>> topological_order({"O": ("Theta", "A"), "A": ("Theta",), "Theta": ()})
     ('Theta', 'A', 'O')
     """
-    check_names(graph, {})
+    graph = as_graph(graph)
     place = {name: i for i, name in enumerate(graph)}
     names, children = list(graph), children_of(graph)
     missing = {name: len(set(parents)) for name, parents in graph.items()}
@@ -157,39 +84,41 @@ def _cycle(graph: Graph, left: set[str]) -> list[str]:
     return upstream[::-1]
 
 
-def ancestors(graph: Graph, names: Names) -> frozenset[str]:
+def ancestors(graph: AnyGraph, names: Names) -> frozenset[str]:
     """Return the ancestors of `names`, and `names` themselves.
 
     Args:
-        graph: the parents of each variable.
+        graph: a dict that maps each name to its parents, or a `networkx.DiGraph`.
         names: a name or several.
 
     Raises:
         ValueError: an unknown name.
     """
+    graph = as_graph(graph)
     (start,) = check_names(graph, {"asked": names})
     return reach(graph, start)
 
 
-def descendants(graph: Graph, names: Names) -> frozenset[str]:
+def descendants(graph: AnyGraph, names: Names) -> frozenset[str]:
     """Return the descendants of `names`, and `names` themselves.
 
     Args:
-        graph: the parents of each variable.
+        graph: a dict that maps each name to its parents, or a `networkx.DiGraph`.
         names: a name or several.
 
     Raises:
         ValueError: an unknown name.
     """
+    graph = as_graph(graph)
     (start,) = check_names(graph, {"asked": names})
     return reach(children_of(graph), start)
 
 
-def mutilate(graph: Graph, do: Names) -> dict[str, tuple[str, ...]]:
+def mutilate(graph: AnyGraph, do: Names) -> dict[str, tuple[str, ...]]:
     """Return the mutilated graph: surgery removes the arrows into `do` (Pearl 2009, Section 3.2.3).
 
     Args:
-        graph: the parents of each variable.
+        graph: a dict that maps each name to its parents, or a `networkx.DiGraph`.
         do: the variables intervened on.
 
     Raises:
@@ -198,8 +127,9 @@ def mutilate(graph: Graph, do: Names) -> dict[str, tuple[str, ...]]:
     >>> mutilate({"Theta": (), "A": ("Theta",), "O": ("Theta", "A")}, "A")
     {'Theta': (), 'A': (), 'O': ('Theta', 'A')}
     """
+    graph = as_graph(graph)
     (done,) = check_names(graph, {"done": do})
-    return {name: () if name in done else tuple(parents) for name, parents in graph.items()}
+    return {name: () if name in done else parents for name, parents in graph.items()}
 
 
 def without_arrows_from(graph: Graph, names: Collection[str]) -> dict[str, tuple[str, ...]]:
@@ -230,27 +160,27 @@ def reach(neighbours: Mapping[str, Iterable[str]], start: Iterable[str]) -> froz
 # -------------------------------------------------------------------------------------------------- separation
 
 
-def d_separated(graph: Graph, a: Names, b: Names, *, given: Names = (), do: Names = ()) -> bool:
+def d_separated(graph: AnyGraph, a: Names, b: Names, *, given: Names = (), do: Names = ()) -> bool:
     """Return whether `given` blocks every path between `a` and `b` in the graph mutilated by `do`.
 
     Then `a` and `b` are independent given `given` under `do`. The conditioning set includes `do`, which is held fixed,
     except variables in `a` or `b`. Linear in the size of the graph.
 
     Args:
-        graph: the parents of each variable.
+        graph: a dict that maps each name to its parents, or a `networkx.DiGraph`.
         a: a name or several.
         b: a name or several.
         given: the variables conditioned on.
         do: the variables intervened on.
 
     Raises:
-        ValueError: an unknown name; a name in two of `a`, `b` and `given`.
+        ValueError: an unknown name; a name in two of `a`, `b` and `given`; a cycle.
 
     >>> frog = {"Theta": (), "A": ("Theta",), "O": ("Theta", "A")}
     >>> d_separated(frog, "Theta", "A"), d_separated(frog, "Theta", "A", do="A")
     (False, True)
     """
-    start, end, fixed, cut = _separation(graph, a, b, given, do)
+    start, end, fixed, cut = _separation(as_graph(graph), a, b, given, do)
     children, above = children_of(cut), reach(cut, fixed)
     # A walk enters a node either against an arrow, from a child (up), or along one, from a parent (down).
     todo = [(name, True) for name in start]
@@ -272,25 +202,26 @@ def d_separated(graph: Graph, a: Names, b: Names, *, given: Names = (), do: Name
     return True
 
 
-def paths(graph: Graph, a: str, b: str, *, given: Names = (), do: Names = ()) -> Iterator[Path]:
+def paths(graph: AnyGraph, a: str, b: str, *, given: Names = (), do: Names = ()) -> Iterator[Path]:
     """Yield every path between `a` and `b` in the graph mutilated by `do`, and the nodes that block it.
 
     The number of paths can be exponential; take some of them with `itertools.islice`.
 
     Args:
-        graph: the parents of each variable.
+        graph: a dict that maps each name to its parents, or a `networkx.DiGraph`.
         a: a name.
         b: a name.
         given: the variables conditioned on.
         do: the variables intervened on; they are conditioned on too, except `a` and `b`.
 
     Raises:
-        ValueError: an unknown name; a name in two of `a`, `b` and `given`.
+        ValueError: an unknown name; a name in two of `a`, `b` and `given`; a cycle.
 
     >>> frog = {"Theta": (), "A": ("Theta",), "O": ("Theta", "A")}
     >>> [str(path) for path in paths(frog, "A", "O") if path.is_open]
     ['A <- Theta -> O', 'A -> O']
     """
+    graph = as_graph(graph)
     starts, ends, fixed, cut = _separation(graph, a, b, given, do)
     if len(starts) != 1 or len(ends) != 1:
         raise ValueError(f"paths takes one name on either side, not {starts} and {ends}; call it for each pair.")
@@ -340,6 +271,7 @@ def _separation(
     graph: Graph, a: Names, b: Names, given: Names, do: Names
 ) -> tuple[tuple[str, ...], tuple[str, ...], frozenset[str], Graph]:
     """Return `a` and `b` as tuples, the conditioning set, and the mutilated graph."""
+    topological_order(graph)  # Raises on a cycle.
     start, end, seen = check_names(graph, {"on the one side": a, "on the other side": b, "given": given})
     (done,) = check_names(graph, {"done": do})
     return start, end, frozenset((*seen, *done)) - {*start, *end}, mutilate(graph, done)
@@ -348,14 +280,14 @@ def _separation(
 # -------------------------------------------------------------------------------------------- hidden variables
 
 
-def latent_projection(graph: Graph, latent: Names) -> tuple[dict[str, tuple[str, ...]], frozenset[frozenset[str]]]:
+def latent_projection(graph: AnyGraph, latent: Names) -> tuple[dict[str, tuple[str, ...]], frozenset[frozenset[str]]]:
     """Return the projection of the graph on its observed variables (Verma & Pearl 1990).
 
     It has `u -> v` if a directed path from `u` to `v` passes through latent variables only, and `u <-> v` if a latent
     variable has such paths to both.
 
     Args:
-        graph: the parents of each variable.
+        graph: a dict that maps each name to its parents, or a `networkx.DiGraph`.
         latent: the variables that cannot be observed.
 
     Returns:
@@ -368,6 +300,7 @@ def latent_projection(graph: Graph, latent: Names) -> tuple[dict[str, tuple[str,
     >>> directed, [sorted(pair) for pair in bidirected]
     ({'A': (), 'O': ('A',)}, [['A', 'O']])
     """
+    graph = as_graph(graph)
     (latent,) = check_names(graph, {"latent": latent})
     hidden = set(latent)
     # The variables from which a path through latent variables only leads to a variable.

@@ -12,10 +12,7 @@ from undelude.causal.adjustment import back_door
 from undelude.causal.estimand import Estimand, short_list, written_query
 from undelude.causal.expression import Expression, Probability, Product, Sum, fraction, free, product, sum_over
 from undelude.causal.graph import (
-    Graph,
-    Names,
     ancestors,
-    check_names,
     children_of,
     d_separated,
     districts,
@@ -24,6 +21,10 @@ from undelude.causal.graph import (
     topological_order,
     without_arrows_from,
 )
+from undelude.causal.names import AnyGraph, Graph, Names, as_graph, as_names, check_names
+
+# Clause of a message.
+_ORDER = "the axes of `Estimand.evaluate` follow the order of outcome, see and do"
 
 # ----------------------------------------------------------------------------------------------------- witnesses
 
@@ -81,29 +82,32 @@ class _Failure(Exception):
 # -------------------------------------------------------------------------------------------------------- ID, IDC
 
 
-def identify(graph: Graph, outcome: Names, *, do: Names = (), see: Names = (), latent: Names = ()) -> Estimand:
+def identify(graph: AnyGraph, outcome: Names, *, do: Names = (), see: Names = (), latent: Names = ()) -> Estimand:
     """Express `P(outcome | do, see)` in the distribution of the observed variables, by ID and IDC.
 
     The expression is exact under positivity: every value of an observed variable has a positive probability, given any
     values of its causes.
 
     Args:
-        graph: the parents of each variable.
-        outcome: the variables asked, a name or several.
-        do: the variables intervened on.
-        see: the variables conditioned on, after the intervention.
+        graph: a dict that maps each name to its parents, or a `networkx.DiGraph`.
+        outcome: the variables asked, a name or several; not a set, as their order is that of the axes of an evaluation.
+        do: the variables intervened on, likewise.
+        see: the variables conditioned on, after the intervention, likewise.
         latent: the variables that cannot be observed; all others can.
 
     Returns:
         The expression, to print or to evaluate.
 
     Raises:
-        ValueError: an unknown name, a name in two roles, nothing asked, a cycle.
+        ValueError: an unknown name, a name in two roles, a set where order matters, nothing asked, a cycle.
+        TypeError: not a graph.
         NotIdentifiable: no such expression exists; `hedge` is the witness.
 
     >>> print(identify({"Z": (), "A": ("Z",), "O": ("A", "Z")}, "O", do="A"))
     sum_Z P(O | A, Z) P(Z)
     """
+    graph = as_graph(graph)
+    outcome, do, see = (as_names(names, order=_ORDER) for names in (outcome, do, see))
     asked, done, seen, hidden = check_names(graph, {"asked": outcome, "done": do, "seen": see, "latent": latent})
     if not asked:
         raise ValueError("nothing is asked; name at least one outcome.")

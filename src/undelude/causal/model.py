@@ -1,5 +1,6 @@
 """Finite causal models on any graph, in which any variable can be seen, done or summed out (Sections 2 and 3)."""
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 
 import equinox as eqx
@@ -12,9 +13,12 @@ from undelude.causal import graph
 from undelude.causal.adjustment import back_door
 from undelude.causal.compiled import CompiledQuery
 from undelude.causal.contraction import Numbers, backend
+from undelude.causal.derivative import differentiable
 from undelude.causal.estimand import Estimand, written_query
-from undelude.causal.graph import Graph, Names, Path, as_names
+from undelude.causal.graph import Path
 from undelude.causal.identification import identify
+from undelude.causal.names import Graph, Names, as_names, check_names, listed
+from undelude.causal.positivity import undefined
 from undelude.causal.structure import Structure
 from undelude.causal.variable import Value, Variable, index
 
@@ -33,7 +37,7 @@ class CausalModel(eqx.Module):
 
     Args:
         variables: the variables, in any order.
-        hidden: names that queries may not use; `marginal` sets them.
+        hidden: the names that a marginal hides, which `marginal` sets; None if the model is not a marginal.
 
     Raises:
         ValueError: a repeated name, an unknown parent, a cycle, a table whose axes do not fit the parents.
@@ -52,7 +56,7 @@ class CausalModel(eqx.Module):
     tables: tuple[Float[Array, "..."], ...]
     structure: Structure = eqx.field(static=True)
 
-    def __init__(self, variables: Iterable[Variable], *, hidden: Iterable[str] = ()):
+    def __init__(self, variables: Iterable[Variable], *, hidden: Names | None = None):
         if not isinstance(variables, Iterable):
             raise TypeError(f"a CausalModel takes several ud.Variable objects, not {variables!r:.99}.")
         variables = tuple(variables)
@@ -64,11 +68,15 @@ class CausalModel(eqx.Module):
                 raise ValueError(f"two variables are called {v.name!r}; rename one of them.")
             sizes[v.name] = len(v.values)
         self.tables = tuple(v.table for v in variables)
+        parents = {v.name: v.parents for v in variables}
+        graph.topological_order(parents)  # Raises on an unknown parent and on a cycle.
+        (hidden_names,) = check_names(parents, {"hidden": () if hidden is None else hidden})
         self.structure = Structure(
-            tuple(v.values for v in variables), tuple((v.name, v.parents) for v in variables), as_names(hidden)
+            tuple(v.values for v in variables),
+            tuple(parents.items()),
+            tuple(name for name in parents if name in hidden_names),
+            is_marginal=hidden is not None,
         )
-        graph.topological_order(self.graph)  # Raises on an unknown parent and on a cycle.
-        graph.check_names(self.graph, {"hidden": self.structure.hidden})
         for v in variables:
             shape = tuple(sizes[name] for name in (*v.parents, v.name))
             if v.table.shape != shape:
@@ -78,7 +86,8 @@ class CausalModel(eqx.Module):
     def __repr__(self) -> str:
         hidden = self.structure.hidden
         mechanisms = (f"{name} | {' '.join(parents)}" if parents else name for name, parents in self.graph.items())
-        return f"CausalModel({', '.join(mechanisms)}{f'; hidden: {graph.listed(hidden)}' if hidden else ''})"
+        known = f"; hidden: {listed(hidden) or 'nothing'}" if self.structure.is_marginal else ""
+        return f"CausalModel({', '.join(mechanisms)}{known})"
 
     @property
     def graph(self) -> Graph:
@@ -117,7 +126,7 @@ class CausalModel(eqx.Module):
         Unless the tables are traced, NumPy computes the answer in double precision, from tables in single precision.
 
         Args:
-            asked: a name, or several for their joint distribution.
+            asked: a name, or several, in order, for their joint distribution; not a set.
             see: observed values by name.
             do: values set by intervention, by name.
 
@@ -125,11 +134,12 @@ class CausalModel(eqx.Module):
             Probabilities with an axis for each name asked, in that order, over the `values` of its variable.
 
         Raises:
-            ValueError: an unknown name or value, a variable in two roles, impossible evidence (if the tables are
-                traced, the answer is nan instead).
+            ValueError: an unknown name or value, a variable in two roles, a set of names, impossible evidence (if the
+                tables are traced, the answer is nan instead), too much memory.
             NotIdentifiable: the model is a marginal, and its observed variables do not determine the effect of `do`.
         """
-        asked, see, do = as_names(asked), _as_assignment("see", see), _as_assignment("do", do)
+        see, do = _as_assignment("see", see), _as_assignment("do", do)
+        asked = as_names(asked, order="the axes of the answer follow the order of the names asked")
         x, _ = self._sum(asked, see, do)
         total = x.sum()
         if is_concrete(total) and not total > 0:
@@ -155,16 +165,16 @@ class CausalModel(eqx.Module):
         """Compile `query` to a function of the values, for batches.
 
         Args:
-            asked: a name or several.
-            see: the names of the observed variables.
-            do: the names of the variables intervened on.
+            asked: a name or several, in order; not a set.
+            see: the names of the observed variables, likewise.
+            do: the names of the variables intervened on, likewise.
 
         Returns:
             `f(see_values, do_values)` of the values `[..., S]` and `[..., D]`, in the order of `see` and `do`, which
             returns the answers `[..., *asked]`. It works under `jit`, `vmap` and `grad`.
 
         Raises:
-            ValueError: an unknown name, a variable in two roles.
+            ValueError: an unknown name, a variable in two roles, a set of names, too much memory.
             NotIdentifiable: as for `query`.
 
         >>> import undelude as ud
@@ -172,7 +182,9 @@ class CausalModel(eqx.Module):
         >>> policy([[1], [0]], [[2], [2]])[:, 2].round(3).tolist()
         [0.314..., 0.138...]
         """
-        return CompiledQuery(self.structure, self.tables, as_names(asked), as_names(see), as_names(do))
+        asked = as_names(asked, order="the axes of the answers follow the order of the names asked")
+        see, do = (as_names(names, order="values are given in the order of see and do") for names in (see, do))
+        return CompiledQuery(self.structure, self.tables, asked, see, do)
 
     def _sum(self, asked: tuple[str, ...], see: Values, do: Values) -> tuple[Numbers, Numbers]:
         """Compute `P(asked, see | do) = x exp(log_scale)`; return `x`, `[*asked]`, and `log_scale`, `[]`."""
@@ -182,15 +194,13 @@ class CausalModel(eqx.Module):
         estimand = structure.estimand(asked, tuple(see), tuple(do))
         if estimand is not None and is_concrete(tables):
             self._check_positivity(estimand, fixed)
-        xp = backend(tables)
-        return terms(xp, [np.asarray(table, float) for table in tables] if xp is np else tables, fixed)
+        if not is_concrete(tables):
+            return differentiable(terms, tables, fixed)
+        return terms(np, {i: np.asarray(tables[i], float) for i in terms.used}, fixed)
 
     def _check_positivity(self, estimand: Estimand, fixed: Mapping[str, int]) -> None:
         """Raise `ValueError` if the estimand conditions on an event without probability at the values `fixed`."""
-        names = tuple(name for name in self.graph if name in estimand.names)
-        value = estimand.evaluate(self.query(names), names)
-        at = tuple(fixed.get(name, slice(None)) for name in (*estimand.outcome, *estimand.see, *estimand.do))
-        if np.isnan(value[at]).any():
+        if undefined(self.graph, [np.asarray(table) for table in self.tables], estimand, fixed):
             query = written_query(estimand.outcome, estimand.do, estimand.see)
             raise ValueError(
                 f"the marginal does not determine {query} at these values: the estimand {estimand} conditions on an "
@@ -200,9 +210,12 @@ class CausalModel(eqx.Module):
     def marginal(self, names: Names) -> "CausalModel":
         """Return the model with all variables but `names` hidden, as known to an observer of `names` alone.
 
-        It answers every query without `do`. It answers a query with `do` if the distribution of `names` determines
-        the effect, given the graph, and otherwise raises `NotIdentifiable` with the reason (Figure 3d). It raises
-        `ValueError` if the estimand conditions on an event without probability; a compiled query omits this check.
+        Such an observer knows the graph and the distribution of `names`, but no mechanism. So the marginal answers
+        every query without `do`. It answers a query with `do` if the distribution of `names` determines the effect,
+        given the graph, and otherwise raises `NotIdentifiable` with the reason (Figure 3d). It raises `ValueError` if
+        the estimand conditions on an event without probability, as no observation shows the effect of that. This holds
+        if `names` are all variables, too: the model itself, which knows its mechanisms, then answers by surgery.
+        A compiled query returns nan there. Nothing is checked while the tables are traced.
 
         Args:
             names: the variables that are not hidden.
@@ -268,13 +281,13 @@ class CausalModel(eqx.Module):
         """Express `P(asked | do, see)` in the distribution of the observed variables (Shpitser & Pearl 2006).
 
         Args:
-            asked: a name or several.
-            do: the variables intervened on.
-            see: the variables conditioned on.
+            asked: a name or several, in order; not a set.
+            do: the variables intervened on, likewise.
+            see: the variables conditioned on, likewise.
             latent: the variables that cannot be observed.
 
         Raises:
-            ValueError: an unknown name, a variable in two roles.
+            ValueError: an unknown name, a variable in two roles, a set where order matters.
             NotIdentifiable: no such expression exists; `hedge` is the witness.
 
         >>> import undelude as ud
@@ -284,13 +297,14 @@ class CausalModel(eqx.Module):
         undelude.causal.identification.NotIdentifiable: ...
         """
         latent = tuple(dict.fromkeys((*as_names(latent), *self.structure.hidden)))
-        return identify(self.graph, as_names(asked), do=as_names(do), see=as_names(see), latent=latent)
+        estimand = identify(self.graph, asked, do=do, see=see, latent=latent)
+        return dataclasses.replace(estimand, sizes=self.structure.sizes)
 
 
 def _as_assignment(role: str, values: Values | None) -> dict[str, Value]:
     if not isinstance(values, Mapping | None):
         raise ValueError(f"{role} must be a dict of values by name, such as {role}={{'A': 1}}, not {values!r:.99}.")
-    return {str(name): value for name, value in (values or {}).items()}
+    return dict(zip(as_names(tuple(values or ())), (values or {}).values(), strict=True))
 
 
 def _impossible(see: Values, do: Values) -> str:

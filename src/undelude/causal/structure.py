@@ -2,13 +2,12 @@
 
 import dataclasses
 import functools
-import math
 from collections.abc import Hashable, Iterable
 
-from undelude.causal.contraction import MAX_ENTRIES, Terms
+from undelude.causal.contraction import Terms
 from undelude.causal.estimand import Estimand
-from undelude.causal.graph import Graph, check_names
 from undelude.causal.identification import identify
+from undelude.causal.names import Graph, check_names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,12 +17,15 @@ class Structure:
     Attributes:
         values: the values of each variable, in the order of `parents`.
         parents: `(name, parents)` of each variable.
-        hidden: the names that a marginal hides.
+        hidden: the names that a marginal hides, in the order of `parents`.
+        is_marginal: whether queries with `do` are answered from the distribution of the observed variables alone, as
+            those of `CausalModel.marginal` are, and not from the mechanisms.
     """
 
     values: tuple[tuple[Hashable, ...], ...]
     parents: tuple[tuple[str, tuple[str, ...]], ...]
     hidden: tuple[str, ...] = ()
+    is_marginal: bool = False
 
     @functools.cached_property
     def graph(self) -> Graph:
@@ -40,6 +42,11 @@ class Structure:
         """The values of each variable by name."""
         return dict(zip(self.graph, self.values, strict=True))
 
+    @functools.cached_property
+    def sizes(self) -> dict[str, int]:
+        """The number of values of each variable by name."""
+        return {name: len(values) for name, values in self.values_of.items()}
+
     def check_observed(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return the names without repetition; raise `ValueError` if one is unknown or hidden."""
         (names,) = check_names(self.graph, {"asked": names})
@@ -55,7 +62,7 @@ class Structure:
         Raises:
             NotIdentifiable: the observed distribution does not determine the effect.
         """
-        if not (do and self.hidden and (asked or see)):
+        if not (do and self.is_marginal and (asked or see)):
             return None
         return identify(self.graph, asked or see, do=do, see=see if asked else (), latent=self.hidden)
 
@@ -64,7 +71,7 @@ class Structure:
         """Return the sum of products `P(asked, see | do)`, after checking the query.
 
         Raises:
-            ValueError: an unknown or hidden name, a name twice, too many entries.
+            ValueError: an unknown or hidden name, a name twice, too much memory.
             NotIdentifiable: the structure is a marginal, which does not determine the effect.
         """
         self.check_observed((*asked, *see, *do))
@@ -73,7 +80,5 @@ class Structure:
         for role, names in roles.items():
             if len(set(names)) < len(names):
                 raise ValueError(f"a name is {role} twice in {names}.")
-        if (entries := math.prod(len(self.values_of[name]) for name in asked)) > MAX_ENTRIES:
-            raise ValueError(f"the answer itself would have {entries:.1e} entries; ask for fewer variables at once.")
         self.estimand(asked, see, do)  # Raises NotIdentifiable.
-        return Terms(self.graph, {name: len(values) for name, values in self.values_of.items()}, asked, see, do)
+        return Terms(self.graph, self.sizes, asked, see, do)

@@ -1,15 +1,15 @@
 """A variable of a causal model: its values, its parents and its mechanism."""
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from undelude._checks import as_numbers, check_probabilities
+from undelude._checks import as_numbers, check_ordered, check_probabilities
 from undelude._tree import is_concrete
-from undelude.causal.graph import Names, as_names, listed
+from undelude.causal.names import Names, as_names, listed
 
 # One value of a variable, itself or as an array of one entry.
 Value = Hashable | np.ndarray | Array
@@ -25,7 +25,8 @@ class Variable(eqx.Module):
         table: the mechanism: an axis for each parent, in their order, and a last axis for the variable's own values.
 
     Raises:
-        ValueError: values or parents that repeat; a table whose axes do not fit, or whose rows are not probabilities.
+        ValueError: values or parents that repeat, or are a set, which has no lasting order; a table whose axes do not
+            fit, or whose rows are not probabilities.
     """
 
     name: str = eqx.field(static=True)
@@ -36,11 +37,12 @@ class Variable(eqx.Module):
     def __init__(self, name: str, values: Iterable[Hashable], parents: Names = (), *, table: ArrayLike | Sequence):
         if not isinstance(name, str) or not name:
             raise ValueError(f"a variable's name must be a non-empty string, not {name!r:.99}.")
-        if not isinstance(values, Iterable) or isinstance(values, str):
+        if not isinstance(values, Iterable) or isinstance(values, str | Mapping):
             raise ValueError(f"{name}: values must be a sequence such as (0, 1), not {values!r:.99}.")
+        check_ordered(values, f"{name}: values", "the last axis of the table follows their order")
         # Python numbers instead of NumPy scalars.
         values = tuple(x.item() if isinstance(x, np.generic) else x for x in values)
-        parents = as_names(parents)
+        parents = as_names(parents, order=f"the axes of the table of {name} follow the order of its parents")
         if not all(isinstance(x, Hashable) for x in values):
             raise ValueError(f"{name}: values must be hashable, such as numbers or strings, not {values!r:.99}.")
         if not values or len(set(values)) < len(values):

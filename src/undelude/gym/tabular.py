@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, Float
 
-from undelude._checks import as_numbers, check_between, check_count, check_probabilities, one_line
+from undelude._checks import as_numbers, check_between, check_count, check_ordered, check_probabilities, one_line
 from undelude._process.process import InteractionProcess
 from undelude.gym.outcomes import Moves, OutcomeTables, fill_tables, stack_moves
 from undelude.gym.steps import compare_with_steps
@@ -136,6 +136,7 @@ def _share_shown(reward: object, name: str) -> float | None:
 def _as_list(envs: Any, name: str) -> list[Any]:
     if isinstance(envs, str | type) or hasattr(envs, "P") or hasattr(envs, "unwrapped"):
         return [envs]
+    check_ordered(envs, f"{name}: envs", "theta numbers them in their order")
     try:
         envs = list(envs)
     except TypeError:
