@@ -4,7 +4,7 @@ import dis
 import inspect
 import itertools
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -142,7 +142,7 @@ def check_between(name: str, x: Any, low: float | int, high: float | int, *, end
     return float(x)
 
 
-def check_ordered(items: Iterable[object], what: str, order: str) -> None:
+def check_ordered(items: object, what: str, order: str) -> None:
     """Raise `ValueError` if `items` is a set; `order` is the effect of their order, as a clause."""
     if isinstance(items, set | frozenset):
         example = f"({', '.join(sorted(map(repr, items)))}{',' if len(items) == 1 else ''})"
