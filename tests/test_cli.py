@@ -178,7 +178,7 @@ def test_run_directory_complete(taught: tuple[Path, str, str]) -> None:
     assert (config["task"], config["agent"], config["teaching"]) == ("my_tasks:tiny", "lstm", "counterfactual")
     assert (config["hidden_size"], config["batch_size"], config["steps"], config["seed"]) == (4, 4, 4, 7)
     assert [row["update"] for row in rows(run)] == [2, 4]
-    columns = {"update", "action_loss", "observation_loss", "seconds", "action_kl_do", "action_kl_see"}
+    columns = {"update", "action_loss", "observation_loss", "seconds", "action_kl_do", "action_kl_see", "config_digest"}
     assert all(row.keys() == columns for row in rows(run))
     agent = ud.load(run / "agent")
     assert agent.hidden_size == 4

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import undelude as ud
 from fuzzing import damaged_json, examples, flipped, outcome
-from undelude._certificate.certificate import QUANTITIES
+from run_files import ROWS, write_run
 from undelude._cli.console import make_console, print_certificate
 from undelude._cli.seeds import summarise
 from undelude._distributions import Block, GivenArray, Parts, Reals
@@ -24,8 +24,6 @@ from undelude._report.page import render
 from undelude._runs.config import Config
 from undelude._runs.contents import read_run
 from undelude._runs.directory import RunDirectory
-from undelude._runs.example_episode import READERS
-from undelude._versions import versions
 from user_folder import without_compiling
 
 REFUSED = (ValueError, FileNotFoundError)
@@ -135,25 +133,11 @@ def scratch(source: Path) -> Iterator[Path]:
 
 # A run directory ------------------------------------------------------------------------------------------------------
 
-LOSSES = {"action_loss": 1.0, "observation_loss": 0.5, "action_kl_see": 0.2}
-ROWS = [LOSSES | {"update": 2 * i, "seconds": 0.1 * i, "action_kl_do": 0.1 / i} for i in (1, 2, 3)]
-
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write the files of a run without training."""
-    certificate = dict.fromkeys([name for x in QUANTITIES for name in (x, f"{x}_se")], 0.25)
-    certificate |= {"task": "bandit", "agent": "LSTMAgent", "own_actions": "do", "teaching": "counterfactual"}
-    certificate |= {"num_episodes": 16, "num_rounds": 3, "seconds": 1.5, "versions": versions()}
-    certificate |= {"notes": {"reward_best": "a plan."}, "reward_exact_see": None, "observation_kl_do": "inf"}
-    distributions = {name: [[0.5, 0.5], [0.25, 0.75], [0.75, 0.25], [1.0, 0.0]] for name in READERS}
-    episode = {"theta": 1, "opening": None, "actions": [0, 1, 1], "observations": [0, 1, 0], "rewards": [0.0, 1.0, 0.0]}
-    certificate["episode"] = episode | {"policy": distributions, "belief": distributions, "num_episodes": 16}
-    run = RunDirectory.create(tmp_path_factory.mktemp("runs") / "run", Config("bandit", hidden_size=4, steps=6))
-    run.write_certificate(certificate)
-    for row in ROWS:
-        run.append_metrics(row)
-    return run.path
+    return write_run(tmp_path_factory.mktemp("runs") / "run").path
 
 
 @given(data=st.data())

@@ -337,7 +337,7 @@ def test_infinite_distance_is_a_gap(tmp_path: Path) -> None:
 def test_html_of_users_is_escaped(tmp_path: Path, sober: Files) -> None:
     """HTML in the name of a task, a setting or a note is shown as text."""
     name = '<img src=x onerror="alert(1)">'
-    noted = sober | {"notes": {"deluded_fraction": name}, "deluded_fraction": None, "episode": None}
+    noted = sober | {"notes": {"deluded_fraction": name}, "deluded_fraction": None, "episode": None, "task": name}
     page = read(write(tmp_path, noted, task=name, target="</style><b>"))
     assert page.text.count(name) >= 4  # In the title, the header, a note and a setting.
     assert "</style><b>" in page.text

@@ -22,7 +22,8 @@ from undelude._cli import main
 from undelude._cli.interrupts import DEFAULTS, Interrupts
 from undelude._files import plain
 from undelude._runs.checkpoints import KEPT, PART, SEAL, Checkpoints, updates_in
-from undelude._runs.config import Config, check_config, read_config, train_command
+from undelude._runs.config import Config, check_config, train_command
+from undelude._runs.config_file import read_config
 from undelude._runs.contents import read_run
 from undelude._runs.directory import RunDirectory
 from undelude._runs.errors import RunError
@@ -63,10 +64,12 @@ def scaled(state: TeachingState, factor: float, update: int) -> TeachingState:
 
 
 def test_config_round_trip(run: RunDirectory) -> None:
-    config, versions = read_config(run.config_file)
-    assert config == CONFIG
-    assert versions["jax"] == jax.__version__
-    assert versions["devices"] == "2 cpu"
+    content = read_config(run.config_file)
+    assert content.config == CONFIG
+    assert content.began_with["jax"] == jax.__version__
+    assert content.began_with["devices"] == "2 cpu"
+    assert content.numerics["jax_enable_x64"] is False
+    assert content.digest == run.digest
 
 
 @pytest.mark.parametrize(
@@ -177,7 +180,8 @@ def test_damaged_certificate_names_the_entry(run: RunDirectory, change: dict, na
     """`train --resume` and `--num-seeds` read it this way."""
     whole = dict.fromkeys([name for x in QUANTITIES for name in (x, f"{x}_se")], 0.5)
     whole |= {"task": "bandit", "agent": "LSTMAgent", "own_actions": "do", "teaching": "factual", "num_episodes": 2}
-    whole |= {"seconds": 1.0, "versions": {}, "notes": {}}
+    whole |= {"seconds": 1.0, "versions": {}, "notes": {}, "num_rounds": 20, "config_digest": run.digest}
+    whole |= {"teaching": "counterfactual"}
     run.certificate_file.write_text(json.dumps(whole))
     assert run.read_certificate() == whole
     run.certificate_file.write_text(json.dumps(whole | change))

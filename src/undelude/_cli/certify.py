@@ -2,6 +2,7 @@
 
 import dataclasses
 import json as json_format
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +13,8 @@ from undelude._cli import backend
 from undelude._cli.console import make_console, print_certificate, working
 from undelude._cli.errors import ExitCode, UsageError
 from undelude._cli.measure import NUM_EPISODES, make_certificate, write_film
-from undelude._runs import agent_files
+from undelude._cli.permission import check_may_call_task
+from undelude._runs.config import Text
 from undelude._runs.directory import RunDirectory
 from undelude.tasks.registry import make
 
@@ -27,6 +29,8 @@ class Certify:
     """The run directory."""
     num_episodes: int = NUM_EPISODES
     """Number of the agent's own episodes to measure on."""
+    task: Text = None
+    """The task, package.module:factory, of a run that you did not make on this machine: allows calling it."""
     json: bool = False
     """Print the certificate as JSON to stdout, and everything else to stderr."""
 
@@ -36,14 +40,12 @@ class Certify:
         if self.num_episodes < 2:
             raise UsageError(f"--num-episodes must be at least 2, for a standard error, not {self.num_episodes}.")
         run = RunDirectory.open(self.directory)
-        if not run.agent_folder.exists():
-            hint = f"training did not finish; resume it with {run.resume_command}"
-            raise FileNotFoundError(f"no agent at {run.agent_folder}: {hint}")
-        backend.configure(
-            batch_size=run.config.batch_size
-        )  # The same devices as in training, to use its compiled programs.
+        run.check_numerics()
+        check_may_call_task(run, self.task, command=f"undelude certify {shlex.quote(str(self.directory))}")
+        # The same devices as in training, to use its compiled programs.
+        backend.configure(batch_size=run.config.batch_size)
         with run.locked(), working(make_console(stderr=True), "certifying"):
-            agent = agent_files.load(run.agent_folder)
+            agent = run.load_agent()
             process = make(run.config.task)
             certificate = make_certificate(agent, process, run.config, num_episodes=self.num_episodes)
             run.write_certificate(certificate)

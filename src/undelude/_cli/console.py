@@ -32,9 +32,22 @@ REWARDS = {
 }
 
 
+class PlainConsole(Console):
+    """A console that shows characters that control a terminal as escapes, since a text may come from any file."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return a text to print; every string passes here."""
+        return super().render_str(printable(text), **options)
+
+
+def printable(text: str) -> str:
+    r"""Return `text` with an escape such as `\x1b` for each character that is not printable, but for line ends and tabs."""
+    return "".join(x if x.isprintable() or x in "\n\t" else repr(x)[1:-1] for x in text)
+
+
 def make_console(*, stderr: bool) -> Console:
     """Return a console that prints text as it is, without markup and highlighting."""
-    return Console(stderr=stderr, highlight=False, markup=False)
+    return PlainConsole(stderr=stderr, highlight=False, markup=False)
 
 
 @contextlib.contextmanager

@@ -132,7 +132,9 @@ class Train:
         except ValueError as error:
             raise UsageError(str(error)) from error
         backend.configure(batch_size=config.batch_size)
-        process = make(config.task)
+        if run is not None:
+            run.check_numerics()
+        process = make(config.task)  # The user named it on the command line.
         agent = make_agent(config, process)
         is_new = run is None
         run = run or RunDirectory.create(self.out, config)
