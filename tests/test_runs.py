@@ -4,6 +4,8 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import json
+import os
+import re
 import shutil
 import signal
 import threading
@@ -17,10 +19,12 @@ import numpy as np
 import pytest
 
 import undelude as ud
+from run_files import certificate, write_run
 from undelude._certificate.certificate import QUANTITIES
 from undelude._cli import main
 from undelude._cli.interrupts import DEFAULTS, Interrupts
 from undelude._files import plain
+from undelude._runs.certificate_file import check_certificate
 from undelude._runs.checkpoints import KEPT, PART, SEAL, Checkpoints, updates_in
 from undelude._runs.config import Config, check_config, train_command
 from undelude._runs.config_file import read_config
@@ -189,6 +193,122 @@ def test_damaged_certificate_names_the_entry(run: RunDirectory, change: dict, na
         run.read_certificate()
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"action_tv_do": 50}, "action_tv_do must be a number from 0 to 1 or null, not 50"),
+        ({"action_tv_do": "inf"}, "action_tv_do must be a number from 0 to 1 or null, not 'inf'"),
+        ({"deluded_fraction": -1}, "deluded_fraction must be a number from 0 to 1 or null, not -1"),
+        ({"observation_kl_see": -5.0}, 'observation_kl_see must be a number of at least -1, null or "inf", not -5'),
+        ({"reward_se": -0.1}, "reward_se must be a number of at least 0 or null, not -0.1"),
+        ({"reward_se": "inf"}, "reward_se must be a number of at least 0 or null, not 'inf'"),
+        ({"reward": 1e200}, "reward must be a number"),
+        ({"num_episodes": True}, "num_episodes must be a whole number of at least 1, not True"),
+        ({"num_rounds": 0}, "num_rounds must be a whole number of at least 1, not 0"),
+        ({"own_actions": "both"}, "own_actions must be do or see, not 'both'"),
+        ({"seconds": -1}, "seconds must be a number of at least 0 or null, not -1"),
+    ],
+)
+def test_numbers_without_sense_are_refused(change: dict, message: str) -> None:
+    whole = certificate("bandit") | {"config_digest": "0" * 16}
+    check_certificate(whole | {"action_tv_do": 1.0005, "observation_kl_see": -1e-5, "reward": -30})
+    with pytest.raises(ValueError, match=re.escape(message)):
+        check_certificate(whole | change)
+
+
+@pytest.mark.parametrize("change", [{"action_kl_do": -3}, {"update": 31}, {"seconds": -1}, {"action_loss": True}])
+def test_rows_without_sense_are_refused(run: RunDirectory, change: dict) -> None:
+    """The run has 30 steps."""
+    run.append_metrics(row(10) | change)
+    with pytest.raises(ValueError, match=f"damaged in line 1 .*{next(iter(change))}"):
+        run.read_metrics()
+
+
+# A run is one thing ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change", [{"teaching": "factual"}, {"seed": 4}, {"learning_rate": 0.5}, {"jax_enable_x64": True}]
+)
+def test_edited_configuration_is_refused(run: RunDirectory, change: dict) -> None:
+    run.config_file.write_text(json.dumps(json.loads(run.config_file.read_text()) | change))
+    for read in (RunDirectory.open, read_run):
+        with pytest.raises(ValueError, match=r"config\.json is damaged: it was edited: config_digest is"):
+            read(run.path)
+
+
+@pytest.mark.parametrize("file", ["certificate.json", "metrics.jsonl", "agent/agent.json"])
+def test_file_of_another_run_is_refused(tmp_path: Path, file: str) -> None:
+    """Its configuration is another one; the message names the file and the entry."""
+    one, other = write_run(tmp_path / "one"), write_run(tmp_path / "other", seed=1)
+    shutil.copytree(other.path, tmp_path / "same", ignore=shutil.ignore_patterns("config.json"))
+    shutil.copy(other.path / file, one.path / file)
+    readers = {"certificate.json": one.read_certificate, "metrics.jsonl": one.read_metrics}
+    message = rf"{re.escape(file)} belongs to another run .*: its config_digest is '{other.digest}', .* '{one.digest}'"
+    with pytest.raises(ValueError, match=message):
+        readers.get(file, one.load_agent)()
+    if file != "agent/agent.json":
+        with pytest.raises(ValueError, match=message):
+            read_run(one.path)
+
+
+def test_certificate_of_another_task_is_refused_without_digest(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    run.certificate_file.write_text(json.dumps({"task": "kuhn"}))
+    with pytest.raises(ValueError, match=r"its task is 'kuhn', and config\.json has 'bandit'"):
+        read_run(run.path)
+
+
+def test_run_keeps_its_precision(run: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
+    """All commands that go on with a run refuse another precision; the variable that restores it is named."""
+    before = {file: file.read_bytes() for file in run.path.rglob("*") if file.is_file()}
+    with jax.enable_x64(True):
+        for command in (["train", "bandit", "--resume", "--out"], ["certify"], ["export", "--out", "x"]):
+            assert main([*command, str(run.path)]) == 2
+            message = (
+                f"{run.path} was made with jax_enable_x64=False, and JAX has True now: set the environment variable"
+            )
+            assert f"{message} JAX_ENABLE_X64=0." in capsys.readouterr().err.replace("\n", " ")
+    assert before == {file: file.read_bytes() for file in run.path.rglob("*") if file.is_file()}
+    with jax.default_matmul_precision("highest"), pytest.raises(RunError, match="JAX_DEFAULT_MATMUL_PRECISION="):
+        run.check_numerics()
+    assert train_command({"task": "bandit", "jax_enable_x64": True}, "x") == (
+        "JAX_ENABLE_X64=1 undelude train bandit --out x"
+    )
+
+
+def test_moved_run_is_not_written_to(run: RunDirectory, tmp_path: Path) -> None:
+    run.path.rename(tmp_path / "renamed")
+    for write in (lambda: run.append_metrics(row(10)), lambda: run.write_certificate({})):
+        with pytest.raises(RunError, match="was renamed, moved or deleted while this command was at work"):
+            write()
+    (tmp_path / "renamed").rename(run.path)
+    run.append_metrics(row(10))
+    assert run.read_metrics() == [row(10)]
+
+
+def test_temporary_files_of_a_killed_process_are_deleted(run: RunDirectory) -> None:
+    """A file of the user with a similar name stays."""
+    run.agent_folder.mkdir()
+    left = [run.path / ".config.json.abcd_123", run.path / ".report.html.00000000", run.path / ".episode.gif.aaaaaaaa"]
+    left += [run.agent_folder / ".agent.json.12345678", run.agent_folder / ".weights.safetensors.12345678"]
+    mine = run.path / ".report.html.swp"
+    for file in [*left, mine]:
+        file.touch()
+    with run.locked():
+        assert not any(file.exists() for file in left)
+    assert mine.exists()
+
+
+@pytest.mark.parametrize("name", [b"r\xffun", b"\xed\xa0\x80"])
+def test_folder_name_must_be_utf8(tmp_path: Path, name: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    path = os.path.join(str(tmp_path), os.fsdecode(name))
+    for command in (["train", "bandit", "--out", path], ["report", path], ["certify", path]):
+        assert main(command) == 2
+        assert "is not UTF-8: rename it, or use another" in capsys.readouterr().err.replace("\n", " ")
+    assert [*tmp_path.iterdir()] == []
+
+
 def test_huge_sizes_are_refused() -> None:
     """They are refused before such an agent is made; `--steps` is counted with 32 bits."""
     for name, most in (("hidden_size", 2**14), ("num_layers", 2**8), ("steps", 2**31 - 1)):
@@ -286,6 +406,32 @@ def test_damaged_checkpoint_falls_back(tmp_path: Path, state: TeachingState, dam
     with Checkpoints(folder) as checkpoints, pytest.raises(ValueError, match=message):
         checkpoints.restore(state, warn=pytest.fail)
     assert updates_in(folder) == [10, 20], "damaged checkpoints are kept, for a user to repair"
+
+
+@pytest.mark.parametrize("stray", ["20", "007", "notes", "30.part", "\u0663", "9" * 30])
+@pytest.mark.parametrize("kind", ["file", "folder", "link"])
+def test_stray_entry_does_not_stop_a_resume(tmp_path: Path, state: TeachingState, stray: str, kind: str) -> None:
+    """While a whole checkpoint is there; and training can write the update whose name the entry has."""
+    folder = tmp_path / "checkpoints"
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.save(state)
+        checkpoints.wait()
+        entry = folder / stray
+        {"file": entry.touch, "folder": entry.mkdir, "link": lambda: entry.symlink_to(tmp_path)}[kind]()
+        assert int(checkpoints.restore(state, warn=lambda _: None).update) == 10
+        checkpoints.save(scaled(state, 1.0, 20))
+    assert updates_in(folder) == [10, 20]
+
+
+def test_checkpoint_of_another_configuration_is_set_aside(tmp_path: Path, state: TeachingState) -> None:
+    folder, warnings = tmp_path / "checkpoints", []
+    for digest, update in (("a", 10), ("b", 20)):
+        with Checkpoints(folder, config_digest=digest) as checkpoints:
+            checkpoints.save(scaled(state, 1.0, update))
+    with Checkpoints(folder, config_digest="a") as checkpoints:
+        assert int(checkpoints.restore(state, warnings.append).update) == 10
+    assert "checkpoints/20 belongs to another run or configuration (config_digest in sha256.json is 'b'" in warnings[0]
+    assert updates_in(folder) == [10]
 
 
 def test_checkpoint_of_other_agent_is_refused(tmp_path: Path, state: TeachingState) -> None:

@@ -117,14 +117,13 @@ def load(path: str | os.PathLike[str]) -> AbstractAgent:
             raise ValueError(f"{weights_file} is damaged: {name} holds numbers that are not finite. {_RESTORE}")
     if header.get(SHA) != digest(weights):
         raise ValueError(f"{weights_file} does not match the digest in {header_file.name}. {_RESTORE}")
-    cast = {name: array.astype(expected[name].dtype) for name, array in arrays.items()}
+    with np.errstate(over="ignore"):
+        cast = {name: array.astype(expected[name].dtype) for name, array in arrays.items()}
     if any(x.itemsize < arrays[name].itemsize for name, x in cast.items()):
-        warnings.warn(
-            f"{folder} was saved with jax_enable_x64 on, and is rounded to 32 bits, because it is off now.",
-            stacklevel=2,
-        )
         if not all(np.isfinite(x).all() for x in cast.values()):
             raise ValueError(f"{weights_file} holds numbers that are too large for 32 bits: set jax_enable_x64.")
+        message = f"{folder} was saved with jax_enable_x64 on, and is rounded to 32 bits, because it is off now."
+        warnings.warn(message, stacklevel=2)
     leaves, treedef = tree_flatten_with_path(agent)
     return tree_unflatten(treedef, [jax.numpy.asarray(cast[keystr(path)]) for path, _ in leaves])
 

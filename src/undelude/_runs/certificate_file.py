@@ -33,9 +33,9 @@ def check_quantity(name: str, x: Any) -> None:
             return
     elif x is None or (x == "inf" and may_be_infinite):
         return
-    ends = [f"from {low:g}"] * (low > -math.inf) + [f"to {high:g}"] * (high < math.inf)
-    words = " ".join(["must be a number", *ends]) + (', null or "inf"' if may_be_infinite else " or null")
-    raise ValueError(f"{name} {words}, not {x!r:.99}")
+    span = f" from {low:g} to {high:g}" if high < math.inf else f" of at least {low:g}" if low > -math.inf else ""
+    also = ', null or "inf"' if may_be_infinite else " or null"
+    raise ValueError(f"{name} must be a number{span}{also}, not {x!r:.99}")
 
 
 def _check_text(name: str, x: Any) -> None:
