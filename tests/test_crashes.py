@@ -7,6 +7,7 @@ import contextlib
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -144,14 +145,17 @@ def test_resume_after_kill_9_gives_the_same_run(whole: Path, folder: Path, momen
     assert_same(run, whole)
 
 
-def test_sigterm_loses_no_update(whole: Path, folder: Path) -> None:
-    run = folder / "terminated"
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_sigterm_and_sighup_lose_no_update(whole: Path, folder: Path, number: signal.Signals) -> None:
+    run = folder / f"terminated-{number}"
     process = command(*TINY, "--out", run)
     wait_until(lambda: num_rows(run) >= 3, process)
-    process.terminate()
+    process.send_signal(number)
     _, stderr = process.communicate(timeout=600)
     assert process.returncode == 143, stderr
-    assert re.search(r"undelude: terminated; the run so far is in .*terminated\. To resume:\n.* --resume\n$", stderr)
+    assert re.search(
+        r"undelude: terminated; the run so far is in .*terminated-\d+\. To resume:\n.* --resume\n$", stderr
+    )
     assert updates_in(run / "checkpoints")[-1] == rows(run)[-1]["update"], "no update is lost"
     assert (run / "agent" / "weights.safetensors").exists()
     train(run)

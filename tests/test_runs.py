@@ -2,13 +2,20 @@
 
 import concurrent.futures
 import contextlib
+import ctypes
 import dataclasses
+import fcntl
 import json
 import os
+import pty
 import re
 import shutil
 import signal
+import subprocess
+import sys
+import termios
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -570,3 +577,57 @@ def test_lost_ctrl_c_is_raised_again() -> None:
     with pytest.raises(KeyboardInterrupt):
         work()
     assert reached == ["before"]
+
+
+@pytest.mark.usefixtures("ctrl_c")
+@pytest.mark.parametrize("number", DEFAULTS)
+def test_signal_ends_a_long_measurement(number: signal.Signals) -> None:
+    """It is in C++, where no handler of Python runs."""
+    sleep, interrupts = ctypes.CDLL(None).sleep, Interrupts()
+    timer = threading.Timer(0.1, os.kill, (os.getpid(), number))
+    timer.start()
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), interrupts:
+        interrupts.run(lambda: sleep(20))
+    assert time.monotonic() - started < 15
+    assert interrupts.error("done.").code == (130 if number == signal.SIGINT else 143)
+
+
+def test_measurement_returns_and_raises_through_the_wait() -> None:
+    interrupts = Interrupts()
+    assert interrupts.run(lambda: 7) == 7
+    with pytest.raises(ValueError, match="here"):
+        interrupts.run(lambda: int("here"))
+
+
+def test_output_to_a_closed_terminal_goes_nowhere() -> None:
+    """A terminal that is closed fails every write to it, and the error would hide that training was ended."""
+    code = """
+import os, signal, sys
+from undelude._cli.interrupts import Interrupts
+interrupts = Interrupts()
+try:
+    with interrupts:
+        os.write(3, b"x")
+        signal.pause()
+except KeyboardInterrupt:
+    print("x" * 10_000, flush=True)
+    os.write(3, interrupts.received.name.encode())
+"""
+    ours, theirs = pty.openpty()
+    read, write = os.pipe()
+
+    def connect() -> None:
+        os.setsid()
+        fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
+        os.dup2(write, 3)
+
+    start = {"stdin": theirs, "stdout": theirs, "stderr": theirs, "preexec_fn": connect, "pass_fds": (3,)}
+    process = subprocess.Popen([sys.executable, "-c", code], **start)
+    os.close(theirs)
+    os.close(write)
+    assert os.read(read, 10) == b"x"
+    os.close(ours)
+    assert process.wait(60) == 0
+    assert os.read(read, 10) == b"SIGHUP"
+    os.close(read)

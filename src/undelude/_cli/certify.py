@@ -12,6 +12,7 @@ import tyro
 from undelude._cli import backend
 from undelude._cli.console import make_console, print_certificate, working
 from undelude._cli.errors import ExitCode, UsageError
+from undelude._cli.interrupts import Interrupts
 from undelude._cli.measure import NUM_EPISODES, make_certificate, write_film
 from undelude._cli.permission import check_may_call_task
 from undelude._runs.config import Text
@@ -44,12 +45,18 @@ class Certify:
         check_may_call_task(run, self.task, command=f"undelude certify {shlex.quote(str(self.directory))}")
         # The same devices as in training, to use its compiled programs.
         backend.configure(batch_size=run.config.batch_size)
-        with run.locked(), working(make_console(stderr=True), "certifying"):
-            agent = run.load_agent()
-            process = make(run.config.task)
-            certificate = make_certificate(agent, process, run.config, num_episodes=self.num_episodes)
-            run.write_certificate(certificate)
-            write_film(run, agent, process, make_console(stderr=True))
+        interrupts, console = Interrupts(), make_console(stderr=True)
+        try:
+            with run.locked(), interrupts, working(console, "certifying"):
+                agent = run.load_agent()
+                process = make(run.config.task)
+                size = {"num_episodes": self.num_episodes}
+                certificate = interrupts.run(lambda: make_certificate(agent, process, run.config, **size))
+                with interrupts.held():
+                    run.write_certificate(certificate)
+                write_film(run, agent, process, console, interrupts)
+        except KeyboardInterrupt:
+            raise interrupts.error(f"{run.certificate_file} is as it was, or complete.") from None
         certificate = run.read_certificate()
         page = _write_report(run) if run.report_file.exists() else None
         # Print only now, with all files written: a reader such as `head` may end the command.

@@ -23,6 +23,8 @@ from rich.text import Text
 from undelude._types import Mark
 
 Number = float | str | None
+# Size from which a number is written with an exponent.
+LONG = 1e9
 REWARDS = {
     "reward": "this agent",
     "reward_expert": "expert, who knows theta",
@@ -41,7 +43,7 @@ class PlainConsole(Console):
 
 
 def printable(text: str) -> str:
-    r"""Return `text` with an escape such as `\x1b` for each character that is not printable, but for line ends and tabs."""
+    r"""Return `text` with an escape such as `\x1b` for each unprintable character, except for line ends and tabs."""
     return "".join(x if x.isprintable() or x in "\n\t" else repr(x)[1:-1] for x in text)
 
 
@@ -178,8 +180,10 @@ def print_intervals(console: Console, summary: dict[str, Any]) -> None:
 
 
 def number(x: Number, decimals: int = 4) -> str:
-    """Format a number with this many decimals; keep "inf", and show None as a dash."""
-    return "-" if x is None else x if isinstance(x, str) else f"{x:.{decimals}f}"
+    """Format a number with this many decimals, or an exponent; keep "inf", and show None as a dash."""
+    if x is None or isinstance(x, str):
+        return x or "-"
+    return f"{x:.{decimals}f}" if abs(x) < LONG else f"{x:.{decimals}g}"
 
 
 def _table(*headings: str) -> Table:

@@ -15,12 +15,14 @@ from undelude._certificate.certificate import certify
 from undelude._certificate.example_episode import example_episode
 from undelude._certificate.per_episode import MARKS
 from undelude._cli.errors import explain
+from undelude._cli.interrupts import Interrupts
 from undelude._drawing.film import Film, film, side_by_side, write_gif
 from undelude._process.process import InteractionProcess
 from undelude._process.task import AbstractTask
 from undelude._rollout.rollout import rollout
 from undelude._runs.config import Config
 from undelude._runs.directory import RunDirectory
+from undelude._runs.layout import FILM, MOST
 
 # Episodes per row of metrics: the standard error of a KL is then a few percent of it.
 EPISODES_A_ROW = 256
@@ -75,11 +77,19 @@ def make_certificate(
     return head | {name: value for name, value in report.items() if name not in head} | {"episode": episode}
 
 
-def write_film(run: RunDirectory, agent: AbstractAgent, process: InteractionProcess, console: Console) -> None:
+def write_film(
+    run: RunDirectory, agent: AbstractAgent, process: InteractionProcess, console: Console, interrupts: Interrupts
+) -> None:
     """Write `episode.gif` if the task has a drawing; print an error in the drawing, but do not raise it."""
     try:
-        if (frames := make_film(agent, process, run.config)) is not None:
+        frames = interrupts.run(lambda: make_film(agent, process, run.config))
+        if frames is None:
+            return
+        with interrupts.held():
             write_gif(run.film_file, frames)
+            if (size := run.film_file.stat().st_size) > MOST[FILM]:
+                run.film_file.unlink()
+                raise ValueError(f"it would have {size} bytes, of {MOST[FILM]} at most.")
     except Exception as error:
         console.print(f"No film of {run.config.task}: {explain(error)}", soft_wrap=True)
 

@@ -64,7 +64,7 @@ class Session:
         agent: the agent before its first update.
         teaching: the teaching of the run.
         console: shows progress.
-        interrupts: handles Ctrl-C and SIGTERM.
+        interrupts: handles Ctrl-C, SIGTERM and SIGHUP.
         tensorboard: whether to write the metrics for TensorBoard too.
         checkpoint_every: seconds between two checkpoints.
     """
@@ -90,14 +90,14 @@ class Session:
         if not run.certificate_file.exists():
             started = time.perf_counter()
             with working(self.console, "certifying"):
-                certificate = make_certificate(agent, self.process, run.config)
+                certificate = self.interrupts.run(lambda: make_certificate(agent, self.process, run.config))
             with self.interrupts.held():
                 run.write_certificate(certificate)
                 run.report_file.unlink(missing_ok=True)
             times["certificate"] = time.perf_counter() - started
         if not run.report_file.exists():
             started = time.perf_counter()
-            write_film(run, agent, self.process, self.console)
+            write_film(run, agent, self.process, self.console, self.interrupts)
             with working(self.console, "drawing the page"):
                 from undelude._report import write_report  # Imports matplotlib, which takes long to load.
 
