@@ -49,7 +49,7 @@ class Checkpoints:
         seconds_between: the least number of seconds between two checkpoints.
         metrics_file: synced to the disk before each checkpoint, so that after a power failure it has all rows up to
             the checkpoint.
-        config_digest: of the configuration of the run; a checkpoint with another one is not used.
+        config_digest: of the configuration of the run; a checkpoint with another one is not used. None uses all.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Checkpoints:
         folder: Path,
         seconds_between: float = SECONDS_BETWEEN,
         metrics_file: Path | None = None,
-        config_digest: str = "",
+        config_digest: str | None = None,
     ):
         import orbax.checkpoint as ocp
 
@@ -207,7 +207,7 @@ class Checkpoints:
             raise ValueError(f"{folder} is damaged ({str(error).removeprefix(f'{folder}/')})") from error
         if not intact:
             raise ValueError(f"{folder} is damaged (a file in it has changed)")
-        if (other := seal.get(DIGEST)) != self.config_digest:
+        if self.config_digest is not None and (other := seal.get(DIGEST)) != self.config_digest:
             raise ValueError(
                 f"{folder} belongs to another run or configuration ({DIGEST} in {SEAL} is {other!r:.99}, not "
                 f"{self.config_digest!r})"
