@@ -39,8 +39,12 @@ LOST = (
 # Seconds for one thread to print its message before another thread ends the process.
 MESSAGE_SECONDS = 5
 _ending = threading.Lock()
+# Seconds after which a process says that it waits.
+MOMENT_SECONDS = 2
 # The log file and the handler of SIGABRT, kept alive for as long as the process lives.
 _kept: list[Any] = []
+# What a missing process means now.
+_missing = LOST
 # The index of this process.
 _index = 0
 
@@ -98,7 +102,7 @@ class Cluster:
             CommandError: the processes do not find each other.
             UsageError: a setting or version differs between processes, or JAX detects no cluster.
         """
-        global _index
+        global _index, _missing
         mine = {option(name): value for name, value in settings.items()} | versions() | numerics()
         timeout, bind = self._timeout, None
         if self.coordinator is not None and self.num_processes is not None and self.process_id is not None:
@@ -109,9 +113,10 @@ class Cluster:
         # This service would turn a scheduler's SIGTERM into a mere notice.
         jax.config.update("jax_enable_preemption_service", False)
         _catch_abort()
-        problem = f"the processes do not find each other within {timeout:g} s"
+        problem = f"not all processes were there within {timeout:g} s (--join-timeout): start all of them."
+        _missing = problem
         try:
-            with _at_most(timeout + HEARTBEAT_SECONDS, f"{problem} (--join-timeout)."):
+            with _waiting(timeout, problem):
                 jax.distributed.initialize(
                     self.coordinator,
                     self.num_processes,
@@ -128,7 +133,8 @@ class Cluster:
                 "--num-processes and --process-id."
             ) from error
         except RuntimeError as error:
-            raise CommandError(f"{problem}: {str(error).partition(chr(10))[0]:.200}") from error
+            raise CommandError(problem) from error
+        _missing = LOST
         if why := _different_devices() or _difference(mine):
             leave()  # All processes come here, so that none takes the end of another for a loss.
             raise UsageError(why)
@@ -158,21 +164,29 @@ def _difference(mine: dict[str, Any]) -> str | None:
 
 
 @contextlib.contextmanager
-def _at_most(seconds: float, message: str) -> Iterator[None]:
-    """End the process with a message if the block takes longer: JAX may wait in C++, which no signal ends."""
+def _waiting(seconds: float, problem: str) -> Iterator[None]:
+    """Say if the block takes longer than a moment, and end the process if it takes much longer than `seconds`.
+
+    JAX waits in C++, which no signal ends.
+    """
+
+    def say() -> None:
+        _say(f"waiting for the other processes, for at most {seconds:g} s (--join-timeout) ...")
 
     def end() -> None:
         claim_last_message()
-        _say(message)
+        _say(problem)
         os._exit(ExitCode.FAILED)
 
-    timer = threading.Timer(seconds, end)
-    timer.daemon = True
-    timer.start()
+    timers = [threading.Timer(MOMENT_SECONDS, say), threading.Timer(seconds + HEARTBEAT_SECONDS, end)]
+    for timer in timers:
+        timer.daemon = True
+        timer.start()
     try:
         yield
     finally:
-        timer.cancel()
+        for timer in timers:
+            timer.cancel()
 
 
 def is_first() -> bool:
@@ -234,7 +248,7 @@ def _catch_abort() -> None:
     def handle(_: int) -> None:
         output = os.pread(log.fileno(), 1 << 20, 0).decode(errors="replace")
         # JAX names this service if the connection to process 0 or a heartbeat is missing.
-        message = LOST if "distributed service" in output else "JAX aborted. UNDELUDE_DEBUG=1 shows what it says."
+        message = _missing if "distributed service" in output else "JAX aborted. UNDELUDE_DEBUG=1 shows what it says."
         claim_last_message()
         sys.stderr.write(f"{label()}: {message}\n")
         sys.stderr.flush()
