@@ -43,7 +43,7 @@ _ending = threading.Lock()
 MOMENT_SECONDS = 2
 # The log file and the handler of SIGABRT, kept alive for as long as the process lives.
 _kept: list[Any] = []
-# What a missing process means now.
+# Message of a process that misses another one, by stage.
 _missing = LOST
 # The index of this process.
 _index = 0

@@ -55,7 +55,7 @@ class Interrupts:
             raise KeyboardInterrupt
 
     def error(self, message: str) -> CommandError:
-        """Return the error with which the command ends after a signal; `message` says what there is."""
+        """Return the error with which the command ends after a signal; `message` names the files."""
         code = ExitCode.INTERRUPTED if self.received in (None, signal.SIGINT) else ExitCode.TERMINATED
         return CommandError(f"{code.name.lower()}; {message}", code)
 

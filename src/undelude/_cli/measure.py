@@ -74,7 +74,7 @@ def make_certificate(
         warnings.simplefilter("ignore", UserWarning)  # The notes hold the same warnings and are printed.
         report = certify(process, agent, key=key, num_episodes=num_episodes).to_dict()
     try:
-        too_large = _too_large_for_an_example(process)
+        too_large = too_large_for_an_example(process)
         episode = None if too_large else example_episode(process, agent, key=key)
         report["notes"] |= {"episode": too_large} if too_large else {}
     except TypeError:  # Theta is continuous, or actions are not symbols.
@@ -83,7 +83,7 @@ def make_certificate(
     return head | {name: value for name, value in report.items() if name not in head} | {"episode": episode}
 
 
-def _too_large_for_an_example(process: InteractionProcess) -> str | None:
+def too_large_for_an_example(process: InteractionProcess) -> str | None:
     """Return why the certificate of a process has no example episode, if it would hold too many numbers."""
     if not process.finite:
         return None

@@ -180,7 +180,7 @@ class _Host:
     def __init__(self, meeting: Meeting, listening: socket.socket):
         self.meeting, self.listening = meeting, listening
         self.joined: dict[int, socket.socket] = {}
-        # What each connection has sent, and the time by which it must have sent its line.
+        # The bytes received on each connection, and the time by which its line must be there.
         self.received: dict[socket.socket, tuple[bytes, float]] = {}
         self.selector = selectors.DefaultSelector()
 

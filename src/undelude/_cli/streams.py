@@ -7,7 +7,7 @@ import sys
 def open_closed_streams() -> None:
     """Connect closed standard streams with nowhere, and say so if the output goes there.
 
-    Otherwise the next file that is opened would get the number of the closed stream, and its content the output.
+    If a stream stayed closed, the next file that is opened would get its number, and the output would go into it.
     """
     closed = []
     for number, name in enumerate(("stdin", "stdout", "stderr")):

@@ -1,4 +1,4 @@
-"""The memory that compiled updates need, and what there is: XLA would end them with the size of one allocation."""
+"""Errors about memory that name the batch size; XLA names the size of one allocation, and Linux nothing."""
 
 import contextlib
 import os
@@ -40,7 +40,7 @@ def naming_batch_size(batch_size: int, program: Any, devices: Sequence[Any]) -> 
 
 
 def _needed(program: Any) -> int:
-    """Return the bytes that a program needs on each device beside its arguments; 0 if the backend does not tell."""
+    """Return the bytes that a program needs on each device, arguments aside; 0 if the backend does not tell."""
     with contextlib.suppress(AttributeError, NotImplementedError, jax.errors.JaxRuntimeError):
         return program.memory_analysis().temp_size_in_bytes
     return 0
