@@ -467,10 +467,9 @@ def test_damaged_metrics_are_named_before_training(run: Path, capsys: pytest.Cap
 
 
 def test_agent_of_another_task_is_refused(run: Path, capsys: pytest.CaptureFixture) -> None:
-    config = json.loads((run / "config.json").read_text())
-    (run / "config.json").write_text(json.dumps(config | {"task": "bandit"}))
+    ud.save(ud.LSTMAgent(ud.tasks.bandit(), 4, key=jax.random.key(0)), run / "agent")
     assert main(["certify", str(run)]) == 1
-    assert "bandit has actions of 5 symbols, but this LSTMAgent predicts 2" in capsys.readouterr().err
+    assert "bandit has actions of 2 symbols, but this LSTMAgent predicts 5" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,27 @@ def test_sigterm_and_sighup_lose_no_update(whole: Path, folder: Path, number: si
     assert_same(run, whole)
 
 
+def test_renamed_run_is_not_split_in_two(whole: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training ends with one error, and makes no second folder; under its old name the run goes on."""
+    config = RunDirectory.open(whole).config
+    run = RunDirectory.create(folder / "to-rename", config).path
+    append = RunDirectory.append_metrics
+
+    def append_and_rename(self: RunDirectory, row: dict[str, Any]) -> None:
+        append(self, row)
+        if row["update"] == 5 * LOG_EVERY:
+            run.rename(folder / "renamed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDirectory, "append_metrics", append_and_rename)
+        with pytest.raises(FileNotFoundError, match="to-rename was renamed, moved or deleted while"):
+            train(run)
+    assert not run.exists()
+    (folder / "renamed").rename(run)
+    train(run)
+    assert_same(run, whole)
+
+
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """Mount a disk of two megabytes."""

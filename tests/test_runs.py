@@ -4,7 +4,6 @@ import concurrent.futures
 import contextlib
 import ctypes
 import dataclasses
-import fcntl
 import json
 import os
 import pty
@@ -13,7 +12,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -288,8 +286,12 @@ def test_run_keeps_its_precision(run: RunDirectory, capsys: pytest.CaptureFixtur
 def test_moved_run_is_not_written_to(run: RunDirectory, tmp_path: Path) -> None:
     run.path.rename(tmp_path / "renamed")
     for write in (lambda: run.append_metrics(row(10)), lambda: run.write_certificate({})):
-        with pytest.raises(RunError, match="was renamed, moved or deleted while this command was at work"):
+        with pytest.raises(FileNotFoundError, match="was renamed, moved or deleted while this command was at work"):
             write()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("of another run")
+    run.discard_if_empty()
+    shutil.rmtree(tmp_path / "run")
     (tmp_path / "renamed").rename(run.path)
     run.append_metrics(row(10))
     assert run.read_metrics() == [row(10)]
@@ -527,7 +529,7 @@ def test_second_command_leaves_the_run_alone(tmp_path: Path, capsys: pytest.Capt
 
 def test_agent_without_checkpoints_is_kept(run: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
     """Training would overwrite the rows and the agent."""
-    run.append_metrics({"update": 50, "seconds": 1.0})
+    run.append_metrics({"update": 20, "seconds": 1.0})
     ud.save(without_compiling(lambda: ud.LSTMAgent(ud.tasks.bandit(), 4, key=jax.random.key(0))), run.agent_folder)
     assert main(["train", "bandit", "--out", str(run.path), "--resume"]) == 2
     assert "no checkpoint to resume from" in capsys.readouterr().err
@@ -610,28 +612,23 @@ def test_measurement_returns_and_raises_through_the_wait() -> None:
 
 def test_output_to_a_closed_terminal_goes_nowhere() -> None:
     """A terminal that is closed fails every write to it, and the error would hide that training was ended."""
-    code = """
-import os, signal, sys
+    ours, theirs = pty.openpty()
+    read, write = os.pipe()
+    code = f"""
+import fcntl, os, signal, termios
 from undelude._cli.interrupts import Interrupts
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 interrupts = Interrupts()
 try:
     with interrupts:
-        os.write(3, b"x")
+        os.write({write}, b"x")
         signal.pause()
 except KeyboardInterrupt:
     print("x" * 10_000, flush=True)
-    os.write(3, interrupts.received.name.encode())
+    os.write({write}, interrupts.received.name.encode())
 """
-    ours, theirs = pty.openpty()
-    read, write = os.pipe()
-
-    def connect() -> None:
-        os.setsid()
-        fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
-        os.dup2(write, 3)
-
-    start = {"stdin": theirs, "stdout": theirs, "stderr": theirs, "preexec_fn": connect, "pass_fds": (3,)}
-    process = subprocess.Popen([sys.executable, "-c", code], **start)
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)
+    process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, pass_fds=[write], **streams)
     os.close(theirs)
     os.close(write)
     assert os.read(read, 10) == b"x"

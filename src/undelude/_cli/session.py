@@ -157,6 +157,7 @@ class Session:
                 # Report the first error: saving may fail for the same reason, such as a full disk.
                 with contextlib.suppress(Exception):
                     self._save(checkpoints, state)
+                run.check_place()  # If the folder is gone, that is the cause.
                 raise
             except KeyboardInterrupt:
                 self._save(checkpoints, state)

@@ -115,9 +115,9 @@ class RunDirectory:
             yield
 
     def check_place(self) -> None:
-        """Raise `RunError` if the folder was renamed or deleted; writing would make another one of its name."""
-        if _place(self.path) != self._place:
-            raise RunError(
+        """Raise `FileNotFoundError` if the folder was renamed or deleted; writing would make another of its name."""
+        if not self._is_in_place:
+            raise FileNotFoundError(
                 f"the folder {self.path} was renamed, moved or deleted while this command was at work in it. Give it "
                 f"this name again, and resume the run with {self.resume_command}"
             )
@@ -144,7 +144,7 @@ class RunDirectory:
 
         Call it only inside `locked`.
         """
-        if not self.read_metrics():
+        if self._is_in_place and not self.read_metrics():
             for file in (self.metrics_file, self.config_file, self.path / layout.LOCK):
                 file.unlink(missing_ok=True)
             shutil.rmtree(self.tensorboard_folder, ignore_errors=True)
@@ -190,6 +190,10 @@ class RunDirectory:
         file = self.agent_folder / agent_files.DESCRIPTION
         check_same(file, DIGEST, read_json(file), self._entries, layout.RESTORE)
         return agent
+
+    @property
+    def _is_in_place(self) -> bool:
+        return _place(self.path) == self._place
 
     @property
     def _entries(self) -> dict[str, Any]:
