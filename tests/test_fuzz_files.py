@@ -117,10 +117,10 @@ def damaged_weights(rng: Random, whole: bytes) -> bytes:
 
 
 def test_damaged_weights(agents: dict[str, Path], scratch: Path) -> None:
-    whole = {name: (folder / "weights.safetensors").read_bytes() for name, folder in agents.items()}
+    whole = {name: (agents[name] / "weights.safetensors").read_bytes() for name in ("lstm", "continuous")}
 
     def check(rng: Random) -> None:
-        name = rng.choice(sorted(agents))
+        name = rng.choice(sorted(whole))
         shutil.copy(agents[name] / "agent.json", scratch)
         (scratch / "weights.safetensors").write_bytes(damaged_weights(rng, whole[name]))
         check_loaded(scratch)
