@@ -47,10 +47,14 @@ def _needed(program: Any) -> int:
 
 
 def _machine_bytes() -> int | None:
-    """Return the memory of this machine, or of its container."""
+    """Return the memory of this machine, or of its container or process if they have less."""
     found = []
     with contextlib.suppress(AttributeError, OSError, ValueError):  # Windows.
         found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    with contextlib.suppress(ImportError):  # Windows.
+        import resource
+
+        found += [limit for limit in resource.getrlimit(resource.RLIMIT_AS) if limit != resource.RLIM_INFINITY]
     for file in LIMITS:
         with contextlib.suppress(OSError, ValueError):  # There is no such file, or no limit: the word max.
             found.append(int(Path(file).read_text()))
