@@ -12,6 +12,9 @@ if version("jaxlib") == "0.10.2":
     fast = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {fast}"
 
+# Tests leave the user's own data folder alone.
+os.environ["XDG_DATA_HOME"] = str(Path(__file__).parents[1] / ".pytest_cache" / "data")
+
 import jax
 
 # Two devices, so that a batch split over devices is tested on any machine; a silent broadcast is an error.

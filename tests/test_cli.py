@@ -178,7 +178,7 @@ def test_run_directory_complete(taught: tuple[Path, str, str]) -> None:
     assert (config["task"], config["agent"], config["teaching"]) == ("my_tasks:tiny", "lstm", "counterfactual")
     assert (config["hidden_size"], config["batch_size"], config["steps"], config["seed"]) == (4, 4, 4, 7)
     assert [row["update"] for row in rows(run)] == [2, 4]
-    columns = {"update", "action_loss", "observation_loss", "seconds", "action_kl_do", "action_kl_see"}
+    columns = {"update", "action_loss", "observation_loss", "seconds", "action_kl_do", "action_kl_see", "config_digest"}
     assert all(row.keys() == columns for row in rows(run))
     agent = ud.load(run / "agent")
     assert agent.hidden_size == 4
@@ -467,10 +467,9 @@ def test_damaged_metrics_are_named_before_training(run: Path, capsys: pytest.Cap
 
 
 def test_agent_of_another_task_is_refused(run: Path, capsys: pytest.CaptureFixture) -> None:
-    config = json.loads((run / "config.json").read_text())
-    (run / "config.json").write_text(json.dumps(config | {"task": "bandit"}))
+    ud.save(ud.LSTMAgent(ud.tasks.bandit(), 4, key=jax.random.key(0)), run / "agent")
     assert main(["certify", str(run)]) == 1
-    assert "bandit has actions of 5 symbols, but this LSTMAgent predicts 2" in capsys.readouterr().err
+    assert "bandit has actions of 2 symbols, but this LSTMAgent predicts 5" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

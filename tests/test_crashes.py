@@ -7,6 +7,7 @@ import contextlib
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -35,6 +36,7 @@ from undelude.tasks.registry import make
 from user_folder import TASKS, compiled_once
 
 ROWS, LOG_EVERY = 60, 10
+EVERY_ROW = {"checkpoint_every": 0.0}
 STEPS = ROWS * LOG_EVERY
 TINY = ["train", "tasks_to_lose:tiny", "--hidden-size", "4", "--batch-size", "4", "--seed", "7"]
 TINY += ["--log-every", str(LOG_EVERY), "--steps", str(STEPS), "--checkpoint-every", "0"]
@@ -58,14 +60,14 @@ def command(*args: str | Path) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-m", "undelude", *map(str, args)], text=True, **streams)
 
 
-def train(run: Path) -> None:
+def train(run: Path, interrupts: Interrupts | None = None) -> None:
     """Run `undelude train --resume` without certificate and page, in this process."""
     open_run = RunDirectory.open(run)
     config = open_run.config
     process = make(config.task)
     agent = make_agent(config, process)
     console = make_console(stderr=True)
-    Session(open_run, process, agent, make_teaching(config), console, Interrupts(), checkpoint_every=0.0).train()
+    Session(open_run, process, agent, make_teaching(config), console, interrupts or Interrupts(), **EVERY_ROW).train()
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen) -> None:
@@ -154,6 +156,48 @@ def test_sigterm_loses_no_update(whole: Path, folder: Path) -> None:
     assert re.search(r"undelude: terminated; the run so far is in .*terminated\. To resume:\n.* --resume\n$", stderr)
     assert updates_in(run / "checkpoints")[-1] == rows(run)[-1]["update"], "no update is lost"
     assert (run / "agent" / "weights.safetensors").exists()
+    train(run)
+    assert_same(run, whole)
+
+
+def test_closed_terminal_loses_no_update(whole: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = RunDirectory.open(whole).config
+    run, interrupts = RunDirectory.create(folder / "hung-up", config).path, Interrupts()
+    append = RunDirectory.append_metrics
+
+    def append_and_hang_up(self: RunDirectory, row: dict[str, Any]) -> None:
+        append(self, row)
+        if row["update"] == 5 * LOG_EVERY:
+            signal.raise_signal(signal.SIGHUP)
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # A test runner may ignore it.
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDirectory, "append_metrics", append_and_hang_up)
+        with pytest.raises(KeyboardInterrupt), interrupts:
+            train(run, interrupts)
+    signal.signal(signal.SIGHUP, before)
+    assert updates_in(run / "checkpoints")[-1] == rows(run)[-1]["update"] == 5 * LOG_EVERY
+    train(run)
+    assert_same(run, whole)
+
+
+def test_renamed_run_is_not_split_in_two(whole: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training ends with one error, and makes no second folder; under its old name the run goes on."""
+    config = RunDirectory.open(whole).config
+    run = RunDirectory.create(folder / "to-rename", config).path
+    append = RunDirectory.append_metrics
+
+    def append_and_rename(self: RunDirectory, row: dict[str, Any]) -> None:
+        append(self, row)
+        if row["update"] == 5 * LOG_EVERY:
+            run.rename(folder / "renamed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDirectory, "append_metrics", append_and_rename)
+        with pytest.raises(FileNotFoundError, match="to-rename was renamed, moved or deleted while"):
+            train(run)
+    assert not run.exists()
+    (folder / "renamed").rename(run)
     train(run)
     assert_same(run, whole)
 

@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -60,12 +62,29 @@ def end():
 distributed.leave = end
 runpy.run_module("undelude", run_name="__main__")
 """
-# The command, with a faster certificate.
-PLAIN = """
-import functools, runpy
+# The command, with a faster certificate, in a process that waits until another one has tried to join the run.
+SLOW = """
+import functools, os, runpy, time
 from undelude._cli import measure
+from undelude._runs.directory import RunDirectory
 measure.certify = functools.partial(measure.certify, baselines=False)
+append = RunDirectory.append_metrics
+
+def append_later(run, row):
+    append(run, row)
+    while row["update"] == 3 and not os.path.exists("../stray/tried"):
+        time.sleep(0.05)
+
+RunDirectory.append_metrics = append_later
 runpy.run_module("undelude", run_name="__main__")
+"""
+# The command, in a process that leaves a file when it has ended.
+STRAY = """
+import runpy
+try:
+    runpy.run_module("undelude", run_name="__main__")
+finally:
+    open("tried", "w").close()
 """
 # A program that uses the library, with the checks that `teach` makes in several processes.
 LIBRARY = """
@@ -105,12 +124,12 @@ def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
 
 
-def start(cache, folder, *args):
+def start(cache, folder, *args, devices=1):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
     environment |= {
         "PYTHONPATH": str(Path(ud.__file__).parents[1]),
         "JAX_PLATFORMS": "cpu",
-        "JAX_NUM_CPU_DEVICES": "1",
+        "JAX_NUM_CPU_DEVICES": str(devices),
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -138,18 +157,38 @@ def outcomes(processes):
     finally:
         for process in processes:
             process.kill()
-    return [(process.returncode, *texts) for process, texts in zip(processes, printed, strict=True)]
+    return [
+        (process.returncode, stdout, without_waiting(stderr))
+        for process, (stdout, stderr) in zip(processes, printed, strict=True)
+    ]
 
 
-def train(cache, folder, *options, each=((), ()), launches=()):
-    """Run the command in two processes, each in its own folder; `launches` has other code for some of them."""
+def without_waiting(stderr):
+    """Drop the lines that say for whom a process waits: which of them do depends on how fast each starts."""
+    return "".join(line for line in stderr.splitlines(keepends=True) if ": waiting for " not in line)
+
+
+def train(cache, folder, *options, each=((), ()), launches=(), devices=(1, 1), stray=False):
+    """Run the command in two processes, each in its own folder.
+
+    Args:
+        each: more options for each process.
+        launches: other code for some of them.
+        devices: their numbers of devices.
+        stray: start another process of index 1 when the run is under way.
+    """
     address = free_address()
     common = ["train", "my_tasks:tiny", "--out", "run", "--distributed", "--coordinator", address]
     processes = []
     for i, own in enumerate(each):
         launch = ["-c", launches[i]] if i in launches else ["-m", "undelude"]
         last = ["--num-processes", "2", "--process-id", str(i), *options, *own]
-        processes.append(start(cache, folder / str(i), *launch, *common, *last))
+        processes.append(start(cache, folder / str(i), *launch, *common, *last, devices=devices[i]))
+    if stray:
+        while processes[0].poll() is None and not (folder / "0" / "run" / "metrics.jsonl").exists():
+            time.sleep(0.05)
+        last = ["--num-processes", "2", "--process-id", "1", *options]
+        processes.append(start(cache, folder / "stray", "-c", STRAY, *common, *last))
     return outcomes(processes)
 
 
@@ -166,11 +205,11 @@ def weights(folder):
 def together(cache, tmp_path_factory):
     """The folder of a finished run of two processes, and their outcomes."""
     folder = tmp_path_factory.mktemp("together")
-    return folder, train(cache, folder, *OPTIONS, *LENGTH, "--json", launches={0: PLAIN})
+    return folder, train(cache, folder, *OPTIONS, *LENGTH, "--json", launches={0: SLOW}, stray=True)
 
 
 def test_only_process_0_writes(together):
-    folder, ((code, stdout, stderr), other) = together
+    folder, ((code, stdout, stderr), other, _) = together
     assert code == 0, stderr
     assert other == (0, "", "")
     assert json.loads(stdout)["task"] == "my_tasks:tiny"
@@ -241,14 +280,51 @@ def test_resume_after_silence(together, cache, tmp_path):
     assert rows(tmp_path) == rows(whole)
 
 
-def test_different_options_are_refused(cache, tmp_path):
-    results = train(cache, tmp_path, *OPTIONS, *LENGTH, each=((), ("--seed", "8")))
-    for i, (code, stdout, stderr) in enumerate(results):
-        # The first process to find the difference exits; the other may notice the exit before the difference.
-        assert (code, stdout) in ((2, ""), (1, "")), stderr
-        assert stderr.startswith("undelude, process 1: " if i else "undelude: ")
-    assert any("--seed is 8 in process 1, and 7 in process 0" in stderr for _, _, stderr in results)
+def test_stray_process_does_not_end_a_run(together):
+    """It is told so in one line."""
+    _, (_, _, (code, stdout, stderr)) = together
+    assert (code, stdout) == (1, "")
+    assert re.fullmatch(
+        r"undelude, process 1: 127\.0\.0\.1:\d+ does not answer as process 0 of a run that is starting: .* under way "
+        r"already, or .*\n",
+        stderr,
+    )
+
+
+@pytest.mark.parametrize(
+    ("each", "devices", "message"),
+    [
+        (((), ("--seed", "8")), (1, 1), "--seed is 8 in process 1, and 7 in process 0"),
+        (((), ()), (1, 2), "process 1 has 2 devices, and process 0 has 1: give all the same number"),
+    ],
+)
+def test_difference_is_told_by_every_process(cache, tmp_path, each, devices, message):
+    results = train(cache, tmp_path, *OPTIONS, *LENGTH, each=each, devices=devices)
+    for (code, stdout, stderr), name in zip(results, ("undelude: ", "undelude, process 1: "), strict=True):
+        assert (code, stdout) == (2, ""), stderr
+        assert stderr.startswith(name + message)
+        assert stderr.count("\n") == 1
     assert not (tmp_path / "0" / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        ("0", "undelude: process 1 of 2 did not join at {} within 0.3 s (--join-timeout): start it."),
+        ("1", "undelude, process 1: process 0 was not at {} within 0.3 s (--join-timeout) (Connection refused): start"),
+    ],
+)
+def test_process_left_alone_ends_with_one_line(index, message, tmp_path, capsys, monkeypatch):
+    """It says at once for whom it waits."""
+    monkeypatch.setattr("undelude._cli.distributed._index", 0)
+    address = free_address()
+    options = ["--distributed", "--coordinator", address, "--num-processes", "2", "--process-id", index]
+    assert main(["train", "bandit", "--out", str(tmp_path / "run"), *options, "--join-timeout", "0.3"]) == 1
+    first, last = capsys.readouterr().err.splitlines()
+    assert f": waiting for process {1 - int(index)}" in first
+    assert f"at {address}, for at most 0.3 s (--join-timeout) ..." in first
+    assert last.startswith(message.format(address))
+    assert not (tmp_path / "run").exists()
 
 
 def test_teach_checks_processes(cache, tmp_path):
@@ -275,6 +351,9 @@ def test_teach_checks_processes(cache, tmp_path):
             "--process-id must be",
         ),
         (["--distributed", "--num-seeds", "2"], "--num-seeds is not for --distributed"),
+        (["--join-timeout", "3"], "--join-timeout is for --distributed"),
+        (["--distributed", "--join-timeout", "0"], "--join-timeout must be a positive number of seconds"),
+        (["--distributed", "--join-timeout", "nan"], "--join-timeout must be a positive number of seconds"),
     ],
 )
 def test_conflicting_options(options, message, tmp_path, capsys, monkeypatch):

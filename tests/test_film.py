@@ -11,6 +11,7 @@ from PIL import Image, ImageColor
 from rich.console import Console
 
 import undelude as ud
+from undelude._cli.interrupts import Interrupts
 from undelude._cli.measure import make_film, write_film
 from undelude._drawing.film import ALARM, DO, HEADER, INK, SEE
 from undelude._process.replay import replay
@@ -256,8 +257,8 @@ def test_failing_drawing_is_reported_and_skipped(merge, driver, run_film, tmp_pa
     run, console = RunDirectory.create(tmp_path / "run", Config("merge")), Console(file=io.StringIO())
     with monkeypatch.context() as patch:
         patch.setattr(MergeTask, "draw", tear)
-        write_film(run, driver, merge, console)
+        write_film(run, driver, merge, console, Interrupts())
     assert "No film of merge: RuntimeError: out of ink" in console.file.getvalue()
     assert not run.film_file.exists()
-    write_film(run, driver, merge, console)
+    write_film(run, driver, merge, console, Interrupts())
     assert run.film_file.exists()

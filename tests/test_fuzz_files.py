@@ -1,4 +1,4 @@
-"""Damaged and malicious files: each is read, or refused in one line that names it."""
+"""A thousand damaged files for each reader: each is read, or refused in one line that names it."""
 
 import contextlib
 import io
@@ -6,29 +6,29 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 import jax
 import jaxtyping
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import undelude as ud
-from fuzzing import damaged_json, examples, flipped, outcome
-from undelude._certificate.certificate import QUANTITIES
+from damage import damaged_json, flipped
+from fuzzing import check_cases, outcome
+from run_files import ROWS, write_run
 from undelude._cli.console import make_console, print_certificate
 from undelude._cli.seeds import summarise
 from undelude._distributions import Block, GivenArray, Parts, Reals
 from undelude._report.page import render
 from undelude._runs.config import Config
+from undelude._runs.config_file import config_digest
 from undelude._runs.contents import read_run
 from undelude._runs.directory import RunDirectory
-from undelude._runs.example_episode import READERS
-from undelude._versions import versions
 from user_folder import without_compiling
 
 REFUSED = (ValueError, FileNotFoundError)
+NUMBER = 1000
 AGENTS = {
     "lstm": lambda process: ud.LSTMAgent(process, 4, key=jax.random.key(0)),
     "transformer": lambda process: ud.TransformerAgent(
@@ -42,6 +42,7 @@ SPECS = (
     Parts.of({"block": Block(length=2, n=3), "place": GivenArray((2,), "float32")}),
 )
 LARGE = (10**7, 2**40, {"kind": "symbols", "n": 10**9}, "TransformerAgent", "LSTMAgent", "reals")
+TYPES = ("F64", "F16", "BF16", "F8_E4M3", "U8", "I64", "BOOL", "F4", [2**62, 2**62], [10**12], [0, 2**63])
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -50,6 +51,9 @@ def as_users_run_it() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+# Agents -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -61,161 +65,165 @@ def agents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: folder / name for name in AGENTS}
 
 
-def check_loaded(folder: Path, change: str) -> None:
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a folder for the damaged copy."""
+    return tmp_path_factory.mktemp("scratch")
+
+
+def check_loaded(folder: Path) -> None:
     """Load the agent in `folder`: either the error names a file, or the agent can be saved again."""
     agent = outcome(lambda: ud.load(folder), raises=REFUSED, names=("agent.json", "weights.safetensors"))
     if isinstance(agent, Exception):
         return
-    assert all(np.isfinite(x).all() for x in jax.tree.leaves(agent)), change
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(agent))
     ud.save(agent, folder)
     assert jax.tree.structure(ud.load(folder)) == jax.tree.structure(agent)
 
 
-@pytest.fixture
-def copied(agents: dict[str, Path], tmp_path: Path) -> dict[str, Path]:
-    return {name: Path(shutil.copytree(folder, tmp_path / name)) for name, folder in agents.items()}
+def test_damaged_agent_json(agents: dict[str, Path], scratch: Path) -> None:
+    files = {name: (folder / "agent.json").read_text() for name, folder in agents.items()}
+    weights = {name: (folder / "weights.safetensors").read_bytes() for name, folder in agents.items()}
+
+    def check(rng: Random) -> None:
+        name = rng.choice(sorted(agents))
+        (scratch / "agent.json").write_bytes(damaged_json(rng, json.loads(files[name]), LARGE))
+        (scratch / "weights.safetensors").write_bytes(weights[name])
+        check_loaded(scratch)
+
+    check_cases(NUMBER, check)
 
 
-@given(data=st.data())
-@examples(70)
-def test_damaged_agent_json(agents: dict[str, Path], data: st.DataObject) -> None:
-    source = agents[data.draw(st.sampled_from(sorted(agents)))]
-    text = data.draw(damaged_json(json.loads((source / "agent.json").read_text()), LARGE))
-    with scratch(source) as folder:
-        (folder / "agent.json").write_bytes(text)
-        check_loaded(folder, repr(text))
-
-
-@given(data=st.data())
-@examples(50)
-def test_damaged_weights(agents: dict[str, Path], data: st.DataObject) -> None:
-    """Bytes are changed or cut off, or the header has wrong sizes, offsets, types or names."""
-    source = agents[data.draw(st.sampled_from(sorted(agents)))]
-    whole = (source / "weights.safetensors").read_bytes()
+def damaged_weights(rng: Random, whole: bytes) -> bytes:
+    """Change or cut bytes, or give the header wrong sizes, offsets, types or names."""
     size = int.from_bytes(whole[:8], "little")
     head, body = whole[8 : 8 + size], whole[8 + size :]
-    match data.draw(st.sampled_from(["header", "header", "size", "flip", "cut", "longer", "value"])):
+    match rng.choice(["header", "header", "size", "flip", "cut", "longer", "value"]):
         case "header":
-            types = ("F64", "F16", "BF16", "F8_E4M3", "U8", "I64", "BOOL", "F4", [2**62, 2**62], [10**12], [0, 2**63])
-            head = data.draw(damaged_json(json.loads(head), types))
-            whole = len(head).to_bytes(8, "little") + head + body
+            head = damaged_json(rng, json.loads(head), TYPES)
+            return len(head).to_bytes(8, "little") + head + body
         case "size":
-            claim = data.draw(st.sampled_from([0, 1, size - 1, size + 1, len(whole), 10**8, 10**11, 2**63, 2**64 - 1]))
-            whole = claim.to_bytes(8, "little") + whole[8:]
+            claim = rng.choice([0, 1, size - 1, size + 1, len(whole), 10**8, 10**11, 2**63, 2**64 - 1])
+            return claim.to_bytes(8, "little") + whole[8:]
         case "flip":
-            whole = flipped(data.draw, whole)
+            return flipped(rng, whole)
         case "cut":
-            whole = whole[: data.draw(st.integers(0, len(whole)))]
+            return whole[: rng.randint(0, len(whole))]
         case "longer":
-            whole += data.draw(st.binary(min_size=1, max_size=8))
-        case "value":
-            at = 8 + size + 4 * data.draw(st.integers(0, len(body) // 4 - 1))
-            whole = (
-                whole[:at]
-                + np.float32(
-                    data.draw(st.one_of(st.sampled_from([np.nan, np.inf, -np.inf, 1e38]), st.floats(width=32)))
-                ).tobytes()
-                + whole[at + 4 :]
-            )
-    with scratch(source) as folder:
-        (folder / "weights.safetensors").write_bytes(whole)
-        check_loaded(folder, repr(whole[:200]))
+            return whole + rng.randbytes(rng.randint(1, 8))
+    at = 8 + size + 4 * rng.randrange(len(body) // 4)
+    value = rng.choice([np.nan, np.inf, -np.inf, 1e38, rng.uniform(-1, 1)])
+    return whole[:at] + np.float32(value).tobytes() + whole[at + 4 :]
 
 
-@contextlib.contextmanager
-def scratch(source: Path) -> Iterator[Path]:
-    """Copy a folder for one example, and delete the copy."""
-    folder = source.with_name(f"{source.name}-damaged")
-    shutil.copytree(source, folder)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)
+def test_damaged_weights(agents: dict[str, Path], scratch: Path) -> None:
+    whole = {name: (agents[name] / "weights.safetensors").read_bytes() for name in ("lstm", "continuous")}
+
+    def check(rng: Random) -> None:
+        name = rng.choice(sorted(whole))
+        shutil.copy(agents[name] / "agent.json", scratch)
+        (scratch / "weights.safetensors").write_bytes(damaged_weights(rng, whole[name]))
+        check_loaded(scratch)
+
+    check_cases(NUMBER, check)
 
 
-# A run directory ------------------------------------------------------------------------------------------------------
-
-LOSSES = {"action_loss": 1.0, "observation_loss": 0.5, "action_kl_see": 0.2}
-ROWS = [LOSSES | {"update": 2 * i, "seconds": 0.1 * i, "action_kl_do": 0.1 / i} for i in (1, 2, 3)]
+# A run directory ----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write the files of a run without training."""
-    certificate = dict.fromkeys([name for x in QUANTITIES for name in (x, f"{x}_se")], 0.25)
-    certificate |= {"task": "bandit", "agent": "LSTMAgent", "own_actions": "do", "teaching": "counterfactual"}
-    certificate |= {"num_episodes": 16, "num_rounds": 3, "seconds": 1.5, "versions": versions()}
-    certificate |= {"notes": {"reward_best": "a plan."}, "reward_exact_see": None, "observation_kl_do": "inf"}
-    distributions = {name: [[0.5, 0.5], [0.25, 0.75], [0.75, 0.25], [1.0, 0.0]] for name in READERS}
-    episode = {"theta": 1, "opening": None, "actions": [0, 1, 1], "observations": [0, 1, 0], "rewards": [0.0, 1.0, 0.0]}
-    certificate["episode"] = episode | {"policy": distributions, "belief": distributions, "num_episodes": 16}
-    run = RunDirectory.create(tmp_path_factory.mktemp("runs") / "run", Config("bandit", hidden_size=4, steps=6))
-    run.write_certificate(certificate)
-    for row in ROWS:
-        run.append_metrics(row)
-    return run.path
+    return write_run(tmp_path_factory.mktemp("runs") / "run").path
 
 
-@given(data=st.data())
-@examples(25)
-def test_damaged_config(run: Path, data: st.DataObject) -> None:
-    text = data.draw(damaged_json(json.loads((run / "config.json").read_text()), ("gru", "dagger", "sample", 64)))
-    with scratch(run) as folder:
-        (folder / "config.json").write_bytes(text)
-        opened = outcome(lambda: RunDirectory.open(folder), raises=(ValueError,), names=("config.json",))
-        if not isinstance(opened, Exception):
-            assert isinstance(opened.config, Config)
-        read = outcome(lambda: read_run(folder), raises=REFUSED, names=("config.json",))
-        if not isinstance(read, Exception):
-            assert "task" in read.config
+@contextlib.contextmanager
+def replaced(file: Path) -> Iterator[bytes]:
+    """Yield the content of a file, and write it again afterwards."""
+    whole = file.read_bytes()
+    try:
+        yield whole
+    finally:
+        file.write_bytes(whole)
 
 
-@st.composite
-def damaged_metrics(draw: st.DrawFn) -> bytes:
+def damaged_config(rng: Random, whole: bytes) -> bytes:
+    """Damage a configuration; half of them get the right digest again, as by somebody who means harm."""
+    text = damaged_json(rng, json.loads(whole), ("gru", "dagger", "sample", 64))
+    with contextlib.suppress(ValueError, AttributeError, RecursionError):
+        if rng.random() < 0.5:
+            data = json.loads(text)
+            text = json.dumps(data | {"config_digest": config_digest(data)}).encode()
+    return text
+
+
+def damaged_metrics(rng: Random) -> bytes:
     lines = [json.dumps(row).encode() for row in ROWS]
-    i = draw(st.integers(0, 2))
-    lines[i] = draw(damaged_json(ROWS[i]))
-    end = draw(st.sampled_from([b"\n", b"", b"\n\n", b"\r\n"]))
-    return b"\n".join(lines) + end
+    i = rng.randrange(len(lines))
+    lines[i] = damaged_json(rng, ROWS[i])
+    return b"\n".join(lines) + rng.choice([b"\n", b"", b"\n\n", b"\r\n"])
 
 
-@given(metrics=damaged_metrics())
-@examples(25)
-def test_damaged_metrics(run: Path, metrics: bytes) -> None:
-    with scratch(run) as folder:
-        (folder / "metrics.jsonl").write_bytes(metrics)
-        rows = outcome(RunDirectory.open(folder).read_metrics, raises=(ValueError,), names=("metrics.jsonl",))
-        if not isinstance(rows, Exception):
-            assert all(np.isfinite(row["seconds"]) for row in rows), metrics
-            outcome(lambda: RunDirectory.open(folder).begin(4), raises=(ValueError,), names=("metrics.jsonl",))
-        outcome(lambda: read_run(folder), raises=(ValueError,), names=("metrics.jsonl",))
+def test_damaged_config(run: Path) -> None:
+    with replaced(run / "config.json") as whole:
+
+        def check(rng: Random) -> None:
+            (run / "config.json").write_bytes(damaged_config(rng, whole))
+            opened = outcome(lambda: RunDirectory.open(run), raises=(ValueError,), names=("config.json",))
+            if not isinstance(opened, Exception):
+                assert isinstance(opened.config, Config)
+            outcome(lambda: read_run(run), raises=REFUSED, names=("config.json",))
+
+        check_cases(NUMBER, check)
 
 
-@given(data=st.data())
-@examples(25)
-def test_damaged_certificate(run: Path, data: st.DataObject) -> None:
+def test_damaged_metrics(run: Path) -> None:
+    with replaced(run / "metrics.jsonl"):
+
+        def check(rng: Random) -> None:
+            (run / "metrics.jsonl").write_bytes(damaged_metrics(rng))
+            opened = RunDirectory.open(run)
+            rows = outcome(opened.read_metrics, raises=(ValueError,), names=("metrics.jsonl",))
+            outcome(lambda: read_run(run), raises=(ValueError,), names=("metrics.jsonl",))
+            if not isinstance(rows, Exception):
+                assert all(np.isfinite(row["seconds"]) for row in rows)
+
+        check_cases(NUMBER, check)
+
+
+def test_damaged_certificate(run: Path) -> None:
     """An accepted certificate can be printed and summarised."""
-    text = data.draw(damaged_json(json.loads((run / "certificate.json").read_text()), ("inf", -1.0)))
-    with scratch(run) as folder:
-        (folder / "certificate.json").write_bytes(text)
-        read = RunDirectory.open(folder).read_certificate
-        certificate = outcome(read, raises=(ValueError,), names=("certificate.json",))
-        if not isinstance(certificate, Exception):
-            with contextlib.redirect_stdout(io.StringIO()) as out:
-                print_certificate(make_console(stderr=False), certificate)
-                summarise([certificate, certificate], [0, 1])
-            assert "nan" not in out.getvalue()
-        outcome(lambda: read_run(folder), raises=(ValueError,), names=("certificate.json",))
+    with replaced(run / "certificate.json") as whole:
+
+        def check(rng: Random) -> None:
+            (run / "certificate.json").write_bytes(damaged_json(rng, json.loads(whole), ("inf", -1.0)))
+            opened = RunDirectory.open(run)
+            certificate = outcome(opened.read_certificate, raises=(ValueError,), names=("certificate.json",))
+            outcome(lambda: read_run(run), raises=(ValueError,), names=("certificate.json",))
+            if not isinstance(certificate, Exception):
+                with contextlib.redirect_stdout(io.StringIO()) as out:
+                    print_certificate(make_console(stderr=False), certificate)
+                    summarise([certificate, certificate], [0, 1])
+                assert "nan" not in out.getvalue()
+                assert "\x1b" not in out.getvalue()
+
+        check_cases(NUMBER, check)
 
 
-@given(data=st.data())
-@examples(5)
-def test_readable_run_is_drawn(run: Path, data: st.DataObject) -> None:
-    name = data.draw(st.sampled_from(["config.json", "certificate.json", "metrics.jsonl"]))
-    if name == "metrics.jsonl":
-        text = data.draw(damaged_metrics())
-    else:
-        text = data.draw(damaged_json(json.loads((run / name).read_text()), ("inf", -1.0)))
-    with scratch(run) as folder:
-        (folder / name).write_bytes(text)
-        outcome(lambda: render(read_run(folder)), raises=REFUSED, names=(name,))
+def test_readable_run_is_drawn(run: Path) -> None:
+    """The page of an accepted run is drawn, whatever its numbers."""
+    drawn = []
+
+    def check(rng: Random) -> None:
+        name = rng.choice(["config.json", "certificate.json", "metrics.jsonl"])
+        with replaced(run / name) as whole:
+            is_rows = name == "metrics.jsonl"
+            text = damaged_metrics(rng) if is_rows else damaged_json(rng, json.loads(whole))
+            (run / name).write_bytes(text)
+            contents = outcome(lambda: read_run(run), raises=REFUSED, names=(name,))
+            if not isinstance(contents, Exception) and len(drawn) < 6:
+                outcome(lambda contents=contents: render(contents), raises=())
+                drawn.append(name)
+
+    check_cases(80, check)
+    assert len(drawn) == 6

@@ -337,7 +337,7 @@ def test_infinite_distance_is_a_gap(tmp_path: Path) -> None:
 def test_html_of_users_is_escaped(tmp_path: Path, sober: Files) -> None:
     """HTML in the name of a task, a setting or a note is shown as text."""
     name = '<img src=x onerror="alert(1)">'
-    noted = sober | {"notes": {"deluded_fraction": name}, "deluded_fraction": None, "episode": None}
+    noted = sober | {"notes": {"deluded_fraction": name}, "deluded_fraction": None, "episode": None, "task": name}
     page = read(write(tmp_path, noted, task=name, target="</style><b>"))
     assert page.text.count(name) >= 4  # In the title, the header, a note and a setting.
     assert "</style><b>" in page.text
@@ -361,7 +361,7 @@ def test_html_of_users_is_escaped(tmp_path: Path, sober: Files) -> None:
         (
             "certificate.json",
             '{"episode": {"actions": [0]}}',
-            "certificate.json is damaged: its episode cannot be read",
+            "certificate.json is damaged: rewards in its episode must be numbers",
         ),
         ("certificate.json", '{"action_kl_do": "far"}', "certificate.json is damaged: action_kl_do must be a number"),
     ],
@@ -384,7 +384,7 @@ def test_damaged_file_is_named(tmp_path: Path, file: str, content: str, message:
         ({"actions": [0, 1, 2, 0, 1, 9]}, "has actions that are not indices"),
         ({"theta": 7}, "has theta that are not indices"),
         ({"rewards": []}, "is empty"),
-        ({"rewards": [0.0, 1.0]}, "needs 3 rows of finite probabilities of actions"),
+        ({"rewards": [0.0, 1.0]}, "needs 3 rows of probabilities of actions"),
     ],
 )
 def test_inconsistent_episode_is_refused(tmp_path: Path, sober: Files, change: Files, problem: str) -> None:

@@ -2,11 +2,18 @@
 
 import concurrent.futures
 import contextlib
+import ctypes
 import dataclasses
 import json
+import os
+import pty
+import re
 import shutil
 import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,12 +24,16 @@ import numpy as np
 import pytest
 
 import undelude as ud
+from run_files import certificate, write_run
 from undelude._certificate.certificate import QUANTITIES
 from undelude._cli import main
 from undelude._cli.interrupts import DEFAULTS, Interrupts
+from undelude._cli.measure import too_large_for_an_example
 from undelude._files import plain
+from undelude._runs.certificate_file import check_certificate
 from undelude._runs.checkpoints import KEPT, PART, SEAL, Checkpoints, updates_in
-from undelude._runs.config import Config, check_config, read_config, train_command
+from undelude._runs.config import Config, check_config, train_command
+from undelude._runs.config_file import read_config
 from undelude._runs.contents import read_run
 from undelude._runs.directory import RunDirectory
 from undelude._runs.errors import RunError
@@ -63,10 +74,12 @@ def scaled(state: TeachingState, factor: float, update: int) -> TeachingState:
 
 
 def test_config_round_trip(run: RunDirectory) -> None:
-    config, versions = read_config(run.config_file)
-    assert config == CONFIG
-    assert versions["jax"] == jax.__version__
-    assert versions["devices"] == "2 cpu"
+    content = read_config(run.config_file)
+    assert content.config == CONFIG
+    assert content.began_with["jax"] == jax.__version__
+    assert content.began_with["devices"] == "2 cpu"
+    assert content.numerics["jax_enable_x64"] is False
+    assert content.digest == run.digest
 
 
 @pytest.mark.parametrize(
@@ -177,12 +190,140 @@ def test_damaged_certificate_names_the_entry(run: RunDirectory, change: dict, na
     """`train --resume` and `--num-seeds` read it this way."""
     whole = dict.fromkeys([name for x in QUANTITIES for name in (x, f"{x}_se")], 0.5)
     whole |= {"task": "bandit", "agent": "LSTMAgent", "own_actions": "do", "teaching": "factual", "num_episodes": 2}
-    whole |= {"seconds": 1.0, "versions": {}, "notes": {}}
+    whole |= {"seconds": 1.0, "versions": {}, "notes": {}, "num_rounds": 20, "config_digest": run.digest}
+    whole |= {"teaching": "counterfactual"}
     run.certificate_file.write_text(json.dumps(whole))
     assert run.read_certificate() == whole
     run.certificate_file.write_text(json.dumps(whole | change))
     with pytest.raises(ValueError, match=rf"certificate\.json is damaged: {named}.*with: undelude certify"):
         run.read_certificate()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"action_tv_do": 50}, "action_tv_do must be a number from 0 to 1 or null, not 50"),
+        ({"action_tv_do": "inf"}, "action_tv_do must be a number from 0 to 1 or null, not 'inf'"),
+        ({"deluded_fraction": -1}, "deluded_fraction must be a number from 0 to 1 or null, not -1"),
+        ({"observation_kl_see": -5.0}, 'observation_kl_see must be a number of at least -1, null or "inf", not -5'),
+        ({"reward_se": -0.1}, "reward_se must be a number of at least 0 or null, not -0.1"),
+        ({"reward_se": "inf"}, "reward_se must be a number of at least 0 or null, not 'inf'"),
+        ({"reward": 1e200}, "reward must be a number"),
+        ({"num_episodes": True}, "num_episodes must be a whole number of at least 1, not True"),
+        ({"num_rounds": 0}, "num_rounds must be a whole number of at least 1, not 0"),
+        ({"own_actions": "both"}, "own_actions must be do or see, not 'both'"),
+        ({"seconds": -1}, "seconds must be a number of at least 0 or null, not -1"),
+    ],
+)
+def test_numbers_without_sense_are_refused(change: dict, message: str) -> None:
+    whole = certificate("bandit") | {"config_digest": "0" * 16}
+    check_certificate(whole | {"action_tv_do": 1.0005, "observation_kl_see": -1e-5, "reward": -30})
+    with pytest.raises(ValueError, match=re.escape(message)):
+        check_certificate(whole | change)
+
+
+@pytest.mark.parametrize("change", [{"action_kl_do": -3}, {"update": 31}, {"seconds": -1}, {"action_loss": True}])
+def test_rows_without_sense_are_refused(run: RunDirectory, change: dict) -> None:
+    """The run has 30 steps."""
+    run.append_metrics(row(10) | change)
+    with pytest.raises(ValueError, match=f"damaged in line 1 .*{next(iter(change))}"):
+        run.read_metrics()
+
+
+# A run is one thing ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change", [{"teaching": "factual"}, {"seed": 4}, {"learning_rate": 0.5}, {"jax_enable_x64": True}]
+)
+def test_edited_configuration_is_refused(run: RunDirectory, change: dict) -> None:
+    run.config_file.write_text(json.dumps(json.loads(run.config_file.read_text()) | change))
+    for read in (RunDirectory.open, read_run):
+        with pytest.raises(ValueError, match=r"config\.json is damaged: it was edited: config_digest is"):
+            read(run.path)
+
+
+@pytest.mark.parametrize("file", ["certificate.json", "metrics.jsonl", "agent/agent.json"])
+def test_file_of_another_run_is_refused(tmp_path: Path, file: str) -> None:
+    """Its configuration is another one; the message names the file and the entry."""
+    one, other = write_run(tmp_path / "one"), write_run(tmp_path / "other", seed=1)
+    shutil.copytree(other.path, tmp_path / "same", ignore=shutil.ignore_patterns("config.json"))
+    shutil.copy(other.path / file, one.path / file)
+    readers = {"certificate.json": one.read_certificate, "metrics.jsonl": one.read_metrics}
+    message = rf"{re.escape(file)} belongs to another run .*: its config_digest is '{other.digest}', .* '{one.digest}'"
+    with pytest.raises(ValueError, match=message):
+        readers.get(file, one.load_agent)()
+    if file != "agent/agent.json":
+        with pytest.raises(ValueError, match=message):
+            read_run(one.path)
+
+
+def test_certificate_of_another_task_is_refused_without_digest(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    run.certificate_file.write_text(json.dumps({"task": "kuhn"}))
+    with pytest.raises(ValueError, match=r"its task is 'kuhn', and config\.json has 'bandit'"):
+        read_run(run.path)
+
+
+def test_run_keeps_its_precision(run: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
+    """All commands that go on with a run refuse another precision; the variable that restores it is named."""
+    before = {file: file.read_bytes() for file in run.path.rglob("*") if file.is_file()}
+    with jax.enable_x64(True):
+        for command in (["train", "bandit", "--resume", "--out"], ["certify"], ["export", "--out", "x"]):
+            assert main([*command, str(run.path)]) == 2
+            message = (
+                f"{run.path} was made with jax_enable_x64=False, and JAX has True now: set the environment variable"
+            )
+            assert f"{message} JAX_ENABLE_X64=0." in capsys.readouterr().err.replace("\n", " ")
+    assert before == {file: file.read_bytes() for file in run.path.rglob("*") if file.is_file()}
+    with jax.default_matmul_precision("highest"), pytest.raises(RunError, match="JAX_DEFAULT_MATMUL_PRECISION="):
+        run.check_numerics()
+    assert train_command({"task": "bandit", "jax_enable_x64": True}, "x") == (
+        "JAX_ENABLE_X64=1 undelude train bandit --out x"
+    )
+
+
+def test_moved_run_is_not_written_to(run: RunDirectory, tmp_path: Path) -> None:
+    run.path.rename(tmp_path / "renamed")
+    for write in (lambda: run.append_metrics(row(10)), lambda: run.write_certificate({})):
+        with pytest.raises(FileNotFoundError, match="was renamed, moved or deleted while this command was at work"):
+            write()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("of another run")
+    run.discard_if_empty()
+    shutil.rmtree(tmp_path / "run")
+    (tmp_path / "renamed").rename(run.path)
+    run.append_metrics(row(10))
+    assert run.read_metrics() == [row(10)]
+
+
+def test_temporary_files_of_a_killed_process_are_deleted(run: RunDirectory) -> None:
+    """A file of the user with a similar name stays."""
+    run.agent_folder.mkdir()
+    left = [run.path / ".config.json.abcd_123", run.path / ".report.html.00000000", run.path / ".episode.gif.aaaaaaaa"]
+    left += [run.agent_folder / ".agent.json.12345678", run.agent_folder / ".weights.safetensors.12345678"]
+    mine = run.path / ".report.html.swp"
+    for file in [*left, mine]:
+        file.touch()
+    with run.locked():
+        assert not any(file.exists() for file in left)
+    assert mine.exists()
+
+
+@pytest.mark.parametrize("name", [b"r\xffun", b"\xed\xa0\x80"])
+def test_folder_name_must_be_utf8(tmp_path: Path, name: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    path = os.path.join(str(tmp_path), os.fsdecode(name))
+    for command in (["train", "bandit", "--out", path], ["report", path], ["certify", path]):
+        assert main(command) == 2
+        assert "is not UTF-8: rename it, or use another" in capsys.readouterr().err.replace("\n", " ")
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_example_episode_that_is_too_large_is_left_out(bandit: ud.InteractionProcess) -> None:
+    """It would exhaust the memory, or its file could not be read again."""
+    assert too_large_for_an_example(bandit) is None
+    long = dataclasses.replace(bandit, num_rounds=10**5)
+    assert too_large_for_an_example(long) == "it would hold 3000030 numbers, of 1048576 at most."
 
 
 def test_huge_sizes_are_refused() -> None:
@@ -284,6 +425,32 @@ def test_damaged_checkpoint_falls_back(tmp_path: Path, state: TeachingState, dam
     assert updates_in(folder) == [10, 20], "damaged checkpoints are kept, for a user to repair"
 
 
+@pytest.mark.parametrize("stray", ["20", "007", "notes", "30.part", "\u0663", "9" * 30])
+@pytest.mark.parametrize("kind", ["file", "folder", "link"])
+def test_stray_entry_does_not_stop_a_resume(tmp_path: Path, state: TeachingState, stray: str, kind: str) -> None:
+    """While a whole checkpoint is there; and training can write the update whose name the entry has."""
+    folder = tmp_path / "checkpoints"
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.save(state)
+        checkpoints.wait()
+        entry = folder / stray
+        {"file": entry.touch, "folder": entry.mkdir, "link": lambda: entry.symlink_to(tmp_path)}[kind]()
+        assert int(checkpoints.restore(state, warn=lambda _: None).update) == 10
+        checkpoints.save(scaled(state, 1.0, 20))
+    assert updates_in(folder) == [10, 20]
+
+
+def test_checkpoint_of_another_configuration_is_set_aside(tmp_path: Path, state: TeachingState) -> None:
+    folder, warnings = tmp_path / "checkpoints", []
+    for digest, update in (("a", 10), ("b", 20)):
+        with Checkpoints(folder, config_digest=digest) as checkpoints:
+            checkpoints.save(scaled(state, 1.0, update))
+    with Checkpoints(folder, config_digest="a") as checkpoints:
+        assert int(checkpoints.restore(state, warnings.append).update) == 10
+    assert "checkpoints/20 belongs to another run or configuration (config_digest in sha256.json is 'b'" in warnings[0]
+    assert updates_in(folder) == [10]
+
+
 def test_checkpoint_of_other_agent_is_refused(tmp_path: Path, state: TeachingState) -> None:
     other = TeachingState(make_state(5).agent, state.optimizer_state, state.update)
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
@@ -362,7 +529,7 @@ def test_second_command_leaves_the_run_alone(tmp_path: Path, capsys: pytest.Capt
 
 def test_agent_without_checkpoints_is_kept(run: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
     """Training would overwrite the rows and the agent."""
-    run.append_metrics({"update": 50, "seconds": 1.0})
+    run.append_metrics({"update": 20, "seconds": 1.0})
     ud.save(without_compiling(lambda: ud.LSTMAgent(ud.tasks.bandit(), 4, key=jax.random.key(0))), run.agent_folder)
     assert main(["train", "bandit", "--out", str(run.path), "--resume"]) == 2
     assert "no checkpoint to resume from" in capsys.readouterr().err
@@ -420,3 +587,52 @@ def test_lost_ctrl_c_is_raised_again() -> None:
     with pytest.raises(KeyboardInterrupt):
         work()
     assert reached == ["before"]
+
+
+@pytest.mark.usefixtures("ctrl_c")
+@pytest.mark.parametrize("number", DEFAULTS)
+def test_signal_ends_a_long_measurement(number: signal.Signals) -> None:
+    """It is in C++, where no handler of Python runs."""
+    sleep, interrupts = ctypes.CDLL(None).sleep, Interrupts()
+    timer = threading.Timer(0.1, os.kill, (os.getpid(), number))
+    timer.start()
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), interrupts:
+        interrupts.run(lambda: sleep(20))
+    assert time.monotonic() - started < 15
+    assert interrupts.error("done.").code == (130 if number == signal.SIGINT else 143)
+
+
+def test_measurement_returns_and_raises_through_the_wait() -> None:
+    interrupts = Interrupts()
+    assert interrupts.run(lambda: 7) == 7
+    with pytest.raises(ValueError, match="here"):
+        interrupts.run(lambda: int("here"))
+
+
+def test_output_to_a_closed_terminal_goes_nowhere() -> None:
+    """A terminal that is closed fails every write to it, and the error would hide that training was ended."""
+    ours, theirs = pty.openpty()
+    read, write = os.pipe()
+    code = f"""
+import fcntl, os, signal, termios
+from undelude._cli.interrupts import Interrupts
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+interrupts = Interrupts()
+try:
+    with interrupts:
+        os.write({write}, b"x")
+        signal.pause()
+except KeyboardInterrupt:
+    print("x" * 10_000, flush=True)
+    os.write({write}, interrupts.received.name.encode())
+"""
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)
+    process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, pass_fds=[write], **streams)
+    os.close(theirs)
+    os.close(write)
+    assert os.read(read, 10) == b"x"
+    os.close(ours)
+    assert process.wait(60) == 0
+    assert os.read(read, 10) == b"SIGHUP"
+    os.close(read)

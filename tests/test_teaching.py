@@ -18,6 +18,7 @@ from undelude._process.episodes import AGENT, EXPERT
 from undelude._teaching import updates
 from undelude._teaching.loop import Loop, initial_state
 from undelude._teaching.losses import log_losses
+from undelude._teaching.memory import naming_batch_size
 from undelude._teaching.updates import collect
 
 PRIOR = np.array([0.5, 0.3, 0.2])
@@ -474,3 +475,21 @@ def test_marks_are_not_redefined(name):
     careless = types.new_class("Careless", (ud.AbstractAgent,), exec_body=lambda namespace: namespace.update(body))
     with pytest.raises(TypeError, match=f"Careless must not define {name}"):
         careless()
+
+
+def test_batch_too_large_for_the_memory_is_named():
+    """Before it is run: Linux would end the process without a word. XLA's own error about memory is replaced."""
+
+    def compiled(size):
+        return jax.jit(lambda x: jnp.sort(jnp.arange(size, dtype=float) * x).sum()).lower(jnp.float32(1)).compile()
+
+    devices = jax.local_devices()
+    message = r"batch_size 9 needs about \d+\.\d GB, of \d+\.\d GB: use a smaller one, or a microbatch_size"
+    with pytest.raises(MemoryError, match=message), naming_batch_size(9, compiled(2**42), devices):
+        pytest.fail("it would run")
+    with naming_batch_size(9, compiled(16), devices):
+        pass
+    with pytest.raises(MemoryError, match="batch_size 9 needs about"), naming_batch_size(9, compiled(16), devices):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 77 bytes.")
+    with pytest.raises(jax.errors.JaxRuntimeError), naming_batch_size(9, compiled(16), devices):
+        raise jax.errors.JaxRuntimeError("INTERNAL: something else")

@@ -1,9 +1,13 @@
 """Reading and writing files: a crash or a full disk leaves no half-written file, and damaged files are refused."""
 
 import contextlib
+import errno
+import glob
 import json
 import math
 import os
+import shutil
+import stat
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -11,24 +15,53 @@ from typing import Any
 MAX_JSON = 2**26
 
 
-def read_json(file: Path, *, most: int = MAX_JSON, remedy: str = "") -> dict[str, Any]:
-    """Read a JSON object from `file`.
+def read_bytes(file: Path, *, most: int, remedy: str = "", follow: bool = False) -> bytes:
+    """Read a regular file; the size is checked before anything is read, and a FIFO or a device is not opened for long.
 
     Args:
-        file: a regular file, or a link to one.
+        file: a regular file.
         most: bytes that the file may have.
         remedy: a sentence for the error message that says what to do about a damaged file.
+        follow: whether `file` may be a symbolic link to a regular file.
+
+    Raises:
+        ValueError: the file is a link or a special file, or is too large; the message names it.
+        OSError: the file cannot be read.
+    """
+    flags = os.O_RDONLY | _flag("O_NONBLOCK") | _flag("O_CLOEXEC") | _flag("O_BINARY")
+    try:
+        handle = os.open(file, flags if follow else flags | _flag("O_NOFOLLOW"))
+    except OSError as error:
+        if error.errno == errno.ELOOP and not follow:
+            raise ValueError(f"{file} is a symbolic link: put the file itself there.") from error
+        raise
+    try:
+        about = os.fstat(handle)
+        if not stat.S_ISREG(about.st_mode):
+            raise ValueError(f"{file} is not a regular file.")
+        if about.st_size > most:
+            raise ValueError(f"{file} is damaged: it has {about.st_size} bytes, of {most} at most. {remedy}".rstrip())
+        with open(handle, "rb", closefd=False) as opened:
+            return opened.read(most)
+    finally:
+        os.close(handle)
+
+
+def _flag(name: str) -> int:
+    """Return a flag of `os.open`, or 0 on a system that lacks it."""
+    return getattr(os, name, 0)
+
+
+def read_json(file: Path, *, most: int = MAX_JSON, remedy: str = "", follow: bool = False) -> dict[str, Any]:
+    """Read a JSON object from `file`; the arguments are those of `read_bytes`.
 
     Raises:
         ValueError: the file is damaged; the message names it.
         OSError: the file cannot be read.
     """
-    if file.exists() and not file.is_file():
-        raise ValueError(f"{file} is not a regular file.")
-    if (size := file.stat().st_size) > most:
-        raise ValueError(f"{file} is damaged: it has {size} bytes, of {most} at most. {remedy}".rstrip())
+    data = read_bytes(file, most=most, remedy=remedy, follow=follow)
     try:
-        return json_object(file.read_bytes())
+        return json_object(data)
     except ValueError as error:
         raise ValueError(f"{file} is damaged: {error}. {remedy}".rstrip()) from error
 
@@ -96,6 +129,22 @@ def write_atomically(file: Path, data: bytes) -> None:
         if isinstance(error, OSError) and error.filename is None:  # A full disk's error has no name.
             error.filename = str(file)
         raise
+
+
+def sweep(file: Path) -> None:
+    """Delete the temporary files that a killed process left next to `file` in `write_atomically`."""
+    for left in file.parent.glob(f".{glob.escape(file.name)}.{'?' * 8}"):
+        with contextlib.suppress(OSError):
+            left.unlink()
+
+
+def remove(path: Path) -> None:
+    """Delete a file, a link, or a folder with everything in it, if it is there; follow no link."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def sync(path: Path) -> None:

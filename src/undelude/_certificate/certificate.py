@@ -22,11 +22,22 @@ from undelude._rollout.rollout import rollout
 from undelude._types import Mark
 from undelude._versions import versions
 
+# Nats: a KL that is estimated from samples may be slightly negative.
+LEAST_KL = -1.0
+
 
 class Measured:
-    """An attribute of `Certificate` that returns the value of the quantity of the same name."""
+    """An attribute of `Certificate` that returns the value of the quantity of the same name.
+
+    Args:
+        low: the least value that the quantity can have.
+        high: the greatest.
+    """
 
     name: str
+
+    def __init__(self, low: float = -math.inf, high: float = math.inf):
+        self.low, self.high = low, high
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -91,28 +102,28 @@ class Certificate:
     notes: dict[str, str]
     quantities: dict[str, Quantity]
 
-    action_kl_do = Measured()
+    action_kl_do = Measured(LEAST_KL)
     """`E KL(Q(A | do(a), o) || P(A | m))`, nats per action; 0 for a sober agent."""
     action_kl_do_se = StandardError(action_kl_do)
-    action_kl_see = Measured()
+    action_kl_see = Measured(LEAST_KL)
     """`E KL(Q(A | a, o) || P(A | m))`, nats per action; 0 for a deluded agent."""
     action_kl_see_se = StandardError(action_kl_see)
-    observation_kl_do = Measured()
+    observation_kl_do = Measured(LEAST_KL)
     """`E KL(Q(O | do(a), o) || P(O | m))`, nats per observation; 0 for a sober agent."""
     observation_kl_do_se = StandardError(observation_kl_do)
-    observation_kl_see = Measured()
+    observation_kl_see = Measured(LEAST_KL)
     """`E KL(Q(O | a, o) || P(O | m))`, nats per observation; 0 for a deluded agent."""
     observation_kl_see_se = StandardError(observation_kl_see)
-    action_tv_do = Measured()
+    action_tv_do = Measured(0.0, 1.0)
     """Total variation between `Q(A | do(a), o)` and `P(A | m)`, from 0 to 1; finite where the KL is not."""
     action_tv_do_se = StandardError(action_tv_do)
-    action_tv_see = Measured()
+    action_tv_see = Measured(0.0, 1.0)
     """Total variation between `Q(A | a, o)` and `P(A | m)`, from 0 to 1."""
     action_tv_see_se = StandardError(action_tv_see)
-    observation_tv_do = Measured()
+    observation_tv_do = Measured(0.0, 1.0)
     """Total variation between `Q(O | do(a), o)` and `P(O | m)`, from 0 to 1."""
     observation_tv_do_se = StandardError(observation_tv_do)
-    observation_tv_see = Measured()
+    observation_tv_see = Measured(0.0, 1.0)
     """Total variation between `Q(O | a, o)` and `P(O | m)`, from 0 to 1."""
     observation_tv_see_se = StandardError(observation_tv_see)
     action_log_loss = Measured()
@@ -154,16 +165,16 @@ class Certificate:
     It is chosen on one half of at most 1,024 episodes, and measured on the other.
     """
     reward_constant_se = StandardError(reward_constant)
-    imitation_gap_first = Measured()
+    imitation_gap_first = Measured(LEAST_KL)
     """`E KL(Q(A_t | theta, e) || Q(A_t | do(a), o))` in the first round of the exact sober agent, nats.
 
     How much of the expert's knowledge the perfect imitator lacks.
     """
     imitation_gap_first_se = StandardError(imitation_gap_first)
-    imitation_gap_last = Measured()
+    imitation_gap_last = Measured(LEAST_KL)
     """The imitation gap in the last round, nats."""
     imitation_gap_last_se = StandardError(imitation_gap_last)
-    deluded_fraction = Measured()
+    deluded_fraction = Measured(0.0, 1.0)
     """The fraction of episodes at whose end the agent gives a wrong theta a probability above 0.9.
 
     By its own belief if it keeps one, otherwise by the belief that its policy implies.
@@ -191,7 +202,9 @@ class Certificate:
         return data
 
 
-QUANTITIES = tuple(name for name, attribute in vars(Certificate).items() if isinstance(attribute, Measured))
+# The least and the greatest value that each quantity can have.
+RANGES = {name: (x.low, x.high) for name, x in vars(Certificate).items() if isinstance(x, Measured)}
+QUANTITIES = tuple(RANGES)
 
 
 def certify(

@@ -19,6 +19,7 @@ from undelude._cli.errors import CommandError, ExitCode, UsageError, explain
 from undelude._cli.export import Export
 from undelude._cli.paper import Paper
 from undelude._cli.play import Play
+from undelude._cli.streams import open_closed_streams
 from undelude._cli.tasks import Tasks
 from undelude._cli.train import Train
 from undelude._errors import users_line
@@ -32,7 +33,7 @@ A first run, about a minute on two cores:
   undelude train bandit --out runs/bandit
 
 Exit codes:
-  0 done, 1 failed, 2 wrong usage, 130 interrupted by Ctrl-C, 143 by SIGTERM
+  0 done, 1 failed, 2 wrong usage, 130 interrupted by Ctrl-C, 143 by SIGTERM or SIGHUP
 
 Environment:
   UNDELUDE_DEBUG=1       show the traceback of an error
@@ -63,6 +64,7 @@ def main(args: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated.
     """
+    open_closed_streams()
     code = _run(list(sys.argv[1:] if args is None else args))
     interrupted = code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED)
     if args is None and (interrupted or jax.distributed.is_initialized()):

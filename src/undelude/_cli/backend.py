@@ -23,8 +23,9 @@ def configure(*, batch_size: int = 1, num_processes: int = 1) -> None:
             jax.config.update("jax_num_cpu_devices", num_devices)
     if jax.config.values["jax_compilation_cache_dir"] is None:
         # One folder per machine: machines that share a home may not be able to run each other's programs.
-        folder = cache_folder() / "jax" / platform.node()
-        with contextlib.suppress(OSError):  # If the home is not writable, programs are compiled again.
+        # Without a home (RuntimeError), or if it is not writable, programs are compiled again.
+        with contextlib.suppress(OSError, RuntimeError):
+            folder = cache_folder() / "jax" / platform.node()
             folder.mkdir(parents=True, exist_ok=True)
             jax.config.update("jax_compilation_cache_dir", str(folder))
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json as json_format
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -11,8 +12,10 @@ import tyro
 from undelude._cli import backend
 from undelude._cli.console import make_console, print_certificate, working
 from undelude._cli.errors import ExitCode, UsageError
+from undelude._cli.interrupts import Interrupts
 from undelude._cli.measure import NUM_EPISODES, make_certificate, write_film
-from undelude._runs import agent_files
+from undelude._cli.permission import check_may_call_task
+from undelude._runs.config import Text
 from undelude._runs.directory import RunDirectory
 from undelude.tasks.registry import make
 
@@ -27,6 +30,8 @@ class Certify:
     """The run directory."""
     num_episodes: int = NUM_EPISODES
     """Number of the agent's own episodes to measure on."""
+    task: Text = None
+    """The task, package.module:factory, of a run that you did not make on this machine: allows calling it."""
     json: bool = False
     """Print the certificate as JSON to stdout, and everything else to stderr."""
 
@@ -36,18 +41,22 @@ class Certify:
         if self.num_episodes < 2:
             raise UsageError(f"--num-episodes must be at least 2, for a standard error, not {self.num_episodes}.")
         run = RunDirectory.open(self.directory)
-        if not run.agent_folder.exists():
-            hint = f"training did not finish; resume it with {run.resume_command}"
-            raise FileNotFoundError(f"no agent at {run.agent_folder}: {hint}")
-        backend.configure(
-            batch_size=run.config.batch_size
-        )  # The same devices as in training, to use its compiled programs.
-        with run.locked(), working(make_console(stderr=True), "certifying"):
-            agent = agent_files.load(run.agent_folder)
-            process = make(run.config.task)
-            certificate = make_certificate(agent, process, run.config, num_episodes=self.num_episodes)
-            run.write_certificate(certificate)
-            write_film(run, agent, process, make_console(stderr=True))
+        run.check_numerics()
+        check_may_call_task(run, self.task, command=f"undelude certify {shlex.quote(str(self.directory))}")
+        # The same devices as in training, to use its compiled programs.
+        backend.configure(batch_size=run.config.batch_size)
+        interrupts, console = Interrupts(), make_console(stderr=True)
+        try:
+            with run.locked(), interrupts, working(console, "certifying"):
+                agent = run.load_agent()
+                process = make(run.config.task)
+                size = {"num_episodes": self.num_episodes}
+                certificate = interrupts.run(lambda: make_certificate(agent, process, run.config, **size))
+                with interrupts.held():
+                    run.write_certificate(certificate)
+                write_film(run, agent, process, console, interrupts)
+        except KeyboardInterrupt:
+            raise interrupts.error(f"{run.certificate_file} is as it was, or complete.") from None
         certificate = run.read_certificate()
         page = _write_report(run) if run.report_file.exists() else None
         # Print only now, with all files written: a reader such as `head` may end the command.

@@ -23,6 +23,8 @@ from rich.text import Text
 from undelude._types import Mark
 
 Number = float | str | None
+# Size from which a number is written with an exponent.
+LONG = 1e9
 REWARDS = {
     "reward": "this agent",
     "reward_expert": "expert, who knows theta",
@@ -32,9 +34,22 @@ REWARDS = {
 }
 
 
+class PlainConsole(Console):
+    """A console that shows characters that control a terminal as escapes, since a text may come from any file."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return a text to print; every string passes here."""
+        return super().render_str(printable(text), **options)
+
+
+def printable(text: str) -> str:
+    r"""Return `text` with an escape such as `\x1b` for each unprintable character, except for line ends and tabs."""
+    return "".join(x if x.isprintable() or x in "\n\t" else repr(x)[1:-1] for x in text)
+
+
 def make_console(*, stderr: bool) -> Console:
     """Return a console that prints text as it is, without markup and highlighting."""
-    return Console(stderr=stderr, highlight=False, markup=False)
+    return PlainConsole(stderr=stderr, highlight=False, markup=False)
 
 
 @contextlib.contextmanager
@@ -167,8 +182,10 @@ def print_intervals(console: Console, summary: dict[str, Any]) -> None:
 
 
 def number(x: Number, decimals: int = 4) -> str:
-    """Format a number with this many decimals; keep "inf", and show None as a dash."""
-    return "-" if x is None else x if isinstance(x, str) else f"{x:.{decimals}f}"
+    """Format a number with this many decimals, or an exponent; keep "inf", and show None as a dash."""
+    if x is None or isinstance(x, str):
+        return x or "-"
+    return f"{x:.{decimals}f}" if abs(x) < LONG else f"{x:.{decimals}g}"
 
 
 def _table(*headings: str) -> Table:

@@ -6,7 +6,7 @@ from enum import IntEnum
 from undelude._errors import is_ours, users_line
 
 # Types that undelude raises with a message that says what to do.
-EXPECTED = (ValueError, TypeError, OSError, ImportError, FloatingPointError)
+EXPECTED = (ValueError, TypeError, OSError, ImportError, FloatingPointError, MemoryError)
 
 
 class ExitCode(IntEnum):

@@ -1,6 +1,7 @@
 """The command `undelude export`."""
 
 import dataclasses
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +14,8 @@ import tyro
 from undelude._cli.certify import Directory
 from undelude._cli.console import make_console, working
 from undelude._cli.errors import ExitCode, UsageError
-from undelude._runs import agent_files
-from undelude._runs.config import WholeNumber
+from undelude._cli.permission import check_may_call_task
+from undelude._runs.config import Text, WholeNumber
 from undelude._runs.directory import RunDirectory
 from undelude._runs.export import check_free, export, read_export
 from undelude.tasks.registry import make
@@ -37,6 +38,8 @@ class Export:
     """Number of episodes at a time; by default one, without a batch axis."""
     overwrite: bool = False
     """Also write into a folder that is not empty, over an earlier export."""
+    task: Text = None
+    """The task, package.module:factory, of a run that you did not make on this machine: allows calling it."""
 
     def run(self, args: Sequence[str]) -> ExitCode:
         """Run the command."""
@@ -49,7 +52,10 @@ class Export:
             check_free(self.out, overwrite=self.overwrite, option="--overwrite")
         except FileExistsError as error:
             raise UsageError(str(error)) from error
-        agent = agent_files.load(run.agent_folder)
+        run.check_numerics()
+        command = f"undelude export {shlex.join([str(self.directory), '--out', str(self.out)])}"
+        check_may_call_task(run, self.task, command=command)
+        agent = run.load_agent()
         with working(make_console(stderr=True), "exporting"):
             size = {"num_rounds": self.num_rounds, "batch_size": self.batch_size}
             folder = export(make(run.config.task), agent, self.out, overwrite=self.overwrite, **size)

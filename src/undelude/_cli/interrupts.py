@@ -1,18 +1,26 @@
-"""Ctrl-C and SIGTERM in a command that writes files."""
+"""Ctrl-C, SIGTERM and a closed terminal (SIGHUP) in a command that writes files."""
 
 import contextlib
+import contextvars
+import errno
+import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
+from undelude._cli.errors import CommandError, ExitCode
+
+T = TypeVar("T")
 # The default handler of each signal. Other handlers, such as SIG_IGN or the caller's own, stay in place.
-DEFAULTS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+DEFAULTS: dict[signal.Signals, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+if hasattr(signal, "SIGHUP"):  # Not on Windows.
+    DEFAULTS[signal.SIGHUP] = signal.SIG_DFL
 
 
 class Interrupts:
-    """A context in which Ctrl-C and SIGTERM raise `KeyboardInterrupt`, but not while a file is being written.
+    """A context in which the signals of `DEFAULTS` raise `KeyboardInterrupt`, but not while a file is being written.
 
     Python drops an exception raised in a callback of its garbage collector, and JAX has such a callback; `check` raises
     the interrupt again.
@@ -46,6 +54,33 @@ class Interrupts:
         if self.received is not None:
             raise KeyboardInterrupt
 
+    def error(self, message: str) -> CommandError:
+        """Return the error with which the command ends after a signal; `message` names the files."""
+        code = ExitCode.INTERRUPTED if self.received in (None, signal.SIGINT) else ExitCode.TERMINATED
+        return CommandError(f"{code.name.lower()}; {message}", code)
+
+    def run(self, call: Callable[[], T]) -> T:
+        """Return what `call` returns; a signal ends the wait for it at once.
+
+        Python runs the handler of a signal only after a call into XLA returns, which a long measurement does late. So
+        `call` runs in another thread. It must write nothing: after a signal it is left alone until the process ends.
+        """
+        outcome: list[Callable[[], T]] = []
+
+        def work() -> None:
+            try:
+                result = context.run(call)
+            except BaseException as error:
+                outcome.append(_raiser(error))
+            else:
+                outcome.append(lambda: result)
+            done.set()
+
+        context, done = contextvars.copy_context(), threading.Event()
+        threading.Thread(target=work, daemon=True).start()
+        done.wait()
+        return outcome[0]()
+
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Delay signals until the block ends, so that it writes complete files."""
@@ -58,9 +93,33 @@ class Interrupts:
 
     def _handle(self, number: int, _: object) -> None:
         self.received = signal.Signals(number)
+        _leave_closed_terminal()
         if not self._held:
             raise KeyboardInterrupt
 
     def _drop_interrupt(self, unraisable: Any) -> None:
         if not issubclass(unraisable.exc_type, KeyboardInterrupt):
             self._hook(unraisable)
+
+
+def _raiser(error: BaseException) -> Callable[[], Any]:
+    def fail() -> Any:
+        raise error
+
+    return fail
+
+
+def _leave_closed_terminal() -> None:
+    """Send further output nowhere if the terminal was closed: an error while printing would hide the interrupt."""
+    try:
+        import termios
+    except ModuleNotFoundError:  # Windows.
+        return
+    for number in (1, 2):
+        try:
+            termios.tcgetattr(number)
+        except termios.error as error:
+            if error.args[0] == errno.EIO:
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, number)
+                os.close(nowhere)

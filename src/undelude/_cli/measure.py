@@ -15,17 +15,23 @@ from undelude._certificate.certificate import certify
 from undelude._certificate.example_episode import example_episode
 from undelude._certificate.per_episode import MARKS
 from undelude._cli.errors import explain
+from undelude._cli.interrupts import Interrupts
+from undelude._distributions import Symbols, num_symbols
 from undelude._drawing.film import Film, film, side_by_side, write_gif
 from undelude._process.process import InteractionProcess
 from undelude._process.task import AbstractTask
 from undelude._rollout.rollout import rollout
 from undelude._runs.config import Config
 from undelude._runs.directory import RunDirectory
+from undelude._runs.example_episode import READERS
+from undelude._runs.layout import FILM, MOST
 
 # Episodes per row of metrics: the standard error of a KL is then a few percent of it.
 EPISODES_A_ROW = 256
 # Episodes from which the film is chosen.
 BEGINNINGS = 64
+# Numbers in the example episode of a certificate, for its file and for the memory that choosing it takes.
+MOST_NUMBERS = 2**20
 # Episodes per certificate.
 NUM_EPISODES = 4096
 
@@ -68,18 +74,37 @@ def make_certificate(
         warnings.simplefilter("ignore", UserWarning)  # The notes hold the same warnings and are printed.
         report = certify(process, agent, key=key, num_episodes=num_episodes).to_dict()
     try:
-        episode = example_episode(process, agent, key=key)
+        too_large = too_large_for_an_example(process)
+        episode = None if too_large else example_episode(process, agent, key=key)
+        report["notes"] |= {"episode": too_large} if too_large else {}
     except TypeError:  # Theta is continuous, or actions are not symbols.
         episode = None
     head = {"task": config.task, "agent": report["agent"], "teaching": config.teaching}
     return head | {name: value for name, value in report.items() if name not in head} | {"episode": episode}
 
 
-def write_film(run: RunDirectory, agent: AbstractAgent, process: InteractionProcess, console: Console) -> None:
+def too_large_for_an_example(process: InteractionProcess) -> str | None:
+    """Return why the certificate of a process has no example episode, if it would hold too many numbers."""
+    if not process.finite:
+        return None
+    actions = num_symbols(process.action_spec) if isinstance(process.action_spec, Symbols) else 0
+    numbers = (process.num_rounds + 1) * (process.num_thetas + actions) * len(READERS)
+    return f"it would hold {numbers} numbers, of {MOST_NUMBERS} at most." if numbers > MOST_NUMBERS else None
+
+
+def write_film(
+    run: RunDirectory, agent: AbstractAgent, process: InteractionProcess, console: Console, interrupts: Interrupts
+) -> None:
     """Write `episode.gif` if the task has a drawing; print an error in the drawing, but do not raise it."""
     try:
-        if (frames := make_film(agent, process, run.config)) is not None:
+        frames = interrupts.run(lambda: make_film(agent, process, run.config))
+        if frames is None:
+            return
+        with interrupts.held():
             write_gif(run.film_file, frames)
+            if (size := run.film_file.stat().st_size) > MOST[FILM]:
+                run.film_file.unlink()
+                raise ValueError(f"it would have {size} bytes, of {MOST[FILM]} at most.")
     except Exception as error:
         console.print(f"No film of {run.config.task}: {explain(error)}", soft_wrap=True)
 

@@ -10,7 +10,7 @@ from undelude._certificate.certificate import QUANTITIES
 from undelude._certificate.replicates import interval
 from undelude._cli.console import make_console, print_intervals
 from undelude._cli.errors import CommandError, ExitCode, UsageError
-from undelude._files import write_atomically
+from undelude._files import sweep, write_atomically
 from undelude._runs import layout
 from undelude._runs.config import Config, check_config
 from undelude._runs.directory import RunDirectory
@@ -42,6 +42,9 @@ def run_seeds(
     if out.exists() and not resume and any(out.iterdir()):
         raise UsageError(f"{out} is not empty: use --resume to resume the runs in it, or another --out.")
     seeds = range(config.seed, config.seed + num_seeds)
+    for folder in layout.seed_folders(out):
+        if folder.is_symlink():
+            raise UsageError(f"{folder} is a symbolic link: put the run itself there, or remove it.")
     try:
         check_config(dataclasses.replace(config, seed=seeds[-1]))
     except ValueError as error:
@@ -58,6 +61,7 @@ def run_seeds(
             raise
         certificates.append(run.read_certificate())
     summary = summarise(certificates, [*seeds])
+    sweep(out / layout.SEEDS)
     write_atomically(out / layout.SEEDS, (json_format.dumps(summary, indent=2) + "\n").encode())
     if json:
         print(json_format.dumps(summary, indent=2))

@@ -14,9 +14,9 @@ from undelude._cli.errors import UsageError
 from undelude._cli.interrupts import Interrupts
 from undelude._cli.measure import keys, make_certificate, measurer, write_film
 from undelude._process.process import InteractionProcess
-from undelude._runs import agent_files
 from undelude._runs.checkpoints import SECONDS_BETWEEN, Checkpoints
-from undelude._runs.config import Config, devices
+from undelude._runs.config import Config
+from undelude._runs.config_file import devices
 from undelude._runs.directory import RunDirectory
 from undelude._teaching.loop import Row, Run, default_optimizer, initial_state, teach
 from undelude._teaching.settings import Teaching
@@ -64,7 +64,7 @@ class Session:
         agent: the agent before its first update.
         teaching: the teaching of the run.
         console: shows progress.
-        interrupts: handles Ctrl-C and SIGTERM.
+        interrupts: handles Ctrl-C, SIGTERM and SIGHUP.
         tensorboard: whether to write the metrics for TensorBoard too.
         checkpoint_every: seconds between two checkpoints.
     """
@@ -86,18 +86,18 @@ class Session:
         self.interrupts.check()
         if run.certificate_file.exists() and run.report_file.exists():
             return times
-        agent = agent_files.load(run.agent_folder)
+        agent = run.load_agent()
         if not run.certificate_file.exists():
             started = time.perf_counter()
             with working(self.console, "certifying"):
-                certificate = make_certificate(agent, self.process, run.config)
+                certificate = self.interrupts.run(lambda: make_certificate(agent, self.process, run.config))
             with self.interrupts.held():
                 run.write_certificate(certificate)
                 run.report_file.unlink(missing_ok=True)
             times["certificate"] = time.perf_counter() - started
         if not run.report_file.exists():
             started = time.perf_counter()
-            write_film(run, agent, self.process, self.console)
+            write_film(run, agent, self.process, self.console, self.interrupts)
             with working(self.console, "drawing the page"):
                 from undelude._report import write_report  # Imports matplotlib, which takes long to load.
 
@@ -111,13 +111,14 @@ class Session:
         run, config = self.run, self.run.config
         optimizer = default_optimizer(config.learning_rate, config.steps)
         state = initial_state(self.agent, self.teaching, optimizer)
-        with Checkpoints(run.checkpoints_folder, self.checkpoint_every, run.metrics_file) as checkpoints:
+        places = run.checkpoints_folder, self.checkpoint_every, run.metrics_file
+        with Checkpoints(*places, config_digest=run.digest) as checkpoints:
             state = checkpoints.restore(state, warn=self._warn) or state
             start = int(state.update)
             if start == config.steps or (start == 0 and self._is_trained()):
                 self.console.print(f"{run.path} is finished: all {config.steps} updates are made.", soft_wrap=True)
                 if start:  # After a crash, the agent folder may still hold the agent of an earlier update.
-                    agent_files.save(state.agent, run.agent_folder)
+                    run.save_agent(state.agent)
                 gather("")
                 return {}
             if not start and run.read_metrics():
@@ -127,7 +128,7 @@ class Session:
             if start:
                 self.console.print(f"Going on from update {start} of {config.steps}.")
             now = versions() | {"devices": devices()}
-            if changed := [name for name, new in now.items() if run.versions.get(name, new) != new]:
+            if changed := [name for name, new in now.items() if run.began_with.get(name, new) != new]:
                 names = ", ".join(changed)
                 self.console.print(
                     f"Warning: {names} changed since the run began; the results may differ in the last bits.",
@@ -156,6 +157,7 @@ class Session:
                 # Report the first error: saving may fail for the same reason, such as a full disk.
                 with contextlib.suppress(Exception):
                     self._save(checkpoints, state)
+                run.check_place()  # If the folder is gone, that is the cause.
                 raise
             except KeyboardInterrupt:
                 self._save(checkpoints, state)
@@ -194,7 +196,7 @@ class Session:
         """Save the agent, then the checkpoint: a checkpoint of the last update implies that the agent is final."""
         if int(state.update):
             with self.interrupts.held():
-                agent_files.save(state.agent, self.run.agent_folder)
+                self.run.save_agent(state.agent)
                 checkpoints.save(state)
                 checkpoints.wait()
 

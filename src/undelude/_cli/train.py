@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import inspect
 import json as json_format
-import signal
 import time
 import warnings
 from collections.abc import Sequence
@@ -27,7 +26,7 @@ from undelude._cli.session import UPDATES, Session, teach_run
 from undelude._process.process import InteractionProcess
 from undelude._rollout.rollout import rollout
 from undelude._runs.checkpoints import SECONDS_BETWEEN, updates_in
-from undelude._runs.config import SIZES, Config, WholeNumber, check_config, names_with, option
+from undelude._runs.config import SIZES, Config, Number, WholeNumber, check_config, names_with, option
 from undelude._runs.directory import RunDirectory
 from undelude._runs.errors import RunError
 from undelude._runs.layout import is_run
@@ -64,12 +63,14 @@ class Train:
     """With --coordinator: the number of processes."""
     process_id: WholeNumber = None
     """With --coordinator: the index of this process, from 0. Only process 0 writes DIR and prints."""
+    join_timeout: Number = None
+    """With --distributed: seconds to wait for the other processes to start; 300 by default."""
     checkpoint_every: float = SECONDS_BETWEEN
     """Seconds between two checkpoints. A crash loses at most the training of these seconds and of one write."""
 
     def run(self, args: Sequence[str]) -> ExitCode:
         """Run the command; `args` are the arguments after `train`."""
-        cluster = distributed.Cluster(self.coordinator, self.num_processes, self.process_id)
+        cluster = distributed.Cluster(self.coordinator, self.num_processes, self.process_id, self.join_timeout)
         if not self.distributed:
             cluster.check_unused()
         if self.num_seeds != 1:
@@ -132,7 +133,9 @@ class Train:
         except ValueError as error:
             raise UsageError(str(error)) from error
         backend.configure(batch_size=config.batch_size)
-        process = make(config.task)
+        if run is not None:
+            run.check_numerics()
+        process = make(config.task)  # The user named it on the command line.
         agent = make_agent(config, process)
         is_new = run is None
         run = run or RunDirectory.create(self.out, config)
@@ -149,8 +152,7 @@ class Train:
                         run.discard_if_empty()
                     raise
         except KeyboardInterrupt:
-            code = ExitCode.TERMINATED if interrupts.received == signal.SIGTERM else ExitCode.INTERRUPTED
-            raise CommandError(f"{code.name.lower()}; the run so far is in {self.out}. {resume}", code) from None
+            raise interrupts.error(f"the run so far is in {self.out}. {resume}") from None
         except Exception as error:
             if is_disk_full(error):
                 last = max(updates_in(run.checkpoints_folder), default=0)

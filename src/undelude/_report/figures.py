@@ -13,7 +13,7 @@ from undelude._certificate.quantity import Quantity
 from undelude._drawing.colours import DO, DO_TEXT, INK, MUTED, RULE, SEE, SEE_TEXT
 from undelude._drawing.strips import frame_truth, listed, mark_actions, round_ticks, shade, symbol_ticks
 from undelude._drawing.svg import FONT, STYLE, WIDTH, Svg, to_figure
-from undelude._report.words import short
+from undelude._report.words import LONG, short
 from undelude._runs.contents import RunContents
 from undelude._runs.example_episode import READERS, ExampleEpisode
 
@@ -266,7 +266,7 @@ def _interval(axes: Axes, y: int, q: Quantity, colour: str, marker: str) -> None
 def _label_ends(axes: Axes, curves: dict[str, np.ndarray]) -> None:
     """Write the last value next to the end of each line, moved apart if the labels would touch."""
     lo, hi = (math.log(v) for v in axes.get_ylim())
-    ends = {name: (math.log(_last(y)) - lo) / (hi - lo) for name, y in curves.items()}
+    ends = {name: min(max((math.log(_last(y)) - lo) / (hi - lo), 0.0), 1.0) for name, y in curves.items()}
     order = sorted(ends, key=lambda name: ends[name])
     if len(order) == 2 and (overlap := 0.2 - (ends[order[1]] - ends[order[0]])) > 0:
         ends[order[0]] -= overlap / 2
@@ -281,15 +281,19 @@ def _log_ticks(axes: Axes, which: Literal["x", "y"], values: np.ndarray, *, marg
     values = values[np.isfinite(values) & (values > 1e-7)]
     lo, hi = (values.min(), values.max()) if len(values) else (1e-3, 1.0)
     lo, hi = lo / margin, hi * margin
-    decades = range(math.floor(math.log10(lo)), math.ceil(math.log10(hi)) + 1)
     span = math.log10(hi / lo)
+    decades = range(math.floor(math.log10(lo)), math.ceil(math.log10(hi)) + 1, max(1, round(span / 8)))
     steps = (1, 2, 5) if span < 1.7 else (1, 3) if span < 3 else (1,)
     ticks = [m * 10.0**d for d in decades for m in steps if lo <= m * 10.0**d <= hi]
     axis, set_limits = (axes.xaxis, axes.set_xlim) if which == "x" else (axes.yaxis, axes.set_ylim)
     set_limits(lo, hi)
-    axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.10f}".rstrip("0").rstrip(".")))
+    axis.set_major_formatter(FuncFormatter(lambda v, _: _decimal(v)))
     axis.set_ticks(ticks)
     axis.set_ticks([], minor=True)
+
+
+def _decimal(v: float) -> str:
+    return f"{v:.10f}".rstrip("0").rstrip(".") if v < LONG else f"{v:.0e}"
 
 
 def _from_zero(axes: Axes) -> None:

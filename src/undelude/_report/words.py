@@ -21,6 +21,8 @@ WIDTH = 2.0
 SURE = 0.9
 # Largest number of decimals; more would show the rounding of 32-bit distributions.
 MAX_DECIMALS = 6
+# Size from which a number is written with an exponent.
+LONG = 1e9
 # Text for a missing number.
 NONE = "\N{EN DASH}"
 # KL(answer || agent), without line breaks.
@@ -80,7 +82,8 @@ def with_error(q: Quantity) -> str:
 
 
 def _fixed(x: float, decimals: int) -> str:
-    return f"{x:.{decimals}f}".replace("-", "\N{MINUS SIGN}")
+    text = f"{x:.{decimals}f}" if abs(x) < LONG else f"{x:.2g}"
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def verdict(run: RunContents) -> Verdict:

@@ -4,7 +4,9 @@ import hashlib
 import json
 import math
 import os
+import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -17,13 +19,15 @@ from safetensors.numpy import save as save_safetensors
 from undelude._agents.base import AbstractAgent
 from undelude._agents.networks.network import AbstractLearnedAgent, check_agent_config
 from undelude._agents.networks.registry import ARCHITECTURES
-from undelude._files import json_object, read_json, write_atomically
+from undelude._files import json_object, read_bytes, read_json, write_atomically
 
 FORMAT = 3
 SHA = "weights_sha256"
 AGENTS = {agent.__name__: agent for agent in ARCHITECTURES.values()}
 # Most bytes of an agent's description and of the list of its arrays; usually a few thousand.
 MAX_DESCRIPTION = 2**18
+# The files of an agent.
+DESCRIPTION, WEIGHTS = "agent.json", "weights.safetensors"
 # NumPy's names for the dtypes of safetensors.
 TYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I32": "int32", "I64": "int64"}
 
@@ -35,6 +39,11 @@ def save(agent: AbstractAgent, path: str | os.PathLike[str]) -> None:
         TypeError: the agent is not a learned one; an exact agent is built from its process.
         ValueError: it has more arrays than `load` accepts.
     """
+    write_agent(agent, Path(path))
+
+
+def write_agent(agent: AbstractAgent, folder: Path, **origin: str) -> None:
+    """Do the same; `origin` are more entries for `agent.json`, which `load` ignores."""
     if not (isinstance(agent, AbstractLearnedAgent) and type(agent) in AGENTS.values()):
         raise TypeError(
             f"{type(agent).__name__} cannot be saved; these can: {', '.join(AGENTS)}. "
@@ -42,29 +51,33 @@ def save(agent: AbstractAgent, path: str | os.PathLike[str]) -> None:
         )
     weights = save_safetensors(_named_arrays(agent))
     # The digest ties the two files together: it finds a crash between their writing, and a flipped bit.
-    about = {"format": FORMAT, "agent": type(agent).__name__, "config": agent.config, SHA: digest(weights)}
-    header = json.dumps(about, indent=2).encode()
+    description = {"format": FORMAT, "agent": type(agent).__name__, "config": agent.config, SHA: digest(weights)}
+    header = json.dumps(description | origin, indent=2).encode()
     if max(len(header), int.from_bytes(weights[:8], "little")) > MAX_DESCRIPTION:
         raise ValueError("an agent of so many layers or parts cannot be saved; give it fewer and wider ones.")
-    folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "weights.safetensors", weights)
-    write_atomically(folder / "agent.json", header)
+    write_atomically(folder / WEIGHTS, weights)
+    write_atomically(folder / DESCRIPTION, header)
 
 
 def load(path: str | os.PathLike[str]) -> AbstractAgent:
     """Read the agent that `save` wrote. Sizes are checked before anything is allocated.
 
+    An agent that was saved in another precision is cast to the present one, that of `jax_enable_x64`.
+
     Raises:
         FileNotFoundError: there is no agent at `path`.
         ValueError: a file is damaged or does not fit; the message names it.
+
+    Warns:
+        UserWarning: 64-bit weights are rounded to 32 bits.
     """
     folder = Path(path)
-    header_file, weights_file = folder / "agent.json", folder / "weights.safetensors"
+    header_file, weights_file = folder / DESCRIPTION, folder / WEIGHTS
     for file in (header_file, weights_file):
         if not file.is_file():
             raise FileNotFoundError(f"no agent at {folder}: {file.name} is missing.")
-    header = read_json(header_file, most=MAX_DESCRIPTION)
+    header = read_json(header_file, most=MAX_DESCRIPTION, follow=True)
     if header.get("format") != FORMAT:
         raise ValueError(f"{header_file} has format {header.get('format')!r:.99}; this version reads format {FORMAT}.")
     if header.get("agent") not in [*AGENTS]:
@@ -82,14 +95,18 @@ def load(path: str | os.PathLike[str]) -> AbstractAgent:
         raise ValueError(f"{header_file} does not describe a {header['agent']}: {why}.") from error
     expected = {keystr(path): leaf for path, leaf in tree_flatten_with_path(agent)[0]}
     for name in sorted(expected.keys() | found.keys()):
-        want = f"{expected[name].dtype} {list(expected[name].shape)}" if name in expected else "missing"
-        if (have := found.get(name, "missing")) != want:
+        want = Stored(str(expected[name].dtype), str([*expected[name].shape])) if name in expected else None
+        if not _agree(have := found.get(name), want):
             shown = name if name in expected else f"{name!r:.99}"
-            raise ValueError(f"{weights_file}: {shown} is {have:.99}, but {header_file.name} needs {want}.")
-    size += sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in expected.values())
-    if (real := weights_file.stat().st_size) != size:
-        raise ValueError(f"{weights_file} is damaged: it has {real} bytes, not {size}. {_RESTORE}")
-    weights = weights_file.read_bytes()
+            missing = "missing"
+            raise ValueError(
+                f"{weights_file}: {shown} is {f'{have or missing}':.99}, but {header_file.name} needs "
+                f"{want or missing}."
+            )
+    size += sum(math.prod(x.shape) * np.dtype(found[name].dtype).itemsize for name, x in expected.items())
+    weights = read_bytes(weights_file, most=size, remedy=_RESTORE, follow=True)
+    if len(weights) != size:
+        raise ValueError(f"{weights_file} is damaged: it has {len(weights)} bytes, not {size}. {_RESTORE}")
     try:
         arrays = load_safetensors(weights)
     except (SafetensorError, KeyError) as error:  # KeyError for a dtype that NumPy lacks.
@@ -100,8 +117,15 @@ def load(path: str | os.PathLike[str]) -> AbstractAgent:
             raise ValueError(f"{weights_file} is damaged: {name} holds numbers that are not finite. {_RESTORE}")
     if header.get(SHA) != digest(weights):
         raise ValueError(f"{weights_file} does not match the digest in {header_file.name}. {_RESTORE}")
+    with np.errstate(over="ignore"):
+        cast = {name: array.astype(expected[name].dtype) for name, array in arrays.items()}
+    if any(x.itemsize < arrays[name].itemsize for name, x in cast.items()):
+        if not all(np.isfinite(x).all() for x in cast.values()):
+            raise ValueError(f"{weights_file} holds numbers that are too large for 32 bits: set jax_enable_x64.")
+        message = f"{folder} was saved with jax_enable_x64 on, and is rounded to 32 bits, because it is off now."
+        warnings.warn(message, stacklevel=2)
     leaves, treedef = tree_flatten_with_path(agent)
-    return tree_unflatten(treedef, [jax.numpy.asarray(arrays[keystr(path)]) for path, _ in leaves])
+    return tree_unflatten(treedef, [jax.numpy.asarray(cast[keystr(path)]) for path, _ in leaves])
 
 
 _RESTORE = "Restore it from a copy, or teach the agent again."
@@ -112,8 +136,29 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _read_header(file: Path) -> tuple[dict[str, str], int]:
-    """Return dtype and shape of each array that a safetensors file lists, and the size of its header in bytes."""
+class Stored(NamedTuple):
+    """The dtype and the shape of an array."""
+
+    dtype: str
+    shape: str
+
+    def __str__(self) -> str:
+        return f"{self.dtype} {self.shape}"
+
+
+# Types that differ only by the precision that JAX had when the agent was saved.
+PRECISIONS = ({"float32", "float64"}, {"int32", "int64"})
+
+
+def _agree(have: Stored | None, want: Stored | None) -> bool:
+    """Return whether a stored array can be the array `want`, after a cast to JAX's precision."""
+    if have is None or want is None or have.shape != want.shape:
+        return False
+    return have.dtype == want.dtype or any({have.dtype, want.dtype} <= types for types in PRECISIONS)
+
+
+def _read_header(file: Path) -> tuple[dict[str, Stored], int]:
+    """Return the arrays that a safetensors file lists, and the size of its header in bytes."""
     with file.open("rb") as opened:
         size = int.from_bytes(opened.read(8), "little")
         if size > MAX_DESCRIPTION:
@@ -131,7 +176,7 @@ def _read_header(file: Path) -> tuple[dict[str, str], int]:
             isinstance(entry, dict) and isinstance(entry.get("dtype"), str) and isinstance(entry.get("shape"), list)
         ):
             raise ValueError(f"{file} is damaged: {name!r:.99} in its header is not an array. {_RESTORE}")
-        found[name] = f"{TYPES.get(entry['dtype'], repr(entry['dtype']))} {entry['shape']}"
+        found[name] = Stored(TYPES.get(entry["dtype"], repr(entry["dtype"])), str(entry["shape"]))
     return found, 8 + size
 
 

@@ -2,23 +2,19 @@
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from undelude._certificate.certificate import QUANTITIES
+from undelude._certificate.certificate import QUANTITIES, RANGES
 from undelude._files import plain, read_json, write_atomically
-from undelude._runs.layout import damaged
+from undelude._runs.config_file import DIGEST
+from undelude._runs.layout import CERTIFICATE, CONFIG, MOST, damaged
 
 # Entries that are strings.
-WORDS = ("task", "agent", "own_actions", "teaching")
-
-
-def is_quantity(x: Any) -> bool:
-    """Return whether `x` can be a measured number in a file."""
-    if x is None or x == "inf":
-        return True
-    return isinstance(x, int | float) and not isinstance(x, bool) and abs(x) < 1e300
+WORDS = ("task", "agent", "teaching", DIGEST)
+# Tolerance of a range, for the rounding of 32-bit sums, and the largest size of a number that can be drawn.
+ROUNDING, LARGEST = 1e-3, 1e100
 
 
 def to_float(x: Any) -> float | None:
@@ -27,9 +23,19 @@ def to_float(x: Any) -> float | None:
 
 
 def check_quantity(name: str, x: Any) -> None:
-    """Raise `ValueError` if `x` cannot be a measured number in a file."""
-    if not is_quantity(x):
-        raise ValueError(f'{name} must be a number, null or "inf", not {x!r:.99}')
+    """Raise `ValueError` if `x` cannot be the quantity `name`, or its standard error, in a file."""
+    low, high = RANGES.get(name, (-math.inf, math.inf))
+    may_be_infinite = high == math.inf
+    if name.endswith("_se") or name == "seconds":
+        low, may_be_infinite = 0.0, False
+    if isinstance(x, int | float) and not isinstance(x, bool):
+        if max(low, -LARGEST) <= x <= min(high + ROUNDING, LARGEST):
+            return
+    elif x is None or (x == "inf" and may_be_infinite):
+        return
+    span = f" from {low:g} to {high:g}" if high < math.inf else f" of at least {low:g}" if low > -math.inf else ""
+    also = ', null or "inf"' if may_be_infinite else " or null"
+    raise ValueError(f"{name} must be a number{span}{also}, not {x!r:.99}")
 
 
 def _check_text(name: str, x: Any) -> None:
@@ -37,8 +43,13 @@ def _check_text(name: str, x: Any) -> None:
         raise ValueError(f"{name} must be a string, not {x!r:.99}")
 
 
+def _check_mark(name: str, x: Any) -> None:
+    if x not in ("do", "see"):
+        raise ValueError(f"{name} must be do or see, not {x!r:.99}")
+
+
 def _check_count(name: str, x: Any) -> None:
-    if not (isinstance(x, int) and 1 <= x < 2**63):
+    if not (type(x) is int and 1 <= x < 2**63):
         raise ValueError(f"{name} must be a whole number of at least 1, not {x!r:.99}")
 
 
@@ -50,7 +61,8 @@ def _check_texts(name: str, x: Any) -> None:
 # The check of each entry.
 CHECKS: dict[str, Callable[[str, Any], None]] = {
     **dict.fromkeys(WORDS, _check_text),
-    "num_episodes": _check_count,
+    "own_actions": _check_mark,
+    **dict.fromkeys(("num_episodes", "num_rounds"), _check_count),
     **dict.fromkeys((*QUANTITIES, *(f"{name}_se" for name in QUANTITIES), "seconds"), check_quantity),
     **dict.fromkeys(("versions", "notes"), _check_texts),
 }
@@ -70,23 +82,36 @@ def check_certificate(data: dict[str, Any], *, partial: bool = False) -> None:
             raise ValueError(f"{name} is missing")
 
 
-def read_certificate(file: Path, *, partial: bool = False) -> dict[str, Any]:
+def read_certificate(file: Path, *, config: Mapping[str, Any], partial: bool = False) -> dict[str, Any]:
     """Read and check a `certificate.json`; the example episode is left to `parse_episode`.
 
     Args:
         file: the file.
+        config: the entries of the `config.json` that it belongs to.
         partial: whether entries may be missing.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is damaged; the message names the entry.
+        ValueError: it is damaged or belongs to another run; the message names the entry.
     """
-    data = read_json(file, remedy=rewrite(file))
+    data = read_json(file, most=MOST[CERTIFICATE], remedy=remedy(file))
     try:
         check_certificate(data, partial=partial)
     except ValueError as error:
-        raise damaged(file, error, rewrite(file)) from error
+        raise damaged(file, error, remedy(file)) from error
+    for name in (DIGEST, "task", "teaching"):
+        check_same(file, name, data, config, remedy(file))
     return data
+
+
+def check_same(file: Path, name: str, data: Mapping[str, Any], config: Mapping[str, Any], advice: str) -> None:
+    """Raise `ValueError` if an entry of `file` is not that of `config.json`, if both have it."""
+    have, want = data.get(name), config.get(name)
+    if have is not None and want is not None and have != want:
+        raise ValueError(
+            f"{file} belongs to another run or configuration: its {name} is {have!r:.99}, and {CONFIG} has "
+            f"{want!r:.99}. {advice}"
+        )
 
 
 def write_certificate(file: Path, certificate: dict[str, Any]) -> None:
@@ -94,6 +119,6 @@ def write_certificate(file: Path, certificate: dict[str, Any]) -> None:
     write_atomically(file, (json.dumps(plain(certificate), indent=2, allow_nan=False) + "\n").encode())
 
 
-def rewrite(file: Path) -> str:
-    """Return the remedy for a damaged certificate."""
+def remedy(file: Path) -> str:
+    """Return the remedy for a damaged certificate or film."""
     return f"Write it again with: undelude certify {file.parent}"

@@ -3,7 +3,10 @@
 import functools
 import json
 import logging
+import os
+import re
 import shutil
+import stat
 import sys
 import tempfile
 import time
@@ -17,8 +20,9 @@ import jax
 import numpy as np
 from jax.tree_util import keystr, tree_flatten_with_path, tree_unflatten
 
-from undelude._files import read_json, sync, write_atomically
+from undelude._files import read_bytes, read_json, remove, sync, write_atomically
 from undelude._runs.agent_files import digest
+from undelude._runs.config_file import DIGEST
 from undelude._teaching.updates import TeachingState
 
 KEPT = 2
@@ -27,6 +31,8 @@ SECONDS_BETWEEN = 10.0
 SEAL = "sha256.json"
 # A generous bound, in bytes, on Orbax's metadata files.
 METADATA_BYTES = 200_000
+# Bytes of a checkpoint beyond those of its arrays, when it is read: more than any has.
+MARGIN = 2**24
 # Suffix of a folder that is being written or deleted: a folder named by an update alone is complete.
 PART = ".part"
 
@@ -43,14 +49,22 @@ class Checkpoints:
         seconds_between: the least number of seconds between two checkpoints.
         metrics_file: synced to the disk before each checkpoint, so that after a power failure it has all rows up to
             the checkpoint.
+        config_digest: of the configuration of the run; a checkpoint with another one is not used. None uses all.
     """
 
-    def __init__(self, folder: Path, seconds_between: float = SECONDS_BETWEEN, metrics_file: Path | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        seconds_between: float = SECONDS_BETWEEN,
+        metrics_file: Path | None = None,
+        config_digest: str | None = None,
+    ):
         import orbax.checkpoint as ocp
 
         _silence_orbax()
         self._ocp = ocp
         self.folder, self.seconds_between, self.metrics_file = folder, seconds_between, metrics_file
+        self.config_digest = config_digest
         folder.mkdir(parents=True, exist_ok=True)
         self._sweep()
         self._orbax = ocp.Checkpointer(ocp.StandardCheckpointHandler(), multiprocessing_options=_alone(ocp))
@@ -111,11 +125,14 @@ class Checkpoints:
             with tempfile.TemporaryFile(dir=self.folder) as room:
                 room.write(bytes(2 * sum(x.nbytes for x in arrays.values()) + METADATA_BYTES))
             self._orbax.save(part.absolute(), args=self._ocp.args.StandardSave(arrays))
-            write_atomically(part / SEAL, json.dumps(_digests(part)).encode())
+            seal = {DIGEST: self.config_digest, "files": _digests(part, self._most(arrays))}
+            write_atomically(part / SEAL, json.dumps(seal).encode())
             for file in part.rglob("*"):
                 sync(file)
             if self.metrics_file is not None:
                 sync(self.metrics_file)
+            if os.path.lexists(self.folder / str(update)):  # A file or a link, which is not a checkpoint.
+                self._set_aside(update)
             part.rename(self.folder / str(update))
             sync(self.folder)
         except BaseException:
@@ -131,13 +148,19 @@ class Checkpoints:
 
     def _set_aside(self, update: int) -> None:
         aside = self.folder / f"{update}.damaged"
-        shutil.rmtree(aside, ignore_errors=True)
+        remove(aside)
         (self.folder / str(update)).rename(aside)
 
     def _sweep(self) -> None:
         """Delete unfinished checkpoints; the thread of a failed write may add files later, for the next sweep."""
-        for part in self.folder.glob(f"*{PART}*"):
-            shutil.rmtree(part, ignore_errors=True)
+        for part in self.folder.glob("*"):
+            if re.fullmatch(rf"[0-9]+{re.escape(PART)}(\..*)?", part.name):
+                remove(part)
+
+    @staticmethod
+    def _most(arrays: dict[str, np.ndarray]) -> int:
+        """Return the most bytes that a checkpoint of such arrays may have."""
+        return 2 * sum(x.nbytes for x in arrays.values()) + MARGIN
 
     def restore(self, like: TeachingState, warn: Callable[[str], None]) -> TeachingState | None:
         """Return the last complete checkpoint, or None if there are no checkpoints.
@@ -171,16 +194,24 @@ class Checkpoints:
 
     def _read(self, update: int, like: TeachingState) -> TeachingState:
         folder = self.folder / str(update)
+        expected = {name: np.zeros(x.shape, x.dtype) for name, x in _named_arrays(like)}
         # Orbax would find damage too, but its reader threads would print to the terminal.
         try:
-            intact = read_json(folder / SEAL) == _digests(folder)
+            seal = read_json(folder / SEAL, most=MARGIN)
+            intact = seal.get("files") == _digests(folder, self._most(expected))
         except FileNotFoundError as error:
             raise ValueError(f"{folder} is damaged ({Path(error.filename).name} is missing)") from error
+        except OSError as error:
+            raise ValueError(f"{folder} cannot be read ({error.strerror})") from error
         except ValueError as error:
             raise ValueError(f"{folder} is damaged ({str(error).removeprefix(f'{folder}/')})") from error
         if not intact:
             raise ValueError(f"{folder} is damaged (a file in it has changed)")
-        expected = {name: np.zeros(x.shape, x.dtype) for name, x in _named_arrays(like)}
+        if self.config_digest is not None and (other := seal.get(DIGEST)) != self.config_digest:
+            raise ValueError(
+                f"{folder} belongs to another run or configuration ({DIGEST} in {SEAL} is {other!r:.99}, not "
+                f"{self.config_digest!r})"
+            )
         try:
             found = self._orbax.restore(folder.absolute(), args=self._ocp.args.StandardRestore(expected))
             for name, want in expected.items():
@@ -217,13 +248,25 @@ def _alone(ocp: Any) -> Any:
 
 
 def updates_in(folder: Path) -> list[int]:
-    """Return the updates of the checkpoints in `folder`, in order."""
-    return sorted(int(file.name) for file in folder.glob("*") if file.name.isdecimal())
+    """Return the updates of the checkpoints in `folder`, in order; other entries are not checkpoints."""
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        names = [x.name for x in entries if x.is_dir(follow_symlinks=False)]
+    return sorted(int(name) for name in names if re.fullmatch("0|[1-9][0-9]{0,17}", name))
 
 
-def _digests(folder: Path) -> dict[str, str]:
-    files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name != SEAL)
-    return {str(file.relative_to(folder)): digest(file.read_bytes()) for file in files}
+def _digests(folder: Path, most: int) -> dict[str, str]:
+    """Return the digest of each file in `folder` but `SEAL`; raise `ValueError` if they are too large, or links."""
+    found, left = {}, most
+    for file in sorted(folder.rglob("*")):
+        name = str(file.relative_to(folder))
+        if name != SEAL and not stat.S_ISDIR((about := file.lstat()).st_mode):
+            if about.st_size > left:
+                raise ValueError(f"its files have more than {most} bytes")
+            left -= about.st_size
+            found[name] = digest(read_bytes(file, most=about.st_size))
+    return found
 
 
 def _named_arrays(state: TeachingState) -> list[tuple[str, jax.Array]]:

@@ -2,24 +2,18 @@
 
 import dataclasses
 import inspect
-import json
 import math
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import jax
 import tyro
 
 from undelude._agents.networks.registry import ARCHITECTURES
 from undelude._checks import MAX_COUNT
-from undelude._files import read_json, write_atomically
-from undelude._runs.layout import RESTORE, damaged
 from undelude._teaching.registry import TEACHINGS
 from undelude._teaching.settings import Per, Target
-from undelude._versions import versions
 
 
 def _or_nothing(kind: type, metavar: str) -> tyro.constructors.PrimitiveConstructorSpec:
@@ -34,11 +28,13 @@ def _or_nothing(kind: type, metavar: str) -> tyro.constructors.PrimitiveConstruc
 
 
 if TYPE_CHECKING:
-    AgentName = TeachingName = str
+    AgentName = str
+    TeachingName = str
 else:
     AgentName, TeachingName = Literal[*ARCHITECTURES], Literal[*TEACHINGS]
 WholeNumber = Annotated[int | None, _or_nothing(int, "INT")]
 Number = Annotated[float | None, _or_nothing(float, "FLOAT")]
+Text = Annotated[str | None, _or_nothing(str, "STR")]
 
 
 def names_with(registry: Mapping[str, Callable[..., Any]], option: str) -> list[str]:
@@ -167,69 +163,10 @@ def train_command(settings: Mapping[str, Any], out: Path | str, *, resume: bool 
         out: the run directory.
         resume: resume the run, which has its settings.
     """
-    command = ["undelude", "train", settings["task"]]
+    x64 = not resume and settings.get("jax_enable_x64") is True
+    command = [*(["JAX_ENABLE_X64=1"] if x64 else []), "undelude", "train", settings["task"]]
     for field in dataclasses.fields(Config)[1:]:
         value = settings.get(field.name)
         if not resume and isinstance(value, str | int | float):
             command += [option(field.name), str(value)]
     return shlex.join([*command, "--out", str(out), *(["--resume"] if resume else [])])
-
-
-def devices() -> str:
-    """Return the number and kind of the devices."""
-    return f"{jax.device_count()} {jax.devices()[0].device_kind}"
-
-
-def write_config(file: Path, config: Config) -> None:
-    """Write `config.json`, with the versions and devices of this process."""
-    data = dataclasses.asdict(config) | {"devices": devices(), "versions": versions()}
-    write_atomically(file, (json.dumps(data, indent=2) + "\n").encode())
-
-
-def read_settings(file: Path) -> dict[str, Any]:
-    """Return the entries of a `config.json`, which another version may have written; only the task must be there.
-
-    Raises:
-        ValueError: the file is damaged.
-    """
-    data = read_json(file, remedy=RESTORE)
-    if not isinstance(data.get("task"), str):
-        raise damaged(file, 'it does not name a task ("task")')
-    return data
-
-
-def read_config(file: Path) -> tuple[Config, dict[str, str]]:
-    """Return the options in `config.json`, and the versions and devices that the run began with.
-
-    Raises:
-        ValueError: the file is damaged; the message names the entry.
-    """
-    data = read_settings(file)
-    recorded = data.pop("versions", {})
-    recorded = recorded if isinstance(recorded, dict) else {}
-    if isinstance(there := data.pop("devices", None), str):
-        recorded["devices"] = there
-    hints = get_type_hints(Config)
-    for name in sorted(data.keys() ^ hints.keys()):
-        what = "is missing" if name in hints else "is unknown to this version of undelude"
-        raise damaged(file, f"{name!r:.99} {what}")
-    for name, hint in hints.items():
-        if not _fits(data[name], hint):
-            raise damaged(file, f"{name!r} cannot be {data[name]!r:.99}")
-    config = Config(**data)
-    try:
-        check_config(config)
-    except ValueError as error:
-        raise damaged(file, error) from error
-    return config, recorded
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    if get_origin(hint) is Literal:
-        return value in get_args(hint)
-    if isinstance(hint, UnionType):
-        return any(_fits(value, part) for part in get_args(hint))
-    numbers = (int, float) if hint is float else hint
-    if hint is float and isinstance(value, int) and abs(value) > 2**63:
-        return False  # An integer may be larger than any float.
-    return isinstance(value, numbers) and not isinstance(value, bool)

@@ -9,9 +9,10 @@ import numpy as np
 from jaxtyping import Float
 
 from undelude._certificate.quantity import Quantity
+from undelude._files import read_bytes
 from undelude._runs import layout
-from undelude._runs.certificate_file import read_certificate, rewrite, to_float
-from undelude._runs.config import read_settings
+from undelude._runs.certificate_file import read_certificate, remedy, to_float
+from undelude._runs.config_file import read_settings
 from undelude._runs.example_episode import ExampleEpisode, parse_episode
 from undelude._runs.metrics import MEASURED, read_metrics
 
@@ -58,6 +59,7 @@ def read_run(path: Path) -> RunContents:
         FileNotFoundError: `path` does not hold a run.
         ValueError: a file is damaged; the message names it and says what to do.
     """
+    layout.check_folder(path)
     if not (path / layout.CONFIG).is_file():
         raise FileNotFoundError(
             f"no run at {path}: {layout.CONFIG} is missing. Write one with: undelude train TASK --out {path}"
@@ -65,12 +67,16 @@ def read_run(path: Path) -> RunContents:
     config = read_settings(path / layout.CONFIG)
     certificate, episode = None, None
     if (file := path / layout.CERTIFICATE).is_file():
-        certificate = read_certificate(file, partial=True)
+        certificate = read_certificate(file, config=config, partial=True)
         if certificate.get("episode") is not None:
             try:
                 episode = parse_episode(certificate["episode"])
             except ValueError as error:
-                raise layout.damaged(file, error, rewrite(file)) from error
-    rows = [dict.fromkeys(MEASURED) | row for row in read_metrics(path / layout.METRICS)]
-    film = file.read_bytes() if (file := path / layout.FILM).is_file() else None
+                raise layout.damaged(file, error, remedy(file)) from error
+    rows = [dict.fromkeys(MEASURED) | row for row in read_metrics(path / layout.METRICS, config=config)]
+    film = None
+    if (file := path / layout.FILM).is_file():
+        film = read_bytes(file, most=layout.MOST[layout.FILM], remedy=remedy(file))
+        if not film.startswith(b"GIF8"):
+            raise layout.damaged(file, "it is not a GIF", remedy(file))
     return RunContents(path, config, rows, certificate, episode, film)

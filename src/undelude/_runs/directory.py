@@ -1,15 +1,18 @@
 """A run directory, which `undelude train` writes and every other command reads."""
 
 import contextlib
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from undelude._files import write_atomically
-from undelude._runs import layout
-from undelude._runs.certificate_file import read_certificate, write_certificate
-from undelude._runs.config import Config, read_config, train_command, write_config
+from undelude._agents.base import AbstractAgent
+from undelude._files import read_json, sweep, write_atomically
+from undelude._runs import agent_files, layout
+from undelude._runs.certificate_file import check_same, read_certificate, write_certificate
+from undelude._runs.config import Config, train_command
+from undelude._runs.config_file import DIGEST, ConfigFile, numerics, read_config, write_config
 from undelude._runs.errors import RunError
 from undelude._runs.metrics import Row, read_metrics, to_lines
 
@@ -20,14 +23,21 @@ class RunDirectory:
     Also `episode.gif`, if the task can be drawn, `tensorboard/`, if asked for, and `.lock`, which a writing process
     holds.
 
+    Attributes:
+        path: the folder.
+        config: the options of the run.
+        digest: of its configuration; its certificate, metrics, checkpoints and agent have the same.
+        began_with: versions of the packages, and the devices, when the run began.
+        may_call_task: whether the task is one of undelude's own, or this user made the run on this machine.
+
     Args:
         path: the folder; see `create` and `open`.
-        config: of the run.
-        versions: of the packages when the run began, and its devices.
+        content: of `config.json`.
     """
 
-    def __init__(self, path: Path, config: Config, versions: dict[str, str] | None = None):
-        self.path, self.config, self.versions = path, config, versions or {}
+    def __init__(self, path: Path, content: ConfigFile):
+        self.path, self.config, self.began_with = path, content.config, content.began_with
+        self.numerics, self.digest, self.may_call_task = content.numerics, content.digest, content.may_call_task
         self.config_file = path / layout.CONFIG
         self.metrics_file = path / layout.METRICS
         self.certificate_file = path / layout.CERTIFICATE
@@ -36,6 +46,7 @@ class RunDirectory:
         self.tensorboard_folder = path / layout.TENSORBOARD
         self.report_file = path / layout.REPORT
         self.film_file = path / layout.FILM
+        self._place = _place(path)
 
     @classmethod
     def create(cls, path: Path, config: Config) -> "RunDirectory":
@@ -44,22 +55,22 @@ class RunDirectory:
         Raises:
             RunError: the folder holds other files or a run.
             OSError: the folder cannot be created.
+            ValueError: the folder holds a link in place of a file of the run.
         """
-        run = cls(path, config)
+        layout.check_folder(path)
         if path.exists() and not path.is_dir():
             raise RunError(f"{path} is a file: use another --out.")
         # Names of the lock and of files that a crash left half-written begin with a dot.
-        if path.exists() and not run.config_file.exists() and any(x.name[0] != "." for x in path.iterdir()):
+        if path.exists() and not layout.is_run(path) and any(x.name[0] != "." for x in path.iterdir()):
             raise RunError(f"{path} is not empty, and not a run: use another --out.")
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OSError(f"the folder {path} cannot be made ({error.strerror}): use another --out.") from error
-        with run.locked():
-            if run.config_file.exists():
+        with _locked(path):
+            if layout.is_run(path):
                 raise RunError(f"{path} holds a run already: use --resume or another --out.")
-            write_config(run.config_file, config)
-        return run
+            return cls(path, write_config(path / layout.CONFIG, config))
 
     @classmethod
     def open(cls, path: Path) -> "RunDirectory":
@@ -67,43 +78,49 @@ class RunDirectory:
 
         Raises:
             RunError: there is no run.
-            ValueError: its `config.json` is damaged.
+            ValueError: its `config.json` is damaged, or it holds a link in place of a file.
         """
         file = path / layout.CONFIG
         if not file.is_file() and (seeds := layout.seed_folders(path)):
             raise RunError(f"{path} holds a run for each of {len(seeds)} seeds: name one, such as {seeds[0]}.")
+        layout.check_folder(path)
         if not file.is_file():
             raise RunError(f"there is no run at {path}: {file.name} is missing. Begin one with undelude train.")
-        return cls(path, *read_config(file))
+        return cls(path, read_config(file))
 
     @property
     def resume_command(self) -> str:
         """The command that resumes the run."""
         return train_command(vars(self.config), self.path, resume=True)
 
+    def check_numerics(self) -> None:
+        """Raise `RunError` if JAX has other settings now, with which the numbers of the run would be others."""
+        for name, now in numerics().items():
+            if (then := self.numerics[name]) != now:
+                raise RunError(
+                    f"{self.path} was made with {name}={then}, and JAX has {now} now: set the environment variable "
+                    f"{name.upper()}={'' if then is None else then if isinstance(then, str) else int(then)}."
+                )
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes from writing here while the block runs; the lock of a killed process is free.
-
-        On systems and file systems without such locks, this does nothing.
+        """Keep other processes from writing here while the block runs, and delete what killed ones left half-written.
 
         Raises:
-            RunError: another process holds the lock.
+            RunError: another process is at work here.
         """
-        try:
-            import fcntl
-        except ModuleNotFoundError:  # Windows.
+        with _locked(self.path):
+            for name in layout.FILES:
+                sweep(self.path / name)
             yield
-            return
-        # A separate file: a lock belongs to a file, not to its name, and the other files are replaced when written.
-        with (self.path / layout.LOCK).open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RunError(f"another process is at work in {self.path}: wait for it, or stop it.") from None
-            except OSError:  # A network file system without locks.
-                pass
-            yield
+
+    def check_place(self) -> None:
+        """Raise `FileNotFoundError` if the folder was renamed or deleted; writing would make another of its name."""
+        if not self._is_in_place:
+            raise FileNotFoundError(
+                f"the folder {self.path} was renamed, moved or deleted while this command was at work in it. Give it "
+                f"this name again, and resume the run with {self.resume_command}"
+            )
 
     def begin(self, update: int) -> list[Row]:
         """Prepare the files for training from `update` on, and return the rows of metrics up to it.
@@ -117,10 +134,7 @@ class RunDirectory:
         if update and (not rows or rows[-1]["update"] != update):
             last = rows[-1]["update"] if rows else 0
             raise layout.damaged(self.metrics_file, f"it ends at update {last}, the checkpoint is at {update}")
-        for file in (self.config_file, self.metrics_file, self.certificate_file, self.report_file, self.film_file):
-            for half_written in self.path.glob(f".{file.name}.*"):
-                half_written.unlink(missing_ok=True)
-        write_atomically(self.metrics_file, to_lines(rows).encode())
+        write_atomically(self.metrics_file, self._lines(rows).encode())
         for outdated in (self.certificate_file, self.report_file, self.film_file):
             outdated.unlink(missing_ok=True)
         return rows
@@ -130,7 +144,7 @@ class RunDirectory:
 
         Call it only inside `locked`.
         """
-        if not self.read_metrics():
+        if self._is_in_place and not self.read_metrics():
             for file in (self.metrics_file, self.config_file, self.path / layout.LOCK):
                 file.unlink(missing_ok=True)
             shutil.rmtree(self.tensorboard_folder, ignore_errors=True)
@@ -140,17 +154,86 @@ class RunDirectory:
 
     def append_metrics(self, row: Row) -> None:
         """Append a row."""
+        self.check_place()
         with self.metrics_file.open("a") as file:
-            file.write(to_lines([row]))
+            file.write(self._lines([row]))
 
     def read_metrics(self) -> list[Row]:
         """Return all rows; see `undelude._runs.metrics`."""
-        return read_metrics(self.metrics_file)
+        return read_metrics(self.metrics_file, config=self._entries)
 
     def write_certificate(self, certificate: dict[str, Any]) -> None:
         """Write `certificate.json`."""
-        write_certificate(self.certificate_file, certificate)
+        self.check_place()
+        write_certificate(self.certificate_file, certificate | {DIGEST: self.digest})
 
     def read_certificate(self) -> dict[str, Any]:
         """Return the content of `certificate.json`; see `undelude._runs.certificate_file`."""
-        return read_certificate(self.certificate_file)
+        return read_certificate(self.certificate_file, config=self._entries)
+
+    def save_agent(self, agent: AbstractAgent) -> None:
+        """Write `agent/`."""
+        self.check_place()
+        agent_files.write_agent(agent, self.agent_folder, **{DIGEST: self.digest})
+
+    def load_agent(self) -> AbstractAgent:
+        """Read `agent/`.
+
+        Raises:
+            FileNotFoundError: there is none, because training did not finish.
+            ValueError: it is damaged or belongs to another run.
+        """
+        if not self.agent_folder.exists():
+            hint = f"training did not finish; resume it with {self.resume_command}"
+            raise FileNotFoundError(f"no agent at {self.agent_folder}: {hint}")
+        agent = agent_files.load(self.agent_folder)
+        file = self.agent_folder / agent_files.DESCRIPTION
+        check_same(file, DIGEST, read_json(file), self._entries, layout.RESTORE)
+        return agent
+
+    @property
+    def _is_in_place(self) -> bool:
+        return _place(self.path) == self._place
+
+    @property
+    def _entries(self) -> dict[str, Any]:
+        """The entries of `config.json` that the other files must agree with."""
+        return vars(self.config) | {DIGEST: self.digest}
+
+    def _lines(self, rows: list[Row]) -> str:
+        return to_lines(row | {DIGEST: self.digest} for row in rows)
+
+
+def _place(path: Path) -> tuple[int, int] | None:
+    """Return what identifies a folder on this machine while it is renamed; None if it is gone."""
+    try:
+        about = path.stat()
+    except OSError:
+        return None
+    return about.st_dev, about.st_ino
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a run directory; the lock of a killed process is free.
+
+    On systems and file systems without such locks, this does nothing.
+    """
+    try:
+        import fcntl
+    except ModuleNotFoundError:  # Windows.
+        yield
+        return
+    # A separate file: a lock belongs to a file, not to its name, and the other files are replaced when written.
+    handle = os.open(path / layout.LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise RunError(f"another process is at work in {path}: wait for it, or stop it.") from None
+    except OSError:  # A network file system without locks.
+        pass
+    try:
+        yield
+    finally:
+        os.close(handle)

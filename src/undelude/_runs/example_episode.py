@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from undelude._runs.certificate_file import LARGEST, ROUNDING
+
 READERS = ("agent", "exact_do", "exact_see")
 # Number of episodes that the example was chosen from, if the file does not say.
 CHOSEN_FROM = 256
@@ -58,14 +60,14 @@ def parse_episode(data: Any) -> ExampleEpisode:
     Raises:
         ValueError: it is not such an episode; the message continues the name of the file.
     """
-    try:
-        rewards = np.asarray(data["rewards"], dtype=float)
-        T = len(rewards)
-        theta, actions = np.asarray(data["theta"]), np.asarray(data["actions"])
-        policy = {name: np.asarray(data["policy"][name], dtype=float) for name in READERS}
-        belief = {name: None if (b := data["belief"][name]) is None else np.asarray(b, dtype=float) for name in READERS}
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"its episode cannot be read ({type(error).__name__}: {error})") from error
+    if not isinstance(data, dict):
+        raise ValueError("its episode is not a JSON object")
+    rewards = _array(data, "rewards", float)
+    T = len(rewards) if rewards.ndim == 1 else 0
+    theta, actions = _array(data, "theta", int), _array(data, "actions", int)
+    policies, beliefs = _readings(data, "policy"), _readings(data, "belief")
+    policy = {name: _array(policies, name, float) for name in READERS}
+    belief = {name: None if beliefs[name] is None else _array(beliefs, name, float) for name in READERS}
     if problem := _misfit(T, theta, actions, policy, belief):
         raise ValueError(f"its episode of {T} rounds {problem}")
     return ExampleEpisode(
@@ -77,8 +79,42 @@ def parse_episode(data: Any) -> ExampleEpisode:
         rewards=rewards,
         policy=policy,
         belief=belief,
-        num_episodes=data.get("num_episodes", CHOSEN_FROM),
+        num_episodes=_count(data.get("num_episodes", CHOSEN_FROM)),
     )
+
+
+def _readings(data: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return the entry `name` of an episode, which has an entry for each of `READERS`."""
+    found = data.get(name)
+    if not (isinstance(found, dict) and all(reader in found for reader in READERS)):
+        raise ValueError(f"the {name} of its episode must have the entries {', '.join(READERS)}")
+    return found
+
+
+def _array(data: dict[str, Any], name: str, kind: type) -> np.ndarray:
+    """Return an entry of numbers as an array; raise `ValueError` if it has anything else or rows of other lengths."""
+    types = (int,) if kind is int else (int, float)
+    try:
+        if _has_only(found := data.get(name), types):
+            return np.asarray(found, dtype=kind)
+    except (ValueError, OverflowError, RecursionError):  # From NumPy; its messages do not name the entry.
+        pass
+    raise ValueError(
+        f"{name} in its episode must be {'indices' if kind is int else 'numbers'}, in rows of equal length"
+    )
+
+
+def _has_only(x: Any, types: tuple[type, ...]) -> bool:
+    """Return whether nested lists hold nothing but numbers of these types, of a size that can be drawn."""
+    if isinstance(x, list):
+        return all(_has_only(y, types) for y in x)
+    return type(x) in types and abs(x) <= LARGEST
+
+
+def _count(x: Any) -> int:
+    if not (type(x) is int and 1 <= x < 2**63):
+        raise ValueError(f"num_episodes of its episode must be a whole number of at least 1, not {x!r:.99}")
+    return x
 
 
 def _misfit(T: int, theta: np.ndarray, actions: np.ndarray, policy: dict, belief: dict) -> str | None:
@@ -92,18 +128,19 @@ def _misfit(T: int, theta: np.ndarray, actions: np.ndarray, policy: dict, belief
         if any(
             distribution.ndim != 2
             or distribution.shape != (T + 1, distributions[0].shape[1])
-            or not np.isfinite(distribution).all()
+            or not (distribution >= 0).all()
+            or not np.allclose(distribution.sum(-1), 1, atol=ROUNDING)
             for distribution in distributions
         ):
-            return f"needs {T + 1} rows of finite probabilities of {name}"
+            return f"needs {T + 1} rows of probabilities of {name}"
         top = min([distribution.shape[1] for distribution in distributions], default=np.inf)
-        if symbols.dtype.kind not in "iu" or symbols.shape not in shapes or symbols.min() < 0 or symbols.max() >= top:
+        if symbols.shape not in shapes or symbols.min() < 0 or symbols.max() >= top:
             return f"has {name} that are not indices, one a round"
     return None
 
 
 def _symbols(data: Any, T: int) -> np.ndarray | None:
-    if not (isinstance(data, list) and len(data) == T and all(isinstance(x, int) for x in data)):
+    if not (isinstance(data, list) and len(data) == T and all(type(x) is int and abs(x) < 2**63 for x in data)):
         return None
     return np.asarray(data)
 

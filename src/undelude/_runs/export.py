@@ -15,7 +15,7 @@ from jaxtyping import PyTree
 
 from undelude._agents.base import AbstractAgent, check_mark
 from undelude._checks import check_count
-from undelude._files import write_atomically
+from undelude._files import sweep, write_atomically
 from undelude._process.host_world import World, check_world
 from undelude._rollout.checks import check_fit
 from undelude._versions import versions
@@ -115,6 +115,8 @@ def export(
         "observe": (observe, ("memory", "observation"), ("memory",)),
     }
     path.mkdir(parents=True, exist_ok=True)
+    for left in (MANIFEST, *(f"{name}.{kind}" for name in functions for kind in ("bin", "mlir"))):
+        sweep(path / left)
     (path / MANIFEST).unlink(missing_ok=True)
     described = {}
     for name, (f, takes, gives) in functions.items():

@@ -1,6 +1,11 @@
-"""The names of the files in a run directory, and the error about a damaged one."""
+"""The files of a run directory: their names and largest sizes, which kind each must be, and the error about damage."""
 
+import os
+import re
+import stat
 from pathlib import Path
+
+from undelude._runs.errors import RunError
 
 CONFIG = "config.json"
 METRICS = "metrics.jsonl"
@@ -15,7 +20,42 @@ LOCK = ".lock"
 # File of intervals over the seeds of `train --num-seeds`, next to the folders of the seeds.
 SEEDS = "seeds.json"
 
+# Largest sizes of the files that are read, in bytes.
+MOST = {CONFIG: 2**18, METRICS: 2**29, CERTIFICATE: 2**26, FILM: 2**26}
+# The entries that the commands read, write or delete. Others are the user's, and nothing happens to them.
+FILES = (CONFIG, METRICS, CERTIFICATE, REPORT, FILM, LOCK, f"{AGENT}/agent.json", f"{AGENT}/weights.safetensors")
+FOLDERS = (AGENT, CHECKPOINTS, TENSORBOARD)
+
 RESTORE = "Restore it from a copy, or train again with another --out."
+
+
+def check_folder(path: Path) -> None:
+    """Raise if a command must not work in the run directory `path`; every reader and writer calls this first.
+
+    Nothing is read, written or deleted through a link or a special file inside it, since such an entry of a run
+    directory from elsewhere could name any file of the user. `path` itself may be a link, because the user named it.
+
+    Raises:
+        RunError: its name is not UTF-8, which the libraries below cannot handle.
+        ValueError: an entry is a link or a special file, or a folder in place of a file.
+    """
+    try:
+        os.fsencode(path).decode()
+    except UnicodeError:
+        raise RunError(f"the name of the folder {str(path)!r} is not UTF-8: rename it, or use another.") from None
+    for names, wanted, is_wanted in ((FOLDERS, "folder", stat.S_ISDIR), (FILES, "regular file", stat.S_ISREG)):
+        for name in names:
+            try:
+                mode = (path / name).lstat().st_mode
+            except (OSError, ValueError):  # It is not there, or the name is impossible.
+                continue
+            if not is_wanted(mode):
+                kind = "symbolic link" if stat.S_ISLNK(mode) else "folder" if stat.S_ISDIR(mode) else "special file"
+                kind = "regular file" if stat.S_ISREG(mode) else kind
+                raise ValueError(
+                    f"{path / name} is a {kind} and must be a {wanted}: undelude reads, writes and deletes nothing "
+                    f"through it. Remove it, or put the {wanted} itself there."
+                )
 
 
 def is_run(path: Path) -> bool:
@@ -30,7 +70,8 @@ def seed_folder(path: Path, seed: int) -> Path:
 
 def seed_folders(path: Path) -> list[Path]:
     """Return the run directories of all seeds in `path`."""
-    return sorted(file.parent for file in path.glob(f"seed-*/{CONFIG}"))
+    found = (file.parent for file in path.glob(f"seed-*/{CONFIG}"))
+    return sorted(folder for folder in found if re.fullmatch(r"seed-[0-9]{1,10}", folder.name))
 
 
 def damaged(file: Path, problem: object, remedy: str = RESTORE) -> ValueError:

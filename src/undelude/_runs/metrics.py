@@ -1,35 +1,48 @@
 """`metrics.jsonl`: one row of measurements for each logged update."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from undelude._files import json_object, plain
-from undelude._runs.certificate_file import check_quantity, to_float
-from undelude._runs.layout import RESTORE
+from undelude._files import json_object, plain, read_bytes
+from undelude._runs.certificate_file import check_quantity, check_same, to_float
+from undelude._runs.config_file import DIGEST
+from undelude._runs.layout import CONFIG, METRICS, MOST, RESTORE
 
 Row = dict[str, Any]
+# Bytes: more than any row has.
+LINE = 2**16
 # Measured columns; a row also has its update.
 MEASURED = ("action_loss", "observation_loss", "seconds", "action_kl_do", "action_kl_see")
 
 
-def read_metrics(file: Path) -> list[Row]:
-    """Return all rows in order of their update, with "inf" as a float.
+def read_metrics(file: Path, *, config: Mapping[str, Any]) -> list[Row]:
+    """Return all rows in order of their update, with "inf" as a float and without the digest of the configuration.
 
     A last line that a crash cut short is dropped. If an update occurs twice, the later row counts.
 
+    Args:
+        file: a `metrics.jsonl`; if it is missing, there are no rows.
+        config: the entries of the `config.json` that it belongs to.
+
     Raises:
-        ValueError: a line is damaged; the message says which.
+        ValueError: a line is damaged or belongs to another run; the message says which.
     """
-    if not file.is_file():
+    try:
+        data = read_bytes(file, most=MOST[METRICS], remedy=RESTORE)
+    except FileNotFoundError:
         return []
+    if len(data) > LINE and b"\n" not in data[:LINE]:
+        raise ValueError(f"{file} is damaged in line 1 (it is longer than {LINE} bytes). {RESTORE}")
     rows = {}
-    for number, line in enumerate(file.read_bytes().split(b"\n")[:-1], 1):
+    for number, line in enumerate(data.split(b"\n")[:-1], 1):
         try:
-            row = _checked(json_object(line))
+            row = _checked(json_object(line), config.get("steps"))
         except ValueError as error:
             raise ValueError(f"{file} is damaged in line {number} ({error}). {RESTORE}") from error
+        check_same(file, DIGEST, row, config, RESTORE)
+        row.pop(DIGEST, None)
         rows[row["update"]] = row
     return [rows[update] for update in sorted(rows)]
 
@@ -39,9 +52,11 @@ def to_lines(rows: Iterable[Row]) -> str:
     return "".join(json.dumps(plain(row), allow_nan=False) + "\n" for row in rows)
 
 
-def _checked(row: Row) -> Row:
+def _checked(row: Row, steps: Any) -> Row:
     if not (type(row.get("update")) is int and 0 <= row["update"] < 2**63):
         raise ValueError("it has no update number")
+    if type(steps) is int and row["update"] > steps:
+        raise ValueError(f"its update is {row['update']}, and {CONFIG} has {steps} steps")
     for name in MEASURED:
         check_quantity(name, row.get(name))
     row |= {name: to_float(row[name]) for name in MEASURED if row.get(name) is not None}

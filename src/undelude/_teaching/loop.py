@@ -20,6 +20,7 @@ from undelude._agents.base import AbstractAgent, with_reading
 from undelude._checks import check_between, check_count, check_key, one_line
 from undelude._process.process import InteractionProcess, check_process
 from undelude._rollout.checks import check_fit
+from undelude._teaching.memory import naming_batch_size
 from undelude._teaching.settings import Teaching
 from undelude._teaching.sharding import check_same, episodes_mesh, local, spread
 from undelude._teaching.updates import Finite, Learner, Losses, Progress, TeachingState
@@ -132,6 +133,7 @@ def teach(
             the same, or cannot share the batch evenly.
         NotFinite: a loss, the gradient or a step is not finite. It says at which update, and holds the run up to the
             last good agent.
+        MemoryError: the updates of a batch need more memory than there is.
 
     Warns:
         UserWarning: an agent with a truncated memory learns from actions that it did not execute (Remark 13).
@@ -216,7 +218,8 @@ class Loop:
         while update < self.steps and not terms:
             stop = min(self.steps, (update // self.log_every + 1) * self.log_every)
             started = time.perf_counter()
-            progress = jax.block_until_ready(program(arrays, key, stop))
+            with naming_batch_size(self.batch_size, program, [*self.mesh.devices.flat]):
+                progress = jax.block_until_ready(program(arrays, key, stop))
             seconds += time.perf_counter() - started
             last = int(eqx.combine(progress.arrays, static).update)
             terms = _not_finite(progress.finite)

@@ -41,7 +41,8 @@ def gather(text: str) -> list[str]:
     if jax.process_count() == 1:
         return [text]
     data = np.frombuffer(text.encode(), np.uint8)
-    sizes = multihost_utils.process_allgather(np.asarray(data.size))
+    # In 32 bits, so that processes of different precision understand each other and can say so.
+    sizes = multihost_utils.process_allgather(np.asarray(data.size, np.int32))
     rows = multihost_utils.process_allgather(np.pad(data, (0, int(sizes.max()) - data.size)))
     return [row[:size].tobytes().decode() for row, size in zip(rows, sizes, strict=True)]
 

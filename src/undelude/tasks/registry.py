@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import importlib.util
 import os
 import sys
 from collections.abc import Callable
@@ -99,10 +100,31 @@ def make(task: str) -> InteractionProcess:
     return process
 
 
-def _find_factory(task: str) -> Callable[[], Any]:
-    module_name, _, name = task.partition(":")
+def module_file(task: str) -> str | None:
+    """Return the file, or the folders, from which Python would import the package of `package.module:factory`.
+
+    It is found without importing anything. None if there is no such package.
+    """
+    _see_current_directory()
+    try:
+        spec = importlib.util.find_spec(task.partition(":")[0].partition(".")[0])
+    except (ImportError, ValueError):
+        return None
+    if spec is None:
+        return None
+    if spec.has_location and spec.origin is not None:
+        return os.path.realpath(spec.origin)
+    return f"{spec.origin} {spec.submodule_search_locations and [*spec.submodule_search_locations]}"
+
+
+def _see_current_directory() -> None:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
+
+
+def _find_factory(task: str) -> Callable[[], Any]:
+    module_name, _, name = task.partition(":")
+    _see_current_directory()
     if not name:
         raise UnknownTaskError(
             f"the task {task!r} names no factory. Write {module_name}:NAME, with the name of a function in it."
