@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import undelude as ud
-from processes import arm, opening
+from processes import Opening, arm, opening
 from undelude._agents.base import predict_stepwise
 from undelude._certificate import baselines, example_episode
 from undelude._certificate.per_episode import measure
@@ -94,7 +94,7 @@ def test_nan_has_no_effect_in_a_transformer():
     assert spoilt["action_kl_do"] > 0
 
 
-class Ending(type(opening().task)):
+class Ending(Opening):
     """The same task; it pays 1 in each round and ends with the first observation 1."""
 
     def reward(self, theta, w, a, o):

@@ -17,6 +17,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import equinox as eqx
 import jax
+import jax.core
 import numpy as np
 
 from undelude._errors import is_users_file
