@@ -521,9 +521,9 @@ def test_second_command_leaves_the_run_alone(tmp_path: Path, capsys: pytest.Capt
     run = RunDirectory.create(tmp_path / "run", Config("bandit"))
     before = run.config_file.read_bytes()
     with run.locked():
-        for more in ([], ["--resume"]):
+        for more, why in (([], "holds a run already"), (["--resume"], "another process is at work")):
             assert main(["train", "bandit", "--out", str(run.path), *more]) == 2
-            assert "another process is at work" in capsys.readouterr().err
+            assert why in capsys.readouterr().err
     assert run.config_file.read_bytes() == before
 
 
