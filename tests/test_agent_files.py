@@ -26,7 +26,7 @@ def saved(tmp_path, bandit):
     return agent, tmp_path / "agent"
 
 
-@pytest.mark.parametrize("agent_type", ARCHITECTURES.values(), ids=lambda t: t.__name__)
+@pytest.mark.parametrize("agent_type", [named.load() for named in ARCHITECTURES.values()], ids=lambda t: t.__name__)
 def test_round_trip(tmp_path, bandit, agent_type):
     """Weights, marks and shapes are equal, bit for bit."""
     agent = without_compiling(lambda: agent_type(bandit, hidden_size=8, key=jax.random.key(0)))

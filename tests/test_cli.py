@@ -1,5 +1,6 @@
 """The command line, by `main(args)`; in processes of their own only if the claim is about a process."""
 
+import inspect
 import io
 import json
 import math
@@ -24,10 +25,13 @@ import undelude as ud
 from undelude._agents.fixed import FixedPolicy
 from undelude._agents.networks.network import options
 from undelude._agents.networks.registry import ARCHITECTURES
+from undelude._certificate.verdict import WORDS
 from undelude._cli import main
 from undelude._cli.console import make_console
+from undelude._cli.encoding import replacing
 from undelude._cli.interrupts import Interrupts
 from undelude._cli.session import Session
+from undelude._cli.tables import print_certificate
 from undelude._cli.train import make_agent, make_teaching
 from undelude._distributions import GivenArray, Parts, Reals, Spec, num_symbols
 from undelude._rollout.scan import run_episode
@@ -73,6 +77,9 @@ def clumsy():
 
 number = 3
 
+def uniform(process):
+    return ud.HostAgent(lambda n: n, lambda m, a, o: (jax.numpy.full((m, 2), 0.5), m))
+
 def endless():
     return ud.InteractionProcess(ud.Normal(0.0, 1.0), None, Nothing(), Anybody(), num_rounds=2)
 """
@@ -109,7 +116,9 @@ def command(*args: str, launch: list[str] | None = None, **options: Any) -> subp
 @pytest.fixture(scope="module")
 def taught(folder: Path) -> tuple[Path, str, str]:
     """Return a finished run, and the stdout and stderr of its command."""
-    process = command(*TINY, "--steps", "4", "--log-every", "2", "--out", "runs/taught", "--json")
+    process = command(
+        *TINY, "--steps", "4", "--log-every", "2", "--num-episodes", "512", "--out", "runs/taught", "--json"
+    )
     stdout, stderr = process.communicate(timeout=600)
     assert process.returncode == 0, stderr
     return folder / "runs" / "taught", stdout, stderr
@@ -130,7 +139,7 @@ def train(out: Path, **options: Any) -> Path:
     config = Config("my_tasks:tiny", hidden_size=4, batch_size=4, **options)
     run, process = RunDirectory.create(out, config), registry.make(config.task)
     agent, teaching = make_agent(config, process), make_teaching(config)
-    Session(run, process, agent, teaching, make_console(stderr=True), Interrupts()).train()
+    Session(run, config, process, agent, teaching, make_console(stderr=True), Interrupts()).train()
     return out
 
 
@@ -152,10 +161,29 @@ def test_json_stdout_is_only_the_certificate(taught: tuple[Path, str, str]) -> N
     assert certificate["task"] == "my_tasks:tiny"
     assert certificate["teaching"] == "counterfactual"
     assert certificate["own_actions"] == "do"
-    assert certificate["num_episodes"] == 4096
+    assert certificate["num_episodes"] == 512
+    assert certificate["verdict"] in WORDS
     assert len(certificate["episode"]["actions"]) == 2
     assert "from the interventional" in stderr
     assert "Page: runs/taught/report.html" in stderr
+
+
+def test_seconds_add_up(taught: tuple[Path, str, str]) -> None:
+    """The stages, "other" included, make up the total, and a line breaks between two of them only."""
+    *_, stderr = taught
+    lines = stderr[stderr.index("Seconds: ") :].partition("Page: ")[0].splitlines()
+    stages = re.findall(r"([a-z]+) ([\d.]+)[,;.]", " ".join(lines))
+    assert [name for name, _ in stages][::8] == ["starting", "total"]
+    assert sum(float(seconds) for _, seconds in stages[:-1]) == pytest.approx(float(stages[-1][1]))
+    assert all(line.rstrip()[-1] in ",;." and len(line) <= 80 for line in lines)
+
+
+def test_another_number_of_episodes_is_refused(run: Path, capsys: pytest.CaptureFixture) -> None:
+    """A finished run keeps its certificate; the message has the command that measures again."""
+    before = contents(run)
+    assert resume(run, "--num-episodes", "256") == 2
+    assert f"undelude certify {run} --num-episodes 256" in capsys.readouterr().err
+    assert contents(run) == before
 
 
 def test_registries_are_the_choices(capsys: pytest.CaptureFixture) -> None:
@@ -164,8 +192,23 @@ def test_registries_are_the_choices(capsys: pytest.CaptureFixture) -> None:
     out = capsys.readouterr().out
     assert f"--agent {{{','.join(ARCHITECTURES)}}}" in out
     assert f"--teaching {{{','.join(TEACHINGS)}}}" in out
-    assert {*SIZES} == {size for architecture in ARCHITECTURES.values() for size in options(architecture)}
-    assert all(getattr(ud, architecture.__name__) is architecture for architecture in ARCHITECTURES.values())
+    assert {*SIZES} == {size for named in ARCHITECTURES.values() for size in named.options}
+    for named in ARCHITECTURES.values():
+        architecture = named.load()
+        assert getattr(ud, architecture.__name__) is architecture
+        assert [*named.options] == options(architecture)
+
+
+def test_teachings_are_as_the_registry_says() -> None:
+    """Their options, who executes and whether actions are marked: the command line says so without making one."""
+    for name, named in TEACHINGS.items():
+        make = named.load()
+        teaching = make()
+        assert teaching.name == name
+        assert {*named.options} == {*inspect.signature(make).parameters} - {"target", "observation_weight", "behaviour"}
+        shares = {0: "the agent" if teaching.behaviour is None else "chance", 1: "the expert"}
+        assert named.executor == shares.get(teaching.expert_share, "either at random")
+        assert named.is_marked == teaching.is_marked
 
 
 def test_run_directory_complete(taught: tuple[Path, str, str]) -> None:
@@ -270,13 +313,36 @@ def test_resume_restores_missing_parts(run: Path) -> None:
     before = contents(run)
     shutil.rmtree(run / "agent")
     (run / "certificate.json").unlink()
-    assert resume(run) == 0
+    assert resume(run, "--num-episodes", "512") == 0
     after = contents(run)
     assert after.keys() == before.keys()
     for name in ("agent/weights.safetensors", "agent/agent.json", "metrics.jsonl", "config.json"):
         assert after[name] == before[name]
     measured = [json.loads(x["certificate.json"])["action_kl_do"] for x in (before, after)]
     assert measured[0] == pytest.approx(measured[1], rel=1e-5)
+
+
+def test_finished_run_is_made_longer(run: Path, capsys: pytest.CaptureFixture) -> None:
+    """Its first rows stay; it is certified anew; config.json and the page say how it came about."""
+    before = rows(run)
+    assert resume(run, "--steps", "6", "--num-episodes", "64") == 0
+    assert "Going on from update 4 of 6." in capsys.readouterr().err
+    assert rows(run)[:2] == before
+    assert [row["update"] for row in rows(run)] == [2, 4, 6]
+    config = json.loads((run / "config.json").read_text())
+    assert (config["steps"], config["earlier_steps"]) == (6, [4])
+    assert json.loads((run / "certificate.json").read_text())["num_episodes"] == 64
+    page = (run / "report.html").read_text()
+    assert page.index("--steps 4 ") < page.index("--steps 6 --resume")
+    assert resume(run) == 0
+
+
+def test_unfinished_run_is_not_made_longer(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    run = RunDirectory.create(tmp_path / "run", Config("my_tasks:tiny", hidden_size=4, batch_size=4, steps=4))
+    before = contents(run.path)
+    assert resume(run.path, "--steps", "6") == 2
+    assert "can be made longer once it is finished" in capsys.readouterr().err
+    assert contents(run.path) == before
 
 
 def test_finished_run_needs_no_checkpoints(run: Path) -> None:
@@ -296,7 +362,7 @@ def test_existing_run_needs_resume(run: Path, capsys: pytest.CaptureFixture) -> 
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        (["--steps", "8"], "--steps 8"),
+        (["--steps", "2"], "--steps 2"),
         (["--hidden-size", "64"], "--hidden-size 64"),
         (["--teaching=factual"], "--teaching factual"),
     ],
@@ -483,8 +549,8 @@ def test_agent_of_another_task_is_refused(run: Path, capsys: pytest.CaptureFixtu
         ("my_tasks:wrong", 1, "returned str; it must return an undelude.InteractionProcess"),
         ("./my_tasks.py:tiny", 2, "did you mean my_tasks:tiny?"),
         ("my_tasks.py:tiny", 2, "did you mean my_tasks:tiny?"),
-        ("my_tasks:", 2, "names no factory. Write my_tasks:NAME"),
-        ("my_tasks:number", 2, "'number' in module 'my_tasks' is not a function but of type int"),
+        ("my_tasks:", 2, "has no name after the colon. Write my_tasks:NAME"),
+        ("my_tasks:number", 2, "'my_tasks:number' is not a function but of type int"),
         ("my_tasks:raises", 1, "the task my_tasks:raises cannot be made: bandit: num_arms must be at least 2"),
         ("my_tasks:divides", 1, "the task my_tasks:divides cannot be made: ZeroDivisionError: division by zero"),
         ("needs:it", 1, "needs:it cannot be made: ModuleNotFoundError: No module named 'not_there' (needs.py, line 2)"),
@@ -556,6 +622,51 @@ def test_unusable_folder_is_named(folder: Path, capsys: pytest.CaptureFixture) -
         err = capsys.readouterr().err
         assert "undelude: the folder a_file/run" in err
         assert "cannot be made (Not a directory): use another --out." in err
+
+
+ANSWERED = """
+import sys
+from undelude._cli import main
+for args in {lines}:
+    print(main(args), file=sys.stderr)
+print({{"jax", "equinox", "optax", "matplotlib", "numpy"}} & {{*sys.modules}}, file=sys.stderr)
+"""
+
+
+def test_help_and_errors_need_no_jax(folder: Path) -> None:
+    """Importing JAX takes seconds, and a person waits for the answer."""
+    lines = [
+        ["--help"], ["--version"], ["tasks"], ["train", "--help"], ["trian"], ["tasks", "--jsno"],
+        ["train", "bandit", "--out", "runs/none", "--stpes", "3"], ["train", "bandti", "--out", "runs/none"],
+        ["check", "no_such_module:factory"], ["certify", "runs/none"], ["report", "runs/none"],
+        ["train", "bandit", "--out", "runs/none", "--resume"], ["certify", "my_tasks:uniform"],
+    ]  # fmt: skip
+    start = [sys.executable, "-c", ANSWERED.format(lines=lines)]
+    done = subprocess.run(start, text=True, capture_output=True, check=True)
+    codes = [int(line) for line in done.stderr.splitlines() if line in ("0", "1", "2")]
+    assert codes == [0] * 4 + [2] * 9
+    assert done.stderr.splitlines()[-1] == "set()"
+
+
+def test_version(capsys: pytest.CaptureFixture) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"undelude {ud.__version__}\n"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_certificate_prints_in_any_encoding(
+    taught: tuple[Path, str, str], encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As under `LC_ALL=C`: a finished run must not fail at its last line."""
+    stream = io.TextIOWrapper(io.BytesIO(), encoding, write_through=True)
+    monkeypatch.setattr(sys, "stdout", stream)
+    with replacing(stream):
+        print_certificate(make_console(stderr=False), json.loads(taught[1]))
+        print("\u03b8 \udcff")
+    assert stream.errors == "strict"
+    printed = stream.buffer.getvalue().decode(encoding)
+    assert re.search(r"actions, total variation.* \+- \." if encoding == "ascii" else r"\d ± \.", printed)
+    assert printed.endswith("θ \\udcff\n" if encoding == "utf-8" else "\\u03b8 \\udcff\n")
 
 
 @pytest.mark.parametrize("args", [["tasks"], ["tasks", "--json"], ["play", "--help"]])
@@ -642,6 +753,40 @@ def test_tasks_are_listed(folder: Path, capsys: pytest.CaptureFixture) -> None:
     for name, task in registry.TASKS.items():
         assert re.search(rf"^ {name} .* {task.num_rounds} ", out, re.MULTILINE)
     assert max(map(len, out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("columns", ["20", "40", "76", "200"])
+def test_listed_names_are_whole(columns: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert main(["tasks"]) == 0
+    out = capsys.readouterr().out
+    assert "…" not in out
+    assert all(re.search(rf"\b{name}\b", out) for name in registry.TASKS)
+
+
+def test_own_agent_has_certificate_and_page(
+    folder: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    args = ["certify", "my_tasks:uniform", "--task", "my_tasks:tiny", "--num-episodes", "64"]
+    assert main(args) == 0
+    out = capsys.readouterr().out
+    saved = folder / "uniform-tiny"
+    certificate = json.loads((saved / "certificate.json").read_text())
+    assert certificate["agent"] == "HostAgent"
+    assert f"{WORDS[certificate['verdict']]}. " in out.splitlines()[0]
+    assert "Page: uniform-tiny/report.html" in out
+    page = (saved / "report.html").read_text()
+    assert "One episode, read three ways" in page
+    assert "One beginning, four actors" in page
+    assert main(["report", "uniform-tiny"]) == 0
+    assert (saved / "report.html").read_text() == page
+    for agent, code, message in (
+        ("my_tasks:tiny", 1, "my_tasks:tiny cannot be made: tiny() takes 0"),
+        ("my_tasks:number", 1, "my_tasks:number is of type int; it must be an agent"),
+        ("my_tasks:unifrom", 2, "Did you mean uniform?"),
+    ):
+        assert main(["certify", agent, *args[2:]]) == code
+        assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", registry.TASKS)

@@ -66,8 +66,8 @@ def train(run: Path, interrupts: Interrupts | None = None) -> None:
     config = open_run.config
     process = make(config.task)
     agent = make_agent(config, process)
-    console = make_console(stderr=True)
-    Session(open_run, process, agent, make_teaching(config), console, interrupts or Interrupts(), **EVERY_ROW).train()
+    console, teaching = make_console(stderr=True), make_teaching(config)
+    Session(open_run, config, process, agent, teaching, console, interrupts or Interrupts(), **EVERY_ROW).train()
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen) -> None:

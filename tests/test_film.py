@@ -12,10 +12,11 @@ from rich.console import Console
 
 import undelude as ud
 from undelude._cli.interrupts import Interrupts
-from undelude._cli.measure import make_film, write_film
+from undelude._cli.measure import keys, write_film
 from undelude._drawing.film import ALARM, DO, HEADER, INK, SEE
 from undelude._process.replay import replay
 from undelude._process.task import AbstractTask
+from undelude._report.actors import film_of_actors
 from undelude._runs.config import Config
 from undelude._runs.directory import RunDirectory
 from undelude.tasks.merge import MergeTask
@@ -210,7 +211,7 @@ def driver(merge):
 @pytest.fixture(scope="module")
 def run_film(merge, driver):
     """Draw the film of a run: expert, agent, sober and deluded exact agent."""
-    film = make_film(driver, merge, Config("merge"))
+    film = film_of_actors(merge, driver, key=keys(Config("merge"))["certificate"])
     assert film is not None
     return film
 
@@ -232,7 +233,7 @@ def test_run_film_shows_where_delusion_costs_most(run_film):
 def test_run_film_needs_a_drawing():
     bandit = ud.tasks.bandit(num_rounds=3)
     undrawn = eqx.tree_at(lambda p: p.task, bandit, Undrawn(bandit.task.log_probs, bandit.task.rewards))
-    assert make_film(ud.LSTMAgent(bandit, 4, key=KEY), undrawn, Config("bandit")) is None
+    assert film_of_actors(undrawn, ud.LSTMAgent(bandit, 4, key=KEY), key=KEY) is None
 
 
 def test_run_film_prolongs_short_episodes(merge, driver, run_film, monkeypatch):
@@ -242,8 +243,8 @@ def test_run_film_prolongs_short_episodes(merge, driver, run_film, monkeypatch):
         episodes = ud.rollout(process, agent, **options)
         return cut(episodes, [6 if agent is None else 4] * 64)
 
-    monkeypatch.setattr("undelude._cli.measure.rollout", cut_agents)
-    film = make_film(driver, merge, Config("merge"))
+    monkeypatch.setattr("undelude._report.actors.rollout", cut_agents)
+    film = film_of_actors(merge, driver, key=keys(Config("merge"))["certificate"])
     assert film is not None
     assert film.shape == run_film.shape
     np.testing.assert_array_equal(film[:, :, :200], run_film[:, :, :200])

@@ -17,8 +17,9 @@ import undelude as ud
 from damage import damaged_json, flipped
 from fuzzing import check_cases, outcome
 from run_files import ROWS, write_run
-from undelude._cli.console import make_console, print_certificate
+from undelude._cli.console import make_console
 from undelude._cli.seeds import summarise
+from undelude._cli.tables import print_certificate
 from undelude._distributions import Block, GivenArray, Parts, Reals
 from undelude._report.page import render
 from undelude._runs.config import Config

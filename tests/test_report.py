@@ -19,13 +19,17 @@ import pytest
 import tyro
 
 import undelude as ud
+from processes import arm
 from undelude._certificate.example_episode import example_episode
+from undelude._certificate.numbers import short
+from undelude._certificate.verdict import WORDS
 from undelude._cli.app import Command
 from undelude._report import write_report
-from undelude._report.words import short, story, verdict
+from undelude._report.words import story, verdict
 from undelude._runs.config import Config
 from undelude._runs.contents import read_run
 from undelude._runs.directory import RunDirectory
+from undelude._runs.errors import RunError
 from undelude._versions import versions
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -109,7 +113,10 @@ def sober() -> Files:
     process = ud.tasks.bandit(num_arms=3, num_rounds=6)
     agent = ud.ExactAgent(process)
     size = {"key": jax.random.key(0), "num_episodes": 64}  # Equal for both, so that their rollout is compiled once.
-    certificate = ud.certify(process, agent, baselines=False, **size).to_dict()
+    report = ud.certify(process, agent, baselines=False, **size)
+    assert report.verdict == report.to_dict()["verdict"] == "sober"
+    assert str(report).startswith("Sober. 0 nats from the interventional answer, ")
+    certificate = report.to_dict()
     # Handmade baselines save three compilations.
     for name, reward in (("expert", 0.55), ("exact_do", 0.4335), ("exact_see", 0.3973)):
         certificate |= {f"reward_{name}": reward, f"reward_{name}_se": 0.0021}
@@ -228,6 +235,59 @@ def test_infinite_kl_is_judged_by_total_variation(tmp_path: Path, deluded: Files
     assert verdict(read_run(write(tmp_path, infinite | even))).kind == "neither"
 
 
+HOST = ud.HostAgent(lambda n: n, lambda m, a, o: (np.full((m, 3), 1 / 3), m))
+SILENT = ud.HostAgent(
+    lambda n: n, lambda m, a, o: (None, m), act=lambda m, P, rng: (rng.integers(3, size=m).astype(np.int32), m)
+)
+
+
+@pytest.mark.parametrize(("agent", "ways"), [(HOST, "three"), (SILENT, "two")], ids=["predicts", "only acts"])
+def test_agent_from_elsewhere_has_the_same_page(tmp_path: Path, agent: ud.HostAgent, ways: str) -> None:
+    """Headline, episode, film, certificate and return; the folder is read again from its files alone."""
+    process = ud.tasks.bandit(num_arms=3, num_rounds=6)
+    report = ud.certify(process, agent, key=jax.random.key(0), num_episodes=64, baselines=False)
+    html = report.save(tmp_path / "saved").read_text(encoding="utf-8")
+    page = Page(html)
+    assert {f.name for f in (tmp_path / "saved").iterdir()} == {"certificate.json", "episode.gif", "report.html"}
+    assert f"{WORDS[report.verdict]}." in page.text
+    assert f"One episode, read {ways} ways" in page.text
+    assert {"episode", "film", "certificate", "return"} <= {*page.ids}
+    assert not {"None", "nan", "inf"} & set(page.text.split())
+    assert write_report(tmp_path / "saved").read_text(encoding="utf-8") == html
+    assert Page(report.html(tmp_path / "page.html").read_text(encoding="utf-8")).text == page.text
+    lines = str(report).splitlines()
+    assert sum(line.startswith("Not measured, ") for line in lines) == len({*report.notes.values()})
+
+
+def test_certificate_is_not_saved_into_a_run(tmp_path: Path) -> None:
+    report = ud.certify(ud.tasks.bandit(num_arms=3, num_rounds=6), HOST, key=jax.random.key(0), num_episodes=64)
+    with pytest.raises(RunError, match="holds a run"):
+        report.save(write(tmp_path, None))
+    assert {f.name for f in tmp_path.iterdir()} == {"config.json", "metrics.jsonl"}
+
+
+def test_continuous_actions_have_an_episode(tmp_path: Path) -> None:
+    """Both exact beliefs are shown; a mixture of normals implies no belief of the agent."""
+    process = arm()
+    agent = ud.LSTMAgent(process, 2, key=jax.random.key(0))
+    certificate = ud.certify(process, agent, key=jax.random.key(0), num_episodes=8, baselines=False).to_dict()
+    episode = example_episode(process, agent, key=jax.random.key(0), num_episodes=8)
+    assert np.shape(episode["actions"]) == (process.num_rounds, 1)
+    assert episode["policy"] is None
+    data = json.loads(json.dumps(certificate | {"notes": {}, "episode": episode}))
+    page = read(write(tmp_path, data, task=process.name))
+    assert "One episode, read two ways" in page.text
+    assert "agent: probability" not in page.text
+    assert "interventional answer: probability of each theta" in page.text
+
+
+def test_best_reward_above_the_expert_is_explained(tmp_path: Path, sober: Files) -> None:
+    """The fixture's best reward, .58, is above the expert's, .55."""
+    why = "A policy without theta can earn more than the expert"
+    assert why in read(write(tmp_path, sober)).text
+    assert why not in read(write(tmp_path, sober | {"reward_best": 0.5})).text
+
+
 def test_missing_number_says_why(tmp_path: Path, sober: Files) -> None:
     """A null is shown as none and refers to its reason, which is listed once."""
     absent = [name for name in sober if re.match(r"(action|observation)_(kl|tv)_|deluded|reward_exact", name)]
@@ -237,7 +297,7 @@ def test_missing_number_says_why(tmp_path: Path, sober: Files) -> None:
     assert "No verdict. Calibration gap of its actions" in page.text
     assert page.addresses.count("#note-1") == 11
     assert page.text.count(why) == 1
-    assert "The certificate has none: an example episode needs" in page.text
+    assert "The certificate has none: an example episode needs a theta with finitely many values." in page.text
     assert "The distances to the exact answers were not measured during training." in page.text
 
 
@@ -394,7 +454,7 @@ def test_inconsistent_episode_is_refused(tmp_path: Path, sober: Files, change: F
 
 
 def test_report_needs_a_config(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"config\.json is missing"):
+    with pytest.raises(RunError, match=r"config\.json is missing"):
         write_report(tmp_path)
     assert not list(tmp_path.iterdir())
 

@@ -26,9 +26,9 @@ import pytest
 import undelude as ud
 from run_files import certificate, write_run
 from undelude._certificate.certificate import QUANTITIES
+from undelude._certificate.example_episode import why_too_large
 from undelude._cli import main
 from undelude._cli.interrupts import DEFAULTS, Interrupts
-from undelude._cli.measure import too_large_for_an_example
 from undelude._files import plain
 from undelude._runs.certificate_file import check_certificate
 from undelude._runs.checkpoints import KEPT, PART, SEAL, Checkpoints, updates_in
@@ -321,9 +321,9 @@ def test_folder_name_must_be_utf8(tmp_path: Path, name: bytes, capsys: pytest.Ca
 
 def test_example_episode_that_is_too_large_is_left_out(bandit: ud.InteractionProcess) -> None:
     """It would exhaust the memory, or its file could not be read again."""
-    assert too_large_for_an_example(bandit) is None
+    assert why_too_large(bandit) is None
     long = dataclasses.replace(bandit, num_rounds=10**5)
-    assert too_large_for_an_example(long) == "it would hold 3000030 numbers, of 1048576 at most."
+    assert why_too_large(long) == "it would hold 3000030 numbers, of 1048576 at most."
 
 
 def test_huge_sizes_are_refused() -> None:
@@ -521,9 +521,9 @@ def test_second_command_leaves_the_run_alone(tmp_path: Path, capsys: pytest.Capt
     run = RunDirectory.create(tmp_path / "run", Config("bandit"))
     before = run.config_file.read_bytes()
     with run.locked():
-        for more in ([], ["--resume"]):
+        for more, why in (([], "holds a run already"), (["--resume"], "another process is at work")):
             assert main(["train", "bandit", "--out", str(run.path), *more]) == 2
-            assert "another process is at work" in capsys.readouterr().err
+            assert why in capsys.readouterr().err
     assert run.config_file.read_bytes() == before
 
 

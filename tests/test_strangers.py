@@ -10,9 +10,10 @@ import pytest
 
 from run_files import certificate, write_run
 from undelude._cli import main
-from undelude._cli.console import make_console, print_certificate
+from undelude._cli.console import make_console
 from undelude._cli.errors import UsageError
 from undelude._cli.permission import check_may_call_task
+from undelude._cli.tables import print_certificate
 from undelude._runs.checkpoints import Checkpoints
 from undelude._runs.config_file import config_digest
 from undelude._runs.contents import read_run

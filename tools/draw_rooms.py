@@ -17,7 +17,7 @@ PAGE = ROOT / "docs" / "architecture.md"
 
 # Each package: what it holds, in full for the table and in short for the picture.
 ROOMS = {
-    "_cli": ("The command line, one file for each command.", "one file a command"),
+    "_cli": ("The command line: the options of all commands, and one file for each command.", "one file a command"),
     "_report": ("A run as one HTML page.", "a run as a page"),
     "_paper": ("The paper recomputed, item by item, with its own figures.", "the paper recomputed"),
     "_drawing": ("SVG figures, causal graphs, beliefs, films.", "figures and films"),
@@ -59,6 +59,13 @@ def contract() -> tuple[list[list[str]], set[tuple[str, str]]]:
     rows = [re.findall(r"\w+", row) for row in layers["layers"]]
     exceptions = {tuple(package(x.strip()) for x in pair.split("->")) for pair in layers["ignore_imports"]}
     return [row for row in ([x for x in row if (SOURCE / x).is_dir()] for row in rows) if row], exceptions
+
+
+def helper_names() -> list[str]:
+    """Return the single-file modules that any package may use: the lowest layer."""
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    layers = next(c for c in tool["contracts"] if c["type"] == "layers")["layers"]
+    return sorted(re.findall(r"\w+", layers[-1]))
 
 
 def package(module: str) -> str:
@@ -133,7 +140,8 @@ def upward(start: tuple[int, int], stop: tuple[int, int]) -> str:
     (x0, y0), (x1, y1) = start, stop
     if x0 == x1:
         return f"M{x0 + 50} {y0 - TALL // 2}V{y1 + TALL // 2 + 3}"
-    return f"M{x0 - BOX // 2} {y0}H{x1 + 58}q-8 0 -8 -8V{y1 + TALL // 2 + 3}"
+    x = x1 + 50 if x1 + 58 < x0 - BOX // 2 else x1
+    return f"M{x0 - BOX // 2} {y0}H{x + 8}q-8 0 -8 -8V{y1 + TALL // 2 + 3}"
 
 
 def style(mode: int) -> str:
@@ -171,7 +179,7 @@ def draw() -> str:
             f'<text class="what" x="{x}" y="{y + 14}">{ROOMS[name][1]}</text>',
         ]
     y = TOP + len(rows) * STEP
-    helpers = " · ".join(sorted(file.stem for file in SOURCE.glob("_*.py") if not file.stem.startswith("__")))
+    helpers = " · ".join(helper_names())
     boxes += [
         f'<rect class="box" x="45" y="{y}" width="{WIDTH - 90}" height="{TALL}" rx="7"/>',
         f'<text class="name" x="{WIDTH // 2}" y="{y + TALL // 2 - 3}">helpers, open to all</text>',

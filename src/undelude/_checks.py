@@ -13,11 +13,10 @@ import numpy as np
 from jaxtyping import ArrayLike
 
 from undelude._tree import is_concrete
+from undelude._types import MAX_COUNT
 
 # Distance of a sum of probabilities from one.
 TOLERANCE = 1e-4
-# The largest integer of 32 bits, with which JAX counts.
-MAX_COUNT = 2**31 - 1
 # Other names by which users call the paper's arguments.
 ALIASES = {"action": "a", "actions": "a", "observation": "o", "observations": "o", "obs": "o"}
 ALIASES |= dict.fromkeys(("w", "e", "memory", "state"), "m")

@@ -11,6 +11,11 @@ from typing_extensions import TypeVar
 
 # The two readings of an action: as an intervention, do(a), and as evidence, a.
 Mark: TypeAlias = Literal["do", "see"]
+# What the prediction of an action is scored against, and how often the executor is drawn; see `Teaching`.
+Target: TypeAlias = Literal["sample", "distribution", "posterior", "reverse"]
+Per: TypeAlias = Literal["step", "episode"]
+# The largest integer of 32 bits, with which JAX counts.
+MAX_COUNT = 2**31 - 1
 
 Theta: TypeAlias = Any
 Action: TypeAlias = Any

@@ -70,6 +70,8 @@ def main() -> None:
     report = ud.certify(process, run.agent, key=jax.random.key(2), num_episodes=100)
     nats: float | None = report.action_kl_do
     print(nats, report.reward)
+    if report.verdict == "deluded":
+        print(report.save("deluded").name, report.html("deluded.html").name)
     gap: ud.Certificate = ud.delusion_gap(process, key=jax.random.key(3))
     print(gap.deluded_fraction)
 

@@ -2,9 +2,11 @@
 
 import dataclasses
 import math
+import os
 import time
 import warnings
-from typing import Any, overload
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 from jaxtyping import Array, Key
@@ -12,9 +14,12 @@ from jaxtyping import Array, Key
 from undelude._agents.base import AbstractAgent
 from undelude._agents.exact import ExactAgent
 from undelude._agents.host import HostAgent
+from undelude._certificate.attributes import Measured, StandardError
 from undelude._certificate.baselines import BASELINES, advise, measure_baselines
+from undelude._certificate.notes import describe_notes
 from undelude._certificate.per_episode import measure
 from undelude._certificate.quantity import Quantity
+from undelude._certificate.verdict import Kind, judge
 from undelude._checks import check_key
 from undelude._process.process import InteractionProcess, check_process
 from undelude._rollout.host import play
@@ -26,48 +31,12 @@ from undelude._versions import versions
 LEAST_KL = -1.0
 
 
-class Measured:
-    """An attribute of `Certificate` that returns the value of the quantity of the same name.
+class Measurement(NamedTuple):
+    """What was measured: a page plays an example episode and a film of the same."""
 
-    Args:
-        low: the least value that the quantity can have.
-        high: the greatest.
-    """
-
-    name: str
-
-    def __init__(self, low: float = -math.inf, high: float = math.inf):
-        self.low, self.high = low, high
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
-    @overload
-    def __get__(self, certificate: None, owner: type) -> "Measured": ...
-
-    @overload
-    def __get__(self, certificate: "Certificate", owner: type) -> float | None: ...
-
-    def __get__(self, certificate: "Certificate | None", owner: type) -> "Measured | float | None":
-        """Return the value; on the class, the attribute itself."""
-        return self if certificate is None else certificate.quantities[self.name].value
-
-
-class StandardError:
-    """An attribute of `Certificate` that returns the standard error of a quantity."""
-
-    def __init__(self, measured: Measured):
-        self.measured = measured
-
-    @overload
-    def __get__(self, certificate: None, owner: type) -> "StandardError": ...
-
-    @overload
-    def __get__(self, certificate: "Certificate", owner: type) -> float | None: ...
-
-    def __get__(self, certificate: "Certificate | None", owner: type) -> "StandardError | float | None":
-        """Return the standard error; on the class, the attribute itself."""
-        return self if certificate is None else certificate.quantities[self.measured.name].standard_error
+    process: InteractionProcess
+    agent: AbstractAgent | HostAgent
+    key: Key[Array, ""]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +59,7 @@ class Certificate:
             reading of the histories is impossible; under "expert", that the expert earns much less than is possible, if
             so; and, under "imitation", a warning if imitation is the wrong goal.
         quantities: the quantities below by name, each with its value, standard error, and reason if it is None.
+        measurement: the process, the agent and the key, for `save` and `html`.
     """
 
     task: str
@@ -101,6 +71,7 @@ class Certificate:
     versions: dict[str, str]
     notes: dict[str, str]
     quantities: dict[str, Quantity]
+    measurement: Measurement | None = dataclasses.field(default=None, repr=False, compare=False)
 
     action_kl_do = Measured(LEAST_KL)
     """`E KL(Q(A | do(a), o) || P(A | m))`, nats per action; 0 for a sober agent."""
@@ -181,25 +152,74 @@ class Certificate:
     """
     deluded_fraction_se = StandardError(deluded_fraction)
 
+    @property
+    def verdict(self) -> Kind:
+        """Whether the agent is sober or deluded, by its distances to both exact answers and their standard errors.
+
+        - `"sober"`: at least five times nearer to the interventional answer than to the deluded one;
+        - `"deluded"`: at least five times nearer to the deluded answer;
+        - `"neither"`;
+        - `"agree"`: both answers agree on its histories, so that delusion would not show;
+        - `"undecided"`: the standard errors are too large to say;
+        - `"unknown"`: a distance was not measured.
+        """
+        return judge(self.quantities).kind
+
     def __str__(self) -> str:
-        """Return a line for each quantity that was measured, and the notes."""
+        """Return the verdict, a line for each quantity that was measured, and the notes."""
         lines = [
+            str(judge(self.quantities)),
             f"{self.agent} on {self.task}, own actions read as {self.own_actions}; "
-            f"{self.num_episodes} episodes of {self.num_rounds} rounds"
+            f"{self.num_episodes} episodes of {self.num_rounds} rounds",
         ]
         for name, quantity in self.quantities.items():
             if quantity.value is not None:
                 error = "" if quantity.standard_error is None else f" +- {quantity.standard_error:.5f}"
                 lines.append(f"  {name:28} {quantity.value:9.5f}{error}")
-        return "\n".join([*lines, *(f"  {name}: {note}" for name, note in self.notes.items())])
+        return "\n".join([*lines, *describe_notes(self.quantities, self.notes)])
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON: `x` and `x_se` for each quantity; an infinite value is the string "inf"."""
-        data = dataclasses.asdict(self)
-        for name, quantity in data.pop("quantities").items():
-            data[name] = "inf" if quantity["value"] == math.inf else quantity["value"]
-            data[f"{name}_se"] = quantity["standard_error"]
+        about = ("task", "agent", "own_actions", "num_episodes", "num_rounds", "seconds", "versions", "notes")
+        data = {name: getattr(self, name) for name in about} | {"verdict": self.verdict}
+        for name, quantity in self.quantities.items():
+            data[name] = "inf" if quantity.value == math.inf else quantity.value
+            data[f"{name}_se"] = quantity.standard_error
         return data
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write the certificate and its page: `certificate.json`, `report.html`, and `episode.gif` if the task draws.
+
+        An example episode is played for them, with the agent that was measured.
+
+        Args:
+            folder: it is made if it is not there; files of an earlier certificate are replaced.
+
+        Returns:
+            The page.
+
+        >>> import undelude as ud
+        >>> process = ud.tasks.bandit(num_rounds=3)
+        >>> report = ud.delusion_gap(process, key=jax.random.key(0), num_episodes=64)  # doctest: +SKIP
+        >>> report.save("certificates/deluded-bandit")  # doctest: +SKIP
+        PosixPath('certificates/deluded-bandit/report.html')
+        """
+        from undelude._report.certificate_page import save_certificate  # Needs matplotlib and Jinja.
+
+        return save_certificate(self, Path(folder))
+
+    def html(self, file: str | os.PathLike[str]) -> Path:
+        """Write the page of the certificate alone, as one file that needs no other; see `save`.
+
+        Args:
+            file: the page to write.
+
+        Returns:
+            The page.
+        """
+        from undelude._report.certificate_page import write_page  # Needs matplotlib and Jinja.
+
+        return write_page(self, Path(file))
 
 
 # The least and the greatest value that each quantity can have.
@@ -272,6 +292,7 @@ def certify(
         versions=versions(),
         notes=notes | impossible,
         quantities=quantities,
+        measurement=Measurement(process, agent, key),
     )
 
 

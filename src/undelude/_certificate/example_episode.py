@@ -1,6 +1,6 @@
 """One of an agent's own episodes as an example, with the agent's and both exact agents' policies and beliefs."""
 
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Key, PyTree
 
 from undelude._agents.base import AbstractAgent, predict, predict_stepwise
 from undelude._agents.exact import ExactAgent
+from undelude._agents.host import HostAgent
 from undelude._certificate.per_episode import (
     MARKS,
     first_known,
@@ -17,13 +18,18 @@ from undelude._certificate.per_episode import (
 )
 from undelude._certificate.rounds import fill_missing, with_one_more_round
 from undelude._compiled import compiled
-from undelude._distributions import AbstractDistribution, Symbols, as_categorical
+from undelude._distributions import AbstractDistribution, Symbols, as_categorical, num_symbols
 from undelude._process.episodes import Episodes
 from undelude._process.inference import expert_distributions, filter, reread
 from undelude._process.process import InteractionProcess
+from undelude._rollout.host import play
 from undelude._rollout.rollout import rollout
 from undelude._tree import index
 
+# The agent and both exact agents.
+NUM_READERS = 3
+# Numbers in the example episode of a certificate, for its file and for the memory that choosing it takes.
+MOST_NUMBERS = 2**20
 # For each reader ("agent", "exact_do", "exact_see"), a distribution before each round and after the last.
 Readings = dict[str, Float[Array, "*B T1 N"]]
 
@@ -35,10 +41,11 @@ class EpisodeData(TypedDict):
         num_episodes: the number of episodes from which it was chosen.
         theta: of the episode; with a transition `[T + 1]`, before each round and after the last.
         opening: `O_0`, or None.
-        actions, observations, rewards: `[T]`.
+        actions: `[T]`; if they are not symbols, `[T, D]`, the numbers of each.
+        observations, rewards: `[T]`.
         said: the task's words for each observation; None if the task's `say` fails.
         policy: `[T + 1, A]`, the probabilities of the actions before each round and after the last, of `"agent"`,
-            `"exact_do"` and `"exact_see"`.
+            `"exact_do"` and `"exact_see"`; None if actions are not symbols, or the agent does not predict them.
         belief: `[T + 1, K]` of the same three; None if a policy implies no belief.
     """
 
@@ -49,27 +56,36 @@ class EpisodeData(TypedDict):
     observations: PyTree
     said: list[str] | None
     rewards: list[float]
-    policy: dict[str, list[list[float]]]
+    policy: dict[str, list[list[float]]] | None
     belief: dict[str, list[list[float]] | None]
 
 
 def example_episode(
-    process: InteractionProcess, agent: AbstractAgent, *, key: Key[Array, ""], num_episodes: int = 256
+    process: InteractionProcess,
+    agent: AbstractAgent | HostAgent,
+    *,
+    key: Key[Array, ""],
+    num_episodes: int = 256,
+    num_rounds: int | None = None,
 ) -> EpisodeData:
-    """Return the episode, out of `num_episodes`, in which the policies of the two exact agents differ most.
+    """Return the episode, out of `num_episodes`, in which the two exact agents differ most.
+
+    They differ in their policies if actions are symbols, otherwise in their beliefs.
 
     Raises:
-        TypeError: Theta is continuous, or actions are not symbols.
+        TypeError: Theta is continuous.
     """
-    if not isinstance(process.action_spec, Symbols):
-        raise TypeError(
-            f"{process.name}: an example episode needs actions that are symbols, and these are {process.action_spec}."
-        )
     process.check_finite()
-    episodes = rollout(process, agent, key=key, num_episodes=num_episodes)
-    policies, beliefs = _read(process, agent, fill_missing(episodes)[0])
+    size = {"num_episodes": num_episodes, "num_rounds": num_rounds}
+    if isinstance(agent, HostAgent):
+        episodes, P_A, _ = play(process, agent, key=key, **size)
+        policies, beliefs = _read(process, None, fill_missing(episodes)[0], P_A)
+    else:
+        episodes = rollout(process, agent, key=key, **size)
+        policies, beliefs = _read(process, agent, fill_missing(episodes)[0], None)
     exists = np.concatenate([np.ones((num_episodes, 1), bool), episodes.mask], axis=1)
-    differences = np.abs(np.asarray(policies["exact_do"]) - np.asarray(policies["exact_see"]))
+    compared = policies or beliefs
+    differences = np.abs(np.asarray(compared["exact_do"]) - np.asarray(compared["exact_see"]))
     chosen = int(np.where(exists[..., None], differences, 0.0).sum((-1, -2)).argmax())
     T = int(exists[chosen].sum()) - 1
 
@@ -83,11 +99,11 @@ def example_episode(
         "num_episodes": num_episodes,
         "theta": plain(episodes.theta, None if process.transition is None else T + 1),
         "opening": plain(episodes.opening),
-        "actions": plain(episodes.actions, T),
+        "actions": plain(_numbers(process, episodes.actions), T),
         "observations": plain(episodes.observations, T),
         "said": _say(process, jax.tree.map(lambda x: np.asarray(x[chosen, :T]), episodes.observations)),
         "rewards": plain(episodes.reward, T),
-        "policy": plain(policies, T + 1),
+        "policy": plain(policies, T + 1) if "agent" in policies else None,
         "belief": {"agent": None} | {name: None if np.isnan(x).any() else x for name, x in belief.items()},
     }
 
@@ -101,11 +117,59 @@ def _say(process: InteractionProcess, observations: PyTree[np.ndarray]) -> list[
         return None
 
 
-@compiled
-def _read(process: InteractionProcess, agent: AbstractAgent, episodes: Episodes) -> tuple[Readings, Readings]:
-    """Return policies and beliefs; no belief of the agent if its policy can imply none."""
+def example_entries(
+    process: InteractionProcess,
+    agent: AbstractAgent | HostAgent,
+    notes: dict[str, str],
+    *,
+    key: Key[Array, ""],
+    num_rounds: int | None = None,
+) -> dict[str, Any]:
+    """Return the entries "episode" and "notes" of a `certificate.json`: the example, or a note why it is too large.
 
-    def one(episode: Episodes) -> tuple[Readings, Readings]:
+    The episode is None, without a note, if Theta is continuous.
+    """
+    why = why_too_large(process, num_rounds)
+    if why is not None or not process.finite:
+        return {"episode": None, "notes": notes | ({"episode": why} if why else {})}
+    return {"episode": example_episode(process, agent, key=key, num_rounds=num_rounds), "notes": notes}
+
+
+def why_too_large(process: InteractionProcess, num_rounds: int | None = None) -> str | None:
+    """Return why the certificate of a process has no example episode, if it would hold too many numbers."""
+    if not process.finite:
+        return None
+    actions = num_symbols(process.action_spec) if isinstance(process.action_spec, Symbols) else 0
+    numbers = ((num_rounds or process.num_rounds) + 1) * (process.num_thetas + actions) * NUM_READERS
+    return f"it would hold {numbers} numbers, of {MOST_NUMBERS} at most." if numbers > MOST_NUMBERS else None
+
+
+def _numbers(process: InteractionProcess, actions: PyTree) -> PyTree:
+    """Return actions that are symbols as they are, and others as the numbers that they consist of, `[B, T, D]`."""
+    if isinstance(process.action_spec, Symbols):
+        return actions
+    leaves = [np.asarray(x, dtype=float) for x in jax.tree.leaves(actions)]
+    return np.concatenate([x.reshape(*x.shape[:2], -1) for x in leaves], axis=-1)
+
+
+@compiled
+def _read(
+    process: InteractionProcess, agent: AbstractAgent | None, episodes: Episodes, P_A: AbstractDistribution | None
+) -> tuple[Readings, Readings]:
+    """Return policies and beliefs; no belief of the agent if its policy can imply none.
+
+    Args:
+        process: the process.
+        agent: the agent; None if it is a `HostAgent`.
+        episodes: of the agent.
+        P_A: the predictions of a `HostAgent`, made while it played.
+
+    Returns:
+        The policies, none if actions are not symbols; and the beliefs.
+    """
+
+    def one(x: tuple[Episodes, Any]) -> tuple[Readings, Readings]:
+        episode, policy = x
         policies: dict[str, AbstractDistribution] = {}
         beliefs: Readings = {}
         longer = with_one_more_round(episode)
@@ -113,15 +177,20 @@ def _read(process: InteractionProcess, agent: AbstractAgent, episodes: Episodes)
         for mark in MARKS:
             policies[f"exact_{mark}"], _ = predict_stepwise(exact, reread(longer, mark))
             beliefs[f"exact_{mark}"] = jnp.exp(filter(process, reread(episode, mark)).log_posterior)
-        policies["agent"], _ = predict(agent, longer)
-        distributions = jax.vmap(lambda belief: expert_distributions(process, belief))(filter(process, episode))
-        implied = jax.vmap(implied_belief)(distributions, policies["agent"])
-        belief = first_known(own_belief(agent, process, episode), implied)
+        if agent is not None:
+            policy, _ = predict(agent, longer)
+        belief = None if agent is None else own_belief(agent, process, episode)
+        if policy is not None:
+            policies["agent"] = policy
+            distributions = jax.vmap(lambda belief: expert_distributions(process, belief))(filter(process, episode))
+            belief = first_known(belief, jax.vmap(implied_belief)(distributions, policy))
         if belief is not None:
             beliefs["agent"] = belief
+        if not isinstance(process.action_spec, Symbols):
+            policies = {}
         return {name: _probabilities(policy) for name, policy in policies.items()}, beliefs
 
-    return jax.vmap(one)(episodes)
+    return jax.vmap(one)((episodes, P_A))
 
 
 def _probabilities(policy: AbstractDistribution) -> Float[Array, "T1 A"]:

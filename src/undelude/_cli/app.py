@@ -2,29 +2,25 @@
 
 import contextlib
 import difflib
+import importlib
 import os
 import sys
+import time
 import traceback
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Annotated, get_args
 
-import jax
 import tyro
 
-from undelude._cli import distributed
-from undelude._cli.certify import Certify, Report
-from undelude._cli.check import Check
 from undelude._cli.console import make_console
+from undelude._cli.encoding import replacing
 from undelude._cli.errors import CommandError, ExitCode, UsageError, explain
-from undelude._cli.export import Export
-from undelude._cli.paper import Paper
-from undelude._cli.play import Play
+from undelude._cli.options import Call, Certify, Check, Export, Paper, Play, Report, Tasks, Train
 from undelude._cli.streams import open_closed_streams
-from undelude._cli.tasks import Tasks
-from undelude._cli.train import Train
 from undelude._errors import users_line
 from undelude._runs.errors import RunError
-from undelude.tasks.registry import TaskError, UnknownTaskError
+from undelude._user_code import UnknownNameError, UserCodeError
 
 # tyro joins lines that begin with a letter and does not wrap long lines.
 DESCRIPTION = """Train agents that do not mistake their own actions for evidence.
@@ -32,11 +28,13 @@ DESCRIPTION = """Train agents that do not mistake their own actions for evidence
 A first run, about a minute on two cores:
   undelude train bandit --out runs/bandit
 
+undelude --version prints the version.
+
 Exit codes:
-  0 done, 1 failed, 2 wrong usage, 130 interrupted by Ctrl-C, 143 by SIGTERM or SIGHUP
+  0 done, 1 failed, 2 wrong usage, 130 interrupted by Ctrl-C, 143 by SIGTERM
 
 Environment:
-  UNDELUDE_DEBUG=1       show the traceback of an error
+  UNDELUDE_DEBUG=1       show the traceback of an error, and what XLA says
   JAX_NUM_CPU_DEVICES    number of cores that share a batch; all by default
   XDG_CACHE_HOME         folder for compiled programs, in undelude/jax;
                          ~/.cache by default
@@ -65,9 +63,10 @@ def main(args: Sequence[str] | None = None) -> int:
         The exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated.
     """
     open_closed_streams()
-    code = _run(list(sys.argv[1:] if args is None else args))
+    with replacing(sys.stdout, sys.stderr):
+        code = _run(list(sys.argv[1:] if args is None else args))
     interrupted = code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED)
-    if args is None and (interrupted or jax.distributed.is_initialized()):
+    if args is None and (interrupted or _is_one_of_several()):
         # End at once: threads of XLA may still run and would crash during Python's shutdown, and one of several
         # processes would wait for the others, which may be waiting for it.
         sys.stdout.flush()
@@ -77,12 +76,23 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _run(args: list[str]) -> int:
+    started = time.perf_counter()
     try:
+        if args == ["--version"]:
+            print(f"undelude {version('undelude')}")
+            return int(ExitCode.OK)
         _check_command(args)
         command = tyro.cli(
             Command, prog="undelude", description=DESCRIPTION, args=args, config=(tyro.conf.FlagCreatePairsOff,)
         )
-        code = command.run(args[1:])
+        command.check()
+        # Before JAX is imported: XLA's alarms, such as that a program compiles slowly, ask for bug reports to XLA.
+        if not os.environ.get("UNDELUDE_DEBUG"):
+            os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        name = type(command).__name__.lower()
+        code = importlib.import_module(f"undelude._cli.{name}").run(
+            command, Call(args[args.index(name) + 1 :], started)
+        )
         sys.stdout.flush()
         return int(code)
     except SystemExit as exit:  # tyro has printed the error or the help.
@@ -91,9 +101,9 @@ def _run(args: list[str]) -> int:
         return _fail("interrupted.", ExitCode.INTERRUPTED)
     except CommandError as error:
         return _fail(str(error), error.code)
-    except (RunError, UnknownTaskError) as error:
+    except (RunError, UnknownNameError) as error:
         return _fail(str(error), ExitCode.USAGE)
-    except TaskError as error:
+    except UserCodeError as error:
         return _fail(f"{error}: {explain(error.__cause__ or error)}", ExitCode.FAILED)
     except Exception as error:
         if isinstance(error, BrokenPipeError) and not users_line(error):
@@ -114,7 +124,18 @@ def _check_command(args: list[str]) -> None:
 def _fail(message: str, code: ExitCode) -> int:
     if os.environ.get("UNDELUDE_DEBUG"):
         traceback.print_exc()
-    if jax.distributed.is_initialized():
-        distributed.claim_last_message()
-    make_console(stderr=True).print(f"{distributed.label()}: {message}", soft_wrap=True)
+    label = "undelude"
+    if "jax" in sys.modules:  # Without JAX, this process cannot be one of several.
+        from undelude._cli import distributed
+
+        if _is_one_of_several():
+            distributed.claim_last_message()
+        label = distributed.label()
+    make_console(stderr=True).print(f"{label}: {message}", soft_wrap=True)
     return int(code)
+
+
+def _is_one_of_several() -> bool:
+    """Return whether this process is one of several that train together."""
+    jax = sys.modules.get("jax")
+    return jax is not None and jax.distributed.is_initialized()

@@ -1,11 +1,10 @@
-"""Output for people: progress during a command, tables at its end."""
+"""Output for people during a command: messages and progress."""
 
 import contextlib
-import math
-from collections.abc import Callable, Iterator
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -17,7 +16,6 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 from rich.text import Text
 
 from undelude._types import Mark
@@ -25,13 +23,8 @@ from undelude._types import Mark
 Number = float | str | None
 # Size from which a number is written with an exponent.
 LONG = 1e9
-REWARDS = {
-    "reward": "this agent",
-    "reward_expert": "expert, who knows theta",
-    "reward_exact_do": "exact agent, own actions as do",
-    "reward_exact_see": "exact agent, own actions as see",
-    "reward_best": "best known without theta",
-}
+# The stages of `undelude train`, in order.
+STAGES = ("starting", "compiling", "training", "metrics", "saving", "certificate", "page")
 
 
 class PlainConsole(Console):
@@ -124,61 +117,15 @@ def _log_lines(console: Console, mark: Mark, steps: int) -> Callable[[dict[str, 
     return advance
 
 
-def print_certificate(console: Console, certificate: dict[str, Any]) -> None:
-    """Print a certificate: the distances of the predictions to both answers, and the rewards."""
-    c = certificate
-    console.print(
-        f"{c['task']}: {c['agent']}, {c['teaching']} teaching, measured on {c['num_episodes']} of its own episodes;\n"
-        f"it reads its own actions as {c['own_actions']}.\n",
-        soft_wrap=True,
-    )
-    answers = ("from the interventional\nanswer, P(. | do(a), o)", "from the deluded\nanswer, P(. | a, o)")
-    distances = _table("distance of", *answers)
-    for symbol, quantity in (("action", "kl"), ("action", "tv"), ("observation", "kl"), ("observation", "tv")):
-        label = f"{symbol}s, {'KL in nats' if quantity == 'kl' else 'total variation'}"
-        distances.add_row(label, *(_with_error(c, f"{symbol}_{quantity}_{mark}", 4) for mark in ("do", "see")))
-    console.print(distances)
-
-    rewards = _table("actor", "reward per round")
-    for name, actor in REWARDS.items():
-        if c.get(name) is not None:
-            rewards.add_row(actor, _with_error(c, name, 3))
-    console.print()
-    console.print(rewards)
-
-    gaps = " / ".join(number(c.get(f"{symbol}_calibration_gap")) for symbol in ("action", "observation"))
-    console.print(f"\nCalibration gap, actions / observations: {gaps} nats.")
-    if isinstance(deluded := c.get("deluded_fraction"), float):
-        console.print(f"Episodes that end with a wrong theta believed above 0.9: {deluded:.1%}.")
-    notes = dict(c.get("notes", {}))
-    if warning := notes.pop("imitation", None):
-        console.print(f"\nWarning: {warning}", style="bold", soft_wrap=True)
-    if note := notes.pop("expert", None):
-        console.print(f"Note: {note}", soft_wrap=True)
-    missing: dict[str, list[str]] = {}
-    for name, why in notes.items():
-        if c.get(name) is None:
-            missing.setdefault(why, []).append(name)
-        else:
-            console.print(f"{name}: {why}", soft_wrap=True)
-    for why, names in missing.items():
-        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        console.print(f"Not measured, {names[0]}{more}: {why}")
-
-
-def print_intervals(console: Console, summary: dict[str, Any]) -> None:
-    """Print means and intervals over seeds."""
-    s = summary
-    console.print(
-        f"{s['task']}: {s['agent']}, {s['teaching']} teaching, {len(s['seeds'])} seeds, each measured on "
-        f"{s['num_episodes']} of its own episodes.\n",
-        soft_wrap=True,
-    )
-    table = _table("over seeds", "mean", "95 % interval")
-    for name, x in s["quantities"].items():
-        table.add_row(name, number(x["mean"], 5), f"{number(x['low'], 5)} to {number(x['high'], 5)}")
-    console.print(table)
-    console.print()
+def print_seconds(console: Console, stages: Mapping[str, float], *, total: float) -> None:
+    """Print the seconds of each stage, of everything else, and in total; the printed numbers add up."""
+    printed = {stage: round(seconds, 1) for stage in STAGES if (seconds := stages.get(stage, 0.0)) > 0}
+    printed["other"] = max(round(total - sum(printed.values()), 1), 0.0)
+    # A line may break after a comma only.
+    parts = [f"{stage}\N{NO-BREAK SPACE}{seconds:.1f}" for stage, seconds in printed.items()]
+    text = f"Seconds: {', '.join(parts)}; total\N{NO-BREAK SPACE}{sum(printed.values()):.1f}."
+    for line in textwrap.wrap(text, max(console.width, 1), break_long_words=False):
+        console.print(line.replace("\N{NO-BREAK SPACE}", " "), soft_wrap=True)
 
 
 def number(x: Number, decimals: int = 4) -> str:
@@ -186,19 +133,3 @@ def number(x: Number, decimals: int = 4) -> str:
     if x is None or isinstance(x, str):
         return x or "-"
     return f"{x:.{decimals}f}" if abs(x) < LONG else f"{x:.{decimals}g}"
-
-
-def _table(*headings: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False)
-    for i, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if i else "left")
-    return table
-
-
-def _with_error(certificate: dict[str, Any], name: str, decimals: int) -> str:
-    value, error = certificate.get(name), certificate.get(f"{name}_se")
-    if not isinstance(error, float):
-        return number(value, decimals)
-    if 0 < error < 10**-decimals:  # More decimals, down to the leading digit of the error.
-        decimals = min(-math.floor(math.log10(error)), 7)
-    return f"{number(value, decimals)} ± {number(error, decimals).removeprefix('0')}"

@@ -1,10 +1,7 @@
 """The command `undelude paper`: recompute the statements of the paper, as a table, a page and JSON."""
 
-import dataclasses
 import json as json_format
 import time
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -14,7 +11,8 @@ from rich.text import Text
 
 from undelude._cli import backend
 from undelude._cli.console import make_console, working
-from undelude._cli.errors import ExitCode, UsageError, check_seed
+from undelude._cli.errors import ExitCode
+from undelude._cli.options import Call, Paper
 from undelude._files import write_atomically
 from undelude._versions import versions
 
@@ -22,53 +20,30 @@ if TYPE_CHECKING:
     from undelude._paper import Block
 
 
-@dataclasses.dataclass(frozen=True)
-class Paper:
-    """Recompute the statements of the paper; print a table and write a page with every figure.
+def run(options: Paper, call: Call) -> ExitCode:
+    """Run the command; it fails if a statement of the paper, or an example of ours, is not met."""
+    del call
+    backend.configure()
+    import undelude._paper as paper  # Imports matplotlib, which takes long to load.
+    from undelude._paper import words
+    from undelude._paper.page import render
 
-    Each row has a claim, the computed value, the criterion that it has to meet, and whether the value was computed now
-    or is a stored result of a study. The paper's own statements, our examples of them, and related work are counted
-    apart. The exit status is 1 if a criterion of the first two is not met.
-    """
-
-    out: Path = Path("paper.html")
-    """The page to write."""
-    json: bool = False
-    """Print counts and items as JSON to stdout, and everything else to stderr."""
-    num_episodes: int = 20_000
-    """Number of episodes behind most sampled numbers; some use a fixed multiple or fraction of it."""
-    seed: int = 0
-    """Seed of the sampled numbers."""
-
-    def run(self, args: Sequence[str]) -> ExitCode:
-        """Run the command; it fails if a statement of the paper, or an example of ours, is not met."""
-        del args
-        if self.num_episodes < 100:
-            raise UsageError(f"--num-episodes must be at least 100, for standard errors, not {self.num_episodes}.")
-        check_seed(self.seed)
-        if self.out.is_dir() or not self.out.parent.is_dir():
-            raise UsageError(f"--out must name a file in a directory that exists, not {self.out}.")
-        backend.configure()
-        import undelude._paper as paper  # Imports matplotlib, which takes long to load.
-        from undelude._paper import words
-        from undelude._paper.page import render
-
-        settings, console = paper.Settings(self.seed, self.num_episodes), make_console(stderr=self.json)
-        start, blocks = time.perf_counter(), []
-        with working(make_console(stderr=True), "computing"):
-            for block in paper.recompute(settings):
-                blocks.append(block)
-                _print_block(console, block)
-        seconds = time.perf_counter() - start
-        page = render(blocks, settings, versions=versions(), seconds=seconds)
-        write_atomically(self.out, page.encode())
-        if self.json:
-            print(json_format.dumps(paper.to_json(blocks, settings, versions()), indent=2))
-        items = [item for block in blocks for item in block.items]
-        for line in words.summary(items):
-            console.print(line)
-        console.print(f"{seconds:.0f} s. Page: {self.out}")
-        return ExitCode.FAILED if any(not item.met for item in items if item.kind != "related") else ExitCode.OK
+    settings, console = paper.Settings(options.seed, options.num_episodes), make_console(stderr=options.json)
+    start, blocks = time.perf_counter(), []
+    with working(make_console(stderr=True), "computing"):
+        for block in paper.recompute(settings):
+            blocks.append(block)
+            _print_block(console, block)
+    seconds = time.perf_counter() - start
+    page = render(blocks, settings, versions=versions(), seconds=seconds)
+    write_atomically(options.out, page.encode())
+    if options.json:
+        print(json_format.dumps(paper.to_json(blocks, settings, versions()), indent=2))
+    items = [item for block in blocks for item in block.items]
+    for line in words.summary(items):
+        console.print(line)
+    console.print(f"{seconds:.0f} s. Page: {options.out}")
+    return ExitCode.FAILED if any(not item.met for item in items if item.kind != "related") else ExitCode.OK
 
 
 def _print_block(console: Console, block: "Block") -> None:

@@ -1,16 +1,13 @@
 """The command `undelude play`: a person plays Nature against a sober and a deluded agent (Section 2, Remark 11)."""
 
-import dataclasses
 import secrets
 import sys
-from collections.abc import Sequence
-from typing import Annotated, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from jaxtyping import Array, Bool, Float, Int, Key
 from rich import box
 from rich.console import Console
@@ -20,13 +17,13 @@ from rich.text import Text
 from undelude._agents.exact import ExactAgent
 from undelude._cli import backend
 from undelude._cli.console import make_console
-from undelude._cli.errors import ExitCode, UsageError, check_seed
+from undelude._cli.errors import ExitCode, UsageError
+from undelude._cli.options import Call, Play
 from undelude._compiled import compiled
 from undelude._distributions import Symbols, as_categorical, num_symbols
 from undelude._process import inference
 from undelude._process.inference import Belief
 from undelude._process.process import InteractionProcess
-from undelude._runs.config import WholeNumber
 from undelude.tasks.registry import make
 
 # Width of a bar in characters.
@@ -74,36 +71,25 @@ PRIZES = _Outcomes(
 SYMBOLS = _Outcomes("It shows 1.", "It shows 0.", "Does it show 1?", "whether it shows 1", "a 1", "was shown 1")
 
 
-@dataclasses.dataclass(frozen=True)
-class Play:
-    """Play Nature: decide whether the actions of two agents pay, and watch their beliefs change."""
-
-    task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")] = "bandit"
-    """A task whose rounds pay or do not pay, such as bandit or frog."""
-    seed: WholeNumber = None
-    """Seed of all random choices; a new one in each game by default."""
-
-    def run(self, args: Sequence[str]) -> ExitCode:
-        """Run the command."""
-        del args
-        if self.seed is not None:
-            check_seed(self.seed)
-        backend.configure()
-        process = make(self.task)
-        _check_playable(process)
-        seed = secrets.randbits(31) if self.seed is None else self.seed
-        game = _Game(process, jax.random.key(seed), make_console(stderr=False))
-        try:
-            game.introduce()
-            while game.round < process.num_rounds:
-                game.play_round()
-        except _QuitError:
-            game.console.print("\n")
-        except KeyboardInterrupt:
-            game.console.print()
-            raise
-        game.conclude()
-        return ExitCode.OK
+def run(options: Play, call: Call) -> ExitCode:
+    """Run the command."""
+    del call
+    backend.configure()
+    process = make(options.task)
+    _check_playable(process)
+    seed = secrets.randbits(31) if options.seed is None else options.seed
+    game = _Game(process, jax.random.key(seed), make_console(stderr=False))
+    try:
+        game.introduce()
+        while game.round < process.num_rounds:
+            game.play_round()
+    except _QuitError:
+        game.console.print("\n")
+    except KeyboardInterrupt:
+        game.console.print()
+        raise
+    game.conclude()
+    return ExitCode.OK
 
 
 class _QuitError(Exception):

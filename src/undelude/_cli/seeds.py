@@ -8,8 +8,9 @@ from typing import Any
 
 from undelude._certificate.certificate import QUANTITIES
 from undelude._certificate.replicates import interval
-from undelude._cli.console import make_console, print_intervals
+from undelude._cli.console import make_console
 from undelude._cli.errors import CommandError, ExitCode, UsageError
+from undelude._cli.tables import print_intervals
 from undelude._files import sweep, write_atomically
 from undelude._runs import layout
 from undelude._runs.config import Config, check_config

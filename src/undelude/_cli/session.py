@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -13,9 +14,11 @@ from undelude._cli.console import training_progress, working
 from undelude._cli.errors import UsageError
 from undelude._cli.interrupts import Interrupts
 from undelude._cli.measure import keys, make_certificate, measurer, write_film
+from undelude._cli.options import NUM_EPISODES
 from undelude._process.process import InteractionProcess
-from undelude._runs.checkpoints import SECONDS_BETWEEN, Checkpoints
-from undelude._runs.config import Config
+from undelude._report import write_report
+from undelude._runs.checkpoints import Checkpoints
+from undelude._runs.config import SECONDS_BETWEEN, Config
 from undelude._runs.config_file import devices
 from undelude._runs.directory import RunDirectory
 from undelude._teaching.loop import Row, Run, default_optimizer, initial_state, teach
@@ -60,6 +63,7 @@ class Session:
 
     Attributes:
         run: the run directory.
+        config: the options of the run; with more updates than those of a finished run, it is made longer.
         process: the task of the run.
         agent: the agent before its first update.
         teaching: the teaching of the run.
@@ -67,9 +71,12 @@ class Session:
         interrupts: handles Ctrl-C, SIGTERM and SIGHUP.
         tensorboard: whether to write the metrics for TensorBoard too.
         checkpoint_every: seconds between two checkpoints.
+        num_episodes: number of episodes of the certificate.
+        seconds: that each stage took.
     """
 
     run: RunDirectory
+    config: Config
     process: InteractionProcess
     agent: AbstractLearnedAgent
     teaching: Teaching
@@ -77,38 +84,43 @@ class Session:
     interrupts: Interrupts
     tensorboard: bool = False
     checkpoint_every: float = SECONDS_BETWEEN
+    num_episodes: int = NUM_EPISODES
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
 
-    def finish(self) -> dict[str, float]:
-        """Train, certify and draw the page, each unless it is done; return the seconds of each."""
+    def finish(self) -> None:
+        """Train, certify and draw the page, each unless it is done."""
         run = self.run
-        times = self.train()
+        self.train()
         distributed.leave()
         self.interrupts.check()
         if run.certificate_file.exists() and run.report_file.exists():
-            return times
+            return
         agent = run.load_agent()
         if not run.certificate_file.exists():
-            started = time.perf_counter()
-            with working(self.console, "certifying"):
-                certificate = self.interrupts.run(lambda: make_certificate(agent, self.process, run.config))
+            with self._timed("certificate"), working(self.console, "certifying"):
+                size = {"num_episodes": self.num_episodes}
+                certificate = self.interrupts.run(lambda: make_certificate(agent, self.process, run.config, **size))
             with self.interrupts.held():
                 run.write_certificate(certificate)
                 run.report_file.unlink(missing_ok=True)
-            times["certificate"] = time.perf_counter() - started
         if not run.report_file.exists():
-            started = time.perf_counter()
-            write_film(run, agent, self.process, self.console, self.interrupts)
-            with working(self.console, "drawing the page"):
-                from undelude._report import write_report  # Imports matplotlib, which takes long to load.
-
+            with self._timed("page"), working(self.console, "drawing the page"):
+                write_film(run, agent, self.process, self.console, self.interrupts)
                 write_report(run.path)
-            times["page"] = time.perf_counter() - started
         self.interrupts.check()
-        return times
 
-    def train(self) -> dict[str, float]:
-        """Make the remaining updates; return the seconds of training and of compiling."""
-        run, config = self.run, self.run.config
+    @contextlib.contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        """Add the seconds of the block to those of the stage."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
+
+    def train(self) -> None:
+        """Make the remaining updates."""
+        run, config = self.run, self.config
         optimizer = default_optimizer(config.learning_rate, config.steps)
         state = initial_state(self.agent, self.teaching, optimizer)
         places = run.checkpoints_folder, self.checkpoint_every, run.metrics_file
@@ -120,9 +132,11 @@ class Session:
                 if start:  # After a crash, the agent folder may still hold the agent of an earlier update.
                     run.save_agent(state.agent)
                 gather("")
-                return {}
+                return
             if not start and run.read_metrics():
                 self._check_can_restart()
+            if config != run.config:
+                run.lengthen(config)
             rows = run.begin(start)
             gather(UPDATES)
             if start:
@@ -140,8 +154,9 @@ class Session:
 
             def log(new: TeachingState, row: Row) -> None:
                 nonlocal state
-                whole = row | {"seconds": seconds_before + row["seconds"]} | measure(new.agent)
-                with self.interrupts.held():
+                with self._timed("metrics"):
+                    whole = row | {"seconds": seconds_before + row["seconds"]} | measure(new.agent)
+                with self._timed("saving"), self.interrupts.held():
                     run.append_metrics(whole)
                     if board is not None:
                         board(new, whole)
@@ -168,7 +183,7 @@ class Session:
                 if board is not None:
                     with contextlib.suppress(OSError):  # The rows are in metrics.jsonl already.
                         board.close()
-        return {"training": result.seconds, "compiling": result.compile_seconds}
+        self.seconds |= {"compiling": result.compile_seconds, "training": result.seconds}
 
     def _board(self, start: int) -> "TensorBoard | None":
         if not self.tensorboard:
@@ -195,7 +210,7 @@ class Session:
     def _save(self, checkpoints: Checkpoints, state: TeachingState) -> None:
         """Save the agent, then the checkpoint: a checkpoint of the last update implies that the agent is final."""
         if int(state.update):
-            with self.interrupts.held():
+            with self._timed("saving"), self.interrupts.held():
                 self.run.save_agent(state.agent)
                 checkpoints.save(state)
                 checkpoints.wait()

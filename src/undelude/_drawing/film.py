@@ -1,6 +1,7 @@
 """Films of episodes: the task draws its memory and the belief of an agent, round by round."""
 
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -76,13 +77,19 @@ class Frame:
         self._draw.text(self._at(at), words, fill=colour, font=font, anchor=anchor)
 
     def bars(self, heights: Sequence[float], *, framed: int, labels: Sequence[str] | None = None, top: float = 0.1):
-        """Draw a bar for each probability, from the bottom up to `top`, with a frame around the true one."""
+        """Draw a bar for each probability, from the bottom up to `top`, with a frame around the true one.
+
+        Labels below the bars are their numbers, from 0, by default; every second one or fewer if there is no room.
+        """
         n, bottom = len(heights), 0.92
+        labels = [str(k) for k in range(n)] if labels is None else labels
+        # In a row there is room for about 36 characters and the gaps between the labels.
+        every = math.ceil(n * (max(map(len, labels)) + 1) / 36)
         for k, height in enumerate(heights):
             left, right = 0.05 + 0.9 * k / n, 0.05 + 0.9 * (k + 0.85) / n
             self.box((left, bottom - (bottom - top) * height), (right, bottom), fill=self.accent)
             self.box((left, top), (right, bottom), outline=INK if k == framed else RULE)
-            if labels is not None:
+            if k % every == 0:
                 self.text(((left + right) / 2, 0.96), labels[k], size=0.05, colour=MUTED)
 
     def array(self) -> UInt8[np.ndarray, "H W 3"]:

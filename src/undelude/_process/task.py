@@ -81,11 +81,18 @@ class AbstractTask(eqx.Module, Generic[W]):
         if not belief:
             raise TypeError(f"{type(self).__name__} has no drawing; give it draw(frame, theta, w, belief).")
         true = [jax.tree.all(jax.tree.map(np.array_equal, theta, value)) for value, _ in belief]
-        frame.bars([p for _, p in belief], framed=true.index(True))
+        frame.bars([p for _, p in belief], framed=true.index(True), labels=_labels([value for value, _ in belief]))
 
     def say(self, o: Observation) -> str:
         """Describe an observation in a word or two, for `ud.film` and reports; by default, only symbols, by number."""
         return str(int(o)) if isinstance(o, np.ndarray | np.generic) and o.ndim == 0 and o.dtype.kind in "iu" else ""
+
+
+def _labels(thetas: list[Theta]) -> list[str]:
+    """Return a label for each value of Theta: the value if it is one number, otherwise its index."""
+    leaves = [jax.tree.leaves(theta) for theta in thetas]
+    is_number = all(len(x) == 1 and np.ndim(x[0]) == 0 for x in leaves)
+    return [f"{float(x[0]):.3g}" for x in leaves] if is_number else [str(k) for k in range(len(thetas))]
 
 
 class AbstractExpert(eqx.Module, Generic[E]):

@@ -5,15 +5,16 @@ from typing import Any, Literal
 
 import matplotlib
 import numpy as np
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from undelude._certificate.numbers import LONG, short
 from undelude._certificate.quantity import Quantity
 from undelude._drawing.colours import DO, DO_TEXT, INK, MUTED, RULE, SEE, SEE_TEXT
 from undelude._drawing.strips import frame_truth, listed, mark_actions, round_ticks, shade, symbol_ticks
 from undelude._drawing.svg import FONT, STYLE, WIDTH, Svg, to_figure
-from undelude._report.words import LONG, short
 from undelude._runs.contents import RunContents
 from undelude._runs.example_episode import READERS, ExampleEpisode
 
@@ -22,6 +23,8 @@ COLOURS = {"agent": INK, "exact_do": DO, "exact_see": SEE}
 TEXT = {"agent": INK, "exact_do": DO_TEXT, "exact_see": SEE_TEXT}
 # Largest number of rows in a strip, and of rounds in which the observation is written as a number.
 MAX_ROWS, MAX_WRITTEN = 24, 24
+# Largest number of lines for the numbers of an action, and their dashes.
+MAX_NUMBERS, DASHES = 4, ("-", "--", ":", "-.")
 # Distances between ticks, times a power of ten.
 STEPS = [1, 2, 5, 10]
 
@@ -157,34 +160,39 @@ def strips(episode: ExampleEpisode) -> Svg:
     """Draw an episode over its rounds: actions and observations, three strips of probabilities, and a comparison."""
     variable, distributions = episode.distributions
     shown = _rows_to_show(distributions, episode.theta if variable == "theta" else episode.actions)
-    T, num_actions = episode.num_rounds, episode.policy["agent"].shape[1]
+    T, names = episode.num_rounds, [name for name in READERS if name in distributions]
     row = float(np.clip(0.85 / len(shown), 0.05, 0.14))
     written = T <= MAX_WRITTEN and (episode.observations is None or int(episode.observations.max()) < 100)
-    track = float(np.clip(0.85 / num_actions, 0.05, 0.14)) * num_actions
-    num_values = distributions["agent"].shape[1]
+    num_actions = None if episode.policy is None else episode.policy["agent"].shape[1]
+    track = 0.6 if num_actions is None else float(np.clip(0.85 / num_actions, 0.05, 0.14)) * num_actions
+    num_values = distributions["exact_do"].shape[1]
     rows = f"each {variable}" if len(shown) == num_values else f"{len(shown)} of {num_values} {variable}s"
-    heights = [track, 0.16 if written else 0.45] + [row * len(shown)] * 3 + [0.85]
+    heights = [track, 0.16 if written else 0.45] + [row * len(shown)] * len(names) + [0.85]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, sum(heights) + 0.27 * len(heights) + 0.35), layout="constrained")
         grid = figure.subplots(len(heights), sharex=True, gridspec_kw={"height_ratios": heights})
         _action_track(grid[0], episode, num_actions)
         _observation_track(grid[1], episode, written)
-        for axes, name in zip(grid[2:5], READERS, strict=True):
+        for axes, name in zip(grid[2:-1], names, strict=True):
             shade(axes, distributions[name][:, shown], COLOURS[name])
             axes.set_title(f"{NAMES[name]}: probability of {rows}", color=TEXT[name])
             symbol_ticks(axes, shown)
             if variable == "theta":
                 frame_truth(axes, episode.theta, shown)
-        comparison = _compare(grid[5], episode, variable, distributions)
-        round_ticks(grid[5], T)
+        comparison = _compare(grid[-1], episode, variable, distributions)
+        round_ticks(grid[-1], T)
         for axes in grid[:-1]:
             axes.tick_params(axis="x", length=0, labelbottom=False)
-        alt = f"One episode of {T} rounds as three readers see it. Actions: {listed(episode.actions)}. "
+        alt = f"One episode of {T} rounds, read {'three' if 'agent' in distributions else 'two'} ways. "
+        alt += "" if num_actions is None else f"Actions: {listed(episode.actions)}. "
         alt += "" if episode.observations is None else f"Observations: {listed(episode.observations)}. "
         return to_figure(figure, "episode", alt + comparison)
 
 
-def _action_track(axes: Axes, episode: ExampleEpisode, num_actions: int) -> None:
+def _action_track(axes: Axes, episode: ExampleEpisode, num_actions: int | None) -> None:
+    if num_actions is None:
+        _number_track(axes, episode.actions.reshape(episode.num_rounds, -1))
+        return
     least = mark_actions(axes, episode.actions, episode.rewards)
     axes.set_ylim(num_actions - 0.4, -0.6)
     above = "filled: reward above" if (episode.rewards > least).any() else "reward always"
@@ -192,6 +200,18 @@ def _action_track(axes: Axes, episode: ExampleEpisode, num_actions: int) -> None
     symbol_ticks(axes, np.arange(num_actions))
     axes.grid(axis="y", color=RULE, lw=0.6)
     axes.spines[["left", "bottom"]].set_visible(False)
+
+
+def _number_track(axes: Axes, actions: Float[np.ndarray, "T D"]) -> None:
+    """Draw a line for each number of the actions, and name it at its end."""
+    shown = min(actions.shape[1], MAX_NUMBERS)
+    for d, y in enumerate(actions.T[:shown]):
+        axes.plot(np.arange(len(y)) + 0.5, y, DASHES[d], color=INK, lw=1.1, label=f"{d + 1}")
+    kept = "" if shown == actions.shape[1] else f", the first {shown} of {actions.shape[1]}"
+    axes.set_title(f"action taken{kept and f' ({kept[2:]} numbers)'}")
+    if shown > 1:
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), title="number", handlelength=1.6)
+    axes.yaxis.set_major_locator(MaxNLocator(2))
 
 
 def _observation_track(axes: Axes, episode: ExampleEpisode, written: bool) -> None:

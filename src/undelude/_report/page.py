@@ -11,13 +11,17 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from undelude._certificate import numbers
 from undelude._certificate.quantity import Quantity
+from undelude._certificate.verdict import RATIO
 from undelude._files import write_atomically
 from undelude._report import figures, words
 from undelude._runs.config import train_command
+from undelude._runs.config_file import EARLIER
 from undelude._runs.contents import RunContents, read_run
 from undelude._runs.example_episode import READERS
 from undelude._runs.layout import CERTIFICATE, METRICS, REPORT
+from undelude._runs.metrics import EPISODES_A_ROW
 
 # Largest number of rows in the table of a figure; a longer table shows evenly spaced rows.
 MAX_TABLE_ROWS = 60
@@ -50,9 +54,9 @@ def render(run: RunContents) -> str:
     source = files("undelude._report")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {
-        "with_error": words.with_error,
-        "short": words.short,
-        "loss": words.loss,
+        "with_error": numbers.with_error,
+        "short": numbers.short,
+        "loss": numbers.loss,
         "setting": _setting,
     }
     template = environment.from_string(source.joinpath("template.html.j2").read_text(encoding="utf-8"))
@@ -81,8 +85,10 @@ def render(run: RunContents) -> str:
         rounds=_rounds(run),
         rows=_thinned(run.metrics),
         versions=_versions(run),
-        command=train_command(run.config, f"{run.path.resolve().name}-again"),
-        times_nearer=round(1 / words.RATIO),
+        commands=_commands(run),
+        task=run.config.get("task") or certificate.get("task", "an agent"),
+        episodes_a_row=EPISODES_A_ROW,
+        times_nearer=round(1 / RATIO),
         some_infinite=bool(np.isinf([run.series("action_kl_do"), run.series("action_kl_see")]).any()),
     )
 
@@ -96,7 +102,7 @@ class _Notes:
     def mark(self, q: Quantity) -> Markup:
         """Return a table cell."""
         if q.value is not None:
-            value, _, error = words.with_error(q).partition(" ±")
+            value, _, error = numbers.with_error(q).partition(" ±")
             return Markup("{} <span>±{}</span>").format(value, error) if error else Markup("{}").format(value)
         reason = q.why_none or "not in the certificate."
         if reason not in self.reasons:
@@ -121,6 +127,8 @@ def _byline(run: RunContents) -> list[str]:
 
 def _missing(run: RunContents) -> list[tuple[str, str]]:
     """Return each missing part of an interrupted run, with the command that makes it."""
+    if not run.config:  # A certificate alone.
+        return []
     steps, done = run.config.get("steps"), run.metrics[-1]["update"] if run.metrics else 0
     resume = train_command(run.config, run.path, resume=True)
     missing = []
@@ -134,13 +142,23 @@ def _missing(run: RunContents) -> list[tuple[str, str]]:
     return missing
 
 
+def _commands(run: RunContents) -> list[str]:
+    """Return the commands that train the same agent again: several if the run was made longer."""
+    if not run.config:
+        return []
+    out = f"{run.path.resolve().name}-again"
+    first, *later = [*run.config.get(EARLIER, []), run.config.get("steps")]
+    resume = train_command(run.config, out, resume=True).removesuffix(" --resume")
+    return [train_command(run.config | {"steps": first}, out), *(f"{resume} --steps {n} --resume" for n in later)]
+
+
 def _versions(run: RunContents) -> list[tuple[str, str, str]]:
     """Return `(package, version in training, version in measuring)` of each package."""
     taught, measured = (
         v if isinstance(v := (source or {}).get("versions"), dict) else {} for source in (run.config, run.certificate)
     )
     return [
-        (name, str(taught.get(name, words.NONE)), str(measured.get(name, words.NONE)))
+        (name, str(taught.get(name, numbers.NONE)), str(measured.get(name, numbers.NONE)))
         for name in dict.fromkeys([*taught, *measured])
     ]
 
@@ -152,12 +170,12 @@ def _rounds(run: RunContents) -> list[dict[str, Any]]:
     e = run.episode
     variable, distributions = e.distributions
     values = e.theta if variable == "theta" else np.append(e.actions, 0)
-    columns = [distributions[name][np.arange(len(values)), values] for name in READERS]
+    columns = [distributions[name][np.arange(len(values)), values] for name in READERS if name in distributions]
     symbols = [None] * e.num_rounds if e.observations is None else e.observations
     return [
         {
             "round": t + 1,
-            "action": e.actions[t],
+            "action": " ".join(f"{x:.3g}" for x in np.atleast_1d(e.actions[t])),
             "observation": e.descriptions[t] if e.descriptions else symbols[t],
             "reward": f"{e.rewards[t]:g}",
             "distributions": [f"{column[t]:.3f}" for column in columns],
@@ -173,4 +191,4 @@ def _thinned(rows: Sequence[dict]) -> list[dict]:
 
 
 def _setting(value: Any) -> str:
-    return words.NONE if value is None else str(value)
+    return numbers.NONE if value is None else str(value)

@@ -23,7 +23,7 @@ from undelude._files import json_object, read_bytes, read_json, write_atomically
 
 FORMAT = 3
 SHA = "weights_sha256"
-AGENTS = {agent.__name__: agent for agent in ARCHITECTURES.values()}
+AGENTS = {agent.__name__: agent for agent in (named.load() for named in ARCHITECTURES.values())}
 # Most bytes of an agent's description and of the list of its arrays; usually a few thousand.
 MAX_DESCRIPTION = 2**18
 # The files of an agent.

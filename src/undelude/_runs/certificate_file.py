@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from undelude._certificate.certificate import QUANTITIES, RANGES
+from undelude._certificate.quantity import Quantity
 from undelude._files import plain, read_json, write_atomically
 from undelude._runs.config_file import DIGEST
 from undelude._runs.layout import CERTIFICATE, CONFIG, MOST, damaged
@@ -112,6 +113,15 @@ def check_same(file: Path, name: str, data: Mapping[str, Any], config: Mapping[s
             f"{file} belongs to another run or configuration: its {name} is {have!r:.99}, and {CONFIG} has "
             f"{want!r:.99}. {advice}"
         )
+
+
+def quantities_of(certificate: dict[str, Any]) -> dict[str, Quantity]:
+    """Return the quantities of a certificate, of which some may be missing, by name."""
+    found = {}
+    for name in QUANTITIES:
+        value, error = (to_float(certificate.get(key)) for key in (name, f"{name}_se"))
+        found[name] = Quantity(value, error, certificate.get("notes", {}).get(name) if value is None else None)
+    return found
 
 
 def write_certificate(file: Path, certificate: dict[str, Any]) -> None:

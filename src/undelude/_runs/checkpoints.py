@@ -22,11 +22,11 @@ from jax.tree_util import keystr, tree_flatten_with_path, tree_unflatten
 
 from undelude._files import read_bytes, read_json, remove, sync, write_atomically
 from undelude._runs.agent_files import digest
+from undelude._runs.config import SECONDS_BETWEEN
 from undelude._runs.config_file import DIGEST
 from undelude._teaching.updates import TeachingState
 
 KEPT = 2
-SECONDS_BETWEEN = 10.0
 # The file in each checkpoint that holds the digests of its other files.
 SEAL = "sha256.json"
 # A generous bound, in bytes, on Orbax's metadata files.

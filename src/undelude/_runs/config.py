@@ -1,19 +1,17 @@
 """The options of a run, as its command line and its `config.json` hold them."""
 
 import dataclasses
-import inspect
 import math
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from undelude._agents.networks.registry import ARCHITECTURES
-from undelude._checks import MAX_COUNT
-from undelude._teaching.registry import TEACHINGS
-from undelude._teaching.settings import Per, Target
+from undelude._agents.networks.registry import ARCHITECTURES, NamedArchitecture
+from undelude._teaching.registry import TEACHINGS, NamedTeaching
+from undelude._types import MAX_COUNT, Per, Target
 
 
 def _or_nothing(kind: type, metavar: str) -> tyro.constructors.PrimitiveConstructorSpec:
@@ -37,9 +35,9 @@ Number = Annotated[float | None, _or_nothing(float, "FLOAT")]
 Text = Annotated[str | None, _or_nothing(str, "STR")]
 
 
-def names_with(registry: Mapping[str, Callable[..., Any]], option: str) -> list[str]:
+def names_with(registry: Mapping[str, NamedArchitecture] | Mapping[str, NamedTeaching], option: str) -> list[str]:
     """Return the names of the architectures or teachings that have an option."""
-    return [name for name, make in registry.items() if option in inspect.signature(make).parameters]
+    return [name for name, named in registry.items() if option in named.options]
 
 
 def _size(help: str, name: str) -> Any:
@@ -53,24 +51,18 @@ SHARING, SHARE = names_with(TEACHINGS, "expert_share"), 0.5
 PER_STEP_OR_EPISODE = names_with(TEACHINGS, "per")
 
 
-def executor(teaching: str) -> str:
-    """Return who executes the actions in a teaching, in words."""
-    if teaching in SHARING:
-        return "either at random"
-    default = TEACHINGS[teaching]()
-    if default.expert_share == 1:
-        return "the expert"
-    return "the agent" if default.behaviour is None else "chance"
-
-
 TEACHING_HELP = "Executor of the actions, and whether they are marked: {}.".format(
     ", ".join(
-        f"{name} ({executor(name)}{'' if teaching().is_marked else ', unmarked'})"
+        f"{name} ({teaching.executor}{'' if teaching.is_marked else ', unmarked'})"
         for name, teaching in TEACHINGS.items()
     )
 )
 SHARE_HELP = f"Probability that the expert executes an action, in {' and '.join(SHARING)}; {SHARE} by default."
 PER_HELP = f"Whether {' and '.join(PER_STEP_OR_EPISODE)} draws the executor in each round (step) or once an episode."
+
+
+# Seconds between two checkpoints, by default.
+SECONDS_BETWEEN = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +132,7 @@ def check_config(config: Config) -> None:
     if config.expert_share is not None and config.teaching not in SHARING:
         raise ValueError(
             f"--expert-share is for --teaching {' and '.join(SHARING)}, not {config.teaching}, in which "
-            f"{executor(config.teaching)} executes."
+            f"{TEACHINGS[config.teaching].executor} executes."
         )
     if config.expert_share is not None and not 0 <= config.expert_share <= 1:
         raise ValueError(f"--expert-share must be from 0 to 1, not {config.expert_share}.")

@@ -19,8 +19,11 @@ from undelude._versions import versions
 DIGEST = "config_digest"
 # Digits of it.
 DIGITS = 16
+# The numbers of updates at which the run was finished before it was made longer.
+EARLIER = "earlier_steps"
 # Entries that do not determine the run, and that its digest leaves out.
-ABOUT = ("devices", "versions", DIGEST, "seal")
+# A finished run may be made longer, and its files still belong together; so `steps` is one of them.
+ABOUT = ("devices", "versions", DIGEST, "seal", "steps", EARLIER)
 # Settings of JAX that decide the numbers of a run, with their types.
 NUMERICS: dict[str, type | UnionType] = {
     "jax_enable_x64": bool,
@@ -39,12 +42,14 @@ class ConfigFile:
         numerics: the settings of JAX in `NUMERICS`.
         began_with: versions of the packages and the devices when the run began.
         seal: of `undelude._runs.seal`; None if this user has no key.
+        earlier_steps: the numbers of updates at which the run was finished before it was made longer.
     """
 
     config: Config
     numerics: dict[str, Any]
     began_with: dict[str, str] = dataclasses.field(default_factory=dict)
     seal: str | None = None
+    earlier_steps: tuple[int, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -75,13 +80,14 @@ def config_digest(settings: dict[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:DIGITS]
 
 
-def write_config(file: Path, config: Config) -> ConfigFile:
-    """Write `config.json` for a new run, with the settings of JAX, versions and devices of this process."""
-    content = ConfigFile(config, numerics(), versions() | {"devices": devices()})
+def write_config(file: Path, config: Config, *, earlier_steps: tuple[int, ...] = ()) -> ConfigFile:
+    """Write `config.json`, with the settings of JAX, versions and devices of this process."""
+    content = ConfigFile(config, numerics(), versions() | {"devices": devices()}, earlier_steps=earlier_steps)
     digest = content.digest
     content = dataclasses.replace(content, seal=seal(config.task, digest) if needs_seal(config.task) else None)
     about = {"devices": devices(), "versions": versions(), DIGEST: digest, "seal": content.seal}
-    data = dataclasses.asdict(config) | content.numerics | about
+    longer = {EARLIER: list(earlier_steps)} if earlier_steps else {}
+    data = dataclasses.asdict(config) | longer | content.numerics | about
     write_atomically(file, (json.dumps(data, indent=2) + "\n").encode())
     return content
 
@@ -108,7 +114,7 @@ def read_config(file: Path) -> ConfigFile:
     """
     data = read_json(file, most=MOST[CONFIG], remedy=RESTORE)
     hints = get_type_hints(Config) | NUMERICS | {DIGEST: str, "seal": str | None}
-    for name in sorted((data.keys() - {"devices", "versions"}) ^ hints.keys()):
+    for name in sorted((data.keys() - {"devices", "versions", EARLIER}) ^ hints.keys()):
         what = "is missing" if name in hints else "is unknown to this version of undelude"
         raise damaged(file, f"{name!r:.99} {what}")
     for name, hint in hints.items():
@@ -124,10 +130,14 @@ def read_config(file: Path) -> ConfigFile:
     began_with = {str(name): str(x) for name, x in recorded.items()} if isinstance(recorded, dict) else {}
     if isinstance(there := data.get("devices"), str):
         began_with["devices"] = there
-    return ConfigFile(config, {name: data[name] for name in NUMERICS}, began_with, data["seal"])
+    earlier = tuple(data.get(EARLIER, []))
+    return ConfigFile(config, {name: data[name] for name in NUMERICS}, began_with, data["seal"], earlier)
 
 
 def _check_digest(file: Path, data: dict[str, Any]) -> None:
+    earlier = data.get(EARLIER, [])
+    if not (isinstance(earlier, list) and all(type(x) is int and 0 < x < 2**31 for x in earlier)):
+        raise damaged(file, f"{EARLIER!r} cannot be {earlier!r:.99}")
     stated = data.get(DIGEST)
     if stated is not None and stated != (actual := config_digest(data)):
         called = f"; its task {data['task']!r:.99} was not called" if needs_seal(data["task"]) else ""

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from undelude._certificate.certificate import QUANTITIES
 from undelude._certificate.quantity import Quantity
 from undelude._files import read_bytes
 from undelude._runs import layout
-from undelude._runs.certificate_file import read_certificate, remedy, to_float
+from undelude._runs.certificate_file import quantities_of, read_certificate, remedy
 from undelude._runs.config_file import read_settings
 from undelude._runs.example_episode import ExampleEpisode, parse_episode
 from undelude._runs.metrics import MEASURED, read_metrics
@@ -23,7 +24,7 @@ class RunContents:
 
     Attributes:
         path: the directory.
-        config: the options of the run.
+        config: the options of the run; empty if there is a certificate alone.
         metrics: one row per logged update, in order.
         certificate: None if the run has none yet.
         episode: the example episode; None if the certificate has none.
@@ -37,12 +38,16 @@ class RunContents:
     episode: ExampleEpisode | None
     film: bytes | None = None
 
+    @property
+    def quantities(self) -> dict[str, Quantity]:
+        """The quantities of the certificate by name."""
+        if self.certificate is None:
+            return dict.fromkeys(QUANTITIES, Quantity(None, why_none="there is no certificate."))
+        return quantities_of(self.certificate)
+
     def quantity(self, name: str) -> Quantity:
         """Return a quantity of the certificate."""
-        if self.certificate is None:
-            return Quantity(None, why_none="there is no certificate.")
-        value, error = (to_float(self.certificate.get(key)) for key in (name, f"{name}_se"))
-        return Quantity(value, error, self.certificate.get("notes", {}).get(name) if value is None else None)
+        return self.quantities[name]
 
     def series(self, name: str) -> Float[np.ndarray, " R"]:
         """Return a column of the metrics, with NaN for missing numbers."""
@@ -50,21 +55,17 @@ class RunContents:
 
 
 def read_run(path: Path) -> RunContents:
-    """Read a run directory; only `config.json` must be there.
+    """Read a run directory, of which only `config.json` must be there, or the folder of a certificate alone.
 
     Args:
         path: the directory.
 
     Raises:
-        FileNotFoundError: `path` does not hold a run.
+        RunError: `path` holds neither a run nor a certificate.
         ValueError: a file is damaged; the message names it and says what to do.
     """
-    layout.check_folder(path)
-    if not (path / layout.CONFIG).is_file():
-        raise FileNotFoundError(
-            f"no run at {path}: {layout.CONFIG} is missing. Write one with: undelude train TASK --out {path}"
-        )
-    config = read_settings(path / layout.CONFIG)
+    layout.check_has_page(path)
+    config = read_settings(path / layout.CONFIG) if layout.is_run(path) else {}
     certificate, episode = None, None
     if (file := path / layout.CERTIFICATE).is_file():
         certificate = read_certificate(file, config=config, partial=True)

@@ -28,6 +28,7 @@ class RunDirectory:
         config: the options of the run.
         digest: of its configuration; its certificate, metrics, checkpoints and agent have the same.
         began_with: versions of the packages, and the devices, when the run began.
+        earlier_steps: the numbers of updates at which the run was finished before it was made longer.
         may_call_task: whether the task is one of undelude's own, or this user made the run on this machine.
 
     Args:
@@ -38,6 +39,7 @@ class RunDirectory:
     def __init__(self, path: Path, content: ConfigFile):
         self.path, self.config, self.began_with = path, content.config, content.began_with
         self.numerics, self.digest, self.may_call_task = content.numerics, content.digest, content.may_call_task
+        self.earlier_steps = content.earlier_steps
         self.config_file = path / layout.CONFIG
         self.metrics_file = path / layout.METRICS
         self.certificate_file = path / layout.CERTIFICATE
@@ -57,19 +59,13 @@ class RunDirectory:
             OSError: the folder cannot be created.
             ValueError: the folder holds a link in place of a file of the run.
         """
-        layout.check_folder(path)
-        if path.exists() and not path.is_dir():
-            raise RunError(f"{path} is a file: use another --out.")
-        # Names of the lock and of files that a crash left half-written begin with a dot.
-        if path.exists() and not layout.is_run(path) and any(x.name[0] != "." for x in path.iterdir()):
-            raise RunError(f"{path} is not empty, and not a run: use another --out.")
+        layout.check_free(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OSError(f"the folder {path} cannot be made ({error.strerror}): use another --out.") from error
         with _locked(path):
-            if layout.is_run(path):
-                raise RunError(f"{path} holds a run already: use --resume or another --out.")
+            layout.check_free(path)  # Another process may have begun one.
             return cls(path, write_config(path / layout.CONFIG, config))
 
     @classmethod
@@ -80,13 +76,8 @@ class RunDirectory:
             RunError: there is no run.
             ValueError: its `config.json` is damaged, or it holds a link in place of a file.
         """
-        file = path / layout.CONFIG
-        if not file.is_file() and (seeds := layout.seed_folders(path)):
-            raise RunError(f"{path} holds a run for each of {len(seeds)} seeds: name one, such as {seeds[0]}.")
-        layout.check_folder(path)
-        if not file.is_file():
-            raise RunError(f"there is no run at {path}: {file.name} is missing. Begin one with undelude train.")
-        return cls(path, read_config(file))
+        layout.check_run(path)
+        return cls(path, read_config(path / layout.CONFIG))
 
     @property
     def resume_command(self) -> str:
@@ -121,6 +112,12 @@ class RunDirectory:
                 f"the folder {self.path} was renamed, moved or deleted while this command was at work in it. Give it "
                 f"this name again, and resume the run with {self.resume_command}"
             )
+
+    def lengthen(self, config: Config) -> None:
+        """Write the options of a finished run with more updates into its `config.json`."""
+        self.check_place()
+        content = write_config(self.config_file, config, earlier_steps=(*self.earlier_steps, self.config.steps))
+        self.config, self.earlier_steps = content.config, content.earlier_steps
 
     def begin(self, update: int) -> list[Row]:
         """Prepare the files for training from `update` on, and return the rows of metrics up to it.

@@ -20,22 +20,23 @@ class ExampleEpisode:
     Attributes:
         theta: `[T + 1]`, the true index before each round and after the last.
         opening: the observation before the first action, or None.
-        actions: `[T]`.
+        actions: `[T]`; if they are not symbols, `[T, D]`, the numbers of each.
         observations: `[T]`, or None if they are not plain symbols.
         descriptions: `T` observations in the task's words, or None if the task has none.
         rewards: `[T]`.
-        policy: the policy of each of `READERS`, `[T + 1, A]`.
+        policy: the policy of each of `READERS`, `[T + 1, A]`; None if actions are not symbols, or the agent does not
+            predict them.
         belief: the belief of each of `READERS`, `[T + 1, K]`, or None if its policy implies none.
         num_episodes: number of episodes that this one was chosen from.
     """
 
     theta: Int[np.ndarray, " T1"]
     opening: Any
-    actions: Int[np.ndarray, " T"]
+    actions: Int[np.ndarray, " T"] | Float[np.ndarray, "T D"]
     observations: Int[np.ndarray, " T"] | None
     descriptions: list[str] | None
     rewards: Float[np.ndarray, " T"]
-    policy: dict[str, Float[np.ndarray, "T1 A"]]
+    policy: dict[str, Float[np.ndarray, "T1 A"]] | None
     belief: dict[str, Float[np.ndarray, "T1 K"] | None]
     num_episodes: int
 
@@ -46,9 +47,12 @@ class ExampleEpisode:
 
     @property
     def distributions(self) -> tuple[str, dict[str, np.ndarray]]:
-        """The strips to show: `("theta", beliefs)` if the agent's policy implies them, else `("action", policies)`."""
+        """The strips to show: `("theta", beliefs)` if the agent's policy implies one, else `("action", policies)`.
+
+        Without policies, the beliefs of the exact answers.
+        """
         beliefs = {name: b for name, b in self.belief.items() if b is not None}
-        return ("theta", beliefs) if len(beliefs) == len(READERS) else ("action", self.policy)
+        return ("theta", beliefs) if "agent" in beliefs or self.policy is None else ("action", self.policy)
 
 
 def parse_episode(data: Any) -> ExampleEpisode:
@@ -64,9 +68,12 @@ def parse_episode(data: Any) -> ExampleEpisode:
         raise ValueError("its episode is not a JSON object")
     rewards = _array(data, "rewards", float)
     T = len(rewards) if rewards.ndim == 1 else 0
-    theta, actions = _array(data, "theta", int), _array(data, "actions", int)
-    policies, beliefs = _readings(data, "policy"), _readings(data, "belief")
-    policy = {name: _array(policies, name, float) for name in READERS}
+    theta, beliefs = _array(data, "theta", int), _readings(data, "belief")
+    if data.get("policy", 0) is None:
+        policy, actions = None, _array(data, "actions", float)
+    else:
+        policies, actions = _readings(data, "policy"), _array(data, "actions", int)
+        policy = {name: _array(policies, name, float) for name in READERS}
     belief = {name: None if beliefs[name] is None else _array(beliefs, name, float) for name in READERS}
     if problem := _misfit(T, theta, actions, policy, belief):
         raise ValueError(f"its episode of {T} rounds {problem}")
@@ -117,14 +124,18 @@ def _count(x: Any) -> int:
     return x
 
 
-def _misfit(T: int, theta: np.ndarray, actions: np.ndarray, policy: dict, belief: dict) -> str | None:
+def _misfit(T: int, theta: np.ndarray, actions: np.ndarray, policy: dict | None, belief: dict) -> str | None:
     if T == 0:
         return "is empty"
     beliefs = [b for b in belief.values() if b is not None]
-    for name, symbols, shapes, distributions in (
-        ("actions", actions, [(T,)], list(policy.values())),
-        ("theta", theta, [(), (T + 1,)], beliefs),
-    ):
+    checks = [("theta", theta, [(), (T + 1,)], beliefs)]
+    if policy is not None:
+        checks.insert(0, ("actions", actions, [(T,)], list(policy.values())))
+    elif actions.ndim not in (1, 2) or len(actions) != T or actions.size == 0:
+        return "has actions that are not numbers, one row a round"
+    elif any(belief[name] is None for name in READERS[1:]):
+        return "has neither policies nor both exact beliefs"
+    for name, symbols, shapes, distributions in checks:
         if any(
             distribution.ndim != 2
             or distribution.shape != (T + 1, distributions[0].shape[1])

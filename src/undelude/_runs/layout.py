@@ -58,6 +58,60 @@ def check_folder(path: Path) -> None:
                 )
 
 
+def check_run(path: Path) -> None:
+    """Raise if there is no run at `path`, without reading its files.
+
+    Raises:
+        RunError: there is no run.
+        ValueError: an entry is a link or a special file, or a folder in place of a file.
+    """
+    is_there = (path / CONFIG).is_file()
+    if not is_there and (seeds := seed_folders(path)):
+        raise RunError(f"{path} holds a run for each of {len(seeds)} seeds: name one, such as {seeds[0]}.")
+    check_folder(path)
+    if not is_there:
+        raise RunError(f"there is no run at {path}: {CONFIG} is missing. Begin one with undelude train.")
+
+
+def check_has_page(path: Path) -> None:
+    """Raise if there is neither a run at `path` nor a certificate alone, as `Certificate.save` writes it."""
+    if (path / CERTIFICATE).is_file():
+        check_folder(path)
+    else:
+        check_run(path)
+
+
+def check_may_save(path: Path) -> None:
+    """Raise if a certificate alone cannot be saved at `path`.
+
+    Raises:
+        RunError: it is a file or holds a run.
+        ValueError: it holds a link in place of a file.
+    """
+    check_folder(path)
+    if path.exists() and not path.is_dir():
+        raise RunError(f"{path} is a file: use another folder.")
+    if is_run(path):
+        raise RunError(f"{path} holds a run, and the certificate is not that of its agent: use another folder.")
+
+
+def check_free(path: Path) -> None:
+    """Raise if no run can begin at `path`.
+
+    Raises:
+        RunError: it is a file, or it holds other files or a run.
+        ValueError: it holds a link in place of a file of the run.
+    """
+    check_folder(path)
+    if path.exists() and not path.is_dir():
+        raise RunError(f"{path} is a file: use another --out.")
+    if is_run(path):
+        raise RunError(f"{path} holds a run already: use --resume or another --out.")
+    # Names of the lock and of files that a crash left half-written begin with a dot.
+    if path.exists() and any(x.name[0] != "." for x in path.iterdir()):
+        raise RunError(f"{path} is not empty, and not a run: use another --out.")
+
+
 def is_run(path: Path) -> bool:
     """Return whether `path` is a run directory."""
     return (path / CONFIG).exists()

@@ -13,6 +13,8 @@ from undelude._runs.layout import CONFIG, METRICS, MOST, RESTORE
 Row = dict[str, Any]
 # Bytes: more than any row has.
 LINE = 2**16
+# Episodes on which the distances of a row are measured: the standard error of a KL is then a few percent of it.
+EPISODES_A_ROW = 256
 # Measured columns; a row also has its update.
 MEASURED = ("action_loss", "observation_loss", "seconds", "action_kl_do", "action_kl_see")
 

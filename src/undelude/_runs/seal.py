@@ -15,7 +15,8 @@ import tempfile
 from pathlib import Path
 
 from undelude._files import read_bytes
-from undelude.tasks.registry import TASKS, module_file
+from undelude._named_tasks import TASKS
+from undelude._user_code import module_file
 
 KEY_BYTES = 32
 

@@ -121,7 +121,9 @@ def teach(
         learning_rate: at its peak; unused if `optimizer` is given.
         optimizer: any of Optax; by default Muon (Adam for parameters that are not matrices) with warm-up and cosine
             decay.
-        state: continue from here, with the same `steps` and optimiser; `agent` is then ignored.
+        state: continue from here, with the same optimiser; `agent` is then ignored. With the same `steps` too, the run
+            equals an uninterrupted one. More `steps` make a finished run longer: with the default optimiser, the
+            learning rate is then that of the longer schedule at this update.
         log_every: updates between two rows of metrics, rounded up to whole batches of `reuse` updates.
         on_log: called with the state and the row, after each row; before `NotFinite`, with the last good state too.
 

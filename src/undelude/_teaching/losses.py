@@ -11,8 +11,8 @@ from undelude._agents.exact import ExactAgent
 from undelude._distributions import AbstractDistribution, cross_entropy
 from undelude._process.process import InteractionProcess
 from undelude._rollout.rollout import Episodes
-from undelude._teaching.settings import Target
 from undelude._tree import prepend
+from undelude._types import Target
 
 
 def log_losses(

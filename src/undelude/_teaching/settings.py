@@ -11,10 +11,8 @@ import equinox as eqx
 from undelude._agents.base import AbstractAgent, Reading
 from undelude._checks import check_between
 from undelude._distributions import AbstractDistribution
-from undelude._types import Mark
+from undelude._types import Mark, Per, Target
 
-Target = Literal["sample", "distribution", "posterior", "reverse"]
-Per = Literal["step", "episode"]
 # A policy that is not shown theta: an agent, one distribution for all rounds, or the uniform distribution.
 Behaviour = AbstractAgent | AbstractDistribution | Literal["uniform"]
 

@@ -1,17 +1,35 @@
-"""The architectures by name: the choices of the command line, and the classes that an agent file may hold."""
+"""The architectures by name: the choices of the command line, and the classes that an agent file may hold.
 
-from undelude._agents.networks.gru import GRUAgent
-from undelude._agents.networks.linear import LinearRecurrentAgent
-from undelude._agents.networks.lstm import LSTMAgent
-from undelude._agents.networks.markov import MarkovAgent, SequencePredictor
-from undelude._agents.networks.network import AbstractLearnedAgent
-from undelude._agents.networks.transformer import TransformerAgent
+A class is imported when it is needed, so that the command line can list the names without JAX.
+"""
 
-ARCHITECTURES: dict[str, type[AbstractLearnedAgent]] = {
-    "lstm": LSTMAgent,
-    "gru": GRUAgent,
-    "linear": LinearRecurrentAgent,
-    "transformer": TransformerAgent,
-    "markov": MarkovAgent,
-    "predictor": SequencePredictor,
+import pkgutil
+from typing import Any, NamedTuple
+
+
+class NamedArchitecture(NamedTuple):
+    """An architecture with a name.
+
+    Attributes:
+        path: its class, as `module:name`.
+        options: the sizes that its constructor takes.
+    """
+
+    path: str
+    options: tuple[str, ...]
+
+    def load(self) -> Any:
+        """Import and return the class."""
+        return pkgutil.resolve_name(self.path)
+
+
+ARCHITECTURES: dict[str, NamedArchitecture] = {
+    "lstm": NamedArchitecture("undelude._agents.networks.lstm:LSTMAgent", ("hidden_size",)),
+    "gru": NamedArchitecture("undelude._agents.networks.gru:GRUAgent", ("hidden_size",)),
+    "linear": NamedArchitecture("undelude._agents.networks.linear:LinearRecurrentAgent", ("hidden_size", "num_layers")),
+    "transformer": NamedArchitecture(
+        "undelude._agents.networks.transformer:TransformerAgent", ("hidden_size", "num_layers", "num_heads", "window")
+    ),
+    "markov": NamedArchitecture("undelude._agents.networks.markov:MarkovAgent", ("order", "hidden_size")),
+    "predictor": NamedArchitecture("undelude._agents.networks.markov:SequencePredictor", ("order", "hidden_size")),
 }

@@ -1,0 +1,28 @@
+"""The notes of a certificate in lines."""
+
+from collections.abc import Mapping
+
+from undelude._certificate.quantity import Quantity
+
+# Notes that do not belong to a quantity, with the word before them, the most important first.
+REMARKS = {"imitation": "Warning", "expert": "Note"}
+
+
+def describe_notes(quantities: Mapping[str, Quantity], notes: Mapping[str, str]) -> list[str]:
+    """Return the remarks, then the other notes, and a line for each reason why quantities were not measured.
+
+    Args:
+        quantities: of a certificate, by name.
+        notes: of the certificate, by the name of a quantity or by subject.
+    """
+    remarks = [f"{word}: {notes[name]}" for name, word in REMARKS.items() if name in notes]
+    names: dict[str, list[str]] = {}
+    for name, note in notes.items():
+        if name not in REMARKS:
+            names.setdefault(note, []).append(name)
+    lines = []
+    for note, (first, *others) in names.items():
+        name = f"{first} and {len(others)} more" if others else first
+        is_missing = first in quantities and quantities[first].value is None
+        lines.append((is_missing, f"{f'Not measured, {name}' if is_missing else name}: {note}"))
+    return remarks + [line for _, line in sorted(lines, key=lambda x: x[0])]

@@ -1,0 +1,234 @@
+"""The commands and their options. Each is carried out by the module of its name, which `app` imports after `check`.
+
+Nothing here needs JAX, so that the help and the errors of the command line appear at once.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import tyro
+
+from undelude._cli.errors import UsageError, check_seed
+from undelude._named_tasks import check_task_name
+from undelude._runs import layout
+from undelude._runs.config import SECONDS_BETWEEN, Config, Number, Text, WholeNumber, check_config
+from undelude._user_code import check_reference
+
+# Episodes per certificate.
+NUM_EPISODES = 4096
+
+Task = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")]
+Directory = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
+
+
+class Call(NamedTuple):
+    """One call of a command: the arguments after its name, and the time at which it began (`time.perf_counter`)."""
+
+    args: Sequence[str]
+    started: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """Teach an agent, certify it, and draw the page of the run."""
+
+    config: Annotated[Config, tyro.conf.arg(name="")]
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    """The run directory, which this command creates."""
+    resume: bool = False
+    """Resume the run in DIR; if it is finished, make it longer with more --steps."""
+    num_episodes: WholeNumber = None
+    """Number of the agent's own episodes in its certificate; 4096 by default."""
+    json: bool = False
+    """Print the certificate as JSON to stdout, and everything else to stderr."""
+    num_seeds: int = 1
+    """Train one agent per seed, counting up from --seed, each in DIR/seed-N; write intervals to DIR/seeds.json."""
+    tensorboard: bool = False
+    """Also write the metrics for TensorBoard, into DIR/tensorboard."""
+    distributed: bool = False
+    """Run as one of several processes that share each batch. Slurm, Open MPI and Kubernetes need no other option."""
+    coordinator: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT")] = None
+    """With --distributed on other systems: the address of process 0, with a free port."""
+    num_processes: WholeNumber = None
+    """With --coordinator: the number of processes."""
+    process_id: WholeNumber = None
+    """With --coordinator: the index of this process, from 0. Only process 0 writes DIR and prints."""
+    join_timeout: Number = None
+    """With --distributed: seconds to wait for the other processes to start; 300 by default."""
+    checkpoint_every: float = SECONDS_BETWEEN
+    """Seconds between two checkpoints. A crash loses at most the training of these seconds and of one write."""
+
+    def check(self) -> None:
+        """Raise if the options cannot be right."""
+        if not self.checkpoint_every >= 0:
+            raise UsageError(f"--checkpoint-every must be at least 0, not {self.checkpoint_every}.")
+        if self.num_episodes is not None:
+            check_num_episodes(self.num_episodes)
+        # Only process 0 of several needs the directory; the directories of several seeds are checked one by one.
+        if self.num_seeds == 1 and not self.distributed:
+            layout.check_run(self.out) if self.resume else layout.check_free(self.out)
+        if not self.resume:
+            try:
+                check_config(self.config)
+            except ValueError as error:
+                raise UsageError(str(error)) from error
+            check_task_name(self.config.task)
+
+
+@dataclasses.dataclass(frozen=True)
+class Certify:
+    """Measure an agent and write its certificate.json: the agent of a run, or one of your own."""
+
+    agent: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="DIR|package.module:agent")]
+    """A run directory; or your own agent, such as a ud.HostAgent, or a function that returns it for a process."""
+    num_episodes: int = NUM_EPISODES
+    """Number of the agent's own episodes to measure on."""
+    task: Text = None
+    """The task to measure your own agent on. For a run that you did not make on this machine: its task, which allows
+    calling it."""
+    out: Annotated[Text, tyro.conf.arg(metavar="DIR")] = None
+    """Folder for the certificate and the page of your own agent; by default, the names of agent and task."""
+    json: bool = False
+    """Print the certificate as JSON to stdout, and everything else to stderr."""
+
+    @property
+    def is_run(self) -> bool:
+        """Whether the agent is that of a run."""
+        return ":" not in self.agent or layout.is_run(Path(self.agent))
+
+    @property
+    def folder(self) -> Path:
+        """The folder for the certificate of the user's own agent."""
+        names = f"{self.agent.rpartition(':')[2]}-{(self.task or '').rpartition(':')[2]}"
+        return Path(names if self.out is None else self.out)
+
+    def check(self) -> None:
+        """Raise if the options cannot be right."""
+        check_num_episodes(self.num_episodes)
+        if self.is_run:
+            layout.check_run(Path(self.agent))
+            if self.out is not None:
+                raise UsageError(f"--out is for an agent of your own; the certificate of a run is in {self.agent}.")
+            return
+        check_reference(self.agent, kind="agent")
+        if self.task is None:
+            raise UsageError(f"--task is missing: name the task to measure {self.agent} on, such as --task bandit.")
+        check_task_name(self.task)
+        layout.check_may_save(self.folder)
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Draw the page of a run from its files and print its path."""
+
+    directory: Directory
+    """The run directory, or the folder of a certificate."""
+
+    def check(self) -> None:
+        """Raise if the options cannot be right."""
+        layout.check_has_page(self.directory)
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """Export the agent of a run as functions that run without undelude, and measure their latency."""
+
+    directory: Directory
+    """The run directory."""
+    out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
+    """The folder for init, act and observe, each as .bin (jax.export) and .mlir (StableHLO), and manifest.json."""
+    num_rounds: WholeNumber = None
+    """Number of rounds per episode; the task's own by default."""
+    batch_size: WholeNumber = None
+    """Number of episodes at a time; by default one, without a batch axis."""
+    overwrite: bool = False
+    """Also write into a folder that is not empty, over an earlier export."""
+    task: Text = None
+    """The task, package.module:factory, of a run that you did not make on this machine: allows calling it."""
+
+    def check(self) -> None:
+        """Raise if the options cannot be right."""
+        for name, number in (("--num-rounds", self.num_rounds), ("--batch-size", self.batch_size)):
+            if number is not None and number < 1:
+                raise UsageError(f"{name} must be at least 1, not {number}.")
+        layout.check_run(self.directory)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tasks:
+    """List the named tasks."""
+
+    json: bool = False
+    """Print the list as JSON."""
+
+    def check(self) -> None:
+        """Raise nothing: all options are right."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """Check a task for errors that make training on it worthless, and measure the cost of delusion."""
+
+    task: Task
+    """A name from `undelude tasks`, or your own package.module:factory."""
+    num_episodes: int = 512
+    """Number of episodes of the deluded agent, for action_kl_do."""
+    json: bool = False
+    """Print the measurements as JSON."""
+
+    def check(self) -> None:
+        """Raise if the options cannot be right."""
+        if self.num_episodes < 1:
+            raise UsageError(f"--num-episodes must be at least 1, not {self.num_episodes}.")
+        check_task_name(self.task)
+
+
+@dataclasses.dataclass(frozen=True)
+class Play:
+    """Play Nature: decide whether the actions of two agents pay, and watch their beliefs change."""
+
+    task: Task = "bandit"
+    """A task whose rounds pay or do not pay, such as bandit or frog."""
+    seed: WholeNumber = None
+    """Seed of all random choices; a new one in each game by default."""
+
+    def check(self) -> None:
+        """Raise if the options cannot be right."""
+        if self.seed is not None:
+            check_seed(self.seed)
+        check_task_name(self.task)
+
+
+@dataclasses.dataclass(frozen=True)
+class Paper:
+    """Recompute the statements of the paper; print a table and write a page with every figure.
+
+    Each row has a claim, the computed value, the criterion that it has to meet, and whether the value was computed now
+    or is a stored result of a study. The paper's own statements, our examples of them, and related work are counted
+    apart. The exit status is 1 if a criterion of the first two is not met.
+    """
+
+    out: Path = Path("paper.html")
+    """The page to write."""
+    json: bool = False
+    """Print counts and items as JSON to stdout, and everything else to stderr."""
+    num_episodes: int = 20_000
+    """Number of episodes behind most sampled numbers; some use a fixed multiple or fraction of it."""
+    seed: int = 0
+    """Seed of the sampled numbers."""
+
+    def check(self) -> None:
+        """Raise if the options cannot be right."""
+        if self.num_episodes < 100:
+            raise UsageError(f"--num-episodes must be at least 100, for standard errors, not {self.num_episodes}.")
+        check_seed(self.seed)
+        if self.out.is_dir() or not self.out.parent.is_dir():
+            raise UsageError(f"--out must name a file in a directory that exists, not {self.out}.")
+
+
+def check_num_episodes(num_episodes: int) -> None:
+    """Raise `UsageError` if a certificate cannot have so many episodes."""
+    if num_episodes < 2:
+        raise UsageError(f"--num-episodes must be at least 2, for a standard error, not {num_episodes}.")

@@ -1,0 +1,80 @@
+"""The tasks that the command line knows by name.
+
+The command line lists them and checks a name without JAX: a factory is imported when its task is made.
+"""
+
+import difflib
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from undelude._user_code import UnknownNameError, check_reference
+
+
+class NamedTask(NamedTuple):
+    """A task with a name. Its sizes are stated, so that listing the tasks builds none of them.
+
+    Attributes:
+        summary: what Theta is, in one line.
+        factory: builds the process, as `module:name`.
+        num_thetas, num_rounds, num_actions, num_observations: K, T, A and O of the process; "2 reals" if actions are
+            continuous, "2 +" if an observation also has given parts.
+        extra: the optional dependencies (`undelude[extra]`) that the task needs.
+        arguments: keyword arguments of the factory.
+    """
+
+    summary: str
+    factory: str
+    num_thetas: int
+    num_rounds: int
+    num_actions: int | str
+    num_observations: int | str
+    extra: str | None = None
+    arguments: Mapping[str, Any] = MappingProxyType({})
+
+
+TASKS: dict[str, NamedTask] = {
+    "bandit": NamedTask("which of five arms pays best (Remark 11)", "undelude.tasks.bandit:bandit", 5, 20, 5, 2),
+    "frog": NamedTask(
+        "which box holds the prize (Section 2)",
+        "undelude.tasks.frog:prize_or_frog",
+        2,
+        2,
+        2,
+        2,
+        None,
+        {"num_rounds": 2},
+    ),
+    "switching_bandit": NamedTask(
+        "which arm pays best, and it changes", "undelude.tasks.switching:switching_bandit", 5, 100, 5, 2
+    ),
+    "grid": NamedTask("where in a dark grid the goal is", "undelude.tasks.grid:grid", 81, 80, 5, "2 +"),
+    "arm": NamedTask("which target a guide means", "undelude.tasks.arm:arm", 8, 60, "2 reals", "2 +"),
+    "merge": NamedTask("whether the other driver yields", "undelude.tasks.merge:merge", 2, 30, 2, "4 +"),
+    "leduc": NamedTask("which card the opponent holds", "undelude.tasks.cards:leduc", 3, 4, 3, 304),
+    "kuhn": NamedTask("which card the opponent holds; hardly any delusion", "undelude.tasks.cards:kuhn", 3, 2, 2, 17),
+    "doors": NamedTask(
+        "which door holds the prize: imitation is the wrong goal", "undelude.tasks.doors:doors", 3, 1, 4, 4
+    ),
+    "frozen_lake": NamedTask(
+        "FrozenLake-v1: which corner is the goal", "undelude.gym.tasks:frozen_lake", 4, 40, 4, 18, "gym"
+    ),
+    "taxi": NamedTask("Taxi-v4: where the passenger wants to go", "undelude.gym.tasks:taxi", 4, 40, 6, 354, "gym"),
+    "cliff_walking": NamedTask(
+        "CliffWalking-v1: is the ground slippery", "undelude.gym.tasks:cliff_walking", 2, 50, 4, 38, "gym"
+    ),
+}
+
+
+def check_task_name(task: str) -> None:
+    """Raise `UnknownNameError` if `task` is neither the name of a task nor `package.module:factory` of a package.
+
+    Nothing is imported.
+    """
+    if task in TASKS:
+        return
+    if ":" not in task:
+        near = difflib.get_close_matches(task, TASKS, n=3, cutoff=0.5)
+        hint = f"Did you mean {' or '.join(near)}?" if near else f"The tasks are {', '.join(TASKS)}."
+        raise UnknownNameError(f"unknown task {task!r}. {hint} Name a task of your own as package.module:factory.")
+    check_reference(task, kind="task")

@@ -1,0 +1,104 @@
+"""The public names of undelude; `undelude` loads this module when one of them is first used."""
+
+from undelude import tasks
+from undelude._agents.base import AbstractAgent, AbstractSequenceAgent, Reading
+from undelude._agents.exact import ExactAgent, ThompsonAgent
+from undelude._agents.host import HostAgent
+from undelude._agents.networks.gru import GRUAgent
+from undelude._agents.networks.linear import LinearRecurrentAgent
+from undelude._agents.networks.lstm import LSTMAgent
+from undelude._agents.networks.markov import MarkovAgent, SequencePredictor
+from undelude._agents.networks.normalise import normalise
+from undelude._agents.networks.transformer import TransformerAgent
+from undelude._agents.planning import PlanningAgent
+from undelude._agents.tempered import TemperedAgent
+from undelude._certificate.certificate import Certificate, certify, delusion_gap
+from undelude._certificate.check_task import TaskReport, check_task
+from undelude._certificate.quantity import Quantity
+from undelude._certificate.replicates import Interval, Replicates, replicate
+from undelude._distributions import (
+    AbstractDistribution,
+    Autoregressive,
+    Categorical,
+    Given,
+    Joint,
+    Mixture,
+    Normal,
+    Squashed,
+)
+from undelude._process.episodes import Episodes
+from undelude._process.inference import posterior
+from undelude._process.process import InteractionProcess
+from undelude._process.task import AbstractExpert, AbstractTask
+from undelude._rollout.rollout import rollout
+from undelude._runs.agent_files import load, save
+from undelude._teaching.loop import NotFinite, Run, teach
+from undelude._teaching.losses import log_losses
+from undelude._teaching.settings import Blind, Cloning, Counterfactual, DAgger, Factual, Mixed, Teaching
+from undelude.causal.estimand import Estimand
+from undelude.causal.graph import Path
+from undelude.causal.identification import Hedge, NotIdentifiable, identify
+from undelude.causal.model import CausalModel
+from undelude.causal.variable import Variable
+
+__all__ = [
+    "AbstractAgent",
+    "AbstractDistribution",
+    "AbstractExpert",
+    "AbstractSequenceAgent",
+    "AbstractTask",
+    "Autoregressive",
+    "Blind",
+    "Categorical",
+    "CausalModel",
+    "Certificate",
+    "Cloning",
+    "Counterfactual",
+    "DAgger",
+    "Episodes",
+    "Estimand",
+    "ExactAgent",
+    "Factual",
+    "GRUAgent",
+    "Given",
+    "Hedge",
+    "HostAgent",
+    "InteractionProcess",
+    "Interval",
+    "Joint",
+    "LSTMAgent",
+    "LinearRecurrentAgent",
+    "MarkovAgent",
+    "Mixed",
+    "Mixture",
+    "Normal",
+    "NotFinite",
+    "NotIdentifiable",
+    "Path",
+    "PlanningAgent",
+    "Quantity",
+    "Reading",
+    "Replicates",
+    "Run",
+    "SequencePredictor",
+    "Squashed",
+    "TaskReport",
+    "Teaching",
+    "TemperedAgent",
+    "ThompsonAgent",
+    "TransformerAgent",
+    "Variable",
+    "certify",
+    "check_task",
+    "delusion_gap",
+    "identify",
+    "load",
+    "log_losses",
+    "normalise",
+    "posterior",
+    "replicate",
+    "rollout",
+    "save",
+    "tasks",
+    "teach",
+]

@@ -1,0 +1,46 @@
+"""The film of a page: the expert, the agent and both exact agents from the same beginning."""
+
+import numpy as np
+from jaxtyping import Array, Key
+
+from undelude._agents.base import AbstractAgent
+from undelude._agents.exact import ExactAgent
+from undelude._agents.host import HostAgent
+from undelude._certificate.per_episode import MARKS
+from undelude._drawing.film import Film, film, side_by_side
+from undelude._process.process import InteractionProcess
+from undelude._process.task import AbstractTask
+from undelude._rollout.rollout import rollout
+
+# Episodes from which the film is chosen.
+BEGINNINGS = 64
+
+
+def film_of_actors(
+    process: InteractionProcess, agent: AbstractAgent | HostAgent, *, key: Key[Array, ""]
+) -> Film | None:
+    """Draw side by side one episode each of the expert, the agent and the exact agents, with the same beginning.
+
+    With exact agents, the episode is the one of `BEGINNINGS` in which delusion costs the most reward. Films of episodes
+    that end early are prolonged by their last frame.
+
+    Returns:
+        None if the task has no drawing of its own.
+    """
+    if type(process.task).draw is AbstractTask.draw:
+        return None
+    actors: dict[str, AbstractAgent | HostAgent | None] = {"expert": None, "agent": agent}
+    if process.finite:
+        actors |= {f"exact, {mark}": ExactAgent(process, mark) for mark in MARKS}
+    size = {"key": key, "num_episodes": BEGINNINGS}
+    episodes = {
+        title: rollout(process, actor, executor="agent" if actor else "expert", **size)
+        for title, actor in actors.items()
+    }
+    shown = 0
+    if process.finite:
+        earned = [np.asarray(episodes[f"exact, {mark}"].reward).sum(-1) for mark in MARKS]
+        shown = int(np.nan_to_num(earned[0] - earned[1], nan=-np.inf).argmax())
+    films = [film(process, x, episode=shown, title=title, size=200) for title, x in episodes.items()]
+    length = max(map(len, films))
+    return side_by_side([np.concatenate([x, np.repeat(x[-1:], length - len(x), axis=0)]) for x in films])
