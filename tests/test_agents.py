@@ -212,11 +212,10 @@ def test_argument_order(agent):
     assert list(inspect.signature(agent.act).parameters) == ["self", "m", "key"]
 
 
-def test_rollout_is_compiled_once(bandit):
-    """One compilation for any key, weights and number of calls, and one trace to check that the agent fits."""
-    traces = []
+def test_rollout_is_compiled_once(bandit, compilations):
+    """One compilation for any key, weights and number of calls."""
 
-    class Counting(ud.AbstractAgent[jax.Array]):
+    class Weighted(ud.AbstractAgent[jax.Array]):
         weight: jax.Array
 
         def init(self, *, num_rounds):
@@ -232,12 +231,16 @@ def test_rollout_is_compiled_once(bandit):
             return m
 
         def g_O(self, o, m):
-            traces.append(o)
             return m
 
-    for seed in range(3):
-        ud.rollout(bandit, Counting(jnp.array(float(seed))), key=jax.random.key(seed), num_episodes=4)
-    assert len(traces) == 2
+    def play(seed):
+        agent, key = Weighted(jnp.array(float(seed))), jax.random.key(seed)
+        compilations()
+        ud.rollout(bandit, agent, key=key, num_episodes=4)
+        return compilations()
+
+    play(0)
+    assert [play(1), play(2)] == [0, 0]
 
 
 def test_untaught_mark_is_refused(bandit, no_type_checks):
@@ -249,6 +252,25 @@ def test_untaught_mark_is_refused(bandit, no_type_checks):
         ud.certify(bandit, agent, key=jax.random.key(0))
     with pytest.raises(ValueError, match='must be "do" or "see"'):
         agent.reading_as("saw")
+
+
+@pytest.mark.parametrize("name", ["exact_do", "tempered", "lstm", "markov"])
+def test_symbols_outside_the_process_are_refused(name, bandit, no_type_checks):
+    agent = AGENTS[name](bandit)
+    m = agent.init(num_rounds=2)
+    with pytest.raises(ValueError, match="an action must be integers from 0 to 4, not from 7 to 7"):
+        agent.g_A(jnp.array(7), m, intervened=True)
+    with pytest.raises(ValueError, match="an observation must be integers from 0 to 1, not from -1 to -1"):
+        agent.g_O(jnp.array(-1), agent.g_A(jnp.array(1), m, intervened=True))
+
+
+@pytest.mark.parametrize("name", ["lstm", "markov"])
+def test_untaught_mark_is_refused_outside_jit(name, bandit, no_type_checks):
+    agent = with_reading(AGENTS[name](bandit), Reading("do", ("do",)))
+    m = agent.init(num_rounds=2)
+    agent.g_A(jnp.array(1), m, intervened=True)
+    with pytest.raises(ValueError, match="was taught do and cannot read actions marked see"):
+        agent.g_A(jnp.array(1), m, intervened=False)
 
 
 def test_lstm_equations():

@@ -107,6 +107,19 @@ def test_nothing_changed_compiles_nothing(compilations):
     assert compilations() == 0
 
 
+def test_records_of_the_code_itself_lead_to_no_more_compilations():
+    """A list to which the code appends while it is traced changes with each compilation."""
+    calls = []
+
+    def f():
+        calls.append(1)
+        return 0.25
+
+    for _ in range(5):
+        call(f)
+    assert len(calls) == 2
+
+
 class PaidBySetting(ud.AbstractTask):
     """A task whose reward is a global, and whose observations follow another one."""
 

@@ -96,6 +96,7 @@ def test_massless_symbol_is_never_drawn(seed: int, key: int):
         (lambda: ud.Normal([0.0, 1.0], [1.0, -1.0]), "positive and finite"),
         (lambda: ud.Normal(0.0, math.inf), "positive and finite"),
         (lambda: ud.Normal(math.nan, 1.0), r"Normal\(loc=\) must be finite"),
+        (lambda: ud.Normal(jnp.zeros(2), jnp.ones(3)), r"scale has shape \[3\], .* that of loc, \[2\]"),
     ],
 )
 def test_bad_numbers_are_refused(make: Callable[[], Any], message: str):
@@ -114,6 +115,22 @@ def test_bad_numbers_are_refused(make: Callable[[], Any], message: str):
 )
 def test_ambiguous_positions_are_refused(make: Callable[[], Any], message: str, no_type_checks: None):
     """Probabilities and logits, weights and log-weights look alike."""
+    with pytest.raises(TypeError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ud.Joint([ud.Normal(0.0, 1.0), jnp.zeros(2)]), r"Joint: part 1 is an array, .* ud\.Given"),
+        (lambda: ud.Joint({"a": {"b": 0.5}}), r"Joint: part a\.b is 0\.5, not a distribution"),
+        (lambda: ud.Joint({"a": ud.Normal}), r"the class Normal, .* ud\.Normal\(\.\.\.\)"),
+        (lambda: ud.Joint({}), "at least one distribution"),
+        (lambda: ud.Mixture([ud.Normal(0.0, 1.0)] * 2, weights=[0.5, 0.5]), "components is a list"),
+        (lambda: ud.Squashed(jnp.zeros(2)), "base is an array"),
+    ],
+)
+def test_parts_must_be_distributions(make: Callable[[], Any], message: str, no_type_checks: None):
     with pytest.raises(TypeError, match=message):
         make()
 

@@ -1,5 +1,7 @@
 """Policies from elsewhere (`ud.HostAgent`): what they say is measured as if they were ours."""
 
+import pickle
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -165,3 +167,16 @@ def test_missing_predictions_are_explained(small):
     report = ud.certify(small, host, key=KEY, num_episodes=64, baselines=False)
     assert report.action_kl_do is not None
     assert report.notes["observation_kl_do"] == "the HostAgent does not predict observations."
+
+
+def test_functions_with_other_arguments_are_refused():
+    with pytest.raises(TypeError, match=r"HostAgent.predict takes \(m, o, a\), but it is called as predict\(m, a, o\)"):
+        ud.HostAgent(lambda n: None, lambda m, o, a: (None, m))
+    with pytest.raises(TypeError, match=r"HostAgent.reset takes \(\), but it is called as reset\(num_episodes\)"):
+        ud.HostAgent(lambda: None, lambda m, a, o: (None, m))
+
+
+def test_certificate_of_functions_can_be_pickled(bandit):
+    host = ud.HostAgent(lambda n: None, lambda m, a, o: (None, m), act=lambda m, P, rng: (np.zeros(4, int), m))
+    report = ud.certify(bandit, host, key=jax.random.key(0), num_episodes=4, num_rounds=1, baselines=False)
+    assert pickle.loads(pickle.dumps(report)) == report

@@ -573,6 +573,67 @@ def test_untraceable_expert_is_explained(bandit: ud.InteractionProcess, say: Any
         ud.InteractionProcess(bandit.prior, bandit.thetas, bandit.task, Looking(say), 3, name="mine")
 
 
+@pytest.mark.parametrize(
+    ("say", "message"),
+    [
+        (
+            lambda e: ud.Categorical(probs=jnp.ones((1, 5)) / 5),
+            r"result of expert.Q_A: .* shape \[1, 5\].*index the row",
+        ),
+        (lambda e: {"a": 1}["b"], r"expert.Q_A fails \(test_process.py, line \d+\): KeyError: 'b'"),
+    ],
+)
+def test_useless_result_is_explained(bandit: ud.InteractionProcess, say: Any, message: str):
+    with pytest.raises(ValueError, match=f"mine: .*{message}"):
+        ud.InteractionProcess(bandit.prior, bandit.thetas, bandit.task, Looking(say), 3, name="mine")
+
+
+class Turned(BrokenTask):
+    def g_A(self, a, theta, w):
+        return jnp.asarray(a)
+
+
+class Short(BrokenTask):
+    def reward(self, w, a, o):
+        return jnp.zeros(())
+
+
+class OtherNames(BrokenTask):
+    """Names of the user's own, in the right order, and an option."""
+
+    def g_A(self, hidden, action, memory, scale=1):
+        return jnp.asarray(action)
+
+
+def test_arguments_in_another_order_are_refused():
+    second = jnp.array([0.5, 0.5])
+    with pytest.raises(TypeError, match=r"task.g_A takes \(a, theta, w\), but it is called as g_A\(theta, a, w\)"):
+        small(task=Turned(second))
+    with pytest.raises(TypeError, match=r"task.reward takes \(w, a, o\), but it is called as reward\(theta, w, a, o\)"):
+        small(task=Short(second))
+    with pytest.raises(TypeError, match=r"transition takes \(w, theta\)"):
+        small(transition=lambda w, theta: ud.Categorical(probs=[0.5, 0.5]))
+    assert small(task=OtherNames(second)).num_thetas == 2
+
+
+def test_attribute_without_field_is_refused():
+    with pytest.raises(TypeError, match=r"__init__ sets self\.p, which is not a field"):
+
+        class Parametrised(BrokenTask):
+            def __init__(self, p):
+                self.second, self.p = jnp.array([1 - p, p]), p
+
+
+def test_tables_in_numpy_are_indexed_by_theta():
+    """A NumPy array cannot be indexed by a traced theta; the process holds a JAX array in its place."""
+
+    class Tabled(BrokenTask):
+        def Q_O(self, theta, w):
+            return ud.Categorical(probs=self.second[theta])
+
+    assert small(task=Tabled(np.eye(2))).observation_spec.n == 2
+
+
 def test_list_of_thetas_is_a_tree(bandit: ud.InteractionProcess):
     with pytest.raises(ValueError, match=r"thetas has single numbers, but the prior has 5 values; .*jnp.arange"):
         ud.InteractionProcess(bandit.prior, [0, 1, 2, 3, 4], bandit.task, bandit.expert, 3, name="mine")

@@ -28,13 +28,18 @@ R = TypeVar("R")
 # Levels of objects within objects that are compared by value; deeper ones are compared by identity.
 MAX_DEPTH = 5
 # The values that each of the user's functions under `jax.jit` read last. The cache that JAX keeps for it ignores them.
-LAST_READ: weakref.WeakKeyDictionary[Any, tuple[Hashable, ...]] = weakref.WeakKeyDictionary()
+LAST_READ: weakref.WeakKeyDictionary[Any, tuple[tuple[Hashable, Hashable], ...]] = weakref.WeakKeyDictionary()
+# Places, such as a global of a function, whose value changed while code was traced.
+OWN_RECORDS: set[Hashable] = set()
 # The attributes that Python gives to each class.
 OF_EVERY_CLASS = {*vars(type("Empty", (), {})), "__annotations__", "_abc_impl", "__abstractmethods__", "__orig_bases__"}
 
 
-class Outside(tuple[Hashable, ...]):
-    """The values that code reads from outside its arguments; a leaf of PyTrees, unlike other tuples."""
+class Outside(tuple[tuple[Hashable, Hashable], ...]):
+    """Pairs of a place and its value, which code reads from outside its arguments.
+
+    It is a leaf of PyTrees, unlike other tuples.
+    """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,15 +57,25 @@ class Same:
 
 def compiled(f: Callable[P, R]) -> Callable[P, R]:
     """Return `f` under `equinox.filter_jit`, with the values that `read_outside` finds in its arguments in the key."""
+    traced = False
 
     @eqx.filter_jit
     def jitted(outside: Outside, *args: P.args, **kwargs: P.kwargs) -> R:
+        nonlocal traced
         del outside
+        traced = True
         return f(*args, **kwargs)
 
     @functools.wraps(f)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        return jitted(read_outside((args, kwargs)), *args, **kwargs)
+        nonlocal traced
+        traced, outside = False, read_outside((args, kwargs))
+        result = jitted(outside, *args, **kwargs)
+        if traced:
+            # What changes while the code is traced is its own record, such as a count of calls, and not a setting.
+            after = dict(read_outside((args, kwargs)))
+            OWN_RECORDS.update(place for place, value in outside if after.get(place, value) != value)
+        return result
 
     return call
 
@@ -80,11 +95,11 @@ class _Reader:
     """Collects the values that code reads.
 
     Attributes:
-        values: those found so far, in the order of the walk.
+        values: pairs of a place and its value, in the order of the walk.
     """
 
     def __init__(self, seen: set[int] | None = None) -> None:
-        self.values: list[Hashable] = []
+        self.values: list[tuple[Hashable, Hashable]] = []
         self._seen = set() if seen is None else seen
 
     def visit(self, x: object) -> None:
@@ -119,7 +134,7 @@ class _Reader:
                 if _is_function(member):
                     self.visit_function(member)
                 elif name not in skipped and not (name.startswith("__") and name.endswith("__")):
-                    self.values.append((name, self.frozen(member)))
+                    self._add((base, name), member)
 
     def visit_function(self, function: Any) -> None:
         """Read the globals, enclosing variables and defaults of a function, and the code of those that it calls."""
@@ -130,7 +145,7 @@ class _Reader:
                 return
             case functools.partial():
                 self.visit((function.func, function.args, function.keywords))
-                self.values.append(self.frozen((function.args, function.keywords)))
+                self._add((function.func, "partial"), (function.args, function.keywords))
                 return
         if not isinstance(function, FunctionType):
             self._visit_jitted(function.__wrapped__)
@@ -139,14 +154,14 @@ class _Reader:
             return
         for path in _global_paths(function.__code__):
             if path[0] not in _stored(function.__code__):
-                self.read(function.__globals__.get(path[0]), path)
+                self._read(function.__code__, function.__globals__.get(path[0]), path)
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             try:
-                self.read(cell.cell_contents, (name,))
+                self._read(function.__code__, cell.cell_contents, (name,))
             except ValueError:  # Not assigned yet.
                 continue
         if function.__defaults__ or function.__kwdefaults__:
-            self.values.append(self.frozen((function.__defaults__, function.__kwdefaults__)))
+            self._add((function.__code__, "defaults"), (function.__defaults__, function.__kwdefaults__))
 
     def _visit_jitted(self, function: Any) -> None:
         reader = _Reader(self._seen)
@@ -157,7 +172,7 @@ class _Reader:
             jax.clear_caches()
         self.values += values
 
-    def read(self, x: Any, path: tuple[str, ...]) -> None:
+    def _read(self, code: CodeType, x: Any, path: tuple[str, ...]) -> None:
         """Read the global or enclosing variable `path[0]`, which is `x`, and the attributes of a module after it."""
         for name in path[1:]:
             if not isinstance(x, ModuleType) or _is_library(x.__name__):
@@ -165,7 +180,11 @@ class _Reader:
             x = getattr(x, name, None)
         if isinstance(x, ModuleType):
             return
-        self.values.append((path[0], self.frozen(x)))
+        self._add((code, path), x)
+
+    def _add(self, place: Hashable, value: object) -> None:
+        if place not in OWN_RECORDS:
+            self.values.append((place, self.frozen(value)))
 
     def frozen(self, x: Any, depth: int = 0) -> Hashable:
         """Return a hashable value that changes if `x` does, and read the code of functions and classes in it."""

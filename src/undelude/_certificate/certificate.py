@@ -187,6 +187,10 @@ class Certificate:
             data[f"{name}_se"] = quantity.standard_error
         return data
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state to pickle or copy: without the process and the agent, which may hold functions."""
+        return self.__dict__ | {"measurement": None}
+
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write the certificate and its page: `certificate.json`, `report.html`, and `episode.gif` if the task draws.
 
