@@ -205,3 +205,11 @@ def test_belief_of_exact_drivers():
         deluded = (belief.max(-1) > 0.9) & (belief.argmax(-1) != np.asarray(episodes.theta))
         assert fractions[mark] == pytest.approx(deluded.mean(), abs=1e-6)
     assert fractions["see"] > fractions["do"]
+
+
+def test_strict_promotion(frog):
+    """Many users of Equinox develop with it: teaching, rollouts and certificates promote no types implicitly."""
+    with jax.numpy_dtype_promotion("strict"):
+        agent = ud.TransformerAgent(frog, hidden_size=4, key=KEY)
+        agent = ud.teach(frog, agent, ud.Mixed(0.5), key=KEY, steps=1, batch_size=2).agent
+        assert ud.certify(frog, agent, key=KEY, num_episodes=4).action_kl_do > 0
