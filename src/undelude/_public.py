@@ -12,6 +12,7 @@ from undelude._agents.networks.normalise import normalise
 from undelude._agents.networks.transformer import TransformerAgent
 from undelude._agents.planning import PlanningAgent
 from undelude._agents.tempered import TemperedAgent
+from undelude._cache import keep_programs
 from undelude._certificate.certificate import Certificate, certify, delusion_gap
 from undelude._certificate.check_task import TaskReport, check_task
 from undelude._certificate.quantity import Quantity
@@ -40,6 +41,8 @@ from undelude.causal.graph import Path
 from undelude.causal.identification import Hedge, NotIdentifiable, identify
 from undelude.causal.model import CausalModel
 from undelude.causal.variable import Variable
+
+keep_programs(announce=True)
 
 __all__ = [
     "AbstractAgent",

@@ -1,12 +1,13 @@
-"""JAX settings of the command line; importing `undelude` changes none."""
+"""JAX settings of the command line: every core, and compiled programs on disk."""
 
 import contextlib
 import math
 import os
-import platform
 from pathlib import Path
 
 import jax
+
+from undelude._cache import keep_programs
 
 
 def configure(*, batch_size: int = 1, num_processes: int = 1) -> None:
@@ -21,25 +22,12 @@ def configure(*, batch_size: int = 1, num_processes: int = 1) -> None:
         num_devices = share_of_cores(usable_cores(), batch_size=batch_size, num_processes=num_processes)
         with contextlib.suppress(RuntimeError):  # JAX is running already, for example if `main` is called from Python.
             jax.config.update("jax_num_cpu_devices", num_devices)
-    if jax.config.values["jax_compilation_cache_dir"] is None:
-        # One folder per machine: machines that share a home may not be able to run each other's programs.
-        # Without a home (RuntimeError), or if it is not writable, programs are compiled again.
-        with contextlib.suppress(OSError, RuntimeError):
-            folder = cache_folder() / "jax" / platform.node()
-            folder.mkdir(parents=True, exist_ok=True)
-            jax.config.update("jax_compilation_cache_dir", str(folder))
-            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    keep_programs(announce=False)
 
 
 def share_of_cores(cores: int, *, batch_size: int, num_processes: int) -> int:
     """Return the largest number of CPU devices per process that splits the batch evenly."""
     return max(n for n in range(1, cores + 1) if batch_size % (n * num_processes) == 0 or n == 1)
-
-
-def cache_folder() -> Path:
-    """Return `$XDG_CACHE_HOME/undelude`, by default `~/.cache/undelude`."""
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "undelude"
 
 
 def usable_cores() -> int:
