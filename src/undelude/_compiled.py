@@ -12,6 +12,7 @@ import hashlib
 import sys
 import weakref
 from collections.abc import Callable, Hashable, Iterator
+from importlib.metadata import version
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, ParamSpec, TypeVar
 
@@ -29,6 +30,8 @@ R = TypeVar("R")
 MAX_DEPTH = 5
 # The values that each of the user's functions under `jax.jit` read last. The cache that JAX keeps for it ignores them.
 LAST_READ: weakref.WeakKeyDictionary[Any, tuple[tuple[Hashable, Hashable], ...]] = weakref.WeakKeyDictionary()
+# Versions of jaxlib with the options of `_quick_options`; XLA refuses an option that it does not know.
+KNOWN_JAXLIB = ("0.10.2",)
 # Places, such as a global of a function, whose value changed while code was traced.
 OWN_RECORDS: set[Hashable] = set()
 # The attributes that Python gives to each class.
@@ -57,9 +60,19 @@ class Same:
 
 def compiled(f: Callable[P, R]) -> Callable[P, R]:
     """Return `f` under `equinox.filter_jit`, with the values that `read_outside` finds in its arguments in the key."""
-    traced = False
+    return _compiled(f, {})
 
-    @eqx.filter_jit
+
+def compiled_to_run_once(f: Callable[P, R]) -> Callable[P, R]:
+    """Return `compiled(f)` for a program that takes longer to compile than to run: XLA optimises it less."""
+    return _compiled(f, _quick_options())
+
+
+def _compiled(f: Callable[P, R], options: dict[str, Any]) -> Callable[P, R]:
+    traced = False
+    jit: Any = eqx.filter_jit
+
+    @functools.partial(jit, **options)
     def jitted(outside: Outside, *args: P.args, **kwargs: P.kwargs) -> R:
         nonlocal traced
         del outside
@@ -78,6 +91,13 @@ def compiled(f: Callable[P, R]) -> Callable[P, R]:
         return result
 
     return call
+
+
+def _quick_options() -> dict[str, Any]:
+    """Return the options of `jax.jit` for quick compilation, if this XLA knows them."""
+    # The settings that halve the compilation of a scan on a CPU; see docs/performance.md.
+    options = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 1}
+    return {"compiler_options": options} if version("jaxlib") in KNOWN_JAXLIB else {}
 
 
 def read_outside(tree: object) -> Outside:

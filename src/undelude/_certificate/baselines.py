@@ -20,11 +20,11 @@ from undelude._certificate.per_episode import MARKS
 from undelude._certificate.quantity import THETA_IS_CONTINUOUS, Quantity
 from undelude._certificate.rounds import fill_missing, reward_per_round
 from undelude._checks import check_count
-from undelude._compiled import compiled
+from undelude._compiled import compiled_to_run_once
 from undelude._distributions import Categorical, Symbols, divergences, num_symbols
 from undelude._process.episodes import Episodes
 from undelude._process.process import InteractionProcess
-from undelude._rollout.rollout import rollout
+from undelude._rollout.rollout import rollout_once
 from undelude._rollout.scan import run_episode
 from undelude._tree import index
 
@@ -62,7 +62,7 @@ def measure_baselines(
     num_episodes = check_count("num_episodes", num_episodes)
     if not process.finite:
         size = {"num_episodes": num_episodes, "num_rounds": T}
-        found = {"reward_expert": _rewards(rollout(process, None, key=key, executor="expert", **size))}
+        found = {"reward_expert": _rewards(rollout_once(process, None, key=key, executor="expert", **size))}
         reasons = dict.fromkeys(BASELINES, THETA_IS_CONTINUOUS)
         notes = {}
     else:
@@ -83,7 +83,7 @@ def measure_baselines(
     return quantities | {name: Quantity(why_none=why) for name, why in reasons.items() if name not in found}, notes
 
 
-@compiled
+@compiled_to_run_once
 def _play_expert_and_exact_agents(
     process: InteractionProcess, key: Array, ids: Int[Array, " B"], key_gaps: Array, num_rounds: int
 ) -> dict[str, Float[Array, " B"]]:
@@ -150,7 +150,7 @@ def _measure_best(
         depth = _affordable_depth(process, num_rounds)
     if depth > 0:
         planner = PlanningAgent(process, depth)
-        plan = _rewards(rollout(process, planner, key=key, num_episodes=num_episodes, num_rounds=num_rounds))
+        plan = _rewards(rollout_once(process, planner, key=key, num_episodes=num_episodes, num_rounds=num_rounds))
         if depth >= num_rounds:
             note = f"the best of all policies that are not shown theta (Bayes-optimal), over {num_episodes} episodes."
             return found | {"reward_best": plan}, uniform, note
@@ -252,7 +252,7 @@ def _rewards(episodes: Episodes) -> Float[Array, " B"]:
     return reward_per_round(episodes.reward, mask)
 
 
-@compiled
+@compiled_to_run_once
 def _constant(
     process: InteractionProcess, key: Array, num_episodes: int, num_rounds: int
 ) -> tuple[Float[Array, " B2"], Float[Array, " B"]]:

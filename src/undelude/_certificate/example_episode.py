@@ -17,13 +17,13 @@ from undelude._certificate.per_episode import (
     own_belief,
 )
 from undelude._certificate.rounds import fill_missing, with_one_more_round
-from undelude._compiled import compiled
+from undelude._compiled import compiled_to_run_once
 from undelude._distributions import AbstractDistribution, Symbols, as_categorical, num_symbols
 from undelude._process.episodes import Episodes
 from undelude._process.inference import expert_distributions, filter, reread
 from undelude._process.process import InteractionProcess
 from undelude._rollout.host import play
-from undelude._rollout.rollout import rollout
+from undelude._rollout.rollout import rollout_once
 from undelude._tree import index
 
 # The agent and both exact agents.
@@ -81,7 +81,7 @@ def example_episode(
         episodes, P_A, _ = play(process, agent, key=key, **size)
         policies, beliefs = _read(process, None, fill_missing(episodes)[0], P_A)
     else:
-        episodes = rollout(process, agent, key=key, **size)
+        episodes = rollout_once(process, agent, key=key, **size)
         policies, beliefs = _read(process, agent, fill_missing(episodes)[0], None)
     exists = np.concatenate([np.ones((num_episodes, 1), bool), episodes.mask], axis=1)
     compared = policies or beliefs
@@ -152,7 +152,7 @@ def _numbers(process: InteractionProcess, actions: PyTree) -> PyTree:
     return np.concatenate([x.reshape(*x.shape[:2], -1) for x in leaves], axis=-1)
 
 
-@compiled
+@compiled_to_run_once
 def _read(
     process: InteractionProcess, agent: AbstractAgent | None, episodes: Episodes, P_A: AbstractDistribution | None
 ) -> tuple[Readings, Readings]:

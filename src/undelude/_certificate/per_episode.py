@@ -19,7 +19,7 @@ from undelude._certificate.rounds import (
     with_one_more_round,
 )
 from undelude._checks import TOLERANCE
-from undelude._compiled import compiled
+from undelude._compiled import compiled_to_run_once
 from undelude._distributions import (
     AbstractDistribution,
     Categorical,
@@ -118,7 +118,7 @@ def _why_no_belief(process: InteractionProcess) -> str:
     )
 
 
-@compiled
+@compiled_to_run_once
 def _measure_episodes(
     process: InteractionProcess, source: AbstractAgent | Predictions, episodes: Episodes, mask: Mask, key: Array
 ) -> dict[str, Float[Array, " B"]]:

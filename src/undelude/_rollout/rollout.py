@@ -1,5 +1,6 @@
 """`rollout`: episodes of any agent in any world, by the compiled loop or by the Python loop."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import jax
@@ -9,7 +10,7 @@ from jaxtyping import Array, Int, Key
 from undelude._agents.base import AbstractAgent, check_mark
 from undelude._agents.host import HostAgent
 from undelude._checks import check_count, check_key, one_line
-from undelude._compiled import compiled
+from undelude._compiled import compiled, compiled_to_run_once
 from undelude._process.episodes import Episodes
 from undelude._process.host_world import World, check_world
 from undelude._process.world import AbstractWorld
@@ -48,6 +49,32 @@ def rollout(
             executes; theta is outside the support.
         TypeError: an argument is not a world, an agent or a key.
     """
+    return _play(_rollout, process, agent, key, num_episodes, num_rounds, executor, theta)
+
+
+def rollout_once(
+    process: World,
+    agent: AbstractAgent | HostAgent | None,
+    *,
+    key: Key[Array, ""],
+    num_episodes: int,
+    num_rounds: int | None = None,
+    executor: Literal["agent", "expert"] = "agent",
+) -> Episodes:
+    """Return `rollout(...)`, by a program that is quicker to compile and slower to run: for measurements."""
+    return _play(_rollout_once, process, agent, key, num_episodes, num_rounds, executor, None)
+
+
+def _play(
+    program: Callable[..., Episodes],
+    process: World,
+    agent: AbstractAgent | HostAgent | None,
+    key: Key[Array, ""],
+    num_episodes: int,
+    num_rounds: int | None,
+    executor: str,
+    theta: int | None,
+) -> Episodes:
     check_world(process)
     check_key(key)
     if not isinstance(executor, str) or executor not in ("agent", "expert"):
@@ -72,11 +99,10 @@ def rollout(
     # An array, so that another theta is not another trace.
     fixed = None if theta is None else jnp.asarray(theta, jnp.int32)
     # If the expert executes, the agent is not called: `predict` reads the episode afterwards.
-    return _rollout(process, actor, key, jnp.arange(num_episodes), num_rounds, fixed)
+    return program(process, actor, key, jnp.arange(num_episodes), num_rounds, fixed)
 
 
-@compiled
-def _rollout(
+def _run_episodes(
     world: AbstractWorld,
     actor: AbstractAgent | None,
     key: Array,
@@ -91,3 +117,7 @@ def _rollout(
         return run_episode(world, actor, own_key, num_rounds=num_rounds, marks=marks, theta=theta)[0]
 
     return jax.vmap(one)(ids)
+
+
+_rollout = compiled(_run_episodes)
+_rollout_once = compiled_to_run_once(_run_episodes)
