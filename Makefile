@@ -7,8 +7,10 @@ VENV ?= .venv
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; exit; }; done; echo python3)
 
-# A worker for each core. A file stays with one worker, because its tests share compiled programs.
-PYTEST_ARGS ?= --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# One worker more than cores, because some tests wait for processes. A file stays with one worker, because its tests share
+# compiled programs.
+WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN || echo 1) + 1)
+PYTEST_ARGS ?= --numprocesses $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # The mathematics and the API: no subprocess, and no training of more than a few updates.
 FAST_TESTS := $(addprefix tests/test_, $(addsuffix .py, causal graph identification distributions process \

@@ -1,6 +1,9 @@
 """What the user's code reads from outside its arguments: a changed value changes the answer."""
 
+import argparse
+import collections
 import functools
+import sys
 import types
 
 import equinox as eqx
@@ -117,7 +120,62 @@ def test_records_of_the_code_itself_lead_to_no_more_compilations():
 
     for _ in range(5):
         call(f)
-    assert len(calls) == 2
+    assert len(calls) == 3
+
+
+class Slotted:
+    __slots__ = ("share",)
+
+    def __init__(self, share):
+        self.share = share
+
+
+class Lazy:
+    """A setting from which a value is computed on first use."""
+
+    def __init__(self, share):
+        self.share = share
+
+    @functools.cached_property
+    def table(self):
+        return [self.share]
+
+
+@pytest.mark.parametrize(
+    ("make", "read"),
+    [
+        (Slotted, lambda x: x.share),
+        (Lazy, lambda x: x.table[0]),
+        (lambda share: argparse.Namespace(share=share), lambda x: x.share),
+        (lambda share: collections.deque([share]), lambda x: x[0]),
+        (lambda share: {"share": share}, lambda x: x["share"]),
+    ],
+)
+def test_replaced_object_is_read(make, read):
+    settings = make(0.25)
+
+    def f():
+        return read(settings)
+
+    assert [call(f), call(f)] == [0.25, 0.25]
+    for share in (0.75, 0.5, 0.25):
+        settings = make(share)
+        assert [call(f), call(f)] == [share, share]
+
+
+def test_module_imported_inside_a_function_is_read(monkeypatch):
+    module = types.ModuleType("settings_of_a_test")
+    module.share = 0.25
+    monkeypatch.setitem(sys.modules, "settings_of_a_test", module)
+
+    def f():
+        import settings_of_a_test
+
+        return settings_of_a_test.share
+
+    assert call(f) == 0.25
+    module.share = 0.75
+    assert call(f) == 0.75
 
 
 class PaidBySetting(ud.AbstractTask):

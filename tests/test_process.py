@@ -605,6 +605,13 @@ class OtherNames(BrokenTask):
         return jnp.asarray(action)
 
 
+class HiddenState(BrokenTask):
+    """Theta is called state, as it may be if it is the hidden state of a world."""
+
+    def g_A(self, state, a, w):
+        return jnp.asarray(a)
+
+
 def test_arguments_in_another_order_are_refused():
     second = jnp.array([0.5, 0.5])
     with pytest.raises(TypeError, match=r"task.g_A takes \(a, theta, w\), but it is called as g_A\(theta, a, w\)"):
@@ -614,6 +621,7 @@ def test_arguments_in_another_order_are_refused():
     with pytest.raises(TypeError, match=r"transition takes \(w, theta\)"):
         small(transition=lambda w, theta: ud.Categorical(probs=[0.5, 0.5]))
     assert small(task=OtherNames(second)).num_thetas == 2
+    assert small(task=HiddenState(second)).num_thetas == 2
 
 
 def test_attribute_without_field_is_refused():

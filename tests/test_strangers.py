@@ -62,7 +62,10 @@ def test_task_of_a_strangers_run_is_not_called(
     be_another_user(monkeypatch, folder)
     assert main(command) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "run/config.json would have undelude import and call evil:task, and you did not make this run" in line
+    assert (
+        "run/config.json would have undelude import and call evil:task, and nothing shows that you made this run"
+        in line
+    )
     assert line.endswith(f"name it: undelude {' '.join(command)} --task evil:task")
     assert not (folder / "called").exists()
     opened = RunDirectory.open(run.path)

@@ -1,20 +1,22 @@
 """Compiled programs on disk, so that the next process need not compile them again."""
 
 import contextlib
-import os
 import platform
 import sys
-from pathlib import Path
 
 import jax
 from jax.experimental.compilation_cache import compilation_cache
+
+from undelude._files import user_folder
 
 # Seconds of compilation from which a program is kept.
 WORTH_KEEPING = 0.3
 
 
 def keep_programs(*, announce: bool) -> None:
-    """Let JAX keep compiled programs in `cache_folder()`, unless the user has chosen another folder or none.
+    """Let JAX keep compiled programs on disk, unless the user has chosen another folder or none.
+
+    The folder is `$XDG_CACHE_HOME/undelude`, by default `~/.cache/undelude`.
 
     Args:
         announce: whether to name the folder on stderr when it is made.
@@ -25,7 +27,7 @@ def keep_programs(*, announce: bool) -> None:
     # Without a home (RuntimeError), or if it is not writable, programs are compiled again.
     with contextlib.suppress(OSError, RuntimeError):
         # One folder per machine: machines that share a home may not be able to run each other's programs.
-        folder = cache_folder() / "jax" / platform.node()
+        folder = user_folder("XDG_CACHE_HOME", ".cache") / "jax" / platform.node()
         if not folder.is_dir():
             folder.mkdir(parents=True)
             if announce:
@@ -34,9 +36,3 @@ def keep_programs(*, announce: bool) -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", WORTH_KEEPING)
         # JAX decides about a cache when it compiles first, which may be over.
         compilation_cache.reset_cache()
-
-
-def cache_folder() -> Path:
-    """Return `$XDG_CACHE_HOME/undelude`, by default `~/.cache/undelude`."""
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "undelude"

@@ -68,19 +68,21 @@ def check_arguments(f: Callable[..., Any], protocol: Callable[..., Any] | tuple[
         parameters = inspect.signature(f).parameters.values()
     except (TypeError, ValueError):  # Some functions in C do not tell.
         return
-    wanted = protocol if isinstance(protocol, tuple) else tuple(_positional(inspect.signature(protocol)))[1:]
+    is_names = isinstance(protocol, tuple)
+    wanted = protocol if is_names else tuple(_positional(inspect.signature(protocol)))[1:]
+    named = () if is_names else inspect.signature(protocol).parameters
     given = _positional(inspect.signature(f))
     required = [x.name for x in parameters if x.name in given and x.default is x.empty]
+    unknown = [x.name for x in parameters if x.kind is x.KEYWORD_ONLY and x.default is x.empty and x.name not in named]
     is_open = any(x.kind is x.VAR_POSITIONAL for x in parameters)
     call = f"{name.rpartition('.')[2]}({', '.join(wanted)})"
-    if len(required) > len(wanted) or (len(given) < len(wanted) and not is_open):
-        raise TypeError(f"{name} takes ({', '.join(given)}), but it is called as {call}.")
-    roles = [ALIASES.get(x, x) for x in wanted]
-    for x, role in zip(given, roles, strict=False):
-        if ALIASES.get(x.lower(), x.lower()) in {*roles} - {role}:
-            raise TypeError(
-                f"{name} takes ({', '.join(given)}), but it is called as {call}: put its arguments in this order."
-            )
+    if len(required) > len(wanted) or unknown or (len(given) < len(wanted) and not is_open):
+        raise TypeError(f"{name} takes ({', '.join([*given, *unknown])}), but it is called as {call}.")
+    roles, right = ([ALIASES.get(x.lower(), x.lower()) for x in names] for names in (given[: len(wanted)], wanted))
+    if roles != right and sorted(roles) == sorted(right):
+        raise TypeError(
+            f"{name} takes ({', '.join(given)}), but it is called as {call}: put its arguments in this order."
+        )
 
 
 def check_fields(kind: type) -> None:
@@ -88,7 +90,11 @@ def check_fields(kind: type) -> None:
     code = getattr(vars(kind).get("__init__"), "__code__", None)
     if code is None or not code.co_varnames:
         return
-    declared = {name for base in kind.__mro__ for name in getattr(base, "__annotations__", {})}
+    try:
+        declared = {name for base in kind.__mro__ for name in getattr(base, "__annotations__", {})}
+    except NameError:  # An annotation names a class that is defined later.
+        return
+    declared |= {name for base in kind.__mro__ for name, x in vars(base).items() if hasattr(x, "__set__")}
     steps = list(dis.get_instructions(code))
     for before, step in itertools.pairwise(steps):
         # Newer versions of Python load two variables at once.

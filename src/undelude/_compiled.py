@@ -11,9 +11,11 @@ import functools
 import hashlib
 import sys
 import weakref
-from collections.abc import Callable, Hashable, Iterator
+from argparse import Namespace
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from importlib.metadata import version
-from types import CodeType, FunctionType, MethodType, ModuleType
+from types import CodeType, FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import Any, ParamSpec, TypeVar
 
 import equinox as eqx
@@ -32,7 +34,9 @@ MAX_DEPTH = 5
 LAST_READ: weakref.WeakKeyDictionary[Any, tuple[tuple[Hashable, Hashable], ...]] = weakref.WeakKeyDictionary()
 # Versions of jaxlib with the options of `_quick_options`; XLA refuses an option that it does not know.
 KNOWN_JAXLIB = ("0.10.2",)
-# Places, such as a global of a function, whose value changed while code was traced.
+# The value that the last trace left in each place that it changed; a place is, for example, a global of a function.
+LAST_LEFT: dict[Hashable, Hashable] = {}
+# Places that do not count, because the code changes them whenever it is traced.
 OWN_RECORDS: set[Hashable] = set()
 # The attributes that Python gives to each class.
 OF_EVERY_CLASS = {*vars(type("Empty", (), {})), "__annotations__", "_abc_impl", "__abstractmethods__", "__orig_bases__"}
@@ -85,26 +89,40 @@ def _compiled(f: Callable[P, R], options: dict[str, Any]) -> Callable[P, R]:
         traced, outside = False, read_outside((args, kwargs))
         result = jitted(outside, *args, **kwargs)
         if traced:
-            # What changes while the code is traced is its own record, such as a count of calls, and not a setting.
-            after = dict(read_outside((args, kwargs)))
-            OWN_RECORDS.update(place for place, value in outside if after.get(place, value) != value)
+            _note_changes(outside, read_outside((args, kwargs)))
         return result
 
     return call
 
 
+def _note_changes(before: Outside, after: Outside) -> None:
+    """Note the places whose values changed while code was traced.
+
+    A place that changes in two traces, and not between them, holds a record of the code itself, such as a count of
+    calls: it does not count as a setting. A value that is computed on first use changes in one trace alone.
+    """
+    values = dict(after)
+    for place, value in before:
+        if values.get(place, value) != value:
+            if LAST_LEFT.get(place) == value:
+                OWN_RECORDS.add(place)
+            LAST_LEFT[place] = values[place]
+
+
 def _quick_options() -> dict[str, Any]:
-    """Return the options of `jax.jit` for quick compilation, if this XLA knows them."""
+    """Return the options of `jax.jit` for quick compilation, if this XLA knows them and the user has set none."""
     # The settings that halve the compilation of a scan on a CPU; see docs/performance.md.
     options = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 1}
-    return {"compiler_options": options} if version("jaxlib") in KNOWN_JAXLIB else {}
+    is_known = version("jaxlib") in KNOWN_JAXLIB and not jax.config.values["jax_disable_most_optimizations"]
+    return {"compiler_options": options} if is_known else {}
 
 
 def read_outside(tree: object) -> Outside:
     """Return the present values that the user's code in a PyTree reads from outside its arguments.
 
     The code is the methods of the user's Equinox modules in `tree`, the user's functions in it, and the user's
-    functions and classes that these call. Arrays and plain data are compared by value, other objects by identity.
+    functions and classes that these call. Arrays, plain data and objects of the user's classes are compared by value,
+    up to five levels deep; objects of libraries by identity.
     """
     reader = _Reader()
     reader.visit(tree)
@@ -180,6 +198,11 @@ class _Reader:
                 self._read(function.__code__, cell.cell_contents, (name,))
             except ValueError:  # Not assigned yet.
                 continue
+        for module in _imported(function.__code__):
+            names = vars(sys.modules[module]) if module in sys.modules and not _is_library(module) else {}
+            for name in function.__code__.co_names:
+                if name in names:
+                    self._read(function.__code__, names[name], (module, name))
         if function.__defaults__ or function.__kwdefaults__:
             self._add((function.__code__, "defaults"), (function.__defaults__, function.__kwdefaults__))
 
@@ -214,8 +237,8 @@ class _Reader:
             case float():
                 return float, repr(x)  # In this form nan equals nan.
             case np.ndarray() | np.generic() if x.dtype != object:
-                array = np.ascontiguousarray(x)
-                return np.ndarray, array.shape, array.dtype.str, hashlib.blake2b(array.tobytes()).digest()
+                data = np.ascontiguousarray(x).reshape(-1).view(np.uint8)
+                return np.ndarray, np.shape(x), x.dtype.str, hashlib.blake2b(data).digest()
             case jax.core.Tracer():
                 return jax.core.Tracer  # It belongs to a trace, which ends before the next call.
             case jax.Array():
@@ -229,18 +252,19 @@ class _Reader:
         if depth == MAX_DEPTH:
             return Same(x)
         match x:
-            case tuple() | list():
+            case tuple() | list() | deque():
                 return type(x), tuple(self.frozen(item, depth + 1) for item in x)
             case set() | frozenset():
                 return type(x), frozenset(self.frozen(item, depth + 1) for item in x)
-            case dict():
+            case Mapping():
                 return type(x), tuple((k, self.frozen(v, depth + 1)) for k, v in x.items() if isinstance(k, Hashable))
-        if isinstance(x, eqx.Module) or not _is_library(type(x).__module__):
-            self.visit_class(type(x))
-            return Same(type(x)), self.frozen(getattr(x, "__dict__", None), depth + 1)
-        if type(x).__module__ == "types" and hasattr(x, "__dict__"):  # A SimpleNamespace.
-            return type(x), self.frozen(vars(x), depth + 1)
-        return Same(x)
+        if not isinstance(x, eqx.Module | SimpleNamespace | Namespace) and _is_library(type(x).__module__):
+            return Same(x)
+        self.visit_class(type(x))
+        slots = (name for base in type(x).__mro__ for name in getattr(base, "__slots__", ()) if hasattr(x, name))
+        state = dict.fromkeys(slots) | getattr(x, "__dict__", {})
+        state = {name: getattr(x, name) if value is None else value for name, value in state.items()}
+        return (Same(type(x)), self.frozen(state, depth + 1)) if state else Same(x)
 
     def _is_known(self, x: object) -> bool:
         known = id(x) in self._seen
@@ -259,6 +283,12 @@ def _stored(code: CodeType) -> frozenset[str]:
     """Return the names of the globals and attributes that code assigns."""
     own = (x.argval for x in dis.get_instructions(code) if x.opname in ("STORE_GLOBAL", "STORE_ATTR"))
     return frozenset(own).union(*(_stored(x) for x in code.co_consts if isinstance(x, CodeType)))
+
+
+@functools.lru_cache(maxsize=4096)
+def _imported(code: CodeType) -> tuple[str, ...]:
+    """Return the modules that code imports itself."""
+    return tuple(x.argval for x in dis.get_instructions(code) if x.opname == "IMPORT_NAME")
 
 
 def _code_of(member: object) -> CodeType | None:
@@ -281,8 +311,12 @@ def _find_global_paths(code: CodeType) -> Iterator[tuple[str, ...]]:
 
 def _is_function(x: object) -> bool:
     """Return whether `x` is a Python function, a bound method, a partial, or one that `jax.jit` or its like wraps."""
-    is_plain = isinstance(x, FunctionType | MethodType | functools.partial)
-    return is_plain or (not isinstance(x, type) and isinstance(getattr(x, "__wrapped__", None), FunctionType))
+    if isinstance(x, FunctionType | MethodType | functools.partial):
+        return True
+    try:
+        return not isinstance(x, type) and isinstance(getattr(x, "__wrapped__", None), FunctionType)
+    except Exception:  # From a `__getattr__` of the user's.
+        return False
 
 
 @functools.lru_cache(maxsize=4096)

@@ -15,6 +15,18 @@ from typing import Any
 MAX_JSON = 2**26
 
 
+def user_folder(variable: str, *default: str) -> Path:
+    """Return the folder `undelude` in the one that an XDG variable names, by default in `default` in the user's home.
+
+    A relative path does not count, as the XDG specification says.
+
+    Raises:
+        RuntimeError: the user has no home.
+    """
+    named = Path(os.environ.get(variable, ""))
+    return (named if named.is_absolute() else Path.home().joinpath(*default)) / "undelude"
+
+
 def read_bytes(file: Path, *, most: int, remedy: str = "", follow: bool = False) -> bytes:
     """Read a regular file; the size is checked before anything is read, and a FIFO or a device is not opened for long.
 

@@ -70,7 +70,8 @@ def check_bounds(process: InteractionProcess, reads: dict[str, list[Read]], play
                 where = _locate(is_outside, played, name)
             yield (
                 f"{name} reads entry {index} of an axis of length {length}, {where}. JAX answers with the nearest "
-                f"entry instead, without an error. Count from 0 to {length - 1}."
+                f"entry instead, without an error. Count from 0 to {length - 1}. If it is meant, say so: "
+                'x.at[i].get(mode="clip") in place of x[i].'
             )
             break
 

@@ -15,8 +15,8 @@ def check_may_call_task(run: RunDirectory, named: str | None, *, command: str) -
     task = run.config.task
     if named is None and not run.may_call_task:
         raise UsageError(
-            f"{run.config_file} would have undelude import and call {task}, and you did not make this run on this "
-            f"machine. If you trust that function, name it: {command} --task {task}"
+            f"{run.config_file} would have undelude import and call {task}, and nothing shows that you made this run "
+            f"on this machine with this module. If you trust that function, name it: {command} --task {task}"
         )
     if named is not None and named != task:
         raise UsageError(f"--task {named} contradicts {run.config_file}, which says {task}: leave it out.")

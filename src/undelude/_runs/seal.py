@@ -14,7 +14,7 @@ import secrets
 import tempfile
 from pathlib import Path
 
-from undelude._files import read_bytes
+from undelude._files import read_bytes, user_folder
 from undelude._named_tasks import TASKS
 from undelude._user_code import module_file
 
@@ -52,19 +52,13 @@ def _hmac(key: bytes, *parts: str) -> str:
 def _key(*, create: bool) -> bytes | None:
     """Return the user's key, made if `create`; None if there is none, or no folder for it."""
     try:
-        file = _data_folder() / "key"
+        file = user_folder("XDG_DATA_HOME", ".local", "share") / "key"
         if create and not file.exists():
             _write_once(file, secrets.token_bytes(KEY_BYTES))
         key = read_bytes(file, most=KEY_BYTES, follow=True)
     except (OSError, RuntimeError, ValueError):  # RuntimeError: the user has no home.
         return None
     return key if len(key) == KEY_BYTES else None
-
-
-def _data_folder() -> Path:
-    """Return `$XDG_DATA_HOME/undelude`, by default `~/.local/share/undelude`."""
-    home = Path(os.environ.get("XDG_DATA_HOME", ""))
-    return (home if home.is_absolute() else Path.home() / ".local" / "share") / "undelude"
 
 
 def _write_once(file: Path, data: bytes) -> None:
