@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +15,10 @@ if version("jaxlib") == "0.10.2":
 
 # Tests leave the user's own data folder alone.
 os.environ["XDG_DATA_HOME"] = str(Path(__file__).parents[1] / ".pytest_cache" / "data")
+
+# Under nohup SIGHUP is ignored, which undelude respects; tests of SIGHUP need the default.
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 import jax
 
