@@ -169,7 +169,7 @@ def test_module_imported_inside_a_function_is_read(monkeypatch):
     monkeypatch.setitem(sys.modules, "settings_of_a_test", module)
 
     def f():
-        import settings_of_a_test
+        import settings_of_a_test  # pyright: ignore[reportMissingImports]
 
         return settings_of_a_test.share
 

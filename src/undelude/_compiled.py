@@ -238,7 +238,7 @@ class _Reader:
                 return float, repr(x)  # In this form nan equals nan.
             case np.ndarray() | np.generic() if x.dtype != object:
                 data = np.ascontiguousarray(x).reshape(-1).view(np.uint8)
-                return np.ndarray, np.shape(x), x.dtype.str, hashlib.blake2b(data).digest()
+                return np.ndarray, np.shape(x), x.dtype.str, hashlib.blake2b(data.data).digest()
             case jax.core.Tracer():
                 return jax.core.Tracer  # It belongs to a trace, which ends before the next call.
             case jax.Array():
