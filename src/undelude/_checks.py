@@ -65,13 +65,13 @@ def check_arguments(f: Callable[..., Any], protocol: Callable[..., Any] | tuple[
         name: of `f`, for the message.
     """
     try:
-        parameters = inspect.signature(f).parameters.values()
+        signature = inspect.signature(f)
     except (TypeError, ValueError):  # Some functions in C do not tell.
         return
     is_names = isinstance(protocol, tuple)
     wanted = protocol if is_names else tuple(_positional(inspect.signature(protocol)))[1:]
     named = () if is_names else inspect.signature(protocol).parameters
-    given = _positional(inspect.signature(f))
+    given, parameters = _positional(signature), signature.parameters.values()
     required = [x.name for x in parameters if x.name in given and x.default is x.empty]
     unknown = [x.name for x in parameters if x.kind is x.KEYWORD_ONLY and x.default is x.empty and x.name not in named]
     is_open = any(x.kind is x.VAR_POSITIONAL for x in parameters)

@@ -161,9 +161,9 @@ class _Reader:
         for base in _user_bases(kind):
             if self._is_known(base):
                 continue
-            functions = [_code_of(member) for member in vars(base).values()]
+            codes = [getattr(member, "__code__", None) for member in vars(base).values()]
             # An attribute that the methods assign, such as a count of calls, is not a setting.
-            skipped = OF_EVERY_CLASS.union(_field_names(base), *(_stored(code) for code in functions if code))
+            skipped = OF_EVERY_CLASS.union(_field_names(base), *(_stored(code) for code in codes if code))
             for name, member in vars(base).items():
                 if isinstance(member, staticmethod | classmethod):
                     member = member.__func__
@@ -262,8 +262,7 @@ class _Reader:
             return Same(x)
         self.visit_class(type(x))
         slots = (name for base in type(x).__mro__ for name in getattr(base, "__slots__", ()) if hasattr(x, name))
-        state = dict.fromkeys(slots) | getattr(x, "__dict__", {})
-        state = {name: getattr(x, name) if value is None else value for name, value in state.items()}
+        state = {name: getattr(x, name) for name in slots} | getattr(x, "__dict__", {})
         return (Same(type(x)), self.frozen(state, depth + 1)) if state else Same(x)
 
     def _is_known(self, x: object) -> bool:
@@ -289,10 +288,6 @@ def _stored(code: CodeType) -> frozenset[str]:
 def _imported(code: CodeType) -> tuple[str, ...]:
     """Return the modules that code imports itself."""
     return tuple(x.argval for x in dis.get_instructions(code) if x.opname == "IMPORT_NAME")
-
-
-def _code_of(member: object) -> CodeType | None:
-    return getattr(member, "__code__", None)
 
 
 def _find_global_paths(code: CodeType) -> Iterator[tuple[str, ...]]:

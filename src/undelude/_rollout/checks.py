@@ -42,15 +42,16 @@ def check_fit(world: World, agent: AbstractAgent) -> None:
         TypeError: f_A or f_O returns no distribution.
         ValueError: it was made for another process, or its memory changes its shape.
     """
-    for method in ("f_A", "f_O", "g_A", "g_O"):
-        check_arguments(getattr(agent, method), getattr(AbstractAgent, method), f"{type(agent).__name__}.{method}")
     _check_fit(outline(agent), world.name, world.specs, world.num_rounds)
 
 
 # Cached, because tracing takes longer than a short rollout.
 @functools.lru_cache(maxsize=64)
 def _check_fit(key: Outline, name: str, specs: tuple[Spec, Spec], num_rounds: int) -> None:
-    shapes, kind = key.shapes, type(filled(key, key.shapes)).__name__
+    shapes, outlined = key.shapes, filled(key, key.shapes)
+    kind = type(outlined).__name__
+    for method in ("f_A", "f_O", "g_A", "g_O"):
+        check_arguments(getattr(outlined, method), getattr(AbstractAgent, method), f"{kind}.{method}")
 
     def predict(leaves: tuple) -> tuple[Memory, object, object]:
         agent = filled(key, leaves)
