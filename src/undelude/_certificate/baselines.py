@@ -24,7 +24,7 @@ from undelude._compiled import compiled_to_run_once
 from undelude._distributions import Categorical, Symbols, divergences, num_symbols
 from undelude._process.episodes import Episodes
 from undelude._process.process import InteractionProcess
-from undelude._rollout.rollout import rollout_once
+from undelude._rollout.rollout import run, run_once
 from undelude._rollout.scan import run_episode
 from undelude._tree import index
 
@@ -62,7 +62,7 @@ def measure_baselines(
     num_episodes = check_count("num_episodes", num_episodes)
     if not process.finite:
         size = {"num_episodes": num_episodes, "num_rounds": T}
-        found = {"reward_expert": _rewards(rollout_once(process, None, key=key, executor="expert", **size))}
+        found = {"reward_expert": _rewards(run(run_once, process, None, key=key, executor="expert", **size))}
         reasons = dict.fromkeys(BASELINES, THETA_IS_CONTINUOUS)
         notes = {}
     else:
@@ -150,7 +150,7 @@ def _measure_best(
         depth = _affordable_depth(process, num_rounds)
     if depth > 0:
         planner = PlanningAgent(process, depth)
-        plan = _rewards(rollout_once(process, planner, key=key, num_episodes=num_episodes, num_rounds=num_rounds))
+        plan = _rewards(run(run_once, process, planner, key=key, num_episodes=num_episodes, num_rounds=num_rounds))
         if depth >= num_rounds:
             note = f"the best of all policies that are not shown theta (Bayes-optimal), over {num_episodes} episodes."
             return found | {"reward_best": plan}, uniform, note
