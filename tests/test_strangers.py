@@ -15,7 +15,7 @@ from undelude._cli.errors import UsageError
 from undelude._cli.permission import check_may_call_task
 from undelude._cli.tables import print_certificate
 from undelude._runs.checkpoints import Checkpoints
-from undelude._runs.config_file import config_digest
+from undelude._runs.config_file import digests
 from undelude._runs.contents import read_run
 from undelude._runs.directory import RunDirectory
 from undelude._runs.layout import FOLDERS
@@ -93,7 +93,7 @@ def test_forged_seal_does_not_fit(seal: str | None, folder: Path) -> None:
     """Also not with the right digest, which needs no secret."""
     path = write_run(folder / "run").path
     data = json.loads((path / "config.json").read_text()) | {"task": "os:abort", "seal": seal}
-    (path / "config.json").write_text(json.dumps(data | {"config_digest": config_digest(data)}))
+    (path / "config.json").write_text(json.dumps(data | digests(data)))
     assert not RunDirectory.open(path).may_call_task
 
 
@@ -222,7 +222,7 @@ def test_terminal_escapes_are_shown_as_text(folder: Path, capsys: pytest.Capture
     run.write_certificate(certificate("bandit") | {"agent": escape, "notes": {"reward": escape}})
     print_certificate(make_console(stderr=False), run.read_certificate())
     data = json.loads((run.path / "config.json").read_text()) | {"task": f"{escape}:x", "seal": escape}
-    (run.path / "config.json").write_text(json.dumps(data | {"config_digest": config_digest(data)}))
+    (run.path / "config.json").write_text(json.dumps(data | digests(data)))
     assert main(["certify", "run"]) == 2
     (folder / f"seed-{escape}").mkdir()
     (folder / f"seed-{escape}" / "config.json").touch()
