@@ -12,7 +12,7 @@ import jax
 from undelude._files import read_json, write_atomically
 from undelude._runs.config import Config, check_config
 from undelude._runs.layout import CONFIG, MOST, RESTORE, damaged
-from undelude._runs.seal import is_sealed, needs_seal, seal
+from undelude._runs.seal import needs_seal, seal, why_unsealed
 from undelude._versions import versions
 
 # The name of the digest of a configuration, in `config.json` and in all files that belong to it.
@@ -59,10 +59,10 @@ class ConfigFile:
         return config_digest(dataclasses.asdict(self.config) | self.numerics)
 
     @property
-    def may_call_task(self) -> bool:
-        """Whether the task is one of undelude's own, or this user made the run on this machine."""
+    def distrust(self) -> str | None:
+        """Why the task must not be called without permission; None if it is undelude's, or this user made the run."""
         task = self.config.task
-        return not needs_seal(task) or is_sealed(task, self.digest, self.seal)
+        return why_unsealed(task, self.digest, self.seal) if needs_seal(task) else None
 
 
 def numerics() -> dict[str, Any]:
