@@ -43,7 +43,8 @@ class Access(eqx.Module):
 def watch(f: Callable[..., PyTree], *arguments: PyTree) -> list[Access]:
     """Return the accesses of `f(*arguments)` by traced indices, in an order that does not depend on the arguments.
 
-    An index with a rule of its own, as in `jnp.take(x, i, mode="clip")`, does not count.
+    An index with a rule of its own, as in `jnp.take(x, i, mode="clip")`, does not count. Nor does `x[i]` inside a
+    `jax.vmap` in `f`, of which JAX makes such an index.
     """
     watcher = _Watcher()
     watcher.run(jax.make_jaxpr(lambda *arguments: f(*arguments))(*arguments), jax.tree.leaves(arguments))

@@ -116,6 +116,8 @@ def check_task(
     It notes what is right in some tasks and wrong in others: observations that never depend on theta; tables drawn from
     a fixed key, or by a generator that is seeded in a method; slices that reach beyond an array, and writes outside it.
 
+    Not looked for: an entry outside an array that a method reads inside a `jax.vmap` of its own.
+
     Args:
         process: the task with its expert and prior.
         key: for sampling; by default `jax.random.key(0)`.
