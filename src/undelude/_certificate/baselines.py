@@ -37,6 +37,8 @@ BASELINES = (
     "imitation_gap_first",
     "imitation_gap_last",
 )
+# The quantities `BASELINES`, and notes.
+Baselines = tuple[dict[str, Quantity], dict[str, str]]
 # Limits on a plan: nodes x thetas x observations for each action, and episodes to carry it out in.
 MAX_WORK, MAX_EPISODES = 30_000, 1024
 # The imitator does not learn if its last gap to the expert is more than this fraction of its first.
@@ -52,7 +54,7 @@ ENOUGH, NOTABLY = 0.75, 2.0
 
 def measure_baselines(
     process: InteractionProcess, *, key: Key[Array, ""], num_episodes: int, num_rounds: int | None
-) -> tuple[dict[str, Quantity], dict[str, str]]:
+) -> Baselines:
     """Measure the rewards of the expert, the exact agents and a planner, and the imitator's gap to the expert.
 
     Returns:
