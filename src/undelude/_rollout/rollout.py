@@ -1,16 +1,18 @@
 """`rollout`: episodes of any agent in any world, by the compiled loop or by the Python loop."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Int, Key
 
 from undelude._agents.base import AbstractAgent, check_mark
 from undelude._agents.host import HostAgent
 from undelude._checks import check_count, check_key, one_line
-from undelude._compiled import compiled, compiled_to_run_once
+from undelude._compiled import compiled, compiled_for
+from undelude._pieces import in_pieces
 from undelude._process.episodes import Episodes
 from undelude._process.host_world import World, check_world
 from undelude._process.world import AbstractWorld
@@ -92,7 +94,8 @@ def run(
     # An array, so that another theta is not another trace.
     fixed = None if theta is None else jnp.asarray(theta, jnp.int32)
     # If the expert executes, the agent is not called: `predict` reads the episode afterwards.
-    return program(process, actor, key, jnp.arange(num_episodes), num_rounds, fixed)
+    ids = np.arange(num_episodes, dtype=np.int32)
+    return program(process, actor, key, ids, num_rounds, fixed)
 
 
 def _run_episodes(
@@ -113,4 +116,11 @@ def _run_episodes(
 
 
 _run_often = compiled(_run_episodes)
-run_once = compiled_to_run_once(_run_episodes)
+_run_piece = compiled_for(runs=50)(_run_episodes)
+
+
+def run_once(
+    world: AbstractWorld, actor: AbstractAgent | None, key: Array, ids: Int[np.ndarray, " B"], *settings: Any
+) -> Episodes:
+    """Return the episodes `ids`, by a program that is quicker to compile, and slower to run."""
+    return in_pieces(lambda piece: _run_piece(world, actor, key, piece, *settings), ids)
