@@ -10,9 +10,10 @@ from types import CodeType, FrameType, ModuleType
 from typing import Any
 
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Var
+from jax.extend.core import Jaxpr, JaxprEqn, Var
 
 from undelude._errors import is_users_file
+from undelude._programs import inner_programs
 
 # The primitives that draw numbers from a key, which is their first argument.
 DRAWS = {"random_bits", "random_gamma", "threefry2x32", "rng_bit_generator"}
@@ -87,7 +88,7 @@ def _follow(jaxpr: Jaxpr, arguments: list[_Origin], draws: list[Draw], *, in_cho
             for draw in origin.draws:
                 draw.chosen.add(_shape(equation))
         results = [origin] * len(equation.outvars)
-        for inner in _inner(equation):
+        for inner in inner_programs(equation):
             # The operands of a loop or a call are the last of the inputs of its equation.
             missing = max(0, len(inner.invars) - len(operands))
             passed = [fixed] * missing + operands[len(operands) + missing - len(inner.invars) :]
@@ -106,21 +107,6 @@ def _shape(equation: JaxprEqn) -> tuple[int, ...]:
 
 def _join(one: _Origin, other: _Origin) -> _Origin:
     return _Origin(one.changes or other.changes, one.draws | other.draws)
-
-
-def _inner(equation: JaxprEqn) -> Iterator[Jaxpr]:
-    for x in equation.params.values():
-        for inner in subprograms(x):
-            yield inner.jaxpr if isinstance(inner, ClosedJaxpr) else inner
-
-
-def subprograms(x: object) -> Iterator[ClosedJaxpr | Jaxpr]:
-    """Yield the programs in a parameter of an operation."""
-    if isinstance(x, ClosedJaxpr | Jaxpr):
-        yield x
-    elif isinstance(x, tuple | list):
-        for item in x:
-            yield from subprograms(item)
 
 
 @contextlib.contextmanager

@@ -17,12 +17,12 @@ from undelude._certificate.fixed_draws import (
     executed_code,
     generator_makers,
     stands_for_chance,
-    subprograms,
 )
 from undelude._certificate.task_checks import Finding
 from undelude._errors import users_line
 from undelude._process.process import InteractionProcess
 from undelude._process.validation import first_Q_A, first_Q_O
+from undelude._programs import subprograms
 
 # Traces of each method that are compared with one another.
 NUM_TRACES = 8

@@ -5,14 +5,13 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Int, Key
 
 from undelude._agents.base import AbstractAgent, check_mark
 from undelude._agents.host import HostAgent
 from undelude._checks import check_count, check_key, one_line
 from undelude._compiled import compiled, compiled_for
-from undelude._pieces import in_pieces
+from undelude._pieces import in_pieces, numbers
 from undelude._process.episodes import Episodes
 from undelude._process.host_world import World, check_world
 from undelude._process.world import AbstractWorld
@@ -94,7 +93,7 @@ def run(
     # An array, so that another theta is not another trace.
     fixed = None if theta is None else jnp.asarray(theta, jnp.int32)
     # If the expert executes, the agent is not called: `predict` reads the episode afterwards.
-    ids = np.arange(num_episodes, dtype=np.int32)
+    ids = numbers(num_episodes)
     return program(process, actor, key, ids, num_rounds, fixed)
 
 
@@ -120,7 +119,7 @@ _run_piece = compiled_for(runs=50)(_run_episodes)
 
 
 def run_once(
-    world: AbstractWorld, actor: AbstractAgent | None, key: Array, ids: Int[np.ndarray, " B"], *settings: Any
+    world: AbstractWorld, actor: AbstractAgent | None, key: Array, ids: Int[Array, " B"], *settings: Any
 ) -> Episodes:
     """Return the episodes `ids`, by a program that is quicker to compile, and slower to run."""
     return in_pieces(lambda piece: _run_piece(world, actor, key, piece, *settings), ids)
