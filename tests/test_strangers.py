@@ -84,7 +84,7 @@ def test_own_run_needs_no_permission(folder: Path, monkeypatch: pytest.MonkeyPat
     (folder / "elsewhere").mkdir()
     shutil.copy(folder / "evil.py", folder / "elsewhere")
     monkeypatch.syspath_prepend(str(folder / "elsewhere"))
-    assert "the module is now" in RunDirectory.open(path).distrust
+    assert "its module is now" in RunDirectory.open(path).distrust
     assert not (folder / "called").exists(), "a module was imported to find its file"
 
 
@@ -121,7 +121,7 @@ def test_seal_that_does_not_fit_says_why(folder: Path) -> None:
     (folder / "evil.py").write_text(EVIL)
     path, key = write_run(folder / "run", "evil:task").path, folder.parent / "data" / "undelude" / "key"
     (folder / "evil.py").rename(folder / "gone.py")
-    assert f"evil is neither installed nor in the current directory {folder}" in RunDirectory.open(path).distrust
+    assert f"its module is neither installed nor in the current directory {folder}" in RunDirectory.open(path).distrust
     (folder / "gone.py").rename(folder / "evil.py")
     for content, why in ((b"", "is damaged (0 bytes"), (b"x" * 32, "sealed with another key")):
         key.write_bytes(content)

@@ -50,9 +50,8 @@ def why_unsealed(task: str, digest: str, seal: str | None) -> str | None:
     """
     module = module_file(task)
     if module is None:
-        name = task.partition(":")[0]
         return (
-            f"the module {name} is neither installed nor in the current directory {os.getcwd()}, so run the command "
+            f"its module is neither installed nor in the current directory {os.getcwd()}, so run the command "
             "where it is"
         )
     if seal is None:
@@ -65,7 +64,7 @@ def why_unsealed(task: str, digest: str, seal: str | None) -> str | None:
         return None
     if not seal.startswith(_name_of(key)):
         return "it was sealed with another key, such as that of another user or machine"
-    return f"the module is now {module}, and was another file when the run was made"
+    return f"its module is now {module}, and was another file when the run was made"
 
 
 class _NoKeyError(Exception):
