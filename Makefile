@@ -1,4 +1,4 @@
-# make run | test | test-fast | lint | format | docs | bench | study | clean
+# make run | test | test-fast | lint | format | docs | bench | study | figures | clean
 #
 # The first target that needs the environment installs it into .venv, with uv if it is installed and with venv and pip
 # otherwise. Another interpreter: make PYTHON=python3.13 test. Another folder: make VENV=path test.
@@ -30,7 +30,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 NEWER_PIP := $(INSTALL) --upgrade 'pip>=25.1'
 endif
 
-.PHONY: run test test-fast lint format docs bench study clean
+.PHONY: run test test-fast lint format docs bench study figures clean
 
 # Teach an agent on the paper's bandit, certify it, write the page. A second `make run` continues an unfinished run.
 run: $(VENV)/.test
@@ -77,7 +77,14 @@ study: $(VENV)/.test
 	$(BIN)/python studies/dpt.py
 	$(BIN)/python studies/doors.py
 	$(BIN)/python studies/when.py
+	$(MAKE) figures
+
+# Every figure and table of the docs: of stored results, and of the library itself. About a minute.
+figures: $(VENV)/.test
 	$(BIN)/python studies/draw.py
+	$(BIN)/python tools/draw_arm.py
+	$(BIN)/python tools/draw_belief.py
+	$(BIN)/python tools/draw_rooms.py
 
 clean:
 	rm -rf build dist site .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -19,6 +19,7 @@ import tyro
 
 import undelude as ud
 from undelude._cli.app import Command
+from undelude._paper.results import load
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -134,9 +135,19 @@ def test_relative_links_resolve(page):
             assert (page.parent / target.split("#")[0]).exists(), target
 
 
-def test_readme_figure_is_current():
+def test_first_pages_state_the_results_of_the_arm():
+    """The shares of rounds at the target are those of the study, and chance is one target of eight."""
+    rows = {row["agent"]: row for row in load("when")["rows"] if (row["task"], row["quality"]) == ("arm", 0.8)}
+    do, see = (f"{rows[name]['outcome']:.0%}" for name in ("do", "see"))
+    assert rows["see"]["outcome"] == pytest.approx(1 / 8, abs=rows["see"]["se"])
+    claim = f"the sober arm is at the target in {do} of rounds, the deluded arm in {see}, which is chance."
+    for page in (ROOT / "README.md", DOCS / "index.md"):
+        assert claim in " ".join(page.read_text().split())
+
+
+def test_figure_of_a_belief_is_current():
     """The committed picture is the one that its script draws; a shade may differ by a rounding."""
-    script = runpy.run_path(str(ROOT / "tools" / "draw_readme.py"))
+    script = runpy.run_path(str(ROOT / "tools" / "draw_belief.py"))
     drawn, kept = script["draw"](script["play"]()), (DOCS / "figures" / "belief.svg").read_text()
     (words, numbers), (kept_words, kept_numbers) = with_numbers(drawn, NUMBER), with_numbers(kept, NUMBER)
     assert words == kept_words
