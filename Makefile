@@ -49,12 +49,15 @@ lint: $(VENV)/.lint
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/mypy
+	$(BIN)/python tools/write_api.py --check
 
 format: $(VENV)/.lint
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The reference of the public names, from their docstrings, and then all pages.
 docs: $(VENV)/.docs
+	$(BIN)/python tools/write_api.py
 	$(BIN)/mkdocs build --strict
 
 bench: $(VENV)/.bench

@@ -9,6 +9,7 @@ The blocks of a page run in order, as one session. A block may have a comment ab
 import ast
 import importlib
 import inspect
+import operator
 import re
 import runpy
 import shlex
@@ -78,12 +79,30 @@ def test_commands_parse(page):
         tyro.cli(Command, args=shlex.split(command, comments=True))
 
 
+REFERENCE = "\n".join(path.read_text() for path in sorted((DOCS / "api").glob("*.md")))
+ENTRIES = dict(re.findall(r"^<!-- undelude\.([\w.]+) -->\n(.*?)^<!-- end of", REFERENCE, re.DOTALL | re.MULTILINE))
+
+
 def test_public_names_are_documented():
-    directives = "\n".join(path.read_text() for path in (DOCS / "api").glob("*.md"))
-    documented = re.findall(r"^::: undelude\.(\w+)$", directives, re.MULTILINE)
-    assert sorted(documented) == sorted(ud.__all__)
-    tasks = re.search(r"members: \[(.*)\]", directives)[1].split(", ")
-    assert sorted(tasks) == sorted(ud.tasks.__all__)
+    tasks = {f"tasks.{name}" for name in ud.tasks.__all__}
+    assert {*ENTRIES} == {*ud.__all__} - {"tasks"} | tasks
+
+
+@pytest.mark.parametrize("name", [name for name in ENTRIES if not name.startswith("Abstract")])
+def test_reference_has_the_signature_and_the_docstring(name):
+    """Python's own view of the object agrees: the arguments, which of them have a default, and the first line."""
+    thing = operator.attrgetter(name)(ud)
+    code = re.search(r"```py\nud\.[\w.]+(.*?)\n```", ENTRIES[name], re.DOTALL)[1]
+    shown = ast.parse(f"def f{code}: ...").body[0].args
+    real = inspect.signature(thing).parameters.values()
+    names = [x.arg for x in (*shown.posonlyargs, *shown.args, shown.vararg, *shown.kwonlyargs, shown.kwarg) if x]
+    assert names == [x.name for x in real]
+    defaults = [x.name for x in real if x.default is not x.empty]
+    positional = [x.arg for x in (*shown.posonlyargs, *shown.args)]
+    with_default = positional[len(positional) - len(shown.defaults) :]
+    assert with_default + [x.arg for x, y in zip(shown.kwonlyargs, shown.kw_defaults, strict=True) if y] == defaults
+    plain = re.sub(r"\[(`[^`]*`)\]\([^)]*\)", r"\1", ENTRIES[name])
+    assert inspect.getdoc(thing).splitlines()[0] in plain
 
 
 @pytest.mark.parametrize("name", ud.__all__)
