@@ -69,7 +69,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/long.py
 	$(BIN)/python benchmarks/soak.py
 
-# About 100 minutes on two cores; rewrites src/undelude/_paper/results/ and docs/figures/.
+# About two hours on two cores; rewrites src/undelude/_paper/results/ and docs/figures/.
 study: $(VENV)/.test
 	$(BIN)/python studies/remark_14.py
 	$(BIN)/python studies/remark_15.py
@@ -80,13 +80,15 @@ study: $(VENV)/.test
 	$(BIN)/python studies/dpt.py
 	$(BIN)/python studies/doors.py
 	$(BIN)/python studies/when.py
+	$(BIN)/python studies/tasks.py
 	$(MAKE) figures
 
-# Every figure and table of the docs: of stored results, and of the library itself. About a minute.
+# Every figure and table of the docs: of stored results, and of the library itself. About three minutes.
 figures: $(VENV)/.test
 	$(BIN)/python studies/draw.py
 	$(BIN)/python tools/draw_arm.py
 	$(BIN)/python tools/draw_belief.py
+	$(BIN)/python tools/draw_pages.py
 	$(BIN)/python tools/draw_rooms.py
 
 clean:

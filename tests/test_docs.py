@@ -20,6 +20,7 @@ import tyro
 
 import undelude as ud
 from undelude._cli.app import Command
+from undelude._paper.blocks import remark_13
 from undelude._paper.results import load
 
 ROOT = Path(__file__).parent.parent
@@ -162,6 +163,20 @@ def test_first_pages_state_the_results_of_the_arm():
     claim = f"the sober arm is at the target in {do} of rounds, the deluded arm in {see}, which is chance."
     for page in (ROOT / "README.md", DOCS / "index.md"):
         assert claim in " ".join(page.read_text().split())
+
+
+def test_concepts_state_the_numbers_of_the_paper_page():
+    """Those of Remark 13 are exact, those of Remark 17 stored results; the page rounds both."""
+    page = (DOCS / "concepts.md").read_text()
+    bandit = ud.tasks.bandit()
+    blind, own = remark_13.right_answers(bandit, remark_13.UNIFORM)[0], remark_13.own_answers(bandit)
+    for answer in (blind, own):
+        assert f"{remark_13.belief(answer):.3f}".removeprefix("0") in page
+    assert remark_13.TEMPERATURE == 1 / 4
+    rows = [row for row in load("remark_17")["rows"] if (row["theta"], row["teaching"]) == ("hidden", "cloning")]
+    first = max(row["action_kl_do"][0] for row in rows)
+    last = [row["action_kl_do"][-1] for row in rows if row["hidden_size"] == 64]
+    assert f"from {first:.2f} to {sum(last) / 2:.2f} nats".replace(" 0.", " .") in page.replace("\n", " ")
 
 
 def test_figure_of_a_belief_is_current():
