@@ -30,7 +30,7 @@ BELIEFS = {
 
 @dataclasses.dataclass(frozen=True)
 class Film:
-    """The pictures of an episode, as `film` draws them, or of several side by side.
+    """The pictures of an episode, as `film` draws them, or of several side by side; `Film(frames)` holds any others.
 
     Attributes:
         frames: `[T + 1, H, W, 3]`, RGB.
