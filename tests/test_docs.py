@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import tyro
+from PIL import Image
 
 import undelude as ud
 from undelude._cli.app import Command
@@ -163,6 +164,16 @@ def test_first_pages_state_the_results_of_the_arm():
     claim = f"the sober arm is at the target in {do} of rounds, the deluded arm in {see}, which is chance."
     for page in (ROOT / "README.md", DOCS / "index.md"):
         assert claim in " ".join(page.read_text().split())
+
+
+def test_film_of_the_first_pages_is_small():
+    """A page shows it at its own size, and loads it at once."""
+    file = DOCS / "figures" / "arm.gif"
+    with Image.open(file) as gif:
+        assert gif.width == 720
+        assert gif.info["loop"] == 0
+        assert gif.n_frames == 1 + 3 * 40
+    assert file.stat().st_size < 400_000
 
 
 def test_concepts_state_the_numbers_of_the_paper_page():
