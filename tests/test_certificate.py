@@ -134,14 +134,15 @@ def test_belief_is_that_after_the_last_round(bandit):
     assert certify(bandit, ud.ExactAgent(bandit, "see"), num_rounds=1).deluded_fraction == 0.0
 
 
-def test_chunk_has_no_effect(bandit, monkeypatch):
-    """The number of episodes scored at a time is a limit on memory alone."""
+def test_pieces_have_no_effect(bandit, monkeypatch):
+    """The number of episodes that a program plays and scores at a time changes time and memory alone."""
     agent = ud.ExactAgent(bandit)
-    one = certify(bandit, agent, num_episodes=50)
-    monkeypatch.setattr("undelude._certificate.per_episode.CHUNK", 7)
-    jax.clear_caches()
-    other = certify(bandit, agent, num_episodes=50)
-    assert jnp.allclose(one.action_kl_see, other.action_kl_see, atol=1e-6)
+    one = ud.certify(bandit, agent, key=KEY, num_episodes=50)
+    monkeypatch.setattr("undelude._pieces.PIECE", 16)
+    monkeypatch.setattr("undelude._certificate.per_episode.MAX_WORK", 7 * 20 * 5)
+    other = ud.certify(bandit, agent, key=KEY, num_episodes=50)
+    for name, quantity in one.quantities.items():
+        assert quantity.value == pytest.approx(other.quantities[name].value, abs=1e-6), name
 
 
 def test_sober_agent_is_calibrated_on_the_arm():

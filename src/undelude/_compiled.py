@@ -24,6 +24,7 @@ import jax.core
 import numpy as np
 
 from undelude._errors import is_users_file
+from undelude._programs import work
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -32,8 +33,18 @@ R = TypeVar("R")
 MAX_DEPTH = 5
 # The values that each of the user's functions under `jax.jit` read last. The cache that JAX keeps for it ignores them.
 LAST_READ: weakref.WeakKeyDictionary[Any, tuple[tuple[Hashable, Hashable], ...]] = weakref.WeakKeyDictionary()
-# Versions of jaxlib with the options of `_quick_options`; XLA refuses an option that it does not know.
+# Options of XLA for `compiled_for`, by the work that they do; see docs/performance.md. XLA refuses an option
+# that it does not know.
+MUCH_OPTIONS = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 1}
+LITTLE_OPTIONS = {
+    "xla_cpu_use_fusion_emitters": False,
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_parallel_codegen_split_count": 1,
+}
 KNOWN_JAXLIB = ("0.10.2",)
+# Numbers that a program computes in two or three seconds if it is optimised least: as long as better code compiles.
+LITTLE = 800_000_000
 # The value that the last trace left in each place that it changed; a place is, for example, a global of a function.
 LAST_LEFT: dict[Hashable, Hashable] = {}
 # Places that do not count, because the code changes them whenever it is traced.
@@ -64,30 +75,39 @@ class Same:
 
 def compiled(f: Callable[P, R]) -> Callable[P, R]:
     """Return `f` under `equinox.filter_jit`, with the values that `read_outside` finds in its arguments in the key."""
-    return _compiled(f, {})
+    return _compiled(f, lambda program: program)
 
 
-def compiled_to_run_once(f: Callable[P, R]) -> Callable[P, R]:
-    """Return `compiled(f)` for a program that takes longer to compile than to run: XLA optimises it less."""
-    return _compiled(f, _quick_options())
+def compiled_for(*, runs: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Return a decorator like `compiled`, for a program that may take longer to compile than to run.
+
+    XLA optimises it less, and least if it does little work in all its runs: then it compiles four times as fast and
+    runs three times as long.
+
+    Args:
+        runs: about how often one command runs it.
+    """
+    return lambda f: _compiled(f, functools.partial(_optimised_by_work, runs=runs))
 
 
-def _compiled(f: Callable[P, R], options: dict[str, Any]) -> Callable[P, R]:
+def _compiled(f: Callable[P, R], optimised: Callable[[Any], Any]) -> Callable[P, R]:
     traced = False
     jit: Any = eqx.filter_jit
 
-    @functools.partial(jit, **options)
+    @jit
     def jitted(outside: Outside, *args: P.args, **kwargs: P.kwargs) -> R:
         nonlocal traced
         del outside
         traced = True
         return f(*args, **kwargs)
 
+    program = optimised(jitted)
+
     @functools.wraps(f)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         nonlocal traced
         traced, outside = False, read_outside((args, kwargs))
-        result = jitted(outside, *args, **kwargs)
+        result = program(outside, *args, **kwargs)
         if traced:
             _note_changes(outside, read_outside((args, kwargs)))
         return result
@@ -109,12 +129,24 @@ def _note_changes(before: Outside, after: Outside) -> None:
             LAST_LEFT[place] = values[place]
 
 
-def _quick_options() -> dict[str, Any]:
-    """Return the options of `jax.jit` for quick compilation, if this XLA knows them and the user has set none."""
-    # The settings that halve the compilation of a scan on a CPU; see docs/performance.md.
-    options = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 1}
-    is_known = version("jaxlib") in KNOWN_JAXLIB and not jax.config.values["jax_disable_most_optimizations"]
-    return {"compiler_options": options} if is_known else {}
+def _optimised_by_work(program: Any, *, runs: int) -> Any:
+    """Return a program that XLA optimises by the work it does, if its options are known and the user has set none."""
+    if version("jaxlib") not in KNOWN_JAXLIB or jax.config.values["jax_disable_most_optimizations"]:
+        return program
+    jit: Any = eqx.filter_jit
+    little, much = (jit(lambda *args: program(*args), compiler_options=x) for x in (LITTLE_OPTIONS, MUCH_OPTIONS))
+    chosen: dict[Hashable, Any] = {}
+
+    def run(*args: Any) -> Any:
+        arrays = eqx.filter(args, eqx.is_array)
+        key = jax.tree.structure(arrays), tuple((x.shape, x.dtype) for x in jax.tree.leaves(arrays))
+        if key not in chosen:
+            # JAX keeps this trace of `program`: the version that runs makes no other.
+            jaxpr = eqx.filter_make_jaxpr(program)(*args)[0].jaxpr
+            chosen[key] = little if runs * work(jaxpr) < LITTLE else much
+        return chosen[key](*args)
+
+    return run
 
 
 def read_outside(tree: object) -> Outside:

@@ -13,18 +13,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
+from undelude._agents.base import AbstractAgent
 from undelude._agents.exact import ExactAgent
 from undelude._agents.fixed import FixedPolicy
 from undelude._agents.planning import PlanningAgent, num_nodes
 from undelude._certificate.per_episode import MARKS
 from undelude._certificate.quantity import THETA_IS_CONTINUOUS, Quantity
-from undelude._certificate.rounds import fill_missing, reward_per_round
+from undelude._certificate.rounds import reward_per_round
 from undelude._checks import check_count
-from undelude._compiled import compiled_to_run_once
+from undelude._compiled import compiled_for
 from undelude._distributions import Categorical, Symbols, divergences, num_symbols
-from undelude._process.episodes import Episodes
+from undelude._pieces import in_pieces
 from undelude._process.process import InteractionProcess
-from undelude._rollout.rollout import rollout_once
 from undelude._rollout.scan import run_episode
 from undelude._tree import index
 
@@ -37,6 +37,8 @@ BASELINES = (
     "imitation_gap_first",
     "imitation_gap_last",
 )
+# The quantities `BASELINES`, and notes.
+Baselines = tuple[dict[str, Quantity], dict[str, str]]
 # Limits on a plan: nodes x thetas x observations for each action, and episodes to carry it out in.
 MAX_WORK, MAX_EPISODES = 30_000, 1024
 # The imitator does not learn if its last gap to the expert is more than this fraction of its first.
@@ -52,7 +54,7 @@ ENOUGH, NOTABLY = 0.75, 2.0
 
 def measure_baselines(
     process: InteractionProcess, *, key: Key[Array, ""], num_episodes: int, num_rounds: int | None
-) -> tuple[dict[str, Quantity], dict[str, str]]:
+) -> Baselines:
     """Measure the rewards of the expert, the exact agents and a planner, and the imitator's gap to the expert.
 
     Returns:
@@ -61,14 +63,14 @@ def measure_baselines(
     T = check_count("num_rounds", process.num_rounds if num_rounds is None else num_rounds)
     num_episodes = check_count("num_episodes", num_episodes)
     if not process.finite:
-        size = {"num_episodes": num_episodes, "num_rounds": T}
-        found = {"reward_expert": _rewards(rollout_once(process, None, key=key, executor="expert", **size))}
+        found = {"reward_expert": _rewards(process, None, key, num_episodes, T)}
         reasons = dict.fromkeys(BASELINES, THETA_IS_CONTINUOUS)
         notes = {}
     else:
         # A key that no episode was drawn from.
         key_gaps = jax.random.fold_in(key, num_episodes)
-        found = _play_expert_and_exact_agents(process, key, jnp.arange(num_episodes), key_gaps, T)
+        ids = np.arange(num_episodes, dtype=np.int32)
+        found = in_pieces(lambda piece: _play_expert_and_exact_agents(process, key, piece, key_gaps, T), ids)
         best, uniform, note = _measure_best(process, key, min(num_episodes, MAX_EPISODES), T, found)
         found |= best
         reasons = {"reward_constant": "actions are not symbols."}
@@ -83,7 +85,7 @@ def measure_baselines(
     return quantities | {name: Quantity(why_none=why) for name, why in reasons.items() if name not in found}, notes
 
 
-@compiled_to_run_once
+@compiled_for(runs=16)
 def _play_expert_and_exact_agents(
     process: InteractionProcess, key: Array, ids: Int[Array, " B"], key_gaps: Array, num_rounds: int
 ) -> dict[str, Float[Array, " B"]]:
@@ -96,7 +98,7 @@ def _play_expert_and_exact_agents(
     def play(x: tuple[Array, Array]) -> tuple[Array, Array, Array]:
         by_expert, own_is_do = x
 
-        def one(i: Array, key_gap: Array) -> tuple[Array, Array, Array]:
+        def one(i: Array) -> tuple[Array, Array, Array]:
             episode, predictions = run_episode(
                 process,
                 agent,
@@ -111,11 +113,11 @@ def _play_expert_and_exact_agents(
             last = episode.mask.sum() - 1
             first_gap, last_gap = (
                 divergences(*index(pairs, t), key=k)[0]
-                for t, k in zip((0, last), jax.random.split(key_gap), strict=True)
+                for t, k in zip((0, last), jax.random.split(jax.random.fold_in(key_gaps, i)), strict=True)
             )
             return reward_per_round(episode.reward, episode.mask), first_gap, last_gap
 
-        return jax.vmap(one)(ids, jax.random.split(key_gaps, len(ids)))
+        return jax.vmap(one)(ids)
 
     # One program for three policies, which differ in two numbers: compiling takes longer than running.
     policies = jnp.array([1.0, 0.0, 0.0]), jnp.array([False, True, False])
@@ -149,8 +151,7 @@ def _measure_best(
         policies["one action, always taken"] = found["reward_constant"]
         depth = _affordable_depth(process, num_rounds)
     if depth > 0:
-        planner = PlanningAgent(process, depth)
-        plan = _rewards(rollout_once(process, planner, key=key, num_episodes=num_episodes, num_rounds=num_rounds))
+        plan = _rewards(process, PlanningAgent(process, depth), key, num_episodes, num_rounds)
         if depth >= num_rounds:
             note = f"the best of all policies that are not shown theta (Bayes-optimal), over {num_episodes} episodes."
             return found | {"reward_best": plan}, uniform, note
@@ -247,12 +248,26 @@ def advise(quantities: Mapping[str, Quantity]) -> str | None:
     )
 
 
-def _rewards(episodes: Episodes) -> Float[Array, " B"]:
-    episodes, mask = fill_missing(episodes)
-    return reward_per_round(episodes.reward, mask)
+def _rewards(
+    process: InteractionProcess, actor: AbstractAgent | None, key: Array, num_episodes: int, num_rounds: int
+) -> Float[Array, " B"]:
+    """Return the rewards of an agent, or of the expert if there is none."""
+    ids = np.arange(num_episodes, dtype=np.int32)
+    return in_pieces(lambda piece: _play(process, actor, key, piece, num_rounds), ids)
 
 
-@compiled_to_run_once
+@compiled_for(runs=4)
+def _play(
+    process: InteractionProcess, actor: AbstractAgent | None, key: Array, ids: Int[Array, " B"], num_rounds: int
+) -> Float[Array, " B"]:
+    def one(i: Array) -> Array:
+        episode, _ = run_episode(process, actor, jax.random.fold_in(key, i), num_rounds=num_rounds)
+        return reward_per_round(episode.reward, episode.mask)
+
+    return jax.vmap(one)(ids)
+
+
+@compiled_for(runs=1)
 def _constant(
     process: InteractionProcess, key: Array, num_episodes: int, num_rounds: int
 ) -> tuple[Float[Array, " B2"], Float[Array, " B"]]:

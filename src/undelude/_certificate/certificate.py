@@ -5,6 +5,7 @@ import math
 import os
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from undelude._agents.base import AbstractAgent
 from undelude._agents.exact import ExactAgent
 from undelude._agents.host import HostAgent
 from undelude._certificate.attributes import Measured, StandardError
-from undelude._certificate.baselines import BASELINES, advise, measure_baselines
+from undelude._certificate.baselines import BASELINES, Baselines, advise, measure_baselines
 from undelude._certificate.notes import describe_notes
 from undelude._certificate.per_episode import measure
 from undelude._certificate.quantity import Quantity
@@ -264,6 +265,21 @@ def certify(
     >>> abs(report.action_kl_do) < 1e-6 < report.action_kl_see
     True
     """
+    size = {"num_episodes": num_episodes, "num_rounds": num_rounds}
+    measured = (lambda: measure_baselines(process, key=key, **size)) if baselines else None
+    return certify_with(process, agent, measured, key=key, **size)
+
+
+def certify_with(
+    process: InteractionProcess,
+    agent: AbstractAgent | HostAgent,
+    baselines: Callable[[], Baselines] | None,
+    *,
+    key: Key[Array, ""],
+    num_episodes: int,
+    num_rounds: int | None = None,
+) -> Certificate:
+    """Return `certify(...)` with the baselines that a function returns: they are the same for all agents."""
     check_process(process)
     check_key(key)
     started = time.perf_counter()
@@ -277,15 +293,15 @@ def certify(
     # A key that no episode was drawn from.
     key_estimates = jax.random.fold_in(key, num_episodes)
     found, impossible = measure(process, agent, episodes, key=key_estimates, predictions=predictions)
-    if baselines:
-        others, notes = measure_baselines(process, key=key, **size)
-    else:
+    if baselines is None:
         others, notes = dict.fromkeys(BASELINES, Quantity(why_none="not measured (baselines=False).")), {}
+    else:
+        others, notes = baselines()
     quantities = {name: (found | others)[name] for name in QUANTITIES}
-    notes |= {name: note for name, quantity in quantities.items() if (note := quantity.note) is not None}
+    notes = notes | {name: note for name, quantity in quantities.items() if (note := quantity.note) is not None}
     if warning := advise(quantities):
         notes["imitation"] = warning
-        warnings.warn(f"{process.name}: {warning}", stacklevel=2)
+        warnings.warn(f"{process.name}: {warning}", stacklevel=3)
     return Certificate(
         task=process.name,
         agent=type(agent).__name__,

@@ -13,14 +13,15 @@ from undelude._agents.host import HostAgent
 from undelude._certificate.per_episode import (
     MARKS,
     first_known,
+    for_each_mark,
     implied_belief,
     own_belief,
 )
 from undelude._certificate.rounds import fill_missing, with_one_more_round
-from undelude._compiled import compiled_to_run_once
+from undelude._compiled import compiled_for
 from undelude._distributions import AbstractDistribution, Symbols, as_categorical, num_symbols
 from undelude._process.episodes import Episodes
-from undelude._process.inference import expert_distributions, filter, reread
+from undelude._process.inference import expert_distributions, filter
 from undelude._process.process import InteractionProcess
 from undelude._rollout.host import play
 from undelude._rollout.rollout import rollout_once
@@ -152,7 +153,7 @@ def _numbers(process: InteractionProcess, actions: PyTree) -> PyTree:
     return np.concatenate([x.reshape(*x.shape[:2], -1) for x in leaves], axis=-1)
 
 
-@compiled_to_run_once
+@compiled_for(runs=1)
 def _read(
     process: InteractionProcess, agent: AbstractAgent | None, episodes: Episodes, P_A: AbstractDistribution | None
 ) -> tuple[Readings, Readings]:
@@ -174,9 +175,10 @@ def _read(
         beliefs: Readings = {}
         longer = with_one_more_round(episode)
         exact = ExactAgent(process)
-        for mark in MARKS:
-            policies[f"exact_{mark}"], _ = predict_stepwise(exact, reread(longer, mark))
-            beliefs[f"exact_{mark}"] = jnp.exp(filter(process, reread(episode, mark)).log_posterior)
+        both_policies = for_each_mark(lambda marked: predict_stepwise(exact, marked)[0], longer)
+        both_beliefs = for_each_mark(lambda marked: jnp.exp(filter(process, marked).log_posterior), episode)
+        for i, mark in enumerate(MARKS):
+            policies[f"exact_{mark}"], beliefs[f"exact_{mark}"] = index((both_policies, both_beliefs), i)
         if agent is not None:
             policy, _ = predict(agent, longer)
         belief = None if agent is None else own_belief(agent, process, episode)

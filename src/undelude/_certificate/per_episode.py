@@ -1,9 +1,13 @@
 """An agent's predictions on its own episodes, compared with both exact answers."""
 
+import dataclasses
+from collections.abc import Callable
+from typing import TypeVar
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from undelude._agents.base import AbstractAgent, beliefs, predict, predict_stepwise
 from undelude._agents.exact import ExactAgent
@@ -19,7 +23,7 @@ from undelude._certificate.rounds import (
     with_one_more_round,
 )
 from undelude._checks import TOLERANCE
-from undelude._compiled import compiled_to_run_once
+from undelude._compiled import compiled_for
 from undelude._distributions import (
     AbstractDistribution,
     Categorical,
@@ -28,6 +32,7 @@ from undelude._distributions import (
     estimate_entropy,
     excess_mass,
 )
+from undelude._pieces import in_pieces
 from undelude._process.episodes import Episodes
 from undelude._process.inference import expert_distributions, filter, reread
 from undelude._process.process import InteractionProcess
@@ -35,11 +40,13 @@ from undelude._teaching.losses import score_observations
 from undelude._tree import index
 from undelude._types import Mark
 
+R = TypeVar("R")
+
 MARKS: tuple[Mark, ...] = ("do", "see")
 # The probability above which a belief counts as certain in `deluded_fraction`.
 CERTAIN = 0.9
-# Limits on memory, without effect on the results: episodes scored at a time, and episodes x rounds x thetas.
-CHUNK, MAX_WORK = 1024, 2**19
+# A limit on memory, without effect on the results: episodes scored at a time x rounds x thetas.
+MAX_WORK = 2**19
 # The least singular value of the expert's probabilities [A, K] at which a policy implies a belief about theta.
 MIN_SINGULAR_VALUE = 1e-2
 # An agent's predictions: `P_A`, T + 1 distributions, the last one after the last round; and `P_O`, T distributions, or
@@ -70,10 +77,11 @@ def measure(
     Raises:
         ValueError: the agent's probabilities do not sum to one.
     """
-    source = agent if predictions is None else predictions
-    assert not isinstance(source, HostAgent)
     episodes, mask = fill_missing(episodes)
-    found = _measure_episodes(process, source, episodes, mask, key)
+    predictor = agent if isinstance(agent, AbstractAgent) else None
+    ids = np.arange(len(episodes.mask), dtype=np.int32)
+    batch = episodes, mask, ids, predictions
+    found = in_pieces(lambda piece: _measure_piece(process, predictor, key, *piece), batch)
     for method in ("f_A", "f_O"):
         if (excess := float(np.max(found.pop(f"{method}_excess", 0.0)))) > TOLERANCE:
             raise ValueError(
@@ -118,25 +126,30 @@ def _why_no_belief(process: InteractionProcess) -> str:
     )
 
 
-@compiled_to_run_once
-def _measure_episodes(
-    process: InteractionProcess, source: AbstractAgent | Predictions, episodes: Episodes, mask: Mask, key: Array
+@compiled_for(runs=50)
+def _measure_piece(
+    process: InteractionProcess,
+    agent: AbstractAgent | None,
+    key: Key[Array, ""],
+    episodes: Episodes,
+    mask: Mask,
+    ids: Int[Array, " B"],
+    predictions: Predictions | None,
 ) -> dict[str, Float[Array, " B"]]:
     """Return one number per episode for each name, a few episodes at a time to save memory."""
-    predictions = None if isinstance(source, AbstractAgent) else source
 
     def one(x: tuple[Episodes, Mask, Array, Predictions | None]) -> dict[str, Array]:
-        episode, mask, key, predictions = x
+        episode, mask, i, predictions = x
         if predictions is None:
-            assert isinstance(source, AbstractAgent)
-            predictions = predict_to_the_end(source, episode)
-        beliefs = own_belief(source, process, episode)
+            assert agent is not None
+            predictions = predict_to_the_end(agent, episode)
+        beliefs = own_belief(agent, process, episode)
         belief = None if beliefs is None else beliefs[count_rounds(episode, mask)]
-        return measure_episode(process, episode, predictions, mask=mask, key=key, belief=belief)
+        own_key = jax.random.fold_in(key, i)
+        return measure_episode(process, episode, predictions, mask=mask, key=own_key, belief=belief)
 
-    keys = jax.random.split(key, episodes.mask.shape[0])
     work = episodes.num_rounds * (process.num_thetas if process.finite else 1)
-    return jax.lax.map(one, (episodes, mask, keys, predictions), batch_size=max(1, min(CHUNK, MAX_WORK // work)))
+    return jax.lax.map(one, (episodes, mask, ids, predictions), batch_size=max(1, min(len(ids), MAX_WORK // work)))
 
 
 def predict_to_the_end(agent: AbstractAgent, episode: Episodes) -> Predictions:
@@ -186,16 +199,19 @@ def measure_episode(
         result["f_O_excess"] = _greatest_excess(P_O, masks[1])
     if not process.finite:
         return result
-    for mark in MARKS:
-        marked = reread(episode, mark)
-        result[f"impossible_{mark}"] = filter(process, marked).impossible[end].astype(float)
+
+    def compare(marked: Episodes) -> dict[str, Array]:
+        compared = {"impossible": filter(process, marked).impossible[end].astype(float)}
         answers = predict_stepwise(ExactAgent(process), marked)
         for kind, answer, P, exists in zip(("action", "observation"), answers, (P_A, P_O), masks, strict=True):
             if P is not None:
                 keys = jax.random.split(key_answer, _length(answer))
                 kl, tv = jax.vmap(lambda p, q, k: divergences(p, q, key=k))(answer, P, keys)
-                result[f"{kind}_kl_{mark}"] = mean_over_rounds(kl, exists)
-                result[f"{kind}_tv_{mark}"] = mean_over_rounds(tv, exists)
+                compared |= {f"{kind}_kl": mean_over_rounds(kl, exists), f"{kind}_tv": mean_over_rounds(tv, exists)}
+        return compared
+
+    for name, values in for_each_mark(compare, episode).items():
+        result |= {f"{name}_{mark}": x for mark, x in zip(MARKS, values, strict=True)}
     if last_policy is not None:
         at_the_end = index(filter(process, episode), end)
         belief = first_known(belief, implied_belief(expert_distributions(process, at_the_end), last_policy))
@@ -204,6 +220,12 @@ def measure_episode(
         deluded = (belief.max() > CERTAIN) & (belief.argmax() != theta)
         result["deluded_fraction"] = jnp.where(jnp.isnan(belief).any(), jnp.nan, deluded.astype(float))
     return result
+
+
+def for_each_mark(f: Callable[[Episodes], R], episode: Episodes) -> R:
+    """Return `f` of one episode with its own actions marked do and see, leading axis 2: in one program, not in two."""
+    both = jnp.stack([reread(episode, mark).intervened for mark in MARKS])
+    return jax.vmap(lambda intervened: f(dataclasses.replace(episode, intervened=intervened)))(both)
 
 
 def _measure_calibration(
@@ -225,13 +247,13 @@ def _length(distributions: AbstractDistribution) -> int:
 
 
 def own_belief(
-    agent: AbstractAgent | Predictions, process: InteractionProcess, episode: Episodes
+    agent: AbstractAgent | None, process: InteractionProcess, episode: Episodes
 ) -> Float[Array, "T1 K"] | None:
     """Return an agent's belief before each round and after the last; None without one over thetas of the same shape.
 
     It is NaN if the agent's thetas have other values than those of `process`.
     """
-    if not (isinstance(agent, AbstractAgent) and agent.thetas is not None and process.finite):
+    if agent is None or agent.thetas is None or not process.finite:
         return None
     own, other = (jax.tree.flatten(thetas) for thetas in (agent.thetas, process.thetas))
     if own[1] != other[1] or any(x.shape != y.shape for x, y in zip(own[0], other[0], strict=True)):

@@ -65,21 +65,7 @@ class Interrupts:
         Python runs the handler of a signal only after a call into XLA returns, which a long measurement does late. So
         `call` runs in another thread. It must write nothing: after a signal it is left alone until the process ends.
         """
-        outcome: list[Callable[[], T]] = []
-
-        def work() -> None:
-            try:
-                result = context.run(call)
-            except BaseException as error:
-                outcome.append(_raiser(error))
-            else:
-                outcome.append(lambda: result)
-            done.set()
-
-        context, done = contextvars.copy_context(), threading.Event()
-        threading.Thread(target=work, daemon=True).start()
-        done.wait()
-        return outcome[0]()
+        return in_thread(call)()
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -100,6 +86,28 @@ class Interrupts:
     def _drop_interrupt(self, unraisable: Any) -> None:
         if not issubclass(unraisable.exc_type, KeyboardInterrupt):
             self._hook(unraisable)
+
+
+def in_thread(call: Callable[[], T]) -> Callable[[], T]:
+    """Start `call` in another thread; return a function that waits for its result, and raises its error."""
+    outcome: list[Callable[[], T]] = []
+
+    def work() -> None:
+        try:
+            result = context.run(call)
+        except BaseException as error:
+            outcome.append(_raiser(error))
+        else:
+            outcome.append(lambda: result)
+        done.set()
+
+    def wait() -> T:
+        done.wait()
+        return outcome[0]()
+
+    context, done = contextvars.copy_context(), threading.Event()
+    threading.Thread(target=work, daemon=True).start()
+    return wait
 
 
 def _raiser(error: BaseException) -> Callable[[], Any]:

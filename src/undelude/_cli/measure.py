@@ -9,7 +9,8 @@ from jaxtyping import Array, Key
 from rich.console import Console
 
 from undelude._agents.base import AbstractAgent
-from undelude._certificate.certificate import certify
+from undelude._certificate.baselines import Baselines, measure_baselines
+from undelude._certificate.certificate import certify, certify_with
 from undelude._certificate.example_episode import example_entries
 from undelude._cli.errors import explain
 from undelude._cli.interrupts import Interrupts
@@ -40,8 +41,18 @@ def measurer(process: InteractionProcess, config: Config) -> Callable[[AbstractA
     return measure
 
 
+def run_baselines(process: InteractionProcess, config: Config, *, num_episodes: int = NUM_EPISODES) -> Baselines:
+    """Measure the baselines of the certificate of a run."""
+    return measure_baselines(process, key=keys(config)["certificate"], num_episodes=num_episodes, num_rounds=None)
+
+
 def make_certificate(
-    agent: AbstractAgent, process: InteractionProcess, config: Config, *, num_episodes: int = NUM_EPISODES
+    agent: AbstractAgent,
+    process: InteractionProcess,
+    config: Config,
+    *,
+    num_episodes: int = NUM_EPISODES,
+    baselines: Callable[[], Baselines] | None = None,
 ) -> dict[str, Any]:
     """Return the content of `certificate.json`.
 
@@ -50,6 +61,7 @@ def make_certificate(
         process: the task of the run.
         config: the options of the run.
         num_episodes: B.
+        baselines: returns `run_baselines(...)`, if they were measured before.
 
     Raises:
         ValueError: the agent was made for another task.
@@ -57,9 +69,10 @@ def make_certificate(
     # On one device, as in training: the programs compiled there for its measurements are then used again.
     agent = jax.device_put(agent, jax.local_devices()[0])
     key = keys(config)["certificate"]
+    baselines = baselines or (lambda: run_baselines(process, config, num_episodes=num_episodes))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # The notes hold the same warnings and are printed.
-        report = certify(process, agent, key=key, num_episodes=num_episodes).to_dict()
+        report = certify_with(process, agent, baselines, key=key, num_episodes=num_episodes).to_dict()
     report |= example_entries(process, agent, report["notes"], key=key)
     head = {"task": config.task, "agent": report["agent"], "teaching": config.teaching}
     return head | {name: value for name, value in report.items() if name not in head}

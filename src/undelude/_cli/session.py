@@ -2,21 +2,23 @@
 
 import contextlib
 import dataclasses
+import importlib
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import jax
 from rich.console import Console
 
 from undelude._agents.networks.network import AbstractLearnedAgent
+from undelude._certificate.baselines import Baselines
 from undelude._cli import distributed
 from undelude._cli.console import training_progress, working
 from undelude._cli.errors import UsageError
-from undelude._cli.interrupts import Interrupts
-from undelude._cli.measure import keys, make_certificate, measurer, write_film
+from undelude._cli.interrupts import Interrupts, in_thread
+from undelude._cli.measure import keys, make_certificate, measurer, run_baselines, write_film
 from undelude._cli.options import NUM_EPISODES
 from undelude._process.process import InteractionProcess
-from undelude._report import write_report
 from undelude._runs.checkpoints import Checkpoints
 from undelude._runs.config import SECONDS_BETWEEN, Config
 from undelude._runs.config_file import devices
@@ -90,6 +92,9 @@ class Session:
     def finish(self) -> None:
         """Train, certify and draw the page, each unless it is done."""
         run = self.run
+        baselines = None
+        if jax.process_count() == 1 and not run.certificate_file.exists():
+            baselines = in_thread(self._prepare)
         self.train()
         distributed.leave()
         self.interrupts.check()
@@ -99,15 +104,25 @@ class Session:
         if not run.certificate_file.exists():
             with self._timed("certificate"), working(self.console, "certifying"):
                 size = {"num_episodes": self.num_episodes}
-                certificate = self.interrupts.run(lambda: make_certificate(agent, self.process, run.config, **size))
+                certificate = self.interrupts.run(
+                    lambda: make_certificate(agent, self.process, run.config, baselines=baselines, **size)
+                )
             with self.interrupts.held():
                 run.write_certificate(certificate)
                 run.report_file.unlink(missing_ok=True)
         if not run.report_file.exists():
             with self._timed("page"), working(self.console, "drawing the page"):
+                from undelude._report import write_report  # Matplotlib, which loads slowly.
+
                 write_film(run, agent, self.process, self.console, self.interrupts)
                 write_report(run.path)
         self.interrupts.check()
+
+    def _prepare(self) -> Baselines:
+        """Do on idle cores, while the agent trains, what does not depend on it: baselines, and imports for the page."""
+        found = run_baselines(self.process, self.config, num_episodes=self.num_episodes)
+        importlib.import_module("undelude._report")
+        return found
 
     @contextlib.contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

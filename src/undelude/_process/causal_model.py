@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from undelude._compiled import compiled_to_run_once
+from undelude._compiled import compiled_for
 from undelude._distributions import Symbols, as_categorical
 from undelude._types import Theta
 from undelude.causal.model import CausalModel
@@ -111,7 +111,7 @@ def _distributions(process: "InteractionProcess", part: str, memories: PyTree, n
     return np.asarray(_compiled_distributions(process, part, memories, jnp.arange(num_states)))
 
 
-@compiled_to_run_once
+@compiled_for(runs=1)
 def _compiled_distributions(process: "InteractionProcess", part: str, memories: PyTree, states: Array) -> Array:
     """Compute the distribution of the next symbol or theta for every theta and state, `[K, S, values]`."""
     part_of: Any = {"Q_A": process.expert.Q_A, "Q_O": process.task.Q_O, "transition": process.transition}[part]
@@ -129,7 +129,7 @@ def _after(process: "InteractionProcess", g: str, n: int, memories: PyTree, num_
     return _compiled_after(process, g, jnp.arange(n), memories, jnp.arange(num_states))
 
 
-@compiled_to_run_once
+@compiled_for(runs=1)
 def _compiled_after(process: "InteractionProcess", g: str, symbols: Array, memories: PyTree, states: Array) -> PyTree:
     def step(theta: Theta, symbol: Array, m: PyTree, state: Array) -> PyTree:
         return tuple(

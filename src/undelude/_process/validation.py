@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from undelude._checks import check_arguments, check_count, check_probabilities
-from undelude._compiled import compiled_to_run_once
+from undelude._compiled import compiled_for
 from undelude._distributions import (
     AbstractDistribution,
     Categorical,
@@ -115,7 +115,7 @@ def _check_prior(process: "InteractionProcess") -> None:
             )
 
 
-@compiled_to_run_once
+@compiled_for(runs=1)
 def _first_round(process: "InteractionProcess") -> tuple[dict[str, Memory], tuple[Memory, Memory]]:
     """Return the distributions of the first round, and the memories after it, with a leading axis over theta.
 

@@ -1,16 +1,18 @@
 """`rollout`: episodes of any agent in any world, by the compiled loop or by the Python loop."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Int, Key
 
 from undelude._agents.base import AbstractAgent, check_mark
 from undelude._agents.host import HostAgent
 from undelude._checks import check_count, check_key, one_line
-from undelude._compiled import compiled, compiled_to_run_once
+from undelude._compiled import compiled, compiled_for
+from undelude._pieces import in_pieces
 from undelude._process.episodes import Episodes
 from undelude._process.host_world import World, check_world
 from undelude._process.world import AbstractWorld
@@ -99,7 +101,8 @@ def _play(
     # An array, so that another theta is not another trace.
     fixed = None if theta is None else jnp.asarray(theta, jnp.int32)
     # If the expert executes, the agent is not called: `predict` reads the episode afterwards.
-    return program(process, actor, key, jnp.arange(num_episodes), num_rounds, fixed)
+    ids = np.arange(num_episodes, dtype=np.int32)
+    return program(process, actor, key, ids, num_rounds, fixed)
 
 
 def _run_episodes(
@@ -120,4 +123,10 @@ def _run_episodes(
 
 
 _rollout = compiled(_run_episodes)
-_rollout_once = compiled_to_run_once(_run_episodes)
+_rollout_piece = compiled_for(runs=50)(_run_episodes)
+
+
+def _rollout_once(
+    world: AbstractWorld, actor: AbstractAgent | None, key: Array, ids: Int[np.ndarray, " B"], *settings: Any
+) -> Episodes:
+    return in_pieces(lambda piece: _rollout_piece(world, actor, key, piece, *settings), ids)

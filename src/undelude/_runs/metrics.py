@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from undelude._files import json_object, plain, read_bytes
+from undelude._pieces import PIECE
 from undelude._runs.certificate_file import check_quantity, check_same, to_float
 from undelude._runs.config_file import DIGEST
 from undelude._runs.layout import CONFIG, METRICS, MOST, RESTORE
@@ -13,8 +14,9 @@ from undelude._runs.layout import CONFIG, METRICS, MOST, RESTORE
 Row = dict[str, Any]
 # Bytes: more than any row has.
 LINE = 2**16
-# Episodes on which the distances of a row are measured: the standard error of a KL is then a few percent of it.
-EPISODES_A_ROW = 256
+# Episodes on which the distances of a row are measured: the standard error of a KL is then a few percent of it, and
+# the certificate's programs are used.
+EPISODES_A_ROW = PIECE
 # Measured columns; a row also has its update.
 MEASURED = ("action_loss", "observation_loss", "seconds", "action_kl_do", "action_kl_see")
 
