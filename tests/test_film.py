@@ -17,7 +17,7 @@ from undelude._drawing.film import Film
 from undelude._drawing.frame import ALARM, DO, HEADER, INK, MUTED, SEE, Frame
 from undelude._process.replay import replay
 from undelude._process.task import AbstractTask
-from undelude._report.actors import film_of_actors
+from undelude._report.actors import BEGINNINGS, film_of_actors
 from undelude._runs.config import Config
 from undelude._runs.directory import RunDirectory
 from undelude.tasks.merge import MergeTask
@@ -291,9 +291,9 @@ def test_run_film_prolongs_short_episodes(merge, driver, run_film, monkeypatch):
 
     def cut_agents(process, agent, **options):
         episodes = ud.rollout(process, agent, **options)
-        return cut(episodes, [6 if agent is None else 4] * 64)
+        return cut(episodes, [6 if agent is None else 4] * BEGINNINGS)
 
-    monkeypatch.setattr("undelude._report.actors.rollout", cut_agents)
+    monkeypatch.setattr("undelude._report.actors.rollout_once", cut_agents)
     film = film_of_actors(merge, driver, key=keys(Config("merge"))["certificate"])
     assert film is not None
     short, whole = film.frames, run_film.frames
