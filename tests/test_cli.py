@@ -636,6 +636,26 @@ print({{"jax", "equinox", "optax", "matplotlib", "numpy"}} & {{*sys.modules}}, f
 """
 
 
+def test_ctrl_c_ends_quietly_from_the_start() -> None:
+    """Before Ctrl-C has its handler, only what takes no time is imported, and tyro and rich come after."""
+    code = """if True:
+        import signal, sys
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        before = {*sys.modules}
+        class Watch:
+            def find_spec(name, path, target=None):
+                if name == "undelude._cli.app":
+                    print(signal.getsignal(signal.SIGINT) is signal.SIG_DFL, sorted({*sys.modules} - before))
+        sys.meta_path.insert(0, Watch)
+        import undelude._cli
+        print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+    """
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    is_quiet, imported, is_back = re.fullmatch(r"(\w+) (.*)\n(\w+)\n", run.stdout).groups()
+    assert (is_quiet, is_back) == ("True", "True")
+    assert not [x for x in ("importlib.metadata", "tyro", "rich", "threading") if repr(x) in imported]
+
+
 def test_help_and_errors_need_no_jax(folder: Path) -> None:
     """Importing JAX takes seconds, and a person waits for the answer."""
     lines = [

@@ -1,7 +1,6 @@
 """undelude: sequence models that act, without taking their own actions for evidence."""
 
 import importlib
-import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -42,7 +41,10 @@ def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)
     if name == "__version__":
-        return importlib.metadata.version("undelude")
+        # Imported here because it takes a tenth of a second, in which Ctrl-C would end in a traceback.
+        from importlib.metadata import version
+
+        return version("undelude")
     if name == "__all__" or not name.startswith("_"):
         public = importlib.import_module("undelude._public")
         if name == "__all__":

@@ -148,16 +148,19 @@ def _measure_best(
     depth, uniform = 0, None
     if isinstance(process.action_spec, Symbols):
         found["reward_constant"], uniform = _constant(process, key, num_episodes, num_rounds)
-        policies["one action, always taken"] = found["reward_constant"]
+        policies["a policy that always takes the same action"] = found["reward_constant"]
         depth = _affordable_depth(process, num_rounds)
     if depth > 0:
         plan = _rewards(process, PlanningAgent(process, depth), key, num_episodes, num_rounds)
         if depth >= num_rounds:
-            note = f"the best of all policies that are not shown theta (Bayes-optimal), over {num_episodes} episodes."
+            note = (
+                "an agent that plans to the end of the episode. No policy that is not shown theta earns more "
+                f"(Bayes-optimal). Measured over {num_episodes} episodes."
+            )
             return found | {"reward_best": plan}, uniform, note
-        policies[f"a plan {depth} of {num_rounds} rounds ahead"] = plan
+        policies[f"an agent that plans {depth} of the {num_rounds} rounds ahead"] = plan
     best = max(policies, key=lambda name: float(policies[name].mean()))
-    note = f"the best of the policies tried that are not shown theta: {best}. The optimum may be higher."
+    note = f"{best}. It earned the most of the policies that were tried without theta; a better one may exist."
     return found | {"reward_best": policies[best]}, uniform, note
 
 

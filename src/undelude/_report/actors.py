@@ -11,7 +11,7 @@ from undelude._drawing.film import Film, film, side_by_side
 from undelude._pieces import PIECE
 from undelude._process.process import InteractionProcess
 from undelude._process.task import AbstractTask
-from undelude._rollout.rollout import rollout_once
+from undelude._rollout.rollout import run, run_once
 
 # Episodes from which the film is chosen; the agent's own are then those of the certificate's first piece.
 BEGINNINGS = PIECE
@@ -34,7 +34,7 @@ def film_of_actors(
         actors |= {f"exact, {mark}": ExactAgent(process, mark) for mark in MARKS}
     size = {"key": key, "num_episodes": BEGINNINGS}
     episodes = {
-        title: rollout_once(process, actor, executor="agent" if actor else "expert", **size)
+        title: run(run_once, process, actor, executor="agent" if actor else "expert", **size)
         for title, actor in actors.items()
     }
     shown = 0
