@@ -289,11 +289,11 @@ def test_run_film_needs_a_drawing():
 def test_run_film_prolongs_short_episodes(merge, driver, run_film, monkeypatch):
     """An episode that ends early keeps its last frame until the longest one ends."""
 
-    def cut_agents(process, agent, **options):
+    def cut_agents(program, process, agent, **options):
         episodes = ud.rollout(process, agent, **options)
         return cut(episodes, [6 if agent is None else 4] * BEGINNINGS)
 
-    monkeypatch.setattr("undelude._report.actors.rollout_once", cut_agents)
+    monkeypatch.setattr("undelude._report.actors.run", cut_agents)
     film = film_of_actors(merge, driver, key=keys(Config("merge"))["certificate"])
     assert film is not None
     short, whole = film.frames, run_film.frames
