@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from undelude import causal as causal
     from undelude import gym as gym
-    from undelude._drawing.film import Frame as Frame
+    from undelude._drawing.film import Film as Film
     from undelude._drawing.film import film as film
     from undelude._drawing.film import side_by_side as side_by_side
-    from undelude._drawing.film import write_gif as write_gif
+    from undelude._drawing.frame import Frame as Frame
+    from undelude._drawing.gif import write_gif as write_gif
     from undelude._public import *  # noqa: F403 - the names are those of its __all__
     from undelude._runs.export import export as export
     from undelude._runs.tensorboard import TensorBoard as TensorBoard
@@ -21,11 +22,12 @@ _PACKAGES = ("causal", "gym", "tasks")
 # Names that are imported one by one, so that no imaging library is loaded without need.
 _LAZY = {
     "export": "undelude._runs.export",
-    "Frame": "undelude._drawing.film",
+    "Film": "undelude._drawing.film",
+    "Frame": "undelude._drawing.frame",
     "TensorBoard": "undelude._runs.tensorboard",
     "film": "undelude._drawing.film",
     "side_by_side": "undelude._drawing.film",
-    "write_gif": "undelude._drawing.film",
+    "write_gif": "undelude._drawing.gif",
 }
 
 

@@ -15,7 +15,7 @@ from undelude._certificate.example_episode import example_entries
 from undelude._cli.errors import explain
 from undelude._cli.interrupts import Interrupts
 from undelude._cli.options import NUM_EPISODES
-from undelude._drawing.film import write_gif
+from undelude._drawing.gif import write_gif
 from undelude._process.process import InteractionProcess
 from undelude._report.actors import film_of_actors
 from undelude._runs.config import Config

@@ -22,8 +22,7 @@ def film_of_actors(
 ) -> Film | None:
     """Draw side by side one episode each of the expert, the agent and the exact agents, with the same beginning.
 
-    With exact agents, the episode is the one of `BEGINNINGS` in which delusion costs the most reward. Films of episodes
-    that end early are prolonged by their last frame.
+    With exact agents, the episode is the one of `BEGINNINGS` in which delusion costs the most reward.
 
     Returns:
         None if the task has no drawing of its own.
@@ -42,6 +41,6 @@ def film_of_actors(
     if process.finite:
         earned = [np.asarray(episodes[f"exact, {mark}"].reward).sum(-1) for mark in MARKS]
         shown = int(np.nan_to_num(earned[0] - earned[1], nan=-np.inf).argmax())
-    films = [film(process, x, episode=shown, title=title, size=200) for title, x in episodes.items()]
-    length = max(map(len, films))
-    return side_by_side([np.concatenate([x, np.repeat(x[-1:], length - len(x), axis=0)]) for x in films])
+    title = f"{process.name}: one beginning, {'four' if process.finite else 'two'} actors"
+    films = [film(process, x, episode=shown, title=actor, size=200) for actor, x in episodes.items()]
+    return side_by_side(films, title=title)
