@@ -1,5 +1,6 @@
 """`ud.check_task` finds each kind of defect, in a task with this defect alone, and measures sound tasks."""
 
+import cProfile
 import json
 import random
 
@@ -437,6 +438,15 @@ def test_notes_fixed_tables():
     assert of_reward.text.startswith(
         "task.reward draws random numbers from a fixed key, such as jax.random.key(0), of shape [2]"
     )
+
+
+def test_methods_are_checked_under_a_profiler():
+    """A profiler of the user's, which Python allows one of, stays in place."""
+    profiler = cProfile.Profile()
+    profiler.enable()
+    findings = list(check_methods(ud.tasks.bandit()))
+    profiler.disable()
+    assert not findings and len(profiler.getstats()) > 100
 
 
 def test_measurements_on_bandit():

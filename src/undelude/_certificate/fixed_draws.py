@@ -111,9 +111,14 @@ def _join(one: _Origin, other: _Origin) -> _Origin:
 
 @contextlib.contextmanager
 def executed_code() -> Iterator[dict[CodeType, dict[str, Any]]]:
-    """Collect the user's code that Python executes inside the `with` block, with the names that it can see."""
+    """Collect the user's code that Python executes inside the `with` block, with the names that it can see.
+
+    Nothing is collected under a profiler, which would lose its place.
+    """
     codes: dict[CodeType, dict[str, Any]] = {}
-    before = sys.getprofile()
+    if sys.getprofile() is not None:
+        yield codes
+        return
 
     def note(frame: FrameType, event: str, arg: object) -> None:
         del arg
@@ -124,7 +129,7 @@ def executed_code() -> Iterator[dict[CodeType, dict[str, Any]]]:
     try:
         yield codes
     finally:
-        sys.setprofile(before)
+        sys.setprofile(None)
 
 
 def generator_makers(codes: dict[CodeType, dict[str, Any]]) -> list[str]:
