@@ -788,6 +788,14 @@ def test_named_task_has_its_own_settings(task: str, capsys: pytest.CaptureFixtur
     assert f"(default: {SETTINGS[task]['steps']})" in capsys.readouterr().out
 
 
+def test_sizes_of_a_named_task_are_for_its_architecture() -> None:
+    """Another architecture keeps its own sizes; the rest is a setting of the task."""
+    args = ["grid", "--agent", "transformer", "--out", "run"]
+    config = with_settings(tyro.cli(Train, args=args), args).config
+    expected = {name: value for name, value in SETTINGS["grid"].items() if name != "hidden_size"}
+    assert config == Config("grid", "transformer", **expected)
+
+
 def test_other_tasks_have_the_general_settings() -> None:
     for task in ("bandit", "my_tasks:tiny"):
         options = Train(Config(task), Path("run"))

@@ -23,7 +23,7 @@ from undelude._certificate.rounds import reward_per_round
 from undelude._checks import check_count
 from undelude._compiled import compiled_for
 from undelude._distributions import Categorical, Symbols, divergences, num_symbols
-from undelude._pieces import in_pieces, numbers
+from undelude._pieces import episode_ids, in_pieces
 from undelude._process.process import InteractionProcess
 from undelude._rollout.scan import run_episode
 from undelude._tree import index
@@ -67,9 +67,9 @@ def measure_baselines(
         reasons = dict.fromkeys(BASELINES, THETA_IS_CONTINUOUS)
         notes = {}
     else:
-        # A key that no episode was drawn from.
-        key_gaps = jax.random.fold_in(key, num_episodes)
-        ids = numbers(num_episodes)
+        # A key from which neither episodes were drawn nor, in `certify`, estimates.
+        key_gaps = jax.random.fold_in(key, num_episodes + 1)
+        ids = episode_ids(num_episodes)
         found = in_pieces(lambda piece: _play_expert_and_exact_agents(process, key, piece, key_gaps, T), ids)
         best, uniform, note = _measure_best(process, key, min(num_episodes, MAX_EPISODES), T, found)
         found |= best
@@ -255,7 +255,7 @@ def _rewards(
     process: InteractionProcess, actor: AbstractAgent | None, key: Array, num_episodes: int, num_rounds: int
 ) -> Float[Array, " B"]:
     """Return the rewards of an agent, or of the expert if there is none."""
-    ids = numbers(num_episodes)
+    ids = episode_ids(num_episodes)
     return in_pieces(lambda piece: _play(process, actor, key, piece, num_rounds), ids)
 
 

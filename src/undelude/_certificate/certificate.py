@@ -54,7 +54,7 @@ class Certificate:
         own_actions: how the agent read its own actions, `"do"` or `"see"`.
         num_episodes: B.
         num_rounds: T.
-        seconds: the time that measuring took.
+        seconds: the time that measuring took; in a run, without the baselines, which were measured while it trained.
         versions: of undelude and the libraries in use.
         notes: the reason for each quantity that is None or infinite; which policy earns `reward_best`; how often a
             reading of the histories is impossible; under "expert", that the expert earns much less than is possible, if

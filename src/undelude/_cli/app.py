@@ -68,9 +68,8 @@ def main(args: Sequence[str] | None = None) -> int:
     open_closed_streams()
     with replacing(sys.stdout, sys.stderr):
         code = _run(list(sys.argv[1:] if args is None else args))
-    interrupted = code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED)
-    if args is None and (interrupted or _is_one_of_several()):
-        # End at once: threads of XLA may still run and would crash during Python's shutdown, and one of several
+    if args is None and (code != ExitCode.OK or _is_one_of_several()):
+        # End at once: threads that run XLA's programs would crash during Python's shutdown, and one of several
         # processes would wait for the others, which may be waiting for it.
         sys.stdout.flush()
         sys.stderr.flush()

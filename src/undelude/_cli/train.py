@@ -69,7 +69,10 @@ def with_settings(options: Train, args: Sequence[str]) -> Train:
     task = options.config.task
     if task not in SETTINGS:
         return options
-    return dataclasses.replace(options, config=_parse_with_defaults(options, args, Config(task, **SETTINGS[task])))
+    settings = SETTINGS[task]
+    if options.config.agent != Config(task).agent:  # Sizes are those of the architecture that was measured.
+        settings = {name: value for name, value in settings.items() if name not in SIZES}
+    return dataclasses.replace(options, config=_parse_with_defaults(options, args, Config(task, **settings)))
 
 
 def _parse_with_defaults(given: Train, args: Sequence[str], config: Config) -> Config:
