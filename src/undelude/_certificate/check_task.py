@@ -145,12 +145,12 @@ def check_task(
     _raise_problems(process, check_reward(process))
     findings = [*check_methods(process)]
     _raise_problems(process, _problems(findings))
-    findings += check_bounds(process, None)
+    findings += check_bounds(process, T)
     _raise_problems(process, _problems(findings))
     play = player(process, key, T)
     played = play()
     episodes, probes = played.episodes, probe(process, played, key)
-    findings += check_bounds(process, played)
+    findings += check_bounds(process, T, played)
     problems = [
         *check_determinism(played, play()),
         *_problems(findings),
