@@ -13,6 +13,7 @@ import undelude as ud
 from processes import opening
 from undelude._certificate.bound_checks import check_bounds
 from undelude._certificate.bounds import matters, watch
+from undelude._certificate.fixed_draws import draws_from_fixed_key
 from undelude._certificate.method_checks import check_methods
 from undelude._certificate.task_checks import check_memories, differs
 from undelude._certificate.task_episodes import player, replay_under_others
@@ -359,11 +360,11 @@ DEFECTS = {
     "coin": (lambda: process(Coin()), "task.reward draws random numbers in Python"),
     "fixed key": (
         lambda: process(FixedKey()),
-        "task.g_O draws an action, an observation or a single number from a fixed key",
+        "task.g_O draws a single number or a choice from a fixed key",
     ),
     "fixed key in a field": (
         lambda: process(FixedKeyField(jax.random.key(1))),
-        "task.Q_O draws an action, an observation or a single number from a fixed key",
+        "task.Q_O draws a single number or a choice from a fixed key",
     ),
     "callback": (lambda: process(CallsBack()), "observations differ between two plays"),
     "thetas from one": (
@@ -375,7 +376,7 @@ DEFECTS = {
     "in a branch": (lambda: process(TooLongInALoop("cond")), "task.reward reads entry 4 of .* 4, first in round 5"),
     "in a scan": (lambda: process(TooLongInALoop("scan")), "task.reward reads entry 4 of .* 4, first in round 4"),
     "in a loop": (lambda: process(TooLongInALoop("while")), "task.reward reads entry 4 of .* 4, first in round 5"),
-    "sampling": (lambda: process(Sampling()), "task.g_A draws an action, an observation or a single number"),
+    "sampling": (lambda: process(Sampling()), "task.g_A draws a single number or a choice"),
     "draws": (lambda: process(Scrawled()), "task.draw fails: AttributeError"),
     "memory of theta": (lambda: process(Remembering()), "task declares theta_free_memory"),
     "no reward": (lambda: process(Unpaid()), "task.reward is not finite, first in round 5"),
@@ -530,7 +531,7 @@ def test_a_theta_that_never_occurs_does_not_count():
 
 
 def test_notes_fixed_tables():
-    """A single number, or one of an action's shape, is a problem, unless it is an entry of a table."""
+    """A single number or a choice is a problem, unless it is an entry of a table; an array of another use is not."""
     of_Q_O, of_g_A, of_reward = check_methods(process(Landscape()))
     assert not any(finding.is_problem for finding in (of_Q_O, of_g_A, of_reward))
     assert of_Q_O.text.startswith(
@@ -542,6 +543,33 @@ def test_notes_fixed_tables():
     assert of_reward.text.startswith(
         "task.reward draws random numbers from a fixed key, such as jax.random.key(0), of shape [2]"
     )
+
+
+class Biased(Clocked):
+    """A fixed table of an observation's shape, which nothing is read from."""
+
+    def Q_O(self, theta, w):
+        bias = jax.random.normal(jax.random.key(0), (2,))
+        return ud.Normal(theta + bias, jnp.ones(2))
+
+
+def test_notes_a_fixed_table_of_the_shape_of_an_observation():
+    (finding,) = check_methods(process(Biased()))
+    assert not finding.is_problem
+    assert "from a fixed key, such as jax.random.key(0), of shape [2]." in finding.text
+
+
+def test_condition_and_body_of_a_loop_have_keys_of_their_own():
+    """The key that the condition draws from does not come from theta, which the body alone uses; and the reverse."""
+
+    def reward(key, theta):
+        return jax.lax.while_loop(lambda x: x < jax.random.uniform(key), lambda x: x + theta, 0.0)
+
+    def draws(reward):
+        return [draw.shape for draw in draws_from_fixed_key(jax.make_jaxpr(reward)(1).jaxpr)]
+
+    assert draws(lambda theta: reward(jax.random.key(0), theta)) == [()]
+    assert draws(lambda theta: reward(jax.random.key(theta), jax.random.uniform(jax.random.key(0), (2,))[0])) == [(2,)]
 
 
 def test_methods_are_checked_under_a_profiler():

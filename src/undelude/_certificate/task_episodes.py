@@ -6,7 +6,6 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from undelude._agents.base import AbstractAgent
@@ -156,7 +155,7 @@ def replay_under_others(process: InteractionProcess, episodes: Episodes, key: Ke
     """
     every = None
     if process.finite:
-        occurring = np.flatnonzero(process.theta_changes | (np.asarray(process.log_prior) > -np.inf))
+        occurring = jnp.flatnonzero(process.theta_changes | (process.log_prior > -jnp.inf))
         every = index(process.thetas, occurring) if len(occurring) <= MAX_THETAS else None
 
     def one(episode: Episodes, key: Array) -> Replayed:
