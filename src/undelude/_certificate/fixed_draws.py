@@ -103,12 +103,12 @@ def _passed(equation: JaxprEqn, inner: Jaxpr, operands: list[_Origin]) -> list[_
     """Return the operands of an operation that a program in it receives."""
     given = equation.params
     if equation.primitive.name == "while":
-        # Of the condition, of the body, and what the loop carries, which both receive.
+        # First come the constants of the condition, then those of the body. Both receive what the loop carries.
         num_cond = given["cond_nconsts"]
         first_carried = num_cond + given["body_nconsts"]
         own = operands[:num_cond] if inner is given["cond_jaxpr"].jaxpr else operands[num_cond:first_carried]
         return own + operands[first_carried:]
-    # Of a condition, the first operand chooses the branch.
+    # The first operand of `cond` chooses the branch; no branch receives it.
     missing = max(0, len(inner.invars) - len(operands))
     return [_Origin(False, frozenset())] * missing + operands[len(operands) + missing - len(inner.invars) :]
 
