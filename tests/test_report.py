@@ -23,7 +23,7 @@ from processes import arm
 from undelude._certificate.example_episode import example_episode
 from undelude._certificate.numbers import short, with_error
 from undelude._certificate.quantity import Quantity
-from undelude._certificate.verdict import WORDS
+from undelude._certificate.verdict import WORDS, judge
 from undelude._cli.app import Command
 from undelude._report import write_report
 from undelude._report.words import story, verdict
@@ -224,6 +224,22 @@ def test_verdict_allows_errors(tmp_path: Path, sober: Files, do: tuple, see: tup
     names = ("action_kl_do", "action_kl_do_se", "action_kl_see", "action_kl_see_se")
     changes = dict(zip(names, (*do, *see), strict=True))
     assert verdict(read_run(write(tmp_path, sober | changes))).kind == kind
+
+
+@pytest.mark.parametrize("name", ["action_kl_do", "action_tv_do_se"])
+def test_answers_agree_however_far_the_agent_is(name: str) -> None:
+    """Answers that are the same on every history have the same distances; one number that differs refutes that."""
+    task = ud.tasks.from_tables(prior=[0.5, 0.5], expert=[[0.9, 0.1]] * 2, task=[[[0.2, 0.8]] * 2, [[0.8, 0.2]] * 2])
+    agent = ud.HostAgent(lambda n: n, lambda m, a, o: (np.full((m, 2), 1 / 2), m))
+    quantities = dict(ud.certify(task, agent, key=jax.random.key(0), num_episodes=4, num_rounds=2).quantities)
+    errors = {f"action_{x}_{y}": 0.01 for x in ("kl", "tv") for y in ("do", "see")}
+    quantities |= {x: dataclasses.replace(quantities[x], standard_error=error) for x, error in errors.items()}
+    assert judge(quantities).kind == "agree"
+    assert quantities["action_kl_do"].value > 0.1
+    other = name.removesuffix("_se")
+    field = "standard_error" if name != other else "value"
+    changed = dataclasses.replace(quantities[other], **{field: getattr(quantities[other], field) * 1.01})
+    assert judge(quantities | {other: changed}).kind == "neither"
 
 
 def test_infinite_kl_is_judged_by_total_variation(tmp_path: Path, deluded: Files) -> None:

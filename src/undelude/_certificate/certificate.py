@@ -160,7 +160,8 @@ class Certificate:
         - `"sober"`: at least five times nearer to the interventional answer than to the deluded one;
         - `"deluded"`: at least five times nearer to the deluded answer;
         - `"neither"`;
-        - `"agree"`: both answers agree on its histories, so that delusion would not show;
+        - `"agree"`: both answers agree about actions on its histories, so that delusion would not show in them: the
+          distances to both are below 0.001, or have the same means and standard errors, as KL and as total variation;
         - `"undecided"`: the standard errors are too large to say;
         - `"unknown"`: a distance was not measured.
         """
