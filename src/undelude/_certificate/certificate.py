@@ -204,6 +204,7 @@ class Certificate:
         Returns:
             The page.
 
+        >>> import jax
         >>> import undelude as ud
         >>> process = ud.tasks.bandit(num_rounds=3)
         >>> report = ud.delusion_gap(process, key=jax.random.key(0), num_episodes=64)  # doctest: +SKIP
@@ -260,6 +261,7 @@ def certify(
     Warns:
         UserWarning: imitation is the wrong goal on this process. The message, also in `notes["imitation"]`, says why.
 
+    >>> import jax
     >>> import undelude as ud
     >>> process = ud.tasks.bandit(num_rounds=5)
     >>> report = ud.certify(process, ud.ExactAgent(process), key=jax.random.key(0), num_episodes=64, baselines=False)

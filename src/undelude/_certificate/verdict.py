@@ -54,9 +54,9 @@ def judge(quantities: Mapping[str, Quantity]) -> Verdict:
     """Judge whether an agent is sober or deluded, from `action_kl_do`, `action_kl_see` and their standard errors.
 
     An agent is sober if its distance to the interventional answer is at most a fifth of its distance to the deluded
-    answer, for all values within two standard errors; and deluded the other way round. Both answers agree if both distances are below a thousandth, or
-    if the distances to them, as KL and as total variation, have the same means and the same standard errors. If a KL is infinite, the verdict
-    compares total variation instead.
+    answer, for all values within two standard errors; and deluded the other way round. Both answers agree if both
+    distances are below a thousandth, or if the distances to them, as KL and as total variation, have the same means and
+    the same standard errors. If a KL is infinite, the verdict compares total variation instead.
 
     Args:
         quantities: of a certificate, by name.
