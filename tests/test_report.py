@@ -199,6 +199,17 @@ def test_page_shows_all_numbers(finished: Path, sober: Files) -> None:
     assert "undelude train bandit --agent lstm --hidden-size 8" in text
 
 
+def test_page_shows_the_size_that_was_used(tmp_path: Path, sober: Files) -> None:
+    """The options leave it to the architecture, and `agent.json` has it; a damaged one costs the size alone."""
+    run = write(tmp_path, sober)
+    (run / "config.json").write_text(json.dumps(SETTINGS | {"hidden_size": None}))
+    (run / "agent").mkdir(exist_ok=True)
+    for text, shown in (('{"config": {"hidden_size": 24}}', "24"), ("{", "\N{EN DASH}")):
+        (run / "agent" / "agent.json").write_text(text)
+        assert f"hidden size{shown}" in read(run).text.replace("size ", "size")
+    assert "Theta here: which of five arms pays best" in read(run).text
+
+
 def test_headline_is_the_verdict(finished: Path, tmp_path: Path, sober: Files, deluded: Files) -> None:
     """The exact agent is sober and its twin deluded; the headline gives the distance to the other answer."""
     page, far = Page(finished.read_text(encoding="utf-8")), short(sober["action_kl_see"])
