@@ -199,11 +199,16 @@ def describe_expert(expert: Quantity, best: Quantity, *, uniform: Quantity | Non
     enough = uniform_mean + ENOUGH * max(possible_mean - uniform_mean, 0.0)
     if enough - expert_mean < NOTABLY * math.hypot(*errors) + 1e-6:
         return None
+    worse_than_random = uniform_mean - expert_mean > NOTABLY * math.hypot(errors[0], errors[2]) + 1e-6
+    advice = (
+        "It earns less than random actions: is the sign of the reward right?"
+        if worse_than_random
+        else "If reward matters, give another expert, for example one with a lower temperature."
+    )
     who = "a policy that is not shown theta" if optimum is None else "the best party that is shown theta"
     return (
         f"the expert could be better: it earns {expert_mean:.3g} per round, uniformly random actions earn "
-        f"{uniform_mean:.3g}, and {who} earns {possible_mean:.3g}. Its imitator learns to act like it. If reward "
-        "matters, give another expert, for example one with a lower temperature."
+        f"{uniform_mean:.3g}, and {who} earns {possible_mean:.3g}. Its imitator learns to act like it. {advice}"
     )
 
 

@@ -115,13 +115,20 @@ def _run(args: list[str]) -> int:
 
 
 def _parse(args: list[str]) -> Command:
-    """Return the command; the help of `undelude train TASK` shows the settings of the task as defaults."""
+    """Return the command.
+
+    The help of `undelude train TASK` shows the settings of the task as defaults. With --resume, TASK may be left out.
+    """
     flags = (tyro.conf.FlagCreatePairsOff,)
-    task = next((x for x in args if x in SETTINGS), None)
-    if args[:1] == ["train"] and task is not None and {"-h", "--help"} & {*args}:
-        default = Train(Config(task, **SETTINGS[task]), out=Path())
-        object.__setattr__(default, "out", tyro.MISSING)  # Required, and no path.
-        return tyro.cli(Train, prog="undelude train", args=["--help"], default=default, config=flags)
+    if args[:1] == ["train"]:
+        task = next((x for x in args if x in SETTINGS), None)
+        asks_help = bool({"-h", "--help"} & {*args})
+        config = Config(task, **SETTINGS[task]) if task and asks_help else Config("") if "--resume" in args else None
+        if config is not None:
+            default = Train(config, out=Path())
+            object.__setattr__(default, "out", tyro.MISSING)  # Required, and no path.
+            rest = ["--help"] if asks_help else args[1:]
+            return tyro.cli(Train, prog="undelude train", args=rest, default=default, config=flags)
     return tyro.cli(Command, prog="undelude", description=DESCRIPTION, args=args, config=flags)
 
 

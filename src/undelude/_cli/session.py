@@ -147,7 +147,11 @@ class Session:
             state = checkpoints.restore(state, warn=self._warn) or state
             start = int(state.update)
             if start == config.steps or (start == 0 and self._is_trained()):
-                self.console.print(f"{run.path} is finished: all {config.steps} updates are made.", soft_wrap=True)
+                self.console.print(
+                    f"{run.path} is finished: all {config.steps} updates are made. "
+                    f"To make it longer, use --resume --steps N with N above {config.steps}.",
+                    soft_wrap=True,
+                )
                 if start:  # After a crash, the agent folder may still hold the agent of an earlier update.
                     run.save_agent(state.agent)
                 gather("")
