@@ -11,7 +11,6 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from undelude._certificate.numbers import with_error
-from undelude._certificate.quantity import Quantity
 from undelude._cli.tasks import LSTM_UNITS
 from undelude._drawing.colours import DO, INK, MUTED, SEE
 from undelude._drawing.svg import STYLE, WIDTH, Svg, to_figure, to_file
@@ -139,7 +138,7 @@ def number(row: dict[str, Any] | None, name: str) -> str:
     if row is None or row[name] is None:
         return ""
     error = row.get("se" if name == "outcome" else f"{name}_se")
-    return with_error(Quantity(row[name], error)).replace("\N{NO-BREAK SPACE}", " ")
+    return with_error(row[name], error).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def with_tables(text: str) -> str:

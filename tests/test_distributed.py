@@ -62,12 +62,10 @@ def end():
 distributed.leave = end
 runpy.run_module("undelude", run_name="__main__")
 """
-# The command, with a faster certificate, in a process that waits until another one has tried to join the run.
+# The command, in a process that waits until another one has tried to join the run.
 SLOW = """
-import functools, os, runpy, time
-from undelude._cli import measure
+import os, runpy, time
 from undelude._runs.directory import RunDirectory
-measure.certify = functools.partial(measure.certify, baselines=False)
 append = RunDirectory.append_metrics
 
 def append_later(run, row):
@@ -80,11 +78,15 @@ runpy.run_module("undelude", run_name="__main__")
 """
 # The command, in a process that leaves a file when it has ended.
 STRAY = """
-import runpy
-try:
-    runpy.run_module("undelude", run_name="__main__")
-finally:
+import os, runpy
+end = os._exit
+
+def leave(code):
     open("tried", "w").close()
+    end(code)
+
+os._exit = leave
+runpy.run_module("undelude", run_name="__main__")
 """
 # A program that uses the library, with the checks that `teach` makes in several processes.
 LIBRARY = """

@@ -22,7 +22,6 @@ import undelude as ud
 from processes import arm
 from undelude._certificate.example_episode import example_episode
 from undelude._certificate.numbers import short, with_error
-from undelude._certificate.quantity import Quantity
 from undelude._certificate.verdict import WORDS, judge
 from undelude._cli.app import Command
 from undelude._report import write_report
@@ -318,8 +317,8 @@ def test_best_reward_above_the_expert_is_explained(tmp_path: Path, sober: Files)
 
 def test_exact_number_has_no_error() -> None:
     """A standard error that is rounding alone would show as ± 0.000000."""
-    assert with_error(Quantity(0.3819086, 2e-9)) == "0.381909"
-    assert with_error(Quantity(0.3819086, 2e-6)).startswith("0.381909 ±")
+    assert with_error(0.3819086, 2e-9) == "0.381909"
+    assert with_error(0.3819086, 2e-6).startswith("0.381909 ±")
 
 
 def test_missing_number_says_why(tmp_path: Path, sober: Files) -> None:

@@ -2,8 +2,6 @@
 
 import math
 
-from undelude._certificate.quantity import Quantity
-
 # Largest number of decimals; more would show the rounding of 32-bit distributions.
 MAX_DECIMALS = 6
 # Size from which a number is written with an exponent.
@@ -29,18 +27,18 @@ def loss(x: float | None) -> str:
     return short(x) if x is None or math.isinf(x) else _fixed(x, 4)
 
 
-def with_error(q: Quantity) -> str:
+def with_error(x: float | None, error: float | None) -> str:
     """Format to the second digit of the standard error: `0.1118 ± 0.0014`."""
-    if q.value is None or math.isinf(q.value) or not q.standard_error or not math.isfinite(q.standard_error):
-        return short(q.value)
-    decimals = min(max(1 - math.floor(math.log10(q.standard_error)), 0), MAX_DECIMALS)
+    if x is None or math.isinf(x) or not error or not math.isfinite(error):
+        return short(x)
+    decimals = min(max(1 - math.floor(math.log10(error)), 0), MAX_DECIMALS)
     least = 0.5 * 10**-MAX_DECIMALS
-    if abs(q.value) + q.standard_error < least:
+    if abs(x) + error < least:
         return "0"
-    if q.standard_error < least:
-        return _fixed(q.value, decimals)
+    if error < least:
+        return _fixed(x, decimals)
     # A line may break before the sign, never after it.
-    return f"{_fixed(q.value, decimals)} ±\N{NO-BREAK SPACE}{_fixed(q.standard_error, decimals)}"
+    return f"{_fixed(x, decimals)} ±\N{NO-BREAK SPACE}{_fixed(error, decimals)}"
 
 
 def _fixed(x: float, decimals: int) -> str:

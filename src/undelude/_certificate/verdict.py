@@ -67,7 +67,7 @@ def judge(quantities: Mapping[str, Quantity]) -> Verdict:
     )
     if do.value is None or see.value is None:
         reason = do.why_none or see.why_none or "the task has no exact answer."
-        measured = f"Calibration gap of its actions {with_error(gap)} nats"
+        measured = f"Calibration gap of its actions {with_error(gap.value, gap.standard_error)} nats"
         distances = measured if gap.value is not None else "Its predictions of actions were not measured"
         reading = (
             f"The distance to the exact answers was not measured ({reason.rstrip('.')}). The calibration gap needs no "

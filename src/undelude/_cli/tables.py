@@ -76,4 +76,4 @@ def _table(*headings: str) -> Table:
 
 
 def _text(quantity: Quantity) -> str:
-    return with_error(quantity).replace("\N{NO-BREAK SPACE}", " ")
+    return with_error(quantity.value, quantity.standard_error).replace("\N{NO-BREAK SPACE}", " ")

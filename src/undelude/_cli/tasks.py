@@ -15,7 +15,7 @@ from undelude._named_tasks import SETTINGS, TASKS, NamedTask, measured
 from undelude._runs.config import Config
 
 # Characters of a line below which the list is not a table.
-NARROW = 76
+NARROW = 80
 # Hidden units of an LSTM agent, the default architecture, if the size is not given.
 LSTM_UNITS = 64
 # The sizes of a task and their letters.

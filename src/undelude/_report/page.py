@@ -57,7 +57,7 @@ def render(run: RunContents) -> str:
     source = files("undelude._report")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {
-        "with_error": numbers.with_error,
+        "with_error": lambda q: numbers.with_error(q.value, q.standard_error),
         "short": numbers.short,
         "loss": numbers.loss,
         "setting": _setting,
@@ -107,7 +107,7 @@ class _Notes:
     def mark(self, q: Quantity) -> Markup:
         """Return a table cell."""
         if q.value is not None:
-            value, _, error = numbers.with_error(q).partition(" ±")
+            value, _, error = numbers.with_error(q.value, q.standard_error).partition(" ±")
             return Markup("{} <span>±{}</span>").format(value, error) if error else Markup("{}").format(value)
         reason = q.why_none or "not in the certificate."
         if reason not in self.reasons:
