@@ -1,4 +1,4 @@
-# make run | test | test-fast | lint | format | docs | bench | study | clean
+# make run | test | test-fast | lint | format | docs | bench | study | figures | clean
 #
 # The first target that needs the environment installs it into .venv, with uv if it is installed and with venv and pip
 # otherwise. Another interpreter: make PYTHON=python3.13 test. Another folder: make VENV=path test.
@@ -30,7 +30,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 NEWER_PIP := $(INSTALL) --upgrade 'pip>=25.1'
 endif
 
-.PHONY: run test test-fast lint format docs bench study clean
+.PHONY: run test test-fast lint format docs bench study figures clean
 
 # Teach an agent on the paper's bandit, certify it, write the page. A second `make run` continues an unfinished run.
 run: $(VENV)/.test
@@ -49,12 +49,15 @@ lint: $(VENV)/.lint
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/mypy
+	$(BIN)/python tools/write_api.py --check
 
 format: $(VENV)/.lint
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The reference of the public names, from their docstrings, and then all pages.
 docs: $(VENV)/.docs
+	$(BIN)/python tools/write_api.py
 	$(BIN)/mkdocs build --strict
 
 bench: $(VENV)/.bench
@@ -66,7 +69,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/long.py
 	$(BIN)/python benchmarks/soak.py
 
-# About 100 minutes on two cores; rewrites src/undelude/_paper/results/ and docs/figures/.
+# About two hours on two cores; rewrites src/undelude/_paper/results/ and docs/figures/.
 study: $(VENV)/.test
 	$(BIN)/python studies/remark_14.py
 	$(BIN)/python studies/remark_15.py
@@ -77,7 +80,16 @@ study: $(VENV)/.test
 	$(BIN)/python studies/dpt.py
 	$(BIN)/python studies/doors.py
 	$(BIN)/python studies/when.py
+	$(BIN)/python studies/tasks.py
+	$(MAKE) figures
+
+# Every figure and table of the docs: of stored results, and of the library itself. About three minutes.
+figures: $(VENV)/.test
 	$(BIN)/python studies/draw.py
+	$(BIN)/python tools/draw_arm.py
+	$(BIN)/python tools/draw_belief.py
+	$(BIN)/python tools/draw_pages.py
+	$(BIN)/python tools/draw_rooms.py
 
 clean:
 	rm -rf build dist site .pytest_cache .ruff_cache .mypy_cache .hypothesis

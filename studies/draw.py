@@ -11,11 +11,14 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from undelude._drawing.colours import DO, INK, MUTED, ON_WHITE, SEE
-from undelude._drawing.svg import STYLE, WIDTH, Svg, to_figure
+from undelude._cli.tasks import LSTM_UNITS
+from undelude._drawing.colours import DO, INK, MUTED, SEE
+from undelude._drawing.svg import STYLE, WIDTH, Svg, to_figure, to_file
+from undelude._named_tasks import SETTINGS, TASKS
 from undelude._paper.blocks import doors, dpt, length, remark_14, remark_15, remark_17, remark_18
 from undelude._paper.item import Settings
 from undelude._paper.results import load
+from undelude._runs.config import Config
 
 DOCS = Path(__file__).parent.parent / "docs"
 FOLDER = DOCS / "figures"
@@ -96,8 +99,22 @@ def when() -> Svg:
         return to_figure(figure, "when", alt)
 
 
+def settings() -> str:
+    """Return the table of the settings with which `undelude train TASK` teaches, and of the agents that they give."""
+    head = ("task", "units", "updates", "batch", "learning rate", "weight", "KL to do", "KL to see", "seconds")
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    found = {row["task"]: row for row in load("tasks")["rows"]}
+    for task in TASKS:
+        config, row = Config(task, **SETTINGS.get(task, {})), found.get(task)
+        kl = [number(row, name) for name in ("action_kl_do", "action_kl_see")]
+        cells = [config.hidden_size or LSTM_UNITS, config.steps, config.batch_size, f"{config.learning_rate:g}"]
+        cells += [f"{config.observation_weight:g}", *kl, f"{row['seconds']:.0f}" if row else ""]
+        lines.append(f"| {task} | {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
+
+
 def tables() -> dict[str, str]:
-    """Return the tables by name: `nats` and `seen` for all tasks, and one named after each task."""
+    """Return the tables by name: `nats` and `seen` for all tasks, `settings`, and one named after each task."""
     found = {(row["task"], row["quality"], row["agent"]): row for row in load("when")["rows"]}
     lines = list(dict.fromkeys(key[:2] for key in found))
     nats = ["| task | feedback | see | counterfactual | factual |", "|---|---|---|---|---|"]
@@ -112,7 +129,8 @@ def tables() -> dict[str, str]:
         each[task].append(f"| {feedback} | {' | '.join(outcomes[:4])} |")
         if rows["counterfactual"] is not None:
             seen.append(f"| {task} | {feedback} | {OUTCOMES[task]} | {' | '.join(outcomes)} |")
-    return {name: "\n".join(lines) for name, lines in {"nats": nats, "seen": seen, **each}.items()}
+    joined = {name: "\n".join(lines) for name, lines in {"nats": nats, "seen": seen, **each}.items()}
+    return joined | {"settings": settings()}
 
 
 def number(row: dict[str, Any] | None, name: str) -> str:
@@ -141,13 +159,7 @@ def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     figures = {name: block.block(Settings(num_episodes=100)).figures[i][0] for name, (block, i) in DRAWN.items()}
     for name, figure in {**figures, "when": when()}.items():
-        svg = re.sub(r"var\(--([\w-]+)\)", lambda m: ON_WHITE[m[1]], figure.svg)
-        names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-        box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
-        assert box is not None
-        background = f'<rect width="{box[1]}" height="{box[2]}" fill="{ON_WHITE["paper"]}"/>'
-        svg = re.sub(r"<svg ([^>]*)>", rf"<svg {names}\1>{background}", svg, count=1)
-        (FOLDER / f"{name}.svg").write_text(svg + "\n")
+        (FOLDER / f"{name}.svg").write_text(to_file(figure))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ import numpy as np
 import store
 
 import undelude as ud
+from undelude._named_tasks import SETTINGS
+from undelude._runs.config import Config
 from undelude.tasks import crashed
 
 CUES = (0.5, 0.55, 0.6, 0.7, 0.8, 0.95, 0.99)
@@ -63,22 +65,22 @@ def doors(quality: str) -> ud.InteractionProcess:
     return ud.tasks.doors() if quality == "no looks" else ud.tasks.doors(look=0.9, num_rounds=3)
 
 
-# Task: factory, qualities, outcome, episodes for the outcome and for the KL, hidden units and updates of the network.
+# Task: factory, qualities, outcome, episodes for the outcome and for the KL. The networks have the task's own settings.
 TASKS: dict[str, Any] = {
-    "bandit": (lambda q: ud.tasks.bandit(), [None], a_round, 10_000, 4000, (32, 700)),
-    "switching_bandit": (lambda q: ud.tasks.switching_bandit(), [None], a_round, 4000, 1000, (64, 700)),
-    "merge": (ud.tasks.merge, CUES, crashes, 20_000, 4000, (32, 600)),
-    "kuhn": (ud.tasks.kuhn, ["nash", "random"], a_hand, 1_000_000, 20_000, (32, 1500)),
-    "leduc": (ud.tasks.leduc, ["nash", "random"], a_hand, 1_000_000, 20_000, (64, 3000)),
-    "grid": (grid, [*CUES, *GRIDS], at_the_end, 2000, 400, (128, 1500)),
-    "arm": (lambda q: ud.tasks.arm(cue=q), CUES, at_the_end, 2000, 400, (128, 4000)),
-    "doors": (doors, ["no looks", "a look, right with .9"], a_hand, 100_000, 4000, (32, 700)),
+    "bandit": (lambda q: ud.tasks.bandit(), [None], a_round, 10_000, 4000),
+    "switching_bandit": (lambda q: ud.tasks.switching_bandit(), [None], a_round, 4000, 1000),
+    "merge": (ud.tasks.merge, CUES, crashes, 20_000, 4000),
+    "kuhn": (ud.tasks.kuhn, ["nash", "random"], a_hand, 1_000_000, 20_000),
+    "leduc": (ud.tasks.leduc, ["nash", "random"], a_hand, 1_000_000, 20_000),
+    "grid": (grid, [*CUES, *GRIDS], at_the_end, 2000, 400),
+    "arm": (lambda q: ud.tasks.arm(cue=q), CUES, at_the_end, 2000, 400),
+    "doors": (doors, ["no looks", "a look, right with .9"], a_hand, 100_000, 4000),
 }
 
 
 def row(process: ud.InteractionProcess, name: str, agent: Any, task: str, quality: Any, few: bool) -> dict[str, Any]:
     """Return the outcome of an agent, and the KL divergence of its policy from the interventional one."""
-    _, _, outcome, num_episodes, kl_episodes, _ = TASKS[task]
+    _, _, outcome, num_episodes, kl_episodes = TASKS[task]
     size = {"key": jax.random.key(5), "num_episodes": 50 if few else num_episodes}
     executor = "agent" if agent is not None else "expert"
     x = outcome(ud.rollout(process, agent, executor=executor, **size))
@@ -92,31 +94,35 @@ def row(process: ud.InteractionProcess, name: str, agent: Any, task: str, qualit
     return found
 
 
-TEACHINGS = (ud.Counterfactual(observation_weight=0.1), ud.Factual(observation_weight=0.1))
+TEACHINGS = (ud.Counterfactual, ud.Factual)
 
 
 def study(task: str, exact: bool, few: bool) -> dict[str, Any]:
     """Return new rows for `task`, and the stored rows of other tasks; with `exact` also those of its networks."""
-    nets, before = [teaching.name for teaching in TEACHINGS], {} if few else store.earlier("when")
+    settings = {name: Config(name, **SETTINGS.get(name, {})) for name in TASKS}
+    config, before = settings[task], {} if few else store.earlier("when")
+    teachings = [make(observation_weight=config.observation_weight) for make in TEACHINGS]
+    nets = [teaching.name for teaching in teachings]
     rows = [row for row in before.get("rows", []) if row["task"] != task or (exact and row["agent"] in nets)]
     seconds = dict(before.get("training_seconds", {}))
-    factory, qualities, _, _, _, (hidden_size, steps) = TASKS[task]
+    factory, qualities, *_ = TASKS[task]
+    size = {} if config.hidden_size is None else {"hidden_size": config.hidden_size}
     for quality in qualities:
         process = factory(quality)
         agents = {"expert": None, "do": ud.ExactAgent(process), "see": ud.ExactAgent(process, "see")}
         if process.transition is None:
             agents["committed"] = ud.ThompsonAgent(process, resample="belief")
         if quality in NOMINAL and not exact:
-            for teaching in TEACHINGS:
+            for teaching in teachings:
                 started = time.perf_counter()
                 agents[teaching.name] = ud.teach(
                     process,
-                    ud.LSTMAgent(process, hidden_size, key=jax.random.key(0)),
+                    ud.LSTMAgent(process, **size, key=jax.random.key(0)),
                     teaching,
                     key=jax.random.key(1),
-                    steps=5 if few else steps,
-                    batch_size=128,
-                    learning_rate=2e-2,
+                    steps=5 if few else config.steps,
+                    batch_size=config.batch_size,
+                    learning_rate=config.learning_rate,
                 ).agent
                 seconds[f"{task}_{teaching.name}"] = round(time.perf_counter() - started, 1)
         rows += [row(process, name, agent, task, quality, few) for name, agent in agents.items()]
@@ -129,11 +135,11 @@ def study(task: str, exact: bool, few: bool) -> dict[str, Any]:
         return i, qualities.index(row["quality"]), order.index(row["agent"])
 
     rows.sort(key=key)
-    sizes = {task: {"hidden_size": TASKS[task][-1][0], "steps": TASKS[task][-1][1]} for task in tasks}
-    settings = {"agent": "LSTMAgent", "steps": sizes, "batch_size": 128, "learning_rate": 0.02}
-    settings["outcomes"] = {task: TASKS[task][2].__name__ for task in tasks}
+    shown = ("hidden_size", "steps", "batch_size", "learning_rate", "observation_weight")
+    used = {name: {x: getattr(settings[name], x) for x in shown} for name in tasks}
+    about = {"agent": "LSTMAgent", "steps": used, "outcomes": {name: TASKS[name][2].__name__ for name in tasks}}
     times = {"training_seconds": seconds, "seconds": round(sum(seconds.values()), 1)}
-    return {"seeds": [0], "settings": settings, "rows": rows, **times}
+    return {"seeds": [0], "settings": about, "rows": rows, **times}
 
 
 if __name__ == "__main__":

@@ -134,10 +134,10 @@ def test_no_belief_if_the_experts_are_alike():
 
 
 def test_example_is_cut_to_its_rounds(process, monkeypatch):
-    def cut(*args, **options):
+    def cut(program, *args, **options):
         return spoil(end_early(ud.rollout(*args, **options), 3))
 
-    monkeypatch.setattr(example_episode, "rollout_once", cut)
+    monkeypatch.setattr(example_episode, "run", cut)
     example = example_episode.example_episode(process, ud.ExactAgent(process, "see"), key=KEY, num_episodes=B)
     assert len(example["actions"]) == len(example["observations"]) == len(example["rewards"]) == 3
     for distributions in (example["policy"], example["belief"]):

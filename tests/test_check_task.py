@@ -10,6 +10,7 @@ import pytest
 
 import undelude as ud
 from processes import opening
+from undelude._certificate.method_checks import check_methods
 from undelude._certificate.task_checks import differs
 from undelude._cli import main
 from undelude.tasks import registry
@@ -163,11 +164,77 @@ class Switching(Clocked):
         return jax.lax.switch(w[1], [lambda: 0.0, lambda: 1.0])
 
 
+class TooLongInALoop(Clocked):
+    """The schedule is read in a branch, and in two loops."""
+
+    loop: str = "scan"
+
+    def reward(self, theta, w, a, o):
+        entry = jnp.arange(4.0)
+        match self.loop:
+            case "cond":
+                return jax.lax.cond(w[1] > 0, lambda: entry[w[1]], lambda: entry[0])
+            case "scan":
+                return jax.lax.scan(lambda x, i: (x + entry[i + w[1]], None), 0.0, jnp.arange(2))[0]
+        return jax.lax.fori_loop(0, w[1] + 1, lambda i, x: x + entry[i], 0.0)
+
+
+class Sampling(Clocked):
+    """A transition that is sampled in the task, in place of a distribution."""
+
+    def g_A(self, theta, a, w):
+        return jax.random.categorical(jax.random.key(0), LOG[theta, a]), w[1]
+
+
+class Guarded(Clocked):
+    """Reads and writes outside an array, whose results are discarded, or held by a memory after the last round."""
+
+    def init(self, theta):
+        return jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32), jnp.zeros(())
+
+    def g_A(self, theta, a, w):
+        return jnp.asarray(a, jnp.int32), *w[1:]
+
+    def g_O(self, theta, o, w):
+        return w[0], w[1] + 1, jnp.arange(6.0)[w[1] + 1]
+
+    def reward(self, theta, w, a, o):
+        table, t = jnp.arange(4.0), w[1]
+        written = jnp.where(t < 4, table.at[t].set(0.0).sum(), 0.0)
+        in_branch = jax.lax.cond(t < 4, lambda: table[t], lambda: 0.0)
+        masked = jax.lax.dynamic_index_in_dim(table, t, keepdims=False) * (t < 4)
+        return jnp.where(t < 4, table[t], 0.0) + written + in_branch + masked
+
+
 class Clipped(Clocked):
     """The same schedule, with a rule for what comes after it."""
 
     def reward(self, theta, w, a, o):
         return jnp.take(jnp.arange(4.0), w[1], mode="clip")
+
+
+class Landscape(Clocked):
+    """Fixed random tables: by a key, by a key for each entry, and by NumPy."""
+
+    def Q_O(self, theta, w):
+        probs = jax.random.uniform(jax.random.key(0), (2, 2))[theta, w[0]]
+        return ud.Categorical(probs=jnp.stack([probs, 1 - probs]))
+
+    def reward(self, theta, w, a, o):
+        return jax.vmap(jax.random.normal)(jax.random.split(jax.random.key(0), 2))[a]
+
+    def g_A(self, theta, a, w):
+        return jnp.array(np.random.default_rng(0).permutation(2))[a].astype(jnp.int32), w[1]
+
+
+class Short(Clocked):
+    """A slice that reaches beyond the end, and a count in an array that is too short."""
+
+    def reward(self, theta, w, a, o):
+        return jax.lax.dynamic_slice(jnp.arange(5.0), (w[1],), (3,)).sum()
+
+    def g_O(self, theta, o, w):
+        return w[0], jnp.asarray(w[1] + jnp.zeros(3).at[w[1]].add(1.0).sum(), jnp.int32)
 
 
 class Remembering(Clocked):
@@ -286,10 +353,13 @@ DEFECTS = {
     "words": (lambda: process(Speechless()), "task.say fails: KeyError: 1"),
     "random": (lambda: process(Random()), "task.Q_O draws random numbers in Python"),
     "coin": (lambda: process(Coin()), "task.reward draws random numbers in Python"),
-    "fixed key": (lambda: process(FixedKey()), "task.g_O draws random numbers from a fixed key"),
+    "fixed key": (
+        lambda: process(FixedKey()),
+        "task.g_O draws an action, an observation or a single number from a fixed key",
+    ),
     "fixed key in a field": (
         lambda: process(FixedKeyField(jax.random.key(1))),
-        "task.Q_O draws random numbers from a fixed key",
+        "task.Q_O draws an action, an observation or a single number from a fixed key",
     ),
     "callback": (lambda: process(CallsBack()), "observations differ between two plays"),
     "thetas from one": (
@@ -297,7 +367,11 @@ DEFECTS = {
         "task.Q_O reads entry 2 of an axis of length 2, with theta 2",
     ),
     "schedule": (lambda: process(TooLong()), "task.reward reads entry 4 of an axis of length 4, first in round 5"),
-    "switch": (lambda: process(Switching()), "task.reward reads entry 2 of an axis of length 2, first in round 3"),
+    "switch": (lambda: process(Switching()), r"task.reward chooses branch 2 of 2 \(jax.lax.switch\), first in round 3"),
+    "in a branch": (lambda: process(TooLongInALoop("cond")), "task.reward reads entry 4 of .* 4, first in round 5"),
+    "in a scan": (lambda: process(TooLongInALoop("scan")), "task.reward reads entry 4 of .* 4, first in round 4"),
+    "in a loop": (lambda: process(TooLongInALoop("while")), "task.reward reads entry 4 of .* 4, first in round 5"),
+    "sampling": (lambda: process(Sampling()), "task.g_A draws an action, an observation or a single number"),
     "draws": (lambda: process(Scrawled()), "task.draw fails: AttributeError"),
     "memory of theta": (lambda: process(Remembering()), "task declares theta_free_memory"),
     "no reward": (lambda: process(Unpaid()), "task.reward is not finite, first in round 5"),
@@ -335,9 +409,34 @@ def test_nan_under_some_thetas_is_a_leak():
     assert not differs(some, np.array([False, True]).reshape(1, 2, 1))
 
 
-@pytest.mark.parametrize("task", [Clocked, Honest, Knowing, Generated, Clipped])
+@pytest.mark.parametrize("task", [Clocked, Honest, Knowing, Generated, Clipped, Guarded])
 def test_sound_task_passes(task):
-    assert "no problems" in str(ud.check_task(process(task())))
+    """Nor is there a note on its arrays or its random numbers."""
+    report = ud.check_task(process(task()), num_episodes=8)
+    assert "no problems" in str(report)
+    assert not [note for note in report.notes if note.startswith(("task.", "expert."))]
+
+
+def test_notes_what_may_be_meant():
+    """The count stays at 3, so that the slice begins there at the last."""
+    write, slice_ = sorted(x for x in ud.check_task(process(Short()), num_episodes=8).notes if x.startswith("task."))
+    assert write.startswith("task.g_O writes to entry 3 of an axis of length 3, first in round 4")
+    assert slice_.startswith("task.reward reads entries 3 to 5 of an axis of length 5, first in round 4")
+
+
+def test_notes_fixed_tables():
+    """A single number, or one of an action's shape, is a problem, unless it is an entry of a table."""
+    of_Q_O, of_g_A, of_reward = check_methods(process(Landscape()))
+    assert not any(finding.is_problem for finding in (of_Q_O, of_g_A, of_reward))
+    assert of_Q_O.text.startswith(
+        "task.Q_O draws random numbers from a fixed key, such as jax.random.key(0), of shape [2, 2]"
+    )
+    assert of_g_A.text.startswith(
+        "task.g_A draws random numbers in Python from a seeded generator (np.random.default_rng)"
+    )
+    assert of_reward.text.startswith(
+        "task.reward draws random numbers from a fixed key, such as jax.random.key(0), of shape [2]"
+    )
 
 
 def test_measurements_on_bandit():

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tyro
 from safetensors.numpy import load_file
 
 import undelude as ud
@@ -30,10 +31,12 @@ from undelude._cli import main
 from undelude._cli.console import make_console
 from undelude._cli.encoding import replacing
 from undelude._cli.interrupts import Interrupts
+from undelude._cli.options import Train
 from undelude._cli.session import Session
 from undelude._cli.tables import print_certificate
-from undelude._cli.train import make_agent, make_teaching
+from undelude._cli.train import make_agent, make_teaching, with_settings
 from undelude._distributions import GivenArray, Parts, Reals, Spec, num_symbols
+from undelude._named_tasks import SETTINGS
 from undelude._rollout.scan import run_episode
 from undelude._runs.checkpoints import updates_in
 from undelude._runs.config import SIZES, Config
@@ -633,6 +636,26 @@ print({{"jax", "equinox", "optax", "matplotlib", "numpy"}} & {{*sys.modules}}, f
 """
 
 
+def test_ctrl_c_ends_quietly_from_the_start() -> None:
+    """Before Ctrl-C has its handler, only what takes no time is imported, and tyro and rich come after."""
+    code = """if True:
+        import signal, sys
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        before = {*sys.modules}
+        class Watch:
+            def find_spec(name, path, target=None):
+                if name == "undelude._cli.app":
+                    print(signal.getsignal(signal.SIGINT) is signal.SIG_DFL, sorted({*sys.modules} - before))
+        sys.meta_path.insert(0, Watch)
+        import undelude._cli
+        print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+    """
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    is_quiet, imported, is_back = re.fullmatch(r"(\w+) (.*)\n(\w+)\n", run.stdout).groups()
+    assert (is_quiet, is_back) == ("True", "True")
+    assert not [x for x in ("importlib.metadata", "tyro", "rich", "threading") if repr(x) in imported]
+
+
 def test_help_and_errors_need_no_jax(folder: Path) -> None:
     """Importing JAX takes seconds, and a person waits for the answer."""
     lines = [
@@ -753,6 +776,22 @@ def test_tasks_are_listed(folder: Path, capsys: pytest.CaptureFixture) -> None:
     for name, task in registry.TASKS.items():
         assert re.search(rf"^ {name} .* {task.num_rounds} ", out, re.MULTILINE)
     assert max(map(len, out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("task", SETTINGS)
+def test_named_task_has_its_own_settings(task: str, capsys: pytest.CaptureFixture) -> None:
+    """They are the defaults of its options and stand in its help; an option on the command line comes first."""
+    args = [task, "--steps", "3", "--seed", "7", "--out", "run"]
+    config = with_settings(tyro.cli(Train, args=args), args).config
+    assert config == Config(task, **SETTINGS[task] | {"steps": 3, "seed": 7})
+    assert main(["train", task, "--help"]) == 0
+    assert f"(default: {SETTINGS[task]['steps']})" in capsys.readouterr().out
+
+
+def test_other_tasks_have_the_general_settings() -> None:
+    for task in ("bandit", "my_tasks:tiny"):
+        options = Train(Config(task), Path("run"))
+        assert with_settings(options, [task, "--out", "run"]) is options
 
 
 @pytest.mark.parametrize("columns", ["20", "40", "76", "200"])

@@ -3,6 +3,7 @@
 import argparse
 import collections
 import functools
+import itertools
 import sys
 import types
 
@@ -212,3 +213,35 @@ def test_rollout_follows_a_changed_global(change):
     reward, share = play()
     assert reward == 0.75
     assert abs(share - 0.75) < 0.06
+
+
+NUM_READS = itertools.count()
+
+
+class Watched:
+    """A setting that counts how often it is read."""
+
+    __slots__ = ("share",)
+
+    def __getattribute__(self, name):
+        if name == "share":
+            next(NUM_READS)
+        return object.__getattribute__(self, name)
+
+
+def test_python_loop_reads_once(monkeypatch):
+    """A longer episode in Python reads a setting of the task no more often."""
+    setting = Watched()
+    setting.share = 0.5
+    monkeypatch.setitem(globals(), "SETTINGS", setting)
+    expert = ud.tasks.bandit().expert
+    process = ud.InteractionProcess(jnp.full(5, 0.2), jnp.arange(5), PaidBySetting(), expert, 3)
+    agent = ud.HostAgent(lambda n: None, lambda m, a, o: (np.full((2, 5), 0.2), m))
+
+    def count(num_rounds):
+        before = next(NUM_READS)
+        ud.rollout(process, agent, key=jax.random.key(0), num_episodes=2, num_rounds=num_rounds)
+        return next(NUM_READS) - before
+
+    count(2)
+    assert count(2) == count(6)

@@ -9,6 +9,7 @@ The blocks of a page run in order, as one session. A block may have a comment ab
 import ast
 import importlib
 import inspect
+import operator
 import re
 import runpy
 import shlex
@@ -16,9 +17,12 @@ from pathlib import Path
 
 import pytest
 import tyro
+from PIL import Image
 
 import undelude as ud
 from undelude._cli.app import Command
+from undelude._paper.blocks import remark_13
+from undelude._paper.results import load
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -77,12 +81,30 @@ def test_commands_parse(page):
         tyro.cli(Command, args=shlex.split(command, comments=True))
 
 
+REFERENCE = "\n".join(path.read_text() for path in sorted((DOCS / "api").glob("*.md")))
+ENTRIES = dict(re.findall(r"^<!-- undelude\.([\w.]+) -->\n(.*?)^<!-- end of", REFERENCE, re.DOTALL | re.MULTILINE))
+
+
 def test_public_names_are_documented():
-    directives = "\n".join(path.read_text() for path in (DOCS / "api").glob("*.md"))
-    documented = re.findall(r"^::: undelude\.(\w+)$", directives, re.MULTILINE)
-    assert sorted(documented) == sorted(ud.__all__)
-    tasks = re.search(r"members: \[(.*)\]", directives)[1].split(", ")
-    assert sorted(tasks) == sorted(ud.tasks.__all__)
+    tasks = {f"tasks.{name}" for name in ud.tasks.__all__}
+    assert {*ENTRIES} == {*ud.__all__} - {"tasks"} | tasks
+
+
+@pytest.mark.parametrize("name", [name for name in ENTRIES if not name.startswith("Abstract")])
+def test_reference_has_the_signature_and_the_docstring(name):
+    """Python's own view of the object agrees: the arguments, which of them have a default, and the first line."""
+    thing = operator.attrgetter(name)(ud)
+    code = re.search(r"```py\nud\.[\w.]+(.*?)\n```", ENTRIES[name], re.DOTALL)[1]
+    shown = ast.parse(f"def f{code}: ...").body[0].args
+    real = inspect.signature(thing).parameters.values()
+    names = [x.arg for x in (*shown.posonlyargs, *shown.args, shown.vararg, *shown.kwonlyargs, shown.kwarg) if x]
+    assert names == [x.name for x in real]
+    defaults = [x.name for x in real if x.default is not x.empty]
+    positional = [x.arg for x in (*shown.posonlyargs, *shown.args)]
+    with_default = positional[len(positional) - len(shown.defaults) :]
+    assert with_default + [x.arg for x, y in zip(shown.kwonlyargs, shown.kw_defaults, strict=True) if y] == defaults
+    plain = re.sub(r"\[(`[^`]*`)\]\([^)]*\)", r"\1", ENTRIES[name])
+    assert inspect.getdoc(thing).splitlines()[0] in plain
 
 
 @pytest.mark.parametrize("name", ud.__all__)
@@ -134,9 +156,43 @@ def test_relative_links_resolve(page):
             assert (page.parent / target.split("#")[0]).exists(), target
 
 
-def test_readme_figure_is_current():
+def test_first_pages_state_the_results_of_the_arm():
+    """The shares of rounds at the target are those of the study, and chance is one target of eight."""
+    rows = {row["agent"]: row for row in load("when")["rows"] if (row["task"], row["quality"]) == ("arm", 0.8)}
+    do, see = (f"{rows[name]['outcome']:.0%}" for name in ("do", "see"))
+    assert rows["see"]["outcome"] == pytest.approx(1 / 8, abs=rows["see"]["se"])
+    claim = f"the sober arm is at the target in {do} of rounds, the deluded arm in {see}, which is chance."
+    for page in (ROOT / "README.md", DOCS / "index.md"):
+        assert claim in " ".join(page.read_text().split())
+
+
+def test_film_of_the_first_pages_is_small():
+    """A page shows it at its own size, and loads it at once."""
+    file = DOCS / "figures" / "arm.gif"
+    with Image.open(file) as gif:
+        assert gif.width == 720
+        assert gif.info["loop"] == 0
+        assert gif.n_frames == 1 + 3 * 40
+    assert file.stat().st_size < 400_000
+
+
+def test_concepts_state_the_numbers_of_the_paper_page():
+    """Those of Remark 13 are exact, those of Remark 17 stored results; the page rounds both."""
+    page = (DOCS / "concepts.md").read_text()
+    bandit = ud.tasks.bandit()
+    blind, own = remark_13.right_answers(bandit, remark_13.UNIFORM)[0], remark_13.own_answers(bandit)
+    for answer in (blind, own):
+        assert f"{remark_13.belief(answer):.3f}".removeprefix("0") in page
+    assert remark_13.TEMPERATURE == 1 / 4
+    rows = [row for row in load("remark_17")["rows"] if (row["theta"], row["teaching"]) == ("hidden", "cloning")]
+    first = max(row["action_kl_do"][0] for row in rows)
+    last = [row["action_kl_do"][-1] for row in rows if row["hidden_size"] == 64]
+    assert f"from {first:.2f} to {sum(last) / 2:.2f} nats".replace(" 0.", " .") in page.replace("\n", " ")
+
+
+def test_figure_of_a_belief_is_current():
     """The committed picture is the one that its script draws; a shade may differ by a rounding."""
-    script = runpy.run_path(str(ROOT / "tools" / "draw_readme.py"))
+    script = runpy.run_path(str(ROOT / "tools" / "draw_belief.py"))
     drawn, kept = script["draw"](script["play"]()), (DOCS / "figures" / "belief.svg").read_text()
     (words, numbers), (kept_words, kept_numbers) = with_numbers(drawn, NUMBER), with_numbers(kept, NUMBER)
     assert words == kept_words

@@ -13,10 +13,11 @@ from rich.console import Console
 import undelude as ud
 from undelude._cli.interrupts import Interrupts
 from undelude._cli.measure import keys, write_film
-from undelude._drawing.film import ALARM, DO, HEADER, INK, SEE
+from undelude._drawing.film import Film
+from undelude._drawing.frame import ALARM, DO, HEADER, INK, MUTED, SEE, Frame
 from undelude._process.replay import replay
 from undelude._process.task import AbstractTask
-from undelude._report.actors import film_of_actors
+from undelude._report.actors import BEGINNINGS, film_of_actors
 from undelude._runs.config import Config
 from undelude._runs.directory import RunDirectory
 from undelude.tasks.merge import MergeTask
@@ -40,7 +41,7 @@ def test_walker_stands_in_the_observed_cell():
     """In every frame, the middle of the cell has the colour of ink."""
     grid = ud.tasks.grid(size=5, num_rounds=10)
     episodes = ud.rollout(grid, ud.ExactAgent(grid), key=KEY, num_episodes=2)
-    film = ud.film(grid, episodes, episode=1, size=200)
+    film = ud.film(grid, episodes, episode=1, size=200).frames
     assert film.shape == (11, 222, 200, 3)
     assert film.dtype == np.uint8
     row, column = np.asarray(episodes.observations["cell"][1]).reshape(10, 2, 5).argmax(-1).T
@@ -54,7 +55,7 @@ def test_bars_show_exact_belief(mark, accent):
     """Each bar has the accent's colour; the disc above it is filled if the arm was pulled."""
     bandit = ud.tasks.bandit(num_rounds=6)
     episodes = ud.rollout(bandit, ud.ExactAgent(bandit, mark), key=KEY, num_episodes=1)
-    film = ud.film(bandit, episodes, size=200)
+    film = ud.film(bandit, episodes, size=200).frames
     belief = np.exp(np.asarray(ud.posterior(bandit, episodes)[0]))
     columns = [round(200 * (0.05 + 0.9 * (k + 0.425) / 5)) for k in range(5)]
     filled = (np.abs(film[:, :, columns].astype(int) - ImageColor.getrgb(accent)).sum(-1) < 30).sum(1)
@@ -71,7 +72,7 @@ def test_first_opened_door_stays_framed():
     doors = ud.tasks.doors(look=0.9, num_rounds=4)
     episodes = ud.rollout(doors, ud.ExactAgent(doors), key=KEY, num_episodes=6)
     for episode, actions in enumerate(episodes.actions.tolist()):
-        film = ud.film(doors, episodes, episode=episode, size=200)
+        film = ud.film(doors, episodes, episode=episode, size=200).frames
         opened = next((t for t, a in enumerate(actions) if a < 4), 4)
         for t, picture in enumerate(film[1:]):
             framed = [colour_at(picture, 0.05 + 0.225 * door, 0.3) == ImageColor.getrgb(INK) for door in range(4)]
@@ -87,9 +88,10 @@ def test_first_frame_does_not_depend_on_the_agent(task):
         for agent in (ud.ExactAgent(process), ud.ThompsonAgent(process))
     ]
     one, other = (ud.film(process, x) for x in episodes)
-    np.testing.assert_array_equal(one[0], other[0])
-    assert (one[0] != one[1]).any()
-    assert ud.side_by_side([one, other]).shape == (4, *one.shape[1:2], 2 * one.shape[2] + 6, 3)
+    np.testing.assert_array_equal(one.frames[0], other.frames[0])
+    assert (one.frames[0] != one.frames[1]).any()
+    _, height, width, _ = one.frames.shape
+    assert ud.side_by_side([one, other]).frames.shape == (4, height, 2 * width + 6, 3)
 
 
 @pytest.mark.parametrize("task", ["bandit", "grid", "merge"])
@@ -99,7 +101,7 @@ def test_header_shows_the_observation(task):
     episodes = ud.rollout(process, ud.ExactAgent(process), key=KEY, num_episodes=1)
     part = {"bandit": lambda o: o, "grid": lambda o: o["bit"], "merge": lambda o: o["sign"]}[task]
     observed = part(episodes.observations)[0].tolist()
-    headers = [picture[:20, 100:].tobytes() for picture in ud.film(process, episodes, size=200)[1:]]
+    headers = [picture[:20, 100:].tobytes() for picture in ud.film(process, episodes, size=200).frames[1:]]
     assert len(set(observed)) > 1
     for x, header in zip(observed, headers, strict=True):
         assert [y == x for y in observed] == [other == header for other in headers]
@@ -115,13 +117,13 @@ def test_film_stops_after_the_last_round():
     """Its frames are the first frames of the whole episode's film, and rounds after the end do not matter."""
     bandit = ud.tasks.bandit(num_rounds=6)
     episodes = ud.rollout(bandit, ud.ExactAgent(bandit), key=KEY, num_episodes=2)
-    whole = ud.film(bandit, episodes, episode=1, size=64)
+    whole = ud.film(bandit, episodes, episode=1, size=64).frames
     short = cut(episodes, [6, 4])
     padded = eqx.tree_at(
         lambda e: (e.intervened, e.actions), short, (short.mask, jnp.where(short.mask, short.actions, 0))
     )
     for one in (short, padded):
-        film = ud.film(bandit, one, episode=1, size=64)
+        film = ud.film(bandit, one, episode=1, size=64).frames
         assert len(film) == 5
         np.testing.assert_array_equal(film, whole[:5])
     assert len(ud.film(bandit, short, episode=0, size=64)) == 7
@@ -143,11 +145,13 @@ def test_replay_repeats_the_memories_of_the_rollout():
 def test_continuous_theta_drawn():
     arm = ud.tasks.arm(num_targets=None, num_rounds=3)
     episodes = ud.rollout(arm, None, key=KEY, num_episodes=1, executor="expert")
-    assert ud.film(arm, episodes).shape[0] == 4
+    film = ud.film(arm, episodes)
+    assert len(film) == 4
+    assert [mark.label for mark in film.legend] == ["hidden target", "hand"]
 
 
 def test_gif_holds_every_frame(tmp_path):
-    """Pillow reads the pictures back, up to the loss by a palette of 64 colours."""
+    """Pillow reads the pictures back, with the legend, up to the loss by a palette of 256 colours."""
     merge = ud.tasks.merge()
     film = ud.film(merge, ud.rollout(merge, ud.ExactAgent(merge), key=KEY, num_episodes=1))
     with Image.open(ud.write_gif(tmp_path / "merge.gif", film, fps=5)) as gif:
@@ -157,7 +161,9 @@ def test_gif_holds_every_frame(tmp_path):
             shown.append((np.asarray(gif.convert("RGB")), gif.info["duration"]))
     # Pillow stores equal frames as one with a longer duration.
     assert sum(duration for _, duration in shown) == 200 * (len(film) - 1) + 1000
-    for (picture, _), frame in zip((shown[0], shown[-1]), (film[0], film[-1]), strict=True):
+    whole = film.array()
+    assert whole.shape[1] > film.frames.shape[1]
+    for (picture, _), frame in zip((shown[0], shown[-1]), (whole[0], whole[-1]), strict=True):
         assert np.abs(picture.astype(int) - frame).mean() < 3
         assert np.abs(picture.astype(int) - frame).max() < 32
         assert (picture[(frame == 255).all(-1)] == 255).all()
@@ -169,15 +175,59 @@ def test_palette_covers_every_frame(tmp_path):
     """The first frame has sixteen blues, and the last one is white."""
     film = np.full((2, 64, 64, 3), 255, np.uint8)
     film[0, ..., 0] = np.repeat(np.arange(16) * 16, 4)[:, None]
-    with Image.open(ud.write_gif(tmp_path / "blues.gif", film)) as gif:
+    with Image.open(ud.write_gif(tmp_path / "blues.gif", Film(film))) as gif:
         first = np.asarray(gif.convert("RGB"))
     assert np.abs(first.astype(int) - film[0]).max() <= 8
 
 
+def test_side_by_side_keeps_the_last_frame_of_a_short_film():
+    long, short = (np.arange(n, dtype=np.uint8).reshape(n, 1, 1, 1) * np.ones((8, 8, 3), np.uint8) for n in (4, 2))
+    joined = ud.side_by_side([Film(long), Film(short)]).frames
+    assert joined[:, 0, 0, 0].tolist() == [0, 1, 2, 3]
+    assert joined[:, 0, -1, 0].tolist() == [0, 1, 1, 1]
+
+
 def test_side_by_side_refuses_unequal_films():
-    for films in ([], [np.zeros((2, 8, 8, 3), np.uint8), np.zeros((3, 8, 8, 3), np.uint8)]):
-        with pytest.raises(ValueError, match="equal numbers of frames"):
+    for films in ([], [Film(np.zeros((2, 8, 8, 3), np.uint8)), Film(np.zeros((2, 9, 8, 3), np.uint8))]):
+        with pytest.raises(ValueError, match="of equal heights"):
             ud.side_by_side(films)
+
+
+def test_legend_names_each_colour_of_belief_once():
+    """It lists what each panel shows, the beliefs first, and what is not in any panel is not listed."""
+    bandit = ud.tasks.bandit(num_rounds=2)
+    films = [
+        ud.film(bandit, ud.rollout(bandit, ud.ExactAgent(bandit, mark), key=KEY, num_episodes=1), size=64)
+        for mark in ("do", "see", "do")
+    ]
+    legend = ud.side_by_side(films).legend
+    assert [(mark.fill, mark.label.rpartition(" ")[2]) for mark in legend] == [
+        (DO, "interventions"), (SEE, "evidence"), (INK, "action"), (None, "theta")
+    ]  # fmt: skip
+    frame = Frame(64, accent=MUTED, belief="belief")
+    frame.disc((0.5, 0.5), 0.1, fill=INK)
+    assert frame.legend == {}
+
+
+def test_legend_and_title_do_not_change_the_frames():
+    """They stand below and above, each mark in the colour that the frames have."""
+    bandit = ud.tasks.bandit(num_rounds=1)
+    film = ud.film(bandit, ud.rollout(bandit, ud.ExactAgent(bandit), key=KEY, num_episodes=1), size=200)
+    whole = ud.side_by_side([film], title="one arm").array()
+    (top,) = [y for y in range(60) if np.array_equal(whole[:, y : y + 222], film.frames)]
+    assert (whole[0, :top] < 100).any()
+    assert (whole[0, top + 222 :] == ImageColor.getrgb(DO)).all(-1).any()
+
+
+def test_motion_between_rounds_is_even():
+    """With three frames a round, every third frame is that of the round, and the hand moves on a way between two."""
+    arm = ud.tasks.arm(num_rounds=2)
+    episodes = ud.rollout(arm, ud.ExactAgent(arm), key=KEY, num_episodes=1)
+    smooth = ud.film(arm, episodes, size=100, frames_per_round=3).frames
+    np.testing.assert_array_equal(smooth[::3], ud.film(arm, episodes, size=100).frames)
+    hands = [np.argwhere((x[30:] == ImageColor.getrgb(INK)).all(-1)).mean(0) for x in smooth[:4]]
+    steps = np.linalg.norm(np.diff(hands, axis=0), axis=1)
+    assert 0 < steps.max() < 2 * steps.min() + 1
 
 
 def test_film_refuses_what_it_cannot_draw():
@@ -218,14 +268,14 @@ def run_film(merge, driver):
 
 def test_run_film_has_four_panels(run_film):
     """They have the same beginning: the road and the ramp, above the bars of belief."""
-    assert run_film.shape == (7, 222, 4 * 200 + 3 * 6, 3)
-    panels = [run_film[0, 40:160, i * 206 : i * 206 + 200] for i in range(4)]
+    assert run_film.frames.shape == (7, 222, 4 * 200 + 3 * 6, 3)
+    panels = [run_film.frames[0, 40:160, i * 206 : i * 206 + 200] for i in range(4)]
     assert all(np.array_equal(panels[0], panel) for panel in panels[1:])
 
 
 def test_run_film_shows_where_delusion_costs_most(run_film):
     """The deluded driver crashes; the expert and the sober agent do not."""
-    alarm = (run_film[-1] == ImageColor.getrgb(ALARM)).all(-1)
+    alarm = (run_film.frames[-1] == ImageColor.getrgb(ALARM)).all(-1)
     crashed = [bool(alarm[:, i * 206 : i * 206 + 200].any()) for i in (0, 2, 3)]
     assert crashed == [False, False, True]
 
@@ -239,16 +289,17 @@ def test_run_film_needs_a_drawing():
 def test_run_film_prolongs_short_episodes(merge, driver, run_film, monkeypatch):
     """An episode that ends early keeps its last frame until the longest one ends."""
 
-    def cut_agents(process, agent, **options):
+    def cut_agents(program, process, agent, **options):
         episodes = ud.rollout(process, agent, **options)
-        return cut(episodes, [6 if agent is None else 4] * 64)
+        return cut(episodes, [6 if agent is None else 4] * BEGINNINGS)
 
-    monkeypatch.setattr("undelude._report.actors.rollout", cut_agents)
+    monkeypatch.setattr("undelude._report.actors.run", cut_agents)
     film = film_of_actors(merge, driver, key=keys(Config("merge"))["certificate"])
     assert film is not None
-    assert film.shape == run_film.shape
-    np.testing.assert_array_equal(film[:, :, :200], run_film[:, :, :200])
-    np.testing.assert_array_equal(film[4, :, 206:406], film[6, :, 206:406])
+    short, whole = film.frames, run_film.frames
+    assert short.shape == whole.shape
+    np.testing.assert_array_equal(short[:, :, :200], whole[:, :, :200])
+    np.testing.assert_array_equal(short[4, :, 206:406], short[6, :, 206:406])
 
 
 def test_failing_drawing_is_reported_and_skipped(merge, driver, run_film, tmp_path, monkeypatch):

@@ -23,7 +23,7 @@ from undelude._cli.tables import print_certificate
 from undelude._distributions import Block, GivenArray, Parts, Reals
 from undelude._report.page import render
 from undelude._runs.config import Config
-from undelude._runs.config_file import config_digest
+from undelude._runs.config_file import digests
 from undelude._runs.contents import read_run
 from undelude._runs.directory import RunDirectory
 from user_folder import without_compiling
@@ -154,7 +154,7 @@ def damaged_config(rng: Random, whole: bytes) -> bytes:
     with contextlib.suppress(ValueError, AttributeError, RecursionError):
         if rng.random() < 0.5:
             data = json.loads(text)
-            text = json.dumps(data | {"config_digest": config_digest(data)}).encode()
+            text = json.dumps(data | digests(data)).encode()
     return text
 
 

@@ -386,6 +386,34 @@ class Shown(Steps):
         return np.eye(3)[super().reset(**options)[0]], {}
 
 
+class Aliased(Steps):
+    """A corridor that shows only whether it is at its end; its tables are about all states."""
+
+    def reset(self, **options: Any) -> tuple:
+        return super().reset(**options)[0] // 2, {}
+
+    def step(self, action: int) -> tuple:
+        state, *rest = super().step(action)
+        return state // 2, *rest
+
+
+class Outdated(Steps):
+    """A corridor whose `s` is where the attempt began."""
+
+    def step(self, action: int) -> tuple:
+        state, *rest = super().step(action)
+        self.now, self.s = state, 0
+        return state, *rest
+
+
+def test_state_is_compared_and_not_what_is_shown_of_it():
+    with pytest.warns(UserWarning, match=r"envs\[0\] shows 0 in state 1, and the process shows the numbers.*observe="):
+        build([Aliased(CORRIDOR, [1, 0, 0])])
+    build([Aliased({s: CORRIDOR[0] | {1: [(1.0, 2, 0.0, True)]} for s in range(3)}, [1, 0, 0])], observe=[0, 0, 1])
+    # The state goes from 0 to 0 or to the end, which `s` does not say.
+    build([Outdated({0: {0: [(1.0, 0, 1.0, False)], 1: [(1.0, 1, 0.0, True)]}}, [1.0, 0.0])])
+
+
 def test_steps_that_the_tables_do_not_know_are_refused():
     with pytest.raises(
         ValueError, match=r"\(Tired\): action 5 in state \d+ led to state \d+ with reward 40, terminated"

@@ -21,7 +21,8 @@ import tyro
 import undelude as ud
 from processes import arm
 from undelude._certificate.example_episode import example_episode
-from undelude._certificate.numbers import short
+from undelude._certificate.numbers import short, with_error
+from undelude._certificate.quantity import Quantity
 from undelude._certificate.verdict import WORDS
 from undelude._cli.app import Command
 from undelude._report import write_report
@@ -283,9 +284,15 @@ def test_continuous_actions_have_an_episode(tmp_path: Path) -> None:
 
 def test_best_reward_above_the_expert_is_explained(tmp_path: Path, sober: Files) -> None:
     """The fixture's best reward, .58, is above the expert's, .55."""
-    why = "A policy without theta can earn more than the expert"
+    why = "The best policy without theta earns more here than the expert, who knows theta."
     assert why in read(write(tmp_path, sober)).text
     assert why not in read(write(tmp_path, sober | {"reward_best": 0.5})).text
+
+
+def test_exact_number_has_no_error() -> None:
+    """A standard error that is rounding alone would show as ± 0.000000."""
+    assert with_error(Quantity(0.3819086, 2e-9)) == "0.381909"
+    assert with_error(Quantity(0.3819086, 2e-6)).startswith("0.381909 ±")
 
 
 def test_missing_number_says_why(tmp_path: Path, sober: Files) -> None:

@@ -234,12 +234,20 @@ def test_rows_without_sense_are_refused(run: RunDirectory, change: dict) -> None
 
 
 @pytest.mark.parametrize(
-    "change", [{"teaching": "factual"}, {"seed": 4}, {"learning_rate": 0.5}, {"jax_enable_x64": True}]
+    ("change", "digest"),
+    [
+        ({"teaching": "factual"}, "config_digest"),
+        ({"seed": 4}, "config_digest"),
+        ({"learning_rate": 0.5}, "config_digest"),
+        ({"jax_enable_x64": True}, "config_digest"),
+        ({"steps": 20}, "steps_digest"),
+        ({"earlier_steps": [10]}, "steps_digest"),
+    ],
 )
-def test_edited_configuration_is_refused(run: RunDirectory, change: dict) -> None:
+def test_edited_configuration_is_refused(run: RunDirectory, change: dict, digest: str) -> None:
     run.config_file.write_text(json.dumps(json.loads(run.config_file.read_text()) | change))
     for read in (RunDirectory.open, read_run):
-        with pytest.raises(ValueError, match=r"config\.json is damaged: it was edited: config_digest is"):
+        with pytest.raises(ValueError, match=rf"config\.json is damaged: it was edited: {digest} is"):
             read(run.path)
 
 

@@ -15,7 +15,7 @@ from undelude._cli.errors import UsageError
 from undelude._cli.permission import check_may_call_task
 from undelude._cli.tables import print_certificate
 from undelude._runs.checkpoints import Checkpoints
-from undelude._runs.config_file import config_digest
+from undelude._runs.config_file import digests
 from undelude._runs.contents import read_run
 from undelude._runs.directory import RunDirectory
 from undelude._runs.layout import FOLDERS
@@ -78,13 +78,13 @@ def test_own_run_needs_no_permission(folder: Path, monkeypatch: pytest.MonkeyPat
     """It may be copied or moved; a module of the same name in another folder is not the module of the run."""
     (folder / "evil.py").write_text(EVIL)
     path = write_run(folder / "run", "evil:task").path
-    assert RunDirectory.open(path).may_call_task
+    assert RunDirectory.open(path).distrust is None
     shutil.copytree(path, folder / "copy")
-    assert RunDirectory.open(folder / "copy").may_call_task
+    assert RunDirectory.open(folder / "copy").distrust is None
     (folder / "elsewhere").mkdir()
     shutil.copy(folder / "evil.py", folder / "elsewhere")
     monkeypatch.syspath_prepend(str(folder / "elsewhere"))
-    assert not RunDirectory.open(path).may_call_task
+    assert "its module is now" in RunDirectory.open(path).distrust
     assert not (folder / "called").exists(), "a module was imported to find its file"
 
 
@@ -93,8 +93,8 @@ def test_forged_seal_does_not_fit(seal: str | None, folder: Path) -> None:
     """Also not with the right digest, which needs no secret."""
     path = write_run(folder / "run").path
     data = json.loads((path / "config.json").read_text()) | {"task": "os:abort", "seal": seal}
-    (path / "config.json").write_text(json.dumps(data | {"config_digest": config_digest(data)}))
-    assert not RunDirectory.open(path).may_call_task
+    (path / "config.json").write_text(json.dumps(data | digests(data)))
+    assert RunDirectory.open(path).distrust is not None
 
 
 def test_key_is_secret(folder: Path) -> None:
@@ -113,7 +113,21 @@ def test_user_without_home_has_no_key(folder: Path, monkeypatch: pytest.MonkeyPa
     (folder / "evil.py").write_text(EVIL)
     (folder / "file").touch()
     monkeypatch.setenv("XDG_DATA_HOME", str(folder / "file"))
-    assert not RunDirectory.open(write_run(folder / "run", "evil:task").path).may_call_task
+    assert "no seal" in RunDirectory.open(write_run(folder / "run", "evil:task").path).distrust
+
+
+def test_seal_that_does_not_fit_says_why(folder: Path) -> None:
+    """The module is gone, the key is empty, missing, or another one."""
+    (folder / "evil.py").write_text(EVIL)
+    path, key = write_run(folder / "run", "evil:task").path, folder.parent / "data" / "undelude" / "key"
+    (folder / "evil.py").rename(folder / "gone.py")
+    assert f"its module is neither installed nor in the current directory {folder}" in RunDirectory.open(path).distrust
+    (folder / "gone.py").rename(folder / "evil.py")
+    for content, why in ((b"", "is damaged (0 bytes"), (b"x" * 32, "sealed with another key")):
+        key.write_bytes(content)
+        assert why in RunDirectory.open(path).distrust
+    key.unlink()
+    assert f"you have no key on this machine ({key})" in RunDirectory.open(path).distrust
 
 
 # Links and special files --------------------------------------------------------------------------------------------
@@ -222,7 +236,7 @@ def test_terminal_escapes_are_shown_as_text(folder: Path, capsys: pytest.Capture
     run.write_certificate(certificate("bandit") | {"agent": escape, "notes": {"reward": escape}})
     print_certificate(make_console(stderr=False), run.read_certificate())
     data = json.loads((run.path / "config.json").read_text()) | {"task": f"{escape}:x", "seal": escape}
-    (run.path / "config.json").write_text(json.dumps(data | {"config_digest": config_digest(data)}))
+    (run.path / "config.json").write_text(json.dumps(data | digests(data)))
     assert main(["certify", "run"]) == 2
     (folder / f"seed-{escape}").mkdir()
     (folder / f"seed-{escape}" / "config.json").touch()

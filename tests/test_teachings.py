@@ -441,6 +441,19 @@ def test_reuse_repeats_each_batch(process):
         np.testing.assert_array_equal(have, want)
 
 
+def test_run_made_longer_is_the_long_run(process):
+    """Two updates, and the state continued to four, are bit for bit four updates, if the optimiser has no schedule."""
+    agent, teaching = ud.LSTMAgent(process, 3, key=jax.random.key(0)), ud.Counterfactual()
+    settings = {"key": jax.random.key(1), "batch_size": 4, "log_every": 2, "optimizer": optax.adam(0.1)}
+    short = ud.teach(process, agent, teaching, steps=2, **settings)
+    longer = ud.teach(process, agent, teaching, steps=4, state=short.state, **settings)
+    long = ud.teach(process, agent, teaching, steps=4, **settings)
+    assert [row["update"] for row in longer.metrics] == [4]
+    states = zip(*(jax.tree.leaves(eqx.filter(run.state, eqx.is_array)) for run in (longer, long)), strict=True)
+    for have, want in states:
+        np.testing.assert_array_equal(have, want)
+
+
 # Behaviours and settings ------------------------------------------------------------------------------------------
 
 

@@ -1,16 +1,16 @@
 """undelude: sequence models that act, without taking their own actions for evidence."""
 
 import importlib
-import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from undelude import causal as causal
     from undelude import gym as gym
-    from undelude._drawing.film import Frame as Frame
+    from undelude._drawing.film import Film as Film
     from undelude._drawing.film import film as film
     from undelude._drawing.film import side_by_side as side_by_side
-    from undelude._drawing.film import write_gif as write_gif
+    from undelude._drawing.frame import Frame as Frame
+    from undelude._drawing.gif import write_gif as write_gif
     from undelude._public import *  # noqa: F403 - the names are those of its __all__
     from undelude._runs.export import export as export
     from undelude._runs.tensorboard import TensorBoard as TensorBoard
@@ -22,11 +22,12 @@ _PACKAGES = ("causal", "gym", "tasks")
 # Names that are imported one by one, so that no imaging library is loaded without need.
 _LAZY = {
     "export": "undelude._runs.export",
-    "Frame": "undelude._drawing.film",
+    "Film": "undelude._drawing.film",
+    "Frame": "undelude._drawing.frame",
     "TensorBoard": "undelude._runs.tensorboard",
     "film": "undelude._drawing.film",
     "side_by_side": "undelude._drawing.film",
-    "write_gif": "undelude._drawing.film",
+    "write_gif": "undelude._drawing.gif",
 }
 
 
@@ -40,7 +41,10 @@ def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)
     if name == "__version__":
-        return importlib.metadata.version("undelude")
+        # Imported here because it takes a tenth of a second, in which Ctrl-C would end in a traceback.
+        from importlib.metadata import version
+
+        return version("undelude")
     if name == "__all__" or not name.startswith("_"):
         public = importlib.import_module("undelude._public")
         if name == "__all__":

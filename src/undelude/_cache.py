@@ -9,8 +9,8 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from undelude._files import user_folder
 
-# Seconds of compilation from which a program is kept.
-WORTH_KEEPING = 0.3
+# Seconds of compilation from which a program is kept: all are, because together the small ones take seconds.
+WORTH_KEEPING = 0.0
 
 
 def keep_programs(*, announce: bool) -> None:

@@ -4,7 +4,9 @@ The command line lists them and checks a name without JAX: a factory is imported
 """
 
 import difflib
+import json
 from collections.abc import Mapping
+from importlib.resources import files
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -64,6 +66,30 @@ TASKS: dict[str, NamedTask] = {
         "CliffWalking-v1: is the ground slippery", "undelude.gym.tasks:cliff_walking", 2, 50, 4, 38, "gym"
     ),
 }
+
+
+# Options of `undelude train` for the tasks that need others than the general defaults (`Config`). `studies/tasks.py`
+# measures what they give, and `studies/when.py` trains its networks with them.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "switching_bandit": {
+        "hidden_size": 64,
+        "steps": 700,
+        "batch_size": 128,
+        "learning_rate": 0.02,
+        "observation_weight": 0.1,
+    },
+    "grid": {"hidden_size": 128, "steps": 1500, "batch_size": 128, "learning_rate": 0.02, "observation_weight": 0.1},
+    "arm": {"hidden_size": 128, "steps": 4000, "batch_size": 128, "learning_rate": 0.02, "observation_weight": 0.1},
+    "merge": {"hidden_size": 32, "steps": 600, "batch_size": 128, "learning_rate": 0.02, "observation_weight": 0.1},
+    "leduc": {"hidden_size": 64, "steps": 3000, "batch_size": 128, "learning_rate": 0.02, "observation_weight": 0.1},
+    "kuhn": {"hidden_size": 32, "steps": 1500, "batch_size": 128, "learning_rate": 0.02, "observation_weight": 0.1},
+}
+
+
+def measured() -> dict[str, dict[str, Any]]:
+    """Return the stored result of `undelude train TASK` for each named task that was measured."""
+    file = files("undelude").joinpath("_paper", "results", "tasks.json")
+    return {row["task"]: row for row in json.loads(file.read_text())["rows"]}
 
 
 def check_task_name(task: str) -> None:

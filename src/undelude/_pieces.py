@@ -6,12 +6,18 @@ from typing import TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Int
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 # Episodes a piece: as many as a row of metrics measures, so that rows and certificates share their programs.
 PIECE = 256
+
+
+def numbers(num_episodes: int) -> Int[Array, " B"]:
+    """Return `0 .. B - 1`, without a compiled program for each B."""
+    return jnp.asarray(np.arange(num_episodes, dtype=np.int32))
 
 
 def in_pieces(f: Callable[[T], R], batch: T) -> R:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
 # Products of a matrix product that take about as long as another number: libraries compute them, not XLA's own loops.
 PRODUCTS = 16
@@ -36,10 +36,14 @@ def work(program: Jaxpr) -> int:
         if inside:
             total += inside * operation.params.get("length", 1)
             continue
-        size = sum(math.prod(getattr(x.aval, "shape", ())) for x in operation.outvars)
+        size = sum(math.prod(_shape(x)) for x in operation.outvars)
         if operation.primitive.name == "dot_general":
             contracted = operation.params["dimension_numbers"][0][0]
-            products = math.prod(operation.invars[0].aval.shape[i] for i in contracted)
+            products = math.prod(_shape(operation.invars[0])[i] for i in contracted)
             size *= math.ceil(products / PRODUCTS)
         total += size
     return total
+
+
+def _shape(x: Var | Literal) -> tuple[int, ...]:
+    return getattr(x.aval, "shape", ())

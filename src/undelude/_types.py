@@ -31,7 +31,7 @@ Belief: TypeAlias = Sequence[tuple[Theta, float]]
 
 # What a task draws on: for type checkers only, because it needs Pillow.
 if TYPE_CHECKING:
-    from undelude._drawing.film import Frame as Frame
+    from undelude._drawing.frame import Frame as Frame
 else:
     Frame = Any
 

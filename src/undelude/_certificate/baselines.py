@@ -23,7 +23,7 @@ from undelude._certificate.rounds import reward_per_round
 from undelude._checks import check_count
 from undelude._compiled import compiled_for
 from undelude._distributions import Categorical, Symbols, divergences, num_symbols
-from undelude._pieces import in_pieces
+from undelude._pieces import in_pieces, numbers
 from undelude._process.process import InteractionProcess
 from undelude._rollout.scan import run_episode
 from undelude._tree import index
@@ -69,7 +69,7 @@ def measure_baselines(
     else:
         # A key that no episode was drawn from.
         key_gaps = jax.random.fold_in(key, num_episodes)
-        ids = np.arange(num_episodes, dtype=np.int32)
+        ids = numbers(num_episodes)
         found = in_pieces(lambda piece: _play_expert_and_exact_agents(process, key, piece, key_gaps, T), ids)
         best, uniform, note = _measure_best(process, key, min(num_episodes, MAX_EPISODES), T, found)
         found |= best
@@ -148,16 +148,19 @@ def _measure_best(
     depth, uniform = 0, None
     if isinstance(process.action_spec, Symbols):
         found["reward_constant"], uniform = _constant(process, key, num_episodes, num_rounds)
-        policies["one action, always taken"] = found["reward_constant"]
+        policies["a policy that always takes the same action"] = found["reward_constant"]
         depth = _affordable_depth(process, num_rounds)
     if depth > 0:
         plan = _rewards(process, PlanningAgent(process, depth), key, num_episodes, num_rounds)
         if depth >= num_rounds:
-            note = f"the best of all policies that are not shown theta (Bayes-optimal), over {num_episodes} episodes."
+            note = (
+                "an agent that plans to the end of the episode. No policy that is not shown theta earns more "
+                f"(Bayes-optimal). Measured over {num_episodes} episodes."
+            )
             return found | {"reward_best": plan}, uniform, note
-        policies[f"a plan {depth} of {num_rounds} rounds ahead"] = plan
+        policies[f"an agent that plans {depth} of the {num_rounds} rounds ahead"] = plan
     best = max(policies, key=lambda name: float(policies[name].mean()))
-    note = f"the best of the policies tried that are not shown theta: {best}. The optimum may be higher."
+    note = f"{best}. It earned the most of the policies that were tried without theta; a better one may exist."
     return found | {"reward_best": policies[best]}, uniform, note
 
 
@@ -252,7 +255,7 @@ def _rewards(
     process: InteractionProcess, actor: AbstractAgent | None, key: Array, num_episodes: int, num_rounds: int
 ) -> Float[Array, " B"]:
     """Return the rewards of an agent, or of the expert if there is none."""
-    ids = np.arange(num_episodes, dtype=np.int32)
+    ids = numbers(num_episodes)
     return in_pieces(lambda piece: _play(process, actor, key, piece, num_rounds), ids)
 
 

@@ -24,7 +24,7 @@ from undelude._certificate.verdict import Kind, judge
 from undelude._checks import check_key
 from undelude._process.process import InteractionProcess, check_process
 from undelude._rollout.host import play
-from undelude._rollout.rollout import rollout_once
+from undelude._rollout.rollout import run, run_once
 from undelude._types import Mark
 from undelude._versions import versions
 
@@ -288,7 +288,7 @@ def certify_with(
         episodes, P_A, P_O = play(process, agent, key=key, **size)
         predictions = P_A, P_O
     else:
-        episodes = rollout_once(process, agent, key=key, **size)
+        episodes = run(run_once, process, agent, key=key, **size)
         predictions = None
     # A key that no episode was drawn from.
     key_estimates = jax.random.fold_in(key, num_episodes)

@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
+from undelude._certificate.bound_checks import check_bounds
 from undelude._certificate.certificate import Certificate, delusion_gap
 from undelude._certificate.method_checks import check_methods
 from undelude._certificate.task_checks import (
-    check_bounds,
+    Finding,
     check_determinism,
     check_draw,
     check_finite,
@@ -31,8 +32,6 @@ from undelude._certificate.task_episodes import (
     player,
     probe,
     replay_under_others,
-    watch_first_round,
-    watch_rounds,
 )
 from undelude._checks import check_count, check_key
 from undelude._process.episodes import Episodes
@@ -108,13 +107,16 @@ def check_task(
     """Play a process as an imitator would, and look for errors that would make training on it worthless.
 
     In 64 episodes the expert of another theta acts, as an agent does that believes in a wrong theta. `check_task` looks
-    for methods that fail, draw random numbers themselves, or read outside an array; distributions that are not
-    normalised, or that give zero probability to their own samples; rewards and samples that are not finite; memories
-    that depend on theta although they declare not to; and theta where an agent can read it: in a `Given` part, which
-    counts as no evidence, or in the opening, so that nothing is hidden. It notes observations that never depend on
-    theta.
+    for methods that fail, that draw an action, an observation or a single number from a fixed key, or whose result
+    depends on an entry outside an array; distributions that are not normalised, or that give zero probability to their
+    own samples; rewards and samples that are not finite; memories that depend on theta although they declare not to;
+    and theta where an agent can read it: in a `Given` part, which counts as no evidence, or in the opening, so that
+    nothing is hidden.
 
-    Not looked for: reads outside an array in the branches and loops of `jax.lax`, and writes outside an array.
+    It notes what is right in some tasks and wrong in others: observations that never depend on theta; tables drawn from
+    a fixed key, or by a generator that is seeded in a method; slices that reach beyond an array, and writes outside it.
+
+    Not looked for: an entry outside an array that a method reads inside a `jax.vmap` of its own.
 
     Args:
         process: the task with its expert and prior.
@@ -141,14 +143,17 @@ def check_task(
     num_episodes = check_count("num_episodes", num_episodes)
     # First what needs no episodes: they could not be played, or would show the consequences in place of the cause.
     _raise_problems(process, check_reward(process))
-    _raise_problems(process, check_methods(process))
-    _raise_problems(process, check_bounds(process, watch_first_round(process), None))
+    findings = [*check_methods(process)]
+    _raise_problems(process, _problems(findings))
+    findings += check_bounds(process, None)
+    _raise_problems(process, _problems(findings))
     play = player(process, key, T)
     played = play()
     episodes, probes = played.episodes, probe(process, played, key)
+    findings += check_bounds(process, played)
     problems = [
         *check_determinism(played, play()),
-        *check_bounds(process, watch_rounds(process, played), played),
+        *_problems(findings),
         *check_say(process, episodes),
         *check_draw(process, episodes),
         *check_support(played, probes),
@@ -171,7 +176,12 @@ def check_task(
         notes=(),
     )
     on_expert = deluded.notes.get("expert") if deluded else None
-    return dataclasses.replace(report, notes=(*_remarks(report, on_expert), *_remarks_on_evidence(replayed)))
+    notes = dict.fromkeys(finding.text for finding in findings if not finding.is_problem)
+    return dataclasses.replace(report, notes=(*_remarks(report, on_expert), *_remarks_on_evidence(replayed), *notes))
+
+
+def _problems(findings: Iterable[Finding]) -> list[str]:
+    return [finding.text for finding in findings if finding.is_problem]
 
 
 def _remarks_on_evidence(replayed: Replayed) -> Iterable[str]:

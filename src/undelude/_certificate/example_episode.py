@@ -24,7 +24,7 @@ from undelude._process.episodes import Episodes
 from undelude._process.inference import expert_distributions, filter
 from undelude._process.process import InteractionProcess
 from undelude._rollout.host import play
-from undelude._rollout.rollout import rollout_once
+from undelude._rollout.rollout import run, run_once
 from undelude._tree import index
 
 # The agent and both exact agents.
@@ -82,7 +82,7 @@ def example_episode(
         episodes, P_A, _ = play(process, agent, key=key, **size)
         policies, beliefs = _read(process, None, fill_missing(episodes)[0], P_A)
     else:
-        episodes = rollout_once(process, agent, key=key, **size)
+        episodes = run(run_once, process, agent, key=key, **size)
         policies, beliefs = _read(process, agent, fill_missing(episodes)[0], None)
     exists = np.concatenate([np.ones((num_episodes, 1), bool), episodes.mask], axis=1)
     compared = policies or beliefs

@@ -1,7 +1,8 @@
 """Checks of single methods of task and expert, by reading the programs that JAX makes of them.
 
 JAX traces a method once and repeats the resulting program. A number that Python draws while it traces, and a number
-drawn from a fixed key, are therefore the same in every round and episode.
+drawn from a fixed key, are therefore the same in every round and episode. That is right for a table that is part of the
+task, and wrong for chance.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,16 +10,27 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
+from undelude._certificate.fixed_draws import (
+    draws_from_fixed_key,
+    executed_code,
+    generator_makers,
+    stands_for_chance,
+)
+from undelude._certificate.task_checks import Finding
 from undelude._errors import users_line
 from undelude._process.process import InteractionProcess
 from undelude._process.validation import first_Q_A, first_Q_O
+from undelude._programs import subprograms
 
 # Traces of each method that are compared with one another.
 NUM_TRACES = 8
-# The primitives that draw numbers from a key, which is their first argument.
-DRAWS = {"random_bits", "random_gamma", "threefry2x32", "rng_bit_generator"}
+# How a note on fixed numbers ends.
+RIGHT_FOR_A_TABLE = (
+    "which is right for a fixed table, better drawn once into a field of the task or expert. If they stand for chance, "
+    "draw through the distributions that Q_A and Q_O return."
+)
 
 
 class Method(NamedTuple):
@@ -62,26 +74,47 @@ def methods(process: InteractionProcess) -> list[Method]:
     return found + ([Method("transition", process.transition, (theta, w))] if process.transition else [])
 
 
-def check_methods(process: InteractionProcess) -> Iterator[str]:
-    """Check that no method draws random numbers itself, and that each can be traced."""
+def check_methods(process: InteractionProcess) -> Iterator[Finding]:
+    """Check that no method draws random numbers itself, and that each can be traced.
+
+    A problem are numbers that differ from trace to trace, and a draw from a fixed key that stands for chance
+    (`stand_for_chance`). Other draws from a fixed key, and generators that are seeded in a method, are noted.
+    """
+    shapes = {x.shape for x in jax.tree.leaves([spec.value for spec in process.specs])}
     for method in methods(process):
         try:
-            first, *others = (method.trace() for _ in range(NUM_TRACES))
+            with executed_code() as codes:
+                first = method.trace()
+            others = [method.trace() for _ in range(NUM_TRACES - 1)]
         except Exception as error:
-            yield f"{method.name} fails: {type(error).__name__}: {error}{users_line(error)}"
+            yield Finding(f"{method.name} fails: {type(error).__name__}: {error}{users_line(error)}")
             continue
         numbers = list(_numbers(first))
         if any(list(_numbers(other)) != numbers for other in others):
-            yield (
+            yield Finding(
                 f"{method.name} draws random numbers in Python, such as random.random() or np.random. JAX runs the "
                 "Python code once and repeats the numbers in every round and episode. Draw only through the "
                 "distributions that Q_A and Q_O return; draw fixed numbers once, into a field of the task or expert."
             )
-        if _draws_from_fixed_key(first.jaxpr, set(first.jaxpr.invars)):
-            yield (
-                f"{method.name} draws random numbers from a fixed key, such as jax.random.key(0): they are the same in "
-                "every round and episode. Draw only through the distributions that Q_A and Q_O return; draw fixed "
-                "numbers once, into a field of the task or expert."
+        elif makers := generator_makers(codes):
+            yield Finding(
+                f"{method.name} draws random numbers in Python from a seeded generator ({', '.join(makers)}). They are "
+                f"the same in every round and episode, {RIGHT_FOR_A_TABLE}",
+                is_problem=False,
+            )
+        draws = draws_from_fixed_key(first.jaxpr)
+        if any(stands_for_chance(draw, shapes) for draw in draws):
+            yield Finding(
+                f"{method.name} draws an action, an observation or a single number from a fixed key, such as "
+                "jax.random.key(0). It is the same in every round and episode. Draw only through the distributions "
+                "that Q_A and Q_O return; draw fixed numbers once, into a field of the task or expert."
+            )
+        elif draws:
+            listed = ", ".join(str(list(draw.shape)) for draw in draws)
+            yield Finding(
+                f"{method.name} draws random numbers from a fixed key, such as jax.random.key(0), of shape {listed}. "
+                f"They are the same in every round and episode, {RIGHT_FOR_A_TABLE}",
+                is_problem=False,
             )
 
 
@@ -108,35 +141,3 @@ def _plain(x: Any) -> object:
         x = jax.random.key_data(x)
     array = np.asarray(x)
     return array.shape, array.dtype.str, array.tobytes()
-
-
-def subprograms(x: object) -> Iterator[ClosedJaxpr | Jaxpr]:
-    """Yield the programs in a parameter of an operation."""
-    if isinstance(x, ClosedJaxpr | Jaxpr):
-        yield x
-    elif isinstance(x, tuple | list):
-        for item in x:
-            yield from subprograms(item)
-
-
-def _draws_from_fixed_key(jaxpr: Jaxpr, changing: set[Any]) -> bool:
-    """Return whether a program draws from a key that does not depend on the variables `changing`, which grow."""
-    for equation in jaxpr.eqns:
-        changes = [isinstance(x, Var) and x in changing for x in equation.invars]
-        if equation.primitive.name in DRAWS and not any(changes):
-            return True
-        for inner in _inner(equation):
-            # The operands of a loop or a call are the last of the inputs of its equation.
-            arguments = zip(reversed(inner.invars), reversed(changes), strict=False)
-            inside = {variable for variable, change in arguments if change}
-            if _draws_from_fixed_key(inner, inside):
-                return True
-        if any(changes):
-            changing.update(equation.outvars)
-    return False
-
-
-def _inner(equation: JaxprEqn) -> Iterator[Jaxpr]:
-    for x in equation.params.values():
-        for inner in subprograms(x):
-            yield inner.jaxpr if isinstance(inner, ClosedJaxpr) else inner

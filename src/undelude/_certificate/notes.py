@@ -6,6 +6,8 @@ from undelude._certificate.quantity import Quantity
 
 # Notes that do not belong to a quantity, with the word before them, the most important first.
 REMARKS = {"imitation": "Warning", "expert": "Note"}
+# Names of quantities that the tables show by other words.
+NAMES = {"reward_best": "best known without theta (reward_best)"}
 
 
 def describe_notes(quantities: Mapping[str, Quantity], notes: Mapping[str, str]) -> list[str]:
@@ -22,7 +24,7 @@ def describe_notes(quantities: Mapping[str, Quantity], notes: Mapping[str, str])
             names.setdefault(note, []).append(name)
     lines = []
     for note, (first, *others) in names.items():
-        name = f"{first} and {len(others)} more" if others else first
+        name = NAMES.get(first, first) + (f" and {len(others)} more" if others else "")
         is_missing = first in quantities and quantities[first].value is None
         lines.append((is_missing, f"{f'Not measured, {name}' if is_missing else name}: {note}"))
     return remarks + [line for _, line in sorted(lines, key=lambda x: x[0])]

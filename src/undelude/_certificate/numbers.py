@@ -34,8 +34,11 @@ def with_error(q: Quantity) -> str:
     if q.value is None or math.isinf(q.value) or not q.standard_error or not math.isfinite(q.standard_error):
         return short(q.value)
     decimals = min(max(1 - math.floor(math.log10(q.standard_error)), 0), MAX_DECIMALS)
-    if abs(q.value) + q.standard_error < 0.5 * 10**-MAX_DECIMALS:
+    least = 0.5 * 10**-MAX_DECIMALS
+    if abs(q.value) + q.standard_error < least:
         return "0"
+    if q.standard_error < least:
+        return _fixed(q.value, decimals)
     # A line may break before the sign, never after it.
     return f"{_fixed(q.value, decimals)} ±\N{NO-BREAK SPACE}{_fixed(q.standard_error, decimals)}"
 

@@ -5,11 +5,11 @@ constructor does not look at.
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from undelude._certificate.bounds import Read
 from undelude._certificate.task_episodes import Played, Probe, Replayed
 from undelude._checks import TOLERANCE
 from undelude._errors import users_line
@@ -20,6 +20,18 @@ from undelude._tree import signature
 
 # Relative difference up to which two numbers count as equal.
 SAME = 1e-5
+
+
+class Finding(NamedTuple):
+    """A message of a check.
+
+    Attributes:
+        text: names the method, the round, what is wrong, and what to do.
+        is_problem: whether the task is refused; otherwise the finding is right in some tasks and wrong in others.
+    """
+
+    text: str
+    is_problem: bool = True
 
 
 def check_reward(process: InteractionProcess) -> Iterator[str]:
@@ -46,34 +58,6 @@ def check_determinism(played: Played, again: Played) -> Iterator[str]:
                 "keeps state. Draw only through the distributions that Q_A and Q_O return, and keep all state in the "
                 "memories."
             )
-
-
-def check_bounds(process: InteractionProcess, reads: dict[str, list[Read]], played: Played | None) -> Iterator[str]:
-    """Check that no method reads outside an array.
-
-    Args:
-        process: the process.
-        reads: by method, with a leading axis K of thetas or `[B, T]` of the rounds of `played`.
-        played: the episodes; None for an axis of thetas.
-    """
-    for name, found in reads.items():
-        for read in found:
-            is_outside = np.asarray(read.is_outside)
-            if not is_outside.any():
-                continue
-            at = tuple(np.argwhere(is_outside)[0])
-            index, length = int(read.index[at]), int(read.length[at])
-            if played is None:
-                theta = jax.tree.map(lambda x, i=at[0]: np.asarray(x)[i].tolist(), process.thetas)
-                where = f"with theta {theta}"
-            else:
-                where = _locate(is_outside, played, name)
-            yield (
-                f"{name} reads entry {index} of an axis of length {length}, {where}. JAX answers with the nearest "
-                f"entry instead, without an error. Count from 0 to {length - 1}. If it is meant, say so: "
-                'x.at[i].get(mode="clip") in place of x[i].'
-            )
-            break
 
 
 def check_say(process: InteractionProcess, episodes: Episodes) -> Iterator[str]:
@@ -108,7 +92,7 @@ def check_support(played: Played, probes: dict[str, Probe]) -> Iterator[str]:
         bad = ~np.isfinite(np.asarray(probe.log_prob))
         if bad.any():
             yield (
-                f"{name} gives zero probability to its own sample, {_locate(bad, played, name)}: its sample and its "
+                f"{name} gives zero probability to its own sample, {locate(bad, played, name)}: its sample and its "
                 "log_prob disagree, or it contains NaN."
             )
 
@@ -118,10 +102,10 @@ def check_normalisation(played: Played, probes: dict[str, Probe]) -> Iterator[st
     for name, probe in probes.items():
         x = np.asarray(probe.excess)
         if (bad := np.isnan(x)).any():
-            where = _locate(bad, played, name)
+            where = locate(bad, played, name)
             yield f"{name} contains NaN, {where}: the logarithm of a negative probability, or a division by zero."
         if (bad := x >= TOLERANCE).any():
-            where = _locate(bad, played, name)
+            where = locate(bad, played, name)
             yield (
                 f"{name} does not sum to one, {where} (off by {x[bad].max():.3g}). Categorical(log_probs=) takes "
                 "log-probabilities as they are; use logits= to normalise."
@@ -142,7 +126,7 @@ def check_finite(played: Played) -> Iterator[str]:
             if num_axes == 2:
                 bad &= np.asarray(episodes.mask)
             if bad.any():
-                yield f"{name} {what}, {_locate(bad, played, name)}."
+                yield f"{name} {what}, {locate(bad, played, name)}."
 
 
 def check_given_parts(replayed: Replayed) -> Iterator[str]:
@@ -186,7 +170,7 @@ def _failure(method: str, error: Exception) -> str:
     return f"{method} fails: {type(error).__name__}: {error}{users_line(error)}"
 
 
-def _locate(bad: np.ndarray, played: Played, method: str) -> str:
+def locate(bad: np.ndarray, played: Played, method: str) -> str:
     """Return the first round in which `bad`, `[B]` or `[B, T]`, is true, and the theta that the method was given."""
     episode, *rounds = (int(i) for i in np.argwhere(bad)[0])
     if method.startswith("expert"):

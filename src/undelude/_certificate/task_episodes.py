@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from undelude._agents.base import AbstractAgent
-from undelude._certificate.bounds import Read, watch
 from undelude._distributions import AbstractDistribution, Categorical, Given, Joint, excess_mass
 from undelude._process.episodes import Episodes
 from undelude._process.process import InteractionProcess
@@ -147,62 +146,6 @@ def probe(process: InteractionProcess, played: Played, key: Key[Array, ""]) -> d
         return probes
 
     return jax.jit(jax.vmap(one))(played, jax.random.split(key, EPISODES))
-
-
-def watch_first_round(process: InteractionProcess) -> dict[str, list[Read]]:
-    """Return the reads of each method in a first round under each theta, leading axis K; {} if Theta is continuous."""
-    if not process.finite:
-        return {}
-    task, expert = process.task, process.expert
-
-    def one(theta: Theta, key: Key[Array, ""]) -> dict[str, list[Read]]:
-        reads = {}
-        w, reads["task.init"] = watch(task.init, theta)
-        e, reads["expert.init"] = watch(expert.init, theta)
-        if process.opening:
-            o = task.Q_O(theta, w).sample(key)
-            w, e = task.g_O(theta, o, w), expert.g_O(theta, o, e)
-        a = expert.Q_A(theta, e).sample(key)
-        return reads | _watch_round(process, theta, theta, w, e, a, task.Q_O(theta, task.g_A(theta, a, w)).sample(key))
-
-    return jax.jit(jax.vmap(one))(process.thetas, jax.random.split(jax.random.key(0), process.num_thetas))
-
-
-def watch_rounds(process: InteractionProcess, played: Played) -> dict[str, list[Read]]:
-    """Return the reads of each method in the episodes, `[B, T]`; none counts in a round that does not exist."""
-
-    def one(played: Played) -> dict[str, list[Read]]:
-        episode, acting = played.episodes, process.theta_value(played.acting_theta)
-        states, of_actor = replay(process, episode), replay(process, episode, theta=acting)
-
-        def round(t: Array) -> dict[str, list[Read]]:
-            theta, w, a, o = index((states.theta, states.w, episode.actions, episode.observations), t)
-            reads = _watch_round(process, theta, acting, w, index(of_actor.e, t), a, o)
-            exists = episode.mask[t]
-            return {
-                name: [x._replace(is_outside=x.is_outside & exists) for x in found] for name, found in reads.items()
-            }
-
-        return jax.vmap(round)(jnp.arange(episode.num_rounds))
-
-    return jax.jit(jax.vmap(one))(played)
-
-
-def _watch_round(
-    process: InteractionProcess, theta: Theta, acting: Theta, w: Memory, e: Memory, a: Action, o: Observation
-) -> dict[str, list[Read]]:
-    """Return the reads of each method in one round: of the task under `theta`, of the expert under `acting`."""
-    task, expert, reads = process.task, process.expert, {}
-    w, reads["task.g_A"] = watch(task.g_A, theta, a, w)
-    _, reads["task.Q_O"] = watch(task.Q_O, theta, w)
-    _, reads["task.reward"] = watch(task.reward, theta, w, a, o)
-    w, reads["task.g_O"] = watch(task.g_O, theta, o, w)
-    _, reads["expert.Q_A"] = watch(expert.Q_A, acting, e)
-    e, reads["expert.g_A"] = watch(expert.g_A, acting, a, e)
-    _, reads["expert.g_O"] = watch(expert.g_O, acting, o, e)
-    if process.transition is not None:
-        _, reads["transition"] = watch(process.transition, theta, w)
-    return reads
 
 
 def replay_under_others(process: InteractionProcess, episodes: Episodes, key: Key[Array, ""]) -> Replayed:

@@ -75,7 +75,7 @@ def judge(quantities: Mapping[str, Quantity]) -> Verdict:
     reading = (
         f"The two distances compare the agent's predictions with the exact ones, as {KL} per action on histories that "
         "the agent produced. The interventional answer treats the agent's actions as interventions; the deluded answer "
-        "treats them as evidence about theta."
+        "treats them as evidence about theta, which the expert knows and the agent does not."
     )
     if kind == "agree":
         reading += " On these histories both answers agree, so delusion would not show."

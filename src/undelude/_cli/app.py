@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated, get_args
 
 import tyro
@@ -19,6 +20,8 @@ from undelude._cli.errors import CommandError, ExitCode, UsageError, explain
 from undelude._cli.options import Call, Certify, Check, Export, Paper, Play, Report, Tasks, Train
 from undelude._cli.streams import open_closed_streams
 from undelude._errors import users_line
+from undelude._named_tasks import SETTINGS
+from undelude._runs.config import Config
 from undelude._runs.errors import RunError
 from undelude._user_code import UnknownNameError, UserCodeError
 
@@ -82,9 +85,7 @@ def _run(args: list[str]) -> int:
             print(f"undelude {version('undelude')}")
             return int(ExitCode.OK)
         _check_command(args)
-        command = tyro.cli(
-            Command, prog="undelude", description=DESCRIPTION, args=args, config=(tyro.conf.FlagCreatePairsOff,)
-        )
+        command = _parse(args)
         command.check()
         # Before JAX is imported: XLA's alarms, such as that a program compiles slowly, ask for bug reports to XLA.
         if not os.environ.get("UNDELUDE_DEBUG"):
@@ -112,6 +113,17 @@ def _run(args: list[str]) -> int:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return int(ExitCode.FAILED)
         return _fail(explain(error), ExitCode.FAILED)
+
+
+def _parse(args: list[str]) -> Command:
+    """Return the command; the help of `undelude train TASK` shows the settings of the task as defaults."""
+    flags = (tyro.conf.FlagCreatePairsOff,)
+    task = next((x for x in args if x in SETTINGS), None)
+    if args[:1] == ["train"] and task is not None and {"-h", "--help"} & {*args}:
+        default = Train(Config(task, **SETTINGS[task]), out=Path())
+        object.__setattr__(default, "out", tyro.MISSING)  # Required, and no path.
+        return tyro.cli(Train, prog="undelude train", args=["--help"], default=default, config=flags)
+    return tyro.cli(Command, prog="undelude", description=DESCRIPTION, args=args, config=flags)
 
 
 def _check_command(args: list[str]) -> None:

@@ -44,8 +44,9 @@ def _certify_run(options: Certify) -> ExitCode:
         with run.locked(), interrupts, working(console, "certifying"):
             agent = run.load_agent()
             process = make(run.config.task)
-            size = {"num_episodes": options.num_episodes}
-            certificate = interrupts.run(lambda: make_certificate(agent, process, run.config, **size))
+            certificate = interrupts.run(
+                lambda: make_certificate(agent, process, run.config, num_episodes=options.num_episodes)
+            )
             with interrupts.held():
                 run.write_certificate(certificate)
             write_film(run, agent, process, console, interrupts)

@@ -15,9 +15,7 @@ from undelude._certificate.example_episode import example_entries
 from undelude._cli.errors import explain
 from undelude._cli.interrupts import Interrupts
 from undelude._cli.options import NUM_EPISODES
-from undelude._drawing.film import write_gif
 from undelude._process.process import InteractionProcess
-from undelude._report.actors import film_of_actors
 from undelude._runs.config import Config
 from undelude._runs.directory import RunDirectory
 from undelude._runs.layout import FILM, MOST
@@ -82,6 +80,10 @@ def write_film(
     run: RunDirectory, agent: AbstractAgent, process: InteractionProcess, console: Console, interrupts: Interrupts
 ) -> None:
     """Write `episode.gif` if the task has a drawing; print an error in the drawing, but do not raise it."""
+    # Matplotlib and Pillow load slowly.
+    from undelude._drawing.gif import write_gif
+    from undelude._report.actors import film_of_actors
+
     try:
         frames = interrupts.run(lambda: film_of_actors(process, agent, key=keys(run.config)["certificate"]))
         if frames is None:

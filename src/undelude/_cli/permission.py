@@ -13,10 +13,11 @@ def check_may_call_task(run: RunDirectory, named: str | None, *, command: str) -
         command: the command without the option that names it, for the error message.
     """
     task = run.config.task
-    if named is None and not run.may_call_task:
+    if named is None and run.distrust is not None:
         raise UsageError(
             f"{run.config_file} would have undelude import and call {task}, and nothing shows that you made this run "
-            f"on this machine with this module. If you trust that function, name it: {command} --task {task}"
+            f"on this machine with this module: {run.distrust}. If you trust that function, name it: {command} --task "
+            f"{task}"
         )
     if named is not None and named != task:
         raise UsageError(f"--task {named} contradicts {run.config_file}, which says {task}: leave it out.")

@@ -1,21 +1,23 @@
-"""Ctrl-C while the modules of a command are imported."""
+"""Ctrl-C while the modules of a command are imported. This module is the first, and imports next to nothing itself."""
 
-import contextlib
 import signal
-import threading
-from collections.abc import Iterator
 
 
-@contextlib.contextmanager
-def ending_quietly() -> Iterator[None]:
-    """Let Ctrl-C end the process in the block as the shell expects, without a traceback from inside an import."""
-    if threading.current_thread() is not threading.main_thread() or (
-        signal.getsignal(signal.SIGINT) is not signal.default_int_handler
-    ):
-        yield
-        return
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def end_quietly() -> bool:
+    """Let Ctrl-C end the process as the shell expects, without a traceback from inside an import.
+
+    Returns:
+        Whether this was done. It is not in a thread, nor if Ctrl-C has another handler than Python's.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        return False
     try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    except ValueError:  # Not the main thread.
+        return False
+    return True
+
+
+def raise_again() -> None:
+    """Let Ctrl-C raise `KeyboardInterrupt` again."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)

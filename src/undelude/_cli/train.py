@@ -25,6 +25,7 @@ from undelude._cli.options import NUM_EPISODES, Call, Train
 from undelude._cli.seeds import run_seeds
 from undelude._cli.session import UPDATES, Session, teach_run
 from undelude._cli.tables import print_certificate
+from undelude._named_tasks import SETTINGS
 from undelude._process.process import InteractionProcess
 from undelude._rollout.rollout import rollout
 from undelude._runs.checkpoints import updates_in
@@ -44,6 +45,7 @@ EPISODES_FOR_UNITS = 256
 
 def run(options: Train, call: Call) -> ExitCode:
     """Run the command."""
+    options = with_settings(options, call.args)
     cluster = distributed.Cluster(options.coordinator, options.num_processes, options.process_id, options.join_timeout)
     if not options.distributed:
         cluster.check_unused()
@@ -60,6 +62,21 @@ def run(options: Train, call: Call) -> ExitCode:
     with distributed.name_lost_process():
         cluster.join(dataclasses.asdict(options.config) | {"resume": options.resume})
         return _lead(options, call) if distributed.is_first() else _follow()
+
+
+def with_settings(options: Train, args: Sequence[str]) -> Train:
+    """Return the options with the settings of the task in place of the defaults that the command line leaves."""
+    task = options.config.task
+    if task not in SETTINGS:
+        return options
+    return dataclasses.replace(options, config=_parse_with_defaults(options, args, Config(task, **SETTINGS[task])))
+
+
+def _parse_with_defaults(given: Train, args: Sequence[str], config: Config) -> Config:
+    """Return the options of the run in the arguments of the command, with others as their defaults."""
+    flags = dict.fromkeys(("resume", "json", "tensorboard", "distributed"), False)
+    default = dataclasses.replace(given, config=config, **flags)
+    return tyro.cli(Train, args=args, default=default, config=(tyro.conf.FlagCreatePairsOff,)).config
 
 
 def _run_seeds(options: Train, call: Call) -> ExitCode:
@@ -227,9 +244,7 @@ def _stored_config(run: RunDirectory, args: Sequence[str], given: Train) -> Conf
     Raises:
         UsageError: an option on the command line differs from the stored one.
     """
-    flags = dict.fromkeys(("resume", "json", "tensorboard", "distributed"), False)
-    stored = dataclasses.replace(given, config=run.config, **flags)
-    merged = tyro.cli(Train, args=args, default=stored, config=(tyro.conf.FlagCreatePairsOff,)).config
+    merged = _parse_with_defaults(given, args, run.config)
     rows = run.read_metrics()
     is_finished = bool(rows) and rows[-1]["update"] == run.config.steps
     for field in dataclasses.fields(Config):

@@ -1,1 +1,1 @@
-"""Drawing: `Svg` for figures in pages, `Frame` for the frames of a film."""
+"""Drawing: `Svg` for figures in pages, `Frame` and `Film` for films of episodes."""

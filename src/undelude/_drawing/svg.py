@@ -9,12 +9,14 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from undelude._drawing.colours import INK, MUTED, VARIABLES
+from undelude._drawing.colours import INK, MUTED, ON_WHITE, VARIABLES
 
 # Width in inches and font size in points; small, so that a phone hardly shrinks a figure.
 WIDTH, FONT = 4.2, 9.5
 GREEK = {"Theta": "\N{GREEK CAPITAL LETTER THETA}", "theta": "\N{GREEK SMALL LETTER THETA}"}
 SUBSCRIPTS = {ord("0") + i: 0x2080 + i for i in range(10)}
+
+VIEW_BOX = re.compile(r'viewBox="0 0 ([\d.]+) ([\d.]+)"')
 
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -65,6 +67,22 @@ def to_figure(figure: Figure, name: str, alt: str) -> Svg:
     for colour, variable in VARIABLES.items():
         svg = svg.replace(colour, f"var(--{variable})")
     return Svg(svg.replace("<svg", f'<svg role="img" aria-label="{escape(alt)}"', 1).strip(), alt)
+
+
+def to_file(*figures: Svg) -> str:
+    """Return figures side by side as an SVG document on white, with the colours in place of the page's variables."""
+    boxes = [(float(w), float(h)) for figure in figures for w, h in VIEW_BOX.findall(figure.svg)[:1]]
+    width, height = sum(w for w, _ in boxes), max(h for _, h in boxes)
+    label = f'role="img" aria-label="{escape(" ".join(figure.alt for figure in figures))}"'
+    parts, x = [], 0.0
+    for figure, (w, h) in zip(figures, boxes, strict=True):
+        inner = re.sub(r' role="img" aria-label="[^"]*"', "", figure.svg, count=1)
+        parts.append(inner.replace("<svg ", f'<svg x="{x:g}" width="{w:g}" height="{h:g}" ', 1))
+        x += w
+    names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    background = f'<rect width="{width:g}" height="{height:g}" fill="{ON_WHITE["paper"]}"/>'
+    svg = f'<svg {names} {label} viewBox="0 0 {width:g} {height:g}">{background}{"".join(parts)}</svg>\n'
+    return re.sub(r"var\(--([\w-]+)\)", lambda m: ON_WHITE[m[1]], svg)
 
 
 def symbol(name: str) -> str:

@@ -11,7 +11,7 @@ from undelude._drawing.film import Film, film, side_by_side
 from undelude._pieces import PIECE
 from undelude._process.process import InteractionProcess
 from undelude._process.task import AbstractTask
-from undelude._rollout.rollout import rollout_once
+from undelude._rollout.rollout import run, run_once
 
 # Episodes from which the film is chosen; the agent's own are then those of the certificate's first piece.
 BEGINNINGS = PIECE
@@ -22,8 +22,7 @@ def film_of_actors(
 ) -> Film | None:
     """Draw side by side one episode each of the expert, the agent and the exact agents, with the same beginning.
 
-    With exact agents, the episode is the one of `BEGINNINGS` in which delusion costs the most reward. Films of episodes
-    that end early are prolonged by their last frame.
+    With exact agents, the episode is the one of `BEGINNINGS` in which delusion costs the most reward.
 
     Returns:
         None if the task has no drawing of its own.
@@ -35,13 +34,13 @@ def film_of_actors(
         actors |= {f"exact, {mark}": ExactAgent(process, mark) for mark in MARKS}
     size = {"key": key, "num_episodes": BEGINNINGS}
     episodes = {
-        title: rollout_once(process, actor, executor="agent" if actor else "expert", **size)
+        title: run(run_once, process, actor, executor="agent" if actor else "expert", **size)
         for title, actor in actors.items()
     }
     shown = 0
     if process.finite:
         earned = [np.asarray(episodes[f"exact, {mark}"].reward).sum(-1) for mark in MARKS]
         shown = int(np.nan_to_num(earned[0] - earned[1], nan=-np.inf).argmax())
-    films = [film(process, x, episode=shown, title=title, size=200) for title, x in episodes.items()]
-    length = max(map(len, films))
-    return side_by_side([np.concatenate([x, np.repeat(x[-1:], length - len(x), axis=0)]) for x in films])
+    title = f"{process.name}: one beginning, {'four' if process.finite else 'two'} actors"
+    films = [film(process, x, episode=shown, title=actor, size=200) for actor, x in episodes.items()]
+    return side_by_side(films, title=title)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from undelude._certificate.certificate import Certificate
 from undelude._certificate.example_episode import example_entries
-from undelude._drawing.film import write_gif
+from undelude._drawing.gif import write_gif
 from undelude._files import write_atomically
 from undelude._report.actors import film_of_actors
 from undelude._report.page import render, write_report

@@ -23,6 +23,8 @@ from undelude._runs.example_episode import READERS
 from undelude._runs.layout import CERTIFICATE, METRICS, REPORT
 from undelude._runs.metrics import EPISODES_A_ROW
 
+# How an agent reads its own actions.
+MARKS = {"do": "interventions (do)", "see": "evidence (see)"}
 # Largest number of rows in the table of a figure; a longer table shows evenly spaced rows.
 MAX_TABLE_ROWS = 60
 
@@ -121,7 +123,8 @@ def _byline(run: RunContents) -> list[str]:
         done, steps = run.metrics[-1]["update"], config.get("steps")
         parts.append(f"{done} updates" if steps in (None, done) else f"{done} of {steps} updates")
     if certificate.get("own_actions"):
-        parts.append(f"reading its own actions as {certificate['own_actions']}")
+        mark = str(certificate["own_actions"])
+        parts.append(f"reading its own actions as {MARKS.get(mark, mark)}")
     return parts
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Key, PyTree
 from undelude._agents.base import AbstractAgent
 from undelude._agents.host import HostAgent
 from undelude._checks import as_numbers, check_count, check_probabilities
-from undelude._compiled import compiled
+from undelude._compiled import compiled, read_now
 from undelude._distributions import AbstractDistribution, Categorical, Spec, Symbols, num_symbols, spec_of
 from undelude._process.episodes import AGENT, EXPERT, Episodes
 from undelude._process.host_world import AbstractHostWorld, Prediction, World
@@ -29,20 +29,21 @@ class _Vmapped(AbstractHostWorld[State]):
 
     def __init__(self, world: AbstractWorld):
         self.world = world
+        self._begin, self._consult, self._respond = read_now(world, _begin, _consult, _respond)
         self.name, self.num_rounds, self.specs = world.name, world.num_rounds, world.specs
         self.opening, self.theta_changes, self.ends_early = world.opening, world.theta_changes, world.ends_early
 
     def begin(self, keys: Key[Array, " B"], theta: int | None = None) -> tuple[State, Observation | None]:
-        return _begin(self.world, keys, None if theta is None else jnp.asarray(theta, jnp.int32))
+        return self._begin(self.world, keys, None if theta is None else jnp.asarray(theta, jnp.int32))
 
     def theta(self, state: State) -> PyTree:
         return jax.vmap(self.world.theta)(state)
 
     def consult(self, state: State, keys: Key[Array, " B"]) -> tuple[Prediction, Action]:
-        return _consult(self.world, state, keys)
+        return self._consult(self.world, state, keys)
 
     def respond(self, state: State, a: Action, keys: Key[Array, " B"]) -> tuple[State, Observation, Array, Array]:
-        return _respond(self.world, state, a, keys)
+        return self._respond(self.world, state, a, keys)
 
 
 class _AbstractPlayer(abc.ABC):
@@ -112,6 +113,8 @@ class _TracedPlayer(_AbstractPlayer):
 
     def __init__(self, agent: AbstractAgent):
         self.agent = agent
+        functions = _read, _act, _predict_observation
+        self._read, self._act, self._predict_observation = read_now(agent, *functions)
 
     def init(self, num_episodes: int, num_rounds: int) -> Memory:
         one = self.agent.init(num_rounds=num_rounds)
@@ -121,17 +124,17 @@ class _TracedPlayer(_AbstractPlayer):
         self, m: Memory, a: Action | None, o: Observation | None, exists: Exists, t: int
     ) -> tuple[Prediction, Memory]:
         del t
-        return _read(self.agent, m, a, o, jnp.asarray(exists))
+        return self._read(self.agent, m, a, o, jnp.asarray(exists))
 
     def act(
         self, m: Memory, prediction: Prediction, keys: Key[Array, " B"], exists: Exists, t: int
     ) -> tuple[Action, Memory]:
         del prediction, exists, t
-        return _act(self.agent, m, keys)
+        return self._act(self.agent, m, keys)
 
     def predict_observation(self, m: Memory, a: Action | None, exists: Exists, t: int) -> Prediction:
         del exists, t
-        return _predict_observation(self.agent, m, a)
+        return self._predict_observation(self.agent, m, a)
 
 
 def play(

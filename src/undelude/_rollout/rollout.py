@@ -5,14 +5,13 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Int, Key
 
 from undelude._agents.base import AbstractAgent, check_mark
 from undelude._agents.host import HostAgent
 from undelude._checks import check_count, check_key, one_line
 from undelude._compiled import compiled, compiled_for
-from undelude._pieces import in_pieces
+from undelude._pieces import in_pieces, numbers
 from undelude._process.episodes import Episodes
 from undelude._process.host_world import World, check_world
 from undelude._process.world import AbstractWorld
@@ -51,32 +50,25 @@ def rollout(
             executes; theta is outside the support.
         TypeError: an argument is not a world, an agent or a key.
     """
-    return _play(_rollout, process, agent, key, num_episodes, num_rounds, executor, theta)
+    size = {"num_episodes": num_episodes, "num_rounds": num_rounds}
+    return run(_run_often, process, agent, key=key, executor=executor, theta=theta, **size)
 
 
-def rollout_once(
+def run(
+    program: Callable[..., Episodes],
     process: World,
     agent: AbstractAgent | HostAgent | None,
     *,
     key: Key[Array, ""],
     num_episodes: int,
     num_rounds: int | None = None,
-    executor: Literal["agent", "expert"] = "agent",
+    executor: str = "agent",
+    theta: int | None = None,
 ) -> Episodes:
-    """Return `rollout(...)`, by a program that is quicker to compile and slower to run: for measurements."""
-    return _play(_rollout_once, process, agent, key, num_episodes, num_rounds, executor, None)
+    """Return `rollout(...)` by one of two programs: `run_once` is quicker to compile, and slower to run.
 
-
-def _play(
-    program: Callable[..., Episodes],
-    process: World,
-    agent: AbstractAgent | HostAgent | None,
-    key: Key[Array, ""],
-    num_episodes: int,
-    num_rounds: int | None,
-    executor: str,
-    theta: int | None,
-) -> Episodes:
+    Measurements take `run_once`.
+    """
     check_world(process)
     check_key(key)
     if not isinstance(executor, str) or executor not in ("agent", "expert"):
@@ -101,7 +93,7 @@ def _play(
     # An array, so that another theta is not another trace.
     fixed = None if theta is None else jnp.asarray(theta, jnp.int32)
     # If the expert executes, the agent is not called: `predict` reads the episode afterwards.
-    ids = np.arange(num_episodes, dtype=np.int32)
+    ids = numbers(num_episodes)
     return program(process, actor, key, ids, num_rounds, fixed)
 
 
@@ -122,11 +114,12 @@ def _run_episodes(
     return jax.vmap(one)(ids)
 
 
-_rollout = compiled(_run_episodes)
-_rollout_piece = compiled_for(runs=50)(_run_episodes)
+_run_often = compiled(_run_episodes)
+_run_piece = compiled_for(runs=50)(_run_episodes)
 
 
-def _rollout_once(
-    world: AbstractWorld, actor: AbstractAgent | None, key: Array, ids: Int[np.ndarray, " B"], *settings: Any
+def run_once(
+    world: AbstractWorld, actor: AbstractAgent | None, key: Array, ids: Int[Array, " B"], *settings: Any
 ) -> Episodes:
-    return in_pieces(lambda piece: _rollout_piece(world, actor, key, piece, *settings), ids)
+    """Return the episodes `ids`, by a program that is quicker to compile, and slower to run."""
+    return in_pieces(lambda piece: _run_piece(world, actor, key, piece, *settings), ids)

@@ -70,7 +70,7 @@ class Config:
     """The options that determine a run, to the last bit on one machine."""
 
     task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")]
-    """A name from `undelude tasks`, or your own package.module:factory."""
+    """A name from `undelude tasks`, which also lists their settings, or your own package.module:factory."""
     agent: AgentName = "lstm"
     """Architecture of the agent."""
     hidden_size: WholeNumber = None

@@ -12,7 +12,7 @@ import jax
 from undelude._files import read_json, write_atomically
 from undelude._runs.config import Config, check_config
 from undelude._runs.layout import CONFIG, MOST, RESTORE, damaged
-from undelude._runs.seal import is_sealed, needs_seal, seal
+from undelude._runs.seal import needs_seal, seal, why_unsealed
 from undelude._versions import versions
 
 # The name of the digest of a configuration, in `config.json` and in all files that belong to it.
@@ -21,9 +21,11 @@ DIGEST = "config_digest"
 DIGITS = 16
 # The numbers of updates at which the run was finished before it was made longer.
 EARLIER = "earlier_steps"
+# The name of the digest of the numbers of updates, which only `config.json` has.
+# A finished run may be made longer, and its files still belong together, so that `config_digest` leaves them out.
+STEPS_DIGEST = "steps_digest"
 # Entries that do not determine the run, and that its digest leaves out.
-# A finished run may be made longer, and its files still belong together; so `steps` is one of them.
-ABOUT = ("devices", "versions", DIGEST, "seal", "steps", EARLIER)
+ABOUT = ("devices", "versions", DIGEST, STEPS_DIGEST, "seal", "steps", EARLIER)
 # Settings of JAX that decide the numbers of a run, with their types.
 NUMERICS: dict[str, type | UnionType] = {
     "jax_enable_x64": bool,
@@ -57,10 +59,10 @@ class ConfigFile:
         return config_digest(dataclasses.asdict(self.config) | self.numerics)
 
     @property
-    def may_call_task(self) -> bool:
-        """Whether the task is one of undelude's own, or this user made the run on this machine."""
+    def distrust(self) -> str | None:
+        """Why the task must not be called without permission; None if it is undelude's, or this user made the run."""
         task = self.config.task
-        return not needs_seal(task) or is_sealed(task, self.digest, self.seal)
+        return why_unsealed(task, self.digest, self.seal) if needs_seal(task) else None
 
 
 def numerics() -> dict[str, Any]:
@@ -75,7 +77,17 @@ def devices() -> str:
 
 def config_digest(settings: dict[str, Any]) -> str:
     """Return the digest of the entries of a `config.json` that determine a run."""
-    entries = {name: value for name, value in settings.items() if name not in ABOUT}
+    return _digest({name: value for name, value in settings.items() if name not in ABOUT})
+
+
+def digests(data: dict[str, Any]) -> dict[str, str]:
+    """Return the two digests of the entries of a `config.json`, by name."""
+    digest = config_digest(data)
+    steps = {DIGEST: digest, "steps": data.get("steps"), EARLIER: data.get(EARLIER, [])}
+    return {DIGEST: digest, STEPS_DIGEST: _digest(steps)}
+
+
+def _digest(entries: dict[str, Any]) -> str:
     canonical = json.dumps(entries, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:DIGITS]
 
@@ -85,10 +97,10 @@ def write_config(file: Path, config: Config, *, earlier_steps: tuple[int, ...] =
     content = ConfigFile(config, numerics(), versions() | {"devices": devices()}, earlier_steps=earlier_steps)
     digest = content.digest
     content = dataclasses.replace(content, seal=seal(config.task, digest) if needs_seal(config.task) else None)
-    about = {"devices": devices(), "versions": versions(), DIGEST: digest, "seal": content.seal}
     longer = {EARLIER: list(earlier_steps)} if earlier_steps else {}
-    data = dataclasses.asdict(config) | longer | content.numerics | about
-    write_atomically(file, (json.dumps(data, indent=2) + "\n").encode())
+    data = dataclasses.asdict(config) | longer | content.numerics
+    about = {"devices": devices(), "versions": versions(), **digests(data), "seal": content.seal}
+    write_atomically(file, (json.dumps(data | about, indent=2) + "\n").encode())
     return content
 
 
@@ -102,7 +114,8 @@ def read_settings(file: Path) -> dict[str, Any]:
     if not isinstance(data.get("task"), str):
         raise damaged(file, 'it does not name a task ("task")')
     _check_digest(file, data)
-    data.pop("seal", None)
+    for name in ("seal", STEPS_DIGEST):
+        data.pop(name, None)
     return data
 
 
@@ -113,7 +126,7 @@ def read_config(file: Path) -> ConfigFile:
         ValueError: the file is damaged or was edited; the message names the entry.
     """
     data = read_json(file, most=MOST[CONFIG], remedy=RESTORE)
-    hints = get_type_hints(Config) | NUMERICS | {DIGEST: str, "seal": str | None}
+    hints = get_type_hints(Config) | NUMERICS | {DIGEST: str, STEPS_DIGEST: str, "seal": str | None}
     for name in sorted((data.keys() - {"devices", "versions", EARLIER}) ^ hints.keys()):
         what = "is missing" if name in hints else "is unknown to this version of undelude"
         raise damaged(file, f"{name!r:.99} {what}")
@@ -138,10 +151,11 @@ def _check_digest(file: Path, data: dict[str, Any]) -> None:
     earlier = data.get(EARLIER, [])
     if not (isinstance(earlier, list) and all(type(x) is int and 0 < x < 2**31 for x in earlier)):
         raise damaged(file, f"{EARLIER!r} cannot be {earlier!r:.99}")
-    stated = data.get(DIGEST)
-    if stated is not None and stated != (actual := config_digest(data)):
-        called = f"; its task {data['task']!r:.99} was not called" if needs_seal(data["task"]) else ""
-        raise damaged(file, f"it was edited: {DIGEST} is {stated!r:.99}, and its entries give {actual!r}{called}")
+    for name, actual in digests(data).items():
+        stated = data.get(name)
+        if stated is not None and stated != actual:
+            called = f"; its task {data['task']!r:.99} was not called" if needs_seal(data["task"]) else ""
+            raise damaged(file, f"it was edited: {name} is {stated!r:.99}, and its entries give {actual!r}{called}")
 
 
 def _fits(value: Any, hint: Any) -> bool:

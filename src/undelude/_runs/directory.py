@@ -29,7 +29,8 @@ class RunDirectory:
         digest: of its configuration; its certificate, metrics, checkpoints and agent have the same.
         began_with: versions of the packages, and the devices, when the run began.
         earlier_steps: the numbers of updates at which the run was finished before it was made longer.
-        may_call_task: whether the task is one of undelude's own, or this user made the run on this machine.
+        distrust: why the task must not be called without permission; None if it is undelude's, or this user made the
+            run on this machine.
 
     Args:
         path: the folder; see `create` and `open`.
@@ -38,7 +39,7 @@ class RunDirectory:
 
     def __init__(self, path: Path, content: ConfigFile):
         self.path, self.config, self.began_with = path, content.config, content.began_with
-        self.numerics, self.digest, self.may_call_task = content.numerics, content.digest, content.may_call_task
+        self.numerics, self.digest, self.distrust = content.numerics, content.digest, content.distrust
         self.earlier_steps = content.earlier_steps
         self.config_file = path / layout.CONFIG
         self.metrics_file = path / layout.METRICS

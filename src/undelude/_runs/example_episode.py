@@ -20,7 +20,7 @@ class ExampleEpisode:
     Attributes:
         theta: `[T + 1]`, the true index before each round and after the last.
         opening: the observation before the first action, or None.
-        actions: `[T]`; if they are not symbols, `[T, D]`, the numbers of each.
+        actions: `[T]`, whole numbers if there are policies; if they are not symbols, `[T, D]`, the numbers of each.
         observations: `[T]`, or None if they are not plain symbols.
         descriptions: `T` observations in the task's words, or None if the task has none.
         rewards: `[T]`.
@@ -32,7 +32,7 @@ class ExampleEpisode:
 
     theta: Int[np.ndarray, " T1"]
     opening: Any
-    actions: Int[np.ndarray, " T"] | Float[np.ndarray, "T D"]
+    actions: Int[np.ndarray, " T"] | Float[np.ndarray, "T *D"]
     observations: Int[np.ndarray, " T"] | None
     descriptions: list[str] | None
     rewards: Float[np.ndarray, " T"]

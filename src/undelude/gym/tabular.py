@@ -101,7 +101,8 @@ def tabular_from_gymnasium(
     left_out = [left_out for _, left_out in unwrapped]
     for k, moves in _moves_of_each(bare, found).items():
         first = None if given is not None else {s for s, p in zip(tables[k].states, starts[k], strict=True) if p > 0}
-        left_out[k] += compare_with_steps(bare[k], moves, first, where[k], num_rounds)
+        shown = observe is None
+        left_out[k] += compare_with_steps(bare[k], moves, first, where[k], num_rounds=num_rounds, shows_states=shown)
     # One warning for all environments that leave out the same.
     named = {remark: at for at, remarks in reversed(list(zip(where, left_out, strict=True))) for remark in remarks}
     for remark, at in named.items():

@@ -87,14 +87,14 @@ class ArmTask(AbstractTask[Float[Array, "2 2"]]):
 
         for value, probability in belief:
             frame.disc(at(value), 0.46 * RADIUS, fill=frame.accent, opacity=probability, outline=frame.rule)
-        frame.disc(at(theta), 0.46 * RADIUS, outline=frame.ink)
+        frame.disc(at(theta), 0.46 * RADIUS, outline=frame.ink, label="hidden target")
         angles = np.cumsum(w[1])
         elbow = LINK * np.array([np.cos(angles[0]), np.sin(angles[0])])
         hand = elbow + LINK * np.array([np.cos(angles[1]), np.sin(angles[1])])
         frame.line([at((0, 0)), at(elbow), at(hand)], colour=frame.muted, width=0.03)
         for joint in ((0, 0), elbow):
             frame.disc(at(joint), 0.025, fill=frame.muted)
-        frame.disc(at(hand), 0.03, fill=frame.ink)
+        frame.disc(at(hand), 0.03, fill=frame.ink, label="hand")
 
     def say(self, o: Observation) -> str:
         """Name the bit: warmer or colder."""

@@ -72,9 +72,10 @@ class DoorsTask(AbstractTask[Doorstep]):
         for door, chance in enumerate(chances):
             left, right, middle = 0.05 + width * door, 0.05 + width * (door + 0.85), 0.05 + width * (door + 0.425)
             frame.box((left, 0.75 - 0.5 * chance), (right, 0.75), fill=frame.accent)
-            frame.box((left, 0.25), (right, 0.75), outline=frame.ink if door == opened else frame.rule)
+            frame.box((left, 0.25), (right, 0.75), outline=frame.rule)
             frame.text((middle, 0.82), "lock" if door == 0 else "prize" if door == int(theta) + 1 else "poison")
             if door == opened:
+                frame.box((left, 0.25), (right, 0.75), outline=frame.ink, label="opened door")
                 frame.text((middle, 0.18), "open", size=0.06)
 
     def say(self, o: Observation) -> str:

@@ -130,11 +130,11 @@ class GridTask(AbstractTask[Place]):
             corners = (x - side / 2, y - side / 2), (x + side / 2, y + side / 2)
             # The root keeps a belief that is spread over all cells visible.
             frame.box(*corners, fill=frame.accent, opacity=float(total[cell]) ** 0.5, outline=frame.rule)
-        frame.disc(middle(theta[-2:]), side * 0.42, outline=frame.ink)
+        frame.disc(middle(theta[-2:]), side * 0.42, outline=frame.ink, label="door" if self.walk.has_door else "goal")
         if self.walk.has_door and not w.has_key:
-            frame.disc(middle(theta[:2]), side * 0.25, outline=frame.muted)
+            frame.disc(middle(theta[:2]), side * 0.25, outline=frame.muted, label="key")
         frame.line([middle(w.before), middle(w.cell)], colour=frame.muted)
-        frame.disc(middle(w.cell), side * 0.24, fill=frame.ink)
+        frame.disc(middle(w.cell), side * 0.24, fill=frame.ink, label="walker")
 
     def say(self, o: Observation) -> str:
         """Name the bit: warmer or colder, goal or nothing."""

@@ -85,8 +85,8 @@ class MergeTask(AbstractTask[Ramp]):
             other = (0.06 + min(int(w.t) / self.passes, 1.0) * 0.6 + 0.3 * (int(w.t) >= self.passes), meets[1])
         share = min(int(w.place) / self.steps, 1.0)
         own = (0.1 + share * (meets[0] - 0.1), 0.62 + share * (meets[1] - 0.62))
-        frame.disc(other, 0.045, fill=frame.muted)
-        frame.disc(own, 0.04, fill=frame.ink)
+        frame.disc(other, 0.045, fill=frame.muted, label="other car")
+        frame.disc(own, 0.04, fill=frame.ink, label="driver")
         if w.end == CRASHED:
             frame.disc(meets, 0.1, outline=frame.alarm)
         words = {UNDER_WAY: "", MERGED: "merged", CRASHED: "crash"}[int(w.end)]

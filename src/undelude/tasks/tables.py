@@ -56,7 +56,9 @@ class TableTask(AbstractTask[Int[Array, ""]]):
         num_actions = self.log_probs.shape[1]
         for a in range(num_actions):
             centre, taken = (0.05 + 0.9 * (a + 0.425) / num_actions, 0.12), a == int(w)
-            frame.disc(centre, 0.05, fill=frame.ink if taken else None, outline=frame.rule)
+            frame.disc(centre, 0.05, outline=frame.rule)
+            if taken:
+                frame.disc(centre, 0.05, fill=frame.ink, label="last action")
         frame.bars([p for _, p in belief], framed=int(theta), top=0.25)
 
 

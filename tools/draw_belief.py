@@ -1,6 +1,6 @@
-"""Draws docs/figures/belief.svg, the picture of the README: one episode of the bandit, as two exact agents see it.
+"""Draws docs/figures/belief.svg, one episode of the bandit as two exact agents see it.
 
-    python tools/draw_readme.py    about ten seconds
+    python tools/draw_belief.py    about ten seconds
 
 The file is one SVG for light and dark: its colours are classes, and a media query replaces them.
 """
