@@ -35,7 +35,8 @@ def encode(process, text, length):
     """Return the words of an utterance as symbols, filled up with END."""
     words = process.task.grammar.words
     spelled = [words.index(word) for word in text.split()]
-    return np.array(spelled + [words.index(END)] * (length - len(spelled)), np.int32)
+    padding = [words.index(END)] if len(spelled) < length else []
+    return np.array(spelled + padding * (length - len(spelled)), np.int32)
 
 
 @pytest.mark.parametrize("mark", ["do", "see"])
@@ -68,6 +69,8 @@ def test_words_match_enumeration(mark):
     """By token, the next word is predicted by Bayes' rule over theta, within an utterance too."""
     process = menu("token", num_turns=2)
     agent, words = ud.ExactAgent(process, mark), process.task.grammar.words
+    f_A, f_O, g_O = (jax.jit(lambda *x, f=f: f(*x)) for f in (agent.f_A, agent.f_O, agent.g_O))
+    g_A = jax.jit(lambda a, m: agent.g_A(a, m, intervened=mark == "do"))
     spelled = [[*dish.split(), END] for dish in DISHES]
 
     def next_word(theta, said):
@@ -84,16 +87,16 @@ def test_words_match_enumeration(mark):
             said = []
             for word in spelled[d]:
                 expected = np.stack([next_word(theta, said) for theta in range(K)])
-                np.testing.assert_allclose(agent.f_A(m).probs, weights / weights.sum() @ expected, atol=1e-6)
-                m = agent.g_A(jnp.asarray(words.index(word)), m, intervened=mark == "do")
+                np.testing.assert_allclose(f_A(m).probs, weights / weights.sum() @ expected, atol=1e-6)
+                m = g_A(jnp.asarray(words.index(word)), m)
                 if mark == "see":
                     weights = weights * expected[:, words.index(word)]
                 said.append(word)
                 symbol = SILENCE if word != END else (o if turn == 0 else GOODBYE + o)
                 reply = np.stack([replies(d, theta)[o] if word == END else 1.0 for theta in range(K)])
                 P_O = weights / weights.sum() @ reply
-                np.testing.assert_allclose(agent.f_O(m).probs[symbol], P_O, atol=1e-6)
-                m, weights = agent.g_O(jnp.asarray(symbol), m), weights * reply
+                np.testing.assert_allclose(f_O(m).probs[symbol], P_O, atol=1e-6)
+                m, weights = g_O(jnp.asarray(symbol), m), weights * reply
 
 
 def simulate(mark, *, num_turns, num_episodes=20_000):
@@ -160,7 +163,7 @@ def test_a_turn_and_its_words_are_different_actions():
     def believing(process):
         agent = ud.ExactAgent(process)
         m = agent.init(num_rounds=process.num_rounds)
-        return agent, type(m)(belief, m.w, m.e, m.impossible)
+        return agent, jax.tree.map(jnp.asarray, type(m)(belief, m.w, m.e, m.impossible))
 
     agent, m = believing(by_turn)
     P_A = agent.f_A(m)
@@ -192,7 +195,7 @@ def test_nonsense_names_no_dish():
     """Words with which no dish begins earn nothing, and the customer takes them for another dish."""
     process = menu("turn")
     task, a = process.task, jnp.asarray(encode(process, "soup fish", 2))
-    for theta in range(K):
+    for theta in map(jnp.asarray, range(K)):
         w = task.g_A(theta, a, task.init(theta))
         assert task.reward(theta, w, a, jnp.asarray(NO)) == 0
         np.testing.assert_allclose(task.Q_O(theta, w).probs, replies(None, theta), atol=1e-6)
