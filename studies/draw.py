@@ -3,7 +3,6 @@
 python studies/draw.py    a few seconds
 """
 
-import math
 import re
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,8 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
+from undelude._certificate.numbers import with_error
+from undelude._certificate.quantity import Quantity
 from undelude._cli.tasks import LSTM_UNITS
 from undelude._drawing.colours import DO, INK, MUTED, SEE
 from undelude._drawing.svg import STYLE, WIDTH, Svg, to_figure, to_file
@@ -138,10 +139,7 @@ def number(row: dict[str, Any] | None, name: str) -> str:
     if row is None or row[name] is None:
         return ""
     error = row.get("se" if name == "outcome" else f"{name}_se")
-    if error is None:
-        return f"{row[name]:.2g}"
-    digits = 3 if error == 0 else max(0, -math.floor(math.log10(error)))
-    return f"{row[name]:.{digits}f} ± {error:.{digits}f}"
+    return with_error(Quantity(row[name], error)).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def with_tables(text: str) -> str:

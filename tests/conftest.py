@@ -51,7 +51,7 @@ LONG = {"test_check_task.py", "test_crashes.py", "test_distributed.py", "test_fu
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--kills", type=int, default=3, help="kill so many training processes (tests/test_crashes.py)")
+    parser.addoption("--kills", type=int, default=1, help="kill so many training processes (tests/test_crashes.py)")
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -6,6 +6,7 @@ import functools
 import itertools
 import sys
 import types
+from importlib.metadata import version
 
 import equinox as eqx
 import jax
@@ -14,7 +15,8 @@ import numpy as np
 import pytest
 
 import undelude as ud
-from undelude._compiled import compiled
+from undelude._compiled import compiled, compiled_for
+from undelude._programs import work
 
 SHARE = 0.25
 SETTINGS = types.SimpleNamespace(share=0.25)
@@ -245,3 +247,29 @@ def test_python_loop_reads_once(monkeypatch):
 
     count(2)
     assert count(2) == count(6)
+
+
+def test_options_depend_on_the_work(monkeypatch):
+    """A program is optimised by the work of this call: a number that is no array, such as `num_rounds`, changes it."""
+    monkeypatch.setattr("undelude._compiled.KNOWN_JAXLIB", (version("jaxlib"),))
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    monkeypatch.setattr("undelude._compiled.LITTLE", 10_000)
+    monkeypatch.setattr("undelude._compiled.MUCH_OPTIONS", {"xla_cpu_option_of_programs_that_do_much": True})
+    monkeypatch.setattr("undelude._compiled.LITTLE_OPTIONS", {})
+    jax.config.update("jax_disable_most_optimizations", False)
+    try:
+        add = compiled_for(runs=10)(lambda x, n: jax.lax.fori_loop(0, n, lambda _, x: x + 1, x))
+    finally:
+        jax.config.update("jax_disable_most_optimizations", True)
+    assert add(jnp.zeros(10), 5).sum() == 50
+    with pytest.raises(Exception, match="programs_that_do_much"):
+        add(jnp.zeros(10), 500)
+
+
+def test_work_counts_numbers():
+    """Ten rounds of six sums, and four sums of 32 products, each worth two numbers."""
+    x = jnp.ones((2, 3))
+    loop = jax.make_jaxpr(lambda x: jax.lax.scan(lambda c, _: (c + x, None), x, length=10)[0])(x)
+    assert work(loop.jaxpr) == 10 * 6
+    product = jax.make_jaxpr(jnp.dot)(jnp.ones((2, 32)), jnp.ones((32, 2)))
+    assert work(product.jaxpr) == 4 * 2

@@ -1,6 +1,6 @@
 """Training that is killed or terminated, or that meets a full disk or a number that is not finite, loses nothing.
 
-`pytest tests/test_crashes.py -k kill --kills 20` kills twenty processes; the default is three.
+`pytest tests/test_crashes.py -k kill --kills 20` kills twenty processes; the default is one.
 """
 
 import contextlib

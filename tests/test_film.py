@@ -167,8 +167,14 @@ def test_gif_holds_every_frame(tmp_path):
         assert np.abs(picture.astype(int) - frame).mean() < 3
         assert np.abs(picture.astype(int) - frame).max() < 32
         assert (picture[(frame == 255).all(-1)] == 255).all()
-    with pytest.raises(ValueError, match="fps must be greater than 0, not 0"):
-        ud.write_gif(tmp_path / "still.gif", film, fps=0)
+    for fps in (0, -1, 50.1, 0.0015, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=f"fps must be from 0.001526 to 50, not {fps}"):
+            ud.write_gif(tmp_path / "still.gif", film, fps=fps)
+    none = Film(film.frames[:0])
+    with pytest.raises(ValueError, match="no frames"):
+        ud.write_gif(tmp_path / "still.gif", none)
+    with pytest.raises(ValueError, match=r"films\[1\] has none"):
+        ud.side_by_side([film, none])
 
 
 def test_palette_covers_every_frame(tmp_path):
@@ -238,6 +244,13 @@ def test_film_refuses_what_it_cannot_draw():
     episodes = ud.rollout(bandit, ud.ExactAgent(bandit), key=KEY, num_episodes=2)
     with pytest.raises(ValueError, match=r"from 0 to 1, .* not 2"):
         ud.film(bandit, episodes, episode=2)
+    with pytest.raises(TypeError, match=r"process must be an ud.InteractionProcess"):
+        ud.film(episodes, bandit)
+    with pytest.raises(TypeError, match=r"episodes must be ud.Episodes, the result of ud.rollout"):
+        ud.film(bandit, bandit)
+    with pytest.raises(ValueError, match=r"size must be at least 16 pixels, .* not 15"):
+        ud.film(bandit, episodes, size=15)
+    assert ud.film(bandit, episodes, size=16).array().shape[2] == 16
     prior = ud.Categorical(probs=jnp.full(5, 0.2))
     task = Undrawn(bandit.task.log_probs, bandit.task.rewards)
     endless = ud.InteractionProcess(prior, None, task, bandit.expert, 2)

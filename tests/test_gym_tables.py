@@ -602,7 +602,8 @@ def test_three_quarters_of_what_is_possible_are_enough():
     assert "a policy that is not shown theta earns 0.5" in note(q(-0.5), q(0.5), optimum=None)
     assert note(q(-0.5), q(-0.4), optimum=None) is None
     assert note(q(-1.0), q(-1.0), optimum=None) is None
-    assert note(q(-1.5), q(-1.5), optimum=None) is not None
+    assert "is the sign of the reward right?" in note(q(-1.5), q(-1.5), optimum=None)
+    assert "a lower temperature" in note(q(-1.01), q(0.5), optimum=None)
     assert describe_expert(q(0.0), q(9.0), uniform=None, optimum=None) is None
 
 

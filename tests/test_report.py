@@ -23,7 +23,7 @@ from processes import arm
 from undelude._certificate.example_episode import example_episode
 from undelude._certificate.numbers import short, with_error
 from undelude._certificate.quantity import Quantity
-from undelude._certificate.verdict import WORDS
+from undelude._certificate.verdict import WORDS, judge
 from undelude._cli.app import Command
 from undelude._report import write_report
 from undelude._report.words import story, verdict
@@ -199,6 +199,17 @@ def test_page_shows_all_numbers(finished: Path, sober: Files) -> None:
     assert "undelude train bandit --agent lstm --hidden-size 8" in text
 
 
+def test_page_shows_the_size_that_was_used(tmp_path: Path, sober: Files) -> None:
+    """The options leave it to the architecture, and `agent.json` has it; a damaged one costs the size alone."""
+    run = write(tmp_path, sober)
+    (run / "config.json").write_text(json.dumps(SETTINGS | {"hidden_size": None}))
+    (run / "agent").mkdir(exist_ok=True)
+    for text, shown in (('{"config": {"hidden_size": 24}}', "24"), ("{", "\N{EN DASH}")):
+        (run / "agent" / "agent.json").write_text(text)
+        assert f"hidden size{shown}" in read(run).text.replace("size ", "size")
+    assert "Theta here: which of five arms pays best" in read(run).text
+
+
 def test_headline_is_the_verdict(finished: Path, tmp_path: Path, sober: Files, deluded: Files) -> None:
     """The exact agent is sober and its twin deluded; the headline gives the distance to the other answer."""
     page, far = Page(finished.read_text(encoding="utf-8")), short(sober["action_kl_see"])
@@ -224,6 +235,22 @@ def test_verdict_allows_errors(tmp_path: Path, sober: Files, do: tuple, see: tup
     names = ("action_kl_do", "action_kl_do_se", "action_kl_see", "action_kl_see_se")
     changes = dict(zip(names, (*do, *see), strict=True))
     assert verdict(read_run(write(tmp_path, sober | changes))).kind == kind
+
+
+@pytest.mark.parametrize("name", ["action_kl_do", "action_tv_do_se"])
+def test_answers_agree_however_far_the_agent_is(name: str) -> None:
+    """Answers that are the same on every history have the same distances; one number that differs refutes that."""
+    task = ud.tasks.from_tables(prior=[0.5, 0.5], expert=[[0.9, 0.1]] * 2, task=[[[0.2, 0.8]] * 2, [[0.8, 0.2]] * 2])
+    agent = ud.HostAgent(lambda n: n, lambda m, a, o: (np.full((m, 2), 1 / 2), m))
+    quantities = dict(ud.certify(task, agent, key=jax.random.key(0), num_episodes=4, num_rounds=2).quantities)
+    errors = {f"action_{x}_{y}": 0.01 for x in ("kl", "tv") for y in ("do", "see")}
+    quantities |= {x: dataclasses.replace(quantities[x], standard_error=error) for x, error in errors.items()}
+    assert judge(quantities).kind == "agree"
+    assert quantities["action_kl_do"].value > 0.1
+    other = name.removesuffix("_se")
+    field = "standard_error" if name != other else "value"
+    changed = dataclasses.replace(quantities[other], **{field: getattr(quantities[other], field) * 1.01})
+    assert judge(quantities | {other: changed}).kind == "neither"
 
 
 def test_infinite_kl_is_judged_by_total_variation(tmp_path: Path, deluded: Files) -> None:

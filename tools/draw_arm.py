@@ -6,6 +6,7 @@ The episode is a typical one. Of `NUM_EPISODES` pairs of episodes, which share t
 one with the median difference in the number of rounds at the target, and the first of several.
 """
 
+import dataclasses
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +21,11 @@ NUM_EPISODES = 201
 # Enough for either arm to settle.
 NUM_ROUNDS = 40
 AGENTS: dict[Literal["do", "see"], str] = {"do": "sober", "see": "deluded"}
+FPS, FRAMES_PER_ROUND = 20, 3
+# In the first rounds, in which the agents make up their minds, each frame is shown this many times.
+SLOW_ROUNDS, SLOWER = 10, 3
+# The film stops after this round: the arms hardly move any more.
+LAST_ROUND = 25
 TITLE = "The same hidden target. The arm on the right takes its own moves for hints."
 
 
@@ -40,9 +46,12 @@ def typical(episodes: dict[Literal["do", "see"], ud.Episodes]) -> int:
 def main() -> None:
     """Write the film."""
     episodes, arm = play(), ud.tasks.arm()
-    look = {"episode": typical(episodes), "size": 357, "frames_per_round": 3}
+    look = {"episode": typical(episodes), "size": 357, "frames_per_round": FRAMES_PER_ROUND}
     films = [ud.film(arm, episodes[own_actions], title=title, **look) for own_actions, title in AGENTS.items()]
-    ud.write_gif(FILE, ud.side_by_side(films, title=TITLE), fps=20)
+    film = ud.side_by_side(films, title=TITLE)
+    slow, end = SLOW_ROUNDS * FRAMES_PER_ROUND, 1 + LAST_ROUND * FRAMES_PER_ROUND
+    shown = np.concatenate([np.arange(slow).repeat(SLOWER), np.arange(slow, end)])
+    ud.write_gif(FILE, dataclasses.replace(film, frames=film.frames[shown]), fps=FPS)
     print(f"Written to {FILE}.")
 
 

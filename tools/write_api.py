@@ -55,6 +55,8 @@ class Reference:
     def __init__(self, pages: dict[str, str]):
         self.package = load()
         self.page_of = {name: page for page, text in pages.items() for name, _ in BLOCK.findall(text)}
+        # The addresses of the methods of the class that is being written, by name.
+        self.methods: dict[str, str] = {}
 
     def page(self, name: str, text: str) -> str:
         """Return a page with the text of its names; each has a heading below the one that it stands under."""
@@ -74,6 +76,8 @@ class Reference:
         if thing.is_module:  # A function has the name of its module, such as `tasks.arm`.
             thing = thing[thing.name]
         thing = thing.final_target if thing.is_alias else thing
+        public = [x for x in thing.members.values() if not x.name.startswith("_") and x.docstring]
+        self.methods = {x.name: f"#{path}.{x.name}" for x in public if x.is_function}
         name = path.replace("undelude", "ud", 1)
         yield from self.heading(path, name.removeprefix("ud."), level)
         if thing.is_function:
@@ -84,7 +88,6 @@ class Reference:
             yield from self.signature(name, constructor(thing), None)
         yield from self.bases(thing, page)
         yield from self.docstring(thing, page)
-        public = [x for x in thing.members.values() if not x.name.startswith("_") and x.docstring]
         attributes = [x for x in public if x.is_attribute]
         if attributes:
             yield from ["**Properties**", ""]
@@ -151,12 +154,17 @@ class Reference:
         yield from (f"    {line}".rstrip() for line in lines[1:])
 
     def linked(self, text: str, page: str) -> str:
-        """Return a text in which each public name in backticks, outside code blocks, is a link to its place."""
+        """Return a text in which each public name in backticks, outside code blocks, is a link to its place.
+
+        In the text of a class, the name of one of its methods is a link to that, and not to a function of that name.
+        """
 
         def link(found: re.Match[str]) -> str:
             path = f"undelude.{found[1]}"
             if path not in self.page_of:
                 return found[0]
+            if found[1] in self.methods and found[0] == f"`{found[1]}`":
+                return f"[{found[0]}]({self.methods[found[1]]})"
             there = "" if self.page_of[path] == page else self.page_of[path]
             return f"[{found[0]}]({there}#{path})"
 

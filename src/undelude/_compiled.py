@@ -9,6 +9,7 @@ import dataclasses
 import dis
 import functools
 import hashlib
+import os
 import sys
 import threading
 import weakref
@@ -148,15 +149,17 @@ def _note_changes(before: Outside, after: Outside) -> None:
 
 def _optimised_by_work(program: Any, *, runs: int) -> Any:
     """Return a program that XLA optimises by the work it does, if its options are known and the user has set none."""
-    if version("jaxlib") not in KNOWN_JAXLIB or jax.config.values["jax_disable_most_optimizations"]:
+    is_set = any(name in os.environ.get("XLA_FLAGS", "") for name in LITTLE_OPTIONS)
+    if is_set or version("jaxlib") not in KNOWN_JAXLIB or jax.config.values["jax_disable_most_optimizations"]:
         return program
     jit: Any = eqx.filter_jit
     little, much = (jit(lambda *args: program(*args), compiler_options=x) for x in (LITTLE_OPTIONS, MUCH_OPTIONS))
     chosen: dict[Hashable, Any] = {}
 
     def run(*args: Any) -> Any:
-        arrays = eqx.filter(args, eqx.is_array)
-        key = jax.tree.structure(arrays), tuple((x.shape, x.dtype) for x in jax.tree.leaves(arrays))
+        if jax.default_backend() != "cpu":  # The limit is a measurement on CPUs.
+            return program(*args)
+        key = jax.tree.structure(eqx.filter(args, eqx.is_array)), tuple(map(_shape_or_value, jax.tree.leaves(args)))
         if key not in chosen:
             # JAX keeps this trace of `program`: the version that runs makes no other.
             jaxpr = eqx.filter_make_jaxpr(program)(*args)[0].jaxpr
@@ -164,6 +167,13 @@ def _optimised_by_work(program: Any, *, runs: int) -> Any:
         return chosen[key](*args)
 
     return run
+
+
+def _shape_or_value(x: Any) -> Hashable:
+    """Return what an argument adds to the choice of options."""
+    if hasattr(x, "shape"):
+        return x.shape, x.dtype
+    return x if isinstance(x, bool | int | float | str) else None
 
 
 def read_outside(tree: object) -> Outside:

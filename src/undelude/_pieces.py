@@ -1,4 +1,4 @@
-"""Batches in pieces of one size, so that one compiled program serves batches of many sizes."""
+"""Large batches in pieces of one size, so that one compiled program serves batches of many sizes."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -15,7 +15,7 @@ R = TypeVar("R")
 PIECE = 256
 
 
-def numbers(num_episodes: int) -> Int[Array, " B"]:
+def episode_ids(num_episodes: int) -> Int[Array, " B"]:
     """Return `0 .. B - 1`, without a compiled program for each B."""
     return jnp.asarray(np.arange(num_episodes, dtype=np.int32))
 

@@ -84,6 +84,7 @@ class ExactAgent(AbstractExactAgent[Belief]):
     Raises:
         TypeError: Theta is continuous.
 
+    >>> import jax.numpy as jnp
     >>> import undelude as ud
     >>> frog = ud.tasks.prize_or_frog()
     >>> def after_opening_box_1(agent):

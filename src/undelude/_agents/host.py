@@ -49,8 +49,9 @@ class HostAgent:
         ValueError: `own_actions` is not a mark.
 
     >>> import jax
+    >>> import numpy as np
     >>> import undelude as ud
-    >>> uniform = HostAgent(lambda num_episodes: num_episodes, lambda m, a, o: (np.full((m, 5), 0.2), m))
+    >>> uniform = ud.HostAgent(lambda num_episodes: num_episodes, lambda m, a, o: (np.full((m, 5), 0.2), m))
     >>> bandit = ud.tasks.bandit(num_rounds=3)
     >>> report = ud.certify(bandit, uniform, key=jax.random.key(0), num_episodes=64, baselines=False)
     >>> report.action_kl_do > 0, report.observation_kl_do

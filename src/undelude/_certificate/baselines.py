@@ -23,7 +23,7 @@ from undelude._certificate.rounds import reward_per_round
 from undelude._checks import check_count
 from undelude._compiled import compiled_for
 from undelude._distributions import Categorical, Symbols, divergences, num_symbols
-from undelude._pieces import in_pieces, numbers
+from undelude._pieces import episode_ids, in_pieces
 from undelude._process.process import InteractionProcess
 from undelude._rollout.scan import run_episode
 from undelude._tree import index
@@ -67,9 +67,9 @@ def measure_baselines(
         reasons = dict.fromkeys(BASELINES, THETA_IS_CONTINUOUS)
         notes = {}
     else:
-        # A key that no episode was drawn from.
-        key_gaps = jax.random.fold_in(key, num_episodes)
-        ids = numbers(num_episodes)
+        # A key from which neither episodes were drawn nor, in `certify`, estimates.
+        key_gaps = jax.random.fold_in(key, num_episodes + 1)
+        ids = episode_ids(num_episodes)
         found = in_pieces(lambda piece: _play_expert_and_exact_agents(process, key, piece, key_gaps, T), ids)
         best, uniform, note = _measure_best(process, key, min(num_episodes, MAX_EPISODES), T, found)
         found |= best
@@ -199,11 +199,16 @@ def describe_expert(expert: Quantity, best: Quantity, *, uniform: Quantity | Non
     enough = uniform_mean + ENOUGH * max(possible_mean - uniform_mean, 0.0)
     if enough - expert_mean < NOTABLY * math.hypot(*errors) + 1e-6:
         return None
+    worse_than_random = uniform_mean - expert_mean > NOTABLY * math.hypot(errors[0], errors[2]) + 1e-6
+    advice = (
+        "It earns less than random actions: is the sign of the reward right?"
+        if worse_than_random
+        else "If reward matters, give another expert, for example one with a lower temperature."
+    )
     who = "a policy that is not shown theta" if optimum is None else "the best party that is shown theta"
     return (
         f"the expert could be better: it earns {expert_mean:.3g} per round, uniformly random actions earn "
-        f"{uniform_mean:.3g}, and {who} earns {possible_mean:.3g}. Its imitator learns to act like it. If reward "
-        "matters, give another expert, for example one with a lower temperature."
+        f"{uniform_mean:.3g}, and {who} earns {possible_mean:.3g}. Its imitator learns to act like it. {advice}"
     )
 
 
@@ -255,7 +260,7 @@ def _rewards(
     process: InteractionProcess, actor: AbstractAgent | None, key: Array, num_episodes: int, num_rounds: int
 ) -> Float[Array, " B"]:
     """Return the rewards of an agent, or of the expert if there is none."""
-    ids = numbers(num_episodes)
+    ids = episode_ids(num_episodes)
     return in_pieces(lambda piece: _play(process, actor, key, piece, num_rounds), ids)
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Key, PyTree
+from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from undelude._certificate.bounds import Access, matters, watch
 from undelude._certificate.task_checks import Finding, locate
@@ -34,7 +34,7 @@ class Call(NamedTuple):
     counts: Bool[Array, ""] | bool = True
 
 
-def check_bounds(process: InteractionProcess, played: Played | None) -> Iterator[Finding]:
+def check_bounds(process: InteractionProcess, num_rounds: int, played: Played | None = None) -> Iterator[Finding]:
     """Check that no method reads or writes outside an array in a way that changes its result.
 
     A problem is an entry outside, or a branch of `jax.lax.switch`. Noted are a slice, which JAX documents to be moved
@@ -42,13 +42,15 @@ def check_bounds(process: InteractionProcess, played: Played | None) -> Iterator
 
     Args:
         process: the process.
-        played: the episodes in whose rounds to look; None to look in a first round under each theta.
+        num_rounds: T.
+        played: the episodes in whose rounds to look; None to look in a first round under each theta that the prior
+            allows.
     """
     if played is None and not process.finite:
         return
 
     def look(f: Callable[[dict[str, Call]], X]) -> X:
-        return _in_first_round(process, f) if played is None else _in_rounds(process, played, f)
+        return _in_first_round(process, num_rounds, f) if played is None else _in_rounds(process, played, f)
 
     accesses = look(lambda calls: {name: _watch(call) for name, call in calls.items()})
     outside = {
@@ -113,11 +115,11 @@ def _describe(name: str, access: Access, i: int, where: str) -> Finding:
     )
 
 
-def _in_first_round(process: InteractionProcess, look: Callable[[dict[str, Call]], X]) -> X:
+def _in_first_round(process: InteractionProcess, num_rounds: int, look: Callable[[dict[str, Call]], X]) -> X:
     """Return what `look` returns for the calls of a first round under each theta, leading axis K."""
     task, expert = process.task, process.expert
 
-    def one(theta: Theta, key: Key[Array, ""]) -> X:
+    def one(theta: Theta, log_prob: Float[Array, ""], key: Key[Array, ""]) -> X:
         w, e = task.init(theta), expert.init(theta)
         calls = {"task.init": Call(task.init, (theta,)), "expert.init": Call(expert.init, (theta,))}
         if process.opening:
@@ -125,9 +127,13 @@ def _in_first_round(process: InteractionProcess, look: Callable[[dict[str, Call]
             w, e = task.g_O(theta, o, w), expert.g_O(theta, o, e)
         a = expert.Q_A(theta, e).sample(key)
         o = task.Q_O(theta, task.g_A(theta, a, w)).sample(key)
-        return look(calls | _calls(process, theta, theta, w, e, a, o, goes_on=process.num_rounds > 1))
+        goes_on = jnp.logical_not(task.ends(o)) & (num_rounds > 1)
+        calls |= _calls(process, theta, theta, w, e, a, o, goes_on=goes_on)
+        is_possible = log_prob > -jnp.inf
+        return look({name: call._replace(counts=call.counts & is_possible) for name, call in calls.items()})
 
-    return jax.jit(jax.vmap(one))(process.thetas, jax.random.split(jax.random.key(0), process.num_thetas))
+    keys = jax.random.split(jax.random.key(0), process.num_thetas)
+    return jax.jit(jax.vmap(one))(process.thetas, process.log_prior, keys)
 
 
 def _in_rounds(process: InteractionProcess, played: Played, look: Callable[[dict[str, Call]], X]) -> X:

@@ -2,8 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -12,23 +12,30 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, jaxpr_as_fun
 from jax.extend.core import Literal as Constant
 from jaxtyping import Array, Bool, Int, PyTree
 
+from undelude._programs import inner_programs, subprograms
+
 # Operations that call one program with their own operands.
 CALLS = {"jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "checkpoint", "remat2"}
 # Operations that run programs under a condition or repeatedly.
 CONTROL = {"cond", "scan", "while"}
-# Operations with indices that may be outside.
-ACCESSES = {"dynamic_slice", "dynamic_update_slice", "gather", "cond"}
-# Values in place of what an access outside gives: if neither changes the result, the result does not depend on it.
-POISONS = (-100, 100)
+# Operations with indices that may be outside, and loops that may not end.
+ACCESSES = {"dynamic_slice", "dynamic_update_slice", "gather", "cond", "while"}
+# Values in place of what an access outside gives: if none changes the result, the result does not depend on it. The
+# differences between their whole parts have no common divisor, so that they are not all equal modulo any number.
+POISONS = (-101.3, 96.0, 103.7)
+# Rounds after which a loop is stopped that runs with such a value, with which it may never end.
+MOST_ROUNDS = 10_000
+
+Kind = Literal["read", "write", "branch", "loop"]
 
 
 class Access(eqx.Module):
-    """One indexing operation, along one axis.
+    """One indexing operation, along one axis; or one loop, whose index is the number of its rounds.
 
     Attributes:
-        is_outside: whether it is outside the array.
+        is_outside: whether it is outside the array; of a loop, whether it is stopped before it ends.
         index: the largest index, or the least if that one is outside; of a slice, where it begins.
-        length: of the axis.
+        length: of the axis; of a loop, `MOST_ROUNDS`.
         size: of the slice; 1 for an entry.
         kind: what is done at the index; a `branch` is chosen by `jax.lax.switch`.
     """
@@ -37,11 +44,13 @@ class Access(eqx.Module):
     index: Int[Array, "..."]
     length: int = eqx.field(static=True)
     size: int = eqx.field(static=True)
-    kind: Literal["read", "write", "branch"] = eqx.field(static=True)
+    kind: Kind = eqx.field(static=True)
 
 
 def watch(f: Callable[..., PyTree], *arguments: PyTree) -> list[Access]:
     """Return the accesses of `f(*arguments)` by traced indices, in an order that does not depend on the arguments.
+
+    Its `while` loops are listed too; they run to their end.
 
     An index with a rule of its own, as in `jnp.take(x, i, mode="clip")`, does not count. Nor does `x[i]` inside a
     `jax.vmap` in `f`, of which JAX makes such an index.
@@ -54,13 +63,17 @@ def watch(f: Callable[..., PyTree], *arguments: PyTree) -> list[Access]:
 def matters(f: Callable[..., PyTree], *arguments: PyTree, number: int) -> Bool[Array, ""]:
     """Return whether `f(*arguments)` changes if access `number` of `watch`, which is outside, gives something else.
 
-    It does not if `f` discards the value, as in `jnp.where(i < n, x[i], 0)`.
+    It does not if `f` discards the value, as in `jnp.where(i < n, x[i], 0)`. It does if another value keeps a loop
+    going for more than `MOST_ROUNDS` rounds that otherwise ends before.
     """
     program, leaves = jax.make_jaxpr(lambda *arguments: f(*arguments))(*arguments), jax.tree.leaves(arguments)
-    own = jaxpr_as_fun(program)(*leaves)
-    poisoned = [_Watcher(number, poison).run(program, leaves) for poison in POISONS]
-    changes = [_differ(x, y) for others in poisoned for x, y in zip(own, others, strict=True)]
-    return jnp.stack(changes).any() if changes else jnp.zeros((), bool)
+
+    def results(watcher: _Watcher) -> list[Any]:
+        return [*watcher.run(program, leaves), _is_stopped(watcher.accesses)]
+
+    own = results(_Watcher(most_rounds=MOST_ROUNDS))
+    poisoned = [results(_Watcher(number, poison, most_rounds=MOST_ROUNDS)) for poison in POISONS]
+    return jnp.stack([_differ(x, y) for others in poisoned for x, y in zip(own, others, strict=True)]).any()
 
 
 def _differ(x: Array, y: Array) -> Bool[Array, ""]:
@@ -79,11 +92,12 @@ class _Watcher:
     Attributes:
         accesses: in the order in which they stand in the program; of a loop, the first round that is outside.
         number: of the access whose result is replaced by `poison` if it is outside; None if none is.
+        most_rounds: after which a `while` loop is stopped; None if none is.
     """
 
-    def __init__(self, number: int | None = None, poison: int = 0):
+    def __init__(self, number: int | None = None, poison: float = 0.0, *, most_rounds: int | None = None):
         self.accesses: list[Access] = []
-        self.number, self.poison = number, poison
+        self.number, self.poison, self.most_rounds = number, poison, most_rounds
 
     def run(self, program: ClosedJaxpr, arguments: list[Any]) -> list[Any]:
         """Return the results of a program."""
@@ -114,23 +128,28 @@ class _Watcher:
 
     def _apply(self, equation: JaxprEqn, jaxpr: Jaxpr, operands: list[Any]) -> list[Any]:
         """Return the results of one operation."""
-        name, inner = equation.primitive.name, [*_programs(equation)]
-        if any(map(_has_accesses, inner)):
+        name = equation.primitive.name
+        if name == "while" or any(map(_has_accesses, inner_programs(equation))):
             if name in CONTROL:
                 return getattr(self, f"_{name}")(equation, operands)
-            if name in CALLS and len(inner[0].jaxpr.invars) == len(operands):
-                return self.run(inner[0], operands)
+            called = next(subprograms(tuple(equation.params.values())))
+            called = called if isinstance(called, ClosedJaxpr) else ClosedJaxpr(called, [])
+            if name in CALLS and len(called.jaxpr.invars) == len(operands):
+                return self.run(called, operands)
         pairs = zip(equation.invars, operands, strict=True)
         inputs = {variable: value for variable, value in pairs if not isinstance(variable, Constant)}
         single = jaxpr.replace(constvars=[], invars=[*inputs], outvars=equation.outvars, eqns=[equation])
         return jaxpr_as_fun(ClosedJaxpr(single, []))(*inputs.values())
 
-    def _inside(self, program: ClosedJaxpr, arguments: list[Any]) -> tuple[list[Any], list[Access]]:
-        """Return the results of a program and its accesses, which keep their numbers if they are appended next."""
-        before = len(self.accesses)
+    def _inside(
+        self, program: ClosedJaxpr, arguments: list[Any], after: Sequence[Access] = ()
+    ) -> tuple[list[Any], list[Access]]:
+        """Return the results of a program and its accesses, which keep their numbers if appended `after` these."""
+        before = self.accesses
+        self.accesses = [*before, *after]
+        start = len(self.accesses)
         results = self.run(program, arguments)
-        accesses = self.accesses[before:]
-        del self.accesses[before:]
+        accesses, self.accesses = self.accesses[start:], before
         return results, accesses
 
     def _cond(self, equation: JaxprEqn, operands: list[Any]) -> list[Any]:
@@ -166,20 +185,50 @@ class _Watcher:
         cond_consts, consts = operands[:num_cond], operands[num_cond : num_cond + num_body]
         init = operands[num_cond + num_body :]
 
-        def goes_on(carry: tuple[list[Any], list[Access]]) -> Array:
-            return jaxpr_as_fun(given["cond_jaxpr"])(*cond_consts, *carry[0])[0]
+        def condition(values: list[Any]) -> tuple[Array, list[Access]]:
+            (goes_on,), accesses = self._inside(given["cond_jaxpr"], [*cond_consts, *values])
+            return jnp.asarray(goes_on), accesses
 
-        def body(carry: tuple[list[Any], list[Access]]) -> tuple[list[Any], list[Access]]:
-            results, accesses = self._inside(given["body_jaxpr"], [*consts, *carry[0]])
-            pairs = zip(carry[1], accesses, strict=True)
-            kept = [jax.tree.map(lambda x, y, old=old: jnp.where(old.is_outside, x, y), old, new) for old, new in pairs]
-            return results, kept
+        goes_on, of_condition = condition(init)
 
-        _, shapes = jax.eval_shape(lambda: self._inside(given["body_jaxpr"], [*consts, *init]))
+        def body(values: list[Any]) -> tuple[list[Any], list[Access]]:
+            return self._inside(given["body_jaxpr"], [*consts, *values], after=of_condition)
+
+        def round(carry: _Loop) -> _Loop:
+            values, of_body = body(carry.values)
+            goes_on, of_condition = condition(values)
+            pairs = zip(carry.accesses, [*of_condition, *of_body], strict=True)
+            return _Loop(values, goes_on, [_first_outside(old, new) for old, new in pairs], carry.num_rounds + 1)
+
+        def may_go_on(carry: _Loop) -> Array:
+            if self.most_rounds is None:
+                return carry.goes_on
+            return carry.goes_on & (carry.num_rounds < self.most_rounds) & ~_is_stopped(carry.accesses)
+
+        _, shapes = jax.eval_shape(lambda: body(init))
         none = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        results, accesses = jax.lax.while_loop(goes_on, body, (init, none))
-        self.accesses += accesses
-        return results
+        start = _Loop(init, goes_on, [*of_condition, *none], jnp.zeros((), int))
+        end = jax.lax.while_loop(may_go_on, round, start)
+        self.accesses += [*end.accesses, Access(end.goes_on, end.num_rounds, MOST_ROUNDS, 1, "loop")]
+        return end.values
+
+
+class _Loop(NamedTuple):
+    """What a `while` loop carries from round to round."""
+
+    values: list[Any]
+    goes_on: Array
+    accesses: list[Access]
+    num_rounds: Array
+
+
+def _first_outside(old: Access, new: Access) -> Access:
+    return jax.tree.map(lambda x, y: jnp.where(old.is_outside, x, y), old, new)
+
+
+def _is_stopped(accesses: list[Access]) -> Array:
+    loops = [access.is_outside for access in accesses if access.kind == "loop"]
+    return jnp.stack(loops).any() if loops else jnp.zeros((), bool)
 
 
 def _accesses(equation: JaxprEqn, operands: list[Any], unclamped: dict[Any, Any]) -> Iterator[Access]:
@@ -209,7 +258,7 @@ def _accesses(equation: JaxprEqn, operands: list[Any], unclamped: dict[Any, Any]
         yield _access(unclamped[equation.invars[0]], len(given["branches"]), 1, "branch")
 
 
-def _access(index: Array, length: int, size: int, kind: Literal["read", "write", "branch"]) -> Access:
+def _access(index: Array, length: int, size: int, kind: Kind) -> Access:
     # An empty list of indices is inside.
     low, high = (jnp.asarray(f(index, initial=0), int) for f in (jnp.min, jnp.max))
     too_low = low < 0
@@ -217,22 +266,20 @@ def _access(index: Array, length: int, size: int, kind: Literal["read", "write",
     return Access(is_outside, jnp.where(too_low, low, high), length, size, kind)
 
 
-def _poisoned(x: Array, poison: int) -> Array:
+def _poisoned(x: Array, poison: float) -> Array:
+    whole = math.trunc(poison)
     if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
         data = jax.random.key_data(x)
-        return jax.random.wrap_key_data(jnp.full_like(data, abs(poison)), impl=str(jax.random.key_impl(x)))
-    return jnp.full_like(x, poison > 0 if x.dtype == bool else jnp.asarray(poison).astype(x.dtype))
+        return jax.random.wrap_key_data(jnp.full_like(data, abs(whole)), impl=str(jax.random.key_impl(x)))
+    if x.dtype == bool:
+        return jnp.full_like(x, poison > 0)
+    return jnp.full_like(x, poison if jnp.issubdtype(x.dtype, jnp.inexact) else jnp.asarray(whole).astype(x.dtype))
 
 
-def _programs(equation: JaxprEqn) -> Iterator[ClosedJaxpr]:
-    for x in equation.params.values():
-        for inner in x if isinstance(x, tuple) else (x,):
-            if isinstance(inner, ClosedJaxpr | Jaxpr):
-                yield inner if isinstance(inner, ClosedJaxpr) else ClosedJaxpr(inner, [])
-
-
-def _has_accesses(program: ClosedJaxpr) -> bool:
+def _has_accesses(program: Jaxpr) -> bool:
     return any(
-        x.primitive.name in ACCESSES or x.primitive.name.startswith("scatter") or any(map(_has_accesses, _programs(x)))
-        for x in program.jaxpr.eqns
+        x.primitive.name in ACCESSES
+        or x.primitive.name.startswith("scatter")
+        or any(map(_has_accesses, inner_programs(x)))
+        for x in program.eqns
     )

@@ -54,7 +54,7 @@ class Certificate:
         own_actions: how the agent read its own actions, `"do"` or `"see"`.
         num_episodes: B.
         num_rounds: T.
-        seconds: the time that measuring took.
+        seconds: the time that measuring took; in a run, without the baselines, which were measured while it trained.
         versions: of undelude and the libraries in use.
         notes: the reason for each quantity that is None or infinite; which policy earns `reward_best`; how often a
             reading of the histories is impossible; under "expert", that the expert earns much less than is possible, if
@@ -160,7 +160,8 @@ class Certificate:
         - `"sober"`: at least five times nearer to the interventional answer than to the deluded one;
         - `"deluded"`: at least five times nearer to the deluded answer;
         - `"neither"`;
-        - `"agree"`: both answers agree on its histories, so that delusion would not show;
+        - `"agree"`: both answers agree about actions on its histories, so that delusion would not show in them: the
+          distances to both are below 0.001, or have the same means and standard errors, as KL and as total variation;
         - `"undecided"`: the standard errors are too large to say;
         - `"unknown"`: a distance was not measured.
         """
@@ -203,6 +204,7 @@ class Certificate:
         Returns:
             The page.
 
+        >>> import jax
         >>> import undelude as ud
         >>> process = ud.tasks.bandit(num_rounds=3)
         >>> report = ud.delusion_gap(process, key=jax.random.key(0), num_episodes=64)  # doctest: +SKIP
@@ -259,6 +261,7 @@ def certify(
     Warns:
         UserWarning: imitation is the wrong goal on this process. The message, also in `notes["imitation"]`, says why.
 
+    >>> import jax
     >>> import undelude as ud
     >>> process = ud.tasks.bandit(num_rounds=5)
     >>> report = ud.certify(process, ud.ExactAgent(process), key=jax.random.key(0), num_episodes=64, baselines=False)

@@ -107,16 +107,18 @@ def check_task(
     """Play a process as an imitator would, and look for errors that would make training on it worthless.
 
     In 64 episodes the expert of another theta acts, as an agent does that believes in a wrong theta. `check_task` looks
-    for methods that fail, that draw an action, an observation or a single number from a fixed key, or whose result
-    depends on an entry outside an array; distributions that are not normalised, or that give zero probability to their
-    own samples; rewards and samples that are not finite; memories that depend on theta although they declare not to;
-    and theta where an agent can read it: in a `Given` part, which counts as no evidence, or in the opening, so that
-    nothing is hidden.
+    for methods that fail, that draw a single number or a choice (`jax.random.categorical`) from a fixed key, or whose
+    result depends on an entry outside an array; distributions that are not normalised, or that give zero probability to
+    their own samples; rewards and samples that are not finite; memories that depend on theta although they declare not
+    to; and theta where an agent can read it: in a `Given` part, which counts as no evidence, or in the opening, so
+    that nothing is hidden.
 
-    It notes what is right in some tasks and wrong in others: observations that never depend on theta; tables drawn from
-    a fixed key, or by a generator that is seeded in a method; slices that reach beyond an array, and writes outside it.
+    It notes what is right in some tasks and wrong in others: observations that never depend on theta; arrays drawn
+    from a fixed key, or by a generator that is seeded in a method; slices that reach beyond an array, and writes
+    outside it.
 
-    Not looked for: an entry outside an array that a method reads inside a `jax.vmap` of its own.
+    Not looked for: an entry outside an array that a method reads inside a `jax.vmap` of its own; a draw from a key that
+    changes from round to round but not from episode to episode, as in `jax.random.fold_in(jax.random.key(0), round)`.
 
     Args:
         process: the task with its expert and prior.
@@ -145,12 +147,12 @@ def check_task(
     _raise_problems(process, check_reward(process))
     findings = [*check_methods(process)]
     _raise_problems(process, _problems(findings))
-    findings += check_bounds(process, None)
+    findings += check_bounds(process, T)
     _raise_problems(process, _problems(findings))
     play = player(process, key, T)
     played = play()
     episodes, probes = played.episodes, probe(process, played, key)
-    findings += check_bounds(process, played)
+    findings += check_bounds(process, T, played)
     problems = [
         *check_determinism(played, play()),
         *_problems(findings),

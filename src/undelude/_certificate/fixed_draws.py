@@ -41,14 +41,16 @@ class Draw:
 
 
 def stands_for_chance(draw: Draw, shapes: set[tuple[int, ...]]) -> bool:
-    """Return whether a draw has the shape of a single number, or of an action or observation, and is not a table.
+    """Return whether a draw is a single number, or makes a choice of the shape of an action or observation.
+
+    A draw from which entries are read is a table. So may be any other array, whatever its shape.
 
     Args:
         draw: the draw.
         shapes: of actions and observations, or their parts.
     """
-    own = draw.chosen if draw.is_noise_of_choice else {draw.shape}
-    return not draw.is_read and bool(own & (shapes | {()}))
+    is_single = bool(draw.chosen & (shapes | {()})) if draw.is_noise_of_choice else draw.shape == ()
+    return is_single and not draw.is_read
 
 
 def draws_from_fixed_key(jaxpr: Jaxpr) -> list[Draw]:
@@ -89,15 +91,26 @@ def _follow(jaxpr: Jaxpr, arguments: list[_Origin], draws: list[Draw], *, in_cho
                 draw.chosen.add(_shape(equation))
         results = [origin] * len(equation.outvars)
         for inner in inner_programs(equation):
-            # The operands of a loop or a call are the last of the inputs of its equation.
-            missing = max(0, len(inner.invars) - len(operands))
-            passed = [fixed] * missing + operands[len(operands) + missing - len(inner.invars) :]
             chooses = in_choice or equation.params.get("name") == "_gumbel"
-            inside = _follow(inner, passed, draws, in_choice=chooses)
+            inside = _follow(inner, _passed(equation, inner, operands), draws, in_choice=chooses)
             if len(inside) == len(results):
                 results = [_join(x, y) for x, y in zip(results, inside, strict=True)]
         origins.update(zip(equation.outvars, results, strict=True))
     return [origin_of(x) for x in jaxpr.outvars]
+
+
+def _passed(equation: JaxprEqn, inner: Jaxpr, operands: list[_Origin]) -> list[_Origin]:
+    """Return the operands of an operation that a program in it receives."""
+    given = equation.params
+    if equation.primitive.name == "while":
+        # First come the constants of the condition, then those of the body. Both receive what the loop carries.
+        num_cond = given["cond_nconsts"]
+        first_carried = num_cond + given["body_nconsts"]
+        own = operands[:num_cond] if inner is given["cond_jaxpr"].jaxpr else operands[num_cond:first_carried]
+        return own + operands[first_carried:]
+    # The first operand of `cond` chooses the branch; no branch receives it.
+    missing = max(0, len(inner.invars) - len(operands))
+    return [_Origin(False, frozenset())] * missing + operands[len(operands) + missing - len(inner.invars) :]
 
 
 def _shape(equation: JaxprEqn) -> tuple[int, ...]:
@@ -111,9 +124,14 @@ def _join(one: _Origin, other: _Origin) -> _Origin:
 
 @contextlib.contextmanager
 def executed_code() -> Iterator[dict[CodeType, dict[str, Any]]]:
-    """Collect the user's code that Python executes inside the `with` block, with the names that it can see."""
+    """Collect the user's code that Python executes inside the `with` block, with the names that it can see.
+
+    Nothing is collected under a profiler, which would lose its place.
+    """
     codes: dict[CodeType, dict[str, Any]] = {}
-    before = sys.getprofile()
+    if sys.getprofile() is not None:
+        yield codes
+        return
 
     def note(frame: FrameType, event: str, arg: object) -> None:
         del arg
@@ -124,7 +142,7 @@ def executed_code() -> Iterator[dict[CodeType, dict[str, Any]]]:
     try:
         yield codes
     finally:
-        sys.setprofile(before)
+        sys.setprofile(None)
 
 
 def generator_makers(codes: dict[CodeType, dict[str, Any]]) -> list[str]:

@@ -77,8 +77,8 @@ def methods(process: InteractionProcess) -> list[Method]:
 def check_methods(process: InteractionProcess) -> Iterator[Finding]:
     """Check that no method draws random numbers itself, and that each can be traced.
 
-    A problem are numbers that differ from trace to trace, and a draw from a fixed key that stands for chance
-    (`stand_for_chance`). Other draws from a fixed key, and generators that are seeded in a method, are noted.
+    Numbers that differ from trace to trace are a problem, and so is a draw from a fixed key that stands for chance
+    (`stands_for_chance`). Other draws from a fixed key, and generators that are seeded in a method, are noted.
     """
     shapes = {x.shape for x in jax.tree.leaves([spec.value for spec in process.specs])}
     for method in methods(process):
@@ -105,7 +105,7 @@ def check_methods(process: InteractionProcess) -> Iterator[Finding]:
         draws = draws_from_fixed_key(first.jaxpr)
         if any(stands_for_chance(draw, shapes) for draw in draws):
             yield Finding(
-                f"{method.name} draws an action, an observation or a single number from a fixed key, such as "
+                f"{method.name} draws a single number or a choice from a fixed key, such as "
                 "jax.random.key(0). It is the same in every round and episode. Draw only through the distributions "
                 "that Q_A and Q_O return; draw fixed numbers once, into a field of the task or expert."
             )

@@ -32,7 +32,7 @@ from undelude._distributions import (
     estimate_entropy,
     excess_mass,
 )
-from undelude._pieces import in_pieces, numbers
+from undelude._pieces import episode_ids, in_pieces
 from undelude._process.episodes import Episodes
 from undelude._process.inference import expert_distributions, filter, reread
 from undelude._process.process import InteractionProcess
@@ -79,7 +79,7 @@ def measure(
     """
     episodes, mask = fill_missing(episodes)
     predictor = agent if isinstance(agent, AbstractAgent) else None
-    ids = numbers(len(episodes.mask))
+    ids = episode_ids(len(episodes.mask))
     batch = episodes, mask, ids, predictions
     found = in_pieces(lambda piece: _measure_piece(process, predictor, key, *piece), batch)
     for method in ("f_A", "f_O"):

@@ -149,11 +149,18 @@ def probe(process: InteractionProcess, played: Played, key: Key[Array, ""]) -> d
 
 
 def replay_under_others(process: InteractionProcess, episodes: Episodes, key: Key[Array, ""]) -> Replayed:
-    """Replay each episode under every theta; if there are many, under its own and some drawn from the prior."""
+    """Replay each episode under every theta; if there are many, under its own and some drawn from the prior.
+
+    A theta of prior 0 counts only with a transition, which may lead to it.
+    """
+    every = None
+    if process.finite:
+        occurring = jnp.flatnonzero(process.theta_changes | (process.log_prior > -jnp.inf))
+        every = index(process.thetas, occurring) if len(occurring) <= MAX_THETAS else None
 
     def one(episode: Episodes, key: Array) -> Replayed:
-        if process.finite and process.num_thetas <= MAX_THETAS:
-            values = process.thetas
+        if every is not None:
+            values = every
         else:
             others = jax.vmap(process.sample_theta)(jax.random.split(key, MAX_THETAS - 1))
             own = index(episode.theta, 0) if process.theta_changes else episode.theta

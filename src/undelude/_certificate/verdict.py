@@ -13,6 +13,9 @@ from undelude._certificate.quantity import Quantity
 RATIO = 0.2
 # Distance, in nats per action or as total variation, below which the two answers cannot be told apart.
 FLOOR = 1e-3
+# Largest relative difference at which the means and the standard errors of both distances count as identical. They
+# differ by rounding alone if both answers are the same on every history, however far the agent is from them.
+SAME = 1e-3
 # Half width of an interval, in standard errors.
 WIDTH = 2.0
 # KL(answer || agent), without line breaks.
@@ -23,7 +26,7 @@ WORDS: dict[Kind, str] = {
     "sober": "Sober",
     "deluded": "Deluded",
     "neither": "Neither sober nor deluded",
-    "agree": "Both answers agree",
+    "agree": "Both answers agree about actions",
     "undecided": "Too few episodes to decide",
     "unknown": "No verdict",
 }
@@ -51,8 +54,9 @@ def judge(quantities: Mapping[str, Quantity]) -> Verdict:
     """Judge whether an agent is sober or deluded, from `action_kl_do`, `action_kl_see` and their standard errors.
 
     An agent is sober if its distance to the interventional answer is at most a fifth of its distance to the deluded
-    answer, for all values within two standard errors; and deluded the other way round. If a KL is infinite, the verdict
-    compares total variation instead.
+    answer, for all values within two standard errors; and deluded the other way round. Both answers agree if both
+    distances are below a thousandth, or if the distances to them, as KL and as total variation, have the same means and
+    the same standard errors. If a KL is infinite, the verdict compares total variation instead.
 
     Args:
         quantities: of a certificate, by name.
@@ -71,18 +75,33 @@ def judge(quantities: Mapping[str, Quantity]) -> Verdict:
         )
         return Verdict("unknown", distances, reading)
     finite = math.isfinite(do.value) and math.isfinite(see.value)
-    kind = _kind(do, see) if finite else _kind(tv_do, tv_see)
+    if _identical(do, see) and _identical(tv_do, tv_see):
+        kind: Kind = "agree"
+    else:
+        kind = _kind(do, see) if finite else _kind(tv_do, tv_see)
     reading = (
         f"The two distances compare the agent's predictions with the exact ones, as {KL} per action on histories that "
         "the agent produced. The interventional answer treats the agent's actions as interventions; the deluded answer "
         "treats them as evidence about theta, which the expert knows and the agent does not."
     )
     if kind == "agree":
-        reading += " On these histories both answers agree, so delusion would not show."
+        reading += " On these histories both answers agree about actions, so delusion would not show in them."
     if not finite:
         reading += " KL is infinite, since the agent rules out actions that an answer allows; total variation decides."
     distances = describe_distances(kind, do.value, see.value)
     return Verdict(kind, distances[0].upper() + distances[1:], reading)
+
+
+def _identical(do: Quantity, see: Quantity) -> bool:
+    """Return whether two distances have the same mean and the same standard error, up to rounding.
+
+    Two different answers may have the same mean distance. The error of each mean measures how the distance varies
+    between episodes, so that a chance agreement of all four numbers is unlikely.
+    """
+    if do.value is None or see.value is None or do.standard_error is None or see.standard_error is None:
+        return False
+    pairs = ((do.value, see.value), (do.standard_error, see.standard_error))
+    return all(math.isclose(x, y, rel_tol=SAME) for x, y in pairs)
 
 
 def _kind(do: Quantity, see: Quantity) -> Kind:

@@ -68,9 +68,8 @@ def main(args: Sequence[str] | None = None) -> int:
     open_closed_streams()
     with replacing(sys.stdout, sys.stderr):
         code = _run(list(sys.argv[1:] if args is None else args))
-    interrupted = code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED)
-    if args is None and (interrupted or _is_one_of_several()):
-        # End at once: threads of XLA may still run and would crash during Python's shutdown, and one of several
+    if args is None and (code != ExitCode.OK or _is_one_of_several()):
+        # End at once: threads that run XLA's programs would crash during Python's shutdown, and one of several
         # processes would wait for the others, which may be waiting for it.
         sys.stdout.flush()
         sys.stderr.flush()
@@ -116,13 +115,20 @@ def _run(args: list[str]) -> int:
 
 
 def _parse(args: list[str]) -> Command:
-    """Return the command; the help of `undelude train TASK` shows the settings of the task as defaults."""
+    """Return the command.
+
+    The help of `undelude train TASK` shows the settings of the task as defaults. With --resume, TASK may be left out.
+    """
     flags = (tyro.conf.FlagCreatePairsOff,)
-    task = next((x for x in args if x in SETTINGS), None)
-    if args[:1] == ["train"] and task is not None and {"-h", "--help"} & {*args}:
-        default = Train(Config(task, **SETTINGS[task]), out=Path())
-        object.__setattr__(default, "out", tyro.MISSING)  # Required, and no path.
-        return tyro.cli(Train, prog="undelude train", args=["--help"], default=default, config=flags)
+    if args[:1] == ["train"]:
+        task = next((x for x in args if x in SETTINGS), None)
+        asks_help = bool({"-h", "--help"} & {*args})
+        config = Config(task, **SETTINGS[task]) if task and asks_help else Config("") if "--resume" in args else None
+        if config is not None:
+            default = Train(config, out=Path())
+            object.__setattr__(default, "out", tyro.MISSING)  # Required, and no path.
+            rest = ["--help"] if asks_help else args[1:]
+            return tyro.cli(Train, prog="undelude train", args=rest, default=default, config=flags)
     return tyro.cli(Command, prog="undelude", description=DESCRIPTION, args=args, config=flags)
 
 

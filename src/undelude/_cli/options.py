@@ -32,13 +32,16 @@ class Call(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Train:
-    """Teach an agent, certify it, and draw the page of the run."""
+    """Teach an agent, certify it, and draw the page of the run.
+
+    The named tasks have defaults of their own: undelude train TASK --help shows them.
+    """
 
     config: Annotated[Config, tyro.conf.arg(name="")]
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """The run directory, which this command creates."""
     resume: bool = False
-    """Resume the run in DIR; if it is finished, make it longer with more --steps."""
+    """Resume the run in DIR; if it is finished, make it longer with more --steps. TASK may be left out."""
     num_episodes: WholeNumber = None
     """Number of the agent's own episodes in its certificate; 4096 by default."""
     json: bool = False
@@ -69,6 +72,8 @@ class Train:
         # Only process 0 of several needs the directory; the directories of several seeds are checked one by one.
         if self.num_seeds == 1 and not self.distributed:
             layout.check_run(self.out) if self.resume else layout.check_free(self.out)
+        if self.resume and not self.config.task and self.num_seeds != 1:
+            raise UsageError("name the TASK too: --num-seeds begins the seeds that have no run yet.")
         if not self.resume:
             try:
                 check_config(self.config)

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import importlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -88,14 +88,13 @@ class Session:
     checkpoint_every: float = SECONDS_BETWEEN
     num_episodes: int = NUM_EPISODES
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    # Waits for the baselines of the certificate, if they are being measured.
+    _baselines: Callable[[], Baselines] | None = dataclasses.field(default=None, init=False)
 
     def finish(self) -> None:
         """Train, certify and draw the page, each unless it is done."""
         run = self.run
-        baselines = None
-        if jax.process_count() == 1 and not run.certificate_file.exists():
-            baselines = in_thread(self._prepare)
-        self.train()
+        self.train(prepare=True)
         distributed.leave()
         self.interrupts.check()
         if run.certificate_file.exists() and run.report_file.exists():
@@ -105,7 +104,7 @@ class Session:
             with self._timed("certificate"), working(self.console, "certifying"):
                 size = {"num_episodes": self.num_episodes}
                 certificate = self.interrupts.run(
-                    lambda: make_certificate(agent, self.process, run.config, baselines=baselines, **size)
+                    lambda: make_certificate(agent, self.process, run.config, baselines=self._baselines, **size)
                 )
             with self.interrupts.held():
                 run.write_certificate(certificate)
@@ -121,7 +120,8 @@ class Session:
     def _prepare(self) -> Baselines:
         """Do on idle cores, while the agent trains, what does not depend on it: baselines, and imports for the page."""
         found = run_baselines(self.process, self.config, num_episodes=self.num_episodes)
-        importlib.import_module("undelude._report")
+        with contextlib.suppress(Exception):  # `write_report` raises it again, after the certificate is written.
+            importlib.import_module("undelude._report")
         return found
 
     @contextlib.contextmanager
@@ -133,8 +133,12 @@ class Session:
         finally:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
 
-    def train(self) -> None:
-        """Make the remaining updates."""
+    def train(self, *, prepare: bool = False) -> None:
+        """Make the remaining updates.
+
+        Args:
+            prepare: whether to prepare certificate and page in another thread meanwhile.
+        """
         run, config = self.run, self.config
         optimizer = default_optimizer(config.learning_rate, config.steps)
         state = initial_state(self.agent, self.teaching, optimizer)
@@ -143,7 +147,11 @@ class Session:
             state = checkpoints.restore(state, warn=self._warn) or state
             start = int(state.update)
             if start == config.steps or (start == 0 and self._is_trained()):
-                self.console.print(f"{run.path} is finished: all {config.steps} updates are made.", soft_wrap=True)
+                self.console.print(
+                    f"{run.path} is finished: all {config.steps} updates are made. "
+                    f"To make it longer, use --resume --steps N with N above {config.steps}.",
+                    soft_wrap=True,
+                )
                 if start:  # After a crash, the agent folder may still hold the agent of an earlier update.
                     run.save_agent(state.agent)
                 gather("")
@@ -180,6 +188,8 @@ class Session:
                 advance(whole)
 
             mark = self.teaching.mark
+            if prepare and jax.process_count() == 1:
+                self._baselines = in_thread(self._prepare)
             try:
                 with training_progress(self.console, mark=mark, steps=config.steps, start=start) as advance:
                     result = teach_run(self.process, self.agent, self.teaching, config, state=state, on_log=log)

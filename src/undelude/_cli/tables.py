@@ -1,6 +1,5 @@
 """The results of a command as tables."""
 
-import math
 from typing import Any
 
 from rich import box
@@ -8,6 +7,8 @@ from rich.console import Console
 from rich.table import Table
 
 from undelude._certificate.notes import describe_notes
+from undelude._certificate.numbers import with_error
+from undelude._certificate.quantity import Quantity
 from undelude._certificate.verdict import judge
 from undelude._cli.console import number
 from undelude._runs.certificate_file import quantities_of
@@ -17,7 +18,7 @@ REWARDS = {
     "reward_expert": "expert, who knows theta",
     "reward_exact_do": "exact agent, own actions as do",
     "reward_exact_see": "exact agent, own actions as see",
-    "reward_best": "best known without theta",
+    "reward_best": "best known without theta (acts for reward)",
 }
 
 
@@ -34,18 +35,18 @@ def print_certificate(console: Console, certificate: dict[str, Any]) -> None:
     distances = _table("distance of", *answers)
     for symbol, quantity in (("action", "kl"), ("action", "tv"), ("observation", "kl"), ("observation", "tv")):
         label = f"{symbol}s, {'KL in nats' if quantity == 'kl' else 'total variation'}"
-        distances.add_row(label, *(_with_error(c, f"{symbol}_{quantity}_{mark}", 4) for mark in ("do", "see")))
+        distances.add_row(label, *(_text(quantities[f"{symbol}_{quantity}_{mark}"]) for mark in ("do", "see")))
     console.print(distances)
 
     rewards = _table("actor", "reward per round")
     for name, actor in REWARDS.items():
-        if c.get(name) is not None:
-            rewards.add_row(actor, _with_error(c, name, 3))
+        if quantities[name].value is not None:
+            rewards.add_row(actor, _text(quantities[name]))
     console.print()
     console.print(rewards)
 
-    gaps = " / ".join(number(c.get(f"{symbol}_calibration_gap")) for symbol in ("action", "observation"))
-    console.print(f"\nCalibration gap, actions / observations: {gaps} nats.")
+    gaps = " / ".join(_text(quantities[f"{symbol}_calibration_gap"]) for symbol in ("action", "observation"))
+    console.print(f"\nCalibration gap in nats, actions / observations: {gaps}.")
     if isinstance(deluded := c.get("deluded_fraction"), float):
         console.print(f"Episodes that end with a wrong theta believed above 0.9: {deluded:.1%}.")
     for line in describe_notes(quantities, c.get("notes", {})):
@@ -74,10 +75,5 @@ def _table(*headings: str) -> Table:
     return table
 
 
-def _with_error(certificate: dict[str, Any], name: str, decimals: int) -> str:
-    value, error = certificate.get(name), certificate.get(f"{name}_se")
-    if not isinstance(error, float):
-        return number(value, decimals)
-    if 0 < error < 10**-decimals:  # More decimals, down to the leading digit of the error.
-        decimals = min(-math.floor(math.log10(error)), 7)
-    return f"{number(value, decimals)} ± {number(error, decimals).removeprefix('0')}"
+def _text(quantity: Quantity) -> str:
+    return with_error(quantity).replace("\N{NO-BREAK SPACE}", " ")

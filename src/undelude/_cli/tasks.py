@@ -7,6 +7,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from undelude._certificate.numbers import short
 from undelude._cli.console import make_console
 from undelude._cli.errors import ExitCode
 from undelude._cli.options import Call, Tasks
@@ -91,6 +92,6 @@ def _settings(name: str) -> dict[str, str]:
         "batch": str(config.batch_size),
         "rate": f"{config.learning_rate:g}",
         "weight": f"{config.observation_weight:g}",
-        "KL": f"{row['action_kl_do']:.2g}" if row else "",
+        "KL": short(row["action_kl_do"]) if row else "",
         "sec": f"{row['seconds']:.0f}" if row else "",
     }

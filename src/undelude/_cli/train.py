@@ -69,7 +69,10 @@ def with_settings(options: Train, args: Sequence[str]) -> Train:
     task = options.config.task
     if task not in SETTINGS:
         return options
-    return dataclasses.replace(options, config=_parse_with_defaults(options, args, Config(task, **SETTINGS[task])))
+    settings = SETTINGS[task]
+    if options.config.agent != Config(task).agent:  # Sizes are those of the architecture that was measured.
+        settings = {name: value for name, value in settings.items() if name not in SIZES}
+    return dataclasses.replace(options, config=_parse_with_defaults(options, args, Config(task, **settings)))
 
 
 def _parse_with_defaults(given: Train, args: Sequence[str], config: Config) -> Config:
@@ -252,7 +255,11 @@ def _stored_config(run: RunDirectory, args: Sequence[str], given: Train) -> Conf
         if field.name == "steps" and want > have and is_finished:
             continue  # The run is made longer.
         if want != have:
-            longer = " A run can be made longer once it is finished." if field.name == "steps" and want > have else ""
+            longer = ""
+            if field.name == "steps" and is_finished:
+                longer = f" To make the run longer, use --resume --steps N with N above {have}."
+            elif field.name == "steps" and want > have:
+                longer = " A run can be made longer once it is finished, with --resume --steps N."
             raise UsageError(
                 f"{option(field.name)} {want} contradicts {run.config_file}, which says {have}: "
                 f"leave it out to resume, or use another --out.{longer}"

@@ -9,17 +9,19 @@ import jax
 import numpy as np
 from jaxtyping import UInt8
 
-from undelude._checks import check_count
+from undelude._checks import check_count, one_line
 from undelude._compiled import compiled
 from undelude._drawing.frame import DO, HEADER, LETTER, MUTED, SEE, Frame, Swatch, legend_strip, title_strip
 from undelude._process.episodes import AGENT, Episodes
 from undelude._process.inference import filter
-from undelude._process.process import InteractionProcess
+from undelude._process.process import InteractionProcess, check_process
 from undelude._process.replay import replay
 from undelude._tree import index, prepend
 
 # Pixels between films side by side.
 GAP = 6
+# Smallest width of a picture in pixels: below it the letters of the header have no height.
+LEAST_SIZE = 16
 # Colour of a belief, and its meaning, by who acts and how the actions are read.
 BELIEFS = {
     "do": (DO, "belief, own actions read as interventions"),
@@ -83,15 +85,24 @@ def film(
         A `Film` of `1 + T * frames_per_round` frames; T is the number of rounds that exist in the episode.
 
     Raises:
+        TypeError: `process` is not a process, or `episodes` are not episodes.
         ValueError: a number is out of range, or the episodes are histories without theta.
 
+    >>> import jax
     >>> import undelude as ud
     >>> bandit = ud.tasks.bandit(num_rounds=3)
     >>> episodes = ud.rollout(bandit, ud.ExactAgent(bandit), key=jax.random.key(0), num_episodes=2)
     >>> ud.film(bandit, episodes, episode=1, size=64).frames.shape
     (4, 71, 64, 3)
     """
+    check_process(process)
+    if not isinstance(episodes, Episodes):
+        raise TypeError(f"episodes must be ud.Episodes, the result of ud.rollout, not {one_line(repr(episodes))}.")
     size, frames_per_round = check_count("size", size), check_count("frames_per_round", frames_per_round)
+    if size < LEAST_SIZE:
+        raise ValueError(
+            f"size must be at least {LEAST_SIZE} pixels, so that there is room for the header, not {size}."
+        )
     if episodes.theta is None:
         raise ValueError(f"{process.name}: these histories have no theta; draw the episodes of a rollout instead.")
     if episodes.is_batch:
@@ -156,8 +167,10 @@ def side_by_side(films: Sequence[Film], *, title: str = "") -> Film:
         title: text above all of them.
 
     Raises:
-        ValueError: the list is empty, or the heights differ.
+        ValueError: the list is empty, a film has no frames, or the heights differ.
     """
+    if empty := [i for i, one in enumerate(films) if not len(one)]:
+        raise ValueError(f"side_by_side needs films with at least one frame; films[{empty[0]}] has none.")
     heights = [one.frames.shape[1] for one in films]
     if len(set(heights)) != 1:
         raise ValueError(f"side_by_side needs one film or more, of equal heights, not {heights}.")

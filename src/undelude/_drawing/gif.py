@@ -12,6 +12,11 @@ from undelude._files import write_atomically
 
 # Number of colours in a GIF, the most that the format allows.
 NUM_COLOURS = 256
+# Milliseconds that a frame of a GIF may last. Many players show shorter frames ten times as long; the format has 16
+# bits for hundredths of a second.
+SHORTEST, LONGEST = 20, 655_350
+# Colours that are compared with the palette at a time, which bounds the memory.
+CHUNK = 4096
 
 
 def write_gif(path: Path | str, film: Film, *, fps: float | int = 6) -> Path:
@@ -26,15 +31,20 @@ def write_gif(path: Path | str, film: Film, *, fps: float | int = 6) -> Path:
         The path.
 
     Raises:
-        ValueError: `fps` is not greater than 0.
+        ValueError: the film has no frames, or a GIF cannot store `fps`: a frame lasts from 20 ms to 655,350 ms.
     """
-    if not fps > 0:
-        raise ValueError(f"fps must be greater than 0, not {fps}.")
+    if not len(film):
+        raise ValueError("the film has no frames; a GIF needs at least one.")
+    if not (fps > 0 and SHORTEST <= (milliseconds := 1000 / fps) <= LONGEST):
+        raise ValueError(
+            f"fps must be from {1000 / LONGEST:.4g} to {1000 / SHORTEST:g}, not {fps}: a frame of a GIF lasts from "
+            f"{SHORTEST} ms, below which players slow it down, to {LONGEST} ms."
+        )
     palette, indices = _reduce_colours(film.array(), NUM_COLOURS)
     frames = [Image.fromarray(x) for x in indices]
     for frame in frames:
         frame.putpalette(palette.ravel().tolist())
-    buffer, shown = io.BytesIO(), [round(1000 / fps)] * (len(frames) - 1) + [1000]
+    buffer, shown = io.BytesIO(), [round(milliseconds)] * (len(frames) - 1) + [1000]
     frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:], duration=shown, loop=0, optimize=True)
     write_atomically(Path(path), buffer.getvalue())
     return Path(path)
@@ -54,5 +64,6 @@ def _reduce_colours(
     if len(colours) > most:
         whole = Image.fromarray(frames.reshape(-1, *frames.shape[2:])).quantize(most, method=Image.Quantize.MAXCOVERAGE)
         palette = np.asarray(whole.getpalette(), np.uint8).reshape(-1, 3)
-    distance = np.square(colours[:, None].astype(int) - palette[None]).sum(-1)
-    return palette, distance.argmin(1).astype(np.uint8)[where.reshape(frames.shape[:3])]
+    chunks = (colours[i : i + CHUNK, None].astype(np.int32) for i in range(0, len(colours), CHUNK))
+    nearest = np.concatenate([np.square(chunk - palette[None]).sum(-1).argmin(1) for chunk in chunks])
+    return palette, nearest.astype(np.uint8)[where.reshape(frames.shape[:3])]

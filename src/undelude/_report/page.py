@@ -15,6 +15,7 @@ from undelude._certificate import numbers
 from undelude._certificate.quantity import Quantity
 from undelude._certificate.verdict import RATIO
 from undelude._files import write_atomically
+from undelude._named_tasks import TASKS
 from undelude._report import figures, words
 from undelude._runs.config import train_command
 from undelude._runs.config_file import EARLIER
@@ -68,6 +69,8 @@ def render(run: RunContents) -> str:
         style=Markup(source.joinpath("style.css").read_text(encoding="utf-8")),
         run=run,
         config=run.config,
+        settings=run.config | {name: size for name, size in run.sizes.items() if run.config.get(name) is None},
+        theta=_theta(run),
         certificate=certificate,
         verdict=words.verdict(run),
         byline=_byline(run),
@@ -191,6 +194,12 @@ def _thinned(rows: Sequence[dict]) -> list[dict]:
     if len(rows) <= MAX_TABLE_ROWS:
         return list(rows)
     return [rows[i] for i in np.linspace(0, len(rows) - 1, MAX_TABLE_ROWS).round().astype(int)]
+
+
+def _theta(run: RunContents) -> str | None:
+    """Return what theta is, in the words of the list of named tasks; None for another task."""
+    task = TASKS.get(str(run.config.get("task")))
+    return None if task is None else task.summary
 
 
 def _setting(value: Any) -> str:

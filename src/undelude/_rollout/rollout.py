@@ -11,7 +11,7 @@ from undelude._agents.base import AbstractAgent, check_mark
 from undelude._agents.host import HostAgent
 from undelude._checks import check_count, check_key, one_line
 from undelude._compiled import compiled, compiled_for
-from undelude._pieces import in_pieces, numbers
+from undelude._pieces import episode_ids, in_pieces
 from undelude._process.episodes import Episodes
 from undelude._process.host_world import World, check_world
 from undelude._process.world import AbstractWorld
@@ -93,7 +93,7 @@ def run(
     # An array, so that another theta is not another trace.
     fixed = None if theta is None else jnp.asarray(theta, jnp.int32)
     # If the expert executes, the agent is not called: `predict` reads the episode afterwards.
-    ids = numbers(num_episodes)
+    ids = episode_ids(num_episodes)
     return program(process, actor, key, ids, num_rounds, fixed)
 
 

@@ -10,9 +10,11 @@ from jaxtyping import Float
 
 from undelude._certificate.certificate import QUANTITIES
 from undelude._certificate.quantity import Quantity
-from undelude._files import read_bytes
+from undelude._files import read_bytes, read_json
 from undelude._runs import layout
+from undelude._runs.agent_files import DESCRIPTION, MAX_DESCRIPTION
 from undelude._runs.certificate_file import quantities_of, read_certificate, remedy
+from undelude._runs.config import SIZES
 from undelude._runs.config_file import read_settings
 from undelude._runs.example_episode import ExampleEpisode, parse_episode
 from undelude._runs.metrics import MEASURED, read_metrics
@@ -29,6 +31,7 @@ class RunContents:
         certificate: None if the run has none yet.
         episode: the example episode; None if the certificate has none.
         film: a GIF of episodes, or None.
+        sizes: those of the agent, such as `hidden_size`, as its `agent.json` holds them; empty if there is none.
     """
 
     path: Path
@@ -37,6 +40,7 @@ class RunContents:
     certificate: dict[str, Any] | None
     episode: ExampleEpisode | None
     film: bytes | None = None
+    sizes: dict[str, int] = dataclasses.field(default_factory=dict)
 
     @property
     def quantities(self) -> dict[str, Quantity]:
@@ -80,4 +84,13 @@ def read_run(path: Path) -> RunContents:
         film = read_bytes(file, most=layout.MOST[layout.FILM], remedy=remedy(file))
         if not film.startswith(b"GIF8"):
             raise layout.damaged(file, "it is not a GIF", remedy(file))
-    return RunContents(path, config, rows, certificate, episode, film)
+    return RunContents(path, config, rows, certificate, episode, film, _sizes(path / layout.AGENT))
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Return the sizes of a stored agent; none if it cannot be read, since the page needs nothing else of it."""
+    try:
+        config = read_json(folder / DESCRIPTION, most=MAX_DESCRIPTION).get("config")
+    except (OSError, ValueError):
+        return {}
+    return {name: config[name] for name in SIZES if isinstance(config, dict) and isinstance(config.get(name), int)}
