@@ -8,6 +8,7 @@ from undelude.tasks.cards import kuhn, leduc
 from undelude.tasks.doors import doors
 from undelude.tasks.frog import prize_or_frog
 from undelude.tasks.grid import grid
+from undelude.tasks.menu import menu
 from undelude.tasks.merge import crashed, merge
 from undelude.tasks.switching import switching_bandit
 from undelude.tasks.tables import from_tables
@@ -24,6 +25,7 @@ __all__ = [
     "grid",
     "kuhn",
     "leduc",
+    "menu",
     "merge",
     "prize_or_frog",
     "switching_bandit",
