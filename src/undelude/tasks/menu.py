@@ -276,7 +276,7 @@ def make_grammar(names: Sequence[tuple[str, ...]], length: int) -> Grammar:
     """Return the grammar of the utterances of at most `length` words that name a dish, given the words of each."""
     words: tuple[str, ...] = tuple(dict.fromkeys(word for name in names for word in name))
     words += (END,) if any(len(name) < length for name in names) else ()
-    utterances = _utterances(names, length)
+    utterances: list[tuple[str | None, ...]] = [*_utterances(names, length)]
 
     def is_over(said: tuple[str | None, ...]) -> bool:
         return len(said) == length or said[-1:] == (END,)
