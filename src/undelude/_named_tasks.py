@@ -4,6 +4,7 @@ The command line lists them and checks a name without JAX: a factory is imported
 """
 
 import difflib
+import functools
 import json
 from collections.abc import Mapping
 from importlib.resources import files
@@ -86,6 +87,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
+@functools.cache
 def measured() -> dict[str, dict[str, Any]]:
     """Return the stored result of `undelude train TASK` for each named task that was measured."""
     file = files("undelude").joinpath("_paper", "results", "tasks.json")

@@ -13,7 +13,7 @@ from undelude._distributions import Categorical
 from undelude._process.process import InteractionProcess
 from undelude._process.task import AbstractTask
 from undelude._types import Belief, Frame, Observation, Theta
-from undelude.tasks.tables import NO_ACTION, TableExpert
+from undelude.tasks.tables import NO_ACTION, TableExpert, log_table
 
 # Observations; the symbols from HINT on say "the prize is behind door i".
 OVER, LOCKED, PRIZE, POISON, HINT = 0, 1, 2, 3, 4
@@ -133,14 +133,12 @@ def doors(
         task[:, -1, HINT:] = hints
     expert = np.full((K, A), (1 - expert_accuracy) / (A - 1))
     expert[np.arange(K), others] = expert_accuracy
-    with np.errstate(divide="ignore"):
-        log_task, log_expert = np.log(task), np.log(expert)
     rewards = [0.0, 1.0, 2.0, -2.0, *[-price] * (task.shape[-1] - HINT)]
     return InteractionProcess(
         prior=np.full(K, 1 / K),
         thetas=jnp.arange(K),
-        task=DoorsTask(jnp.asarray(log_task, float), jnp.asarray(rewards, float), num_doors),
-        expert=TableExpert(jnp.asarray(log_expert, float)),
+        task=DoorsTask(log_table(task), jnp.asarray(rewards, float), num_doors),
+        expert=TableExpert(log_table(expert)),
         num_rounds=num_rounds,
         name="doors",
     )

@@ -16,6 +16,7 @@ from undelude._distributions import Categorical, Given, Joint
 from undelude._process.process import InteractionProcess
 from undelude._process.task import AbstractExpert, AbstractTask
 from undelude._types import Belief, Frame, Observation, Theta
+from undelude.tasks.tables import log_table
 
 Feedback = Literal["cue", "reward"]
 # Change of (row, column) by action: stay, north, south, west, east.
@@ -222,12 +223,11 @@ def grid(
     cells = np.stack(np.unravel_index(np.arange(size**2), (size, size)), -1)
     thetas = np.concatenate([np.repeat(cells, len(cells), 0), np.tile(cells, (len(cells), 1))], 1) if door else cells
     walk = Walk(size, episode_rounds, door)
-    with np.errstate(divide="ignore"):
-        log_right = np.log([[cue, 1 - cue], [1 - cue, cue]])
+    log_right = log_table(np.array([[cue, 1 - cue], [1 - cue, cue]]))
     return InteractionProcess(
         prior=np.full(len(thetas), 1 / len(thetas)),
         thetas=jnp.asarray(thetas, jnp.int32),
-        task=GridTask(walk, jnp.asarray(log_right, float), feedback),
+        task=GridTask(walk, log_right, feedback),
         expert=GridExpert(walk, slip),
         num_rounds=num_rounds,
         name="grid",

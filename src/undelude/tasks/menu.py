@@ -13,6 +13,7 @@ from undelude._distributions import AbstractConditionals, AbstractDistribution, 
 from undelude._process.process import InteractionProcess
 from undelude._process.task import AbstractExpert, AbstractTask
 from undelude._types import Action, Belief, Frame, Observation, Theta
+from undelude.tasks.tables import log_table
 
 Granularity = Literal["turn", "token"]
 
@@ -252,8 +253,8 @@ def menu(
     return InteractionProcess(
         prior=np.full(K, 1 / K),
         thetas=jnp.arange(K),
-        task=task(_log(replies), grammar, num_turns, tuple(map(" ".join, names))),
-        expert=MenuExpert(_log(_next_words(grammar, names, says)), grammar, by_turn),
+        task=task(log_table(replies), grammar, num_turns, tuple(map(" ".join, names))),
+        expert=MenuExpert(log_table(_next_words(grammar, names, says)), grammar, by_turn),
         num_rounds=num_turns if by_turn else num_turns * grammar.length,
         name="menu",
     )
@@ -320,8 +321,3 @@ def _next_words(grammar: Grammar, names: Sequence[tuple[str, ...]], says: Float[
     otherwise = otherwise if otherwise.any() else np.ones(V)
     mass = np.where(mass.sum(-1, keepdims=True) > 0, mass, otherwise)
     return mass / mass.sum(-1, keepdims=True)
-
-
-def _log(table: np.ndarray) -> Array:
-    with np.errstate(divide="ignore"):
-        return jnp.asarray(np.log(table), dtype=float)

@@ -139,13 +139,14 @@ def from_tables(
     return InteractionProcess(
         prior=jnp.asarray(Q_theta, dtype=float),
         thetas=jnp.arange(Q_theta.shape[0]),
-        task=TableTask(_log(Q_O), jnp.asarray(worth, dtype=float)),
-        expert=TableExpert(_log(Q_A)),
+        task=TableTask(log_table(Q_O), jnp.asarray(worth, dtype=float)),
+        expert=TableExpert(log_table(Q_A)),
         num_rounds=check_count(f"{name}: num_rounds", num_rounds),
         name=name,
     )
 
 
-def _log(table: np.ndarray) -> Array:
+def log_table(table: np.ndarray) -> Array:
+    """Return the logarithms of a table of probabilities; those of zeros are -inf."""
     with np.errstate(divide="ignore"):
         return jnp.asarray(np.log(table), dtype=float)
