@@ -1,4 +1,4 @@
-# make run | test | test-fast | lint | format | docs | bench | study | figures | clean
+# make run | test | test-fast | test-hf | lint | format | docs | bench | study | figures | clean
 #
 # The first target that needs the environment installs it into .venv, with uv if it is installed and with venv and pip
 # otherwise. Another interpreter: make PYTHON=python3.13 test. Another folder: make VENV=path test.
@@ -20,6 +20,9 @@ FAST_TESTS := $(addprefix tests/test_, $(addsuffix .py, causal graph identificat
 # others, which go through the same functions, do without.
 CHECKED_TESTS := $(FAST_TESTS) $(addprefix tests/test_, $(addsuffix .py, agents heads teaching host world replicates))
 
+# Tests that need Torch.
+HF := tests/hf src/undelude/hf
+
 BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 ifdef UV
@@ -30,7 +33,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 NEWER_PIP := $(INSTALL) --upgrade 'pip>=25.1'
 endif
 
-.PHONY: run test test-fast lint format docs bench study figures clean
+.PHONY: run test test-fast test-hf lint format docs bench study figures clean
 
 # Teach an agent on the paper's bandit, certify it, write the page. A second `make run` continues an unfinished run.
 run: $(VENV)/.test
@@ -38,7 +41,12 @@ run: $(VENV)/.test
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(PYTEST_ARGS) $(CHECKED_TESTS)
-	$(BIN)/python -m pytest $(PYTEST_ARGS) --jaxtyping-packages= $(addprefix --ignore=,$(CHECKED_TESTS))
+	$(BIN)/python -m pytest $(PYTEST_ARGS) --jaxtyping-packages= $(addprefix --ignore=,$(CHECKED_TESTS) $(HF))
+	$(if $(wildcard $(VENV)/.hf),$(MAKE) test-hf)
+
+# Language models. Torch is large: `make test` runs these tests too once this target has installed it.
+test-hf: $(VENV)/.hf
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(HF)
 
 test-fast: $(VENV)/.test
 	$(BIN)/python -m pytest $(PYTEST_ARGS) -m 'not slow' $(FAST_TESTS)
@@ -96,7 +104,7 @@ clean:
 	find src tests examples benchmarks studies tools -name __pycache__ -prune -exec rm -rf {} +
 
 # The file .venv/.test records that the dependency group `test` is installed. A target installs the group it needs.
-$(VENV)/.test $(VENV)/.lint $(VENV)/.docs $(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.test $(VENV)/.hf $(VENV)/.lint $(VENV)/.docs $(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing undelude with the group '$(@F:.%=%)' into $(VENV) (once; a minute or two) ..."
 	@$(NEWER_PIP)
 	$(INSTALL) -c constraints.txt -e '.[gym]' --group $(@F:.%=%)

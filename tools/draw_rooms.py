@@ -18,6 +18,7 @@ PAGE = ROOT / "docs" / "architecture.md"
 # Each package: what it holds, in full for the table and in short for the picture.
 ROOMS = {
     "_cli": ("The command line: the options of all commands, and one file for each command.", "one file a command"),
+    "hf": ("Language models: Hugging Face's, and any behind a server.", "language models"),
     "_report": ("A run as one HTML page.", "a run as a page"),
     "_paper": ("The paper recomputed, item by item, with its own figures.", "the paper recomputed"),
     "_drawing": ("SVG figures, causal graphs, beliefs, films.", "figures and films"),

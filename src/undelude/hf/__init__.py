@@ -1,0 +1,32 @@
+"""Language models whose own words are interventions: Hugging Face models, and any model behind a server.
+
+Each name is imported when it is first used: measuring a served model needs no PyTorch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    pass
+
+_NAMES: dict[str, str] = {}
+
+__all__: list[str] = []
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used."""
+    if name not in _NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
+    except ModuleNotFoundError as error:
+        if error.name in ("accelerate", "peft", "torch", "transformers"):
+            message = f"undelude.hf.{name} needs {error.name}: pip install 'undelude[hf]'."
+            raise ModuleNotFoundError(message, name=error.name) from error
+        raise
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return sorted(__all__)
