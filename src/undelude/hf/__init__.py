@@ -7,11 +7,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    pass
+    from undelude.hf.chat import EncodedChat as EncodedChat
+    from undelude.hf.chat import encode_chat as encode_chat
+    from undelude.hf.chat import reply_ids as reply_ids
+    from undelude.hf.do_tokens import DoTokens as DoTokens
+    from undelude.hf.generation import DoLogitsProcessor as DoLogitsProcessor
+    from undelude.hf.generation import generate_turn as generate_turn
 
-_NAMES: dict[str, str] = {}
+# The module of each name.
+_NAMES = {
+    "DoLogitsProcessor": "generation",
+    "DoTokens": "do_tokens",
+    "EncodedChat": "chat",
+    "encode_chat": "chat",
+    "generate_turn": "generation",
+    "reply_ids": "chat",
+}
 
-__all__: list[str] = []
+__all__ = sorted(_NAMES)
 
 
 def __getattr__(name: str) -> Any:
