@@ -76,8 +76,8 @@ def _marked(embedding: type[nn.Embedding]) -> type[nn.Embedding]:
 class DoTokens:
     """The marked words of a Hugging Face model.
 
-    With V words, do(x) has the id `x + V`; its embedding is that of x plus a learned offset. The head keeps its V words.
-    `DoTokens.wrap(model)` marks a model, and `DoTokens.of(model)` finds the marks of one, also within PEFT's and
+    With V words, do(x) has the id `x + V`; its embedding is that of x plus a learned offset. The head keeps its V
+    words. `DoTokens.wrap(model)` marks a model, and `DoTokens.of(model)` finds the marks of one, also within PEFT's and
     Accelerate's wrappers, and of an exported model that was loaded.
 
     Attributes:
@@ -112,8 +112,8 @@ class DoTokens:
             rank: of the factors.
 
         Raises:
-            ValueError: an unknown kind; the model is wrapped in another way; it is exported, or PEFT's; its embedding does
-                more than look up rows.
+            ValueError: an unknown kind; the model is wrapped in another way; it is exported, or PEFT's; its embedding
+                does more than look up rows.
         """
         if kind not in get_args(Kind):
             raise ValueError(f"DoTokens.wrap: kind must be one of {', '.join(get_args(Kind))}, not {kind!r}.")
@@ -121,15 +121,16 @@ class DoTokens:
         if there is not None:
             if there.is_exported:
                 raise ValueError(
-                    "DoTokens.wrap: the model is an exported one and has the marked words as rows. To go on training, load "
-                    "its folder with DoTokens.load."
+                    "DoTokens.wrap: the model is an exported one and has the marked words as rows. To go on training, "
+                    "load its folder with DoTokens.load."
                 )
             if there.kind != kind:
                 raise ValueError(f"DoTokens.wrap: the model has marks of kind {there.kind!r} already, not {kind!r}.")
             return model
         if hasattr(model, "peft_config"):
             raise ValueError(
-                "DoTokens.wrap: the model is PEFT's, which would freeze the offset. Wrap the model first, and then call "
+                "DoTokens.wrap: the model is PEFT's, which would freeze the offset. Wrap the model first, and then "
+                "call "
                 f'get_peft_model(model, LoraConfig(..., modules_to_save=["{OFFSET}"])).'
             )
         embedding = model.get_input_embeddings()
@@ -163,12 +164,13 @@ class DoTokens:
         """Return the ids with do(x) in place of x where the model itself wrote x.
 
         Raises:
-            ValueError: an id is not of a plain word: it is marked already, or the tokenizer has more words than the model.
+            ValueError: an id is not of a plain word: it is marked already, or the tokenizer has more words than the
+                model.
         """
         if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < self.vocab_size:
             raise ValueError(
-                f"DoTokens.mark: ids are from {int(ids.min())} to {int(ids.max())}, and the model's plain words from 0 to "
-                f"{self.vocab_size - 1}. Are they marked already, or has the tokenizer more words than the model?"
+                f"DoTokens.mark: ids are from {int(ids.min())} to {int(ids.max())}, and the model's plain words from 0 "
+                f"to {self.vocab_size - 1}. Are they marked already, or has the tokenizer more words than the model?"
             )
         return torch.where(own, ids + self.vocab_size, ids)
 
@@ -255,9 +257,7 @@ class DoTokens:
         model = AutoModelForCausalLM.from_pretrained(folder, **options)
         info = getattr(model.config, CONFIG_KEY, None)
         if info is None:
-            raise ValueError(
-                f"DoTokens.load: the model in {folder} has no marked words. Load it with AutoModelForCausalLM."
-            )
+            raise ValueError(f"DoTokens.load: the model in {folder} has no marks. Load it with AutoModelForCausalLM.")
         file = Path(folder) / OFFSET_FILE
         if not file.exists():
             raise ValueError(f"DoTokens.load: {folder} lacks {OFFSET_FILE}, which holds the offset.")

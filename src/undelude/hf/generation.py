@@ -17,7 +17,7 @@ class DoLogitsProcessor:
 
     Args:
         vocab_size: V.
-        granularity: by `"token"`, marked words are written; by `"turn"`, plain ones, which are marked when the turn is over.
+        granularity: by `"token"`, marked words are written; by `"turn"`, plain ones, marked when the turn is over.
     """
 
     def __init__(self, vocab_size: int, granularity: Granularity = "turn"):
@@ -34,14 +34,13 @@ class DoLogitsProcessor:
         V, is_wrapped = self.vocab_size, scores.shape[-1] == self.vocab_size
         if not is_wrapped and scores.shape[-1] != 2 * V:
             raise ValueError(
-                f"DoLogitsProcessor: scores of {scores.shape[-1]} words; the model has {V}, or {2 * V} marked."
+                f"DoLogitsProcessor: the scores are of {scores.shape[-1]} words, and not of {V} or {2 * V}."
             )
-        if self.granularity == "turn":
-            return (
-                scores if is_wrapped else torch.cat([scores[..., :V], torch.full_like(scores[..., V:], -torch.inf)], -1)
-            )
-        allowed = scores if is_wrapped else scores[..., V:]
-        return torch.cat([torch.full_like(allowed, -torch.inf), allowed], -1)
+        if is_wrapped and self.granularity == "turn":
+            return scores
+        plain, marked = (scores, scores) if is_wrapped else scores.split(V, -1)
+        never = torch.full_like(plain, -torch.inf)
+        return torch.cat([plain, never] if self.granularity == "turn" else [never, marked], -1)
 
 
 class _ByUniforms:
@@ -83,8 +82,8 @@ def generate_turn(
         attention_mask: 0 for padding.
         eos_token_id: the plain words that end a turn.
         max_new_tokens: L, the most words.
-        granularity: by `"turn"`, the words of the turn are plain while it is written; by `"token"`, each is marked as soon
-            as it is written. Without marks the two are the same.
+        granularity: by `"turn"`, the words of the turn are plain while it is written; by `"token"`, each is marked as
+            soon as it is written. Without marks the two are the same.
         temperature: of the sampling; 0 takes the likeliest words.
         uniforms: numbers in (0, 1) that choose the words, so that those of a row depend on no other row.
         pad_token_id: stands after a turn that is over; by default the first of `eos_token_id`.
@@ -101,8 +100,8 @@ def generate_turn(
     V = _num_words(model) if marks is None else marks.vocab_size
     if not ends or not all(0 <= x < V for x in ends):
         raise ValueError(
-            f"generate_turn: eos_token_id must name words that end a turn, from 0 to {V - 1}, not {eos_token_id}. Without an "
-            "end among the words that may be written, no turn would be over."
+            f"generate_turn: eos_token_id must name words that end a turn, from 0 to {V - 1}, not {eos_token_id}. Without "
+            "an end among the words that may be written, no turn would be over."
         )
     by_token = marks is not None and granularity == "token"
     processors = LogitsProcessorList([] if marks is None else [DoLogitsProcessor(V, granularity)])
@@ -113,8 +112,7 @@ def generate_turn(
     config = GenerationConfig(
         do_sample=sampled,
         temperature=temperature if sampled else 1.0,
-        top_k=0,
-        top_p=1.0,
+        **({"top_k": 0, "top_p": 1.0} if sampled else {}),
         repetition_penalty=1.0,
         suppress_tokens=None,
         max_new_tokens=max_new_tokens,
