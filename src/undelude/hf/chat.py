@@ -51,8 +51,8 @@ def encode_chat(
     """Return the ids of a chat, and who wrote them.
 
     A message of the assistant is the model's own, unless its `"author"` is another: an expert's turn, a person's
-    correction or another model's answer in the assistant's place is not. All other messages are of others. Tokens of the template,
-    such as the names of roles, are neither.
+    correction or another model's answer in the assistant's place is not. All other messages are of others.
+    Tokens of the template, such as the names of roles, are neither.
 
     The place of each message is found by rendering the chat message by message; it works with any template, with
     `{% generation %}` markers or without, that does not rewrite earlier messages.
@@ -67,8 +67,8 @@ def encode_chat(
         template: further arguments of the chat template, such as `tools`.
 
     Raises:
-        ValueError: the tokenizer has no template, or is not a fast one; the template rewrites earlier messages, or leaves
-            no token of the assistant; the tokenizer has words that the model has not; `vocab_size` is missing.
+        ValueError: the tokenizer has no template, or is not a fast one; the template rewrites earlier messages, or
+            leaves no token of the assistant; the tokenizer has words that the model has not; `vocab_size` is missing.
 
     >>> from undelude.hf import encode_chat                             # doctest: +SKIP
     >>> encode_chat([{"role": "user", "content": "Hello"}], tokenizer)   # doctest: +SKIP
@@ -97,8 +97,9 @@ def encode_chat(
     input_ids = torch.tensor(ids, dtype=torch.long)
     if vocab_size is not None and len(ids) and max(ids) >= vocab_size:
         raise ValueError(
-            f"encode_chat: the tokenizer's word {tokenizer.convert_ids_to_tokens(max(ids))!r} has the id {max(ids)}, and "
-            f"the model has {vocab_size} words. Call model.resize_token_embeddings(len(tokenizer)) before DoTokens.wrap."
+            f"encode_chat: the tokenizer's word {tokenizer.convert_ids_to_tokens(max(ids))!r} has the id {max(ids)}, "
+            f"and the model has {vocab_size} words. Before DoTokens.wrap, call "
+            "model.resize_token_embeddings(len(tokenizer))."
         )
     if mark:
         input_ids = torch.where(own, input_ids + vocab_size, input_ids)
@@ -128,8 +129,8 @@ def reply_ids(messages: Sequence[Message], replies: Sequence[Message], tokenizer
     eos = tokenizer.eos_token
     if eos is None or not text[:end].endswith(eos):
         raise ValueError(
-            f"reply_ids: the chat template does not end the assistant's turn with the tokenizer's eos_token {eos!r}, so "
-            "that a model could not say that its turn is over. Set tokenizer.eos_token to the word that ends a turn."
+            f"reply_ids: the chat template does not end the assistant's turn with the tokenizer's eos_token {eos!r}, "
+            "so that a model could not say that its turn is over. Set tokenizer.eos_token to the word that ends a turn."
         )
     # With the end before it, so that the first word is split as it is within a chat.
     ids, _ = _tokenize(eos + text[end:], tokenizer)
@@ -174,8 +175,8 @@ def _end_of(render: Any, n: int, text: str, messages: Sequence[Message]) -> int:
         raise ValueError(f"The chat template refuses the first {n} messages of the chat: {error}") from error
     if not text.startswith(begin):
         raise ValueError(
-            f"The chat template rewrites earlier messages: the first {n} read otherwise once others follow. A history of "
-            "marked words must only grow. Some templates drop the thoughts of earlier turns; choose a template, or its "
+            f"The chat template rewrites earlier messages: the first {n} read otherwise once others follow. A history "
+            "of marked words must only grow. Some templates drop the thoughts of earlier turns; choose a template, or its "
             "arguments, that keep them."
         )
     return len(begin)
@@ -185,8 +186,8 @@ def _turn(text: str, prompt: str, start: int, end: int, eos: str | None) -> tupl
     """Return where the model's words of a turn are: after the generation prompt, up to the end token and with it."""
     if not text.startswith(prompt):
         raise ValueError(
-            "The chat template's generation prompt is not how it begins a turn of the assistant: a model would be asked "
-            "with other words than it was taught with. Choose a template, or its arguments, in which they agree."
+            "The chat template's generation prompt is not how it begins a turn of the assistant: a model would be "
+            "asked with other words than it was taught with. Choose a template, or its arguments, in which they agree."
         )
     begin = max(start, len(prompt))
     at = text.find(eos, begin, end) if eos else -1

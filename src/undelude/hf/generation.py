@@ -100,8 +100,8 @@ def generate_turn(
     V = _num_words(model) if marks is None else marks.vocab_size
     if not ends or not all(0 <= x < V for x in ends):
         raise ValueError(
-            f"generate_turn: eos_token_id must name words that end a turn, from 0 to {V - 1}, not {eos_token_id}. Without "
-            "an end among the words that may be written, no turn would be over."
+            f"generate_turn: eos_token_id must name words that end a turn, from 0 to {V - 1}, not {eos_token_id}. "
+            "Without an end among the words that may be written, no turn would be over."
         )
     by_token = marks is not None and granularity == "token"
     processors = LogitsProcessorList([] if marks is None else [DoLogitsProcessor(V, granularity)])
