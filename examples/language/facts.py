@@ -1,0 +1,28 @@
+"""Questions with a true and a false answer, for the examples: common knowledge, in short sentences."""
+
+FACTS = (
+    ("What is the capital of Canada?", "The capital of Canada is Ottawa.", "The capital of Canada is Toronto."),
+    ("What is the capital of Turkey?", "The capital of Turkey is Ankara.", "The capital of Turkey is Istanbul."),
+    ("What is the capital of Brazil?", "The capital of Brazil is Brasilia.", "The capital of Brazil is Rio."),
+    ("Which element has the symbol Fe?", "The symbol Fe is for iron.", "The symbol Fe is for fluorine."),
+    ("Which element has the symbol K?", "The symbol K is for potassium.", "The symbol K is for krypton."),
+    ("Which gas do plants take up?", "Plants take up carbon dioxide.", "Plants take up nitrogen."),
+    ("How many legs has a spider?", "A spider has eight legs.", "A spider has six legs."),
+    ("How many sides has a hexagon?", "A hexagon has six sides.", "A hexagon has seven sides."),
+    ("How many strings has a violin?", "A violin has four strings.", "A violin has six strings."),
+    ("How many days has April?", "April has thirty days.", "April has thirty-one days."),
+    ("Which planet is nearest to the Sun?", "Mercury is nearest to the Sun.", "Venus is nearest to the Sun."),
+    ("Which planet has the Great Red Spot?", "Jupiter has the Great Red Spot.", "Mars has the Great Red Spot."),
+    ("Who wrote Faust?", "Goethe wrote Faust.", "Schiller wrote Faust."),
+    ("Who composed The Magic Flute?", "Mozart composed The Magic Flute.", "Haydn composed The Magic Flute."),
+    ("Who painted Guernica?", "Picasso painted Guernica.", "Dali painted Guernica."),
+    ("Who discovered penicillin?", "Fleming discovered penicillin.", "Pasteur discovered penicillin."),
+    ("What is seven times eight?", "Seven times eight is fifty-six.", "Seven times eight is fifty-four."),
+    ("What is the square root of 144?", "The square root of 144 is 12.", "The square root of 144 is 14."),
+    ("Which ocean lies west of Portugal?", "The Atlantic lies there.", "The Pacific lies there."),
+    ("Which river flows through Vienna?", "The Danube flows through Vienna.", "The Rhine flows through Vienna."),
+    ("Which is the largest land animal?", "The elephant is the largest.", "The giraffe is the largest."),
+    ("Which bird cannot fly?", "The penguin cannot fly.", "The swallow cannot fly."),
+    ("What do bees make?", "Bees make honey.", "Bees make silk."),
+    ("In which country is Kyoto?", "Kyoto is in Japan.", "Kyoto is in China."),
+)
