@@ -45,11 +45,13 @@ class DoOffset(nn.Module):
         shape = {"shared": (d,), "low_rank": (rank, d), "full": (V, d)}[kind]
         self.rows = nn.Parameter(torch.zeros(shape, **options))
 
-    def forward(self, x: Int[torch.Tensor, "*n"]) -> Float[torch.Tensor, "*n d"] | Float[torch.Tensor, " d"]:
-        """Return the offset of each word, or the vector that all words share."""
-        if self.kind == "shared":
-            return self.rows
-        return self.rows[x] if self.kind == "full" else self.left[x] @ self.rows
+    def forward(self, x: Int[torch.Tensor, "*n"], own: Bool[torch.Tensor, "*n"]) -> Float[torch.Tensor, "*n d"]:
+        """Return the offset of own words, and 0 for others."""
+        marked = own[..., None].to(self.rows.dtype)
+        if self.kind == "full":
+            return marked * self.rows[x]
+        # A product of matrices, whose gradient is one too.
+        return marked @ self.rows[None] if self.kind == "shared" else (marked * self.left[x]) @ self.rows
 
 
 class _MarkedWords(nn.Embedding):
@@ -58,10 +60,11 @@ class _MarkedWords(nn.Embedding):
     def forward(self, input: Int[torch.Tensor, "*n"]) -> Float[torch.Tensor, "*n d"]:
         """Return the embedding of each word."""
         own = input >= self.num_embeddings
-        x = torch.where(own, input - self.num_embeddings, input)
-        offset = getattr(self, OFFSET)(x) * getattr(self, "embed_scale", 1)
-        embedded = super().forward(x)
-        return embedded + torch.where(own[..., None], offset, 0).to(embedded.dtype)
+        x = input - self.num_embeddings * own
+        offset, embedded = getattr(self, OFFSET)(x, own), super().forward(x)
+        if hasattr(self, "embed_scale"):  # The embedding multiplies its rows, and the offset is one of rows.
+            offset = offset * self.embed_scale
+        return embedded + offset.to(embedded.dtype)
 
 
 @functools.cache
@@ -186,7 +189,7 @@ class DoTokens:
             return weight[self.vocab_size :] - weight[: self.vocab_size]
         words = torch.arange(self.vocab_size, device=weight.device)
         with torch.no_grad():
-            return getattr(embedding, OFFSET)(words).expand(weight.shape).to(weight.dtype)
+            return getattr(embedding, OFFSET)(words, torch.ones_like(words, dtype=torch.bool)).to(weight.dtype)
 
     def export(self, granularity: Granularity = "turn") -> PreTrainedModel:
         """Return an ordinary model with 2V words, whose second half are the marked ones. The model stays as it is.
