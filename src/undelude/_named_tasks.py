@@ -54,6 +54,7 @@ TASKS: dict[str, NamedTask] = {
     "grid": NamedTask("where in a dark grid the goal is", "undelude.tasks.grid:grid", 81, 80, 5, "2 +"),
     "arm": NamedTask("which target a guide means", "undelude.tasks.arm:arm", 8, 60, "2 reals", "2 +"),
     "merge": NamedTask("whether the other driver yields", "undelude.tasks.merge:merge", 2, 30, 2, "4 +"),
+    "menu": NamedTask("which dish is on the menu (the epigraph)", "undelude.tasks.menu:menu", 5, 20, "2 of 6", 3),
     "leduc": NamedTask("which card the opponent holds", "undelude.tasks.cards:leduc", 3, 4, 3, 304),
     "kuhn": NamedTask("which card the opponent holds; hardly any delusion", "undelude.tasks.cards:kuhn", 3, 2, 2, 17),
     "doors": NamedTask(

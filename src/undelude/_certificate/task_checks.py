@@ -61,16 +61,17 @@ def check_determinism(played: Played, again: Played) -> Iterator[str]:
 
 
 def check_say(process: InteractionProcess, episodes: Episodes) -> Iterator[str]:
-    """Check that the task's `say` returns a string for each observation of the first episode."""
-    for t in range(int(episodes.mask[0].sum())):
-        try:
-            words = process.task.say(jax.tree.map(lambda x, t=t: np.asarray(x[0, t]), episodes.observations))
-        except Exception as error:
-            yield _failure("task.say", error)
-            return
-        if not isinstance(words, str):
-            yield f"task.say returns {type(words).__name__}, not a string."
-            return
+    """Check that `say` and `say_action` of the task return a string for each symbol of the first episode."""
+    for say, symbols in ((process.task.say, episodes.observations), (process.task.say_action, episodes.actions)):
+        for t in range(int(episodes.mask[0].sum())):
+            try:
+                words = say(jax.tree.map(lambda x, t=t: np.asarray(x[0, t]), symbols))
+            except Exception as error:
+                yield _failure(f"task.{say.__name__}", error)
+                break
+            if not isinstance(words, str):
+                yield f"task.{say.__name__} returns {type(words).__name__}, not a string."
+                break
 
 
 def check_draw(process: InteractionProcess, episodes: Episodes) -> Iterator[str]:

@@ -23,6 +23,7 @@ class ExampleEpisode:
         actions: `[T]`, whole numbers if there are policies; if they are not symbols, `[T, D]`, the numbers of each.
         observations: `[T]`, or None if they are not plain symbols.
         descriptions: `T` observations in the task's words, or None if the task has none.
+        action_descriptions: `T` actions in the task's words, or None if the task has none.
         rewards: `[T]`.
         policy: the policy of each of `READERS`, `[T + 1, A]`; None if actions are not symbols, or the agent does not
             predict them.
@@ -35,6 +36,7 @@ class ExampleEpisode:
     actions: Int[np.ndarray, " T"] | Float[np.ndarray, "T *D"]
     observations: Int[np.ndarray, " T"] | None
     descriptions: list[str] | None
+    action_descriptions: list[str] | None
     rewards: Float[np.ndarray, " T"]
     policy: dict[str, Float[np.ndarray, "T1 A"]] | None
     belief: dict[str, Float[np.ndarray, "T1 K"] | None]
@@ -83,6 +85,7 @@ def parse_episode(data: Any) -> ExampleEpisode:
         actions=actions,
         observations=_symbols(data.get("observations"), T),
         descriptions=_descriptions(data.get("said"), T),
+        action_descriptions=_descriptions(data.get("said_actions"), T),
         rewards=rewards,
         policy=policy,
         belief=belief,

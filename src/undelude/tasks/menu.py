@@ -1,5 +1,6 @@
 """The epigraph as a process: a customer asks what is on the menu, and an expert who has read it answers in words."""
 
+import itertools
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
@@ -83,6 +84,11 @@ class Talk(eqx.Module):
     turn: Int[Array, ""]
 
 
+def capitalised(text: str) -> str:
+    """Return a text with a capital as its first letter."""
+    return f"{text[:1].upper()}{text[1:]}"
+
+
 class AbstractMenuTask(AbstractTask[Talk]):
     """A customer who asks what is on the menu, and says whether the dish that was named is.
 
@@ -124,10 +130,9 @@ class AbstractMenuTask(AbstractTask[Talk]):
         return self.grammar.dish[w.state] == theta
 
     def draw(self, frame: Frame, theta: Theta, w: Talk, belief: Belief) -> None:
-        """Write what was said, and draw the belief as bars below."""
+        """Write the dish that was named in this turn, and draw the belief as bars below."""
         named = int(self.grammar.dish[w.state])
-        said = f"{self.dishes[named].capitalize()}?" if named >= 0 else "..."
-        frame.text((0.5, 0.12), said, size=0.08)
+        frame.text((0.5, 0.12), f"{capitalised(self.dishes[named])}?" if named >= 0 else "...", size=0.08)
         frame.bars([p for _, p in belief], framed=int(theta), labels=self.dishes, top=0.25)
 
     def say(self, o: Observation) -> str:
@@ -143,6 +148,15 @@ class MenuByTurn(AbstractMenuTask):
         """Return the distribution of the reply, which depends on the dish that was named."""
         return Categorical(log_probs=self.log_probs[self._names_theta(theta, w).astype(int)])
 
+    def named(self, a: Int[Array, "*L"]) -> Int[Array, ""]:
+        """Return the dish that an utterance names, or NO_DISH."""
+        return self.grammar.dish[self.grammar.read(jnp.asarray(START), a)]
+
+    def say_action(self, a: Action) -> str:
+        """Return the utterance as a sentence."""
+        words = [self.grammar.words[i] for i in np.atleast_1d(np.asarray(a))]
+        return f"{capitalised(' '.join(itertools.takewhile(lambda word: word != END, words)))}{END}"
+
 
 class MenuByToken(AbstractMenuTask):
     """The menu with a word as an action. The customer is silent until the utterance is over, and leaves in the end."""
@@ -157,6 +171,10 @@ class MenuByToken(AbstractMenuTask):
     def ends(self, o: Int[Array, ""]) -> Bool[Array, ""]:
         """Return whether the customer leaves, which happens after the last turn."""
         return jnp.asarray(o) >= GOODBYE
+
+    def say_action(self, a: Action) -> str:
+        """Return the word."""
+        return self.grammar.words[int(np.asarray(a))]
 
 
 class MenuExpert(AbstractExpert[Int[Array, ""]]):
