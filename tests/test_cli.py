@@ -35,7 +35,7 @@ from undelude._cli.options import Train
 from undelude._cli.session import Session
 from undelude._cli.tables import print_certificate
 from undelude._cli.train import make_agent, make_teaching, with_settings
-from undelude._distributions import GivenArray, Parts, Reals, Spec, num_symbols
+from undelude._distributions import Block, GivenArray, Parts, Reals, Spec, num_symbols
 from undelude._named_tasks import SETTINGS
 from undelude._rollout.scan import run_episode
 from undelude._runs.checkpoints import updates_in
@@ -856,9 +856,13 @@ def test_named_task_matches_list_and_rewards_its_expert(name: str) -> None:
     assert (*sizes, *symbols) == (task.num_thetas, task.num_rounds, task.num_actions, task.num_observations)
 
     T, spec = process.num_rounds, process.action_spec
-    chance = ud.Normal(jnp.zeros(2), 0.3)
-    if not isinstance(spec, Reals):
-        chance = ud.Categorical(logits=jnp.zeros(num_symbols(spec)))
+    match spec:
+        case Reals():
+            chance = ud.Normal(jnp.zeros(2), 0.3)
+        case Block():
+            chance = ud.Autoregressive(probs=np.full((spec.n,) * spec.length, 1 / spec.n**spec.length))
+        case _:
+            chance = ud.Categorical(logits=jnp.zeros(num_symbols(spec)))
     play = jax.jit(jax.vmap(lambda key: run_episode(process, None, key, num_rounds=T)[0]))
     keys = jax.random.split(jax.random.key(0), 1024)
     by_chance = jax.jit(jax.vmap(lambda key: run_episode(process, FixedPolicy(chance), key, num_rounds=T)[0]))
@@ -872,6 +876,8 @@ def size_of(spec: Spec) -> int | str:
     match spec:
         case Parts():
             return f"{sum(num_symbols(part) for part in spec.leaves if not isinstance(part, GivenArray))} +"
+        case Block():
+            return f"{spec.length} of {spec.n}"
         case Reals():
             return f"{math.prod(spec.shape)} reals"
     return num_symbols(spec)

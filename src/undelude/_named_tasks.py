@@ -21,7 +21,8 @@ class NamedTask(NamedTuple):
         summary: what Theta is, in one line.
         factory: builds the process, as `module:name`.
         num_thetas, num_rounds, num_actions, num_observations: K, T, A and O of the process; "2 reals" if actions are
-            continuous, "2 +" if an observation also has given parts.
+            continuous, "2 of 6" if they are blocks of two symbols out of six, "2 +" if an observation also has given
+            parts.
         extra: the optional dependencies (`undelude[extra]`) that the task needs.
         arguments: keyword arguments of the factory.
     """
