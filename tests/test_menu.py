@@ -186,6 +186,7 @@ def test_words_are_said_in_words():
     assert said[4:] == [f"{x} Goodbye." for x in said[:3]]
     assert menu("token").task.say_action(np.int32(2)) == "soup"
     task = menu("turn").task
+    assert [task.say_theta(np.int32(k)) for k in range(K)] == [*DISHES]
     utterances = [task.say_action(encode(menu("turn"), text, 2)) for text in (*DISHES, "soup tacos", "")]
     assert utterances == ["Tacos.", "Fish soup.", "Fish tacos.", "Soup tacos.", "."]
 

@@ -317,8 +317,11 @@ def test_actions_are_shown_in_the_words_of_the_task(tmp_path: Path) -> None:
     words = [process.task.say_action(np.array(a, int)) for a in episode["actions"]]
     assert episode["said_actions"] == words
     data = json.loads(json.dumps(certificate | {"notes": {}, "episode": episode}))
+    assert episode["said_thetas"] == ["tacos", "fish soup", "cheeseburgers", "fish tacos", "pea soup"]
     html = unescape(write_report(write(tmp_path, data, task=process.name)).read_text(encoding="utf-8"))
     assert f"Actions: {' '.join(words)}." in html
+    truth = episode["said_thetas"][episode["theta"]]
+    assert f"At the end the truth, {truth}, has probability" in html
     rows = zip(words, episode["said"], strict=True)
     assert all(f'scope="row">{t}</th><td>{a}</td><td>{o}</td>' in html for t, (a, o) in enumerate(rows, 1))
 

@@ -84,6 +84,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "grid": {"hidden_size": 128, "steps": 1500, "batch_size": 128, "learning_rate": 0.02, "observation_weight": 0.1},
     "arm": {"hidden_size": 128, "steps": 4000, "batch_size": 128, "learning_rate": 0.02, "observation_weight": 0.1},
     "merge": {"hidden_size": 32, "steps": 600, "batch_size": 128, "learning_rate": 0.02, "observation_weight": 0.1},
+    "menu": {"hidden_size": 64, "steps": 1500, "batch_size": 64, "learning_rate": 0.03, "observation_weight": 0.1},
     "leduc": {"hidden_size": 64, "steps": 3000, "batch_size": 128, "learning_rate": 0.02, "observation_weight": 0.1},
     "kuhn": {"hidden_size": 32, "steps": 1500, "batch_size": 128, "learning_rate": 0.02, "observation_weight": 0.1},
 }

@@ -47,6 +47,7 @@ class EpisodeData(TypedDict):
         observations, rewards: `[T]`.
         said: the task's words for each observation; None if the task's `say` fails.
         said_actions: the task's words for each action; None if its `say_action` fails.
+        said_thetas: `[K]`, the task's words for each theta; None if its `say_theta` fails.
         policy: `[T + 1, A]`, the probabilities of the actions before each round and after the last, of `"agent"`,
             `"exact_do"` and `"exact_see"`; None if actions are not symbols, or the agent does not predict them.
         belief: `[T + 1, K]` of the same three; None if a policy implies no belief.
@@ -59,6 +60,7 @@ class EpisodeData(TypedDict):
     observations: PyTree
     said: list[str] | None
     said_actions: list[str] | None
+    said_thetas: list[str] | None
     rewards: list[float]
     policy: dict[str, list[list[float]]] | None
     belief: dict[str, list[list[float]] | None]
@@ -108,17 +110,18 @@ def example_episode(
         "observations": plain(episodes.observations, T),
         "said": _say(process.task.say, observations),
         "said_actions": _say(process.task.say_action, actions),
+        "said_thetas": _say(process.task.say_theta, jax.tree.map(np.asarray, process.thetas)),
         "rewards": plain(episodes.reward, T),
         "policy": plain(policies, T + 1) if "agent" in policies else None,
         "belief": {"agent": None} | {name: None if np.isnan(x).any() else x for name, x in belief.items()},
     }
 
 
-def _say(say: Callable[[Any], str], symbols: PyTree[np.ndarray]) -> list[str] | None:
-    """Return the task's words for each symbol; None if they fail: such an error must not lose a run."""
-    T = len(jax.tree.leaves(symbols)[0])
+def _say(say: Callable[[Any], str], values: PyTree[np.ndarray]) -> list[str] | None:
+    """Return the task's words for each value; None if they fail: such an error must not lose a run."""
+    size = len(jax.tree.leaves(values)[0])
     try:
-        return [f"{say(index(symbols, t))!s:.99}" for t in range(T)]
+        return [f"{say(index(values, i))!s:.99}" for i in range(size)]
     except Exception:
         return None
 

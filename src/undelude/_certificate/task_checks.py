@@ -16,7 +16,7 @@ from undelude._errors import users_line
 from undelude._process.episodes import Episodes
 from undelude._process.process import InteractionProcess
 from undelude._process.task import AbstractTask
-from undelude._tree import signature
+from undelude._tree import index, signature
 
 # Relative difference up to which two numbers count as equal.
 SAME = 1e-5
@@ -61,11 +61,15 @@ def check_determinism(played: Played, again: Played) -> Iterator[str]:
 
 
 def check_say(process: InteractionProcess, episodes: Episodes) -> Iterator[str]:
-    """Check that `say` and `say_action` of the task return a string for each symbol of the first episode."""
-    for say, symbols in ((process.task.say, episodes.observations), (process.task.say_action, episodes.actions)):
-        for t in range(int(episodes.mask[0].sum())):
+    """Check that the task has a string for each symbol of the first episode and for each theta."""
+    T, K = int(episodes.mask[0].sum()), process.num_thetas if process.finite else 0
+    observations, actions = index((episodes.observations, episodes.actions), 0)
+    task = process.task
+    said = ((task.say, observations, T), (task.say_action, actions, T), (task.say_theta, process.thetas, K))
+    for say, values, length in said:
+        for i in range(length):
             try:
-                words = say(jax.tree.map(lambda x, t=t: np.asarray(x[0, t]), symbols))
+                words = say(jax.tree.map(np.asarray, index(values, i)))
             except Exception as error:
                 yield _failure(f"task.{say.__name__}", error)
                 break

@@ -4,12 +4,14 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
 from undelude._distributions import num_symbols
 from undelude._process.process import InteractionProcess
+from undelude._tree import index
 from undelude.tasks.menu import REPLIES, YES, MenuByTurn
 
 
@@ -143,7 +145,7 @@ def words_of(
         rewards: of each observation.
     """
     if isinstance(process.task, MenuByTurn):
-        return menu_words(process.task)
+        return menu_words(process, process.task)
     if probs.shape[-1] == 2 and own_action_is_best((probs * rewards).sum(-1)):
         return box_words() if process.name == "frog" else arm_words(probs[..., 1])
     return Words(
@@ -156,7 +158,15 @@ def words_of(
         acted="acted",
         outcomes=_outcomes(process, pays=bool(rewards.size and (rewards[..., 1:] > rewards[..., :1]).all())),
         action=lambda a: _counted(process.task.say_action(a), a),
+        names=_names(process),
     )
+
+
+def _names(process: InteractionProcess) -> tuple[str, ...]:
+    """Return the task's words for each theta, or nothing if it has none."""
+    thetas = jax.tree.map(np.asarray, process.thetas)
+    names = tuple(process.task.say_theta(index(thetas, k)) for k in range(process.num_thetas))
+    return names if all(names) else ()
 
 
 def _outcomes(process: InteractionProcess, *, pays: bool) -> Outcomes:
@@ -215,7 +225,7 @@ def box_words() -> Words:
     )
 
 
-def menu_words(task: MenuByTurn) -> Words:
+def menu_words(process: InteractionProcess, task: MenuByTurn) -> Words:
     """Return the words of the menu: the person is the customer."""
     no, yes, again = np.exp(np.asarray(task.log_probs, float)).T
     another, right = yes / (yes + no)
@@ -233,7 +243,7 @@ def menu_words(task: MenuByTurn) -> Words:
         best="the dish on the menu",
         role="the customer",
         expert="a waiter",
-        names=task.dishes,
+        names=_names(process),
         expectation=(
             f"They expect a customer to ask again with probability {again[0]:.2g}, and otherwise to say yes with "
             f"probability {right:.2g} to the dish on the menu and {another:.2g} to any other. "

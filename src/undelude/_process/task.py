@@ -94,6 +94,14 @@ class AbstractTask(eqx.Module, Generic[W]):
         """Describe an action in a few words, for reports and `undelude play`; by default as `say` does."""
         return _number(a)
 
+    def say_theta(self, theta: Theta) -> str:
+        """Describe a value of Theta in a few words, for reports and `undelude play`; by default not at all.
+
+        Reports then count the values from 0.
+        """
+        del theta
+        return ""
+
 
 def _number(x: Any) -> str:
     """Return the number of a symbol, or an empty text."""

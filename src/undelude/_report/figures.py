@@ -179,7 +179,8 @@ def strips(episode: ExampleEpisode) -> Svg:
         for axes, name in zip(grid[2:-1], names, strict=True):
             shade(axes, distributions[name][:, shown], COLOURS[name])
             axes.set_title(f"{NAMES[name]}: probability of {rows}", color=TEXT[name])
-            symbol_ticks(axes, shown)
+            labels = episode.theta_descriptions if variable == "theta" else None
+            symbol_ticks(axes, shown if labels is None else [labels[k] for k in shown])
             if variable == "theta":
                 frame_truth(axes, episode.theta, shown)
         comparison = _compare(grid[-1], episode, variable, distributions)
@@ -264,7 +265,9 @@ def _compare(axes: Axes, episode: ExampleEpisode, variable: str, distributions: 
     if variable == "theta":
         lines = {name: distribution[np.arange(len(x)), episode.theta] for name, distribution in distributions.items()}
         constant = len(set(episode.theta)) == 1
-        axes.set_title("belief in the truth" + (f" (theta {episode.theta[-1]})" if constant else ""))
+        axes.set_title(
+            "belief in the truth" + (f" ({episode.name('theta', int(episode.theta[-1]))})" if constant else "")
+        )
         sentence = "Belief in the truth at the end: "
     else:
         lines = {name: np.abs(distributions[name] - distributions["agent"]).sum(-1) / 2 for name in READERS[1:]}

@@ -140,6 +140,10 @@ class AbstractMenuTask(AbstractTask[Talk]):
         leaves, reply = divmod(int(o), GOODBYE)
         return f"{REPLIES[reply]} Goodbye." if leaves else REPLIES[reply]
 
+    def say_theta(self, theta: Theta) -> str:
+        """Return the dish."""
+        return self.dishes[int(theta)]
+
 
 class MenuByTurn(AbstractMenuTask):
     """The menu with an utterance as an action; observations are NO, YES and AGAIN."""

@@ -1,6 +1,6 @@
 """The epigraph: a model that takes its own sentences for evidence repeats them, whatever the customer says."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -41,9 +41,10 @@ def dialogue(num_turns: int = SHORT) -> ud.InteractionProcess:
 
 def tables(process: ud.InteractionProcess) -> tuple[np.ndarray, np.ndarray]:
     """Return `Q(a | theta)`, `[K, A]`, and `Q(o | theta, a)`, `[K, A, O]`, of a menu whose dishes are one word each."""
-    task = process.task
-    expert = np.exp(np.asarray(process.expert.log_probs, float)[:, START])
-    return expert, np.exp(np.asarray(task.log_probs, float))[np.eye(len(expert), dtype=int)]
+    waiter: Any = process.expert
+    customer: Any = process.task
+    expert = np.exp(np.asarray(waiter.log_probs, float)[:, START])
+    return expert, np.exp(np.asarray(customer.log_probs, float))[np.eye(len(expert), dtype=int)]
 
 
 class Transcripts(NamedTuple):
@@ -227,7 +228,8 @@ def _by_turn_and_token() -> list[Item]:
 @compiled
 def _one_of_two(process: ud.InteractionProcess) -> Float[Array, ""]:
     """Return the probability that an agent which believes in dishes 0 and 5 alone names one of them."""
-    agent, words = ud.ExactAgent(process), process.task.grammar.words
+    task: Any = process.task
+    agent, words = ud.ExactAgent(process), task.grammar.words
     two = jnp.full(16, -jnp.inf).at[jnp.array([0, 5])].set(-jnp.log(2))
     belief = eqx.tree_at(lambda m: m.log_posterior, agent.init(num_rounds=process.num_rounds), two)
     total = jnp.zeros(())
