@@ -22,8 +22,8 @@ class Outcomes:
     Attributes:
         says: of each observation.
         question: to the person; "" if the choices need none.
-        rule: what the person does in a round.
-        keys: what the person types for each observation; by default numbers from 1.
+        rule: the part of the person in a round.
+        keys: the answer of the person for each observation; by default numbers from 1.
         watched: the observation that is counted, and whose probability is shown; None for the most probable one.
         expects, observed: of the watched observation, after "the agent expects" and after "the agent".
     """
@@ -37,7 +37,7 @@ class Outcomes:
     observed: str = ""
 
     def choices(self, possible: list[int]) -> dict[str, int]:
-        """Return what the person may type, with the observation that it means."""
+        """Return the observation for each answer that the person may give."""
         return {(self.keys[o] if self.keys else str(i + 1)): o for i, o in enumerate(possible)}
 
     def offer(self, choices: dict[str, int]) -> str:
@@ -47,7 +47,7 @@ class Outcomes:
         return ", ".join(f"{key} {self.says[o]}" for key, o in choices.items())
 
     def expected(self, probs: Float[np.ndarray, " O"]) -> str:
-        """Return what an agent expects, with its probability."""
+        """Return the expectation of an agent, with its probability."""
         o = int(probs.argmax()) if self.watched is None else self.watched
         return f"{self.expects or self.says[o]} with probability {probs[o]:.2f}"
 
@@ -60,7 +60,7 @@ class Words:
         noun, plural: for a value of theta.
         which: the question that theta answers.
         theta_is: the answer, with theta for {}.
-        true: what the true theta is called.
+        true: the adjective of the true theta.
         acts, acted: the verb of an action, now and in the past.
         outcomes: the words for observations.
         action: returns the name of an action.
@@ -69,7 +69,7 @@ class Words:
         role: of the person.
         expert: whom the agents imitate.
         names: of the values of theta; by default numbers from 1.
-        expectation: what the agents expect of the person.
+        expectation: the probabilities that the agents expect of the person, in words.
     """
 
     noun: str

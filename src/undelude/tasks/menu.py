@@ -78,7 +78,7 @@ class Utterance(AbstractConditionals):
 
 
 class Talk(eqx.Module):
-    """What was said in this turn, as a state of the grammar, and the number of turns before it."""
+    """The words of this turn, as a state of the grammar, and the number of turns before it."""
 
     state: Int[Array, ""]
     turn: Int[Array, ""]
@@ -182,9 +182,9 @@ class MenuByToken(AbstractMenuTask):
 
 
 class MenuExpert(AbstractExpert[Int[Array, ""]]):
-    """Someone who has read the menu. Its memory is what was said in this turn, as a state of the grammar.
+    """A waiter who has read the menu. Its memory is the words of this turn, as a state of the grammar.
 
-    After the first words of an utterance, by whoever, it goes on as it would if it had said them itself; after words
+    After the first words of an utterance, by either party, it goes on as it would if it had said them itself; after words
     with which it begins none, it ends the utterance.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""The epigraph: a model that takes its own sentences for evidence repeats them, whatever the customer says."""
+"""The epigraph: a model that takes its own sentences for evidence repeats them against all replies."""
 
 from typing import Any, NamedTuple
 
