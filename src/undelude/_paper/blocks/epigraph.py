@@ -97,7 +97,7 @@ def block(settings: Settings) -> Block:
         "probability .2, and otherwise answers yes or no, rightly with probability .75. A model of such dialogues then "
         "takes the place of the waiter. Below are two such models, which give their most probable sentences and hear "
         "the same replies; in parentheses is the belief in the dish once the model has named it. The one that reads "
-        "its own sentence as evidence believes it as soon as it is said, and repeats it whatever it is told. The other "
+        "its own sentence as evidence believes it as soon as it is said, and repeats it after each reply. The other "
         "learns from the replies alone.",
         "By turn, a model chooses a dish, and an utterance is one action. By token, each word is an intervention: "
         "having said the first word of a dish, the model does not know which dish it meant. "
