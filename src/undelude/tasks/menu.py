@@ -184,8 +184,8 @@ class MenuByToken(AbstractMenuTask):
 class MenuExpert(AbstractExpert[Int[Array, ""]]):
     """A waiter who has read the menu. Its memory is the words of this turn, as a state of the grammar.
 
-    After the first words of an utterance, by either party, it goes on as it would if it had said them itself; after words
-    with which it begins none, it ends the utterance.
+    After the first words of an utterance, by either party, it goes on as it would if it had said them itself. After
+    words with which it begins none, it ends the utterance.
 
     Attributes:
         log_probs: `[K, N, V]`, of the next word in each state of the grammar.
