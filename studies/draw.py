@@ -44,6 +44,7 @@ OUTCOMES = {
     "merge": "crashes",
     "grid": "on the goal at the end",
     "arm": "at the target at the end",
+    "menu": "right at the end",
     "leduc": "chips per hand",
     "kuhn": "chips per hand",
     "doors": "reward an episode",

@@ -18,15 +18,24 @@ import undelude as ud
 from undelude._named_tasks import SETTINGS
 from undelude._runs.config import Config
 from undelude.tasks import crashed
+from undelude.tasks.menu import SILENCE
 
 CUES = (0.5, 0.55, 0.6, 0.7, 0.8, 0.95, 0.99)
 # Qualities at which networks are taught.
-NOMINAL = (None, 0.8, "nash", "a look, right with .9")
+NOMINAL = (None, 0.8, "nash", "a look, right with .9", "replies right with .75", "the same by token")
 
 
 def at_the_end(episodes: ud.Episodes) -> np.ndarray:
     """Return the reward per round in the last twenty rounds."""
     return np.asarray(episodes.reward[:, -20:].mean(-1), float)
+
+
+def last_turns(episodes: ud.Episodes) -> np.ndarray:
+    """Return the share of right dishes in the last five turns of the menu."""
+    ends = np.asarray(episodes.mask & (episodes.observations != SILENCE))
+    turn = ends.cumsum(-1)
+    last = ends & (turn > turn[:, -1:] - 5)
+    return np.where(last, episodes.reward, 0.0).sum(-1) / last.sum(-1)
 
 
 def a_round(episodes: ud.Episodes) -> np.ndarray:
@@ -65,6 +74,14 @@ def doors(quality: str) -> ud.InteractionProcess:
     return ud.tasks.doors() if quality == "no looks" else ud.tasks.doors(look=0.9, num_rounds=3)
 
 
+# Replies of the customer, and actions.
+MENUS: dict[str, dict[str, Any]] = {
+    "replies right with .55": {"reply": (0.55, 0.45)},
+    "replies right with .75": {},
+    "the same by token": {"granularity": "token"},
+    "replies right with .95": {"reply": (0.95, 0.05)},
+}
+
 # Task: factory, qualities, outcome, episodes for the outcome and for the KL. The networks have the task's own settings.
 TASKS: dict[str, Any] = {
     "bandit": (lambda q: ud.tasks.bandit(), [None], a_round, 10_000, 4000),
@@ -74,6 +91,7 @@ TASKS: dict[str, Any] = {
     "leduc": (ud.tasks.leduc, ["nash", "random"], a_hand, 1_000_000, 20_000),
     "grid": (grid, [*CUES, *GRIDS], at_the_end, 2000, 400),
     "arm": (lambda q: ud.tasks.arm(cue=q), CUES, at_the_end, 2000, 400),
+    "menu": (lambda q: ud.tasks.menu(**MENUS[q]), [*MENUS], last_turns, 20_000, 4000),
     "doors": (doors, ["no looks", "a look, right with .9"], a_hand, 100_000, 4000),
 }
 

@@ -333,6 +333,11 @@ class Speechless(Clocked):
         return {0: "no"}[int(o)]
 
 
+class Wordless(Clocked):
+    def say_action(self, a):
+        return int(a)
+
+
 def lossy(theta, w):
     """A transition that is normalised only until the third round."""
     rest = jnp.where(w[1] > 2, 0.4, 0.5)
@@ -356,6 +361,7 @@ DEFECTS = {
         "task.Q_O contains NaN, first in round 4 .*: the logarithm of a negative",
     ),
     "words": (lambda: process(Speechless()), "task.say fails: KeyError: 1"),
+    "no words": (lambda: process(Wordless()), "task.say_action returns int, not a string"),
     "random": (lambda: process(Random()), "task.Q_O draws random numbers in Python"),
     "coin": (lambda: process(Coin()), "task.reward draws random numbers in Python"),
     "fixed key": (

@@ -35,7 +35,7 @@ from undelude._cli.options import Train
 from undelude._cli.session import Session
 from undelude._cli.tables import print_certificate
 from undelude._cli.train import make_agent, make_teaching, with_settings
-from undelude._distributions import GivenArray, Parts, Reals, Spec, num_symbols
+from undelude._distributions import Block, GivenArray, Parts, Reals, Spec, num_symbols
 from undelude._named_tasks import SETTINGS
 from undelude._rollout.scan import run_episode
 from undelude._runs.checkpoints import updates_in
@@ -856,9 +856,13 @@ def test_named_task_matches_list_and_rewards_its_expert(name: str) -> None:
     assert (*sizes, *symbols) == (task.num_thetas, task.num_rounds, task.num_actions, task.num_observations)
 
     T, spec = process.num_rounds, process.action_spec
-    chance = ud.Normal(jnp.zeros(2), 0.3)
-    if not isinstance(spec, Reals):
-        chance = ud.Categorical(logits=jnp.zeros(num_symbols(spec)))
+    match spec:
+        case Reals():
+            chance = ud.Normal(jnp.zeros(2), 0.3)
+        case Block():
+            chance = ud.Autoregressive(probs=np.full((spec.n,) * spec.length, 1 / spec.n**spec.length))
+        case _:
+            chance = ud.Categorical(logits=jnp.zeros(num_symbols(spec)))
     play = jax.jit(jax.vmap(lambda key: run_episode(process, None, key, num_rounds=T)[0]))
     keys = jax.random.split(jax.random.key(0), 1024)
     by_chance = jax.jit(jax.vmap(lambda key: run_episode(process, FixedPolicy(chance), key, num_rounds=T)[0]))
@@ -872,6 +876,8 @@ def size_of(spec: Spec) -> int | str:
     match spec:
         case Parts():
             return f"{sum(num_symbols(part) for part in spec.leaves if not isinstance(part, GivenArray))} +"
+        case Block():
+            return f"{spec.length} of {spec.n}"
         case Reals():
             return f"{math.prod(spec.shape)} reals"
     return num_symbols(spec)
@@ -904,6 +910,37 @@ def test_play_through_a_pipe_shows_both_beliefs(folder: Path) -> None:
         sober = 1 / 13 if arm == pulls["sober"] else 3 / 13
         deluded = 2 / 6 if arm == pulls["deluded"] else 1 / 6
         assert table[arm] == [f"{sober:.2f}", f"{deluded:.2f}"]
+
+
+def test_play_menu_is_the_epigraph(folder: Path) -> None:
+    """Asked again and then told no, the deluded agent believes in its first guess, and the sober one in another."""
+    process = command("play", "menu", "--seed", "4")
+    stdout, stderr = process.communicate("3\n3\n3\n1\n1\nq\n", timeout=600)
+    assert (process.returncode, stderr) == (0, "")
+    assert stdout.count("On the menu: cheeseburgers.") == 2
+    assert stdout.count("    What's on the menu?\n") == 2
+    dishes = ["tacos", "fish soup", "cheeseburgers", "fish tacos", "pea soup"]
+    rounds = [text.split("Round 3")[0] for text in re.split("Round [12] of 20", stdout)[1:]]
+    said = [dict(re.findall(r"The (\w+) +agent says \"(.+)\.\"", text)) for text in rounds]
+    for i, name in enumerate(("sober", "deluded")):
+        weight = np.ones(5)
+        for text, guesses, told in zip(rounds, said, ((0.2, 0.2), (0.2, 0.6)), strict=True):
+            named = np.arange(5) == dishes.index(guesses[name].lower())
+            weight *= np.where(named, *told)
+            weight *= np.where(named, 0.9, 0.025) if name == "deluded" else 1
+            table = re.findall(rf"^  (?:{'|'.join(dishes)}) .*?(\d\.\d\d) .*?(\d\.\d\d)", text, re.MULTILINE)
+            np.testing.assert_allclose([float(row[i]) for row in table], weight / weight.sum(), atol=0.0051)
+
+
+def test_play_takes_replies_of_a_task_with_three(
+    folder: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person who types anything else is told the choices; Enter leaves the reply to the program."""
+    assert play("1\nyes\n4\n2\n\n\n1\nq\n", "menu", "--seed", "0", monkeypatch=monkeypatch) == 0
+    out = capsys.readouterr().out
+    assert out.count("Please answer with 1, 2, 3, Enter or q.") == 2
+    assert out.count("guessed twice") == 2
+    assert len(re.findall(r"^    (No\.|Yes\.|What's on the menu\?)$", out, re.MULTILINE)) == 4
 
 
 def test_play_ends_with_a_summary(folder: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -975,11 +1012,30 @@ def test_play_ends_at_q_and_eof(
     assert ("Please answer" in out) == ("hello" in answers)
 
 
+@pytest.mark.parametrize(
+    ("task", "why"),
+    [
+        ("arm", "its actions are not symbols"),
+        ("merge", "its observations are not symbols"),
+        ("kuhn", "it opens with an observation"),
+        ("switching_bandit", "its theta changes"),
+    ],
+)
 def test_play_refuses_unplayable_tasks(
+    folder: Path, task: str, why: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert play("", task, monkeypatch=monkeypatch) == 2
+    assert why in capsys.readouterr().err
+
+
+def test_play_names_the_observations_of_a_task(
     folder: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert play("", "cliff_walking", monkeypatch=monkeypatch) == 2
-    assert "its observations are not two" in capsys.readouterr().err
+    """Behind a door are a prize, poison, or 1, which follow from theta: nothing is asked."""
+    assert play("2\n", "doors", "--seed", "4", monkeypatch=monkeypatch) == 0
+    doors = re.findall(r"takes (\d), .*\n    (\w+)", capsys.readouterr().out)
+    assert len(doors) == 2
+    assert all(found == {"1": "1", "3": "prize"}.get(door, "poison") for door, found in doors)
 
 
 # Setting up JAX ---------------------------------------------------------------------------------------------------

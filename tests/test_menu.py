@@ -126,7 +126,7 @@ def test_exact_agents_match_a_simulation(mark):
     B = 4096
     process = ud.tasks.menu()
     episodes = ud.rollout(process, ud.ExactAgent(process, mark), key=KEY, num_episodes=B)
-    named = np.asarray(process.task.grammar.dish)[_states(process, episodes.actions)]
+    named = np.asarray(jax.vmap(jax.vmap(process.task.named))(episodes.actions))
     hits, a, reply, _ = simulate(mark, num_turns=20)
     expected, got = hits[:, -5:].mean(1), np.asarray(episodes.reward)[:, -5:].mean(1)
     assert abs(expected.mean() - got.mean()) < 4 * np.hypot(expected.std() / 20_000**0.5, got.std() / B**0.5)
@@ -144,11 +144,6 @@ def test_certificate_of_the_deluded_agent():
     )
     error = 4 * np.hypot(expected.std() / 20_000**0.5, report.action_kl_do_se)
     assert abs(report.action_kl_do - expected.mean()) < error
-
-
-def _states(process, actions):
-    grammar = process.task.grammar
-    return np.asarray(jax.vmap(jax.vmap(lambda a: grammar.read(jnp.asarray(0), a)))(actions))
 
 
 def test_a_turn_and_its_words_are_different_actions():
@@ -189,6 +184,11 @@ def test_words_are_said_in_words():
     said = [menu("token").task.say(np.int32(o)) for o in range(7)]
     assert said[:4] == ["No.", "Yes.", "What's on the menu?", ""]
     assert said[4:] == [f"{x} Goodbye." for x in said[:3]]
+    assert menu("token").task.say_action(np.int32(2)) == "soup"
+    task = menu("turn").task
+    assert [task.say_theta(np.int32(k)) for k in range(K)] == [*DISHES]
+    utterances = [task.say_action(encode(menu("turn"), text, 2)) for text in (*DISHES, "soup tacos", "")]
+    assert utterances == ["Tacos.", "Fish soup.", "Fish tacos.", "Soup tacos.", "."]
 
 
 def test_nonsense_names_no_dish():

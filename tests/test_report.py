@@ -308,6 +308,24 @@ def test_continuous_actions_have_an_episode(tmp_path: Path) -> None:
     assert "interventional answer: probability of each theta" in page.text
 
 
+def test_actions_are_shown_in_the_words_of_the_task(tmp_path: Path) -> None:
+    """An utterance is a row of the figure and a cell of the table, and replies have a key."""
+    process = ud.tasks.menu(num_turns=4)
+    agent = ud.ExactAgent(process, "see")
+    certificate = ud.certify(process, agent, key=jax.random.key(0), num_episodes=8, baselines=False).to_dict()
+    episode = example_episode(process, agent, key=jax.random.key(0), num_episodes=8)
+    words = [process.task.say_action(np.array(a, int)) for a in episode["actions"]]
+    assert episode["said_actions"] == words
+    data = json.loads(json.dumps(certificate | {"notes": {}, "episode": episode}))
+    assert episode["said_thetas"] == ["tacos", "fish soup", "cheeseburgers", "fish tacos", "pea soup"]
+    html = unescape(write_report(write(tmp_path, data, task=process.name)).read_text(encoding="utf-8"))
+    assert f"Actions: {' '.join(words)}." in html
+    truth = episode["said_thetas"][episode["theta"]]
+    assert f"At the end the truth, {truth}, has probability" in html
+    rows = zip(words, episode["said"], strict=True)
+    assert all(f'scope="row">{t}</th><td>{a}</td><td>{o}</td>' in html for t, (a, o) in enumerate(rows, 1))
+
+
 def test_best_reward_above_the_expert_is_explained(tmp_path: Path, sober: Files) -> None:
     """The fixture's best reward, .58, is above the expert's, .55."""
     why = "The best policy without theta earns more here than the expert, who knows theta."

@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 
 import undelude as ud
-from undelude._paper.blocks import processes, remark_14, remark_16, section_4_2
+from undelude._paper.blocks import epigraph, processes, remark_14, section_4_2
 
 # ---------------------------------------------------------------------------------------------------------- Remark 14
 
@@ -90,14 +90,14 @@ def test_naive_repair_by_enumeration():
 
 def test_remark_16_dialogue():
     """The model's first two sentences by enumeration: what it believes, repeats, and how far it is from do."""
-    K = remark_16.DISHES
+    K = len(epigraph.DISHES)
 
     def says(a: int, theta: int) -> float:
         return 0.9 if a == theta else 0.1 / 4
 
     def replies(o: int, a: int, theta: int) -> float:
         yes = 0.8 * (0.75 if a == theta else 0.25)
-        return (yes, 0.8 - yes, 0.2)[o]
+        return (0.8 - yes, yes, 0.2)[o]
 
     kl, beliefs = 0.0, {}
     for o in range(3):  # After the first dish; all dishes are alike.
@@ -112,11 +112,12 @@ def test_remark_16_dialogue():
         }
         met = sum(weight["do"]) / K
         kl += met * sum(p * math.log(p / q) for p, q in zip(predicted["do"], predicted["see"], strict=True))
-    model = remark_16.dialogue().causal_model(num_rounds=2)
+    model = epigraph.dialogue().causal_model(num_rounds=2)
     for o, by_mark in beliefs.items():
         np.testing.assert_allclose(model.query("Theta", see={"A_1": 0, "O_1": o}), by_mark["see"], atol=1e-6)
         np.testing.assert_allclose(model.query("Theta", do={"A_1": 0}, see={"O_1": o}), by_mark["do"], atol=1e-6)
-    sampled, right = remark_16.transcripts(remark_16.dialogue(), 4000, 0, mark="see")
+    talk = epigraph.transcripts(epigraph.dialogue(), 4000, 0, mark="see")
+    sampled, right = talk.kl, talk.right
     assert np.abs(sampled[:, 0]).max() < 1e-9  # Before its first sentence there is nothing to be deluded by.
     assert abs(sampled[:, 1].mean() - kl) < 4 * sampled[:, 1].std() / np.sqrt(len(sampled))
     assert abs(right[:, 0].mean() - 1 / K) < 4 * np.sqrt(0.16 / len(right))

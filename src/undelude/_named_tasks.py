@@ -21,7 +21,8 @@ class NamedTask(NamedTuple):
         summary: what Theta is, in one line.
         factory: builds the process, as `module:name`.
         num_thetas, num_rounds, num_actions, num_observations: K, T, A and O of the process; "2 reals" if actions are
-            continuous, "2 +" if an observation also has given parts.
+            continuous, "2 of 6" if they are blocks of two symbols out of six, "2 +" if an observation also has given
+            parts.
         extra: the optional dependencies (`undelude[extra]`) that the task needs.
         arguments: keyword arguments of the factory.
     """
@@ -54,6 +55,7 @@ TASKS: dict[str, NamedTask] = {
     "grid": NamedTask("where in a dark grid the goal is", "undelude.tasks.grid:grid", 81, 80, 5, "2 +"),
     "arm": NamedTask("which target a guide means", "undelude.tasks.arm:arm", 8, 60, "2 reals", "2 +"),
     "merge": NamedTask("whether the other driver yields", "undelude.tasks.merge:merge", 2, 30, 2, "4 +"),
+    "menu": NamedTask("which dish is on the menu (the epigraph)", "undelude.tasks.menu:menu", 5, 20, "2 of 6", 3),
     "leduc": NamedTask("which card the opponent holds", "undelude.tasks.cards:leduc", 3, 4, 3, 304),
     "kuhn": NamedTask("which card the opponent holds; hardly any delusion", "undelude.tasks.cards:kuhn", 3, 2, 2, 17),
     "doors": NamedTask(
@@ -82,6 +84,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "grid": {"hidden_size": 128, "steps": 1500, "batch_size": 128, "learning_rate": 0.02, "observation_weight": 0.1},
     "arm": {"hidden_size": 128, "steps": 4000, "batch_size": 128, "learning_rate": 0.02, "observation_weight": 0.1},
     "merge": {"hidden_size": 32, "steps": 600, "batch_size": 128, "learning_rate": 0.02, "observation_weight": 0.1},
+    "menu": {"hidden_size": 64, "steps": 1500, "batch_size": 64, "learning_rate": 0.03, "observation_weight": 0.1},
     "leduc": {"hidden_size": 64, "steps": 3000, "batch_size": 128, "learning_rate": 0.02, "observation_weight": 0.1},
     "kuhn": {"hidden_size": 32, "steps": 1500, "batch_size": 128, "learning_rate": 0.02, "observation_weight": 0.1},
 }

@@ -1,5 +1,6 @@
 """One of an agent's own episodes as an example, with the agent's and both exact agents' policies and beliefs."""
 
+from collections.abc import Callable
 from typing import Any, TypedDict
 
 import jax
@@ -45,6 +46,8 @@ class EpisodeData(TypedDict):
         actions: `[T]`; if they are not symbols, `[T, D]`, the numbers of each.
         observations, rewards: `[T]`.
         said: the task's words for each observation; None if the task's `say` fails.
+        said_actions: the task's words for each action; None if its `say_action` fails.
+        said_thetas: `[K]`, the task's words for each theta; None if its `say_theta` fails.
         policy: `[T + 1, A]`, the probabilities of the actions before each round and after the last, of `"agent"`,
             `"exact_do"` and `"exact_see"`; None if actions are not symbols, or the agent does not predict them.
         belief: `[T + 1, K]` of the same three; None if a policy implies no belief.
@@ -56,6 +59,8 @@ class EpisodeData(TypedDict):
     actions: PyTree
     observations: PyTree
     said: list[str] | None
+    said_actions: list[str] | None
+    said_thetas: list[str] | None
     rewards: list[float]
     policy: dict[str, list[list[float]]] | None
     belief: dict[str, list[list[float]] | None]
@@ -96,24 +101,27 @@ def example_episode(
         return jax.tree.map(lambda x: (x if length is None else x[:length]).tolist(), entries)
 
     belief = {name: plain(x, T + 1) for name, x in beliefs.items()}
+    actions, observations = jax.tree.map(lambda x: np.asarray(x[chosen, :T]), (episodes.actions, episodes.observations))
     return {
         "num_episodes": num_episodes,
         "theta": plain(episodes.theta, None if process.transition is None else T + 1),
         "opening": plain(episodes.opening),
         "actions": plain(_numbers(process, episodes.actions), T),
         "observations": plain(episodes.observations, T),
-        "said": _say(process, jax.tree.map(lambda x: np.asarray(x[chosen, :T]), episodes.observations)),
+        "said": _say(process.task.say, observations),
+        "said_actions": _say(process.task.say_action, actions),
+        "said_thetas": _say(process.task.say_theta, jax.tree.map(np.asarray, process.thetas)),
         "rewards": plain(episodes.reward, T),
         "policy": plain(policies, T + 1) if "agent" in policies else None,
         "belief": {"agent": None} | {name: None if np.isnan(x).any() else x for name, x in belief.items()},
     }
 
 
-def _say(process: InteractionProcess, observations: PyTree[np.ndarray]) -> list[str] | None:
-    """Return the task's words for each observation; None if `say` fails: its error must not lose a run."""
-    T = len(jax.tree.leaves(observations)[0])
+def _say(say: Callable[[Any], str], values: PyTree[np.ndarray]) -> list[str] | None:
+    """Return the task's words for each value; None if they fail: such an error must not lose a run."""
+    size = len(jax.tree.leaves(values)[0])
     try:
-        return [f"{process.task.say(index(observations, t))!s:.99}" for t in range(T)]
+        return [f"{say(index(values, i))!s:.99}" for i in range(size)]
     except Exception:
         return None
 

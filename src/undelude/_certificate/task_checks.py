@@ -16,7 +16,7 @@ from undelude._errors import users_line
 from undelude._process.episodes import Episodes
 from undelude._process.process import InteractionProcess
 from undelude._process.task import AbstractTask
-from undelude._tree import signature
+from undelude._tree import index, signature
 
 # Relative difference up to which two numbers count as equal.
 SAME = 1e-5
@@ -61,16 +61,21 @@ def check_determinism(played: Played, again: Played) -> Iterator[str]:
 
 
 def check_say(process: InteractionProcess, episodes: Episodes) -> Iterator[str]:
-    """Check that the task's `say` returns a string for each observation of the first episode."""
-    for t in range(int(episodes.mask[0].sum())):
-        try:
-            words = process.task.say(jax.tree.map(lambda x, t=t: np.asarray(x[0, t]), episodes.observations))
-        except Exception as error:
-            yield _failure("task.say", error)
-            return
-        if not isinstance(words, str):
-            yield f"task.say returns {type(words).__name__}, not a string."
-            return
+    """Check that the task has a string for each symbol of the first episode and for each theta."""
+    T, K = int(episodes.mask[0].sum()), process.num_thetas if process.finite else 0
+    observations, actions = index((episodes.observations, episodes.actions), 0)
+    task = process.task
+    said = ((task.say, observations, T), (task.say_action, actions, T), (task.say_theta, process.thetas, K))
+    for say, values, length in said:
+        for i in range(length):
+            try:
+                words = say(jax.tree.map(np.asarray, index(values, i)))
+            except Exception as error:
+                yield _failure(f"task.{say.__name__}", error)
+                break
+            if not isinstance(words, str):
+                yield f"task.{say.__name__} returns {type(words).__name__}, not a string."
+                break
 
 
 def check_draw(process: InteractionProcess, episodes: Episodes) -> Iterator[str]:

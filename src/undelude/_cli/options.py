@@ -192,10 +192,10 @@ class Check:
 
 @dataclasses.dataclass(frozen=True)
 class Play:
-    """Play Nature: decide whether the actions of two agents pay, and watch their beliefs change."""
+    """Play Nature: answer the actions of a sober and of a deluded agent, and watch their beliefs change."""
 
     task: Task = "bandit"
-    """A task whose rounds pay or do not pay, such as bandit or frog."""
+    """A task whose actions and observations are symbols, such as bandit, frog or menu."""
     seed: WholeNumber = None
     """Seed of all random choices; a new one in each game by default."""
 

@@ -2,7 +2,7 @@
 
 import secrets
 import sys
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 import equinox as eqx
 import jax
@@ -18,9 +18,10 @@ from undelude._agents.exact import ExactAgent
 from undelude._cli import backend
 from undelude._cli.console import make_console
 from undelude._cli.errors import ExitCode, UsageError
+from undelude._cli.game_words import words_of
 from undelude._cli.options import Call, Play
 from undelude._compiled import compiled
-from undelude._distributions import Symbols, as_categorical, num_symbols
+from undelude._distributions import Block, Symbols, as_categorical, num_symbols
 from undelude._process import inference
 from undelude._process.inference import Belief
 from undelude._process.process import InteractionProcess
@@ -28,47 +29,6 @@ from undelude.tasks.registry import make
 
 # Width of a bar in characters.
 BAR_WIDTH = 20
-
-
-class _Words(NamedTuple):
-    """The words of a game for theta and actions."""
-
-    noun: str
-    plural: str
-    adjective: str
-    which: str
-    theta_is: str
-    acts: str
-    acted: str
-
-
-class _Outcomes(NamedTuple):
-    """The words of a game for the two observations."""
-
-    one: str
-    zero: str
-    question: str
-    decides: str
-    expects: str
-    observed: str
-
-
-# For bandits, in which the best action of each theta is its own.
-ARMS = _Words("arm", "arms", "best", "which arm is the best", "The best arm is {}.", "pulls", "pulled")
-BOXES = _Words("box", "boxes", "prize", "which box holds the prize", "The prize is in box {}.", "opens", "opened")
-THETAS = _Words("theta", "thetas", "true", "which theta is the true one", "The true theta is {}.", "takes", "acted")
-
-# For processes in which a 1 earns more than a 0 after every action.
-PAYMENTS = _Outcomes("It pays.", "It does not pay.", "Does it pay?", "whether it pays", "to be paid", "was paid")
-PRIZES = _Outcomes(
-    "Out comes the prize.",
-    "Out jumps a frog.",
-    "Does it hold the prize?",
-    "whether it holds the prize",
-    "the prize",
-    "found the prize",
-)
-SYMBOLS = _Outcomes("It shows 1.", "It shows 0.", "Does it show 1?", "whether it shows 1", "a 1", "was shown 1")
 
 
 def run(options: Play, call: Call) -> ExitCode:
@@ -111,16 +71,16 @@ class _Player:
         self.belief = self.agent.init(num_rounds=process.num_rounds)
         self.sober_belief = self.belief
         self.was_refuted = False
-        self.actions: list[int] = []
+        self.actions: list[np.ndarray] = []
         self.observations: list[int] = []
 
-    def act(self, key: Key[Array, ""]) -> tuple[int, float]:
-        """Choose an action; return it with the probability of a payment that the agent then expects."""
+    def act(self, key: Key[Array, ""]) -> tuple[np.ndarray, np.ndarray]:
+        """Choose an action; return it with the probabilities of the observations that the agent then expects."""
         intervened = jnp.asarray(self.agent.own_actions == "do")
         a, expected = _act(self.agent, self.belief, intervened, key)
-        return int(a), float(expected)
+        return np.asarray(a), np.asarray(expected)
 
-    def learn(self, action: int, observation: int) -> None:
+    def learn(self, action: np.ndarray, observation: int) -> None:
         """Update the beliefs by an action and its observation."""
         intervened = self.agent.own_actions == "do"
         a, o = jnp.asarray(action, jnp.int32), jnp.asarray(observation, jnp.int32)
@@ -141,47 +101,45 @@ class _Game:
         self.players = [_Player(process, name) for name in ("sober", "deluded")]
         self.round = 0
         self.theta = -1
-        # `Q(O = 1 | theta, a)` in the first round, and the rewards of both observations, `[K, A]` and `[K, A, 2]`.
-        self.payment, rewards = map(np.asarray, _payments(process, self.players[0].belief))
-        expected = self.payment * rewards[..., 1] + (1 - self.payment) * rewards[..., 0]
-        self.is_bandit = _own_action_is_best(expected)
-        is_frog = self.is_bandit and process.name == "frog"
-        self.words = BOXES if is_frog else ARMS if self.is_bandit else THETAS
-        pays = bool((rewards[..., 1] > rewards[..., 0]).all())
-        self.outcomes = PRIZES if is_frog else PAYMENTS if pays else SYMBOLS
+        # `Q(O | theta, a)` in the first round.
+        self.probs, rewards = _all_outcomes(process, self.players[0].belief)
+        self.words = words_of(process, self.probs, rewards)
 
     def introduce(self) -> None:
         """Explain the game, and have theta chosen."""
         K, T, words = self.process.num_thetas, self.process.num_rounds, self.words
-        certain = self._is_certain(self.payment)
-        rule = "the outcomes follow from theta" if certain else f"you say {self.outcomes.decides}"
+        certain = self.probs.size > 0 and bool(np.isin(self.probs, (0, 1)).all())
+        rule = "the outcomes follow from theta" if certain else words.outcomes.rule
         self.console.print(
-            f"You are Nature. There are {K} {words.plural}, and only you know {words.which}.\n"
-            f"For {T} rounds a sober and a deluded agent each imitate an expert who knew it too; {rule}. Both reason "
-            "exactly, by Bayes' rule. They differ in one thing: the sober agent reads its actions as its own "
+            f"You are {words.role}. There are {K} {words.plural}, and only you know {words.which}.\n"
+            f"For {T} rounds a sober and a deluded agent each imitate {words.expert} who knew it too; {rule}. Both "
+            "reason exactly, by Bayes' rule. They differ in one thing: the sober agent reads its actions as its own "
             "interventions, and the deluded one reads them as an expert's choices, and so as evidence.\n"
         )
-        if self.is_bandit and not certain:
-            self._print_payments()
-        question = f"W{words.which[1:]}? [1-{K}, Enter: the program chooses, q: quit] "
-        answer = self._ask(question, [str(k + 1) for k in range(K)])
+        if words.expectation and not certain:
+            self.console.print(f"{words.expectation}You need not be fair.\n")
+        keys = [str(k + 1) for k in range(K)]
+        offer = ", ".join(f"{key} {name}" for key, name in zip(keys, words.names, strict=False)) or f"1-{K}"
+        answer = self._ask(f"W{words.which[1:]}? ", offer, keys)
         self.theta = int(answer) - 1 if answer else int(self.process.sample_theta(self._next_key()))
-        self.console.print(f"{words.theta_is.format(self.theta + 1)}\n")
+        self.console.print(f"{words.theta_is.format(words.label(self.theta))}\n")
 
     def play_round(self) -> None:
         """Let both agents act, ask the person for each outcome that is open, and show the beliefs."""
-        words, outcomes = self.words, self.outcomes
+        words, outcomes = self.words, self.words.outcomes
         self.console.print(f"Round {self.round + 1} of {self.process.num_rounds}", style="bold")
         for player in self.players:
             a, expected = player.act(self._next_key())
-            action = f"{words.acts} {a + 1}, and expects {outcomes.expects} with probability {expected:.2f}"
+            action = f"{words.acts} {words.action(a)}, and expects {outcomes.expected(expected)}"
             self.console.print(f"  The {player.name:7} agent {action}.", soft_wrap=True)
-            p = _payments(self.process, player.belief)[0][self.theta, a]
-            question = f"    {outcomes.question} [y/n, Enter: the program chooses, q: quit] "
-            answer = "" if self._is_certain(p) else self._ask(question, ["y", "n"])
-            o = int(answer == "y") if answer else int(jax.random.uniform(self._next_key()) < p)
-            if not answer:
-                self.console.print(f"    {outcomes.one if o else outcomes.zero}")
+            p = np.asarray(_outcomes(self.process, player.belief, jnp.asarray(a))[self.theta])
+            choices = outcomes.choices(np.flatnonzero(p).tolist())
+            answer = ""
+            if len(choices) > 1:
+                answer = self._ask(f"    {outcomes.question}", outcomes.offer(choices), [*choices])
+            o = choices[answer] if answer else int(jax.random.choice(self._next_key(), len(p), p=jnp.asarray(p)))
+            if not (answer and outcomes.keys):
+                self.console.print(f"    {outcomes.says[o]}")
             player.learn(a, o)
             if player.belief.impossible:
                 self.console.print("    This is impossible by its belief, which therefore stays as it was.")
@@ -190,40 +148,39 @@ class _Game:
 
     def conclude(self) -> None:
         """Summarise the game."""
+        if self.theta >= 0:
+            self.console.print(self.words.theta_is.format(self.words.label(self.theta)))
         for player in self.players:
             if not player.actions:
                 self.console.print(f"The {player.name} agent has not acted.")
                 continue
-            words, num_best = self.words, _times(player.actions.count(self.theta))
-            best = f", the {words.adjective} {words.noun} {num_best}" if self.is_bandit else ""
+            words, outcomes = self.words, self.words.outcomes
+            best = ""
+            if words.right is not None:
+                best = f", {words.best} {_times([words.right(a) for a in player.actions].count(self.theta))}"
+            seen = ""
+            if outcomes.watched is not None:
+                seen = f", and {outcomes.observed} {_times(player.observations.count(outcomes.watched))}"
             self.console.print(
-                f"The {player.name} agent {words.acted} {_times(len(player.actions))}{best}, and "
-                f"{self.outcomes.observed} {_times(sum(player.observations))}. {self._favourite(player.belief)}"
+                f"The {player.name} agent {words.acted} {_times(len(player.actions))}{best}{seen}. "
+                f"{self._favourite(player.belief)}"
             )
         deluded = self.players[1]
         if deluded.actions and not deluded.was_refuted:
             favourite = int(deluded.belief.log_posterior.argmax())
             p = float(jnp.exp(deluded.sober_belief.log_posterior[favourite]))
             self.console.print(
-                f"By the outcomes of its actions alone, {self.words.noun} {favourite + 1} has probability {p:.2f}."
+                f"By the outcomes of its actions alone, the probability of {self.words.theta(favourite)} is {p:.2f}."
             )
 
     def _favourite(self, belief: Belief) -> str:
         p = np.exp(belief.log_posterior)
-        top = np.flatnonzero(p > p.max() - 1e-4)
+        top = np.flatnonzero(p > p.max() - 1e-4).tolist()
         if len(top) > 1:
-            names = ", ".join(str(k + 1) for k in top)
+            names = ", ".join(map(self.words.label, top))
             return f"It believes in each of the {self.words.plural} {names} with probability {p.max():.2f}."
         wrongly = "" if top[0] == self.theta else ", wrongly"
-        return f"It believes in {self.words.noun} {top[0] + 1} with probability {p.max():.2f}{wrongly}."
-
-    def _print_payments(self) -> None:
-        best, others = np.diag(self.payment), self.payment[~np.eye(len(self.payment), dtype=bool)]
-        if np.ptp(best) < 1e-6 and np.ptp(others) < 1e-6:
-            self.console.print(
-                f"They expect the best arm to pay with probability {best[0]:.2g} and any other with {others[0]:.2g}. "
-                "You need not be fair.\n"
-            )
+        return f"It believes in {self.words.theta(top[0])} with probability {p.max():.2f}{wrongly}."
 
     def _show_beliefs(self) -> None:
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False)
@@ -233,7 +190,7 @@ class _Game:
         beliefs = [np.exp(player.belief.log_posterior) for player in self.players]
         for k in range(self.process.num_thetas):
             is_true = k == self.theta
-            label = f"  {k + 1} {self.words.adjective if is_true else ''}"
+            label = Text(f"  {self.words.label(k)} {f'({self.words.true})' if is_true else ''}", no_wrap=True)
             table.add_row(label, *(self._bar(float(b[k]), "green" if is_true else "yellow") for b in beliefs))
         self.console.print(table)
         self.console.print()
@@ -244,27 +201,23 @@ class _Game:
         bar = (eighths[8] * whole + (eighths[part] if part else "")).ljust(BAR_WIDTH)
         return Text.assemble((bar, style), f" {p:.2f}")
 
-    @staticmethod
-    def _is_certain(p: np.ndarray | Array) -> bool:
-        """Return whether theta and the action determine the outcome."""
-        return bool(np.isin(p, (0, 1)).all())
-
     def _next_key(self) -> Key[Array, ""]:
         self.key, key = jax.random.split(self.key)
         return key
 
-    def _ask(self, question: str, answers: list[str]) -> str:
+    def _ask(self, question: str, offer: str, answers: list[str]) -> str:
         """Return one of `answers`, or "" for Enter; raise `_QuitError` at q and at the end of the input."""
+        prompt = f"{question}[{offer}, Enter: the program chooses, q: quit] "
         while True:
             try:
-                answer = self.console.input(question, markup=False).strip().lower()
+                answer = self.console.input(prompt, markup=False).strip().lower()
             except EOFError:
                 raise _QuitError from None
             if not sys.stdin.isatty():
                 self.console.print(answer)  # A terminal shows the typed answer by itself.
             if answer in ("q", "quit"):
                 raise _QuitError
-            if answer in ("yes", "no"):
+            if answer in ("yes", "no") and "y" in answers:
                 answer = answer[0]
             if answer in ("", *answers):
                 return answer
@@ -281,53 +234,57 @@ def _check_playable(process: InteractionProcess) -> None:
 
     if not process.finite:
         refuse("its theta is continuous")
-    if not isinstance(process.action_spec, Symbols):
+    if not isinstance(process.action_spec, Symbols | Block):
         refuse("its actions are not symbols")
-    if process.observation_spec != Symbols(2):
-        refuse("its observations are not two, pays and does not pay")
-    if process.opening or process.transition is not None or process.ends_early:
-        refuse("it opens with an observation, its theta changes, or it may end early")
-
-
-def _num_actions(process: InteractionProcess) -> int:
-    return num_symbols(process.action_spec)
+    if not isinstance(process.observation_spec, Symbols) or process.observation_spec.n is None:
+        refuse("its observations are not symbols")
+    if process.opening:
+        refuse("it opens with an observation")
+    if process.transition is not None:
+        refuse("its theta changes")
+    if process.ends_early:
+        refuse("its episodes may end early")
 
 
 @compiled
 def _act(
     agent: ExactAgent, belief: Belief, intervened: Bool[Array, ""], key: Key[Array, ""]
-) -> tuple[Int[Array, ""], Float[Array, ""]]:
+) -> tuple[Int[Array, "*L"], Float[Array, " O"]]:
     a, m = agent.act(belief, key=key)
-    return a, as_categorical(agent.f_O(agent.g_A(a, m, intervened=intervened))).probs[1]
+    return a, as_categorical(agent.f_O(agent.g_A(a, m, intervened=intervened))).probs
 
 
 @compiled
 def _update(
-    agent: ExactAgent, belief: Belief, a: Int[Array, ""], o: Int[Array, ""], intervened: Bool[Array, ""]
+    agent: ExactAgent, belief: Belief, a: Int[Array, "*L"], o: Int[Array, ""], intervened: Bool[Array, ""]
 ) -> Belief:
     return agent.g_O(o, agent.g_A(a, belief, intervened=intervened))
 
 
 @compiled
-def _payments(process: InteractionProcess, belief: Belief) -> tuple[Float[Array, "K A"], Float[Array, "K A 2"]]:
-    """Return `Q(O = 1 | theta, a)` for the memories of a belief, and the rewards of both observations."""
+def _outcomes(process: InteractionProcess, belief: Belief, a: Int[Array, "*L"]) -> Float[Array, "K O"]:
+    """Return `Q(O | theta, a)` for the memories of a belief."""
+    after = inference.update_action(process, belief, a, True)
+    return as_categorical(inference.task_distributions(process, after)).probs
 
-    def given_action(a: Int[Array, ""]) -> tuple[Float[Array, " K"], Float[Array, "K 2"]]:
+
+def _all_outcomes(process: InteractionProcess, belief: Belief) -> tuple[np.ndarray, np.ndarray]:
+    """Return `Q(O | theta, a)` in the first round and the rewards, `[K, A, O]`; A is 0 if actions are not symbols."""
+    if not isinstance(process.action_spec, Symbols):
+        nothing = np.empty((process.num_thetas, 0, num_symbols(process.observation_spec)))
+        return nothing, nothing
+    probs, rewards = _tables(process, belief)
+    return np.asarray(probs), np.asarray(rewards)
+
+
+@compiled
+def _tables(process: InteractionProcess, belief: Belief) -> tuple[Float[Array, "K A O"], Float[Array, "K A O"]]:
+    actions, observations = (jnp.arange(num_symbols(spec)) for spec in process.specs)
+
+    def given_action(a: Int[Array, ""]) -> tuple[Float[Array, "K O"], Float[Array, "K O"]]:
         after = inference.update_action(process, belief, a, True)
-        distributions = inference.task_distributions(process, after)
         w_axis = None if process.task.theta_free_memory else 0
         reward = jax.vmap(jax.vmap(process.task.reward, in_axes=(None, None, None, 0)), in_axes=(0, w_axis, None, None))
-        rewards = jnp.asarray(reward(process.thetas, after.w, a, jnp.arange(2)), float)
-        return as_categorical(distributions).probs[:, 1], rewards
+        return _outcomes(process, belief, a), jnp.asarray(reward(process.thetas, after.w, a, observations), float)
 
-    probs, rewards = jax.vmap(given_action, out_axes=1)(jnp.arange(_num_actions(process)))
-    return probs, rewards
-
-
-def _own_action_is_best(expected: np.ndarray) -> bool:
-    """Return whether the action of the same number as theta is clearly the best one under each theta, `[K, A]`."""
-    K, A = expected.shape
-    if K != A:
-        return False
-    others = np.where(np.eye(K, dtype=bool), -np.inf, expected)
-    return bool((np.diag(expected) > others.max(-1) + 1e-6).all())
+    return jax.vmap(given_action, out_axes=1)(actions)

@@ -48,6 +48,7 @@ def run(options: Tasks, call: Call) -> ExitCode:
     else:
         _print_table(console)
     console.print("K: values of theta. T: rounds of an episode. A: actions. O: observations.")
+    console.print("2 of 6: blocks of two symbols, such as an utterance of two words out of six.")
     console.print("+: also deterministic parts, such as a position, which carry no evidence.")
     console.print(
         "Settings: the defaults of undelude train TASK. Units: of the LSTM. Batch: episodes per update. Rate: learning "

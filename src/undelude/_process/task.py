@@ -84,8 +84,28 @@ class AbstractTask(eqx.Module, Generic[W]):
         frame.bars([p for _, p in belief], framed=true.index(True), labels=_labels([value for value, _ in belief]))
 
     def say(self, o: Observation) -> str:
-        """Describe an observation in a word or two, for `ud.film` and reports; by default, only symbols, by number."""
-        return str(int(o)) if isinstance(o, np.ndarray | np.generic) and o.ndim == 0 and o.dtype.kind in "iu" else ""
+        """Describe an observation in a few words, for films, reports and `undelude play`; by default symbols alone.
+
+        A symbol is described by its number, and anything else by an empty text.
+        """
+        return _number(o)
+
+    def say_action(self, a: Action) -> str:
+        """Describe an action in a few words, for reports and `undelude play`; by default as `say` does."""
+        return _number(a)
+
+    def say_theta(self, theta: Theta) -> str:
+        """Describe a value of Theta in a few words, for reports and `undelude play`; by default not at all.
+
+        Reports then count the values from 0.
+        """
+        del theta
+        return ""
+
+
+def _number(x: Any) -> str:
+    """Return the number of a symbol, or an empty text."""
+    return str(int(x)) if isinstance(x, np.ndarray | np.generic) and x.ndim == 0 and x.dtype.kind in "iu" else ""
 
 
 def _labels(thetas: list[Theta]) -> list[str]:

@@ -1,11 +1,12 @@
 """The figures of a run's report."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import matplotlib
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -23,6 +24,8 @@ COLOURS = {"agent": INK, "exact_do": DO, "exact_see": SEE}
 TEXT = {"agent": INK, "exact_do": DO_TEXT, "exact_see": SEE_TEXT}
 # Largest number of rows in a strip, and of rounds in which the observation is written as a number.
 MAX_ROWS, MAX_WRITTEN = 24, 24
+# Largest number of characters that explain the observations of an episode.
+MAX_KEY = 48
 # Largest number of lines for the numbers of an action, and their dashes.
 MAX_NUMBERS, DASHES = 4, ("-", "--", ":", "-.")
 # Distances between ticks, times a power of ten.
@@ -163,20 +166,21 @@ def strips(episode: ExampleEpisode) -> Svg:
     T, names = episode.num_rounds, [name for name in READERS if name in distributions]
     row = float(np.clip(0.85 / len(shown), 0.05, 0.14))
     written = T <= MAX_WRITTEN and (episode.observations is None or int(episode.observations.max()) < 100)
-    num_actions = None if episode.policy is None else episode.policy["agent"].shape[1]
-    track = 0.6 if num_actions is None else float(np.clip(0.85 / num_actions, 0.05, 0.14)) * num_actions
+    named = _named_actions(episode)
+    track = 0.6 if named is None else float(np.clip(0.85 / len(named[0]), 0.05, 0.14)) * len(named[0])
     num_values = distributions["exact_do"].shape[1]
     rows = f"each {variable}" if len(shown) == num_values else f"{len(shown)} of {num_values} {variable}s"
     heights = [track, 0.16 if written else 0.45] + [row * len(shown)] * len(names) + [0.85]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, sum(heights) + 0.27 * len(heights) + 0.35), layout="constrained")
         grid = figure.subplots(len(heights), sharex=True, gridspec_kw={"height_ratios": heights})
-        _action_track(grid[0], episode, num_actions)
+        _action_track(grid[0], episode, named)
         _observation_track(grid[1], episode, written)
         for axes, name in zip(grid[2:-1], names, strict=True):
             shade(axes, distributions[name][:, shown], COLOURS[name])
             axes.set_title(f"{NAMES[name]}: probability of {rows}", color=TEXT[name])
-            symbol_ticks(axes, shown)
+            labels = episode.theta_descriptions if variable == "theta" else None
+            symbol_ticks(axes, shown if labels is None else [labels[k] for k in shown])
             if variable == "theta":
                 frame_truth(axes, episode.theta, shown)
         comparison = _compare(grid[-1], episode, variable, distributions)
@@ -184,20 +188,36 @@ def strips(episode: ExampleEpisode) -> Svg:
         for axes in grid[:-1]:
             axes.tick_params(axis="x", length=0, labelbottom=False)
         alt = f"One episode of {T} rounds, read {'three' if 'agent' in distributions else 'two'} ways. "
-        alt += "" if num_actions is None else f"Actions: {listed(episode.actions)}. "
+        alt += "" if named is None else f"Actions: {listed(np.array(named[0])[named[1]])}. "
         alt += "" if episode.observations is None else f"Observations: {listed(episode.observations)}. "
         return to_figure(figure, "episode", alt + comparison)
 
 
-def _action_track(axes: Axes, episode: ExampleEpisode, num_actions: int | None) -> None:
-    if num_actions is None:
+def _named_actions(episode: ExampleEpisode) -> tuple[Sequence[Any], Int[np.ndarray, " T"]] | None:
+    """Return the rows of actions to show, and the row of each action; None if the actions are numbers.
+
+    Symbols have a row each. Other actions that the task describes in words have a row for each description.
+    """
+    if episode.policy is not None:
+        return range(episode.policy["agent"].shape[1]), episode.actions
+    if episode.action_descriptions is None:
+        return None
+    names = list(dict.fromkeys(episode.action_descriptions))
+    return names, np.array([names.index(name) for name in episode.action_descriptions])
+
+
+def _action_track(
+    axes: Axes, episode: ExampleEpisode, named: tuple[Sequence[Any], Int[np.ndarray, " T"]] | None
+) -> None:
+    if named is None:
         _number_track(axes, episode.actions.reshape(episode.num_rounds, -1))
         return
-    least = mark_actions(axes, episode.actions, episode.rewards)
-    axes.set_ylim(num_actions - 0.4, -0.6)
+    rows, row_of = named
+    least = mark_actions(axes, row_of, episode.rewards)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
     above = "filled: reward above" if (episode.rewards > least).any() else "reward always"
     axes.set_title(f"action taken ({above} {short(least)})")
-    symbol_ticks(axes, np.arange(num_actions))
+    symbol_ticks(axes, rows)
     axes.grid(axis="y", color=RULE, lw=0.6)
     axes.spines[["left", "bottom"]].set_visible(False)
 
@@ -215,7 +235,7 @@ def _number_track(axes: Axes, actions: Float[np.ndarray, "T D"]) -> None:
 
 
 def _observation_track(axes: Axes, episode: ExampleEpisode, written: bool) -> None:
-    axes.set_title("observation")
+    axes.set_title(f"observation{_key_to_observations(episode)}")
     axes.spines[["left", "bottom"]].set_visible(False)
     if episode.observations is None:
         axes.set_title("observation (not a symbol: not shown)")
@@ -229,13 +249,25 @@ def _observation_track(axes: Axes, episode: ExampleEpisode, written: bool) -> No
         axes.yaxis.set_major_locator(MaxNLocator(2, integer=True))
 
 
+def _key_to_observations(episode: ExampleEpisode) -> str:
+    """Return the task's words for each observation, if they are few and say more than its number."""
+    if episode.observations is None or episode.descriptions is None:
+        return ""
+    words = {int(o): text for o, text in zip(episode.observations, episode.descriptions, strict=True)}
+    key = ", ".join(f"{o} {words[o]}" for o in sorted(words))
+    says_more = any(text != str(o) for o, text in words.items())
+    return f": {key}" if says_more and len(key) <= MAX_KEY else ""
+
+
 def _compare(axes: Axes, episode: ExampleEpisode, variable: str, distributions: dict[str, np.ndarray]) -> str:
     """Draw the beliefs in the truth, or the distances of both policies from the agent's; return a sentence."""
     x = np.arange(len(episode.theta)) + 0.5
     if variable == "theta":
         lines = {name: distribution[np.arange(len(x)), episode.theta] for name, distribution in distributions.items()}
         constant = len(set(episode.theta)) == 1
-        axes.set_title("belief in the truth" + (f" (theta {episode.theta[-1]})" if constant else ""))
+        axes.set_title(
+            "belief in the truth" + (f" ({episode.name('theta', int(episode.theta[-1]))})" if constant else "")
+        )
         sentence = "Belief in the truth at the end: "
     else:
         lines = {name: np.abs(distributions[name] - distributions["agent"]).sum(-1) / 2 for name in READERS[1:]}

@@ -20,7 +20,7 @@ from undelude._report import figures, words
 from undelude._runs.config import train_command
 from undelude._runs.config_file import EARLIER
 from undelude._runs.contents import RunContents, read_run
-from undelude._runs.example_episode import READERS
+from undelude._runs.example_episode import READERS, ExampleEpisode
 from undelude._runs.layout import CERTIFICATE, METRICS, REPORT
 from undelude._runs.metrics import EPISODES_A_ROW
 
@@ -181,13 +181,20 @@ def _rounds(run: RunContents) -> list[dict[str, Any]]:
     return [
         {
             "round": t + 1,
-            "action": " ".join(f"{x:.3g}" for x in np.atleast_1d(e.actions[t])),
+            "action": _action(e, t),
             "observation": e.descriptions[t] if e.descriptions else symbols[t],
             "reward": f"{e.rewards[t]:g}",
             "distributions": [f"{column[t]:.3f}" for column in columns],
         }
         for t in range(e.num_rounds)
     ]
+
+
+def _action(e: ExampleEpisode, t: int) -> str:
+    """Return an action in the words of the task, or its numbers."""
+    if e.action_descriptions is not None:
+        return e.action_descriptions[t]
+    return " ".join(f"{x:.3g}" for x in np.atleast_1d(e.actions[t]))
 
 
 def _thinned(rows: Sequence[dict]) -> list[dict]:

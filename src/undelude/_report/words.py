@@ -49,8 +49,9 @@ def story(episode: ExampleEpisode) -> list[str]:
     whose = "belief that the policy of the agent implies" if variable == "theta" else "policy of the agent"
     own = "" if agent is None else f", and {agent[t, value]:.2f} by the {whose}"
     apart = (
-        f"The two answers are furthest apart {when}: {variable} {value} has probability {see[t, value]:.2f} by the "
-        f"deluded answer{' and' if agent is None else ','} {do[t, value]:.2f} by the interventional one{own}."
+        f"The two answers are furthest apart {when}: {episode.name(variable, value)} has probability "
+        f"{see[t, value]:.2f} by the deluded answer{' and' if agent is None else ','} "
+        f"{do[t, value]:.2f} by the interventional one{own}."
     )
     if t > 0 and episode.policy is not None:
         taken = np.bincount(episode.actions[:t])
@@ -65,8 +66,8 @@ def story(episode: ExampleEpisode) -> list[str]:
     truth = int(episode.theta[-1])
     own = "" if agent is None else f"{agent[-1, truth]:.2f} for the agent, "
     end = (
-        f"At the end the truth, theta {truth}, has probability {own}{do[-1, truth]:.2f} by the interventional answer "
-        f"and {see[-1, truth]:.2f} by the deluded one."
+        f"At the end the truth, {episode.name('theta', truth)}, has probability {own}{do[-1, truth]:.2f} by the "
+        f"interventional answer and {see[-1, truth]:.2f} by the deluded one."
     )
     return [apart, end] if agent is None else [_onset(episode, agent, do), apart, end]
 
@@ -80,6 +81,6 @@ def _onset(episode: ExampleEpisode, agent: np.ndarray, do: np.ndarray) -> str:
     theta = int(agent[t].argmax())
     when = "From the start" if t == 0 else "After 1 round" if t == 1 else f"After {t} rounds"
     return (
-        f"{when} the agent is sure of a wrong theta for the first time, theta {theta} with probability "
-        f"{agent[t, theta]:.2f}; the interventional answer gives it {do[t, theta]:.2f}."
+        f"{when} the agent is sure of a wrong theta for the first time, {episode.name('theta', theta)} with "
+        f"probability {agent[t, theta]:.2f}; the interventional answer gives it {do[t, theta]:.2f}."
     )

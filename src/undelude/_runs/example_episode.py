@@ -23,6 +23,8 @@ class ExampleEpisode:
         actions: `[T]`, whole numbers if there are policies; if they are not symbols, `[T, D]`, the numbers of each.
         observations: `[T]`, or None if they are not plain symbols.
         descriptions: `T` observations in the task's words, or None if the task has none.
+        action_descriptions: `T` actions in the task's words, or None if the task has none.
+        theta_descriptions: the values of theta in the task's words, or None if the task has none.
         rewards: `[T]`.
         policy: the policy of each of `READERS`, `[T + 1, A]`; None if actions are not symbols, or the agent does not
             predict them.
@@ -35,6 +37,8 @@ class ExampleEpisode:
     actions: Int[np.ndarray, " T"] | Float[np.ndarray, "T *D"]
     observations: Int[np.ndarray, " T"] | None
     descriptions: list[str] | None
+    action_descriptions: list[str] | None
+    theta_descriptions: list[str] | None
     rewards: Float[np.ndarray, " T"]
     policy: dict[str, Float[np.ndarray, "T1 A"]] | None
     belief: dict[str, Float[np.ndarray, "T1 K"] | None]
@@ -44,6 +48,12 @@ class ExampleEpisode:
     def num_rounds(self) -> int:
         """`T`."""
         return len(self.actions)
+
+    def name(self, variable: str, value: int) -> str:
+        """Return a value of `"theta"` or `"action"` in a sentence: theta in the task's words, if it has any."""
+        if variable == "theta" and self.theta_descriptions is not None:
+            return self.theta_descriptions[value]
+        return f"{variable} {value}"
 
     @property
     def distributions(self) -> tuple[str, dict[str, np.ndarray]]:
@@ -83,11 +93,18 @@ def parse_episode(data: Any) -> ExampleEpisode:
         actions=actions,
         observations=_symbols(data.get("observations"), T),
         descriptions=_descriptions(data.get("said"), T),
+        action_descriptions=_descriptions(data.get("said_actions"), T),
+        theta_descriptions=_descriptions(data.get("said_thetas"), _num_thetas(belief)),
         rewards=rewards,
         policy=policy,
         belief=belief,
         num_episodes=_count(data.get("num_episodes", CHOSEN_FROM)),
     )
+
+
+def _num_thetas(belief: dict[str, np.ndarray | None]) -> int:
+    """Return K; 0 without beliefs."""
+    return max((b.shape[-1] for b in belief.values() if b is not None and b.ndim), default=0)
 
 
 def _readings(data: dict[str, Any], name: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The epigraph as a process: a customer asks what is on the menu, and an expert who has read it answers in words."""
 
+import itertools
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
@@ -77,10 +78,15 @@ class Utterance(AbstractConditionals):
 
 
 class Talk(eqx.Module):
-    """What was said in this turn, as a state of the grammar, and the number of turns before it."""
+    """The words of this turn, as a state of the grammar, and the number of turns before it."""
 
     state: Int[Array, ""]
     turn: Int[Array, ""]
+
+
+def capitalised(text: str) -> str:
+    """Return a text with a capital as its first letter."""
+    return f"{text[:1].upper()}{text[1:]}"
 
 
 class AbstractMenuTask(AbstractTask[Talk]):
@@ -124,16 +130,19 @@ class AbstractMenuTask(AbstractTask[Talk]):
         return self.grammar.dish[w.state] == theta
 
     def draw(self, frame: Frame, theta: Theta, w: Talk, belief: Belief) -> None:
-        """Write what was said, and draw the belief as bars below."""
+        """Write the dish that was named in this turn, and draw the belief as bars below."""
         named = int(self.grammar.dish[w.state])
-        said = f"{self.dishes[named].capitalize()}?" if named >= 0 else "..."
-        frame.text((0.5, 0.12), said, size=0.08)
+        frame.text((0.5, 0.12), f"{capitalised(self.dishes[named])}?" if named >= 0 else "...", size=0.08)
         frame.bars([p for _, p in belief], framed=int(theta), labels=self.dishes, top=0.25)
 
     def say(self, o: Observation) -> str:
         """Return the customer's words."""
         leaves, reply = divmod(int(o), GOODBYE)
         return f"{REPLIES[reply]} Goodbye." if leaves else REPLIES[reply]
+
+    def say_theta(self, theta: Theta) -> str:
+        """Return the dish."""
+        return self.dishes[int(theta)]
 
 
 class MenuByTurn(AbstractMenuTask):
@@ -142,6 +151,15 @@ class MenuByTurn(AbstractMenuTask):
     def Q_O(self, theta: Int[Array, ""], w: Talk) -> Categorical:
         """Return the distribution of the reply, which depends on the dish that was named."""
         return Categorical(log_probs=self.log_probs[self._names_theta(theta, w).astype(int)])
+
+    def named(self, a: Int[Array, "*L"]) -> Int[Array, ""]:
+        """Return the dish that an utterance names, or NO_DISH."""
+        return self.grammar.dish[self.grammar.read(jnp.asarray(START), a)]
+
+    def say_action(self, a: Action) -> str:
+        """Return the utterance as a sentence."""
+        words = [self.grammar.words[i] for i in np.atleast_1d(np.asarray(a))]
+        return f"{capitalised(' '.join(itertools.takewhile(lambda word: word != END, words)))}{END}"
 
 
 class MenuByToken(AbstractMenuTask):
@@ -158,12 +176,16 @@ class MenuByToken(AbstractMenuTask):
         """Return whether the customer leaves, which happens after the last turn."""
         return jnp.asarray(o) >= GOODBYE
 
+    def say_action(self, a: Action) -> str:
+        """Return the word."""
+        return self.grammar.words[int(np.asarray(a))]
+
 
 class MenuExpert(AbstractExpert[Int[Array, ""]]):
-    """Someone who has read the menu. Its memory is what was said in this turn, as a state of the grammar.
+    """A waiter who has read the menu. Its memory is the words of this turn, as a state of the grammar.
 
-    After the first words of an utterance, by whoever, it goes on as it would if it had said them itself; after words
-    with which it begins none, it ends the utterance.
+    After the first words of an utterance, by either party, it goes on as it would if it had said them itself. After
+    words with which it begins none, it ends the utterance.
 
     Attributes:
         log_probs: `[K, N, V]`, of the next word in each state of the grammar.

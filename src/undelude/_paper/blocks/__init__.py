@@ -7,6 +7,7 @@ from undelude._paper.blocks import (
     convergence,
     doors,
     dpt,
+    epigraph,
     equation_3,
     figure_4,
     figures,
@@ -38,6 +39,7 @@ from undelude._paper.blocks import (
 from undelude._paper.item import Block, Settings
 
 BLOCKS: tuple[Callable[[Settings], Block], ...] = (
+    epigraph.block,
     figures.figure_1,
     section_2.block,
     figures.figure_2,
