@@ -110,8 +110,8 @@ def test_turns_are_sampled_from_the_model(model, granularity):
         "pad_token_id": 0,
     }
     batch = generate_turn(model, padded, mask, **options)
-    exported = generate_turn(DoTokens.of(model).export(granularity), padded, mask, **options)
-    assert torch.equal(batch, exported)
+    for other in ("turn", "token"):  # The settings that an exported model has for its own `generate()` do not matter.
+        assert torch.equal(batch, generate_turn(DoTokens.of(model).export(other), padded, mask, **options))
     for row, us, written in zip(marked, uniforms, batch, strict=True):
         history, turn = row.tolist(), []
         for u in us:
@@ -122,6 +122,22 @@ def test_turns_are_sampled_from_the_model(model, granularity):
             if x == 1:
                 break
         assert written.tolist() == turn + [0] * (len(written) - len(turn))
+
+
+def test_turns_do_not_depend_on_the_models_settings():
+    """Settings that a model brings along would make a turn the sample of another distribution."""
+    model, marked = taught(make_model(V))
+    options = {"eos_token_id": 1, "max_new_tokens": 6}
+
+    def turns():
+        torch.manual_seed(0)
+        return generate_turn(model, marked, torch.ones_like(marked), **options)
+
+    expected = turns()
+    model.generation_config.update(min_p=0.9, no_repeat_ngram_size=1, guidance_scale=3.0, num_beams=2, max_time=0.0)
+    settings = model.generation_config.to_dict()
+    assert torch.equal(turns(), expected)
+    assert model.generation_config.to_dict() == settings
 
 
 def test_left_padding_changes_nothing(model):
