@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
+from torch import nn
 from transformers import GenerationConfig, LogitsProcessorList
 
 from undelude.hf.do_tokens import DoTokens, Granularity
@@ -37,11 +38,11 @@ class DoLogitsProcessor:
             raise ValueError(
                 f"DoLogitsProcessor: the scores are of {scores.shape[-1]} words, and not of {V} or {2 * V}."
             )
-        if is_wrapped and self.granularity == "turn":
-            return scores
-        plain, marked = (scores, scores) if is_wrapped else scores.split(V, -1)
-        never = torch.full_like(plain, -torch.inf)
-        return torch.cat([plain, never] if self.granularity == "turn" else [never, marked], -1)
+        if is_wrapped:
+            return scores if self.granularity == "turn" else nn.functional.pad(scores, (V, 0), value=-torch.inf)
+        scores = scores.clone()
+        scores[..., slice(V, None) if self.granularity == "turn" else slice(V)] = -torch.inf
+        return scores
 
 
 class _ByUniforms:
