@@ -7,11 +7,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    pass
+    from undelude.hf.menu_dialogue import MenuDialogue
 
-_NAMES: dict[str, str] = {}
+_NAMES: dict[str, str] = {
+    "MenuDialogue": "menu_dialogue",
+}
 
-__all__: list[str] = []
+__all__ = ["MenuDialogue"]
 
 
 def __getattr__(name: str) -> Any:
