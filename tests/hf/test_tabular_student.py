@@ -10,7 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from hf.tiny import tiny_tokenizer  # noqa: E402
+from hf.tiny import make_tokenizer  # noqa: E402
 
 from undelude.hf.chat import encode_chat  # noqa: E402
 from undelude.hf.config import CounterfactualConfig  # noqa: E402
@@ -58,7 +58,7 @@ def rows(guesses: Any) -> list[dict[str, Any]]:
     """Return every theta with every guess and every reply, as often as they occur."""
     cases = [(theta, guess, r) for theta in range(3) for guess in guesses(theta) for r in range(4)]
     return [
-        {"prompt": "menu?", "privileged_context": f"theta {theta}", "theta": theta, "guess": guess, "r": r}
+        {"prompt": "menu", "privileged_context": f"theta {theta}", "theta": theta, "guess": guess, "r": r}
         for theta, guess, r in cases
     ]
 
@@ -72,7 +72,7 @@ def posterior(guess: int, reply: int, *, seen: bool) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
-    return tiny_tokenizer(["menu?", *REPLIES, *DISHES])
+    return make_tokenizer(["menu", *REPLIES, *DISHES])
 
 
 def after(tokenizer: Any, *messages: str) -> list[int]:
@@ -106,7 +106,7 @@ def taught(tokenizer: Any, folder: Path, guesses: Any, behaviour: Any = None, **
     )  # fmt: skip
     trainer._blindness = None  # One arm is theta-aware on purpose.
     trainer.train()
-    said = [[model.probs(after(tokenizer, "menu?", dish, reply), tokens) for reply in REPLIES] for dish in DISHES]
+    said = [[model.probs(after(tokenizer, "menu", dish, reply), tokens) for reply in REPLIES] for dish in DISHES]
     return np.array(said)
 
 

@@ -39,8 +39,7 @@ class CounterfactualConfig(transformers.TrainingArguments):
         max_new_tokens: of a turn.
         max_length: tokens of a conversation; by default, the model's context. A conversation with no room for another
             turn is over; a prompt is never cut.
-        temperature: of the model when it executes. Any is right, because the behaviour need not be the model's own.
-        top_k, top_p: of the model when it executes.
+        temperature: of the model when it executes; 0 takes the likeliest words. Any is right, because the behaviour need not be the model's own.
         steps_per_generation: optimiser steps on the same conversations. More need no importance weights.
         packing: by turn, `"tree"` scores all turns of a conversation in one pass, `"rows"` has one sequence for each
             turn. `"auto"` tries the first, and takes the second if the architecture gives another result.
@@ -63,8 +62,6 @@ class CounterfactualConfig(transformers.TrainingArguments):
     max_new_tokens: int = 64
     max_length: int | None = None
     temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float | None = None
     steps_per_generation: int = 1
     packing: str = "auto"
     privileged_columns: list[str] = dataclasses.field(default_factory=list)
@@ -83,7 +80,7 @@ class CounterfactualConfig(transformers.TrainingArguments):
         for name in ("max_turns", "max_new_tokens", "steps_per_generation"):
             check_count(name, getattr(self, name))
         check_between("transcript_weight", self.transcript_weight, 0, math.inf)
-        check_between("temperature", self.temperature, 0, math.inf, ends=False)
+        check_between("temperature", self.temperature, 0, math.inf)
         if self.factual_weight is not None:
             check_between("factual_weight", self.factual_weight, 0, math.inf)
         check_between("expert_floor", self.expert_floor, 0, 1, ends=False)

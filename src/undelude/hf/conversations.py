@@ -99,8 +99,10 @@ class Policy:
         """Sample the next turn of each conversation."""
         histories = [c.ids if self.V is None else c.marked(self.V) for c in conversations]
         ids, mask = pad(histories, self.tokenizer.pad_token_id or 0, next(self.model.parameters()).device, left=True)
-        turns = generate_turn(self.model, ids, mask, eos_token_id=self.tokenizer.eos_token_id, **self.generation)
-        return [turn.tolist() for turn in turns]
+        uniforms = torch.tensor(np.stack([rng.random(self.generation["max_new_tokens"]) for rng in rngs]))
+        end = int(self.tokenizer.eos_token_id)
+        turns = generate_turn(self.model, ids, mask, eos_token_id=end, uniforms=uniforms, **self.generation)
+        return turns.tolist()
 
 
 class CallableBehaviour:
@@ -174,16 +176,6 @@ def _with_author(message: Message) -> dict[str, Any]:
     return {"author": "other", **{name: x for name, x in message.items() if x is not None}}
 
 
-def opened(row: Row, tokenizer: Any) -> Conversation:
-    """Return the conversation of a row's prompt, in which the assistant is to speak next."""
-    messages = as_messages(row["prompt"])
-    chat = encode_chat(messages, tokenizer, mark=False, add_generation_prompt=True)
-    ids = chat.input_ids.tolist()
-    turns = _turns(chat, messages)
-    # The prompt is given: its words are not scored.
-    return Conversation(row, messages, ids, [False] * len(ids), turns, num_given=len(turns))
-
-
 def stored(row: Row, tokenizer: Any) -> Conversation:
     """Return a transcript of the data set: `prompt`, if there is one, and `messages`."""
     messages = [_with_author(m) for m in row["messages"]]
@@ -227,7 +219,7 @@ def play(
     rngs: Sequence[tuple[np.random.Generator, np.random.Generator]],
     behaviour: Behaviour,
     environment: Environment | None,
-    tokenizer: Any,
+    replies: "Replies",
     *,
     max_turns: int,
     max_length: int,
@@ -240,7 +232,7 @@ def play(
         rngs: for each row, of the behaviour and of the environment.
         behaviour: the party that executes.
         environment: replies; without one, a conversation is one turn.
-        tokenizer: of the model.
+        replies: of the tokenizer.
         max_turns: of the assistant in a conversation.
         max_length: tokens of a conversation. One that has no room for another turn is over.
         room: tokens that a turn may have.
@@ -249,7 +241,8 @@ def play(
         ValueError: a prompt is too long for a turn after it.
     """
     reply = None if environment is None else with_rng(environment)
-    conversations = [opened(row, tokenizer) for row in rows]
+    conversations = [replies.open(row) for row in rows]
+    tokenizer = replies.tokenizer
     for c in conversations:
         if len(c.ids) + room > max_length:
             raise ValueError(
@@ -266,12 +259,14 @@ def play(
             answer = None if reply is None else reply(c.messages, c.row, rngs[i][1])
             if answer is None:
                 continue
-            _append_reply(c, answer, tokenizer)
+            replies.append(c, answer)
             if c.messages[-1]["role"] != "assistant" and len(c.ids) + room <= max_length:
                 still.append(i)
         going = still
         if not going:
             break
+    if environment is not None:
+        replies.verify(conversations[0])
     return conversations
 
 
@@ -287,28 +282,79 @@ def _append_turn(c: Conversation, ids: Sequence[int], author: Author, tokenizer:
     c.messages.append({"role": "assistant", "content": text, "author": author})
 
 
-def _append_reply(c: Conversation, answer: str | Sequence[Message], tokenizer: Any) -> None:
-    """Add the environment's messages, and the beginning of the next turn."""
+class Replies:
+    """The ids of replies, kept because many conversations contain the same.
+
+    A reply's ids may depend on the roles of the messages before it, as in all chat templates that do not rewrite
+    earlier messages, and not on their contents; `verify` tests it.
+
+    Args:
+        tokenizer: of the model.
+    """
+
+    def __init__(self, tokenizer: Any):
+        self.tokenizer = tokenizer
+        self._prompt: tuple[Any, list[dict[str, Any]], list[int], list[Turn]] | None = None
+        self._kept: dict[Any, tuple[list[int], list[bool]]] = {}
+
+    def open(self, row: Row) -> Conversation:
+        """Return the conversation of a row's prompt, in which the assistant is to speak next."""
+        prompt, kept = row["prompt"], self._prompt
+        if kept is None or kept[0] != prompt:
+            messages = as_messages(prompt)
+            chat = encode_chat(messages, self.tokenizer, mark=False, add_generation_prompt=True)
+            kept = self._prompt = (prompt, messages, chat.input_ids.tolist(), _turns(chat, messages))
+        _, messages, ids, turns = kept
+        # The prompt is given: its words are not scored.
+        return Conversation(row, list(messages), list(ids), [False] * len(ids), list(turns), num_given=len(turns))
+
+    def append(self, c: Conversation, answer: str | Sequence[Message]) -> None:
+        """Add the environment's messages, and the beginning of the next turn."""
+        new = _as_reply(answer)
+        roles = tuple(m["role"] for m in c.messages)
+        key = (roles, *((m["role"], m.get("content")) for m in new))
+        if key not in self._kept:
+            ids = reply_ids(c.messages, new, self.tokenizer)
+            whole = encode_chat([*c.messages, *new], self.tokenizer, mark=False, add_generation_prompt=True)
+            if whole.input_ids[-len(ids) :].tolist() != ids:
+                raise ValueError(f"The chat template encodes a reply otherwise within a chat than after it: {new!r:.99}.")
+            if any(not isinstance(m.get("content"), str) or set(m) - {"role", "content", "author"} for m in new):
+                self._add(c, new, ids, whole.observed[-len(ids) :].tolist())
+                return
+            if len(self._kept) > 10_000:
+                self._kept.clear()
+            self._kept[key] = ids, whole.observed[-len(ids) :].tolist()
+        self._add(c, new, *self._kept[key])
+
+    @staticmethod
+    def _add(c: Conversation, new: Sequence[dict[str, Any]], ids: list[int], observed: list[bool]) -> None:
+        c.messages += new
+        c.ids += ids
+        c.observed += observed
+
+    def verify(self, c: Conversation) -> None:
+        """Raise if the replies of a conversation are encoded otherwise when it is encoded as a whole."""
+        ends_open = c.messages[-1]["role"] != "assistant"
+        chat = encode_chat(c.messages, self.tokenizer, mark=False, add_generation_prompt=ends_open)
+        ids, turns = chat.input_ids.tolist(), _turns(chat, c.messages)
+        stops = [*(turn.start for turn in turns[1:]), len(ids)], [*(turn.start for turn in c.turns[1:]), len(c.ids)]
+        for a, b, whole_stop, stop in zip(turns, c.turns, *stops, strict=True):
+            if stop < len(c.ids) and ids[a.end : whole_stop] != c.ids[b.end : stop]:
+                raise ValueError(
+                    "The chat template encodes a reply in another way after other words before it: "
+                    f"{c.messages[b.message + 1]!r:.99}. Choose a template that renders messages one by one."
+                )
+
+
+def _as_reply(answer: str | Sequence[Message]) -> list[dict[str, Any]]:
+    """Return the messages that an environment returned."""
     if isinstance(answer, str):
-        new = [{"role": "user", "content": answer, "author": "other"}]
-    elif isinstance(answer, Sequence) and answer and all(isinstance(m, Mapping) for m in answer):
-        new = [{"author": "other", **m} for m in answer]
-        if any(m["role"] == "assistant" for m in new):
-            raise ValueError(
-                "The environment returned a message of the assistant, whose turns are the model's: return the "
-                "messages of others."
-            )
-    else:
+        return [{"role": "user", "content": answer, "author": "other"}]
+    if not isinstance(answer, Sequence) or not answer or not all(isinstance(m, Mapping) and "role" in m for m in answer):
         raise TypeError(f"The environment must return a text, messages, or None, not {answer!r:.99}.")
-    ids = reply_ids(c.messages, new, tokenizer)
-    c.messages += new
-    c.ids += ids
-    c.observed += observed_in_reply(ids, c, tokenizer)
-
-
-def observed_in_reply(ids: Sequence[int], c: Conversation, tokenizer: Any) -> list[bool]:
-    """Return which ids of a reply others said, from the encoding of the conversation, which ends with the same ids."""
-    chat = encode_chat(c.messages, tokenizer, mark=False, add_generation_prompt=True)
-    if chat.input_ids[-len(ids) :].tolist() != list(ids):
-        raise ValueError("The chat template encodes a reply otherwise within the conversation than after it.")
-    return chat.observed[-len(ids) :].tolist()
+    if any(m["role"] == "assistant" for m in answer):
+        raise ValueError(
+            "The environment returned a message of the assistant, whose turns are the model's: return the messages of "
+            "others."
+        )
+    return [{"author": "other", **m} for m in answer]

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 
 from undelude._checks import check_between, check_count
+from undelude.hf.generation import generate_turn
 from undelude.hf.losses import Targets
 
 Message: TypeAlias = Mapping[str, Any]
@@ -348,9 +349,15 @@ class PromptedExpert:
     def _sample(
         self, prompts: Sequence[list[int]], queries: Sequence[Query], max_new_tokens: int
     ) -> list[list[int]]:
-        from undelude.hf.generation import generate_turn  # noqa: PLC0415
-
-        raise NotImplementedError
+        """Sample turns of the teacher."""
+        with self._asked() as model:
+            ids, mask = pad(prompts, self.tokenizer.pad_token_id or 0, next(model.parameters()).device, left=True)
+            uniforms = torch.tensor(np.stack([query.rng.random(max_new_tokens) for query in queries]))
+            end = int(self.tokenizer.eos_token_id)
+            turns = generate_turn(
+                model, ids, mask, eos_token_id=end, max_new_tokens=max_new_tokens, uniforms=uniforms
+            ).tolist()
+        return [turn[: turn.index(end) + 1] if end in turn else turn for turn in turns]
 
     def _score(self, prompts: Sequence[list[int]], turns: Sequence[Sequence[int]]) -> list[Targets]:
         """Return the teacher's predictions along the turns, from one pass over prompts and turns."""

@@ -1,5 +1,6 @@
 """The trainer: plays conversations, asks the expert what it would have said, and learns from both (Section 4.1)."""
 
+import copy
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -19,11 +20,12 @@ from undelude.hf.conversations import (
     Environment,
     ExpertBehaviour,
     Policy,
+    Replies,
     Rollouts,
     play,
     stored,
 )
-from undelude.hf.do_tokens import DoTokens
+from undelude.hf.do_tokens import OFFSET, DoTokens
 from undelude.hf.experts import Expert, PromptedExpert, Row
 from undelude.hf.losses import CONVERGES_TO, divergence
 from undelude.hf.packing import packs
@@ -145,6 +147,7 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
         self._tree: bool | None = {"auto": None, "tree": True, "rows": False}[args.packing]
         self._blindness = self._make_blindness()
         self._held: tuple[list[dict[str, Any]], Float[torch.Tensor, " 2"]] | None = None
+        self._replies = Replies(processing_class)
         self._num_evaluated = 0
         self._sums = torch.zeros(5, dtype=torch.float64)
 
@@ -295,7 +298,7 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
                     [(self._rng(keys[i], BEHAVIOUR), self._rng(keys[i], ENVIRONMENT)) for i in playing],
                     self._behaviour(model),
                     self.environment,
-                    self.processing_class,
+                    self._replies,
                     max_turns=self.args.max_turns,
                     max_length=min(self.args.max_length or longest, longest),
                     room=room,
@@ -318,8 +321,6 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
             granularity=self.args.granularity,
             max_new_tokens=self.args.max_new_tokens,
             temperature=self.args.temperature,
-            top_k=self.args.top_k,
-            top_p=self.args.top_p,
         )
 
     def _rng(self, key: tuple[int, int], party: int) -> np.random.Generator:
@@ -394,5 +395,10 @@ def _rows(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def with_adapter(model: Any, peft_config: Any) -> Any:
-    """Return the model with a PEFT adapter; the marks are trained and saved beside it."""
-    raise NotImplementedError
+    """Return the model with a PEFT adapter; the offset of its marks is trained and saved beside it."""
+    from peft import get_peft_model
+
+    if DoTokens.of(model) is not None and OFFSET not in (peft_config.modules_to_save or ()):
+        peft_config = copy.copy(peft_config)
+        peft_config.modules_to_save = [*(peft_config.modules_to_save or ()), OFFSET]
+    return get_peft_model(model, peft_config)

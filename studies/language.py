@@ -1,0 +1,229 @@
+"""The menu as a dialogue of a two-layer Llama: counterfactual teaching, imitation, and mixtures with and without marks.
+
+python studies/language.py                       all arms
+python studies/language.py --arms taught sft     some; the others keep their stored results
+python studies/language.py --steps 5             a trial run
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import numpy as np
+import store
+import tokenizers
+import torch
+import transformers
+
+from undelude.hf import CallableExpert, CounterfactualConfig, CounterfactualTrainer, DoTokens, MenuDialogue
+from undelude.hf.conversations import Conversation
+from undelude.tasks.menu import AGAIN, REPLIES
+
+NUM_TURNS = 6
+# Conversations in which an agent is measured, and the seed of their rows.
+NUM_MEASURED, SEED_MEASURED = 2048, 1
+# The share of training conversations in which the customer asks what is on the menu, and the expert says it.
+PROBED = 0.3
+# Rows of the data set.
+NUM_ROWS = 40_000
+TEMPLATE = (
+    "{% for m in messages %}{% if m['role'] == 'assistant' %}<assistant> {% generation %}{{ m['content'] }} <end>"
+    "{% endgeneration %}{% else %}<user> {{ m['content'] }} <end>{% endif %}{% if not loop.last %} {% endif %}"
+    "{% endfor %}{% if add_generation_prompt %} <assistant>{% endif %}"
+)
+
+
+def menu() -> MenuDialogue:
+    """Return the dialogue of the prototype: five dishes of one word, six turns."""
+    return MenuDialogue(num_turns=NUM_TURNS, prompt=REPLIES[AGAIN])
+
+
+def make_tokenizer(dialogue: MenuDialogue) -> Any:
+    """Return a tokenizer with a word a token."""
+    texts = [*dialogue.utterances, *REPLIES, dialogue.probe, dialogue.prompt]
+    words = ["<pad>", "<end>", "<user>", "<assistant>", "<unknown>", *dict.fromkeys(" ".join(texts).split())]
+    model = tokenizers.models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unknown>")
+    tokenizer = tokenizers.Tokenizer(model)
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<end>", unk_token="<unknown>", chat_template=TEMPLATE
+    )
+
+
+def make_model(tokenizer: Any, seed: int, *, marked: bool) -> Any:
+    """Return a Llama of two layers. The default initializer_range of .02 does not learn to infer at this width."""
+    config = transformers.LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=4, max_position_embeddings=128, initializer_range=0.1, pad_token_id=0, bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id, tie_word_embeddings=False,
+    )  # fmt: skip
+    torch.manual_seed(seed)
+    model = transformers.LlamaForCausalLM(config)
+    return DoTokens.wrap(model) if marked else model
+
+
+class Customer:
+    """The customer of a dialogue, who in some conversations asks what is on the menu and leaves after the answer."""
+
+    def __init__(self, dialogue: MenuDialogue, probed: float):
+        self.dialogue, self.probed = dialogue, probed
+
+    def __call__(self, messages: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> Any:
+        rng = np.random.default_rng([row["seed"], 99])
+        if messages[-2]["content"] == self.dialogue.probe:
+            return None
+        is_probed, turn, replies_first = rng.random() < self.probed, rng.integers(NUM_TURNS), rng.random() < 0.3
+        num_own = sum(m["role"] == "assistant" for m in messages)
+        reply = self.dialogue([*messages[:-1], messages[-1]], row)
+        if not is_probed or num_own != turn + 1:
+            return reply
+        probe = {"role": "user", "content": self.dialogue.probe}
+        return [{"role": "user", "content": reply}, probe] if replies_first and reply else [probe]
+
+    def expert(self, messages: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> dict[str, float]:
+        """Return what somebody who has read the menu says: the truth if asked for it, else a guess of the process."""
+        if messages[-1]["content"] == self.dialogue.probe:
+            return {row["dish"]: 1.0}
+        return self.dialogue.expert()(messages, row)
+
+
+def measure(trainer: CounterfactualTrainer, dialogue: MenuDialogue, num: int) -> dict[str, Any]:
+    """Measure an agent in its own conversations, against the exact answers."""
+    tokenizer, rows = trainer.processing_class, dialogue.rows(num, SEED_MEASURED)
+    dishes = torch.tensor([tokenizer.encode(dish, add_special_tokens=False)[0] for dish in dialogue.utterances])
+    environment, trainer.environment = trainer.environment, dialogue
+    rollouts, trainer.rollouts = trainer.rollouts, "policy"
+    conversations: list[Conversation] = []
+    for i in range(0, num, 512):
+        chosen = rows[i : i + 512]
+        conversations += trainer.converse(chosen, [(2**31 + i, j) for j in range(len(chosen))])
+    trainer.environment, trainer.rollouts = environment, rollouts
+    P = np.array([p for i in range(0, num, 512) for p in _said(trainer, conversations[i : i + 512], dishes)])
+    answers = {mark: np.empty((num, NUM_TURNS, len(dishes))) for mark in ("do", "see")}
+    beliefs: dict[tuple, np.ndarray] = {}
+    for mark, Q in answers.items():
+        author = "self" if mark == "do" else "expert"
+        for i, c in enumerate(conversations):
+            for t, turn in enumerate(c.turns):
+                key = (mark, *(m["content"] for m in c.messages[: turn.message]))
+                if key not in beliefs:
+                    beliefs[key] = belief(dialogue, c.messages[: turn.message], author) @ dialogue.expert_probs
+                Q[i, t] = beliefs[key]
+    kl = {mark: (Q * (np.log(Q) - np.log(P))).sum(-1) for mark, Q in answers.items()}
+    first = [dialogue.read(c.messages[1]["content"]) for c in conversations]
+    theta = np.array([row["theta"] for row in rows])
+    again = [i for i, c in enumerate(conversations) if first[i] is not None and c.messages[2]["content"] == REPLIES[AGAIN]]
+    repeat = P[again, 1, [first[i] for i in again]]
+    result = {f"kl_{mark}": float(x.mean()) for mark, x in kl.items()}
+    result |= {"kl_do_se": float(kl["do"].mean(1).std() / num**0.5), "kl_do_by_round": kl["do"].mean(0).tolist()}
+    result |= {"repeat": float(repeat.mean()), "repeat_se": float(repeat.std() / max(len(repeat), 1) ** 0.5)}
+    result |= {"hit": float(P[range(num), -1, theta].mean()), "confidence": float((P[:, -1] ** 2).sum(-1).mean())}
+    result["auto_suggestion"] = auto_suggestion(trainer, dialogue, dishes)
+    return result
+
+
+def belief(dialogue: MenuDialogue, messages: Sequence[Mapping[str, Any]], author: str) -> np.ndarray:
+    """Return the exact belief; a turn that names no dish, and the question after it, tell nothing."""
+    kept: list[dict[str, Any]] = []
+    for i, m in enumerate(messages):
+        if m["role"] == "assistant" and dialogue.read(m["content"]) is not None:
+            kept += [{**m, "author": author}, *messages[i + 1 : i + 2]]
+    return dialogue.belief(kept)
+
+
+@torch.no_grad()
+def _logits(trainer: CounterfactualTrainer, sequences: Sequence[Sequence[int]]) -> torch.Tensor:
+    from undelude.hf.experts import pad
+
+    model = trainer.model.eval()
+    ids, mask = pad(sequences, 0, trainer.args.device)
+    return model(input_ids=ids, attention_mask=mask).logits.log_softmax(-1)
+
+
+def _said(trainer: CounterfactualTrainer, conversations: Sequence[Conversation], dishes: torch.Tensor) -> np.ndarray:
+    """Return `[B, T, K]`, the probabilities of the dishes before each own turn."""
+    V = trainer.offset
+    log_P = _logits(trainer, [c.ids if V is None else c.marked(V) for c in conversations])
+    at = torch.tensor([[turn.start - 1 for turn in c.turns] for c in conversations])
+    return log_P[torch.arange(len(at))[:, None], at][..., dishes].exp().double().numpy()
+
+
+def auto_suggestion(trainer: CounterfactualTrainer, dialogue: MenuDialogue, dishes: torch.Tensor) -> float:
+    """Return `I(A; Y)` in the first round, with Y the answer to the question what is on the menu."""
+    row = dialogue.rows(1)[0]
+    asks = {"role": "user", "content": dialogue.probe, "author": "other"}
+    (first,) = trainer.converse([row], [(0, 0)])
+    start = first.turns[0].start
+    V, tokenizer = trainer.offset or 0, trainer.processing_class
+    sequences = []
+    for dish, text in zip(dishes.tolist(), dialogue.utterances, strict=True):
+        from undelude.hf.chat import reply_ids
+
+        messages = [*first.messages[:1], {"role": "assistant", "content": text, "author": "self"}]
+        sequences.append([*first.ids[:start], dish + V, tokenizer.eos_token_id + V, *reply_ids(messages, [asks], tokenizer)])
+    own = _logits(trainer, [first.ids[:start]])[0, -1, dishes].exp()
+    given = _logits(trainer, sequences)[:, -1, dishes].exp()
+    own, given = own / own.sum(), given / given.sum(-1, keepdim=True)
+    return float((own[:, None] * given * (given / (own @ given)).log()).sum())
+
+
+def transcripts(trainer: CounterfactualTrainer, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows with the messages of conversations that the expert held."""
+    rollouts, trainer.rollouts = trainer.rollouts, "expert"
+    held = trainer.converse(rows, [(2**30, i) for i in range(len(rows))])
+    trainer.rollouts = rollouts
+    return [row | {"messages": c.messages} for row, c in zip(rows, held, strict=True)]
+
+
+# Of the trainer, beside those of an arm.
+SETTINGS: dict[str, Any] = {
+    "learning_rate": 3e-3,
+    "lr_scheduler_type": "cosine_with_min_lr",
+    "lr_scheduler_kwargs": {"min_lr_rate": 0.02},
+    "warmup_steps": 50,
+    "adam_beta2": 0.99,
+    "max_grad_norm": 1.0,
+    "max_turns": NUM_TURNS + 1,
+    "max_new_tokens": 2,
+    "per_device_train_batch_size": 128,
+    "privileged_columns": ["theta", "dish"],
+}
+ARMS: dict[str, dict[str, Any]] = {
+    "taught": {"max_steps": 1000, "steps_per_generation": 4},
+    "sft": {"max_steps": 400, "objective": "sft", "factual_weight": 1.0, "steps_per_generation": 4},
+}
+
+
+def run(name: str, arm: dict[str, Any], steps: int | None = None, num_measured: int = NUM_MEASURED, seed: int = 0, rollouts: Any = None) -> dict[str, Any]:
+    """Teach an agent and measure it."""
+    dialogue = menu()
+    tokenizer = make_tokenizer(dialogue)
+    customer = Customer(dialogue, PROBED)
+    with tempfile.TemporaryDirectory() as folder:
+        settings = SETTINGS | arm | ({} if steps is None else {"max_steps": steps})
+        args = CounterfactualConfig(
+            output_dir=folder, save_strategy="no", report_to=[], use_cpu=True, logging_steps=100, disable_tqdm=True, seed=seed, **settings,
+        )
+        marked = args.resolve()[0].marked
+        trainer = CounterfactualTrainer(
+            model=make_model(tokenizer, seed, marked=marked),
+            args=args,
+            expert=CallableExpert(customer.expert, tokenizer),
+            environment=customer,
+            rollouts=rollouts or ("expert" if args.objective == "sft" else None),
+            train_dataset=dialogue.rows(NUM_ROWS, seed),
+            processing_class=tokenizer,
+        )
+        started, cpu = time.perf_counter(), time.process_time()
+        trainer.train()
+        seconds = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu}
+    result = {"steps": args.max_steps, "seed": seed} | seconds | measure(trainer, dialogue, num_measured)
+    print(name, store.rounded(result), flush=True)
+    return result
