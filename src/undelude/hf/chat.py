@@ -176,8 +176,8 @@ def _end_of(render: Any, n: int, text: str, messages: Sequence[Message]) -> int:
     if not text.startswith(begin):
         raise ValueError(
             f"The chat template rewrites earlier messages: the first {n} read otherwise once others follow. A history "
-            "of marked words must only grow. Some templates drop the thoughts of earlier turns; choose a template, or its "
-            "arguments, that keep them."
+            "of marked words must only grow. Some templates drop the thoughts of earlier turns; choose a template, or "
+            "its arguments, that keep them."
         )
     return len(begin)
 
@@ -186,7 +186,7 @@ def _turn(text: str, prompt: str, start: int, end: int, eos: str | None) -> tupl
     """Return where the model's words of a turn are: after the generation prompt, up to the end token and with it."""
     if not text.startswith(prompt):
         raise ValueError(
-            "The chat template's generation prompt is not how it begins a turn of the assistant: a model would be "
+            "The chat template's generation prompt is not how it begins a turn: a model would be "
             "asked with other words than it was taught with. Choose a template, or its arguments, in which they agree."
         )
     begin = max(start, len(prompt))
