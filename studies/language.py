@@ -33,10 +33,10 @@ NUM_MEASURED, SEED_MEASURED = 2048, 1
 PROBED = 0.3
 # Rows of the data set.
 NUM_ROWS = 40_000
+# A line a message, and a line for the end of an assistant's turn. A line is one token.
 TEMPLATE = (
-    "{% for m in messages %}{% if m['role'] == 'assistant' %}<assistant> {% generation %}{{ m['content'] }} <end>"
-    "{% endgeneration %}{% else %}<user> {{ m['content'] }} <end>{% endif %}{% if not loop.last %} {% endif %}"
-    "{% endfor %}{% if add_generation_prompt %} <assistant>{% endif %}"
+    "{% for m in messages %}{% if m['role'] == 'assistant' %}{% generation %}{{ m['content'] }}\n<end>{% endgeneration %}"
+    "\n{% else %}{{ m['content'] }}\n{% endif %}{% endfor %}"
 )
 
 
@@ -46,12 +46,11 @@ def menu() -> MenuDialogue:
 
 
 def make_tokenizer(dialogue: MenuDialogue) -> Any:
-    """Return a tokenizer with a word a token."""
-    texts = [*dialogue.utterances, *REPLIES, dialogue.probe, dialogue.prompt]
-    words = ["<pad>", "<end>", "<user>", "<assistant>", "<unknown>", *dict.fromkeys(" ".join(texts).split())]
-    model = tokenizers.models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unknown>")
+    """Return a tokenizer with one token for each utterance, reply and question."""
+    lines = ["<pad>", "<end>", "<unknown>", *dialogue.utterances, *REPLIES[: AGAIN + 1], dialogue.probe]
+    model = tokenizers.models.WordLevel({line: i for i, line in enumerate(lines)}, unk_token="<unknown>")
     tokenizer = tokenizers.Tokenizer(model)
-    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Split("\n", "removed")
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<end>", unk_token="<unknown>", chat_template=TEMPLATE
     )
