@@ -64,6 +64,11 @@ def rows(guesses: Any) -> list[dict[str, Any]]:
     ]
 
 
+def experts_guesses(theta: int) -> list[int]:
+    """Return ten guesses, with the frequencies of the expert's."""
+    return [dish for dish in range(3) for _ in range(round(10 * Q[theta, dish]))]
+
+
 def posterior(guess: int, reply: int, *, seen: bool) -> np.ndarray:
     """Return Q(theta | guess, reply), with the guess done or seen."""
     p = np.array([(YES[theta == guess] if reply else 1 - YES[theta == guess]) for theta in range(3)])
@@ -84,8 +89,8 @@ def after(tokenizer: Any, *messages: str) -> list[int]:
     return encode_chat(chat, tokenizer, mark=False, add_generation_prompt=True).input_ids.tolist()
 
 
-def taught(tokenizer: Any, folder: Path, guesses: Any, behaviour: Any = None, **settings: Any) -> np.ndarray:
-    """Return `[guess, reply, dish]`, what the student says in the second round."""
+def taught(tokenizer: Any, folder: Path, guesses: Any, behaviour: Any = None, **settings: Any) -> Any:
+    """Return the student."""
     data, model = rows(guesses), Tabular(len(tokenizer))
     tokens = [tokenizer.encode(dish, add_special_tokens=False)[0] for dish in DISHES]
 
@@ -108,6 +113,12 @@ def taught(tokenizer: Any, folder: Path, guesses: Any, behaviour: Any = None, **
     )  # fmt: skip
     trainer._blindness = None  # One arm is theta-aware on purpose.
     trainer.train()
+    return model
+
+
+def second_round(model: Any, tokenizer: Any) -> np.ndarray:
+    """Return `[guess, reply, dish]`, what the student says in the second round."""
+    tokens = [tokenizer.encode(dish, add_special_tokens=False)[0] for dish in DISHES]
     said = [[model.probs(after(tokenizer, "menu", dish, reply), tokens) for reply in REPLIES] for dish in DISHES]
     return np.array(said)
 
@@ -130,20 +141,33 @@ def test_forward_kl_meets_the_interventional_answer_under_any_blind_behaviour(
 ) -> None:
     guesses, behaviour = BEHAVIOURS[name]
     reuse = {"steps_per_generation": 60} if behaviour else {}
-    np.testing.assert_allclose(taught(tokenizer, tmp_path, guesses, behaviour, **reuse), answers(), atol=1e-3)
+    model = taught(tokenizer, tmp_path, guesses, behaviour, **reuse)
+    np.testing.assert_allclose(second_round(model, tokenizer), answers(), atol=1e-3)
 
 
 def test_theta_aware_rollouts_meet_the_conditional_answer(tokenizer: Any, tmp_path: Path) -> None:
     """The expert's own guesses, ten rows with the frequencies of its distribution, marked as the model's."""
-    aware = taught(tokenizer, tmp_path, lambda theta: [d for d in range(3) for _ in range(round(10 * Q[theta, d]))])
+    aware = second_round(taught(tokenizer, tmp_path, experts_guesses), tokenizer)
     np.testing.assert_allclose(aware, answers(seen=True), atol=1e-3)
     assert np.abs(aware - answers()).max() > 0.2
 
 
 def test_reverse_kl_meets_the_geometric_mean(tokenizer: Any, tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="geometric mean"):
-        reverse = taught(tokenizer, tmp_path, lambda theta: range(3), divergence="reverse_kl", expert_floor=1e-6)
+        model = taught(tokenizer, tmp_path, lambda theta: range(3), divergence="reverse_kl", expert_floor=1e-6)
+    reverse = second_round(model, tokenizer)
     geometric = np.exp([[posterior(a, o, seen=False) @ np.log(Q) for o in range(2)] for a in range(3)])
     geometric /= geometric.sum(-1, keepdims=True)
     np.testing.assert_allclose(reverse, geometric, atol=1e-3)
     assert np.abs(geometric - answers()).max() > 0.01
+
+
+def test_isft_is_right_on_blind_transcripts_and_deluded_on_an_experts(tokenizer: Any, tmp_path: Path) -> None:
+    """Leaving own words out of the loss does not make interventions of what somebody who knew has written."""
+    (yes,) = tokenizer.encode("yes", add_special_tokens=False)
+    for guesses, right in ((lambda theta: range(3), 1 / 3), (experts_guesses, ACCURACY)):
+        model = taught(tokenizer, tmp_path, guesses, objective="isft", factual_weight=1.0)
+        # The first message of the user after a guess, up to its content.
+        ids = after(tokenizer, "menu", "soup", "yes")
+        said = model.probs(ids[: len(ids) - 1 - ids[::-1].index(yes)], [yes])
+        assert said[0] == pytest.approx(right * YES[1] + (1 - right) * YES[0], abs=1e-3)

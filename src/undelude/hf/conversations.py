@@ -18,6 +18,8 @@ Environment: TypeAlias = Callable[[Sequence[Message], Row], str | Sequence[Messa
 # A behaviour that is not shown theta: the text of the next turn.
 Rollouts: TypeAlias = Callable[[Sequence[Message], Row], str]
 PRIVILEGED = "privileged_context"
+# Replies and turns whose tokens are kept.
+MOST_KEPT = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,6 +216,79 @@ def _turns(chat: Any, messages: Sequence[Message]) -> list[Turn]:
     return turns
 
 
+class Replies:
+    """The ids of replies, kept because many conversations contain the same.
+
+    A reply's ids may depend on the roles of the messages before it, as in all chat templates that do not rewrite
+    earlier messages, and not on their contents; `verify` tests it.
+
+    Args:
+        tokenizer: of the model.
+    """
+
+    def __init__(self, tokenizer: Any):
+        self.tokenizer = tokenizer
+        self._prompt: tuple[Any, list[dict[str, Any]], list[int], list[Turn]] | None = None
+        self._texts: dict[tuple[int, ...], str] = {}
+        self._kept: dict[Any, tuple[list[int], list[bool]]] = {}
+
+    def open(self, row: Row) -> Conversation:
+        """Return the conversation of a row's prompt, in which the assistant is to speak next."""
+        prompt, kept = row["prompt"], self._prompt
+        if kept is None or kept[0] != prompt:
+            messages = as_messages(prompt)
+            chat = encode_chat(messages, self.tokenizer, mark=False, add_generation_prompt=True)
+            kept = self._prompt = (prompt, messages, chat.input_ids.tolist(), _turns(chat, messages))
+        _, messages, ids, turns = kept
+        # The prompt is given: its words are not scored.
+        return Conversation(row, list(messages), list(ids), [False] * len(ids), list(turns), num_given=len(turns))
+
+    def text(self, ids: tuple[int, ...]) -> str:
+        """Return the text of a turn without its end token."""
+        if ids not in self._texts:
+            if len(self._texts) > MOST_KEPT:
+                self._texts.clear()
+            self._texts[ids] = self.tokenizer.decode(ids, skip_special_tokens=True)
+        return self._texts[ids]
+
+    def append(self, c: Conversation, answer: str | Sequence[Message]) -> None:
+        """Add the environment's messages, and the beginning of the next turn."""
+        new = _as_reply(answer)
+        roles = tuple(m["role"] for m in c.messages)
+        key = (roles, *((m["role"], m.get("content")) for m in new))
+        if key not in self._kept:
+            ids = reply_ids(c.messages, new, self.tokenizer)
+            whole = encode_chat([*c.messages, *new], self.tokenizer, mark=False, add_generation_prompt=True)
+            if whole.input_ids[-len(ids) :].tolist() != ids:
+                raise ValueError(f"The chat template encodes a reply otherwise within a chat than after it: {new!r:.99}.")
+            if any(not isinstance(m.get("content"), str) or set(m) - {"role", "content", "author"} for m in new):
+                self._add(c, new, ids, whole.observed[-len(ids) :].tolist())
+                return
+            if len(self._kept) > MOST_KEPT:
+                self._kept.clear()
+            self._kept[key] = ids, whole.observed[-len(ids) :].tolist()
+        self._add(c, new, *self._kept[key])
+
+    @staticmethod
+    def _add(c: Conversation, new: Sequence[dict[str, Any]], ids: list[int], observed: list[bool]) -> None:
+        c.messages += new
+        c.ids += ids
+        c.observed += observed
+
+    def verify(self, c: Conversation) -> None:
+        """Raise if the replies of a conversation are encoded otherwise when it is encoded as a whole."""
+        ends_open = c.messages[-1]["role"] != "assistant"
+        chat = encode_chat(c.messages, self.tokenizer, mark=False, add_generation_prompt=ends_open)
+        ids, turns = chat.input_ids.tolist(), _turns(chat, c.messages)
+        stops = [*(turn.start for turn in turns[1:]), len(ids)], [*(turn.start for turn in c.turns[1:]), len(c.ids)]
+        for a, b, whole_stop, stop in zip(turns, c.turns, *stops, strict=True):
+            if stop < len(c.ids) and ids[a.end : whole_stop] != c.ids[b.end : stop]:
+                raise ValueError(
+                    "The chat template encodes a reply in another way after other words before it: "
+                    f"{c.messages[b.message + 1]!r:.99}. Choose a template that renders messages one by one."
+                )
+
+
 def play(
     rows: Sequence[Row],
     rngs: Sequence[tuple[np.random.Generator, np.random.Generator]],
@@ -242,7 +317,6 @@ def play(
     """
     reply = None if environment is None else with_rng(environment)
     conversations = [replies.open(row) for row in rows]
-    tokenizer = replies.tokenizer
     for c in conversations:
         if len(c.ids) + room > max_length:
             raise ValueError(
@@ -255,7 +329,7 @@ def play(
         still = []
         for i, ids in zip(going, spoken, strict=True):
             c = conversations[i]
-            _append_turn(c, ids, behaviour.author, tokenizer)
+            _append_turn(c, ids, behaviour.author, replies)
             answer = None if reply is None else reply(c.messages, c.row, rngs[i][1])
             if answer is None:
                 continue
@@ -270,80 +344,16 @@ def play(
     return conversations
 
 
-def _append_turn(c: Conversation, ids: Sequence[int], author: Author, tokenizer: Any) -> None:
+def _append_turn(c: Conversation, ids: Sequence[int], author: Author, replies: Replies) -> None:
     """Add a turn up to its end token; one that has none gets it."""
-    end = tokenizer.eos_token_id
+    end = replies.tokenizer.eos_token_id
     ids = list(ids)
     ids = ids[: ids.index(end) + 1] if end in ids else [*ids, end]
     c.turns.append(Turn(len(c.ids), len(c.ids) + len(ids), len(c.messages), author))
     c.ids += ids
     c.observed += [False] * len(ids)
-    text = tokenizer.decode(ids[:-1], skip_special_tokens=True)
+    text = replies.text(tuple(ids[:-1]))
     c.messages.append({"role": "assistant", "content": text, "author": author})
-
-
-class Replies:
-    """The ids of replies, kept because many conversations contain the same.
-
-    A reply's ids may depend on the roles of the messages before it, as in all chat templates that do not rewrite
-    earlier messages, and not on their contents; `verify` tests it.
-
-    Args:
-        tokenizer: of the model.
-    """
-
-    def __init__(self, tokenizer: Any):
-        self.tokenizer = tokenizer
-        self._prompt: tuple[Any, list[dict[str, Any]], list[int], list[Turn]] | None = None
-        self._kept: dict[Any, tuple[list[int], list[bool]]] = {}
-
-    def open(self, row: Row) -> Conversation:
-        """Return the conversation of a row's prompt, in which the assistant is to speak next."""
-        prompt, kept = row["prompt"], self._prompt
-        if kept is None or kept[0] != prompt:
-            messages = as_messages(prompt)
-            chat = encode_chat(messages, self.tokenizer, mark=False, add_generation_prompt=True)
-            kept = self._prompt = (prompt, messages, chat.input_ids.tolist(), _turns(chat, messages))
-        _, messages, ids, turns = kept
-        # The prompt is given: its words are not scored.
-        return Conversation(row, list(messages), list(ids), [False] * len(ids), list(turns), num_given=len(turns))
-
-    def append(self, c: Conversation, answer: str | Sequence[Message]) -> None:
-        """Add the environment's messages, and the beginning of the next turn."""
-        new = _as_reply(answer)
-        roles = tuple(m["role"] for m in c.messages)
-        key = (roles, *((m["role"], m.get("content")) for m in new))
-        if key not in self._kept:
-            ids = reply_ids(c.messages, new, self.tokenizer)
-            whole = encode_chat([*c.messages, *new], self.tokenizer, mark=False, add_generation_prompt=True)
-            if whole.input_ids[-len(ids) :].tolist() != ids:
-                raise ValueError(f"The chat template encodes a reply otherwise within a chat than after it: {new!r:.99}.")
-            if any(not isinstance(m.get("content"), str) or set(m) - {"role", "content", "author"} for m in new):
-                self._add(c, new, ids, whole.observed[-len(ids) :].tolist())
-                return
-            if len(self._kept) > 10_000:
-                self._kept.clear()
-            self._kept[key] = ids, whole.observed[-len(ids) :].tolist()
-        self._add(c, new, *self._kept[key])
-
-    @staticmethod
-    def _add(c: Conversation, new: Sequence[dict[str, Any]], ids: list[int], observed: list[bool]) -> None:
-        c.messages += new
-        c.ids += ids
-        c.observed += observed
-
-    def verify(self, c: Conversation) -> None:
-        """Raise if the replies of a conversation are encoded otherwise when it is encoded as a whole."""
-        ends_open = c.messages[-1]["role"] != "assistant"
-        chat = encode_chat(c.messages, self.tokenizer, mark=False, add_generation_prompt=ends_open)
-        ids, turns = chat.input_ids.tolist(), _turns(chat, c.messages)
-        stops = [*(turn.start for turn in turns[1:]), len(ids)], [*(turn.start for turn in c.turns[1:]), len(c.ids)]
-        for a, b, whole_stop, stop in zip(turns, c.turns, *stops, strict=True):
-            if stop < len(c.ids) and ids[a.end : whole_stop] != c.ids[b.end : stop]:
-                raise ValueError(
-                    "The chat template encodes a reply in another way after other words before it: "
-                    f"{c.messages[b.message + 1]!r:.99}. Choose a template that renders messages one by one."
-                )
 
 
 def _as_reply(answer: str | Sequence[Message]) -> list[dict[str, Any]]:

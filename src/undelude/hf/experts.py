@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from numpy.typing import ArrayLike
 
 from undelude._checks import check_between, check_count
 from undelude.hf.generation import generate_turn
@@ -18,7 +19,10 @@ from undelude.hf.losses import Targets
 Message: TypeAlias = Mapping[str, Any]
 Row: TypeAlias = Mapping[str, Any]
 # The distribution of the next token, as log-probabilities `[V]`, or as `(ids, log-probabilities)` of the largest.
-NextToken: TypeAlias = Float[np.ndarray, " V"] | tuple[Sequence[int], Sequence[float]]
+NextToken: TypeAlias = ArrayLike | tuple[ArrayLike, ArrayLike]
+
+# Turns whose tokens and distributions are kept.
+MOST_KEPT = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +93,7 @@ class CallableExpert:
         self.tokenizer, self.end = tokenizer, int(tokenizer.eos_token_id)
         self.utterances, self.next_token = utterances, next_token
         self._ids: dict[str, tuple[int, ...]] = {}
+        self._targets: dict[Any, Targets] = {}
 
     def speak(self, queries: Sequence[Query], max_new_tokens: int) -> list[Utterance]:
         """Sample a turn in answer to each query."""
@@ -149,15 +154,21 @@ class CallableExpert:
     def turn_ids(self, text: str) -> tuple[int, ...]:
         """Return the token ids of a turn: those of the text, and the end token."""
         if text not in self._ids:
-            if len(self._ids) > 10_000:
+            if len(self._ids) > MOST_KEPT:
                 self._ids.clear()
             self._ids[text] = (*self.tokenizer.encode(text, add_special_tokens=False), self.end)
         return self._ids[text]
 
     def _along(self, probs: Any, turn: Sequence[int]) -> Targets:
         """Return the distributions of the next token along a turn, by summing over the utterances that go on."""
-        if isinstance(probs, tuple):
-            raise AssertionError("a text has no distribution")
+        key = (tuple(probs.items()), tuple(turn))
+        if key not in self._targets:
+            if len(self._targets) > MOST_KEPT:
+                self._targets.clear()
+            self._targets[key] = self._sum_along(probs, turn)
+        return self._targets[key]
+
+    def _sum_along(self, probs: Any, turn: Sequence[int]) -> Targets:
         steps = []
         for i in range(len(turn)):
             prefix, mass = tuple(turn[:i]), {}
@@ -171,7 +182,7 @@ class CallableExpert:
         log_probs = [log_p + [-math.inf] * (width - len(log_p)) for _, log_p in steps]
         return Targets(torch.tensor(log_probs), torch.tensor(ids))
 
-    def _next(self, query: Query, ids: Sequence[int]) -> NextToken:
+    def _next(self, query: Query, ids: Sequence[int]) -> Any:
         assert self.next_token is not None
         return self.next_token(query.messages, query.row, list(ids))
 

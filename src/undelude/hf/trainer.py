@@ -85,7 +85,7 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
         *,
         expert: Expert | None = None,
         environment: Environment | None = None,
-        rollouts: Rollouts | str | None = None,
+        rollouts: Rollouts | Expert | str | None = None,
         train_dataset: Any = None,
         eval_dataset: Any = None,
         processing_class: Any = None,
