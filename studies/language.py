@@ -1,7 +1,7 @@
-"""The menu as a dialogue of a two-layer Llama: counterfactual teaching, imitation, and mixtures with and without marks.
+"""The menu as a dialogue of a two-layer Llama: counterfactual teaching, and imitation of an expert's transcripts.
 
-python studies/language.py                       all arms
-python studies/language.py --arms taught sft     some; the others keep their stored results
+python studies/language.py                       both arms, about 6 CPU minutes
+python studies/language.py --arms sft            one; the other keeps its stored result
 python studies/language.py --steps 5             a trial run
 """
 
@@ -24,7 +24,9 @@ import torch
 import transformers
 
 from undelude.hf import CallableExpert, CounterfactualConfig, CounterfactualTrainer, DoTokens, MenuDialogue
+from undelude.hf.chat import reply_ids
 from undelude.hf.conversations import Conversation
+from undelude.hf.experts import pad
 from undelude.tasks.menu import AGAIN, REPLIES
 
 NUM_TURNS = 6
@@ -32,12 +34,10 @@ NUM_TURNS = 6
 NUM_MEASURED, SEED_MEASURED = 2048, 1
 # The share of training conversations in which the customer asks what is on the menu, and the expert says it.
 PROBED = 0.15
-# Rows of the data set.
-NUM_ROWS = 40_000
 # A line a message, and a line for the end of an assistant's turn. A line is one token.
 TEMPLATE = (
-    "{% for m in messages %}{% if m['role'] == 'assistant' %}{% generation %}{{ m['content'] }}\n<end>{% endgeneration %}"
-    "\n{% else %}{{ m['content'] }}\n{% endif %}{% endfor %}"
+    "{% for m in messages %}{% if m['role'] == 'assistant' %}"
+    "{% generation %}{{ m['content'] }}\n<end>{% endgeneration %}\n{% else %}{{ m['content'] }}\n{% endif %}{% endfor %}"
 )
 
 
@@ -100,13 +100,11 @@ def measure(trainer: CounterfactualTrainer, dialogue: MenuDialogue, num: int) ->
     """Measure an agent in its own conversations, against the exact answers."""
     tokenizer, rows = trainer.processing_class, dialogue.rows(num, SEED_MEASURED)
     dishes = torch.tensor([tokenizer.encode(dish, add_special_tokens=False)[0] for dish in dialogue.utterances])
-    environment, trainer.environment = trainer.environment, dialogue
-    rollouts, trainer.rollouts = trainer.rollouts, "policy"
+    trainer.environment, trainer.rollouts = dialogue, "policy"
     conversations: list[Conversation] = []
     for i in range(0, num, 512):
         chosen = rows[i : i + 512]
         conversations += trainer.converse(chosen, [(2**31 + i, j) for j in range(len(chosen))])
-    trainer.environment, trainer.rollouts = environment, rollouts
     P = np.array([p for i in range(0, num, 512) for p in _said(trainer, conversations[i : i + 512], dishes)])
     answers = {mark: np.empty((num, NUM_TURNS, len(dishes))) for mark in ("do", "see")}
     beliefs: dict[tuple, np.ndarray] = {}
@@ -121,12 +119,14 @@ def measure(trainer: CounterfactualTrainer, dialogue: MenuDialogue, num: int) ->
     kl = {mark: (Q * (np.log(Q) - np.log(P))).sum(-1) for mark, Q in answers.items()}
     first = [dialogue.read(c.messages[1]["content"]) for c in conversations]
     theta = np.array([row["theta"] for row in rows])
-    again = [i for i, c in enumerate(conversations) if first[i] is not None and c.messages[2]["content"] == REPLIES[AGAIN]]
+    again = [
+        i for i, c in enumerate(conversations) if first[i] is not None and c.messages[2]["content"] == REPLIES[AGAIN]
+    ]
     repeat = P[again, 1, [first[i] for i in again]]
     result = {f"kl_{mark}": float(x.mean()) for mark, x in kl.items()}
     result |= {"kl_do_se": float(kl["do"].mean(1).std() / num**0.5), "kl_do_by_round": kl["do"].mean(0).tolist()}
     result |= {"repeat": float(repeat.mean()), "repeat_se": float(repeat.std() / max(len(repeat), 1) ** 0.5)}
-    result |= {"hit": float(P[range(num), -1, theta].mean()), "confidence": float((P[:, -1] ** 2).sum(-1).mean())}
+    result |= {"hit": float(P[range(num), -1, theta].mean()), "confidence": float(P[:, -1].max(-1).mean())}
     result["auto_suggestion"] = auto_suggestion(trainer, dialogue, dishes)
     return result
 
@@ -142,8 +142,6 @@ def belief(dialogue: MenuDialogue, messages: Sequence[Mapping[str, Any]], author
 
 @torch.no_grad()
 def _logits(trainer: CounterfactualTrainer, sequences: Sequence[Sequence[int]]) -> torch.Tensor:
-    from undelude.hf.experts import pad
-
     model = trainer.model.eval()
     ids, mask = pad(sequences, 0, trainer.args.device)
     return model(input_ids=ids, attention_mask=mask).logits.log_softmax(-1)
@@ -166,22 +164,14 @@ def auto_suggestion(trainer: CounterfactualTrainer, dialogue: MenuDialogue, dish
     V, tokenizer = trainer.offset or 0, trainer.processing_class
     sequences = []
     for dish, text in zip(dishes.tolist(), dialogue.utterances, strict=True):
-        from undelude.hf.chat import reply_ids
-
         messages = [*first.messages[:1], {"role": "assistant", "content": text, "author": "self"}]
-        sequences.append([*first.ids[:start], dish + V, tokenizer.eos_token_id + V, *reply_ids(messages, [asks], tokenizer)])
+        sequences.append(
+            [*first.ids[:start], dish + V, tokenizer.eos_token_id + V, *reply_ids(messages, [asks], tokenizer)]
+        )
     own = _logits(trainer, [first.ids[:start]])[0, -1, dishes].exp()
     given = _logits(trainer, sequences)[:, -1, dishes].exp()
     own, given = own / own.sum(), given / given.sum(-1, keepdim=True)
     return float((own[:, None] * given * (given / (own @ given)).log()).sum())
-
-
-def transcripts(trainer: CounterfactualTrainer, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return rows with the messages of conversations that the expert held."""
-    rollouts, trainer.rollouts = trainer.rollouts, "expert"
-    held = trainer.converse(rows, [(2**30, i) for i in range(len(rows))])
-    trainer.rollouts = rollouts
-    return [row | {"messages": c.messages} for row, c in zip(rows, held, strict=True)]
 
 
 # Of the trainer, beside those of an arm.
@@ -198,34 +188,62 @@ SETTINGS: dict[str, Any] = {
     "privileged_columns": ["theta", "dish"],
 }
 ARMS: dict[str, dict[str, Any]] = {
-    "taught": {"max_steps": 1000, "steps_per_generation": 4},
-    "sft": {"max_steps": 400, "objective": "sft", "factual_weight": 1.0, "steps_per_generation": 4},
+    # Uniform guesses are as good as own ones, because nobody who makes them is shown theta, and cost less to make.
+    "taught": {"max_steps": 840, "rollouts": "uniform", "factual_weight": 0.0},
+    "sft": {"max_steps": 250, "rollouts": "expert", "objective": "sft"},
 }
 
 
-def run(name: str, arm: dict[str, Any], steps: int | None = None, num_measured: int = NUM_MEASURED, seed: int = 0, rollouts: Any = None) -> dict[str, Any]:
-    """Teach an agent and measure it."""
-    dialogue = menu()
-    tokenizer = make_tokenizer(dialogue)
-    customer = Customer(dialogue, PROBED)
-    with tempfile.TemporaryDirectory() as folder:
-        settings = SETTINGS | arm | ({} if steps is None else {"max_steps": steps})
-        args = CounterfactualConfig(
-            output_dir=folder, save_strategy="no", report_to=[], use_cpu=True, logging_steps=100, disable_tqdm=True, seed=seed, **settings,
-        )
-        marked = args.resolve()[0].marked
-        trainer = CounterfactualTrainer(
-            model=make_model(tokenizer, seed, marked=marked),
-            args=args,
-            expert=CallableExpert(customer.expert, tokenizer),
-            environment=customer,
-            rollouts=rollouts or ("expert" if args.objective == "sft" else None),
-            train_dataset=dialogue.rows(NUM_ROWS, seed),
-            processing_class=tokenizer,
-        )
-        started, cpu = time.perf_counter(), time.process_time()
-        trainer.train()
-        seconds = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu}
-    result = {"steps": args.max_steps, "seed": seed} | seconds | measure(trainer, dialogue, num_measured)
-    print(name, store.rounded(result), flush=True)
-    return result
+def teach(
+    arm: dict[str, Any], folder: Path, dialogue: MenuDialogue, seed: int = 0, **changes: Any
+) -> CounterfactualTrainer:
+    """Return the trainer of an arm, after training."""
+    settings: dict[str, Any] = {"rollouts": None} | SETTINGS | arm | changes
+    rollouts = settings.pop("rollouts")
+    tokenizer, customer = make_tokenizer(dialogue), Customer(dialogue, PROBED)
+
+    def uniform(messages: Any, row: Any, rng: np.random.Generator) -> str:
+        return dialogue.utterances[rng.integers(len(dialogue.utterances))]
+
+    args = CounterfactualConfig(
+        output_dir=str(folder), save_strategy="no", report_to=[], use_cpu=True, disable_tqdm=True, seed=seed, **settings
+    )
+    num_rows = args.max_steps * args.per_device_train_batch_size
+    trainer = CounterfactualTrainer(
+        model=make_model(tokenizer, seed, marked=args.resolve()[0].marked),
+        args=args,
+        expert=CallableExpert(customer.expert, tokenizer),
+        environment=customer,
+        rollouts=uniform if rollouts == "uniform" else rollouts,
+        train_dataset=dialogue.rows(num_rows, seed),
+        processing_class=tokenizer,
+    )
+    trainer.train()
+    return trainer
+
+
+def study(names: Sequence[str], changes: dict[str, Any], num_measured: int) -> dict[str, Any]:
+    """Teach and measure each arm; those that are not named keep their stored results."""
+    arms: dict[str, Any] = {}
+    for name in names:
+        dialogue, started, cpu = menu(), time.perf_counter(), time.process_time()
+        with tempfile.TemporaryDirectory() as folder:
+            trainer = teach(ARMS[name], Path(folder), dialogue, **changes)
+            seconds = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu}
+            measured = measure(trainer, dialogue, num_measured)
+        arms[name] = {"steps": trainer.args.max_steps, **seconds, **measured}
+        print(name, store.rounded(arms[name]), flush=True)
+    arms = store.earlier("language").get("arms", {}) | arms
+    settings = {name: x for name, x in SETTINGS.items() if name != "privileged_columns"}
+    settings |= {"process": f"menu(5 dishes of one word, num_turns={NUM_TURNS})", "probed": PROBED, "arms": ARMS}
+    return {"seeds": [0], "settings": settings, "num_measured": num_measured, "arms": arms}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
+    parser.add_argument("--steps", type=int, help="of each arm; the results are printed and not stored")
+    given = parser.parse_args()
+    torch.set_num_threads(2)
+    changes, num = ({}, NUM_MEASURED) if given.steps is None else ({"max_steps": given.steps}, 64)
+    store.run("language", lambda: study(given.arms, changes, num), keep=given.steps is None)

@@ -11,7 +11,6 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from hf.tiny import make_model, make_tokenizer  # noqa: E402
-
 from undelude.hf import CallableExpert, PromptedExpert  # noqa: E402
 from undelude.hf.experts import Query, largest  # noqa: E402
 from undelude.hf.losses import Targets, cross_entropy  # noqa: E402
@@ -27,7 +26,7 @@ def query(seed=0, **row):
 
 
 def ids(text):
-    return TOKENIZER.encode(text, add_special_tokens=False) + [TOKENIZER.eos_token_id]
+    return [*TOKENIZER.encode(text, add_special_tokens=False), TOKENIZER.eos_token_id]
 
 
 def probs(targets, i):

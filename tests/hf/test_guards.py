@@ -7,7 +7,6 @@ pytest.importorskip("transformers")
 
 from hf.tiny import make_model, make_tokenizer  # noqa: E402
 from hf.worlds import DISHES, TOKENIZER, WORDS, expert, make_trainer, rows, uniform  # noqa: E402
-
 from undelude.hf import CallableExpert, PromptedExpert  # noqa: E402
 
 
@@ -31,7 +30,9 @@ def test_a_transcript_must_say_who_wrote_it(tmp_path):
 
 def test_an_experts_transcript_marked_as_own_is_noticed(tmp_path):
     """Its first turns fit their own theta better than another's; those of a blind behaviour do not."""
-    trainer = make_trainer(tmp_path, data=[transcript("self", i) for i in range(64)], rollouts="dataset", per_device_train_batch_size=64)
+    trainer = make_trainer(
+        tmp_path, data=[transcript("self", i) for i in range(64)], rollouts="dataset", per_device_train_batch_size=64
+    )
     with pytest.raises(ValueError, match="knows theta"):
         trainer.train()
     blind = [transcript("self", i, dish=DISHES[i // 3 % 3]) for i in range(72)]
@@ -39,8 +40,10 @@ def test_an_experts_transcript_marked_as_own_is_noticed(tmp_path):
 
 
 def test_a_function_that_looks_theta_up_is_noticed(tmp_path):
-    trainer = make_trainer(tmp_path, rollouts=lambda messages, row: DISHES[row["number"] % 3], per_device_train_batch_size=48)
-    with pytest.raises(ValueError, match="knows\ntheta|knows theta"):
+    trainer = make_trainer(
+        tmp_path, rollouts=lambda messages, row: DISHES[row["number"] % 3], per_device_train_batch_size=48
+    )
+    with pytest.raises(ValueError, match="knows theta"):
         trainer.train()
     make_trainer(tmp_path, rollouts=uniform, per_device_train_batch_size=48, max_steps=1).train()
 

@@ -51,8 +51,11 @@ def test_the_tail_is_one_symbol() -> None:
 def test_a_tail_raises_a_token_to_which_the_model_gives_no_mass() -> None:
     """A top-k of the student's own support would not: its gradient is zero there."""
     logits = torch.tensor([[0.0, -40.0, 0.0]], requires_grad=True)
-    cross_entropy(logits, Targets(torch.tensor([[math.log(0.9)]]), torch.tensor([[1]]), torch.tensor([math.log(0.1)]))).sum().backward()
-    assert logits.grad is not None and float(logits.grad[0, 1]) == pytest.approx(-0.9, abs=1e-6)
+    cross_entropy(
+        logits, Targets(torch.tensor([[math.log(0.9)]]), torch.tensor([[1]]), torch.tensor([math.log(0.1)]))
+    ).sum().backward()
+    assert logits.grad is not None
+    assert float(logits.grad[0, 1]) == pytest.approx(-0.9, abs=1e-6)
 
 
 def test_targets_of_several_forms_are_joined() -> None:

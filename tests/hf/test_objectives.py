@@ -14,9 +14,9 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 import transformers  # noqa: E402
+
 from hf.tiny import make_model  # noqa: E402
 from hf.worlds import REPLIES, TOKENIZER, make_trainer, rows  # noqa: E402
-
 from undelude.hf import CallableExpert, DoTokens, PromptedExpert  # noqa: E402
 from undelude.hf.experts import pad  # noqa: E402
 
@@ -83,8 +83,9 @@ def test_an_adapter_is_its_own_fixed_teacher(tmp_path):
     with torch.no_grad():
         torch.testing.assert_close(stock(ids).logits[..., :V], trainer.model.eval()(ids).logits, rtol=1e-4, atol=1e-4)
     resumed = make_trainer(
-        tmp_path / "b", model=make_model(len(TOKENIZER)), teacher=PromptedExpert(None, TOKENIZER, template=teacher.template),
-        peft_config=config, max_steps=4,
+        tmp_path / "b", model=make_model(len(TOKENIZER)), max_steps=4,
+        teacher=PromptedExpert(None, TOKENIZER, template=teacher.template),
+        peft_config=config,
     )  # fmt: skip
     resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
     a, b = (dict(t.model.named_parameters()) for t in (trainer, resumed))

@@ -12,7 +12,6 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from hf.tiny import make_tokenizer  # noqa: E402
-
 from undelude.hf.chat import encode_chat  # noqa: E402
 from undelude.hf.config import CounterfactualConfig  # noqa: E402
 from undelude.hf.experts import CallableExpert  # noqa: E402
@@ -99,7 +98,7 @@ def taught(tokenizer: Any, folder: Path, guesses: Any, behaviour: Any = None, **
         if behaviour is None:
             return DISHES[row["guess"]]
         P = model.probs(after(tokenizer, *(m["content"] for m in messages)), tokens).cumsum()
-        return DISHES[min(int((P < P[-1] * (row["guess"] + 0.5) / 8).sum()), 2)]
+        return DISHES[min(int((P[-1] * (row["guess"] + 0.5) / 8 > P).sum()), 2)]
 
     args = CounterfactualConfig(
         output_dir=str(folder), mark="none", max_turns=2, max_new_tokens=4, learning_rate=0.3, max_steps=240,

@@ -9,9 +9,9 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 import transformers  # noqa: E402
+
 from hf.tiny import make_model  # noqa: E402
 from hf.worlds import DISHES, TOKENIZER, make_trainer, rows, uniform, world  # noqa: E402
-
 from undelude.hf import DoTokens  # noqa: E402
 from undelude.hf.packing import packs  # noqa: E402
 from undelude.hf.sequences import collate, predictions  # noqa: E402
@@ -85,7 +85,7 @@ def test_the_replies_in_a_batch_are_those_that_the_policy_saw(tmp_path):
         return reply
 
     trainer = make_trainer(tmp_path, environment=recording, rollouts=uniform)
-    data = [row for row in rows(4)]
+    data = rows(4)
     (batch,) = trainer.make_batches(data, [(0, i) for i in range(4)], [4])
     ids = batch["input_ids"].tolist()
     for i in range(4):
@@ -107,7 +107,9 @@ def test_own_words_are_marked_and_the_words_of_others_are_not(tmp_path):
     assert all((x >= V) == (t in own) for t, x in enumerate(marked))
     # The dish and the end of the turn.
     assert all(turn.end - turn.start == 2 for turn in conversation.turns)
-    said = [TOKENIZER.decode([x]) for x, observed in zip(conversation.ids, conversation.observed, strict=True) if observed]
+    said = [
+        TOKENIZER.decode([x]) for x, observed in zip(conversation.ids, conversation.observed, strict=True) if observed
+    ]
     assert said == [m["content"] for m in conversation.messages[2::2]]
 
 
@@ -153,7 +155,9 @@ def test_conversations_serve_several_steps(tmp_path):
     trainer = make_trainer(tmp_path, max_steps=4, steps_per_generation=2)
     seen = []
     collect = trainer._collect
-    trainer._collect = lambda parts, step: seen.append((step, [r["number"] for p in parts for r in p["rows"]])) or collect(parts, step)
+    trainer._collect = lambda parts, step: (
+        seen.append((step, [r["number"] for p in parts for r in p["rows"]])) or collect(parts, step)
+    )
     trainer.train()
     assert [step for step, _ in seen] == [0, 2]
     assert not set(seen[0][1]) & set(seen[1][1])

@@ -1,7 +1,6 @@
 """A tiny menu of three dishes, for tests of the trainer: rows, an expert, a world, and a trainer of a tiny model."""
 
 from hf.tiny import make_model, make_tokenizer
-
 from undelude.hf import CallableExpert, CounterfactualConfig, CounterfactualTrainer, DoTokens
 
 DISHES, REPLIES = ("tacos", "soup", "pizza"), ("no", "yes")

@@ -65,5 +65,10 @@ def _weights(folder: Path) -> dict[str, torch.Tensor]:
     if (folder / SAFE_WEIGHTS_NAME).exists():
         return load_file(folder / SAFE_WEIGHTS_NAME)
     if (folder / SAFE_WEIGHTS_INDEX_NAME).exists():
-        return {name: x for file in sorted(folder.glob("*.safetensors")) if "model-" in file.name for name, x in load_file(file).items()}
+        return {
+            name: x
+            for file in sorted(folder.glob("*.safetensors"))
+            if "model-" in file.name
+            for name, x in load_file(file).items()
+        }
     raise ValueError(f"{os.fspath(folder)} holds no model: resume_from_checkpoint must be a folder of a checkpoint.")

@@ -1,4 +1,4 @@
-"""The configuration of the trainer: the fields of `transformers.TrainingArguments`, and those of counterfactual teaching."""
+"""The configuration of the trainer: that of `transformers.Trainer`, and the settings of counterfactual teaching."""
 
 import dataclasses
 import math
@@ -39,7 +39,8 @@ class CounterfactualConfig(transformers.TrainingArguments):
         max_new_tokens: of a turn.
         max_length: tokens of a conversation; by default, the model's context. A conversation with no room for another
             turn is over; a prompt is never cut.
-        temperature: of the model when it executes; 0 takes the likeliest words. Any is right, because the behaviour need not be the model's own.
+        temperature: of the model when it executes; 0 takes the likeliest words. Any is right, because the behaviour
+            need not be the model's own.
         steps_per_generation: optimiser steps on the same conversations. More need no importance weights.
         packing: by turn, `"tree"` scores all turns of a conversation in one pass, `"rows"` has one sequence for each
             turn. `"auto"` tries the first, and takes the second if the architecture gives another result.

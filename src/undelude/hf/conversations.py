@@ -260,7 +260,9 @@ class Replies:
             ids = reply_ids(c.messages, new, self.tokenizer)
             whole = encode_chat([*c.messages, *new], self.tokenizer, mark=False, add_generation_prompt=True)
             if whole.input_ids[-len(ids) :].tolist() != ids:
-                raise ValueError(f"The chat template encodes a reply otherwise within a chat than after it: {new!r:.99}.")
+                raise ValueError(
+                    f"The chat template encodes a reply otherwise within a chat than after it: {new!r:.99}."
+                )
             if any(not isinstance(m.get("content"), str) or set(m) - {"role", "content", "author"} for m in new):
                 self._add(c, new, ids, whole.observed[-len(ids) :].tolist())
                 return
@@ -360,7 +362,11 @@ def _as_reply(answer: str | Sequence[Message]) -> list[dict[str, Any]]:
     """Return the messages that an environment returned."""
     if isinstance(answer, str):
         return [{"role": "user", "content": answer, "author": "other"}]
-    if not isinstance(answer, Sequence) or not answer or not all(isinstance(m, Mapping) and "role" in m for m in answer):
+    if (
+        not isinstance(answer, Sequence)
+        or not answer
+        or not all(isinstance(m, Mapping) and "role" in m for m in answer)
+    ):
         raise TypeError(f"The environment must return a text, messages, or None, not {answer!r:.99}.")
     if any(m["role"] == "assistant" for m in answer):
         raise ValueError(

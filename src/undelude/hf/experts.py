@@ -144,7 +144,9 @@ class CallableExpert:
         probs: dict[tuple[int, ...], float] = {}
         for text, p in answer.items():
             if not (0 <= p < math.inf):
-                raise ValueError(f"The expert gives {text!r:.50} the probability {p}: it must be 0 or more, and finite.")
+                raise ValueError(
+                    f"The expert gives {text!r:.50} the probability {p}: it must be 0 or more, and finite."
+                )
             ids = self.turn_ids(text)
             probs[ids] = probs.get(ids, 0.0) + float(p)
         if not sum(probs.values()) > 0:
@@ -357,9 +359,7 @@ class PromptedExpert:
             )
         return prompt
 
-    def _sample(
-        self, prompts: Sequence[list[int]], queries: Sequence[Query], max_new_tokens: int
-    ) -> list[list[int]]:
+    def _sample(self, prompts: Sequence[list[int]], queries: Sequence[Query], max_new_tokens: int) -> list[list[int]]:
         """Sample turns of the teacher."""
         with self._asked() as model:
             ids, mask = pad(prompts, self.tokenizer.pad_token_id or 0, next(model.parameters()).device, left=True)

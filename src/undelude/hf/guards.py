@@ -30,7 +30,9 @@ def check_columns(columns: Sequence[str], *, needs_context: bool, stored: bool) 
 def check_executor(rollouts: Any, expert: Any) -> None:
     """Raise if the party that executes is the expert, which knows theta."""
     own = {id(expert), id(getattr(expert, "utterances", None)), id(getattr(expert, "next_token", None))}
-    if rollouts is not None and id(rollouts) in own - {id(None)} or isinstance(rollouts, CallableExpert | PromptedExpert):
+    if (rollouts is not None and id(rollouts) in own - {id(None)}) or isinstance(
+        rollouts, CallableExpert | PromptedExpert
+    ):
         raise ValueError(
             "rollouts is the expert, which knows theta: its turns are evidence about theta, and marked do they would "
             'teach the delusion. Let the model execute (rollouts="policy"), or a function that is not shown the '
@@ -96,7 +98,7 @@ def check_end(tokenizer: Any, V: int | None) -> None:
         raise ValueError("The tokenizer has no end token (eos_token): a turn would never end.")
     if V is not None and not 0 <= end < V:
         raise ValueError(
-            f"The end token has the id {end}, and the model's vocabulary has {V}: do(end) = {end} + {V} does not exist. "
+            f"The end token has the id {end}, and the model's vocabulary has {V}: do(end) does not exist. "
             "Resize the embeddings to the tokenizer before DoTokens.wrap."
         )
 

@@ -1,4 +1,4 @@
-"""Losses between a model's predictions and an expert's, in nats: forward KL, and two divergences that miss the answer."""
+"""Losses between a model's predictions and an expert's, in nats: the forward KL, and two that miss the answer."""
 
 import dataclasses
 import math
@@ -14,8 +14,8 @@ Divergence = Literal["forward_kl", "reverse_kl", "jsd"]
 CONVERGES_TO = {
     "forward_kl": "the posterior mean of the expert's predictions, Q(A | do(a), o)",
     "reverse_kl": (
-        "the normalised geometric mean of the expert's predictions under the posterior, p(a) ∝ exp E[log Q(a | theta)], "
-        "which is more confident than Q(A | do(a), o)"
+        "the normalised geometric mean of the expert's predictions under the posterior, "
+        "p(a) ∝ exp E[log Q(a | theta)], which is more confident than Q(A | do(a), o)"
     ),
     "jsd": "neither the mean nor the geometric mean of the expert's predictions under the posterior",
 }

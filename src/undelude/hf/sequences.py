@@ -65,7 +65,7 @@ class Scored:
             if span is None:
                 main.actions.append((positions, targets))
                 continue
-            start, low, high, ids = span
+            start, low, _, ids = span
             at = [t if t < len(self.ids) else start + t - low for t in positions]
             rows.append(Scored(self.ids[:start] + ids, actions=[(at, targets)], weight=self.weight))
         main.trim()
@@ -225,9 +225,7 @@ def _observations(sequences: Sequence[Scored]) -> Groups | None:
     if not flat:
         return None
     row, position, weight, ids = zip(*flat, strict=True)
-    return Groups(
-        torch.tensor(row), torch.tensor(position), torch.tensor(weight), Targets.of_tokens(torch.tensor(ids))
-    )
+    return Groups(torch.tensor(row), torch.tensor(position), torch.tensor(weight), Targets.of_tokens(torch.tensor(ids)))
 
 
 def predictions(model: torch.nn.Module, batch: Batch, device: torch.device) -> Float[torch.Tensor, "B T V"]:

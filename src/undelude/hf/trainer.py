@@ -139,7 +139,7 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
         if (self.is_fsdp_enabled or self.is_deepspeed_enabled) and self.rollouts == "policy":
             raise ValueError(
                 'rollouts="policy" needs the whole model on each device, and FSDP or DeepSpeed shards it. Data '
-                'parallelism (accelerate launch --multi_gpu) works; or let a function execute, rollouts=f.'
+                "parallelism (accelerate launch --multi_gpu) works; or let a function execute, rollouts=f."
             )
         # The loss is a mean over the whole optimiser step.
         self.loss_is_scaled_for_ga = True
@@ -161,7 +161,9 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
                 )
         elif not callable(self.rollouts):
             guards.check_executor(self.rollouts, self.expert)
-            raise TypeError(f"rollouts must be a name or a function (messages, row) -> text, not {self.rollouts!r:.60}.")
+            raise TypeError(
+                f"rollouts must be a name or a function (messages, row) -> text, not {self.rollouts!r:.60}."
+            )
         imitates = args.objective in ("sft", "isft")
         if self.rollouts == "expert" and not imitates:
             guards.check_executor(self.expert, self.expert)
@@ -363,7 +365,10 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
         """Return the loss of an evaluation batch, of the same conversations each time."""
         del prediction_loss_only, ignore_keys
         rows = inputs["rows"]
-        keys = [(EVALUATION + self.args.process_index, int(i)) for i in range(self._num_evaluated, self._num_evaluated + len(rows))]
+        keys = [
+            (EVALUATION + self.args.process_index, int(i))
+            for i in range(self._num_evaluated, self._num_evaluated + len(rows))
+        ]
         self._num_evaluated += len(rows)
         (batch,) = self.make_batches(rows, keys, [len(rows)])
         with torch.no_grad(), self.compute_loss_context_manager():
