@@ -37,7 +37,8 @@ PROBED = 0.15
 # A line a message, and a line for the end of an assistant's turn. A line is one token.
 TEMPLATE = (
     "{% for m in messages %}{% if m['role'] == 'assistant' %}"
-    "{% generation %}{{ m['content'] }}\n<end>{% endgeneration %}\n{% else %}{{ m['content'] }}\n{% endif %}{% endfor %}"
+    "{% generation %}{{ m['content'] }}\n<end>{% endgeneration %}\n"
+    "{% else %}{{ m['content'] }}\n{% endif %}{% endfor %}"
 )
 
 

@@ -18,6 +18,8 @@ ADAPTER_FOLDER = "adapter"
 class Checkpoints(transformers.Trainer):
     """The part of the trainer that saves and loads models with marked words."""
 
+    processing_class: Any
+
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save an ordinary model with 2V words, which `AutoModelForCausalLM.from_pretrained` loads.
 
@@ -37,10 +39,6 @@ class Checkpoints(transformers.Trainer):
             torch.save(self.args, folder / "training_args.bin")
         if self.args.push_to_hub:
             self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
-
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        """Save the exported model, and all else that a checkpoint holds."""
-        super()._save(output_dir, state_dict)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Load the weights of a checkpoint into the model; those of marked words are in their own file."""

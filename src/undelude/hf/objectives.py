@@ -74,8 +74,8 @@ OBJECTIVES = {
             factual_weight=1.0,
             executes="dataset",
             limit=(
-                "Q(O | a, o) of the words of others (de Freitas and Ortega, 2026). It is the interventional answer if the "
-                "author of the turns had not seen the privileged context"
+                "Q(O | a, o) of the words of others (de Freitas and Ortega, 2026). It is the interventional answer if "
+                "the author of the turns had not seen the privileged context"
             ),
         ),
     )

@@ -78,6 +78,9 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
         UserWarning: the divergence has another limit than the interventional answer.
     """
 
+    args: CounterfactualConfig
+    processing_class: Any
+
     def __init__(
         self,
         model: Any = None,
@@ -385,7 +388,7 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
         if "loss" in logs:
             sums = self._sums.to(self.args.device)
             sums = self.accelerator.reduce(sums, reduction="sum") if self.args.world_size > 1 else sums
-            action, num_actions, observation, num_observations, entropy = sums.tolist()
+            action, num_actions, observation, num_observations, entropy = map(float, sums)
             if num_actions:
                 logs["action_loss"], logs["expert_entropy"] = action / num_actions, entropy / num_actions
             if num_observations:
