@@ -349,7 +349,7 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
             if group is None:
                 continue
             targets, w = group.targets.to(device), group.weight.to(device)
-            chosen = logits[group.row.to(device), group.position.to(device)]
+            chosen = logits.flatten(0, 1).index_select(0, (group.row * logits.shape[1] + group.position).to(device))
             total = (divergence(chosen, targets, kind, self.args.expert_floor) * w).sum()
             loss = loss + weight * total / counts[k].clamp_min(1e-9)
             sums[2 * k], sums[2 * k + 1] = total.detach().double().cpu(), w.sum().double().cpu()
