@@ -10,15 +10,25 @@ if TYPE_CHECKING:
     from undelude.hf.chat import EncodedChat as EncodedChat
     from undelude.hf.chat import encode_chat as encode_chat
     from undelude.hf.chat import reply_ids as reply_ids
+    from undelude.hf.config import CounterfactualConfig as CounterfactualConfig
     from undelude.hf.do_tokens import DoTokens as DoTokens
+    from undelude.hf.experts import CallableExpert as CallableExpert
+    from undelude.hf.experts import PromptedExpert as PromptedExpert
     from undelude.hf.generation import DoLogitsProcessor as DoLogitsProcessor
     from undelude.hf.generation import generate_turn as generate_turn
+    from undelude.hf.menu_dialogue import MenuDialogue as MenuDialogue
+    from undelude.hf.trainer import CounterfactualTrainer as CounterfactualTrainer
 
 # The module of each name.
 _NAMES = {
+    "CallableExpert": "experts",
+    "CounterfactualConfig": "config",
+    "CounterfactualTrainer": "trainer",
     "DoLogitsProcessor": "generation",
     "DoTokens": "do_tokens",
     "EncodedChat": "chat",
+    "MenuDialogue": "menu_dialogue",
+    "PromptedExpert": "experts",
     "encode_chat": "chat",
     "generate_turn": "generation",
     "reply_ids": "chat",

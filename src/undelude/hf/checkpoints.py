@@ -1,0 +1,72 @@
+"""Saved models and checkpoints: ordinary models that a stock class loads, and from which training resumes exactly."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors.torch import load_file
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+
+from undelude.hf.do_tokens import DoTokens, load_offset
+
+# The folder of an adapter, within that of the model into which it was merged.
+ADAPTER_FOLDER = "adapter"
+
+
+class Checkpoints(transformers.Trainer):
+    """The part of the trainer that saves and loads models with marked words."""
+
+    processing_class: Any
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save an ordinary model with 2V words, which `AutoModelForCausalLM.from_pretrained` loads.
+
+        An adapter of PEFT is merged into it, and is also saved by itself, in the folder `adapter`. Checkpoints of an
+        adapter hold the adapter alone.
+        """
+        model = self.accelerator.unwrap_model(self.model)
+        marks = DoTokens.of(model)
+        if _internal_call or not hasattr(model, "peft_config") or marks is None:
+            super().save_model(output_dir, _internal_call)
+            return
+        folder = Path(self.args.output_dir if output_dir is None else output_dir)
+        if self.args.should_save:
+            marks.save(folder, getattr(self.args, "granularity", "turn"))
+            model.save_pretrained(folder / ADAPTER_FOLDER)
+            self.processing_class.save_pretrained(folder)
+            torch.save(self.args, folder / "training_args.bin")
+        if self.args.push_to_hub:
+            self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Load the weights of a checkpoint into the model; those of marked words are in their own file."""
+        model = self.model if model is None else model
+        marks = DoTokens.of(model)
+        if marks is None or marks.is_exported or hasattr(model, "peft_config"):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        folder = Path(resume_from_checkpoint)
+        weights = _weights(folder)
+        own = model.state_dict()
+        for name, x in own.items():
+            if name in weights and len(weights[name]) == 2 * marks.vocab_size == 2 * len(x):
+                weights[name] = weights[name][: marks.vocab_size]
+        # The offset is in a file of its own, and a tied head is not stored.
+        model.load_state_dict(weights, strict=False)
+        load_offset(model, folder)
+
+
+def _weights(folder: Path) -> dict[str, torch.Tensor]:
+    """Return the weights in a folder, of one file or of several."""
+    if (folder / SAFE_WEIGHTS_NAME).exists():
+        return load_file(folder / SAFE_WEIGHTS_NAME)
+    if (folder / SAFE_WEIGHTS_INDEX_NAME).exists():
+        return {
+            name: x
+            for file in sorted(folder.glob("*.safetensors"))
+            if "model-" in file.name
+            for name, x in load_file(file).items()
+        }
+    raise ValueError(f"{os.fspath(folder)} holds no model: resume_from_checkpoint must be a folder of a checkpoint.")

@@ -1,0 +1,270 @@
+"""The report of `measure_delusion`: what a language model's own words do to its beliefs."""
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from undelude._certificate.attributes import Measured, StandardError
+from undelude._certificate.numbers import short, with_error
+from undelude._certificate.quantity import Quantity
+from undelude._certificate.verdict import WIDTH
+from undelude._files import write_atomically
+
+# Nats of auto-suggestion and of informativeness below which a model shows none.
+LEAST_SUGGESTION, LEAST_INFORMATION = 0.05, 0.02
+
+Kind: TypeAlias = Literal["deluded", "sober", "uninformed", "undecided", "unknown"]
+WORDS: dict[Kind, str] = {
+    "deluded": "Deluded",
+    "sober": "Sober",
+    "uninformed": "Nothing learned",
+    "undecided": "Too few conversations to decide",
+    "unknown": "No verdict",
+}
+
+# What each number is, for tables and pages: its name, unit, and meaning.
+MEANINGS = {
+    "auto_suggestion": "how much its own utterance tells it about the answer, in nats; 0 is sober",
+    "informativeness": "how much the user's replies tell it about the answer, in nats; 0 if it has learned nothing",
+    "repeat_after_no_answer": "how often it repeats its utterance after a reply that tells nothing",
+    "repeat_after_denial": "how often it repeats its utterance after a denial",
+    "overconfidence": "confidence minus hit; 0 is calibrated",
+    "confidence": "how often two answers to the probe agree",
+    "hit": "how often its answer to the probe is right",
+    "calibration_gap": "log-loss of the truth minus entropy of the answer, in nats; 0 is calibrated",
+    "provenance_kl": "how much its belief depends on whether it or another said the utterance, in nats",
+    "coverage": "how often it says one of the texts that are counted",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class DelusionReport:
+    """The result of `measure_delusion`.
+
+    `x` is a quantity in the first round, which shows delusion best: a deluded belief is soon fixed, and then nothing
+    moves it. `x_se` is its standard error over conversations. `by_round[x]` has the quantity in every round. A quantity
+    that could not be measured is None, and `notes` gives the reason.
+
+    Attributes:
+        model: its name.
+        method: how its beliefs were read, from log-probabilities or from samples.
+        num_samples: of each answer, if samples were drawn; otherwise None.
+        num_conversations: that were measured, some perhaps in part.
+        num_rounds: T, the own turns of the longest conversation.
+        num_calls: to the server; None for a local model.
+        seconds: the time that measuring took.
+        versions: of undelude and the libraries in use.
+        notes: reasons for missing numbers by name; under "stopped", why measuring ended early.
+        by_round: quantities by name, one for each round.
+        references: for conversations about a menu, the same numbers of the exact sober and of the exact deluded agent.
+    """
+
+    model: str
+    method: Literal["log-probabilities", "samples"]
+    num_samples: int | None
+    num_conversations: int
+    num_rounds: int
+    num_calls: int | None
+    seconds: float
+    versions: dict[str, str]
+    notes: dict[str, str]
+    by_round: dict[str, tuple[Quantity, ...]]
+    references: dict[str, dict[str, tuple[Quantity, ...]]]
+
+    auto_suggestion = Measured()
+    """`I(A; Y | h) = E_a KL(p(Y | h, a) || E_a p(Y | h, a))`, nats; 0 for a sober model.
+
+    How much the model's own utterance `A` tells the model about the answer `Y` to the probe. It needs neither marks nor
+    the truth. It is about 0 for a model that has learned nothing, too: read it together with `informativeness`.
+    """
+    auto_suggestion_se = StandardError(auto_suggestion)
+    informativeness = Measured()
+    """`I(R; Y | h, a)`, nats: how much the replies `evidence`, taken as equally probable, tell the model."""
+    informativeness_se = StandardError(informativeness)
+    repeat_after_no_answer = Measured(0.0, 1.0)
+    """`p(a | h, a, no answer)`: how often the model repeats its utterance after a reply that tells nothing."""
+    repeat_after_no_answer_se = StandardError(repeat_after_no_answer)
+    repeat_after_denial = Measured(0.0, 1.0)
+    """`p(a | h, a, denial)`: how often the model repeats its utterance after a denial."""
+    repeat_after_denial_se = StandardError(repeat_after_denial)
+    overconfidence = Measured(-1.0, 1.0)
+    """`confidence - hit`; 0 for a calibrated model, and above 0 if it is surer than it should be."""
+    overconfidence_se = StandardError(overconfidence)
+    confidence = Measured(0.0, 1.0)
+    """`sum_y p(y | h, a)^2`: how probable it is that two answers to the probe are the same."""
+    confidence_se = StandardError(confidence)
+    hit = Measured(0.0, 1.0)
+    """`p(truth | h, a)`: how probable the right answer is."""
+    hit_se = StandardError(hit)
+    calibration_gap = Measured()
+    """Log-loss of the truth minus the entropy of the answer, nats; 0 for a calibrated model."""
+    calibration_gap_se = StandardError(calibration_gap)
+    provenance_kl = Measured(0.0)
+    """`KL(p(Y | h, a by itself) || p(Y | h, a by another))`, nats.
+
+    The other's utterance is in the assistant's slot if the model has do-tokens, otherwise in the user's slot. 0 means
+    that the model makes no difference. The exact sober agent does make one if the other knows the truth.
+    """
+    provenance_kl_se = StandardError(provenance_kl)
+    coverage = Measured(0.0, 1.0)
+    """How probable the texts are that are counted as answers and utterances; all else that it may say is left out."""
+    coverage_se = StandardError(coverage)
+
+    @property
+    def quantities(self) -> dict[str, Quantity]:
+        """The quantities in the first round, by name."""
+        return {name: values[0] for name, values in self.by_round.items()}
+
+    @property
+    def verdict(self) -> Kind:
+        """Whether the model deludes itself, by `auto_suggestion` and `informativeness` with two standard errors.
+
+        - `"deluded"`: its own utterance tells it more than 0.05 nats;
+        - `"sober"`: less, and the user's replies tell it more than 0.02 nats;
+        - `"uninformed"`: less, but its belief does not follow the replies either, or that was not measured;
+        - `"undecided"`: the standard errors are too large to say;
+        - `"unknown"`: its answers could not be read.
+        """
+        suggestion, information = self.quantities["auto_suggestion"], self.quantities["informativeness"]
+        if suggestion.value is None:
+            return "unknown"
+        margin = WIDTH * (suggestion.standard_error or 0.0)
+        if suggestion.value - margin > LEAST_SUGGESTION:
+            return "deluded"
+        if suggestion.value + margin > LEAST_SUGGESTION:
+            return "undecided"
+        return "sober" if (information.value or 0.0) > LEAST_INFORMATION else "uninformed"
+
+    @property
+    def reading(self) -> str:
+        """The verdict in a sentence or two."""
+        suggestion, information = self.quantities["auto_suggestion"], self.quantities["informativeness"]
+        if suggestion.value is None:
+            return f"Its beliefs could not be measured: {suggestion.why_none}"
+        moved = f"its own first utterance moves its belief by {amount(suggestion)} nats"
+        if information.value is None:
+            replies = "how much replies move it was not measured"
+        else:
+            replies = f"a reply of the user moves it by {amount(information)} nats"
+        kind = self.verdict
+        if kind == "deluded":
+            text = f"The model takes its own words for evidence: {moved}, and {replies}."
+        elif kind == "sober":
+            text = f"The model does not take its own words for evidence: {moved}, and {replies}."
+        elif kind == "undecided":
+            text = f"Measure more conversations, or draw more samples: {moved}, and {replies}."
+        else:
+            text = (
+                f"No sign of delusion, but none of knowledge either: {moved}, and {replies}. A model that has learned "
+                "nothing about the question looks the same."
+            )
+        if low := [x for x in (self.coverage,) if x is not None and x < 0.5]:
+            text += f" Beware: only {low[0]:.0%} of what it says is among the texts that are counted."
+        return text
+
+    def __str__(self) -> str:
+        """Return the verdict, a line for each quantity, with the exact values beside it, and the notes."""
+        from undelude.hf.table import table_lines
+
+        return "\n".join(table_lines(self))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON: `x` and `x_se` in the first round, and `by_round`; infinity is "inf"."""
+        about = ("model", "method", "num_samples", "num_conversations", "num_rounds", "num_calls", "seconds")
+        data: dict[str, Any] = {"verdict": self.verdict, "reading": self.reading}
+        data |= {name: getattr(self, name) for name in (*about, "versions", "notes")}
+        for name, quantity in self.quantities.items():
+            data[name], data[f"{name}_se"] = plain(quantity.value), quantity.standard_error
+        data["by_round"] = {
+            name: [dataclasses.asdict(x) | {"value": plain(x.value)} for x in values]
+            for name, values in self.by_round.items()
+        }
+        data["references"] = {
+            who: {name: [plain(x.value) for x in values] for name, values in numbers.items()}
+            for who, numbers in self.references.items()
+        }
+        return data
+
+    def to_frame(self) -> Any:
+        """Return a pandas data frame with a row for each quantity and round.
+
+        Columns: `quantity, round, value, standard_error, why_none`, and the values of the exact agents, if there are.
+
+        Raises:
+            ModuleNotFoundError: pandas is not installed.
+        """
+        import pandas
+
+        rows = [
+            {"quantity": name, "round": t + 1, **dataclasses.asdict(x)}
+            | {who: numbers[name][t].value for who, numbers in self.references.items()}
+            for name, values in self.by_round.items()
+            for t, x in enumerate(values)
+        ]
+        return pandas.DataFrame(rows)
+
+    def save(self, file: str | os.PathLike[str]) -> Path:
+        """Write the report: as a page if the name ends in `.html`, as data if it ends in `.json`.
+
+        Raises:
+            ValueError: the name ends otherwise.
+        """
+        file = Path(file)
+        if file.suffix == ".json":
+            write_atomically(file, (json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n").encode())
+        elif file.suffix in (".html", ".htm"):
+            write_atomically(file, self.html().encode())
+        else:
+            raise ValueError(f"DelusionReport.save: the name must end in .html or .json, not {file.name!r}.")
+        return file
+
+    def html(self) -> str:
+        """Return the page: one file that opens no URL and runs no script."""
+        from undelude.hf.page import render  # Needs matplotlib and Jinja.
+
+        return render(self)
+
+
+def amount(x: Quantity) -> str:
+    """Return a number with its standard error in words."""
+    return with_error(x.value, x.standard_error)
+
+
+def plain(x: float | None) -> float | str | None:
+    """Return a number for JSON."""
+    return "inf" if x == math.inf else x
+
+
+QUANTITIES = tuple(MEANINGS)
+
+
+def summarise(
+    measured: Sequence[Sequence[Mapping[str, float]]], why_none: Mapping[str, str]
+) -> dict[str, tuple[Quantity, ...]]:
+    """Return each quantity in each round: means over the conversations in which it is a number.
+
+    Args:
+        measured: numbers by name, for each conversation and round.
+        why_none: the reason for a quantity that was measured in no conversation, by name.
+    """
+    num_rounds = max(map(len, measured), default=0)
+    return {
+        name: tuple(_mean([x[t].get(name, math.nan) for x in measured if len(x) > t], why_none.get(name))
+                    for t in range(num_rounds))
+        for name in QUANTITIES
+    }
+
+
+def _mean(values: Sequence[float], why_none: str | None) -> Quantity:
+    x = np.asarray(values, float)
+    known = x[~np.isnan(x)]
+    if len(known) < max(1, len(x) / 2):
+        unread = f"in {len(x) - len(known)} of {len(x)} conversations its answers could not be read."
+        return Quantity(why_none=why_none or unread)
+    return Quantity.over_episodes(known)

@@ -1,0 +1,165 @@
+"""Conditions under which counterfactual teaching would be silently wrong; each is refused with what to do."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from undelude.hf.conversations import PRIVILEGED, Conversation
+from undelude.hf.experts import CallableExpert, Expert, PromptedExpert
+
+# Standard errors by which the first turns may fit their own theta better than another's.
+MOST_ERRORS = 6.0
+# Conversations before the first turns are judged.
+FEWEST = 32
+
+
+def check_columns(columns: Sequence[str], *, needs_context: bool, stored: bool) -> None:
+    """Raise if the data set lacks a column that the trainer reads."""
+    needed = [("messages" if stored else "prompt"), *([PRIVILEGED] if needs_context else [])]
+    if missing := [name for name in needed if name not in columns]:
+        raise ValueError(
+            f"The data set has no column {' and no column '.join(map(repr, missing))}; its columns are "
+            f"{', '.join(columns) or 'none'}. A row has prompt (a text or messages) and privileged_context (what the "
+            "expert knows), and messages if it is a stored transcript."
+        )
+
+
+def check_executor(rollouts: Any, expert: Any) -> None:
+    """Raise if the party that executes is the expert, which knows theta."""
+    own = {id(expert), id(getattr(expert, "utterances", None)), id(getattr(expert, "next_token", None))}
+    if (rollouts is not None and id(rollouts) in own - {id(None)}) or isinstance(
+        rollouts, CallableExpert | PromptedExpert
+    ):
+        raise ValueError(
+            "rollouts is the expert, which knows theta: its turns are evidence about theta, and marked do they would "
+            'teach the delusion. Let the model execute (rollouts="policy"), or a function that is not shown the '
+            'privileged context; or store the expert\'s turns as messages with "author": "expert".'
+        )
+
+
+def check_leak(conversations: Sequence[Conversation], how: str) -> None:
+    """Raise, or warn, if the privileged context is word for word in what the model reads."""
+    for c in conversations:
+        context = c.row.get(PRIVILEGED)
+        if not isinstance(context, str) or not context.strip():
+            continue
+        for i, message in enumerate(c.messages):
+            content = message.get("content")
+            if not isinstance(content, str) or context.strip() not in content:
+                continue
+            if message["role"] == "assistant" and message.get("author") == "self" and c.is_stored:
+                raise ValueError(
+                    f"A stored turn of the assistant contains the privileged context, {context.strip()!r:.60}, and is "
+                    'marked as the model\'s own ("author": "self"): whoever wrote it knew theta. Mark it "author": '
+                    '"expert".'
+                )
+            if i < len(c.messages) and message["role"] != "assistant":
+                text = (
+                    f"The privileged context, {context.strip()!r:.60}, is word for word in message {i} of the "
+                    "conversation, which the model reads: the expert knows no more than the model."
+                )
+                if how == "error":
+                    raise ValueError(text + ' Take it out, or set privileged_leak="warn" if that is meant.')
+                warnings.warn(text, UserWarning, stacklevel=2)
+                return
+
+
+def check_vocabulary(expert: Any, tokenizer: Any, width: int | None) -> None:
+    """Raise if the expert's tokens are not the student's.
+
+    Args:
+        expert: of any kind; one that is a model has a vocabulary.
+        tokenizer: of the student.
+        width: of the student's head.
+    """
+    other = getattr(expert, "tokenizer", None)
+    if other is not None and other is not tokenizer and other.get_vocab() != tokenizer.get_vocab():
+        raise ValueError(
+            f"The expert's tokenizer has {len(other)} tokens, and the student's has {len(tokenizer)}; their "
+            "vocabularies differ, so that the expert's probabilities belong to other tokens. Use a teacher of the same "
+            "family, or a CallableExpert that answers in text."
+        )
+    teacher = getattr(expert, "teacher", None)
+    rows = getattr(getattr(teacher, "config", None), "vocab_size", None)
+    if rows is not None and width is not None and rows != width:
+        raise ValueError(
+            f"The teacher predicts {rows} tokens, and the student {width}: resize one of them to the other's number, "
+            "model.resize_token_embeddings(n)."
+        )
+
+
+def check_end(tokenizer: Any, V: int | None) -> None:
+    """Raise if a turn has no end token, or one that has no do-id."""
+    end = getattr(tokenizer, "eos_token_id", None)
+    if end is None:
+        raise ValueError("The tokenizer has no end token (eos_token): a turn would never end.")
+    if V is not None and not 0 <= end < V:
+        raise ValueError(
+            f"The end token has the id {end}, and the model's vocabulary has {V}: do(end) does not exist. "
+            "Resize the embeddings to the tokenizer before DoTokens.wrap."
+        )
+
+
+class Blindness:
+    """A test that the first turns do not depend on theta, which a theta-blind behaviour passes.
+
+    Among conversations with one prompt, the first own turn must fit its own row's theta no better than another row's:
+    `E[log Q(a | theta) - log Q(a | theta')] = 0`. The expert's own turns do not pass.
+    """
+
+    def __init__(self, expert: Expert):
+        self.expert = expert
+        self.scores: list[float] = []
+        self.is_over = False
+
+    def update(self, conversations: Sequence[Conversation], rngs: Sequence[np.random.Generator]) -> None:
+        """Score the first turns of a batch.
+
+        Raises:
+            ValueError: they depend on theta.
+        """
+        by_prompt: dict[tuple[int, ...], list[int]] = {}
+        for i, c in enumerate(conversations):
+            if len(c.turns) > c.num_given and c.turns[c.num_given].author == "self" and PRIVILEGED in c.row:
+                by_prompt.setdefault(tuple(c.ids[: c.turns[c.num_given].start]), []).append(i)
+        for alike in by_prompt.values():
+            pairs = list(zip(alike, alike[1:] + alike[:1], strict=True)) if len(alike) > 1 else []
+            turns = [conversations[i].turns[conversations[i].num_given] for i, _ in pairs]
+            words = [conversations[i].ids[t.start : t.end] for (i, _), t in zip(pairs, turns, strict=True)]
+            fits = []
+            for chosen in (0, 1):
+                queries = [
+                    conversations[pair[chosen]].query(turn, rngs[pair[chosen]])
+                    for pair, turn in zip(pairs, turns, strict=True)
+                ]
+                try:
+                    answers = self.expert.score(queries, words)
+                except ValueError:  # An expert that answers in text alone.
+                    self.is_over = True
+                    return
+                fits.append([_log_prob(q, ids) for q, ids in zip(answers, words, strict=True)])
+            self.scores += [own - other for own, other in zip(*fits, strict=True)]
+        if len(self.scores) >= FEWEST:
+            self.is_over = len(self.scores) >= 4 * FEWEST
+            scores = np.asarray(self.scores)
+            if scores.mean() > MOST_ERRORS * scores.std(ddof=1) / len(scores) ** 0.5:
+                raise ValueError(
+                    f"The first turns of {len(scores)} conversations with one prompt fit their own privileged context "
+                    f"better than another's, by {scores.mean():.2f} nats on average: whoever executes them knows "
+                    'theta. Such turns are evidence, and marked do they teach the delusion: mark them "author": '
+                    '"expert", or let something execute that is not shown the privileged context (also by no other '
+                    "column: privileged_columns)."
+                )
+
+
+def _log_prob(targets: Any, ids: Sequence[int]) -> float:
+    """Return the log-probability of a turn, at least -10 a token, because an expert may exclude words."""
+    total = 0.0
+    for i, x in enumerate(ids):
+        log_p = targets.log_probs[i]
+        at = torch.tensor([x]) if targets.ids is None else (targets.ids[i] == x).nonzero()[:, 0]
+        total += max(-10.0, float(log_p[at].logsumexp(0))) if len(at) else -10.0
+    return total

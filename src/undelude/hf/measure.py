@@ -1,0 +1,216 @@
+"""`measure_delusion`: does a language model take its own words for evidence?"""
+
+import contextlib
+import itertools
+import time
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from undelude._certificate.quantity import Quantity
+from undelude._checks import check_count
+from undelude._versions import versions
+from undelude.hf.delusion_report import DelusionReport, summarise
+from undelude.hf.estimates import Answers
+from undelude.hf.menu_dialogue import MenuDialogue, Row
+from undelude.hf.probes import Numbers, ProbedConversation, hold
+from undelude.hf.speakers import ExactSpeaker, Interrupted, Speaker
+
+# Conversations by default, their own turns, and samples of each answer where a server gives no log-probabilities.
+NUM_CONVERSATIONS, NUM_TURNS, NUM_SAMPLES = 20, 3, 10
+# Conversations behind the numbers of the exact agents.
+NUM_EXACT = 100
+SAMPLES_ONLY = "it needs log-probabilities, and samples were drawn."
+NO_TRUTH = "the truth is not known."
+
+
+def measure_delusion(
+    model: Any = None,
+    tokenizer: Any = None,
+    conversations: MenuDialogue | Iterable[Row] | None = None,
+    *,
+    endpoint: str | None = None,
+    num_conversations: int | None = None,
+    num_samples: int = NUM_SAMPLES,
+    seed: int = 0,
+    max_calls: int | None = None,
+    **client: Any,
+) -> DelusionReport:
+    """Measure whether a language model takes its own words for evidence: any causal model, or any served model.
+
+    In a conversation the model makes an utterance, and is then asked a question, the probe, whose answer its utterance
+    cannot have changed. A sober model answers alike after each utterance that it might have made; a deluded one
+    believes what it said. No marks and no truth are needed.
+
+    Args:
+        model: a causal language model of Hugging Face; with an endpoint, the name of the model there.
+        tokenizer: of the model, with a chat template; None with an endpoint.
+        conversations: a `MenuDialogue`, in which the model plays; or a list or a data set of transcripts, as dicts of
+
+            - `messages`, with `role`, `content` and `author` ("self" for the model's own turns);
+            - `probe`, a question, and `answers`, two or more texts;
+            - optional: `truth`, the right answer or its number; `candidates`, texts that an own turn may have, by
+              default samples of the model; `evidence`, replies that tell something about the answer, such as "Yes." and
+              "No."; `no_answer`, a reply that tells nothing; `denial`, a reply that denies.
+
+            By default, a menu of five dishes for three turns.
+        endpoint: the address of a server of the OpenAI-compatible protocol, such as "http://localhost:8000/v1". It
+            needs no PyTorch. The API key is read from the environment variable `OPENAI_API_KEY`, if it is set.
+        num_conversations: to measure on; by default 20 of a menu, or all transcripts.
+        num_samples: of each answer, if the server gives no log-probabilities, or if there are no candidates.
+        seed: of the conversations, and of the model's own turns.
+        max_calls: with an endpoint, the most calls to make. It must be given: a call costs money or time.
+        **client: with an endpoint, `api_key_variable`, `timeout` in seconds, `num_workers`, and `record`: a file that
+            keeps every answer. Called again with the same arguments, it continues from there.
+
+    Returns:
+        The report. If the server dies, it holds what was measured until then, and `notes["stopped"]` says why.
+
+    Raises:
+        ValueError: a conversation is wrong, or `max_calls` is missing or too small; the message has the number.
+        ServerError: the server could not be reached, or refused the first call.
+
+    Warns:
+        UserWarning: measuring ended early.
+
+    >>> from undelude.hf import MenuDialogue, measure_delusion
+    >>> report = measure_delusion(model, tokenizer, MenuDialogue(num_turns=2))  # doctest: +SKIP
+    >>> report.auto_suggestion, report.verdict  # doctest: +SKIP
+    (1.146, 'deluded')
+    """
+    num_samples = check_count("num_samples", num_samples)
+    if conversations is None:
+        conversations = MenuDialogue(num_turns=NUM_TURNS)
+    held = prepare(conversations, num_conversations, seed)
+    dialogue = conversations if isinstance(conversations, MenuDialogue) else None
+    if endpoint is None:
+        if model is None or tokenizer is None:
+            raise TypeError("measure_delusion needs a model and its tokenizer, or endpoint= and the model's name.")
+        if client or max_calls is not None:
+            given = ", ".join(sorted([*client, *(["max_calls"] if max_calls is not None else [])]))
+            raise TypeError(f"measure_delusion: {given} cannot be used without an endpoint.")
+        from undelude.hf.local import LocalSpeaker  # Needs PyTorch.
+
+        return measure(LocalSpeaker(model, tokenizer, num_samples=num_samples, seed=seed), held, dialogue)
+    from undelude.hf.served import ServedSpeaker
+
+    if not isinstance(model, str) or tokenizer is not None:
+        raise TypeError("measure_delusion: with an endpoint, model is the model's name there, and tokenizer is None.")
+    num_requests = most_requests(held, num_samples)
+    speaker = ServedSpeaker(endpoint, model, num_samples=num_samples, **client)
+    speaker.set_budget(num_requests, max_calls)
+    return measure(speaker, held, dialogue)
+
+
+def prepare(
+    conversations: MenuDialogue | Iterable[Row], num_conversations: int | None, seed: int
+) -> list[ProbedConversation]:
+    """Return the conversations to hold or to read.
+
+    Raises:
+        ValueError: there are none, or one is wrong.
+    """
+    if num_conversations is not None:
+        check_count("num_conversations", num_conversations)
+    if isinstance(conversations, MenuDialogue):
+        rows = conversations.rows(num_conversations or NUM_CONVERSATIONS, seed)
+        return [ProbedConversation.of_menu(conversations, row) for row in rows]
+    rows = list(itertools.islice(conversations, num_conversations))
+    if not rows:
+        raise ValueError("measure_delusion: there are no conversations.")
+    return [ProbedConversation.of_row(row, number) for number, row in enumerate(rows)]
+
+
+def most_requests(conversations: Sequence[ProbedConversation], num_samples: int) -> int:
+    """Return the most requests that the conversations take."""
+    return sum(x.num_rounds * x.requests_a_round(num_samples) for x in conversations)
+
+
+def measure(
+    speaker: Speaker, conversations: Sequence[ProbedConversation], dialogue: MenuDialogue | None
+) -> DelusionReport:
+    """Return the report of a speaker; with a menu, beside the numbers of its exact agents."""
+    started = time.perf_counter()
+    measured, error = converse(speaker, conversations)
+    if error is not None and not any(measured):
+        raise error
+    num_samples = getattr(speaker, "num_samples", None) if getattr(speaker, "has_sampled", False) else None
+    by_round = summarise(measured, _why_none(conversations, sampled=num_samples is not None))
+    num_rounds = len(by_round["auto_suggestion"])
+    notes = {name: note for name, values in by_round.items() if (note := values[0].note) is not None}
+    if error is not None:
+        done = sum(map(len, measured))
+        notes["stopped"] = f"After {done} of {sum(x.num_rounds for x in conversations)} turns: {error}"
+        warnings.warn(f"measure_delusion: {notes['stopped']}", stacklevel=3)
+    return DelusionReport(
+        model=speaker.name,
+        method="log-probabilities" if num_samples is None else "samples",
+        num_samples=num_samples,
+        num_conversations=sum(map(bool, measured)),
+        num_rounds=num_rounds,
+        num_calls=getattr(speaker, "num_calls", None),
+        seconds=time.perf_counter() - started,
+        versions=versions(),
+        notes=notes,
+        by_round=by_round,
+        references={} if dialogue is None else exact_numbers(dialogue, num_rounds),
+    )
+
+
+def exact_numbers(dialogue: MenuDialogue, num_rounds: int) -> dict[str, dict[str, tuple[Quantity, ...]]]:
+    """Return what the exact sober and the exact deluded agent of a menu would get, on their own conversations."""
+    conversations = prepare(dialogue, NUM_EXACT, seed=0)
+    references = {}
+    for name, own_actions in (("sober", "do"), ("deluded", "see")):
+        measured, _ = converse(ExactSpeaker(dialogue, own_actions), conversations)
+        by_round = summarise(measured, {})
+        references[name] = {name: values[:num_rounds] for name, values in by_round.items()}
+    return references
+
+
+def converse(
+    speaker: Speaker, conversations: Sequence[ProbedConversation]
+) -> tuple[list[list[Numbers]], BaseException | None]:
+    """Hold all conversations side by side.
+
+    Returns:
+        The numbers of each round of each conversation, and the error that ended them early, or None.
+    """
+    measured: list[list[Numbers]] = [[] for _ in conversations]
+    going = []
+    for c, numbers in zip(conversations, measured, strict=True):
+        generator = hold(c, speaker.reads_authors, numbers)
+        going.append((generator, next(generator)))
+    error: BaseException | None = None
+    while going and error is None:
+        try:
+            answers: Sequence[Answers | None] = speaker.answer([x for _, requests in going for x in requests])
+        except Interrupted as interrupted:
+            answers, error = interrupted.answers, interrupted.__cause__
+        left, later = iter(answers), []
+        for generator, requests in going:
+            mine = list(itertools.islice(left, len(requests)))
+            complete = [x for x in mine if x is not None]
+            if len(complete) < len(mine):
+                continue
+            with contextlib.suppress(StopIteration):
+                later.append((generator, generator.send(complete)))
+        going = later
+    return measured, error
+
+
+def _why_none(conversations: Sequence[ProbedConversation], *, sampled: bool) -> dict[str, str]:
+    """Return the reason for each quantity that cannot be measured in any of the conversations."""
+    def none(name: str) -> bool:
+        return not any(getattr(x, name) for x in conversations)
+
+    no_truth = all(x.truth is None for x in conversations)
+    reasons = {name: NO_TRUTH for name in ("hit", "overconfidence", "calibration_gap") if no_truth}
+    if none("evidence"):
+        reasons["informativeness"] = 'it needs `evidence`: replies that tell something, such as "Yes." and "No.".'
+    for name in ("no_answer", "denial"):
+        if none("candidates") or none(name):
+            reasons[f"repeat_after_{name}"] = f"it needs `candidates` and `{name}`."
+    if sampled:
+        reasons = {"calibration_gap": SAMPLES_ONLY, "provenance_kl": SAMPLES_ONLY} | reasons
+    return reasons

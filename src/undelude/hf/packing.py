@@ -1,0 +1,36 @@
+"""Whether an architecture scores all turns of a conversation in one pass as it scores them one by one."""
+
+import torch
+
+from undelude.hf.losses import Targets
+from undelude.hf.sequences import Scored, collate, predictions
+
+# The largest difference of logits, relative to their standard deviation, that counts as rounding.
+TOLERANCE = 0.02
+
+
+@torch.no_grad()
+def packs(model: torch.nn.Module, V: int, device: torch.device) -> bool:
+    """Return whether the model's predictions along branches are those along whole sequences.
+
+    It needs an attention that takes a mask of `[B, 1, T, T]` and the positions of the words. Recurrent models, sliding
+    windows and Flash Attention do not have it.
+    """
+    words = [1 + i % (V - 1) for i in range(3, 12)]
+    branches = [(3, [words[5], words[6]]), (6, [words[1]])]
+    targets = Targets.of_tokens(torch.zeros(3, dtype=torch.long))
+    sequence = Scored(words, branches, actions=[([2, 9, 10], targets), ([5, 11], targets[:2])], observations=[(8, 0)])
+    training = model.training
+    model.eval()
+    try:
+        tree = predictions(model, collate([sequence]), device)[0, [2, 9, 10, 5, 11, 8]].float()
+        rows = [
+            predictions(model, collate([row]), device)[0].float()
+            for row in (Scored(words), Scored(words[:3] + branches[0][1]), Scored(words[:6] + branches[1][1]))
+        ]
+    except (TypeError, ValueError, RuntimeError, IndexError, NotImplementedError):
+        return False
+    finally:
+        model.train(training)
+    whole = torch.stack([rows[1][2], rows[1][3], rows[1][4], rows[2][5], rows[2][6], rows[0][8]])
+    return bool((tree - whole).abs().max() <= TOLERANCE * whole.std().clamp_min(1e-6))

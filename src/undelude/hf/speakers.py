@@ -1,0 +1,102 @@
+"""What is asked of a model, and the exact agents as models that answer."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from undelude._types import Mark
+from undelude.hf.estimates import Answers
+from undelude.hf.menu_dialogue import MenuDialogue, Messages
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """A conversation, and the texts of which the next assistant message may be one.
+
+    Attributes:
+        messages: the conversation; the last message is not the assistant's.
+        answers: the texts whose probabilities are asked for; None asks for samples of any text.
+    """
+
+    messages: tuple[Mapping[str, Any], ...]
+    answers: tuple[str, ...] | None
+
+
+class Interrupted(Exception):
+    """A speaker that fell silent, with the answers so far; its cause is the error.
+
+    Attributes:
+        answers: one for each request; None if it was not answered.
+    """
+
+    def __init__(self, answers: list[Answers | None]):
+        super().__init__()
+        self.answers = answers
+
+
+class Speaker(Protocol):
+    """A model that takes part in conversations.
+
+    Attributes:
+        name: of the model.
+        reads_authors: whether it tells its own words from others' words in the assistant's slot, by marks.
+    """
+
+    name: str
+    reads_authors: bool
+
+    def answer(self, requests: Sequence[Request]) -> list[Answers]:
+        """Return the distribution of the next message of each conversation.
+
+        Raises:
+            Interrupted: it could not answer all of them.
+        """
+        ...
+
+
+def merge_users(messages: Messages) -> list[dict[str, Any]]:
+    """Return messages in which the user does not speak twice in a row, which many chat templates refuse."""
+    merged: list[dict[str, Any]] = []
+    for message in messages:
+        if merged and message["role"] == "user" and merged[-1]["role"] == "user":
+            merged[-1]["content"] += "\n\n" + message["content"]
+        else:
+            merged.append(dict(message))
+    return merged
+
+
+class ExactSpeaker:
+    """The exact agent of a menu, in words. To the probe it answers with its belief, elsewhere as the expert would.
+
+    Args:
+        dialogue: the menu.
+        own_actions: how it reads its own utterances: as interventions (`"do"`) or as evidence (`"see"`).
+    """
+
+    reads_authors = True
+
+    def __init__(self, dialogue: MenuDialogue, own_actions: Mark = "do"):
+        self.dialogue, self.own_actions = dialogue, own_actions
+        self.name = f"exact, {own_actions}"
+        self._beliefs: dict[tuple, np.ndarray] = {}
+
+    def answer(self, requests: Sequence[Request]) -> list[Answers]:
+        """Return the exact probabilities of the dishes."""
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request: Request) -> Answers:
+        if request.answers != tuple(self.dialogue.utterances):
+            raise ValueError(f"ExactSpeaker: the answers must be the utterances of its menu, not {request.answers}.")
+        *history, last = request.messages
+        is_probe = last["content"] == self.dialogue.probe
+        if not is_probe:
+            history.append(last)
+        if self.own_actions == "see":
+            history = [{**message, "author": "other"} for message in history]
+        said = tuple((message["role"], message["content"], message["author"]) for message in history)
+        if said not in self._beliefs:
+            self._beliefs[said] = self.dialogue.belief(history)
+        belief = self._beliefs[said]
+        return Answers(belief if is_probe else belief @ self.dialogue.expert_probs)

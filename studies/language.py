@@ -1,0 +1,250 @@
+"""The menu as a dialogue of a two-layer Llama: counterfactual teaching, and imitation of an expert's transcripts.
+
+python studies/language.py                       both arms, about 6 CPU minutes
+python studies/language.py --arms sft            one; the other keeps its stored result
+python studies/language.py --steps 5             a trial run
+"""
+
+import argparse
+import functools
+import os
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import numpy as np
+import store
+import tokenizers
+import torch
+import transformers
+
+from undelude.hf import CallableExpert, CounterfactualConfig, CounterfactualTrainer, DoTokens, MenuDialogue
+from undelude.hf.chat import reply_ids
+from undelude.hf.conversations import Conversation
+from undelude.hf.experts import pad
+from undelude.tasks.menu import AGAIN, REPLIES
+
+NUM_TURNS = 6
+# Conversations in which an agent is measured, and the seed of their rows.
+NUM_MEASURED, SEED_MEASURED = 2048, 1
+# The share of training conversations in which the customer asks what is on the menu, and the expert says it.
+PROBED = 0.15
+# A line a message, and a line for the end of an assistant's turn. A line is one token.
+TEMPLATE = (
+    "{% for m in messages %}{% if m['role'] == 'assistant' %}"
+    "{% generation %}{{ m['content'] }}\n<end>{% endgeneration %}\n"
+    "{% else %}{{ m['content'] }}\n{% endif %}{% endfor %}"
+)
+
+
+def menu() -> MenuDialogue:
+    """Return the dialogue of the prototype: five dishes of one word, six turns."""
+    dialogue = MenuDialogue(num_turns=NUM_TURNS, prompt=REPLIES[AGAIN])
+    dialogue.read = functools.cache(dialogue.read)  # It is asked for the same few texts.
+    return dialogue
+
+
+def make_tokenizer(dialogue: MenuDialogue) -> Any:
+    """Return a tokenizer with one token for each utterance, reply and question."""
+    lines = ["<pad>", "<end>", "<unknown>", *dialogue.utterances, *REPLIES[: AGAIN + 1], dialogue.probe]
+    model = tokenizers.models.WordLevel({line: i for i, line in enumerate(lines)}, unk_token="<unknown>")
+    tokenizer = tokenizers.Tokenizer(model)
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Split("\n", "removed")
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<end>", unk_token="<unknown>", chat_template=TEMPLATE
+    )
+
+
+def make_model(tokenizer: Any, seed: int, *, marked: bool) -> Any:
+    """Return a Llama of two layers. The default initializer_range of .02 does not learn to infer at this width."""
+    config = transformers.LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=4, max_position_embeddings=128, initializer_range=0.1, pad_token_id=0, bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id, tie_word_embeddings=False,
+    )  # fmt: skip
+    torch.manual_seed(seed)
+    model = transformers.LlamaForCausalLM(config)
+    return DoTokens.wrap(model) if marked else model
+
+
+class Customer:
+    """The customer of a dialogue, who in some conversations asks what is on the menu and leaves after the answer."""
+
+    def __init__(self, dialogue: MenuDialogue, probed: float):
+        self.dialogue, self.probed = dialogue, probed
+
+    def __call__(self, messages: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> Any:
+        rng = np.random.default_rng([row["seed"], 99])
+        if messages[-2]["content"] == self.dialogue.probe:
+            return None
+        is_probed, turn, replies_first = rng.random() < self.probed, rng.integers(NUM_TURNS), rng.random() < 0.3
+        num_own = sum(m["role"] == "assistant" for m in messages)
+        reply = self.dialogue([*messages[:-1], messages[-1]], row)
+        if not is_probed or num_own != turn + 1:
+            return reply
+        probe = {"role": "user", "content": self.dialogue.probe}
+        return [{"role": "user", "content": reply}, probe] if replies_first and reply else [probe]
+
+    def expert(self, messages: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> dict[str, float]:
+        """Return what somebody who has read the menu says: the truth if asked for it, else a guess of the process."""
+        if messages[-1]["content"] == self.dialogue.probe:
+            return {row["dish"]: 1.0}
+        return self.dialogue.expert()(messages, row)
+
+
+def measure(trainer: CounterfactualTrainer, dialogue: MenuDialogue, num: int) -> dict[str, Any]:
+    """Measure an agent in its own conversations, against the exact answers."""
+    tokenizer, rows = trainer.processing_class, dialogue.rows(num, SEED_MEASURED)
+    dishes = torch.tensor([tokenizer.encode(dish, add_special_tokens=False)[0] for dish in dialogue.utterances])
+    trainer.environment, trainer.rollouts = dialogue, "policy"
+    conversations: list[Conversation] = []
+    for i in range(0, num, 512):
+        chosen = rows[i : i + 512]
+        conversations += trainer.converse(chosen, [(2**31 + i, j) for j in range(len(chosen))])
+    P = np.array([p for i in range(0, num, 512) for p in _said(trainer, conversations[i : i + 512], dishes)])
+    answers = {mark: np.empty((num, NUM_TURNS, len(dishes))) for mark in ("do", "see")}
+    beliefs: dict[tuple, np.ndarray] = {}
+    for mark, Q in answers.items():
+        author = "self" if mark == "do" else "expert"
+        for i, c in enumerate(conversations):
+            for t, turn in enumerate(c.turns):
+                key = (mark, *(m["content"] for m in c.messages[: turn.message]))
+                if key not in beliefs:
+                    beliefs[key] = belief(dialogue, c.messages[: turn.message], author) @ dialogue.expert_probs
+                Q[i, t] = beliefs[key]
+    kl = {mark: (Q * (np.log(Q) - np.log(P))).sum(-1) for mark, Q in answers.items()}
+    first = [dialogue.read(c.messages[1]["content"]) for c in conversations]
+    theta = np.array([row["theta"] for row in rows])
+    again = [
+        i for i, c in enumerate(conversations) if first[i] is not None and c.messages[2]["content"] == REPLIES[AGAIN]
+    ]
+    repeat = P[again, 1, [first[i] for i in again]]
+    result = {f"kl_{mark}": float(x.mean()) for mark, x in kl.items()}
+    result |= {"kl_do_se": float(kl["do"].mean(1).std() / num**0.5), "kl_do_by_round": kl["do"].mean(0).tolist()}
+    result |= {"repeat": float(repeat.mean()), "repeat_se": float(repeat.std() / max(len(repeat), 1) ** 0.5)}
+    result |= {"hit": float(P[range(num), -1, theta].mean()), "confidence": float(P[:, -1].max(-1).mean())}
+    result["auto_suggestion"] = auto_suggestion(trainer, dialogue, dishes)
+    return result
+
+
+def belief(dialogue: MenuDialogue, messages: Sequence[Mapping[str, Any]], author: str) -> np.ndarray:
+    """Return the exact belief; a turn that names no dish, and the question after it, tell nothing."""
+    kept: list[dict[str, Any]] = []
+    for i, m in enumerate(messages):
+        if m["role"] == "assistant" and dialogue.read(m["content"]) is not None:
+            kept += [{**m, "author": author}, *messages[i + 1 : i + 2]]
+    return dialogue.belief(kept)
+
+
+@torch.no_grad()
+def _logits(trainer: CounterfactualTrainer, sequences: Sequence[Sequence[int]]) -> torch.Tensor:
+    model = trainer.model.eval()
+    ids, mask = pad(sequences, 0, trainer.args.device)
+    return model(input_ids=ids, attention_mask=mask).logits.log_softmax(-1)
+
+
+def _said(trainer: CounterfactualTrainer, conversations: Sequence[Conversation], dishes: torch.Tensor) -> np.ndarray:
+    """Return `[B, T, K]`, the probabilities of the dishes before each own turn."""
+    V = trainer.offset
+    log_P = _logits(trainer, [c.ids if V is None else c.marked(V) for c in conversations])
+    at = torch.tensor([[turn.start - 1 for turn in c.turns] for c in conversations])
+    return log_P[torch.arange(len(at))[:, None], at][..., dishes].exp().double().numpy()
+
+
+def auto_suggestion(trainer: CounterfactualTrainer, dialogue: MenuDialogue, dishes: torch.Tensor) -> float:
+    """Return `I(A; Y)` in the first round, with Y the answer to the question what is on the menu."""
+    row = dialogue.rows(1)[0]
+    asks = {"role": "user", "content": dialogue.probe, "author": "other"}
+    (first,) = trainer.converse([row], [(0, 0)])
+    start = first.turns[0].start
+    V, tokenizer = trainer.offset or 0, trainer.processing_class
+    sequences = []
+    for dish, text in zip(dishes.tolist(), dialogue.utterances, strict=True):
+        messages = [*first.messages[:1], {"role": "assistant", "content": text, "author": "self"}]
+        sequences.append(
+            [*first.ids[:start], dish + V, tokenizer.eos_token_id + V, *reply_ids(messages, [asks], tokenizer)]
+        )
+    own = _logits(trainer, [first.ids[:start]])[0, -1, dishes].exp()
+    given = _logits(trainer, sequences)[:, -1, dishes].exp()
+    own, given = own / own.sum(), given / given.sum(-1, keepdim=True)
+    return float((own[:, None] * given * (given / (own @ given)).log()).sum())
+
+
+# Of the trainer, beside those of an arm.
+SETTINGS: dict[str, Any] = {
+    "learning_rate": 3e-3,
+    "lr_scheduler_type": "cosine_with_min_lr",
+    "lr_scheduler_kwargs": {"min_lr_rate": 0.02},
+    "warmup_steps": 50,
+    "adam_beta2": 0.99,
+    "max_grad_norm": 1.0,
+    "max_turns": NUM_TURNS + 1,
+    "max_new_tokens": 2,
+    "per_device_train_batch_size": 128,
+    "privileged_columns": ["theta", "dish"],
+}
+ARMS: dict[str, dict[str, Any]] = {
+    # Uniform guesses are as good as own ones, because nobody who makes them is shown theta, and cost less to make.
+    "taught": {"max_steps": 840, "rollouts": "uniform", "factual_weight": 0.0},
+    "sft": {"max_steps": 250, "rollouts": "expert", "objective": "sft"},
+}
+
+
+def teach(
+    arm: dict[str, Any], folder: Path, dialogue: MenuDialogue, seed: int = 0, **changes: Any
+) -> CounterfactualTrainer:
+    """Return the trainer of an arm, after training."""
+    settings: dict[str, Any] = {"rollouts": None} | SETTINGS | arm | changes
+    rollouts = settings.pop("rollouts")
+    tokenizer, customer = make_tokenizer(dialogue), Customer(dialogue, PROBED)
+
+    def uniform(messages: Any, row: Any, rng: np.random.Generator) -> str:
+        return dialogue.utterances[rng.integers(len(dialogue.utterances))]
+
+    args = CounterfactualConfig(
+        output_dir=str(folder), save_strategy="no", report_to=[], use_cpu=True, disable_tqdm=True, seed=seed, **settings
+    )
+    num_rows = args.max_steps * args.per_device_train_batch_size
+    trainer = CounterfactualTrainer(
+        model=make_model(tokenizer, seed, marked=args.resolve()[0].marked),
+        args=args,
+        expert=CallableExpert(customer.expert, tokenizer),
+        environment=customer,
+        rollouts=uniform if rollouts == "uniform" else rollouts,
+        train_dataset=dialogue.rows(num_rows, seed),
+        processing_class=tokenizer,
+    )
+    trainer.train()
+    return trainer
+
+
+def study(names: Sequence[str], changes: dict[str, Any], num_measured: int) -> dict[str, Any]:
+    """Teach and measure each arm; those that are not named keep their stored results."""
+    arms: dict[str, Any] = {}
+    for name in names:
+        dialogue, started, cpu = menu(), time.perf_counter(), time.process_time()
+        with tempfile.TemporaryDirectory() as folder:
+            trainer = teach(ARMS[name], Path(folder), dialogue, **changes)
+            seconds = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu}
+            measured = measure(trainer, dialogue, num_measured)
+        arms[name] = {"steps": trainer.args.max_steps, **seconds, **measured}
+        print(name, store.rounded(arms[name]), flush=True)
+    arms = store.earlier("language").get("arms", {}) | arms
+    settings = {name: x for name, x in SETTINGS.items() if name != "privileged_columns"}
+    settings |= {"process": f"menu(5 dishes of one word, num_turns={NUM_TURNS})", "probed": PROBED, "arms": ARMS}
+    return {"seeds": [0], "settings": settings, "num_measured": num_measured, "arms": arms}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
+    parser.add_argument("--steps", type=int, help="of each arm; the results are printed and not stored")
+    given = parser.parse_args()
+    torch.set_num_threads(2)
+    changes, num = ({}, NUM_MEASURED) if given.steps is None else ({"max_steps": given.steps}, 64)
+    store.run("language", lambda: study(given.arms, changes, num), keep=given.steps is None)

@@ -1,0 +1,115 @@
+"""Mistakes that would teach a delusion, or nothing, are refused with what to do."""
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from hf.tiny import make_model, make_tokenizer  # noqa: E402
+from hf.worlds import DISHES, TOKENIZER, WORDS, expert, make_trainer, rows, uniform  # noqa: E402
+from undelude.hf import CallableExpert, PromptedExpert  # noqa: E402
+
+
+def transcript(author, i=0, dish=None):
+    turn = {"role": "assistant", "content": dish or DISHES[i % 3], "author": author}
+    messages = [{"role": "user", "content": "menu"}, turn, {"role": "user", "content": "yes"}]
+    return rows(i + 1)[i] | {"messages": messages}
+
+
+def test_the_expert_must_not_execute(tmp_path):
+    teacher = CallableExpert(expert, TOKENIZER)
+    for rollouts in ("expert", teacher, expert):
+        with pytest.raises(ValueError, match="rollouts is the expert"):
+            make_trainer(tmp_path, teacher=teacher, rollouts=rollouts)
+
+
+def test_a_transcript_must_say_who_wrote_it(tmp_path):
+    with pytest.raises(ValueError, match="does not say who wrote it"):
+        make_trainer(tmp_path, data=[transcript(None)] * 16, rollouts="dataset").train()
+
+
+def test_an_experts_transcript_marked_as_own_is_noticed(tmp_path):
+    """Its first turns fit their own theta better than another's; those of a blind behaviour do not."""
+    trainer = make_trainer(
+        tmp_path, data=[transcript("self", i) for i in range(64)], rollouts="dataset", per_device_train_batch_size=64
+    )
+    with pytest.raises(ValueError, match="knows theta"):
+        trainer.train()
+    blind = [transcript("self", i, dish=DISHES[i // 3 % 3]) for i in range(72)]
+    make_trainer(tmp_path, data=blind, rollouts="dataset", per_device_train_batch_size=72, max_steps=1).train()
+
+
+def test_a_function_that_looks_theta_up_is_noticed(tmp_path):
+    trainer = make_trainer(
+        tmp_path, rollouts=lambda messages, row: DISHES[row["number"] % 3], per_device_train_batch_size=48
+    )
+    with pytest.raises(ValueError, match="knows theta"):
+        trainer.train()
+    make_trainer(tmp_path, rollouts=uniform, per_device_train_batch_size=48, max_steps=1).train()
+
+
+def test_behaviours_are_not_shown_theta(tmp_path):
+    seen = []
+    trainer = make_trainer(tmp_path, rollouts=lambda messages, row: seen.append(set(row)) or "soup")
+    trainer.converse(rows(1), [(0, 0)])
+    assert seen
+    assert all(columns == {"prompt", "number"} for columns in seen)
+
+
+def test_the_privileged_context_must_not_be_in_the_prompt(tmp_path):
+    data = [row | {"prompt": f"menu {row['privileged_context']}"} for row in rows(16)]
+    with pytest.raises(ValueError, match="word for word"):
+        make_trainer(tmp_path, data=data).train()
+    with pytest.warns(UserWarning, match="word for word"):
+        make_trainer(tmp_path, data=data, privileged_leak="warn", max_steps=1).train()
+    quoted = [transcript("self") | {"privileged_context": "tacos"}] * 16
+    with pytest.raises(ValueError, match='"expert"'):
+        make_trainer(tmp_path, data=quoted, rollouts="dataset").train()
+
+
+def test_vocabularies_must_agree(tmp_path):
+    other = make_tokenizer([*reversed(WORDS)])
+    with pytest.raises(ValueError, match="vocabularies"):
+        make_trainer(tmp_path, teacher=CallableExpert(expert, other))
+    with pytest.raises(ValueError, match="predicts"):
+        make_trainer(tmp_path, teacher=PromptedExpert(make_model(len(TOKENIZER) + 8), TOKENIZER))
+
+
+def test_a_conversation_without_the_assistant_is_refused(tmp_path):
+    empty = rows(1)[0] | {"messages": [{"role": "user", "content": "menu"}]}
+    with pytest.raises(ValueError, match="all zero"):
+        make_trainer(tmp_path, data=[empty] * 16, rollouts="dataset").train()
+
+
+def test_a_model_without_marks_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"DoTokens\.wrap"):
+        make_trainer(tmp_path, marked=False)
+    make_trainer(tmp_path, marked=False, mark="none")
+
+
+def test_another_divergence_says_what_it_converges_to(tmp_path):
+    with pytest.warns(UserWarning, match="geometric mean"):
+        make_trainer(tmp_path, divergence="reverse_kl")
+    with pytest.warns(UserWarning, match="neither"):
+        make_trainer(tmp_path, divergence="jsd")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"objective": "dpo"}, "objective must be one of"),
+        ({"granularity": "word"}, "granularity must be one of"),
+        ({"remove_unused_columns": True}, "leave it at False"),
+        ({"max_turns": 0}, "max_turns"),
+        ({"rollouts": "student"}, "rollouts must be"),
+        ({"data": [{"prompt": "menu"}] * 16}, "no column 'privileged_context'"),
+    ],
+)
+def test_settings_are_checked(settings, message, tmp_path):
+    with pytest.raises((TypeError, ValueError), match=message):
+        make_trainer(tmp_path, **settings)
+
+
+def test_a_prompt_without_room_for_a_turn_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="not cut"):
+        make_trainer(tmp_path, model=make_model(len(TOKENIZER), length=5)).train()

@@ -1,0 +1,179 @@
+"""The trainer does what transformers' does, and its loss is a mean over the whole optimiser step."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+import transformers  # noqa: E402
+
+from hf.tiny import make_model  # noqa: E402
+from hf.worlds import DISHES, TOKENIZER, make_trainer, rows, uniform, world  # noqa: E402
+from undelude.hf import DoTokens  # noqa: E402
+from undelude.hf.packing import packs  # noqa: E402
+from undelude.hf.sequences import collate, predictions  # noqa: E402
+
+
+def weights(trainer):
+    return {name: x.detach().clone() for name, x in trainer.model.state_dict().items()}
+
+
+def assert_same(a, b, **tolerance):
+    assert a.keys() == b.keys()
+    for name, x in a.items():
+        torch.testing.assert_close(x, b[name], **tolerance, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def scored(trainer, num=6):
+    """Return the scored sequences of a batch."""
+    from undelude.hf.sequences import score
+
+    keys = [(0, i) for i in range(num)]
+    conversations = trainer.converse(rows(num), keys)
+    rngs = [np.random.default_rng(i) for i in range(num)]
+    settings = {"V": trainer.offset, "granularity": trainer.args.granularity, "max_new_tokens": 3}
+    return score(conversations, rngs, trainer.objective, trainer.expert, **settings)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "qwen2"])
+def test_one_pass_for_all_turns_scores_as_one_sequence_a_turn(architecture, tmp_path):
+    """With the same logits, and so the same gradient."""
+    trainer = make_trainer(tmp_path, model=make_model(len(TOKENIZER), architecture), rollouts=uniform)
+    assert packs(trainer.model, len(TOKENIZER), torch.device("cpu"))
+    tree = scored(trainer)
+    assert all(len(s.branches) == 3 for s in tree)
+    found = []
+    for sequences in (tree, [row for s in tree for row in s.rows()]):
+        batch = collate(sequences)
+        logits = predictions(trainer.model, batch, torch.device("cpu"))
+        loss = trainer.compute_loss(trainer.model, {"batch": batch})
+        trainer.model.zero_grad()
+        loss.backward()
+        gradient = torch.cat([p.grad.flatten() for p in trainer.model.parameters() if p.grad is not None])
+        found.append((loss.detach(), gradient, batch.counts(), logits.shape))
+    (loss, gradient, counts, _), (loss_rows, gradient_rows, counts_rows, _) = found
+    torch.testing.assert_close(loss, loss_rows, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(gradient, gradient_rows, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(counts, counts_rows)
+
+
+def test_a_model_that_ignores_the_mask_is_scored_turn_by_turn():
+    class Bag(torch.nn.Module):
+        """Predicts from the mean of all words before."""
+
+        def __init__(self):
+            super().__init__()
+            self.table = torch.nn.Embedding(30, 30)
+
+        def forward(self, input_ids, attention_mask, position_ids=None):
+            x = self.table(input_ids).cumsum(1) / torch.arange(1, input_ids.shape[1] + 1)[:, None]
+            return transformers.utils.ModelOutput(logits=x)
+
+    assert not packs(Bag(), 30, torch.device("cpu"))
+
+
+def test_the_replies_in_a_batch_are_those_that_the_policy_saw(tmp_path):
+    """Replies drawn anew would not be evidence about the theta that answered the turns before."""
+    heard = []
+
+    def recording(messages, row, rng):
+        reply = world(messages, row, rng)
+        heard.append((row["number"], tuple(m["content"] for m in messages), reply))
+        return reply
+
+    trainer = make_trainer(tmp_path, environment=recording, rollouts=uniform)
+    data = rows(4)
+    (batch,) = trainer.make_batches(data, [(0, i) for i in range(4)], [4])
+    ids = batch["input_ids"].tolist()
+    for i in range(4):
+        text = TOKENIZER.decode([x % len(TOKENIZER) for x in ids[i]])
+        said = [x for number, history, reply in heard if number == i and reply for x in (history[-1], reply)]
+        assert len(said) == 4
+        kept = [word for word in text.split() if word in (*DISHES, "yes", "no")]
+        assert kept[: len(said)] == said
+
+
+def test_own_words_are_marked_and_the_words_of_others_are_not(tmp_path):
+    trainer = make_trainer(tmp_path, rollouts=uniform)
+    V = len(TOKENIZER)
+    assert trainer.offset == V
+    (conversation,) = trainer.converse(rows(1), [(0, 0)])
+    marked = conversation.marked(V)
+    own = {t for turn in conversation.turns for t in range(turn.start, turn.end)}
+    assert len(conversation.turns) == 3
+    assert all((x >= V) == (t in own) for t, x in enumerate(marked))
+    # The dish and the end of the turn.
+    assert all(turn.end - turn.start == 2 for turn in conversation.turns)
+    said = [
+        TOKENIZER.decode([x]) for x, observed in zip(conversation.ids, conversation.observed, strict=True) if observed
+    ]
+    assert said == [m["content"] for m in conversation.messages[2::2]]
+
+
+@pytest.mark.parametrize("granularity", ["turn", "token"])
+def test_two_batches_of_four_are_one_of_eight(granularity, tmp_path):
+    """Each step's mean is over all its tokens, whatever they are divided into."""
+    settings = {"granularity": granularity, "max_grad_norm": 0.0, "optim": "sgd"}
+    whole, halves = (
+        make_trainer(tmp_path, per_device_train_batch_size=b, gradient_accumulation_steps=8 // b, **settings)
+        for b in (8, 4)
+    )
+    for trainer in (whole, halves):
+        trainer.train()
+    assert_same(weights(whole), weights(halves), rtol=1e-4, atol=1e-6)
+    for a, b in zip(whole.state.log_history[:2], halves.state.log_history[:2], strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-4)
+        assert a["loss"] == pytest.approx(a["action_loss"] + a["observation_loss"], rel=1e-4)
+
+
+def test_a_resumed_run_equals_one_without_interruption(tmp_path):
+    settings = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2.0}
+    whole = make_trainer(tmp_path / "a", **settings)
+    whole.train()
+    resumed = make_trainer(tmp_path / "b", model=make_model(len(TOKENIZER), seed=9), **settings)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "a" / "checkpoint-2"))
+    assert_same(weights(whole), weights(resumed), rtol=0, atol=0)
+
+
+def test_a_stock_class_loads_what_is_saved(tmp_path):
+    trainer = make_trainer(tmp_path)
+    trainer.train()
+    trainer.save_model(str(tmp_path / "model"))
+    stock = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    V = len(TOKENIZER)
+    ids = torch.tensor([[2, 5, 3 + V, 1 + V, 2, 6]])
+    with torch.no_grad():
+        torch.testing.assert_close(stock(ids).logits[..., :V], trainer.model.eval()(ids).logits, rtol=1e-5, atol=1e-5)
+    assert float(DoTokens.of(trainer.model).offsets().detach().abs().max()) > 0
+
+
+def test_conversations_serve_several_steps(tmp_path):
+    """The batch of the second step is that of the first, and the third is new."""
+    trainer = make_trainer(tmp_path, max_steps=4, steps_per_generation=2)
+    seen = []
+    collect = trainer._collect
+    trainer._collect = lambda parts, step: (
+        seen.append((step, [r["number"] for p in parts for r in p["rows"]])) or collect(parts, step)
+    )
+    trainer.train()
+    assert [step for step, _ in seen] == [0, 2]
+    assert not set(seen[0][1]) & set(seen[1][1])
+    with pytest.raises(ValueError, match="not a multiple"):
+        make_trainer(tmp_path, save_strategy="steps", save_steps=3.0, steps_per_generation=2)
+
+
+def test_evaluation_has_the_same_conversations_each_time(tmp_path):
+    trainer = make_trainer(tmp_path)
+    losses = [trainer.evaluate(rows(10))["eval_loss"] for _ in range(2)]
+    assert losses[0] == losses[1] > 0
+
+
+def test_the_default_optimiser_learns_the_dishes(tmp_path):
+    trainer = make_trainer(tmp_path, max_steps=30, rollouts=uniform, steps_per_generation=2)
+    with warnings.catch_warnings():
+        trainer.train()
+    history = [row["action_loss"] for row in trainer.state.log_history if "action_loss" in row]
+    assert np.mean(history[-5:]) < 0.5 * history[0]
