@@ -7,13 +7,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from undelude.hf.client import ServerError
+    from undelude.hf.delusion_report import DelusionReport
+    from undelude.hf.measure import measure_delusion
     from undelude.hf.menu_dialogue import MenuDialogue
 
 _NAMES: dict[str, str] = {
+    "DelusionReport": "delusion_report",
     "MenuDialogue": "menu_dialogue",
+    "ServerError": "client",
+    "measure_delusion": "measure",
 }
 
-__all__ = ["MenuDialogue"]
+__all__ = ["DelusionReport", "MenuDialogue", "ServerError", "measure_delusion"]
 
 
 def __getattr__(name: str) -> Any:

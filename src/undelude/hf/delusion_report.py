@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from undelude._certificate.attributes import Measured, StandardError
-from undelude._certificate.numbers import short, with_error
+from undelude._certificate.numbers import short
 from undelude._certificate.quantity import Quantity
 from undelude._certificate.verdict import WIDTH
 from undelude._files import write_atomically
@@ -232,8 +232,11 @@ class DelusionReport:
 
 
 def amount(x: Quantity) -> str:
-    """Return a number with its standard error in words."""
-    return with_error(x.value, x.standard_error)
+    """Return a number and its standard error, with three decimals."""
+    if x.value is None or math.isinf(x.value):
+        return short(x.value)
+    text = f"{x.value:.3f}" + (f" ±\N{NO-BREAK SPACE}{x.standard_error:.3f}" if (x.standard_error or 0.0) >= 5e-4 else "")
+    return text.replace("-0.000", "0.000").replace("-", "\N{MINUS SIGN}")
 
 
 def plain(x: float | None) -> float | str | None:
@@ -255,8 +258,10 @@ def summarise(
     """
     num_rounds = max(map(len, measured), default=0)
     return {
-        name: tuple(_mean([x[t].get(name, math.nan) for x in measured if len(x) > t], why_none.get(name))
-                    for t in range(num_rounds))
+        name: tuple(
+            _mean([x[t].get(name, math.nan) for x in measured if len(x) > t], why_none.get(name))
+            for t in range(num_rounds)
+        )
         for name in QUANTITIES
     }
 

@@ -117,7 +117,7 @@ def calibration_gap(answers: Answers, truth: int) -> float:
 
 def _kl(p: Float[np.ndarray, "*n K"], q: Float[np.ndarray, "*n K"]) -> Float[np.ndarray, "*n"]:
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(p > 0, p * (np.log(p) - np.log(q)), 0.0).sum(-1)
+        return np.asarray(np.where(p > 0, p * (np.log(p) - np.log(q)), 0.0).sum(-1))
 
 
 def _entropy(p: Float[np.ndarray, " K"]) -> float:

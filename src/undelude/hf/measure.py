@@ -201,6 +201,7 @@ def converse(
 
 def _why_none(conversations: Sequence[ProbedConversation], *, sampled: bool) -> dict[str, str]:
     """Return the reason for each quantity that cannot be measured in any of the conversations."""
+
     def none(name: str) -> bool:
         return not any(getattr(x, name) for x in conversations)
 

@@ -83,7 +83,7 @@ class ProbedConversation:
         for i, message in enumerate(row["messages"]):
             if message.get("role") == "assistant" and message.get("author") is None:
                 raise ValueError(
-                    f"{where}: message {i} is the assistant's and has no author. Give it the author \"self\" if the "
+                    f'{where}: message {i} is the assistant\'s and has no author. Give it the author "self" if the '
                     'model itself wrote it, and "expert" or "other" if somebody else did.'
                 )
         truth = row.get("truth")
@@ -124,7 +124,9 @@ class ProbedConversation:
         return [i for i, x in enumerate(self.messages) if x["role"] == "assistant" and x.get("author") == "self"]
 
 
-def hold(c: ProbedConversation, reads_authors: bool, measured: list[Numbers]) -> Generator[list[Request], list[Answers]]:
+def hold(
+    c: ProbedConversation, reads_authors: bool, measured: list[Numbers]
+) -> Generator[list[Request], list[Answers]]:
     """Hold a conversation and measure each of its rounds.
 
     Args:
@@ -193,9 +195,7 @@ def _measure_round(
     }
     if c.evidence:
         equal = Answers(np.full(len(c.evidence), 1 / len(c.evidence)))
-        numbers["informativeness"] = mutual_information(
-            equal, [answers["evidence", i] for i in range(len(c.evidence))]
-        )
+        numbers["informativeness"] = mutual_information(equal, [answers["evidence", i] for i in range(len(c.evidence))])
     for name in ("no_answer", "denial"):
         if name in answers:
             assert c.candidates is not None
