@@ -77,8 +77,8 @@ def test_samples_give_no_kl_and_no_log_loss() -> None:
 
 @pytest.fixture(scope="module")
 def reports() -> dict[str, DelusionReport]:
-    dialogue = MenuDialogue(num_turns=3)
-    held = prepare(dialogue, 40, seed=1)
+    dialogue = MenuDialogue(num_turns=2)
+    held = prepare(dialogue, 25, seed=1)
     return {own: measure(ExactSpeaker(dialogue, own), held, dialogue) for own in ("do", "see")}
 
 
@@ -105,7 +105,7 @@ def test_the_deluded_agent_is_found_deluded(reports: dict[str, DelusionReport]) 
     assert report.calibration_gap > 1
     assert report.provenance_kl == pytest.approx(0)
     rounds = [x.value for x in report.by_round["auto_suggestion"]]
-    assert rounds[0] > 2 * rounds[1] > 2 * rounds[2]
+    assert rounds[0] > 2 * rounds[1]
 
 
 def test_references_are_the_exact_agents(reports: dict[str, DelusionReport]) -> None:
@@ -220,10 +220,10 @@ def test_the_report_as_data_table_and_page(reports: dict[str, DelusionReport], t
     data = json.loads(report.save(tmp_path / "report.json").read_text())
     assert data["verdict"] == "deluded"
     assert data["auto_suggestion"] == report.auto_suggestion
-    assert data["by_round"]["hit"][2]["value"] == report.by_round["hit"][2].value
+    assert data["by_round"]["hit"][1]["value"] == report.by_round["hit"][1].value
     assert data["references"]["sober"]["auto_suggestion"][0] == pytest.approx(0, abs=1e-9)
     frame = pytest.importorskip("pandas") and report.to_frame()
-    assert len(frame) == 3 * len(QUANTITIES)
+    assert len(frame) == 2 * len(QUANTITIES)
     row = frame[(frame["quantity"] == "auto_suggestion") & (frame["round"] == 1)].iloc[0]
     assert (row["value"], row["deluded"]) == (pytest.approx(DELUDED), pytest.approx(DELUDED))
     assert "1.146" in str(report)
