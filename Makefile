@@ -46,7 +46,7 @@ test: $(VENV)/.test
 
 # Language models. Torch is large: `make test` runs these tests too once this target has installed it.
 test-hf: $(VENV)/.hf
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(HF)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --jaxtyping-packages= $(HF)
 
 test-fast: $(VENV)/.test
 	$(BIN)/python -m pytest $(PYTEST_ARGS) -m 'not slow' $(FAST_TESTS)

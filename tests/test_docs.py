@@ -13,66 +13,29 @@ import operator
 import re
 import runpy
 import shlex
-from pathlib import Path
 
 import pytest
 import tyro
 from PIL import Image
 
 import undelude as ud
+from pages import BLOCK, DOCS, HF_PAGES, NUMBER, ROOT, check_code, check_entry, name_of, reference, with_numbers
 from undelude._cli.app import Command
 from undelude._paper.blocks import remark_13
 from undelude._paper.results import load
 
-ROOT = Path(__file__).parent.parent
-DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
-BLOCK = re.compile(
-    r"(?:<!-- (?P<note>.*?) -->\n)?```python\n(?P<code>.*?)```\n(?:\n```text\n(?P<output>.*?)```)?", re.DOTALL
-)
 COMMAND = re.compile(r"^\$ undelude (.*)$", re.MULTILINE)
-NUMBER = re.compile(r"-?\d+\.\d+")
-# Relative. Samples are the same on every machine; numbers computed from them may differ in the last digit shown.
-TOLERANCE = 0.02
-
-
-def name_of(page):
-    return str(page.relative_to(ROOT))
 
 
 def pages_with(pattern):
     return [pytest.param(page, id=name_of(page)) for page in PAGES if pattern.search(page.read_text())]
 
 
-@pytest.mark.parametrize("page", pages_with(BLOCK))
+@pytest.mark.parametrize("page", [x for x in pages_with(BLOCK) if x.values[0] not in HF_PAGES])
 def test_code_prints_its_output(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    session = {}
-    for block in BLOCK.finditer(page.read_text()):
-        note, code, output = block["note"] or "", block["code"], block["output"]
-        if note.startswith("from "):
-            passage = re.sub(r"\A(import .*\n)+\n", "", code)
-            assert passage in (ROOT / note.removeprefix("from ")).read_text(), f"{name_of(page)} and {note} differ"
-        smaller = note.removeprefix("tested with ") if note.startswith("tested with ") else None
-        exec(compile(shrink(code, smaller) if smaller else code, name_of(page), "exec"), session)
-        printed = capsys.readouterr().out
-        if output is not None and not smaller:
-            (words, numbers), (shown_words, shown) = with_numbers(printed, NUMBER), with_numbers(output, NUMBER)
-            assert words == shown_words
-            assert numbers == pytest.approx(shown, rel=TOLERANCE, abs=1e-4)
-
-
-def with_numbers(text, pattern):
-    """Split a text into the text without its numbers, and the numbers."""
-    return pattern.sub("#", text), [float(x) for x in pattern.findall(text)]
-
-
-def shrink(code, settings):
-    for setting in settings.split(", "):
-        name = setting.split("=")[0]
-        code, count = re.subn(rf"\b{name}=\d+", setting, code)
-        assert count, f"the block has no {name}= to be tested with {setting}"
-    return code
+    check_code(page, capsys)
 
 
 @pytest.mark.parametrize("page", pages_with(COMMAND))
@@ -81,30 +44,19 @@ def test_commands_parse(page):
         tyro.cli(Command, args=shlex.split(command, comments=True))
 
 
-REFERENCE = "\n".join(path.read_text() for path in sorted((DOCS / "api").glob("*.md")))
-ENTRIES = dict(re.findall(r"^<!-- undelude\.([\w.]+) -->\n(.*?)^<!-- end of", REFERENCE, re.DOTALL | re.MULTILINE))
+ENTRIES = reference()
 
 
 def test_public_names_are_documented():
     tasks = {f"tasks.{name}" for name in ud.tasks.__all__}
-    assert {*ENTRIES} == {*ud.__all__} - {"tasks"} | tasks
+    language = {f"hf.{name}" for name in ud.hf.__all__}
+    assert {*ENTRIES} == {*ud.__all__} - {"tasks"} | tasks | language
 
 
-@pytest.mark.parametrize("name", [name for name in ENTRIES if not name.startswith("Abstract")])
+@pytest.mark.parametrize("name", [name for name in ENTRIES if not name.startswith(("Abstract", "hf."))])
 def test_reference_has_the_signature_and_the_docstring(name):
-    """Python's own view of the object agrees: the arguments, which of them have a default, and the first line."""
-    thing = operator.attrgetter(name)(ud)
-    code = re.search(r"```py\nud\.[\w.]+(.*?)\n```", ENTRIES[name], re.DOTALL)[1]
-    shown = ast.parse(f"def f{code}: ...").body[0].args
-    real = inspect.signature(thing).parameters.values()
-    names = [x.arg for x in (*shown.posonlyargs, *shown.args, shown.vararg, *shown.kwonlyargs, shown.kwarg) if x]
-    assert names == [x.name for x in real]
-    defaults = [x.name for x in real if x.default is not x.empty]
-    positional = [x.arg for x in (*shown.posonlyargs, *shown.args)]
-    with_default = positional[len(positional) - len(shown.defaults) :]
-    assert with_default + [x.arg for x, y in zip(shown.kwonlyargs, shown.kw_defaults, strict=True) if y] == defaults
-    plain = re.sub(r"\[(`[^`]*`)\]\([^)]*\)", r"\1", ENTRIES[name])
-    assert inspect.getdoc(thing).splitlines()[0] in plain
+    """Python's own view of the object agrees."""
+    check_entry(ENTRIES[name], operator.attrgetter(name)(ud))
 
 
 @pytest.mark.parametrize("name", ud.__all__)

@@ -7,19 +7,32 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from undelude.hf.client import ServerError
-    from undelude.hf.delusion_report import DelusionReport
-    from undelude.hf.measure import measure_delusion
-    from undelude.hf.menu_dialogue import MenuDialogue
+    from undelude.hf.chat import EncodedChat as EncodedChat
+    from undelude.hf.chat import encode_chat as encode_chat
+    from undelude.hf.chat import reply_ids as reply_ids
+    from undelude.hf.client import ServerError as ServerError
+    from undelude.hf.delusion_report import DelusionReport as DelusionReport
+    from undelude.hf.do_tokens import DoTokens as DoTokens
+    from undelude.hf.generation import DoLogitsProcessor as DoLogitsProcessor
+    from undelude.hf.generation import generate_turn as generate_turn
+    from undelude.hf.measure import measure_delusion as measure_delusion
+    from undelude.hf.menu_dialogue import MenuDialogue as MenuDialogue
 
-_NAMES: dict[str, str] = {
+# The module of each name.
+_NAMES = {
     "DelusionReport": "delusion_report",
+    "DoLogitsProcessor": "generation",
+    "DoTokens": "do_tokens",
+    "EncodedChat": "chat",
     "MenuDialogue": "menu_dialogue",
     "ServerError": "client",
+    "encode_chat": "chat",
+    "generate_turn": "generation",
     "measure_delusion": "measure",
+    "reply_ids": "chat",
 }
 
-__all__ = ["DelusionReport", "MenuDialogue", "ServerError", "measure_delusion"]
+__all__ = sorted(_NAMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -34,7 +34,7 @@ class Answers:
     @classmethod
     def from_samples(cls, indices: Sequence[int | None], num_answers: int) -> "Answers":
         """Return the frequencies of sampled answers; None stands for a text that gives none of them."""
-        counts = np.bincount([i for i in indices if i is not None], minlength=num_answers).astype(float)
+        counts = np.bincount(np.array([i for i in indices if i is not None], int), minlength=num_answers).astype(float)
         n = int(counts.sum())
         probs = counts / n if n else np.full(num_answers, np.nan)
         return cls(probs, n / len(indices) if indices else 0.0, n)

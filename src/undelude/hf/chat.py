@@ -1,0 +1,213 @@
+"""Chats as ids, with who wrote each: the model itself, or others."""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from jaxtyping import Bool, Int
+
+# With "role" and "content"; "author" is "self", or else anybody who may know theta, such as "expert" or "other".
+Message: TypeAlias = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodedChat:
+    """A chat as ids.
+
+    Attributes:
+        input_ids: `[T]`, own words as do(x) = x + V if they are marked.
+        own: `[T]`, what the model itself wrote: its turns with their end, tool calls among them.
+        observed: `[T]`, what others wrote: the contents of their messages, tool output among them; a turn in the
+            assistant's place that another author wrote, with its end.
+        message: `[T]`, the number of the message to which a token belongs; `len(messages)` for the generation prompt.
+    """
+
+    input_ids: Int[torch.Tensor, " T"]
+    own: Bool[torch.Tensor, " T"]
+    observed: Bool[torch.Tensor, " T"]
+    message: Int[torch.Tensor, " T"]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Span:
+    """Characters of the rendered chat: of a message, and within it of its content."""
+
+    start: int
+    end: int
+    content: tuple[int, int]
+
+
+def encode_chat(
+    messages: Sequence[Message],
+    tokenizer: Any,
+    *,
+    vocab_size: int | None = None,
+    mark: bool = True,
+    add_generation_prompt: bool = False,
+    **template: Any,
+) -> EncodedChat:
+    """Return the ids of a chat, and who wrote them.
+
+    A message of the assistant is the model's own, unless its `"author"` is another: an expert's turn, a person's
+    correction or another model's answer in the assistant's place is not. All other messages are of others.
+    Tokens of the template, such as the names of roles, are neither.
+
+    The place of each message is found by rendering the chat message by message; it works with any template, with
+    `{% generation %}` markers or without, that does not rewrite earlier messages.
+
+    Args:
+        messages: with `"role"`, `"content"`, and `"author"` if need be; the template gets further keys, such as
+            `"tool_calls"`.
+        tokenizer: a fast tokenizer with a chat template.
+        vocab_size: V, the words of the model, which may have more than the tokenizer: `DoTokens.of(model).vocab_size`.
+        mark: whether own words are marked, as do(x) = x + V.
+        add_generation_prompt: whether the beginning of the assistant's next turn is added.
+        template: further arguments of the chat template, such as `tools`.
+
+    Raises:
+        ValueError: the tokenizer has no template, or is not a fast one; the template rewrites earlier messages, or
+            leaves no token of the assistant; the tokenizer has words that the model has not; `vocab_size` is missing.
+
+    >>> from undelude.hf import encode_chat                             # doctest: +SKIP
+    >>> encode_chat([{"role": "user", "content": "Hello"}], tokenizer)   # doctest: +SKIP
+    """
+    if mark and vocab_size is None:
+        raise ValueError(
+            "encode_chat: own words are marked as x + V: give vocab_size=DoTokens.of(model).vocab_size, or mark=False."
+        )
+    text, spans = _render(messages, tokenizer, add_generation_prompt, template)
+    ids, offsets = _tokenize(text, tokenizer)
+    own, observed, message = (torch.zeros(len(ids), dtype=kind) for kind in (torch.bool, torch.bool, torch.long))
+    starts = [span.start for span in spans]
+    for t, (begin, end) in enumerate(offsets):
+        i = max(sum(start <= begin for start in starts) - 1, 0) if spans else 0
+        if add_generation_prompt and spans and begin >= spans[-1].end:
+            i = len(spans)
+        message[t] = i
+        if i < len(spans) and end > begin and spans[i].content[0] <= begin < spans[i].content[1]:
+            (own if is_own(messages[i]) else observed)[t] = True
+    for i, m in enumerate(messages):
+        if m["role"] == "assistant" and not (own | observed)[message == i].any():
+            raise ValueError(
+                f"encode_chat: no token of the assistant's message {i} is left: {m.get('content')!r:.60}. The chat "
+                "template drops it, or renders it as nothing."
+            )
+    input_ids = torch.tensor(ids, dtype=torch.long)
+    if vocab_size is not None and len(ids) and max(ids) >= vocab_size:
+        raise ValueError(
+            f"encode_chat: the tokenizer's word {tokenizer.convert_ids_to_tokens(max(ids))!r} has the id {max(ids)}, "
+            f"and the model has {vocab_size} words. Before DoTokens.wrap, call "
+            "model.resize_token_embeddings(len(tokenizer))."
+        )
+    if mark:
+        input_ids = torch.where(own, input_ids + vocab_size, input_ids)
+    return EncodedChat(input_ids, own, observed, message)
+
+
+def reply_ids(messages: Sequence[Message], replies: Sequence[Message], tokenizer: Any, **template: Any) -> list[int]:
+    """Return the ids that follow the end of the assistant's last turn: replies, and the beginning of its next turn.
+
+    A history of ids grows by these and by what the model writes; it is never made again from text, which has no marks
+    and may be split into other words.
+
+    Args:
+        messages: so far; the last is the assistant's.
+        replies: by others.
+        tokenizer: of the model.
+        template: further arguments of the chat template.
+
+    Raises:
+        ValueError: the last message is not the assistant's; the template rewrites earlier messages, or does not end a
+            turn with the tokenizer's `eos_token`.
+    """
+    if not messages or messages[-1]["role"] != "assistant":
+        raise ValueError("reply_ids: the last message must be the assistant's, whose turn the replies follow.")
+    text, spans = _render([*messages, *replies], tokenizer, True, template)
+    end = spans[len(messages) - 1].content[1]
+    eos = tokenizer.eos_token
+    if eos is None or not text[:end].endswith(eos):
+        raise ValueError(
+            f"reply_ids: the chat template does not end the assistant's turn with the tokenizer's eos_token {eos!r}, "
+            "so that a model could not say that its turn is over. Set tokenizer.eos_token to the word that ends a turn."
+        )
+    # With the end before it, so that the first word is split as it is within a chat.
+    ids, _ = _tokenize(eos + text[end:], tokenizer)
+    assert ids[0] == tokenizer.eos_token_id
+    return ids[1:]
+
+
+def is_own(message: Message) -> bool:
+    """Return whether the model itself wrote a message."""
+    return message["role"] == "assistant" and message.get("author") in (None, "self")
+
+
+def _render(
+    messages: Sequence[Message], tokenizer: Any, add_generation_prompt: bool, template: Mapping[str, Any]
+) -> tuple[str, list[_Span]]:
+    """Return the text of a chat, and where its messages are."""
+    if getattr(tokenizer, "chat_template", None) is None:
+        raise ValueError("The tokenizer has no chat template. Set tokenizer.chat_template, or load one that has it.")
+    plain = [{name: x for name, x in m.items() if name != "author"} for m in messages]
+
+    def render(n: int, prompt: bool = False) -> str:
+        return tokenizer.apply_chat_template(plain[:n], tokenize=False, add_generation_prompt=prompt, **template)
+
+    text = render(len(plain), add_generation_prompt)
+    ends = list(itertools.accumulate(range(1, len(plain) + 1), lambda _, n: _end_of(render, n, text, plain), initial=0))
+    spans = []
+    for i, (start, end) in enumerate(itertools.pairwise(ends)):
+        if plain[i]["role"] == "assistant":
+            spans.append(_Span(start, end, _turn(text, render(i, True), start, end, tokenizer.eos_token)))
+        else:
+            spans.append(_Span(start, end, _content(text, start, end, plain[i].get("content"))))
+    return text, spans
+
+
+def _end_of(render: Any, n: int, text: str, messages: Sequence[Message]) -> int:
+    """Return where the first n messages end in the text of all."""
+    try:
+        begin = render(n)
+    except Exception as error:
+        if n < len(messages) and all(m["role"] == "system" for m in messages[:n]):
+            return 0  # Some templates refuse instructions alone, and write them with the first message.
+        raise ValueError(f"The chat template refuses the first {n} messages of the chat: {error}") from error
+    if not text.startswith(begin):
+        raise ValueError(
+            f"The chat template rewrites earlier messages: the first {n} read otherwise once others follow. A history "
+            "of marked words must only grow. Some templates drop the thoughts of earlier turns; choose a template, or "
+            "its arguments, that keep them."
+        )
+    return len(begin)
+
+
+def _turn(text: str, prompt: str, start: int, end: int, eos: str | None) -> tuple[int, int]:
+    """Return where the model's words of a turn are: after the generation prompt, up to the end token and with it."""
+    if not text.startswith(prompt):
+        raise ValueError(
+            "The chat template's generation prompt is not how it begins a turn: a model would be "
+            "asked with other words than it was taught with. Choose a template, or its arguments, in which they agree."
+        )
+    begin = max(start, len(prompt))
+    at = text.find(eos, begin, end) if eos else -1
+    return begin, end if at < 0 else at + len(eos or "")
+
+
+def _content(text: str, start: int, end: int, content: Any) -> tuple[int, int]:
+    """Return where the content of a message is; all of the message if the template renders it in its own way."""
+    if isinstance(content, str) and content.strip():
+        at = text.find(content.strip(), start, end)
+        if at >= 0:
+            return at, at + len(content.strip())
+    return (start, start) if content in (None, "") else (start, end)
+
+
+def _tokenize(text: str, tokenizer: Any) -> tuple[list[int], list[tuple[int, int]]]:
+    if not getattr(tokenizer, "is_fast", False):
+        raise ValueError(
+            f"{type(tokenizer).__name__} is not a fast tokenizer, and does not say where in a text its tokens are. "
+            "Load it with AutoTokenizer.from_pretrained(..., use_fast=True)."
+        )
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    return encoded["input_ids"], encoded["offset_mapping"]

@@ -1,0 +1,338 @@
+"""Own words as symbols of their own: do(x) = x + V (Remark 14)."""
+
+import copy
+import functools
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from jaxtyping import Bool, Float, Int
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+Kind = Literal["shared", "low_rank", "full"]
+Granularity = Literal["turn", "token"]
+# In a saved folder, beside the files of Transformers: the offset, bit for bit, to go on training.
+OFFSET_FILE = "do_offset.safetensors"
+# In the configuration of an exported model.
+CONFIG_KEY = "do_tokens"
+# The name of the offset in the input embedding; PEFT trains and saves it if it is one of `modules_to_save`.
+OFFSET = "do_offset"
+
+
+class DoOffset(nn.Module):
+    """The embedding of do(x) minus that of x; zero at first.
+
+    Args:
+        V: words.
+        d: entries of an embedding.
+        kind: `"shared"`, one vector for all words; `"low_rank"`, the product of factors `[V, rank]` and `[rank, d]`;
+            `"full"`, a vector for each word.
+        rank: of `"low_rank"`.
+        like: a tensor of the data type and device of the embedding.
+    """
+
+    def __init__(self, V: int, d: int, kind: Kind, rank: int, like: torch.Tensor):
+        super().__init__()
+        self.kind: Kind = kind
+        options: dict[str, Any] = {"dtype": like.dtype, "device": like.device}
+        if kind == "low_rank":
+            # The first column is 1, so that one vector for all words is among the products.
+            left = torch.randn(V, rank, generator=torch.Generator().manual_seed(0)) / rank**0.5
+            left[:, 0] = 1
+            self.left = nn.Parameter(left.to(**options))
+        shape = {"shared": (d,), "low_rank": (rank, d), "full": (V, d)}[kind]
+        self.rows = nn.Parameter(torch.zeros(shape, **options))
+
+    def forward(self, x: Int[torch.Tensor, "*n"]) -> Float[torch.Tensor, "*n d"] | Float[torch.Tensor, " d"]:
+        """Return the offset of each word, or the vector that all words share."""
+        if self.kind == "shared":
+            return self.rows
+        return self.rows[x] if self.kind == "full" else self.left[x] @ self.rows
+
+
+class _MarkedWords(nn.Embedding):
+    """The base of the classes that `_marked` makes: an embedding with the words x and do(x) = x + V."""
+
+    def forward(self, input: Int[torch.Tensor, "*n"]) -> Float[torch.Tensor, "*n d"]:
+        """Return the embedding of each word."""
+        own = input >= self.num_embeddings
+        x = torch.where(own, input - self.num_embeddings, input)
+        offset = getattr(self, OFFSET)(x) * getattr(self, "embed_scale", 1)
+        embedded = super().forward(x)
+        return embedded + torch.where(own[..., None], offset, 0).to(embedded.dtype)
+
+
+@functools.cache
+def _marked(embedding: type[nn.Embedding]) -> type[nn.Embedding]:
+    """Return a subclass of an embedding's class that knows marked words.
+
+    The object keeps its parameters under their names, so that tied heads and saved adapters find them.
+    """
+    return type(f"Do{embedding.__name__}", (_MarkedWords, embedding), {})
+
+
+class DoTokens:
+    """The marked words of a Hugging Face model.
+
+    With V words, do(x) has the id `x + V`; its embedding is that of x plus a learned offset. The head keeps its V
+    words. `DoTokens.wrap(model)` marks a model, and `DoTokens.of(model)` finds the marks of one, also within PEFT's and
+    Accelerate's wrappers, and of an exported model that was loaded.
+
+    Attributes:
+        model: the model of Transformers.
+        vocab_size: V.
+        kind: of the offset: `"shared"`, `"low_rank"` or `"full"`.
+        is_exported: whether the model is an ordinary one with 2V words.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, vocab_size: int, kind: Kind, *, is_exported: bool = False, adapted: Any = None
+    ):
+        self.model = model
+        # PEFT's model around it, if there is one.
+        self._adapted = adapted
+        self.vocab_size = vocab_size
+        self.kind: Kind = kind
+        self.is_exported = is_exported
+
+    @staticmethod
+    def wrap(model: Any, kind: Kind = "shared", *, rank: int = 8) -> Any:
+        """Give a model the words do(x) = x + V, and return the same model.
+
+        At first the offset is 0, and the model's outputs are what they were, bit for bit. `save_pretrained`,
+        `push_to_hub` and `Trainer.save_model` then save the exported model, see `export`.
+
+        Args:
+            model: a causal language model. For PEFT, wrap the model first and then call
+                `get_peft_model(model, LoraConfig(..., modules_to_save=["do_offset"]))`.
+            kind: of the offset: `"shared"`, one vector; `"low_rank"`, a product of factors; `"full"`, a vector for each
+                word.
+            rank: of the factors.
+
+        Raises:
+            ValueError: an unknown kind; the model is wrapped in another way; it is exported, or PEFT's; its embedding
+                does more than look up rows.
+        """
+        if kind not in get_args(Kind):
+            raise ValueError(f"DoTokens.wrap: kind must be one of {', '.join(get_args(Kind))}, not {kind!r}.")
+        there = DoTokens.of(model)
+        if there is not None:
+            if there.is_exported:
+                raise ValueError(
+                    "DoTokens.wrap: the model is an exported one and has the marked words as rows. To go on training, "
+                    "load its folder with DoTokens.load."
+                )
+            if there.kind != kind:
+                raise ValueError(f"DoTokens.wrap: the model has marks of kind {there.kind!r} already, not {kind!r}.")
+            return model
+        if hasattr(model, "peft_config"):
+            raise ValueError(
+                "DoTokens.wrap: the model is PEFT's, which would freeze the offset. Wrap the model first, and then "
+                "call "
+                f'get_peft_model(model, LoraConfig(..., modules_to_save=["{OFFSET}"])).'
+            )
+        embedding = model.get_input_embeddings()
+        _check_embedding(embedding)
+        V, d = embedding.weight.shape
+        embedding.add_module(OFFSET, DoOffset(V, d, kind, rank, embedding.weight))
+        embedding.__class__ = _marked(type(embedding))
+        # An attribute of the object, because the class gives its name to the saved configuration.
+        model.save_pretrained = functools.partial(_save_pretrained, model)
+        return model
+
+    @staticmethod
+    def of(model: Any) -> "DoTokens | None":
+        """Return the marks of a model, or None if it has none."""
+        within = model.modules() if isinstance(model, nn.Module) else ()
+        inner = next((x for x in within if isinstance(x, PreTrainedModel)), None)
+        if inner is None:
+            return None
+        adapted = next((x for x in model.modules() if hasattr(x, "merge_and_unload")), None)
+        if adapted is not None:
+            inner = adapted.get_base_model()
+        embedding = inner.get_input_embeddings()
+        if isinstance(embedding, _MarkedWords):
+            return DoTokens(inner, embedding.num_embeddings, _offset_of(embedding).kind, adapted=adapted)
+        info = getattr(inner.config, CONFIG_KEY, None)
+        if info is None:
+            return None
+        return DoTokens(inner, info["vocab_size"], info["kind"], is_exported=True, adapted=adapted)
+
+    def mark(self, ids: Int[torch.Tensor, "*n"], own: Bool[torch.Tensor, "*n"]) -> Int[torch.Tensor, "*n"]:
+        """Return the ids with do(x) in place of x where the model itself wrote x.
+
+        Raises:
+            ValueError: an id is not of a plain word: it is marked already, or the tokenizer has more words than the
+                model.
+        """
+        if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < self.vocab_size:
+            raise ValueError(
+                f"DoTokens.mark: ids are from {int(ids.min())} to {int(ids.max())}, and the model's plain words from 0 "
+                f"to {self.vocab_size - 1}. Are they marked already, or has the tokenizer more words than the model?"
+            )
+        return torch.where(own, ids + self.vocab_size, ids)
+
+    def plain(self, ids: Int[torch.Tensor, "*n"]) -> Int[torch.Tensor, "*n"]:
+        """Return x for do(x), to decode it."""
+        return ids % self.vocab_size
+
+    def offsets(self) -> Float[torch.Tensor, "V d"]:
+        """Return the embedding of do(x) minus that of x, for each word."""
+        embedding = self.model.get_input_embeddings()
+        weight = embedding.weight.detach()
+        if self.is_exported:
+            return weight[self.vocab_size :] - weight[: self.vocab_size]
+        words = torch.arange(self.vocab_size, device=weight.device)
+        with torch.no_grad():
+            return getattr(embedding, OFFSET)(words).expand(weight.shape).to(weight.dtype)
+
+    def export(self, granularity: Granularity = "turn") -> PreTrainedModel:
+        """Return an ordinary model with 2V words, whose second half are the marked ones. The model stays as it is.
+
+        The rows of do(x) are those of x plus the offset. The head gives do(x) the logit of x; a tied head stays tied if
+        the offset is shared, which adds the same number to the logits of all marked words. The weights of a PEFT
+        adapter are merged if `self.model` holds any.
+
+        `generate()` of the result writes words of one half, by its `generation_config.suppress_tokens`: plain words, to
+        be marked when the turn is over (`"turn"`), or marked ones (`"token"`). A server that ignores this setting needs
+        `DoLogitsProcessor`.
+
+        Args:
+            granularity: whether a turn is one action, or each word.
+        """
+        model, V = _copied(self.model, self._adapted), self.vocab_size
+        if not self.is_exported:
+            embedding, rows = model.get_input_embeddings(), self.offsets()
+            embedding.__class__ = type(embedding).__mro__[2]
+            delattr(embedding, OFFSET)
+            head = model.get_output_embeddings()
+            is_tied = head is not None and head.weight is embedding.weight
+            if is_tied and self.kind != "shared":
+                head.weight = nn.Parameter(head.weight.detach().clone())
+                model.config.tie_word_embeddings = False
+                model.all_tied_weights_keys = model.get_expanded_tied_weights_keys(all_submodels=True)
+            model.resize_token_embeddings(2 * V, mean_resizing=False)
+            with torch.no_grad():
+                embedding = model.get_input_embeddings()
+                embedding.weight[V:] = embedding.weight[:V] + rows
+                head = model.get_output_embeddings()
+                if head is not None:
+                    if head.weight is not embedding.weight:
+                        head.weight[V:] = head.weight[:V]
+                    if getattr(head, "bias", None) is not None:
+                        head.bias[V:] = head.bias[:V]
+            info = {"vocab_size": V, "kind": self.kind, "rank": _rank(self.model), "is_tied": is_tied}
+            setattr(model.config, CONFIG_KEY, info)
+        _set_generation(model, V, granularity)
+        return model
+
+    def save(self, folder: str | Path, granularity: Granularity = "turn", **options: Any) -> None:
+        """Export the model and save it; `AutoModelForCausalLM.from_pretrained` loads it, and `DoTokens.load`.
+
+        Args:
+            folder: is made if it does not exist.
+            granularity: see `export`.
+            options: of `save_pretrained`.
+        """
+        exported = self.export(granularity)
+        exported.save_pretrained(folder, **options)
+        if not self.is_exported and options.get("is_main_process", True):
+            offset = _offset_of(self.model.get_input_embeddings())
+            tensors = {name: x.detach().cpu().contiguous() for name, x in offset.state_dict().items()}
+            save_file(tensors, Path(folder) / OFFSET_FILE)
+
+    @staticmethod
+    def load(folder: str | Path, **options: Any) -> Any:
+        """Return a saved model as it was before it was exported, to go on training.
+
+        Args:
+            folder: of `save`, `save_pretrained` or `Trainer.save_model`.
+            options: of `AutoModelForCausalLM.from_pretrained`.
+
+        Raises:
+            ValueError: the folder holds a model without marked words.
+        """
+        model = AutoModelForCausalLM.from_pretrained(folder, **options)
+        info = getattr(model.config, CONFIG_KEY, None)
+        if info is None:
+            raise ValueError(f"DoTokens.load: the model in {folder} has no marks. Load it with AutoModelForCausalLM.")
+        file = Path(folder) / OFFSET_FILE
+        if not file.exists():
+            raise ValueError(f"DoTokens.load: {folder} lacks {OFFSET_FILE}, which holds the offset.")
+        model.resize_token_embeddings(info["vocab_size"], mean_resizing=False)
+        delattr(model.config, CONFIG_KEY)
+        if info["is_tied"] and not model.config.tie_word_embeddings:
+            model.config.tie_word_embeddings = True
+            model.tie_weights()
+        model.generation_config.suppress_tokens = None
+        DoTokens.wrap(model, info["kind"], rank=info["rank"])
+        _offset_of(model.get_input_embeddings()).load_state_dict(load_file(file))
+        return model
+
+
+def load_offset(model: Any, folder: str | Path) -> None:
+    """Set the offset of a wrapped model to that of a saved folder, to resume a training."""
+    marks = DoTokens.of(model)
+    if marks is None or marks.is_exported:
+        raise ValueError("load_offset: the model has no offset; wrap it with DoTokens.wrap.")
+    _offset_of(marks.model.get_input_embeddings()).load_state_dict(load_file(Path(folder) / OFFSET_FILE))
+
+
+def _check_embedding(embedding: Any) -> None:
+    """Raise if the embedding of do(x) could not be saved as a row of an ordinary one."""
+    forward = type(embedding).forward
+    if not isinstance(embedding, nn.Embedding) or (
+        forward is not nn.Embedding.forward and not hasattr(embedding, "embed_scale")
+    ):
+        raise ValueError(
+            f"DoTokens.wrap: the model's input embedding is {type(embedding).__name__}, which does more than look up a "
+            "row for each word. Supported are torch.nn.Embedding, and such with a scale."
+        )
+
+
+def _offset_of(embedding: Any) -> DoOffset:
+    """Return the offset of an embedding, within PEFT's wrapper the one that is trained."""
+    offset = getattr(embedding, OFFSET)
+    if isinstance(offset, DoOffset):
+        return offset
+    return offset.modules_to_save[offset.active_adapters[0]]
+
+
+def _rank(model: PreTrainedModel) -> int:
+    offset = _offset_of(model.get_input_embeddings())
+    return len(offset.rows) if offset.kind == "low_rank" else 1
+
+
+def _copied(model: PreTrainedModel, adapted: Any) -> PreTrainedModel:
+    """Return a copy of a model, into whose weights PEFT's adapters are merged if it has any."""
+    kept = model.__dict__.pop("save_pretrained", None)  # It refers to the model, which would be copied twice.
+    copied = copy.deepcopy(model if adapted is None else adapted)
+    if kept is not None:
+        model.__dict__["save_pretrained"] = kept
+    return copied if adapted is None else copied.merge_and_unload(safe_merge=True)
+
+
+def _set_generation(model: PreTrainedModel, V: int, granularity: Granularity) -> None:
+    """Restrict `generate()` to one half of the words."""
+    config = model.generation_config
+    if config is None:
+        return
+    ends = config.eos_token_id
+    ends = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+    plain = sorted({x % V for x in ends})
+    if granularity == "token":
+        config.eos_token_id = [x + V for x in plain] or None
+        config.suppress_tokens = list(range(V))
+    else:
+        config.eos_token_id = plain or None
+        config.suppress_tokens = list(range(V, 2 * V))
+
+
+def _save_pretrained(model: PreTrainedModel, save_directory: str | Path, **options: Any) -> None:
+    """Save the exported model in place of a wrapped one, which no stock class could load."""
+    options.pop("state_dict", None)
+    marks = DoTokens.of(model)
+    assert marks is not None
+    marks.save(save_directory, **options)

@@ -1,0 +1,137 @@
+"""The words of a model's next turn, of one half of its words or the other."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from transformers import GenerationConfig, LogitsProcessorList
+
+from undelude.hf.do_tokens import DoTokens, Granularity
+
+
+class DoLogitsProcessor:
+    """Restricts generation to the marked words do(x) = x + V, or to the plain ones.
+
+    For `generate(logits_processor=...)`, and for servers that call `f(ids, logits)` before they sample.
+
+    Args:
+        vocab_size: V.
+        granularity: by `"token"`, marked words are written; by `"turn"`, plain ones, marked when the turn is over.
+    """
+
+    def __init__(self, vocab_size: int, granularity: Granularity = "turn"):
+        self.vocab_size, self.granularity = vocab_size, granularity
+
+    def __call__(self, input_ids: Any, scores: Float[torch.Tensor, "*B W"]) -> Float[torch.Tensor, "*B U"]:
+        """Return the scores with -inf for the words of the other half.
+
+        Args:
+            input_ids: unused.
+            scores: of the V plain words of a wrapped model, which are those of the marked ones too, or of all 2V.
+        """
+        del input_ids
+        V, is_wrapped = self.vocab_size, scores.shape[-1] == self.vocab_size
+        if not is_wrapped and scores.shape[-1] != 2 * V:
+            raise ValueError(
+                f"DoLogitsProcessor: the scores are of {scores.shape[-1]} words, and not of {V} or {2 * V}."
+            )
+        if is_wrapped and self.granularity == "turn":
+            return scores
+        plain, marked = (scores, scores) if is_wrapped else scores.split(V, -1)
+        never = torch.full_like(plain, -torch.inf)
+        return torch.cat([plain, never] if self.granularity == "turn" else [never, marked], -1)
+
+
+class _ByUniforms:
+    """Leaves only the word that a given number in (0, 1) chooses: the inverse of the cumulative distribution."""
+
+    def __init__(self, uniforms: Float[torch.Tensor, "B L"], length: int, temperature: float):
+        self.uniforms, self.length, self.temperature = uniforms, length, temperature
+
+    def __call__(self, input_ids: Int[torch.Tensor, "B T"], scores: Float[torch.Tensor, "B W"]) -> torch.Tensor:
+        """Return the scores with -inf for all other words."""
+        u = self.uniforms[:, input_ids.shape[1] - self.length, None].to(scores.device, torch.float64)
+        cumulative = torch.softmax(scores.double() / self.temperature, -1).cumsum(-1)
+        word = (cumulative <= u * cumulative[:, -1:]).sum(-1, keepdim=True).clamp(max=scores.shape[-1] - 1)
+        return torch.full_like(scores, -torch.inf).scatter(-1, word, 0.0)
+
+
+@torch.no_grad()
+def generate_turn(
+    model: Any,
+    input_ids: Int[torch.Tensor, "B T"],
+    attention_mask: Bool[torch.Tensor, "B T"] | Int[torch.Tensor, "B T"],
+    *,
+    eos_token_id: int | Sequence[int],
+    max_new_tokens: int,
+    granularity: Granularity = "turn",
+    temperature: float = 1.0,
+    uniforms: Float[torch.Tensor, "B L"] | None = None,
+    pad_token_id: int | None = None,
+    **options: Any,
+) -> Int[torch.Tensor, "B N"]:
+    """Return the plain words of the next turn, after histories in which own words are marked.
+
+    Words are sampled from `softmax(logits / temperature)` of the model alone: top-k, top-p and penalties of its own
+    generation settings are not used, since the next turn would be another distribution's.
+
+    Args:
+        model: wrapped by `DoTokens.wrap`, exported, or without marks.
+        input_ids: histories, padded on the left.
+        attention_mask: 0 for padding.
+        eos_token_id: the plain words that end a turn.
+        max_new_tokens: L, the most words.
+        granularity: by `"turn"`, the words of the turn are plain while it is written; by `"token"`, each is marked as
+            soon as it is written. Without marks the two are the same.
+        temperature: of the sampling; 0 takes the likeliest words.
+        uniforms: numbers in (0, 1) that choose the words, so that those of a row depend on no other row.
+        pad_token_id: stands after a turn that is over; by default the first of `eos_token_id`.
+        options: of `GenerationConfig`.
+
+    Returns:
+        Plain words, with the one that ends the turn, and padding after it.
+
+    Raises:
+        ValueError: no word ends a turn, or one that does is not among the plain words.
+    """
+    ends = [eos_token_id] if isinstance(eos_token_id, int) else list(eos_token_id or ())
+    marks = DoTokens.of(model)
+    V = _num_words(model) if marks is None else marks.vocab_size
+    if not ends or not all(0 <= x < V for x in ends):
+        raise ValueError(
+            f"generate_turn: eos_token_id must name words that end a turn, from 0 to {V - 1}, not {eos_token_id}. "
+            "Without an end among the words that may be written, no turn would be over."
+        )
+    by_token = marks is not None and granularity == "token"
+    processors = LogitsProcessorList([] if marks is None else [DoLogitsProcessor(V, granularity)])
+    if uniforms is not None and temperature > 0:
+        processors.append(_ByUniforms(uniforms, input_ids.shape[1], temperature))
+    sampled = uniforms is None and temperature > 0
+    pad = ends[0] if pad_token_id is None else pad_token_id
+    config = GenerationConfig(
+        do_sample=sampled,
+        temperature=temperature if sampled else 1.0,
+        **({"top_k": 0, "top_p": 1.0} if sampled else {}),
+        repetition_penalty=1.0,
+        suppress_tokens=None,
+        max_new_tokens=max_new_tokens,
+        eos_token_id=[x + V for x in ends] if by_token else ends,
+        pad_token_id=pad,
+        use_cache=True,
+        **options,
+    )
+    was_training = model.training
+    model.eval()
+    try:
+        written = model.generate(
+            input_ids, attention_mask=attention_mask, generation_config=config, logits_processor=processors
+        )
+    finally:
+        model.train(was_training)
+    words = written[:, input_ids.shape[1] :]
+    return words % V if marks is not None else words
+
+
+def _num_words(model: Any) -> int:
+    return model.get_input_embeddings().num_embeddings

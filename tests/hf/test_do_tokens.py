@@ -1,0 +1,200 @@
+"""Marked words: the identity until trained, the same numbers after every way of saving, and refusals."""
+
+import copy
+
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch.testing import assert_close
+from transformers import AutoModelForCausalLM
+
+from hf.tiny import ARCHITECTURES, make_model, make_tokenizer
+from undelude.hf import DoTokens, generate_turn
+
+V, B, T = 23, 3, 9
+KINDS = ("shared", "low_rank", "full")
+TOKENIZER = make_tokenizer([f"w{i}" for i in range(V - 5)])
+
+
+@pytest.fixture(params=[(name, tied) for name in ARCHITECTURES for tied in (False, True)], ids=str)
+def model(request):
+    return make_model(V, request.param[0], tied=request.param[1])
+
+
+def words(seed=0):
+    """Plain words, and which of them are own."""
+    rng = torch.Generator().manual_seed(seed)
+    return torch.randint(5, V, (B, T), generator=rng), torch.rand(B, T, generator=rng) < 0.5
+
+
+def taught(model, kind="shared"):
+    """Return a wrapped model whose offset is far from 0, and a marked input."""
+    DoTokens.wrap(model, kind, rank=3)
+    with torch.no_grad():
+        offset = model.get_input_embeddings().do_offset
+        offset.rows.copy_(torch.randn(offset.rows.shape, generator=torch.Generator().manual_seed(1)) * 0.3)
+    return model, DoTokens.of(model).mark(*words())
+
+
+def logits(model, ids, **options):
+    with torch.no_grad():
+        return model(ids, **options).logits
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_wrapping_changes_no_bit(model, kind):
+    ids, own = words()
+    before = logits(model, ids)
+    wrapped = DoTokens.wrap(model, kind)
+    assert wrapped is model
+    assert torch.equal(logits(model, ids), before)
+    assert torch.equal(logits(model, DoTokens.of(model).mark(ids, own)), before)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_offset_is_added_to_marked_words(model, kind):
+    """By the embeddings themselves: row x, and row x plus the offset of x."""
+    model, marked = taught(model, kind)
+    ids, own = words()
+    rows = model.get_input_embeddings().weight[ids] + own[..., None] * DoTokens.of(model).offsets()[ids]
+    assert_close(model.get_input_embeddings()(marked), rows)
+    assert (logits(model, marked) - logits(model, ids)).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_exported_model_has_the_same_logits(model, kind, tmp_path):
+    """As `AutoModelForCausalLM` loads it: of plain words equal, of marked words equal up to a number for all."""
+    model, marked = taught(model, kind)
+    model.save_pretrained(tmp_path)
+    stock = AutoModelForCausalLM.from_pretrained(tmp_path)
+    was_tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    is_tied = stock.get_output_embeddings().weight is stock.get_input_embeddings().weight
+    assert is_tied == (was_tied and kind == "shared")
+    ours, theirs = logits(model, marked), logits(stock, marked)
+    assert theirs.shape[-1] == 2 * V
+    assert_close(theirs[..., :V], ours, atol=1e-5, rtol=0)
+    assert_close(theirs[..., V:].log_softmax(-1), ours.log_softmax(-1), atol=1e-5, rtol=0)
+    found = DoTokens.of(stock)
+    assert (found.vocab_size, found.kind, found.is_exported) == (V, kind, True)
+    again = DoTokens.load(tmp_path)
+    assert torch.equal(logits(again, marked), ours)
+    assert again.config.vocab_size == V
+    assert (again.get_output_embeddings().weight is again.get_input_embeddings().weight) == was_tied
+
+
+@pytest.mark.parametrize("granularity", ["turn", "token"])
+def test_stock_generation_keeps_to_one_half(model, granularity, tmp_path):
+    model, marked = taught(model)
+    DoTokens.of(model).save(tmp_path, granularity)
+    stock = AutoModelForCausalLM.from_pretrained(tmp_path)
+    written = stock.generate(marked, attention_mask=torch.ones_like(marked), max_new_tokens=8, do_sample=True)[:, T:]
+    plain = written[written != stock.generation_config.pad_token_id]
+    assert (plain >= V).all() if granularity == "token" else (plain < V).all()
+
+
+@pytest.mark.parametrize("granularity", ["turn", "token"])
+def test_turns_are_sampled_from_the_model(model, granularity):
+    """With a cache and left padding, given numbers choose the words that they choose by whole passes without either."""
+    model, marked = taught(model)
+    uniforms = torch.rand(B, 5, generator=torch.Generator().manual_seed(2))
+    padded = torch.cat([torch.zeros(B, 2, dtype=torch.long), marked], 1)
+    mask = (torch.arange(T + 2) >= 2).long().expand(B, -1).contiguous()
+    options = {
+        "eos_token_id": 1,
+        "max_new_tokens": 5,
+        "granularity": granularity,
+        "uniforms": uniforms,
+        "pad_token_id": 0,
+    }
+    batch = generate_turn(model, padded, mask, **options)
+    exported = generate_turn(DoTokens.of(model).export(granularity), padded, mask, **options)
+    assert torch.equal(batch, exported)
+    for row, us, written in zip(marked, uniforms, batch, strict=True):
+        history, turn = row.tolist(), []
+        for u in us:
+            p = logits(model, torch.tensor([history]))[0, -1].double().softmax(-1)
+            x = int((p.cumsum(-1) <= u).sum())
+            turn.append(x)
+            history.append(x + V if granularity == "token" else x)
+            if x == 1:
+                break
+        assert written.tolist() == turn + [0] * (len(written) - len(turn))
+
+
+def test_left_padding_changes_nothing(model):
+    model, marked = taught(model)
+    whole = logits(model, marked)
+    padded = torch.cat([torch.zeros(B, 2, dtype=torch.long), marked], 1)
+    mask = (torch.arange(T + 2) >= 2).long().expand(B, -1)
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    assert_close(logits(model, padded, attention_mask=mask, position_ids=positions)[:, 2:], whole, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_adapters_train_and_keep_the_offset(kind, tmp_path):
+    """LoRA with the offset among `modules_to_save`: a step moves both; saved, loaded and merged they are the same."""
+    model = DoTokens.wrap(make_model(V), kind, rank=3)
+    base = copy.deepcopy(model)
+    adapted = get_peft_model(model, LoraConfig(target_modules=["q_proj", "v_proj"], modules_to_save=["do_offset"]))
+    ids, own = words()
+    marked = DoTokens.of(adapted).mark(ids, own)
+    optimizer = torch.optim.SGD([x for x in adapted.parameters() if x.requires_grad], lr=1.0)
+    for _ in range(2):  # The first step moves one factor of LoRA alone, since the other is 0.
+        optimizer.zero_grad()
+        adapted(marked, labels=ids).loss.backward()
+        optimizer.step()
+    assert DoTokens.of(adapted).offsets().abs().max() > 1e-4
+    adapted.eval()
+    ours = logits(adapted, marked)
+    adapted.save_pretrained(tmp_path / "adapter")
+    loaded = PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
+    assert_close(logits(loaded, marked), ours, atol=1e-6, rtol=0)
+    DoTokens.of(adapted).save(tmp_path / "merged")
+    stock = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    assert_close(logits(stock, marked)[..., :V], ours, atol=1e-5, rtol=0)
+    assert_close(logits(adapted, marked), ours)
+
+
+def test_gradient_reaches_the_offset_of_marked_words_alone():
+    model = DoTokens.wrap(make_model(V), "full")
+    ids, own = words()
+    model(DoTokens.of(model).mark(ids, own), labels=ids).loss.backward()
+    moved = model.get_input_embeddings().do_offset.rows.grad.abs().sum(-1) > 0
+    assert {*moved.nonzero()[:, 0].tolist()} == {*ids[own].tolist()}
+
+
+def test_gradient_checkpointing_and_bfloat16():
+    model, marked = taught(make_model(V))
+    assert logits(copy.deepcopy(model).bfloat16(), marked).dtype == torch.bfloat16
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    model.train()
+    model(marked, labels=words()[0]).loss.backward()
+    assert model.get_input_embeddings().do_offset.rows.grad.abs().max() > 0
+
+
+def test_refusals(tmp_path):
+    model = make_model(V)
+    with pytest.raises(ValueError, match="kind must be one of shared, low_rank, full, not 'half'"):
+        DoTokens.wrap(model, "half")
+    adapted = get_peft_model(make_model(V), LoraConfig(target_modules=["q_proj"]))
+    with pytest.raises(ValueError, match="Wrap the model first"):
+        DoTokens.wrap(adapted)
+    DoTokens.wrap(model)
+    with pytest.raises(ValueError, match="has marks of kind 'shared' already, not 'full'"):
+        DoTokens.wrap(model, "full")
+    marks = DoTokens.of(model)
+    with pytest.raises(ValueError, match="from 0 to 23, and the model's plain words from 0 to 22"):
+        marks.mark(torch.tensor([0, V]), torch.tensor([True, False]))
+    marks.save(tmp_path / "exported")
+    with pytest.raises(ValueError, match=r"load its folder with DoTokens\.load"):
+        DoTokens.wrap(AutoModelForCausalLM.from_pretrained(tmp_path / "exported"))
+    make_model(V).save_pretrained(tmp_path / "plain")
+    with pytest.raises(ValueError, match="has no marks"):
+        DoTokens.load(tmp_path / "plain")
+    for ends in ([], [V], None):
+        with pytest.raises(ValueError, match="must name words that end a turn, from 0 to 22"):
+            generate_turn(model, words()[0], torch.ones(B, T), eos_token_id=ends, max_new_tokens=1)
+    assert DoTokens.of(make_model(V)) is None
