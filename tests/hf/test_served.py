@@ -55,17 +55,17 @@ def test_exact_agents_by_log_probabilities(models: dict[str, ExactModel]) -> Non
 
 @pytest.mark.parametrize("several", [True, False])
 def test_exact_agents_by_samples(models: dict[str, ExactModel], several: bool) -> None:
-    """Within four standard errors and the known bias of .06, with and without several samples in a call."""
+    """Within four standard errors and the known bias of .07, with and without several samples in a call."""
     for own, suggestion, repeat in (("see", DELUDED, 0.8125), ("do", 0.0, 0.2)):
         with ChatServer(models[own], logprobs=False, several=several) as server:
-            report = measure(server)
+            report = measure(server, num_samples=5)
         assert report.method == "samples"
-        assert report.auto_suggestion == pytest.approx(suggestion, abs=4 * report.auto_suggestion_se + 0.06)
-        error = math.sqrt(repeat * (1 - repeat) / 100)
+        assert report.auto_suggestion == pytest.approx(suggestion, abs=4 * report.auto_suggestion_se + 0.07)
+        error = math.sqrt(repeat * (1 - repeat) / 50)
         assert report.repeat_after_no_answer == pytest.approx(repeat, abs=4 * error)
         assert report.provenance_kl is None
         assert "log-probabilities" in report.notes["provenance_kl"]
-        assert report.num_calls < (110 if several else 1110)
+        assert report.num_calls < (111 if several else 560)
 
 
 def test_answers_that_begin_alike_are_sampled() -> None:

@@ -1,5 +1,6 @@
 """A client of the OpenAI-compatible protocol: chat completions, by the standard library alone."""
 
+import contextlib
 import hashlib
 import http.client
 import json
@@ -241,12 +242,13 @@ def _error_text(error: urllib.error.HTTPError) -> str:
     """Return what the server says about an error, in one line."""
     try:
         text = error.read(2**16).decode(errors="replace")
+    except (OSError, http.client.HTTPException):
+        return ""
+    with contextlib.suppress(ValueError):
         data = json.loads(text)
-        inner = data.get("error", data.get("detail", text)) if isinstance(data, dict) else text
-        inner = inner.get("message", inner) if isinstance(inner, dict) else inner
-        text = inner if isinstance(inner, str) else json.dumps(inner)
-    except (OSError, ValueError, http.client.HTTPException):
-        text = ""
+        said = data.get("error", data.get("detail", data)) if isinstance(data, dict) else data
+        said = said.get("message", said) if isinstance(said, dict) else said
+        text = said if isinstance(said, str) else json.dumps(said)
     return " ".join(text.split())[:300]
 
 

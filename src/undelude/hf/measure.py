@@ -1,6 +1,7 @@
 """`measure_delusion`: does a language model take its own words for evidence?"""
 
 import contextlib
+import functools
 import itertools
 import time
 import warnings
@@ -157,6 +158,7 @@ def measure(
     )
 
 
+@functools.lru_cache(maxsize=16)
 def exact_numbers(dialogue: MenuDialogue, num_rounds: int) -> dict[str, dict[str, tuple[Quantity, ...]]]:
     """Return what the exact sober and the exact deluded agent of a menu would get, on their own conversations."""
     conversations = prepare(dialogue, NUM_EXACT, seed=0)

@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
@@ -106,21 +106,20 @@ class ServedSpeaker:
 
     def _answer_all(self, jobs: Sequence[tuple[int, Request, int]], answers: list[Answers | None]) -> None:
         """Answer several requests at the same time, and write the answers into a list, also if one of them fails."""
-        error: ServerError | None = None
         pool = ThreadPoolExecutor(self.num_workers)
         try:
             futures = {pool.submit(self._answer, request, repeat): i for i, request, repeat in jobs}
-            for future in as_completed(futures):
-                try:
-                    if not future.cancelled():
-                        answers[futures[future]] = future.result()
-                except ServerError as failed:
-                    error = error or failed
-                    pool.shutdown(wait=False, cancel_futures=True)
+            wait(futures, return_when=FIRST_EXCEPTION)
         finally:
-            pool.shutdown(cancel_futures=True)
-        if error is not None:
-            raise error
+            pool.shutdown(cancel_futures=True)  # Waits for calls that are on their way.
+        failed = []
+        for future, i in futures.items():
+            if not future.cancelled() and (error := future.exception()) is not None:
+                failed.append(error)
+            elif not future.cancelled():
+                answers[i] = future.result()
+        if failed:
+            raise failed[0]
 
     def _check_budget(self) -> None:
         """Raise if the server turns out to need more calls than allowed: measuring would end in the middle."""
