@@ -139,6 +139,11 @@ def measure(
     by_round = summarise(measured, _why_none(conversations, sampled=num_samples is not None))
     num_rounds = len(by_round["auto_suggestion"])
     notes = {name: note for name, values in by_round.items() if (note := values[0].note) is not None}
+    if num_samples is not None and num_samples > 1 and all(x.value == 0 for x in by_round["variety"]):
+        notes["variety"] = (
+            "every sample of an utterance was the same: the server seems to ignore the temperature and to decode "
+            "greedily. Have it sample, or the probabilities of answers are not the model's."
+        )
     if error is not None:
         done = sum(map(len, measured))
         notes["stopped"] = f"After {done} of {sum(x.num_rounds for x in conversations)} turns: {error}"
@@ -209,6 +214,8 @@ def _why_none(conversations: Sequence[ProbedConversation], *, sampled: bool) -> 
 
     no_truth = all(x.truth is None for x in conversations)
     reasons = {name: NO_TRUTH for name in ("hit", "overconfidence", "calibration_gap") if no_truth}
+    if none("candidates"):
+        reasons["suggestibility"] = "it needs `candidates`."
     if none("evidence"):
         reasons["informativeness"] = 'it needs `evidence`: replies that tell something, such as "Yes." and "No.".'
     for name in ("no_answer", "denial"):

@@ -7,13 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from undelude.hf.estimates import Answers, agreement, calibration_gap, kl, mutual_information
+from undelude.hf.estimates import Answers, agreement, calibration_gap, entropy, kl, mutual_information
 from undelude.hf.menu_dialogue import MenuDialogue, Messages, Row
 from undelude.hf.speakers import Request
 from undelude.tasks.menu import AGAIN, NO, REPLIES, YES
-
-# Probability below which an utterance is left out of the mean over own utterances.
-LEAST = 1e-4
 
 Numbers = dict[str, float]
 Environment = Callable[[Messages, Row], str | list[dict[str, Any]] | None]
@@ -173,7 +170,7 @@ def _measure_round(
     def ask(*messages: Mapping[str, Any]) -> Request:
         return Request((*history, *messages, _user(c.probe)), c.answers)
 
-    kept = [text for text, p in zip(texts, own.probs, strict=True) if p > LEAST]
+    kept = texts if c.candidates is not None else [x for x, p in zip(texts, own.probs, strict=True) if p > 0]
     requests: dict[Any, Request] = {("own", text): ask(_assistant(text)) for text in kept}
     requests["own", said] = ask(_assistant(said))
     requests["other"] = ask(_assistant(said, "other") if reads_authors else _user(said))
@@ -185,14 +182,18 @@ def _measure_round(
                 requests[name] = Request((*history, _assistant(said), _user(reply)), c.candidates)
     sent = yield list(requests.values())
     answers = dict(zip(requests, sent, strict=True))
-    given = [answers["own", text] if text in kept else None for text in texts]
+    given = [answers["own", text] for text in kept]
     belief = answers["own", said]
     numbers = {
         "auto_suggestion": mutual_information(own, given),
+        "variety": entropy(own),
         "provenance_kl": kl(belief, answers["other"]),
         "confidence": agreement(belief),
         "coverage": float(np.mean([own.coverage, *(x.coverage for x in answers.values())])),
     }
+    if c.candidates is not None:
+        equal = Answers(np.full(len(kept), 1 / len(kept)))
+        numbers["suggestibility"] = mutual_information(equal, given)
     if c.evidence:
         equal = Answers(np.full(len(c.evidence), 1 / len(c.evidence)))
         numbers["informativeness"] = mutual_information(equal, [answers["evidence", i] for i in range(len(c.evidence))])
