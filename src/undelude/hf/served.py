@@ -22,6 +22,11 @@ MAX_TOKENS = 32
 MOST_AMBIGUOUS, LEAST_COVERAGE = 0.01, 0.5
 
 
+def most_calls(num_requests: int, num_samples: int) -> tuple[int, int]:
+    """Return the most calls that requests take: with log-probabilities, and with each sample in a call of its own."""
+    return num_requests, num_requests * num_samples + 2  # Two find out what the server can do.
+
+
 class ServedSpeaker:
     """A model behind a server.
 
@@ -63,17 +68,13 @@ class ServedSpeaker:
         """The number of calls so far."""
         return self.client.num_calls
 
-    def plan(self, num_requests: int) -> tuple[int, int]:
-        """Return the most calls: with log-probabilities, and if each answer is sampled in calls of its own."""
-        return num_requests, num_requests * self.num_samples + 2  # Two find out what the server can do.
-
     def set_budget(self, num_requests: int, max_calls: int | None) -> None:
         """Allow at most `max_calls` calls.
 
         Raises:
             ValueError: it is missing, or too small even with log-probabilities.
         """
-        scored, sampled = self.plan(num_requests)
+        scored, sampled = most_calls(num_requests, self.num_samples)
         if max_calls is None or max_calls < scored:
             given = "is missing" if max_calls is None else f"is {max_calls}"
             raise ValueError(
@@ -123,7 +124,7 @@ class ServedSpeaker:
 
     def _check_budget(self) -> None:
         """Raise if the server turns out to need more calls than allowed: measuring would end in the middle."""
-        needed = self.plan(self._num_requests)[bool(self.gives_logprobs is False and not self.gives_several)]
+        needed = most_calls(self._num_requests, self.num_samples)[bool(self.gives_logprobs is False and not self.gives_several)]
         if needed > self.client.max_calls and not self.client.continues:
             raise ValueError(
                 f"the server gives no log-probabilities of {self.name!r}, and one sample in a call, so that measuring "
