@@ -3,14 +3,16 @@
 import re
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
+import undelude as ud  # noqa: E402
 from hf.exact_model import ExactModel  # noqa: E402
 from hf.tiny import make_model, make_tokenizer  # noqa: E402
-from undelude.hf import DoTokens, MenuDialogue, measure_delusion  # noqa: E402
+from undelude.hf import DoTokens, MenuDialogue, local_agent, measure_delusion  # noqa: E402
 
 DIALOGUE = MenuDialogue(dishes=("tacos", "soup", "pizza"), num_turns=1, prompt="What's on the menu?")
 TEXTS = [DIALOGUE.prompt, DIALOGUE.probe, *DIALOGUE.utterances, "Yes. No."]
@@ -115,6 +117,42 @@ def test_numbers_are_those_of_forward_passes(tokenizer: Any, marked: bool) -> No
     )
     kl = beliefs[said] @ np.log(beliefs[said] / other)
     assert report.provenance_kl == pytest.approx(kl, rel=1e-3)
+
+
+@pytest.mark.parametrize("dishes", [("tacos", "soup", "pizza"), ("fish tacos", "soup", "pizza")])
+def test_the_certificate_of_a_local_model(dishes: tuple[str, ...]) -> None:
+    """A random model: its log-loss and its predictions are those of forward passes over its own conversations."""
+    dialogue = MenuDialogue(dishes=dishes, num_turns=2, prompt="What's on the menu?")
+    tokenizer = make_tokenizer(re.findall(r"\w+|[^\w\s]+", " ".join([*TEXTS, *dishes])))
+    model = make_model(len(tokenizer))
+    agent, key = local_agent(dialogue, model, tokenizer), jax.random.key(0)
+    report = ud.certify(dialogue.process, agent, key=key, num_episodes=4, baselines=False)
+    episodes = ud.rollout(dialogue.process, agent, key=key, num_episodes=4)
+
+    @torch.no_grad()
+    def predict(messages: list[dict]) -> np.ndarray:
+        values = []
+        for dish in dishes:
+            text = "".join(f"<{x['role']}> {x['content']} <end> " for x in messages) + f"<assistant> {dish} <end>"
+            ids = torch.tensor([tokenizer.convert_tokens_to_ids(tokenizer.tokenize(text))])
+            log_p = torch.log_softmax(model(input_ids=ids).logits[0], -1)
+            n = len(tokenizer.tokenize(dish)) + 1
+            values.append(float(sum(log_p[t - 1, ids[0, t]] for t in range(ids.shape[1] - n, ids.shape[1]))))
+        p = np.exp(np.array(values) - max(values))
+        return p / p.sum()
+
+    losses, distances = [], []
+    for i in range(4):
+        messages = dialogue.decode(episodes.actions[i], episodes.observations[i])
+        for t in range(2):
+            history = messages[: 1 + 2 * t]
+            p = predict(history)
+            expert = dialogue.decode(episodes.expert_actions[i][t : t + 1], episodes.observations[i][t : t + 1])
+            losses.append(-np.log(p[dialogue.read(expert[1]["content"])]))
+            q = dialogue.belief(history) @ dialogue.expert_probs
+            distances.append(q @ np.log(q / p))
+    assert report.action_log_loss == pytest.approx(np.mean(losses), rel=1e-4)
+    assert report.action_kl_do == pytest.approx(np.mean(distances), rel=1e-4)
 
 
 def test_utterances_of_a_local_model_are_sampled(tokenizer: Any) -> None:

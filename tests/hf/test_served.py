@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import pytest
 
+import undelude as ud
 from hf.chat_server import ChatServer
 from hf.exact_model import ExactModel
-from undelude.hf import MenuDialogue, ServerError, client, measure_delusion
+from undelude.hf import MenuDialogue, ServerError, client, measure_delusion, served_agent
 
 DELUDED = math.log(5) + 0.9 * math.log(0.9) + 0.1 * math.log(0.025)  # I(A; Theta) of five dishes, nats; 1.146.
 DIALOGUE = MenuDialogue(num_turns=1)
@@ -98,6 +100,22 @@ def test_words_that_are_no_answer_are_told() -> None:
     assert "is among the texts that are counted" in report.reading or report.verdict == "unknown"
 
 
+@pytest.mark.parametrize("own", ["do", "see"])
+def test_the_certificate_of_a_served_exact_agent(own: str) -> None:
+    """Distance 0 to its own answer, and to the other that of the exact agent itself on the same episodes."""
+    dialogue = MenuDialogue(num_turns=2)
+    process, key = dialogue.process, jax.random.key(0)
+    with ChatServer(ExactModel(process, own, dialogue.probe)) as server:
+        agent = served_agent(process, endpoint=server.endpoint, model="tiny", max_calls=500)
+        report = ud.certify(process, agent, key=key, num_episodes=64, baselines=False)
+    exact = ud.certify(process, ud.ExactAgent(process, own_actions=own), key=key, num_episodes=64, baselines=False)
+    assert report.verdict == exact.verdict == ("sober" if own == "do" else "deluded")
+    near, far = ("do", "see") if own == "do" else ("see", "do")
+    assert getattr(report, f"action_kl_{near}") == pytest.approx(0, abs=1e-5)
+    theirs, error = getattr(exact, f"action_kl_{far}"), getattr(exact, f"action_kl_{far}_se")
+    assert getattr(report, f"action_kl_{far}") == pytest.approx(theirs, abs=5 * error)
+
+
 # Budgets and records ----------------------------------------------------------------------------------------------
 
 
@@ -129,7 +147,7 @@ def test_a_server_that_dies_loses_nothing(models: dict[str, ExactModel], tmp_pat
     with ChatServer(model, refuses=refuses) as server, pytest.warns(UserWarning, match="it has died"):
         report = measure_delusion("tiny", endpoint=server.endpoint, **arguments)
     assert report.auto_suggestion == pytest.approx(DELUDED, abs=1e-4)
-    assert report.num_rounds == 1
+    assert "of 10 turns" in report.notes["stopped"]
     kept = len(record.read_text().splitlines())
     with ChatServer(model) as server:
         again = measure_delusion("tiny", endpoint=server.endpoint, **arguments)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from undelude.hf.do_tokens import DoTokens as DoTokens
     from undelude.hf.generation import DoLogitsProcessor as DoLogitsProcessor
     from undelude.hf.generation import generate_turn as generate_turn
+    from undelude.hf.host_agents import local_agent as local_agent
+    from undelude.hf.host_agents import served_agent as served_agent
     from undelude.hf.measure import measure_delusion as measure_delusion
     from undelude.hf.menu_dialogue import MenuDialogue as MenuDialogue
 
@@ -28,8 +30,10 @@ _NAMES = {
     "ServerError": "client",
     "encode_chat": "chat",
     "generate_turn": "generation",
+    "local_agent": "host_agents",
     "measure_delusion": "measure",
     "reply_ids": "chat",
+    "served_agent": "host_agents",
 }
 
 __all__ = sorted(_NAMES)
