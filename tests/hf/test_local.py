@@ -1,4 +1,4 @@
-"""Local models: `measure_delusion` gives the numbers that forward passes by hand give, and known ones of exact agents."""
+"""Local models: `measure_delusion` gives the numbers of forward passes by hand, and known ones of exact agents."""
 
 import re
 from typing import Any
@@ -33,7 +33,7 @@ class ExactCausalLM(torch.nn.Module):
         self.embedding = torch.nn.Embedding(len(tokenizer), 1)
         self.config = type("Config", (), {"name_or_path": "exact"})
 
-    def get_input_embeddings(self) -> torch.nn.Embedding:
+    def get_input_embeddings(self) -> Any:
         return self.embedding
 
     def forward(self, input_ids: Any, attention_mask: Any) -> Any:

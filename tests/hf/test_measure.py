@@ -37,8 +37,8 @@ def test_mutual_information_of_known_tables() -> None:
 def test_sampled_mutual_information_is_nearly_unbiased(table: np.ndarray, bias: float) -> None:
     """With 10 samples, where the plug-in estimate of 0 is .16: the bias is small, and intervals cover the truth.
 
-    60 reports on 20 conversations; the mean of all must be within `bias` and three standard errors, and intervals of two
-    standard errors must cover the truth in 80% of the reports.
+    60 reports on 20 conversations; the mean of all must be within `bias` and three standard errors, and intervals of
+    two standard errors must cover the truth in 80% of the reports.
     """
     rng, n = np.random.default_rng(0), 10
     truth = mutual_information(Answers(np.full(5, 0.2)), [Answers(p) for p in table])
@@ -170,7 +170,7 @@ def transcript(**changes: object) -> dict:
 
 
 def test_own_turns_of_a_transcript_are_measured() -> None:
-    """After "soup" and no answer, the deluded agent gives "tacos" a belief by Bayes' rule; hits are of the stored words."""
+    """After "soup", no answer and "tacos", the deluded agent believes by Bayes' rule; hits are of the stored words."""
     deluded = ExactSpeaker(MenuDialogue(), "see")
     report = measure(deluded, prepare([transcript(), transcript()], None, 0), None)
     assert report.num_rounds == 2
@@ -208,7 +208,11 @@ def test_wrong_transcripts_are_refused(changes: dict, message: str) -> None:
 
 
 def test_users_do_not_speak_twice_in_a_row() -> None:
-    messages = [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}, {"role": "assistant", "content": "c"}]
+    messages = [
+        {"role": "user", "content": "a"},
+        {"role": "user", "content": "b"},
+        {"role": "assistant", "content": "c"},
+    ]
     assert [x["content"] for x in merge_users(messages)] == ["a\n\nb", "c"]
 
 

@@ -1,10 +1,9 @@
 """Served models: exact agents behind a real server on loopback, its errors, budgets, and records; no PyTorch."""
 
-import json
 import math
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +51,9 @@ def test_exact_agents_by_log_probabilities(models: dict[str, ExactModel]) -> Non
     assert report.auto_suggestion == pytest.approx(0, abs=1e-6)
     assert report.repeat_after_no_answer == pytest.approx(0.2, abs=1e-4)
     # Another's guess, in the user's slot, is evidence to the sober agent.
-    assert report.provenance_kl == pytest.approx(math.log(5) * -1 - (0.2 * math.log(0.9) + 0.8 * math.log(0.025)), abs=1e-3)
+    assert report.provenance_kl == pytest.approx(
+        math.log(5) * -1 - (0.2 * math.log(0.9) + 0.8 * math.log(0.025)), abs=1e-3
+    )
 
 
 @pytest.mark.parametrize("several", [True, False])
@@ -74,8 +75,9 @@ def test_answers_that_begin_alike_are_sampled() -> None:
     """The first token "fish" tells nothing between fish soup and fish tacos."""
     dialogue = MenuDialogue(dishes=("fish soup", "fish tacos"), num_turns=1)
     with ChatServer(lambda messages: {"Fish soup.": 0.5, "fish tacos": 0.5}) as server:
-        report = measure_delusion("tiny", endpoint=server.endpoint, conversations=dialogue, max_calls=10_000,
-                                  num_conversations=5)
+        report = measure_delusion(
+            "tiny", endpoint=server.endpoint, conversations=dialogue, max_calls=10_000, num_conversations=5
+        )
     assert report.method == "samples"
     assert abs(report.auto_suggestion) < 4 * report.auto_suggestion_se + 0.01
 
@@ -123,7 +125,7 @@ def test_no_call_without_a_budget(models: dict[str, ExactModel]) -> None:
     """Ten conversations take ten calls for own utterances, beliefs after five, and so on: 110."""
     with ChatServer(models["do"]) as server:
         for max_calls in (None, 109):
-            with pytest.raises(ValueError, match="max_calls .* 110 calls .* 1102 if"):
+            with pytest.raises(ValueError, match=r"max_calls .* 110 calls .* 1102 if"):
                 measure(server, max_calls=max_calls)
         assert server.requests == []
 
@@ -161,7 +163,7 @@ def test_a_server_that_dies_loses_nothing(models: dict[str, ExactModel], tmp_pat
 def test_a_damaged_record_is_refused(models: dict[str, ExactModel], tmp_path: Path) -> None:
     record = tmp_path / "record.jsonl"
     record.write_text('{"call": 1\n{"call": "a", "choices": []}\n{"call": "cut o')
-    with ChatServer(models["do"]) as server, pytest.raises(ValueError, match="line 1 of .* is damaged"):
+    with ChatServer(models["do"]) as server, pytest.raises(ValueError, match=r"line 1 of .* is damaged"):
         measure(server, record=record)
 
 
@@ -201,13 +203,19 @@ def always(status: int, data: Any) -> Callable:
     ],
 )
 def test_errors_of_servers(refuses: Callable, message: str) -> None:
-    with ChatServer(lambda messages: {}, refuses=refuses) as server, pytest.raises(ServerError, match=message) as raised:
+    with (
+        ChatServer(lambda messages: {}, refuses=refuses) as server,
+        pytest.raises(ServerError, match=message) as raised,
+    ):
         measure(server)
     assert "\n" not in str(raised.value)
 
 
 def test_a_wrong_model_is_told_the_right_ones(models: dict[str, ExactModel]) -> None:
-    with ChatServer(models["do"], name="llama") as server, pytest.raises(ServerError, match=r"no model 'tiny'. It has: llama"):
+    with (
+        ChatServer(models["do"], name="llama") as server,
+        pytest.raises(ServerError, match=r"no model 'tiny'. It has: llama"),
+    ):
         measure(server)
 
 
@@ -222,7 +230,7 @@ def test_a_key_that_is_refused(models: dict[str, ExactModel], monkeypatch: pytes
 def test_nothing_answers() -> None:
     with ChatServer(lambda messages: {}) as server:
         endpoint = server.endpoint
-    with pytest.raises(ServerError, match="nothing answers at .*is the server running"):
+    with pytest.raises(ServerError, match=r"nothing answers at .*is the server running"):
         measure_delusion("tiny", endpoint=endpoint, conversations=DIALOGUE, max_calls=10_000)
     with pytest.raises(ValueError, match="must be an address"):
         measure_delusion("tiny", endpoint="localhost:8000", conversations=DIALOGUE, max_calls=10_000)
@@ -243,6 +251,8 @@ def test_passing_trouble_is_waited_out(models: dict[str, ExactModel]) -> None:
 
 
 def test_a_served_model_needs_no_torch() -> None:
-    program = "import sys; import undelude.hf.measure, undelude.hf.served; print({'torch', 'transformers'} & {*sys.modules})"
+    program = (
+        "import sys; import undelude.hf.measure, undelude.hf.served; print({'torch', 'transformers'} & {*sys.modules})"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

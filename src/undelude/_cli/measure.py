@@ -3,7 +3,6 @@
 import json as json_format
 import sys
 import warnings
-from pathlib import Path
 from typing import Any
 
 from undelude._cli import backend
@@ -34,7 +33,9 @@ def run(options: Measure, call: Call) -> ExitCode:
         }
     else:
         assert options.folder is not None
-        arguments["model"], arguments["tokenizer"] = _load(options.folder)
+        from undelude.hf.local import load_model  # Needs PyTorch.
+
+        arguments["model"], arguments["tokenizer"] = load_model(options.folder)
     with working(make_console(stderr=True), "measuring"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "measure_delusion: ")  # The notes say the same and are printed.
         report = measure_delusion(**arguments)
@@ -55,17 +56,17 @@ def _ask_for_calls(options: Measure, num_requests: int) -> int:
     scored, sampled = most_calls(num_requests, options.samples)
     if options.max_calls is not None and options.max_calls < scored:
         raise UsageError(
-            f"--max-calls is {options.max_calls}, and measuring takes up to {scored}: allow more, or measure with fewer "
-            "--num-conversations or --num-turns."
+            f"--max-calls is {options.max_calls}, and measuring takes up to {scored}: allow more, or measure with "
+            "fewer --num-conversations or --num-turns."
         )
     most = sampled if options.max_calls is None else options.max_calls
     if options.yes:
         return most
     console = make_console(stderr=True)
     console.print(
-        f"Measuring {options.model} takes up to {scored} calls of one token each if the server gives log-probabilities. "
-        f"Otherwise it takes up to {min(sampled, most)} of up to {MAX_TOKENS} tokens, or {scored} that return "
-        f"{options.samples} answers each. A call sends about 200 words.",
+        f"Measuring {options.model} takes up to {scored} calls of one token each if the server gives "
+        f"log-probabilities. Otherwise it takes up to {min(sampled, most)} of up to {MAX_TOKENS} tokens, or {scored} "
+        f"that return {options.samples} answers each. A call sends about 200 words.",
         soft_wrap=True,
     )
     if not sys.stdin.isatty():
@@ -73,15 +74,3 @@ def _ask_for_calls(options: Measure, num_requests: int) -> int:
     if console.input("Make these calls? [y/N] ", markup=False).strip().lower() not in ("y", "yes"):
         raise CommandError("no call was made.")
     return most
-
-
-def _load(folder: Path) -> tuple[Any, Any]:
-    """Return a local model and its tokenizer."""
-    try:
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"a local model needs {error.name}: pip install 'undelude[hf]'. A served model, --endpoint, does not.",
-            name=error.name,
-        ) from error
-    return AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)

@@ -238,8 +238,8 @@ class Measure:
     """Measure whether a language model takes its own words for evidence: one behind a server, or in a folder.
 
     The model plays a game: it finds out which dish is on the menu. After each of its guesses it is asked what it
-    believes. A served model needs no GPU and no PyTorch here, and the command asks before it makes calls. The API key is
-    read from an environment variable. The exit status is 1 if measuring ended early.
+    believes. A served model needs no GPU and no PyTorch here, and the command asks before it makes calls. The API key
+    is read from an environment variable. The exit status is 1 if measuring ended early.
     """
 
     folder: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="FOLDER")] = None
@@ -281,7 +281,9 @@ class Measure:
     def check(self) -> None:
         """Raise if the options cannot be right."""
         if (self.folder is None) == (self.endpoint is None):
-            raise UsageError("name a model: either the FOLDER of a local one, or --endpoint and --model of a served one.")
+            raise UsageError(
+                "name a model: either the FOLDER of a local one, or --endpoint and --model of a served one."
+            )
         if (self.endpoint is None) != (self.model is None):
             raise UsageError("--endpoint and --model belong together: the address of the server, and the model's name.")
         if self.folder is not None and not (self.folder / "config.json").is_file():

@@ -258,7 +258,9 @@ def amount(x: Quantity) -> str:
     """Return a number and its standard error, with three decimals."""
     if x.value is None or math.isinf(x.value):
         return short(x.value)
-    text = f"{x.value:.3f}" + (f" ±\N{NO-BREAK SPACE}{x.standard_error:.3f}" if (x.standard_error or 0.0) >= 5e-4 else "")
+    text = f"{x.value:.3f}" + (
+        f" ±\N{NO-BREAK SPACE}{x.standard_error:.3f}" if (x.standard_error or 0.0) >= 5e-4 else ""
+    )
     return text.replace("-0.000", "0.000").replace("-", "\N{MINUS SIGN}")
 
 

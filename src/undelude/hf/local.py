@@ -1,11 +1,13 @@
 """A model of Hugging Face as a speaker: exact probabilities of its answers."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from undelude.hf.chat import encode_chat
 from undelude.hf.do_tokens import DoTokens, Granularity
@@ -15,6 +17,12 @@ from undelude.hf.speakers import Request, merge_users
 
 # Sequences of a forward pass, and tokens of a sampled utterance.
 BATCH_SIZE, MAX_TOKENS = 64, 32
+
+
+def load_model(folder: str | os.PathLike[str]) -> tuple[Any, Any]:
+    """Return the model and the tokenizer in a folder; nothing is downloaded, and no code in the folder is run."""
+    options = {"local_files_only": True}
+    return AutoModelForCausalLM.from_pretrained(folder, **options), AutoTokenizer.from_pretrained(folder, **options)
 
 
 class LocalSpeaker:
@@ -80,7 +88,9 @@ class LocalSpeaker:
         scores = dict[int, float]()
         for start in range(0, len(order), BATCH_SIZE):
             batch = order[start : start + BATCH_SIZE]
-            scores |= zip(batch, self._log_probs([sequences[i] for i in batch], [prefixes[i] for i in batch]), strict=True)
+            scores |= zip(
+                batch, self._log_probs([sequences[i] for i in batch], [prefixes[i] for i in batch]), strict=True
+            )
         for i, r in enumerate(owners):
             log_probs[r].append(scores[i])
         for request, values in zip(requests, log_probs, strict=True):

@@ -10,6 +10,7 @@ from typing import Any
 
 from undelude._certificate.quantity import Quantity
 from undelude._checks import check_count
+from undelude._types import Mark
 from undelude._versions import versions
 from undelude.hf.delusion_report import DelusionReport, summarise
 from undelude.hf.estimates import Answers
@@ -168,7 +169,8 @@ def exact_numbers(dialogue: MenuDialogue, num_rounds: int) -> dict[str, dict[str
     """Return what the exact sober and the exact deluded agent of a menu would get, on their own conversations."""
     conversations = prepare(dialogue, NUM_EXACT, seed=0)
     references = {}
-    for name, own_actions in (("sober", "do"), ("deluded", "see")):
+    readings: dict[str, Mark] = {"sober": "do", "deluded": "see"}
+    for name, own_actions in readings.items():
         measured, _ = converse(ExactSpeaker(dialogue, own_actions), conversations)
         by_round = summarise(measured, {})
         references[name] = {name: values[:num_rounds] for name, values in by_round.items()}

@@ -64,7 +64,8 @@ class MenuDialogue:
             raise TypeError(
                 f"MenuDialogue: give a process or the arguments of ud.tasks.menu, not both: {sorted(menu)}."
             )
-        process = make_menu(**({"dishes": DISHES} | menu)) if process is None else process
+        arguments: dict[str, Any] = {"dishes": DISHES} | menu
+        process = make_menu(**arguments) if process is None else process
         task, expert = getattr(process, "task", None), getattr(process, "expert", None)
         if not (isinstance(task, AbstractMenuTask) and isinstance(expert, MenuExpert)):
             raise TypeError(f"MenuDialogue: the process must be from ud.tasks.menu, not {process!r:.80}.")

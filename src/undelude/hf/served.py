@@ -124,7 +124,9 @@ class ServedSpeaker:
 
     def _check_budget(self) -> None:
         """Raise if the server turns out to need more calls than allowed: measuring would end in the middle."""
-        needed = most_calls(self._num_requests, self.num_samples)[bool(self.gives_logprobs is False and not self.gives_several)]
+        needed = most_calls(self._num_requests, self.num_samples)[
+            bool(self.gives_logprobs is False and not self.gives_several)
+        ]
         if needed > self.client.max_calls and not self.client.continues:
             raise ValueError(
                 f"the server gives no log-probabilities of {self.name!r}, and one sample in a call, so that measuring "
