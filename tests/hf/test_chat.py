@@ -4,6 +4,8 @@ import pytest
 
 pytest.importorskip("torch")
 
+import torch
+
 from hf.tiny import TEMPLATE, make_tokenizer
 from undelude.hf import encode_chat, reply_ids
 
@@ -86,6 +88,40 @@ def test_history_grows_by_the_reply(tokenizer):
         grown = before.input_ids[: last + 1].tolist() + reply_ids(messages[:n], messages[n : n + 1], tokenizer)
         longer = encode_chat(messages[: n + 1], tokenizer, mark=False, add_generation_prompt=True)
         assert grown == longer.input_ids.tolist()
+
+
+def test_content_that_reads_like_the_template():
+    """Contents are found where the template puts them, and not where the same text stands first."""
+    messages = [
+        {"role": "user", "content": "user"},
+        {"role": "assistant", "content": "assistant"},
+        {"role": "user", "content": "  no.  "},
+    ]
+    chat = encode_chat(messages, chatml(), mark=False)
+    names = [text(chatml(), chat, torch.arange(len(chat.own)) == t) for t in range(len(chat.own))]
+    observed = [name for name, is_observed in zip(names, chat.observed.tolist(), strict=True) if is_observed]
+    assert names[:4] == ["<user>", "user", "user", "<end>"]
+    assert chat.observed[:4].tolist() == [False, False, True, False]
+    assert observed == ["user", "no", "."]
+    assert text(chatml(), chat, chat.own) == "assistant <end>"
+
+
+def test_instructions_that_the_template_writes_into_the_first_message():
+    """As Gemma's does; they are observed, and are of their own message."""
+    template = (
+        "{% set first = messages[0].content + ' ' if messages[0].role == 'system' else '' %}"
+        "{% for m in messages if m.role != 'system' %}<user> {{ m.role }}\n"
+        "{% if loop.first %}{{ first }}{% endif %}{{ m.content }} <end>\n{% endfor %}"
+        "{% if add_generation_prompt %}<user> assistant\n{% endif %}"
+    )
+    tokenizer = make_tokenizer([*WORDS, "user", "assistant"], template)
+    chat = encode_chat(CHAT[:3], tokenizer, mark=False)
+    assert text(tokenizer, chat, chat.observed) == "be brief . what is on the menu ?"
+    assert [text(tokenizer, chat, chat.observed & (chat.message == i)) for i in (0, 1)] == [
+        "be brief .",
+        "what is on the menu ?",
+    ]
+    assert text(tokenizer, chat, chat.own) == "tacos . <end>"
 
 
 def test_refusals():

@@ -9,7 +9,7 @@ pytest.importorskip("torch")
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch.testing import assert_close
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, Gemma2Config, Gemma3TextConfig
 
 from hf.tiny import ARCHITECTURES, make_model, make_tokenizer
 from undelude.hf import DoTokens, generate_turn
@@ -110,8 +110,8 @@ def test_turns_are_sampled_from_the_model(model, granularity):
         "pad_token_id": 0,
     }
     batch = generate_turn(model, padded, mask, **options)
-    exported = generate_turn(DoTokens.of(model).export(granularity), padded, mask, **options)
-    assert torch.equal(batch, exported)
+    for other in ("turn", "token"):  # The settings that an exported model has for its own `generate()` do not matter.
+        assert torch.equal(batch, generate_turn(DoTokens.of(model).export(other), padded, mask, **options))
     for row, us, written in zip(marked, uniforms, batch, strict=True):
         history, turn = row.tolist(), []
         for u in us:
@@ -124,6 +124,22 @@ def test_turns_are_sampled_from_the_model(model, granularity):
         assert written.tolist() == turn + [0] * (len(written) - len(turn))
 
 
+def test_turns_do_not_depend_on_the_models_settings():
+    """Settings that a model brings along would make a turn the sample of another distribution."""
+    model, marked = taught(make_model(V))
+    options = {"eos_token_id": 1, "max_new_tokens": 6}
+
+    def turns():
+        torch.manual_seed(0)
+        return generate_turn(model, marked, torch.ones_like(marked), **options)
+
+    expected = turns()
+    model.generation_config.update(min_p=0.9, no_repeat_ngram_size=1, guidance_scale=3.0, num_beams=2, max_time=0.0)
+    settings = model.generation_config.to_dict()
+    assert torch.equal(turns(), expected)
+    assert model.generation_config.to_dict() == settings
+
+
 def test_left_padding_changes_nothing(model):
     model, marked = taught(model)
     whole = logits(model, marked)
@@ -133,15 +149,30 @@ def test_left_padding_changes_nothing(model):
     assert_close(logits(model, padded, attention_mask=mask, position_ids=positions)[:, 2:], whole, atol=1e-5, rtol=0)
 
 
+def lora(model, **options):
+    return get_peft_model(model, LoraConfig(target_modules=["q_proj", "v_proj"], **options))
+
+
+def wrapped_and_adapted(way, kind):
+    """Return a wrapped model with LoRA, and a function that makes another one for the adapter to be loaded into."""
+    if way == "wrapped first":
+        model = DoTokens.wrap(make_model(V), kind, rank=3)
+        base = copy.deepcopy(model)
+        return lora(model, modules_to_save=["do_offset"]), lambda folder: PeftModel.from_pretrained(base, folder)
+    adapted = DoTokens.wrap(lora(make_model(V)), kind, rank=3)
+    return adapted, lambda folder: PeftModel.from_pretrained(DoTokens.wrap(make_model(V), kind, rank=3), folder)
+
+
+@pytest.mark.parametrize("way", ["wrapped first", "adapted first"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_adapters_train_and_keep_the_offset(kind, tmp_path):
+def test_adapters_train_and_keep_the_offset(kind, way, tmp_path):
     """LoRA with the offset among `modules_to_save`: a step moves both; saved, loaded and merged they are the same."""
-    model = DoTokens.wrap(make_model(V), kind, rank=3)
-    base = copy.deepcopy(model)
-    adapted = get_peft_model(model, LoraConfig(target_modules=["q_proj", "v_proj"], modules_to_save=["do_offset"]))
+    adapted, load = wrapped_and_adapted(way, kind)
     ids, own = words()
     marked = DoTokens.of(adapted).mark(ids, own)
-    optimizer = torch.optim.SGD([x for x in adapted.parameters() if x.requires_grad], lr=1.0)
+    trained = [x for x in adapted.parameters() if x.requires_grad]
+    assert len(trained) == 2 * 2 * 2 + (2 if kind == "low_rank" else 1)
+    optimizer = torch.optim.SGD(trained, lr=1.0)
     for _ in range(2):  # The first step moves one factor of LoRA alone, since the other is 0.
         optimizer.zero_grad()
         adapted(marked, labels=ids).loss.backward()
@@ -149,13 +180,48 @@ def test_adapters_train_and_keep_the_offset(kind, tmp_path):
     assert DoTokens.of(adapted).offsets().abs().max() > 1e-4
     adapted.eval()
     ours = logits(adapted, marked)
+    with adapted.disable_adapter():  # The model as it was, which knows no difference between x and do(x).
+        assert torch.equal(logits(adapted, marked), logits(adapted, ids))
     adapted.save_pretrained(tmp_path / "adapter")
-    loaded = PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
-    assert_close(logits(loaded, marked), ours, atol=1e-6, rtol=0)
+    assert_close(logits(load(tmp_path / "adapter").eval(), marked), ours, atol=1e-6, rtol=0)
     DoTokens.of(adapted).save(tmp_path / "merged")
     stock = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     assert_close(logits(stock, marked)[..., :V], ours, atol=1e-5, rtol=0)
     assert_close(logits(adapted, marked), ours)
+    merged = adapted.merge_and_unload()
+    assert_close(logits(merged, marked), ours, atol=1e-5, rtol=0)
+    assert_close(DoTokens.of(merged).offsets(), DoTokens.of(stock).offsets(), atol=1e-6, rtol=0)
+
+
+@pytest.mark.filterwarnings("ignore:.*tied:UserWarning")
+@pytest.mark.parametrize("tied", [False, True])
+def test_embedding_that_an_adapter_trains(tied, tmp_path):
+    """PEFT's copy of the embedding holds the offset too; a tied head is then no longer tied."""
+    adapted = lora(DoTokens.wrap(make_model(V, tied=tied)), modules_to_save=["embed_tokens"])
+    marks = DoTokens.of(adapted)
+    ids, own = words()
+    marked = marks.mark(ids, own)
+    adapted(marked, labels=ids).loss.backward()
+    torch.optim.SGD([x for x in adapted.parameters() if x.requires_grad], lr=1.0).step()
+    ours = logits(adapted, marked)
+    assert marks.offsets().abs().max() > 1e-4
+    marks.save(tmp_path)
+    stock = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert_close(logits(stock, marked)[..., :V], ours, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("config", [Gemma2Config, Gemma3TextConfig])
+def test_scaled_embeddings_and_capped_logits(config, tmp_path):
+    """Gemma's tables are tied. A number that is added before the cap of Gemma 2 is not one that is added after it."""
+    sizes = {"vocab_size": V, "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 16}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 4, "pad_token_id": 0, "bos_token_id": 2}
+    torch.manual_seed(0)
+    model, marked = taught(AutoModelForCausalLM.from_config(config(**sizes, **heads, initializer_range=0.2)).eval())
+    model.save_pretrained(tmp_path)
+    ours, theirs = logits(model, marked), logits(AutoModelForCausalLM.from_pretrained(tmp_path), marked)
+    assert_close(theirs[..., :V], ours, atol=1e-5, rtol=0)
+    assert_close(theirs[..., V:].log_softmax(-1), ours.log_softmax(-1), atol=1e-5, rtol=0)
+    assert torch.equal(logits(DoTokens.load(tmp_path), marked), ours)
 
 
 def test_gradient_reaches_the_offset_of_marked_words_alone():
@@ -179,12 +245,15 @@ def test_refusals(tmp_path):
     model = make_model(V)
     with pytest.raises(ValueError, match="kind must be one of shared, low_rank, full, not 'half'"):
         DoTokens.wrap(model, "half")
-    adapted = get_peft_model(make_model(V), LoraConfig(target_modules=["q_proj"]))
-    with pytest.raises(ValueError, match="Wrap the model first"):
-        DoTokens.wrap(adapted)
+    with pytest.raises(ValueError, match=r"is Embedding, which does more .* If PEFT adapts the embedding, wrap the"):
+        DoTokens.wrap(get_peft_model(make_model(V), LoraConfig(target_modules=["embed_tokens"])))
+    with pytest.raises(ValueError, match=r"reads the ids in place of the model's .* out of target_modules"):
+        DoTokens.of(get_peft_model(DoTokens.wrap(make_model(V)), LoraConfig(target_modules=["embed_tokens"])))
     DoTokens.wrap(model)
     with pytest.raises(ValueError, match="has marks of kind 'shared' already, not 'full'"):
         DoTokens.wrap(model, "full")
+    with pytest.raises(ValueError, match="has marked words x \\+ 23, and cannot get 30 words in place of 23"):
+        model.resize_token_embeddings(30)
     marks = DoTokens.of(model)
     with pytest.raises(ValueError, match="from 0 to 23, and the model's plain words from 0 to 22"):
         marks.mark(torch.tensor([0, V]), torch.tensor([True, False]))

@@ -1,5 +1,6 @@
 """Chats as ids, with who wrote each: the model itself, or others."""
 
+import bisect
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
@@ -30,9 +31,16 @@ class EncodedChat:
     message: Int[torch.Tensor, " T"]
 
 
+# Stands for the content of a message while its place is sought.
+_PLACEHOLDER = "\N{OBJECT REPLACEMENT CHARACTER}"
+
+
 @dataclasses.dataclass(frozen=True)
 class _Span:
-    """Characters of the rendered chat: of a message, and within it of its content."""
+    """Characters of the rendered chat: of a message, and of its content.
+
+    The content may stand within another message, as instructions do that a template writes into the user's first.
+    """
 
     start: int
     end: int
@@ -81,12 +89,15 @@ def encode_chat(
     ids, offsets = _tokenize(text, tokenizer)
     own, observed, message = (torch.zeros(len(ids), dtype=kind) for kind in (torch.bool, torch.bool, torch.long))
     starts = [span.start for span in spans]
+    contents = sorted((*span.content, i) for i, span in enumerate(spans) if span.content[0] < span.content[1])
     for t, (begin, end) in enumerate(offsets):
-        i = max(sum(start <= begin for start in starts) - 1, 0) if spans else 0
+        message[t] = max(bisect.bisect_right(starts, begin) - 1, 0)
         if add_generation_prompt and spans and begin >= spans[-1].end:
-            i = len(spans)
-        message[t] = i
-        if i < len(spans) and end > begin and spans[i].content[0] <= begin < spans[i].content[1]:
+            message[t] = len(spans)
+        # A word that reaches over an edge of the content is of the content, as in the tokenizer's own mask.
+        k = bisect.bisect_left(contents, (end,)) - 1
+        if k >= 0 and begin < min(end, contents[k][1]):
+            message[t] = i = contents[k][2]
             (own if is_own(messages[i]) else observed)[t] = True
     for i, m in enumerate(messages):
         if m["role"] == "assistant" and not (own | observed)[message == i].any():
@@ -134,7 +145,11 @@ def reply_ids(messages: Sequence[Message], replies: Sequence[Message], tokenizer
         )
     # With the end before it, so that the first word is split as it is within a chat.
     ids, _ = _tokenize(eos + text[end:], tokenizer)
-    assert ids[0] == tokenizer.eos_token_id
+    if ids[0] != tokenizer.eos_token_id:
+        raise ValueError(
+            f"reply_ids: the tokenizer splits its eos_token {eos!r} into other words. Add it as a special token: "
+            "tokenizer.add_special_tokens({'eos_token': ...})."
+        )
     return ids[1:]
 
 
@@ -161,7 +176,11 @@ def _render(
         if plain[i]["role"] == "assistant":
             spans.append(_Span(start, end, _turn(text, render(i, True), start, end, tokenizer.eos_token)))
         else:
-            spans.append(_Span(start, end, _content(text, start, end, plain[i].get("content"))))
+            with_placeholder = [*plain[:i], {**plain[i], "content": _PLACEHOLDER}, *plain[i + 1 :]]
+            other = tokenizer.apply_chat_template(
+                with_placeholder, tokenize=False, add_generation_prompt=add_generation_prompt, **template
+            )
+            spans.append(_Span(start, end, _content(text, other, start, end, plain[i].get("content"))))
     return text, spans
 
 
@@ -194,13 +213,22 @@ def _turn(text: str, prompt: str, start: int, end: int, eos: str | None) -> tupl
     return begin, end if at < 0 else at + len(eos or "")
 
 
-def _content(text: str, start: int, end: int, content: Any) -> tuple[int, int]:
-    """Return where the content of a message is; all of the message if the template renders it in its own way."""
-    if isinstance(content, str) and content.strip():
-        at = text.find(content.strip(), start, end)
-        if at >= 0:
-            return at, at + len(content.strip())
-    return (start, start) if content in (None, "") else (start, end)
+def _content(text: str, other: str, start: int, end: int, content: Any) -> tuple[int, int]:
+    """Return where the content of a message is.
+
+    Args:
+        text: the chat.
+        other: the chat with a placeholder as the content.
+        start: where the message begins.
+        end: where it ends.
+        content: of the message; the whole message counts if the template renders it in its own way.
+    """
+    if content in (None, ""):
+        return start, start
+    before, _, after = other.partition(_PLACEHOLDER)
+    if before != other and text.startswith(before) and text.endswith(after) and len(before + after) <= len(text):
+        return len(before), len(text) - len(after)
+    return start, end
 
 
 def _tokenize(text: str, tokenizer: Any) -> tuple[list[int], list[tuple[int, int]]]:

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.utils import cached_file
 
 Kind = Literal["shared", "low_rank", "full"]
 Granularity = Literal["turn", "token"]
@@ -19,6 +20,8 @@ OFFSET_FILE = "do_offset.safetensors"
 CONFIG_KEY = "do_tokens"
 # The name of the offset in the input embedding; PEFT trains and saves it if it is one of `modules_to_save`.
 OFFSET = "do_offset"
+# Methods of a model that `wrap` replaces.
+_REPLACED = ("save_pretrained", "resize_token_embeddings")
 
 
 class DoOffset(nn.Module):
@@ -105,15 +108,16 @@ class DoTokens:
         `push_to_hub` and `Trainer.save_model` then save the exported model, see `export`.
 
         Args:
-            model: a causal language model. For PEFT, wrap the model first and then call
-                `get_peft_model(model, LoraConfig(..., modules_to_save=["do_offset"]))`.
+            model: a causal language model, or one of PEFT, whose adapters then train and save the offset. To use PEFT
+                later, call `get_peft_model(model, LoraConfig(..., modules_to_save=["do_offset"]))`: PEFT freezes what
+                is not named.
             kind: of the offset: `"shared"`, one vector; `"low_rank"`, a product of factors; `"full"`, a vector for each
                 word.
             rank: of the factors.
 
         Raises:
-            ValueError: an unknown kind; the model is wrapped in another way; it is exported, or PEFT's; its embedding
-                does more than look up rows.
+            ValueError: an unknown kind; the model is wrapped in another way, or exported; its embedding does more than
+                look up rows, or PEFT adapts it.
         """
         if kind not in get_args(Kind):
             raise ValueError(f"DoTokens.wrap: kind must be one of {', '.join(get_args(Kind))}, not {kind!r}.")
@@ -127,34 +131,33 @@ class DoTokens:
             if there.kind != kind:
                 raise ValueError(f"DoTokens.wrap: the model has marks of kind {there.kind!r} already, not {kind!r}.")
             return model
-        if hasattr(model, "peft_config"):
-            raise ValueError(
-                "DoTokens.wrap: the model is PEFT's, which would freeze the offset. Wrap the model first, and then "
-                "call "
-                f'get_peft_model(model, LoraConfig(..., modules_to_save=["{OFFSET}"])).'
-            )
-        embedding = model.get_input_embeddings()
+        inner, _ = _within(model)
+        embedding = inner.get_input_embeddings()
         _check_embedding(embedding)
         V, d = embedding.weight.shape
         embedding.add_module(OFFSET, DoOffset(V, d, kind, rank, embedding.weight))
         embedding.__class__ = _marked(type(embedding))
-        # An attribute of the object, because the class gives its name to the saved configuration.
-        model.save_pretrained = functools.partial(_save_pretrained, model)
+        # Attributes of the object, because the class gives its name to the saved configuration.
+        inner.save_pretrained = functools.partial(_save_pretrained, inner)
+        inner.resize_token_embeddings = functools.partial(_resize_token_embeddings, inner)
+        if hasattr(model, "peft_config"):
+            _add_to_adapters(model)
         return model
 
     @staticmethod
     def of(model: Any) -> "DoTokens | None":
         """Return the marks of a model, or None if it has none."""
-        within = model.modules() if isinstance(model, nn.Module) else ()
-        inner = next((x for x in within if isinstance(x, PreTrainedModel)), None)
+        inner, adapted = _within(model)
         if inner is None:
             return None
-        adapted = next((x for x in model.modules() if hasattr(x, "merge_and_unload")), None)
-        if adapted is not None:
-            inner = adapted.get_base_model()
-        embedding = inner.get_input_embeddings()
+        embedding = _embedding_of(inner)
         if isinstance(embedding, _MarkedWords):
             return DoTokens(inner, embedding.num_embeddings, _offset_of(embedding).kind, adapted=adapted)
+        if any(isinstance(x, _MarkedWords) for x in embedding.modules()):
+            raise ValueError(
+                f"DoTokens.of: an adapter ({type(embedding).__name__}) reads the ids in place of the model's input "
+                "embedding, and does not know marked words. Leave the input embedding out of target_modules."
+            )
         info = getattr(inner.config, CONFIG_KEY, None)
         if info is None:
             return None
@@ -180,7 +183,7 @@ class DoTokens:
 
     def offsets(self) -> Float[torch.Tensor, "V d"]:
         """Return the embedding of do(x) minus that of x, for each word."""
-        embedding = self.model.get_input_embeddings()
+        embedding = _embedding_of(self.model)
         weight = embedding.weight.detach()
         if self.is_exported:
             return weight[self.vocab_size :] - weight[: self.vocab_size]
@@ -191,9 +194,9 @@ class DoTokens:
     def export(self, granularity: Granularity = "turn") -> PreTrainedModel:
         """Return an ordinary model with 2V words, whose second half are the marked ones. The model stays as it is.
 
-        The rows of do(x) are those of x plus the offset. The head gives do(x) the logit of x; a tied head stays tied if
-        the offset is shared, which adds the same number to the logits of all marked words. The weights of a PEFT
-        adapter are merged if `self.model` holds any.
+        The rows of do(x) are those of x plus the offset. The head gives do(x) the logit of x. A tied head stays tied if
+        the offset is shared, which adds the same number to the logits of all marked words; it becomes a table of its
+        own with other offsets, and in a model that caps its logits, such as Gemma 2. PEFT's adapters are merged.
 
         `generate()` of the result writes words of one half, by its `generation_config.suppress_tokens`: plain words, to
         be marked when the turn is over (`"turn"`), or marked ones (`"token"`). A server that ignores this setting needs
@@ -209,7 +212,7 @@ class DoTokens:
             delattr(embedding, OFFSET)
             head = model.get_output_embeddings()
             is_tied = head is not None and head.weight is embedding.weight
-            if is_tied and self.kind != "shared":
+            if is_tied and (self.kind != "shared" or _is_capped(model)):
                 head.weight = nn.Parameter(head.weight.detach().clone())
                 model.config.tie_word_embeddings = False
                 model.all_tied_weights_keys = model.get_expanded_tied_weights_keys(all_submodels=True)
@@ -239,7 +242,7 @@ class DoTokens:
         exported = self.export(granularity)
         exported.save_pretrained(folder, **options)
         if not self.is_exported and options.get("is_main_process", True):
-            offset = _offset_of(self.model.get_input_embeddings())
+            offset = _offset_of(_embedding_of(self.model))
             tensors = {name: x.detach().cpu().contiguous() for name, x in offset.state_dict().items()}
             save_file(tensors, Path(folder) / OFFSET_FILE)
 
@@ -248,7 +251,7 @@ class DoTokens:
         """Return a saved model as it was before it was exported, to go on training.
 
         Args:
-            folder: of `save`, `save_pretrained` or `Trainer.save_model`.
+            folder: of `save`, `save_pretrained` or `Trainer.save_model`, or the name of a repository on the Hub.
             options: of `AutoModelForCausalLM.from_pretrained`.
 
         Raises:
@@ -258,8 +261,9 @@ class DoTokens:
         info = getattr(model.config, CONFIG_KEY, None)
         if info is None:
             raise ValueError(f"DoTokens.load: the model in {folder} has no marks. Load it with AutoModelForCausalLM.")
-        file = Path(folder) / OFFSET_FILE
-        if not file.exists():
+        hub = {name: options[name] for name in ("cache_dir", "revision", "subfolder", "token") if name in options}
+        file = cached_file(folder, OFFSET_FILE, _raise_exceptions_for_missing_entries=False, **hub)
+        if file is None:
             raise ValueError(f"DoTokens.load: {folder} lacks {OFFSET_FILE}, which holds the offset.")
         model.resize_token_embeddings(info["vocab_size"], mean_resizing=False)
         delattr(model.config, CONFIG_KEY)
@@ -277,7 +281,40 @@ def load_offset(model: Any, folder: str | Path) -> None:
     marks = DoTokens.of(model)
     if marks is None or marks.is_exported:
         raise ValueError("load_offset: the model has no offset; wrap it with DoTokens.wrap.")
-    _offset_of(marks.model.get_input_embeddings()).load_state_dict(load_file(Path(folder) / OFFSET_FILE))
+    _offset_of(_embedding_of(marks.model)).load_state_dict(load_file(Path(folder) / OFFSET_FILE))
+
+
+def _within(model: Any) -> tuple[Any, Any]:
+    """Return the model of Transformers within wrappers, and PEFT's model around it; None where there is none."""
+    modules = list(model.modules()) if isinstance(model, nn.Module) else []
+    inner = next((x for x in modules if isinstance(x, PreTrainedModel)), None)
+    adapted = next((x for x in modules if hasattr(x, "merge_and_unload")), None)
+    return (inner if adapted is None else adapted.get_base_model()), adapted
+
+
+def _embedding_of(model: PreTrainedModel) -> Any:
+    """Return the input embedding of a model; the trained one if PEFT holds a copy of it."""
+    embedding: Any = model.get_input_embeddings()
+    if hasattr(embedding, "modules_to_save"):
+        return embedding.modules_to_save[embedding.active_adapters[0]]
+    return embedding
+
+
+def _add_to_adapters(model: Any) -> None:
+    """Let the adapters of PEFT's model train and save the offset."""
+    from peft.utils import set_additional_trainable_modules
+
+    for name, config in model.peft_config.items():
+        # Only the offset: what an adapter saves already has been trained, and would begin anew.
+        only = copy.copy(config)
+        only.modules_to_save, only.modules_to_tie, only.trainable_token_indices = [OFFSET], None, None
+        set_additional_trainable_modules(model, only, {}, name, activate_adapter=name in model.active_adapters)
+        config.modules_to_save = [*(config.modules_to_save or ()), OFFSET]
+
+
+def _is_capped(model: PreTrainedModel) -> bool:
+    """Return whether the logits go through a function by which a number added to all does not cancel."""
+    return getattr(model.config.get_text_config(), "final_logit_softcapping", None) is not None
 
 
 def _check_embedding(embedding: Any) -> None:
@@ -288,7 +325,8 @@ def _check_embedding(embedding: Any) -> None:
     ):
         raise ValueError(
             f"DoTokens.wrap: the model's input embedding is {type(embedding).__name__}, which does more than look up a "
-            "row for each word. Supported are torch.nn.Embedding, and such with a scale."
+            "row for each word. Supported are torch.nn.Embedding, and such with a scale. If PEFT adapts the embedding, "
+            "wrap the model first."
         )
 
 
@@ -301,16 +339,18 @@ def _offset_of(embedding: Any) -> DoOffset:
 
 
 def _rank(model: PreTrainedModel) -> int:
-    offset = _offset_of(model.get_input_embeddings())
+    offset = _offset_of(_embedding_of(model))
     return len(offset.rows) if offset.kind == "low_rank" else 1
 
 
 def _copied(model: PreTrainedModel, adapted: Any) -> PreTrainedModel:
     """Return a copy of a model, into whose weights PEFT's adapters are merged if it has any."""
-    kept = model.__dict__.pop("save_pretrained", None)  # It refers to the model, which would be copied twice.
-    copied = copy.deepcopy(model if adapted is None else adapted)
-    if kept is not None:
-        model.__dict__["save_pretrained"] = kept
+    # They refer to the model, and a copy that is exported has those of its class.
+    kept = {name: model.__dict__.pop(name) for name in _REPLACED if name in model.__dict__}
+    try:
+        copied = copy.deepcopy(model if adapted is None else adapted)
+    finally:
+        model.__dict__.update(kept)
     return copied if adapted is None else copied.merge_and_unload(safe_merge=True)
 
 
@@ -336,3 +376,16 @@ def _save_pretrained(model: PreTrainedModel, save_directory: str | Path, **optio
     marks = DoTokens.of(model)
     assert marks is not None
     marks.save(save_directory, **options)
+
+
+def _resize_token_embeddings(
+    model: PreTrainedModel, new_num_tokens: int | None = None, *args: Any, **options: Any
+) -> Any:
+    """Raise if the number of words would change: x + V would be another word."""
+    V = _embedding_of(model).num_embeddings
+    if new_num_tokens not in (None, V):
+        raise ValueError(
+            f"The model has marked words x + {V}, and cannot get {new_num_tokens} words in place of {V}. Call "
+            "resize_token_embeddings before DoTokens.wrap."
+        )
+    return type(model).resize_token_embeddings(model, new_num_tokens, *args, **options)

@@ -1,6 +1,7 @@
 """The words of a model's next turn, of one half of its words or the other."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -69,12 +70,11 @@ def generate_turn(
     temperature: float = 1.0,
     uniforms: Float[torch.Tensor, "B L"] | None = None,
     pad_token_id: int | None = None,
-    **options: Any,
 ) -> Int[torch.Tensor, "B N"]:
     """Return the plain words of the next turn, after histories in which own words are marked.
 
-    Words are sampled from `softmax(logits / temperature)` of the model alone: top-k, top-p and penalties of its own
-    generation settings are not used, since the next turn would be another distribution's.
+    Words are sampled from `softmax(logits / temperature)`. The model's own generation settings, such as top-k, top-p,
+    penalties and suppressed words, are not used: they would make it the sample of another distribution.
 
     Args:
         model: wrapped by `DoTokens.wrap`, exported, or without marks.
@@ -87,7 +87,6 @@ def generate_turn(
         temperature: of the sampling; 0 takes the likeliest words.
         uniforms: numbers in (0, 1) that choose the words, so that those of a row depend on no other row.
         pad_token_id: stands after a turn that is over; by default the first of `eos_token_id`.
-        options: of `GenerationConfig`.
 
     Returns:
         Plain words, with the one that ends the turn, and padding after it.
@@ -111,26 +110,35 @@ def generate_turn(
     pad = ends[0] if pad_token_id is None else pad_token_id
     config = GenerationConfig(
         do_sample=sampled,
-        temperature=temperature if sampled else 1.0,
-        **({"top_k": 0, "top_p": 1.0} if sampled else {}),
-        repetition_penalty=1.0,
-        suppress_tokens=None,
+        **({"temperature": temperature, "top_k": 0, "top_p": 1.0} if sampled else {}),
         max_new_tokens=max_new_tokens,
         eos_token_id=[x + V for x in ends] if by_token else ends,
         pad_token_id=pad,
         use_cache=True,
-        **options,
     )
-    was_training = model.training
-    model.eval()
-    try:
+    with _generating(model):
         written = model.generate(
             input_ids, attention_mask=attention_mask, generation_config=config, logits_processor=processors
         )
-    finally:
-        model.train(was_training)
     words = written[:, input_ids.shape[1] :]
     return words % V if marks is not None else words
+
+
+@contextlib.contextmanager
+def _generating(model: Any) -> Iterator[None]:
+    """Evaluate a model, without dropout and without its own generation settings, which fill in what is not given."""
+    was_training = model.training
+    # Also of the models within PEFT's.
+    own = [(x, x.generation_config) for x in model.modules() if "generation_config" in vars(x)]
+    model.eval()
+    for x, _ in own:
+        x.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+        for x, config in own:
+            x.generation_config = config
 
 
 def _num_words(model: Any) -> int:
