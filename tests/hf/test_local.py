@@ -126,8 +126,8 @@ def test_the_certificate_of_a_local_model(dishes: tuple[str, ...]) -> None:
     tokenizer = make_tokenizer(re.findall(r"\w+|[^\w\s]+", " ".join([*TEXTS, *dishes])))
     model = make_model(len(tokenizer))
     agent, key = local_agent(dialogue, model, tokenizer), jax.random.key(0)
-    report = ud.certify(dialogue.process, agent, key=key, num_episodes=4, baselines=False)
-    episodes = ud.rollout(dialogue.process, agent, key=key, num_episodes=4)
+    report = ud.certify(dialogue.process, agent, key=key, num_episodes=2, baselines=False)
+    episodes = ud.rollout(dialogue.process, agent, key=key, num_episodes=2)
 
     @torch.no_grad()
     def predict(messages: list[dict]) -> np.ndarray:
@@ -142,7 +142,7 @@ def test_the_certificate_of_a_local_model(dishes: tuple[str, ...]) -> None:
         return p / p.sum()
 
     losses, distances = [], []
-    for i in range(4):
+    for i in range(2):
         messages = dialogue.decode(episodes.actions[i], episodes.observations[i])
         for t in range(2):
             history = messages[: 1 + 2 * t]
@@ -158,7 +158,7 @@ def test_the_certificate_of_a_local_model(dishes: tuple[str, ...]) -> None:
 def test_utterances_of_a_local_model_are_sampled(tokenizer: Any) -> None:
     """Without candidates; the same seed gives the same report."""
     row = {"messages": [{"role": "user", "content": DIALOGUE.prompt}], "probe": DIALOGUE.probe}
-    rows = [row | {"answers": list(DIALOGUE.utterances)}] * 2
+    rows = [row | {"answers": list(DIALOGUE.utterances)}]
     model = make_model(len(tokenizer))
     reports = [measure_delusion(model, tokenizer, rows, num_samples=4) for _ in range(2)]
     assert reports[0].by_round == reports[1].by_round

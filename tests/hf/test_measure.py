@@ -118,6 +118,17 @@ def test_references_are_the_exact_agents(reports: dict[str, DelusionReport]) -> 
                 assert x.value == pytest.approx(y.value, abs=4 * error + 1e-9)
 
 
+def test_the_next_utterance_as_the_answer() -> None:
+    """By "What's on the menu?" a model that knows no probe is asked for its next utterance."""
+    dialogue = MenuDialogue(num_turns=1, probe="What's on the menu?")
+    same, other = 0.9**2 + 4 * 0.025**2, (1 - 0.9**2 - 4 * 0.025**2) / 4
+    for own, expected in (("do", 0.0), ("see", math.log(5) + same * math.log(same) + 4 * other * math.log(other))):
+        report = measure(ExactSpeaker(dialogue, own), prepare(dialogue, 2, seed=0), dialogue)
+        assert report.auto_suggestion == pytest.approx(expected, abs=1e-6)
+        assert report.informativeness > 0.02
+        assert report.repeat_after_no_answer == pytest.approx(same if own == "see" else 0.2)
+
+
 class Ignorant:
     """A model that has learned nothing: every text is equally probable."""
 

@@ -50,7 +50,7 @@ def test_no_call_without_agreement(
     before = len(server.requests)
     assert main(arguments(server)) == 2
     err = capsys.readouterr().err
-    assert "up to 27 calls" in err
+    assert "up to 28 calls" in err
     assert "up to 272 " in err
     assert "add --yes" in err
 

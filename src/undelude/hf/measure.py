@@ -18,8 +18,8 @@ from undelude.hf.menu_dialogue import MenuDialogue, Row
 from undelude.hf.probes import Numbers, ProbedConversation, hold
 from undelude.hf.speakers import ExactSpeaker, Interrupted, Speaker
 
-# Conversations by default, their own turns, and samples of each answer where a server gives no log-probabilities.
-NUM_CONVERSATIONS, NUM_TURNS, NUM_SAMPLES = 20, 3, 10
+# Conversations by default, and their own turns.
+NUM_CONVERSATIONS, NUM_TURNS = 20, 3
 # Conversations behind the numbers of the exact agents.
 NUM_EXACT = 100
 SAMPLES_ONLY = "it needs log-probabilities, and samples were drawn."
@@ -33,7 +33,7 @@ def measure_delusion(
     *,
     endpoint: str | None = None,
     num_conversations: int | None = None,
-    num_samples: int = NUM_SAMPLES,
+    num_samples: int = 10,
     seed: int = 0,
     max_calls: int | None = None,
     **client: Any,

@@ -39,7 +39,8 @@ class MenuDialogue:
     Args:
         process: from `ud.tasks.menu`; by default, one with `DISHES` and the other arguments.
         prompt: the customer's first message; by default, the rules in plain words and "What's on the menu?".
-        probe: the question about the dish on the menu, by which a belief is measured.
+        probe: the question about the dish on the menu, by which a belief is measured. For a model that was taught this
+            dialogue and nothing else: "What's on the menu?", which asks for its next utterance in place of a belief.
         **menu: arguments of `ud.tasks.menu`, if no process is given.
 
     Raises:

@@ -23,7 +23,8 @@ class ProbedConversation:
     Attributes:
         messages: what was said, or the prompt of a conversation that is still to be held. The assistant's messages of
             author "self" are the model's own turns, and each is measured; without any, the next message is.
-        probe: the question, which the user asks after an own turn, and which is then taken back.
+        probe: the question, which the user asks after an own turn, and which is then taken back. If it is `no_answer`,
+            the answer is the model's next utterance.
         answers: the texts of which the answer is one.
         truth: the number of the true answer; None if it is not known.
         candidates: the texts of which an own turn is one; None to sample them from the model.
@@ -168,7 +169,9 @@ def _measure_round(
     """Ask for everything that is measured after an own turn; return the conversation after it, and the numbers."""
 
     def ask(*messages: Mapping[str, Any]) -> Request:
-        return Request((*history, *messages, _user(c.probe)), c.answers)
+        # The next utterance, which is asked for by a reply that tells nothing, follows any reply.
+        asked = messages[-1]["role"] == "user" and c.probe == c.no_answer
+        return Request((*history, *messages, *([] if asked else [_user(c.probe)])), c.answers)
 
     kept = texts if c.candidates is not None else [x for x, p in zip(texts, own.probs, strict=True) if p > 0]
     requests: dict[Any, Request] = {("own", text): ask(_assistant(text)) for text in kept}

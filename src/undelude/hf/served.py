@@ -24,7 +24,7 @@ MOST_AMBIGUOUS, LEAST_COVERAGE = 0.01, 0.5
 
 def most_calls(num_requests: int, num_samples: int) -> tuple[int, int]:
     """Return the most calls that requests take: with log-probabilities, and with each sample in a call of its own."""
-    return num_requests, num_requests * num_samples + 2  # Two find out what the server can do.
+    return num_requests + 1, num_requests * num_samples + 2  # One or two find out what the server can do.
 
 
 class ServedSpeaker:

@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 from undelude._types import Mark
 from undelude.hf.estimates import Answers
 from undelude.hf.menu_dialogue import MenuDialogue, Messages
+from undelude.tasks.menu import AGAIN, REPLIES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +100,7 @@ class ExactSpeaker:
         return known
 
     def _infer(self, messages: Messages) -> Answers:
-        is_probe = messages[-1]["content"] == self.dialogue.probe
+        is_probe = messages[-1]["content"] == self.dialogue.probe != REPLIES[AGAIN]
         history = messages[:-1] if is_probe else messages
         if self.own_actions == "see":
             history = [{**message, "author": "other"} for message in history]
