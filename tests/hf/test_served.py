@@ -122,7 +122,7 @@ def test_the_certificate_of_a_served_exact_agent(own: str) -> None:
 
 
 def test_no_call_without_a_budget(models: dict[str, ExactModel]) -> None:
-    """Ten conversations take ten calls for own utterances, beliefs after five, and so on: 110, and one finds out what the server can do."""
+    """Ten conversations take ten calls for own utterances, 50 for beliefs after them, and so on: 110, and one more."""
     with ChatServer(models["do"]) as server:
         for max_calls in (None, 110):
             with pytest.raises(ValueError, match=r"max_calls .* 111 calls .* 1102 if"):

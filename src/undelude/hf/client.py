@@ -29,6 +29,9 @@ OPTIONAL = ("top_logprobs", "logprobs", "n", "top_p", "temperature", "max_tokens
 class ServerError(ConnectionError):
     """A server that cannot be reached, or that refuses a call; the message says what to do."""
 
+    def __init__(self, message: str):
+        super().__init__(message)
+
 
 class _Refused(ServerError):
     """A field of the request that the server refuses."""
@@ -206,7 +209,7 @@ class Client:
 
 
 def _choices(response: Any, endpoint: str) -> list[dict[str, Any]]:
-    """Return what is used of each choice: the text, and the log-probabilities of the first token."""
+    """Return the text of each choice, and the log-probabilities of its first token."""
     try:
         found = []
         for choice in response["choices"]:
@@ -239,7 +242,7 @@ def _read_record(file: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def _error_text(error: urllib.error.HTTPError) -> str:
-    """Return what the server says about an error, in one line."""
+    """Return the server's own message about an error, in one line."""
     try:
         text = error.read(2**16).decode(errors="replace")
     except (OSError, http.client.HTTPException):

@@ -1,4 +1,4 @@
-"""The report of `measure_delusion`: what a language model's own words do to its beliefs."""
+"""The report of `measure_delusion`: the effect of a language model's own words on its beliefs."""
 
 import dataclasses
 import json
@@ -32,7 +32,7 @@ WORDS: dict[Kind, str] = {
     "unknown": "No verdict",
 }
 
-# What each number is, for tables and pages: its name, unit, and meaning.
+# Meanings of the quantities, for tables and pages.
 MEANINGS = {
     "auto_suggestion": "how much its own utterance tells it about the answer, in nats; 0 is sober",
     "variety": "entropy of its utterance, in nats: the most that auto_suggestion can be",
@@ -192,7 +192,7 @@ class DelusionReport:
         return text
 
     def __str__(self) -> str:
-        """Return the verdict, a line for each quantity, with the exact values beside it, and the notes."""
+        """Return the verdict, a line for each quantity and its exact values, and the notes."""
         from undelude.hf.table import table_lines
 
         return "\n".join(table_lines(self))

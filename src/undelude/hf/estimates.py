@@ -1,4 +1,4 @@
-"""Estimates of what a model's answers tell, from their probabilities or from samples of them."""
+"""Entropies and divergences of a model's answers, from probabilities or from samples."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ class Answers:
         probs: `[K]`, which sum to one over the answers that count; NaN if none was given.
         coverage: the probability of these answers, or the fraction of samples that gave one of them.
         num_samples: of samples that gave one of the answers; None if `probs` are not estimated.
-        texts: of the samples, if there are no given answers: then `probs` are of their distinct texts.
+        texts: the distinct texts of the samples, to which `probs` belong, if no answers were given.
     """
 
     probs: Float[np.ndarray, " K"]

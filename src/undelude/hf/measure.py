@@ -40,9 +40,9 @@ def measure_delusion(
 ) -> DelusionReport:
     """Measure whether a language model takes its own words for evidence: any causal model, or any served model.
 
-    In a conversation the model makes an utterance, and is then asked a question, the probe, whose answer its utterance
-    cannot have changed. A sober model answers alike after each utterance that it might have made; a deluded one
-    believes what it said. No marks and no truth are needed.
+    The model makes an utterance, and is then asked a question, the probe. The utterance cannot have changed the true
+    answer. A sober model therefore answers alike after each utterance that it might have made, and a deluded one
+    believes its own words. Neither marks nor the truth are needed.
 
     Args:
         model: a causal language model of Hugging Face; with an endpoint, the name of the model there.
@@ -59,14 +59,14 @@ def measure_delusion(
         endpoint: the address of a server of the OpenAI-compatible protocol, such as "http://localhost:8000/v1". It
             needs no PyTorch. The API key is read from the environment variable `OPENAI_API_KEY`, if it is set.
         num_conversations: to measure on; by default 20 of a menu, or all transcripts.
-        num_samples: of each answer, if the server gives no log-probabilities, or if there are no candidates.
+        num_samples: of each answer, for a server without log-probabilities, and of utterances without candidates.
         seed: of the conversations, and of the model's own turns.
         max_calls: with an endpoint, the most calls to make. It must be given: a call costs money or time.
         **client: with an endpoint, `api_key_variable`, `timeout` in seconds, `num_workers`, and `record`: a file that
             keeps every answer. Called again with the same arguments, it continues from there.
 
     Returns:
-        The report. If the server dies, it holds what was measured until then, and `notes["stopped"]` says why.
+        The report. If the server dies, it holds the measurements so far, and `notes["stopped"]` gives the reason.
 
     Raises:
         ValueError: a conversation is wrong, or `max_calls` is missing or too small; the message has the number.
@@ -119,7 +119,7 @@ def prepare(
         return [ProbedConversation.of_menu(conversations, row) for row in rows]
     rows = list(itertools.islice(conversations, num_conversations))
     if not rows:
-        raise ValueError("measure_delusion: there are no conversations.")
+        raise ValueError("measure_delusion: conversations is empty.")
     return [ProbedConversation.of_row(row, number) for number, row in enumerate(rows)]
 
 
@@ -131,7 +131,7 @@ def most_requests(conversations: Sequence[ProbedConversation], num_samples: int)
 def measure(
     speaker: Speaker, conversations: Sequence[ProbedConversation], dialogue: MenuDialogue | None
 ) -> DelusionReport:
-    """Return the report of a speaker; with a menu, beside the numbers of its exact agents."""
+    """Return the report of a speaker; with a menu, it has the numbers of the exact agents too."""
     started = time.perf_counter()
     measured, error = converse(speaker, conversations)
     if error is not None and not any(measured):
@@ -166,7 +166,7 @@ def measure(
 
 @functools.lru_cache(maxsize=16)
 def exact_numbers(dialogue: MenuDialogue, num_rounds: int) -> dict[str, dict[str, tuple[Quantity, ...]]]:
-    """Return what the exact sober and the exact deluded agent of a menu would get, on their own conversations."""
+    """Return the numbers of the exact sober and the exact deluded agent of a menu, on their own conversations."""
     conversations = prepare(dialogue, NUM_EXACT, seed=0)
     references = {}
     readings: dict[str, Mark] = {"sober": "do", "deluded": "see"}

@@ -146,7 +146,7 @@ class MenuDialogue:
     def encode(self, messages: Messages) -> tuple[Int[np.ndarray, "T *L"], Int[np.ndarray, " T"]]:
         """Return the actions and observations of the process in a conversation.
 
-        A last turn without a reply gets the observation AGAIN, which is no evidence.
+        A last turn without a reply gets the observation AGAIN, which tells nothing.
 
         Raises:
             ValueError: a turn names no dish, or an earlier turn has no reply.

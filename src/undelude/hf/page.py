@@ -40,7 +40,7 @@ def render(report: DelusionReport) -> str:
 
 
 def by_turn(report: DelusionReport, name: str, title: str) -> Svg | None:
-    """Draw a quantity over the turns, with intervals of two standard errors, beside the exact agents."""
+    """Draw a quantity over the turns, with intervals of two standard errors, and that of the exact agents."""
     if all(x.value is None for x in report.by_round[name]):
         return None
     with matplotlib.rc_context(STYLE):
@@ -81,7 +81,7 @@ def answers(report: DelusionReport) -> Svg | None:
 def _draw(
     axes: Axes, values: tuple[Quantity, ...], colour: str, dash: str, marker: str, *, bars: bool = True
 ) -> float | None:
-    """Draw a line; return its last value, or None if there is no line."""
+    """Draw a line; return its last value, or None if it has none."""
     y = np.array([np.nan if x.value is None else x.value for x in values])
     y = np.where(np.isfinite(y), y, np.nan)
     errors = np.array([2 * (x.standard_error or 0.0) for x in values]) if bars else None

@@ -1,4 +1,4 @@
-"""A conversation in which a model is asked, after each of its own utterances, what it believes."""
+"""A conversation in which a model is asked for its belief after each of its own utterances."""
 
 import dataclasses
 import itertools
@@ -21,7 +21,7 @@ class ProbedConversation:
     """A conversation, and the question by which the model's belief is measured in it.
 
     Attributes:
-        messages: what was said, or the prompt of a conversation that is still to be held. The assistant's messages of
+        messages: a transcript, or the prompt of a conversation that is still to be held. The assistant's messages of
             author "self" are the model's own turns, and each is measured; without any, the next message is.
         probe: the question, which the user asks after an own turn, and which is then taken back. If it is `no_answer`,
             the answer is the model's next utterance.
@@ -108,7 +108,7 @@ class ProbedConversation:
         """Return the most requests that a round takes, if `num_samples` utterances are drawn without candidates."""
         num_own = num_samples if self.candidates is None else len(self.candidates)
         num_replies = sum(x is not None for x in (self.no_answer, self.denial)) if self.candidates else 0
-        # Its own utterance; the belief after each, after a stored one, and after another's; what it says after replies.
+        # Its own utterance; the beliefs after each, after a stored one, after another's; the utterances after replies.
         return 1 + num_own + bool(self.own_turns) + 1 + len(self.evidence) + num_replies
 
     @property

@@ -41,7 +41,7 @@ def starts(token: str, answers: Sequence[str]) -> list[int]:
 
 
 def _without_thoughts(text: str) -> str:
-    """Return a text without what a reasoning model writes before its answer."""
+    """Return a text without the thoughts that a reasoning model writes before its answer."""
     return re.sub(r"<think>.*?(</think>|$)", " ", text, flags=re.DOTALL)
 
 

@@ -24,7 +24,7 @@ MOST_AMBIGUOUS, LEAST_COVERAGE = 0.01, 0.5
 
 def most_calls(num_requests: int, num_samples: int) -> tuple[int, int]:
     """Return the most calls that requests take: with log-probabilities, and with each sample in a call of its own."""
-    return num_requests + 1, num_requests * num_samples + 2  # One or two find out what the server can do.
+    return num_requests + 1, num_requests * num_samples + 2  # One or two find out the abilities of the server.
 
 
 class ServedSpeaker:
@@ -37,7 +37,7 @@ class ServedSpeaker:
         name: of the model.
         num_samples: of each answer that is sampled.
         has_sampled: whether any was.
-        gives_logprobs, gives_several: what the server can do; None if it is not known yet.
+        gives_logprobs, gives_several: the abilities of the server; None if they are not known yet.
     """
 
     reads_authors = False

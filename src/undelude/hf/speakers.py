@@ -1,4 +1,4 @@
-"""What is asked of a model, and the exact agents as models that answer."""
+"""Requests to models, and the exact agents as models that answer them."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ class Request:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """What tells the request from others, for a dictionary."""
+        """The content of the request, for a dictionary."""
         return tuple((x["role"], x["content"], x.get("author")) for x in self.messages), self.answers
 
 

@@ -32,7 +32,7 @@ def table_lines(report: DelusionReport) -> Iterator[str]:
 
 
 def describe(report: DelusionReport) -> str:
-    """Return what was measured, and how, in a sentence or two."""
+    """Return the size and the method of the measurement, in a sentence or two."""
     how = "its log-probabilities" if report.num_samples is None else f"{report.num_samples} samples of each answer"
     turns = f"{report.num_rounds} turn{'s' if report.num_rounds > 1 else ''}"
     text = f"{report.model}: {report.num_conversations} conversations of {turns}, by {how}; "
