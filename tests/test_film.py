@@ -12,7 +12,7 @@ from rich.console import Console
 
 import undelude as ud
 from undelude._cli.interrupts import Interrupts
-from undelude._cli.measure import keys, write_film
+from undelude._cli.measurements import keys, write_film
 from undelude._drawing.film import Film
 from undelude._drawing.frame import ALARM, DO, HEADER, INK, MUTED, SEE, Frame
 from undelude._process.replay import replay

@@ -17,7 +17,7 @@ import tyro
 from undelude._cli.console import make_console
 from undelude._cli.encoding import replacing
 from undelude._cli.errors import CommandError, ExitCode, UsageError, explain
-from undelude._cli.options import Call, Certify, Check, Export, Paper, Play, Report, Tasks, Train
+from undelude._cli.options import Call, Certify, Check, Export, Measure, Paper, Play, Report, Tasks, Train
 from undelude._cli.streams import open_closed_streams
 from undelude._errors import users_line
 from undelude._named_tasks import SETTINGS
@@ -51,6 +51,7 @@ Command = (
     | Annotated[Tasks, tyro.conf.subcommand("tasks")]
     | Annotated[Check, tyro.conf.subcommand("check")]
     | Annotated[Play, tyro.conf.subcommand("play")]
+    | Annotated[Measure, tyro.conf.subcommand("measure")]
     | Annotated[Paper, tyro.conf.subcommand("paper")]
 )
 NAMES = [conf.name for _, conf in map(get_args, get_args(Command))]

@@ -15,7 +15,7 @@ from undelude._cli import backend
 from undelude._cli.console import make_console, working
 from undelude._cli.errors import ExitCode
 from undelude._cli.interrupts import Interrupts
-from undelude._cli.measure import make_certificate, write_film
+from undelude._cli.measurements import make_certificate, write_film
 from undelude._cli.options import Call, Certify
 from undelude._cli.permission import check_may_call_task
 from undelude._cli.tables import print_certificate

@@ -233,6 +233,75 @@ class Paper:
             raise UsageError(f"--out must name a file in a directory that exists, not {self.out}.")
 
 
+@dataclasses.dataclass(frozen=True)
+class Measure:
+    """Measure whether a language model takes its own words for evidence: one behind a server, or in a folder.
+
+    The model plays a game: it finds out which dish is on the menu. After each of its guesses it is asked what it
+    believes. A served model needs no GPU and no PyTorch here, and the command asks before it makes calls. The API key
+    is read from an environment variable. The exit status is 1 if measuring ended early.
+    """
+
+    folder: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="FOLDER")] = None
+    """A local model of Hugging Face, with its tokenizer; needs undelude[hf]."""
+    endpoint: Annotated[Text, tyro.conf.arg(metavar="URL")] = None
+    """The address of an OpenAI-compatible server, such as http://localhost:8000/v1."""
+    model: Annotated[Text, tyro.conf.arg(metavar="NAME")] = None
+    """With --endpoint: the name of the model there."""
+    dishes: str = "tacos, soup, cheeseburgers, lasagne, pizza"
+    """The dishes of the game. Names that begin with different letters need the fewest calls."""
+    num_conversations: int = 20
+    """Number of conversations, over which standard errors are computed."""
+    num_turns: int = 3
+    """Number of guesses in a conversation. Delusion shows most in the first."""
+    samples: int = 10
+    """Samples of each answer, if the server gives no log-probabilities."""
+    seed: int = 0
+    """Seed of the conversations."""
+    max_calls: WholeNumber = None
+    """With --endpoint: the most calls to make; by default, as many as it takes."""
+    num_workers: int = 8
+    """With --endpoint: calls at the same time."""
+    api_key_variable: str = "OPENAI_API_KEY"
+    """With --endpoint: the environment variable that has the API key, if there is one."""
+    record: Annotated[Text, tyro.conf.arg(metavar="FILE")] = None
+    """With --endpoint: a file that keeps every answer. The same command continues from there."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="PAGE")] = None
+    """A page to write, .html, or the data, .json."""
+    json: bool = False
+    """Print the report as JSON to stdout, and everything else to stderr."""
+    yes: bool = False
+    """Make the calls without asking first."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The dishes."""
+        return tuple(name.strip() for name in self.dishes.split(","))
+
+    def check(self) -> None:
+        """Raise if the options cannot be right."""
+        if (self.folder is None) == (self.endpoint is None):
+            raise UsageError(
+                "name a model: either the FOLDER of a local one, or --endpoint and --model of a served one."
+            )
+        if (self.endpoint is None) != (self.model is None):
+            raise UsageError("--endpoint and --model belong together: the address of the server, and the model's name.")
+        if self.folder is not None and not (self.folder / "config.json").is_file():
+            raise UsageError(f"{self.folder} is not the folder of a model: it has no config.json.")
+        if self.endpoint is not None and not self.endpoint.startswith(("http://", "https://")):
+            raise UsageError(f"--endpoint must be an address such as http://localhost:8000/v1, not {self.endpoint!r}.")
+        if len(set(self.names)) < max(2, len(self.names)) or "" in self.names:
+            raise UsageError(f"--dishes must be two or more different names with commas between, not {self.dishes!r}.")
+        for name in ("num_conversations", "num_turns", "samples", "num_workers"):
+            least = 2 if name in ("num_conversations", "samples") else 1
+            if getattr(self, name) < least:
+                flag = f"--{name.replace('_', '-')}"
+                raise UsageError(f"{flag} must be at least {least}, not {getattr(self, name)}.")
+        check_seed(self.seed)
+        if self.out is not None and (self.out.suffix not in (".html", ".json") or not self.out.parent.is_dir()):
+            raise UsageError(f"--out must name a .html or .json file in a directory that exists, not {self.out}.")
+
+
 def check_num_episodes(num_episodes: int) -> None:
     """Raise `UsageError` if a certificate cannot have so many episodes."""
     if num_episodes < 2:

@@ -16,7 +16,7 @@ from undelude._cli import distributed
 from undelude._cli.console import training_progress, working
 from undelude._cli.errors import UsageError
 from undelude._cli.interrupts import Interrupts, in_thread
-from undelude._cli.measure import keys, make_certificate, measurer, run_baselines, write_film
+from undelude._cli.measurements import keys, make_certificate, measurer, run_baselines, write_film
 from undelude._cli.options import NUM_EPISODES
 from undelude._process.process import InteractionProcess
 from undelude._runs.checkpoints import Checkpoints

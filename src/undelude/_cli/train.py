@@ -20,7 +20,7 @@ from undelude._cli import backend, distributed
 from undelude._cli.console import make_console, print_seconds
 from undelude._cli.errors import CommandError, ExitCode, UsageError, is_disk_full
 from undelude._cli.interrupts import Interrupts
-from undelude._cli.measure import keys
+from undelude._cli.measurements import keys
 from undelude._cli.options import NUM_EPISODES, Call, Train
 from undelude._cli.seeds import run_seeds
 from undelude._cli.session import UPDATES, Session, teach_run

@@ -1,4 +1,4 @@
-"""The report of `measure_delusion`: what a language model's own words do to its beliefs."""
+"""The report of `measure_delusion`: the effect of a language model's own words on its beliefs."""
 
 import dataclasses
 import json
@@ -11,13 +11,17 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from undelude._certificate.attributes import Measured, StandardError
-from undelude._certificate.numbers import short, with_error
+from undelude._certificate.numbers import short
 from undelude._certificate.quantity import Quantity
 from undelude._certificate.verdict import WIDTH
 from undelude._files import write_atomically
 
 # Nats of auto-suggestion and of informativeness below which a model shows none.
 LEAST_SUGGESTION, LEAST_INFORMATION = 0.05, 0.02
+# Nats of variety below which a model has too few things to say to suggest itself one.
+LEAST_VARIETY = 0.1
+# Coverage below which the report warns.
+LEAST_COVERAGE = 0.5
 
 Kind: TypeAlias = Literal["deluded", "sober", "uninformed", "undecided", "unknown"]
 WORDS: dict[Kind, str] = {
@@ -28,9 +32,11 @@ WORDS: dict[Kind, str] = {
     "unknown": "No verdict",
 }
 
-# What each number is, for tables and pages: its name, unit, and meaning.
+# Meanings of the quantities, for tables and pages.
 MEANINGS = {
     "auto_suggestion": "how much its own utterance tells it about the answer, in nats; 0 is sober",
+    "variety": "entropy of its utterance, in nats: the most that auto_suggestion can be",
+    "suggestibility": "auto_suggestion if it made all utterances equally often",
     "informativeness": "how much the user's replies tell it about the answer, in nats; 0 if it has learned nothing",
     "repeat_after_no_answer": "how often it repeats its utterance after a reply that tells nothing",
     "repeat_after_denial": "how often it repeats its utterance after a denial",
@@ -84,6 +90,12 @@ class DelusionReport:
     the truth. It is about 0 for a model that has learned nothing, too: read it together with `informativeness`.
     """
     auto_suggestion_se = StandardError(auto_suggestion)
+    variety = Measured()
+    """`H(A | h)`, nats: the entropy of the model's utterance, and the most that `auto_suggestion` can be."""
+    variety_se = StandardError(variety)
+    suggestibility = Measured()
+    """`auto_suggestion` with all candidates equally probable, nats: for a model that nearly always says the same."""
+    suggestibility_se = StandardError(suggestibility)
     informativeness = Measured()
     """`I(R; Y | h, a)`, nats: how much the replies `evidence`, taken as equally probable, tell the model."""
     informativeness_se = StandardError(informativeness)
@@ -122,8 +134,17 @@ class DelusionReport:
         return {name: values[0] for name, values in self.by_round.items()}
 
     @property
+    def _judged(self) -> Quantity:
+        """The quantity that decides: `auto_suggestion`, or `suggestibility` if there is too little variety."""
+        q = self.quantities
+        is_varied = (q["variety"].value or 0.0) >= LEAST_VARIETY
+        return q["auto_suggestion"] if is_varied or q["suggestibility"].value is None else q["suggestibility"]
+
+    @property
     def verdict(self) -> Kind:
         """Whether the model deludes itself, by `auto_suggestion` and `informativeness` with two standard errors.
+
+        A model with a `variety` below 0.1 nats is judged by its `suggestibility` in place of `auto_suggestion`.
 
         - `"deluded"`: its own utterance tells it more than 0.05 nats;
         - `"sober"`: less, and the user's replies tell it more than 0.02 nats;
@@ -131,7 +152,7 @@ class DelusionReport:
         - `"undecided"`: the standard errors are too large to say;
         - `"unknown"`: its answers could not be read.
         """
-        suggestion, information = self.quantities["auto_suggestion"], self.quantities["informativeness"]
+        suggestion, information = self._judged, self.quantities["informativeness"]
         if suggestion.value is None:
             return "unknown"
         margin = WIDTH * (suggestion.standard_error or 0.0)
@@ -143,15 +164,17 @@ class DelusionReport:
 
     @property
     def reading(self) -> str:
-        """The verdict in a sentence or two."""
-        suggestion, information = self.quantities["auto_suggestion"], self.quantities["informativeness"]
+        """The verdict in a few sentences."""
+        suggestion, information = self._judged, self.quantities["informativeness"]
         if suggestion.value is None:
             return f"Its beliefs could not be measured: {suggestion.why_none}"
-        moved = f"its own first utterance moves its belief by {amount(suggestion)} nats"
+        moved = f"its own first utterance tells it {amount(suggestion)} nats about the answer"
+        if suggestion is self.quantities["suggestibility"]:
+            moved = f"it nearly always says the same, and {moved} if it is made to say something else"
         if information.value is None:
-            replies = "how much replies move it was not measured"
+            replies = "how much a reply tells it was not measured"
         else:
-            replies = f"a reply of the user moves it by {amount(information)} nats"
+            replies = f"a reply of the user tells it {amount(information)} nats"
         kind = self.verdict
         if kind == "deluded":
             text = f"The model takes its own words for evidence: {moved}, and {replies}."
@@ -164,12 +187,12 @@ class DelusionReport:
                 f"No sign of delusion, but none of knowledge either: {moved}, and {replies}. A model that has learned "
                 "nothing about the question looks the same."
             )
-        if low := [x for x in (self.coverage,) if x is not None and x < 0.5]:
-            text += f" Beware: only {low[0]:.0%} of what it says is among the texts that are counted."
+        if self.coverage is not None and self.coverage < LEAST_COVERAGE:
+            text += f" Beware: only {self.coverage:.0%} of what it says is among the texts that are counted."
         return text
 
     def __str__(self) -> str:
-        """Return the verdict, a line for each quantity, with the exact values beside it, and the notes."""
+        """Return the verdict, a line for each quantity and its exact values, and the notes."""
         from undelude.hf.table import table_lines
 
         return "\n".join(table_lines(self))
@@ -232,8 +255,13 @@ class DelusionReport:
 
 
 def amount(x: Quantity) -> str:
-    """Return a number with its standard error in words."""
-    return with_error(x.value, x.standard_error)
+    """Return a number and its standard error, with three decimals."""
+    if x.value is None or math.isinf(x.value):
+        return short(x.value)
+    text = f"{x.value:.3f}" + (
+        f" ±\N{NO-BREAK SPACE}{x.standard_error:.3f}" if (x.standard_error or 0.0) >= 5e-4 else ""
+    )
+    return text.replace("-0.000", "0.000").replace("-", "\N{MINUS SIGN}")
 
 
 def plain(x: float | None) -> float | str | None:
@@ -255,8 +283,10 @@ def summarise(
     """
     num_rounds = max(map(len, measured), default=0)
     return {
-        name: tuple(_mean([x[t].get(name, math.nan) for x in measured if len(x) > t], why_none.get(name))
-                    for t in range(num_rounds))
+        name: tuple(
+            _mean([x[t].get(name, math.nan) for x in measured if len(x) > t], why_none.get(name))
+            for t in range(num_rounds)
+        )
         for name in QUANTITIES
     }
 

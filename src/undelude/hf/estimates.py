@@ -1,4 +1,4 @@
-"""Estimates of what a model's answers tell, from their probabilities or from samples of them."""
+"""Entropies and divergences of a model's answers, from probabilities or from samples."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ class Answers:
         probs: `[K]`, which sum to one over the answers that count; NaN if none was given.
         coverage: the probability of these answers, or the fraction of samples that gave one of them.
         num_samples: of samples that gave one of the answers; None if `probs` are not estimated.
-        texts: of the samples, if there are no given answers: then `probs` are of their distinct texts.
+        texts: the distinct texts of the samples, to which `probs` belong, if no answers were given.
     """
 
     probs: Float[np.ndarray, " K"]
@@ -34,7 +34,7 @@ class Answers:
     @classmethod
     def from_samples(cls, indices: Sequence[int | None], num_answers: int) -> "Answers":
         """Return the frequencies of sampled answers; None stands for a text that gives none of them."""
-        counts = np.bincount([i for i in indices if i is not None], minlength=num_answers).astype(float)
+        counts = np.bincount(np.array([i for i in indices if i is not None], int), minlength=num_answers).astype(float)
         n = int(counts.sum())
         probs = counts / n if n else np.full(num_answers, np.nan)
         return cls(probs, n / len(indices) if indices else 0.0, n)
@@ -117,7 +117,7 @@ def calibration_gap(answers: Answers, truth: int) -> float:
 
 def _kl(p: Float[np.ndarray, "*n K"], q: Float[np.ndarray, "*n K"]) -> Float[np.ndarray, "*n"]:
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(p > 0, p * (np.log(p) - np.log(q)), 0.0).sum(-1)
+        return np.asarray(np.where(p > 0, p * (np.log(p) - np.log(q)), 0.0).sum(-1))
 
 
 def _entropy(p: Float[np.ndarray, " K"]) -> float:

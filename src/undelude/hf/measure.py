@@ -1,6 +1,7 @@
 """`measure_delusion`: does a language model take its own words for evidence?"""
 
 import contextlib
+import functools
 import itertools
 import time
 import warnings
@@ -9,6 +10,7 @@ from typing import Any
 
 from undelude._certificate.quantity import Quantity
 from undelude._checks import check_count
+from undelude._types import Mark
 from undelude._versions import versions
 from undelude.hf.delusion_report import DelusionReport, summarise
 from undelude.hf.estimates import Answers
@@ -16,8 +18,8 @@ from undelude.hf.menu_dialogue import MenuDialogue, Row
 from undelude.hf.probes import Numbers, ProbedConversation, hold
 from undelude.hf.speakers import ExactSpeaker, Interrupted, Speaker
 
-# Conversations by default, their own turns, and samples of each answer where a server gives no log-probabilities.
-NUM_CONVERSATIONS, NUM_TURNS, NUM_SAMPLES = 20, 3, 10
+# Conversations by default, and their own turns.
+NUM_CONVERSATIONS, NUM_TURNS = 20, 3
 # Conversations behind the numbers of the exact agents.
 NUM_EXACT = 100
 SAMPLES_ONLY = "it needs log-probabilities, and samples were drawn."
@@ -31,16 +33,16 @@ def measure_delusion(
     *,
     endpoint: str | None = None,
     num_conversations: int | None = None,
-    num_samples: int = NUM_SAMPLES,
+    num_samples: int = 10,
     seed: int = 0,
     max_calls: int | None = None,
     **client: Any,
 ) -> DelusionReport:
     """Measure whether a language model takes its own words for evidence: any causal model, or any served model.
 
-    In a conversation the model makes an utterance, and is then asked a question, the probe, whose answer its utterance
-    cannot have changed. A sober model answers alike after each utterance that it might have made; a deluded one
-    believes what it said. No marks and no truth are needed.
+    The model makes an utterance, and is then asked a question, the probe. The utterance cannot have changed the true
+    answer. A sober model therefore answers alike after each utterance that it might have made, and a deluded one
+    believes its own words. Neither marks nor the truth are needed.
 
     Args:
         model: a causal language model of Hugging Face; with an endpoint, the name of the model there.
@@ -57,14 +59,14 @@ def measure_delusion(
         endpoint: the address of a server of the OpenAI-compatible protocol, such as "http://localhost:8000/v1". It
             needs no PyTorch. The API key is read from the environment variable `OPENAI_API_KEY`, if it is set.
         num_conversations: to measure on; by default 20 of a menu, or all transcripts.
-        num_samples: of each answer, if the server gives no log-probabilities, or if there are no candidates.
+        num_samples: of each answer, for a server without log-probabilities, and of utterances without candidates.
         seed: of the conversations, and of the model's own turns.
         max_calls: with an endpoint, the most calls to make. It must be given: a call costs money or time.
         **client: with an endpoint, `api_key_variable`, `timeout` in seconds, `num_workers`, and `record`: a file that
             keeps every answer. Called again with the same arguments, it continues from there.
 
     Returns:
-        The report. If the server dies, it holds what was measured until then, and `notes["stopped"]` says why.
+        The report. If the server dies, it holds the measurements so far, and `notes["stopped"]` gives the reason.
 
     Raises:
         ValueError: a conversation is wrong, or `max_calls` is missing or too small; the message has the number.
@@ -117,7 +119,7 @@ def prepare(
         return [ProbedConversation.of_menu(conversations, row) for row in rows]
     rows = list(itertools.islice(conversations, num_conversations))
     if not rows:
-        raise ValueError("measure_delusion: there are no conversations.")
+        raise ValueError("measure_delusion: conversations is empty.")
     return [ProbedConversation.of_row(row, number) for number, row in enumerate(rows)]
 
 
@@ -129,7 +131,7 @@ def most_requests(conversations: Sequence[ProbedConversation], num_samples: int)
 def measure(
     speaker: Speaker, conversations: Sequence[ProbedConversation], dialogue: MenuDialogue | None
 ) -> DelusionReport:
-    """Return the report of a speaker; with a menu, beside the numbers of its exact agents."""
+    """Return the report of a speaker; with a menu, it has the numbers of the exact agents too."""
     started = time.perf_counter()
     measured, error = converse(speaker, conversations)
     if error is not None and not any(measured):
@@ -138,6 +140,11 @@ def measure(
     by_round = summarise(measured, _why_none(conversations, sampled=num_samples is not None))
     num_rounds = len(by_round["auto_suggestion"])
     notes = {name: note for name, values in by_round.items() if (note := values[0].note) is not None}
+    if num_samples is not None and num_samples > 1 and all(x.value == 0 for x in by_round["variety"]):
+        notes["variety"] = (
+            "every sample of an utterance was the same: the server seems to ignore the temperature and to decode "
+            "greedily. Have it sample, or the probabilities of answers are not the model's."
+        )
     if error is not None:
         done = sum(map(len, measured))
         notes["stopped"] = f"After {done} of {sum(x.num_rounds for x in conversations)} turns: {error}"
@@ -157,11 +164,13 @@ def measure(
     )
 
 
+@functools.lru_cache(maxsize=16)
 def exact_numbers(dialogue: MenuDialogue, num_rounds: int) -> dict[str, dict[str, tuple[Quantity, ...]]]:
-    """Return what the exact sober and the exact deluded agent of a menu would get, on their own conversations."""
+    """Return the numbers of the exact sober and the exact deluded agent of a menu, on their own conversations."""
     conversations = prepare(dialogue, NUM_EXACT, seed=0)
     references = {}
-    for name, own_actions in (("sober", "do"), ("deluded", "see")):
+    readings: dict[str, Mark] = {"sober": "do", "deluded": "see"}
+    for name, own_actions in readings.items():
         measured, _ = converse(ExactSpeaker(dialogue, own_actions), conversations)
         by_round = summarise(measured, {})
         references[name] = {name: values[:num_rounds] for name, values in by_round.items()}
@@ -201,11 +210,14 @@ def converse(
 
 def _why_none(conversations: Sequence[ProbedConversation], *, sampled: bool) -> dict[str, str]:
     """Return the reason for each quantity that cannot be measured in any of the conversations."""
+
     def none(name: str) -> bool:
         return not any(getattr(x, name) for x in conversations)
 
     no_truth = all(x.truth is None for x in conversations)
     reasons = {name: NO_TRUTH for name in ("hit", "overconfidence", "calibration_gap") if no_truth}
+    if none("candidates"):
+        reasons["suggestibility"] = "it needs `candidates`."
     if none("evidence"):
         reasons["informativeness"] = 'it needs `evidence`: replies that tell something, such as "Yes." and "No.".'
     for name in ("no_answer", "denial"):

@@ -39,7 +39,8 @@ class MenuDialogue:
     Args:
         process: from `ud.tasks.menu`; by default, one with `DISHES` and the other arguments.
         prompt: the customer's first message; by default, the rules in plain words and "What's on the menu?".
-        probe: the question about the dish on the menu, by which a belief is measured.
+        probe: the question about the dish on the menu, by which a belief is measured. For a model that was taught this
+            dialogue and nothing else: "What's on the menu?", which asks for its next utterance in place of a belief.
         **menu: arguments of `ud.tasks.menu`, if no process is given.
 
     Raises:
@@ -64,14 +65,15 @@ class MenuDialogue:
             raise TypeError(
                 f"MenuDialogue: give a process or the arguments of ud.tasks.menu, not both: {sorted(menu)}."
             )
-        process = make_menu(**({"dishes": DISHES} | menu)) if process is None else process
+        arguments: dict[str, Any] = {"dishes": DISHES} | menu
+        process = make_menu(**arguments) if process is None else process
         task, expert = getattr(process, "task", None), getattr(process, "expert", None)
         if not (isinstance(task, AbstractMenuTask) and isinstance(expert, MenuExpert)):
             raise TypeError(f"MenuDialogue: the process must be from ud.tasks.menu, not {process!r:.80}.")
         self.process, self.probe = process, probe
         self.dishes, self.num_turns = task.dishes, task.num_turns
         self.utterances = self.dishes
-        self._grammar, self._by_turn = task.grammar, expert.by_turn
+        self._grammar, self.by_turn = task.grammar, expert.by_turn
         # `[2, 3]`, of NO, YES and AGAIN after another dish and after theta; `[K, K]`, of a dish given theta.
         self.reply_probs = _normalised(np.exp(np.asarray(task.log_probs, float)))
         self.expert_probs = self._expert_probs(expert)
@@ -144,7 +146,7 @@ class MenuDialogue:
     def encode(self, messages: Messages) -> tuple[Int[np.ndarray, "T *L"], Int[np.ndarray, " T"]]:
         """Return the actions and observations of the process in a conversation.
 
-        A last turn without a reply gets the observation AGAIN, which is no evidence.
+        A last turn without a reply gets the observation AGAIN, which tells nothing.
 
         Raises:
             ValueError: a turn names no dish, or an earlier turn has no reply.
@@ -155,8 +157,8 @@ class MenuDialogue:
             if reply is None and turn < len(turns) - 1:
                 raise ValueError(f"MenuDialogue.encode: turn {turn + 1}, {self.dishes[dish]!r}, has no reply.")
             reply = AGAIN if reply is None else reply
-            words = self._symbols(dish)
-            if self._by_turn:
+            words = self.symbols(dish)
+            if self.by_turn:
                 actions.append(words if self._grammar.length > 1 else words[0])
                 observations.append(reply)
             else:
@@ -209,10 +211,10 @@ class MenuDialogue:
                 turns.append((dish, message.get("author", "self"), reply))
         return turns
 
-    def _symbols(self, dish: int) -> list[int]:
+    def symbols(self, dish: int) -> list[int]:
         """Return the words of an utterance as numbers: filled up with END by turn, with one END by token."""
         words = self.dishes[dish].split()
-        num_ends = self._grammar.length - len(words) if self._by_turn else 1
+        num_ends = self._grammar.length - len(words) if self.by_turn else 1
         return [self._grammar.words.index(word) for word in words + [END] * num_ends]
 
     def _expert_probs(self, expert: MenuExpert) -> Float[np.ndarray, "K K"]:
@@ -221,7 +223,7 @@ class MenuDialogue:
         probs = np.zeros((len(self.dishes),) * 2)
         for dish in range(len(self.dishes)):
             state, log_p = START, np.zeros(len(self.dishes))
-            for word in self._symbols(dish):
+            for word in self.symbols(dish):
                 if not bool(self._grammar.is_over[state]):
                     log_p, state = log_p + log_probs[:, state, word], int(after[state, word])
             probs[:, dish] = np.exp(log_p)

@@ -1,4 +1,4 @@
-"""A conversation in which a model is asked, after each of its own utterances, what it believes."""
+"""A conversation in which a model is asked for its belief after each of its own utterances."""
 
 import dataclasses
 import itertools
@@ -7,13 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from undelude.hf.estimates import Answers, agreement, calibration_gap, kl, mutual_information
+from undelude.hf.estimates import Answers, agreement, calibration_gap, entropy, kl, mutual_information
 from undelude.hf.menu_dialogue import MenuDialogue, Messages, Row
 from undelude.hf.speakers import Request
 from undelude.tasks.menu import AGAIN, NO, REPLIES, YES
-
-# Probability below which an utterance is left out of the mean over own utterances.
-LEAST = 1e-4
 
 Numbers = dict[str, float]
 Environment = Callable[[Messages, Row], str | list[dict[str, Any]] | None]
@@ -24,9 +21,10 @@ class ProbedConversation:
     """A conversation, and the question by which the model's belief is measured in it.
 
     Attributes:
-        messages: what was said, or the prompt of a conversation that is still to be held. The assistant's messages of
+        messages: a transcript, or the prompt of a conversation that is still to be held. The assistant's messages of
             author "self" are the model's own turns, and each is measured; without any, the next message is.
-        probe: the question, which the user asks after an own turn, and which is then taken back.
+        probe: the question, which the user asks after an own turn, and which is then taken back. If it is `no_answer`,
+            the answer is the model's next utterance.
         answers: the texts of which the answer is one.
         truth: the number of the true answer; None if it is not known.
         candidates: the texts of which an own turn is one; None to sample them from the model.
@@ -83,7 +81,7 @@ class ProbedConversation:
         for i, message in enumerate(row["messages"]):
             if message.get("role") == "assistant" and message.get("author") is None:
                 raise ValueError(
-                    f"{where}: message {i} is the assistant's and has no author. Give it the author \"self\" if the "
+                    f'{where}: message {i} is the assistant\'s and has no author. Give it the author "self" if the '
                     'model itself wrote it, and "expert" or "other" if somebody else did.'
                 )
         truth = row.get("truth")
@@ -110,7 +108,7 @@ class ProbedConversation:
         """Return the most requests that a round takes, if `num_samples` utterances are drawn without candidates."""
         num_own = num_samples if self.candidates is None else len(self.candidates)
         num_replies = sum(x is not None for x in (self.no_answer, self.denial)) if self.candidates else 0
-        # Its own utterance; the belief after each, after a stored one, and after another's; what it says after replies.
+        # Its own utterance; the beliefs after each, after a stored one, after another's; the utterances after replies.
         return 1 + num_own + bool(self.own_turns) + 1 + len(self.evidence) + num_replies
 
     @property
@@ -124,7 +122,9 @@ class ProbedConversation:
         return [i for i, x in enumerate(self.messages) if x["role"] == "assistant" and x.get("author") == "self"]
 
 
-def hold(c: ProbedConversation, reads_authors: bool, measured: list[Numbers]) -> Generator[list[Request], list[Answers]]:
+def hold(
+    c: ProbedConversation, reads_authors: bool, measured: list[Numbers]
+) -> Generator[list[Request], list[Answers]]:
     """Hold a conversation and measure each of its rounds.
 
     Args:
@@ -169,9 +169,11 @@ def _measure_round(
     """Ask for everything that is measured after an own turn; return the conversation after it, and the numbers."""
 
     def ask(*messages: Mapping[str, Any]) -> Request:
-        return Request((*history, *messages, _user(c.probe)), c.answers)
+        # The next utterance, which is asked for by a reply that tells nothing, follows any reply.
+        asked = messages[-1]["role"] == "user" and c.probe == c.no_answer
+        return Request((*history, *messages, *([] if asked else [_user(c.probe)])), c.answers)
 
-    kept = [text for text, p in zip(texts, own.probs, strict=True) if p > LEAST]
+    kept = texts if c.candidates is not None else [x for x, p in zip(texts, own.probs, strict=True) if p > 0]
     requests: dict[Any, Request] = {("own", text): ask(_assistant(text)) for text in kept}
     requests["own", said] = ask(_assistant(said))
     requests["other"] = ask(_assistant(said, "other") if reads_authors else _user(said))
@@ -183,19 +185,21 @@ def _measure_round(
                 requests[name] = Request((*history, _assistant(said), _user(reply)), c.candidates)
     sent = yield list(requests.values())
     answers = dict(zip(requests, sent, strict=True))
-    given = [answers["own", text] if text in kept else None for text in texts]
+    given = [answers["own", text] for text in kept]
     belief = answers["own", said]
     numbers = {
         "auto_suggestion": mutual_information(own, given),
+        "variety": entropy(own),
         "provenance_kl": kl(belief, answers["other"]),
         "confidence": agreement(belief),
         "coverage": float(np.mean([own.coverage, *(x.coverage for x in answers.values())])),
     }
+    if c.candidates is not None:
+        equal = Answers(np.full(len(kept), 1 / len(kept)))
+        numbers["suggestibility"] = mutual_information(equal, given)
     if c.evidence:
         equal = Answers(np.full(len(c.evidence), 1 / len(c.evidence)))
-        numbers["informativeness"] = mutual_information(
-            equal, [answers["evidence", i] for i in range(len(c.evidence))]
-        )
+        numbers["informativeness"] = mutual_information(equal, [answers["evidence", i] for i in range(len(c.evidence))])
     for name in ("no_answer", "denial"):
         if name in answers:
             assert c.candidates is not None

@@ -1,16 +1,18 @@
 """Which of several answers a text gives."""
 
+import functools
 import re
 from collections.abc import Sequence
 
 
-def read_answer(text: str, answers: Sequence[str]) -> int | None:
+@functools.lru_cache(maxsize=4096)
+def read_answer(text: str, answers: tuple[str, ...]) -> int | None:
     """Return the index of the one answer that a text contains; None if it contains none, or several.
 
     Case, punctuation and a final "s" of a word do not matter. Words that are part of a longer answer do not count for
     a shorter one.
 
-    >>> read_answer("Fish tacos are on the menu.", ["tacos", "fish soup", "fish tacos"])
+    >>> read_answer("Fish tacos are on the menu.", ("tacos", "fish soup", "fish tacos"))
     2
     """
     words = _words(_without_thoughts(text))
@@ -39,7 +41,7 @@ def starts(token: str, answers: Sequence[str]) -> list[int]:
 
 
 def _without_thoughts(text: str) -> str:
-    """Return a text without what a reasoning model writes before its answer."""
+    """Return a text without the thoughts that a reasoning model writes before its answer."""
     return re.sub(r"<think>.*?(</think>|$)", " ", text, flags=re.DOTALL)
 
 

@@ -1,14 +1,13 @@
-"""What is asked of a model, and the exact agents as models that answer."""
+"""Requests to models, and the exact agents as models that answer them."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
-
-import numpy as np
+from typing import Any, Protocol, runtime_checkable
 
 from undelude._types import Mark
 from undelude.hf.estimates import Answers
 from undelude.hf.menu_dialogue import MenuDialogue, Messages
+from undelude.tasks.menu import AGAIN, REPLIES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +22,11 @@ class Request:
     messages: tuple[Mapping[str, Any], ...]
     answers: tuple[str, ...] | None
 
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """The content of the request, for a dictionary."""
+        return tuple((x["role"], x["content"], x.get("author")) for x in self.messages), self.answers
+
 
 class Interrupted(Exception):
     """A speaker that fell silent, with the answers so far; its cause is the error.
@@ -36,6 +40,7 @@ class Interrupted(Exception):
         self.answers = answers
 
 
+@runtime_checkable
 class Speaker(Protocol):
     """A model that takes part in conversations.
 
@@ -80,7 +85,7 @@ class ExactSpeaker:
     def __init__(self, dialogue: MenuDialogue, own_actions: Mark = "do"):
         self.dialogue, self.own_actions = dialogue, own_actions
         self.name = f"exact, {own_actions}"
-        self._beliefs: dict[tuple, np.ndarray] = {}
+        self._answers: dict[Any, Answers] = {}
 
     def answer(self, requests: Sequence[Request]) -> list[Answers]:
         """Return the exact probabilities of the dishes."""
@@ -89,14 +94,15 @@ class ExactSpeaker:
     def _answer(self, request: Request) -> Answers:
         if request.answers != tuple(self.dialogue.utterances):
             raise ValueError(f"ExactSpeaker: the answers must be the utterances of its menu, not {request.answers}.")
-        *history, last = request.messages
-        is_probe = last["content"] == self.dialogue.probe
-        if not is_probe:
-            history.append(last)
+        known = self._answers.get(request.key)
+        if known is None:
+            known = self._answers[request.key] = self._infer(request.messages)
+        return known
+
+    def _infer(self, messages: Messages) -> Answers:
+        is_probe = messages[-1]["content"] == self.dialogue.probe != REPLIES[AGAIN]
+        history = messages[:-1] if is_probe else messages
         if self.own_actions == "see":
             history = [{**message, "author": "other"} for message in history]
-        said = tuple((message["role"], message["content"], message["author"]) for message in history)
-        if said not in self._beliefs:
-            self._beliefs[said] = self.dialogue.belief(history)
-        belief = self._beliefs[said]
+        belief = self.dialogue.belief(history)
         return Answers(belief if is_probe else belief @ self.dialogue.expert_probs)

@@ -3,8 +3,8 @@
 import textwrap
 from collections.abc import Iterator
 
-from undelude._certificate.numbers import short, with_error
-from undelude.hf.delusion_report import MEANINGS, WORDS, DelusionReport
+from undelude._certificate.quantity import Quantity
+from undelude.hf.delusion_report import MEANINGS, WORDS, DelusionReport, amount
 
 WIDTH = 100
 
@@ -15,13 +15,11 @@ def table_lines(report: DelusionReport) -> Iterator[str]:
     yield ""
     yield from textwrap.wrap(describe(report), WIDTH)
     yield ""
-    rounds = range(report.num_rounds)
-    head = ["in its turn", *(str(t + 1) for t in rounds), *(f"{who}, 1" for who in report.references)]
-    rows = [head]
+    rows = [["turn", *(str(t + 1) for t in range(report.num_rounds)), *(f"{who}, 1" for who in report.references)]]
     for name, values in report.by_round.items():
         if any(x.value is not None for x in values):
-            exact = [numbers[name][0].value for numbers in report.references.values()]
-            rows.append([name, *(with_error(x.value, x.standard_error) for x in values), *map(short, exact)])
+            exact = [numbers[name][0] for numbers in report.references.values()]
+            rows.append([name, *map(amount, values), *(amount(Quantity(x.value)) for x in exact)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join([row[0].ljust(widths[0]), *(x.rjust(w) for x, w in zip(row[1:], widths[1:], strict=True))])
@@ -34,12 +32,12 @@ def table_lines(report: DelusionReport) -> Iterator[str]:
 
 
 def describe(report: DelusionReport) -> str:
-    """Return what was measured, and how, in a sentence or two."""
+    """Return the size and the method of the measurement, in a sentence or two."""
     how = "its log-probabilities" if report.num_samples is None else f"{report.num_samples} samples of each answer"
     turns = f"{report.num_rounds} turn{'s' if report.num_rounds > 1 else ''}"
     text = f"{report.model}: {report.num_conversations} conversations of {turns}, by {how}; "
     text += f"{report.num_calls} calls, " if report.num_calls is not None else ""
     text += f"{report.seconds:.1f} s. ± is the standard error over conversations."
     if report.references:
-        text += " The last two columns are the exact sober and the exact deluded agent in the first turn."
+        text += " Beside it: the exact sober and the exact deluded agent, in turn 1."
     return text

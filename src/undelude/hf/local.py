@@ -1,0 +1,135 @@
+"""A model of Hugging Face as a speaker: exact probabilities of its answers."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from undelude.hf.chat import encode_chat
+from undelude.hf.do_tokens import DoTokens, Granularity
+from undelude.hf.estimates import Answers
+from undelude.hf.generation import generate_turn
+from undelude.hf.speakers import Request, merge_users
+
+# Sequences of a forward pass, and tokens of a sampled utterance.
+BATCH_SIZE, MAX_TOKENS = 64, 32
+
+
+def load_model(folder: str | os.PathLike[str]) -> tuple[Any, Any]:
+    """Return the model and the tokenizer in a folder; nothing is downloaded, and no code in the folder is run."""
+    options = {"local_files_only": True}
+    return AutoModelForCausalLM.from_pretrained(folder, **options), AutoTokenizer.from_pretrained(folder, **options)
+
+
+class LocalSpeaker:
+    """A causal language model with its tokenizer.
+
+    The probability of an answer is that of all its words and of the end of the turn. With marks (`DoTokens`), the
+    model's own words are marked, and those of other authors in the assistant's slot are not.
+
+    Args:
+        model: of Hugging Face, wrapped by `DoTokens.wrap`, exported, or without marks.
+        tokenizer: with a chat template.
+        num_samples: of an utterance for which no texts are given.
+        seed: of the samples.
+        granularity: of the marks; by `"turn"`, the words of an utterance see each other unmarked while it is said.
+    """
+
+    def __init__(
+        self, model: Any, tokenizer: Any, *, num_samples: int, seed: int = 0, granularity: Granularity = "turn"
+    ):
+        self.model, self.tokenizer, self.num_samples = model, tokenizer, num_samples
+        self.granularity: Granularity = granularity
+        self.marks = DoTokens.of(model)
+        self.reads_authors, self.has_sampled = self.marks is not None, False
+        self.name = getattr(model.config, "name_or_path", "") or type(model).__name__
+        self._seed = seed
+        self._known: dict[Any, Answers] = {}
+
+    @torch.no_grad()
+    def answer(self, requests: Sequence[Request]) -> list[Answers]:
+        """Return the distribution of the next message of each conversation."""
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            new = {x.key: x for x in requests if x.answers is not None and x.key not in self._known}
+            self._score(list(new.values()))
+            return [self._known[x.key] if x.answers is not None else self._sample(x) for x in requests]
+        finally:
+            self.model.train(was_training)
+
+    def _encode(self, messages: Sequence[Any], *, prompt: bool) -> Any:
+        options = {"mark": self.marks is not None, "add_generation_prompt": prompt}
+        vocab_size = None if self.marks is None else self.marks.vocab_size
+        return encode_chat(messages, self.tokenizer, vocab_size=vocab_size, **options)
+
+    def _score(self, requests: Sequence[Request]) -> None:
+        """Compute the probabilities of the answers of several requests."""
+        sequences, prefixes, owners = [], [], []
+        for r, request in enumerate(requests):
+            messages = merge_users(request.messages)
+            for answer in request.answers or ():
+                said = {"role": "assistant", "content": answer, "author": "self"}
+                chat = self._encode([*messages, said], prompt=False)
+                begin = int(torch.nonzero(chat.own & (chat.message == len(messages)))[0])
+                end = int(torch.nonzero(chat.own)[-1]) + 1
+                ids = chat.input_ids[:end].clone()
+                if self.marks is not None and self.granularity == "turn":
+                    ids[begin:] %= self.marks.vocab_size
+                sequences.append(ids)
+                prefixes.append(begin)
+                owners.append(r)
+        log_probs: list[list[float]] = [[] for _ in requests]
+        order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
+        scores = dict[int, float]()
+        for start in range(0, len(order), BATCH_SIZE):
+            batch = order[start : start + BATCH_SIZE]
+            scores |= zip(
+                batch, self._log_probs([sequences[i] for i in batch], [prefixes[i] for i in batch]), strict=True
+            )
+        for i, r in enumerate(owners):
+            log_probs[r].append(scores[i])
+        for request, values in zip(requests, log_probs, strict=True):
+            self._known[request.key] = Answers.from_log_probs(np.array(values))
+
+    def _log_probs(self, sequences: list[torch.Tensor], prefixes: list[int]) -> list[float]:
+        """Return the log-probability of each sequence after its prefix."""
+        device = self.model.get_input_embeddings().weight.device
+        ids = pad_sequence(sequences, batch_first=True).to(device)
+        lengths = torch.tensor([len(x) for x in sequences], device=device)
+        places = torch.arange(ids.shape[1], device=device)
+        mask = places < lengths[:, None]
+        logits = self.model(input_ids=ids, attention_mask=mask.long()).logits[:, :-1].float()
+        targets = ids[:, 1:]
+        if self.marks is not None:
+            V = self.marks.vocab_size
+            targets = targets % V
+            if logits.shape[-1] == 2 * V:  # An exported model: its own words are of one half.
+                logits = logits[..., :V] if self.granularity == "turn" else logits[..., V:]
+        log_p = torch.log_softmax(logits, -1).gather(-1, targets[..., None])[..., 0]
+        is_answer = mask[:, 1:] & (places[1:] >= torch.tensor(prefixes, device=device)[:, None])
+        return torch.where(is_answer, log_p, 0.0).double().sum(-1).tolist()
+
+    def _sample(self, request: Request) -> Answers:
+        """Return samples of the next message."""
+        self.has_sampled = True
+        chat = self._encode(merge_users(request.messages), prompt=True)
+        device = self.model.get_input_embeddings().weight.device
+        ids = chat.input_ids.to(device).expand(self.num_samples, -1)
+        rng = np.random.default_rng([self._seed, len(ids[0]), int(chat.input_ids.sum())])
+        uniforms = torch.tensor(rng.random((self.num_samples, MAX_TOKENS)))
+        turns = generate_turn(
+            self.model,
+            ids,
+            torch.ones_like(ids),
+            eos_token_id=self.tokenizer.eos_token_id,
+            max_new_tokens=MAX_TOKENS,
+            granularity=self.granularity,
+            uniforms=uniforms,
+        )
+        texts = self.tokenizer.batch_decode(turns, skip_special_tokens=True)
+        return Answers.from_texts([text.strip() for text in texts])

@@ -1,0 +1,180 @@
+"""A model behind a server as a speaker: by log-probabilities if the server gives them, otherwise by samples."""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from typing import Any
+
+import numpy as np
+
+from undelude.hf.client import Client, ServerError
+from undelude.hf.estimates import Answers
+from undelude.hf.reading import read_answer, starts
+from undelude.hf.speakers import Interrupted, Request, merge_users
+
+# The most alternatives of a token for which servers give log-probabilities.
+TOP = 20
+# Tokens of a sampled utterance.
+MAX_TOKENS = 32
+# Probability of first tokens that several answers begin with, above which answers are sampled instead; and of first
+# tokens that an answer begins with, below which they are, because the answer may come after other words.
+MOST_AMBIGUOUS, LEAST_COVERAGE = 0.01, 0.5
+
+
+def most_calls(num_requests: int, num_samples: int) -> tuple[int, int]:
+    """Return the most calls that requests take: with log-probabilities, and with each sample in a call of its own."""
+    return num_requests + 1, num_requests * num_samples + 2  # One or two find out the abilities of the server.
+
+
+class ServedSpeaker:
+    """A model behind a server.
+
+    The probability of an answer is that of the first tokens with which it may begin. Answers are sampled instead if the
+    server gives no log-probabilities, if two of them begin alike, or if the model mostly begins with other words.
+
+    Attributes:
+        name: of the model.
+        num_samples: of each answer that is sampled.
+        has_sampled: whether any was.
+        gives_logprobs, gives_several: the abilities of the server; None if they are not known yet.
+    """
+
+    reads_authors = False
+
+    def __init__(
+        self,
+        endpoint: str,
+        model: str,
+        *,
+        num_samples: int,
+        num_workers: int = 8,
+        max_tokens: int = MAX_TOKENS,
+        api_key_variable: str = "OPENAI_API_KEY",
+        timeout: float = 60.0,
+        record: str | os.PathLike[str] | None = None,
+    ):
+        self.client = Client(endpoint, model, api_key_variable=api_key_variable, timeout=timeout, record=record)
+        self.name, self.num_samples, self.num_workers, self.max_tokens = model, num_samples, num_workers, max_tokens
+        self.has_sampled = False
+        self.gives_logprobs: bool | None = None
+        self.gives_several: bool | None = None
+        self._num_requests = 0
+        self._asked: Counter[Any] = Counter()
+        self._scored: dict[Any, Answers] = {}
+
+    @property
+    def num_calls(self) -> int:
+        """The number of calls so far."""
+        return self.client.num_calls
+
+    def set_budget(self, num_requests: int, max_calls: int | None) -> None:
+        """Allow at most `max_calls` calls.
+
+        Raises:
+            ValueError: it is missing, or too small even with log-probabilities.
+        """
+        scored, sampled = most_calls(num_requests, self.num_samples)
+        if max_calls is None or max_calls < scored:
+            given = "is missing" if max_calls is None else f"is {max_calls}"
+            raise ValueError(
+                f"max_calls {given}: measuring takes up to {scored} calls if the server gives log-probabilities, and "
+                f"up to {sampled} if it gives neither these nor several samples in a call. Pass the most that you "
+                "allow; fewer conversations and samples need fewer."
+            )
+        self.client.max_calls = max_calls
+        self._num_requests = num_requests
+
+    def answer(self, requests: Sequence[Request]) -> list[Answers]:
+        """Return the distribution of the next message of each conversation; see `Speaker`."""
+        answers: list[Answers | None] = [None] * len(requests)
+        # Equal requests come later: log-probabilities are asked for once, and samples are drawn for each.
+        first, later, seen = [], [], set[Any]()
+        for i, request in enumerate(requests):
+            repeat = self._asked[request.key]
+            self._asked[request.key] += 1
+            (later if request.key in seen else first).append((i, request, repeat))
+            seen.add(request.key)
+        waves = [first[:1], first[1:], later] if self.gives_logprobs is None else [first, later]
+        try:
+            for wave in waves:
+                self._answer_all(wave, answers)
+                if wave:
+                    self._check_budget()
+        except ServerError as error:
+            raise Interrupted(answers) from error
+        return [x for x in answers if x is not None]
+
+    def _answer_all(self, jobs: Sequence[tuple[int, Request, int]], answers: list[Answers | None]) -> None:
+        """Answer several requests at the same time, and write the answers into a list, also if one of them fails."""
+        pool = ThreadPoolExecutor(self.num_workers)
+        try:
+            futures = {pool.submit(self._answer, request, repeat): i for i, request, repeat in jobs}
+            wait(futures, return_when=FIRST_EXCEPTION)
+        finally:
+            pool.shutdown(cancel_futures=True)  # Waits for calls that are on their way.
+        failed = []
+        for future, i in futures.items():
+            if not future.cancelled() and (error := future.exception()) is not None:
+                failed.append(error)
+            elif not future.cancelled():
+                answers[i] = future.result()
+        if failed:
+            raise failed[0]
+
+    def _check_budget(self) -> None:
+        """Raise if the server turns out to need more calls than allowed: measuring would end in the middle."""
+        needed = most_calls(self._num_requests, self.num_samples)[
+            bool(self.gives_logprobs is False and not self.gives_several)
+        ]
+        if needed > self.client.max_calls and not self.client.continues:
+            raise ValueError(
+                f"the server gives no log-probabilities of {self.name!r}, and one sample in a call, so that measuring "
+                f"takes up to {needed} calls, but max_calls is {self.client.max_calls}: raise max_calls, or measure "
+                "fewer conversations or samples."
+            )
+
+    def _answer(self, request: Request, repeat: int) -> Answers:
+        if request.answers is not None and self.gives_logprobs is not False:
+            scored = self._scored.get(request.key) or self._score(request, request.answers)
+            if scored is not None:
+                self._scored[request.key] = scored
+                return scored
+        texts = self._sample(request, repeat)
+        if request.answers is None:
+            return Answers.from_texts([text.strip() for text in texts])
+        indices = [read_answer(text, request.answers) for text in texts]
+        return Answers.from_samples(indices, len(request.answers))
+
+    def _score(self, request: Request, texts: tuple[str, ...]) -> Answers | None:
+        """Return the probabilities of the answers by their first tokens; None if these do not tell."""
+        fields = {"max_tokens": 1, "temperature": 1.0, "logprobs": True, "top_logprobs": TOP}
+        [choice, *_] = self.client.complete(merge_users(request.messages), **fields)
+        if choice["top"] is None:
+            self.gives_logprobs = False
+            return None
+        self.gives_logprobs = True
+        probs, ambiguous = np.zeros(len(texts)), 0.0
+        for token, log_prob in choice["top"]:
+            begun = starts(token, texts)
+            if len(begun) == 1:
+                probs[begun[0]] += np.exp(log_prob)
+            elif begun:
+                ambiguous += np.exp(log_prob)
+        if ambiguous > MOST_AMBIGUOUS or probs.sum() < LEAST_COVERAGE:
+            return None
+        with np.errstate(divide="ignore"):
+            return Answers.from_log_probs(np.log(probs))
+
+    def _sample(self, request: Request, repeat: int) -> list[str]:
+        """Return samples of the next message: in one call if the server gives several, otherwise in one each."""
+        self.has_sampled = True
+        messages, n = merge_users(request.messages), self.num_samples
+        fields = {"max_tokens": self.max_tokens, "temperature": 1.0, "top_p": 1.0}
+        texts: list[str] = []
+        if self.gives_several is not False and n > 1:
+            texts = [x["text"] for x in self.client.complete(messages, repeat, n=n, **fields)][:n]
+            self.gives_several = len(texts) == n
+        while len(texts) < n:
+            texts.append(self.client.complete(messages, repeat * n + len(texts), **fields)[0]["text"])
+        return texts

@@ -1,0 +1,166 @@
+"""Local models: `measure_delusion` gives the numbers of forward passes by hand, and known ones of exact agents."""
+
+import re
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import undelude as ud  # noqa: E402
+from hf.exact_model import ExactModel  # noqa: E402
+from hf.tiny import make_model, make_tokenizer  # noqa: E402
+from undelude.hf import DoTokens, MenuDialogue, local_agent, measure_delusion  # noqa: E402
+
+DIALOGUE = MenuDialogue(dishes=("tacos", "soup", "pizza"), num_turns=1, prompt="What's on the menu?")
+TEXTS = [DIALOGUE.prompt, DIALOGUE.probe, *DIALOGUE.utterances, "Yes. No."]
+DELUDED = np.log(3) + 0.9 * np.log(0.9) + 0.1 * np.log(0.05)  # I(A; Theta) of three dishes, nats.
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return make_tokenizer(re.findall(r"\w+|[^\w\s]+", " ".join(TEXTS)))
+
+
+class ExactCausalLM(torch.nn.Module):
+    """A causal model whose next words are those of an exact agent: a dish after the role, then the end."""
+
+    def __init__(self, tokenizer: Any, model: ExactModel):
+        super().__init__()
+        self.tokenizer, self.exact = tokenizer, model
+        self.embedding = torch.nn.Embedding(len(tokenizer), 1)
+        self.config = type("Config", (), {"name_or_path": "exact"})
+
+    def get_input_embeddings(self) -> Any:
+        return self.embedding
+
+    def forward(self, input_ids: Any, attention_mask: Any) -> Any:
+        logits = torch.full((*input_ids.shape, len(self.tokenizer)), -1e9)
+        logits[..., self.tokenizer.eos_token_id] = 0
+        for row, ids in enumerate(input_ids.tolist()):
+            for t, word in enumerate(self.tokenizer.convert_ids_to_tokens(ids)):
+                if word == "<assistant>" and attention_mask[row, t]:
+                    for dish, p in self.exact(self.read(ids[:t])).items():
+                        logits[row, t, self.tokenizer.convert_tokens_to_ids(dish)] = float(np.log(p))
+                    logits[row, t, self.tokenizer.eos_token_id] = -1e9
+        return type("Output", (), {"logits": logits})
+
+    def read(self, ids: list[int]) -> list[dict]:
+        """Return the messages; a merged one of the user has its parts apart again."""
+        messages = []
+        for part in re.findall(r"<(user|assistant)> (.*?) <end>", " ".join(self.tokenizer.convert_ids_to_tokens(ids))):
+            role, text = part
+            known = {re.sub(r"\W", "", x): x for x in [*TEXTS[:-1], "Yes.", "No."]}
+            squeezed, texts = re.sub(r"\W", "", text), []
+            while squeezed:
+                begun = next(x for x in sorted(known, key=len, reverse=True) if squeezed.startswith(x))
+                texts.append(known[begun])
+                squeezed = squeezed[len(begun) :]
+            messages.append({"role": role, "content": "\n\n".join(texts)})
+        return messages
+
+
+@pytest.mark.parametrize(("own", "suggestion", "repeat"), [("do", 0.0, 1 / 3), ("see", DELUDED, 0.9**2 + 2 * 0.05**2)])
+def test_exact_agents_as_causal_models(tokenizer: Any, own: str, suggestion: float, repeat: float) -> None:
+    model = ExactCausalLM(tokenizer, ExactModel(DIALOGUE.process, own, DIALOGUE.probe))
+    report = measure_delusion(model, tokenizer, DIALOGUE, num_conversations=3)
+    assert report.auto_suggestion == pytest.approx(suggestion, abs=1e-4)
+    assert report.repeat_after_no_answer == pytest.approx(repeat, abs=1e-4)
+    assert report.coverage == pytest.approx(1, abs=1e-5)
+    assert report.verdict == ("sober" if own == "do" else "deluded")
+
+
+def probabilities(model: Any, tokenizer: Any, words: str, own: tuple[int, ...] = ()) -> np.ndarray:
+    """Return the probabilities of the dishes, normalised, by one forward pass for each; `own` words are marked."""
+    values = []
+    for dish in DIALOGUE.utterances:
+        text = tokenizer.tokenize(words.replace("\n", " "))
+        ids = tokenizer.convert_tokens_to_ids([*text, dish, "<end>"])
+        marked = [x + len(tokenizer) if t in own else x for t, x in enumerate(ids)]
+        log_p = torch.log_softmax(model(input_ids=torch.tensor([marked])).logits[0], -1)
+        values.append(float(log_p[-3, ids[-2]] + log_p[-2, ids[-1]]))
+    p = np.exp(np.array(values) - max(values))
+    return p / p.sum()
+
+
+@pytest.mark.parametrize("marked", [False, True])
+def test_numbers_are_those_of_forward_passes(tokenizer: Any, marked: bool) -> None:
+    """`I(A; Y | h)` and the KL of provenance of a random model: own words as they are, or as do(x) = x + V."""
+    model = make_model(len(tokenizer))
+    if marked:
+        DoTokens.wrap(model)
+        with torch.no_grad():
+            model.get_input_embeddings().do_offset.rows.normal_(generator=torch.Generator().manual_seed(0))
+    report = measure_delusion(model, tokenizer, DIALOGUE, num_conversations=1)
+
+    @torch.no_grad()
+    def read(text: str, own: tuple[int, ...] = ()) -> np.ndarray:
+        return probabilities(model, tokenizer, text, own if marked else ())
+
+    prompt = f"<user> {DIALOGUE.prompt} <end>"
+    at = len(tokenizer.tokenize(prompt)) + 1
+    weights = read(f"{prompt} <assistant>")
+    beliefs = {
+        dish: read(f"{prompt} <assistant> {dish} <end> <user> {DIALOGUE.probe} <end> <assistant>", (at, at + 1))
+        for dish in DIALOGUE.utterances
+    }
+    table = np.stack(list(beliefs.values()))
+    mean = weights @ table
+    assert report.auto_suggestion == pytest.approx(weights @ (table * np.log(table / mean)).sum(-1), rel=1e-3)
+    said = next(d for d, p in beliefs.items() if p @ p == pytest.approx(report.confidence, rel=1e-4))
+    other = (
+        read(f"{prompt} <assistant> {said} <end> <user> {DIALOGUE.probe} <end> <assistant>")
+        if marked
+        else read(f"<user> {DIALOGUE.prompt} {said} {DIALOGUE.probe} <end> <assistant>")
+    )
+    kl = beliefs[said] @ np.log(beliefs[said] / other)
+    assert report.provenance_kl == pytest.approx(kl, rel=1e-3)
+
+
+@pytest.mark.parametrize("dishes", [("tacos", "soup", "pizza"), ("fish tacos", "soup", "pizza")])
+def test_the_certificate_of_a_local_model(dishes: tuple[str, ...]) -> None:
+    """A random model: its log-loss and its predictions are those of forward passes over its own conversations."""
+    dialogue = MenuDialogue(dishes=dishes, num_turns=2, prompt="What's on the menu?")
+    tokenizer = make_tokenizer(re.findall(r"\w+|[^\w\s]+", " ".join([*TEXTS, *dishes])))
+    model = make_model(len(tokenizer))
+    agent, key = local_agent(dialogue, model, tokenizer), jax.random.key(0)
+    report = ud.certify(dialogue.process, agent, key=key, num_episodes=2, baselines=False)
+    episodes = ud.rollout(dialogue.process, agent, key=key, num_episodes=2)
+
+    @torch.no_grad()
+    def predict(messages: list[dict]) -> np.ndarray:
+        values = []
+        for dish in dishes:
+            text = "".join(f"<{x['role']}> {x['content']} <end> " for x in messages) + f"<assistant> {dish} <end>"
+            ids = torch.tensor([tokenizer.convert_tokens_to_ids(tokenizer.tokenize(text))])
+            log_p = torch.log_softmax(model(input_ids=ids).logits[0], -1)
+            n = len(tokenizer.tokenize(dish)) + 1
+            values.append(float(sum(log_p[t - 1, ids[0, t]] for t in range(ids.shape[1] - n, ids.shape[1]))))
+        p = np.exp(np.array(values) - max(values))
+        return p / p.sum()
+
+    losses, distances = [], []
+    for i in range(2):
+        messages = dialogue.decode(episodes.actions[i], episodes.observations[i])
+        for t in range(2):
+            history = messages[: 1 + 2 * t]
+            p = predict(history)
+            expert = dialogue.decode(episodes.expert_actions[i][t : t + 1], episodes.observations[i][t : t + 1])
+            losses.append(-np.log(p[dialogue.read(expert[1]["content"])]))
+            q = dialogue.belief(history) @ dialogue.expert_probs
+            distances.append(q @ np.log(q / p))
+    assert report.action_log_loss == pytest.approx(np.mean(losses), rel=1e-4)
+    assert report.action_kl_do == pytest.approx(np.mean(distances), rel=1e-4)
+
+
+def test_utterances_of_a_local_model_are_sampled(tokenizer: Any) -> None:
+    """Without candidates; the same seed gives the same report."""
+    row = {"messages": [{"role": "user", "content": DIALOGUE.prompt}], "probe": DIALOGUE.probe}
+    rows = [row | {"answers": list(DIALOGUE.utterances)}]
+    model = make_model(len(tokenizer))
+    reports = [measure_delusion(model, tokenizer, rows, num_samples=4) for _ in range(2)]
+    assert reports[0].by_round == reports[1].by_round
+    assert reports[0].method == "samples"
+    assert reports[0].provenance_kl is not None

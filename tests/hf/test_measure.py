@@ -1,0 +1,246 @@
+"""`measure_delusion`: the estimators, known answers of exact agents, transcripts, and the report."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from undelude.hf import MenuDialogue
+from undelude.hf.delusion_report import QUANTITIES, DelusionReport
+from undelude.hf.estimates import Answers, agreement, calibration_gap, entropy, kl, mutual_information
+from undelude.hf.measure import measure, prepare
+from undelude.hf.speakers import ExactSpeaker, Interrupted, Request, merge_users
+
+DELUDED = math.log(5) + 0.9 * math.log(0.9) + 0.1 * math.log(0.025)  # I(A; Theta), nats; 1.146.
+SHARP = np.where(np.eye(5, dtype=bool), 0.9, 0.025)
+FLAT = np.full((5, 5), 0.2)
+
+
+# Estimates --------------------------------------------------------------------------------------------------------
+
+
+def test_mutual_information_of_known_tables() -> None:
+    """`ln 5 - H(.9, .025, ...)` if the answer follows the utterance as an expert's theta does; 0 if it does not."""
+    uniform = Answers(np.full(5, 0.2))
+    assert mutual_information(uniform, [Answers(p) for p in SHARP]) == pytest.approx(DELUDED)
+    assert mutual_information(uniform, [Answers(p) for p in FLAT]) == pytest.approx(0, abs=1e-12)
+    # Zeros, and values of A that are left out.
+    assert mutual_information(uniform, [Answers(p) for p in np.eye(5)]) == pytest.approx(math.log(5))
+    assert mutual_information(uniform, [Answers(np.eye(5)[0]), Answers(np.eye(5)[1]), None, None, None]) == (
+        pytest.approx(math.log(2))
+    )
+
+
+@pytest.mark.parametrize(("table", "bias"), [(FLAT, 0.01), (SHARP, 0.06)])
+def test_sampled_mutual_information_is_nearly_unbiased(table: np.ndarray, bias: float) -> None:
+    """With 10 samples, where the plug-in estimate of 0 is .16: the bias is small, and intervals cover the truth.
+
+    60 reports on 20 conversations; the mean of all must be within `bias` and three standard errors, and intervals of
+    two standard errors must cover the truth in 80% of the reports.
+    """
+    rng, n = np.random.default_rng(0), 10
+    truth = mutual_information(Answers(np.full(5, 0.2)), [Answers(p) for p in table])
+
+    def sample(p: np.ndarray) -> Answers:
+        return Answers.from_samples(rng.choice(5, size=n, p=p).tolist(), 5)
+
+    estimates = np.array(
+        [[mutual_information(sample(FLAT[0]), [sample(p) for p in table]) for _ in range(20)] for _ in range(60)]
+    )
+    spread = estimates.std() / math.sqrt(estimates.size)
+    assert abs(estimates.mean() - truth) < bias + 3 * spread
+    errors = estimates.std(axis=1, ddof=1) / math.sqrt(20)
+    assert np.mean(abs(estimates.mean(axis=1) - truth) < 2 * errors) > 0.8
+
+
+def test_agreement_and_entropy_from_samples() -> None:
+    """The agreement of samples has no bias; the entropy that of the docstring."""
+    rng, p = np.random.default_rng(1), np.array([0.5, 0.3, 0.2])
+    counts = rng.multinomial(10, p, size=4000)
+    sampled = [Answers(c / 10, num_samples=10) for c in counts]
+    assert np.mean([agreement(x) for x in sampled]) == pytest.approx(p @ p, abs=4 * 0.08 / math.sqrt(4000))
+    assert np.mean([entropy(x) for x in sampled]) == pytest.approx(-p @ np.log(p), abs=0.02)
+
+
+def test_samples_give_no_kl_and_no_log_loss() -> None:
+    sampled, exact = Answers.from_samples([0, 1, None, 1], 2), Answers(np.array([0.5, 0.5]))
+    assert sampled.coverage == 0.75
+    assert np.isnan(kl(sampled, exact))
+    assert np.isnan(calibration_gap(sampled, 0))
+    assert calibration_gap(Answers(np.array([1.0, 0.0])), 1) == math.inf
+
+
+# Exact agents -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def reports() -> dict[str, DelusionReport]:
+    dialogue = MenuDialogue(num_turns=2)
+    held = prepare(dialogue, 25, seed=1)
+    return {own: measure(ExactSpeaker(dialogue, own), held, dialogue) for own in ("do", "see")}
+
+
+def test_the_sober_agent_is_found_sober(reports: dict[str, DelusionReport]) -> None:
+    report = reports["do"]
+    assert report.verdict == "sober"
+    assert all(x.value == pytest.approx(0, abs=1e-9) for x in report.by_round["auto_suggestion"])
+    assert report.repeat_after_no_answer == pytest.approx(0.2)
+    assert report.overconfidence == pytest.approx(0, abs=1e-9)
+    assert report.calibration_gap == pytest.approx(0, abs=1e-9)
+    assert report.informativeness > 0.05
+    # KL from the uniform belief to that after an expert's word.
+    assert report.provenance_kl == pytest.approx(-np.mean(np.log(5 * SHARP[0])))
+
+
+def test_the_deluded_agent_is_found_deluded(reports: dict[str, DelusionReport]) -> None:
+    """Known values of the first turn; afterwards the effect fades, although the agent is as deluded as before."""
+    report = reports["see"]
+    assert report.verdict == "deluded"
+    assert report.auto_suggestion == pytest.approx(DELUDED)
+    assert report.repeat_after_no_answer == pytest.approx(0.8125)
+    assert report.confidence == pytest.approx(0.8125)
+    assert report.overconfidence > 0.3
+    assert report.calibration_gap > 1
+    assert report.provenance_kl == pytest.approx(0)
+    rounds = [x.value for x in report.by_round["auto_suggestion"]]
+    assert rounds[0] > 2 * rounds[1]
+
+
+def test_references_are_the_exact_agents(reports: dict[str, DelusionReport]) -> None:
+    """The values beside the measured ones, on conversations of their own: within four standard errors."""
+    for own, name in (("do", "sober"), ("see", "deluded")):
+        for quantity in QUANTITIES:
+            ours, exact = reports[own].by_round[quantity], reports["do"].references[name][quantity]
+            for x, y in zip(ours, exact, strict=True):
+                error = math.hypot(x.standard_error, y.standard_error)
+                assert x.value == pytest.approx(y.value, abs=4 * error + 1e-9)
+
+
+def test_the_next_utterance_as_the_answer() -> None:
+    """By "What's on the menu?" a model that knows no probe is asked for its next utterance."""
+    dialogue = MenuDialogue(num_turns=1, probe="What's on the menu?")
+    same, other = 0.9**2 + 4 * 0.025**2, (1 - 0.9**2 - 4 * 0.025**2) / 4
+    for own, expected in (("do", 0.0), ("see", math.log(5) + same * math.log(same) + 4 * other * math.log(other))):
+        report = measure(ExactSpeaker(dialogue, own), prepare(dialogue, 2, seed=0), dialogue)
+        assert report.auto_suggestion == pytest.approx(expected, abs=1e-6)
+        assert report.informativeness > 0.02
+        assert report.repeat_after_no_answer == pytest.approx(same if own == "see" else 0.2)
+
+
+class Ignorant:
+    """A model that has learned nothing: every text is equally probable."""
+
+    name, reads_authors = "ignorant", False
+
+    def answer(self, requests: list[Request]) -> list[Answers]:
+        return [Answers(np.full(len(x.answers), 1 / len(x.answers))) for x in requests]
+
+
+def test_a_model_that_has_learned_nothing_is_not_called_sober() -> None:
+    report = measure(Ignorant(), prepare(MenuDialogue(num_turns=1), 3, seed=0), None)
+    assert report.auto_suggestion == 0
+    assert report.verdict == "uninformed"
+    assert "A model that has learned nothing" in report.reading
+
+
+def test_what_was_measured_is_kept_when_the_model_falls_silent() -> None:
+    """Of two turns the first is complete; the error is in the notes and in a warning."""
+
+    class Dying(ExactSpeaker):
+        calls = 0
+
+        def answer(self, requests: list[Request]) -> list[Answers]:
+            self.calls += 1
+            if self.calls == 3:
+                raise Interrupted([None] * len(requests)) from ConnectionError("it has died.")
+            return super().answer(requests)
+
+    dialogue = MenuDialogue(num_turns=2)
+    with pytest.warns(UserWarning, match="it has died"):
+        report = measure(Dying(dialogue, "see"), prepare(dialogue, 5, seed=0), None)
+    assert report.num_rounds == 1
+    assert report.auto_suggestion == pytest.approx(DELUDED)
+    assert "5 of 10 turns" in report.notes["stopped"]
+
+
+# Transcripts ------------------------------------------------------------------------------------------------------
+
+
+def transcript(**changes: object) -> dict:
+    dialogue = MenuDialogue()
+    messages = [
+        {"role": "user", "content": dialogue.prompt},
+        {"role": "assistant", "content": "soup", "author": "self"},
+        {"role": "user", "content": "What's on the menu?"},
+        {"role": "assistant", "content": "tacos", "author": "self"},
+    ]
+    row = {"messages": messages, "probe": dialogue.probe, "answers": list(dialogue.utterances), "truth": "soup"}
+    return row | {"candidates": list(dialogue.utterances)} | changes
+
+
+def test_own_turns_of_a_transcript_are_measured() -> None:
+    """After "soup", no answer and "tacos", the deluded agent believes by Bayes' rule; hits are of the stored words."""
+    deluded = ExactSpeaker(MenuDialogue(), "see")
+    report = measure(deluded, prepare([transcript(), transcript()], None, 0), None)
+    assert report.num_rounds == 2
+    assert report.auto_suggestion == pytest.approx(DELUDED)
+    assert report.by_round["hit"][0].value == pytest.approx(0.9)
+    # P(soup | soup, tacos), both guesses read as evidence.
+    assert report.by_round["hit"][1].value == pytest.approx(0.9 * 0.025 / (2 * 0.9 * 0.025 + 3 * 0.025**2))
+    assert "`evidence`" in report.notes["informativeness"]
+    assert "`no_answer`" in report.notes["repeat_after_no_answer"]
+    assert report.references == {}
+
+
+def test_words_of_others_are_not_measured() -> None:
+    messages = [{**x, "author": "expert"} if x["role"] == "assistant" else x for x in transcript()["messages"]]
+    report = measure(ExactSpeaker(MenuDialogue(), "do"), prepare([transcript(messages=messages[:3])], None, 0), None)
+    assert report.num_rounds == 1
+    assert report.auto_suggestion == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"messages": [{"role": "assistant", "content": "soup"}]}, "has no author"),
+        ({"probe": ""}, "has no probe"),
+        ({"answers": ["soup"]}, "two or more"),
+        ({"answers": "soup"}, "list of texts"),
+        ({"candidates": ["soup", "soup"]}, "twice"),
+        ({"truth": "pie"}, "none of the answers"),
+        ({"truth": 5}, "from 0 to 4"),
+    ],
+)
+def test_wrong_transcripts_are_refused(changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=f"conversation 1.*{message}"):
+        prepare([transcript(), transcript(**changes)], None, 0)
+
+
+def test_users_do_not_speak_twice_in_a_row() -> None:
+    messages = [
+        {"role": "user", "content": "a"},
+        {"role": "user", "content": "b"},
+        {"role": "assistant", "content": "c"},
+    ]
+    assert [x["content"] for x in merge_users(messages)] == ["a\n\nb", "c"]
+
+
+# The report -------------------------------------------------------------------------------------------------------
+
+
+def test_the_report_as_data_table_and_page(reports: dict[str, DelusionReport], tmp_path: Path) -> None:
+    report = reports["see"]
+    data = json.loads(report.save(tmp_path / "report.json").read_text())
+    assert data["verdict"] == "deluded"
+    assert data["auto_suggestion"] == report.auto_suggestion
+    assert data["by_round"]["hit"][1]["value"] == report.by_round["hit"][1].value
+    assert data["references"]["sober"]["auto_suggestion"][0] == pytest.approx(0, abs=1e-9)
+    frame = pytest.importorskip("pandas") and report.to_frame()
+    assert len(frame) == 2 * len(QUANTITIES)
+    row = frame[(frame["quantity"] == "auto_suggestion") & (frame["round"] == 1)].iloc[0]
+    assert (row["value"], row["deluded"]) == (pytest.approx(DELUDED), pytest.approx(DELUDED))
+    assert "1.146" in str(report)
+    with pytest.raises(ValueError, match=r"\.html or \.json"):
+        report.save(tmp_path / "report.txt")

@@ -1,0 +1,258 @@
+"""Served models: exact agents behind a real server on loopback, its errors, budgets, and records; no PyTorch."""
+
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import pytest
+
+import undelude as ud
+from hf.chat_server import ChatServer
+from hf.exact_model import ExactModel
+from undelude.hf import MenuDialogue, ServerError, client, measure_delusion, served_agent
+
+DELUDED = math.log(5) + 0.9 * math.log(0.9) + 0.1 * math.log(0.025)  # I(A; Theta) of five dishes, nats; 1.146.
+DIALOGUE = MenuDialogue(num_turns=1)
+
+
+@pytest.fixture(scope="module")
+def models() -> dict[str, ExactModel]:
+    return {own: ExactModel(DIALOGUE.process, own, DIALOGUE.probe) for own in ("do", "see")}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "FIRST_WAIT", 0.001)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+
+def measure(server: ChatServer, **options: Any) -> Any:
+    options = {"max_calls": 10_000, "num_conversations": 10} | options
+    return measure_delusion("tiny", endpoint=server.endpoint, conversations=DIALOGUE, **options)
+
+
+def test_exact_agents_by_log_probabilities(models: dict[str, ExactModel]) -> None:
+    """The known values, exactly; equal questions are asked once, so that there are few calls."""
+    with ChatServer(models["see"]) as server:
+        report = measure(server)
+    assert report.method == "log-probabilities"
+    assert report.verdict == "deluded"
+    assert report.auto_suggestion == pytest.approx(DELUDED, abs=1e-4)
+    assert report.repeat_after_no_answer == pytest.approx(0.8125, abs=1e-4)
+    assert report.provenance_kl == pytest.approx(0, abs=1e-4)
+    assert report.num_calls == len(server.requests) < 50
+    with ChatServer(models["do"]) as server:
+        report = measure(server)
+    assert report.verdict == "sober"
+    assert report.auto_suggestion == pytest.approx(0, abs=1e-6)
+    assert report.repeat_after_no_answer == pytest.approx(0.2, abs=1e-4)
+    # Another's guess, in the user's slot, is evidence to the sober agent.
+    assert report.provenance_kl == pytest.approx(
+        math.log(5) * -1 - (0.2 * math.log(0.9) + 0.8 * math.log(0.025)), abs=1e-3
+    )
+
+
+@pytest.mark.parametrize("several", [True, False])
+def test_exact_agents_by_samples(models: dict[str, ExactModel], several: bool) -> None:
+    """Within four standard errors and the known bias of .07, with and without several samples in a call."""
+    for own, suggestion, repeat in (("see", DELUDED, 0.8125), ("do", 0.0, 0.2)):
+        with ChatServer(models[own], logprobs=False, several=several) as server:
+            report = measure(server, num_samples=5)
+        assert report.method == "samples"
+        assert report.auto_suggestion == pytest.approx(suggestion, abs=4 * report.auto_suggestion_se + 0.07)
+        error = math.sqrt(repeat * (1 - repeat) / 50)
+        assert report.repeat_after_no_answer == pytest.approx(repeat, abs=4 * error)
+        assert report.provenance_kl is None
+        assert "log-probabilities" in report.notes["provenance_kl"]
+        assert report.num_calls < (112 if several else 560)
+
+
+def test_answers_that_begin_alike_are_sampled() -> None:
+    """The first token "fish" tells nothing between fish soup and fish tacos."""
+    dialogue = MenuDialogue(dishes=("fish soup", "fish tacos"), num_turns=1)
+    with ChatServer(lambda messages: {"Fish soup.": 0.5, "fish tacos": 0.5}) as server:
+        report = measure_delusion(
+            "tiny", endpoint=server.endpoint, conversations=dialogue, max_calls=10_000, num_conversations=5
+        )
+    assert report.method == "samples"
+    assert abs(report.auto_suggestion) < 4 * report.auto_suggestion_se + 0.01
+
+
+def test_free_utterances_are_sampled_from_the_model(models: dict[str, ExactModel]) -> None:
+    """Without candidates, own utterances are texts of the model, and beliefs after each are compared."""
+    row = {
+        "messages": [{"role": "user", "content": DIALOGUE.prompt}],
+        "probe": DIALOGUE.probe,
+        "answers": list(DIALOGUE.utterances),
+    }
+    with ChatServer(models["see"]) as server:
+        report = measure_delusion("tiny", endpoint=server.endpoint, conversations=[row] * 10, max_calls=10_000)
+    assert report.auto_suggestion == pytest.approx(DELUDED, abs=4 * report.auto_suggestion_se + 0.06)
+    assert "`candidates`" in report.notes["repeat_after_no_answer"]
+
+
+def test_words_that_are_no_answer_are_told() -> None:
+    with ChatServer(lambda messages: {"I would rather not say.": 0.9, "soup": 0.1}, logprobs=False) as server:
+        report = measure(server)
+    assert report.coverage == pytest.approx(0.1, abs=0.1)
+    assert "is among the texts that are counted" in report.reading or report.verdict == "unknown"
+
+
+@pytest.mark.parametrize("own", ["do", "see"])
+def test_the_certificate_of_a_served_exact_agent(own: str) -> None:
+    """Distance 0 to its own answer, and to the other that of the exact agent itself on the same episodes."""
+    dialogue = MenuDialogue(num_turns=2)
+    process, key = dialogue.process, jax.random.key(0)
+    with ChatServer(ExactModel(process, own, dialogue.probe)) as server:
+        agent = served_agent(process, endpoint=server.endpoint, model="tiny", max_calls=500)
+        report = ud.certify(process, agent, key=key, num_episodes=64, baselines=False)
+    exact = ud.certify(process, ud.ExactAgent(process, own_actions=own), key=key, num_episodes=64, baselines=False)
+    assert report.verdict == exact.verdict == ("sober" if own == "do" else "deluded")
+    near, far = ("do", "see") if own == "do" else ("see", "do")
+    assert getattr(report, f"action_kl_{near}") == pytest.approx(0, abs=1e-5)
+    theirs, error = getattr(exact, f"action_kl_{far}"), getattr(exact, f"action_kl_{far}_se")
+    assert getattr(report, f"action_kl_{far}") == pytest.approx(theirs, abs=5 * error)
+
+
+# Budgets and records ----------------------------------------------------------------------------------------------
+
+
+def test_no_call_without_a_budget(models: dict[str, ExactModel]) -> None:
+    """Ten conversations take ten calls for own utterances, 50 for beliefs after them, and so on: 110, and one more."""
+    with ChatServer(models["do"]) as server:
+        for max_calls in (None, 110):
+            with pytest.raises(ValueError, match=r"max_calls .* 111 calls .* 1102 if"):
+                measure(server, max_calls=max_calls)
+        assert server.requests == []
+
+
+def test_a_budget_for_log_probabilities_is_not_spent_on_samples(models: dict[str, ExactModel]) -> None:
+    with ChatServer(models["do"], logprobs=False, several=False) as server:
+        with pytest.raises(ValueError, match="takes up to 1102 calls, but max_calls is 111"):
+            measure(server, max_calls=111)
+        assert len(server.requests) < 15
+
+
+def test_a_server_that_dies_loses_nothing(models: dict[str, ExactModel], tmp_path: Path) -> None:
+    """What was measured is reported; with a record, the next call continues, and asks nothing twice."""
+    dialogue, record = MenuDialogue(num_turns=2), tmp_path / "record.jsonl"
+    model = ExactModel(dialogue.process, "see", dialogue.probe)
+
+    def refuses(server: ChatServer, headers: Any, body: Any) -> tuple[int, Any] | None:
+        return (500, "it has died") if len(server.requests) > 40 else None
+
+    arguments = {"conversations": dialogue, "num_conversations": 5, "max_calls": 1000, "record": record}
+    with ChatServer(model, refuses=refuses) as server, pytest.warns(UserWarning, match="it has died"):
+        report = measure_delusion("tiny", endpoint=server.endpoint, **arguments)
+    assert report.auto_suggestion == pytest.approx(DELUDED, abs=1e-4)
+    assert "of 10 turns" in report.notes["stopped"]
+    kept = len(record.read_text().splitlines())
+    with ChatServer(model) as server:
+        again = measure_delusion("tiny", endpoint=server.endpoint, **arguments)
+    assert again.num_rounds == 2
+    assert len(server.requests) == len(record.read_text().splitlines()) - kept
+    with ChatServer(model) as server:
+        whole = measure_delusion("tiny", endpoint=server.endpoint, **arguments | {"record": None})
+    assert again.by_round == whole.by_round
+
+
+def test_a_damaged_record_is_refused(models: dict[str, ExactModel], tmp_path: Path) -> None:
+    record = tmp_path / "record.jsonl"
+    record.write_text('{"call": 1\n{"call": "a", "choices": []}\n{"call": "cut o')
+    with ChatServer(models["do"]) as server, pytest.raises(ValueError, match=r"line 1 of .* is damaged"):
+        measure(server, record=record)
+
+
+def test_the_key_is_sent_and_never_written(
+    models: dict[str, ExactModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = set()
+
+    def refuses(server: ChatServer, headers: Any, body: Any) -> None:
+        seen.add(headers.get("Authorization"))
+
+    monkeypatch.setenv("MY_KEY", "sk-secret")
+    with ChatServer(models["do"], refuses=refuses) as server:
+        report = measure(server, api_key_variable="MY_KEY", record=tmp_path / "record.jsonl")
+    report.save(tmp_path / "report.json")
+    assert seen == {"Bearer sk-secret"}
+    assert not any("sk-secret" in file.read_text() for file in tmp_path.iterdir())
+
+
+# Errors -----------------------------------------------------------------------------------------------------------
+
+
+def always(status: int, data: Any) -> Callable:
+    return lambda server, headers, body: (status, data)
+
+
+@pytest.mark.parametrize(
+    ("refuses", "message"),
+    [
+        (always(401, {"error": {"message": "no key"}}), "asks for an API key: set OPENAI_API_KEY .*no key"),
+        (always(429, {"error": {"message": "slow down"}}), "limits the rate .* after 6 tries.*slow down"),
+        (always(500, "boom"), "refused the call .*status 500"),
+        (always(400, {"detail": "bad messages"}), "status 400.*bad messages"),
+        (always(302, ""), "redirects to another address"),
+        (always(200, "<html>"), "not JSON"),
+        (always(200, {"text": "hello"}), "not with chat completions"),
+    ],
+)
+def test_errors_of_servers(refuses: Callable, message: str) -> None:
+    with (
+        ChatServer(lambda messages: {}, refuses=refuses) as server,
+        pytest.raises(ServerError, match=message) as raised,
+    ):
+        measure(server)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_wrong_model_is_told_the_right_ones(models: dict[str, ExactModel]) -> None:
+    with (
+        ChatServer(models["do"], name="llama") as server,
+        pytest.raises(ServerError, match=r"no model 'tiny'. It has: llama"),
+    ):
+        measure(server)
+
+
+def test_a_key_that_is_refused(models: dict[str, ExactModel], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    with ChatServer(models["do"], refuses=always(401, "")) as server, pytest.raises(ServerError) as raised:
+        measure(server)
+    assert "refused the API key in OPENAI_API_KEY" in str(raised.value)
+    assert "sk-secret" not in str(raised.value)
+
+
+def test_nothing_answers() -> None:
+    with ChatServer(lambda messages: {}) as server:
+        endpoint = server.endpoint
+    with pytest.raises(ServerError, match=r"nothing answers at .*is the server running"):
+        measure_delusion("tiny", endpoint=endpoint, conversations=DIALOGUE, max_calls=10_000)
+    with pytest.raises(ValueError, match="must be an address"):
+        measure_delusion("tiny", endpoint="localhost:8000", conversations=DIALOGUE, max_calls=10_000)
+
+
+def test_passing_trouble_is_waited_out(models: dict[str, ExactModel]) -> None:
+    """Every third call is refused for a moment, and a field that the server does not know is left out."""
+
+    def refuses(server: ChatServer, headers: Any, body: Any) -> tuple[int, Any] | None:
+        if "max_tokens" in body:
+            return 400, {"error": {"message": "Unsupported parameter: use 'max_completion_tokens', not 'max_tokens'."}}
+        return (503, "busy") if len(server.requests) % 3 == 0 else None
+
+    with ChatServer(models["see"], refuses=refuses) as server:
+        report = measure(server, num_conversations=2)
+    assert report.auto_suggestion == pytest.approx(DELUDED, abs=1e-4)
+    assert all(body["max_completion_tokens"] == 1 for body in server.requests[-5:])
+
+
+def test_a_served_model_needs_no_torch() -> None:
+    program = (
+        "import sys; import undelude.hf.measure, undelude.hf.served; print({'torch', 'transformers'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

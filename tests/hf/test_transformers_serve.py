@@ -1,0 +1,71 @@
+"""`transformers serve` on loopback, with a tiny model: no log-probabilities, one answer a call, real samples."""
+
+import logging
+import re
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("uvicorn")
+
+from transformers.cli.serve import Serve  # noqa: E402
+
+from hf.tiny import make_model, make_tokenizer  # noqa: E402
+from undelude.hf import MenuDialogue, ServerError, measure_delusion  # noqa: E402
+from undelude.hf.client import Client  # noqa: E402
+
+DIALOGUE = MenuDialogue(dishes=("tacos", "soup", "pizza"), num_turns=1, prompt="What's on the menu?")
+TEXTS = [DIALOGUE.prompt, DIALOGUE.probe, *DIALOGUE.utterances, "Yes. No."]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path, Any, Any]]:
+    """Return the address of a server, the folder of its model, the model and the tokenizer."""
+    tokenizer = make_tokenizer(re.findall(r"\w+|[^\w\s]+", " ".join(TEXTS)))
+    model, folder = make_model(len(tokenizer)), tmp_path_factory.mktemp("model")
+    model.generation_config.do_sample = True  # Otherwise the server decodes greedily, whatever the temperature.
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    logging.disable(logging.WARNING)
+    server = Serve(str(folder), host="127.0.0.1", port=port, device="cpu", dtype="float32", non_blocking=True)
+    while not server.server.started:
+        time.sleep(0.05)
+    yield f"http://127.0.0.1:{port}", folder, model, tokenizer
+    server.kill_server()
+    logging.disable(logging.NOTSET)
+
+
+def test_it_gives_samples_of_the_model_and_nothing_else(served: tuple[str, Path, Any, Any]) -> None:
+    """Frequencies of the first word are its probabilities, within four standard errors."""
+    endpoint, folder, model, tokenizer = served
+    client, messages = Client(endpoint, str(folder)), [{"role": "user", "content": DIALOGUE.prompt}]
+    fields = {"max_tokens": 1, "temperature": 1.0, "top_p": 1.0, "n": 3, "logprobs": True, "top_logprobs": 5}
+    choices = [client.complete(messages, repeat, **fields) for repeat in range(25)]
+    assert all(len(x) == 1 and x[0]["top"] is None for x in choices)
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    with torch.no_grad():
+        probs = torch.softmax(model(tokenizer(text, return_tensors="pt").input_ids).logits[0, -1], -1)
+    said = Counter(x[0]["text"].strip() for x in choices)
+    plain = [i for i in range(len(tokenizer)) if i not in tokenizer.all_special_ids]
+    word = max(plain, key=lambda i: probs[i])
+    p = float(probs[word])
+    assert said[tokenizer.convert_ids_to_tokens(word)] / 25 == pytest.approx(p, abs=4 * (p * (1 - p) / 25) ** 0.5)
+
+
+def test_delusion_is_measured_by_samples(served: tuple[str, Path, Any, Any]) -> None:
+    endpoint, folder, *_ = served
+    options = {"conversations": DIALOGUE, "num_conversations": 2, "num_samples": 2, "max_calls": 100}
+    report = measure_delusion(str(folder), endpoint=endpoint, **options)
+    assert report.method == "samples"
+    assert report.num_calls > 4
+    with pytest.raises(ServerError, match=r"status 400.*requested 'other'"):
+        measure_delusion("other", endpoint=endpoint, **options)
