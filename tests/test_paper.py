@@ -176,8 +176,8 @@ def test_values_of_studies_are_marked_as_stored(module: Any, monkeypatch: pytest
         return 1.5 * x if isinstance(x, float) else x
 
     load = module.load
-    monkeypatch.setattr(module, "load", lambda name: {**grown(load(name)), "settings": load(name)["settings"]})
     before = {item.name: item for item in compute(module.block).items}
+    monkeypatch.setattr(module, "load", lambda name: {**grown(load(name)), "settings": load(name)["settings"]})
     after = {item.name: item for item in module.block(Settings(num_episodes=NUM_EPISODES)).items}
     assert before.keys() == after.keys()
     for name, item in before.items():

@@ -112,6 +112,12 @@ def block(settings: Settings) -> Block:
             at_least(0.3),
         ),
         then.example(
+            "network/KL/expert-continues",
+            "as far as the limit of large corpora has it: all five seeds in generation 10, nats of KL to do",
+            kl["unmarked, expert continues"][:, -1],
+            near([continued[-1]] * len(study["seeds"]), 0.08),
+        ),
+        then.example(
             "network/KL/marked-over-first",
             "and more than nine tenths of it if own words are marked: of five seeds the most in generation 10",
             left["marked, expert continues"].max(),
