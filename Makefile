@@ -79,13 +79,16 @@ bench: $(VENV)/.bench
 
 # About two hours on two cores; rewrites src/undelude/_paper/results/ and docs/figures/.
 study: $(VENV)/.test
+	$(BIN)/python studies/generations.py
 	$(BIN)/python studies/remark_14.py
 	$(BIN)/python studies/remark_15.py
+	$(BIN)/python studies/shares.py
 	$(BIN)/python studies/remark_17.py
 	$(BIN)/python studies/dagger.py
 	$(BIN)/python studies/remark_18.py
 	$(BIN)/python studies/length.py
 	$(BIN)/python studies/dpt.py
+	$(BIN)/python studies/interventional.py
 	$(BIN)/python studies/doors.py
 	$(BIN)/python studies/when.py
 	$(BIN)/python studies/tasks.py

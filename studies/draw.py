@@ -15,7 +15,18 @@ from undelude._cli.tasks import LSTM_UNITS
 from undelude._drawing.colours import DO, INK, MUTED, SEE
 from undelude._drawing.svg import STYLE, WIDTH, Svg, to_figure, to_file
 from undelude._named_tasks import SETTINGS, TASKS
-from undelude._paper.blocks import doors, dpt, length, remark_14, remark_15, remark_17, remark_18
+from undelude._paper.blocks import (
+    doors,
+    dpt,
+    generations,
+    interventional,
+    length,
+    remark_14,
+    remark_15,
+    remark_17,
+    remark_18,
+    shares,
+)
 from undelude._paper.item import Settings
 from undelude._paper.results import load
 from undelude._runs.config import Config
@@ -30,11 +41,14 @@ DRAWN = {
     "doors": (doors, 0),
     "doors_by_round": (doors, 1),
     "dpt": (dpt, 0),
+    "generations": (generations, 0),
+    "interventional": (interventional, 0),
     "length": (length, 0),
     "remark_14": (remark_14, 1),
     "remark_15": (remark_15, 0),
     "remark_17": (remark_17, 0),
     "remark_18": (remark_18, 0),
+    "shares": (shares, 0),
 }
 
 # Outcomes in the tables of docs/when.md.

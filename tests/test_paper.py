@@ -22,6 +22,8 @@ from undelude._paper.blocks import (
     doors,
     dpt,
     equation_3,
+    generations,
+    interventional,
     length,
     models,
     remark_1,
@@ -34,6 +36,7 @@ from undelude._paper.blocks import (
     remark_17,
     remark_18,
     section_2,
+    shares,
 )
 from undelude._paper.criterion import Criterion, at_least, at_most, equal, falls, near, rises, sampled
 from undelude._paper.item import KINDS, Block, Item, Measured, Rows, Settings, Stored, difference, mean
@@ -43,6 +46,8 @@ REMARKS = [f"remark-{n}" for n in range(1, 19)]
 FIGURES = [f"figure-{n}" for n in range(1, 5)]
 EQUATIONS = range(1, 11)
 NUM_EPISODES = 1000
+# Blocks with results of studies.
+STUDIED = [doors, dpt, generations, interventional, length, remark_14, remark_15, remark_17, remark_18, shares]
 # Claims about related work that the stored results do not meet.
 UNMET = {
     "related-doors/lstm/cloned/largest-difference-from-exact-see/round-1000",
@@ -159,7 +164,7 @@ def test_conditioning_in_place_of_intervening_is_noticed(
         assert [item.name for item in items if item.kind == "paper" and not item.met]
 
 
-@pytest.mark.parametrize("module", [doors, dpt, length, remark_14, remark_15, remark_17, remark_18])
+@pytest.mark.parametrize("module", STUDIED)
 def test_values_of_studies_are_marked_as_stored(module: Any, monkeypatch: pytest.MonkeyPatch):
     """If the results of the studies change, all items marked as stored may change, and no other item does."""
 
@@ -171,8 +176,8 @@ def test_values_of_studies_are_marked_as_stored(module: Any, monkeypatch: pytest
         return 1.5 * x if isinstance(x, float) else x
 
     load = module.load
-    monkeypatch.setattr(module, "load", lambda name: {**grown(load(name)), "settings": load(name)["settings"]})
     before = {item.name: item for item in compute(module.block).items}
+    monkeypatch.setattr(module, "load", lambda name: {**grown(load(name)), "settings": load(name)["settings"]})
     after = {item.name: item for item in module.block(Settings(num_episodes=NUM_EPISODES)).items}
     assert before.keys() == after.keys()
     for name, item in before.items():

@@ -352,6 +352,31 @@ def test_remark_17_theta_shown():
     assert np.abs(hinted).max() > 0.3
 
 
+# Interventional fine-tuning ---------------------------------------------------------------------------------------
+
+
+def test_interventional_learns_what_the_writer_knew():
+    """Of one round: P(o | do(a)) from own transcripts, P(o | a) from the expert's. The policy is not taught."""
+    process = ud.tasks.from_tables(prior=PRIOR, expert=EXPERT_LAW, task=TASK_LAW, num_rounds=1)
+    model = process.causal_model()
+    # A policy that teaching would move.
+    start = eqx.tree_at(lambda x: x.logits_A, TabularAgent.of(process), replace_fn=lambda x: x.at[:, 0].set(1.0))
+    optimizer = optax.adam(optax.cosine_decay_schedule(0.1, 200))
+    size = {"key": jax.random.key(0), "steps": 200, "batch_size": 1024, "optimizer": optimizer}
+    for share, how in ((0.0, "do"), (1.0, "see")):
+        taught = ud.teach(process, start, ud.Interventional(share), **size).agent
+        want = [model.query("O_1", **{how: {"A_1": a}}) for a in (0, 1)]
+        # The row of a history and of an action that is not marked; the first history is empty.
+        have = [taught.f_O(taught.g_A(a, taught.init(num_rounds=1), intervened=False)).probs for a in (0, 1)]
+        np.testing.assert_allclose(have, want, atol=0.01)
+        np.testing.assert_array_equal(taught.logits_A, start.logits_A)
+
+
+def test_a_teaching_teaches_something():
+    with pytest.raises(ValueError, match="interventional: action_weight and observation_weight are both 0"):
+        ud.Interventional(observation_weight=0.0)
+
+
 # A truncated memory (Remark 13) -----------------------------------------------------------------------------------
 
 

@@ -35,7 +35,7 @@ from undelude._rollout.rollout import rollout
 from undelude._runs.agent_files import load, save
 from undelude._teaching.loop import NotFinite, Run, teach
 from undelude._teaching.losses import log_losses
-from undelude._teaching.settings import Blind, Cloning, Counterfactual, DAgger, Factual, Mixed, Teaching
+from undelude._teaching.settings import Blind, Cloning, Counterfactual, DAgger, Factual, Interventional, Mixed, Teaching
 from undelude.causal.estimand import Estimand
 from undelude.causal.graph import Path
 from undelude.causal.identification import Hedge, NotIdentifiable, identify
@@ -68,6 +68,7 @@ __all__ = [
     "HostAgent",
     "InteractionProcess",
     "Interval",
+    "Interventional",
     "Joint",
     "LSTMAgent",
     "LinearRecurrentAgent",

@@ -65,7 +65,7 @@ def main() -> None:
     process = ud.InteractionProcess(prior, thetas, task=Corridor(), expert=Guide(), num_rounds=12, name="corridor")
     agent = ud.LSTMAgent(process, hidden_size=8, key=jax.random.key(0))
     run = ud.teach(process, agent, ud.Counterfactual(), key=jax.random.key(1), steps=10, batch_size=4)
-    for teaching in (ud.Factual(observation_weight=0.5), ud.Mixed(0.5), ud.Cloning(), ud.DAgger(0.9)):
+    for teaching in (ud.Factual(observation_weight=0.5), ud.Mixed(0.5), ud.Cloning(), ud.Interventional()):
         run = ud.teach(process, agent, teaching, key=jax.random.key(1), steps=10, on_log=lambda state, row: None)
     report = ud.certify(process, run.agent, key=jax.random.key(2), num_episodes=100)
     nats: float | None = report.action_kl_do

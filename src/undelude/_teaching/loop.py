@@ -98,7 +98,7 @@ def teach(
 
     Each update collects `batch_size` fresh episodes (every k-th update, with `reuse=k`) and descends
 
-        mean_t l(a_bar_t) + observation_weight * mean_t l(o_t).
+        action_weight * mean_t l(a_bar_t) + observation_weight * mean_t l(o_t).
 
     Appendix A holds for any behaviour that is not shown theta, so that an agent that keeps the whole history may
     learn from episodes of its own past self.
@@ -111,7 +111,8 @@ def teach(
     Args:
         process: the prior, the task and the expert.
         agent: to start from; it is not changed.
-        teaching: `Counterfactual()`, `Factual()`, `Mixed()`, `Blind()`, `Cloning()`, `DAgger()`, or any `Teaching()`.
+        teaching: `Counterfactual()`, `Factual()`, `Mixed()`, `Blind()`, `Cloning()`, `DAgger()`, `Interventional()`,
+            or any `Teaching()`.
         key: for all random draws.
         steps: total updates, those of `state` included.
         batch_size: episodes per update.

@@ -20,7 +20,8 @@ Behaviour = AbstractAgent | AbstractDistribution | Literal["uniform"]
 class Teaching(eqx.Module):
     """A setting of the teaching loop: who executes, how the executed action is marked, what is scored.
 
-    `Counterfactual()`, `Factual()`, `Mixed()`, `Blind()`, `Cloning()` and `DAgger()` return the settings with a name.
+    `Counterfactual()`, `Factual()`, `Mixed()`, `Blind()`, `Cloning()`, `DAgger()` and `Interventional()` return the
+    settings with a name.
 
     Attributes:
         expert_share: the probability that the expert executes an action.
@@ -38,6 +39,7 @@ class Teaching(eqx.Module):
             the posterior predictive but the normalised geometric mean of the expert's distributions,
             `P(a) ∝ exp E[log Q(a | theta, e)]`.
         observation_weight: the weight of the observations' log-loss relative to the actions' (Remark 18).
+        action_weight: the weight of the actions' log-loss. With 0 the policy is not taught.
         name: in run directories and error messages.
 
     If actions are not marked, all are stored as see: the agent has one symbol `x` for them.
@@ -62,6 +64,7 @@ class Teaching(eqx.Module):
     expert_mark: Mark | None = eqx.field(static=True, default="see")
     target: Target = eqx.field(static=True, default="distribution")
     observation_weight: float = eqx.field(static=True, default=1.0)
+    action_weight: float = eqx.field(static=True, default=1.0)
     name: str = eqx.field(static=True, default="teaching")
 
     @property
@@ -99,6 +102,11 @@ class Teaching(eqx.Module):
         if self.target not in get_args(Target):
             raise ValueError(f'target must be "sample", "distribution", "posterior" or "reverse", not {self.target!r}.')
         check_between(f"{name}: observation_weight", self.observation_weight, 0, math.inf)
+        check_between(f"{name}: action_weight", self.action_weight, 0, math.inf)
+        if self.action_weight == self.observation_weight == 0:
+            raise ValueError(
+                f"{name}: action_weight and observation_weight are both 0: raise one, or nothing is taught."
+            )
         check_between(f"{name}: the expert's share", self.expert_share, 0, 1)
         if isinstance(self.behaviour, str) and self.behaviour != "uniform":
             raise ValueError(
@@ -252,4 +260,33 @@ def DAgger(
         expert_mark=None,
         target=target,
         observation_weight=observation_weight,
+    )
+
+
+def Interventional(expert_share: float = 1.0, per: Per = "episode", observation_weight: float = 1.0) -> Teaching:
+    """Return interventional fine-tuning (iSFT; de Freitas and Ortega, 2026): nothing is marked, actions are not scored.
+
+    The agent learns to predict observations, from transcripts in which its own words are left out of the loss. They are
+    left in the history, without marks. The limit therefore depends on who wrote them, as that of `DAgger` does: it is
+    `Q(O | do(a), o)` if the writer was not shown theta, and the deluded `Q(O | a, o)` if the expert wrote them. To
+    leave an expert's words out of the loss does not make interventions of them.
+
+    The policy `f_A` is not taught. It stays as it was, up to what it shares with `f_O`.
+
+    Args:
+        expert_share: the share of the expert's transcripts: 1 for demonstrations, 0 for the agent's own.
+        per: whether to draw the writer once an `"episode"`, or in each `"step"`.
+        observation_weight: see `Teaching`.
+
+    Raises:
+        ValueError: `expert_share` is not a probability, or `observation_weight` is 0.
+    """
+    return Teaching(
+        name="interventional",
+        expert_share=expert_share,
+        per=per,
+        agent_mark=None,
+        expert_mark=None,
+        observation_weight=observation_weight,
+        action_weight=0.0,
     )

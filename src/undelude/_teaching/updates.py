@@ -180,11 +180,13 @@ class Learner(eqx.Module):
         return jax.tree.map(lambda x: x / num_parts, sums)
 
     def losses(self, params: PyTree, frozen: PyTree, batch: Batch) -> tuple[Float[Array, ""], Losses]:
-        """Return `action_loss + observation_weight * observation_loss`, and the batch means of which it consists."""
+        """Return the weighted sum of `action_loss` and `observation_loss`, and the batch means of which it consists."""
         agent = eqx.combine(params, frozen)
         action, observation, exists = jax.vmap(lambda x: self._episode_losses(agent, x))(batch)
         losses = {"action_loss": action.mean(), "observation_loss": observation.mean()}
-        loss = losses["action_loss"] + self.teaching.observation_weight * losses["observation_loss"]
+        loss = self.teaching.observation_weight * losses["observation_loss"]
+        if self.teaching.action_weight > 0:  # A loss that is not taught may be infinite.
+            loss = loss + self.teaching.action_weight * losses["action_loss"]
         return loss, losses | ({"existing": exists.mean()} if self.process.ends_early else {})
 
     def _episode_losses(

@@ -11,6 +11,8 @@ from undelude._paper.blocks import (
     equation_3,
     figure_4,
     figures,
+    generations,
+    interventional,
     kl_direction,
     length,
     remark_1,
@@ -35,6 +37,7 @@ from undelude._paper.blocks import (
     section_3,
     section_4,
     section_4_2,
+    shares,
 )
 from undelude._paper.item import Block, Settings
 
@@ -59,12 +62,14 @@ BLOCKS: tuple[Callable[[Settings], Block], ...] = (
     remark_10.block,
     remark_11.block,
     remark_12.block,
+    generations.block,
     section_4.block,
     figure_4.block,
     kl_direction.block,
     remark_13.block,
     remark_14.block,
     remark_15.block,
+    shares.block,
     remark_16.block,
     remark_17.block,
     remark_18.block,
@@ -74,6 +79,7 @@ BLOCKS: tuple[Callable[[Settings], Block], ...] = (
     doors.block,
     dpt.block,
     length.block,
+    interventional.block,
 )
 
 __all__ = ["BLOCKS"]
