@@ -14,7 +14,7 @@ def test_the_study_of_the_menu_runs(tmp_path, monkeypatch):
     import language
 
     dialogue = language.menu()
-    changes = {"max_steps": 40, "per_device_train_batch_size": 32, "warmup_steps": 5}
+    changes = {"max_steps": 40, "per_device_train_batch_size": 32, "warmup_steps": 5.0}
     trainer = language.teach(language.ARMS["taught"], tmp_path, dialogue, **changes)
     assert trainer.packs
     measured = language.measure(trainer, dialogue, 64)
