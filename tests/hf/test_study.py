@@ -8,6 +8,7 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 
+@pytest.mark.slow
 def test_the_study_of_the_menu_runs(tmp_path, monkeypatch):
     """In forty steps the dishes are learned, not yet to infer: KL .122 from the exact answer, repeating .2."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "studies"))
