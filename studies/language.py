@@ -180,7 +180,7 @@ SETTINGS: dict[str, Any] = {
     "learning_rate": 3e-3,
     "lr_scheduler_type": "cosine_with_min_lr",
     "lr_scheduler_kwargs": {"min_lr_rate": 0.02},
-    "warmup_steps": 50,
+    "warmup_steps": 50.0,
     "adam_beta2": 0.99,
     "max_grad_norm": 1.0,
     "max_turns": NUM_TURNS + 1,
@@ -237,6 +237,7 @@ def study(names: Sequence[str], changes: dict[str, Any], num_measured: int) -> d
     arms = store.earlier("language").get("arms", {}) | arms
     settings = {name: x for name, x in SETTINGS.items() if name != "privileged_columns"}
     settings |= {"process": f"menu(5 dishes of one word, num_turns={NUM_TURNS})", "probed": PROBED, "arms": ARMS}
+    settings["steps"] = {name: arm["max_steps"] for name, arm in ARMS.items()}
     return {"seeds": [0], "settings": settings, "num_measured": num_measured, "arms": arms}
 
 
