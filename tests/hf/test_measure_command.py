@@ -80,6 +80,7 @@ def test_no_call_without_agreement(
             "--samples must be at least 2",
         ),
         (["measure", "--endpoint", "http://localhost:1", "--model", "m", "--out", "page.txt"], "--out must name"),
+        (["measure", "--endpoint", "http://localhost:1", "--model", "m", "--record", "no/x"], "--record must name"),
         (["measure", "--endpoint", "http://localhost:1", "--model", "m", "--max-calls", "5"], "--max-calls is 5"),
     ],
 )

@@ -33,8 +33,12 @@ def run(options: Measure, call: Call) -> ExitCode:
         }
     else:
         assert options.folder is not None
-        from undelude.hf.local import load_model  # Needs PyTorch.
-
+        try:
+            from undelude.hf.local import load_model
+        except ModuleNotFoundError as error:
+            raise CommandError(
+                f"a local model needs {error.name}: pip install 'undelude[hf]'. A served one, by --endpoint, does not."
+            ) from error
         arguments["model"], arguments["tokenizer"] = load_model(options.folder)
     with working(make_console(stderr=True), "measuring"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "measure_delusion: ")  # The notes say the same and are printed.

@@ -298,6 +298,8 @@ class Measure:
                 flag = f"--{name.replace('_', '-')}"
                 raise UsageError(f"{flag} must be at least {least}, not {getattr(self, name)}.")
         check_seed(self.seed)
+        if self.record is not None and (Path(self.record).is_dir() or not Path(self.record).parent.is_dir()):
+            raise UsageError(f"--record must name a file in a directory that exists, not {self.record}.")
         if self.out is not None and (self.out.suffix not in (".html", ".json") or not self.out.parent.is_dir()):
             raise UsageError(f"--out must name a .html or .json file in a directory that exists, not {self.out}.")
 
