@@ -17,8 +17,8 @@ from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast, Trainer, TrainingArguments
 
 from undelude.hf import CounterfactualConfig, CounterfactualTrainer
-from undelude.hf.losses import Targets
-from undelude.hf.sequences import Scored, collate
+from undelude.hf._teaching.losses import Targets
+from undelude.hf._teaching.sequences import Scored, collate
 
 
 def compare(width: int, V: int, B: int, T: int, repeats: int, folder: str) -> tuple[float, float, float]:

@@ -24,9 +24,9 @@ import torch
 import transformers
 
 from undelude.hf import CallableExpert, CounterfactualConfig, CounterfactualTrainer, DoTokens, MenuDialogue
-from undelude.hf.chat import reply_ids
-from undelude.hf.conversations import Conversation
-from undelude.hf.experts import pad
+from undelude.hf._marks.chat import reply_ids
+from undelude.hf._teaching.conversations import Conversation
+from undelude.hf._teaching.experts import pad
 from undelude.tasks.menu import AGAIN, REPLIES
 
 NUM_TURNS = 6

@@ -12,8 +12,8 @@ pytest.importorskip("transformers")
 
 from hf.tiny import make_model, make_tokenizer  # noqa: E402
 from undelude.hf import CallableExpert, PromptedExpert  # noqa: E402
-from undelude.hf.experts import Query, largest  # noqa: E402
-from undelude.hf.losses import Targets, cross_entropy  # noqa: E402
+from undelude.hf._teaching.experts import Query, largest  # noqa: E402
+from undelude.hf._teaching.losses import Targets, cross_entropy  # noqa: E402
 
 TOKENIZER = make_tokenizer(["menu", "fish", "soup", "tacos", "pea", "theta", "is"])
 V = len(TOKENIZER)

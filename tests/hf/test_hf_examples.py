@@ -39,7 +39,13 @@ def test_all_examples_are_tested():
 def test_lying_agent():
     """SFT learns to lie as often as not; interventional SFT, which never scores an answer, does not learn to answer."""
     found = lying_agent.main(
-        make_model(len(FACTS)), FACTS, 64, max_steps=60, per_device_train_batch_size=32, learning_rate=3e-3
+        make_model(len(FACTS)),
+        FACTS,
+        64,
+        max_steps=60,
+        per_device_train_batch_size=32,
+        learning_rate=3e-3,
+        dataloader_pin_memory=False,
     )
     assert {name: len(x) for name, x in found.items()} == dict.fromkeys(("before", "sft", "isft"), len(facts.FACTS))
     assert all(np.isfinite(x).all() for x in found.values())
@@ -50,7 +56,7 @@ def test_menu_lora(tmp_path):
     tokenizer = make_tokenizer(words_of(dialogue.prompt, dialogue.probe, *dialogue.dishes, "Yes. No. On the menu: "))
     reports = menu_lora.main(
         make_model(len(tokenizer)), tokenizer, tmp_path, dialogue, target_modules=["q_proj"], max_steps=2,
-        per_device_train_batch_size=4,
+        per_device_train_batch_size=4, dataloader_pin_memory=False,
     )  # fmt: skip
     assert {*reports} == {"before", "after"}
     assert DoTokens.of(AutoModelForCausalLM.from_pretrained(tmp_path / "model")).is_exported

@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from undelude.hf.losses import Targets, cross_entropy, divergence  # noqa: E402
+from undelude.hf._teaching.losses import Targets, cross_entropy, divergence  # noqa: E402
 
 
 def kl(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from undelude.hf import MenuDialogue
-from undelude.hf.delusion_report import QUANTITIES, DelusionReport
-from undelude.hf.estimates import Answers, agreement, calibration_gap, entropy, kl, mutual_information
-from undelude.hf.measure import measure, prepare
-from undelude.hf.speakers import ExactSpeaker, Interrupted, Request, merge_users
+from undelude.hf._measuring.delusion_report import QUANTITIES, DelusionReport
+from undelude.hf._measuring.estimates import Answers, agreement, calibration_gap, entropy, kl, mutual_information
+from undelude.hf._measuring.measure import measure, prepare
+from undelude.hf._measuring.speakers import ExactSpeaker, Interrupted, Request, merge_users
 
 DELUDED = math.log(5) + 0.9 * math.log(0.9) + 0.1 * math.log(0.025)  # I(A; Theta), nats; 1.146.
 SHARP = np.where(np.eye(5, dtype=bool), 0.9, 0.025)

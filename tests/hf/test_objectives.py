@@ -18,7 +18,7 @@ import transformers  # noqa: E402
 from hf.tiny import make_model  # noqa: E402
 from hf.worlds import REPLIES, TOKENIZER, make_trainer, rows  # noqa: E402
 from undelude.hf import CallableExpert, DoTokens, PromptedExpert  # noqa: E402
-from undelude.hf.experts import pad  # noqa: E402
+from undelude.hf._teaching.experts import pad  # noqa: E402
 
 
 def batch_of(trainer, data=None):

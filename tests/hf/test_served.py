@@ -251,8 +251,8 @@ def test_passing_trouble_is_waited_out(models: dict[str, ExactModel]) -> None:
 
 
 def test_a_served_model_needs_no_torch() -> None:
-    program = (
-        "import sys; import undelude.hf.measure, undelude.hf.served; print({'torch', 'transformers'} & {*sys.modules})"
-    )
+    modules = ("measure", "served", "host_agents")
+    imports = "\n".join(f"import undelude.hf._measuring.{name}" for name in modules)
+    program = f"{imports}\nimport sys\nprint({{'torch', 'transformers'}} & {{*sys.modules}})"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -12,10 +12,10 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from hf.tiny import make_tokenizer  # noqa: E402
-from undelude.hf.chat import encode_chat  # noqa: E402
-from undelude.hf.config import CounterfactualConfig  # noqa: E402
-from undelude.hf.experts import CallableExpert  # noqa: E402
-from undelude.hf.trainer import CounterfactualTrainer  # noqa: E402
+from undelude.hf._marks.chat import encode_chat  # noqa: E402
+from undelude.hf._teaching.config import CounterfactualConfig  # noqa: E402
+from undelude.hf._teaching.experts import CallableExpert  # noqa: E402
+from undelude.hf._teaching.trainer import CounterfactualTrainer  # noqa: E402
 
 DISHES = ("tacos", "soup", "pizza")
 REPLIES = ("no", "yes")

@@ -13,8 +13,8 @@ import transformers  # noqa: E402
 from hf.tiny import make_model  # noqa: E402
 from hf.worlds import DISHES, TOKENIZER, make_trainer, rows, uniform, world  # noqa: E402
 from undelude.hf import DoTokens  # noqa: E402
-from undelude.hf.packing import packs  # noqa: E402
-from undelude.hf.sequences import collate, predictions  # noqa: E402
+from undelude.hf._teaching.packing import packs  # noqa: E402
+from undelude.hf._teaching.sequences import collate, predictions  # noqa: E402
 
 
 def weights(trainer):
@@ -29,7 +29,7 @@ def assert_same(a, b, **tolerance):
 
 def scored(trainer, num=6):
     """Return the scored sequences of a batch."""
-    from undelude.hf.sequences import score
+    from undelude.hf._teaching.sequences import score
 
     keys = [(0, i) for i in range(num)]
     conversations = trainer.converse(rows(num), keys)

@@ -16,7 +16,7 @@ def run(options: Measure, call: Call) -> ExitCode:
     del call
     backend.configure(batch_size=1)
     from undelude.hf import MenuDialogue, measure_delusion
-    from undelude.hf.measure import most_requests, prepare
+    from undelude.hf._measuring.measure import most_requests, prepare
 
     dialogue = MenuDialogue(dishes=options.names, num_turns=options.num_turns)
     size = {"num_conversations": options.num_conversations, "seed": options.seed}
@@ -34,7 +34,7 @@ def run(options: Measure, call: Call) -> ExitCode:
     else:
         assert options.folder is not None
         try:
-            from undelude.hf.local import load_model
+            from undelude.hf._measuring.local import load_model
         except ModuleNotFoundError as error:
             raise CommandError(
                 f"a local model needs {error.name}: pip install 'undelude[hf]'. A served one, by --endpoint, does not."
@@ -55,7 +55,7 @@ def run(options: Measure, call: Call) -> ExitCode:
 
 def _ask_for_calls(options: Measure, num_requests: int) -> int:
     """Return the most calls to make, after the user has agreed to them."""
-    from undelude.hf.served import MAX_TOKENS, most_calls
+    from undelude.hf._measuring.served import MAX_TOKENS, most_calls
 
     scored, sampled = most_calls(num_requests, options.samples)
     if options.max_calls is not None and options.max_calls < scored:

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import nn
 from transformers import GenerationConfig, LogitsProcessorList
 
-from undelude.hf.do_tokens import DoTokens, Granularity
+from undelude.hf._marks.do_tokens import DoTokens, Granularity
 
 
 class DoLogitsProcessor:

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from undelude.hf.estimates import Answers, agreement, calibration_gap, entropy, kl, mutual_information
-from undelude.hf.menu_dialogue import MenuDialogue, Messages, Row
-from undelude.hf.speakers import Request
+from undelude.hf._measuring.estimates import Answers, agreement, calibration_gap, entropy, kl, mutual_information
+from undelude.hf._measuring.speakers import Request
+from undelude.hf._menu.menu_dialogue import MenuDialogue, Messages, Row
 from undelude.tasks.menu import AGAIN, NO, REPLIES, YES
 
 Numbers = dict[str, float]

@@ -12,11 +12,11 @@ from undelude._certificate.quantity import Quantity
 from undelude._checks import check_count
 from undelude._types import Mark
 from undelude._versions import versions
-from undelude.hf.delusion_report import DelusionReport, summarise
-from undelude.hf.estimates import Answers
-from undelude.hf.menu_dialogue import MenuDialogue, Row
-from undelude.hf.probes import Numbers, ProbedConversation, hold
-from undelude.hf.speakers import ExactSpeaker, Interrupted, Speaker
+from undelude.hf._measuring.delusion_report import DelusionReport, summarise
+from undelude.hf._measuring.estimates import Answers
+from undelude.hf._measuring.probes import Numbers, ProbedConversation, hold
+from undelude.hf._measuring.speakers import ExactSpeaker, Interrupted, Speaker
+from undelude.hf._menu.menu_dialogue import MenuDialogue, Row
 
 # Conversations by default, and their own turns.
 NUM_CONVERSATIONS, NUM_TURNS = 20, 3
@@ -91,10 +91,10 @@ def measure_delusion(
         if client or max_calls is not None:
             given = ", ".join(sorted([*client, *(["max_calls"] if max_calls is not None else [])]))
             raise TypeError(f"measure_delusion: {given} cannot be used without an endpoint.")
-        from undelude.hf.local import LocalSpeaker  # Needs PyTorch.
+        from undelude.hf._measuring.local import LocalSpeaker  # Needs PyTorch.
 
         return measure(LocalSpeaker(model, tokenizer, num_samples=num_samples, seed=seed), held, dialogue)
-    from undelude.hf.served import ServedSpeaker
+    from undelude.hf._measuring.served import ServedSpeaker
 
     if not isinstance(model, str) or tokenizer is not None:
         raise TypeError("measure_delusion: with an endpoint, model is the model's name there, and tokenizer is None.")

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils.hub import cached_file
 
-from undelude.hf.do_embedding import (
+from undelude.hf._marks.do_embedding import (
     OFFSET,
     DoOffset,
     Kind,

@@ -10,10 +10,11 @@ import torch
 import transformers
 from jaxtyping import Float
 
-from undelude.hf import guards
-from undelude.hf.checkpoints import Checkpoints
-from undelude.hf.config import CounterfactualConfig
-from undelude.hf.conversations import (
+from undelude.hf._marks.do_tokens import OFFSET, DoTokens
+from undelude.hf._teaching import guards
+from undelude.hf._teaching.checkpoints import Checkpoints
+from undelude.hf._teaching.config import CounterfactualConfig
+from undelude.hf._teaching.conversations import (
     Behaviour,
     CallableBehaviour,
     Conversation,
@@ -25,12 +26,11 @@ from undelude.hf.conversations import (
     play,
     stored,
 )
-from undelude.hf.do_tokens import OFFSET, DoTokens
-from undelude.hf.experts import Expert, PromptedExpert, Row
-from undelude.hf.losses import CONVERGES_TO, divergence
-from undelude.hf.packing import packs
-from undelude.hf.sampler import KeyedSampler
-from undelude.hf.sequences import Batch, collate, predictions, score
+from undelude.hf._teaching.experts import Expert, PromptedExpert, Row
+from undelude.hf._teaching.losses import CONVERGES_TO, divergence
+from undelude.hf._teaching.packing import packs
+from undelude.hf._teaching.sampler import KeyedSampler
+from undelude.hf._teaching.sequences import Batch, collate, predictions, score
 
 # The parties that draw random numbers in a conversation; each has its own stream.
 BEHAVIOUR, ENVIRONMENT, EXPERT = range(3)
@@ -72,7 +72,7 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
 
     Raises:
         TypeError: an argument is of another type.
-        ValueError: the model has no marks, or a guard refuses (see `undelude.hf.guards`).
+        ValueError: the model has no marks, or a guard refuses (see `undelude.hf._teaching.guards`).
 
     Warns:
         UserWarning: the divergence has another limit than the interventional answer.

@@ -9,9 +9,9 @@ from jaxtyping import Float
 from undelude._agents.host import HostAgent
 from undelude._distributions.discrete import Autoregressive, BlockTable
 from undelude._process.process import InteractionProcess
-from undelude.hf.estimates import Answers
-from undelude.hf.menu_dialogue import MenuDialogue
-from undelude.hf.speakers import Interrupted, Request, Speaker
+from undelude.hf._measuring.estimates import Answers
+from undelude.hf._measuring.speakers import Interrupted, Request, Speaker
+from undelude.hf._menu.menu_dialogue import MenuDialogue
 
 
 def local_agent(process: InteractionProcess | MenuDialogue, model: Any, tokenizer: Any) -> HostAgent:
@@ -30,7 +30,7 @@ def local_agent(process: InteractionProcess | MenuDialogue, model: Any, tokenize
     >>> ud.certify(process, agent, key=jax.random.key(0), num_episodes=256).verdict  # doctest: +SKIP
     'deluded'
     """
-    from undelude.hf.local import LocalSpeaker  # Needs PyTorch.
+    from undelude.hf._measuring.local import LocalSpeaker  # Needs PyTorch.
 
     return _agent(process, LocalSpeaker(model, tokenizer, num_samples=1))
 
@@ -63,7 +63,7 @@ def served_agent(
     >>> ud.certify(process, agent, key=jax.random.key(0), num_episodes=64).action_kl_do  # doctest: +SKIP
     0.83
     """
-    from undelude.hf.served import ServedSpeaker
+    from undelude.hf._measuring.served import ServedSpeaker
 
     speaker = ServedSpeaker(endpoint, model, num_samples=num_samples, **client)
     speaker.client.max_calls = max_calls

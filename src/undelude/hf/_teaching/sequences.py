@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 
-from undelude.hf.conversations import Conversation, Turn
-from undelude.hf.experts import Expert, Query
-from undelude.hf.losses import Targets
-from undelude.hf.objectives import Objective
+from undelude.hf._teaching.conversations import Conversation, Turn
+from undelude.hf._teaching.experts import Expert, Query
+from undelude.hf._teaching.losses import Targets
+from undelude.hf._teaching.objectives import Objective
 
 Granularity = Literal["turn", "token"]
 

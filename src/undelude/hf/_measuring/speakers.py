@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from undelude._types import Mark
-from undelude.hf.estimates import Answers
-from undelude.hf.menu_dialogue import MenuDialogue, Messages
+from undelude.hf._measuring.estimates import Answers
+from undelude.hf._menu.menu_dialogue import MenuDialogue, Messages
 from undelude.tasks.menu import AGAIN, REPLIES
 
 

@@ -2,8 +2,8 @@
 
 import torch
 
-from undelude.hf.losses import Targets
-from undelude.hf.sequences import Scored, collate, predictions
+from undelude.hf._teaching.losses import Targets
+from undelude.hf._teaching.sequences import Scored, collate, predictions
 
 # The largest difference of logits, relative to their standard deviation, that counts as rounding.
 TOLERANCE = 0.02

@@ -7,8 +7,8 @@ from typing import Literal, get_args
 import transformers
 
 from undelude._checks import check_between, check_count
-from undelude.hf.losses import Divergence
-from undelude.hf.objectives import OBJECTIVES, Objective
+from undelude.hf._teaching.losses import Divergence
+from undelude.hf._teaching.objectives import OBJECTIVES, Objective
 
 Packing = Literal["auto", "tree", "rows"]
 FIELDS: dict[str, tuple[str, ...]] = {

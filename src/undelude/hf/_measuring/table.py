@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Iterator
 
 from undelude._certificate.quantity import Quantity
-from undelude.hf.delusion_report import MEANINGS, WORDS, DelusionReport, amount
+from undelude.hf._measuring.delusion_report import MEANINGS, WORDS, DelusionReport, amount
 
 WIDTH = 100
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from undelude.hf.client import Client, ServerError
-from undelude.hf.estimates import Answers
-from undelude.hf.reading import read_answer, starts
-from undelude.hf.speakers import Interrupted, Request, merge_users
+from undelude.hf._measuring.client import Client, ServerError
+from undelude.hf._measuring.estimates import Answers
+from undelude.hf._measuring.speakers import Interrupted, Request, merge_users
+from undelude.hf._menu.reading import read_answer, starts
 
 # The most alternatives of a token for which servers give log-probabilities.
 TOP = 20

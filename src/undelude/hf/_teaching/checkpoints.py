@@ -9,7 +9,7 @@ import transformers
 from safetensors.torch import load_file
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
-from undelude.hf.do_tokens import DoTokens, load_offset
+from undelude.hf._marks.do_tokens import DoTokens, load_offset
 
 # The folder of an adapter, within that of the model into which it was merged.
 ADAPTER_FOLDER = "adapter"

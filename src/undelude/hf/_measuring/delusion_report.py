@@ -193,7 +193,7 @@ class DelusionReport:
 
     def __str__(self) -> str:
         """Return the verdict, a line for each quantity and its exact values, and the notes."""
-        from undelude.hf.table import table_lines
+        from undelude.hf._measuring.table import table_lines
 
         return "\n".join(table_lines(self))
 
@@ -249,7 +249,7 @@ class DelusionReport:
 
     def html(self) -> str:
         """Return the page: one file that opens no URL and runs no script."""
-        from undelude.hf.page import render  # Needs matplotlib and Jinja.
+        from undelude.hf._measuring.page import render  # Needs matplotlib and Jinja.
 
         return render(self)
 

@@ -13,8 +13,8 @@ from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
 from undelude._checks import check_between, check_count
-from undelude.hf.generation import generate_turn
-from undelude.hf.losses import Targets
+from undelude.hf._marks.generation import generate_turn
+from undelude.hf._teaching.losses import Targets
 
 Message: TypeAlias = Mapping[str, Any]
 Row: TypeAlias = Mapping[str, Any]

@@ -6,14 +6,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from undelude.hf.chat import encode_chat
-from undelude.hf.do_tokens import DoTokens, Granularity
-from undelude.hf.estimates import Answers
-from undelude.hf.generation import generate_turn
-from undelude.hf.speakers import Request, merge_users
+from undelude.hf._marks.chat import encode_chat
+from undelude.hf._marks.do_tokens import DoTokens, Granularity
+from undelude.hf._marks.generation import generate_turn
+from undelude.hf._measuring.estimates import Answers
+from undelude.hf._measuring.speakers import Request, merge_users
+from undelude.hf._menu.menu_dialogue import Messages
 
 # Sequences of a forward pass, and tokens of a sampled utterance.
 BATCH_SIZE, MAX_TOKENS = 64, 32
@@ -23,6 +25,38 @@ def load_model(folder: str | os.PathLike[str]) -> tuple[Any, Any]:
     """Return the model and the tokenizer in a folder; nothing is downloaded, and no code in the folder is run."""
     options = {"local_files_only": True}
     return AutoModelForCausalLM.from_pretrained(folder, **options), AutoTokenizer.from_pretrained(folder, **options)
+
+
+def answer_log_probs(
+    model: Any,
+    tokenizer: Any,
+    conversations: Sequence[Messages],
+    answers: Sequence[Sequence[str]],
+    *,
+    granularity: Granularity = "turn",
+) -> list[Float[np.ndarray, " K"]]:
+    """Return the log-probabilities, in nats, of some answers as the model's next turn in each conversation.
+
+    `log P(answer | history) = sum of log P(word | history, words before it)` over the words of the answer and the end
+    of the turn. Own words of the history are marked if the model has marks.
+
+    Args:
+        model: a causal language model, with `DoTokens` or without.
+        tokenizer: with a chat template.
+        conversations: chats, each with a message of others at its end; a message of the assistant is the model's own
+            unless its `author` is another.
+        answers: the texts for each conversation.
+        granularity: by `"turn"`, the words of an answer are plain; by `"token"`, each is marked.
+
+    Raises:
+        ValueError: there are more or fewer lists of answers than conversations.
+
+    >>> answer_log_probs(model, tokenizer, [[{"role": "user", "content": "Is fire hot?"}]], [["Yes.", "No."]])
+    ... # doctest: +SKIP
+    """
+    if len(conversations) != len(answers):
+        raise ValueError(f"answer_log_probs: {len(conversations)} conversations and {len(answers)} lists of answers.")
+    return LocalSpeaker(model, tokenizer, num_samples=1, granularity=granularity).log_probs(conversations, answers)
 
 
 class LocalSpeaker:
@@ -50,17 +84,11 @@ class LocalSpeaker:
         self._seed = seed
         self._known: dict[Any, Answers] = {}
 
-    @torch.no_grad()
     def answer(self, requests: Sequence[Request]) -> list[Answers]:
         """Return the distribution of the next message of each conversation."""
-        was_training = self.model.training
-        self.model.eval()
-        try:
-            new = {x.key: x for x in requests if x.answers is not None and x.key not in self._known}
-            self._score(list(new.values()))
-            return [self._known[x.key] if x.answers is not None else self._sample(x) for x in requests]
-        finally:
-            self.model.train(was_training)
+        new = {x.key: x for x in requests if x.answers is not None and x.key not in self._known}
+        self._score(list(new.values()))
+        return [self._known[x.key] if x.answers is not None else self._sample(x) for x in requests]
 
     def _encode(self, messages: Sequence[Any], *, prompt: bool) -> Any:
         options = {"mark": self.marks is not None, "add_generation_prompt": prompt}
@@ -69,10 +97,17 @@ class LocalSpeaker:
 
     def _score(self, requests: Sequence[Request]) -> None:
         """Compute the probabilities of the answers of several requests."""
+        found = self.log_probs([x.messages for x in requests], [x.answers or () for x in requests])
+        self._known |= {x.key: Answers.from_log_probs(y) for x, y in zip(requests, found, strict=True)}
+
+    def log_probs(
+        self, conversations: Sequence[Messages], answers: Sequence[Sequence[str]]
+    ) -> list[Float[np.ndarray, " K"]]:
+        """Return the log-probability of each answer as the next turn of its conversation, with the end of the turn."""
         sequences, prefixes, owners = [], [], []
-        for r, request in enumerate(requests):
-            messages = merge_users(request.messages)
-            for answer in request.answers or ():
+        for c, conversation in enumerate(conversations):
+            messages = merge_users(conversation)
+            for answer in answers[c]:
                 said = {"role": "assistant", "content": answer, "author": "self"}
                 chat = self._encode([*messages, said], prompt=False)
                 begin = int(torch.nonzero(chat.own & (chat.message == len(messages)))[0])
@@ -82,8 +117,7 @@ class LocalSpeaker:
                     ids[begin:] %= self.marks.vocab_size
                 sequences.append(ids)
                 prefixes.append(begin)
-                owners.append(r)
-        log_probs: list[list[float]] = [[] for _ in requests]
+                owners.append(c)
         order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
         scores = dict[int, float]()
         for start in range(0, len(order), BATCH_SIZE):
@@ -91,13 +125,22 @@ class LocalSpeaker:
             scores |= zip(
                 batch, self._log_probs([sequences[i] for i in batch], [prefixes[i] for i in batch]), strict=True
             )
-        for i, r in enumerate(owners):
-            log_probs[r].append(scores[i])
-        for request, values in zip(requests, log_probs, strict=True):
-            self._known[request.key] = Answers.from_log_probs(np.array(values))
+        found: list[list[float]] = [[] for _ in conversations]
+        for i, c in enumerate(owners):
+            found[c].append(scores[i])
+        return [np.array(x) for x in found]
 
+    @torch.no_grad()
     def _log_probs(self, sequences: list[torch.Tensor], prefixes: list[int]) -> list[float]:
         """Return the log-probability of each sequence after its prefix."""
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            return self._predict(sequences, prefixes)
+        finally:
+            self.model.train(was_training)
+
+    def _predict(self, sequences: list[torch.Tensor], prefixes: list[int]) -> list[float]:
         device = self.model.get_input_embeddings().weight.device
         ids = pad_sequence(sequences, batch_first=True).to(device)
         lengths = torch.tensor([len(x) for x in sequences], device=device)

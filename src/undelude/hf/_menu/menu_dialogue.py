@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import ArrayLike, Float, Int
 
 from undelude._process.process import InteractionProcess
-from undelude.hf.reading import read_answer
+from undelude.hf._menu.reading import read_answer
 from undelude.tasks import menu as make_menu
 from undelude.tasks.menu import AGAIN, END, GOODBYE, NO, REPLIES, SILENCE, START, YES, AbstractMenuTask, MenuExpert
 

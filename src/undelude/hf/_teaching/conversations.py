@@ -8,9 +8,9 @@ from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 import torch
 
-from undelude.hf.chat import encode_chat, reply_ids
-from undelude.hf.experts import Expert, Message, Query, Row, pad
-from undelude.hf.generation import generate_turn
+from undelude.hf._marks.chat import encode_chat, reply_ids
+from undelude.hf._marks.generation import generate_turn
+from undelude.hf._teaching.experts import Expert, Message, Query, Row, pad
 
 Author = Literal["self", "expert"]
 # The world: the reply to the last message, as text or messages; None if the conversation is over.

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from undelude.hf.conversations import PRIVILEGED, Conversation
-from undelude.hf.experts import CallableExpert, Expert, PromptedExpert
+from undelude.hf._teaching.conversations import PRIVILEGED, Conversation
+from undelude.hf._teaching.experts import CallableExpert, Expert, PromptedExpert
 
 # Standard errors by which the first turns may fit their own theta better than another's.
 MOST_ERRORS = 6.0

@@ -13,8 +13,8 @@ from matplotlib.ticker import MaxNLocator
 from undelude._certificate.quantity import Quantity
 from undelude._drawing.colours import DO, DO_TEXT, INK, RULE, SEE, SEE_TEXT
 from undelude._drawing.svg import STYLE, WIDTH, Svg, to_figure
-from undelude.hf.delusion_report import MEANINGS, WORDS, DelusionReport, amount
-from undelude.hf.table import describe
+from undelude.hf._measuring.delusion_report import MEANINGS, WORDS, DelusionReport, amount
+from undelude.hf._measuring.table import describe
 
 LINES = {"sober": (DO, DO_TEXT, "-", "o"), "deluded": (SEE, SEE_TEXT, "--", "s")}
 
@@ -23,7 +23,9 @@ def render(report: DelusionReport) -> str:
     """Return the page as HTML: it opens no URL and runs no script."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"amount": amount, "exact": lambda x: amount(Quantity(x.value))}
-    template = environment.from_string(files("undelude.hf").joinpath("page.html.j2").read_text(encoding="utf-8"))
+    template = environment.from_string(
+        files("undelude.hf._measuring").joinpath("page.html.j2").read_text(encoding="utf-8")
+    )
     style = files("undelude._report").joinpath("style.css").read_text(encoding="utf-8")
     measured = {name: x for name, x in report.by_round.items() if any(q.value is not None for q in x)}
     return template.render(

@@ -1,0 +1,1 @@
+"""Measures whether a language model, local or served, takes its own words for evidence."""

@@ -1,0 +1,1 @@
+"""Counterfactual teaching of a language model, on `transformers.Trainer`."""
