@@ -182,6 +182,9 @@ def test_adapters_train_and_keep_the_offset(kind, way, tmp_path):
     ours = logits(adapted, marked)
     with adapted.disable_adapter():  # The model as it was, which knows no difference between x and do(x).
         assert torch.equal(logits(adapted, marked), logits(adapted, ids))
+        options = {"eos_token_id": 1, "max_new_tokens": 2, "temperature": 0, "granularity": "token"}
+        turn = generate_turn(adapted, marked, torch.ones_like(marked), **options)
+        assert torch.equal(turn, generate_turn(make_model(V), ids, torch.ones_like(ids), **options))
     adapted.save_pretrained(tmp_path / "adapter")
     assert_close(logits(load(tmp_path / "adapter").eval(), marked), ours, atol=1e-6, rtol=0)
     DoTokens.of(adapted).save(tmp_path / "merged")

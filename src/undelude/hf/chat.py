@@ -112,7 +112,7 @@ def encode_chat(
             f"and the model has {vocab_size} words. Before DoTokens.wrap, call "
             "model.resize_token_embeddings(len(tokenizer))."
         )
-    if mark:
+    if mark and vocab_size is not None:
         input_ids = torch.where(own, input_ids + vocab_size, input_ids)
     return EncodedChat(input_ids, own, observed, message)
 

@@ -10,70 +10,26 @@ from jaxtyping import Bool, Float, Int
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
-from transformers.utils import cached_file
+from transformers.utils.hub import cached_file
 
-Kind = Literal["shared", "low_rank", "full"]
+from undelude.hf.do_embedding import (
+    OFFSET,
+    DoOffset,
+    Kind,
+    MarkedWords,
+    check_embedding,
+    embedding_of,
+    marked_class,
+    offset_of,
+)
+
 Granularity = Literal["turn", "token"]
 # In a saved folder, beside the files of Transformers: the offset, bit for bit, to go on training.
 OFFSET_FILE = "do_offset.safetensors"
 # In the configuration of an exported model.
 CONFIG_KEY = "do_tokens"
-# The name of the offset in the input embedding; PEFT trains and saves it if it is one of `modules_to_save`.
-OFFSET = "do_offset"
 # Methods of a model that `wrap` replaces.
 _REPLACED = ("save_pretrained", "resize_token_embeddings")
-
-
-class DoOffset(nn.Module):
-    """The embedding of do(x) minus that of x; zero at first.
-
-    Args:
-        V: words.
-        d: entries of an embedding.
-        kind: `"shared"`, one vector for all words; `"low_rank"`, the product of factors `[V, rank]` and `[rank, d]`;
-            `"full"`, a vector for each word.
-        rank: of `"low_rank"`.
-        like: a tensor of the data type and device of the embedding.
-    """
-
-    def __init__(self, V: int, d: int, kind: Kind, rank: int, like: torch.Tensor):
-        super().__init__()
-        self.kind: Kind = kind
-        options: dict[str, Any] = {"dtype": like.dtype, "device": like.device}
-        if kind == "low_rank":
-            # The first column is 1, so that one vector for all words is among the products.
-            left = torch.randn(V, rank, generator=torch.Generator().manual_seed(0)) / rank**0.5
-            left[:, 0] = 1
-            self.left = nn.Parameter(left.to(**options))
-        shape = {"shared": (d,), "low_rank": (rank, d), "full": (V, d)}[kind]
-        self.rows = nn.Parameter(torch.zeros(shape, **options))
-
-    def forward(self, x: Int[torch.Tensor, "*n"]) -> Float[torch.Tensor, "*n d"] | Float[torch.Tensor, " d"]:
-        """Return the offset of each word, or the vector that all words share."""
-        if self.kind == "shared":
-            return self.rows
-        return self.rows[x] if self.kind == "full" else self.left[x] @ self.rows
-
-
-class _MarkedWords(nn.Embedding):
-    """The base of the classes that `_marked` makes: an embedding with the words x and do(x) = x + V."""
-
-    def forward(self, input: Int[torch.Tensor, "*n"]) -> Float[torch.Tensor, "*n d"]:
-        """Return the embedding of each word."""
-        own = input >= self.num_embeddings
-        x = torch.where(own, input - self.num_embeddings, input)
-        offset = getattr(self, OFFSET)(x) * getattr(self, "embed_scale", 1)
-        embedded = super().forward(x)
-        return embedded + torch.where(own[..., None], offset, 0).to(embedded.dtype)
-
-
-@functools.cache
-def _marked(embedding: type[nn.Embedding]) -> type[nn.Embedding]:
-    """Return a subclass of an embedding's class that knows marked words.
-
-    The object keeps its parameters under their names, so that tied heads and saved adapters find them.
-    """
-    return type(f"Do{embedding.__name__}", (_MarkedWords, embedding), {})
 
 
 class DoTokens:
@@ -133,10 +89,10 @@ class DoTokens:
             return model
         inner, _ = _within(model)
         embedding = inner.get_input_embeddings()
-        _check_embedding(embedding)
+        check_embedding(embedding)
         V, d = embedding.weight.shape
         embedding.add_module(OFFSET, DoOffset(V, d, kind, rank, embedding.weight))
-        embedding.__class__ = _marked(type(embedding))
+        embedding.__class__ = marked_class(type(embedding))
         # Attributes of the object, because the class gives its name to the saved configuration.
         inner.save_pretrained = functools.partial(_save_pretrained, inner)
         inner.resize_token_embeddings = functools.partial(_resize_token_embeddings, inner)
@@ -150,10 +106,10 @@ class DoTokens:
         inner, adapted = _within(model)
         if inner is None:
             return None
-        embedding = _embedding_of(inner)
-        if isinstance(embedding, _MarkedWords):
-            return DoTokens(inner, embedding.num_embeddings, _offset_of(embedding).kind, adapted=adapted)
-        if any(isinstance(x, _MarkedWords) for x in embedding.modules()):
+        embedding = embedding_of(inner)
+        if isinstance(embedding, MarkedWords):
+            return DoTokens(inner, embedding.num_embeddings, offset_of(embedding).kind, adapted=adapted)
+        if any(isinstance(x, MarkedWords) for x in embedding.modules()):
             raise ValueError(
                 f"DoTokens.of: an adapter ({type(embedding).__name__}) reads the ids in place of the model's input "
                 "embedding, and does not know marked words. Leave the input embedding out of target_modules."
@@ -183,7 +139,7 @@ class DoTokens:
 
     def offsets(self) -> Float[torch.Tensor, "V d"]:
         """Return the embedding of do(x) minus that of x, for each word."""
-        embedding = _embedding_of(self.model)
+        embedding = embedding_of(self.model)
         weight = embedding.weight.detach()
         if self.is_exported:
             return weight[self.vocab_size :] - weight[: self.vocab_size]
@@ -210,9 +166,9 @@ class DoTokens:
             embedding, rows = model.get_input_embeddings(), self.offsets()
             embedding.__class__ = type(embedding).__mro__[2]
             delattr(embedding, OFFSET)
-            head = model.get_output_embeddings()
+            head: Any = model.get_output_embeddings()
             is_tied = head is not None and head.weight is embedding.weight
-            if is_tied and (self.kind != "shared" or _is_capped(model)):
+            if head is not None and is_tied and (self.kind != "shared" or _is_capped(model)):
                 head.weight = nn.Parameter(head.weight.detach().clone())
                 model.config.tie_word_embeddings = False
                 model.all_tied_weights_keys = model.get_expanded_tied_weights_keys(all_submodels=True)
@@ -242,7 +198,7 @@ class DoTokens:
         exported = self.export(granularity)
         exported.save_pretrained(folder, **options)
         if not self.is_exported and options.get("is_main_process", True):
-            offset = _offset_of(_embedding_of(self.model))
+            offset = offset_of(embedding_of(self.model))
             tensors = {name: x.detach().cpu().contiguous() for name, x in offset.state_dict().items()}
             save_file(tensors, Path(folder) / OFFSET_FILE)
 
@@ -272,7 +228,7 @@ class DoTokens:
             model.tie_weights()
         model.generation_config.suppress_tokens = None
         DoTokens.wrap(model, info["kind"], rank=info["rank"])
-        _offset_of(model.get_input_embeddings()).load_state_dict(load_file(file))
+        offset_of(model.get_input_embeddings()).load_state_dict(load_file(file))
         return model
 
 
@@ -281,23 +237,15 @@ def load_offset(model: Any, folder: str | Path) -> None:
     marks = DoTokens.of(model)
     if marks is None or marks.is_exported:
         raise ValueError("load_offset: the model has no offset; wrap it with DoTokens.wrap.")
-    _offset_of(_embedding_of(marks.model)).load_state_dict(load_file(Path(folder) / OFFSET_FILE))
+    offset_of(embedding_of(marks.model)).load_state_dict(load_file(Path(folder) / OFFSET_FILE))
 
 
 def _within(model: Any) -> tuple[Any, Any]:
     """Return the model of Transformers within wrappers, and PEFT's model around it; None where there is none."""
-    modules = list(model.modules()) if isinstance(model, nn.Module) else []
+    modules: list[Any] = list(model.modules()) if isinstance(model, nn.Module) else []
     inner = next((x for x in modules if isinstance(x, PreTrainedModel)), None)
     adapted = next((x for x in modules if hasattr(x, "merge_and_unload")), None)
     return (inner if adapted is None else adapted.get_base_model()), adapted
-
-
-def _embedding_of(model: PreTrainedModel) -> Any:
-    """Return the input embedding of a model; the trained one if PEFT holds a copy of it."""
-    embedding: Any = model.get_input_embeddings()
-    if hasattr(embedding, "modules_to_save"):
-        return embedding.modules_to_save[embedding.active_adapters[0]]
-    return embedding
 
 
 def _add_to_adapters(model: Any) -> None:
@@ -317,38 +265,17 @@ def _is_capped(model: PreTrainedModel) -> bool:
     return getattr(model.config.get_text_config(), "final_logit_softcapping", None) is not None
 
 
-def _check_embedding(embedding: Any) -> None:
-    """Raise if the embedding of do(x) could not be saved as a row of an ordinary one."""
-    forward = type(embedding).forward
-    if not isinstance(embedding, nn.Embedding) or (
-        forward is not nn.Embedding.forward and not hasattr(embedding, "embed_scale")
-    ):
-        raise ValueError(
-            f"DoTokens.wrap: the model's input embedding is {type(embedding).__name__}, which does more than look up a "
-            "row for each word. Supported are torch.nn.Embedding, and such with a scale. If PEFT adapts the embedding, "
-            "wrap the model first."
-        )
-
-
-def _offset_of(embedding: Any) -> DoOffset:
-    """Return the offset of an embedding, within PEFT's wrapper the one that is trained."""
-    offset = getattr(embedding, OFFSET)
-    if isinstance(offset, DoOffset):
-        return offset
-    return offset.modules_to_save[offset.active_adapters[0]]
-
-
 def _rank(model: PreTrainedModel) -> int:
-    offset = _offset_of(_embedding_of(model))
+    offset = offset_of(embedding_of(model))
     return len(offset.rows) if offset.kind == "low_rank" else 1
 
 
-def _copied(model: PreTrainedModel, adapted: Any) -> PreTrainedModel:
+def _copied(model: PreTrainedModel, adapted: Any) -> Any:
     """Return a copy of a model, into whose weights PEFT's adapters are merged if it has any."""
     # They refer to the model, and a copy that is exported has those of its class.
     kept = {name: model.__dict__.pop(name) for name in _REPLACED if name in model.__dict__}
     try:
-        copied = copy.deepcopy(model if adapted is None else adapted)
+        copied: Any = copy.deepcopy(model if adapted is None else adapted)
     finally:
         model.__dict__.update(kept)
     return copied if adapted is None else copied.merge_and_unload(safe_merge=True)
@@ -382,7 +309,7 @@ def _resize_token_embeddings(
     model: PreTrainedModel, new_num_tokens: int | None = None, *args: Any, **options: Any
 ) -> Any:
     """Raise if the number of words would change: x + V would be another word."""
-    V = _embedding_of(model).num_embeddings
+    V = embedding_of(model).num_embeddings
     if new_num_tokens not in (None, V):
         raise ValueError(
             f"The model has marked words x + {V}, and cannot get {new_num_tokens} words in place of {V}. Call "

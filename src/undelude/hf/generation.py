@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
+from torch import nn
 from transformers import GenerationConfig, LogitsProcessorList
 
 from undelude.hf.do_tokens import DoTokens, Granularity
@@ -37,24 +38,33 @@ class DoLogitsProcessor:
             raise ValueError(
                 f"DoLogitsProcessor: the scores are of {scores.shape[-1]} words, and not of {V} or {2 * V}."
             )
-        if is_wrapped and self.granularity == "turn":
-            return scores
-        plain, marked = (scores, scores) if is_wrapped else scores.split(V, -1)
-        never = torch.full_like(plain, -torch.inf)
-        return torch.cat([plain, never] if self.granularity == "turn" else [never, marked], -1)
+        if is_wrapped:
+            return scores if self.granularity == "turn" else nn.functional.pad(scores, (V, 0), value=-torch.inf)
+        scores = scores.clone()
+        scores[..., slice(V, None) if self.granularity == "turn" else slice(V)] = -torch.inf
+        return scores
 
 
-class _ByUniforms:
-    """Leaves only the word that a given number in (0, 1) chooses: the inverse of the cumulative distribution."""
+class _Sampled:
+    """Leaves only one word, sampled from the softmax of the scores.
 
-    def __init__(self, uniforms: Float[torch.Tensor, "B L"], length: int, temperature: float):
-        self.uniforms, self.length, self.temperature = uniforms, length, temperature
+    Args:
+        temperature: of the softmax.
+        uniforms: numbers in (0, 1) that choose the words by the inverse of the cumulative distribution; None draws.
+        length: of the histories.
+    """
+
+    def __init__(self, temperature: float, uniforms: Float[torch.Tensor, "B L"] | None, length: int):
+        self.temperature, self.uniforms, self.length = temperature, uniforms, length
 
     def __call__(self, input_ids: Int[torch.Tensor, "B T"], scores: Float[torch.Tensor, "B W"]) -> torch.Tensor:
         """Return the scores with -inf for all other words."""
-        u = self.uniforms[:, input_ids.shape[1] - self.length, None].to(scores.device, torch.float64)
-        cumulative = torch.softmax(scores.double() / self.temperature, -1).cumsum(-1)
-        word = (cumulative <= u * cumulative[:, -1:]).sum(-1, keepdim=True).clamp(max=scores.shape[-1] - 1)
+        if self.uniforms is None:
+            word = torch.multinomial(torch.softmax(scores / self.temperature, -1), 1)
+        else:
+            u = self.uniforms[:, input_ids.shape[1] - self.length, None].to(scores.device, torch.float64)
+            cumulative = torch.softmax(scores.double() / self.temperature, -1).cumsum(-1)
+            word = (cumulative <= u * cumulative[:, -1:]).sum(-1, keepdim=True).clamp(max=scores.shape[-1] - 1)
         return torch.full_like(scores, -torch.inf).scatter(-1, word, 0.0)
 
 
@@ -103,14 +113,14 @@ def generate_turn(
             "Without an end among the words that may be written, no turn would be over."
         )
     by_token = marks is not None and granularity == "token"
-    processors = LogitsProcessorList([] if marks is None else [DoLogitsProcessor(V, granularity)])
-    if uniforms is not None and temperature > 0:
-        processors.append(_ByUniforms(uniforms, input_ids.shape[1], temperature))
-    sampled = uniforms is None and temperature > 0
+    processors: list[Any] = [] if marks is None else [DoLogitsProcessor(V, granularity)]
+    if temperature > 0:
+        sampled = _Sampled(temperature, uniforms, input_ids.shape[1])
+        # A wrapped model's word is sampled among V, before there are 2V.
+        processors.insert(len(processors) if marks is None or marks.is_exported else 0, sampled)
     pad = ends[0] if pad_token_id is None else pad_token_id
     config = GenerationConfig(
-        do_sample=sampled,
-        **({"temperature": temperature, "top_k": 0, "top_p": 1.0} if sampled else {}),
+        do_sample=False,  # The processors leave one word.
         max_new_tokens=max_new_tokens,
         eos_token_id=[x + V for x in ends] if by_token else ends,
         pad_token_id=pad,
@@ -118,7 +128,10 @@ def generate_turn(
     )
     with _generating(model):
         written = model.generate(
-            input_ids, attention_mask=attention_mask, generation_config=config, logits_processor=processors
+            input_ids,
+            attention_mask=attention_mask,
+            generation_config=config,
+            logits_processor=LogitsProcessorList(processors),
         )
     words = written[:, input_ids.shape[1] :]
     return words % V if marks is not None else words
