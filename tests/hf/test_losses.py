@@ -4,9 +4,11 @@ import math
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-from undelude.hf._teaching.losses import Targets, cross_entropy, divergence  # noqa: E402
+import torch
+
+from undelude.hf._teaching.losses import Targets, cross_entropy, divergence
 
 
 def kl(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:

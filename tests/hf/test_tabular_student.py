@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-from hf.tiny import make_tokenizer  # noqa: E402
-from undelude.hf._marks.chat import encode_chat  # noqa: E402
-from undelude.hf._teaching.config import CounterfactualConfig  # noqa: E402
-from undelude.hf._teaching.experts import CallableExpert  # noqa: E402
-from undelude.hf._teaching.trainer import CounterfactualTrainer  # noqa: E402
+import torch
+
+from hf.tiny import make_tokenizer
+from undelude.hf._marks.chat import encode_chat
+from undelude.hf._teaching.config import CounterfactualConfig
+from undelude.hf._teaching.experts import CallableExpert
+from undelude.hf._teaching.trainer import CounterfactualTrainer
 
 DISHES = ("tacos", "soup", "pizza")
 REPLIES = ("no", "yes")

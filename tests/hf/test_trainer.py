@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 import transformers  # noqa: E402
+from transformers.utils.generic import ModelOutput  # noqa: E402
 
 from hf.tiny import make_model  # noqa: E402
 from hf.worlds import DISHES, TOKENIZER, make_trainer, rows, uniform, world  # noqa: E402
@@ -70,7 +71,7 @@ def test_a_model_that_ignores_the_mask_is_scored_turn_by_turn():
 
         def forward(self, input_ids, attention_mask, position_ids=None):
             x = self.table(input_ids).cumsum(1) / torch.arange(1, input_ids.shape[1] + 1)[:, None]
-            return transformers.utils.ModelOutput(logits=x)
+            return ModelOutput(logits=x)
 
     assert not packs(Bag(), 30, torch.device("cpu"))
 

@@ -31,7 +31,7 @@ class Checkpoints(transformers.Trainer):
         if _internal_call or not hasattr(model, "peft_config") or marks is None:
             super().save_model(output_dir, _internal_call)
             return
-        folder = Path(self.args.output_dir if output_dir is None else output_dir)
+        folder = Path(output_dir or self.args.output_dir or ".")
         if self.args.should_save:
             marks.save(folder, getattr(self.args, "granularity", "turn"))
             model.save_pretrained(folder / ADAPTER_FOLDER)

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 import transformers
 
 from undelude._checks import check_between, check_count
+from undelude.hf._marks.do_tokens import Granularity
 from undelude.hf._teaching.losses import Divergence
 from undelude.hf._teaching.objectives import OBJECTIVES, Objective
 
@@ -54,9 +55,9 @@ class CounterfactualConfig(transformers.TrainingArguments):
     """
 
     objective: str = "counterfactual"
-    granularity: str = "turn"
+    granularity: Granularity = "turn"
     mark: str | None = None
-    divergence: str = "forward_kl"
+    divergence: Divergence = "forward_kl"
     factual_weight: float | None = None
     transcript_weight: float = 1.0
     max_turns: int = 8

@@ -80,7 +80,8 @@ class Targets:
 
     def to(self, device: torch.device) -> "Targets":
         """Return the same targets on a device."""
-        return Targets(*(None if x is None else x.to(device) for x in (self.log_probs, self.ids, self.tail)))
+        ids, tail = (None if x is None else x.to(device) for x in (self.ids, self.tail))
+        return Targets(self.log_probs.to(device), ids, tail)
 
     def dense(self, V: int) -> Float[torch.Tensor, "N V"]:
         """Return whole distributions, as logarithms.

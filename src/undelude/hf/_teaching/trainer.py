@@ -27,7 +27,7 @@ from undelude.hf._teaching.conversations import (
     stored,
 )
 from undelude.hf._teaching.experts import Expert, PromptedExpert, Row
-from undelude.hf._teaching.losses import CONVERGES_TO, divergence
+from undelude.hf._teaching.losses import CONVERGES_TO, Divergence, divergence
 from undelude.hf._teaching.packing import packs
 from undelude.hf._teaching.sampler import KeyedSampler
 from undelude.hf._teaching.sequences import Batch, collate, predictions, score
@@ -190,7 +190,7 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
     # The order of the rows ------------------------------------------------------------------------
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        dataset = self.train_dataset if train_dataset is None else train_dataset
+        dataset: Any = self.train_dataset if train_dataset is None else train_dataset
         if not hasattr(dataset, "__len__"):
             if self.args.steps_per_generation > 1:
                 raise ValueError("steps_per_generation > 1 needs a data set with a length, not a stream.")
@@ -229,7 +229,7 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
             keys += [(step, (i * n + rank) * b + j) for j in range(len(part["rows"]))]
         sizes = [len(part["rows"]) for part in parts]
         batches = self.make_batches(rows, keys, sizes)
-        counts = torch.stack([batch["batch"].counts() for batch in batches]).sum(0).to(self.args.device)
+        counts: Any = torch.stack([batch["batch"].counts() for batch in batches]).sum(0).to(self.args.device)
         if n > 1:
             counts = self.accelerator.reduce(counts, reduction="sum")
         return batches, counts
@@ -343,9 +343,11 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
         logits = predictions(model, batch, device)
         loss = 0.0 * logits[:1, :1, :1].sum()
         sums = torch.zeros(5, dtype=torch.float64)
-        for k, (group, weight, kind) in enumerate(
-            ((batch.actions, 1.0, self.args.divergence), (batch.observations, self.factual_weight, "forward_kl"))
-        ):
+        groups: list[tuple[Any, float, Divergence]] = [
+            (batch.actions, 1.0, self.args.divergence),
+            (batch.observations, self.factual_weight, "forward_kl"),
+        ]
+        for k, (group, weight, kind) in enumerate(groups):
             if group is None:
                 continue
             targets, w = group.targets.to(device), group.weight.to(device)
