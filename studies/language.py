@@ -8,6 +8,7 @@ python studies/language.py --steps 5             a trial run
 import argparse
 import functools
 import os
+import random
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -79,10 +80,10 @@ class Customer:
         self.dialogue, self.probed = dialogue, probed
 
     def __call__(self, messages: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> Any:
-        rng = np.random.default_rng([row["seed"], 99])
+        rng = random.Random(f"{row['seed']} probe")
         if messages[-2]["content"] == self.dialogue.probe:
             return None
-        is_probed, turn, replies_first = rng.random() < self.probed, rng.integers(NUM_TURNS), rng.random() < 0.3
+        is_probed, turn, replies_first = rng.random() < self.probed, rng.randrange(NUM_TURNS), rng.random() < 0.3
         num_own = sum(m["role"] == "assistant" for m in messages)
         reply = self.dialogue([*messages[:-1], messages[-1]], row)
         if not is_probed or num_own != turn + 1:

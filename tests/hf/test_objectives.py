@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ def test_sft_scores_the_experts_turns_as_transformers_does(tmp_path):
         for turn in c.turns:
             labels[row, turn.start : turn.end] = ids[row, turn.start : turn.end]
     assert int(ids.max()) < len(TOKENIZER)
-    model: torch.nn.Module = trainer.model
+    model: Any = trainer.model
     expected = model(input_ids=ids, attention_mask=mask, labels=labels).loss
     torch.testing.assert_close(trainer.compute_loss(trainer.model, {"batch": batch}), expected)
 

@@ -1,5 +1,6 @@
 """The menu in words: prompts, rows, utterances, and the customer who answers them."""
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -111,7 +112,7 @@ class MenuDialogue:
         dish = self.read(own[-1]["content"])
         if dish is None:
             return REPLIES[AGAIN]
-        u = np.random.default_rng([row["seed"], len(own)]).random()
+        u = random.Random(f"{row['seed']} {len(own)}").random()  # Ten times as fast to make as one of NumPy.
         probs = self.reply_probs[int(dish == row["theta"])]
         return REPLIES[min(int(np.searchsorted(probs.cumsum(), u, side="right")), AGAIN)]
 

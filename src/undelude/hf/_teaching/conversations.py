@@ -1,6 +1,7 @@
 """Conversations as ids, marks and turns: played with an environment, or read from stored transcripts."""
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
@@ -113,7 +114,9 @@ class CallableBehaviour:
     author: Author = "self"
 
     def __init__(self, function: Rollouts, tokenizer: Any, hidden: Sequence[str]):
-        self.function, self.tokenizer, self.hidden = with_rng(function), tokenizer, hidden
+        self.function, self.hidden = with_rng(function), hidden
+        # A function that guesses says the same few texts again and again.
+        self.encode = functools.lru_cache(4096)(lambda text: tokenizer.encode(text, add_special_tokens=False))
 
     def speak(self, conversations: Sequence[Conversation], rngs: Sequence[np.random.Generator]) -> list[list[int]]:
         """Ask the function for the next turn of each conversation."""
@@ -124,7 +127,7 @@ class CallableBehaviour:
         for text in texts:
             if not isinstance(text, str):
                 raise TypeError(f"rollouts must return the text of the next turn, not {text!r:.99}.")
-        return [self.tokenizer.encode(text, add_special_tokens=False) for text in texts]
+        return [list(self.encode(text)) for text in texts]
 
 
 class ExpertBehaviour:

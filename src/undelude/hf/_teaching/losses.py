@@ -60,7 +60,8 @@ class Targets:
         width = max(part.log_probs.shape[1] for part in parts)
 
         def wide(x: torch.Tensor, fill: float | int) -> torch.Tensor:
-            return torch.nn.functional.pad(x, (0, width - x.shape[1]), value=fill)
+            lacks = width - x.shape[1]
+            return torch.nn.functional.pad(x, (0, lacks), value=fill) if lacks else x
 
         tail = None
         if any(part.tail is not None for part in parts):
