@@ -6,12 +6,42 @@ import pytest
 
 pytest.importorskip("torch")
 
+import transformers
+
 import undelude as ud
-from pages import check_entry, reference
+from hf.tiny import make_model, make_tokenizer
+from pages import DOCS, HF_PAGES, check_code, check_entry, reference
+from undelude.hf import CounterfactualConfig, MenuDialogue
 
 ENTRIES = {name: entry for name, entry in reference().items() if name.startswith("hf.")}
+# What the pages name, and what is run in its place: no model is downloaded, and training is two steps.
+SMALLER = (
+    ("max_steps=300", 'max_steps=2, per_device_train_batch_size=2, report_to="none", dataloader_pin_memory=False'),
+    ("num_conversations=20", "num_conversations=2"),
+    ("rows(4000)", "rows(8)"),
+)
 
 
-@pytest.mark.parametrize("name", ENTRIES)
+@pytest.mark.parametrize("name", sorted(ENTRIES.keys() - {"hf.CounterfactualConfig"}))
 def test_reference_has_the_signature_and_the_docstring(name):
     check_entry(ENTRIES[name], operator.attrgetter(name)(ud))
+
+
+def test_reference_has_the_fields_of_the_configuration():
+    """Its own fields; those of `transformers.TrainingArguments` are documented there."""
+    own = {*CounterfactualConfig.__annotations__} - {*transformers.TrainingArguments.__annotations__}
+    assert len(own) > 10
+    assert all(f"- `{name}`: " in ENTRIES["hf.CounterfactualConfig"] for name in own)
+
+
+@pytest.mark.parametrize("page", HF_PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+def test_code_runs(page, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    dialogue = MenuDialogue()
+    said = f"{dialogue.prompt} {dialogue.probe} On the menu: Yes. No. {' '.join(dialogue.dishes)}"
+    words = make_tokenizer([]).backend_tokenizer.pre_tokenizer.pre_tokenize_str(said)
+    tokenizer = make_tokenizer([word for word, _ in words])
+    make_model(len(tokenizer), length=2048).save_pretrained(tmp_path / "tiny")
+    tokenizer.save_pretrained(tmp_path / "tiny")
+    check_code(page, capsys, [("Qwen/Qwen2.5-0.5B-Instruct", str(tmp_path / "tiny")), *SMALLER])
+    assert (tmp_path / "out" / "model" / "config.json").exists()
