@@ -26,10 +26,17 @@ from undelude.hf import (
 
 
 def main(
-    model: Any, tokenizer: Any, out: Path, dialogue: MenuDialogue, *, target_modules: list[str], **settings: Any
+    model: Any,
+    tokenizer: Any,
+    out: Path,
+    dialogue: MenuDialogue,
+    *,
+    target_modules: list[str],
+    num_conversations: int = 20,
+    **settings: Any,
 ) -> dict[str, DelusionReport]:
     """Measure, teach, measure again, and save a model that `AutoModelForCausalLM` loads."""
-    reports = {"before": measure_delusion(model, tokenizer, dialogue)}
+    reports = {"before": measure_delusion(model, tokenizer, dialogue, num_conversations=num_conversations)}
     trainer = CounterfactualTrainer(
         model=DoTokens.wrap(model),
         expert=PromptedExpert(None, tokenizer),
@@ -42,7 +49,7 @@ def main(
         ),
     )
     trainer.train()
-    reports["after"] = measure_delusion(trainer.model, tokenizer, dialogue)
+    reports["after"] = measure_delusion(trainer.model, tokenizer, dialogue, num_conversations=num_conversations)
     trainer.save_model(str(out / "model"))
     return reports
 

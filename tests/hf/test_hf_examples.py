@@ -37,13 +37,12 @@ def test_all_examples_are_tested():
 
 
 def test_lying_agent():
-    """SFT learns to lie as often as not; interventional SFT, which never scores an answer, does not learn to answer."""
     found = lying_agent.main(
         make_model(len(FACTS)),
         FACTS,
         64,
-        max_steps=60,
-        per_device_train_batch_size=32,
+        max_steps=3,
+        per_device_train_batch_size=8,
         learning_rate=3e-3,
         dataloader_pin_memory=False,
     )
@@ -55,8 +54,8 @@ def test_menu_lora(tmp_path):
     dialogue = MenuDialogue(num_turns=2, prompt="What's on the menu?")
     tokenizer = make_tokenizer(words_of(dialogue.prompt, dialogue.probe, *dialogue.dishes, "Yes. No. On the menu: "))
     reports = menu_lora.main(
-        make_model(len(tokenizer)), tokenizer, tmp_path, dialogue, target_modules=["q_proj"], max_steps=2,
-        per_device_train_batch_size=4, dataloader_pin_memory=False,
+        make_model(len(tokenizer)), tokenizer, tmp_path, dialogue, target_modules=["q_proj"], num_conversations=2,
+        max_steps=2, per_device_train_batch_size=4, dataloader_pin_memory=False,
     )  # fmt: skip
     assert {*reports} == {"before", "after"}
     assert DoTokens.of(AutoModelForCausalLM.from_pretrained(tmp_path / "model")).is_exported
