@@ -18,13 +18,22 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import jax
 import numpy as np
 import store
 import tokenizers
 import torch
 import transformers
 
-from undelude.hf import CallableExpert, CounterfactualConfig, CounterfactualTrainer, DoTokens, MenuDialogue
+import undelude as ud
+from undelude.hf import (
+    CallableExpert,
+    CounterfactualConfig,
+    CounterfactualTrainer,
+    DoTokens,
+    MenuDialogue,
+    local_agent,
+)
 from undelude.hf._marks.chat import reply_ids
 from undelude.hf._teaching.conversations import Conversation
 from undelude.hf._teaching.experts import pad
@@ -96,6 +105,22 @@ class Customer:
         if messages[-1]["content"] == self.dialogue.probe:
             return {row["dish"]: 1.0}
         return self.dialogue.expert()(messages, row)
+
+    def transcribed(self, row: dict[str, Any], share: float) -> dict[str, Any]:
+        """Return a row, with a share of probability with a conversation that an expert wrote."""
+        rng = random.Random(f"{row['seed']} transcript")
+        if rng.random() >= share:
+            return row
+        messages: list[dict[str, Any]] = [{"role": "user", "content": row["prompt"], "author": "other"}]
+        while True:
+            says = self.expert(messages, row)
+            (text,) = rng.choices(list(says), list(says.values()))
+            messages.append({"role": "assistant", "content": text, "author": "expert"})
+            reply = self(messages, row)
+            if reply is None:
+                return {**row, "messages": messages}
+            replies = [{"role": "user", "content": reply}] if isinstance(reply, str) else reply
+            messages += [{**message, "author": "other"} for message in replies]
 
 
 def measure(trainer: CounterfactualTrainer, dialogue: MenuDialogue, num: int) -> dict[str, Any]:
@@ -189,10 +214,22 @@ SETTINGS: dict[str, Any] = {
     "per_device_train_batch_size": 128,
     "privileged_columns": ["theta", "dish"],
 }
+# Uniform guesses are as good as own ones, because nobody who makes them is shown theta, and cost less to make. Without
+# marks, it makes a difference who speaks.
+TAUGHT: dict[str, Any] = {"max_steps": 840, "rollouts": "uniform", "factual_weight": 0.0}
+UNMARKED: dict[str, Any] = {"max_steps": 400, "rollouts": "policy", "factual_weight": 0.0, "mark": "none"}
+# The transformer of `undelude.teach` beside them.
+JAX, JAX_STEPS = "jax_transformer", 800
+# Share: of conversations that an expert wrote.
 ARMS: dict[str, dict[str, Any]] = {
-    # Uniform guesses are as good as own ones, because nobody who makes them is shown theta, and cost less to make.
-    "taught": {"max_steps": 840, "rollouts": "uniform", "factual_weight": 0.0},
+    "taught": TAUGHT,
     "sft": {"max_steps": 250, "rollouts": "expert", "objective": "sft"},
+    "marked_5": TAUGHT | {"share": 0.5},
+    "unmarked_5": UNMARKED | {"share": 0.5},
+    "marked_99": TAUGHT | {"share": 0.99},
+    # The loss of a transcript counts a hundredth.
+    "marked_99_weighted": TAUGHT | {"share": 0.99, "transcript_weight": 0.01},
+    "unmarked_99": UNMARKED | {"share": 0.99},
 }
 
 
@@ -200,8 +237,8 @@ def teach(
     arm: dict[str, Any], folder: Path, dialogue: MenuDialogue, seed: int = 0, **changes: Any
 ) -> CounterfactualTrainer:
     """Return the trainer of an arm, after training."""
-    settings: dict[str, Any] = {"rollouts": None} | SETTINGS | arm | changes
-    rollouts = settings.pop("rollouts")
+    settings: dict[str, Any] = {"rollouts": None, "share": 0.0} | SETTINGS | arm | changes
+    rollouts, share = settings.pop("rollouts"), settings.pop("share")
     tokenizer, customer = make_tokenizer(dialogue), Customer(dialogue, PROBED)
 
     def uniform(messages: Any, row: Any, rng: np.random.Generator) -> str:
@@ -217,11 +254,20 @@ def teach(
         expert=CallableExpert(customer.expert, tokenizer),
         environment=customer,
         rollouts=uniform if rollouts == "uniform" else rollouts,
-        train_dataset=dialogue.rows(num_rows, seed),
+        train_dataset=[customer.transcribed(row, share) for row in dialogue.rows(num_rows, seed)],
         processing_class=tokenizer,
     )
     trainer.train()
     return trainer
+
+
+def teach_in_jax(dialogue: MenuDialogue, max_steps: int = JAX_STEPS) -> Any:
+    """Return a transformer of `undelude` itself, taught on the same process."""
+    agent = ud.TransformerAgent(dialogue.process, 64, key=jax.random.key(0))
+    return ud.teach(
+        dialogue.process, agent, ud.Counterfactual(), key=jax.random.key(1), steps=max_steps, batch_size=128,
+        learning_rate=0.02, log_every=max_steps,
+    ).agent  # fmt: skip
 
 
 def study(names: Sequence[str], changes: dict[str, Any], num_measured: int) -> dict[str, Any]:
@@ -229,22 +275,30 @@ def study(names: Sequence[str], changes: dict[str, Any], num_measured: int) -> d
     arms: dict[str, Any] = {}
     for name in names:
         dialogue, started, cpu = menu(), time.perf_counter(), time.process_time()
-        with tempfile.TemporaryDirectory() as folder:
-            trainer = teach(ARMS[name], Path(folder), dialogue, **changes)
+        if name == JAX:
+            agent, steps = teach_in_jax(dialogue, **changes), changes.get("max_steps", JAX_STEPS)
             seconds = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu}
-            measured = measure(trainer, dialogue, num_measured)
-        arms[name] = {"steps": trainer.args.max_steps, **seconds, **measured}
+            measured: dict[str, Any] = {}
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                trainer = teach(ARMS[name], Path(folder), dialogue, **changes)
+            seconds = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu}
+            measured, steps = measure(trainer, dialogue, num_measured), trainer.args.max_steps
+            agent = local_agent(dialogue, trainer.model, trainer.processing_class)
+        report = ud.certify(dialogue.process, agent, key=jax.random.key(2), num_episodes=num_measured, baselines=False)
+        certified = {x: getattr(report, f"action_{x}") for x in ("kl_do", "kl_do_se", "kl_see")}
+        arms[name] = {"steps": steps, **seconds, **measured, "certificate": certified}
         print(name, store.rounded(arms[name]), flush=True)
     arms = store.earlier("language").get("arms", {}) | arms
     settings = {name: x for name, x in SETTINGS.items() if name != "privileged_columns"}
     settings |= {"process": f"menu(5 dishes of one word, num_turns={NUM_TURNS})", "probed": PROBED, "arms": ARMS}
-    settings["steps"] = {name: arm["max_steps"] for name, arm in ARMS.items()}
+    settings["steps"] = {name: arm["max_steps"] for name, arm in ARMS.items()} | {JAX: JAX_STEPS}
     return {"seeds": [0], "settings": settings, "num_measured": num_measured, "arms": arms}
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
+    parser.add_argument("--arms", nargs="+", choices=[*ARMS, JAX], default=[*ARMS, JAX])
     parser.add_argument("--steps", type=int, help="of each arm; the results are printed and not stored")
     given = parser.parse_args()
     torch.set_num_threads(2)
