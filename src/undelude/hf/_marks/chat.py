@@ -137,20 +137,32 @@ def reply_ids(messages: Sequence[Message], replies: Sequence[Message], tokenizer
         raise ValueError("reply_ids: the last message must be the assistant's, whose turn the replies follow.")
     text, spans = _render([*messages, *replies], tokenizer, True, template)
     end = spans[len(messages) - 1].content[1]
-    eos = tokenizer.eos_token
-    if eos is None or not text[:end].endswith(eos):
-        raise ValueError(
-            f"reply_ids: the chat template does not end the assistant's turn with the tokenizer's eos_token {eos!r}, "
-            "so that a model could not say that its turn is over. Set tokenizer.eos_token to the word that ends a turn."
-        )
+    _check_end(text[:end], tokenizer)
     # With the end before it, so that the first word is split as it is within a chat.
-    ids, _ = _tokenize(eos + text[end:], tokenizer)
+    ids, _ = _tokenize(tokenizer.eos_token + text[end:], tokenizer)
     if ids[0] != tokenizer.eos_token_id:
         raise ValueError(
             f"reply_ids: the tokenizer splits its eos_token {eos!r} into other words. Add it as a special token: "
             "tokenizer.add_special_tokens({'eos_token': ...})."
         )
     return ids[1:]
+
+
+def check_end_of_turn(tokenizer: Any) -> None:
+    """Raise if the chat template does not end the assistant's turn with the tokenizer's `eos_token`."""
+    text, spans = _render(
+        [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], tokenizer, False, {}
+    )
+    _check_end(text[: spans[1].content[1]], tokenizer)
+
+
+def _check_end(turn: str, tokenizer: Any) -> None:
+    eos = tokenizer.eos_token
+    if eos is None or not turn.endswith(eos):
+        raise ValueError(
+            f"The chat template does not end the assistant's turn with the tokenizer's eos_token {eos!r}, so that a "
+            "model could not say that its turn is over. Set tokenizer.eos_token to the word that ends a turn."
+        )
 
 
 def is_own(message: Message) -> bool:

@@ -22,13 +22,17 @@ class DoOffset(nn.Module):
         kind: `"shared"`, one vector for all words; `"low_rank"`, the product of factors `[V, rank]` and `[rank, d]`;
             `"full"`, a vector for each word.
         rank: of `"low_rank"`.
-        like: a tensor of the data type and device of the embedding.
+        like: a tensor on the device of the embedding.
+
+    Its parameters are in float32 also if the embedding is not: small steps of an optimiser would be lost in bfloat16.
     """
 
     def __init__(self, V: int, d: int, kind: Kind, rank: int, like: torch.Tensor):
         super().__init__()
         self.kind: Kind = kind
-        options: dict[str, Any] = {"dtype": like.dtype, "device": like.device}
+        # The unit of intervention that the model was taught with, for those who save, measure and serve it.
+        self.granularity: str | None = None
+        options: dict[str, Any] = {"dtype": torch.float32, "device": like.device}
         if kind == "low_rank":
             # The first column is 1, so that one vector for all words is among the products.
             left = torch.randn(V, rank, generator=torch.Generator().manual_seed(0)) / rank**0.5

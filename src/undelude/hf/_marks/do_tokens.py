@@ -137,6 +137,20 @@ class DoTokens:
         """Return x for do(x), to decode it."""
         return ids % self.vocab_size
 
+    @property
+    def granularity(self) -> Granularity | None:
+        """The unit of intervention that the model was taught with, a `"turn"` or a `"token"`; None if nobody said."""
+        if self.is_exported:
+            return getattr(self.model.config, CONFIG_KEY).get("granularity")
+        return offset_of(embedding_of(self.model)).granularity
+
+    @granularity.setter
+    def granularity(self, granularity: Granularity | None) -> None:
+        if self.is_exported:
+            getattr(self.model.config, CONFIG_KEY)["granularity"] = granularity
+        else:
+            offset_of(embedding_of(self.model)).granularity = granularity
+
     def offsets(self) -> Float[torch.Tensor, "V d"]:
         """Return the embedding of do(x) minus that of x, for each word."""
         embedding = embedding_of(self.model)
@@ -147,7 +161,7 @@ class DoTokens:
         with torch.no_grad():
             return getattr(embedding, OFFSET)(words).expand(weight.shape).to(weight.dtype)
 
-    def export(self, granularity: Granularity = "turn") -> PreTrainedModel:
+    def export(self, granularity: Granularity | None = None) -> PreTrainedModel:
         """Return an ordinary model with 2V words, whose second half are the marked ones. The model stays as it is.
 
         The rows of do(x) are those of x plus the offset. The head gives do(x) the logit of x. A tied head stays tied if
@@ -159,9 +173,10 @@ class DoTokens:
         `DoLogitsProcessor`.
 
         Args:
-            granularity: whether a turn is one action, or each word.
+            granularity: whether a turn is one action, or each word; by default, as the model was taught, or `"turn"`.
         """
         model, V = _copied(self.model, self._adapted), self.vocab_size
+        granularity = granularity or self.granularity or "turn"
         if not self.is_exported:
             embedding, rows = model.get_input_embeddings(), self.offsets()
             embedding.__class__ = type(embedding).__mro__[2]
@@ -184,10 +199,11 @@ class DoTokens:
                         head.bias[V:] = head.bias[:V]
             info = {"vocab_size": V, "kind": self.kind, "rank": _rank(self.model), "is_tied": is_tied}
             setattr(model.config, CONFIG_KEY, info)
+        getattr(model.config, CONFIG_KEY)["granularity"] = granularity
         _set_generation(model, V, granularity)
         return model
 
-    def save(self, folder: str | Path, granularity: Granularity = "turn", **options: Any) -> None:
+    def save(self, folder: str | Path, granularity: Granularity | None = None, **options: Any) -> None:
         """Export the model and save it; `AutoModelForCausalLM.from_pretrained` loads it, and `DoTokens.load`.
 
         Args:
@@ -228,7 +244,9 @@ class DoTokens:
             model.tie_weights()
         model.generation_config.suppress_tokens = None
         DoTokens.wrap(model, info["kind"], rank=info["rank"])
-        offset_of(model.get_input_embeddings()).load_state_dict(load_file(file))
+        offset = offset_of(model.get_input_embeddings())
+        offset.load_state_dict(load_file(file))
+        offset.granularity = info.get("granularity")
         return model
 
 

@@ -9,7 +9,7 @@ import transformers
 from safetensors.torch import load_file
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
-from undelude.hf._marks.do_tokens import DoTokens, load_offset
+from undelude.hf._marks.do_tokens import OFFSET, DoTokens, load_offset
 
 # The folder of an adapter, within that of the model into which it was merged.
 ADAPTER_FOLDER = "adapter"
@@ -33,7 +33,7 @@ class Checkpoints(transformers.Trainer):
             return
         folder = Path(output_dir or self.args.output_dir or ".")
         if self.args.should_save:
-            marks.save(folder, getattr(self.args, "granularity", "turn"))
+            marks.save(folder)
             model.save_pretrained(folder / ADAPTER_FOLDER)
             self.processing_class.save_pretrained(folder)
             torch.save(self.args, folder / "training_args.bin")
@@ -53,9 +53,24 @@ class Checkpoints(transformers.Trainer):
         for name, x in own.items():
             if name in weights and len(weights[name]) == 2 * marks.vocab_size == 2 * len(x):
                 weights[name] = weights[name][: marks.vocab_size]
+        missing, unexpected = model.load_state_dict(weights, strict=False)
         # The offset is in a file of its own, and a tied head is not stored.
-        model.load_state_dict(weights, strict=False)
+        tied = {*(getattr(model, "all_tied_weights_keys", None) or ())}
+        missing = [name for name in missing if OFFSET not in name and name not in tied]
+        if missing or unexpected:
+            raise ValueError(
+                f"{os.fspath(folder)} is a checkpoint of another model: it lacks {missing[:3]} and has "
+                f"{unexpected[:3]}."
+            )
         load_offset(model, folder)
+
+    def _load_best_model(self) -> None:
+        """Load the weights of the best checkpoint."""
+        marks, best = DoTokens.of(self.model), self.state.best_model_checkpoint
+        if best is None or marks is None or hasattr(self.accelerator.unwrap_model(self.model), "peft_config"):
+            super()._load_best_model()
+        else:
+            self._load_from_checkpoint(best, self.accelerator.unwrap_model(self.model))
 
 
 def _weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -99,7 +99,14 @@ class CallableExpert:
         """Sample a turn in answer to each query."""
         if self.next_token is not None:
             return [self._speak_by_token(query, max_new_tokens) for query in queries]
-        return [self._speak_by_utterance(query) for query in queries]
+        utterances = [self._speak_by_utterance(query) for query in queries]
+        for utterance in utterances:
+            if len(utterance.ids) > max_new_tokens + 1:
+                raise ValueError(
+                    f"The expert's turn has {len(utterance.ids)} tokens, and the model may write {max_new_tokens} "
+                    "(max_new_tokens): it would learn turns that it cannot finish."
+                )
+        return utterances
 
     def score(self, queries: Sequence[Query], turns: Sequence[Sequence[int]]) -> list[Targets]:
         """Return the distribution of the next token before each token of a turn.

@@ -1,5 +1,6 @@
 """Conditions under which counterfactual teaching would be silently wrong; each is refused with what to do."""
 
+import re
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from undelude.hf._marks.chat import check_end_of_turn
 from undelude.hf._teaching.conversations import PRIVILEGED, Conversation
 from undelude.hf._teaching.experts import CallableExpert, Expert, PromptedExpert
 
@@ -20,6 +22,10 @@ def check_columns(columns: Sequence[str], *, needs_context: bool, stored: bool) 
     """Raise if the data set lacks a column that the trainer reads."""
     needed = [("messages" if stored else "prompt"), *([PRIVILEGED] if needs_context else [])]
     if missing := [name for name in needed if name not in columns]:
+        if missing == ["prompt"] and "messages" in columns:
+            raise ValueError(
+                'The data set has transcripts (messages) and no prompt to play from: pass rollouts="dataset".'
+            )
         raise ValueError(
             f"The data set has no column {' and no column '.join(map(repr, missing))}; its columns are "
             f"{', '.join(columns) or 'none'}. A row has prompt (a text or messages) and privileged_context (what the "
@@ -46,9 +52,12 @@ def check_leak(conversations: Sequence[Conversation], how: str) -> None:
         context = c.row.get(PRIVILEGED)
         if not isinstance(context, str) or not context.strip():
             continue
+        word_for_word = re.compile(rf"(?<!\w){re.escape(context.strip())}(?!\w)")
+        # Replies may tell theta; what the model is told at the start may not.
+        first = c.turns[c.num_given].message if len(c.turns) > c.num_given else len(c.messages)
         for i, message in enumerate(c.messages):
             content = message.get("content")
-            if not isinstance(content, str) or context.strip() not in content:
+            if not isinstance(content, str) or not word_for_word.search(content):
                 continue
             if message["role"] == "assistant" and message.get("author") == "self" and c.is_stored:
                 raise ValueError(
@@ -56,7 +65,7 @@ def check_leak(conversations: Sequence[Conversation], how: str) -> None:
                     'marked as the model\'s own ("author": "self"): whoever wrote it knew theta. Mark it "author": '
                     '"expert".'
                 )
-            if i < len(c.messages) and message["role"] != "assistant":
+            if i < first and message["role"] != "assistant":
                 text = (
                     f"The privileged context, {context.strip()!r:.60}, is word for word in message {i} of the "
                     "conversation, which the model reads: the expert knows no more than the model."
@@ -101,6 +110,7 @@ def check_end(tokenizer: Any, V: int | None) -> None:
             f"The end token has the id {end}, and the model's vocabulary has {V}: do(end) does not exist. "
             "Resize the embeddings to the tokenizer before DoTokens.wrap."
         )
+    check_end_of_turn(tokenizer)
 
 
 class Blindness:

@@ -49,6 +49,10 @@ class Targets:
         """Return the targets of several groups of positions as one; whole distributions if any is whole."""
         if len(parts) == 1:
             return parts[0]
+        devices = {part.log_probs.device for part in parts}
+        if len(devices) > 1:  # Words are on the CPU, and a teacher's predictions where it is.
+            device = next(x for x in devices if x.type != "cpu")
+            parts = [part.to(device) for part in parts]
         if any(part.ids is None for part in parts):
             V = next(part.log_probs.shape[1] for part in parts if part.ids is None)
             if any(part.tail is not None for part in parts):

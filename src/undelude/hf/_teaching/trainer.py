@@ -115,6 +115,8 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
         self.offset: int | None = do_tokens.vocab_size if self.objective.marked and do_tokens is not None else None
         if peft_config is not None:
             model = with_adapter(model, peft_config)
+        if do_tokens is not None:
+            do_tokens.granularity = args.granularity
         if isinstance(expert, PromptedExpert):
             expert.bind(model)
         if args.divergence != "forward_kl":
@@ -147,7 +149,7 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
         # The loss is a mean over the whole optimiser step.
         self.loss_is_scaled_for_ga = True
         self.model_tags = ["undelude", "counterfactual-teaching"]
-        self._tree: bool | None = {"auto": None, "tree": True, "rows": False}[args.packing]
+        self._tree: bool | None = False if args.packing == "rows" else None
         self._blindness = self._make_blindness()
         self._held: tuple[list[dict[str, Any]], Float[torch.Tensor, " 2"]] | None = None
         self._replies = Replies(processing_class)
@@ -278,8 +280,18 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
         if self._tree is None:
             model = self.accelerator.unwrap_model(self.model)
             V = getattr(getattr(model, "config", None), "vocab_size", None) or len(self.processing_class)
-            self._tree = packs(model, V, self.args.device)
+            self._tree = packs(model, V, self.args.device, self._longest(model))
+            if self.args.packing == "tree" and not self._tree:
+                raise ValueError(
+                    'packing="tree" does not fit this model: its attention takes no mask of whole sequences, or has a '
+                    'window that is shorter than a conversation. Use "auto" or "rows".'
+                )
         return self._tree
+
+    def _longest(self, model: Any) -> int:
+        """Return the most tokens of a conversation."""
+        context = getattr(getattr(model, "config", None), "max_position_embeddings", None) or 10**9
+        return min(self.args.max_length or context, context)
 
     def converse(self, rows: Sequence[Row], keys: Sequence[tuple[int, int]]) -> list[Conversation]:
         """Return the conversation of each row: its transcript if it has one, else one that is played."""
@@ -294,7 +306,6 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
             model = self.accelerator.unwrap_model(self.model)
             training = model.training
             model.eval()
-            longest = getattr(getattr(model, "config", None), "max_position_embeddings", None) or 10**9
             # The end token is added to a turn that has none.
             room = self.args.max_new_tokens + 1
             try:
@@ -305,12 +316,19 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
                     self.environment,
                     self._replies,
                     max_turns=self.args.max_turns,
-                    max_length=min(self.args.max_length or longest, longest),
+                    max_length=self._longest(model),
                     room=room,
                 )
             finally:
                 model.train(training)
             conversations.update(zip(playing, played, strict=True))
+        longest = self._longest(self.accelerator.unwrap_model(self.model))
+        for c in conversations.values():
+            if len(c.ids) > longest:
+                raise ValueError(
+                    f"A conversation has {len(c.ids)} tokens, and max_length or the model's context allows {longest}. It "
+                    "is not cut: leave it out, shorten it, or allow more."
+                )
         return [conversations[i] for i in range(len(rows))]
 
     def _behaviour(self, model: torch.nn.Module) -> Behaviour:
@@ -323,7 +341,8 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
             model,
             self.offset,
             self.processing_class,
-            granularity=self.args.granularity,
+            # Without marks the words of a wrapped model stay plain.
+            granularity="turn" if self.offset is None else self.args.granularity,
             max_new_tokens=self.args.max_new_tokens,
             temperature=self.args.temperature,
         )
