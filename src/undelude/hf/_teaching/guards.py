@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from undelude.hf._marks.do_tokens import OFFSET
 from undelude.hf._teaching.conversations import PRIVILEGED, Conversation
 from undelude.hf._teaching.experts import CallableExpert, Expert, PromptedExpert
 
@@ -100,6 +101,15 @@ def check_end(tokenizer: Any, V: int | None) -> None:
         raise ValueError(
             f"The end token has the id {end}, and the model's vocabulary has {V}: do(end) does not exist. "
             "Resize the embeddings to the tokenizer before DoTokens.wrap."
+        )
+
+
+def check_marks_train(model: torch.nn.Module) -> None:
+    """Raise if the offset of marked words is frozen, as PEFT leaves it unless it is told otherwise."""
+    if not any(OFFSET in name and p.requires_grad for name, p in model.named_parameters()):
+        raise ValueError(
+            "The marks are frozen, so that do(x) would stay x: LoraConfig(modules_to_save=['do_offset']), or pass "
+            "peft_config= to the trainer, or DoTokens.wrap(peft_model)."
         )
 
 

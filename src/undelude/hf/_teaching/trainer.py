@@ -115,6 +115,8 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
         self.offset: int | None = do_tokens.vocab_size if self.objective.marked and do_tokens is not None else None
         if peft_config is not None:
             model = with_adapter(model, peft_config)
+        if self.offset is not None and do_tokens is not None and not do_tokens.is_exported:
+            guards.check_marks_train(model)
         if isinstance(expert, PromptedExpert):
             expert.bind(model)
         if args.divergence != "forward_kl":
@@ -261,6 +263,7 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
             granularity=self.args.granularity,
             max_new_tokens=self.args.max_new_tokens,
             stored_weight=self.args.transcript_weight,
+            privileged_columns=self.args.privileged_columns,
         )
         batches, i = [], 0
         for size in sizes:
