@@ -126,6 +126,7 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
                 UserWarning,
                 stacklevel=2,
             )
+        guards.check_ignored(args, kwargs)
         self._check(args, processing_class, model, train_dataset)
         super().__init__(
             model=model,
