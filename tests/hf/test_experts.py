@@ -133,6 +133,16 @@ def test_a_prompt_that_does_not_fit_the_teacher_is_refused_and_not_cut():
         expert.score([Query(MENU, {}, np.random.default_rng(0))], [ids("soup")])
 
 
+def test_a_teacher_reads_whole_messages_and_not_their_author():
+    seen = []
+    tokenizer = copy.copy(TOKENIZER)
+    tokenizer.apply_chat_template = lambda messages, **_: seen.extend(messages) or [1]
+    call = {"role": "assistant", "tool_calls": [{"name": "look"}], "author": "self"}
+    expert = PromptedExpert(make_model(V), tokenizer)
+    expert.prompt_ids(Query([*MENU, call], query().row, query().rng))
+    assert seen[1] == {"role": "assistant", "tool_calls": [{"name": "look"}]}
+
+
 def test_a_teacher_that_would_move_is_refused():
     student = make_model(V)
     with pytest.raises(ValueError, match="would move"):

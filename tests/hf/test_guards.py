@@ -7,7 +7,7 @@ pytest.importorskip("transformers")
 
 from hf.tiny import make_model, make_tokenizer  # noqa: E402
 from hf.worlds import DISHES, TOKENIZER, WORDS, expert, make_trainer, rows, uniform  # noqa: E402
-from undelude.hf import CallableExpert, PromptedExpert  # noqa: E402
+from undelude.hf import CallableExpert, DoTokens, PromptedExpert  # noqa: E402
 
 
 def transcript(author, i=0, dish=None):
@@ -71,7 +71,7 @@ def test_vocabularies_must_agree(tmp_path):
     other = make_tokenizer([*reversed(WORDS)])
     with pytest.raises(ValueError, match="vocabularies"):
         make_trainer(tmp_path, teacher=CallableExpert(expert, other))
-    with pytest.raises(ValueError, match="predicts"):
+    with pytest.raises(ValueError, match=r"predicts .* before DoTokens\.wrap"):
         make_trainer(tmp_path, teacher=PromptedExpert(make_model(len(TOKENIZER) + 8), TOKENIZER))
 
 
@@ -85,6 +85,21 @@ def test_a_model_without_marks_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"DoTokens\.wrap"):
         make_trainer(tmp_path, marked=False)
     make_trainer(tmp_path, marked=False, mark="none")
+
+
+def test_frozen_marks_are_refused(tmp_path):
+    peft = pytest.importorskip("peft")
+    config = peft.LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
+    adapted = peft.get_peft_model(DoTokens.wrap(make_model(len(TOKENIZER))), config)
+    with pytest.raises(ValueError, match="marks are frozen"):
+        make_trainer(tmp_path, model=adapted)
+    make_trainer(tmp_path, model=peft.get_peft_model(make_model(len(TOKENIZER)), config))
+
+
+@pytest.mark.parametrize("name", ["label_smoothing_factor", "train_sampling_strategy"])
+def test_settings_that_would_be_ignored_are_refused(name, tmp_path):
+    with pytest.raises(ValueError, match=f"{name}.*would be ignored"):
+        make_trainer(tmp_path, **{name: {"label_smoothing_factor": 0.1}.get(name, "sequential")})
 
 
 def test_another_divergence_says_what_it_converges_to(tmp_path):

@@ -52,11 +52,24 @@ def test_isft_scores_only_the_words_of_others(tmp_path):
 
 def test_gkd_asks_an_expert_that_is_not_told(tmp_path):
     told = []
-    teacher = CallableExpert(lambda messages, row: told.append("privileged_context" in row) or {"soup": 1.0}, TOKENIZER)
+    teacher = CallableExpert(
+        lambda messages, row: told.append(bool({"privileged_context", "theta"} & set(row))) or {"soup": 1.0}, TOKENIZER
+    )
     trainer = make_trainer(tmp_path, objective="gkd", marked=False, teacher=teacher, granularity="token")
     assert batch_of(trainer).actions is not None
     assert told
     assert not any(told)
+
+
+def test_a_prompted_expert_of_gkd_reads_the_plain_prompt(tmp_path):
+    teacher = PromptedExpert(make_model(len(TOKENIZER), seed=3), TOKENIZER, template="{prompt} {privileged_context}")
+    trainer = make_trainer(tmp_path, objective="gkd", marked=False, teacher=teacher, granularity="token", max_turns=1)
+    (c,) = trainer.converse(rows(1), [(0, 0)])
+    batch = batch_of(trainer, rows(1) * 6)
+    start, model = c.turns[0].start, teacher.model
+    with torch.no_grad():
+        logits: Any = model(torch.tensor([c.ids[:start]])).logits
+    torch.testing.assert_close(batch.actions.targets.log_probs[0], logits[0, -1].log_softmax(-1))
 
 
 def test_an_adapter_is_its_own_fixed_teacher(tmp_path):

@@ -187,7 +187,7 @@ def stored(row: Row, tokenizer: Any) -> Conversation:
     num_given = 0
     if row.get("prompt"):
         prompt = as_messages(row["prompt"])
-        if [m["content"] for m in messages[: len(prompt)]] != [m["content"] for m in prompt]:
+        if [m.get("content") for m in messages[: len(prompt)]] != [m.get("content") for m in prompt]:
             messages = prompt + messages
         num_given = len(prompt)
     chat = encode_chat(messages, tokenizer, mark=False)

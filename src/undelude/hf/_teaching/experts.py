@@ -33,11 +33,13 @@ class Query:
         messages: the conversation so far.
         row: of the data set, with `privileged_context`.
         rng: for the expert's draws; keyed by step and row.
+        is_told: whether the row tells theta; False if the objective withholds it.
     """
 
     messages: Sequence[Message]
     row: Row
     rng: np.random.Generator
+    is_told: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -312,9 +314,11 @@ class PromptedExpert:
         """Turn the adapter off, and dropout with it."""
         training = student.training
         student.eval()
-        with student.disable_adapter():
-            yield
-        student.train(training)
+        try:
+            with student.disable_adapter():
+                yield
+        finally:
+            student.train(training)
 
     @contextlib.contextmanager
     def _asked(self) -> Iterator[torch.nn.Module]:
@@ -324,14 +328,17 @@ class PromptedExpert:
 
     def prompt_ids(self, query: Query) -> list[int]:
         """Return the plain token ids that the teacher reads: its own first message, and the conversation after it."""
-        messages = [{"role": m["role"], "content": m["content"]} for m in query.messages]
+        messages = [{name: x for name, x in m.items() if name != "author"} for m in query.messages]
         first = next((i for i, m in enumerate(messages) if m["role"] == "user"), None)
         if first is None:
             raise ValueError(f"PromptedExpert: the conversation has no message of the user: {messages!r:.99}.")
-        if query.row.get("privileged_context") is None:
-            raise ValueError("PromptedExpert: the row has no privileged_context; the teacher has nothing to be told.")
-        fields = {**query.row, "prompt": messages[first]["content"]}
-        messages[first] = {"role": "user", "content": self.template.format(**fields)}
+        if query.is_told:
+            if query.row.get("privileged_context") is None:
+                raise ValueError(
+                    "PromptedExpert: the row has no privileged_context; the teacher has nothing to be told."
+                )
+            fields = {**query.row, "prompt": messages[first]["content"]}
+            messages[first] = {"role": "user", "content": self.template.format(**fields)}
         return list(
             self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
         )

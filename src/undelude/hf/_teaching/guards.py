@@ -2,13 +2,14 @@
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from undelude.hf._marks.chat import check_end_of_turn
+from undelude.hf._marks.do_tokens import OFFSET
 from undelude.hf._teaching.conversations import PRIVILEGED, Conversation
 from undelude.hf._teaching.experts import CallableExpert, Expert, PromptedExpert
 
@@ -96,7 +97,7 @@ def check_vocabulary(expert: Any, tokenizer: Any, width: int | None) -> None:
     if rows is not None and width is not None and rows != width:
         raise ValueError(
             f"The teacher predicts {rows} tokens, and the student {width}: resize one of them to the other's number, "
-            "model.resize_token_embeddings(n)."
+            "model.resize_token_embeddings(n), before DoTokens.wrap."
         )
 
 
@@ -111,6 +112,32 @@ def check_end(tokenizer: Any, V: int | None) -> None:
             "Resize the embeddings to the tokenizer before DoTokens.wrap."
         )
     check_end_of_turn(tokenizer)
+
+
+def check_marks_train(model: torch.nn.Module) -> None:
+    """Raise if the offset of marked words is frozen, as PEFT leaves it unless it is told otherwise."""
+    if not any(OFFSET in name and p.requires_grad for name, p in model.named_parameters()):
+        raise ValueError(
+            "The marks are frozen, so that do(x) would stay x: LoraConfig(modules_to_save=['do_offset']), or pass "
+            "peft_config= to the trainer, or DoTokens.wrap(peft_model)."
+        )
+
+
+def check_ignored(args: Any, given: Mapping[str, Any]) -> None:
+    """Raise if something is set of `transformers.Trainer` that this trainer would not honour."""
+    for name in ("compute_metrics", "compute_loss_func"):
+        if given.get(name) is not None:
+            raise ValueError(f"{name} would be ignored: the trainer has its own loss, and logs it. Leave it out.")
+    if args.label_smoothing_factor:
+        raise ValueError(
+            f"label_smoothing_factor={args.label_smoothing_factor} would be ignored: the targets are the expert's "
+            "distributions. Leave it at 0."
+        )
+    if getattr(args, "train_sampling_strategy", "random") != "random":
+        raise ValueError(
+            f'train_sampling_strategy="{args.train_sampling_strategy}" would be ignored: the order of the rows depends '
+            'on the seed alone. Leave it at "random".'
+        )
 
 
 class Blindness:

@@ -82,6 +82,7 @@ def score(
     granularity: Granularity,
     max_new_tokens: int,
     stored_weight: float = 1.0,
+    privileged_columns: Sequence[str] = (),
 ) -> list[Scored]:
     """Return the scored sequences of conversations; the expert is asked once for all of them.
 
@@ -95,6 +96,7 @@ def score(
         granularity: the unit of intervention.
         max_new_tokens: of an utterance of the expert.
         stored_weight: of the tokens of stored transcripts.
+        privileged_columns: further columns that tell theta, which an expert without the context is not shown.
     """
     scored, speaks, scores = [], [], []
     for c, rng in zip(conversations, rngs, strict=True):
@@ -106,7 +108,7 @@ def score(
         scored.append(s)
         for turn in c.turns[c.num_given :] if objective.actions else ():
             words = c.ids[turn.start : turn.end]
-            query = _query(c, turn, rng, objective)
+            query = _query(c, turn, rng, objective, privileged_columns)
             if turn.author == "self" and objective.asks:
                 (speaks if granularity == "turn" else scores).append((s, turn, query, words))
             elif expert is not None and objective.asks and query.row.get("privileged_context") is not None:
@@ -136,9 +138,9 @@ def _along(turn: Turn) -> list[int]:
     return list(range(turn.start - 1, turn.end - 1))
 
 
-def _query(c: Conversation, turn: Turn, rng: np.random.Generator, objective: Objective) -> Query:
+def _query(c: Conversation, turn: Turn, rng: np.random.Generator, objective: Objective, hidden: Sequence[str]) -> Query:
     query = c.query(turn, rng)
-    return query if objective.privileged else dataclasses.replace(query, row=c.public_row(()))
+    return query if objective.privileged else dataclasses.replace(query, row=c.public_row(hidden), is_told=False)
 
 
 @dataclasses.dataclass

@@ -117,6 +117,8 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
             model = with_adapter(model, peft_config)
         if do_tokens is not None:
             do_tokens.granularity = args.granularity
+        if self.offset is not None and do_tokens is not None and not do_tokens.is_exported:
+            guards.check_marks_train(model)
         if isinstance(expert, PromptedExpert):
             expert.bind(model)
         if args.divergence != "forward_kl":
@@ -126,6 +128,7 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
                 UserWarning,
                 stacklevel=2,
             )
+        guards.check_ignored(args, kwargs)
         self._check(args, processing_class, model, train_dataset)
         super().__init__(
             model=model,
@@ -263,6 +266,7 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
             granularity=self.args.granularity,
             max_new_tokens=self.args.max_new_tokens,
             stored_weight=self.args.transcript_weight,
+            privileged_columns=self.args.privileged_columns,
         )
         batches, i = [], 0
         for size in sizes:
