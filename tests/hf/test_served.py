@@ -13,7 +13,8 @@ import pytest
 import undelude as ud
 from hf.chat_server import ChatServer
 from hf.exact_model import ExactModel
-from undelude.hf import MenuDialogue, ServerError, client, measure_delusion, served_agent
+from undelude.hf import MenuDialogue, ServerError, measure_delusion, served_agent
+from undelude.hf._measuring import client
 
 DELUDED = math.log(5) + 0.9 * math.log(0.9) + 0.1 * math.log(0.025)  # I(A; Theta) of five dishes, nats; 1.146.
 DIALOGUE = MenuDialogue(num_turns=1)
@@ -58,17 +59,17 @@ def test_exact_agents_by_log_probabilities(models: dict[str, ExactModel]) -> Non
 
 @pytest.mark.parametrize("several", [True, False])
 def test_exact_agents_by_samples(models: dict[str, ExactModel], several: bool) -> None:
-    """Within four standard errors and the known bias of .07, with and without several samples in a call."""
+    """Within four standard errors and the known bias of .1, with and without several samples in a call."""
     for own, suggestion, repeat in (("see", DELUDED, 0.8125), ("do", 0.0, 0.2)):
         with ChatServer(models[own], logprobs=False, several=several) as server:
-            report = measure(server, num_samples=5)
+            report = measure(server, num_samples=5, num_conversations=5)
         assert report.method == "samples"
-        assert report.auto_suggestion == pytest.approx(suggestion, abs=4 * report.auto_suggestion_se + 0.07)
-        error = math.sqrt(repeat * (1 - repeat) / 50)
+        assert report.auto_suggestion == pytest.approx(suggestion, abs=4 * report.auto_suggestion_se + 0.1)
+        error = math.sqrt(repeat * (1 - repeat) / 25)
         assert report.repeat_after_no_answer == pytest.approx(repeat, abs=4 * error)
         assert report.provenance_kl is None
         assert "log-probabilities" in report.notes["provenance_kl"]
-        assert report.num_calls < (112 if several else 560)
+        assert report.num_calls < (57 if several else 280)
 
 
 def test_answers_that_begin_alike_are_sampled() -> None:
@@ -80,6 +81,52 @@ def test_answers_that_begin_alike_are_sampled() -> None:
         )
     assert report.method == "samples"
     assert abs(report.auto_suggestion) < 4 * report.auto_suggestion_se + 0.01
+
+
+def opening(*answers: str) -> dict[str, Any]:
+    """Return a conversation that is only begun, as a row of a data set."""
+    messages = [{"role": "user", "content": "What's on the menu?"}]
+    row = {"messages": messages, "probe": "Which dish is it?", "answers": answers, "candidates": answers}
+    return row | {"truth": 0, "evidence": ["Yes.", "No."]}
+
+
+def read(model: Callable, answers: tuple[str, ...], *, num_samples: int = 10, num: int = 4, **server: Any) -> Any:
+    rows = [opening(*answers)] * num
+    options = {"max_calls": 10_000, "num_workers": 1, "num_samples": num_samples}
+    with ChatServer(model, **server) as running:
+        return measure_delusion("tiny", endpoint=running.endpoint, conversations=rows, **options)
+
+
+@pytest.mark.parametrize("text", ["I do not know.", "So far I cannot say."])
+def test_a_first_token_is_no_answer_if_other_words_follow(text: str) -> None:
+    """They begin like "ice cream" and like "soup", and count as neither."""
+    said = {text: 0.6, "soup": 0.2, "ice cream": 0.2}
+    report = read(lambda messages: said, ("ice cream", "soup"), tokenize=lambda text: text[:2].strip())
+    assert report.method == "samples"
+    assert report.coverage == pytest.approx(0.4, abs=0.15)
+
+
+def test_answers_that_the_server_leaves_out_are_not_impossible() -> None:
+    """It gives one log-probability, or all but .001: then answers are sampled, or have at most the rest."""
+    answers = ("pizza", "soup", "tacos")
+    report = read(lambda messages: {"tacos": 0.6, "soup": 0.4}, answers, num_top=1)
+    assert report.method == "samples"
+    assert report.variety == pytest.approx(-0.6 * math.log(0.6) - 0.4 * math.log(0.4), abs=0.25)
+    report = read(lambda messages: {"tacos": 0.9, "soup": 0.099, "pizza": 0.001}, answers, num_top=2)
+    assert report.method == "log-probabilities"
+    assert report.calibration_gap == pytest.approx(-math.log(0.001) - 0.331, abs=0.01)
+
+
+def test_conversations_that_cannot_be_read_are_told() -> None:
+    """The model says no dish after "soup"; the mean is over the other conversations."""
+
+    def model(messages: Any) -> dict[str, float]:
+        is_soup = any(x["role"] == "assistant" and x["content"] == "soup" for x in messages)
+        return {"I cannot say.": 1.0} if is_soup else {"tacos": 0.7, "soup": 0.3}
+
+    report = read(model, ("tacos", "soup"), num_samples=3, num=10, logprobs=False)
+    assert report.hit is not None
+    assert "of 10 conversations are left out" in report.notes["hit"]
 
 
 def test_free_utterances_are_sampled_from_the_model(models: dict[str, ExactModel]) -> None:
@@ -151,13 +198,20 @@ def test_a_server_that_dies_loses_nothing(models: dict[str, ExactModel], tmp_pat
     assert report.auto_suggestion == pytest.approx(DELUDED, abs=1e-4)
     assert "of 10 turns" in report.notes["stopped"]
     kept = len(record.read_text().splitlines())
-    with ChatServer(model) as server:
+    with ChatServer(model, port=server.server_address[1]) as server:
         again = measure_delusion("tiny", endpoint=server.endpoint, **arguments)
     assert again.num_rounds == 2
     assert len(server.requests) == len(record.read_text().splitlines()) - kept
     with ChatServer(model) as server:
         whole = measure_delusion("tiny", endpoint=server.endpoint, **arguments | {"record": None})
     assert again.by_round == whole.by_round
+
+
+def test_a_record_answers_for_its_own_server_alone(models: dict[str, ExactModel], tmp_path: Path) -> None:
+    """A sober model of the same name elsewhere is not given the answers of a deluded one."""
+    for own, verdict in (("see", "deluded"), ("do", "sober")):
+        with ChatServer(models[own]) as server:
+            assert measure(server, num_conversations=3, record=tmp_path / "record.jsonl").verdict == verdict
 
 
 def test_a_damaged_record_is_refused(models: dict[str, ExactModel], tmp_path: Path) -> None:
@@ -247,7 +301,39 @@ def test_passing_trouble_is_waited_out(models: dict[str, ExactModel]) -> None:
     with ChatServer(models["see"], refuses=refuses) as server:
         report = measure(server, num_conversations=2)
     assert report.auto_suggestion == pytest.approx(DELUDED, abs=1e-4)
-    assert all(body["max_completion_tokens"] == 1 for body in server.requests[-5:])
+    assert all(body["max_completion_tokens"] > 1 for body in server.requests[-5:])
+
+
+@pytest.mark.parametrize("name", ["temperature", "top_p"])
+def test_refused_sampling_is_noted(name: str, tmp_path: Path) -> None:
+    """One call learns that the server refuses it; other words of the message that begin alike are not taken for it."""
+
+    def refuses(server: ChatServer, headers: Any, body: Any) -> tuple[int, Any] | None:
+        if name in body:
+            return 400, {"error": {"message": f"Unsupported parameter: {name} is not supported with this model."}}
+        return None
+
+    for _ in range(2):  # And from the record.
+        with ChatServer(
+            lambda messages: {"tacos": 0.5, "soup": 0.5}, logprobs=False, refuses=refuses, port=0
+        ) as server:
+            report = measure(server, num_conversations=2, num_samples=2)
+        assert f"refused {name}" in report.notes["sampling"]
+        assert server.requests[-1]["n"] == 2
+
+
+def test_further_fields_are_sent(models: dict[str, ExactModel], tmp_path: Path) -> None:
+    with ChatServer(models["see"]) as server:
+        measure(server, num_conversations=1, extra_body={"top_k": -1})
+        assert all(body["top_k"] == -1 for body in server.requests)
+        with pytest.raises(ValueError, match="temperature cannot be given"):
+            measure(server, extra_body={"temperature": 0})
+
+
+def test_answers_that_read_alike_are_refused() -> None:
+    row = {"messages": [{"role": "user", "content": "?"}], "probe": "Which?", "answers": ["taco", "tacos"]}
+    with pytest.raises(ValueError, match="answers of conversation 0: 'taco' and 'tacos' cannot be told apart"):
+        measure_delusion("tiny", endpoint="http://localhost:1", conversations=[row], max_calls=100)
 
 
 def test_a_served_model_needs_no_torch() -> None:

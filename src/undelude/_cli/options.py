@@ -266,6 +266,8 @@ class Measure:
     """With --endpoint: the environment variable that has the API key, if there is one."""
     record: Annotated[Text, tyro.conf.arg(metavar="FILE")] = None
     """With --endpoint: a file that keeps every answer. The same command continues from there."""
+    extra_body: Annotated[Text, tyro.conf.arg(metavar="JSON")] = None
+    """With --endpoint: further fields of every request, such as '{"top_k": -1}'."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="PAGE")] = None
     """A page to write, .html, or the data, .json."""
     json: bool = False

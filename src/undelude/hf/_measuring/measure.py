@@ -12,11 +12,12 @@ from undelude._certificate.quantity import Quantity
 from undelude._checks import check_count
 from undelude._types import Mark
 from undelude._versions import versions
-from undelude.hf._measuring.delusion_report import DelusionReport, summarise
+from undelude.hf._measuring.delusion_report import DelusionReport, left_out, summarise
 from undelude.hf._measuring.estimates import Answers
 from undelude.hf._measuring.probes import Numbers, ProbedConversation, hold
 from undelude.hf._measuring.speakers import ExactSpeaker, Interrupted, Speaker
 from undelude.hf._menu.menu_dialogue import MenuDialogue, Row
+from undelude.hf._menu.reading import check_readable
 
 # Conversations by default, and their own turns.
 NUM_CONVERSATIONS, NUM_TURNS = 20, 3
@@ -62,8 +63,9 @@ def measure_delusion(
         num_samples: of each answer, for a server without log-probabilities, and of utterances without candidates.
         seed: of the conversations, and of the model's own turns.
         max_calls: with an endpoint, the most calls to make. It must be given: a call costs money or time.
-        **client: with an endpoint, `api_key_variable`, `timeout` in seconds, `num_workers`, and `record`: a file that
-            keeps every answer. Called again with the same arguments, it continues from there.
+        **client: with an endpoint, `api_key_variable`; `timeout` in seconds; `num_workers`; `record`, a file that keeps
+            every answer: called again with the same arguments, it continues from there; and `extra_body`, a dict of
+            further fields of every request, such as `{"chat_template_kwargs": {"enable_thinking": False}}`.
 
     Returns:
         The report. If the server dies, it holds the measurements so far, and `notes["stopped"]` gives the reason.
@@ -98,6 +100,9 @@ def measure_delusion(
 
     if not isinstance(model, str) or tokenizer is not None:
         raise TypeError("measure_delusion: with an endpoint, model is the model's name there, and tokenizer is None.")
+    for number, c in enumerate(held):
+        for name, texts in (("answers", c.answers), ("candidates", c.candidates or ())):
+            check_readable(texts, f"measure_delusion: {name} of conversation {number}")
     num_requests = most_requests(held, num_samples)
     speaker = ServedSpeaker(endpoint, model, num_samples=num_samples, **client)
     speaker.set_budget(num_requests, max_calls)
@@ -140,6 +145,7 @@ def measure(
     by_round = summarise(measured, _why_none(conversations, sampled=num_samples is not None))
     num_rounds = len(by_round["auto_suggestion"])
     notes = {name: note for name, values in by_round.items() if (note := values[0].note) is not None}
+    notes |= left_out(measured, by_round) | getattr(speaker, "notes", {})
     if num_samples is not None and num_samples > 1 and all(x.value == 0 for x in by_round["variety"]):
         notes["variety"] = (
             "every sample of an utterance was the same: the server seems to ignore the temperature and to decode "
