@@ -1,6 +1,7 @@
 """Served models: exact agents behind a real server on loopback, its errors, budgets, and records; no PyTorch."""
 
 import math
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -207,6 +208,24 @@ def test_a_server_that_dies_loses_nothing(models: dict[str, ExactModel], tmp_pat
     assert again.by_round == whole.by_round
 
 
+def test_measuring_can_be_stopped(models: dict[str, ExactModel]) -> None:
+    """After the first turn, Ctrl-C: the report has what was measured."""
+    dialogue = MenuDialogue(num_turns=2)
+    turns = []
+
+    def interrupts(messages: Any) -> dict[str, float]:
+        turns.append(sum(x["role"] == "assistant" for x in messages))
+        if turns[-1] == 2 and turns.count(2) == 1:
+            signal.raise_signal(signal.SIGINT)
+        return models["see"](messages)
+
+    options = {"conversations": dialogue, "num_conversations": 2, "max_calls": 1000}
+    with ChatServer(interrupts) as server, pytest.warns(UserWarning, match="you stopped it"):
+        report = measure_delusion("tiny", endpoint=server.endpoint, **options)
+    assert report.num_rounds == 1
+    assert report.auto_suggestion == pytest.approx(DELUDED, abs=1e-4)
+
+
 def test_a_record_answers_for_its_own_server_alone(models: dict[str, ExactModel], tmp_path: Path) -> None:
     """A sober model of the same name elsewhere is not given the answers of a deluded one."""
     for own, verdict in (("see", "deluded"), ("do", "sober")):
@@ -326,6 +345,8 @@ def test_further_fields_are_sent(models: dict[str, ExactModel], tmp_path: Path) 
     with ChatServer(models["see"]) as server:
         measure(server, num_conversations=1, extra_body={"top_k": -1})
         assert all(body["top_k"] == -1 for body in server.requests)
+        with pytest.raises(TypeError, match="are for local models"):
+            measure(server, chat_template_kwargs={"enable_thinking": False})
         with pytest.raises(ValueError, match="temperature cannot be given"):
             measure(server, extra_body={"temperature": 0})
 

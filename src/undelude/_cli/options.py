@@ -288,7 +288,8 @@ class Measure:
             )
         if (self.endpoint is None) != (self.model is None):
             raise UsageError("--endpoint and --model belong together: the address of the server, and the model's name.")
-        if self.folder is not None and not (self.folder / "config.json").is_file():
+        kinds = ("config.json", "adapter_config.json")
+        if self.folder is not None and not any((self.folder / name).is_file() for name in kinds):
             raise UsageError(f"{self.folder} is not the folder of a model: it has no config.json.")
         if self.endpoint is not None and not self.endpoint.startswith(("http://", "https://")):
             raise UsageError(f"--endpoint must be an address such as http://localhost:8000/v1, not {self.endpoint!r}.")

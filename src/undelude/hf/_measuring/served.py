@@ -119,19 +119,23 @@ class ServedSpeaker:
                 self._answer_all(wave, answers)
                 if wave:
                     self._check_budget()
-        except ServerError as error:
+        except (ServerError, KeyboardInterrupt) as error:
             raise Interrupted(answers) from error
         return [x for x in answers if x is not None]
 
     def _answer_all(self, jobs: Sequence[tuple[int, Request, int]], answers: list[Answers | None]) -> None:
         """Answer several requests at the same time, and write the answers into a list, also if one of them fails."""
-        pool = ThreadPoolExecutor(self.num_workers)
+        pool, max_calls = ThreadPoolExecutor(self.num_workers), self.client.max_calls
+        failed: list[BaseException] = []
+        futures = {pool.submit(self._answer, request, repeat): i for i, request, repeat in jobs}
         try:
-            futures = {pool.submit(self._answer, request, repeat): i for i, request, repeat in jobs}
             wait(futures, return_when=FIRST_EXCEPTION)
+        except KeyboardInterrupt as error:
+            failed.append(error)
+            self.client.max_calls = 0  # No further call, and no further try.
         finally:
             pool.shutdown(cancel_futures=True)  # Waits for calls that are on their way.
-        failed = []
+            self.client.max_calls = max_calls
         for future, i in futures.items():
             if not future.cancelled() and (error := future.exception()) is not None:
                 failed.append(error)
