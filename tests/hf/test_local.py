@@ -186,9 +186,9 @@ def test_a_checkpoint_of_an_adapter_is_loaded_with_its_marks(kind: str, tokenize
         load_model(tmp_path / "checkpoint")
 
 
-@pytest.mark.parametrize("dishes", [("tacos", "soup", "pizza"), ("fish tacos", "soup", "pizza")])
-def test_the_certificate_of_a_local_model(dishes: tuple[str, ...]) -> None:
-    """A random model: its log-loss and its predictions are those of forward passes over its own conversations."""
+def test_the_certificate_of_a_local_model() -> None:
+    """A random model, dishes of one word and two: log-loss and predictions are those of forward passes."""
+    dishes = ("fish tacos", "soup", "pizza")
     dialogue = MenuDialogue(dishes=dishes, num_turns=2, prompt="What's on the menu?")
     tokenizer = make_tokenizer(re.findall(r"\w+|[^\w\s]+", " ".join([*TEXTS, *dishes])))
     model = make_model(len(tokenizer))

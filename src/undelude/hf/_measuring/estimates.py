@@ -59,8 +59,8 @@ def mutual_information(weights: Answers, given: Sequence[Answers | None]) -> flo
     The plug-in estimate from n samples is too large, by about `(K - 1) / 2n`. Here each `H(Y | a)` is estimated as in
     `entropy`, and `H(Y)` is raised by half of `sum_y Var(p(y)) / p(y)`, the first term of its bias. From this, the mean
     of the same estimate is subtracted after the samples of Y have been shuffled among the values of A. If Y does not
-    depend on A, shuffling changes nothing in distribution, so that the result has mean 0, whatever the distribution of
-    Y is. It may be slightly negative.
+    depend on A, shuffled samples have the same distribution, so that the result has mean 0 for any distribution of Y.
+    It may be slightly negative.
 
     Args:
         weights: the distribution of A.
