@@ -74,8 +74,7 @@ def measure_delusion(
             further fields of every request, such as `{"chat_template_kwargs": {"enable_thinking": False}}`.
 
     Returns:
-        The report. If the server dies, or you stop measuring a served model by Ctrl-C, it holds the measurements so
-        far, and `notes["stopped"]` gives the reason.
+        The report. If the server dies or you press Ctrl-C, it has the numbers so far, and why in `notes["stopped"]`.
 
     Raises:
         ValueError: a conversation is wrong, or `max_calls` is missing or too small; the message has the number.
