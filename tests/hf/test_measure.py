@@ -186,7 +186,11 @@ def test_a_model_that_has_learned_nothing_is_not_called_sober() -> None:
     assert "A model that has learned nothing" in report.reading
 
 
-def test_what_was_measured_is_kept_when_the_model_falls_silent() -> None:
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [(Interrupted([None] * 5), "it has died"), (KeyboardInterrupt(), "you stopped it")],
+)
+def test_what_was_measured_is_kept_when_the_model_falls_silent(error: BaseException, message: str) -> None:
     """Of two turns the first is complete; the error is in the notes and in a warning."""
 
     class Dying(ExactSpeaker):
@@ -195,11 +199,11 @@ def test_what_was_measured_is_kept_when_the_model_falls_silent() -> None:
         def answer(self, requests: list[Request]) -> list[Answers]:
             self.calls += 1
             if self.calls == 3:
-                raise Interrupted([None] * len(requests)) from ConnectionError("it has died.")
+                raise error from ConnectionError("it has died.")
             return super().answer(requests)
 
     dialogue = MenuDialogue(num_turns=2)
-    with pytest.warns(UserWarning, match="it has died"):
+    with pytest.warns(UserWarning, match=message):
         report = measure(Dying(dialogue, "see"), prepare(dialogue, 5, seed=0), None)
     assert report.num_rounds == 1
     assert report.auto_suggestion == pytest.approx(DELUDED)

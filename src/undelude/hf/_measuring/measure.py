@@ -212,8 +212,11 @@ def converse(
         going.append((generator, next(generator)))
     error: BaseException | None = None
     while going and error is None:
+        asked = [x for _, requests in going for x in requests]
         try:
-            answers: Sequence[Answers | None] = speaker.answer([x for _, requests in going for x in requests])
+            answers: Sequence[Answers | None] = speaker.answer(asked)
+        except KeyboardInterrupt as interrupt:
+            answers, error = [None] * len(asked), interrupt
         except Interrupted as interrupted:
             answers, error = interrupted.answers, interrupted.__cause__
         left, later = iter(answers), []
