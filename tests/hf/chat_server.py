@@ -19,6 +19,9 @@ class ChatServer(ThreadingHTTPServer):
         model: returns the probability of each text that it may say next.
         logprobs: whether it gives the log-probabilities of first tokens, which are the first letters of texts.
         several: whether it heeds `n`.
+        num_top: the most log-probabilities that it gives.
+        tokenize: returns the first token of a text.
+        port: where it listens; 0 for any.
         refuses: gives a status and a message to refuse a request with, or None.
     """
 
@@ -31,10 +34,14 @@ class ChatServer(ThreadingHTTPServer):
         name: str = "tiny",
         logprobs: bool = True,
         several: bool = True,
+        num_top: int | None = None,
+        tokenize: Callable[[str], str] = lambda text: text[:3],
+        port: int = 0,
         refuses: Callable[["ChatServer", Mapping[str, str], dict[str, Any]], tuple[int, Any] | None] | None = None,
     ):
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(("127.0.0.1", port), _Handler)
         self.model, self.name, self.logprobs, self.several, self.refuses = model, name, logprobs, several, refuses
+        self.num_top, self.tokenize = num_top, tokenize
         self.requests: list[dict[str, Any]] = []
         self.lock, self.rng = threading.Lock(), np.random.default_rng(0)
 
@@ -58,8 +65,12 @@ class ChatServer(ThreadingHTTPServer):
             drawn = [texts[i] for i in self.rng.choice(len(texts), size=n, p=probs / probs.sum())]
         choices: list[dict[str, Any]] = [{"message": {"role": "assistant", "content": text}} for text in drawn]
         if self.logprobs and body.get("logprobs"):
-            top = [{"token": text[:3], "logprob": math.log(p)} for text, p in zip(texts, probs, strict=True) if p > 0]
-            choices[0]["logprobs"] = {"content": [{"token": drawn[0][:3], "top_logprobs": top}]}
+            by_token: dict[str, float] = {}
+            for text, p in said.items():
+                by_token[self.tokenize(text)] = by_token.get(self.tokenize(text), 0.0) + p
+            ordered = sorted(by_token.items(), key=lambda x: -x[1])[: self.num_top]
+            top = [{"token": token, "logprob": math.log(p)} for token, p in ordered if p > 0]
+            choices[0]["logprobs"] = {"content": [{"token": self.tokenize(drawn[0]), "top_logprobs": top}]}
         return {"object": "chat.completion", "choices": choices}
 
 

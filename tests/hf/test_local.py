@@ -1,6 +1,10 @@
 """Local models: `measure_delusion` gives the numbers of forward passes by hand, and known ones of exact agents."""
 
+import copy
 import re
+import shutil
+import types
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -9,10 +13,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from peft import LoraConfig, get_peft_model  # noqa: E402
+from transformers import AutoModelForCausalLM  # noqa: E402
+
 import undelude as ud  # noqa: E402
 from hf.exact_model import ExactModel  # noqa: E402
-from hf.tiny import make_model, make_tokenizer  # noqa: E402
-from undelude.hf import DoTokens, MenuDialogue, local_agent, measure_delusion  # noqa: E402
+from hf.tiny import TEMPLATE, make_model, make_tokenizer  # noqa: E402
+from undelude.hf import DoTokens, MenuDialogue, answer_log_probs, local_agent, measure_delusion  # noqa: E402
+from undelude.hf._measuring.local import LocalSpeaker, load_model  # noqa: E402
 
 DIALOGUE = MenuDialogue(dishes=("tacos", "soup", "pizza"), num_turns=1, prompt="What's on the menu?")
 TEXTS = [DIALOGUE.prompt, DIALOGUE.probe, *DIALOGUE.utterances, "Yes. No."]
@@ -90,9 +98,7 @@ def test_numbers_are_those_of_forward_passes(tokenizer: Any, marked: bool) -> No
     """`I(A; Y | h)` and the KL of provenance of a random model: own words as they are, or as do(x) = x + V."""
     model = make_model(len(tokenizer))
     if marked:
-        DoTokens.wrap(model)
-        with torch.no_grad():
-            model.get_input_embeddings().do_offset.rows.normal_(generator=torch.Generator().manual_seed(0))
+        with_random_marks(model)
     report = measure_delusion(model, tokenizer, DIALOGUE, num_conversations=1)
 
     @torch.no_grad()
@@ -119,9 +125,70 @@ def test_numbers_are_those_of_forward_passes(tokenizer: Any, marked: bool) -> No
     assert report.provenance_kl == pytest.approx(kl, rel=1e-3)
 
 
-@pytest.mark.parametrize("dishes", [("tacos", "soup", "pizza"), ("fish tacos", "soup", "pizza")])
-def test_the_certificate_of_a_local_model(dishes: tuple[str, ...]) -> None:
-    """A random model: its log-loss and its predictions are those of forward passes over its own conversations."""
+def with_random_marks(model: Any) -> Any:
+    DoTokens.wrap(model)
+    with torch.no_grad():
+        model.get_input_embeddings().do_offset.rows.normal_(generator=torch.Generator().manual_seed(0))
+    return model
+
+
+def test_answers_are_scored_by_the_granularity_of_the_model(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By token, the end of an answer follows do(dish), by hand; a model that says so is scored by token by default."""
+    model, marked = with_random_marks(make_model(len(tokenizer))), {}
+    text = f"<user> {DIALOGUE.prompt} <end> <assistant>"
+    at = len(tokenizer.tokenize(text))
+    conversations, answers = [[{"role": "user", "content": DIALOGUE.prompt}]], [DIALOGUE.utterances]
+    for granularity, own in (("turn", ()), ("token", (at,))):
+        [log_p] = answer_log_probs(model, tokenizer, conversations, answers, granularity=granularity)
+        with torch.no_grad():
+            expected = probabilities(model, tokenizer, text, own)
+        marked[granularity] = np.exp(log_p) / np.exp(log_p).sum()
+        np.testing.assert_allclose(marked[granularity], expected, rtol=1e-4)
+    assert abs(marked["turn"] - marked["token"]).max() > 1e-3
+    assert LocalSpeaker(model, tokenizer, num_samples=1).granularity == "turn"
+    marks = types.SimpleNamespace(vocab_size=len(tokenizer), granularity="token")
+    monkeypatch.setattr(DoTokens, "of", staticmethod(lambda model: marks))
+    [log_p] = answer_log_probs(model, tokenizer, conversations, answers)
+    np.testing.assert_allclose(np.exp(log_p) / np.exp(log_p).sum(), marked["token"], rtol=1e-6)
+
+
+def test_arguments_reach_the_chat_template(tokenizer: Any) -> None:
+    """A template that writes a word before the answer, unless it is told not to."""
+    model, other = make_model(len(tokenizer)), copy.deepcopy(tokenizer)
+    other.chat_template = TEMPLATE.replace("<assistant> ", "<assistant> {% if not plain %}Yes {% endif %}")
+    options = {"conversations": DIALOGUE, "num_conversations": 1}
+    plain = measure_delusion(model, tokenizer, **options)
+    same = measure_delusion(model, other, chat_template_kwargs={"plain": True}, **options)
+    assert same.by_round == plain.by_round
+    assert measure_delusion(model, other, **options).by_round != plain.by_round
+
+
+@pytest.mark.parametrize("kind", ["shared", "low_rank"])
+def test_a_checkpoint_of_an_adapter_is_loaded_with_its_marks(kind: str, tokenizer: Any, tmp_path: Path) -> None:
+    """The answers are those of the model in memory; the base model is read from its own folder."""
+    make_model(len(tokenizer)).save_pretrained(tmp_path / "base")
+    base = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+    config = LoraConfig(target_modules=["q_proj"], modules_to_save=["do_offset"], init_lora_weights=False)
+    model = get_peft_model(DoTokens.wrap(base, kind, rank=3), config)
+    with torch.no_grad():
+        for name, x in model.named_parameters():
+            if "do_offset" in name:
+                x.normal_(generator=torch.Generator().manual_seed(0))
+    model.save_pretrained(tmp_path / "checkpoint")
+    tokenizer.save_pretrained(tmp_path / "checkpoint")
+    messages = [{"role": "user", "content": DIALOGUE.prompt}, {"role": "assistant", "content": "soup"}]
+    arguments = ([[*messages, {"role": "user", "content": DIALOGUE.probe}]], [DIALOGUE.utterances])
+    loaded, its_tokenizer = load_model(tmp_path / "checkpoint")
+    [expected] = answer_log_probs(model.eval(), tokenizer, *arguments)
+    np.testing.assert_allclose(answer_log_probs(loaded, its_tokenizer, *arguments)[0], expected, rtol=1e-5)
+    shutil.rmtree(tmp_path / "base")
+    with pytest.raises(ValueError, match=r"base model .* is not on this computer"):
+        load_model(tmp_path / "checkpoint")
+
+
+def test_the_certificate_of_a_local_model() -> None:
+    """A random model, dishes of one word and two: log-loss and predictions are those of forward passes."""
+    dishes = ("fish tacos", "soup", "pizza")
     dialogue = MenuDialogue(dishes=dishes, num_turns=2, prompt="What's on the menu?")
     tokenizer = make_tokenizer(re.findall(r"\w+|[^\w\s]+", " ".join([*TEXTS, *dishes])))
     model = make_model(len(tokenizer))

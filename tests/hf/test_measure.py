@@ -33,26 +33,67 @@ def test_mutual_information_of_known_tables() -> None:
     )
 
 
-@pytest.mark.parametrize(("table", "bias"), [(FLAT, 0.01), (SHARP, 0.06)])
-def test_sampled_mutual_information_is_nearly_unbiased(table: np.ndarray, bias: float) -> None:
-    """With 10 samples, where the plug-in estimate of 0 is .16: the bias is small, and intervals cover the truth.
+def rows_of(p: list[float]) -> np.ndarray:
+    return np.tile(p, (len(p), 1))
 
-    60 reports on 20 conversations; the mean of all must be within `bias` and three standard errors, and intervals of
-    two standard errors must cover the truth in 80% of the reports.
+
+@pytest.mark.parametrize(
+    ("table", "num_samples", "samples_utterances", "bias"),
+    [
+        (FLAT, 3, False, 0.0),
+        (FLAT, 10, True, 0.0),
+        (rows_of([0.95] + [0.0125] * 4), 10, False, 0.0),
+        (rows_of([0.91] + [0.01] * 9), 10, True, 0.0),
+        (SHARP, 10, True, 0.07),
+        (SHARP, 5, False, 0.1),
+        (0.5 * SHARP + 0.5 * FLAT, 10, False, 0.03),
+    ],
+)
+def test_sampled_mutual_information_is_nearly_unbiased(
+    table: np.ndarray, num_samples: int, samples_utterances: bool, bias: float
+) -> None:
+    """Whatever a sober model believes, the mean is 0 within four standard errors; a deluded one's is near the truth.
+
+    The plug-in estimate of 0 is .16 with 10 samples of five equally probable answers. Intervals of two standard errors
+    over 20 conversations must cover the truth, give or take the bias, in 80% of the reports.
     """
-    rng, n = np.random.default_rng(0), 10
-    truth = mutual_information(Answers(np.full(5, 0.2)), [Answers(p) for p in table])
+    rng, K, reports = np.random.default_rng(0), len(table), 12
+    uniform = Answers(np.full(K, 1 / K))
+    truth = mutual_information(uniform, [Answers(p) for p in table])
 
     def sample(p: np.ndarray) -> Answers:
-        return Answers.from_samples(rng.choice(5, size=n, p=p).tolist(), 5)
+        return Answers(rng.multinomial(num_samples, p) / num_samples, num_samples=num_samples)
 
     estimates = np.array(
-        [[mutual_information(sample(FLAT[0]), [sample(p) for p in table]) for _ in range(20)] for _ in range(60)]
-    )
-    spread = estimates.std() / math.sqrt(estimates.size)
-    assert abs(estimates.mean() - truth) < bias + 3 * spread
+        [
+            mutual_information(sample(uniform.probs) if samples_utterances else uniform, [sample(p) for p in table])
+            for _ in range(20 * reports)
+        ]
+    ).reshape(reports, 20)
+    assert abs(estimates.mean() - truth) < bias + 4 * estimates.std() / math.sqrt(estimates.size)
     errors = estimates.std(axis=1, ddof=1) / math.sqrt(20)
-    assert np.mean(abs(estimates.mean(axis=1) - truth) < 2 * errors) > 0.8
+    assert np.mean(abs(estimates.mean(axis=1) - truth) < bias + 2 * errors) > 0.8
+
+
+def test_some_answers_by_samples_and_others_exact() -> None:
+    """A sober belief of which only one or some answers were sampled: mean 0 within four standard errors."""
+    rng, p = np.random.default_rng(0), np.array([0.9, 0.05, 0.05])
+    for sampled in ((True, False, False), (True, True, False)):
+        estimates = [
+            mutual_information(
+                Answers(np.full(3, 1 / 3)),
+                [Answers(rng.multinomial(10, p) / 10, num_samples=10) if s else Answers(p) for s in sampled],
+            )
+            for _ in range(150)
+        ]
+        assert abs(np.mean(estimates)) < 4 * np.std(estimates) / math.sqrt(150) + 0.005
+
+
+def test_tiny_probabilities_are_kept() -> None:
+    """Texts of many words have log-probabilities such as -800, of which the exponential is 0 in floating point."""
+    answers = Answers.from_log_probs(np.array([-800.0, -800.0 - math.log(3)]))
+    assert answers.probs == pytest.approx([0.75, 0.25])
+    assert np.isnan(Answers.from_log_probs(np.array([-np.inf, -np.inf])).probs).all()
 
 
 def test_agreement_and_entropy_from_samples() -> None:
@@ -145,7 +186,11 @@ def test_a_model_that_has_learned_nothing_is_not_called_sober() -> None:
     assert "A model that has learned nothing" in report.reading
 
 
-def test_what_was_measured_is_kept_when_the_model_falls_silent() -> None:
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [(Interrupted([None] * 5), "it has died"), (KeyboardInterrupt(), "you stopped it")],
+)
+def test_what_was_measured_is_kept_when_the_model_falls_silent(error: BaseException, message: str) -> None:
     """Of two turns the first is complete; the error is in the notes and in a warning."""
 
     class Dying(ExactSpeaker):
@@ -154,11 +199,11 @@ def test_what_was_measured_is_kept_when_the_model_falls_silent() -> None:
         def answer(self, requests: list[Request]) -> list[Answers]:
             self.calls += 1
             if self.calls == 3:
-                raise Interrupted([None] * len(requests)) from ConnectionError("it has died.")
+                raise error from ConnectionError("it has died.")
             return super().answer(requests)
 
     dialogue = MenuDialogue(num_turns=2)
-    with pytest.warns(UserWarning, match="it has died"):
+    with pytest.warns(UserWarning, match=message):
         report = measure(Dying(dialogue, "see"), prepare(dialogue, 5, seed=0), None)
     assert report.num_rounds == 1
     assert report.auto_suggestion == pytest.approx(DELUDED)

@@ -11,7 +11,8 @@ import pytest
 from hf.chat_server import ChatServer
 from hf.exact_model import ExactModel
 from undelude._cli import main
-from undelude.hf import MenuDialogue, client
+from undelude.hf import MenuDialogue
+from undelude.hf._measuring import client
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +83,10 @@ def test_no_call_without_agreement(
         (["measure", "--endpoint", "http://localhost:1", "--model", "m", "--out", "page.txt"], "--out must name"),
         (["measure", "--endpoint", "http://localhost:1", "--model", "m", "--record", "no/x"], "--record must name"),
         (["measure", "--endpoint", "http://localhost:1", "--model", "m", "--max-calls", "5"], "--max-calls is 5"),
+        (
+            ["measure", "--endpoint", "http://localhost:1", "--model", "m", "--extra-body", "[1]"],
+            "must be a JSON object",
+        ),
     ],
 )
 def test_wrong_usage(wrong: list[str], message: str, capsys: pytest.CaptureFixture) -> None:

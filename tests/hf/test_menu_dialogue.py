@@ -6,6 +6,7 @@ import pytest
 
 import undelude as ud
 from undelude.hf import MenuDialogue
+from undelude.hf._menu.reading import read_answer
 from undelude.tasks.menu import AGAIN, NO, REPLIES, YES
 
 ONE_WORD = ("tacos", "soup", "pizza")
@@ -109,11 +110,29 @@ def test_the_expert_names_theta_with_its_accuracy(dialogue: MenuDialogue) -> Non
         ("Fish.", None),
         ("Tacos or pea soup.", None),
         ("", None),
+        ("It is not tacos.", None),
+        ("Tacos aren't on the menu.", None),
+        ("It is not tacos, it is pea soup.", "pea soup"),
+        ("No, tacos.", "tacos"),
+        ("Not sure, but tacos?", "tacos"),
     ],
 )
 def test_read_is_tolerant_and_not_credulous(text: str, dish: str | None) -> None:
     dialogue = MenuDialogue(dishes=SEVERAL_WORDS)
     assert dialogue.read(text) == (None if dish is None else SEVERAL_WORDS.index(dish))
+
+
+def test_answers_of_one_letter_and_denials() -> None:
+    """ "As" is no plural of "A", and "No" is an answer where it is one."""
+    assert read_answer("As far as I know", ("A", "B")) is None
+    assert read_answer("B", ("A", "B")) == 1
+    assert read_answer("No, it does not.", ("Yes.", "No.")) == 1
+    assert read_answer("It is not hot.", ("hot", "not hot")) == 1
+
+
+def test_dishes_that_read_alike_are_refused() -> None:
+    with pytest.raises(ValueError, match="'taco' and 'tacos' cannot be told apart"):
+        MenuDialogue(dishes=("taco", "tacos"))
 
 
 def test_another_process_is_refused() -> None:

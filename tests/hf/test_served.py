@@ -1,6 +1,7 @@
 """Served models: exact agents behind a real server on loopback, its errors, budgets, and records; no PyTorch."""
 
 import math
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,15 +14,22 @@ import pytest
 import undelude as ud
 from hf.chat_server import ChatServer
 from hf.exact_model import ExactModel
-from undelude.hf import MenuDialogue, ServerError, client, measure_delusion, served_agent
+from undelude.hf import MenuDialogue, ServerError, measure_delusion, served_agent
+from undelude.hf._measuring import client
 
 DELUDED = math.log(5) + 0.9 * math.log(0.9) + 0.1 * math.log(0.025)  # I(A; Theta) of five dishes, nats; 1.146.
-DIALOGUE = MenuDialogue(num_turns=1)
+DIALOGUE, TWO_TURNS = MenuDialogue(num_turns=1), MenuDialogue(num_turns=2)
 
 
 @pytest.fixture(scope="module")
 def models() -> dict[str, ExactModel]:
     return {own: ExactModel(DIALOGUE.process, own, DIALOGUE.probe) for own in ("do", "see")}
+
+
+@pytest.fixture(scope="module")
+def deluded() -> ExactModel:
+    """The deluded agent of two turns."""
+    return ExactModel(TWO_TURNS.process, "see", TWO_TURNS.probe)
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +41,20 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def measure(server: ChatServer, **options: Any) -> Any:
     options = {"max_calls": 10_000, "num_conversations": 10} | options
     return measure_delusion("tiny", endpoint=server.endpoint, conversations=DIALOGUE, **options)
+
+
+def opening(*answers: str) -> dict[str, Any]:
+    """Return a conversation that is only begun, as a row of a data set."""
+    messages = [{"role": "user", "content": "What's on the menu?"}]
+    row = {"messages": messages, "probe": "Which dish is it?", "answers": answers, "candidates": answers}
+    return row | {"truth": 0, "evidence": ["Yes.", "No."]}
+
+
+def read(model: Callable, answers: tuple[str, ...], *, num_samples: int = 10, num: int = 4, **server: Any) -> Any:
+    rows = [opening(*answers)] * num
+    options = {"max_calls": 10_000, "num_workers": 1, "num_samples": num_samples}
+    with ChatServer(model, **server) as running:
+        return measure_delusion("tiny", endpoint=running.endpoint, conversations=rows, **options)
 
 
 def test_exact_agents_by_log_probabilities(models: dict[str, ExactModel]) -> None:
@@ -58,28 +80,56 @@ def test_exact_agents_by_log_probabilities(models: dict[str, ExactModel]) -> Non
 
 @pytest.mark.parametrize("several", [True, False])
 def test_exact_agents_by_samples(models: dict[str, ExactModel], several: bool) -> None:
-    """Within four standard errors and the known bias of .07, with and without several samples in a call."""
+    """Within four standard errors and the known bias of .1, with and without several samples in a call."""
     for own, suggestion, repeat in (("see", DELUDED, 0.8125), ("do", 0.0, 0.2)):
         with ChatServer(models[own], logprobs=False, several=several) as server:
-            report = measure(server, num_samples=5)
+            report = measure(server, num_samples=5, num_conversations=5, num_workers=1)
         assert report.method == "samples"
-        assert report.auto_suggestion == pytest.approx(suggestion, abs=4 * report.auto_suggestion_se + 0.07)
-        error = math.sqrt(repeat * (1 - repeat) / 50)
+        assert report.auto_suggestion == pytest.approx(suggestion, abs=4 * report.auto_suggestion_se + 0.1)
+        error = math.sqrt(repeat * (1 - repeat) / 25)
         assert report.repeat_after_no_answer == pytest.approx(repeat, abs=4 * error)
         assert report.provenance_kl is None
         assert "log-probabilities" in report.notes["provenance_kl"]
-        assert report.num_calls < (112 if several else 560)
+        assert report.num_calls < (57 if several else 280)
 
 
 def test_answers_that_begin_alike_are_sampled() -> None:
     """The first token "fish" tells nothing between fish soup and fish tacos."""
-    dialogue = MenuDialogue(dishes=("fish soup", "fish tacos"), num_turns=1)
-    with ChatServer(lambda messages: {"Fish soup.": 0.5, "fish tacos": 0.5}) as server:
-        report = measure_delusion(
-            "tiny", endpoint=server.endpoint, conversations=dialogue, max_calls=10_000, num_conversations=5
-        )
+    report = read(lambda messages: {"Fish soup.": 0.5, "fish tacos": 0.5}, ("fish soup", "fish tacos"))
     assert report.method == "samples"
     assert abs(report.auto_suggestion) < 4 * report.auto_suggestion_se + 0.01
+
+
+@pytest.mark.parametrize("text", ["I do not know.", "So far I cannot say."])
+def test_a_first_token_is_no_answer_if_other_words_follow(text: str) -> None:
+    """They begin like "ice cream" and like "soup", and count as neither."""
+    said = {text: 0.6, "soup": 0.2, "ice cream": 0.2}
+    report = read(lambda messages: said, ("ice cream", "soup"), tokenize=lambda text: text[:2].strip())
+    assert report.method == "samples"
+    assert report.coverage == pytest.approx(0.4, abs=0.15)
+
+
+def test_answers_that_the_server_leaves_out_are_not_impossible() -> None:
+    """It gives one log-probability, or all but .001: then answers are sampled, or have at most the rest."""
+    answers = ("pizza", "soup", "tacos")
+    report = read(lambda messages: {"tacos": 0.6, "soup": 0.4}, answers, num_top=1)
+    assert report.method == "samples"
+    assert report.variety == pytest.approx(-0.6 * math.log(0.6) - 0.4 * math.log(0.4), abs=0.25)
+    report = read(lambda messages: {"tacos": 0.9, "soup": 0.099, "pizza": 0.001}, answers, num_top=2)
+    assert report.method == "log-probabilities"
+    assert report.calibration_gap == pytest.approx(-math.log(0.001) - 0.331, abs=0.01)
+
+
+def test_conversations_that_cannot_be_read_are_told() -> None:
+    """The model says no dish after "soup"; the mean is over the other conversations."""
+
+    def model(messages: Any) -> dict[str, float]:
+        is_soup = any(x["role"] == "assistant" and x["content"] == "soup" for x in messages)
+        return {"I cannot say.": 1.0} if is_soup else {"tacos": 0.7, "soup": 0.3}
+
+    report = read(model, ("tacos", "soup"), num_samples=3, num=10, logprobs=False)
+    assert report.hit is not None
+    assert "of 10 conversations are left out" in report.notes["hit"]
 
 
 def test_free_utterances_are_sampled_from_the_model(models: dict[str, ExactModel]) -> None:
@@ -102,20 +152,16 @@ def test_words_that_are_no_answer_are_told() -> None:
     assert "is among the texts that are counted" in report.reading or report.verdict == "unknown"
 
 
-@pytest.mark.parametrize("own", ["do", "see"])
-def test_the_certificate_of_a_served_exact_agent(own: str) -> None:
+def test_the_certificate_of_a_served_exact_agent(deluded: ExactModel) -> None:
     """Distance 0 to its own answer, and to the other that of the exact agent itself on the same episodes."""
-    dialogue = MenuDialogue(num_turns=2)
-    process, key = dialogue.process, jax.random.key(0)
-    with ChatServer(ExactModel(process, own, dialogue.probe)) as server:
+    process, key = TWO_TURNS.process, jax.random.key(0)
+    with ChatServer(deluded) as server:
         agent = served_agent(process, endpoint=server.endpoint, model="tiny", max_calls=500)
         report = ud.certify(process, agent, key=key, num_episodes=64, baselines=False)
-    exact = ud.certify(process, ud.ExactAgent(process, own_actions=own), key=key, num_episodes=64, baselines=False)
-    assert report.verdict == exact.verdict == ("sober" if own == "do" else "deluded")
-    near, far = ("do", "see") if own == "do" else ("see", "do")
-    assert getattr(report, f"action_kl_{near}") == pytest.approx(0, abs=1e-5)
-    theirs, error = getattr(exact, f"action_kl_{far}"), getattr(exact, f"action_kl_{far}_se")
-    assert getattr(report, f"action_kl_{far}") == pytest.approx(theirs, abs=5 * error)
+    exact = ud.certify(process, ud.ExactAgent(process, own_actions="see"), key=key, num_episodes=64, baselines=False)
+    assert report.verdict == exact.verdict == "deluded"
+    assert report.action_kl_see == pytest.approx(0, abs=1e-5)
+    assert report.action_kl_do == pytest.approx(exact.action_kl_do, abs=5 * exact.action_kl_do_se)
 
 
 # Budgets and records ----------------------------------------------------------------------------------------------
@@ -137,27 +183,50 @@ def test_a_budget_for_log_probabilities_is_not_spent_on_samples(models: dict[str
         assert len(server.requests) < 15
 
 
-def test_a_server_that_dies_loses_nothing(models: dict[str, ExactModel], tmp_path: Path) -> None:
+def test_a_server_that_dies_loses_nothing(deluded: ExactModel, tmp_path: Path) -> None:
     """What was measured is reported; with a record, the next call continues, and asks nothing twice."""
-    dialogue, record = MenuDialogue(num_turns=2), tmp_path / "record.jsonl"
-    model = ExactModel(dialogue.process, "see", dialogue.probe)
+    record = tmp_path / "record.jsonl"
 
     def refuses(server: ChatServer, headers: Any, body: Any) -> tuple[int, Any] | None:
         return (500, "it has died") if len(server.requests) > 40 else None
 
-    arguments = {"conversations": dialogue, "num_conversations": 5, "max_calls": 1000, "record": record}
-    with ChatServer(model, refuses=refuses) as server, pytest.warns(UserWarning, match="it has died"):
+    arguments = {"conversations": TWO_TURNS, "num_conversations": 5, "max_calls": 1000, "record": record}
+    with ChatServer(deluded, refuses=refuses) as server, pytest.warns(UserWarning, match="it has died"):
         report = measure_delusion("tiny", endpoint=server.endpoint, **arguments)
     assert report.auto_suggestion == pytest.approx(DELUDED, abs=1e-4)
     assert "of 10 turns" in report.notes["stopped"]
     kept = len(record.read_text().splitlines())
-    with ChatServer(model) as server:
+    with ChatServer(deluded, port=server.server_address[1]) as server:
         again = measure_delusion("tiny", endpoint=server.endpoint, **arguments)
     assert again.num_rounds == 2
     assert len(server.requests) == len(record.read_text().splitlines()) - kept
-    with ChatServer(model) as server:
+    with ChatServer(deluded) as server:
         whole = measure_delusion("tiny", endpoint=server.endpoint, **arguments | {"record": None})
     assert again.by_round == whole.by_round
+
+
+def test_measuring_can_be_stopped(deluded: ExactModel) -> None:
+    """After the first turn, Ctrl-C: the report has what was measured."""
+    turns = []
+
+    def interrupts(messages: Any) -> dict[str, float]:
+        turns.append(sum(x["role"] == "assistant" for x in messages))
+        if turns[-1] == 2 and turns.count(2) == 1:
+            signal.raise_signal(signal.SIGINT)
+        return deluded(messages)
+
+    options = {"conversations": TWO_TURNS, "num_conversations": 2, "max_calls": 1000}
+    with ChatServer(interrupts) as server, pytest.warns(UserWarning, match="you stopped it"):
+        report = measure_delusion("tiny", endpoint=server.endpoint, **options)
+    assert report.num_rounds == 1
+    assert report.auto_suggestion == pytest.approx(DELUDED, abs=1e-4)
+
+
+def test_a_record_answers_for_its_own_server_alone(models: dict[str, ExactModel], tmp_path: Path) -> None:
+    """A sober model of the same name elsewhere is not given the answers of a deluded one."""
+    for own, verdict in (("see", "deluded"), ("do", "sober")):
+        with ChatServer(models[own]) as server:
+            assert measure(server, num_conversations=3, record=tmp_path / "record.jsonl").verdict == verdict
 
 
 def test_a_damaged_record_is_refused(models: dict[str, ExactModel], tmp_path: Path) -> None:
@@ -247,7 +316,41 @@ def test_passing_trouble_is_waited_out(models: dict[str, ExactModel]) -> None:
     with ChatServer(models["see"], refuses=refuses) as server:
         report = measure(server, num_conversations=2)
     assert report.auto_suggestion == pytest.approx(DELUDED, abs=1e-4)
-    assert all(body["max_completion_tokens"] == 1 for body in server.requests[-5:])
+    assert all(body["max_completion_tokens"] > 1 for body in server.requests[-5:])
+
+
+@pytest.mark.parametrize("name", ["temperature", "top_p"])
+def test_refused_sampling_is_noted(name: str, tmp_path: Path) -> None:
+    """One call learns that the server refuses it; other words of the message that begin alike are not taken for it."""
+
+    def refuses(server: ChatServer, headers: Any, body: Any) -> tuple[int, Any] | None:
+        if name in body:
+            return 400, {"error": {"message": f"Unsupported parameter: {name} is not supported with this model."}}
+        return None
+
+    for _ in range(2):  # And from the record.
+        with ChatServer(
+            lambda messages: {"tacos": 0.5, "soup": 0.5}, logprobs=False, refuses=refuses, port=0
+        ) as server:
+            report = measure(server, num_conversations=2, num_samples=2)
+        assert f"refused {name}" in report.notes["sampling"]
+        assert server.requests[-1]["n"] == 2
+
+
+def test_further_fields_are_sent(models: dict[str, ExactModel], tmp_path: Path) -> None:
+    with ChatServer(models["see"]) as server:
+        measure(server, num_conversations=1, extra_body={"top_k": -1})
+        assert all(body["top_k"] == -1 for body in server.requests)
+        with pytest.raises(TypeError, match="are for local models"):
+            measure(server, chat_template_kwargs={"enable_thinking": False})
+        with pytest.raises(ValueError, match="temperature cannot be given"):
+            measure(server, extra_body={"temperature": 0})
+
+
+def test_answers_that_read_alike_are_refused() -> None:
+    row = {"messages": [{"role": "user", "content": "?"}], "probe": "Which?", "answers": ["taco", "tacos"]}
+    with pytest.raises(ValueError, match="answers of conversation 0: 'taco' and 'tacos' cannot be told apart"):
+        measure_delusion("tiny", endpoint="http://localhost:1", conversations=[row], max_calls=100)
 
 
 def test_a_served_model_needs_no_torch() -> None:

@@ -24,6 +24,7 @@ def run(options: Measure, call: Call) -> ExitCode:
     if options.endpoint is not None:
         num_requests = most_requests(prepare(dialogue, **size), options.samples)
         arguments |= {
+            "extra_body": _extra_body(options.extra_body),
             "model": options.model,
             "endpoint": options.endpoint,
             "max_calls": _ask_for_calls(options, num_requests),
@@ -53,6 +54,17 @@ def run(options: Measure, call: Call) -> ExitCode:
     return ExitCode.FAILED if "stopped" in report.notes else ExitCode.OK
 
 
+def _extra_body(text: str | None) -> dict[str, Any] | None:
+    """Return the fields that are given as JSON."""
+    try:
+        fields = None if text is None else json_format.loads(text)
+    except ValueError as error:
+        raise UsageError(f"--extra-body must be JSON, not {text!r}: {error}.") from None
+    if fields is not None and not isinstance(fields, dict):
+        raise UsageError(f"--extra-body must be a JSON object such as '{{\"top_k\": -1}}', not {text!r}.")
+    return fields
+
+
 def _ask_for_calls(options: Measure, num_requests: int) -> int:
     """Return the most calls to make, after the user has agreed to them."""
     from undelude.hf._measuring.served import MAX_TOKENS, most_calls
@@ -68,9 +80,9 @@ def _ask_for_calls(options: Measure, num_requests: int) -> int:
         return most
     console = make_console(stderr=True)
     console.print(
-        f"Measuring {options.model} takes up to {scored} calls of one token each if the server gives "
-        f"log-probabilities. Otherwise it takes up to {min(sampled, most)} of up to {MAX_TOKENS} tokens, or {scored} "
-        f"that return {options.samples} answers each. A call sends about 200 words.",
+        f"Measuring {options.model} takes up to {scored} calls if the server gives log-probabilities. "
+        f"Otherwise it takes up to {min(sampled, most)} calls, or {scored} that return {options.samples} answers each. "
+        f"A call sends about 200 words, and an answer has up to {MAX_TOKENS} tokens.",
         soft_wrap=True,
     )
     if not sys.stdin.isatty():

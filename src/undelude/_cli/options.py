@@ -266,6 +266,8 @@ class Measure:
     """With --endpoint: the environment variable that has the API key, if there is one."""
     record: Annotated[Text, tyro.conf.arg(metavar="FILE")] = None
     """With --endpoint: a file that keeps every answer. The same command continues from there."""
+    extra_body: Annotated[Text, tyro.conf.arg(metavar="JSON")] = None
+    """With --endpoint: further fields of every request, such as '{"top_k": -1}'."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="PAGE")] = None
     """A page to write, .html, or the data, .json."""
     json: bool = False
@@ -286,7 +288,8 @@ class Measure:
             )
         if (self.endpoint is None) != (self.model is None):
             raise UsageError("--endpoint and --model belong together: the address of the server, and the model's name.")
-        if self.folder is not None and not (self.folder / "config.json").is_file():
+        kinds = ("config.json", "adapter_config.json")
+        if self.folder is not None and not any((self.folder / name).is_file() for name in kinds):
             raise UsageError(f"{self.folder} is not the folder of a model: it has no config.json.")
         if self.endpoint is not None and not self.endpoint.startswith(("http://", "https://")):
             raise UsageError(f"--endpoint must be an address such as http://localhost:8000/v1, not {self.endpoint!r}.")

@@ -5,6 +5,7 @@ import hashlib
 import http.client
 import json
 import os
+import re
 import threading
 import time
 import urllib.error
@@ -24,6 +25,8 @@ TRANSIENT = (408, 409, 425, 429, 500, 502, 503, 504)
 MOST = 2**24
 # Fields that a server may refuse, and that a call can do without.
 OPTIONAL = ("top_logprobs", "logprobs", "n", "top_p", "temperature", "max_tokens")
+# Those of them without which the answers may have another distribution than the model's.
+SAMPLING = ("temperature", "top_p")
 
 
 class ServerError(ConnectionError):
@@ -56,10 +59,11 @@ class Client:
         model: its name there.
         api_key_variable: the environment variable that has the API key, if there is one. The key is never written.
         timeout: seconds to wait for a response.
-        record: a file that keeps every response, and from which the same calls are answered again.
+        record: a file that keeps every response, and from which the same calls to the same address are answered again.
+        extra_body: further fields of every request.
 
     Raises:
-        ValueError: the address is not one, or the record is damaged.
+        ValueError: the address is not one, the record is damaged, or `extra_body` has a field that is set here.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class Client:
         api_key_variable: str = "OPENAI_API_KEY",
         timeout: float = 60.0,
         record: str | os.PathLike[str] | None = None,
+        extra_body: Mapping[str, Any] | None = None,
     ):
         parts = urlsplit(endpoint)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -79,14 +84,24 @@ class Client:
         self.model, self.timeout = model, timeout
         self.num_calls, self.max_calls = 0, float("inf")
         self._key_variable, self._key = api_key_variable, os.environ.get(api_key_variable)
+        self._extra = dict(extra_body or {})
+        if own := sorted(self._extra.keys() & {"model", "messages", *OPTIONAL}):
+            raise ValueError(f"extra_body: {', '.join(own)} cannot be given, because measuring sets it.")
         self._lock, self._dropped = threading.Lock(), set[str]()
         handlers: list[Any] = [_NoRedirect()]
         if parts.hostname in ("localhost", "127.0.0.1", "::1"):
             handlers.append(urllib.request.ProxyHandler({}))
         self._opener = urllib.request.build_opener(*handlers)
         self._record = None if record is None else Path(record)
-        self._known: dict[str, list[dict[str, Any]]] = {} if self._record is None else _read_record(self._record)
+        self._known: dict[str, list[dict[str, Any]]] = {}
+        if self._record is not None:
+            self._known, self._dropped = _read_record(self._record)
         self.continues = bool(self._known)
+
+    @property
+    def refused(self) -> list[str]:
+        """The fields of `SAMPLING` that the server refused, and that were left out."""
+        return [name for name in SAMPLING if name in self._dropped]
 
     def complete(self, messages: Sequence[Mapping[str, str]], repeat: int = 0, **fields: Any) -> list[dict[str, Any]]:
         """Return the choices with which a model continues a conversation.
@@ -100,7 +115,9 @@ class Client:
             ServerError: the call failed, or there have been `max_calls` of them.
         """
         body = {"model": self.model, "messages": [{"role": x["role"], "content": x["content"]} for x in messages]}
-        key = hashlib.sha256(json.dumps([body, fields, repeat], sort_keys=True).encode()).hexdigest()
+        body |= self._extra
+        call = json.dumps([self.endpoint, body, fields, repeat], sort_keys=True)
+        key = hashlib.sha256(call.encode()).hexdigest()
         if key in self._known:
             return self._known[key]
         while True:
@@ -111,7 +128,7 @@ class Client:
                 response = self._post("/chat/completions", body | kept)
                 break
             except _Refused as error:
-                refused = next((name for name in OPTIONAL if name in kept and name in error.text), None)
+                refused = next((x for x in OPTIONAL if x in kept and re.search(rf"\b{x}\b", error.text)), None)
                 if refused is None:
                     raise
                 # Another thread may have dropped it by now.
@@ -205,17 +222,19 @@ class Client:
             self._known[key] = choices
             if self._record is not None:
                 with self._record.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps({"call": key, "choices": choices}) + "\n")
+                    entry = {"call": key, "choices": choices} | ({"refused": self.refused} if self.refused else {})
+                    file.write(json.dumps(entry) + "\n")
 
 
 def _choices(response: Any, endpoint: str) -> list[dict[str, Any]]:
-    """Return the text of each choice, and the log-probabilities of its first token."""
+    """Return the text of each choice, its first token, and the log-probabilities of what this might have been."""
     try:
         found = []
         for choice in response["choices"]:
             content = (choice.get("logprobs") or {}).get("content") or None
             top = content and [[str(x["token"]), float(x["logprob"])] for x in content[0].get("top_logprobs") or []]
-            found.append({"text": choice["message"].get("content") or "", "top": top or None})
+            token = str(content[0]["token"]) if top and content else None
+            found.append({"text": choice["message"].get("content") or "", "token": token, "top": top or None})
         if not found:
             raise KeyError("choices")
         return found
@@ -226,19 +245,20 @@ def _choices(response: Any, endpoint: str) -> list[dict[str, Any]]:
         ) from None
 
 
-def _read_record(file: Path) -> dict[str, list[dict[str, Any]]]:
-    """Return the recorded choices by call; a last line that was cut off is left out."""
+def _read_record(file: Path) -> tuple[dict[str, list[dict[str, Any]]], set[str]]:
+    """Return the recorded choices by call, and the refused fields; a last line that was cut off is left out."""
     if not file.exists():
-        return {}
-    known, lines = {}, file.read_text(encoding="utf-8").splitlines()
+        return {}, set()
+    known, refused, lines = {}, set[str](), file.read_text(encoding="utf-8").splitlines()
     for number, line in enumerate(lines, start=1):
         try:
             entry = json.loads(line)
-            known[entry["call"]] = [{"text": x["text"], "top": x["top"]} for x in entry["choices"]]
+            known[entry["call"]] = [{name: x[name] for name in ("text", "token", "top")} for x in entry["choices"]]
+            refused |= {*entry.get("refused", ())}
         except (ValueError, KeyError, TypeError):
             if number < len(lines):
                 raise ValueError(f"record: line {number} of {file} is damaged; remove the line, or the file.") from None
-    return known
+    return known, refused
 
 
 def _error_text(error: urllib.error.HTTPError) -> str:

@@ -291,6 +291,19 @@ def summarise(
     }
 
 
+def left_out(
+    measured: Sequence[Sequence[Mapping[str, float]]], by_round: Mapping[str, Sequence[Quantity]]
+) -> dict[str, str]:
+    """Return a note for each quantity that is a mean over some of the conversations only, in the first round."""
+    first = [x[0] for x in measured if x]
+    numbers = {name: sum(math.isnan(x.get(name, math.nan)) for x in first) for name in by_round}
+    return {
+        name: f"{n} of {len(first)} conversations are left out: it could not be measured in them."
+        for name, n in numbers.items()
+        if n and by_round[name][0].value is not None
+    }
+
+
 def _mean(values: Sequence[float], why_none: str | None) -> Quantity:
     x = np.asarray(values, float)
     known = x[~np.isnan(x)]

@@ -1,6 +1,7 @@
 """Language models as agents of a menu, for `ud.rollout` and `ud.certify`."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +15,14 @@ from undelude.hf._measuring.speakers import Interrupted, Request, Speaker
 from undelude.hf._menu.menu_dialogue import MenuDialogue
 
 
-def local_agent(process: InteractionProcess | MenuDialogue, model: Any, tokenizer: Any) -> HostAgent:
+def local_agent(
+    process: InteractionProcess | MenuDialogue,
+    model: Any,
+    tokenizer: Any,
+    *,
+    granularity: Literal["turn", "token"] | None = None,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
+) -> HostAgent:
     """Return a language model of Hugging Face as an agent of a menu.
 
     Its prediction of an action is the probability of each utterance, all its words and the end of the turn, normalised
@@ -24,6 +32,8 @@ def local_agent(process: InteractionProcess | MenuDialogue, model: Any, tokenize
         process: from `ud.tasks.menu`, by turn; or a `MenuDialogue`, to choose the prompt.
         model: a causal language model.
         tokenizer: of the model, with a chat template.
+        granularity: of the marks; by default, as the model was taught, and `"turn"` if it does not say.
+        chat_template_kwargs: further arguments of the chat template.
 
     >>> from undelude.hf import local_agent
     >>> agent = local_agent(process, model, tokenizer)  # doctest: +SKIP
@@ -32,7 +42,8 @@ def local_agent(process: InteractionProcess | MenuDialogue, model: Any, tokenize
     """
     from undelude.hf._measuring.local import LocalSpeaker  # Needs PyTorch.
 
-    return _agent(process, LocalSpeaker(model, tokenizer, num_samples=1))
+    options = {"granularity": granularity, "chat_template_kwargs": chat_template_kwargs}
+    return _agent(process, LocalSpeaker(model, tokenizer, num_samples=1, **options))
 
 
 def served_agent(

@@ -1,16 +1,20 @@
 """A model of Hugging Face as a speaker: exact probabilities of its answers."""
 
+import json
 import os
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from safetensors.torch import load_file
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from undelude.hf._marks.chat import encode_chat
+from undelude.hf._marks.do_embedding import OFFSET
 from undelude.hf._marks.do_tokens import DoTokens, Granularity
 from undelude.hf._marks.generation import generate_turn
 from undelude.hf._measuring.estimates import Answers
@@ -22,9 +26,39 @@ BATCH_SIZE, MAX_TOKENS = 64, 32
 
 
 def load_model(folder: str | os.PathLike[str]) -> tuple[Any, Any]:
-    """Return the model and the tokenizer in a folder; nothing is downloaded, and no code in the folder is run."""
-    options = {"local_files_only": True}
-    return AutoModelForCausalLM.from_pretrained(folder, **options), AutoTokenizer.from_pretrained(folder, **options)
+    """Return the model and the tokenizer in a folder; nothing is downloaded, and no code in the folder is run.
+
+    An adapter of PEFT with marked words, such as a checkpoint, is loaded with its base model.
+
+    Raises:
+        ValueError: the base model of the adapter could not be loaded.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    file = Path(folder) / "adapter_config.json"
+    adapter = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if OFFSET in (adapter.get("modules_to_save") or ()):
+        return _load_adapter(Path(folder), adapter["base_model_name_or_path"]), tokenizer
+    return AutoModelForCausalLM.from_pretrained(folder, local_files_only=True), tokenizer
+
+
+def _load_adapter(folder: Path, base: str | None) -> Any:
+    """Return the base model with marked words and with an adapter, which holds the offset."""
+    from peft import PeftModel
+
+    try:
+        model = AutoModelForCausalLM.from_pretrained(base or "", local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{folder} has an adapter, and its base model {base!r} is not on this computer. Load the base model, or "
+            "name the folder of trainer.save_model(), which has the adapter and the marked words merged."
+        ) from error
+    tensors = load_file(folder / "adapter_model.safetensors")
+    shapes = {name.rsplit(".", 1)[-1]: x.shape for name, x in tensors.items() if OFFSET in name}
+    if "left" in shapes:
+        DoTokens.wrap(model, "low_rank", rank=shapes["left"][1])
+    else:
+        DoTokens.wrap(model, "shared" if len(shapes["rows"]) == 1 else "full")
+    return PeftModel.from_pretrained(model, folder, local_files_only=True)
 
 
 def answer_log_probs(
@@ -33,7 +67,8 @@ def answer_log_probs(
     conversations: Sequence[Messages],
     answers: Sequence[Sequence[str]],
     *,
-    granularity: Granularity = "turn",
+    granularity: Granularity | None = None,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
 ) -> list[Float[np.ndarray, " K"]]:
     """Return the log-probabilities, in nats, of some answers as the model's next turn in each conversation.
 
@@ -46,7 +81,9 @@ def answer_log_probs(
         conversations: chats, each with a message of others at its end; a message of the assistant is the model's own
             unless its `author` is another.
         answers: the texts for each conversation.
-        granularity: by `"turn"`, the words of an answer are plain; by `"token"`, each is marked.
+        granularity: by `"turn"`, the words of an answer are plain; by `"token"`, each is marked. By default, as the
+            model was taught, and by turn if it does not say.
+        chat_template_kwargs: further arguments of the chat template, such as `{"enable_thinking": False}`.
 
     Raises:
         ValueError: there are more or fewer lists of answers than conversations.
@@ -56,7 +93,8 @@ def answer_log_probs(
     """
     if len(conversations) != len(answers):
         raise ValueError(f"answer_log_probs: {len(conversations)} conversations and {len(answers)} lists of answers.")
-    return LocalSpeaker(model, tokenizer, num_samples=1, granularity=granularity).log_probs(conversations, answers)
+    options = {"granularity": granularity, "chat_template_kwargs": chat_template_kwargs}
+    return LocalSpeaker(model, tokenizer, num_samples=1, **options).log_probs(conversations, answers)
 
 
 class LocalSpeaker:
@@ -70,15 +108,30 @@ class LocalSpeaker:
         tokenizer: with a chat template.
         num_samples: of an utterance for which no texts are given.
         seed: of the samples.
-        granularity: of the marks; by `"turn"`, the words of an utterance see each other unmarked while it is said.
+        granularity: of the marks; by `"turn"`, the words of an utterance see each other unmarked while it is said. By
+            default, that by which the model was taught, and `"turn"` if it does not say.
+        chat_template_kwargs: further arguments of the chat template.
+
+    Raises:
+        ValueError: an unknown granularity.
     """
 
     def __init__(
-        self, model: Any, tokenizer: Any, *, num_samples: int, seed: int = 0, granularity: Granularity = "turn"
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        num_samples: int,
+        seed: int = 0,
+        granularity: Granularity | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
     ):
+        if granularity not in (None, *get_args(Granularity)):
+            raise ValueError(f'granularity must be "turn", "token" or None, not {granularity!r}.')
         self.model, self.tokenizer, self.num_samples = model, tokenizer, num_samples
-        self.granularity: Granularity = granularity
         self.marks = DoTokens.of(model)
+        self.granularity: Granularity = granularity or getattr(self.marks, "granularity", None) or "turn"
+        self._template = dict(chat_template_kwargs or {})
         self.reads_authors, self.has_sampled = self.marks is not None, False
         self.name = getattr(model.config, "name_or_path", "") or type(model).__name__
         self._seed = seed
@@ -93,7 +146,7 @@ class LocalSpeaker:
     def _encode(self, messages: Sequence[Any], *, prompt: bool) -> Any:
         options = {"mark": self.marks is not None, "add_generation_prompt": prompt}
         vocab_size = None if self.marks is None else self.marks.vocab_size
-        return encode_chat(messages, self.tokenizer, vocab_size=vocab_size, **options)
+        return encode_chat(messages, self.tokenizer, vocab_size=vocab_size, **options, **self._template)
 
     def _score(self, requests: Sequence[Request]) -> None:
         """Compute the probabilities of the answers of several requests."""

@@ -5,18 +5,19 @@ import functools
 import itertools
 import time
 import warnings
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 from undelude._certificate.quantity import Quantity
 from undelude._checks import check_count
 from undelude._types import Mark
 from undelude._versions import versions
-from undelude.hf._measuring.delusion_report import DelusionReport, summarise
+from undelude.hf._measuring.delusion_report import DelusionReport, left_out, summarise
 from undelude.hf._measuring.estimates import Answers
 from undelude.hf._measuring.probes import Numbers, ProbedConversation, hold
 from undelude.hf._measuring.speakers import ExactSpeaker, Interrupted, Speaker
 from undelude.hf._menu.menu_dialogue import MenuDialogue, Row
+from undelude.hf._menu.reading import check_readable
 
 # Conversations by default, and their own turns.
 NUM_CONVERSATIONS, NUM_TURNS = 20, 3
@@ -35,6 +36,8 @@ def measure_delusion(
     num_conversations: int | None = None,
     num_samples: int = 10,
     seed: int = 0,
+    granularity: Literal["turn", "token"] | None = None,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
     max_calls: int | None = None,
     **client: Any,
 ) -> DelusionReport:
@@ -61,12 +64,17 @@ def measure_delusion(
         num_conversations: to measure on; by default 20 of a menu, or all transcripts.
         num_samples: of each answer, for a server without log-probabilities, and of utterances without candidates.
         seed: of the conversations, and of the model's own turns.
+        granularity: of a local model with marks, whether a turn is one action, or each word. By default, as it was
+            taught, and by turn if it does not say.
+        chat_template_kwargs: for a local model, further arguments of its chat template, such as
+            `{"enable_thinking": False}`.
         max_calls: with an endpoint, the most calls to make. It must be given: a call costs money or time.
-        **client: with an endpoint, `api_key_variable`, `timeout` in seconds, `num_workers`, and `record`: a file that
-            keeps every answer. Called again with the same arguments, it continues from there.
+        **client: with an endpoint, `api_key_variable`; `timeout` in seconds; `num_workers`; `record`, a file that keeps
+            every answer: called again with the same arguments, it continues from there; and `extra_body`, a dict of
+            further fields of every request, such as `{"chat_template_kwargs": {"enable_thinking": False}}`.
 
     Returns:
-        The report. If the server dies, it holds the measurements so far, and `notes["stopped"]` gives the reason.
+        The report. If the server dies or you press Ctrl-C, it has the numbers so far, and why in `notes["stopped"]`.
 
     Raises:
         ValueError: a conversation is wrong, or `max_calls` is missing or too small; the message has the number.
@@ -93,11 +101,21 @@ def measure_delusion(
             raise TypeError(f"measure_delusion: {given} cannot be used without an endpoint.")
         from undelude.hf._measuring.local import LocalSpeaker  # Needs PyTorch.
 
-        return measure(LocalSpeaker(model, tokenizer, num_samples=num_samples, seed=seed), held, dialogue)
+        options = {"granularity": granularity, "chat_template_kwargs": chat_template_kwargs}
+        speaker = LocalSpeaker(model, tokenizer, num_samples=num_samples, seed=seed, **options)
+        return measure(speaker, held, dialogue)
     from undelude.hf._measuring.served import ServedSpeaker
 
     if not isinstance(model, str) or tokenizer is not None:
         raise TypeError("measure_delusion: with an endpoint, model is the model's name there, and tokenizer is None.")
+    if granularity is not None or chat_template_kwargs is not None:
+        raise TypeError(
+            "measure_delusion: granularity and chat_template_kwargs are for local models. A server takes arguments of "
+            'its chat template by extra_body={"chat_template_kwargs": {...}}, if it does.'
+        )
+    for number, c in enumerate(held):
+        for name, texts in (("answers", c.answers), ("candidates", c.candidates or ())):
+            check_readable(texts, f"measure_delusion: {name} of conversation {number}")
     num_requests = most_requests(held, num_samples)
     speaker = ServedSpeaker(endpoint, model, num_samples=num_samples, **client)
     speaker.set_budget(num_requests, max_calls)
@@ -140,6 +158,7 @@ def measure(
     by_round = summarise(measured, _why_none(conversations, sampled=num_samples is not None))
     num_rounds = len(by_round["auto_suggestion"])
     notes = {name: note for name, values in by_round.items() if (note := values[0].note) is not None}
+    notes |= left_out(measured, by_round) | getattr(speaker, "notes", {})
     if num_samples is not None and num_samples > 1 and all(x.value == 0 for x in by_round["variety"]):
         notes["variety"] = (
             "every sample of an utterance was the same: the server seems to ignore the temperature and to decode "
@@ -147,7 +166,8 @@ def measure(
         )
     if error is not None:
         done = sum(map(len, measured))
-        notes["stopped"] = f"After {done} of {sum(x.num_rounds for x in conversations)} turns: {error}"
+        reason = "you stopped it." if isinstance(error, KeyboardInterrupt) else error
+        notes["stopped"] = f"After {done} of {sum(x.num_rounds for x in conversations)} turns: {reason}"
         warnings.warn(f"measure_delusion: {notes['stopped']}", stacklevel=3)
     return DelusionReport(
         model=speaker.name,
@@ -192,8 +212,11 @@ def converse(
         going.append((generator, next(generator)))
     error: BaseException | None = None
     while going and error is None:
+        asked = [x for _, requests in going for x in requests]
         try:
-            answers: Sequence[Answers | None] = speaker.answer([x for _, requests in going for x in requests])
+            answers: Sequence[Answers | None] = speaker.answer(asked)
+        except KeyboardInterrupt as interrupt:
+            answers, error = [None] * len(asked), interrupt
         except Interrupted as interrupted:
             answers, error = interrupted.answers, interrupted.__cause__
         left, later = iter(answers), []

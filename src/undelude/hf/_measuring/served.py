@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Any
 
@@ -20,6 +20,8 @@ MAX_TOKENS = 32
 # Probability of first tokens that several answers begin with, above which answers are sampled instead; and of first
 # tokens that an answer begins with, below which they are, because the answer may come after other words.
 MOST_AMBIGUOUS, LEAST_COVERAGE = 0.01, 0.5
+# Probability of the tokens that a server leaves out, above which answers are sampled that are not among the others.
+MOST_LEFT_OUT = 0.01
 
 
 def most_calls(num_requests: int, num_samples: int) -> tuple[int, int]:
@@ -31,7 +33,8 @@ class ServedSpeaker:
     """A model behind a server.
 
     The probability of an answer is that of the first tokens with which it may begin. Answers are sampled instead if the
-    server gives no log-probabilities, if two of them begin alike, or if the model mostly begins with other words.
+    server gives no log-probabilities, or too few of them for each answer; if two answers begin alike; if the model
+    mostly begins with other words; or if it begins with an answer's first token and says something else.
 
     Attributes:
         name: of the model.
@@ -53,8 +56,10 @@ class ServedSpeaker:
         api_key_variable: str = "OPENAI_API_KEY",
         timeout: float = 60.0,
         record: str | os.PathLike[str] | None = None,
+        extra_body: Mapping[str, Any] | None = None,
     ):
-        self.client = Client(endpoint, model, api_key_variable=api_key_variable, timeout=timeout, record=record)
+        options = {"timeout": timeout, "record": record, "extra_body": extra_body}
+        self.client = Client(endpoint, model, api_key_variable=api_key_variable, **options)
         self.name, self.num_samples, self.num_workers, self.max_tokens = model, num_samples, num_workers, max_tokens
         self.has_sampled = False
         self.gives_logprobs: bool | None = None
@@ -62,11 +67,24 @@ class ServedSpeaker:
         self._num_requests = 0
         self._asked: Counter[Any] = Counter()
         self._scored: dict[Any, Answers] = {}
+        # Answers that are sampled, because the model has begun like one of them and said something else.
+        self._misled = set[tuple[str, ...]]()
 
     @property
     def num_calls(self) -> int:
         """The number of calls so far."""
         return self.client.num_calls
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """What to know about the answers, by name."""
+        if not self.client.refused:
+            return {}
+        names = " and ".join(self.client.refused)
+        return {
+            "sampling": f"the server refused {names}, which was left out. The server's own setting may not be 1, and "
+            "then the probabilities of answers are not the model's."
+        }
 
     def set_budget(self, num_requests: int, max_calls: int | None) -> None:
         """Allow at most `max_calls` calls.
@@ -101,19 +119,23 @@ class ServedSpeaker:
                 self._answer_all(wave, answers)
                 if wave:
                     self._check_budget()
-        except ServerError as error:
+        except (ServerError, KeyboardInterrupt) as error:
             raise Interrupted(answers) from error
         return [x for x in answers if x is not None]
 
     def _answer_all(self, jobs: Sequence[tuple[int, Request, int]], answers: list[Answers | None]) -> None:
         """Answer several requests at the same time, and write the answers into a list, also if one of them fails."""
-        pool = ThreadPoolExecutor(self.num_workers)
+        pool, max_calls = ThreadPoolExecutor(self.num_workers), self.client.max_calls
+        failed: list[BaseException] = []
+        futures = {pool.submit(self._answer, request, repeat): i for i, request, repeat in jobs}
         try:
-            futures = {pool.submit(self._answer, request, repeat): i for i, request, repeat in jobs}
             wait(futures, return_when=FIRST_EXCEPTION)
+        except KeyboardInterrupt as error:
+            failed.append(error)
+            self.client.max_calls = 0  # No further call, and no further try.
         finally:
             pool.shutdown(cancel_futures=True)  # Waits for calls that are on their way.
-        failed = []
+            self.client.max_calls = max_calls
         for future, i in futures.items():
             if not future.cancelled() and (error := future.exception()) is not None:
                 failed.append(error)
@@ -135,7 +157,8 @@ class ServedSpeaker:
             )
 
     def _answer(self, request: Request, repeat: int) -> Answers:
-        if request.answers is not None and self.gives_logprobs is not False:
+        is_scored = self.gives_logprobs is not False and request.answers not in self._misled
+        if request.answers is not None and is_scored:
             scored = self._scored.get(request.key) or self._score(request, request.answers)
             if scored is not None:
                 self._scored[request.key] = scored
@@ -148,12 +171,16 @@ class ServedSpeaker:
 
     def _score(self, request: Request, texts: tuple[str, ...]) -> Answers | None:
         """Return the probabilities of the answers by their first tokens; None if these do not tell."""
-        fields = {"max_tokens": 1, "temperature": 1.0, "logprobs": True, "top_logprobs": TOP}
+        fields = {"max_tokens": self.max_tokens, "temperature": 1.0, "logprobs": True, "top_logprobs": TOP}
         [choice, *_] = self.client.complete(merge_users(request.messages), **fields)
         if choice["top"] is None:
             self.gives_logprobs = False
             return None
         self.gives_logprobs = True
+        said = starts(choice["token"], texts)
+        if len(said) == 1 and read_answer(choice["text"], texts) != said[0]:
+            self._misled.add(texts)  # Such as "So far I cannot say.", which begins like "soup".
+            return None
         probs, ambiguous = np.zeros(len(texts)), 0.0
         for token, log_prob in choice["top"]:
             begun = starts(token, texts)
@@ -163,6 +190,13 @@ class ServedSpeaker:
                 ambiguous += np.exp(log_prob)
         if ambiguous > MOST_AMBIGUOUS or probs.sum() < LEAST_COVERAGE:
             return None
+        if not probs.all():
+            # Tokens that are not among the most probable ones are no more probable than the last of these.
+            listed = np.exp([log_prob for _, log_prob in choice["top"]])
+            left_out = max(1.0 - listed.sum(), 0.0)
+            if left_out > MOST_LEFT_OUT:
+                return None
+            probs[probs == 0] = min(listed.min(), left_out / np.sum(probs == 0))
         with np.errstate(divide="ignore"):
             return Answers.from_log_probs(np.log(probs))
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import ArrayLike, Float, Int
 
 from undelude._process.process import InteractionProcess
-from undelude.hf._menu.reading import read_answer
+from undelude.hf._menu.reading import check_readable, read_answer
 from undelude.tasks import menu as make_menu
 from undelude.tasks.menu import AGAIN, END, GOODBYE, NO, REPLIES, SILENCE, START, YES, AbstractMenuTask, MenuExpert
 
@@ -46,6 +46,7 @@ class MenuDialogue:
 
     Raises:
         TypeError: the process is not a menu, or both a process and its arguments are given.
+        ValueError: two dishes read alike, such as "taco" and "tacos".
 
     >>> dialogue = MenuDialogue(num_turns=2)
     >>> row = dialogue.rows(1, seed=0)[0]
@@ -73,6 +74,7 @@ class MenuDialogue:
             raise TypeError(f"MenuDialogue: the process must be from ud.tasks.menu, not {process!r:.80}.")
         self.process, self.probe = process, probe
         self.dishes, self.num_turns = task.dishes, task.num_turns
+        check_readable(self.dishes, "MenuDialogue")
         self.utterances = self.dishes
         self._grammar, self.by_turn = task.grammar, expert.by_turn
         # `[2, 3]`, of NO, YES and AGAIN after another dish and after theta; `[K, K]`, of a dish given theta.
