@@ -330,8 +330,8 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
         for c in conversations.values():
             if len(c.ids) > longest:
                 raise ValueError(
-                    f"A conversation has {len(c.ids)} tokens, and max_length or the model's context allows {longest}. It "
-                    "is not cut: leave it out, shorten it, or allow more."
+                    f"A conversation has {len(c.ids)} tokens, and max_length or the model's context allows {longest}. "
+                    "It is not cut: leave it out, shorten it, or allow more."
                 )
         return [conversations[i] for i in range(len(rows))]
 
