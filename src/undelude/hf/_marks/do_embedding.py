@@ -31,7 +31,7 @@ class DoOffset(nn.Module):
         super().__init__()
         self.kind: Kind = kind
         # The unit of intervention that the model was taught with, for those who save, measure and serve it.
-        self.granularity: str | None = None
+        self.granularity: Literal["turn", "token"] | None = None
         options: dict[str, Any] = {"dtype": torch.float32, "device": like.device}
         if kind == "low_rank":
             # The first column is 1, so that one vector for all words is among the products.

@@ -43,7 +43,7 @@ def packs(model: torch.nn.Module, V: int, device: torch.device, length: int = 0)
 
 def _windows(model: Any) -> list[int]:
     """Return the numbers of past words that layers of a model see, where they do not see all."""
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
     config = config.get_text_config() if hasattr(config, "get_text_config") else config
     found = (getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size"))
     return [window for window in found if isinstance(window, int) and window > 0]
