@@ -42,6 +42,8 @@ from undelude.tasks.menu import AGAIN, REPLIES
 NUM_TURNS = 6
 # Conversations in which an agent is measured, and the seed of their rows.
 NUM_MEASURED, SEED_MEASURED = 2048, 1
+# Episodes of a certificate; one by `local_agent` splits each history into words again.
+NUM_CERTIFIED = 512
 # The share of training conversations in which the customer asks what is on the menu, and the expert says it.
 PROBED = 0.15
 # A line a message, and a line for the end of an assistant's turn. A line is one token.
@@ -285,7 +287,13 @@ def study(names: Sequence[str], changes: dict[str, Any], num_measured: int) -> d
             seconds = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu}
             measured, steps = measure(trainer, dialogue, num_measured), trainer.args.max_steps
             agent = local_agent(dialogue, trainer.model, trainer.processing_class)
-        report = ud.certify(dialogue.process, agent, key=jax.random.key(2), num_episodes=num_measured, baselines=False)
+        report = ud.certify(
+            dialogue.process,
+            agent,
+            key=jax.random.key(2),
+            num_episodes=min(num_measured, NUM_CERTIFIED),
+            baselines=False,
+        )
         certified = {x: getattr(report, f"action_{x}") for x in ("kl_do", "kl_do_se", "kl_see")}
         arms[name] = {"steps": steps, **seconds, **measured, "certificate": certified}
         print(name, store.rounded(arms[name]), flush=True)

@@ -142,8 +142,8 @@ def reply_ids(messages: Sequence[Message], replies: Sequence[Message], tokenizer
     ids, _ = _tokenize(tokenizer.eos_token + text[end:], tokenizer)
     if ids[0] != tokenizer.eos_token_id:
         raise ValueError(
-            f"reply_ids: the tokenizer splits its eos_token {tokenizer.eos_token!r} into other words. Add it as a special "
-            "token: tokenizer.add_special_tokens({'eos_token': ...})."
+            f"reply_ids: the tokenizer splits its eos_token {tokenizer.eos_token!r} into other words. Add it as a "
+            "special token: tokenizer.add_special_tokens({'eos_token': ...})."
         )
     return ids[1:]
 
