@@ -270,3 +270,21 @@ def test_refusals(tmp_path):
         with pytest.raises(ValueError, match="must name words that end a turn, from 0 to 22"):
             generate_turn(model, words()[0], torch.ones(B, T), eos_token_id=ends, max_new_tokens=1)
     assert DoTokens.of(make_model(V)) is None
+
+
+def test_granularity_is_saved_with_the_marks(tmp_path):
+    """A model that was taught by token is exported for generation by token, and says so when it is loaded."""
+    model = DoTokens.wrap(make_model(V))
+    assert DoTokens.of(model).granularity is None
+    DoTokens.of(model).granularity = "token"
+    model.save_pretrained(tmp_path)
+    stock = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert DoTokens.of(stock).granularity == DoTokens.of(DoTokens.load(tmp_path)).granularity == "token"
+    assert stock.generation_config.suppress_tokens == list(range(V))
+
+
+def test_offset_is_in_float32():
+    """A step of 1e-4 at 1 would be lost in bfloat16."""
+    model = DoTokens.wrap(make_model(V).bfloat16())
+    assert model.get_input_embeddings().do_offset.rows.dtype == torch.float32
+    assert logits(model, DoTokens.of(model).mark(*words())).dtype == torch.bfloat16

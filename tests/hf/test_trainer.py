@@ -13,7 +13,8 @@ from transformers.utils.generic import ModelOutput  # noqa: E402
 
 from hf.tiny import make_model  # noqa: E402
 from hf.worlds import DISHES, TOKENIZER, make_trainer, rows, uniform, world  # noqa: E402
-from undelude.hf import DoTokens  # noqa: E402
+from undelude.hf import CallableExpert, DoTokens  # noqa: E402
+from undelude.hf._teaching.experts import Query  # noqa: E402
 from undelude.hf._teaching.packing import packs  # noqa: E402
 from undelude.hf._teaching.sequences import collate, predictions  # noqa: E402
 
@@ -178,3 +179,21 @@ def test_the_default_optimiser_learns_the_dishes(tmp_path):
         trainer.train()
     history = [row["action_loss"] for row in trainer.state.log_history if "action_loss" in row]
     assert np.mean(history[-5:]) < 0.5 * history[0]
+
+
+def test_windows_are_not_packed():
+    """A mask of whole sequences would take the place of the window."""
+    torch.manual_seed(0)
+    size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = transformers.MistralConfig(vocab_size=30, num_key_value_heads=2, sliding_window=16, **size)
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    assert packs(model, 30, torch.device("cpu"), 16)
+    assert not packs(model, 30, torch.device("cpu"), 17)
+
+
+def test_an_expert_may_not_say_more_than_the_model_can():
+    expert = CallableExpert(lambda messages, row: " ".join(["soup"] * 4), TOKENIZER)
+    query = Query([{"role": "user", "content": "no", "author": "other"}], {}, np.random.default_rng(0))
+    assert len(expert.speak([query], 4)[0].ids) == 5
+    with pytest.raises(ValueError, match="has 5 tokens, and the model may write 3"):
+        expert.speak([query], 3)
