@@ -9,7 +9,9 @@ import torch
 from hf.tiny import TEMPLATE, make_tokenizer
 from undelude.hf import encode_chat, reply_ids
 
-WORDS = [*"tacos soup yes no look up be brief what is on the menu".split(), "?", ".", "thinking"]  # noqa: SIM905
+WORDS = [
+    "tacos", "soup", "yes", "no", "look", "up", "be", "brief", "what", "is", "on", "the", "menu", "?", ".", "thinking",
+]  # fmt: skip
 TOKENIZER = make_tokenizer(WORDS)
 # As ChatML has it: a line for each message, and no markers of what the model generates.
 CHATML = (

@@ -7,13 +7,15 @@ from collections import Counter
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from hf.tiny import make_model, make_tokenizer  # noqa: E402
-from undelude.hf import CallableExpert, PromptedExpert  # noqa: E402
-from undelude.hf._teaching.experts import Query, largest  # noqa: E402
-from undelude.hf._teaching.losses import Targets, cross_entropy  # noqa: E402
+import torch
+
+from hf.tiny import make_model, make_tokenizer
+from undelude.hf import CallableExpert, PromptedExpert
+from undelude.hf._teaching.experts import Query, largest
+from undelude.hf._teaching.losses import Targets, cross_entropy
 
 TOKENIZER = make_tokenizer(["menu", "fish", "soup", "tacos", "pea", "theta", "is"])
 V = len(TOKENIZER)

@@ -2,12 +2,13 @@
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from hf.tiny import make_model, make_tokenizer  # noqa: E402
-from hf.worlds import DISHES, TOKENIZER, WORDS, expert, make_trainer, rows, uniform  # noqa: E402
-from undelude.hf import CallableExpert, DoTokens, PromptedExpert  # noqa: E402
+
+from hf.tiny import make_model, make_tokenizer
+from hf.worlds import DISHES, TOKENIZER, WORDS, expert, make_trainer, rows, uniform
+from undelude.hf import CallableExpert, DoTokens, PromptedExpert
 
 
 def transcript(author, i=0, dish=None):

@@ -11,16 +11,17 @@ import jax
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-from peft import LoraConfig, get_peft_model  # noqa: E402
-from transformers import AutoModelForCausalLM  # noqa: E402
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
 
-import undelude as ud  # noqa: E402
-from hf.exact_model import ExactModel  # noqa: E402
-from hf.tiny import TEMPLATE, make_model, make_tokenizer  # noqa: E402
-from undelude.hf import DoTokens, MenuDialogue, answer_log_probs, local_agent, measure_delusion  # noqa: E402
-from undelude.hf._measuring.local import LocalSpeaker, load_model  # noqa: E402
+import undelude as ud
+from hf.exact_model import ExactModel
+from hf.tiny import TEMPLATE, make_model, make_tokenizer
+from undelude.hf import DoTokens, MenuDialogue, answer_log_probs, local_agent, measure_delusion
+from undelude.hf._measuring.local import LocalSpeaker, load_model
 
 DIALOGUE = MenuDialogue(dishes=("tacos", "soup", "pizza"), num_turns=1, prompt="What's on the menu?")
 TEXTS = [DIALOGUE.prompt, DIALOGUE.probe, *DIALOGUE.utterances, "Yes. No."]

@@ -5,18 +5,19 @@ import warnings
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-import transformers  # noqa: E402
-from transformers.utils.generic import ModelOutput  # noqa: E402
+import torch
+import transformers
+from transformers.utils.generic import ModelOutput
 
-from hf.tiny import make_model  # noqa: E402
-from hf.worlds import DISHES, TOKENIZER, make_trainer, rows, uniform, world  # noqa: E402
-from undelude.hf import CallableExpert, DoTokens  # noqa: E402
-from undelude.hf._teaching.experts import Query  # noqa: E402
-from undelude.hf._teaching.packing import packs  # noqa: E402
-from undelude.hf._teaching.sequences import collate, predictions  # noqa: E402
+from hf.tiny import make_model
+from hf.worlds import DISHES, TOKENIZER, make_trainer, rows, uniform, world
+from undelude.hf import CallableExpert, DoTokens
+from undelude.hf._teaching.experts import Query
+from undelude.hf._teaching.packing import packs
+from undelude.hf._teaching.sequences import collate, predictions
 
 
 def weights(trainer):

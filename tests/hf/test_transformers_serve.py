@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 pytest.importorskip("uvicorn")
 
-from transformers.cli.serve import Serve  # noqa: E402
+import torch
+from transformers.cli.serve import Serve
 
-from hf.tiny import make_model, make_tokenizer  # noqa: E402
-from undelude.hf import MenuDialogue, ServerError, measure_delusion  # noqa: E402
-from undelude.hf._measuring.client import Client  # noqa: E402
+from hf.tiny import make_model, make_tokenizer
+from undelude.hf import MenuDialogue, ServerError, measure_delusion
+from undelude.hf._measuring.client import Client
 
 DIALOGUE = MenuDialogue(dishes=("tacos", "soup", "pizza"), num_turns=1, prompt="What's on the menu?")
 TEXTS = [DIALOGUE.prompt, DIALOGUE.probe, *DIALOGUE.utterances, "Yes. No."]

@@ -138,18 +138,27 @@ def generate_turn(
 
 
 @contextlib.contextmanager
-def _generating(model: Any) -> Iterator[None]:
-    """Evaluate a model, without dropout and without its own generation settings, which fill in what is not given."""
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluate a model, without dropout, and leave it in the mode in which it was."""
     was_training = model.training
-    # Also of the models within PEFT's.
-    own = [(x, x.generation_config) for x in model.modules() if "generation_config" in vars(x)]
     model.eval()
-    for x, _ in own:
-        x.generation_config = GenerationConfig()
     try:
         yield
     finally:
         model.train(was_training)
+
+
+@contextlib.contextmanager
+def _generating(model: Any) -> Iterator[None]:
+    """Evaluate a model, without dropout and without its own generation settings, which fill in what is not given."""
+    # Also of the models within PEFT's.
+    own = [(x, x.generation_config) for x in model.modules() if "generation_config" in vars(x)]
+    for x, _ in own:
+        x.generation_config = GenerationConfig()
+    try:
+        with evaluating(model):
+            yield
+    finally:
         for x, config in own:
             x.generation_config = config
 

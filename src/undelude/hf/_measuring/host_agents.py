@@ -116,6 +116,7 @@ def _probabilities(answers: Answers) -> Float[np.ndarray, " K"]:
 def _distribution(dialogue: MenuDialogue, probs: Float[np.ndarray, "B K"]) -> Any:
     """Return the distributions of the actions that name each dish."""
     symbols = np.array([dialogue.symbols(dish) for dish in range(len(dialogue.dishes))])
+    # A turn is a symbol or a block of symbols, both of which have n values; pyright sees any specification.
     num_words = dialogue.process.action_spec.n  # pyright: ignore[reportAttributeAccessIssue]
     table = np.zeros((len(probs), *[num_words] * symbols.shape[1]))
     table[(slice(None), *symbols.T)] = probs

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from undelude.hf._marks.chat import encode_chat
 from undelude.hf._marks.do_embedding import OFFSET
 from undelude.hf._marks.do_tokens import DoTokens, Granularity
-from undelude.hf._marks.generation import generate_turn
+from undelude.hf._marks.generation import evaluating, generate_turn
 from undelude.hf._measuring.estimates import Answers
 from undelude.hf._measuring.speakers import Request, merge_users
 from undelude.hf._menu.menu_dialogue import Messages
@@ -186,12 +186,8 @@ class LocalSpeaker:
     @torch.no_grad()
     def _log_probs(self, sequences: list[torch.Tensor], prefixes: list[int]) -> list[float]:
         """Return the log-probability of each sequence after its prefix."""
-        was_training = self.model.training
-        self.model.eval()
-        try:
+        with evaluating(self.model):
             return self._predict(sequences, prefixes)
-        finally:
-            self.model.train(was_training)
 
     def _predict(self, sequences: list[torch.Tensor], prefixes: list[int]) -> list[float]:
         device = self.model.get_input_embeddings().weight.device

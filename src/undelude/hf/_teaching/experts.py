@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
 from undelude._checks import check_between, check_count
-from undelude.hf._marks.generation import generate_turn
+from undelude.hf._marks.generation import evaluating, generate_turn
 from undelude.hf._teaching.losses import Targets
 
 Message: TypeAlias = Mapping[str, Any]
@@ -312,13 +312,8 @@ class PromptedExpert:
     @contextlib.contextmanager
     def _off(student: Any) -> Iterator[None]:
         """Turn the adapter off, and dropout with it."""
-        training = student.training
-        student.eval()
-        try:
-            with student.disable_adapter():
-                yield
-        finally:
-            student.train(training)
+        with evaluating(student), student.disable_adapter():
+            yield
 
     @contextlib.contextmanager
     def _asked(self) -> Iterator[torch.nn.Module]:

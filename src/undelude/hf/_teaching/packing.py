@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from undelude.hf._marks.generation import evaluating
 from undelude.hf._teaching.losses import Targets
 from undelude.hf._teaching.sequences import Scored, collate, predictions
 
@@ -25,18 +26,16 @@ def packs(model: torch.nn.Module, V: int, device: torch.device, length: int = 0)
     branches = [(3, [words[5], words[6]]), (6, [words[1]])]
     targets = Targets.of_tokens(torch.zeros(3, dtype=torch.long))
     sequence = Scored(words, branches, actions=[([2, 9, 10], targets), ([5, 11], targets[:2])], observations=[(8, 0)])
-    training = model.training
-    model.eval()
     try:
-        tree = predictions(model, collate([sequence]), device)[0, [2, 9, 10, 5, 11, 8]].float()
-        rows = [
-            predictions(model, collate([row]), device)[0].float()
-            for row in (Scored(words), Scored(words[:3] + branches[0][1]), Scored(words[:6] + branches[1][1]))
-        ]
+        with evaluating(model):
+            tree = predictions(model, collate([sequence]), device)[0, [2, 9, 10, 5, 11, 8]].float()
+            rows = [
+                predictions(model, collate([row]), device)[0].float()
+                for row in (Scored(words), Scored(words[:3] + branches[0][1]), Scored(words[:6] + branches[1][1]))
+            ]
     except (TypeError, ValueError, IndexError, NotImplementedError):
+        # A model that takes no positions, or no mask of words by words, may say so in any of these ways.
         return False
-    finally:
-        model.train(training)
     whole = torch.stack([rows[1][2], rows[1][3], rows[1][4], rows[2][5], rows[2][6], rows[0][8]])
     return bool((tree - whole).square().mean().sqrt() <= TOLERANCE * whole.std().clamp_min(1e-6))
 

@@ -11,6 +11,7 @@ import transformers
 from jaxtyping import Float
 
 from undelude.hf._marks.do_tokens import OFFSET, DoTokens
+from undelude.hf._marks.generation import evaluating
 from undelude.hf._teaching import guards
 from undelude.hf._teaching.checkpoints import Checkpoints
 from undelude.hf._teaching.config import CounterfactualConfig
@@ -306,13 +307,10 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
                 conversations[i] = stored(row, self.processing_class)
         if playing and self.rollouts == "dataset":
             raise ValueError('A row has no messages, and rollouts="dataset" takes all turns from there.')
+        model = self.accelerator.unwrap_model(self.model)
+        longest = self._longest(model)
         if playing:
-            model = self.accelerator.unwrap_model(self.model)
-            training = model.training
-            model.eval()
-            # The end token is added to a turn that has none.
-            room = self.args.max_new_tokens + 1
-            try:
+            with evaluating(model):
                 played = play(
                     [rows[i] for i in playing],
                     [(self._rng(keys[i], BEHAVIOUR), self._rng(keys[i], ENVIRONMENT)) for i in playing],
@@ -320,13 +318,11 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
                     self.environment,
                     self._replies,
                     max_turns=self.args.max_turns,
-                    max_length=self._longest(model),
-                    room=room,
+                    max_length=longest,
+                    # The end token is added to a turn that has none.
+                    room=self.args.max_new_tokens + 1,
                 )
-            finally:
-                model.train(training)
             conversations.update(zip(playing, played, strict=True))
-        longest = self._longest(self.accelerator.unwrap_model(self.model))
         for c in conversations.values():
             if len(c.ids) > longest:
                 raise ValueError(
