@@ -1,0 +1,214 @@
+"""Demonstrations: what the logs have of each episode, as arrays."""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Int, Key
+
+from undelude._checks import check_between
+from undelude._process.episodes import Episodes
+from undelude._process.process import InteractionProcess
+from undelude.offline._data.arrays import read_arrays
+from undelude.offline._data.columns import Column, Level
+from undelude.offline._data.rollouts import read_episodes
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Demos:
+    """Logs of demonstrators: N episodes of at most T rounds, one action and what came back in each.
+
+    The constructors `from_arrays`, `from_frame`, `from_parquet`, `from_csv`, `from_minari` and `from_episodes` make the
+    same checks.
+
+    Attributes:
+        action: `[N, T]`, executed by the demonstrators; its name is "action".
+        observations: `[N, T]` each, what came back in the round, and the agent will see it too; in order.
+        hidden: `[N, T]` each, in the logs, but the agent will not see it, such as a reward that it is not told.
+        opening: `[N]` each, the values of some of the observations before the first action.
+        lengths: `[N]`, rounds of each episode.
+        labels: `[N]`, the index of theta, or -1 if it is not known.
+        demonstrator: `[N]`, who acted; None if it is not known, or one.
+        source: of the data, for messages.
+    """
+
+    action: Column
+    observations: dict[str, Column]
+    hidden: dict[str, Column]
+    opening: dict[str, Column]
+    lengths: Int[np.ndarray, " N"]
+    labels: Int[np.ndarray, " N"]
+    demonstrator: Column | None
+    source: str
+
+    def __post_init__(self) -> None:
+        N, T = self.action.values.shape[:2]
+        long = {"action": self.action, **self.observations, **self.hidden}
+        per_episode = {f"opening {name}": column for name, column in self.opening.items()}
+        if self.demonstrator is not None:
+            per_episode["demonstrator"] = self.demonstrator
+        for columns, lead in ((long, (N, T)), (per_episode, (N,))):
+            for name, column in columns.items():
+                shape = column.values.shape if column.finite else column.values.shape[:-1]
+                if shape != lead:
+                    raise ValueError(f"column {name!r} has the shape {shape}, not {lead}, that of its neighbours.")
+        for name, x in (("lengths", self.lengths), ("labels", self.labels)):
+            if x.shape != (N,):
+                raise ValueError(f"{name} has the shape {x.shape}, not {(N,)}: one number for each episode.")
+
+    @classmethod
+    def from_arrays(
+        cls,
+        actions: Any,
+        observations: Any,
+        *,
+        hidden: Mapping[str, Any] | None = None,
+        opening: Any = None,
+        lengths: Any = None,
+        mask: Any = None,
+        labels: Any = None,
+        demonstrator: Any = None,
+        reals: Sequence[str] = (),
+        levels: Mapping[str, Sequence[Level]] | None = None,
+    ) -> "Demos":
+        """Return demonstrations from arrays `[N, T]`, or from lists of episodes of different lengths.
+
+        Integers, truth values and strings are codes of levels. So are decimal numbers with at most 64 distinct values
+        that are whole or that occur twice on average; other decimal numbers are real.
+
+        Args:
+            actions: `[N, T]`, or `[N, T, d]` real vectors, or a list with one list of actions for each episode.
+            observations: likewise; a mapping from names if there are several. One array gets the name "observation".
+            hidden: names and values that the agent will not see.
+            opening: values `[N]` before the first action, by the names of observations; one array for one observation.
+            lengths: `[N]`, rounds of each episode in padded arrays.
+            mask: `[N, T]`, in place of `lengths`: whether a round exists.
+            labels: `[N]`, the index of theta, or -1 where it is not known.
+            demonstrator: `[N]`, who acted.
+            reals: names of columns of numbers that are real in any case.
+            levels: all levels of a column, by its name, in order; the actions have the name "action".
+
+        Raises:
+            ValueError: data are missing, empty or do not fit together; the message names the place.
+
+        >>> demos = Demos.from_arrays([["left", "right"], ["right"]], [[0, 1], [1]])
+        >>> demos
+        Demos(2 episodes, 3 rounds, from arrays)
+        >>> demos.action.levels, demos.lengths.tolist()
+        (('left', 'right'), [2, 1])
+        """
+        return cls(
+            **read_arrays(
+                actions,
+                observations,
+                hidden=hidden,
+                opening=opening,
+                lengths=lengths,
+                mask=mask,
+                labels=labels,
+                demonstrator=demonstrator,
+                reals=reals,
+                levels=levels,
+            )
+        )
+
+    @classmethod
+    def from_episodes(
+        cls, episodes: Episodes, process: InteractionProcess | None = None, *, keep_theta: bool = False
+    ) -> "Demos":
+        """Return demonstrations from rollouts of our own, without theta.
+
+        Args:
+            episodes: as `ud.rollout` returns them; whoever executed the actions is the demonstrator.
+            process: their process, whose symbols are the levels; by default those that occur.
+            keep_theta: whether the index of theta becomes the label.
+
+        Raises:
+            ValueError: theta is to be kept, but is not one index an episode.
+        """
+        return cls(**read_episodes(episodes, process, keep_theta=keep_theta))
+
+    @property
+    def num_episodes(self) -> int:
+        """N."""
+        return len(self.lengths)
+
+    @property
+    def num_rounds(self) -> int:
+        """T, the rounds of the longest episode; a `subset` keeps the T of the whole."""
+        return self.action.values.shape[1]
+
+    @property
+    def num_steps(self) -> int:
+        """The number of rounds of all episodes together."""
+        return int(self.lengths.sum())
+
+    @property
+    def mask(self) -> Bool[np.ndarray, "N T"]:
+        """Whether a round exists, `[N, T]`."""
+        return np.arange(self.num_rounds) < self.lengths[:, None]
+
+    def subset(self, indices: Any) -> "Demos":
+        """Return the episodes `indices`, whole numbers or a mask `[N]`, with the same T and the same levels.
+
+        Raises:
+            IndexError: there is no such episode.
+        """
+        indices = np.arange(self.num_episodes)[np.asarray(indices)].reshape(-1)
+
+        def take(columns: dict[str, Column]) -> dict[str, Column]:
+            return {name: column.subset(indices) for name, column in columns.items()}
+
+        return Demos(
+            action=self.action.subset(indices),
+            observations=take(self.observations),
+            hidden=take(self.hidden),
+            opening=take(self.opening),
+            lengths=self.lengths[indices],
+            labels=self.labels[indices],
+            demonstrator=None if self.demonstrator is None else self.demonstrator.subset(indices),
+            source=self.source,
+        )
+
+    def split(
+        self, held_out: float, *, key: Key[jax.Array, ""] | None = None, seed: int = 0
+    ) -> tuple["Demos", "Demos"]:
+        """Return two parts of the episodes, drawn at random: the rest, and a share to hold out.
+
+        Args:
+            held_out: share of the episodes in the second part, at least one in each part.
+            key: of the draw.
+            seed: of the draw, in place of a key.
+
+        Raises:
+            ValueError: there are fewer than two episodes, or the share is not between 0 and 1.
+        """
+        share = check_between("held_out", held_out, 0, 1, ends=False)
+        if self.num_episodes < 2:
+            raise ValueError(f"{self.source}: one episode cannot be split; at least two are needed.")
+        entropy = [seed] if key is None else np.asarray(jax.random.key_data(key)).ravel().tolist()
+        order = np.random.default_rng(entropy).permutation(self.num_episodes)
+        cut = min(max(round(share * self.num_episodes), 1), self.num_episodes - 1)
+        return self.subset(np.sort(order[cut:])), self.subset(np.sort(order[:cut]))
+
+    def digest(self) -> str:
+        """Return 16 hexadecimal digits that depend on the contents alone, not on their source or their padding."""
+        total = hashlib.sha256()
+        mask = self.mask
+        groups = {"observations": self.observations, "hidden": self.hidden, "opening": self.opening}
+        groups |= {"action": {"action": self.action}}
+        groups |= {"demonstrator": {} if self.demonstrator is None else {"demonstrator": self.demonstrator}}
+        for group, columns in groups.items():
+            for name, column in columns.items():
+                total.update(repr((group, name, column.levels)).encode())
+                per_round = group not in ("opening", "demonstrator")
+                total.update(np.ascontiguousarray(column.values[mask] if per_round else column.values))
+        total.update(self.lengths.astype(np.int32))
+        total.update(self.labels.astype(np.int32))
+        return total.hexdigest()[:16]
+
+    def __repr__(self) -> str:
+        return f"Demos({self.num_episodes:,} episodes, {self.num_steps:,} rounds, from {self.source})"
