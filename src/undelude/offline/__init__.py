@@ -9,11 +9,31 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from undelude.offline._data.columns import Column as Column
     from undelude.offline._data.demos import Demos as Demos
+    from undelude.offline._fitting.fit import Fit as Fit
+    from undelude.offline._fitting.fit import fit as fit
+    from undelude.offline._model.contexts import Last as Last
+    from undelude.offline._model.contexts import Round as Round
+    from undelude.offline._model.latent import Episode as Episode
+    from undelude.offline._model.latent import Markov as Markov
+    from undelude.offline._model.latent import PerStep as PerStep
+    from undelude.offline._model.mechanisms import Gaussian as Gaussian
+    from undelude.offline._model.mechanisms import Table as Table
+    from undelude.offline._model.spec import LatentSpec as LatentSpec
 
 # The module of each name.
 _NAMES = {
     "Column": "_data.columns",
     "Demos": "_data.demos",
+    "Episode": "_model.latent",
+    "Fit": "_fitting.fit",
+    "Gaussian": "_model.mechanisms",
+    "Last": "_model.contexts",
+    "LatentSpec": "_model.spec",
+    "Markov": "_model.latent",
+    "PerStep": "_model.latent",
+    "Round": "_model.contexts",
+    "Table": "_model.mechanisms",
+    "fit": "_fitting.fit",
 }
 
 __all__ = sorted(_NAMES)

@@ -144,7 +144,7 @@ def _flat(where: str, values: Any, rounds: Int[np.ndarray, " N"], *, is_padded: 
         if array.ndim not in (2, 3) or (array.ndim == 3 and array.dtype.kind not in "fiu"):
             raise ValueError(f"{where} must be [N, T], or [N, T, d] real numbers, not {array.dtype} {array.shape}.")
         T = array.shape[1]
-        if (T < rounds.max()) if is_padded else (T != rounds).any():
+        if (rounds.max() > T) if is_padded else (rounds != T).any():
             episode = int(np.argmax(rounds > T if is_padded else rounds != T))
             raise ValueError(f"{where}[{episode}] has {T} rounds, but actions[{episode}] has {rounds[episode]}.")
         if is_padded:

@@ -1,0 +1,312 @@
+"""The induced process: a fitted model as an `InteractionProcess`, for exact agents, teaching and certificates."""
+
+import math
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PyTree
+
+from undelude._distributions import AbstractDistribution, Categorical, Joint, Normal
+from undelude._process.process import InteractionProcess
+from undelude._process.task import AbstractExpert, AbstractTask
+from undelude._tree import where
+from undelude.offline._data.demos import Demos
+from undelude.offline._model.contexts import Last
+from undelude.offline._model.mechanisms import Factor, Table
+from undelude.offline._model.spec import MAX_SYMBOLS, Layout
+
+Memory = dict[str, Any]
+
+
+class Mechanisms(eqx.Module):
+    """The fitted mechanisms of one side, with the fields that they read.
+
+    Attributes:
+        factors: in the order of their dependence.
+        parameters: of each factor: the log-table `[K, *contexts, n]`, or mean and scale.
+        finite: the finite observed fields in the order of the symbol's digits, with their numbers of levels.
+        reals: the real observed fields, with their dimensions.
+        depth: how many of its last values each field needs.
+        start: what a field's last values are before the first round.
+    """
+
+    factors: tuple[Factor, ...] = eqx.field(static=True)
+    parameters: tuple[PyTree, ...]
+    finite: tuple[tuple[str, int], ...] = eqx.field(static=True)
+    reals: tuple[tuple[str, int], ...] = eqx.field(static=True)
+    depth: tuple[tuple[str, int], ...] = eqx.field(static=True)
+    start: tuple[tuple[str, int], ...] = eqx.field(static=True)
+    demonstrator: int = eqx.field(static=True)
+
+    def init(self) -> Memory:
+        """Return the memory at the start of an episode."""
+        start, dims = dict(self.start), dict(self.reals)
+        recent = {
+            name: jnp.zeros((lag, dims[name])) if name in dims else jnp.full(lag, start[name], jnp.int32)
+            for name, lag in self.depth
+        }
+        return {"recent": recent, "round": jnp.zeros((), jnp.int32), "action": jnp.zeros((), jnp.int32)}
+
+    def remember(self, memory: Memory, values: dict[str, Any], *, opening: bool = False) -> Memory:
+        """Return the memory with the values of a round as the last ones."""
+        recent = {
+            name: jnp.concatenate([jnp.asarray(values[name])[None].astype(x.dtype), x[:-1]]) if name in values else x
+            for name, x in memory["recent"].items()
+        }
+        return memory | {"recent": recent, "round": memory["round"] + (not opening)}
+
+    def values(self, o: Any) -> dict[str, Any]:
+        """Return the values of the fields in an observation."""
+        symbols = o.get("symbol", 0) if self.reals else o
+        found: dict[str, Any] = {}
+        for name, n in reversed(self.finite):
+            found[name] = symbols % n
+            symbols = symbols // n
+        return found | {name: o[name] for name, _ in self.reals}
+
+    def lookup(self, factor: Factor, theta: Int[Array, ""], memory: Memory, now: dict[str, Any]) -> PyTree:
+        """Return a factor's parameters for theta and the present contexts; `now` may hold arrays, which broadcast."""
+        parameters = self.parameters[self.factors.index(factor)]
+        now = now | {"demonstrator": self.demonstrator}
+        at = tuple(context.read(memory["recent"], memory["round"], now) for context in factor.contexts)
+        row = 0 if factor.mechanism.tied else theta
+        return jax.tree.map(lambda x: x[(row, *at)], parameters)
+
+
+class InducedTask(AbstractTask[Memory]):
+    """Nature as fitted: a product of the fields' tables, or a `Joint` with the real fields.
+
+    Attributes:
+        mechanisms: of the fields.
+        opening: of the fields before the first action; none without an opening.
+        rewards: `[n]`, the reward of each level of the reward's field; empty without one.
+        levels: of each finite field, for pages.
+    """
+
+    theta_free_memory: ClassVar[bool] = True
+    mechanisms: Mechanisms
+    opening: Mechanisms
+    reward_field: str | None = eqx.field(static=True)
+    rewards: Float[Array, " n"]
+    levels: tuple[tuple[Any, ...], ...] = eqx.field(static=True)
+    action_levels: tuple[Any, ...] = eqx.field(static=True)
+
+    def init(self, theta: Int[Array, ""]) -> Memory:
+        """Return the memory before the opening, if there is one."""
+        del theta
+        return self.mechanisms.init() | {"opened": jnp.asarray(not self.opening.factors)}
+
+    def Q_O(self, theta: Int[Array, ""], w: Memory) -> AbstractDistribution:
+        """Return the distribution of the observation."""
+        symbol, parts = self._distributions(theta, w, self.mechanisms)
+        if self.opening.factors:
+            first, first_parts = self._distributions(theta, w, self.opening)
+            symbol = jnp.where(w["opened"], symbol, first)
+            parts = {
+                name: tuple(jnp.where(w["opened"], x, y) for x, y in zip(parts[name], first_parts[name], strict=True))
+                for name in parts
+            }
+        if not parts:
+            return Categorical(log_probs=symbol)
+        joint: dict[str, AbstractDistribution] = {name: Normal(*x) for name, x in parts.items()}
+        return Joint(joint | ({"symbol": Categorical(log_probs=symbol)} if self.mechanisms.finite else {}))
+
+    def _distributions(
+        self, theta: Int[Array, ""], w: Memory, mechanisms: Mechanisms
+    ) -> tuple[Array, dict[str, tuple[Array, Array]]]:
+        """Return the log-probabilities of the product of the finite fields, and mean and scale of the real ones."""
+        fields = mechanisms.finite
+        axes = {
+            name: jnp.arange(n).reshape([-1 if j == i else 1 for j in range(len(fields))])
+            for i, (name, n) in enumerate(fields)
+        }
+        now = axes | {"action": w["action"]}
+        total, parts = jnp.zeros([n for _, n in fields]), {}
+        modelled = set()
+        for factor in mechanisms.factors:
+            name = factor.field.removeprefix("opening ")
+            if name in axes:
+                modelled.add(name)
+                total = total + _along(mechanisms.lookup(factor, theta, w, now), axes[name])
+            elif name in dict(mechanisms.reals):
+                parts[name] = mechanisms.lookup(factor, theta, w, now)
+        for i, (name, n) in enumerate(fields):
+            if name not in modelled:  # Of an opening: the field is not known, and stays at its first level.
+                only_first = jnp.where(jnp.arange(n) == 0, 0.0, -jnp.inf)
+                total = total + only_first.reshape([-1 if j == i else 1 for j in range(len(fields))])
+        for name, dim in mechanisms.reals:
+            parts.setdefault(name, (jnp.zeros(dim), jnp.full(dim, 1e-3)))
+        return total.reshape(-1), parts
+
+    def g_A(self, theta: Int[Array, ""], a: Any, w: Memory) -> Memory:
+        """Remember the action of this round."""
+        del theta
+        return w | {"action": a}
+
+    def g_O(self, theta: Int[Array, ""], o: Any, w: Memory) -> Memory:
+        """Remember the values of this round, the action among them."""
+        del theta
+        values = self.mechanisms.values(o)
+        later = self.mechanisms.remember(w, values | {"action": w["action"]})
+        opening = self.mechanisms.remember(w, values, opening=True)
+        return where(w["opened"], later, opening) | {"opened": jnp.asarray(True)}
+
+    def reward(self, theta: Int[Array, ""], w: Memory, a: Any, o: Any) -> Float[Array, ""]:
+        """Return the observed reward, or the mean of one that the agent does not see; 0 without a reward."""
+        name = self.reward_field
+        if name is None:
+            return jnp.zeros(())
+        values = self.mechanisms.values(o) | {"action": a}
+        if name in values:
+            return self.rewards[values[name]] if len(self.rewards) else values[name].sum()
+        factor = next(f for f in self.mechanisms.factors if f.field == name)
+        found = self.mechanisms.lookup(factor, theta, w, values)
+        if isinstance(factor.mechanism, Table):
+            return jnp.exp(found) @ self.rewards
+        return found[0].sum()
+
+    def say(self, o: Any) -> str:
+        """Return the values of the fields by name."""
+        values = self.mechanisms.values(o)
+        said = [
+            f"{name} {levels[int(values[name])]}"
+            for (name, _), levels in zip(self.mechanisms.finite, self.levels, strict=True)
+        ]
+        said += [f"{name} {np.round(np.asarray(values[name]), 3)}" for name, _ in self.mechanisms.reals]
+        return ", ".join(said)
+
+    def say_action(self, a: Any) -> str:
+        """Return the name of the action."""
+        return str(self.action_levels[int(a)]) if self.action_levels else str(np.round(np.asarray(a), 3))
+
+
+class InducedExpert(AbstractExpert[Memory]):
+    """The demonstrators as fitted."""
+
+    theta_free_memory: ClassVar[bool] = True
+    mechanisms: Mechanisms
+
+    def init(self, theta: Int[Array, ""]) -> Memory:
+        """Return the memory at the start of an episode."""
+        del theta
+        return self.mechanisms.init() | {"opened": jnp.asarray(False)}
+
+    def Q_A(self, theta: Int[Array, ""], e: Memory) -> AbstractDistribution:
+        """Return the distribution of the demonstrators' action."""
+        found = self.mechanisms.lookup(self.mechanisms.factors[0], theta, e, {})
+        if isinstance(self.mechanisms.factors[0].mechanism, Table):
+            return Categorical(log_probs=found)
+        return Normal(*found)
+
+    def g_A(self, theta: Int[Array, ""], a: Any, e: Memory) -> Memory:
+        """Remember the action of this round."""
+        del theta
+        return e | {"action": a, "opened": jnp.asarray(True)}
+
+    def g_O(self, theta: Int[Array, ""], o: Any, e: Memory) -> Memory:
+        """Remember the values of this round; an opening comes before any action."""
+        del theta
+        values = self.mechanisms.values(o)
+        later = self.mechanisms.remember(e, values | {"action": e["action"]})
+        opening = self.mechanisms.remember(e, values, opening=True)
+        return where(e["opened"], later, opening)
+
+
+def _along(found: Array, own: Array) -> Array:
+    """Return the entries of log-tables `[*broadcast, n]` at the field's own value along its axis."""
+    if found.ndim == 1:
+        return found[own]
+    shape = jnp.broadcast_shapes(found.shape[:-1], own.shape)
+    found = jnp.broadcast_to(found, (*shape, found.shape[-1]))
+    return jnp.take_along_axis(found, jnp.broadcast_to(own, shape)[..., None], -1)[..., 0]
+
+
+class Transition(eqx.Module):
+    """The distribution of the next theta.
+
+    Attributes:
+        log_probs: `[K, K]`.
+    """
+
+    log_probs: Float[Array, "K K"]
+
+    def __call__(self, theta: Int[Array, ""], w: Memory) -> Categorical:
+        """Return `Q(Theta_t+1 | theta)`."""
+        del w
+        return Categorical(log_probs=self.log_probs[theta])
+
+
+def induced_process(
+    layout: Layout,
+    demos: Demos,
+    log_prior: Float[Array, " K"],
+    tables: dict[str, PyTree],
+    log_transition: Float[Array, "K K"] | None = None,
+    *,
+    demonstrator: int = 0,
+    name: str = "induced",
+) -> InteractionProcess:
+    """Return a fitted model as a process.
+
+    Args:
+        layout: of the spec.
+        demos: the data, for the names and sizes of their fields.
+        log_prior: `log Q(theta)`.
+        tables: of each factor, by its field: the log-table `[K, *contexts, n]`, or mean and scale; K is 1 if tied.
+        log_transition: of theta, if it changes.
+        demonstrator: whose policy the expert of the process has.
+        name: of the process.
+
+    Raises:
+        ValueError: the observed fields have too many combinations of values for one symbol.
+    """
+    finite = tuple((name, len(c.levels)) for name, c in demos.observations.items() if c.levels is not None)
+    reals = tuple((name, c.values.shape[-1]) for name, c in demos.observations.items() if c.levels is None)
+    if math.prod(n for _, n in finite) > MAX_SYMBOLS:
+        sizes = ", ".join(f"{name} {n}" for name, n in finite)
+        raise ValueError(
+            f"The observed fields have {math.prod(n for _, n in finite)} combinations of values ({sizes}), and an "
+            f"observation is one symbol of at most {MAX_SYMBOLS}: make a field hidden=, or merge its values."
+        )
+
+    def mechanisms(factors: tuple[Factor, ...]) -> Mechanisms:
+        lasts = [c for f in factors for c in f.contexts if isinstance(c.given, Last)]
+        depth: dict[str, int] = {}
+        for context in lasts:
+            depth[context.given.name] = max(depth.get(context.given.name, 0), context.given.lag)
+        start = {c.given.name: (c.size or 1) - 1 if c.starts else 0 for c in lasts}
+        return Mechanisms(
+            factors,
+            tuple(tables[f.field] for f in factors),
+            finite,
+            reals,
+            tuple(depth.items()),
+            tuple(start.items()),
+            demonstrator,
+        )
+
+    action = next(f for f in layout.factors if f.field == "action")
+    openings = tuple(f for f in layout.factors if f.field.startswith("opening "))
+    fields = tuple(f for f in layout.factors if f not in (action, *openings))
+    levels = layout.reward and (demos.observations | demos.hidden)[layout.reward].levels
+    task = InducedTask(
+        mechanisms(fields),
+        mechanisms(openings),
+        layout.reward,
+        jnp.asarray([float(x) for x in levels] if levels else [], float),
+        tuple(demos.observations[name].levels or () for name, _ in finite),
+        demos.action.levels or (),
+    )
+    return InteractionProcess(
+        jnp.exp(log_prior),
+        jnp.arange(len(log_prior)),
+        task,
+        InducedExpert(mechanisms((action,))),
+        demos.num_rounds,
+        opening=bool(openings),
+        transition=None if log_transition is None else Transition(log_transition),
+        name=name,
+    )
