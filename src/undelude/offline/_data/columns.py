@@ -139,6 +139,16 @@ def check_levels(name: str, levels: Sequence[Level]) -> tuple[Level, ...]:
     return plain
 
 
+def compact(codes: Int[np.ndarray, " R"], num: int) -> tuple[Int[np.ndarray, " R"], Int[np.ndarray, " U"]]:
+    """Return codes from 0 without gaps, and the codes, of `num`, that occur."""
+    is_used = np.bincount(codes, minlength=num) > 0
+    used = np.flatnonzero(is_used).astype(np.int32)
+    if is_used.all():
+        return codes, used
+    new = np.cumsum(is_used, dtype=np.int32) - 1
+    return new[codes], used
+
+
 def factorise(values: Shaped[np.ndarray, " R"]) -> tuple[Int[np.ndarray, " R"], np.ndarray]:
     """Return `codes` and ascending `uniques` with `uniques[codes] == values`; fast if there are few."""
     uniques = np.unique(values[:_SAMPLE])
