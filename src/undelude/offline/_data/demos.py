@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ class Demos:
         labels: Any = None,
         demonstrator: Any = None,
         reals: Sequence[str] = (),
-        levels: Mapping[str, Sequence[Level]] | None = None,
+        levels: Mapping[str, Iterable[Level]] | None = None,
     ) -> "Demos":
         """Return demonstrations from arrays `[N, T]`, or from lists of episodes of different lengths.
 
@@ -132,7 +132,7 @@ class Demos:
         label: str | None = None,
         demonstrator: str | None = None,
         reals: str | Sequence[str] = (),
-        levels: Mapping[str, Sequence[Level]] | None = None,
+        levels: Mapping[str, Iterable[Level]] | None = None,
     ) -> "Demos":
         """Return demonstrations from a data frame with one row for each round.
 
@@ -223,7 +223,7 @@ class Demos:
         labels: Any = None,
         demonstrator: Any = None,
         reals: Sequence[str] = (),
-        levels: Mapping[str, Sequence[Level]] | None = None,
+        levels: Mapping[str, Iterable[Level]] | None = None,
     ) -> "Demos":
         """Return demonstrations from a data set of Minari.
 
@@ -343,9 +343,9 @@ class Demos:
             for name, column in columns.items():
                 total.update(repr((group, name, column.levels)).encode())
                 per_round = group not in ("opening", "demonstrator")
-                total.update(np.ascontiguousarray(column.values[mask] if per_round else column.values))
-        total.update(self.lengths.astype(np.int32))
-        total.update(self.labels.astype(np.int32))
+                total.update((column.values[mask] if per_round else column.values).tobytes())
+        total.update(self.lengths.astype(np.int32).tobytes())
+        total.update(self.labels.astype(np.int32).tobytes())
         return total.hexdigest()[:16]
 
     def summary(self) -> str:

@@ -11,8 +11,8 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from undelude._checks import one_line
-from undelude.offline._data.arrays import plain_array
 from undelude.offline._data.gather import Gatherer
+from undelude.offline._data.lists import plain_array
 from undelude.offline._data.roles import Roles
 from undelude.offline._data.rows import episodes_of_rows
 
@@ -46,9 +46,8 @@ def read_files(files: Files, roles: Roles, kind: Literal["parquet", "csv"]) -> d
 
 def _batches_of(frame: Any, roles: Roles) -> Iterator[pa.RecordBatch]:
     """Yield the batches of a data frame, a table of PyArrow, or a mapping from names to values."""
-    is_pandas = type(frame).__module__.startswith("pandas")
-    if is_pandas or isinstance(frame, dict):
-        roles.check(frame.columns if is_pandas else frame, "the frame")
+    if isinstance(frame, dict) or type(frame).__module__.startswith("pandas"):
+        roles.check(frame if isinstance(frame, dict) else frame.columns, "the frame")
         table = pa.table({name: _as_arrow(frame[name], name) for name in roles.columns})
         yield from table.to_batches(max_chunksize=2**20)
         return

@@ -37,18 +37,22 @@ class Raw:
         missing = None if self.missing is None else self.missing[rows]
         return dataclasses.replace(self, values=self.values[rows], missing=missing)
 
-    def after(self, first: "Raw") -> "Raw":
-        """Return the rows of `first`, then those of this column."""
+    def shown(self, row: int) -> str:
+        """Return the value of a row for a message."""
+        return "missing" if self.missing is not None and self.missing[row] else f"{self[row]!r:.50}"
+
+    def following(self, first: "Raw") -> "Raw":
+        """Return the rows of `first`, then those of this column; none may be missing."""
         if (first.strings is None) != (self.strings is None):
             raise ValueError(
-                f"column {first.name!r} has {first[0]!r:.99} and column {self.name!r} has {self[0]!r:.99}: the opening "
+                f"column {first.name!r} has {first[0]!r:.50} and column {self.name!r} has {self[0]!r:.50}: an opening "
                 "needs values of the same type as its observation."
             )
-        if self.strings is None or first.strings is None:
+        if first.strings is None or self.strings is None:
             return dataclasses.replace(self, values=np.concatenate([first.values, self.values]), missing=None)
         both = pa.concat_arrays([first.strings, self.strings]).dictionary_encode()
-        new = both.indices.to_numpy()
-        values = np.concatenate([new[first.values], new[len(first.strings) :][self.values]])
+        code, before = both.indices.to_numpy(), len(first.strings)
+        values = np.concatenate([code[first.values], code[before + self.values]])
         return Raw(self.name, values, both.dictionary, None)
 
     def check_present(self, at: At) -> None:
@@ -59,15 +63,15 @@ class Raw:
                 "episodes with missing values."
             )
 
-    def encode(self, at: At, *, name: str, levels: Sequence[Level] | None, real: bool) -> Column:
+    def encode(self, at: At, *, levels: Iterable[Level] | None, real: bool) -> Column:
         """Return the column as codes or real numbers; the arguments are those of `columns.encode`."""
         self.check_present(at)
         if self.strings is None:
-            return encode(name, self.values, at, levels=levels, real=real)
+            return encode(self.name, self.values, at, levels=levels, real=real)
         if real:
             raise ValueError(f"{at(0)} is {self[0]!r:.99}, not a number; leave it out of reals=.")
         codes, used = compact(self.values, len(self.strings))
-        return finite(name, codes, self.strings.take(pa.array(used)).to_pylist(), at, levels=levels)
+        return finite(self.name, codes, self.strings.take(pa.array(used)).to_pylist(), at, levels=levels)
 
 
 class Gatherer:
@@ -172,12 +176,12 @@ def _as_numbers_or_strings(array: pa.Array, where: str, *, is_time: bool) -> Any
 
 def _as_vectors(array: pa.Array, where: str) -> Shaped[np.ndarray, "R d"]:
     """Return lists of numbers, all of one length, as `[R, d]`."""
-    lengths = array.value_lengths() if hasattr(array, "value_lengths") else pa.array([array.type.list_size] * len(array))
-    sizes = lengths.drop_null().unique().to_pylist()
+    is_fixed = pa.types.is_fixed_size_list(array.type)
+    sizes = [array.type.list_size] if is_fixed else array.value_lengths().drop_null().unique().to_pylist()
     values = array.flatten()
     if array.null_count or len(sizes) != 1 or not sizes[0] or values.null_count:
         raise ValueError(
-            f"{where} has lists of the lengths {sizes[:5]}, or missing numbers; vectors need one length and all numbers."
+            f"{where} has lists of the lengths {sizes[:5]} or missing numbers; vectors need one length and no gaps."
         )
     if not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type)):
         raise ValueError(f"{where} has lists of {values.type}; vectors need numbers.")

@@ -34,7 +34,7 @@ class Roles:
     label: str | None
     demonstrator: str | None
     reals: tuple[str, ...]
-    levels: dict[str, Sequence[Any]]
+    levels: dict[str, Iterable[Any]]
 
     @classmethod
     def of(
@@ -49,7 +49,7 @@ class Roles:
         label: str | None = None,
         demonstrator: str | None = None,
         reals: str | Sequence[str] = (),
-        levels: Mapping[str, Sequence[Any]] | None = None,
+        levels: Mapping[str, Iterable[Any]] | None = None,
     ) -> "Roles":
         """Return the roles; the arguments are those of `Demos.from_frame`.
 
@@ -63,7 +63,7 @@ class Roles:
         reals, levels = _names("reals", reals), dict(levels or {})
         one = {"episode": episode, "action": action, "time": time, "label": label, "demonstrator": demonstrator}
         for role, name in one.items():
-            if name is not None and not isinstance(name, str) or name == "":
+            if not (name is None or isinstance(name, str)) or name == "":
                 raise ValueError(f"{role} must be the name of a column, not {one_line(repr(name))}.")
         of_role: dict[str, str] = {}
         pairs = [(name, role) for role, name in one.items() if name is not None]

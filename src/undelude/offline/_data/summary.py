@@ -57,9 +57,11 @@ def _about(column: Column, mask: Bool[np.ndarray, "N T"] | None = None) -> str:
     counts = np.bincount(values, minlength=len(column.levels))
     order = np.argsort(-counts, kind="stable")[:_SHOWN]
     total = max(int(counts.sum()), 1)
-    shares = ", ".join(f"{column.levels[i]!r:.40} {_percent(counts[i] / total)} %" for i in order.tolist())
+    shares = ", ".join(f"{column.levels[i]!r:.40} {_percent(int(counts[i]) / total)} %" for i in order.tolist())
     more = len(column.levels) - len(order)
-    return f"{len(column.levels)} level{'s' if len(column.levels) > 1 else ''}, {shares}{f', {more} more' if more else ''}"
+    return (
+        f"{len(column.levels)} level{'s' if len(column.levels) > 1 else ''}, {shares}{f', {more} more' if more else ''}"
+    )
 
 
 def _percent(share: float) -> str:
