@@ -47,9 +47,9 @@ def read(folder: Path, timed: bool) -> None:
     from undelude.offline import Demos
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    started = time.perf_counter()
+    started, used = time.perf_counter(), time.process_time()
     demos = Demos.from_parquet(str(folder / "*.parquet"), **COLUMNS, time="t" if timed else None)
-    seconds = time.perf_counter() - started
+    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - used
     columns = [demos.action, *demos.observations.values()]
     print(
         json.dumps(
@@ -57,6 +57,7 @@ def read(folder: Path, timed: bool) -> None:
                 "episodes": demos.num_episodes,
                 "rounds": demos.num_steps,
                 "seconds": seconds,
+                "cpu_seconds": cpu_seconds,
                 "peak_GiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
                 "start_GiB": before,
                 "result_GiB": sum(x.values.nbytes for x in columns) / 2**30,

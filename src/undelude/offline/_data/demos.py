@@ -100,8 +100,8 @@ class Demos:
         >>> demos = Demos.from_arrays([["left", "right"], ["right"]], [[0, 1], [1]])
         >>> demos
         Demos(2 episodes, 3 rounds, from arrays)
-        >>> demos.action.levels, demos.lengths.tolist()
-        (('left', 'right'), [2, 1])
+        >>> demos.action.levels
+        ('left', 'right')
         """
         return cls(
             **read_arrays(
@@ -257,10 +257,10 @@ class Demos:
     def from_episodes(
         cls, episodes: Episodes, process: InteractionProcess | None = None, *, keep_theta: bool = False
     ) -> "Demos":
-        """Return demonstrations from rollouts of our own, without theta.
+        """Return demonstrations from rollouts of a process, without theta.
 
         Args:
-            episodes: as `ud.rollout` returns them; whoever executed the actions is the demonstrator.
+            episodes: as `ud.rollout` returns them; the executor of the actions, expert or agent, is the demonstrator.
             process: their process, whose symbols are the levels; by default those that occur.
             keep_theta: whether the index of theta becomes the label.
 
