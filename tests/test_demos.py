@@ -312,6 +312,15 @@ def test_users_choose_levels_and_reals():
     assert real.observations["observation"].values.tolist() == [[[0.0], [2.0]]]
 
 
+def test_arrays_of_objects_are_lists():
+    """The form in which NumPy stores episodes of different lengths."""
+    actions, wins = np.empty(3, object), np.empty(3, object)
+    actions[:], wins[:] = ARMS, [np.array(x) for x in WINS]
+    assert Demos.from_arrays(actions, {"win": wins}).digest() == Demos.from_arrays(ARMS, {"win": WINS}).digest()
+    frame = pd.DataFrame([[0, 1], [1, 0]])
+    assert Demos.from_arrays(frame, frame).num_steps == 4
+
+
 def test_levels_that_come_late_are_found():
     """Codes are right although the first rows have none of the later values."""
     values = np.concatenate([np.zeros(70_000, int), np.arange(3000) % 7])

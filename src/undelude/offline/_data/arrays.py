@@ -67,8 +67,10 @@ def num_rounds(actions: Any, lengths: Any, mask: Any) -> Int[np.ndarray, " N"]:
     if not has_length(actions):
         raise ValueError(f"actions must be an array [N, T] or a list of episodes, not {one_line(repr(actions))}.")
     if len(actions) == 0:
-        raise ValueError("actions is empty: there is no episode.")
-    if getattr(actions, "ndim", 2) < 2 or not has_length(actions[0]):
+        raise ValueError("actions is empty; give at least one episode.")
+    if isinstance(actions, np.ndarray) and actions.dtype.kind == "O":
+        actions = list(actions)
+    if actions.ndim < 2 if hasattr(actions, "ndim") else not all(map(has_length, actions)):
         raise ValueError("actions must be [N, T], a row for each episode; put a single episode in brackets: [actions].")
     N = len(actions)
     found = np.full(N, actions.shape[1]) if hasattr(actions, "ndim") else np.array([len(x) for x in actions])

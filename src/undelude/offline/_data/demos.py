@@ -89,7 +89,7 @@ class Demos:
             opening: values `[N]` before the first action, by the names of observations; one array for one observation.
             lengths: `[N]`, rounds of each episode in padded arrays.
             mask: `[N, T]`, in place of `lengths`: whether a round exists.
-            labels: `[N]`, the index of theta, or -1 where it is not known.
+            labels: `[N]`, the index of theta, or -1 if it is not known.
             demonstrator: `[N]`, who acted.
             reals: names of columns of numbers that are real in any case.
             levels: all levels of a column, by its name, in order; the actions have the name "action".
@@ -151,7 +151,7 @@ class Demos:
                 missing. For an opening in a column of its own, with one value an episode, a mapping from the name of
                 the observation to that column.
             time: the column that orders the rows of an episode; by default they are in order, in one file.
-            label: the column with the index of theta, one value an episode; null or -1 where it is not known.
+            label: the column with the index of theta, one value an episode; null or -1 if it is not known.
             demonstrator: the column with who acted, one value an episode.
             reals: columns of numbers that are real in any case.
             levels: all levels of a column, by its name, in order; by default those that occur, in ascending order.
@@ -235,7 +235,7 @@ class Demos:
             reward_observed: whether the agent will see the reward. If not, it is in `hidden`, and no evidence.
             encode: the columns of the observations of one episode, a dictionary of arrays `[T + 1, ...]`; by default
                 symbols for a Discrete space, real vectors for a Box.
-            labels: `[N]`, the index of theta, or -1 where it is not known.
+            labels: `[N]`, the index of theta, or -1 if it is not known.
             demonstrator: `[N]`, who acted.
             reals: names of columns of numbers that are real in any case.
             levels: all levels of a column, by its name, in order; by default those of a Discrete space, or those that
