@@ -17,7 +17,7 @@ def has_length(x: Any) -> bool:
 
 def is_plain_array(x: Any) -> bool:
     """Return whether `x` is an array whose values have one type: not a list, and not an array of Python objects."""
-    return hasattr(x, "ndim") and hasattr(x, "dtype") and np.asarray(x).dtype.kind != "O"
+    return hasattr(x, "ndim") and np.asarray(x).dtype.kind != "O"
 
 
 def plain_array(values: list[Any], at: At) -> Shaped[np.ndarray, "R ..."]:
