@@ -151,6 +151,24 @@ def fit(
     return _as_fit(spec, plan, demos, best, final, candidates)
 
 
+def refit(
+    demos: Demos,
+    spec: LatentSpec,
+    latent: Latent,
+    *,
+    key: Key[Array, ""],
+    starts: int = 8,
+    max_iterations: int = 500,
+    tolerance: float = 1e-5,
+) -> Fit:
+    """Fit one latent to all demonstrations; of several numbers of values, the one of the least BIC is chosen."""
+    plan = layout(spec, demos)
+    settings = {"starts": starts, "max_iterations": max_iterations, "tolerance": tolerance}
+    runs = run_em(plan, demos, latent, key=key, init="actions_first", **settings)
+    candidates = _compared(_candidates(plan, latent, runs, demos, None))
+    return _as_fit(spec, plan, demos, _choose(candidates, "bic"), runs, candidates)
+
+
 @dataclasses.dataclass(frozen=True)
 class Runs:
     """All starts of one latent.

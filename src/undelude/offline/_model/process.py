@@ -1,7 +1,7 @@
 """The induced process: a fitted model as an `InteractionProcess`, for exact agents, teaching and certificates."""
 
 import math
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -21,6 +21,60 @@ from undelude.offline._model.spec import MAX_SYMBOLS, Layout
 Memory = dict[str, Any]
 
 
+class ObservedFields(NamedTuple):
+    """The fields of an observation: the finite ones are the digits of one symbol.
+
+    Attributes:
+        finite: the finite fields in the order of the symbol's digits, with their numbers of levels.
+        reals: the real fields, with their dimensions.
+    """
+
+    finite: tuple[tuple[str, int], ...]
+    reals: tuple[tuple[str, int], ...]
+
+    @classmethod
+    def of(cls, demos: Demos) -> "ObservedFields":
+        """Return the observed fields of demonstrations.
+
+        Raises:
+            ValueError: they have too many combinations of values for one symbol.
+        """
+        finite = tuple((name, len(c.levels)) for name, c in demos.observations.items() if c.levels is not None)
+        reals = tuple((name, c.values.shape[-1]) for name, c in demos.observations.items() if c.levels is None)
+        fields = cls(finite, reals)
+        if fields.num_symbols > MAX_SYMBOLS:
+            sizes = ", ".join(f"{name} {n}" for name, n in finite)
+            raise ValueError(
+                f"The observed fields have {fields.num_symbols} combinations of values ({sizes}), and an observation "
+                f"is one symbol of at most {MAX_SYMBOLS}: make a field hidden=, or merge its values."
+            )
+        return fields
+
+    @property
+    def num_symbols(self) -> int:
+        """The number of combinations of values of the finite fields."""
+        return math.prod(n for _, n in self.finite)
+
+    def observation(self, values: dict[str, Any]) -> Any:
+        """Return the observation that has these values; the inverse of `values`."""
+        symbols: Any = 0
+        for name, n in self.finite:
+            symbols = symbols * n + values[name]
+        if not self.reals:
+            return symbols
+        reals = {name: values[name] for name, _ in self.reals}
+        return reals | ({"symbol": symbols} if self.finite else {})
+
+    def values(self, o: Any) -> dict[str, Any]:
+        """Return the values of the fields in an observation."""
+        symbols = o.get("symbol", 0) if self.reals else o
+        found: dict[str, Any] = {}
+        for name, n in reversed(self.finite):
+            found[name] = symbols % n
+            symbols = symbols // n
+        return found | {name: o[name] for name, _ in self.reals}
+
+
 class Mechanisms(eqx.Module):
     """The fitted mechanisms of one side, with the fields that they read.
 
@@ -31,6 +85,9 @@ class Mechanisms(eqx.Module):
         reals: the real observed fields, with their dimensions.
         depth: how many of its last values each field needs.
         start: what a field's last values are before the first round.
+        opening: the fields whose values are known before the first action.
+        action_shape: of a real action; None if actions are symbols.
+        demonstrator: whose policy the expert has.
     """
 
     factors: tuple[Factor, ...] = eqx.field(static=True)
@@ -39,6 +96,8 @@ class Mechanisms(eqx.Module):
     reals: tuple[tuple[str, int], ...] = eqx.field(static=True)
     depth: tuple[tuple[str, int], ...] = eqx.field(static=True)
     start: tuple[tuple[str, int], ...] = eqx.field(static=True)
+    opening: tuple[str, ...] = eqx.field(static=True)
+    action_shape: tuple[int, ...] | None = eqx.field(static=True)
     demonstrator: int = eqx.field(static=True)
 
     def init(self) -> Memory:
@@ -48,10 +107,13 @@ class Mechanisms(eqx.Module):
             name: jnp.zeros((lag, dims[name])) if name in dims else jnp.full(lag, start[name], jnp.int32)
             for name, lag in self.depth
         }
-        return {"recent": recent, "round": jnp.zeros((), jnp.int32), "action": jnp.zeros((), jnp.int32)}
+        action = jnp.zeros((), jnp.int32) if self.action_shape is None else jnp.zeros(self.action_shape)
+        return {"recent": recent, "round": jnp.zeros((), jnp.int32), "action": action}
 
     def remember(self, memory: Memory, values: dict[str, Any], *, opening: bool = False) -> Memory:
-        """Return the memory with the values of a round as the last ones."""
+        """Return the memory with the values of a round as the last ones; of an opening, those that it has."""
+        if opening:
+            values = {name: values[name] for name in self.opening}
         recent = {
             name: jnp.concatenate([jnp.asarray(values[name])[None].astype(x.dtype), x[:-1]]) if name in values else x
             for name, x in memory["recent"].items()
@@ -60,12 +122,7 @@ class Mechanisms(eqx.Module):
 
     def values(self, o: Any) -> dict[str, Any]:
         """Return the values of the fields in an observation."""
-        symbols = o.get("symbol", 0) if self.reals else o
-        found: dict[str, Any] = {}
-        for name, n in reversed(self.finite):
-            found[name] = symbols % n
-            symbols = symbols // n
-        return found | {name: o[name] for name, _ in self.reals}
+        return ObservedFields(self.finite, self.reals).values(o)
 
     def lookup(self, factor: Factor, theta: Int[Array, ""], memory: Memory, now: dict[str, Any]) -> PyTree:
         """Return a factor's parameters for theta and the present contexts; `now` may hold arrays, which broadcast."""
@@ -263,14 +320,7 @@ def induced_process(
     Raises:
         ValueError: the observed fields have too many combinations of values for one symbol.
     """
-    finite = tuple((name, len(c.levels)) for name, c in demos.observations.items() if c.levels is not None)
-    reals = tuple((name, c.values.shape[-1]) for name, c in demos.observations.items() if c.levels is None)
-    if math.prod(n for _, n in finite) > MAX_SYMBOLS:
-        sizes = ", ".join(f"{name} {n}" for name, n in finite)
-        raise ValueError(
-            f"The observed fields have {math.prod(n for _, n in finite)} combinations of values ({sizes}), and an "
-            f"observation is one symbol of at most {MAX_SYMBOLS}: make a field hidden=, or merge its values."
-        )
+    finite, reals = ObservedFields.of(demos)
 
     def mechanisms(factors: tuple[Factor, ...]) -> Mechanisms:
         lasts = [c for f in factors for c in f.contexts if isinstance(c.given, Last)]
@@ -285,6 +335,8 @@ def induced_process(
             reals,
             tuple(depth.items()),
             tuple(start.items()),
+            tuple(demos.opening),
+            None if demos.action.levels is not None else demos.action.values.shape[2:],
             demonstrator,
         )
 
