@@ -83,37 +83,37 @@ class Mechanisms(eqx.Module):
         parameters: of each factor: the log-table `[K, *contexts, n]`, or mean and scale.
         finite: the finite observed fields in the order of the symbol's digits, with their numbers of levels.
         reals: the real observed fields, with their dimensions.
+        action_dim: the dimensions of a real action; None for a finite one.
         depth: how many of its last values each field needs.
         start: what a field's last values are before the first round.
-        opening: the fields whose values are known before the first action.
-        action_shape: of a real action; None if actions are symbols.
-        demonstrator: whose policy the expert has.
+        opened: the fields that an opening shows.
+        demonstrator: whose policy it is.
     """
 
     factors: tuple[Factor, ...] = eqx.field(static=True)
     parameters: tuple[PyTree, ...]
     finite: tuple[tuple[str, int], ...] = eqx.field(static=True)
     reals: tuple[tuple[str, int], ...] = eqx.field(static=True)
+    action_dim: int | None = eqx.field(static=True)
     depth: tuple[tuple[str, int], ...] = eqx.field(static=True)
     start: tuple[tuple[str, int], ...] = eqx.field(static=True)
-    opening: tuple[str, ...] = eqx.field(static=True)
-    action_shape: tuple[int, ...] | None = eqx.field(static=True)
+    opened: tuple[str, ...] = eqx.field(static=True)
     demonstrator: int = eqx.field(static=True)
 
     def init(self) -> Memory:
         """Return the memory at the start of an episode."""
-        start, dims = dict(self.start), dict(self.reals)
+        start, dims = dict(self.start), dict(self.reals) | {"action": self.action_dim}
         recent = {
-            name: jnp.zeros((lag, dims[name])) if name in dims else jnp.full(lag, start[name], jnp.int32)
+            name: jnp.full(lag, start[name], jnp.int32) if dims.get(name) is None else jnp.zeros((lag, dims[name]))
             for name, lag in self.depth
         }
-        action = jnp.zeros((), jnp.int32) if self.action_shape is None else jnp.zeros(self.action_shape)
+        action = jnp.zeros((), jnp.int32) if self.action_dim is None else jnp.zeros(self.action_dim)
         return {"recent": recent, "round": jnp.zeros((), jnp.int32), "action": action}
 
     def remember(self, memory: Memory, values: dict[str, Any], *, opening: bool = False) -> Memory:
-        """Return the memory with the values of a round as the last ones; of an opening, those that it has."""
+        """Return the memory with the values of a round, or of an opening, as the last ones."""
         if opening:
-            values = {name: values[name] for name in self.opening}
+            values = {name: values[name] for name in self.opened}
         recent = {
             name: jnp.concatenate([jnp.asarray(values[name])[None].astype(x.dtype), x[:-1]]) if name in values else x
             for name, x in memory["recent"].items()
@@ -327,16 +327,17 @@ def induced_process(
         depth: dict[str, int] = {}
         for context in lasts:
             depth[context.given.name] = max(depth.get(context.given.name, 0), context.given.lag)
-        start = {c.given.name: (c.size or 1) - 1 if c.starts else 0 for c in lasts}
+        # Of the lags that a context has, the longest may go back beyond an opening to "before the start".
+        start = {c.given.name: 0 for c in lasts} | {c.given.name: (c.size or 1) - 1 for c in lasts if c.starts}
         return Mechanisms(
             factors,
             tuple(tables[f.field] for f in factors),
             finite,
             reals,
+            None if demos.action.levels is not None else demos.action.values.shape[-1],
             tuple(depth.items()),
             tuple(start.items()),
             tuple(demos.opening),
-            None if demos.action.levels is not None else demos.action.values.shape[2:],
             demonstrator,
         )
 
