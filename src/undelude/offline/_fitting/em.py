@@ -108,6 +108,12 @@ def log_prior_density(parameters: Parameters, factors: tuple[Factor, ...], K: In
 
 
 @compiled
+def expectation(parameters: Parameters, blocks: Blocks) -> Expected:
+    """Return the E-step: the log-likelihood and the expected statistics."""
+    return (expect if blocks.rows.ndim == 3 else expect_steps)(parameters, blocks)
+
+
+@compiled
 def update(parameters: Parameters, blocks: Blocks, factors: tuple[Factor, ...], K: Int[Array, " R"]) -> Parameters:
     """Return the parameters after one iteration."""
     return maximise((expect if blocks.rows.ndim == 3 else expect_steps)(parameters, blocks), factors, K)

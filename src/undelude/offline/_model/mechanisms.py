@@ -152,9 +152,9 @@ class Factor:
         mean = total / (count + MEAN_PRIOR)
         deviations = squares - 2 * mean * total + (count + MEAN_PRIOR) * mean**2
         variance = (deviations + VARIANCE_PRIOR) / (count + 1.0)
-        return self._normal(mean, variance).reshape(*lead, self.num_columns)
+        return self.normal(mean, variance).reshape(*lead, self.num_columns)
 
-    def _normal(self, mean: Array, variance: Array) -> Array:
+    def normal(self, mean: Array, variance: Array) -> Array:
         """Return the coefficients of count, sum and sum of squares in the log-density of a normal distribution."""
         variance = jnp.maximum(variance, self.mechanism.least_scale**2)  # type: ignore[union-attr]
         constant = -0.5 * (mean**2 / variance + jnp.log(2 * jnp.pi * variance))

@@ -1,5 +1,6 @@
 """The induced process: a fitted model as an `InteractionProcess`, for exact agents, teaching and certificates."""
 
+import dataclasses
 import math
 from typing import Any, ClassVar, NamedTuple
 
@@ -10,9 +11,11 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from undelude._distributions import AbstractDistribution, Categorical, Joint, Normal
+from undelude._process.episodes import Episodes
 from undelude._process.process import InteractionProcess
 from undelude._process.task import AbstractExpert, AbstractTask
 from undelude._tree import where
+from undelude.offline._data.columns import Column
 from undelude.offline._data.demos import Demos
 from undelude.offline._model.contexts import Last
 from undelude.offline._model.mechanisms import Factor, Table
@@ -362,4 +365,28 @@ def induced_process(
         opening=bool(openings),
         transition=None if log_transition is None else Transition(log_transition),
         name=name,
+    )
+
+
+def as_demos(process: InteractionProcess, episodes: Episodes, like: Demos) -> Demos:
+    """Return episodes of an induced process as demonstrations with the columns of `like`; hidden fields are lost."""
+    mechanisms = process.task.mechanisms  # type: ignore[attr-defined]
+    values = mechanisms.values(episodes.observations)
+    observations = {
+        name: dataclasses.replace(column, values=np.asarray(values[name])) for name, column in like.observations.items()
+    }
+    opening: dict[str, Column] = {}
+    if episodes.opening is not None:
+        first = mechanisms.values(episodes.opening)
+        opening = {name: dataclasses.replace(c, values=np.asarray(first[name])) for name, c in like.opening.items()}
+    num_episodes = len(episodes.mask)
+    return Demos(
+        dataclasses.replace(like.action, values=np.asarray(episodes.actions)),
+        observations,
+        {},
+        opening,
+        np.asarray(episodes.mask).sum(-1).astype(np.int32),
+        np.full(num_episodes, -1, np.int32),
+        None,
+        "self-play",
     )

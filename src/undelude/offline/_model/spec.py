@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -71,14 +71,23 @@ class Layout:
 
     Attributes:
         factors: of the action, of each field, and of the opening, in order.
-        centre, spread: of each real field; its values are standardised for the fit.
+        standard: of each real field, the mean and the standard deviation by which its values are standardised.
         reward: the field that is the reward, or None.
     """
 
     factors: tuple[Factor, ...]
-    centre: dict[str, np.ndarray] = field(hash=False, compare=False)
-    spread: dict[str, np.ndarray] = field(hash=False, compare=False)
+    standard: tuple[tuple[str, tuple[float, ...], tuple[float, ...]], ...]
     reward: str | None
+
+    @property
+    def centre(self) -> dict[str, np.ndarray]:
+        """The mean of each real field."""
+        return {name: np.asarray(mean) for name, mean, _ in self.standard}
+
+    @property
+    def spread(self) -> dict[str, np.ndarray]:
+        """The standard deviation of each real field."""
+        return {name: np.asarray(deviation) for name, _, deviation in self.standard}
 
     @property
     def free(self) -> tuple[Factor, ...]:
@@ -151,8 +160,9 @@ def layout(spec: LatentSpec, demos: Demos) -> Layout:
     reals = {name: c.values[demos.mask] for name, c in fields.items() if c.levels is None}
     return Layout(
         tuple(factors),
-        {name: x.mean(0) for name, x in reals.items()},
-        {name: np.maximum(x.std(0), 1e-6) for name, x in reals.items()},
+        tuple(
+            (name, tuple(x.mean(0).tolist()), tuple(np.maximum(x.std(0), 1e-6).tolist())) for name, x in reals.items()
+        ),
         _reward(spec, fields),
     )
 
