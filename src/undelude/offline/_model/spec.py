@@ -222,12 +222,6 @@ def _resolve(
             f"LatentSpec: {kind} is given {unseen[0]!r}, which the agent will not see: make {unseen[0]!r} an "
             f"observation, or leave it out of given=."
         )
-    beside = [x for x in mechanism.given if isinstance(x, str) and x in demos.observations]
-    if not is_finite and name in demos.observations and beside:
-        raise ValueError(
-            f"LatentSpec: {kind} is given {beside[0]!r} of the same round, but a real field of an observation must be "
-            f"independent of its other fields: leave {beside[0]!r} out, or give Last({beside[0]!r})."
-        )
     for context in contexts:
         if context.size is None:
             raise ValueError(
