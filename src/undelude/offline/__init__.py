@@ -7,6 +7,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from undelude.offline._acting.agent import agent as agent
+    from undelude.offline._acting.cloning import clone as clone
+    from undelude.offline._acting.dream import dream as dream
     from undelude.offline._data.columns import Column as Column
     from undelude.offline._data.demos import Demos as Demos
     from undelude.offline._fitting.fit import Fit as Fit
@@ -33,6 +36,9 @@ _NAMES = {
     "PerStep": "_model.latent",
     "Round": "_model.contexts",
     "Table": "_model.mechanisms",
+    "agent": "_acting.agent",
+    "clone": "_acting.cloning",
+    "dream": "_acting.dream",
     "fit": "_fitting.fit",
 }
 

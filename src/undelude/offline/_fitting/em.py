@@ -3,8 +3,8 @@
     E-step    r_nk = Q(theta_n = k | demonstration n), proportional to pi_k exp(statistics_n . eta_k)
     M-step    pi_k, eta_k maximise  sum_n r_nk (log pi_k + statistics_n . eta_k) + log-prior
 
-A run is one start with one `K`. All have `max K` values of theta, and those beyond a run's own `K` have probability 0, so
-that one program serves all. The observed-data log-posterior never decreases.
+A run is one start with one `K`. All have `max K` values of theta, and those beyond a run's own `K` have probability 0,
+so that one program serves all. The observed-data log-posterior never decreases.
 """
 
 from typing import NamedTuple
@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from undelude._compiled import compiled
-from undelude.offline._fitting.forward_backward import expect_steps, forward, log_transitions
+from undelude.offline._fitting.forward_backward import excluded, expect_steps, forward, log_transitions, values_of
 from undelude.offline._fitting.parameters import Blocks, Expected, Parameters
 from undelude.offline._model.mechanisms import Factor
 from undelude.offline._model.statistics import Statistics
@@ -46,9 +46,8 @@ def in_blocks(statistics: Statistics, num_runs: int, K: int) -> Blocks:
 def log_joint(parameters: Parameters, rows: Float[Array, "n M"], labels: Int[Array, " n"]) -> Float[Array, "n R K"]:
     """Return `log Q(theta = k, demonstration)`; `-inf` where a label says that theta is another."""
     R, K, M = parameters.eta.shape
-    joint = (rows @ parameters.eta.reshape(R * K, M).T).reshape(-1, R, K) + parameters.log_prior
-    excluded = (labels[:, None] >= 0) & (labels[:, None] != jnp.arange(K))
-    return jnp.where(excluded[:, None], -jnp.inf, joint)
+    joint = (rows @ parameters.eta.reshape(R * K, M).T).reshape(-1, R, K) + parameters.log_prior[None]
+    return jnp.where(excluded(labels, K)[:, None], -jnp.inf, joint)
 
 
 def expect(parameters: Parameters, blocks: Blocks) -> Expected:
@@ -80,7 +79,7 @@ def maximise(expected: Expected, factors: tuple[Factor, ...], K: Int[Array, " R"
 
 
 def _log_prior(theta: Float[Array, "R K"], K: Int[Array, " R"]) -> Float[Array, "R K"]:
-    exists = jnp.arange(theta.shape[-1]) < K[:, None]
+    exists = values_of(K, theta.shape[-1])
     counts = jnp.where(exists, theta + THETA_COUNT, 0.0)
     return jnp.where(exists, jnp.log(counts / counts.sum(-1, keepdims=True)), -jnp.inf)
 
@@ -95,7 +94,7 @@ def _eta(statistics: Float[Array, "R K M"], factors: tuple[Factor, ...]) -> Floa
 
 def log_prior_density(parameters: Parameters, factors: tuple[Factor, ...], K: Int[Array, " R"]) -> Float[Array, " R"]:
     """Return the log-density of the prior at the parameters, up to a constant."""
-    exists = jnp.arange(parameters.log_prior.shape[-1]) < K[:, None]
+    exists = values_of(K, parameters.log_prior.shape[-1])
     total = THETA_COUNT * jnp.where(exists, parameters.log_prior, 0.0).sum(-1)
     start = 0
     for factor in factors:

@@ -65,8 +65,8 @@ class Fit:
         tables: of each field: the log-table `[K, *contexts, n]`, or mean and scale; K is 1 for a tied mechanism.
         log_likelihood: of all demonstrations, nats.
         candidates: all latents that were tried.
-        starts: the log-posteriors of all starts of the chosen latent on all data, sorted. Their spread says how hard the
-            optimisation is, and nothing about uncertainty (docs/offline.md).
+        starts: the log-posteriors of all starts of the chosen latent on all data, sorted. Their spread says how hard
+            the optimisation is, and nothing about uncertainty (docs/offline.md).
         layout: the spec resolved against the data.
         parameters: of the chosen run.
     """
@@ -151,6 +151,24 @@ def fit(
     return _as_fit(spec, plan, demos, best, final, candidates)
 
 
+def refit(
+    demos: Demos,
+    spec: LatentSpec,
+    latent: Latent,
+    *,
+    key: Key[Array, ""],
+    starts: int = 8,
+    max_iterations: int = 500,
+    tolerance: float = 1e-5,
+) -> Fit:
+    """Fit one latent to all demonstrations; of several numbers of values, the one of the least BIC is chosen."""
+    plan = layout(spec, demos)
+    settings = {"starts": starts, "max_iterations": max_iterations, "tolerance": tolerance}
+    runs = run_em(plan, demos, latent, key=key, init="actions_first", **settings)
+    candidates = _compared(_candidates(plan, latent, runs, demos, None))
+    return _as_fit(spec, plan, demos, _choose(candidates, "bic"), runs, candidates)
+
+
 @dataclasses.dataclass(frozen=True)
 class Runs:
     """All starts of one latent.
@@ -218,10 +236,11 @@ def run_em(
 
     action = plan.factors[0]
     if init == "actions_first" and action in plan.free and max(counts) > 1:
-        columns = np.zeros(plan.num_columns, np.float32)
-        columns[plan.columns(action)] = 1
+        columns = np.zeros((1, 1, plan.num_columns), np.float32)
+        columns[..., plan.columns(action)] = 1
         # The actions alone: the other statistics are 0, and their parameters keep the prior's mode.
-        first = climb(parameters, blocks._replace(rows=blocks.rows * columns), FIRST_ITERATIONS)
+        only = blocks._replace(rows=blocks.rows * columns.reshape(*[1] * (blocks.rows.ndim - 1), -1))
+        first = climb(parameters, only, FIRST_ITERATIONS)
         only_actions = dataclasses.replace(first.parameters, eta=first.parameters.eta * columns)
         parameters = em.update(only_actions, blocks, plan.free, sizes)
     progress = climb(parameters, blocks, max_iterations)
@@ -248,13 +267,17 @@ def _start(
 
 
 def log_likelihoods(plan: Layout, parameters: Parameters, demos: Demos) -> Float[np.ndarray, "N R"]:
-    """Return the log-likelihood of each demonstration under the free factors of each run, `[N, R]`."""
+    """Return the log-likelihood of each demonstration under the free factors of each run, `[N, R]`, in nats.
+
+    Real fields have the density of their own units, not of the standardised ones of the fit.
+    """
     rows = (
         stats.of_demos(plan, demos, merge=False) if parameters.log_transition is None else stats.of_steps(plan, demos)
     )
     blocks = em.in_blocks(rows, *parameters.log_prior.shape)
     found = np.asarray(em.log_likelihoods(parameters, blocks), np.float64)
-    return found.reshape(-1, found.shape[-1])[: demos.num_episodes]
+    found = found.reshape(-1, found.shape[-1])[: demos.num_episodes]
+    return found + stats.log_units(plan, plan.free, demos)[:, None]
 
 
 # A candidate with the log-likelihood of each held-out demonstration.
@@ -332,6 +355,7 @@ def _as_fit(
     for factor in plan.tied:
         eta = np.asarray(factor.eta(jnp.asarray(stats.of_tied(plan, factor, demos))))
         total += float(stats.tied_log_likelihoods(plan, factor, eta, demos).sum())
+    total += float(stats.log_units(plan, plan.tied, demos).sum())
     log_prior = parameters.log_prior[0]
     transition = None if parameters.log_transition is None else parameters.log_transition[0]
     return Fit(
@@ -359,7 +383,10 @@ def as_tables(plan: Layout, parameters: Parameters, demos: Demos) -> dict[str, A
         value = factor.parameters(eta)
         name = factor.field.removeprefix("opening ")
         if name in plan.centre:
-            mean, scale = value
-            value = mean * plan.spread[name] + plan.centre[name], scale * plan.spread[name]
+            mean, scale = (np.asarray(x) for x in value)
+            value = (
+                jnp.asarray(mean * plan.spread[name] + plan.centre[name]),
+                jnp.asarray(scale * plan.spread[name]),
+            )
         tables[factor.field] = value
     return tables

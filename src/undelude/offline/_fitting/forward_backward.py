@@ -4,9 +4,19 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from undelude.offline._fitting.parameters import Blocks, Expected, Parameters
+
+
+def values_of(K: Int[Array, " R"], width: int) -> Bool[Array, "R K"]:
+    """Return which of `width` values of theta each run has."""
+    return jnp.arange(width)[None] < K[:, None]
+
+
+def excluded(labels: Int[Array, " n"], K: int) -> Bool[Array, "n K"]:
+    """Return which values of theta the labels rule out."""
+    return (labels[:, None] >= 0) & (labels[:, None] != jnp.arange(K)[None])
 
 
 def log_emissions(parameters: Parameters, rows: Float[Array, "n S M"]) -> Float[Array, "S n R K"]:
@@ -38,10 +48,9 @@ def forward(
     assert parameters.log_transition is not None
     transition = jnp.exp(parameters.log_transition)
     log_b = log_emissions(parameters, rows)
-    excluded = (labels[:, None] >= 0) & (labels[:, None] != jnp.arange(K))
-    log_b = log_b.at[0].add(jnp.where(excluded[:, None], -jnp.inf, 0.0))
+    log_b = log_b.at[0].add(jnp.where(excluded(labels, K)[:, None], -jnp.inf, 0.0))
     # Values of theta beyond a run's own K have no probability; their emissions must not set the scale.
-    top = jnp.where(jnp.isfinite(parameters.log_prior), log_b, -jnp.inf).max(-1, keepdims=True)
+    top = jnp.where(jnp.isfinite(parameters.log_prior)[None, None], log_b, -jnp.inf).max(-1, keepdims=True)
     b = jnp.exp(jnp.minimum(log_b - top, 0.0))
 
     def step(predicted: Array, b: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -82,7 +91,7 @@ def expect_steps(parameters: Parameters, blocks: Blocks) -> Expected:
         (_, transitions), smoothing = jax.lax.scan(
             backward, (jnp.ones(shape), jnp.zeros((R, K, K))), steps, reverse=True
         )
-        smoothed = filtered * jnp.concatenate([smoothing, jnp.ones((1, *shape))]) * weights[:, None, None]
+        smoothed = filtered * jnp.concatenate([smoothing, jnp.ones((1, *shape))]) * weights[None, :, None, None]
         statistics = smoothed.reshape(-1, R * K).T @ jnp.moveaxis(rows, 1, 0).reshape(-1, M)
         assert sums.transitions is not None
         return Expected(
@@ -98,6 +107,6 @@ def expect_steps(parameters: Parameters, blocks: Blocks) -> Expected:
 
 def log_transitions(transitions: Float[Array, "R K K"], K: Int[Array, " R"], count: float) -> Float[Array, "R K K"]:
     """Return the M-step of the transition, with a Dirichlet prior of `1 + count`."""
-    exists = jnp.arange(transitions.shape[-1]) < K[:, None]
+    exists = values_of(K, transitions.shape[-1])
     counts = jnp.where(exists[:, None], transitions + count, 0.0)
     return jnp.log(jnp.maximum(counts / counts.sum(-1, keepdims=True), 1e-30))

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -24,42 +24,49 @@ from undelude.offline._model.spec import MAX_SYMBOLS, Layout
 Memory = dict[str, Any]
 
 
-class Mechanisms(eqx.Module):
-    """The fitted mechanisms of one side, with the fields that they read.
+class ObservedFields(NamedTuple):
+    """The fields of an observation: the finite ones are the digits of one symbol.
 
     Attributes:
-        factors: in the order of their dependence.
-        parameters: of each factor: the log-table `[K, *contexts, n]`, or mean and scale.
-        finite: the finite observed fields in the order of the symbol's digits, with their numbers of levels.
-        reals: the real observed fields, with their dimensions.
-        depth: how many of its last values each field needs.
-        start: what a field's last values are before the first round.
+        finite: the finite fields in the order of the symbol's digits, with their numbers of levels.
+        reals: the real fields, with their dimensions.
     """
 
-    factors: tuple[Factor, ...] = eqx.field(static=True)
-    parameters: tuple[PyTree, ...]
-    finite: tuple[tuple[str, int], ...] = eqx.field(static=True)
-    reals: tuple[tuple[str, int], ...] = eqx.field(static=True)
-    depth: tuple[tuple[str, int], ...] = eqx.field(static=True)
-    start: tuple[tuple[str, int], ...] = eqx.field(static=True)
-    demonstrator: int = eqx.field(static=True)
+    finite: tuple[tuple[str, int], ...]
+    reals: tuple[tuple[str, int], ...]
 
-    def init(self) -> Memory:
-        """Return the memory at the start of an episode."""
-        start, dims = dict(self.start), dict(self.reals)
-        recent = {
-            name: jnp.zeros((lag, dims[name])) if name in dims else jnp.full(lag, start[name], jnp.int32)
-            for name, lag in self.depth
-        }
-        return {"recent": recent, "round": jnp.zeros((), jnp.int32), "action": jnp.zeros((), jnp.int32)}
+    @classmethod
+    def of(cls, demos: Demos) -> "ObservedFields":
+        """Return the observed fields of demonstrations.
 
-    def remember(self, memory: Memory, values: dict[str, Any], *, opening: bool = False) -> Memory:
-        """Return the memory with the values of a round as the last ones."""
-        recent = {
-            name: jnp.concatenate([jnp.asarray(values[name])[None].astype(x.dtype), x[:-1]]) if name in values else x
-            for name, x in memory["recent"].items()
-        }
-        return memory | {"recent": recent, "round": memory["round"] + (not opening)}
+        Raises:
+            ValueError: they have too many combinations of values for one symbol.
+        """
+        finite = tuple((name, len(c.levels)) for name, c in demos.observations.items() if c.levels is not None)
+        reals = tuple((name, c.values.shape[-1]) for name, c in demos.observations.items() if c.levels is None)
+        fields = cls(finite, reals)
+        if fields.num_symbols > MAX_SYMBOLS:
+            sizes = ", ".join(f"{name} {n}" for name, n in finite)
+            raise ValueError(
+                f"The observed fields have {fields.num_symbols} combinations of values ({sizes}), and an observation "
+                f"is one symbol of at most {MAX_SYMBOLS}: make a field hidden=, or merge its values."
+            )
+        return fields
+
+    @property
+    def num_symbols(self) -> int:
+        """The number of combinations of values of the finite fields."""
+        return math.prod(n for _, n in self.finite)
+
+    def observation(self, values: dict[str, Any]) -> Any:
+        """Return the observation that has these values; the inverse of `values`."""
+        symbols: Any = 0
+        for name, n in self.finite:
+            symbols = symbols * n + values[name]
+        if not self.reals:
+            return symbols
+        reals = {name: values[name] for name, _ in self.reals}
+        return reals | ({"symbol": symbols} if self.finite else {})
 
     def values(self, o: Any) -> dict[str, Any]:
         """Return the values of the fields in an observation."""
@@ -69,6 +76,56 @@ class Mechanisms(eqx.Module):
             found[name] = symbols % n
             symbols = symbols // n
         return found | {name: o[name] for name, _ in self.reals}
+
+
+class Mechanisms(eqx.Module):
+    """The fitted mechanisms of one side, with the fields that they read.
+
+    Attributes:
+        factors: in the order of their dependence.
+        parameters: of each factor: the log-table `[K, *contexts, n]`, or mean and scale.
+        finite: the finite observed fields in the order of the symbol's digits, with their numbers of levels.
+        reals: the real observed fields, with their dimensions.
+        action_dim: the dimensions of a real action; None for a finite one.
+        depth: how many of its last values each field needs.
+        start: what a field's last values are before the first round.
+        opened: the fields that an opening shows.
+        demonstrator: whose policy it is.
+    """
+
+    factors: tuple[Factor, ...] = eqx.field(static=True)
+    parameters: tuple[PyTree, ...]
+    finite: tuple[tuple[str, int], ...] = eqx.field(static=True)
+    reals: tuple[tuple[str, int], ...] = eqx.field(static=True)
+    action_dim: int | None = eqx.field(static=True)
+    depth: tuple[tuple[str, int], ...] = eqx.field(static=True)
+    start: tuple[tuple[str, int], ...] = eqx.field(static=True)
+    opened: tuple[str, ...] = eqx.field(static=True)
+    demonstrator: int = eqx.field(static=True)
+
+    def init(self) -> Memory:
+        """Return the memory at the start of an episode."""
+        start, dims = dict(self.start), dict(self.reals) | {"action": self.action_dim}
+        recent = {
+            name: jnp.full(lag, start[name], jnp.int32) if dims.get(name) is None else jnp.zeros((lag, dims[name]))
+            for name, lag in self.depth
+        }
+        action = jnp.zeros((), jnp.int32) if self.action_dim is None else jnp.zeros(self.action_dim)
+        return {"recent": recent, "round": jnp.zeros((), jnp.int32), "action": action}
+
+    def remember(self, memory: Memory, values: dict[str, Any], *, opening: bool = False) -> Memory:
+        """Return the memory with the values of a round, or of an opening, as the last ones."""
+        if opening:
+            values = {name: values[name] for name in self.opened}
+        recent = {
+            name: jnp.concatenate([jnp.asarray(values[name])[None].astype(x.dtype), x[:-1]]) if name in values else x
+            for name, x in memory["recent"].items()
+        }
+        return memory | {"recent": recent, "round": memory["round"] + (not opening)}
+
+    def values(self, o: Any) -> dict[str, Any]:
+        """Return the values of the fields in an observation."""
+        return ObservedFields(self.finite, self.reals).values(o)
 
     def lookup(self, factor: Factor, theta: Int[Array, ""], memory: Memory, now: dict[str, Any]) -> PyTree:
         """Return a factor's parameters for theta and the present contexts; `now` may hold arrays, which broadcast."""
@@ -266,28 +323,24 @@ def induced_process(
     Raises:
         ValueError: the observed fields have too many combinations of values for one symbol.
     """
-    finite = tuple((name, len(c.levels)) for name, c in demos.observations.items() if c.levels is not None)
-    reals = tuple((name, c.values.shape[-1]) for name, c in demos.observations.items() if c.levels is None)
-    if math.prod(n for _, n in finite) > MAX_SYMBOLS:
-        sizes = ", ".join(f"{name} {n}" for name, n in finite)
-        raise ValueError(
-            f"The observed fields have {math.prod(n for _, n in finite)} combinations of values ({sizes}), and an "
-            f"observation is one symbol of at most {MAX_SYMBOLS}: make a field hidden=, or merge its values."
-        )
+    finite, reals = ObservedFields.of(demos)
 
     def mechanisms(factors: tuple[Factor, ...]) -> Mechanisms:
         lasts = [c for f in factors for c in f.contexts if isinstance(c.given, Last)]
         depth: dict[str, int] = {}
         for context in lasts:
             depth[context.given.name] = max(depth.get(context.given.name, 0), context.given.lag)
-        start = {c.given.name: (c.size or 1) - 1 if c.starts else 0 for c in lasts}
+        # Of the lags that a context has, the longest may go back beyond an opening to "before the start".
+        start = {c.given.name: 0 for c in lasts} | {c.given.name: (c.size or 1) - 1 for c in lasts if c.starts}
         return Mechanisms(
             factors,
             tuple(tables[f.field] for f in factors),
             finite,
             reals,
+            None if demos.action.levels is not None else demos.action.values.shape[-1],
             tuple(depth.items()),
             tuple(start.items()),
+            tuple(demos.opening),
             demonstrator,
         )
 

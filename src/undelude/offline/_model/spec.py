@@ -228,6 +228,12 @@ def _resolve(
                 f"LatentSpec: {kind} is given {context.label!r}, which is real; a table needs finite contexts. "
                 "Bin the column, or leave it out."
             )
+        if not is_finite and name in demos.observations and context.given in demos.observations:
+            raise ValueError(
+                f"LatentSpec: the real {name!r} is given {context.given!r} of the same round, but the parts of an "
+                f"observation must be independent given theta and the past: use Last({context.given!r}), or make "
+                f"{name!r} hidden."
+            )
     return Factor(mechanism, name, contexts, _width(fields[name]))
 
 

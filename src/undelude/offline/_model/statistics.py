@@ -1,5 +1,6 @@
 """Sufficient statistics of demonstrations under a layout, as one matrix."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -53,6 +54,20 @@ def tied_log_likelihoods(layout: Layout, factor: Factor, eta: np.ndarray, demos:
     """Return the log-likelihood of each demonstration under a tied factor."""
     episode, _, index, value = _entries(layout, factor, demos)
     return np.bincount(episode, value * eta[index], minlength=demos.num_episodes)
+
+
+def log_units(layout: Layout, factors: Sequence[Factor], demos: Demos) -> Float[np.ndarray, " N"]:
+    """Return what the data's own units add to the log-density of each demonstration under standardised real fields.
+
+    The density of `x` is that of `x / spread`, divided by `spread`.
+    """
+    total = np.zeros(demos.num_episodes)
+    for factor in factors:
+        name = factor.field.removeprefix("opening ")
+        if name in layout.spread:
+            count = 1 if factor.field.startswith("opening ") else demos.lengths
+            total = total - count * np.log(layout.spread[name]).sum()
+    return total
 
 
 def _sums(layout: Layout, factor: Factor, demos: Demos) -> Float[np.ndarray, "N columns"]:

@@ -1,0 +1,233 @@
+"""What the model says under other time scales of the hidden theta, and how much hangs on it."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from undelude._agents.base import predict_stepwise
+from undelude._agents.exact import ExactAgent
+from undelude._certificate.rounds import mean_over_rounds, reward_per_round
+from undelude._checks import check_count, check_key
+from undelude._compiled import compiled_for
+from undelude._distributions import Categorical, Joint, divergences
+from undelude._process.inference import reread
+from undelude._process.process import InteractionProcess
+from undelude._rollout.scan import run_episode
+from undelude.offline._data.demos import Demos
+from undelude.offline._diagnosing.passive import bic
+from undelude.offline._fitting.fit import Fit, refit
+from undelude.offline._model.latent import Episode, Latent, Markov
+from undelude.offline._model.process import ObservedFields
+
+# Openings drawn for each theta, if there are any.
+NUM_OPENINGS = 256
+# Rows of the table in the text.
+MAX_ROWS = 6
+# A delusion gap below which the time scale of theta does not matter for acting.
+NEGLIGIBLE = 0.01
+
+Estimate = tuple[float, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Alternative:
+    """The model under one time scale of theta.
+
+    Attributes:
+        latent: "none", "Episode" or "Markov".
+        K: its number of values of theta.
+        bic: `num_parameters log N - 2 log_likelihood`.
+        do: of each finite observed field, `P(o | do(a))` in the first round, `[A, n]`; empty if actions are real.
+        reward: per round, of the agent that acts with do in this model, and its standard error; None without a reward.
+        gap: mean total variation between `P(A | a, o)` and `P(A | do(a), o)` in that agent's own histories, and its
+            standard error.
+    """
+
+    latent: str
+    K: int
+    bic: float
+    do: dict[str, Float[np.ndarray, "A n"]] = dataclasses.field(repr=False)
+    reward: Estimate | None
+    gap: Estimate
+
+
+@dataclasses.dataclass(frozen=True)
+class Structure:
+    """The model's answers under three time scales of theta: none, the episode, and one that changes.
+
+    Logs can tell these three apart. They cannot tell a theta that is drawn anew in each round from none; there,
+    only bounds hold.
+
+    Attributes:
+        alternatives: in this order.
+        chosen: the fit's own time scale, "none" if K is 1.
+        actions: the names of the actions.
+        levels: of each finite observed field, the names of its levels.
+    """
+
+    alternatives: tuple[Alternative, ...]
+    chosen: str
+    actions: tuple[str, ...]
+    levels: dict[str, tuple[str, ...]]
+
+    @property
+    def gap(self) -> Estimate:
+        """The delusion gap of the chosen alternative: mean total variation, and its standard error."""
+        return next(x.gap for x in self.alternatives if x.latent == self.chosen)
+
+    @property
+    def matters(self) -> bool:
+        """Whether the hidden theta changes how to act.
+
+        If not, the do-agent and the see-agent are the same, and the assumption need not be right (Remark 7).
+        """
+        return self.gap[0] - 2 * self.gap[1] > NEGLIGIBLE
+
+    def spread(self) -> list[tuple[str, list[float]]]:
+        """Return each probe `P(field = level | do(action))` with its value under each alternative, widest first."""
+        rows = []
+        for field, levels in self.levels.items():
+            # Of two levels, the second says all.
+            for j in range(1, len(levels)) if len(levels) == 2 else range(len(levels)):
+                for i, action in enumerate(self.actions):
+                    values = [float(x.do[field][i, j]) for x in self.alternatives]
+                    rows.append((f"P({field} = {levels[j]} | do({action}))", values))
+        return sorted(rows, key=lambda row: min(row[1]) - max(row[1]))
+
+    def __str__(self) -> str:
+        rows = self.spread()
+        names = [f"{x.latent} (K = {x.K})" if x.K > 1 else x.latent for x in self.alternatives]
+        table: list[tuple[str, list[str]]] = [(text, [f"{x:.3f}" for x in values]) for text, values in rows[:MAX_ROWS]]
+        if any(x.reward for x in self.alternatives):
+            table.append(
+                ("reward per round of the agent", [f"{x.reward[0]:.3f}" if x.reward else "" for x in self.alternatives])
+            )
+        table.append(("delusion gap, total variation", [f"{x.gap[0]:.3f}" for x in self.alternatives]))
+        table.append(
+            ("BIC, less the least", [f"{x.bic - min(y.bic for y in self.alternatives):.0f}" for x in self.alternatives])
+        )
+        width = max(len(text) for text, _ in table)
+        columns = [max(len(name), 8) for name in names]
+
+        def line(text: str, cells: list[str]) -> str:
+            return "  ".join([f"  {text:{width}}", *(f"{x:>{w}}" for x, w in zip(cells, columns, strict=True))])
+
+        lines = [f"the theta of {self.chosen} was chosen; under other time scales:", line("", names)]
+        lines += [line(*row) for row in table]
+        if len(rows) > MAX_ROWS:
+            lines.append(f"  (the {MAX_ROWS} probes that differ most, of {len(rows)})")
+        if not self.matters:
+            lines.append("  Own actions read as evidence or not, the agent acts alike: the assumption hardly matters.")
+        return "\n".join(lines)
+
+
+def structure(fit: Fit, demos: Demos, *, key: Key[Array, ""], starts: int = 4, num_episodes: int = 512) -> Structure:
+    """Fit the model with no theta, one that lasts the episode and one that changes, and compare what each says.
+
+    Args:
+        fit: the fitted model; it is one of the alternatives as it is.
+        demos: the logs.
+        key: of the starts and of the episodes that are played.
+        starts: of each further fit.
+        num_episodes: played in each model.
+    """
+    check_key(key)
+    starts, num_episodes = check_count("starts", starts), check_count("num_episodes", num_episodes)
+    own = "none" if fit.K == 1 else fit.latent
+    K = max(fit.K, 2)
+    latents: dict[str, Latent] = {"none": Episode(1), "Episode": Episode(K), "Markov": Markov(K)}
+    key_fit, key_play = jax.random.split(key)
+    alternatives = []
+    for name, latent in latents.items():
+        one = fit if name == own else refit(demos, fit.spec, latent, key=key_fit, starts=starts)
+        reward, gap = _play(one.process, key_play, num_episodes)
+        alternatives.append(
+            Alternative(
+                name,
+                one.K,
+                bic(one, demos),
+                do_predictions(one.process, demos, key=key_play),
+                None if one.layout.reward is None else _estimate(reward),
+                _estimate(gap),
+            )
+        )
+    fields = {name: c.levels for name, c in demos.observations.items() if c.levels is not None}
+    finite_actions = demos.action.levels is not None
+    return Structure(
+        tuple(alternatives),
+        own,
+        tuple(map(str, demos.action.levels or ())),
+        {name: tuple(map(str, levels)) for name, levels in fields.items()} if finite_actions else {},
+    )
+
+
+def _estimate(x: Array) -> Estimate:
+    values = np.asarray(x, np.float64)
+    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else np.inf
+
+
+@compiled_for(runs=1)
+def _play(
+    process: InteractionProcess, key: Key[Array, ""], num_episodes: int
+) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
+    """Return the reward per round of the agent that acts with do, and how far its policy is from the deluded one."""
+    agent = ExactAgent(process)
+
+    def one(key: Array) -> tuple[Array, Array]:
+        key_episode, key_tv = jax.random.split(key)
+        episode, predictions = run_episode(
+            process, agent, key_episode, num_rounds=process.num_rounds, marks=(True, False), predicts=True
+        )
+        assert predictions is not None
+        deluded, _ = predict_stepwise(agent, reread(episode, "see"))
+        keys = jax.random.split(key_tv, process.num_rounds)
+        _, tv = jax.vmap(lambda p, q, k: divergences(p, q, key=k))(predictions[0], deluded, keys)
+        return reward_per_round(episode.reward, None), mean_over_rounds(tv, None)
+
+    return jax.lax.map(one, jax.random.split(key, num_episodes), batch_size=64)
+
+
+def do_predictions(
+    process: InteractionProcess, demos: Demos, *, key: Key[Array, ""]
+) -> dict[str, Float[np.ndarray, "A n"]]:
+    """Return `P(o | do(a))` in the first round for each finite observed field, the opening averaged out.
+
+    Returns:
+        `[A, n]` for each field; none if actions are real.
+    """
+    fields = ObservedFields.of(demos)
+    if demos.action.levels is None or not fields.finite:
+        return {}
+    symbols = np.asarray(_first_round(process, key, len(demos.action.levels)), np.float64)
+    table = symbols.reshape(-1, *[n for _, n in fields.finite])
+    return {
+        name: table.sum(tuple(j + 1 for j in range(len(fields.finite)) if j != i))
+        for i, (name, _) in enumerate(fields.finite)
+    }
+
+
+@compiled_for(runs=1)
+def _first_round(process: InteractionProcess, key: Key[Array, ""], num_actions: int) -> Float[Array, "A n"]:
+    """Return the probabilities of the first symbol after each action."""
+    draws = NUM_OPENINGS if process.opening else 1
+    weights = jnp.exp(process.log_prior) / draws
+
+    def of(theta: Array, key: Array, a: Array) -> Array:
+        state, _ = process.begin(key, theta)
+        value = process.theta_value(state.theta)
+        distribution: Any = process.task.Q_O(value, process.task.g_A(value, a, state.w))
+        if isinstance(distribution, Joint):
+            distribution = distribution.parts["symbol"]
+        assert isinstance(distribution, Categorical)
+        return distribution.probs
+
+    def after(a: Array) -> Array:
+        thetas, keys = jnp.arange(process.num_thetas), jax.random.split(key, draws)
+        each = jax.vmap(lambda theta: jax.vmap(lambda k: of(theta, k, a))(keys).sum(0))(thetas)
+        return weights @ each
+
+    return jax.lax.map(after, jnp.arange(num_actions))
