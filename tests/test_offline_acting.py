@@ -9,7 +9,8 @@ import pytest
 
 import undelude as ud
 from undelude.offline import Demos, Episode, Last, LatentSpec, Round, Table
-from undelude.offline._diagnosing.passive import Passive, additions, passive
+from undelude.offline._diagnosing.counting import losses_of_counting
+from undelude.offline._diagnosing.passive import Passive, additions, losses_of_lstm, passive
 from undelude.offline._diagnosing.structure import _play, do_predictions, structure
 from undelude.offline._fitting.fit import Fit, refit
 from undelude.offline._model.logs import logged_episodes, logged_process
@@ -82,7 +83,8 @@ def test_observations_are_encoded_as_the_induced_process_decodes_them():
     fields = ObservedFields.of(demos)
     values = {name: column.values for name, column in demos.observations.items()}
     decoded = fields.values(fields.observation(values))
-    assert fields.num_symbols == 6 and set(decoded) == {"x", "y", "z"}
+    assert fields.num_symbols == 6
+    assert set(decoded) == {"x", "y", "z"}
     for name, x in values.items():
         np.testing.assert_array_equal(decoded[name], x)
 
@@ -150,12 +152,28 @@ def test_a_sequence_model_refutes_the_confounder_of_demonstrators_who_learn():
     for adaptive in (True, False):
         demos = logs(num_episodes=300, adaptive=adaptive)
         fit = refit(demos, LatentSpec(), Episode(5), key=jax.random.key(1), starts=4)
-        found[adaptive] = passive(fit, demos, key=jax.random.key(2), starts=4, memory=adaptive)
+        found[adaptive] = passive(fit, demos, key=jax.random.key(2), starts=4, lstm=False, memory=adaptive)
     assert found[True].refuted
     assert "refute" in str(found[True])
     assert found[True].wanted_memory
     assert not found[False].refuted
     assert found[False].action[0] > 2 * found[False].action[1]
+
+
+@pytest.mark.slow
+def test_an_lstm_predicts_demonstrators_whose_order_counts_do_not_show():
+    """Ragged logs of demonstrators who mostly repeat their action of two rounds ago."""
+    rng = np.random.default_rng(0)
+    a = rng.integers(0, 2, (240, 10))
+    for t in range(2, 10):
+        a[:, t] = np.where(rng.random(240) < 0.95, a[:, t - 2], 1 - a[:, t - 2])
+    demos = Demos.from_arrays(a, rng.integers(0, 2, (240, 10)), lengths=rng.integers(8, 11, 240))
+    parts = [demos.subset(range(n, n + 80)) for n in (0, 80, 160)]
+    found = losses_of_lstm(*parts, hidden_size=16, steps=200, key=jax.random.key(0))
+    counted = losses_of_counting(*parts, key=jax.random.key(0))
+    for (_, losses), (_, by_counts) in zip(found, counted, strict=True):
+        assert losses.shape == by_counts.shape == (80,)
+    assert found[0][1].sum() < min(0.5 * parts[2].num_steps, counted[0][1].sum())
 
 
 def test_a_passive_comparison_says_which_memory_the_logs_ask_for():
