@@ -8,11 +8,13 @@ import optax
 import pytest
 
 import undelude as ud
-from undelude.offline import Demos, Episode, Gaussian, Last, LatentSpec, Markov, Round, Table
-from undelude.offline._diagnosing.passive import Passive, additions, passive
+from undelude.offline import Demos, Episode, Last, LatentSpec, Round, Table
+from undelude.offline._diagnosing.counting import losses_of_counting
+from undelude.offline._diagnosing.passive import Passive, additions, losses_of_lstm, passive
 from undelude.offline._diagnosing.structure import _play, do_predictions, structure
-from undelude.offline._fitting.fit import Fit, log_likelihoods, refit
+from undelude.offline._fitting.fit import Fit, refit
 from undelude.offline._model.logs import logged_episodes, logged_process
+from undelude.offline._model.process import ObservedFields
 
 BANDIT = ud.tasks.bandit()
 
@@ -60,40 +62,31 @@ def mixed_logs(rng: np.random.Generator, *, real: bool) -> Demos:
 
 
 @pytest.mark.parametrize("real", [False, True])
-def test_the_induced_process_gives_logs_the_likelihood_of_the_fit(real: bool):
-    """Ragged logs; the exact agent's sequential predictions of actions, observations and opening, against EM's sum."""
+def test_the_logged_process_repeats_the_logs(real: bool):
+    """Ragged logs, with an opening of one field or with real numbers."""
     demos = mixed_logs(np.random.default_rng(0), real=real)
-    task = [Table("x", given=[Last("x")] if real else ["action", Last("x")]), Table("y", given=["x", Round(2)])]
-    if real:
-        task.append(Gaussian("z", given=[Last("y")]))
-    expert = Gaussian(given=[Last("y")]) if real else Table(given=[Last("y"), Last("action")])
-    latent = Episode(2) if real else Markov(2)
-    fit = refit(demos, LatentSpec(expert=expert, task=task), latent, key=jax.random.key(0), starts=2, max_iterations=9)
-    agent = ud.ExactAgent(fit.process, own_actions="see")
-    episodes = logged_episodes(demos)
-    action, observation = jax.vmap(lambda episode: ud.log_losses(agent, episode, target="sample"))(episodes)
-    of_fit = log_likelihoods(fit.layout, fit.parameters, demos)[:, 0]
-    # The fit's units are standard deviations.
-    units = sum((np.log(x).sum() for x in fit.layout.spread.values()), 0.0)
-    np.testing.assert_allclose(-action.sum(1) - observation.sum(1), of_fit - demos.lengths * units, atol=1e-3)
-    assert fit.process.specs[1].agrees(
-        logged_process(demos).specs[1].tree["observation"]
-    )  # A clone can act in the induced process.
-    played = ud.rollout(logged_process(demos), None, key=jax.random.key(1), num_episodes=6, executor="expert")
-    n = np.asarray(played.theta)
-    np.testing.assert_array_equal(played.mask.sum(1), demos.lengths[n])
-    exists = np.asarray(played.mask)
+    process, episodes = logged_process(demos), logged_episodes(demos)
+    played = ud.rollout(process, None, key=jax.random.key(1), num_episodes=6, executor="expert")
+    n, exists = np.asarray(played.theta), np.asarray(played.mask)
+    np.testing.assert_array_equal(exists.sum(1), demos.lengths[n])
+    assert len(set(n)) > 1
     pairs = [(played.actions, episodes.actions)]
     pairs += zip(*map(jax.tree.leaves, (played.observations["observation"], episodes.observations)), strict=True)
     for repeated, logged in pairs:
         np.testing.assert_allclose(np.asarray(repeated)[exists], np.asarray(logged)[n][exists], atol=1e-4)
+    if not real:
+        np.testing.assert_array_equal(played.opening["observation"], np.asarray(episodes.opening)[n])
 
 
-def test_a_real_field_that_depends_on_another_of_its_round_is_refused():
+def test_observations_are_encoded_as_the_induced_process_decodes_them():
     demos = mixed_logs(np.random.default_rng(0), real=True)
-    task = [Table("x"), Table("y"), Gaussian("z", given=["y"])]
-    with pytest.raises(ValueError, match=r"given 'y' of the same round.*Last\('y'\)"):
-        refit(demos, LatentSpec(task=task), Episode(1), key=jax.random.key(0))
+    fields = ObservedFields.of(demos)
+    values = {name: column.values for name, column in demos.observations.items()}
+    decoded = fields.values(fields.observation(values))
+    assert fields.num_symbols == 6
+    assert set(decoded) == {"x", "y", "z"}
+    for name, x in values.items():
+        np.testing.assert_array_equal(decoded[name], x)
 
 
 # --------------------------------------------------------------------------------------------------------------- acting
@@ -140,15 +133,13 @@ def test_a_dream_teaches_to_act_and_a_clone_of_the_logs_deludes_itself(demos: De
 
 def test_logs_of_ragged_episodes_train_an_agent_of_the_induced_process():
     demos = Demos.from_arrays([[0, 1, 1], [1], [0, 1]], [[1, 0, 1], [0], [1, 1]])
-    agent = ud.LSTMAgent((ud.tasks.prize_or_frog().specs[0], logged_specs(demos)), 4, key=jax.random.key(0))
+    process = logged_process(demos)
+    specs = process.specs[0], process.specs[1].tree["observation"]
+    agent = ud.LSTMAgent(specs, 4, key=jax.random.key(0))
     run = ud.offline.clone(demos, agent, key=jax.random.key(1), steps=40, batch_size=8, optimizer=optax.adam(3e-2))
     assert type(run.agent) is ud.LSTMAgent
     assert run.agent.own_actions == "see"
     assert run.metrics[-1]["action_loss"] < np.log(2)
-
-
-def logged_specs(demos: Demos):
-    return logged_process(demos).specs[1].tree["observation"]
 
 
 # ----------------------------------------------------------------------------------------------------------- diagnosing
@@ -161,12 +152,28 @@ def test_a_sequence_model_refutes_the_confounder_of_demonstrators_who_learn():
     for adaptive in (True, False):
         demos = logs(num_episodes=300, adaptive=adaptive)
         fit = refit(demos, LatentSpec(), Episode(5), key=jax.random.key(1), starts=4)
-        found[adaptive] = passive(fit, demos, key=jax.random.key(2), starts=4, memory=adaptive)
+        found[adaptive] = passive(fit, demos, key=jax.random.key(2), starts=4, lstm=False, memory=adaptive)
     assert found[True].refuted
     assert "refute" in str(found[True])
     assert found[True].wanted_memory
     assert not found[False].refuted
     assert found[False].action[0] > 2 * found[False].action[1]
+
+
+@pytest.mark.slow
+def test_an_lstm_predicts_demonstrators_whose_order_counts_do_not_show():
+    """Ragged logs of demonstrators who mostly repeat their action of two rounds ago."""
+    rng = np.random.default_rng(0)
+    a = rng.integers(0, 2, (240, 10))
+    for t in range(2, 10):
+        a[:, t] = np.where(rng.random(240) < 0.95, a[:, t - 2], 1 - a[:, t - 2])
+    demos = Demos.from_arrays(a, rng.integers(0, 2, (240, 10)), lengths=rng.integers(8, 11, 240))
+    parts = [demos.subset(range(n, n + 80)) for n in (0, 80, 160)]
+    found = losses_of_lstm(*parts, hidden_size=16, steps=200, key=jax.random.key(0))
+    counted = losses_of_counting(*parts, key=jax.random.key(0))
+    for (_, losses), (_, by_counts) in zip(found, counted, strict=True):
+        assert losses.shape == by_counts.shape == (80,)
+    assert found[0][1].sum() < min(0.5 * parts[2].num_steps, counted[0][1].sum())
 
 
 def test_a_passive_comparison_says_which_memory_the_logs_ask_for():

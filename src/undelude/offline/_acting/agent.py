@@ -1,7 +1,7 @@
 """An agent that acts in the induced process, if the diagnosis lets it."""
 
 import warnings
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from undelude._agents.base import AbstractAgent
 from undelude._agents.exact import ExactAgent, ThompsonAgent
@@ -12,6 +12,7 @@ Resample = int | Literal["step", "episode", "belief"]
 AGAINST = ("refuted", "not identified")
 
 
+@runtime_checkable
 class HasVerdict(Protocol):
     """A diagnosis: its verdict, and its reasons as text."""
 

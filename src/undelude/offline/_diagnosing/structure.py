@@ -18,7 +18,9 @@ from undelude._process.inference import reread
 from undelude._process.process import InteractionProcess
 from undelude._rollout.scan import run_episode
 from undelude.offline._data.demos import Demos
+from undelude.offline._diagnosing.manski import manski
 from undelude.offline._diagnosing.passive import bic
+from undelude.offline._diagnosing.probes import Effect, Probe
 from undelude.offline._fitting.fit import Fit, refit
 from undelude.offline._model.latent import Episode, Latent, Markov
 from undelude.offline._model.process import ObservedFields
@@ -59,20 +61,23 @@ class Alternative:
 class Structure:
     """The model's answers under three time scales of theta: none, the episode, and one that changes.
 
-    Logs can tell these three apart. They cannot tell a theta that is drawn anew in each round from none; there,
-    only bounds hold.
+    Logs can tell these three apart. They cannot tell a theta that is drawn anew in each round from none: that needs
+    bounds.
 
     Attributes:
         alternatives: in this order.
         chosen: the fit's own time scale, "none" if K is 1.
         actions: the names of the actions.
         levels: of each finite observed field, the names of its levels.
+        per_step: of a field, bounds `[A, n, 2]` of `P(o | do(a))` that hold even if theta is drawn anew in each round;
+            empty if there is no formula (`manski`).
     """
 
     alternatives: tuple[Alternative, ...]
     chosen: str
     actions: tuple[str, ...]
     levels: dict[str, tuple[str, ...]]
+    per_step: dict[str, Float[np.ndarray, "A n 2"]] = dataclasses.field(repr=False)
 
     @property
     def gap(self) -> Estimate:
@@ -87,37 +92,38 @@ class Structure:
         """
         return self.gap[0] - 2 * self.gap[1] > NEGLIGIBLE
 
-    def spread(self) -> list[tuple[str, list[float]]]:
-        """Return each probe `P(field = level | do(action))` with its value under each alternative, widest first."""
+    def spread(self) -> list[tuple[str, list[float], tuple[float, float] | None]]:
+        """Return each probe `P(o | do(a))`, its value under each alternative, and its bounds; widest first."""
         rows = []
         for field, levels in self.levels.items():
+            bounds = self.per_step.get(field)
             # Of two levels, the second says all.
             for j in range(1, len(levels)) if len(levels) == 2 else range(len(levels)):
                 for i, action in enumerate(self.actions):
                     values = [float(x.do[field][i, j]) for x in self.alternatives]
-                    rows.append((f"P({field} = {levels[j]} | do({action}))", values))
+                    known = None if bounds is None else (float(bounds[i, j, 0]), float(bounds[i, j, 1]))
+                    rows.append((f"P({field} = {levels[j]} | do({action}))", values, known))
         return sorted(rows, key=lambda row: min(row[1]) - max(row[1]))
 
     def __str__(self) -> str:
         rows = self.spread()
         names = [f"{x.latent} (K = {x.K})" if x.K > 1 else x.latent for x in self.alternatives]
-        table: list[tuple[str, list[str]]] = [(text, [f"{x:.3f}" for x in values]) for text, values in rows[:MAX_ROWS]]
+        table = [("", [*names, "new each round" if self.per_step else ""])]
+        for text, values, known in rows[:MAX_ROWS]:
+            bounds = "" if known is None else f"[{known[0]:.2f}, {known[1]:.2f}]"
+            table.append((text, [*(f"{x:.3f}" for x in values), bounds]))
         if any(x.reward for x in self.alternatives):
-            table.append(
-                ("reward per round of the agent", [f"{x.reward[0]:.3f}" if x.reward else "" for x in self.alternatives])
-            )
-        table.append(("delusion gap, total variation", [f"{x.gap[0]:.3f}" for x in self.alternatives]))
-        table.append(
-            ("BIC, less the least", [f"{x.bic - min(y.bic for y in self.alternatives):.0f}" for x in self.alternatives])
-        )
+            rewards = [f"{x.reward[0]:.3f}" if x.reward else "" for x in self.alternatives]
+            table.append(("reward per round of the agent", [*rewards, ""]))
+        table.append(("delusion gap, total variation", [*(f"{x.gap[0]:.3f}" for x in self.alternatives), ""]))
+        least = min(x.bic for x in self.alternatives)
+        table.append(("BIC, less the least", [*(f"{x.bic - least:.0f}" for x in self.alternatives), ""]))
+        widths = [max(len(cells[i]) for _, cells in table) for i in range(len(names) + 1)]
         width = max(len(text) for text, _ in table)
-        columns = [max(len(name), 8) for name in names]
-
-        def line(text: str, cells: list[str]) -> str:
-            return "  ".join([f"  {text:{width}}", *(f"{x:>{w}}" for x, w in zip(cells, columns, strict=True))])
-
-        lines = [f"the theta of {self.chosen} was chosen; under other time scales:", line("", names)]
-        lines += [line(*row) for row in table]
+        lines = [f"{'no theta' if self.chosen == 'none' else self.chosen} was chosen; under each time scale of theta:"]
+        for text, cells in table:
+            aligned = (f"{x:>{w}}" for x, w in zip(cells, widths, strict=True))
+            lines.append("  ".join([f"  {text:{width}}", *aligned]).rstrip())
         if len(rows) > MAX_ROWS:
             lines.append(f"  (the {MAX_ROWS} probes that differ most, of {len(rows)})")
         if not self.matters:
@@ -162,7 +168,18 @@ def structure(fit: Fit, demos: Demos, *, key: Key[Array, ""], starts: int = 4, n
         own,
         tuple(map(str, demos.action.levels or ())),
         {name: tuple(map(str, levels)) for name, levels in fields.items()} if finite_actions else {},
+        _bounds(fit, demos),
     )
+
+
+def _bounds(fit: Fit, demos: Demos) -> dict[str, Float[np.ndarray, "A n 2"]]:
+    """Return Manski's bounds of the observed field, if it is the only one."""
+    fields = ObservedFields.of(demos)
+    if demos.action.levels is None or fields.reals or len(fields.finite) != 1:
+        return {}
+    ((name, n),) = fields.finite
+    found = [[manski(fit, demos, Probe("", Effect(a, o))) for o in range(n)] for a in range(len(demos.action.levels))]
+    return {} if found[0][0] is None else {name: np.asarray(found)}
 
 
 def _estimate(x: Array) -> Estimate:
