@@ -23,6 +23,7 @@ from undelude.offline._diagnosing.structure import Structure
 from undelude.offline._diagnosing.structure import structure as compare_time_scales
 from undelude.offline._diagnosing.support import Support, kruskal, support
 from undelude.offline._fitting.fit import Fit
+from undelude.offline._model.latent import PerStep
 
 Verdict = Literal["refuted", "not identified", "weak", "identified"]
 # Widths of the widest profile bounds from which a fit is weak, or not identified; measured on the bandit of Remark 11:
@@ -30,7 +31,7 @@ Verdict = Literal["refuted", "not identified", "weak", "identified"]
 WEAK_WIDTH, WIDE = 0.10, 0.25
 # Rounds of support below which a fit is weak, or not identified.
 WEAK_SUPPORT, NO_SUPPORT = 10.0, 1.0
-NUM_RIVALS, NUM_PROFILED = 6, 4
+NUM_RIVALS, NUM_PROFILED = 6, 2
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,11 @@ def diagnose(
     reports, flat = _bounds(fit, demos, chosen, delta, keys[2])
     reasons, verdict = _verdict(found, ranks, reports)
     predicted = compare_predictions(fit, demos, key=keys[3]) if passive else None
+    if any(isinstance(latent, PerStep) for latent in fit.spec.latent):
+        verdict = "not identified"
+        reasons.insert(
+            0, "logs cannot tell a theta that is drawn anew in each round from none: effects have Manski's bounds"
+        )
     if predicted is not None and predicted.refuted:
         verdict = "refuted"
         reasons.insert(
@@ -189,7 +195,7 @@ def _bounds(
         at, jacobian, fisher = _slopes(likelihood, values, fit.process, fixed, x)
         two_se, flat = _delta_method(likelihood, np.asarray(fisher), np.asarray(jacobian))
         near = _distinct(likelihood, values, fit.process, fixed, polished[totals > best - delta], x)
-        order = np.argsort(-two_se)[:NUM_PROFILED]
+        order = _widest(two_se, np.asarray([probe.is_policy for probe in probes]))
         some = tuple(values[i] for i in order)
         ends, reached = _extremes(likelihood, some, fit.process, fixed, near, jnp.asarray(best - delta))
     allowed = np.asarray(reached) > best - delta - 0.1
@@ -250,6 +256,12 @@ def _delta_method(
     slopes = jacobian @ vectors
     two_se = 2 * np.sqrt((slopes**2 / np.maximum(eigenvalues, 1e-3)).sum(-1))
     return two_se, (int((eigenvalues < 1).sum()), len(eigenvalues))
+
+
+def _widest(two_se: Float[np.ndarray, " probes"], is_policy: np.ndarray) -> np.ndarray:
+    """Return the probes to profile: of effects and of the policy, those with the largest standard errors."""
+    kinds = [np.flatnonzero(is_policy == kind) for kind in (False, True)]
+    return np.concatenate([kind[np.argsort(-two_se[kind], kind="stable")][:NUM_PROFILED] for kind in kinds])
 
 
 def _distinct(

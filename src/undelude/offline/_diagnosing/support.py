@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import jax
 import numpy as np
-from jaxtyping import Key
+from jaxtyping import Float, Key
 
 from undelude._agents.exact import ExactAgent
 from undelude._rollout.rollout import rollout
@@ -17,6 +17,8 @@ from undelude.offline._model.process import as_demos
 
 # Self-play, and the share of its rounds from which a cell counts as one that the agent will visit.
 NUM_EPISODES, SHARE = 512, 0.002
+# The least eigenvalue that counts for the rank of a Gram matrix of unit rows.
+RANK_TOLERANCE = 1e-2
 
 
 @dataclass(frozen=True)
@@ -80,33 +82,34 @@ def cell_name(factor: Factor, cell: int) -> str:
 def kruskal(fit: Fit, demos: Demos) -> tuple[int, int]:
     """Return the sum of the numerical ranks of three blocks of rounds, and the `2 K + 2` that Kruskal's theorem needs.
 
-    Rounds are independent given theta; three blocks of them identify a mixture of `K` components if the ranks of their
-    emission matrices add up to at least `2 K + 2` (Allman, Matias and Rhodes 2009, for almost all parameters).
+    Rounds are independent given theta. Three blocks of them identify a mixture of `K` components, up to the order of the
+    components, if the Kruskal ranks of their emission matrices add up to at least `2 K + 2` (docs/offline.md). A block
+    of m rounds has the emission matrix whose Gram matrix is the m-th power, entry by entry, of that of one round. Its
+    rank stands for its Kruskal rank here, which it exceeds if two values of theta are alike. With contexts the
+    condition is a heuristic: rounds are then taken for independent given theta.
     """
-    plan = fit.layout
-    used = [f for f in plan.free if isinstance(f.mechanism, Table) and not f.field.startswith("opening ")]
-    K = fit.K
-    matrix = np.concatenate(
-        [np.exp(np.asarray(fit.parameters.eta[0, :K, plan.columns(f)])).reshape(K, -1) for f in used]
-        or [np.ones((K, 1))],
-        -1,
-    )
-    action = plan.factors[0]
-    joint = _joint(fit) if not any(f.contexts for f in [action]) else matrix
-    rank = int(np.linalg.matrix_rank(joint, tol=1e-2 * np.linalg.norm(joint, 2)))
-    # A block of m rounds, which are alike given theta, has at least rank min(K, m (rank - 1) + 1).
+    if fit.K == 1:
+        return 4, 4
+    emissions = _emissions(fit)
+    rows = emissions / np.linalg.norm(emissions, axis=1, keepdims=True)
     blocks = [len(x) for x in np.array_split(np.arange(int(np.median(demos.lengths))), 3)]
-    ranks = [min(K, m * (rank - 1) + 1) if m else 1 for m in blocks]
-    return sum(ranks), 2 * K + 2
+    ranks = [int((np.linalg.eigvalsh((rows @ rows.T) ** m) > RANK_TOLERANCE).sum()) for m in blocks]
+    return sum(ranks), 2 * fit.K + 2
 
 
-def _joint(fit: Fit) -> np.ndarray:
-    """Return `Q(a, o | theta)` of a round of a memoryless model, `[K, A O]`; the action alone if others depend on more."""
-    K = fit.K
-    action = np.exp(np.asarray(fit.tables["action"]))[:K].reshape(K, -1)
-    for factor in fit.layout.free[1:]:
-        given = [c.given for c in factor.contexts]
-        if given == ["action"] and isinstance(factor.mechanism, Table):
-            own = np.exp(np.asarray(fit.tables[factor.field]))[:K]
-            action = (action.reshape(K, own.shape[1], -1)[..., None] * own[:, :, None]).reshape(K, -1)
-    return action
+def _emissions(fit: Fit) -> Float[np.ndarray, "K cells"]:
+    """Return `Q(a, o | theta)` of a round of a memoryless model, `[K, A O]`; with contexts, all tables side by side."""
+    tables = [
+        (f, np.exp(np.asarray(fit.tables[f.field])))
+        for f in fit.layout.free
+        if isinstance(f.mechanism, Table) and not f.field.startswith("opening ")
+    ]
+    if not tables:
+        return np.eye(fit.K)
+    if any([c.given for c in f.contexts] != (["action"] if f.field != "action" else []) for f, _ in tables):
+        return np.concatenate([table.reshape(fit.K, -1) for _, table in tables], -1)
+    joint = np.ones((fit.K, 1, 1))
+    for factor, table in tables:
+        own = table[..., None] if factor.field == "action" else table
+        joint = (joint[..., None] * own[:, :, None]).reshape(fit.K, own.shape[1], -1)
+    return joint.reshape(fit.K, -1)

@@ -24,6 +24,8 @@ Init = Literal["actions_first", "random"]
 Select = Literal["held_out", "bic"]
 # Iterations between two reports of progress, and those on the actions alone.
 ITERATIONS, FIRST_ITERATIONS = 25, 30
+# Demonstrations, or steps, of which starts are drawn.
+SAMPLE = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -253,17 +255,37 @@ def _start(
     """Return parameters that are each the M-step of one demonstration, or step, drawn at random, and of the mean."""
     flat = rows.rows.reshape(-1, rows.rows.shape[-1])
     weights = np.repeat(rows.weights, len(flat) // len(rows.weights)) * (np.abs(flat).sum(-1) > 0)
-    seed = np.asarray(jax.random.key_data(key)).ravel().tolist()
-    seeds = np.random.default_rng(seed).choice(len(flat), (len(K), K.max()), p=weights / weights.sum())
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel().tolist())
+    sample = flat[rng.choice(len(flat), min(len(flat), SAMPLE), p=weights / weights.sum())]
+    most, runs = int(K.max()), len(K)
     mean = (weights @ flat) / weights.sum()
-    theta = jnp.ones((len(K), K.max()))
     transitions = None
     if is_markov:
-        transitions = jnp.broadcast_to(
-            jnp.ones((K.max(), K.max())) + 9 * K.max() * jnp.eye(K.max()), (len(K), K.max(), K.max())
-        )
-    expected = em.Expected(jnp.zeros(len(K)), theta, jnp.asarray(flat[seeds] + mean), transitions)
+        transitions = jnp.broadcast_to(jnp.ones((most, most)) + 9 * most * jnp.eye(most), (runs, most, most))
+    statistics = sample[_spread_seeds(sample, runs, most, rng)] + mean
+    expected = em.Expected(jnp.zeros(runs), jnp.ones((runs, most)), jnp.asarray(statistics), transitions)
     return em.maximise(expected, plan.free, jnp.asarray(K, jnp.int32))
+
+
+def _spread_seeds(
+    rows: Float[np.ndarray, "n M"], runs: int, K: int, rng: np.random.Generator
+) -> Int[np.ndarray, "R K"]:
+    """Draw K rows for each run, each with a probability proportional to its squared distance from those before.
+
+    This is the seeding of k-means++ (Arthur and Vassilvitskii 2007). Seeds that are alike would start two values of
+    theta at the same place, which the M-steps of a nearly deterministic expert never leave.
+    """
+    squares = (rows**2).sum(-1)
+    seeds = np.empty((runs, K), np.int64)
+    seeds[:, 0] = rng.integers(len(rows), size=runs)
+    distance = np.full((runs, len(rows)), np.inf)
+    for k in range(1, K):
+        last = rows[seeds[:, k - 1]]
+        distance = np.minimum(distance, squares + (last**2).sum(-1)[:, None] - 2 * last @ rows.T)
+        cumulative = np.cumsum(np.maximum(distance, 1e-9), -1)
+        draws = rng.random(runs)[:, None] * cumulative[:, -1:]
+        seeds[:, k] = (cumulative < draws).sum(-1)
+    return seeds
 
 
 def log_likelihoods(plan: Layout, parameters: Parameters, demos: Demos) -> Float[np.ndarray, "N R"]:
