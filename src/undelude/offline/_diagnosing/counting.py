@@ -28,10 +28,10 @@ Weights = list[tuple[Array, Array]]
 
 
 class Rows(NamedTuple):
-    """One row for each round that exists: what is known, and what is to be predicted.
+    """The inputs and the targets, one row for each round that exists.
 
     Attributes:
-        x: `[R, F]`.
+        x: `[R, F]`, the past as numbers.
         code: `[R]`, the symbol; zeros without a finite part.
         real: `[R, d]`, real numbers, standardised.
     """
@@ -59,7 +59,7 @@ def losses_of_counting(
 
 
 class _Scale(NamedTuple):
-    """What is predicted: the number of symbols, 1 without a finite part, and centre and spread of the real numbers."""
+    """The targets: the number of symbols, 1 without a finite part; centre and spread of the real numbers."""
 
     num_symbols: int
     centre: Float[np.ndarray, " d"]
