@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from undelude.offline._acting.dream import dream as dream
     from undelude.offline._data.columns import Column as Column
     from undelude.offline._data.demos import Demos as Demos
+    from undelude.offline._diagnosing.diagnose import Diagnosis as Diagnosis
+    from undelude.offline._diagnosing.diagnose import diagnose as diagnose
+    from undelude.offline._diagnosing.probes import Probe as Probe
     from undelude.offline._fitting.fit import Fit as Fit
     from undelude.offline._fitting.fit import fit as fit
     from undelude.offline._model.contexts import Last as Last
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 _NAMES = {
     "Column": "_data.columns",
     "Demos": "_data.demos",
+    "Diagnosis": "_diagnosing.diagnose",
     "Episode": "_model.latent",
     "Fit": "_fitting.fit",
     "Gaussian": "_model.mechanisms",
@@ -34,11 +38,13 @@ _NAMES = {
     "LatentSpec": "_model.spec",
     "Markov": "_model.latent",
     "PerStep": "_model.latent",
+    "Probe": "_diagnosing.probes",
     "Round": "_model.contexts",
     "Table": "_model.mechanisms",
     "agent": "_acting.agent",
     "clone": "_acting.cloning",
     "dream": "_acting.dream",
+    "diagnose": "_diagnosing.diagnose",
     "fit": "_fitting.fit",
 }
 

@@ -1,5 +1,6 @@
 """Demonstrations from arrays and lists."""
 
+import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,8 +11,7 @@ from jaxtyping import Int, Shaped
 from undelude._checks import one_line
 from undelude.offline._data.assemble import check_action, check_labels, check_names, pad
 from undelude.offline._data.columns import Column, encode
-
-_WORDS = {bool: "truth values", int: "numbers", float: "numbers", str: "strings"}
+from undelude.offline._data.lists import has_length, is_plain_array, plain_array
 
 
 def read_arrays(
@@ -29,192 +29,163 @@ def read_arrays(
     source: str = "arrays",
 ) -> dict[str, Any]:
     """Return the fields of `Demos`; the arguments are those of `Demos.from_arrays`."""
-    named = isinstance(observations, Mapping)
-    observations = dict(observations) if named else {"observation": observations}
-    hidden = dict(hidden or {})
-    if opening is None:
-        opening = {}
-    elif not isinstance(opening, Mapping):
-        if named:
-            raise ValueError(
-                "opening must be a mapping from the names of observations to [N] values, as observations is."
-            )
-        opening = {"observation": opening}
-    check_names(observations, hidden, opening)
-    levels = dict(levels or {})
-    for option, names in (("reals", reals), ("levels", levels)):
+    is_named = isinstance(observations, Mapping)
+    seen = dict(observations) if is_named else {"observation": observations}
+    unseen = dict(hidden or {})
+    if is_named and not (opening is None or isinstance(opening, Mapping)):
+        raise ValueError("opening must be a mapping from names of observations to values [N], as observations is one.")
+    before = dict(opening) if isinstance(opening, Mapping) else {} if opening is None else {"observation": opening}
+    check_names(seen, unseen, before)
+    columns = ["action", *seen, *unseen, *([] if demonstrator is None else ["demonstrator"])]
+    for option, names in (("reals", reals), ("levels", levels or {})):
         for name in names:
-            if name not in {"action", "demonstrator", *observations, *hidden}:
-                columns = ", ".join(["action", *observations, *hidden])
-                raise ValueError(f"{option} has {name!r:.99}, which is not a column; there are {columns}.")
-    rounds = _lengths(actions, lengths, mask)
-    N, starts = len(rounds), np.cumsum(rounds) - rounds
-
-    def column(name: str, values: Any, where: str, first: Any = None) -> tuple[Column, Column | None]:
-        flat = _flat(where, values, rounds, is_padded=lengths is not None or mask is not None)
-        if first is not None:
-            before = _per_episode(f"opening {name!r}", first, N)
-            if before.shape[1:] != flat.shape[1:] or (before.dtype.kind in "US") != (flat.dtype.kind in "US"):
-                raise ValueError(f"opening {name!r} has other values than {where}: {before.dtype} and {flat.dtype}.")
-            flat = np.concatenate([before, flat])
-        shift = 0 if first is None else N
-
-        def at(row: int) -> str:
-            if row < shift:
-                return f"opening {name!r}, episode {row},"
-            episode = int(np.searchsorted(starts, row - shift, side="right")) - 1
-            return f"{where}[{episode}, {row - shift - int(starts[episode])}]"
-
-        whole = encode(name, flat, at, levels=levels.get(name), real=name in reals)
-        if first is None:
-            return whole, None
-        return Column(name, whole.values[N:], whole.levels), Column(name, whole.values[:N], whole.levels)
-
-    action, _ = column("action", actions, "actions")
+            if name not in columns:
+                raise ValueError(f"{option} has {name!r:.50}, which is not a column; there are {', '.join(columns)}.")
+    episodes = _Episodes(
+        num_rounds(actions, lengths, mask), lengths is not None or mask is not None, tuple(reals), dict(levels or {})
+    )
+    _, action = episodes.column("action", "actions", actions)
     check_action(action)
-    label = "observations[{!r}]" if named else "observations"
-    seen = {name: column(name, x, label.format(name), opening.get(name)) for name, x in observations.items()}
-    unseen = {name: column(name, x, f"hidden[{name!r}]")[0] for name, x in hidden.items()}
-    who = None
-    if demonstrator is not None:
-        values = _per_episode("demonstrator", demonstrator, N)
-        who = encode("demonstrator", values, "demonstrator[{}]".format, levels=levels.get("demonstrator"))
+    where = {name: f"observations[{name!r}]" if is_named else "observations" for name in seen}
+    found = {name: episodes.column(name, where[name], x, before.get(name)) for name, x in seen.items()}
+    hidden_columns = {name: episodes.column(name, f"hidden[{name!r}]", x)[1] for name, x in unseen.items()}
+    rounds = episodes.lengths
     return {
         "action": pad(action, rounds),
-        "observations": {name: pad(x, rounds) for name, (x, _) in seen.items()},
-        "hidden": {name: pad(x, rounds) for name, x in unseen.items()},
-        "opening": {name: first for name, (_, first) in seen.items() if first is not None},
+        "observations": {name: pad(column, rounds) for name, (_, column) in found.items()},
+        "hidden": {name: pad(column, rounds) for name, column in hidden_columns.items()},
+        "opening": {name: first for name, (first, _) in found.items() if first is not None},
         "lengths": rounds,
-        "labels": check_labels(labels, N),
-        "demonstrator": who,
+        "labels": check_labels(labels, len(rounds)),
+        "demonstrator": None if demonstrator is None else episodes.one_each("demonstrator", demonstrator),
         "source": source,
     }
 
 
-def _lengths(actions: Any, lengths: Any, mask: Any) -> Int[np.ndarray, " N"]:
-    """Return the rounds of each episode."""
-    if not hasattr(actions, "__len__") or isinstance(actions, str):
+def num_rounds(actions: Any, lengths: Any, mask: Any) -> Int[np.ndarray, " N"]:
+    """Return the rounds of each episode; the arguments are those of `Demos.from_arrays`."""
+    if not has_length(actions):
         raise ValueError(f"actions must be an array [N, T] or a list of episodes, not {one_line(repr(actions))}.")
     if len(actions) == 0:
-        raise ValueError("actions is empty: there is no episode.")
-    if getattr(actions, "ndim", 2) < 2 or not hasattr(actions[0], "__len__") or isinstance(actions[0], str):
-        raise ValueError(
-            "actions must be [N, T], one row for each episode; put a single episode in brackets: [actions]."
-        )
+        raise ValueError("actions is empty; give at least one episode.")
+    if isinstance(actions, np.ndarray) and actions.dtype.kind == "O":
+        actions = list(actions)
+    if actions.ndim < 2 if hasattr(actions, "ndim") else not all(map(has_length, actions)):
+        raise ValueError("actions must be [N, T], a row for each episode; put a single episode in brackets: [actions].")
     N = len(actions)
-    found = np.array([len(x) for x in actions]) if not hasattr(actions, "ndim") else np.full(N, actions.shape[1])
-    T = int(found.max())
+    found = np.full(N, actions.shape[1]) if hasattr(actions, "ndim") else np.array([len(x) for x in actions])
     if lengths is not None and mask is not None:
         raise ValueError("give lengths= or mask=, not both.")
     if mask is not None:
-        exists = np.asarray(mask)
-        if exists.dtype != bool or exists.shape != (N, T):
-            raise ValueError(f"mask must be truth values of the shape {(N, T)}, not {exists.dtype} {exists.shape}.")
-        if (exists[:, 1:] > exists[:, :-1]).any():
-            episode = int(np.argmax((exists[:, 1:] > exists[:, :-1]).any(-1)))
-            raise ValueError(
-                f"mask[{episode}] is false before a round that exists; only the last rounds may be missing."
-            )
-        found = exists.sum(-1)
+        found = _lengths_of_mask(np.asarray(mask), N, int(found.max()))
     elif lengths is not None:
         given = np.asarray(lengths)
         if given.shape != (N,) or given.dtype.kind not in "iu":
-            raise ValueError(
-                f"lengths must be {N} whole numbers, one for each episode, not {given.dtype} {given.shape}."
-            )
-        if (given > found).any() or (given < 0).any():
-            episode = int(np.argmax((given > found) | (given < 0)))
-            raise ValueError(
-                f"lengths[{episode}] is {given[episode]}, but actions[{episode}] has {found[episode]} rounds."
-            )
+            raise ValueError(f"lengths must be {N} whole numbers, one an episode, not {given.dtype} {given.shape}.")
+        wrong = (given > found) | (given < 0)
+        if wrong.any():
+            n = int(np.argmax(wrong))
+            raise ValueError(f"lengths[{n}] is {given[n]}, but actions[{n}] has {found[n]} rounds.")
         found = given
     if (found == 0).any():
         raise ValueError(f"episode {int(np.argmin(found))} is empty: it has no rounds. Leave it out.")
     return found.astype(np.int32)
 
 
-def _flat(where: str, values: Any, rounds: Int[np.ndarray, " N"], *, is_padded: bool) -> Shaped[np.ndarray, "R ..."]:
-    """Return one value a row, episode by episode."""
-    N = len(rounds)
-    if not hasattr(values, "__len__") or isinstance(values, str) or len(values) != N:
-        size = f"{len(values)} episodes" if hasattr(values, "__len__") else one_line(repr(values))
-        raise ValueError(f"{where} has {size}, but actions has {N} episodes.")
-    if hasattr(values, "ndim") and np.asarray(values).dtype.kind != "O":
-        array = np.asarray(values)
-        if array.ndim not in (2, 3) or (array.ndim == 3 and array.dtype.kind not in "fiu"):
-            raise ValueError(f"{where} must be [N, T], or [N, T, d] real numbers, not {array.dtype} {array.shape}.")
-        T = array.shape[1]
-        if (rounds.max() > T) if is_padded else (rounds != T).any():
-            episode = int(np.argmax(rounds > T if is_padded else rounds != T))
-            raise ValueError(f"{where}[{episode}] has {T} rounds, but actions[{episode}] has {rounds[episode]}.")
-        if is_padded:
-            return array[np.arange(T) < rounds[:, None]]
-        return array.reshape(-1, *array.shape[2:])
-    for episode, (x, length) in enumerate(zip(values, rounds.tolist(), strict=True)):
-        size = len(x) if hasattr(x, "__len__") and not isinstance(x, str) else None
-        if size is None or (size < length if is_padded else size != length):
-            has = one_line(repr(x)) if size is None else f"{size} rounds"
-            raise ValueError(f"{where}[{episode}] has {has}, but actions[{episode}] has {length}.")
-    rows = [x[:length] for x, length in zip(values, rounds.tolist(), strict=True)]
-    if all(isinstance(x, np.ndarray) and x.dtype.kind != "O" and x.ndim == rows[0].ndim for x in rows):
-        kinds = {"s" if x.dtype.kind in "US" else "b" if x.dtype.kind == "b" else "n" for x in rows}
-        if len(kinds) == 1:
-            return np.concatenate(rows)
-    starts = np.cumsum(rounds) - rounds
-
-    def at(row: int) -> str:
-        episode = int(np.searchsorted(starts, row, side="right")) - 1
-        return f"{where}[{episode}, {row - int(starts[episode])}]"
-
-    return plain_array(list(itertools.chain.from_iterable(rows)), at)
+def _lengths_of_mask(mask: np.ndarray, N: int, T: int) -> Int[np.ndarray, " N"]:
+    if mask.dtype != bool or mask.shape != (N, T):
+        raise ValueError(f"mask must be truth values of the shape {(N, T)}, not {mask.dtype} {mask.shape}.")
+    gap = (mask[:, 1:] > mask[:, :-1]).any(-1)
+    if gap.any():
+        n = int(np.argmax(gap))
+        raise ValueError(f"mask[{n}] is false before a round that exists; only the last rounds may be missing.")
+    return mask.sum(-1)
 
 
-def _per_episode(where: str, values: Any, N: int) -> Shaped[np.ndarray, "N ..."]:
-    array = values if hasattr(values, "ndim") else list(values)
-    if len(array) != N:
-        raise ValueError(f"{where} has {len(array)} values, but actions has {N} episodes.")
-    is_plain = hasattr(array, "ndim") and np.asarray(array).dtype.kind != "O"
-    return np.asarray(array) if is_plain else plain_array(list(array), lambda row: f"{where}[{row}]")
+@dataclasses.dataclass(frozen=True)
+class _Episodes:
+    """The lengths of the episodes, and the choices for their columns.
 
-
-def plain_array(values: list[Any], at: Any) -> Shaped[np.ndarray, "R ..."]:
-    """Return a list of Python values as an array of one type.
-
-    Raises:
-        ValueError: a value is missing, or of another type than the others; the message names its place.
+    Attributes:
+        lengths: rounds of each episode.
+        is_padded: whether the arrays have values after the end of an episode.
+        reals, levels: as in `Demos.from_arrays`.
     """
-    kinds = np.array([_word(x) for x in values])
-    for row in np.unique(kinds, return_index=True)[1]:
-        if kinds[row] == "missing":
+
+    lengths: Int[np.ndarray, " N"]
+    is_padded: bool
+    reals: tuple[str, ...]
+    levels: dict[str, Any]
+
+    def column(self, name: str, where: str, values: Any, first: Any = None) -> tuple[Column | None, Column]:
+        """Return the opening of a column, if it has one, and its values, one a row, with the same levels.
+
+        Args:
+            name: of the column.
+            where: the argument that has it, for messages.
+            values: one for each round.
+            first: one for each episode, or None.
+        """
+        rows = self._rows(where, values)
+        if first is None:
+            return None, self._encode(name, rows, lambda row: self._place(where, row))
+        before, N = self._one_each(f"opening[{name!r}]", first), len(self.lengths)
+        if before.shape[1:] != rows.shape[1:] or (before.dtype.kind == "U") != (rows.dtype.kind == "U"):
             raise ValueError(
-                f"{at(int(row))} is missing (None). Fill in a value of its own, such as 'unknown', or drop the episode."
+                f"opening[{name!r}] has {before.dtype} {before.shape[1:]} values, but {where} has {rows.dtype} "
+                f"{rows.shape[1:]}; an opening needs values of the same type as its observation."
             )
-        if kinds[row] == "other":
-            raise ValueError(f"{at(int(row))} is {one_line(repr(values[row]))}, not a number, string or truth value.")
-    if (kinds != kinds[0]).any():
-        row = int(np.argmax(kinds != kinds[0]))
-        raise ValueError(
-            f"{at(row)} is {one_line(repr(values[row]))}, but {at(0)} is {one_line(repr(values[0]))}: a column needs "
-            f"values of one type, not {kinds[0]} and {kinds[row]}."
-        )
-    try:
-        array = np.asarray(values)
-    except (ValueError, OverflowError) as error:
-        raise ValueError(f"{at(0)} and later values do not form an array: {error}.") from error
-    if array.dtype.kind == "O":
-        raise ValueError(f"{at(0)} or a later value is too large a whole number for 64 bits.")
-    return array
 
+        def at(row: int) -> str:
+            return f"opening[{name!r}][{row}]" if row < N else self._place(where, row - N)
 
-def _word(x: Any) -> str:
-    if x is None:
-        return "missing"
-    if isinstance(x, bool | np.bool_):
-        return "truth values"
-    if isinstance(x, int | float | np.integer | np.floating):
-        return "numbers"
-    if isinstance(x, str):
-        return "strings"
-    if isinstance(x, list | tuple | np.ndarray) and np.asarray(x).dtype.kind in "fiu":
-        return "vectors of numbers"
-    return "other"
+        whole = self._encode(name, np.concatenate([before, rows]), at)
+        return whole.subset(slice(N)), whole.subset(slice(N, None))
+
+    def one_each(self, name: str, values: Any) -> Column:
+        """Return a column with one value an episode."""
+        return self._encode(name, self._one_each(name, values), lambda row: f"{name}[{row}]")
+
+    def _encode(self, name: str, rows: np.ndarray, at: Any) -> Column:
+        return encode(name, rows, at, levels=self.levels.get(name), real=name in self.reals)
+
+    def _place(self, where: str, row: int) -> str:
+        """Return the episode and round of a row in words."""
+        ends = np.cumsum(self.lengths)
+        n = int(np.searchsorted(ends, row, side="right"))
+        return f"{where}[{n}, {row - int(ends[n] - self.lengths[n])}]"
+
+    def _rows(self, where: str, values: Any) -> Shaped[np.ndarray, "R ..."]:
+        """Return one value a row, episode by episode."""
+        N = len(self.lengths)
+        if not has_length(values) or len(values) != N:
+            has = f"{len(values)} episodes" if has_length(values) else one_line(repr(values))
+            raise ValueError(f"{where} has {has}, but actions has {N} episodes.")
+        if is_plain_array(values):
+            array = np.asarray(values)
+            if array.ndim not in (2, 3) or (array.ndim == 3 and array.dtype.kind not in "fiu"):
+                raise ValueError(f"{where} must be [N, T], or numbers [N, T, d], not {array.dtype} {array.shape}.")
+            self._check_lengths(where, np.full(N, array.shape[1]))
+            exists = np.arange(array.shape[1]) < self.lengths[:, None]
+            return array[exists] if self.is_padded else array.reshape(-1, *array.shape[2:])
+        for n, episode in enumerate(values):
+            if not has_length(episode):
+                raise ValueError(f"{where}[{n}] is {one_line(repr(episode))}, not the list of an episode.")
+        self._check_lengths(where, np.array([len(x) for x in values]))
+        rows = [x[:length] for x, length in zip(values, self.lengths.tolist(), strict=True)]
+        if all(map(is_plain_array, rows)) and len({(x.dtype.kind, x.shape[1:]) for x in rows}) == 1:
+            return np.concatenate(rows)
+        return plain_array(list(itertools.chain.from_iterable(rows)), lambda row: self._place(where, row))
+
+    def _check_lengths(self, where: str, found: Int[np.ndarray, " N"]) -> None:
+        wrong = found < self.lengths if self.is_padded else found != self.lengths
+        if wrong.any():
+            n = int(np.argmax(wrong))
+            raise ValueError(f"{where}[{n}] has {found[n]} rounds, but actions[{n}] has {self.lengths[n]}.")
+
+    def _one_each(self, where: str, values: Any) -> Shaped[np.ndarray, "N ..."]:
+        N = len(self.lengths)
+        if not has_length(values) or len(values) != N:
+            has = f"{len(values)} values" if has_length(values) else one_line(repr(values))
+            raise ValueError(f"{where} has {has}, but actions has {N} episodes.")
+        return np.asarray(values) if is_plain_array(values) else plain_array(list(values), lambda n: f"{where}[{n}]")

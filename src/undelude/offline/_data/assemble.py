@@ -23,7 +23,7 @@ def pad(column: Column, lengths: Int[np.ndarray, " N"]) -> Column:
 def check_names(observations: Mapping[str, Any], hidden: Mapping[str, Any], opening: Mapping[str, Any]) -> None:
     """Raise `ValueError` if columns have no names, or names that mean something else."""
     if not observations and not hidden:
-        raise ValueError("there are no observations: without what came back, actions are all that can be learned.")
+        raise ValueError("there are no observations; name at least one column with the outcome of an action.")
     for name in (*observations, *hidden):
         if not isinstance(name, str) or not name or name in ("action", "theta"):
             raise ValueError(f"{name!r} cannot be the name of an observation; choose another string.")
@@ -57,5 +57,5 @@ def check_labels(labels: Any, num_episodes: int) -> Int[np.ndarray, " N"]:
         raise ValueError(f"labels has the shape {array.shape}, not {(num_episodes,)}: one label for each episode.")
     if array.dtype.kind not in "iu" or (array < -1).any():
         bad = array[array < -1][0] if array.dtype.kind in "iu" else f"of the type {array.dtype}"
-        raise ValueError(f"labels must be indices of theta, 0, 1, ..., or -1 where it is not known, not {bad}.")
+        raise ValueError(f"labels must be indices of theta, 0, 1, ..., or -1 if it is not known, not {bad}.")
     return array.astype(np.int32)

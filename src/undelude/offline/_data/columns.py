@@ -1,7 +1,7 @@
 """One column of the logs: symbols of finitely many levels, or real numbers; and how values become either."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -51,12 +51,12 @@ class Column:
         return len(self.levels)
 
     def subset(self, indices: Any) -> "Column":
-        """Return the column of the episodes `indices`."""
+        """Return the column of some episodes, or rows: whole numbers, a mask or a slice."""
         return dataclasses.replace(self, values=self.values[indices])
 
 
 def encode(
-    name: str, values: np.ndarray, at: At, *, levels: Sequence[Level] | None = None, real: bool = False
+    name: str, values: np.ndarray, at: At, *, levels: Iterable[Level] | None = None, real: bool = False
 ) -> Column:
     """Return one value a row as a column of codes or of real numbers.
 
@@ -88,13 +88,15 @@ def encode(
     if is_decimal and len(np.unique(values[:_SAMPLE])) > MAX_DECIMALS:
         return _real(name, values, at, levels)
     codes, uniques = factorise(values)
+    if values.dtype.kind == "f":
+        uniques = uniques + 0.0  # -0.0 becomes 0.0.
     if is_decimal and not _few(uniques, len(values)):
         return _real(name, values, at, levels)
     return finite(name, codes, uniques.tolist(), at, levels=levels)
 
 
 def finite(
-    name: str, codes: Int[np.ndarray, " R"], uniques: list[Level], at: At, *, levels: Sequence[Level] | None = None
+    name: str, codes: Int[np.ndarray, " R"], uniques: list[Level], at: At, *, levels: Iterable[Level] | None = None
 ) -> Column:
     """Return the column with the values `uniques[codes]`; the arguments are those of `encode`."""
     if levels is None:
@@ -125,18 +127,28 @@ def _few(uniques: np.ndarray, num_values: int) -> bool:
     return len(uniques) <= MAX_DECIMALS and bool(is_repeated)
 
 
-def check_levels(name: str, levels: Sequence[Level]) -> tuple[Level, ...]:
+def check_levels(name: str, levels: Iterable[Level]) -> tuple[Level, ...]:
     """Return the levels that a user gives for a column; raise `ValueError` if they are not distinct and in order."""
     check_ordered(levels, f"levels of {name!r}", "their order is that of the codes")
-    if isinstance(levels, str) or not hasattr(levels, "__len__") or not len(levels):
+    plain = () if isinstance(levels, str) else tuple(x.item() if isinstance(x, np.generic) else x for x in levels)
+    if not plain:
         raise ValueError(
             f"levels of {name!r} must be a list of its values, such as ['left', 'right'], not {levels!r:.99}."
         )
-    plain = tuple(x.item() if isinstance(x, np.generic) else x for x in levels)
     if len(set(plain)) < len(plain):
         twice = next(x for i, x in enumerate(plain) if x in plain[:i])
         raise ValueError(f"levels of {name!r} contain {twice!r:.99} twice.")
     return plain
+
+
+def compact(codes: Int[np.ndarray, " R"], num: int) -> tuple[Int[np.ndarray, " R"], Int[np.ndarray, " U"]]:
+    """Return codes from 0 without gaps, and the codes, of `num`, that occur."""
+    is_used = np.bincount(codes, minlength=num) > 0
+    used = np.flatnonzero(is_used).astype(np.int32)
+    if is_used.all():
+        return codes, used
+    new = np.cumsum(is_used, dtype=np.int32) - 1
+    return new[codes], used
 
 
 def factorise(values: Shaped[np.ndarray, " R"]) -> tuple[Int[np.ndarray, " R"], np.ndarray]:

@@ -2,7 +2,8 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,7 +15,9 @@ from undelude._process.episodes import Episodes
 from undelude._process.process import InteractionProcess
 from undelude.offline._data.arrays import read_arrays
 from undelude.offline._data.columns import Column, Level
+from undelude.offline._data.roles import Roles
 from undelude.offline._data.rollouts import read_episodes
+from undelude.offline._data.summary import summarise
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -72,7 +75,7 @@ class Demos:
         labels: Any = None,
         demonstrator: Any = None,
         reals: Sequence[str] = (),
-        levels: Mapping[str, Sequence[Level]] | None = None,
+        levels: Mapping[str, Iterable[Level]] | None = None,
     ) -> "Demos":
         """Return demonstrations from arrays `[N, T]`, or from lists of episodes of different lengths.
 
@@ -86,7 +89,7 @@ class Demos:
             opening: values `[N]` before the first action, by the names of observations; one array for one observation.
             lengths: `[N]`, rounds of each episode in padded arrays.
             mask: `[N, T]`, in place of `lengths`: whether a round exists.
-            labels: `[N]`, the index of theta, or -1 where it is not known.
+            labels: `[N]`, the index of theta, or -1 if it is not known.
             demonstrator: `[N]`, who acted.
             reals: names of columns of numbers that are real in any case.
             levels: all levels of a column, by its name, in order; the actions have the name "action".
@@ -97,8 +100,8 @@ class Demos:
         >>> demos = Demos.from_arrays([["left", "right"], ["right"]], [[0, 1], [1]])
         >>> demos
         Demos(2 episodes, 3 rounds, from arrays)
-        >>> demos.action.levels, demos.lengths.tolist()
-        (('left', 'right'), [2, 1])
+        >>> demos.action.levels
+        ('left', 'right')
         """
         return cls(
             **read_arrays(
@@ -116,13 +119,148 @@ class Demos:
         )
 
     @classmethod
+    def from_frame(
+        cls,
+        frame: Any,
+        *,
+        episode: str,
+        action: str,
+        observation: str | Sequence[str],
+        hidden: str | Sequence[str] = (),
+        opening: str | Sequence[str] | Mapping[str, str] = (),
+        time: str | None = None,
+        label: str | None = None,
+        demonstrator: str | None = None,
+        reals: str | Sequence[str] = (),
+        levels: Mapping[str, Iterable[Level]] | None = None,
+    ) -> "Demos":
+        """Return demonstrations from a data frame with one row for each round.
+
+        Whole numbers, truth values and strings are codes of levels; decimal numbers as in `from_arrays`. Messages count
+        rows from 0.
+
+        Args:
+            frame: of pandas, Polars or PyArrow, or a dictionary of columns.
+            episode: the column that tells episodes apart.
+            action: the column of actions.
+            observation: columns with what came back after the action of the row, and the agent will see it too.
+            hidden: columns that the agent will not see.
+            opening: names of observations that are recorded *before* the action of their row, such as the state of a
+                Markov decision process. The first row has the opening, and the row after an action has what came back.
+                The last row of an episode then only ends the round before it; the rest of it is not used, and may be
+                missing. For an opening in a column of its own, with one value an episode, a mapping from the name of
+                the observation to that column.
+            time: the column that orders the rows of an episode; by default they are in order, in one file.
+            label: the column with the index of theta, one value an episode; null or -1 if it is not known.
+            demonstrator: the column with who acted, one value an episode.
+            reals: columns of numbers that are real in any case.
+            levels: all levels of a column, by its name, in order; by default those that occur, in ascending order.
+
+        Raises:
+            ModuleNotFoundError: PyArrow is not installed.
+            TypeError: `frame` is not a table.
+            ValueError: columns or values are missing, or do not fit together; the message names the row.
+
+        >>> frame = {"user": [7, 7, 8, 8], "shown": ["a", "b", "b", "b"], "clicked": [True, False, False, True]}
+        >>> demos = Demos.from_frame(frame, episode="user", action="shown", observation="clicked")
+        >>> print(demos.summary())
+        2 episodes of 2 rounds from a data frame: 4 rounds
+          action: 2 levels, 'b' 75 %, 'a' 25 %
+          clicked: 2 levels, False 50 %, True 50 %
+        """
+        roles = Roles.of(
+            episode=episode,
+            action=action,
+            observation=observation,
+            hidden=hidden,
+            opening=opening,
+            time=time,
+            label=label,
+            demonstrator=demonstrator,
+            reals=reals,
+            levels=levels,
+        )
+        return cls(**_frames("from_frame").read_frame(frame, roles))
+
+    @classmethod
+    def from_parquet(cls, files: str | Path | Sequence[str | Path], **columns: Any) -> "Demos":
+        """Return demonstrations from Parquet files with one row for each round, read in pieces.
+
+        Args:
+            files: a file, a pattern such as "logs/*.parquet", a folder, or a list of them. Files of a pattern or a
+                folder are read in the order of their names.
+            **columns: the arguments of `from_frame`. Rows of one episode may be in several files only with `time`.
+
+        Raises:
+            ModuleNotFoundError: PyArrow is not installed.
+            FileNotFoundError: there is no such file.
+            ValueError: a file is damaged, or as in `from_frame`; the message names the file and the row.
+        """
+        return cls(**_frames("from_parquet").read_files(files, Roles.of(**columns), "parquet"))
+
+    @classmethod
+    def from_csv(cls, files: str | Path | Sequence[str | Path], **columns: Any) -> "Demos":
+        """Return demonstrations from CSV files with a header and one row for each round; empty fields are missing.
+
+        Args:
+            files: as in `from_parquet`; they may be compressed.
+            **columns: the arguments of `from_frame`.
+
+        Raises:
+            ModuleNotFoundError: PyArrow is not installed.
+            FileNotFoundError: there is no such file.
+            ValueError: a file cannot be read as CSV, or as in `from_frame`; the message names the file and the row.
+        """
+        return cls(**_frames("from_csv").read_files(files, Roles.of(**columns), "csv"))
+
+    @classmethod
+    def from_minari(
+        cls,
+        dataset: Any,
+        *,
+        reward_observed: bool,
+        encode: Callable[[Any], Mapping[str, Any]] | None = None,
+        labels: Any = None,
+        demonstrator: Any = None,
+        reals: Sequence[str] = (),
+        levels: Mapping[str, Iterable[Level]] | None = None,
+    ) -> "Demos":
+        """Return demonstrations from a data set of Minari.
+
+        The first observation of an episode is the opening; what comes back in a round is the next observation and the
+        reward. The parts of a dictionary have its names, those of a tuple "observation_0" and so on.
+
+        Args:
+            dataset: of Minari, or the name of one.
+            reward_observed: whether the agent will see the reward. If not, it is in `hidden`, and no evidence.
+            encode: the columns of the observations of one episode, a dictionary of arrays `[T + 1, ...]`; by default
+                symbols for a Discrete space, real vectors for a Box.
+            labels: `[N]`, the index of theta, or -1 if it is not known.
+            demonstrator: `[N]`, who acted.
+            reals: names of columns of numbers that are real in any case.
+            levels: all levels of a column, by its name, in order; by default those of a Discrete space, or those that
+                occur.
+
+        Raises:
+            ModuleNotFoundError: Minari is not installed.
+            TypeError: `dataset` is not a data set of Minari, or `reward_observed` is not a truth value.
+            ValueError: actions are neither Discrete nor Box, or as in `from_arrays`.
+        """
+        try:
+            from undelude.offline._data.from_minari import read_minari
+        except ModuleNotFoundError as error:
+            raise _needs("from_minari", error, "minari") from error
+        options = {"encode": encode, "labels": labels, "demonstrator": demonstrator, "reals": reals, "levels": levels}
+        return cls(**read_minari(dataset, reward_observed=reward_observed, **options))
+
+    @classmethod
     def from_episodes(
         cls, episodes: Episodes, process: InteractionProcess | None = None, *, keep_theta: bool = False
     ) -> "Demos":
-        """Return demonstrations from rollouts of our own, without theta.
+        """Return demonstrations from rollouts of a process, without theta.
 
         Args:
-            episodes: as `ud.rollout` returns them; whoever executed the actions is the demonstrator.
+            episodes: as `ud.rollout` returns them; the executor of the actions, expert or agent, is the demonstrator.
             process: their process, whose symbols are the levels; by default those that occur.
             keep_theta: whether the index of theta becomes the label.
 
@@ -205,10 +343,30 @@ class Demos:
             for name, column in columns.items():
                 total.update(repr((group, name, column.levels)).encode())
                 per_round = group not in ("opening", "demonstrator")
-                total.update(np.ascontiguousarray(column.values[mask] if per_round else column.values))
-        total.update(self.lengths.astype(np.int32))
-        total.update(self.labels.astype(np.int32))
+                total.update((column.values[mask] if per_round else column.values).tobytes())
+        total.update(self.lengths.astype(np.int32).tobytes())
+        total.update(self.labels.astype(np.int32).tobytes())
         return total.hexdigest()[:16]
+
+    def summary(self) -> str:
+        """Return the counts, the levels of each column with their shares, and what stands out in the data."""
+        return summarise(self)
 
     def __repr__(self) -> str:
         return f"Demos({self.num_episodes:,} episodes, {self.num_steps:,} rounds, from {self.source})"
+
+
+def _frames(constructor: str) -> Any:
+    """Return the module that reads tables, which needs PyArrow."""
+    try:
+        from undelude.offline._data import frames
+    except ModuleNotFoundError as error:
+        raise _needs(constructor, error, "undelude[offline]") from error
+    return frames
+
+
+def _needs(constructor: str, error: ModuleNotFoundError, package: str) -> ModuleNotFoundError:
+    """Return the error that a constructor needs a package, or `error` itself if a module of ours is missing."""
+    if (error.name or "undelude").startswith("undelude"):
+        return error
+    return ModuleNotFoundError(f"Demos.{constructor} needs {error.name}: pip install '{package}'.", name=error.name)

@@ -10,13 +10,17 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from undelude._checks import check_between
-from undelude._compiled import compiled
+from undelude._compiled import compiled_for
 from undelude._process.process import InteractionProcess
 from undelude.offline._data.demos import Demos
 from undelude.offline._diagnosing.likelihood import Likelihood
 from undelude.offline._diagnosing.manski import manski
+from undelude.offline._diagnosing.passive import Passive
+from undelude.offline._diagnosing.passive import passive as compare_predictions
 from undelude.offline._diagnosing.probes import Probe, default_probes
 from undelude.offline._diagnosing.profile import extremes, information, polish, rivals
+from undelude.offline._diagnosing.structure import Structure
+from undelude.offline._diagnosing.structure import structure as compare_time_scales
 from undelude.offline._diagnosing.support import Support, kruskal, support
 from undelude.offline._fitting.fit import Fit
 
@@ -62,6 +66,8 @@ class Diagnosis:
         kruskal: the sum of three ranks, and the `2 K + 2` that it must reach.
         num_flat: directions of the parameters of which the data say less than one nat.
         probes: with their bounds.
+        passive: whether the model predicts the demonstrators as well as a generic sequence model; None if not asked.
+        structure: the answers under other time scales of theta; None if not asked.
         notes: what a reader should know.
     """
 
@@ -72,6 +78,8 @@ class Diagnosis:
     kruskal: tuple[int, int]
     num_flat: tuple[int, int]
     probes: tuple[ProbeReport, ...] = field(repr=False)
+    passive: Passive | None = field(repr=False)
+    structure: Structure | None = field(repr=False)
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -93,6 +101,7 @@ class Diagnosis:
             lines.append(
                 f"  {probe.name:56.56} {probe.value:6.3f} {min(probe.two_se, 99.0):7.3f} {profile:>15} {known:>15}"
             )
+        lines += [str(part) for part in (self.passive, self.structure) if part is not None]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
@@ -106,13 +115,15 @@ def diagnose(
     *,
     probes: Sequence[Probe] | None = None,
     delta: float = 2.0,
+    passive: bool = True,
+    structure: bool = True,
     key: Key[Array, ""] | None = None,
 ) -> Diagnosis:
     """Say whether the interventional policy of a fit is identified by the demonstrations, given what was declared.
 
     The tests, from the cheap to the dear: support of what the agent will do; Kruskal's rank condition; the Fisher
-    information; profile-likelihood bounds of the widest probes, also from rival models. Each alone has a blind spot
-    (docs/offline.md). The spread over starts is not among them: where a model is not identified, all starts may agree
+    information; profile-likelihood bounds of the widest probes, also from rival models; held-out prediction beside a
+    sequence model; the answers under other time scales of theta. Each alone has a blind spot (docs/offline.md). The spread over starts is not among them: where a model is not identified, all starts may agree
     on a wrong answer.
 
     Args:
@@ -120,22 +131,46 @@ def diagnose(
         demos: the demonstrations that it was fitted to.
         probes: numbers to bound; by default effects of each action, and the policy after a few histories.
         delta: nats below the best log-likelihood at which the profile bounds end; 2 is about 95 %.
-        key: of self-play and of the rivals.
+        passive: whether to compare held-out prediction with a sequence model, which is trained for it. Without it no
+            verdict is "refuted".
+        structure: whether to fit the other time scales of theta.
+        key: of self-play, of the rivals, and of training; always the same by default.
 
     Raises:
         ValueError: `delta` is not positive.
     """
     delta = check_between("delta", delta, 0, np.inf, ends=False)
-    keys = jax.random.split(jax.random.key(0) if key is None else key, 3)
+    keys = jax.random.split(jax.random.key(0) if key is None else key, 5)
     chosen = list(default_probes(fit, key=keys[0]) if probes is None else probes)
     found = support(fit, demos, key=keys[1])
     ranks = kruskal(fit, demos)
     reports, flat = _bounds(fit, demos, chosen, delta, keys[2])
     reasons, verdict = _verdict(found, ranks, reports)
+    predicted = compare_predictions(fit, demos, key=keys[3]) if passive else None
+    if predicted is not None and predicted.refuted:
+        verdict = "refuted"
+        reasons.insert(
+            0, "a sequence model without a theta predicts the demonstrators better: their memory is not as declared"
+        )
     notes = []
+    if predicted is None:
+        notes.append(
+            "held-out prediction was not compared with a sequence model, so that nothing could refute the model"
+        )
     if len(set(demos.lengths.tolist())) > 1:
         notes.append("episodes differ in length; that their ends say nothing about theta is an assumption")
-    return Diagnosis(verdict, tuple(reasons), _assumptions(fit), found, ranks, flat, tuple(reports), tuple(notes))
+    return Diagnosis(
+        verdict,
+        tuple(reasons),
+        _assumptions(fit),
+        found,
+        ranks,
+        flat,
+        tuple(reports),
+        predicted,
+        compare_time_scales(fit, demos, key=keys[4]) if structure else None,
+        tuple(notes),
+    )
 
 
 def _bounds(
@@ -176,7 +211,7 @@ def _bounds(
     return reports, flat
 
 
-@compiled
+@compiled_for(runs=2)
 def _polish(likelihood: Likelihood, starts: Array) -> tuple[Array, Array]:
     return polish(likelihood, starts)
 
@@ -186,20 +221,20 @@ def _vector(likelihood: Likelihood, values: tuple, process: InteractionProcess, 
     return jax.jit(lambda x: jnp.stack([value(likelihood.process(x, process, fixed)) for value in values]))
 
 
-@compiled
+@compiled_for(runs=2)
 def _slopes(likelihood: Likelihood, values: tuple, process: InteractionProcess, fixed: dict, x: Array) -> tuple:
     f = _vector(likelihood, values, process, fixed)
     return f(x), jax.jacrev(f)(x), information(likelihood, x)
 
 
-@compiled
+@compiled_for(runs=2)
 def _extremes(
     likelihood: Likelihood, values: tuple, process: InteractionProcess, fixed: dict, starts: Array, threshold: Array
 ) -> tuple[Array, Array]:
     return extremes(likelihood, _vector(likelihood, values, process, fixed), len(values), starts, threshold)
 
 
-@compiled
+@compiled_for(runs=2)
 def _at(likelihood: Likelihood, values: tuple, process: InteractionProcess, fixed: dict, xs: Array) -> Array:
     return jax.lax.map(_vector(likelihood, values, process, fixed), xs)
 
