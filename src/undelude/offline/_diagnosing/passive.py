@@ -125,7 +125,7 @@ def passive(
     held_out: float = 0.25,
     lstm: bool = True,
     hidden_size: int = 32,
-    steps: int = 300,
+    steps: int = 200,
     starts: int = 8,
     memory: bool = True,
 ) -> Passive:
