@@ -291,6 +291,8 @@ def _compare_memories(fit: Fit, demos: Demos, declared: Fit, key: Key[Array, ""]
     is_known = fit.latent == "Markov" or bool((demos.labels >= 0).any())
     latent = _latent(fit) if is_known else Episode({1, fit.K})
     before = bic(declared, demos)
+    if not is_known and fit.K > 1:
+        before = min(before, bic(refit(demos, fit.spec, Episode(1), key=key), demos))
     for name, extra in additions(declared.layout.factors[0], demos).items():
         spec = _with_expert_memory(fit.spec, declared.layout.factors[0], extra)
         found[name] = bic(refit(demos, spec, latent, key=key, starts=starts), demos) - before
