@@ -42,11 +42,15 @@ def agent(
         strict: whether a verdict against acting, or the lack of a diagnosis, is an error.
 
     Raises:
-        ValueError: with `strict`, the verdict is "refuted" or "not identified", or there is no diagnosis; `resample`
-            is out of range.
+        ValueError: with `strict`, the verdict is "refuted" or "not identified", or the diagnosis is missing;
+            `resample` is out of range.
 
     Warns:
         UserWarning: the same without `strict`.
+
+    >>> import undelude as ud
+    >>> fit = ud.offline.fit(demos, key=jax.random.key(0))  # doctest: +SKIP
+    >>> agent = ud.offline.agent(fit, ud.offline.diagnose(fit, demos), strict=True)  # doctest: +SKIP
     """
     check_verdict("agent", diagnosis, strict=strict)
     if resample == "step":

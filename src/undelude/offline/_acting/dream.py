@@ -69,6 +69,11 @@ def dream(
 
     Warns:
         UserWarning: as `ud.offline.agent` and `ud.teach`.
+
+    >>> import undelude as ud
+    >>> student = ud.TransformerAgent(fit.process, key=jax.random.key(1))  # doctest: +SKIP
+    >>> run = ud.offline.dream(fit, student, diagnosis, key=jax.random.key(2))  # doctest: +SKIP
+    >>> report = ud.certify(fit.process, run.agent, key=jax.random.key(3))  # doctest: +SKIP
     """
     check_verdict("dream", diagnosis, strict=strict)
     teaching = Counterfactual(target) if isinstance(behaviour, str) and behaviour == "own" else Blind(behaviour, target)

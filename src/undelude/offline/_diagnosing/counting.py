@@ -18,6 +18,8 @@ from undelude.offline._model.process import ObservedFields
 
 # Pairs of an action and a symbol that are counted each; of more, the actions and symbols are counted alone.
 MAX_PAIRS = 128
+# The softplus of START is 1; and the least scale of a real number, in standard deviations.
+START, LEAST_SCALE = 0.5413, 0.02
 # Levels of a field that are told apart.
 MAX_LEVELS = 128
 WIDTH, RATE, DECAY, BATCH_SIZE = 48, 5e-3, 1e-2, 512
@@ -28,10 +30,10 @@ Weights = list[tuple[Array, Array]]
 
 
 class Rows(NamedTuple):
-    """One row for each round that exists: what is known, and what is to be predicted.
+    """The inputs and the targets, one row for each round that exists.
 
     Attributes:
-        x: `[R, F]`.
+        x: `[R, F]`, the past as numbers.
         code: `[R]`, the symbol; zeros without a finite part.
         real: `[R, d]`, real numbers, standardised.
     """
@@ -48,7 +50,7 @@ def losses_of_counting(
     found = []
     for part, own in zip(("action", "observation"), jax.random.split(key), strict=True):
         scale = _Scale.of(train, part)
-        rows = [_rows(demos, part, scale) for demos in (train, validation, test)]
+        rows = _standardised([_rows(demos, part, scale) for demos in (train, validation, test)])
         best, losses = _train(rows[0], rows[1], rows[2], scale.num_symbols, own)
         # The density of a standardised value, in the units of the data.
         losses = np.asarray(losses, np.float64) + np.log(scale.spread).sum()
@@ -58,8 +60,16 @@ def losses_of_counting(
     return found[0], found[1]
 
 
+def _standardised(parts: list[Rows]) -> list[Rows]:
+    """Return the rows with inputs in standard deviations of the first part, at most five."""
+    first = np.asarray(parts[0].x)
+    mean, spread = first.mean(0, keepdims=True), first.std(0, keepdims=True)
+    spread = np.where(spread > 1e-6, spread, 1.0)
+    return [rows._replace(x=jnp.clip((rows.x - mean) / spread, -5.0, 5.0)) for rows in parts]
+
+
 class _Scale(NamedTuple):
-    """What is predicted: the number of symbols, 1 without a finite part, and centre and spread of the real numbers."""
+    """The targets: the number of symbols, 1 without a finite part; centre and spread of the real numbers."""
 
     num_symbols: int
     centre: Float[np.ndarray, " d"]
@@ -145,7 +155,7 @@ def _losses(weights: Weights, rows: Rows, num_symbols: int) -> Float[Array, " R"
     d = rows.real.shape[1]
     code = jnp.take_along_axis(jax.nn.log_softmax(out[:, :num_symbols]), rows.code[:, None], 1)[:, 0]
     mean, raw = out[:, num_symbols : num_symbols + d], out[:, num_symbols + d :]
-    scale = jax.nn.softplus(raw) + 1e-3
+    scale = jax.nn.softplus(raw + START) + LEAST_SCALE
     z = (rows.real - mean) / scale
     return (0.5 * z**2 + jnp.log(scale) + 0.5 * math.log(2 * math.pi)).sum(1) - code
 

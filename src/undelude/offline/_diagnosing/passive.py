@@ -125,7 +125,7 @@ def passive(
     held_out: float = 0.25,
     lstm: bool = True,
     hidden_size: int = 32,
-    steps: int = 300,
+    steps: int = 200,
     starts: int = 8,
     memory: bool = True,
 ) -> Passive:
@@ -153,9 +153,7 @@ def passive(
     held_out = check_between("held_out", held_out, 0, 1, ends=False)
     steps, starts = check_count("steps", steps), check_count("starts", starts)
     key_few, key_split, key_validation, key_fit, key_train = jax.random.split(key, 5)
-    enough = max(MAX_STEPS // demos.num_rounds, 400)
-    if demos.num_episodes > enough:
-        demos, _ = demos.split(1 - enough / demos.num_episodes, key=key_few)
+    demos = at_most(MAX_STEPS, demos, key=key_few)
     rest, test = demos.split(held_out, key=key_split)
     declared = refit(rest, fit.spec, _latent(fit), key=key_fit, starts=starts)
     mixture = _mixture_losses(declared, rest, test)
@@ -175,6 +173,14 @@ def passive(
         _compare_memories(fit, rest, declared, key_fit, starts) if memory else {},
         test.num_episodes,
     )
+
+
+def at_most(num_steps: int, demos: Demos, *, key: Key[Array, ""]) -> Demos:
+    """Return the demonstrations, or as many of them, drawn at random, as have so many rounds; at least 400."""
+    enough = max(num_steps // demos.num_rounds, 400)
+    if demos.num_episodes <= enough:
+        return demos
+    return demos.split(enough / demos.num_episodes, key=key)[1]
 
 
 def _latent(fit: Fit) -> Latent:
@@ -279,15 +285,17 @@ def losses_of_lstm(
 def _compare_memories(fit: Fit, demos: Demos, declared: Fit, key: Key[Array, ""], starts: int) -> dict[str, float]:
     """Return the change of BIC by each addition to the expert's memory.
 
-    With more memory, no theta may be needed at all, so that K = 1 is tried too.
+    With more memory, no theta may be needed at all, so that K = 1 is tried too, unless labels say that there is one.
     """
     found = {}
-    latents = [_latent(fit)] if fit.latent == "Markov" else [Episode({1, fit.K})]
+    is_known = fit.latent == "Markov" or bool((demos.labels >= 0).any())
+    latent = _latent(fit) if is_known else Episode({1, fit.K})
     before = bic(declared, demos)
+    if not is_known and fit.K > 1:
+        before = min(before, bic(refit(demos, fit.spec, Episode(1), key=key), demos))
     for name, extra in additions(declared.layout.factors[0], demos).items():
         spec = _with_expert_memory(fit.spec, declared.layout.factors[0], extra)
-        fits = [refit(demos, spec, latent, key=key, starts=starts) for latent in latents]
-        found[name] = min(bic(more, demos) for more in fits) - before
+        found[name] = bic(refit(demos, spec, latent, key=key, starts=starts), demos) - before
     return found
 
 

@@ -1,4 +1,4 @@
-"""What the model says under other time scales of the hidden theta, and how much hangs on it."""
+"""The model's answers under other time scales of the hidden theta: does the assumption matter?"""
 
 import dataclasses
 from typing import Any
@@ -19,7 +19,7 @@ from undelude._process.process import InteractionProcess
 from undelude._rollout.scan import run_episode
 from undelude.offline._data.demos import Demos
 from undelude.offline._diagnosing.manski import manski
-from undelude.offline._diagnosing.passive import bic
+from undelude.offline._diagnosing.passive import at_most, bic
 from undelude.offline._diagnosing.probes import Effect, Probe
 from undelude.offline._fitting.fit import Fit, refit
 from undelude.offline._model.latent import Episode, Latent, Markov
@@ -27,6 +27,8 @@ from undelude.offline._model.process import ObservedFields
 
 # Openings drawn for each theta, if there are any.
 NUM_OPENINGS = 256
+# Logs beyond so many rounds are not needed for the comparison.
+MAX_STEPS = 100_000
 # Rows of the table in the text.
 MAX_ROWS = 6
 # A delusion gap below which the time scale of theta does not matter for acting.
@@ -135,8 +137,8 @@ def structure(fit: Fit, demos: Demos, *, key: Key[Array, ""], starts: int = 4, n
     """Fit the model with no theta, one that lasts the episode and one that changes, and compare what each says.
 
     Args:
-        fit: the fitted model; it is one of the alternatives as it is.
-        demos: the logs.
+        fit: the fitted model; it is one of the alternatives as it is, unless the logs are large or labelled.
+        demos: the logs; of large ones, a part is fitted. Labels are not used.
         key: of the starts and of the episodes that are played.
         starts: of each further fit.
         num_episodes: played in each model.
@@ -145,17 +147,23 @@ def structure(fit: Fit, demos: Demos, *, key: Key[Array, ""], starts: int = 4, n
     starts, num_episodes = check_count("starts", starts), check_count("num_episodes", num_episodes)
     own = "none" if fit.K == 1 else fit.latent
     K = max(fit.K, 2)
+    key_few, key = jax.random.split(key)
+    few = at_most(MAX_STEPS, demos, key=key_few)
+    if (demos.labels >= 0).any():
+        # Without a theta, labels have no meaning; and likelihoods with and without them cannot be compared.
+        few = dataclasses.replace(few, labels=np.full_like(few.labels, -1))
     latents: dict[str, Latent] = {"none": Episode(1), "Episode": Episode(K), "Markov": Markov(K)}
     key_fit, key_play = jax.random.split(key)
     alternatives = []
     for name, latent in latents.items():
-        one = fit if name == own else refit(demos, fit.spec, latent, key=key_fit, starts=starts)
+        same = name == own and few is demos
+        one = fit if same else refit(few, fit.spec, latent, key=key_fit, starts=starts)
         reward, gap = _play(one.process, key_play, num_episodes)
         alternatives.append(
             Alternative(
                 name,
                 one.K,
-                bic(one, demos),
+                bic(one, few),
                 do_predictions(one.process, demos, key=key_play),
                 None if one.layout.reward is None else _estimate(reward),
                 _estimate(gap),
