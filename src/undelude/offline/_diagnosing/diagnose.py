@@ -18,7 +18,7 @@ from undelude.offline._diagnosing.manski import manski
 from undelude.offline._diagnosing.passive import Passive
 from undelude.offline._diagnosing.passive import passive as compare_predictions
 from undelude.offline._diagnosing.probes import Probe, default_probes
-from undelude.offline._diagnosing.profile import extremes, information, polish, rivals
+from undelude.offline._diagnosing.profile import SLACK, extremes, information, polish, rivals
 from undelude.offline._diagnosing.structure import Structure
 from undelude.offline._diagnosing.structure import structure as compare_time_scales
 from undelude.offline._diagnosing.support import Support, kruskal, support
@@ -60,7 +60,8 @@ class Diagnosis:
     """A verdict on a fit, and what it rests on.
 
     Attributes:
-        verdict: "refuted", "not identified", "weak" or "identified"; the last holds given the assumptions, never without.
+        verdict: "refuted", "not identified", "weak" or "identified"; the last holds given the assumptions, and never
+            without.
         reasons: why the verdict is not a better one.
         assumptions: what was declared, and cannot be tested from these logs.
         support: data for what the agent will do.
@@ -94,7 +95,7 @@ class Diagnosis:
         lines += [
             f"support    {self.support}",
             f"Kruskal    ranks of three blocks of rounds add up to {ranks}; {needed} are needed",
-            f"Fisher     {self.num_flat[0]} of {self.num_flat[1]} directions of the parameters are flat (less than 1 nat)",
+            f"Fisher     the data say less than 1 nat about {self.num_flat[0]} of {self.num_flat[1]} directions",
             f"{'bounds':58} {'fit':>6} {'+-2 SE':>7} {'profile':>15} {'Manski':>15}",
         ]
         for probe in self.probes:
@@ -198,7 +199,7 @@ def _bounds(
         order = _widest(two_se, np.asarray([probe.is_policy for probe in probes]))
         some = tuple(values[i] for i in order)
         ends, reached = _extremes(likelihood, some, fit.process, fixed, near, jnp.asarray(best - delta))
-    allowed = np.asarray(reached) > best - delta - 0.1
+    allowed = np.asarray(reached) > best - delta - SLACK
     ends = np.asarray(ends)
     centre = np.asarray(at)
     reports = []

@@ -24,6 +24,8 @@ from undelude.offline._model.mechanisms import Table
 POLISH, CLIMB = 200, 120
 # The weight of a nat below the threshold, squared, against the probe's whole range.
 PENALTY = 4.0
+# Nats below the threshold at which a point still counts, and points between a start and the end of its search.
+SLACK, NUM_BETWEEN = 0.1, 11
 # Problems that are solved at the same time.
 BATCH = 16
 
@@ -56,7 +58,7 @@ class Whitening(NamedTuple):
 def whiten(likelihood: Likelihood, x: Float[Array, " P"]) -> Whitening:
     """Return the change of parameters at `x`, from the scores of the demonstrations."""
     eigenvalues, vectors = jnp.linalg.eigh(information(likelihood, x))
-    return Whitening(x, vectors / jnp.sqrt(jnp.maximum(eigenvalues, 0.0) + 0.25))
+    return Whitening(x, vectors / jnp.sqrt(jnp.maximum(eigenvalues, 0.0) + 0.25)[None])
 
 
 def information(likelihood: Likelihood, x: Float[Array, " P"]) -> Float[Array, "P P"]:
@@ -125,8 +127,11 @@ def extremes(
         slope = jax.grad(jax.jit(lambda z: sign * f(x + C @ z)[probe]))(jnp.zeros_like(x))
         start_z = -slope * radius / jnp.maximum(jnp.linalg.norm(slope), 1e-12)
         z = _lbfgs(jax.jit(objective), start_z, CLIMB)
-        at = x + C @ z
-        return f(at)[probe], likelihood(at)
+        # The search may end below the threshold: take the best allowed point between the start and its end.
+        points = x[None] + jnp.linspace(0.0, 1.0, NUM_BETWEEN)[:, None] * (C @ z)[None]
+        values, totals = jax.lax.map(lambda at: (f(at)[probe], likelihood(at)), points)
+        best = jnp.argmin(jnp.where(totals > threshold - SLACK, sign * values, jnp.inf))
+        return values[best], totals[best]
 
     radius = jnp.sqrt(2 * jnp.maximum(likelihood(starts[0]) - threshold, 0.1))
     S = len(starts)

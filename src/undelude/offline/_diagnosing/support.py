@@ -82,8 +82,8 @@ def cell_name(factor: Factor, cell: int) -> str:
 def kruskal(fit: Fit, demos: Demos) -> tuple[int, int]:
     """Return the sum of the numerical ranks of three blocks of rounds, and the `2 K + 2` that Kruskal's theorem needs.
 
-    Rounds are independent given theta. Three blocks of them identify a mixture of `K` components, up to the order of the
-    components, if the Kruskal ranks of their emission matrices add up to at least `2 K + 2` (docs/offline.md). A block
+    Rounds are independent given theta. Three blocks of them identify a mixture of `K` components, up to their order,
+    if the Kruskal ranks of their emission matrices add up to at least `2 K + 2` (docs/offline.md). A block
     of m rounds has the emission matrix whose Gram matrix is the m-th power, entry by entry, of that of one round. Its
     rank stands for its Kruskal rank here, which it exceeds if two values of theta are alike. With contexts the
     condition is a heuristic: rounds are then taken for independent given theta.
