@@ -47,7 +47,14 @@ hypothesis.settings.register_profile("fuzz", max_examples=2000, deadline=None, p
 hypothesis.settings.load_profile("same")
 
 
-LONG = {"test_check_task.py", "test_crashes.py", "test_distributed.py", "test_fuzz_cli.py", "test_probes.py"}
+# Files of a minute or more, the longest first: no worker then begins a long file while the others have finished.
+LONG = [
+    f"test_{name}.py"
+    for name in (
+        "check_task", "cli", "teachings", "teaching", "crashes", "certificate", "probes", "docs", "agents", "distributed",
+        "world", "cards", "fuzz_cli",
+    )
+]  # fmt: skip
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -63,8 +70,8 @@ def _fresh_caches() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start with the files that take long for their number of tests: no worker then waits for another at the end."""
-    items.sort(key=lambda item: item.path.name not in LONG)
+    """Start with the files that take long, and keep the order of the others."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
 _compilations = 0
