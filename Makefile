@@ -107,11 +107,12 @@ clean:
 	find src tests examples benchmarks studies tools -name __pycache__ -prune -exec rm -rf {} +
 
 # The file .venv/.test records that the dependency group `test` is installed. A target installs the group it needs.
+# The groups lint, hf and bench include it.
 $(VENV)/.test $(VENV)/.hf $(VENV)/.lint $(VENV)/.docs $(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing undelude with the group '$(@F:.%=%)' into $(VENV) (once; a minute or two) ..."
 	@$(NEWER_PIP)
 	$(INSTALL) -c constraints.txt -e '.[gym]' --group $(@F:.%=%)
-	@touch $@
+	@touch $@ $(if $(filter .lint .hf .bench,$(@F)),$(VENV)/.test)
 
 $(BIN)/python:
 ifdef UV
