@@ -28,7 +28,8 @@ UV := $(shell command -v uv 2>/dev/null)
 ifdef UV
 INSTALL := $(UV) pip install --quiet --python $(BIN)/python
 else
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Like uv, without compiling every file to bytecode, which takes over a minute: Python compiles what it imports.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 # Dependency groups need pip 25.1; many an environment starts with an older one.
 NEWER_PIP := $(INSTALL) --upgrade 'pip>=25.1'
 endif
