@@ -436,6 +436,7 @@ def test_sound_task_passes(task):
     assert not [note for note in report.notes if note.startswith(("task.", "expert."))]
 
 
+@pytest.mark.usefixtures("without_gap")
 def test_notes_what_may_be_meant():
     """The count stays at 3, so that the slice begins there at the last."""
     write, slice_ = sorted(x for x in ud.check_task(process(Short()), num_episodes=8).notes if x.startswith("task."))
@@ -613,12 +614,14 @@ def test_measurements_on_bandit():
     assert report.action_kl_do == pytest.approx(gap.action_kl_do, abs=4 * gap.action_kl_do_se + 0.01)
 
 
+@pytest.mark.usefixtures("without_gap")
 def test_first_sight_of_opening():
     """The opening is right with probability .8: it leaves the entropy of that coin."""
     left = -0.8 * np.log(0.8) - 0.2 * np.log(0.2)
     assert ud.check_task(opening(telling=0.8)).first_sight == pytest.approx(np.log(2) - left, abs=1e-5)
 
 
+@pytest.mark.usefixtures("without_gap")
 def test_notes_an_expert_that_never_errs():
     """An action counts only if the expert of some theta takes it after the same history."""
 
@@ -643,11 +646,13 @@ class Blind(Clocked):
         return ud.Categorical(log_probs=LOG[0, w[0]])
 
 
+@pytest.mark.usefixtures("without_gap")
 def test_notes_observations_without_theta():
     assert "Observations do not depend on theta" in str(ud.check_task(process(Blind()), num_episodes=8))
     assert "Observations do not depend on theta" not in str(ud.check_task(process(Clocked()), num_episodes=8))
 
 
+@pytest.mark.usefixtures("without_gap")
 def test_notes_an_expert_that_ignores_theta():
     class Ignorant(Informed):
         def Q_A(self, theta, e):
@@ -656,6 +661,7 @@ def test_notes_an_expert_that_ignores_theta():
     assert "acts alike for every theta" in str(ud.check_task(process(Clocked(), Ignorant()), num_episodes=8))
 
 
+@pytest.mark.usefixtures("without_gap")
 def test_transition():
     """The two thetas swap after each round."""
     swap = process(Clocked(), transition=lambda theta, w: ud.Categorical(probs=1.0 * (jnp.arange(2) != theta)))
