@@ -49,11 +49,8 @@ hypothesis.settings.load_profile("same")
 
 # Files of a minute or more, the longest first: no worker then begins a long file while the others have finished.
 LONG = [
-    f"test_{name}.py"
-    for name in (
-        "check_task", "cli", "teachings", "teaching", "crashes", "certificate", "probes", "docs", "agents", "distributed",
-        "world", "cards", "fuzz_cli",
-    )
+    "check_task", "cli", "teachings", "teaching", "crashes", "certificate", "probes", "docs", "agents", "distributed",
+    "world", "cards", "fuzz_cli",
 ]  # fmt: skip
 
 
@@ -71,7 +68,8 @@ def _fresh_caches() -> Iterator[None]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start with the files that take long, and keep the order of the others."""
-    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+    place = {f"test_{name}.py": i for i, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONG)))
 
 
 _compilations = 0
