@@ -328,13 +328,13 @@ def test_resume_restores_missing_parts(run: Path) -> None:
 def test_finished_run_is_made_longer(run: Path, capsys: pytest.CaptureFixture) -> None:
     """Its first rows stay; it is certified anew; config.json and the page say how it came about."""
     before = rows(run)
-    assert resume(run, "--steps", "6", "--num-episodes", "64") == 0
+    assert resume(run, "--steps", "6", "--num-episodes", "256") == 0
     assert "Going on from update 4 of 6." in capsys.readouterr().err
     assert rows(run)[:2] == before
     assert [row["update"] for row in rows(run)] == [2, 4, 6]
     config = json.loads((run / "config.json").read_text())
     assert (config["steps"], config["earlier_steps"]) == (6, [4])
-    assert json.loads((run / "certificate.json").read_text())["num_episodes"] == 64
+    assert json.loads((run / "certificate.json").read_text())["num_episodes"] == 256
     page = (run / "report.html").read_text()
     assert page.index("--steps 4 ") < page.index("--steps 6 --resume")
     assert resume(run) == 0
@@ -863,10 +863,14 @@ def test_named_task_matches_list_and_rewards_its_expert(name: str) -> None:
             chance = ud.Autoregressive(probs=np.full((spec.n,) * spec.length, 1 / spec.n**spec.length))
         case _:
             chance = ud.Categorical(logits=jnp.zeros(num_symbols(spec)))
-    play = jax.jit(jax.vmap(lambda key: run_episode(process, None, key, num_rounds=T)[0]))
+
+    @jax.jit
+    def rewards_of(keys, share):  # The share is traced, so that the expert and chance have one program.
+        play = lambda key: run_episode(process, FixedPolicy(chance), key, num_rounds=T, expert_share=share)[0]  # noqa: E731
+        return jax.vmap(play)(keys).reward.mean(-1)
+
     keys = jax.random.split(jax.random.key(0), 1024)
-    by_chance = jax.jit(jax.vmap(lambda key: run_episode(process, FixedPolicy(chance), key, num_rounds=T)[0]))
-    rewards = [np.asarray(draw(keys).reward.mean(-1), dtype=float) for draw in (play, by_chance)]
+    rewards = [np.asarray(rewards_of(keys, share), dtype=float) for share in (1.0, 0.0)]
     error = np.hypot(*(x.std(ddof=1) / np.sqrt(len(x)) for x in rewards))
     assert rewards[0].mean() - rewards[1].mean() > 5 * error
 
