@@ -403,6 +403,7 @@ def test_names_the_defect(defect):
     error.match(message)
 
 
+@pytest.mark.usefixtures("without_gap")
 def test_many_thetas_and_a_transition():
     assert ud.check_task(ud.tasks.switching_bandit(num_arms=20, num_rounds=4), num_episodes=8).entropy > 2.9
 
