@@ -328,13 +328,13 @@ def test_resume_restores_missing_parts(run: Path) -> None:
 def test_finished_run_is_made_longer(run: Path, capsys: pytest.CaptureFixture) -> None:
     """Its first rows stay; it is certified anew; config.json and the page say how it came about."""
     before = rows(run)
-    assert resume(run, "--steps", "6", "--num-episodes", "256") == 0
+    assert resume(run, "--steps", "6", "--num-episodes", "64") == 0
     assert "Going on from update 4 of 6." in capsys.readouterr().err
     assert rows(run)[:2] == before
     assert [row["update"] for row in rows(run)] == [2, 4, 6]
     config = json.loads((run / "config.json").read_text())
     assert (config["steps"], config["earlier_steps"]) == (6, [4])
-    assert json.loads((run / "certificate.json").read_text())["num_episodes"] == 256
+    assert json.loads((run / "certificate.json").read_text())["num_episodes"] == 64
     page = (run / "report.html").read_text()
     assert page.index("--steps 4 ") < page.index("--steps 6 --resume")
     assert resume(run) == 0
