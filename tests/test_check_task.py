@@ -675,12 +675,14 @@ def test_continuous_theta():
     assert report.action_kl_do is None
 
 
-def test_command_prints_strict_json(capsys):
-    """The gap of the frog is infinite, which JSON has no number for."""
+def test_infinite_gap_has_a_total_variation_and_strict_json(capsys):
+    """The expert of the frog never errs, so that the deluded agent rules out what others do; JSON has no infinity."""
     assert main(["check", "frog", "--json"]) == 0
     found = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert found["action_kl_do"] == "inf"
     assert found["entropy"] == pytest.approx(np.log(2))
+    assert 0 < found["action_tv_do"] < 1
+    assert any("Use the total variation instead" in note for note in found["notes"])
 
 
 def test_warns_if_imitation_is_the_wrong_goal():
@@ -688,12 +690,3 @@ def test_warns_if_imitation_is_the_wrong_goal():
     assert report.warning is not None
     assert "always taking the same action earns more" in report.warning
     assert str(report).startswith("doors: imitation is the wrong goal here")
-
-
-def test_infinite_gap_has_a_total_variation():
-    """The expert never errs, so the deluded agent becomes certain and rules out actions of the other experts."""
-    report = ud.check_task(ud.tasks.bandit(expert_accuracy=1.0), num_episodes=64)
-    assert report.action_kl_do == np.inf
-    assert report.action_tv_do is not None
-    assert 0 < report.action_tv_do < 1
-    assert any("total variation" in note for note in report.notes)
