@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from undelude.hf._marks.chat import encode_chat
+from undelude.hf._marks.chat import check_end_of_turn, encode_chat
 from undelude.hf._marks.do_embedding import OFFSET
 from undelude.hf._marks.do_tokens import DoTokens, Granularity
 from undelude.hf._marks.generation import evaluating, generate_turn
@@ -113,7 +113,7 @@ class LocalSpeaker:
         chat_template_kwargs: further arguments of the chat template.
 
     Raises:
-        ValueError: an unknown granularity.
+        ValueError: an unknown granularity; the chat template does not end a turn with the tokenizer's `eos_token`.
     """
 
     def __init__(
@@ -131,7 +131,8 @@ class LocalSpeaker:
         self.model, self.tokenizer, self.num_samples = model, tokenizer, num_samples
         self.marks = DoTokens.of(model)
         self.granularity: Granularity = granularity or getattr(self.marks, "granularity", None) or "turn"
-        self._template = dict(chat_template_kwargs or {})
+        check_end_of_turn(tokenizer, chat_template_kwargs)
+        self._template = chat_template_kwargs
         self.reads_authors, self.has_sampled = self.marks is not None, False
         self.name = getattr(model.config, "name_or_path", "") or type(model).__name__
         self._seed = seed
@@ -144,9 +145,9 @@ class LocalSpeaker:
         return [self._known[x.key] if x.answers is not None else self._sample(x) for x in requests]
 
     def _encode(self, messages: Sequence[Any], *, prompt: bool) -> Any:
-        options = {"mark": self.marks is not None, "add_generation_prompt": prompt}
         vocab_size = None if self.marks is None else self.marks.vocab_size
-        return encode_chat(messages, self.tokenizer, vocab_size=vocab_size, **options, **self._template)
+        options = {"mark": self.marks is not None, "add_generation_prompt": prompt, "vocab_size": vocab_size}
+        return encode_chat(messages, self.tokenizer, **options, chat_template_kwargs=self._template)
 
     def _score(self, requests: Sequence[Request]) -> None:
         """Compute the probabilities of the answers of several requests."""
@@ -204,7 +205,7 @@ class LocalSpeaker:
                 logits = logits[..., :V] if self.granularity == "turn" else logits[..., V:]
         log_p = torch.log_softmax(logits, -1).gather(-1, targets[..., None])[..., 0]
         is_answer = mask[:, 1:] & (places[1:] >= torch.tensor(prefixes, device=device)[:, None])
-        return torch.where(is_answer, log_p, 0.0).double().sum(-1).tolist()
+        return torch.where(is_answer, log_p, 0.0).cpu().double().sum(-1).tolist()
 
     def _sample(self, request: Request) -> Answers:
         """Return samples of the next message."""

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 import torch
 
-from undelude.hf._marks.chat import encode_chat, reply_ids
+from undelude.hf._marks.chat import EncodedChat, encode_chat, reply_ids
 from undelude.hf._marks.generation import generate_turn
 from undelude.hf._teaching.experts import Expert, Message, Query, Row, pad
 
@@ -32,12 +32,14 @@ class Turn:
         end: one past the end token.
         message: the number of messages before it.
         author: who executed it: the model itself, which is marked do, or somebody who may know theta.
+        is_cut: whether it was ended because it had no room for more words.
     """
 
     start: int
     end: int
     message: int
     author: Author
+    is_cut: bool = False
 
 
 @dataclasses.dataclass
@@ -115,6 +117,7 @@ class CallableBehaviour:
 
     def __init__(self, function: Rollouts, tokenizer: Any, hidden: Sequence[str]):
         self.function, self.hidden = with_rng(function), hidden
+        self.end = tokenizer.eos_token_id
         # A function that guesses says the same few texts again and again.
         self.encode = functools.lru_cache(4096)(lambda text: tokenizer.encode(text, add_special_tokens=False))
 
@@ -127,7 +130,7 @@ class CallableBehaviour:
         for text in texts:
             if not isinstance(text, str):
                 raise TypeError(f"rollouts must return the text of the next turn, not {text!r:.99}.")
-        return [list(self.encode(text)) for text in texts]
+        return [[*self.encode(text), self.end] for text in texts]
 
 
 class ExpertBehaviour:
@@ -181,7 +184,7 @@ def _with_author(message: Message) -> dict[str, Any]:
     return {"author": "other", **{name: x for name, x in message.items() if x is not None}}
 
 
-def stored(row: Row, tokenizer: Any) -> Conversation:
+def stored(row: Row, tokenizer: Any, chat_template_kwargs: Mapping[str, Any] | None = None) -> Conversation:
     """Return a transcript of the data set: `prompt`, if there is one, and `messages`."""
     messages = [_with_author(m) for m in row["messages"]]
     num_given = 0
@@ -190,7 +193,7 @@ def stored(row: Row, tokenizer: Any) -> Conversation:
         if [m.get("content") for m in messages[: len(prompt)]] != [m.get("content") for m in prompt]:
             messages = prompt + messages
         num_given = len(prompt)
-    chat = encode_chat(messages, tokenizer, mark=False)
+    chat = encode_chat(messages, tokenizer, mark=False, chat_template_kwargs=chat_template_kwargs)
     turns = _turns(chat, messages)
     if not turns:
         raise ValueError(
@@ -227,10 +230,11 @@ class Replies:
 
     Args:
         tokenizer: of the model.
+        chat_template_kwargs: further arguments of its chat template.
     """
 
-    def __init__(self, tokenizer: Any):
-        self.tokenizer = tokenizer
+    def __init__(self, tokenizer: Any, chat_template_kwargs: Mapping[str, Any] | None = None):
+        self.tokenizer, self.chat_template_kwargs = tokenizer, chat_template_kwargs
         self._prompt: tuple[Any, list[dict[str, Any]], list[int], list[Turn]] | None = None
         self._texts: dict[tuple[int, ...], str] = {}
         self._kept: dict[Any, tuple[list[int], list[bool]]] = {}
@@ -240,11 +244,15 @@ class Replies:
         prompt, kept = row["prompt"], self._prompt
         if kept is None or kept[0] != prompt:
             messages = as_messages(prompt)
-            chat = encode_chat(messages, self.tokenizer, mark=False, add_generation_prompt=True)
+            chat = self._encode(messages)
             kept = self._prompt = (prompt, messages, chat.input_ids.tolist(), _turns(chat, messages))
         _, messages, ids, turns = kept
         # The prompt is given: its words are not scored.
         return Conversation(row, list(messages), list(ids), [False] * len(ids), list(turns), num_given=len(turns))
+
+    def _encode(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> EncodedChat:
+        options = {"mark": False, "add_generation_prompt": add_generation_prompt}
+        return encode_chat(messages, self.tokenizer, **options, chat_template_kwargs=self.chat_template_kwargs)
 
     def text(self, ids: tuple[int, ...]) -> str:
         """Return the text of a turn without its end token."""
@@ -260,8 +268,8 @@ class Replies:
         roles = tuple(m["role"] for m in c.messages)
         key = (roles, *((m["role"], m.get("content")) for m in new))
         if key not in self._kept:
-            ids = reply_ids(c.messages, new, self.tokenizer)
-            whole = encode_chat([*c.messages, *new], self.tokenizer, mark=False, add_generation_prompt=True)
+            ids = reply_ids(c.messages, new, self.tokenizer, chat_template_kwargs=self.chat_template_kwargs)
+            whole = self._encode([*c.messages, *new])
             if whole.input_ids[-len(ids) :].tolist() != ids:
                 raise ValueError(
                     f"The chat template encodes a reply otherwise within a chat than after it: {new!r:.99}."
@@ -283,7 +291,7 @@ class Replies:
     def verify(self, c: Conversation) -> None:
         """Raise if the replies of a conversation are encoded otherwise when it is encoded as a whole."""
         ends_open = c.messages[-1]["role"] != "assistant"
-        chat = encode_chat(c.messages, self.tokenizer, mark=False, add_generation_prompt=ends_open)
+        chat = self._encode(c.messages, add_generation_prompt=ends_open)
         ids, turns = chat.input_ids.tolist(), _turns(chat, c.messages)
         stops = [*(turn.start for turn in turns[1:]), len(ids)], [*(turn.start for turn in c.turns[1:]), len(c.ids)]
         for a, b, whole_stop, stop in zip(turns, c.turns, *stops, strict=True):
@@ -350,11 +358,11 @@ def play(
 
 
 def _append_turn(c: Conversation, ids: Sequence[int], author: Author, replies: Replies) -> None:
-    """Add a turn up to its end token; one that has none gets it."""
+    """Add a turn up to its end token; one that was cut gets it."""
     end = replies.tokenizer.eos_token_id
-    ids = list(ids)
-    ids = ids[: ids.index(end) + 1] if end in ids else [*ids, end]
-    c.turns.append(Turn(len(c.ids), len(c.ids) + len(ids), len(c.messages), author))
+    ids, is_cut = list(ids), end not in ids
+    ids = [*ids, end] if is_cut else ids[: ids.index(end) + 1]
+    c.turns.append(Turn(len(c.ids), len(c.ids) + len(ids), len(c.messages), author, is_cut))
     c.ids += ids
     c.observed += [False] * len(ids)
     text = replies.text(tuple(ids[:-1]))

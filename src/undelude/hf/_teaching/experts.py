@@ -248,6 +248,7 @@ class PromptedExpert:
         template: with the fields `{prompt}`, `{privileged_context}`, and any other column of the data set.
         top_k: keep only so many of its largest probabilities, and the sum of the others. It saves memory.
         batch_size: of turns that the teacher reads at a time.
+        chat_template_kwargs: further arguments of the chat template; by default, those of the trainer's configuration.
 
     Raises:
         ValueError: `template` does not use the privileged context.
@@ -261,6 +262,7 @@ class PromptedExpert:
         template: str = "{prompt}\n\n{privileged_context}",
         top_k: int | None = None,
         batch_size: int = 16,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
     ):
         fields = {name for _, name, _, _ in string.Formatter().parse(template) if name}
         if "privileged_context" not in fields:
@@ -273,14 +275,21 @@ class PromptedExpert:
         self.teacher, self.tokenizer, self.template = teacher, tokenizer, template
         self.top_k = None if top_k is None else check_count("PromptedExpert: top_k", top_k)
         self.batch_size = check_count("PromptedExpert: batch_size", batch_size)
+        self.chat_template_kwargs = chat_template_kwargs
         self._adapter: Any = None
 
-    def bind(self, student: torch.nn.Module) -> None:
+    def bind(self, student: torch.nn.Module, chat_template_kwargs: Mapping[str, Any] | None = None) -> None:
         """Take the student for the teacher if there is no other, and check that the teacher does not move.
+
+        Args:
+            student: the model that is taught.
+            chat_template_kwargs: of the trainer's configuration.
 
         Raises:
             ValueError: the teacher would move: it is the student, or shares parameters that are trained.
         """
+        if self.chat_template_kwargs is None:
+            self.chat_template_kwargs = chat_template_kwargs
         if self.teacher is None:
             if not callable(getattr(student, "disable_adapter", None)):
                 raise ValueError(
@@ -334,9 +343,8 @@ class PromptedExpert:
                 )
             fields = {**query.row, "prompt": messages[first]["content"]}
             messages[first] = {"role": "user", "content": self.template.format(**fields)}
-        return list(
-            self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
-        )
+        options = {"add_generation_prompt": True, "tokenize": True, "return_dict": False}
+        return list(self.tokenizer.apply_chat_template(messages, **options, **(self.chat_template_kwargs or {})))
 
     def speak(self, queries: Sequence[Query], max_new_tokens: int) -> list[Utterance]:
         """Sample a turn in answer to each query, token by token, at temperature 1."""

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 
-from undelude.hf._teaching.conversations import Conversation, Turn
+from undelude.hf._teaching.conversations import Author, Conversation, Turn
 from undelude.hf._teaching.experts import Expert, Query
 from undelude.hf._teaching.losses import Targets
 from undelude.hf._teaching.objectives import Objective
@@ -30,6 +30,8 @@ class Scored:
             the branches, in order.
         observations: `(position, id)` of the words of others.
         weight: of the sequence's tokens in the mean loss.
+        said: for each turn that was played, and for each utterance of the expert, who said it, and whether it was cut
+            because it had no room for more words.
     """
 
     ids: list[int]
@@ -37,6 +39,7 @@ class Scored:
     actions: list[tuple[list[int], Targets]] = dataclasses.field(default_factory=list)
     observations: list[tuple[int, int]] = dataclasses.field(default_factory=list)
     weight: float = 1.0
+    said: list[tuple[Author, bool]] = dataclasses.field(default_factory=list)
 
     def trim(self) -> None:
         """Drop the end of the history that predicts nothing that is scored."""
@@ -103,6 +106,7 @@ def score(
         ids = c.ids if V is None else c.marked(V)
         weight = stored_weight if c.is_stored else 1.0
         s = Scored(list(ids), weight=weight)
+        s.said = [] if c.is_stored else [(turn.author, turn.is_cut) for turn in c.turns[c.num_given :]]
         if objective.factual:
             s.observations = [(t - 1, c.ids[t]) for t, observed in enumerate(c.observed) if observed and t > 0]
         scored.append(s)
@@ -123,7 +127,8 @@ def score(
             s.actions.append((_along(turn), targets))
     if speaks and expert is not None:
         utterances = expert.speak([query for _, _, query, _ in speaks], max_new_tokens)
-        for (s, turn, _, _), utterance in zip(speaks, utterances, strict=True):
+        for (s, turn, _, words), utterance in zip(speaks, utterances, strict=True):
+            s.said.append(("expert", utterance.ids[-1] != words[-1]))  # A turn ends with the end token, or is cut.
             first = len(s)
             s.branches.append((turn.start, utterance.ids[:-1]))
             after = range(first, first + len(utterance.ids) - 1)
@@ -170,12 +175,14 @@ class Batch:
         inputs: `input_ids`, `attention_mask` and, if there are branches, `position_ids`.
         allowed: `[B, T, T]`, which words see which, if there are branches.
         actions, observations: the scored positions; None if there are none.
+        said: see `Scored`.
     """
 
     inputs: dict[str, torch.Tensor]
     allowed: Bool[torch.Tensor, "B T T"] | None
     actions: Groups | None
     observations: Groups | None
+    said: list[tuple[Author, bool]] = dataclasses.field(default_factory=list)
 
     def counts(self) -> Float[torch.Tensor, " 2"]:
         """Return the weights of the scored actions and of the scored observations, summed."""
