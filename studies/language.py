@@ -7,8 +7,8 @@ python studies/language.py --steps 5             a trial run
 
 import argparse
 import functools
+import itertools
 import os
-import random
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -35,6 +35,7 @@ from undelude.hf import (
     local_agent,
 )
 from undelude.hf._marks.chat import reply_ids
+from undelude.hf._menu.menu_dialogue import uniform
 from undelude.hf._teaching.conversations import Conversation
 from undelude.hf._teaching.experts import pad
 from undelude.tasks.menu import AGAIN, REPLIES
@@ -88,35 +89,36 @@ class Customer:
     """The customer of a dialogue, who in some conversations asks what is on the menu and leaves after the answer."""
 
     def __init__(self, dialogue: MenuDialogue, probed: float):
-        self.dialogue, self.probed = dialogue, probed
+        self.dialogue, self.probed, self.guess = dialogue, probed, dialogue.expert()
 
     def __call__(self, messages: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> Any:
-        rng = random.Random(f"{row['seed']} probe")
         if messages[-2]["content"] == self.dialogue.probe:
             return None
-        is_probed, turn, replies_first = rng.random() < self.probed, rng.randrange(NUM_TURNS), rng.random() < 0.3
-        num_own = sum(m["role"] == "assistant" for m in messages)
-        reply = self.dialogue([*messages[:-1], messages[-1]], row)
-        if not is_probed or num_own != turn + 1:
+        # Below `probed`, a number is uniform again.
+        u, reply = uniform(row["seed"], "probe"), self.dialogue(messages, row)
+        turn = int(u / self.probed * NUM_TURNS) + 1 if u < self.probed else None
+        if turn is None or turn != sum(m["role"] == "assistant" for m in messages):
             return reply
         probe = {"role": "user", "content": self.dialogue.probe}
+        replies_first = uniform(row["seed"], "reply") < 0.3
         return [{"role": "user", "content": reply}, probe] if replies_first and reply else [probe]
 
     def expert(self, messages: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> dict[str, float]:
         """Return what somebody who has read the menu says: the truth if asked for it, else a guess of the process."""
         if messages[-1]["content"] == self.dialogue.probe:
             return {row["dish"]: 1.0}
-        return self.dialogue.expert()(messages, row)
+        return self.guess(messages, row)
 
     def transcribed(self, row: dict[str, Any], share: float) -> dict[str, Any]:
         """Return a row, with a share of probability with a conversation that an expert wrote."""
-        rng = random.Random(f"{row['seed']} transcript")
-        if rng.random() >= share:
+        if uniform(row["seed"], "share") >= share:
             return row
         messages: list[dict[str, Any]] = [{"role": "user", "content": row["prompt"], "author": "other"}]
         while True:
             says = self.expert(messages, row)
-            (text,) = rng.choices(list(says), list(says.values()))
+            u = uniform(row["seed"], len(messages), "expert")
+            reached = (text for text, p in zip(says, itertools.accumulate(says.values()), strict=True) if u < p)
+            text = next(reached, max(says, key=says.get))
             messages.append({"role": "assistant", "content": text, "author": "expert"})
             reply = self(messages, row)
             if reply is None:
@@ -243,7 +245,7 @@ def teach(
     rollouts, share = settings.pop("rollouts"), settings.pop("share")
     tokenizer, customer = make_tokenizer(dialogue), Customer(dialogue, PROBED)
 
-    def uniform(messages: Any, row: Any, rng: np.random.Generator) -> str:
+    def guess(messages: Any, row: Any, rng: np.random.Generator) -> str:
         return dialogue.utterances[rng.integers(len(dialogue.utterances))]
 
     args = CounterfactualConfig(
@@ -255,7 +257,7 @@ def teach(
         args=args,
         expert=CallableExpert(customer.expert, tokenizer),
         environment=customer,
-        rollouts=uniform if rollouts == "uniform" else rollouts,
+        rollouts=guess if rollouts == "uniform" else rollouts,
         train_dataset=[customer.transcribed(row, share) for row in dialogue.rows(num_rows, seed)],
         processing_class=tokenizer,
     )
