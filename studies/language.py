@@ -223,21 +223,22 @@ SETTINGS: dict[str, Any] = {
 # Uniform guesses are as good as own ones, because nobody who makes them is shown theta, and cost less to make. Without
 # marks, it makes a difference who speaks.
 TAUGHT: dict[str, Any] = {"max_steps": 2000, "rollouts": "uniform", "factual_weight": 0.0}
-UNMARKED: dict[str, Any] = {"max_steps": 600, "rollouts": "policy", "factual_weight": 0.0, "mark": "none"}
+MARKED = TAUGHT | {"max_steps": 1000}
+UNMARKED: dict[str, Any] = {"max_steps": 500, "rollouts": "policy", "factual_weight": 0.0, "mark": "none"}
 # The transformer of `undelude.teach` beside them.
 JAX, JAX_STEPS = "jax_transformer", 800
 # Share: of conversations that an expert wrote. Drawn: how much more often than those an own one comes into a batch.
 ARMS: dict[str, dict[str, Any]] = {
     "taught": TAUGHT,
-    "sft": {"max_steps": 500, "rollouts": "expert", "objective": "sft"},
-    "marked_5": TAUGHT | {"share": 0.5},
+    "sft": {"max_steps": 300, "rollouts": "expert", "objective": "sft"},
+    "marked_5": MARKED | {"share": 0.5},
     "unmarked_5": UNMARKED | {"share": 0.5},
-    "marked_9": TAUGHT | {"share": 0.9},
+    "marked_9": MARKED | {"share": 0.9},
     "unmarked_9": UNMARKED | {"share": 0.9},
-    "marked_99": TAUGHT | {"share": 0.99},
+    "marked_99": MARKED | {"share": 0.99},
     # The loss of a transcript counts a hundredth.
-    "marked_99_weighted": TAUGHT | {"share": 0.99, "transcript_weight": 0.01},
-    "marked_99_drawn": TAUGHT | {"share": 0.99, "drawn": 33.0},
+    "marked_99_weighted": MARKED | {"share": 0.99, "transcript_weight": 0.01},
+    "marked_99_drawn": MARKED | {"share": 0.99, "drawn": 33.0},
     "unmarked_99": UNMARKED | {"share": 0.99},
 }
 

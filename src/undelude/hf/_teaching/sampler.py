@@ -1,6 +1,7 @@
 """The order of the rows and the random draws in their conversations, by keys: they depend on no device and no past."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,7 +67,8 @@ def generators(seed: int, keys: Sequence[tuple[int, int]], party: int) -> list[n
     for number in (np.uint64(seed), np.uint64(party), numbers[:, 0], numbers[:, 1]):
         state = _mixed(state ^ number)
     words = _mixed(state[:, None] + _GAMMA * np.arange(1, 5, dtype=np.uint64))
-    return [np.random.Generator(np.random.PCG64(_Words(x))) for x in words]
+    seeds: list[Any] = [_Words(x) for x in words]
+    return [np.random.Generator(np.random.PCG64(x)) for x in seeds]
 
 
 # Of SplitMix64 (Steele, Lea and Flood, 2014).
