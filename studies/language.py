@@ -1,8 +1,8 @@
-"""The menu as a dialogue of a two-layer Llama: counterfactual teaching, and imitation of an expert's transcripts.
+"""The menu as a dialogue of a two-layer Llama: counterfactual teaching, imitation, and mixtures with transcripts.
 
-python studies/language.py                       both arms, about 6 CPU minutes
-python studies/language.py --arms sft            one; the other keeps its stored result
-python studies/language.py --steps 5             a trial run
+python studies/language.py                                 all arms, about 25 CPU minutes
+python studies/language.py --arms taught --seeds 0 1       one arm with two seeds; the others keep their stored results
+python studies/language.py --steps 5                       a trial run
 """
 
 import argparse
@@ -307,14 +307,19 @@ def study(names: Sequence[str], changes: dict[str, Any], num_measured: int, seed
         )
         certified = {x: getattr(report, f"action_{x}") for x in ("kl_do", "kl_do_se", "kl_see")}
         key = name if seed == 0 else f"{name}, seed {seed}"
-        arms[key] = {"steps": steps, **seconds, **measured, "certificate": certified}
+        arms[key] = {"steps": steps, **seconds, **measured, "certificate": certified, "settings": _settings(name)}
         print(key, store.rounded(arms[key]), flush=True)
     arms = store.earlier("language").get("arms", {}) | arms
-    settings = {name: x for name, x in SETTINGS.items() if name != "privileged_columns"}
-    settings |= {"optimizer": "studies/muon.py", "learning_rate_of_matrices": LEARNING_RATE}
-    settings |= {"process": f"menu(5 dishes of one word, num_turns={NUM_TURNS})", "probed": PROBED, "arms": ARMS}
-    settings["steps"] = {name: arm["max_steps"] for name, arm in ARMS.items()} | {JAX: JAX_STEPS}
+    settings = {"process": f"menu(5 dishes of one word, num_turns={NUM_TURNS})", "probed": PROBED}
     return {"seeds": [0, 1], "settings": settings, "num_measured": num_measured, "arms": arms}
+
+
+def _settings(name: str) -> dict[str, Any]:
+    """Return the settings of an arm: of the trainer, and of Muon."""
+    if name == JAX:
+        return {}
+    settings = SETTINGS | ARMS[name] | {"optimizer": "studies/muon.py", "learning_rate_of_matrices": LEARNING_RATE}
+    return {name: x for name, x in settings.items() if name != "privileged_columns"}
 
 
 if __name__ == "__main__":
