@@ -15,7 +15,7 @@ Encoded: TypeAlias = tuple[list[int], list[bool], list[int]]
 
 
 class ChatPieces:
-    """Gives the ids of chats, as `encode_chat` does without marks, a hundred times as fast for known messages.
+    """The ids of chats, as `encode_chat` gives them without marks; messages that are known are not rendered again.
 
     The ids of a message depend on the roles before it and after it, and with most templates and tokenizers not on the
     contents of other messages. If a chat shows that they do, no message is kept from then on.
