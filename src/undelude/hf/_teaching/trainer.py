@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 import transformers
 from jaxtyping import Float
@@ -15,22 +14,20 @@ from undelude.hf._marks.generation import evaluating
 from undelude.hf._teaching import guards
 from undelude.hf._teaching.checkpoints import Checkpoints
 from undelude.hf._teaching.config import CounterfactualConfig
-from undelude.hf._teaching.conversations import (
-    Behaviour,
-    CallableBehaviour,
-    Conversation,
-    Environment,
-    ExpertBehaviour,
-    Policy,
-    Replies,
-    Rollouts,
-    play,
-    stored,
-)
+from undelude.hf._teaching.conversations import Conversation, Replies
 from undelude.hf._teaching.experts import Expert, PromptedExpert, Row
 from undelude.hf._teaching.losses import CONVERGES_TO, Divergence, divergence
 from undelude.hf._teaching.packing import packs
-from undelude.hf._teaching.sampler import KeyedSampler
+from undelude.hf._teaching.playing import (
+    Behaviour,
+    CallableBehaviour,
+    Environment,
+    ExpertBehaviour,
+    Policy,
+    Rollouts,
+    play,
+)
+from undelude.hf._teaching.sampler import KeyedSampler, generators
 from undelude.hf._teaching.sequences import Batch, collate, predictions, score
 
 # The parties that draw random numbers in a conversation; each has its own stream.
@@ -254,13 +251,12 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
             For each batch a dict of `input_ids` and `batch`.
         """
         conversations = self.converse(rows, keys)
-        rngs = [self._rng(key, EXPERT) for key in keys]
         guards.check_leak(conversations, self.args.privileged_leak)
         if self._blindness is not None and not self._blindness.is_over:
-            self._blindness.update(conversations, [self._rng(key, EXPERT) for key in keys])
+            self._blindness.update(conversations, generators(self.args.seed, keys, EXPERT))
         scored = score(
             conversations,
-            rngs,
+            generators(self.args.seed, keys, EXPERT),
             self.objective,
             self.expert,
             V=self.offset,
@@ -302,20 +298,19 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
 
     def converse(self, rows: Sequence[Row], keys: Sequence[tuple[int, int]]) -> list[Conversation]:
         """Return the conversation of each row: its transcript if it has one, else one that is played."""
-        conversations: dict[int, Conversation] = {}
         playing = [i for i, row in enumerate(rows) if not row.get("messages")]
-        for i, row in enumerate(rows):
-            if row.get("messages"):
-                conversations[i] = stored(row, self.processing_class, self.args.chat_template_kwargs)
+        conversations = {i: self._replies.stored(row) for i, row in enumerate(rows) if row.get("messages")}
         if playing and self.rollouts == "dataset":
             raise ValueError('A row has no messages, and rollouts="dataset" takes all turns from there.')
         model = self.accelerator.unwrap_model(self.model)
         longest = self._longest(model)
         if playing:
             with evaluating(model):
+                chosen = [keys[i] for i in playing]
                 played = play(
                     [rows[i] for i in playing],
-                    [(self._rng(keys[i], BEHAVIOUR), self._rng(keys[i], ENVIRONMENT)) for i in playing],
+                    generators(self.args.seed, chosen, BEHAVIOUR),
+                    generators(self.args.seed, chosen, ENVIRONMENT),
                     self._behaviour(model),
                     self.environment,
                     self._replies,
@@ -348,9 +343,6 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
             max_new_tokens=self.args.max_new_tokens,
             temperature=self.args.temperature,
         )
-
-    def _rng(self, key: tuple[int, int], party: int) -> np.random.Generator:
-        return np.random.default_rng([self.args.seed, *key, party])
 
     # Learning -------------------------------------------------------------------------------------
 
