@@ -85,7 +85,7 @@ def _log_prior(theta: Float[Array, "R K"], K: Int[Array, " R"]) -> Float[Array, 
 
 
 def _eta(statistics: Float[Array, "R K M"], factors: tuple[Factor, ...]) -> Float[Array, "R K M"]:
-    parts, start = [], 0
+    parts, start = [statistics[..., :0]], 0
     for factor in factors:
         parts.append(factor.eta(statistics[..., start : start + factor.num_columns]))
         start += factor.num_columns
