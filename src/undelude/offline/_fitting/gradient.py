@@ -28,8 +28,8 @@ from undelude.offline._model.mechanisms import Factor
 from undelude.offline._model.network import Heads, features
 from undelude.offline._model.spec import Layout
 
-# Thirds of an episode, whose means describe a demonstration for the first clusters; rounds of k-means.
-PARTS, CLUSTER_ROUNDS = 3, 20
+# Parts of an episode, whose means describe a demonstration for the first clusters; rounds and starts of k-means.
+PARTS, CLUSTER_ROUNDS, CLUSTER_STARTS = 3, 20, 5
 # Demonstrations in a block when all are evaluated.
 EVALUATED = 128
 
@@ -222,7 +222,11 @@ def log_likelihoods(plan: Layout, parameters: Parameters, networks: tuple[Heads,
 
 
 def clusters(plan: Layout, demos: Demos, K: Sequence[int], key: Key[Array, ""]) -> Float[np.ndarray, "N R K"]:
-    """Return first responsibilities for each run: k-means on the means of actions and fields in parts of an episode."""
+    """Return first responsibilities for each run: k-means on the means of actions and fields in parts of an episode.
+
+    A mean is in units of its standard error, as if rounds were independent: what is the same in all rounds of a
+    demonstration, and differs between demonstrations, counts most.
+    """
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel().tolist())
     described = []
     for name in ["action", *demos.observations, *demos.hidden]:
@@ -230,9 +234,11 @@ def clusters(plan: Layout, demos: Demos, K: Sequence[int], key: Key[Array, ""]) 
         x = own.values if own.levels is None else np.eye(len(own.levels), dtype=np.float32)[own.values]
         part = np.arange(demos.num_rounds)[None] * PARTS // demos.lengths[:, None]
         for i in range(PARTS):
-            chosen = (part == i) & demos.mask
-            mean = (x * chosen[..., None]).sum(1) / np.maximum(chosen.sum(1), 1)[:, None]
-            described.append(mean / max(float(np.sqrt(mean.var(0).sum())), 1e-6))
+            chosen = ((part == i) & demos.mask)[..., None]
+            count = np.maximum(chosen.sum(1), 1)
+            mean = (x * chosen).sum(1) / count
+            squares = (((x - mean[:, None]) * chosen) ** 2).sum(1) / count**2
+            described.append(mean / np.sqrt(np.maximum(squares.mean(0), 1e-6 * (x**2).mean())))
     x = np.concatenate(described, -1)
     found = np.zeros((demos.num_episodes, len(K), max(K)), np.float32)
     for run, k in enumerate(K):
@@ -246,26 +252,30 @@ def clusters(plan: Layout, demos: Demos, K: Sequence[int], key: Key[Array, ""]) 
 
 
 def _k_means(x: np.ndarray, labels: np.ndarray, K: int, rng: np.random.Generator) -> np.ndarray:
-    """Return the cluster of each row, from starts that are far from one another (k-means++)."""
-    centres = np.zeros((0, x.shape[-1]))
-    for k in range(K):
-        own = labels == k
-        if own.any():
-            new = x[own].mean(0)
-        elif len(centres) == 0:
-            new = x[rng.integers(len(x))]
-        else:
-            distance = ((x[:, None] - centres[None]) ** 2).sum(-1).min(-1)
-            total = distance.sum()
-            new = x[rng.choice(len(x), p=distance / total)] if total > 0 else x[rng.integers(len(x))]
-        centres = np.concatenate([centres, new[None]])
-    codes = np.zeros(len(x), int)
-    for _ in range(CLUSTER_ROUNDS):
-        codes = ((x[:, None] - centres[None]) ** 2).sum(-1).argmin(-1)
+    """Return the cluster of each row: the best of several starts from centres far from one another (k-means++)."""
+    best, least = np.zeros(len(x), int), np.inf
+    for _ in range(CLUSTER_STARTS):
+        centres = np.zeros((0, x.shape[-1]))
         for k in range(K):
-            if (codes == k).any():
+            weights = np.ones(len(x)) if len(centres) == 0 else _distances(x, centres).min(-1)
+            total = weights.sum()
+            new = x[rng.choice(len(x), p=weights / total)] if total > 0 else x[rng.integers(len(x))]
+            own = labels == k
+            centres = np.concatenate([centres, (x[own].mean(0) if own.any() else new)[None]])
+        for _ in range(CLUSTER_ROUNDS):
+            codes = _distances(x, centres).argmin(-1)
+            for k in np.unique(codes):
                 centres[k] = x[codes == k].mean(0)
-    return codes
+        distances = _distances(x, centres)
+        if distances.min(-1).sum() < least:
+            best, least = distances.argmin(-1), distances.min(-1).sum()
+    return best
+
+
+def _distances(x: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """Return the squared distance of each row from each centre."""
+    found = (x**2).sum(-1)[:, None] + (centres**2).sum(-1)[None] - 2 * x @ centres.T
+    return np.maximum(found, 0)
 
 
 def train(
