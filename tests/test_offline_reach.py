@@ -136,8 +136,8 @@ def test_hypotheses_that_do_not_fit_together_are_refused():
         Hypotheses([KNOWS])
     with pytest.raises(ValueError, match=r"Theta -> A has 2 actions, but the demonstrations have 3"):
         as_episodes(KNOWS, Demos.from_arrays([[0, 2]], [[0, 1]], levels={"action": range(3)}))
+    demos = Demos.from_arrays([[0, 1]], [[1, 0]], levels={"action": range(2)})
     with pytest.raises(ValueError, match="no hypothesis allows all"):
-        demos = Demos.from_arrays([[0, 1]], [[1, 0]], levels={"action": range(2)})
         offline.fit(demos, LatentSpec(Hypotheses([KNOWS, MAKES])), key=KEY)
 
 
@@ -170,6 +170,97 @@ def test_demonstrators_of_different_skill_share_one_theta():
     assert skills == pytest.approx({"master": 0.8, "novice": 0.4}, abs=0.05)
     with pytest.raises(ValueError, match="the same for all demonstrators"):
         offline.fit(demos, LatentSpec(Episode(3)), imitate="master", **settings)
+    nature = LatentSpec(Episode(3), None, Table("observation", ["demonstrator", "action"]))
     with pytest.raises(ValueError, match="only the expert depends on who acts"):
-        nature = LatentSpec(Episode(3), None, Table("observation", ["demonstrator", "action"]))
         offline.fit(demos, nature, **settings)
+
+
+def lines(N: int, seed: int = 0) -> tuple[Demos, np.ndarray]:
+    """Demonstrations on a line: an expert walks to -1 or 1, a light says which side is right, and moves may fail."""
+    rng = np.random.default_rng(seed)
+    theta, x = rng.integers(2, size=N), np.zeros(N)
+    actions, places, lights = [], [], []
+    for _ in range(6):
+        a = np.where(rng.random(N) < 0.1, rng.normal(0, 2, N), 0.5 * (2 * theta - 1 - x) + rng.normal(0, 0.1, N))
+        x = x + np.clip(a, -1, 1)
+        lights.append((rng.random(N) < np.where((x > 0) == theta, 0.9, 0.2)).astype(int))
+        actions.append(a), places.append(x)
+    actions, places = np.stack(actions, 1)[..., None], np.stack(places, 1)[..., None]
+    fields = {"light": np.stack(lights, 1), "place": places}
+    return Demos.from_arrays(actions, fields, lengths=rng.integers(3, 7, N)), theta
+
+
+def walk(last, a):
+    return last + jnp.clip(a, -1, 1)
+
+
+LINE = LatentSpec(
+    Episode(2),
+    Network(given=[Last("place"), Last("action"), Last("light")], outliers=True, width=16),
+    [Known("place", walk, [Last("place"), "action"], start=[0.0]), Network("light", ["place"], width=16)],
+)
+
+
+@pytest.fixture(scope="module")
+def line_fit() -> offline.Fit:
+    return offline.fit(lines(160)[0], LINE, key=KEY, starts=2, training=Training(epochs=25, learning_rate=1e-2))
+
+
+def test_networks_find_theta_and_the_induced_process_has_their_likelihood(line_fit: offline.Fit):
+    demos, theta = lines(160)
+    assert log_evidence(line_fit.process, demos).sum() == pytest.approx(line_fit.log_likelihood, rel=1e-4)
+    fresh, theta = lines(60, seed=1)
+    belief = np.asarray(ud.posterior(line_fit.process, as_episodes(line_fit.process, fresh)))[:, -1].argmax(-1)
+    assert max((belief == theta).mean(), (belief != theta).mean()) > 0.95
+    # The light under theta at a place: .9 on its side and .2 on the other.
+    task, thetas = line_fit.process.task, jnp.arange(2)
+    w = task.init(thetas[0])
+    lights = [
+        jax.vmap(lambda k, move=move: task.Q_O(k, task.g_A(k, jnp.asarray([move]), w)).parts["light"].probs[1])(thetas)
+        for move in (-0.9, 0.9)
+    ]
+    one = np.asarray(lights).T
+    one = one if one[0, 0] > 0.5 else one[::-1]
+    np.testing.assert_allclose(np.diag(one), 0.9, atol=0.07)
+    # The expert is rarely on the wrong side, so that there are few data.
+    np.testing.assert_allclose(np.diag(one[::-1]), 0.2, atol=0.25)
+
+
+def test_own_moves_are_no_evidence_for_an_agent_with_networks(line_fit: offline.Fit):
+    process, agent = line_fit.process, ud.ExactAgent(line_fit.process)
+    m = agent.g_A(jnp.asarray([0.8]), agent.init(num_rounds=6), intervened=True)
+    np.testing.assert_allclose(jnp.exp(agent.belief(m)), process.prior, atol=1e-6)
+    light = agent.g_O({"light": jnp.asarray(1), "place": jnp.asarray([0.8])}, m)
+    assert float(jnp.abs(jnp.exp(agent.belief(light)) - process.prior).max()) > 0.15
+
+
+def test_a_gradient_step_is_a_step_on_the_marginal_likelihood():
+    rng = np.random.default_rng(0)
+    table, prior = jnp.asarray(rng.normal(size=(3, 4))), jnp.log(jnp.asarray([0.2, 0.3, 0.5]))
+    counts = jnp.asarray(rng.integers(4, size=(5, 4)), float)
+
+    def joint(table):
+        return counts @ jax.nn.log_softmax(table).T + prior[None]
+
+    r = jax.nn.softmax(joint(table))
+    marginal = jax.grad(lambda x: jax.nn.logsumexp(joint(x), -1).sum())(table)
+    np.testing.assert_allclose(marginal, jax.grad(lambda x: (r * joint(x)).sum())(table), rtol=1e-4, atol=1e-5)
+
+
+def test_what_networks_cannot_do_is_refused():
+    demos, _ = lines(20)
+    light, place = Network("light", ["place"]), Known("place", walk, [Last("place"), "action"], start=[0.0])
+    with pytest.raises(ValueError, match="Markov needs tables"):
+        offline.fit(demos, LatentSpec(Markov(2), LINE.expert, [place, light]), key=KEY)
+    with pytest.raises(ValueError, match="bic"):
+        offline.fit(demos, LINE, key=KEY, select="bic")
+    wrong = Known("place", walk, [Last("place"), "action"], start=[1.0])
+    with pytest.raises(ValueError, match=r"Known\(place\): the function returns .* episode 0, round 0"):
+        offline.fit(demos, LatentSpec(Episode(2), LINE.expert, [wrong, light]), key=KEY)
+    random = Network("place", [Last("place"), "action"])
+    with pytest.raises(ValueError, match="'light' is given 'place' of the same round"):
+        offline.fit(demos, LatentSpec(Episode(2), LINE.expert, [random, light]), key=KEY)
+    with pytest.raises(ValueError, match="declare a Network"):
+        offline.fit(demos, LatentSpec(Episode(2), LINE.expert, [place, Table("light", ["place"])]), key=KEY)
+    with pytest.raises(ValueError, match="names no context"):
+        Network("light")
