@@ -9,6 +9,7 @@ which the hand is at the true target, in the true world.
 """
 
 import argparse
+import dataclasses
 import time
 from typing import Any
 
@@ -23,7 +24,7 @@ from undelude.offline import Demos, Episode, Known, Last, LatentSpec, Network, T
 from undelude.tasks.arm import START, tip, turn
 
 SEEDS = (0, 1)
-NUM_DEMOS, NUM_EPISODES, RANDOM_MOVES, LAST = 2000, 400, 0.15, 20
+NUM_DEMOS, NUM_EPISODES, RANDOM_MOVES, LAST = 2000, 200, 0.15, 20
 NUM_TARGETS = 8
 
 
@@ -81,7 +82,8 @@ def study(epochs: int, counts: tuple[int, ...]) -> dict[str, Any]:
         training = Training(epochs=epochs, batch_size=16, learning_rate=4e-3, warm_up=min(4, epochs), patience=15)
         fit = offline.fit(demos, declared(counts), key=jax.random.key(seed), starts=1, training=training)
         seconds = time.process_time() - clock
-        clone = offline.fit(demos, declared(1), key=jax.random.key(seed), starts=1, training=training)
+        short = dataclasses.replace(training, epochs=max(epochs // 4, 1), warm_up=0)
+        clone = offline.fit(demos, declared(1), key=jax.random.key(seed), starts=1, training=short)
         agents = {
             "exact do": ud.ExactAgent(arm),
             "exact see": ud.ExactAgent(arm, "see"),

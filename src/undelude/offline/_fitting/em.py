@@ -67,7 +67,7 @@ def expect(parameters: Parameters, blocks: Blocks) -> Expected:
         ), None
 
     zero = Expected(jnp.zeros(R), jnp.zeros((R, K)), jnp.zeros((R, K, M)))
-    return jax.lax.scan(add, zero, tuple(blocks))[0]
+    return jax.lax.scan(add, zero, (blocks.rows, blocks.labels, blocks.weights))[0]
 
 
 def maximise(expected: Expected, factors: tuple[Factor, ...], K: Int[Array, " R"]) -> Parameters:

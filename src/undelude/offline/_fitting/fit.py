@@ -1,34 +1,30 @@
 """Fit a latent-variable model to demonstrations, and choose its latent by held-out data."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Key
 
 from undelude._checks import check_between, check_count, check_key
 from undelude._process.process import InteractionProcess
 from undelude.offline._data.columns import Level
 from undelude.offline._data.demos import Demos
-from undelude.offline._fitting import em, gradient
+from undelude.offline._fitting import gradient
 from undelude.offline._fitting.gradient import Training
 from undelude.offline._fitting.parameters import Parameters
+from undelude.offline._fitting.runs import Init, OnProgress, Runs, as_tables, log_likelihoods, run_em
 from undelude.offline._fitting.selection import Candidate, Select, Tried, choose, compared
 from undelude.offline._model import statistics as stats
-from undelude.offline._model.hypotheses import Hypotheses, learn_weights, log_evidence, mixed_process
+from undelude.offline._model.evidence import log_evidence
+from undelude.offline._model.hypotheses import Hypotheses, learn_weights, mixed_process
 from undelude.offline._model.latent import Episode, Latent, Markov
 from undelude.offline._model.network import Heads
 from undelude.offline._model.process import induced_process
 from undelude.offline._model.spec import LatentSpec, Layout, layout
-from undelude.offline._model.statistics import Statistics
-
-Init = Literal["actions_first", "random"]
-# Iterations between two reports of progress, and those on the actions alone.
-ITERATIONS, FIRST_ITERATIONS = 25, 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,10 +62,6 @@ class Fit:
     weights: dict[str, float] | None = None
 
 
-# Called with the number of finished runs and of all runs, and the latent that is being fitted.
-OnProgress = Callable[[int, int, str], None]
-
-
 def fit(
     demos: Demos,
     spec: LatentSpec | None = None,
@@ -86,6 +78,8 @@ def fit(
     on_progress: OnProgress | None = None,
 ) -> Fit:
     """Fit a causal model with a hidden theta to demonstrations, by expectation maximisation from many starts.
+
+    Networks get gradient steps on the same exact likelihood in place of the M-step (Adam, minibatches, early stopping).
 
         Q(demonstration) = sum_k pi_k prod_t Q(a_t | theta_k, e_t) Q(o_t | theta_k, w_t)
 
@@ -136,11 +130,14 @@ def fit(
     _check_size(latents, demos)
     keys = jax.random.split(key, len(latents) + 2)
     if plan.networks:
-        if select == "bic" or any(isinstance(latent, Markov) for latent in latents):
-            what = 'select="bic"' if select == "bic" else "Markov"
-            raise ValueError(f"{what} needs tables, but the spec has a Network: take {_INSTEAD[what]}.")
+        latent = latents[0]
+        if select == "bic" or len(latents) > 1 or not isinstance(latent, Episode):
+            raise ValueError(
+                'A spec with a Network is fitted to a latent of the scale Episode, with select="held_out", and not to '
+                f"{', '.join(type(x).__name__ for x in latents)} with select={select!r}."
+            )
         parts = demos.split(held_out, key=keys[-1])
-        return _fit_networks(spec, plan, demos, parts, latents[0], starts, training, keys[0], demonstrator, on_progress)
+        return _fit_networks(spec, plan, demos, parts, latent, starts, training, keys[0], demonstrator, on_progress)
     train, test = (demos, None) if select == "bic" else demos.split(held_out, key=keys[-1])
     tried: list[Tried] = []
     for latent, own in zip(latents, keys, strict=False):
@@ -152,9 +149,6 @@ def fit(
     final = run_em(plan, demos, latent, key=keys[-2], **settings)
     parameters = final.pick([final.best(best.K)])
     return _as_fit(spec, plan, demos, best, parameters, (), final.objective, candidates, demonstrator)
-
-
-_INSTEAD = {'select="bic"': 'select="held_out"', "Markov": "Episode"}
 
 
 def _demonstrator(plan: Layout, demos: Demos, imitate: Level | None) -> int:
@@ -252,119 +246,6 @@ def _fit_networks(
     return _as_fit(spec, plan, demos, best, parameters, networks, totals[best.K == K], candidates, demonstrator)
 
 
-@dataclasses.dataclass(frozen=True)
-class Runs:
-    """All starts of one latent.
-
-    Attributes:
-        parameters: of all runs.
-        K: `[R]`, of each run.
-        objective: `[R]`, the log-posterior, up to a constant.
-        converged: `[R]`.
-    """
-
-    parameters: Parameters
-    K: Int[np.ndarray, " R"]
-    objective: Float[np.ndarray, " R"]
-    converged: Any
-
-    def best(self, K: int) -> int:
-        """Return the index of the best run with so many values."""
-        return int(np.argmax(np.where(self.K == K, self.objective, -np.inf)))
-
-    def pick(self, runs: list[int]) -> Parameters:
-        """Return the parameters of some runs."""
-        chosen = np.asarray(runs)
-        return jax.tree.map(lambda x: jnp.asarray(np.asarray(x)[chosen]), self.parameters)
-
-
-def run_em(
-    plan: Layout,
-    demos: Demos,
-    latent: Latent,
-    *,
-    key: Key[Array, ""],
-    starts: int,
-    init: Init,
-    max_iterations: int,
-    tolerance: float,
-    on_progress: OnProgress | None = None,
-) -> Runs:
-    """Return all starts of one latent, for all its numbers of values."""
-    is_markov = isinstance(latent, Markov)
-    counts = latent.K if isinstance(latent, Episode | Markov) else (1,)
-    K = np.repeat(counts, [1 if k == 1 else starts for k in counts])
-    rows = stats.of_steps(plan, demos) if is_markov else stats.of_demos(plan, demos)
-    blocks = em.in_blocks(rows, len(K), max(counts))
-    parameters = _start(plan, rows, K, key, is_markov)
-    sizes = jnp.asarray(K, jnp.int32)
-    width = tolerance * demos.num_episodes
-
-    def climb(parameters: Parameters, blocks: em.Blocks, iterations: int) -> em.Progress:
-        runs = len(K)
-        progress = em.Progress(
-            parameters,
-            jnp.full(runs, -jnp.inf),
-            jnp.zeros(runs, bool),
-            jnp.zeros(runs, jnp.int32),
-        )
-        for done in range(0, iterations, ITERATIONS):
-            steps = min(ITERATIONS, iterations - done)
-            progress = em.iterate(progress, blocks, plan.free, sizes, jnp.asarray(width), jnp.asarray(steps))
-            if on_progress is not None:
-                on_progress(int(progress.done.sum()), runs, type(latent).__name__)
-            if bool(progress.done.all()):
-                break
-        return progress
-
-    action = plan.factors[0]
-    if init == "actions_first" and action in plan.free and max(counts) > 1:
-        columns = np.zeros((1, 1, plan.num_columns), np.float32)
-        columns[..., plan.columns(action)] = 1
-        # The actions alone: the other statistics are 0, and their parameters keep the prior's mode.
-        only = blocks._replace(rows=blocks.rows * columns.reshape(*[1] * (blocks.rows.ndim - 1), -1))
-        first = climb(parameters, only, FIRST_ITERATIONS)
-        only_actions = dataclasses.replace(first.parameters, eta=first.parameters.eta * columns)
-        parameters = em.update(only_actions, blocks, plan.free, sizes)
-    progress = climb(parameters, blocks, max_iterations)
-    return Runs(progress.parameters, K, np.asarray(progress.objective, np.float64), np.asarray(progress.done))
-
-
-def _start(
-    plan: Layout, rows: Statistics, K: Int[np.ndarray, " R"], key: Key[Array, ""], is_markov: bool
-) -> Parameters:
-    """Return parameters that are each the M-step of one demonstration, or step, drawn at random, and of the mean."""
-    flat = rows.rows.reshape(-1, rows.rows.shape[-1])
-    weights = np.repeat(rows.weights, len(flat) // len(rows.weights)) * (np.abs(flat).sum(-1) > 0)
-    seed = np.asarray(jax.random.key_data(key)).ravel().tolist()
-    seeds = np.random.default_rng(seed).choice(len(flat), (len(K), K.max()), p=weights / weights.sum())
-    mean = (weights @ flat) / weights.sum()
-    theta = jnp.ones((len(K), K.max()))
-    transitions = None
-    if is_markov:
-        transitions = jnp.broadcast_to(
-            jnp.ones((K.max(), K.max())) + 9 * K.max() * jnp.eye(K.max()), (len(K), K.max(), K.max())
-        )
-    expected = em.Expected(jnp.zeros(len(K)), theta, jnp.asarray(flat[seeds] + mean), transitions)
-    return em.maximise(expected, plan.free, jnp.asarray(K, jnp.int32))
-
-
-def log_likelihoods(plan: Layout, parameters: Parameters, demos: Demos) -> Float[np.ndarray, "N R"]:
-    """Return the log-likelihood of each demonstration under the free factors of each run, `[N, R]`, in nats.
-
-    Real fields have the density of their own units, not of the standardised ones of the fit.
-    """
-    if plan.networks:
-        raise ValueError("The spec has a Network, whose likelihood is not that of its tables: ask fit.process for it.")
-    rows = (
-        stats.of_demos(plan, demos, merge=False) if parameters.log_transition is None else stats.of_steps(plan, demos)
-    )
-    blocks = em.in_blocks(rows, *parameters.log_prior.shape)
-    found = np.asarray(em.log_likelihoods(parameters, blocks), np.float64)
-    found = found.reshape(-1, found.shape[-1])[: demos.num_episodes]
-    return found + stats.log_units(plan, plan.free, demos)[:, None]
-
-
 def _candidates(plan: Layout, latent: Latent, runs: Runs, train: Demos, test: Demos | None) -> list[Tried]:
     """Return a candidate for each number of values."""
     counts = sorted(set(runs.K.tolist()))
@@ -441,23 +322,3 @@ def _as_fit(
         parameters,
         demonstrator,
     )
-
-
-def as_tables(plan: Layout, parameters: Parameters, demos: Demos) -> dict[str, Any]:
-    """Return the tables of each field of the first run, in the units of the data; none for networks."""
-    tables = {}
-    for factor in (*plan.free, *plan.tied):
-        if factor in plan.free:
-            eta = parameters.eta[0, :, plan.columns(factor)]
-        else:
-            eta = factor.eta(jnp.asarray(stats.of_tied(plan, factor, demos)))[None]
-        value = factor.parameters(eta)
-        name = factor.field.removeprefix("opening ")
-        if name in plan.centre:
-            mean, scale = (np.asarray(x) for x in value)
-            value = (
-                jnp.asarray(mean * plan.spread[name] + plan.centre[name]),
-                jnp.asarray(scale * plan.spread[name]),
-            )
-        tables[factor.field] = value
-    return tables

@@ -6,7 +6,7 @@ with the present responsibilities `r_k = Q(theta = k | demonstration)`: a step o
 gradient M-step. After each pass over the data, tables and theta's distribution get their M-step in closed form.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -22,14 +22,13 @@ from undelude._compiled import compiled
 from undelude.offline._data.demos import Demos
 from undelude.offline._fitting import em
 from undelude.offline._fitting.parameters import Expected, Parameters
+from undelude.offline._fitting.start import clusters
 from undelude.offline._model import statistics as stats
 from undelude.offline._model.contexts import column
 from undelude.offline._model.mechanisms import Factor
-from undelude.offline._model.network import Heads, features
+from undelude.offline._model.network import Heads, Network, features
 from undelude.offline._model.spec import Layout
 
-# Parts of an episode, whose means describe a demonstration for the first clusters; rounds and starts of k-means.
-PARTS, CLUSTER_ROUNDS, CLUSTER_STARTS = 3, 20, 5
 # Demonstrations in a block when all are evaluated.
 EVALUATED = 128
 
@@ -221,63 +220,6 @@ def log_likelihoods(plan: Layout, parameters: Parameters, networks: tuple[Heads,
     return (found + stats.log_units(plan, plan.free, demos)[:, None]).T
 
 
-def clusters(plan: Layout, demos: Demos, K: Sequence[int], key: Key[Array, ""]) -> Float[np.ndarray, "N R K"]:
-    """Return first responsibilities for each run: k-means on the means of actions and fields in parts of an episode.
-
-    A mean is in units of its standard error, as if rounds were independent: what is the same in all rounds of a
-    demonstration, and differs between demonstrations, counts most.
-    """
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel().tolist())
-    described = []
-    for name in ["action", *demos.observations, *demos.hidden]:
-        own = column(demos, name)
-        x = own.values if own.levels is None else np.eye(len(own.levels), dtype=np.float32)[own.values]
-        part = np.arange(demos.num_rounds)[None] * PARTS // demos.lengths[:, None]
-        for i in range(PARTS):
-            chosen = ((part == i) & demos.mask)[..., None]
-            count = np.maximum(chosen.sum(1), 1)
-            mean = (x * chosen).sum(1) / count
-            squares = (((x - mean[:, None]) * chosen) ** 2).sum(1) / count**2
-            described.append(mean / np.sqrt(np.maximum(squares.mean(0), 1e-6 * (x**2).mean())))
-    x = np.concatenate(described, -1)
-    found = np.zeros((demos.num_episodes, len(K), max(K)), np.float32)
-    for run, k in enumerate(K):
-        codes = _k_means(x, demos.labels, k, rng)
-        smooth = np.full((demos.num_episodes, k), 0.1 / k, np.float32)
-        smooth[np.arange(demos.num_episodes), codes] += 0.9
-        found[:, run, :k] = smooth
-    labelled = demos.labels >= 0
-    found[labelled] = np.eye(max(K), dtype=np.float32)[demos.labels[labelled]][:, None]
-    return found
-
-
-def _k_means(x: np.ndarray, labels: np.ndarray, K: int, rng: np.random.Generator) -> np.ndarray:
-    """Return the cluster of each row: the best of several starts from centres far from one another (k-means++)."""
-    best, least = np.zeros(len(x), int), np.inf
-    for _ in range(CLUSTER_STARTS):
-        centres = np.zeros((0, x.shape[-1]))
-        for k in range(K):
-            weights = np.ones(len(x)) if len(centres) == 0 else _distances(x, centres).min(-1)
-            total = weights.sum()
-            new = x[rng.choice(len(x), p=weights / total)] if total > 0 else x[rng.integers(len(x))]
-            own = labels == k
-            centres = np.concatenate([centres, (x[own].mean(0) if own.any() else new)[None]])
-        for _ in range(CLUSTER_ROUNDS):
-            codes = _distances(x, centres).argmin(-1)
-            for k in np.unique(codes):
-                centres[k] = x[codes == k].mean(0)
-        distances = _distances(x, centres)
-        if distances.min(-1).sum() < least:
-            best, least = distances.argmin(-1), distances.min(-1).sum()
-    return best
-
-
-def _distances(x: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """Return the squared distance of each row from each centre."""
-    found = (x**2).sum(-1)[:, None] + (centres**2).sum(-1)[None] - 2 * x @ centres.T
-    return np.maximum(found, 0)
-
-
 def train(
     plan: Layout,
     demos: Demos,
@@ -303,7 +245,7 @@ def train(
     data, width = read(plan, demos), int(K.max())
     blocks = in_blocks(data)
     networks = _new_networks(plan, data, width, jax.random.split(key_weights, len(K)))
-    first = jnp.asarray(clusters(plan, demos, K.tolist(), key_clusters))
+    first = jnp.asarray(clusters(demos, K.tolist(), key_clusters))
     sizes = jnp.asarray(K, jnp.int32)
     statistics = jnp.einsum("nrk,nm->rkm", first, data.rows)
     parameters = em.maximise(Expected(jnp.zeros(len(K)), first.sum(0), statistics), plan.free, sizes)
@@ -354,6 +296,7 @@ def _new_networks(plan: Layout, data: Data, K: int, keys: Key[Array, " R"]) -> t
             output = plan.centre[factor.field], plan.spread[factor.field]
 
         def new(key: Key[Array, ""], factor: Factor = factor, units: Any = units, output: Any = output) -> Heads:
+            assert isinstance(factor.mechanism, Network)
             heads = 1 if factor.mechanism.tied else K
             return Heads.new(factor.mechanism, heads, factor.width, units, output, key=key)
 

@@ -19,8 +19,9 @@ class Candidate:
         log_likelihood: of the data that it was fitted to, the best start's, nats.
         held_out: mean log-likelihood of a held-out demonstration, nats; None if none were held out.
         behind: how far its mean is behind the best candidate's, and the standard error of this paired difference.
-        bic: `num_parameters log N - 2 log_likelihood`.
-        starts: the log-posteriors of all starts, sorted, up to a constant.
+        bic: `num_parameters log N - 2 log_likelihood`; NaN if a mechanism is a network.
+        starts: the log-posteriors of all starts, sorted, up to a constant; if a mechanism is a network, the
+            log-likelihoods of the held-out demonstrations.
         reached_best: how many starts came within .1 nats of the best one.
         num_unconverged: how many starts were still rising at the last iteration.
     """

@@ -245,9 +245,14 @@ class InducedExpert(AbstractExpert[Memory]):
 
 def mean(distribution: AbstractDistribution) -> Array:
     """Return the mean of a real field."""
-    if isinstance(distribution, Mixture):
-        return jnp.exp(distribution.log_weights) @ distribution.components.loc
-    return distribution.loc if isinstance(distribution, Normal) else distribution.value
+    match distribution:
+        case Normal(loc=loc):
+            return loc
+        case Mixture(log_weights=log_weights, components=Normal(loc=locs)):
+            return jnp.exp(log_weights) @ locs
+        case _:
+            assert isinstance(distribution, Given)
+            return distribution.value
 
 
 def _along(found: Array, own: Array) -> Array:
@@ -309,14 +314,17 @@ def induced_process(
         )
 
     def mechanisms(factors: tuple[Factor, ...]) -> Mechanisms:
-        lasts = [c for f in factors for c in f.contexts if isinstance(c.given, Last)]
+        lasts = [(c, c.given) for f in factors for c in f.contexts if isinstance(c.given, Last)]
         depth: dict[str, int] = {}
-        for context in lasts:
-            depth[context.given.name] = max(depth.get(context.given.name, 0), context.given.lag)
         # Of the lags that a context has, the longest may go back beyond an opening to "before the start".
-        start: dict[str, Any] = {c.given.name: 0 for c in lasts}
-        start |= {c.given.name: (c.size or 1) - 1 for c in lasts if c.starts}
-        start |= {c.given.name: c.start for c in lasts if c.start is not None}
+        start: dict[str, Any] = {}
+        for context, last in lasts:
+            depth[last.name] = max(depth.get(last.name, 0), last.lag)
+            start.setdefault(last.name, 0)
+            if context.starts:
+                start[last.name] = (context.size or 1) - 1
+            elif context.start is not None:
+                start[last.name] = context.start
         return Mechanisms(
             factors,
             tuple(tables[f.field] for f in factors),
