@@ -67,8 +67,10 @@ def by_process(fit: offline.Fit, demos: Demos) -> np.ndarray:
                 reals[name] = column.values if column else np.zeros((*shape, own.values.shape[-1]), np.float32)
             else:
                 symbol = symbol * len(own.levels) + (column.values if column else 0)
-        finite = [c for c in demos.observations.values() if c.levels is not None]
-        return {"symbol": symbol, **reals} if reals and finite else reals or symbol
+        finite = [name for name, own in demos.observations.items() if own.levels is not None]
+        if not reals or not finite:
+            return reals or symbol
+        return {finite[0] if len(finite) == 1 else "symbol": symbol, **reals}
 
     opening = symbols(demos.opening, (demos.num_episodes,)) if demos.opening else np.zeros(demos.num_episodes)
     observations = symbols(demos.observations, demos.mask.shape)
