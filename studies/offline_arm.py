@@ -1,6 +1,6 @@
 """Offline imitation with networks: a two-link arm, from logs of an expert who knows the hidden target.
 
-python studies/offline_arm.py               about two minutes of CPU time a seed
+python studies/offline_arm.py               about three minutes of CPU time a seed
 python studies/offline_arm.py --epochs 2    a trial run
 
 The logs have no target. The pose after a command is known to the user (the arm's kinematics); who the targets are, what
@@ -21,7 +21,8 @@ import store
 import undelude as ud
 from undelude import offline
 from undelude.offline import Demos, Episode, Known, Last, LatentSpec, Network, Training
-from undelude.tasks.arm import START, tip, turn
+from undelude.offline._model.evidence import as_episodes
+from undelude.tasks.arm import RADIUS, START, tip, turn
 
 SEEDS = (0, 1)
 NUM_DEMOS, NUM_EPISODES, RANDOM_MOVES, LAST = 2000, 200, 0.15, 20
@@ -45,7 +46,7 @@ def declared(K: Any) -> LatentSpec:
         Network(given=Last("joints"), outliers=True),
         [
             Known("joints", move, [Last("joints"), "action"], start=np.asarray(pose(jnp.asarray(START)))),
-            Network("cue", [Last("joints"), "joints"], width=128),
+            Network("cue", [Last("joints"), "joints"], width=24, depth=3),
         ],
     )
 
@@ -57,18 +58,33 @@ def at_target(arm: ud.InteractionProcess, agent: ud.AbstractAgent, seed: int) ->
     return [float(share.mean()), float(share.std(ddof=1) / np.sqrt(len(share)))]
 
 
-def purity(fit: offline.Fit, demos: Demos, targets: Any) -> float:
-    """Return the share of demonstrations whose likeliest theta is mostly of their own target."""
-    histories = ud.Episodes.of(
-        fit.process,
-        actions=demos.action.values,
-        observations={name: column.values for name, column in demos.observations.items()},
-        intervened=False,
-    )
-    found = np.asarray(ud.posterior(fit.process, histories))[:, -1].argmax(-1)
+def clusters(fit: offline.Fit, demos: Demos, targets: Any) -> tuple[float, Any]:
+    """Return the share of demonstrations in a cluster that is mostly of their target, and each target's cluster."""
+    episodes = as_episodes(fit.process, demos)
+    found = np.asarray(ud.posterior(fit.process, episodes))[:, -1].argmax(-1)
     counts = np.zeros((fit.K, NUM_TARGETS))
-    np.add.at(counts, (found, np.asarray(targets)), 1)
-    return float(counts.max(-1).sum() / len(found))
+    np.add.at(counts, (found, targets), 1)
+    return float(counts.max(-1).sum() / len(found)), counts.argmax(0)
+
+
+def right_cues(arm: ud.InteractionProcess, fit: offline.Fit, demos: Demos, targets: Any, cluster: Any) -> float:
+    """Return the share of rounds in which the learned likelier cue for `targets` is the true one for them."""
+    task, poses = fit.process.task, demos.observations["joints"].values
+
+    def likelier(theta: Any, actions: Any, poses: Any) -> Any:
+        def step(w: Any, x: Any) -> Any:
+            w = task.g_A(theta, x[0], w)
+            cue = task.Q_O(theta, w).parts["cue"].log_probs.argmax()
+            return task.g_O(theta, {"cue": jnp.asarray(0), "joints": x[1]}, w), cue
+
+        return jax.lax.scan(step, task.init(theta), (actions, poses))[1]
+
+    said = jax.jit(jax.vmap(likelier))(jnp.asarray(cluster)[targets], demos.action.values, poses)
+    first = np.broadcast_to(np.asarray(tip(jnp.asarray(START))), (len(poses), 1, 2))
+    hands = np.concatenate([first, poses[..., 4:]], 1)
+    distance = np.linalg.norm(hands - np.asarray(arm.thetas)[targets][:, None], axis=-1)
+    warmer = (distance[:, 1:] < distance[:, :-1]) | (distance[:, 1:] < RADIUS)
+    return float((np.asarray(said) == warmer).mean())
 
 
 def study(epochs: int, counts: tuple[int, ...]) -> dict[str, Any]:
@@ -83,6 +99,8 @@ def study(epochs: int, counts: tuple[int, ...]) -> dict[str, Any]:
         fit = offline.fit(demos, declared(counts), key=jax.random.key(seed), starts=1, training=training)
         seconds = time.process_time() - clock
         short = dataclasses.replace(training, epochs=max(epochs // 4, 1), warm_up=0)
+        targets = np.asarray(episodes.theta)
+        purity, cluster = clusters(fit, demos, targets)
         clone = offline.fit(demos, declared(1), key=jax.random.key(seed), starts=1, training=short)
         agents = {
             "exact do": ud.ExactAgent(arm),
@@ -96,7 +114,11 @@ def study(epochs: int, counts: tuple[int, ...]) -> dict[str, Any]:
                 "seed": seed,
                 "K": fit.K,
                 "held_out": {str(c.K): c.held_out for c in fit.candidates},
-                "purity": purity(fit, demos, episodes.theta),
+                "purity": purity,
+                "right_cues": {
+                    "own target": right_cues(arm, fit, demos, targets, cluster),
+                    "another target": right_cues(arm, fit, demos, (targets + 3) % NUM_TARGETS, cluster),
+                },
                 "cpu_seconds": seconds,
                 "at_target": {name: at_target(arm, agent, seed) for name, agent in agents.items()},
             }
