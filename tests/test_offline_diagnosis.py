@@ -1,4 +1,4 @@
-"""What the diagnosis of a fit sees: identified cases, unidentified ones, and bounds that hold whatever the confounder."""
+"""What the diagnosis of a fit sees: identified cases, others, and bounds that hold whatever the confounder."""
 
 import dataclasses
 

@@ -125,8 +125,8 @@ def diagnose(
 
     The tests, from the cheap to the dear: support of what the agent will do; Kruskal's rank condition; the Fisher
     information; profile-likelihood bounds of the widest probes, also from rival models; held-out prediction beside a
-    sequence model; the answers under other time scales of theta. Each alone has a blind spot (docs/offline.md). The spread over starts is not among them: where a model is not identified, all starts may agree
-    on a wrong answer.
+    sequence model; the answers under other time scales of theta. Each alone has a blind spot (docs/offline.md). The
+    spread over starts is not among them: where a model is not identified, all starts may agree on a wrong answer.
 
     Args:
         fit: of `fit`.
