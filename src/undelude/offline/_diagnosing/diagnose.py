@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Key
 
 from undelude._checks import check_between
 from undelude._compiled import compiled_for
+from undelude._distributions import Symbols
 from undelude._process.process import InteractionProcess
 from undelude.offline._data.demos import Demos
 from undelude.offline._diagnosing.likelihood import Likelihood
@@ -139,8 +140,10 @@ def diagnose(
         key: of self-play, of the rivals, and of training; always the same by default.
 
     Raises:
-        ValueError: `delta` is not positive.
+        ValueError: `delta` is not positive; the fit has a `Network`, or is one of `Hypotheses`, for which there are no
+            bounds; or actions or observations are real, and no probes are given.
     """
+    _check_tables(fit, probes)
     delta = check_between("delta", delta, 0, np.inf, ends=False)
     keys = jax.random.split(jax.random.key(0) if key is None else key, 5)
     chosen = list(default_probes(fit, key=keys[0]) if probes is None else probes)
@@ -178,6 +181,22 @@ def diagnose(
         compare_time_scales(fit, demos, key=keys[4]) if structure else None,
         tuple(notes),
     )
+
+
+def _check_tables(fit: Fit, probes: Sequence[Probe] | None) -> None:
+    """Raise `ValueError` if there are no bounds for a fit of this kind."""
+    kind = "a Network" if fit.layout.networks else "Hypotheses" if fit.parameters is None else None
+    if kind is not None:
+        raise ValueError(
+            f"diagnose: the fit has {kind}, and bounds are for tables and normal fields alone. Bin the fields, fit "
+            "tables to them, and diagnose that fit."
+        )
+    finite = all(isinstance(spec, Symbols) for spec in fit.process.specs)
+    if probes is None and not finite:
+        raise ValueError(
+            "diagnose: actions or observations are real, so that there are no default probes: give "
+            'probes=[Probe("name", function of the process)], or bin the fields.'
+        )
 
 
 def _bounds(
