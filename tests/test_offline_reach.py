@@ -185,7 +185,8 @@ def lines(N: int, seed: int = 0) -> tuple[Demos, np.ndarray]:
         a = np.where(rng.random(N) < 0.1, rng.normal(0, 2, N), 0.5 * (2 * theta - 1 - x) + rng.normal(0, 0.1, N))
         x = x + np.clip(a, -1, 1)
         lights.append((rng.random(N) < np.where((x > 0) == theta, 0.9, 0.2)).astype(int))
-        actions.append(a), places.append(x)
+        actions.append(a)
+        places.append(x)
     actions, places = np.stack(actions, 1)[..., None], np.stack(places, 1)[..., None]
     fields = {"light": np.stack(lights, 1), "place": places}
     return Demos.from_arrays(actions, fields, lengths=rng.integers(3, 7, N)), theta

@@ -55,6 +55,11 @@ class ProbeReport:
     manski: tuple[float, float] | None
     is_policy: bool
 
+    @property
+    def width(self) -> float:
+        """The width of the profile bounds; 0 without them."""
+        return 0.0 if self.profile is None else self.profile[1] - self.profile[0]
+
 
 @dataclass(frozen=True)
 class Diagnosis:
@@ -207,8 +212,8 @@ def _bounds(
     with jax.enable_x64(True):
         likelihood = Likelihood.of(fit.layout, demos, fit.K, markov=fit.latent == "Markov")
         fixed = {f.field: jax.tree.map(np.asarray, fit.tables[f.field]) for f in fit.layout.tied}
-        first = likelihood.pack(fit.parameters)
-        starts = np.concatenate([first[None], rivals(likelihood, first, NUM_RIVALS, key)])
+        first = likelihood.pack(fit.fitted)
+        starts = np.concatenate([first[None], rivals(likelihood, jnp.asarray(first), NUM_RIVALS, key)])
         polished, totals = _polish(likelihood, jnp.asarray(starts))
         best = float(totals.max())
         x = polished[int(totals.argmax())]
@@ -298,8 +303,8 @@ def _distinct(
 
 def _verdict(found: Support, ranks: tuple[int, int], reports: Sequence[ProbeReport]) -> tuple[list[str], Verdict]:
     """Return the reasons against a better verdict, and the verdict."""
-    widest = max((r for r in reports if r.profile), key=lambda r: r.profile[1] - r.profile[0], default=None)
-    width = 0.0 if widest is None or widest.profile is None else widest.profile[1] - widest.profile[0]
+    widest = max(reports, key=lambda report: report.width, default=None)
+    width = 0.0 if widest is None else widest.width
     bad, poor = [], []
     if ranks[0] < ranks[1]:
         bad.append(f"three blocks of rounds have ranks that add up to {ranks[0]}, and {ranks[1]} are needed (Kruskal)")

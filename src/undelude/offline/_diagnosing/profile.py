@@ -67,12 +67,12 @@ def information(likelihood: Likelihood, x: Float[Array, " P"]) -> Float[Array, "
     return scores.T @ (likelihood.weights[:, None] * scores)
 
 
-def _lbfgs(f: Callable[[Array], Array], z: Float[Array, " P"], steps: int) -> Float[Array, " P"]:
+def _lbfgs(f: Callable[[Array], Array], z: Float[Array, " P"], steps: int) -> Any:
     """Return a local minimum of `f` from `z`."""
     optimiser = optax.lbfgs(memory_size=12, linesearch=optax.scale_by_zoom_linesearch(max_linesearch_steps=12))
     evaluate = optax.value_and_grad_from_state(f)
 
-    def step(carry: tuple[Array, Any], _: None) -> tuple[tuple[Array, Any], None]:
+    def step(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], None]:
         z, state = carry
         value, gradient = evaluate(z, state=state)
         update, state = optimiser.update(gradient, state, z, value=value, grad=gradient, value_fn=f)

@@ -48,10 +48,10 @@ def support(fit: Fit, demos: Demos, *, key: Key[jax.Array, ""]) -> Support:
     own = as_demos(process, play, demos)
     thetas = np.asarray(play.theta)
     thetas = thetas[:, -own.num_rounds - 1 : -1] if thetas.ndim == 2 else np.repeat(thetas[:, None], own.num_rounds, 1)
-    markov = fit.parameters.log_transition is not None
+    markov = fit.fitted.log_transition is not None
     rows = stats.of_steps(plan, demos) if markov else stats.of_demos(plan, demos)
-    K = fit.parameters.log_prior.shape[-1]
-    effective = np.asarray(em.expectation(fit.parameters, em.in_blocks(rows, 1, K)).statistics[0])
+    K = fit.fitted.log_prior.shape[-1]
+    effective = np.asarray(em.expectation(fit.fitted, em.in_blocks(rows, 1, K)).statistics[0])
     least, where, cells, below = np.inf, "no cell", 0, 0
     for factor in plan.free:
         if factor.field == "action" or factor.field.startswith("opening ") or factor.field in demos.hidden:

@@ -61,6 +61,13 @@ class Fit:
     demonstrator: int = dataclasses.field(default=0, repr=False)
     weights: dict[str, float] | None = None
 
+    @property
+    def fitted(self) -> Parameters:
+        """The parameters; `TypeError` if all hypotheses are the user's, so that none were fitted."""
+        if self.parameters is None:
+            raise TypeError("This fit has the user's hypotheses alone, and no parameters of its own.")
+        return self.parameters
+
 
 def fit(
     demos: Demos,

@@ -44,7 +44,7 @@ class LatentSpec:
 
     def __init__(
         self,
-        latent: Latent | Hypotheses | Sequence[Latent] | None = None,
+        latent: Latent | Hypotheses | Sequence[Latent | Hypotheses] | None = None,
         expert: Mechanism | None = None,
         task: Mechanism | Sequence[Mechanism] | None = None,
         *,
