@@ -22,7 +22,7 @@ from undelude.offline._model.mechanisms import Table
 
 # Iterations of L-BFGS from a start to the best likelihood, and to a bound.
 POLISH, CLIMB = 200, 120
-# The weight of a nat below the threshold, squared, against the probe's whole range.
+# The weight of a nat below the threshold, squared, against the probe's change over a distance of 1.
 PENALTY = 4.0
 # Nats below the threshold at which a point still counts, and points between a start and the end of its search.
 SLACK, NUM_BETWEEN = 0.1, 11
@@ -117,15 +117,18 @@ def extremes(
         probe, sign, start = problem
         x, C = bases.x[start], bases.C[start]
 
+        slope = jax.grad(jax.jit(lambda z: sign * f(x + C @ z)[probe]))(jnp.zeros_like(x))
+        # The probe in units of what it changes over a distance of 1, so that it weighs as much as the penalty.
+        unit = jnp.maximum(jnp.linalg.norm(slope), 1e-4)
+
         def objective(z: Array) -> Array:
             at = x + C @ z
             missing = jnp.maximum(threshold - likelihood(at), 0.0)
             # A weak pull to the start keeps directions that change nothing from drifting.
-            return sign * f(at)[probe] + PENALTY * jnp.minimum(missing, 1e6) ** 2 + 1e-6 * (z @ z)
+            return sign * f(at)[probe] / unit + PENALTY * jnp.minimum(missing, 1e6) ** 2 + 1e-5 * (z @ z)
 
         # The answer of the delta method, if the log-likelihood were -|z|^2 / 2.
-        slope = jax.grad(jax.jit(lambda z: sign * f(x + C @ z)[probe]))(jnp.zeros_like(x))
-        start_z = -slope * radius / jnp.maximum(jnp.linalg.norm(slope), 1e-12)
+        start_z = -slope * radius / unit
         z = _lbfgs(jax.jit(objective), start_z, CLIMB)
         # The search may end below the threshold: take the best allowed point between the start and its end.
         points = x[None] + jnp.linspace(0.0, 1.0, NUM_BETWEEN)[:, None] * (C @ z)[None]

@@ -109,7 +109,10 @@ def run_em(
 def _start(
     plan: Layout, rows: Statistics, K: Int[np.ndarray, " R"], key: Key[Array, ""], is_markov: bool
 ) -> Parameters:
-    """Return parameters that are each the M-step of one demonstration, or step, drawn at random, and of the mean."""
+    """Return parameters that are each the M-step of one demonstration, or step, drawn at random, and of the mean.
+
+    A theta with labels starts from the demonstrations that have it.
+    """
     flat = rows.rows.reshape(-1, rows.rows.shape[-1])
     weights = np.repeat(rows.weights, len(flat) // len(rows.weights)) * (np.abs(flat).sum(-1) > 0)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel().tolist())
@@ -120,6 +123,10 @@ def _start(
     if is_markov:
         transitions = jnp.broadcast_to(jnp.ones((most, most)) + 9 * most * jnp.eye(most), (runs, most, most))
     statistics = sample[spread_seeds(sample, runs, most, rng)] + mean
+    if not is_markov:
+        for k in np.unique(rows.labels[rows.labels >= 0]):
+            known = rows.labels == k
+            statistics[:, k] = (rows.weights[known] @ flat[known]) / rows.weights[known].sum() + mean
     expected = em.Expected(jnp.zeros(runs), jnp.ones((runs, most)), jnp.asarray(statistics), transitions)
     return em.maximise(expected, plan.free, jnp.asarray(K, jnp.int32))
 
