@@ -1,5 +1,6 @@
 """What may be concluded from a fit: tests from the cheap to the dear, and a verdict that names its assumptions."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -298,6 +299,8 @@ def _distinct(
     for i in range(1, len(seen)):
         if np.abs(seen[kept] - seen[i]).max(-1).min() > 1e-2:
             kept.append(i)
+    # To a power of two, so that data sets share compiled programs.
+    kept += kept[:1] * (2 ** math.ceil(math.log2(len(kept))) - len(kept))
     return jnp.concatenate([x[None], xs])[np.asarray(kept)]
 
 

@@ -48,8 +48,8 @@ class Likelihood(eqx.Module):
     def of(cls, plan: Layout, demos: Demos, K: int, *, markov: bool) -> "Likelihood":
         """Return the log-likelihood of the demonstrations; call it under `jax.enable_x64(True)`."""
         found = stats.of_steps(plan, demos) if markov else stats.of_demos(plan, demos)
-        # Rows of weight 0 up to a power of two, so that data sets of almost one size share compiled programs.
-        missing = 2 ** max(math.ceil(math.log2(len(found.rows))), 4) - len(found.rows)
+        # Rows of weight 0 up to a power of two of at least 512: data sets of almost one size share compiled programs.
+        missing = 2 ** max(math.ceil(math.log2(len(found.rows))), 9) - len(found.rows)
         rows = np.pad(found.rows, [(0, missing), *[(0, 0)] * (found.rows.ndim - 1)])
         return cls(
             plan,

@@ -25,7 +25,7 @@ def manski(fit: Fit, demos: Demos, probe: Probe) -> tuple[float, float] | None:
     if any([c.given for c in f.contexts] != ["action"] or not isinstance(f.mechanism, Table) for f in fields):
         return None
     mask = demos.mask
-    did = demos.action.values[mask] == effect.a
+    did = demos.action.values[mask] == int(effect.a)
     share = float(did.mean())
     if isinstance(effect, Reward):
         column = (demos.observations | demos.hidden)[fit.layout.reward or ""]
@@ -35,5 +35,5 @@ def manski(fit: Fit, demos: Demos, probe: Probe) -> tuple[float, float] | None:
     symbols = np.zeros(int(mask.sum()), int)
     for column in demos.observations.values():
         symbols = symbols * len(column.levels or ()) + column.values[mask]
-    both = float((did & (symbols == effect.o)).mean())
+    both = float((did & (symbols == int(effect.o))).mean())
     return both, both + 1 - share

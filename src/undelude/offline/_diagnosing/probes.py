@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from undelude._agents.exact import ExactAgent
 from undelude._distributions import Categorical, Symbols, num_symbols
@@ -85,8 +85,8 @@ def default_probes(fit: Fit, *, key: Key[Array, ""]) -> list[Probe]:
 class Effect(eqx.Module):
     """`P(O_1 = o | do(A_1 = a))`."""
 
-    a: int = eqx.field(static=True)
-    o: int = eqx.field(static=True)
+    a: Int[Array, ""] = eqx.field(converter=jnp.asarray)
+    o: Int[Array, ""] = eqx.field(converter=jnp.asarray)
 
     def __call__(self, process: InteractionProcess) -> Float[Array, ""]:
         return jnp.exp(_after(process, self.a).log_probs[self.o])
@@ -95,17 +95,17 @@ class Effect(eqx.Module):
 class Reward(eqx.Module):
     """`E[R_1 | do(A_1 = a)]`."""
 
-    a: int = eqx.field(static=True)
+    a: Int[Array, ""] = eqx.field(converter=jnp.asarray)
 
     def __call__(self, process: InteractionProcess) -> Float[Array, ""]:
-        return _mean_reward(process, _start(process), jnp.asarray(self.a))
+        return _mean_reward(process, _start(process), self.a)
 
 
 class Policy(eqx.Module):
     """`P(A_t = a | do(a), o)` after a history."""
 
     history: Episodes
-    a: int = eqx.field(static=True)
+    a: Int[Array, ""] = eqx.field(converter=jnp.asarray)
 
     def distribution(self, process: InteractionProcess) -> Categorical:
         belief = index(inference.filter(process, self.history, all_done=True, whole=True), -1)
@@ -139,7 +139,7 @@ def _start(process: InteractionProcess) -> inference.Belief:
     return inference.update_observation(process, belief, first)
 
 
-def _after(process: InteractionProcess, a: int) -> Categorical:
+def _after(process: InteractionProcess, a: Int[Array, ""] | int) -> Categorical:
     belief = inference.update_action(process, _start(process), jnp.asarray(a), True)
     return inference.predict_observation(process, belief)  # type: ignore[return-value]
 
