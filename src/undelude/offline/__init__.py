@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from undelude.offline._model.mechanisms import Gaussian as Gaussian
     from undelude.offline._model.mechanisms import Table as Table
     from undelude.offline._model.spec import LatentSpec as LatentSpec
+    from undelude.offline._saving.fit_files import load as load
+    from undelude.offline._saving.fit_files import save as save
 
 # The module of each name.
 _NAMES = {
@@ -46,6 +48,8 @@ _NAMES = {
     "dream": "_acting.dream",
     "diagnose": "_diagnosing.diagnose",
     "fit": "_fitting.fit",
+    "load": "_saving.fit_files",
+    "save": "_saving.fit_files",
 }
 
 __all__ = sorted(_NAMES)

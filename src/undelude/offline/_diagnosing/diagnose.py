@@ -138,8 +138,12 @@ def diagnose(
         key: of self-play, of the rivals, and of training; always the same by default.
 
     Raises:
-        ValueError: `delta` is not positive.
+        ValueError: `delta` is not positive, or the fit is of other data.
     """
+    if demos.digest() != fit.digest:
+        raise ValueError(
+            f"diagnose: the fit is of other data than {demos!r}: pass the demonstrations that it was fitted to."
+        )
     delta = check_between("delta", delta, 0, np.inf, ends=False)
     keys = jax.random.split(jax.random.key(0) if key is None else key, 5)
     chosen = list(default_probes(fit, key=keys[0]) if probes is None else probes)

@@ -1,7 +1,9 @@
 """Fit a latent-variable model to demonstrations, and choose its latent by held-out data."""
 
 import dataclasses
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import jax
@@ -13,6 +15,7 @@ from undelude._checks import check_between, check_count, check_key
 from undelude._process.process import InteractionProcess
 from undelude.offline._data.demos import Demos
 from undelude.offline._fitting import em
+from undelude.offline._fitting.checkpoint import Checkpoint, Kept
 from undelude.offline._fitting.parameters import Parameters
 from undelude.offline._model import statistics as stats
 from undelude.offline._model.latent import Episode, Latent, Markov, PerStep
@@ -71,6 +74,8 @@ class Fit:
             the optimisation is, and nothing about uncertainty (docs/offline.md).
         layout: the spec resolved against the data.
         parameters: of the chosen run.
+        columns: of the data, without its episodes.
+        digest: of the data.
     """
 
     process: InteractionProcess
@@ -83,6 +88,8 @@ class Fit:
     starts: tuple[float, ...] = dataclasses.field(repr=False)
     layout: Layout = dataclasses.field(repr=False)
     parameters: Parameters = dataclasses.field(repr=False)
+    columns: Demos = dataclasses.field(repr=False)
+    digest: str
 
 
 # Called with the number of finished runs and of all runs, and the latent that is being fitted.
@@ -101,6 +108,7 @@ def fit(
     max_iterations: int = 1000,
     tolerance: float = 1e-6,
     on_progress: OnProgress | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> Fit:
     """Fit a causal model with a hidden theta to demonstrations, by expectation maximisation from many starts.
 
@@ -122,6 +130,8 @@ def fit(
         max_iterations: of a start.
         tolerance: nats per demonstration; a start ends when its log-posterior rises by less.
         on_progress: called with the runs that have ended, all runs, and the latent.
+        checkpoint: a folder that keeps the runs, every ten seconds and when the fit is interrupted. The same call goes
+            on from there, and ends in the same numbers.
 
     Returns:
         The fit. It says nothing yet about identification: see `diagnose`.
@@ -142,14 +152,22 @@ def fit(
     keys = jax.random.split(key, len(latents) + 2)
     train, test = (demos, None) if select == "bic" else demos.split(held_out, key=keys[-1])
     settings = {"starts": starts, "init": init, "max_iterations": max_iterations, "tolerance": tolerance}
+    kept = None
+    if checkpoint is not None:
+        about = (demos.digest(), spec, jax.random.key_data(key).tolist(), select, held_out, settings)
+        kept = Checkpoint(Path(checkpoint), repr(about))
     tried: list[Tried] = []
-    for latent, own in zip(latents, keys, strict=False):
-        runs = run_em(plan, train, latent, key=own, on_progress=on_progress, **settings)
+    for i, (latent, own) in enumerate(zip(latents, keys, strict=False)):
+        runs = run_em(
+            plan, train, latent, key=own, on_progress=on_progress, kept=kept and kept.of(f"latent-{i}"), **settings
+        )
         tried += _candidates(plan, latent, runs, train, test)
     candidates = _compared(tried)
     best = _choose(candidates, select)
     latent = type(next(x for x in latents if type(x).__name__ == best.latent))(best.K)
-    final = run_em(plan, demos, latent, key=keys[-2], on_progress=on_progress, **settings)
+    final = run_em(
+        plan, demos, latent, key=keys[-2], on_progress=on_progress, kept=kept and kept.of("chosen"), **settings
+    )
     return _as_fit(spec, plan, demos, best, final, candidates)
 
 
@@ -208,45 +226,52 @@ def run_em(
     max_iterations: int,
     tolerance: float,
     on_progress: OnProgress | None = None,
+    kept: Kept | None = None,
 ) -> Runs:
-    """Return all starts of one latent, for all its numbers of values."""
+    """Return all starts of one latent, for all its numbers of values; go on with those that were kept."""
     is_markov = isinstance(latent, Markov)
     counts = latent.K if isinstance(latent, Episode | Markov) else (1,)
     K = np.repeat(counts, [1 if k == 1 else starts for k in counts])
     rows = stats.of_steps(plan, demos) if is_markov else stats.of_demos(plan, demos)
     blocks = em.in_blocks(rows, len(K), max(counts))
     parameters = _start(plan, rows, K, key, is_markov)
+    before = None if kept is None else kept.read(_progress(parameters))
     sizes = jnp.asarray(K, jnp.int32)
     width = tolerance * demos.num_episodes
 
-    def climb(parameters: Parameters, blocks: em.Blocks, iterations: int) -> em.Progress:
-        runs = len(K)
-        progress = em.Progress(
-            parameters,
-            jnp.full(runs, -jnp.inf),
-            jnp.zeros(runs, bool),
-            jnp.zeros(runs, jnp.int32),
-        )
-        for done in range(0, iterations, ITERATIONS):
-            steps = min(ITERATIONS, iterations - done)
-            progress = em.iterate(progress, blocks, plan.free, sizes, jnp.asarray(width), jnp.asarray(steps))
-            if on_progress is not None:
-                on_progress(int(progress.done.sum()), runs, type(latent).__name__)
-            if bool(progress.done.all()):
-                break
+    def climb(progress: em.Progress, blocks: em.Blocks, iterations: int, kept: Kept | None = None) -> em.Progress:
+        try:
+            for done in range(int(progress.num_iterations.max()), iterations, ITERATIONS):
+                if bool(progress.done.all()):
+                    break
+                steps = min(ITERATIONS, iterations - done)
+                progress = em.iterate(progress, blocks, plan.free, sizes, jnp.asarray(width), jnp.asarray(steps))
+                if kept is not None:
+                    kept.write_if_due(progress)
+                if on_progress is not None:
+                    on_progress(int(progress.done.sum()), len(K), type(latent).__name__)
+        finally:
+            if kept is not None:
+                kept.write(progress)
         return progress
 
     action = plan.factors[0]
-    if init == "actions_first" and action in plan.free and max(counts) > 1:
+    if before is None and init == "actions_first" and action in plan.free and max(counts) > 1:
         columns = np.zeros((1, 1, plan.num_columns), np.float32)
         columns[..., plan.columns(action)] = 1
         # The actions alone: the other statistics are 0, and their parameters keep the prior's mode.
         only = blocks._replace(rows=blocks.rows * columns.reshape(*[1] * (blocks.rows.ndim - 1), -1))
-        first = climb(parameters, only, FIRST_ITERATIONS)
+        first = climb(_progress(parameters), only, FIRST_ITERATIONS)
         only_actions = dataclasses.replace(first.parameters, eta=first.parameters.eta * columns)
         parameters = em.update(only_actions, blocks, plan.free, sizes)
-    progress = climb(parameters, blocks, max_iterations)
+    progress = climb(before or _progress(parameters), blocks, max_iterations, kept)
     return Runs(progress.parameters, K, np.asarray(progress.objective, np.float64), np.asarray(progress.done))
+
+
+def _progress(parameters: Parameters) -> em.Progress:
+    """Return the state of runs that begin with these parameters."""
+    runs = len(parameters.log_prior)
+    return em.Progress(parameters, jnp.full(runs, -jnp.inf), jnp.zeros(runs, bool), jnp.zeros(runs, jnp.int32))
 
 
 def _start(
@@ -391,6 +416,8 @@ def _as_fit(
         tuple(np.sort(runs.objective)[::-1].tolist()),
         plan,
         parameters,
+        demos.subset(np.zeros(0, int)),
+        demos.digest(),
     )
 
 
