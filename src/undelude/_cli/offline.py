@@ -60,8 +60,9 @@ def _diagnose(options: Diagnose) -> ExitCode:
     interrupts = Interrupts()
     try:
         with interrupts:
-            with working(progress, "diagnosing, some minutes"):
-                diagnosis = interrupts.run(lambda: offline.diagnose(fit, demos, passive=not options.skip_passive))
+            with working(progress, "diagnosing" if options.quick else "diagnosing, which takes some minutes"):
+                tests = {"passive": not options.quick, "structure": not options.quick}
+                diagnosis = interrupts.run(lambda: offline.diagnose(fit, demos, **tests))
                 clone = interrupts.run(lambda: cloned(fit))
             with interrupts.held():
                 content = write_diagnosis(folder, fit, diagnosis, clone)
@@ -82,9 +83,10 @@ def _dream(options: Dream, call: Call) -> ExitCode:
     layout.check_run(out) if options.resume else layout.check_free(out)
     if options.resume:
         config = RunDirectory.open(out).config
-        stored = dataclasses.replace(options, **{name: getattr(config, name) for name in TEACHING})
+        kept = {name: getattr(config, name) for name in TEACHING}
+        default = dataclasses.replace(options, **kept, resume=False, strict=False)
         flags = (tyro.conf.FlagCreatePairsOff,)
-        options = tyro.cli(Dream, args=[*call.args][1:], default=stored, config=flags)
+        options = tyro.cli(Dream, args=[*call.args][1:], default=default, config=flags)
     given = {name: getattr(options, name) for name in TEACHING}
     config = Config(str(options.directory.absolute()), target="posterior", **given)
     command = Train(config, out=out, resume=options.resume)

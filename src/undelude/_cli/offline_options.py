@@ -124,8 +124,9 @@ class Diagnose:
     """The folder of the fit."""
     logs: Annotated[Names, tyro.conf.arg(metavar="LOGS")] = ()
     """The logs, if they are in another place now."""
-    skip_passive: bool = False
-    """Do not train a sequence model to compare with. Nothing can then refute the fit."""
+    quick: bool = False
+    """Leave out the comparisons with a sequence model and with other time scales of theta, which take most of the time.
+    Nothing can then refute the fit."""
     json: bool = False
     """Print the diagnosis as JSON to stdout, and everything else to stderr."""
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import matplotlib
 import numpy as np
 from jaxtyping import Float
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from undelude import offline
@@ -27,7 +26,7 @@ LINES = {"Episode": (DO, DO_TEXT, "-", "o"), "Markov": (SEE, SEE_TEXT, "--", "s"
 
 
 def selection(fit: "offline.Fit") -> Svg | None:
-    """Draw how far each candidate is behind the best on held-out episodes; None if there is one, or none was held out."""
+    """Draw how far each candidate is behind the best on held-out episodes; None if there is nothing to compare."""
     known = [c for c in fit.candidates if c.behind is not None]
     if len(known) < 2:
         return None
@@ -84,13 +83,13 @@ def bounds(diagnosis: "offline.Diagnosis | None") -> Svg | None:
         return None
     are_probabilities = all(p.name.startswith("P(") for p in probes)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 0.7 + 0.42 * len(probes)), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 0.7 + 0.45 * len(probes)), layout="constrained")
         axes = figure.subplots()
         for y, probe in enumerate(probes):
             low, high = (0.0, 1.0) if probe.name.startswith("P(") else (-np.inf, np.inf)
             thin = np.clip([probe.value - probe.two_se, probe.value + probe.two_se], low, high)
             if probe.manski:
-                axes.plot(probe.manski, [y, y], color=MUTED, lw=0, marker="|", ms=9, mew=1.2)
+                axes.plot(probe.manski, [y, y], color=MUTED, lw=0.7, ls=":", marker="|", ms=8, mew=1.1)
             axes.plot(thin, [y, y], color=INK, lw=0.9)
             if probe.profile:
                 axes.plot(probe.profile, [y, y], color=DO, lw=4, solid_capstyle="butt")
@@ -114,14 +113,29 @@ def _some(probes: Sequence[ProbeReport]) -> list[ProbeReport]:
     return [p for p in probes if p in chosen]
 
 
-def mechanisms(fit: "offline.Fit") -> list[Svg]:
-    """Draw the mechanism of each field: probabilities as shades, means as points with their scales."""
-    drawn = [_mechanism(fit, factor) for factor in fit.layout.factors]
+def mechanisms(fit: "offline.Fit") -> list[tuple[Svg, str]]:
+    """Draw the mechanism of each field: probabilities as shades, means as points with their scales.
+
+    Returns:
+        Each figure, with its caption. Tables that are too large for a figure are left out.
+    """
+    drawn = [(_mechanism(fit, factor), _caption(factor)) for factor in fit.layout.factors]
     if fit.parameters.log_transition is not None:
         P = np.exp(np.asarray(fit.parameters.log_transition[0]))
         names = [f"theta {k}" for k in range(fit.K)]
-        drawn.append(_heat("transition", "next theta", P, names, [str(k) for k in range(fit.K)], ()))
-    return [figure for figure in drawn if figure is not None]
+        figure = _heat("transition", "P(next theta | theta)", P, names, [str(k) for k in range(fit.K)], ())
+        drawn.append((figure, "How theta changes from round to round."))
+    return [(figure, caption) for figure, caption in drawn if figure is not None]
+
+
+def _caption(factor: Factor) -> str:
+    if factor.mechanism.tied:
+        return "What comes back; declared not to depend on theta."
+    if factor.field == "action":
+        return "What the demonstrators do under each theta. The number after a theta is its probability."
+    if factor.field.startswith("opening "):
+        return "What an episode opens with, under each theta."
+    return "What comes back under each theta. It is what the agent learns theta from."
 
 
 def _mechanism(fit: "offline.Fit", factor: Factor) -> Svg | None:
@@ -134,16 +148,18 @@ def _mechanism(fit: "offline.Fit", factor: Factor) -> Svg | None:
         for cell in range(factor.num_cells)
     ] if factor.contexts else [""]  # fmt: skip
     given = " and ".join(c.label for c in factor.contexts)
+    conditions = ", ".join([*([] if factor.mechanism.tied else ["theta"]), *(c.label for c in factor.contexts)])
+    bar = f" | {conditions}" if conditions else ""
     if not isinstance(factor.mechanism, Table):
         mean, scale = (np.asarray(x, float).reshape(len(thetas), len(cells), -1) for x in fit.tables[factor.field])
         return _points(name, given, mean, scale, thetas, cells)
     table = np.exp(np.asarray(fit.tables[factor.field], float)).reshape(len(thetas), len(cells), -1)
     levels = [_shorten(str(x), MAX_LEVEL) for x in _levels(fit, factor)]
     if len(levels) == 2:  # One number a cell: a column for each combination of contexts.
-        title = f"P({name} = {levels[1]}{' | ' + given if given else ''})"
+        title = f"P({name} = {levels[1]}{bar})"
         return _heat(name, title, table[..., 1], thetas, cells, ())
     rows = [f"{theta} {cell}".strip() for theta in thetas for cell in cells] if given else thetas
-    title = f"P({name}{' | ' + given if given else ''})"
+    title = f"P({name}{bar})"
     groups = tuple(range(len(cells), len(rows), len(cells))) if given else ()
     return _heat(name, title, table.reshape(len(rows), -1), rows, levels, groups)
 

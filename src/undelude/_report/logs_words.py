@@ -34,10 +34,11 @@ class Verdict(NamedTuple):
 
 
 READINGS = {
-    "refuted": "Do not act on this fit. The demonstrators are predicted better by a model without a theta, so that what "
-    "the fit takes for hidden knowledge is something else, most often their memory.",
+    "refuted": "Do not act on this fit. A model without a theta predicts the demonstrators better, so that what the "
+    "fit takes for hidden knowledge is something else, most often their memory.",
     "not identified": "These logs do not say how to act. Other models that explain them as well act differently.",
-    "weak": "The logs narrow the answer down, and not by much. Act on decisions that are the same at both ends of the bounds.",
+    "weak": "The logs narrow the answer down, and not by much. Act on decisions that are the same at both ends of the "
+    "bounds.",
     "identified": "Given the assumptions below, which these logs cannot test, the logs determine how to act.",
 }
 
@@ -81,10 +82,12 @@ def advice(fit: "offline.Fit", diagnosis: "offline.Diagnosis | None") -> list[st
     ranks, needed = diagnosis.kruskal
     if ranks < needed:
         remembers = any(isinstance(c.given, Last) for f in fit.layout.factors for c in f.contexts)
-        least = "six rounds at least, since a round was declared to be remembered" if remembers else "three at least"
+        least = (
+            "six rounds at least, since a round was declared to be remembered" if remembers else "three rounds at least"
+        )
         found.append(
-            f"Longer episodes, of {least}. Here the ranks of three blocks of rounds add up to {ranks}, and {needed} are "
-            f"needed for {fit.K} values of theta. More episodes of the same length do not help."
+            f"Longer episodes, of {least}. Here the ranks of three blocks of rounds add up to {ranks}, and {needed} "
+            f"are needed for {fit.K} values of theta. More episodes of the same length do not help."
         )
     if diagnosis.support.least < WEAK_SUPPORT:
         found.append(
@@ -92,11 +95,12 @@ def advice(fit: "offline.Fit", diagnosis: "offline.Diagnosis | None") -> list[st
             f"{diagnosis.support.least:.1f} such rounds in the logs. If they never do it, no number of logs helps, and "
             "only an experiment does."
         )
-    found += [_experiment(probe) for probe in _widest(diagnosis)[:MAX_ADVICE]]
+    if wide := _widest(diagnosis)[:MAX_ADVICE]:
+        found.append(_experiment(wide))
     if not found:
         found.append(
-            "None, given the assumptions. More logs narrow the bounds. An own action in the world tests the assumptions, "
-            "which no logs can."
+            "None, given the assumptions. More logs narrow the bounds. An own action in the world tests the "
+            "assumptions, which no logs can."
         )
     return found
 
@@ -104,12 +108,12 @@ def advice(fit: "offline.Fit", diagnosis: "offline.Diagnosis | None") -> list[st
 def _other_memory(wanted: tuple[str, ...]) -> str:
     if wanted:
         return (
-            f"Another assumption before more data: the logs ask for demonstrators who also remember {', '.join(wanted)}. "
-            "Declare it and fit again (--expert-given)."
+            f"Another assumption before more data: the logs ask for demonstrators who also remember "
+            f"{', '.join(wanted)}. Declare it and fit again (--expert-given)."
         )
     return (
-        "Another assumption before more data: none of the additions to the demonstrators’ memory that were tried explains "
-        "the logs. Record who acted and when, or what else they saw."
+        "Another assumption before more data: none of the additions to the demonstrators' memory that were tried "
+        "explains the logs. Record who acted and when, or what else they saw."
     )
 
 
@@ -124,16 +128,17 @@ def _width(probe: ProbeReport) -> float:
     return high - low
 
 
-def _experiment(probe: ProbeReport) -> str:
-    if not probe.name.startswith("P("):
+def _experiment(probes: list[ProbeReport]) -> str:
+    left = "; ".join(f"{probe.name}, of which the logs leave {_known(probe)}" for probe in probes)
+    if not all(probe.name.startswith("P(") for probe in probes):
         return (
-            f"An experiment: do the action of {probe.name} in new episodes, and watch. The logs leave {_known(probe)}."
+            f"An experiment: take the action yourself in the first round of new episodes, and watch. It is for {left}."
         )
-    p = float(np.clip(probe.value, 0.1, 0.9))
-    episodes = int(np.ceil(4 * p * (1 - p) / PRECISION**2 / 10) * 10)
+    p = np.clip([probe.value for probe in probes], 0.1, 0.9)
+    episodes = int(np.ceil((4 * p * (1 - p)).max() / PRECISION**2 / 10) * 10)
     return (
-        f"An experiment: act yourself as in {probe.name}, in the first round of about {episodes} new episodes. That alone "
-        f"gives it to ±{PRECISION:.2f}; the logs leave {_known(probe)}."
+        f"An experiment: take the action yourself in the first round of about {episodes} new episodes. That alone "
+        f"gives to ±{PRECISION:.2f}, two standard errors: {left}."
     )
 
 
@@ -171,7 +176,7 @@ def cloning(clone: Cloned | None) -> str | None:
         return None
     kl, error = clone.kl
     if kl < 0.005 or kl < 2 * (error or 0.0):
-        text = "A clone of these logs would act as the interventional agent does: their distance is 0 up to sampling error."
+        text = "A clone of these logs would act as the interventional agent does, up to sampling error."
     else:
         text = (
             f"A clone of these logs would be {with_error(kl, error)} nats an action away from the interventional policy"
