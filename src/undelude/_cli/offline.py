@@ -61,8 +61,8 @@ def _diagnose(options: Diagnose) -> ExitCode:
     try:
         with interrupts:
             with working(progress, "diagnosing" if options.quick else "diagnosing, which takes some minutes"):
-                tests = {"passive": not options.quick, "structure": not options.quick}
-                diagnosis = interrupts.run(lambda: offline.diagnose(fit, demos, **tests))
+                slow = not options.quick
+                diagnosis = interrupts.run(lambda: offline.diagnose(fit, demos, passive=slow, structure=slow))
                 clone = interrupts.run(lambda: cloned(fit))
             with interrupts.held():
                 content = write_diagnosis(folder, fit, diagnosis, clone)

@@ -95,7 +95,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
 
 def stored_options(folder: Path, content: dict[str, Any]) -> FitLogs:
     """Return the options of a fit."""
-    fields = {name: tuple(x) if isinstance(x, list) else x for name, x in content["options"].items()}
+    fields: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in content["options"].items()}
     try:
         return FitLogs(**fields, out=folder)
     except TypeError as error:

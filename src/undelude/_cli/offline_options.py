@@ -13,6 +13,7 @@ import tyro
 from undelude._cli.errors import UsageError, check_seed
 from undelude._runs.config import AgentName, Text, WholeNumber
 from undelude._user_code import check_reference
+from undelude.offline._model.latent import MAX_VALUES
 
 # The files of a folder of `undelude offline fit`.
 SETTINGS, FIT, DIAGNOSIS, REPORT, STARTS, AGENT = (
@@ -102,7 +103,7 @@ class FitLogs:
                 )
         counts("--K", self.K)
         if self.markov is not None:
-            counts("--markov", self.markov)
+            counts("--markov", self.markov, least=2)
         for name in ("expert_given", "observation_given"):
             for given in getattr(self, name):
                 last(flag(name), given)
@@ -212,12 +213,15 @@ def _default(name: str) -> object:
     return next(field.default for field in dataclasses.fields(FitLogs) if field.name == name)
 
 
-def counts(option: str, text: str) -> range:
+def counts(option: str, text: str, *, least: int = 1) -> range:
     """Return the numbers that `5` or `1:8` means."""
     match = re.fullmatch(r"(\d{1,4})(?::(\d{1,4}))?", text)
     low, high = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-    if low > high or low < 1:
-        raise UsageError(f"{option} must be a number such as 5, or a range such as 1:8, not {text!r}.")
+    if not least <= low <= high <= MAX_VALUES:
+        raise UsageError(
+            f"{option} must be a number such as 5, or a range such as {least}:8, from {least} to {MAX_VALUES}, not "
+            f"{text!r}."
+        )
     return range(low, high + 1)
 
 

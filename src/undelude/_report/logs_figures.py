@@ -27,28 +27,27 @@ LINES = {"Episode": (DO, DO_TEXT, "-", "o"), "Markov": (SEE, SEE_TEXT, "--", "s"
 
 def selection(fit: "offline.Fit") -> Svg | None:
     """Draw how far each candidate is behind the best on held-out episodes; None if there is nothing to compare."""
-    known = [c for c in fit.candidates if c.behind is not None]
+    known = [(c, c.behind) for c in fit.candidates if c.behind is not None]
     if len(known) < 2:
         return None
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 2.7), layout="constrained")
         axes = figure.subplots()
-        for latent in dict.fromkeys(c.latent for c in known):
-            own = [c for c in known if c.latent == latent]
+        for latent in dict.fromkeys(c.latent for c, _ in known):
+            own = [(c.K, *behind) for c, behind in known if c.latent == latent]
             colour, text, dash, marker = LINES[latent]
-            K = [c.K for c in own]
-            behind, errors = np.array([c.behind for c in own]).T
-            axes.errorbar(K, -behind, np.where(np.isfinite(errors), errors, 0), color=colour, ls=dash, marker=marker,
-                          ms=5, mfc=PAPER, mec=colour, lw=1.4, elinewidth=1)  # fmt: skip
-            axes.annotate(TIME_SCALES[latent], (K[-1], -behind[-1]), xytext=(8, 0), textcoords="offset points",
-                          color=text, va="center", annotation_clip=False)  # fmt: skip
-        chosen = next(c for c in known if (c.latent, c.K) == (fit.latent, fit.K))
-        colour, _, _, marker = LINES[chosen.latent]
-        axes.plot([chosen.K], [-chosen.behind[0]], marker, color=colour, ms=7, zorder=5)
+            K, behind, errors = np.array(own, float).T
+            look = {"color": colour, "ls": dash, "marker": marker, "mfc": PAPER, "mec": colour}
+            errors = np.where(np.isfinite(errors), errors, 0)
+            axes.errorbar(K, -behind, errors, ms=5, lw=1.4, elinewidth=1, **look)
+            beside = {"xytext": (8, 0), "textcoords": "offset points", "va": "center", "annotation_clip": False}
+            axes.annotate(TIME_SCALES[latent], (K[-1], -behind[-1]), color=text, **beside)
+        c, behind = next((c, behind) for c, behind in known if (c.latent, c.K) == (fit.latent, fit.K))
+        axes.plot([c.K], [-behind[0]], LINES[c.latent][3], color=LINES[c.latent][0], ms=7, zorder=5)
         axes.axhline(0, color=RULE, lw=0.8, zorder=0)
         axes.set(title="held-out log-likelihood, nats an episode, less the best", xlabel="K, values of theta")
-        axes.set_xticks(sorted({c.K for c in known}))
-        text = "; ".join(f"{c.latent}, K = {c.K}: {-c.behind[0]:.3f} ± {c.behind[1]:.3f}" for c in known)
+        axes.set_xticks(sorted({c.K for c, _ in known}))
+        text = "; ".join(f"{c.latent}, K = {c.K}: {-x[0]:.3f} ± {x[1]:.3f}" for c, x in known)
         return to_figure(figure, "selection", f"Held-out log-likelihood less the best: {text}.")
 
 

@@ -172,9 +172,9 @@ def structures(diagnosis: "offline.Diagnosis | None") -> dict[str, Any] | None:
 
 def cloning(clone: Cloned | None) -> str | None:
     """Return what cloning the logs would do, in a sentence or two."""
-    if clone is None or clone.kl[0] is None:
+    kl, error = (None, None) if clone is None else clone.kl
+    if clone is None or kl is None:
         return None
-    kl, error = clone.kl
     if kl < 0.005 or kl < 2 * (error or 0.0):
         text = "A clone of these logs would act as the interventional agent does, up to sampling error."
     else:
