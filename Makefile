@@ -28,7 +28,8 @@ UV := $(shell command -v uv 2>/dev/null)
 ifdef UV
 INSTALL := $(UV) pip install --quiet --python $(BIN)/python
 else
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Like uv, without compiling every file to bytecode, which takes over a minute: Python compiles what it imports.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 # Dependency groups need pip 25.1; many an environment starts with an older one.
 NEWER_PIP := $(INSTALL) --upgrade 'pip>=25.1'
 endif
@@ -107,11 +108,12 @@ clean:
 	find src tests examples benchmarks studies tools -name __pycache__ -prune -exec rm -rf {} +
 
 # The file .venv/.test records that the dependency group `test` is installed. A target installs the group it needs.
+# The groups lint, hf and bench include it.
 $(VENV)/.test $(VENV)/.hf $(VENV)/.lint $(VENV)/.docs $(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing undelude with the group '$(@F:.%=%)' into $(VENV) (once; a minute or two) ..."
 	@$(NEWER_PIP)
 	$(INSTALL) -c constraints.txt -e '.[gym]' --group $(@F:.%=%)
-	@touch $@
+	@touch $@ $(if $(filter .lint .hf .bench,$(@F)),$(VENV)/.test)
 
 $(BIN)/python:
 ifdef UV

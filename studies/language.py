@@ -1,14 +1,14 @@
-"""The menu as a dialogue of a two-layer Llama: counterfactual teaching, and imitation of an expert's transcripts.
+"""The menu as a dialogue of a two-layer Llama: counterfactual teaching, imitation, and mixtures with transcripts.
 
-python studies/language.py                       both arms, about 6 CPU minutes
-python studies/language.py --arms sft            one; the other keeps its stored result
-python studies/language.py --steps 5             a trial run
+python studies/language.py                                 all arms, about 25 CPU minutes
+python studies/language.py --arms taught --seeds 0 1       one arm with two seeds; the others keep their stored results
+python studies/language.py --steps 5                       a trial run
 """
 
 import argparse
 import functools
+import itertools
 import os
-import random
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -24,6 +24,7 @@ import store
 import tokenizers
 import torch
 import transformers
+from muon import Muon
 
 import undelude as ud
 from undelude.hf import (
@@ -35,14 +36,15 @@ from undelude.hf import (
     local_agent,
 )
 from undelude.hf._marks.chat import reply_ids
+from undelude.hf._menu.menu_dialogue import uniform
 from undelude.hf._teaching.conversations import Conversation
 from undelude.hf._teaching.experts import pad
 from undelude.tasks.menu import AGAIN, REPLIES
 
 NUM_TURNS = 6
-# Conversations in which an agent is measured, and the seed of their rows.
-NUM_MEASURED, SEED_MEASURED = 2048, 1
-# Episodes of a certificate; one by `local_agent` splits each history into words again.
+# Conversations in which an agent is measured, and the seed of their rows. Settings were chosen on others.
+NUM_MEASURED, SEED_MEASURED = 2048, 1000
+# Episodes of a certificate.
 NUM_CERTIFIED = 512
 # The share of training conversations in which the customer asks what is on the menu, and the expert says it.
 PROBED = 0.15
@@ -88,35 +90,36 @@ class Customer:
     """The customer of a dialogue, who in some conversations asks what is on the menu and leaves after the answer."""
 
     def __init__(self, dialogue: MenuDialogue, probed: float):
-        self.dialogue, self.probed = dialogue, probed
+        self.dialogue, self.probed, self.guess = dialogue, probed, dialogue.expert()
 
     def __call__(self, messages: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> Any:
-        rng = random.Random(f"{row['seed']} probe")
         if messages[-2]["content"] == self.dialogue.probe:
             return None
-        is_probed, turn, replies_first = rng.random() < self.probed, rng.randrange(NUM_TURNS), rng.random() < 0.3
-        num_own = sum(m["role"] == "assistant" for m in messages)
-        reply = self.dialogue([*messages[:-1], messages[-1]], row)
-        if not is_probed or num_own != turn + 1:
+        # Below `probed`, a number is uniform again.
+        u, reply = uniform(row["seed"], "probe"), self.dialogue(messages, row)
+        turn = int(u / self.probed * NUM_TURNS) + 1 if u < self.probed else None
+        if turn is None or turn != sum(m["role"] == "assistant" for m in messages):
             return reply
         probe = {"role": "user", "content": self.dialogue.probe}
+        replies_first = uniform(row["seed"], "reply") < 0.3
         return [{"role": "user", "content": reply}, probe] if replies_first and reply else [probe]
 
     def expert(self, messages: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> dict[str, float]:
         """Return what somebody who has read the menu says: the truth if asked for it, else a guess of the process."""
         if messages[-1]["content"] == self.dialogue.probe:
             return {row["dish"]: 1.0}
-        return self.dialogue.expert()(messages, row)
+        return self.guess(messages, row)
 
     def transcribed(self, row: dict[str, Any], share: float) -> dict[str, Any]:
         """Return a row, with a share of probability with a conversation that an expert wrote."""
-        rng = random.Random(f"{row['seed']} transcript")
-        if rng.random() >= share:
+        if uniform(row["seed"], "share") >= share:
             return row
         messages: list[dict[str, Any]] = [{"role": "user", "content": row["prompt"], "author": "other"}]
         while True:
             says = self.expert(messages, row)
-            (text,) = rng.choices(list(says), list(says.values()))
+            u = uniform(row["seed"], len(messages), "expert")
+            reached = (text for text, p in zip(says, itertools.accumulate(says.values()), strict=True) if u < p)
+            text = next(reached, max(says, key=says.get))
             messages.append({"role": "assistant", "content": text, "author": "expert"})
             reply = self(messages, row)
             if reply is None:
@@ -203,34 +206,39 @@ def auto_suggestion(trainer: CounterfactualTrainer, dialogue: MenuDialogue, dish
     return float((own[:, None] * given * (given / (own @ given)).log()).sum())
 
 
+# Of the matrices of hidden layers; the trainer's is that of the other parameters.
+LEARNING_RATE = 0.01
 # Of the trainer, beside those of an arm.
 SETTINGS: dict[str, Any] = {
-    "learning_rate": 3e-3,
+    "learning_rate": 6e-3,
     "lr_scheduler_type": "cosine_with_min_lr",
     "lr_scheduler_kwargs": {"min_lr_rate": 0.02},
     "warmup_steps": 50.0,
-    "adam_beta2": 0.99,
     "max_grad_norm": 1.0,
     "max_turns": NUM_TURNS + 1,
     "max_new_tokens": 2,
-    "per_device_train_batch_size": 128,
+    "per_device_train_batch_size": 64,
     "privileged_columns": ["theta", "dish"],
 }
 # Uniform guesses are as good as own ones, because nobody who makes them is shown theta, and cost less to make. Without
 # marks, it makes a difference who speaks.
-TAUGHT: dict[str, Any] = {"max_steps": 840, "rollouts": "uniform", "factual_weight": 0.0}
-UNMARKED: dict[str, Any] = {"max_steps": 400, "rollouts": "policy", "factual_weight": 0.0, "mark": "none"}
+TAUGHT: dict[str, Any] = {"max_steps": 2000, "rollouts": "uniform", "factual_weight": 0.0}
+MARKED = TAUGHT | {"max_steps": 1000}
+UNMARKED: dict[str, Any] = {"max_steps": 500, "rollouts": "policy", "factual_weight": 0.0, "mark": "none"}
 # The transformer of `undelude.teach` beside them.
 JAX, JAX_STEPS = "jax_transformer", 800
-# Share: of conversations that an expert wrote.
+# Share: of conversations that an expert wrote. Drawn: how much more often than those an own one comes into a batch.
 ARMS: dict[str, dict[str, Any]] = {
     "taught": TAUGHT,
-    "sft": {"max_steps": 250, "rollouts": "expert", "objective": "sft"},
-    "marked_5": TAUGHT | {"share": 0.5},
+    "sft": {"max_steps": 300, "rollouts": "expert", "objective": "sft"},
+    "marked_5": MARKED | {"share": 0.5},
     "unmarked_5": UNMARKED | {"share": 0.5},
-    "marked_99": TAUGHT | {"share": 0.99},
+    "marked_9": MARKED | {"share": 0.9},
+    "unmarked_9": UNMARKED | {"share": 0.9},
+    "marked_99": MARKED | {"share": 0.99},
     # The loss of a transcript counts a hundredth.
-    "marked_99_weighted": TAUGHT | {"share": 0.99, "transcript_weight": 0.01},
+    "marked_99_weighted": MARKED | {"share": 0.99, "transcript_weight": 0.01},
+    "marked_99_drawn": MARKED | {"share": 0.99, "drawn": 33.0},
     "unmarked_99": UNMARKED | {"share": 0.99},
 }
 
@@ -239,25 +247,28 @@ def teach(
     arm: dict[str, Any], folder: Path, dialogue: MenuDialogue, seed: int = 0, **changes: Any
 ) -> CounterfactualTrainer:
     """Return the trainer of an arm, after training."""
-    settings: dict[str, Any] = {"rollouts": None, "share": 0.0} | SETTINGS | arm | changes
-    rollouts, share = settings.pop("rollouts"), settings.pop("share")
+    settings: dict[str, Any] = {"rollouts": None, "share": 0.0, "drawn": 1.0} | SETTINGS | arm | changes
+    rollouts, share, drawn = (settings.pop(name) for name in ("rollouts", "share", "drawn"))
+    share = share / (share + (1 - share) * drawn)
     tokenizer, customer = make_tokenizer(dialogue), Customer(dialogue, PROBED)
 
-    def uniform(messages: Any, row: Any, rng: np.random.Generator) -> str:
+    def guess(messages: Any, row: Any, rng: np.random.Generator) -> str:
         return dialogue.utterances[rng.integers(len(dialogue.utterances))]
 
     args = CounterfactualConfig(
         output_dir=str(folder), save_strategy="no", report_to=[], use_cpu=True, disable_tqdm=True, seed=seed, **settings
     )
     num_rows = args.max_steps * args.per_device_train_batch_size
+    model = make_model(tokenizer, seed, marked=args.resolve()[0].marked)
     trainer = CounterfactualTrainer(
-        model=make_model(tokenizer, seed, marked=args.resolve()[0].marked),
+        model=model,
         args=args,
         expert=CallableExpert(customer.expert, tokenizer),
         environment=customer,
-        rollouts=uniform if rollouts == "uniform" else rollouts,
+        rollouts=guess if rollouts == "uniform" else rollouts,
         train_dataset=[customer.transcribed(row, share) for row in dialogue.rows(num_rows, seed)],
         processing_class=tokenizer,
+        optimizers=(Muon(model, LEARNING_RATE, args.learning_rate), None),
     )
     trainer.train()
     return trainer
@@ -272,10 +283,10 @@ def teach_in_jax(dialogue: MenuDialogue, max_steps: int = JAX_STEPS) -> Any:
     ).agent  # fmt: skip
 
 
-def study(names: Sequence[str], changes: dict[str, Any], num_measured: int) -> dict[str, Any]:
+def study(names: Sequence[str], changes: dict[str, Any], num_measured: int, seeds: Sequence[int]) -> dict[str, Any]:
     """Teach and measure each arm; those that are not named keep their stored results."""
     arms: dict[str, Any] = {}
-    for name in names:
+    for name, seed in itertools.product(names, seeds):
         dialogue, started, cpu = menu(), time.perf_counter(), time.process_time()
         if name == JAX:
             agent, steps = teach_in_jax(dialogue, **changes), changes.get("max_steps", JAX_STEPS)
@@ -283,7 +294,7 @@ def study(names: Sequence[str], changes: dict[str, Any], num_measured: int) -> d
             measured: dict[str, Any] = {}
         else:
             with tempfile.TemporaryDirectory() as folder:
-                trainer = teach(ARMS[name], Path(folder), dialogue, **changes)
+                trainer = teach(ARMS[name], Path(folder), dialogue, seed, **changes)
             seconds = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu}
             measured, steps = measure(trainer, dialogue, num_measured), trainer.args.max_steps
             agent = local_agent(dialogue, trainer.model, trainer.processing_class)
@@ -295,20 +306,28 @@ def study(names: Sequence[str], changes: dict[str, Any], num_measured: int) -> d
             baselines=False,
         )
         certified = {x: getattr(report, f"action_{x}") for x in ("kl_do", "kl_do_se", "kl_see")}
-        arms[name] = {"steps": steps, **seconds, **measured, "certificate": certified}
-        print(name, store.rounded(arms[name]), flush=True)
+        key = name if seed == 0 else f"{name}, seed {seed}"
+        arms[key] = {"steps": steps, **seconds, **measured, "certificate": certified, "settings": _settings(name)}
+        print(key, store.rounded(arms[key]), flush=True)
     arms = store.earlier("language").get("arms", {}) | arms
-    settings = {name: x for name, x in SETTINGS.items() if name != "privileged_columns"}
-    settings |= {"process": f"menu(5 dishes of one word, num_turns={NUM_TURNS})", "probed": PROBED, "arms": ARMS}
-    settings["steps"] = {name: arm["max_steps"] for name, arm in ARMS.items()} | {JAX: JAX_STEPS}
-    return {"seeds": [0], "settings": settings, "num_measured": num_measured, "arms": arms}
+    settings = {"process": f"menu(5 dishes of one word, num_turns={NUM_TURNS})", "probed": PROBED}
+    return {"seeds": [0, 1], "settings": settings, "num_measured": num_measured, "arms": arms}
+
+
+def _settings(name: str) -> dict[str, Any]:
+    """Return the settings of an arm: of the trainer, and of Muon."""
+    if name == JAX:
+        return {}
+    settings = SETTINGS | ARMS[name] | {"optimizer": "studies/muon.py", "learning_rate_of_matrices": LEARNING_RATE}
+    return {name: x for name, x in settings.items() if name != "privileged_columns"}
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arms", nargs="+", choices=[*ARMS, JAX], default=[*ARMS, JAX])
     parser.add_argument("--steps", type=int, help="of each arm; the results are printed and not stored")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the training")
     given = parser.parse_args()
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     changes, num = ({}, NUM_MEASURED) if given.steps is None else ({"max_steps": given.steps}, 64)
-    store.run("language", lambda: study(given.arms, changes, num), keep=given.steps is None)
+    store.run("language", lambda: study(given.arms, changes, num, given.seeds), keep=given.steps is None)

@@ -73,7 +73,7 @@ def test_delusion_gap_certifies_the_deluded_agent(bandit, reports):
 def test_infinite_divergence(no_type_checks):
     """In the frog the deluded agent rules out what then happens: the KL is infinite, the total variation is not."""
     frog = ud.tasks.prize_or_frog()
-    report = ud.certify(frog, ud.ExactAgent(frog, "see"), key=KEY, num_episodes=64)
+    report = certify(frog, ud.ExactAgent(frog, "see"))
     assert report.observation_kl_do == math.inf
     assert "infinite" in report.notes["observation_kl_do"]
     assert report.observation_kl_do_se is None

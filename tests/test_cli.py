@@ -863,10 +863,14 @@ def test_named_task_matches_list_and_rewards_its_expert(name: str) -> None:
             chance = ud.Autoregressive(probs=np.full((spec.n,) * spec.length, 1 / spec.n**spec.length))
         case _:
             chance = ud.Categorical(logits=jnp.zeros(num_symbols(spec)))
-    play = jax.jit(jax.vmap(lambda key: run_episode(process, None, key, num_rounds=T)[0]))
+
+    @jax.jit
+    def rewards_of(keys, share):  # The share is traced, so that the expert and chance have one program.
+        play = lambda key: run_episode(process, FixedPolicy(chance), key, num_rounds=T, expert_share=share)[0]  # noqa: E731
+        return jax.vmap(play)(keys).reward.mean(-1)
+
     keys = jax.random.split(jax.random.key(0), 1024)
-    by_chance = jax.jit(jax.vmap(lambda key: run_episode(process, FixedPolicy(chance), key, num_rounds=T)[0]))
-    rewards = [np.asarray(draw(keys).reward.mean(-1), dtype=float) for draw in (play, by_chance)]
+    rewards = [np.asarray(rewards_of(keys, share), dtype=float) for share in (1.0, 0.0)]
     error = np.hypot(*(x.std(ddof=1) / np.sqrt(len(x)) for x in rewards))
     assert rewards[0].mean() - rewards[1].mean() > 5 * error
 

@@ -12,7 +12,7 @@ import undelude as ud
 from undelude import offline
 from undelude._cli import main
 from undelude.offline import Demos, Episode, Fit, Gaussian, Last, LatentSpec, Markov, Round, Table
-from undelude.offline._fitting import fit as fitting
+from undelude.offline._fitting import runs as fitting
 from undelude.offline._saving.as_json import from_json, to_json
 
 pytest.importorskip("pyarrow")

@@ -32,7 +32,8 @@ def process_log_likelihoods(process: ud.InteractionProcess, opening: Any, action
         alpha = alpha + log_likelihood
         if process.transition is None:
             return alpha
-        log_Q = jax.vmap(lambda theta: process.transition(theta, w).log_probs)(thetas)
+        transition = process.transition
+        log_Q = jax.vmap(lambda theta: transition(theta, w).log_probs)(thetas)
         return jax.nn.logsumexp(alpha[:, None] + log_Q, 0)
 
     def of_one(opening, actions, observations, mask):
@@ -67,8 +68,10 @@ def by_process(fit: offline.Fit, demos: Demos) -> np.ndarray:
                 reals[name] = column.values if column else np.zeros((*shape, own.values.shape[-1]), np.float32)
             else:
                 symbol = symbol * len(own.levels) + (column.values if column else 0)
-        finite = [c for c in demos.observations.values() if c.levels is not None]
-        return {"symbol": symbol, **reals} if reals and finite else reals or symbol
+        finite = [name for name, own in demos.observations.items() if own.levels is not None]
+        if not reals or not finite:
+            return reals or symbol
+        return {finite[0] if len(finite) == 1 else "symbol": symbol, **reals}
 
     opening = symbols(demos.opening, (demos.num_episodes,)) if demos.opening else np.zeros(demos.num_episodes)
     observations = symbols(demos.observations, demos.mask.shape)
@@ -88,8 +91,8 @@ def bandit_demos(
     actions = np.where(rng.random((N, T)) < 0.7, theta, rng.integers(3, size=(N, T)))
     outcomes = (rng.random((N, T)) < np.where(actions == theta, 0.8, 0.2)).astype(int)
     lengths = rng.integers(2, T + 1, N) if ragged else None
-    labels = None if labels is None else np.where(np.arange(N) < labels, theta[:, 0], -1)
-    return Demos.from_arrays(actions, {"outcome": outcomes}, lengths=lengths, labels=labels)
+    known = None if labels is None else np.where(np.arange(N) < labels, theta[:, 0], -1)
+    return Demos.from_arrays(actions, {"outcome": outcomes}, lengths=lengths, labels=known)
 
 
 def first_actions(process: ud.InteractionProcess) -> Any:
@@ -236,7 +239,9 @@ def grid_demos(N: int, T: int, seed: int = 0) -> Demos:
         column = np.clip(column + np.array([0, 0, -1, 1, 0])[move], 0, 2)
         cell = 3 * row + column
         pays = np.where(cell == GOALS[theta], 0.7, np.where(np.isin(cell, GOALS), 0.2, 0.0))
-        actions.append(a), cells.append(cell), rewards.append((rng.random(N) < pays).astype(int))
+        actions.append(a)
+        cells.append(cell)
+        rewards.append((rng.random(N) < pays).astype(int))
     actions, cells, rewards = (np.stack(x, 1) for x in (actions, cells, rewards))
     cell_levels = {"cell": range(9), "action": range(5)}
     return Demos.from_arrays(actions, {"cell": cells, "reward": rewards}, opening={"cell": start}, levels=cell_levels)

@@ -6,7 +6,7 @@ pytest.importorskip("torch")
 
 import torch
 
-from hf.tiny import TEMPLATE, make_tokenizer
+from hf.tiny import EMPTY_THOUGHT, TEMPLATE, make_tokenizer
 from undelude.hf import encode_chat, reply_ids
 
 WORDS = [
@@ -90,6 +90,27 @@ def test_history_grows_by_the_reply(tokenizer):
         grown = before.input_ids[: last + 1].tolist() + reply_ids(messages[:n], messages[n : n + 1], tokenizer)
         longer = encode_chat(messages[: n + 1], tokenizer, mark=False, add_generation_prompt=True)
         assert grown == longer.input_ids.tolist()
+
+
+def test_earlier_turns_keep_the_whole_generation_prompt():
+    """The template drops an empty thought from earlier turns, which the model read when it wrote them."""
+    tokenizer, off = make_tokenizer([*WORDS, "<think>"], EMPTY_THOUGHT), {"enable_thinking": False}
+    chat = encode_chat(CHAT[1:], tokenizer, mark=False, chat_template_kwargs=off)
+    plain = encode_chat(CHAT[1:], TOKENIZER, mark=False)
+    thought = chat.input_ids == tokenizer.convert_tokens_to_ids("<think>")
+    after_role = torch.cat([torch.tensor([0]), chat.input_ids[:-1]]) == tokenizer.convert_tokens_to_ids("<assistant>")
+    assert torch.equal(thought, after_role)
+    for name in ("input_ids", "own", "observed", "message"):
+        assert torch.equal(getattr(chat, name)[~thought], getattr(plain, name))
+    assert not ((chat.own | chat.observed) & thought).any()
+    grown = encode_chat(CHAT[1:2], tokenizer, mark=False, add_generation_prompt=True, chat_template_kwargs=off)
+    grown, said = grown.input_ids.tolist(), ["tacos.", "soup."]
+    for n, text_of_turn in zip((3, 5), said, strict=True):
+        grown += tokenizer.encode(text_of_turn + " <end>")
+        grown += reply_ids(CHAT[1:n], CHAT[n : n + 1], tokenizer, chat_template_kwargs=off)
+    assert grown + tokenizer.encode("soup. <end>") == chat.input_ids.tolist()
+    with pytest.raises(ValueError, match="enable_thinking"):
+        encode_chat(CHAT[1:], tokenizer, mark=False)
 
 
 def test_content_that_reads_like_the_template():

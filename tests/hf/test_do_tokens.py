@@ -11,8 +11,10 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM, Gemma2Config, Gemma3TextConfig
 
+import undelude.hf._marks.exporting as exporting
 from hf.tiny import ARCHITECTURES, make_model, make_tokenizer
 from undelude.hf import DoTokens, generate_turn
+from undelude.hf._marks.generation import inverse_cdf
 
 V, B, T = 23, 3, 9
 KINDS = ("shared", "low_rank", "full")
@@ -93,6 +95,16 @@ def test_stock_generation_keeps_to_one_half(model, granularity, tmp_path):
     written = stock.generate(marked, attention_mask=torch.ones_like(marked), max_new_tokens=8, do_sample=True)[:, T:]
     plain = written[written != stock.generation_config.pad_token_id]
     assert (plain >= V).all() if granularity == "token" else (plain < V).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_words_are_drawn_with_their_probabilities(dtype):
+    """Evenly spread numbers draw each word as often as its probability says; rounding draws none of probability 0."""
+    probs = torch.tensor([0.0, 0.25, 0.0, 0.6, 0.15, 0.0], dtype=dtype)
+    u = (torch.arange(1000, dtype=dtype)[:, None] + 0.5) / 1000
+    drawn = inverse_cdf(probs.expand(1000, -1), u)[:, 0]
+    assert_close(torch.bincount(drawn, minlength=6) / 1000, probs.float(), atol=2e-3, rtol=0)
+    assert inverse_cdf(probs.expand(2, -1), torch.tensor([[0.0], [1.0]], dtype=dtype)).tolist() == [[1], [4]]
 
 
 @pytest.mark.parametrize("granularity", ["turn", "token"])
@@ -225,6 +237,45 @@ def test_scaled_embeddings_and_capped_logits(config, tmp_path):
     assert_close(theirs[..., :V], ours, atol=1e-5, rtol=0)
     assert_close(theirs[..., V:].log_softmax(-1), ours.log_softmax(-1), atol=1e-5, rtol=0)
     assert torch.equal(logits(DoTokens.load(tmp_path), marked), ours)
+
+
+@pytest.mark.parametrize(("tied", "kind"), [(True, "shared"), (True, "full"), (False, "shared")])
+def test_saving_copies_only_the_tables_of_words(tied, kind, monkeypatch, tmp_path):
+    """All other weights are written from where they are."""
+    model, _ = taught(make_model(V, tied=tied), kind)
+    seen, before = {}, model.config.to_dict()
+    monkeypatch.setattr(type(model), "save_pretrained", lambda _, folder, state_dict: seen.update(state_dict))
+    model.save_pretrained(tmp_path)
+    own = model.state_dict()
+    new = {name for name, x in seen.items() if x.data_ptr() != own[name].data_ptr()}
+    assert new == {"model.embed_tokens.weight", "lm_head.weight"}
+    assert model.config.to_dict() == before
+    copied = exporting.copied(model, None, (), torch.device("meta"))  # To another device, without one more copy here.
+    assert {x.device.type for x in copied.parameters()} == {"meta"}
+    assert all(torch.equal(x, own[name]) for name, x in model.state_dict().items())
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_gathered_weights_are_saved(tied, tmp_path):
+    """Where weights are sharded, the trainer gathers them and hands them on; the model's own are not whole."""
+    model, marked = taught(make_model(V, tied=tied))
+    gathered = {name: x.clone() for name, x in model.state_dict().items()}
+    ours = logits(model, marked)
+    with torch.no_grad():
+        for x in model.parameters():
+            x.zero_()
+    model.save_pretrained(tmp_path, state_dict=gathered)
+    assert_close(logits(AutoModelForCausalLM.from_pretrained(tmp_path), marked)[..., :V], ours, atol=1e-5, rtol=0)
+    assert torch.equal(logits(DoTokens.load(tmp_path), marked), ours)
+    with pytest.raises(ValueError, match=r"lack model\.embed_tokens\.weight and .*FSDP must gather them"):
+        model.save_pretrained(tmp_path, state_dict={})
+
+
+def test_frozen_marks_are_not_saved_silently(tmp_path):
+    """PEFT freezes an offset that is not among `modules_to_save`, at 0."""
+    adapted = lora(DoTokens.wrap(make_model(V)))
+    with pytest.warns(UserWarning, match="marks are frozen and 0"):
+        DoTokens.of(adapted).save(tmp_path)
 
 
 def test_gradient_reaches_the_offset_of_marked_words_alone():

@@ -6,7 +6,7 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 
-from hf.tiny import make_model, make_tokenizer
+from hf.tiny import TEMPLATE, make_model, make_tokenizer
 from hf.worlds import DISHES, TOKENIZER, WORDS, expert, make_trainer, rows, uniform
 from undelude.hf import CallableExpert, DoTokens, PromptedExpert
 
@@ -66,6 +66,31 @@ def test_the_privileged_context_must_not_be_in_the_prompt(tmp_path):
     quoted = [transcript("self") | {"privileged_context": "tacos"}] * 16
     with pytest.raises(ValueError, match='"expert"'):
         make_trainer(tmp_path, data=quoted, rollouts="dataset").train()
+
+
+def test_replies_may_tell_theta(tmp_path):
+    """And a longer word of the prompt, in which the privileged context is a part, does not tell it."""
+    trainer = make_trainer(tmp_path, environment=lambda messages, row: row["theta"] if len(messages) == 2 else None)
+    data = [row | {"privileged_context": row["theta"], "prompt": "menu souped"} for row in rows(3)]
+    trainer.make_batches(data, [(0, i) for i in range(3)], [3])
+    with pytest.raises(ValueError, match="'soup', is word for word in message 0"):
+        trainer.make_batches([data[1] | {"prompt": "menu soup"}], [(0, 0)], [1])
+
+
+def test_a_template_whose_turn_does_not_end_is_refused(tmp_path):
+    endless = make_tokenizer(WORDS, TEMPLATE.replace(" <end>{% endg", " .{% endg"))
+    with pytest.raises(ValueError, match="does not end the assistant's turn"):
+        make_trainer(tmp_path, tokenizer=endless)
+
+
+def test_a_conversation_that_is_too_long_is_refused(tmp_path):
+    """A transcript of the data set, and texts of a function that are longer than a turn may be."""
+    stored = make_trainer(tmp_path, data=[transcript("expert")] * 8, rollouts="dataset", max_length=8)
+    with pytest.raises(ValueError, match=r"A conversation has 9 tokens, and max_length .* allows 8"):
+        stored.train()
+    spoken = make_trainer(tmp_path, rollouts=lambda messages, row: "soup " * 9, max_length=12, environment=None)
+    with pytest.raises(ValueError, match="A conversation has 14 tokens"):
+        spoken.converse(rows(1), [(0, 0)])
 
 
 def test_vocabularies_must_agree(tmp_path):

@@ -164,6 +164,14 @@ def test_arguments_reach_the_chat_template(tokenizer: Any) -> None:
     assert measure_delusion(model, other, **options).by_round != plain.by_round
 
 
+def test_a_template_whose_turn_does_not_end_is_refused(tokenizer: Any) -> None:
+    """The probability of an answer would lack that of its end."""
+    endless = copy.deepcopy(tokenizer)
+    endless.chat_template = TEMPLATE.replace(" <end>{% endg", " .{% endg")
+    with pytest.raises(ValueError, match="does not end the assistant's turn"):
+        measure_delusion(make_model(len(tokenizer)), endless, DIALOGUE)
+
+
 @pytest.mark.parametrize("kind", ["shared", "low_rank"])
 def test_a_checkpoint_of_an_adapter_is_loaded_with_its_marks(kind: str, tokenizer: Any, tmp_path: Path) -> None:
     """The answers are those of the model in memory; the base model is read from its own folder."""

@@ -68,6 +68,8 @@ def test_targets_of_several_forms_are_joined() -> None:
     torch.testing.assert_close(cross_entropy(logits, joined), expected)
     whole = Targets.concatenate([Targets(Q[:2].log()), sure])
     torch.testing.assert_close(cross_entropy(logits, whole), expected)
+    elsewhere = sparse.to(torch.device("meta"))  # A teacher's device.
+    assert Targets.concatenate([sure, elsewhere]).log_probs.device.type == "meta"
     with pytest.raises(ValueError, match="one form"):
         Targets.concatenate([Targets(Q.log()), Targets(Q[:, :2].log(), torch.tensor([[0, 1]] * 4), torch.zeros(4))])
     with pytest.raises(ValueError, match="all of them"):

@@ -12,9 +12,9 @@ import torch
 import transformers
 from transformers.utils.generic import ModelOutput
 
-from hf.tiny import make_model
-from hf.worlds import DISHES, TOKENIZER, make_trainer, rows, uniform, world
-from undelude.hf import CallableExpert, DoTokens
+from hf.tiny import EMPTY_THOUGHT, make_model, make_tokenizer
+from hf.worlds import DISHES, TOKENIZER, WORDS, make_trainer, rows, uniform, world
+from undelude.hf import CallableExpert, DoTokens, PromptedExpert
 from undelude.hf._teaching.experts import Query
 from undelude.hf._teaching.packing import packs
 from undelude.hf._teaching.sequences import collate, predictions
@@ -141,6 +141,24 @@ def test_a_resumed_run_equals_one_without_interruption(tmp_path):
     assert_same(weights(whole), weights(resumed), rtol=0, atol=0)
 
 
+def test_the_best_model_is_loaded_at_the_end(tmp_path):
+    """Here that with the greatest loss, which is not the last one."""
+    trainer = make_trainer(
+        tmp_path, rollouts=uniform, eval_dataset=rows(8), save_strategy="steps", save_steps=1.0, eval_strategy="steps",
+        eval_steps=1.0, load_best_model_at_end=True, greater_is_better=True,
+    )  # fmt: skip
+    trainer.train()
+    assert trainer.state.best_model_checkpoint == str(tmp_path / "checkpoint-1")
+    best = DoTokens.load(tmp_path / "checkpoint-1")
+    assert_same(weights(trainer), best.state_dict(), rtol=0, atol=0)
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+    make_trainer(tmp_path, model=make_model(len(TOKENIZER), layers=1)).save_model(str(tmp_path / "small"))
+    with pytest.raises(ValueError, match=r"checkpoint of another model: it lacks .*layers\.1"):
+        make_trainer(tmp_path)._load_from_checkpoint(str(tmp_path / "small"))
+
+
 def test_a_stock_class_loads_what_is_saved(tmp_path):
     trainer = make_trainer(tmp_path)
     trainer.train()
@@ -151,6 +169,48 @@ def test_a_stock_class_loads_what_is_saved(tmp_path):
     with torch.no_grad():
         torch.testing.assert_close(stock(ids).logits[..., :V], trainer.model.eval()(ids).logits, rtol=1e-5, atol=1e-5)
     assert float(DoTokens.of(trainer.model).offsets().detach().abs().max()) > 0
+
+
+def test_templates_that_add_an_empty_thought(tmp_path):
+    """As Qwen3's: each turn, played or stored, follows the thought that stood before it when it was written."""
+    tokenizer = make_tokenizer([*WORDS, "<think>"], EMPTY_THOUGHT)
+    settings = {"tokenizer": tokenizer, "rollouts": uniform, "max_steps": 1}
+    teacher = PromptedExpert(make_model(len(tokenizer), seed=1), tokenizer)
+    trainer = make_trainer(tmp_path, teacher=teacher, chat_template_kwargs={"enable_thinking": False}, **settings)
+    (c,) = trainer.converse(rows(1), [(0, 0)])
+    thought = tokenizer.convert_tokens_to_ids("<think>")
+    assert [c.ids[turn.start - 1] for turn in c.turns] == [thought] * 3
+    assert teacher.prompt_ids(c.query(c.turns[1], np.random.default_rng(0)))[-1] == thought
+    (stored,) = trainer.converse([rows(1)[0] | {"messages": c.messages}], [(0, 0)])
+    assert stored.ids == c.ids
+    trainer.train()
+    with pytest.raises(ValueError, match="rewrites earlier messages"):
+        make_trainer(tmp_path, **settings).converse(rows(1), [(0, 0)])
+
+
+def test_the_share_of_cut_turns_is_logged(tmp_path):
+    """A turn that is cut has no room for its end among three words; the expert never ends its turns of odd rows."""
+    end, words = TOKENIZER.eos_token_id, np.full(len(TOKENIZER), -np.inf)
+    words[TOKENIZER.convert_tokens_to_ids([*DISHES])] = 0.0
+
+    def next_token(messages, row, ids):
+        return words if row["number"] % 2 else np.log(np.eye(len(TOKENIZER))[end] + 1e-30)
+
+    teacher = CallableExpert(next_token=next_token, tokenizer=TOKENIZER)
+    trainer, turns = make_trainer(tmp_path, teacher=teacher, max_steps=1), []
+    converse = trainer.converse
+
+    def recording(rows, keys):
+        conversations = converse(rows, keys)
+        turns.extend((turn.end - turn.start == 4, c.row["number"] % 2) for c in conversations for turn in c.turns)
+        return conversations
+
+    trainer.converse = recording
+    trainer.train()
+    own, others = np.mean(turns, axis=0)
+    log = trainer.state.log_history[0]
+    assert (log["cut_turns"], log["expert_cut_turns"]) == pytest.approx((own, others))
+    assert all(0 < x < 1 for x in (own, others))
 
 
 def test_conversations_serve_several_steps(tmp_path):
@@ -180,6 +240,19 @@ def test_the_default_optimiser_learns_the_dishes(tmp_path):
         trainer.train()
     history = [row["action_loss"] for row in trainer.state.log_history if "action_loss" in row]
     assert np.mean(history[-5:]) < 0.5 * history[0]
+
+
+def test_models_in_bfloat16_are_packed():
+    """Their rounding is not mistaken for branches that see each other; an error of the device is not hidden."""
+    model = make_model(30).bfloat16()
+    assert packs(model, 30, torch.device("cpu"))
+
+    def out_of_memory(*args, **inputs):
+        raise RuntimeError("out of memory")
+
+    model.forward = out_of_memory
+    with pytest.raises(RuntimeError, match="out of memory"):
+        packs(model, 30, torch.device("cpu"))
 
 
 def test_windows_are_not_packed():

@@ -10,6 +10,8 @@ from transformers import (
     Qwen2Config,
 )
 
+# Matrices of this size are slower on several threads, above all if other tests run beside them.
+torch.set_num_threads(1)
 PAD, END, USER, ASSISTANT, UNKNOWN = "<pad>", "<end>", "<user>", "<assistant>", "<unk>"
 # Each message is its role, its content and <end>; what the assistant writes is between the markers.
 TEMPLATE = (
@@ -18,6 +20,10 @@ TEMPLATE = (
     "{% else %}<user> {{ message.content }} <end>\n{% endif %}"
     "{% endfor %}"
     "{% if add_generation_prompt %}<assistant> {% endif %}"
+)
+# As Qwen3's: an empty thought begins the last turn and, if the model is not to think, the next; earlier turns lack it.
+EMPTY_THOUGHT = TEMPLATE.replace("{% generation %}", "{% if loop.last %}<think> {% endif %}{% generation %}").replace(
+    "<assistant> {% endif %}", "<assistant> {% if enable_thinking is false %}<think> {% endif %}{% endif %}"
 )
 ARCHITECTURES = ("llama", "gpt2", "qwen2")
 
@@ -32,7 +38,7 @@ def make_tokenizer(words, template=TEMPLATE):
         pad_token=PAD,
         eos_token=END,
         unk_token=UNKNOWN,
-        additional_special_tokens=[USER, ASSISTANT],
+        additional_special_tokens=[word for word in (USER, ASSISTANT, "<think>") if word in vocabulary],
         clean_up_tokenization_spaces=False,
     )
     tokenizer.chat_template = template

@@ -30,9 +30,11 @@ def uniform(messages, row, rng):
     return DISHES[rng.integers(3)]
 
 
-def make_trainer(folder, *, model=None, data=None, teacher=None, environment=world, marked=True, **given):
-    model = make_model(len(TOKENIZER)) if model is None else model
-    arguments = {"rollouts": given.pop("rollouts", None), "peft_config": given.pop("peft_config", None)}
+def make_trainer(
+    folder, *, model=None, data=None, teacher=None, environment=world, marked=True, tokenizer=TOKENIZER, **given
+):
+    model = make_model(len(tokenizer)) if model is None else model
+    arguments = {name: given.pop(name, None) for name in ("rollouts", "peft_config", "eval_dataset")}
     settings = {
         "max_steps": 2, "per_device_train_batch_size": 8, "max_turns": 3, "max_new_tokens": 3, "learning_rate": 1e-2,
         "logging_steps": 1.0, "save_strategy": "no", "report_to": [], "disable_tqdm": True, "use_cpu": True,
@@ -41,9 +43,9 @@ def make_trainer(folder, *, model=None, data=None, teacher=None, environment=wor
     return CounterfactualTrainer(
         model=DoTokens.wrap(model) if marked else model,
         args=CounterfactualConfig(output_dir=str(folder), **settings),
-        expert=CallableExpert(expert, TOKENIZER) if teacher is None else teacher,
+        expert=CallableExpert(expert, tokenizer) if teacher is None else teacher,
         environment=environment,
         train_dataset=rows(48) if data is None else data,
-        processing_class=TOKENIZER,
+        processing_class=tokenizer,
         **arguments,
     )

@@ -26,6 +26,7 @@ from undelude._files import read_json, write_atomically
 from undelude._user_code import UserCodeError, import_object
 from undelude.offline._model.spec import layout
 from undelude.offline._saving.as_json import from_json, to_json
+from undelude.offline._saving.fit_files import check_may_save
 
 # Endings of CSV files; all others are Parquet.
 CSV = (".csv", ".csv.gz", ".csv.bz2", ".csv.zst")
@@ -47,7 +48,8 @@ def run(options: FitLogs, call: Call) -> ExitCode:
         demos = read_logs(files, options)
     console.print(demos.summary(), soft_wrap=True)
     spec = make_spec(options, demos) if stored is None else from_json(stored["spec"])
-    layout(spec, demos)  # Before anything is written.
+    check_may_save(spec)  # Before anything is written.
+    layout(spec, demos)
     if stored is None:
         _begin(options, files, spec)
     interrupts = Interrupts()
@@ -58,6 +60,7 @@ def run(options: FitLogs, call: Call) -> ExitCode:
                 spec,
                 key=jax.random.key(options.seed),
                 starts=options.starts,
+                imitate=_level(options.imitate, demos),
                 held_out=options.held_out,
                 on_progress=advance,
                 checkpoint=options.out / STARTS,
@@ -156,14 +159,25 @@ def make_spec(options: FitLogs, demos: "offline.Demos") -> "offline.LatentSpec":
     columns = demos.observations | demos.hidden
     if unknown := [name for name in options.tied if name not in columns]:
         raise UsageError(f"--tied names {unknown[0]!r}, which is not an observation; there are {[*columns]}.")
-    pasts = [offline.Last(*last("--observation-given", x)) for x in options.observation_given]
+    pasts = [_given("--observation-given", x) for x in options.observation_given]
     task = []
     for name, column in columns.items():
         mechanism = offline.Table if column.finite else offline.Gaussian
         task.append(mechanism(name, ["action", *pasts], tied=name in options.tied))
-    memory = [offline.Last(*last("--expert-given", x)) for x in options.expert_given]
+    memory = [_given("--expert-given", x) for x in options.expert_given]
     expert = offline.Table(given=memory) if demos.action.finite else offline.Gaussian(given=memory)
     return offline.LatentSpec(latents, expert, task, reward=options.reward)
+
+
+def _given(option: str, text: str) -> "offline.Last | str":
+    found = last(option, text)
+    return found if isinstance(found, str) else offline.Last(*found)
+
+
+def _level(text: str | None, demos: "offline.Demos") -> Any:
+    """Return the demonstrator whose name is `text`, or the text if there is none."""
+    levels = demos.demonstrator.levels or () if demos.demonstrator is not None else ()
+    return next((x for x in levels if str(x) == text), text)
 
 
 def _begin(options: FitLogs, files: Sequence[str], spec: "offline.LatentSpec") -> None:

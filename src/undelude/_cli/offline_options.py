@@ -58,6 +58,8 @@ class FitLogs:
     """The column with the number of theta, where it is known; otherwise empty or -1."""
     demonstrator: Text = None
     """The column with who acted."""
+    imitate: Text = None
+    """With --expert-given demonstrator: the demonstrator to imitate."""
     reals: Names = ()
     """Columns of numbers that are real in any case."""
     reward: Text = None
@@ -67,7 +69,8 @@ class FitLogs:
     markov: Text = None
     """Also try a theta that may change after each round, with so many values, such as 2:6."""
     expert_given: Names = ()
-    """What else the action depends on: last:COLUMN, or last:COLUMN:2 for the value two rounds before."""
+    """What else the action depends on: last:COLUMN, or last:COLUMN:2 for the value two rounds before; or
+    demonstrator."""
     observation_given: Names = ()
     """What else each observation depends on, besides theta and the action, likewise."""
     tied: Names = ()
@@ -225,8 +228,10 @@ def counts(option: str, text: str, *, least: int = 1) -> range:
     return range(low, high + 1)
 
 
-def last(option: str, text: str) -> tuple[str, int]:
-    """Return the column and the number of rounds that `last:COLUMN` or `last:COLUMN:2` means."""
+def last(option: str, text: str) -> tuple[str, int] | str:
+    """Return the column and the number of rounds that `last:COLUMN` or `last:COLUMN:2` means; or "demonstrator"."""
+    if text == "demonstrator":
+        return text
     match = re.fullmatch(r"last:(.+?)(?::(\d{1,4}))?", text)
     if match is None or match[2] == "0":
         raise UsageError(f"{option} must be last:COLUMN, or last:COLUMN:2 for two rounds before, not {text!r}.")

@@ -119,8 +119,8 @@ def mechanisms(fit: "offline.Fit") -> list[tuple[Svg, str]]:
         Each figure, with its caption. Tables that are too large for a figure are left out.
     """
     drawn = [(_mechanism(fit, factor), _caption(factor)) for factor in fit.layout.factors]
-    if fit.parameters.log_transition is not None:
-        P = np.exp(np.asarray(fit.parameters.log_transition[0]))
+    if fit.fitted.log_transition is not None:
+        P = np.exp(np.asarray(fit.fitted.log_transition[0]))
         names = [f"theta {k}" for k in range(fit.K)]
         figure = _heat("transition", "P(next theta | theta)", P, names, [str(k) for k in range(fit.K)], ())
         drawn.append((figure, "How theta changes from round to round."))
@@ -139,7 +139,7 @@ def _caption(factor: Factor) -> str:
 
 def _mechanism(fit: "offline.Fit", factor: Factor) -> Svg | None:
     name = fit.columns.action.name if factor.field == "action" else factor.field
-    prior = np.exp(np.asarray(fit.parameters.log_prior[0], float))
+    prior = np.exp(np.asarray(fit.fitted.log_prior[0], float))
     thetas = ["any theta"] if factor.mechanism.tied else [f"theta {k}, {prior[k]:.2f}" for k in range(fit.K)]
     cells = [
         ", ".join(_shorten(f"{c.label} {c.levels[i]}" if len(factor.contexts) > 1 else c.levels[i], 2 * MAX_LEVEL)

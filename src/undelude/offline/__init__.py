@@ -17,13 +17,17 @@ if TYPE_CHECKING:
     from undelude.offline._diagnosing.probes import Probe as Probe
     from undelude.offline._fitting.fit import Fit as Fit
     from undelude.offline._fitting.fit import fit as fit
+    from undelude.offline._fitting.gradient import Training as Training
     from undelude.offline._model.contexts import Last as Last
     from undelude.offline._model.contexts import Round as Round
+    from undelude.offline._model.hypotheses import Hypotheses as Hypotheses
     from undelude.offline._model.latent import Episode as Episode
     from undelude.offline._model.latent import Markov as Markov
     from undelude.offline._model.latent import PerStep as PerStep
     from undelude.offline._model.mechanisms import Gaussian as Gaussian
     from undelude.offline._model.mechanisms import Table as Table
+    from undelude.offline._model.network import Known as Known
+    from undelude.offline._model.network import Network as Network
     from undelude.offline._model.spec import LatentSpec as LatentSpec
     from undelude.offline._saving.fit_files import load as load
     from undelude.offline._saving.fit_files import save as save
@@ -36,17 +40,21 @@ _NAMES = {
     "Episode": "_model.latent",
     "Fit": "_fitting.fit",
     "Gaussian": "_model.mechanisms",
+    "Hypotheses": "_model.hypotheses",
+    "Known": "_model.network",
     "Last": "_model.contexts",
     "LatentSpec": "_model.spec",
     "Markov": "_model.latent",
+    "Network": "_model.network",
     "PerStep": "_model.latent",
     "Probe": "_diagnosing.probes",
     "Round": "_model.contexts",
     "Table": "_model.mechanisms",
+    "Training": "_fitting.gradient",
     "agent": "_acting.agent",
     "clone": "_acting.cloning",
-    "dream": "_acting.dream",
     "diagnose": "_diagnosing.diagnose",
+    "dream": "_acting.dream",
     "fit": "_fitting.fit",
     "load": "_saving.fit_files",
     "save": "_saving.fit_files",

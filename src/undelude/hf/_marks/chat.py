@@ -54,7 +54,7 @@ def encode_chat(
     vocab_size: int | None = None,
     mark: bool = True,
     add_generation_prompt: bool = False,
-    **template: Any,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
 ) -> EncodedChat:
     """Return the ids of a chat, and who wrote them.
 
@@ -63,7 +63,8 @@ def encode_chat(
     Tokens of the template, such as the names of roles, are neither.
 
     The place of each message is found by rendering the chat message by message; it works with any template, with
-    `{% generation %}` markers or without, that does not rewrite earlier messages.
+    `{% generation %}` markers or without, that does not rewrite earlier messages. A template may shorten the generation
+    prompt of earlier turns, as Qwen3's leaves out an empty thought: the ids have it whole, since the model read it.
 
     Args:
         messages: with `"role"`, `"content"`, and `"author"` if need be; the template gets further keys, such as
@@ -72,7 +73,7 @@ def encode_chat(
         vocab_size: V, the words of the model, which may have more than the tokenizer: `DoTokens.of(model).vocab_size`.
         mark: whether own words are marked, as do(x) = x + V.
         add_generation_prompt: whether the beginning of the assistant's next turn is added.
-        template: further arguments of the chat template, such as `tools`.
+        chat_template_kwargs: further arguments of the chat template, such as `{"enable_thinking": False}` or `tools`.
 
     Raises:
         ValueError: the tokenizer has no template, or is not a fast one; the template rewrites earlier messages, or
@@ -85,7 +86,7 @@ def encode_chat(
         raise ValueError(
             "encode_chat: own words are marked as x + V: give vocab_size=DoTokens.of(model).vocab_size, or mark=False."
         )
-    text, spans = _render(messages, tokenizer, add_generation_prompt, template)
+    text, spans = _render(messages, tokenizer, add_generation_prompt, chat_template_kwargs)
     ids, offsets = _tokenize(text, tokenizer)
     own, observed, message = (torch.zeros(len(ids), dtype=kind) for kind in (torch.bool, torch.bool, torch.long))
     starts = [span.start for span in spans]
@@ -117,7 +118,13 @@ def encode_chat(
     return EncodedChat(input_ids, own, observed, message)
 
 
-def reply_ids(messages: Sequence[Message], replies: Sequence[Message], tokenizer: Any, **template: Any) -> list[int]:
+def reply_ids(
+    messages: Sequence[Message],
+    replies: Sequence[Message],
+    tokenizer: Any,
+    *,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
+) -> list[int]:
     """Return the ids that follow the end of the assistant's last turn: replies, and the beginning of its next turn.
 
     A history of ids grows by these and by what the model writes; it is never made again from text, which has no marks
@@ -127,7 +134,7 @@ def reply_ids(messages: Sequence[Message], replies: Sequence[Message], tokenizer
         messages: so far; the last is the assistant's.
         replies: by others.
         tokenizer: of the model.
-        template: further arguments of the chat template.
+        chat_template_kwargs: further arguments of the chat template.
 
     Raises:
         ValueError: the last message is not the assistant's; the template rewrites earlier messages, or does not end a
@@ -135,7 +142,7 @@ def reply_ids(messages: Sequence[Message], replies: Sequence[Message], tokenizer
     """
     if not messages or messages[-1]["role"] != "assistant":
         raise ValueError("reply_ids: the last message must be the assistant's, whose turn the replies follow.")
-    text, spans = _render([*messages, *replies], tokenizer, True, template)
+    text, spans = _render([*messages, *replies], tokenizer, True, chat_template_kwargs)
     end = spans[len(messages) - 1].content[1]
     _check_end(text[:end], tokenizer)
     # With the end before it, so that the first word is split as it is within a chat.
@@ -148,11 +155,10 @@ def reply_ids(messages: Sequence[Message], replies: Sequence[Message], tokenizer
     return ids[1:]
 
 
-def check_end_of_turn(tokenizer: Any) -> None:
+def check_end_of_turn(tokenizer: Any, chat_template_kwargs: Mapping[str, Any] | None = None) -> None:
     """Raise if the chat template does not end the assistant's turn with the tokenizer's `eos_token`."""
-    text, spans = _render(
-        [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], tokenizer, False, {}
-    )
+    chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    text, spans = _render(chat, tokenizer, False, chat_template_kwargs)
     _check_end(text[: spans[1].content[1]], tokenizer)
 
 
@@ -171,58 +177,103 @@ def is_own(message: Message) -> bool:
 
 
 def _render(
-    messages: Sequence[Message], tokenizer: Any, add_generation_prompt: bool, template: Mapping[str, Any]
+    messages: Sequence[Message],
+    tokenizer: Any,
+    add_generation_prompt: bool,
+    chat_template_kwargs: Mapping[str, Any] | None,
 ) -> tuple[str, list[_Span]]:
     """Return the text of a chat, and where its messages are."""
     if getattr(tokenizer, "chat_template", None) is None:
         raise ValueError("The tokenizer has no chat template. Set tokenizer.chat_template, or load one that has it.")
     plain = [{name: x for name, x in m.items() if name != "author"} for m in messages]
 
-    def render(n: int, prompt: bool = False) -> str:
-        return tokenizer.apply_chat_template(plain[:n], tokenize=False, add_generation_prompt=prompt, **template)
+    def render(chat: Sequence[Message], prompt: bool = False) -> str:
+        options = {"tokenize": False, "add_generation_prompt": prompt}
+        return tokenizer.apply_chat_template(chat, **options, **(chat_template_kwargs or {}))
 
-    text = render(len(plain), add_generation_prompt)
-    ends = list(itertools.accumulate(range(1, len(plain) + 1), lambda _, n: _end_of(render, n, text, plain), initial=0))
-    spans = []
-    for i, (start, end) in enumerate(itertools.pairwise(ends)):
-        if plain[i]["role"] == "assistant":
-            spans.append(_Span(start, end, _turn(text, render(i, True), start, end, tokenizer.eos_token)))
+    text = render(plain, add_generation_prompt)
+    spans: list[_Span] = []
+    dropped: list[tuple[int, str]] = []
+    for i, message in enumerate(plain):
+        start = spans[-1].end if spans else 0
+        begun = _begin(render, plain, i + 1)
+        if message["role"] == "assistant":
+            begin, end, tail = _turn(text, begun, render(plain[:i], True), start, i + 1)
+            if tail:
+                dropped.append((begin, tail))
+            eos = tokenizer.eos_token
+            at = text.find(eos, begin, end) if eos else -1
+            spans.append(_Span(start, end, (begin, end if at < 0 else at + len(eos))))
         else:
-            with_placeholder = [*plain[:i], {**plain[i], "content": _PLACEHOLDER}, *plain[i + 1 :]]
-            other = tokenizer.apply_chat_template(
-                with_placeholder, tokenize=False, add_generation_prompt=add_generation_prompt, **template
-            )
-            spans.append(_Span(start, end, _content(text, other, start, end, plain[i].get("content"))))
-    return text, spans
+            if not text.startswith(begun):
+                raise _rewrites(i + 1)
+            other = render([*plain[:i], {**message, "content": _PLACEHOLDER}, *plain[i + 1 :]], add_generation_prompt)
+            content = _content(text, other, start, len(begun), message.get("content"))
+            spans.append(_Span(start, len(begun), content))
+    return _restore(text, spans, dropped) if dropped else (text, spans)
 
 
-def _end_of(render: Any, n: int, text: str, messages: Sequence[Message]) -> int:
-    """Return where the first n messages end in the text of all."""
+def _begin(render: Any, messages: Sequence[Message], n: int) -> str:
+    """Return the text of the first n messages."""
     try:
-        begin = render(n)
+        return render(messages[:n])
     except Exception as error:
         if n < len(messages) and all(m["role"] == "system" for m in messages[:n]):
-            return 0  # Some templates refuse instructions alone, and write them with the first message.
+            return ""  # Some templates refuse instructions alone, and write them with the first message.
         raise ValueError(f"The chat template refuses the first {n} messages of the chat: {error}") from error
-    if not text.startswith(begin):
-        raise ValueError(
-            f"The chat template rewrites earlier messages: the first {n} read otherwise once others follow. A history "
-            "of marked words must only grow. Some templates drop the thoughts of earlier turns; choose a template, or "
-            "its arguments, that keep them."
-        )
-    return len(begin)
 
 
-def _turn(text: str, prompt: str, start: int, end: int, eos: str | None) -> tuple[int, int]:
-    """Return where the model's words of a turn are: after the generation prompt, up to the end token and with it."""
-    if not text.startswith(prompt):
+def _turn(text: str, begun: str, prompt: str, start: int, n: int) -> tuple[int, int, str]:
+    """Return where the model's words of a turn begin, after the generation prompt, and where the turn ends.
+
+    Args:
+        text: the whole chat.
+        begun: the chat with this turn as its last message.
+        prompt: the chat before this turn, with the generation prompt.
+        start: where the turn begins in the text.
+        n: the number of messages up to this turn.
+
+    Returns:
+        The two places, and the part at the end of the generation prompt that the template drops once others follow.
+    """
+    if not begun.startswith(prompt):
         raise ValueError(
             "The chat template's generation prompt is not how it begins a turn: a model would be "
             "asked with other words than it was taught with. Choose a template, or its arguments, in which they agree."
         )
-    begin = max(start, len(prompt))
-    at = text.find(eos, begin, end) if eos else -1
-    return begin, end if at < 0 else at + len(eos or "")
+    turn = begun[len(prompt) :]
+    for k in range(len(prompt), start - 1, -1):
+        if text.startswith(turn, k) and text.startswith(prompt[:k]):
+            return k, k + len(turn), prompt[k:]
+    raise _rewrites(n)
+
+
+def _rewrites(n: int) -> ValueError:
+    return ValueError(
+        f"The chat template rewrites earlier messages: the first {n} read otherwise once others follow. A history of "
+        "marked words must only grow. Some templates drop the thoughts of earlier turns; choose a template, or its "
+        'arguments, such as chat_template_kwargs={"enable_thinking": False}, that keep them.'
+    )
+
+
+def _restore(text: str, spans: Sequence[_Span], dropped: Sequence[tuple[int, str]]) -> tuple[str, list[_Span]]:
+    """Return the chat with the whole generation prompt before each turn, as the model read it.
+
+    Args:
+        text: the chat.
+        spans: of its messages.
+        dropped: where a turn's words begin in the text, and what the generation prompt had before them.
+    """
+    stops = [0, *(k for k, _ in dropped), len(text)]
+    tails = [*(tail for _, tail in dropped), ""]
+    restored = "".join(text[a:b] + tail for (a, b), tail in zip(itertools.pairwise(stops), tails, strict=True))
+
+    def moved(at: int, *, begins: bool = False) -> int:
+        return at + sum(len(tail) for k, tail in dropped if k < at or (begins and k == at))
+
+    return restored, [
+        _Span(moved(x.start), moved(x.end), (moved(x.content[0], begins=True), moved(x.content[1]))) for x in spans
+    ]
 
 
 def _content(text: str, other: str, start: int, end: int, content: Any) -> tuple[int, int]:

@@ -2,6 +2,8 @@
 
 import copy
 import functools
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -22,6 +24,7 @@ from undelude.hf._marks.do_embedding import (
     marked_class,
     offset_of,
 )
+from undelude.hf._marks.exporting import Doubled, copied, doubled, generation_by
 
 Granularity = Literal["turn", "token"]
 # In a saved folder, beside the files of Transformers: the offset, bit for bit, to go on training.
@@ -175,48 +178,93 @@ class DoTokens:
         Args:
             granularity: whether a turn is one action, or each word; by default, as the model was taught, or `"turn"`.
         """
-        model, V = _copied(self.model, self._adapted), self.vocab_size
         granularity = granularity or self.granularity or "turn"
+        self._warn_if_frozen()
+        model, V = copied(self.model, self._adapted, _REPLACED), self.vocab_size
         if not self.is_exported:
-            embedding, rows = model.get_input_embeddings(), self.offsets()
+            found = doubled(model, model.state_dict())
+            self._settle(model.config, found)
+            embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
             embedding.__class__ = type(embedding).__mro__[2]
             delattr(embedding, OFFSET)
-            head: Any = model.get_output_embeddings()
-            is_tied = head is not None and head.weight is embedding.weight
-            if head is not None and is_tied and (self.kind != "shared" or _is_capped(model)):
+            if found.was_tied and not found.is_tied:
                 head.weight = nn.Parameter(head.weight.detach().clone())
-                model.config.tie_word_embeddings = False
                 model.all_tied_weights_keys = model.get_expanded_tied_weights_keys(all_submodels=True)
             model.resize_token_embeddings(2 * V, mean_resizing=False)
-            with torch.no_grad():
-                embedding = model.get_input_embeddings()
-                embedding.weight[V:] = embedding.weight[:V] + rows
-                head = model.get_output_embeddings()
-                if head is not None:
-                    if head.weight is not embedding.weight:
-                        head.weight[V:] = head.weight[:V]
-                    if getattr(head, "bias", None) is not None:
-                        head.bias[V:] = head.bias[:V]
-            info = {"vocab_size": V, "kind": self.kind, "rank": _rank(self.model), "is_tied": is_tied}
-            setattr(model.config, CONFIG_KEY, info)
+            model.load_state_dict(found.weights)
         getattr(model.config, CONFIG_KEY)["granularity"] = granularity
-        _set_generation(model, V, granularity)
+        model.generation_config = generation_by(model.generation_config, V, granularity)
         return model
 
-    def save(self, folder: str | Path, granularity: Granularity | None = None, **options: Any) -> None:
-        """Export the model and save it; `AutoModelForCausalLM.from_pretrained` loads it, and `DoTokens.load`.
+    def save(
+        self,
+        folder: str | Path,
+        granularity: Granularity | None = None,
+        *,
+        state_dict: Mapping[str, torch.Tensor] | None = None,
+        **options: Any,
+    ) -> None:
+        """Save the exported model; `AutoModelForCausalLM.from_pretrained` loads it, and `DoTokens.load`.
+
+        It takes no memory of the model's device. With adapters of PEFT, it takes that of a whole model on the CPU, into
+        which they are merged.
 
         Args:
             folder: is made if it does not exist.
             granularity: see `export`.
+            state_dict: the model's weights, if they were gathered because the model is sharded.
             options: of `save_pretrained`.
+
+        Raises:
+            ValueError: `state_dict` lacks the embedding, or is given for a model with adapters.
         """
-        exported = self.export(granularity)
-        exported.save_pretrained(folder, **options)
-        if not self.is_exported and options.get("is_main_process", True):
-            offset = offset_of(embedding_of(self.model))
-            tensors = {name: x.detach().cpu().contiguous() for name, x in offset.state_dict().items()}
-            save_file(tensors, Path(folder) / OFFSET_FILE)
+        granularity = granularity or self.granularity or "turn"
+        self._warn_if_frozen()
+        if self._adapted is not None:
+            if state_dict is not None:
+                raise ValueError("DoTokens.save: a state_dict cannot be merged with adapters. Save the adapter alone.")
+            merged = DoTokens.of(copied(self.model, self._adapted, _REPLACED, torch.device("cpu")))
+            assert merged is not None
+            return merged.save(folder, granularity, **options)
+        model, offset = self.model, None
+        config = copy.deepcopy(model.config)
+        weights = model.state_dict() if state_dict is None else dict(state_dict)
+        if not self.is_exported:
+            found = doubled(model, weights)
+            weights, offset = found.weights, found.offset
+            self._settle(config, found)
+        getattr(config, CONFIG_KEY)["granularity"] = granularity
+        kept = model.config, model.generation_config
+        try:
+            model.config = config
+            model.generation_config = generation_by(model.generation_config, self.vocab_size, granularity)
+            type(model).save_pretrained(model, folder, state_dict=weights, **options)
+        finally:
+            model.config, model.generation_config = kept
+        if offset is not None and options.get("is_main_process", True):
+            save_file(offset, Path(folder) / OFFSET_FILE)
+
+    def _settle(self, config: Any, found: Doubled) -> None:
+        """Change the configuration of a wrapped model into that of the exported one."""
+        config.get_text_config().vocab_size = 2 * self.vocab_size
+        if found.was_tied and not found.is_tied:
+            config.tie_word_embeddings = False
+        rank = found.offset["left"].shape[1] if "left" in found.offset else 1
+        info = {"vocab_size": self.vocab_size, "kind": self.kind, "rank": rank, "is_tied": found.was_tied}
+        setattr(config, CONFIG_KEY, info)
+
+    def _warn_if_frozen(self) -> None:
+        """Warn if PEFT has frozen the offset before it was trained."""
+        if self.is_exported or self._adapted is None:
+            return
+        offset = offset_of(embedding_of(self.model))
+        if not any(x.requires_grad for x in offset.parameters()) and not offset.rows.any():
+            warnings.warn(
+                "The marks are frozen and 0, so that do(x) is x: PEFT trains only what it is told. Call "
+                'get_peft_model(model, LoraConfig(..., modules_to_save=["do_offset"])), or DoTokens.wrap(peft_model).',
+                UserWarning,
+                stacklevel=3,
+            )
 
     @staticmethod
     def load(folder: str | Path, **options: Any) -> Any:
@@ -278,46 +326,8 @@ def _add_to_adapters(model: Any) -> None:
         config.modules_to_save = [*(config.modules_to_save or ()), OFFSET]
 
 
-def _is_capped(model: PreTrainedModel) -> bool:
-    """Return whether the logits go through a function by which a number added to all does not cancel."""
-    return getattr(model.config.get_text_config(), "final_logit_softcapping", None) is not None
-
-
-def _rank(model: PreTrainedModel) -> int:
-    offset = offset_of(embedding_of(model))
-    return len(offset.rows) if offset.kind == "low_rank" else 1
-
-
-def _copied(model: PreTrainedModel, adapted: Any) -> Any:
-    """Return a copy of a model, into whose weights PEFT's adapters are merged if it has any."""
-    # They refer to the model, and a copy that is exported has those of its class.
-    kept = {name: model.__dict__.pop(name) for name in _REPLACED if name in model.__dict__}
-    try:
-        copied: Any = copy.deepcopy(model if adapted is None else adapted)
-    finally:
-        model.__dict__.update(kept)
-    return copied if adapted is None else copied.merge_and_unload(safe_merge=True)
-
-
-def _set_generation(model: PreTrainedModel, V: int, granularity: Granularity) -> None:
-    """Restrict `generate()` to one half of the words."""
-    config = model.generation_config
-    if config is None:
-        return
-    ends = config.eos_token_id
-    ends = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
-    plain = sorted({x % V for x in ends})
-    if granularity == "token":
-        config.eos_token_id = [x + V for x in plain] or None
-        config.suppress_tokens = list(range(V))
-    else:
-        config.eos_token_id = plain or None
-        config.suppress_tokens = list(range(V, 2 * V))
-
-
 def _save_pretrained(model: PreTrainedModel, save_directory: str | Path, **options: Any) -> None:
     """Save the exported model in place of a wrapped one, which no stock class could load."""
-    options.pop("state_dict", None)
     marks = DoTokens.of(model)
     assert marks is not None
     marks.save(save_directory, **options)

@@ -45,6 +45,17 @@ class DoLogitsProcessor:
         return scores
 
 
+def inverse_cdf(probs: Float[torch.Tensor, "B W"], u: Float[torch.Tensor, "B 1"]) -> Int[torch.Tensor, "B 1"]:
+    """Return the first word of each row up to which, with it, there is more than the share `u` of the probability.
+
+    Rounding chooses no word of probability 0, also if it makes `u` 1.
+    """
+    cumulative = probs.cumsum(-1)
+    total = cumulative[:, -1:]
+    last = (cumulative < total).sum(-1, keepdim=True)
+    return torch.minimum((cumulative <= u * total).sum(-1, keepdim=True), last)
+
+
 class _Sampled:
     """Leaves only one word, sampled from the softmax of the scores.
 
@@ -62,9 +73,10 @@ class _Sampled:
         if self.uniforms is None:
             word = torch.multinomial(torch.softmax(scores / self.temperature, -1), 1)
         else:
-            u = self.uniforms[:, input_ids.shape[1] - self.length, None].to(scores.device, torch.float64)
-            cumulative = torch.softmax(scores.double() / self.temperature, -1).cumsum(-1)
-            word = (cumulative <= u * cumulative[:, -1:]).sum(-1, keepdim=True).clamp(max=scores.shape[-1] - 1)
+            # Apple's GPUs have no float64.
+            kind = torch.float32 if scores.device.type == "mps" else torch.float64
+            u = self.uniforms[:, input_ids.shape[1] - self.length, None].to(kind).to(scores.device)
+            word = inverse_cdf(torch.softmax(scores.to(kind) / self.temperature, -1), u)
         return torch.full_like(scores, -torch.inf).scatter(-1, word, 0.0)
 
 

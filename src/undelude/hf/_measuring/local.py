@@ -13,10 +13,11 @@ from safetensors.torch import load_file
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from undelude.hf._marks.chat import encode_chat
+from undelude.hf._marks.chat import check_end_of_turn, encode_chat, is_own
 from undelude.hf._marks.do_embedding import OFFSET
 from undelude.hf._marks.do_tokens import DoTokens, Granularity
 from undelude.hf._marks.generation import evaluating, generate_turn
+from undelude.hf._marks.pieces import ChatPieces
 from undelude.hf._measuring.estimates import Answers
 from undelude.hf._measuring.speakers import Request, merge_users
 from undelude.hf._menu.menu_dialogue import Messages
@@ -113,7 +114,7 @@ class LocalSpeaker:
         chat_template_kwargs: further arguments of the chat template.
 
     Raises:
-        ValueError: an unknown granularity.
+        ValueError: an unknown granularity; the chat template does not end a turn with the tokenizer's `eos_token`.
     """
 
     def __init__(
@@ -131,11 +132,14 @@ class LocalSpeaker:
         self.model, self.tokenizer, self.num_samples = model, tokenizer, num_samples
         self.marks = DoTokens.of(model)
         self.granularity: Granularity = granularity or getattr(self.marks, "granularity", None) or "turn"
-        self._template = dict(chat_template_kwargs or {})
+        check_end_of_turn(tokenizer, chat_template_kwargs)
+        self._template = chat_template_kwargs
         self.reads_authors, self.has_sampled = self.marks is not None, False
         self.name = getattr(model.config, "name_or_path", "") or type(model).__name__
         self._seed = seed
         self._known: dict[Any, Answers] = {}
+        vocab_size = None if self.marks is None else self.marks.vocab_size
+        self._pieces = ChatPieces(tokenizer, vocab_size=vocab_size, chat_template_kwargs=chat_template_kwargs)
 
     def answer(self, requests: Sequence[Request]) -> list[Answers]:
         """Return the distribution of the next message of each conversation."""
@@ -144,9 +148,9 @@ class LocalSpeaker:
         return [self._known[x.key] if x.answers is not None else self._sample(x) for x in requests]
 
     def _encode(self, messages: Sequence[Any], *, prompt: bool) -> Any:
-        options = {"mark": self.marks is not None, "add_generation_prompt": prompt}
         vocab_size = None if self.marks is None else self.marks.vocab_size
-        return encode_chat(messages, self.tokenizer, vocab_size=vocab_size, **options, **self._template)
+        options = {"mark": self.marks is not None, "add_generation_prompt": prompt, "vocab_size": vocab_size}
+        return encode_chat(messages, self.tokenizer, **options, chat_template_kwargs=self._template)
 
     def _score(self, requests: Sequence[Request]) -> None:
         """Compute the probabilities of the answers of several requests."""
@@ -161,13 +165,7 @@ class LocalSpeaker:
         for c, conversation in enumerate(conversations):
             messages = merge_users(conversation)
             for answer in answers[c]:
-                said = {"role": "assistant", "content": answer, "author": "self"}
-                chat = self._encode([*messages, said], prompt=False)
-                begin = int(torch.nonzero(chat.own & (chat.message == len(messages)))[0])
-                end = int(torch.nonzero(chat.own)[-1]) + 1
-                ids = chat.input_ids[:end].clone()
-                if self.marks is not None and self.granularity == "turn":
-                    ids[begin:] %= self.marks.vocab_size
+                ids, begin = self._with_answer(messages, answer)
                 sequences.append(ids)
                 prefixes.append(begin)
                 owners.append(c)
@@ -183,15 +181,29 @@ class LocalSpeaker:
             found[c].append(scores[i])
         return [np.array(x) for x in found]
 
+    def _with_answer(self, messages: Messages, answer: str) -> tuple[list[int], int]:
+        """Return the ids of a chat with an answer, up to the end of its turn, and where the answer begins."""
+        chat = [*messages, {"role": "assistant", "content": answer, "author": "self"}]
+        ids, is_content, message = self._pieces.encode(chat)
+        n = len(messages)
+        said = [t for t, (i, is_said) in enumerate(zip(message, is_content, strict=True)) if is_said and i == n]
+        begin, end = said[0], said[-1] + 1
+        if self.marks is not None:
+            V, own = self.marks.vocab_size, {i for i, m in enumerate(chat) if is_own(m)}
+            if self.granularity == "turn":
+                own.remove(n)
+            ids = [x + V if is_said and i in own else x for x, i, is_said in zip(ids, message, is_content, strict=True)]
+        return ids[:end], begin
+
     @torch.no_grad()
-    def _log_probs(self, sequences: list[torch.Tensor], prefixes: list[int]) -> list[float]:
+    def _log_probs(self, sequences: list[list[int]], prefixes: list[int]) -> list[float]:
         """Return the log-probability of each sequence after its prefix."""
         with evaluating(self.model):
             return self._predict(sequences, prefixes)
 
-    def _predict(self, sequences: list[torch.Tensor], prefixes: list[int]) -> list[float]:
+    def _predict(self, sequences: list[list[int]], prefixes: list[int]) -> list[float]:
         device = self.model.get_input_embeddings().weight.device
-        ids = pad_sequence(sequences, batch_first=True).to(device)
+        ids = pad_sequence([torch.tensor(x) for x in sequences], batch_first=True).to(device)
         lengths = torch.tensor([len(x) for x in sequences], device=device)
         places = torch.arange(ids.shape[1], device=device)
         mask = places < lengths[:, None]
@@ -204,7 +216,7 @@ class LocalSpeaker:
                 logits = logits[..., :V] if self.granularity == "turn" else logits[..., V:]
         log_p = torch.log_softmax(logits, -1).gather(-1, targets[..., None])[..., 0]
         is_answer = mask[:, 1:] & (places[1:] >= torch.tensor(prefixes, device=device)[:, None])
-        return torch.where(is_answer, log_p, 0.0).double().sum(-1).tolist()
+        return torch.where(is_answer, log_p, 0.0).cpu().double().sum(-1).tolist()
 
     def _sample(self, request: Request) -> Answers:
         """Return samples of the next message."""

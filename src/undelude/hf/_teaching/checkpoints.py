@@ -31,6 +31,11 @@ class Checkpoints(transformers.Trainer):
         if _internal_call or not hasattr(model, "peft_config") or marks is None:
             super().save_model(output_dir, _internal_call)
             return
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            raise ValueError(
+                "FSDP or DeepSpeed may shard the model, into which the adapter must be merged. Load the adapter of a "
+                "checkpoint in one process, and merge it there: DoTokens.of(model).save(folder)."
+            )
         folder = Path(output_dir or self.args.output_dir or ".")
         if self.args.should_save:
             marks.save(folder)
@@ -44,7 +49,8 @@ class Checkpoints(transformers.Trainer):
         """Load the weights of a checkpoint into the model; those of marked words are in their own file."""
         model = self.model if model is None else model
         marks = DoTokens.of(model)
-        if marks is None or marks.is_exported or hasattr(model, "peft_config"):
+        # FSDP has files of its own, with the offset in them.
+        if marks is None or marks.is_exported or hasattr(model, "peft_config") or self.is_fsdp_enabled:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
         folder = Path(resume_from_checkpoint)
@@ -66,11 +72,12 @@ class Checkpoints(transformers.Trainer):
 
     def _load_best_model(self) -> None:
         """Load the weights of the best checkpoint."""
-        marks, best = DoTokens.of(self.model), self.state.best_model_checkpoint
-        if best is None or marks is None or hasattr(self.accelerator.unwrap_model(self.model), "peft_config"):
+        best, model = self.state.best_model_checkpoint, self.accelerator.unwrap_model(self.model)
+        is_stock = DoTokens.of(model) is None or hasattr(model, "peft_config")
+        if best is None or is_stock or self.is_fsdp_enabled or self.is_deepspeed_enabled:
             super()._load_best_model()
         else:
-            self._load_from_checkpoint(best, self.accelerator.unwrap_model(self.model))
+            self._load_from_checkpoint(best, model)
 
 
 def _weights(folder: Path) -> dict[str, torch.Tensor]:

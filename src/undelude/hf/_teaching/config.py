@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import transformers
 
@@ -45,6 +45,7 @@ class CounterfactualConfig(transformers.TrainingArguments):
         steps_per_generation: optimiser steps on the same conversations. More need no importance weights.
         packing: by turn, `"tree"` scores all turns of a conversation in one pass, `"rows"` has one sequence for each
             turn. `"auto"` tries the first, and takes the second if the architecture gives another result.
+        chat_template_kwargs: further arguments of the chat template, such as `{"enable_thinking": False}`.
         privileged_columns: columns that tell theta, beside `privileged_context`: no behaviour is shown them.
         privileged_leak: whether to raise or to warn if the privileged context is part of what the model reads.
         expert_floor: for `divergence="reverse_kl"`, the share of the uniform distribution that is mixed into the
@@ -66,6 +67,7 @@ class CounterfactualConfig(transformers.TrainingArguments):
     temperature: float = 1.0
     steps_per_generation: int = 1
     packing: str = "auto"
+    chat_template_kwargs: dict[str, Any] | None = None
     privileged_columns: list[str] = dataclasses.field(default_factory=list)
     privileged_leak: str = "error"
     expert_floor: float = 1e-3

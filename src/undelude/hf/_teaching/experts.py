@@ -1,7 +1,9 @@
 """Experts: those who know theta, and say what they would do; a model with a privileged prompt, or any callable."""
 
+import bisect
 import contextlib
 import dataclasses
+import itertools
 import math
 import string
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -95,7 +97,7 @@ class CallableExpert:
         self.tokenizer, self.end = tokenizer, int(tokenizer.eos_token_id)
         self.utterances, self.next_token = utterances, next_token
         self._ids: dict[str, tuple[int, ...]] = {}
-        self._targets: dict[Any, Targets] = {}
+        self._answers: dict[Any, _Answers] = {}
 
     def speak(self, queries: Sequence[Query], max_new_tokens: int) -> list[Utterance]:
         """Sample a turn in answer to each query."""
@@ -121,21 +123,18 @@ class CallableExpert:
                 _stack([_as_targets(self._next(query, turn[:i])) for i in range(len(turn))])
                 for query, turn in zip(queries, turns, strict=True)
             ]
-        return [
-            self._along(self._distribution(query, "score"), turn) for query, turn in zip(queries, turns, strict=True)
-        ]
+        answers = [self._answer(query, "score") for query in queries]
+        return [x.along(turn) for x, turn in zip(answers, turns, strict=True) if isinstance(x, _Answers)]
 
     def _speak_by_utterance(self, query: Query) -> Utterance:
-        answer = self._distribution(query, "speak")
-        if isinstance(answer, tuple):
-            ids = list(answer)
-            return Utterance(ids, Targets.of_tokens(torch.tensor(ids)))
-        turns, probs = list(answer), np.fromiter(answer.values(), float)
-        ids = list(turns[int(np.searchsorted(probs.cumsum(), query.rng.random() * probs.sum(), side="right"))])
-        return Utterance(ids, self._along(answer, ids))
+        answer = self._answer(query, "speak")
+        if isinstance(answer, _Answers):
+            return answer.sample(query.rng.random())
+        ids = self.turn_ids(answer)
+        return Utterance(list(ids), Targets.of_tokens(torch.tensor(ids)))
 
-    def _distribution(self, query: Query, purpose: str) -> dict[tuple[int, ...], float] | tuple[int, ...]:
-        """Return the probabilities of turns as token ids; the ids of a text alone."""
+    def _answer(self, query: Query, purpose: str) -> "_Answers | str":
+        """Return the probabilities of turns as token ids, or a text alone."""
         assert self.utterances is not None
         answer = self.utterances(query.messages, query.row)
         if isinstance(answer, str):
@@ -145,11 +144,21 @@ class CallableExpert:
                     'granularity="token" and the expert\'s answers to stored turns need. Return {text: probability}, '
                     'give next_token=, or use granularity="turn".'
                 )
-            return self.turn_ids(answer)
+            return answer
         if not isinstance(answer, Mapping) or not answer:
             raise TypeError(
                 f"The expert must answer with a text or with {{text: probability}}, not with {answer!r:.99}."
             )
+        key = tuple(answer.items())
+        known = self._answers.get(key)
+        if known is None:
+            if len(self._answers) > MOST_KEPT:
+                self._answers.clear()
+            known = self._answers[key] = _Answers(self._probabilities(answer), self.end)
+        return known
+
+    def _probabilities(self, answer: Mapping[str, float]) -> dict[tuple[int, ...], float]:
+        """Return the probabilities of turns as token ids."""
         probs: dict[tuple[int, ...], float] = {}
         for text, p in answer.items():
             if not (0 <= p < math.inf):
@@ -170,29 +179,6 @@ class CallableExpert:
             self._ids[text] = (*self.tokenizer.encode(text, add_special_tokens=False), self.end)
         return self._ids[text]
 
-    def _along(self, probs: Any, turn: Sequence[int]) -> Targets:
-        """Return the distributions of the next token along a turn, by summing over the utterances that go on."""
-        key = (tuple(probs.items()), tuple(turn))
-        if key not in self._targets:
-            if len(self._targets) > MOST_KEPT:
-                self._targets.clear()
-            self._targets[key] = self._sum_along(probs, turn)
-        return self._targets[key]
-
-    def _sum_along(self, probs: Any, turn: Sequence[int]) -> Targets:
-        steps = []
-        for i in range(len(turn)):
-            prefix, mass = tuple(turn[:i]), {}
-            for ids, p in probs.items():
-                if p > 0 and len(ids) > i and ids[:i] == prefix:
-                    mass[ids[i]] = mass.get(ids[i], 0.0) + p
-            mass, total = mass or {self.end: 1.0}, sum(mass.values()) or 1.0
-            steps.append((list(mass), [math.log(p / total) for p in mass.values()]))
-        width = max(len(ids) for ids, _ in steps)
-        ids = [ids + [0] * (width - len(ids)) for ids, _ in steps]
-        log_probs = [log_p + [-math.inf] * (width - len(log_p)) for _, log_p in steps]
-        return Targets(torch.tensor(log_probs), torch.tensor(ids))
-
     def _next(self, query: Query, ids: Sequence[int]) -> Any:
         assert self.next_token is not None
         return self.next_token(query.messages, query.row, list(ids))
@@ -209,6 +195,50 @@ class CallableExpert:
             k = int(torch.searchsorted(probs, query.rng.random() * float(probs[-1]), right=True))
             ids.append(k if target.ids is None else int(target.ids[0, k]))
         return Utterance(ids, _stack(steps))
+
+
+class _Answers:
+    """The probabilities of an expert's turns, whose distributions along turns are kept.
+
+    Args:
+        probs: of turns as token ids.
+        end: the end token.
+    """
+
+    def __init__(self, probs: Mapping[tuple[int, ...], float], end: int):
+        self.probs, self.end = probs, end
+        self._turns, self._cumulative = list(probs), list(itertools.accumulate(probs.values()))
+        # Of the last turn with a positive probability, which rounding does not pass.
+        self._last = bisect.bisect_left(self._cumulative, self._cumulative[-1])
+        self._targets: dict[tuple[int, ...], Targets] = {}
+
+    def sample(self, u: float) -> Utterance:
+        """Return the turn that a number from 0 to 1 chooses."""
+        ids = self._turns[bisect.bisect_right(self._cumulative, u * self._cumulative[-1], hi=self._last)]
+        return Utterance(list(ids), self.along(ids))
+
+    def along(self, turn: Sequence[int]) -> Targets:
+        """Return the distributions of the next token along a turn, by summing over the utterances that go on."""
+        key = tuple(turn)
+        if key not in self._targets:
+            if len(self._targets) > MOST_KEPT:
+                self._targets.clear()
+            self._targets[key] = self._sum_along(key)
+        return self._targets[key]
+
+    def _sum_along(self, turn: tuple[int, ...]) -> Targets:
+        steps = []
+        for i in range(len(turn)):
+            prefix, mass = turn[:i], {}
+            for ids, p in self.probs.items():
+                if p > 0 and len(ids) > i and ids[:i] == prefix:
+                    mass[ids[i]] = mass.get(ids[i], 0.0) + p
+            mass, total = mass or {self.end: 1.0}, sum(mass.values()) or 1.0
+            steps.append((list(mass), [math.log(p / total) for p in mass.values()]))
+        width = max(len(ids) for ids, _ in steps)
+        ids = [ids + [0] * (width - len(ids)) for ids, _ in steps]
+        log_probs = [log_p + [-math.inf] * (width - len(log_p)) for _, log_p in steps]
+        return Targets(torch.tensor(log_probs), torch.tensor(ids))
 
 
 def _as_targets(answer: Any) -> Targets:
@@ -248,6 +278,7 @@ class PromptedExpert:
         template: with the fields `{prompt}`, `{privileged_context}`, and any other column of the data set.
         top_k: keep only so many of its largest probabilities, and the sum of the others. It saves memory.
         batch_size: of turns that the teacher reads at a time.
+        chat_template_kwargs: further arguments of the chat template; by default, those of the trainer's configuration.
 
     Raises:
         ValueError: `template` does not use the privileged context.
@@ -261,6 +292,7 @@ class PromptedExpert:
         template: str = "{prompt}\n\n{privileged_context}",
         top_k: int | None = None,
         batch_size: int = 16,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
     ):
         fields = {name for _, name, _, _ in string.Formatter().parse(template) if name}
         if "privileged_context" not in fields:
@@ -273,14 +305,21 @@ class PromptedExpert:
         self.teacher, self.tokenizer, self.template = teacher, tokenizer, template
         self.top_k = None if top_k is None else check_count("PromptedExpert: top_k", top_k)
         self.batch_size = check_count("PromptedExpert: batch_size", batch_size)
+        self.chat_template_kwargs = chat_template_kwargs
         self._adapter: Any = None
 
-    def bind(self, student: torch.nn.Module) -> None:
+    def bind(self, student: torch.nn.Module, chat_template_kwargs: Mapping[str, Any] | None = None) -> None:
         """Take the student for the teacher if there is no other, and check that the teacher does not move.
+
+        Args:
+            student: the model that is taught.
+            chat_template_kwargs: of the trainer's configuration.
 
         Raises:
             ValueError: the teacher would move: it is the student, or shares parameters that are trained.
         """
+        if self.chat_template_kwargs is None:
+            self.chat_template_kwargs = chat_template_kwargs
         if self.teacher is None:
             if not callable(getattr(student, "disable_adapter", None)):
                 raise ValueError(
@@ -334,9 +373,8 @@ class PromptedExpert:
                 )
             fields = {**query.row, "prompt": messages[first]["content"]}
             messages[first] = {"role": "user", "content": self.template.format(**fields)}
-        return list(
-            self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
-        )
+        options = {"add_generation_prompt": True, "tokenize": True, "return_dict": False}
+        return list(self.tokenizer.apply_chat_template(messages, **options, **(self.chat_template_kwargs or {})))
 
     def speak(self, queries: Sequence[Query], max_new_tokens: int) -> list[Utterance]:
         """Sample a turn in answer to each query, token by token, at temperature 1."""
@@ -405,10 +443,9 @@ def pad(
     sequences: Sequence[Sequence[int]], fill: int, device: torch.device, *, left: bool = False
 ) -> tuple[Int[torch.Tensor, "B T"], Int[torch.Tensor, "B T"]]:
     """Return sequences as a tensor, padded to the longest, and the mask of the real ids."""
-    T = max(map(len, sequences))
-    ids = torch.full((len(sequences), T), fill)
-    mask = torch.zeros(len(sequences), T, dtype=torch.long)
-    for i, sequence in enumerate(sequences):
-        at = slice(T - len(sequence), T) if left else slice(0, len(sequence))
-        ids[i, at], mask[i, at] = torch.tensor(sequence), 1
-    return ids.to(device), mask.to(device)
+    lengths = np.fromiter(map(len, sequences), np.int64, len(sequences))
+    T = int(lengths.max())
+    at = np.arange(T) >= (T - lengths)[:, None] if left else np.arange(T) < lengths[:, None]
+    ids = np.full(at.shape, fill)
+    ids[at] = np.fromiter(itertools.chain.from_iterable(sequences), np.int64, int(lengths.sum()))
+    return torch.from_numpy(ids).to(device), torch.from_numpy(at.astype(np.int64)).to(device)

@@ -101,7 +101,7 @@ def check_vocabulary(expert: Any, tokenizer: Any, width: int | None) -> None:
         )
 
 
-def check_end(tokenizer: Any, V: int | None) -> None:
+def check_end(tokenizer: Any, V: int | None, chat_template_kwargs: Mapping[str, Any] | None = None) -> None:
     """Raise if a turn has no end token, or one that has no do-id."""
     end = getattr(tokenizer, "eos_token_id", None)
     if end is None:
@@ -111,7 +111,7 @@ def check_end(tokenizer: Any, V: int | None) -> None:
             f"The end token has the id {end}, and the model's vocabulary has {V}: do(end) does not exist. "
             "Resize the embeddings to the tokenizer before DoTokens.wrap."
         )
-    check_end_of_turn(tokenizer)
+    check_end_of_turn(tokenizer, chat_template_kwargs)
 
 
 def check_marks_train(model: torch.nn.Module) -> None:

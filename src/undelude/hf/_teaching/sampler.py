@@ -1,9 +1,12 @@
-"""The order of the rows, keyed by seed and epoch, with each batch repeated where generations are used several times."""
+"""The order of the rows and the random draws in their conversations, by keys: they depend on no device and no past."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import UInt64
+from numpy.random.bit_generator import ISeedSequence
 
 
 class KeyedSampler(torch.utils.data.Sampler[int]):
@@ -37,3 +40,44 @@ class KeyedSampler(torch.utils.data.Sampler[int]):
         for i in range(0, self.size - self.batch + 1, self.batch):
             for _ in range(self.repeats):
                 yield from order[i : i + self.batch]
+
+
+class _Words(ISeedSequence):
+    """Four words that seed a generator; `numpy.random.SeedSequence` takes ten times as long to make them."""
+
+    def __init__(self, words: UInt64[np.ndarray, " 4"]):
+        self.words = words
+
+    def generate_state(self, n_words: int, dtype: object = np.uint32) -> UInt64[np.ndarray, " 4"]:
+        """Return the words."""
+        del n_words, dtype
+        return self.words
+
+
+def generators(seed: int, keys: Sequence[tuple[int, int]], party: int) -> list[np.random.Generator]:
+    """Return a random generator for each key; it depends on the seed, its key and the party alone.
+
+    Args:
+        seed: of the run.
+        keys: `(step, row)`.
+        party: the number of the party that draws.
+    """
+    state = np.zeros(len(keys), np.uint64)
+    numbers = np.array(keys, np.uint64).reshape(-1, 2)
+    for number in (np.uint64(seed), np.uint64(party), numbers[:, 0], numbers[:, 1]):
+        state = _mixed(state ^ number)
+    words = _mixed(state[:, None] + _GAMMA * np.arange(1, 5, dtype=np.uint64))
+    seeds: list[Any] = [_Words(x) for x in words]
+    return [np.random.Generator(np.random.PCG64(x)) for x in seeds]
+
+
+# Of SplitMix64 (Steele, Lea and Flood, 2014).
+_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+
+
+def _mixed(x: UInt64[np.ndarray, "*n"]) -> UInt64[np.ndarray, "*n"]:
+    """Return one step of SplitMix64: each bit of the result depends on all bits of `x`."""
+    x = x + _GAMMA
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))

@@ -1,6 +1,7 @@
 """Scored sequences: a conversation, what the expert would have said at each own turn, and the batch of several."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -8,7 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 
-from undelude.hf._teaching.conversations import Conversation, Turn
+from undelude.hf._teaching.conversations import Author, Conversation, Turn
 from undelude.hf._teaching.experts import Expert, Query
 from undelude.hf._teaching.losses import Targets
 from undelude.hf._teaching.objectives import Objective
@@ -30,6 +31,8 @@ class Scored:
             the branches, in order.
         observations: `(position, id)` of the words of others.
         weight: of the sequence's tokens in the mean loss.
+        said: for each turn that was played, and for each utterance of the expert, who said it, and whether it was cut
+            because it had no room for more words.
     """
 
     ids: list[int]
@@ -37,16 +40,17 @@ class Scored:
     actions: list[tuple[list[int], Targets]] = dataclasses.field(default_factory=list)
     observations: list[tuple[int, int]] = dataclasses.field(default_factory=list)
     weight: float = 1.0
+    said: list[tuple[Author, bool]] = dataclasses.field(default_factory=list)
 
     def trim(self) -> None:
         """Drop the end of the history that predicts nothing that is scored."""
+        before = len(self.ids)
         needed = [start - 1 for start, _ in self.branches] + [t for t, _ in self.observations]
-        needed += [t for positions, _ in self.actions for t in positions if t < len(self.ids)]
+        needed += [t for positions, _ in self.actions for t in positions if t < before]
         stop = max(needed, default=0) + 1
-        shift = len(self.ids) - stop
-        if shift > 0:
-            before = len(self.ids)
+        if stop < before:
             self.ids = self.ids[:stop]
+            shift = before - stop
             self.actions = [([t - shift if t >= before else t for t in ts], q) for ts, q in self.actions]
 
     def __len__(self) -> int:
@@ -100,9 +104,9 @@ def score(
     """
     scored, speaks, scores = [], [], []
     for c, rng in zip(conversations, rngs, strict=True):
-        ids = c.ids if V is None else c.marked(V)
         weight = stored_weight if c.is_stored else 1.0
-        s = Scored(list(ids), weight=weight)
+        s = Scored(list(c.ids) if V is None else c.marked(V), weight=weight)
+        s.said = [] if c.is_stored else [(turn.author, turn.is_cut) for turn in c.turns[c.num_given :]]
         if objective.factual:
             s.observations = [(t - 1, c.ids[t]) for t, observed in enumerate(c.observed) if observed and t > 0]
         scored.append(s)
@@ -123,7 +127,8 @@ def score(
             s.actions.append((_along(turn), targets))
     if speaks and expert is not None:
         utterances = expert.speak([query for _, _, query, _ in speaks], max_new_tokens)
-        for (s, turn, _, _), utterance in zip(speaks, utterances, strict=True):
+        for (s, turn, _, words), utterance in zip(speaks, utterances, strict=True):
+            s.said.append(("expert", utterance.ids[-1] != words[-1]))  # A turn ends with the end token, or is cut.
             first = len(s)
             s.branches.append((turn.start, utterance.ids[:-1]))
             after = range(first, first + len(utterance.ids) - 1)
@@ -170,12 +175,14 @@ class Batch:
         inputs: `input_ids`, `attention_mask` and, if there are branches, `position_ids`.
         allowed: `[B, T, T]`, which words see which, if there are branches.
         actions, observations: the scored positions; None if there are none.
+        said: see `Scored`.
     """
 
     inputs: dict[str, torch.Tensor]
     allowed: Bool[torch.Tensor, "B T T"] | None
     actions: Groups | None
     observations: Groups | None
+    said: list[tuple[Author, bool]] = dataclasses.field(default_factory=list)
 
     def counts(self) -> Float[torch.Tensor, " 2"]:
         """Return the weights of the scored actions and of the scored observations, summed."""
@@ -184,42 +191,51 @@ class Batch:
 
 def collate(sequences: Sequence[Scored], *, fill: int = 0) -> Batch:
     """Return a batch; sequences with branches become one sequence each, whose branches do not see each other."""
-    B, T = len(sequences), max(map(len, sequences))
-    ids = torch.full((B, T), fill)
-    mask = torch.zeros(B, T, dtype=torch.long)
-    branched = any(s.branches for s in sequences)
-    segment, limit, position = (np.full((B, T), x) for x in (-1, -1, 0))
-    for b, s in enumerate(sequences):
-        n = len(s.ids)
-        segment[b, :n], limit[b, :n], position[b, :n] = 0, np.arange(n), np.arange(n)
-        words = list(s.ids)
-        for j, (start, branch) in enumerate(s.branches):
-            at = slice(len(words), len(words) + len(branch))
-            segment[b, at], limit[b, at] = j + 1, start - 1
-            position[b, at] = np.arange(start, start + len(branch))
-            words += branch
-        ids[b, : len(words)], mask[b, : len(words)] = torch.tensor(words), 1
-    inputs, allowed = {"input_ids": ids, "attention_mask": mask}, None
-    if branched:
-        inputs["position_ids"] = torch.tensor(position)
-        seg, order = torch.tensor(segment), torch.arange(T)
-        history = (seg[:, None, :] == 0) & (order <= torch.tensor(limit)[:, :, None])
-        same = (seg[:, :, None] == seg[:, None, :]) & (order <= order[:, None])
-        allowed = history | same
+    # A part of a sequence is its history or a branch.
+    parts = [(b, 0, 0, s.ids) for b, s in enumerate(sequences)]
+    parts += [(b, j + 1, *branch) for b, s in enumerate(sequences) for j, branch in enumerate(s.branches)]
+    parts.sort(key=_place)
+    row, number, start, lengths = np.array([(b, j, start, len(ids)) for b, j, start, ids in parts]).T
+    first = lengths.cumsum() - lengths
+    within = np.arange(lengths.sum()) - first.repeat(lengths)
+    row, number, position = row.repeat(lengths), number.repeat(lengths), start.repeat(lengths) + within
+    counts = np.bincount(row, minlength=len(sequences))
+    column = np.arange(len(row)) - (counts.cumsum() - counts)[row]
+    B, T = len(sequences), int(counts.max())
+
+    def spread(x: Int[np.ndarray, " N"] | int, empty: int) -> Int[torch.Tensor, "B T"]:
+        table = np.full((B, T), empty)
+        table[row, column] = x
+        return torch.from_numpy(table)
+
+    words = np.fromiter(itertools.chain.from_iterable(ids for *_, ids in parts), np.int64, len(row))
+    inputs, allowed = {"input_ids": spread(words, fill), "attention_mask": spread(1, 0)}, None
+    if any(s.branches for s in sequences):
+        inputs["position_ids"] = spread(position, 0)
+        # The last word of the history that a word sees.
+        limit = spread(np.where(number == 0, position, start.repeat(lengths) - 1), -1)
+        segment, order = spread(number, -1), torch.arange(T)
+        history = (segment[:, None, :] == 0) & (order <= limit[:, :, None])
+        allowed = history | ((segment[:, :, None] == segment[:, None, :]) & (order <= order[:, None]))
     return Batch(inputs, allowed, _actions(sequences), _observations(sequences))
 
 
+def _place(part: tuple[int, int, int, list[int]]) -> tuple[int, int]:
+    return part[:2]
+
+
 def _actions(sequences: Sequence[Scored]) -> Groups | None:
-    row, position, weight, targets = [], [], [], []
-    for b, s in enumerate(sequences):
-        for positions, q in s.actions:
-            row += [b] * len(positions)
-            position += positions
-            weight += [s.weight] * len(positions)
-            targets.append(q)
-    if not targets:
+    found = [(b, s.weight, positions, q) for b, s in enumerate(sequences) for positions, q in s.actions]
+    if not found:
         return None
-    return Groups(torch.tensor(row), torch.tensor(position), torch.tensor(weight), Targets.concatenate(targets))
+    rows, weights, positions, targets = zip(*found, strict=True)
+    lengths = torch.tensor([len(x) for x in positions])
+    return Groups(
+        torch.tensor(rows).repeat_interleave(lengths),
+        torch.tensor(list(itertools.chain.from_iterable(positions))),
+        torch.tensor(weights).repeat_interleave(lengths),
+        Targets.concatenate(targets),
+    )
 
 
 def _observations(sequences: Sequence[Scored]) -> Groups | None:

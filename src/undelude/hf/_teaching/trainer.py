@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 import transformers
 from jaxtyping import Float
@@ -15,22 +14,20 @@ from undelude.hf._marks.generation import evaluating
 from undelude.hf._teaching import guards
 from undelude.hf._teaching.checkpoints import Checkpoints
 from undelude.hf._teaching.config import CounterfactualConfig
-from undelude.hf._teaching.conversations import (
-    Behaviour,
-    CallableBehaviour,
-    Conversation,
-    Environment,
-    ExpertBehaviour,
-    Policy,
-    Replies,
-    Rollouts,
-    play,
-    stored,
-)
+from undelude.hf._teaching.conversations import Conversation, Replies
 from undelude.hf._teaching.experts import Expert, PromptedExpert, Row
 from undelude.hf._teaching.losses import CONVERGES_TO, Divergence, divergence
 from undelude.hf._teaching.packing import packs
-from undelude.hf._teaching.sampler import KeyedSampler
+from undelude.hf._teaching.playing import (
+    Behaviour,
+    CallableBehaviour,
+    Environment,
+    ExpertBehaviour,
+    Policy,
+    Rollouts,
+    play,
+)
+from undelude.hf._teaching.sampler import KeyedSampler, generators
 from undelude.hf._teaching.sequences import Batch, collate, predictions, score
 
 # The parties that draw random numbers in a conversation; each has its own stream.
@@ -121,7 +118,7 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
         if self.offset is not None and do_tokens is not None and not do_tokens.is_exported:
             guards.check_marks_train(model)
         if isinstance(expert, PromptedExpert):
-            expert.bind(model)
+            expert.bind(model, args.chat_template_kwargs)
         if args.divergence != "forward_kl":
             warnings.warn(
                 f'divergence="{args.divergence}" converges to {CONVERGES_TO[args.divergence]}; "forward_kl" to '
@@ -156,13 +153,13 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
         self._tree: bool | None = False if args.packing == "rows" else None
         self._blindness = self._make_blindness()
         self._held: tuple[list[dict[str, Any]], Float[torch.Tensor, " 2"]] | None = None
-        self._replies = Replies(processing_class)
+        self._replies = Replies(processing_class, args.chat_template_kwargs)
         self._num_evaluated = 0
-        self._sums = torch.zeros(5, dtype=torch.float64)
+        self._sums = torch.zeros(9, dtype=torch.float64)
 
     def _check(self, args: CounterfactualConfig, tokenizer: Any, model: torch.nn.Module, dataset: Any) -> None:
         """Raise if the parts do not fit together."""
-        guards.check_end(tokenizer, self.offset)
+        guards.check_end(tokenizer, self.offset, args.chat_template_kwargs)
         if isinstance(self.rollouts, str):
             if self.rollouts not in ("policy", "dataset", "expert"):
                 raise ValueError(
@@ -254,13 +251,12 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
             For each batch a dict of `input_ids` and `batch`.
         """
         conversations = self.converse(rows, keys)
-        rngs = [self._rng(key, EXPERT) for key in keys]
         guards.check_leak(conversations, self.args.privileged_leak)
         if self._blindness is not None and not self._blindness.is_over:
-            self._blindness.update(conversations, [self._rng(key, EXPERT) for key in keys])
+            self._blindness.update(conversations, generators(self.args.seed, keys, EXPERT))
         scored = score(
             conversations,
-            rngs,
+            generators(self.args.seed, keys, EXPERT),
             self.objective,
             self.expert,
             V=self.offset,
@@ -273,9 +269,11 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
         for size in sizes:
             sequences = scored[i : i + size]
             i += size
+            said = [turn for s in sequences for turn in s.said]
             if any(s.branches for s in sequences) and not self.packs:
                 sequences = [row for s in sequences for row in s.rows()]
             batch = collate(sequences, fill=self.processing_class.pad_token_id or 0)
+            batch.said = said
             batches.append({"input_ids": batch.inputs["input_ids"], "batch": batch})
         return batches
 
@@ -300,20 +298,19 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
 
     def converse(self, rows: Sequence[Row], keys: Sequence[tuple[int, int]]) -> list[Conversation]:
         """Return the conversation of each row: its transcript if it has one, else one that is played."""
-        conversations: dict[int, Conversation] = {}
         playing = [i for i, row in enumerate(rows) if not row.get("messages")]
-        for i, row in enumerate(rows):
-            if row.get("messages"):
-                conversations[i] = stored(row, self.processing_class)
+        conversations = {i: self._replies.stored(row) for i, row in enumerate(rows) if row.get("messages")}
         if playing and self.rollouts == "dataset":
             raise ValueError('A row has no messages, and rollouts="dataset" takes all turns from there.')
         model = self.accelerator.unwrap_model(self.model)
         longest = self._longest(model)
         if playing:
             with evaluating(model):
+                chosen = [keys[i] for i in playing]
                 played = play(
                     [rows[i] for i in playing],
-                    [(self._rng(keys[i], BEHAVIOUR), self._rng(keys[i], ENVIRONMENT)) for i in playing],
+                    generators(self.args.seed, chosen, BEHAVIOUR),
+                    generators(self.args.seed, chosen, ENVIRONMENT),
                     self._behaviour(model),
                     self.environment,
                     self._replies,
@@ -347,9 +344,6 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
             temperature=self.args.temperature,
         )
 
-    def _rng(self, key: tuple[int, int], party: int) -> np.random.Generator:
-        return np.random.default_rng([self.args.seed, *key, party])
-
     # Learning -------------------------------------------------------------------------------------
 
     def compute_loss(
@@ -361,7 +355,7 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
         device = self.args.device
         logits = predictions(model, batch, device)
         loss = 0.0 * logits[:1, :1, :1].sum()
-        sums = torch.zeros(5, dtype=torch.float64)
+        sums = torch.zeros(9, dtype=torch.float64)
         groups: list[tuple[Any, float, Divergence]] = [
             (batch.actions, 1.0, self.args.divergence),
             (batch.observations, self.factual_weight, "forward_kl"),
@@ -373,9 +367,12 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
             chosen = logits.flatten(0, 1).index_select(0, (group.row * logits.shape[1] + group.position).to(device))
             total = (divergence(chosen, targets, kind, self.args.expert_floor) * w).sum()
             loss = loss + weight * total / counts[k].clamp_min(1e-9)
-            sums[2 * k], sums[2 * k + 1] = total.detach().double().cpu(), w.sum().double().cpu()
+            sums[2 * k], sums[2 * k + 1] = total.detach().cpu(), w.sum().cpu()
             if k == 0:
-                sums[4] = (targets.entropy() * w).sum().double().cpu()
+                sums[4] = (targets.entropy() * w).sum().cpu()
+        for author, is_cut in batch.said:
+            k = 5 if author == "self" else 7
+            sums[k : k + 2] += torch.tensor([float(is_cut), 1.0])
         if model.training:
             self._sums += sums
         if num_items_in_batch is not None:
@@ -405,11 +402,19 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
         return super().evaluate(*args, **kwargs)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log the two losses beside their sum, and the entropy of the expert's distributions, all in nats a token."""
+        """Log the two losses beside their sum, and the entropy of the expert's distributions, all in nats a token.
+
+        `cut_turns` is the share of the model's turns that had no room for their end in `max_new_tokens`;
+        `expert_cut_turns` that of the expert's.
+        """
         if "loss" in logs:
-            sums = self._sums.to(self.args.device)
-            sums = self.accelerator.reduce(sums, reduction="sum") if self.args.world_size > 1 else sums
-            action, num_actions, observation, num_observations, entropy = map(float, sums)
+            sums: Any = self._sums
+            if self.args.world_size > 1:
+                sums = self.accelerator.reduce(sums.to(self.args.device), reduction="sum")
+            action, num_actions, observation, num_observations, entropy, *turns = map(float, sums)
+            for name, cut, num in (("cut_turns", *turns[:2]), ("expert_cut_turns", *turns[2:])):
+                if num:
+                    logs[name] = cut / num
             if num_actions:
                 logs["action_loss"], logs["expert_entropy"] = action / num_actions, entropy / num_actions
             if num_observations:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Key
 
 from undelude._checks import check_between
 from undelude._compiled import compiled_for
+from undelude._distributions import Symbols
 from undelude._process.process import InteractionProcess
 from undelude.offline._data.demos import Demos
 from undelude.offline._diagnosing.likelihood import Likelihood
@@ -18,7 +19,7 @@ from undelude.offline._diagnosing.manski import manski
 from undelude.offline._diagnosing.passive import Passive
 from undelude.offline._diagnosing.passive import passive as compare_predictions
 from undelude.offline._diagnosing.probes import Probe, default_probes
-from undelude.offline._diagnosing.profile import extremes, information, polish, rivals
+from undelude.offline._diagnosing.profile import SLACK, extremes, information, polish, rivals
 from undelude.offline._diagnosing.structure import Structure
 from undelude.offline._diagnosing.structure import structure as compare_time_scales
 from undelude.offline._diagnosing.support import Support, kruskal, support
@@ -54,13 +55,19 @@ class ProbeReport:
     manski: tuple[float, float] | None
     is_policy: bool
 
+    @property
+    def width(self) -> float:
+        """The width of the profile bounds; 0 without them."""
+        return 0.0 if self.profile is None else self.profile[1] - self.profile[0]
+
 
 @dataclass(frozen=True)
 class Diagnosis:
     """A verdict on a fit, and what it rests on.
 
     Attributes:
-        verdict: "refuted", "not identified", "weak" or "identified"; the last holds given the assumptions, never without.
+        verdict: "refuted", "not identified", "weak" or "identified"; the last holds given the assumptions, and never
+            without.
         reasons: why the verdict is not a better one.
         assumptions: what was declared, and cannot be tested from these logs.
         support: data for what the agent will do.
@@ -94,7 +101,7 @@ class Diagnosis:
         lines += [
             f"support    {self.support}",
             f"Kruskal    ranks of three blocks of rounds add up to {ranks}; {needed} are needed",
-            f"Fisher     {self.num_flat[0]} of {self.num_flat[1]} directions of the parameters are flat (less than 1 nat)",
+            f"Fisher     the data say less than 1 nat about {self.num_flat[0]} of {self.num_flat[1]} directions",
             f"{'bounds':58} {'fit':>6} {'+-2 SE':>7} {'profile':>15} {'Manski':>15}",
         ]
         for probe in self.probes:
@@ -124,8 +131,8 @@ def diagnose(
 
     The tests, from the cheap to the dear: support of what the agent will do; Kruskal's rank condition; the Fisher
     information; profile-likelihood bounds of the widest probes, also from rival models; held-out prediction beside a
-    sequence model; the answers under other time scales of theta. Each alone has a blind spot (docs/offline.md). The spread over starts is not among them: where a model is not identified, all starts may agree
-    on a wrong answer.
+    sequence model; the answers under other time scales of theta. Each alone has a blind spot (docs/offline.md). The
+    spread over starts is not among them: where a model is not identified, all starts may agree on a wrong answer.
 
     Args:
         fit: of `fit`.
@@ -138,12 +145,14 @@ def diagnose(
         key: of self-play, of the rivals, and of training; always the same by default.
 
     Raises:
-        ValueError: `delta` is not positive, or the fit is of other data.
+        ValueError: `delta` is not positive; the fit is of other data; the fit has a `Network`, or is one of `Hypotheses`, for which there are no
+            bounds; or actions or observations are real, and no probes are given.
     """
     if demos.digest() != fit.digest:
         raise ValueError(
             f"diagnose: the fit is of other data than {demos!r}: pass the demonstrations that it was fitted to."
         )
+    _check_tables(fit, probes)
     delta = check_between("delta", delta, 0, np.inf, ends=False)
     keys = jax.random.split(jax.random.key(0) if key is None else key, 5)
     chosen = list(default_probes(fit, key=keys[0]) if probes is None else probes)
@@ -183,6 +192,22 @@ def diagnose(
     )
 
 
+def _check_tables(fit: Fit, probes: Sequence[Probe] | None) -> None:
+    """Raise `ValueError` if there are no bounds for a fit of this kind."""
+    kind = "a Network" if fit.layout.networks else "Hypotheses" if fit.parameters is None else None
+    if kind is not None:
+        raise ValueError(
+            f"diagnose: the fit has {kind}, and bounds are for tables and normal fields alone. Bin the fields, fit "
+            "tables to them, and diagnose that fit."
+        )
+    finite = all(isinstance(spec, Symbols) for spec in fit.process.specs)
+    if probes is None and not finite:
+        raise ValueError(
+            "diagnose: actions or observations are real, so that there are no default probes: give "
+            'probes=[Probe("name", function of the process)], or bin the fields.'
+        )
+
+
 def _bounds(
     fit: Fit, demos: Demos, probes: Sequence[Probe], delta: float, key: Key[Array, ""]
 ) -> tuple[list[ProbeReport], tuple[int, int]]:
@@ -191,8 +216,8 @@ def _bounds(
     with jax.enable_x64(True):
         likelihood = Likelihood.of(fit.layout, demos, fit.K, markov=fit.latent == "Markov")
         fixed = {f.field: jax.tree.map(np.asarray, fit.tables[f.field]) for f in fit.layout.tied}
-        first = likelihood.pack(fit.parameters)
-        starts = np.concatenate([first[None], rivals(likelihood, first, NUM_RIVALS, key)])
+        first = likelihood.pack(fit.fitted)
+        starts = np.concatenate([first[None], rivals(likelihood, jnp.asarray(first), NUM_RIVALS, key)])
         polished, totals = _polish(likelihood, jnp.asarray(starts))
         best = float(totals.max())
         x = polished[int(totals.argmax())]
@@ -202,7 +227,7 @@ def _bounds(
         order = _widest(two_se, np.asarray([probe.is_policy for probe in probes]))
         some = tuple(values[i] for i in order)
         ends, reached = _extremes(likelihood, some, fit.process, fixed, near, jnp.asarray(best - delta))
-    allowed = np.asarray(reached) > best - delta - 0.1
+    allowed = np.asarray(reached) > best - delta - SLACK
     ends = np.asarray(ends)
     centre = np.asarray(at)
     reports = []
@@ -282,8 +307,8 @@ def _distinct(
 
 def _verdict(found: Support, ranks: tuple[int, int], reports: Sequence[ProbeReport]) -> tuple[list[str], Verdict]:
     """Return the reasons against a better verdict, and the verdict."""
-    widest = max((r for r in reports if r.profile), key=lambda r: r.profile[1] - r.profile[0], default=None)
-    width = 0.0 if widest is None or widest.profile is None else widest.profile[1] - widest.profile[0]
+    widest = max(reports, key=lambda report: report.width, default=None)
+    width = 0.0 if widest is None else widest.width
     bad, poor = [], []
     if ranks[0] < ranks[1]:
         bad.append(f"three blocks of rounds have ranks that add up to {ranks[0]}, and {ranks[1]} are needed (Kruskal)")

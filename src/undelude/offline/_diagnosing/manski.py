@@ -9,13 +9,13 @@ from undelude.offline._model.mechanisms import Table
 
 
 def manski(fit: Fit, demos: Demos, probe: Probe) -> tuple[float, float] | None:
-    """Return bounds of `P(O = o | do(A = a))`, or of the mean reward, that hold even if theta is drawn anew in each round.
+    """Return bounds of `P(O = o | do(A = a))`, or of the mean reward, that hold whatever the time scale of theta.
 
         P(o, a) <= P(o | do(a)) <= P(o, a) + 1 - P(a)
 
     Returns:
-        The bounds from the shares in all rounds; None for a probe of another kind, or if the action or the field depends
-        on more than the action of the round.
+        The bounds from the shares in all rounds; None for a probe of another kind, or if the action or the field
+        depends on more than the action of the round.
     """
     effect = probe.value
     action, *others = fit.layout.factors

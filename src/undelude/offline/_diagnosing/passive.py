@@ -229,9 +229,9 @@ def _mixture_losses(declared: Fit, rest: Demos, test: Demos) -> tuple[Float[np.n
         process = induced_process(
             declared.layout,
             rest,
-            declared.parameters.log_prior[0],
+            declared.fitted.log_prior[0],
             declared.tables,
-            None if declared.parameters.log_transition is None else declared.parameters.log_transition[0],
+            None if declared.fitted.log_transition is None else declared.fitted.log_transition[0],
             demonstrator=int(d),
         )
         losses[:, who == d] = losses_per_step(ExactAgent(process, own_actions="see"), test.subset(who == d))

@@ -158,4 +158,4 @@ def _mean_reward(process: InteractionProcess, belief: inference.Belief, a: Array
         rewards = jax.vmap(lambda o: process.task.reward(theta, later.w, a, o))(symbols)
         return jnp.exp(distribution.log_probs) @ rewards  # type: ignore[attr-defined]
 
-    return jnp.exp(later.log_posterior) @ jax.vmap(of)(process.thetas)
+    return jnp.exp(later.log_posterior) @ jax.vmap(of)(jnp.arange(process.num_thetas))

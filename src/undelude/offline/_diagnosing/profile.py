@@ -22,8 +22,10 @@ from undelude.offline._model.mechanisms import Table
 
 # Iterations of L-BFGS from a start to the best likelihood, and to a bound.
 POLISH, CLIMB = 200, 120
-# The weight of a nat below the threshold, squared, against the probe's whole range.
+# The weight of a nat below the threshold, squared, against the probe's change over a distance of 1.
 PENALTY = 4.0
+# Nats below the threshold at which a point still counts, and points between a start and the end of its search.
+SLACK, NUM_BETWEEN = 0.1, 11
 # Problems that are solved at the same time.
 BATCH = 16
 
@@ -56,7 +58,7 @@ class Whitening(NamedTuple):
 def whiten(likelihood: Likelihood, x: Float[Array, " P"]) -> Whitening:
     """Return the change of parameters at `x`, from the scores of the demonstrations."""
     eigenvalues, vectors = jnp.linalg.eigh(information(likelihood, x))
-    return Whitening(x, vectors / jnp.sqrt(jnp.maximum(eigenvalues, 0.0) + 0.25))
+    return Whitening(x, vectors / jnp.sqrt(jnp.maximum(eigenvalues, 0.0) + 0.25)[None])
 
 
 def information(likelihood: Likelihood, x: Float[Array, " P"]) -> Float[Array, "P P"]:
@@ -65,12 +67,12 @@ def information(likelihood: Likelihood, x: Float[Array, " P"]) -> Float[Array, "
     return scores.T @ (likelihood.weights[:, None] * scores)
 
 
-def _lbfgs(f: Callable[[Array], Array], z: Float[Array, " P"], steps: int) -> Float[Array, " P"]:
+def _lbfgs(f: Callable[[Array], Array], z: Float[Array, " P"], steps: int) -> Any:
     """Return a local minimum of `f` from `z`."""
     optimiser = optax.lbfgs(memory_size=12, linesearch=optax.scale_by_zoom_linesearch(max_linesearch_steps=12))
     evaluate = optax.value_and_grad_from_state(f)
 
-    def step(carry: tuple[Array, Any], _: None) -> tuple[tuple[Array, Any], None]:
+    def step(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], None]:
         z, state = carry
         value, gradient = evaluate(z, state=state)
         update, state = optimiser.update(gradient, state, z, value=value, grad=gradient, value_fn=f)
@@ -115,18 +117,24 @@ def extremes(
         probe, sign, start = problem
         x, C = bases.x[start], bases.C[start]
 
+        slope = jax.grad(jax.jit(lambda z: sign * f(x + C @ z)[probe]))(jnp.zeros_like(x))
+        # The probe in units of what it changes over a distance of 1, so that it weighs as much as the penalty.
+        unit = jnp.maximum(jnp.linalg.norm(slope), 1e-4)
+
         def objective(z: Array) -> Array:
             at = x + C @ z
             missing = jnp.maximum(threshold - likelihood(at), 0.0)
             # A weak pull to the start keeps directions that change nothing from drifting.
-            return sign * f(at)[probe] + PENALTY * jnp.minimum(missing, 1e6) ** 2 + 1e-6 * (z @ z)
+            return sign * f(at)[probe] / unit + PENALTY * jnp.minimum(missing, 1e6) ** 2 + 1e-5 * (z @ z)
 
         # The answer of the delta method, if the log-likelihood were -|z|^2 / 2.
-        slope = jax.grad(jax.jit(lambda z: sign * f(x + C @ z)[probe]))(jnp.zeros_like(x))
-        start_z = -slope * radius / jnp.maximum(jnp.linalg.norm(slope), 1e-12)
+        start_z = -slope * radius / unit
         z = _lbfgs(jax.jit(objective), start_z, CLIMB)
-        at = x + C @ z
-        return f(at)[probe], likelihood(at)
+        # The search may end below the threshold: take the best allowed point between the start and its end.
+        points = x[None] + jnp.linspace(0.0, 1.0, NUM_BETWEEN)[:, None] * (C @ z)[None]
+        values, totals = jax.lax.map(lambda at: (f(at)[probe], likelihood(at)), points)
+        best = jnp.argmin(jnp.where(totals > threshold - SLACK, sign * values, jnp.inf))
+        return values[best], totals[best]
 
     radius = jnp.sqrt(2 * jnp.maximum(likelihood(starts[0]) - threshold, 0.1))
     S = len(starts)

@@ -227,7 +227,7 @@ def do_predictions(
     fields = ObservedFields.of(demos)
     if demos.action.levels is None or not fields.finite:
         return {}
-    symbols = np.asarray(_first_round(process, key, len(demos.action.levels)), np.float64)
+    symbols = np.asarray(_first_round(process, key, len(demos.action.levels), fields.symbol), np.float64)
     table = symbols.reshape(-1, *[n for _, n in fields.finite])
     return {
         name: table.sum(tuple(j + 1 for j in range(len(fields.finite)) if j != i))
@@ -236,8 +236,10 @@ def do_predictions(
 
 
 @compiled_for(runs=1)
-def _first_round(process: InteractionProcess, key: Key[Array, ""], num_actions: int) -> Float[Array, "A n"]:
-    """Return the probabilities of the first symbol after each action."""
+def _first_round(
+    process: InteractionProcess, key: Key[Array, ""], num_actions: int, symbol: str
+) -> Float[Array, "A n"]:
+    """Return the probabilities of the first symbol after each action; `symbol` is its part of an observation."""
     draws = NUM_OPENINGS if process.opening else 1
     weights = jnp.exp(process.log_prior) / draws
 
@@ -246,7 +248,7 @@ def _first_round(process: InteractionProcess, key: Key[Array, ""], num_actions: 
         value = process.theta_value(state.theta)
         distribution: Any = process.task.Q_O(value, process.task.g_A(value, a, state.w))
         if isinstance(distribution, Joint):
-            distribution = distribution.parts["symbol"]
+            distribution = distribution.parts[symbol]
         assert isinstance(distribution, Categorical)
         return distribution.probs
 

@@ -48,10 +48,10 @@ def support(fit: Fit, demos: Demos, *, key: Key[jax.Array, ""]) -> Support:
     own = as_demos(process, play, demos)
     thetas = np.asarray(play.theta)
     thetas = thetas[:, -own.num_rounds - 1 : -1] if thetas.ndim == 2 else np.repeat(thetas[:, None], own.num_rounds, 1)
-    markov = fit.parameters.log_transition is not None
+    markov = fit.fitted.log_transition is not None
     rows = stats.of_steps(plan, demos) if markov else stats.of_demos(plan, demos)
-    K = fit.parameters.log_prior.shape[-1]
-    effective = np.asarray(em.expectation(fit.parameters, em.in_blocks(rows, 1, K)).statistics[0])
+    K = fit.fitted.log_prior.shape[-1]
+    effective = np.asarray(em.expectation(fit.fitted, em.in_blocks(rows, 1, K)).statistics[0])
     least, where, cells, below = np.inf, "no cell", 0, 0
     for factor in plan.free:
         if factor.field == "action" or factor.field.startswith("opening ") or factor.field in demos.hidden:
@@ -82,8 +82,8 @@ def cell_name(factor: Factor, cell: int) -> str:
 def kruskal(fit: Fit, demos: Demos) -> tuple[int, int]:
     """Return the sum of the numerical ranks of three blocks of rounds, and the `2 K + 2` that Kruskal's theorem needs.
 
-    Rounds are independent given theta. Three blocks of them identify a mixture of `K` components, up to the order of the
-    components, if the Kruskal ranks of their emission matrices add up to at least `2 K + 2` (docs/offline.md). A block
+    Rounds are independent given theta. Three blocks of them identify a mixture of `K` components, up to their order,
+    if the Kruskal ranks of their emission matrices add up to at least `2 K + 2` (docs/offline.md). A block
     of m rounds has the emission matrix whose Gram matrix is the m-th power, entry by entry, of that of one round. Its
     rank stands for its Kruskal rank here, which it exceeds if two values of theta are alike. With contexts the
     condition is a heuristic: rounds are then taken for independent given theta.

@@ -67,7 +67,7 @@ def expect(parameters: Parameters, blocks: Blocks) -> Expected:
         ), None
 
     zero = Expected(jnp.zeros(R), jnp.zeros((R, K)), jnp.zeros((R, K, M)))
-    return jax.lax.scan(add, zero, tuple(blocks))[0]
+    return jax.lax.scan(add, zero, (blocks.rows, blocks.labels, blocks.weights))[0]
 
 
 def maximise(expected: Expected, factors: tuple[Factor, ...], K: Int[Array, " R"]) -> Parameters:
@@ -85,7 +85,7 @@ def _log_prior(theta: Float[Array, "R K"], K: Int[Array, " R"]) -> Float[Array, 
 
 
 def _eta(statistics: Float[Array, "R K M"], factors: tuple[Factor, ...]) -> Float[Array, "R K M"]:
-    parts, start = [], 0
+    parts, start = [statistics[..., :0]], 0
     for factor in factors:
         parts.append(factor.eta(statistics[..., start : start + factor.num_columns]))
         start += factor.num_columns

@@ -102,7 +102,7 @@ def expect_steps(parameters: Parameters, blocks: Blocks) -> Expected:
         ), None
 
     zero = Expected(jnp.zeros(R), jnp.zeros((R, K)), jnp.zeros((R, K, M)), jnp.zeros((R, K, K)))
-    return jax.lax.scan(add, zero, tuple(blocks))[0]
+    return jax.lax.scan(add, zero, (blocks.rows, blocks.labels, blocks.weights))[0]
 
 
 def log_transitions(transitions: Float[Array, "R K K"], K: Int[Array, " R"], count: float) -> Float[Array, "R K K"]:

@@ -1,5 +1,6 @@
 """Declared memory: the past values on which a mechanism may depend."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +55,17 @@ class Round:
 Given = str | Last | Round
 
 
+def as_given(kind: str, given: Given | Sequence[Given]) -> tuple[Given, ...]:
+    """Return `given=` as a tuple, whose entries are names, `Last` or `Round`."""
+    entries = (given,) if isinstance(given, str | Last | Round) else tuple(given)
+    for entry in entries:
+        if not isinstance(entry, str | Last | Round):
+            raise TypeError(f'{kind}: given= takes names, Last("name") and Round(10), not {entry!r:.99}.')
+    if len(set(entries)) < len(entries):
+        raise ValueError(f"{kind}: given= names a context twice: {list(entries)}.")
+    return entries
+
+
 @dataclass(frozen=True)
 class Context:
     """One entry of `given=`, resolved against the fields of the data.
@@ -63,12 +75,18 @@ class Context:
         size: the number of its levels; None if the field is real.
         levels: names of the levels, for pages.
         starts: whether the last level is "before the start".
+        first: of a real past value, the first round in which there is one; it is 0 before.
+        start: of a real past value that is known, its value before the first round.
+        width: of a real field, the number of its dimensions.
     """
 
     given: Given
     size: int | None
     levels: tuple[str, ...]
     starts: bool = False
+    first: int = 0
+    start: tuple[float, ...] | None = None
+    width: int = 0
 
     @property
     def label(self) -> str:
@@ -94,6 +112,8 @@ class Context:
                 past = np.zeros_like(values)
                 if self.size is not None:
                     past = np.full(shape, self.size - 1 if self.starts else 0, np.int32)
+                elif self.start is not None:
+                    past[:] = np.asarray(self.start, past.dtype)
                 past[:, lag:] = values[:, : max(shape[1] - lag, 0)]
                 if name in demos.opening and lag <= shape[1]:
                     past[:, lag - 1] = demos.opening[name].values

@@ -272,7 +272,7 @@ def logged_process(demos: Demos) -> InteractionProcess:
     def repeated(o: Any) -> Repeated | dict[str, Repeated]:
         if not fields.reals:
             return _repeated(o, fields.num_symbols)
-        return {name: _repeated(x, fields.num_symbols if name == "symbol" else None) for name, x in o.items()}
+        return {name: _repeated(x, fields.num_symbols if name == fields.symbol else None) for name, x in o.items()}
 
     levels = demos.action.levels
     opening = _opening(fields, demos)

@@ -16,22 +16,12 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from undelude._checks import check_between
-from undelude.offline._model.contexts import Context, Given, Last, Round
+from undelude.offline._model.contexts import Context, Given, as_given
+from undelude.offline._model.network import Known, Network
 
 # The prior of a normal mechanism, for data of mean 0 and variance 1: so many observations at 0, and one with this
 # squared deviation.
 MEAN_PRIOR, VARIANCE_PRIOR = 1e-3, 1e-2
-
-
-def _as_given(kind: str, given: Given | Sequence[Given]) -> tuple[Given, ...]:
-    """Return `given=` as a tuple, whose entries are names, `Last` or `Round`."""
-    entries = (given,) if isinstance(given, str | Last | Round) else tuple(given)
-    for entry in entries:
-        if not isinstance(entry, str | Last | Round):
-            raise TypeError(f'{kind}: given= takes names, Last("name") and Round(10), not {entry!r:.99}.')
-    if len(set(entries)) < len(entries):
-        raise ValueError(f"{kind}: given= names a context twice: {list(entries)}.")
-    return entries
 
 
 @dataclass(frozen=True, init=False)
@@ -60,7 +50,7 @@ class Table:
         pseudo_count: float = 0.5,
     ):
         object.__setattr__(self, "field", field)
-        object.__setattr__(self, "given", _as_given(f"Table({field or ''})", given))
+        object.__setattr__(self, "given", as_given(f"Table({field or ''})", given))
         object.__setattr__(self, "tied", tied)
         object.__setattr__(self, "pseudo_count", check_between("Table: pseudo_count", pseudo_count, 0, math.inf))
 
@@ -88,12 +78,12 @@ class Gaussian:
         least_scale: float = 1e-2,
     ):
         object.__setattr__(self, "field", field)
-        object.__setattr__(self, "given", _as_given(f"Gaussian({field or ''})", given))
+        object.__setattr__(self, "given", as_given(f"Gaussian({field or ''})", given))
         object.__setattr__(self, "tied", tied)
         object.__setattr__(self, "least_scale", check_between("Gaussian: least_scale", least_scale, 1e-9, math.inf))
 
 
-Mechanism = Table | Gaussian
+Mechanism = Table | Gaussian | Network | Known
 
 
 @dataclass(frozen=True)
@@ -113,6 +103,11 @@ class Factor:
     width: int
 
     @property
+    def has_statistics(self) -> bool:
+        """Whether the mechanism is an exponential family, unlike a network or a known function."""
+        return isinstance(self.mechanism, Table | Gaussian)
+
+    @property
     def sizes(self) -> tuple[int, ...]:
         """The number of levels of each context."""
         return tuple(context.size or 0 for context in self.contexts)
@@ -125,6 +120,8 @@ class Factor:
     @property
     def num_columns(self) -> int:
         """The number of statistics: counts of each value, or count, sum and sum of squares of each dimension."""
+        if not self.has_statistics:
+            return 0
         return self.num_cells * self.width * (1 if isinstance(self.mechanism, Table) else 3)
 
     @property

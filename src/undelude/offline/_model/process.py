@@ -5,12 +5,11 @@ import math
 from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from undelude._distributions import AbstractDistribution, Categorical, Joint, Normal
+from undelude._distributions import AbstractDistribution, Categorical, Given, Joint, Mixture, Normal
 from undelude._process.episodes import Episodes
 from undelude._process.process import InteractionProcess
 from undelude._process.task import AbstractExpert, AbstractTask
@@ -18,7 +17,8 @@ from undelude._tree import where
 from undelude.offline._data.columns import Column
 from undelude.offline._data.demos import Demos
 from undelude.offline._model.contexts import Last
-from undelude.offline._model.mechanisms import Factor, Table
+from undelude.offline._model.mechanisms import Factor, Gaussian, Table
+from undelude.offline._model.network import Known, Network, features
 from undelude.offline._model.spec import MAX_SYMBOLS, Layout
 
 Memory = dict[str, Any]
@@ -58,6 +58,11 @@ class ObservedFields(NamedTuple):
         """The number of combinations of values of the finite fields."""
         return math.prod(n for _, n in self.finite)
 
+    @property
+    def symbol(self) -> str:
+        """The part of an observation with the finite fields: their own name if there is one, otherwise "symbol"."""
+        return self.finite[0][0] if len(self.finite) == 1 else "symbol"
+
     def observation(self, values: dict[str, Any]) -> Any:
         """Return the observation that has these values; the inverse of `values`."""
         symbols: Any = 0
@@ -66,11 +71,11 @@ class ObservedFields(NamedTuple):
         if not self.reals:
             return symbols
         reals = {name: values[name] for name, _ in self.reals}
-        return reals | ({"symbol": symbols} if self.finite else {})
+        return reals | ({self.symbol: symbols} if self.finite else {})
 
     def values(self, o: Any) -> dict[str, Any]:
         """Return the values of the fields in an observation."""
-        symbols = o.get("symbol", 0) if self.reals else o
+        symbols = o.get(self.symbol, 0) if self.reals else o
         found: dict[str, Any] = {}
         for name, n in reversed(self.finite):
             found[name] = symbols % n
@@ -83,7 +88,8 @@ class Mechanisms(eqx.Module):
 
     Attributes:
         factors: in the order of their dependence.
-        parameters: of each factor: the log-table `[K, *contexts, n]`, or mean and scale.
+        parameters: of each factor: the log-table `[K, *contexts, n]`, mean and scale, a network, or None for a known
+            function.
         finite: the finite observed fields in the order of the symbol's digits, with their numbers of levels.
         reals: the real observed fields, with their dimensions.
         action_dim: the dimensions of a real action; None for a finite one.
@@ -99,15 +105,22 @@ class Mechanisms(eqx.Module):
     reals: tuple[tuple[str, int], ...] = eqx.field(static=True)
     action_dim: int | None = eqx.field(static=True)
     depth: tuple[tuple[str, int], ...] = eqx.field(static=True)
-    start: tuple[tuple[str, int], ...] = eqx.field(static=True)
+    start: tuple[tuple[str, Any], ...] = eqx.field(static=True)
     opened: tuple[str, ...] = eqx.field(static=True)
     demonstrator: int = eqx.field(static=True)
+
+    @property
+    def fields(self) -> ObservedFields:
+        """The fields of an observation."""
+        return ObservedFields(self.finite, self.reals)
 
     def init(self) -> Memory:
         """Return the memory at the start of an episode."""
         start, dims = dict(self.start), dict(self.reals) | {"action": self.action_dim}
         recent = {
-            name: jnp.full(lag, start[name], jnp.int32) if dims.get(name) is None else jnp.zeros((lag, dims[name]))
+            name: jnp.full(lag, start[name], jnp.int32)
+            if dims.get(name) is None
+            else jnp.broadcast_to(jnp.asarray(start[name], float), (lag, dims[name]))
             for name, lag in self.depth
         }
         action = jnp.zeros((), jnp.int32) if self.action_dim is None else jnp.zeros(self.action_dim)
@@ -125,15 +138,27 @@ class Mechanisms(eqx.Module):
 
     def values(self, o: Any) -> dict[str, Any]:
         """Return the values of the fields in an observation."""
-        return ObservedFields(self.finite, self.reals).values(o)
+        return self.fields.values(o)
 
     def lookup(self, factor: Factor, theta: Int[Array, ""], memory: Memory, now: dict[str, Any]) -> PyTree:
-        """Return a factor's parameters for theta and the present contexts; `now` may hold arrays, which broadcast."""
+        """Return a finite field's log-probabilities, or a real field's distribution, for theta and present contexts.
+
+        `now` may hold arrays of the levels of finite fields, which broadcast.
+        """
         parameters = self.parameters[self.factors.index(factor)]
         now = now | {"demonstrator": self.demonstrator}
         at = tuple(context.read(memory["recent"], memory["round"], now) for context in factor.contexts)
-        row = 0 if factor.mechanism.tied else theta
-        return jax.tree.map(lambda x: x[(row, *at)], parameters)
+        row = jnp.zeros((), jnp.int32) if factor.mechanism.tied else theta
+        match factor.mechanism:
+            case Table():
+                return parameters[(row, *at)]
+            case Gaussian():
+                return Normal(*(x[(row, *at)] for x in parameters))
+            case Network():
+                x = features(factor.contexts, at, memory["round"])
+                return parameters.real(x, row) if parameters.output is not None else parameters.finite(x, row)
+            case Known(function=function):
+                return Given(jnp.reshape(function(*at), factor.width))
 
 
 class InducedTask(AbstractTask[Memory]):
@@ -165,25 +190,22 @@ class InducedTask(AbstractTask[Memory]):
         if self.opening.factors:
             first, first_parts = self._distributions(theta, w, self.opening)
             symbol = jnp.where(w["opened"], symbol, first)
-            parts = {
-                name: tuple(jnp.where(w["opened"], x, y) for x, y in zip(parts[name], first_parts[name], strict=True))
-                for name in parts
-            }
+            parts = {name: where(w["opened"], part, first_parts[name]) for name, part in parts.items()}
         if not parts:
             return Categorical(log_probs=symbol)
-        joint: dict[str, AbstractDistribution] = {name: Normal(*x) for name, x in parts.items()}
-        return Joint(joint | ({"symbol": Categorical(log_probs=symbol)} if self.mechanisms.finite else {}))
+        mechanisms = self.mechanisms
+        return Joint(parts | ({mechanisms.fields.symbol: Categorical(log_probs=symbol)} if mechanisms.finite else {}))
 
     def _distributions(
         self, theta: Int[Array, ""], w: Memory, mechanisms: Mechanisms
-    ) -> tuple[Array, dict[str, tuple[Array, Array]]]:
-        """Return the log-probabilities of the product of the finite fields, and mean and scale of the real ones."""
+    ) -> tuple[Array, dict[str, AbstractDistribution]]:
+        """Return the log-probabilities of the product of the finite fields, and the distributions of the real ones."""
         fields = mechanisms.finite
         axes = {
             name: jnp.arange(n).reshape([-1 if j == i else 1 for j in range(len(fields))])
             for i, (name, n) in enumerate(fields)
         }
-        now = axes | {"action": w["action"]}
+        now: dict[str, Any] = axes | {"action": w["action"]}
         total, parts = jnp.zeros([n for _, n in fields]), {}
         modelled = set()
         for factor in mechanisms.factors:
@@ -193,12 +215,17 @@ class InducedTask(AbstractTask[Memory]):
                 total = total + _along(mechanisms.lookup(factor, theta, w, now), axes[name])
             elif name in dict(mechanisms.reals):
                 parts[name] = mechanisms.lookup(factor, theta, w, now)
+                if isinstance(parts[name], Given):
+                    now = now | {name: parts[name].value}
         for i, (name, n) in enumerate(fields):
             if name not in modelled:  # Of an opening: the field is not known, and stays at its first level.
                 only_first = jnp.where(jnp.arange(n) == 0, 0.0, -jnp.inf)
                 total = total + only_first.reshape([-1 if j == i else 1 for j in range(len(fields))])
-        for name, dim in mechanisms.reals:
-            parts.setdefault(name, (jnp.zeros(dim), jnp.full(dim, 1e-3)))
+        for factor in self.mechanisms.factors:
+            name = factor.field
+            if name in dict(mechanisms.reals) and name not in parts:
+                # Of an opening: the field is not known, and its value counts alike for all thetas.
+                parts[name] = self.mechanisms.lookup(factor, jnp.zeros((), jnp.int32), w, now)
         return total.reshape(-1), parts
 
     def g_A(self, theta: Int[Array, ""], a: Any, w: Memory) -> Memory:
@@ -224,9 +251,9 @@ class InducedTask(AbstractTask[Memory]):
             return self.rewards[values[name]] if len(self.rewards) else values[name].sum()
         factor = next(f for f in self.mechanisms.factors if f.field == name)
         found = self.mechanisms.lookup(factor, theta, w, values)
-        if isinstance(factor.mechanism, Table):
+        if len(self.rewards):
             return jnp.exp(found) @ self.rewards
-        return found[0].sum()
+        return mean(found).sum()
 
     def say(self, o: Any) -> str:
         """Return the values of the fields by name."""
@@ -257,9 +284,7 @@ class InducedExpert(AbstractExpert[Memory]):
     def Q_A(self, theta: Int[Array, ""], e: Memory) -> AbstractDistribution:
         """Return the distribution of the demonstrators' action."""
         found = self.mechanisms.lookup(self.mechanisms.factors[0], theta, e, {})
-        if isinstance(self.mechanisms.factors[0].mechanism, Table):
-            return Categorical(log_probs=found)
-        return Normal(*found)
+        return Categorical(log_probs=found) if self.mechanisms.action_dim is None else found
 
     def g_A(self, theta: Int[Array, ""], a: Any, e: Memory) -> Memory:
         """Remember the action of this round."""
@@ -273,6 +298,18 @@ class InducedExpert(AbstractExpert[Memory]):
         later = self.mechanisms.remember(e, values | {"action": e["action"]})
         opening = self.mechanisms.remember(e, values, opening=True)
         return where(e["opened"], later, opening)
+
+
+def mean(distribution: AbstractDistribution) -> Array:
+    """Return the mean of a real field."""
+    match distribution:
+        case Normal(loc=loc):
+            return loc
+        case Mixture(log_weights=log_weights, components=Normal(loc=locs)):
+            return jnp.exp(log_weights) @ locs
+        case _:
+            assert isinstance(distribution, Given)
+            return distribution.value
 
 
 def _along(found: Array, own: Array) -> Array:
@@ -315,7 +352,8 @@ def induced_process(
         layout: of the spec.
         demos: the data, for the names and sizes of their fields.
         log_prior: `log Q(theta)`.
-        tables: of each factor, by its field: the log-table `[K, *contexts, n]`, or mean and scale; K is 1 if tied.
+        tables: of each factor, by its field: the log-table `[K, *contexts, n]`, mean and scale, a network, or None
+            for a known function; K is 1 if tied.
         log_transition: of theta, if it changes.
         demonstrator: whose policy the expert of the process has.
         name: of the process.
@@ -326,12 +364,17 @@ def induced_process(
     finite, reals = ObservedFields.of(demos)
 
     def mechanisms(factors: tuple[Factor, ...]) -> Mechanisms:
-        lasts = [c for f in factors for c in f.contexts if isinstance(c.given, Last)]
+        lasts = [(c, c.given) for f in factors for c in f.contexts if isinstance(c.given, Last)]
         depth: dict[str, int] = {}
-        for context in lasts:
-            depth[context.given.name] = max(depth.get(context.given.name, 0), context.given.lag)
         # Of the lags that a context has, the longest may go back beyond an opening to "before the start".
-        start = {c.given.name: 0 for c in lasts} | {c.given.name: (c.size or 1) - 1 for c in lasts if c.starts}
+        start: dict[str, Any] = {}
+        for context, last in lasts:
+            depth[last.name] = max(depth.get(last.name, 0), last.lag)
+            start.setdefault(last.name, 0)
+            if context.starts:
+                start[last.name] = (context.size or 1) - 1
+            elif context.start is not None:
+                start[last.name] = context.start
         return Mechanisms(
             factors,
             tuple(tables[f.field] for f in factors),

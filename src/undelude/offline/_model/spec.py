@@ -9,8 +9,10 @@ import numpy as np
 from undelude.offline._data.columns import Column
 from undelude.offline._data.demos import Demos
 from undelude.offline._model.contexts import Context, Given, Last, Round
+from undelude.offline._model.hypotheses import Hypotheses
 from undelude.offline._model.latent import Episode, Latent
 from undelude.offline._model.mechanisms import Factor, Gaussian, Mechanism, Table
+from undelude.offline._model.network import Known, Network, check_function
 
 # More statistics than this for one demonstration: the contexts are too many for tables.
 MAX_COLUMNS = 20_000
@@ -27,7 +29,7 @@ class LatentSpec:
     memoryless given theta: `Q(A_t | theta)`, `Q(O_t | theta, A_t)`.
 
     Attributes:
-        latent: `Episode`, `Markov` or `PerStep`; or several, between which held-out data choose.
+        latent: `Episode`, `Markov` or `PerStep`; or several, between which held-out data choose; or `Hypotheses`.
         expert: the mechanism of the action.
         task: the mechanisms of the observations and of the hidden fields, in an order in which each depends on
             earlier ones only.
@@ -35,30 +37,37 @@ class LatentSpec:
             "reward", if there is one.
     """
 
-    latent: tuple[Latent, ...]
+    latent: tuple[Latent | Hypotheses, ...]
     expert: Mechanism | None
     task: tuple[Mechanism, ...] | None
     reward: str | None
 
     def __init__(
         self,
-        latent: Latent | Sequence[Latent] | None = None,
+        latent: Latent | Hypotheses | Sequence[Latent | Hypotheses] | None = None,
         expert: Mechanism | None = None,
         task: Mechanism | Sequence[Mechanism] | None = None,
         *,
         reward: str | None = None,
     ):
-        latents = (Episode(),) if latent is None else (latent,) if isinstance(latent, Latent) else tuple(latent)
+        given = (latent,) if isinstance(latent, Latent | Hypotheses) else latent
+        latents = (Episode(),) if given is None else tuple(given)
         for one in latents:
-            if not isinstance(one, Latent):
-                raise TypeError(f"LatentSpec: latent must be Episode(), Markov() or PerStep(), not {one!r:.99}.")
+            if not isinstance(one, Latent | Hypotheses):
+                raise TypeError(
+                    f"LatentSpec: latent must be Episode(), Markov(), PerStep() or Hypotheses(...), not {one!r:.99}."
+                )
+            if isinstance(one, Hypotheses) and len(latents) > 1:
+                raise ValueError("LatentSpec: Hypotheses stand alone; a learned model goes beside them, as beside=.")
         if not latents:
             raise ValueError("LatentSpec: latent names no time scale: give Episode(), Markov() or PerStep().")
         for name, part in (("expert", expert), ("task", task)):
             parts = () if part is None else (part,) if isinstance(part, Mechanism) else tuple(part)
             for mechanism in parts:
                 if not isinstance(mechanism, Mechanism):
-                    raise TypeError(f"LatentSpec: {name} must be of Table and Gaussian, not {mechanism!r:.99}.")
+                    raise TypeError(
+                        f"LatentSpec: {name} must be of Table, Gaussian, Network and Known, not {mechanism!r:.99}."
+                    )
         object.__setattr__(self, "latent", latents)
         object.__setattr__(self, "expert", expert)
         object.__setattr__(self, "task", (task,) if isinstance(task, Mechanism) else task and tuple(task))
@@ -91,13 +100,18 @@ class Layout:
 
     @property
     def free(self) -> tuple[Factor, ...]:
-        """The factors that depend on theta."""
-        return tuple(f for f in self.factors if not f.mechanism.tied)
+        """The tables and normal mechanisms that depend on theta."""
+        return tuple(f for f in self.factors if f.has_statistics and not f.mechanism.tied)
 
     @property
     def tied(self) -> tuple[Factor, ...]:
-        """The factors that do not depend on theta."""
-        return tuple(f for f in self.factors if f.mechanism.tied)
+        """The tables and normal mechanisms that do not depend on theta."""
+        return tuple(f for f in self.factors if f.has_statistics and f.mechanism.tied)
+
+    @property
+    def networks(self) -> tuple[Factor, ...]:
+        """The factors that are networks."""
+        return tuple(f for f in self.factors if isinstance(f.mechanism, Network))
 
     @property
     def num_columns(self) -> int:
@@ -143,11 +157,17 @@ def layout(spec: LatentSpec, demos: Demos) -> Layout:
             f"LatentSpec: no mechanism for {missing[0]!r}: add Table({missing[0]!r}, given=[...]) to task, or leave "
             "the column out of the data."
         )
-    factors = [_resolve(expert, "action", demos, fields, aliases, known=())]
+    starts = {m.field: m.start for m in task if isinstance(m, Known) and m.start is not None}
+    factors = [_resolve(expert, "action", demos, fields, aliases, known=(), known_functions=(), starts=starts)]
     known: tuple[str, ...] = ("action",)
+    functions = tuple(m.field for m in task if isinstance(m, Known))
     for mechanism in task:
         name = _known_field(f"{type(mechanism).__name__}({mechanism.field!r})", mechanism.field, fields, aliases)
-        factors.append(_resolve(mechanism, name, demos, fields, aliases, known=known))
+        factors.append(
+            _resolve(mechanism, name, demos, fields, aliases, known=known, known_functions=functions, starts=starts)
+        )
+        if isinstance(mechanism, Known):
+            check_function(mechanism, factors[-1].contexts, demos)
         known = (*known, name)
     for name, opening in demos.opening.items():
         factors.append(_opening(name, opening, task))
@@ -204,17 +224,24 @@ def _resolve(
     aliases: dict[str, str],
     *,
     known: tuple[str, ...],
+    known_functions: tuple[str, ...],
+    starts: dict[str, tuple[float, ...]],
 ) -> Factor:
     """Return a mechanism with its contexts resolved; `known` are the fields of the same round that come before it."""
     kind = f"{type(mechanism).__name__}({mechanism.field or ''})"
     is_finite = fields[name].levels is not None
-    if is_finite != isinstance(mechanism, Table):
-        advice = "Gaussian" if not is_finite else "Table"
+    fitting = Table | Network if is_finite else Gaussian | Network | Known
+    if not isinstance(mechanism, fitting):
+        advice = "a Table or a Network" if is_finite else "a Gaussian, a Network or a Known function"
         raise TypeError(
-            f"LatentSpec: {name!r} is {'finite' if is_finite else 'real'}, so that its mechanism is a {advice}, "
+            f"LatentSpec: {name!r} is {'finite' if is_finite else 'real'}, so that its mechanism is {advice}, "
             f"not a {type(mechanism).__name__}."
         )
-    contexts = tuple(_context(kind, given, demos, fields, aliases, known) for given in mechanism.given)
+    if isinstance(mechanism, Network) and mechanism.outliers and is_finite:
+        raise ValueError(f"LatentSpec: {kind} has outliers=True, but {name!r} is finite; leave it out.")
+    if isinstance(mechanism, Known):
+        _check_known(kind, mechanism, name, demos, fields)
+    contexts = tuple(_context(kind, given, demos, fields, aliases, known, starts) for given in mechanism.given)
     names = {c.given.name if isinstance(c.given, Last) else c.given for c in contexts}
     unseen = [x for x in names if x in demos.hidden]
     if unseen:
@@ -223,18 +250,31 @@ def _resolve(
             f"observation, or leave it out of given=."
         )
     for context in contexts:
-        if context.size is None:
+        if context.size is None and isinstance(mechanism, Table | Gaussian):
             raise ValueError(
                 f"LatentSpec: {kind} is given {context.label!r}, which is real; a table needs finite contexts. "
-                "Bin the column, or leave it out."
+                "Bin the column, leave it out, or declare a Network."
             )
-        if not is_finite and name in demos.observations and context.given in demos.observations:
+        same_round = name in demos.observations and context.given in demos.observations
+        known_value = context.given in known_functions
+        if same_round and not known_value and not (is_finite and context.size is not None):
             raise ValueError(
-                f"LatentSpec: the real {name!r} is given {context.given!r} of the same round, but the parts of an "
-                f"observation must be independent given theta and the past: use Last({context.given!r}), or make "
-                f"{name!r} hidden."
+                f"LatentSpec: {name!r} is given {context.given!r} of the same round, but the parts of an observation "
+                f"must be independent given theta and the past if one is real: use Last({context.given!r}), declare "
+                f"its function (Known), or make {name!r} hidden."
             )
     return Factor(mechanism, name, contexts, _width(fields[name]))
+
+
+def _check_known(kind: str, mechanism: Known, name: str, demos: Demos, fields: dict[str, Column]) -> None:
+    """Raise `ValueError` if a known field is hidden, has an opening, or starts with a value of another size."""
+    if name in demos.hidden:
+        raise ValueError(f"LatentSpec: {kind} is hidden, but a known field is for agents to read: make it observed.")
+    if name in demos.opening:
+        raise ValueError(f"LatentSpec: {kind} has an opening in the data; give its value before the start as start=.")
+    width = _width(fields[name])
+    if mechanism.start is not None and len(mechanism.start) != width:
+        raise ValueError(f"LatentSpec: {kind}: start has {len(mechanism.start)} numbers, but {name!r} has {width}.")
 
 
 def _width(column: Column) -> int:
@@ -248,6 +288,7 @@ def _context(
     fields: dict[str, Column],
     aliases: dict[str, str],
     known: tuple[str, ...],
+    starts: dict[str, tuple[float, ...]],
 ) -> Context:
     match given:
         case Round(edges):
@@ -256,12 +297,22 @@ def _context(
         case Last(name, lag):
             name = _known_field(kind, name, fields, aliases)
             levels = fields[name].levels
-            starts = lag > 1 or name not in demos.opening
+            before = lag > 1 or name not in demos.opening
             if levels is None:
-                return Context(Last(name, lag), None, ())
-            labels = (*map(str, levels), *(["before the start"] if starts else []))
-            return Context(Last(name, lag), len(labels), labels, starts)
+                width = _width(fields[name])
+                if name in starts:
+                    return Context(Last(name, lag), None, (), start=starts[name], width=width)
+                return Context(
+                    Last(name, lag), None, (), first=lag - (name in demos.opening), width=_width(fields[name])
+                )
+            labels = (*map(str, levels), *(["before the start"] if before else []))
+            return Context(Last(name, lag), len(labels), labels, before)
         case "demonstrator" if demos.demonstrator is not None:
+            if known:
+                raise ValueError(
+                    f"LatentSpec: {kind} is given the demonstrator, but only the expert depends on who acts: "
+                    "leave it out."
+                )
             levels = demos.demonstrator.levels or ()
             return Context(given, len(levels), tuple(map(str, levels)))
         case name:
@@ -272,11 +323,19 @@ def _context(
                     f"Last({name!r}) is the value of the round before."
                 )
             levels = fields[name].levels
-            return Context(name, None if levels is None else len(levels), tuple(map(str, levels or ())))
+            if levels is None:
+                return Context(name, None, (), width=_width(fields[name]))
+            return Context(name, len(levels), tuple(map(str, levels)))
 
 
 def _opening(name: str, opening: Column, task: Sequence[Mechanism]) -> Factor:
     """Return the factor of a field's opening value; it depends on theta unless the field's own mechanism is tied."""
-    tied = next(m.tied for m in task if m.field == name)
+    own = next(m for m in task if m.field == name)
+    tied = own.tied
+    if isinstance(own, Network) and own.outliers:
+        raise ValueError(
+            f"LatentSpec: Network({name}) has outliers, but an opening of {name!r} is normal: leave outliers out, or "
+            "leave the opening out of the data."
+        )
     mechanism = Table(name, (), tied=tied) if opening.levels is not None else Gaussian(name, (), tied=tied)
     return Factor(mechanism, f"opening {name}", (), _width(opening))

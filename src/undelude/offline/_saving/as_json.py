@@ -14,7 +14,7 @@ from undelude.offline._diagnosing.diagnose import Diagnosis, ProbeReport
 from undelude.offline._diagnosing.passive import Passive
 from undelude.offline._diagnosing.structure import Alternative, Structure
 from undelude.offline._diagnosing.support import Support
-from undelude.offline._fitting.fit import Candidate
+from undelude.offline._fitting.selection import Candidate
 from undelude.offline._model.contexts import Last, Round
 from undelude.offline._model.latent import Episode, Markov, PerStep
 from undelude.offline._model.mechanisms import Gaussian, Table

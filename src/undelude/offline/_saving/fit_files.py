@@ -24,7 +24,7 @@ from undelude.offline._fitting.parameters import Parameters
 from undelude.offline._model.mechanisms import Factor, Table
 from undelude.offline._model.process import induced_process
 from undelude.offline._model.spec import LatentSpec, Layout, layout
-from undelude.offline._saving.as_json import from_json, to_json
+from undelude.offline._saving.as_json import TYPES, from_json, to_json
 
 FORMAT = 1
 FIT, NUMBERS = "fit.json", "fit.safetensors"
@@ -33,7 +33,7 @@ SHA = "numbers_sha256"
 MOST = 2**30
 RESTORE = "Restore it from a copy, or fit the logs again."
 # Fields of a fit that are written as they are.
-PLAIN = ("spec", "latent", "K", "log_likelihood", "candidates", "starts", "digest")
+PLAIN = ("spec", "latent", "K", "log_likelihood", "candidates", "starts", "digest", "demonstrator")
 
 
 def save(fit: Fit, folder: str | os.PathLike[str]) -> None:
@@ -47,9 +47,10 @@ def save(fit: Fit, folder: str | os.PathLike[str]) -> None:
         folder: is made if it is not there.
 
     Raises:
-        TypeError: a mechanism has no file format.
+        TypeError: the fit has a network, a known function or the user's hypotheses, which have no file format.
     """
     folder = Path(folder)
+    check_may_save(fit.spec)
     numbers = save_safetensors(_arrays(fit))
     content = {"format": FORMAT} | {name: to_json(getattr(fit, name)) for name in PLAIN}
     content["columns"] = _columns(fit.columns)
@@ -58,6 +59,17 @@ def save(fit: Fit, folder: str | os.PathLike[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / NUMBERS, numbers)
     write_atomically(folder / FIT, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+
+
+def check_may_save(spec: LatentSpec) -> None:
+    """Raise `TypeError` if fits of a spec have no file format."""
+    mechanisms = [x for x in (spec.expert, *(spec.task or ())) if x is not None]
+    for part in (*spec.latent, *mechanisms):
+        if type(part).__name__ not in TYPES:
+            raise TypeError(
+                f"a fit with {type(part).__name__}(...) has no file format; one with Episode, Markov, PerStep, Table and "
+                "Gaussian has. Keep the fit in Python."
+            )
 
 
 def load(folder: str | os.PathLike[str]) -> Fit:
@@ -100,14 +112,16 @@ def _fit(content: dict[str, Any], arrays: dict[str, np.ndarray]) -> Fit:
     tables = {factor.field: _table(arrays, factor, K) for factor in plan.factors}
     columns = like.subset(np.zeros(0, int))
     transition = None if parameters.log_transition is None else parameters.log_transition[0]
-    process = induced_process(plan, columns, parameters.log_prior[0], tables, transition)
+    process = induced_process(
+        plan, columns, parameters.log_prior[0], tables, transition, demonstrator=fields["demonstrator"]
+    )
     return Fit(process=process, layout=plan, parameters=parameters, tables=tables, columns=columns, **fields)
 
 
 def _arrays(fit: Fit) -> dict[str, np.ndarray]:
-    arrays: dict[str, Any] = {"log_prior": fit.parameters.log_prior, "eta": fit.parameters.eta}
-    if fit.parameters.log_transition is not None:
-        arrays["log_transition"] = fit.parameters.log_transition
+    arrays: dict[str, Any] = {"log_prior": fit.fitted.log_prior, "eta": fit.fitted.eta}
+    if fit.fitted.log_transition is not None:
+        arrays["log_transition"] = fit.fitted.log_transition
     for factor in fit.layout.factors:
         table = fit.tables[factor.field]
         names = _names(factor)
