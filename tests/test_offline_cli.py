@@ -12,13 +12,13 @@ import undelude as ud
 from undelude import offline
 from undelude._cli import main
 from undelude.offline import Demos, Episode, Fit, Gaussian, Last, LatentSpec, Markov, Round, Table
-from undelude.offline._fitting import runs as fitting
+from undelude.offline._fitting import runs
 from undelude.offline._saving.as_json import from_json, to_json
 
 pytest.importorskip("pyarrow")
 
 ROLES = ["--episode", "session", "--action", "choice", "--observation", "outcome"]
-BANDIT = ud.tasks.bandit(num_rounds=4)
+BANDIT = ud.tasks.bandit(2, num_rounds=4)
 
 
 def write_logs(file: Path, *, num_episodes: int = 120) -> None:
@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with logs, their fit `mine`, and its diagnosis."""
     folder = tmp_path_factory.mktemp("user")
     write_logs(folder / "logs.csv")
-    fit = ["offline", "fit", str(folder / "logs.csv"), *ROLES, "--reward", "outcome", "--K", "2:3", "--starts", "3"]
+    fit = ["offline", "fit", str(folder / "logs.csv"), *ROLES, "--reward", "outcome", "--K", "1:2", "--starts", "3"]
     assert main([*fit, "--out", str(folder / "mine")]) == 0
     assert main(["offline", "diagnose", str(folder / "mine"), "--quick"]) == 0
     return folder
@@ -100,43 +100,41 @@ def test_spec_survives_json() -> None:
     assert from_json(json.loads(json.dumps(to_json(spec)))) == spec
 
 
-@pytest.mark.parametrize("after", [1, 3])
-def test_interrupted_fit_ends_in_the_same_numbers(
-    mixed: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+@pytest.mark.parametrize("after", [2, 5])
+def test_interrupted_fit_goes_on_and_ends_in_the_same_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
-    monkeypatch.setattr(fitting, "ITERATIONS", 4)
-    settings = {"starts": 2, "max_iterations": 10, "select": "bic"}
-    calls: list[int] = []
+    monkeypatch.setattr(runs, "ITERATIONS", 4)  # Three reports of progress for each of two fits.
+    demos = mixed_demos()
 
-    def interrupt(*_: object) -> None:
-        calls.append(1)
-        if len(calls) == after + 1:
-            raise KeyboardInterrupt
+    def fit(interrupt_after: int | None, *, seed: int = 0, checkpoint: Path | None = None) -> tuple[Fit, int]:
+        calls: list[int] = []
 
+        def report(*_: object) -> None:
+            calls.append(1)
+            if len(calls) == interrupt_after:
+                raise KeyboardInterrupt
+
+        settings = {"starts": 2, "max_iterations": 10, "select": "bic", "init": "random", "tolerance": 0}
+        key = jax.random.key(seed)
+        return offline.fit(demos, MIXED, key=key, on_progress=report, checkpoint=checkpoint, **settings), len(calls)
+
+    whole, num_calls = fit(None)
     with pytest.raises(KeyboardInterrupt):
-        offline.fit(
-            mixed_demos(), MIXED, key=jax.random.key(0), on_progress=interrupt, checkpoint=tmp_path / "kept", **settings
-        )
-    again: list[int] = []
-    resumed = offline.fit(
-        mixed_demos(),
-        MIXED,
-        key=jax.random.key(0),
-        on_progress=lambda *_: again.append(1),
-        checkpoint=tmp_path / "kept",
-        **settings,
-    )
-    assert same(resumed.parameters, mixed.parameters)
-    assert resumed.candidates == mixed.candidates
+        fit(after, checkpoint=tmp_path)
+    resumed, num_later = fit(None, checkpoint=tmp_path)
+    assert num_later == num_calls - after
+    assert same(resumed.parameters, whole.parameters)
+    assert resumed.candidates == whole.candidates
     with pytest.raises(ValueError, match="another fit"):
-        offline.fit(mixed_demos(), MIXED, key=jax.random.key(1), checkpoint=tmp_path / "kept", **settings)
+        fit(None, seed=1, checkpoint=tmp_path)
 
 
 def test_fit_of_csv_is_that_of_python(folder: Path) -> None:
     fit = offline.load(folder / "mine")
     columns = {"episode": "session", "action": "choice", "observation": ["outcome"]}
     demos = Demos.from_csv(folder / "logs.csv", **columns)
-    spec = LatentSpec(Episode(range(2, 4)), Table(), Table("outcome", "action"), reward="outcome")
+    spec = LatentSpec(Episode(range(1, 3)), Table(), Table("outcome", "action"), reward="outcome")
     assert fit.digest == demos.digest()
     assert fit.spec == spec
     assert same(fit.parameters, offline.fit(demos, spec, key=jax.random.key(0), starts=3).parameters)
@@ -148,10 +146,10 @@ def test_page_and_json_have_the_verdict(folder: Path, capsys: pytest.CaptureFixt
     stored = json.loads((folder / "mine" / "diagnosis.json").read_text())
     verdict = stored["diagnosis"]["verdict"]
     assert f"<span>{verdict.capitalize()}" in page
-    assert "http" not in page.replace("Content-Security-Policy", "").replace('http-equiv=""', "")
-    assert page.count("<svg") >= 4
-    for part in ("What cloning these logs would do", "P(choice", "Bounds"):
-        assert part.replace("choice", "action") in page
+    assert "://" not in page
+    assert page.count("<svg") == 4  # Bounds, the choice of K, and two mechanisms.
+    for part in (*stored["diagnosis"]["assumptions"], "What cloning these logs would do"):
+        assert part in page
     kl, error = stored["cloning"]["kl"]
     report = ud.certify(
         offline.load(folder / "mine").process,
@@ -191,7 +189,8 @@ def test_bad_input_is_one_error_before_fitting(
     out = tmp_path / "none"
     assert main(["offline", "fit", str(folder / "logs.csv"), *options, "--starts", "2", "--out", str(out)]) == code
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith("undelude: ") and message in error
+    assert error.startswith("undelude: ")
+    assert message in error
     assert not out.exists()
 
 
@@ -220,7 +219,7 @@ def test_interrupted_command_resumes(
             raise KeyboardInterrupt
 
     monkeypatch.setattr(chosen, "write", interrupt)
-    args = [str(folder / "logs.csv"), *ROLES, "--reward", "outcome", "--K", "2:3", "--starts", "3"]
+    args = [str(folder / "logs.csv"), *ROLES, "--reward", "outcome", "--K", "1:2", "--starts", "3"]
     assert main(["offline", "fit", *args, "--out", str(out)]) == 130
     assert "--resume" in capsys.readouterr().err
     assert [x.name for x in (out / "starts").iterdir()] == ["latent-0.safetensors"]
@@ -232,7 +231,6 @@ def test_interrupted_command_resumes(
 def test_dream_is_a_run_that_certify_reads(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mine = str(folder / "mine")
     size = ["--hidden-size", "4", "--batch-size", "4", "--steps", "2"]
-    assert main(["offline", "dream", mine, *size, "--strict", "--out", str(folder / "strict")]) in (0, 1)
     assert main(["offline", "dream", mine, *size]) == 0
     assert main(["certify", f"{mine}/agent", "--num-episodes", "16"]) == 0
     certificate = json.loads((folder / "mine" / "agent" / "certificate.json").read_text())

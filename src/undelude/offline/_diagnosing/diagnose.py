@@ -145,8 +145,8 @@ def diagnose(
         key: of self-play, of the rivals, and of training; always the same by default.
 
     Raises:
-        ValueError: `delta` is not positive; the fit is of other data; the fit has a `Network`, or is one of `Hypotheses`, for which there are no
-            bounds; or actions or observations are real, and no probes are given.
+        ValueError: `delta` is not positive; the fit is of other data; it has a `Network`, or is one of `Hypotheses`,
+            for which there are no bounds; or actions or observations are real, and no probes are given.
     """
     if demos.digest() != fit.digest:
         raise ValueError(

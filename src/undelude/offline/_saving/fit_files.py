@@ -67,8 +67,8 @@ def check_may_save(spec: LatentSpec) -> None:
     for part in (*spec.latent, *mechanisms):
         if type(part).__name__ not in TYPES:
             raise TypeError(
-                f"a fit with {type(part).__name__}(...) has no file format; one with Episode, Markov, PerStep, Table and "
-                "Gaussian has. Keep the fit in Python."
+                f"a fit with {type(part).__name__}(...) has no file format; one with Episode, Markov, PerStep, Table "
+                "and Gaussian has. Keep the fit in Python."
             )
 
 
