@@ -115,7 +115,7 @@ def test_interrupted_fit_goes_on_and_ends_in_the_same_numbers(
             if len(calls) == interrupt_after:
                 raise KeyboardInterrupt
 
-        settings = {"starts": 2, "max_iterations": 10, "select": "bic", "init": "random", "tolerance": 0}
+        settings = {"starts": 2, "max_iterations": 10, "select": "bic", "init": "random", "tolerance": 0.0}
         key = jax.random.key(seed)
         return offline.fit(demos, MIXED, key=key, on_progress=report, checkpoint=checkpoint, **settings), len(calls)
 

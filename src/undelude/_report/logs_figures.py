@@ -1,6 +1,7 @@
 """The figures of the page of a fit to logs."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -37,7 +38,7 @@ def selection(fit: "offline.Fit") -> Svg | None:
             own = [(c.K, *behind) for c, behind in known if c.latent == latent]
             colour, text, dash, marker = LINES[latent]
             K, behind, errors = np.array(own, float).T
-            look = {"color": colour, "ls": dash, "marker": marker, "mfc": PAPER, "mec": colour}
+            look: dict[str, Any] = {"color": colour, "ls": dash, "marker": marker, "mfc": PAPER, "mec": colour}
             errors = np.where(np.isfinite(errors), errors, 0)
             axes.errorbar(K, -behind, errors, ms=5, lw=1.4, elinewidth=1, **look)
             beside = {"xytext": (8, 0), "textcoords": "offset points", "va": "center", "annotation_clip": False}
