@@ -4,6 +4,7 @@ A softmax makes probabilities of free logits, so that optimisers need no constra
 changes nothing; `gauges` names them.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -47,13 +48,16 @@ class Likelihood(eqx.Module):
     def of(cls, plan: Layout, demos: Demos, K: int, *, markov: bool) -> "Likelihood":
         """Return the log-likelihood of the demonstrations; call it under `jax.enable_x64(True)`."""
         found = stats.of_steps(plan, demos) if markov else stats.of_demos(plan, demos)
+        # Rows of weight 0 up to a power of two, so that data sets of almost one size share compiled programs.
+        missing = 2 ** max(math.ceil(math.log2(len(found.rows))), 4) - len(found.rows)
+        rows = np.pad(found.rows, [(0, missing), *[(0, 0)] * (found.rows.ndim - 1)])
         return cls(
             plan,
             K,
             markov,
-            jnp.asarray(found.rows, jnp.float64),
-            jnp.asarray(found.labels),
-            jnp.asarray(found.weights, jnp.float64),
+            jnp.asarray(rows, jnp.float64),
+            jnp.asarray(np.pad(found.labels, (0, missing), constant_values=-1)),
+            jnp.asarray(np.pad(found.weights, (0, missing)), jnp.float64),
         )
 
     @property
