@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from undelude.offline._model.network import Known as Known
     from undelude.offline._model.network import Network as Network
     from undelude.offline._model.spec import LatentSpec as LatentSpec
+    from undelude.offline._saving.fit_files import load as load
+    from undelude.offline._saving.fit_files import save as save
 
 # The module of each name.
 _NAMES = {
@@ -54,6 +56,8 @@ _NAMES = {
     "diagnose": "_diagnosing.diagnose",
     "dream": "_acting.dream",
     "fit": "_fitting.fit",
+    "load": "_saving.fit_files",
+    "save": "_saving.fit_files",
 }
 
 __all__ = sorted(_NAMES)

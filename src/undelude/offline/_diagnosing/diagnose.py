@@ -146,9 +146,13 @@ def diagnose(
         key: of self-play, of the rivals, and of training; always the same by default.
 
     Raises:
-        ValueError: `delta` is not positive; the fit has a `Network`, or is one of `Hypotheses`, for which there are no
-            bounds; or actions or observations are real, and no probes are given.
+        ValueError: `delta` is not positive; the fit is of other data; it has a `Network`, or is one of `Hypotheses`,
+            for which there are no bounds; or actions or observations are real, and no probes are given.
     """
+    if demos.digest() != fit.digest:
+        raise ValueError(
+            f"diagnose: the fit is of other data than {demos!r}: pass the demonstrations that it was fitted to."
+        )
     _check_tables(fit, probes)
     delta = check_between("delta", delta, 0, np.inf, ends=False)
     keys = jax.random.split(jax.random.key(0) if key is None else key, 5)

@@ -1,6 +1,8 @@
 """Fit a latent-variable model to demonstrations, and choose its latent by held-out data."""
 
 import dataclasses
+import os
+from pathlib import Path
 from typing import Any, get_args
 
 import equinox as eqx
@@ -14,6 +16,7 @@ from undelude._process.process import InteractionProcess
 from undelude.offline._data.columns import Level
 from undelude.offline._data.demos import Demos
 from undelude.offline._fitting import gradient
+from undelude.offline._fitting.checkpoint import Checkpoint
 from undelude.offline._fitting.gradient import Training
 from undelude.offline._fitting.parameters import Parameters
 from undelude.offline._fitting.runs import Init, OnProgress, Runs, as_tables, log_likelihoods, run_em
@@ -44,6 +47,8 @@ class Fit:
             the optimisation is, and nothing about uncertainty (docs/offline.md).
         layout: the spec resolved against the data.
         parameters: of the chosen run; None if all hypotheses are the user's.
+        columns: of the data, without its episodes.
+        digest: of the data.
         demonstrator: the index of the demonstrator whose policy the expert of the process has.
         weights: of the user's hypotheses and of the learned one, by their names; None without `Hypotheses`.
     """
@@ -58,6 +63,8 @@ class Fit:
     starts: tuple[float, ...] = dataclasses.field(repr=False)
     layout: Layout = dataclasses.field(repr=False)
     parameters: Parameters | None = dataclasses.field(repr=False)
+    columns: Demos = dataclasses.field(repr=False)
+    digest: str
     demonstrator: int = dataclasses.field(default=0, repr=False)
     weights: dict[str, float] | None = None
 
@@ -83,6 +90,7 @@ def fit(
     tolerance: float = 1e-6,
     training: Training | None = None,
     on_progress: OnProgress | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> Fit:
     """Fit a causal model with a hidden theta to demonstrations, by expectation maximisation from many starts.
 
@@ -110,6 +118,8 @@ def fit(
         training: the settings of the gradient steps, if a mechanism is a network. The held-out share then also says
             when to stop, and is not fitted in the end.
         on_progress: called with the runs that have ended, all runs, and the latent.
+        checkpoint: a folder that keeps the runs, every ten seconds and when the fit is interrupted. The same call goes
+            on from there, and ends in the same numbers. Networks and `Hypotheses` begin again.
 
     Returns:
         The fit. It says nothing yet about identification: see `diagnose`.
@@ -146,14 +156,18 @@ def fit(
         parts = demos.split(held_out, key=keys[-1])
         return _fit_networks(spec, plan, demos, parts, latent, starts, training, keys[0], demonstrator, on_progress)
     train, test = (demos, None) if select == "bic" else demos.split(held_out, key=keys[-1])
+    kept = None
+    if checkpoint is not None:
+        about = (demos.digest(), spec, jax.random.key_data(key).tolist(), select, held_out, starts, init)
+        kept = Checkpoint(Path(checkpoint), repr((*about, max_iterations, tolerance)))
     tried: list[Tried] = []
-    for latent, own in zip(latents, keys, strict=False):
-        runs = run_em(plan, train, latent, key=own, **settings)
+    for i, (latent, own) in enumerate(zip(latents, keys, strict=False)):
+        runs = run_em(plan, train, latent, key=own, kept=kept and kept.of(f"latent-{i}"), **settings)
         tried += _candidates(plan, latent, runs, train, test)
     candidates = compared(tried)
     best = choose(candidates, select)
     latent = type(next(x for x in latents if type(x).__name__ == best.latent))(best.K)
-    final = run_em(plan, demos, latent, key=keys[-2], **settings)
+    final = run_em(plan, demos, latent, key=keys[-2], kept=kept and kept.of("chosen"), **settings)
     parameters = final.pick([final.best(best.K)])
     return _as_fit(spec, plan, demos, best, parameters, (), final.objective, candidates, demonstrator)
 
@@ -227,6 +241,8 @@ def _fit_hypotheses(
         () if learned is None else learned.starts,
         plan,
         None if learned is None else learned.parameters,
+        demos.subset(np.zeros(0, int)),
+        demos.digest(),
         0 if learned is None else learned.demonstrator,
         dict(zip(latent.names, weights.tolist(), strict=True)),
     )
@@ -348,5 +364,7 @@ def _as_fit(
         tuple(np.sort(starts)[::-1].tolist()),
         plan,
         parameters,
+        demos.subset(np.zeros(0, int)),
+        demos.digest(),
         demonstrator,
     )

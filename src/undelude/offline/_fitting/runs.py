@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from undelude.offline._data.demos import Demos
 from undelude.offline._fitting import em
+from undelude.offline._fitting.checkpoint import Kept
 from undelude.offline._fitting.parameters import Parameters
 from undelude.offline._fitting.start import spread_seeds
 from undelude.offline._model import statistics as stats
@@ -65,45 +66,52 @@ def run_em(
     max_iterations: int,
     tolerance: float,
     on_progress: OnProgress | None = None,
+    kept: Kept | None = None,
 ) -> Runs:
-    """Return all starts of one latent, for all its numbers of values."""
+    """Return all starts of one latent, for all its numbers of values; go on with those that were kept."""
     is_markov = isinstance(latent, Markov)
     counts = latent.K if isinstance(latent, Episode | Markov) else (1,)
     K = np.repeat(counts, [1 if k == 1 else starts for k in counts])
     rows = stats.of_steps(plan, demos) if is_markov else stats.of_demos(plan, demos)
     blocks = em.in_blocks(rows, len(K), max(counts))
     parameters = _start(plan, rows, K, key, is_markov)
+    before = None if kept is None else kept.read(_progress(parameters))
     sizes = jnp.asarray(K, jnp.int32)
     width = tolerance * demos.num_episodes
 
-    def climb(parameters: Parameters, blocks: em.Blocks, iterations: int) -> em.Progress:
-        runs = len(K)
-        progress = em.Progress(
-            parameters,
-            jnp.full(runs, -jnp.inf),
-            jnp.zeros(runs, bool),
-            jnp.zeros(runs, jnp.int32),
-        )
-        for done in range(0, iterations, ITERATIONS):
-            steps = min(ITERATIONS, iterations - done)
-            progress = em.iterate(progress, blocks, plan.free, sizes, jnp.asarray(width), jnp.asarray(steps))
-            if on_progress is not None:
-                on_progress(int(progress.done.sum()), runs, type(latent).__name__)
-            if bool(progress.done.all()):
-                break
+    def climb(progress: em.Progress, blocks: em.Blocks, iterations: int, kept: Kept | None = None) -> em.Progress:
+        try:
+            for done in range(int(progress.num_iterations.max()), iterations, ITERATIONS):
+                if bool(progress.done.all()):
+                    break
+                steps = min(ITERATIONS, iterations - done)
+                progress = em.iterate(progress, blocks, plan.free, sizes, jnp.asarray(width), jnp.asarray(steps))
+                if kept is not None:
+                    kept.write_if_due(progress)
+                if on_progress is not None:
+                    on_progress(int(progress.done.sum()), len(K), type(latent).__name__)
+        finally:
+            if kept is not None:
+                kept.write(progress)
         return progress
 
     action = plan.factors[0]
-    if init == "actions_first" and action in plan.free and max(counts) > 1:
+    if before is None and init == "actions_first" and action in plan.free and max(counts) > 1:
         columns = np.zeros((1, 1, plan.num_columns), np.float32)
         columns[..., plan.columns(action)] = 1
         # The actions alone: the other statistics are 0, and their parameters keep the prior's mode.
         only = blocks._replace(rows=blocks.rows * columns.reshape(*[1] * (blocks.rows.ndim - 1), -1))
-        first = climb(parameters, only, FIRST_ITERATIONS)
+        first = climb(_progress(parameters), only, FIRST_ITERATIONS)
         only_actions = dataclasses.replace(first.parameters, eta=first.parameters.eta * columns)
         parameters = em.update(only_actions, blocks, plan.free, sizes)
-    progress = climb(parameters, blocks, max_iterations)
+    progress = climb(before or _progress(parameters), blocks, max_iterations, kept)
     return Runs(progress.parameters, K, np.asarray(progress.objective, np.float64), np.asarray(progress.done))
+
+
+def _progress(parameters: Parameters) -> em.Progress:
+    """Return the state of runs that begin with these parameters."""
+    runs = len(parameters.log_prior)
+    return em.Progress(parameters, jnp.full(runs, -jnp.inf), jnp.zeros(runs, bool), jnp.zeros(runs, jnp.int32))
 
 
 def _start(
