@@ -125,6 +125,7 @@ def test_without_a_theta_effects_are_what_the_logs_show(long: tuple[Fit, Demos, 
     demos = long[1]
     found = fit(demos, LatentSpec(Episode(1)), key=jax.random.key(1), select="bic")
     assert kruskal(found, demos) == (4, 4)
+    assert kruskal(found, dataclasses.replace(demos, lengths=np.ones_like(demos.lengths))) == (3, 4)
     done = np.asarray(demos.action.values == 0)
     share = demos.observations["observation"].values[done].mean()
     assert np.exp(found.tables["observation"])[0, 0, 1] == pytest.approx(share, abs=2e-3)

@@ -87,9 +87,12 @@ def kruskal(fit: Fit, demos: Demos) -> tuple[int, int]:
     of m rounds has the emission matrix whose Gram matrix is the m-th power, entry by entry, of that of one round. Its
     rank stands for its Kruskal rank here, which it exceeds if two values of theta are alike. With contexts the
     condition is a heuristic: rounds are then taken for independent given theta.
+
+    With one value of theta there is nothing to tell apart, if rounds are indeed independent; that shows in two rounds
+    of an episode, and in one it cannot.
     """
     if fit.K == 1:
-        return 4, 4
+        return (4 if int(np.median(demos.lengths)) > 1 else 3), 4
     emissions = _emissions(fit)
     rows = emissions / np.linalg.norm(emissions, axis=1, keepdims=True)
     blocks = [len(x) for x in np.array_split(np.arange(int(np.median(demos.lengths))), 3)]
