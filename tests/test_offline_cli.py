@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import jax
@@ -147,6 +148,7 @@ def test_page_and_json_have_the_verdict(folder: Path, capsys: pytest.CaptureFixt
     verdict = stored["diagnosis"]["verdict"]
     assert f"<span>{verdict.capitalize()}" in page
     assert "://" not in page
+    assert re.findall(r"\binf\b|\bnan\b", page) == []
     assert page.count("<svg") == 4  # Bounds, the choice of K, and two mechanisms.
     for part in (*stored["diagnosis"]["assumptions"], "What cloning these logs would do"):
         assert part in page

@@ -119,7 +119,7 @@ def mechanisms(fit: "offline.Fit") -> list[tuple[Svg, str]]:
     Returns:
         Each figure, with its caption. Tables that are too large for a figure are left out.
     """
-    drawn = [(_mechanism(fit, factor), _caption(factor)) for factor in fit.layout.factors]
+    drawn = [(_mechanism(fit, factor), _caption(fit, factor)) for factor in fit.layout.factors]
     if fit.fitted.log_transition is not None:
         P = np.exp(np.asarray(fit.fitted.log_transition[0]))
         names = [f"theta {k}" for k in range(fit.K)]
@@ -128,20 +128,32 @@ def mechanisms(fit: "offline.Fit") -> list[tuple[Svg, str]]:
     return [(figure, caption) for figure, caption in drawn if figure is not None]
 
 
-def _caption(factor: Factor) -> str:
-    if factor.mechanism.tied:
-        return "What comes back; declared not to depend on theta."
+def _caption(fit: "offline.Fit", factor: Factor) -> str:
     if factor.field == "action":
         return "What the demonstrators do under each theta. The number after a theta is its probability."
     if factor.field.startswith("opening "):
-        return "What an episode opens with, under each theta."
-    return "What comes back under each theta. It is what the agent learns theta from."
+        text = "What an episode opens with"
+    elif factor.field in fit.columns.hidden:
+        text = "In the logs, and hidden from the agent: no evidence while it acts"
+    else:
+        text = "What comes back after the action"
+    if factor.mechanism.tied:
+        return f"{text}; declared not to depend on theta."
+    return (
+        f"{text}, under each theta."
+        if factor.field in fit.columns.hidden
+        else f"{text}, under each theta: evidence of it."
+    )
 
 
 def _mechanism(fit: "offline.Fit", factor: Factor) -> Svg | None:
     name = fit.columns.action.name if factor.field == "action" else factor.field
     prior = np.exp(np.asarray(fit.fitted.log_prior[0], float))
-    thetas = ["any theta"] if factor.mechanism.tied else [f"theta {k}, {prior[k]:.2f}" for k in range(fit.K)]
+    thetas = (
+        ["" if factor.contexts else "any theta"]
+        if factor.mechanism.tied
+        else [f"theta {k}, {prior[k]:.2f}" for k in range(fit.K)]
+    )
     cells = [
         ", ".join(_shorten(f"{c.label} {c.levels[i]}" if len(factor.contexts) > 1 else c.levels[i], 2 * MAX_LEVEL)
                   for c, i in zip(factor.contexts, np.unravel_index(cell, factor.sizes), strict=True))

@@ -39,7 +39,7 @@ READINGS = {
     "not identified": "These logs do not say how to act. Other models that explain them as well act differently.",
     "weak": "The logs narrow the answer down, and not by much. Act on decisions that are the same at both ends of the "
     "bounds.",
-    "identified": "Given the assumptions below, which these logs cannot test, the logs determine how to act.",
+    "identified": "Given the assumptions above, which these logs cannot test, the logs determine how to act.",
 }
 
 
