@@ -31,7 +31,7 @@ def test_table_is_current(rooms):
 
 
 def test_dir_shows_public_names():
-    assert {*dir(undelude)} == {*undelude.__all__, "__version__", "causal", "gym", "hf", "tasks"}
+    assert {*dir(undelude)} == {*undelude.__all__, "__version__", "causal", "gym", "hf", "offline", "tasks"}
     assert dir(undelude.tasks) == sorted(undelude.tasks.__all__)
     assert undelude.__version__ == version("undelude")
 

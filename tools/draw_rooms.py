@@ -21,6 +21,7 @@ ROOMS = {
     "hf": ("Language models: Hugging Face's, and any behind a server.", "language models"),
     "_report": ("A run as one HTML page.", "a run as a page"),
     "_paper": ("The paper recomputed, item by item, with its own figures.", "the paper recomputed"),
+    "offline": ("From logs alone: the causal model, or the reason why there is none.", "from logs to a process"),
     "_drawing": ("SVG figures, causal graphs, beliefs, films.", "figures and films"),
     "_runs": ("Everything on disk: run directories, saved agents, checkpoints, exports.", "everything on disk"),
     "gym": ("Gymnasium's tables as processes.", "Gymnasium's tables"),

@@ -3,11 +3,14 @@
 The command line lists them and checks a name without JAX: a factory is imported when its task is made.
 """
 
+import contextlib
 import difflib
 import functools
 import json
+import os
 from collections.abc import Mapping
 from importlib.resources import files
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -97,13 +100,26 @@ def measured() -> dict[str, dict[str, Any]]:
     return {row["task"]: row for row in json.loads(file.read_text())["rows"]}
 
 
+# The file by which the folder of a fit of `undelude.offline` is known.
+FIT = "fit.json"
+
+
+def is_fit(task: str) -> bool:
+    """Return whether `task` is the folder of a fit of `undelude.offline`, whose induced process is the task."""
+    with contextlib.suppress(OSError, ValueError):  # The name is too long, or impossible.
+        return task not in TASKS and Path(task, FIT).is_file()
+    return False
+
+
 def check_task_name(task: str) -> None:
-    """Raise `UnknownNameError` if `task` is neither the name of a task nor `package.module:factory` of a package.
+    """Raise `UnknownNameError` if `task` is not the name of a task, the folder of a fit, or `package.module:factory`.
 
     Nothing is imported.
     """
-    if task in TASKS:
+    if task in TASKS or is_fit(task):
         return
+    if ":" not in task and ("/" in task or os.sep in task):
+        raise UnknownNameError(f"there is no fit of undelude.offline at {task!r}, which would be a task: no {FIT}.")
     if ":" not in task:
         near = difflib.get_close_matches(task, TASKS, n=3, cutoff=0.5)
         hint = f"Did you mean {' or '.join(near)}?" if near else f"The tasks are {', '.join(TASKS)}."

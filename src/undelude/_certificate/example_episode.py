@@ -33,7 +33,8 @@ NUM_READERS = 3
 # Numbers in the example episode of a certificate, for its file and for the memory that choosing it takes.
 MOST_NUMBERS = 2**20
 # For each reader ("agent", "exact_do", "exact_see"), a distribution before each round and after the last.
-Readings = dict[str, Float[Array, "*B T1 N"]]
+Policies = dict[str, Float[Array, "*B T1 A"]]
+Beliefs = dict[str, Float[Array, "*B T1 K"]]
 
 
 class EpisodeData(TypedDict):
@@ -164,7 +165,7 @@ def _numbers(process: InteractionProcess, actions: PyTree) -> PyTree:
 @compiled_for(runs=1)
 def _read(
     process: InteractionProcess, agent: AbstractAgent | None, episodes: Episodes, P_A: AbstractDistribution | None
-) -> tuple[Readings, Readings]:
+) -> tuple[Policies, Beliefs]:
     """Return policies and beliefs; no belief of the agent if its policy can imply none.
 
     Args:
@@ -177,10 +178,10 @@ def _read(
         The policies, none if actions are not symbols; and the beliefs.
     """
 
-    def one(x: tuple[Episodes, Any]) -> tuple[Readings, Readings]:
+    def one(x: tuple[Episodes, Any]) -> tuple[Policies, Beliefs]:
         episode, policy = x
         policies: dict[str, AbstractDistribution] = {}
-        beliefs: Readings = {}
+        beliefs: Beliefs = {}
         longer = with_one_more_round(episode)
         exact = ExactAgent(process)
         both_policies = for_each_mark(lambda marked: predict_stepwise(exact, marked)[0], longer)

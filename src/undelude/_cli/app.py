@@ -17,6 +17,7 @@ import tyro
 from undelude._cli.console import make_console
 from undelude._cli.encoding import replacing
 from undelude._cli.errors import CommandError, ExitCode, UsageError, explain
+from undelude._cli.offline_options import Offline
 from undelude._cli.options import Call, Certify, Check, Export, Measure, Paper, Play, Report, Tasks, Train
 from undelude._cli.streams import open_closed_streams
 from undelude._errors import users_line
@@ -52,6 +53,7 @@ Command = (
     | Annotated[Check, tyro.conf.subcommand("check")]
     | Annotated[Play, tyro.conf.subcommand("play")]
     | Annotated[Measure, tyro.conf.subcommand("measure")]
+    | Annotated[Offline, tyro.conf.subcommand("offline")]
     | Annotated[Paper, tyro.conf.subcommand("paper")]
 )
 NAMES = [conf.name for _, conf in map(get_args, get_args(Command))]

@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 from undelude._files import read_bytes, user_folder
-from undelude._named_tasks import TASKS
+from undelude._named_tasks import TASKS, is_fit
 from undelude._user_code import module_file
 
 KEY_BYTES = 32
@@ -25,7 +25,7 @@ NAME_DIGITS = 16
 
 def needs_seal(task: str) -> bool:
     """Return whether making `task` calls a function of the user's."""
-    return ":" in task and task not in TASKS
+    return ":" in task and task not in TASKS and not is_fit(task)
 
 
 def seal(task: str, digest: str) -> str | None:

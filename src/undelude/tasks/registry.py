@@ -1,18 +1,19 @@
-"""Make a task from its name, or from a user's own `package.module:factory`."""
+"""Make a task from its name, from the folder of a fit, or from a user's own `package.module:factory`."""
 
 import pkgutil
 
-from undelude._named_tasks import TASKS, check_task_name
+from undelude._named_tasks import TASKS, check_task_name, is_fit
 from undelude._process.process import InteractionProcess
 from undelude._user_code import UnknownNameError, UserCodeError, import_object
 
 
 def make(task: str) -> InteractionProcess:
-    """Build a task from its name, or from a user's own `package.module:factory`.
+    """Build a task from its name, from the folder of a fit, or from a user's own `package.module:factory`.
 
     Args:
-        task: a key of `TASKS`; or a module, installed or in the current directory, and a function in it that takes no
-            arguments and returns an `InteractionProcess`.
+        task: a key of `TASKS`; or a folder that `undelude.offline.save` wrote, whose induced process is the task; or a
+            module, installed or in the current directory, and a function in it that takes no arguments and returns an
+            `InteractionProcess`.
 
     Raises:
         UnknownNameError: the name, module or factory does not exist.
@@ -23,6 +24,8 @@ def make(task: str) -> InteractionProcess:
     check_task_name(task)
     if task in TASKS:
         return pkgutil.resolve_name(TASKS[task].factory)(**TASKS[task].arguments)
+    if is_fit(task):
+        return pkgutil.resolve_name("undelude.offline:load")(task).process
     factory = import_object(task, kind="task")
     if not callable(factory):
         raise UnknownNameError(

@@ -1,0 +1,253 @@
+"""The command `undelude offline fit`."""
+
+import contextlib
+import dataclasses
+import json
+import shlex
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from undelude import offline
+from undelude._cli import backend
+from undelude._cli.console import make_console, working
+from undelude._cli.errors import ExitCode, UsageError
+from undelude._cli.interrupts import Interrupts
+from undelude._cli.offline_options import COLUMNS, FIT, SETTINGS, STARTS, FitLogs, counts, flag, last
+from undelude._cli.options import Call
+from undelude._files import read_json, write_atomically
+from undelude._user_code import UserCodeError, import_object
+from undelude.offline._model.spec import layout
+from undelude.offline._saving.as_json import from_json, to_json
+from undelude.offline._saving.fit_files import check_may_save
+
+# Endings of CSV files; all others are Parquet.
+CSV = (".csv", ".csv.gz", ".csv.bz2", ".csv.zst")
+RESTORE = "Restore it from a copy, or fit the logs again with another --out."
+
+
+def run(options: FitLogs, call: Call) -> ExitCode:
+    """Run the command."""
+    stored = read_settings(options.out) if options.resume else None
+    if stored is not None:
+        options = _as_stored(options, stored, call.args)
+    console = make_console(stderr=True)
+    if (options.out / FIT).exists():
+        print_fit(make_console(stderr=False), offline.load(options.out), options.out)
+        return ExitCode.OK
+    backend.configure(batch_size=1)
+    files = [str(Path(x).expanduser().absolute()) for x in options.logs] if stored is None else stored["files"]
+    with working(console, "reading the logs"):
+        demos = read_logs(files, options)
+    console.print(demos.summary(), soft_wrap=True)
+    spec = make_spec(options, demos) if stored is None else from_json(stored["spec"])
+    check_may_save(spec)  # Before anything is written.
+    layout(spec, demos)
+    if stored is None:
+        _begin(options, files, spec)
+    interrupts = Interrupts()
+    try:
+        with interrupts, fitting_progress(console) as advance:
+            fit = offline.fit(
+                demos,
+                spec,
+                key=jax.random.key(options.seed),
+                starts=options.starts,
+                imitate=_level(options.imitate, demos),
+                held_out=options.held_out,
+                on_progress=advance,
+                checkpoint=options.out / STARTS,
+            )
+            with interrupts.held():
+                offline.save(fit, options.out)
+    except KeyboardInterrupt:
+        command = f"undelude offline fit --out {shlex.quote(str(options.out))} --resume"
+        raise interrupts.error(f"the starts so far are in {options.out}. To resume:\n  {command}") from None
+    except Exception:
+        if stored is None:
+            _discard(options.out)
+        raise
+    shutil.rmtree(options.out / STARTS, ignore_errors=True)
+    print_fit(make_console(stderr=False), fit, options.out)
+    return ExitCode.OK
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """Return the content of `settings.json`.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    file = folder / SETTINGS
+    content = read_json(file, remedy=RESTORE)
+    hints = {"options": dict, "files": list, "spec": dict}
+    for name, kind in hints.items():
+        if not isinstance(content.get(name), kind):
+            raise ValueError(f"{file} is damaged: {name!r} is missing, or of another type. {RESTORE}")
+    if not all(isinstance(x, str) for x in content["files"]):
+        raise ValueError(f"{file} is damaged: 'files' must be names. {RESTORE}")
+    return content
+
+
+def stored_options(folder: Path, content: dict[str, Any]) -> FitLogs:
+    """Return the options of a fit."""
+    fields: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in content["options"].items()}
+    try:
+        return FitLogs(**fields, out=folder)
+    except TypeError as error:
+        raise ValueError(f"{folder / SETTINGS} is damaged: {error}. {RESTORE}") from error
+
+
+def _as_stored(options: FitLogs, content: dict[str, Any], args: Sequence[str]) -> FitLogs:
+    """Return the stored options; an option of the command line that differs is an error."""
+    stored = dataclasses.replace(stored_options(options.out, content), resume=False)
+    given = tyro.cli(FitLogs, args=list(args)[1:], default=stored, config=(tyro.conf.FlagCreatePairsOff,))
+    for field in dataclasses.fields(FitLogs):
+        want, have = getattr(given, field.name), getattr(stored, field.name)
+        if field.name not in ("out", "resume") and want != have:
+            raise UsageError(
+                f"{'LOGS' if field.name == 'logs' else flag(field.name)} {want!r} contradicts "
+                f"{options.out / SETTINGS}, which says {have!r}: leave it out to resume, or use another --out."
+            )
+    return stored
+
+
+def read_logs(files: Sequence[str], options: FitLogs) -> "offline.Demos":
+    """Return the demonstrations in files."""
+    columns: dict[str, Any] = {name: getattr(options, name) for name in COLUMNS}
+    if pairs := [x for x in options.opening if "=" in x]:
+        if len(pairs) < len(options.opening):
+            raise UsageError("--opening takes names of observations, or observation=column for each of them.")
+        columns["opening"] = dict(x.split("=", 1) for x in pairs)
+    kinds = {_is_csv(Path(file)) for file in files}
+    if len(kinds) > 1:
+        raise UsageError("LOGS are CSV and Parquet files: give one kind, since a fit reads one.")
+    read = offline.Demos.from_csv if kinds == {True} else offline.Demos.from_parquet
+    return read(list(files), **columns)
+
+
+def _is_csv(file: Path) -> bool:
+    if file.is_dir():
+        return not any(x.suffix in (".parquet", ".pq") for x in file.rglob("*")) and any(
+            x.name.endswith(CSV) for x in file.rglob("*")
+        )
+    return file.name.endswith(CSV)
+
+
+def make_spec(options: FitLogs, demos: "offline.Demos") -> "offline.LatentSpec":
+    """Return what the options declare."""
+    if options.spec is not None:
+        found = import_object(options.spec, kind="spec")
+        if callable(found):
+            try:
+                found = found()
+            except (Exception, SystemExit) as error:
+                raise UserCodeError("spec", options.spec) from error
+        if not isinstance(found, offline.LatentSpec):
+            raise TypeError(f"{options.spec} is a {type(found).__name__}; it must be a ud.offline.LatentSpec.")
+        return found
+    latents: list[Any] = [offline.Episode(counts("--K", options.K))]
+    if options.markov is not None:
+        latents.append(offline.Markov(counts("--markov", options.markov)))
+    columns = demos.observations | demos.hidden
+    if unknown := [name for name in options.tied if name not in columns]:
+        raise UsageError(f"--tied names {unknown[0]!r}, which is not an observation; there are {[*columns]}.")
+    pasts = [_given("--observation-given", x) for x in options.observation_given]
+    task = []
+    for name, column in columns.items():
+        mechanism = offline.Table if column.finite else offline.Gaussian
+        task.append(mechanism(name, ["action", *pasts], tied=name in options.tied))
+    memory = [_given("--expert-given", x) for x in options.expert_given]
+    expert = offline.Table(given=memory) if demos.action.finite else offline.Gaussian(given=memory)
+    return offline.LatentSpec(latents, expert, task, reward=options.reward)
+
+
+def _given(option: str, text: str) -> "offline.Last | str":
+    found = last(option, text)
+    return found if isinstance(found, str) else offline.Last(*found)
+
+
+def _level(text: str | None, demos: "offline.Demos") -> Any:
+    """Return the demonstrator whose name is `text`, or the text if there is none."""
+    levels = demos.demonstrator.levels or () if demos.demonstrator is not None else ()
+    return next((x for x in levels if str(x) == text), text)
+
+
+def _begin(options: FitLogs, files: Sequence[str], spec: "offline.LatentSpec") -> None:
+    """Write `settings.json` into a new folder."""
+    left_out = ("out", "resume")
+    given = {name: x for name, x in dataclasses.asdict(options).items() if name not in left_out}
+    content = {"options": given, "files": list(files), "spec": to_json(spec)}
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"the folder {options.out} cannot be made ({error.strerror}): use another --out.") from error
+    write_atomically(options.out / SETTINGS, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+
+
+def _discard(folder: Path) -> None:
+    """Delete a fit that failed before it kept any start, so that the corrected command can use the same folder."""
+    if any((folder / STARTS).glob("*.safetensors")):
+        return
+    (folder / SETTINGS).unlink(missing_ok=True)
+    for empty in (folder / STARTS, folder):
+        with contextlib.suppress(OSError):  # It is not empty, or not there.
+            empty.rmdir()
+
+
+@contextlib.contextmanager
+def fitting_progress(console: Console) -> Iterator[Callable[[int, int, str], None]]:
+    """Show a bar of the starts that have ended, or print lines if the output is not a terminal."""
+    started = time.perf_counter()
+    if not console.is_terminal:
+        before: list[Any] = [None, -1]
+
+        def lines(done: int, runs: int, latent: str) -> None:
+            if (now := [(latent, runs), 10 * done // runs]) != before:
+                before[:] = now
+                seconds = time.perf_counter() - started
+                console.print(f"{latent}: {done} of {runs} starts have ended, {seconds:.1f} s", soft_wrap=True)
+
+        console.print("compiling, then fitting ...", soft_wrap=True)
+        yield lines
+        return
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, expand=True) as progress:
+        task = progress.add_task("compiling", total=None)
+
+        def advance(done: int, runs: int, latent: str) -> None:
+            progress.update(task, description=f"{latent}: starts", completed=done, total=runs)
+
+        yield advance
+
+
+def print_fit(console: Console, fit: "offline.Fit", folder: Path) -> None:
+    """Print the table of candidates and the command that comes next."""
+    rows = [("theta", "K", "held out", "behind the best", "starts at the best")]
+    for c in fit.candidates:
+        behind = "" if c.behind is None else f"{c.behind[0]:.4f} ±{c.behind[1]:.4f}"
+        held_out = "" if c.held_out is None else f"{c.held_out:.4f}"
+        chosen = " <- chosen" if (c.latent, c.K) == (fit.latent, fit.K) else ""
+        rows.append((c.latent, str(c.K), held_out, behind, f"{c.reached_best} of {len(c.starts)}{chosen}"))
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    console.print("Log-likelihood of a held-out episode, nats:")
+    for row in rows:
+        cells = [row[0].ljust(widths[0]), *(x.rjust(w) for x, w in zip(row[1:4], widths[1:], strict=True)), row[4]]
+        console.print("  " + "  ".join(cells), soft_wrap=True)
+    if fit.K == max(c.K for c in fit.candidates) > 1:
+        console.print("The greatest K was chosen: try more, or declare more memory.", soft_wrap=True)
+    console.print(f"The fit is in {folder}. It says nothing yet about identification:", soft_wrap=True)
+    console.print(f"  undelude offline diagnose {shlex.quote(str(folder))}", soft_wrap=True)

@@ -1,0 +1,1 @@
+"""Agents from a fit: exact, and taught inside the induced process."""

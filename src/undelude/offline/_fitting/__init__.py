@@ -1,0 +1,1 @@
+"""Maximum likelihood: expectation maximisation from many starts, and the choice of the latent."""

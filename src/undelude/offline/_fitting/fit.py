@@ -1,0 +1,370 @@
+"""Fit a latent-variable model to demonstrations, and choose its latent by held-out data."""
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any, get_args
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from undelude._checks import check_between, check_count, check_key
+from undelude._process.process import InteractionProcess
+from undelude.offline._data.columns import Level
+from undelude.offline._data.demos import Demos
+from undelude.offline._fitting import gradient
+from undelude.offline._fitting.checkpoint import Checkpoint
+from undelude.offline._fitting.gradient import Training
+from undelude.offline._fitting.parameters import Parameters
+from undelude.offline._fitting.runs import Init, OnProgress, Runs, as_tables, log_likelihoods, run_em
+from undelude.offline._fitting.selection import Candidate, Select, Tried, choose, compared
+from undelude.offline._model import statistics as stats
+from undelude.offline._model.evidence import log_evidence
+from undelude.offline._model.hypotheses import Hypotheses, learn_weights, mixed_process
+from undelude.offline._model.latent import Episode, Latent, Markov
+from undelude.offline._model.network import Heads
+from undelude.offline._model.process import induced_process
+from undelude.offline._model.spec import LatentSpec, Layout, layout
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """A fitted model.
+
+    Attributes:
+        process: the induced process; exact agents, teaching, certificates and the causal model apply to it.
+        spec: what was declared.
+        latent: the time scale that was chosen, "Episode" or "Markov"; or "Hypotheses".
+        K: the number of values of theta that was chosen.
+        tables: of each field: the log-table `[K, *contexts, n]`, mean and scale, a network, or None for a known
+            function; K is 1 for a tied mechanism.
+        log_likelihood: of all demonstrations, nats.
+        candidates: all latents that were tried.
+        starts: the log-posteriors of all starts of the chosen latent on all data, sorted. Their spread says how hard
+            the optimisation is, and nothing about uncertainty (docs/offline.md).
+        layout: the spec resolved against the data.
+        parameters: of the chosen run; None if all hypotheses are the user's.
+        columns: of the data, without its episodes.
+        digest: of the data.
+        demonstrator: the index of the demonstrator whose policy the expert of the process has.
+        weights: of the user's hypotheses and of the learned one, by their names; None without `Hypotheses`.
+    """
+
+    process: InteractionProcess
+    spec: LatentSpec
+    latent: str
+    K: int
+    tables: dict[str, Any] = dataclasses.field(repr=False)
+    log_likelihood: float
+    candidates: tuple[Candidate, ...] = dataclasses.field(repr=False)
+    starts: tuple[float, ...] = dataclasses.field(repr=False)
+    layout: Layout = dataclasses.field(repr=False)
+    parameters: Parameters | None = dataclasses.field(repr=False)
+    columns: Demos = dataclasses.field(repr=False)
+    digest: str
+    demonstrator: int = dataclasses.field(default=0, repr=False)
+    weights: dict[str, float] | None = None
+
+    @property
+    def fitted(self) -> Parameters:
+        """The parameters; `TypeError` if all hypotheses are the user's, so that none were fitted."""
+        if self.parameters is None:
+            raise TypeError("This fit has the user's hypotheses alone, and no parameters of its own.")
+        return self.parameters
+
+
+def fit(
+    demos: Demos,
+    spec: LatentSpec | None = None,
+    *,
+    key: Key[Array, ""],
+    starts: int | None = None,
+    imitate: Level | None = None,
+    init: Init = "actions_first",
+    select: Select = "held_out",
+    held_out: float = 0.25,
+    max_iterations: int = 1000,
+    tolerance: float = 1e-6,
+    training: Training | None = None,
+    on_progress: OnProgress | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+) -> Fit:
+    """Fit a causal model with a hidden theta to demonstrations, by expectation maximisation from many starts.
+
+    Networks get gradient steps on the same exact likelihood in place of the M-step (Adam, minibatches, early stopping).
+
+        Q(demonstration) = sum_k pi_k prod_t Q(a_t | theta_k, e_t) Q(o_t | theta_k, w_t)
+
+    The number of values of theta, and its time scale if the spec names several, are chosen by the log-likelihood of
+    held-out demonstrations: the largest K whose mean is within one standard error of the best (a value of theta too
+    many costs little, one too few much). The chosen latent is then fitted to all demonstrations.
+
+    Args:
+        demos: the demonstrations.
+        spec: what is assumed about them; by default a theta that lasts the episode, and expert and Nature that
+            remember nothing.
+        key: of the held-out share and of the starts.
+        starts: starts of each number of values; by default 20, and 3 if a mechanism is a network.
+        imitate: the demonstrator whose policy the expert of the process shall have, if the expert is given
+            "demonstrator".
+        init: `"actions_first"` fits the actions alone first, which finds the best optimum more often.
+        select: `"held_out"`, or `"bic"`, which fits all demonstrations at once.
+        held_out: the share of demonstrations that is held out.
+        max_iterations: of a start.
+        tolerance: nats per demonstration; a start ends when its log-posterior rises by less.
+        training: the settings of the gradient steps, if a mechanism is a network. The held-out share then also says
+            when to stop, and is not fitted in the end.
+        on_progress: called with the runs that have ended, all runs, and the latent.
+        checkpoint: a folder that keeps the runs, every ten seconds and when the fit is interrupted. The same call goes
+            on from there, and ends in the same numbers. Networks and `Hypotheses` begin again.
+
+    Returns:
+        The fit. It says nothing yet about identification: see `diagnose`.
+
+    Raises:
+        ValueError: the data do not fit the spec, K is greater than the data bear, or an argument is out of range.
+    """
+    check_key(key)
+    spec = LatentSpec() if spec is None else spec
+    training = Training() if training is None else training
+    plan = layout(spec, demos)
+    demonstrator = _demonstrator(plan, demos, imitate)
+    starts = (3 if plan.networks else 20) if starts is None else check_count("starts", starts)
+    max_iterations = check_count("max_iterations", max_iterations)
+    tolerance = check_between("tolerance", tolerance, 0, 1)
+    for name, value, allowed in (("init", init, Init), ("select", select, Select)):
+        if value not in get_args(allowed):
+            raise ValueError(f"{name} must be one of {', '.join(get_args(allowed))}, not {value!r:.99}.")
+    settings: dict[str, Any] = {"starts": starts, "init": init, "max_iterations": max_iterations}
+    settings |= {"tolerance": tolerance, "on_progress": on_progress}
+    if isinstance(spec.latent[0], Hypotheses):
+        rest = settings | {"select": select, "held_out": held_out, "training": training, "imitate": imitate}
+        return _fit_hypotheses(spec, plan, demos, spec.latent[0], key, rest)
+    latents = [latent for latent in spec.latent if isinstance(latent, Episode | Markov)] or [Episode(1)]
+    _check_size(latents, demos)
+    keys = jax.random.split(key, len(latents) + 2)
+    if plan.networks:
+        latent = latents[0]
+        if select == "bic" or len(latents) > 1 or not isinstance(latent, Episode):
+            raise ValueError(
+                'A spec with a Network is fitted to a latent of the scale Episode, with select="held_out", and not to '
+                f"{', '.join(type(x).__name__ for x in latents)} with select={select!r}."
+            )
+        parts = demos.split(held_out, key=keys[-1])
+        return _fit_networks(spec, plan, demos, parts, latent, starts, training, keys[0], demonstrator, on_progress)
+    train, test = (demos, None) if select == "bic" else demos.split(held_out, key=keys[-1])
+    kept = None
+    if checkpoint is not None:
+        about = (demos.digest(), spec, jax.random.key_data(key).tolist(), select, held_out, starts, init)
+        kept = Checkpoint(Path(checkpoint), repr((*about, max_iterations, tolerance)))
+    tried: list[Tried] = []
+    for i, (latent, own) in enumerate(zip(latents, keys, strict=False)):
+        runs = run_em(plan, train, latent, key=own, kept=kept and kept.of(f"latent-{i}"), **settings)
+        tried += _candidates(plan, latent, runs, train, test)
+    candidates = compared(tried)
+    best = choose(candidates, select)
+    latent = type(next(x for x in latents if type(x).__name__ == best.latent))(best.K)
+    final = run_em(plan, demos, latent, key=keys[-2], kept=kept and kept.of("chosen"), **settings)
+    parameters = final.pick([final.best(best.K)])
+    return _as_fit(spec, plan, demos, best, parameters, (), final.objective, candidates, demonstrator)
+
+
+def refit(
+    demos: Demos,
+    spec: LatentSpec,
+    latent: Latent,
+    *,
+    key: Key[Array, ""],
+    starts: int = 8,
+    max_iterations: int = 500,
+    tolerance: float = 1e-5,
+    demonstrator: int = 0,
+) -> Fit:
+    """Fit one latent to all demonstrations; of several numbers of values, the one of the least BIC is chosen."""
+    plan = layout(spec, demos)
+    settings: dict[str, Any] = {"starts": starts, "max_iterations": max_iterations, "tolerance": tolerance}
+    runs = run_em(plan, demos, latent, key=key, init="actions_first", **settings)
+    candidates = compared(_candidates(plan, latent, runs, demos, None))
+    best = choose(candidates, "bic")
+    parameters = runs.pick([runs.best(best.K)])
+    return _as_fit(spec, plan, demos, best, parameters, (), runs.objective, candidates, demonstrator)
+
+
+def _demonstrator(plan: Layout, demos: Demos, imitate: Level | None) -> int:
+    """Return the index of the demonstrator to imitate."""
+    depends = any(context.given == "demonstrator" for context in plan.factors[0].contexts)
+    if not depends:
+        if imitate is not None:
+            raise ValueError(
+                f"imitate={imitate!r:.99}, but the expert is the same for all demonstrators: declare "
+                'expert=Table(given=["demonstrator"]), or leave imitate out.'
+            )
+        return 0
+    levels = demos.demonstrator.levels or () if demos.demonstrator is not None else ()
+    if imitate not in levels:
+        problem = "is not one of them" if imitate is not None else "is missing"
+        raise ValueError(
+            f"The expert depends on the demonstrator, so say whom to imitate: imitate= {problem}. The demonstrators "
+            f"are {', '.join(map(repr, levels[:20]))}{', ...' if len(levels) > 20 else ''}."
+        )
+    return levels.index(imitate)
+
+
+def _fit_hypotheses(
+    spec: LatentSpec, plan: Layout, demos: Demos, latent: Hypotheses, key: Key[Array, ""], settings: dict[str, Any]
+) -> Fit:
+    """Return the user's hypotheses with weights from the demonstrations; a learned one competes on held-out data."""
+    processes, compared_on, learned = list(latent.processes), demos, None
+    log_likelihoods = [log_evidence(process, demos) for process in processes]
+    if latent.beside is not None:
+        own = LatentSpec(latent.beside, spec.expert, spec.task, reward=spec.reward)
+        keys = jax.random.split(key, 3)
+        train, compared_on = demos.split(settings["held_out"], key=keys[0])
+        partial = fit(train, own, key=keys[1], **settings)
+        learned = fit(demos, own, key=keys[2], **settings)
+        log_likelihoods = [log_evidence(process, compared_on) for process in (*processes, partial.process)]
+        processes.append(learned.process)
+    found = np.stack(log_likelihoods, -1)
+    weights = learn_weights(latent.weights, found, latent.holds)
+    process = mixed_process(processes, weights, demos.num_rounds)
+    return Fit(
+        process,
+        spec,
+        "Hypotheses",
+        process.num_thetas,
+        {} if learned is None else learned.tables,
+        float(log_evidence(process, demos).sum()),
+        () if learned is None else learned.candidates,
+        () if learned is None else learned.starts,
+        plan,
+        None if learned is None else learned.parameters,
+        demos.subset(np.zeros(0, int)),
+        demos.digest(),
+        0 if learned is None else learned.demonstrator,
+        dict(zip(latent.names, weights.tolist(), strict=True)),
+    )
+
+
+def _fit_networks(
+    spec: LatentSpec,
+    plan: Layout,
+    demos: Demos,
+    parts: tuple[Demos, Demos],
+    latent: Episode,
+    starts: int,
+    training: Training,
+    key: Key[Array, ""],
+    demonstrator: int,
+    on_progress: OnProgress | None,
+) -> Fit:
+    """Return a fit by gradients, each start as it was when the held-out demonstrations were likeliest."""
+    K = np.repeat(latent.K, starts)
+    on_epoch = on_progress and (lambda done: on_progress(done, training.epochs, type(latent).__name__))
+    trained = gradient.train(plan, parts[0], parts[1], K, training, key=key, on_epoch=on_epoch)
+    fitted = gradient.log_likelihoods(plan, trained.parameters, trained.networks, parts[0]).sum(-1)
+    tried: list[Tried] = []
+    for k in latent.K:
+        totals = np.where(k == K, trained.held_out.sum(-1), -np.inf)
+        own, run = np.sort(totals[k == K])[::-1], int(totals.argmax())
+        scores = trained.held_out[run]
+        candidate = Candidate(
+            latent=type(latent).__name__,
+            K=k,
+            log_likelihood=float(fitted[run]),
+            held_out=float(scores.mean()),
+            behind=None,
+            bic=float("nan"),
+            starts=tuple(own.tolist()),
+            reached_best=int((own > own[0] - 0.1).sum()),
+            num_unconverged=int((trained.since[k == K] < training.patience).sum()),
+        )
+        tried.append((candidate, scores))
+    candidates = compared(tried)
+    best = choose(candidates, "held_out")
+    totals = np.where(best.K == K, trained.held_out.sum(-1), -np.inf)
+    run = int(totals.argmax())
+    parameters, networks = gradient.pick((trained.parameters, trained.networks), run, best.K)
+    return _as_fit(spec, plan, demos, best, parameters, networks, totals[best.K == K], candidates, demonstrator)
+
+
+def _candidates(plan: Layout, latent: Latent, runs: Runs, train: Demos, test: Demos | None) -> list[Tried]:
+    """Return a candidate for each number of values."""
+    counts = sorted(set(runs.K.tolist()))
+    parameters = runs.pick([runs.best(k) for k in counts])
+    totals = log_likelihoods(plan, parameters, train).sum(0)
+    held_out = [None] * len(counts) if test is None else log_likelihoods(plan, parameters, test).T
+    tried = []
+    for k, total, scores in zip(counts, totals.tolist(), held_out, strict=True):
+        own = k == runs.K
+        objectives = np.sort(runs.objective[own])[::-1]
+        size = plan.num_parameters(k, markov=isinstance(latent, Markov))
+        candidate = Candidate(
+            latent=type(latent).__name__,
+            K=k,
+            log_likelihood=total,
+            held_out=None if scores is None else float(scores.mean()),
+            behind=None,
+            bic=size * np.log(train.num_episodes) - 2 * total,
+            starts=tuple(objectives.tolist()),
+            reached_best=int((objectives > objectives[0] - 0.1).sum()),
+            num_unconverged=int((~runs.converged[own]).sum()),
+        )
+        tried.append((candidate, scores))
+    return tried
+
+
+def _check_size(latents: list[Any], demos: Demos) -> None:
+    K = max(k for latent in latents for k in latent.K)
+    if demos.num_episodes < 2 * K:
+        raise ValueError(
+            f"K = {K} is greater than {demos.num_episodes} demonstrations bear, with less than two for each value of "
+            f"theta: declare a smaller K, such as Episode(K=range(1, {max(demos.num_episodes // 10, 2)}))."
+        )
+    if demos.labels.max(initial=-1) >= min(k for latent in latents for k in latent.K):
+        raise ValueError(
+            f"The labels name theta {demos.labels.max()}, counted from 0, so that K must be at least "
+            f"{demos.labels.max() + 1}: declare Episode(K=range({demos.labels.max() + 1}, ...))."
+        )
+
+
+def _as_fit(
+    spec: LatentSpec,
+    plan: Layout,
+    demos: Demos,
+    best: Candidate,
+    parameters: Parameters,
+    networks: tuple[Heads, ...],
+    starts: Float[np.ndarray, " R"],
+    candidates: tuple[Candidate, ...],
+    demonstrator: int,
+) -> Fit:
+    if networks:
+        total = float(gradient.log_likelihoods(plan, parameters, networks, demos).sum())
+    else:
+        total = float(log_likelihoods(plan, parameters, demos).sum())
+    tables: dict[str, Any] = {factor.field: None for factor in plan.factors} | as_tables(plan, parameters, demos)
+    for factor, network in zip(plan.networks, networks, strict=True):
+        tables[factor.field] = jax.tree.map(lambda x: x[0] if eqx.is_array(x) else x, network)
+    for factor in plan.tied:
+        eta = np.asarray(factor.eta(jnp.asarray(stats.of_tied(plan, factor, demos))))
+        total += float(stats.tied_log_likelihoods(plan, factor, eta, demos).sum())
+    total += float(stats.log_units(plan, plan.tied, demos).sum())
+    transition = None if parameters.log_transition is None else parameters.log_transition[0]
+    return Fit(
+        induced_process(plan, demos, parameters.log_prior[0], tables, transition, demonstrator=demonstrator),
+        spec,
+        best.latent,
+        best.K,
+        tables,
+        total,
+        candidates,
+        tuple(np.sort(starts)[::-1].tolist()),
+        plan,
+        parameters,
+        demos.subset(np.zeros(0, int)),
+        demos.digest(),
+        demonstrator,
+    )

@@ -1,0 +1,175 @@
+"""All starts of one latent by expectation maximisation, and what they say of data."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key
+
+from undelude.offline._data.demos import Demos
+from undelude.offline._fitting import em
+from undelude.offline._fitting.checkpoint import Kept
+from undelude.offline._fitting.parameters import Parameters
+from undelude.offline._fitting.start import spread_seeds
+from undelude.offline._model import statistics as stats
+from undelude.offline._model.latent import Episode, Latent, Markov
+from undelude.offline._model.spec import Layout
+from undelude.offline._model.statistics import Statistics
+
+Init = Literal["actions_first", "random"]
+# Iterations between two reports of progress, and those on the actions alone.
+ITERATIONS, FIRST_ITERATIONS = 25, 30
+# Demonstrations, or steps, of which starts are drawn.
+SAMPLE = 1000
+
+# Called with the number of finished runs and of all runs, and the latent that is being fitted.
+OnProgress = Callable[[int, int, str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Runs:
+    """All starts of one latent.
+
+    Attributes:
+        parameters: of all runs.
+        K: `[R]`, of each run.
+        objective: `[R]`, the log-posterior, up to a constant.
+        converged: `[R]`.
+    """
+
+    parameters: Parameters
+    K: Int[np.ndarray, " R"]
+    objective: Float[np.ndarray, " R"]
+    converged: Any
+
+    def best(self, K: int) -> int:
+        """Return the index of the best run with so many values."""
+        return int(np.argmax(np.where(self.K == K, self.objective, -np.inf)))
+
+    def pick(self, runs: list[int]) -> Parameters:
+        """Return the parameters of some runs."""
+        chosen = np.asarray(runs)
+        return jax.tree.map(lambda x: jnp.asarray(np.asarray(x)[chosen]), self.parameters)
+
+
+def run_em(
+    plan: Layout,
+    demos: Demos,
+    latent: Latent,
+    *,
+    key: Key[Array, ""],
+    starts: int,
+    init: Init,
+    max_iterations: int,
+    tolerance: float,
+    on_progress: OnProgress | None = None,
+    kept: Kept | None = None,
+) -> Runs:
+    """Return all starts of one latent, for all its numbers of values; go on with those that were kept."""
+    is_markov = isinstance(latent, Markov)
+    counts = latent.K if isinstance(latent, Episode | Markov) else (1,)
+    K = np.repeat(counts, [1 if k == 1 else starts for k in counts])
+    rows = stats.of_steps(plan, demos) if is_markov else stats.of_demos(plan, demos)
+    blocks = em.in_blocks(rows, len(K), max(counts))
+    parameters = _start(plan, rows, K, key, is_markov)
+    before = None if kept is None else kept.read(_progress(parameters))
+    sizes = jnp.asarray(K, jnp.int32)
+    width = tolerance * demos.num_episodes
+
+    def climb(progress: em.Progress, blocks: em.Blocks, iterations: int, kept: Kept | None = None) -> em.Progress:
+        try:
+            for done in range(int(progress.num_iterations.max()), iterations, ITERATIONS):
+                if bool(progress.done.all()):
+                    break
+                steps = min(ITERATIONS, iterations - done)
+                progress = em.iterate(progress, blocks, plan.free, sizes, jnp.asarray(width), jnp.asarray(steps))
+                if kept is not None:
+                    kept.write_if_due(progress)
+                if on_progress is not None:
+                    on_progress(int(progress.done.sum()), len(K), type(latent).__name__)
+        finally:
+            if kept is not None:
+                kept.write(progress)
+        return progress
+
+    action = plan.factors[0]
+    if before is None and init == "actions_first" and action in plan.free and max(counts) > 1:
+        columns = np.zeros((1, 1, plan.num_columns), np.float32)
+        columns[..., plan.columns(action)] = 1
+        # The actions alone: the other statistics are 0, and their parameters keep the prior's mode.
+        only = blocks._replace(rows=blocks.rows * columns.reshape(*[1] * (blocks.rows.ndim - 1), -1))
+        first = climb(_progress(parameters), only, FIRST_ITERATIONS)
+        only_actions = dataclasses.replace(first.parameters, eta=first.parameters.eta * columns)
+        parameters = em.update(only_actions, blocks, plan.free, sizes)
+    progress = climb(before or _progress(parameters), blocks, max_iterations, kept)
+    return Runs(progress.parameters, K, np.asarray(progress.objective, np.float64), np.asarray(progress.done))
+
+
+def _progress(parameters: Parameters) -> em.Progress:
+    """Return the state of runs that begin with these parameters."""
+    runs = len(parameters.log_prior)
+    return em.Progress(parameters, jnp.full(runs, -jnp.inf), jnp.zeros(runs, bool), jnp.zeros(runs, jnp.int32))
+
+
+def _start(
+    plan: Layout, rows: Statistics, K: Int[np.ndarray, " R"], key: Key[Array, ""], is_markov: bool
+) -> Parameters:
+    """Return parameters that are each the M-step of one demonstration, or step, drawn at random, and of the mean.
+
+    A theta with labels starts from the demonstrations that have it.
+    """
+    flat = rows.rows.reshape(-1, rows.rows.shape[-1])
+    weights = np.repeat(rows.weights, len(flat) // len(rows.weights)) * (np.abs(flat).sum(-1) > 0)
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel().tolist())
+    sample = flat[rng.choice(len(flat), min(len(flat), SAMPLE), p=weights / weights.sum())]
+    most, runs = int(K.max()), len(K)
+    mean = (weights @ flat) / weights.sum()
+    transitions = None
+    if is_markov:
+        transitions = jnp.broadcast_to(jnp.ones((most, most)) + 9 * most * jnp.eye(most), (runs, most, most))
+    statistics = sample[spread_seeds(sample, runs, most, rng)] + mean
+    if not is_markov:
+        for k in np.unique(rows.labels[rows.labels >= 0]):
+            known = rows.labels == k
+            statistics[:, k] = (rows.weights[known] @ flat[known]) / rows.weights[known].sum() + mean
+    expected = em.Expected(jnp.zeros(runs), jnp.ones((runs, most)), jnp.asarray(statistics), transitions)
+    return em.maximise(expected, plan.free, jnp.asarray(K, jnp.int32))
+
+
+def log_likelihoods(plan: Layout, parameters: Parameters, demos: Demos) -> Float[np.ndarray, "N R"]:
+    """Return the log-likelihood of each demonstration under the free factors of each run, `[N, R]`, in nats.
+
+    Real fields have the density of their own units, not of the standardised ones of the fit.
+    """
+    if plan.networks:
+        raise ValueError("The spec has a Network, whose likelihood is not that of its tables: ask fit.process for it.")
+    rows = (
+        stats.of_demos(plan, demos, merge=False) if parameters.log_transition is None else stats.of_steps(plan, demos)
+    )
+    blocks = em.in_blocks(rows, *parameters.log_prior.shape)
+    found = np.asarray(em.log_likelihoods(parameters, blocks), np.float64)
+    found = found.reshape(-1, found.shape[-1])[: demos.num_episodes]
+    return found + stats.log_units(plan, plan.free, demos)[:, None]
+
+
+def as_tables(plan: Layout, parameters: Parameters, demos: Demos) -> dict[str, Any]:
+    """Return the tables of each field of the first run, in the units of the data; none for networks."""
+    tables = {}
+    for factor in (*plan.free, *plan.tied):
+        if factor in plan.free:
+            eta = parameters.eta[0, :, plan.columns(factor)]
+        else:
+            eta = factor.eta(jnp.asarray(stats.of_tied(plan, factor, demos)))[None]
+        value = factor.parameters(eta)
+        name = factor.field.removeprefix("opening ")
+        if name in plan.centre:
+            mean, scale = (np.asarray(x) for x in value)
+            value = (
+                jnp.asarray(mean * plan.spread[name] + plan.centre[name]),
+                jnp.asarray(scale * plan.spread[name]),
+            )
+        tables[factor.field] = value
+    return tables

@@ -1,0 +1,63 @@
+"""The choice of the latent by held-out demonstrations."""
+
+import dataclasses
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+Select = Literal["held_out", "bic"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """One latent that was tried.
+
+    Attributes:
+        latent: its time scale: "Episode" or "Markov".
+        K: its number of values.
+        log_likelihood: of the data that it was fitted to, the best start's, nats.
+        held_out: mean log-likelihood of a held-out demonstration, nats; None if none were held out.
+        behind: how far its mean is behind the best candidate's, and the standard error of this paired difference.
+        bic: `num_parameters log N - 2 log_likelihood`; NaN if a mechanism is a network.
+        starts: the log-posteriors of all starts, sorted, up to a constant; if a mechanism is a network, the
+            log-likelihoods of the held-out demonstrations.
+        reached_best: how many starts came within .1 nats of the best one.
+        num_unconverged: how many starts were still rising at the last iteration.
+    """
+
+    latent: str
+    K: int
+    log_likelihood: float
+    held_out: float | None
+    behind: tuple[float, float] | None
+    bic: float
+    starts: tuple[float, ...]
+    reached_best: int
+    num_unconverged: int
+
+
+# A candidate with the log-likelihood of each held-out demonstration.
+Tried = tuple[Candidate, Float[np.ndarray, " N"] | None]
+
+
+def compared(tried: list[Tried]) -> tuple[Candidate, ...]:
+    """Return the candidates with their distance from the best one on held-out demonstrations."""
+    best = max(tried, key=lambda x: -np.inf if x[0].held_out is None else x[0].held_out)[1]
+    if best is None:
+        return tuple(candidate for candidate, _ in tried)
+    compared = []
+    for candidate, scores in tried:
+        difference = best - scores
+        error = float(difference.std(ddof=1) / np.sqrt(len(difference))) if len(difference) > 1 else np.inf
+        compared.append(dataclasses.replace(candidate, behind=(float(difference.mean()), error)))
+    return tuple(compared)
+
+
+def choose(candidates: tuple[Candidate, ...], select: Select) -> Candidate:
+    """Return the largest K within one standard error of the best, in the time scale of the best; or the least BIC."""
+    if select == "bic":
+        return min(candidates, key=lambda c: c.bic)
+    best = max(candidates, key=lambda c: -np.inf if c.held_out is None else c.held_out)
+    near = [c for c in candidates if c.latent == best.latent and c.behind and c.behind[0] <= c.behind[1]]
+    return max([best, *near], key=lambda c: c.K)
