@@ -218,7 +218,6 @@ SETTINGS: dict[str, Any] = {
     "max_turns": NUM_TURNS + 1,
     "max_new_tokens": 2,
     "per_device_train_batch_size": 64,
-    "privileged_columns": ["theta", "dish"],
 }
 # Uniform guesses are as good as own ones, because nobody who makes them is shown theta, and cost less to make. Without
 # marks, it makes a difference who speaks.
@@ -318,8 +317,7 @@ def _settings(name: str) -> dict[str, Any]:
     """Return the settings of an arm: of the trainer, and of Muon."""
     if name == JAX:
         return {}
-    settings = SETTINGS | ARMS[name] | {"optimizer": "studies/muon.py", "learning_rate_of_matrices": LEARNING_RATE}
-    return {name: x for name, x in settings.items() if name != "privileged_columns"}
+    return SETTINGS | ARMS[name] | {"optimizer": "studies/muon.py", "learning_rate_of_matrices": LEARNING_RATE}
 
 
 if __name__ == "__main__":

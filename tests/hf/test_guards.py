@@ -7,7 +7,7 @@ pytest.importorskip("transformers")
 
 
 from hf.tiny import TEMPLATE, make_model, make_tokenizer
-from hf.worlds import DISHES, TOKENIZER, WORDS, expert, make_trainer, rows, uniform
+from hf.worlds import DISHES, TOKENIZER, WORDS, expert, make_trainer, rows, uniform, world
 from undelude.hf import CallableExpert, DoTokens, PromptedExpert
 
 
@@ -42,19 +42,46 @@ def test_an_experts_transcript_marked_as_own_is_noticed(tmp_path):
 
 def test_a_function_that_looks_theta_up_is_noticed(tmp_path):
     trainer = make_trainer(
-        tmp_path, rollouts=lambda messages, row: DISHES[row["number"] % 3], per_device_train_batch_size=48
+        tmp_path,
+        rollouts=lambda messages, row: DISHES[row["number"] % 3],
+        public_columns=["number"],
+        per_device_train_batch_size=48,
     )
     with pytest.raises(ValueError, match="knows theta"):
         trainer.train()
     make_trainer(tmp_path, rollouts=uniform, per_device_train_batch_size=48, max_steps=1).train()
 
 
-def test_behaviours_are_not_shown_theta(tmp_path):
+@pytest.mark.parametrize(("public", "shown"), [([], {"prompt"}), (["number"], {"prompt", "number"})])
+def test_behaviours_are_shown_the_prompt_and_public_columns_alone(tmp_path, public, shown):
     seen = []
-    trainer = make_trainer(tmp_path, rollouts=lambda messages, row: seen.append(set(row)) or "soup")
+    trainer = make_trainer(
+        tmp_path, rollouts=lambda messages, row: seen.append(set(row)) or "soup", public_columns=public
+    )
     trainer.converse(rows(1), [(0, 0)])
     assert seen
-    assert all(columns == {"prompt", "number"} for columns in seen)
+    assert all(columns == shown for columns in seen)
+
+
+@pytest.mark.parametrize("where", ["prompt", "reply", "context"])
+def test_words_that_the_model_does_not_have_are_refused(tmp_path, where):
+    """With marks, the id of a word that was added to the tokenizer alone would be that of an own word."""
+    tokenizer = make_tokenizer((*WORDS, "new"))
+    data = [row | {"prompt": "new"} for row in rows(8)] if where == "prompt" else rows(8)
+    teacher = None
+    if where == "context":
+        teacher = PromptedExpert(make_model(len(TOKENIZER)), tokenizer)
+        data = [row | {"privileged_context": "theta is new"} for row in rows(8)]
+    trainer = make_trainer(
+        tmp_path,
+        model=make_model(len(TOKENIZER)),
+        tokenizer=tokenizer,
+        data=data,
+        teacher=teacher,
+        environment=(lambda messages, row: "new") if where == "reply" else world,
+    )
+    with pytest.raises(ValueError, match="resize_token_embeddings"):
+        trainer.train()
 
 
 def test_the_privileged_context_must_not_be_in_the_prompt(tmp_path):

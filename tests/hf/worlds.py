@@ -38,7 +38,7 @@ def make_trainer(
     settings = {
         "max_steps": 2, "per_device_train_batch_size": 8, "max_turns": 3, "max_new_tokens": 3, "learning_rate": 1e-2,
         "logging_steps": 1.0, "save_strategy": "no", "report_to": [], "disable_tqdm": True, "use_cpu": True,
-        "privileged_columns": ["theta"], "lr_scheduler_type": "constant",
+        "lr_scheduler_type": "constant",
     } | given  # fmt: skip
     return CounterfactualTrainer(
         model=DoTokens.wrap(model) if marked else model,

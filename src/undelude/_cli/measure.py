@@ -24,7 +24,7 @@ def run(options: Measure, call: Call) -> ExitCode:
     if options.endpoint is not None:
         num_requests = most_requests(prepare(dialogue, **size), options.samples)
         arguments |= {
-            "extra_body": _extra_body(options.extra_body),
+            "extra_body": _object("--extra-body", options.extra_body),
             "model": options.model,
             "endpoint": options.endpoint,
             "max_calls": _ask_for_calls(options, num_requests),
@@ -41,6 +41,7 @@ def run(options: Measure, call: Call) -> ExitCode:
                 f"a local model needs {error.name}: pip install 'undelude[hf]'. A served one, by --endpoint, does not."
             ) from error
         arguments["model"], arguments["tokenizer"] = load_model(options.folder)
+        arguments["chat_template_kwargs"] = _object("--chat-template-kwargs", options.chat_template_kwargs)
     with working(make_console(stderr=True), "measuring"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "measure_delusion: ")  # The notes say the same and are printed.
         report = measure_delusion(**arguments)
@@ -54,14 +55,14 @@ def run(options: Measure, call: Call) -> ExitCode:
     return ExitCode.FAILED if "stopped" in report.notes else ExitCode.OK
 
 
-def _extra_body(text: str | None) -> dict[str, Any] | None:
+def _object(name: str, text: str | None) -> dict[str, Any] | None:
     """Return the fields that are given as JSON."""
     try:
         fields = None if text is None else json_format.loads(text)
     except ValueError as error:
-        raise UsageError(f"--extra-body must be JSON, not {text!r}: {error}.") from None
+        raise UsageError(f"{name} must be JSON, not {text!r}: {error}.") from None
     if fields is not None and not isinstance(fields, dict):
-        raise UsageError(f"--extra-body must be a JSON object such as '{{\"top_k\": -1}}', not {text!r}.")
+        raise UsageError(f"{name} must be a JSON object such as '{{\"top_k\": -1}}', not {text!r}.")
     return fields
 
 

@@ -268,6 +268,8 @@ class Measure:
     """With --endpoint: a file that keeps every answer. The same command continues from there."""
     extra_body: Annotated[Text, tyro.conf.arg(metavar="JSON")] = None
     """With --endpoint: further fields of every request, such as '{"top_k": -1}'."""
+    chat_template_kwargs: Annotated[Text, tyro.conf.arg(metavar="JSON")] = None
+    """With FOLDER: arguments of its chat template, such as '{"enable_thinking": false}'."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="PAGE")] = None
     """A page to write, .html, or the data, .json."""
     json: bool = False
@@ -288,6 +290,16 @@ class Measure:
             )
         if (self.endpoint is None) != (self.model is None):
             raise UsageError("--endpoint and --model belong together: the address of the server, and the model's name.")
+        if self.folder is not None and self.extra_body is not None:
+            raise UsageError(
+                "--extra-body is for the requests to a server, and FOLDER is a local model; arguments of its template "
+                "are --chat-template-kwargs."
+            )
+        if self.endpoint is not None and self.chat_template_kwargs is not None:
+            raise UsageError(
+                "--chat-template-kwargs is for a local model. A server takes them, if it does, by --extra-body "
+                "'{\"chat_template_kwargs\": {...}}'."
+            )
         kinds = ("config.json", "adapter_config.json")
         if self.folder is not None and not any((self.folder / name).is_file() for name in kinds):
             raise UsageError(f"{self.folder} is not the folder of a model: it has no config.json.")

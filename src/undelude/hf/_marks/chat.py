@@ -107,12 +107,7 @@ def encode_chat(
                 "template drops it, or renders it as nothing."
             )
     input_ids = torch.tensor(ids, dtype=torch.long)
-    if vocab_size is not None and len(ids) and max(ids) >= vocab_size:
-        raise ValueError(
-            f"encode_chat: the tokenizer's word {tokenizer.convert_ids_to_tokens(max(ids))!r} has the id {max(ids)}, "
-            f"and the model has {vocab_size} words. Before DoTokens.wrap, call "
-            "model.resize_token_embeddings(len(tokenizer))."
-        )
+    check_words(ids, vocab_size, tokenizer)
     if mark and vocab_size is not None:
         input_ids = torch.where(own, input_ids + vocab_size, input_ids)
     return EncodedChat(input_ids, own, observed, message)
@@ -153,6 +148,15 @@ def reply_ids(
             "special token: tokenizer.add_special_tokens({'eos_token': ...})."
         )
     return ids[1:]
+
+
+def check_words(ids: Sequence[int], vocab_size: int | None, tokenizer: Any) -> None:
+    """Raise `ValueError` if an id is not a word of the model; with marks it would be read as an own word."""
+    if vocab_size is not None and len(ids) and max(ids) >= vocab_size:
+        raise ValueError(
+            f"The tokenizer's word {tokenizer.convert_ids_to_tokens(int(max(ids)))!r} has the id {max(ids)}, and the "
+            f"model has {vocab_size} words. Call model.resize_token_embeddings(len(tokenizer)) before DoTokens.wrap."
+        )
 
 
 def check_end_of_turn(tokenizer: Any, chat_template_kwargs: Mapping[str, Any] | None = None) -> None:

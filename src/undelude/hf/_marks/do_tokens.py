@@ -298,6 +298,16 @@ class DoTokens:
         return model
 
 
+def num_words(model: Any) -> int | None:
+    """Return V, the number of words of a model, marked or not; None if it has no table of words."""
+    marks = DoTokens.of(model)
+    if marks is not None:
+        return marks.vocab_size
+    table = getattr(model, "get_input_embeddings", lambda: None)()
+    weight = getattr(table, "weight", None)
+    return None if weight is None else int(weight.shape[0])
+
+
 def load_offset(model: Any, folder: str | Path) -> None:
     """Set the offset of a wrapped model to that of a saved folder, to resume a training."""
     marks = DoTokens.of(model)

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from undelude.hf._marks.chat import check_end_of_turn, encode_chat, is_own
 from undelude.hf._marks.do_embedding import OFFSET
-from undelude.hf._marks.do_tokens import DoTokens, Granularity
+from undelude.hf._marks.do_tokens import DoTokens, Granularity, num_words
 from undelude.hf._marks.generation import evaluating, generate_turn
 from undelude.hf._marks.pieces import ChatPieces
 from undelude.hf._measuring.estimates import Answers
@@ -138,7 +138,7 @@ class LocalSpeaker:
         self.name = getattr(model.config, "name_or_path", "") or type(model).__name__
         self._seed = seed
         self._known: dict[Any, Answers] = {}
-        vocab_size = None if self.marks is None else self.marks.vocab_size
+        vocab_size = num_words(model)
         self._pieces = ChatPieces(tokenizer, vocab_size=vocab_size, chat_template_kwargs=chat_template_kwargs)
 
     def answer(self, requests: Sequence[Request]) -> list[Answers]:
@@ -148,7 +148,7 @@ class LocalSpeaker:
         return [self._known[x.key] if x.answers is not None else self._sample(x) for x in requests]
 
     def _encode(self, messages: Sequence[Any], *, prompt: bool) -> Any:
-        vocab_size = None if self.marks is None else self.marks.vocab_size
+        vocab_size = num_words(self.model)
         options = {"mark": self.marks is not None, "add_generation_prompt": prompt, "vocab_size": vocab_size}
         return encode_chat(messages, self.tokenizer, **options, chat_template_kwargs=self._template)
 

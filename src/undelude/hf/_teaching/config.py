@@ -46,7 +46,8 @@ class CounterfactualConfig(transformers.TrainingArguments):
         packing: by turn, `"tree"` scores all turns of a conversation in one pass, `"rows"` has one sequence for each
             turn. `"auto"` tries the first, and takes the second if the architecture gives another result.
         chat_template_kwargs: further arguments of the chat template, such as `{"enable_thinking": False}`.
-        privileged_columns: columns that tell theta, beside `privileged_context`: no behaviour is shown them.
+        public_columns: columns that a function in `rollouts`, and an expert that is not told, may see beside `prompt`.
+            Any other may tell theta.
         privileged_leak: whether to raise or to warn if the privileged context is part of what the model reads.
         expert_floor: for `divergence="reverse_kl"`, the share of the uniform distribution that is mixed into the
             expert's.
@@ -68,7 +69,7 @@ class CounterfactualConfig(transformers.TrainingArguments):
     steps_per_generation: int = 1
     packing: str = "auto"
     chat_template_kwargs: dict[str, Any] | None = None
-    privileged_columns: list[str] = dataclasses.field(default_factory=list)
+    public_columns: list[str] = dataclasses.field(default_factory=list)
     privileged_leak: str = "error"
     expert_floor: float = 1e-3
     # The columns of the data set are the row, which the environment and the expert read.

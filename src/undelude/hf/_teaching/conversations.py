@@ -67,9 +67,9 @@ class Conversation:
                 ids[turn.start : turn.end] = [x + V for x in ids[turn.start : turn.end]]
         return ids
 
-    def public_row(self, hidden: Sequence[str]) -> dict[str, Any]:
-        """Return the row without the columns that tell theta."""
-        return {name: x for name, x in self.row.items() if name != PRIVILEGED and name not in hidden}
+    def public_row(self, public: Sequence[str]) -> dict[str, Any]:
+        """Return the prompt and the columns that are declared public: any other may tell theta."""
+        return {name: x for name, x in self.row.items() if name == "prompt" or name in public}
 
     def query(self, turn: Turn, rng: np.random.Generator) -> Query:
         """Return the question what the expert would say in place of a turn."""

@@ -15,6 +15,8 @@ from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
 from undelude._checks import check_between, check_count
+from undelude.hf._marks.chat import check_words
+from undelude.hf._marks.do_tokens import num_words
 from undelude.hf._marks.generation import evaluating, generate_turn
 from undelude.hf._teaching.losses import Targets
 
@@ -404,6 +406,7 @@ class PromptedExpert:
                 f"context of {longest}. It is never cut, because what is cut may be the privileged context: shorten "
                 "the prompt, play fewer turns (max_turns), or use a teacher with a longer context."
             )
+        check_words(prompt, num_words(self.model), self.tokenizer)
         return prompt
 
     def _sample(self, prompts: Sequence[list[int]], queries: Sequence[Query], max_new_tokens: int) -> list[list[int]]:

@@ -27,9 +27,14 @@ def check_columns(columns: Sequence[str], *, needs_context: bool, stored: bool) 
             raise ValueError(
                 'The data set has transcripts (messages) and no prompt to play from: pass rollouts="dataset".'
             )
+        way_out = ""
+        if missing == ["messages"] and "prompt" in columns:
+            way_out = (
+                'For transcripts that an expert writes now, from the prompts, pass rollouts="expert" with expert=. '
+            )
         raise ValueError(
             f"The data set has no column {' and no column '.join(map(repr, missing))}; its columns are "
-            f"{', '.join(columns) or 'none'}. A row has prompt (a text or messages) and privileged_context (what the "
+            f"{', '.join(columns) or 'none'}. {way_out}A row has prompt (a text or messages) and privileged_context (what the "
             "expert knows), and messages if it is a stored transcript."
         )
 
@@ -187,8 +192,8 @@ class Blindness:
                     f"The first turns of {len(scores)} conversations with one prompt fit their own privileged context "
                     f"better than another's, by {scores.mean():.2f} nats on average: whoever executes them knows "
                     'theta. Such turns are evidence, and marked do they teach the delusion: mark them "author": '
-                    '"expert", or let something execute that is not shown the privileged context (also by no other '
-                    "column: privileged_columns)."
+                    '"expert", or let something execute that is not shown the privileged context (also by no column '
+                    "of public_columns)."
                 )
 
 

@@ -52,8 +52,8 @@ class CallableBehaviour:
 
     author: Author = "self"
 
-    def __init__(self, function: Rollouts, tokenizer: Any, hidden: Sequence[str]):
-        self.function, self.hidden = with_rng(function), hidden
+    def __init__(self, function: Rollouts, tokenizer: Any, public: Sequence[str]):
+        self.function, self.public = with_rng(function), public
         self.end = tokenizer.eos_token_id
         # A function that guesses says the same few texts again and again.
         self.encode = functools.lru_cache(4096)(lambda text: tokenizer.encode(text, add_special_tokens=False))
@@ -61,7 +61,7 @@ class CallableBehaviour:
     def speak(self, conversations: Sequence[Conversation], rngs: Sequence[np.random.Generator]) -> list[list[int]]:
         """Ask the function for the next turn of each conversation."""
         texts = [
-            self.function(c.messages, c.public_row(self.hidden), rng)
+            self.function(c.messages, c.public_row(self.public), rng)
             for c, rng in zip(conversations, rngs, strict=True)
         ]
         for text in texts:

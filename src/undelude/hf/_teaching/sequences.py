@@ -86,7 +86,7 @@ def score(
     granularity: Granularity,
     max_new_tokens: int,
     stored_weight: float = 1.0,
-    privileged_columns: Sequence[str] = (),
+    public_columns: Sequence[str] = (),
 ) -> list[Scored]:
     """Return the scored sequences of conversations; the expert is asked once for all of them.
 
@@ -100,7 +100,7 @@ def score(
         granularity: the unit of intervention.
         max_new_tokens: of an utterance of the expert.
         stored_weight: of the tokens of stored transcripts.
-        privileged_columns: further columns that tell theta, which an expert without the context is not shown.
+        public_columns: the columns that an expert without the context is shown beside the prompt.
     """
     scored, speaks, scores = [], [], []
     for c, rng in zip(conversations, rngs, strict=True):
@@ -112,7 +112,7 @@ def score(
         scored.append(s)
         for turn in c.turns[c.num_given :] if objective.actions else ():
             words = c.ids[turn.start : turn.end]
-            query = _query(c, turn, rng, objective, privileged_columns)
+            query = _query(c, turn, rng, objective, public_columns)
             if turn.author == "self" and objective.asks:
                 (speaks if granularity == "turn" else scores).append((s, turn, query, words))
             elif expert is not None and objective.asks and query.row.get("privileged_context") is not None:
@@ -143,9 +143,9 @@ def _along(turn: Turn) -> list[int]:
     return list(range(turn.start - 1, turn.end - 1))
 
 
-def _query(c: Conversation, turn: Turn, rng: np.random.Generator, objective: Objective, hidden: Sequence[str]) -> Query:
+def _query(c: Conversation, turn: Turn, rng: np.random.Generator, objective: Objective, public: Sequence[str]) -> Query:
     query = c.query(turn, rng)
-    return query if objective.privileged else dataclasses.replace(query, row=c.public_row(hidden), is_told=False)
+    return query if objective.privileged else dataclasses.replace(query, row=c.public_row(public), is_told=False)
 
 
 @dataclasses.dataclass

@@ -9,7 +9,8 @@ import torch
 import transformers
 from jaxtyping import Float
 
-from undelude.hf._marks.do_tokens import OFFSET, DoTokens
+from undelude.hf._marks.chat import check_words
+from undelude.hf._marks.do_tokens import OFFSET, DoTokens, num_words
 from undelude.hf._marks.generation import evaluating
 from undelude.hf._teaching import guards
 from undelude.hf._teaching.checkpoints import Checkpoints
@@ -263,8 +264,12 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
             granularity=self.args.granularity,
             max_new_tokens=self.args.max_new_tokens,
             stored_weight=self.args.transcript_weight,
-            privileged_columns=self.args.privileged_columns,
+            public_columns=self.args.public_columns,
         )
+        words = num_words(self.accelerator.unwrap_model(self.model))
+        for s in scored:
+            for _, ids in s.branches:
+                check_words(ids, words, self.processing_class)
         batches, i = [], 0
         for size in sizes:
             sequences = scored[i : i + size]
@@ -303,7 +308,7 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
         if playing and self.rollouts == "dataset":
             raise ValueError('A row has no messages, and rollouts="dataset" takes all turns from there.')
         model = self.accelerator.unwrap_model(self.model)
-        longest = self._longest(model)
+        longest, words = self._longest(model), num_words(model)
         if playing:
             with evaluating(model):
                 chosen = [keys[i] for i in playing]
@@ -321,6 +326,7 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
                 )
             conversations.update(zip(playing, played, strict=True))
         for c in conversations.values():
+            check_words(c.ids, words, self.processing_class)
             if len(c.ids) > longest:
                 raise ValueError(
                     f"A conversation has {len(c.ids)} tokens, and max_length or the model's context allows {longest}. "
@@ -333,7 +339,7 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
             assert self.expert is not None
             return ExpertBehaviour(self.expert, self.args.max_new_tokens)
         if callable(self.rollouts):
-            return CallableBehaviour(self.rollouts, self.processing_class, self.args.privileged_columns)
+            return CallableBehaviour(self.rollouts, self.processing_class, self.args.public_columns)
         return Policy(
             model,
             self.offset,
