@@ -29,13 +29,11 @@ def check_columns(columns: Sequence[str], *, needs_context: bool, stored: bool) 
             )
         way_out = ""
         if missing == ["messages"] and "prompt" in columns:
-            way_out = (
-                'For transcripts that an expert writes now, from the prompts, pass rollouts="expert" with expert=. '
-            )
+            way_out = 'For transcripts that an expert writes from the prompts, pass rollouts="expert" and expert=. '
         raise ValueError(
             f"The data set has no column {' and no column '.join(map(repr, missing))}; its columns are "
-            f"{', '.join(columns) or 'none'}. {way_out}A row has prompt (a text or messages) and privileged_context (what the "
-            "expert knows), and messages if it is a stored transcript."
+            f"{', '.join(columns) or 'none'}. {way_out}A row has prompt (a text or messages) and privileged_context "
+            "(what the expert knows), and messages if it is a stored transcript."
         )
 
 

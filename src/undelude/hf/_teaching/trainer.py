@@ -60,7 +60,7 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
             context; None ends the conversation. Without an environment, a conversation is one turn. If it draws random
             numbers, it should take `rng`, or depend on the row alone.
         rollouts: who executes the rows that have no `messages`: `"policy"`, the model; a function
-            `(messages, row without privileged columns) -> text`, with `rng` if it is random; `"expert"`, for the
+            `(messages, prompt and public columns) -> text`, with `rng` if it is random; `"expert"`, for the
             objectives that imitate transcripts; `"dataset"` if all rows have `messages`. By default, as the objective
             has it.
         train_dataset: with the columns `prompt` and `privileged_context`, or `messages` with an author each.
