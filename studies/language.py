@@ -309,7 +309,8 @@ def study(names: Sequence[str], changes: dict[str, Any], num_measured: int, seed
         arms[key] = {"steps": steps, **seconds, **measured, "certificate": certified, "settings": _settings(name)}
         print(key, store.rounded(arms[key]), flush=True)
     arms = store.earlier("language").get("arms", {}) | arms
-    settings = {"process": f"menu(5 dishes of one word, num_turns={NUM_TURNS})", "probed": PROBED}
+    settings: dict[str, Any] = {"process": f"menu(5 dishes of one word, num_turns={NUM_TURNS})", "probed": PROBED}
+    settings["steps"] = {name: arm["steps"] for name, arm in arms.items()}
     return {"seeds": [0, 1], "settings": settings, "num_measured": num_measured, "arms": arms}
 
 
