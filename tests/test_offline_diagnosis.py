@@ -145,7 +145,9 @@ def test_log_likelihood_in_free_parameters_is_that_of_the_fit(long: tuple[Fit, D
 def test_verdict_does_not_depend_on_the_order_of_demonstrations(long: tuple[Fit, Demos, Diagnosis]) -> None:
     found, demos, report = long
     shuffled = demos.subset(np.random.default_rng(0).permutation(demos.num_episodes))
-    again = diagnose(found, shuffled, passive=False, structure=False)
+    with pytest.raises(ValueError, match="other data"):
+        diagnose(found, shuffled)
+    again = diagnose(dataclasses.replace(found, digest=shuffled.digest()), shuffled, passive=False, structure=False)
     assert again.verdict == report.verdict
     for one, two in zip(again.probes, report.probes, strict=True):
         assert one.value == pytest.approx(two.value, abs=1e-4)
