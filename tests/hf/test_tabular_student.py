@@ -105,7 +105,7 @@ def taught(tokenizer: Any, folder: Path, guesses: Any, behaviour: Any = None, **
     args = CounterfactualConfig(
         output_dir=str(folder), mark="none", max_turns=2, max_new_tokens=4, learning_rate=0.3, max_steps=240,
         per_device_train_batch_size=len(data), report_to=[], save_strategy="no", logging_strategy="no",
-        disable_tqdm=True, use_cpu=True, max_grad_norm=0.0,
+        disable_tqdm=True, use_cpu=True, max_grad_norm=0.0, public_columns=["guess"],
         **{"steps_per_generation": 240, "factual_weight": 0.0} | settings,
     )  # fmt: skip
     trainer = CounterfactualTrainer(
