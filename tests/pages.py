@@ -56,7 +56,7 @@ def with_numbers(text, pattern):
 def shrink(code, settings):
     for setting in settings.split(", "):
         name = setting.split("=")[0]
-        code, count = re.subn(rf"\b{name}=\d+", setting, code)
+        code, count = re.subn(rf"\b{name}=\w+", setting, code)
         assert count, f"the block has no {name}= to be tested with {setting}"
     return code
 
