@@ -110,14 +110,14 @@ def generation_by(config: GenerationConfig | None, V: int, granularity: Literal[
     """
     if config is None:
         return None
-    config = copy.deepcopy(config)
-    ends = config.eos_token_id
+    found: Any = copy.deepcopy(config)
+    ends = found.eos_token_id
     ends = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
     plain = sorted({x % V for x in ends})
     if granularity == "token":
-        config.eos_token_id = [x + V for x in plain] or None
-        config.suppress_tokens = list(range(V))
+        found.eos_token_id = [x + V for x in plain] or None
+        found.suppress_tokens = list(range(V))
     else:
-        config.eos_token_id = plain or None
-        config.suppress_tokens = list(range(V, 2 * V))
-    return config
+        found.eos_token_id = plain or None
+        found.suppress_tokens = list(range(V, 2 * V))
+    return found
