@@ -98,9 +98,9 @@ def fit(
 
         Q(demonstration) = sum_k pi_k prod_t Q(a_t | theta_k, e_t) Q(o_t | theta_k, w_t)
 
-    The number of values of theta, and its time scale if the spec names several, are chosen by the log-likelihood of
-    held-out demonstrations: the largest K whose mean is within one standard error of the best (a value of theta too
-    many costs little, one too few much). The chosen latent is then fitted to all demonstrations.
+    The number of values of theta, and its time scale if the spec names several, are those with the greatest mean
+    log-likelihood of held-out demonstrations; of numbers that predict alike, within .001 nats, the least.
+    The chosen latent is then fitted to all demonstrations.
 
     Args:
         demos: the demonstrations.
