@@ -34,6 +34,8 @@ WEAK_WIDTH, WIDE = 0.10, 0.25
 # Rounds of support below which a fit is weak, or not identified.
 WEAK_SUPPORT, NO_SUPPORT = 10.0, 1.0
 NUM_RIVALS, NUM_PROFILED = 6, 2
+# Episodes without an intervention that a comparison of held-out prediction needs at least.
+FEWEST_COMPARED = 8
 
 
 @dataclass(frozen=True)
@@ -160,8 +162,10 @@ def diagnose(
     found = support(fit, demos, key=keys[1])
     ranks = kruskal(fit, demos)
     reports, flat = _bounds(fit, demos, chosen, delta, keys[2])
-    reasons, verdict = _verdict(found, ranks, reports)
-    predicted = compare_predictions(fit, demos, key=keys[3]) if passive else None
+    reasons, verdict = _verdict(found, ranks, reports, experimented=demos.has_interventions)
+    logs = demos.without_interventions()
+    few = passive and logs.num_episodes < FEWEST_COMPARED
+    predicted = compare_predictions(fit, logs, key=keys[3]) if passive and not few else None
     if any(isinstance(latent, PerStep) for latent in fit.spec.latent):
         verdict = "not identified"
         reasons.insert(
@@ -176,13 +180,18 @@ def diagnose(
     if predicted is None:
         notes.append(
             "held-out prediction was not compared with a sequence model, so that nothing could refute the model"
+            + (f": only {logs.num_episodes} episodes are the demonstrators' alone" if few else "")
+        )
+    elif demos.has_interventions:
+        notes.append(
+            f"held-out prediction was compared on the {logs.num_episodes} episodes that are the demonstrators' alone"
         )
     if len(set(demos.lengths.tolist())) > 1:
         notes.append("episodes differ in length; that their ends say nothing about theta is an assumption")
     return Diagnosis(
         verdict,
         tuple(reasons),
-        _assumptions(fit),
+        _assumptions(fit, demos),
         found,
         ranks,
         flat,
@@ -308,13 +317,21 @@ def _distinct(
     return jnp.concatenate([x[None], xs])[np.asarray(kept)]
 
 
-def _verdict(found: Support, ranks: tuple[int, int], reports: Sequence[ProbeReport]) -> tuple[list[str], Verdict]:
-    """Return the reasons against a better verdict, and the verdict."""
+def _verdict(
+    found: Support, ranks: tuple[int, int], reports: Sequence[ProbeReport], *, experimented: bool
+) -> tuple[list[str], Verdict]:
+    """Return the reasons against a better verdict, and the verdict.
+
+    Kruskal's condition is about the demonstrators' rounds alone. Interventions may identify what they do not, so that
+    it then asks for caution and does not decide.
+    """
     widest = max(reports, key=lambda report: report.width, default=None)
     width = 0.0 if widest is None else widest.width
     bad, poor = [], []
     if ranks[0] < ranks[1]:
-        bad.append(f"three blocks of rounds have ranks that add up to {ranks[0]}, and {ranks[1]} are needed (Kruskal)")
+        which = "three blocks of rounds" + (" of the demonstrators" if experimented else "")
+        reason = f"{which} have ranks that add up to {ranks[0]}, and {ranks[1]} are needed (Kruskal)"
+        (poor if experimented else bad).append(reason)
     if found.least < NO_SUPPORT:
         bad.append(f"the data have {found.least:.1f} rounds for what the agent will do: {found.where}")
     elif found.least < WEAK_SUPPORT:
@@ -327,7 +344,7 @@ def _verdict(found: Support, ranks: tuple[int, int], reports: Sequence[ProbeRepo
     return poor, "weak" if poor else "identified"
 
 
-def _assumptions(fit: Fit) -> tuple[str, ...]:
+def _assumptions(fit: Fit, demos: Demos) -> tuple[str, ...]:
     """Return what was declared, in words."""
     latent = "theta lasts the episode" if fit.latent == "Episode" else "theta changes as a Markov chain"
     lines = [f"{latent} and has {fit.K} value{'s' if fit.K > 1 else ''}"]
@@ -337,4 +354,6 @@ def _assumptions(fit: Fit) -> tuple[str, ...]:
         given = [c.label for c in factor.contexts]
         theta = [] if factor.mechanism.tied else ["theta"]
         lines.append(f"{factor.field} depends on {', '.join([*theta, *given]) or 'nothing'} alone")
+    if demos.has_interventions:
+        lines.append("interventions were chosen without knowing theta")
     return tuple(lines)

@@ -432,4 +432,5 @@ def as_demos(process: InteractionProcess, episodes: Episodes, like: Demos) -> De
         np.full(num_episodes, -1, np.int32),
         None,
         "self-play",
+        np.asarray(episodes.intervened) & np.asarray(episodes.mask),
     )
