@@ -64,8 +64,8 @@ def _cloned_logs(demos: Demos) -> Demos:
     if not logs.num_episodes:
         raise ValueError(f"clone: every episode of {demos!r} has an intervention, so that there is nothing to clone.")
     warnings.warn(
-        f"clone: {demos.num_episodes - logs.num_episodes} episodes with interventions are left out, because the actions "
-        "are not the demonstrators'.",
+        f"clone: {demos.num_episodes - logs.num_episodes} episodes with interventions are left out, because their "
+        "actions are not the demonstrators'.",
         stacklevel=3,
     )
     return logs

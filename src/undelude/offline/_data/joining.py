@@ -81,7 +81,9 @@ def _demonstrators(parts: Sequence[Any]) -> Column | None:
         return None
     lacking = [part for part in parts if part.demonstrator is None and part.demonstrated.any()]
     if lacking:
-        raise ValueError(f"concat: {lacking[0]!r} does not say who acted, and another part does: name its demonstrator.")
+        raise ValueError(
+            f"concat: {lacking[0]!r} does not say who acted, and another part does: name its demonstrator."
+        )
     whole = _join(known, None)
     pieces = [
         np.zeros(part.num_episodes, np.int32)

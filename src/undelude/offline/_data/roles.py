@@ -77,9 +77,7 @@ class Roles:
         for option, names in (("reals", reals), ("levels", levels)):
             if unknown := [name for name in names if name not in of_role]:
                 raise ValueError(f"{option} has {unknown[0]!r:.99}, which is not among the columns {[*of_role]}.")
-        return cls(
-            episode, action, seen, unseen, apart, before, time, label, demonstrator, intervened, reals, levels
-        )
+        return cls(episode, action, seen, unseen, apart, before, time, label, demonstrator, intervened, reals, levels)
 
     @property
     def columns(self) -> list[str]:

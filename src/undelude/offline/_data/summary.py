@@ -28,8 +28,8 @@ def summarise(demos: Any) -> str:
     if demos.has_interventions:
         done = demos.intervened & mask
         lines.append(
-            f"  interventions: {int(done.sum()):,} rounds in {int(done.any(-1).sum()):,} episodes; their actions are not "
-            "the demonstrators'"
+            f"  interventions: {int(done.sum()):,} rounds in {int(done.any(-1).sum()):,} episodes; their actions are "
+            "not the demonstrators'"
         )
     if num_labels := int((demos.labels >= 0).sum()):
         lines.append(f"  labels: theta is known in {num_labels:,} episodes")

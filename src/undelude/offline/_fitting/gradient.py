@@ -157,9 +157,12 @@ def epoch(
     def loss(weights: Any, batch: Int[Array, " n"]) -> Float[Array, ""]:
         part = jax.tree.map(lambda x: x[batch], data)
         joint = log_joint(parameters, eqx.combine(weights, static), part)
+        num_rounds = jnp.maximum(sum(mask.sum() for mask in part.masks) / len(part.masks), 1)
         r = jnp.where(warm, first[batch], jax.lax.stop_gradient(jax.nn.softmax(joint)))
         # Starts do not share weights, so that the gradient of the sum is that of each.
-        return -(r * jnp.where(jnp.isfinite(joint), joint, 0.0)).sum() / jnp.maximum(sum(mask.sum() for mask in part.masks) / len(part.masks), 1)
+        return -(r * jnp.where(jnp.isfinite(joint), joint, 0.0)).sum() / jnp.maximum(
+            sum(mask.sum() for mask in part.masks) / len(part.masks), 1
+        )
 
     def step(carry: tuple[Any, Any], batch: Int[Array, " n"]) -> tuple[tuple[Any, Any], None]:
         weights, state = carry
