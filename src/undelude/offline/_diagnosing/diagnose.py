@@ -1,6 +1,5 @@
 """What may be concluded from a fit: tests from the cheap to the dear, and a verdict that names its assumptions."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -17,10 +16,11 @@ from undelude._process.process import InteractionProcess
 from undelude.offline._data.demos import Demos
 from undelude.offline._diagnosing.likelihood import Likelihood
 from undelude.offline._diagnosing.manski import manski
+from undelude.offline._diagnosing.nearby import nearby, vector
 from undelude.offline._diagnosing.passive import Passive
 from undelude.offline._diagnosing.passive import passive as compare_predictions
 from undelude.offline._diagnosing.probes import Probe, default_probes
-from undelude.offline._diagnosing.profile import SLACK, extremes, information, polish, rivals
+from undelude.offline._diagnosing.profile import SLACK, extremes, information
 from undelude.offline._diagnosing.structure import Structure
 from undelude.offline._diagnosing.structure import structure as compare_time_scales
 from undelude.offline._diagnosing.support import Support, kruskal, support
@@ -33,7 +33,7 @@ Verdict = Literal["refuted", "not identified", "weak", "identified"]
 WEAK_WIDTH, WIDE = 0.10, 0.25
 # Rounds of support below which a fit is weak, or not identified.
 WEAK_SUPPORT, NO_SUPPORT = 10.0, 1.0
-NUM_RIVALS, NUM_PROFILED = 6, 2
+NUM_PROFILED = 2
 # Episodes without an intervention that a comparison of held-out prediction needs at least.
 FEWEST_COMPARED = 8
 
@@ -224,16 +224,10 @@ def _bounds(
     """Return the probes with their bounds, and how many directions are flat, of how many."""
     values = tuple(probe.value for probe in probes)
     with jax.enable_x64(True):
-        likelihood = Likelihood.of(fit.layout, demos, fit.K, markov=fit.latent == "Markov")
-        fixed = {f.field: jax.tree.map(np.asarray, fit.tables[f.field]) for f in fit.layout.tied}
-        first = likelihood.pack(fit.fitted)
-        starts = np.concatenate([first[None], rivals(likelihood, jnp.asarray(first), NUM_RIVALS, key)])
-        polished, totals = _polish(likelihood, jnp.asarray(starts))
-        best = float(totals.max())
-        x = polished[int(totals.argmax())]
+        likelihood, fixed, near, best = nearby(fit, demos, values, delta, key)
+        x = near[0]
         at, jacobian, fisher = _slopes(likelihood, values, fit.process, fixed, x)
         two_se, flat = _delta_method(likelihood, np.asarray(fisher), np.asarray(jacobian))
-        near = _distinct(likelihood, values, fit.process, fixed, polished[totals > best - delta], x)
         order = _widest(two_se, np.asarray([probe.is_policy for probe in probes]))
         some = tuple(values[i] for i in order)
         ends, reached = _extremes(likelihood, some, fit.process, fixed, near, jnp.asarray(best - delta))
@@ -257,18 +251,8 @@ def _bounds(
 
 
 @compiled_for(runs=2)
-def _polish(likelihood: Likelihood, starts: Array) -> tuple[Array, Array]:
-    return polish(likelihood, starts)
-
-
-def _vector(likelihood: Likelihood, values: tuple, process: InteractionProcess, fixed: dict) -> jax.stages.Wrapped:
-    """Return the probes as a function of the parameters."""
-    return jax.jit(lambda x: jnp.stack([value(likelihood.process(x, process, fixed)) for value in values]))
-
-
-@compiled_for(runs=2)
 def _slopes(likelihood: Likelihood, values: tuple, process: InteractionProcess, fixed: dict, x: Array) -> tuple:
-    f = _vector(likelihood, values, process, fixed)
+    f = vector(likelihood, values, process, fixed)
     return f(x), jax.jacrev(f)(x), information(likelihood, x)
 
 
@@ -276,12 +260,7 @@ def _slopes(likelihood: Likelihood, values: tuple, process: InteractionProcess, 
 def _extremes(
     likelihood: Likelihood, values: tuple, process: InteractionProcess, fixed: dict, starts: Array, threshold: Array
 ) -> tuple[Array, Array]:
-    return extremes(likelihood, _vector(likelihood, values, process, fixed), len(values), starts, threshold)
-
-
-@compiled_for(runs=2)
-def _at(likelihood: Likelihood, values: tuple, process: InteractionProcess, fixed: dict, xs: Array) -> Array:
-    return jax.lax.map(_vector(likelihood, values, process, fixed), xs)
+    return extremes(likelihood, vector(likelihood, values, process, fixed), len(values), starts, threshold)
 
 
 def _delta_method(
@@ -301,20 +280,6 @@ def _widest(two_se: Float[np.ndarray, " probes"], is_policy: np.ndarray) -> np.n
     """Return the probes to profile: of effects and of the policy, those with the largest standard errors."""
     kinds = [np.flatnonzero(is_policy == kind) for kind in (False, True)]
     return np.concatenate([kind[np.argsort(-two_se[kind], kind="stable")][:NUM_PROFILED] for kind in kinds])
-
-
-def _distinct(
-    likelihood: Likelihood, values: tuple, process: InteractionProcess, fixed: dict, xs: Array, x: Array
-) -> Array:
-    """Return the best point and those of the others at which some probe differs from all points before."""
-    seen = np.asarray(_at(likelihood, values, process, fixed, jnp.concatenate([x[None], xs])))
-    kept = [0]
-    for i in range(1, len(seen)):
-        if np.abs(seen[kept] - seen[i]).max(-1).min() > 1e-2:
-            kept.append(i)
-    # To a power of two, so that data sets share compiled programs.
-    kept += kept[:1] * (2 ** math.ceil(math.log2(len(kept))) - len(kept))
-    return jnp.concatenate([x[None], xs])[np.asarray(kept)]
 
 
 def _verdict(

@@ -14,8 +14,8 @@ def manski(fit: Fit, demos: Demos, probe: Probe) -> tuple[float, float] | None:
         P(o, a) <= P(o | do(a)) <= P(o, a) + 1 - P(a)
 
     Returns:
-        The bounds from the shares in all rounds of the demonstrators; None for a probe of another kind, or if the action
-        or the field depends on more than the action of the round.
+        The bounds from the shares in all rounds of the demonstrators; None for a probe of another kind, or if the
+        action or the field depends on more than the action of the round.
     """
     effect = probe.value
     action, *others = fit.layout.factors

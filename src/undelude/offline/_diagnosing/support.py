@@ -45,7 +45,7 @@ def support(fit: Fit, demos: Demos, *, key: Key[jax.Array, ""]) -> Support:
     """Return the support of the observed fields' mechanisms."""
     process, plan = fit.process, fit.layout
     play = rollout(process, ExactAgent(process), key=key, num_episodes=NUM_EPISODES)
-    own = as_demos(process, play, demos)
+    own = as_demos(play, demos)
     thetas = np.asarray(play.theta)
     thetas = thetas[:, -own.num_rounds - 1 : -1] if thetas.ndim == 2 else np.repeat(thetas[:, None], own.num_rounds, 1)
     markov = fit.fitted.log_transition is not None

@@ -160,9 +160,7 @@ def epoch(
         num_rounds = jnp.maximum(sum(mask.sum() for mask in part.masks) / len(part.masks), 1)
         r = jnp.where(warm, first[batch], jax.lax.stop_gradient(jax.nn.softmax(joint)))
         # Starts do not share weights, so that the gradient of the sum is that of each.
-        return -(r * jnp.where(jnp.isfinite(joint), joint, 0.0)).sum() / jnp.maximum(
-            sum(mask.sum() for mask in part.masks) / len(part.masks), 1
-        )
+        return -(r * jnp.where(jnp.isfinite(joint), joint, 0.0)).sum() / num_rounds
 
     def step(carry: tuple[Any, Any], batch: Int[Array, " n"]) -> tuple[tuple[Any, Any], None]:
         weights, state = carry

@@ -82,7 +82,13 @@ def _rounds(factor: Factor, demos: Demos) -> Bool[np.ndarray, "N T"]:
 
 
 def _entries(layout: Layout, factor: Factor, demos: Demos) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return the statistics as a list: episode, step, index within the factor, and value of each."""
+    """Return the statistics as a list: episode, step, index within the factor, and value of each.
+
+    A hidden field that the demonstrations lack, because an agent played them, has none.
+    """
+    if not factor.field.startswith("opening ") and factor.field not in ("action", *demos.observations, *demos.hidden):
+        none = np.zeros(0, int)
+        return none, none, none, np.zeros(0)
     if factor.field.startswith("opening "):
         values = demos.opening[factor.field.removeprefix("opening ")].values
         episode, step = np.arange(demos.num_episodes), np.zeros(demos.num_episodes, int)
