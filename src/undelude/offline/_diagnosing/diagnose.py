@@ -21,6 +21,8 @@ from undelude.offline._diagnosing.passive import Passive
 from undelude.offline._diagnosing.passive import passive as compare_predictions
 from undelude.offline._diagnosing.probes import Probe, default_probes
 from undelude.offline._diagnosing.profile import SLACK, extremes, information
+from undelude.offline._diagnosing.sensitivity import Sensitivity
+from undelude.offline._diagnosing.sensitivity import sensitivity as relax_assumptions
 from undelude.offline._diagnosing.structure import Structure
 from undelude.offline._diagnosing.structure import structure as compare_time_scales
 from undelude.offline._diagnosing.support import Support, kruskal, support
@@ -79,6 +81,7 @@ class Diagnosis:
         probes: with their bounds.
         passive: whether the model predicts the demonstrators as well as a generic sequence model; None if not asked.
         structure: the answers under other time scales of theta; None if not asked.
+        sensitivity: what the agent would earn if an assumption were wrong; None if `structure` was not asked.
         notes: what a reader should know.
     """
 
@@ -91,6 +94,7 @@ class Diagnosis:
     probes: tuple[ProbeReport, ...] = field(repr=False)
     passive: Passive | None = field(repr=False)
     structure: Structure | None = field(repr=False)
+    sensitivity: Sensitivity | None = field(default=None, repr=False)
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -112,7 +116,7 @@ class Diagnosis:
             lines.append(
                 f"  {probe.name:56.56} {probe.value:6.3f} {min(probe.two_se, 99.0):7.3f} {profile:>15} {known:>15}"
             )
-        lines += [str(part) for part in (self.passive, self.structure) if part is not None]
+        lines += [str(part) for part in (self.passive, self.structure, self.sensitivity) if part is not None]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
@@ -134,8 +138,9 @@ def diagnose(
 
     The tests, from the cheap to the dear: support of what the agent will do; Kruskal's rank condition; the Fisher
     information; profile-likelihood bounds of the widest probes, also from rival models; held-out prediction beside a
-    sequence model; the answers under other time scales of theta. Each alone has a blind spot (docs/offline.md). The
-    spread over starts is not among them: where a model is not identified, all starts may agree on a wrong answer.
+    sequence model; the answers under other time scales of theta, and with each assumption relaxed. Each alone has a
+    blind spot (docs/offline.md). The spread over starts is not among them: where a model is not identified, all starts
+    may agree on a wrong answer.
 
     Args:
         fit: of `fit`.
@@ -144,7 +149,7 @@ def diagnose(
         delta: nats below the best log-likelihood at which the profile bounds end; 2 is about 95 %.
         passive: whether to compare held-out prediction with a sequence model, which is trained for it. Without it no
             verdict is "refuted".
-        structure: whether to fit the other time scales of theta.
+        structure: whether to fit the other time scales of theta, and the model with each assumption relaxed.
         key: of self-play, of the rivals, and of training; always the same by default.
 
     Raises:
@@ -198,6 +203,7 @@ def diagnose(
         tuple(reports),
         predicted,
         compare_time_scales(fit, demos, key=keys[4]) if structure else None,
+        relax_assumptions(fit, demos, key=jax.random.fold_in(keys[4], 1)) if structure else None,
         tuple(notes),
     )
 
