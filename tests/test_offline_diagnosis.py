@@ -160,21 +160,22 @@ def test_a_shorter_report_says_what_was_left_out(long: tuple[Fit, Demos, Diagnos
 
 
 def test_an_assumption_that_is_wrong_has_a_price() -> None:
-    """Nature pays for the action of the round before, which the spec does not declare; the rest of it holds."""
+    """Nature pays best if theta is pulled twice in a row; the spec does not declare that it remembers the last action."""
     rng = np.random.default_rng(0)
     theta = rng.integers(0, 2, 400)
     actions = (rng.random((400, 8)) < np.where(theta, 0.8, 0.2)[:, None]).astype(int)
     before = np.concatenate([np.zeros((400, 1), int), actions[:, :-1]], 1)
-    paid = (rng.random((400, 8)) < np.where(actions == before, 0.9, 0.1)).astype(int)
+    twice = (actions == theta[:, None]) & (before == theta[:, None])
+    paid = (rng.random((400, 8)) < np.where(twice, 0.9, 0.1)).astype(int)
     # With labels, the number of values of theta and its time scale are not relaxed.
     demos = Demos.from_arrays(actions, {"paid": paid}, labels=theta)
     found = fit(demos, LatentSpec(Episode(2), reward="paid"), key=jax.random.key(0), starts=3, select="bic")
-    report = sensitivity(found, demos, key=jax.random.key(1), starts=3, num_episodes=256)
+    report = sensitivity(found, demos, key=jax.random.key(1), starts=3, num_episodes=512)
     rows = {row.name: row for row in report.relaxed}
     assert len(rows) == 3
     true = rows.pop("paid depends on the last action and the last paid, too")
-    assert true.bic < -500
-    assert all(row.bic > true.bic + 500 for row in rows.values())
+    assert all(row.bic > true.bic + 300 for row in rows.values())
+    assert true.attainable[0] - true.reward[0] > 2 * np.hypot(true.attainable[1], true.reward[1])
     # What the agent earns where the assumption is wrong is what the certificate says of it there.
     spec = LatentSpec(Episode(2), task=Table("paid", ["action", Last("action"), Last("paid")]), reward="paid")
     world = fit(demos, spec, key=jax.random.key(0), starts=3, select="bic").process
