@@ -160,7 +160,7 @@ def test_a_shorter_report_says_what_was_left_out(long: tuple[Fit, Demos, Diagnos
 
 
 def test_an_assumption_that_is_wrong_has_a_price() -> None:
-    """Nature pays best if theta is pulled twice in a row; the spec does not declare that it remembers the last action."""
+    """Nature pays best if theta is pulled twice in a row; the spec declares no memory of actions."""
     rng = np.random.default_rng(0)
     theta = rng.integers(0, 2, 400)
     actions = (rng.random((400, 8)) < np.where(theta, 0.8, 0.2)[:, None]).astype(int)
