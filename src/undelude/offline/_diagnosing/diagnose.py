@@ -30,9 +30,10 @@ from undelude.offline._fitting.fit import Fit
 from undelude.offline._model.latent import PerStep
 
 Verdict = Literal["refuted", "not identified", "weak", "identified"]
-# Widths of the widest profile bounds from which a fit is weak, or not identified; measured on the bandit of Remark 11:
-# .044 after 20 rounds, .077 after 5, .13 after 3, .32 after 2, .82 after 1.
-WEAK_WIDTH, WIDE = 0.10, 0.25
+# Widths of the widest profile bounds from which a fit is weak, or not identified; measured on the bandit of Remark 11
+# with 1,000 demonstrations. Of effects: .045 after 20 rounds, .06 after 10, .09 after 5, .15 after 3. Of the policy
+# after a history, which is known less well: .07, .09, .12 and .22.
+WEAK_WIDTH, WEAK_POLICY_WIDTH, WIDE = 0.10, 0.15, 0.25
 # Rounds of support below which a fit is weak, or not identified.
 WEAK_SUPPORT, NO_SUPPORT = 10.0, 1.0
 NUM_PROFILED = 2
@@ -296,8 +297,6 @@ def _verdict(
     Kruskal's condition is about the demonstrators' rounds alone. Interventions may identify what they do not, so that
     it then asks for caution and does not decide.
     """
-    widest = max(reports, key=lambda report: report.width, default=None)
-    width = 0.0 if widest is None else widest.width
     bad, poor = [], []
     if ranks[0] < ranks[1]:
         which = "three blocks of rounds" + (" of the demonstrators" if experimented else "")
@@ -307,9 +306,11 @@ def _verdict(
         bad.append(f"the data have {found.least:.1f} rounds for what the agent will do: {found.where}")
     elif found.least < WEAK_SUPPORT:
         poor.append(f"the data have only {found.least:.1f} rounds for what the agent will do: {found.where}")
-    if widest is not None and width > WEAK_WIDTH:
-        reason = f"{widest.name} may be anything in {_interval(widest.profile)}"
-        (bad if width > WIDE else poor).append(reason)
+    for is_policy, weak in ((False, WEAK_WIDTH), (True, WEAK_POLICY_WIDTH)):
+        widest = max((x for x in reports if x.is_policy == is_policy), key=lambda x: x.width, default=None)
+        if widest is not None and widest.width > weak:
+            reason = f"{widest.name} may be anything in {_interval(widest.profile)}"
+            (bad if widest.width > WIDE else poor).append(reason)
     if bad:
         return bad + poor, "not identified"
     return poor, "weak" if poor else "identified"
