@@ -151,12 +151,14 @@ class CallableExpert:
             raise TypeError(
                 f"The expert must answer with a text or with {{text: probability}}, not with {answer!r:.99}."
             )
-        key = tuple(answer.items())
+        # Numbers: an array may change after it was asked for, or cannot be a key.
+        probs = {text: float(p) for text, p in answer.items()}
+        key = tuple(probs.items())
         known = self._answers.get(key)
         if known is None:
             if len(self._answers) > MOST_KEPT:
                 self._answers.clear()
-            known = self._answers[key] = _Answers(self._probabilities(answer), self.end)
+            known = self._answers[key] = _Answers(self._probabilities(probs), self.end)
         return known
 
     def _probabilities(self, answer: Mapping[str, float]) -> dict[tuple[int, ...], float]:
@@ -168,7 +170,7 @@ class CallableExpert:
                     f"The expert gives {text!r:.50} the probability {p}: it must be 0 or more, and finite."
                 )
             ids = self.turn_ids(text)
-            probs[ids] = probs.get(ids, 0.0) + float(p)
+            probs[ids] = probs.get(ids, 0.0) + p
         if not sum(probs.values()) > 0:
             raise ValueError(f"The expert gives no utterance a positive probability: {dict(answer)!r:.99}.")
         return probs
@@ -307,7 +309,8 @@ class PromptedExpert:
         self.teacher, self.tokenizer, self.template = teacher, tokenizer, template
         self.top_k = None if top_k is None else check_count("PromptedExpert: top_k", top_k)
         self.batch_size = check_count("PromptedExpert: batch_size", batch_size)
-        self.chat_template_kwargs = chat_template_kwargs
+        # Its own, and those that it uses.
+        self.chat_template_kwargs = self._template = chat_template_kwargs
         self._adapter: Any = None
 
     def bind(self, student: torch.nn.Module, chat_template_kwargs: Mapping[str, Any] | None = None) -> None:
@@ -321,7 +324,7 @@ class PromptedExpert:
             ValueError: the teacher would move: it is the student, or shares parameters that are trained.
         """
         if self.chat_template_kwargs is None:
-            self.chat_template_kwargs = chat_template_kwargs
+            self._template = chat_template_kwargs
         if self.teacher is None:
             if not callable(getattr(student, "disable_adapter", None)):
                 raise ValueError(
@@ -376,7 +379,7 @@ class PromptedExpert:
             fields = {**query.row, "prompt": messages[first]["content"]}
             messages[first] = {"role": "user", "content": self.template.format(**fields)}
         options = {"add_generation_prompt": True, "tokenize": True, "return_dict": False}
-        return list(self.tokenizer.apply_chat_template(messages, **options, **(self.chat_template_kwargs or {})))
+        return list(self.tokenizer.apply_chat_template(messages, **options, **(self._template or {})))
 
     def speak(self, queries: Sequence[Query], max_new_tokens: int) -> list[Utterance]:
         """Sample a turn in answer to each query, token by token, at temperature 1."""
