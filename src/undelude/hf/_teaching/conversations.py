@@ -11,7 +11,6 @@ from undelude.hf._marks.pieces import ChatPieces, is_text
 from undelude.hf._teaching.experts import Message, Query, Row
 
 Author = Literal["self", "expert"]
-PRIVILEGED = "privileged_context"
 # Replies and turns whose tokens are kept.
 MOST_KEPT = 10_000
 # Conversations of which one is encoded again as a whole.

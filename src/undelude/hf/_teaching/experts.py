@@ -25,6 +25,8 @@ Row: TypeAlias = Mapping[str, Any]
 # The distribution of the next token, as log-probabilities `[V]`, or as `(ids, log-probabilities)` of the largest.
 NextToken: TypeAlias = ArrayLike | tuple[ArrayLike, ArrayLike]
 
+# The column that tells theta.
+PRIVILEGED = "privileged_context"
 # Turns whose tokens and distributions are kept.
 MOST_KEPT = 10_000
 
@@ -372,7 +374,7 @@ class PromptedExpert:
         if first is None:
             raise ValueError(f"PromptedExpert: the conversation has no message of the user: {messages!r:.99}.")
         if query.is_told:
-            if query.row.get("privileged_context") is None:
+            if query.row.get(PRIVILEGED) is None:
                 raise ValueError(
                     "PromptedExpert: the row has no privileged_context; the teacher has nothing to be told."
                 )

@@ -10,8 +10,8 @@ import torch
 
 from undelude.hf._marks.chat import check_end_of_turn
 from undelude.hf._marks.do_tokens import OFFSET
-from undelude.hf._teaching.conversations import PRIVILEGED, Conversation
-from undelude.hf._teaching.experts import CallableExpert, Expert, PromptedExpert
+from undelude.hf._teaching.conversations import Conversation
+from undelude.hf._teaching.experts import PRIVILEGED, CallableExpert, Expert, PromptedExpert
 
 # Standard errors by which the first turns may fit their own theta better than another's.
 MOST_ERRORS = 6.0
@@ -19,8 +19,13 @@ MOST_ERRORS = 6.0
 FEWEST = 32
 
 
-def check_columns(columns: Sequence[str], *, needs_context: bool, stored: bool) -> None:
-    """Raise if the data set lacks a column that the trainer reads."""
+def check_columns(columns: Sequence[str], *, needs_context: bool, stored: bool, public: Sequence[str] = ()) -> None:
+    """Raise if the data set lacks a column that the trainer reads, or that is declared public."""
+    if unknown := [name for name in public if name not in columns]:
+        raise ValueError(
+            f"public_columns names {', '.join(map(repr, unknown))}, and the columns of the data set are "
+            f"{', '.join(columns) or 'none'}."
+        )
     needed = [("messages" if stored else "prompt"), *([PRIVILEGED] if needs_context else [])]
     if missing := [name for name in needed if name not in columns]:
         if missing == ["prompt"] and "messages" in columns:

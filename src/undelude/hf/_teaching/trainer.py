@@ -183,7 +183,8 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
         if columns is not None:
             needs = self.rollouts != "dataset" and (self.objective.asks or self.rollouts == "expert")
             needs = needs and self.objective.privileged
-            guards.check_columns(columns, needs_context=needs, stored=self.rollouts == "dataset")
+            stored = self.rollouts == "dataset"
+            guards.check_columns(columns, needs_context=needs, stored=stored, public=args.public_columns)
 
     def _make_blindness(self) -> "guards.Blindness | None":
         """Return the test of who executes, where it is not the model itself."""
