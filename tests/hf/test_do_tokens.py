@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, Gemma2Config, Gemma3TextConfig
 import undelude.hf._marks.exporting as exporting
 from hf.tiny import ARCHITECTURES, make_model, make_tokenizer
 from undelude.hf import DoTokens, generate_turn
+from undelude.hf._marks.do_tokens import num_words
 from undelude.hf._marks.generation import inverse_cdf
 
 V, B, T = 23, 3, 9
@@ -332,6 +333,25 @@ def test_granularity_is_saved_with_the_marks(tmp_path):
     stock = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert DoTokens.of(stock).granularity == DoTokens.of(DoTokens.load(tmp_path)).granularity == "token"
     assert stock.generation_config.suppress_tokens == list(range(V))
+
+
+@pytest.mark.parametrize("granularity", ["turn", "token"])
+def test_a_loaded_model_ends_its_turns_as_before(granularity, tmp_path):
+    """It writes plain words again, and so ends with a plain one."""
+    model = DoTokens.wrap(make_model(V))
+    model.generation_config.eos_token_id = [1, 4]
+    DoTokens.of(model).granularity = granularity
+    model.save_pretrained(tmp_path)
+    settings = DoTokens.load(tmp_path).generation_config
+    assert (settings.eos_token_id, settings.suppress_tokens) == ([1, 4], None)
+
+
+@pytest.mark.parametrize("marked", [False, True])
+def test_the_words_of_a_model_whose_table_is_elsewhere_are_counted(marked):
+    """DeepSpeed leaves an empty weight where it keeps no part of it."""
+    model = DoTokens.wrap(make_model(V)) if marked else make_model(V)
+    model.get_input_embeddings().weight.data = torch.empty(0)
+    assert num_words(model) == V
 
 
 def test_offset_is_in_float32():

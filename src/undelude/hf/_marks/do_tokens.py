@@ -290,7 +290,7 @@ class DoTokens:
         if info["is_tied"] and not model.config.tie_word_embeddings:
             model.config.tie_word_embeddings = True
             model.tie_weights()
-        model.generation_config.suppress_tokens = None
+        _restore_generation(model.generation_config, info["vocab_size"])
         DoTokens.wrap(model, info["kind"], rank=info["rank"])
         offset = offset_of(model.get_input_embeddings())
         offset.load_state_dict(load_file(file))
@@ -304,8 +304,18 @@ def num_words(model: Any) -> int | None:
     if marks is not None:
         return marks.vocab_size
     table = getattr(model, "get_input_embeddings", lambda: None)()
+    # Not of the weight, of which DeepSpeed may keep a part here.
+    num = getattr(table, "num_embeddings", None)
     weight = getattr(table, "weight", None)
-    return None if weight is None else int(weight.shape[0])
+    return num if num is not None or weight is None else int(weight.shape[0])
+
+
+def _restore_generation(config: Any, V: int) -> None:
+    """Let a loaded model write its plain words again, and end its turns with one."""
+    config.suppress_tokens = None
+    if config.eos_token_id is not None:
+        ends = config.eos_token_id
+        config.eos_token_id = ends % V if isinstance(ends, int) else [x % V for x in ends]
 
 
 def load_offset(model: Any, folder: str | Path) -> None:
