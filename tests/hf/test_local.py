@@ -1,6 +1,7 @@
 """Local models: `measure_delusion` gives the numbers of forward passes by hand, and known ones of exact agents."""
 
 import copy
+import json
 import re
 import shutil
 import types
@@ -20,8 +21,10 @@ from transformers import AutoModelForCausalLM
 import undelude as ud
 from hf.exact_model import ExactModel
 from hf.tiny import TEMPLATE, make_model, make_tokenizer
+from undelude._cli import main
 from undelude.hf import DoTokens, MenuDialogue, answer_log_probs, local_agent, measure_delusion
 from undelude.hf._measuring.local import LocalSpeaker, load_model
+from undelude.hf._measuring.speakers import Request
 
 DIALOGUE = MenuDialogue(dishes=("tacos", "soup", "pizza"), num_turns=1, prompt="What's on the menu?")
 TEXTS = [DIALOGUE.prompt, DIALOGUE.probe, *DIALOGUE.utterances, "Yes. No."]
@@ -240,3 +243,56 @@ def test_utterances_of_a_local_model_are_sampled(tokenizer: Any) -> None:
     assert reports[0].by_round == reports[1].by_round
     assert reports[0].method == "samples"
     assert reports[0].provenance_kl is not None
+
+
+def test_conversations_that_begin_alike_have_samples_of_their_own(tokenizer: Any) -> None:
+    """The standard error would be 0 if the samples of the first one served for all."""
+    row = {"messages": [{"role": "user", "content": DIALOGUE.prompt}], "probe": DIALOGUE.probe}
+    rows = [row | {"answers": list(DIALOGUE.utterances)}] * 4
+    report = measure_delusion(make_model(len(tokenizer)), tokenizer, rows, num_samples=4)
+    assert report.by_round["auto_suggestion"][0].standard_error > 0
+
+
+def test_conversations_that_differ_in_calls_of_tools_are_told_apart(tokenizer: Any) -> None:
+    """Messages of equal text, of which the template writes more than the text."""
+    other = copy.deepcopy(tokenizer)
+    other.chat_template = TEMPLATE.replace("<user> {{", "<user> {{ message.tool_calls[0] if message.tool_calls }} {{")
+    speaker = LocalSpeaker(make_model(len(tokenizer)), other, num_samples=1)
+
+    def request(dish: str) -> Request:
+        return Request(({"role": "user", "content": "Yes.", "tool_calls": [dish]},), DIALOGUE.utterances)
+
+    together = speaker.answer([request("soup"), request("pizza")])
+    alone = LocalSpeaker(speaker.model, other, num_samples=1).answer([request("pizza")])
+    np.testing.assert_allclose(together[1].probs, alone[0].probs, rtol=1e-5)
+    assert abs(together[0].probs - together[1].probs).max() > 1e-4
+
+
+def test_the_command_hands_arguments_to_the_chat_template(
+    tokenizer: Any, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """The numbers of the command are those of the function with the same arguments, and not those without."""
+    other = copy.deepcopy(tokenizer)
+    other.chat_template = TEMPLATE.replace("<assistant> ", "<assistant> {% if not plain %}Yes {% endif %}")
+    make_model(len(tokenizer)).save_pretrained(tmp_path)
+    other.save_pretrained(tmp_path)
+    game = {"dishes": "tacos, soup, pizza", "num_turns": "1", "num_conversations": "2"}
+    command = ["measure", str(tmp_path), "--json"]
+    for name, value in game.items():
+        command += [f"--{name.replace('_', '-')}", value]
+
+    def number(*more: str) -> float:
+        assert main([*command, *more]) == 0
+        return json.loads(capsys.readouterr().out)["auto_suggestion"]
+
+    dialogue = MenuDialogue(dishes=("tacos", "soup", "pizza"), num_turns=1)
+    options = {"conversations": dialogue, "num_conversations": 2, "chat_template_kwargs": {"plain": True}}
+    expected = measure_delusion(*load_model(tmp_path), **options).auto_suggestion
+    assert number("--chat-template-kwargs", '{"plain": true}') == pytest.approx(expected, rel=1e-6)
+    assert number() != pytest.approx(expected, rel=1e-3)
+    assert main([*command, "--chat-template-kwargs", '{"plane": true}']) == 1
+    assert "does not read 'plane'" in capsys.readouterr().err
+    assert main([*command, "--chat-template-kwargs", "true"]) == 2
+    assert (
+        "--chat-template-kwargs must be a JSON object such as '{\"enable_thinking\": false}'" in capsys.readouterr().err
+    )

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -138,6 +139,8 @@ class LocalSpeaker:
         self.name = getattr(model.config, "name_or_path", "") or type(model).__name__
         self._seed = seed
         self._known: dict[Any, Answers] = {}
+        # How often each request was sampled.
+        self._sampled = Counter[Any]()
         vocab_size = num_words(model)
         self._pieces = ChatPieces(tokenizer, vocab_size=vocab_size, chat_template_kwargs=chat_template_kwargs)
 
@@ -224,7 +227,9 @@ class LocalSpeaker:
         chat = self._encode(merge_users(request.messages), prompt=True)
         device = self.model.get_input_embeddings().weight.device
         ids = chat.input_ids.to(device).expand(self.num_samples, -1)
-        rng = np.random.default_rng([self._seed, len(ids[0]), int(chat.input_ids.sum())])
+        # Equal requests, such as of the first turns of several conversations, have samples of their own.
+        rng = np.random.default_rng([self._seed, self._sampled[request.key], *chat.input_ids.tolist()])
+        self._sampled[request.key] += 1
         uniforms = torch.tensor(rng.random((self.num_samples, MAX_TOKENS)))
         turns = generate_turn(
             self.model,
