@@ -327,7 +327,7 @@ def load_offset(model: Any, folder: str | Path) -> None:
 
 
 def _within(model: Any) -> tuple[Any, Any]:
-    """Return the model of Transformers within wrappers, and PEFT's model around it; None where there is none."""
+    """Return the model of Transformers within wrappers, and PEFT's model around it; None if there is none."""
     modules: list[Any] = list(model.modules()) if isinstance(model, nn.Module) else []
     inner = next((x for x in modules if isinstance(x, PreTrainedModel)), None)
     adapted = next((x for x in modules if hasattr(x, "merge_and_unload")), None)
@@ -339,7 +339,7 @@ def _add_to_adapters(model: Any) -> None:
     from peft.utils import set_additional_trainable_modules
 
     for name, config in model.peft_config.items():
-        # Only the offset: what an adapter saves already has been trained, and would begin anew.
+        # Only the offset: other modules that the adapter saves may be trained already, and would be reset.
         only = copy.copy(config)
         only.modules_to_save, only.modules_to_tie, only.trainable_token_indices = [OFFSET], None, None
         set_additional_trainable_modules(model, only, {}, name, activate_adapter=name in model.active_adapters)

@@ -1,4 +1,4 @@
-"""What an ordinary model with 2V words has in place of a wrapped one's: two tables of weights, and two settings."""
+"""The weights and the settings of an exported model, which is an ordinary one with 2V words."""
 
 import copy
 import dataclasses
@@ -37,7 +37,7 @@ def doubled(model: PreTrainedModel, state: Mapping[str, torch.Tensor]) -> Double
 
     Args:
         model: wrapped.
-        state: its weights; where they are sharded, the whole ones that were gathered.
+        state: its weights; if they are sharded, the whole ones, gathered.
 
     Raises:
         ValueError: `state` lacks the embedding or its offset.
@@ -76,7 +76,7 @@ def _name(model: nn.Module, part: nn.Module) -> str:
 
 
 def _caps_logits(model: PreTrainedModel) -> bool:
-    """Return whether the logits go through a function by which a number added to all does not cancel."""
+    """Return whether the logits are capped, so that a number added to all of them changes the probabilities."""
     return getattr(model.config.get_text_config(), "final_logit_softcapping", None) is not None
 
 
@@ -86,7 +86,7 @@ def copied(model: PreTrainedModel, adapted: Any, leave_out: tuple[str, ...], dev
     Args:
         model: the model of Transformers.
         adapted: PEFT's model around it, or None.
-        leave_out: names of attributes that refer to the model, and that its class has too.
+        leave_out: names of attributes of the object that hide those of its class, and refer to the model.
         device: of the copy; by default, that of the model.
     """
     whole = model if adapted is None else adapted

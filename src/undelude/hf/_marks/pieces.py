@@ -1,4 +1,4 @@
-"""Chats as ids, put together from the ids of their messages, which are kept."""
+"""Chats as ids, put together from the kept ids of their messages."""
 
 import bisect
 import itertools
@@ -16,7 +16,7 @@ Encoded: TypeAlias = tuple[list[int], list[bool], list[int]]
 
 
 class ChatPieces:
-    """The ids of chats, as `encode_chat` gives them without marks; messages that are known are not rendered again.
+    """The ids of chats, as `encode_chat` gives them without marks; known messages are not rendered again.
 
     The ids of a message may depend on the roles before it and after it, and on the contents of the first message, of
     the one before it and of its own. If a chat shows that they depend on more, no message is kept from then on, and a

@@ -105,7 +105,7 @@ class CounterfactualConfig(transformers.TrainingArguments):
         if self.save_strategy == "steps" and self.save_steps % self.steps_per_generation:
             raise ValueError(
                 f"save_steps={self.save_steps} is not a multiple of steps_per_generation={self.steps_per_generation}: "
-                "a run that is resumed from such a checkpoint would play its conversations anew."
+                "a run that is resumed from such a checkpoint would play its conversations again."
             )
 
     def resolve(self) -> tuple[Objective, float]:

@@ -26,7 +26,7 @@ class Turn:
         end: one past the end token.
         message: the number of messages before it.
         author: who executed it: the model itself, which is marked do, or somebody who may know theta.
-        is_cut: whether it was ended because it had no room for more words.
+        is_cut: whether it had no room for its end token.
     """
 
     start: int
@@ -67,11 +67,11 @@ class Conversation:
         return ids
 
     def public_row(self, public: Sequence[str]) -> dict[str, Any]:
-        """Return the prompt and the columns that are declared public: any other may tell theta."""
+        """Return the prompt and the columns that are declared public; any other may tell theta."""
         return {name: x for name, x in self.row.items() if name == "prompt" or name in public}
 
     def query(self, turn: Turn, rng: np.random.Generator) -> Query:
-        """Return the question what the expert would say in place of a turn."""
+        """Return the query for what the expert would say in place of a turn."""
         return Query(self.messages[: turn.message], self.row, rng)
 
 
@@ -132,7 +132,7 @@ class Replies:
         self._pieces = ChatPieces(tokenizer, chat_template_kwargs=chat_template_kwargs)
         self._prompt: tuple[Any, list[dict[str, Any]], list[int], list[Turn]] | None = None
         self._said: dict[tuple[int, ...], tuple[list[int], str]] = {}
-        # Of replies, with the contents before them until they are tested.
+        # The ids of replies, and the contents before them until they are tested.
         self._kept: dict[Any, tuple[list[int], list[bool], list[Any] | None]] = {}
         self._num_played = 0
 

@@ -1,4 +1,4 @@
-"""Experts: those who know theta, and say what they would do; a model with a privileged prompt, or any callable."""
+"""Experts, which know theta and say what they would do: a model with a privileged prompt, or a function."""
 
 import bisect
 import contextlib
@@ -65,7 +65,7 @@ class Expert(Protocol):
         ...
 
     def score(self, queries: Sequence[Query], turns: Sequence[Sequence[int]]) -> list[Targets]:
-        """Return the distribution of the next token before each token of a turn, whoever said it."""
+        """Return the distribution of the next token before each token of a turn by any author."""
         ...
 
 
@@ -153,7 +153,7 @@ class CallableExpert:
             raise TypeError(
                 f"The expert must answer with a text or with {{text: probability}}, not with {answer!r:.99}."
             )
-        # Numbers: an array may change after it was asked for, or cannot be a key.
+        # As numbers: an array may change later, and JAX's cannot be a key.
         probs = {text: float(p) for text, p in answer.items()}
         key = tuple(probs.items())
         known = self._answers.get(key)
@@ -214,7 +214,7 @@ class _Answers:
     def __init__(self, probs: Mapping[tuple[int, ...], float], end: int):
         self.probs, self.end = probs, end
         self._turns, self._cumulative = list(probs), list(itertools.accumulate(probs.values()))
-        # Of the last turn with a positive probability, which rounding does not pass.
+        # The last turn with a positive probability; rounding must not choose a later one.
         self._last = bisect.bisect_left(self._cumulative, self._cumulative[-1])
         self._targets: dict[tuple[int, ...], Targets] = {}
 
@@ -311,7 +311,7 @@ class PromptedExpert:
         self.teacher, self.tokenizer, self.template = teacher, tokenizer, template
         self.top_k = None if top_k is None else check_count("PromptedExpert: top_k", top_k)
         self.batch_size = check_count("PromptedExpert: batch_size", batch_size)
-        # Its own, and those that it uses.
+        # The arguments given here, and those in use, which may be a trainer's.
         self.chat_template_kwargs = self._template = chat_template_kwargs
         self._adapter: Any = None
 
@@ -394,7 +394,7 @@ class PromptedExpert:
         return utterances
 
     def score(self, queries: Sequence[Query], turns: Sequence[Sequence[int]]) -> list[Targets]:
-        """Return the distribution of the next token before each token of a turn, whoever said it."""
+        """Return the distribution of the next token before each token of a turn by any author."""
         prompts = [self._checked(self.prompt_ids(q), len(turn)) for q, turn in zip(queries, turns, strict=True)]
         targets: list[Targets] = []
         for i in range(0, len(queries), self.batch_size):

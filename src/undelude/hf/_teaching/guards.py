@@ -71,7 +71,7 @@ def check_leak(conversations: Sequence[Conversation], how: str) -> None:
             if message["role"] == "assistant" and message.get("author") == "self" and c.is_stored:
                 raise ValueError(
                     f"A stored turn of the assistant contains the privileged context, {context.strip()!r:.60}, and is "
-                    'marked as the model\'s own ("author": "self"): whoever wrote it knew theta. Mark it "author": '
+                    'marked as the model\'s own ("author": "self"): its author knew theta. Mark it "author": '
                     '"expert".'
                 )
             if i < first and message["role"] != "assistant":
@@ -193,8 +193,8 @@ class Blindness:
             if scores.mean() > MOST_ERRORS * scores.std(ddof=1) / len(scores) ** 0.5:
                 raise ValueError(
                     f"The first turns of {len(scores)} conversations with one prompt fit their own privileged context "
-                    f"better than another's, by {scores.mean():.2f} nats on average: whoever executes them knows "
-                    'theta. Such turns are evidence, and marked do they teach the delusion: mark them "author": '
+                    f"better than another's, by {scores.mean():.2f} nats on average: the party that executes them "
+                    'knows theta. Such turns are evidence, and marked do they teach the delusion: mark them "author": '
                     '"expert", or let something execute that is not shown the privileged context (also by no column '
                     "of public_columns)."
                 )
