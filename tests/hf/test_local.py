@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM
 import undelude as ud
 from hf.exact_model import ExactModel
 from hf.tiny import TEMPLATE, make_model, make_tokenizer
+from hf.worlds import TOKENIZER, make_trainer
 from undelude._cli import main
 from undelude.hf import DoTokens, MenuDialogue, answer_log_probs, local_agent, measure_delusion
 from undelude.hf._measuring.local import LocalSpeaker, load_model
@@ -196,6 +197,23 @@ def test_a_checkpoint_of_an_adapter_is_loaded_with_its_marks(kind: str, tokenize
     shutil.rmtree(tmp_path / "base")
     with pytest.raises(ValueError, match=r"base model .* is not on this computer"):
         load_model(tmp_path / "checkpoint")
+
+
+def test_an_adapter_is_measured_as_it_was_taught(tmp_path: Path) -> None:
+    """By token, also from a checkpoint and from the folder of the adapter, whose own files do not say it."""
+    make_model(len(TOKENIZER)).save_pretrained(tmp_path / "base")
+    trainer = make_trainer(
+        tmp_path, model=AutoModelForCausalLM.from_pretrained(tmp_path / "base"), granularity="token", max_steps=1,
+        peft_config=LoraConfig(target_modules=["q_proj"]), save_strategy="steps", save_steps=1.0,
+    )  # fmt: skip
+    trainer.train()
+    trainer.save_model(str(tmp_path / "model"))
+    TOKENIZER.save_pretrained(tmp_path / "model" / "adapter")
+    for folder in ("checkpoint-1", "model", "model/adapter"):
+        assert LocalSpeaker(*load_model(tmp_path / folder), num_samples=1).granularity == "token"
+    (tmp_path / "checkpoint-1" / "do_tokens.json").write_text('{"granularity": "word"}')
+    with pytest.raises(ValueError, match=r"do_tokens\.json is damaged"):
+        load_model(tmp_path / "checkpoint-1")
 
 
 def test_the_certificate_of_a_local_model() -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,6 +32,8 @@ Granularity = Literal["turn", "token"]
 OFFSET_FILE = "do_offset.safetensors"
 # In the configuration of an exported model.
 CONFIG_KEY = "do_tokens"
+# Beside an adapter of PEFT, whose files do not say how the marks were taught.
+GRANULARITY_FILE = "do_tokens.json"
 # Methods of a model that `wrap` replaces.
 _REPLACED = ("save_pretrained", "resize_token_embeddings")
 
@@ -316,6 +319,32 @@ def _restore_generation(config: Any, V: int) -> None:
     if config.eos_token_id is not None:
         ends = config.eos_token_id
         config.eos_token_id = ends % V if isinstance(ends, int) else [x % V for x in ends]
+
+
+def save_granularity(model: Any, folder: str | Path) -> None:
+    """Write the unit of intervention that a model was taught with beside its adapter."""
+    marks = DoTokens.of(model)
+    assert marks is not None
+    (Path(folder) / GRANULARITY_FILE).write_text(json.dumps({"granularity": marks.granularity}), encoding="utf-8")
+
+
+def load_granularity(model: Any, folder: str | Path) -> None:
+    """Set the unit of intervention of a model with an adapter, if its folder says it.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    marks, file = DoTokens.of(model), Path(folder) / GRANULARITY_FILE
+    assert marks is not None
+    if not file.is_file():
+        return
+    try:
+        granularity = json.loads(file.read_text(encoding="utf-8"))["granularity"]
+    except (ValueError, KeyError, TypeError):
+        granularity = "damaged"
+    if granularity not in (None, *get_args(Granularity)):
+        raise ValueError(f'{file} is damaged: granularity must be "turn" or "token". Restore or remove the file.')
+    marks.granularity = granularity
 
 
 def load_offset(model: Any, folder: str | Path) -> None:

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from undelude.hf._marks.chat import check_end_of_turn, encode_chat, is_own
 from undelude.hf._marks.do_embedding import OFFSET
-from undelude.hf._marks.do_tokens import DoTokens, Granularity, num_words
+from undelude.hf._marks.do_tokens import DoTokens, Granularity, load_granularity, num_words
 from undelude.hf._marks.generation import evaluating, generate_turn
 from undelude.hf._marks.pieces import ChatPieces
 from undelude.hf._measuring.estimates import Answers
@@ -33,7 +33,7 @@ def load_model(folder: str | os.PathLike[str]) -> tuple[Any, Any]:
     An adapter of PEFT with marked words, such as a checkpoint, is loaded with its base model.
 
     Raises:
-        ValueError: the base model of the adapter could not be loaded.
+        ValueError: the base model of the adapter could not be loaded, or a file beside the adapter is damaged.
     """
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     file = Path(folder) / "adapter_config.json"
@@ -60,7 +60,9 @@ def _load_adapter(folder: Path, base: str | None) -> Any:
         DoTokens.wrap(model, "low_rank", rank=shapes["left"][1])
     else:
         DoTokens.wrap(model, "shared" if len(shapes["rows"]) == 1 else "full")
-    return PeftModel.from_pretrained(model, folder, local_files_only=True)
+    adapted = PeftModel.from_pretrained(model, folder, local_files_only=True)
+    load_granularity(adapted, folder)
+    return adapted
 
 
 def answer_log_probs(
