@@ -335,15 +335,22 @@ def test_granularity_is_saved_with_the_marks(tmp_path):
     assert stock.generation_config.suppress_tokens == list(range(V))
 
 
+@pytest.mark.parametrize("suppressed", [None, [7, 9]])
 @pytest.mark.parametrize("granularity", ["turn", "token"])
-def test_a_loaded_model_ends_its_turns_as_before(granularity, tmp_path):
-    """It writes plain words again, and so ends with a plain one."""
+def test_generation_keeps_the_ends_and_the_suppressed_words(granularity, suppressed, tmp_path):
+    """Exported by turn, exported again by the other granularity, and loaded as it was."""
     model = DoTokens.wrap(make_model(V))
-    model.generation_config.eos_token_id = [1, 4]
+    model.generation_config.eos_token_id, model.generation_config.suppress_tokens = [1, 4], suppressed
     DoTokens.of(model).granularity = granularity
     model.save_pretrained(tmp_path)
+    stock = AutoModelForCausalLM.from_pretrained(tmp_path)
+    for by in ("turn", "token", "turn"):
+        settings, first = DoTokens.of(stock).export(by).generation_config, V * (by == "token")
+        assert settings.eos_token_id == [1 + first, 4 + first]
+        written = {*range(2 * V)} - {*settings.suppress_tokens}
+        assert written == {x + first for x in range(V)} - {x + first for x in suppressed or ()}
     settings = DoTokens.load(tmp_path).generation_config
-    assert (settings.eos_token_id, settings.suppress_tokens) == ([1, 4], None)
+    assert (settings.eos_token_id, settings.suppress_tokens) == ([1, 4], suppressed)
 
 
 @pytest.mark.parametrize("marked", [False, True])

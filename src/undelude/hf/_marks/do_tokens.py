@@ -25,7 +25,7 @@ from undelude.hf._marks.do_embedding import (
     marked_class,
     offset_of,
 )
-from undelude.hf._marks.exporting import Doubled, copied, doubled, generation_by
+from undelude.hf._marks.exporting import Doubled, copied, doubled, generation_by, plain_generation
 
 Granularity = Literal["turn", "token"]
 # In a saved folder, beside the files of Transformers: the offset, bit for bit, to go on training.
@@ -293,7 +293,8 @@ class DoTokens:
         if info["is_tied"] and not model.config.tie_word_embeddings:
             model.config.tie_word_embeddings = True
             model.tie_weights()
-        _restore_generation(model.generation_config, info["vocab_size"])
+        if model.generation_config is not None:
+            model.generation_config = plain_generation(model.generation_config, info["vocab_size"])
         DoTokens.wrap(model, info["kind"], rank=info["rank"])
         offset = offset_of(model.get_input_embeddings())
         offset.load_state_dict(load_file(file))
@@ -311,14 +312,6 @@ def num_words(model: Any) -> int | None:
     num = getattr(table, "num_embeddings", None)
     weight = getattr(table, "weight", None)
     return num if num is not None or weight is None else int(weight.shape[0])
-
-
-def _restore_generation(config: Any, V: int) -> None:
-    """Let a loaded model write its plain words again, and end its turns with one."""
-    config.suppress_tokens = None
-    if config.eos_token_id is not None:
-        ends = config.eos_token_id
-        config.eos_token_id = ends % V if isinstance(ends, int) else [x % V for x in ends]
 
 
 def save_granularity(model: Any, folder: str | Path) -> None:

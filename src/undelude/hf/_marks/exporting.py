@@ -110,14 +110,25 @@ def generation_by(config: GenerationConfig | None, V: int, granularity: Literal[
     """
     if config is None:
         return None
+    found = plain_generation(config, V)
+    first = V if granularity == "token" else 0
+    found.eos_token_id = [x + first for x in found.eos_token_id or ()] or None
+    other = range(V - first, 2 * V - first)
+    found.suppress_tokens = sorted({*other, *(x + first for x in found.suppress_tokens or ())})
+    return found
+
+
+def plain_generation(config: GenerationConfig, V: int) -> Any:
+    """Return generation settings for plain words, of a model with marked words or of an exported one."""
     found: Any = copy.deepcopy(config)
     ends = found.eos_token_id
     ends = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
-    plain = sorted({x % V for x in ends})
-    if granularity == "token":
-        found.eos_token_id = [x + V for x in plain] or None
-        found.suppress_tokens = list(range(V))
-    else:
-        found.eos_token_id = plain or None
-        found.suppress_tokens = list(range(V, 2 * V))
+    found.eos_token_id = sorted({x % V for x in ends}) or None
+    suppressed = {*(found.suppress_tokens or ())}
+    # An exported model suppresses one half.
+    if suppressed.issuperset(range(V, 2 * V)):
+        suppressed = {x for x in suppressed if x < V}
+    elif suppressed.issuperset(range(V)):
+        suppressed = {x - V for x in suppressed if x >= V}
+    found.suppress_tokens = sorted(suppressed) or None
     return found
