@@ -70,9 +70,13 @@ class Conversation:
         """Return the prompt and the columns that are declared public; any other may tell theta."""
         return {name: x for name, x in self.row.items() if name == "prompt" or name in public}
 
+    def shown(self, stop: int | None = None) -> list[dict[str, Any]]:
+        """Return copies of the messages, or of the first `stop`: a function may change what it is shown."""
+        return [dict(m) for m in self.messages[:stop]]
+
     def query(self, turn: Turn, rng: np.random.Generator) -> Query:
         """Return the query for what the expert would say in place of a turn."""
-        return Query(self.messages[: turn.message], self.row, rng)
+        return Query(self.shown(turn.message), self.row, rng)
 
 
 def as_messages(prompt: Any) -> list[dict[str, Any]]:
