@@ -1,5 +1,6 @@
 """Own words as symbols of their own: do(x) = x + V (Remark 14)."""
 
+import contextlib
 import copy
 import functools
 import json
@@ -331,10 +332,9 @@ def load_granularity(model: Any, folder: str | Path) -> None:
     assert marks is not None
     if not file.is_file():
         return
-    try:
+    granularity: Any = ""
+    with contextlib.suppress(ValueError, KeyError, TypeError):
         granularity = json.loads(file.read_text(encoding="utf-8"))["granularity"]
-    except (ValueError, KeyError, TypeError):
-        granularity = "damaged"
     if granularity not in (None, *get_args(Granularity)):
         raise ValueError(f'{file} is damaged: granularity must be "turn" or "token". Restore or remove the file.')
     marks.granularity = granularity
