@@ -113,6 +113,22 @@ def test_earlier_turns_keep_the_whole_generation_prompt():
         encode_chat(CHAT[1:], tokenizer, mark=False)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"enable_thinkin": False}, "does not read 'enable_thinkin', and would ignore it"),
+        ({"tools": []}, "does not read 'tools'"),
+        ({"add_generation_prompt": True}, "add_generation_prompt cannot be given"),
+    ],
+)
+def test_arguments_that_the_template_does_not_read_are_refused(arguments, message):
+    tokenizer = make_tokenizer([*WORDS, "<think>"], EMPTY_THOUGHT)
+    with pytest.raises(ValueError, match=message):
+        encode_chat(CHAT[1:], tokenizer, mark=False, chat_template_kwargs=arguments)
+    with pytest.raises(ValueError, match=message):
+        reply_ids(CHAT[1:3], CHAT[3:4], tokenizer, chat_template_kwargs=arguments)
+
+
 def test_content_that_reads_like_the_template():
     """Contents are found where the template puts them, and not where the same text stands first."""
     messages = [

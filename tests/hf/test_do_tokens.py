@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, Gemma2Config, Gemma3TextConfig
 import undelude.hf._marks.exporting as exporting
 from hf.tiny import ARCHITECTURES, make_model, make_tokenizer
 from undelude.hf import DoTokens, generate_turn
+from undelude.hf._marks.do_tokens import num_words
 from undelude.hf._marks.generation import inverse_cdf
 
 V, B, T = 23, 3, 9
@@ -332,6 +333,32 @@ def test_granularity_is_saved_with_the_marks(tmp_path):
     stock = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert DoTokens.of(stock).granularity == DoTokens.of(DoTokens.load(tmp_path)).granularity == "token"
     assert stock.generation_config.suppress_tokens == list(range(V))
+
+
+@pytest.mark.parametrize("suppressed", [None, [7, 9]])
+@pytest.mark.parametrize("granularity", ["turn", "token"])
+def test_generation_keeps_the_ends_and_the_suppressed_words(granularity, suppressed, tmp_path):
+    """Exported by turn, exported again by the other granularity, and loaded as it was."""
+    model = DoTokens.wrap(make_model(V))
+    model.generation_config.eos_token_id, model.generation_config.suppress_tokens = [1, 4], suppressed
+    DoTokens.of(model).granularity = granularity
+    model.save_pretrained(tmp_path)
+    stock = AutoModelForCausalLM.from_pretrained(tmp_path)
+    for by in ("turn", "token", "turn"):
+        settings, first = DoTokens.of(stock).export(by).generation_config, V * (by == "token")
+        assert settings.eos_token_id == [1 + first, 4 + first]
+        written = {*range(2 * V)} - {*settings.suppress_tokens}
+        assert written == {x + first for x in range(V)} - {x + first for x in suppressed or ()}
+    settings = DoTokens.load(tmp_path).generation_config
+    assert (settings.eos_token_id, settings.suppress_tokens) == ([1, 4], suppressed)
+
+
+@pytest.mark.parametrize("marked", [False, True])
+def test_the_words_of_a_model_whose_table_is_elsewhere_are_counted(marked):
+    """DeepSpeed leaves an empty weight where it keeps no part of it."""
+    model = DoTokens.wrap(make_model(V)) if marked else make_model(V)
+    model.get_input_embeddings().weight.data = torch.empty(0)
+    assert num_words(model) == V
 
 
 def test_offset_is_in_float32():

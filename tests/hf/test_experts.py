@@ -4,6 +4,7 @@ import copy
 import math
 from collections import Counter
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -12,7 +13,7 @@ pytest.importorskip("transformers")
 
 import torch
 
-from hf.tiny import make_model, make_tokenizer
+from hf.tiny import EMPTY_THOUGHT, make_model, make_tokenizer
 from undelude.hf import CallableExpert, PromptedExpert
 from undelude.hf._teaching.experts import Query, largest
 from undelude.hf._teaching.losses import Targets, cross_entropy
@@ -72,6 +73,20 @@ def test_a_text_is_a_sample_with_the_same_expected_loss():
     assert sum(losses) == pytest.approx(float(cross_entropy(logits[:1], targets[:1])), rel=1e-5)
     with pytest.raises(ValueError, match="answered with a text"):
         one.score([query()], [ids("tacos")])
+
+
+def test_probabilities_are_read_when_they_are_given():
+    """An expert may answer with arrays, and change them before the next question."""
+    array, number = np.zeros(3), {dish: torch.zeros(()) for dish in ("fish", "soup", "tacos")}
+    known = CallableExpert(lambda messages, row: number, TOKENIZER)
+    for i, dish in enumerate(number):
+        array[:] = np.arange(3) == i
+        for x, p in zip(number.values(), array, strict=True):
+            x.fill_(p)
+        (said,) = known.speak([query()], 8)
+        assert said.ids == ids(dish)
+    elsewhere = CallableExpert(lambda messages, row: dict(zip(number, jnp.asarray(array), strict=True)), TOKENIZER)
+    assert elsewhere.speak([query()], 8)[0].ids == ids("tacos")
 
 
 def test_log_probabilities_of_the_next_token_make_turns():
@@ -143,6 +158,19 @@ def test_a_teacher_reads_whole_messages_and_not_their_author():
     expert = PromptedExpert(make_model(V), tokenizer)
     expert.prompt_ids(Query([*MENU, call], query().row, query().rng))
     assert seen[1] == {"role": "assistant", "tool_calls": [{"name": "look"}]}
+
+
+def test_a_teacher_has_the_template_arguments_of_each_trainer():
+    """Not those of the first; its own come before them."""
+    tokenizer = make_tokenizer(["menu", "theta", "is", "soup", "<think>"], EMPTY_THOUGHT)
+    student, thought = make_model(len(tokenizer)), tokenizer.convert_tokens_to_ids("<think>")
+    teacher = PromptedExpert(make_model(len(tokenizer)), tokenizer)
+    for off in ({"enable_thinking": False}, None, {"enable_thinking": False}):
+        teacher.bind(student, off)
+        assert (teacher.prompt_ids(query())[-1] == thought) == (off is not None)
+    stubborn = PromptedExpert(make_model(len(tokenizer)), tokenizer, chat_template_kwargs={"enable_thinking": True})
+    stubborn.bind(student, {"enable_thinking": False})
+    assert stubborn.prompt_ids(query())[-1] != thought
 
 
 def test_a_teacher_that_would_move_is_refused():

@@ -63,6 +63,20 @@ def test_behaviours_are_shown_the_prompt_and_public_columns_alone(tmp_path, publ
     assert all(columns == shown for columns in seen)
 
 
+@pytest.mark.parametrize(
+    ("public", "message"),
+    [
+        ("theta_guess, number", "must be a list of names"),
+        (["number", "privileged_context"], "privileged_context, which tells theta"),
+        (["numbr"], "names 'numbr', and the columns of the data set are prompt, privileged_context, theta, number"),
+    ],
+)
+def test_public_columns_that_tell_theta_or_do_not_exist_are_refused(tmp_path, public, message):
+    """A text would also show each column whose name is a part of it, such as theta."""
+    with pytest.raises(ValueError, match=message):
+        make_trainer(tmp_path, rollouts=uniform, public_columns=public)
+
+
 @pytest.mark.parametrize("where", ["prompt", "reply", "context"])
 def test_words_that_the_model_does_not_have_are_refused(tmp_path, where):
     """With marks, the id of a word that was added to the tokenizer alone would be that of an own word."""

@@ -1,6 +1,7 @@
 """Local models: `measure_delusion` gives the numbers of forward passes by hand, and known ones of exact agents."""
 
 import copy
+import json
 import re
 import shutil
 import types
@@ -20,8 +21,11 @@ from transformers import AutoModelForCausalLM
 import undelude as ud
 from hf.exact_model import ExactModel
 from hf.tiny import TEMPLATE, make_model, make_tokenizer
+from hf.worlds import TOKENIZER, make_trainer
+from undelude._cli import main
 from undelude.hf import DoTokens, MenuDialogue, answer_log_probs, local_agent, measure_delusion
 from undelude.hf._measuring.local import LocalSpeaker, load_model
+from undelude.hf._measuring.speakers import Request
 
 DIALOGUE = MenuDialogue(dishes=("tacos", "soup", "pizza"), num_turns=1, prompt="What's on the menu?")
 TEXTS = [DIALOGUE.prompt, DIALOGUE.probe, *DIALOGUE.utterances, "Yes. No."]
@@ -195,6 +199,23 @@ def test_a_checkpoint_of_an_adapter_is_loaded_with_its_marks(kind: str, tokenize
         load_model(tmp_path / "checkpoint")
 
 
+def test_an_adapter_is_measured_as_it_was_taught(tmp_path: Path) -> None:
+    """By token, also from a checkpoint and from the folder of the adapter, whose own files do not say it."""
+    make_model(len(TOKENIZER)).save_pretrained(tmp_path / "base")
+    trainer = make_trainer(
+        tmp_path, model=AutoModelForCausalLM.from_pretrained(tmp_path / "base"), granularity="token", max_steps=1,
+        peft_config=LoraConfig(target_modules=["q_proj"]), save_strategy="steps", save_steps=1.0,
+    )  # fmt: skip
+    trainer.train()
+    trainer.save_model(str(tmp_path / "model"))
+    TOKENIZER.save_pretrained(tmp_path / "model" / "adapter")
+    for folder in ("checkpoint-1", "model", "model/adapter"):
+        assert LocalSpeaker(*load_model(tmp_path / folder), num_samples=1).granularity == "token"
+    (tmp_path / "checkpoint-1" / "do_tokens.json").write_text('{"granularity": "word"}')
+    with pytest.raises(ValueError, match=r"do_tokens\.json is damaged"):
+        load_model(tmp_path / "checkpoint-1")
+
+
 def test_the_certificate_of_a_local_model() -> None:
     """A random model, dishes of one word and two: log-loss and predictions are those of forward passes."""
     dishes = ("fish tacos", "soup", "pizza")
@@ -240,3 +261,56 @@ def test_utterances_of_a_local_model_are_sampled(tokenizer: Any) -> None:
     assert reports[0].by_round == reports[1].by_round
     assert reports[0].method == "samples"
     assert reports[0].provenance_kl is not None
+
+
+def test_conversations_that_begin_alike_have_samples_of_their_own(tokenizer: Any) -> None:
+    """The standard error would be 0 if the samples of the first one served for all."""
+    row = {"messages": [{"role": "user", "content": DIALOGUE.prompt}], "probe": DIALOGUE.probe}
+    rows = [row | {"answers": list(DIALOGUE.utterances)}] * 4
+    report = measure_delusion(make_model(len(tokenizer)), tokenizer, rows, num_samples=4)
+    assert report.by_round["auto_suggestion"][0].standard_error > 0
+
+
+def test_conversations_that_differ_in_calls_of_tools_are_told_apart(tokenizer: Any) -> None:
+    """Messages of equal text, of which the template writes more than the text."""
+    other = copy.deepcopy(tokenizer)
+    other.chat_template = TEMPLATE.replace("<user> {{", "<user> {{ message.tool_calls[0] if message.tool_calls }} {{")
+    speaker = LocalSpeaker(make_model(len(tokenizer)), other, num_samples=1)
+
+    def request(dish: str) -> Request:
+        return Request(({"role": "user", "content": "Yes.", "tool_calls": [dish]},), DIALOGUE.utterances)
+
+    together = speaker.answer([request("soup"), request("pizza")])
+    alone = LocalSpeaker(speaker.model, other, num_samples=1).answer([request("pizza")])
+    np.testing.assert_allclose(together[1].probs, alone[0].probs, rtol=1e-5)
+    assert abs(together[0].probs - together[1].probs).max() > 1e-4
+
+
+def test_the_command_hands_arguments_to_the_chat_template(
+    tokenizer: Any, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """The numbers of the command are those of the function with the same arguments, and not those without."""
+    other = copy.deepcopy(tokenizer)
+    other.chat_template = TEMPLATE.replace("<assistant> ", "<assistant> {% if not plain %}Yes {% endif %}")
+    make_model(len(tokenizer)).save_pretrained(tmp_path)
+    other.save_pretrained(tmp_path)
+    game = {"dishes": "tacos, soup, pizza", "num_turns": "1", "num_conversations": "2"}
+    command = ["measure", str(tmp_path), "--json"]
+    for name, value in game.items():
+        command += [f"--{name.replace('_', '-')}", value]
+
+    def number(*more: str) -> float:
+        assert main([*command, *more]) == 0
+        return json.loads(capsys.readouterr().out)["auto_suggestion"]
+
+    dialogue = MenuDialogue(dishes=("tacos", "soup", "pizza"), num_turns=1)
+    options = {"conversations": dialogue, "num_conversations": 2, "chat_template_kwargs": {"plain": True}}
+    expected = measure_delusion(*load_model(tmp_path), **options).auto_suggestion
+    assert number("--chat-template-kwargs", '{"plain": true}') == pytest.approx(expected, rel=1e-6)
+    assert number() != pytest.approx(expected, rel=1e-3)
+    assert main([*command, "--chat-template-kwargs", '{"plane": true}']) == 1
+    assert "does not read 'plane'" in capsys.readouterr().err
+    assert main([*command, "--chat-template-kwargs", "true"]) == 2
+    assert (
+        "--chat-template-kwargs must be a JSON object such as '{\"enable_thinking\": false}'" in capsys.readouterr().err
+    )

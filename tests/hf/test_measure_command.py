@@ -68,6 +68,26 @@ def test_no_call_without_agreement(
     assert len(server.requests) > before
 
 
+def test_further_fields_are_in_every_request(server: ChatServer, capsys: pytest.CaptureFixture) -> None:
+    fields = {"top_k": -1, "chat_template_kwargs": {"enable_thinking": False}}
+    before = len(server.requests)
+    assert main(arguments(server, "--yes", "--json", "--extra-body", json.dumps(fields))) == 0
+    sent = server.requests[before:]
+    assert sent
+    assert all(body["messages"] and fields.items() <= body.items() for body in sent)
+    assert json.loads(capsys.readouterr().out)["num_calls"] == len(sent)
+
+
+@pytest.mark.parametrize("name", ["temperature", "stream", "seed"])
+def test_fields_that_change_what_is_measured_are_refused_before_the_question(
+    name: str, server: ChatServer, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(arguments(server, "--extra-body", json.dumps({name: 1}))) == 1
+    err = capsys.readouterr().err
+    assert f"{name} cannot be given" in err
+    assert "calls if" not in err
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -87,6 +107,15 @@ def test_no_call_without_agreement(
             ["measure", "--endpoint", "http://localhost:1", "--model", "m", "--extra-body", "[1]"],
             "must be a JSON object",
         ),
+        (
+            ["measure", "--endpoint", "http://localhost:1", "--model", "m", "--extra-body", "{top_k: -1}"],
+            "--extra-body must be JSON, not",
+        ),
+        (
+            ["measure", "--endpoint", "http://localhost:1", "--model", "m", "--chat-template-kwargs", "{}"],
+            "--chat-template-kwargs is for a local model",
+        ),
+        (["measure", "src", "--extra-body", "{}"], "--extra-body is for the requests to a server"),
     ],
 )
 def test_wrong_usage(wrong: list[str], message: str, capsys: pytest.CaptureFixture) -> None:

@@ -353,6 +353,16 @@ def test_answers_that_read_alike_are_refused() -> None:
         measure_delusion("tiny", endpoint="http://localhost:1", conversations=[row], max_calls=100)
 
 
+def test_calls_of_tools_are_not_left_out_of_what_a_server_reads() -> None:
+    said = {"role": "user", "content": "?", "name": None}
+    row = {"messages": [said], "probe": "Which?", "answers": ["soup", "pizza"]}
+    with pytest.raises(ServerError):
+        measure_delusion("tiny", endpoint="http://localhost:1", conversations=[row], max_calls=100)
+    row["messages"] = [said | {"tool_calls": [{"name": "f"}]}]
+    with pytest.raises(ValueError, match="conversation 0 have tool_calls, and a server is sent texts alone"):
+        measure_delusion("tiny", endpoint="http://localhost:1", conversations=[row], max_calls=100)
+
+
 def test_a_served_model_needs_no_torch() -> None:
     modules = ("measure", "served", "host_agents")
     imports = "\n".join(f"import undelude.hf._measuring.{name}" for name in modules)

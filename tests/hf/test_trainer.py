@@ -188,6 +188,39 @@ def test_templates_that_add_an_empty_thought(tmp_path):
         make_trainer(tmp_path, **settings).converse(rows(1), [(0, 0)])
 
 
+def test_functions_may_change_the_messages_that_they_are_shown(tmp_path):
+    """An expert that writes the context into the prompt, in place, tells it to nobody else."""
+
+    def expert(messages, row):
+        messages[0]["content"] += " " + row["privileged_context"]
+        messages.append({"role": "user", "content": "yes"})
+        return {row["theta"]: 1.0}
+
+    def guess(messages, row, rng):
+        seen.append([(m["role"], m["content"]) for m in messages])
+        for m in messages:
+            m["role"] = "assistant" if m["role"] == "user" else "user"
+        return DISHES[rng.integers(3)]
+
+    def reply(messages, row, rng):
+        messages.append({"role": "system", "content": row["theta"]})
+        return "no" if len(messages) == 3 else None
+
+    seen = []
+    for objective, rollouts in (("counterfactual", guess), ("sft", "expert")):
+        teacher = CallableExpert(expert, TOKENIZER)
+        trainer = make_trainer(
+            tmp_path, teacher=teacher, environment=reply, rollouts=rollouts, objective=objective, max_steps=1
+        )
+        trainer.train()
+        for c in trainer.converse(rows(8), [(0, i) for i in range(8)]):
+            assert [(m["role"], m["content"]) for m in c.messages[::2]] == [("user", "menu"), ("user", "no")]
+            assert [turn.message for turn in c.turns] == [1, 3]
+    assert {x for messages in seen for x in messages} <= {
+        ("user", "menu"), ("user", "no"), *(("assistant", dish) for dish in DISHES)
+    }  # fmt: skip
+
+
 def test_the_share_of_cut_turns_is_logged(tmp_path):
     """A turn that is cut has no room for its end among three words; the expert never ends its turns of odd rows."""
     end, words = TOKENIZER.eos_token_id, np.full(len(TOKENIZER), -np.inf)

@@ -16,15 +16,19 @@ def run(options: Measure, call: Call) -> ExitCode:
     del call
     backend.configure(batch_size=1)
     from undelude.hf import MenuDialogue, measure_delusion
+    from undelude.hf._measuring.client import check_further
     from undelude.hf._measuring.measure import most_requests, prepare
 
     dialogue = MenuDialogue(dishes=options.names, num_turns=options.num_turns)
     size = {"num_conversations": options.num_conversations, "seed": options.seed}
     arguments: dict[str, Any] = {"conversations": dialogue, "num_samples": options.samples, **size}
+    template = _object("--chat-template-kwargs", options.chat_template_kwargs, '{"enable_thinking": false}')
+    further = _object("--extra-body", options.extra_body, '{"top_k": -1}')
+    check_further(further or {})
     if options.endpoint is not None:
         num_requests = most_requests(prepare(dialogue, **size), options.samples)
         arguments |= {
-            "extra_body": _object("--extra-body", options.extra_body),
+            "extra_body": further,
             "model": options.model,
             "endpoint": options.endpoint,
             "max_calls": _ask_for_calls(options, num_requests),
@@ -41,7 +45,7 @@ def run(options: Measure, call: Call) -> ExitCode:
                 f"a local model needs {error.name}: pip install 'undelude[hf]'. A served one, by --endpoint, does not."
             ) from error
         arguments["model"], arguments["tokenizer"] = load_model(options.folder)
-        arguments["chat_template_kwargs"] = _object("--chat-template-kwargs", options.chat_template_kwargs)
+        arguments["chat_template_kwargs"] = template
     with working(make_console(stderr=True), "measuring"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "measure_delusion: ")  # The notes say the same and are printed.
         report = measure_delusion(**arguments)
@@ -55,14 +59,14 @@ def run(options: Measure, call: Call) -> ExitCode:
     return ExitCode.FAILED if "stopped" in report.notes else ExitCode.OK
 
 
-def _object(name: str, text: str | None) -> dict[str, Any] | None:
+def _object(name: str, text: str | None, example: str) -> dict[str, Any] | None:
     """Return the fields that are given as JSON."""
     try:
         fields = None if text is None else json_format.loads(text)
     except ValueError as error:
         raise UsageError(f"{name} must be JSON, not {text!r}: {error}.") from None
     if fields is not None and not isinstance(fields, dict):
-        raise UsageError(f"{name} must be a JSON object such as '{{\"top_k\": -1}}', not {text!r}.")
+        raise UsageError(f"{name} must be a JSON object such as '{example}', not {text!r}.")
     return fields
 
 

@@ -3,6 +3,7 @@
 import bisect
 import dataclasses
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -189,6 +190,7 @@ def _render(
     """Return the text of a chat, and where its messages are."""
     if getattr(tokenizer, "chat_template", None) is None:
         raise ValueError("The tokenizer has no chat template. Set tokenizer.chat_template, or load one that has it.")
+    _check_arguments(tokenizer, chat_template_kwargs or {})
     plain = [{name: x for name, x in m.items() if name != "author"} for m in messages]
 
     def render(chat: Sequence[Message], prompt: bool = False) -> str:
@@ -215,6 +217,18 @@ def _render(
             content = _content(text, other, start, len(begun), message.get("content"))
             spans.append(_Span(start, len(begun), content))
     return _restore(text, spans, dropped) if dropped else (text, spans)
+
+
+def _check_arguments(tokenizer: Any, arguments: Mapping[str, Any]) -> None:
+    """Raise if the template does not read an argument; Transformers ignores it."""
+    for name in arguments:
+        if name in ("messages", "add_generation_prompt"):
+            raise ValueError(f"chat_template_kwargs: {name} cannot be given, because it is set for each chat.")
+        if not re.search(rf"\b{re.escape(name)}\b", tokenizer.get_chat_template(tools=arguments.get("tools"))):
+            raise ValueError(
+                f"chat_template_kwargs: the chat template does not read {name!r}, and would ignore it. Correct the "
+                "name, or leave it out."
+            )
 
 
 def _begin(render: Any, messages: Sequence[Message], n: int) -> str:

@@ -1,7 +1,9 @@
 """Own words as symbols of their own: do(x) = x + V (Remark 14)."""
 
+import contextlib
 import copy
 import functools
+import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,13 +26,15 @@ from undelude.hf._marks.do_embedding import (
     marked_class,
     offset_of,
 )
-from undelude.hf._marks.exporting import Doubled, copied, doubled, generation_by
+from undelude.hf._marks.exporting import Doubled, copied, doubled, generation_by, plain_generation
 
 Granularity = Literal["turn", "token"]
 # In a saved folder, beside the files of Transformers: the offset, bit for bit, to go on training.
 OFFSET_FILE = "do_offset.safetensors"
 # In the configuration of an exported model.
 CONFIG_KEY = "do_tokens"
+# Beside an adapter of PEFT, whose files do not say how the marks were taught.
+GRANULARITY_FILE = "do_tokens.json"
 # Methods of a model that `wrap` replaces.
 _REPLACED = ("save_pretrained", "resize_token_embeddings")
 
@@ -290,7 +294,8 @@ class DoTokens:
         if info["is_tied"] and not model.config.tie_word_embeddings:
             model.config.tie_word_embeddings = True
             model.tie_weights()
-        model.generation_config.suppress_tokens = None
+        if model.generation_config is not None:
+            model.generation_config = plain_generation(model.generation_config, info["vocab_size"])
         DoTokens.wrap(model, info["kind"], rank=info["rank"])
         offset = offset_of(model.get_input_embeddings())
         offset.load_state_dict(load_file(file))
@@ -304,8 +309,35 @@ def num_words(model: Any) -> int | None:
     if marks is not None:
         return marks.vocab_size
     table = getattr(model, "get_input_embeddings", lambda: None)()
+    # Not of the weight, of which DeepSpeed may keep a part here.
+    num = getattr(table, "num_embeddings", None)
     weight = getattr(table, "weight", None)
-    return None if weight is None else int(weight.shape[0])
+    return num if num is not None or weight is None else int(weight.shape[0])
+
+
+def save_granularity(model: Any, folder: str | Path) -> None:
+    """Write the unit of intervention that a model was taught with beside its adapter."""
+    marks = DoTokens.of(model)
+    assert marks is not None
+    (Path(folder) / GRANULARITY_FILE).write_text(json.dumps({"granularity": marks.granularity}), encoding="utf-8")
+
+
+def load_granularity(model: Any, folder: str | Path) -> None:
+    """Set the unit of intervention of a model with an adapter, if its folder says it.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    marks, file = DoTokens.of(model), Path(folder) / GRANULARITY_FILE
+    assert marks is not None
+    if not file.is_file():
+        return
+    granularity: Any = ""
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        granularity = json.loads(file.read_text(encoding="utf-8"))["granularity"]
+    if granularity not in (None, *get_args(Granularity)):
+        raise ValueError(f'{file} is damaged: granularity must be "turn" or "token". Restore or remove the file.')
+    marks.granularity = granularity
 
 
 def load_offset(model: Any, folder: str | Path) -> None:
@@ -317,7 +349,7 @@ def load_offset(model: Any, folder: str | Path) -> None:
 
 
 def _within(model: Any) -> tuple[Any, Any]:
-    """Return the model of Transformers within wrappers, and PEFT's model around it; None where there is none."""
+    """Return the model of Transformers within wrappers, and PEFT's model around it; None if there is none."""
     modules: list[Any] = list(model.modules()) if isinstance(model, nn.Module) else []
     inner = next((x for x in modules if isinstance(x, PreTrainedModel)), None)
     adapted = next((x for x in modules if hasattr(x, "merge_and_unload")), None)
@@ -329,7 +361,7 @@ def _add_to_adapters(model: Any) -> None:
     from peft.utils import set_additional_trainable_modules
 
     for name, config in model.peft_config.items():
-        # Only the offset: what an adapter saves already has been trained, and would begin anew.
+        # Only the offset: other modules that the adapter saves may be trained already, and would be reset.
         only = copy.copy(config)
         only.modules_to_save, only.modules_to_tie, only.trainable_token_indices = [OFFSET], None, None
         set_additional_trainable_modules(model, only, {}, name, activate_adapter=name in model.active_adapters)

@@ -1,4 +1,4 @@
-"""What an ordinary model with 2V words has in place of a wrapped one's: two tables of weights, and two settings."""
+"""The weights and the settings of an exported model, which is an ordinary one with 2V words."""
 
 import copy
 import dataclasses
@@ -37,7 +37,7 @@ def doubled(model: PreTrainedModel, state: Mapping[str, torch.Tensor]) -> Double
 
     Args:
         model: wrapped.
-        state: its weights; where they are sharded, the whole ones that were gathered.
+        state: its weights; if they are sharded, the whole ones, gathered.
 
     Raises:
         ValueError: `state` lacks the embedding or its offset.
@@ -76,7 +76,7 @@ def _name(model: nn.Module, part: nn.Module) -> str:
 
 
 def _caps_logits(model: PreTrainedModel) -> bool:
-    """Return whether the logits go through a function by which a number added to all does not cancel."""
+    """Return whether the logits are capped, so that a number added to all of them changes the probabilities."""
     return getattr(model.config.get_text_config(), "final_logit_softcapping", None) is not None
 
 
@@ -86,7 +86,7 @@ def copied(model: PreTrainedModel, adapted: Any, leave_out: tuple[str, ...], dev
     Args:
         model: the model of Transformers.
         adapted: PEFT's model around it, or None.
-        leave_out: names of attributes that refer to the model, and that its class has too.
+        leave_out: names of attributes of the object that hide those of its class, and refer to the model.
         device: of the copy; by default, that of the model.
     """
     whole = model if adapted is None else adapted
@@ -110,14 +110,25 @@ def generation_by(config: GenerationConfig | None, V: int, granularity: Literal[
     """
     if config is None:
         return None
+    found = plain_generation(config, V)
+    first = V if granularity == "token" else 0
+    found.eos_token_id = [x + first for x in found.eos_token_id or ()] or None
+    other = range(V - first, 2 * V - first)
+    found.suppress_tokens = sorted({*other, *(x + first for x in found.suppress_tokens or ())})
+    return found
+
+
+def plain_generation(config: GenerationConfig, V: int) -> Any:
+    """Return generation settings for plain words, of a model with marked words or of an exported one."""
     found: Any = copy.deepcopy(config)
     ends = found.eos_token_id
     ends = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
-    plain = sorted({x % V for x in ends})
-    if granularity == "token":
-        found.eos_token_id = [x + V for x in plain] or None
-        found.suppress_tokens = list(range(V))
-    else:
-        found.eos_token_id = plain or None
-        found.suppress_tokens = list(range(V, 2 * V))
+    found.eos_token_id = sorted({x % V for x in ends}) or None
+    suppressed = {*(found.suppress_tokens or ())}
+    # An exported model suppresses one half.
+    if suppressed.issuperset(range(V, 2 * V)):
+        suppressed = {x for x in suppressed if x < V}
+    elif suppressed.issuperset(range(V)):
+        suppressed = {x - V for x in suppressed if x >= V}
+    found.suppress_tokens = sorted(suppressed) or None
     return found

@@ -46,9 +46,9 @@ class DoLogitsProcessor:
 
 
 def inverse_cdf(probs: Float[torch.Tensor, "B W"], u: Float[torch.Tensor, "B 1"]) -> Int[torch.Tensor, "B 1"]:
-    """Return the first word of each row up to which, with it, there is more than the share `u` of the probability.
+    """Return the first word of each row at which the cumulative probability exceeds the share `u` of the total.
 
-    Rounding chooses no word of probability 0, also if it makes `u` 1.
+    No word of probability 0 is chosen, even if rounding makes `u` 1.
     """
     cumulative = probs.cumsum(-1)
     total = cumulative[:, -1:]
@@ -162,8 +162,8 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _generating(model: Any) -> Iterator[None]:
-    """Evaluate a model, without dropout and without its own generation settings, which fill in what is not given."""
-    # Also of the models within PEFT's.
+    """Evaluate a model, without dropout and without its own generation settings, which replace missing ones."""
+    # The models within PEFT's have settings too.
     own = [(x, x.generation_config) for x in model.modules() if "generation_config" in vars(x)]
     for x, _ in own:
         x.generation_config = GenerationConfig()

@@ -27,6 +27,16 @@ MOST = 2**24
 OPTIONAL = ("top_logprobs", "logprobs", "n", "top_p", "temperature", "max_tokens")
 # Those of them without which the answers may have another distribution than the model's.
 SAMPLING = ("temperature", "top_p")
+# Fields that measuring sets, or that it could not work with.
+OWN = ("model", "messages", "stream", "max_completion_tokens", *OPTIONAL)
+
+
+def check_further(fields: Mapping[str, Any]) -> None:
+    """Raise `ValueError` if further fields of the requests would change what is measured."""
+    if own := sorted(fields.keys() & {*OWN}):
+        raise ValueError(f"extra_body: {', '.join(own)} cannot be given, because measuring sets it.")
+    if "seed" in fields:
+        raise ValueError("extra_body: seed cannot be given, because equal calls would have the same samples.")
 
 
 class ServerError(ConnectionError):
@@ -85,8 +95,7 @@ class Client:
         self.num_calls, self.max_calls = 0, float("inf")
         self._key_variable, self._key = api_key_variable, os.environ.get(api_key_variable)
         self._extra = dict(extra_body or {})
-        if own := sorted(self._extra.keys() & {"model", "messages", *OPTIONAL}):
-            raise ValueError(f"extra_body: {', '.join(own)} cannot be given, because measuring sets it.")
+        check_further(self._extra)
         self._lock, self._dropped = threading.Lock(), set[str]()
         handlers: list[Any] = [_NoRedirect()]
         if parts.hostname in ("localhost", "127.0.0.1", "::1"):

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -15,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from undelude.hf._marks.chat import check_end_of_turn, encode_chat, is_own
 from undelude.hf._marks.do_embedding import OFFSET
-from undelude.hf._marks.do_tokens import DoTokens, Granularity, num_words
+from undelude.hf._marks.do_tokens import DoTokens, Granularity, load_granularity, num_words
 from undelude.hf._marks.generation import evaluating, generate_turn
 from undelude.hf._marks.pieces import ChatPieces
 from undelude.hf._measuring.estimates import Answers
@@ -32,7 +33,7 @@ def load_model(folder: str | os.PathLike[str]) -> tuple[Any, Any]:
     An adapter of PEFT with marked words, such as a checkpoint, is loaded with its base model.
 
     Raises:
-        ValueError: the base model of the adapter could not be loaded.
+        ValueError: the base model of the adapter could not be loaded, or a file beside the adapter is damaged.
     """
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     file = Path(folder) / "adapter_config.json"
@@ -59,7 +60,9 @@ def _load_adapter(folder: Path, base: str | None) -> Any:
         DoTokens.wrap(model, "low_rank", rank=shapes["left"][1])
     else:
         DoTokens.wrap(model, "shared" if len(shapes["rows"]) == 1 else "full")
-    return PeftModel.from_pretrained(model, folder, local_files_only=True)
+    adapted = PeftModel.from_pretrained(model, folder, local_files_only=True)
+    load_granularity(adapted, folder)
+    return adapted
 
 
 def answer_log_probs(
@@ -138,6 +141,8 @@ class LocalSpeaker:
         self.name = getattr(model.config, "name_or_path", "") or type(model).__name__
         self._seed = seed
         self._known: dict[Any, Answers] = {}
+        # How often each request was sampled.
+        self._sampled = Counter[Any]()
         vocab_size = num_words(model)
         self._pieces = ChatPieces(tokenizer, vocab_size=vocab_size, chat_template_kwargs=chat_template_kwargs)
 
@@ -224,7 +229,9 @@ class LocalSpeaker:
         chat = self._encode(merge_users(request.messages), prompt=True)
         device = self.model.get_input_embeddings().weight.device
         ids = chat.input_ids.to(device).expand(self.num_samples, -1)
-        rng = np.random.default_rng([self._seed, len(ids[0]), int(chat.input_ids.sum())])
+        # Equal requests, such as of the first turns of several conversations, have samples of their own.
+        rng = np.random.default_rng([self._seed, self._sampled[request.key], *chat.input_ids.tolist()])
+        self._sampled[request.key] += 1
         uniforms = torch.tensor(rng.random((self.num_samples, MAX_TOKENS)))
         turns = generate_turn(
             self.model,

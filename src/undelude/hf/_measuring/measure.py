@@ -15,7 +15,7 @@ from undelude._versions import versions
 from undelude.hf._measuring.delusion_report import DelusionReport, left_out, summarise
 from undelude.hf._measuring.estimates import Answers
 from undelude.hf._measuring.probes import Numbers, ProbedConversation, hold
-from undelude.hf._measuring.speakers import ExactSpeaker, Interrupted, Speaker
+from undelude.hf._measuring.speakers import MESSAGE_FIELDS, ExactSpeaker, Interrupted, Speaker
 from undelude.hf._menu.menu_dialogue import MenuDialogue, Row
 from undelude.hf._menu.reading import check_readable
 
@@ -114,6 +114,11 @@ def measure_delusion(
             'its chat template by extra_body={"chat_template_kwargs": {...}}, if it does.'
         )
     for number, c in enumerate(held):
+        if further := sorted({x for m in c.messages for x in m if m[x] is not None} - {*MESSAGE_FIELDS}):
+            raise ValueError(
+                f"measure_delusion: messages of conversation {number} have {', '.join(further)}, and a server is sent "
+                "texts alone. Leave it out, or measure a local model."
+            )
         for name, texts in (("answers", c.answers), ("candidates", c.candidates or ())):
             check_readable(texts, f"measure_delusion: {name} of conversation {number}")
     num_requests = most_requests(held, num_samples)

@@ -1,6 +1,7 @@
 """Requests to models, and the exact agents as models that answer them."""
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -8,6 +9,9 @@ from undelude._types import Mark
 from undelude.hf._measuring.estimates import Answers
 from undelude.hf._menu.menu_dialogue import MenuDialogue, Messages
 from undelude.tasks.menu import AGAIN, REPLIES
+
+# The fields of a message that is a text.
+MESSAGE_FIELDS = ("role", "content", "author")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +29,14 @@ class Request:
     @property
     def key(self) -> tuple[Any, ...]:
         """The content of the request, for a dictionary."""
-        return tuple((x["role"], x["content"], x.get("author")) for x in self.messages), self.answers
+        return tuple(map(_key, self.messages)), self.answers
+
+
+def _key(message: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return the content of a message, with its further fields, such as calls of tools."""
+    plain = message["role"], message["content"], message.get("author")
+    further = {name: x for name, x in message.items() if name not in MESSAGE_FIELDS}
+    return (*plain, json.dumps(further, sort_keys=True, default=repr)) if further else plain
 
 
 class Interrupted(Exception):

@@ -9,7 +9,7 @@ import transformers
 from safetensors.torch import load_file
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
-from undelude.hf._marks.do_tokens import OFFSET, DoTokens, load_offset
+from undelude.hf._marks.do_tokens import OFFSET, DoTokens, load_offset, save_granularity
 
 # The folder of an adapter, within that of the model into which it was merged.
 ADAPTER_FOLDER = "adapter"
@@ -30,6 +30,8 @@ class Checkpoints(transformers.Trainer):
         marks = DoTokens.of(model)
         if _internal_call or not hasattr(model, "peft_config") or marks is None:
             super().save_model(output_dir, _internal_call)
+            if marks is not None and hasattr(model, "peft_config") and self.args.should_save:
+                save_granularity(model, output_dir or self.args.output_dir or ".")
             return
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             raise ValueError(
@@ -40,6 +42,7 @@ class Checkpoints(transformers.Trainer):
         if self.args.should_save:
             marks.save(folder)
             model.save_pretrained(folder / ADAPTER_FOLDER)
+            save_granularity(model, folder / ADAPTER_FOLDER)
             self.processing_class.save_pretrained(folder)
             torch.save(self.args, folder / "training_args.bin")
         if self.args.push_to_hub:

@@ -8,6 +8,7 @@ import transformers
 
 from undelude._checks import check_between, check_count
 from undelude.hf._marks.do_tokens import Granularity
+from undelude.hf._teaching.experts import PRIVILEGED
 from undelude.hf._teaching.losses import Divergence
 from undelude.hf._teaching.objectives import OBJECTIVES, Objective
 
@@ -89,6 +90,13 @@ class CounterfactualConfig(transformers.TrainingArguments):
         if self.factual_weight is not None:
             check_between("factual_weight", self.factual_weight, 0, math.inf)
         check_between("expert_floor", self.expert_floor, 0, 1, ends=False)
+        if isinstance(self.public_columns, str):
+            raise ValueError(f"public_columns must be a list of names, not the text {self.public_columns!r}.")
+        if PRIVILEGED in self.public_columns:
+            raise ValueError(
+                f"public_columns names {PRIVILEGED}, which tells theta: what acts without knowing theta is shown the "
+                "public columns. Leave it out."
+            )
         if self.remove_unused_columns:
             raise ValueError(
                 "remove_unused_columns=True would remove prompt and privileged_context, which the model does not read "
@@ -97,7 +105,7 @@ class CounterfactualConfig(transformers.TrainingArguments):
         if self.save_strategy == "steps" and self.save_steps % self.steps_per_generation:
             raise ValueError(
                 f"save_steps={self.save_steps} is not a multiple of steps_per_generation={self.steps_per_generation}: "
-                "a run that is resumed from such a checkpoint would play its conversations anew."
+                "a run that is resumed from such a checkpoint would play its conversations again."
             )
 
     def resolve(self) -> tuple[Objective, float]:

@@ -11,7 +11,6 @@ from undelude.hf._marks.pieces import ChatPieces, is_text
 from undelude.hf._teaching.experts import Message, Query, Row
 
 Author = Literal["self", "expert"]
-PRIVILEGED = "privileged_context"
 # Replies and turns whose tokens are kept.
 MOST_KEPT = 10_000
 # Conversations of which one is encoded again as a whole.
@@ -27,7 +26,7 @@ class Turn:
         end: one past the end token.
         message: the number of messages before it.
         author: who executed it: the model itself, which is marked do, or somebody who may know theta.
-        is_cut: whether it was ended because it had no room for more words.
+        is_cut: whether it had no room for its end token.
     """
 
     start: int
@@ -68,12 +67,16 @@ class Conversation:
         return ids
 
     def public_row(self, public: Sequence[str]) -> dict[str, Any]:
-        """Return the prompt and the columns that are declared public: any other may tell theta."""
+        """Return the prompt and the columns that are declared public; any other may tell theta."""
         return {name: x for name, x in self.row.items() if name == "prompt" or name in public}
 
+    def shown(self, stop: int | None = None) -> list[dict[str, Any]]:
+        """Return copies of the messages, or of the first `stop`: a function may change what it is shown."""
+        return [dict(m) for m in self.messages[:stop]]
+
     def query(self, turn: Turn, rng: np.random.Generator) -> Query:
-        """Return the question what the expert would say in place of a turn."""
-        return Query(self.messages[: turn.message], self.row, rng)
+        """Return the query for what the expert would say in place of a turn."""
+        return Query(self.shown(turn.message), self.row, rng)
 
 
 def as_messages(prompt: Any) -> list[dict[str, Any]]:
@@ -118,8 +121,9 @@ def _turns(message: Sequence[int], is_content: Sequence[bool], messages: Sequenc
 class Replies:
     """The ids of turns, replies and transcripts, kept because many conversations contain the same.
 
-    The ids of a message may depend on the roles of the messages around it, as in all chat templates that do not rewrite
-    earlier messages, and not on their contents; `verify` tests it.
+    The ids of a reply may depend on the roles of the messages before it, as in all chat templates that do not rewrite
+    earlier messages, and not on their contents. It is tested when a reply comes after other contents for the first
+    time, and from time to time after that (`verify`).
 
     Args:
         tokenizer: of the model.
@@ -132,7 +136,8 @@ class Replies:
         self._pieces = ChatPieces(tokenizer, chat_template_kwargs=chat_template_kwargs)
         self._prompt: tuple[Any, list[dict[str, Any]], list[int], list[Turn]] | None = None
         self._said: dict[tuple[int, ...], tuple[list[int], str]] = {}
-        self._kept: dict[Any, tuple[list[int], list[bool]]] = {}
+        # The ids of replies, and the contents before them until they are tested.
+        self._kept: dict[Any, tuple[list[int], list[bool], list[Any] | None]] = {}
         self._num_played = 0
 
     def open(self, row: Row) -> Conversation:
@@ -187,28 +192,36 @@ class Replies:
         if is_text(new):
             key = (tuple([m["role"] for m in c.messages]), *[(m["role"], m["content"]) for m in new])
             known = self._kept.get(key)
-        if known is None:
-            ids = reply_ids(c.messages, new, self.tokenizer, chat_template_kwargs=self._template)
-            whole, is_content, _ = self._pieces.encode([*c.messages, *new], add_generation_prompt=True)
-            if whole[-len(ids) :] != ids:
-                raise ValueError(
-                    f"The chat template encodes a reply otherwise within a chat than after it: {new!r:.99}."
-                )
-            known = ids, is_content[-len(ids) :]
-            if key is not None:
-                _keep(self._kept, key, known)
+        if known is None or known[2] is not None:
+            before = [m.get("content") for m in c.messages]
+            if known is None:
+                known = (*self._encode_reply(c, new), before)
+                if key is not None:
+                    _keep(self._kept, key, known)
+            elif known[2] != before:
+                if self._encode_reply(c, new) != known[:2]:
+                    raise _depends(new)
+                known = self._kept[key] = (*known[:2], None)
         c.messages += new
         c.ids += known[0]
         c.observed += known[1]
 
+    def _encode_reply(self, c: Conversation, new: Sequence[Message]) -> tuple[list[int], list[bool]]:
+        """Return the ids of messages after a conversation, and which of them are contents."""
+        ids = reply_ids(c.messages, new, self.tokenizer, chat_template_kwargs=self._template)
+        whole, is_content, _ = self._pieces.encode([*c.messages, *new], add_generation_prompt=True)
+        if whole[-len(ids) :] != ids:
+            raise ValueError(f"The chat template encodes a reply otherwise within a chat than after it: {new!r:.99}.")
+        return ids, is_content[-len(ids) :]
+
     def verify(self, conversations: Sequence[Conversation]) -> None:
         """Raise if replies are encoded otherwise when a conversation is encoded as a whole.
 
-        The first conversation, and then about one in `VERIFY_EVERY`, is encoded again.
+        The last one of the first conversations, and then about one in `VERIFY_EVERY`, is encoded again.
         """
         num_before, self._num_played = self._num_played, self._num_played + len(conversations)
         if num_before == 0 or num_before // VERIFY_EVERY < self._num_played // VERIFY_EVERY:
-            self._verify(conversations[0])
+            self._verify(conversations[-1])
 
     def _verify(self, c: Conversation) -> None:
         ends_open = c.messages[-1]["role"] != "assistant"
@@ -219,10 +232,14 @@ class Replies:
         stops = [*(turn.start for turn in turns[1:]), len(ids)], [*(turn.start for turn in c.turns[1:]), len(c.ids)]
         for a, b, whole_stop, stop in zip(turns, c.turns, *stops, strict=True):
             if stop < len(c.ids) and ids[a.end : whole_stop] != c.ids[b.end : stop]:
-                raise ValueError(
-                    "The chat template encodes a reply in another way after other words before it: "
-                    f"{c.messages[b.message + 1]!r:.99}. Choose a template that renders messages one by one."
-                )
+                raise _depends(c.messages[b.message + 1])
+
+
+def _depends(reply: Any) -> ValueError:
+    return ValueError(
+        f"The chat template encodes a reply in another way after other words before it: {reply!r:.99}. Choose a "
+        "template that renders messages one by one."
+    )
 
 
 def _keep(kept: dict[Any, Any], key: Any, value: Any) -> None:

@@ -1,4 +1,4 @@
-"""Experts: those who know theta, and say what they would do; a model with a privileged prompt, or any callable."""
+"""Experts, which know theta and say what they would do: a model with a privileged prompt, or a function."""
 
 import bisect
 import contextlib
@@ -25,6 +25,8 @@ Row: TypeAlias = Mapping[str, Any]
 # The distribution of the next token, as log-probabilities `[V]`, or as `(ids, log-probabilities)` of the largest.
 NextToken: TypeAlias = ArrayLike | tuple[ArrayLike, ArrayLike]
 
+# The column that tells theta.
+PRIVILEGED = "privileged_context"
 # Turns whose tokens and distributions are kept.
 MOST_KEPT = 10_000
 
@@ -63,7 +65,7 @@ class Expert(Protocol):
         ...
 
     def score(self, queries: Sequence[Query], turns: Sequence[Sequence[int]]) -> list[Targets]:
-        """Return the distribution of the next token before each token of a turn, whoever said it."""
+        """Return the distribution of the next token before each token of a turn by any author."""
         ...
 
 
@@ -151,12 +153,14 @@ class CallableExpert:
             raise TypeError(
                 f"The expert must answer with a text or with {{text: probability}}, not with {answer!r:.99}."
             )
-        key = tuple(answer.items())
+        # As numbers: an array may change later, and JAX's cannot be a key.
+        probs = {text: float(p) for text, p in answer.items()}
+        key = tuple(probs.items())
         known = self._answers.get(key)
         if known is None:
             if len(self._answers) > MOST_KEPT:
                 self._answers.clear()
-            known = self._answers[key] = _Answers(self._probabilities(answer), self.end)
+            known = self._answers[key] = _Answers(self._probabilities(probs), self.end)
         return known
 
     def _probabilities(self, answer: Mapping[str, float]) -> dict[tuple[int, ...], float]:
@@ -168,7 +172,7 @@ class CallableExpert:
                     f"The expert gives {text!r:.50} the probability {p}: it must be 0 or more, and finite."
                 )
             ids = self.turn_ids(text)
-            probs[ids] = probs.get(ids, 0.0) + float(p)
+            probs[ids] = probs.get(ids, 0.0) + p
         if not sum(probs.values()) > 0:
             raise ValueError(f"The expert gives no utterance a positive probability: {dict(answer)!r:.99}.")
         return probs
@@ -210,7 +214,7 @@ class _Answers:
     def __init__(self, probs: Mapping[tuple[int, ...], float], end: int):
         self.probs, self.end = probs, end
         self._turns, self._cumulative = list(probs), list(itertools.accumulate(probs.values()))
-        # Of the last turn with a positive probability, which rounding does not pass.
+        # The last turn with a positive probability; rounding must not choose a later one.
         self._last = bisect.bisect_left(self._cumulative, self._cumulative[-1])
         self._targets: dict[tuple[int, ...], Targets] = {}
 
@@ -307,7 +311,8 @@ class PromptedExpert:
         self.teacher, self.tokenizer, self.template = teacher, tokenizer, template
         self.top_k = None if top_k is None else check_count("PromptedExpert: top_k", top_k)
         self.batch_size = check_count("PromptedExpert: batch_size", batch_size)
-        self.chat_template_kwargs = chat_template_kwargs
+        # The arguments given here, and those in use, which may be a trainer's.
+        self.chat_template_kwargs = self._template = chat_template_kwargs
         self._adapter: Any = None
 
     def bind(self, student: torch.nn.Module, chat_template_kwargs: Mapping[str, Any] | None = None) -> None:
@@ -321,7 +326,7 @@ class PromptedExpert:
             ValueError: the teacher would move: it is the student, or shares parameters that are trained.
         """
         if self.chat_template_kwargs is None:
-            self.chat_template_kwargs = chat_template_kwargs
+            self._template = chat_template_kwargs
         if self.teacher is None:
             if not callable(getattr(student, "disable_adapter", None)):
                 raise ValueError(
@@ -369,14 +374,14 @@ class PromptedExpert:
         if first is None:
             raise ValueError(f"PromptedExpert: the conversation has no message of the user: {messages!r:.99}.")
         if query.is_told:
-            if query.row.get("privileged_context") is None:
+            if query.row.get(PRIVILEGED) is None:
                 raise ValueError(
                     "PromptedExpert: the row has no privileged_context; the teacher has nothing to be told."
                 )
             fields = {**query.row, "prompt": messages[first]["content"]}
             messages[first] = {"role": "user", "content": self.template.format(**fields)}
         options = {"add_generation_prompt": True, "tokenize": True, "return_dict": False}
-        return list(self.tokenizer.apply_chat_template(messages, **options, **(self.chat_template_kwargs or {})))
+        return list(self.tokenizer.apply_chat_template(messages, **options, **(self._template or {})))
 
     def speak(self, queries: Sequence[Query], max_new_tokens: int) -> list[Utterance]:
         """Sample a turn in answer to each query, token by token, at temperature 1."""
@@ -389,7 +394,7 @@ class PromptedExpert:
         return utterances
 
     def score(self, queries: Sequence[Query], turns: Sequence[Sequence[int]]) -> list[Targets]:
-        """Return the distribution of the next token before each token of a turn, whoever said it."""
+        """Return the distribution of the next token before each token of a turn by any author."""
         prompts = [self._checked(self.prompt_ids(q), len(turn)) for q, turn in zip(queries, turns, strict=True)]
         targets: list[Targets] = []
         for i in range(0, len(queries), self.batch_size):

@@ -10,8 +10,8 @@ import torch
 
 from undelude.hf._marks.chat import check_end_of_turn
 from undelude.hf._marks.do_tokens import OFFSET
-from undelude.hf._teaching.conversations import PRIVILEGED, Conversation
-from undelude.hf._teaching.experts import CallableExpert, Expert, PromptedExpert
+from undelude.hf._teaching.conversations import Conversation
+from undelude.hf._teaching.experts import PRIVILEGED, CallableExpert, Expert, PromptedExpert
 
 # Standard errors by which the first turns may fit their own theta better than another's.
 MOST_ERRORS = 6.0
@@ -19,8 +19,13 @@ MOST_ERRORS = 6.0
 FEWEST = 32
 
 
-def check_columns(columns: Sequence[str], *, needs_context: bool, stored: bool) -> None:
-    """Raise if the data set lacks a column that the trainer reads."""
+def check_columns(columns: Sequence[str], *, needs_context: bool, stored: bool, public: Sequence[str] = ()) -> None:
+    """Raise if the data set lacks a column that the trainer reads, or that is declared public."""
+    if unknown := [name for name in public if name not in columns]:
+        raise ValueError(
+            f"public_columns names {', '.join(map(repr, unknown))}, and the columns of the data set are "
+            f"{', '.join(columns) or 'none'}."
+        )
     needed = [("messages" if stored else "prompt"), *([PRIVILEGED] if needs_context else [])]
     if missing := [name for name in needed if name not in columns]:
         if missing == ["prompt"] and "messages" in columns:
@@ -66,7 +71,7 @@ def check_leak(conversations: Sequence[Conversation], how: str) -> None:
             if message["role"] == "assistant" and message.get("author") == "self" and c.is_stored:
                 raise ValueError(
                     f"A stored turn of the assistant contains the privileged context, {context.strip()!r:.60}, and is "
-                    'marked as the model\'s own ("author": "self"): whoever wrote it knew theta. Mark it "author": '
+                    'marked as the model\'s own ("author": "self"): its author knew theta. Mark it "author": '
                     '"expert".'
                 )
             if i < first and message["role"] != "assistant":
@@ -188,8 +193,8 @@ class Blindness:
             if scores.mean() > MOST_ERRORS * scores.std(ddof=1) / len(scores) ** 0.5:
                 raise ValueError(
                     f"The first turns of {len(scores)} conversations with one prompt fit their own privileged context "
-                    f"better than another's, by {scores.mean():.2f} nats on average: whoever executes them knows "
-                    'theta. Such turns are evidence, and marked do they teach the delusion: mark them "author": '
+                    f"better than another's, by {scores.mean():.2f} nats on average: the party that executes them "
+                    'knows theta. Such turns are evidence, and marked do they teach the delusion: mark them "author": '
                     '"expert", or let something execute that is not shown the privileged context (also by no column '
                     "of public_columns)."
                 )

@@ -17,7 +17,7 @@ class Objective:
         asks: whether the expert is asked what it would say; if not, turns are scored as they are.
         privileged: whether the expert is shown the privileged context.
         factual_weight: of the words of others, by default.
-        executes: who executes, by default: the model (`"policy"`), or whoever wrote the data set (`"dataset"`).
+        executes: who executes, by default: the model (`"policy"`), or the authors of the data set (`"dataset"`).
         limit: what it converges to.
     """
 

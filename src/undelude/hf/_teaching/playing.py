@@ -61,8 +61,7 @@ class CallableBehaviour:
     def speak(self, conversations: Sequence[Conversation], rngs: Sequence[np.random.Generator]) -> list[list[int]]:
         """Ask the function for the next turn of each conversation."""
         texts = [
-            self.function(c.messages, c.public_row(self.public), rng)
-            for c, rng in zip(conversations, rngs, strict=True)
+            self.function(c.shown(), c.public_row(self.public), rng) for c, rng in zip(conversations, rngs, strict=True)
         ]
         for text in texts:
             if not isinstance(text, str):
@@ -80,7 +79,7 @@ class ExpertBehaviour:
 
     def speak(self, conversations: Sequence[Conversation], rngs: Sequence[np.random.Generator]) -> list[list[int]]:
         """Ask the expert for the next turn of each conversation."""
-        queries = [Query(c.messages, c.row, rng) for c, rng in zip(conversations, rngs, strict=True)]
+        queries = [Query(c.shown(), c.row, rng) for c, rng in zip(conversations, rngs, strict=True)]
         return [utterance.ids for utterance in self.expert.speak(queries, self.max_new_tokens)]
 
 
@@ -138,7 +137,7 @@ def play(
         for i, ids in zip(going, spoken, strict=True):
             c = conversations[i]
             _append_turn(c, ids, behaviour.author, replies)
-            answer = None if reply is None else reply(c.messages, c.row, world_rngs[i])
+            answer = None if reply is None else reply(c.shown(), c.row, world_rngs[i])
             if answer is None:
                 continue
             replies.append(c, answer)

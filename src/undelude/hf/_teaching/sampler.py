@@ -1,4 +1,4 @@
-"""The order of the rows and the random draws in their conversations, by keys: they depend on no device and no past."""
+"""The order of the rows, and keyed random draws in their conversations, which depend on no device and no past draw."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any

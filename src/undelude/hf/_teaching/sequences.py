@@ -31,8 +31,8 @@ class Scored:
             the branches, in order.
         observations: `(position, id)` of the words of others.
         weight: of the sequence's tokens in the mean loss.
-        said: for each turn that was played, and for each utterance of the expert, who said it, and whether it was cut
-            because it had no room for more words.
+        said: for each played turn, and for each utterance of the expert, its author, and whether it had no room for its
+            end token.
     """
 
     ids: list[int]

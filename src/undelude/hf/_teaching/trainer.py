@@ -183,10 +183,11 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
         if columns is not None:
             needs = self.rollouts != "dataset" and (self.objective.asks or self.rollouts == "expert")
             needs = needs and self.objective.privileged
-            guards.check_columns(columns, needs_context=needs, stored=self.rollouts == "dataset")
+            stored = self.rollouts == "dataset"
+            guards.check_columns(columns, needs_context=needs, stored=stored, public=args.public_columns)
 
     def _make_blindness(self) -> "guards.Blindness | None":
-        """Return the test of who executes, where it is not the model itself."""
+        """Return the test that the executor is blind to theta; None if the model itself executes."""
         if self.objective.name != "counterfactual" or self.rollouts == "policy" or self.expert is None:
             return None
         return guards.Blindness(self.expert)
