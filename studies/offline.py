@@ -162,7 +162,7 @@ def _with(part: str, result: dict[str, Any]) -> dict[str, Any]:
 PARTS = {
     "sizes": (sizes, 4),
     "lengths": (lengths, 2),
-    "verdicts": (verdicts, 10),
+    "verdicts": (verdicts, 20),
     "coverage": (coverage, 20),
     "refuted": (refuted, 2),
     "scales": (scales, 2),
