@@ -20,7 +20,7 @@ import undelude as ud
 from undelude import offline
 from undelude.offline import Demos, Episode, LatentSpec, Markov
 
-T = 20
+T, DREAM_STEPS = 20, 2000
 
 
 def logs(process: ud.InteractionProcess, num_demos: int, seed: int, agent: Any = None) -> Demos:
@@ -130,6 +130,27 @@ def refuted(num: int) -> dict[str, Any]:
     return {"data_sets": num, "rows": rows}
 
 
+def dreams(num: int) -> dict[str, Any]:
+    """Return how far networks that were taught in the fitted model alone are from exact do in the true process."""
+    process = ud.tasks.bandit(num_rounds=T)
+    networks = {"LSTM": ud.LSTMAgent, "transformer": ud.TransformerAgent}
+    found: dict[str, list[float]] = {name: [] for name in ("the fit itself", *networks, "clone (LSTM)")}
+    for seed in range(num):
+        demos = logs(process, 1000, seed)
+        fit = offline.fit(demos, key=jax.random.key(seed), starts=10)
+        diagnosis = offline.diagnose(fit, demos, passive=False, structure=False)
+        students = {name: make(fit.process, 32, key=jax.random.key(seed)) for name, make in networks.items()}
+        agents = {"the fit itself": offline.agent(fit, diagnosis)}
+        for name, student in students.items():
+            agents[name] = offline.dream(fit, student, diagnosis, key=jax.random.key(seed), steps=DREAM_STEPS).agent
+        agents["clone (LSTM)"] = offline.clone(demos, students["LSTM"], key=jax.random.key(seed), steps=300).agent
+        for name, agent in agents.items():
+            report = ud.certify(process, agent, key=jax.random.key(10_000 + seed), num_episodes=2048, baselines=False)
+            found[name].append(float(report.action_kl_do))
+        print({name: values[-1] for name, values in found.items()}, flush=True)
+    return {"data_sets": num, "num_demos": 1000, "steps": DREAM_STEPS, "kl_do": {k: over(x) for k, x in found.items()}}
+
+
 def scales(num: int) -> dict[str, Any]:
     """Return how much BIC prefers a theta that changes, by the probability that it does."""
     rows = {}
@@ -160,12 +181,13 @@ def _with(part: str, result: dict[str, Any]) -> dict[str, Any]:
 
 
 PARTS = {
-    "sizes": (sizes, 4),
-    "lengths": (lengths, 2),
+    "sizes": (sizes, 16),
+    "lengths": (lengths, 4),
     "verdicts": (verdicts, 20),
     "coverage": (coverage, 20),
-    "refuted": (refuted, 2),
-    "scales": (scales, 2),
+    "refuted": (refuted, 8),
+    "scales": (scales, 4),
+    "dreams": (dreams, 4),
 }
 
 if __name__ == "__main__":

@@ -132,7 +132,9 @@ def study(num: int, sizes: tuple[int, ...]) -> dict[str, Any]:
                     demos = demonstrations(truth, size, N, rng)
                     moves = Table("cell", given=[Last("cell"), "action"], tied=kind == "tied")
                     spec = LatentSpec(
-                        Episode(range(1, 9)), expert=Table(given=Last("cell")), task=[moves, Table("paid", given="cell")]
+                        Episode(range(1, 9)),
+                        expert=Table(given=Last("cell")),
+                        task=[moves, Table("paid", given="cell")],
                     )
                     fit = offline.fit(demos, spec, key=jax.random.key(seed), starts=10)
                     there, divergence = act(truth, of_fit(fit, size), size, rng)
