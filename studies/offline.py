@@ -36,12 +36,6 @@ def acting(process: ud.InteractionProcess, fit: offline.Fit, seed: int) -> tuple
     return float(report.reward), float(report.action_kl_do)
 
 
-def over(values: Any) -> list[float]:
-    """Return the mean over data sets and its standard error."""
-    x = np.asarray(values, float)
-    return [float(x.mean()), float(x.std(ddof=1) / np.sqrt(len(x))) if len(x) > 1 else float("nan")]
-
-
 def sizes(num: int) -> dict[str, Any]:
     """Return the agent's reward and divergence by the number of demonstrations."""
     process = ud.tasks.bandit(num_rounds=T)
@@ -52,7 +46,7 @@ def sizes(num: int) -> dict[str, Any]:
             fit = offline.fit(logs(process, N, seed), key=jax.random.key(seed), starts=10)
             found.append((*acting(process, fit, seed), fit.K))
         reward, kl, K = zip(*found, strict=True)
-        rows[str(N)] = {"reward": over(reward), "kl_do": over(kl), "K": dict(Counter(map(str, K)))}
+        rows[str(N)] = {"reward": store.over(reward), "kl_do": store.over(kl), "K": dict(Counter(map(str, K)))}
         print(N, rows[str(N)], flush=True)
     return {"data_sets": num, "rows": rows}
 
@@ -76,7 +70,7 @@ def lengths(num: int) -> dict[str, Any]:
             demos = logs(ud.tasks.bandit(num_rounds=length), 20_000, seed)
             fit = offline.fit(demos, LatentSpec(Episode(5)), key=jax.random.key(seed), starts=10, select="bic")
             found.append(float(np.abs(policies(fit.process) - exact).sum(-1).mean() / 2))
-        rows[str(length)] = over(found)
+        rows[str(length)] = store.over(found)
         print(length, rows[str(length)], flush=True)
     return {"data_sets": num, "num_demos": 20_000, "tv_do": rows}
 
@@ -110,7 +104,13 @@ def coverage(num: int) -> dict[str, Any]:
                 inside.append(probe.profile[0] <= truth <= probe.profile[1])
                 widths.append(probe.width)
     print("coverage", np.mean(inside), len(inside), flush=True)
-    return {"data_sets": num, "num_demos": 300, "held": int(np.sum(inside)), "of": len(inside), "width": over(widths)}
+    return {
+        "data_sets": num,
+        "num_demos": 300,
+        "held": int(np.sum(inside)),
+        "of": len(inside),
+        "width": store.over(widths),
+    }
 
 
 def refuted(num: int) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def refuted(num: int) -> dict[str, Any]:
                 fit = offline.fit(demos, key=jax.random.key(seed), starts=10)
                 found.append(offline.diagnose(fit, demos, structure=False))
             gains = [report.passive.action[0] for report in found if report.passive is not None]
-            rows[f"{name}, N = {N}"] = {"nats": over(gains), **Counter(report.verdict for report in found)}
+            rows[f"{name}, N = {N}"] = {"nats": store.over(gains), **Counter(report.verdict for report in found)}
             print(name, N, rows[f"{name}, N = {N}"], flush=True)
     return {"data_sets": num, "rows": rows}
 
@@ -148,7 +148,12 @@ def dreams(num: int) -> dict[str, Any]:
             report = ud.certify(process, agent, key=jax.random.key(10_000 + seed), num_episodes=2048, baselines=False)
             found[name].append(float(report.action_kl_do))
         print({name: values[-1] for name, values in found.items()}, flush=True)
-    return {"data_sets": num, "num_demos": 1000, "steps": DREAM_STEPS, "kl_do": {k: over(x) for k, x in found.items()}}
+    return {
+        "data_sets": num,
+        "num_demos": 1000,
+        "steps": DREAM_STEPS,
+        "kl_do": {k: store.over(x) for k, x in found.items()},
+    }
 
 
 def scales(num: int) -> dict[str, Any]:
@@ -170,7 +175,7 @@ def scales(num: int) -> dict[str, Any]:
             fit = offline.fit(demos, spec, key=jax.random.key(seed), starts=6, select="bic")
             least = {kind: min(c.bic for c in fit.candidates if c.latent == kind) for kind in ("Episode", "Markov")}
             found.append(least["Markov"] - least["Episode"])
-        rows[str(switch)] = over(found)
+        rows[str(switch)] = store.over(found)
         print("switch", switch, rows[str(switch)], flush=True)
     return {"data_sets": num, "bic_markov_minus_episode": rows}
 

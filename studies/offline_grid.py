@@ -109,12 +109,6 @@ def act(truth: Model, model: Model, size: int, rng: np.random.Generator, *, see:
     return there, divergence
 
 
-def over(values: Any) -> list[float]:
-    """Return the mean over data sets and its standard error."""
-    x = np.asarray(values, float)
-    return [float(x.mean()), float(x.std(ddof=1) / np.sqrt(len(x))) if len(x) > 1 else float("nan")]
-
-
 def study(num: int, sizes: tuple[int, ...]) -> dict[str, Any]:
     """Return, by size, number of logs and kind of transitions: share at the goal, divergence, and the chosen K."""
     found = store.earlier("offline_grid").get("grids", {})
@@ -141,7 +135,12 @@ def study(num: int, sizes: tuple[int, ...]) -> dict[str, Any]:
                     deluded = act(truth, of_fit(fit, size), size, rng, see=True)[0]
                     results.append((there, divergence, deluded, fit.K))
                 goal, kl, see, chosen = zip(*results, strict=True)
-                row = {"goal": over(goal), "kl_do": over(kl), "see": over(see), "K": dict(Counter(map(str, chosen)))}
+                row = {
+                    "goal": store.over(goal),
+                    "kl_do": store.over(kl),
+                    "see": store.over(see),
+                    "K": dict(Counter(map(str, chosen))),
+                }
                 rows[f"{N}, {kind}"] = row
                 print(size, N, kind, row, flush=True)
         found = {**found, str(size): rows}

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from undelude._versions import versions
 
 # Not `undelude._paper.results.FOLDER`, which may be in an installed package.
@@ -38,6 +40,12 @@ def earlier(name: str) -> dict[str, Any]:
     """Return the stored result of a study; empty if there is none."""
     file = FOLDER / f"{name}.json"
     return json.loads(file.read_text()) if file.exists() else {}
+
+
+def over(values: Any) -> list[float]:
+    """Return the mean over data sets and its standard error."""
+    x = np.asarray(values, float)
+    return [float(x.mean()), float(x.std(ddof=1) / np.sqrt(len(x))) if len(x) > 1 else float("nan")]
 
 
 def rounded(value: Any) -> Any:
