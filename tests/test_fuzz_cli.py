@@ -138,7 +138,7 @@ def command_lines(draw: st.DrawFn) -> list[str]:
 
 
 @given(args=command_lines(), answers=st.text(st.sampled_from("12yn\nq \x00é"), max_size=20))
-@examples(80)
+@examples(40)
 def test_any_command_line_is_handled(folder: Path, args: list[str], answers: str) -> None:
     before = sorted(path.name for path in folder.iterdir())
     streams = [

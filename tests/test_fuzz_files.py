@@ -29,7 +29,7 @@ from undelude._runs.directory import RunDirectory
 from user_folder import without_compiling
 
 REFUSED = (ValueError, FileNotFoundError)
-NUMBER = 1000
+NUMBER = 200
 AGENTS = {
     "lstm": lambda process: ud.LSTMAgent(process, 4, key=jax.random.key(0)),
     "transformer": lambda process: ud.TransformerAgent(
