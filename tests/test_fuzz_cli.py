@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 import jaxtyping
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import undelude as ud
@@ -162,6 +162,8 @@ def test_any_command_line_is_handled(folder: Path, args: list[str], answers: str
     assert after <= {*before}, "it wrote unexpected files"
 
 
+# One example, always the same, would take a minute and tell no more than the trainings of test_cli.py.
+@pytest.mark.skipif(settings.default.derandomize, reason="runs with --hypothesis-profile fuzz")
 @given(data=st.data())
 @examples(1, shrink=False)
 def test_any_valid_training_is_handled(folder: Path, data: st.DataObject) -> None:
