@@ -9,7 +9,7 @@ pytest.importorskip("torch")
 import transformers
 
 import undelude as ud
-from hf.tiny import make_model, make_tokenizer
+from hf.tiny import make_model, make_tokenizer, words_of
 from pages import DOCS, HF_PAGES, check_code, check_entry, reference
 from undelude.hf import CounterfactualConfig, MenuDialogue
 
@@ -39,8 +39,7 @@ def test_code_runs(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     dialogue = MenuDialogue()
     said = f"{dialogue.prompt} {dialogue.probe} On the menu: Yes. No. {' '.join(dialogue.dishes)}"
-    words = make_tokenizer([]).backend_tokenizer.pre_tokenizer.pre_tokenize_str(said)
-    tokenizer = make_tokenizer([word for word, _ in words])
+    tokenizer = make_tokenizer(words_of(said))
     make_model(len(tokenizer), length=2048).save_pretrained(tmp_path / "tiny")
     tokenizer.save_pretrained(tmp_path / "tiny")
     check_code(page, capsys, [("Qwen/Qwen2.5-0.5B-Instruct", str(tmp_path / "tiny")), *SMALLER])

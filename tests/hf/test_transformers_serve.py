@@ -1,7 +1,6 @@
 """`transformers serve` on loopback, with a tiny model: no log-probabilities, one answer a call, real samples."""
 
 import logging
-import re
 import socket
 import time
 from collections import Counter
@@ -17,7 +16,7 @@ pytest.importorskip("uvicorn")
 import torch
 from transformers.cli.serve import Serve
 
-from hf.tiny import make_model, make_tokenizer
+from hf.tiny import make_model, make_tokenizer, words_of
 from undelude.hf import MenuDialogue, ServerError, measure_delusion
 from undelude.hf._measuring.client import Client
 
@@ -28,7 +27,7 @@ TEXTS = [DIALOGUE.prompt, DIALOGUE.probe, *DIALOGUE.utterances, "Yes. No."]
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path, Any, Any]]:
     """Return the address of a server, the folder of its model, the model and the tokenizer."""
-    tokenizer = make_tokenizer(re.findall(r"\w+|[^\w\s]+", " ".join(TEXTS)))
+    tokenizer = make_tokenizer(words_of(*TEXTS))
     model, folder = make_model(len(tokenizer)), tmp_path_factory.mktemp("model")
     model.generation_config.do_sample = True  # Otherwise the server decodes greedily, whatever the temperature.
     model.save_pretrained(folder)
