@@ -307,8 +307,28 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
         context = getattr(getattr(model, "config", None), "max_position_embeddings", None) or 10**9
         return min(self.args.max_length or context, context)
 
-    def converse(self, rows: Sequence[Row], keys: Sequence[tuple[int, int]]) -> list[Conversation]:
-        """Return the conversation of each row: its transcript if it has one, else one that is played."""
+    def converse(self, rows: Sequence[Row], keys: Sequence[tuple[int, int]] | None = None) -> list[Conversation]:
+        """Return the conversation of each row: its transcript if it has one, else one that is played.
+
+        With the model as it is now, before or after training. `measure_delusion` takes the messages of the result, see
+        [your own simulator](../language.md#your-own-simulator).
+
+        Args:
+            rows: with the columns of the training data.
+            keys: two whole numbers for each row, which name the streams of random numbers of its conversation: the
+                model, the row and the key determine the conversation. Training uses the number of the step and that of
+                the row in the batch. By default, row i has another key than in training, and always the same.
+
+        Returns:
+            Conversations, of which `messages` has `role`, `content` and `author` ("self" for the model's own turns),
+            and `row` is the row.
+
+        Raises:
+            ValueError: a conversation is too long, or there are not as many keys as rows.
+        """
+        keys = [(EVALUATION, i) for i in range(len(rows))] if keys is None else keys
+        if len(keys) != len(rows):
+            raise ValueError(f"converse: {len(rows)} rows need as many keys, not {len(keys)}.")
         playing = [i for i, row in enumerate(rows) if not row.get("messages")]
         conversations = {i: self._replies.stored(row) for i, row in enumerate(rows) if row.get("messages")}
         if playing and self.rollouts == "dataset":
