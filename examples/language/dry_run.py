@@ -47,7 +47,7 @@ NUMBERS = (
     ),
     ("repeat_after_no_answer", 0, "how often it says the same again if it is only asked again: sober is one in three"),
     ("confidence", -1, "how often two of its guesses after the last turn would agree"),
-    ("hit", -1, "how often its guess after the last turn is right: it should be as often as it is confident"),
+    ("hit", -1, "how often its guess after the last turn is right: if less often than it is confident, it is too sure"),
 )
 LOSSES = """
 The log of the teaching, in nats a token:

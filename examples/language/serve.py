@@ -160,12 +160,14 @@ if __name__ == "__main__":
     parser.add_argument("folder", help="of trainer.save_model")
     parser.add_argument("--port", type=int, help="serve there, in place of a chat in the terminal")
     parser.add_argument("--temperature", type=float, default=1.0, help="of the chat in the terminal")
+    parser.add_argument("--chat-template-kwargs", type=json.loads, default={}, help="a JSON object, as in training")
     args = parser.parse_args()
     model, tokenizer = AutoModelForCausalLM.from_pretrained(args.folder), AutoTokenizer.from_pretrained(args.folder)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
     if args.port is not None:
-        server = Server(model, tokenizer, args.folder, args.port)
+        server = Server(model, tokenizer, args.folder, args.port, **args.chat_template_kwargs)
         print(f"{args.folder} at http://127.0.0.1:{server.server_address[1]}/v1; Ctrl-C ends it.", flush=True)
         server.serve_forever()
-    chat = Chat(model, tokenizer)
+    chat = Chat(model, tokenizer, **args.chat_template_kwargs)
     while text := input("> "):
         print(chat.say(text, temperature=args.temperature))
