@@ -21,9 +21,20 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from undelude.hf import DoTokens, encode_chat, generate_turn, reply_ids
 
 Message = Mapping[str, Any]
-# Fields of a request that are honoured, and those that must have a value of these if they are given.
-HONOURED = {"model", "messages", "max_tokens", "max_completion_tokens", "temperature", "user"}
-FIXED = {"stream": (False, None), "n": (1, None), "top_p": (1, None), "logprobs": (False, None), "stop": (None,)}
+# Fields of a request that are read. Log-probabilities are not given, and the response says so.
+READ = {
+    "model",
+    "messages",
+    "n",
+    "max_tokens",
+    "max_completion_tokens",
+    "temperature",
+    "logprobs",
+    "top_logprobs",
+    "user",
+}
+# Fields that must have one of these values.
+FIXED = {"stream": (False, None), "top_p": (1, None), "stop": (None,)}
 
 
 class Chat:
@@ -32,6 +43,7 @@ class Chat:
     Attributes:
         messages: so far.
         ids: of the messages; those that the model wrote are x + V.
+        is_cut: whether the last reply had no room for its end.
     """
 
     def __init__(self, model: Any, tokenizer: Any, **template: Any):
@@ -42,6 +54,7 @@ class Chat:
         self.V, self.granularity = marks.vocab_size, marks.granularity or "turn"
         self.messages: list[Message] = []
         self.ids: list[int] = []
+        self.is_cut = False
 
     def copy(self) -> "Chat":
         """Return the same conversation, which can go on in another way."""
@@ -75,7 +88,8 @@ class Chat:
             granularity=self.granularity,
             temperature=temperature,
         )[0].tolist()
-        turn = [*turn, end] if end not in turn else turn
+        self.is_cut = end not in turn
+        turn = [*turn, end] if self.is_cut else turn
         self.ids += [x + self.V for x in turn]  # The turn is over: its words are the model's own from now on.
         text = self.tokenizer.decode(turn[:-1], skip_special_tokens=True)
         self.messages += [*new, {"role": "assistant", "content": text, "author": "self"}]
@@ -109,22 +123,26 @@ class Server(HTTPServer):
             ValueError: the request asks for something that this server does not do.
         """
         for field, value in request.items():
-            if field not in HONOURED and value not in FIXED.get(field, ()):
+            if field not in READ and value not in FIXED.get(field, ()):
                 raise ValueError(f"{field} is not supported by this server: leave it out.")
         if request.get("model") != self.name:
             raise ValueError(f"there is no model {request.get('model')!r} here, but {self.name!r}.")
         messages = list(request["messages"])
         own = [i for i, m in enumerate(messages) if m["role"] == "assistant"]
         known = self.chats.get(_key(messages[: own[-1] + 1])) if own else None
-        chat = self.new_chat() if known is None else known.copy()
         options = {"temperature": request.get("temperature", 1.0)}
         most = request.get("max_completion_tokens") or request.get("max_tokens")
-        text = chat.say(messages[len(chat.messages) :], **options | ({"max_new_tokens": most} if most else {}))
-        self.chats[_key(chat.messages)] = chat
+        choices = []
+        for i in range(request.get("n") or 1):
+            chat = self.new_chat() if known is None else known.copy()
+            text = chat.say(messages[len(chat.messages) :], **options | ({"max_new_tokens": most} if most else {}))
+            self.chats[_key(chat.messages)] = chat
+            message = {"role": "assistant", "content": text}
+            reason = "length" if chat.is_cut else "stop"
+            choices.append({"index": i, "message": message, "logprobs": None, "finish_reason": reason})
         while len(self.chats) > 1000:  # The oldest is encoded again, if it goes on.
             del self.chats[next(iter(self.chats))]
-        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-        return {"object": "chat.completion", "model": self.name, "choices": [choice]}
+        return {"object": "chat.completion", "model": self.name, "choices": choices}
 
 
 def _key(messages: Sequence[Message]) -> str:

@@ -168,7 +168,8 @@ def test_the_endpoint_marks_own_words(taught):
         ids = encode_chat(messages, SERVED, vocab_size=len(SERVED), add_generation_prompt=True).input_ids.tolist()
         assert (max(ids) >= len(SERVED)) != bool(author)
         assert answer(messages) == SERVED.decode(likeliest(taught, ids)[:-1], skip_special_tokens=True)
-    for wrong in ({"stream": True}, {"n": 2}, {"model": "other"}):
+    assert len(server.complete({"messages": ASKS, **fields, "n": 3})["choices"]) == 3
+    for wrong in ({"stream": True}, {"top_p": 0.5}, {"model": "other"}):
         with pytest.raises(ValueError, match=r"not supported|no model"):
             server.complete({"messages": ASKS, **fields, **wrong})
     server.server_close()
@@ -179,8 +180,10 @@ def test_delusion_is_measured_at_the_endpoint(taught):
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_address[1]}/v1"
     dialogue = MenuDialogue(dishes=dry_run.DISHES, num_turns=1, prompt="What's on the menu?")
-    options = {"conversations": dialogue, "num_conversations": 1, "num_samples": 2, "max_calls": 100}
-    assert measure_delusion("menu", endpoint=url, **options).method == "samples"
+    options = {"conversations": dialogue, "num_conversations": 1, "num_samples": 2, "max_calls": 30}
+    report = measure_delusion("menu", endpoint=url, **options)
+    assert report.method == "samples"
+    assert "stopped" not in report.notes
     assert json.load(urllib.request.urlopen(f"{url}/models"))["data"][0]["id"] == "menu"
     with pytest.raises(urllib.error.HTTPError, match="400"):
         urllib.request.urlopen(f"{url}/embeddings", data=b"{}")
