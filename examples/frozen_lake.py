@@ -1,4 +1,4 @@
-"""Gymnasium's FrozenLake with the goal in a corner that only the expert knows. Needs `pip install undelude[gym]`.
+"""Gymnasium's FrozenLake with the goal in a corner that only the expert knows. Needs the extra `[gym]`.
 
 The agent knows the ice and its holes, but not the corner. It sees its cell and the reward. After a hole or the goal it
 starts again in the centre of the same lake.

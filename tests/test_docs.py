@@ -44,6 +44,15 @@ def test_commands_parse(page):
         tyro.cli(Command, args=shlex.split(command, comments=True))
 
 
+def test_extras_are_installed_from_a_clone():
+    """While there is no release, nothing says that pip finds undelude on an index."""
+    assert "There is no release on the package index yet" in (ROOT / "README.md").read_text()
+    folders = [ROOT / name for name in ("src", "docs", "examples", "studies")]
+    files = [x for folder in folders for kind in ("*.py", "*.md") for x in folder.rglob(kind)]
+    for file in [*files, *ROOT.glob("*.md"), ROOT / "pyproject.toml"]:
+        assert not re.search(r"undelude\[|pip install ['\"]?undelude", file.read_text(encoding="utf-8")), name_of(file)
+
+
 ENTRIES = reference()
 
 

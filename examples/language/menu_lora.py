@@ -3,8 +3,8 @@
     python examples/language/menu_lora.py --model Qwen/Qwen2.5-0.5B-Instruct --out out/menu
 
 It measures the model before and after. The expert is the same model without the adapter, with "On the menu: ..." below
-the prompt; the customer is the one of `ud.tasks.menu`. It needs `pip install 'undelude[hf]'`, and for a model of this
-size a GPU.
+the prompt; the customer is the one of `ud.tasks.menu`. It needs the extra `[hf]`, and for a model of this size
+a GPU.
 """
 
 import argparse

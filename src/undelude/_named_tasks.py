@@ -26,7 +26,7 @@ class NamedTask(NamedTuple):
         num_thetas, num_rounds, num_actions, num_observations: K, T, A and O of the process; "2 reals" if actions are
             continuous, "2 of 6" if they are blocks of two symbols out of six, "2 +" if an observation also has given
             parts.
-        extra: the optional dependencies (`undelude[extra]`) that the task needs.
+        extra: the optional dependencies (`[extra]`) that the task needs.
         arguments: keyword arguments of the factory.
     """
 

@@ -1,6 +1,7 @@
 """Marked words: the identity until trained, the same numbers after every way of saving, and refusals."""
 
 import copy
+from pathlib import Path
 
 import pytest
 
@@ -300,7 +301,7 @@ def test_refusals(tmp_path):
     model = make_model(V)
     with pytest.raises(ValueError, match="kind must be one of shared, low_rank, full, not 'half'"):
         DoTokens.wrap(model, "half")
-    with pytest.raises(ValueError, match=r"is Embedding, which does more .* If PEFT adapts the embedding, wrap the"):
+    with pytest.raises(ValueError, match=r"is Embedding, which does more .* PEFT's, leave the embedding out of"):
         DoTokens.wrap(get_peft_model(make_model(V), LoraConfig(target_modules=["embed_tokens"])))
     with pytest.raises(ValueError, match=r"reads the ids in place of the model's .* out of target_modules"):
         DoTokens.of(get_peft_model(DoTokens.wrap(make_model(V)), LoraConfig(target_modules=["embed_tokens"])))
@@ -322,6 +323,19 @@ def test_refusals(tmp_path):
         with pytest.raises(ValueError, match="must name words that end a turn, from 0 to 22"):
             generate_turn(model, words()[0], torch.ones(B, T), eos_token_id=ends, max_new_tokens=1)
     assert DoTokens.of(make_model(V)) is None
+
+
+def test_a_folder_that_does_not_exist_is_named(tmp_path, monkeypatch):
+    """A path with a typing error is not looked for on the Hub; a name that may be there is, and the folder is named."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out" / "model").mkdir(parents=True)
+    for folder in ("out/modle", "./modle", "../x", "out/a/b", "~/model", tmp_path / "out" / "modle", Path("modle")):
+        with pytest.raises(FileNotFoundError, match=r"DoTokens\.load: there is no folder"):
+            DoTokens.load(folder)
+    with pytest.raises(FileNotFoundError, match=r"'out/modle', since .*/out has no 'modle'\. Did you mean 'model'\?"):
+        DoTokens.load("out/modle")
+    with pytest.raises(FileNotFoundError, match=r"no folder 'nobody/nothing' in .*, and the Hub gave no model"):
+        DoTokens.load("nobody/nothing", local_files_only=True)
 
 
 def test_granularity_is_saved_with_the_marks(tmp_path):

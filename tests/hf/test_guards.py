@@ -1,5 +1,7 @@
 """Mistakes that would teach a delusion, or nothing, are refused with what to do."""
 
+import functools
+
 import pytest
 
 pytest.importorskip("torch")
@@ -8,7 +10,7 @@ pytest.importorskip("transformers")
 
 from hf.tiny import TEMPLATE, make_model, make_tokenizer
 from hf.worlds import DISHES, TOKENIZER, WORDS, expert, make_trainer, rows, uniform, world
-from undelude.hf import CallableExpert, DoTokens, PromptedExpert
+from undelude.hf import CallableExpert, DoTokens, MenuDialogue, PromptedExpert
 
 
 def transcript(author, i=0, dish=None):
@@ -195,3 +197,75 @@ def test_settings_are_checked(settings, message, tmp_path):
 def test_a_prompt_without_room_for_a_turn_is_refused(tmp_path):
     with pytest.raises(ValueError, match="not cut"):
         make_trainer(tmp_path, model=make_model(len(TOKENIZER), length=5)).train()
+
+
+def wrong(*names):
+    """Return a function with arguments of these names."""
+    return eval(f"lambda {', '.join(names)}: 'soup'")
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        (wrong("messages"), r"environment takes \(messages\), but it is called as environment\(messages, row\)"),
+        (wrong("messages", "row", "seed"), r"environment takes \(messages, row, seed\)"),
+        (wrong("row", "messages"), r"environment takes \(row, messages\).* put its arguments in this order"),
+        (wrong("messages", "rng", "row"), "environment takes"),
+        (wrong("messages", "row", "*", "key"), r"environment takes \(messages, row, key\)"),
+        (MenuDialogue, r"is the class MenuDialogue: pass an object of it, MenuDialogue\(\.\.\.\)"),
+        ("soup", "environment is not a function, but 'soup'"),
+    ],
+)
+def test_an_environment_that_cannot_be_called_is_refused_before_training(environment, message, tmp_path):
+    with pytest.raises(TypeError, match=rf"{message}.*def environment\(messages, row\): it returns .*None"):
+        make_trainer(tmp_path, environment=environment)
+
+
+def test_other_functions_that_cannot_be_called_are_refused(tmp_path):
+    with pytest.raises(TypeError, match=r"rollouts takes \(messages\).*def rollouts\(messages, row\)"):
+        make_trainer(tmp_path, rollouts=wrong("messages"))
+    with pytest.raises(TypeError, match=r"utterances takes \(row\).*def utterances\(messages, row\)"):
+        CallableExpert(wrong("row"), TOKENIZER)
+    with pytest.raises(TypeError, match=r"next_token takes \(messages, row\).*def next_token\(messages, row, ids\)"):
+        CallableExpert(next_token=wrong("messages", "row"), tokenizer=TOKENIZER)
+    for what, way_out in ((expert, "CallableExpert"), (make_model(len(TOKENIZER)), "PromptedExpert")):
+        with pytest.raises(TypeError, match=rf"expert cannot be asked .*: pass {way_out}\(expert, tokenizer\)"):
+            make_trainer(tmp_path, teacher=what)
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [wrong("messages", "row", "*", "rng"), wrong("*args"), wrong("m", "r", "x=1"), functools.partial(world, rng=None)],
+)
+def test_environments_that_can_be_called_are_taken(environment, tmp_path):
+    make_trainer(tmp_path, environment=environment)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"target_modules": ["q_proj", "embed_tokens"]}, "target_modules would put an adapter in the place"),
+        ({"target_modules": ".*(q_proj|embed_tokens)"}, "target_modules would put an adapter in the place"),
+        ({"target_modules": ["q_proj"], "trainable_token_indices": [1]}, "trainable_token_indices would put"),
+    ],
+)
+def test_an_adapter_in_place_of_the_embedding_is_refused(settings, message, tmp_path):
+    peft = pytest.importorskip("peft")
+    with pytest.raises(ValueError, match=rf"{message}.*Leave it out.*modules_to_save=\['embed_tokens'\]"):
+        make_trainer(tmp_path, peft_config=peft.LoraConfig(**settings))
+
+
+@pytest.mark.filterwarnings("ignore:.*tied:UserWarning")
+@pytest.mark.parametrize("tied", [False, True])
+def test_marks_are_trained_beside_an_embedding_that_is(tied, tmp_path):
+    """PEFT's copy of the embedding has an offset of its own; one that is trained beside it would not be read."""
+    peft = pytest.importorskip("peft")
+    model = make_model(len(TOKENIZER), tied=tied)
+    config = peft.LoraConfig(target_modules=["q_proj"], modules_to_save=["embed_tokens"])
+    trainer = make_trainer(tmp_path, model=model, peft_config=config)
+    trainer.train()
+    assert DoTokens.of(trainer.model).offsets().abs().max() > 1e-3
+    both = peft.LoraConfig(target_modules=["q_proj"], modules_to_save=["embed_tokens", "do_offset"])
+    adapted = peft.get_peft_model(DoTokens.wrap(make_model(len(TOKENIZER), tied=tied)), both)
+    with pytest.raises(ValueError, match=r"marks are frozen.* leave 'do_offset' out"):
+        make_trainer(tmp_path, model=adapted)

@@ -124,7 +124,9 @@ def test_two_processes_are_one(tmp_path):
     """The same conversations, the same loss and the same weights."""
     file, results = tmp_path / "run.py", []
     file.write_text(PROCESS)
-    paths = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / "src"), os.environ.get("PYTHONPATH", "")]
+    root = Path(__file__).parents[2]
+    folders = [str(root / name) for name in ("tests", "examples/language", "src")]
+    paths = [*folders, os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     for n in (1, 2):
         folder = tmp_path / str(n)

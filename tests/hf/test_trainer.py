@@ -261,6 +261,19 @@ def test_conversations_serve_several_steps(tmp_path):
         make_trainer(tmp_path, save_strategy="steps", save_steps=3.0, steps_per_generation=2)
 
 
+def test_conversations_are_determined_by_the_row_and_its_key(tmp_path):
+    """By default each row has one; with the same key, a row has the same conversation at another place."""
+    trainer, data = make_trainer(tmp_path, rollouts=uniform), rows(6)
+    first, again = trainer.converse(data), trainer.converse(data)
+    assert [c.messages for c in first] == [c.messages for c in again]
+    keys = [(7, 1), (7, 2)]
+    played = trainer.converse(data[:2], keys)
+    assert [c.messages for c in trainer.converse(data[1::-1], keys[::-1])] == [c.messages for c in played[::-1]]
+    assert len({str(c.messages) for c in trainer.converse(data[:1] * 6)}) > 1
+    with pytest.raises(ValueError, match="6 rows need as many keys, not 2"):
+        trainer.converse(data, keys)
+
+
 def test_evaluation_has_the_same_conversations_each_time(tmp_path):
     trainer = make_trainer(tmp_path)
     losses = [trainer.evaluate(rows(10))["eval_loss"] for _ in range(2)]

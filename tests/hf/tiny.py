@@ -1,81 +1,15 @@
-"""Tokenizers and models of a few thousand parameters, made from their configurations."""
+"""The tiny tokenizers and models of the examples, and a template as of models that think."""
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import (
-    AutoModelForCausalLM,
-    GPT2Config,
-    LlamaConfig,
-    PreTrainedTokenizerFast,
-    Qwen2Config,
-)
+from tiny import TEMPLATE as TEMPLATE
+from tiny import make_model as make_model
+from tiny import make_tokenizer as make_tokenizer
+from tiny import words_of as words_of
 
 # Matrices of this size are slower on several threads, above all if other tests run beside them.
 torch.set_num_threads(1)
-PAD, END, USER, ASSISTANT, UNKNOWN = "<pad>", "<end>", "<user>", "<assistant>", "<unk>"
-# Each message is its role, its content and <end>; what the assistant writes is between the markers.
-TEMPLATE = (
-    "{% for message in messages %}"
-    "{% if message.role == 'assistant' %}<assistant> {% generation %}{{ message.content }} <end>{% endgeneration %}\n"
-    "{% else %}<user> {{ message.content }} <end>\n{% endif %}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}<assistant> {% endif %}"
-)
 # As Qwen3's: an empty thought begins the last turn and, if the model is not to think, the next; earlier turns lack it.
 EMPTY_THOUGHT = TEMPLATE.replace("{% generation %}", "{% if loop.last %}<think> {% endif %}{% generation %}").replace(
     "<assistant> {% endif %}", "<assistant> {% if enable_thinking is false %}<think> {% endif %}{% endif %}"
 )
 ARCHITECTURES = ("llama", "gpt2", "qwen2")
-
-
-def make_tokenizer(words, template=TEMPLATE):
-    """Return a tokenizer that splits at spaces and before punctuation; unknown words become <unk>."""
-    vocabulary = [PAD, END, USER, ASSISTANT, UNKNOWN, *dict.fromkeys(words)]
-    core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token=UNKNOWN))
-    core.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        pad_token=PAD,
-        eos_token=END,
-        unk_token=UNKNOWN,
-        additional_special_tokens=[word for word in (USER, ASSISTANT, "<think>") if word in vocabulary],
-        clean_up_tokenization_spaces=False,
-    )
-    tokenizer.chat_template = template
-    return tokenizer
-
-
-def make_model(vocab_size, architecture="llama", *, tied=False, width=64, layers=2, seed=0, length=128):
-    """Return a model with random weights; the usual .02 of an initialisation would be too small for this width."""
-    torch.manual_seed(seed)
-    common = {
-        "vocab_size": vocab_size,
-        "tie_word_embeddings": tied,
-        "initializer_range": 0.1,
-        "pad_token_id": 0,
-        "eos_token_id": 1,
-        "bos_token_id": None,
-    }
-    if architecture == "gpt2":
-        config = GPT2Config(
-            n_embd=width,
-            n_layer=layers,
-            n_head=4,
-            n_positions=length,
-            resid_pdrop=0,
-            embd_pdrop=0,
-            attn_pdrop=0,
-            **common,
-        )
-    else:
-        kind = {"llama": LlamaConfig, "qwen2": Qwen2Config}[architecture]
-        config = kind(
-            hidden_size=width,
-            intermediate_size=2 * width,
-            num_hidden_layers=layers,
-            num_attention_heads=4,
-            num_key_value_heads=4,
-            max_position_embeddings=length,
-            **common,
-        )
-    return AutoModelForCausalLM.from_config(config).eval()

@@ -9,6 +9,7 @@ from undelude._cli import backend
 from undelude._cli.console import make_console, working
 from undelude._cli.errors import CommandError, ExitCode, UsageError
 from undelude._cli.options import Call, Measure
+from undelude._versions import installing
 
 
 def run(options: Measure, call: Call) -> ExitCode:
@@ -42,7 +43,7 @@ def run(options: Measure, call: Call) -> ExitCode:
             from undelude.hf._measuring.local import load_model
         except ModuleNotFoundError as error:
             raise CommandError(
-                f"a local model needs {error.name}: pip install 'undelude[hf]'. A served one, by --endpoint, does not."
+                f"a local model needs {error.name}: {installing('hf')}. A served one, by --endpoint, does not."
             ) from error
         arguments["model"], arguments["tokenizer"] = load_model(options.folder)
         arguments["chat_template_kwargs"] = template

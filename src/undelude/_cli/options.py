@@ -243,7 +243,7 @@ class Measure:
     """
 
     folder: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="FOLDER")] = None
-    """A local model of Hugging Face, with its tokenizer; needs undelude[hf]."""
+    """A local model of Hugging Face, with its tokenizer; needs the extra [hf]."""
     endpoint: Annotated[Text, tyro.conf.arg(metavar="URL")] = None
     """The address of an OpenAI-compatible server, such as http://localhost:8000/v1."""
     model: Annotated[Text, tyro.conf.arg(metavar="NAME")] = None

@@ -13,6 +13,7 @@ from undelude._cli.errors import ExitCode
 from undelude._cli.options import Call, Tasks
 from undelude._named_tasks import SETTINGS, TASKS, NamedTask, measured
 from undelude._runs.config import Config
+from undelude._versions import installing
 
 # Characters of a line below which the list is not a table.
 NARROW = 80
@@ -58,7 +59,7 @@ def run(options: Tasks, call: Call) -> ExitCode:
     console.print("Name your own task as package.module:factory.")
     if importlib.util.find_spec("gymnasium") is None:
         names = ", ".join(name for name, task in TASKS.items() if task.extra == "gym")
-        console.print(f'{names} need Gymnasium: pip install "undelude[gym]".', soft_wrap=True, markup=False)
+        console.print(f"{names} need Gymnasium: {installing('gym')}.", soft_wrap=True, markup=False)
     return ExitCode.OK
 
 

@@ -18,7 +18,7 @@ from undelude._checks import check_count
 from undelude._files import sweep, write_atomically
 from undelude._process.host_world import World, check_world
 from undelude._rollout.checks import check_fit
-from undelude._versions import versions
+from undelude._versions import installing, versions
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -84,7 +84,7 @@ def export(
         )
     if importlib.util.find_spec("flatbuffers") is None:
         raise ModuleNotFoundError(
-            'JAX needs flatbuffers to write and to read exported functions: pip install "undelude[export]".'
+            f"JAX needs flatbuffers to write and to read exported functions: {installing('export')}."
         )
     check_world(process)
     check_mark(agent, agent.own_actions)

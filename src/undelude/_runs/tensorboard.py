@@ -1,4 +1,4 @@
-"""Metrics for TensorBoard, as `on_log` of `ud.teach`; an optional dependency, `undelude[tensorboard]`."""
+"""Metrics for TensorBoard, as `on_log` of `ud.teach`; an optional dependency, of the extra `[tensorboard]`."""
 
 import os
 import time
@@ -8,6 +8,7 @@ from typing import Any
 
 from undelude._teaching.loop import Row
 from undelude._teaching.updates import TeachingState
+from undelude._versions import installing
 
 # TensorBoard's tag, group/name, for each column.
 TAGS = {
@@ -38,7 +39,7 @@ class TensorBoard:
             # The names are generated at import, so that pyright does not find them.
             from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
         except ModuleNotFoundError as error:
-            message = 'writing for TensorBoard needs tensorboardX: pip install "undelude[tensorboard]".'
+            message = f"writing for TensorBoard needs tensorboardX: {installing('tensorboard')}."
             raise ModuleNotFoundError(message) from error
         # Not SummaryWriter: its thread holds rows back for minutes, and on a full disk it dies and blocks the caller.
         Path(folder).mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from undelude._process.process import InteractionProcess
+from undelude._versions import installing
 from undelude.gym.tabular import tabular_from_gymnasium
 
 
@@ -72,5 +73,5 @@ def _gymnasium() -> Any:
     try:
         import gymnasium
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError('this task needs Gymnasium: pip install "undelude[gym]".') from error
+        raise ModuleNotFoundError(f"this task needs Gymnasium: {installing('gym')}.") from error
     return gymnasium

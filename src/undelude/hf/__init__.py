@@ -6,6 +6,8 @@ Each name is imported when it is first used: measuring a served model needs no P
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from undelude._versions import installing
+
 if TYPE_CHECKING:
     from undelude.hf._marks.chat import EncodedChat as EncodedChat
     from undelude.hf._marks.chat import encode_chat as encode_chat
@@ -57,7 +59,7 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
     except ModuleNotFoundError as error:
         if error.name in ("accelerate", "peft", "torch", "transformers"):
-            message = f"undelude.hf.{name} needs {error.name}: pip install 'undelude[hf]'."
+            message = f"undelude.hf.{name} needs {error.name}: {installing('hf')}."
             raise ModuleNotFoundError(message, name=error.name) from error
         raise
 

@@ -85,8 +85,8 @@ def check_embedding(embedding: Any) -> None:
     ):
         raise ValueError(
             f"DoTokens.wrap: the model's input embedding is {type(embedding).__name__}, which does more than look up a "
-            "row for each word. Supported are torch.nn.Embedding, and such with a scale. If PEFT adapts the embedding, "
-            "wrap the model first."
+            "row for each word. Supported are torch.nn.Embedding, and such with a scale. If it is PEFT's, leave the "
+            "embedding out of target_modules; to train it, wrap the model first and name it in modules_to_save."
         )
 
 

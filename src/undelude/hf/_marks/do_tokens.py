@@ -4,6 +4,7 @@ import contextlib
 import copy
 import functools
 import json
+import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +28,7 @@ from undelude.hf._marks.do_embedding import (
     offset_of,
 )
 from undelude.hf._marks.exporting import Doubled, copied, doubled, generation_by, plain_generation
+from undelude.hf._marks.folders import check_folder
 
 Granularity = Literal["turn", "token"]
 # In a saved folder, beside the files of Transformers: the offset, bit for bit, to go on training.
@@ -119,7 +121,8 @@ class DoTokens:
         if any(isinstance(x, MarkedWords) for x in embedding.modules()):
             raise ValueError(
                 f"DoTokens.of: an adapter ({type(embedding).__name__}) reads the ids in place of the model's input "
-                "embedding, and does not know marked words. Leave the input embedding out of target_modules."
+                "embedding, and does not know marked words. Leave the input embedding out of target_modules; to train "
+                "it, name it in modules_to_save."
             )
         info = getattr(inner.config, CONFIG_KEY, None)
         if info is None:
@@ -279,9 +282,19 @@ class DoTokens:
             options: of `AutoModelForCausalLM.from_pretrained`.
 
         Raises:
+            FileNotFoundError: there is no such folder.
             ValueError: the folder holds a model without marked words.
         """
-        model = AutoModelForCausalLM.from_pretrained(folder, **options)
+        check_folder(folder, "DoTokens.load")
+        try:
+            model = AutoModelForCausalLM.from_pretrained(folder, **options)
+        except OSError as error:
+            if Path(folder).exists():
+                raise
+            raise FileNotFoundError(
+                f"DoTokens.load: there is no folder {os.fspath(folder)!r} in {Path.cwd()}, and the Hub gave no model "
+                f"of this name: {str(error).splitlines()[0]}"
+            ) from error
         info = getattr(model.config, CONFIG_KEY, None)
         if info is None:
             raise ValueError(f"DoTokens.load: the model in {folder} has no marks. Load it with AutoModelForCausalLM.")

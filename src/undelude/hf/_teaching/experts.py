@@ -18,6 +18,7 @@ from undelude._checks import check_between, check_count
 from undelude.hf._marks.chat import check_words
 from undelude.hf._marks.do_tokens import num_words
 from undelude.hf._marks.generation import evaluating, generate_turn
+from undelude.hf._teaching.functions import check_function
 from undelude.hf._teaching.losses import Targets
 
 Message: TypeAlias = Mapping[str, Any]
@@ -81,7 +82,7 @@ class CallableExpert:
             plain token ids of the turn so far, or `(ids, log-probabilities)` of the largest; the rest is the tail.
 
     Raises:
-        TypeError: neither of the two functions is given, or both.
+        TypeError: neither of the two functions is given, or both; or it takes other arguments.
     """
 
     def __init__(
@@ -96,6 +97,8 @@ class CallableExpert:
                 "CallableExpert: give one function: utterances(messages, row) -> text or {text: probability}, or "
                 "next_token=f(messages, row, ids) -> log-probabilities."
             )
+        name, f = ("utterances", utterances) if next_token is None else ("next_token", next_token)
+        check_function(f, name)
         if tokenizer is None or getattr(tokenizer, "eos_token_id", None) is None:
             raise TypeError("CallableExpert: tokenizer must be the student's, with an end token (eos_token).")
         self.tokenizer, self.end = tokenizer, int(tokenizer.eos_token_id)

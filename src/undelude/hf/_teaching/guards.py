@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from undelude.hf._marks.chat import check_end_of_turn
-from undelude.hf._marks.do_tokens import OFFSET
+from undelude.hf._marks.do_embedding import embedding_of, offset_of
+from undelude.hf._marks.do_tokens import DoTokens
 from undelude.hf._teaching.conversations import Conversation
 from undelude.hf._teaching.experts import PRIVILEGED, CallableExpert, Expert, PromptedExpert
 
@@ -53,6 +54,18 @@ def check_executor(rollouts: Any, expert: Any) -> None:
             'teach the delusion. Let the model execute (rollouts="policy"), or a function that is not shown the '
             'privileged context; or store the expert\'s turns as messages with "author": "expert".'
         )
+
+
+def check_expert(expert: Any) -> None:
+    """Raise if the expert cannot be asked."""
+    if expert is None or isinstance(expert, Expert):
+        return
+    way_out = "CallableExpert(expert, tokenizer)" if callable(expert) else "PromptedExpert or CallableExpert"
+    if isinstance(expert, torch.nn.Module):
+        way_out = "PromptedExpert(expert, tokenizer)"
+    raise TypeError(
+        f"expert cannot be asked what it would say, because it is a {type(expert).__name__}: pass {way_out}."
+    )
 
 
 def check_leak(conversations: Sequence[Conversation], how: str) -> None:
@@ -124,10 +137,13 @@ def check_end(tokenizer: Any, V: int | None, chat_template_kwargs: Mapping[str, 
 
 def check_marks_train(model: torch.nn.Module) -> None:
     """Raise if the offset of marked words is frozen, as PEFT leaves it unless it is told otherwise."""
-    if not any(OFFSET in name and p.requires_grad for name, p in model.named_parameters()):
+    marks = DoTokens.of(model)
+    assert marks is not None
+    if not any(p.requires_grad for p in offset_of(embedding_of(marks.model)).parameters()):
         raise ValueError(
             "The marks are frozen, so that do(x) would stay x: LoraConfig(modules_to_save=['do_offset']), or pass "
-            "peft_config= to the trainer, or DoTokens.wrap(peft_model)."
+            "peft_config= to the trainer, or DoTokens.wrap(peft_model). With the input embedding among "
+            "modules_to_save, leave 'do_offset' out: PEFT's copy of the embedding has its own."
         )
 
 

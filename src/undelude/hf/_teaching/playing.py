@@ -1,7 +1,6 @@
 """Conversations are played: a behaviour that is not shown theta speaks, and an environment replies."""
 
 import functools
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -11,6 +10,7 @@ import torch
 from undelude.hf._marks.generation import generate_turn
 from undelude.hf._teaching.conversations import Author, Conversation, Replies, Turn
 from undelude.hf._teaching.experts import Expert, Message, Query, Row, pad
+from undelude.hf._teaching.functions import with_rng
 
 # The world: the reply to the last message, as text or messages; None if the conversation is over.
 Environment: TypeAlias = Callable[[Sequence[Message], Row], str | Sequence[Message] | None]
@@ -81,17 +81,6 @@ class ExpertBehaviour:
         """Ask the expert for the next turn of each conversation."""
         queries = [Query(c.shown(), c.row, rng) for c, rng in zip(conversations, rngs, strict=True)]
         return [utterance.ids for utterance in self.expert.speak(queries, self.max_new_tokens)]
-
-
-def with_rng(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that hands on its last argument, a random generator, if `function` takes one as `rng`."""
-    try:
-        takes = "rng" in inspect.signature(function).parameters
-    except (TypeError, ValueError):
-        takes = False
-    if takes:
-        return lambda *args: function(*args[:-1], rng=args[-1])
-    return lambda *args: function(*args[:-1])
 
 
 def play(

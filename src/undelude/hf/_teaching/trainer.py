@@ -1,6 +1,5 @@
 """The trainer: plays conversations, asks the expert what it would have said, and learns from both (Section 4.1)."""
 
-import copy
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -10,13 +9,15 @@ import transformers
 from jaxtyping import Float
 
 from undelude.hf._marks.chat import check_words
-from undelude.hf._marks.do_tokens import OFFSET, DoTokens, num_words
+from undelude.hf._marks.do_tokens import DoTokens, num_words
 from undelude.hf._marks.generation import evaluating
 from undelude.hf._teaching import guards
+from undelude.hf._teaching.adapters import with_adapter
 from undelude.hf._teaching.checkpoints import Checkpoints
 from undelude.hf._teaching.config import CounterfactualConfig
 from undelude.hf._teaching.conversations import Conversation, Replies
 from undelude.hf._teaching.experts import Expert, PromptedExpert, Row
+from undelude.hf._teaching.functions import check_function
 from undelude.hf._teaching.losses import CONVERGES_TO, Divergence, divergence
 from undelude.hf._teaching.packing import packs
 from undelude.hf._teaching.playing import (
@@ -56,9 +57,9 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
         model: a causal language model; with `DoTokens.wrap`, unless the objective does not mark.
         args: the configuration.
         expert: who knows the privileged context: `PromptedExpert`, `CallableExpert`, or any `Expert`.
-        environment: `(messages, row) -> text | messages | None`, the world's reply, which may depend on the privileged
-            context; None ends the conversation. Without an environment, a conversation is one turn. If it draws random
-            numbers, it should take `rng`, or depend on the row alone.
+        environment: `(messages, row) -> text | messages | None`, the world's reply to the conversation so far, given
+            the row of the data set, privileged context included; None ends the conversation. Without an environment, a
+            conversation is one turn. If it draws random numbers, it should take `rng`, or depend on the row alone.
         rollouts: who executes the rows that have no `messages`: `"policy"`, the model; a function
             `(messages, prompt and public columns) -> text`, with `rng` if it is random; `"expert"`, for the
             objectives that imitate transcripts; `"dataset"` if all rows have `messages`. By default, as the objective
@@ -70,7 +71,7 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
         **kwargs: of `transformers.Trainer`.
 
     Raises:
-        TypeError: an argument is of another type.
+        TypeError: an argument is of another type, or a function takes other arguments.
         ValueError: the model has no marks, or a guard refuses (see `undelude.hf._teaching.guards`).
 
     Warns:
@@ -171,6 +172,11 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
             raise TypeError(
                 f"rollouts must be a name or a function (messages, row) -> text, not {self.rollouts!r:.60}."
             )
+        guards.check_expert(self.expert)
+        if self.environment is not None:
+            check_function(self.environment, "environment")
+        if not isinstance(self.rollouts, str):
+            check_function(self.rollouts, "rollouts")
         imitates = args.objective in ("sft", "isft")
         if self.rollouts == "expert" and not imitates:
             guards.check_executor(self.expert, self.expert)
@@ -302,8 +308,28 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
         context = getattr(getattr(model, "config", None), "max_position_embeddings", None) or 10**9
         return min(self.args.max_length or context, context)
 
-    def converse(self, rows: Sequence[Row], keys: Sequence[tuple[int, int]]) -> list[Conversation]:
-        """Return the conversation of each row: its transcript if it has one, else one that is played."""
+    def converse(self, rows: Sequence[Row], keys: Sequence[tuple[int, int]] | None = None) -> list[Conversation]:
+        """Return the conversation of each row: its transcript if it has one, else one that is played.
+
+        With the model as it is now, before or after training. `measure_delusion` takes the messages of the result, see
+        [your own simulator](../language.md#your-own-simulator).
+
+        Args:
+            rows: with the columns of the training data.
+            keys: two whole numbers for each row, which name the streams of random numbers of its conversation: the
+                model, the row and the key determine the conversation. Training uses the number of the step and that of
+                the row in the batch. By default, row i has another key than in training, and always the same.
+
+        Returns:
+            Conversations, of which `messages` has `role`, `content` and `author` ("self" for the model's own turns),
+            and `row` is the row.
+
+        Raises:
+            ValueError: a conversation is too long, or there are not as many keys as rows.
+        """
+        keys = [(EVALUATION, i) for i in range(len(rows))] if keys is None else keys
+        if len(keys) != len(rows):
+            raise ValueError(f"converse: {len(rows)} rows need as many keys, not {len(keys)}.")
         playing = [i for i, row in enumerate(rows) if not row.get("messages")]
         conversations = {i: self._replies.stored(row) for i, row in enumerate(rows) if row.get("messages")}
         if playing and self.rollouts == "dataset":
@@ -433,13 +459,3 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
 def _rows(rows: Sequence[Row]) -> dict[str, Any]:
     """Return rows as the batch of a data loader."""
     return {"rows": [dict(row) for row in rows]}
-
-
-def with_adapter(model: Any, peft_config: Any) -> Any:
-    """Return the model with a PEFT adapter; the offset of its marks is trained and saved beside it."""
-    from peft import get_peft_model
-
-    if DoTokens.of(model) is not None and OFFSET not in (peft_config.modules_to_save or ()):
-        peft_config = copy.copy(peft_config)
-        peft_config.modules_to_save = [*(peft_config.modules_to_save or ()), OFFSET]
-    return get_peft_model(model, peft_config)

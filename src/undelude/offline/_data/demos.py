@@ -13,6 +13,7 @@ from jaxtyping import Bool, Int, Key
 from undelude._checks import check_between
 from undelude._process.episodes import Episodes
 from undelude._process.process import InteractionProcess
+from undelude._versions import installing
 from undelude.offline._data.arrays import read_arrays
 from undelude.offline._data.columns import Column, Level
 from undelude.offline._data.joining import join
@@ -265,7 +266,7 @@ class Demos:
         try:
             from undelude.offline._data.from_minari import read_minari
         except ModuleNotFoundError as error:
-            raise _needs("from_minari", error, "minari") from error
+            raise _needs("from_minari", error, "pip install minari") from error
         options = {"encode": encode, "labels": labels, "demonstrator": demonstrator, "reals": reals, "levels": levels}
         return cls(**read_minari(dataset, reward_observed=reward_observed, **options))
 
@@ -422,12 +423,12 @@ def _frames(constructor: str) -> Any:
     try:
         from undelude.offline._data import frames
     except ModuleNotFoundError as error:
-        raise _needs(constructor, error, "undelude[offline]") from error
+        raise _needs(constructor, error, installing("offline")) from error
     return frames
 
 
-def _needs(constructor: str, error: ModuleNotFoundError, package: str) -> ModuleNotFoundError:
+def _needs(constructor: str, error: ModuleNotFoundError, remedy: str) -> ModuleNotFoundError:
     """Return the error that a constructor needs a package, or `error` itself if a module of ours is missing."""
     if (error.name or "undelude").startswith("undelude"):
         return error
-    return ModuleNotFoundError(f"Demos.{constructor} needs {error.name}: pip install '{package}'.", name=error.name)
+    return ModuleNotFoundError(f"Demos.{constructor} needs {error.name}: {remedy}.", name=error.name)
