@@ -200,7 +200,7 @@ def next_experiment(
 
 def _default_plans(num_actions: int, num_rounds: int) -> list[Plan]:
     """Return each action throughout, each two in turn, and all in turn."""
-    sets = [(a,) for a in range(num_actions)]
+    sets: list[Plan] = [(a,) for a in range(num_actions)]
     if num_rounds > 1 and num_actions * (num_actions + 1) // 2 < MOST_PLANS:
         sets += itertools.combinations(range(num_actions), 2)
     if num_actions > 2 and num_rounds > 1:

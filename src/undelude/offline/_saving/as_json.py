@@ -11,6 +11,7 @@ import numpy as np
 
 from undelude.offline._diagnosing.cloned import Cloned
 from undelude.offline._diagnosing.diagnose import Diagnosis, ProbeReport
+from undelude.offline._diagnosing.experiment import Experiment, Trial
 from undelude.offline._diagnosing.passive import Passive
 from undelude.offline._diagnosing.structure import Alternative, Structure
 from undelude.offline._diagnosing.support import Support
@@ -25,7 +26,7 @@ TYPES: dict[str, Any] = {
     kind.__name__: kind
     for kind in (
         *(LatentSpec, Episode, Markov, PerStep, Table, Gaussian, Last, Round, Candidate),
-        *(Diagnosis, Support, ProbeReport, Passive, Structure, Alternative, Cloned),
+        *(Diagnosis, Support, ProbeReport, Passive, Structure, Alternative, Cloned, Experiment, Trial),
     )
 }
 # The entry that names the type.
