@@ -1,6 +1,6 @@
 """From logs to acting a little: is the next experiment the right one, and what does it gain?
 
-python studies/offline_experiment.py                        both parts, about half an hour of CPU time
+python studies/offline_experiment.py                        both parts, about ten minutes of CPU time
 python studies/offline_experiment.py --parts ranking        one part; the other keeps its stored result
 python studies/offline_experiment.py --data-sets 1          a trial run, which is printed
 
@@ -213,7 +213,7 @@ if __name__ == "__main__":
             "offline_experiment",
             lambda function=function, number=number, part=part: {
                 "seeds": list(range(max(usual for _, usual in PARTS.values()))),
-                "settings": {"starts": {"ranking": 4, "acting": 10}},
+                "settings": {"starts": {"ranking": 4, "acting": 10}, "steps": "none: expectation maximisation"},
                 "parts": store.earlier("offline_experiment").get("parts", {}) | {part: function(number)},
             },
             keep=number == usual,

@@ -21,8 +21,8 @@ from undelude.offline._acting.agent import AGAINST
 from undelude.offline._diagnosing.cloned import cloned
 from undelude.offline._saving.diagnosis_file import FILE, read_diagnosis, write_diagnosis
 
-# Verdicts after which an experiment is named, and its episodes.
-OPEN, TRIED = ("not identified", "weak"), 50
+# Verdicts after which an experiment is named; its episodes, and most rounds of its plans.
+OPEN, TRIED, PLANNED = ("not identified", "weak"), 50, 4
 # Options of `dream` that are those of `train`.
 TEACHING = ("agent", "hidden_size", "steps", "batch_size", "learning_rate", "seed")
 
@@ -67,7 +67,8 @@ def _diagnose(options: Diagnose) -> ExitCode:
                 diagnosis = interrupts.run(lambda: offline.diagnose(fit, demos, passive=slow, structure=slow))
                 clone = interrupts.run(lambda: cloned(fit))
                 if slow and diagnosis.verdict in OPEN and demos.action.finite:
-                    found = interrupts.run(lambda: offline.next_experiment(fit, demos, num_episodes=TRIED))
+                    size = {"num_episodes": TRIED, "num_rounds": min(PLANNED, fit.process.num_rounds)}
+                    found = interrupts.run(lambda: offline.next_experiment(fit, demos, **size))
                     diagnosis = dataclasses.replace(diagnosis, experiment=found)
             with interrupts.held():
                 content = write_diagnosis(folder, fit, diagnosis, clone)
