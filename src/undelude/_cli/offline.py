@@ -67,8 +67,10 @@ def _diagnose(options: Diagnose) -> ExitCode:
                 diagnosis = interrupts.run(lambda: offline.diagnose(fit, demos, passive=slow, structure=slow))
                 clone = interrupts.run(lambda: cloned(fit))
                 if slow and diagnosis.verdict in OPEN and demos.action.finite:
-                    size = {"num_episodes": TRIED, "num_rounds": min(PLANNED, fit.process.num_rounds)}
-                    found = interrupts.run(lambda: offline.next_experiment(fit, demos, **size))
+                    T = min(PLANNED, fit.process.num_rounds)
+                    found = interrupts.run(
+                        lambda: offline.next_experiment(fit, demos, num_episodes=TRIED, num_rounds=T)
+                    )
                     diagnosis = dataclasses.replace(diagnosis, experiment=found)
             with interrupts.held():
                 content = write_diagnosis(folder, fit, diagnosis, clone)
