@@ -1,6 +1,7 @@
 """The commands `undelude offline`, and fits in files: what was fitted comes back, and what does not fit is refused."""
 
 import csv
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -12,9 +13,12 @@ import pytest
 import undelude as ud
 from undelude import offline
 from undelude._cli import main
+from undelude._report.logs_page import write_logs_report
 from undelude.offline import Demos, Episode, Fit, Gaussian, Last, LatentSpec, Markov, Round, Table
+from undelude.offline._diagnosing.experiment import Experiment, Trial
 from undelude.offline._fitting import runs
 from undelude.offline._saving.as_json import from_json, to_json
+from undelude.offline._saving.diagnosis_file import read_diagnosis, write_diagnosis
 
 pytest.importorskip("pyarrow")
 
@@ -161,6 +165,24 @@ def test_page_and_json_have_the_verdict(folder: Path, capsys: pytest.CaptureFixt
         baselines=False,
     )
     assert abs(report.action_kl_do - kl) < 5 * (error + report.action_kl_do_se)
+
+
+def test_page_names_the_next_experiment(folder: Path, tmp_path: Path) -> None:
+    fit, found = offline.load(folder / "mine"), read_diagnosis(folder / "mine", offline.load(folder / "mine"))
+    assert found is not None
+    trials = Trial(("arm 1", "arm 0"), 0.031, 0.042), Trial(("arm 0", "arm 0"), 0.17, 0.42)
+    planned = Experiment(
+        trials, 50, 0.2, "P(O_1 = outcome 1 | do(A_1 = arm 1))", 0.43, "standard error", ("the model",)
+    )
+    offline.save(fit, tmp_path)
+    told = dataclasses.replace(found[0], verdict="not identified", experiment=planned)
+    write_diagnosis(tmp_path, fit, told, found[1])
+    assert read_diagnosis(tmp_path, fit) == (told, found[1])
+    page = write_logs_report(tmp_path).read_text()
+    assert "take arm 1, then arm 0 yourself at the start of 50 new episodes" in page
+    assert "falls from 0.200 to 0.031, and that of P(O_1 = outcome 1 | do(A_1 = arm 1)) from 0.430 to 0.042" in page
+    assert "After the least telling one, arm 0, then arm 0, it is 0.170." in page
+    assert "do(arm 1, arm 0)" in str(told)
 
 
 def test_other_logs_are_refused(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,6 +20,7 @@ from undelude.offline._diagnosing.probes import Effect, Probe
 from undelude.offline._fitting import em
 from undelude.offline._fitting.parameters import Parameters
 from undelude.offline._model import statistics
+from undelude.offline._model.evidence import log_evidence
 from undelude.offline._model.logs import logged_episodes, logged_process
 from undelude.offline._model.spec import layout
 from undelude.tasks.tables import from_tables
@@ -129,6 +130,9 @@ def test_proposition_10_interventions_separate_what_logs_cannot() -> None:
     levels = {"action": range(2), "observation": range(2)}
     logs = Demos.from_arrays([[0]] * 20 + [[1]] * 20, [[1]] * 40, levels=levels)
     own = Demos.from_arrays([[0]] * 3, [[1]] * 3, intervened=True, levels=levels)
+    for process, chance in ((knows, 0.5), (makes, 1.0)):
+        np.testing.assert_allclose(log_evidence(process, own), np.log(chance), atol=1e-6)
+        np.testing.assert_allclose(log_evidence(process, logs), np.log(0.5), atol=1e-6)
     spec = LatentSpec(Hypotheses([knows, makes]))
     before = offline.fit(logs, spec, key=KEY)
     assert before.weights == pytest.approx({"frog": 0.5, "makes": 0.5})

@@ -21,6 +21,8 @@ from undelude.offline._acting.agent import AGAINST
 from undelude.offline._diagnosing.cloned import cloned
 from undelude.offline._saving.diagnosis_file import FILE, read_diagnosis, write_diagnosis
 
+# Verdicts after which an experiment is named; its episodes, and most rounds of its plans.
+OPEN, TRIED, PLANNED = ("not identified", "weak"), 50, 4
 # Options of `dream` that are those of `train`.
 TEACHING = ("agent", "hidden_size", "steps", "batch_size", "learning_rate", "seed")
 
@@ -64,6 +66,12 @@ def _diagnose(options: Diagnose) -> ExitCode:
                 slow = not options.quick
                 diagnosis = interrupts.run(lambda: offline.diagnose(fit, demos, passive=slow, structure=slow))
                 clone = interrupts.run(lambda: cloned(fit))
+                if slow and diagnosis.verdict in OPEN and demos.action.finite:
+                    T = min(PLANNED, fit.process.num_rounds)
+                    found = interrupts.run(
+                        lambda: offline.next_experiment(fit, demos, num_episodes=TRIED, num_rounds=T)
+                    )
+                    diagnosis = dataclasses.replace(diagnosis, experiment=found)
             with interrupts.held():
                 content = write_diagnosis(folder, fit, diagnosis, clone)
             page = write_logs_report(folder)

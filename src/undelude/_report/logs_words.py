@@ -95,7 +95,9 @@ def advice(fit: "offline.Fit", diagnosis: "offline.Diagnosis | None") -> list[st
             f"{diagnosis.support.least:.1f} such rounds in the logs. If they never do it, no number of logs helps, and "
             "only an experiment does."
         )
-    if wide := _widest(diagnosis)[:MAX_ADVICE]:
+    if diagnosis.experiment is not None:
+        found.append(_recommended(diagnosis.experiment))
+    elif wide := _widest(diagnosis)[:MAX_ADVICE]:
         found.append(_experiment(wide))
     if not found:
         found.append(
@@ -140,6 +142,19 @@ def _experiment(probes: list[ProbeReport]) -> str:
         f"An experiment: take the action yourself in the first round of about {episodes} new episodes. That alone "
         f"gives to ±{PRECISION:.2f}, two standard errors: {left}."
     )
+
+
+def _recommended(experiment: "offline.Experiment") -> str:
+    best, last = experiment.trials[0], experiment.trials[-1]
+    text = (
+        f"An experiment: take {', then '.join(map(str, best.actions))} yourself at the start of "
+        f"{experiment.num_episodes} new episodes, mark these rounds as interventions, and fit both together "
+        f"(--intervened). Of the {len(experiment.trials)} that were compared it is expected to tell the most: the "
+        f"standard error over all that the agent needs falls from {number(experiment.now)} to {number(best.score)}"
+    )
+    if experiment.probe is not None and experiment.probe_now is not None and best.widest is not None:
+        text += f", and that of {experiment.probe} from {number(experiment.probe_now)} to {number(best.widest)}"
+    return f"{text}. After the least telling one, {', then '.join(map(str, last.actions))}, it is {number(last.score)}."
 
 
 def _known(probe: ProbeReport) -> str:

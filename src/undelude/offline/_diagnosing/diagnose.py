@@ -14,6 +14,7 @@ from undelude._compiled import compiled_for
 from undelude._distributions import Symbols
 from undelude._process.process import InteractionProcess
 from undelude.offline._data.demos import Demos
+from undelude.offline._diagnosing.experiment import Experiment
 from undelude.offline._diagnosing.likelihood import Likelihood
 from undelude.offline._diagnosing.manski import manski
 from undelude.offline._diagnosing.nearby import nearby, vector
@@ -84,6 +85,7 @@ class Diagnosis:
         structure: the answers under other time scales of theta; None if not asked.
         sensitivity: what the agent would earn if an assumption were wrong; None if `structure` was not asked.
         notes: what a reader should know.
+        experiment: the next one, of `next_experiment`, if it was asked for.
     """
 
     verdict: Verdict
@@ -97,6 +99,7 @@ class Diagnosis:
     structure: Structure | None = field(repr=False)
     sensitivity: Sensitivity | None = field(default=None, repr=False)
     notes: tuple[str, ...] = ()
+    experiment: Experiment | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
         """Return the report, as a table."""
@@ -117,7 +120,8 @@ class Diagnosis:
             lines.append(
                 f"  {probe.name:56.56} {probe.value:6.3f} {min(probe.two_se, 99.0):7.3f} {profile:>15} {known:>15}"
             )
-        lines += [str(part) for part in (self.passive, self.structure, self.sensitivity) if part is not None]
+        parts = (self.passive, self.structure, self.sensitivity, self.experiment)
+        lines += [str(part) for part in parts if part is not None]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 

@@ -144,6 +144,9 @@ def next_experiment(
     A plan is taken blindly at the start of new episodes, whatever comes back. Play it, mark its rounds as intervened,
     join the episodes to the logs with `Demos.concat`, and fit again.
 
+    The numbers are asymptotic, and relative to the fit: they assume that the declared model is right. They rank
+    experiments; `diagnose` the fit to the joined data for what is then known.
+
     Args:
         fit: of `fit`.
         demos: the demonstrations that it was fitted to.
@@ -156,8 +159,7 @@ def next_experiment(
         key: of the rivals and of drawn outcomes; always the same by default.
 
     Returns:
-        The plans in order. The numbers are asymptotic, and relative to the fit: they assume that the declared model is
-        right. They rank experiments; `diagnose` the fit to the joined data for what is then known.
+        The plans, the most telling first.
 
     Raises:
         ValueError: the fit is of other data, or has a `Network`; a plan has an action that is not a level; actions are
@@ -200,7 +202,7 @@ def next_experiment(
 
 def _default_plans(num_actions: int, num_rounds: int) -> list[Plan]:
     """Return each action throughout, each two in turn, and all in turn."""
-    sets = [(a,) for a in range(num_actions)]
+    sets: list[Plan] = [(a,) for a in range(num_actions)]
     if num_rounds > 1 and num_actions * (num_actions + 1) // 2 < MOST_PLANS:
         sets += itertools.combinations(range(num_actions), 2)
     if num_actions > 2 and num_rounds > 1:

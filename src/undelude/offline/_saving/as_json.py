@@ -11,6 +11,7 @@ import numpy as np
 
 from undelude.offline._diagnosing.cloned import Cloned
 from undelude.offline._diagnosing.diagnose import Diagnosis, ProbeReport
+from undelude.offline._diagnosing.experiment import Experiment, Trial
 from undelude.offline._diagnosing.passive import Passive
 from undelude.offline._diagnosing.sensitivity import Relaxed, Sensitivity
 from undelude.offline._diagnosing.structure import Alternative, Structure
@@ -27,6 +28,7 @@ TYPES: dict[str, Any] = {
     for kind in (
         *(LatentSpec, Episode, Markov, PerStep, Table, Gaussian, Last, Round, Candidate),
         *(Diagnosis, Support, ProbeReport, Passive, Structure, Alternative, Sensitivity, Relaxed, Cloned),
+        *(Experiment, Trial),
     )
 }
 # The entry that names the type.
