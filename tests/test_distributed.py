@@ -10,11 +10,13 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
 import undelude as ud
+from undelude import offline
 from undelude._cli import backend, main
 from undelude._cli.distributed import LOST
 from undelude._cli.session import teach_run
@@ -382,3 +384,29 @@ def test_jax_abort_is_one_line(cache, tmp_path):
 @pytest.mark.parametrize(("cores", "processes", "expected"), [(4, 1, 4), (4, 2, 3), (4, 5, 1)])
 def test_share_of_cores(cores, processes, expected):
     assert backend.share_of_cores(cores, batch_size=12, num_processes=processes) == expected
+
+
+def test_two_processes_fit_logs_as_one_does(tmp_path, cache):
+    """`undelude offline fit`: each has half of the rows of the E-step, and the fit is that of all rows."""
+    rng = np.random.default_rng(0)
+    theta = rng.integers(0, 2, 101)  # a number that two do not divide
+    actions = np.where(rng.random((101, 4)) < 0.8, theta[:, None], rng.integers(0, 2, (101, 4)))
+    paid = (rng.random((101, 4)) < np.where(actions == theta[:, None], 0.8, 0.3)).astype(int)
+    rows = [f"{n},{a},{o}" for n in range(101) for a, o in zip(actions[n], paid[n], strict=True)]
+    (tmp_path / "logs.csv").write_text("\n".join(["who,pull,paid", *rows]) + "\n")
+    roles = ["--episode", "who", "--action", "pull", "--observation", "paid", "--K", "2", "--starts", "2"]
+    command = ["-m", "undelude", "offline", "fit", "../logs.csv", *roles, "--out", "fit", "--distributed"]
+    command += ["--coordinator", free_address(), "--num-processes", "2", "--process-id"]
+    processes = [start(cache, tmp_path / f"process{i}", *command, str(i)) for i in range(2)]
+    (code, stdout, stderr), other = outcomes(processes)
+    assert code == 0, stderr
+    assert "<- chosen" in stdout
+    assert other == (0, "", "")
+    assert not (tmp_path / "process1" / "fit").exists()
+    both = offline.load(tmp_path / "process0" / "fit")
+    demos = offline.Demos.from_csv(str(tmp_path / "logs.csv"), episode="who", action="pull", observation="paid")
+    spec = offline.LatentSpec(offline.Episode(2))
+    alone = offline.fit(demos, spec, key=jax.random.key(0), starts=2)
+    np.testing.assert_allclose(both.starts, alone.starts, atol=1e-2)
+    for name in ("action", "paid"):
+        np.testing.assert_allclose(np.exp(both.tables[name]), np.exp(alone.tables[name]), atol=1e-3)

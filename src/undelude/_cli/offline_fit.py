@@ -16,13 +16,26 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from undelude import offline
-from undelude._cli import backend
+from undelude._cli import backend, distributed
 from undelude._cli.console import make_console, working
 from undelude._cli.errors import ExitCode, UsageError
 from undelude._cli.interrupts import Interrupts
-from undelude._cli.offline_options import COLUMNS, FIT, SETTINGS, STARTS, FitLogs, counts, flag, last
+from undelude._cli.offline_options import (
+    COLUMNS,
+    FIT,
+    SETTINGS,
+    STARTS,
+    WHERE,
+    FitLogs,
+    check_fit_begun,
+    check_free,
+    counts,
+    flag,
+    last,
+)
 from undelude._cli.options import Call
 from undelude._files import read_json, write_atomically
+from undelude._teaching.sharding import gather
 from undelude._user_code import UserCodeError, import_object
 from undelude.offline._model.spec import layout
 from undelude.offline._saving.as_json import from_json, to_json
@@ -35,11 +48,28 @@ RESTORE = "Restore it from a copy, or fit the logs again with another --out."
 
 def run(options: FitLogs, call: Call) -> ExitCode:
     """Run the command."""
+    cluster = distributed.Cluster(options.coordinator, options.num_processes, options.process_id, options.join_timeout)
+    if not options.distributed:
+        cluster.check_unused()
+        return _lead(options, call)
+    cluster.check()
+    backend.configure(batch_size=1, num_processes=options.num_processes or 1)
+    with distributed.name_lost_process():
+        cluster.join(_declared(options) | {"resume": options.resume})
+        return _lead(options, call) if distributed.is_first() else _follow(options)
+
+
+def _lead(options: FitLogs, call: Call) -> ExitCode:
+    """Fit, write and print."""
+    if options.distributed:
+        check_fit_begun(options.out) if options.resume else check_free(options.out)
     stored = read_settings(options.out) if options.resume else None
     if stored is not None:
         options = _as_stored(options, stored, call.args)
     console = make_console(stderr=True)
     if (options.out / FIT).exists():
+        gather("")
+        distributed.leave()
         print_fit(make_console(stderr=False), offline.load(options.out), options.out)
         return ExitCode.OK
     backend.configure(batch_size=1)
@@ -50,21 +80,15 @@ def run(options: FitLogs, call: Call) -> ExitCode:
     spec = make_spec(options, demos) if stored is None else from_json(stored["spec"])
     check_may_save(spec)  # Before anything is written.
     layout(spec, demos)
+    content = {"options": _declared(options), "files": list(files), "spec": to_json(spec)}
     if stored is None:
-        _begin(options, files, spec)
+        _begin(options.out, content)
+    gather(json.dumps(content))
     interrupts = Interrupts()
     try:
         with interrupts, fitting_progress(console) as advance:
-            fit = offline.fit(
-                demos,
-                spec,
-                key=jax.random.key(options.seed),
-                starts=options.starts,
-                imitate=_level(options.imitate, demos),
-                held_out=options.held_out,
-                on_progress=advance,
-                checkpoint=options.out / STARTS,
-            )
+            fit = _fit(options, demos, spec, on_progress=advance, checkpoint=options.out / STARTS)
+            distributed.leave()
             with interrupts.held():
                 offline.save(fit, options.out)
     except KeyboardInterrupt:
@@ -77,6 +101,33 @@ def run(options: FitLogs, call: Call) -> ExitCode:
     shutil.rmtree(options.out / STARTS, ignore_errors=True)
     print_fit(make_console(stderr=False), fit, options.out)
     return ExitCode.OK
+
+
+def _follow(options: FitLogs) -> ExitCode:
+    """Fit together with process 0, from its options; write and print nothing."""
+    if told := gather("")[0]:
+        content = json.loads(told)
+        options = stored_options(options.out, content)
+        _fit(options, read_logs(content["files"], options), from_json(content["spec"]))
+    distributed.leave()
+    return ExitCode.OK
+
+
+def _fit(options: FitLogs, demos: "offline.Demos", spec: "offline.LatentSpec", **others: Any) -> "offline.Fit":
+    return offline.fit(
+        demos,
+        spec,
+        key=jax.random.key(options.seed),
+        starts=options.starts,
+        imitate=_level(options.imitate, demos),
+        held_out=options.held_out,
+        **others,
+    )
+
+
+def _declared(options: FitLogs) -> dict[str, Any]:
+    """Return the options that decide the fit, as they are in JSON."""
+    return json.loads(json.dumps({name: x for name, x in dataclasses.asdict(options).items() if name not in WHERE}))
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
@@ -111,7 +162,7 @@ def _as_stored(options: FitLogs, content: dict[str, Any], args: Sequence[str]) -
     given = tyro.cli(FitLogs, args=list(args)[1:], default=stored, config=(tyro.conf.FlagCreatePairsOff,))
     for field in dataclasses.fields(FitLogs):
         want, have = getattr(given, field.name), getattr(stored, field.name)
-        if field.name not in ("out", "resume") and want != have:
+        if field.name not in WHERE and want != have:
             raise UsageError(
                 f"{'LOGS' if field.name == 'logs' else flag(field.name)} {want!r} contradicts "
                 f"{options.out / SETTINGS}, which says {have!r}: leave it out to resume, or use another --out."
@@ -180,16 +231,13 @@ def _level(text: str | None, demos: "offline.Demos") -> Any:
     return next((x for x in levels if str(x) == text), text)
 
 
-def _begin(options: FitLogs, files: Sequence[str], spec: "offline.LatentSpec") -> None:
+def _begin(out: Path, content: dict[str, Any]) -> None:
     """Write `settings.json` into a new folder."""
-    left_out = ("out", "resume")
-    given = {name: x for name, x in dataclasses.asdict(options).items() if name not in left_out}
-    content = {"options": given, "files": list(files), "spec": to_json(spec)}
     try:
-        options.out.mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OSError(f"the folder {options.out} cannot be made ({error.strerror}): use another --out.") from error
-    write_atomically(options.out / SETTINGS, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+        raise OSError(f"the folder {out} cannot be made ({error.strerror}): use another --out.") from error
+    write_atomically(out / SETTINGS, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
 
 def _discard(folder: Path) -> None:

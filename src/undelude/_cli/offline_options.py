@@ -11,7 +11,7 @@ from typing import Annotated
 import tyro
 
 from undelude._cli.errors import UsageError, check_seed
-from undelude._runs.config import AgentName, Text, WholeNumber
+from undelude._runs.config import AgentName, Number, Text, WholeNumber
 from undelude._user_code import check_reference
 from undelude.offline._model.latent import MAX_VALUES
 
@@ -25,6 +25,8 @@ COLUMNS = (
     *("episode", "action", "observation", "hidden", "opening"),
     *("time", "label", "demonstrator", "intervened", "reals"),
 )
+# Options of `fit` that say where it runs, and not what it does.
+WHERE = ("out", "resume", "distributed", "coordinator", "num_processes", "process_id", "join_timeout")
 # Options of `fit` that declare the model, and that --spec replaces.
 DECLARED = ("K", "markov", "expert_given", "observation_given", "tied", "reward")
 
@@ -90,13 +92,25 @@ class FitLogs:
     """Random seed."""
     resume: bool = False
     """Go on with an interrupted fit in DIR. Other options may be left out."""
+    distributed: bool = False
+    """Run as one of several processes that share the work, and read the same logs. Slurm, Open MPI and Kubernetes need
+    no other option."""
+    coordinator: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT")] = None
+    """With --distributed on other systems: the address of process 0, with a free port."""
+    num_processes: WholeNumber = None
+    """With --coordinator: the number of processes."""
+    process_id: WholeNumber = None
+    """With --coordinator: the index of this process, from 0. Only process 0 writes DIR and prints."""
+    join_timeout: Number = None
+    """With --distributed: seconds to wait for the other processes to start; 300 by default."""
 
     def check(self) -> None:
         """Raise if the options cannot be right."""
         if self.resume:
-            check_fit_begun(self.out)
+            # Only process 0 of several needs the directory.
+            None if self.distributed else check_fit_begun(self.out)
             return
-        check_free(self.out)
+        None if self.distributed else check_free(self.out)
         if not self.logs:
             raise UsageError("name the LOGS: files, folders, or patterns in quotes, such as 'logs/*.parquet'.")
         for name in ("episode", "action", "observation"):

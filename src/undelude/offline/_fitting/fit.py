@@ -21,6 +21,7 @@ from undelude.offline._fitting.gradient import Training
 from undelude.offline._fitting.parameters import Parameters
 from undelude.offline._fitting.runs import Init, OnProgress, Runs, as_tables, log_likelihoods, run_em
 from undelude.offline._fitting.selection import Candidate, Select, Tried, choose, compared
+from undelude.offline._fitting.sharing import Sharing, writes
 from undelude.offline._model import statistics as stats
 from undelude.offline._model.evidence import log_evidence
 from undelude.offline._model.hypotheses import Hypotheses, learn_weights, mixed_process
@@ -94,6 +95,9 @@ def fit(
 ) -> Fit:
     """Fit a causal model with a hidden theta to demonstrations, by expectation maximisation from many starts.
 
+    Several processes of one `jax.distributed` run share the E-step. All read the same demonstrations, and get the same
+    fit.
+
     Networks get gradient steps on the same exact likelihood in place of the M-step (Adam, minibatches, early stopping).
 
         Q(demonstration) = sum_k pi_k prod_t Q(a_t | theta_k, e_t) Q(o_t | theta_k, w_t)
@@ -156,13 +160,19 @@ def fit(
                 'A spec with a Network is fitted to a latent of the scale Episode, with select="held_out", and not to '
                 f"{', '.join(type(x).__name__ for x in latents)} with select={select!r}."
             )
+        if jax.process_count() > 1:
+            raise ValueError("A Network is not fitted by several processes: fit it in one.")
         parts = demos.split(held_out, key=keys[-1])
         return _fit_networks(spec, plan, demos, parts, latent, starts, training, keys[0], demonstrator, on_progress)
     train, test = (demos, None) if select == "bic" else demos.split(held_out, key=keys[-1])
-    kept = None
-    if checkpoint is not None:
-        about = (demos.digest(), spec, jax.random.key_data(key).tolist(), select, held_out, starts, init)
-        kept = Checkpoint(Path(checkpoint), repr((*about, max_iterations, tolerance)))
+    about = repr(
+        (
+            *(demos.digest(), spec, jax.random.key_data(key).tolist(), select, held_out),
+            *(starts, init, max_iterations, tolerance),
+        )
+    )
+    Sharing().check_same(about)
+    kept = None if checkpoint is None or not writes() else Checkpoint(Path(checkpoint), about)
     tried: list[Tried] = []
     for i, (latent, own) in enumerate(zip(latents, keys, strict=False)):
         runs = run_em(plan, train, latent, key=own, kept=kept and kept.of(f"latent-{i}"), **settings)

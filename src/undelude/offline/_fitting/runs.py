@@ -13,6 +13,7 @@ from undelude.offline._data.demos import Demos
 from undelude.offline._fitting import em
 from undelude.offline._fitting.checkpoint import Kept
 from undelude.offline._fitting.parameters import Parameters
+from undelude.offline._fitting.sharing import Sharing
 from undelude.offline._fitting.start import spread_seeds
 from undelude.offline._model import statistics as stats
 from undelude.offline._model.latent import Episode, Latent, Markov
@@ -73,11 +74,12 @@ def run_em(
     counts = latent.K if isinstance(latent, Episode | Markov) else (1,)
     K = np.repeat(counts, [1 if k == 1 else starts for k in counts])
     rows = stats.of_steps(plan, demos) if is_markov else stats.of_demos(plan, demos)
-    blocks = em.in_blocks(rows, len(K), max(counts))
+    sharing = Sharing()
+    blocks = sharing.blocks(em.in_blocks(rows, len(K), max(counts)))
     action = plan.factors[0]
     actions_first = init == "actions_first" and action in plan.free and max(counts) > 1
     parameters = _start(plan, rows, K, key, is_markov, plan.columns(action) if actions_first else slice(None))
-    before = None if kept is None else kept.read(_progress(parameters))
+    before = sharing.of_first(None if kept is None else kept.read(_progress(parameters)), _progress(parameters))
     sizes = jnp.asarray(K, jnp.int32)
     width = tolerance * demos.num_episodes
 
@@ -87,7 +89,8 @@ def run_em(
                 if bool(progress.done.all()):
                     break
                 steps = min(ITERATIONS, iterations - done)
-                progress = em.iterate(progress, blocks, plan.free, sizes, jnp.asarray(width), jnp.asarray(steps))
+                limits = jnp.asarray(width), jnp.asarray(steps)
+                progress = sharing.call(em.iterate, progress, blocks, plan.free, sizes, *limits)
                 if kept is not None:
                     kept.write_if_due(progress)
                 if on_progress is not None:
@@ -104,7 +107,7 @@ def run_em(
         only = blocks._replace(rows=blocks.rows * columns.reshape(*[1] * (blocks.rows.ndim - 1), -1))
         first = climb(_progress(parameters), only, FIRST_ITERATIONS)
         only_actions = dataclasses.replace(first.parameters, eta=first.parameters.eta * columns)
-        parameters = em.update(only_actions, blocks, plan.free, sizes)
+        parameters = sharing.call(em.update, only_actions, blocks, plan.free, sizes)
     progress = climb(before or _progress(parameters), blocks, max_iterations, kept)
     return Runs(progress.parameters, K, np.asarray(progress.objective, np.float64), np.asarray(progress.done))
 
