@@ -51,8 +51,9 @@ hypothesis.settings.load_profile("same")
 
 # Files of a minute or more, the longest first: no worker then begins a long file while the others have finished.
 LONG = [
-    "check_task", "cli", "teachings", "teaching", "crashes", "certificate", "probes", "docs", "agents", "distributed",
-    "world", "cards", "fuzz_cli",
+    "check_task", "cli", "docs", "crashes", "offline_diagnosis", "offline_acting", "offline_fit", "probes", "teachings",
+    "teaching", "offline_cli", "offline_reach", "offline_interventions", "offline_experiment", "certificate", "agents",
+    "distributed", "world", "cards", "fuzz_cli",
 ]  # fmt: skip
 
 
