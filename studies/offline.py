@@ -10,6 +10,7 @@ agent in the true process, by the certificate: its reward, and its divergence fr
 
 import argparse
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -75,17 +76,21 @@ def lengths(num: int) -> dict[str, Any]:
     return {"data_sets": num, "num_demos": 20_000, "tv_do": rows}
 
 
-def verdicts(num: int) -> dict[str, Any]:
-    """Return how often each verdict is given, without the comparison of predictions."""
+def verdicts(num: int, chosen: Sequence[str] | None = None) -> dict[str, Any]:
+    """Return how often each verdict is given, without the comparison of predictions.
+
+    Cases that are not `chosen` keep their stored results.
+    """
     cases = {f"T = {length}": ud.tasks.bandit(num_rounds=length) for length in (1, 2, 3, 5, 10, 20)}
     cases |= {"an expert that never errs": ud.tasks.bandit(expert_accuracy=1.0, num_rounds=T)}
-    rows = {}
-    for name, process in cases.items():
-        found = []
+    rows = {} if chosen is None else store.earlier("offline")["parts"]["verdicts"]["rows"]
+    for name in cases if chosen is None else chosen:
+        process, found = cases[name], []
         for seed in range(num):
             demos = logs(process, 1000, seed)
             fit = offline.fit(demos, key=jax.random.key(seed), starts=10)
             found.append(offline.diagnose(fit, demos, passive=False, structure=False).verdict)
+            jax.clear_caches()  # Each data set has programs of its own.
         rows[name] = dict(Counter(found))
         print(name, rows[name], flush=True)
     return {"data_sets": num, "num_demos": 1000, "rows": rows}
@@ -198,6 +203,7 @@ PARTS = {
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--cases", nargs="+", help="of the verdicts; the others keep their stored results")
     parser.add_argument("--data-sets", type=int, help="of each part; a result with other than the usual is printed")
     given = parser.parse_args()
 
@@ -209,7 +215,7 @@ if __name__ == "__main__":
             lambda function=function, number=number, part=part: {
                 "seeds": list(range(max(usual for _, usual in PARTS.values()))),
                 "settings": {"starts": 10, "steps": "200 of the LSTM in the comparison"},
-                **_with(part, function(number)),
+                **_with(part, function(number, *([given.cases] if part == "verdicts" else []))),
             },
             keep=number == usual,
         )
