@@ -266,3 +266,11 @@ def test_what_networks_cannot_do_is_refused():
         offline.fit(demos, LatentSpec(Episode(2), LINE.expert, [place, Table("light", ["place"])]), key=KEY)
     with pytest.raises(ValueError, match="names no context"):
         Network("light")
+
+
+def test_an_opening_of_one_side_alone_is_refused():
+    """Without this, a hypothesis would read an opening at its first level in all logs, or leave that of the logs out."""
+    with pytest.raises(
+        ValueError, match="Theta -> A: the demonstrations have an observation before .* not the process"
+    ):
+        log_evidence(KNOWS, Demos.from_arrays([[0, 1], [1, 0]], [[0, 1], [1, 0]], opening=[0, 1]))

@@ -22,9 +22,11 @@ from undelude.offline._fitting.parameters import Parameters
 from undelude.offline._fitting.runs import Init, OnProgress, Runs, as_tables, log_likelihoods, run_em
 from undelude.offline._fitting.selection import Candidate, Select, Tried, choose, compared
 from undelude.offline._model import statistics as stats
+from undelude.offline._model.contexts import column
 from undelude.offline._model.evidence import log_evidence
 from undelude.offline._model.hypotheses import Hypotheses, learn_weights, mixed_process
 from undelude.offline._model.latent import Episode, Latent, Markov
+from undelude.offline._model.mechanisms import Gaussian
 from undelude.offline._model.network import Heads
 from undelude.offline._model.process import induced_process
 from undelude.offline._model.spec import LatentSpec, Layout, layout
@@ -135,6 +137,7 @@ def fit(
     plan = layout(spec, demos)
     demonstrator = _demonstrator(plan, demos, imitate)
     _check_demonstrated(spec, demos)
+    _check_varies(plan, demos)
     starts = (3 if plan.networks else 20) if starts is None else check_count("starts", starts)
     max_iterations = check_count("max_iterations", max_iterations)
     tolerance = check_between("tolerance", tolerance, 0, 1)
@@ -328,6 +331,25 @@ def _check_demonstrated(spec: LatentSpec, demos: Demos) -> None:
             "the logs to them with Demos.concat; or, if the agent of a rollout is the demonstrator, read it with "
             "Demos.from_episodes(..., intervened=False)."
         )
+
+
+def _check_varies(plan: Layout, demos: Demos) -> None:
+    """Raise `ValueError` if a mechanism has nothing to learn: none depends on theta, or a real field is constant."""
+    if not plan.free and not plan.networks:
+        raise ValueError(
+            "LatentSpec: no mechanism depends on theta, because all are tied: without tied=True of the expert's, at "
+            "least, there is nothing to fit."
+        )
+    for factor in plan.factors:
+        if not isinstance(factor.mechanism, Gaussian) or factor.field.startswith("opening "):
+            continue
+        values = column(demos, factor.field).values[demos.mask]
+        if constant := np.flatnonzero(values.min(0) == values.max(0)).tolist():
+            what = f"dimension {constant[0]} of {factor.field!r}" if factor.width > 1 else f"{factor.field!r}"
+            raise ValueError(
+                f"LatentSpec: {what} is {values[0, constant[0]].item():.6g} in all rounds, and a Gaussian needs values "
+                "that differ: leave it out of the data."
+            )
 
 
 def _check_size(latents: list[Any], demos: Demos) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from undelude.offline._data.columns import Column
+from undelude.offline._data.columns import Column, units
 from undelude.offline._data.demos import Demos
 from undelude.offline._model.contexts import Context, Given, Last, Round
 from undelude.offline._model.hypotheses import Hypotheses
@@ -180,9 +180,7 @@ def layout(spec: LatentSpec, demos: Demos) -> Layout:
     reals = {name: c.values[demos.mask] for name, c in fields.items() if c.levels is None}
     return Layout(
         tuple(factors),
-        tuple(
-            (name, tuple(x.mean(0).tolist()), tuple(np.maximum(x.std(0), 1e-6).tolist())) for name, x in reals.items()
-        ),
+        tuple((name, *(tuple(part.tolist()) for part in units(x))) for name, x in reals.items()),
         _reward(spec, fields),
     )
 
