@@ -1,5 +1,6 @@
 """Support: how many data there are, under each theta, for what the agent will do."""
 
+import dataclasses
 from dataclasses import dataclass
 
 import jax
@@ -9,6 +10,7 @@ from jaxtyping import Float, Key
 from undelude._agents.exact import ExactAgent
 from undelude._rollout.rollout import rollout
 from undelude.offline._data.demos import Demos
+from undelude.offline._diagnosing.tied import data_of_cells
 from undelude.offline._fitting import em
 from undelude.offline._fitting.fit import Fit
 from undelude.offline._model import statistics as stats
@@ -42,10 +44,16 @@ class Support:
 
 
 def support(fit: Fit, demos: Demos, *, key: Key[jax.Array, ""]) -> Support:
-    """Return the support of the observed fields' mechanisms."""
+    """Return the support of the observed fields' mechanisms, and of the expert's if it was declared to remember.
+
+    A tied mechanism has the data of all thetas. Hidden fields are left out: the agent never reads them.
+    """
     process, plan = fit.process, fit.layout
     play = rollout(process, ExactAgent(process), key=key, num_episodes=NUM_EPISODES)
     own = as_demos(play, demos)
+    if demos.demonstrator is not None:
+        imitated = np.full(own.num_episodes, fit.demonstrator, np.int32)
+        own = dataclasses.replace(own, demonstrator=dataclasses.replace(demos.demonstrator, values=imitated))
     thetas = np.asarray(play.theta)
     thetas = thetas[:, -own.num_rounds - 1 : -1] if thetas.ndim == 2 else np.repeat(thetas[:, None], own.num_rounds, 1)
     markov = fit.fitted.log_transition is not None
@@ -53,22 +61,25 @@ def support(fit: Fit, demos: Demos, *, key: Key[jax.Array, ""]) -> Support:
     K = fit.fitted.log_prior.shape[-1]
     effective = np.asarray(em.expectation(fit.fitted, em.in_blocks(rows, 1, K)).statistics[0])
     least, where, cells, below = np.inf, "no cell", 0, 0
-    for factor in plan.free:
-        if factor.field == "action" or factor.field.startswith("opening ") or factor.field in demos.hidden:
+    for factor in (*plan.free, *plan.tied):
+        if factor.field.startswith("opening ") or factor.field in demos.hidden:
             continue
-        if not isinstance(factor.mechanism, Table):
+        if factor.field == "action" and not factor.contexts:
             continue
-        counts = effective[:, plan.columns(factor)].reshape(K, factor.num_cells, factor.width).sum(-1)
+        tied = factor.mechanism.tied
+        found = stats.of_tied(plan, factor, demos)[None] if tied else effective[:, plan.columns(factor)]
+        counts = data_of_cells(factor, found)
         at = np.broadcast_to(factor.cells([c.codes(own) for c in factor.contexts]), own.mask.shape)
         visits = np.zeros_like(counts)
-        np.add.at(visits, (thetas[own.mask], at[own.mask]), 1)
-        visited = visits > SHARE * own.num_steps / K
+        np.add.at(visits, (0 if tied else thetas[own.mask], at[own.mask]), 1)
+        visited = visits > SHARE * own.num_steps / len(counts)
         if not visited.any():
             continue
         cells, below = cells + int(visited.sum()), below + int((visited & (counts < 1)).sum())
         k, cell = np.unravel_index(np.argmin(np.where(visited, counts, np.inf)), counts.shape)
         if counts[k, cell] < least:
-            least, where = float(counts[k, cell]), f"theta {k}, {cell_name(factor, int(cell))}"
+            whose = "any theta" if tied else f"theta {k}"
+            least, where = float(counts[k, cell]), f"{whose}, {cell_name(factor, int(cell))}"
     return Support(least, where, cells, below)
 
 
