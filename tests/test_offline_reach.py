@@ -269,8 +269,7 @@ def test_what_networks_cannot_do_is_refused():
 
 
 def test_an_opening_of_one_side_alone_is_refused():
-    """Without this, a hypothesis would read an opening at its first level in all logs, or leave that of the logs out."""
-    with pytest.raises(
-        ValueError, match="Theta -> A: the demonstrations have an observation before .* not the process"
-    ):
-        log_evidence(KNOWS, Demos.from_arrays([[0, 1], [1, 0]], [[0, 1], [1, 0]], opening=[0, 1]))
+    """A hypothesis would read the first level as the opening of all logs, or ignore that of the logs."""
+    demos = Demos.from_arrays([[0, 1], [1, 0]], [[0, 1], [1, 0]], opening=[0, 1])
+    with pytest.raises(ValueError, match=r"the demonstrations have an observation before .* not the process"):
+        log_evidence(KNOWS, demos)

@@ -24,6 +24,7 @@ from undelude._cli.offline_options import COLUMNS, FIT, SETTINGS, STARTS, FitLog
 from undelude._cli.options import Call
 from undelude._files import read_json, write_atomically
 from undelude._user_code import UserCodeError, import_object
+from undelude.offline._fitting.fit import search_notes
 from undelude.offline._model.spec import layout
 from undelude.offline._saving.as_json import from_json, to_json
 from undelude.offline._saving.fit_files import check_may_save
@@ -247,7 +248,7 @@ def print_fit(console: Console, fit: "offline.Fit", folder: Path) -> None:
     for row in rows:
         cells = [row[0].ljust(widths[0]), *(x.rjust(w) for x, w in zip(row[1:4], widths[1:], strict=True)), row[4]]
         console.print("  " + "  ".join(cells), soft_wrap=True)
-    if fit.K == max(c.K for c in fit.candidates) > 1:
-        console.print("The greatest K was chosen: try more, or declare more memory.", soft_wrap=True)
+    for note in search_notes(fit):
+        console.print(f"Note: {note}.", soft_wrap=True)
     console.print(f"The fit is in {folder}. It says nothing yet about identification:", soft_wrap=True)
     console.print(f"  undelude offline diagnose {shlex.quote(str(folder))}", soft_wrap=True)

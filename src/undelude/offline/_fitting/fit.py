@@ -20,7 +20,7 @@ from undelude.offline._fitting.checkpoint import Checkpoint
 from undelude.offline._fitting.gradient import Training
 from undelude.offline._fitting.parameters import Parameters
 from undelude.offline._fitting.runs import Init, OnProgress, Runs, as_tables, log_likelihoods, run_em
-from undelude.offline._fitting.selection import Candidate, Select, Tried, choose, compared
+from undelude.offline._fitting.selection import Candidate, Select, Tried, choose, compared, count_reached
 from undelude.offline._model import statistics as stats
 from undelude.offline._model.contexts import column
 from undelude.offline._model.evidence import log_evidence
@@ -178,6 +178,34 @@ def fit(
     return _as_fit(spec, plan, demos, best, parameters, (), final.objective, candidates, demonstrator)
 
 
+def search_notes(fit: Fit) -> list[str]:
+    """Return what a reader should know of the search for a fit, one sentence each."""
+    own = [c for c in fit.candidates if c.latent == fit.latent]
+    chosen = next((c for c in own if fit.K == c.K), None)
+    if chosen is None:
+        return []
+    found, scanned = [], [c.K for c in own]
+    if len(scanned) > 1 and max(scanned) == fit.K:
+        found.append(
+            f"the greatest K that was tried, {fit.K}, was chosen: try more values of theta, or declare more memory"
+        )
+    if len(scanned) > 1 and fit.K == 1:
+        found.append(
+            "no theta was found, so that effects are those that the logs show; few or short logs may hide a theta"
+        )
+    if len(chosen.starts) > 1 and chosen.reached_best < 2:
+        found.append(
+            f"only one of {len(chosen.starts)} starts reached the best likelihood: fit again with more starts before "
+            "you believe it"
+        )
+    if chosen.num_unconverged:
+        found.append(
+            f"{chosen.num_unconverged} of {len(chosen.starts)} starts were still rising at the last iteration: raise "
+            "max_iterations if the best may be among them"
+        )
+    return found
+
+
 def refit(
     demos: Demos,
     spec: LatentSpec,
@@ -284,7 +312,7 @@ def _fit_networks(
             behind=None,
             bic=float("nan"),
             starts=tuple(own.tolist()),
-            reached_best=int((own > own[0] - 0.1).sum()),
+            reached_best=count_reached(own, parts[1].num_episodes),
             num_unconverged=int((trained.since[k == K] < training.patience).sum()),
         )
         tried.append((candidate, scores))
@@ -315,7 +343,7 @@ def _candidates(plan: Layout, latent: Latent, runs: Runs, train: Demos, test: De
             behind=None,
             bic=size * np.log(train.num_episodes) - 2 * total,
             starts=tuple(objectives.tolist()),
-            reached_best=int((objectives > objectives[0] - 0.1).sum()),
+            reached_best=count_reached(objectives, train.num_episodes),
             num_unconverged=int((~runs.converged[own]).sum()),
         )
         tried.append((candidate, scores))
