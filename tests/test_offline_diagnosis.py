@@ -16,7 +16,7 @@ from undelude.offline._diagnosing.nearby import nearby
 from undelude.offline._diagnosing.passive import is_worse
 from undelude.offline._diagnosing.probes import Effect, Probe, Reward, default_probes
 from undelude.offline._diagnosing.sensitivity import sensitivity
-from undelude.offline._diagnosing.support import Support, kruskal, support
+from undelude.offline._diagnosing.support import Support, _rank, _views_of_the_middle, kruskal, support
 from undelude.offline._diagnosing.tied import tied_variances
 from undelude.offline._fitting.fit import run_em, search_notes
 
@@ -96,6 +96,21 @@ def test_kruskals_condition_needs_three_rounds() -> None:
         found = fit(demos, LatentSpec(Episode(3)), key=jax.random.key(1), starts=2, select="bic")
         sums.append(kruskal(found, demos))
     assert [total >= needed for total, needed in sums] == [False, False, True]
+
+
+def test_kruskals_condition_for_a_theta_that_changes() -> None:
+    """The views are of theta in the middle round, with a column for each course of the rounds before or after."""
+    emissions, prior = np.asarray([[0.6, 0.3, 0.1], [0.1, 0.6, 0.3]]), np.asarray([0.3, 0.7])
+    transition = np.asarray([[0.9, 0.1], [0.4, 0.6]])
+    before, one, after = _views_of_the_middle(emissions @ emissions.T, prior, transition, 5)
+    # Brute force: two rounds after theta, and two before it, backwards in time.
+    ahead = np.einsum("ij,jx,jk,ky->ixy", transition, emissions, transition, emissions).reshape(2, -1)
+    past = np.einsum("i,ix,ij,jy,jk->kxy", prior, emissions, transition, emissions, transition).reshape(2, -1)
+    past = past / past.sum(1, keepdims=True)
+    for found, rows in ((before, past), (one, emissions), (after, ahead)):
+        np.testing.assert_allclose(found / found.max(), rows @ rows.T / (rows @ rows.T).max())
+    for P, ranks in ((transition, [2, 2, 2]), (np.full((2, 2), 0.5), [1, 2, 1])):
+        assert [_rank(x) for x in _views_of_the_middle(emissions @ emissions.T, prior, P, 2001)] == ranks
 
 
 def test_an_expert_that_never_errs_leaves_no_support() -> None:
