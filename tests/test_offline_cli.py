@@ -200,6 +200,8 @@ WRONG = [
     ([*ROLES, "--expert-given", "choice"], 2, "last:COLUMN"),
     ([*ROLES, "--expert-given", "last:outcom"], 1, "Did you mean 'outcome'?"),
     ([*ROLES, "--K", "64"], 1, "demonstrations bear"),
+    ([*ROLES, "--opening", "state"], 1, "not an observation"),
+    ([*ROLES, "--intervened", "choice"], 1, "choice"),
     ([*ROLES, "--spec", "json:dumps", "--tied", "outcome"], 2, "contradicts --spec"),
     ([*ROLES, "--tied", "state"], 2, "not an observation"),
     (["--episode", "session"], 2, "--action is missing"),

@@ -9,7 +9,7 @@ import pytest
 
 import undelude as ud
 from undelude.offline import Demos, Diagnosis, Episode, Fit, Gaussian, Last, LatentSpec, PerStep, Table, diagnose, fit
-from undelude.offline._diagnosing.diagnose import _verdict
+from undelude.offline._diagnosing.diagnose import _verdict, _views
 from undelude.offline._diagnosing.likelihood import Likelihood
 from undelude.offline._diagnosing.manski import manski
 from undelude.offline._diagnosing.nearby import nearby
@@ -292,9 +292,21 @@ def test_a_fit_at_a_local_maximum_is_named() -> None:
         ]
     assert behind[0] < 1
     assert behind[1] > 10
-    reasons, verdict = _verdict(Support(99, "", 1, 0), (6, 6), [], experimented=False, local=behind[1])
+    reasons, verdict = _verdict(Support(99, "", 1, 0), (6, 6), [], views="decides", local=behind[1])
     assert verdict == "weak"
     assert "local maximum: fit again with more starts" in reasons[0]
+
+
+def test_labels_of_all_thetas_tell_them_apart_without_three_rounds() -> None:
+    theta, actions, outcomes = confounded(100, 1)
+    verdicts = []
+    for known in (np.full(100, -1), np.where(theta[:, 0] == 1, 1, -1), theta[:, 0]):
+        demos = Demos.from_arrays(actions, outcomes, labels=known)
+        found = fit(demos, LatentSpec(Episode(2)), key=jax.random.key(0), starts=2, select="bic")
+        ranks = kruskal(found, demos)
+        assert ranks[0] < ranks[1]
+        verdicts.append(_verdict(Support(99, "", 1, 0), ranks, [], views=_views(found, demos), local=None)[1])
+    assert verdicts == ["not identified", "weak", "identified"]
 
 
 def test_a_reader_is_told_of_a_poor_search() -> None:

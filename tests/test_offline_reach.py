@@ -1,5 +1,7 @@
 """Latents and mechanisms beyond tables: hypotheses of the user's own, networks, known functions, demonstrators."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -127,6 +129,8 @@ def test_a_learned_hypothesis_beside_the_users():
     assert fit.weights["learned"] > 0.999
     assert fit.process.num_thetas == 4
     assert np.isfinite(log_evidence(fit.process, demos)).all()
+    with pytest.raises(ValueError, match="the fit has Hypotheses, and bounds are for tables"):
+        offline.diagnose(fit, demos)
 
 
 def test_hypotheses_that_do_not_fit_together_are_refused():
@@ -138,6 +142,9 @@ def test_hypotheses_that_do_not_fit_together_are_refused():
     with pytest.raises(ValueError, match=r"Theta -> A has 2 actions, but the demonstrations have 3"):
         as_episodes(KNOWS, Demos.from_arrays([[0, 2]], [[0, 1]], levels={"action": range(3)}))
     demos = Demos.from_arrays([[0, 1]], [[1, 0]], levels={"action": range(2)})
+    labelled = dataclasses.replace(demos, labels=np.zeros(1, np.int32))
+    with pytest.raises(ValueError, match=r"have labels, .* leave the labels out"):
+        offline.fit(labelled, LatentSpec(Hypotheses([KNOWS, MAKES])), key=KEY)
     with pytest.raises(ValueError, match="no hypothesis allows all"):
         offline.fit(demos, LatentSpec(Hypotheses([KNOWS, MAKES])), key=KEY)
 

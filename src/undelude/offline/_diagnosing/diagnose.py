@@ -33,6 +33,8 @@ from undelude.offline._fitting.fit import Fit, search_notes
 from undelude.offline._model.latent import PerStep
 
 Verdict = Literal["refuted", "not identified", "weak", "identified"]
+# What Kruskal's condition says of data with interventions or labels.
+Views = Literal["decides", "caution", "not needed"]
 # Widths of the widest profile bounds from which a fit is weak, or not identified; measured on the bandit of Remark 11
 # with 1,000 demonstrations. Of effects: .045 after 20 rounds, .06 after 10, .09 after 5, .15 after 3. Of the policy
 # after a history, which is known less well: .07, .09, .12 and .22.
@@ -176,7 +178,7 @@ def diagnose(
     ranks = kruskal(fit, demos)
     reports, flat, behind = _bounds(fit, demos, chosen, delta, keys[2])
     local = behind if behind > delta else None
-    reasons, verdict = _verdict(found, ranks, reports, experimented=demos.has_interventions, local=local)
+    reasons, verdict = _verdict(found, ranks, reports, views=_views(fit, demos), local=local)
     logs = demos.without_interventions()
     few = passive and logs.num_episodes < FEWEST_COMPARED
     predicted = compare_predictions(fit, logs, key=keys[3]) if passive and not few else None
@@ -199,6 +201,11 @@ def diagnose(
     elif demos.has_interventions:
         notes.append(
             f"held-out prediction was compared on the {logs.num_episodes} episodes that are the demonstrators' alone"
+        )
+    if demos.demonstrator is not None and demos.demonstrator.num_levels > 1 and not _is_given_demonstrator(fit):
+        notes.append(
+            "the demonstrators are recorded, and the expert was declared the same for all: the agent imitates their "
+            'mixture, unless the expert is given "demonstrator"'
         )
     if len(set(demos.lengths.tolist())) > 1:
         notes.append("episodes differ in length; that their ends say nothing about theta is an assumption")
@@ -312,15 +319,29 @@ def _widest(two_se: Float[np.ndarray, " probes"], is_policy: np.ndarray) -> np.n
     return np.concatenate([kind[np.argsort(-two_se[kind], kind="stable")][:NUM_PROFILED] for kind in kinds])
 
 
+def _views(fit: Fit, demos: Demos) -> Views:
+    """Return what Kruskal's condition says, which is about the demonstrators' rounds alone, without labels.
+
+    Interventions, and labels of some thetas, may identify what these do not, so that the condition then asks for
+    caution and does not decide. With labels of all thetas that last the episode there is nothing to tell apart.
+    """
+    labels = set(demos.labels[demos.labels >= 0].tolist())
+    if fit.latent == "Episode" and labels >= set(range(fit.K)):
+        return "not needed"
+    return "caution" if labels or demos.has_interventions else "decides"
+
+
 def _verdict(
-    found: Support, ranks: tuple[int, int], reports: Sequence[ProbeReport], *, experimented: bool, local: float | None
+    found: Support, ranks: tuple[int, int], reports: Sequence[ProbeReport], *, views: Views, local: float | None
 ) -> tuple[list[str], Verdict]:
     """Return the reasons against a better verdict, and the verdict.
 
-    `local` is how many nats a rival is better than the fit, if it is clearly.
-
-    Kruskal's condition is about the demonstrators' rounds alone. Interventions may identify what they do not, so that
-    it then asks for caution and does not decide.
+    Args:
+        found: the support.
+        ranks: of Kruskal's condition, and what they must reach.
+        reports: of the probes.
+        views: what Kruskal's condition says of these data.
+        local: how many nats a rival is better than the fit, if it is clearly.
     """
     bad, poor = [], []
     if local is not None:
@@ -329,9 +350,10 @@ def _verdict(
             "fit is a local maximum: fit again with more starts"
         )
     if ranks[0] < ranks[1]:
-        which = "three blocks of rounds" + (" of the demonstrators" if experimented else "")
+        which = "three blocks of rounds" + (" of the demonstrators, without labels," if views == "caution" else "")
         reason = f"{which} have ranks that add up to {ranks[0]}, and {ranks[1]} are needed (Kruskal)"
-        (poor if experimented else bad).append(reason)
+        if views != "not needed":
+            (poor if views == "caution" else bad).append(reason)
     if found.least < NO_SUPPORT:
         bad.append(f"the data have {found.least:.1f} rounds for what the agent will do: {found.where}")
     elif found.least < WEAK_SUPPORT:
@@ -344,6 +366,10 @@ def _verdict(
     if bad:
         return bad + poor, "not identified"
     return poor, "weak" if poor else "identified"
+
+
+def _is_given_demonstrator(fit: Fit) -> bool:
+    return any(context.given == "demonstrator" for context in fit.layout.factors[0].contexts)
 
 
 def _assumptions(fit: Fit, demos: Demos) -> tuple[str, ...]:

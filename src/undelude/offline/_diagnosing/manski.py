@@ -9,10 +9,16 @@ from undelude.offline._fitting.fit import Fit
 from undelude.offline._model.mechanisms import Table
 
 
-def manski(fit: Fit, demos: Demos, probe: Probe) -> tuple[float, float] | None:
+def manski(fit: Fit, demos: Demos, probe: Probe, *, averaged: bool = False) -> tuple[float, float] | None:
     """Return bounds of `P(O = o | do(A = a))`, or of the mean reward, that hold whatever the time scale of theta.
 
         P(o, a) <= P(o | do(a)) <= P(o, a) + 1 - P(a)
+
+    Args:
+        fit: the fitted model.
+        demos: of the fit.
+        probe: an effect.
+        averaged: whether the opening is averaged out, if there is one, where the probe names none.
 
     Returns:
         The bounds from the shares in all rounds of the demonstrators, in episodes with the opening of the probe if it
@@ -27,6 +33,8 @@ def manski(fit: Fit, demos: Demos, probe: Probe) -> tuple[float, float] | None:
     if any([c.given for c in f.contexts] != ["action"] or not isinstance(f.mechanism, Table) for f in fields):
         return None
     mask = demos.demonstrated
+    if demos.opening and effect.first is None and not averaged:
+        return None
     if effect.first is not None:
         mask = mask & (_openings(demos) == int(effect.first))[:, None]
         if not mask.any():

@@ -27,7 +27,7 @@ from undelude.offline._model.evidence import log_evidence
 from undelude.offline._model.hypotheses import Hypotheses, learn_weights, mixed_process
 from undelude.offline._model.latent import Episode, Latent, Markov
 from undelude.offline._model.mechanisms import Gaussian
-from undelude.offline._model.network import Heads
+from undelude.offline._model.network import Heads, Known
 from undelude.offline._model.process import induced_process
 from undelude.offline._model.spec import LatentSpec, Layout, layout
 
@@ -123,7 +123,7 @@ def fit(
             when to stop, and is not fitted in the end.
         on_progress: called with the runs that have ended, all runs, and the latent.
         checkpoint: a folder that keeps the runs, every ten seconds and when the fit is interrupted. The same call goes
-            on from there, and ends in the same numbers. Networks and `Hypotheses` begin again.
+            on from there, and ends in the same numbers. Networks, known functions and `Hypotheses` begin again.
 
     Returns:
         The fit. It says nothing yet about identification: see `diagnose`.
@@ -163,7 +163,8 @@ def fit(
         return _fit_networks(spec, plan, demos, parts, latent, starts, training, keys[0], demonstrator, on_progress)
     train, test = (demos, None) if select == "bic" else demos.split(held_out, key=keys[-1])
     kept = None
-    if checkpoint is not None:
+    # A function cannot be told from another one of the same name.
+    if checkpoint is not None and not any(isinstance(factor.mechanism, Known) for factor in plan.factors):
         about = (demos.digest(), spec, jax.random.key_data(key).tolist(), select, held_out, starts, init)
         kept = Checkpoint(Path(checkpoint), repr((*about, max_iterations, tolerance)))
     tried: list[Tried] = []
@@ -251,6 +252,11 @@ def _fit_hypotheses(
     spec: LatentSpec, plan: Layout, demos: Demos, latent: Hypotheses, key: Key[Array, ""], settings: dict[str, Any]
 ) -> Fit:
     """Return the user's hypotheses with weights from the demonstrations; a learned one competes on held-out data."""
+    if latent.beside is None and (demos.labels >= 0).any():
+        raise ValueError(
+            "Hypotheses: the demonstrations have labels, which name values of a theta that is learned, and none is: "
+            "leave the labels out of the data, or give beside=Episode(...)."
+        )
     processes, compared_on, learned = list(latent.processes), demos, None
     log_likelihoods = [log_evidence(process, demos) for process in processes]
     if latent.beside is not None:
