@@ -1,6 +1,7 @@
 """Latents and mechanisms beyond tables: hypotheses of the user's own, networks, known functions, demonstrators."""
 
 import dataclasses
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -280,3 +281,14 @@ def test_an_opening_of_one_side_alone_is_refused():
     demos = Demos.from_arrays([[0, 1], [1, 0]], [[0, 1], [1, 0]], opening=[0, 1])
     with pytest.raises(ValueError, match=r"the demonstrations have an observation before .* not the process"):
         log_evidence(KNOWS, demos)
+
+
+def test_a_fit_with_a_known_function_begins_again(tmp_path: Path):
+    """What a function does is not in its name, so that starts of another one would be taken for those of this."""
+    rng = np.random.default_rng(0)
+    actions = rng.integers(2, size=(20, 4))
+    demos = Demos.from_arrays(actions, {"place": np.cumsum(actions, 1).astype(float)}, reals=["place"])
+    place = Known("place", lambda last, a: last + a, [Last("place"), "action"], start=[0.0])
+    spec = LatentSpec(Episode(2), Table(), [place])
+    offline.fit(demos, spec, key=KEY, starts=2, select="bic", max_iterations=5, checkpoint=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()

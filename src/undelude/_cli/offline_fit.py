@@ -20,7 +20,7 @@ from undelude._cli import backend
 from undelude._cli.console import make_console, working
 from undelude._cli.errors import ExitCode, UsageError
 from undelude._cli.interrupts import Interrupts
-from undelude._cli.offline_options import COLUMNS, FIT, SETTINGS, STARTS, FitLogs, counts, flag, last
+from undelude._cli.offline_options import COLUMNS, FIT, REQUIRED, SETTINGS, STARTS, FitLogs, counts, flag, last
 from undelude._cli.options import Call
 from undelude._files import read_json, write_atomically
 from undelude._user_code import UserCodeError, import_object
@@ -84,14 +84,23 @@ def read_settings(folder: Path) -> dict[str, Any]:
     """Return the content of `settings.json`.
 
     Raises:
+        UsageError: the fit was saved from Python, so that its folder does not say where the logs are.
         ValueError: it is damaged.
     """
     file = folder / SETTINGS
+    if not file.exists():
+        raise UsageError(
+            f"{folder} has no {SETTINGS}, as after offline.save in Python, and so does not say what the columns of the "
+            "logs are: use offline.diagnose(offline.load(...), demos) there, or fit the logs with undelude offline fit."
+        )
     content = read_json(file, remedy=RESTORE)
     hints = {"options": dict, "files": list, "spec": dict}
     for name, kind in hints.items():
         if not isinstance(content.get(name), kind):
             raise ValueError(f"{file} is damaged: {name!r} is missing, or of another type. {RESTORE}")
+    for name in REQUIRED:
+        if not content["options"].get(name):
+            raise ValueError(f"{file} is damaged: {flag(name)} is missing. {RESTORE}")
     if not all(isinstance(x, str) for x in content["files"]):
         raise ValueError(f"{file} is damaged: 'files' must be names. {RESTORE}")
     return content

@@ -176,7 +176,7 @@ class _Episodes:
         if not has_length(values) or len(values) != N:
             has = f"{len(values)} episodes" if has_length(values) else one_line(repr(values))
             raise ValueError(f"{where} has {has}, but actions has {N} episodes.")
-        if isinstance(values, np.ma.MaskedArray):
+        if isinstance(values, np.ma.MaskedArray) and values.ndim > 1:
             self._check_unmasked(where, values)
         if is_plain_array(values):
             array = np.asarray(values)
@@ -200,8 +200,7 @@ class _Episodes:
 
     def _check_unmasked(self, where: str, values: np.ma.MaskedArray) -> None:
         """Raise `ValueError` if a masked array has no value in a round that exists."""
-        masked = np.ma.getmaskarray(values)
-        masked = masked.reshape(*masked.shape[:2], -1).any(-1) if masked.ndim > 1 else masked[:, None]
+        masked: Any = np.ma.getmaskarray(values).reshape(*values.shape[:2], -1).any(-1)
         exists = np.arange(masked.shape[1]) < self.lengths[:, None]
         if (masked & exists).any():
             n, t = np.argwhere(masked & exists)[0].tolist()

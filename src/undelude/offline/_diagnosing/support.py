@@ -71,7 +71,7 @@ def support(fit: Fit, demos: Demos, *, key: Key[jax.Array, ""]) -> Support:
         counts = data_of_cells(factor, found)
         at = np.broadcast_to(factor.cells([c.codes(own) for c in factor.contexts]), own.mask.shape)
         visits = np.zeros_like(counts)
-        np.add.at(visits, (0 if tied else thetas[own.mask], at[own.mask]), 1)
+        np.add.at(visits, (thetas[own.mask] * (not tied), at[own.mask]), 1)
         visited = visits > SHARE * own.num_steps / len(counts)
         if not visited.any():
             continue

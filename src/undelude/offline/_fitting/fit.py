@@ -1,6 +1,7 @@
 """Fit a latent-variable model to demonstrations, and choose its latent by held-out data."""
 
 import dataclasses
+import math
 import os
 from pathlib import Path
 from typing import Any, get_args
@@ -194,6 +195,8 @@ def search_notes(fit: Fit) -> list[str]:
         found.append(
             "no theta was found, so that effects are those that the logs show; few or short logs may hide a theta"
         )
+    if len(fit.candidates) > 1 and chosen.behind is not None and not math.isfinite(chosen.behind[1]):
+        found.append("a single held-out demonstration chose K: give more logs, or hold out a greater share")
     if len(chosen.starts) > 1 and chosen.reached_best < 2:
         found.append(
             f"only one of {len(chosen.starts)} starts reached the best likelihood: fit again with more starts before "

@@ -177,10 +177,10 @@ def layout(spec: LatentSpec, demos: Demos) -> Layout:
             f"LatentSpec: the table of {wide.field!r} has {wide.num_columns} entries for each theta, one for each "
             f"combination of {[c.label for c in wide.contexts]}: give it fewer contexts, or fields with fewer values."
         )
-    reals = {name: c.values[demos.mask] for name, c in fields.items() if c.levels is None}
+    reals = {name: units(c.values[demos.mask]) for name, c in fields.items() if c.levels is None}
     return Layout(
         tuple(factors),
-        tuple((name, *(tuple(part.tolist()) for part in units(x))) for name, x in reals.items()),
+        tuple((name, tuple(centre.tolist()), tuple(spread.tolist())) for name, (centre, spread) in reals.items()),
         _reward(spec, fields),
     )
 
@@ -313,6 +313,11 @@ def _context(
                 )
             levels = demos.demonstrator.levels or ()
             return Context(given, len(levels), tuple(map(str, levels)))
+        case "demonstrator" if "demonstrator" not in fields:
+            raise ValueError(
+                f"LatentSpec: {kind} is given the demonstrator, but the data do not say who acted: name the column "
+                "with demonstrator= (--demonstrator), or leave it out of given=."
+            )
         case name:
             name = _known_field(kind, name, fields, aliases)
             if name not in known:
