@@ -1,6 +1,8 @@
 """Logs become demonstrations: the same from every source, and faulty ones are refused with the place of the fault."""
 
+import datetime
 import sys
+from decimal import Decimal
 
 import hypothesis
 import hypothesis.strategies as st
@@ -464,3 +466,59 @@ def test_columns_of_another_shape_are_refused(demos):
     action = Column("action", np.zeros((3, 5), np.int32), ("a", "b"))
     with pytest.raises(ValueError, match=r"column 'win' has the shape \(3, 4\), not \(3, 5\)"):
         Demos(**{**vars(demos), "action": action})
+
+
+def test_long_names_of_episodes_stay_apart(tmp_path):
+    """Databases export whole numbers as exact decimals; a float of 64 bits would make all of these one episode."""
+    names = [Decimal(10**17 + i // 2) for i in range(8)]
+    rows = {"a": [0, 1] * 4, "o": [0, 1, 1, 0] * 2}
+    roles = {"episode": "e", "action": "a", "observation": "o"}
+    frame = pa.table({"e": pa.array(names, pa.decimal128(38, 0))} | rows)
+    assert Demos.from_frame(frame, **roles).lengths.tolist() == [2, 2, 2, 2]
+    # What cannot be told apart is refused: CSV has no whole numbers of more than 63 bits.
+    lines = [f"{2**64 - 100 + i // 2},{a},{o}" for i, (a, o) in enumerate(zip(*rows.values(), strict=True))]
+    (tmp_path / "long.csv").write_text("\n".join(["e,a,o", *lines]))
+    with pytest.raises(ValueError, match=r"row 0 of .*long\.csv is 1\.84.*cannot tell whole numbers.*strings"):
+        Demos.from_csv(tmp_path / "long.csv", **roles)
+    with pytest.raises(ValueError, match=r"actions\[0, 0\] is 1e\+17, a decimal number"):
+        Demos.from_arrays([[1e17, 1e17 + 64]], [[0, 1]])
+
+
+def test_time_stamps_of_two_units_are_not_mixed(tmp_path):
+    start = datetime.datetime(2024, 1, 1)
+    for name, unit, seconds in (("a", "us", [1, 2]), ("b", "ms", [3, 4])):
+        times = pa.array([start + datetime.timedelta(seconds=s) for s in seconds], pa.timestamp(unit))
+        table = pa.table({"e": [1, 1], "t": times, "a": [0, 1], "o": [0, 1]})
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+    with pytest.raises(ValueError, match=r"b\.parquet has the type timestamp\[ms\], but .*a\.parquet has .*\[us\]"):
+        Demos.from_parquet(tmp_path, episode="e", time="t", action="a", observation="o")
+
+
+def test_masked_values_are_missing():
+    actions, outcomes = [[0, 1], [1, 0]], np.ma.masked_array([[0, 1], [1, 0]], [[0, 0], [0, 1]])
+    with pytest.raises(ValueError, match=r"observations\[1, 1\] is missing \(masked\)"):
+        Demos.from_arrays(actions, outcomes)
+    assert Demos.from_arrays(actions, outcomes, lengths=[2, 1]).num_steps == 3
+    with pytest.raises(ValueError, match=r"demonstrator has missing \(masked\)"):
+        Demos.from_arrays(actions, actions, demonstrator=np.ma.masked_array([0, 1], [0, 1]))
+
+
+def test_real_numbers_that_32_bits_cannot_tell_apart_are_refused():
+    seconds = np.random.default_rng(0).normal(size=(20, 10))
+    actions = np.arange(200).reshape(20, 10) % 2
+    with pytest.raises(ValueError, match=r"observations\[0, 0\] is 1700000000\.1.*Subtract a constant .*, 17000000"):
+        Demos.from_arrays(actions, 1.7e9 + seconds)
+    column = Demos.from_arrays(actions, 1e3 + seconds).observations["observation"]
+    np.testing.assert_allclose(column.values[..., 0] - 1e3, seconds, atol=1e-4)
+
+
+def test_strings_and_numbers_are_not_joined():
+    logs = Demos.from_arrays([[0, 1], [1, 1]], [[0, 1], [1, 1]])
+    own = Demos.from_arrays([["0", "1"]], [[1, 0]], intervened=True)
+    with pytest.raises(ValueError, match=r"'action' has strings in one part, such as '1', and numbers .* 1,"):
+        Demos.concat(logs, own)
+
+
+def test_columns_of_different_lengths_are_refused():
+    with pytest.raises(ValueError, match=r"different lengths \('e' 2, 'a' 1, 'o' 2\)"):
+        Demos.from_frame({"e": [1, 1], "a": [0], "o": [0, 1]}, episode="e", action="a", observation="o")

@@ -200,6 +200,7 @@ WRONG = [
     ([*ROLES, "--expert-given", "choice"], 2, "last:COLUMN"),
     ([*ROLES, "--expert-given", "last:outcom"], 1, "Did you mean 'outcome'?"),
     ([*ROLES, "--K", "64"], 1, "demonstrations bear"),
+    ([*ROLES, "--expert-given", "demonstrator"], 1, "do not say who acted: name the column"),
     ([*ROLES, "--spec", "json:dumps", "--tied", "outcome"], 2, "contradicts --spec"),
     ([*ROLES, "--tied", "state"], 2, "not an observation"),
     (["--episode", "session"], 2, "--action is missing"),
@@ -227,6 +228,15 @@ def test_other_folders_are_refused(folder: Path, tmp_path: Path, capsys: pytest.
     assert main(["offline", "fit", "--out", str(folder / "mine"), "--resume", "--starts", "9"]) == 2
     assert "--starts 9 contradicts" in capsys.readouterr().err
     assert main(["offline", "diagnose", str(tmp_path)]) == 2
+    capsys.readouterr()
+    # A fit that was saved from Python, and settings without the columns of the logs.
+    saved, settings = tmp_path / "saved", (folder / "mine" / "settings.json").read_text()
+    offline.save(offline.load(folder / "mine"), saved)
+    assert main(["offline", "diagnose", str(saved)]) == 2
+    assert "has no settings.json, as after offline.save" in capsys.readouterr().err
+    (saved / "settings.json").write_text(settings.replace('"episode": "session"', '"episode": null'))
+    assert main(["offline", "diagnose", str(saved)]) == 1
+    assert "is damaged: --episode is missing" in capsys.readouterr().err
 
 
 def test_interrupted_command_resumes(

@@ -8,10 +8,17 @@ import numpy as np
 import pytest
 
 import undelude as ud
-from undelude.offline import Demos, Diagnosis, Episode, Fit, Last, LatentSpec, PerStep, Table, diagnose, fit
+from undelude.offline import Demos, Diagnosis, Episode, Fit, Gaussian, Last, LatentSpec, PerStep, Table, diagnose, fit
+from undelude.offline._diagnosing.diagnose import _verdict, _views
 from undelude.offline._diagnosing.likelihood import Likelihood
+from undelude.offline._diagnosing.manski import manski
+from undelude.offline._diagnosing.nearby import nearby
+from undelude.offline._diagnosing.passive import is_worse
+from undelude.offline._diagnosing.probes import Effect, Probe, Reward, default_probes
 from undelude.offline._diagnosing.sensitivity import sensitivity
-from undelude.offline._diagnosing.support import kruskal
+from undelude.offline._diagnosing.support import Support, _rank, _views_of_the_middle, kruskal, support
+from undelude.offline._diagnosing.tied import tied_variances
+from undelude.offline._fitting.fit import run_em, search_notes
 
 
 def demonstrations(process: ud.InteractionProcess, num_episodes: int, seed: int = 0) -> Demos:
@@ -89,6 +96,21 @@ def test_kruskals_condition_needs_three_rounds() -> None:
         found = fit(demos, LatentSpec(Episode(3)), key=jax.random.key(1), starts=2, select="bic")
         sums.append(kruskal(found, demos))
     assert [total >= needed for total, needed in sums] == [False, False, True]
+
+
+def test_kruskals_condition_for_a_theta_that_changes() -> None:
+    """The views are of theta in the middle round, with a column for each course of the rounds before or after."""
+    emissions, prior = np.asarray([[0.6, 0.3, 0.1], [0.1, 0.6, 0.3]]), np.asarray([0.3, 0.7])
+    transition = np.asarray([[0.9, 0.1], [0.4, 0.6]])
+    before, one, after = _views_of_the_middle(emissions @ emissions.T, prior, transition, 5)
+    # Brute force: two rounds after theta, and two before it, backwards in time.
+    ahead = np.einsum("ij,jx,jk,ky->ixy", transition, emissions, transition, emissions).reshape(2, -1)
+    past = np.einsum("i,ix,ij,jy,jk->kxy", prior, emissions, transition, emissions, transition).reshape(2, -1)
+    past = past / past.sum(1, keepdims=True)
+    for found, rows in ((before, past), (one, emissions), (after, ahead)):
+        np.testing.assert_allclose(found / found.max(), rows @ rows.T / (rows @ rows.T).max())
+    for P, ranks in ((transition, [2, 2, 2]), (np.full((2, 2), 0.5), [1, 2, 1])):
+        assert [_rank(x) for x in _views_of_the_middle(emissions @ emissions.T, prior, P, 2001)] == ranks
 
 
 def test_an_expert_that_never_errs_leaves_no_support() -> None:
@@ -183,3 +205,131 @@ def test_an_assumption_that_is_wrong_has_a_price() -> None:
         known = ud.certify(world, ud.ExactAgent(process), key=jax.random.key(2), num_episodes=1024, baselines=False)
         assert abs(float(known.reward) - told[0]) < 4 * np.hypot(told[1], known.reward_se)
     assert str(report).count("\n") == len(report.relaxed) + 1
+
+
+def confounded(num_episodes: int, num_rounds: int = 6) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return thetas, actions that know them, and outcomes of two thetas."""
+    rng = np.random.default_rng(0)
+    theta = rng.integers(2, size=(num_episodes, 1))
+    actions = (rng.random((num_episodes, num_rounds)) < 0.2 + 0.6 * theta).astype(int)
+    return theta, actions, (rng.random(actions.shape) < np.where(actions == theta, 0.8, 0.3)).astype(int)
+
+
+def test_a_tied_outcome_is_known_as_well_as_its_data_tell() -> None:
+    """One trial of an action is no knowledge of its effect, although theta changes nothing about it."""
+    _, actions, outcomes = confounded(60)
+    actions[0, 0] = 2
+    demos = Demos.from_arrays(actions, outcomes)
+    spec = LatentSpec(Episode(1), task=Table("observation", ["action"], tied=True))
+    found = fit(demos, spec, key=jax.random.key(0), select="bic")
+    values = tuple(Effect(a, 1) for a in range(3))
+    with jax.enable_x64(True):
+        likelihood = Likelihood.of(found.layout, demos, 1, markov=False)
+        fixed = {"observation": np.asarray(found.tables["observation"])}
+        x = jnp.asarray(likelihood.pack(found.fitted))
+        variances = tied_variances(found, demos, likelihood, values, fixed, x)
+    p = np.exp(np.asarray(found.tables["observation"], np.float64))[0, :, 1]
+    data = np.bincount(actions.ravel()) + 2 * 0.5  # And the pseudo-counts.
+    np.testing.assert_allclose(variances, p * (1 - p) / data, rtol=1e-5)
+    told = support(found, demos, key=jax.random.key(1))
+    assert told.num_cells in (2, 3)  # The agent takes the rare action in one round of 360.
+    assert (told.where == "any theta, observation given action 2") == (told.num_cells == 3)
+
+
+def test_support_of_memory_and_of_real_fields() -> None:
+    """What an expert does after an action that it never took, and what a real field is then, no data say."""
+    rng = np.random.default_rng(0)
+    theta = rng.integers(2, size=(80, 1))
+    actions = np.where(theta == 1, rng.integers(2, size=(80, 6)), 0)  # The first theta never does 1. The agent does.
+    heat = theta + 0.3 * rng.standard_normal(actions.shape)
+    demos = Demos.from_arrays(actions, {"heat": heat}, labels=theta[:, 0])
+    for spec, where in (
+        (LatentSpec(Episode(2), Table(given=[Last("action")]), Gaussian("heat")), "action given last action 1"),
+        (LatentSpec(Episode(2), Table(), Gaussian("heat", ["action"])), "heat given action 1"),
+    ):
+        told = support(fit(demos, spec, key=jax.random.key(0), starts=2, select="bic"), demos, key=jax.random.key(1))
+        assert told.least < 1, told
+        assert told.where == f"theta 0, {where}"
+
+
+def test_manskis_bounds_are_those_of_the_probe() -> None:
+    theta, actions, outcomes = confounded(400)
+    rng = np.random.default_rng(1)
+    opening = (rng.random(400) < 0.1 + 0.8 * theta[:, 0]).astype(int)
+    demos = Demos.from_arrays(actions, outcomes, opening=opening)
+    found = fit(demos, LatentSpec(Episode(2)), key=jax.random.key(0), starts=3, select="bic")
+    probe = default_probes(found, key=jax.random.key(1))[0]
+    first = int(np.bincount(opening).argmax())
+    assert probe.name == f"P(O_1 = observation 1 | opening observation {first}, do(A_1 = 0))"
+    did, paid = actions[opening == first] == 0, outcomes[opening == first] == 1
+    expected = (did & paid).mean(), (did & paid).mean() + 1 - did.mean()
+    assert manski(found, demos, probe) == pytest.approx(expected)
+    assert expected[0] <= float(probe.value(found.process)) <= expected[1]
+
+    # No bounds: a real reward has no least value, and one that remembers is another in the first round than on average.
+    for reward, memory in ((rng.standard_normal(actions.shape), []), (outcomes, [Last("action")])):
+        logs = Demos.from_arrays(actions, {"o": outcomes}, hidden={"reward": reward})
+        kind = Gaussian if reward.dtype == float else Table
+        spec = LatentSpec(Episode(1), task=[Table("o", ["action"]), kind("reward", ["action", *memory])])
+        assert manski(fit(logs, spec, key=jax.random.key(0), select="bic"), logs, Probe("", Reward(0))) is None
+
+
+def test_a_fit_at_a_local_maximum_is_named() -> None:
+    """Three kinds of demonstrators and two thetas: each kind may be the one that is told apart."""
+    rng = np.random.default_rng(0)
+    kind = rng.choice(3, 150, p=[0.5, 0.3, 0.2])[:, None]
+    actions = np.where(rng.random((150, 8)) < 0.7, kind, rng.integers(3, size=(150, 8)))
+    demos = Demos.from_arrays(actions, (rng.random(actions.shape) < 0.5).astype(int))
+    found = fit(demos, LatentSpec(Episode(2)), key=jax.random.key(0), starts=8, select="bic")
+    options = {"init": "random", "max_iterations": 300, "tolerance": 1e-8}
+    runs = run_em(found.layout, demos, Episode(2), key=jax.random.key(0), starts=8, **options)
+    worst = runs.pick([int(runs.objective.argmin())])
+    assert runs.objective.max() - runs.objective.min() > 10  # All of them have converged.
+    with jax.enable_x64(True):
+        behind = [
+            nearby(one, demos, (Effect(0, 1),), 2.0, jax.random.key(0)).behind
+            for one in (found, dataclasses.replace(found, parameters=worst))
+        ]
+    assert behind[0] < 1
+    assert behind[1] > 10
+    reasons, verdict = _verdict(Support(99, "", 1, 0), (6, 6), [], views="decides", local=behind[1])
+    assert verdict == "weak"
+    assert "local maximum: fit again with more starts" in reasons[0]
+
+
+def test_labels_of_all_thetas_tell_them_apart_without_three_rounds() -> None:
+    theta, actions, outcomes = confounded(100, 1)
+    verdicts = []
+    for known in (np.full(100, -1), np.where(theta[:, 0] == 1, 1, -1), theta[:, 0]):
+        demos = Demos.from_arrays(actions, outcomes, labels=known)
+        found = fit(demos, LatentSpec(Episode(2)), key=jax.random.key(0), starts=2, select="bic")
+        ranks = kruskal(found, demos)
+        assert ranks[0] < ranks[1]
+        verdicts.append(_verdict(Support(99, "", 1, 0), ranks, [], views=_views(found, demos), local=None)[1])
+    assert verdicts == ["not identified", "weak", "identified"]
+
+
+def test_a_reader_is_told_of_a_poor_search() -> None:
+    _, actions, outcomes = confounded(40)
+    options = {"key": jax.random.key(0), "starts": 3, "max_iterations": 2}
+    found = fit(Demos.from_arrays(actions, outcomes), LatentSpec(Episode([1, 2])), **options)
+    one, two = found.candidates
+    notes = search_notes(dataclasses.replace(found, K=2))
+    assert any("greatest K that was tried, 2" in note for note in notes)
+    assert any("3 of 3 starts were still rising" in note for note in notes)
+    lonely = dataclasses.replace(two, reached_best=1, num_unconverged=0)
+    notes = search_notes(dataclasses.replace(found, K=2, candidates=(one, lonely, dataclasses.replace(two, K=3))))
+    assert notes == [
+        "only one of 3 starts reached the best likelihood: fit again with more starts before you believe it"
+    ]
+    assert any("no theta was found" in note for note in search_notes(dataclasses.replace(found, K=1)))
+
+
+def test_few_episodes_refute_nothing_by_chance() -> None:
+    """Of logs that the model predicts as well as the rival does, one in 44 may be refuted, however few there are."""
+    rng = np.random.default_rng(0)
+    for n in (2, 4, 30):
+        advantages = rng.standard_normal((20_000, n))
+        errors = advantages.std(-1, ddof=1) / np.sqrt(n)
+        refuted = [is_worse(x, n) for x in zip(advantages.mean(-1).tolist(), errors.tolist(), strict=True)]
+        assert np.mean(refuted) == pytest.approx(0.0228, abs=0.004)

@@ -303,6 +303,30 @@ def test_normal_mechanisms_find_means_and_scales():
     assert by_process(fit, demos).sum() == pytest.approx(fit.log_likelihood, rel=1e-5)
 
 
+def test_the_unit_of_a_real_field_does_not_matter():
+    """Amperes or nanoamperes."""
+    rng = np.random.default_rng(0)
+    theta = rng.integers(2, size=(100, 1))
+    actions = (rng.random((100, 5)) < 0.2 + 0.6 * theta).astype(int)
+    current = theta + 0.5 * rng.standard_normal((100, 5))
+    found = []
+    for unit in (1.0, 1e-9):
+        fit = offline.fit(Demos.from_arrays(actions, current * unit), LatentSpec(Episode(2)), **SMALL)
+        mean, scale = fit.tables["observation"]
+        total = fit.log_likelihood + actions.size * np.log(unit)
+        found.append((total, np.sort(mean / unit, 0), np.sort(scale / unit, 0)))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4)
+
+
+def test_a_constant_real_field_is_refused():
+    """The scale of its distribution would be that of the prior, and differ between thetas by their data alone."""
+    actions, values = np.arange(40).reshape(8, 5) % 2, np.arange(40.0).reshape(8, 5, 1)
+    demos = Demos.from_arrays(actions, np.concatenate([values, np.full_like(values, 0.1)], -1))
+    with pytest.raises(ValueError, match=r"dimension 1 of 'observation' is 0\.1 in all rounds.*leave it out"):
+        offline.fit(demos, LatentSpec(Episode(2)), **SMALL)
+
+
 def test_a_real_field_given_a_finite_one_of_the_same_round_is_refused():
     spec = LatentSpec(Episode(2), Gaussian(), [Table("light"), Gaussian("heat", ["light"])])
     with pytest.raises(ValueError, match=r"'heat' .* 'light' of the same round"):

@@ -1,5 +1,8 @@
 """Latents and mechanisms beyond tables: hypotheses of the user's own, networks, known functions, demonstrators."""
 
+import dataclasses
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -127,6 +130,8 @@ def test_a_learned_hypothesis_beside_the_users():
     assert fit.weights["learned"] > 0.999
     assert fit.process.num_thetas == 4
     assert np.isfinite(log_evidence(fit.process, demos)).all()
+    with pytest.raises(ValueError, match="the fit has Hypotheses, and bounds are for tables"):
+        offline.diagnose(fit, demos)
 
 
 def test_hypotheses_that_do_not_fit_together_are_refused():
@@ -138,6 +143,9 @@ def test_hypotheses_that_do_not_fit_together_are_refused():
     with pytest.raises(ValueError, match=r"Theta -> A has 2 actions, but the demonstrations have 3"):
         as_episodes(KNOWS, Demos.from_arrays([[0, 2]], [[0, 1]], levels={"action": range(3)}))
     demos = Demos.from_arrays([[0, 1]], [[1, 0]], levels={"action": range(2)})
+    labelled = dataclasses.replace(demos, labels=np.zeros(1, np.int32))
+    with pytest.raises(ValueError, match=r"have labels, .* leave the labels out"):
+        offline.fit(labelled, LatentSpec(Hypotheses([KNOWS, MAKES])), key=KEY)
     with pytest.raises(ValueError, match="no hypothesis allows all"):
         offline.fit(demos, LatentSpec(Hypotheses([KNOWS, MAKES])), key=KEY)
 
@@ -266,3 +274,21 @@ def test_what_networks_cannot_do_is_refused():
         offline.fit(demos, LatentSpec(Episode(2), LINE.expert, [place, Table("light", ["place"])]), key=KEY)
     with pytest.raises(ValueError, match="names no context"):
         Network("light")
+
+
+def test_an_opening_of_one_side_alone_is_refused():
+    """A hypothesis would read the first level as the opening of all logs, or ignore that of the logs."""
+    demos = Demos.from_arrays([[0, 1], [1, 0]], [[0, 1], [1, 0]], opening=[0, 1])
+    with pytest.raises(ValueError, match=r"the demonstrations have an observation before .* not the process"):
+        log_evidence(KNOWS, demos)
+
+
+def test_a_fit_with_a_known_function_begins_again(tmp_path: Path):
+    """What a function does is not in its name, so that starts of another one would be taken for those of this."""
+    rng = np.random.default_rng(0)
+    actions = rng.integers(2, size=(20, 4))
+    demos = Demos.from_arrays(actions, {"place": np.cumsum(actions, 1).astype(float)}, reals=["place"])
+    place = Known("place", lambda last, a: last + a, [Last("place"), "action"], start=[0.0])
+    spec = LatentSpec(Episode(2), Table(), [place])
+    offline.fit(demos, spec, key=KEY, starts=2, select="bic", max_iterations=5, checkpoint=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()

@@ -23,6 +23,7 @@ from undelude._cli.interrupts import Interrupts
 from undelude._cli.offline_options import (
     COLUMNS,
     FIT,
+    REQUIRED,
     SETTINGS,
     STARTS,
     WHERE,
@@ -37,6 +38,7 @@ from undelude._cli.options import Call
 from undelude._files import read_json, write_atomically
 from undelude._teaching.sharding import gather
 from undelude._user_code import UserCodeError, import_object
+from undelude.offline._fitting.fit import search_notes
 from undelude.offline._model.spec import layout
 from undelude.offline._saving.as_json import from_json, to_json
 from undelude.offline._saving.fit_files import check_may_save
@@ -134,14 +136,23 @@ def read_settings(folder: Path) -> dict[str, Any]:
     """Return the content of `settings.json`.
 
     Raises:
+        UsageError: the fit was saved from Python, so that its folder does not say where the logs are.
         ValueError: it is damaged.
     """
     file = folder / SETTINGS
+    if not file.exists():
+        raise UsageError(
+            f"{folder} has no {SETTINGS}, as after offline.save in Python, and so does not say what the columns of the "
+            "logs are: use offline.diagnose(offline.load(...), demos) there, or fit the logs with undelude offline fit."
+        )
     content = read_json(file, remedy=RESTORE)
     hints = {"options": dict, "files": list, "spec": dict}
     for name, kind in hints.items():
         if not isinstance(content.get(name), kind):
             raise ValueError(f"{file} is damaged: {name!r} is missing, or of another type. {RESTORE}")
+    for name in REQUIRED:
+        if not content["options"].get(name):
+            raise ValueError(f"{file} is damaged: {flag(name)} is missing. {RESTORE}")
     if not all(isinstance(x, str) for x in content["files"]):
         raise ValueError(f"{file} is damaged: 'files' must be names. {RESTORE}")
     return content
@@ -295,7 +306,7 @@ def print_fit(console: Console, fit: "offline.Fit", folder: Path) -> None:
     for row in rows:
         cells = [row[0].ljust(widths[0]), *(x.rjust(w) for x, w in zip(row[1:4], widths[1:], strict=True)), row[4]]
         console.print("  " + "  ".join(cells), soft_wrap=True)
-    if fit.K == max(c.K for c in fit.candidates) > 1:
-        console.print("The greatest K was chosen: try more, or declare more memory.", soft_wrap=True)
+    for note in search_notes(fit):
+        console.print(f"Note: {note}.", soft_wrap=True)
     console.print(f"The fit is in {folder}. It says nothing yet about identification:", soft_wrap=True)
     console.print(f"  undelude offline diagnose {shlex.quote(str(folder))}", soft_wrap=True)

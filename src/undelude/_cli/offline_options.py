@@ -27,6 +27,8 @@ COLUMNS = (
 )
 # Options of `fit` that say where it runs, and not what it does.
 WHERE = ("out", "resume", "distributed", "coordinator", "num_processes", "process_id", "join_timeout")
+# Those without which no logs can be read.
+REQUIRED = ("episode", "action", "observation")
 # Options of `fit` that declare the model, and that --spec replaces.
 DECLARED = ("K", "markov", "expert_given", "observation_given", "tied", "reward")
 
@@ -113,7 +115,7 @@ class FitLogs:
         None if self.distributed else check_free(self.out)
         if not self.logs:
             raise UsageError("name the LOGS: files, folders, or patterns in quotes, such as 'logs/*.parquet'.")
-        for name in ("episode", "action", "observation"):
+        for name in REQUIRED:
             if not getattr(self, name):
                 raise UsageError(f"--{name} is missing: name the column of the logs, such as --{name} COLUMN.")
         if self.spec is not None:

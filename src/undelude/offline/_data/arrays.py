@@ -176,6 +176,8 @@ class _Episodes:
         if not has_length(values) or len(values) != N:
             has = f"{len(values)} episodes" if has_length(values) else one_line(repr(values))
             raise ValueError(f"{where} has {has}, but actions has {N} episodes.")
+        if isinstance(values, np.ma.MaskedArray) and values.ndim > 1:
+            self._check_unmasked(where, values)
         if is_plain_array(values):
             array = np.asarray(values)
             if array.ndim not in (2, 3) or (array.ndim == 3 and array.dtype.kind not in "fiu"):
@@ -184,6 +186,10 @@ class _Episodes:
             exists = np.arange(array.shape[1]) < self.lengths[:, None]
             return array[exists] if self.is_padded else array.reshape(-1, *array.shape[2:])
         for n, episode in enumerate(values):
+            if np.ma.is_masked(episode):
+                raise ValueError(
+                    f"{where}[{n}] has missing (masked) values. Fill in values of their own, or drop the episode."
+                )
             if not has_length(episode):
                 raise ValueError(f"{where}[{n}] is {one_line(repr(episode))}, not the list of an episode.")
         self._check_lengths(where, np.array([len(x) for x in values]))
@@ -191,6 +197,17 @@ class _Episodes:
         if all(map(is_plain_array, rows)) and len({(x.dtype.kind, x.shape[1:]) for x in rows}) == 1:
             return np.concatenate(rows)
         return plain_array(list(itertools.chain.from_iterable(rows)), lambda row: self._place(where, row))
+
+    def _check_unmasked(self, where: str, values: np.ma.MaskedArray) -> None:
+        """Raise `ValueError` if a masked array has no value in a round that exists."""
+        masked: Any = np.ma.getmaskarray(values).reshape(*values.shape[:2], -1).any(-1)
+        exists = np.arange(masked.shape[1]) < self.lengths[:, None]
+        if (masked & exists).any():
+            n, t = np.argwhere(masked & exists)[0].tolist()
+            raise ValueError(
+                f"{where}[{n}, {t}] is missing (masked). Fill in a value of its own, or drop the episode; rounds that "
+                "do not exist need lengths= or mask=."
+            )
 
     def _check_lengths(self, where: str, found: Int[np.ndarray, " N"]) -> None:
         wrong = found < self.lengths if self.is_padded else found != self.lengths
@@ -203,4 +220,6 @@ class _Episodes:
         if not has_length(values) or len(values) != N:
             has = f"{len(values)} values" if has_length(values) else one_line(repr(values))
             raise ValueError(f"{where} has {has}, but actions has {N} episodes.")
+        if np.ma.is_masked(values):
+            raise ValueError(f"{where} has missing (masked) values. Fill in values of their own, or drop the episodes.")
         return np.asarray(values) if is_plain_array(values) else plain_array(list(values), lambda n: f"{where}[{n}]")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 import numpy as np
-from jaxtyping import Int, Shaped
+from jaxtyping import Float, Int, Shaped
 
 from undelude._checks import check_ordered, one_line
 
@@ -17,6 +17,8 @@ At: TypeAlias = Callable[[int], str]
 MAX_LEVELS = 4096
 # The most levels of a column of decimal numbers, unless levels= says otherwise.
 MAX_DECIMALS = 64
+# The part of a column's standard deviation by which rounding to 32 bits may change a real number.
+LOST = 1e-3
 # Rows of the first look at a column.
 _SAMPLE = 2**16
 
@@ -87,6 +89,7 @@ def encode(
     is_decimal = values.dtype.kind == "f" and levels is None
     if is_decimal and len(np.unique(values[:_SAMPLE])) > MAX_DECIMALS:
         return _real(name, values, at, levels)
+    check_exact(values, at)
     codes, uniques = factorise(values)
     if values.dtype.kind == "f":
         uniques = uniques + 0.0  # -0.0 becomes 0.0.
@@ -162,6 +165,30 @@ def factorise(values: Shaped[np.ndarray, " R"]) -> tuple[Int[np.ndarray, " R"], 
         uniques = np.union1d(uniques, missed)
 
 
+def check_exact(values: np.ndarray, at: At) -> None:
+    """Raise `ValueError` naming the first decimal number so large that other whole numbers have the same digits."""
+    if values.dtype.kind != "f":
+        return
+    most = 2.0 ** (np.finfo(values.dtype).nmant + 1)
+    large = np.abs(values) > most
+    if large.any():
+        row = int(np.argmax(large))
+        raise ValueError(
+            f"{at(row)} is {values[row].item()!r}, a decimal number of {8 * values.itemsize} bits, which cannot tell "
+            f"whole numbers beyond {most:.0f} apart. Write the column as strings (in CSV, with a letter in each), or "
+            "as whole numbers of 64 bits."
+        )
+
+
+def units(values: Shaped[np.ndarray, "n d"]) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, " d"]]:
+    """Return the mean and the standard deviation of each dimension; 1 in place of that of a constant."""
+    if not len(values):
+        return np.zeros(values.shape[-1]), np.ones(values.shape[-1])
+    exact = values.astype(np.float64)
+    is_constant = values.min(0) == values.max(0)
+    return np.where(is_constant, exact[0], exact.mean(0)), np.where(is_constant, 1.0, exact.std(0))
+
+
 def _check_numbers(values: np.ndarray, at: At) -> None:
     """Raise `ValueError` naming the first number that is missing or infinite."""
     good = np.isfinite(values)
@@ -181,10 +208,20 @@ def _real(name: str, values: np.ndarray, at: At, levels: object) -> Column:
     if values.dtype.kind == "U":
         raise ValueError(f"{at(0)} is {one_line(repr(values[0].item()))}, not a number; leave {name!r} out of reals=.")
     with np.errstate(over="ignore"):
-        numbers = values.astype(np.float32).reshape(len(values), -1)
+        exact = values.reshape(len(values), -1)
+        numbers = exact.astype(np.float32)
     if not np.isfinite(numbers).all():
         row = int(np.argmin(np.isfinite(numbers).all(-1)))
         raise ValueError(
             f"{at(row)} is {one_line(values[row])}, too large for a float of 32 bits; choose another unit."
         )
+    if exact.dtype.kind in "iu" or exact.dtype.itemsize > 4:
+        lost = np.abs(exact - numbers.astype(np.float64))
+        blurred = (lost > LOST * exact.std(0)) & (exact.min(0) < exact.max(0))
+        if blurred.any():
+            row, i = np.argwhere(blurred)[0].tolist()
+            raise ValueError(
+                f"{at(row)} is {one_line(exact[row, i].item())}, and a float of 32 bits loses what makes the values of "
+                f"{name!r} differ. Subtract a constant from the column, such as its mean, {exact[:, i].mean():.10g}."
+            )
     return Column(name, numbers)

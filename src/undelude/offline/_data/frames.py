@@ -48,7 +48,11 @@ def _batches_of(frame: Any, roles: Roles) -> Iterator[pa.RecordBatch]:
     """Yield the batches of a data frame, a table of PyArrow, or a mapping from names to values."""
     if isinstance(frame, dict) or type(frame).__module__.startswith("pandas"):
         roles.check(frame if isinstance(frame, dict) else frame.columns, "the frame")
-        table = pa.table({name: _as_arrow(frame[name], name) for name in roles.columns})
+        columns = {name: _as_arrow(frame[name], name) for name in roles.columns}
+        if len({len(x) for x in columns.values()}) > 1:
+            lengths = ", ".join(f"{name!r} {len(x)}" for name, x in columns.items())
+            raise ValueError(f"columns of the frame have different lengths ({lengths}); each needs one value a row.")
+        table = pa.table(columns)
         yield from table.to_batches(max_chunksize=2**20)
         return
     if not hasattr(frame, "__arrow_c_stream__"):

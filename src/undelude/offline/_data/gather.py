@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Int, Shaped
 
+from undelude._checks import one_line
 from undelude.offline._data.columns import At, Column, Level, compact, encode, finite
 
 
@@ -103,7 +104,7 @@ class Gatherer:
                 array = batch.column(name)
                 where = f"column {name!r} in {source}"
                 values = _as_numbers_or_strings(array, where, is_time=name == self.time)
-                self._check_type(name, values, where)
+                self._check_type(name, values, where, array.type if name == self.time else None)
                 missing = array.is_null().to_numpy(zero_copy_only=False) if array.null_count else None
                 self.parts[name].append((values, missing))
             self.num_rows += batch.num_rows
@@ -134,9 +135,18 @@ class Gatherer:
         codes = np.concatenate([x.indices.fill_null(0).to_numpy() for x in whole.chunks])
         return Raw(name, codes, whole.chunk(0).dictionary, missing)
 
-    def _check_type(self, name: str, values: Any, where: str) -> None:
-        """Raise `ValueError` if a column has two types; whole and decimal numbers are one."""
-        if isinstance(values, np.ndarray):
+    def _check_type(self, name: str, values: Any, where: str, time: pa.DataType | None) -> None:
+        """Raise `ValueError` if a column has two types; whole and decimal numbers are one.
+
+        Args:
+            name: of the column.
+            values: as numbers or strings.
+            where: the column and its source, for the message.
+            time: the type of a column of times; the numbers of time stamps count in the units of their type.
+        """
+        if time is not None and pa.types.is_temporal(time):
+            kind = f"the type {time}"
+        elif isinstance(values, np.ndarray):
             kind = "vectors" if values.ndim == 2 else "truth values" if values.dtype == bool else "numbers"
         else:
             kind = "strings"
@@ -152,7 +162,7 @@ def _as_numbers_or_strings(array: pa.Array, where: str, *, is_time: bool) -> Any
     if types.is_dictionary(kind):
         return _as_numbers_or_strings(array.dictionary_decode(), where, is_time=is_time)
     if types.is_decimal(kind):
-        return _as_numbers_or_strings(array.cast(pa.float64()), where, is_time=is_time)
+        return _as_numbers_or_strings(_of_decimals(array, where), where, is_time=is_time)
     if types.is_boolean(kind) or types.is_integer(kind) or types.is_floating(kind):
         if array.null_count:
             array = array.fill_null(False if types.is_boolean(kind) else 0)
@@ -174,6 +184,18 @@ def _as_numbers_or_strings(array: pa.Array, where: str, *, is_time: bool) -> Any
     )
 
 
+def _of_decimals(array: pa.Array, where: str) -> pa.Array:
+    """Return exact decimals as whole numbers if they have no decimal places, so that long names stay apart."""
+    if array.type.scale > 0:
+        return array.cast(pa.float64())
+    try:
+        return array.cast(pa.int64())
+    except pa.ArrowInvalid as error:
+        raise ValueError(
+            f"{where} has a whole number of more than 64 bits ({one_line(error)}). Write the column as strings."
+        ) from error
+
+
 def _as_vectors(array: pa.Array, where: str) -> Shaped[np.ndarray, "R d"]:
     """Return lists of numbers, all of one length, as `[R, d]`."""
     is_fixed = pa.types.is_fixed_size_list(array.type)
@@ -185,4 +207,4 @@ def _as_vectors(array: pa.Array, where: str) -> Shaped[np.ndarray, "R d"]:
         )
     if not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type)):
         raise ValueError(f"{where} has lists of {values.type}; vectors need numbers.")
-    return values.to_numpy(zero_copy_only=False).astype(np.float32).reshape(-1, sizes[0])
+    return values.to_numpy(zero_copy_only=False).reshape(-1, sizes[0])

@@ -55,6 +55,13 @@ def _join(columns: list[Column], T: int | None) -> Column:
         raise ValueError(f"concat: column {name!r} has vectors of different lengths.")
     levels = None
     if columns[0].finite:
+        kinds = {isinstance(level, str): level for column in columns for level in column.levels or ()}
+        if len(kinds) > 1:
+            raise ValueError(
+                f"concat: column {name!r} has strings in one part, such as {kinds[True]!r:.50}, and numbers in "
+                f"another, such as {kinds[False]!r:.50}, which would be "
+                "different levels. Read the column alike in all parts."
+            )
         levels = tuple(dict.fromkeys(level for column in columns for level in column.levels or ()))
     values = [_recoded(column, levels).values for column in columns]
     if T is not None:

@@ -3,6 +3,7 @@
 import numpy as np
 from jaxtyping import Int
 
+from undelude.offline._data.columns import check_exact
 from undelude.offline._data.gather import Gatherer, Raw
 
 
@@ -37,6 +38,7 @@ def _number_episodes(episode: Raw, gatherer: Gatherer) -> tuple[Int[np.ndarray, 
     values = episode.values
     if values.ndim == 2 or (values.dtype.kind == "f" and np.isnan(values).any()):
         raise ValueError(f"column {episode.name!r} has vectors or NaN; it must tell the episodes apart.")
+    check_exact(values, lambda row: f"column {episode.name!r} in {gatherer.place(row)}")
     # Runs of rows of one episode, because sorting them is faster than sorting the rows.
     starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
     _, begins, index = np.unique(values[starts], return_index=True, return_inverse=True)

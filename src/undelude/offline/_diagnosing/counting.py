@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key
 
-from undelude.offline._data.columns import Column
+from undelude.offline._data.columns import Column, units
 from undelude.offline._data.demos import Demos
 from undelude.offline._model.process import ObservedFields
 
@@ -62,9 +62,7 @@ def losses_of_counting(
 
 def _standardised(parts: list[Rows]) -> list[Rows]:
     """Return the rows with inputs in standard deviations of the first part, at most five."""
-    first = np.asarray(parts[0].x)
-    mean, spread = first.mean(0, keepdims=True), first.std(0, keepdims=True)
-    spread = np.where(spread > 1e-6, spread, 1.0)
+    mean, spread = (x[None].astype(np.float32) for x in units(np.asarray(parts[0].x)))
     return [rows._replace(x=jnp.clip((rows.x - mean) / spread, -5.0, 5.0)) for rows in parts]
 
 
@@ -79,7 +77,7 @@ class _Scale(NamedTuple):
     def of(cls, demos: Demos, part: str) -> "_Scale":
         values = _reals(_columns(demos, part))[demos.mask]
         n = len(demos.action.levels or ("",)) if part == "action" else ObservedFields.of(demos).num_symbols
-        return cls(n, values.mean(0), np.maximum(values.std(0), 1e-6))
+        return cls(n, *units(values))
 
 
 def _columns(demos: Demos, part: str) -> list[Column]:

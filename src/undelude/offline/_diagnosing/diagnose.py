@@ -1,5 +1,6 @@
 """What may be concluded from a fit: tests from the cheap to the dear, and a verdict that names its assumptions."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -20,17 +21,20 @@ from undelude.offline._diagnosing.manski import manski
 from undelude.offline._diagnosing.nearby import nearby, vector
 from undelude.offline._diagnosing.passive import Passive
 from undelude.offline._diagnosing.passive import passive as compare_predictions
-from undelude.offline._diagnosing.probes import Probe, default_probes
+from undelude.offline._diagnosing.probes import Effect, Policy, Probe, Reward, Value, default_probes
 from undelude.offline._diagnosing.profile import SLACK, extremes, information
 from undelude.offline._diagnosing.sensitivity import Sensitivity
 from undelude.offline._diagnosing.sensitivity import sensitivity as relax_assumptions
 from undelude.offline._diagnosing.structure import Structure
 from undelude.offline._diagnosing.structure import structure as compare_time_scales
 from undelude.offline._diagnosing.support import Support, kruskal, support
-from undelude.offline._fitting.fit import Fit
+from undelude.offline._diagnosing.tied import tied_variances
+from undelude.offline._fitting.fit import Fit, search_notes
 from undelude.offline._model.latent import PerStep
 
 Verdict = Literal["refuted", "not identified", "weak", "identified"]
+# What Kruskal's condition says of data with interventions or labels.
+Views = Literal["decides", "caution", "not needed"]
 # Widths of the widest profile bounds from which a fit is weak, or not identified; measured on the bandit of Remark 11
 # with 1,000 demonstrations. Of effects: .045 after 20 rounds, .06 after 10, .09 after 5, .15 after 3. Of the policy
 # after a history, which is known less well: .07, .09, .12 and .22.
@@ -48,9 +52,10 @@ class ProbeReport:
 
     Attributes:
         name: of the probe.
-        value: under the fit.
+        value: at the best likelihood that was found from the fit, whose pseudo-counts are left out, and from rivals.
         two_se: twice its standard error by the delta method; true only where the fit is an inner point.
-        profile: its range over parameters within `delta` nats of the best; None if it was not among the widest.
+        profile: its range over parameters within `delta` nats of the best, and over the tied mechanisms by their
+            standard errors; None if it was not among the widest.
         manski: bounds that need no assumption about the confounder's time scale; None if there is no formula.
         is_policy: whether it is part of the policy.
     """
@@ -171,8 +176,9 @@ def diagnose(
     chosen = list(default_probes(fit, key=keys[0]) if probes is None else probes)
     found = support(fit, demos, key=keys[1])
     ranks = kruskal(fit, demos)
-    reports, flat = _bounds(fit, demos, chosen, delta, keys[2])
-    reasons, verdict = _verdict(found, ranks, reports, experimented=demos.has_interventions)
+    reports, flat, behind = _bounds(fit, demos, chosen, delta, keys[2])
+    local = behind if behind > delta else None
+    reasons, verdict = _verdict(found, ranks, reports, views=_views(fit, demos), local=local)
     logs = demos.without_interventions()
     few = passive and logs.num_episodes < FEWEST_COMPARED
     predicted = compare_predictions(fit, logs, key=keys[3]) if passive and not few else None
@@ -186,7 +192,7 @@ def diagnose(
         reasons.insert(
             0, "a sequence model without a theta predicts the demonstrators better: their memory is not as declared"
         )
-    notes = []
+    notes = search_notes(fit)
     if predicted is None:
         notes.append(
             "held-out prediction was not compared with a sequence model, so that nothing could refute the model"
@@ -195,6 +201,11 @@ def diagnose(
     elif demos.has_interventions:
         notes.append(
             f"held-out prediction was compared on the {logs.num_episodes} episodes that are the demonstrators' alone"
+        )
+    if demos.demonstrator is not None and demos.demonstrator.num_levels > 1 and not _is_given_demonstrator(fit):
+        notes.append(
+            "the demonstrators are recorded, and the expert was declared the same for all: the agent imitates their "
+            'mixture, unless the expert is given "demonstrator"'
         )
     if len(set(demos.lengths.tolist())) > 1:
         notes.append("episodes differ in length; that their ends say nothing about theta is an assumption")
@@ -215,7 +226,7 @@ def diagnose(
 
 def _check_tables(fit: Fit, probes: Sequence[Probe] | None) -> None:
     """Raise `ValueError` if there are no bounds for a fit of this kind."""
-    kind = "a Network" if fit.layout.networks else "Hypotheses" if fit.parameters is None else None
+    kind = "a Network" if fit.layout.networks else "Hypotheses" if fit.weights is not None else None
     if kind is not None:
         raise ValueError(
             f"diagnose: the fit has {kind}, and bounds are for tables and normal fields alone. Bin the fields, fit "
@@ -231,14 +242,16 @@ def _check_tables(fit: Fit, probes: Sequence[Probe] | None) -> None:
 
 def _bounds(
     fit: Fit, demos: Demos, probes: Sequence[Probe], delta: float, key: Key[Array, ""]
-) -> tuple[list[ProbeReport], tuple[int, int]]:
-    """Return the probes with their bounds, and how many directions are flat, of how many."""
+) -> tuple[list[ProbeReport], tuple[int, int], float]:
+    """Return the probes with their bounds; how many directions are flat, of how many; and how far the fit is behind."""
     values = tuple(probe.value for probe in probes)
     with jax.enable_x64(True):
-        likelihood, fixed, near, best = nearby(fit, demos, values, delta, key)
+        likelihood, fixed, near, best, behind = nearby(fit, demos, values, delta, key)
         x = near[0]
         at, jacobian, fisher = _slopes(likelihood, values, fit.process, fixed, x)
         two_se, flat = _delta_method(likelihood, np.asarray(fisher), np.asarray(jacobian))
+        tied = tied_variances(fit, demos, likelihood, values, fixed, x)
+        two_se = np.sqrt(two_se**2 + 4 * tied)
         order = _widest(two_se, np.asarray([probe.is_policy for probe in probes]))
         some = tuple(values[i] for i in order)
         ends, reached = _extremes(likelihood, some, fit.process, fixed, near, jnp.asarray(best - delta))
@@ -252,13 +265,26 @@ def _bounds(
             j = int(np.flatnonzero(order == i)[0])
             low = min(float(np.where(allowed[j, 0], ends[j, 0], np.inf).min()), float(centre[i]))
             high = max(float(np.where(allowed[j, 1], ends[j, 1], -np.inf).max()), float(centre[i]))
-            profile = low, high
+            margin = 2 * delta * float(tied[i])
+            low = centre[i] - math.hypot(centre[i] - low, math.sqrt(margin))
+            high = centre[i] + math.hypot(high - centre[i], math.sqrt(margin))
+            least, most = _possible(fit, probe) if margin > 0 else (-math.inf, math.inf)
+            profile = max(float(low), least), min(float(high), most)
         reports.append(
             ProbeReport(
                 probe.name, float(centre[i]), float(two_se[i]), profile, manski(fit, demos, probe), probe.is_policy
             )
         )
-    return reports, flat
+    return reports, flat, behind
+
+
+def _possible(fit: Fit, probe: Probe) -> tuple[float, float]:
+    """Return the least and the greatest value that a probe can have at all."""
+    if isinstance(probe.value, Effect | Policy):
+        return 0.0, 1.0
+    rewards = np.asarray(fit.process.task.rewards)  # type: ignore[attr-defined]
+    known = isinstance(probe.value, Reward | Value) and len(rewards)
+    return (float(rewards.min()), float(rewards.max())) if known else (-math.inf, math.inf)
 
 
 @compiled_for(runs=2)
@@ -293,19 +319,41 @@ def _widest(two_se: Float[np.ndarray, " probes"], is_policy: np.ndarray) -> np.n
     return np.concatenate([kind[np.argsort(-two_se[kind], kind="stable")][:NUM_PROFILED] for kind in kinds])
 
 
+def _views(fit: Fit, demos: Demos) -> Views:
+    """Return what Kruskal's condition says, which is about the demonstrators' rounds alone, without labels.
+
+    Interventions, and labels of some thetas, may identify what these do not, so that the condition then asks for
+    caution and does not decide. With labels of all thetas that last the episode there is nothing to tell apart.
+    """
+    labels = set(demos.labels[demos.labels >= 0].tolist())
+    if fit.latent == "Episode" and labels >= set(range(fit.K)):
+        return "not needed"
+    return "caution" if labels or demos.has_interventions else "decides"
+
+
 def _verdict(
-    found: Support, ranks: tuple[int, int], reports: Sequence[ProbeReport], *, experimented: bool
+    found: Support, ranks: tuple[int, int], reports: Sequence[ProbeReport], *, views: Views, local: float | None
 ) -> tuple[list[str], Verdict]:
     """Return the reasons against a better verdict, and the verdict.
 
-    Kruskal's condition is about the demonstrators' rounds alone. Interventions may identify what they do not, so that
-    it then asks for caution and does not decide.
+    Args:
+        found: the support.
+        ranks: of Kruskal's condition, and what they must reach.
+        reports: of the probes.
+        views: what Kruskal's condition says of these data.
+        local: how many nats a rival is better than the fit, if it is clearly.
     """
     bad, poor = [], []
+    if local is not None:
+        poor.append(
+            f"another model with as many values of theta explains the logs better, by {local:.1f} nats, so that the "
+            "fit is a local maximum: fit again with more starts"
+        )
     if ranks[0] < ranks[1]:
-        which = "three blocks of rounds" + (" of the demonstrators" if experimented else "")
+        which = "three blocks of rounds" + (" of the demonstrators, without labels," if views == "caution" else "")
         reason = f"{which} have ranks that add up to {ranks[0]}, and {ranks[1]} are needed (Kruskal)"
-        (poor if experimented else bad).append(reason)
+        if views != "not needed":
+            (poor if views == "caution" else bad).append(reason)
     if found.least < NO_SUPPORT:
         bad.append(f"the data have {found.least:.1f} rounds for what the agent will do: {found.where}")
     elif found.least < WEAK_SUPPORT:
@@ -320,10 +368,18 @@ def _verdict(
     return poor, "weak" if poor else "identified"
 
 
+def _is_given_demonstrator(fit: Fit) -> bool:
+    return any(context.given == "demonstrator" for context in fit.layout.factors[0].contexts)
+
+
 def _assumptions(fit: Fit, demos: Demos) -> tuple[str, ...]:
     """Return what was declared, in words."""
     latent = "theta lasts the episode" if fit.latent == "Episode" else "theta changes as a Markov chain"
     lines = [f"{latent} and has {fit.K} value{'s' if fit.K > 1 else ''}"]
+    if fit.K == 1:
+        lines = ["no theta is hidden (K = 1)"]
+    if any(isinstance(latent, PerStep) for latent in fit.spec.latent):
+        lines = ["theta is drawn anew in each round, so that all effects but Manski's bounds are those without a theta"]
     for factor in fit.layout.factors:
         if factor.field.startswith("opening "):
             continue

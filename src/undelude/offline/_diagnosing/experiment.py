@@ -319,6 +319,8 @@ def _of_tables(
             "the declared model, and that the fit and its rivals are near the truth",
             "large numbers of episodes: the errors are those of the delta method",
             "that the actions are taken whatever comes back, and theta is drawn as in the logs",
+            *([f"{', '.join(f.field for f in fit.layout.tied)} known as fitted (tied)"] if fit.layout.tied else []),
+            *([f"that {', '.join(demos.hidden)} will not be recorded (hidden)"] if demos.hidden else []),
         ),
     )
 

@@ -29,12 +29,15 @@ class Nearby(NamedTuple):
         xs: `[S, P]`, parameters within `delta` nats of the best, the best first; some probe differs from each to each,
             except that the best may be repeated up to a power of two.
         best: the log-likelihood of the best, nats.
+        behind: nats by which the likelihood near the fit is less: a rival model that is better shows that the search
+            for the fit ended in a local maximum.
     """
 
     likelihood: Likelihood
     fixed: dict[str, Any]
     xs: Float[Array, "S P"]
     best: float
+    behind: float
 
 
 def nearby(fit: Fit, demos: Demos, values: Values, delta: float, key: Key[Array, ""]) -> Nearby:
@@ -55,7 +58,7 @@ def nearby(fit: Fit, demos: Demos, values: Values, delta: float, key: Key[Array,
     best = float(totals.max())
     x = polished[int(totals.argmax())]
     near = _distinct(likelihood, values, fit.process, fixed, polished[totals > best - delta], x)
-    return Nearby(likelihood, fixed, near, best)
+    return Nearby(likelihood, fixed, near, best, best - float(totals[0]))
 
 
 @compiled_for(runs=2)

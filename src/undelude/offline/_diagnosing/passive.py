@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Float, Key
+from scipy.special import ndtr, stdtrit
 
 from undelude._agents.base import AbstractAgent
 from undelude._agents.exact import ExactAgent
@@ -35,7 +36,7 @@ from undelude.offline._model.mechanisms import Factor, Gaussian, Table
 from undelude.offline._model.process import induced_process
 from undelude.offline._model.spec import LatentSpec
 
-# Standard errors by which the mixture must be worse.
+# Standard errors by which the mixture must be worse, with many episodes; with few, Student's t has more.
 CLEARLY = 2.0
 # The share of the training part on which the sequence model's best moment is chosen.
 VALIDATION = 0.15
@@ -75,10 +76,12 @@ class Passive:
     def refuted(self) -> bool:
         """Whether the mixture predicts the demonstrators' actions worse, by more than two standard errors.
 
+        With few held-out episodes it takes more of them: Student's t at the same level.
+
         Do not act on such a model: what it takes for the demonstrators' hidden knowledge is something else, most often
         their memory.
         """
-        return is_worse(self.action)
+        return is_worse(self.action, self.num_episodes)
 
     @property
     def wanted_memory(self) -> tuple[str, ...]:
@@ -99,7 +102,7 @@ class Passive:
             lines.append(
                 "  The logs refute the model: a sequence model without a theta predicts the demonstrators better."
             )
-        if is_worse(self.observation):
+        if is_worse(self.observation, self.num_episodes):
             lines.append(
                 "  The sequence model predicts Nature better: the task's declared memory, or the number of "
                 "demonstrations, is too small."
@@ -107,10 +110,11 @@ class Passive:
         return "\n".join(lines)
 
 
-def is_worse(difference: Difference) -> bool:
-    """Return whether a mean is less than 0 by more than two standard errors."""
+def is_worse(difference: Difference, num_episodes: int) -> bool:
+    """Return whether a mean over episodes is less than 0 by more than two standard errors, or Student's t if few."""
     mean, error = difference
-    return mean == -math.inf or mean < -CLEARLY * error
+    clearly = float(stdtrit(max(num_episodes - 1, 1), ndtr(CLEARLY)))
+    return mean == -math.inf or mean < -clearly * error
 
 
 def _said(difference: Difference, mixture: float, sequence_model: float) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -42,7 +43,8 @@ class Probe:
 def default_probes(fit: Fit, *, key: Key[Array, ""]) -> list[Probe]:
     """Return probes of a fit with finite actions.
 
-    These are, for each action, `P(O_1 = o | do(A_1 = a))`, or the mean reward if the spec names one; the probability of
+    These are, for each action, `P(O_1 = o | do(A_1 = a))`, or the mean reward if the spec names one, after the most
+    probable opening if there is one; the probability of
     the action that the agent prefers after some histories of self-play, `P(A_t = a | do(a), o)`; and the mean reward of
     its next action over histories of self-play.
     """
@@ -53,17 +55,22 @@ def default_probes(fit: Fit, *, key: Key[Array, ""]) -> list[Probe]:
     is_finite = isinstance(process.observation_spec, Symbols)
     has_reward = fit.layout.reward is not None and is_finite
     levels = num_symbols(process.observation_spec) if is_finite else None
+    # With an opening, which is evidence, effects are those after the most probable one.
+    first, given = None, ""
+    if process.opening and is_finite:
+        first = int(_likely_opening(process))
+        given = f"opening {process.task.say(jnp.asarray(first))}, "
     for a in range(n):
+        done = f"{given}do(A_1 = {names[a]})"
         if has_reward:
-            probes.append(Probe(f"E[R_1 | do(A_1 = {names[a]})]", Reward(a)))
+            probes.append(Probe(f"E[R_1 | {done}]", Reward(a, first)))
         elif levels is not None and levels <= MAX_LEVELS:
             symbols = range(1, levels) if levels > 1 else range(levels)
             probes += [
-                Probe(f"P(O_1 = {process.task.say(jnp.asarray(o))} | do(A_1 = {names[a]}))", Effect(a, o))
-                for o in symbols
+                Probe(f"P(O_1 = {process.task.say(jnp.asarray(o))} | {done})", Effect(a, o, first)) for o in symbols
             ]
         elif levels is not None:
-            probes.append(Probe(f"P(O_1 = its most probable | do(A_1 = {names[a]}))", Effect(a, _likely(process, a))))
+            probes.append(Probe(f"P(O_1 = its most probable | {done})", Effect(a, _likely(process, a, first), first)))
     length = min(3, process.num_rounds - 1)
     if length > 0:
         play = rollout(process, ExactAgent(process), key=key, num_episodes=NUM_VALUE_HISTORIES, num_rounds=length)
@@ -82,23 +89,29 @@ def default_probes(fit: Fit, *, key: Key[Array, ""]) -> list[Probe]:
     return probes
 
 
+def _as_symbol(x: Any) -> Int[Array, ""] | None:
+    return None if x is None else jnp.asarray(x)
+
+
 class Effect(eqx.Module):
-    """`P(O_1 = o | do(A_1 = a))`."""
+    """`P(O_1 = o | do(A_1 = a))`, after the opening `first` if the process has one: by default its most probable."""
 
     a: Int[Array, ""] = eqx.field(converter=jnp.asarray)
     o: Int[Array, ""] = eqx.field(converter=jnp.asarray)
+    first: Int[Array, ""] | None = eqx.field(converter=_as_symbol, default=None)
 
     def __call__(self, process: InteractionProcess) -> Float[Array, ""]:
-        return jnp.exp(_after(process, self.a).log_probs[self.o])
+        return jnp.exp(_after(process, self.a, self.first).log_probs[self.o])
 
 
 class Reward(eqx.Module):
-    """`E[R_1 | do(A_1 = a)]`."""
+    """`E[R_1 | do(A_1 = a)]`, after the opening `first` if the process has one: by default its most probable."""
 
     a: Int[Array, ""] = eqx.field(converter=jnp.asarray)
+    first: Int[Array, ""] | None = eqx.field(converter=_as_symbol, default=None)
 
     def __call__(self, process: InteractionProcess) -> Float[Array, ""]:
-        return _mean_reward(process, _start(process), self.a)
+        return _mean_reward(process, _start(process, self.first), self.a)
 
 
 class Policy(eqx.Module):
@@ -130,22 +143,26 @@ class Value(eqx.Module):
         return jax.vmap(value)(self.histories).mean()
 
 
-def _start(process: InteractionProcess) -> inference.Belief:
-    """Return the belief before the first action; with an opening, after its most probable value."""
+def _start(process: InteractionProcess, first: Int[Array, ""] | None) -> inference.Belief:
+    """Return the belief before the first action; with an opening, after this one, by default the most probable."""
     belief = inference.init(process)
     if not process.opening:
         return belief
-    first = jnp.argmax(inference.predict_observation(process, belief).log_probs)  # type: ignore[union-attr]
-    return inference.update_observation(process, belief, first)
+    return inference.update_observation(process, belief, _likely_opening(process) if first is None else first)
 
 
-def _after(process: InteractionProcess, a: Int[Array, ""] | int) -> Categorical:
-    belief = inference.update_action(process, _start(process), jnp.asarray(a), True)
+def _likely_opening(process: InteractionProcess) -> Int[Array, ""]:
+    belief = inference.init(process)
+    return jnp.argmax(inference.predict_observation(process, belief).log_probs)  # type: ignore[union-attr]
+
+
+def _after(process: InteractionProcess, a: Int[Array, ""] | int, first: Int[Array, ""] | None) -> Categorical:
+    belief = inference.update_action(process, _start(process, first), jnp.asarray(a), True)
     return inference.predict_observation(process, belief)  # type: ignore[return-value]
 
 
-def _likely(process: InteractionProcess, a: int) -> int:
-    return int(np.argmax(np.asarray(_after(process, a).log_probs)))
+def _likely(process: InteractionProcess, a: int, first: int | None) -> int:
+    return int(np.argmax(np.asarray(_after(process, a, _as_symbol(first)).log_probs)))
 
 
 def _mean_reward(process: InteractionProcess, belief: inference.Belief, a: Array) -> Float[Array, ""]:

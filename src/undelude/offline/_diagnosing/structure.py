@@ -186,7 +186,10 @@ def _bounds(fit: Fit, demos: Demos) -> dict[str, Float[np.ndarray, "A n 2"]]:
     if demos.action.levels is None or fields.reals or len(fields.finite) != 1:
         return {}
     ((name, n),) = fields.finite
-    found = [[manski(fit, demos, Probe("", Effect(a, o))) for o in range(n)] for a in range(len(demos.action.levels))]
+    found = [
+        [manski(fit, demos, Probe("", Effect(a, o)), averaged=True) for o in range(n)]
+        for a in range(len(demos.action.levels))
+    ]
     return {} if found[0][0] is None else {name: np.asarray(found)}
 
 

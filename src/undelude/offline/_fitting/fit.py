@@ -1,7 +1,9 @@
 """Fit a latent-variable model to demonstrations, and choose its latent by held-out data."""
 
 import dataclasses
+import math
 import os
+import re
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,13 +22,15 @@ from undelude.offline._fitting.checkpoint import Checkpoint
 from undelude.offline._fitting.gradient import Training
 from undelude.offline._fitting.parameters import Parameters
 from undelude.offline._fitting.runs import Init, OnProgress, Runs, as_tables, log_likelihoods, run_em
-from undelude.offline._fitting.selection import Candidate, Select, Tried, choose, compared
+from undelude.offline._fitting.selection import Candidate, Select, Tried, choose, compared, count_reached
 from undelude.offline._fitting.sharing import Sharing, writes
 from undelude.offline._model import statistics as stats
+from undelude.offline._model.contexts import column
 from undelude.offline._model.evidence import log_evidence
 from undelude.offline._model.hypotheses import Hypotheses, learn_weights, mixed_process
 from undelude.offline._model.latent import Episode, Latent, Markov
-from undelude.offline._model.network import Heads
+from undelude.offline._model.mechanisms import Gaussian
+from undelude.offline._model.network import Heads, Known
 from undelude.offline._model.process import induced_process
 from undelude.offline._model.spec import LatentSpec, Layout, layout
 
@@ -125,7 +129,7 @@ def fit(
             when to stop, and is not fitted in the end.
         on_progress: called with the runs that have ended, all runs, and the latent.
         checkpoint: a folder that keeps the runs, every ten seconds and when the fit is interrupted. The same call goes
-            on from there, and ends in the same numbers. Networks and `Hypotheses` begin again.
+            on from there, and ends in the same numbers. Networks, known functions and `Hypotheses` begin again.
 
     Returns:
         The fit. It says nothing yet about identification: see `diagnose`.
@@ -139,6 +143,7 @@ def fit(
     plan = layout(spec, demos)
     demonstrator = _demonstrator(plan, demos, imitate)
     _check_demonstrated(spec, demos)
+    _check_varies(plan, demos)
     starts = (3 if plan.networks else 20) if starts is None else check_count("starts", starts)
     max_iterations = check_count("max_iterations", max_iterations)
     tolerance = check_between("tolerance", tolerance, 0, 1)
@@ -171,8 +176,12 @@ def fit(
             *(starts, init, max_iterations, tolerance),
         )
     )
-    Sharing().check_same(about)
-    kept = None if checkpoint is None or not writes() else Checkpoint(Path(checkpoint), about)
+    Sharing().check_same(re.sub(r" at 0x[0-9a-f]+", "", about))  # A function has another address in each process.
+    kept = None
+    # A function cannot be told from another one of the same name.
+    has_functions = any(isinstance(factor.mechanism, Known) for factor in plan.factors)
+    if checkpoint is not None and writes() and not has_functions:
+        kept = Checkpoint(Path(checkpoint), about)
     tried: list[Tried] = []
     for i, (latent, own) in enumerate(zip(latents, keys, strict=False)):
         runs = run_em(plan, train, latent, key=own, kept=kept and kept.of(f"latent-{i}"), **settings)
@@ -183,6 +192,36 @@ def fit(
     final = run_em(plan, demos, latent, key=keys[-2], kept=kept and kept.of("chosen"), **settings)
     parameters = final.pick([final.best(best.K)])
     return _as_fit(spec, plan, demos, best, parameters, (), final.objective, candidates, demonstrator)
+
+
+def search_notes(fit: Fit) -> list[str]:
+    """Return what a reader should know of the search for a fit, one sentence each."""
+    own = [c for c in fit.candidates if c.latent == fit.latent]
+    chosen = next((c for c in own if fit.K == c.K), None)
+    if chosen is None:
+        return []
+    found, scanned = [], [c.K for c in own]
+    if len(scanned) > 1 and max(scanned) == fit.K:
+        found.append(
+            f"the greatest K that was tried, {fit.K}, was chosen: try more values of theta, or declare more memory"
+        )
+    if len(scanned) > 1 and fit.K == 1:
+        found.append(
+            "no theta was found, so that effects are those that the logs show; few or short logs may hide a theta"
+        )
+    if len(fit.candidates) > 1 and chosen.behind is not None and not math.isfinite(chosen.behind[1]):
+        found.append("a single held-out demonstration chose K: give more logs, or hold out a greater share")
+    if len(chosen.starts) > 1 and chosen.reached_best < 2:
+        found.append(
+            f"only one of {len(chosen.starts)} starts reached the best likelihood: fit again with more starts before "
+            "you believe it"
+        )
+    if chosen.num_unconverged:
+        found.append(
+            f"{chosen.num_unconverged} of {len(chosen.starts)} starts were still rising at the last iteration: raise "
+            "max_iterations if the best may be among them"
+        )
+    return found
 
 
 def refit(
@@ -230,6 +269,11 @@ def _fit_hypotheses(
     spec: LatentSpec, plan: Layout, demos: Demos, latent: Hypotheses, key: Key[Array, ""], settings: dict[str, Any]
 ) -> Fit:
     """Return the user's hypotheses with weights from the demonstrations; a learned one competes on held-out data."""
+    if latent.beside is None and (demos.labels >= 0).any():
+        raise ValueError(
+            "Hypotheses: the demonstrations have labels, which name values of a theta that is learned, and none is: "
+            "leave the labels out of the data, or give beside=Episode(...)."
+        )
     processes, compared_on, learned = list(latent.processes), demos, None
     log_likelihoods = [log_evidence(process, demos) for process in processes]
     if latent.beside is not None:
@@ -291,7 +335,7 @@ def _fit_networks(
             behind=None,
             bic=float("nan"),
             starts=tuple(own.tolist()),
-            reached_best=int((own > own[0] - 0.1).sum()),
+            reached_best=count_reached(own, parts[1].num_episodes),
             num_unconverged=int((trained.since[k == K] < training.patience).sum()),
         )
         tried.append((candidate, scores))
@@ -322,7 +366,7 @@ def _candidates(plan: Layout, latent: Latent, runs: Runs, train: Demos, test: De
             behind=None,
             bic=size * np.log(train.num_episodes) - 2 * total,
             starts=tuple(objectives.tolist()),
-            reached_best=int((objectives > objectives[0] - 0.1).sum()),
+            reached_best=count_reached(objectives, train.num_episodes),
             num_unconverged=int((~runs.converged[own]).sum()),
         )
         tried.append((candidate, scores))
@@ -338,6 +382,25 @@ def _check_demonstrated(spec: LatentSpec, demos: Demos) -> None:
             "the logs to them with Demos.concat; or, if the agent of a rollout is the demonstrator, read it with "
             "Demos.from_episodes(..., intervened=False)."
         )
+
+
+def _check_varies(plan: Layout, demos: Demos) -> None:
+    """Raise `ValueError` if a mechanism has nothing to learn: none depends on theta, or a real field is constant."""
+    if not plan.free and not plan.networks:
+        raise ValueError(
+            "LatentSpec: no mechanism depends on theta, because all are tied: without tied=True of the expert's, at "
+            "least, there is nothing to fit."
+        )
+    for factor in plan.factors:
+        if not isinstance(factor.mechanism, Gaussian) or factor.field.startswith("opening "):
+            continue
+        values = column(demos, factor.field).values[demos.mask]
+        if constant := np.flatnonzero(values.min(0) == values.max(0)).tolist():
+            what = f"dimension {constant[0]} of {factor.field!r}" if factor.width > 1 else f"{factor.field!r}"
+            raise ValueError(
+                f"LatentSpec: {what} is {values[0, constant[0]].item():.6g} in all rounds, and a Gaussian needs values "
+                "that differ: leave it out of the data."
+            )
 
 
 def _check_size(latents: list[Any], demos: Demos) -> None:

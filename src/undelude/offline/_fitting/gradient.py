@@ -19,6 +19,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
 from undelude._checks import check_between, check_count
 from undelude._compiled import compiled
+from undelude.offline._data.columns import units as scale_of
 from undelude.offline._data.demos import Demos
 from undelude.offline._fitting import em
 from undelude.offline._fitting.parameters import Expected, Parameters
@@ -313,7 +314,7 @@ def _units(factor: Factor, inputs: Float[np.ndarray, "n F"]) -> tuple[np.ndarray
         width = context.size or context.width
         own = slice(start, start + width)
         if context.size is None:
-            centre[own], spread[own] = inputs[:, own].mean(0), np.maximum(inputs[:, own].std(0), 1e-6)
+            centre[own], spread[own] = scale_of(inputs[:, own])
             width += context.first > 0
         start += width
     return centre, spread

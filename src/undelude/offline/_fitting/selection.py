@@ -22,7 +22,8 @@ class Candidate:
         bic: `num_parameters log N - 2 log_likelihood`; NaN if a mechanism is a network.
         starts: the log-posteriors of all starts, sorted, up to a constant; if a mechanism is a network, the
             log-likelihoods of the held-out demonstrations.
-        reached_best: how many starts came within .1 nats of the best one.
+        reached_best: how many starts came within .1 nats of the best one, or .0001 nats a demonstration if that is
+            more: starts end when they rise less than the tolerance.
         num_unconverged: how many starts were still rising at the last iteration.
     """
 
@@ -35,6 +36,11 @@ class Candidate:
     starts: tuple[float, ...]
     reached_best: int
     num_unconverged: int
+
+
+def count_reached(objectives: Float[np.ndarray, " R"], num_episodes: int) -> int:
+    """Return how many starts came near the best one, nats."""
+    return int((objectives > objectives.max() - max(0.1, 1e-4 * num_episodes)).sum())
 
 
 # A candidate with the log-likelihood of each held-out demonstration.

@@ -46,6 +46,12 @@ def as_episodes(process: InteractionProcess, demos: Demos) -> Episodes:
                 f"{process.name} has {own} {what}, but the demonstrations have {n}: name all levels in their order "
                 "when the demonstrations are read, as in levels={...: range(" + str(own) + ")}."
             )
+    if process.opening != bool(demos.opening):
+        has, lack = ("process has", "demonstrations") if process.opening else ("demonstrations have", "process")
+        raise ValueError(
+            f"{process.name}: the {has} an observation before the first action (an opening), and "
+            f"not the {lack}. Give both one, or leave it out of both."
+        )
     return Episodes.of(
         process,
         actions=demos.action.values,

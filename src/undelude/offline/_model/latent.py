@@ -38,6 +38,8 @@ class Episode:
 class Markov:
     """A theta that may change after each round: `Theta_t+1 ~ Q(. | Theta_t)`, a hidden Markov model.
 
+    A label of an episode is the value of its first theta, which an opening shows if there is one.
+
     Attributes:
         K: the numbers of values to try.
     """

@@ -20,6 +20,7 @@ from undelude._process.process import InteractionProcess
 from undelude._process.task import AbstractExpert, AbstractTask
 from undelude._tree import where
 from undelude._types import Action, Observation, Theta
+from undelude.offline._data.columns import units
 from undelude.offline._data.demos import Demos
 from undelude.offline._model.process import ObservedFields
 
@@ -72,8 +73,8 @@ class Repeated(eqx.Module):
 def _repeated(values: np.ndarray, num_symbols: int | None) -> Repeated:
     if num_symbols is not None:
         return Repeated(jnp.asarray(values, jnp.int32), None, num_symbols)
-    spread = values.reshape(-1, values.shape[-1]).std(0)
-    return Repeated(jnp.asarray(values), jnp.asarray(REPEATED_SCALE * np.maximum(spread, 1e-3)), None)
+    _, spread = units(values.reshape(-1, values.shape[-1]))
+    return Repeated(jnp.asarray(values), jnp.asarray(REPEATED_SCALE * spread, jnp.float32), None)
 
 
 class LoggedTask(AbstractTask[Memory]):

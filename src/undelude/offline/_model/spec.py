@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from undelude.offline._data.columns import Column
+from undelude.offline._data.columns import Column, units
 from undelude.offline._data.demos import Demos
 from undelude.offline._model.contexts import Context, Given, Last, Round
 from undelude.offline._model.hypotheses import Hypotheses
@@ -177,12 +177,10 @@ def layout(spec: LatentSpec, demos: Demos) -> Layout:
             f"LatentSpec: the table of {wide.field!r} has {wide.num_columns} entries for each theta, one for each "
             f"combination of {[c.label for c in wide.contexts]}: give it fewer contexts, or fields with fewer values."
         )
-    reals = {name: c.values[demos.mask] for name, c in fields.items() if c.levels is None}
+    reals = {name: units(c.values[demos.mask]) for name, c in fields.items() if c.levels is None}
     return Layout(
         tuple(factors),
-        tuple(
-            (name, tuple(x.mean(0).tolist()), tuple(np.maximum(x.std(0), 1e-6).tolist())) for name, x in reals.items()
-        ),
+        tuple((name, tuple(centre.tolist()), tuple(spread.tolist())) for name, (centre, spread) in reals.items()),
         _reward(spec, fields),
     )
 
@@ -315,6 +313,11 @@ def _context(
                 )
             levels = demos.demonstrator.levels or ()
             return Context(given, len(levels), tuple(map(str, levels)))
+        case "demonstrator" if "demonstrator" not in fields:
+            raise ValueError(
+                f"LatentSpec: {kind} is given the demonstrator, but the data do not say who acted: name the column "
+                "with demonstrator= (--demonstrator), or leave it out of given=."
+            )
         case name:
             name = _known_field(kind, name, fields, aliases)
             if name not in known:
