@@ -27,7 +27,7 @@ def logs(process: ud.InteractionProcess, num_demos: int, seed: int, agent: Any =
     """Return demonstrations of the process's expert, or of an agent in its place."""
     executor = "expert" if agent is None else "agent"
     episodes = ud.rollout(process, agent, key=jax.random.key(seed), num_episodes=num_demos, executor=executor)
-    return Demos.from_episodes(episodes, process)
+    return Demos.from_episodes(episodes, process, intervened=False)
 
 
 def acting(process: ud.InteractionProcess, fit: offline.Fit, seed: int) -> tuple[float, float]:

@@ -24,7 +24,7 @@ def logs(*, num_episodes: int, adaptive: bool = False) -> Demos:
     agent = ud.ExactAgent(BANDIT) if adaptive else None
     executor = "agent" if adaptive else "expert"
     episodes = ud.rollout(BANDIT, agent, key=jax.random.key(0), num_episodes=num_episodes, executor=executor)
-    return Demos.from_episodes(episodes, BANDIT)
+    return Demos.from_episodes(episodes, BANDIT, intervened=False)
 
 
 @pytest.fixture(scope="module")

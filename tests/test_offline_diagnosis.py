@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import undelude as ud
-from undelude.offline import Demos, Diagnosis, Episode, Fit, LatentSpec, PerStep, diagnose, fit
+from undelude.offline import Demos, Diagnosis, Episode, Fit, Last, LatentSpec, PerStep, Table, diagnose, fit
 from undelude.offline._diagnosing.likelihood import Likelihood
+from undelude.offline._diagnosing.sensitivity import sensitivity
 from undelude.offline._diagnosing.support import kruskal
 
 
@@ -156,3 +157,28 @@ def test_verdict_does_not_depend_on_the_order_of_demonstrations(long: tuple[Fit,
 def test_a_shorter_report_says_what_was_left_out(long: tuple[Fit, Demos, Diagnosis]) -> None:
     assert any("nothing could refute" in note for note in long[2].notes)
     assert dataclasses.replace(long[2], verdict="weak").verdict == "weak"
+
+
+def test_an_assumption_that_is_wrong_has_a_price() -> None:
+    """Nature pays for the action of the round before, which the spec does not declare; the rest of it holds."""
+    rng = np.random.default_rng(0)
+    theta = rng.integers(0, 2, 400)
+    actions = (rng.random((400, 8)) < np.where(theta, 0.8, 0.2)[:, None]).astype(int)
+    before = np.concatenate([np.zeros((400, 1), int), actions[:, :-1]], 1)
+    paid = (rng.random((400, 8)) < np.where(actions == before, 0.9, 0.1)).astype(int)
+    # With labels, the number of values of theta and its time scale are not relaxed.
+    demos = Demos.from_arrays(actions, {"paid": paid}, labels=theta)
+    found = fit(demos, LatentSpec(Episode(2), reward="paid"), key=jax.random.key(0), starts=3, select="bic")
+    report = sensitivity(found, demos, key=jax.random.key(1), starts=3, num_episodes=256)
+    rows = {row.name: row for row in report.relaxed}
+    assert len(rows) == 3
+    true = rows.pop("paid depends on the last action and the last paid, too")
+    assert true.bic < -500
+    assert all(row.bic > true.bic + 500 for row in rows.values())
+    # What the agent earns where the assumption is wrong is what the certificate says of it there.
+    spec = LatentSpec(Episode(2), task=Table("paid", ["action", Last("action"), Last("paid")]), reward="paid")
+    world = fit(demos, spec, key=jax.random.key(0), starts=3, select="bic").process
+    for process, told in ((found.process, true.reward), (world, true.attainable)):
+        known = ud.certify(world, ud.ExactAgent(process), key=jax.random.key(2), num_episodes=1024, baselines=False)
+        assert abs(float(known.reward) - told[0]) < 4 * np.hypot(told[1], known.reward_se)
+    assert str(report).count("\n") == len(report.relaxed) + 1

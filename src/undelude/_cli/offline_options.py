@@ -21,7 +21,10 @@ SETTINGS, FIT, DIAGNOSIS, REPORT, STARTS, AGENT = (
     *("starts", "agent"),
 )
 # Options of `fit` that say what the columns of the logs are, by their names in `Demos.from_csv`.
-COLUMNS = ("episode", "action", "observation", "hidden", "opening", "time", "label", "demonstrator", "reals")
+COLUMNS = (
+    *("episode", "action", "observation", "hidden", "opening"),
+    *("time", "label", "demonstrator", "intervened", "reals"),
+)
 # Options of `fit` that declare the model, and that --spec replaces.
 DECLARED = ("K", "markov", "expert_given", "observation_given", "tied", "reward")
 
@@ -58,6 +61,8 @@ class FitLogs:
     """The column with the number of theta, where it is known; otherwise empty or -1."""
     demonstrator: Text = None
     """The column with who acted."""
+    intervened: Text = None
+    """The column that is true, or 1, where the action was an intervention, and not the demonstrator's own."""
     imitate: Text = None
     """With --expert-given demonstrator: the demonstrator to imitate."""
     reals: Names = ()

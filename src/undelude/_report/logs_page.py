@@ -52,6 +52,7 @@ def render(
         byline=words.byline(fit),
         advice=words.advice(fit, diagnosis),
         structures=words.structures(diagnosis),
+        prices=words.prices(diagnosis),
         cloning=words.cloning(clone),
         gap=figures.gaps(diagnosis),
         selection=figures.selection(fit),

@@ -170,6 +170,21 @@ def structures(diagnosis: "offline.Diagnosis | None") -> dict[str, Any] | None:
     }
 
 
+def prices(diagnosis: "offline.Diagnosis | None") -> dict[str, Any] | None:
+    """Return the table of relaxed assumptions: its head and its rows."""
+    if diagnosis is None or diagnosis.sensitivity is None or not diagnosis.sensitivity.relaxed:
+        return None
+    found = diagnosis.sensitivity
+    head, rows = ["policies differ by", "BIC, less that of the fit"], []
+    if found.reward is not None:
+        head += ["reward a round of this fit's agent", "attainable there"]
+        rows.append(("as declared", ["0", "0", with_error(*found.reward), with_error(*found.reward)]))
+    for x in found.relaxed:
+        earned = [with_error(*y) for y in (x.reward, x.attainable) if y is not None]
+        rows.append((x.name, [with_error(*x.tv), f"{x.bic:+.0f}", *earned]))
+    return {"head": head, "rows": rows}
+
+
 def cloning(clone: Cloned | None) -> str | None:
     """Return what cloning the logs would do, in a sentence or two."""
     kl, error = (None, None) if clone is None else clone.kl

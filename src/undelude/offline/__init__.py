@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from undelude.offline._data.demos import Demos as Demos
     from undelude.offline._diagnosing.diagnose import Diagnosis as Diagnosis
     from undelude.offline._diagnosing.diagnose import diagnose as diagnose
+    from undelude.offline._diagnosing.experiment import Experiment as Experiment
+    from undelude.offline._diagnosing.experiment import next_experiment as next_experiment
     from undelude.offline._diagnosing.probes import Probe as Probe
     from undelude.offline._fitting.fit import Fit as Fit
     from undelude.offline._fitting.fit import fit as fit
@@ -38,6 +40,7 @@ _NAMES = {
     "Demos": "_data.demos",
     "Diagnosis": "_diagnosing.diagnose",
     "Episode": "_model.latent",
+    "Experiment": "_diagnosing.experiment",
     "Fit": "_fitting.fit",
     "Gaussian": "_model.mechanisms",
     "Hypotheses": "_model.hypotheses",
@@ -57,6 +60,7 @@ _NAMES = {
     "dream": "_acting.dream",
     "fit": "_fitting.fit",
     "load": "_saving.fit_files",
+    "next_experiment": "_diagnosing.experiment",
     "save": "_saving.fit_files",
 }
 

@@ -1,6 +1,7 @@
 """Behaviour cloning of the logs: what a sequence model learns from them without a model of the confounder."""
 
 import dataclasses
+import warnings
 from typing import Unpack
 
 from jaxtyping import Array, Key
@@ -29,7 +30,7 @@ def clone(
     of a small log learns its episodes by heart: give few `steps`, or watch `on_log`.
 
     Args:
-        demos: the logs.
+        demos: the logs. Episodes with interventions are left out, because their actions are not the demonstrators'.
         agent: to start from, made for the process of a fit to logs with the same columns. The clone can act there, and
             be certified.
         key: for all random draws.
@@ -41,10 +42,30 @@ def clone(
         The run of `ud.teach`.
 
     Raises:
+        ValueError: every episode has an intervention.
         ValueError, TypeError, NotFinite, MemoryError: as `ud.teach`.
+
+    Warns:
+        UserWarning: episodes are left out.
     """
+    demos = _cloned_logs(demos)
     ragged = is_ragged(demos)
     told = EndBlindAgent(agent) if ragged else agent
     teaching = Cloning("sample", observation_weight)
     run = teach(logged_process(demos), told, teaching, key=key, steps=steps, **options)
     return dataclasses.replace(run, agent=run.agent.agent) if ragged else run  # type: ignore[union-attr]
+
+
+def _cloned_logs(demos: Demos) -> Demos:
+    """Return the episodes that are the demonstrators' alone."""
+    if not demos.has_interventions:
+        return demos
+    logs = demos.without_interventions()
+    if not logs.num_episodes:
+        raise ValueError(f"clone: every episode of {demos!r} has an intervention, so that there is nothing to clone.")
+    warnings.warn(
+        f"clone: {demos.num_episodes - logs.num_episodes} episodes with interventions are left out, because their "
+        "actions are not the demonstrators'.",
+        stacklevel=3,
+    )
+    return logs

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, Shaped
+from jaxtyping import Bool, Int, Shaped
 
 from undelude._checks import one_line
 from undelude.offline._data.assemble import check_action, check_labels, check_names, pad
@@ -24,6 +24,7 @@ def read_arrays(
     mask: Any = None,
     labels: Any = None,
     demonstrator: Any = None,
+    intervened: Any = False,
     reals: Sequence[str] = (),
     levels: Mapping[str, Any] | None = None,
     source: str = "arrays",
@@ -45,7 +46,8 @@ def read_arrays(
         num_rounds(actions, lengths, mask), lengths is not None or mask is not None, tuple(reals), dict(levels or {})
     )
     _, action = episodes.column("action", "actions", actions)
-    check_action(action)
+    done = episodes.marks(intervened)
+    check_action(action, done)
     where = {name: f"observations[{name!r}]" if is_named else "observations" for name in seen}
     found = {name: episodes.column(name, where[name], x, before.get(name)) for name, x in seen.items()}
     hidden_columns = {name: episodes.column(name, f"hidden[{name!r}]", x)[1] for name, x in unseen.items()}
@@ -59,6 +61,7 @@ def read_arrays(
         "labels": check_labels(labels, len(rounds)),
         "demonstrator": None if demonstrator is None else episodes.one_each("demonstrator", demonstrator),
         "source": source,
+        "intervened": pad(Column("intervened", done), rounds).values,
     }
 
 
@@ -141,6 +144,18 @@ class _Episodes:
 
         whole = self._encode(name, np.concatenate([before, rows]), at)
         return whole.subset(slice(N)), whole.subset(slice(N, None))
+
+    def marks(self, values: Any) -> Bool[np.ndarray, " R"]:
+        """Return whether the action of each row was an intervention."""
+        if isinstance(values, bool | np.bool_):
+            return np.full(int(self.lengths.sum()), bool(values))
+        rows = self._rows("intervened", values)
+        if rows.dtype != bool or rows.ndim != 1:
+            raise ValueError(
+                f"intervened must be truth values, [N, T] or one for all rounds, not {rows.dtype} {rows.shape[1:]}: "
+                "true where the action was an intervention."
+            )
+        return rows
 
     def one_each(self, name: str, values: Any) -> Column:
         """Return a column with one value an episode."""

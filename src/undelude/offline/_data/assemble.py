@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from undelude.offline._data.columns import Column
 
@@ -37,14 +37,15 @@ def check_names(observations: Mapping[str, Any], hidden: Mapping[str, Any], open
             )
 
 
-def check_action(action: Column) -> None:
-    """Raise `ValueError` if the demonstrators did the same thing in all rounds."""
-    values = action.values
-    if (values == values[:1]).all():
+def check_action(action: Column, intervened: Bool[np.ndarray, " R"]) -> None:
+    """Raise `ValueError` if the demonstrators did the same thing in all rounds; they may have done nothing."""
+    values = action.values[~intervened]
+    if len(values) and (values == values[:1]).all():
+        whose = "" if len(values) == len(intervened) else " of the demonstrators"
         what = "a single number" if action.levels is None else f"{action.levels[int(values[0])]!r:.99}"
         raise ValueError(
-            f"the action is the same in all {len(values)} rounds ({what}), so that nothing can be learned from it. "
-            "Is this the right column?"
+            f"the action is the same in all {len(values)} rounds{whose} ({what}), so that nothing can be learned from "
+            "it. Is this the right column?"
         )
 
 

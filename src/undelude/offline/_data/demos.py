@@ -15,6 +15,7 @@ from undelude._process.episodes import Episodes
 from undelude._process.process import InteractionProcess
 from undelude.offline._data.arrays import read_arrays
 from undelude.offline._data.columns import Column, Level
+from undelude.offline._data.joining import join
 from undelude.offline._data.roles import Roles
 from undelude.offline._data.rollouts import read_episodes
 from undelude.offline._data.summary import summarise
@@ -28,7 +29,7 @@ class Demos:
     same checks.
 
     Attributes:
-        action: `[N, T]`, executed by the demonstrators; its name is "action".
+        action: `[N, T]`, as executed; its name is "action".
         observations: `[N, T]` each, what came back in the round, and the agent will see it too; in order.
         hidden: `[N, T]` each, in the logs, but the agent will not see it, such as a reward that it is not told.
         opening: `[N]` each, the values of some of the observations before the first action.
@@ -36,6 +37,8 @@ class Demos:
         labels: `[N]`, the index of theta, or -1 if it is not known.
         demonstrator: `[N]`, who acted; None if it is not known, or one.
         source: of the data, for messages.
+        intervened: `[N, T]`, whether the action was an intervention, do(a), by the agent or another who does not know
+            theta; false for the demonstrators' own actions. None, which becomes an array, for no intervention.
     """
 
     action: Column
@@ -46,6 +49,7 @@ class Demos:
     labels: Int[np.ndarray, " N"]
     demonstrator: Column | None
     source: str
+    intervened: Bool[np.ndarray, "N T"] = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         N, T = self.action.values.shape[:2]
@@ -61,6 +65,10 @@ class Demos:
         for name, x in (("lengths", self.lengths), ("labels", self.labels)):
             if x.shape != (N,):
                 raise ValueError(f"{name} has the shape {x.shape}, not {(N,)}: one number for each episode.")
+        marks = np.zeros((N, T), bool) if self.intervened is None else np.asarray(self.intervened)
+        if marks.dtype != bool or marks.shape != (N, T):
+            raise ValueError(f"intervened must be truth values of the shape {(N, T)}, not {marks.dtype} {marks.shape}.")
+        object.__setattr__(self, "intervened", marks)
 
     @classmethod
     def from_arrays(
@@ -74,6 +82,7 @@ class Demos:
         mask: Any = None,
         labels: Any = None,
         demonstrator: Any = None,
+        intervened: Any = False,
         reals: Sequence[str] = (),
         levels: Mapping[str, Iterable[Level]] | None = None,
     ) -> "Demos":
@@ -91,6 +100,8 @@ class Demos:
             mask: `[N, T]`, in place of `lengths`: whether a round exists.
             labels: `[N]`, the index of theta, or -1 if it is not known.
             demonstrator: `[N]`, who acted.
+            intervened: whether an action was an intervention, do(a), of somebody who does not know theta: `[N, T]`
+                truth values or a list for each episode, or one for all rounds.
             reals: names of columns of numbers that are real in any case.
             levels: all levels of a column, by its name, in order; the actions have the name "action".
 
@@ -113,6 +124,7 @@ class Demos:
                 mask=mask,
                 labels=labels,
                 demonstrator=demonstrator,
+                intervened=intervened,
                 reals=reals,
                 levels=levels,
             )
@@ -131,6 +143,7 @@ class Demos:
         time: str | None = None,
         label: str | None = None,
         demonstrator: str | None = None,
+        intervened: str | None = None,
         reals: str | Sequence[str] = (),
         levels: Mapping[str, Iterable[Level]] | None = None,
     ) -> "Demos":
@@ -153,6 +166,8 @@ class Demos:
             time: the column that orders the rows of an episode; by default they are in order, in one file.
             label: the column with the index of theta, one value an episode; null or -1 if it is not known.
             demonstrator: the column with who acted, one value an episode.
+            intervened: the column that says whether the action of the row was an intervention, do(a), of somebody who
+                does not know theta: truth values, or 0 and 1.
             reals: columns of numbers that are real in any case.
             levels: all levels of a column, by its name, in order; by default those that occur, in ascending order.
 
@@ -177,6 +192,7 @@ class Demos:
             time=time,
             label=label,
             demonstrator=demonstrator,
+            intervened=intervened,
             reals=reals,
             levels=levels,
         )
@@ -257,19 +273,45 @@ class Demos:
 
     @classmethod
     def from_episodes(
-        cls, episodes: Episodes, process: InteractionProcess | None = None, *, keep_theta: bool = False
+        cls,
+        episodes: Episodes,
+        process: InteractionProcess | None = None,
+        *,
+        keep_theta: bool = False,
+        intervened: bool | None = None,
     ) -> "Demos":
         """Return demonstrations from rollouts of a process, without theta.
 
         Args:
-            episodes: as `ud.rollout` returns them; the executor of the actions, expert or agent, is the demonstrator.
+            episodes: as `ud.rollout` returns them.
             process: their process, whose symbols are the levels; by default those that occur.
             keep_theta: whether the index of theta becomes the label.
+            intervened: whether the actions were interventions; by default those that the agent executed, whatever it
+                read them as. False makes the executor, expert or agent, the demonstrator.
 
         Raises:
             ValueError: theta is to be kept, but is not one index an episode.
         """
-        return cls(**read_episodes(episodes, process, keep_theta=keep_theta))
+        return cls(**read_episodes(episodes, process, keep_theta=keep_theta, intervened=intervened))
+
+    @classmethod
+    def concat(cls, *parts: "Demos") -> "Demos":
+        """Return the episodes of several demonstrations, one after the other, such as old logs and own experiments.
+
+        Levels are those of the first part, then the new ones of the others, in order.
+
+        Args:
+            *parts: with the same columns. A part in which every action was an intervention needs no demonstrator.
+
+        Raises:
+            ValueError: the parts have different columns, or one is finite in one part and real in another.
+
+        >>> logs = Demos.from_arrays([[0, 1], [1, 1]], [[0, 1], [1, 1]])
+        >>> own = Demos.from_arrays([[0], [0]], [[1], [0]], intervened=True)
+        >>> Demos.concat(logs, own)
+        Demos(4 episodes, 6 rounds, 2 of them interventions, from arrays)
+        """
+        return cls(**join(parts))
 
     @property
     def num_episodes(self) -> int:
@@ -291,6 +333,20 @@ class Demos:
         """Whether a round exists, `[N, T]`."""
         return np.arange(self.num_rounds) < self.lengths[:, None]
 
+    @property
+    def demonstrated(self) -> Bool[np.ndarray, "N T"]:
+        """Whether a round exists and its action is the demonstrator's, `[N, T]`."""
+        return self.mask & ~self.intervened
+
+    @property
+    def has_interventions(self) -> bool:
+        """Whether the action of some round was an intervention."""
+        return bool((self.intervened & self.mask).any())
+
+    def without_interventions(self) -> "Demos":
+        """Return the episodes in which the demonstrators took every action."""
+        return self.subset((self.demonstrated == self.mask).all(-1))
+
     def subset(self, indices: Any) -> "Demos":
         """Return the episodes `indices`, whole numbers or a mask `[N]`, with the same T and the same levels.
 
@@ -311,6 +367,7 @@ class Demos:
             labels=self.labels[indices],
             demonstrator=None if self.demonstrator is None else self.demonstrator.subset(indices),
             source=self.source,
+            intervened=self.intervened[indices],
         )
 
     def split(
@@ -348,6 +405,8 @@ class Demos:
                 total.update((column.values[mask] if per_round else column.values).tobytes())
         total.update(self.lengths.astype(np.int32).tobytes())
         total.update(self.labels.astype(np.int32).tobytes())
+        if self.has_interventions:  # Without any, the digest is that of versions that knew none.
+            total.update(self.intervened[mask].tobytes())
         return total.hexdigest()[:16]
 
     def summary(self) -> str:
@@ -355,7 +414,9 @@ class Demos:
         return summarise(self)
 
     def __repr__(self) -> str:
-        return f"Demos({self.num_episodes:,} episodes, {self.num_steps:,} rounds, from {self.source})"
+        done = int((self.intervened & self.mask).sum())
+        own = f", {done:,} of them interventions" if done else ""
+        return f"Demos({self.num_episodes:,} episodes, {self.num_steps:,} rounds{own}, from {self.source})"
 
 
 def _frames(constructor: str) -> Any:

@@ -19,7 +19,7 @@ class Roles:
         hidden: names of the columns that the agent will not see.
         opening: the column with the value before the first action, by the name of an observation.
         before: names of the observations that are recorded before the action of their row.
-        time, label, demonstrator: columns, or None.
+        time, label, demonstrator, intervened: columns, or None.
         reals: names of columns that are real in any case.
         levels: of columns, by name.
     """
@@ -33,6 +33,7 @@ class Roles:
     time: str | None
     label: str | None
     demonstrator: str | None
+    intervened: str | None
     reals: tuple[str, ...]
     levels: dict[str, Iterable[Any]]
 
@@ -48,6 +49,7 @@ class Roles:
         time: str | None = None,
         label: str | None = None,
         demonstrator: str | None = None,
+        intervened: str | None = None,
         reals: str | Sequence[str] = (),
         levels: Mapping[str, Iterable[Any]] | None = None,
     ) -> "Roles":
@@ -61,7 +63,8 @@ class Roles:
         before = () if isinstance(opening, Mapping) else _names("opening", opening)
         check_names(dict.fromkeys(seen), dict.fromkeys(unseen), dict.fromkeys((*apart, *before)))
         reals, levels = _names("reals", reals), dict(levels or {})
-        one = {"episode": episode, "action": action, "time": time, "label": label, "demonstrator": demonstrator}
+        one = {"episode": episode, "action": action, "time": time, "label": label}
+        one |= {"demonstrator": demonstrator, "intervened": intervened}
         for role, name in one.items():
             if not (name is None or isinstance(name, str)) or name == "":
                 raise ValueError(f"{role} must be the name of a column, not {one_line(repr(name))}.")
@@ -74,12 +77,12 @@ class Roles:
         for option, names in (("reals", reals), ("levels", levels)):
             if unknown := [name for name in names if name not in of_role]:
                 raise ValueError(f"{option} has {unknown[0]!r:.99}, which is not among the columns {[*of_role]}.")
-        return cls(episode, action, seen, unseen, apart, before, time, label, demonstrator, reals, levels)
+        return cls(episode, action, seen, unseen, apart, before, time, label, demonstrator, intervened, reals, levels)
 
     @property
     def columns(self) -> list[str]:
         """The columns to read, each once."""
-        one = (self.episode, self.time, self.label, self.demonstrator, self.action)
+        one = (self.episode, self.time, self.label, self.demonstrator, self.intervened, self.action)
         names = (*one, *self.observation, *self.hidden, *self.opening.values())
         return list(dict.fromkeys(x for x in names if x is not None))
 

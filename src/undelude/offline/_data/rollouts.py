@@ -6,12 +6,14 @@ import jax
 import numpy as np
 
 from undelude._distributions.spec import Parts, Spec, Symbols
-from undelude._process.episodes import Episodes
+from undelude._process.episodes import AGENT, Episodes
 from undelude._process.process import InteractionProcess
 from undelude.offline._data.arrays import read_arrays
 
 
-def read_episodes(episodes: Episodes, process: InteractionProcess | None, *, keep_theta: bool) -> dict[str, Any]:
+def read_episodes(
+    episodes: Episodes, process: InteractionProcess | None, *, keep_theta: bool, intervened: bool | None
+) -> dict[str, Any]:
     """Return the fields of `Demos`; the arguments are those of `Demos.from_episodes`."""
     if not episodes.is_batch:
         episodes = jax.tree.map(lambda x: x[None], episodes)
@@ -35,6 +37,7 @@ def read_episodes(episodes: Episodes, process: InteractionProcess | None, *, kee
         opening=opening,
         mask=mask,
         labels=labels,
+        intervened=np.asarray(episodes.executor) == AGENT if intervened is None else intervened,
         levels={name: x for name, x in levels.items() if x is not None},
         source="rollouts" if process is None else f"rollouts of {process.name}",
     )

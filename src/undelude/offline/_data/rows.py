@@ -53,7 +53,8 @@ class _Episodes:
         """Return the fields of `Demos` except the source."""
         roles, rounds, rows = self.roles, self.num_rounds, self.rows_of_rounds
         action = self.encode(roles.action, rows)
-        check_action(action)
+        done = self.marks(rows)
+        check_action(action, done)
         observations, opening = {}, {}
         for name in roles.observation:
             first, column = self.observation(name, rows)
@@ -72,6 +73,7 @@ class _Episodes:
             "lengths": rounds.astype(np.int32),
             "labels": self.labels(),
             "demonstrator": who,
+            "intervened": pad(Column("intervened", done), rounds).values,
         }
 
     @property
@@ -159,6 +161,24 @@ class _Episodes:
                 f"it is {column.shown(one)} in {self.gatherer.place(one)} and {column.shown(two)} in "
                 f"{self.gatherer.place(two)}."
             )
+
+    def marks(self, rows: Int[np.ndarray, " S"]) -> Bool[np.ndarray, " S"]:
+        """Return whether the action of each of `rows` was an intervention."""
+        name = self.roles.intervened
+        if name is None:
+            return np.zeros(len(rows), bool)
+        raw = self.raw[name].take(rows)
+        raw.check_present(self.at(name, rows))
+        bad = np.ones(len(rows), bool)
+        if raw.strings is None and raw.values.ndim == 1:
+            bad = (raw.values != 0) & (raw.values != 1)
+        if bad.any():
+            i = int(np.argmax(bad))
+            raise ValueError(
+                f"{self.at(name, rows)(i)} is {raw.shown(i)}; intervened= needs truth values, or 0 and 1: true if the "
+                "action was an intervention, and not the demonstrator's own."
+            )
+        return raw.values.astype(bool)
 
     def labels(self) -> Int[np.ndarray, " N"]:
         """Return the index of theta of each episode, -1 if the label is missing."""

@@ -25,6 +25,12 @@ def summarise(demos: Any) -> str:
     lines += [f"  opening {name}: {_about(column)}" for name, column in demos.opening.items()]
     if demos.demonstrator is not None:
         lines.append(f"  demonstrator: {_about(demos.demonstrator)}")
+    if demos.has_interventions:
+        done = demos.intervened & mask
+        lines.append(
+            f"  interventions: {int(done.sum()):,} rounds in {int(done.any(-1).sum()):,} episodes; their actions are "
+            "not the demonstrators'"
+        )
     if num_labels := int((demos.labels >= 0).sum()):
         lines.append(f"  labels: theta is known in {num_labels:,} episodes")
     return "\n".join([*lines, *(f"  Note: {note}" for note in notes(demos))])

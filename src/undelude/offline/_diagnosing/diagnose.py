@@ -1,6 +1,5 @@
 """What may be concluded from a fit: tests from the cheap to the dear, and a verdict that names its assumptions."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -17,10 +16,13 @@ from undelude._process.process import InteractionProcess
 from undelude.offline._data.demos import Demos
 from undelude.offline._diagnosing.likelihood import Likelihood
 from undelude.offline._diagnosing.manski import manski
+from undelude.offline._diagnosing.nearby import nearby, vector
 from undelude.offline._diagnosing.passive import Passive
 from undelude.offline._diagnosing.passive import passive as compare_predictions
 from undelude.offline._diagnosing.probes import Probe, default_probes
-from undelude.offline._diagnosing.profile import SLACK, extremes, information, polish, rivals
+from undelude.offline._diagnosing.profile import SLACK, extremes, information
+from undelude.offline._diagnosing.sensitivity import Sensitivity
+from undelude.offline._diagnosing.sensitivity import sensitivity as relax_assumptions
 from undelude.offline._diagnosing.structure import Structure
 from undelude.offline._diagnosing.structure import structure as compare_time_scales
 from undelude.offline._diagnosing.support import Support, kruskal, support
@@ -33,7 +35,9 @@ Verdict = Literal["refuted", "not identified", "weak", "identified"]
 WEAK_WIDTH, WIDE = 0.10, 0.25
 # Rounds of support below which a fit is weak, or not identified.
 WEAK_SUPPORT, NO_SUPPORT = 10.0, 1.0
-NUM_RIVALS, NUM_PROFILED = 6, 2
+NUM_PROFILED = 2
+# Episodes without an intervention that a comparison of held-out prediction needs at least.
+FEWEST_COMPARED = 8
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ class Diagnosis:
         probes: with their bounds.
         passive: whether the model predicts the demonstrators as well as a generic sequence model; None if not asked.
         structure: the answers under other time scales of theta; None if not asked.
+        sensitivity: what the agent would earn if an assumption were wrong; None if `structure` was not asked.
         notes: what a reader should know.
     """
 
@@ -89,6 +94,7 @@ class Diagnosis:
     probes: tuple[ProbeReport, ...] = field(repr=False)
     passive: Passive | None = field(repr=False)
     structure: Structure | None = field(repr=False)
+    sensitivity: Sensitivity | None = field(default=None, repr=False)
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -110,7 +116,7 @@ class Diagnosis:
             lines.append(
                 f"  {probe.name:56.56} {probe.value:6.3f} {min(probe.two_se, 99.0):7.3f} {profile:>15} {known:>15}"
             )
-        lines += [str(part) for part in (self.passive, self.structure) if part is not None]
+        lines += [str(part) for part in (self.passive, self.structure, self.sensitivity) if part is not None]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
@@ -132,8 +138,9 @@ def diagnose(
 
     The tests, from the cheap to the dear: support of what the agent will do; Kruskal's rank condition; the Fisher
     information; profile-likelihood bounds of the widest probes, also from rival models; held-out prediction beside a
-    sequence model; the answers under other time scales of theta. Each alone has a blind spot (docs/offline.md). The
-    spread over starts is not among them: where a model is not identified, all starts may agree on a wrong answer.
+    sequence model; the answers under other time scales of theta, and with each assumption relaxed. Each alone has a
+    blind spot (docs/offline.md). The spread over starts is not among them: where a model is not identified, all starts
+    may agree on a wrong answer.
 
     Args:
         fit: of `fit`.
@@ -142,7 +149,7 @@ def diagnose(
         delta: nats below the best log-likelihood at which the profile bounds end; 2 is about 95 %.
         passive: whether to compare held-out prediction with a sequence model, which is trained for it. Without it no
             verdict is "refuted".
-        structure: whether to fit the other time scales of theta.
+        structure: whether to fit the other time scales of theta, and the model with each assumption relaxed.
         key: of self-play, of the rivals, and of training; always the same by default.
 
     Raises:
@@ -160,8 +167,10 @@ def diagnose(
     found = support(fit, demos, key=keys[1])
     ranks = kruskal(fit, demos)
     reports, flat = _bounds(fit, demos, chosen, delta, keys[2])
-    reasons, verdict = _verdict(found, ranks, reports)
-    predicted = compare_predictions(fit, demos, key=keys[3]) if passive else None
+    reasons, verdict = _verdict(found, ranks, reports, experimented=demos.has_interventions)
+    logs = demos.without_interventions()
+    few = passive and logs.num_episodes < FEWEST_COMPARED
+    predicted = compare_predictions(fit, logs, key=keys[3]) if passive and not few else None
     if any(isinstance(latent, PerStep) for latent in fit.spec.latent):
         verdict = "not identified"
         reasons.insert(
@@ -176,19 +185,25 @@ def diagnose(
     if predicted is None:
         notes.append(
             "held-out prediction was not compared with a sequence model, so that nothing could refute the model"
+            + (f": only {logs.num_episodes} episodes are the demonstrators' alone" if few else "")
+        )
+    elif demos.has_interventions:
+        notes.append(
+            f"held-out prediction was compared on the {logs.num_episodes} episodes that are the demonstrators' alone"
         )
     if len(set(demos.lengths.tolist())) > 1:
         notes.append("episodes differ in length; that their ends say nothing about theta is an assumption")
     return Diagnosis(
         verdict,
         tuple(reasons),
-        _assumptions(fit),
+        _assumptions(fit, demos),
         found,
         ranks,
         flat,
         tuple(reports),
         predicted,
         compare_time_scales(fit, demos, key=keys[4]) if structure else None,
+        relax_assumptions(fit, demos, key=jax.random.fold_in(keys[4], 1)) if structure else None,
         tuple(notes),
     )
 
@@ -215,16 +230,10 @@ def _bounds(
     """Return the probes with their bounds, and how many directions are flat, of how many."""
     values = tuple(probe.value for probe in probes)
     with jax.enable_x64(True):
-        likelihood = Likelihood.of(fit.layout, demos, fit.K, markov=fit.latent == "Markov")
-        fixed = {f.field: jax.tree.map(np.asarray, fit.tables[f.field]) for f in fit.layout.tied}
-        first = likelihood.pack(fit.fitted)
-        starts = np.concatenate([first[None], rivals(likelihood, jnp.asarray(first), NUM_RIVALS, key)])
-        polished, totals = _polish(likelihood, jnp.asarray(starts))
-        best = float(totals.max())
-        x = polished[int(totals.argmax())]
+        likelihood, fixed, near, best = nearby(fit, demos, values, delta, key)
+        x = near[0]
         at, jacobian, fisher = _slopes(likelihood, values, fit.process, fixed, x)
         two_se, flat = _delta_method(likelihood, np.asarray(fisher), np.asarray(jacobian))
-        near = _distinct(likelihood, values, fit.process, fixed, polished[totals > best - delta], x)
         order = _widest(two_se, np.asarray([probe.is_policy for probe in probes]))
         some = tuple(values[i] for i in order)
         ends, reached = _extremes(likelihood, some, fit.process, fixed, near, jnp.asarray(best - delta))
@@ -248,18 +257,8 @@ def _bounds(
 
 
 @compiled_for(runs=2)
-def _polish(likelihood: Likelihood, starts: Array) -> tuple[Array, Array]:
-    return polish(likelihood, starts)
-
-
-def _vector(likelihood: Likelihood, values: tuple, process: InteractionProcess, fixed: dict) -> jax.stages.Wrapped:
-    """Return the probes as a function of the parameters."""
-    return jax.jit(lambda x: jnp.stack([value(likelihood.process(x, process, fixed)) for value in values]))
-
-
-@compiled_for(runs=2)
 def _slopes(likelihood: Likelihood, values: tuple, process: InteractionProcess, fixed: dict, x: Array) -> tuple:
-    f = _vector(likelihood, values, process, fixed)
+    f = vector(likelihood, values, process, fixed)
     return f(x), jax.jacrev(f)(x), information(likelihood, x)
 
 
@@ -267,12 +266,7 @@ def _slopes(likelihood: Likelihood, values: tuple, process: InteractionProcess, 
 def _extremes(
     likelihood: Likelihood, values: tuple, process: InteractionProcess, fixed: dict, starts: Array, threshold: Array
 ) -> tuple[Array, Array]:
-    return extremes(likelihood, _vector(likelihood, values, process, fixed), len(values), starts, threshold)
-
-
-@compiled_for(runs=2)
-def _at(likelihood: Likelihood, values: tuple, process: InteractionProcess, fixed: dict, xs: Array) -> Array:
-    return jax.lax.map(_vector(likelihood, values, process, fixed), xs)
+    return extremes(likelihood, vector(likelihood, values, process, fixed), len(values), starts, threshold)
 
 
 def _delta_method(
@@ -294,27 +288,21 @@ def _widest(two_se: Float[np.ndarray, " probes"], is_policy: np.ndarray) -> np.n
     return np.concatenate([kind[np.argsort(-two_se[kind], kind="stable")][:NUM_PROFILED] for kind in kinds])
 
 
-def _distinct(
-    likelihood: Likelihood, values: tuple, process: InteractionProcess, fixed: dict, xs: Array, x: Array
-) -> Array:
-    """Return the best point and those of the others at which some probe differs from all points before."""
-    seen = np.asarray(_at(likelihood, values, process, fixed, jnp.concatenate([x[None], xs])))
-    kept = [0]
-    for i in range(1, len(seen)):
-        if np.abs(seen[kept] - seen[i]).max(-1).min() > 1e-2:
-            kept.append(i)
-    # To a power of two, so that data sets share compiled programs.
-    kept += kept[:1] * (2 ** math.ceil(math.log2(len(kept))) - len(kept))
-    return jnp.concatenate([x[None], xs])[np.asarray(kept)]
+def _verdict(
+    found: Support, ranks: tuple[int, int], reports: Sequence[ProbeReport], *, experimented: bool
+) -> tuple[list[str], Verdict]:
+    """Return the reasons against a better verdict, and the verdict.
 
-
-def _verdict(found: Support, ranks: tuple[int, int], reports: Sequence[ProbeReport]) -> tuple[list[str], Verdict]:
-    """Return the reasons against a better verdict, and the verdict."""
+    Kruskal's condition is about the demonstrators' rounds alone. Interventions may identify what they do not, so that
+    it then asks for caution and does not decide.
+    """
     widest = max(reports, key=lambda report: report.width, default=None)
     width = 0.0 if widest is None else widest.width
     bad, poor = [], []
     if ranks[0] < ranks[1]:
-        bad.append(f"three blocks of rounds have ranks that add up to {ranks[0]}, and {ranks[1]} are needed (Kruskal)")
+        which = "three blocks of rounds" + (" of the demonstrators" if experimented else "")
+        reason = f"{which} have ranks that add up to {ranks[0]}, and {ranks[1]} are needed (Kruskal)"
+        (poor if experimented else bad).append(reason)
     if found.least < NO_SUPPORT:
         bad.append(f"the data have {found.least:.1f} rounds for what the agent will do: {found.where}")
     elif found.least < WEAK_SUPPORT:
@@ -327,7 +315,7 @@ def _verdict(found: Support, ranks: tuple[int, int], reports: Sequence[ProbeRepo
     return poor, "weak" if poor else "identified"
 
 
-def _assumptions(fit: Fit) -> tuple[str, ...]:
+def _assumptions(fit: Fit, demos: Demos) -> tuple[str, ...]:
     """Return what was declared, in words."""
     latent = "theta lasts the episode" if fit.latent == "Episode" else "theta changes as a Markov chain"
     lines = [f"{latent} and has {fit.K} value{'s' if fit.K > 1 else ''}"]
@@ -337,4 +325,6 @@ def _assumptions(fit: Fit) -> tuple[str, ...]:
         given = [c.label for c in factor.contexts]
         theta = [] if factor.mechanism.tied else ["theta"]
         lines.append(f"{factor.field} depends on {', '.join([*theta, *given]) or 'nothing'} alone")
+    if demos.has_interventions:
+        lines.append("interventions were chosen without knowing theta")
     return tuple(lines)

@@ -14,8 +14,8 @@ def manski(fit: Fit, demos: Demos, probe: Probe) -> tuple[float, float] | None:
         P(o, a) <= P(o | do(a)) <= P(o, a) + 1 - P(a)
 
     Returns:
-        The bounds from the shares in all rounds; None for a probe of another kind, or if the action or the field
-        depends on more than the action of the round.
+        The bounds from the shares in all rounds of the demonstrators; None for a probe of another kind, or if the
+        action or the field depends on more than the action of the round.
     """
     effect = probe.value
     action, *others = fit.layout.factors
@@ -24,7 +24,7 @@ def manski(fit: Fit, demos: Demos, probe: Probe) -> tuple[float, float] | None:
         return None
     if any([c.given for c in f.contexts] != ["action"] or not isinstance(f.mechanism, Table) for f in fields):
         return None
-    mask = demos.mask
+    mask = demos.demonstrated
     did = demos.action.values[mask] == int(effect.a)
     share = float(did.mean())
     if isinstance(effect, Reward):

@@ -45,7 +45,7 @@ def support(fit: Fit, demos: Demos, *, key: Key[jax.Array, ""]) -> Support:
     """Return the support of the observed fields' mechanisms."""
     process, plan = fit.process, fit.layout
     play = rollout(process, ExactAgent(process), key=key, num_episodes=NUM_EPISODES)
-    own = as_demos(process, play, demos)
+    own = as_demos(play, demos)
     thetas = np.asarray(play.theta)
     thetas = thetas[:, -own.num_rounds - 1 : -1] if thetas.ndim == 2 else np.repeat(thetas[:, None], own.num_rounds, 1)
     markov = fit.fitted.log_transition is not None
@@ -89,13 +89,16 @@ def kruskal(fit: Fit, demos: Demos) -> tuple[int, int]:
     condition is a heuristic: rounds are then taken for independent given theta.
 
     With one value of theta there is nothing to tell apart, if rounds are indeed independent; that shows in two rounds
-    of an episode, and in one it cannot.
+    of an episode, and in one it cannot. Rounds are those of the demonstrators, since interventions have no factor of
+    the action.
     """
+    rounds = demos.demonstrated.sum(-1)
+    length = int(np.median(rounds[rounds > 0]))
     if fit.K == 1:
-        return (4 if int(np.median(demos.lengths)) > 1 else 3), 4
+        return (4 if length > 1 else 3), 4
     emissions = _emissions(fit)
     rows = emissions / np.linalg.norm(emissions, axis=1, keepdims=True)
-    blocks = [len(x) for x in np.array_split(np.arange(int(np.median(demos.lengths))), 3)]
+    blocks = [len(x) for x in np.array_split(np.arange(length), 3)]
     ranks = [int((np.linalg.eigvalsh((rows @ rows.T) ** m) > RANK_TOLERANCE).sum()) for m in blocks]
     return sum(ranks), 2 * fit.K + 2
 

@@ -98,9 +98,11 @@ def fit(
 
         Q(demonstration) = sum_k pi_k prod_t Q(a_t | theta_k, e_t) Q(o_t | theta_k, w_t)
 
-    The number of values of theta, and its time scale if the spec names several, are chosen by the log-likelihood of
-    held-out demonstrations: the largest K whose mean is within one standard error of the best (a value of theta too
-    many costs little, one too few much). The chosen latent is then fitted to all demonstrations.
+    The factor `Q(a_t | ...)` is left out in rounds that are marked `intervened`.
+
+    The number of values of theta, and its time scale if the spec names several, are those with the greatest mean
+    log-likelihood of held-out demonstrations; of numbers that predict alike, within .001 nats, the least. The chosen
+    latent is then fitted to all demonstrations.
 
     Args:
         demos: the demonstrations.
@@ -132,6 +134,7 @@ def fit(
     training = Training() if training is None else training
     plan = layout(spec, demos)
     demonstrator = _demonstrator(plan, demos, imitate)
+    _check_demonstrated(spec, demos)
     starts = (3 if plan.networks else 20) if starts is None else check_count("starts", starts)
     max_iterations = check_count("max_iterations", max_iterations)
     tolerance = check_between("tolerance", tolerance, 0, 1)
@@ -314,6 +317,17 @@ def _candidates(plan: Layout, latent: Latent, runs: Runs, train: Demos, test: De
         )
         tried.append((candidate, scores))
     return tried
+
+
+def _check_demonstrated(spec: LatentSpec, demos: Demos) -> None:
+    """Raise `ValueError` if the spec's own expert is to be learned, and no action is a demonstrator's."""
+    only = isinstance(spec.latent[0], Hypotheses) and spec.latent[0].beside is None
+    if not only and not demos.demonstrated.any():
+        raise ValueError(
+            f"fit: every action of {demos!r} is an intervention, so that there is no demonstrator to learn from. Join "
+            "the logs to them with Demos.concat; or, if the agent of a rollout is the demonstrator, read it with "
+            "Demos.from_episodes(..., intervened=False)."
+        )
 
 
 def _check_size(latents: list[Any], demos: Demos) -> None:

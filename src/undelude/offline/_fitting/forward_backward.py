@@ -73,7 +73,8 @@ def expect_steps(parameters: Parameters, blocks: Blocks) -> Expected:
     def add(sums: Expected, block: tuple[Array, Array, Array]) -> tuple[Expected, None]:
         rows, labels, weights = block
         log_likelihood, (filtered, b, scale) = forward(parameters, rows, labels)
-        exists = jnp.abs(jnp.moveaxis(rows, 1, 0)).sum(-1) > 0
+        # A step without statistics counts if one follows: theta changes after an intervention too.
+        exists = jax.lax.cummax((jnp.abs(jnp.moveaxis(rows, 1, 0)).sum(-1) > 0).astype(int), reverse=True) > 0
 
         def backward(
             carry: tuple[Array, Array], x: tuple[Array, Array, Array, Array]

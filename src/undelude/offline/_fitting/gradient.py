@@ -64,14 +64,14 @@ class Data(NamedTuple):
     Attributes:
         rows: `[N, M]`, the statistics of the tables.
         labels: `[N]`.
-        mask: `[N, T]`.
+        masks: of each network, `[N, T]`, the rounds in which it is part of the likelihood.
         inputs: of each network, `[N, T, F]`.
         targets: of each network, `[N, T]` or `[N, T, d]`.
     """
 
     rows: Float[Array, "N M"]
     labels: Int[Array, " N"]
-    mask: Bool[Array, "N T"]
+    masks: tuple[Bool[Array, "N T"], ...]
     inputs: tuple[Float[Array, "N T F"], ...]
     targets: tuple[Shaped[Array, "N T ..."], ...]
 
@@ -111,15 +111,16 @@ def pick(trained: tuple[Parameters, tuple[Heads, ...]], run: int, K: int) -> tup
 def read(plan: Layout, demos: Demos) -> Data:
     """Return demonstrations as networks read them."""
     rounds = jnp.broadcast_to(jnp.arange(demos.num_rounds)[None], demos.mask.shape)
-    inputs, targets = [], []
+    inputs, targets, masks = [], [], []
     for factor in plan.networks:
         values = [jnp.asarray(context.codes(demos)) for context in factor.contexts]
         inputs.append(features(factor.contexts, values, rounds))
         targets.append(jnp.asarray(column(demos, factor.field).values))
+        masks.append(jnp.asarray(demos.demonstrated if factor.field == "action" else demos.mask))
     rows = np.zeros((demos.num_episodes, 0), np.float32)
     if plan.free:
         rows = stats.of_demos(plan, demos, merge=False).rows
-    return Data(jnp.asarray(rows), jnp.asarray(demos.labels), jnp.asarray(demos.mask), tuple(inputs), tuple(targets))
+    return Data(jnp.asarray(rows), jnp.asarray(demos.labels), tuple(masks), tuple(inputs), tuple(targets))
 
 
 def log_networks(networks: tuple[Heads, ...], data: Data) -> Float[Array, "R n _"]:
@@ -127,8 +128,8 @@ def log_networks(networks: tuple[Heads, ...], data: Data) -> Float[Array, "R n _
 
     def of_run(networks: tuple[Heads, ...]) -> Float[Array, "n _"]:
         total = jnp.zeros(())
-        for network, x, y in zip(networks, data.inputs, data.targets, strict=True):
-            total = total + jnp.where(data.mask[..., None], network.log_probs(x, y), 0.0).sum(1)
+        for network, mask, x, y in zip(networks, data.masks, data.inputs, data.targets, strict=True):
+            total = total + jnp.where(mask[..., None], network.log_probs(x, y), 0.0).sum(1)
         return total
 
     return eqx.filter_vmap(of_run)(networks)
@@ -156,9 +157,10 @@ def epoch(
     def loss(weights: Any, batch: Int[Array, " n"]) -> Float[Array, ""]:
         part = jax.tree.map(lambda x: x[batch], data)
         joint = log_joint(parameters, eqx.combine(weights, static), part)
+        num_rounds = jnp.maximum(sum(mask.sum() for mask in part.masks) / len(part.masks), 1)
         r = jnp.where(warm, first[batch], jax.lax.stop_gradient(jax.nn.softmax(joint)))
         # Starts do not share weights, so that the gradient of the sum is that of each.
-        return -(r * jnp.where(jnp.isfinite(joint), joint, 0.0)).sum() / part.mask.sum()
+        return -(r * jnp.where(jnp.isfinite(joint), joint, 0.0)).sum() / num_rounds
 
     def step(carry: tuple[Any, Any], batch: Int[Array, " n"]) -> tuple[tuple[Any, Any], None]:
         weights, state = carry
@@ -290,7 +292,7 @@ def _new_networks(plan: Layout, data: Data, K: int, keys: Key[Array, " R"]) -> t
     """Return networks with random weights, leading axis R."""
     networks = []
     for i, (factor, inputs) in enumerate(zip(plan.networks, data.inputs, strict=True)):
-        units = _units(factor, np.asarray(inputs)[np.asarray(data.mask)])
+        units = _units(factor, np.asarray(inputs)[np.asarray(data.masks[i])])
         output = None
         if factor.field in plan.centre:
             output = plan.centre[factor.field], plan.spread[factor.field]

@@ -74,7 +74,9 @@ def run_em(
     K = np.repeat(counts, [1 if k == 1 else starts for k in counts])
     rows = stats.of_steps(plan, demos) if is_markov else stats.of_demos(plan, demos)
     blocks = em.in_blocks(rows, len(K), max(counts))
-    parameters = _start(plan, rows, K, key, is_markov)
+    action = plan.factors[0]
+    actions_first = init == "actions_first" and action in plan.free and max(counts) > 1
+    parameters = _start(plan, rows, K, key, is_markov, plan.columns(action) if actions_first else slice(None))
     before = None if kept is None else kept.read(_progress(parameters))
     sizes = jnp.asarray(K, jnp.int32)
     width = tolerance * demos.num_episodes
@@ -95,8 +97,7 @@ def run_em(
                 kept.write(progress)
         return progress
 
-    action = plan.factors[0]
-    if before is None and init == "actions_first" and action in plan.free and max(counts) > 1:
+    if before is None and actions_first:
         columns = np.zeros((1, 1, plan.num_columns), np.float32)
         columns[..., plan.columns(action)] = 1
         # The actions alone: the other statistics are 0, and their parameters keep the prior's mode.
@@ -115,16 +116,18 @@ def _progress(parameters: Parameters) -> em.Progress:
 
 
 def _start(
-    plan: Layout, rows: Statistics, K: Int[np.ndarray, " R"], key: Key[Array, ""], is_markov: bool
+    plan: Layout, rows: Statistics, K: Int[np.ndarray, " R"], key: Key[Array, ""], is_markov: bool, columns: slice
 ) -> Parameters:
     """Return parameters that are each the M-step of one demonstration, or step, drawn at random, and of the mean.
 
-    A theta with labels starts from the demonstrations that have it.
+    Drawn are those with some statistics in `columns`: if the actions are fitted first, seeds that are interventions
+    alone would all start at one place. A theta with labels starts from the demonstrations that have it.
     """
     flat = rows.rows.reshape(-1, rows.rows.shape[-1])
     weights = np.repeat(rows.weights, len(flat) // len(rows.weights)) * (np.abs(flat).sum(-1) > 0)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel().tolist())
-    sample = flat[rng.choice(len(flat), min(len(flat), SAMPLE), p=weights / weights.sum())]
+    may = weights * (np.abs(flat[:, columns]).sum(-1) > 0)
+    sample = flat[rng.choice(len(flat), min(len(flat), SAMPLE), p=may / may.sum())]
     most, runs = int(K.max()), len(K)
     mean = (weights @ flat) / weights.sum()
     transitions = None

@@ -54,10 +54,22 @@ def compared(tried: list[Tried]) -> tuple[Candidate, ...]:
     return tuple(compared)
 
 
+# Nats per held-out demonstration within which two numbers of values predict alike.
+ALIKE = 1e-3
+
+
 def choose(candidates: tuple[Candidate, ...], select: Select) -> Candidate:
-    """Return the largest K within one standard error of the best, in the time scale of the best; or the least BIC."""
+    """Return the candidate that predicts held-out demonstrations best; or the one of the least BIC.
+
+    Of those of its time scale that predict alike, within .001 nats, it is the one with the fewest values: further ones
+    are copies, or empty.
+    """
     if select == "bic":
         return min(candidates, key=lambda c: c.bic)
-    best = max(candidates, key=lambda c: -np.inf if c.held_out is None else c.held_out)
-    near = [c for c in candidates if c.latent == best.latent and c.behind and c.behind[0] <= c.behind[1]]
-    return max([best, *near], key=lambda c: c.K)
+    best = max(candidates, key=_score)
+    alike = [c for c in candidates if c.latent == best.latent and _score(c) >= _score(best) - ALIKE]
+    return min(alike, key=lambda c: c.K)
+
+
+def _score(candidate: Candidate) -> float:
+    return -np.inf if candidate.held_out is None else candidate.held_out

@@ -45,9 +45,13 @@ def clusters(demos: Demos, K: Sequence[int], key: Key[Array, ""]) -> Float[np.nd
         x = own.values if own.levels is None else np.eye(len(own.levels), dtype=np.float32)[own.values]
         part = np.arange(demos.num_rounds)[None] * PARTS // demos.lengths[:, None]
         for i in range(PARTS):
-            chosen = ((part == i) & demos.mask)[..., None]
+            chosen = ((part == i) & (demos.demonstrated if name == "action" else demos.mask))[..., None]
             count = np.maximum(chosen.sum(1), 1)
             mean = (x * chosen).sum(1) / count
+            if name == "action" and demos.has_interventions:
+                # Without an action of a demonstrator, the mean of the others: no cluster for the experimenter's plans.
+                own = chosen.any(1)[:, 0]
+                mean[~own] = mean[own].mean(0, keepdims=True)
             squares = (((x - mean[:, None]) * chosen) ** 2).sum(1) / count**2
             described.append(mean / np.sqrt(np.maximum(squares.mean(0), 1e-6 * (x**2).mean())))
     x = np.concatenate(described, -1)

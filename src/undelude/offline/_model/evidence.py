@@ -16,7 +16,7 @@ from undelude.offline._data.demos import Demos
 
 
 def as_episodes(process: InteractionProcess, demos: Demos) -> Episodes:
-    """Return demonstrations as histories of a process, whose actions were seen.
+    """Return demonstrations as histories of a process: interventions were done, all other actions were seen.
 
     Raises:
         ValueError: the columns are not those of the process.
@@ -50,7 +50,7 @@ def as_episodes(process: InteractionProcess, demos: Demos) -> Episodes:
         process,
         actions=demos.action.values,
         observations=values(demos.observations, demos.mask.shape),
-        intervened=False,
+        intervened=demos.intervened,
         opening=values(demos.opening, (demos.num_episodes,)) if process.opening else None,
         mask=demos.mask,
     )
@@ -64,11 +64,11 @@ def _log_evidence(process: InteractionProcess, episodes: Episodes) -> Float[Arra
             total = inference.predict_observation(process, belief).log_prob(episode.opening)
             belief = inference.update_observation(process, belief, episode.opening)
 
-        def round(carry: tuple[Any, Array], x: tuple[Any, Any, Array]) -> tuple[tuple[Any, Array], None]:
+        def round(carry: tuple[Any, Array], x: tuple[Any, Array, Any, Array]) -> tuple[tuple[Any, Array], None]:
             belief, total = carry
-            a, o, exists = x
-            log_probability = inference.predict_action(process, belief).log_prob(a)
-            belief = inference.update_action(process, belief, a, False)
+            a, done, o, exists = x
+            log_probability = jnp.where(done, 0, inference.predict_action(process, belief).log_prob(a))
+            belief = inference.update_action(process, belief, a, done)
             log_probability += inference.predict_observation(process, belief).log_prob(o)
             # Evidence that no theta allows does not change the belief, so that no NaN follows it.
             return (
@@ -76,12 +76,16 @@ def _log_evidence(process: InteractionProcess, episodes: Episodes) -> Float[Arra
                 total + jnp.where(exists, log_probability, 0),
             ), None
 
-        (_, total), _ = jax.lax.scan(round, (belief, total), (episode.actions, episode.observations, episode.mask))
+        rounds = (episode.actions, episode.intervened, episode.observations, episode.mask)
+        (_, total), _ = jax.lax.scan(round, (belief, total), rounds)
         return total
 
     return jax.vmap(of_one)(episodes)
 
 
 def log_evidence(process: InteractionProcess, demos: Demos) -> Float[np.ndarray, " N"]:
-    """Return the log-likelihood of each demonstration under a process, `log Q(a_1:T, o_1:T)`, nats."""
+    """Return the log-likelihood of each demonstration under a process, `log Q(a_1:T, o_1:T)`, nats.
+
+    An intervened action has no factor.
+    """
     return np.asarray(_log_evidence(process, as_episodes(process, demos)), np.float64)

@@ -258,6 +258,15 @@ def is_ragged(demos: Demos) -> bool:
     return bool((demos.lengths < demos.num_rounds).any())
 
 
+def check_demonstrated(demos: Demos) -> None:
+    """Raise `ValueError` if an action was an intervention, which must not be read as the expert's."""
+    if demos.has_interventions:
+        raise ValueError(
+            f"{demos!r}: the action of an intervention is not the demonstrators', and would be learned as theirs: pass "
+            "demos.without_interventions()."
+        )
+
+
 def logged_process(demos: Demos) -> InteractionProcess:
     """Return the logs as a process, whose actions and observations have the specs of the induced process.
 
@@ -265,8 +274,9 @@ def logged_process(demos: Demos) -> InteractionProcess:
     the induced process learns from it as an `EndBlindAgent`.
 
     Args:
-        demos: the logs.
+        demos: the logs, without interventions.
     """
+    check_demonstrated(demos)
     fields = ObservedFields.of(demos)
 
     def repeated(o: Any) -> Repeated | dict[str, Repeated]:
@@ -305,11 +315,12 @@ def logged_episodes(demos: Demos) -> Episodes:
     """Return the demonstrations as episodes of the induced process, in order: all actions are the expert's, seen.
 
     Args:
-        demos: the logs.
+        demos: the logs, without interventions.
 
     Returns:
         `[N, T]`; theta, the expert's distributions and the rewards are None.
     """
+    check_demonstrated(demos)
     fields = ObservedFields.of(demos)
     as_jax = lambda tree: jax.tree.map(jnp.asarray, tree)  # noqa: E731
     actions = jnp.asarray(demos.action.values)

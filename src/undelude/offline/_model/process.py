@@ -411,16 +411,16 @@ def induced_process(
     )
 
 
-def as_demos(process: InteractionProcess, episodes: Episodes, like: Demos) -> Demos:
+def as_demos(episodes: Episodes, like: Demos) -> Demos:
     """Return episodes of an induced process as demonstrations with the columns of `like`; hidden fields are lost."""
-    mechanisms = process.task.mechanisms  # type: ignore[attr-defined]
-    values = mechanisms.values(episodes.observations)
+    fields = ObservedFields.of(like)
+    values = fields.values(episodes.observations)
     observations = {
         name: dataclasses.replace(column, values=np.asarray(values[name])) for name, column in like.observations.items()
     }
     opening: dict[str, Column] = {}
     if episodes.opening is not None:
-        first = mechanisms.values(episodes.opening)
+        first = fields.values(episodes.opening)
         opening = {name: dataclasses.replace(c, values=np.asarray(first[name])) for name, c in like.opening.items()}
     num_episodes = len(episodes.mask)
     return Demos(
@@ -432,4 +432,5 @@ def as_demos(process: InteractionProcess, episodes: Episodes, like: Demos) -> De
         np.full(num_episodes, -1, np.int32),
         None,
         "self-play",
+        np.asarray(episodes.intervened) & np.asarray(episodes.mask),
     )

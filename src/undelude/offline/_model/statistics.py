@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from undelude.offline._data.demos import Demos
 from undelude.offline._model.contexts import column
@@ -65,7 +65,7 @@ def log_units(layout: Layout, factors: Sequence[Factor], demos: Demos) -> Float[
     for factor in factors:
         name = factor.field.removeprefix("opening ")
         if name in layout.spread:
-            count = 1 if factor.field.startswith("opening ") else demos.lengths
+            count = 1 if factor.field.startswith("opening ") else _rounds(factor, demos).sum(-1)
             total = total - count * np.log(layout.spread[name]).sum()
     return total
 
@@ -76,18 +76,31 @@ def _sums(layout: Layout, factor: Factor, demos: Demos) -> Float[np.ndarray, "N 
     return np.bincount(episode * shape[1] + index, value, minlength=shape[0] * shape[1]).reshape(shape)
 
 
+def _rounds(factor: Factor, demos: Demos) -> Bool[np.ndarray, "N T"]:
+    """Return the rounds in which a factor is part of the likelihood; the one of the action is not if it was done."""
+    return demos.demonstrated if factor.field == "action" else demos.mask
+
+
 def _entries(layout: Layout, factor: Factor, demos: Demos) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return the statistics as a list: episode, step, index within the factor, and value of each."""
+    """Return the statistics as a list: episode, step, index within the factor, and value of each.
+
+    A hidden field that the demonstrations lack, because an agent played them, has none.
+    """
+    if not factor.field.startswith("opening ") and factor.field not in ("action", *demos.observations, *demos.hidden):
+        none = np.zeros(0, int)
+        return none, none, none, np.zeros(0)
     if factor.field.startswith("opening "):
         values = demos.opening[factor.field.removeprefix("opening ")].values
         episode, step = np.arange(demos.num_episodes), np.zeros(demos.num_episodes, int)
         cell = np.zeros(demos.num_episodes, int)
     else:
-        mask = demos.mask
+        mask = _rounds(factor, demos)
         episode, step = np.nonzero(mask)
         values = column(demos, factor.field).values[mask]
-        cells = factor.cells([context.codes(demos) for context in factor.contexts])
-        cell = np.broadcast_to(cells, mask.shape)[mask]
+        cell = np.zeros(len(values), int)
+        if mask.any():
+            cells = factor.cells([context.codes(demos) for context in factor.contexts])
+            cell = np.broadcast_to(cells, mask.shape)[mask]
         step = step + bool(demos.opening)
     if isinstance(factor.mechanism, Table):
         return episode, step, cell * factor.width + values, np.ones(len(values))

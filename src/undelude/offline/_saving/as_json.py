@@ -12,6 +12,7 @@ import numpy as np
 from undelude.offline._diagnosing.cloned import Cloned
 from undelude.offline._diagnosing.diagnose import Diagnosis, ProbeReport
 from undelude.offline._diagnosing.passive import Passive
+from undelude.offline._diagnosing.sensitivity import Relaxed, Sensitivity
 from undelude.offline._diagnosing.structure import Alternative, Structure
 from undelude.offline._diagnosing.support import Support
 from undelude.offline._fitting.selection import Candidate
@@ -25,7 +26,7 @@ TYPES: dict[str, Any] = {
     kind.__name__: kind
     for kind in (
         *(LatentSpec, Episode, Markov, PerStep, Table, Gaussian, Last, Round, Candidate),
-        *(Diagnosis, Support, ProbeReport, Passive, Structure, Alternative, Cloned),
+        *(Diagnosis, Support, ProbeReport, Passive, Structure, Alternative, Sensitivity, Relaxed, Cloned),
     )
 }
 # The entry that names the type.

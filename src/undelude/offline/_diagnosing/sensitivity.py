@@ -1,0 +1,213 @@
+"""What the agent of a fit would earn if a declared assumption were wrong.
+
+For each assumption the model is fitted once more with that assumption relaxed, and the agent of the fit acts in it.
+What it earns there, beside the agent of the relaxed model itself, is the price of the assumption if the relaxed model
+is true.
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from undelude._agents.base import predict_stepwise
+from undelude._agents.exact import ExactAgent
+from undelude._certificate.rounds import mean_over_rounds, reward_per_round
+from undelude._checks import check_count, check_key
+from undelude._compiled import compiled_for
+from undelude._distributions import divergences
+from undelude._process.inference import reread
+from undelude._process.process import InteractionProcess
+from undelude._rollout.scan import run_episode
+from undelude.offline._data.demos import Demos
+from undelude.offline._diagnosing.passive import MAX_CELLS, MAX_STEPS, additions, at_most, bic
+from undelude.offline._fitting.fit import Fit, refit
+from undelude.offline._model.contexts import Given, Last
+from undelude.offline._model.latent import Episode, Latent, Markov
+from undelude.offline._model.mechanisms import Factor, Gaussian, Table
+from undelude.offline._model.spec import LatentSpec
+
+Estimate = tuple[float, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Relaxed:
+    """One assumption relaxed.
+
+    Attributes:
+        name: what holds in its place.
+        K: the number of values of theta.
+        bic: of the relaxed model less that of the fit; negative if the logs ask for the relaxation.
+        tv: mean total variation between the two interventional policies, in histories of the fit's agent in the
+            relaxed model, and its standard error.
+        reward: per round, of the fit's agent in the relaxed model, and its standard error; None without a reward.
+        attainable: of the relaxed model's own agent there, likewise.
+    """
+
+    name: str
+    K: int
+    bic: float
+    tv: Estimate
+    reward: Estimate | None
+    attainable: Estimate | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Sensitivity:
+    """The price of each declared assumption.
+
+    Attributes:
+        reward: per round, of the fit's agent in the fitted model, and its standard error; None without a reward.
+        relaxed: the assumptions, relaxed one at a time.
+    """
+
+    reward: Estimate | None
+    relaxed: tuple[Relaxed, ...]
+
+    def __str__(self) -> str:
+        has_reward = self.reward is not None
+        head = ["policies differ by", "BIC"] + (["agent's reward", "attainable"] if has_reward else [])
+        rows = [("the agent, if an assumption is relaxed and the rest holds", head)]
+        if self.reward is not None:
+            rows.append(("  as declared", ["0.000", "+0", *[f"{self.reward[0]:.3f}"] * 2]))
+        for x in self.relaxed:
+            cells = [f"{x.tv[0]:.3f}", f"{x.bic:+.0f}"]
+            cells += [f"{y[0]:.3f}" for y in (x.reward, x.attainable) if y is not None]
+            rows.append((f"  {x.name}", cells))
+        widths = [max(len(cells[i]) for _, cells in rows) for i in range(len(head))]
+        width = max(len(name) for name, _ in rows)
+        return "\n".join(
+            "  ".join([f"{name:{width}}", *(f"{x:>{w}}" for x, w in zip(cells, widths, strict=True))])
+            for name, cells in rows
+        )
+
+
+def sensitivity(
+    fit: Fit, demos: Demos, *, key: Key[Array, ""], starts: int = 4, num_episodes: int = 512
+) -> Sensitivity:
+    """Fit the model with each declared assumption relaxed, and let the agent of the fit act there.
+
+    A relaxation with a much greater BIC is one that the logs speak against. One that they do not, and in which the
+    agent earns much less than is attainable, is an assumption on which the decision to act rests.
+
+    Args:
+        fit: the fitted model; tables and normal mechanisms.
+        demos: the logs; of large ones, a part is fitted.
+        key: of the starts and of the episodes that are played.
+        starts: of each fit.
+        num_episodes: played in each model.
+    """
+    check_key(key)
+    starts, num_episodes = check_count("starts", starts), check_count("num_episodes", num_episodes)
+    key_few, key_fit, key_play = jax.random.split(key, 3)
+    few = at_most(MAX_STEPS, demos, key=key_few)
+    same = few is demos
+    declared = fit if same else refit(few, fit.spec, _latent(fit.latent, fit.K), key=key_fit, starts=starts)
+    relaxed = []
+    for name, (spec, latent) in relaxations(fit, demos).items():
+        other = refit(few, spec, latent, key=key_fit, starts=starts, demonstrator=fit.demonstrator)
+        reward, tv = _act(other.process, fit.process, key_play, num_episodes)
+        attainable, _ = _act(other.process, other.process, key_play, num_episodes)
+        has_reward = fit.layout.reward is not None
+        relaxed.append(
+            Relaxed(
+                name,
+                other.K,
+                bic(other, few) - bic(declared, few),
+                _estimate(tv),
+                _estimate(reward) if has_reward else None,
+                _estimate(attainable) if has_reward else None,
+            )
+        )
+    own = None
+    if fit.layout.reward is not None:
+        own = _estimate(_act(fit.process, fit.process, key_play, num_episodes)[0])
+    return Sensitivity(own, tuple(relaxed))
+
+
+def relaxations(fit: Fit, demos: Demos) -> dict[str, tuple[LatentSpec, Latent]]:
+    """Return specs in which one assumption of the fit does not hold, by what holds in its place."""
+    same, K = _latent(fit.latent, fit.K), fit.K
+    has_labels = bool((demos.labels >= 0).any())
+    expert, *others = (f for f in fit.layout.factors if not f.field.startswith("opening "))
+    found: dict[str, tuple[LatentSpec, Latent]] = {}
+    if not has_labels:
+        if K > 1:
+            found[f"theta has {K - 1} value{'s' if K > 2 else ''}"] = fit.spec, _latent(fit.latent, K - 1)
+        found[f"theta has {K + 1} values"] = fit.spec, _latent(fit.latent, K + 1)
+        if K > 1 and fit.latent == "Episode":
+            found["theta changes as a Markov chain"] = fit.spec, Markov(K)
+        elif K > 1:
+            found["theta lasts the episode"] = fit.spec, Episode(K)
+    for name, extra in additions(expert, demos).items():
+        found[f"the expert depends on {name}, too"] = _replaced(fit.spec, expert, others, expert, extra), same
+    for factor in others:
+        extra = _last_of(factor, demos)
+        if extra:
+            said = " and ".join(f"the last {x.name}" for x in extra)
+            found[f"{factor.field} depends on {said}, too"] = _replaced(fit.spec, expert, others, factor, extra), same
+        if isinstance(factor.mechanism, Table | Gaussian) and factor.mechanism.tied and K > 1:
+            spec = _replaced(fit.spec, expert, others, factor, (), tied=False)
+            found[f"{factor.field} depends on theta, too"] = spec, same
+    return found
+
+
+def _latent(name: str, K: int) -> Latent:
+    return Markov(K) if name == "Markov" and K > 1 else Episode(K)
+
+
+def _last_of(factor: Factor, demos: Demos) -> tuple[Last, ...]:
+    """Return the last action and the last value of the field itself, as far as they are finite and not declared."""
+    if demos.num_rounds < 2 or not isinstance(factor.mechanism, Table | Gaussian) or factor.field in demos.hidden:
+        return ()
+    columns = {"action": demos.action, factor.field: demos.observations[factor.field]}
+    declared = [context.given for context in factor.contexts]
+    new = [x for x, c in columns.items() if c.levels is not None and Last(x) not in declared]
+    cells = factor.num_cells * math.prod(len(columns[x].levels or ()) + 1 for x in new)
+    return tuple(Last(x) for x in new) if cells <= MAX_CELLS else ()
+
+
+def _replaced(
+    spec: LatentSpec, expert: Factor, others: list[Factor], chosen: Factor, extra: tuple[Given, ...], **changes: Any
+) -> LatentSpec:
+    """Return the spec with more contexts of one mechanism."""
+
+    def of(factor: Factor) -> Any:
+        if factor is not chosen:
+            return factor.mechanism
+        assert isinstance(factor.mechanism, Table | Gaussian)
+        return dataclasses.replace(factor.mechanism, given=(*factor.mechanism.given, *extra), **changes)
+
+    return LatentSpec(spec.latent, of(expert), [of(factor) for factor in others], reward=spec.reward)
+
+
+def _estimate(x: Array) -> Estimate:
+    values = np.asarray(x, np.float64)
+    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else np.inf
+
+
+@compiled_for(runs=1)
+def _act(
+    world: InteractionProcess, believed: InteractionProcess, key: Key[Array, ""], num_episodes: int
+) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
+    """Return the reward per round of the agent that believes in one process and acts in another.
+
+    And the mean total variation between its policy and that of the agent which knows where it is.
+    """
+    agent, informed = ExactAgent(believed), ExactAgent(world)
+
+    def one(key: Array) -> tuple[Array, Array]:
+        key_episode, key_tv = jax.random.split(key)
+        episode, predictions = run_episode(
+            world, agent, key_episode, num_rounds=world.num_rounds, marks=(True, False), predicts=True
+        )
+        assert predictions is not None
+        right, _ = predict_stepwise(informed, reread(episode, "do"))
+        keys = jax.random.split(key_tv, world.num_rounds)
+        _, tv = jax.vmap(lambda p, q, k: divergences(p, q, key=k))(right, predictions[0], keys)
+        return reward_per_round(episode.reward, None), mean_over_rounds(tv, None)
+
+    return jax.lax.map(one, jax.random.split(key, num_episodes), batch_size=64)
