@@ -94,6 +94,11 @@ def test_csv_agrees_with_arrays(table, demos, tmp_path):
     assert Demos.from_csv(tmp_path, **ROLES).digest() == demos.digest()
 
 
+def test_tabs_separate_columns_too(table, demos, tmp_path):
+    pd.DataFrame(table).to_csv(tmp_path / "log.tsv.gz", index=False, sep="\t")
+    assert Demos.from_csv(tmp_path, **ROLES).digest() == demos.digest()
+
+
 def test_rows_keep_their_order_without_time(table, demos):
     """Episodes may alternate in one file."""
     order = [0, 3, 4, 1, 5, 6, 2, 7]

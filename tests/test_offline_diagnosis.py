@@ -9,7 +9,7 @@ import pytest
 
 import undelude as ud
 from undelude.offline import Demos, Diagnosis, Episode, Fit, Gaussian, Last, LatentSpec, PerStep, Table, diagnose, fit
-from undelude.offline._diagnosing.diagnose import _verdict, _views
+from undelude.offline._diagnosing.diagnose import _verdict, _views, stuck
 from undelude.offline._diagnosing.likelihood import Likelihood
 from undelude.offline._diagnosing.manski import manski
 from undelude.offline._diagnosing.nearby import nearby
@@ -69,6 +69,14 @@ def test_profile_bounds_agree_with_the_delta_method_where_the_model_is_identifie
         assert probe.profile is not None
         width = probe.profile[1] - probe.profile[0]
         assert width == pytest.approx(2 * probe.two_se, rel=0.25), probe
+
+
+def test_a_range_far_below_its_standard_error_is_not_taken_for_knowledge(long: tuple[Fit, Demos, Diagnosis]) -> None:
+    assert stuck(long[2].probes) == []
+    probe = next(probe for probe in long[2].probes if probe.profile)
+    (note,) = stuck([dataclasses.replace(probe, profile=(probe.value, probe.value))])
+    assert probe.name in note
+    assert "hardly moved" in note
 
 
 def test_bounds_after_one_round_are_manskis(single: tuple[Fit, Demos, Diagnosis]) -> None:

@@ -345,6 +345,26 @@ def test_the_log_likelihood_of_many_demonstrations_is_exact_enough():
     assert float(found) == pytest.approx(exact, rel=1e-6)
 
 
+def test_the_action_has_the_name_of_its_column_too():
+    frame = {"who": np.repeat(np.arange(20), 3), "arm": np.arange(60) % 2, "paid": np.arange(60) % 3 % 2}
+    demos = Demos.from_frame(frame, episode="who", action="arm", observation="paid")
+    one, two = (
+        LatentSpec(Episode(1), Table(given=[Last(name)]), Table("paid", given=[name])) for name in ("arm", "action")
+    )
+    assert layout(one, demos).factors[0].contexts == layout(two, demos).factors[0].contexts
+    with pytest.raises(ValueError, match=r"\['action', 'paid'\] \(in the logs 'arm'\)"):
+        layout(LatentSpec(Episode(1), Table(given=[Last("hand")])), demos)
+
+
+def test_values_of_theta_that_predict_nothing_are_not_chosen():
+    """Copies and empty values predict as one does, to rounding, and are all within a standard error of the best."""
+    rng = np.random.default_rng(4)
+    demos = Demos.from_arrays(rng.integers(2, size=(400, 20)), {"outcome": rng.integers(2, size=(400, 20))})
+    fit = offline.fit(demos, LatentSpec(Episode(range(1, 4))), key=jax.random.key(0), starts=3)
+    assert all(c.behind[0] < 1e-3 for c in fit.candidates)
+    assert fit.K == 1
+
+
 @pytest.mark.parametrize("latent", [Episode(3), Markov(2)])
 def test_without_pseudo_counts_nothing_is_nan(latent: Any):
     rng = np.random.default_rng(0)

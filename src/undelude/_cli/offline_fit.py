@@ -43,8 +43,9 @@ from undelude.offline._model.spec import layout
 from undelude.offline._saving.as_json import from_json, to_json
 from undelude.offline._saving.fit_files import check_may_save
 
-# Endings of CSV files; all others are Parquet.
-CSV = (".csv", ".csv.gz", ".csv.bz2", ".csv.zst")
+# Endings of CSV files, and of text files that are read as such if they are named; all others are Parquet.
+CSV = tuple(f"{text}{packed}" for text in (".csv", ".tsv") for packed in ("", ".gz", ".bz2", ".zst"))
+TEXT = (".txt",)
 RESTORE = "Restore it from a copy, or fit the logs again with another --out."
 
 
@@ -200,7 +201,7 @@ def _is_csv(file: Path) -> bool:
         return not any(x.suffix in (".parquet", ".pq") for x in file.rglob("*")) and any(
             x.name.endswith(CSV) for x in file.rglob("*")
         )
-    return file.name.endswith(CSV)
+    return file.name.endswith((*CSV, *TEXT))
 
 
 def make_spec(options: FitLogs, demos: "offline.Demos") -> "offline.LatentSpec":
@@ -308,5 +309,15 @@ def print_fit(console: Console, fit: "offline.Fit", folder: Path) -> None:
         console.print("  " + "  ".join(cells), soft_wrap=True)
     for note in search_notes(fit):
         console.print(f"Note: {note}.", soft_wrap=True)
+    columns = {"the action": fit.columns.action, **fit.columns.observations}
+    reals = [name for name, column in columns.items() if not column.finite]
+    if reals:
+        console.print(
+            f"The fit is in {folder}. It says nothing yet about identification, and `undelude offline diagnose` "
+            f"cannot: it has no bounds if {' and '.join(reals)} are real numbers. Bin the column and fit again, or use "
+            "offline.diagnose with probes= in Python.",
+            soft_wrap=True,
+        )
+        return
     console.print(f"The fit is in {folder}. It says nothing yet about identification:", soft_wrap=True)
     console.print(f"  undelude offline diagnose {shlex.quote(str(folder))}", soft_wrap=True)

@@ -45,7 +45,7 @@ class FitLogs:
     """
 
     logs: Annotated[tyro.conf.Positional[Names], tyro.conf.arg(metavar="LOGS")] = ()
-    """Parquet or CSV files, folders of them, or patterns in quotes, such as "logs/*.parquet"."""
+    """Parquet or CSV files (also with tabs), folders of them, or patterns in quotes, such as "logs/*.parquet"."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = dataclasses.field(kw_only=True)
     """The folder of the fit, which this command creates."""
     episode: Text = None

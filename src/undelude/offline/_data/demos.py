@@ -219,6 +219,8 @@ class Demos:
     def from_csv(cls, files: str | Path | Sequence[str | Path], **columns: Any) -> "Demos":
         """Return demonstrations from CSV files with a header and one row for each round; empty fields are missing.
 
+        Columns are separated by commas, or by tabs if the header has tabs and no comma.
+
         Args:
             files: as in `from_parquet`; they may be compressed.
             **columns: the arguments of `from_frame`.

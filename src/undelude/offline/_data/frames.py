@@ -23,7 +23,12 @@ _BATCH = 2**17
 # Bytes of CSV that are read at a time; the types of the columns are those of the first ones.
 _BLOCK = 2**24
 # Endings of the files that are read in a folder.
-_ENDINGS = {"parquet": (".parquet", ".pq"), "csv": (".csv", ".csv.gz", ".csv.bz2", ".csv.zst")}
+_ENDINGS = {
+    "parquet": (".parquet", ".pq"),
+    "csv": tuple(f"{text}{packed}" for text in (".csv", ".tsv") for packed in ("", ".gz", ".bz2", ".zst")),
+}
+# Bytes in which a CSV file's header is looked for.
+_HEADER = 2**16
 
 
 def read_frame(frame: Any, roles: Roles) -> dict[str, Any]:
@@ -105,12 +110,20 @@ def _csv(name: str, roles: Roles) -> Iterator[pa.RecordBatch]:
     # Empty fields are missing, quoted ones are not.
     convert = pyarrow.csv.ConvertOptions(strings_can_be_null=True, quoted_strings_can_be_null=False)
     try:
-        with pyarrow.csv.open_csv(name, read_options=read, convert_options=convert) as file:
+        parse = pyarrow.csv.ParseOptions(delimiter=_delimiter(name))
+        with pyarrow.csv.open_csv(name, read_options=read, parse_options=parse, convert_options=convert) as file:
             roles.check(file.schema.names, name)
             for batch in file:
                 yield batch.select(roles.columns)
     except (pa.ArrowInvalid, OSError) as error:
         raise _unreadable(error, f"{name} cannot be read as CSV") from error
+
+
+def _delimiter(name: str) -> str:
+    """Return the character between the columns of a CSV file: a tab if its header has tabs and no comma."""
+    with pa.input_stream(name) as file:
+        header = file.read(_HEADER).split(b"\n", 1)[0]
+    return "\t" if b"\t" in header and b"," not in header else ","
 
 
 def _unreadable(error: Exception, what: str) -> Exception:

@@ -52,7 +52,7 @@ class _Episodes:
     def fields(self) -> dict[str, Any]:
         """Return the fields of `Demos` except the source."""
         roles, rounds, rows = self.roles, self.num_rounds, self.rows_of_rounds
-        action = dataclasses.replace(self.encode(roles.action, rows), name="action")
+        action = self.encode(roles.action, rows)
         done = self.marks(rows)
         check_action(action, done)
         observations, opening = {}, {}

@@ -42,6 +42,8 @@ WEAK_WIDTH, WEAK_POLICY_WIDTH, WIDE = 0.10, 0.15, 0.25
 # Rounds of support below which a fit is weak, or not identified.
 WEAK_SUPPORT, NO_SUPPORT = 10.0, 1.0
 NUM_PROFILED = 2
+# A range that is narrower than this share of twice the standard error is that of a search which hardly moved.
+STUCK, GREATEST_SE = 0.25, 0.5
 # Episodes without an intervention that a comparison of held-out prediction needs at least.
 FEWEST_COMPARED = 8
 
@@ -209,6 +211,7 @@ def diagnose(
         )
     if len(set(demos.lengths.tolist())) > 1:
         notes.append("episodes differ in length; that their ends say nothing about theta is an assumption")
+    notes += stuck(reports)
     return Diagnosis(
         verdict,
         tuple(reasons),
@@ -370,6 +373,16 @@ def _verdict(
 
 def _is_given_demonstrator(fit: Fit) -> bool:
     return any(context.given == "demonstrator" for context in fit.layout.factors[0].contexts)
+
+
+def stuck(reports: Sequence[ProbeReport]) -> list[str]:
+    """Return a note on each profile range that is far narrower than the standard error: the search hardly moved."""
+    return [
+        f"the search for the range of {probe.name} hardly moved, although 2 SE are {min(probe.two_se, 99.0):.3f}: the "
+        "range may be far too narrow"
+        for probe in reports
+        if probe.profile is not None and probe.width < STUCK * min(probe.two_se, GREATEST_SE)
+    ]
 
 
 def _assumptions(fit: Fit, demos: Demos) -> tuple[str, ...]:

@@ -210,7 +210,8 @@ def _known_field(where: str, name: str | None, fields: dict[str, Column], aliase
     if name not in fields:
         close = difflib.get_close_matches(name, [*fields, *aliases])
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"LatentSpec: {where} names {name!r}, but the data have {[*fields]}.{hint}")
+        alias = "".join(f" (in the logs {own!r})" for own in aliases if own != "action")
+        raise ValueError(f"LatentSpec: {where} names {name!r}, but the data have {[*fields]}{alias}.{hint}")
     return name
 
 
