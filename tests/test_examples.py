@@ -3,7 +3,11 @@
 import runpy
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
+
+from undelude import offline
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -29,6 +33,20 @@ def test_delusion(capsys):
 def test_own_process():
     reports = run("own_process", num_rounds=6, steps=60, num_episodes=256)
     assert reports["taught"].action_kl_do < reports["deluded"].action_kl_do / 3
+
+
+def test_logs(tmp_path):
+    """Customers buy 7/12 of what they are offered, and would buy 5/12 of what is offered to all alike."""
+    out = str(tmp_path / "logs.csv")
+    run("logs", out=out)
+    demos = offline.Demos.from_csv(out, episode="session", action="choice", observation="outcome")
+    actions, bought = demos.action.values, demos.observations["outcome"].values
+    spec = offline.LatentSpec(offline.Episode(3))
+    fit = offline.fit(demos, spec, key=jax.random.key(0), starts=4, select="bic")
+    effects = np.exp(fit.process.log_prior) @ np.exp(fit.tables["outcome"])[..., 1]
+    for a in range(3):
+        assert bought[actions == a].mean() == pytest.approx(7 / 12, abs=0.03)
+        assert effects[a] == pytest.approx(5 / 12, abs=0.03)
 
 
 def test_host_agent():

@@ -82,7 +82,8 @@ def _lead(options: FitLogs, call: Call) -> ExitCode:
     console.print(demos.summary(), soft_wrap=True)
     spec = make_spec(options, demos) if stored is None else from_json(stored["spec"])
     check_may_save(spec)  # Before anything is written.
-    layout(spec, demos)
+    if layout(spec, demos).reward is None:
+        console.print("No column is the reward (--reward): no page will say what an agent earns.", soft_wrap=True)
     content = {"options": _declared(options), "files": list(files), "spec": to_json(spec)}
     if stored is None:
         _begin(options.out, content)

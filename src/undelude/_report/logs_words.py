@@ -109,13 +109,18 @@ def advice(fit: "offline.Fit", diagnosis: "offline.Diagnosis | None") -> list[st
 
 def _other_memory(wanted: tuple[str, ...]) -> str:
     if wanted:
-        return (
+        memory = (
             f"Another assumption before more data: the logs ask for demonstrators who also remember "
-            f"{', '.join(wanted)}. Declare it and fit again (--expert-given)."
+            f"{', '.join(wanted)}. If you believe it, declare it and fit again (--expert-given)."
+        )
+    else:
+        memory = (
+            "Another assumption before more data: none of the additions to the demonstrators' memory that were tried "
+            "explains the logs. Record who acted and when, or what else they saw."
         )
     return (
-        "Another assumption before more data: none of the additions to the demonstrators' memory that were tried "
-        "explains the logs. Record who acted and when, or what else they saw."
+        f"{memory} The same is seen if several demonstrators of different policies wrote the logs, or a program did: "
+        "name the column that tells who acted (--demonstrator), and mark the rounds of an agent (--intervened)."
     )
 
 

@@ -213,7 +213,7 @@ class Demos:
             FileNotFoundError: there is no such file.
             ValueError: a file is damaged, or as in `from_frame`; the message names the file and the row.
         """
-        return cls(**_frames("from_parquet").read_files(files, Roles.of(**columns), "parquet"))
+        return cls(**_frames("from_parquet").read_files(files, Roles.named("from_parquet", columns), "parquet"))
 
     @classmethod
     def from_csv(cls, files: str | Path | Sequence[str | Path], **columns: Any) -> "Demos":
@@ -230,7 +230,7 @@ class Demos:
             FileNotFoundError: there is no such file.
             ValueError: a file cannot be read as CSV, or as in `from_frame`; the message names the file and the row.
         """
-        return cls(**_frames("from_csv").read_files(files, Roles.of(**columns), "csv"))
+        return cls(**_frames("from_csv").read_files(files, Roles.named("from_csv", columns), "csv"))
 
     @classmethod
     def from_minari(

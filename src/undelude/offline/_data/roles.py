@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -36,6 +37,18 @@ class Roles:
     intervened: str | None
     reals: tuple[str, ...]
     levels: dict[str, Iterable[Any]]
+
+    @classmethod
+    def named(cls, where: str, columns: Mapping[str, Any]) -> "Roles":
+        """Return the roles in the keyword arguments of a reader; `TypeError` names one that is missing or unknown."""
+        known = [*inspect.signature(cls.of).parameters]
+        if unknown := [name for name in columns if name not in known]:
+            close = difflib.get_close_matches(unknown[0], known)
+            hint = f" Did you mean {close[0]}?" if close else f" It takes {', '.join(known)}."
+            raise TypeError(f"Demos.{where} has no argument {unknown[0]!r}.{hint}")
+        if missing := [name for name in known[:3] if name not in columns]:
+            raise TypeError(f"Demos.{where} needs {missing[0]}=, the name of a column.")
+        return cls.of(**columns)
 
     @classmethod
     def of(

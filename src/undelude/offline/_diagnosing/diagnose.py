@@ -181,6 +181,13 @@ def diagnose(
     reports, flat, behind = _bounds(fit, demos, chosen, delta, keys[2])
     local = behind if behind > delta else None
     reasons, verdict = _verdict(found, ranks, reports, views=_views(fit, demos), local=local)
+    if fit.K == 1 and int(np.median(demos.lengths)) == 1 and not demos.has_interventions:
+        # The profile of a model without a theta is narrow, and says nothing about models with one.
+        verdict = "not identified"
+        reasons = [
+            "an episode has one round, which cannot show a theta: if there is one, effects may be anything within "
+            "Manski's bounds"
+        ]
     logs = demos.without_interventions()
     few = passive and logs.num_episodes < FEWEST_COMPARED
     predicted = compare_predictions(fit, logs, key=keys[3]) if passive and not few else None

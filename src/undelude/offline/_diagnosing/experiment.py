@@ -50,6 +50,8 @@ MOST_PLANS = 64
 DELTA = 2.0
 # Information of a direction that no data and no prior reach.
 LEAST_INFORMATION = 1e-6
+# The share of the error that is left by a plan that is hardly worth its episodes.
+USELESS = 0.9
 # Rows of the table in the text.
 SHOWN = 12
 
@@ -116,6 +118,8 @@ class Experiment:
                 f"  {name:{width}} {x.score:11.3f} {x.widest or 0.0:.3f}"
                 for name, x in zip(names, self.trials, strict=False)
             ]
+            if self.trials[0].score > USELESS * self.now:
+                lines.append("  no plan narrows this by a tenth: more episodes are needed")
         if len(self.trials) > SHOWN:
             lines.append(f"  (the best {SHOWN} of {len(self.trials)} plans)")
         return "\n".join([*lines, *(f"assuming {one}" for one in self.assumptions)])

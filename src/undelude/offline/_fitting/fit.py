@@ -108,9 +108,9 @@ def fit(
 
     The factor `Q(a_t | ...)` is left out in rounds that are marked `intervened`.
 
-    The number of values of theta, and its time scale if the spec names several, are those with the greatest mean
-    log-likelihood of held-out demonstrations; of numbers that predict alike, within .001 nats, the least. The chosen
-    latent is then fitted to all demonstrations.
+    The number of values of theta, and its time scale if the spec names several, are chosen by the log-likelihood of
+    held-out demonstrations: the fewest values whose mean is within one standard error of the best. The chosen latent is
+    then fitted to all demonstrations.
 
     Args:
         demos: the demonstrations.
@@ -408,7 +408,8 @@ def _check_size(latents: list[Any], demos: Demos) -> None:
     if demos.num_episodes < 2 * K:
         raise ValueError(
             f"K = {K} is greater than {demos.num_episodes} demonstrations bear, with less than two for each value of "
-            f"theta: declare a smaller K, such as Episode(K=range(1, {max(demos.num_episodes // 10, 2)}))."
+            f"theta: declare at most {max(demos.num_episodes // 2, 1)}, and better {max(demos.num_episodes // 10, 1)} "
+            f"(Episode(K=range(1, {max(demos.num_episodes // 10, 1) + 1})), --K 1:{max(demos.num_episodes // 10, 1)})."
         )
     if demos.labels.max(initial=-1) >= min(k for latent in latents for k in latent.K):
         raise ValueError(

@@ -65,17 +65,13 @@ ALIKE = 1e-3
 
 
 def choose(candidates: tuple[Candidate, ...], select: Select) -> Candidate:
-    """Return the candidate that predicts held-out demonstrations best; or the one of the least BIC.
+    """Return the one with the fewest values within one standard error of the best; or the one of the least BIC.
 
-    Of those of its time scale that predict alike, within .001 nats, it is the one with the fewest values: further ones
-    are copies, or empty.
+    The best is that with the greatest mean log-likelihood of held-out demonstrations, and the standard error is that of
+    the paired difference (Breiman et al. 1984, the rule of one standard error). The time scale is that of the best.
     """
     if select == "bic":
         return min(candidates, key=lambda c: c.bic)
-    best = max(candidates, key=_score)
-    alike = [c for c in candidates if c.latent == best.latent and _score(c) >= _score(best) - ALIKE]
-    return min(alike, key=lambda c: c.K)
-
-
-def _score(candidate: Candidate) -> float:
-    return -np.inf if candidate.held_out is None else candidate.held_out
+    best = max(candidates, key=lambda c: -np.inf if c.held_out is None else c.held_out)
+    near = [c for c in candidates if c.latent == best.latent and c.behind and c.behind[0] <= max(c.behind[1], ALIKE)]
+    return min([best, *near], key=lambda c: c.K)

@@ -5,7 +5,8 @@ devices, and adds up their expected statistics; XLA adds the sums of all process
 """
 
 import math
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,14 +15,6 @@ from jaxtyping import PyTree
 
 from undelude._teaching.sharding import gather, spread
 from undelude.offline._fitting.parameters import Blocks
-
-
-class Compiled(Protocol):
-    """A compiled function of arrays that are on all processes, and of the blocks."""
-
-    def __call__(self, first: Any, blocks: Blocks, *others: Any) -> PyTree:
-        """Return arrays that depend on the sums over all rows alone."""
-        ...
 
 
 class Sharing:
@@ -44,8 +37,11 @@ class Sharing:
 
         return Blocks(place(blocks.rows, 0), place(blocks.labels, -1), place(blocks.weights, 0))
 
-    def call(self, function: Compiled, first: PyTree, blocks: Blocks, *others: Any) -> Any:
-        """Call a compiled function, and return its result on the first device of this process."""
+    def call(self, function: Callable[..., Any], first: PyTree, blocks: Blocks, *others: Any) -> Any:
+        """Call `function(first, blocks, *others)`, and return its result on the first device of this process.
+
+        The function is compiled, and its result depends on the blocks through sums over all rows alone.
+        """
         if self.mesh is None:
             return function(first, blocks, *others)
         placed = [self._everywhere(x) for x in (first, *others)]
