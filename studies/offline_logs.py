@@ -241,7 +241,8 @@ def verdict_on(demos: Demos, spec: LatentSpec, starts: int) -> dict[str, Any]:
         "verdict": report.verdict,
         "reasons": list(report.reasons),
         "kruskal": list(report.kruskal),
-        "support": report.support.least,
+        # None: the agent does nothing that theta says something about.
+        "support": report.support.least if np.isfinite(report.support.least) else None,
         "widest": max((probe.width for probe in report.probes), default=0.0),
         "action_nats": list(passive.action),
         "observation_nats": list(passive.observation),

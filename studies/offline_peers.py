@@ -1,7 +1,7 @@
 """Logs alone, beside others: mixtures by hmmlearn and pomegranate, d3rlpy's cloning and offline RL, a clone of ours.
 
-python studies/offline_peers.py                                  all, about ten minutes of CPU time
-python studies/offline_peers.py --numbers 300                    of these alone; the others keep their results
+python studies/offline_peers.py                                  all, about forty minutes of CPU time
+python studies/offline_peers.py --ways undelude hmmlearn         of these alone, a minute; the others keep their results
 python studies/offline_peers.py --numbers 300 --data-sets 1      a trial run, which is printed
 
 pip install hmmlearn pomegranate d3rlpy. All learn from the same demonstrations of the bandit of Remark 11, and play the
@@ -11,7 +11,6 @@ its library would predict. Policies of d3rlpy see the whole history of their epi
 
 import argparse
 import tempfile
-import time
 import warnings
 from collections.abc import Callable
 from importlib.metadata import version
@@ -29,6 +28,7 @@ from undelude.offline._diagnosing.passive import losses_per_step
 
 T, A, O = 20, 5, 2
 DATA_SETS, NUMBERS = 4, (300, 1000)
+WAYS = ("undelude", "hmmlearn", "pomegranate", "clone", "d3rlpy")
 STARTS, PEER_STARTS, PLAYED, CLIP = 10, 4, 4096, 1e-4
 EXPERT = np.where(np.eye(A, dtype=bool), 0.6, 0.1)
 CLONE_STEPS, BC_STEPS, CQL_STEPS = 400, 800, 1000
@@ -212,35 +212,35 @@ def played(policy: Policy, seed: int) -> Score:
     return {"reward": float(outcomes.mean()), "kl": kl if np.isfinite(kl) else None}
 
 
-def learn(world: ud.InteractionProcess, N: int, seed: int) -> tuple[dict[str, Score], dict[str, Any]]:
-    """Return the scores of all ways on one data set, and the numbers of thetas and seconds."""
+def learn(world: ud.InteractionProcess, N: int, seed: int, ways: list[str]) -> tuple[dict[str, Score], dict[str, Any]]:
+    """Return the scores of these ways on one data set, and what they chose."""
     episodes = ud.rollout(world, None, executor="expert", key=jax.random.key(seed), num_episodes=N)
     demos = Demos.from_episodes(episodes, world)
     actions, outcomes = np.asarray(episodes.actions), np.asarray(episodes.observations)
-    seconds: dict[str, float] = {}
-
-    def timed(name: str, way: Callable[[], Any]) -> Any:
-        started = time.perf_counter()
-        found = way()
-        seconds[name] = time.perf_counter() - started
-        return found
-
-    fit = timed("undelude", lambda: offline.fit(demos, key=jax.random.key(seed), starts=STARTS))
-    clone = timed("clone", lambda: by_our_clone(fit, demos, seed))
-    chain = timed("hmmlearn", lambda: by_hmmlearn(actions, outcomes, A, seed))
-    mixture, components = timed("pomegranate", lambda: by_pomegranate(actions, outcomes, seed))
-    policies = timed("d3rlpy", lambda: by_d3rlpy(actions, outcomes, seed))
-    own = (
-        np.exp(np.asarray(x, float)) for x in (fit.fitted.log_prior[0], fit.tables["action"], fit.tables["observation"])
-    )
-    mixtures = {"undelude": Mixture(*own), "hmmlearn, K = 5 given": chain, "pomegranate, K by BIC": mixture}
+    mixtures: dict[str, Mixture] = {}
+    policies: dict[str, Policy] = {}
+    scores: dict[str, Score] = {}
+    chosen: dict[str, int] = {}
+    if "undelude" in ways or "clone" in ways:
+        fit = offline.fit(demos, key=jax.random.key(seed), starts=STARTS)
+        own = (fit.fitted.log_prior[0], fit.tables["action"], fit.tables["observation"])
+        mixtures["undelude"], chosen["undelude"] = Mixture(*(np.exp(np.asarray(x, float)) for x in own)), fit.K
+        if "clone" in ways:
+            clone = by_our_clone(fit, demos, seed)
+            report = ud.certify(world, clone, key=jax.random.key(seed), num_episodes=PLAYED, baselines=False)
+            scores["offline.clone, LSTM"] = {"reward": float(report.reward), "kl": float(report.action_kl_do)}
+    if "hmmlearn" in ways:
+        mixtures["hmmlearn, K = 5 given"] = by_hmmlearn(actions, outcomes, A, seed)
+    if "pomegranate" in ways:
+        mixtures["pomegranate, K by BIC"], chosen["pomegranate"] = by_pomegranate(actions, outcomes, seed)
+    if "d3rlpy" in ways:
+        policies |= by_d3rlpy(actions, outcomes, seed)
     for name, model in mixtures.items():
         policies[f"{name}, do"] = model.acting(see=False)
         policies[f"{name}, own actions as evidence"] = model.acting(see=True)
-    scores = {name: played(policy, seed) for name, policy in policies.items()}
-    report = ud.certify(world, clone, key=jax.random.key(seed), num_episodes=PLAYED, baselines=False)
-    scores["offline.clone, LSTM"] = {"reward": float(report.reward), "kl": float(report.action_kl_do)}
-    return scores, {"K": {"undelude": fit.K, "pomegranate": components}, "seconds": seconds}
+    scores |= {name: played(policy, seed) for name, policy in policies.items()}
+    print(N, seed, scores, chosen, flush=True)
+    return scores, chosen
 
 
 def over(values: list[float | None]) -> list[float] | None:
@@ -251,33 +251,33 @@ def over(values: list[float | None]) -> list[float] | None:
     return [float(x.mean()), float(x.std(ddof=1) / np.sqrt(len(x))) if len(x) > 1 else float("nan")]
 
 
-def study(numbers: list[int], data_sets: int) -> dict[str, Any]:
-    """Learn and play for each number of demonstrations."""
+def study(numbers: list[int], data_sets: int, ways: list[str]) -> dict[str, Any]:
+    """Learn and play for each number of demonstrations; other ways keep their stored results."""
     warnings.simplefilter("ignore")
     world = ud.tasks.bandit(num_rounds=T)
     pays = np.where(np.eye(A, dtype=bool), 0.75, 0.25)
     truth = Mixture(np.full(A, 1 / A), EXPERT, np.stack([1 - pays, pays], -1))
-    rows: dict[str, Any] = {
-        "exact": {name: played(truth.acting(see=name == "exact see"), 0) for name in ("exact do", "exact see")}
-    }
+    rows: dict[str, Any] = store.earlier("offline_peers").get("rows", {})
+    rows["exact"] = {name: played(truth.acting(see=name == "exact see"), 0) for name in ("exact do", "exact see")}
     for N in numbers:
-        found = [learn(world, N, seed) for seed in range(data_sets)]
-        rows[str(N)] = {
-            name: {what: over([scores[name][what] for scores, _ in found]) for what in ("reward", "kl")}
+        found = [learn(world, N, seed, ways) for seed in range(data_sets)]
+        own = {
+            name: {"data_sets": data_sets}
+            | {x: over([scores[name][x] for scores, _ in found]) for x in ("reward", "kl")}
             for name in found[0][0]
-        } | {"data_sets": data_sets, "chosen": [about["K"] for _, about in found], "seconds": found[-1][1]["seconds"]}
-        for name, row in rows[str(N)].items():
-            print(N, name, row, flush=True)
+        }
+        rows[str(N)] = rows.get(str(N), {}) | own | {f"K of {x}": [K[x] for _, K in found] for x in found[0][1]}
     settings = {"starts": STARTS, "steps": {"clone": CLONE_STEPS, "BC": BC_STEPS, "CQL": CQL_STEPS}, "played": PLAYED}
-    rows = store.earlier("offline_peers").get("rows", {}) | rows
-    peers = {name: version(name) for name in ("hmmlearn", "pomegranate", "d3rlpy", "torch")}
-    return {"versions": versions() | peers, "seeds": list(range(DATA_SETS)), "settings": settings, "rows": rows}
+    peers = {name: version(name) for name in ways if name in ("hmmlearn", "pomegranate", "d3rlpy")}
+    peers = store.earlier("offline_peers").get("versions", {}) | versions() | peers
+    return {"versions": peers, "seeds": list(range(DATA_SETS)), "settings": settings, "rows": rows}
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--numbers", type=int, nargs="+", default=list(NUMBERS), help="of demonstrations")
     parser.add_argument("--data-sets", type=int, default=DATA_SETS, help="a result of one alone is printed")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="the others keep their results")
     given = parser.parse_args()
     usual = set(given.numbers) <= {*NUMBERS} and given.data_sets > 1
-    store.run("offline_peers", lambda: study(given.numbers, given.data_sets), keep=usual)
+    store.run("offline_peers", lambda: study(given.numbers, given.data_sets, given.ways), keep=usual)
