@@ -272,3 +272,12 @@ def test_dream_is_a_run_that_certify_reads(folder: Path, capsys: pytest.CaptureF
     assert certificate["own_actions"] == "do"
     assert main(["offline", "dream", mine, "--resume", "--batch-size", "8"]) == 2
     assert "--batch-size 8 contradicts" in capsys.readouterr().err
+
+
+def test_the_diagnosis_of_a_folder_is_read_for_the_agent(folder: Path, tmp_path: Path) -> None:
+    stored = json.loads((folder / "mine" / "diagnosis.json").read_text())["diagnosis"]
+    found = offline.load_diagnosis(folder / "mine")
+    assert (found.verdict, list(found.assumptions)) == (stored["verdict"], stored["assumptions"])
+    offline.save(offline.load(folder / "mine"), tmp_path / "other")
+    with pytest.raises(FileNotFoundError, match="no diagnosis yet: undelude offline diagnose"):
+        offline.load_diagnosis(tmp_path / "other")

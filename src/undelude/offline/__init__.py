@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from undelude.offline._model.network import Known as Known
     from undelude.offline._model.network import Network as Network
     from undelude.offline._model.spec import LatentSpec as LatentSpec
+    from undelude.offline._saving.diagnosis_file import load_diagnosis as load_diagnosis
     from undelude.offline._saving.fit_files import load as load
     from undelude.offline._saving.fit_files import save as save
 
@@ -60,6 +61,7 @@ _NAMES = {
     "dream": "_acting.dream",
     "fit": "_fitting.fit",
     "load": "_saving.fit_files",
+    "load_diagnosis": "_saving.diagnosis_file",
     "next_experiment": "_diagnosing.experiment",
     "save": "_saving.fit_files",
 }

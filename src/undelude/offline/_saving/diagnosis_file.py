@@ -1,6 +1,7 @@
 """A diagnosis in a folder, next to its fit: `diagnosis.json`."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from undelude.offline._diagnosing.cloned import Cloned
 from undelude.offline._diagnosing.diagnose import Diagnosis
 from undelude.offline._fitting.fit import Fit
 from undelude.offline._saving.as_json import from_json, to_json
-from undelude.offline._saving.fit_files import FIT
+from undelude.offline._saving.fit_files import FIT, load
 
 FILE = "diagnosis.json"
 RESTORE = "Delete it, and diagnose the fit again."
@@ -41,3 +42,20 @@ def read_diagnosis(folder: Path, fit: Fit) -> tuple[Diagnosis, Cloned] | None:
     if not (isinstance(found[0], Diagnosis) and isinstance(found[1], Cloned)):
         raise ValueError(f"{file} is damaged: it has no diagnosis. {RESTORE}")
     return found
+
+
+def load_diagnosis(folder: str | os.PathLike[str]) -> Diagnosis:
+    """Return the diagnosis that `undelude offline diagnose` wrote into the folder of a fit, for `ud.offline.agent`.
+
+    Args:
+        folder: of the fit.
+
+    Raises:
+        FileNotFoundError: the folder has no fit, or no diagnosis yet.
+        ValueError: the file is damaged, or of another fit.
+    """
+    folder = Path(folder)
+    found = read_diagnosis(folder, load(folder))
+    if found is None:
+        raise FileNotFoundError(f"{folder} has no diagnosis yet: undelude offline diagnose {folder}")
+    return found[0]
