@@ -22,7 +22,7 @@ from undelude.offline._fitting.checkpoint import Checkpoint
 from undelude.offline._fitting.gradient import Training
 from undelude.offline._fitting.parameters import Parameters
 from undelude.offline._fitting.runs import Init, OnProgress, Runs, as_tables, log_likelihoods, run_em
-from undelude.offline._fitting.selection import Candidate, Select, Tried, choose, compared, count_reached
+from undelude.offline._fitting.selection import Candidate, Select, Tried, choose, compared, count_reached, fewest_near
 from undelude.offline._fitting.sharing import Sharing, writes
 from undelude.offline._model import statistics as stats
 from undelude.offline._model.contexts import column
@@ -108,9 +108,9 @@ def fit(
 
     The factor `Q(a_t | ...)` is left out in rounds that are marked `intervened`.
 
-    The number of values of theta, and its time scale if the spec names several, are chosen by the log-likelihood of
-    held-out demonstrations: the fewest values whose mean is within one standard error of the best. The chosen latent is
-    then fitted to all demonstrations.
+    The number of values of theta, and its time scale if the spec names several, are those with the greatest mean
+    log-likelihood of held-out demonstrations; of numbers that predict alike, within .001 nats, the least. The chosen
+    latent is then fitted to all demonstrations.
 
     Args:
         demos: the demonstrations.
@@ -209,6 +209,15 @@ def search_notes(fit: Fit) -> list[str]:
         found.append(
             "no theta was found, so that effects are those that the logs show; few or short logs may hide a theta"
         )
+    fewer = fewest_near(own, chosen)
+    if fewer is not None and fewer.behind is not None and math.isfinite(fewer.behind[1]):
+        behind = f"{fewer.behind[0]:.4f} behind, with a standard error of {fewer.behind[1]:.4f}"
+        if fewer.K == 1:
+            found.append(
+                f"a model in which nothing is hidden, K = 1, predicts as well ({behind}): cloning may be right"
+            )
+        else:
+            found.append(f"K = {fewer.K} predicts as well ({behind}): fit it too, and compare the verdicts")
     if len(fit.candidates) > 1 and chosen.behind is not None and not math.isfinite(chosen.behind[1]):
         found.append("a single held-out demonstration chose K: give more logs, or hold out a greater share")
     if len(chosen.starts) > 1 and chosen.reached_best < 2:

@@ -1,6 +1,7 @@
 """The choice of the latent by held-out demonstrations."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -65,13 +66,25 @@ ALIKE = 1e-3
 
 
 def choose(candidates: tuple[Candidate, ...], select: Select) -> Candidate:
-    """Return the one with the fewest values within one standard error of the best; or the one of the least BIC.
+    """Return the candidate that predicts held-out demonstrations best; or the one of the least BIC.
 
-    The best is that with the greatest mean log-likelihood of held-out demonstrations, and the standard error is that of
-    the paired difference (Breiman et al. 1984, the rule of one standard error). The time scale is that of the best.
+    Of those of its time scale that predict alike, within .001 nats, it is the one with the fewest values: further ones
+    are copies, or empty. It is not the fewest within a standard error: with few demonstrations those are too few, and
+    then the policy is wrong, while a value too many costs little (docs/studies.md).
     """
     if select == "bic":
         return min(candidates, key=lambda c: c.bic)
-    best = max(candidates, key=lambda c: -np.inf if c.held_out is None else c.held_out)
-    near = [c for c in candidates if c.latent == best.latent and c.behind and c.behind[0] <= max(c.behind[1], ALIKE)]
-    return min([best, *near], key=lambda c: c.K)
+    best = max(candidates, key=_score)
+    alike = [c for c in candidates if c.latent == best.latent and _score(c) >= _score(best) - ALIKE]
+    return min(alike, key=lambda c: c.K)
+
+
+def fewest_near(candidates: Sequence[Candidate], chosen: Candidate) -> Candidate | None:
+    """Return the candidate with the fewest values that is within one standard error of the best, if they are fewer."""
+    near = [c for c in candidates if c.latent == chosen.latent and c.behind and c.behind[0] <= c.behind[1]]
+    found = min([chosen, *near], key=lambda c: c.K)
+    return None if found.K == chosen.K else found
+
+
+def _score(candidate: Candidate) -> float:
+    return -np.inf if candidate.held_out is None else candidate.held_out
