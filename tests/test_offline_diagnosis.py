@@ -330,6 +330,10 @@ def test_a_reader_is_told_of_a_poor_search() -> None:
     assert notes == [
         "only one of 3 starts reached the best likelihood: fit again with more starts before you believe it"
     ]
+    for K, said in ((1, "in which nothing is hidden, K = 1, predicts as well"), (2, "K = 2 predicts as well")):
+        near = dataclasses.replace(one, K=K, behind=(0.01, 0.02))
+        notes = search_notes(dataclasses.replace(found, K=3, candidates=(near, dataclasses.replace(two, K=3))))
+        assert sum(said in note for note in notes) == 1
     assert any("no theta was found" in note for note in search_notes(dataclasses.replace(found, K=1)))
 
 
