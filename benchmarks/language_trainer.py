@@ -30,6 +30,7 @@ def compare(width: int, V: int, B: int, T: int, repeats: int, folder: str) -> tu
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer(models.WordLevel({"<pad>": 0, "<end>": 1}, unk_token="<pad>")),
         pad_token="<pad>", eos_token="<end>",
+        chat_template="{% for m in messages %}{% generation %}{{ m['content'] }}<end>{% endgeneration %}{% endfor %}",
     )  # fmt: skip
     settings = {"output_dir": folder, "report_to": [], "use_cpu": True, "disable_tqdm": True}
     row = {"prompt": "", "messages": []}
