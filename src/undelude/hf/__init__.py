@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from undelude.hf._measuring.measure import measure_delusion as measure_delusion
     from undelude.hf._menu.menu_dialogue import MenuDialogue as MenuDialogue
     from undelude.hf._teaching.config import CounterfactualConfig as CounterfactualConfig
+    from undelude.hf._teaching.endpoint_expert import EndpointExpert as EndpointExpert
     from undelude.hf._teaching.experts import CallableExpert as CallableExpert
     from undelude.hf._teaching.experts import PromptedExpert as PromptedExpert
     from undelude.hf._teaching.trainer import CounterfactualTrainer as CounterfactualTrainer
@@ -36,6 +37,7 @@ _NAMES = {
     "DoLogitsProcessor": "_marks.generation",
     "DoTokens": "_marks.do_tokens",
     "EncodedChat": "_marks.chat",
+    "EndpointExpert": "_teaching.endpoint_expert",
     "MenuDialogue": "_menu.menu_dialogue",
     "PromptedExpert": "_teaching.experts",
     "ServerError": "_measuring.client",

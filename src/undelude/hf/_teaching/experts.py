@@ -273,6 +273,29 @@ def _stack(steps: Sequence[Targets]) -> Targets:
     return Targets.concatenate(steps)
 
 
+def check_template(template: str, who: str) -> None:
+    """Raise `ValueError` if a template does not use the privileged context."""
+    if PRIVILEGED not in {name for _, name, _, _ in string.Formatter().parse(template)}:
+        raise ValueError(
+            f"{who}: template {template!r:.99} does not use {{{PRIVILEGED}}}, so that the teacher knows no more than "
+            "the student."
+        )
+
+
+def told(query: Query, template: str, who: str) -> list[dict[str, Any]]:
+    """Return the messages that a teacher reads: the first one of the user is replaced by the template."""
+    messages = [{name: x for name, x in m.items() if name != "author"} for m in query.messages]
+    first = next((i for i, m in enumerate(messages) if m["role"] == "user"), None)
+    if first is None:
+        raise ValueError(f"{who}: the conversation has no message of the user: {messages!r:.99}.")
+    if query.is_told:
+        if query.row.get(PRIVILEGED) is None:
+            raise ValueError(f"{who}: the row has no {PRIVILEGED}; the teacher has nothing to be told.")
+        fields = {**query.row, "prompt": messages[first]["content"]}
+        messages[first] = {"role": "user", "content": template.format(**fields)}
+    return messages
+
+
 class PromptedExpert:
     """A language model that is told more than the student.
 
@@ -303,12 +326,7 @@ class PromptedExpert:
         batch_size: int = 16,
         chat_template_kwargs: Mapping[str, Any] | None = None,
     ):
-        fields = {name for _, name, _, _ in string.Formatter().parse(template) if name}
-        if "privileged_context" not in fields:
-            raise ValueError(
-                f"PromptedExpert: template {template!r:.99} does not use {{privileged_context}}, so that the teacher "
-                "knows no more than the student."
-            )
+        check_template(template, type(self).__name__)
         if tokenizer.eos_token_id is None:
             raise ValueError("PromptedExpert: the tokenizer has no end token (eos_token): a turn would never end.")
         self.teacher, self.tokenizer, self.template = teacher, tokenizer, template
@@ -372,17 +390,7 @@ class PromptedExpert:
 
     def prompt_ids(self, query: Query) -> list[int]:
         """Return the plain token ids that the teacher reads: its own first message, and the conversation after it."""
-        messages = [{name: x for name, x in m.items() if name != "author"} for m in query.messages]
-        first = next((i for i, m in enumerate(messages) if m["role"] == "user"), None)
-        if first is None:
-            raise ValueError(f"PromptedExpert: the conversation has no message of the user: {messages!r:.99}.")
-        if query.is_told:
-            if query.row.get(PRIVILEGED) is None:
-                raise ValueError(
-                    "PromptedExpert: the row has no privileged_context; the teacher has nothing to be told."
-                )
-            fields = {**query.row, "prompt": messages[first]["content"]}
-            messages[first] = {"role": "user", "content": self.template.format(**fields)}
+        messages = told(query, self.template, type(self).__name__)
         options = {"add_generation_prompt": True, "tokenize": True, "return_dict": False}
         return list(self.tokenizer.apply_chat_template(messages, **options, **(self._template or {})))
 

@@ -56,7 +56,7 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
     Args:
         model: a causal language model; with `DoTokens.wrap`, unless the objective does not mark.
         args: the configuration.
-        expert: who knows the privileged context: `PromptedExpert`, `CallableExpert`, or any `Expert`.
+        expert: who knows the privileged context: `PromptedExpert`, `EndpointExpert`, `CallableExpert`, or any `Expert`.
         environment: `(messages, row) -> text | messages | None`, the world's reply to the conversation so far, given
             the row of the data set, privileged context included; None ends the conversation. Without an environment, a
             conversation is one turn. If it draws random numbers, it should take `rng`, or depend on the row alone.
