@@ -11,7 +11,8 @@ import undelude as ud
 from undelude.offline import Demos, Episode, Last, LatentSpec, Round, Table
 from undelude.offline._diagnosing.counting import losses_of_counting
 from undelude.offline._diagnosing.passive import Passive, additions, losses_of_lstm, passive
-from undelude.offline._diagnosing.structure import _play, do_predictions, structure
+from undelude.offline._diagnosing.playing import play
+from undelude.offline._diagnosing.structure import do_predictions, structure
 from undelude.offline._fitting.fit import Fit, refit
 from undelude.offline._model.logs import logged_episodes, logged_process
 from undelude.offline._model.process import ObservedFields
@@ -222,5 +223,7 @@ def test_do_predictions_are_those_of_the_causal_model():
 
 
 def test_remark_7_experts_who_know_nothing_leave_nothing_to_be_deluded_about():
-    _, gap = _play(ud.tasks.bandit(expert_accuracy=0.2, num_rounds=5), jax.random.key(0), 64)
+    process = ud.tasks.bandit(expert_accuracy=0.2, num_rounds=5)
+    agent = ud.ExactAgent(process)
+    _, gap = play(process, agent, agent, jax.random.key(0), 64, "see")
     assert float(np.asarray(gap).max()) < 1e-5

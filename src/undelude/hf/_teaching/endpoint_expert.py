@@ -9,11 +9,11 @@ import torch
 
 from undelude._checks import check_count
 from undelude.hf._measuring.client import Client
-from undelude.hf._teaching.experts import CallableExpert, Query, Utterance, check_template, told
+from undelude.hf._teaching.experts import Query, Utterance, check_template, told, turn_ids
 from undelude.hf._teaching.losses import Targets
 
 
-class EndpointExpert(CallableExpert):
+class EndpointExpert:
     """A served language model that is told more than the student; each answer is one sample, at temperature 1.
 
     Its cross-entropy has the same expected gradient as its whole distribution, with more noise. It reads the same
@@ -50,9 +50,14 @@ class EndpointExpert(CallableExpert):
         record: str | os.PathLike[str] | None = None,
         extra_body: Mapping[str, Any] | None = None,
     ):
-        super().__init__(lambda messages, row: "", tokenizer)
         check_template(template, "EndpointExpert")
-        self.template, self.num_threads = template, check_count("EndpointExpert: num_threads", num_threads)
+        if getattr(tokenizer, "eos_token_id", None) is None:
+            raise TypeError("EndpointExpert: tokenizer must be the student's, with an end token (eos_token).")
+        self.tokenizer, self.template, self.num_threads = (
+            tokenizer,
+            template,
+            check_count("EndpointExpert: num_threads", num_threads),
+        )
         settings: dict[str, Any] = {"api_key_variable": api_key_variable, "timeout": timeout}
         self.client = Client(endpoint, model, record=record, extra_body=extra_body, **settings)
 
@@ -67,8 +72,7 @@ class EndpointExpert(CallableExpert):
 
         with ThreadPoolExecutor(self.num_threads) as pool:
             texts = list(pool.map(ask, calls))
-        turns = [list(self.turn_ids(text)) for text in texts]
-        turns = [ids if len(ids) <= max_new_tokens else ids[:max_new_tokens] for ids in turns]
+        turns = [turn_ids(text, self.tokenizer)[:max_new_tokens] for text in texts]
         return [Utterance(ids, Targets.of_tokens(torch.tensor(ids))) for ids in turns]
 
     def score(self, queries: Sequence[Query], turns: Sequence[Sequence[int]]) -> list[Targets]:

@@ -185,7 +185,7 @@ class CallableExpert:
         if text not in self._ids:
             if len(self._ids) > MOST_KEPT:
                 self._ids.clear()
-            self._ids[text] = (*self.tokenizer.encode(text, add_special_tokens=False), self.end)
+            self._ids[text] = tuple(turn_ids(text, self.tokenizer))
         return self._ids[text]
 
     def _next(self, query: Query, ids: Sequence[int]) -> Any:
@@ -204,6 +204,11 @@ class CallableExpert:
             k = int(torch.searchsorted(probs, query.rng.random() * float(probs[-1]), right=True))
             ids.append(k if target.ids is None else int(target.ids[0, k]))
         return Utterance(ids, _stack(steps))
+
+
+def turn_ids(text: str, tokenizer: Any) -> list[int]:
+    """Return the token ids of a turn: those of the text, and the end token."""
+    return [*tokenizer.encode(text, add_special_tokens=False), int(tokenizer.eos_token_id)]
 
 
 class _Answers:

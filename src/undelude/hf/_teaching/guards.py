@@ -12,7 +12,7 @@ from undelude.hf._marks.chat import check_end_of_turn
 from undelude.hf._marks.do_embedding import embedding_of, offset_of
 from undelude.hf._marks.do_tokens import DoTokens
 from undelude.hf._teaching.conversations import Conversation
-from undelude.hf._teaching.experts import PRIVILEGED, CallableExpert, Expert, PromptedExpert
+from undelude.hf._teaching.experts import PRIVILEGED, Expert
 
 # Standard errors by which the first turns may fit their own theta better than another's.
 MOST_ERRORS = 6.0
@@ -46,9 +46,7 @@ def check_columns(columns: Sequence[str], *, needs_context: bool, stored: bool, 
 def check_executor(rollouts: Any, expert: Any) -> None:
     """Raise if the party that executes is the expert, which knows theta."""
     own = {id(expert), id(getattr(expert, "utterances", None)), id(getattr(expert, "next_token", None))}
-    if (rollouts is not None and id(rollouts) in own - {id(None)}) or isinstance(
-        rollouts, CallableExpert | PromptedExpert
-    ):
+    if (rollouts is not None and id(rollouts) in own - {id(None)}) or isinstance(rollouts, Expert):
         raise ValueError(
             "rollouts is the expert, which knows theta: its turns are evidence about theta, and marked do they would "
             'teach the delusion. Let the model execute (rollouts="policy"), or a function that is not shown the '

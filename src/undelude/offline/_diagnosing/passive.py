@@ -30,7 +30,7 @@ from undelude.offline._data.demos import Demos
 from undelude.offline._diagnosing.counting import losses_of_counting
 from undelude.offline._fitting.fit import Fit, refit
 from undelude.offline._model.contexts import Given, Last, Round
-from undelude.offline._model.latent import Episode, Latent, Markov
+from undelude.offline._model.latent import Episode, latent_of
 from undelude.offline._model.logs import EndBlindAgent, is_ragged, logged_episodes, logged_process
 from undelude.offline._model.mechanisms import Factor, Gaussian, Table
 from undelude.offline._model.process import induced_process
@@ -159,7 +159,7 @@ def passive(
     key_few, key_split, key_validation, key_fit, key_train = jax.random.split(key, 5)
     demos = at_most(MAX_STEPS, demos, key=key_few)
     rest, test = demos.split(held_out, key=key_split)
-    declared = refit(rest, fit.spec, _latent(fit), key=key_fit, starts=starts)
+    declared = refit(rest, fit.spec, latent_of(fit.latent, fit.K), key=key_fit, starts=starts)
     mixture = _mixture_losses(declared, rest, test)
     train, validation = rest.split(VALIDATION, key=key_validation)
     key_lstm, key_counting = jax.random.split(key_train)
@@ -185,10 +185,6 @@ def at_most(num_steps: int, demos: Demos, *, key: Key[Array, ""]) -> Demos:
     if demos.num_episodes <= enough:
         return demos
     return demos.split(enough / demos.num_episodes, key=key)[1]
-
-
-def _latent(fit: Fit) -> Latent:
-    return Markov(fit.K) if fit.latent == "Markov" else Episode(fit.K)
 
 
 def _mean(losses: Float[np.ndarray, " N"], lengths: np.ndarray) -> float:
@@ -293,7 +289,7 @@ def _compare_memories(fit: Fit, demos: Demos, declared: Fit, key: Key[Array, ""]
     """
     found = {}
     is_known = fit.latent == "Markov" or bool((demos.labels >= 0).any())
-    latent = _latent(fit) if is_known else Episode({1, fit.K})
+    latent = latent_of(fit.latent, fit.K) if is_known else Episode({1, fit.K})
     before = bic(declared, demos)
     if not is_known and fit.K > 1:
         before = min(before, bic(refit(demos, fit.spec, Episode(1), key=key), demos))

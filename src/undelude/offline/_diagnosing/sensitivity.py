@@ -10,27 +10,18 @@ import math
 from typing import Any
 
 import jax
-import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Key
 
-from undelude._agents.base import predict_stepwise
 from undelude._agents.exact import ExactAgent
-from undelude._certificate.rounds import mean_over_rounds, reward_per_round
 from undelude._checks import check_count, check_key
-from undelude._compiled import compiled_for
-from undelude._distributions import divergences
-from undelude._process.inference import reread
-from undelude._process.process import InteractionProcess
-from undelude._rollout.scan import run_episode
 from undelude.offline._data.demos import Demos
 from undelude.offline._diagnosing.passive import MAX_CELLS, MAX_STEPS, additions, at_most, bic
+from undelude.offline._diagnosing.playing import Estimate, estimate, play
 from undelude.offline._fitting.fit import Fit, refit
 from undelude.offline._model.contexts import Given, Last
-from undelude.offline._model.latent import Episode, Latent, Markov
+from undelude.offline._model.latent import Episode, Latent, Markov, latent_of
 from undelude.offline._model.mechanisms import Factor, Gaussian, Table
 from undelude.offline._model.spec import LatentSpec
-
-Estimate = tuple[float, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,39 +96,38 @@ def sensitivity(
     key_few, key_fit, key_play = jax.random.split(key, 3)
     few = at_most(MAX_STEPS, demos, key=key_few)
     same = few is demos
-    declared = fit if same else refit(few, fit.spec, _latent(fit.latent, fit.K), key=key_fit, starts=starts)
-    relaxed = []
+    declared = fit if same else refit(few, fit.spec, latent_of(fit.latent, fit.K), key=key_fit, starts=starts)
+    has_reward = fit.layout.reward is not None
+    agent, relaxed = ExactAgent(fit.process), []
     for name, (spec, latent) in relaxations(fit, demos).items():
         other = refit(few, spec, latent, key=key_fit, starts=starts, demonstrator=fit.demonstrator)
-        reward, tv = _act(other.process, fit.process, key_play, num_episodes)
-        attainable, _ = _act(other.process, other.process, key_play, num_episodes)
-        has_reward = fit.layout.reward is not None
+        world, informed = other.process, ExactAgent(other.process)
+        reward, tv = play(world, agent, informed, key_play, num_episodes)
+        attainable = estimate(play(world, informed, informed, key_play, num_episodes)[0]) if has_reward else None
         relaxed.append(
             Relaxed(
                 name,
                 other.K,
                 bic(other, few) - bic(declared, few),
-                _estimate(tv),
-                _estimate(reward) if has_reward else None,
-                _estimate(attainable) if has_reward else None,
+                estimate(tv),
+                estimate(reward) if has_reward else None,
+                attainable,
             )
         )
-    own = None
-    if fit.layout.reward is not None:
-        own = _estimate(_act(fit.process, fit.process, key_play, num_episodes)[0])
+    own = estimate(play(fit.process, agent, agent, key_play, num_episodes)[0]) if has_reward else None
     return Sensitivity(own, tuple(relaxed))
 
 
 def relaxations(fit: Fit, demos: Demos) -> dict[str, tuple[LatentSpec, Latent]]:
     """Return specs in which one assumption of the fit does not hold, by what holds in its place."""
-    same, K = _latent(fit.latent, fit.K), fit.K
+    same, K = latent_of(fit.latent, fit.K), fit.K
     has_labels = bool((demos.labels >= 0).any())
     expert, *others = (f for f in fit.layout.factors if not f.field.startswith("opening "))
     found: dict[str, tuple[LatentSpec, Latent]] = {}
     if not has_labels:
         if K > 1:
-            found[f"theta has {K - 1} value{'s' if K > 2 else ''}"] = fit.spec, _latent(fit.latent, K - 1)
-        found[f"theta has {K + 1} values"] = fit.spec, _latent(fit.latent, K + 1)
+            found[f"theta has {K - 1} value{'s' if K > 2 else ''}"] = fit.spec, latent_of(fit.latent, K - 1)
+        found[f"theta has {K + 1} values"] = fit.spec, latent_of(fit.latent, K + 1)
         if K > 1 and fit.latent == "Episode":
             found["theta changes as a Markov chain"] = fit.spec, Markov(K)
         elif K > 1:
@@ -153,10 +143,6 @@ def relaxations(fit: Fit, demos: Demos) -> dict[str, tuple[LatentSpec, Latent]]:
             spec = _replaced(fit.spec, expert, others, factor, (), tied=False)
             found[f"{factor.field} depends on theta, too"] = spec, same
     return found
-
-
-def _latent(name: str, K: int) -> Latent:
-    return Markov(K) if name == "Markov" and K > 1 else Episode(K)
 
 
 def _last_of(factor: Factor, demos: Demos) -> tuple[Last, ...]:
@@ -182,32 +168,3 @@ def _replaced(
         return dataclasses.replace(factor.mechanism, given=(*factor.mechanism.given, *extra), **changes)
 
     return LatentSpec(spec.latent, of(expert), [of(factor) for factor in others], reward=spec.reward)
-
-
-def _estimate(x: Array) -> Estimate:
-    values = np.asarray(x, np.float64)
-    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else np.inf
-
-
-@compiled_for(runs=1)
-def _act(
-    world: InteractionProcess, believed: InteractionProcess, key: Key[Array, ""], num_episodes: int
-) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
-    """Return the reward per round of the agent that believes in one process and acts in another.
-
-    And the mean total variation between its policy and that of the agent which knows where it is.
-    """
-    agent, informed = ExactAgent(believed), ExactAgent(world)
-
-    def one(key: Array) -> tuple[Array, Array]:
-        key_episode, key_tv = jax.random.split(key)
-        episode, predictions = run_episode(
-            world, agent, key_episode, num_rounds=world.num_rounds, marks=(True, False), predicts=True
-        )
-        assert predictions is not None
-        right, _ = predict_stepwise(informed, reread(episode, "do"))
-        keys = jax.random.split(key_tv, world.num_rounds)
-        _, tv = jax.vmap(lambda p, q, k: divergences(p, q, key=k))(right, predictions[0], keys)
-        return reward_per_round(episode.reward, None), mean_over_rounds(tv, None)
-
-    return jax.lax.map(one, jax.random.split(key, num_episodes), batch_size=64)

@@ -8,18 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from undelude._agents.base import predict_stepwise
 from undelude._agents.exact import ExactAgent
-from undelude._certificate.rounds import mean_over_rounds, reward_per_round
 from undelude._checks import check_count, check_key
 from undelude._compiled import compiled_for
-from undelude._distributions import Categorical, Joint, divergences
-from undelude._process.inference import reread
+from undelude._distributions import Categorical, Joint
 from undelude._process.process import InteractionProcess
-from undelude._rollout.scan import run_episode
 from undelude.offline._data.demos import Demos
 from undelude.offline._diagnosing.manski import manski
 from undelude.offline._diagnosing.passive import at_most, bic
+from undelude.offline._diagnosing.playing import Estimate, estimate, play
 from undelude.offline._diagnosing.probes import Effect, Probe
 from undelude.offline._fitting.fit import Fit, refit
 from undelude.offline._model.latent import Episode, Latent, Markov
@@ -33,8 +30,6 @@ MAX_STEPS = 100_000
 MAX_ROWS = 6
 # A delusion gap below which the time scale of theta does not matter for acting.
 NEGLIGIBLE = 0.01
-
-Estimate = tuple[float, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,15 +153,16 @@ def structure(fit: Fit, demos: Demos, *, key: Key[Array, ""], starts: int = 4, n
     for name, latent in latents.items():
         same = name == own and few is demos
         one = fit if same else refit(few, fit.spec, latent, key=key_fit, starts=starts)
-        reward, gap = _play(one.process, key_play, num_episodes)
+        agent = ExactAgent(one.process)
+        reward, gap = play(one.process, agent, agent, key_play, num_episodes, "see")
         alternatives.append(
             Alternative(
                 name,
                 one.K,
                 bic(one, few),
                 do_predictions(one.process, demos, key=key_play),
-                None if one.layout.reward is None else _estimate(reward),
-                _estimate(gap),
+                None if one.layout.reward is None else estimate(reward),
+                estimate(gap),
             )
         )
     fields = {name: c.levels for name, c in demos.observations.items() if c.levels is not None}
@@ -191,32 +187,6 @@ def _bounds(fit: Fit, demos: Demos) -> dict[str, Float[np.ndarray, "A n 2"]]:
         for a in range(len(demos.action.levels))
     ]
     return {} if found[0][0] is None else {name: np.asarray(found)}
-
-
-def _estimate(x: Array) -> Estimate:
-    values = np.asarray(x, np.float64)
-    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else np.inf
-
-
-@compiled_for(runs=1)
-def _play(
-    process: InteractionProcess, key: Key[Array, ""], num_episodes: int
-) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
-    """Return the reward per round of the agent that acts with do, and how far its policy is from the deluded one."""
-    agent = ExactAgent(process)
-
-    def one(key: Array) -> tuple[Array, Array]:
-        key_episode, key_tv = jax.random.split(key)
-        episode, predictions = run_episode(
-            process, agent, key_episode, num_rounds=process.num_rounds, marks=(True, False), predicts=True
-        )
-        assert predictions is not None
-        deluded, _ = predict_stepwise(agent, reread(episode, "see"))
-        keys = jax.random.split(key_tv, process.num_rounds)
-        _, tv = jax.vmap(lambda p, q, k: divergences(p, q, key=k))(predictions[0], deluded, keys)
-        return reward_per_round(episode.reward, None), mean_over_rounds(tv, None)
-
-    return jax.lax.map(one, jax.random.split(key, num_episodes), batch_size=64)
 
 
 def do_predictions(

@@ -4,7 +4,6 @@ All processes read the same demonstrations and make the same starts. Each has a 
 devices, and adds up their expected statistics; XLA adds the sums of all processes. The parameters are on all of them.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
-from undelude._teaching.sharding import gather, spread
+from undelude._teaching.sharding import gather, local, spread
 from undelude.offline._fitting.parameters import Blocks
 
 
@@ -28,7 +27,7 @@ class Sharing:
         if self.mesh is None:
             return blocks
         size = blocks.weights.shape[1]
-        missing = math.ceil(size / self.mesh.size) * self.mesh.size - size
+        missing = -size % self.mesh.size
         sharding = NamedSharding(self.mesh, PartitionSpec(None, "rows"))
 
         def place(x: Any, fill: int) -> jax.Array:
@@ -47,7 +46,7 @@ class Sharing:
         placed = [self._everywhere(x) for x in (first, *others)]
         found = function(placed[0], blocks, *placed[1:])
         whole = jax.jit(lambda x: x, out_shardings=NamedSharding(self.mesh, PartitionSpec()))(found)
-        return jax.tree.map(lambda x: jax.numpy.asarray(np.asarray(x.addressable_data(0))), whole)
+        return local(whole)
 
     def _everywhere(self, tree: PyTree) -> PyTree:
         """Return a tree whose arrays, which all processes have, are on all devices."""
@@ -66,8 +65,7 @@ class Sharing:
         """Return the tree of process 0, or None if that is what it has; `like` has the same shapes."""
         if self.mesh is None or not gather("" if tree is None else "there")[0]:
             return tree if self.mesh is None else None
-        placed = spread(like if tree is None else tree, self.mesh)
-        return jax.tree.map(lambda x: jax.numpy.asarray(np.asarray(x.addressable_data(0))), placed)
+        return local(spread(like if tree is None else tree, self.mesh))
 
     def check_same(self, digest: str) -> None:
         """Raise `ValueError` in all processes if their data, spec or settings differ."""

@@ -56,3 +56,8 @@ class PerStep:
 
 
 Latent = Episode | Markov | PerStep
+
+
+def latent_of(name: str, K: int) -> Episode | Markov:
+    """Return a time scale by its name, with one number of values; with one value, nothing can change."""
+    return Markov(K) if name == "Markov" and K > 1 else Episode(K)
