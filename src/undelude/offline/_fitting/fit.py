@@ -23,7 +23,7 @@ from undelude.offline._fitting.gradient import Training
 from undelude.offline._fitting.parameters import Parameters
 from undelude.offline._fitting.runs import Init, OnProgress, Runs, as_tables, log_likelihoods, run_em
 from undelude.offline._fitting.selection import Candidate, Select, Tried, choose, compared, count_reached, fewest_near
-from undelude.offline._fitting.sharing import Sharing, writes
+from undelude.offline._fitting.sharing import Sharing, check_alone, writes
 from undelude.offline._model import statistics as stats
 from undelude.offline._model.contexts import column
 from undelude.offline._model.evidence import log_evidence
@@ -100,7 +100,7 @@ def fit(
     """Fit a causal model with a hidden theta to demonstrations, by expectation maximisation from many starts.
 
     Several processes of one `jax.distributed` run share the E-step. All read the same demonstrations, and get the same
-    fit.
+    fit. `diagnose` is for a program of one process.
 
     Networks get gradient steps on the same exact likelihood in place of the M-step (Adam, minibatches, early stopping).
 
@@ -176,7 +176,7 @@ def fit(
             *(starts, init, max_iterations, tolerance),
         )
     )
-    Sharing().check_same(re.sub(r" at 0x[0-9a-f]+", "", about))  # A function has another address in each process.
+    Sharing().check_same(re.sub(r" at 0x[0-9a-f]+", "", f"{about} {imitate!r}"))  # A function has another address in each process.
     kept = None
     # A function cannot be told from another one of the same name.
     has_functions = any(isinstance(factor.mechanism, Known) for factor in plan.factors)
@@ -187,7 +187,7 @@ def fit(
         runs = run_em(plan, train, latent, key=own, kept=kept and kept.of(f"latent-{i}"), **settings)
         tried += _candidates(plan, latent, runs, train, test)
     candidates = compared(tried)
-    best = choose(candidates, select)
+    best = candidates[Sharing().choice_of_first(candidates.index(choose(candidates, select)))]
     latent = type(next(x for x in latents if type(x).__name__ == best.latent))(best.K)
     final = run_em(plan, demos, latent, key=keys[-2], kept=kept and kept.of("chosen"), **settings)
     parameters = final.pick([final.best(best.K)])
@@ -244,7 +244,12 @@ def refit(
     tolerance: float = 1e-5,
     demonstrator: int = 0,
 ) -> Fit:
-    """Fit one latent to all demonstrations; of several numbers of values, the one of the least BIC is chosen."""
+    """Fit one latent to all demonstrations; of several numbers of values, the one of the least BIC is chosen.
+
+    Raises:
+        ValueError: there are several processes.
+    """
+    check_alone("refit")
     plan = layout(spec, demos)
     settings: dict[str, Any] = {"starts": starts, "max_iterations": max_iterations, "tolerance": tolerance}
     runs = run_em(plan, demos, latent, key=key, init="actions_first", **settings)
