@@ -24,10 +24,10 @@ class EndpointExpert:
     server samples from the whole distribution: vLLM takes defaults such as `top_k` from the model's
     `generation_config.json`, unless it is started with `--generation-config vllm`.
 
-    It reads the same conversation, and the first message of the user is replaced by `template`. An answer that is longer
-    than `max_new_tokens`, in tokens of the server or of the student, is cut there: it teaches no end of the turn, and
-    counts in the log's `expert_cut_turns`. Each call has a seed of its own, so that a server with a fixed seed gives
-    several samples.
+    It reads the same conversation, and the first message of the user is replaced by `template`. An answer that is
+    longer than `max_new_tokens`, in tokens of the server or of the student, is cut there: it teaches no end of the
+    turn, and counts in the log's `expert_cut_turns`. Each call has a seed of its own, so that a server with a fixed
+    seed gives several samples.
 
     Args:
         endpoint: the address of the server, such as `http://localhost:8000/v1`.
