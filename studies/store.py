@@ -41,9 +41,9 @@ def run(name: str, study: Callable[[], dict[str, Any]], *, keep: bool) -> None:
 Parts = Mapping[str, tuple[Callable[[int], dict[str, Any]], int]]
 
 
-def parser(doc: str, parts: Parts) -> argparse.ArgumentParser:
+def parser(doc: str | None, parts: Parts) -> argparse.ArgumentParser:
     """Return the command line of a study in parts, with the first line of its docstring."""
-    made = argparse.ArgumentParser(description=doc.splitlines()[0])
+    made = argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
     made.add_argument("--parts", nargs="+", choices=parts, default=list(parts))
     made.add_argument("--data-sets", type=int, help="of each part; a result with other than the usual is printed")
     return made
@@ -64,8 +64,11 @@ def run_parts(name: str, parts: Parts, given: argparse.Namespace, settings: dict
         number = given.data_sets or usual
 
         def study(function: Any = function, number: int = number, part: str = part) -> dict[str, Any]:
-            found = earlier(name).get("parts", {}) | {part: function(number)}
-            return {"seeds": seeds, "settings": settings, "parts": found}
+            started = time.perf_counter()
+            found = function(number) | {"seconds": round(time.perf_counter() - started, 1)}
+            all_parts = earlier(name).get("parts", {}) | {part: found}  # Read last: another part may have ended since.
+            seconds = sum(each.get("seconds", 0.0) for each in all_parts.values())
+            return {"seeds": seeds, "settings": settings, "parts": all_parts, "seconds": round(seconds, 1)}
 
         run(name, study, keep=number == usual)
 

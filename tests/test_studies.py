@@ -58,7 +58,8 @@ TABLES |= {"offline_logs", "offline_peers"}
 
 @pytest.mark.parametrize("name", sorted({*NAMES} - TABLES))
 def test_figure_is_in_docs(name):
-    assert f"figures/{name}.svg" in (ROOT / "docs" / "studies.md").read_text()
+    page = "offline.md" if name == "offline_cases" else "studies.md"
+    assert f"figures/{name}.svg" in (ROOT / "docs" / page).read_text()
     assert (ROOT / "docs" / "figures" / f"{name}.svg").read_text().startswith("<svg")
 
 
@@ -66,11 +67,11 @@ def test_pages_have_measured_tables(monkeypatch):
     """The tables in the docs are exactly those that studies/draw.py writes."""
     monkeypatch.syspath_prepend(str(ROOT / "studies"))
     draw = importlib.import_module("draw")
-    assert draw.tables().keys() == {"nats", "seen", "settings", *draw.OUTCOMES}
+    assert draw.tables().keys() == {"nats", "seen", "settings", "cases", *draw.OUTCOMES}
     for name in draw.PAGES:
         page = (ROOT / "docs" / name).read_text()
         assert draw.with_tables(page) == page
-        assert "| task |" in page or "| cue 0.8 |" in page
+        assert any(f"| {head} |" in page for head in ("task", "cue 0.8", "case"))
 
 
 def test_settings_are_those_that_were_measured():
