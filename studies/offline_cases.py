@@ -30,7 +30,7 @@ from undelude.offline._fitting.runs import run_em
 
 NUM_DEMOS, STARTS, DELTA = 1000, 10, 2.0
 # Data sets between which compiled programs are kept: more of them would use up the memory maps of the process.
-KEPT = 6
+KEPT = 8
 
 
 def logs(process: ud.InteractionProcess, num_demos: int, seed: int, agent: Any = None) -> Demos:
@@ -50,6 +50,7 @@ def of_each_round(num_demos: int, seed: int) -> Demos:
 
 
 def of_bandit(**settings: Any) -> tuple[Callable[[int], Demos], LatentSpec, float]:
+    """Return a case of the bandit."""
     process = ud.tasks.bandit(**settings)
     return lambda seed: logs(process, NUM_DEMOS, seed), LatentSpec(Episode(5)), 0.35
 
@@ -222,7 +223,7 @@ def _unless_refuted(report: offline.Diagnosis) -> str:
     return "something" if len(report.reasons) > (report.verdict == "refuted") else "nothing"
 
 
-PARTS = {"cases": (cases, 6), "starts": (starts, 10), "learners": (learners, 4)}
+PARTS = {"cases": (cases, 8), "starts": (starts, 10), "learners": (learners, 4)}
 
 if __name__ == "__main__":
     settings = {"starts": STARTS, "delta": DELTA, "steps": "those of offline.clone and of the comparison, by default"}
