@@ -131,7 +131,7 @@ def offline_cases() -> Svg:
         figure = Figure(figsize=(WIDTH, 1.5 * lines), layout="constrained")
         panels = figure.subplots(lines, 2, sharex=True, sharey=True)
         for axes, (name, row) in zip(panels.flat, part["rows"].items(), strict=False):
-            axes.axvline(row["truth"], color=INK, lw=0.8)
+            axes.axvline(row["truth"], color=INK, lw=0.8, zorder=3)
             for place, (test, ends) in enumerate(row["intervals"].items()):
                 for i, (low, high) in enumerate(ends):
                     holds = low <= row["truth"] <= high
@@ -165,7 +165,7 @@ def offline_cases() -> Svg:
             axes.plot([0.1, 0.1], [1.6, 2.4], color=INK, lw=0.8)
             axes.text(0.28, 2, "the truth", va="center")
             axes.text(0.1, 3, "n", va="center", ha="center")
-            axes.text(0.28, 3, f"of {num} data sets hold it", va="center")
+            axes.text(0.28, 3, f"of {num} hold it", va="center")
         alt = f"Intervals for an effect in {num} data sets of each case. How many hold the truth: {'; '.join(words)}."
         return to_figure(figure, "offline_cases", alt)
 

@@ -1,6 +1,6 @@
 """What each test of `diagnose` says of an effect, case by case: where it holds the truth, and where it fails.
 
-python studies/offline_cases.py                       all parts, about 50 minutes of CPU time
+python studies/offline_cases.py                       all parts, about 20 minutes
 python studies/offline_cases.py --parts learners      one part; the others keep their stored results
 python studies/offline_cases.py --data-sets 1         a trial run, which is printed
 
@@ -29,7 +29,7 @@ from undelude.offline._diagnosing.profile import SLACK, extremes, polish
 from undelude.offline._fitting.runs import run_em
 
 NUM_DEMOS, STARTS, DELTA = 1000, 10, 2.0
-# Data sets between which compiled programs are kept: more of them would use up the memory maps of the process.
+# Data sets that share compiled programs: those of more would use up the memory maps of the process.
 KEPT = 8
 
 
