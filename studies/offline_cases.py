@@ -1,11 +1,11 @@
-"""What each test of `diagnose` says of an effect, case by case: where it holds the truth, and where it fails.
+"""Logs of nine kinds: the interval of each test of `diagnose` for an effect, and how often it holds the truth.
 
 python studies/offline_cases.py                       all parts, about 20 minutes
 python studies/offline_cases.py --parts learners      one part; the others keep their stored results
 python studies/offline_cases.py --data-sets 1         a trial run, which is printed
 
-"cases" bounds one effect in logs from which it is known better and worse, in nine ways. "starts" counts how often the
-range of the starts holds the truth, beside the profile. "learners" are demonstrators who know nothing, and learn.
+"cases" bounds one effect in each kind of logs. "starts" counts how often the range of the starts and the profile hold
+the truth, with fewer logs. "learners" has demonstrators who know nothing hidden, and learn.
 """
 
 from collections import Counter
@@ -41,7 +41,7 @@ def logs(process: ud.InteractionProcess, num_demos: int, seed: int, agent: Any =
 
 
 def of_each_round(num_demos: int, seed: int) -> Demos:
-    """Return demonstrations of the bandit whose best arm is drawn anew in each of 20 rounds."""
+    """Return demonstrations of the bandit with another best arm in each of 20 rounds."""
     rng = np.random.default_rng(seed)
     theta, other = rng.integers(5, size=(2, num_demos, 20))
     actions = np.where(rng.random(theta.shape) < 0.5, theta, other)
@@ -68,7 +68,7 @@ CASES["theta of each round"] = lambda seed: of_each_round(NUM_DEMOS, seed), Late
 
 
 def cases(num: int) -> dict[str, Any]:
-    """Return the interval of each test for the effect, in each data set, and what the tests without one say."""
+    """Return the interval of each test for the effect in each data set, and the results of the other tests."""
     rows = {}
     for name, (demos_of, spec, truth) in CASES.items():
         intervals: dict[str, list[Any]] = {}
@@ -192,7 +192,7 @@ def _climbed(likelihood: Likelihood, values: tuple, process: ud.InteractionProce
 
 
 def learners(num: int) -> dict[str, Any]:
-    """Return what is earned in the world after logs of an agent that knows nothing hidden, and learns as it acts."""
+    """Return the reward of agents that learned from the logs of an agent which knows nothing hidden, and learns."""
     process, found, reports = ud.tasks.bandit(), {}, []
     demonstrator = ud.ExactAgent(process)
     for seed in range(num):
@@ -219,7 +219,7 @@ def learners(num: int) -> dict[str, Any]:
 
 
 def _unless_refuted(report: offline.Diagnosis) -> str:
-    """Return what spoke against the fit beside the comparison with a sequence model."""
+    """Return whether a test other than the comparison with a sequence model speaks against the fit."""
     return "something" if len(report.reasons) > (report.verdict == "refuted") else "nothing"
 
 

@@ -51,6 +51,26 @@ def test_result_is_written_to_the_clone(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out == f"Written to {tmp_path / 'length.json'}.\n"
 
 
+def test_part_is_stored_beside_the_others(tmp_path, monkeypatch, capsys):
+    """A part that is run again replaces its own result alone; with other than the usual number it is printed."""
+    monkeypatch.syspath_prepend(str(ROOT / "studies"))
+    store = importlib.import_module("store")
+    monkeypatch.setattr(store, "FOLDER", tmp_path)
+    scale = 1
+    parts = {"a": (lambda num: {"x": scale * num}, 2), "b": (lambda num: {"x": num}, 3)}
+
+    def found(*arguments):
+        store.run_parts("length", parts, store.parser("A study.", parts).parse_args(arguments), {"steps": 1})
+        stored = store.earlier("length")
+        return stored["seeds"], {name: part["x"] for name, part in stored["parts"].items()}
+
+    assert found() == ([0, 1, 2], {"a": 2, "b": 3})
+    scale = 10
+    assert found("--parts", "a") == ([0, 1, 2], {"a": 20, "b": 3})
+    assert found("--parts", "a", "--data-sets", "1") == ([0, 1, 2], {"a": 20, "b": 3})
+    assert '"x": 10' in capsys.readouterr().out
+
+
 # Studies whose results are tables.
 TABLES = {"tasks", "language", "offline", "offline_arm", "offline_experiment", "offline_grid"}
 TABLES |= {"offline_logs", "offline_peers"}
