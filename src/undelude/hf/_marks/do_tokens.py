@@ -316,6 +316,13 @@ class DoTokens:
         return model
 
 
+def context(model: Any) -> int:
+    """Return the most tokens that a model can read."""
+    config = getattr(model, "config", None)
+    config = config.get_text_config() if hasattr(config, "get_text_config") else config
+    return getattr(config, "max_position_embeddings", None) or 10**9
+
+
 def num_words(model: Any) -> int | None:
     """Return V, the number of words of a model, marked or not; None if it has no table of words."""
     marks = DoTokens.of(model)
