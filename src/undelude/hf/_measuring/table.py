@@ -33,7 +33,11 @@ def table_lines(report: DelusionReport) -> Iterator[str]:
 
 def describe(report: DelusionReport) -> str:
     """Return the size and the method of the measurement, in a sentence or two."""
-    how = "its log-probabilities" if report.num_samples is None else f"{report.num_samples} samples of each answer"
+    how = "its log-probabilities"
+    if report.num_samples is not None and report.method == "samples":
+        how = f"{report.num_samples} samples of each answer"
+    elif report.num_samples is not None:
+        how = f"its log-probabilities of answers after {report.num_samples} sampled utterances in each turn"
     turns = f"{report.num_rounds} turn{'s' if report.num_rounds > 1 else ''}"
     text = f"{report.model}: {report.num_conversations} conversations of {turns}, by {how}; "
     text += f"{report.num_calls} calls, " if report.num_calls is not None else ""
