@@ -171,3 +171,6 @@ if __name__ == "__main__":
     args = parser.parse_args()
     main(args.out, steps=args.steps)
     print(f"Talk to it: python examples/language/serve.py {args.out / 'model'}")
+    # It knows the words of its own dialogue alone.
+    asked = f'--prompt "{ASKED}" --probe "{ASKED}" --num-turns {CUSTOMER["num_turns"]}'
+    print(f'Measure it: undelude measure {args.out / "model"} --dishes "{", ".join(DISHES)}" {asked}')

@@ -173,8 +173,8 @@ class LocalSpeaker:
         shown = ", ".join(f"{text!r:.60}" for text in texts[:3]) + (", ..." if len(texts) > 3 else "")
         return {
             "tokenizer": f"the tokenizer does not know a part of {len(texts)} texts that the model reads, and writes "
-            f"{self.tokenizer.unk_token} for it: {shown}. Take texts that it knows; of a menu, they are the dishes, the "
-            "prompt and the probe."
+            f"{self.tokenizer.unk_token} for it: {shown}. Take texts that it knows: of a menu, the dishes, the prompt and "
+            "the probe."
         }
 
     def answer(self, requests: Sequence[Request]) -> list[Answers]:
