@@ -33,8 +33,14 @@ def load_model(folder: str | os.PathLike[str]) -> tuple[Any, Any]:
     An adapter of PEFT with marked words, such as a checkpoint, is loaded with its base model.
 
     Raises:
-        ValueError: the base model of the adapter could not be loaded, or a file beside the adapter is damaged.
+        ValueError: the base model of the adapter could not be loaded, or a file beside the adapter is damaged; or the
+            folder has an adapter and no tokenizer.
     """
+    if (Path(folder) / "adapter_config.json").is_file() and not (Path(folder) / "tokenizer_config.json").is_file():
+        parent = Path(folder).resolve().parent
+        way_out = "the folder of trainer.save_model(), which has the adapter and the marked words merged"
+        way_out = f"{parent}, into which it is merged" if (parent / "config.json").is_file() else way_out
+        raise ValueError(f"{folder} is an adapter of PEFT without a tokenizer. Measure {way_out}.")
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     file = Path(folder) / "adapter_config.json"
     adapter = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
@@ -173,8 +179,8 @@ class LocalSpeaker:
         shown = ", ".join(f"{text!r:.60}" for text in texts[:3]) + (", ..." if len(texts) > 3 else "")
         return {
             "tokenizer": f"the tokenizer does not know a part of {len(texts)} texts that the model reads, and writes "
-            f"{self.tokenizer.unk_token} for it: {shown}. Take texts that it knows: of a menu, the dishes, the prompt and "
-            "the probe."
+            f"{self.tokenizer.unk_token} for it: {shown}. Take texts that it knows: of a menu, the dishes, prompt "
+            "and probe."
         }
 
     def answer(self, requests: Sequence[Request]) -> list[Answers]:

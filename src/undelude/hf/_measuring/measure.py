@@ -57,9 +57,9 @@ def measure_delusion(
             - `probe`, a question, and `answers`, two or more texts;
             - optional: `truth`, the right answer or its number; `candidates`, texts that an own turn may have, by
               default samples of the model; `evidence`, replies that tell something about the answer, such as "Yes." and
-              "No."; `no_answer`, a reply that tells nothing; `denial`, a reply that denies. If `no_answer` is the text of
-              the probe, the answer to the probe is the model's next utterance, which follows any reply of itself: the
-              probe is not asked after one.
+              "No."; `no_answer`, a reply that tells nothing; `denial`, a reply that denies. If `no_answer` is the
+              probe's text, the answer to the probe is the model's next utterance, which follows any reply of itself:
+              the probe is not asked after one.
 
             By default, a menu of five dishes for three turns.
         endpoint: the address of a server of the OpenAI-compatible protocol, such as "http://localhost:8000/v1". It

@@ -75,7 +75,8 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
         ValueError: the model has no marks, or a guard refuses (see `undelude.hf._teaching.guards`).
 
     Warns:
-        UserWarning: the divergence has another limit than the interventional answer.
+        UserWarning: the divergence has another limit than the interventional answer; in training, nearly all of the
+            expert's first turns are empty or cut.
     """
 
     args: CounterfactualConfig
@@ -154,6 +155,7 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
         self.model_tags = ["undelude", "counterfactual-teaching"]
         self._tree: bool | None = False if args.packing == "rows" else None
         self._blindness = self._make_blindness()
+        self._silence = guards.Silence()
         self._held: tuple[list[dict[str, Any]], Float[torch.Tensor, " 2"]] | None = None
         self._replies = Replies(processing_class, args.chat_template_kwargs)
         self._num_evaluated = 0
@@ -273,6 +275,8 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
             stored_weight=self.args.transcript_weight,
             public_columns=self.args.public_columns,
         )
+        if not self._silence.is_over:
+            self._silence.update(conversations, scored)
         words = num_words(self.accelerator.unwrap_model(self.model))
         for s in scored:
             for _, ids in s.branches:
