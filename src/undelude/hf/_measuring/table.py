@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Iterator
 
 from undelude._certificate.quantity import Quantity
-from undelude.hf._measuring.delusion_report import MEANINGS, WORDS, DelusionReport, amount
+from undelude.hf._measuring.delusion_report import CRITERION, MEANINGS, WORDS, DelusionReport, amount
 
 WIDTH = 100
 
@@ -27,6 +27,7 @@ def table_lines(report: DelusionReport) -> Iterator[str]:
     for name, meaning in MEANINGS.items():
         if any(x.value is not None for x in report.by_round[name]):
             yield from textwrap.wrap(f"{name}: {meaning}.", WIDTH, subsequent_indent="    ")
+    yield from textwrap.wrap(f"verdict: {CRITERION}", WIDTH, subsequent_indent="    ")
     for name, note in report.notes.items():
         yield from textwrap.wrap(f"{name}: {note}", WIDTH, subsequent_indent="    ")
 

@@ -111,8 +111,8 @@ class EndpointExpert:
         if "<think>" in text:
             self._mention(
                 f"{self.client.endpoint} answers with its thoughts, {text!r:.60}, and the student learns to say "
-                'them. If that is not meant: extra_body={"chat_template_kwargs": {"enable_thinking": False}}, or let the '
-                "server put them into a field of their own."
+                'them. If that is not meant: extra_body={"chat_template_kwargs": {"enable_thinking": False}}, or let '
+                "the server put them into a field of their own."
             )
         if len(ids) == 1 and ids[0] == eos:
             self._mention(
