@@ -242,6 +242,8 @@ def test_an_adapter_is_measured_as_it_was_taught(tmp_path: Path) -> None:
     )  # fmt: skip
     trainer.train()
     trainer.save_model(str(tmp_path / "model"))
+    with pytest.raises(ValueError, match=rf"adapter of PEFT without a tokenizer. Measure {tmp_path}/model, into"):
+        load_model(tmp_path / "model" / "adapter")
     TOKENIZER.save_pretrained(tmp_path / "model" / "adapter")
     for folder in ("checkpoint-1", "model", "model/adapter"):
         assert LocalSpeaker(*load_model(tmp_path / folder), num_samples=1).granularity == "token"

@@ -340,5 +340,9 @@ def test_the_report_as_data_table_and_page(reports: dict[str, DelusionReport], t
     row = frame[(frame["quantity"] == "auto_suggestion") & (frame["round"] == 1)].iloc[0]
     assert (row["value"], row["deluded"]) == (pytest.approx(DELUDED), pytest.approx(DELUDED))
     assert "1.146" in str(report)
+    # The thresholds of the verdict.
+    for text in (" ".join(str(report).split()), report.html()):
+        assert "deluded if auto_suggestion in turn 1 is above 0.05 nats" in text
+        assert "informativeness is above 0.02 nats" in text
     with pytest.raises(ValueError, match=r"\.html or \.json"):
         report.save(tmp_path / "report.txt")

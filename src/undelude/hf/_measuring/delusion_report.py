@@ -63,8 +63,8 @@ COVERAGES = {
 # How the verdict is found.
 CRITERION = (
     f"deluded if auto_suggestion in turn 1 is above {LEAST_SUGGESTION} nats; otherwise sober if informativeness is "
-    f"above {LEAST_INFORMATION} nats; each by two standard errors. If variety is below {LEAST_VARIETY} nats, suggestibility "
-    "takes the place of auto_suggestion."
+    f"above {LEAST_INFORMATION} nats; each by two standard errors. If variety is below {LEAST_VARIETY} nats, "
+    "suggestibility takes the place of auto_suggestion."
 )
 
 
