@@ -332,7 +332,7 @@ def _without_bars() -> Iterator[None]:
 
 def context(model: Any) -> int:
     """Return the most tokens that a model can read."""
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
     config = config.get_text_config() if hasattr(config, "get_text_config") else config
     return getattr(config, "max_position_embeddings", None) or 10**9
 
