@@ -53,7 +53,7 @@ class Likelihood(eqx.Module):
     def of(cls, plan: Layout, demos: Demos, K: int, *, markov: bool) -> "Likelihood":
         """Return the log-likelihood of the demonstrations; call it under `jax.enable_x64(True)`."""
         found = stats.of_steps(plan, demos) if markov else stats.of_demos(plan, demos)
-        # Rows of weight 0 up to a power of two, at least 512 or as many as have 512 rounds: data sets of almost one size
+        # Rows of weight 0 up to a power of two, at least 512 or as many as have 512 rounds: data sets of about one size
         # share compiled programs.
         least = max(LEAST // math.prod(found.rows.shape[1:-1]), 1)
         missing = 2 ** math.ceil(math.log2(max(len(found.rows), least))) - len(found.rows)
@@ -142,7 +142,7 @@ class Likelihood(eqx.Module):
         return jax.nn.logsumexp(em.log_joint(parameters, self.rows, self.labels), -1)[:, 0]
 
     def scores(self, x: Float[Array, " P"]) -> Float[Array, "n P"]:
-        """Return the gradient of each row's log-likelihood, some rows at a time: all at once take n times the memory."""
+        """Return the gradient of each row's log-likelihood, a few at a time: all at once take n times the memory."""
 
         def of_row(row: tuple[Array, Array]) -> Array:
             alone = dataclasses.replace(self, rows=row[0][None], labels=row[1][None])
