@@ -399,3 +399,13 @@ def test_few_episodes_refute_nothing_by_chance() -> None:
         errors = advantages.std(-1, ddof=1) / np.sqrt(n)
         refuted = [is_worse(x, n) for x in zip(advantages.mean(-1).tolist(), errors.tolist(), strict=True)]
         assert np.mean(refuted) == pytest.approx(0.0228, abs=0.004)
+
+
+@pytest.mark.parametrize("latent", [Episode(2), Markov(2)])
+def test_scores_of_rows_are_the_jacobian(latent):
+    demos = demonstrations(ud.tasks.bandit(num_rounds=4), 20)
+    fit = refit(demos, LatentSpec(), latent, key=jax.random.key(1), starts=1)
+    with jax.enable_x64(True):
+        likelihood = Likelihood.of(fit.layout, demos, fit.K, markov=fit.latent == "Markov")
+        x = jnp.asarray(likelihood.pack(fit.fitted))
+        np.testing.assert_allclose(likelihood.scores(x), jax.jacrev(likelihood.rowwise)(x), atol=1e-12)

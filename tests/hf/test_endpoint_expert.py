@@ -14,6 +14,7 @@ from hf import worlds
 from hf.chat_server import ChatServer
 from hf.tiny import make_tokenizer
 from undelude.hf import EndpointExpert
+from undelude.hf._measuring import client
 from undelude.hf._measuring.client import ServerError
 from undelude.hf._teaching.experts import Query
 
@@ -103,6 +104,31 @@ def test_what_the_model_did_not_say_is_not_taught(content, end):
 def test_an_expert_that_says_nothing_is_mentioned():
     with pytest.warns(UserWarning, match="nothing"):
         assert one_answer("", "stop").ids == [TOKENIZER.eos_token_id]
+
+
+def test_thoughts_in_an_answer_are_mentioned():
+    with pytest.warns(UserWarning, match="answers with its thoughts.*enable_thinking"):
+        one_answer("<think> fish </think> soup", "stop", most=8)
+
+
+def test_messages_name_the_arguments_of_the_expert(monkeypatch):
+    """It has num_threads, and it is training that sets the temperature."""
+    monkeypatch.setattr(client, "FIRST_WAIT", 0.001)
+    with pytest.raises(ValueError, match="temperature cannot be given, because EndpointExpert sets it"):
+        EndpointExpert("http://127.0.0.1:1/v1", "tiny", TOKENIZER, extra_body={"temperature": 0})
+    limited = lambda server, headers, body: (429, {"error": {"message": "slow down"}})  # noqa: E731
+    with ChatServer(teacher, refuses=limited) as server, pytest.raises(ServerError, match=r"\(num_threads\)"):
+        EndpointExpert(server.endpoint, "tiny", TOKENIZER).speak(queries(1), 4)
+
+
+@pytest.mark.parametrize(("answer", "tries"), [((200, "<html>"), 1), ((500, "boom"), 3)])
+def test_trouble_that_will_not_pass_is_not_waited_out(answer, tries, monkeypatch):
+    monkeypatch.setattr(client, "FIRST_WAIT", 0.001)
+    with ChatServer(teacher, refuses=lambda server, headers, body: answer) as server:
+        expert = EndpointExpert(server.endpoint, "tiny", TOKENIZER)
+        with pytest.raises(ServerError, match=r"not JSON|status 500"):
+            expert.speak(queries(1), 4)
+    assert expert.client.num_calls == tries
 
 
 def test_an_end_token_within_a_text_ends_the_turn():

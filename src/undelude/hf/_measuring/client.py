@@ -19,6 +19,8 @@ from urllib.parse import urlsplit
 FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0
 # Tries of a call that may yet succeed: the server is overloaded or limits the rate.
 TRIES = 6
+# Tries of one that probably will not: nothing answers, or the server has an error of its own.
+FEW_TRIES = 3
 # Statuses after which to try again.
 TRANSIENT = (408, 409, 425, 429, 500, 502, 503, 504)
 # Bytes of a response.
@@ -31,12 +33,17 @@ SAMPLING = ("temperature", "top_p")
 OWN = ("model", "messages", "stream", "max_completion_tokens", *OPTIONAL)
 
 
-def check_further(fields: Mapping[str, Any]) -> None:
-    """Raise `ValueError` if further fields of the requests would change what is measured."""
+def check_further(fields: Mapping[str, Any], who: str = "measuring") -> None:
+    """Raise `ValueError` if further fields of the requests would change the answers.
+
+    Args:
+        fields: of every request.
+        who: sets the others.
+    """
     if "seed" in fields:
         raise ValueError("extra_body: seed cannot be given, because equal calls would have the same samples.")
     if own := sorted(fields.keys() & {*OWN}):
-        raise ValueError(f"extra_body: {', '.join(own)} cannot be given, because measuring sets it.")
+        raise ValueError(f"extra_body: {', '.join(own)} cannot be given, because {who} sets it.")
 
 
 class ServerError(ConnectionError):
@@ -72,6 +79,8 @@ class Client:
         record: a file that keeps every response, and from which the same calls to the same address are answered again.
             Its folder is made if it is not there.
         extra_body: further fields of every request.
+        who: makes the calls, and sets fields of the requests.
+        calls_at_a_time: the name of the argument.
 
     Raises:
         ValueError: the address is not one, the record is damaged, or `extra_body` has a field that is set here.
@@ -86,6 +95,8 @@ class Client:
         timeout: float = 60.0,
         record: str | os.PathLike[str] | None = None,
         extra_body: Mapping[str, Any] | None = None,
+        who: str = "measuring",
+        calls_at_a_time: str = "num_workers",
     ):
         parts = urlsplit(endpoint)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -101,7 +112,8 @@ class Client:
         self.num_calls, self.max_calls = 0, float("inf")
         self._key_variable, self._key = api_key_variable, os.environ.get(api_key_variable)
         self._extra = dict(extra_body or {})
-        check_further(self._extra)
+        check_further(self._extra, who)
+        self._calls_at_a_time = calls_at_a_time
         self._lock, self._dropped = threading.Lock(), set[str]()
         handlers: list[Any] = [_NoRedirect()]
         if parts.hostname in ("localhost", "127.0.0.1", "::1"):
@@ -172,12 +184,15 @@ class Client:
                 return self._send("POST", path, body)
             except urllib.error.HTTPError as error:
                 text = _error_text(error)
-                if error.code not in TRANSIENT or attempt == TRIES - 1 or "quota" in text:
+                tries = FEW_TRIES if error.code == 500 else TRIES
+                if error.code not in TRANSIENT or attempt == tries - 1 or "quota" in text:
                     raise self._explain(error.code, text) from None
                 wait = _retry_after(error, wait)
+            except ServerError:  # The answer of something else, such as a page: it stays the same.
+                raise
             except (OSError, http.client.HTTPException) as error:
                 # Nothing answers at all: at the start there is nothing to wait for.
-                if attempt == TRIES - 1 or (_is_refused(error) and attempt == 2):
+                if attempt == TRIES - 1 or (_is_refused(error) and attempt == FEW_TRIES - 1):
                     raise self._unreachable(error) from None
             time.sleep(min(wait, LONGEST_WAIT))
             wait *= 2
@@ -215,8 +230,8 @@ class Client:
             )
         if status == 429:
             return ServerError(
-                f"{self.endpoint} limits the rate of calls (status 429), after {TRIES} tries: wait, or use fewer "
-                f"workers.{said}"
+                f"{self.endpoint} limits the rate of calls (status 429), after {TRIES} tries: wait, or make fewer "
+                f"calls at a time ({self._calls_at_a_time}).{said}"
             )
         if 300 <= status < 400:
             return ServerError(f"{self.endpoint} redirects to another address (status {status}): use that one.{said}")
@@ -225,10 +240,11 @@ class Client:
 
     def _unreachable(self, error: BaseException) -> ServerError:
         reason = getattr(error, "reason", error)
-        if isinstance(reason, ServerError):
-            return reason
         if isinstance(reason, TimeoutError):
-            return ServerError(f"{self.endpoint} gave no answer within {self.timeout:g} seconds, {TRIES} times.")
+            return ServerError(
+                f"{self.endpoint} gave no answer within {self.timeout:g} seconds (timeout), {TRIES} times: allow "
+                f"more, or make fewer calls at a time ({self._calls_at_a_time})."
+            )
         if _is_refused(error):
             return ServerError(f"nothing answers at {self.endpoint} (connection refused): is the server running?")
         return ServerError(f"{self.endpoint} could not be reached: {reason}.")

@@ -49,7 +49,8 @@ class EndpointExpert:
 
     Warns:
         UserWarning: in training, the server refuses `temperature` or `top_p`, so that the answers may have another
-            distribution than the model's; or an answer is empty, which teaches the student to say nothing.
+            distribution than the model's; or an answer is empty, which teaches the student to say nothing, or has a
+            thought in it, `<think>`, which teaches the student to think aloud.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class EndpointExpert:
             check_count("EndpointExpert: num_threads", num_threads),
         )
         settings: dict[str, Any] = {"api_key_variable": api_key_variable, "timeout": timeout}
+        settings |= {"who": "EndpointExpert", "calls_at_a_time": "num_threads"}
         self.client = Client(endpoint, model, record=record, extra_body=extra_body, **settings)
         self._mentioned: set[str] = set()
 
@@ -105,6 +107,12 @@ class EndpointExpert:
                 f"{self.client.endpoint} gave an answer that cannot be taught: its text is {text!r:.60}, and its "
                 f"finish_reason is {end!r}. A model that thinks first, and has no tokens left for its answer, needs "
                 'more max_new_tokens, or no thought: extra_body={"chat_template_kwargs": {"enable_thinking": False}}.'
+            )
+        if "<think>" in text:
+            self._mention(
+                f"{self.client.endpoint} answers with its thoughts, {text!r:.60}, and the student learns to say "
+                'them. If that is not meant: extra_body={"chat_template_kwargs": {"enable_thinking": False}}, or let '
+                "the server put them into a field of their own."
             )
         if len(ids) == 1 and ids[0] == eos:
             self._mention(
