@@ -187,11 +187,11 @@ def scales(num: int) -> dict[str, Any]:
 
 PARTS = {
     "sizes": (sizes, 16),
-    "lengths": (lengths, 4),
+    "lengths": (lengths, 16),
     "verdicts": (verdicts, 20),
     "coverage": (coverage, 20),
     "refuted": (refuted, 8),
-    "scales": (scales, 4),
+    "scales": (scales, 16),
     "dreams": (dreams, 4),
 }
 
