@@ -1,0 +1,472 @@
+"""`HostWorld`: a Gymnasium environment, with contexts and an expert who is shown them, as the world of an agent."""
+
+import dataclasses
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Key, PyTree
+
+from undelude._checks import check_between, check_count, check_probabilities, one_line
+from undelude._compiled import compiled
+from undelude._agents.host import HostAgent
+from undelude._distributions import AbstractDistribution, GivenArray, Parts, Reals, Spec, Symbols, mixture
+from undelude._process.episodes import Episodes
+from undelude._process.host_world import AbstractHostWorld, Evidence, Prediction
+from undelude._process.world import EpisodeKeys, RoundKeys
+from undelude._types import Action, Mark, Observation
+from undelude.gym._host.advice import batched
+from undelude.gym._host.cues import AbstractCue
+from undelude.gym._host.hiding import WHOLE, HideKeys, Visible
+from undelude.gym._host.slots import Failure, Here, InWorkers, Recipe, Slot, Step
+from undelude.gym._host.spaces import action_spec, flatten, observed_spec, read, to_action
+
+# Parts of an observation that this world adds.
+CUE, REWARD, ENDED = "cue", "reward", "ended"
+
+
+@dataclasses.dataclass
+class HostState:
+    """A batch of episodes: whole observations and contexts, which the agent is not shown."""
+
+    thetas: np.ndarray
+    whole: list[Any]
+    advice: list[Any]
+    open: np.ndarray
+    lost: np.ndarray
+
+
+class HostWorld(AbstractHostWorld[HostState]):
+    """Episodes of a Gymnasium environment under a hidden context, with an expert who knows it.
+
+        theta   index of the context, drawn for each episode and kept to its end
+        O_0     what the agent sees of the observation of reset
+        A_t     an action, whoever executes it; `expert(observation, context)` says what the expert would do
+        O_t     what it sees after the action, and the cue, the reward and the end of an episode if declared
+
+    Args:
+        env: an id (`"Reacher-v5"`), a factory, or a list of factories or ids, one for each context.
+        num_rounds: `T`, the rounds of a lifetime, in which an agent keeps its memory and theta stays the same.
+        expert: `(observation, context) -> advice`, on the whole observation. Advice is an action of the environment;
+            probabilities, if actions are Discrete; or `(mean, scale)` of a normal distribution, if they are a Box.
+        contexts: the K values of theta, on a leading axis or in a list. With a list of environments, they are
+            numbered 0 to K - 1 by default.
+        reward_observed: whether the agent is shown the rewards. A reward often tells theta: say it.
+        prior: `[K]`, probabilities of the contexts; uniform by default.
+        num_envs: environments side by side.
+        set_context: `(env, context) -> observation or None`, called after each reset. By default the context goes to
+            `env.reset(options={"context": context})`.
+        hide: what the agent does not see: indices of an observation that is one array, `ug.HideKeys(...)` for keys of a
+            dictionary, or `{name: indices}`.
+        cue: a `ug.WarmerColder` or another cue, told after each action.
+        predict: whether real numbers of an observation are predicted too. By default agents read them and predict only
+            symbols, such as the cue.
+        at_end: what follows the end of an episode of the environment within a lifetime: `"restart"`, another episode
+            under the same context, with the part `ended` in the observation (0 no, 1 terminated, 2 truncated); or
+            `"end"` of the lifetime.
+        batched: whether the expert takes all observations and contexts at once, `[B, ...]`.
+        make_expert: `(env, context) -> (observation -> advice)`, in place of `expert`: one that lives beside its
+            environment, such as a planner that reads its state. It is made at each reset.
+        vectorization: `"sync"`: one after the other, best for steps under a millisecond; `"async"`: in processes.
+        num_workers, timeout: with `"async"`: processes (default: cores), and seconds to wait for an answer.
+        max_failures: the share of episodes that may be lost to failures of environments before an error is raised.
+        name: in messages and run directories.
+
+    Attributes:
+        failures: the episodes that were lost so far, counted by `(cause, theta)`.
+
+    Raises:
+        TypeError: a space or an argument is of the wrong kind.
+        ValueError: `hide` names what does not exist, or the prior is no distribution.
+    """
+
+    opening = True
+    theta_changes = False
+    finite = True
+
+    def __init__(
+        self,
+        env: Any,
+        *,
+        num_rounds: int,
+        expert: Callable[[Any, Any], Any] | None = None,
+        contexts: Sequence[Any] | np.ndarray | None = None,
+        reward_observed: bool,
+        prior: Sequence[float] | np.ndarray | None = None,
+        num_envs: int = 16,
+        set_context: Callable[[Any, Any], Any] | None = None,
+        hide: HideKeys | dict[str, Iterable[int]] | Iterable[int] = (),
+        cue: AbstractCue | None = None,
+        predict: bool = False,
+        at_end: Literal["restart", "end"] = "restart",
+        batched: bool = False,
+        make_expert: Callable[[Any, Any], Any] | None = None,
+        vectorization: Literal["sync", "async"] = "sync",
+        num_workers: int | None = None,
+        timeout: float = 60.0,
+        max_failures: float = 0.1,
+        name: str | None = None,
+    ):
+        makers = _makers(env)
+        if contexts is None:
+            if len(makers) == 1:
+                raise TypeError("HostWorld: give contexts=, the values of theta, or a list with an environment for each.")
+            contexts = np.arange(len(makers))
+        if len(makers) not in (1, len(contexts)):
+            raise ValueError(f"HostWorld: {len(makers)} environments, but {len(contexts)} contexts; give one for each.")
+        if (expert is None) == (make_expert is None):
+            raise TypeError("HostWorld: give either expert= or make_expert=.")
+        if not isinstance(reward_observed, bool):
+            raise TypeError(f"HostWorld: reward_observed must be True or False, not {reward_observed!r}.")
+        if at_end not in ("restart", "end"):
+            raise ValueError(f'HostWorld: at_end must be "restart" or "end", not {at_end!r}.')
+        if vectorization not in ("sync", "async"):
+            raise ValueError(f'HostWorld: vectorization must be "sync" or "async", not {vectorization!r}.')
+        self.num_rounds = check_count("HostWorld: num_rounds", num_rounds)
+        self.num_envs = check_count("HostWorld: num_envs", num_envs)
+        self.contexts, self.num_thetas = contexts, len(contexts)
+        self.prior = np.full(self.num_thetas, 1 / self.num_thetas) if prior is None else np.asarray(prior, float)
+        check_probabilities(self.prior, "HostWorld: prior")
+        if self.prior.shape != (self.num_thetas,):
+            raise ValueError(f"HostWorld: prior must have {self.num_thetas} probabilities, not {self.prior.shape}.")
+        self.expert, self.batched, self.make_expert = expert, batched, make_expert
+        self.cue, self.reward_observed, self.ends_early = cue, reward_observed, True
+        self.max_failures = check_between("HostWorld: max_failures", max_failures, 0, 1)
+        recipe = Recipe(makers, set_context, restarts=at_end == "restart", make_expert=make_expert)
+        self._try = Slot(recipe)
+        example = self._try.env
+        self.observation_space, self.action_space = example.observation_space, example.action_space
+        self.name = name or _name(env, example)
+        self.visible = Visible(self.observation_space, hide)
+        self.specs = action_spec(self.action_space), self._observation_spec(predict, restarts=at_end == "restart")
+        self.failures: Counter[tuple[str, int]] = Counter()
+        self.num_played, self._last_failure = 0, ""
+        self._how = recipe, vectorization, num_workers, timeout
+        self._slots: Here | InWorkers | None = None
+
+    def _observation_spec(self, predict: bool, *, restarts: bool) -> Spec:
+        parts: dict[str, Spec] = {}
+        for name, kept in self.visible.kept.items():
+            spec = observed_spec(self.visible.leaves[name], f"{self.name}: observation {name}", predicted=predict)
+            if kept is not None:
+                spec = dataclasses.replace(spec, shape=(len(kept),))  # type: ignore[call-arg]
+            parts[name] = spec
+        added: dict[str, Spec] = {}
+        if self.cue is not None:
+            added[CUE] = Symbols(self.cue.num_symbols + 1)
+        if self.reward_observed:
+            added[REWARD] = Reals(()) if predict else GivenArray((), "float32")
+        if restarts:
+            added[ENDED] = Symbols(3)
+        if both := parts.keys() & added.keys():
+            raise ValueError(f"{self.name}: the observation already has a part {min(both)!r}: rename it by a wrapper.")
+        parts |= added
+        return next(iter(parts.values())) if len(parts) == 1 else Parts.of(parts)
+
+    # The world ---------------------------------------------------------------------------------------------------------
+
+    def begin(self, keys: Key[Array, " B"], theta: int | None = None) -> tuple[HostState, Observation | None]:
+        """Draw contexts and start the environments."""
+        u, seeds = (np.asarray(x) for x in _draw_begin(keys))
+        if theta is None:
+            thetas = np.minimum(np.searchsorted(np.cumsum(self.prior), u, side="right"), self.num_thetas - 1)
+        elif not 0 <= theta < self.num_thetas:
+            raise ValueError(f"{self.name}: theta={theta} is outside the support; it is from 0 to {self.num_thetas - 1}.")
+        else:
+            thetas = np.full(len(u), theta)
+        calls = [
+            (i, "begin", (int(seed), int(k), self.contexts[k])) for i, (seed, k) in enumerate(zip(seeds, thetas, strict=True))
+        ]
+        self.num_played += len(calls)
+        state = HostState(thetas, [None] * len(u), [None] * len(u), np.ones(len(u), bool), np.zeros(len(u), bool))
+        steps = self._answers(state, np.arange(len(u)), calls)
+        for i, step in enumerate(steps):
+            if step is None:  # The episode is lost; any observation will do for it.
+                step = self._any(i)
+                state.open[i] = False
+            state.whole[i], state.advice[i] = step.observation, step.advice
+        cue = None if self.cue is None else np.full(len(u), self.cue.num_symbols, np.int32)
+        zeros = np.zeros(len(u), np.float32)
+        return state, self._seen(state.whole, cue, zeros, zeros.astype(np.int32))
+
+    def _any(self, i: int) -> Step:
+        """Return a step of shape alone, for an episode that was lost before it began."""
+        return self._try.begin(i, 0, self.contexts[0])
+
+    def _answers(self, state: HostState, rows: np.ndarray, calls: list[Any]) -> list[Step | None]:
+        """Return the answers of the environments; None, and `lost`, if there is none."""
+        if self._slots is None:
+            recipe, how, num_workers, timeout = self._how
+            if how == "sync":
+                self._slots = Here(recipe, self.num_envs)
+            else:
+                self._slots = InWorkers(recipe, self.num_envs, num_workers or _num_cores(), "forkserver", timeout)
+            weakref.finalize(self, self._slots.close)
+        answers: list[Step | None] = []
+        for i, found in zip(rows, self._slots.call(calls), strict=True):
+            if isinstance(found, Failure):
+                state.lost[i] = True
+                self.failures[found.cause, int(state.thetas[i])] += 1
+                self._last_failure = found.message
+                answers.append(None)
+            else:
+                answers.append(found)
+        if (lost := sum(self.failures.values())) > max(1, self.max_failures * max(self.num_played, 64)):
+            causes = Counter({cause: 0 for cause, _ in self.failures})
+            for (cause, _), n in self.failures.items():
+                causes[cause] += n
+            raise RuntimeError(
+                f"{self.name}: {lost} of {self.num_played} episodes were lost, more than max_failures={self.max_failures:g}: "
+                + ", ".join(f"{n} by {cause}" for cause, n in causes.items())
+                + f". The last: {self._last_failure}"
+            )
+        return answers
+
+    def theta(self, state: HostState) -> PyTree:
+        """Return the indices of the contexts."""
+        return jnp.asarray(state.thetas, jnp.int32)
+
+    def lost(self, state: HostState) -> Bool[np.ndarray, " B"]:
+        """Return which episodes were lost to a failure of their environment."""
+        return state.lost
+
+    def consult(self, state: HostState, keys: Key[Array, " B"]) -> tuple[Prediction, Action]:
+        """Ask the expert about the present observations."""
+        advice = state.advice if self.make_expert is not None else self._ask(state.whole, state.thetas)
+        known = [x for x, is_open in zip(advice, state.open, strict=True) if is_open and x is not None]
+        filler = known[0] if known else self._some_advice()
+        rows = [x if is_open and x is not None else filler for x, is_open in zip(advice, state.open, strict=True)]
+        distributions, actions = batched(rows, self.action_space, self.specs[0])
+        if distributions is None:
+            return None, jax.tree.map(jnp.asarray, actions)
+        return distributions, _sample(distributions, keys)
+
+    def _ask(self, whole: list[Any], thetas: np.ndarray) -> list[Any]:
+        assert self.expert is not None
+        contexts = [self.contexts[k] for k in thetas]
+        if not self.batched:
+            return [self.expert(x, c) for x, c in zip(whole, contexts, strict=True)]
+        answered = self.expert(_stacked(whole), _stacked(contexts))
+        if isinstance(answered, tuple):
+            return list(zip(*answered, strict=True))
+        return list(answered)
+
+    def _some_advice(self) -> Any:
+        step = self._try.begin(0, 0, self.contexts[0])
+        return step.advice if self.make_expert is not None else self._ask([step.observation], np.zeros(1, int))[0]
+
+    def respond(
+        self, state: HostState, a: Action, keys: Key[Array, " B"]
+    ) -> tuple[HostState, Observation, Float[np.ndarray, " B"], Bool[np.ndarray, " B"]]:
+        """Play the actions."""
+        host = jax.tree.map(np.asarray, a)
+        rows = np.flatnonzero(state.open)
+        calls = [(int(i), "step", (to_action(self.action_space, jax.tree.map(lambda x: x[i], host)),)) for i in rows]
+        B = len(state.open)
+        rewards, ended = np.zeros(B, np.float32), np.zeros(B, np.int32)
+        whole, advice, is_open, lost = list(state.whole), list(state.advice), state.open.copy(), state.lost
+        cue = None if self.cue is None else np.full(B, self.cue.num_symbols, np.int32)
+        u = None if cue is None else np.asarray(_draw_round(keys))
+        recipe = self._how[0]
+        for i, step in zip(rows, self._answers(state, rows, calls), strict=True):
+            if step is None:
+                is_open[i] = False
+                continue
+            before, whole[i], advice[i] = whole[i], step.observation, step.advice
+            rewards[i], ended[i] = step.reward, step.ended
+            if cue is not None and u is not None and not (step.ended and recipe.restarts):
+                assert self.cue is not None
+                probs = self.cue.probabilities(before, whole[i], self.contexts[state.thetas[i]])
+                cue[i] = min(int(np.searchsorted(np.cumsum(probs), u[i], side="right")), len(probs) - 1)
+            if step.ended and not recipe.restarts:
+                is_open[i] = False
+        later = HostState(state.thetas, whole, advice, is_open, lost)
+        return later, self._seen(whole, cue, rewards, ended), rewards, ~is_open
+
+    def _seen(self, whole: list[Any], cue: np.ndarray | None, rewards: np.ndarray, ended: np.ndarray) -> Observation:
+        """Return what the agents see, with a leading axis B."""
+        spec = self.specs[1]
+        parts: dict[str, np.ndarray] = {}
+        top = "" if list(self.visible.leaves) != [WHOLE] else WHOLE
+        flat = [flatten(self.observation_space, x, top) for x in whole]
+        for name, kept in self.visible.kept.items():
+            space = self.visible.leaves[name]
+            x = np.stack([read(space, each[name]) for each in flat])
+            parts[name] = x if kept is None else x[:, kept]
+        added = {CUE: cue, REWARD: rewards, ENDED: ended}
+        names = spec.named if isinstance(spec, Parts) else None
+        for name, x in added.items():
+            if x is not None and names is not None and name in names and name not in parts:
+                parts[name] = x
+        values = {name: jnp.asarray(x) for name, x in parts.items()}
+        return values if names is not None else next(iter(values.values()))
+
+    # What is known without tables -------------------------------------------------------------------------------------
+
+    @property
+    def why_inexact(self) -> str | None:
+        """Why there are no exact answers; None if there are."""
+        if self.cue is None:
+            return "no cue= is declared, so that what observations say about theta is not known."
+        if self.reward_observed:
+            return "the agent sees the rewards, and what they say about theta is not known."
+        if self.make_expert is not None:
+            return "the expert lives beside its environment, and cannot be asked under another context."
+        if list(self.visible.leaves) != [WHOLE] or type(self.observation_space).__name__ != "Box":
+            return "exact answers are for observations that are one array."
+        return None
+
+    def evidence(self, episodes: Episodes) -> Evidence | str:
+        """Return what each context says about stored episodes, if the cue alone depends on it."""
+        if why := self.why_inexact:
+            return why
+        first, rest = (jax.tree.map(np.asarray, x) for x in (episodes.opening, episodes.observations))
+        seen = np.concatenate([first[WHOLE][:, None], rest[WHOLE]], 1)
+        B, T1, K = *seen.shape[:2], self.num_thetas
+        experts, log_likelihood = [], np.zeros((B, T1, K))
+        for t in range(T1):
+            distributions = self._experts(self._rebuild(seen[:, t]))
+            if distributions is None:
+                return "the expert returns actions and no distribution."
+            experts.append(distributions)
+            if t:
+                before, after = self._rebuild(seen[:, t - 1]), self._rebuild(seen[:, t])
+                log_likelihood[:, t] = self._log_likelihood(before, after, rest[CUE][:, t - 1])
+                log_likelihood[~np.asarray(episodes.mask)[:, t - 1], t] = 0
+        stacked = jax.tree.map(lambda *xs: jnp.stack(xs, 1), *experts)
+        return Evidence(jnp.log(jnp.asarray(self.prior, float)), stacked, jnp.asarray(log_likelihood, float))
+
+    def _rebuild(self, seen: Float[np.ndarray, "B n"]) -> list[np.ndarray]:
+        """Return whole observations, with NaN in place of what the agent did not see."""
+        kept = self.visible.kept[WHOLE]
+        whole = np.full((len(seen), *self.observation_space.shape), np.nan)
+        whole[:, slice(None) if kept is None else kept] = seen
+        return list(whole)
+
+    def _experts(self, whole: list[np.ndarray]) -> AbstractDistribution | None:
+        """Return the expert's distributions under every context, arrays `[B, K, ...]`; None if it returns actions."""
+        B, K = len(whole), self.num_thetas
+        advice = [x for k in range(K) for x in self._ask(whole, np.full(B, k))]
+        distributions, _ = batched(advice, self.action_space, self.specs[0])
+        if distributions is None:
+            return None
+        return jax.tree.map(lambda x: jnp.asarray(np.swapaxes(np.reshape(x, (K, B, *x.shape[1:])), 0, 1)), distributions)
+
+    def _log_likelihood(self, before: list[Any], after: list[Any], cues: np.ndarray) -> Float[np.ndarray, "B K"]:
+        """Return `log P(cue | theta)` of one round; zero where there was no cue."""
+        assert self.cue is not None
+        found = np.zeros((len(before), self.num_thetas))
+        for i in np.flatnonzero(cues < self.cue.num_symbols):
+            for k in range(self.num_thetas):
+                p = self.cue.probabilities(before[i], after[i], self.contexts[k])[cues[i]]
+                found[i, k] = np.log(p) if p > 0 else -np.inf
+        return found
+
+    def exact_agent(self, own_actions: Mark = "do") -> HostAgent | str:
+        """Return the exact agent: Bayes' rule over the cues, and over its own actions too if `own_actions="see"`."""
+        if why := self.why_inexact:
+            return why
+        log_prior = np.log(self.prior)
+
+        def reset(num_episodes: int) -> Any:
+            return np.tile(log_prior, (num_episodes, 1)), None, None
+
+        def predict(m: Any, a: Any, o: Any) -> Any:
+            log_posterior, before, experts = m
+            whole = self._rebuild(o[WHOLE])
+            if before is not None:
+                log_posterior = log_posterior + self._log_likelihood(before, whole, np.asarray(o[CUE]))
+                if own_actions == "see":
+                    log_posterior = log_posterior + np.asarray(_log_probs(experts, jnp.asarray(a)))
+                log_posterior = np.asarray(jax.nn.log_softmax(log_posterior, axis=-1))
+            experts = self._experts(whole)
+            if experts is None:
+                raise TypeError(f"{self.name}: the expert returns actions and no distribution: no exact agent.")
+            return _mixtures(jnp.asarray(log_posterior, float), experts), (log_posterior, whole, experts)
+
+        return HostAgent(reset, predict, own_actions=own_actions)
+
+    def close(self) -> None:
+        """Close all environments."""
+        if self._slots is not None:
+            self._slots.close()
+        self._try.drop()
+
+
+def _makers(env: Any) -> tuple[Callable[[], Any], ...]:
+    if isinstance(env, str):
+        return (_ById(env),)
+    if isinstance(env, list | tuple):
+        if not env:
+            raise TypeError("HostWorld: the list of environments is empty.")
+        return tuple(maker for each in env for maker in _makers(each))
+    if hasattr(env, "step") and hasattr(env, "reset"):
+        raise TypeError(
+            f"HostWorld makes its environments itself, num_envs of them: give an id, or a factory such as lambda: "
+            f"gymnasium.make(...), and not the environment {one_line(repr(env))}."
+        )
+    if not callable(env):
+        raise TypeError(f"HostWorld: env must be an id, a factory or a list of them, not {one_line(repr(env))}.")
+    return (env,)
+
+
+@dataclasses.dataclass(frozen=True)
+class _ById:
+    id: str
+
+    def __call__(self) -> Any:
+        import gymnasium
+
+        return gymnasium.make(self.id)
+
+
+def _name(env: Any, example: Any) -> str:
+    if isinstance(env, str):
+        return env
+    spec = getattr(example, "spec", None)
+    return spec.id if spec is not None else type(getattr(example, "unwrapped", example)).__name__
+
+
+def _num_cores() -> int:
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _stacked(xs: Sequence[Any]) -> Any:
+    if isinstance(xs[0], dict):
+        return {key: _stacked([x[key] for x in xs]) for key in xs[0]}
+    return np.stack([np.asarray(x) for x in xs])
+
+
+@compiled
+def _draw_begin(keys: Array) -> tuple[Array, Array]:
+    def one(key: Array) -> tuple[Array, Array]:
+        keys = EpisodeKeys.of(key)
+        return jax.random.uniform(keys.theta), jax.random.randint(keys.opening, (), 0, 2**31 - 1)
+
+    return jax.vmap(one)(keys)
+
+
+@compiled
+def _draw_round(keys: Array) -> Array:
+    return jax.vmap(lambda key: jax.random.uniform(RoundKeys.of(key).observation))(keys)
+
+
+@compiled
+def _sample(distributions: Any, keys: Array) -> PyTree:
+    return jax.vmap(lambda distribution, key: distribution.sample(RoundKeys.of(key).expert))(distributions, keys)
+
+
+@compiled
+def _log_probs(experts: Any, a: Array) -> Array:
+    return jax.vmap(lambda Q, a: jax.vmap(lambda Q: Q.log_prob(a))(Q))(experts, a)
+
+
+@compiled
+def _mixtures(log_weights: Array, experts: Any) -> Any:
+    return jax.vmap(mixture)(jax.nn.log_softmax(log_weights, axis=-1), experts)
