@@ -62,8 +62,11 @@ class AbstractHostWorld(abc.ABC, Generic[S]):
         """Return theta of each episode."""
 
     @abc.abstractmethod
-    def consult(self, state: S, keys: Key[Array, " B"]) -> tuple[Prediction, Action]:
-        """Return the expert's distributions, or None if they are not known, and its actions."""
+    def consult(self, state: S, keys: Key[Array, " B"]) -> tuple[Prediction, Action | None]:
+        """Return the expert's distributions, or None if they are not known, and its actions.
+
+        The actions may be None if the distributions are known: the loop draws from them when it needs to.
+        """
 
     @abc.abstractmethod
     def respond(

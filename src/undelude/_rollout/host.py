@@ -86,10 +86,17 @@ class _AbstractPlayer(abc.ABC):
         """Read the last round, whose actions have the `marks`, and predict the action of round `t`."""
 
     @abc.abstractmethod
-    def act(
-        self, m: Memory, prediction: Prediction, keys: Key[Array, " B"], exists: Exists, t: int
-    ) -> tuple[Action, Memory]:
-        """Choose the actions of round `t`."""
+    def turn(
+        self,
+        m: Memory,
+        a: Action | None,
+        o: Observation | None,
+        marks: Marks,
+        keys: Key[Array, " B"],
+        exists: Exists,
+        t: int,
+    ) -> tuple[Prediction, Action, Memory]:
+        """Read the last round as `read` does, and choose the actions of round `t`."""
 
     @abc.abstractmethod
     def predict_observation(self, m: Memory, a: Action | None, marks: Marks, exists: Exists, t: int) -> Prediction:
@@ -115,18 +122,26 @@ class _HostPlayer(_AbstractPlayer):
         returned, m = _pair(self.agent.predict(m, _to_host(a), _to_host(o)), f"predict (round {t})")
         return _as_distribution(returned, self.action_spec, exists, f"predict (round {t})"), m
 
-    def act(
-        self, m: Memory, prediction: Prediction, keys: Key[Array, " B"], exists: Exists, t: int
-    ) -> tuple[Action, Memory]:
+    def turn(
+        self,
+        m: Memory,
+        a: Action | None,
+        o: Observation | None,
+        marks: Marks,
+        keys: Key[Array, " B"],
+        exists: Exists,
+        t: int,
+    ) -> tuple[Prediction, Action, Memory]:
+        prediction, m = self.read(m, a, o, marks, exists, t)
         if self.agent.act is not None:
             chosen, m = _pair(self.agent.act(m, prediction, self.rng), f"act (round {t})")
-            return _as_actions(chosen, self.action_spec, exists, t), m
+            return prediction, _as_actions(chosen, self.action_spec, exists, t), m
         if prediction is None:
             raise ValueError(
                 "HostAgent: predict returned None instead of a distribution, so that there is nothing to draw actions "
                 "from; give act=, or return the distribution."
             )
-        return _draw(prediction, keys), m
+        return prediction, _draw(prediction, keys), m
 
     def predict_observation(self, m: Memory, a: Action | None, marks: Marks, exists: Exists, t: int) -> Prediction:
         del marks
@@ -141,8 +156,8 @@ class _TracedPlayer(_AbstractPlayer):
 
     def __init__(self, agent: AbstractAgent):
         self.agent = agent
-        functions = _read, _act, _predict_observation
-        self._read, self._act, self._predict_observation = read_now(agent, *functions)
+        functions = _read, _turn, _predict_observation
+        self._read, self._turn, self._predict_observation = read_now(agent, *functions)
 
     def init(self, num_episodes: int, num_rounds: int) -> Memory:
         one = self.agent.init(num_rounds=num_rounds)
@@ -152,13 +167,20 @@ class _TracedPlayer(_AbstractPlayer):
         self, m: Memory, a: Action | None, o: Observation | None, marks: Marks, exists: Exists, t: int
     ) -> tuple[Prediction, Memory]:
         del t
-        return self._read(self.agent, m, a, o, marks, jnp.asarray(exists))
+        return self._read(self.agent, m, a, o, marks, exists)
 
-    def act(
-        self, m: Memory, prediction: Prediction, keys: Key[Array, " B"], exists: Exists, t: int
-    ) -> tuple[Action, Memory]:
-        del prediction, exists, t
-        return self._act(self.agent, m, keys)
+    def turn(
+        self,
+        m: Memory,
+        a: Action | None,
+        o: Observation | None,
+        marks: Marks,
+        keys: Key[Array, " B"],
+        exists: Exists,
+        t: int,
+    ) -> tuple[Prediction, Action, Memory]:
+        del t
+        return self._turn(self.agent, m, a, o, marks, exists, keys)
 
     def predict_observation(self, m: Memory, a: Action | None, marks: Marks, exists: Exists, t: int) -> Prediction:
         del exists, t
@@ -261,38 +283,39 @@ def _play_piece(
     P_O: list[Prediction] = []
     exists = np.ones(B, bool)
 
-    m = prediction = None
+    m, a, o, mark = None, None, opening, np.zeros(B, bool)
     if player is not None:
         m = player.init(B, T)
-        none = jnp.zeros(B, bool)
         if opening is not None and predicts:
-            P_O.append(player.predict_observation(m, None, none, exists, 0))
-        prediction, m = player.read(m, None, opening, none, exists, 0)
-        P_A.append(prediction)
+            P_O.append(player.predict_observation(m, None, mark, exists, 0))
     for t in range(T):
         Q_A, a_bar = world.consult(state, round_keys[:, t])
-        a = a_bar
         later_m = m
-        mark = jnp.asarray(reads[:, t])
-        if player is not None:
-            a, later_m = player.act(m, prediction, round_keys[:, t], exists, t)
+        if player is None:
+            a = _draw_expert(Q_A, round_keys[:, t]) if a_bar is None else a_bar
+        else:
+            prediction, a, later_m = player.turn(m, a, o, mark, round_keys[:, t], exists, t)
             if execution.expert_share > 0:
-                a = _choose(jnp.asarray(by_expert[:, t]), a_bar, a)
+                a_bar = _draw_expert(Q_A, round_keys[:, t]) if a_bar is None else a_bar
+                a = _choose(by_expert[:, t], a_bar, a)
+            mark = reads[:, t]
             if predicts:
+                P_A.append(prediction)
                 P_O.append(player.predict_observation(later_m, a, mark, exists, t))
         later, o, reward, ended = world.respond(state, a, round_keys[:, t])
         rows.append((a, o, Q_A, a_bar, np.where(exists, np.asarray(reward, np.float32), 0), exists))
-        if player is not None and (predicts or t + 1 < T):
-            prediction, later_m = player.read(later_m, a, o, mark, exists, t + 1)
-            P_A.append(prediction)
         # The memory of a HostAgent is its own; its rows of ended episodes are ignored.
         m = _keep(exists, later_m, m) if isinstance(player, _TracedPlayer) and not exists.all() else later_m
         state = _keep(exists, later, state) if isinstance(world, _Vmapped) and world.ends_early else later
         thetas.append(world.theta(state))
-        if world.ends_early:
-            exists = exists & ~np.asarray(ended)
+        before, exists = exists, exists & ~np.asarray(ended) if world.ends_early else exists
+    if player is not None and predicts:
+        prediction, _ = player.read(m, a, o, mark, before, T)
+        P_A.append(prediction)
 
     actions, observations, Q_A, a_bar, reward, mask = _stack(rows)
+    if a_bar is None:
+        a_bar = actions if player is None else _draw_experts(Q_A, round_keys)
     episodes = Episodes(
         theta=_stack(thetas) if world.theta_changes else thetas[0],
         opening=opening,
@@ -394,6 +417,16 @@ def _keys(key: Array, ids: Array, T: int) -> tuple[Key[Array, " B"], Key[Array, 
 
 
 @compiled
+def _draw_expert(Q_A: AbstractDistribution, keys: Array) -> PyTree:
+    return jax.vmap(lambda distribution, key: distribution.sample(RoundKeys.of(key).expert))(Q_A, keys)
+
+
+@compiled
+def _draw_experts(Q_A: AbstractDistribution, keys: Array) -> PyTree:
+    return jax.vmap(jax.vmap(lambda distribution, key: distribution.sample(RoundKeys.of(key).expert)))(Q_A, keys)
+
+
+@compiled
 def _choose(by_expert: Array, a_bar: Action, a: Action) -> Action:
     return jax.vmap(where)(by_expert, a_bar, a)
 
@@ -419,17 +452,11 @@ def _draw(predictions: AbstractDistribution, keys: Array) -> PyTree:
 
 
 @compiled
-def _act(agent: AbstractAgent, m: Memory, keys: Array) -> Action:
-    return jax.vmap(lambda m, key: agent.act(m, key=RoundKeys.of(key).act))(m, keys)
-
-
-@compiled
 def _predict_observation(agent: AbstractAgent, m: Memory, a: Action | None, marks: Array) -> AbstractDistribution:
     return jax.vmap(lambda m, a, mark: agent.f_O(_after(agent, m, a, mark)))(m, a, marks)
 
 
-@compiled
-def _read(
+def _read_all(
     agent: AbstractAgent, m: Memory, a: Action | None, o: Observation | None, marks: Array, exists: Array
 ) -> tuple[AbstractDistribution, Memory]:
     # `exists` alone gives the batch its size if the memory is empty and nothing was read yet.
@@ -441,6 +468,18 @@ def _read(
         return agent.f_A(m), m
 
     return jax.vmap(one)(m, a, o, marks, exists)
+
+
+_read = compiled(_read_all)
+
+
+@compiled
+def _turn(
+    agent: AbstractAgent, m: Memory, a: Action | None, o: Observation | None, marks: Array, exists: Array, keys: Array
+) -> tuple[AbstractDistribution, Action, Memory]:
+    prediction, m = _read_all(agent, m, a, o, marks, exists)
+    a, m = jax.vmap(lambda m, key: agent.act(m, key=RoundKeys.of(key).act))(m, keys)
+    return prediction, a, m
 
 
 def _after(agent: AbstractAgent, m: Memory, a: Action | None, mark: Array) -> Memory:

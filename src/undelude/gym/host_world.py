@@ -17,7 +17,7 @@ from undelude._agents.host import HostAgent
 from undelude._distributions import AbstractDistribution, GivenArray, Parts, Reals, Spec, Symbols, mixture
 from undelude._process.episodes import Episodes
 from undelude._process.host_world import AbstractHostWorld, Evidence, Prediction
-from undelude._process.world import EpisodeKeys, RoundKeys
+from undelude._process.world import EpisodeKeys
 from undelude._types import Action, Mark, Observation
 from undelude.gym._host.advice import batched
 from undelude.gym._host.cues import AbstractCue
@@ -38,6 +38,8 @@ class HostState:
     advice: list[Any]
     open: np.ndarray
     lost: np.ndarray
+    noise: np.ndarray
+    t: int = 0
 
 
 class HostWorld(AbstractHostWorld[HostState]):
@@ -171,7 +173,7 @@ class HostWorld(AbstractHostWorld[HostState]):
 
     def begin(self, keys: Key[Array, " B"], theta: int | None = None) -> tuple[HostState, Observation | None]:
         """Draw contexts and start the environments."""
-        u, seeds = (np.asarray(x) for x in _draw_begin(keys))
+        u, seeds, noise = (np.asarray(x) for x in _draw_begin(keys, self.num_rounds if self.cue is not None else 0))
         if theta is None:
             thetas = np.minimum(np.searchsorted(np.cumsum(self.prior), u, side="right"), self.num_thetas - 1)
         elif not 0 <= theta < self.num_thetas:
@@ -182,7 +184,7 @@ class HostWorld(AbstractHostWorld[HostState]):
             (i, "begin", (int(seed), int(k), self.contexts[k])) for i, (seed, k) in enumerate(zip(seeds, thetas, strict=True))
         ]
         self.num_played += len(calls)
-        state = HostState(thetas, [None] * len(u), [None] * len(u), np.ones(len(u), bool), np.zeros(len(u), bool))
+        state = HostState(thetas, [None] * len(u), [None] * len(u), np.ones(len(u), bool), np.zeros(len(u), bool), noise)
         steps = self._answers(state, np.arange(len(u)), calls)
         for i, step in enumerate(steps):
             if step is None:  # The episode is lost; any observation will do for it.
@@ -241,9 +243,8 @@ class HostWorld(AbstractHostWorld[HostState]):
         filler = known[0] if known else self._some_advice()
         rows = [x if is_open and x is not None else filler for x, is_open in zip(advice, state.open, strict=True)]
         distributions, actions = batched(rows, self.action_space, self.specs[0])
-        if distributions is None:
-            return None, jax.tree.map(jnp.asarray, actions)
-        return distributions, _sample(distributions, keys)
+        del keys
+        return distributions, actions
 
     def _ask(self, whole: list[Any], thetas: np.ndarray) -> list[Any]:
         assert self.expert is not None
@@ -270,7 +271,7 @@ class HostWorld(AbstractHostWorld[HostState]):
         rewards, ended = np.zeros(B, np.float32), np.zeros(B, np.int32)
         whole, advice, is_open, lost = list(state.whole), list(state.advice), state.open.copy(), state.lost
         cue = None if self.cue is None else np.full(B, self.cue.num_symbols, np.int32)
-        u = None if cue is None else np.asarray(_draw_round(keys))
+        del keys  # What the world draws, it drew at the start.
         recipe = self._how[0]
         for i, step in zip(rows, self._answers(state, rows, calls), strict=True):
             if step is None:
@@ -278,13 +279,13 @@ class HostWorld(AbstractHostWorld[HostState]):
                 continue
             before, whole[i], advice[i] = whole[i], step.observation, step.advice
             rewards[i], ended[i] = step.reward, step.ended
-            if cue is not None and u is not None and not (step.ended and recipe.restarts):
+            if cue is not None and not (step.ended and recipe.restarts):
                 assert self.cue is not None
                 probs = self.cue.probabilities(before, whole[i], self.contexts[state.thetas[i]])
-                cue[i] = min(int(np.searchsorted(np.cumsum(probs), u[i], side="right")), len(probs) - 1)
+                cue[i] = min(int(np.searchsorted(np.cumsum(probs), state.noise[i, state.t], side="right")), len(probs) - 1)
             if step.ended and not recipe.restarts:
                 is_open[i] = False
-        later = HostState(state.thetas, whole, advice, is_open, lost)
+        later = HostState(state.thetas, whole, advice, is_open, lost, state.noise, state.t + 1)
         return later, self._seen(whole, cue, rewards, ended), rewards, ~is_open
 
     def _seen(self, whole: list[Any], cue: np.ndarray | None, rewards: np.ndarray, ended: np.ndarray) -> Observation:
@@ -302,8 +303,7 @@ class HostWorld(AbstractHostWorld[HostState]):
         for name, x in added.items():
             if x is not None and names is not None and name in names and name not in parts:
                 parts[name] = x
-        values = {name: jnp.asarray(x) for name, x in parts.items()}
-        return values if names is not None else next(iter(values.values()))
+        return parts if names is not None else next(iter(parts.values()))
 
     # What is known without tables -------------------------------------------------------------------------------------
 
@@ -404,7 +404,7 @@ def _makers(env: Any) -> tuple[Callable[[], Any], ...]:
         if not env:
             raise TypeError("HostWorld: the list of environments is empty.")
         return tuple(maker for each in env for maker in _makers(each))
-    if hasattr(env, "step") and hasattr(env, "reset"):
+    if not isinstance(env, type) and hasattr(env, "step") and hasattr(env, "reset"):
         raise TypeError(
             f"HostWorld makes its environments itself, num_envs of them: give an id, or a factory such as lambda: "
             f"gymnasium.make(...), and not the environment {one_line(repr(env))}."
@@ -444,22 +444,15 @@ def _stacked(xs: Sequence[Any]) -> Any:
 
 
 @compiled
-def _draw_begin(keys: Array) -> tuple[Array, Array]:
-    def one(key: Array) -> tuple[Array, Array]:
+def _draw_begin(keys: Array, num_rounds: int) -> tuple[Array, Array, Array]:
+    """Return uniform numbers for theta, seeds of environments, and uniform numbers for the cues of all rounds."""
+
+    def one(key: Array) -> tuple[Array, Array, Array]:
         keys = EpisodeKeys.of(key)
-        return jax.random.uniform(keys.theta), jax.random.randint(keys.opening, (), 0, 2**31 - 1)
+        seed = jax.random.randint(keys.opening, (), 0, 2**31 - 1)
+        return jax.random.uniform(keys.theta), seed, jax.random.uniform(keys.rounds, (num_rounds,))
 
     return jax.vmap(one)(keys)
-
-
-@compiled
-def _draw_round(keys: Array) -> Array:
-    return jax.vmap(lambda key: jax.random.uniform(RoundKeys.of(key).observation))(keys)
-
-
-@compiled
-def _sample(distributions: Any, keys: Array) -> PyTree:
-    return jax.vmap(lambda distribution, key: distribution.sample(RoundKeys.of(key).expert))(distributions, keys)
 
 
 @compiled

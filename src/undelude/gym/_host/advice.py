@@ -34,12 +34,12 @@ def batched(advice: Sequence[Any], space: Any, spec: Spec) -> tuple[AbstractDist
         scale = np.broadcast_to(scale.reshape(*scale.shape, *[1] * (loc.ndim - scale.ndim)), loc.shape)
         if (scale <= 0).any():
             raise ValueError("the expert returned a scale that is not positive.")
-        return Normal(jnp.asarray(loc), jnp.asarray(scale)), None
+        return Normal(loc, np.ascontiguousarray(scale)), None
     if kind == "probabilities":
         probs = np.stack([np.asarray(x, np.float64) for x in advice])
         check_probabilities(probs, "the expert's probabilities")
         with np.errstate(divide="ignore"):
-            return Categorical(log_probs=jnp.asarray(np.log(probs), float)), None
+            return Categorical(log_probs=np.log(probs).astype(np.float32)), None
     actions = [from_action(space, x) for x in advice]
     stacked = {key: np.stack([a[key] for a in actions]) for key in actions[0]} if isinstance(actions[0], dict) else None
     values = np.stack(actions) if stacked is None else stacked

@@ -5,7 +5,7 @@ import multiprocessing
 import traceback
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -29,15 +29,13 @@ class Failure:
     theta: int
 
 
-@dataclasses.dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """What an environment answered.
 
     Attributes:
         observation: the whole one; of the next episode if this one ended and the lifetime goes on.
         reward: of the action.
         ended: 0 if the episode goes on, 1 if it was terminated, 2 if it was truncated.
-        info: of the environment, for its expert.
         advice: what the expert of this environment answered, if it lives beside it.
     """
 
