@@ -1,50 +1,16 @@
 """Gymnasium's environments as worlds: every label belongs to its state, theta and episode, and exact answers exist."""
 
-import os
-import signal
-import time
-
-import gymnasium as gym
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import undelude as ud
+from environments import CONTEXTS, Ledger, Make
 from undelude import gym as ug
 from undelude._process.episodes import EXPERT
-from undelude._rollout.host import Execution, play
 from undelude._teaching.host_updates import collect_in
 
 KEY = jax.random.key(0)
-CONTEXTS = np.array([3, 5, 8])
-
-
-class Ledger(gym.Env):
-    """Its observation says all that a label must agree with: context, episode of the lifetime, step, last action.
-
-    Episodes end after a few steps, at random: terminated if the number is even, truncated if it is odd.
-    """
-
-    observation_space = gym.spaces.Box(-np.inf, np.inf, (4,), np.float32)
-    action_space = gym.spaces.Discrete(4, start=1)
-
-    def __init__(self):
-        self.resets = 0
-        self.row = np.zeros(4, np.float32)
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        context = options["context"]
-        episode = self.row[1] + 1 if self.row[0] == context and seed == self.seed + 1 else 0
-        self.seed, self.length = seed, int(self.np_random.integers(2, 6))
-        self.row[:] = context, episode, 0, 0
-        return self.row, {}  # The same array each time, as some environments do.
-
-    def step(self, action):
-        self.row[2:] = self.row[2] + 1, action
-        over = self.row[2] == self.length
-        return self.row, float(self.row[2]), bool(over and self.length % 2 == 0), bool(over and self.length % 2), {}
 
 
 def label(observation, context):
@@ -55,7 +21,13 @@ def label(observation, context):
 
 
 def ledger(**options):
-    options = {"num_rounds": 12, "contexts": CONTEXTS, "expert": label, "reward_observed": True, "num_envs": 7} | options
+    options = {
+        "num_rounds": 12,
+        "contexts": CONTEXTS,
+        "expert": label,
+        "reward_observed": True,
+        "num_envs": 7,
+    } | options
     return ug.HostWorld(Ledger, **options)
 
 
@@ -88,7 +60,9 @@ def test_end_belongs_to_the_action_and_the_observation_to_the_next_episode(episo
     goes_on = ended == 0
     np.testing.assert_array_equal(seen[goes_on][:, 2], before[goes_on][:, 2] + 1)
     np.testing.assert_array_equal(seen[goes_on][:, 3], actions[goes_on] + 1)  # start=1
-    np.testing.assert_array_equal(seen[~goes_on][:, 1:], np.stack([before[~goes_on][:, 1] + 1, *2 * [0 * reward[~goes_on]]], -1))
+    np.testing.assert_array_equal(
+        seen[~goes_on][:, 1:], np.stack([before[~goes_on][:, 1] + 1, *2 * [0 * reward[~goes_on]]], -1)
+    )
     np.testing.assert_array_equal(ended[~goes_on] == 1, reward[~goes_on] % 2 == 0)
     assert {1, 2} <= set(ended.ravel())
     assert np.asarray(episodes.mask).all()
@@ -119,5 +93,73 @@ def test_expert_and_agent_take_turns_as_in_the_compiled_loop():
     by_expert = np.asarray(episodes.executor) == EXPERT
     assert 0.3 < by_expert.mean() < 0.7
     np.testing.assert_array_equal(episodes.intervened, ~by_expert)
-    np.testing.assert_array_equal(np.asarray(episodes.actions)[by_expert], np.asarray(episodes.expert_actions)[by_expert])
+    np.testing.assert_array_equal(
+        np.asarray(episodes.actions)[by_expert], np.asarray(episodes.expert_actions)[by_expert]
+    )
     assert (np.asarray(episodes.actions) != np.asarray(episodes.expert_actions))[~by_expert].any()
+
+
+# Failures -------------------------------------------------------------------------------------------------------------
+
+
+def coin_expert(observation, context):
+    return [0.25, 0.75] if context else [0.75, 0.25]
+
+
+def faulty(fault, share, **options):
+    size = {"num_rounds": 4, "num_envs": 10, "max_failures": 1.0, "contexts": [0, 1], "reward_observed": False}
+    return ug.HostWorld(Make(fault, share), expert=coin_expert, **size | options)
+
+
+def check_whole(world, num_lost, num_episodes):
+    episodes = ud.rollout(world, None, executor="expert", key=KEY, num_episodes=num_episodes)
+    assert sum(world.failures.values()) >= num_lost
+    assert np.asarray(episodes.mask).all()
+    np.testing.assert_array_equal(episodes.reward, 1)
+    return episodes
+
+
+@pytest.mark.parametrize("fault", ["error", "not finite"])
+def test_fifty_failures_cost_their_episodes_alone(fault):
+    """The others are what they are without failures, and the lost ones are played again."""
+    world = faulty(fault, 0.3)
+    episodes = check_whole(world, 50, 200)
+    assert {cause for cause, _ in world.failures} == {fault}
+    sound = ud.rollout(faulty(fault, 0.0), None, executor="expert", key=KEY, num_episodes=200)
+    same = (np.asarray(episodes.observations["state"]) == np.asarray(sound.observations["state"])).all(1)
+    assert 0.6 < same.mean() < 0.9  # Those that failed have other keys.
+
+
+def test_environments_that_die_are_replaced():
+    """A worker has one environment here, so that its death costs one episode."""
+    world = faulty("died", 0.2, vectorization="async", num_envs=5, num_workers=5)
+    try:
+        check_whole(world, 8, 50)
+        assert {cause for cause, _ in world.failures} == {"died"}
+    finally:
+        world.close()
+
+
+def test_environment_that_hangs_is_given_up():
+    world = faulty("timeout", 0.2, vectorization="async", num_envs=5, num_workers=5, timeout=1.0)
+    try:
+        check_whole(world, 1, 10)
+        assert {cause for cause, _ in world.failures} == {"timeout"}
+    finally:
+        world.close()
+
+
+def test_too_many_failures_are_an_error_that_counts_them():
+    with pytest.raises(
+        RuntimeError, match=r"\d+ of \d+ episodes were lost.*\d+ by error.*ZeroDivisionError: no ground"
+    ):
+        ud.rollout(faulty("error", 0.5, max_failures=0.1), None, executor="expert", key=KEY, num_episodes=200)
+
+
+def test_workers_give_the_same_episodes():
+    here, there = ledger(), ledger(vectorization="async", num_workers=2)
+    try:
+        x, y = (ud.rollout(world, fixed(world), key=KEY, num_episodes=10) for world in (here, there))
+        jax.tree.map(np.testing.assert_array_equal, x, y)
+    finally:
+        there.close()

@@ -55,7 +55,9 @@ def measure_in_world(
     check_sums(found, agent)
     kinds = ["action", "observation"]
     no_losses = {
-        f"{kind}_{x}": f"the HostAgent does not predict {kind}s." for kind in kinds for x in ("log_loss", "calibration_gap")
+        f"{kind}_{x}": f"the HostAgent does not predict {kind}s."
+        for kind in kinds
+        for x in ("log_loss", "calibration_gap")
     }
     distances = {f"{kind}_{x}_{mark}": kind for kind in kinds for x in ("kl", "tv") for mark in MARKS}
     why = NO_OBSERVATIONS if known is not None else str(evidence)
@@ -117,8 +119,8 @@ def _compare(
 def posterior_of(evidence: Evidence, episode: Episodes, mark: Mark) -> Float[Array, "T1 K"]:
     """Return `log P(theta | history)` of one episode before each round and after the last, by Bayes' rule.
 
-        P(theta | do(a), o) is proportional to P(theta) prod_s P(o_s | theta, h_s)
-        P(theta | a, o)     has the factors Q(a_s | theta, e_s) too
+    P(theta | do(a), o) is proportional to P(theta) prod_s P(o_s | theta, h_s)
+    P(theta | a, o)     has the factors Q(a_s | theta, e_s) too
     """
     log_likelihood = evidence.log_likelihood
     if mark == "see":

@@ -254,7 +254,9 @@ def play(
             lost = np.zeros_like(lost)
             lost[at] = still
         else:
-            raise RuntimeError(f"{world.name}: an episode was lost {MAX_ATTEMPTS} times to a failure of its environment.")
+            raise RuntimeError(
+                f"{world.name}: an episode was lost {MAX_ATTEMPTS} times to a failure of its environment."
+            )
         pieces.append(piece)
     return pieces[0] if len(pieces) == 1 else jax.tree.map(lambda *xs: jnp.concatenate(xs), *pieces)
 
@@ -318,7 +320,7 @@ def _play_piece(
         a_bar = actions if player is None else _draw_experts(Q_A, round_keys)
     episodes = Episodes(
         theta=_stack(thetas) if world.theta_changes else thetas[0],
-        opening=opening,
+        opening=jax.tree.map(jnp.asarray, opening),
         actions=actions,
         observations=observations,
         executor=jnp.where(jnp.asarray(by_expert), EXPERT, AGENT),

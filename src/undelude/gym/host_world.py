@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
+from undelude._agents.host import HostAgent
 from undelude._checks import check_between, check_count, check_probabilities, one_line
 from undelude._compiled import compiled
-from undelude._agents.host import HostAgent
 from undelude._distributions import AbstractDistribution, GivenArray, Parts, Reals, Spec, Symbols, mixture
 from undelude._process.episodes import Episodes
 from undelude._process.host_world import AbstractHostWorld, Evidence, Prediction
@@ -116,7 +116,9 @@ class HostWorld(AbstractHostWorld[HostState]):
         makers = _makers(env)
         if contexts is None:
             if len(makers) == 1:
-                raise TypeError("HostWorld: give contexts=, the values of theta, or a list with an environment for each.")
+                raise TypeError(
+                    "HostWorld: give contexts=, the values of theta, or a list with an environment for each."
+                )
             contexts = np.arange(len(makers))
         if len(makers) not in (1, len(contexts)):
             raise ValueError(f"HostWorld: {len(makers)} environments, but {len(contexts)} contexts; give one for each.")
@@ -177,14 +179,19 @@ class HostWorld(AbstractHostWorld[HostState]):
         if theta is None:
             thetas = np.minimum(np.searchsorted(np.cumsum(self.prior), u, side="right"), self.num_thetas - 1)
         elif not 0 <= theta < self.num_thetas:
-            raise ValueError(f"{self.name}: theta={theta} is outside the support; it is from 0 to {self.num_thetas - 1}.")
+            raise ValueError(
+                f"{self.name}: theta={theta} is outside the support; it is from 0 to {self.num_thetas - 1}."
+            )
         else:
             thetas = np.full(len(u), theta)
         calls = [
-            (i, "begin", (int(seed), int(k), self.contexts[k])) for i, (seed, k) in enumerate(zip(seeds, thetas, strict=True))
+            (i, "begin", (int(seed), int(k), self.contexts[k]))
+            for i, (seed, k) in enumerate(zip(seeds, thetas, strict=True))
         ]
         self.num_played += len(calls)
-        state = HostState(thetas, [None] * len(u), [None] * len(u), np.ones(len(u), bool), np.zeros(len(u), bool), noise)
+        state = HostState(
+            thetas, [None] * len(u), [None] * len(u), np.ones(len(u), bool), np.zeros(len(u), bool), noise
+        )
         steps = self._answers(state, np.arange(len(u)), calls)
         for i, step in enumerate(steps):
             if step is None:  # The episode is lost; any observation will do for it.
@@ -282,7 +289,9 @@ class HostWorld(AbstractHostWorld[HostState]):
             if cue is not None and not (step.ended and recipe.restarts):
                 assert self.cue is not None
                 probs = self.cue.probabilities(before, whole[i], self.contexts[state.thetas[i]])
-                cue[i] = min(int(np.searchsorted(np.cumsum(probs), state.noise[i, state.t], side="right")), len(probs) - 1)
+                cue[i] = min(
+                    int(np.searchsorted(np.cumsum(probs), state.noise[i, state.t], side="right")), len(probs) - 1
+                )
             if step.ended and not recipe.restarts:
                 is_open[i] = False
         later = HostState(state.thetas, whole, advice, is_open, lost, state.noise, state.t + 1)
@@ -354,7 +363,9 @@ class HostWorld(AbstractHostWorld[HostState]):
         distributions, _ = batched(advice, self.action_space, self.specs[0])
         if distributions is None:
             return None
-        return jax.tree.map(lambda x: jnp.asarray(np.swapaxes(np.reshape(x, (K, B, *x.shape[1:])), 0, 1)), distributions)
+        return jax.tree.map(
+            lambda x: jnp.asarray(np.swapaxes(np.reshape(x, (K, B, *x.shape[1:])), 0, 1)), distributions
+        )
 
     def _log_likelihood(self, before: list[Any], after: list[Any], cues: np.ndarray) -> Float[np.ndarray, "B K"]:
         """Return `log P(cue | theta)` of one round; zero where there was no cue."""

@@ -116,7 +116,7 @@ class Slot:
         for env in self.envs.values():
             try:
                 env.close()
-            except Exception:  # noqa: BLE001, S112 - it failed before
+            except Exception:
                 continue
         self.envs, self.expert = {}, None
 
@@ -139,6 +139,19 @@ def _checked(observation: Any) -> Any:
     return x
 
 
+# Seconds within which a worker must have imported the user's modules.
+START_LIMIT = 120
+
+
+@dataclasses.dataclass
+class _Worker:
+    """A process, our end of its pipe, and whether it has said that it is ready."""
+
+    process: Any
+    connection: Connection
+    is_ready: bool = False
+
+
 # One call of a slot: its number, the method, the arguments.
 Call = tuple[int, Literal["begin", "step"], tuple]
 
@@ -148,7 +161,7 @@ def _run(slot: Slot, method: str, arguments: tuple) -> Step | Failure:
         return slot.begin(*arguments) if method == "begin" else slot.step(*arguments)
     except NotFinite as error:
         failure = Failure("not finite", str(error), slot.theta)
-    except Exception as error:  # noqa: BLE001 - whatever a user's environment raises
+    except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = f" ({last.filename}, line {last.lineno})"
         failure = Failure("error", f"{type(error).__name__}: {error}{where}", slot.theta)
@@ -192,15 +205,18 @@ class InWorkers:
         self.recipe = cloudpickle.dumps(recipe)
         self.num_workers, self.timeout = min(num_workers, num_slots), timeout
         self.context = multiprocessing.get_context(method)
+        if method == "forkserver":
+            # Imported once, by the server of which workers are forks; it uses no device.
+            self.context.set_forkserver_preload(["undelude.gym._host.slots", "gymnasium"])
         self.workers = [self._start() for _ in range(self.num_workers)]
         self.thetas: dict[int, int] = {}
 
-    def _start(self) -> tuple[Any, Connection]:
+    def _start(self) -> "_Worker":
         ours, theirs = self.context.Pipe()
         process = self.context.Process(target=_serve, args=(theirs, self.recipe), daemon=True)
         process.start()
         theirs.close()
-        return process, ours
+        return _Worker(process, ours)
 
     def call(self, calls: Sequence[Call]) -> list[Step | Failure]:
         """Return the answers in the order of the calls; the workers compute side by side."""
@@ -222,36 +238,42 @@ class InWorkers:
 
     def _send(self, w: int, calls: list[Call]) -> bool:
         try:
-            self.workers[w][1].send(calls)
+            self.workers[w].connection.send(calls)
         except OSError:
             return False
         return True
 
     def _receive(self, w: int) -> list[Step | Failure] | Failure:
-        process, connection = self.workers[w]
+        worker = self.workers[w]
         try:
-            if not connection.poll(self.timeout):
+            if not worker.is_ready:  # A worker imports the user's modules first; that is no step.
+                if not worker.connection.poll(START_LIMIT):
+                    return Failure("timeout", f"its process did not start within {START_LIMIT} s", 0)
+                worker.connection.recv()
+                worker.is_ready = True
+            if not worker.connection.poll(self.timeout):
                 return Failure("timeout", f"no answer within {self.timeout:g} s", 0)
-            return connection.recv()
+            return worker.connection.recv()
         except (EOFError, OSError):
-            process.join(1)
-            return Failure("died", f"its process ended with exit code {process.exitcode}", 0)
+            worker.process.join(1)
+            return Failure("died", f"its process ended with exit code {worker.process.exitcode}", 0)
 
     def _replace(self, w: int) -> None:
-        process, connection = self.workers[w]
-        connection.close()
-        process.kill()
-        process.join()
+        worker = self.workers[w]
+        worker.connection.close()
+        worker.process.kill()
+        worker.process.join()
         self.workers[w] = self._start()
 
     def close(self) -> None:
         """End the workers."""
-        for process, connection in self.workers:
-            connection.close()
-            process.join(1)
-            if process.is_alive():
-                process.kill()
-                process.join()
+        for worker in self.workers:
+            worker.connection.close()
+        for worker in self.workers:
+            worker.process.join(1)
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()
 
 
 def _serve(connection: Connection, recipe: bytes) -> None:
@@ -262,6 +284,7 @@ def _serve(connection: Connection, recipe: bytes) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle.
     made, slots = cloudpickle.loads(recipe), {}
+    connection.send("ready")
     while True:
         try:
             calls = connection.recv()
