@@ -1,6 +1,7 @@
 """`HostWorld`: a Gymnasium environment, with contexts and an expert who is shown them, as the world of an agent."""
 
 import dataclasses
+import functools
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -14,19 +15,24 @@ from jaxtyping import Array, Bool, Float, Key, PyTree
 from undelude._agents.host import HostAgent
 from undelude._checks import check_between, check_count, check_probabilities, one_line
 from undelude._compiled import compiled
-from undelude._distributions import AbstractDistribution, GivenArray, Parts, Reals, Spec, Symbols, mixture
+from undelude._distributions import GivenArray, Parts, Reals, Spec, Symbols
 from undelude._process.episodes import Episodes
 from undelude._process.host_world import AbstractHostWorld, Evidence, Prediction
 from undelude._process.world import EpisodeKeys
+from undelude._tree import index
 from undelude._types import Action, Mark, Observation
+from undelude.gym._host import exact
 from undelude.gym._host.advice import batched
-from undelude.gym._host.cues import AbstractCue
+from undelude.gym._host.cues import AbstractCue, stacked
+from undelude.gym._host.exact import CUE
 from undelude.gym._host.hiding import WHOLE, HideKeys, Visible
-from undelude.gym._host.slots import Failure, Here, InWorkers, Recipe, Slot, Step
+from undelude.gym._host.slots import Call, Failure, Here, InWorkers, Recipe, Slot, Step
 from undelude.gym._host.spaces import action_spec, flatten, observed_spec, read, to_action
 
-# Parts of an observation that this world adds.
-CUE, REWARD, ENDED = "cue", "reward", "ended"
+# Parts of an observation that this world adds, beside the cue.
+REWARD, ENDED = "reward", "ended"
+# Rounds in which `leak` compares what the agent sees.
+LEAK_ROUNDS = 20
 
 
 @dataclasses.dataclass
@@ -171,7 +177,7 @@ class HostWorld(AbstractHostWorld[HostState]):
         parts |= added
         return next(iter(parts.values())) if len(parts) == 1 else Parts.of(parts)
 
-    # The world ---------------------------------------------------------------------------------------------------------
+    # The world --------------------------------------------------------------------------------------------------------
 
     def begin(self, keys: Key[Array, " B"], theta: int | None = None) -> tuple[HostState, Observation | None]:
         """Draw contexts and start the environments."""
@@ -225,13 +231,13 @@ class HostWorld(AbstractHostWorld[HostState]):
             else:
                 answers.append(found)
         if (lost := sum(self.failures.values())) > max(1, self.max_failures * max(self.num_played, 64)):
-            causes = Counter({cause: 0 for cause, _ in self.failures})
+            causes: Counter[str] = Counter()
             for (cause, _), n in self.failures.items():
                 causes[cause] += n
             raise RuntimeError(
-                f"{self.name}: {lost} of {self.num_played} episodes were lost, more than max_failures={self.max_failures:g}: "
-                + ", ".join(f"{n} by {cause}" for cause, n in causes.items())
-                + f". The last: {self._last_failure}"
+                f"{self.name}: {lost} of {self.num_played} episodes were lost, more than "
+                f"max_failures={self.max_failures:g}: {', '.join(f'{n} by {cause}' for cause, n in causes.items())}. "
+                f"The last: {self._last_failure}"
             )
         return answers
 
@@ -245,7 +251,7 @@ class HostWorld(AbstractHostWorld[HostState]):
 
     def consult(self, state: HostState, keys: Key[Array, " B"]) -> tuple[Prediction, Action]:
         """Ask the expert about the present observations."""
-        advice = state.advice if self.make_expert is not None else self._ask(state.whole, state.thetas)
+        advice = state.advice if self.make_expert is not None else self.ask(state.whole, state.thetas)
         known = [x for x, is_open in zip(advice, state.open, strict=True) if is_open and x is not None]
         filler = known[0] if known else self._some_advice()
         rows = [x if is_open and x is not None else filler for x, is_open in zip(advice, state.open, strict=True)]
@@ -253,19 +259,20 @@ class HostWorld(AbstractHostWorld[HostState]):
         del keys
         return distributions, actions
 
-    def _ask(self, whole: list[Any], thetas: np.ndarray) -> list[Any]:
+    def ask(self, whole: list[Any], thetas: np.ndarray) -> list[Any]:
+        """Return the expert's advice, one answer for each whole observation and index of a context."""
         assert self.expert is not None
         contexts = [self.contexts[k] for k in thetas]
         if not self.batched:
             return [self.expert(x, c) for x, c in zip(whole, contexts, strict=True)]
-        answered = self.expert(_stacked(whole), _stacked(contexts))
+        answered = self.expert(stacked(whole), stacked(contexts))
         if isinstance(answered, tuple):
             return list(zip(*answered, strict=True))
         return list(answered)
 
     def _some_advice(self) -> Any:
         step = self._try.begin(0, 0, self.contexts[0])
-        return step.advice if self.make_expert is not None else self._ask([step.observation], np.zeros(1, int))[0]
+        return step.advice if self.make_expert is not None else self.ask([step.observation], np.zeros(1, int))[0]
 
     def respond(
         self, state: HostState, a: Action, keys: Key[Array, " B"]
@@ -273,27 +280,30 @@ class HostWorld(AbstractHostWorld[HostState]):
         """Play the actions."""
         host = jax.tree.map(np.asarray, a)
         rows = np.flatnonzero(state.open)
-        calls = [(int(i), "step", (to_action(self.action_space, jax.tree.map(lambda x: x[i], host)),)) for i in rows]
+        calls: list[Call] = [(int(i), "step", (to_action(self.action_space, index(host, i)),)) for i in rows]
         B = len(state.open)
         rewards, ended = np.zeros(B, np.float32), np.zeros(B, np.int32)
         whole, advice, is_open, lost = list(state.whole), list(state.advice), state.open.copy(), state.lost
         cue = None if self.cue is None else np.full(B, self.cue.num_symbols, np.int32)
         del keys  # What the world draws, it drew at the start.
         recipe = self._how[0]
+        told = []
         for i, step in zip(rows, self._answers(state, rows, calls), strict=True):
             if step is None:
                 is_open[i] = False
                 continue
-            before, whole[i], advice[i] = whole[i], step.observation, step.advice
+            whole[i], advice[i] = step.observation, step.advice
             rewards[i], ended[i] = step.reward, step.ended
-            if cue is not None and not (step.ended and recipe.restarts):
-                assert self.cue is not None
-                probs = self.cue.probabilities(before, whole[i], self.contexts[state.thetas[i]])
-                cue[i] = min(
-                    int(np.searchsorted(np.cumsum(probs), state.noise[i, state.t], side="right")), len(probs) - 1
-                )
+            if not (step.ended and recipe.restarts):  # The next observation is of another episode.
+                told.append(i)
             if step.ended and not recipe.restarts:
                 is_open[i] = False
+        if cue is not None and told:
+            assert self.cue is not None
+            steps = ([x[i] for i in told] for x in (state.whole, whole))
+            probs = self.cue.of_many(*steps, [self.contexts[k] for k in state.thetas[told]])
+            u = state.noise[told, state.t][:, None]
+            cue[told] = np.minimum((np.cumsum(probs, -1) <= u).sum(-1), probs.shape[-1] - 1)
         later = HostState(state.thetas, whole, advice, is_open, lost, state.noise, state.t + 1)
         return later, self._seen(whole, cue, rewards, ended), rewards, ~is_open
 
@@ -316,90 +326,50 @@ class HostWorld(AbstractHostWorld[HostState]):
 
     # What is known without tables -------------------------------------------------------------------------------------
 
-    @property
-    def why_inexact(self) -> str | None:
-        """Why there are no exact answers; None if there are."""
-        if self.cue is None:
-            return "no cue= is declared, so that what observations say about theta is not known."
-        if self.reward_observed:
-            return "the agent sees the rewards, and what they say about theta is not known."
-        if self.make_expert is not None:
-            return "the expert lives beside its environment, and cannot be asked under another context."
-        if list(self.visible.leaves) != [WHOLE] or type(self.observation_space).__name__ != "Box":
-            return "exact answers are for observations that are one array."
-        return None
-
     def evidence(self, episodes: Episodes) -> Evidence | str:
-        """Return what each context says about stored episodes, if the cue alone depends on it."""
-        if why := self.why_inexact:
-            return why
-        first, rest = (jax.tree.map(np.asarray, x) for x in (episodes.opening, episodes.observations))
-        seen = np.concatenate([first[WHOLE][:, None], rest[WHOLE]], 1)
-        B, T1, K = *seen.shape[:2], self.num_thetas
-        experts, log_likelihood = [], np.zeros((B, T1, K))
-        for t in range(T1):
-            distributions = self._experts(self._rebuild(seen[:, t]))
-            if distributions is None:
-                return "the expert returns actions and no distribution."
-            experts.append(distributions)
-            if t:
-                before, after = self._rebuild(seen[:, t - 1]), self._rebuild(seen[:, t])
-                log_likelihood[:, t] = self._log_likelihood(before, after, rest[CUE][:, t - 1])
-                log_likelihood[~np.asarray(episodes.mask)[:, t - 1], t] = 0
-        stacked = jax.tree.map(lambda *xs: jnp.stack(xs, 1), *experts)
-        return Evidence(jnp.log(jnp.asarray(self.prior, float)), stacked, jnp.asarray(log_likelihood, float))
-
-    def _rebuild(self, seen: Float[np.ndarray, "B n"]) -> list[np.ndarray]:
-        """Return whole observations, with NaN in place of what the agent did not see."""
-        kept = self.visible.kept[WHOLE]
-        whole = np.full((len(seen), *self.observation_space.shape), np.nan)
-        whole[:, slice(None) if kept is None else kept] = seen
-        return list(whole)
-
-    def _experts(self, whole: list[np.ndarray]) -> AbstractDistribution | None:
-        """Return the expert's distributions under every context, arrays `[B, K, ...]`; None if it returns actions."""
-        B, K = len(whole), self.num_thetas
-        advice = [x for k in range(K) for x in self._ask(whole, np.full(B, k))]
-        distributions, _ = batched(advice, self.action_space, self.specs[0])
-        if distributions is None:
-            return None
-        return jax.tree.map(
-            lambda x: jnp.asarray(np.swapaxes(np.reshape(x, (K, B, *x.shape[1:])), 0, 1)), distributions
-        )
-
-    def _log_likelihood(self, before: list[Any], after: list[Any], cues: np.ndarray) -> Float[np.ndarray, "B K"]:
-        """Return `log P(cue | theta)` of one round; zero where there was no cue."""
-        assert self.cue is not None
-        found = np.zeros((len(before), self.num_thetas))
-        for i in np.flatnonzero(cues < self.cue.num_symbols):
-            for k in range(self.num_thetas):
-                p = self.cue.probabilities(before[i], after[i], self.contexts[k])[cues[i]]
-                found[i, k] = np.log(p) if p > 0 else -np.inf
-        return found
+        """Return what each context says about stored episodes, if the cue alone depends on it; otherwise the reason."""
+        return exact.evidence(self, episodes)
 
     def exact_agent(self, own_actions: Mark = "do") -> HostAgent | str:
-        """Return the exact agent: Bayes' rule over the cues, and over its own actions too if `own_actions="see"`."""
-        if why := self.why_inexact:
-            return why
-        log_prior = np.log(self.prior)
+        """Return the exact agent: Bayes' rule over the cues, and over its own actions too if `own_actions="see"`.
 
-        def reset(num_episodes: int) -> Any:
-            return np.tile(log_prior, (num_episodes, 1)), None, None
+        If there is none, return the reason.
+        """
+        return exact.exact_agent(self, own_actions)
 
-        def predict(m: Any, a: Any, o: Any) -> Any:
-            log_posterior, before, experts = m
-            whole = self._rebuild(o[WHOLE])
-            if before is not None:
-                log_posterior = log_posterior + self._log_likelihood(before, whole, np.asarray(o[CUE]))
-                if own_actions == "see":
-                    log_posterior = log_posterior + np.asarray(_log_probs(experts, jnp.asarray(a)))
-                log_posterior = np.asarray(jax.nn.log_softmax(log_posterior, axis=-1))
-            experts = self._experts(whole)
-            if experts is None:
-                raise TypeError(f"{self.name}: the expert returns actions and no distribution: no exact agent.")
-            return _mixtures(jnp.asarray(log_posterior, float), experts), (log_posterior, whole, experts)
+    @functools.cached_property
+    def leak(self) -> str | None:
+        """Where the agent sees the context other than by the cue, found by playing; None if it was not seen to.
 
-        return HostAgent(reset, predict, own_actions=own_actions)
+        The same seed and the same random actions under two contexts must give the same observations.
+        """
+        rng = np.random.default_rng(0)
+        actions = [self.action_space.sample() for _ in range(min(self.num_rounds, LEAK_ROUNDS))]
+        pairs = [(0, k) for k in sorted({1, self.num_thetas // 2, self.num_thetas - 1} - {0})]
+        for pair in pairs:
+            seed = int(rng.integers(2**31))
+            paths = [self._path(k, seed, actions) for k in pair]
+            for t, (x, y) in enumerate(zip(*paths, strict=False)):
+                same = jax.tree.map(lambda x, y: np.array_equal(x, y), x, y)
+                if not jax.tree.all(same):
+                    parts = [name for name in same if not same[name]] if isinstance(same, dict) else [WHOLE]
+                    return (
+                        f"the same seed and actions under contexts {pair[0]} and {pair[1]} show the agent another "
+                        f"{', '.join(parts)} from round {t} on, so that theta shows in more than the cue. Hide what "
+                        "tells it (hide=), or take it for granted that there is no exact answer."
+                    )
+        return None
+
+    def _path(self, theta: int, seed: int, actions: list[Any]) -> list[Observation]:
+        """Return what the agent sees in an episode of these actions, without cues and rewards."""
+        steps = [self._try.begin(seed, theta, self.contexts[theta])]
+        for a in actions:
+            steps.append(self._try.step(a))
+            if steps[-1].ended and not self._how[0].restarts:
+                break
+        zero = np.zeros(1, np.float32)
+        cue = None if self.cue is None else np.zeros(1, np.int32)
+        return [self._seen([step.observation], cue, zero, np.asarray([step.ended], np.int32)) for step in steps]
 
     def close(self) -> None:
         """Close all environments."""
@@ -448,12 +418,6 @@ def _num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _stacked(xs: Sequence[Any]) -> Any:
-    if isinstance(xs[0], dict):
-        return {key: _stacked([x[key] for x in xs]) for key in xs[0]}
-    return np.stack([np.asarray(x) for x in xs])
-
-
 @compiled
 def _draw_begin(keys: Array, num_rounds: int) -> tuple[Array, Array, Array]:
     """Return uniform numbers for theta, seeds of environments, and uniform numbers for the cues of all rounds."""
@@ -464,13 +428,3 @@ def _draw_begin(keys: Array, num_rounds: int) -> tuple[Array, Array, Array]:
         return jax.random.uniform(keys.theta), seed, jax.random.uniform(keys.rounds, (num_rounds,))
 
     return jax.vmap(one)(keys)
-
-
-@compiled
-def _log_probs(experts: Any, a: Array) -> Array:
-    return jax.vmap(lambda Q, a: jax.vmap(lambda Q: Q.log_prob(a))(Q))(experts, a)
-
-
-@compiled
-def _mixtures(log_weights: Array, experts: Any) -> Any:
-    return jax.vmap(mixture)(jax.nn.log_softmax(log_weights, axis=-1), experts)

@@ -1,4 +1,4 @@
-"""Environments side by side: in this process, or in worker processes. A failure costs the episode in which it happens."""
+"""Environments side by side, in this process or in workers. A failure costs the episode in which it happens."""
 
 import dataclasses
 import multiprocessing
