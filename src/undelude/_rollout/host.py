@@ -291,25 +291,27 @@ def _play_piece(
         if opening is not None and predicts:
             P_O.append(player.predict_observation(m, None, mark, exists, 0))
     for t in range(T):
-        Q_A, a_bar = world.consult(state, round_keys[:, t])
+        own_keys = _of_round(round_keys, np.int32(t))
+        Q_A, a_bar = world.consult(state, own_keys)
         later_m = m
         if player is None:
-            a = _draw_expert(Q_A, round_keys[:, t]) if a_bar is None else a_bar
+            a = _draw_expert(Q_A, own_keys) if a_bar is None else a_bar
         else:
-            prediction, a, later_m = player.turn(m, a, o, mark, round_keys[:, t], exists, t)
+            prediction, a, later_m = player.turn(m, a, o, mark, own_keys, exists, t)
             if execution.expert_share > 0:
-                a_bar = _draw_expert(Q_A, round_keys[:, t]) if a_bar is None else a_bar
+                a_bar = _draw_expert(Q_A, own_keys) if a_bar is None else a_bar
                 a = _choose(by_expert[:, t], a_bar, a)
             mark = reads[:, t]
             if predicts:
                 P_A.append(prediction)
                 P_O.append(player.predict_observation(later_m, a, mark, exists, t))
-        later, o, reward, ended = world.respond(state, a, round_keys[:, t])
+        later, o, reward, ended = world.respond(state, a, own_keys)
         rows.append((a, o, Q_A, a_bar, np.where(exists, np.asarray(reward, np.float32), 0), exists))
         # The memory of a HostAgent is its own; its rows of ended episodes are ignored.
         m = _keep(exists, later_m, m) if isinstance(player, _TracedPlayer) and not exists.all() else later_m
         state = _keep(exists, later, state) if isinstance(world, _Vmapped) and world.ends_early else later
-        thetas.append(world.theta(state))
+        if world.theta_changes:
+            thetas.append(world.theta(state))
         before, exists = exists, exists & ~np.asarray(ended) if world.ends_early else exists
     if player is not None and predicts:
         prediction, _ = player.read(m, a, o, mark, before, T)
@@ -416,6 +418,12 @@ def _keys(key: Array, ids: Array, T: int) -> tuple[Key[Array, " B"], Key[Array, 
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, ids)
     rounds = jax.vmap(lambda key: jax.random.split(EpisodeKeys.of(key).rounds, T))(keys)
     return keys, rounds, jax.vmap(lambda key: jax.random.uniform(EpisodeKeys.of(key).executor, (T,)))(keys)
+
+
+# A slice outside a program takes a hundred times as long.
+@jax.jit
+def _of_round(keys: Array, t: Array) -> Array:
+    return keys[:, t]
 
 
 @compiled

@@ -19,7 +19,6 @@ from undelude._distributions import GivenArray, Parts, Reals, Spec, Symbols
 from undelude._process.episodes import Episodes
 from undelude._process.host_world import AbstractHostWorld, Evidence, Prediction
 from undelude._process.world import EpisodeKeys
-from undelude._tree import index
 from undelude._types import Action, Mark, Observation
 from undelude.gym._host import exact
 from undelude.gym._host.advice import batched
@@ -27,7 +26,7 @@ from undelude.gym._host.cues import AbstractCue, stacked
 from undelude.gym._host.exact import CUE
 from undelude.gym._host.hiding import WHOLE, HideKeys, Visible
 from undelude.gym._host.slots import Call, Failure, Here, InWorkers, Recipe, Slot, Step
-from undelude.gym._host.spaces import action_spec, flatten, observed_spec, read, to_action
+from undelude.gym._host.spaces import action_spec, flatten, observed_spec, read, to_actions
 
 # Parts of an observation that this world adds, beside the cue.
 REWARD, ENDED = "reward", "ended"
@@ -280,7 +279,8 @@ class HostWorld(AbstractHostWorld[HostState]):
         """Play the actions."""
         host = jax.tree.map(np.asarray, a)
         rows = np.flatnonzero(state.open)
-        calls: list[Call] = [(int(i), "step", (to_action(self.action_space, index(host, i)),)) for i in rows]
+        played = to_actions(self.action_space, host, rows)
+        calls: list[Call] = [(i, "step", (x,)) for i, x in zip(rows.tolist(), played, strict=True)]
         B = len(state.open)
         rewards, ended = np.zeros(B, np.float32), np.zeros(B, np.int32)
         whole, advice, is_open, lost = list(state.whole), list(state.advice), state.open.copy(), state.lost
@@ -311,11 +311,10 @@ class HostWorld(AbstractHostWorld[HostState]):
         """Return what the agents see, with a leading axis B."""
         spec = self.specs[1]
         parts: dict[str, np.ndarray] = {}
-        top = "" if list(self.visible.leaves) != [WHOLE] else WHOLE
-        flat = [flatten(self.observation_space, x, top) for x in whole]
+        is_one = list(self.visible.leaves) == [WHOLE]
+        flat = [] if is_one else [flatten(self.observation_space, x, "") for x in whole]
         for name, kept in self.visible.kept.items():
-            space = self.visible.leaves[name]
-            x = np.stack([read(space, each[name]) for each in flat])
+            x = read(self.visible.leaves[name], whole if is_one else [each[name] for each in flat])
             parts[name] = x if kept is None else x[:, kept]
         added = {CUE: cue, REWARD: rewards, ENDED: ended}
         names = spec.named if isinstance(spec, Parts) else None

@@ -68,7 +68,8 @@ class WarmerColder(AbstractCue):
             d_before, d_after = (np.asarray(self.distance(stacked(x), targets), float) for x in (before, after))
         else:
             d_before, d_after = (
-                np.array([float(self.distance(x, c)) for x, c in zip(xs, contexts, strict=True)]) for xs in (before, after)
+                np.array([float(self.distance(x, c)) for x, c in zip(xs, contexts, strict=True)])
+                for xs in (before, after)
             )
         if np.isnan(d_before).any() or np.isnan(d_after).any():
             raise ValueError(

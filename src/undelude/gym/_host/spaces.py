@@ -1,6 +1,7 @@
 """Gymnasium's spaces as specs, and values between both."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -103,40 +104,43 @@ def _action_spec(space: Any, name: str) -> Spec:
     raise TypeError(f"action {name or 'space'} is a {type(space).__name__}, in which agents cannot act.")
 
 
-def read(space: Any, value: Any) -> np.ndarray:
-    """Return one part of an observation as the array that agents read."""
-    x = np.asarray(value)
+def read(space: Any, values: Sequence[Any]) -> np.ndarray:
+    """Return one part of many observations as the array that agents read, leading axis B."""
+    x = np.array(values)
     match type(space).__name__:
         case "Discrete":
-            return np.asarray(x - space.start, np.int32)
+            return (x - space.start).astype(np.int32)
         case "MultiBinary":
-            return x.astype(np.int32).ravel()
+            return x.astype(np.int32).reshape(len(x), -1)
         case "MultiDiscrete":
-            return (x - space.start).astype(np.int32).ravel()
+            return (x - space.start).astype(np.int32).reshape(len(x), -1)
     return x.astype(np.float32)
 
 
-def to_action(space: Any, a: PyTree) -> Any:
-    """Return one action as the environment takes it; a Box clips it."""
+def to_actions(space: Any, a: PyTree, rows: np.ndarray) -> list[Any]:
+    """Return the actions of some rows of a batch as environments take them; a Box clips them."""
     leaves = leaves_of(space, "")
     parts = {"": a} if list(leaves) == [""] else a
-    return unflatten(space, {name: _to_action(part, parts[name]) for name, part in leaves.items()}, "")
+    each = {name: _to_actions(part, parts[name], rows) for name, part in leaves.items()}
+    if list(leaves) == [""]:
+        return each[""]
+    return [unflatten(space, {name: x[i] for name, x in each.items()}, "") for i in range(len(rows))]
 
 
-def _to_action(space: Any, a: Any) -> Any:
+def _to_actions(space: Any, a: Any, rows: np.ndarray) -> list[Any]:
     match type(space).__name__:
         case "Discrete":
-            return int(a) + int(space.start)
+            return (np.asarray(a)[rows] + int(space.start)).tolist()
         case "MultiBinary":
-            return np.asarray(a, space.dtype).reshape(space.shape)
+            return list(np.asarray(a)[rows].astype(space.dtype).reshape(-1, *space.shape))
         case "MultiDiscrete":
-            flat = np.asarray([a[key] for key in sorted(a)] if isinstance(a, dict) else a)
-            return (flat.reshape(space.nvec.shape) + space.start).astype(space.dtype)
-    return np.clip(np.asarray(a, space.dtype), space.low, space.high)
+            flat = np.stack([a[key] for key in sorted(a)], -1) if isinstance(a, dict) else np.asarray(a)
+            return list((flat[rows].reshape(-1, *space.nvec.shape) + space.start).astype(space.dtype))
+    return list(np.clip(np.asarray(a)[rows].astype(space.dtype), space.low, space.high))
 
 
 def from_action(space: Any, a: Any) -> PyTree:
-    """Return an action of the environment as our value: the inverse of `to_action`, without clipping."""
+    """Return an action of the environment as our value: the inverse of `to_actions`, without clipping."""
     flat = flatten(space, a, "")
     parts = {name: _from_action(part, flat[name]) for name, part in leaves_of(space, "").items()}
     return parts[""] if list(parts) == [""] else parts
