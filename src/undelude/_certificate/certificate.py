@@ -23,8 +23,8 @@ from undelude._certificate.per_episode import measure
 from undelude._certificate.quantity import Quantity
 from undelude._certificate.verdict import Kind, judge
 from undelude._checks import check_key
-from undelude._process.host_world import AbstractHostWorld, World, check_world
-from undelude._process.process import InteractionProcess
+from undelude._process.host_world import AbstractHostWorld
+from undelude._process.process import InteractionProcess, check_process
 from undelude._rollout.host import play
 from undelude._rollout.rollout import run, run_once
 from undelude._types import Mark
@@ -237,7 +237,7 @@ QUANTITIES = tuple(RANGES)
 
 
 def certify(
-    process: World,
+    process: InteractionProcess | AbstractHostWorld,
     agent: AbstractAgent | HostAgent,
     *,
     key: Key[Array, ""],
@@ -272,13 +272,17 @@ def certify(
     True
     """
     size = {"num_episodes": num_episodes, "num_rounds": num_rounds}
-    measure_others = measure_world_baselines if isinstance(process, AbstractHostWorld) else measure_baselines
-    measured = (lambda: measure_others(process, key=key, **size)) if baselines else None
-    return certify_with(process, agent, measured, key=key, **size)
+
+    def measured() -> Baselines:
+        if isinstance(process, AbstractHostWorld):
+            return measure_world_baselines(process, key=key, **size)
+        return measure_baselines(process, key=key, **size)
+
+    return certify_with(process, agent, measured if baselines else None, key=key, **size)
 
 
 def certify_with(
-    process: World,
+    process: InteractionProcess | AbstractHostWorld,
     agent: AbstractAgent | HostAgent,
     baselines: Callable[[], Baselines] | None,
     *,
@@ -287,11 +291,11 @@ def certify_with(
     num_rounds: int | None = None,
 ) -> Certificate:
     """Return `certify(...)` with the baselines that a function returns: they are the same for all agents."""
-    check_world(process)
+    if not isinstance(process, AbstractHostWorld):
+        check_process(process)
     check_key(key)
     started = time.perf_counter()
     size = {"num_episodes": num_episodes, "num_rounds": num_rounds}
-    in_python = isinstance(process, AbstractHostWorld)
     if isinstance(agent, HostAgent):
         episodes, P_A, P_O = play(process, agent, key=key, **size)
         predictions = P_A, P_O
@@ -300,8 +304,10 @@ def certify_with(
         predictions = None
     # A key that no episode was drawn from.
     key_estimates = jax.random.fold_in(key, num_episodes)
-    measure_agent = measure_in_world if in_python else measure
-    found, impossible = measure_agent(process, agent, episodes, key=key_estimates, predictions=predictions)
+    if isinstance(process, AbstractHostWorld):
+        found, impossible = measure_in_world(process, agent, episodes, key=key_estimates, predictions=predictions)
+    else:
+        found, impossible = measure(process, agent, episodes, key=key_estimates, predictions=predictions)
     if baselines is None:
         others, notes = dict.fromkeys(BASELINES, Quantity(why_none="not measured (baselines=False).")), {}
     else:
@@ -321,7 +327,7 @@ def certify_with(
         versions=versions(),
         notes=notes | impossible,
         quantities=quantities,
-        measurement=None if in_python else Measurement(process, agent, key),
+        measurement=Measurement(process, agent, key) if isinstance(process, InteractionProcess) else None,
     )
 
 

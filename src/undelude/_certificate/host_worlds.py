@@ -22,7 +22,7 @@ from undelude._certificate.per_episode import (
 from undelude._certificate.quantity import NOT_A_NUMBER, Quantity
 from undelude._certificate.rounds import Mask, count_rounds, fill_missing, mean_over_rounds, reward_per_round
 from undelude._compiled import compiled_for
-from undelude._distributions import divergences, mixture
+from undelude._distributions import AbstractDistribution, divergences, mixture
 from undelude._pieces import episode_ids, in_pieces
 from undelude._process.episodes import Episodes
 from undelude._process.host_world import AbstractHostWorld, Evidence
@@ -86,30 +86,27 @@ def _measure_piece(
             predictions = predict_to_the_end(agent, episode)
         key_losses, key_answer = jax.random.split(jax.random.fold_in(key, i))
         result = measure_losses(episode, predictions, mask=mask, key=key_losses)
-        if known is None or predictions[0] is None:
+        policies = predictions[0]
+        if known is None or policies is None:
             return result
-        return result | _compare(episode, predictions, known, mask, key_answer)
+        return result | _compare(episode, policies, known, mask, key_answer)
 
-    B = len(ids)
-    shared = None if evidence is None else evidence.log_prior
-    if evidence is not None:  # The prior gets a row for each episode, as all else has.
-        evidence = Evidence(jnp.broadcast_to(shared, (B, *shared.shape)), evidence.experts, evidence.log_likelihood)
-    return jax.lax.map(one, (episodes, mask, ids, predictions, evidence), batch_size=min(B, 32))
+    return jax.lax.map(one, (episodes, mask, ids, predictions, evidence), batch_size=min(len(ids), 32))
 
 
 def _compare(
-    episode: Episodes, predictions: Predictions, evidence: Evidence, mask: Mask, key: Key[Array, ""]
+    episode: Episodes, policies: AbstractDistribution, evidence: Evidence, mask: Mask, key: Key[Array, ""]
 ) -> dict[str, Float[Array, ""]]:
-    """Return the distances of one episode's predictions of actions to both exact answers."""
+    """Return the distances of an agent's T + 1 policies in one episode to both exact answers."""
     T, end = episode.num_rounds, count_rounds(episode, mask)
-    P_A = jax.tree.map(lambda x: x[:T], predictions[0])
+    P_A = jax.tree.map(lambda x: x[:T], policies)
     result = {}
     for mark in MARKS:
         log_posterior = posterior_of(evidence, episode, mark)
         answer = jax.vmap(mixture)(log_posterior[:T], jax.tree.map(lambda x: x[:T], evidence.experts))
         kl, tv = jax.vmap(lambda p, q, k: divergences(p, q, key=k))(answer, P_A, jax.random.split(key, T))
         result |= {f"action_kl_{mark}": mean_over_rounds(kl, mask), f"action_tv_{mark}": mean_over_rounds(tv, mask)}
-    belief = implied_belief(index(evidence.experts, end), index(predictions[0], end))
+    belief = implied_belief(index(evidence.experts, end), index(policies, end))
     if belief is not None:
         deluded = (belief.max() > CERTAIN) & (belief.argmax() != episode.theta)
         result["deluded_fraction"] = jnp.where(jnp.isnan(belief).any(), jnp.nan, deluded.astype(float))
@@ -127,7 +124,7 @@ def posterior_of(evidence: Evidence, episode: Episodes, mark: Mark) -> Float[Arr
         experts = jax.tree.map(lambda x: x[:-1], evidence.experts)
         of_actions = jax.vmap(lambda Q, a: jax.vmap(lambda Q: Q.log_prob(a))(Q))(experts, episode.actions)
         log_likelihood = log_likelihood.at[1:].add(of_actions)
-    return jax.nn.log_softmax(evidence.log_prior + jnp.cumsum(log_likelihood, 0), axis=-1)
+    return jax.nn.log_softmax(jnp.cumsum(log_likelihood, 0), axis=-1)
 
 
 def measure_world_baselines(

@@ -23,13 +23,11 @@ class Evidence(eqx.Module):
     """What each of K values of Theta says about B stored episodes, so that exact answers exist without tables.
 
     Attributes:
-        log_prior: `[K]`, nats.
         experts: `Q(A | theta, e)`, arrays `[B, T + 1, K, ...]`, before each round and after the last.
-        log_likelihood: `[B, T + 1, K]`, `log P(o | theta, history)` up to a factor that theta does not change: of the
-            opening, and of each observation.
+        log_likelihood: `[B, T + 1, K]`, nats, up to a term that theta does not change: the log-prior with the opening,
+            then `log P(o_t | theta, history)` of each observation.
     """
 
-    log_prior: Float[Array, " K"]
     experts: Any
     log_likelihood: Float[Array, "B T1 K"]
 

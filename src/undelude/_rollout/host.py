@@ -24,7 +24,9 @@ from undelude._types import MAX_COUNT, Action, Memory, Observation, State
 # The episodes that have not ended before the round.
 Exists = Bool[np.ndarray, " B"]
 # The marks of a round's actions: true for do.
-Marks = Bool[Array, " B"]
+Marks = Bool[np.ndarray, " B"]
+# Episodes, and the agent's predictions of actions and of observations.
+Played = tuple[Episodes, Prediction, Prediction]
 # How often an episode is played again that was lost to a failure of its environment.
 MAX_ATTEMPTS = 20
 
@@ -198,7 +200,7 @@ def play(
     execution: Execution | None = None,
     predicts: bool = True,
     ids: Int[np.ndarray, " B"] | None = None,
-) -> tuple[Episodes, Prediction, Prediction]:
+) -> Played:
     """Run episodes in Python, for an agent or a world that cannot be traced.
 
     Nature and the expert draw as in the compiled loop: the same key gives the same theta, and the same answers to the
@@ -270,11 +272,11 @@ def _play_piece(
     theta: int | None,
     execution: Execution,
     predicts: bool,
-) -> tuple[tuple[Episodes, Prediction, Prediction], Bool[np.ndarray, " B"] | None]:
+) -> tuple[Played, Bool[np.ndarray, " B"] | None]:
     """Return episodes that the world plays side by side, the predictions, and which episodes were lost."""
     B = len(ids)
     keys, round_keys, coins = _keys(key, jnp.asarray(ids), T)
-    by_expert = np.ones((B, T), bool)
+    by_expert: np.ndarray = np.ones((B, T), bool)
     if player is not None:
         coins = coins if execution.per == "step" else coins[:, :1]
         by_expert = np.broadcast_to(np.asarray(coins) < execution.expert_share, (B, T))
@@ -300,7 +302,7 @@ def _play_piece(
             prediction, a, later_m = player.turn(m, a, o, mark, own_keys, exists, t)
             if execution.expert_share > 0:
                 a_bar = _draw_expert(Q_A, own_keys) if a_bar is None else a_bar
-                a = _choose(by_expert[:, t], a_bar, a)
+                a = _choose(jnp.asarray(by_expert[:, t]), a_bar, a)
             mark = reads[:, t]
             if predicts:
                 P_A.append(prediction)
@@ -332,8 +334,9 @@ def _play_piece(
         reward=reward,
         mask=mask,
     )
-    predictions = (_all_or_none(P_A, "predict"), _all_or_none(P_O, "predict_observation")) if predicts else (None, None)
-    return (episodes, *predictions), world.lost(state)
+    if not predicts:
+        return (episodes, None, None), world.lost(state)
+    return (episodes, _all_or_none(P_A, "predict"), _all_or_none(P_O, "predict_observation")), world.lost(state)
 
 
 def _to_host(x: PyTree) -> PyTree:

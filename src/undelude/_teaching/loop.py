@@ -177,8 +177,7 @@ class Loop:
         if not isinstance(teaching, Teaching):
             raise TypeError(f"teaching must be a ud.Teaching, such as ud.Counterfactual(), not {teaching!r}.")
         if teaching.target == "posterior":
-            check_process(process)
-            process.check_finite()
+            check_process(process).check_finite()
         self.process = process
         self.teaching = teaching
         self.steps = check_count("steps", steps)

@@ -67,7 +67,8 @@ def score(
         case "sample":
             action = jax.vmap(lambda distribution, a: -distribution.log_prob(a))(P_A, episode.expert_actions)
         case "distribution":
-            action = jax.vmap(cross_entropy)(episode.expert, P_A, episode.expert_actions)
+            experts: Any = episode.expert
+            action = jax.vmap(cross_entropy)(experts, P_A, episode.expert_actions)
         case "posterior":
             if process is None:
                 raise ValueError('target="posterior" needs the process: pass process=.')

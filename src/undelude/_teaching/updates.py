@@ -16,6 +16,7 @@ from undelude._distributions import AbstractDistribution, Categorical, Symbols, 
 from undelude._process.episodes import Episodes
 from undelude._process.host_world import World
 from undelude._process.process import InteractionProcess
+from undelude._process.world import AbstractWorld
 from undelude._rollout.checks import check_fit
 from undelude._rollout.scan import run_episode
 from undelude._teaching.losses import log_losses, score
@@ -92,6 +93,12 @@ class Learner(eqx.Module):
     microbatch_size: int | None = eqx.field(static=True)
     reuse: int = eqx.field(static=True)
 
+    @property
+    def compiled(self) -> AbstractWorld:
+        """The world, which must be a compiled one: the updates themselves collect episodes."""
+        assert isinstance(self.process, AbstractWorld)
+        return self.process
+
     def jit(self, mesh: Mesh) -> Wrapped:
         """Return `until` as a jitted function of `(arrays, key, stop)` on all devices of `mesh`."""
 
@@ -150,7 +157,7 @@ class Learner(eqx.Module):
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.fold_in(key, state.update), ids)
         if self.reuse == 1 and _learns_as_it_acts(state.agent, self.teaching):
             return keys
-        return jax.vmap(lambda key: collect(self.process, state.agent, self.teaching, key))(keys)
+        return jax.vmap(lambda key: collect(self.compiled, state.agent, self.teaching, key))(keys)
 
     def step(self, state: TeachingState, batch: Batch) -> tuple[TeachingState, Losses, Finite]:
         """Return the state after one step of the optimiser, the losses before it, and which numbers were finite."""
@@ -198,24 +205,25 @@ class Learner(eqx.Module):
     ) -> tuple[Float[Array, " T"], Float[Array, " T0"], Bool[Array, " T"]]:
         """Return the losses of a stored episode, or of the one that is sampled from a key, and which rounds exist."""
         target = self.teaching.target
+        known = self.process if isinstance(self.process, InteractionProcess) else None
         if isinstance(episode, Episodes):
-            return *log_losses(agent, episode, target=target, process=self.process), episode.mask
-        sampled, predictions = _collect(self.process, agent, self.teaching, episode, predicts=True)
+            return *log_losses(agent, episode, target=target, process=known), episode.mask
+        sampled, predictions = _collect(self.compiled, agent, self.teaching, episode, predicts=True)
         assert predictions is not None
-        return *score(predictions, sampled, target, self.process), sampled.mask
+        return *score(predictions, sampled, target, known), sampled.mask
 
 
 def _all_finite(tree: PyTree) -> Bool[Array, ""]:
     return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]).all()
 
 
-def collect(process: InteractionProcess, agent: AbstractAgent, teaching: Teaching, key: Key[Array, ""]) -> Episodes:
+def collect(process: AbstractWorld, agent: AbstractAgent, teaching: Teaching, key: Key[Array, ""]) -> Episodes:
     """Sample one episode, executed and marked as `teaching` says; it carries no gradient."""
     return _collect(process, agent, teaching, key, predicts=False)[0]
 
 
 def _collect(
-    process: InteractionProcess, agent: AbstractAgent, teaching: Teaching, key: Key[Array, ""], *, predicts: bool
+    process: AbstractWorld, agent: AbstractAgent, teaching: Teaching, key: Key[Array, ""], *, predicts: bool
 ) -> tuple[Episodes, Predictions | None]:
     actor, reads = actor_of(process, agent, teaching), None
     if actor is not None and teaching.behaviour is not None:

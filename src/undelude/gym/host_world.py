@@ -94,6 +94,7 @@ class HostWorld(AbstractHostWorld[HostState]):
     opening = True
     theta_changes = False
     finite = True
+    num_envs: int
 
     def __init__(
         self,
@@ -300,8 +301,8 @@ class HostWorld(AbstractHostWorld[HostState]):
                 is_open[i] = False
         if cue is not None and told:
             assert self.cue is not None
-            steps = ([x[i] for i in told] for x in (state.whole, whole))
-            probs = self.cue.of_many(*steps, [self.contexts[k] for k in state.thetas[told]])
+            before, after = [state.whole[i] for i in told], [whole[i] for i in told]
+            probs = self.cue.of_many(before, after, [self.contexts[k] for k in state.thetas[told]])
             u = state.noise[told, state.t][:, None]
             cue[told] = np.minimum((np.cumsum(probs, -1) <= u).sum(-1), probs.shape[-1] - 1)
         later = HostState(state.thetas, whole, advice, is_open, lost, state.noise, state.t + 1)

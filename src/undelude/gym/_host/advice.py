@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
@@ -38,7 +39,7 @@ def batched(advice: Sequence[Any], space: Any, spec: Spec) -> tuple[AbstractDist
         probs = np.stack([np.asarray(x, np.float64) for x in advice])
         check_probabilities(probs, "the expert's probabilities")
         with np.errstate(divide="ignore"):
-            return Categorical(log_probs=np.log(probs).astype(np.float32)), None
+            return Categorical(log_probs=jnp.asarray(np.log(probs), float)), None
     actions = [from_action(space, x) for x in advice]
     stacked = {key: np.stack([a[key] for a in actions]) for key in actions[0]} if isinstance(actions[0], dict) else None
     values = np.stack(actions) if stacked is None else stacked

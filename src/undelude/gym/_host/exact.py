@@ -48,12 +48,14 @@ def evidence(world: "HostWorld", episodes: Episodes) -> Evidence | str:
     if any(x is None for x in experts):
         return NO_DISTRIBUTION
     log_likelihood = np.zeros((*seen.shape[:2], world.num_thetas))
+    with np.errstate(divide="ignore"):
+        log_likelihood[:, 0] = np.log(world.prior)
     for t in range(1, len(whole)):
         log_likelihood[:, t] = _log_likelihood(world, whole[t - 1], whole[t], rest[CUE][:, t - 1])
     missing = ~np.asarray(episodes.mask)
     log_likelihood[:, 1:][missing] = 0
     stacked = jax.tree.map(lambda *xs: jnp.stack(xs, 1), *experts)
-    return Evidence(jnp.log(jnp.asarray(world.prior, float)), stacked, jnp.asarray(log_likelihood, float))
+    return Evidence(stacked, jnp.asarray(log_likelihood, float))
 
 
 def exact_agent(world: "HostWorld", own_actions: Mark) -> HostAgent | str:

@@ -47,7 +47,7 @@ class Visible:
         if isinstance(hide, HideKeys):
             by_part = dict.fromkeys(hide.keys)
         elif isinstance(hide, dict):
-            by_part = dict(hide)
+            by_part = {str(name): indices for name, indices in hide.items()}
         else:
             hidden = list(hide)
             if any(isinstance(x, str) for x in hidden):
@@ -67,7 +67,7 @@ class Visible:
             raise ValueError("hide leaves nothing of the observation to see.")
 
     def _without(self, part: str, indices: list[int]) -> np.ndarray:
-        space = self.leaves.get(part)
+        space: Any = self.leaves.get(part)
         if type(space).__name__ != "Box" or len(space.shape) != 1:
             raise ValueError(f"hide: indices are for a Box of one axis, and {part} is {space}: hide it whole.")
         n = space.shape[0]

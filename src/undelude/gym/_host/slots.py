@@ -204,7 +204,7 @@ class InWorkers:
 
         self.recipe = cloudpickle.dumps(recipe)
         self.num_workers, self.timeout = min(num_workers, num_slots), timeout
-        self.context = multiprocessing.get_context(method)
+        self.context: Any = multiprocessing.get_context(method)
         if method == "forkserver":
             # Imported once, by the server of which workers are forks; it uses no device.
             self.context.set_forkserver_preload(["undelude.gym._host.slots", "gymnasium"])
