@@ -237,7 +237,7 @@ class Policy:
         return o, is_real
 
     def _out(self, a: Action, size: int | None) -> Action:
-        return jax.tree.map(lambda x: np.array(x[0] if size is None else x), jax.device_get(a))
+        return jax.tree.map(lambda x: np.array(np.asarray(x)[0] if size is None else x)[()], a)
 
 
 # Programs -------------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import PyTree, UInt8
 
 from undelude._checks import one_line
+from undelude._distributions import Spec
 from undelude._process.blank import FIRST, REST, blank, has_symbols
 from undelude._process.process import InteractionProcess, check_process
 from undelude._process.world import key_of
@@ -79,6 +80,7 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         check_render_mode(process, render_mode)
         self.process, self.render_mode, self.size = process, render_mode, size
         self.observation_space, self.action_space = spaces(process)
+        self._specs = process.specs  # Computing them takes as long as a step.
         self._begin, self._step = bound(episode.begin, process), bound(episode.step, process)
         self._key: Any = None
         self._number = 0
@@ -119,7 +121,7 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         """
         if self._is_over:
             raise gymnasium.error.ResetNeeded(f"{self.process.name}: no episode is under way; call reset() first.")
-        a = check_action(self.process.action_spec, action, self.process.name)
+        a = check_action(self._specs[0], action, self.process.name)
         self._state, outcome = self._step(self._state, a)
         outcome = episode.to_host(outcome)
         terminated, truncated = bool(outcome.terminated), bool(outcome.truncated)
@@ -136,7 +138,7 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         return picture(self.process, self._state, self._last, self.size)
 
     def _show(self, o: Observation | None) -> PyTree:
-        return shown(self.observation_space, wrapped(self.process, o))
+        return shown(self.observation_space, wrapped(self._specs[1], o, opening=self.process.opening))
 
     def __repr__(self) -> str:
         return f"<TaskEnv({self.process.name})>"
@@ -149,19 +151,20 @@ def spaces(process: InteractionProcess) -> tuple[Any, Any]:
     return seen, space_of(action, f"{process.name}: the action")
 
 
-def wrapped(process: InteractionProcess, o: Observation | None, num_envs: int | None = None) -> PyTree:
+def wrapped(spec: Spec, o: Observation | None, *, opening: bool, num_envs: int | None = None) -> PyTree:
     """Return an observation as an environment shows it, and None as the blank.
 
     Args:
-        process: whose observation it is.
+        spec: of observations.
         o: one observation, or a batch.
+        opening: whether Nature opens, so that there is no blank.
         num_envs: the size of a batch; None for one observation.
     """
-    spec, lead = process.observation_spec, () if num_envs is None else (num_envs,)
+    lead = () if num_envs is None else (num_envs,)
     shown = o
     if o is None:
         shown = jax.tree.map(lambda x: np.broadcast_to(x, (*lead, *x.shape)), blank(spec))
-    if process.opening or has_symbols(spec):
+    if opening or has_symbols(spec):
         return shown
     return {FIRST: np.full(lead, int(o is None)), REST: shown}
 

@@ -30,7 +30,7 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
     It is what `gymnasium.make_vec("undelude.gym:undelude/Bandit-v0", num_envs=64)` makes, and shows what
     `gymnasium.vector.SyncVectorEnv` shows of as many `TaskEnv` with the same seed: environment i is seeded with
     `seed + i`. The information has the entries of `TaskEnv` with a leading axis, and for each its mask, such as
-    `_theta`, which is true everywhere.
+    `_theta`: false in the rows that a `reset_mask` left as they were, or that did not end (`final_info`).
 
     Args:
         process: with a task, an expert and a prior.
@@ -73,6 +73,7 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
         self.num_envs, self.autoreset_mode = check_count("num_envs", num_envs), AutoresetMode(autoreset_mode)
         self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}
         self.single_observation_space, self.single_action_space = spaces(process)
+        self._specs = process.specs  # Computing them takes as long as a step.
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         functions = episode.begin_all, episode.begin_some, episode.step_all
@@ -104,7 +105,8 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
         mask = self._mask(options.get("reset_mask"))
         self._seed(seed)
         thetas = self._thetas(options["theta"]) if options.get("theta") is not None else None
-        return self._start(mask, thetas)
+        seen, info = self._start(mask, thetas)
+        return seen, info | {name: mask for name in info if name.startswith("_")}
 
     def _mask(self, mask: Any) -> Bool[np.ndarray, " N"]:
         if mask is None:
@@ -152,7 +154,7 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
         self._numbers = self._numbers + mask
         self._over = np.where(mask, False, self._over)
         outcome = episode.to_host(outcome)
-        seen = shown(self.observation_space, wrapped(self.process, outcome.observation, self.num_envs))
+        seen = shown(self.observation_space, self._wrapped(outcome.observation))
         self._shown = _merge(mask, (seen, outcome.info), self._shown)
         seen, info = self._shown
         return _copy(seen), self._with_masks(info)
@@ -172,7 +174,7 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
                 f"{self.process.name}: {int(before.sum())} episodes are over, and autoreset_mode is "
                 f'{self.autoreset_mode.name}; call reset(options={{"reset_mask": terminated | truncated}}) first.'
             )
-        a = check_action(self.process.action_spec, actions, self.process.name, (self.num_envs,))
+        a = check_action(self._specs[0], actions, self.process.name, (self.num_envs,))
         zeros = np.zeros(self.num_envs)
         if before.all():
             seen, info = self._start(before)
@@ -181,7 +183,7 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
         outcome = episode.to_host(outcome)
         reward = np.where(before, 0.0, outcome.reward.astype(float))
         terminated, truncated = outcome.terminated & ~before, outcome.truncated & ~before
-        seen = shown(self.observation_space, wrapped(self.process, outcome.observation, self.num_envs))
+        seen = shown(self.observation_space, self._wrapped(outcome.observation))
         self._shown = seen, outcome.info
         self._over = over = terminated | truncated
         if before.any():
@@ -194,6 +196,9 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
             seen, info = self._start(over)
             return seen, reward, terminated, truncated, info | final
         return _copy(seen), reward, terminated, truncated, self._with_masks(outcome.info)
+
+    def _wrapped(self, o: PyTree) -> PyTree:
+        return wrapped(self._specs[1], o, opening=self.process.opening, num_envs=self.num_envs)
 
     def _rows(self, seen: PyTree, over: Bool[np.ndarray, " N"]) -> np.ndarray:
         """Return the last observations of the episodes that are over, and None for the others, as Gymnasium does."""
@@ -214,7 +219,7 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
         if self._states is None:
             raise gymnasium.error.ResetNeeded(f"{self.process.name}: there is no episode to draw; call reset() first.")
         seen, _ = self._shown
-        seen = seen if self.process.opening or has_symbols(self.process.observation_spec) else seen[REST]
+        seen = seen if self.process.opening or has_symbols(self._specs[1]) else seen[REST]
         return tuple(self._picture(index(self._states, i), index(seen, i)) for i in range(self.num_envs))
 
     def _picture(self, state: episode.EpisodeState, o: PyTree) -> np.ndarray:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from undelude._distributions import AbstractDistribution, Autoregressive, Categorical, Normal
@@ -113,7 +114,10 @@ def _as_arrays(Q_A: AbstractDistribution) -> dict[str, Array]:
 
 
 def begin_all(
-    process: InteractionProcess, bases: Key[Array, " B"], numbers: Int[Array, " B"], thetas: Int[Array, " B"] | None
+    process: InteractionProcess,
+    bases: Key[Array, " B"],
+    numbers: Int[Array, " B"],
+    thetas: Int[Array, " B"] | None = None,
 ) -> tuple[EpisodeState, Outcome]:
     """Begin an episode of each stream."""
     return jax.vmap(lambda *args: begin(process, *args))(bases, numbers, thetas)
@@ -130,7 +134,7 @@ def begin_some(
     chosen: Bool[Array, " B"],
     bases: Key[Array, " B"],
     numbers: Int[Array, " B"],
-    thetas: Int[Array, " B"] | None,
+    thetas: Int[Array, " B"] | None = None,
 ) -> tuple[EpisodeState, Outcome]:
     """Begin new episodes in the rows `chosen`; the other states stay as they are, and their outcomes say nothing."""
     fresh, outcome = begin_all(process, bases, numbers, thetas)
@@ -138,5 +142,5 @@ def begin_some(
 
 
 def to_host(outcome: Any) -> Any:
-    """Return a PyTree of JAX's arrays in NumPy, in one transfer."""
-    return jax.device_get(outcome)
+    """Return a PyTree of JAX's arrays in NumPy: numbers, and copies of arrays, which a user may write to."""
+    return jax.tree.map(lambda x: np.array(x)[()], outcome)
