@@ -1,4 +1,4 @@
-"""Processes as environments of Gymnasium, compared with rollouts, with its own checks and its own vector environments."""
+"""Processes as environments of Gymnasium, compared with rollouts, its own checks and its own vector environments."""
 
 import subprocess
 import sys
@@ -124,14 +124,14 @@ def test_same_episodes_as_rollout(name: str):
         for t in range(process.num_rounds):
             theta = episodes.theta[e, t] if process.theta_changes else episodes.theta[e]
             assert info["theta"] == theta
-            np.testing.assert_allclose(info["expert_probs"], index(episodes.expert.probs, (e, t)), atol=1e-6)
+            np.testing.assert_allclose(info["expert_probs"], episodes.expert.probs[e, t], atol=1e-6)
             assert info["expert_action"] == episodes.expert_actions[e, t]
             for mark, belief in beliefs.items():
                 np.testing.assert_allclose(info[f"belief_{mark}"], belief[e, t], atol=1e-5)
             np.testing.assert_allclose(policy.belief, info["belief_do"], atol=1e-5)
             assert a == episodes.actions[e, t]
             o, reward, terminated, truncated, info = env.step(a)
-            jax.tree.map(np.testing.assert_allclose, o, index(episodes.observations, (e, t)))
+            jax.tree.map(np.testing.assert_allclose, o, index(index(episodes.observations, e), t))
             assert reward == pytest.approx(float(episodes.reward[e, t]))
             assert (terminated, truncated) == (False, t + 1 == process.num_rounds)
             if not truncated:
@@ -165,7 +165,7 @@ def test_expert_of_other_actions():
 def test_blank_is_unlike_any_observation():
     env = ug.TaskEnv(ud.tasks.merge(num_rounds=2))
     o, _ = env.reset(seed=0)
-    assert (o["sign"], env.observation_space["sign"]) == (4, spaces.Discrete(5))
+    assert (o["sign"], env.observation_space.spaces["sign"]) == (4, spaces.Discrete(5))
     assert not o["view"].any()
     assert env.step(0)[0]["sign"] < 4
 
@@ -235,7 +235,7 @@ def test_what_has_no_space_is_refused():
     task = type("Pairs", (Countdown,), {"Q_O": lambda self, theta, w: joint, "ends": ud.AbstractTask.ends})
     with pytest.raises(TypeError, match="observation is a Pair, which is not a space"):
         ug.TaskEnv(ud.InteractionProcess([0.5, 0.5], jnp.arange(2), task(), process.expert, 2))
-    with pytest.raises(TypeError, match="must be an ud.InteractionProcess"):
+    with pytest.raises(TypeError, match="InteractionProcess"):
         ug.TaskEnv("bandit")
 
 
@@ -246,7 +246,7 @@ def assert_same(x: Any, y: Any, what: str):
     if isinstance(x, dict):
         assert x.keys() == y.keys(), what
         for name in x:
-            mask = y.get(f"_{name}", slice(None))  # The other rows of an information say nothing.
+            mask = y.get(f"_{name}", ...)  # The other rows of an information say nothing.
             pairs = [x[name], y[name]] if isinstance(x[name], dict) else [x[name][mask], y[name][mask]]
             assert_same(*pairs, f"{what}, {name}")
     elif isinstance(x, np.ndarray) and x.dtype == object:

@@ -195,7 +195,7 @@ class Policy:
         if starts.all() and is_real.any() == is_real.all():
             state, a = self._begin(o if is_real.all() else None, B, deterministic)
             return self._out(a, size), state
-        if not starts.any():
+        if state is not None and not starts.any():
             self._check_limit(state)
             state, a = self._program(go_on, deterministic)(state, o)
             return self._out(a, size), state
@@ -218,8 +218,8 @@ class Policy:
     def _check_limit(self, turn: Turn) -> None:
         if self._limit is not None and int(np.max(np.asarray(turn.t))) >= self._limit:
             raise RuntimeError(
-                f"this {type(self.agent).__name__} was given num_rounds={self._limit} and has chosen as many actions, so "
-                "that its memory is full. Begin an episode, or make the Policy with more num_rounds."
+                f"this {type(self.agent).__name__} was given num_rounds={self._limit} and has chosen as many actions, "
+                "so that its memory is full. Begin an episode, or make the Policy with more num_rounds."
             )
 
     def _read(self, o: Observation, size: int | None, what: str) -> tuple[Observation, Bool[np.ndarray, " B"]]:
@@ -342,7 +342,9 @@ def mode(distribution: AbstractDistribution) -> Any:
 
 
 def _check_mode(player: Player) -> None:
-    eqx.filter_eval_shape(lambda player: mode(player.agent.f_A(player.agent.init(num_rounds=player.num_rounds))), player)
+    eqx.filter_eval_shape(
+        lambda player: mode(player.agent.f_A(player.agent.init(num_rounds=player.num_rounds))), player
+    )
 
 
 def _specs(player: Player) -> tuple[Spec, Spec]:
@@ -393,6 +395,7 @@ def _batch_size(spec: Spec, o: Observation) -> int | None:
     """Return the length of the leading axis of observations; None if there is a single one."""
     if not has_symbols(spec) and isinstance(o, dict) and o.keys() == {FIRST, REST}:
         o = o[REST]
+    x: Any = o
     while isinstance(spec, Parts):
-        spec, o = _leaves(spec, o, "Policy: the observation")[0]
-    return None if np.ndim(o) <= len(spec.value.shape) else len(o)
+        spec, x = _leaves(spec, x, "Policy: the observation")[0]
+    return None if np.ndim(x) <= len(spec.value.shape) else len(x)

@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, Final
 
 import gymnasium
 import jax
@@ -22,6 +22,8 @@ from undelude.gym._envs import episode
 from undelude.gym._envs.picture import picture
 from undelude.gym._envs.spaces import check_action, shown
 from undelude.gym.task_env import FPS, check_render_mode, read_options, spaces, wrapped
+
+METADATA: Final = {"render_modes": ["rgb_array"], "render_fps": FPS}
 
 
 class TaskVectorEnv(VectorEnv[Any, Any, Any]):
@@ -56,7 +58,7 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
     (3, 5)
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": FPS}
+    metadata: dict[str, Any] = METADATA
 
     def __init__(
         self,
@@ -71,7 +73,7 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
         check_render_mode(process, render_mode)
         self.process, self.render_mode, self.size = process, render_mode, size
         self.num_envs, self.autoreset_mode = check_count("num_envs", num_envs), AutoresetMode(autoreset_mode)
-        self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}
+        self.metadata = {**METADATA, "autoreset_mode": self.autoreset_mode}
         self.single_observation_space, self.single_action_space = spaces(process)
         self._specs = process.specs  # Computing them takes as long as a step.
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
@@ -128,11 +130,12 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
             seeds = [None] * self.num_envs if seed is None else [None if s is None else operator.index(s) for s in seed]
         if len(seeds) != self.num_envs:
             raise ValueError(f"{len(seeds)} seeds, but {self.num_envs} environments; give one for each, or one number.")
-        if self._keys is None:
+        known = self._keys
+        if known is None:
             seeds = [int(self.np_random.integers(2**31)) if s is None else s for s in seeds]
         if all(s is None for s in seeds):
             return
-        keys = [self._keys[i] if s is None else key_of(s) for i, s in enumerate(seeds)]
+        keys = [known[i] if s is None and known is not None else key_of(s or 0) for i, s in enumerate(seeds)]
         self._keys = jnp.stack(keys)
         self._numbers[[s is not None for s in seeds]] = 0
 
@@ -204,7 +207,7 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
         """Return the last observations of the episodes that are over, and None for the others, as Gymnasium does."""
         rows = np.full(self.num_envs, None, object)
         for i in np.flatnonzero(over):
-            rows[i] = jax.tree.map(np.copy, index(seen, int(i)))
+            rows[i] = jax.tree.map(lambda x: np.array(x)[()], index(seen, int(i)))
         return rows
 
     def _with_masks(self, info: dict[str, Any], mask: Any = None) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import numpy as np
 from gymnasium import spaces
 from jaxtyping import PyTree
 
-from undelude._distributions import Block, GivenArray, Parts, Reals, Spec, Symbols
+from undelude._distributions import Block, GivenArray, Parts, Reals, Spec, Symbols, num_symbols
 from undelude._process.blank import FIRST, REST, has_symbols
 
 
@@ -24,7 +24,7 @@ def space_of(spec: Spec, name: str, *, extra: int = 0) -> Any:
     """
     match spec:
         case Symbols(n=int()):
-            return spaces.Discrete(spec.n + extra)
+            return spaces.Discrete(num_symbols(spec) + extra)
         case Block():
             return spaces.MultiDiscrete(np.full(spec.length, spec.n + extra))
         case Reals():
@@ -59,7 +59,7 @@ def _space_of_tree(tree: PyTree, name: str, extra: int) -> Any:
 
 
 def observation_space(spec: Spec, name: str, *, opening: bool) -> Any:
-    """Return the space of the observations that an environment shows, which has room for a blank if there is no opening."""
+    """Return the space of what an environment shows, which has room for a blank if Nature does not open."""
     space = space_of(spec, f"{name}: the observation", extra=0 if opening else 1)
     return space if opening or has_symbols(spec) else spaces.Dict({FIRST: spaces.Discrete(2), REST: space})
 
