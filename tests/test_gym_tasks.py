@@ -60,7 +60,7 @@ def countdown(*, symbols: bool = True, num_rounds: int = 3) -> ud.InteractionPro
 
 @pytest.mark.parametrize("task", TASKS)
 def test_named_tasks_pass_gymnasiums_check(task: str):
-    """What is ignored is true of the tasks: numbers without bounds, and doors has one round."""
+    """Two complaints are true of the tasks: numbers without bounds, and doors has one round."""
     env = gymnasium.make(f"undelude.gym:{id_of(task)}").unwrapped
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*(infinity|symmetric and normalized).*")
@@ -84,7 +84,7 @@ def test_arguments_of_make_are_the_tasks():
 
 
 def test_gymnasium_is_loaded_by_undelude_gym_alone():
-    """In a process of its own, as in a worker: the id names the module that registers it."""
+    """A new process, such as a worker, finds the id in the module that it names."""
     code = """
 import sys
 import undelude as ud
@@ -104,7 +104,7 @@ def test_missing_gymnasium_is_named(monkeypatch: pytest.MonkeyPatch):
     assert ug.Policy is ud.Policy
 
 
-# ------------------------------------------------------------------------------------------------ the same as rollouts
+# ----------------------------------------------------------------------------------------------------------- rollouts
 
 
 @pytest.mark.parametrize("name", ["bandit", "merge", "kuhn", "switching_bandit"])
@@ -171,7 +171,7 @@ def test_blank_is_unlike_any_observation():
 
 
 def test_blank_of_numbers_alone():
-    """Zero may be outside the box, and inside it is no sign."""
+    """Zero may be outside the box, and an observation may be zero."""
     env = ug.TaskEnv(countdown(symbols=False))
     o, _ = env.reset(seed=0)
     assert o in env.observation_space
@@ -326,7 +326,7 @@ def test_pictures_are_those_of_the_film():
 
 
 def test_what_cannot_be_drawn_is_refused():
-    with pytest.raises(ValueError, match="no drawing, because Theta is continuous"):
+    with pytest.raises(ValueError, match="it has no drawing, because Theta is continuous"):
         ug.TaskEnv(continuous_arm(), "rgb_array")
     with pytest.raises(ValueError, match='render_mode must be None or "rgb_array", not'):
         ug.TaskEnv(ud.tasks.bandit(), "human")
@@ -336,9 +336,9 @@ def test_videos(tmp_path):
     """Gymnasium's recorder writes an episode."""
     pytest.importorskip("moviepy")
     env = gymnasium.make("undelude/Bandit-v0", num_rounds=2, render_mode="rgb_array", size=64)
-    env = gymnasium.wrappers.RecordVideo(env, str(tmp_path))
+    env = gymnasium.wrappers.RecordVideo(env, str(tmp_path / "videos"))
     env.reset(seed=0)
     while not env.step(0)[3]:
         pass
     env.close()
-    assert next(tmp_path.glob("*.mp4")).stat().st_size > 0
+    assert next(tmp_path.rglob("*.mp4")).stat().st_size > 0

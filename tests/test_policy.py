@@ -162,7 +162,7 @@ def test_step_before_reset(use: object):
 
 
 def test_what_is_not_an_agent():
-    with pytest.raises(TypeError, match="Policy needs an agent such as|AbstractAgent"):
+    with pytest.raises(TypeError, match=r"Policy needs an agent such as|AbstractAgent"):
         ud.Policy(BANDIT)
     with pytest.raises(ValueError, match="num_envs must be a whole number of at least 1"):
         ud.Policy(ud.ExactAgent(BANDIT), num_envs=0)
@@ -177,3 +177,22 @@ def test_predict_refuses_what_cannot_go_on():
         policy.predict(np.array([1, 1, 1]), state)
     with pytest.raises(ValueError, match="is blank, which begins an episode; give episode_start"):
         policy.predict(np.array([1, 2]), state)
+
+
+def test_evaluate_policy_of_stable_baselines():
+    """Its loop pairs observations, states and starts of episodes: the reward is that of a rollout."""
+    pytest.importorskip("stable_baselines3")
+    from stable_baselines3.common.evaluation import evaluate_policy
+    from stable_baselines3.common.vec_env import DummyVecEnv
+
+    from undelude.gym import TaskEnv
+
+    agent = ud.ExactAgent(BANDIT)
+    envs = DummyVecEnv([lambda: TaskEnv(BANDIT)] * 4)
+    envs.seed(0)
+    returns, lengths = evaluate_policy(
+        ud.Policy(agent), envs, n_eval_episodes=200, deterministic=False, return_episode_rewards=True, warn=False
+    )
+    expected = np.asarray(ud.rollout(BANDIT, agent, key=KEY, num_episodes=4000).reward).sum(-1)
+    assert {*lengths} == {4}
+    assert abs(np.mean(returns) - expected.mean()) < 4 * expected.std() / 200**0.5

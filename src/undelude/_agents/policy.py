@@ -110,7 +110,7 @@ class Policy:
 
         Args:
             seed: of this episode and all after it; each row of a batch is an episode of its own.
-            opening: `O_0`, if Nature opens. The blank, which a `TaskEnv` shows if she does not, is no opening.
+            opening: `O_0`, if Nature opens. The blank, which a `TaskEnv` shows otherwise, counts as None.
 
         Raises:
             ValueError: the opening has the wrong shape, or is outside the agent's observations.

@@ -1,4 +1,4 @@
-"""The observation that stands for none: what an environment shows before the first action if Nature does not open.
+"""The observation that stands for none, before the first action of a process without an opening.
 
 Gymnasium's environments show something at the start. A blank is told from any real observation: its symbols have the
 value n, one more than the greatest that is ever observed, and its numbers are 0.

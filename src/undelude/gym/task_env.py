@@ -39,12 +39,12 @@ class TaskEnv(gymnasium.Env[Any, Any]):
     more than the process, n, and the blank is n; numbers are 0. An observation of numbers alone becomes a dict of
     `"observation"` and `"first"`, which is 1 in the blank and 0 later.
 
-    What the agent must not see is in `info`, at each step, about the present: for teaching and for measurements.
+    The information describes the present state, at each step, for teaching and measurements. The agent must not see it.
 
         theta           the index of theta, or its value if Theta is continuous
         expert_probs    [A] probabilities of the expert's next action; of a block, an axis for each symbol
         expert_mean, expert_std    in place of `expert_probs`, if the action is normally distributed
-        expert_action   a sample of that distribution: what the expert would do next
+        expert_action   a sample of that distribution
         belief_do       [K], P(theta | do(actions), observations), exact: own actions are interventions
         belief_see      [K], P(theta | actions, observations), the belief of the deluded agent
 
@@ -117,7 +117,7 @@ class TaskEnv(gymnasium.Env[Any, Any]):
 
         Raises:
             ValueError: the action is outside the action space.
-            gymnasium.error.ResetNeeded: there is no episode under way.
+            gymnasium.error.ResetNeeded: an episode must be begun first.
         """
         if self._is_over:
             raise gymnasium.error.ResetNeeded(f"{self.process.name}: no episode is under way; call reset() first.")
@@ -134,7 +134,9 @@ class TaskEnv(gymnasium.Env[Any, Any]):
             gymnasium.logger.warn('render() draws nothing without a render mode: make the env with "rgb_array".')
             return None
         if self._state is None:
-            raise gymnasium.error.ResetNeeded(f"{self.process.name}: there is no episode to draw; call reset() first.")
+            raise gymnasium.error.ResetNeeded(
+                f"{self.process.name}: an episode must be under way to be drawn; call reset() first."
+            )
         return picture(self.process, self._state, self._last, self.size)
 
     def _show(self, o: Observation | None) -> PyTree:
@@ -157,7 +159,7 @@ def wrapped(spec: Spec, o: Observation | None, *, opening: bool, num_envs: int |
     Args:
         spec: of observations.
         o: one observation, or a batch.
-        opening: whether Nature opens, so that there is no blank.
+        opening: whether Nature opens, so that a blank is not needed.
         num_envs: the size of a batch; None for one observation.
     """
     lead = () if num_envs is None else (num_envs,)
@@ -175,7 +177,7 @@ def check_render_mode(process: InteractionProcess, render_mode: str | None) -> N
         raise ValueError(f'{process.name}: render_mode must be None or "rgb_array", not {one_line(repr(render_mode))}.')
     if render_mode is not None and not can_draw(process):
         raise ValueError(
-            f"{process.name}: there is no drawing, because Theta is continuous; give {type(process.task).__name__} a "
+            f"{process.name}: it has no drawing, because Theta is continuous; give {type(process.task).__name__} a "
             "method draw(frame, theta, w, belief), or make the environment without a render_mode."
         )
 

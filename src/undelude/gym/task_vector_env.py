@@ -167,7 +167,7 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
 
         Raises:
             ValueError: an action is outside the action space.
-            gymnasium.error.ResetNeeded: an episode is over and there is no autoreset.
+            gymnasium.error.ResetNeeded: an episode is over and must be reset first.
         """
         if self._states is None:
             raise gymnasium.error.ResetNeeded(f"{self.process.name}: no episode is under way; call reset() first.")
@@ -220,7 +220,9 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
             gymnasium.logger.warn('render() draws nothing without a render mode: make the envs with "rgb_array".')
             return None
         if self._states is None:
-            raise gymnasium.error.ResetNeeded(f"{self.process.name}: there is no episode to draw; call reset() first.")
+            raise gymnasium.error.ResetNeeded(
+                f"{self.process.name}: an episode must be under way to be drawn; call reset() first."
+            )
         seen, _ = self._shown
         seen = seen if self.process.opening or has_symbols(self._specs[1]) else seen[REST]
         return tuple(self._picture(index(self._states, i), index(seen, i)) for i in range(self.num_envs))

@@ -1,4 +1,4 @@
-"""One episode of a process, round by round, with what the information of an environment holds."""
+"""One episode of a process, round by round, with the information of an environment."""
 
 from typing import Any, NamedTuple
 
@@ -40,7 +40,7 @@ class EpisodeState(eqx.Module):
 
 
 class Outcome(NamedTuple):
-    """What an episode shows before the first action, or after an action.
+    """The start of an episode, or the outcome of an action.
 
     Attributes:
         observation: None at the start if Nature does not open.

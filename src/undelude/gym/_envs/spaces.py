@@ -15,7 +15,7 @@ def space_of(spec: Spec, name: str, *, extra: int = 0) -> Any:
 
     Args:
         spec: of actions or observations.
-        name: what it is the spec of, for messages.
+        name: of the values, for messages.
         extra: values that each symbol has in addition, such as that of a blank.
 
     Raises:
@@ -59,7 +59,7 @@ def _space_of_tree(tree: PyTree, name: str, extra: int) -> Any:
 
 
 def observation_space(spec: Spec, name: str, *, opening: bool) -> Any:
-    """Return the space of what an environment shows, which has room for a blank if Nature does not open."""
+    """Return the space of observations, with room for a blank if Nature does not open."""
     space = space_of(spec, f"{name}: the observation", extra=0 if opening else 1)
     return space if opening or has_symbols(spec) else spaces.Dict({FIRST: spaces.Discrete(2), REST: space})
 
