@@ -66,11 +66,11 @@ class TaskEnv(gymnasium.Env[Any, Any]):
     >>> import undelude.gym
     >>> env = undelude.gym.TaskEnv(ud.tasks.bandit(num_rounds=2))
     >>> o, info = env.reset(seed=0, options={"theta": 3})
-    >>> int(o), info["expert_probs"].round(2).tolist()
-    (2, [0.1, 0.1, 0.1, 0.6, 0.1])
+    >>> print(o, info["expert_probs"].round(2))
+    2 [0.1 0.1 0.1 0.6 0.1]
     >>> o, reward, terminated, truncated, info = env.step(3)
-    >>> info["belief_see"].round(2).tolist(), terminated, truncated
-    ([0.06, 0.06, 0.06, 0.75, 0.06], False, False)
+    >>> print(info["belief_do"].round(2), info["belief_see"].round(2))
+    [0.14 0.14 0.14 0.43 0.14] [0.05 0.05 0.05 0.82 0.05]
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": FPS}
@@ -134,9 +134,7 @@ class TaskEnv(gymnasium.Env[Any, Any]):
             gymnasium.logger.warn('render() draws nothing without a render mode: make the env with "rgb_array".')
             return None
         if self._state is None:
-            raise gymnasium.error.ResetNeeded(
-                f"{self.process.name}: an episode must be under way to be drawn; call reset() first."
-            )
+            raise gymnasium.error.ResetNeeded(f"{self.process.name}: call reset() before render().")
         return picture(self.process, self._state, self._last, self.size)
 
     def _show(self, o: Observation | None) -> PyTree:

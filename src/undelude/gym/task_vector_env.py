@@ -220,9 +220,7 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
             gymnasium.logger.warn('render() draws nothing without a render mode: make the envs with "rgb_array".')
             return None
         if self._states is None:
-            raise gymnasium.error.ResetNeeded(
-                f"{self.process.name}: an episode must be under way to be drawn; call reset() first."
-            )
+            raise gymnasium.error.ResetNeeded(f"{self.process.name}: call reset() before render().")
         seen, _ = self._shown
         seen = seen if self.process.opening or has_symbols(self._specs[1]) else seen[REST]
         return tuple(self._picture(index(self._states, i), index(seen, i)) for i in range(self.num_envs))
