@@ -1,5 +1,7 @@
 """Processes as environments of Gymnasium, compared with rollouts, its own checks and its own vector environments."""
 
+import copy
+import pickle
 import subprocess
 import sys
 import warnings
@@ -140,12 +142,22 @@ def test_same_episodes_as_rollout(name: str):
 
 def test_environments_of_a_process_share_one_program():
     one, two = (ug.TaskEnv(ud.tasks.bandit(num_rounds=3)) for _ in range(2))
-    assert one._step.func is two._step.func  # type: ignore[attr-defined]
+    assert one._step.program is two._step.program
     one.reset(seed=0)
     two.reset(seed=1)
     one.step(0)
     two.step(1)
-    assert one._step.func._cache_size() == 1  # type: ignore[attr-defined]
+    assert one._step.program._cache_size() == 1
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))], ids=["copy", "pickle"])
+def test_copies_go_on_alike(copied: Any):
+    """A planner tries actions in a copy."""
+    env = ug.TaskEnv(ud.tasks.bandit(num_rounds=6))
+    env.reset(seed=0)
+    env.step(1)
+    other = copied(env)
+    assert [int(other.step(1)[0]) for _ in range(5)] == [int(env.step(1)[0]) for _ in range(5)]
 
 
 def test_expert_of_other_actions():
@@ -330,6 +342,8 @@ def test_what_cannot_be_drawn_is_refused():
         ug.TaskEnv(continuous_arm(), "rgb_array")
     with pytest.raises(ValueError, match='render_mode must be None or "rgb_array", not'):
         ug.TaskEnv(ud.tasks.bandit(), "human")
+    modes = [make(continuous_arm()).metadata["render_modes"] for make in (ug.TaskEnv, ug.TaskVectorEnv)]
+    assert (modes, ug.TaskEnv(ud.tasks.bandit()).metadata["render_modes"]) == ([[], []], ["rgb_array"])
 
 
 def test_videos(tmp_path):

@@ -181,14 +181,10 @@ def test_predict_refuses_what_cannot_go_on():
 
 def test_evaluate_policy_of_stable_baselines():
     """Its loop pairs observations, states and starts of episodes: the reward is that of a rollout."""
-    pytest.importorskip("stable_baselines3")
-    from stable_baselines3.common.evaluation import evaluate_policy
-    from stable_baselines3.common.vec_env import DummyVecEnv
-
-    from undelude.gym import TaskEnv
-
+    evaluate_policy = pytest.importorskip("stable_baselines3.common.evaluation").evaluate_policy
+    DummyVecEnv = pytest.importorskip("stable_baselines3.common.vec_env").DummyVecEnv  # noqa: N806
     agent = ud.ExactAgent(BANDIT)
-    envs = DummyVecEnv([lambda: TaskEnv(BANDIT)] * 4)
+    envs = DummyVecEnv([lambda: ud.gym.TaskEnv(BANDIT)] * 4)
     envs.seed(0)
     returns, lengths = evaluate_policy(
         ud.Policy(agent), envs, n_eval_episodes=200, deterministic=False, return_episode_rewards=True, warn=False

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -95,16 +95,27 @@ def where(condition: Bool[Array, ""], yes: T, no: T) -> T:
     return jax.tree.map(lambda x, y: jnp.where(condition, x, y) if eqx.is_array_like(x) else x, yes, no)
 
 
-def bound(f: Callable[..., R], tree: Any) -> Callable[..., R]:
-    """Return `f(tree, ...)`, compiled once for all PyTrees of one outline; only arrays may be other arguments.
+class Bound(Generic[R]):
+    """`f(tree, ...)`, compiled once for all PyTrees of one outline; only arrays may be the other arguments.
 
-    For a loop in Python whose calls are short: a call takes microseconds more than the program.
+    For a loop in Python whose calls are short: a call takes microseconds more than the program. It can be pickled.
     """
-    key = outline(tree)
-    leaves = jax.tree.leaves(eqx.filter(tree, eqx.is_array))
-    return functools.partial(_bound(f, key), leaves)
+
+    def __init__(self, f: Callable[..., R], tree: Any):
+        key = outline(tree)
+        self._arguments = f, tree
+        self._leaves = jax.tree.leaves(eqx.filter(tree, eqx.is_array))
+        self.program = _compile(f, key)
+
+    def __call__(self, *args: Any) -> R:
+        """Return `f(tree, *args)`."""
+        return self.program(self._leaves, *args)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Compile again where it is unpickled."""
+        return Bound, self._arguments
 
 
 @functools.lru_cache(maxsize=256)
-def _bound(f: Callable[..., R], key: Outline) -> Callable[..., R]:
+def _compile(f: Callable[..., R], key: Outline) -> Any:
     return jax.jit(lambda leaves, *args: f(filled(key, leaves), *args))

@@ -23,7 +23,7 @@ from undelude._distributions import (
 )
 from undelude._process.blank import FIRST, REST, has_symbols, is_blank
 from undelude._process.world import EpisodeKeys, RoundKeys, key_of
-from undelude._tree import bound, where
+from undelude._tree import Bound, where
 from undelude._types import Action, Memory, Observation
 
 
@@ -212,7 +212,7 @@ class Policy:
 
     def _program(self, f: Any, deterministic: bool) -> Any:
         if (f, deterministic) not in self._bound:
-            self._bound[f, deterministic] = bound(f, self._players[deterministic])
+            self._bound[f, deterministic] = Bound(f, self._players[deterministic])
         return self._bound[f, deterministic]
 
     def _check_limit(self, turn: Turn) -> None:

@@ -1,7 +1,7 @@
 """`TaskEnv`: a process as an environment of Gymnasium, one episode at a time."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, Final
 
 import gymnasium
 import jax
@@ -15,7 +15,7 @@ from undelude._process.blank import FIRST, REST, blank, has_symbols
 from undelude._process.process import InteractionProcess, check_process
 from undelude._process.world import key_of
 from undelude._rollout.checks import check_theta
-from undelude._tree import bound
+from undelude._tree import Bound
 from undelude._types import Observation
 from undelude.gym._envs import episode
 from undelude.gym._envs.picture import can_draw, picture
@@ -23,6 +23,9 @@ from undelude.gym._envs.spaces import check_action, observation_space, shown, sp
 
 # Rounds of a film in a second.
 FPS = 4
+
+
+METADATA: Final = {"render_modes": ["rgb_array"], "render_fps": FPS}
 
 
 class TaskEnv(gymnasium.Env[Any, Any]):
@@ -73,15 +76,16 @@ class TaskEnv(gymnasium.Env[Any, Any]):
     [0.14 0.14 0.14 0.43 0.14] [0.05 0.05 0.05 0.82 0.05]
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": FPS}
+    metadata: dict[str, Any] = METADATA
 
     def __init__(self, process: InteractionProcess, render_mode: str | None = None, *, size: int = 240):
         check_process(process)
         check_render_mode(process, render_mode)
         self.process, self.render_mode, self.size = process, render_mode, size
+        self.metadata = METADATA if can_draw(process) else METADATA | {"render_modes": []}
         self.observation_space, self.action_space = spaces(process)
         self._specs = process.specs  # Computing them takes as long as a step.
-        self._begin, self._step = bound(episode.begin, process), bound(episode.step, process)
+        self._begin, self._step = Bound(episode.begin, process), Bound(episode.step, process)
         self._key: Any = None
         self._number = 0
         self._state: episode.EpisodeState | None = None

@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 import gymnasium
 import jax
@@ -17,13 +17,11 @@ from undelude._process.blank import REST, has_symbols
 from undelude._process.process import InteractionProcess, check_process
 from undelude._process.world import key_of
 from undelude._rollout.checks import check_theta
-from undelude._tree import bound, index
+from undelude._tree import Bound, index
 from undelude.gym._envs import episode
-from undelude.gym._envs.picture import picture
+from undelude.gym._envs.picture import can_draw, picture
 from undelude.gym._envs.spaces import check_action, shown
-from undelude.gym.task_env import FPS, check_render_mode, read_options, spaces, wrapped
-
-METADATA: Final = {"render_modes": ["rgb_array"], "render_fps": FPS}
+from undelude.gym.task_env import METADATA, check_render_mode, read_options, spaces, wrapped
 
 
 class TaskVectorEnv(VectorEnv[Any, Any, Any]):
@@ -73,13 +71,15 @@ class TaskVectorEnv(VectorEnv[Any, Any, Any]):
         check_render_mode(process, render_mode)
         self.process, self.render_mode, self.size = process, render_mode, size
         self.num_envs, self.autoreset_mode = check_count("num_envs", num_envs), AutoresetMode(autoreset_mode)
-        self.metadata = {**METADATA, "autoreset_mode": self.autoreset_mode}
+        self.metadata = METADATA | {"autoreset_mode": self.autoreset_mode}
+        if not can_draw(process):
+            self.metadata["render_modes"] = []
         self.single_observation_space, self.single_action_space = spaces(process)
         self._specs = process.specs  # Computing them takes as long as a step.
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         functions = episode.begin_all, episode.begin_some, episode.step_all
-        self._begin_all, self._begin_some, self._step_all = (bound(f, process) for f in functions)
+        self._begin_all, self._begin_some, self._step_all = (Bound(f, process) for f in functions)
         self._keys: Any = None
         self._numbers = np.zeros(self.num_envs, np.int32)
         self._states: Any = None
