@@ -34,7 +34,7 @@ from undelude._runs.config import Config
 DOCS = Path(__file__).parent.parent / "docs"
 FOLDER = DOCS / "figures"
 # Pages with tables.
-PAGES = ("when.md", "tasks.md")
+PAGES = ("when.md", "tasks.md", "offline.md")
 # Figure files: the block that draws them, and the index of the figure.
 DRAWN = {
     "dagger": (remark_17, 1),
@@ -64,6 +64,14 @@ OUTCOMES = {
     "doors": "reward an episode",
 }
 FEEDBACK = {None: "pays .75 or .25", "nash": "opponent near Nash", "random": "opponent at random"}
+# What bounds an effect, from studies/offline_cases.py.
+INTERVALS = {
+    "starts": "starts",
+    "two_se": "\N{PLUS-MINUS SIGN} 2 SE",
+    "profile": "profile, fit",
+    "with_rivals": "profile, rivals",
+    "manski": "Manski",
+}
 AGENTS = ("expert", "do", "see", "committed", "counterfactual", "factual")
 
 
@@ -114,6 +122,54 @@ def when() -> Svg:
         return to_figure(figure, "when", alt)
 
 
+def offline_cases() -> Svg:
+    """Plot the intervals for an effect in each data set, by test, with a panel for each case."""
+    part = load("offline_cases")["parts"]["cases"]
+    num, words = part["data_sets"], []
+    with matplotlib.rc_context(STYLE):
+        lines = -(-len(part["rows"]) // 2)
+        figure = Figure(figsize=(WIDTH, 1.5 * lines), layout="constrained")
+        panels = figure.subplots(lines, 2, sharex=True, sharey=True)
+        for axes, (name, row) in zip(panels.flat, part["rows"].items(), strict=False):
+            axes.axvline(row["truth"], color=INK, lw=0.8, zorder=3)
+            for place, (test, ends) in enumerate(row["intervals"].items()):
+                for i, (low, high) in enumerate(ends):
+                    holds = low <= row["truth"] <= high
+                    look = {"color": DO if holds else SEE, "ls": "-" if holds else (0, (2, 0.6)), "lw": 1.2}
+                    at = place + 0.62 * ((i + 0.5) / num - 0.5)
+                    axes.plot([max(low, 0), min(high, 1)], [at, at], **look, solid_capstyle="round", clip_on=False)
+                    if high - low < 0.02:
+                        axes.plot(
+                            (low + high) / 2,
+                            at,
+                            "o" if holds else "x",
+                            color=look["color"],
+                            ms=2.2,
+                            mew=0.8,
+                            clip_on=False,
+                        )
+                axes.text(1.05, place, f"{row['held'][test]}", va="center", color=INK)
+            axes.set(xlim=(0, 1), ylim=(len(INTERVALS) - 0.5, -0.5), title=name.removesuffix(" of rounds"))
+            axes.set_xticks([0, 0.5, 1], ["0", ".5", "1"])
+            axes.set_yticks(range(len(INTERVALS)), INTERVALS.values())
+            axes.tick_params(axis="y", length=0, labelcolor=INK)
+            axes.tick_params(axis="x", labelbottom=True)
+            axes.spines["left"].set_visible(False)
+            held = ", ".join(f"{INTERVALS[test]} {number}" for test, number in row["held"].items())
+            words.append(f"{name}: {held}")
+        for axes in panels.flat[len(part["rows"]) :]:
+            axes.set_axis_off()
+            for y, (look, what) in enumerate([((DO, "-"), "holds the truth"), ((SEE, "--"), "misses it")]):
+                axes.plot([0, 0.2], [y, y], color=look[0], ls=look[1])
+                axes.text(0.28, y, what, va="center")
+            axes.plot([0.1, 0.1], [1.6, 2.4], color=INK, lw=0.8)
+            axes.text(0.28, 2, "the truth", va="center")
+            axes.text(0.1, 3, "n", va="center", ha="center")
+            axes.text(0.28, 3, f"of {num} hold it", va="center")
+        alt = f"Intervals for an effect in {num} data sets of each case. How many hold the truth: {'; '.join(words)}."
+        return to_figure(figure, "offline_cases", alt)
+
+
 def settings() -> str:
     """Return the table of the settings with which `undelude train TASK` teaches, and of the agents that they give."""
     head = ("task", "units", "updates", "batch", "learning rate", "weight", "KL to do", "KL to see", "seconds")
@@ -128,8 +184,29 @@ def settings() -> str:
     return "\n".join(lines)
 
 
+def cases() -> str:
+    """Return the table of the tests of `diagnose` by case."""
+    head = ("case", *INTERVALS.values(), "least support, rounds", "Kruskal passes", "flat directions", "verdicts")
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    part = load("offline_cases")["parts"]["cases"]
+    for name, row in part["rows"].items():
+        cells = [f"{_short(row['width'][test][0])} ({row['held'][test]})" for test in INTERVALS]
+        cells += [f"{row['least_support'][0]:,.0f}", f"{row['kruskal_passes']} of {part['data_sets']}"]
+        cells += [f"{row['flat'][0]:.0f} of {row['directions']}"]
+        cells += [", ".join(f"{verdict} {number}" for verdict, number in row["verdicts"].items())]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _short(width: float) -> str:
+    return f"{width:.3f}".lstrip("0") if width < 1 else f"{width:.2g}"
+
+
 def tables() -> dict[str, str]:
-    """Return the tables by name: `nats` and `seen` for all tasks, `settings`, and one named after each task."""
+    """Return the tables by name.
+
+    `nats` and `seen` are for all tasks; one is named after each task; then there are `settings`, and `cases` of logs.
+    """
     found = {(row["task"], row["quality"], row["agent"]): row for row in load("when")["rows"]}
     lines = list(dict.fromkeys(key[:2] for key in found))
     nats = ["| task | feedback | see | counterfactual | factual |", "|---|---|---|---|---|"]
@@ -145,7 +222,7 @@ def tables() -> dict[str, str]:
         if rows["counterfactual"] is not None:
             seen.append(f"| {task} | {feedback} | {OUTCOMES[task]} | {' | '.join(outcomes)} |")
     joined = {name: "\n".join(lines) for name, lines in {"nats": nats, "seen": seen, **each}.items()}
-    return joined | {"settings": settings()}
+    return joined | {"settings": settings(), "cases": cases()}
 
 
 def number(row: dict[str, Any] | None, name: str) -> str:
@@ -170,7 +247,7 @@ def main() -> None:
         (DOCS / name).write_text(with_tables((DOCS / name).read_text()))
     FOLDER.mkdir(exist_ok=True)
     figures = {name: block.block(Settings(num_episodes=100)).figures[i][0] for name, (block, i) in DRAWN.items()}
-    for name, figure in {**figures, "when": when()}.items():
+    for name, figure in {**figures, "when": when(), "offline_cases": offline_cases()}.items():
         (FOLDER / f"{name}.svg").write_text(to_file(figure))
 
 

@@ -221,7 +221,7 @@ SETTINGS: dict[str, Any] = {
 }
 # Uniform guesses are as good as own ones, because nobody who makes them is shown theta, and cost less to make. Without
 # marks, it makes a difference who speaks.
-TAUGHT: dict[str, Any] = {"max_steps": 2000, "rollouts": "uniform", "factual_weight": 0.0}
+TAUGHT: dict[str, Any] = {"max_steps": 2900, "rollouts": "uniform", "factual_weight": 0.0}
 MARKED = TAUGHT | {"max_steps": 1000}
 UNMARKED: dict[str, Any] = {"max_steps": 500, "rollouts": "policy", "factual_weight": 0.0, "mark": "none"}
 # The transformer of `undelude.teach` beside them.

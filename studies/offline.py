@@ -8,9 +8,9 @@ The logs are demonstrations of the bandit of Remark 11, of variants of it, and o
 agent in the true process, by the certificate: its reward, and its divergence from exact do.
 """
 
-import argparse
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -185,11 +185,6 @@ def scales(num: int) -> dict[str, Any]:
     return {"data_sets": num, "bic_markov_minus_episode": rows}
 
 
-def _with(part: str, result: dict[str, Any]) -> dict[str, Any]:
-    """Return all parts, the stored ones among them."""
-    return {"parts": store.earlier("offline").get("parts", {}) | {part: result}}
-
-
 PARTS = {
     "sizes": (sizes, 16),
     "lengths": (lengths, 4),
@@ -201,21 +196,8 @@ PARTS = {
 }
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--cases", nargs="+", help="of the verdicts; the others keep their stored results")
-    parser.add_argument("--data-sets", type=int, help="of each part; a result with other than the usual is printed")
-    given = parser.parse_args()
-
-    for part in given.parts:
-        function, usual = PARTS[part]
-        number = given.data_sets or usual
-        store.run(
-            "offline",
-            lambda function=function, number=number, part=part: {
-                "seeds": list(range(max(usual for _, usual in PARTS.values()))),
-                "settings": {"starts": 10, "steps": "200 of the LSTM in the comparison"},
-                **_with(part, function(number, *([given.cases] if part == "verdicts" else []))),
-            },
-            keep=number == usual,
-        )
+    command = store.parser(__doc__, PARTS)
+    command.add_argument("--cases", nargs="+", help="of the verdicts; the others keep their stored results")
+    given = command.parse_args()
+    parts = PARTS | {"verdicts": (partial(verdicts, chosen=given.cases), PARTS["verdicts"][1])}
+    store.run_parts("offline", parts, given, {"starts": 10, "steps": "200 of the LSTM in the comparison"})

@@ -8,7 +8,6 @@ python studies/offline_experiment.py --data-sets 1          a trial run, which i
 begins with logs of an expert that never errs, from which the effects of most actions are not identified.
 """
 
-import argparse
 from typing import Any
 
 import jax
@@ -27,12 +26,6 @@ T = 20
 TRIED, REPEATS = 50, 20
 # Episodes that are played before each new fit.
 BATCHES = 50, 150
-
-
-def over(values: Any) -> list[float]:
-    """Return the mean over data sets and its standard error."""
-    x = np.asarray(values, float)
-    return [float(x.mean()), float(x.std(ddof=1) / np.sqrt(len(x))) if len(x) > 1 else float("nan")]
 
 
 def logs(world: ud.InteractionProcess, num_episodes: int, seed: int) -> Demos:
@@ -155,7 +148,7 @@ def acting(num: int) -> dict[str, Any]:
                 figures |= {"reward_meanwhile": sum(earned) / played}
                 found.setdefault(f"{played}, {how}", []).append(figures)
                 print(seed, played, how, figures, flush=True)
-    rows = {name: {key: over([x[key] for x in each]) for key in each[0]} for name, each in found.items()}
+    rows = {name: {key: store.over([x[key] for x in each]) for key in each[0]} for name, each in found.items()}
     rows["no logs, Thompson sampling from a uniform prior"] = _from_scratch(world)
     print(*rows.items(), sep="\n", flush=True)
     return {"data_sets": num, "num_demos": 300, "rows": rows}
@@ -201,20 +194,5 @@ def _from_scratch(world: ud.InteractionProcess) -> dict[str, list[float]]:
 PARTS = {"ranking": (ranking, 10), "acting": (acting, 4)}
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--data-sets", type=int, help="of each part; a result with other than the usual is printed")
-    given = parser.parse_args()
-
-    for part in given.parts:
-        function, usual = PARTS[part]
-        number = given.data_sets or usual
-        store.run(
-            "offline_experiment",
-            lambda function=function, number=number, part=part: {
-                "seeds": list(range(max(usual for _, usual in PARTS.values()))),
-                "settings": {"starts": {"ranking": 4, "acting": 10}, "steps": "none: expectation maximisation"},
-                "parts": store.earlier("offline_experiment").get("parts", {}) | {part: function(number)},
-            },
-            keep=number == usual,
-        )
+    settings = {"starts": {"ranking": 4, "acting": 10}, "steps": "none: expectation maximisation"}
+    store.run_parts("offline_experiment", PARTS, store.parser(__doc__, PARTS).parse_args(), settings)

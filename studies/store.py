@@ -1,8 +1,9 @@
 """Stored results of the studies, JSON files in the clone that contains the scripts."""
 
+import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,42 @@ def run(name: str, study: Callable[[], dict[str, Any]], *, keep: bool) -> None:
         print(f"Written to {file}.")
     else:
         print(text)
+
+
+# The parts of a study: what each measures, as a function of the number of data sets, and their usual number.
+Parts = Mapping[str, tuple[Callable[[int], dict[str, Any]], int]]
+
+
+def parser(doc: str | None, parts: Parts) -> argparse.ArgumentParser:
+    """Return the command line of a study in parts, with the first line of its docstring."""
+    made = argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
+    made.add_argument("--parts", nargs="+", choices=parts, default=list(parts))
+    made.add_argument("--data-sets", type=int, help="of each part; a result with other than the usual is printed")
+    return made
+
+
+def run_parts(name: str, parts: Parts, given: argparse.Namespace, settings: dict[str, Any]) -> None:
+    """Run the parts that the command line names, and store each as soon as it ends; the others keep their results.
+
+    Args:
+        name: the name of the study.
+        parts: all of them.
+        given: the arguments of `parser`.
+        settings: of the study.
+    """
+    seeds = list(range(max(usual for _, usual in parts.values())))
+    for part in given.parts:
+        function, usual = parts[part]
+        number = given.data_sets or usual
+
+        def study(function: Any = function, number: int = number, part: str = part) -> dict[str, Any]:
+            started = time.perf_counter()
+            found = function(number) | {"seconds": round(time.perf_counter() - started, 1)}
+            all_parts = earlier(name).get("parts", {}) | {part: found}  # Read last: another part may have ended since.
+            seconds = sum(each.get("seconds", 0.0) for each in all_parts.values())
+            return {"seeds": seeds, "settings": settings, "parts": all_parts, "seconds": round(seconds, 1)}
+
+        run(name, study, keep=number == usual)
 
 
 def earlier(name: str) -> dict[str, Any]:

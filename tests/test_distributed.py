@@ -97,7 +97,9 @@ import jax, numpy as np, jax.numpy as jnp, equinox as eqx
 process_id = int(sys.argv[2])
 jax.distributed.initialize(sys.argv[1], 2, process_id)
 import undelude as ud
+from undelude import offline
 from undelude._teaching.sharding import episodes_mesh, gather, local, spread
+from undelude.offline._fitting import fit as fitting
 
 process = ud.tasks.bandit(num_arms=2, num_rounds=2)
 agent = ud.LSTMAgent(process, 4, key=jax.random.key(0))
@@ -115,6 +117,19 @@ def refused(process, agent, batch_size):
         ud.teach(process, agent, ud.Counterfactual(), key=jax.random.key(0), steps=2, batch_size=batch_size)
     except ValueError as error:
         return str(error)
+
+demos = offline.Demos.from_arrays(np.arange(24).reshape(8, 3) % 2, np.arange(24).reshape(8, 3) % 3 % 2)
+if process_id == 1:  # As rounding on another processor might.
+    fitting.choose = lambda candidates, select: candidates[-1]
+spec = offline.LatentSpec(offline.Episode([1, 2]))
+fit = offline.fit(demos, spec, key=jax.random.key(0), starts=1, max_iterations=2)
+assert fit.K == 1, fit.K
+for alone in (lambda: offline.diagnose(fit, demos), lambda: fitting.refit(demos, spec, spec.latent[0], key=None)):
+    try:
+        alone()
+        raise AssertionError
+    except ValueError as error:
+        assert "one of 2 processes" in str(error), error
 
 print(refused(process, agent, 3))
 print(refused(process, ud.LSTMAgent(process, 4 + process_id, key=jax.random.key(0)), 4))
@@ -331,7 +346,8 @@ def test_process_left_alone_ends_with_one_line(index, message, tmp_path, capsys,
     assert not (tmp_path / "run").exists()
 
 
-def test_teach_checks_processes(cache, tmp_path):
+def test_library_calls_in_several_processes(cache, tmp_path):
+    """Those that share agree on what they do, and those of one process say so."""
     address = free_address()
     results = outcomes([start(cache, tmp_path / str(i), "-c", LIBRARY, address, str(i)) for i in range(2)])
     for code, stdout, stderr in results:

@@ -8,8 +8,9 @@ import optax
 import pytest
 
 import undelude as ud
+from undelude._agents.base import predict_stepwise
 from undelude.offline import Demos, Episode, Last, LatentSpec, Round, Table
-from undelude.offline._diagnosing.counting import losses_of_counting
+from undelude.offline._diagnosing.counting import losses_of_alike, losses_of_counting
 from undelude.offline._diagnosing.passive import Passive, additions, losses_of_lstm, passive
 from undelude.offline._diagnosing.playing import play
 from undelude.offline._diagnosing.structure import do_predictions, structure
@@ -159,6 +160,20 @@ def test_a_sequence_model_refutes_the_confounder_of_demonstrators_who_learn():
     assert found[True].wanted_memory
     assert not found[False].refuted
     assert found[False].action[0] > 2 * found[False].action[1]
+
+
+def test_one_scorer_for_all_actions_needs_fewer_logs():
+    """Demonstrators who learn, 60 logs: the actual policy has the least loss, and the shared scorer is next to it."""
+    process = ud.tasks.bandit(num_rounds=20)
+    agent = ud.ExactAgent(process)
+    episodes = ud.rollout(process, agent, key=jax.random.key(0), num_episodes=160)
+    demos = Demos.from_episodes(episodes, process, intervened=False)
+    parts = [demos.subset(x) for x in (range(45), range(45, 60), range(60, 160))]
+    counted = losses_of_counting(*parts, key=jax.random.key(1))[0][1].mean()
+    alike = losses_of_alike(*parts, key=jax.random.key(1))[1].mean()
+    policies = jax.vmap(lambda episode: predict_stepwise(agent, episode)[0].log_probs)(episodes)[60:]
+    best = -np.take_along_axis(np.asarray(policies), np.asarray(episodes.actions)[60:, :, None], 2).sum() / 100
+    assert best < alike < counted - 0.02 * 20
 
 
 @pytest.mark.slow

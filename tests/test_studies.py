@@ -51,6 +51,26 @@ def test_result_is_written_to_the_clone(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out == f"Written to {tmp_path / 'length.json'}.\n"
 
 
+def test_part_is_stored_beside_the_others(tmp_path, monkeypatch, capsys):
+    """A part that is run again replaces its own result alone; with other than the usual number it is printed."""
+    monkeypatch.syspath_prepend(str(ROOT / "studies"))
+    store = importlib.import_module("store")
+    monkeypatch.setattr(store, "FOLDER", tmp_path)
+    scale = 1
+    parts = {"a": (lambda num: {"x": scale * num}, 2), "b": (lambda num: {"x": num}, 3)}
+
+    def found(*arguments):
+        store.run_parts("length", parts, store.parser("A study.", parts).parse_args(arguments), {"steps": 1})
+        stored = store.earlier("length")
+        return stored["seeds"], {name: part["x"] for name, part in stored["parts"].items()}
+
+    assert found() == ([0, 1, 2], {"a": 2, "b": 3})
+    scale = 10
+    assert found("--parts", "a") == ([0, 1, 2], {"a": 20, "b": 3})
+    assert found("--parts", "a", "--data-sets", "1") == ([0, 1, 2], {"a": 20, "b": 3})
+    assert '"x": 10' in capsys.readouterr().out
+
+
 # Studies whose results are tables.
 TABLES = {"tasks", "language", "offline", "offline_arm", "offline_experiment", "offline_grid"}
 TABLES |= {"offline_logs", "offline_peers", "gym_peers"}
@@ -65,7 +85,8 @@ def test_page_has_the_rewards_of_peers():
 
 @pytest.mark.parametrize("name", sorted({*NAMES} - TABLES))
 def test_figure_is_in_docs(name):
-    assert f"figures/{name}.svg" in (ROOT / "docs" / "studies.md").read_text()
+    page = "offline.md" if name == "offline_cases" else "studies.md"
+    assert f"figures/{name}.svg" in (ROOT / "docs" / page).read_text()
     assert (ROOT / "docs" / "figures" / f"{name}.svg").read_text().startswith("<svg")
 
 
@@ -73,11 +94,11 @@ def test_pages_have_measured_tables(monkeypatch):
     """The tables in the docs are exactly those that studies/draw.py writes."""
     monkeypatch.syspath_prepend(str(ROOT / "studies"))
     draw = importlib.import_module("draw")
-    assert draw.tables().keys() == {"nats", "seen", "settings", *draw.OUTCOMES}
+    assert draw.tables().keys() == {"nats", "seen", "settings", "cases", *draw.OUTCOMES}
     for name in draw.PAGES:
         page = (ROOT / "docs" / name).read_text()
         assert draw.with_tables(page) == page
-        assert "| task |" in page or "| cue 0.8 |" in page
+        assert any(f"| {head} |" in page for head in ("task", "cue 0.8", "case"))
 
 
 def test_settings_are_those_that_were_measured():

@@ -162,6 +162,12 @@ def losses(dialogue: MenuDialogue, tokenizer: Any, log: list[dict[str, Any]]) ->
     return LOSSES.format(action=lines[0], observation=lines[1], entropy=log[-1]["expert_entropy"])
 
 
+def measuring(folder: Path) -> str:
+    """Return the command that measures the model, which knows the words of its own dialogue alone."""
+    asked = f'--prompt "{ASKED}" --probe "{ASKED}" --num-turns {CUSTOMER["num_turns"]}'
+    return f'undelude measure {folder} --dishes "{", ".join(DISHES)}" {asked}'
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("out/dry_run"))
@@ -171,3 +177,4 @@ if __name__ == "__main__":
     args = parser.parse_args()
     main(args.out, steps=args.steps)
     print(f"Talk to it: python examples/language/serve.py {args.out / 'model'}")
+    print(f"Measure it: {measuring(args.out / 'model')}")

@@ -10,9 +10,11 @@ it reads as somebody else's.
 """
 
 import argparse
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -180,6 +182,8 @@ if __name__ == "__main__":
     parser.add_argument("--temperature", type=float, default=1.0, help="of the chat in the terminal")
     parser.add_argument("--chat-template-kwargs", type=json.loads, default={}, help="a JSON object, as in training")
     args = parser.parse_args()
+    if not (Path(args.folder) / "config.json").is_file():
+        parser.error(f"{args.folder} is not the folder of a model: it has no config.json.")
     model, tokenizer = AutoModelForCausalLM.from_pretrained(args.folder), AutoTokenizer.from_pretrained(args.folder)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     if args.port is not None:
@@ -187,5 +191,7 @@ if __name__ == "__main__":
         print(f"{args.folder} at http://127.0.0.1:{server.server_address[1]}/v1; Ctrl-C ends it.", flush=True)
         server.serve_forever()
     chat = Chat(model, tokenizer, **args.chat_template_kwargs)
-    while text := input("> "):
-        print(chat.say(text, temperature=args.temperature))
+    print("An empty line ends the chat.")
+    with contextlib.suppress(EOFError, KeyboardInterrupt):
+        while text := input("> "):
+            print(chat.say(text, temperature=args.temperature))

@@ -171,6 +171,23 @@ def test_settings_that_would_be_ignored_are_refused(name, tmp_path):
         make_trainer(tmp_path, **{name: {"label_smoothing_factor": 0.1}.get(name, "sequential")})
 
 
+@pytest.mark.parametrize(
+    ("teacher", "settings", "message"),
+    [
+        (CallableExpert(lambda messages, row: "", TOKENIZER), {}, r"(\d+) turns, \1 are empty and 0 are cut"),
+        (
+            PromptedExpert(make_model(len(TOKENIZER)), TOKENIZER),
+            {"max_new_tokens": 1},
+            r"\d+ turns, \d+ are empty and [1-9]\d* are cut",
+        ),
+    ],
+)
+def test_an_expert_that_says_nothing_is_mentioned_once(teacher, settings, message, tmp_path):
+    with pytest.warns(UserWarning, match=message) as warned:
+        make_trainer(tmp_path, teacher=teacher, per_device_train_batch_size=16, max_steps=3, **settings).train()
+    assert sum("are empty" in str(x.message) for x in warned) == 1
+
+
 def test_another_divergence_says_what_it_converges_to(tmp_path):
     with pytest.warns(UserWarning, match="geometric mean"):
         make_trainer(tmp_path, divergence="reverse_kl")

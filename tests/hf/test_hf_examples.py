@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shlex
 import threading
 import urllib.error
 import urllib.request
@@ -23,6 +24,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from hf.tiny import make_model, make_tokenizer, words_of
+from undelude import _cli as cli
 from undelude.hf import DoTokens, MenuDialogue, encode_chat, generate_turn, measure_delusion
 
 FOLDER = Path(__file__).parents[2] / "examples" / "language"
@@ -80,12 +82,19 @@ def test_self_conditioning():
 def test_dry_run(tmp_path, capsys):
     """Forty steps of imitation are enough to delude the model; what it says of the numbers has them all."""
     reports, log = dry_run.main(tmp_path, imitation_steps=40, steps=10)
-    assert [x.verdict for x in reports.values()][:2] == ["uninformed", "deluded"]
+    # With random weights it seldom answers, so that what it knows cannot be measured.
+    assert [x.verdict for x in reports.values()][:2] == ["unmeasured", "deluded"]
     assert len(log) == 1
     assert DoTokens.of(AutoModelForCausalLM.from_pretrained(tmp_path / "model")).is_exported
     printed = capsys.readouterr().out
     assert f"{log[-1]['action_loss']:.3f}" in printed
     assert all(name in printed for name, *_ in dry_run.NUMBERS)
+    # The command that it prints measures the same.
+    assert cli.main([*shlex.split(dry_run.measuring(tmp_path / "model"))[1:], "--json"]) == 0
+    taught = [*reports.values()][-1]
+    measured = json.loads(capsys.readouterr().out)
+    assert "tokenizer" not in measured["notes"]
+    assert measured["auto_suggestion"] == pytest.approx(taught.auto_suggestion, rel=1e-4)
 
 
 def test_expected_losses():

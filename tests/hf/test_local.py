@@ -157,6 +157,40 @@ def test_answers_are_scored_by_the_granularity_of_the_model(tokenizer: Any, monk
     np.testing.assert_allclose(np.exp(log_p) / np.exp(log_p).sum(), marked["token"], rtol=1e-6)
 
 
+def test_answers_of_the_same_tokens_are_refused(tokenizer: Any) -> None:
+    """Both words are unknown: their probabilities are equal, whatever the model believes."""
+    model, unknown = make_model(len(tokenizer)), MenuDialogue(dishes=("soup", "zebra", "giraffe"), num_turns=1)
+    with pytest.raises(ValueError, match="'zebra' and 'giraffe' are the same tokens to the tokenizer, <unk> <end>"):
+        measure_delusion(model, tokenizer, MenuDialogue(unknown.process, prompt=DIALOGUE.prompt))
+
+
+@pytest.mark.parametrize("where", ["probe", "answers", "messages"])
+def test_unknown_words_are_mentioned(where: str, tokenizer: Any) -> None:
+    row = {"messages": [{"role": "user", "content": DIALOGUE.prompt}], "probe": DIALOGUE.probe}
+    row |= {"answers": list(DIALOGUE.utterances), "candidates": list(DIALOGUE.utterances)}
+    wrong = {"probe": "zebra", "answers": ["soup", "zebra"], "messages": [{"role": "user", "content": "zebra"}]}
+    model = make_model(len(tokenizer))
+    assert "tokenizer" not in measure_delusion(model, tokenizer, [row]).notes
+    with pytest.warns(UserWarning, match="writes <unk> for it: 'zebra"):
+        report = measure_delusion(model, tokenizer, [row | {where: wrong[where]}])
+    assert "zebra" in report.notes["tokenizer"]
+
+
+@pytest.mark.parametrize("candidates", [None, list(DIALOGUE.utterances)])
+def test_nothing_is_measured_beyond_the_context(candidates: list[str] | None, tokenizer: Any) -> None:
+    """A Llama would answer with positions that it has never seen."""
+    row = {"messages": [{"role": "user", "content": "Yes. " * 60}], "probe": DIALOGUE.probe, "candidates": candidates}
+    with pytest.raises(ValueError, match=r"has 1\d\d tokens, and the model's context allows 128"):
+        measure_delusion(make_model(len(tokenizer)), tokenizer, [row | {"answers": list(DIALOGUE.utterances)}])
+
+
+def test_a_name_and_swapped_arguments_are_told(tokenizer: Any) -> None:
+    with pytest.raises(TypeError, match=r"model is a name, 'Qwen/x': load it.*endpoint="):
+        measure_delusion("Qwen/x", tokenizer)
+    with pytest.raises(TypeError, match="are swapped"):
+        measure_delusion(tokenizer, make_model(len(tokenizer)))
+
+
 def test_arguments_reach_the_chat_template(tokenizer: Any) -> None:
     """A template that writes a word before the answer, unless it is told not to."""
     model, other = make_model(len(tokenizer)), copy.deepcopy(tokenizer)
@@ -208,6 +242,8 @@ def test_an_adapter_is_measured_as_it_was_taught(tmp_path: Path) -> None:
     )  # fmt: skip
     trainer.train()
     trainer.save_model(str(tmp_path / "model"))
+    with pytest.raises(ValueError, match=rf"adapter of PEFT without a tokenizer. Measure {tmp_path}/model, into"):
+        load_model(tmp_path / "model" / "adapter")
     TOKENIZER.save_pretrained(tmp_path / "model" / "adapter")
     for folder in ("checkpoint-1", "model", "model/adapter"):
         assert LocalSpeaker(*load_model(tmp_path / folder), num_samples=1).granularity == "token"
@@ -259,7 +295,8 @@ def test_utterances_of_a_local_model_are_sampled(tokenizer: Any) -> None:
     model = make_model(len(tokenizer))
     reports = [measure_delusion(model, tokenizer, rows, num_samples=4) for _ in range(2)]
     assert reports[0].by_round == reports[1].by_round
-    assert reports[0].method == "samples"
+    assert (reports[0].method, reports[0].num_samples) == ("log-probabilities", 4)
+    assert "by its log-probabilities of answers after 4 sampled utterances" in str(reports[0]).replace("\n", " ")
     assert reports[0].provenance_kl is not None
 
 
@@ -295,7 +332,7 @@ def test_the_command_hands_arguments_to_the_chat_template(
     make_model(len(tokenizer)).save_pretrained(tmp_path)
     other.save_pretrained(tmp_path)
     game = {"dishes": "tacos, soup, pizza", "num_turns": "1", "num_conversations": "2"}
-    command = ["measure", str(tmp_path), "--json"]
+    command = ["measure", str(tmp_path), "--json", "--prompt", DIALOGUE.prompt]
     for name, value in game.items():
         command += [f"--{name.replace('_', '-')}", value]
 
@@ -303,7 +340,7 @@ def test_the_command_hands_arguments_to_the_chat_template(
         assert main([*command, *more]) == 0
         return json.loads(capsys.readouterr().out)["auto_suggestion"]
 
-    dialogue = MenuDialogue(dishes=("tacos", "soup", "pizza"), num_turns=1)
+    dialogue = MenuDialogue(dishes=("tacos", "soup", "pizza"), num_turns=1, prompt=DIALOGUE.prompt)
     options = {"conversations": dialogue, "num_conversations": 2, "chat_template_kwargs": {"plain": True}}
     expected = measure_delusion(*load_model(tmp_path), **options).auto_suggestion
     assert number("--chat-template-kwargs", '{"plain": true}') == pytest.approx(expected, rel=1e-6)

@@ -1,5 +1,6 @@
 """`measure_delusion`: the estimators, known answers of exact agents, transcripts, and the report."""
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -7,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from undelude._certificate.quantity import Quantity
 from undelude.hf import MenuDialogue
-from undelude.hf._measuring.delusion_report import QUANTITIES, DelusionReport
+from undelude.hf._measuring.delusion_report import QUANTITIES, DelusionReport, summarise
 from undelude.hf._measuring.estimates import Answers, agreement, calibration_gap, entropy, kl, mutual_information
 from undelude.hf._measuring.measure import measure, prepare
 from undelude.hf._measuring.speakers import ExactSpeaker, Interrupted, Request, merge_users
@@ -186,6 +188,49 @@ def test_a_model_that_has_learned_nothing_is_not_called_sober() -> None:
     assert "A model that has learned nothing" in report.reading
 
 
+def quantities(**changes: Quantity) -> DelusionReport:
+    """Return a report of one round with these numbers."""
+    empty = summarise([[{"auto_suggestion": 0.0, "variety": 1.0}]], {})
+    by_round = empty | {name: (x,) for name, x in changes.items()}
+    return DelusionReport("m", "log-probabilities", None, 5, 1, None, 0.0, {}, {}, by_round, {})
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "verdict"),
+    [(0.047, 0.048, "undecided"), (0.047, 0.01, "sober"), (0.005, 0.001, "uninformed"), (0.005, 0.01, "undecided")],
+)
+def test_what_replies_tell_is_judged_by_two_standard_errors(value: float, error: float, verdict: str) -> None:
+    assert quantities(informativeness=Quantity(value, error)).verdict == verdict
+
+
+def test_what_was_not_measured_is_not_called_nothing_learned() -> None:
+    """Without `evidence`, and if the model answers with other texts after a reply."""
+    report = measure(ExactSpeaker(MenuDialogue(), "do"), prepare([transcript(), transcript()], None, 0), None)
+    assert report.verdict == "unmeasured"
+    assert "how much a reply tells it was not measured: it needs `evidence`" in report.reading
+    assert "evidence_coverage" not in report.notes
+    silent = {"informativeness": Quantity(0.0, 0.0), "evidence_coverage": Quantity(0.002)}
+    report = quantities(coverage=Quantity(0.56), **silent)
+    assert report.verdict == "unmeasured"
+    assert "Beware: of its answers to the probe after a reply, only 0.2% is among" in report.reading
+
+
+def test_coverage_is_told_apart_by_what_was_asked() -> None:
+    """Each part is the mean over its own requests; the model of this test answers less after a reply."""
+
+    class Evasive(Ignorant):
+        def answer(self, requests: list[Request]) -> list[Answers]:
+            probs = [Answers(np.full(len(x.answers), 1 / len(x.answers))) for x in requests]
+            shares = (0.9 if len(x.messages) == 1 else 0.8 if len(x.messages) == 3 else 0.01 for x in requests)
+            return [dataclasses.replace(p, coverage=share) for p, share in zip(probs, shares, strict=True)]
+
+    report = measure(Evasive(), prepare(MenuDialogue(num_turns=1), 2, seed=0), None)
+    assert report.utterance_coverage == pytest.approx(0.9)
+    assert report.answer_coverage == pytest.approx(0.8)
+    assert report.evidence_coverage == pytest.approx(0.01)
+    assert report.verdict == "unmeasured"
+
+
 @pytest.mark.parametrize(
     ("error", "message"),
     [(Interrupted([None] * 5), "it has died"), (KeyboardInterrupt(), "you stopped it")],
@@ -239,11 +284,16 @@ def test_own_turns_of_a_transcript_are_measured() -> None:
     assert report.references == {}
 
 
+def test_other_columns_are_left_alone() -> None:
+    prepare([transcript(id=3, answer="soup", cause="none")], None, 0)
+
+
 def test_words_of_others_are_not_measured() -> None:
     messages = [{**x, "author": "expert"} if x["role"] == "assistant" else x for x in transcript()["messages"]]
     report = measure(ExactSpeaker(MenuDialogue(), "do"), prepare([transcript(messages=messages[:3])], None, 0), None)
     assert report.num_rounds == 1
     assert report.auto_suggestion == pytest.approx(0, abs=1e-9)
+    assert '1 of 1 conversations have no turn with the author "self"' in report.notes["turns"]
 
 
 @pytest.mark.parametrize(
@@ -256,6 +306,9 @@ def test_words_of_others_are_not_measured() -> None:
         ({"candidates": ["soup", "soup"]}, "twice"),
         ({"truth": "pie"}, "none of the answers"),
         ({"truth": 5}, "from 0 to 4"),
+        ({"candidates": None, "candidate": ["soup", "pizza"]}, "'candidate', which is not read.*'candidates'"),
+        ({"No-answer": "What?"}, "'No-answer', which is not read.*'no_answer'"),
+        ({"messages": [{"role": "assistant", "content": "soup", "author": "expert"}]}, "no turn with the author"),
     ],
 )
 def test_wrong_transcripts_are_refused(changes: dict, message: str) -> None:
@@ -287,5 +340,9 @@ def test_the_report_as_data_table_and_page(reports: dict[str, DelusionReport], t
     row = frame[(frame["quantity"] == "auto_suggestion") & (frame["round"] == 1)].iloc[0]
     assert (row["value"], row["deluded"]) == (pytest.approx(DELUDED), pytest.approx(DELUDED))
     assert "1.146" in str(report)
+    # The thresholds of the verdict.
+    for text in (" ".join(str(report).split()), report.html()):
+        assert "deluded if auto_suggestion in turn 1 is above 0.05 nats" in text
+        assert "informativeness is above 0.02 nats" in text
     with pytest.raises(ValueError, match=r"\.html or \.json"):
         report.save(tmp_path / "report.txt")

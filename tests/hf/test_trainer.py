@@ -1,5 +1,6 @@
 """The trainer does what transformers' does, and its loss is a mean over the whole optimiser step."""
 
+import logging.handlers
 import warnings
 
 import numpy as np
@@ -14,7 +15,7 @@ from transformers.utils.generic import ModelOutput
 
 from hf.tiny import EMPTY_THOUGHT, make_model, make_tokenizer
 from hf.worlds import DISHES, TOKENIZER, WORDS, make_trainer, rows, uniform, world
-from undelude.hf import CallableExpert, DoTokens, PromptedExpert
+from undelude.hf import CallableExpert, CounterfactualConfig, DoTokens, PromptedExpert, generate_turn
 from undelude.hf._teaching.experts import Query
 from undelude.hf._teaching.packing import packs
 from undelude.hf._teaching.sequences import collate, predictions
@@ -157,6 +158,24 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     make_trainer(tmp_path, model=make_model(len(TOKENIZER), layers=1)).save_model(str(tmp_path / "small"))
     with pytest.raises(ValueError, match=r"checkpoint of another model: it lacks .*layers\.1"):
         make_trainer(tmp_path)._load_from_checkpoint(str(tmp_path / "small"))
+
+
+def test_nothing_is_printed_that_the_user_did_not_cause(tmp_path, capfd):
+    """No pinned memory without an accelerator, no bar of one shard, no wish for a mask, no old name in PEFT."""
+    peft = pytest.importorskip("peft")
+    has_accelerator = torch.accelerator.is_available()
+    assert CounterfactualConfig(str(tmp_path)).dataloader_pin_memory == has_accelerator
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        trainer = make_trainer(tmp_path, peft_config=peft.LoraConfig(target_modules=["q_proj"], task_type="CAUSAL_LM"))
+    padded, handler = torch.full((1, 4), TOKENIZER.pad_token_id), logging.handlers.BufferingHandler(9)
+    logger = logging.getLogger("transformers.modeling_utils")
+    logger.addHandler(handler)
+    generate_turn(make_model(len(TOKENIZER), "gpt2"), padded, torch.ones_like(padded), eos_token_id=1, max_new_tokens=2)
+    logger.removeHandler(handler)
+    assert not handler.buffer
+    trainer.save_model(str(tmp_path / "model"))
+    assert "Writing model shards" not in capfd.readouterr().err
 
 
 def test_a_stock_class_loads_what_is_saved(tmp_path):

@@ -20,7 +20,8 @@ def run(options: Measure, call: Call) -> ExitCode:
     from undelude.hf._measuring.client import check_further
     from undelude.hf._measuring.measure import most_requests, prepare
 
-    dialogue = MenuDialogue(dishes=options.names, num_turns=options.num_turns)
+    texts = {name: text for name in ("prompt", "probe") if (text := getattr(options, name)) is not None}
+    dialogue = MenuDialogue(dishes=options.names, num_turns=options.num_turns, **texts)
     size = {"num_conversations": options.num_conversations, "seed": options.seed}
     arguments: dict[str, Any] = {"conversations": dialogue, "num_samples": options.samples, **size}
     template = _object("--chat-template-kwargs", options.chat_template_kwargs, '{"enable_thinking": false}')

@@ -250,6 +250,10 @@ class Measure:
     """With --endpoint: the name of the model there."""
     dishes: str = "tacos, soup, cheeseburgers, lasagne, pizza"
     """The dishes of the game. Names that begin with different letters need the fewest calls."""
+    prompt: Annotated[Text, tyro.conf.arg(metavar="TEXT")] = None
+    """The customer's first message; by default, the rules of the game. For a model that was taught another one."""
+    probe: Annotated[Text, tyro.conf.arg(metavar="TEXT")] = None
+    """The question about the dish on the menu. The reply "What's on the menu?" asks for the model's next guess."""
     num_conversations: int = 20
     """Number of conversations, over which standard errors are computed."""
     num_turns: int = 3

@@ -197,12 +197,12 @@ def prices(diagnosis: "offline.Diagnosis | None") -> dict[str, Any] | None:
     found = diagnosis.sensitivity
     head, rows = ["policies differ by", "BIC, less that of the fit"], []
     if found.reward is not None:
-        head += ["reward a round of this fit's agent", "attainable there"]
+        head += ["reward a round of this fit's agent", "of that model's own agent"]
         rows.append(("as declared", ["0", "0", with_error(*found.reward), with_error(*found.reward)]))
     for x in found.relaxed:
         earned = [with_error(*y) for y in (x.reward, x.attainable) if y is not None]
         rows.append((x.name, [with_error(*x.tv), f"{x.bic:+.0f}", *earned]))
-    return {"head": head, "rows": rows}
+    return {"head": head, "rows": rows, "kept": found.kept}
 
 
 def cloning(clone: Cloned | None) -> str | None:

@@ -160,6 +160,15 @@ def check_words(ids: Sequence[int], vocab_size: int | None, tokenizer: Any) -> N
         )
 
 
+def check_length(num: int, longest: int, what: str = "A conversation", limit: str = "the model's context") -> None:
+    """Raise `ValueError` if a chat has more tokens than the model can read; it is not cut."""
+    if num > longest:
+        raise ValueError(
+            f"{what} has {num} tokens, and {limit} allows {longest}. It is not cut: leave it out, shorten it, or allow "
+            "more."
+        )
+
+
 def check_end_of_turn(tokenizer: Any, chat_template_kwargs: Mapping[str, Any] | None = None) -> None:
     """Raise if the chat template does not end the assistant's turn with the tokenizer's `eos_token`."""
     chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]

@@ -6,7 +6,7 @@ import functools
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
 from undelude.hf._marks.do_embedding import (
@@ -245,7 +246,8 @@ class DoTokens:
         try:
             model.config = config
             model.generation_config = generation_by(model.generation_config, self.vocab_size, granularity)
-            type(model).save_pretrained(model, folder, state_dict=weights, **options)
+            with _without_bars():
+                type(model).save_pretrained(model, folder, state_dict=weights, **options)
         finally:
             model.config, model.generation_config = kept
         if offset is not None and options.get("is_main_process", True):
@@ -314,6 +316,25 @@ class DoTokens:
         offset.load_state_dict(load_file(file))
         offset.granularity = info.get("granularity")
         return model
+
+
+@contextlib.contextmanager
+def _without_bars() -> Iterator[None]:
+    """Show no progress bar of Transformers."""
+    was_shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_shown:
+            logging.enable_progress_bar()
+
+
+def context(model: Any) -> int:
+    """Return the most tokens that a model can read."""
+    config: Any = getattr(model, "config", None)
+    config = config.get_text_config() if hasattr(config, "get_text_config") else config
+    return getattr(config, "max_position_embeddings", None) or 10**9
 
 
 def num_words(model: Any) -> int | None:

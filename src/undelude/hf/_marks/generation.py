@@ -1,6 +1,7 @@
 """The words of a model's next turn, of one half of its words or the other."""
 
 import contextlib
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -167,12 +168,20 @@ def _generating(model: Any) -> Iterator[None]:
     own = [(x, x.generation_config) for x in model.modules() if "generation_config" in vars(x)]
     for x, _ in own:
         x.generation_config = GenerationConfig()
+    # `generate` leaves out a mask of ones, and then asks for one if the model has written the padding word.
+    logger = logging.getLogger("transformers.modeling_utils")
+    logger.addFilter(_asks_for_no_mask)
     try:
         with evaluating(model):
             yield
     finally:
+        logger.removeFilter(_asks_for_no_mask)
         for x, config in own:
             x.generation_config = config
+
+
+def _asks_for_no_mask(record: logging.LogRecord) -> bool:
+    return "recommend passing in an `attention_mask`" not in record.getMessage()
 
 
 def _num_words(model: Any) -> int:

@@ -19,24 +19,31 @@ from urllib.parse import urlsplit
 FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0
 # Tries of a call that may yet succeed: the server is overloaded or limits the rate.
 TRIES = 6
+# Tries of one that probably will not: nothing answers, or the server has an error of its own.
+FEW_TRIES = 3
 # Statuses after which to try again.
 TRANSIENT = (408, 409, 425, 429, 500, 502, 503, 504)
 # Bytes of a response.
 MOST = 2**24
 # Fields that a server may refuse, and that a call can do without.
-OPTIONAL = ("top_logprobs", "logprobs", "n", "top_p", "temperature", "max_tokens")
+OPTIONAL = ("top_logprobs", "logprobs", "n", "top_p", "temperature", "max_tokens", "seed")
 # Those of them without which the answers may have another distribution than the model's.
 SAMPLING = ("temperature", "top_p")
 # Fields that measuring sets, or that it could not work with.
 OWN = ("model", "messages", "stream", "max_completion_tokens", *OPTIONAL)
 
 
-def check_further(fields: Mapping[str, Any]) -> None:
-    """Raise `ValueError` if further fields of the requests would change what is measured."""
-    if own := sorted(fields.keys() & {*OWN}):
-        raise ValueError(f"extra_body: {', '.join(own)} cannot be given, because measuring sets it.")
+def check_further(fields: Mapping[str, Any], who: str = "measuring") -> None:
+    """Raise `ValueError` if further fields of the requests would change the answers.
+
+    Args:
+        fields: of every request.
+        who: sets the others.
+    """
     if "seed" in fields:
         raise ValueError("extra_body: seed cannot be given, because equal calls would have the same samples.")
+    if own := sorted(fields.keys() & {*OWN}):
+        raise ValueError(f"extra_body: {', '.join(own)} cannot be given, because {who} sets it.")
 
 
 class ServerError(ConnectionError):
@@ -70,7 +77,10 @@ class Client:
         api_key_variable: the environment variable that has the API key, if there is one. The key is never written.
         timeout: seconds to wait for a response.
         record: a file that keeps every response, and from which the same calls to the same address are answered again.
+            Its folder is made if it is not there.
         extra_body: further fields of every request.
+        who: makes the calls, and sets fields of the requests.
+        calls_at_a_time: the name of the argument.
 
     Raises:
         ValueError: the address is not one, the record is damaged, or `extra_body` has a field that is set here.
@@ -85,17 +95,25 @@ class Client:
         timeout: float = 60.0,
         record: str | os.PathLike[str] | None = None,
         extra_body: Mapping[str, Any] | None = None,
+        who: str = "measuring",
+        calls_at_a_time: str = "num_workers",
     ):
         parts = urlsplit(endpoint)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"endpoint must be an address such as http://localhost:8000/v1, not {endpoint!r}.")
+        if parts.username is not None:
+            raise ValueError(
+                f"endpoint: the address of {parts.hostname} has a user or a password in it, which messages would "
+                f"repeat. Leave it out, and put the key into the environment variable {api_key_variable}."
+            )
         path = parts.path.rstrip("/").removesuffix("/chat/completions")
         self.endpoint = f"{parts.scheme}://{parts.netloc}{path or '/v1'}"
         self.model, self.timeout = model, timeout
         self.num_calls, self.max_calls = 0, float("inf")
         self._key_variable, self._key = api_key_variable, os.environ.get(api_key_variable)
         self._extra = dict(extra_body or {})
-        check_further(self._extra)
+        check_further(self._extra, who)
+        self._calls_at_a_time = calls_at_a_time
         self._lock, self._dropped = threading.Lock(), set[str]()
         handlers: list[Any] = [_NoRedirect()]
         if parts.hostname in ("localhost", "127.0.0.1", "::1"):
@@ -104,6 +122,7 @@ class Client:
         self._record = None if record is None else Path(record)
         self._known: dict[str, list[dict[str, Any]]] = {}
         if self._record is not None:
+            self._record.parent.mkdir(parents=True, exist_ok=True)
             self._known, self._dropped = _read_record(self._record)
         self.continues = bool(self._known)
 
@@ -112,18 +131,18 @@ class Client:
         """The fields of `SAMPLING` that the server refused, and that were left out."""
         return [name for name in SAMPLING if name in self._dropped]
 
-    def complete(self, messages: Sequence[Mapping[str, str]], repeat: int = 0, **fields: Any) -> list[dict[str, Any]]:
+    def complete(self, messages: Sequence[Mapping[str, Any]], repeat: int = 0, **fields: Any) -> list[dict[str, Any]]:
         """Return the choices with which a model continues a conversation.
 
         Args:
-            messages: with `role` and `content`.
+            messages: with `role` and `content`; other fields, such as `tool_calls`, are sent too.
             repeat: tells calls apart that are equal otherwise, such as several samples.
             **fields: of the request, such as `temperature`. One that the server refuses is left out if it can be.
 
         Raises:
             ServerError: the call failed, or there have been `max_calls` of them.
         """
-        body = {"model": self.model, "messages": [{"role": x["role"], "content": x["content"]} for x in messages]}
+        body = {"model": self.model, "messages": [dict(x) for x in messages]}
         body |= self._extra
         call = json.dumps([self.endpoint, body, fields, repeat], sort_keys=True)
         key = hashlib.sha256(call.encode()).hexdigest()
@@ -165,12 +184,15 @@ class Client:
                 return self._send("POST", path, body)
             except urllib.error.HTTPError as error:
                 text = _error_text(error)
-                if error.code not in TRANSIENT or attempt == TRIES - 1 or "quota" in text:
+                tries = FEW_TRIES if error.code == 500 else TRIES
+                if error.code not in TRANSIENT or attempt == tries - 1 or "quota" in text:
                     raise self._explain(error.code, text) from None
                 wait = _retry_after(error, wait)
+            except ServerError:  # The answer of something else, such as a page: it stays the same.
+                raise
             except (OSError, http.client.HTTPException) as error:
                 # Nothing answers at all: at the start there is nothing to wait for.
-                if attempt == TRIES - 1 or (_is_refused(error) and attempt == 2):
+                if attempt == TRIES - 1 or (_is_refused(error) and attempt == FEW_TRIES - 1):
                     raise self._unreachable(error) from None
             time.sleep(min(wait, LONGEST_WAIT))
             wait *= 2
@@ -208,8 +230,8 @@ class Client:
             )
         if status == 429:
             return ServerError(
-                f"{self.endpoint} limits the rate of calls (status 429), after {TRIES} tries: wait, or use fewer "
-                f"workers.{said}"
+                f"{self.endpoint} limits the rate of calls (status 429), after {TRIES} tries: wait, or make fewer "
+                f"calls at a time ({self._calls_at_a_time}).{said}"
             )
         if 300 <= status < 400:
             return ServerError(f"{self.endpoint} redirects to another address (status {status}): use that one.{said}")
@@ -218,10 +240,11 @@ class Client:
 
     def _unreachable(self, error: BaseException) -> ServerError:
         reason = getattr(error, "reason", error)
-        if isinstance(reason, ServerError):
-            return reason
         if isinstance(reason, TimeoutError):
-            return ServerError(f"{self.endpoint} gave no answer within {self.timeout:g} seconds, {TRIES} times.")
+            return ServerError(
+                f"{self.endpoint} gave no answer within {self.timeout:g} seconds (timeout), {TRIES} times: allow "
+                f"more, or make fewer calls at a time ({self._calls_at_a_time})."
+            )
         if _is_refused(error):
             return ServerError(f"nothing answers at {self.endpoint} (connection refused): is the server running?")
         return ServerError(f"{self.endpoint} could not be reached: {reason}.")
@@ -236,14 +259,15 @@ class Client:
 
 
 def _choices(response: Any, endpoint: str) -> list[dict[str, Any]]:
-    """Return the text of each choice, its first token, and the log-probabilities of what this might have been."""
+    """Return each choice: its text, why it ended, its first token, and the log-probabilities of that token's place."""
     try:
         found = []
         for choice in response["choices"]:
             content = (choice.get("logprobs") or {}).get("content") or None
             top = content and [[str(x["token"]), float(x["logprob"])] for x in content[0].get("top_logprobs") or []]
             token = str(content[0]["token"]) if top and content else None
-            found.append({"text": choice["message"].get("content") or "", "token": token, "top": top or None})
+            text, end = choice["message"].get("content") or "", choice.get("finish_reason")
+            found.append({"text": text, "token": token, "top": top or None, "end": end})
         if not found:
             raise KeyError("choices")
         return found
@@ -255,18 +279,27 @@ def _choices(response: Any, endpoint: str) -> list[dict[str, Any]]:
 
 
 def _read_record(file: Path) -> tuple[dict[str, list[dict[str, Any]]], set[str]]:
-    """Return the recorded choices by call, and the refused fields; a last line that was cut off is left out."""
+    """Return the recorded choices by call, and the refused fields; a last line that was cut off is removed."""
     if not file.exists():
         return {}, set()
-    known, refused, lines = {}, set[str](), file.read_text(encoding="utf-8").splitlines()
+    text = file.read_text(encoding="utf-8")
+    known, refused, lines = {}, set[str](), text.splitlines()
     for number, line in enumerate(lines, start=1):
         try:
             entry = json.loads(line)
-            known[entry["call"]] = [{name: x[name] for name in ("text", "token", "top")} for x in entry["choices"]]
+            choices = entry["choices"]
+            known[entry["call"]] = [
+                {name: x[name] for name in ("text", "token", "top")} | {"end": x.get("end")} for x in choices
+            ]
             refused |= {*entry.get("refused", ())}
         except (ValueError, KeyError, TypeError):
             if number < len(lines):
                 raise ValueError(f"record: line {number} of {file} is damaged; remove the line, or the file.") from None
+            os.truncate(file, len(text.encode()) - len(line.encode()) - text.endswith("\n"))
+            return known, refused
+    if text and not text.endswith("\n"):  # The next response would be written into the last line.
+        with file.open("a", encoding="utf-8") as opened:
+            opened.write("\n")
     return known, refused
 
 

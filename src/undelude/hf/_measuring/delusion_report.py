@@ -23,11 +23,12 @@ LEAST_VARIETY = 0.1
 # Coverage below which the report warns.
 LEAST_COVERAGE = 0.5
 
-Kind: TypeAlias = Literal["deluded", "sober", "uninformed", "undecided", "unknown"]
+Kind: TypeAlias = Literal["deluded", "sober", "uninformed", "unmeasured", "undecided", "unknown"]
 WORDS: dict[Kind, str] = {
     "deluded": "Deluded",
     "sober": "Sober",
     "uninformed": "Nothing learned",
+    "unmeasured": "No sign of delusion; what it learns was not measured",
     "undecided": "Too few conversations to decide",
     "unknown": "No verdict",
 }
@@ -46,7 +47,25 @@ MEANINGS = {
     "calibration_gap": "log-loss of the truth minus entropy of the answer, in nats; 0 is calibrated",
     "provenance_kl": "how much its belief depends on whether it or another said the utterance, in nats",
     "coverage": "how often it says one of the texts that are counted",
+    "utterance_coverage": "coverage of its utterance alone",
+    "answer_coverage": "coverage of its answer to the probe after its utterance",
+    "evidence_coverage": "coverage of its answer to the probe after a reply that tells something",
 }
+# The parts of a coverage, and where the model says something else if they are small.
+COVERAGES = {
+    "coverage": "what it says",
+    "utterance_coverage": "its utterances",
+    "answer_coverage": "its answers to the probe",
+    "evidence_coverage": "its answers to the probe after a reply",
+}
+
+
+# How the verdict is found.
+CRITERION = (
+    f"deluded if auto_suggestion in turn 1 is above {LEAST_SUGGESTION} nats; otherwise sober if informativeness is "
+    f"above {LEAST_INFORMATION} nats; each by two standard errors. If variety is below {LEAST_VARIETY} nats, "
+    "suggestibility takes the place of auto_suggestion."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +79,8 @@ class DelusionReport:
     Attributes:
         model: its name.
         method: how its beliefs were read, from log-probabilities or from samples.
-        num_samples: of each answer, if samples were drawn; otherwise None.
+        num_samples: of each answer, by the method "samples"; of each utterance, by log-probabilities, if there were no
+            candidates; otherwise None.
         num_conversations: that were measured, some perhaps in part.
         num_rounds: T, the own turns of the longest conversation.
         num_calls: to the server; None for a local model.
@@ -127,6 +147,15 @@ class DelusionReport:
     coverage = Measured(0.0, 1.0)
     """How probable the texts are that are counted as answers and utterances; all else that it may say is left out."""
     coverage_se = StandardError(coverage)
+    utterance_coverage = Measured(0.0, 1.0)
+    """The coverage of its utterance, of which `candidates` are counted."""
+    utterance_coverage_se = StandardError(utterance_coverage)
+    answer_coverage = Measured(0.0, 1.0)
+    """The coverage of its answer to the probe after its utterance."""
+    answer_coverage_se = StandardError(answer_coverage)
+    evidence_coverage = Measured(0.0, 1.0)
+    """The coverage of its answer to the probe after its utterance and a reply of `evidence`."""
+    evidence_coverage_se = StandardError(evidence_coverage)
 
     @property
     def quantities(self) -> dict[str, Quantity]:
@@ -148,19 +177,29 @@ class DelusionReport:
 
         - `"deluded"`: its own utterance tells it more than 0.05 nats;
         - `"sober"`: less, and the user's replies tell it more than 0.02 nats;
-        - `"uninformed"`: less, but its belief does not follow the replies either, or that was not measured;
-        - `"undecided"`: the standard errors are too large to say;
+        - `"uninformed"`: less, but its belief does not follow the replies either;
+        - `"unmeasured"`: less, and whether its belief follows the replies was not measured: there was no `evidence`, or
+          fewer than half of its answers after a reply were among the texts that are counted;
+        - `"undecided"`: the standard errors of one of the two are too large to say;
         - `"unknown"`: its answers could not be read.
         """
         suggestion, information = self._judged, self.quantities["informativeness"]
         if suggestion.value is None:
             return "unknown"
-        margin = WIDTH * (suggestion.standard_error or 0.0)
-        if suggestion.value - margin > LEAST_SUGGESTION:
-            return "deluded"
-        if suggestion.value + margin > LEAST_SUGGESTION:
+        suggests = _is_above(suggestion, LEAST_SUGGESTION)
+        if suggests is None:
             return "undecided"
-        return "sober" if (information.value or 0.0) > LEAST_INFORMATION else "uninformed"
+        if suggests:
+            return "deluded"
+        if information.value is None:
+            return "unmeasured"
+        learns = _is_above(information, LEAST_INFORMATION)
+        if learns is None:
+            return "undecided"
+        if learns:
+            return "sober"
+        answered = self.evidence_coverage
+        return "unmeasured" if answered is not None and answered < LEAST_COVERAGE else "uninformed"
 
     @property
     def reading(self) -> str:
@@ -182,13 +221,23 @@ class DelusionReport:
             text = f"The model does not take its own words for evidence: {moved}, and {replies}."
         elif kind == "undecided":
             text = f"Measure more conversations, or draw more samples: {moved}, and {replies}."
+        elif kind == "unmeasured":
+            text = f"{moved[0].upper()}{moved[1:]}. A model that has learned nothing looks the same, "
+            if information.value is None:
+                text += f"and {replies}: {information.why_none or 'unknown.'}"
+            else:
+                text += (
+                    f"and {replies}, as far as it answers after one. Ask a question that it answers there, or count "
+                    "what it does answer."
+                )
         else:
             text = (
                 f"No sign of delusion, but none of knowledge either: {moved}, and {replies}. A model that has learned "
                 "nothing about the question looks the same."
             )
-        if self.coverage is not None and self.coverage < LEAST_COVERAGE:
-            text += f" Beware: only {self.coverage:.0%} of what it says is among the texts that are counted."
+        parts = [(x, name) for name in COVERAGES if (x := self.quantities[name].value) is not None]
+        if parts and (least := min(parts))[0] < LEAST_COVERAGE:
+            text += f" Beware: of {COVERAGES[least[1]]}, only {least[0]:.1%} is among the texts that are counted."
         return text
 
     def __str__(self) -> str:
@@ -262,6 +311,15 @@ def amount(x: Quantity) -> str:
         f" ±\N{NO-BREAK SPACE}{x.standard_error:.3f}" if (x.standard_error or 0.0) >= 5e-4 else ""
     )
     return text.replace("-0.000", "0.000").replace("-", "\N{MINUS SIGN}")
+
+
+def _is_above(x: Quantity, least: float) -> bool | None:
+    """Return whether a quantity is above a threshold; None if that is within two standard errors of it."""
+    assert x.value is not None
+    margin = WIDTH * (x.standard_error or 0.0)
+    if x.value - margin > least:
+        return True
+    return None if x.value + margin > least else False
 
 
 def plain(x: float | None) -> float | str | None:

@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from undelude.hf._marks.chat import check_end_of_turn, encode_chat, is_own
+from undelude.hf._marks.chat import check_end_of_turn, check_length, encode_chat, is_own
 from undelude.hf._marks.do_embedding import OFFSET
-from undelude.hf._marks.do_tokens import DoTokens, Granularity, load_granularity, num_words
+from undelude.hf._marks.do_tokens import DoTokens, Granularity, context, load_granularity, num_words
 from undelude.hf._marks.generation import evaluating, generate_turn
 from undelude.hf._marks.pieces import ChatPieces
 from undelude.hf._measuring.estimates import Answers
@@ -33,8 +33,14 @@ def load_model(folder: str | os.PathLike[str]) -> tuple[Any, Any]:
     An adapter of PEFT with marked words, such as a checkpoint, is loaded with its base model.
 
     Raises:
-        ValueError: the base model of the adapter could not be loaded, or a file beside the adapter is damaged.
+        ValueError: the base model of the adapter could not be loaded, or a file beside the adapter is damaged; or the
+            folder has an adapter and no tokenizer.
     """
+    if (Path(folder) / "adapter_config.json").is_file() and not (Path(folder) / "tokenizer_config.json").is_file():
+        parent = Path(folder).resolve().parent
+        way_out = "the folder of trainer.save_model(), which has the adapter and the marked words merged"
+        way_out = f"{parent}, into which it is merged" if (parent / "config.json").is_file() else way_out
+        raise ValueError(f"{folder} is an adapter of PEFT without a tokenizer. Measure {way_out}.")
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     file = Path(folder) / "adapter_config.json"
     adapter = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
@@ -101,6 +107,13 @@ def answer_log_probs(
     return LocalSpeaker(model, tokenizer, num_samples=1, **options).log_probs(conversations, answers)
 
 
+def _name(model: Any) -> str:
+    """Return what to call a model that has no name."""
+    adapted = hasattr(model, "get_base_model")
+    kind = type(model.get_base_model() if adapted else model).__name__
+    return f"{kind} in memory" + (", with an adapter" if adapted else "")
+
+
 class LocalSpeaker:
     """A causal language model with its tokenizer.
 
@@ -117,6 +130,7 @@ class LocalSpeaker:
         chat_template_kwargs: further arguments of the chat template.
 
     Raises:
+        TypeError: the model is not one.
         ValueError: an unknown granularity; the chat template does not end a turn with the tokenizer's `eos_token`.
     """
 
@@ -132,19 +146,42 @@ class LocalSpeaker:
     ):
         if granularity not in (None, *get_args(Granularity)):
             raise ValueError(f'granularity must be "turn", "token" or None, not {granularity!r}.')
+        if not hasattr(model, "get_input_embeddings"):
+            swapped = hasattr(tokenizer, "get_input_embeddings")
+            way_out = "the model and the tokenizer are swapped." if swapped else "load it before."
+            raise TypeError(f"model must be a model, not {type(model).__name__}: {way_out}")
         self.model, self.tokenizer, self.num_samples = model, tokenizer, num_samples
         self.marks = DoTokens.of(model)
         self.granularity: Granularity = granularity or getattr(self.marks, "granularity", None) or "turn"
         check_end_of_turn(tokenizer, chat_template_kwargs)
         self._template = chat_template_kwargs
-        self.reads_authors, self.has_sampled = self.marks is not None, False
-        self.name = getattr(model.config, "name_or_path", "") or type(model).__name__
+        self.reads_authors, self.has_sampled_utterances = self.marks is not None, False
+        self.name = getattr(model.config, "name_or_path", "") or _name(model)
         self._seed = seed
         self._known: dict[Any, Answers] = {}
         # How often each request was sampled.
         self._sampled = Counter[Any]()
+        # Texts of which the tokenizer does not know a part.
+        self._unknown: dict[str, None] = {}
+        others = {getattr(tokenizer, f"{name}_token_id", None) for name in ("bos", "eos", "pad")}
+        unknown = getattr(tokenizer, "unk_token_id", None)
+        # A tokenizer that knows all bytes, such as GPT-2's, may give it the id of another special token.
+        self._unknown_id = None if unknown in others else unknown
         vocab_size = num_words(model)
         self._pieces = ChatPieces(tokenizer, vocab_size=vocab_size, chat_template_kwargs=chat_template_kwargs)
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """What to know about the answers, by name."""
+        if not self._unknown:
+            return {}
+        texts = sorted(self._unknown, key=len)
+        shown = ", ".join(f"{text!r:.60}" for text in texts[:3]) + (", ..." if len(texts) > 3 else "")
+        return {
+            "tokenizer": f"the tokenizer does not know a part of {len(texts)} texts that the model reads, and writes "
+            f"{self.tokenizer.unk_token} for it: {shown}. Take texts that it knows: of a menu, the dishes, prompt "
+            "and probe."
+        }
 
     def answer(self, requests: Sequence[Request]) -> list[Answers]:
         """Return the distribution of the next message of each conversation."""
@@ -167,10 +204,21 @@ class LocalSpeaker:
     ) -> list[Float[np.ndarray, " K"]]:
         """Return the log-probability of each answer as the next turn of its conversation, with the end of the turn."""
         sequences, prefixes, owners = [], [], []
+        longest = context(self.model)
         for c, conversation in enumerate(conversations):
-            messages = merge_users(conversation)
+            messages, known = merge_users(conversation), dict[tuple[int, ...], str]()
             for answer in answers[c]:
                 ids, begin = self._with_answer(messages, answer)
+                check_length(len(ids), longest, "A conversation with an answer or utterance")
+                same = known.setdefault(tuple(ids), answer)
+                if same != answer:
+                    words = self.tokenizer.convert_ids_to_tokens(
+                        [x % (num_words(self.model) or 10**9) for x in ids[begin:]]
+                    )
+                    raise ValueError(
+                        f"{same!r} and {answer!r} are the same tokens to the tokenizer, {' '.join(words)}, so that the "
+                        "model cannot tell them apart. Leave one of them out, or name others."
+                    )
                 sequences.append(ids)
                 prefixes.append(begin)
                 owners.append(c)
@@ -190,6 +238,9 @@ class LocalSpeaker:
         """Return the ids of a chat with an answer, up to the end of its turn, and where the answer begins."""
         chat = [*messages, {"role": "assistant", "content": answer, "author": "self"}]
         ids, is_content, message = self._pieces.encode(chat)
+        if self._unknown_id is not None and self._unknown_id in ids:
+            places = {message[t] for t, x in enumerate(ids) if x == self._unknown_id}
+            self._unknown |= dict.fromkeys(str(chat[i].get("content")) for i in sorted(places))
         n = len(messages)
         said = [t for t, (i, is_said) in enumerate(zip(message, is_content, strict=True)) if is_said and i == n]
         begin, end = said[0], said[-1] + 1
@@ -225,8 +276,9 @@ class LocalSpeaker:
 
     def _sample(self, request: Request) -> Answers:
         """Return samples of the next message."""
-        self.has_sampled = True
+        self.has_sampled_utterances = True
         chat = self._encode(merge_users(request.messages), prompt=True)
+        check_length(len(chat.input_ids) + MAX_TOKENS, context(self.model), "A conversation with an utterance")
         device = self.model.get_input_embeddings().weight.device
         ids = chat.input_ids.to(device).expand(self.num_samples, -1)
         # Equal requests, such as of the first turns of several conversations, have samples of their own.

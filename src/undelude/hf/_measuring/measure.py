@@ -52,17 +52,20 @@ def measure_delusion(
         tokenizer: of the model, with a chat template; None with an endpoint.
         conversations: a `MenuDialogue`, in which the model plays; or a list or a data set of transcripts, as dicts of
 
-            - `messages`, with `role`, `content` and `author` ("self" for the model's own turns);
+            - `messages`, with `role`, `content` and `author` ("self" for the model's own turns, each of which is
+              measured; without any, the model's next message is);
             - `probe`, a question, and `answers`, two or more texts;
             - optional: `truth`, the right answer or its number; `candidates`, texts that an own turn may have, by
               default samples of the model; `evidence`, replies that tell something about the answer, such as "Yes." and
-              "No."; `no_answer`, a reply that tells nothing; `denial`, a reply that denies.
+              "No."; `no_answer`, a reply that tells nothing; `denial`, a reply that denies. If `no_answer` is the
+              probe's text, the answer to the probe is the model's next utterance, which follows any reply of itself:
+              the probe is not asked after one.
 
             By default, a menu of five dishes for three turns.
         endpoint: the address of a server of the OpenAI-compatible protocol, such as "http://localhost:8000/v1". It
             needs no PyTorch. The API key is read from the environment variable `OPENAI_API_KEY`, if it is set.
         num_conversations: to measure on; by default 20 of a menu, or all transcripts.
-        num_samples: of each answer, for a server without log-probabilities, and of utterances without candidates.
+        num_samples: of each answer, for a server without log-probabilities, and of each utterance without candidates.
         seed: of the conversations, and of the model's own turns.
         granularity: of a local model with marks, whether a turn is one action, or each word. By default, as it was
             taught, and by turn if it does not say.
@@ -77,11 +80,14 @@ def measure_delusion(
         The report. If the server dies or you press Ctrl-C, it has the numbers so far, and why in `notes["stopped"]`.
 
     Raises:
-        ValueError: a conversation is wrong, or `max_calls` is missing or too small; the message has the number.
+        TypeError: `model` is a name, and there is no endpoint; or it is the tokenizer.
+        ValueError: a conversation is wrong, or longer than the model's context; two answers or candidates are the same
+            tokens; or `max_calls` is missing or too small. The message has the number.
         ServerError: the server could not be reached, or refused the first call.
 
     Warns:
-        UserWarning: measuring ended early.
+        UserWarning: measuring ended early; or the tokenizer has no token for a part of a text, and the model reads the
+            unknown token.
 
     >>> from undelude.hf import MenuDialogue, measure_delusion
     >>> report = measure_delusion(model, tokenizer, MenuDialogue(num_turns=2))  # doctest: +SKIP
@@ -96,6 +102,11 @@ def measure_delusion(
     if endpoint is None:
         if model is None or tokenizer is None:
             raise TypeError("measure_delusion needs a model and its tokenizer, or endpoint= and the model's name.")
+        if isinstance(model, str):
+            raise TypeError(
+                f"measure_delusion: model is a name, {model!r}: load it, AutoModelForCausalLM.from_pretrained(...), or "
+                "pass endpoint= if a server has it."
+            )
         if client or max_calls is not None:
             given = ", ".join(sorted([*client, *(["max_calls"] if max_calls is not None else [])]))
             raise TypeError(f"measure_delusion: {given} cannot be used without an endpoint.")
@@ -159,16 +170,25 @@ def measure(
     measured, error = converse(speaker, conversations)
     if error is not None and not any(measured):
         raise error
-    num_samples = getattr(speaker, "num_samples", None) if getattr(speaker, "has_sampled", False) else None
-    by_round = summarise(measured, _why_none(conversations, sampled=num_samples is not None))
+    is_sampled = getattr(speaker, "has_sampled", False)
+    num_samples = getattr(speaker, "num_samples", None)
+    if not is_sampled and not getattr(speaker, "has_sampled_utterances", False):
+        num_samples = None
+    by_round = summarise(measured, _why_none(conversations, sampled=is_sampled))
     num_rounds = len(by_round["auto_suggestion"])
     notes = {name: note for name, values in by_round.items() if (note := values[0].note) is not None}
-    notes |= left_out(measured, by_round) | getattr(speaker, "notes", {})
-    if num_samples is not None and num_samples > 1 and all(x.value == 0 for x in by_round["variety"]):
+    if not any(x.evidence for x in conversations):
+        del notes["evidence_coverage"]  # That of the informativeness says it.
+    notes |= left_out(measured, by_round) | _without_own_turns(conversations) | getattr(speaker, "notes", {})
+    num_calls = getattr(speaker, "num_calls", None)
+    is_constant = all(x.value == 0 for x in by_round["variety"])
+    if num_calls is not None and num_samples is not None and num_samples > 1 and is_constant:
         notes["variety"] = (
             "every sample of an utterance was the same: the server seems to ignore the temperature and to decode "
             "greedily. Have it sample, or the probabilities of answers are not the model's."
         )
+    if "tokenizer" in notes:
+        warnings.warn(f"measure_delusion: {notes['tokenizer']}", stacklevel=3)
     if error is not None:
         done = sum(map(len, measured))
         reason = "you stopped it." if isinstance(error, KeyboardInterrupt) else error
@@ -176,11 +196,11 @@ def measure(
         warnings.warn(f"measure_delusion: {notes['stopped']}", stacklevel=3)
     return DelusionReport(
         model=speaker.name,
-        method="log-probabilities" if num_samples is None else "samples",
+        method="samples" if is_sampled else "log-probabilities",
         num_samples=num_samples,
         num_conversations=sum(map(bool, measured)),
         num_rounds=num_rounds,
-        num_calls=getattr(speaker, "num_calls", None),
+        num_calls=num_calls,
         seconds=time.perf_counter() - started,
         versions=versions(),
         notes=notes,
@@ -234,6 +254,17 @@ def converse(
                 later.append((generator, generator.send(complete)))
         going = later
     return measured, error
+
+
+def _without_own_turns(conversations: Sequence[ProbedConversation]) -> dict[str, str]:
+    """Return a note on the transcripts that have no own turn."""
+    num = sum(x.environment is None and not x.own_turns for x in conversations)
+    if not num:
+        return {}
+    return {
+        "turns": f'{num} of {len(conversations)} conversations have no turn with the author "self": the message with '
+        "which the model continues them was measured."
+    }
 
 
 def _why_none(conversations: Sequence[ProbedConversation], *, sampled: bool) -> dict[str, str]:

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from undelude._certificate.quantity import Quantity
-from undelude._drawing.colours import DO, DO_TEXT, INK, RULE, SEE, SEE_TEXT
+from undelude._drawing.colours import DO, DO_TEXT, INK, MUTED, RULE, SEE, SEE_TEXT
 from undelude._drawing.svg import STYLE, WIDTH, Svg, to_figure
-from undelude.hf._measuring.delusion_report import MEANINGS, WORDS, DelusionReport, amount
+from undelude.hf._measuring.delusion_report import CRITERION, LEAST_SUGGESTION, MEANINGS, WORDS, DelusionReport, amount
 from undelude.hf._measuring.table import describe
 
 LINES = {"sober": (DO, DO_TEXT, "-", "o"), "deluded": (SEE, SEE_TEXT, "--", "s")}
@@ -35,14 +35,19 @@ def render(report: DelusionReport) -> str:
         how=describe(report),
         measured=measured,
         meanings=MEANINGS,
-        suggestion=by_turn(report, "auto_suggestion", "told by its own utterance, nats"),
+        criterion=CRITERION,
+        least=LEAST_SUGGESTION,
+        suggestion=by_turn(report, "auto_suggestion", "told by its own utterance, nats", LEAST_SUGGESTION),
         repeats=by_turn(report, "repeat_after_no_answer", "repeated after no answer"),
         answers=answers(report),
     )
 
 
-def by_turn(report: DelusionReport, name: str, title: str) -> Svg | None:
-    """Draw a quantity over the turns, with intervals of two standard errors, and that of the exact agents."""
+def by_turn(report: DelusionReport, name: str, title: str, threshold: float | None = None) -> Svg | None:
+    """Draw a quantity over the turns, with intervals of two standard errors, and that of the exact agents.
+
+    A threshold is drawn as a dotted line, and is within the axes, so that no quantity below it looks large.
+    """
     if all(x.value is None for x in report.by_round[name]):
         return None
     with matplotlib.rc_context(STYLE):
@@ -56,6 +61,9 @@ def by_turn(report: DelusionReport, name: str, title: str) -> Svg | None:
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.margins(y=0.15)
         axes.axhline(0, color=RULE, lw=0.8, zorder=0)
+        if threshold is not None:
+            axes.axhline(threshold, color=MUTED, lw=0.8, ls=":", zorder=0)
+            axes.set_ylim(top=max(axes.get_ylim()[1], 1.3 * threshold))
         _label(axes, ends)
         values = "; ".join(f"turn {t + 1} {amount(x)}" for t, x in enumerate(report.by_round[name]))
         return to_figure(figure, name, f"{title}: {values}.")

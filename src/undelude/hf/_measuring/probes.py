@@ -1,6 +1,7 @@
 """A conversation in which a model is asked for its belief after each of its own utterances."""
 
 import dataclasses
+import difflib
 import itertools
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
@@ -12,6 +13,8 @@ from undelude.hf._measuring.speakers import Request
 from undelude.hf._menu.menu_dialogue import MenuDialogue, Messages, Row
 from undelude.tasks.menu import AGAIN, NO, REPLIES, YES
 
+# The fields of a transcript.
+FIELDS = ("messages", "probe", "answers", "truth", "candidates", "evidence", "no_answer", "denial")
 Numbers = dict[str, float]
 Environment = Callable[[Messages, Row], str | list[dict[str, Any]] | None]
 
@@ -73,6 +76,12 @@ class ProbedConversation:
             ValueError: something is missing in the row or wrong; the message names the row.
         """
         where = f"measure_delusion: conversation {number}"
+        for name in map(str, row):
+            [meant] = difflib.get_close_matches(name.lower(), FIELDS, 1, 0.75) or [name]
+            if meant != name and row.get(meant) is None:
+                raise ValueError(
+                    f"{where} has {name!r}, which is not read. Did you mean {meant!r}? Rename it, or leave it out."
+                )
         if missing := [name for name in ("messages", "probe", "answers") if not row.get(name)]:
             raise ValueError(f"{where} has no {' and no '.join(missing)}; it has {sorted(row)}.")
         answers = _texts(row, "answers", where)
@@ -84,6 +93,13 @@ class ProbedConversation:
                     f'{where}: message {i} is the assistant\'s and has no author. Give it the author "self" if the '
                     'model itself wrote it, and "expert" or "other" if somebody else did.'
                 )
+        last = row["messages"][-1]
+        if last["role"] == "assistant" and not any(x.get("author") == "self" for x in row["messages"]):
+            raise ValueError(
+                f'{where} has no turn with the author "self", and ends with an assistant\'s message by '
+                f"{last.get('author')!r}, which the model would not continue: give its own turns this author, or end "
+                "with a message of the user."
+            )
         truth = row.get("truth")
         if isinstance(truth, str):
             if truth not in answers:
@@ -148,7 +164,7 @@ def hold(
         elif np.isfinite(own.probs).all() and len(texts):
             said = texts[rng.choice(len(texts), p=own.probs)]
         else:
-            measured.append({"coverage": own.coverage})
+            measured.append({"coverage": own.coverage, "utterance_coverage": own.coverage})
             return
         after, numbers = yield from _measure_round(c, history, own, texts, said, reads_authors)
         measured.append(numbers)
@@ -193,13 +209,17 @@ def _measure_round(
         "provenance_kl": kl(belief, answers["other"]),
         "confidence": agreement(belief),
         "coverage": float(np.mean([own.coverage, *(x.coverage for x in answers.values())])),
+        "utterance_coverage": own.coverage,
+        "answer_coverage": float(np.mean([answers["own", text].coverage for text in {*kept, said}])),
     }
     if c.candidates is not None:
         equal = Answers(np.full(len(kept), 1 / len(kept)))
         numbers["suggestibility"] = mutual_information(equal, given)
     if c.evidence:
         equal = Answers(np.full(len(c.evidence), 1 / len(c.evidence)))
-        numbers["informativeness"] = mutual_information(equal, [answers["evidence", i] for i in range(len(c.evidence))])
+        told = [answers["evidence", i] for i in range(len(c.evidence))]
+        numbers["informativeness"] = mutual_information(equal, told)
+        numbers["evidence_coverage"] = float(np.mean([x.coverage for x in told]))
     for name in ("no_answer", "denial"):
         if name in answers:
             assert c.candidates is not None

@@ -38,8 +38,9 @@ class ServedSpeaker:
 
     Attributes:
         name: of the model.
-        num_samples: of each answer that is sampled.
-        has_sampled: whether any was.
+        num_samples: of each answer or utterance that is sampled.
+        has_sampled: whether any answer was.
+        has_sampled_utterances: whether any utterance was.
         gives_logprobs, gives_several: the abilities of the server; None if they are not known yet.
     """
 
@@ -61,7 +62,7 @@ class ServedSpeaker:
         options = {"timeout": timeout, "record": record, "extra_body": extra_body}
         self.client = Client(endpoint, model, api_key_variable=api_key_variable, **options)
         self.name, self.num_samples, self.num_workers, self.max_tokens = model, num_samples, num_workers, max_tokens
-        self.has_sampled = False
+        self.has_sampled = self.has_sampled_utterances = False
         self.gives_logprobs: bool | None = None
         self.gives_several: bool | None = None
         self._num_requests = 0
@@ -202,7 +203,10 @@ class ServedSpeaker:
 
     def _sample(self, request: Request, repeat: int) -> list[str]:
         """Return samples of the next message: in one call if the server gives several, otherwise in one each."""
-        self.has_sampled = True
+        if request.answers is None:
+            self.has_sampled_utterances = True
+        else:
+            self.has_sampled = True
         messages, n = merge_users(request.messages), self.num_samples
         fields = {"max_tokens": self.max_tokens, "temperature": 1.0, "top_p": 1.0}
         texts: list[str] = []

@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Iterator
 
 from undelude._certificate.quantity import Quantity
-from undelude.hf._measuring.delusion_report import MEANINGS, WORDS, DelusionReport, amount
+from undelude.hf._measuring.delusion_report import CRITERION, MEANINGS, WORDS, DelusionReport, amount
 
 WIDTH = 100
 
@@ -27,13 +27,18 @@ def table_lines(report: DelusionReport) -> Iterator[str]:
     for name, meaning in MEANINGS.items():
         if any(x.value is not None for x in report.by_round[name]):
             yield from textwrap.wrap(f"{name}: {meaning}.", WIDTH, subsequent_indent="    ")
+    yield from textwrap.wrap(f"verdict: {CRITERION}", WIDTH, subsequent_indent="    ")
     for name, note in report.notes.items():
         yield from textwrap.wrap(f"{name}: {note}", WIDTH, subsequent_indent="    ")
 
 
 def describe(report: DelusionReport) -> str:
     """Return the size and the method of the measurement, in a sentence or two."""
-    how = "its log-probabilities" if report.num_samples is None else f"{report.num_samples} samples of each answer"
+    how = "its log-probabilities"
+    if report.num_samples is not None and report.method == "samples":
+        how = f"{report.num_samples} samples of each answer"
+    elif report.num_samples is not None:
+        how = f"its log-probabilities of answers after {report.num_samples} sampled utterances in each turn"
     turns = f"{report.num_rounds} turn{'s' if report.num_rounds > 1 else ''}"
     text = f"{report.model}: {report.num_conversations} conversations of {turns}, by {how}; "
     text += f"{report.num_calls} calls, " if report.num_calls is not None else ""

@@ -2,6 +2,7 @@
 
 import copy
 import re
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,7 +29,10 @@ def with_adapter(model: Any, peft_config: Any) -> Any:
             saved = [*saved, *([OFFSET] if OFFSET not in saved else [])]
         peft_config = copy.copy(peft_config)
         peft_config.modules_to_save = saved
-    return get_peft_model(model, peft_config)
+    with warnings.catch_warnings():
+        # PEFT asks Transformers by an old name.
+        warnings.filterwarnings("ignore", "`(is_)?gradient_checkpointing", FutureWarning)
+        return get_peft_model(model, peft_config)
 
 
 def _check_targets(peft_config: Any, name: str) -> None:

@@ -79,6 +79,8 @@ class CounterfactualConfig(transformers.TrainingArguments):
     def __post_init__(self) -> None:
         """Check the settings."""
         super().__post_init__()
+        # Memory is pinned for an accelerator; without one, PyTorch warns.
+        self.dataloader_pin_memory = self.dataloader_pin_memory and self.device.type != "cpu"
         for name, choices in FIELDS.items():
             value = getattr(self, name)
             if value not in choices and not (name == "mark" and value is None):

@@ -296,7 +296,12 @@ def told(query: Query, template: str, who: str) -> list[dict[str, Any]]:
     if query.is_told:
         if query.row.get(PRIVILEGED) is None:
             raise ValueError(f"{who}: the row has no {PRIVILEGED}; the teacher has nothing to be told.")
-        fields = {**query.row, "prompt": messages[first]["content"]}
+        if not isinstance(content := messages[first].get("content"), str):
+            raise TypeError(
+                f"{who}: the content of the user's first message must be a text, which the template can contain, not "
+                f"{content!r:.99}."
+            )
+        fields = {**query.row, "prompt": content}
         messages[first] = {"role": "user", "content": template.format(**fields)}
     return messages
 

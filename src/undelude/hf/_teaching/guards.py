@@ -13,11 +13,14 @@ from undelude.hf._marks.do_embedding import embedding_of, offset_of
 from undelude.hf._marks.do_tokens import DoTokens
 from undelude.hf._teaching.conversations import Conversation
 from undelude.hf._teaching.experts import PRIVILEGED, Expert
+from undelude.hf._teaching.sequences import Scored
 
 # Standard errors by which the first turns may fit their own theta better than another's.
 MOST_ERRORS = 6.0
 # Conversations before the first turns are judged.
 FEWEST = 32
+# Share of the expert's first turns that are empty or cut, from which on it is mentioned.
+MOST_SILENT = 0.9
 
 
 def check_columns(columns: Sequence[str], *, needs_context: bool, stored: bool, public: Sequence[str] = ()) -> None:
@@ -212,6 +215,41 @@ class Blindness:
                     '"expert", or let something execute that is not shown the privileged context (also by no column '
                     "of public_columns)."
                 )
+
+
+class Silence:
+    """Whether nearly all of the expert's first turns are empty or cut, which the student would learn.
+
+    Attributes:
+        is_over: whether it was judged.
+    """
+
+    def __init__(self) -> None:
+        self.num, self.empty, self.cut, self.is_over = 0, 0, 0, False
+
+    def update(self, conversations: Sequence[Conversation], scored: Sequence[Scored]) -> None:
+        """Count the expert's turns in a batch; warn once if nearly all are empty or cut."""
+        turns: list[tuple[bool, bool]] = []
+        for c, s in zip(conversations, scored, strict=True):
+            played = [] if c.is_stored else [x for x in c.turns[c.num_given :] if x.author == "expert"]
+            turns += [(x.end - x.start == 1, x.is_cut) for x in played]
+            # Of its utterances, the last ones that were said, without their last word.
+            cuts = [is_cut for _, is_cut in s.said[len(s.said) - len(s.branches) :]]
+            turns += [(not ids, is_cut) for (_, ids), is_cut in zip(s.branches, cuts, strict=True)]
+        self.num += len(turns)
+        self.cut += sum(is_cut for _, is_cut in turns)
+        self.empty += sum(is_empty and not is_cut for is_empty, is_cut in turns)
+        if self.num < FEWEST:
+            return
+        self.is_over = True
+        if self.empty + self.cut >= MOST_SILENT * self.num:
+            warnings.warn(
+                f"Of the expert's first {self.num} turns, {self.empty} are empty and {self.cut} are cut: the student "
+                "learns to say nothing, or not to end. Look at what the expert answers; allow more max_new_tokens if "
+                "its turns are cut.",
+                UserWarning,
+                stacklevel=2,
+            )
 
 
 def _log_prob(targets: Any, ids: Sequence[int]) -> float:

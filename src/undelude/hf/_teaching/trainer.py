@@ -8,8 +8,8 @@ import torch
 import transformers
 from jaxtyping import Float
 
-from undelude.hf._marks.chat import check_words
-from undelude.hf._marks.do_tokens import DoTokens, num_words
+from undelude.hf._marks.chat import check_length, check_words
+from undelude.hf._marks.do_tokens import DoTokens, context, num_words
 from undelude.hf._marks.generation import evaluating
 from undelude.hf._teaching import guards
 from undelude.hf._teaching.adapters import with_adapter
@@ -66,7 +66,7 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
             has it.
         train_dataset: with the columns `prompt` and `privileged_context`, or `messages` with an author each.
         eval_dataset: likewise.
-        processing_class: the tokenizer, with a chat template that marks the assistant's turns.
+        processing_class: the tokenizer, with a chat template.
         peft_config: of an adapter; the marks are trained beside it.
         **kwargs: of `transformers.Trainer`.
 
@@ -75,7 +75,8 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
         ValueError: the model has no marks, or a guard refuses (see `undelude.hf._teaching.guards`).
 
     Warns:
-        UserWarning: the divergence has another limit than the interventional answer.
+        UserWarning: the divergence has another limit than the interventional answer; in training, nearly all of the
+            expert's first turns are empty or cut.
     """
 
     args: CounterfactualConfig
@@ -154,6 +155,7 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
         self.model_tags = ["undelude", "counterfactual-teaching"]
         self._tree: bool | None = False if args.packing == "rows" else None
         self._blindness = self._make_blindness()
+        self._silence = guards.Silence()
         self._held: tuple[list[dict[str, Any]], Float[torch.Tensor, " 2"]] | None = None
         self._replies = Replies(processing_class, args.chat_template_kwargs)
         self._num_evaluated = 0
@@ -273,6 +275,8 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
             stored_weight=self.args.transcript_weight,
             public_columns=self.args.public_columns,
         )
+        if not self._silence.is_over:
+            self._silence.update(conversations, scored)
         words = num_words(self.accelerator.unwrap_model(self.model))
         for s in scored:
             for _, ids in s.branches:
@@ -305,8 +309,7 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
 
     def _longest(self, model: Any) -> int:
         """Return the most tokens of a conversation."""
-        context = getattr(getattr(model, "config", None), "max_position_embeddings", None) or 10**9
-        return min(self.args.max_length or context, context)
+        return min(self.args.max_length or context(model), context(model))
 
     def converse(self, rows: Sequence[Row], keys: Sequence[tuple[int, int]] | None = None) -> list[Conversation]:
         """Return the conversation of each row: its transcript if it has one, else one that is played.
@@ -354,11 +357,7 @@ class CounterfactualTrainer(Checkpoints, transformers.Trainer):
             conversations.update(zip(playing, played, strict=True))
         for c in conversations.values():
             check_words(c.ids, words, self.processing_class)
-            if len(c.ids) > longest:
-                raise ValueError(
-                    f"A conversation has {len(c.ids)} tokens, and max_length or the model's context allows {longest}. "
-                    "It is not cut: leave it out, shorten it, or allow more."
-                )
+            check_length(len(c.ids), longest, limit="max_length or the model's context")
         return [conversations[i] for i in range(len(rows))]
 
     def _behaviour(self, model: torch.nn.Module) -> Behaviour:

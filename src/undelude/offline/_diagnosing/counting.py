@@ -1,9 +1,10 @@
-"""A generic predictor of logs for little data: a small network on counts of the past, without any theta.
+"""Generic predictors of logs for little data: small networks on counts of the past, without any theta.
 
-It has seen how often each action was followed by each observation, and the last values. An LSTM must learn to count.
+They have seen how often each action was followed by each observation, and the last values. An LSTM must learn to count.
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -51,7 +52,7 @@ def losses_of_counting(
     for part, own in zip(("action", "observation"), jax.random.split(key), strict=True):
         scale = _Scale.of(train, part)
         rows = _standardised([_rows(demos, part, scale) for demos in (train, validation, test)])
-        best, losses = _train(rows[0], rows[1], rows[2], scale.num_symbols, own)
+        best, losses = _train(rows[0], rows[1], rows[2], scale.num_symbols, own, _losses)
         # The density of a standardised value, in the units of the data.
         losses = np.asarray(losses, np.float64) + np.log(scale.spread).sum()
         episode = np.nonzero(test.mask)[0]
@@ -60,10 +61,53 @@ def losses_of_counting(
     return found[0], found[1]
 
 
+def losses_of_alike(
+    train: Demos, validation: Demos, test: Demos, *, key: Key[Array, ""]
+) -> tuple[float, Float[np.ndarray, " N"]]:
+    """Return the losses of actions, as `losses_of_counting` does, of one scorer that all actions share.
+
+        P(a | history) is proportional to exp(f(counts of a, the last round, all counts) + bias of a)
+
+    A demonstrator who learns treats actions alike, apart from what came of them. Few logs then suffice to learn f.
+    """
+    rows = _standardised([_alike_rows(demos) for demos in (train, validation, test)])
+    best, losses = _train(rows[0], rows[1], rows[2], len(train.action.levels or ()), key, _losses_alike)
+    episode = np.nonzero(test.mask)[0]
+    return float(best) * validation.num_steps, np.bincount(episode, np.asarray(losses, float), test.num_episodes)
+
+
+def compares_alike(demos: Demos) -> bool:
+    """Return whether actions and symbols are few enough to be counted for `losses_of_alike`."""
+    num_actions, num_symbols = len(demos.action.levels or ()), ObservedFields.of(demos).num_symbols
+    return num_actions > 1 and 0 < num_actions * num_symbols <= MAX_PAIRS
+
+
+def _alike_rows(demos: Demos) -> Rows:
+    """Return the rows of all rounds that exist, with an axis of actions: `x` is `[R, A, F]`."""
+    N, T = demos.mask.shape
+    A, S = len(demos.action.levels or ()), ObservedFields.of(demos).num_symbols
+    pairs = _one_hot(demos.action.values * S + _symbols(demos), A * S).reshape(N, T, A, S)
+    counts = np.cumsum(pairs, 1) - pairs
+    last = np.concatenate([np.zeros_like(pairs[:, :1]), pairs[:, :-1]], 1)
+    totals = np.broadcast_to(counts.sum(2, keepdims=True), counts.shape)
+    time = np.broadcast_to((np.arange(T) / T)[None, :, None, None], (N, T, A, 1))
+    x = np.concatenate([np.log1p(counts), counts / math.sqrt(T), last, np.log1p(totals), time], -1, dtype=np.float32)
+    mask = demos.mask
+    return Rows(jnp.asarray(x[mask]), jnp.asarray(demos.action.values[mask], jnp.int32), jnp.zeros((mask.sum(), 0)))
+
+
+def _losses_alike(weights: Weights, rows: Rows, num_symbols: int) -> Float[Array, " R"]:
+    """Return `-log P` of each action."""
+    (W, b), (V, c) = weights
+    scores = (jax.nn.relu(rows.x @ W + b[None, None]) @ V[:, :1])[..., 0] + c[None, :num_symbols]
+    return -jnp.take_along_axis(jax.nn.log_softmax(scores), rows.code[:, None], 1)[:, 0]
+
+
 def _standardised(parts: list[Rows]) -> list[Rows]:
     """Return the rows with inputs in standard deviations of the first part, at most five."""
-    mean, spread = (x[None].astype(np.float32) for x in units(np.asarray(parts[0].x)))
-    return [rows._replace(x=jnp.clip((rows.x - mean) / spread, -5.0, 5.0)) for rows in parts]
+    first = np.asarray(parts[0].x)
+    mean, spread = (x.astype(np.float32) for x in units(first.reshape(-1, first.shape[-1])))
+    return [rows._replace(x=jnp.clip((np.asarray(rows.x) - mean) / spread, -5.0, 5.0)) for rows in parts]
 
 
 class _Scale(NamedTuple):
@@ -159,10 +203,15 @@ def _losses(weights: Weights, rows: Rows, num_symbols: int) -> Float[Array, " R"
 
 
 def _train(
-    train: Rows, validation: Rows, test: Rows, num_symbols: int, key: Key[Array, ""]
+    train: Rows,
+    validation: Rows,
+    test: Rows,
+    num_symbols: int,
+    key: Key[Array, ""],
+    losses: Callable[[Weights, Rows, int], Float[Array, " R"]],
 ) -> tuple[Float[Array, ""], Float[Array, " R"]]:
     """Return the mean loss on the validation part at its best moment, and the losses of the test part then."""
-    F, out = train.x.shape[1], num_symbols + 2 * train.real.shape[1]
+    F, out = train.x.shape[-1], num_symbols + 2 * train.real.shape[1]
     key_weights, key_batches = jax.random.split(key)
     weights = [
         (jax.random.normal(key_weights, (F, WIDTH)) / math.sqrt(F), jnp.zeros(WIDTH)),
@@ -174,7 +223,7 @@ def _train(
         weights, state = carry
         some = jax.random.randint(key, (BATCH_SIZE,), 0, len(train.x))
         batch = jax.tree.map(lambda x: x[some], train)
-        gradient = jax.grad(lambda w: _losses(w, batch, num_symbols).mean())(weights)
+        gradient = jax.grad(lambda w: losses(w, batch, num_symbols).mean())(weights)
         with jax.numpy_dtype_promotion("standard"):
             step, state = optimizer.update(gradient, state, weights)
             return (optax.apply_updates(weights, step), state), None  # type: ignore[return-value]
@@ -182,7 +231,7 @@ def _train(
     def look(carry: tuple, keys: Array) -> tuple[tuple, None]:
         learner, best, least = carry
         learner, _ = jax.lax.scan(update, learner, keys)
-        loss = _losses(learner[0], validation, num_symbols).mean()
+        loss = losses(learner[0], validation, num_symbols).mean()
         best = jax.tree.map(lambda new, old: jnp.where(loss < least, new, old), learner[0], best)
         return (learner, best, jnp.minimum(loss, least)), None
 
@@ -191,6 +240,6 @@ def _train(
         keys = jax.random.split(key, (STEPS // LOOK_EVERY, LOOK_EVERY))
         start = (weights, optimizer.init(weights)), weights, jnp.asarray(jnp.inf)
         (_, best, least), _ = jax.lax.scan(look, start, keys)
-        return least, _losses(best, test, num_symbols)
+        return least, losses(best, test, num_symbols)
 
     return run(weights, key_batches)

@@ -30,6 +30,7 @@ from undelude.offline._diagnosing.structure import structure as compare_time_sca
 from undelude.offline._diagnosing.support import Support, kruskal, support
 from undelude.offline._diagnosing.tied import tied_variances
 from undelude.offline._fitting.fit import Fit, search_notes
+from undelude.offline._fitting.sharing import check_alone
 from undelude.offline._model.latent import PerStep
 
 Verdict = Literal["refuted", "not identified", "weak", "identified"]
@@ -166,8 +167,10 @@ def diagnose(
 
     Raises:
         ValueError: `delta` is not positive; the fit is of other data; it has a `Network`, or is one of `Hypotheses`,
-            for which there are no bounds; or actions or observations are real, and no probes are given.
+            for which there are no bounds; or actions or observations are real, and no probes are given; or there are
+            several processes.
     """
+    check_alone("diagnose")
     if demos.digest() != fit.digest:
         raise ValueError(
             f"diagnose: the fit is of other data than {demos!r}: pass the demonstrations that it was fitted to."

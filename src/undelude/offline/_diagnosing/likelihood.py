@@ -4,6 +4,7 @@ A softmax makes probabilities of free logits, so that optimisers need no constra
 changes nothing; `gauges` names them.
 """
 
+import dataclasses
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -25,6 +26,10 @@ from undelude.offline._model.spec import Layout
 
 # The least logarithm of a probability from which an optimiser starts: at 0 the gradient of a logit vanishes.
 FLOOR = -7.0
+# The least number of rows, or of rounds in all rows.
+LEAST = 512
+# Rows whose gradients are computed at a time.
+ROWS = 256
 
 
 class Likelihood(eqx.Module):
@@ -48,8 +53,10 @@ class Likelihood(eqx.Module):
     def of(cls, plan: Layout, demos: Demos, K: int, *, markov: bool) -> "Likelihood":
         """Return the log-likelihood of the demonstrations; call it under `jax.enable_x64(True)`."""
         found = stats.of_steps(plan, demos) if markov else stats.of_demos(plan, demos)
-        # Rows of weight 0 up to a power of two of at least 512: data sets of almost one size share compiled programs.
-        missing = 2 ** max(math.ceil(math.log2(len(found.rows))), 9) - len(found.rows)
+        # Rows of weight 0 up to a power of two, at least 512 or as many as have 512 rounds: data sets of about one size
+        # share compiled programs.
+        least = max(LEAST // math.prod(found.rows.shape[1:-1]), 1)
+        missing = 2 ** math.ceil(math.log2(max(len(found.rows), least))) - len(found.rows)
         rows = np.pad(found.rows, [(0, missing), *[(0, 0)] * (found.rows.ndim - 1)])
         return cls(
             plan,
@@ -133,6 +140,15 @@ class Likelihood(eqx.Module):
         if self.markov:
             return forward(parameters, self.rows, self.labels)[0][:, 0]
         return jax.nn.logsumexp(em.log_joint(parameters, self.rows, self.labels), -1)[:, 0]
+
+    def scores(self, x: Float[Array, " P"]) -> Float[Array, "n P"]:
+        """Return the gradient of each row's log-likelihood, a few at a time: all at once take n times the memory."""
+
+        def of_row(row: tuple[Array, Array]) -> Array:
+            alone = dataclasses.replace(self, rows=row[0][None], labels=row[1][None])
+            return jax.grad(lambda x: alone.rowwise(x)[0])(x)
+
+        return jax.lax.map(of_row, (self.rows, self.labels), batch_size=min(len(self.rows), ROWS))
 
     def __call__(self, x: Float[Array, " P"]) -> Float[Array, ""]:
         """Return the log-likelihood of all demonstrations, nats."""

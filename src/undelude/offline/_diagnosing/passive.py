@@ -27,7 +27,7 @@ from undelude._teaching.loop import Loop
 from undelude._teaching.losses import log_losses
 from undelude._teaching.settings import Cloning
 from undelude.offline._data.demos import Demos
-from undelude.offline._diagnosing.counting import losses_of_counting
+from undelude.offline._diagnosing.counting import compares_alike, losses_of_alike, losses_of_counting
 from undelude.offline._fitting.fit import Fit, refit
 from undelude.offline._model.contexts import Given, Last, Round
 from undelude.offline._model.latent import Episode, latent_of
@@ -135,9 +135,10 @@ def passive(
 ) -> Passive:
     """Compare the fitted model with a generic sequence model on held-out logs, and its memory with longer ones.
 
-    Both learn from the same part of the logs: the model is fitted again with the chosen latent; and of a small network
-    on counts of the past and an LSTM, trained by behaviour cloning, the one that predicts a validation part better is
-    the sequence model, at its best moment. A poor sequence model would hide a misspecified model.
+    Both learn from the same part of the logs: the model is fitted again with the chosen latent; and of small networks
+    on counts of the past (one of them scores all actions alike) and an LSTM, trained by behaviour cloning, the one that
+    predicts a validation part best is the sequence model, at its best moment. A poor sequence model would hide a
+    misspecified model.
 
     Args:
         fit: of the logs; its spec and the latent that it chose.
@@ -164,6 +165,9 @@ def passive(
     train, validation = rest.split(VALIDATION, key=key_validation)
     key_lstm, key_counting = jax.random.split(key_train)
     predictors = [losses_of_counting(train, validation, test, key=key_counting)]
+    if compares_alike(demos):
+        alike = losses_of_alike(train, validation, test, key=key_counting)
+        predictors.append((alike, predictors[0][1]))
     if lstm:
         predictors.append(losses_of_lstm(train, validation, test, hidden_size=hidden_size, steps=steps, key=key_lstm))
     # Of each kind of symbol, the predictor that was better on the validation part.

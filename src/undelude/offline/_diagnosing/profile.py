@@ -63,7 +63,7 @@ def whiten(likelihood: Likelihood, x: Float[Array, " P"]) -> Whitening:
 
 def information(likelihood: Likelihood, x: Float[Array, " P"]) -> Float[Array, "P P"]:
     """Return the empirical Fisher information, the sum of the outer products of the demonstrations' scores."""
-    scores = jax.jacrev(likelihood.rowwise)(x)
+    scores = likelihood.scores(x)
     return scores.T @ (likelihood.weights[:, None] * scores)
 
 

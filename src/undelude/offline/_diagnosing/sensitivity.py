@@ -35,7 +35,8 @@ class Relaxed:
         tv: mean total variation between the two interventional policies, in histories of the fit's agent in the
             relaxed model, and its standard error.
         reward: per round, of the fit's agent in the relaxed model, and its standard error; None without a reward.
-        attainable: of the relaxed model's own agent there, likewise.
+        attainable: of the relaxed model's own agent there, likewise. It imitates the demonstrators, so that it need not
+            be the most that can be earned.
     """
 
     name: str
@@ -53,14 +54,16 @@ class Sensitivity:
     Attributes:
         reward: per round, of the fit's agent in the fitted model, and its standard error; None without a reward.
         relaxed: the assumptions, relaxed one at a time.
+        kept: the declared assumptions that hold in all rows, because they were not relaxed.
     """
 
     reward: Estimate | None
     relaxed: tuple[Relaxed, ...]
+    kept: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         has_reward = self.reward is not None
-        head = ["policies differ by", "BIC"] + (["agent's reward", "attainable"] if has_reward else [])
+        head = ["policies differ by", "BIC"] + (["agent's reward", "that model's own agent's"] if has_reward else [])
         rows = [("the agent, if an assumption is relaxed and the rest holds", head)]
         if self.reward is not None:
             rows.append(("  as declared", ["0.000", "+0", *[f"{self.reward[0]:.3f}"] * 2]))
@@ -70,10 +73,11 @@ class Sensitivity:
             rows.append((f"  {x.name}", cells))
         widths = [max(len(cells[i]) for _, cells in rows) for i in range(len(head))]
         width = max(len(name) for name, _ in rows)
-        return "\n".join(
+        lines = [
             "  ".join([f"{name:{width}}", *(f"{x:>{w}}" for x, w in zip(cells, widths, strict=True))])
             for name, cells in rows
-        )
+        ]
+        return "\n".join([*lines, *(f"  not relaxed: {name}" for name in self.kept)])
 
 
 def sensitivity(
@@ -82,7 +86,7 @@ def sensitivity(
     """Fit the model with each declared assumption relaxed, and let the agent of the fit act there.
 
     A relaxation with a much greater BIC is one that the logs speak against. One that they do not, and in which the
-    agent earns much less than is attainable, is an assumption on which the decision to act rests.
+    agent earns much less than the relaxed model's own, is an assumption on which the decision to act rests.
 
     Args:
         fit: the fitted model; tables and normal mechanisms.
@@ -100,7 +104,10 @@ def sensitivity(
     has_reward = fit.layout.reward is not None
     agent, relaxed = ExactAgent(fit.process), []
     for name, (spec, latent) in relaxations(fit, demos).items():
-        other = refit(few, spec, latent, key=key_fit, starts=starts, demonstrator=fit.demonstrator)
+        fewer = isinstance(latent, Episode | Markov) and latent.K[0] < fit.K
+        contains = None if fewer or (fit.latent == "Markov" and isinstance(latent, Episode)) else declared
+        found = {"starts": starts, "demonstrator": fit.demonstrator, "contains": contains}
+        other = refit(few, spec, latent, key=key_fit, **found)
         world, informed = other.process, ExactAgent(other.process)
         reward, tv = play(world, agent, informed, key_play, num_episodes)
         attainable = estimate(play(world, informed, informed, key_play, num_episodes)[0]) if has_reward else None
@@ -115,7 +122,7 @@ def sensitivity(
             )
         )
     own = estimate(play(fit.process, agent, agent, key_play, num_episodes)[0]) if has_reward else None
-    return Sensitivity(own, tuple(relaxed))
+    return Sensitivity(own, tuple(relaxed), not_relaxed(fit, demos))
 
 
 def relaxations(fit: Fit, demos: Demos) -> dict[str, tuple[LatentSpec, Latent]]:
@@ -139,10 +146,42 @@ def relaxations(fit: Fit, demos: Demos) -> dict[str, tuple[LatentSpec, Latent]]:
         if extra:
             said = " and ".join(f"the last {x.name}" for x in extra)
             found[f"{factor.field} depends on {said}, too"] = _replaced(fit.spec, expert, others, factor, extra), same
+    for factor in (expert, *others):
         if isinstance(factor.mechanism, Table | Gaussian) and factor.mechanism.tied and K > 1:
             spec = _replaced(fit.spec, expert, others, factor, (), tied=False)
-            found[f"{factor.field} depends on theta, too"] = spec, same
+            found[f"{'the expert' if factor is expert else factor.field} depends on theta, too"] = spec, same
     return found
+
+
+def not_relaxed(fit: Fit, demos: Demos) -> tuple[str, ...]:
+    """Return the declared assumptions that `relaxations` keeps, in words."""
+    kept = []
+    if (demos.labels >= 0).any():
+        kept.append("the number of values of theta, and how long it lasts, because labels name its values")
+    expert, *others = (f for f in fit.layout.factors if not f.field.startswith("opening "))
+    reals = [name for name, c in {"action": demos.action, **demos.observations}.items() if c.levels is None]
+    lasts = {name for name in ("action", *demos.observations) if name not in reals}
+    for factor in (expert, *others):
+        extra = [x for more in additions(expert, demos).values() for x in more] if factor is expert else []
+        extra += [] if factor is expert else _last_of(factor, demos)
+        wanted = lasts if factor is expert else lasts & {"action", factor.field}
+        read = {x.name for x in (*extra, *(c.given for c in factor.contexts)) if isinstance(x, Last)}
+        who = "the expert" if factor is expert else factor.field
+        if not isinstance(factor.mechanism, Table | Gaussian):
+            kept.append(f"{who} is a {type(factor.mechanism).__name__}")
+        elif demos.num_rounds > 1 and wanted - read:
+            why = "a hidden field" if factor.field in demos.hidden else "too many combinations for a table"
+            names = " and ".join(f"the last {x}" for x in sorted(wanted - read))
+            kept.append(f"{who} does not depend on {names} ({why})")
+    if reals:
+        kept.append(f"no mechanism depends on the last value of {' or '.join(reals)}, and real fields are normal")
+    if demos.demonstrator is not None and not any(c.given == "demonstrator" for c in expert.contexts):
+        kept.append("all demonstrators act alike")
+    if demos.has_interventions:
+        kept.append("interventions were chosen without knowing theta")
+    if len(set(demos.lengths.tolist())) > 1:
+        kept.append(f"ends of episodes say nothing about theta (rewards are of {demos.num_rounds} rounds)")
+    return tuple(kept)
 
 
 def _last_of(factor: Factor, demos: Demos) -> tuple[Last, ...]:

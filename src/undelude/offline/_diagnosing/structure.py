@@ -150,9 +150,11 @@ def structure(fit: Fit, demos: Demos, *, key: Key[Array, ""], starts: int = 4, n
     latents: dict[str, Latent] = {"none": Episode(1), "Episode": Episode(K), "Markov": Markov(K)}
     key_fit, key_play = jax.random.split(key)
     alternatives = []
+    one: Fit | None = None
     for name, latent in latents.items():
         same = name == own and few is demos
-        one = fit if same else refit(few, fit.spec, latent, key=key_fit, starts=starts)
+        # Each contains the one before.
+        one = fit if same else refit(few, fit.spec, latent, key=key_fit, starts=starts, contains=one)
         agent = ExactAgent(one.process)
         reward, gap = play(one.process, agent, agent, key_play, num_episodes, "see")
         alternatives.append(

@@ -21,9 +21,9 @@ from undelude.offline._fitting import gradient
 from undelude.offline._fitting.checkpoint import Checkpoint
 from undelude.offline._fitting.gradient import Training
 from undelude.offline._fitting.parameters import Parameters
-from undelude.offline._fitting.runs import Init, OnProgress, Runs, as_tables, log_likelihoods, run_em
+from undelude.offline._fitting.runs import Init, OnProgress, Runs, as_tables, log_likelihoods, posterior, run_em
 from undelude.offline._fitting.selection import Candidate, Select, Tried, choose, compared, count_reached, fewest_near
-from undelude.offline._fitting.sharing import Sharing, writes
+from undelude.offline._fitting.sharing import Sharing, check_alone, writes
 from undelude.offline._model import statistics as stats
 from undelude.offline._model.contexts import column
 from undelude.offline._model.evidence import log_evidence
@@ -33,6 +33,9 @@ from undelude.offline._model.mechanisms import Gaussian
 from undelude.offline._model.network import Heads, Known
 from undelude.offline._model.process import induced_process
 from undelude.offline._model.spec import LatentSpec, Layout, layout
+
+# Nats by which a model may be less likely than one that it contains, because of its priors.
+CONTAINED = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +103,7 @@ def fit(
     """Fit a causal model with a hidden theta to demonstrations, by expectation maximisation from many starts.
 
     Several processes of one `jax.distributed` run share the E-step. All read the same demonstrations, and get the same
-    fit.
+    fit. `diagnose` is for a program of one process.
 
     Networks get gradient steps on the same exact likelihood in place of the M-step (Adam, minibatches, early stopping).
 
@@ -176,7 +179,9 @@ def fit(
             *(starts, init, max_iterations, tolerance),
         )
     )
-    Sharing().check_same(re.sub(r" at 0x[0-9a-f]+", "", about))  # A function has another address in each process.
+    Sharing().check_same(
+        re.sub(r" at 0x[0-9a-f]+", "", f"{about} {imitate!r}")
+    )  # A function has another address in each process.
     kept = None
     # A function cannot be told from another one of the same name.
     has_functions = any(isinstance(factor.mechanism, Known) for factor in plan.factors)
@@ -187,7 +192,7 @@ def fit(
         runs = run_em(plan, train, latent, key=own, kept=kept and kept.of(f"latent-{i}"), **settings)
         tried += _candidates(plan, latent, runs, train, test)
     candidates = compared(tried)
-    best = choose(candidates, select)
+    best = candidates[Sharing().choice_of_first(candidates.index(choose(candidates, select)))]
     latent = type(next(x for x in latents if type(x).__name__ == best.latent))(best.K)
     final = run_em(plan, demos, latent, key=keys[-2], kept=kept and kept.of("chosen"), **settings)
     parameters = final.pick([final.best(best.K)])
@@ -243,15 +248,43 @@ def refit(
     max_iterations: int = 500,
     tolerance: float = 1e-5,
     demonstrator: int = 0,
+    contains: Fit | None = None,
 ) -> Fit:
-    """Fit one latent to all demonstrations; of several numbers of values, the one of the least BIC is chosen."""
+    """Fit one latent to all demonstrations; of several numbers of values, the one of the least BIC is chosen.
+
+    Args:
+        demos: the demonstrations.
+        spec: what is assumed about them.
+        latent: the time scale and the numbers of values.
+        key: of the starts.
+        starts: of each number of values.
+        max_iterations: of a start.
+        tolerance: nats per demonstration.
+        demonstrator: whose policy the expert of the process has.
+        contains: a fit of the same demonstrations, of which the model is a special case of this one; `latent` then has
+            one number of values. If all starts end where the demonstrations are less likely, one more goes on from its
+            posterior. There is none from that of a theta that changes.
+
+    Raises:
+        ValueError: there are several processes.
+    """
+    check_alone("refit")
     plan = layout(spec, demos)
-    settings: dict[str, Any] = {"starts": starts, "max_iterations": max_iterations, "tolerance": tolerance}
-    runs = run_em(plan, demos, latent, key=key, init="actions_first", **settings)
-    candidates = compared(_candidates(plan, latent, runs, demos, None))
-    best = choose(candidates, "bic")
-    parameters = runs.pick([runs.best(best.K)])
-    return _as_fit(spec, plan, demos, best, parameters, (), runs.objective, candidates, demonstrator)
+    settings: dict[str, Any] = {"max_iterations": max_iterations, "tolerance": tolerance}
+    settings |= {"starts": starts, "key": key, "init": "actions_first"}
+
+    def of(**start: Any) -> Fit:
+        runs = run_em(plan, demos, latent, **settings, **start)
+        candidates = compared(_candidates(plan, latent, runs, demos, None))
+        best = choose(candidates, "bic")
+        parameters = runs.pick([runs.best(best.K)])
+        return _as_fit(spec, plan, demos, best, parameters, (), runs.objective, candidates, demonstrator)
+
+    found = of()
+    if contains is None or contains.latent != "Episode" or found.log_likelihood >= contains.log_likelihood - CONTAINED:
+        return found
+    again = of(posterior=posterior(contains.layout, contains.fitted, demos))
+    return max(found, again, key=lambda x: x.log_likelihood)
 
 
 def _demonstrator(plan: Layout, demos: Demos, imitate: Level | None) -> int:

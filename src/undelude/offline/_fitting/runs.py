@@ -68,17 +68,24 @@ def run_em(
     tolerance: float,
     on_progress: OnProgress | None = None,
     kept: Kept | None = None,
+    posterior: Float[np.ndarray, "N _"] | None = None,
 ) -> Runs:
-    """Return all starts of one latent, for all its numbers of values; go on with those that were kept."""
+    """Return all starts of one latent, for all its numbers of values; go on with those that were kept.
+
+    With `posterior`, of each demonstration over theta under another model, there is one start, which is its M-step.
+    """
     is_markov = isinstance(latent, Markov)
     counts = latent.K if isinstance(latent, Episode | Markov) else (1,)
-    K = np.repeat(counts, [1 if k == 1 else starts for k in counts])
+    K = np.repeat(counts, [1 if k == 1 or posterior is not None else starts for k in counts])
     rows = stats.of_steps(plan, demos) if is_markov else stats.of_demos(plan, demos)
     sharing = Sharing()
     blocks = sharing.blocks(em.in_blocks(rows, len(K), max(counts)))
     action = plan.factors[0]
-    actions_first = init == "actions_first" and action in plan.free and max(counts) > 1
-    parameters = _start(plan, rows, K, key, is_markov, plan.columns(action) if actions_first else slice(None))
+    actions_first = init == "actions_first" and action in plan.free and max(counts) > 1 and posterior is None
+    if posterior is None:
+        parameters = _start(plan, rows, K, key, is_markov, plan.columns(action) if actions_first else slice(None))
+    else:
+        parameters = _start_from(plan, demos, posterior, max(counts), is_markov)
     before = sharing.of_first(None if kept is None else kept.read(_progress(parameters)), _progress(parameters))
     sizes = jnp.asarray(K, jnp.int32)
     width = tolerance * demos.num_episodes
@@ -143,6 +150,26 @@ def _start(
             statistics[:, k] = (rows.weights[known] @ flat[known]) / rows.weights[known].sum() + mean
     expected = em.Expected(jnp.zeros(runs), jnp.ones((runs, most)), jnp.asarray(statistics), transitions)
     return em.maximise(expected, plan.free, jnp.asarray(K, jnp.int32))
+
+
+def _start_from(plan: Layout, demos: Demos, posterior: Float[np.ndarray, "N _"], K: int, is_markov: bool) -> Parameters:
+    """Return the M-step of a posterior over theta; the likeliest value is split if there are more values than in it."""
+    rng, r = np.random.default_rng(0), np.asarray(posterior)
+    while r.shape[1] < K:
+        half = rng.random(len(r)) * r[:, [most := int(r.sum(0).argmax())]].T[0]
+        r = np.concatenate([r, half[:, None]], 1)
+        r[:, most] -= half
+    rows = stats.of_steps(plan, demos).rows.sum(1) if is_markov else stats.of_demos(plan, demos, merge=False).rows
+    transitions = jnp.asarray(np.eye(K) * demos.lengths.sum() / K + 1.0)[None] if is_markov else None
+    expected = em.Expected(jnp.zeros(1), jnp.asarray(r.sum(0))[None], jnp.asarray(r.T @ rows)[None], transitions)
+    return em.maximise(expected, plan.free, jnp.asarray([K], jnp.int32))
+
+
+def posterior(plan: Layout, parameters: Parameters, demos: Demos) -> Float[np.ndarray, "N K"]:
+    """Return the posterior over a theta that lasts the episode, of each demonstration, under the first run."""
+    rows = jnp.asarray(stats.of_demos(plan, demos, merge=False).rows)
+    joint = em.log_joint(parameters, rows, jnp.asarray(demos.labels, jnp.int32))[:, 0]
+    return np.asarray(jax.nn.softmax(joint), np.float64)
 
 
 def log_likelihoods(plan: Layout, parameters: Parameters, demos: Demos) -> Float[np.ndarray, "N R"]:

@@ -67,6 +67,14 @@ class Sharing:
             return tree if self.mesh is None else None
         return local(spread(like if tree is None else tree, self.mesh))
 
+    def choice_of_first(self, choice: int) -> int:
+        """Return the choice of process 0, with which all go on.
+
+        The parameters are the same in all processes, and what each computes from them by itself may differ by rounding
+        if their processors differ.
+        """
+        return choice if self.mesh is None else int(gather(str(choice))[0])
+
     def check_same(self, digest: str) -> None:
         """Raise `ValueError` in all processes if their data, spec or settings differ."""
         if self.mesh is None:
@@ -77,6 +85,15 @@ class Sharing:
                 f"The demonstrations, the spec or the settings of process {' and '.join(differing)} differ from those "
                 "of process 0: give all processes the same logs and arguments."
             )
+
+
+def check_alone(what: str) -> None:
+    """Raise `ValueError` if there are several processes, of which one may call what waits for all."""
+    if jax.process_count() > 1:
+        raise ValueError(
+            f"{what}: this is one of {jax.process_count()} processes, which share fits alone. Save the fit in process "
+            "0, offline.save(fit, folder), and go on in a program of one process."
+        )
 
 
 def writes() -> bool:
