@@ -79,7 +79,8 @@ class HostWorld(AbstractHostWorld[HostState]):
         make_expert: `(env, context) -> (observation -> advice)`, in place of `expert`: one that lives beside its
             environment, such as a planner that reads its state. It is made at each reset.
         vectorization: `"sync"`: one after the other, best for steps under a millisecond; `"async"`: in processes.
-        num_workers, timeout: with `"async"`: processes (default: cores), and seconds to wait for an answer.
+        num_workers: processes, with `"async"`; by default as many as cores.
+        timeout: seconds to wait for an answer of a process.
         max_failures: the share of episodes that may be lost to failures of environments before an error is raised.
         name: in messages and run directories.
 
