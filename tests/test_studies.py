@@ -73,7 +73,14 @@ def test_part_is_stored_beside_the_others(tmp_path, monkeypatch, capsys):
 
 # Studies whose results are tables.
 TABLES = {"tasks", "language", "offline", "offline_arm", "offline_experiment", "offline_grid"}
-TABLES |= {"offline_logs", "offline_peers"}
+TABLES |= {"offline_logs", "offline_peers", "gym_peers"}
+
+
+def test_page_has_the_rewards_of_peers():
+    page = (ROOT / "docs" / "gym.md").read_text()
+    for row in load("gym_peers")["rows"]:
+        cell = f"{row['reward']:.3f} ± {row['reward_se']:.3f}".replace("0.", ".")
+        assert cell in page, row
 
 
 @pytest.mark.parametrize("name", sorted({*NAMES} - TABLES))

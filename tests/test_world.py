@@ -391,15 +391,17 @@ def uniform(num_actions):
     )
 
 
-def test_simulator_has_no_expert_distribution():
-    """Its expert's samples are scored all the same, and the distribution is missing by name."""
+def test_samples_are_scored_if_the_expert_has_no_known_distribution():
+    """They have the same expected gradient. The other direction needs the distribution, which is missing by name."""
     world, agent = Simulator(), ud.LSTMAgent(process(Hazard()), hidden_size=8, key=KEY)
     episodes = ud.rollout(world, agent, key=KEY, num_episodes=8)
     assert episodes.expert is None
     losses = jax.vmap(lambda e: ud.log_losses(agent, e, target="sample"))(episodes)
     assert np.isfinite(losses).all()
-    with pytest.raises(ValueError, match='target="distribution"'):
-        ud.log_losses(agent, jax.tree.map(lambda x: x[0], episodes))
+    default = jax.vmap(lambda e: ud.log_losses(agent, e))(episodes)
+    np.testing.assert_array_equal(default, losses)
+    with pytest.raises(ValueError, match='target="reverse"'):
+        ud.log_losses(agent, jax.tree.map(lambda x: x[0], episodes), target="reverse")
 
 
 def test_simulator_has_no_exact_agent(no_type_checks):
@@ -408,7 +410,7 @@ def test_simulator_has_no_exact_agent(no_type_checks):
     with pytest.raises(TypeError, match="can only be sampled"):
         ud.posterior(Simulator(), None)
     with pytest.raises(TypeError, match="can only be sampled"):
-        ud.teach(Simulator(), None, ud.Counterfactual(), key=KEY)
+        ud.teach(Simulator(), None, ud.Counterfactual(target="posterior"), key=KEY)
 
 
 @pytest.mark.parametrize("make_world", [Simulator, HostSimulator, lambda: process(Hazard())])

@@ -11,6 +11,7 @@ from undelude._agents.networks.markov import MarkovAgent, SequencePredictor
 from undelude._agents.networks.normalise import normalise
 from undelude._agents.networks.transformer import TransformerAgent
 from undelude._agents.planning import PlanningAgent
+from undelude._agents.policy import Policy
 from undelude._agents.tempered import TemperedAgent
 from undelude._cache import keep_programs
 from undelude._certificate.certificate import Certificate, certify, delusion_gap
@@ -80,6 +81,7 @@ __all__ = [
     "NotIdentifiable",
     "Path",
     "PlanningAgent",
+    "Policy",
     "Quantity",
     "Reading",
     "Replicates",

@@ -17,11 +17,13 @@ from undelude._agents.exact import ExactAgent
 from undelude._agents.host import HostAgent
 from undelude._certificate.attributes import Measured, StandardError
 from undelude._certificate.baselines import BASELINES, Baselines, advise, measure_baselines
+from undelude._certificate.host_worlds import measure_in_world, measure_world_baselines
 from undelude._certificate.notes import describe_notes
 from undelude._certificate.per_episode import measure
 from undelude._certificate.quantity import Quantity
 from undelude._certificate.verdict import Kind, judge
 from undelude._checks import check_key
+from undelude._process.host_world import AbstractHostWorld
 from undelude._process.process import InteractionProcess, check_process
 from undelude._rollout.host import play
 from undelude._rollout.rollout import run, run_once
@@ -235,7 +237,7 @@ QUANTITIES = tuple(RANGES)
 
 
 def certify(
-    process: InteractionProcess,
+    process: InteractionProcess | AbstractHostWorld,
     agent: AbstractAgent | HostAgent,
     *,
     key: Key[Array, ""],
@@ -247,7 +249,8 @@ def certify(
 
     Args:
         process: for the exact answers, with finitely many values of Theta; otherwise the quantities that need them are
-            None.
+            None. A world that runs in Python, such as `undelude.gym.HostWorld`, has exact answers about actions if
+            theta shows in its cue alone.
         agent: any agent: exact, taught, your own, or one from outside JAX (`ud.HostAgent`).
         key: for sampling.
         num_episodes: B.
@@ -269,12 +272,17 @@ def certify(
     True
     """
     size = {"num_episodes": num_episodes, "num_rounds": num_rounds}
-    measured = (lambda: measure_baselines(process, key=key, **size)) if baselines else None
-    return certify_with(process, agent, measured, key=key, **size)
+
+    def measured() -> Baselines:
+        if isinstance(process, AbstractHostWorld):
+            return measure_world_baselines(process, key=key, **size)
+        return measure_baselines(process, key=key, **size)
+
+    return certify_with(process, agent, measured if baselines else None, key=key, **size)
 
 
 def certify_with(
-    process: InteractionProcess,
+    process: InteractionProcess | AbstractHostWorld,
     agent: AbstractAgent | HostAgent,
     baselines: Callable[[], Baselines] | None,
     *,
@@ -283,7 +291,8 @@ def certify_with(
     num_rounds: int | None = None,
 ) -> Certificate:
     """Return `certify(...)` with the baselines that a function returns: they are the same for all agents."""
-    check_process(process)
+    if not isinstance(process, AbstractHostWorld):
+        check_process(process)
     check_key(key)
     started = time.perf_counter()
     size = {"num_episodes": num_episodes, "num_rounds": num_rounds}
@@ -295,7 +304,10 @@ def certify_with(
         predictions = None
     # A key that no episode was drawn from.
     key_estimates = jax.random.fold_in(key, num_episodes)
-    found, impossible = measure(process, agent, episodes, key=key_estimates, predictions=predictions)
+    if isinstance(process, AbstractHostWorld):
+        found, impossible = measure_in_world(process, agent, episodes, key=key_estimates, predictions=predictions)
+    else:
+        found, impossible = measure(process, agent, episodes, key=key_estimates, predictions=predictions)
     if baselines is None:
         others, notes = dict.fromkeys(BASELINES, Quantity(why_none="not measured (baselines=False).")), {}
     else:
@@ -315,7 +327,7 @@ def certify_with(
         versions=versions(),
         notes=notes | impossible,
         quantities=quantities,
-        measurement=Measurement(process, agent, key),
+        measurement=Measurement(process, agent, key) if isinstance(process, InteractionProcess) else None,
     )
 
 

@@ -82,12 +82,7 @@ def measure(
     ids = episode_ids(len(episodes.mask))
     batch = episodes, mask, ids, predictions
     found = in_pieces(lambda piece: _measure_piece(process, predictor, key, *piece), batch)
-    for method in ("f_A", "f_O"):
-        if (excess := float(np.max(found.pop(f"{method}_excess", 0.0)))) > TOLERANCE:
-            raise ValueError(
-                f"{type(agent).__name__}: the probabilities that {method} returns do not sum to one (off by "
-                f"{excess:.3g}). Categorical(log_probs=) takes them as they are; use Categorical(logits=) to normalise."
-            )
+    check_sums(found, agent)
     notes = {}
     for mark in MARKS if process.finite else ():
         if (share := float(np.mean(found.pop(f"impossible_{mark}")))) > 0:
@@ -101,6 +96,16 @@ def measure(
         why_nan = no_belief if name == "deluded_fraction" else NOT_A_NUMBER
         quantities[name] = Quantity.over_episodes(values, why_nan=why_nan)
     return quantities, notes
+
+
+def check_sums(found: dict[str, Array], agent: AbstractAgent | HostAgent) -> None:
+    """Raise `ValueError` if predicted probabilities did not sum to one; take these entries out of `found`."""
+    for method in ("f_A", "f_O"):
+        if (excess := float(np.max(found.pop(f"{method}_excess", 0.0)))) > TOLERANCE:
+            raise ValueError(
+                f"{type(agent).__name__}: the probabilities that {method} returns do not sum to one (off by "
+                f"{excess:.3g}). Categorical(log_probs=) takes them as they are; use Categorical(logits=) to normalise."
+            )
 
 
 def _why_missing(process: InteractionProcess, found: dict[str, Array], no_belief: str) -> dict[str, str]:
@@ -183,22 +188,14 @@ def measure_episode(
         impossible; `f_A_excess` and `f_O_excess`, by how much the predicted probabilities miss a sum of one.
     """
     P_A, P_O = predictions
-    T = episode.num_rounds
     end = count_rounds(episode, mask)
+    key_answer, key_losses = jax.random.split(key)
     last_policy = None if P_A is None else index(P_A, end)
-    P_A = None if P_A is None else jax.tree.map(lambda x: x[:T], P_A)
-    masks = mask, observation_mask(episode, mask)
-    key_answer, key_A, key_O = jax.random.split(key, 3)
-    result = {"reward": reward_per_round(episode.reward, mask)}
-    if P_A is not None:
-        losses = jax.vmap(lambda P, a: -P.log_prob(a))(P_A, episode.expert_actions)
-        result |= _measure_calibration("action", P_A, losses, masks[0], key_A)
-        result["f_A_excess"] = _greatest_excess(P_A, masks[0])
-    if P_O is not None:
-        result |= _measure_calibration("observation", P_O, score_observations(P_O, episode), masks[1], key_O)
-        result["f_O_excess"] = _greatest_excess(P_O, masks[1])
+    result = measure_losses(episode, predictions, mask=mask, key=key_losses)
     if not process.finite:
         return result
+    P_A = None if P_A is None else jax.tree.map(lambda x: x[: episode.num_rounds], P_A)
+    masks = mask, observation_mask(episode, mask)
 
     def compare(marked: Episodes) -> dict[str, Array]:
         compared = {"impossible": filter(process, marked).impossible[end].astype(float)}
@@ -219,6 +216,25 @@ def measure_episode(
         theta = episode.theta if process.transition is None else index(episode.theta, end)
         deluded = (belief.max() > CERTAIN) & (belief.argmax() != theta)
         result["deluded_fraction"] = jnp.where(jnp.isnan(belief).any(), jnp.nan, deluded.astype(float))
+    return result
+
+
+def measure_losses(
+    episode: Episodes, predictions: Predictions, *, mask: Mask, key: Key[Array, ""]
+) -> dict[str, Float[Array, ""]]:
+    """Compare predictions in one episode with its symbols alone: the quantities that need no exact answer."""
+    P_A, P_O = predictions
+    key_A, key_O = jax.random.split(key)
+    result = {"reward": reward_per_round(episode.reward, mask)}
+    if P_A is not None:
+        P_A = jax.tree.map(lambda x: x[: episode.num_rounds], P_A)
+        losses = jax.vmap(lambda P, a: -P.log_prob(a))(P_A, episode.expert_actions)
+        result |= _measure_calibration("action", P_A, losses, mask, key_A)
+        result["f_A_excess"] = _greatest_excess(P_A, mask)
+    if P_O is not None:
+        exists = observation_mask(episode, mask)
+        result |= _measure_calibration("observation", P_O, score_observations(P_O, episode), exists, key_O)
+        result["f_O_excess"] = _greatest_excess(P_O, exists)
     return result
 
 

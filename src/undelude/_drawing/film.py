@@ -16,7 +16,9 @@ from undelude._process.episodes import AGENT, Episodes
 from undelude._process.inference import filter
 from undelude._process.process import InteractionProcess, check_process
 from undelude._process.replay import replay
+from undelude._process.task import AbstractTask
 from undelude._tree import index, prepend
+from undelude._types import Belief, Memory, Observation, Theta
 
 # Pixels between films side by side.
 GAP = 6
@@ -123,18 +125,47 @@ def film(
     for i in range(1 + num_rounds * frames_per_round):
         t = i // frames_per_round
         header = f"{title}, round {t}" if title else f"round {t}"
-        frame = Frame(size, accent=accent, title=header, belief=meaning)
         o = episodes.opening if t == 0 else index(episodes.observations, t - 1)
-        if o is not None:
-            words = process.task.say(jax.tree.map(np.asarray, o))
-            frame.text((0.98, -HEADER / 2), words, size=LETTER, anchor="rm")
         theta, w, probabilities = (_at_time(x, i / frames_per_round) for x in (thetas, memories, beliefs))
         belief = [] if beliefs is None else [(index(values, k), float(p)) for k, p in enumerate(probabilities)]
-        process.task.draw(frame, theta, w, belief)
+        style = {"size": size, "accent": accent, "meaning": meaning, "title": header}
+        frame = draw_round(process.task, theta, w, belief, jax.tree.map(np.asarray, o), **style)
         pictures.append(frame.array())
         legend = frame.legend | legend
     entries = sorted(legend.values(), key=lambda entry: entry.label != meaning)  # The belief first.
     return Film(np.stack(pictures), tuple(entries))
+
+
+def draw_round(
+    task: AbstractTask,
+    theta: Theta,
+    w: Memory,
+    belief: Belief,
+    o: Observation | None,
+    *,
+    size: int,
+    accent: str,
+    meaning: str,
+    title: str,
+) -> Frame:
+    """Return the frame of one round; everything is in NumPy.
+
+    Args:
+        task: draws, and words the observation for the header.
+        theta: the true value after the round.
+        w: the memory of the task after the action of the round.
+        belief: each value of Theta with its probability; empty if Theta is continuous.
+        o: the observation of the round, or None.
+        size: width in pixels.
+        accent: colour of the belief.
+        meaning: of the belief, for the legend.
+        title: text in the header.
+    """
+    frame = Frame(size, accent=accent, title=title, belief=meaning)
+    if o is not None:
+        frame.text((0.98, -HEADER / 2), task.say(o), size=LETTER, anchor="rm")
+    task.draw(frame, theta, w, belief)
+    return frame
 
 
 def _at_time(states: Any, t: float) -> Any:

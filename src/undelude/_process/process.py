@@ -245,14 +245,15 @@ class InteractionProcess(AbstractWorld[ProcessState]):
         )
 
 
-def check_process(process: object) -> None:
-    """Raise `TypeError` if `process` is not an `InteractionProcess`."""
+def check_process(process: object) -> "InteractionProcess":
+    """Return `process`; raise `TypeError` if it is not an `InteractionProcess`."""
     check_world(process)
     if not isinstance(process, InteractionProcess):
         raise TypeError(
             f"{type(process).__name__} can only be sampled, but this needs the distributions of an "
             "ud.InteractionProcess."
         )
+    return process
 
 
 # Cached, because tracing takes longer than the calls that ask for it, such as `posterior` and `rollout`.

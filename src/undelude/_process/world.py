@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple
 
 import equinox as eqx
 import jax
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from undelude._distributions import AbstractDistribution, Spec
@@ -40,6 +41,13 @@ class RoundKeys(NamedTuple):
     def of(cls, key: Key[Array, ""]) -> "RoundKeys":
         """Split the key of a round."""
         return cls(*jax.random.split(key, 4))
+
+
+def key_of(seed: int) -> Key[Array, ""]:
+    """Return `jax.random.key(seed)`; for a seed of more than 32 bits, which JAX would cut off, that of its digest."""
+    if not 0 <= seed < 2**32:
+        seed = int(np.random.SeedSequence(seed).generate_state(1)[0])
+    return jax.random.key(seed)
 
 
 class AbstractWorld(eqx.Module, Generic[S]):

@@ -1,12 +1,13 @@
 """The Python loop: episodes whose agent, or whose world, is not JAX and runs as a batch in Python."""
 
 import abc
+import dataclasses
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Key, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from undelude._agents.base import AbstractAgent
 from undelude._agents.host import HostAgent
@@ -18,10 +19,37 @@ from undelude._process.host_world import AbstractHostWorld, Prediction, World
 from undelude._process.world import AbstractWorld, EpisodeKeys, RoundKeys
 from undelude._rollout.checks import check_theta
 from undelude._tree import index, where
-from undelude._types import Action, Memory, Observation, State
+from undelude._types import MAX_COUNT, Action, Memory, Observation, State
 
 # The episodes that have not ended before the round.
 Exists = Bool[np.ndarray, " B"]
+# The marks of a round's actions: true for do.
+Marks = Bool[np.ndarray, " B"]
+# Episodes, and the agent's predictions of actions and of observations.
+Played = tuple[Episodes, Prediction, Prediction]
+# How often an episode is played again that was lost to a failure of its environment.
+MAX_ATTEMPTS = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Execution:
+    """Who executes, and how actions are marked.
+
+    Attributes:
+        marks: the stored marks, do if true, of the actor's actions and of the expert's.
+        reads: the marks that the actor itself reads; `marks` by default.
+        expert_share: the probability that the expert executes an action.
+        per: whether the executor is drawn each `"step"`, or once an `"episode"`.
+    """
+
+    marks: tuple[bool, bool]
+    reads: tuple[bool, bool] = None  # type: ignore[assignment]
+    expert_share: float = 0.0
+    per: str = "step"
+
+    def __post_init__(self) -> None:
+        if self.reads is None:
+            object.__setattr__(self, "reads", self.marks)
 
 
 class _Vmapped(AbstractHostWorld[State]):
@@ -55,18 +83,25 @@ class _AbstractPlayer(abc.ABC):
 
     @abc.abstractmethod
     def read(
-        self, m: Memory, a: Action | None, o: Observation | None, exists: Exists, t: int
+        self, m: Memory, a: Action | None, o: Observation | None, marks: Marks, exists: Exists, t: int
     ) -> tuple[Prediction, Memory]:
-        """Read the last round, and predict the action of round `t`."""
+        """Read the last round, whose actions have the `marks`, and predict the action of round `t`."""
 
     @abc.abstractmethod
-    def act(
-        self, m: Memory, prediction: Prediction, keys: Key[Array, " B"], exists: Exists, t: int
-    ) -> tuple[Action, Memory]:
-        """Choose the actions of round `t`."""
+    def turn(
+        self,
+        m: Memory,
+        a: Action | None,
+        o: Observation | None,
+        marks: Marks,
+        keys: Key[Array, " B"],
+        exists: Exists,
+        t: int,
+    ) -> tuple[Prediction, Action, Memory]:
+        """Read the last round as `read` does, and choose the actions of round `t`."""
 
     @abc.abstractmethod
-    def predict_observation(self, m: Memory, a: Action | None, exists: Exists, t: int) -> Prediction:
+    def predict_observation(self, m: Memory, a: Action | None, marks: Marks, exists: Exists, t: int) -> Prediction:
         """Predict the observations of round `t`, or the openings if `a` is None."""
 
 
@@ -83,25 +118,35 @@ class _HostPlayer(_AbstractPlayer):
         return self.agent.reset(num_episodes)
 
     def read(
-        self, m: Memory, a: Action | None, o: Observation | None, exists: Exists, t: int
+        self, m: Memory, a: Action | None, o: Observation | None, marks: Marks, exists: Exists, t: int
     ) -> tuple[Prediction, Memory]:
+        del marks  # A HostAgent executes all actions, and knows how it reads them.
         returned, m = _pair(self.agent.predict(m, _to_host(a), _to_host(o)), f"predict (round {t})")
         return _as_distribution(returned, self.action_spec, exists, f"predict (round {t})"), m
 
-    def act(
-        self, m: Memory, prediction: Prediction, keys: Key[Array, " B"], exists: Exists, t: int
-    ) -> tuple[Action, Memory]:
+    def turn(
+        self,
+        m: Memory,
+        a: Action | None,
+        o: Observation | None,
+        marks: Marks,
+        keys: Key[Array, " B"],
+        exists: Exists,
+        t: int,
+    ) -> tuple[Prediction, Action, Memory]:
+        prediction, m = self.read(m, a, o, marks, exists, t)
         if self.agent.act is not None:
             chosen, m = _pair(self.agent.act(m, prediction, self.rng), f"act (round {t})")
-            return _as_actions(chosen, self.action_spec, exists, t), m
+            return prediction, _as_actions(chosen, self.action_spec, exists, t), m
         if prediction is None:
             raise ValueError(
                 "HostAgent: predict returned None instead of a distribution, so that there is nothing to draw actions "
                 "from; give act=, or return the distribution."
             )
-        return _draw(prediction, keys), m
+        return prediction, _draw(prediction, keys), m
 
-    def predict_observation(self, m: Memory, a: Action | None, exists: Exists, t: int) -> Prediction:
+    def predict_observation(self, m: Memory, a: Action | None, marks: Marks, exists: Exists, t: int) -> Prediction:
+        del marks
         if self.agent.predict_observation is None:
             return None
         returned = self.agent.predict_observation(m, _to_host(a))
@@ -113,28 +158,35 @@ class _TracedPlayer(_AbstractPlayer):
 
     def __init__(self, agent: AbstractAgent):
         self.agent = agent
-        functions = _read, _act, _predict_observation
-        self._read, self._act, self._predict_observation = read_now(agent, *functions)
+        functions = _read, _turn, _predict_observation
+        self._read, self._turn, self._predict_observation = read_now(agent, *functions)
 
     def init(self, num_episodes: int, num_rounds: int) -> Memory:
         one = self.agent.init(num_rounds=num_rounds)
         return jax.tree.map(lambda x: jnp.broadcast_to(x, (num_episodes, *jnp.shape(x))), one)
 
     def read(
-        self, m: Memory, a: Action | None, o: Observation | None, exists: Exists, t: int
+        self, m: Memory, a: Action | None, o: Observation | None, marks: Marks, exists: Exists, t: int
     ) -> tuple[Prediction, Memory]:
         del t
-        return self._read(self.agent, m, a, o, jnp.asarray(exists))
+        return self._read(self.agent, m, a, o, marks, exists)
 
-    def act(
-        self, m: Memory, prediction: Prediction, keys: Key[Array, " B"], exists: Exists, t: int
-    ) -> tuple[Action, Memory]:
-        del prediction, exists, t
-        return self._act(self.agent, m, keys)
+    def turn(
+        self,
+        m: Memory,
+        a: Action | None,
+        o: Observation | None,
+        marks: Marks,
+        keys: Key[Array, " B"],
+        exists: Exists,
+        t: int,
+    ) -> tuple[Prediction, Action, Memory]:
+        del t
+        return self._turn(self.agent, m, a, o, marks, exists, keys)
 
-    def predict_observation(self, m: Memory, a: Action | None, exists: Exists, t: int) -> Prediction:
+    def predict_observation(self, m: Memory, a: Action | None, marks: Marks, exists: Exists, t: int) -> Prediction:
         del exists, t
-        return self._predict_observation(self.agent, m, a)
+        return self._predict_observation(self.agent, m, a, marks)
 
 
 def play(
@@ -145,11 +197,14 @@ def play(
     num_episodes: int,
     num_rounds: int | None = None,
     theta: int | None = None,
-) -> tuple[Episodes, Prediction, Prediction]:
+    execution: Execution | None = None,
+    predicts: bool = True,
+    ids: Int[np.ndarray, " B"] | None = None,
+) -> Played:
     """Run episodes in Python, for an agent or a world that cannot be traced.
 
     Nature and the expert draw as in the compiled loop: the same key gives the same theta, and the same answers to the
-    same actions.
+    same actions. An episode that is lost to a failure of its environment is played again, from another key.
 
     Args:
         world: a world, compiled or in Python.
@@ -158,6 +213,10 @@ def play(
         num_episodes: B.
         num_rounds: T; the world's own by default.
         theta: fixes the index of Theta.
+        execution: who executes and how actions are marked; by default the agent, if there is one, with the mark of its
+            own actions.
+        predicts: whether the agent's predictions are returned.
+        ids: of the episodes; 0 to B - 1 by default.
 
     Returns:
         The episodes; `P_A`, `[B, T + 1]` predictions of actions, the last one after the last observation; `P_O`,
@@ -166,6 +225,7 @@ def play(
     Raises:
         ValueError: the agent returned the wrong shape, no probabilities, or values outside the spec; the message names
             the function and the round.
+        RuntimeError: an episode was lost as often as it was played.
     """
     B = check_count("num_episodes", num_episodes)
     T = check_count("num_rounds", world.num_rounds if num_rounds is None else num_rounds)
@@ -177,54 +237,106 @@ def play(
         player = _HostPlayer(agent, world.specs, jax.random.fold_in(key, B))
     elif agent is not None:
         player = _TracedPlayer(agent)
-    keys, round_keys = _keys(key, jnp.arange(B), T)
+    if execution is None:
+        execution = Execution(marks=(agent is not None and agent.own_actions == "do", False))
+    ids = np.arange(B) if ids is None else ids
+    size = world.num_envs or B
+    keys = key
+    pieces = []
+    for start in range(0, B, size):
+        piece, lost = _play_piece(world, player, keys, ids[start : start + size], T, theta, execution, predicts)
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            if lost is None or not lost.any():
+                break
+            again = jax.random.fold_in(key, MAX_COUNT - attempt)
+            rows = ids[start : start + size][lost]
+            mended, still = _play_piece(world, player, again, rows, T, theta, execution, predicts)
+            at = np.flatnonzero(lost)
+            piece = jax.tree.map(lambda x, y, at=at: x.at[at].set(y), piece, mended)
+            lost = np.zeros_like(lost)
+            lost[at] = still
+        else:
+            raise RuntimeError(
+                f"{world.name}: an episode was lost {MAX_ATTEMPTS} times to a failure of its environment."
+            )
+        pieces.append(piece)
+    return pieces[0] if len(pieces) == 1 else jax.tree.map(lambda *xs: jnp.concatenate(xs), *pieces)
+
+
+def _play_piece(
+    world: AbstractHostWorld,
+    player: _AbstractPlayer | None,
+    key: Key[Array, ""],
+    ids: Int[np.ndarray, " B"],
+    T: int,
+    theta: int | None,
+    execution: Execution,
+    predicts: bool,
+) -> tuple[Played, Bool[np.ndarray, " B"] | None]:
+    """Return episodes that the world plays side by side, the predictions, and which episodes were lost."""
+    B = len(ids)
+    keys, round_keys, coins = _keys(key, jnp.asarray(ids), T)
+    by_expert: np.ndarray = np.ones((B, T), bool)
+    if player is not None:
+        coins = coins if execution.per == "step" else coins[:, :1]
+        by_expert = np.broadcast_to(np.asarray(coins) < execution.expert_share, (B, T))
+    marks, reads = (np.where(by_expert, pair[1], pair[0]) for pair in (execution.marks, execution.reads))
     state, opening = world.begin(keys, theta)
     thetas, rows = [world.theta(state)], []
     P_A: list[Prediction] = []
     P_O: list[Prediction] = []
     exists = np.ones(B, bool)
 
-    m = prediction = None
+    m, a, o, mark = None, None, opening, np.zeros(B, bool)
     if player is not None:
         m = player.init(B, T)
-        if opening is not None:
-            P_O.append(player.predict_observation(m, None, exists, 0))
-        prediction, m = player.read(m, None, opening, exists, 0)
-        P_A.append(prediction)
+        if opening is not None and predicts:
+            P_O.append(player.predict_observation(m, None, mark, exists, 0))
     for t in range(T):
-        Q_A, a_bar = world.consult(state, round_keys[:, t])
-        a = a_bar
+        own_keys = _of_round(round_keys, np.int32(t))
+        Q_A, a_bar = world.consult(state, own_keys)
         later_m = m
-        if player is not None:
-            a, later_m = player.act(m, prediction, round_keys[:, t], exists, t)
-            P_O.append(player.predict_observation(later_m, a, exists, t))
-        later, o, reward, ended = world.respond(state, a, round_keys[:, t])
-        rows.append((a, o, Q_A, a_bar, jnp.where(exists, jnp.asarray(reward, float), 0.0), jnp.asarray(exists)))
-        if player is not None:
-            prediction, later_m = player.read(later_m, a, o, exists, t + 1)
-            P_A.append(prediction)
+        if player is None:
+            a = _draw_expert(Q_A, own_keys) if a_bar is None else a_bar
+        else:
+            prediction, a, later_m = player.turn(m, a, o, mark, own_keys, exists, t)
+            if execution.expert_share > 0:
+                a_bar = _draw_expert(Q_A, own_keys) if a_bar is None else a_bar
+                a = _choose(jnp.asarray(by_expert[:, t]), a_bar, a)
+            mark = reads[:, t]
+            if predicts:
+                P_A.append(prediction)
+                P_O.append(player.predict_observation(later_m, a, mark, exists, t))
+        later, o, reward, ended = world.respond(state, a, own_keys)
+        rows.append((a, o, Q_A, a_bar, np.where(exists, np.asarray(reward, np.float32), 0), exists))
         # The memory of a HostAgent is its own; its rows of ended episodes are ignored.
-        m = _keep(exists, later_m, m) if isinstance(player, _TracedPlayer) else later_m
+        m = _keep(exists, later_m, m) if isinstance(player, _TracedPlayer) and not exists.all() else later_m
         state = _keep(exists, later, state) if isinstance(world, _Vmapped) and world.ends_early else later
-        thetas.append(world.theta(state))
-        if world.ends_early:
-            exists = exists & ~np.asarray(ended)
+        if world.theta_changes:
+            thetas.append(world.theta(state))
+        before, exists = exists, exists & ~np.asarray(ended) if world.ends_early else exists
+    if player is not None and predicts:
+        prediction, _ = player.read(m, a, o, mark, before, T)
+        P_A.append(prediction)
 
     actions, observations, Q_A, a_bar, reward, mask = _stack(rows)
-    by_agent = agent is not None
+    if a_bar is None:
+        a_bar = actions if player is None else _draw_experts(Q_A, round_keys)
     episodes = Episodes(
         theta=_stack(thetas) if world.theta_changes else thetas[0],
-        opening=opening,
+        opening=jax.tree.map(jnp.asarray, opening),
         actions=actions,
         observations=observations,
-        executor=jnp.full((B, T), AGENT if by_agent else EXPERT),
-        intervened=jnp.full((B, T), agent is not None and agent.own_actions == "do"),
+        executor=jnp.where(jnp.asarray(by_expert), EXPERT, AGENT),
+        intervened=jnp.asarray(marks),
         expert=Q_A,
         expert_actions=a_bar,
         reward=reward,
         mask=mask,
     )
-    return episodes, _all_or_none(P_A, "predict"), _all_or_none(P_O, "predict_observation")
+    if not predicts:
+        return (episodes, None, None), world.lost(state)
+    return (episodes, _all_or_none(P_A, "predict"), _all_or_none(P_O, "predict_observation")), world.lost(state)
 
 
 def _to_host(x: PyTree) -> PyTree:
@@ -300,13 +412,36 @@ def _all_or_none(distributions: list[Prediction], name: str) -> AbstractDistribu
 
 
 def _stack(xs: list[PyTree]) -> PyTree:
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves, axis=1), *xs)
+    return jax.tree.map(lambda *leaves: jnp.asarray(np.stack([np.asarray(x) for x in leaves], axis=1)), *xs)
 
 
 @compiled
-def _keys(key: Array, ids: Array, T: int) -> tuple[Key[Array, " B"], Key[Array, "B T"]]:
+def _keys(key: Array, ids: Array, T: int) -> tuple[Key[Array, " B"], Key[Array, "B T"], Float[Array, "B T"]]:
+    """Return the keys of episodes and rounds, and a uniform number for the executor of each round."""
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, ids)
-    return keys, jax.vmap(lambda key: jax.random.split(EpisodeKeys.of(key).rounds, T))(keys)
+    rounds = jax.vmap(lambda key: jax.random.split(EpisodeKeys.of(key).rounds, T))(keys)
+    return keys, rounds, jax.vmap(lambda key: jax.random.uniform(EpisodeKeys.of(key).executor, (T,)))(keys)
+
+
+# A slice outside a program takes a hundred times as long.
+@jax.jit
+def _of_round(keys: Array, t: Array) -> Array:
+    return keys[:, t]
+
+
+@compiled
+def _draw_expert(Q_A: AbstractDistribution, keys: Array) -> PyTree:
+    return jax.vmap(lambda distribution, key: distribution.sample(RoundKeys.of(key).expert))(Q_A, keys)
+
+
+@compiled
+def _draw_experts(Q_A: AbstractDistribution, keys: Array) -> PyTree:
+    return jax.vmap(jax.vmap(lambda distribution, key: distribution.sample(RoundKeys.of(key).expert)))(Q_A, keys)
+
+
+@compiled
+def _choose(by_expert: Array, a_bar: Action, a: Action) -> Action:
+    return jax.vmap(where)(by_expert, a_bar, a)
 
 
 @compiled
@@ -330,27 +465,35 @@ def _draw(predictions: AbstractDistribution, keys: Array) -> PyTree:
 
 
 @compiled
-def _act(agent: AbstractAgent, m: Memory, keys: Array) -> Action:
-    return jax.vmap(lambda m, key: agent.act(m, key=RoundKeys.of(key).act))(m, keys)
+def _predict_observation(agent: AbstractAgent, m: Memory, a: Action | None, marks: Array) -> AbstractDistribution:
+    return jax.vmap(lambda m, a, mark: agent.f_O(_after(agent, m, a, mark)))(m, a, marks)
 
 
-@compiled
-def _predict_observation(agent: AbstractAgent, m: Memory, a: Action | None) -> AbstractDistribution:
-    return jax.vmap(lambda m, a: agent.f_O(_after(agent, m, a)))(m, a)
-
-
-@compiled
-def _read(
-    agent: AbstractAgent, m: Memory, a: Action | None, o: Observation | None, exists: Array
+def _read_all(
+    agent: AbstractAgent, m: Memory, a: Action | None, o: Observation | None, marks: Array, exists: Array
 ) -> tuple[AbstractDistribution, Memory]:
     # `exists` alone gives the batch its size if the memory is empty and nothing was read yet.
-    def one(m: Memory, a: Action | None, o: Observation | None, _: Array) -> tuple[AbstractDistribution, Memory]:
-        m = _after(agent, m, a)
+    def one(
+        m: Memory, a: Action | None, o: Observation | None, mark: Array, _: Array
+    ) -> tuple[AbstractDistribution, Memory]:
+        m = _after(agent, m, a, mark)
         m = m if o is None else agent.g_O(o, m)
         return agent.f_A(m), m
 
-    return jax.vmap(one)(m, a, o, exists)
+    return jax.vmap(one)(m, a, o, marks, exists)
 
 
-def _after(agent: AbstractAgent, m: Memory, a: Action | None) -> Memory:
-    return m if a is None else agent.g_A(a, m, intervened=agent.own_actions == "do")
+_read = compiled(_read_all)
+
+
+@compiled
+def _turn(
+    agent: AbstractAgent, m: Memory, a: Action | None, o: Observation | None, marks: Array, exists: Array, keys: Array
+) -> tuple[AbstractDistribution, Action, Memory]:
+    prediction, m = _read_all(agent, m, a, o, marks, exists)
+    a, m = jax.vmap(lambda m, key: agent.act(m, key=RoundKeys.of(key).act))(m, keys)
+    return prediction, a, m
+
+
+def _after(agent: AbstractAgent, m: Memory, a: Action | None, mark: Array) -> Memory:
+    return m if a is None else agent.g_A(a, m, intervened=mark)

@@ -18,8 +18,10 @@ from jaxtyping import Array, Key, PyTree
 
 from undelude._agents.base import AbstractAgent, with_reading
 from undelude._checks import check_between, check_count, check_key, one_line
-from undelude._process.process import InteractionProcess, check_process
+from undelude._process.host_world import AbstractHostWorld, World, check_world
+from undelude._process.process import check_process
 from undelude._rollout.checks import check_fit
+from undelude._teaching.host_updates import HostUpdates
 from undelude._teaching.memory import naming_batch_size
 from undelude._teaching.settings import Teaching
 from undelude._teaching.sharding import check_same, episodes_mesh, local, spread
@@ -79,7 +81,7 @@ class NotFinite(FloatingPointError):
 
 
 def teach(
-    process: InteractionProcess,
+    process: World,
     agent: AbstractAgent,
     teaching: Teaching,
     *,
@@ -109,7 +111,7 @@ def teach(
     same arguments, the agent, the state and the key are taken from process 0, and all return the same.
 
     Args:
-        process: the prior, the task and the expert.
+        process: the prior, the task and the expert; or a world that runs in Python, such as `undelude.gym.HostWorld`.
         agent: to start from; it is not changed.
         teaching: `Counterfactual()`, `Factual()`, `Mixed()`, `Blind()`, `Cloning()`, `DAgger()`, `Interventional()`,
             or any `Teaching()`.
@@ -160,7 +162,7 @@ class Loop:
 
     def __init__(
         self,
-        process: InteractionProcess,
+        process: World,
         teaching: Teaching,
         *,
         steps: int = 2000,
@@ -171,11 +173,11 @@ class Loop:
         optimizer: optax.GradientTransformation | None = None,
         log_every: int = 50,
     ):
-        check_process(process)
+        check_world(process)
         if not isinstance(teaching, Teaching):
             raise TypeError(f"teaching must be a ud.Teaching, such as ud.Counterfactual(), not {teaching!r}.")
         if teaching.target == "posterior":
-            process.check_finite()
+            check_process(process).check_finite()
         self.process = process
         self.teaching = teaching
         self.steps = check_count("steps", steps)
@@ -234,6 +236,8 @@ class Loop:
                 metrics.append({"update": update, **self._per_symbol(sums, update - before), "seconds": seconds})
                 if on_log is not None:
                     on_log(on_one_device(arrays), metrics[-1])
+        if isinstance(program, HostUpdates):
+            compile_seconds, seconds = program.compile_seconds, seconds - program.compile_seconds
         final = on_one_device(arrays)
         run = Run(final.agent, metrics, final, seconds, compile_seconds)
         if terms:
@@ -286,6 +290,9 @@ class Loop:
             microbatch_size=self.microbatch_size,
             reuse=self.reuse,
         )
+        if isinstance(self.process, AbstractHostWorld):
+            self._compiled = HostUpdates(learner, self.mesh, self.batch_size), structure
+            return self._compiled[0], 0.0
         lowered = learner.jit(self.mesh).lower(arrays, key, 0)
         if jax.process_count() > 1:
             check_same("What is computed", lowered.as_text())

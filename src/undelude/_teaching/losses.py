@@ -56,7 +56,9 @@ def score(
 ) -> tuple[Float[Array, " T"], Float[Array, " T0"]]:
     """Return the losses of predictions that an agent has made, as `log_losses` does."""
     P_A, P_O = predictions
-    needed = {"sample": episode.expert_actions, "distribution": episode.expert, "reverse": episode.expert}
+    if target == "distribution" and episode.expert is None:
+        target = "sample"  # Of an expert who returns actions alone, a draw is known: the same expected gradient.
+    needed = {"sample": episode.expert_actions, "reverse": episode.expert}
     if target in needed and needed[target] is None:
         raise ValueError(
             f'target="{target}" needs the expert\'s answers, which these episodes lack: take episodes of ud.rollout.'
@@ -65,7 +67,8 @@ def score(
         case "sample":
             action = jax.vmap(lambda distribution, a: -distribution.log_prob(a))(P_A, episode.expert_actions)
         case "distribution":
-            action = jax.vmap(cross_entropy)(episode.expert, P_A, episode.expert_actions)
+            experts: Any = episode.expert
+            action = jax.vmap(cross_entropy)(experts, P_A, episode.expert_actions)
         case "posterior":
             if process is None:
                 raise ValueError('target="posterior" needs the process: pass process=.')

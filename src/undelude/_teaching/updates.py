@@ -14,7 +14,9 @@ from undelude._agents.base import AbstractAgent, AbstractSequenceAgent, Predicti
 from undelude._agents.fixed import FixedPolicy
 from undelude._distributions import AbstractDistribution, Categorical, Symbols, num_symbols, spec_of
 from undelude._process.episodes import Episodes
+from undelude._process.host_world import World
 from undelude._process.process import InteractionProcess
+from undelude._process.world import AbstractWorld
 from undelude._rollout.checks import check_fit
 from undelude._rollout.scan import run_episode
 from undelude._teaching.losses import log_losses, score
@@ -83,13 +85,19 @@ class Learner(eqx.Module):
         reuse: updates on each batch.
     """
 
-    process: InteractionProcess
+    process: World
     teaching: Teaching
     optimizer: optax.GradientTransformation = eqx.field(static=True)
     static: TeachingState
     share: int = eqx.field(static=True)
     microbatch_size: int | None = eqx.field(static=True)
     reuse: int = eqx.field(static=True)
+
+    @property
+    def compiled(self) -> AbstractWorld:
+        """The world, which must be a compiled one: the updates themselves collect episodes."""
+        assert isinstance(self.process, AbstractWorld)
+        return self.process
 
     def jit(self, mesh: Mesh) -> Wrapped:
         """Return `until` as a jitted function of `(arrays, key, stop)` on all devices of `mesh`."""
@@ -101,11 +109,15 @@ class Learner(eqx.Module):
         everywhere = PartitionSpec()
         return jax.jit(jax.shard_map(until, mesh=mesh, in_specs=everywhere, out_specs=everywhere, check_vma=False))
 
-    def until(self, arrays: PyTree, key: Key[Array, ""], stop: Int[Array, ""]) -> Progress:
-        """Make updates up to number `stop`, or up to the first one that is not finite."""
+    def start(self, arrays: PyTree) -> Progress:
+        """Return the carry before the first update."""
         names = ("action_loss", "observation_loss", *(["existing"] if self.process.ends_early else []))
         zero = dict.fromkeys(names, jnp.zeros(()))
         finite = dict.fromkeys((*zero, "gradient", "step"), jnp.ones((), bool))
+        return Progress(arrays, zero, arrays, zero, finite)
+
+    def until(self, arrays: PyTree, key: Key[Array, ""], stop: Int[Array, ""]) -> Progress:
+        """Make updates up to number `stop`, or up to the first one that is not finite."""
 
         def collect_and_learn(progress: Progress) -> Progress:
             state = eqx.combine(progress.arrays, self.static)
@@ -121,8 +133,7 @@ class Learner(eqx.Module):
 
             return jax.lax.while_loop(lambda progress: self.goes_on(progress, last), learn, progress)
 
-        start = Progress(arrays, zero, arrays, zero, finite)
-        return jax.lax.while_loop(lambda progress: self.goes_on(progress, stop), collect_and_learn, start)
+        return jax.lax.while_loop(lambda progress: self.goes_on(progress, stop), collect_and_learn, self.start(arrays))
 
     def goes_on(self, progress: Progress, stop: Int[Array, ""]) -> Bool[Array, ""]:
         """Return whether another update is to be made before number `stop`."""
@@ -146,7 +157,7 @@ class Learner(eqx.Module):
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.fold_in(key, state.update), ids)
         if self.reuse == 1 and _learns_as_it_acts(state.agent, self.teaching):
             return keys
-        return jax.vmap(lambda key: collect(self.process, state.agent, self.teaching, key))(keys)
+        return jax.vmap(lambda key: collect(self.compiled, state.agent, self.teaching, key))(keys)
 
     def step(self, state: TeachingState, batch: Batch) -> tuple[TeachingState, Losses, Finite]:
         """Return the state after one step of the optimiser, the losses before it, and which numbers were finite."""
@@ -194,33 +205,28 @@ class Learner(eqx.Module):
     ) -> tuple[Float[Array, " T"], Float[Array, " T0"], Bool[Array, " T"]]:
         """Return the losses of a stored episode, or of the one that is sampled from a key, and which rounds exist."""
         target = self.teaching.target
+        known = self.process if isinstance(self.process, InteractionProcess) else None
         if isinstance(episode, Episodes):
-            return *log_losses(agent, episode, target=target, process=self.process), episode.mask
-        sampled, predictions = _collect(self.process, agent, self.teaching, episode, predicts=True)
+            return *log_losses(agent, episode, target=target, process=known), episode.mask
+        sampled, predictions = _collect(self.compiled, agent, self.teaching, episode, predicts=True)
         assert predictions is not None
-        return *score(predictions, sampled, target, self.process), sampled.mask
+        return *score(predictions, sampled, target, known), sampled.mask
 
 
 def _all_finite(tree: PyTree) -> Bool[Array, ""]:
     return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]).all()
 
 
-def collect(process: InteractionProcess, agent: AbstractAgent, teaching: Teaching, key: Key[Array, ""]) -> Episodes:
+def collect(process: AbstractWorld, agent: AbstractAgent, teaching: Teaching, key: Key[Array, ""]) -> Episodes:
     """Sample one episode, executed and marked as `teaching` says; it carries no gradient."""
     return _collect(process, agent, teaching, key, predicts=False)[0]
 
 
 def _collect(
-    process: InteractionProcess, agent: AbstractAgent, teaching: Teaching, key: Key[Array, ""], *, predicts: bool
+    process: AbstractWorld, agent: AbstractAgent, teaching: Teaching, key: Key[Array, ""], *, predicts: bool
 ) -> tuple[Episodes, Predictions | None]:
-    actor, reads = agent, None
-    if teaching.expert_share == 1:
-        # The agent executes nothing: `predict` has it read the stored episode.
-        actor = None
-    elif teaching.behaviour is not None:
-        actor = _actor(process, teaching.behaviour)
-        if teaching.expert_share > 0:
-            check_mark(actor, "see")
+    actor, reads = actor_of(process, agent, teaching), None
+    if actor is not None and teaching.behaviour is not None:
         reads = (actor.own_actions == "do", False)
     return run_episode(
         process,
@@ -235,6 +241,19 @@ def _collect(
     )
 
 
+def actor_of(process: World, agent: AbstractAgent, teaching: Teaching) -> AbstractAgent | None:
+    """Return the agent that executes the actions which the expert does not; None if the expert executes all."""
+    if teaching.expert_share == 1:
+        # The agent executes nothing: `predict` has it read the stored episode.
+        return None
+    if teaching.behaviour is None:
+        return agent
+    actor = _actor(process, teaching.behaviour)
+    if teaching.expert_share > 0:
+        check_mark(actor, "see")
+    return actor
+
+
 def _learns_as_it_acts(agent: AbstractAgent, teaching: Teaching) -> bool:
     """Return whether each episode is sampled and scored in one pass; the gradient is the same, to rounding.
 
@@ -244,7 +263,7 @@ def _learns_as_it_acts(agent: AbstractAgent, teaching: Teaching) -> bool:
     return teaching.agent_executes and stepwise and type(agent).act is AbstractAgent.act
 
 
-def _actor(process: InteractionProcess, behaviour: Behaviour) -> AbstractAgent:
+def _actor(process: World, behaviour: Behaviour) -> AbstractAgent:
     if isinstance(behaviour, AbstractAgent):
         check_mark(behaviour, behaviour.own_actions)
         check_fit(process, behaviour)

@@ -1,0 +1,147 @@
+"""The quantities of a certificate in a world that runs in Python, by what it knows of its observations."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key
+
+from undelude._agents.base import AbstractAgent
+from undelude._agents.host import HostAgent
+from undelude._certificate.baselines import BASELINES, Baselines
+from undelude._certificate.per_episode import (
+    CERTAIN,
+    MARKS,
+    Predictions,
+    check_sums,
+    implied_belief,
+    measure_losses,
+    predict_to_the_end,
+)
+from undelude._certificate.quantity import NOT_A_NUMBER, Quantity
+from undelude._certificate.rounds import Mask, count_rounds, fill_missing, mean_over_rounds, reward_per_round
+from undelude._compiled import compiled_for
+from undelude._distributions import AbstractDistribution, divergences, mixture
+from undelude._pieces import episode_ids, in_pieces
+from undelude._process.episodes import Episodes
+from undelude._process.host_world import AbstractHostWorld, Evidence
+from undelude._rollout.host import play
+from undelude._tree import index
+from undelude._types import Mark
+
+# What evidence does not tell.
+NO_OBSERVATIONS = "the exact prediction of the simulator's observations is not known."
+
+
+def measure_in_world(
+    world: AbstractHostWorld,
+    agent: AbstractAgent | HostAgent,
+    episodes: Episodes,
+    *,
+    key: Key[Array, ""],
+    predictions: Predictions | None,
+) -> tuple[dict[str, Quantity], dict[str, str]]:
+    """Measure the quantities that need only the agent's own episodes, as `per_episode.measure` does in a process.
+
+    The exact answers about actions are known if `world.evidence` is.
+    """
+    evidence = world.evidence(episodes)
+    episodes, mask = fill_missing(episodes)
+    predictor = agent if isinstance(agent, AbstractAgent) else None
+    known = None if isinstance(evidence, str) else evidence
+    batch = episodes, mask, episode_ids(len(episodes.mask)), predictions, known
+    found = in_pieces(lambda piece: _measure_piece(predictor, key, *piece), batch)
+    check_sums(found, agent)
+    kinds = ["action", "observation"]
+    no_losses = {
+        f"{kind}_{x}": f"the HostAgent does not predict {kind}s."
+        for kind in kinds
+        for x in ("log_loss", "calibration_gap")
+    }
+    distances = {f"{kind}_{x}_{mark}": kind for kind in kinds for x in ("kl", "tv") for mark in MARKS}
+    why = NO_OBSERVATIONS if known is not None else str(evidence)
+    reasons = no_losses | {name: NO_OBSERVATIONS if kind == "observation" else why for name, kind in distances.items()}
+    reasons["deluded_fraction"] = "the policy implies no belief about theta." if known is not None else why
+    quantities = {name: Quantity(why_none=reason) for name, reason in reasons.items()}
+    for name, values in found.items():
+        quantities[name] = Quantity.over_episodes(values, why_nan=reasons.get(name, NOT_A_NUMBER))
+    return quantities, {}
+
+
+@compiled_for(runs=50)
+def _measure_piece(
+    agent: AbstractAgent | None,
+    key: Key[Array, ""],
+    episodes: Episodes,
+    mask: Mask,
+    ids: Int[Array, " B"],
+    predictions: Predictions | None,
+    evidence: Evidence | None,
+) -> dict[str, Float[Array, " B"]]:
+    def one(x: tuple) -> dict[str, Array]:
+        episode, mask, i, predictions, known = x
+        if predictions is None:
+            assert agent is not None
+            predictions = predict_to_the_end(agent, episode)
+        key_losses, key_answer = jax.random.split(jax.random.fold_in(key, i))
+        result = measure_losses(episode, predictions, mask=mask, key=key_losses)
+        policies = predictions[0]
+        if known is None or policies is None:
+            return result
+        return result | _compare(episode, policies, known, mask, key_answer)
+
+    return jax.lax.map(one, (episodes, mask, ids, predictions, evidence), batch_size=min(len(ids), 32))
+
+
+def _compare(
+    episode: Episodes, policies: AbstractDistribution, evidence: Evidence, mask: Mask, key: Key[Array, ""]
+) -> dict[str, Float[Array, ""]]:
+    """Return the distances of an agent's T + 1 policies in one episode to both exact answers."""
+    T, end = episode.num_rounds, count_rounds(episode, mask)
+    P_A = jax.tree.map(lambda x: x[:T], policies)
+    result = {}
+    for mark in MARKS:
+        log_posterior = posterior_of(evidence, episode, mark)
+        answer = jax.vmap(mixture)(log_posterior[:T], jax.tree.map(lambda x: x[:T], evidence.experts))
+        kl, tv = jax.vmap(lambda p, q, k: divergences(p, q, key=k))(answer, P_A, jax.random.split(key, T))
+        result |= {f"action_kl_{mark}": mean_over_rounds(kl, mask), f"action_tv_{mark}": mean_over_rounds(tv, mask)}
+    belief = implied_belief(index(evidence.experts, end), index(policies, end))
+    if belief is not None:
+        deluded = (belief.max() > CERTAIN) & (belief.argmax() != episode.theta)
+        result["deluded_fraction"] = jnp.where(jnp.isnan(belief).any(), jnp.nan, deluded.astype(float))
+    return result
+
+
+def posterior_of(evidence: Evidence, episode: Episodes, mark: Mark) -> Float[Array, "T1 K"]:
+    """Return `log P(theta | history)` of one episode before each round and after the last, by Bayes' rule.
+
+    P(theta | do(a), o) is proportional to P(theta) prod_s P(o_s | theta, h_s)
+    P(theta | a, o)     has the factors Q(a_s | theta, e_s) too
+    """
+    log_likelihood = evidence.log_likelihood
+    if mark == "see":
+        experts = jax.tree.map(lambda x: x[:-1], evidence.experts)
+        of_actions = jax.vmap(lambda Q, a: jax.vmap(lambda Q: Q.log_prob(a))(Q))(experts, episode.actions)
+        log_likelihood = log_likelihood.at[1:].add(of_actions)
+    return jax.nn.log_softmax(jnp.cumsum(log_likelihood, 0), axis=-1)
+
+
+def measure_world_baselines(
+    world: AbstractHostWorld, *, key: Key[Array, ""], num_episodes: int, num_rounds: int | None
+) -> Baselines:
+    """Measure the rewards of the expert and of the exact agents, if there are exact agents."""
+    run = functools.partial(play, world, key=key, num_episodes=num_episodes, num_rounds=num_rounds, predicts=False)
+    agents = {"reward_expert": None} | {f"reward_exact_{mark}": world.exact_agent(mark) for mark in MARKS}
+    reasons = dict.fromkeys(BASELINES, "not measured in a world that runs in Python.")
+    quantities = {name: Quantity(why_none=why) for name, why in reasons.items()}
+    for name, agent in agents.items():
+        if isinstance(agent, str):
+            quantities[name] = Quantity(why_none=agent)
+            continue
+        episodes, _, _ = run(agent)
+        mask = np.asarray(episodes.mask)
+        quantities[name] = Quantity.over_episodes(
+            reward_per_round(episodes.reward, None if mask.all() else episodes.mask)
+        )
+    return quantities, {}

@@ -1,0 +1,105 @@
+"""The updates of teaching in a world that runs in Python: it collects while the compiled part learns."""
+
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Key, PyTree
+
+from undelude._agents.base import AbstractAgent
+from undelude._process.episodes import Episodes
+from undelude._process.host_world import AbstractHostWorld
+from undelude._rollout.host import Execution, play
+from undelude._teaching.settings import Teaching
+from undelude._teaching.sharding import local
+from undelude._teaching.updates import Learner, Progress, actor_of
+
+
+class HostUpdates:
+    """The updates of `teach`, as `Learner.until` makes them, on episodes that `play` collects.
+
+    While the learner works on one batch, a thread collects the next one with the weights from before that batch.
+    Appendix A holds for any behaviour that is not shown theta, so that the agent learns the same from them. An agent
+    with a truncated memory is not given such episodes (Remark 13): it collects and learns in turn.
+
+    The first batch of each call is collected with the present weights. A run that continues at such a point is
+    therefore the same, whether or not it was interrupted there.
+
+    Args:
+        learner: the compiled part; its `process` is the world.
+        mesh: the devices over which a batch is spread.
+        batch_size: episodes per update.
+
+    Attributes:
+        compile_seconds: the time that compilation took, once the first batch was learned from.
+    """
+
+    def __init__(self, learner: Learner, mesh: Mesh, batch_size: int):
+        assert isinstance(learner.process, AbstractHostWorld)
+        self.learner, self.batch_size = learner, batch_size
+        self.spread = NamedSharding(mesh, PartitionSpec("episodes"))
+        everywhere, split = PartitionSpec(), PartitionSpec("episodes")
+
+        def learn(progress: Progress, batch: Episodes, starts_batch: Array) -> Progress:
+            return learner.learn(progress, batch, starts_batch=starts_batch)
+
+        mapped = jax.shard_map(
+            learn, mesh=mesh, in_specs=(everywhere, split, everywhere), out_specs=everywhere, check_vma=False
+        )
+        self._jitted = jax.jit(mapped)
+        self._learn: Any = None
+        self.compile_seconds = 0.0
+
+    def __call__(self, arrays: PyTree, key: Key[Array, ""], stop: int) -> Progress:
+        """Make updates up to number `stop`, or up to the first one that is not finite."""
+        learner, progress = self.learner, self.learner.start(arrays)
+        update = self._update_of(progress)
+        overlaps = eqx.combine(arrays, learner.static).agent.full_history
+        with ThreadPoolExecutor(1) as executor:
+            waiting: Future[Episodes] | None = None
+            while update < stop and bool(progress.is_finite):
+                batch = self._collect(progress.arrays, key, update) if waiting is None else waiting.result()
+                last, waiting = min(update + learner.reuse, stop), None
+                if overlaps and last < stop:
+                    waiting = executor.submit(self._collect, progress.arrays, key, last)
+                batch = jax.device_put(batch, self.spread)
+                for i in range(update, last):
+                    progress = self._step(progress, batch, jnp.asarray(i == update))
+                    if not bool(progress.is_finite):
+                        break
+                update = self._update_of(progress)
+            if waiting is not None:
+                waiting.result()
+        return progress
+
+    def _step(self, progress: Progress, batch: Episodes, starts_batch: Array) -> Progress:
+        if self._learn is None:
+            started = time.perf_counter()
+            self._learn = self._jitted.lower(progress, batch, starts_batch).compile()
+            self.compile_seconds = time.perf_counter() - started
+        return self._learn(progress, batch, starts_batch)
+
+    def _collect(self, arrays: PyTree, key: Key[Array, ""], update: int) -> Episodes:
+        agent = eqx.combine(local(arrays), self.learner.static).agent
+        return collect_in(self.learner.process, agent, self.learner.teaching, local(key), update, self.batch_size)
+
+    def _update_of(self, progress: Progress) -> int:
+        return int(eqx.combine(progress.arrays, self.learner.static).update)
+
+
+def collect_in(
+    world: Any, agent: AbstractAgent, teaching: Teaching, key: Key[Array, ""], update: int, num_episodes: int
+) -> Episodes:
+    """Return the episodes of an update, executed and marked as `teaching` says."""
+    actor = actor_of(world, agent, teaching)
+    marks = (teaching.agent_mark == "do", teaching.expert_mark == "do")
+    reads = (actor.own_actions == "do", False) if actor is not None and teaching.behaviour is not None else marks
+    execution = Execution(marks, reads, teaching.expert_share, teaching.per)
+    key = jax.random.fold_in(key, update)
+    episodes, _, _ = play(world, actor, key=key, num_episodes=num_episodes, execution=execution, predicts=False)
+    return jax.tree.map(np.asarray, episodes)

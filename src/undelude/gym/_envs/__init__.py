@@ -1,0 +1,1 @@
+"""Processes as Gymnasium's environments: spaces, compiled rounds, ids."""

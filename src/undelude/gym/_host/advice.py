@@ -1,0 +1,56 @@
+"""What experts return, as distributions and actions: an action, a mean and a scale, or probabilities."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from undelude._checks import check_probabilities
+from undelude._distributions import AbstractDistribution, Categorical, Normal, Reals, Spec, Symbols
+from undelude.gym._host.spaces import from_action
+
+
+def batched(advice: Sequence[Any], space: Any, spec: Spec) -> tuple[AbstractDistribution | None, PyTree | None]:
+    """Return `(distributions, None)`, or `(None, actions)` if the expert returned actions; leading axis B.
+
+    Args:
+        advice: of the expert, one for each episode.
+        space: of the actions.
+        spec: of the actions.
+
+    Raises:
+        ValueError: the answers are of different kinds, or not finite, or no probabilities.
+    """
+    kinds = {kind_of(x, spec) for x in advice}
+    if len(kinds) > 1:
+        raise ValueError(f"the expert returned {' and '.join(sorted(kinds))}: return one of them always.")
+    (kind,) = kinds
+    if kind == "a mean and a scale":
+        loc, scale = (np.stack([np.asarray(x[i], np.float32) for x in advice]) for i in (0, 1))
+        if not (np.isfinite(loc).all() and np.isfinite(scale).all()):
+            raise ValueError("the expert returned a mean or a scale that is not finite.")
+        scale = np.broadcast_to(scale.reshape(*scale.shape, *[1] * (loc.ndim - scale.ndim)), loc.shape)
+        if (scale <= 0).any():
+            raise ValueError("the expert returned a scale that is not positive.")
+        return Normal(loc, np.ascontiguousarray(scale)), None
+    if kind == "probabilities":
+        probs = np.stack([np.asarray(x, np.float64) for x in advice])
+        check_probabilities(probs, "the expert's probabilities")
+        with np.errstate(divide="ignore"):
+            return Categorical(log_probs=jnp.asarray(np.log(probs), float)), None
+    actions = [from_action(space, x) for x in advice]
+    stacked = {key: np.stack([a[key] for a in actions]) for key in actions[0]} if isinstance(actions[0], dict) else None
+    values = np.stack(actions) if stacked is None else stacked
+    spec.check("the expert's actions", values)
+    return None, values
+
+
+def kind_of(x: Any, spec: Spec) -> str:
+    """Return what an expert returned, in words."""
+    if isinstance(spec, Reals) and isinstance(x, tuple) and len(x) == 2:
+        return "a mean and a scale"
+    if isinstance(spec, Symbols) and np.shape(x) == (spec.n,):
+        return "probabilities"
+    return "an action"

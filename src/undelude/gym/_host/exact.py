@@ -1,0 +1,127 @@
+"""Exact answers in a simulator whose context shows in a cue alone: Bayes' rule over the cues (Remark 10)."""
+
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from undelude._agents.host import HostAgent
+from undelude._compiled import compiled
+from undelude._distributions import AbstractDistribution, mixture
+from undelude._process.episodes import Episodes
+from undelude._process.host_world import Evidence
+from undelude._types import Mark
+from undelude.gym._host.advice import batched
+from undelude.gym._host.hiding import WHOLE
+
+if TYPE_CHECKING:
+    from undelude.gym.host_world import HostWorld
+
+# The part of an observation that is the cue.
+CUE = "cue"
+NO_DISTRIBUTION = "the expert returns actions and no distribution."
+
+
+def why_inexact(world: "HostWorld") -> str | None:
+    """Return why a world has no exact answers; None if it has."""
+    if world.cue is None:
+        return "no cue= is declared, so that what observations say about theta is not known."
+    if world.reward_observed:
+        return "the agent sees the rewards, and what they say about theta is not known."
+    if world.make_expert is not None:
+        return "the expert lives beside its environment, and cannot be asked under another context."
+    if list(world.visible.leaves) != [WHOLE] or type(world.observation_space).__name__ != "Box":
+        return "exact answers are for observations that are one array."
+    return world.leak
+
+
+def evidence(world: "HostWorld", episodes: Episodes) -> Evidence | str:
+    """Return what each context says about stored episodes, or why it is not known."""
+    if why := why_inexact(world):
+        return why
+    first, rest = (jax.tree.map(np.asarray, x) for x in (episodes.opening, episodes.observations))
+    seen = np.concatenate([first[WHOLE][:, None], rest[WHOLE]], 1)
+    whole = [_rebuild(world, seen[:, t]) for t in range(seen.shape[1])]
+    experts = [_experts(world, x) for x in whole]
+    if any(x is None for x in experts):
+        return NO_DISTRIBUTION
+    log_likelihood = np.zeros((*seen.shape[:2], world.num_thetas))
+    with np.errstate(divide="ignore"):
+        log_likelihood[:, 0] = np.log(world.prior)
+    for t in range(1, len(whole)):
+        log_likelihood[:, t] = _log_likelihood(world, whole[t - 1], whole[t], rest[CUE][:, t - 1])
+    missing = ~np.asarray(episodes.mask)
+    log_likelihood[:, 1:][missing] = 0
+    stacked = jax.tree.map(lambda *xs: jnp.stack(xs, 1), *experts)
+    return Evidence(stacked, jnp.asarray(log_likelihood, float))
+
+
+def exact_agent(world: "HostWorld", own_actions: Mark) -> HostAgent | str:
+    """Return the exact agent, or why there is none. It is told what other agents are told, and no context."""
+    if why := why_inexact(world):
+        return why
+    log_prior = np.log(world.prior)
+
+    def reset(num_episodes: int) -> Any:
+        return np.tile(log_prior, (num_episodes, 1)), None, None
+
+    def predict(m: Any, a: Any, o: Any) -> Any:
+        log_posterior, before, experts = m
+        whole = _rebuild(world, o[WHOLE])
+        if before is not None:
+            log_posterior = log_posterior + _log_likelihood(world, before, whole, np.asarray(o[CUE]))
+            if own_actions == "see":
+                log_posterior = log_posterior + np.asarray(_log_probs(experts, jnp.asarray(a)))
+            log_posterior = np.asarray(jax.nn.log_softmax(log_posterior, axis=-1))
+        experts = _experts(world, whole)
+        if experts is None:
+            raise TypeError(f"{world.name}: no exact agent, since {NO_DISTRIBUTION}")
+        return _mixtures(jnp.asarray(log_posterior, float), experts), (log_posterior, whole, experts)
+
+    return HostAgent(reset, predict, own_actions=own_actions)
+
+
+def _rebuild(world: "HostWorld", seen: Float[np.ndarray, "B n"]) -> list[np.ndarray]:
+    """Return whole observations, with NaN in place of what the agent did not see."""
+    kept = world.visible.kept[WHOLE]
+    whole = np.full((len(seen), *world.observation_space.shape), np.nan)
+    whole[:, slice(None) if kept is None else kept] = seen
+    return list(whole)
+
+
+def _experts(world: "HostWorld", whole: list[np.ndarray]) -> AbstractDistribution | None:
+    """Return the expert's distributions under every context, arrays `[B, K, ...]`; None if it returns actions."""
+    B, K = len(whole), world.num_thetas
+    advice = [x for k in range(K) for x in world.ask(whole, np.full(B, k))]
+    distributions, _ = batched(advice, world.action_space, world.specs[0])
+    if distributions is None:
+        return None
+    return jax.tree.map(lambda x: np.swapaxes(np.reshape(x, (K, B, *x.shape[1:])), 0, 1), distributions)
+
+
+def _log_likelihood(
+    world: "HostWorld", before: list[np.ndarray], after: list[np.ndarray], cues: np.ndarray
+) -> Float[np.ndarray, "B K"]:
+    """Return `log P(cue | theta)` of one round; zero where there was no cue."""
+    assert world.cue is not None
+    found = np.zeros((len(before), world.num_thetas))
+    rows = np.flatnonzero(cues < world.cue.num_symbols)
+    if len(rows):
+        pairs = [before[i] for i in rows], [after[i] for i in rows]
+        for k in range(world.num_thetas):
+            probs = world.cue.of_many(*pairs, [world.contexts[k]] * len(rows))
+            with np.errstate(divide="ignore"):
+                found[rows, k] = np.log(probs[np.arange(len(rows)), cues[rows]])
+    return found
+
+
+@compiled
+def _log_probs(experts: AbstractDistribution, a: Array) -> Array:
+    return jax.vmap(lambda Q, a: jax.vmap(lambda Q: Q.log_prob(a))(Q))(experts, a)
+
+
+@compiled
+def _mixtures(log_weights: Array, experts: AbstractDistribution) -> AbstractDistribution:
+    return jax.vmap(mixture)(jax.nn.log_softmax(log_weights, axis=-1), experts)

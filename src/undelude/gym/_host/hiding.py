@@ -1,0 +1,79 @@
+"""What an agent does not see of an observation: keys of a dictionary, or indices of an array."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from undelude.gym._host.spaces import leaves_of
+
+# The name of an observation that is one array.
+WHOLE = "state"
+
+
+class HideKeys:
+    """Keys of a Dict observation that the agent does not see, such as `HideKeys("desired_goal")` of a GoalEnv.
+
+    Args:
+        keys: names of parts; `"arm.joints"` is the part `joints` of the part `arm`.
+    """
+
+    def __init__(self, *keys: str):
+        self.keys = keys
+
+    def __repr__(self) -> str:
+        return f"HideKeys({', '.join(map(repr, self.keys))})"
+
+
+class Visible:
+    """The parts of an observation that the agent sees.
+
+    Args:
+        space: of whole observations.
+        hide: indices of an observation that is one array; a `HideKeys`; or a dictionary from the names of parts to
+            indices.
+
+    Attributes:
+        kept: the kept indices of each visible part; None for a whole part.
+
+    Raises:
+        ValueError: an index or a key does not exist, or nothing is left to see.
+    """
+
+    def __init__(self, space: Any, hide: HideKeys | dict[str, Iterable[int]] | Iterable[int] = ()):
+        self.space = space
+        self.leaves = leaves_of(space, "" if type(space).__name__ in ("Dict", "Tuple") else WHOLE)
+        by_part: dict[str, Iterable[int] | None]
+        if isinstance(hide, HideKeys):
+            by_part = dict.fromkeys(hide.keys)
+        elif isinstance(hide, dict):
+            by_part = {str(name): indices for name, indices in hide.items()}
+        else:
+            hidden = list(hide)
+            if any(isinstance(x, str) for x in hidden):
+                raise ValueError(f"hide={hidden!r} holds names: write hide=HideKeys({', '.join(map(repr, hidden))}).")
+            by_part = {WHOLE: hidden} if hidden else {}
+        self.kept: dict[str, np.ndarray | None] = dict.fromkeys(self.leaves)
+        for part, indices in by_part.items():
+            inside = [name for name in self.leaves if name == part or name.startswith(f"{part}.")]
+            if not inside:
+                raise ValueError(f"hide: the observation has no part {part!r}, but {', '.join(self.leaves)}.")
+            if indices is None:
+                for name in inside:
+                    del self.kept[name]
+            else:
+                self.kept[part] = self._without(part, list(indices))
+        if not self.kept:
+            raise ValueError("hide leaves nothing of the observation to see.")
+
+    def _without(self, part: str, indices: list[int]) -> np.ndarray:
+        space: Any = self.leaves.get(part)
+        if type(space).__name__ != "Box" or len(space.shape) != 1:
+            raise ValueError(f"hide: indices are for a Box of one axis, and {part} is {space}: hide it whole.")
+        n = space.shape[0]
+        if wrong := [i for i in indices if not -n <= i < n]:
+            raise ValueError(f"hide: {part} has the indices 0 to {n - 1}, and not {wrong[0]}.")
+        kept = np.delete(np.arange(n), indices)
+        if not len(kept):
+            raise ValueError(f"hide takes all {n} numbers of {part}: hide it whole, HideKeys({part!r}).")
+        return kept

@@ -1,0 +1,431 @@
+"""`HostWorld`: a Gymnasium environment, with contexts and an expert who is shown them, as the world of an agent."""
+
+import dataclasses
+import functools
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Key, PyTree
+
+from undelude._agents.host import HostAgent
+from undelude._checks import check_between, check_count, check_probabilities, one_line
+from undelude._compiled import compiled
+from undelude._distributions import GivenArray, Parts, Reals, Spec, Symbols
+from undelude._process.episodes import Episodes
+from undelude._process.host_world import AbstractHostWorld, Evidence, Prediction
+from undelude._process.world import EpisodeKeys
+from undelude._types import Action, Mark, Observation
+from undelude.gym._host import exact
+from undelude.gym._host.advice import batched
+from undelude.gym._host.cues import AbstractCue, stacked
+from undelude.gym._host.exact import CUE
+from undelude.gym._host.hiding import WHOLE, HideKeys, Visible
+from undelude.gym._host.slots import Call, Failure, Here, InWorkers, Recipe, Slot, Step
+from undelude.gym._host.spaces import action_spec, flatten, observed_spec, read, to_actions
+
+# Parts of an observation that this world adds, beside the cue.
+REWARD, ENDED = "reward", "ended"
+# Rounds in which `leak` compares what the agent sees.
+LEAK_ROUNDS = 20
+
+
+@dataclasses.dataclass
+class HostState:
+    """A batch of episodes: whole observations and contexts, which the agent is not shown."""
+
+    thetas: np.ndarray
+    whole: list[Any]
+    advice: list[Any]
+    open: np.ndarray
+    lost: np.ndarray
+    noise: np.ndarray
+    t: int = 0
+
+
+class HostWorld(AbstractHostWorld[HostState]):
+    """Episodes of a Gymnasium environment under a hidden context, with an expert who knows it.
+
+        theta   index of the context, drawn for each episode and kept to its end
+        O_0     what the agent sees of the observation of reset
+        A_t     an action, whoever executes it; `expert(observation, context)` says what the expert would do
+        O_t     what it sees after the action, and the cue, the reward and the end of an episode if declared
+
+    Args:
+        env: an id (`"Reacher-v5"`), a factory, or a list of factories or ids, one for each context.
+        num_rounds: `T`, the rounds of a lifetime, in which an agent keeps its memory and theta stays the same.
+        expert: `(observation, context) -> advice`, on the whole observation. Advice is an action of the environment;
+            probabilities, if actions are Discrete; or `(mean, scale)` of a normal distribution, if they are a Box.
+        contexts: the K values of theta, on a leading axis or in a list. With a list of environments, they are
+            numbered 0 to K - 1 by default.
+        reward_observed: whether the agent is shown the rewards. A reward often tells theta: say it.
+        prior: `[K]`, probabilities of the contexts; uniform by default.
+        num_envs: environments side by side.
+        set_context: `(env, context) -> observation or None`, called after each reset. By default the context goes to
+            `env.reset(options={"context": context})`.
+        hide: what the agent does not see: indices of an observation that is one array, `ug.HideKeys(...)` for keys of a
+            dictionary, or `{name: indices}`.
+        cue: a `ug.WarmerColder` or another cue, told after each action.
+        predict: whether real numbers of an observation are predicted too. By default agents read them and predict only
+            symbols, such as the cue.
+        at_end: what follows the end of an episode of the environment within a lifetime: `"restart"`, another episode
+            under the same context, with the part `ended` in the observation (0 no, 1 terminated, 2 truncated); or
+            `"end"` of the lifetime.
+        batched: whether the expert takes all observations and contexts at once, `[B, ...]`.
+        make_expert: `(env, context) -> (observation -> advice)`, in place of `expert`: one that lives beside its
+            environment, such as a planner that reads its state. It is made at each reset.
+        vectorization: `"sync"`: one after the other, best for steps under a millisecond; `"async"`: in processes.
+        num_workers: processes, with `"async"`; by default as many as cores.
+        timeout: seconds to wait for an answer of a process.
+        max_failures: the share of episodes that may be lost to failures of environments before an error is raised.
+        name: in messages and run directories.
+
+    Attributes:
+        failures: the episodes that were lost so far, counted by `(cause, theta)`.
+
+    Raises:
+        TypeError: a space or an argument is of the wrong kind.
+        ValueError: `hide` names what does not exist, or the prior is no distribution.
+    """
+
+    opening = True
+    theta_changes = False
+    finite = True
+    num_envs: int
+
+    def __init__(
+        self,
+        env: Any,
+        *,
+        num_rounds: int,
+        expert: Callable[[Any, Any], Any] | None = None,
+        contexts: Sequence[Any] | np.ndarray | None = None,
+        reward_observed: bool,
+        prior: Sequence[float] | np.ndarray | None = None,
+        num_envs: int = 16,
+        set_context: Callable[[Any, Any], Any] | None = None,
+        hide: HideKeys | dict[str, Iterable[int]] | Iterable[int] = (),
+        cue: AbstractCue | None = None,
+        predict: bool = False,
+        at_end: Literal["restart", "end"] = "restart",
+        batched: bool = False,
+        make_expert: Callable[[Any, Any], Any] | None = None,
+        vectorization: Literal["sync", "async"] = "sync",
+        num_workers: int | None = None,
+        timeout: float = 60.0,
+        max_failures: float = 0.1,
+        name: str | None = None,
+    ):
+        makers = _makers(env)
+        if contexts is None:
+            if len(makers) == 1:
+                raise TypeError(
+                    "HostWorld: give contexts=, the values of theta, or a list with an environment for each."
+                )
+            contexts = np.arange(len(makers))
+        if len(makers) not in (1, len(contexts)):
+            raise ValueError(f"HostWorld: {len(makers)} environments, but {len(contexts)} contexts; give one for each.")
+        if (expert is None) == (make_expert is None):
+            raise TypeError("HostWorld: give either expert= or make_expert=.")
+        if not isinstance(reward_observed, bool):
+            raise TypeError(f"HostWorld: reward_observed must be True or False, not {reward_observed!r}.")
+        if at_end not in ("restart", "end"):
+            raise ValueError(f'HostWorld: at_end must be "restart" or "end", not {at_end!r}.')
+        if vectorization not in ("sync", "async"):
+            raise ValueError(f'HostWorld: vectorization must be "sync" or "async", not {vectorization!r}.')
+        self.num_rounds = check_count("HostWorld: num_rounds", num_rounds)
+        self.num_envs = check_count("HostWorld: num_envs", num_envs)
+        self.contexts, self.num_thetas = contexts, len(contexts)
+        self.prior = np.full(self.num_thetas, 1 / self.num_thetas) if prior is None else np.asarray(prior, float)
+        check_probabilities(self.prior, "HostWorld: prior")
+        if self.prior.shape != (self.num_thetas,):
+            raise ValueError(f"HostWorld: prior must have {self.num_thetas} probabilities, not {self.prior.shape}.")
+        self.expert, self.batched, self.make_expert = expert, batched, make_expert
+        self.cue, self.reward_observed, self.ends_early = cue, reward_observed, True
+        self.max_failures = check_between("HostWorld: max_failures", max_failures, 0, 1)
+        recipe = Recipe(makers, set_context, restarts=at_end == "restart", make_expert=make_expert)
+        self._try = Slot(recipe)
+        example = self._try.env
+        self.observation_space, self.action_space = example.observation_space, example.action_space
+        self.name = name or _name(env, example)
+        self.visible = Visible(self.observation_space, hide)
+        self.specs = action_spec(self.action_space), self._observation_spec(predict, restarts=at_end == "restart")
+        self.failures: Counter[tuple[str, int]] = Counter()
+        self.num_played, self._last_failure = 0, ""
+        self._how = recipe, vectorization, num_workers, timeout
+        self._slots: Here | InWorkers | None = None
+
+    def _observation_spec(self, predict: bool, *, restarts: bool) -> Spec:
+        parts: dict[str, Spec] = {}
+        for name, kept in self.visible.kept.items():
+            spec = observed_spec(self.visible.leaves[name], f"{self.name}: observation {name}", predicted=predict)
+            if kept is not None:
+                spec = dataclasses.replace(spec, shape=(len(kept),))  # type: ignore[call-arg]
+            parts[name] = spec
+        added: dict[str, Spec] = {}
+        if self.cue is not None:
+            added[CUE] = Symbols(self.cue.num_symbols + 1)
+        if self.reward_observed:
+            added[REWARD] = Reals(()) if predict else GivenArray((), "float32")
+        if restarts:
+            added[ENDED] = Symbols(3)
+        if both := parts.keys() & added.keys():
+            raise ValueError(f"{self.name}: the observation already has a part {min(both)!r}: rename it by a wrapper.")
+        parts |= added
+        return next(iter(parts.values())) if len(parts) == 1 else Parts.of(parts)
+
+    # The world --------------------------------------------------------------------------------------------------------
+
+    def begin(self, keys: Key[Array, " B"], theta: int | None = None) -> tuple[HostState, Observation | None]:
+        """Draw contexts and start the environments."""
+        u, seeds, noise = (np.asarray(x) for x in _draw_begin(keys, self.num_rounds if self.cue is not None else 0))
+        if theta is None:
+            thetas = np.minimum(np.searchsorted(np.cumsum(self.prior), u, side="right"), self.num_thetas - 1)
+        elif not 0 <= theta < self.num_thetas:
+            raise ValueError(
+                f"{self.name}: theta={theta} is outside the support; it is from 0 to {self.num_thetas - 1}."
+            )
+        else:
+            thetas = np.full(len(u), theta)
+        calls = [
+            (i, "begin", (int(seed), int(k), self.contexts[k]))
+            for i, (seed, k) in enumerate(zip(seeds, thetas, strict=True))
+        ]
+        self.num_played += len(calls)
+        state = HostState(
+            thetas, [None] * len(u), [None] * len(u), np.ones(len(u), bool), np.zeros(len(u), bool), noise
+        )
+        steps = self._answers(state, np.arange(len(u)), calls)
+        for i, step in enumerate(steps):
+            if step is None:  # The episode is lost; any observation will do for it.
+                step = self._any(i)
+                state.open[i] = False
+            state.whole[i], state.advice[i] = step.observation, step.advice
+        cue = None if self.cue is None else np.full(len(u), self.cue.num_symbols, np.int32)
+        zeros = np.zeros(len(u), np.float32)
+        return state, self._seen(state.whole, cue, zeros, zeros.astype(np.int32))
+
+    def _any(self, i: int) -> Step:
+        """Return a step of shape alone, for an episode that was lost before it began."""
+        return self._try.begin(i, 0, self.contexts[0])
+
+    def _answers(self, state: HostState, rows: np.ndarray, calls: list[Any]) -> list[Step | None]:
+        """Return the answers of the environments; None, and `lost`, if there is none."""
+        if self._slots is None:
+            recipe, how, num_workers, timeout = self._how
+            if how == "sync":
+                self._slots = Here(recipe, self.num_envs)
+            else:
+                self._slots = InWorkers(recipe, self.num_envs, num_workers or _num_cores(), "forkserver", timeout)
+            weakref.finalize(self, self._slots.close)
+        answers: list[Step | None] = []
+        for i, found in zip(rows, self._slots.call(calls), strict=True):
+            if isinstance(found, Failure):
+                state.lost[i] = True
+                self.failures[found.cause, int(state.thetas[i])] += 1
+                self._last_failure = found.message
+                answers.append(None)
+            else:
+                answers.append(found)
+        if (lost := sum(self.failures.values())) > max(1, self.max_failures * max(self.num_played, 64)):
+            causes: Counter[str] = Counter()
+            for (cause, _), n in self.failures.items():
+                causes[cause] += n
+            raise RuntimeError(
+                f"{self.name}: {lost} of {self.num_played} episodes were lost, more than "
+                f"max_failures={self.max_failures:g}: {', '.join(f'{n} by {cause}' for cause, n in causes.items())}. "
+                f"The last: {self._last_failure}"
+            )
+        return answers
+
+    def theta(self, state: HostState) -> PyTree:
+        """Return the indices of the contexts."""
+        return jnp.asarray(state.thetas, jnp.int32)
+
+    def lost(self, state: HostState) -> Bool[np.ndarray, " B"]:
+        """Return which episodes were lost to a failure of their environment."""
+        return state.lost
+
+    def consult(self, state: HostState, keys: Key[Array, " B"]) -> tuple[Prediction, Action]:
+        """Ask the expert about the present observations."""
+        advice = state.advice if self.make_expert is not None else self.ask(state.whole, state.thetas)
+        known = [x for x, is_open in zip(advice, state.open, strict=True) if is_open and x is not None]
+        filler = known[0] if known else self._some_advice()
+        rows = [x if is_open and x is not None else filler for x, is_open in zip(advice, state.open, strict=True)]
+        distributions, actions = batched(rows, self.action_space, self.specs[0])
+        del keys
+        return distributions, actions
+
+    def ask(self, whole: list[Any], thetas: np.ndarray) -> list[Any]:
+        """Return the expert's advice, one answer for each whole observation and index of a context."""
+        assert self.expert is not None
+        contexts = [self.contexts[k] for k in thetas]
+        if not self.batched:
+            return [self.expert(x, c) for x, c in zip(whole, contexts, strict=True)]
+        answered = self.expert(stacked(whole), stacked(contexts))
+        if isinstance(answered, tuple):
+            return list(zip(*answered, strict=True))
+        return list(answered)
+
+    def _some_advice(self) -> Any:
+        step = self._try.begin(0, 0, self.contexts[0])
+        return step.advice if self.make_expert is not None else self.ask([step.observation], np.zeros(1, int))[0]
+
+    def respond(
+        self, state: HostState, a: Action, keys: Key[Array, " B"]
+    ) -> tuple[HostState, Observation, Float[np.ndarray, " B"], Bool[np.ndarray, " B"]]:
+        """Play the actions."""
+        host = jax.tree.map(np.asarray, a)
+        rows = np.flatnonzero(state.open)
+        played = to_actions(self.action_space, host, rows)
+        calls: list[Call] = [(i, "step", (x,)) for i, x in zip(rows.tolist(), played, strict=True)]
+        B = len(state.open)
+        rewards, ended = np.zeros(B, np.float32), np.zeros(B, np.int32)
+        whole, advice, is_open, lost = list(state.whole), list(state.advice), state.open.copy(), state.lost
+        cue = None if self.cue is None else np.full(B, self.cue.num_symbols, np.int32)
+        del keys  # What the world draws, it drew at the start.
+        recipe = self._how[0]
+        told = []
+        for i, step in zip(rows, self._answers(state, rows, calls), strict=True):
+            if step is None:
+                is_open[i] = False
+                continue
+            whole[i], advice[i] = step.observation, step.advice
+            rewards[i], ended[i] = step.reward, step.ended
+            if not (step.ended and recipe.restarts):  # The next observation is of another episode.
+                told.append(i)
+            if step.ended and not recipe.restarts:
+                is_open[i] = False
+        if cue is not None and told:
+            assert self.cue is not None
+            before, after = [state.whole[i] for i in told], [whole[i] for i in told]
+            probs = self.cue.of_many(before, after, [self.contexts[k] for k in state.thetas[told]])
+            u = state.noise[told, state.t][:, None]
+            cue[told] = np.minimum((np.cumsum(probs, -1) <= u).sum(-1), probs.shape[-1] - 1)
+        later = HostState(state.thetas, whole, advice, is_open, lost, state.noise, state.t + 1)
+        return later, self._seen(whole, cue, rewards, ended), rewards, ~is_open
+
+    def _seen(self, whole: list[Any], cue: np.ndarray | None, rewards: np.ndarray, ended: np.ndarray) -> Observation:
+        """Return what the agents see, with a leading axis B."""
+        spec = self.specs[1]
+        parts: dict[str, np.ndarray] = {}
+        is_one = list(self.visible.leaves) == [WHOLE]
+        flat = [] if is_one else [flatten(self.observation_space, x, "") for x in whole]
+        for name, kept in self.visible.kept.items():
+            x = read(self.visible.leaves[name], whole if is_one else [each[name] for each in flat])
+            parts[name] = x if kept is None else x[:, kept]
+        added = {CUE: cue, REWARD: rewards, ENDED: ended}
+        names = spec.named if isinstance(spec, Parts) else None
+        for name, x in added.items():
+            if x is not None and names is not None and name in names and name not in parts:
+                parts[name] = x
+        return parts if names is not None else next(iter(parts.values()))
+
+    # What is known without tables -------------------------------------------------------------------------------------
+
+    def evidence(self, episodes: Episodes) -> Evidence | str:
+        """Return what each context says about stored episodes, if the cue alone depends on it; otherwise the reason."""
+        return exact.evidence(self, episodes)
+
+    def exact_agent(self, own_actions: Mark = "do") -> HostAgent | str:
+        """Return the exact agent: Bayes' rule over the cues, and over its own actions too if `own_actions="see"`.
+
+        If there is none, return the reason.
+        """
+        return exact.exact_agent(self, own_actions)
+
+    @functools.cached_property
+    def leak(self) -> str | None:
+        """Where the agent sees the context other than by the cue, found by playing; None if it was not seen to.
+
+        The same seed and the same random actions under two contexts must give the same observations.
+        """
+        rng = np.random.default_rng(0)
+        actions = [self.action_space.sample() for _ in range(min(self.num_rounds, LEAK_ROUNDS))]
+        pairs = [(0, k) for k in sorted({1, self.num_thetas // 2, self.num_thetas - 1} - {0})]
+        for pair in pairs:
+            seed = int(rng.integers(2**31))
+            paths = [self._path(k, seed, actions) for k in pair]
+            for t, (x, y) in enumerate(zip(*paths, strict=False)):
+                same = jax.tree.map(lambda x, y: np.array_equal(x, y), x, y)
+                if not jax.tree.all(same):
+                    parts = [name for name in same if not same[name]] if isinstance(same, dict) else [WHOLE]
+                    return (
+                        f"the same seed and actions under contexts {pair[0]} and {pair[1]} show the agent another "
+                        f"{', '.join(parts)} from round {t} on, so that theta shows in more than the cue. Hide what "
+                        "tells it (hide=), or take it for granted that there is no exact answer."
+                    )
+        return None
+
+    def _path(self, theta: int, seed: int, actions: list[Any]) -> list[Observation]:
+        """Return what the agent sees in an episode of these actions, without cues and rewards."""
+        steps = [self._try.begin(seed, theta, self.contexts[theta])]
+        for a in actions:
+            steps.append(self._try.step(a))
+            if steps[-1].ended and not self._how[0].restarts:
+                break
+        zero = np.zeros(1, np.float32)
+        cue = None if self.cue is None else np.zeros(1, np.int32)
+        return [self._seen([step.observation], cue, zero, np.asarray([step.ended], np.int32)) for step in steps]
+
+    def close(self) -> None:
+        """Close all environments."""
+        if self._slots is not None:
+            self._slots.close()
+        self._try.drop()
+
+
+def _makers(env: Any) -> tuple[Callable[[], Any], ...]:
+    if isinstance(env, str):
+        return (_ById(env),)
+    if isinstance(env, list | tuple):
+        if not env:
+            raise TypeError("HostWorld: the list of environments is empty.")
+        return tuple(maker for each in env for maker in _makers(each))
+    if not isinstance(env, type) and hasattr(env, "step") and hasattr(env, "reset"):
+        raise TypeError(
+            f"HostWorld makes its environments itself, num_envs of them: give an id, or a factory such as lambda: "
+            f"gymnasium.make(...), and not the environment {one_line(repr(env))}."
+        )
+    if not callable(env):
+        raise TypeError(f"HostWorld: env must be an id, a factory or a list of them, not {one_line(repr(env))}.")
+    return (env,)
+
+
+@dataclasses.dataclass(frozen=True)
+class _ById:
+    id: str
+
+    def __call__(self) -> Any:
+        import gymnasium
+
+        return gymnasium.make(self.id)
+
+
+def _name(env: Any, example: Any) -> str:
+    if isinstance(env, str):
+        return env
+    spec = getattr(example, "spec", None)
+    return spec.id if spec is not None else type(getattr(example, "unwrapped", example)).__name__
+
+
+def _num_cores() -> int:
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@compiled
+def _draw_begin(keys: Array, num_rounds: int) -> tuple[Array, Array, Array]:
+    """Return uniform numbers for theta, seeds of environments, and uniform numbers for the cues of all rounds."""
+
+    def one(key: Array) -> tuple[Array, Array, Array]:
+        keys = EpisodeKeys.of(key)
+        seed = jax.random.randint(keys.opening, (), 0, 2**31 - 1)
+        return jax.random.uniform(keys.theta), seed, jax.random.uniform(keys.rounds, (num_rounds,))
+
+    return jax.vmap(one)(keys)

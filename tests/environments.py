@@ -1,0 +1,77 @@
+"""Gymnasium environments that expose wrong pairings and failures; workers import this module, so it needs no JAX."""
+
+import os
+import signal
+import time
+
+import gymnasium as gym
+import numpy as np
+
+CONTEXTS = np.array([3, 5, 8])
+
+
+class Ledger(gym.Env):
+    """Its observation says all that a label must agree with: context, episode of the lifetime, step, last action.
+
+    Episodes end after a few steps, at random: terminated if the number is even, truncated if it is odd.
+    """
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (4,), np.float32)
+    action_space = gym.spaces.Discrete(4, start=1)
+
+    def __init__(self):
+        self.resets = 0
+        self.row = np.zeros(4, np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        context = options["context"]
+        episode = self.row[1] + 1 if self.row[0] == context and seed == self.seed + 1 else 0
+        self.seed, self.length = seed, int(self.np_random.integers(2, 6))
+        self.row[:] = context, episode, 0, 0
+        return self.row, {}  # The same array each time, as some environments do.
+
+    def step(self, action):
+        self.row[2:] = self.row[2] + 1, action
+        over = self.row[2] == self.length
+        return self.row, float(self.row[2]), bool(over and self.length % 2 == 0), bool(over and self.length % 2), {}
+
+
+class Faulty(gym.Env):
+    """A coin whose environment fails in some episodes, in the third step, as the seed says."""
+
+    observation_space = gym.spaces.Discrete(2)
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, fault, share):
+        self.fault, self.share = fault, share
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.fails, self.t = self.np_random.random() < self.share, 0
+        return int(self.np_random.integers(2)), {}
+
+    def step(self, action):
+        self.t += 1
+        o, r = int(self.np_random.integers(2)), 1.0
+        if self.fails and self.t == 3:
+            match self.fault:
+                case "error":
+                    raise ZeroDivisionError("no ground")
+                case "not finite":
+                    r = float("nan")
+                case "timeout":
+                    time.sleep(60)
+                case "died":
+                    os.kill(os.getpid(), signal.SIGKILL)
+        return o, r, False, False, {}
+
+
+class Make:
+    """A factory that a worker can unpickle."""
+
+    def __init__(self, fault, share):
+        self.fault, self.share = fault, share
+
+    def __call__(self):
+        return Faulty(self.fault, self.share)
