@@ -75,3 +75,50 @@ class Make:
 
     def __call__(self):
         return Faulty(self.fault, self.share)
+
+
+LINK, RADIUS, MAX_TURN = 0.5, 0.15, 0.3
+
+
+def tip(angles):
+    """The hand of the two-link arm, in NumPy."""
+    angles = np.cumsum(angles, -1)
+    return LINK * np.stack([np.cos(angles).sum(-1), np.sin(angles).sum(-1)], -1)
+
+
+class Arm(gym.Env):
+    """`ud.tasks.arm` as a simulator: the pose; the target is seen by the expert alone."""
+
+    observation_space = gym.spaces.Box(-1, 1, (8,), np.float64)
+    action_space = gym.spaces.Box(-MAX_TURN, MAX_TURN, (2,), np.float64)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.joints, self.target = np.array([0.0, np.pi / 2]), options["context"]
+        return self.observe(), {}
+
+    def observe(self):
+        return np.concatenate([np.cos(self.joints), np.sin(self.joints), tip(self.joints), self.target])
+
+    def step(self, action):
+        self.joints = self.joints + action
+        return self.observe(), float(np.linalg.norm(tip(self.joints) - self.target) < RADIUS), False, False, {}
+
+
+def joints_of(observation):
+    """Each joint is known up to full turns, which the expert does not mind."""
+    return np.arctan2(observation[..., 2:4], observation[..., :2])
+
+
+def distance(observation, target):
+    return np.linalg.norm(observation[..., 4:6] - target, axis=-1)
+
+
+def arm_expert(observation, target):
+    """A proportional controller towards the inverse kinematics of the target."""
+    reach = np.clip(np.hypot(target[..., 0], target[..., 1]), 1e-6, 2 * LINK - 1e-6)
+    elbow = 2 * np.arccos(reach / (2 * LINK))
+    goal = np.stack([np.arctan2(target[..., 1], target[..., 0]) - elbow / 2, elbow], -1)
+    error = (goal - joints_of(observation) + np.pi) % (2 * np.pi) - np.pi
+    loc = np.clip(0.5 * error, -MAX_TURN, MAX_TURN)
+    return loc, np.full(loc.shape, 0.05)

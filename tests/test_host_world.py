@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 import undelude as ud
-from environments import CONTEXTS, Ledger, Make
+from environments import CONTEXTS, RADIUS, Arm, Ledger, Make, arm_expert, distance
 from undelude import gym as ug
+from undelude._certificate.host_worlds import posterior_of
 from undelude._process.episodes import EXPERT
 from undelude._teaching.host_updates import collect_in
 
@@ -163,3 +164,99 @@ def test_workers_give_the_same_episodes():
         jax.tree.map(np.testing.assert_array_equal, x, y)
     finally:
         there.close()
+
+
+@pytest.mark.parametrize(
+    ("advice", "message"),
+    [
+        (lambda o, c: [0.5, 0.6], "round 2 with ValueError.*expert's probabilities"),
+        (lambda o, c: 7, "round 2 with ValueError.*expert's actions"),
+        (lambda o, c: 1 / 0, "round 2 with ZeroDivisionError"),
+        (lambda o, c: None, "round 2"),
+    ],
+)
+def test_expert_that_fails_is_named_with_the_round(advice, message):
+    asked = []
+
+    def expert(observation, context):
+        asked.append(1)
+        return coin_expert(observation, context) if len(asked) <= 2 else advice(observation, context)
+
+    world = ug.HostWorld(
+        Make("error", 0), num_rounds=4, num_envs=1, contexts=[0, 1], expert=expert, reward_observed=False
+    )
+    with pytest.raises(ValueError, match=f"Faulty: the expert failed in {message}"):
+        ud.rollout(world, None, executor="expert", key=KEY, num_episodes=1)
+
+
+# Exact answers --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def both_arms():
+    """Our arm as a process, and as a simulator with the same targets, expert and cue."""
+    process = ud.tasks.arm(num_targets=4, num_rounds=8)
+    world = ug.HostWorld(
+        Arm,
+        num_rounds=8,
+        num_envs=32,
+        contexts=np.asarray(process.thetas, float),
+        hide=[6, 7],
+        cue=ug.WarmerColder(distance, right=0.8, within=RADIUS, batched=True),
+        expert=arm_expert,
+        batched=True,
+        reward_observed=False,
+        at_end="end",
+    )
+    return process, world
+
+
+@pytest.mark.parametrize("mark", ["do", "see"])
+def test_exact_answers_are_those_of_the_same_process(both_arms, mark):
+    """Beliefs and predictions of actions, on episodes that the simulator played."""
+    process, world = both_arms
+    played = ud.rollout(world, world.exact_agent(mark), key=KEY, num_episodes=32)
+    observations = {"cue": played.observations["cue"], "joints": played.observations["state"]}
+    stored = ud.Episodes.of(process, actions=played.actions, observations=observations, intervened=mark == "do")
+    evidence = world.evidence(played)
+    log_posterior = jax.vmap(lambda known, episode: posterior_of(known, episode, mark))(evidence, played)
+    np.testing.assert_allclose(np.exp(log_posterior), np.exp(ud.posterior(process, stored)), atol=2e-4)
+    theta = np.asarray(played.theta)
+    right = np.exp(np.asarray(log_posterior))[np.arange(len(theta)), -1, theta].mean()
+    assert right > 0.5 if mark == "do" else right < 0.5
+
+
+def test_certificate_of_a_simulator(both_arms):
+    """The exact agents are at distance 0 from their own answers; their rewards are those of the process."""
+    process, world = both_arms
+    reports = {mark: ud.certify(world, world.exact_agent(mark), key=KEY, num_episodes=64) for mark in ("do", "see")}
+    assert {mark: report.verdict for mark, report in reports.items()} == {"do": "sober", "see": "deluded"}
+    assert abs(reports["do"].action_kl_do) < 1e-5
+    assert abs(reports["see"].action_kl_see) < 1e-5
+    assert reports["do"].observation_kl_do is None
+    exact = ud.certify(process, ud.ExactAgent(process), key=KEY, num_episodes=1024, baselines=False)
+    error = np.hypot(reports["do"].action_kl_see_se, exact.action_kl_see_se)
+    assert abs(reports["do"].action_kl_see - exact.action_kl_see) < 4 * error
+
+
+def test_simulator_that_shows_theta_has_no_exact_answer(both_arms):
+    """The target is not hidden: the certificate names the part and the round, and measures no distance."""
+    _, world = both_arms
+    options = {"num_rounds": 4, "num_envs": 4, "contexts": world.contexts, "reward_observed": False, "at_end": "end"}
+    open_world = ug.HostWorld(Arm, expert=arm_expert, cue=world.cue, batched=True, **options)
+    assert "show the agent another state from round 0 on" in open_world.exact_agent("do")
+    agent = ud.GRUAgent(open_world, 4, key=KEY)
+    report = ud.certify(open_world, agent, key=KEY, num_episodes=4, baselines=False)
+    assert report.action_kl_do is None
+    assert "theta shows in more than the cue" in report.notes["action_kl_do"]
+    assert report.action_calibration_gap is not None
+
+
+def test_exact_answers_need_theta_from_the_context(both_arms):
+    """A distance that reads a hidden number is refused: it would be that of the true context."""
+    _, world = both_arms
+    cue = ug.WarmerColder(lambda o, c: np.linalg.norm(o[4:6] - o[6:8]), right=0.8)
+    options = {"num_rounds": 4, "num_envs": 4, "contexts": world.contexts, "reward_observed": False, "at_end": "end"}
+    wrong = ug.HostWorld(Arm, expert=arm_expert, cue=cue, hide=[6, 7], batched=True, **options)
+    with pytest.raises(ValueError, match="distance returned NaN"):
+        ud.rollout(wrong, wrong.exact_agent("do"), key=KEY, num_episodes=4)

@@ -252,13 +252,21 @@ class HostWorld(AbstractHostWorld[HostState]):
 
     def consult(self, state: HostState, keys: Key[Array, " B"]) -> tuple[Prediction, Action]:
         """Ask the expert about the present observations."""
+        del keys
+        try:
+            return self._advised(state)
+        except Exception as error:
+            raise ValueError(
+                f"{self.name}: the expert failed in round {state.t} with {type(error).__name__}: {error}"
+            ) from error
+
+    def _advised(self, state: HostState) -> tuple[Prediction, Action]:
+        """Return the expert's distributions, or its actions; rows of ended episodes are copies of another."""
         advice = state.advice if self.make_expert is not None else self.ask(state.whole, state.thetas)
         known = [x for x, is_open in zip(advice, state.open, strict=True) if is_open and x is not None]
         filler = known[0] if known else self._some_advice()
         rows = [x if is_open and x is not None else filler for x, is_open in zip(advice, state.open, strict=True)]
-        distributions, actions = batched(rows, self.action_space, self.specs[0])
-        del keys
-        return distributions, actions
+        return batched(rows, self.action_space, self.specs[0])
 
     def ask(self, whole: list[Any], thetas: np.ndarray) -> list[Any]:
         """Return the expert's advice, one answer for each whole observation and index of a context."""
