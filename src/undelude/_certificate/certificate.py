@@ -37,7 +37,7 @@ LEAST_KL = -1.0
 class Measurement(NamedTuple):
     """What was measured: a page plays an example episode and a film of the same."""
 
-    process: InteractionProcess
+    process: InteractionProcess | AbstractHostWorld
     agent: AbstractAgent | HostAgent
     key: Key[Array, ""]
 
@@ -274,11 +274,23 @@ def certify(
     size = {"num_episodes": num_episodes, "num_rounds": num_rounds}
 
     def measured() -> Baselines:
-        if isinstance(process, AbstractHostWorld):
-            return measure_world_baselines(process, key=key, **size)
-        return measure_baselines(process, key=key, **size)
+        return measure_baselines_of(process, key=key, **size)
 
     return certify_with(process, agent, measured if baselines else None, key=key, **size)
+
+
+def measure_baselines_of(
+    process: InteractionProcess | AbstractHostWorld,
+    *,
+    key: Key[Array, ""],
+    num_episodes: int,
+    num_rounds: int | None = None,
+) -> Baselines:
+    """Return the baselines of a certificate, of which all are known in a process alone."""
+    size = {"num_episodes": num_episodes, "num_rounds": num_rounds}
+    if isinstance(process, AbstractHostWorld):
+        return measure_world_baselines(process, key=key, **size)
+    return measure_baselines(process, key=key, **size)
 
 
 def certify_with(
@@ -312,6 +324,8 @@ def certify_with(
         others, notes = dict.fromkeys(BASELINES, Quantity(why_none="not measured (baselines=False).")), {}
     else:
         others, notes = baselines()
+    if isinstance(process, AbstractHostWorld) and (lost := process.failures_in_words()) is not None:
+        notes = notes | {"failures": lost}
     quantities = {name: (found | others)[name] for name in QUANTITIES}
     notes = notes | {name: note for name, quantity in quantities.items() if (note := quantity.note) is not None}
     if warning := advise(quantities):
@@ -327,7 +341,7 @@ def certify_with(
         versions=versions(),
         notes=notes | impossible,
         quantities=quantities,
-        measurement=Measurement(process, agent, key) if isinstance(process, InteractionProcess) else None,
+        measurement=Measurement(process, agent, key),
     )
 
 
