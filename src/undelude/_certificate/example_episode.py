@@ -23,8 +23,8 @@ from undelude._certificate.rounds import fill_missing, with_one_more_round
 from undelude._compiled import compiled_for
 from undelude._distributions import AbstractDistribution, Symbols, as_categorical, num_symbols
 from undelude._process.episodes import Episodes
-from undelude._process.inference import expert_distributions, filter
 from undelude._process.host_world import AbstractHostWorld, World
+from undelude._process.inference import expert_distributions, filter
 from undelude._process.process import InteractionProcess, check_process
 from undelude._rollout.host import play
 from undelude._rollout.rollout import run, run_once
@@ -145,10 +145,14 @@ def example_entries(
     if isinstance(process, AbstractHostWorld):
         notes = notes | {"film": NO_FILM}
         found = example_in_world(process, agent, key=key, num_rounds=num_rounds)
-        return {"episode": None, "notes": notes | {"episode": found}} if isinstance(found, str) else {
-            "episode": found,
-            "notes": notes,
-        }
+        return (
+            {"episode": None, "notes": notes | {"episode": found}}
+            if isinstance(found, str)
+            else {
+                "episode": found,
+                "notes": notes,
+            }
+        )
     process = check_process(process)
     why = why_too_large(process, num_rounds)
     if why is not None or not process.finite:

@@ -64,7 +64,7 @@ def example_in_world(
         "observations": None,
         "said": _said(world, jax.tree.map(lambda x: np.asarray(x)[chosen, :T], episodes.observations)),
         "said_actions": None,
-        "said_thetas": [f"{x!s:.99}" for x in getattr(world, "contexts", [])] or None,
+        "said_thetas": [f"context {x!s:.80}" for x in getattr(world, "contexts", [])] or None,
         "rewards": plain(episodes.reward, T),
         "policy": {name: plain(x, T + 1) for name, x in policies.items()} if "agent" in policies else None,
         "belief": {"agent": None} | {name: None if np.isnan(x).any() else x for name, x in belief.items()},

@@ -111,6 +111,10 @@ class AbstractHostWorld(abc.ABC, Generic[S]):
         """Return which actions are clipped when they are played; None, the default, if none ever is."""
         del a
 
+    def difference(self, one: Sequence[Observation], other: Sequence[Observation]) -> tuple[str, int] | None:
+        """Return in words what differs between the observations of two batches, and in which of them first."""
+        return difference(one, other)
+
     def failures_in_words(self) -> str | None:
         """Return how many episodes were lost to failures, by cause; None, the default, if none was."""
         return None
@@ -148,7 +152,7 @@ def difference(
     but: Collection[str] = (),
     indices: Mapping[str, Any] | None = None,
 ) -> tuple[str, int] | None:
-    """Return in words which parts and numbers differ between what two agents saw, and the first round in which one does.
+    """Return in words what differs between what two agents saw, and the first round in which something does.
 
     Args:
         one: observations of one episode, each with a leading axis; the first is the opening.

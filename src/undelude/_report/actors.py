@@ -18,9 +18,7 @@ from undelude._rollout.rollout import run, run_once
 BEGINNINGS = PIECE
 
 
-def film_of_actors(
-    process: World, agent: AbstractAgent | HostAgent, *, key: Key[Array, ""]
-) -> Film | None:
+def film_of_actors(process: World, agent: AbstractAgent | HostAgent, *, key: Key[Array, ""]) -> Film | None:
     """Draw side by side one episode each of the expert, the agent and the exact agents, with the same beginning.
 
     With exact agents, the episode is the one of `BEGINNINGS` in which delusion costs the most reward.

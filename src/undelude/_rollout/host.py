@@ -247,7 +247,9 @@ def play(
     keys = key
     pieces = []
     for start in range(0, B, size):
-        piece, lost = _play_piece(world, player, keys, ids[start : start + size], T, theta, execution, predicts, stopped)
+        piece, lost = _play_piece(
+            world, player, keys, ids[start : start + size], T, theta, execution, predicts, stopped
+        )
         for attempt in range(1, MAX_ATTEMPTS + 1):
             if lost is None or not lost.any():
                 break

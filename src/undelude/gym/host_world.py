@@ -375,7 +375,7 @@ class HostWorld(AbstractHostWorld[HostState]):
         for pair in pairs:
             seed = int(rng.integers(2**31))
             paths = [self._path(k, seed, actions) for k in pair]
-            if (found := difference(*paths, indices=self.visible.kept)) is None:
+            if (found := self.difference(*paths)) is None:
                 continue
             parts, t = found
             when = "from the start" if t == 0 else f"from round {t} on"
@@ -398,6 +398,13 @@ class HostWorld(AbstractHostWorld[HostState]):
         space.seed(int(rng.integers(2**31)))
         actions = [from_action(space, space.sample()) for _ in range(num_episodes)]
         return jax.tree.map(lambda *xs: np.stack(xs), *actions)
+
+    def difference(self, one: Sequence[Observation], other: Sequence[Observation]) -> tuple[str, int] | None:
+        """Return in words what differs between the observations of two batches, and in which of them first.
+
+        Numbers of an array are called by their indices in the whole observation.
+        """
+        return difference(one, other, indices=self.visible.kept)
 
     def clipped(self, a: Action) -> Bool[np.ndarray, " B"] | None:
         """Return which actions have a number outside its Box; None if actions have no Box."""
