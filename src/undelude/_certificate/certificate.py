@@ -346,7 +346,7 @@ def certify_with(
 
 
 def delusion_gap(
-    process: InteractionProcess,
+    process: InteractionProcess | AbstractHostWorld,
     *,
     key: Key[Array, ""],
     num_episodes: int = 4096,
@@ -359,7 +359,7 @@ def delusion_gap(
     negative if it pays on this process to commit to a theta, as a deluded agent does.
 
     Args:
-        process: with finitely many values of Theta.
+        process: with finitely many values of Theta; or a world that runs in Python and has exact agents.
         key: for sampling.
         num_episodes: B.
         num_rounds: T; by default, the number of rounds of the process.
@@ -369,7 +369,9 @@ def delusion_gap(
         The certificate of the exact deluded agent.
 
     Raises:
-        TypeError: Theta is continuous.
+        TypeError: there are no exact agents, such as if Theta is continuous.
     """
-    deluded = ExactAgent(process, own_actions="see")
+    deluded = process.exact_agent("see") if isinstance(process, AbstractHostWorld) else ExactAgent(process, "see")
+    if isinstance(deluded, str):
+        raise TypeError(f"{process.name} has no exact agents: {deluded}")
     return certify(process, deluded, key=key, num_episodes=num_episodes, num_rounds=num_rounds, baselines=baselines)

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from undelude._certificate.bound_checks import check_bounds
-from undelude._certificate.certificate import Certificate, certify, delusion_gap
+from undelude._certificate.certificate import Certificate, delusion_gap
 from undelude._certificate.check_world import check_world_by_playing
 from undelude._certificate.method_checks import check_methods
 from undelude._certificate.task_checks import (
@@ -109,8 +109,8 @@ def check_task(
             process,
             key=key,
             num_rounds=T,
-            certify_deluded=lambda deluded: certify(
-                process, deluded, key=key, num_episodes=num_episodes, num_rounds=T, baselines=False
+            measure_gap=lambda: delusion_gap(
+                process, key=key, num_episodes=num_episodes, num_rounds=T, baselines=False
             ),
         )
     # First what needs no episodes: they could not be played, or would show the consequences in place of the cause.

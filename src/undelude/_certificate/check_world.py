@@ -4,12 +4,13 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import Array, Key
 
+from undelude._certificate.certificate import Certificate
 from undelude._certificate.task_report import TaskReport, row
 from undelude._distributions import AbstractDistribution, Categorical
 from undelude._errors import users_line
@@ -86,7 +87,7 @@ def check_world_by_playing(
     *,
     key: Key[Array, ""],
     num_rounds: int,
-    certify_deluded: Callable[[Any], Any],
+    measure_gap: Callable[[], Certificate],
 ) -> WorldReport:
     """Play a world, and look for errors that would make training on it worthless; see `check_task`.
 
@@ -94,7 +95,7 @@ def check_world_by_playing(
         world: the world.
         key: for sampling.
         num_rounds: T.
-        certify_deluded: returns the certificate of the exact deluded agent.
+        measure_gap: returns the certificate of the exact deluded agent.
 
     Raises:
         ValueError: there are problems; the message lists them.
@@ -117,9 +118,9 @@ def check_world_by_playing(
     played = [by_random, again, by_expert, *under.values()]
     _raise(world, [*_check_finite(played), *_check_opening(world, under, key)])
     irregular = _difference(world, by_random, again)
-    leak, exact = world.leak, world.exact_agent("see")
+    leak, exact = world.leak, world.exact_agent()
     inexact = exact if isinstance(exact, str) else None
-    deluded = certify_deluded(exact) if inexact is None else None
+    deluded = measure_gap() if inexact is None else None
     clipped = _clipped(world, [by_random, by_expert], key)
     notes = [
         *_on_repetition(irregular),
