@@ -84,7 +84,7 @@ def text_of(page):
 
 
 def test_run_with_exact_answers(folder, capsys):
-    sizes = ["--hidden-size", "4", "--batch-size", "16", "--num-episodes", "64"]
+    sizes = ["--hidden-size", "4", "--batch-size", "16", "--num-episodes", "256"]
     assert main(["train", "my_worlds:lake", "--out", "runs/lake", "--steps", "4", "--log-every", "2", *sizes]) == 0
     run, err = folder / "runs" / "lake", capsys.readouterr().out
     assert [row["update"] for row in rows(run)] == [2, 4]
@@ -104,8 +104,10 @@ def test_run_with_exact_answers(folder, capsys):
 
     (run / "report.html").unlink()
     assert main(["report", str(run)]) == 0
-    assert main(["certify", str(run), "--num-episodes", "32"]) == 0
-    assert json.loads((run / "certificate.json").read_text())["num_episodes"] == 32
+    (run / "certificate.json").unlink()
+    assert main(["certify", str(run), "--num-episodes", "256"]) == 0
+    again = json.loads((run / "certificate.json").read_text())
+    assert again | {"seconds": 0} == certificate | {"seconds": 0}
 
 
 LAUNCH = """
@@ -130,7 +132,7 @@ def processes_of(mark):
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are found in /proc")
 def test_ctrl_c_leaves_no_worker_and_resuming_gives_the_uninterrupted_run(folder, capsys):
-    options = ["--steps", "40", "--log-every", "4", "--hidden-size", "4", "--batch-size", "8", "--num-episodes", "16"]
+    options = ["--steps", "40", "--log-every", "4", "--hidden-size", "4", "--batch-size", "8", "--num-episodes", "256"]
     run, mark = folder / "runs" / "pond", f"UNDELUDE_TEST_MARK={os.getpid()}"
     environment = os.environ | dict([mark.split("=")]) | {"JAX_NUM_CPU_DEVICES": str(jax.local_device_count())}
     command = [sys.executable, "-c", LAUNCH, "train", "my_worlds:pond", "--out", str(run), *options]
@@ -139,6 +141,7 @@ def test_ctrl_c_leaves_no_worker_and_resuming_gives_the_uninterrupted_run(folder
     while process.poll() is None and not ((run / "metrics.jsonl").exists() and len(rows(run)) >= 2):
         assert time.monotonic() < deadline
         time.sleep(0.01)
+    assert process.poll() is None, process.communicate()[1]
     assert len(processes_of(mark)) >= 3  # The command and two workers.
     os.killpg(process.pid, signal.SIGINT)  # As a terminal does: to all of them.
     _, err = process.communicate(timeout=300)
@@ -151,7 +154,7 @@ def test_ctrl_c_leaves_no_worker_and_resuming_gives_the_uninterrupted_run(folder
     reached = rows(run)[-1]["update"]
     assert 8 <= reached < 40
 
-    assert main(["train", "my_worlds:pond", "--out", str(run), "--resume", "--num-episodes", "16"]) == 0
+    assert main(["train", "my_worlds:pond", "--out", str(run), "--resume", "--num-episodes", "256"]) == 0
     config = Config("my_worlds:pond", steps=40, log_every=4, hidden_size=4, batch_size=8)
     whole = RunDirectory.create(folder / "runs" / "whole", config)
     world = make_world(config.task, distributed=False)
@@ -168,7 +171,7 @@ def test_ctrl_c_leaves_no_worker_and_resuming_gives_the_uninterrupted_run(folder
     assert without_seconds[0] == without_seconds[1]
 
     # There are no exact answers here: the rows, the terminal and the page have what there is.
-    assert all(row["action_kl_do"] is None and row["action_calibration_gap"] > 0 for row in rows(run))
+    assert all(row["action_kl_do"] is None and np.isfinite(row["action_calibration_gap"]) for row in rows(run))
     shown, page = capsys.readouterr(), text_of(run / "report.html")
     assert "calibration gap" in shown.err
     for words in ("No verdict", "no cue= is declared"):
@@ -185,7 +188,7 @@ def test_what_such_a_world_cannot_do_is_refused(folder, capsys):
 
 
 def test_check_command(folder, capsys):
-    assert main(["check", "my_worlds:lake", "--num-episodes", "16", "--json"]) == 0
+    assert main(["check", "my_worlds:lake", "--num-episodes", "64", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["inexact"] is None
     assert found["steps_per_second"] > 0
@@ -283,13 +286,13 @@ def test_broken_worlds_are_refused(options, message):
 
 
 def test_environment_that_fails_is_refused_or_noted():
-    def faulty(share):
-        size = {"num_rounds": 4, "num_envs": 16, "contexts": [0, 1], "reward_observed": False}
+    def faulty(share, **options):
+        size = {"num_rounds": 4, "num_envs": 16, "contexts": [0, 1], "reward_observed": False} | options
         return ug.HostWorld(lambda: Faulty("not finite", share), expert=lambda o, c: [0.3, 0.7], **size)
 
-    with pytest.raises(ValueError, match="episodes were lost.*not finite.*the reward is nan"):
+    with pytest.raises(ValueError, match=r"episodes were lost.*not finite.*the reward is nan"):
         ud.check_task(faulty(1.0))
-    world = faulty(0.05)
+    world = faulty(0.2, max_failures=1.0)
     assert world.failures_in_words() is None
     report = ud.check_task(world)
     lost = sum(world.failures.values())

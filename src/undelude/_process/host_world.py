@@ -99,11 +99,11 @@ class AbstractHostWorld(abc.ABC, Generic[S]):
 
         def draw(spec: Spec) -> Any:
             if isinstance(spec, Parts):
-                return {name: draw(part) for name, part in spec.named.items()}
+                return spec.structure.unflatten(draw(part) for part in spec.leaves)
+            shape = (num_episodes, *spec.value.shape)
             if isinstance(spec, Symbols | Block):
-                shape = (spec.length,) if isinstance(spec, Block) else ()
-                return rng.integers(0, spec.n, (num_episodes, *shape)).astype(np.int32)
-            return rng.normal(size=(num_episodes, *spec.shape)).astype(np.float32)
+                return rng.integers(0, spec.n, shape).astype(np.int32)
+            return rng.normal(size=shape).astype(np.float32)
 
         return draw(self.action_spec)
 

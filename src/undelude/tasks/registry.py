@@ -1,11 +1,15 @@
 """Make a task from its name, from the folder of a fit, or from a user's own `package.module:factory`."""
 
 import pkgutil
+from typing import TypeAlias
 
 from undelude._named_tasks import TASKS, check_task_name, is_fit
-from undelude._process.host_world import AbstractHostWorld, World
+from undelude._process.host_world import AbstractHostWorld
 from undelude._process.process import InteractionProcess, check_process
 from undelude._user_code import UnknownNameError, UserCodeError, import_object
+
+# What the commands work on.
+AnyTask: TypeAlias = InteractionProcess | AbstractHostWorld
 
 
 def make_process(task: str) -> InteractionProcess:
@@ -13,7 +17,7 @@ def make_process(task: str) -> InteractionProcess:
     return check_process(make(task))
 
 
-def make(task: str) -> World:
+def make(task: str) -> AnyTask:
     """Build a task from its name, from the folder of a fit, or from a user's own `package.module:factory`.
 
     Args:
