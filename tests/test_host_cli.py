@@ -36,13 +36,13 @@ from environments import Ledger, MakeLake, captain, distance
 def lake():
     cue = ug.WarmerColder(distance, right=0.8, within=0.1)
     return ug.HostWorld(
-        MakeLake(), num_rounds=4, num_envs=64, contexts=[-0.8, -0.3, 0.3, 0.8], hide=[1], cue=cue, expert=captain,
+        MakeLake(), num_rounds=4, num_envs=256, contexts=[-0.8, -0.3, 0.3, 0.8], hide=[1], cue=cue, expert=captain,
         reward_observed=False, at_end="end",
     )
 
 def pond():
     return ug.HostWorld(
-        MakeLake("seed", 0.0005), num_rounds=3, num_envs=8, contexts=[-0.8, 0.8], hide=[1], expert=captain,
+        MakeLake("seed", 0.0005), num_rounds=3, num_envs=64, contexts=[-0.8, 0.8], hide=[1], expert=captain,
         reward_observed=True, vectorization="async", num_workers=2,
     )
 """
@@ -85,9 +85,9 @@ def text_of(page):
 
 def test_run_with_exact_answers(folder, capsys):
     sizes = ["--hidden-size", "4", "--batch-size", "16", "--num-episodes", "256"]
-    assert main(["train", "my_worlds:lake", "--out", "runs/lake", "--steps", "4", "--log-every", "2", *sizes]) == 0
+    assert main(["train", "my_worlds:lake", "--out", "runs/lake", "--steps", "4", "--log-every", "4", *sizes]) == 0
     run, err = folder / "runs" / "lake", capsys.readouterr().out
-    assert [row["update"] for row in rows(run)] == [2, 4]
+    assert [row["update"] for row in rows(run)] == [4]
     assert all(row["action_kl_do"] > 0 and row["action_kl_see"] > 0 for row in rows(run))
     certificate = json.loads((run / "certificate.json").read_text())
     assert certificate["action_kl_do"] > 0
@@ -104,10 +104,6 @@ def test_run_with_exact_answers(folder, capsys):
 
     (run / "report.html").unlink()
     assert main(["report", str(run)]) == 0
-    (run / "certificate.json").unlink()
-    assert main(["certify", str(run), "--num-episodes", "256"]) == 0
-    again = json.loads((run / "certificate.json").read_text())
-    assert again | {"seconds": 0} == certificate | {"seconds": 0}
 
 
 LAUNCH = """
@@ -132,13 +128,13 @@ def processes_of(mark):
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are found in /proc")
 def test_ctrl_c_leaves_no_worker_and_resuming_gives_the_uninterrupted_run(folder, capsys):
-    options = ["--steps", "40", "--log-every", "4", "--hidden-size", "4", "--batch-size", "8", "--num-episodes", "256"]
+    options = ["--steps", "20", "--log-every", "4", "--hidden-size", "4", "--batch-size", "8", "--num-episodes", "256"]
     run, mark = folder / "runs" / "pond", f"UNDELUDE_TEST_MARK={os.getpid()}"
     environment = os.environ | dict([mark.split("=")]) | {"JAX_NUM_CPU_DEVICES": str(jax.local_device_count())}
     command = [sys.executable, "-c", LAUNCH, "train", "my_worlds:pond", "--out", str(run), *options]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
     deadline = time.monotonic() + 300
-    while process.poll() is None and not ((run / "metrics.jsonl").exists() and len(rows(run)) >= 2):
+    while process.poll() is None and not ((run / "metrics.jsonl").exists() and len(rows(run)) >= 1):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert process.poll() is None, process.communicate()[1]
@@ -152,10 +148,10 @@ def test_ctrl_c_leaves_no_worker_and_resuming_gives_the_uninterrupted_run(folder
         assert time.monotonic() < deadline
         time.sleep(0.05)
     reached = rows(run)[-1]["update"]
-    assert 8 <= reached < 40
+    assert 4 <= reached < 20
 
     assert main(["train", "my_worlds:pond", "--out", str(run), "--resume", "--num-episodes", "256"]) == 0
-    config = Config("my_worlds:pond", steps=40, log_every=4, hidden_size=4, batch_size=8)
+    config = Config("my_worlds:pond", steps=20, log_every=4, hidden_size=4, batch_size=8)
     whole = RunDirectory.create(folder / "runs" / "whole", config)
     world = make_world(config.task, distributed=False)
     try:
@@ -169,6 +165,12 @@ def test_ctrl_c_leaves_no_worker_and_resuming_gives_the_uninterrupted_run(folder
         np.testing.assert_array_equal(weights[0][name], weights[1][name])
     without_seconds = [[row | {"seconds": 0} for row in rows(each)] for each in (run, whole.path)]
     assert without_seconds[0] == without_seconds[1]
+
+    certificate = (run / "certificate.json").read_text()
+    (run / "certificate.json").unlink()
+    assert main(["certify", str(run), "--num-episodes", "256"]) == 0
+    first, again = json.loads(certificate), json.loads((run / "certificate.json").read_text())
+    assert again | {"seconds": 0} == first | {"seconds": 0}
 
     # There are no exact answers here: the rows, the terminal and the page have what there is.
     assert all(row["action_kl_do"] is None and np.isfinite(row["action_calibration_gap"]) for row in rows(run))
