@@ -87,7 +87,9 @@ def check_task(
         num_episodes: for the certificate of the deluded agent, from which `action_kl_do` and the warning come.
 
     Returns:
-        The measurements; `print` shows them as a table. `delusion_gap` measures more.
+        The measurements; `print` shows them as a table. `delusion_gap` measures more. The report on a world that runs
+        in Python also has `steps_per_second`, `advice_per_second` (answers of the expert), `clipped` (the share of
+        its actions that a Box clips) and `inexact` (why there are no exact answers; None if there are).
 
     Raises:
         ValueError: there are problems. The message lists those found, with a remedy for each; some are only
