@@ -36,13 +36,13 @@ from environments import Ledger, MakeLake, captain, distance
 def lake():
     cue = ug.WarmerColder(distance, right=0.8, within=0.1)
     return ug.HostWorld(
-        MakeLake(), num_rounds=4, num_envs=256, contexts=[-0.8, -0.3, 0.3, 0.8], hide=[1], cue=cue, expert=captain,
+        MakeLake(), num_rounds=4, num_envs=16, contexts=[-0.8, -0.3, 0.3, 0.8], hide=[1], cue=cue, expert=captain,
         reward_observed=False, at_end="end",
     )
 
 def pond():
     return ug.HostWorld(
-        MakeLake("seed", 0.0005), num_rounds=3, num_envs=64, contexts=[-0.8, 0.8], hide=[1], expert=captain,
+        MakeLake("seed", 0.0005), num_rounds=3, num_envs=16, contexts=[-0.8, 0.8], hide=[1], expert=captain,
         reward_observed=True, vectorization="async", num_workers=2,
     )
 """
@@ -69,6 +69,9 @@ def folder(tmp_path_factory):
         patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
         patch.setattr(sys, "path", [str(folder), *sys.path])
         with compiled_once(tmp_path_factory, patch):
+            # The loop in Python has many small programs.
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+            patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
             yield folder
 
 
@@ -128,7 +131,7 @@ def processes_of(mark):
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are found in /proc")
 def test_ctrl_c_leaves_no_worker_and_resuming_gives_the_uninterrupted_run(folder, capsys):
-    options = ["--steps", "20", "--log-every", "4", "--hidden-size", "4", "--batch-size", "8", "--num-episodes", "256"]
+    options = ["--steps", "20", "--log-every", "4", "--hidden-size", "4", "--batch-size", "16", "--num-episodes", "256"]
     run, mark = folder / "runs" / "pond", f"UNDELUDE_TEST_MARK={os.getpid()}"
     environment = os.environ | dict([mark.split("=")]) | {"JAX_NUM_CPU_DEVICES": str(jax.local_device_count())}
     command = [sys.executable, "-c", LAUNCH, "train", "my_worlds:pond", "--out", str(run), *options]
@@ -151,7 +154,7 @@ def test_ctrl_c_leaves_no_worker_and_resuming_gives_the_uninterrupted_run(folder
     assert 4 <= reached < 20
 
     assert main(["train", "my_worlds:pond", "--out", str(run), "--resume", "--num-episodes", "256"]) == 0
-    config = Config("my_worlds:pond", steps=20, log_every=4, hidden_size=4, batch_size=8)
+    config = Config("my_worlds:pond", steps=20, log_every=4, hidden_size=4, batch_size=16)
     whole = RunDirectory.create(folder / "runs" / "whole", config)
     world = make_world(config.task, distributed=False)
     try:
