@@ -217,7 +217,7 @@ def test_answers_that_an_interrupt_left_are_not_taken_for_later_ones():
         ud.rollout(there, fixed(4), key=jax.random.key(5), **size)  # The workers are ready.
         signal.setitimer(signal.ITIMER_REAL, 0.3)
         with pytest.raises(KeyboardInterrupt):
-            ud.rollout(there, fixed(4), key=jax.random.key(6), num_episodes=4)
+            ud.rollout(there, fixed(4), key=jax.random.key(6), **size)
         later = ud.rollout(there, fixed(4), key=KEY, **size)
         jax.tree.map(np.testing.assert_array_equal, later, ud.rollout(lake(num_envs=4), fixed(4), key=KEY, **size))
     finally:
