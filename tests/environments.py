@@ -122,3 +122,49 @@ def arm_expert(observation, target):
     error = (goal - joints_of(observation) + np.pi) % (2 * np.pi) - np.pi
     loc = np.clip(0.5 * error, -MAX_TURN, MAX_TURN)
     return loc, np.full(loc.shape, 0.05)
+
+
+class Lake(gym.Env):
+    """A boat on a line; the observation is its place and, to be hidden, the harbour.
+
+    Args:
+        gives: another number in the observation: 0; `"seed"`, a random number that the seed sets, `"clock"`, one that
+            it does not; `"context"`, the harbour.
+        pause: seconds that a step takes.
+    """
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (3,), np.float32)
+    action_space = gym.spaces.Box(-0.2, 0.2, (1,), np.float32)
+
+    def __init__(self, gives="seed", pause=0.0):
+        self.gives, self.pause = gives, pause
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        given = {"seed": self.np_random.normal(), "clock": os.urandom(1)[0], "context": options["context"]}
+        self.at = np.array([0.0, options["context"], given.get(self.gives, 0)], np.float32)
+        return self.at, {}
+
+    def step(self, action):
+        time.sleep(self.pause)
+        assert abs(action[0]) <= 0.2 + 1e-6
+        self.at[0] += action[0]
+        return self.at, -abs(float(self.at[0] - self.at[1])), False, False, {}
+
+
+class MakeLake:
+    """A factory that a worker can unpickle."""
+
+    def __init__(self, *arguments):
+        self.arguments = arguments
+
+    def __call__(self):
+        return Lake(*self.arguments)
+
+
+def distance(observation, harbour):
+    return abs(observation[0] - harbour)
+
+
+def captain(observation, harbour):
+    return 0.5 * (harbour - observation[:1]), 0.05

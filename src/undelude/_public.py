@@ -15,9 +15,10 @@ from undelude._agents.policy import Policy
 from undelude._agents.tempered import TemperedAgent
 from undelude._cache import keep_programs
 from undelude._certificate.certificate import Certificate, certify, delusion_gap
-from undelude._certificate.check_task import TaskReport, check_task
+from undelude._certificate.check_task import check_task
 from undelude._certificate.quantity import Quantity
 from undelude._certificate.replicates import Interval, Replicates, replicate
+from undelude._certificate.task_report import TaskReport
 from undelude._distributions import (
     AbstractDistribution,
     Autoregressive,

@@ -37,7 +37,7 @@ LEAST_KL = -1.0
 class Measurement(NamedTuple):
     """What was measured: a page plays an example episode and a film of the same."""
 
-    process: InteractionProcess
+    process: InteractionProcess | AbstractHostWorld
     agent: AbstractAgent | HostAgent
     key: Key[Array, ""]
 
@@ -274,11 +274,23 @@ def certify(
     size = {"num_episodes": num_episodes, "num_rounds": num_rounds}
 
     def measured() -> Baselines:
-        if isinstance(process, AbstractHostWorld):
-            return measure_world_baselines(process, key=key, **size)
-        return measure_baselines(process, key=key, **size)
+        return measure_baselines_of(process, key=key, **size)
 
     return certify_with(process, agent, measured if baselines else None, key=key, **size)
+
+
+def measure_baselines_of(
+    process: InteractionProcess | AbstractHostWorld,
+    *,
+    key: Key[Array, ""],
+    num_episodes: int,
+    num_rounds: int | None = None,
+) -> Baselines:
+    """Return the baselines of a certificate, of which all are known in a process alone."""
+    size = {"num_episodes": num_episodes, "num_rounds": num_rounds}
+    if isinstance(process, AbstractHostWorld):
+        return measure_world_baselines(process, key=key, **size)
+    return measure_baselines(process, key=key, **size)
 
 
 def certify_with(
@@ -312,6 +324,8 @@ def certify_with(
         others, notes = dict.fromkeys(BASELINES, Quantity(why_none="not measured (baselines=False).")), {}
     else:
         others, notes = baselines()
+    if isinstance(process, AbstractHostWorld) and (lost := process.failures_in_words()) is not None:
+        notes = notes | {"failures": lost}
     quantities = {name: (found | others)[name] for name in QUANTITIES}
     notes = notes | {name: note for name, quantity in quantities.items() if (note := quantity.note) is not None}
     if warning := advise(quantities):
@@ -327,12 +341,12 @@ def certify_with(
         versions=versions(),
         notes=notes | impossible,
         quantities=quantities,
-        measurement=Measurement(process, agent, key) if isinstance(process, InteractionProcess) else None,
+        measurement=Measurement(process, agent, key),
     )
 
 
 def delusion_gap(
-    process: InteractionProcess,
+    process: InteractionProcess | AbstractHostWorld,
     *,
     key: Key[Array, ""],
     num_episodes: int = 4096,
@@ -345,7 +359,7 @@ def delusion_gap(
     negative if it pays on this process to commit to a theta, as a deluded agent does.
 
     Args:
-        process: with finitely many values of Theta.
+        process: with finitely many values of Theta; or a world that runs in Python and has exact agents.
         key: for sampling.
         num_episodes: B.
         num_rounds: T; by default, the number of rounds of the process.
@@ -355,7 +369,9 @@ def delusion_gap(
         The certificate of the exact deluded agent.
 
     Raises:
-        TypeError: Theta is continuous.
+        TypeError: there are no exact agents, such as if Theta is continuous.
     """
-    deluded = ExactAgent(process, own_actions="see")
+    deluded = process.exact_agent("see") if isinstance(process, AbstractHostWorld) else ExactAgent(process, "see")
+    if isinstance(deluded, str):
+        raise TypeError(f"{process.name} has no exact agents: {deluded}")
     return certify(process, deluded, key=key, num_episodes=num_episodes, num_rounds=num_rounds, baselines=baselines)

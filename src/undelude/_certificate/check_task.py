@@ -13,6 +13,7 @@ from jaxtyping import Array, Key
 
 from undelude._certificate.bound_checks import check_bounds
 from undelude._certificate.certificate import Certificate, delusion_gap
+from undelude._certificate.check_world import check_world_by_playing
 from undelude._certificate.method_checks import check_methods
 from undelude._certificate.task_checks import (
     Finding,
@@ -33,8 +34,10 @@ from undelude._certificate.task_episodes import (
     probe,
     replay_under_others,
 )
+from undelude._certificate.task_report import TaskReport
 from undelude._checks import check_count, check_key
 from undelude._process.episodes import Episodes
+from undelude._process.host_world import AbstractHostWorld
 from undelude._process.inference import posterior
 from undelude._process.process import InteractionProcess, check_process
 
@@ -48,57 +51,8 @@ NO_GAP = 1e-3
 TAKEN, NEVER = 1e-3, math.exp(-60)
 
 
-@dataclasses.dataclass(frozen=True)
-class TaskReport:
-    """The measurements on a task in which `check_task` found no problem.
-
-    Attributes:
-        name: the name of the process.
-        first_sight: the information about theta in the first observation, the mean in nats; None if Theta is continuous
-            or has a transition.
-        entropy: of the prior, nats; None if Theta is continuous.
-        least_mass: the least probability that the expert of one theta gives, after some history, to an action that the
-            expert of another theta takes with probability .001 or more; None if actions are not symbols.
-        action_kl_do: the cost of delusion, nats per action (`delusion_gap`); None if Theta is continuous.
-        action_kl_do_se: its standard error.
-        action_tv_do: the cost of delusion in total variation, from 0 to 1. It is finite also if the deluded agent rules
-            out an action that the exact answer allows, which makes `action_kl_do` infinite.
-        warning: why imitation is the wrong goal on this task and what to do about it; None if it is not.
-        notes: other remarks.
-    """
-
-    name: str
-    first_sight: float | None
-    entropy: float | None
-    least_mass: float | None
-    action_kl_do: float | None
-    action_kl_do_se: float | None
-    action_tv_do: float | None
-    warning: str | None
-    notes: tuple[str, ...]
-
-    def __str__(self) -> str:
-        """Return a table of the measurements, and the notes."""
-
-        def row(label: str, x: float | None, unit: str = "") -> str:
-            return f"  {label:<42} {'not measured' if x is None else f'{x:.3g} {unit}'}".rstrip()
-
-        error = "" if self.action_kl_do_se is None else f"+- {self.action_kl_do_se:.2g} "
-        return "\n".join(
-            [
-                f"{self.name}: no problems found" if self.warning is None else f"{self.name}: {self.warning}",
-                row("entropy of theta", self.entropy, "nats"),
-                row("... that the first observation removes", self.first_sight, "nats"),
-                row("least probability of an expert's action", self.least_mass),
-                row("delusion gap, action_kl_do", self.action_kl_do, f"{error}nats per action"),
-                row("... as total variation, from 0 to 1", self.action_tv_do),
-                *(f"  {note}" for note in self.notes),
-            ]
-        )
-
-
 def check_task(
-    process: InteractionProcess,
+    process: InteractionProcess | AbstractHostWorld,
     *,
     key: Key[Array, ""] | None = None,
     num_rounds: int | None = None,
@@ -120,14 +74,22 @@ def check_task(
     Not looked for: an entry outside an array that a method reads inside a `jax.vmap` of its own; a draw from a key that
     changes from round to round but not from episode to episode, as in `jax.random.fold_in(jax.random.key(0), round)`.
 
+    A world that runs in Python, such as `undelude.gym.HostWorld`, is played in up to 16 episodes of random actions, as
+    many of the expert, and the same seeds and actions under up to four contexts. `check_task` then looks for an
+    environment that fails, an expert whose answers are no distributions or actions, an opening that names the context,
+    and a prior with a single context. It notes random numbers that no seed sets, where the context shows, actions that
+    a Box clips, and which exact answers a certificate will have; and it measures how many steps a second there are.
+
     Args:
-        process: the task with its expert and prior.
+        process: the task with its expert and prior; or a world that runs in Python.
         key: for sampling; by default `jax.random.key(0)`.
         num_rounds: T; by default, the number of rounds of the process.
         num_episodes: for the certificate of the deluded agent, from which `action_kl_do` and the warning come.
 
     Returns:
-        The measurements; `print` shows them as a table. `delusion_gap` measures more.
+        The measurements; `print` shows them as a table. `delusion_gap` measures more. The report on a world that runs
+        in Python also has `steps_per_second`, `advice_per_second` (answers of the expert), `clipped` (the share of
+        its actions that a Box clips) and `inexact` (why there are no exact answers; None if there are).
 
     Raises:
         ValueError: there are problems. The message lists those found, with a remedy for each; some are only
@@ -138,11 +100,21 @@ def check_task(
     >>> report.first_sight < report.entropy
     True
     """
-    check_process(process)
+    if not isinstance(process, AbstractHostWorld):
+        check_process(process)
     key = jax.random.key(0) if key is None else key
     check_key(key)
     T = check_count("num_rounds", process.num_rounds if num_rounds is None else num_rounds)
     num_episodes = check_count("num_episodes", num_episodes)
+    if isinstance(process, AbstractHostWorld):
+        return check_world_by_playing(
+            process,
+            key=key,
+            num_rounds=T,
+            measure_gap=lambda: delusion_gap(
+                process, key=key, num_episodes=num_episodes, num_rounds=T, baselines=False
+            ),
+        )
     # First what needs no episodes: they could not be played, or would show the consequences in place of the cause.
     _raise_problems(process, check_reward(process))
     findings = [*check_methods(process)]

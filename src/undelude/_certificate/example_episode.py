@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Key, PyTree
 from undelude._agents.base import AbstractAgent, predict, predict_stepwise
 from undelude._agents.exact import ExactAgent
 from undelude._agents.host import HostAgent
+from undelude._certificate.host_example import NO_FILM, example_in_world
 from undelude._certificate.per_episode import (
     MARKS,
     first_known,
@@ -22,8 +23,9 @@ from undelude._certificate.rounds import fill_missing, with_one_more_round
 from undelude._compiled import compiled_for
 from undelude._distributions import AbstractDistribution, Symbols, as_categorical, num_symbols
 from undelude._process.episodes import Episodes
+from undelude._process.host_world import AbstractHostWorld, World
 from undelude._process.inference import expert_distributions, filter
-from undelude._process.process import InteractionProcess
+from undelude._process.process import InteractionProcess, check_process
 from undelude._rollout.host import play
 from undelude._rollout.rollout import run, run_once
 from undelude._tree import index
@@ -128,7 +130,7 @@ def _say(say: Callable[[Any], str], values: PyTree[np.ndarray]) -> list[str] | N
 
 
 def example_entries(
-    process: InteractionProcess,
+    process: World,
     agent: AbstractAgent | HostAgent,
     notes: dict[str, str],
     *,
@@ -137,8 +139,21 @@ def example_entries(
 ) -> dict[str, Any]:
     """Return the entries "episode" and "notes" of a `certificate.json`: the example, or a note why it is too large.
 
-    The episode is None, without a note, if Theta is continuous.
+    The episode is None, without a note, if Theta is continuous. A world that runs in Python also gets the note that it
+    has no film.
     """
+    if isinstance(process, AbstractHostWorld):
+        notes = notes | {"film": NO_FILM}
+        found = example_in_world(process, agent, key=key, num_rounds=num_rounds)
+        return (
+            {"episode": None, "notes": notes | {"episode": found}}
+            if isinstance(found, str)
+            else {
+                "episode": found,
+                "notes": notes,
+            }
+        )
+    process = check_process(process)
     why = why_too_large(process, num_rounds)
     if why is not None or not process.finite:
         return {"episode": None, "notes": notes | ({"episode": why} if why else {})}

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from undelude._certificate.quantity import Quantity
 
 # Notes that do not belong to a quantity, with the word before them, the most important first.
-REMARKS = {"imitation": "Warning", "expert": "Note"}
+REMARKS = {"imitation": "Warning", "expert": "Note", "failures": "Note"}
 # Names of quantities that the tables show by other words.
 NAMES = {"reward_best": "best known without theta (reward_best)"}
 

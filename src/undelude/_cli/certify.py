@@ -15,7 +15,7 @@ from undelude._cli import backend
 from undelude._cli.console import make_console, working
 from undelude._cli.errors import ExitCode
 from undelude._cli.interrupts import Interrupts
-from undelude._cli.measurements import make_certificate, write_film
+from undelude._cli.measurements import closing, make_certificate, write_film
 from undelude._cli.options import Call, Certify
 from undelude._cli.permission import check_may_call_task
 from undelude._cli.tables import print_certificate
@@ -44,12 +44,13 @@ def _certify_run(options: Certify) -> ExitCode:
         with run.locked(), interrupts, working(console, "certifying"):
             agent = run.load_agent()
             process = make(run.config.task)
-            certificate = interrupts.run(
-                lambda: make_certificate(agent, process, run.config, num_episodes=options.num_episodes)
-            )
-            with interrupts.held():
-                run.write_certificate(certificate)
-            write_film(run, agent, process, console, interrupts)
+            with closing(process):
+                certificate = interrupts.run(
+                    lambda: make_certificate(agent, process, run.config, num_episodes=options.num_episodes)
+                )
+                with interrupts.held():
+                    run.write_certificate(certificate)
+                write_film(run, agent, process, console, interrupts)
     except KeyboardInterrupt:
         raise interrupts.error(f"{run.certificate_file} is as it was, or complete.") from None
     certificate = run.read_certificate()
@@ -74,7 +75,7 @@ def _certify_own_agent(options: Certify) -> ExitCode:
             "function that is given the process and returns one."
         )
     backend.configure(batch_size=1)
-    with working(make_console(stderr=True), "certifying"), warnings.catch_warnings():
+    with closing(process), working(make_console(stderr=True), "certifying"), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # The notes hold the same warnings and are printed.
         report = certify(process, agent, key=jax.random.key(0), num_episodes=options.num_episodes)
         page = report.save(options.folder)

@@ -7,6 +7,7 @@ from undelude._certificate.check_task import check_task
 from undelude._cli import backend
 from undelude._cli.console import make_console, working
 from undelude._cli.errors import ExitCode
+from undelude._cli.measurements import closing
 from undelude._cli.options import Call, Check
 from undelude._files import plain
 from undelude.tasks.registry import make
@@ -17,7 +18,7 @@ def run(options: Check, call: Call) -> ExitCode:
     del call
     backend.configure(batch_size=1)
     process = make(options.task)
-    with working(make_console(stderr=True), "playing"):
+    with closing(process), working(make_console(stderr=True), "playing"):
         report = check_task(process, num_episodes=options.num_episodes)
     if options.json:
         print(json_format.dumps(plain(dataclasses.asdict(report)), indent=2, allow_nan=False))

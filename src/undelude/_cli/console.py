@@ -88,11 +88,16 @@ def training_progress(
         task = progress.add_task("compiling", total=steps, completed=start, loss="")
 
         def advance(row: dict[str, Any]) -> None:
-            kl = row[f"action_kl_{mark}"]
-            loss = f"loss {row['action_loss']:.3f}" if kl is None else f"KL to {mark} {number(kl)}"
-            progress.update(task, description="training", completed=row["update"], loss=loss)
+            progress.update(task, description="training", completed=row["update"], loss=_score(row, mark))
 
         yield advance
+
+
+def _score(row: dict[str, Any], mark: Mark) -> str:
+    """Return the distance to the exact answer; the calibration gap on own histories if there is no exact answer."""
+    if (gap := row.get("action_calibration_gap")) is not None:
+        return f"calibration gap {number(gap)}"
+    return f"KL to {mark} {number(row[f'action_kl_{mark}'])}"
 
 
 class _RateColumn(ProgressColumn):
@@ -110,7 +115,7 @@ def _log_lines(console: Console, mark: Mark, steps: int) -> Callable[[dict[str, 
             tenths = done
             console.print(
                 f"update {row['update']}/{steps}, {row['seconds']:.1f} s: action loss {row['action_loss']:.4f}, "
-                f"observation loss {row['observation_loss']:.4f}, KL to {mark} {number(row[f'action_kl_{mark}'])}",
+                f"observation loss {row['observation_loss']:.4f}, {_score(row, mark)}",
                 soft_wrap=True,
             )
 

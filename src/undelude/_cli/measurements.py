@@ -1,7 +1,8 @@
 """The measurements and the film of an agent, for `train` and `certify`."""
 
+import contextlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -9,17 +10,28 @@ from jaxtyping import Array, Key
 from rich.console import Console
 
 from undelude._agents.base import AbstractAgent
-from undelude._certificate.baselines import Baselines, measure_baselines
-from undelude._certificate.certificate import certify, certify_with
+from undelude._certificate.baselines import Baselines
+from undelude._certificate.certificate import certify, certify_with, measure_baselines_of
 from undelude._certificate.example_episode import example_entries
 from undelude._cli.errors import explain
 from undelude._cli.interrupts import Interrupts
 from undelude._cli.options import NUM_EPISODES
-from undelude._process.process import InteractionProcess
+from undelude._process.host_world import AbstractHostWorld
 from undelude._runs.config import Config
 from undelude._runs.directory import RunDirectory
 from undelude._runs.layout import FILM, MOST
-from undelude._runs.metrics import EPISODES_A_ROW
+from undelude._runs.metrics import DISTANCES, EPISODES_A_ROW, OWN_SCORES
+from undelude.tasks.registry import AnyTask
+
+
+@contextlib.contextmanager
+def closing(process: AnyTask) -> Iterator[None]:
+    """Close a world that runs in Python when the block ends, so that none of its processes outlives the command."""
+    try:
+        yield
+    finally:
+        if isinstance(process, AbstractHostWorld):
+            process.close()
 
 
 def keys(config: Config) -> dict[str, Key[Array, ""]]:
@@ -28,25 +40,28 @@ def keys(config: Config) -> dict[str, Key[Array, ""]]:
     return dict(zip(names, jax.random.split(jax.random.key(config.seed), len(names)), strict=True))
 
 
-def measurer(process: InteractionProcess, config: Config) -> Callable[[AbstractAgent], dict[str, Any]]:
+def measurer(process: AnyTask, config: Config) -> Callable[[AbstractAgent], dict[str, Any]]:
     """Return a function that measures an agent for a row of `metrics.jsonl`, with the same random numbers each time."""
     key = keys(config)["metrics"]
+    columns = DISTANCES
+    if isinstance(process, AbstractHostWorld) and isinstance(process.exact_agent(), str):
+        columns = (*DISTANCES, *OWN_SCORES)
 
     def measure(agent: AbstractAgent) -> dict[str, Any]:
         report = certify(process, agent, key=key, num_episodes=EPISODES_A_ROW, baselines=False)
-        return {"action_kl_do": report.action_kl_do, "action_kl_see": report.action_kl_see}
+        return {name: getattr(report, name) for name in columns}
 
     return measure
 
 
-def run_baselines(process: InteractionProcess, config: Config, *, num_episodes: int = NUM_EPISODES) -> Baselines:
+def run_baselines(process: AnyTask, config: Config, *, num_episodes: int = NUM_EPISODES) -> Baselines:
     """Measure the baselines of the certificate of a run."""
-    return measure_baselines(process, key=keys(config)["certificate"], num_episodes=num_episodes, num_rounds=None)
+    return measure_baselines_of(process, key=keys(config)["certificate"], num_episodes=num_episodes)
 
 
 def make_certificate(
     agent: AbstractAgent,
-    process: InteractionProcess,
+    process: AnyTask,
     config: Config,
     *,
     num_episodes: int = NUM_EPISODES,
@@ -77,7 +92,7 @@ def make_certificate(
 
 
 def write_film(
-    run: RunDirectory, agent: AbstractAgent, process: InteractionProcess, console: Console, interrupts: Interrupts
+    run: RunDirectory, agent: AbstractAgent, process: AnyTask, console: Console, interrupts: Interrupts
 ) -> None:
     """Write `episode.gif` if the task has a drawing; print an error in the drawing, but do not raise it."""
     # Matplotlib and Pillow load slowly.

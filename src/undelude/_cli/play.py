@@ -25,7 +25,7 @@ from undelude._distributions import Block, Symbols, as_categorical, num_symbols
 from undelude._process import inference
 from undelude._process.inference import Belief
 from undelude._process.process import InteractionProcess
-from undelude.tasks.registry import make
+from undelude.tasks.registry import make_process
 
 # Width of a bar in characters.
 BAR_WIDTH = 20
@@ -35,7 +35,7 @@ def run(options: Play, call: Call) -> ExitCode:
     """Run the command."""
     del call
     backend.configure()
-    process = make(options.task)
+    process = make_process(options.task)
     _check_playable(process)
     seed = secrets.randbits(31) if options.seed is None else options.seed
     game = _Game(process, jax.random.key(seed), make_console(stderr=False))

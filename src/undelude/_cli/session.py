@@ -18,7 +18,7 @@ from undelude._cli.errors import UsageError
 from undelude._cli.interrupts import Interrupts, in_thread
 from undelude._cli.measurements import keys, make_certificate, measurer, run_baselines, write_film
 from undelude._cli.options import NUM_EPISODES
-from undelude._process.process import InteractionProcess
+from undelude._process.host_world import AbstractHostWorld
 from undelude._runs.checkpoints import Checkpoints
 from undelude._runs.config import SECONDS_BETWEEN, Config
 from undelude._runs.config_file import devices
@@ -28,6 +28,7 @@ from undelude._teaching.settings import Teaching
 from undelude._teaching.sharding import gather
 from undelude._teaching.updates import TeachingState
 from undelude._versions import versions
+from undelude.tasks.registry import AnyTask
 
 if TYPE_CHECKING:
     from undelude._runs.tensorboard import TensorBoard
@@ -37,7 +38,7 @@ UPDATES = "updates"
 
 
 def teach_run(
-    process: InteractionProcess,
+    process: AnyTask,
     agent: AbstractLearnedAgent,
     teaching: Teaching,
     config: Config,
@@ -79,7 +80,7 @@ class Session:
 
     run: RunDirectory
     config: Config
-    process: InteractionProcess
+    process: AnyTask
     agent: AbstractLearnedAgent
     teaching: Teaching
     console: Console
@@ -188,7 +189,8 @@ class Session:
                 advance(whole)
 
             mark = self.teaching.mark
-            if prepare and jax.process_count() == 1:
+            # An environment cannot play for the baselines while it plays for the agent.
+            if prepare and jax.process_count() == 1 and not isinstance(self.process, AbstractHostWorld):
                 self._baselines = in_thread(self._prepare)
             try:
                 with training_progress(self.console, mark=mark, steps=config.steps, start=start) as advance:

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import tyro
+from rich.console import Console
 
 from undelude._agents.networks.network import AbstractLearnedAgent
 from undelude._agents.networks.normalise import is_continuous, normalise
@@ -20,13 +21,13 @@ from undelude._cli import backend, distributed
 from undelude._cli.console import make_console, print_seconds
 from undelude._cli.errors import CommandError, ExitCode, UsageError, is_disk_full
 from undelude._cli.interrupts import Interrupts
-from undelude._cli.measurements import keys
+from undelude._cli.measurements import closing, keys
 from undelude._cli.options import NUM_EPISODES, Call, Train
 from undelude._cli.seeds import run_seeds
 from undelude._cli.session import UPDATES, Session, teach_run
 from undelude._cli.tables import print_certificate
 from undelude._named_tasks import SETTINGS
-from undelude._process.process import InteractionProcess
+from undelude._process.host_world import AbstractHostWorld
 from undelude._rollout.rollout import rollout
 from undelude._runs.checkpoints import updates_in
 from undelude._runs.config import SIZES, Config, check_config, names_with, option
@@ -37,7 +38,7 @@ from undelude._teaching.loop import NotFinite
 from undelude._teaching.registry import TEACHINGS
 from undelude._teaching.settings import Teaching
 from undelude._teaching.sharding import gather
-from undelude.tasks.registry import make
+from undelude.tasks.registry import AnyTask, make
 
 # Expert episodes from which the mean and scale of continuous values are estimated.
 EPISODES_FOR_UNITS = 256
@@ -131,7 +132,20 @@ def _carry_out(options: Train, call: Call) -> tuple[RunDirectory, Mapping[str, f
         run.check_numerics()
         if config == run.config:  # A run that is made longer gets a new certificate.
             _check_num_episodes(run, options.num_episodes)
-    process = make(config.task)  # The user named it on the command line.
+    process = make_world(config.task, distributed=options.distributed)  # The user named it on the command line.
+    with closing(process):
+        return _carry_out_on(process, config, run, options, call, teaching, progress)
+
+
+def _carry_out_on(
+    process: AnyTask,
+    config: Config,
+    run: RunDirectory | None,
+    options: Train,
+    call: Call,
+    teaching: Teaching,
+    progress: Console,
+) -> tuple[RunDirectory, Mapping[str, float]]:
     agent = make_agent(config, process)
     is_new = run is None
     run = run or RunDirectory.create(options.out, config)
@@ -178,7 +192,7 @@ def _carry_out(options: Train, call: Call) -> tuple[RunDirectory, Mapping[str, f
 def _follow() -> ExitCode:
     """Make the updates together with process 0, from its options and state; write and print nothing."""
     config = distributed.from_first(None)
-    process = make(config.task)
+    process = make_world(config.task, distributed=True)
     agent = make_agent(config, process)
     if gather("")[0] == UPDATES:
         with warnings.catch_warnings():
@@ -208,7 +222,22 @@ def sizes(config: Config) -> dict[str, int]:
     return given
 
 
-def make_agent(config: Config, process: InteractionProcess) -> AbstractLearnedAgent:
+def make_world(task: str, *, distributed: bool) -> AnyTask:
+    """Return the task of a run.
+
+    Raises:
+        UsageError: it runs in Python, and several processes are to share it.
+    """
+    process = make(task)
+    if distributed and isinstance(process, AbstractHostWorld):
+        raise UsageError(
+            f"--distributed is not for {task}, which runs in Python: leave it out, and give the world "
+            'vectorization="async" to use the cores of this machine.'
+        )
+    return process
+
+
+def make_agent(config: Config, process: AnyTask) -> AbstractLearnedAgent:
     """Return the untrained agent; it reads continuous values normalised by the expert's episodes."""
     key = keys(config)["agent"]
     architecture: Any = ARCHITECTURES[config.agent].load()

@@ -1,6 +1,7 @@
 """A world as a batch of episodes in Python, such as a simulator that JAX cannot trace."""
 
 import abc
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias
 
 import equinox as eqx
@@ -8,13 +9,15 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from undelude._checks import one_line
-from undelude._distributions import AbstractDistribution, Spec
+from undelude._distributions import AbstractDistribution, Block, Parts, Spec, Symbols
 from undelude._process.world import AbstractWorld
 from undelude._types import Action, Mark, Observation, S
 
 if TYPE_CHECKING:
     from undelude._process.episodes import Episodes
 
+# Indices of numbers that a message lists.
+MAX_NUMBERS = 8
 # Predictions of a whole batch: arrays have a leading axis B. None if nothing is predicted.
 Prediction = AbstractDistribution | None
 
@@ -87,6 +90,39 @@ class AbstractHostWorld(abc.ABC, Generic[S]):
         return "what observations say about theta is not known: this world can only be sampled."
 
     @property
+    def leak(self) -> str | None:
+        """Where agents were found to see theta other than as `evidence` knows; None, the default, if they were not."""
+        return None
+
+    def random_actions(self, rng: np.random.Generator, num_episodes: int) -> Action:
+        """Return actions for a check of the world, `[B, ...]`: by default symbols of equal probability, or normal."""
+
+        def draw(spec: Spec) -> Any:
+            if isinstance(spec, Parts):
+                return spec.structure.unflatten(draw(part) for part in spec.leaves)
+            shape = (num_episodes, *spec.value.shape)
+            if isinstance(spec, Symbols | Block):
+                return rng.integers(0, spec.n, shape).astype(np.int32)
+            return rng.normal(size=shape).astype(np.float32)
+
+        return draw(self.action_spec)
+
+    def clipped(self, a: Action) -> Bool[np.ndarray, " B"] | None:
+        """Return which actions are clipped when they are played; None, the default, if none ever is."""
+        del a
+
+    def difference(self, one: Sequence[Observation], other: Sequence[Observation]) -> tuple[str, int] | None:
+        """Return in words what differs between the observations of two batches, and in which of them first."""
+        return difference(one, other)
+
+    def failures_in_words(self) -> str | None:
+        """Return how many episodes were lost to failures, by cause; None, the default, if none was."""
+        return None
+
+    def close(self) -> None:
+        """End what the world started, such as processes; by default nothing."""
+
+    @property
     def action_spec(self) -> Spec:
         """The spec of actions: the set of their values."""
         return self.specs[0]
@@ -107,3 +143,46 @@ def check_world(world: object) -> None:
         raise TypeError(
             f"process must be an ud.InteractionProcess, such as ud.tasks.bandit(), not {one_line(repr(world))}."
         )
+
+
+def difference(
+    one: Sequence[Observation],
+    other: Sequence[Observation],
+    *,
+    but: Collection[str] = (),
+    indices: Mapping[str, Any] | None = None,
+) -> tuple[str, int] | None:
+    """Return in words what differs between what two agents saw, and the first round in which something does.
+
+    Args:
+        one: observations of one episode, each with a leading axis; the first is the opening.
+        other: those of the other episode; rounds after the end of one of them are not compared.
+        but: parts that are not compared.
+        indices: by part, the numbers by which a message calls its entries, if other than 0, 1, and so on.
+    """
+    numbers: dict[str, np.ndarray] = {}
+    first: int | None = None
+    for t, pair in enumerate(zip(one, other, strict=False)):
+        parts = [{name: np.asarray(x) for name, x in _parts(o).items() if name not in but} for o in pair]
+        for name, x in parts[0].items():
+            differs = (x != parts[1][name]) & ~((x != x) & (parts[1][name] != parts[1][name]))  # NaN equals NaN.
+            if differs.any():
+                first = t if first is None else first
+                anywhere = differs.any(0)
+                numbers[name] = numbers[name] | anywhere if name in numbers else anywhere
+    if first is None:
+        return None
+    called = indices or {}
+    return " and ".join(_in_words(name, where, called.get(name)) for name, where in numbers.items()), first
+
+
+def _parts(o: Observation) -> dict[str, Any]:
+    return o if isinstance(o, dict) else {"observation": o}
+
+
+def _in_words(name: str, where: np.ndarray, called: Any) -> str:
+    if where.ndim != 1:
+        return name
+    indices = np.flatnonzero(where) if called is None else np.asarray(called)[where]
+    shown = ", ".join(map(str, indices[:MAX_NUMBERS])) + (", ..." if len(indices) > MAX_NUMBERS else "")
+    return f"{name} (number{'s' * (len(indices) > 1)} {shown})"

@@ -9,6 +9,7 @@ from undelude._agents.host import HostAgent
 from undelude._certificate.per_episode import MARKS
 from undelude._drawing.film import Film, film, side_by_side
 from undelude._pieces import PIECE
+from undelude._process.host_world import World
 from undelude._process.process import InteractionProcess
 from undelude._process.task import AbstractTask
 from undelude._rollout.rollout import run, run_once
@@ -17,17 +18,15 @@ from undelude._rollout.rollout import run, run_once
 BEGINNINGS = PIECE
 
 
-def film_of_actors(
-    process: InteractionProcess, agent: AbstractAgent | HostAgent, *, key: Key[Array, ""]
-) -> Film | None:
+def film_of_actors(process: World, agent: AbstractAgent | HostAgent, *, key: Key[Array, ""]) -> Film | None:
     """Draw side by side one episode each of the expert, the agent and the exact agents, with the same beginning.
 
     With exact agents, the episode is the one of `BEGINNINGS` in which delusion costs the most reward.
 
     Returns:
-        None if the task has no drawing of its own.
+        None if the task has no drawing of its own, or runs in Python.
     """
-    if type(process.task).draw is AbstractTask.draw:
+    if not isinstance(process, InteractionProcess) or type(process.task).draw is AbstractTask.draw:
         return None
     actors: dict[str, AbstractAgent | HostAgent | None] = {"expert": None, "agent": agent}
     if process.finite:

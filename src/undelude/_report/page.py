@@ -22,7 +22,7 @@ from undelude._runs.config_file import EARLIER
 from undelude._runs.contents import RunContents, read_run
 from undelude._runs.example_episode import READERS, ExampleEpisode
 from undelude._runs.layout import CERTIFICATE, METRICS, REPORT
-from undelude._runs.metrics import EPISODES_A_ROW
+from undelude._runs.metrics import EPISODES_A_ROW, OWN_SCORES
 
 # How an agent reads its own actions.
 MARKS = {"do": "interventions (do)", "see": "evidence (see)"}
@@ -89,6 +89,7 @@ def render(run: RunContents) -> str:
         returns=figures.returns(run),
         rounds=_rounds(run),
         rows=_thinned(run.metrics),
+        own_scores=list(OWN_SCORES) if any(row[OWN_SCORES[0]] is not None for row in run.metrics) else [],
         versions=_versions(run),
         commands=_commands(run),
         task=run.config.get("task") or certificate.get("task", "an agent"),

@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import threading
 
 import equinox as eqx
 import jax
@@ -200,6 +201,7 @@ def play(
     execution: Execution | None = None,
     predicts: bool = True,
     ids: Int[np.ndarray, " B"] | None = None,
+    stopped: threading.Event | None = None,
 ) -> Played:
     """Run episodes in Python, for an agent or a world that cannot be traced.
 
@@ -217,6 +219,7 @@ def play(
             own actions.
         predicts: whether the agent's predictions are returned.
         ids: of the episodes; 0 to B - 1 by default.
+        stopped: if it is set, from another thread, playing ends with an `InterruptedError` before the next round.
 
     Returns:
         The episodes; `P_A`, `[B, T + 1]` predictions of actions, the last one after the last observation; `P_O`,
@@ -244,13 +247,15 @@ def play(
     keys = key
     pieces = []
     for start in range(0, B, size):
-        piece, lost = _play_piece(world, player, keys, ids[start : start + size], T, theta, execution, predicts)
+        piece, lost = _play_piece(
+            world, player, keys, ids[start : start + size], T, theta, execution, predicts, stopped
+        )
         for attempt in range(1, MAX_ATTEMPTS + 1):
             if lost is None or not lost.any():
                 break
             again = jax.random.fold_in(key, MAX_COUNT - attempt)
             rows = ids[start : start + size][lost]
-            mended, still = _play_piece(world, player, again, rows, T, theta, execution, predicts)
+            mended, still = _play_piece(world, player, again, rows, T, theta, execution, predicts, stopped)
             at = np.flatnonzero(lost)
             piece = jax.tree.map(lambda x, y, at=at: x.at[at].set(y), piece, mended)
             lost = np.zeros_like(lost)
@@ -272,6 +277,7 @@ def _play_piece(
     theta: int | None,
     execution: Execution,
     predicts: bool,
+    stopped: threading.Event | None,
 ) -> tuple[Played, Bool[np.ndarray, " B"] | None]:
     """Return episodes that the world plays side by side, the predictions, and which episodes were lost."""
     B = len(ids)
@@ -293,6 +299,8 @@ def _play_piece(
         if opening is not None and predicts:
             P_O.append(player.predict_observation(m, None, mark, exists, 0))
     for t in range(T):
+        if stopped is not None and stopped.is_set():
+            raise InterruptedError(f"{world.name}: stopped in round {t + 1}.")
         own_keys = _of_round(round_keys, np.int32(t))
         Q_A, a_bar = world.consult(state, own_keys)
         later_m = m

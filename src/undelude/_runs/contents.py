@@ -17,7 +17,7 @@ from undelude._runs.certificate_file import quantities_of, read_certificate, rem
 from undelude._runs.config import SIZES
 from undelude._runs.config_file import read_settings
 from undelude._runs.example_episode import ExampleEpisode, parse_episode
-from undelude._runs.metrics import MEASURED, read_metrics
+from undelude._runs.metrics import MEASURED, OWN_SCORES, read_metrics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +78,7 @@ def read_run(path: Path) -> RunContents:
                 episode = parse_episode(certificate["episode"])
             except ValueError as error:
                 raise layout.damaged(file, error, remedy(file)) from error
-    rows = [dict.fromkeys(MEASURED) | row for row in read_metrics(path / layout.METRICS, config=config)]
+    rows = [dict.fromkeys((*MEASURED, *OWN_SCORES)) | row for row in read_metrics(path / layout.METRICS, config=config)]
     film = None
     if (file := path / layout.FILM).is_file():
         film = read_bytes(file, most=layout.MOST[layout.FILM], remedy=remedy(file))

@@ -17,8 +17,11 @@ LINE = 2**16
 # Episodes on which the distances of a row are measured: the standard error of a KL is then a few percent of it, and
 # the certificate's programs are used.
 EPISODES_A_ROW = PIECE
-# Measured columns; a row also has its update.
-MEASURED = ("action_loss", "observation_loss", "seconds", "action_kl_do", "action_kl_see")
+# The distances to both exact answers on the agent's own episodes; and what is measured of them if there are none.
+DISTANCES = ("action_kl_do", "action_kl_see")
+OWN_SCORES = ("action_log_loss", "action_calibration_gap")
+# Measured columns; a row also has its update, and `OWN_SCORES` if there are no exact answers.
+MEASURED = ("action_loss", "observation_loss", "seconds", *DISTANCES)
 
 
 def read_metrics(file: Path, *, config: Mapping[str, Any]) -> list[Row]:
@@ -61,9 +64,9 @@ def _checked(row: Row, steps: Any) -> Row:
         raise ValueError("it has no update number")
     if type(steps) is int and row["update"] > steps:
         raise ValueError(f"its update is {row['update']}, and {CONFIG} has {steps} steps")
-    for name in MEASURED:
+    for name in (*MEASURED, *OWN_SCORES):
         check_quantity(name, row.get(name))
-    row |= {name: to_float(row[name]) for name in MEASURED if row.get(name) is not None}
+    row |= {name: to_float(row[name]) for name in (*MEASURED, *OWN_SCORES) if row.get(name) is not None}
     # A resumed run continues counting from it.
     if row.get("seconds") is None or not 0 <= row["seconds"] < 2**63:
         raise ValueError("its seconds are missing or out of range")

@@ -1,6 +1,9 @@
 """The updates of teaching in a world that runs in Python: it collects while the compiled part learns."""
 
+import contextlib
+import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -54,13 +57,15 @@ class HostUpdates:
         self._jitted = jax.jit(mapped)
         self._learn: Any = None
         self.compile_seconds = 0.0
+        self._stopped = threading.Event()
 
     def __call__(self, arrays: PyTree, key: Key[Array, ""], stop: int) -> Progress:
         """Make updates up to number `stop`, or up to the first one that is not finite."""
         learner, progress = self.learner, self.learner.start(arrays)
         update = self._update_of(progress)
         overlaps = eqx.combine(arrays, learner.static).agent.full_history
-        with ThreadPoolExecutor(1) as executor:
+        self._stopped.clear()
+        with ThreadPoolExecutor(1) as executor, self._stopping():
             waiting: Future[Episodes] | None = None
             while update < stop and bool(progress.is_finite):
                 batch = self._collect(progress.arrays, key, update) if waiting is None else waiting.result()
@@ -77,6 +82,15 @@ class HostUpdates:
                 waiting.result()
         return progress
 
+    @contextlib.contextmanager
+    def _stopping(self) -> Iterator[None]:
+        """Stop the thread that collects if the block ends with an error, such as Ctrl-C: its episodes are not used."""
+        try:
+            yield
+        except BaseException:
+            self._stopped.set()
+            raise
+
     def _step(self, progress: Progress, batch: Episodes, starts_batch: Array) -> Progress:
         if self._learn is None:
             started = time.perf_counter()
@@ -86,14 +100,21 @@ class HostUpdates:
 
     def _collect(self, arrays: PyTree, key: Key[Array, ""], update: int) -> Episodes:
         agent = eqx.combine(local(arrays), self.learner.static).agent
-        return collect_in(self.learner.process, agent, self.learner.teaching, local(key), update, self.batch_size)
+        size = {"num_episodes": self.batch_size, "stopped": self._stopped}
+        return collect_in(self.learner.process, agent, self.learner.teaching, local(key), update, **size)
 
     def _update_of(self, progress: Progress) -> int:
         return int(eqx.combine(progress.arrays, self.learner.static).update)
 
 
 def collect_in(
-    world: Any, agent: AbstractAgent, teaching: Teaching, key: Key[Array, ""], update: int, num_episodes: int
+    world: Any,
+    agent: AbstractAgent,
+    teaching: Teaching,
+    key: Key[Array, ""],
+    update: int,
+    num_episodes: int,
+    stopped: threading.Event | None = None,
 ) -> Episodes:
     """Return the episodes of an update, executed and marked as `teaching` says."""
     actor = actor_of(world, agent, teaching)
@@ -101,5 +122,6 @@ def collect_in(
     reads = (actor.own_actions == "do", False) if actor is not None and teaching.behaviour is not None else marks
     execution = Execution(marks, reads, teaching.expert_share, teaching.per)
     key = jax.random.fold_in(key, update)
-    episodes, _, _ = play(world, actor, key=key, num_episodes=num_episodes, execution=execution, predicts=False)
+    size = {"num_episodes": num_episodes, "stopped": stopped}
+    episodes, _, _ = play(world, actor, key=key, execution=execution, predicts=False, **size)
     return jax.tree.map(np.asarray, episodes)

@@ -226,6 +226,8 @@ class Loop:
             with naming_batch_size(self.batch_size, program, [*self.mesh.devices.flat]):
                 progress = jax.block_until_ready(program(arrays, key, stop))
             seconds += time.perf_counter() - started
+            if isinstance(program, HostUpdates):  # It compiles when it has the first batch.
+                seconds, compile_seconds = seconds - program.compile_seconds + compile_seconds, program.compile_seconds
             last = int(eqx.combine(progress.arrays, static).update)
             terms = _not_finite(progress.finite)
             arrays, sums = progress.arrays, progress.sums
@@ -236,8 +238,6 @@ class Loop:
                 metrics.append({"update": update, **self._per_symbol(sums, update - before), "seconds": seconds})
                 if on_log is not None:
                     on_log(on_one_device(arrays), metrics[-1])
-        if isinstance(program, HostUpdates):
-            compile_seconds, seconds = program.compile_seconds, seconds - program.compile_seconds
         final = on_one_device(arrays)
         run = Run(final.agent, metrics, final, seconds, compile_seconds)
         if terms:

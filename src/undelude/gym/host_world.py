@@ -1,5 +1,6 @@
 """`HostWorld`: a Gymnasium environment, with contexts and an expert who is shown them, as the world of an agent."""
 
+import copy
 import dataclasses
 import functools
 import weakref
@@ -17,7 +18,7 @@ from undelude._checks import check_between, check_count, check_probabilities, on
 from undelude._compiled import compiled
 from undelude._distributions import GivenArray, Parts, Reals, Spec, Symbols
 from undelude._process.episodes import Episodes
-from undelude._process.host_world import AbstractHostWorld, Evidence, Prediction
+from undelude._process.host_world import AbstractHostWorld, Evidence, Prediction, difference
 from undelude._process.world import EpisodeKeys
 from undelude._types import Action, Mark, Observation
 from undelude.gym._host import exact
@@ -26,12 +27,14 @@ from undelude.gym._host.cues import AbstractCue, stacked
 from undelude.gym._host.exact import CUE
 from undelude.gym._host.hiding import WHOLE, HideKeys, Visible
 from undelude.gym._host.slots import Call, Failure, Here, InWorkers, Recipe, Slot, Step
-from undelude.gym._host.spaces import action_spec, flatten, observed_spec, read, to_actions
+from undelude.gym._host.spaces import action_spec, flatten, from_action, leaves_of, observed_spec, read, to_actions
 
 # Parts of an observation that this world adds, beside the cue.
 REWARD, ENDED = "reward", "ended"
 # Rounds in which `leak` compares what the agent sees.
 LEAK_ROUNDS = 20
+# Up to here beyond its Box an action counts as inside: 32-bit numbers are rounded.
+EDGE = 1e-6
 
 
 @dataclasses.dataclass
@@ -158,6 +161,7 @@ class HostWorld(AbstractHostWorld[HostState]):
         self.num_played, self._last_failure = 0, ""
         self._how = recipe, vectorization, num_workers, timeout
         self._slots: Here | InWorkers | None = None
+        self._is_closed = False
 
     def _observation_spec(self, predict: bool, *, restarts: bool) -> Spec:
         parts: dict[str, Spec] = {}
@@ -215,6 +219,8 @@ class HostWorld(AbstractHostWorld[HostState]):
 
     def _answers(self, state: HostState, rows: np.ndarray, calls: list[Any]) -> list[Step | None]:
         """Return the answers of the environments; None, and `lost`, if there is none."""
+        if self._is_closed:
+            raise RuntimeError(f"{self.name} was closed: make another world.")
         if self._slots is None:
             recipe, how, num_workers, timeout = self._how
             if how == "sync":
@@ -232,15 +238,32 @@ class HostWorld(AbstractHostWorld[HostState]):
             else:
                 answers.append(found)
         if (lost := sum(self.failures.values())) > max(1, self.max_failures * max(self.num_played, 64)):
-            causes: Counter[str] = Counter()
-            for (cause, _), n in self.failures.items():
-                causes[cause] += n
             raise RuntimeError(
                 f"{self.name}: {lost} of {self.num_played} episodes were lost, more than "
-                f"max_failures={self.max_failures:g}: {', '.join(f'{n} by {cause}' for cause, n in causes.items())}. "
-                f"The last: {self._last_failure}"
+                f"max_failures={self.max_failures:g}: {self._causes}. The last: {self._last_failure}"
             )
         return answers
+
+    @property
+    def _causes(self) -> str:
+        causes: Counter[str] = Counter()
+        for (cause, _), n in self.failures.items():
+            causes[cause] += n
+        return ", ".join(f"{n} by {cause}" for cause, n in causes.items())
+
+    def failures_in_words(self) -> str | None:
+        """Return how many episodes were lost to failures, by cause and context; None if none was."""
+        if not self.failures:
+            return None
+        of_theta: Counter[int] = Counter()
+        for (_, k), n in self.failures.items():
+            of_theta[k] += n
+        contexts = ", ".join(f"{n} of context {k}" for k, n in sorted(of_theta.items()))
+        return (
+            f"{sum(self.failures.values())} of {self.num_played} episodes so far were lost to "
+            f"failures and played again: {self._causes}; {contexts}. Failures that depend on theta bias what is left. "
+            f"The last: {self._last_failure}"
+        )
 
     def theta(self, state: HostState) -> PyTree:
         """Return the indices of the contexts."""
@@ -350,24 +373,58 @@ class HostWorld(AbstractHostWorld[HostState]):
     def leak(self) -> str | None:
         """Where the agent sees the context other than by the cue, found by playing; None if it was not seen to.
 
-        The same seed and the same random actions under two contexts must give the same observations.
+        The same seed and the same random actions under two contexts must give the same observations; and so they must
+        under one context, or nothing can be said.
         """
         rng = np.random.default_rng(0)
-        actions = [self.action_space.sample() for _ in range(min(self.num_rounds, LEAK_ROUNDS))]
-        pairs = [(0, k) for k in sorted({1, self.num_thetas // 2, self.num_thetas - 1} - {0})]
+        T = min(self.num_rounds, LEAK_ROUNDS)
+        actions = to_actions(self.action_space, self.random_actions(rng, T), np.arange(T))
+        pairs = [(0, k) for k in sorted({0, 1, self.num_thetas // 2, self.num_thetas - 1}) if k < self.num_thetas]
         for pair in pairs:
             seed = int(rng.integers(2**31))
             paths = [self._path(k, seed, actions) for k in pair]
-            for t, (x, y) in enumerate(zip(*paths, strict=False)):
-                same = jax.tree.map(lambda x, y: np.array_equal(x, y), x, y)
-                if not jax.tree.all(same):
-                    parts = [name for name in same if not same[name]] if isinstance(same, dict) else [WHOLE]
-                    return (
-                        f"the same seed and actions under contexts {pair[0]} and {pair[1]} show the agent another "
-                        f"{', '.join(parts)} from round {t} on, so that theta shows in more than the cue. Hide what "
-                        "tells it (hide=), or take it for granted that there is no exact answer."
-                    )
+            if (found := self.difference(*paths)) is None:
+                continue
+            parts, t = found
+            when = "from the start" if t == 0 else f"from round {t} on"
+            if pair == (0, 0):
+                return (
+                    f"the same seed and actions twice under context 0 show the agent another {parts} {when}: the "
+                    "environment draws random numbers that the seed of reset does not set (self.np_random is set), "
+                    "or keeps something from the episode before. What its contexts show cannot be compared then."
+                )
+            return (
+                f"the same seed and actions under contexts {pair[0]} and {pair[1]} show the agent another {parts} "
+                f"{when}, so that theta shows in more than the cue. Hide what tells it (hide=), or take it for granted "
+                "that there is no exact answer."
+            )
         return None
+
+    def random_actions(self, rng: np.random.Generator, num_episodes: int) -> Action:
+        """Return actions that the space of the environment samples, `[B, ...]`."""
+        space = copy.deepcopy(self.action_space)
+        space.seed(int(rng.integers(2**31)))
+        actions = [from_action(space, space.sample()) for _ in range(num_episodes)]
+        return jax.tree.map(lambda *xs: np.stack(xs), *actions)
+
+    def difference(self, one: Sequence[Observation], other: Sequence[Observation]) -> tuple[str, int] | None:
+        """Return in words what differs between the observations of two batches, and in which of them first.
+
+        Numbers of an array are called by their indices in the whole observation.
+        """
+        return difference(one, other, indices=self.visible.kept)
+
+    def clipped(self, a: Action) -> Bool[np.ndarray, " B"] | None:
+        """Return which actions have a number outside its Box; None if actions have no Box."""
+        leaves = leaves_of(self.action_space, "")
+        parts = {"": a} if list(leaves) == [""] else a
+        found = None
+        for name, space in leaves.items():
+            if type(space).__name__ == "Box":
+                x = np.asarray(parts[name])
+                out = ((x < space.low - EDGE) | (x > space.high + EDGE)).reshape(len(x), -1).any(-1)
+                found = out if found is None else found | out
+        return found
 
     def _path(self, theta: int, seed: int, actions: list[Any]) -> list[Observation]:
         """Return what the agent sees in an episode of these actions, without cues and rewards."""
@@ -381,7 +438,8 @@ class HostWorld(AbstractHostWorld[HostState]):
         return [self._seen([step.observation], cue, zero, np.asarray([step.ended], np.int32)) for step in steps]
 
     def close(self) -> None:
-        """Close all environments."""
+        """Close all environments, and end their processes; the world can play no more."""
+        self._is_closed = True
         if self._slots is not None:
             self._slots.close()
         self._try.drop()

@@ -1,19 +1,29 @@
 """Make a task from its name, from the folder of a fit, or from a user's own `package.module:factory`."""
 
 import pkgutil
+from typing import TypeAlias
 
 from undelude._named_tasks import TASKS, check_task_name, is_fit
-from undelude._process.process import InteractionProcess
+from undelude._process.host_world import AbstractHostWorld
+from undelude._process.process import InteractionProcess, check_process
 from undelude._user_code import UnknownNameError, UserCodeError, import_object
 
+# What the commands work on.
+AnyTask: TypeAlias = InteractionProcess | AbstractHostWorld
 
-def make(task: str) -> InteractionProcess:
+
+def make_process(task: str) -> InteractionProcess:
+    """Build a task that must be a process: a world that can only be sampled is a `TypeError`."""
+    return check_process(make(task))
+
+
+def make(task: str) -> AnyTask:
     """Build a task from its name, from the folder of a fit, or from a user's own `package.module:factory`.
 
     Args:
         task: a key of `TASKS`; or a folder that `undelude.offline.save` wrote, whose induced process is the task; or a
             module, installed or in the current directory, and a function in it that takes no arguments and returns an
-            `InteractionProcess`.
+            `InteractionProcess`, or a world that runs in Python, such as `undelude.gym.HostWorld`.
 
     Raises:
         UnknownNameError: the name, module or factory does not exist.
@@ -30,12 +40,15 @@ def make(task: str) -> InteractionProcess:
     if not callable(factory):
         raise UnknownNameError(
             f"{task!r} is not a function but of type {type(factory).__name__}. "
-            "A task of your own is a function that returns an undelude.InteractionProcess."
+            "A task of your own is a function that returns an undelude.InteractionProcess or an undelude.gym.HostWorld."
         )
     try:
         process = factory()
     except (Exception, SystemExit) as error:
         raise UserCodeError("task", task) from error
-    if not isinstance(process, InteractionProcess):
-        raise TypeError(f"{task} returned {type(process).__name__}; it must return an undelude.InteractionProcess.")
+    if not isinstance(process, InteractionProcess | AbstractHostWorld):
+        raise TypeError(
+            f"{task} returned {type(process).__name__}; it must return an undelude.InteractionProcess or an "
+            "undelude.gym.HostWorld."
+        )
     return process

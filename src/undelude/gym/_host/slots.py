@@ -208,7 +208,8 @@ class InWorkers:
         if method == "forkserver":
             # Imported once, by the server of which workers are forks; it uses no device.
             self.context.set_forkserver_preload(["undelude.gym._host.slots", "gymnasium"])
-        self.workers = [self._start() for _ in range(self.num_workers)]
+        # None: it is started by the next call.
+        self.workers: list[Any] = [self._start() for _ in range(self.num_workers)]
         self.thetas: dict[int, int] = {}
 
     def _start(self) -> "_Worker":
@@ -226,17 +227,29 @@ class InWorkers:
             if method == "begin":
                 self.thetas[i] = arguments[1]
         answers: list[Step | Failure | None] = [None] * len(calls)
-        asked = {w for w, each in by_worker.items() if self._send(w, [calls[at] for at in each])}
-        for w, each in by_worker.items():
-            found = self._receive(w) if w in asked else Failure("died", "its process was gone", 0)
-            if isinstance(found, Failure):
-                found = [dataclasses.replace(found, theta=self.thetas.get(calls[at][0], 0)) for at in each]
-                self._replace(w)
-            for at, answer in zip(each, found, strict=True):
-                answers[at] = answer
+        asked: set[int] = set()
+        try:
+            for w, each in by_worker.items():
+                asked.add(w)
+                if not self._send(w, [calls[at] for at in each]):
+                    asked.remove(w)
+            for w, each in by_worker.items():
+                found = self._receive(w) if w in asked else Failure("died", "its process was gone", 0)
+                asked.discard(w)
+                if isinstance(found, Failure):
+                    found = [dataclasses.replace(found, theta=self.thetas.get(calls[at][0], 0)) for at in each]
+                    self._end(w)
+                for at, answer in zip(each, found, strict=True):
+                    answers[at] = answer
+        except BaseException:  # Such as Ctrl-C: an answer that comes later must not be taken for that of a later call.
+            for w in asked:
+                self._end(w)
+            raise
         return answers  # type: ignore[return-value]
 
     def _send(self, w: int, calls: list[Call]) -> bool:
+        if self.workers[w] is None:
+            self.workers[w] = self._start()
         try:
             self.workers[w].connection.send(calls)
         except OSError:
@@ -258,18 +271,20 @@ class InWorkers:
             worker.process.join(1)
             return Failure("died", f"its process ended with exit code {worker.process.exitcode}", 0)
 
-    def _replace(self, w: int) -> None:
-        worker = self.workers[w]
-        worker.connection.close()
-        worker.process.kill()
-        worker.process.join()
-        self.workers[w] = self._start()
+    def _end(self, w: int) -> None:
+        """End a worker; the next call starts another."""
+        worker, self.workers[w] = self.workers[w], None
+        if worker is not None:
+            worker.connection.close()
+            worker.process.kill()
+            worker.process.join()
 
     def close(self) -> None:
         """End the workers."""
-        for worker in self.workers:
+        workers = [worker for worker in self.workers if worker is not None]
+        for worker in workers:
             worker.connection.close()
-        for worker in self.workers:
+        for worker in workers:
             worker.process.join(1)
             if worker.process.is_alive():
                 worker.process.kill()
