@@ -110,7 +110,7 @@ def joints_of(observation):
     return np.arctan2(observation[..., 2:4], observation[..., :2])
 
 
-def distance(observation, target):
+def distance_to(observation, target):
     return np.linalg.norm(observation[..., 4:6] - target, axis=-1)
 
 

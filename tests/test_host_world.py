@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import undelude as ud
-from environments import CONTEXTS, RADIUS, Arm, Ledger, Make, arm_expert, distance
+from environments import CONTEXTS, RADIUS, Arm, Ledger, Make, arm_expert, distance_to
 from undelude import gym as ug
 from undelude._certificate.host_worlds import posterior_of
 from undelude._process.episodes import EXPERT
@@ -202,7 +202,7 @@ def both_arms():
         num_envs=32,
         contexts=np.asarray(process.thetas, float),
         hide=[6, 7],
-        cue=ug.WarmerColder(distance, right=0.8, within=RADIUS, batched=True),
+        cue=ug.WarmerColder(distance_to, right=0.8, within=RADIUS, batched=True),
         expert=arm_expert,
         batched=True,
         reward_observed=False,
