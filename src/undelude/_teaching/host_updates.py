@@ -1,6 +1,7 @@
-"""The updates of teaching in a world that runs in Python: it collects while the compiled part learns."""
+"""The updates of teaching on batches from Python: played by a world that runs there, or drawn from stored episodes."""
 
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -13,15 +14,17 @@ from jaxtyping import Array, Key, PyTree
 
 from undelude._agents.base import AbstractAgent
 from undelude._process.episodes import Episodes
-from undelude._process.host_world import AbstractHostWorld
 from undelude._rollout.host import Execution, play
 from undelude._teaching.settings import Teaching
 from undelude._teaching.sharding import local
 from undelude._teaching.updates import Learner, Progress, actor_of
 
+# `(agent, key, update) -> episodes`.
+Collect = Callable[[AbstractAgent, Key[Array, ""], int], Episodes]
+
 
 class HostUpdates:
-    """The updates of `teach`, as `Learner.until` makes them, on episodes that `play` collects.
+    """The updates of `teach`, as `Learner.until` makes them, on episodes that Python collects.
 
     While the learner works on one batch, a thread collects the next one with the weights from before that batch.
     Appendix A holds for any behaviour that is not shown theta, so that the agent learns the same from them. An agent
@@ -31,17 +34,17 @@ class HostUpdates:
     therefore the same, whether or not it was interrupted there.
 
     Args:
-        learner: the compiled part; its `process` is the world.
+        learner: the compiled part.
         mesh: the devices over which a batch is spread.
-        batch_size: episodes per update.
+        collect: the episodes of an update, in NumPy.
+        executes: whether the agent executes actions in them.
 
     Attributes:
         compile_seconds: the time that compilation took, once the first batch was learned from.
     """
 
-    def __init__(self, learner: Learner, mesh: Mesh, batch_size: int):
-        assert isinstance(learner.process, AbstractHostWorld)
-        self.learner, self.batch_size = learner, batch_size
+    def __init__(self, learner: Learner, mesh: Mesh, collect: Collect, *, executes: bool):
+        self.learner, self.collect, self.executes = learner, collect, executes
         self.spread = NamedSharding(mesh, PartitionSpec("episodes"))
         everywhere, split = PartitionSpec(), PartitionSpec("episodes")
 
@@ -59,7 +62,7 @@ class HostUpdates:
         """Make updates up to number `stop`, or up to the first one that is not finite."""
         learner, progress = self.learner, self.learner.start(arrays)
         update = self._update_of(progress)
-        overlaps = eqx.combine(arrays, learner.static).agent.full_history
+        overlaps = eqx.combine(arrays, learner.static).agent.full_history or not self.executes
         with ThreadPoolExecutor(1) as executor:
             waiting: Future[Episodes] | None = None
             while update < stop and bool(progress.is_finite):
@@ -86,7 +89,7 @@ class HostUpdates:
 
     def _collect(self, arrays: PyTree, key: Key[Array, ""], update: int) -> Episodes:
         agent = eqx.combine(local(arrays), self.learner.static).agent
-        return collect_in(self.learner.process, agent, self.learner.teaching, local(key), update, self.batch_size)
+        return self.collect(agent, local(key), update)
 
     def _update_of(self, progress: Progress) -> int:
         return int(eqx.combine(progress.arrays, self.learner.static).update)
