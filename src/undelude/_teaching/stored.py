@@ -1,5 +1,6 @@
 """Teaching from stored episodes in place of fresh ones: what they support, and the batch of each update."""
 
+import functools
 import hashlib
 
 import jax
@@ -68,7 +69,7 @@ class StoredEpisodes:
 
     def batch(self, key: Key[Array, ""], update: int) -> Episodes:
         """Return the episodes of an update, drawn without replacement by `fold_in(key, update)`."""
-        ids = np.asarray(jax.random.choice(jax.random.fold_in(key, update), self.num_episodes, (self.batch_size,), False))
+        ids = np.asarray(_draw(key, update, self.num_episodes, self.batch_size))
         return jax.tree.map(lambda x: x[ids], self.episodes)
 
     def digest(self) -> str:
@@ -77,6 +78,11 @@ class StoredEpisodes:
         for x in jax.tree.leaves(self.episodes):
             total.update(f"{x.shape}{x.dtype}".encode() + x.tobytes())
         return total.hexdigest()
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _draw(key: Array, update: int, num_episodes: int, batch_size: int) -> Array:
+    return jax.random.choice(jax.random.fold_in(key, update), num_episodes, (batch_size,), replace=False)
 
 
 def _with_labels(teaching: Teaching, data: Episodes) -> Episodes:
@@ -191,4 +197,3 @@ def _pad(data: Episodes, num_rounds: int) -> Episodes:
     padded = {name: jax.tree.map(lambda x: x[at], getattr(data, name)) for name in FIELDS if name != "opening"}
     padded |= {"mask": np.arange(num_rounds) < lengths[:, None], "intervened": data.intervened[at]}
     return Episodes(opening=data.opening, **padded)
-

@@ -25,8 +25,8 @@ from undelude._tree import index
 
 # The episodes of an update, or the keys to sample them from.
 Batch = Episodes | Key[Array, " B"]
-# The batch means of `action_loss` and `observation_loss` over all T rounds, nats, 0 after an early end. If rounds may be
-# missing, also `existing`, the share of rounds that exist.
+# The batch means of `action_loss` and `observation_loss` over all T rounds, nats, 0 after an early end. If rounds may
+# be missing, also `existing`, the share of rounds that exist.
 Losses = dict[str, Float[Array, ""]]
 # True for each loss, for "gradient" and for "step" (the parameters after it) if all its numbers are finite.
 Finite = dict[str, Bool[Array, ""]]
