@@ -123,16 +123,13 @@ def test_normal_actions_and_parts():
         def __init__(self):
             super().__init__()
             self.gru = nn.GRU(actions.shape[0] + width, 8, batch_first=True)
-            self.first, self.head = nn.Linear(width, 8), nn.Linear(8, 2 * actions.shape[0])
+            self.head = nn.Linear(8, 2 * actions.shape[0])
 
         def forward(self, a, marks, o, opening):
-            o, opening = (
-                torch.cat([x[name].float().reshape(*x[name].shape[:n], -1) for name in sorted(x)], -1)
-                for x, n in ((o, 2), (opening, 1))
-            )
-            h0 = self.first(opening)
-            h, _ = self.gru(torch.cat([a, o], -1), h0[None])
-            mean, scale = self.head(torch.cat([h0[:, None], h], 1)).chunk(2, -1)
+            parts = [o[name].float().reshape(*marks.shape, -1) for name in sorted(o)]
+            h, _ = self.gru(torch.cat([a, *parts], -1))
+            h = torch.cat([torch.zeros_like(h[:, :1]), h], 1)
+            mean, scale = self.head(h).chunk(2, -1)
             return (mean, nn.functional.softplus(scale) + 1e-3), None
 
     net = Arm()

@@ -15,8 +15,8 @@ A network is a module that reads a batch of histories of n rounds and predicts a
     observation  [B, n, ...]   place t predicts the observation after t rounds and one more action; or None
 
 A prediction of symbols is their logits, with one axis more; one of real numbers is a pair `(mean, scale)`; one with
-parts is a dictionary of these. Numbers that are given and not predicted (`ud.Given`) are left out. Nothing may depend on
-later rounds: this is checked. Before the first action, n is 1 and the round is made of zeros.
+parts is a dictionary of these. Numbers that are given and not predicted (`ud.Given`) are left out. Nothing may depend
+on later rounds: this is checked. Before the first action, n is 1 and the round is made of zeros.
 
 To act, a network is called on the whole history in every round. If it has two more methods, these are called in its
 place:
