@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 import undelude as ud
+from pages import TORCH_PAGE, check_code, check_entry, reference
 from undelude import torch as ut
 
 KEY = jax.random.key(0)
@@ -184,5 +185,10 @@ def test_what_a_network_must_not_do(process, net, teaching, error, message):
         taught(process, net(), teaching, steps=1)
 
 
-def test_package_needs_no_torch_to_be_named():
-    assert ut.__all__ == ["TorchRun", "host_agent", "teach"]
+def test_page_runs(capsys):
+    check_code(TORCH_PAGE, capsys)
+
+
+@pytest.mark.parametrize("name", ut.__all__)
+def test_reference_has_the_signature_and_the_docstring(name):
+    check_entry(reference()[f"torch.{name}"], getattr(ut, name))

@@ -1,7 +1,9 @@
 """Teaching from stored episodes in place of fresh ones: what they support, and the batch of each update."""
 
+import dataclasses
 import functools
 import hashlib
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,8 +16,6 @@ from undelude._teaching.settings import Teaching
 
 # How far the expert's share in the data may be from that of a teaching whose answer depends on it.
 SHARE_TOLERANCE = 0.05
-# The fields of episodes but the marks, which the teaching sets.
-FIELDS = ("opening", "actions", "observations", "executor", "expert", "expert_actions", "mask", "theta", "reward")
 
 
 class StoredEpisodes:
@@ -61,8 +61,7 @@ class StoredEpisodes:
         _check_labels(data)
         _check_finite(data)
         marks = teaching.expert_mark == "do", teaching.agent_mark == "do"
-        intervened = np.where(data.executor == EXPERT, *marks)
-        data = Episodes(**{**{name: getattr(data, name) for name in FIELDS}, "intervened": intervened})
+        data = dataclasses.replace(data, intervened=np.where(data.executor == EXPERT, *marks))
         self.masked = num_rounds < world.num_rounds or not data.mask.all()
         self.episodes = _pad(data, world.num_rounds) if self.masked else data
         self.batch_size = batch_size
@@ -87,12 +86,12 @@ def _draw(key: Array, update: int, num_episodes: int, batch_size: int) -> Array:
 
 def _with_labels(teaching: Teaching, data: Episodes) -> Episodes:
     """Return the episodes with what is learned from; an action that the expert executed is its own label."""
-    fields = {name: getattr(data, name) for name in FIELDS} | {"theta": None, "reward": None}
-    fields["executor"] = np.where(data.mask, data.executor, data.executor[:, :1])
-    all_expert = (fields["executor"] == EXPERT).all()
-    if data.expert_actions is None and (all_expert or teaching.action_weight == 0):
-        fields["expert_actions"] = data.actions
-    return Episodes(**fields, intervened=data.intervened)
+    # Theta and rewards are not learned from, and may be of any form.
+    executor: Any = np.where(data.mask, data.executor, data.executor[:, :1])
+    data = dataclasses.replace(data, theta=None, reward=None, executor=executor)
+    if data.expert_actions is None and ((executor == EXPERT).all() or teaching.action_weight == 0):
+        data = dataclasses.replace(data, expert_actions=data.actions)
+    return data
 
 
 def _check_support(teaching: Teaching, data: Episodes) -> None:
@@ -167,7 +166,7 @@ def _same(x: PyTree, y: PyTree) -> np.ndarray:
     return np.logical_and.reduce(each)
 
 
-def _constant(x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def _constant(x: Any, mask: Any) -> np.ndarray:
     """Return for which rows `x` has one value in the rounds that exist."""
     return ((x == x[:, :1]) | ~mask).all(1)
 
@@ -194,6 +193,6 @@ def _pad(data: Episodes, num_rounds: int) -> Episodes:
     N = len(data.mask)
     lengths = data.mask.sum(1)
     at = np.arange(N)[:, None], np.minimum(np.arange(num_rounds), lengths[:, None] - 1)
-    padded = {name: jax.tree.map(lambda x: x[at], getattr(data, name)) for name in FIELDS if name != "opening"}
-    padded |= {"mask": np.arange(num_rounds) < lengths[:, None], "intervened": data.intervened[at]}
-    return Episodes(opening=data.opening, **padded)
+    padded = jax.tree.map(lambda x: x[at], dataclasses.replace(data, opening=None))
+    mask: Any = np.arange(num_rounds) < lengths[:, None]
+    return dataclasses.replace(padded, opening=data.opening, mask=mask)

@@ -200,7 +200,7 @@ def from_minari(
 
 def _infos(episodes: Episodes, *, keep_theta: bool) -> dict[str, Any]:
     """Return the infos of all episodes, `[B, T, ...]`; theta `[B, T + 1]` if it changes."""
-    found = {"actor": episodes.executor.astype(np.int32), "intervened": episodes.intervened}
+    found: dict[str, Any] = {"actor": episodes.executor.astype(np.int32), "intervened": episodes.intervened}
     if episodes.expert_actions is not None:
         found |= _named("expert_action", episodes.expert_actions)
     match episodes.expert:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 # The module of each name.
 _NAMES = {"TorchRun": "_loop", "host_agent": "_acting", "teach": "_loop"}
 
-__all__ = sorted(_NAMES)
+__all__ = ["TorchRun", "host_agent", "teach"]
 
 
 def __getattr__(name: str) -> Any:
