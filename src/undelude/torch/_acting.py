@@ -14,7 +14,7 @@ from undelude._agents.host import HostAgent, HostPrediction
 from undelude._distributions import Spec
 from undelude._process.host_world import World, check_world
 from undelude._types import Mark
-from undelude.torch._predictions import check_output, check_predictable, distribution, is_given, to_tensors
+from undelude.torch._predictions import check_output, check_predictable, is_given, prediction, to_tensors
 
 
 @dataclasses.dataclass
@@ -127,14 +127,14 @@ class _Acting:
                 check_output(self.specs[0], output, (m.num_episodes,), "what start and step return, action")
             else:
                 output = at(self._call(m, None)[0], len(m.actions))
-            return distribution(self.specs[0], output, m.num_episodes), m
+            return prediction(self.specs[0], output, m.num_episodes), m
 
     def predict_observation(self, m: History, a: Any) -> HostPrediction:
         if a is None:  # A network does not predict the opening.
             return None
         with evaluating(self.net):
             output = self._call(m, a)[1]
-            return None if output is None else distribution(self.specs[1], at(output, len(m.actions)), m.num_episodes)
+            return None if output is None else prediction(self.specs[1], at(output, len(m.actions)), m.num_episodes)
 
     def _step(self, m: History) -> tuple[Any, Any]:
         net, device = self.net, device_of(self.net)

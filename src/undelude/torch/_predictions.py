@@ -113,6 +113,20 @@ def _of_normal(expert: tuple[torch.Tensor, torch.Tensor], output: Any, num_lead:
     return each.reshape(*each.shape[:num_lead], -1).sum(-1)
 
 
+def prediction(spec: Spec, output: Any, num_episodes: int) -> AbstractDistribution | np.ndarray:
+    """Return a network's output for a batch as a `HostAgent` predicts: of symbols, `[B, n]` probabilities."""
+    if isinstance(spec, Symbols):  # In NumPy: a round of our loop is quicker than with arrays of JAX.
+        return np.exp(_log_probs(output))
+    return distribution(spec, output, num_episodes)
+
+
+def _log_probs(output: torch.Tensor) -> np.ndarray:
+    logits = output.detach().double().cpu().numpy()
+    if not np.isfinite(logits.max(-1)).all():
+        raise ValueError("net: its logits are not finite.")
+    return logits - np.logaddexp.reduce(logits, -1, keepdims=True)
+
+
 def distribution(spec: Spec, output: Any, num_episodes: int) -> AbstractDistribution:
     """Return a network's output for a batch as a distribution of ours, leading axis B."""
     match spec:
@@ -125,10 +139,7 @@ def distribution(spec: Spec, output: Any, num_episodes: int) -> AbstractDistribu
                 }
             )
         case Symbols():
-            logits = output.detach().double().cpu().numpy()
-            if not np.isfinite(logits.max(-1)).all():
-                raise ValueError("net: its logits are not finite.")
-            return Categorical(log_probs=jnp.asarray(logits - np.logaddexp.reduce(logits, -1, keepdims=True), float))
+            return Categorical(log_probs=jnp.asarray(_log_probs(output), float))
         case Reals():
             mean, scale = (x.detach().cpu().numpy() for x in output)
             return Normal(mean, scale)
