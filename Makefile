@@ -21,7 +21,7 @@ FAST_TESTS := $(addprefix tests/test_, $(addsuffix .py, causal graph identificat
 CHECKED_TESTS := $(FAST_TESTS) $(addprefix tests/test_, $(addsuffix .py, agents heads teaching host world replicates))
 
 # Tests that need Torch.
-HF := tests/hf src/undelude/hf
+HF := tests/hf src/undelude/hf src/undelude/torch
 
 BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 # Pages whose code needs Torch.
 HF_PAGES = [DOCS / "language.md"]
+TORCH_PAGE = DOCS / "torch.md"
 BLOCK = re.compile(
     r"(?:<!-- (?P<note>.*?) -->\n)?```python\n(?P<code>.*?)```\n(?:\n```text\n(?P<output>.*?)```)?", re.DOTALL
 )

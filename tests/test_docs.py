@@ -19,7 +19,19 @@ import tyro
 from PIL import Image
 
 import undelude as ud
-from pages import BLOCK, DOCS, HF_PAGES, NUMBER, ROOT, check_code, check_entry, name_of, reference, with_numbers
+from pages import (
+    BLOCK,
+    DOCS,
+    HF_PAGES,
+    NUMBER,
+    ROOT,
+    TORCH_PAGE,
+    check_code,
+    check_entry,
+    name_of,
+    reference,
+    with_numbers,
+)
 from undelude._cli.app import Command
 from undelude._paper.blocks import remark_13
 from undelude._paper.results import load
@@ -32,7 +44,7 @@ def pages_with(pattern):
     return [pytest.param(page, id=name_of(page)) for page in PAGES if pattern.search(page.read_text())]
 
 
-@pytest.mark.parametrize("page", [x for x in pages_with(BLOCK) if x.values[0] not in HF_PAGES])
+@pytest.mark.parametrize("page", [x for x in pages_with(BLOCK) if x.values[0] not in [*HF_PAGES, TORCH_PAGE]])
 def test_code_prints_its_output(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     check_code(page, capsys)
@@ -59,12 +71,16 @@ ENTRIES = reference()
 def test_public_names_are_documented():
     tasks = {f"tasks.{name}" for name in ud.tasks.__all__}
     language = {f"hf.{name}" for name in ud.hf.__all__}
+    networks = {f"torch.{name}" for name in ud.torch.__all__}
     logs = {f"offline.{name}" for name in ud.offline.__all__}
     gym = {f"gym.{name}" for name in ud.gym.__all__} - {"gym.Policy", "gym.tabular_from_gymnasium"}
-    assert {*ENTRIES} == {*ud.__all__} - {"tasks"} | tasks | language | logs | gym
+    assert {*ENTRIES} == {*ud.__all__} - {"tasks"} | tasks | language | networks | logs | gym
 
 
-@pytest.mark.parametrize("name", [name for name in ENTRIES if not name.startswith(("Abstract", "gym.Abstract", "hf."))])
+ELSEWHERE = ("Abstract", "gym.Abstract", "hf.", "torch.")
+
+
+@pytest.mark.parametrize("name", [name for name in ENTRIES if not name.startswith(ELSEWHERE)])
 def test_reference_has_the_signature_and_the_docstring(name):
     """Python's own view of the object agrees."""
     check_entry(ENTRIES[name], operator.attrgetter(name)(ud))

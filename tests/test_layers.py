@@ -31,7 +31,7 @@ def test_table_is_current(rooms):
 
 
 def test_dir_shows_public_names():
-    assert {*dir(undelude)} == {*undelude.__all__, "__version__", "causal", "gym", "hf", "offline", "tasks"}
+    assert {*dir(undelude)} == {*undelude.__all__, "__version__", "causal", "gym", "hf", "offline", "tasks", "torch"}
     assert dir(undelude.tasks) == sorted(undelude.tasks.__all__)
     assert undelude.__version__ == version("undelude")
 
@@ -55,8 +55,8 @@ def test_helpers_import_nothing(rooms):
 
 def modules_of_ours():
     for info in pkgutil.walk_packages(undelude.__path__, "undelude."):
-        # Torch may not be installed; no class of `hf` is an Equinox module.
-        if not info.name.endswith("__main__") and not info.name.startswith("undelude.hf."):
+        # Torch may not be installed; no class of `hf` or `torch` is an Equinox module.
+        if not info.name.endswith("__main__") and not info.name.startswith(("undelude.hf.", "undelude.torch.")):
             yield importlib.import_module(info.name)
 
 

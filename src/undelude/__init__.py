@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from undelude import gym as gym
     from undelude import hf as hf
     from undelude import offline as offline
+    from undelude import torch as torch
     from undelude._drawing.film import Film as Film
     from undelude._drawing.film import film as film
     from undelude._drawing.film import side_by_side as side_by_side
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     __version__: str
 
 # Packages with public names of their own.
-_PACKAGES = ("causal", "gym", "hf", "offline", "tasks")
+_PACKAGES = ("causal", "gym", "hf", "offline", "tasks", "torch")
 # Names that are imported one by one, so that no imaging library is loaded without need.
 _LAZY = {
     "export": "undelude._runs.export",

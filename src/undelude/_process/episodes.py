@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Int, PyTree
 
 from undelude._checks import MAX_COUNT, as_numbers
+from undelude._process.host_world import World
 from undelude._process.process import InteractionProcess
 from undelude._tree import is_concrete
 from undelude._types import Action, Observation
@@ -34,7 +35,7 @@ class Episodes(eqx.Module):
         reward: `[B, T]`.
         mask: `[B, T]`, whether the round exists: false after the end of an episode that ended early.
 
-    In a history from plain arrays (`Episodes.of`), theta, expert, expert_actions and reward are None.
+    In a history from plain arrays (`Episodes.of`), theta and reward are None, and what was not given.
     """
 
     theta: PyTree
@@ -51,15 +52,16 @@ class Episodes(eqx.Module):
     @classmethod
     def of(
         cls,
-        process: InteractionProcess,
+        process: World,
         *,
         actions: Action,
         observations: Observation,
         intervened: ArrayLike | Sequence[object] | bool = True,
         opening: Observation | None = None,
         mask: ArrayLike | Sequence[object] | None = None,
+        expert_actions: Action | None = None,
     ) -> "Episodes":
-        """Build histories from plain arrays, `[T]` or `[B, T]`, without theta, expert and reward.
+        """Build histories from plain arrays, `[T]` or `[B, T]`, without theta, the expert's distributions and reward.
 
         Args:
             process: the process of the histories.
@@ -69,6 +71,8 @@ class Episodes(eqx.Module):
             opening: `O_0`, if the process has one.
             mask: which rounds exist, `[T]` or `[B, T]`; all by default. Pad shorter histories with any
                 symbols: they are not read.
+            expert_actions: what the expert would have done in each round, if it was asked; in the rounds that the
+                expert executed, the executed action.
 
         Raises:
             ValueError: a value is outside the spec, the opening is missing, `mask` has a gap, or a round exists after
@@ -76,8 +80,9 @@ class Episodes(eqx.Module):
         """
         given = {"actions": actions, "observations": observations, "opening": opening, "intervened": intervened}
         given["mask"] = True if mask is None else mask
+        given["expert_actions"] = expert_actions
         given = {name: _as_symbols(f"{process.name}: {name}", x) for name, x in given.items()}
-        actions, observations, opening, marks, exists = given.values()
+        actions, observations, opening, marks, exists, labels = given.values()
         for name, x, shape in (
             ("actions", actions, process.action_spec.value),
             ("observations", observations, process.observation_spec.value),
@@ -111,12 +116,13 @@ class Episodes(eqx.Module):
             executor=jnp.where(marks, AGENT, EXPERT),
             intervened=marks,
             expert=None,
-            expert_actions=None,
+            expert_actions=labels,
             reward=None,
             mask=jnp.broadcast_to(exists, lead),
         )
         check_symbols(process, episodes)
-        _check_ends(process, episodes)
+        if isinstance(process, InteractionProcess):
+            _check_ends(process, episodes)
         return episodes
 
     @property
@@ -143,7 +149,7 @@ def _check_ends(process: InteractionProcess, episodes: Episodes) -> None:
         )
 
 
-def check_symbols(process: InteractionProcess, episodes: Episodes) -> None:
+def check_symbols(process: World, episodes: Episodes) -> None:
     """Raise `ValueError` if stored values have the wrong shape or are outside the specs of the process."""
     lead = episodes.mask.shape
     action, observation = process.specs
@@ -160,6 +166,8 @@ def check_symbols(process: InteractionProcess, episodes: Episodes) -> None:
         raise ValueError(
             f"{process.name}: mask is false before a round that exists; only the last rounds may be missing."
         )
+    if episodes.expert_actions is not None:
+        parts.append(("expert_actions", action, episodes.expert_actions, lead))
     for name, spec, values, lead in parts:
         expected = jax.tree.map(lambda x, lead=lead: lead + x.shape, spec.value)
         shapes = jax.tree.map(jnp.shape, values)

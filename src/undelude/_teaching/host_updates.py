@@ -1,9 +1,9 @@
-"""The updates of teaching in a world that runs in Python: it collects while the compiled part learns."""
+"""The updates of teaching on batches from Python: played by a world that runs there, or drawn from stored episodes."""
 
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -16,15 +16,17 @@ from jaxtyping import Array, Key, PyTree
 
 from undelude._agents.base import AbstractAgent
 from undelude._process.episodes import Episodes
-from undelude._process.host_world import AbstractHostWorld
 from undelude._rollout.host import Execution, play
 from undelude._teaching.settings import Teaching
 from undelude._teaching.sharding import local
 from undelude._teaching.updates import Learner, Progress, actor_of
 
+# `(agent, key, update, stopped) -> episodes`; `stopped` is set if they are not wanted any more.
+Collect = Callable[[AbstractAgent, Key[Array, ""], int, threading.Event], Episodes]
+
 
 class HostUpdates:
-    """The updates of `teach`, as `Learner.until` makes them, on episodes that `play` collects.
+    """The updates of `teach`, as `Learner.until` makes them, on episodes that Python collects.
 
     While the learner works on one batch, a thread collects the next one with the weights from before that batch.
     Appendix A holds for any behaviour that is not shown theta, so that the agent learns the same from them. An agent
@@ -34,17 +36,17 @@ class HostUpdates:
     therefore the same, whether or not it was interrupted there.
 
     Args:
-        learner: the compiled part; its `process` is the world.
+        learner: the compiled part.
         mesh: the devices over which a batch is spread.
-        batch_size: episodes per update.
+        collect: the episodes of an update, in NumPy.
+        executes: whether the agent executes actions in them.
 
     Attributes:
         compile_seconds: the time that compilation took, once the first batch was learned from.
     """
 
-    def __init__(self, learner: Learner, mesh: Mesh, batch_size: int):
-        assert isinstance(learner.process, AbstractHostWorld)
-        self.learner, self.batch_size = learner, batch_size
+    def __init__(self, learner: Learner, mesh: Mesh, collect: Collect, *, executes: bool):
+        self.learner, self.collect, self.executes = learner, collect, executes
         self.spread = NamedSharding(mesh, PartitionSpec("episodes"))
         everywhere, split = PartitionSpec(), PartitionSpec("episodes")
 
@@ -63,7 +65,7 @@ class HostUpdates:
         """Make updates up to number `stop`, or up to the first one that is not finite."""
         learner, progress = self.learner, self.learner.start(arrays)
         update = self._update_of(progress)
-        overlaps = eqx.combine(arrays, learner.static).agent.full_history
+        overlaps = eqx.combine(arrays, learner.static).agent.full_history or not self.executes
         self._stopped.clear()
         with ThreadPoolExecutor(1) as executor, self._stopping():
             waiting: Future[Episodes] | None = None
@@ -100,8 +102,7 @@ class HostUpdates:
 
     def _collect(self, arrays: PyTree, key: Key[Array, ""], update: int) -> Episodes:
         agent = eqx.combine(local(arrays), self.learner.static).agent
-        size = {"num_episodes": self.batch_size, "stopped": self._stopped}
-        return collect_in(self.learner.process, agent, self.learner.teaching, local(key), update, **size)
+        return self.collect(agent, local(key), update, self._stopped)
 
     def _update_of(self, progress: Progress) -> int:
         return int(eqx.combine(progress.arrays, self.learner.static).update)

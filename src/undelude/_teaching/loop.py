@@ -18,13 +18,15 @@ from jaxtyping import Array, Key, PyTree
 
 from undelude._agents.base import AbstractAgent, with_reading
 from undelude._checks import check_between, check_count, check_key, one_line
+from undelude._process.episodes import Episodes
 from undelude._process.host_world import AbstractHostWorld, World, check_world
 from undelude._process.process import check_process
 from undelude._rollout.checks import check_fit
-from undelude._teaching.host_updates import HostUpdates
+from undelude._teaching.host_updates import Collect, HostUpdates, collect_in
 from undelude._teaching.memory import naming_batch_size
 from undelude._teaching.settings import Teaching
 from undelude._teaching.sharding import check_same, episodes_mesh, local, spread
+from undelude._teaching.stored import StoredEpisodes
 from undelude._teaching.updates import Finite, Learner, Losses, Progress, TeachingState
 from undelude._tree import outline
 
@@ -93,6 +95,7 @@ def teach(
     learning_rate: float = 3e-2,
     optimizer: optax.GradientTransformation | None = None,
     state: TeachingState | None = None,
+    data: Episodes | None = None,
     log_every: int = 50,
     on_log: OnLog | None = None,
 ) -> Run:
@@ -127,6 +130,11 @@ def teach(
         state: continue from here, with the same optimiser; `agent` is then ignored. With the same `steps` too, the run
             equals an uninterrupted one. More `steps` make a finished run longer: with the default optimiser, the
             learning rate is then that of the longer schedule at this update.
+        data: stored episodes to learn from in place of fresh ones, such as demonstrations. Update u draws `batch_size`
+            of them, without replacement, by `fold_in(key, u)`. Actions are marked as the teaching says, by their
+            executor. The data must support the teaching: actions that the expert executed support `Factual` and
+            `Cloning`; actions of a party that is not shown theta, each with the expert's label (`expert_actions`, or
+            the distribution `expert`), support `Counterfactual` and `Blind`; both together `Mixed` and `DAgger`.
         log_every: updates between two rows of metrics, rounded up to whole batches of `reuse` updates.
         on_log: called with the state and the row, after each row; before `NotFinite`, with the last good state too.
 
@@ -135,7 +143,8 @@ def teach(
             learn.
         ValueError: the agent or the state was made for something else; `reuse` with an agent of truncated memory that
             executes; `microbatch_size` does not divide the episodes of a device; several JAX processes do not compute
-            the same, or cannot share the batch evenly.
+            the same, or cannot share the batch evenly; `data` is of another process, too small, not finite, or does
+            not support the teaching.
         NotFinite: a loss, the gradient or a step is not finite. It says at which update, and holds the run up to the
             last good agent.
         MemoryError: the updates of a batch need more memory than there is.
@@ -152,6 +161,7 @@ def teach(
         reuse=reuse,
         learning_rate=learning_rate,
         optimizer=optimizer,
+        data=data,
         log_every=log_every,
     )
     return loop.run(loop.begin(agent) if state is None else state, key=key, on_log=on_log)
@@ -171,6 +181,7 @@ class Loop:
         reuse: int = 1,
         learning_rate: float = 3e-2,
         optimizer: optax.GradientTransformation | None = None,
+        data: Episodes | None = None,
         log_every: int = 50,
     ):
         check_world(process)
@@ -199,6 +210,7 @@ class Loop:
                 f"microbatch_size {microbatch_size} does not divide the {self.share} episodes that each of "
                 f"{self.mesh.size} devices has of a batch of {self.batch_size}."
             )
+        self.data = None if data is None else StoredEpisodes(process, teaching, data, self.batch_size)
         # The compiled updates, and the outline of the states that they take.
         self._compiled: tuple[Program, tuple] | None = None
 
@@ -270,10 +282,12 @@ class Loop:
                 "state belongs to another optimizer: continue with that one, or start again from its agent, "
                 "teach(process, state.agent, ...)."
             )
-        _check_memory(agent, teaching, self.reuse)
+        _check_memory(agent, teaching, self.reuse, is_stored=self.data is not None)
         check_fit(self.process, agent)
         settings = (self.steps, self.batch_size, self.microbatch_size, self.reuse, self.log_every)
         check_same("steps, batch_size, microbatch_size, reuse or log_every", repr(settings))
+        if self.data is not None and jax.process_count() > 1:
+            check_same("data", self.data.digest())
 
     def _program(self, arrays: PyTree, static: TeachingState, key: Key[Array, ""]) -> tuple[Program, float]:
         """Return the compiled updates of such a state, and the seconds that compilation took."""
@@ -289,9 +303,11 @@ class Loop:
             share=self.share,
             microbatch_size=self.microbatch_size,
             reuse=self.reuse,
+            masked=self.process.ends_early if self.data is None else self.data.masked,
         )
-        if isinstance(self.process, AbstractHostWorld):
-            self._compiled = HostUpdates(learner, self.mesh, self.batch_size), structure
+        if (collect := self._collect_in_python()) is not None:
+            executes = self.data is None and self.teaching.agent_executes
+            self._compiled = HostUpdates(learner, self.mesh, collect, executes=executes), structure
             return self._compiled[0], 0.0
         lowered = learner.jit(self.mesh).lower(arrays, key, 0)
         if jax.process_count() > 1:
@@ -299,6 +315,18 @@ class Loop:
         program = lowered.compile()
         self._compiled = program, structure
         return program, time.perf_counter() - started
+
+    def _collect_in_python(self) -> Collect | None:
+        """Return the function that collects the batch of an update; None if the compiled updates do."""
+        if self.data is not None:
+            data = self.data
+            return lambda agent, key, update, stopped: data.batch(key, update)
+        if isinstance(self.process, AbstractHostWorld):
+            world, teaching = self.process, self.teaching
+            return lambda agent, key, update, stopped: collect_in(
+                world, agent, teaching, key, update, self.batch_size, stopped
+            )
+        return None
 
 
 def initial_state(agent: AbstractAgent, teaching: Teaching, optimizer: optax.GradientTransformation) -> TeachingState:
@@ -320,7 +348,7 @@ def initial_state(agent: AbstractAgent, teaching: Teaching, optimizer: optax.Gra
     return TeachingState(agent, optimizer.init(eqx.filter(agent, eqx.is_inexact_array)), jnp.zeros((), jnp.int32))
 
 
-def _check_memory(agent: AbstractAgent, teaching: Teaching, reuse: int) -> None:
+def _check_memory(agent: AbstractAgent, teaching: Teaching, reuse: int, *, is_stored: bool) -> None:
     """Reject data that a truncated-memory agent cannot learn from.
 
     It averages over forgotten steps under the policy that produced them, so that policy must be its current one
@@ -329,17 +357,18 @@ def _check_memory(agent: AbstractAgent, teaching: Teaching, reuse: int) -> None:
     if agent.full_history:
         return
     name = type(agent).__name__
-    if reuse > 1 and teaching.agent_executes:
+    if reuse > 1 and teaching.agent_executes and not is_stored:
         raise ValueError(
             f"{name} has a truncated memory, and reuse={reuse} teaches it from episodes of its past selves. The "
             "memory means something else in those than in its own episodes (Remark 13), so that it would learn a wrong "
             "answer: use reuse=1, or an agent that keeps the whole history."
         )
-    if "do" in teaching.marks and (teaching.expert_share > 0 or teaching.behaviour is not None):
+    if "do" in teaching.marks and (is_stored or teaching.expert_share > 0 or teaching.behaviour is not None):
+        of_stored = "stored episodes" if is_stored else f"{teaching.name} teaching"
         warnings.warn(
-            f"{name} has a truncated memory, and in {teaching.name} teaching it does not execute all actions. It "
+            f"{name} has a truncated memory, and in {of_stored} it does not execute all actions. It "
             "learns the right answer for the taught histories, and a wrong one for its own (Remark 13); "
-            "ud.Counterfactual() teaches the latter.",
+            "ud.Counterfactual() with fresh episodes teaches the latter.",
             stacklevel=5,  # The caller of `teach`.
         )
 

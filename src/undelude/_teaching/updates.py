@@ -25,8 +25,8 @@ from undelude._tree import index
 
 # The episodes of an update, or the keys to sample them from.
 Batch = Episodes | Key[Array, " B"]
-# The batch means of `action_loss` and `observation_loss` over all T rounds, nats, 0 after an early end. If episodes may
-# end early, also `existing`, the share of rounds that exist.
+# The batch means of `action_loss` and `observation_loss` over all T rounds, nats, 0 after an early end. If rounds may
+# be missing, also `existing`, the share of rounds that exist.
 Losses = dict[str, Float[Array, ""]]
 # True for each loss, for "gradient" and for "step" (the parameters after it) if all its numbers are finite.
 Finite = dict[str, Bool[Array, ""]]
@@ -83,6 +83,7 @@ class Learner(eqx.Module):
         share: episodes of a batch that one device has.
         microbatch_size: episodes that a device differentiates at a time; None for all.
         reuse: updates on each batch.
+        masked: whether rounds of an episode may be missing.
     """
 
     process: World
@@ -92,6 +93,7 @@ class Learner(eqx.Module):
     share: int = eqx.field(static=True)
     microbatch_size: int | None = eqx.field(static=True)
     reuse: int = eqx.field(static=True)
+    masked: bool = eqx.field(static=True)
 
     @property
     def compiled(self) -> AbstractWorld:
@@ -111,7 +113,7 @@ class Learner(eqx.Module):
 
     def start(self, arrays: PyTree) -> Progress:
         """Return the carry before the first update."""
-        names = ("action_loss", "observation_loss", *(["existing"] if self.process.ends_early else []))
+        names = ("action_loss", "observation_loss", *(["existing"] if self.masked else []))
         zero = dict.fromkeys(names, jnp.zeros(()))
         finite = dict.fromkeys((*zero, "gradient", "step"), jnp.ones((), bool))
         return Progress(arrays, zero, arrays, zero, finite)
@@ -198,7 +200,7 @@ class Learner(eqx.Module):
         loss = self.teaching.observation_weight * losses["observation_loss"]
         if self.teaching.action_weight > 0:  # A loss that is not taught may be infinite.
             loss = loss + self.teaching.action_weight * losses["action_loss"]
-        return loss, losses | ({"existing": exists.mean()} if self.process.ends_early else {})
+        return loss, losses | ({"existing": exists.mean()} if self.masked else {})
 
     def _episode_losses(
         self, agent: AbstractAgent, episode: Episodes | Key[Array, ""]

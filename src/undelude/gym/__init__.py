@@ -11,6 +11,7 @@ from undelude._versions import installing
 from undelude.gym._host.cues import AbstractCue, WarmerColder
 from undelude.gym._host.hiding import HideKeys
 from undelude.gym.host_world import HostWorld
+from undelude.gym.minari_files import from_minari, to_minari
 from undelude.gym.tabular import tabular_from_gymnasium
 
 if TYPE_CHECKING:
@@ -25,7 +26,9 @@ __all__ = [
     "TaskEnv",
     "TaskVectorEnv",
     "WarmerColder",
+    "from_minari",
     "tabular_from_gymnasium",
+    "to_minari",
 ]
 
 # Classes that need Gymnasium itself, by their modules.

@@ -211,7 +211,7 @@ class HostWorld(AbstractHostWorld[HostState]):
             state.whole[i], state.advice[i] = step.observation, step.advice
         cue = None if self.cue is None else np.full(len(u), self.cue.num_symbols, np.int32)
         zeros = np.zeros(len(u), np.float32)
-        return state, self._seen(state.whole, cue, zeros, zeros.astype(np.int32))
+        return state, self.see(state.whole, cue, zeros, zeros.astype(np.int32))
 
     def _any(self, i: int) -> Step:
         """Return a step of shape alone, for an episode that was lost before it began."""
@@ -338,9 +338,9 @@ class HostWorld(AbstractHostWorld[HostState]):
             u = state.noise[told, state.t][:, None]
             cue[told] = np.minimum((np.cumsum(probs, -1) <= u).sum(-1), probs.shape[-1] - 1)
         later = HostState(state.thetas, whole, advice, is_open, lost, state.noise, state.t + 1)
-        return later, self._seen(whole, cue, rewards, ended), rewards, ~is_open
+        return later, self.see(whole, cue, rewards, ended), rewards, ~is_open
 
-    def _seen(self, whole: list[Any], cue: np.ndarray | None, rewards: np.ndarray, ended: np.ndarray) -> Observation:
+    def see(self, whole: list[Any], cue: np.ndarray | None, rewards: np.ndarray, ended: np.ndarray) -> Observation:
         """Return what the agents see, with a leading axis B."""
         spec = self.specs[1]
         parts: dict[str, np.ndarray] = {}
@@ -435,7 +435,7 @@ class HostWorld(AbstractHostWorld[HostState]):
                 break
         zero = np.zeros(1, np.float32)
         cue = None if self.cue is None else np.zeros(1, np.int32)
-        return [self._seen([step.observation], cue, zero, np.asarray([step.ended], np.int32)) for step in steps]
+        return [self.see([step.observation], cue, zero, np.asarray([step.ended], np.int32)) for step in steps]
 
     def close(self) -> None:
         """Close all environments, and end their processes; the world can play no more."""
