@@ -1,5 +1,6 @@
 """Demonstrations from tables with one row a round: data frames, Parquet, CSV."""
 
+import csv
 import functools
 import glob
 import io
@@ -51,6 +52,21 @@ def read_files(files: Files, roles: Roles, kind: Literal["parquet", "csv"]) -> d
         gatherer.add(name, read(name, roles), named)
     source = names[0] if len(names) == 1 else f"{len(names)} files, {names[0]} to {names[-1]}"
     return episodes_of_rows(gatherer, roles, source=source)
+
+
+def column_names(files: Files, kind: Literal["parquet", "csv"]) -> list[str]:
+    """Return the names of the columns of files, each once."""
+    found: dict[str, None] = {}
+    for name in _files(files, _ENDINGS[kind]):
+        if kind == "parquet":
+            with pyarrow.parquet.ParquetFile(name) as file:
+                found |= dict.fromkeys(file.schema_arrow.names)
+            continue
+        with pa.input_stream(name) as file:
+            lines = io.TextIOWrapper(io.BufferedReader(file), encoding="utf-8-sig", errors="replace", newline="")
+            header = next((row for row in csv.reader(lines, delimiter=_delimiter(name)) if row), [])
+        found |= dict.fromkeys(header)
+    return list(found)
 
 
 def _batches_of(frame: Any, roles: Roles) -> Iterator[pa.RecordBatch]:

@@ -63,8 +63,8 @@ class Raw:
         """Raise `ValueError` naming the first row without a value."""
         if self.missing is not None and self.missing.any():
             raise ValueError(
-                f"{at(int(np.argmax(self.missing)))} is missing (null{in_all(self.missing)}). Fill in a value of its own, or drop the "
-                "episodes with missing values."
+                f"{at(int(np.argmax(self.missing)))} is missing (null{in_all(self.missing)}). Fill in a value of its "
+                "own, or drop the episodes with missing values."
             )
 
     def encode(self, at: At, *, levels: Iterable[Level] | None, real: bool) -> Column:
