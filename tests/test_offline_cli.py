@@ -20,6 +20,7 @@ from undelude._runs.directory import RunDirectory
 from undelude.offline import Demos, Episode, Fit, Gaussian, Last, LatentSpec, Markov, Round, Table
 from undelude.offline._diagnosing.experiment import Experiment, Trial
 from undelude.offline._diagnosing.passive import Passive
+from undelude.offline._diagnosing.structure import Alternative, Structure
 from undelude.offline._fitting import runs
 from undelude.offline._saving.as_json import from_json, to_json
 from undelude.offline._saving.diagnosis_file import read_diagnosis, write_diagnosis
@@ -276,7 +277,7 @@ def test_dream_is_a_run_that_certify_reads(folder: Path, capsys: pytest.CaptureF
     assert certificate["own_actions"] == "do"
     run = RunDirectory.open(folder / "mine" / "agent")
     assert run.resume_command == f"undelude offline dream {mine} --out {run.path} --resume"
-    assert train_command(vars(run.config) | {"target": "sampled"}, run.path, resume=True).startswith("undelude train ")
+    assert train_command(vars(run.config) | {"target": "sample"}, run.path, resume=True).startswith("undelude train ")
     assert main(["offline", "dream", mine, "--resume", "--batch-size", "8"]) == 2
     assert "--batch-size 8 contradicts" in capsys.readouterr().err
 
@@ -340,3 +341,11 @@ def test_advice_on_memory_can_be_followed(folder: Path, tmp_path: Path) -> None:
     fit_again = ["offline", "fit", str(folder / "logs.csv"), *ROLES, "--K", "1", "--starts", "1", "--out", str(out)]
     assert main([*fit_again, "--expert-given", *options[1].split()]) == 0
     assert [x.given for x in offline.load(out).layout.factors[0].contexts] == [Last("action"), Last("outcome")]
+
+
+def test_time_scales_say_in_which_model_a_reward_is_earned() -> None:
+    one = Alternative("none", 1, 0.0, {}, (0.5, 0.01), (0.0, 0.0))
+    text = str(Structure((one,), "none", (), {}, {}))
+    assert "Each reward is that of an agent in its own fitted model" in text
+    unrewarded = Structure((dataclasses.replace(one, reward=None),), "none", (), {}, {})
+    assert "Each reward" not in str(unrewarded)

@@ -196,7 +196,7 @@ def _check_numbers(values: np.ndarray, at: At) -> None:
         return
     row = int(np.argmin(good.reshape(len(values), -1).all(-1)))
     if np.isnan(values[row]).any():
-        missing = np.isnan(values.reshape(len(values), -1)).any(-1)
+        missing = np.isnan(values).reshape(len(values), -1).max(-1)
         raise ValueError(
             f"{at(row)} is missing (NaN{in_all(missing)}). Fill in a value of its own, or drop the episodes with "
             "missing values."

@@ -45,6 +45,8 @@ def notes(demos: Any) -> list[str]:
     elif short:
         found.append(f"{short:,} episodes have only one round, which tells little about theta.")
     found += _look_alike("the action", demos.action)
+    if demos.demonstrator is not None:
+        found += _look_alike("the demonstrator", demos.demonstrator)
     for name, column in {**demos.observations, **demos.hidden}.items():
         found += _look_alike(name, column)
         values = column.values[demos.mask]
