@@ -84,7 +84,7 @@ def test_scattered_files_agree_with_arrays(table, demos, tmp_path):
     assert Demos.from_parquet(str(tmp_path / "*.parquet"), **ROLES).digest() == demos.digest()
     assert Demos.from_parquet(tmp_path, **ROLES).digest() == demos.digest()
     with pytest.raises(
-        ValueError, match=r"episode 'x' is in row 0 of .*0\.parquet and in row 0 of .*2\.parquet.*time="
+        ValueError, match=r"episode 'x' is in row 0 .* of .*0\.parquet and in row 0 .* of .*2\.parquet.*time="
     ):
         Demos.from_parquet(tmp_path, **ROLES | {"time": None})
 
@@ -424,10 +424,12 @@ def test_faulty_files_are_named(table, tmp_path):
         Demos.from_parquet(tmp_path, **ROLES)
     again = {**table, "user": [*"pppqrrrr"], "arm": [*"abc", None, *"abca"]}
     pq.write_table(pa.table(again), tmp_path / "b.parquet")
-    with pytest.raises(ValueError, match=r"column 'arm' in row 3 of .*b\.parquet \(episode 'q'\) is missing"):
+    with pytest.raises(
+        ValueError, match=r"column 'arm' in row 3 .counted from 0. of .*b\.parquet \(episode 'q'\) is missing"
+    ):
         Demos.from_parquet(tmp_path, **ROLES | {"time": None})
     (tmp_path / "c.csv").write_text("user,t,arm,win,speed,cost\nx,0,left,1,.5,1\nx,1,,1,.5,1\n")
-    with pytest.raises(ValueError, match=r"column 'arm' in row 1 of .*c\.csv \(episode 'x'\) is missing"):
+    with pytest.raises(ValueError, match=r"column 'arm' in line 3 of .*c\.csv \(episode 'x'\) is missing"):
         Demos.from_csv(tmp_path, **ROLES)
 
 
@@ -483,7 +485,7 @@ def test_long_names_of_episodes_stay_apart(tmp_path):
     # What cannot be told apart is refused: CSV has no whole numbers of more than 63 bits.
     lines = [f"{2**64 - 100 + i // 2},{a},{o}" for i, (a, o) in enumerate(zip(*rows.values(), strict=True))]
     (tmp_path / "long.csv").write_text("\n".join(["e,a,o", *lines]))
-    with pytest.raises(ValueError, match=r"row 0 of .*long\.csv is 1\.84.*cannot tell whole numbers.*strings"):
+    with pytest.raises(ValueError, match=r"line 2 of .*long\.csv is 1\.84.*cannot tell whole numbers.*strings"):
         Demos.from_csv(tmp_path / "long.csv", **roles)
     with pytest.raises(ValueError, match=r"actions\[0, 0\] is 1e\+17, a decimal number"):
         Demos.from_arrays([[1e17, 1e17 + 64]], [[0, 1]])
@@ -527,3 +529,41 @@ def test_strings_and_numbers_are_not_joined():
 def test_columns_of_different_lengths_are_refused():
     with pytest.raises(ValueError, match=r"different lengths \('e' 2, 'a' 1, 'o' 2\)"):
         Demos.from_frame({"e": [1, 1], "a": [0], "o": [0, 1]}, episode="e", action="a", observation="o")
+
+
+# Rows and levels that were not what they seem -------------------------------------------------------------------------
+
+PLAIN = {"episode": "s", "action": "a", "observation": "o"}
+
+
+def test_rows_of_others_in_between_are_noted_without_time():
+    """Sessions that are shuffled, or pasted twice, look like longer sessions."""
+    frame = {"s": [*"xxyyxx"], "t": [0, 1, 0, 1, 2, 3], "a": [0, 1, 1, 0, 1, 0], "o": [0, 1, 0, 1, 0, 1]}
+    (note,) = Demos.from_frame(frame, **PLAIN).notes
+    assert "1 of 2 episodes" in note
+    assert "Episode 'x', for one, goes on in row 4 of the frame after row 1 of the frame" in note
+    assert note in Demos.from_frame(frame, **PLAIN).summary()
+    assert Demos.from_frame(frame, **PLAIN, time="t").notes == ()
+    together = rows(frame, [0, 1, 4, 5, 2, 3])
+    assert Demos.from_frame(together, **PLAIN).notes == ()
+    both = Demos.concat(Demos.from_frame(frame, **PLAIN), Demos.from_frame(together, **PLAIN))
+    assert both.notes == both.subset([0]).notes == (note,)
+
+
+def test_levels_that_look_alike_are_noted():
+    demos = Demos.from_arrays([["low", "LOW", "high "], ["high", "mid", "low"]], [[0, 1, 1]] * 2)
+    summary = demos.summary()
+    assert "'LOW' and 'low'; 'high' and 'high '. If they mean the same" in summary
+    assert "mid" not in summary.split("Note:")[1]
+    seen = Demos.from_arrays([[0, 1, 1]], [["A", "b", "a"]])
+    assert "levels of observation differ in case or spaces alone, and count as different: 'A' and 'a'" in seen.summary()
+    assert "Note" not in Demos.from_arrays([[0, 1, 1]], [["A", "b", "c"]]).summary()
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_faults_in_csv_files_name_the_line(tmp_path, end):
+    lines = ["", "s,a,o", "x,0,1", "x,1,0", "", "x,1,", "y,1,", "y,0,0"]
+    (tmp_path / "log.csv").write_bytes(end.join(lines).encode())
+    line = lines.index("x,1,") + 1
+    with pytest.raises(ValueError, match=rf"'o' in line {line} of .*log\.csv .* is missing \(null, like 2 rows in all"):
+        Demos.from_csv(tmp_path / "log.csv", **PLAIN)

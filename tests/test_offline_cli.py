@@ -13,9 +13,14 @@ import pytest
 import undelude as ud
 from undelude import offline
 from undelude._cli import main
+from undelude._report import logs_words
 from undelude._report.logs_page import write_logs_report
+from undelude._runs.config import train_command
+from undelude._runs.directory import RunDirectory
 from undelude.offline import Demos, Episode, Fit, Gaussian, Last, LatentSpec, Markov, Round, Table
 from undelude.offline._diagnosing.experiment import Experiment, Trial
+from undelude.offline._diagnosing.passive import Passive
+from undelude.offline._diagnosing.structure import Alternative, Structure
 from undelude.offline._fitting import runs
 from undelude.offline._saving.as_json import from_json, to_json
 from undelude.offline._saving.diagnosis_file import read_diagnosis, write_diagnosis
@@ -270,6 +275,9 @@ def test_dream_is_a_run_that_certify_reads(folder: Path, capsys: pytest.CaptureF
     certificate = json.loads((folder / "mine" / "agent" / "certificate.json").read_text())
     assert certificate["task"] == mine
     assert certificate["own_actions"] == "do"
+    run = RunDirectory.open(folder / "mine" / "agent")
+    assert run.resume_command == f"undelude offline dream {mine} --out {run.path} --resume"
+    assert train_command(vars(run.config) | {"target": "sample"}, run.path, resume=True).startswith("undelude train ")
     assert main(["offline", "dream", mine, "--resume", "--batch-size", "8"]) == 2
     assert "--batch-size 8 contradicts" in capsys.readouterr().err
 
@@ -281,3 +289,63 @@ def test_the_diagnosis_of_a_folder_is_read_for_the_agent(folder: Path, tmp_path:
     offline.save(offline.load(folder / "mine"), tmp_path / "other")
     with pytest.raises(FileNotFoundError, match="no diagnosis yet: undelude offline diagnose"):
         offline.load_diagnosis(tmp_path / "other")
+
+
+def test_what_is_not_used_or_not_borne_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    logs = tmp_path / "logs.csv"
+    write_logs(logs, num_episodes=30)
+    head, *rows = logs.read_text().splitlines()
+    logs.write_text("\n".join([f"{head},ward", *(f"{row},B" for row in rows)]))
+    fit = ["offline", "fit", str(logs), *ROLES, "--starts", "2"]
+    assert main([*fit, "--K", "12", "--out", str(tmp_path / "one")]) == 0
+    out, err = capsys.readouterr()
+    assert "Not used: ward." in err
+    assert "No time column (--time): rows are taken in the order of the files." in err
+    # Actions 12 * 1, outcomes 12 * 2, theta 11.
+    assert "Note: K = 12 has 47 parameters, for 120 rounds of 30 episodes" in out
+    assert "Note: K = 12 alone was tried" in out
+    assert "Chosen is" not in out
+    logs.write_text("\n".join([f"{head},ward", *(f"{row},B" for row in [*rows[::2], *rows[1::2]])]))
+    assert main([*fit, "--K", "1:2", "--out", str(tmp_path / "two"), "--hidden", "ward"]) == 0
+    out, err = capsys.readouterr()
+    assert "Not used" not in err
+    assert "No time column (--time)" not in err
+    assert "Note: no time column: the rows of 30 of 30 episodes have those of others in between" in err
+    assert "Chosen is the greatest mean; of those of its time scale within 0.001 nats of it, the fewest values." in out
+    assert "parameters" not in out
+
+
+def test_tests_of_a_diagnosis_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["offline", "diagnose", str(folder / "mine"), "--quick"]) == 0
+    err = capsys.readouterr().err
+    assert "diagnosing: bounds of the widest probes ..." in err
+    assert "sequence model" not in err
+
+
+def test_advice_on_memory_can_be_followed(folder: Path, tmp_path: Path) -> None:
+    fit = offline.load(folder / "mine")
+    found, _ = read_diagnosis(folder / "mine", fit)  # type: ignore[misc]
+    names = ("the last action and the last outcome", "the half of the episode")
+    passive = Passive((-1.0, 0.1), (0.0, 0.1), (1.0, 1.0), (0.0, 1.0), dict.fromkeys(names, -9.0), 30)
+    refuted = dataclasses.replace(found, verdict="refuted", passive=passive)
+    text = " ".join(logs_words.advice(fit, refuted))
+    options = re.search(r"--expert-given ([^.]*)\.", text)
+    assert options is not None
+    assert options[1] == "last:choice last:outcome"
+    assert "offline.clone" in text
+    expert = re.search(r"expert=(offline\.Table\(.*?\]\))", text)
+    assert expert is not None
+    declared = eval(expert[1], {"offline": offline})  # As a reader of the page would type it.
+    assert declared == Table(given=[Round(2)])
+    out = tmp_path / "again"
+    fit_again = ["offline", "fit", str(folder / "logs.csv"), *ROLES, "--K", "1", "--starts", "1", "--out", str(out)]
+    assert main([*fit_again, "--expert-given", *options[1].split()]) == 0
+    assert [x.given for x in offline.load(out).layout.factors[0].contexts] == [Last("action"), Last("outcome")]
+
+
+def test_time_scales_say_in_which_model_a_reward_is_earned() -> None:
+    one = Alternative("none", 1, 0.0, {}, (0.5, 0.01), (0.0, 0.0))
+    text = str(Structure((one,), "none", (), {}, {}))
+    assert "Each reward is that of an agent in its own fitted model" in text
+    unrewarded = Structure((dataclasses.replace(one, reward=None),), "none", (), {}, {})
+    assert "Each reward" not in str(unrewarded)

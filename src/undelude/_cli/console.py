@@ -46,14 +46,22 @@ def make_console(*, stderr: bool) -> Console:
 
 
 @contextlib.contextmanager
-def working(console: Console, activity: str) -> Iterator[None]:
-    """Show a spinner while a block runs, or print one line if the output is not a terminal."""
+def working(console: Console, activity: str) -> Iterator[Callable[[str], None]]:
+    """Show a spinner while a block runs, or print one line if the output is not a terminal.
+
+    Yields:
+        A function that shows another activity.
+    """
     if not console.is_terminal:
-        console.print(f"{activity} ...", soft_wrap=True)
-        yield
+
+        def line(activity: str) -> None:
+            console.print(f"{activity} ...", soft_wrap=True)
+
+        line(activity)
+        yield line
         return
-    with console.status(f"{activity} ..."):
-        yield
+    with console.status(f"{activity} ...") as status:
+        yield lambda activity: status.update(f"{activity} ...")
 
 
 @contextlib.contextmanager

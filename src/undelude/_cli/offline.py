@@ -15,7 +15,7 @@ from undelude._cli.offline_options import FIT, Diagnose, DrawReport, Dream, FitL
 from undelude._cli.options import Call, Train
 from undelude._report.logs_page import write_logs_report
 from undelude._runs import layout
-from undelude._runs.config import Config, option
+from undelude._runs.config import DREAM_OPTIONS, Config, option
 from undelude._runs.directory import RunDirectory
 from undelude.offline._acting.agent import AGAINST
 from undelude.offline._diagnosing.cloned import cloned
@@ -23,8 +23,6 @@ from undelude.offline._saving.diagnosis_file import FILE, read_diagnosis, write_
 
 # Verdicts after which an experiment is named; its episodes, and most rounds of its plans.
 OPEN, TRIED, PLANNED = ("not identified", "weak"), 50, 4
-# Options of `dream` that are those of `train`.
-TEACHING = ("agent", "hidden_size", "steps", "batch_size", "learning_rate", "seed")
 
 
 def run(options: Offline, call: Call) -> ExitCode:
@@ -62,11 +60,20 @@ def _diagnose(options: Diagnose) -> ExitCode:
     interrupts = Interrupts()
     try:
         with interrupts:
-            with working(progress, "diagnosing" if options.quick else "diagnosing, which takes some minutes"):
+            how_long = "which takes some minutes; --quick leaves out the longest tests"
+            with working(progress, "diagnosing" if options.quick else f"diagnosing, {how_long}") as show:
                 slow = not options.quick
-                diagnosis = interrupts.run(lambda: offline.diagnose(fit, demos, passive=slow, structure=slow))
+
+                def show_test(test: str) -> None:
+                    show(f"diagnosing: {test}")
+
+                diagnosis = interrupts.run(
+                    lambda: offline.diagnose(fit, demos, passive=slow, structure=slow, on_test=show_test)
+                )
+                show_test("what cloning would do")
                 clone = interrupts.run(lambda: cloned(fit))
                 if slow and diagnosis.verdict in OPEN and demos.action.finite:
+                    show_test("the experiment that would tell most")
                     T = min(PLANNED, fit.process.num_rounds)
                     found = interrupts.run(
                         lambda: offline.next_experiment(fit, demos, num_episodes=TRIED, num_rounds=T)
@@ -91,11 +98,11 @@ def _dream(options: Dream, call: Call) -> ExitCode:
     layout.check_run(out) if options.resume else layout.check_free(out)
     if options.resume:
         config = RunDirectory.open(out).config
-        kept = {name: getattr(config, name) for name in TEACHING}
+        kept = {name: getattr(config, name) for name in DREAM_OPTIONS}
         default = dataclasses.replace(options, **kept, resume=False, strict=False)
         flags = (tyro.conf.FlagCreatePairsOff,)
         options = tyro.cli(Dream, args=[*call.args][1:], default=default, config=flags)
-    given = {name: getattr(options, name) for name in TEACHING}
+    given = {name: getattr(options, name) for name in DREAM_OPTIONS}
     config = Config(str(options.directory.absolute()), target="posterior", **given)
     command = Train(config, out=out, resume=options.resume)
     command.check()

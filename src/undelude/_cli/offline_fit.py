@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import tyro
@@ -38,7 +38,8 @@ from undelude._cli.options import Call
 from undelude._files import read_json, write_atomically
 from undelude._teaching.sharding import gather
 from undelude._user_code import UserCodeError, import_object
-from undelude.offline._fitting.fit import search_notes
+from undelude.offline._fitting.fit import search_notes, size_notes
+from undelude.offline._fitting.selection import ALIKE
 from undelude.offline._model.spec import layout
 from undelude.offline._saving.as_json import from_json, to_json
 from undelude.offline._saving.fit_files import check_may_save
@@ -80,6 +81,10 @@ def _lead(options: FitLogs, call: Call) -> ExitCode:
     with working(console, "reading the logs"):
         demos = read_logs(files, options)
     console.print(demos.summary(), soft_wrap=True)
+    if options.time is None and not demos.notes:
+        console.print("No time column (--time): rows are taken in the order of the files.", soft_wrap=True)
+    if unused := unused_columns(files, options):
+        console.print(f"Not used: {', '.join(unused)}.", soft_wrap=True)
     spec = make_spec(options, demos) if stored is None else from_json(stored["spec"])
     check_may_save(spec)  # Before anything is written.
     if layout(spec, demos).reward is None:
@@ -103,7 +108,7 @@ def _lead(options: FitLogs, call: Call) -> ExitCode:
             _discard(options.out)
         raise
     shutil.rmtree(options.out / STARTS, ignore_errors=True)
-    print_fit(make_console(stderr=False), fit, options.out)
+    print_fit(make_console(stderr=False), fit, options.out, size_notes(fit, demos))
     return ExitCode.OK
 
 
@@ -190,11 +195,25 @@ def read_logs(files: Sequence[str], options: FitLogs) -> "offline.Demos":
         if len(pairs) < len(options.opening):
             raise UsageError("--opening takes names of observations, or observation=column for each of them.")
         columns["opening"] = dict(x.split("=", 1) for x in pairs)
+    read = offline.Demos.from_csv if _kind(files) == "csv" else offline.Demos.from_parquet
+    return read(list(files), **columns)
+
+
+def unused_columns(files: Sequence[str], options: FitLogs) -> list[str]:
+    """Return the columns of the files that no option names."""
+    from undelude.offline._data.frames import column_names
+
+    named = [getattr(options, name) for name in COLUMNS]
+    used = {x for names in named for x in ([names] if isinstance(names, str) else names or ())}
+    used |= {x.split("=", 1)[1] for x in options.opening if "=" in x}
+    return [name for name in column_names(files, _kind(files)) if name not in used]
+
+
+def _kind(files: Sequence[str]) -> Literal["csv", "parquet"]:
     kinds = {_is_csv(Path(file)) for file in files}
     if len(kinds) > 1:
         raise UsageError("LOGS are CSV and Parquet files: give one kind, since a fit reads one.")
-    read = offline.Demos.from_csv if kinds == {True} else offline.Demos.from_parquet
-    return read(list(files), **columns)
+    return "csv" if kinds == {True} else "parquet"
 
 
 def _is_csv(file: Path) -> bool:
@@ -295,8 +314,8 @@ def fitting_progress(console: Console) -> Iterator[Callable[[int, int, str], Non
         yield advance
 
 
-def print_fit(console: Console, fit: "offline.Fit", folder: Path) -> None:
-    """Print the table of candidates and the command that comes next."""
+def print_fit(console: Console, fit: "offline.Fit", folder: Path, notes: Sequence[str] = ()) -> None:
+    """Print the table of candidates, notes on it, and the command that comes next."""
     rows = [("theta", "K", "held out", "behind the best", "starts at the best")]
     for c in fit.candidates:
         behind = "" if c.behind is None else f"{c.behind[0]:.4f} ±{c.behind[1]:.4f}"
@@ -308,7 +327,12 @@ def print_fit(console: Console, fit: "offline.Fit", folder: Path) -> None:
     for row in rows:
         cells = [row[0].ljust(widths[0]), *(x.rjust(w) for x, w in zip(row[1:4], widths[1:], strict=True)), row[4]]
         console.print("  " + "  ".join(cells), soft_wrap=True)
-    for note in search_notes(fit):
+    if len(rows) > 2 and fit.candidates[0].held_out is not None:
+        console.print(
+            f"Chosen is the greatest mean; of those of its time scale within {ALIKE:g} nats of it, the fewest values.",
+            soft_wrap=True,
+        )
+    for note in (*search_notes(fit), *notes):
         console.print(f"Note: {note}.", soft_wrap=True)
     columns = {"the action": fit.columns.action, **fit.columns.observations}
     reals = [name for name, column in columns.items() if not column.finite]

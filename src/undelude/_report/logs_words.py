@@ -1,5 +1,6 @@
 """The words of the page of a fit to logs."""
 
+import shlex
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,8 +9,9 @@ from undelude import offline
 from undelude._certificate.numbers import with_error
 from undelude.offline._diagnosing.cloned import Cloned
 from undelude.offline._diagnosing.diagnose import WEAK_SUPPORT, WEAK_WIDTH, ProbeReport
+from undelude.offline._diagnosing.passive import additions
 from undelude.offline._diagnosing.structure import Structure
-from undelude.offline._model.contexts import Last
+from undelude.offline._model.contexts import Given, Last, Round
 
 # What each latent is called.
 TIME_SCALES = {"none": "no theta", "Episode": "theta of the episode", "Markov": "theta that changes"}
@@ -78,7 +80,7 @@ def advice(fit: "offline.Fit", diagnosis: "offline.Diagnosis | None") -> list[st
         return []
     found = []
     if diagnosis.verdict == "refuted" and diagnosis.passive is not None:
-        found.append(_other_memory(diagnosis.passive.wanted_memory))
+        found += _other_memory(fit, diagnosis.passive.wanted_memory)
     ranks, needed = diagnosis.kruskal
     if ranks < needed:
         remembers = any(isinstance(c.given, Last) for f in fit.layout.factors for c in f.contexts)
@@ -107,21 +109,55 @@ def advice(fit: "offline.Fit", diagnosis: "offline.Diagnosis | None") -> list[st
     return found
 
 
-def _other_memory(wanted: tuple[str, ...]) -> str:
+def _other_memory(fit: "offline.Fit", wanted: tuple[str, ...]) -> list[str]:
     if wanted:
+        expert = fit.layout.factors[0]
+        tried = additions(expert, fit.columns)
         memory = (
             f"Another assumption before more data: the logs ask for demonstrators who also remember "
-            f"{', '.join(wanted)}. If you believe it, declare it and fit again (--expert-given)."
+            f"{'; or '.join(wanted)}. If you believe it, declare it and fit again. "
         )
+        memory += " ".join(_declare(fit, name, (*expert.mechanism.given, *tried[name])) for name in wanted)
     else:
         memory = (
             "Another assumption before more data: none of the additions to the demonstrators' memory that were tried "
             "explains the logs. Record who acted and when, or what else they saw."
         )
-    return (
+    others = (
         f"{memory} The same is seen if several demonstrators of different policies wrote the logs, or a program did: "
         "name the column that tells who acted (--demonstrator), and mark the rounds of an agent (--intervened)."
     )
+    return [
+        others,
+        "If you believe that the demonstrators knew nothing that the logs do not show, no model with a theta is "
+        "needed, and cloning the logs is right: offline.clone in Python.",
+    ]
+
+
+def _declare(fit: "offline.Fit", name: str, given: tuple[Given, ...]) -> str:
+    """Return how a user declares what the demonstrators remember: an option, or Python if there is none."""
+    action = fit.columns.action.name
+    entries = [Last(action, x.lag) if isinstance(x, Last) and x.name == "action" else x for x in given]
+    options = [
+        f"last:{x.name}{f':{x.lag}' if x.lag > 1 else ''}" if isinstance(x, Last) else x
+        for x in entries
+        if isinstance(x, Last) or x == "demonstrator"
+    ]
+    if len(options) == len(entries):
+        return f"For {name}: --expert-given {shlex.join(map(str, options))}."
+    words = ", ".join(_python(x) for x in entries)
+    return (
+        f"For {name} no option exists: write an offline.LatentSpec with expert=offline.Table(given=[{words}]) in "
+        "Python, and name it with --spec package.module:name."
+    )
+
+
+def _python(given: Given) -> str:
+    if isinstance(given, Round):
+        return f"offline.Round({', '.join(map(str, given.edges))})"
+    if isinstance(given, Last):
+        return f"offline.Last({given.name!r}{f', {given.lag}' if given.lag > 1 else ''})"
+    return repr(given)
 
 
 def _widest(diagnosis: "offline.Diagnosis") -> list[ProbeReport]:

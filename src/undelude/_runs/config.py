@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from undelude._agents.networks.registry import ARCHITECTURES, NamedArchitecture
+from undelude._named_tasks import is_fit
 from undelude._teaching.registry import TEACHINGS, NamedTeaching
 from undelude._types import MAX_COUNT, Per, Target
+
+# Options of `undelude offline dream` that are those of `train`.
+DREAM_OPTIONS = ("agent", "hidden_size", "steps", "batch_size", "learning_rate", "seed")
 
 
 def _or_nothing(kind: type, metavar: str) -> tyro.constructors.PrimitiveConstructorSpec:
@@ -147,6 +151,15 @@ def option(name: str) -> str:
     return "TASK" if name == "task" else f"--{name.replace('_', '-')}"
 
 
+def is_dream(settings: Mapping[str, Any]) -> bool:
+    """Return whether `undelude offline dream` can have made a run with these entries of a `config.json`."""
+    if not is_fit(settings["task"]):
+        return False
+    given = {name: settings[name] for name in DREAM_OPTIONS if name in settings}
+    made = Config(settings["task"], target="posterior", **given)
+    return all(settings.get(name, value) == value for name, value in vars(made).items())
+
+
 def train_command(settings: Mapping[str, Any], out: Path | str, *, resume: bool = False) -> str:
     """Return the command that trains an agent in `out` with the entries of a `config.json`, or resumes that run.
 
@@ -155,6 +168,8 @@ def train_command(settings: Mapping[str, Any], out: Path | str, *, resume: bool 
         out: the run directory.
         resume: resume the run, which has its settings.
     """
+    if resume and is_dream(settings):
+        return shlex.join(["undelude", "offline", "dream", settings["task"], "--out", str(out), "--resume"])
     x64 = not resume and settings.get("jax_enable_x64") is True
     command = [*(["JAX_ENABLE_X64=1"] if x64 else []), "undelude", "train", settings["task"]]
     for field in dataclasses.fields(Config)[1:]:

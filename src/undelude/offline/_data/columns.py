@@ -196,10 +196,18 @@ def _check_numbers(values: np.ndarray, at: At) -> None:
         return
     row = int(np.argmin(good.reshape(len(values), -1).all(-1)))
     if np.isnan(values[row]).any():
+        missing = np.isnan(values).reshape(len(values), -1).max(-1)
         raise ValueError(
-            f"{at(row)} is missing (NaN). Fill in a value of its own, or drop the episodes with missing values."
+            f"{at(row)} is missing (NaN{in_all(missing)}). Fill in a value of its own, or drop the episodes with "
+            "missing values."
         )
     raise ValueError(f"{at(row)} is infinite. Clip it, or drop the episodes with infinite values.")
+
+
+def in_all(missing: np.ndarray) -> str:
+    """Return how many rows have no value, for a message, if there are several."""
+    count = int(missing.sum())
+    return f", like {count:,} rows in all" if count > 1 else ""
 
 
 def _real(name: str, values: np.ndarray, at: At, levels: object) -> Column:

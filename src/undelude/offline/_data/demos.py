@@ -40,6 +40,7 @@ class Demos:
         source: of the data, for messages.
         intervened: `[N, T]`, whether the action was an intervention, do(a), by the agent or another who does not know
             theta; false for the demonstrators' own actions. None, which becomes an array, for no intervention.
+        notes: what the reader of the data could not know, one sentence each; `summary` has them too.
     """
 
     action: Column
@@ -51,6 +52,7 @@ class Demos:
     demonstrator: Column | None
     source: str
     intervened: Bool[np.ndarray, "N T"] = None  # type: ignore[assignment]
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         N, T = self.action.values.shape[:2]
@@ -164,7 +166,8 @@ class Demos:
                 The last row of an episode then only ends the round before it; the rest of it is not used, and may be
                 missing. For an opening in a column of its own, with one value an episode, a mapping from the name of
                 the observation to that column.
-            time: the column that orders the rows of an episode; by default they are in order, in one file.
+            time: the column that orders the rows of an episode; by default they are in order, in one file. A note of
+                the summary names an episode with rows of others in between.
             label: the column with the index of theta, one value an episode; null or -1 if it is not known.
             demonstrator: the column with who acted, one value an episode.
             intervened: the column that says whether the action of the row was an intervention, do(a), of somebody who
@@ -219,7 +222,8 @@ class Demos:
     def from_csv(cls, files: str | Path | Sequence[str | Path], **columns: Any) -> "Demos":
         """Return demonstrations from CSV files with a header and one row for each round; empty fields are missing.
 
-        Columns are separated by commas, or by tabs if the header has tabs and no comma.
+        Columns are separated by commas, or by tabs if the header has tabs and no comma. Messages name the line of the
+        file, counted from 1.
 
         Args:
             files: as in `from_parquet`; they may be compressed.
@@ -228,7 +232,7 @@ class Demos:
         Raises:
             ModuleNotFoundError: PyArrow is not installed.
             FileNotFoundError: there is no such file.
-            ValueError: a file cannot be read as CSV, or as in `from_frame`; the message names the file and the row.
+            ValueError: a file cannot be read as CSV, or as in `from_frame`; the message names the file and the line.
         """
         return cls(**_frames("from_csv").read_files(files, Roles.named("from_csv", columns), "csv"))
 
@@ -369,6 +373,7 @@ class Demos:
             demonstrator=None if self.demonstrator is None else self.demonstrator.subset(indices),
             source=self.source,
             intervened=self.intervened[indices],
+            notes=self.notes,
         )
 
     def split(

@@ -1,6 +1,10 @@
 """Demonstrations from tables with one row a round: data frames, Parquet, CSV."""
 
+import csv
+import functools
 import glob
+import io
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -44,9 +48,25 @@ def read_files(files: Files, roles: Roles, kind: Literal["parquet", "csv"]) -> d
     read = _parquet if kind == "parquet" else _csv
     gatherer = Gatherer(roles.columns, roles.time)
     for name in names:
-        gatherer.add(name, read(name, roles))
+        named = functools.partial(_line, name) if kind == "csv" else "row {} (counted from 0)".format
+        gatherer.add(name, read(name, roles), named)
     source = names[0] if len(names) == 1 else f"{len(names)} files, {names[0]} to {names[-1]}"
     return episodes_of_rows(gatherer, roles, source=source)
+
+
+def column_names(files: Files, kind: Literal["parquet", "csv"]) -> list[str]:
+    """Return the names of the columns of files, each once."""
+    found: dict[str, None] = {}
+    for name in _files(files, _ENDINGS[kind]):
+        if kind == "parquet":
+            with pyarrow.parquet.ParquetFile(name) as file:
+                found |= dict.fromkeys(file.schema_arrow.names)
+            continue
+        with pa.input_stream(name) as file:
+            lines = io.TextIOWrapper(io.BufferedReader(file), encoding="utf-8-sig", errors="replace", newline="")
+            header = next((row for row in csv.reader(lines, delimiter=_delimiter(name)) if row), [])
+        found |= dict.fromkeys(header)
+    return list(found)
 
 
 def _batches_of(frame: Any, roles: Roles) -> Iterator[pa.RecordBatch]:
@@ -117,6 +137,14 @@ def _csv(name: str, roles: Roles) -> Iterator[pa.RecordBatch]:
                 yield batch.select(roles.columns)
     except (pa.ArrowInvalid, OSError) as error:
         raise _unreadable(error, f"{name} cannot be read as CSV") from error
+
+
+def _line(name: str, row: int) -> str:
+    """Return the line of a row of a CSV file, counted from 1; empty lines are not rows."""
+    with pa.input_stream(name) as file:
+        lines = io.TextIOWrapper(io.BufferedReader(file), encoding="utf-8", errors="replace")
+        found = (i for i, line in enumerate(lines, 1) if line != "\n")
+        return f"line {next(itertools.islice(found, row + 1, None), row + 2)}"
 
 
 def _delimiter(name: str) -> str:

@@ -1,15 +1,18 @@
 """The columns of a table, gathered batch by batch: numbers as NumPy arrays, strings as codes."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Int, Shaped
 
 from undelude._checks import one_line
-from undelude.offline._data.columns import At, Column, Level, compact, encode, finite
+from undelude.offline._data.columns import At, Column, Level, compact, encode, finite, in_all
+
+# The name of a row of a file, such as its line, from its number from 0.
+NameRow: TypeAlias = Callable[[int], str]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -60,8 +63,8 @@ class Raw:
         """Raise `ValueError` naming the first row without a value."""
         if self.missing is not None and self.missing.any():
             raise ValueError(
-                f"{at(int(np.argmax(self.missing)))} is missing (null). Fill in a value of its own, or drop the "
-                "episodes with missing values."
+                f"{at(int(np.argmax(self.missing)))} is missing (null{in_all(self.missing)}). Fill in a value of its "
+                "own, or drop the episodes with missing values."
             )
 
     def encode(self, at: At, *, levels: Iterable[Level] | None, real: bool) -> Column:
@@ -91,10 +94,13 @@ class Gatherer:
         # The first row of each part of the table, and its name.
         self.starts: list[int] = []
         self.sources: list[str] = []
+        # The way in which messages name a row of each part.
+        self.named: list[NameRow] = []
         self.num_rows = 0
 
-    def add(self, source: str, batches: Iterable[pa.RecordBatch]) -> None:
-        """Add the batches of one part of the table, such as a file."""
+    def add(self, source: str, batches: Iterable[pa.RecordBatch], named: NameRow = "row {}".format) -> None:
+        """Add the batches of one part of the table, such as a file; `named` names one of its rows."""
+        self.named.append(named)
         self.starts.append(self.num_rows)
         self.sources.append(source)
         for batch in batches:
@@ -112,7 +118,7 @@ class Gatherer:
     def place(self, row: int) -> str:
         """Return the place of a row in words."""
         part = int(np.searchsorted(self.starts, row, side="right")) - 1
-        return f"row {row - self.starts[part]} of {self.sources[part]}"
+        return f"{self.named[part](row - self.starts[part])} of {self.sources[part]}"
 
     def part(self, rows: Int[np.ndarray, " M"]) -> Int[np.ndarray, " M"]:
         """Return the index of the part that each row is in."""

@@ -43,6 +43,7 @@ def join(parts: Sequence[Any]) -> dict[str, Any]:
         "demonstrator": _demonstrators(parts),
         "source": " and ".join(sources),
         "intervened": np.concatenate([_padded(part.intervened, T) for part in parts]),
+        "notes": tuple(dict.fromkeys(note for part in parts for note in part.notes)),
     }
 
 

@@ -86,3 +86,23 @@ def _check_one_part(
             f"episode {episode[one]!r:.50} is in {gatherer.place(one)} and in {gatherer.place(two)}. If it is one "
             "episode, give time=, the column that orders its rows; if not, make the names of the episodes distinct."
         )
+
+
+def scattered(
+    order: Int[np.ndarray, " R"], lengths: Int[np.ndarray, " N"], episode: Raw, gatherer: Gatherer
+) -> str | None:
+    """Return a note on the episodes with rows of others in between, whose order is not known without time."""
+    ends = np.cumsum(lengths)
+    apart = np.flatnonzero(order[ends - 1] - order[ends - lengths] >= lengths)
+    if not len(apart):
+        return None
+    n = int(apart[0])
+    rows = order[ends[n] - lengths[n] : ends[n]]
+    i = int(np.argmax(np.diff(rows) > 1))
+    of = f"{len(apart):,} of {len(lengths):,} episodes" if len(lengths) > 1 else "the episode"
+    return (
+        f"no time column: the rows of {of} have those of others in between, and are taken in the order of the file. "
+        f"Episode {episode[int(rows[0])]!r:.50}, for one, goes on in {gatherer.place(int(rows[i + 1]))} after "
+        f"{gatherer.place(int(rows[i]))}. If the rows are shuffled, or an episode is there twice, the fit is wrong: "
+        "give the column that orders them (time=, on the command line --time)."
+    )

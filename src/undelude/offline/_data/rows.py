@@ -9,7 +9,7 @@ from jaxtyping import Bool, Int
 from undelude.offline._data.assemble import check_action, pad
 from undelude.offline._data.columns import MAX_LEVELS, At, Column
 from undelude.offline._data.gather import Gatherer, Raw
-from undelude.offline._data.ordering import order_rows
+from undelude.offline._data.ordering import order_rows, scattered
 from undelude.offline._data.roles import Roles
 
 
@@ -28,7 +28,9 @@ def episodes_of_rows(gatherer: Gatherer, roles: Roles, source: str) -> dict[str,
         raise ValueError(f"{source} has no rows.")
     raw = gatherer.columns()
     order, lengths = order_rows(raw[roles.episode], raw.get(roles.time or ""), gatherer)
-    return _Episodes(gatherer, roles, raw, order, lengths).fields() | {"source": source}
+    note = scattered(order, lengths, raw[roles.episode], gatherer) if roles.time is None else None
+    fields = _Episodes(gatherer, roles, raw, order, lengths).fields()
+    return fields | {"source": source, "notes": () if note is None else (note,)}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -38,19 +38,39 @@ def summarise(demos: Any) -> str:
 
 def notes(demos: Any) -> list[str]:
     """Return what stands out in the data, one sentence each."""
-    found = []
+    found = [*demos.notes]
     short = int((demos.lengths == 1).sum())
     if short == demos.num_episodes:
         found.append("every episode has one round; nothing about theta is identified from one round.")
     elif short:
         found.append(f"{short:,} episodes have only one round, which tells little about theta.")
+    found += _look_alike("the action", demos.action)
+    if demos.demonstrator is not None:
+        found += _look_alike("the demonstrator", demos.demonstrator)
     for name, column in {**demos.observations, **demos.hidden}.items():
+        found += _look_alike(name, column)
         values = column.values[demos.mask]
         if len(values) and (values == values[:1]).all():
             found.append(f"{name} is the same in all rounds; it is not evidence of theta.")
         if column.levels and any(isinstance(x, float) for x in column.levels):
             found.append(f"{name} has few distinct decimal numbers, which count as levels; if not, list it in reals=.")
     return found
+
+
+def _look_alike(what: str, column: Column) -> list[str]:
+    """Return a note on the levels that differ in case or in spaces at their ends alone."""
+    alike: dict[str, list[str]] = {}
+    for level in column.levels or ():
+        if isinstance(level, str):
+            alike.setdefault(level.strip().casefold(), []).append(level)
+    groups = [" and ".join(f"{x!r:.40}" for x in group[:_SHOWN]) for group in alike.values() if len(group) > 1]
+    if not groups:
+        return []
+    more = f", and {len(groups) - _SHOWN} more" if len(groups) > _SHOWN else ""
+    return [
+        f"levels of {what} differ in case or spaces alone, and count as different: {'; '.join(groups[:_SHOWN])}{more}. "
+        "If they mean the same, make them one."
+    ]
 
 
 def _about(column: Column, mask: Bool[np.ndarray, "N T"] | None = None) -> str:

@@ -1,7 +1,7 @@
 """What may be concluded from a fit: tests from the cheap to the dear, and a verdict that names its assumptions."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -146,6 +146,7 @@ def diagnose(
     passive: bool = True,
     structure: bool = True,
     key: Key[Array, ""] | None = None,
+    on_test: Callable[[str], None] | None = None,
 ) -> Diagnosis:
     """Say whether the interventional policy of a fit is identified by the demonstrations, given what was declared.
 
@@ -164,6 +165,7 @@ def diagnose(
             verdict is "refuted".
         structure: whether to fit the other time scales of theta, and the model with each assumption relaxed.
         key: of self-play, of the rivals, and of training; always the same by default.
+        on_test: called with the name of each test when it begins.
 
     Raises:
         ValueError: `delta` is not positive; the fit is of other data; it has a `Network`, or is one of `Hypotheses`,
@@ -178,9 +180,12 @@ def diagnose(
     _check_tables(fit, probes)
     delta = check_between("delta", delta, 0, np.inf, ends=False)
     keys = jax.random.split(jax.random.key(0) if key is None else key, 5)
+    begin = on_test or (lambda _: None)
+    begin("support and Kruskal's ranks")
     chosen = list(default_probes(fit, key=keys[0]) if probes is None else probes)
     found = support(fit, demos, key=keys[1])
     ranks = kruskal(fit, demos)
+    begin("bounds of the widest probes")
     reports, flat, behind = _bounds(fit, demos, chosen, delta, keys[2])
     local = behind if behind > delta else None
     reasons, verdict = _verdict(found, ranks, reports, views=_views(fit, demos), local=local)
@@ -193,6 +198,8 @@ def diagnose(
         ]
     logs = demos.without_interventions()
     few = passive and logs.num_episodes < FEWEST_COMPARED
+    if passive and not few:
+        begin("held-out prediction beside a sequence model")
     predicted = compare_predictions(fit, logs, key=keys[3]) if passive and not few else None
     if any(isinstance(latent, PerStep) for latent in fit.spec.latent):
         verdict = "not identified"
@@ -222,6 +229,12 @@ def diagnose(
     if len(set(demos.lengths.tolist())) > 1:
         notes.append("episodes differ in length; that their ends say nothing about theta is an assumption")
     notes += stuck(reports)
+    scales = relaxed = None
+    if structure:
+        begin("other time scales of theta")
+        scales = compare_time_scales(fit, demos, key=keys[4])
+        begin("each assumption relaxed")
+        relaxed = relax_assumptions(fit, demos, key=jax.random.fold_in(keys[4], 1))
     return Diagnosis(
         verdict,
         tuple(reasons),
@@ -231,8 +244,8 @@ def diagnose(
         flat,
         tuple(reports),
         predicted,
-        compare_time_scales(fit, demos, key=keys[4]) if structure else None,
-        relax_assumptions(fit, demos, key=jax.random.fold_in(keys[4], 1)) if structure else None,
+        scales,
+        relaxed,
         tuple(notes),
     )
 

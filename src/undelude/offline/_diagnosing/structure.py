@@ -121,6 +121,10 @@ class Structure:
         for text, cells in table:
             aligned = (f"{x:>{w}}" for x, w in zip(cells, widths, strict=True))
             lines.append("  ".join([f"  {text:{width}}", *aligned]).rstrip())
+        if any(x.reward for x in self.alternatives):
+            lines.append(
+                "  Each reward is that of an agent in its own fitted model; they do not say which model is right."
+            )
         if len(rows) > MAX_ROWS:
             lines.append(f"  (the {MAX_ROWS} probes that differ most, of {len(rows)})")
         if not self.matters:

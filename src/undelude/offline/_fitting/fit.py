@@ -36,6 +36,8 @@ from undelude.offline._model.spec import LatentSpec, Layout, layout
 
 # Nats by which a model may be less likely than one that it contains, because of its priors.
 CONTAINED = 1.0
+# Episodes for each value of theta, and rounds for each parameter, below which a note is given.
+FEW = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,6 +236,24 @@ def search_notes(fit: Fit) -> list[str]:
         found.append(
             f"{chosen.num_unconverged} of {len(chosen.starts)} starts were still rising at the last iteration: raise "
             "max_iterations if the best may be among them"
+        )
+    return found
+
+
+def size_notes(fit: Fit, demos: Demos) -> list[str]:
+    """Return notes on a K that the demonstrations hardly bear, and on one that was compared with no other."""
+    found = []
+    size = fit.layout.num_parameters(fit.K, markov=fit.latent == "Markov")
+    if fit.K > 1 and (demos.num_episodes < FEW * fit.K or demos.num_steps < FEW * size):
+        found.append(
+            f"K = {fit.K} has {size} parameters, for {demos.num_steps:,} rounds of {demos.num_episodes:,} episodes: "
+            f"with less than {FEW} episodes for each value of theta, or {FEW} rounds for each parameter, a fit learns "
+            "chance. Try fewer values"
+        )
+    if len(fit.candidates) == 1 and fit.K > 1:
+        found.append(
+            f"K = {fit.K} alone was tried, so that nothing says whether fewer values predict as well: try a range, "
+            f"such as 1:{fit.K}"
         )
     return found
 
