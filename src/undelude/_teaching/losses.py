@@ -56,9 +56,9 @@ def score(
 ) -> tuple[Float[Array, " T"], Float[Array, " T0"]]:
     """Return the losses of predictions that an agent has made, as `log_losses` does."""
     P_A, P_O = predictions
-    if target == "distribution" and episode.expert is None:
+    if target == "distribution" and episode.expert is None and episode.expert_actions is not None:
         target = "sample"  # Of an expert who returns actions alone, a draw is known: the same expected gradient.
-    needed = {"sample": episode.expert_actions, "reverse": episode.expert}
+    needed = {"sample": episode.expert_actions, "distribution": episode.expert, "reverse": episode.expert}
     if target in needed and needed[target] is None:
         raise ValueError(
             f'target="{target}" needs the expert\'s answers, which these episodes lack: take episodes of ud.rollout.'
