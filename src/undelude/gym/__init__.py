@@ -3,7 +3,7 @@
 With Gymnasium installed, importing this package registers every named task, such as `undelude/Bandit-v0`.
 """
 
-import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 from undelude._agents.policy import Policy
@@ -50,11 +50,7 @@ def __dir__() -> list[str]:
 
 
 def _has_gymnasium() -> bool:
-    try:
-        import gymnasium  # noqa: F401
-    except ModuleNotFoundError:
-        return False
-    return True
+    return importlib.util.find_spec("gymnasium") is not None
 
 
 if _has_gymnasium():

@@ -166,10 +166,9 @@ class HostWorld(AbstractHostWorld[HostState]):
     def _observation_spec(self, predict: bool, *, restarts: bool) -> Spec:
         parts: dict[str, Spec] = {}
         for name, kept in self.visible.kept.items():
-            spec = observed_spec(self.visible.leaves[name], f"{self.name}: observation {name}", predicted=predict)
-            if kept is not None:
-                spec = dataclasses.replace(spec, shape=(len(kept),))  # type: ignore[call-arg]
-            parts[name] = spec
+            num_kept = None if kept is None else len(kept)
+            where = f"{self.name}: observation {name}"
+            parts[name] = observed_spec(self.visible.leaves[name], where, predicted=predict, num_kept=num_kept)
         added: dict[str, Spec] = {}
         if self.cue is not None:
             added[CUE] = Symbols(self.cue.num_symbols + 1)

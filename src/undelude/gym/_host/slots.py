@@ -226,7 +226,7 @@ class InWorkers:
             by_worker.setdefault(i % self.num_workers, []).append(at)
             if method == "begin":
                 self.thetas[i] = arguments[1]
-        answers: list[Step | Failure | None] = [None] * len(calls)
+        answers: dict[int, Step | Failure] = {}
         asked: set[int] = set()
         try:
             for w, each in by_worker.items():
@@ -245,7 +245,7 @@ class InWorkers:
             for w in asked:
                 self._end(w)
             raise
-        return answers  # type: ignore[return-value]
+        return [answers[at] for at in range(len(calls))]
 
     def _send(self, w: int, calls: list[Call]) -> bool:
         if self.workers[w] is None:

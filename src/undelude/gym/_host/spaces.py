@@ -53,13 +53,14 @@ def unflatten(space: Any, parts: dict[str, Any], name: str) -> Any:
     return parts[name]
 
 
-def observed_spec(space: Any, name: str, *, predicted: bool) -> Spec:
+def observed_spec(space: Any, name: str, *, predicted: bool, num_kept: int | None = None) -> Spec:
     """Return the spec of one part of an observation.
 
     Args:
         space: without parts of its own.
         name: of the part, for messages.
         predicted: whether real numbers are predicted; otherwise they are read alone (`ud.Given`).
+        num_kept: of the numbers of a Box with one axis, how many the agent sees; None for all of any part.
 
     Raises:
         TypeError: the space is of a kind that networks cannot read.
@@ -72,7 +73,8 @@ def observed_spec(space: Any, name: str, *, predicted: bool) -> Spec:
         case "MultiDiscrete":
             return Block(int(space.nvec.size), int(space.nvec.max()))
         case "Box":
-            return Reals(space.shape) if predicted else GivenArray(space.shape, "float32")
+            shape = space.shape if num_kept is None else (num_kept,)
+            return Reals(shape) if predicted else GivenArray(shape, "float32")
     raise TypeError(
         f"{name} is in a {type(space).__name__} space, which agents cannot read. Wrap the environment so that it has "
         "Box, Discrete, MultiDiscrete or MultiBinary observations, or Dict and Tuple of these."
