@@ -1,7 +1,10 @@
-"""Versions of undelude and of the packages that its numbers depend on; how its extras are installed."""
+"""Versions of undelude and of the packages that its numbers depend on; names that need an extra, and how to get it."""
 
+import importlib
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
+from typing import Any
 
 
 def versions() -> dict[str, str]:
@@ -17,3 +20,27 @@ def installing(extra: str) -> str:
     'pip install -c constraints.txt ".[hf]", in a clone of undelude'
     """
     return f'pip install -c constraints.txt ".[{extra}]", in a clone of undelude'
+
+
+def load(package: str, modules: Mapping[str, str], name: str, how: Mapping[str, str]) -> Any:
+    """Return a public name of a package, imported when it is first used; for the package's `__getattr__`.
+
+    Args:
+        package: such as `"undelude.hf"`.
+        modules: the module inside the package that holds each name.
+        name: of the public object.
+        how: for each library that may be missing, how it is installed.
+
+    Raises:
+        AttributeError: there is no such name.
+        ModuleNotFoundError: a library is missing; the message says how it is installed.
+    """
+    if name not in modules:
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+    try:
+        return getattr(importlib.import_module(f"{package}.{modules[name]}"), name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and error.name in how:
+            message = f"{package}.{name} needs {error.name}: {how[error.name]}."
+            raise ModuleNotFoundError(message, name=error.name) from error
+        raise

@@ -3,10 +3,9 @@
 Each name is imported when it is first used: measuring a served model needs no PyTorch.
 """
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
-from undelude._versions import installing
+from undelude._versions import installing, load
 
 if TYPE_CHECKING:
     from undelude.hf._marks.chat import EncodedChat as EncodedChat
@@ -55,15 +54,8 @@ __all__ = sorted(_NAMES)
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used."""
-    if name not in _NAMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        return getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
-    except ModuleNotFoundError as error:
-        if error.name in ("accelerate", "peft", "torch", "transformers"):
-            message = f"undelude.hf.{name} needs {error.name}: {installing('hf')}."
-            raise ModuleNotFoundError(message, name=error.name) from error
-        raise
+    libraries = ("accelerate", "peft", "torch", "transformers")
+    return load(__name__, _NAMES, name, dict.fromkeys(libraries, installing("hf")))
 
 
 def __dir__() -> list[str]:

@@ -25,8 +25,9 @@ place:
     action, memory = net.step(memory, a, marks, o)      one round: [B, ...]
 """
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from undelude._versions import load
 
 if TYPE_CHECKING:
     from undelude.torch._acting import host_agent as host_agent
@@ -41,14 +42,7 @@ __all__ = ["TorchRun", "host_agent", "teach"]
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used."""
-    if name not in _NAMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        return getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
-    except ModuleNotFoundError as error:
-        if error.name == "torch":
-            raise ModuleNotFoundError(f"undelude.torch.{name} needs torch: pip install torch.", name="torch") from error
-        raise
+    return load(__name__, _NAMES, name, {"torch": "pip install torch"})
 
 
 def __dir__() -> list[str]:
