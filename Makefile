@@ -1,4 +1,4 @@
-# make run | test | test-fast | test-hf | lint | format | docs | bench | study | figures | clean
+# make run | test | test-fast | test-hf | lint | format | docs | bench | study | study-offline | figures | clean
 #
 # The first target that needs the environment installs it into .venv, with uv if it is installed and with venv and pip
 # otherwise. Another interpreter: make PYTHON=python3.13 test. Another folder: make VENV=path test.
@@ -34,7 +34,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no
 NEWER_PIP := $(INSTALL) --upgrade 'pip>=25.1'
 endif
 
-.PHONY: run test test-fast test-hf lint format docs bench study figures clean
+.PHONY: run test test-fast test-hf lint format docs bench study study-offline figures clean
 
 # Teach an agent on the paper's bandit, certify it, write the page. A second `make run` continues an unfinished run.
 run: $(VENV)/.test
@@ -94,6 +94,17 @@ study: $(VENV)/.test
 	$(BIN)/python studies/when.py
 	$(BIN)/python studies/tasks.py
 	$(MAKE) figures
+
+# Logs alone. About four hours; `offline_logs` and `offline_peers` name the packages that they need beside the group.
+study-offline: $(VENV)/.test
+	$(BIN)/python studies/offline.py
+	$(BIN)/python studies/offline_cases.py
+	$(BIN)/python studies/offline_experiment.py
+	$(BIN)/python studies/offline_grid.py
+	$(BIN)/python studies/offline_arm.py
+	$(BIN)/python studies/offline_peers.py
+	$(BIN)/python studies/offline_logs.py
+	$(BIN)/python studies/draw.py
 
 # Every figure and table of the docs: of stored results, and of the library itself. About three minutes.
 figures: $(VENV)/.test
