@@ -168,3 +168,34 @@ def distance(observation, harbour):
 
 def captain(observation, harbour):
     return 0.5 * (harbour - observation[:1]), 0.05
+
+
+class Lamp(gym.Env):
+    """A lamp whose colour is its level; it starts at a random one, and the wanted level is seen by the expert alone."""
+
+    observation_space = gym.spaces.Box(0, 1, (2,), np.float32)
+    action_space = gym.spaces.Box(-0.1, 0.1, (1,), np.float32)
+
+    def __init__(self, render_mode=None):
+        self.render_mode = render_mode
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.row = np.array([self.np_random.uniform(0.3, 0.7), options["context"]], np.float32)
+        return self.row, {}
+
+    def step(self, action):
+        self.row[0] = np.clip(self.row[0] + action[0], 0, 1)
+        return self.row, float(self.row[0]), False, False, {}
+
+    def render(self):
+        return np.full((30, 60, 3), [round(200 * self.row[0]), 0, 50], np.uint8)
+
+
+class Flicker(Lamp):
+    """A lamp that also draws from its own random numbers."""
+
+    rng = np.random.default_rng(0)
+
+    def step(self, action):
+        return super().step(action + 0.05 * self.rng.normal())

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Key, PyTree
 from undelude._agents.base import AbstractAgent, predict, predict_stepwise
 from undelude._agents.exact import ExactAgent
 from undelude._agents.host import HostAgent
-from undelude._certificate.host_example import NO_FILM, example_in_world
+from undelude._certificate.host_example import example_in_world
 from undelude._certificate.per_episode import (
     MARKS,
     first_known,
@@ -139,11 +139,11 @@ def example_entries(
 ) -> dict[str, Any]:
     """Return the entries "episode" and "notes" of a `certificate.json`: the example, or a note why it is too large.
 
-    The episode is None, without a note, if Theta is continuous. A world that runs in Python also gets the note that it
-    has no film.
+    The episode is None, without a note, if Theta is continuous. A world that runs in Python also gets the note why it
+    has no film, if it has none.
     """
     if isinstance(process, AbstractHostWorld):
-        notes = notes | {"film": NO_FILM}
+        notes = notes | ({"film": f"none, since {process.no_film}"} if process.no_film else {})
         found = example_in_world(process, agent, key=key, num_rounds=num_rounds)
         return (
             {"episode": None, "notes": notes | {"episode": found}}

@@ -5,15 +5,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Key, PyTree
+from jaxtyping import Array, Key
 
 from undelude._agents.base import AbstractAgent
 from undelude._agents.host import HostAgent
-from undelude._certificate.host_worlds import posterior_of
 from undelude._certificate.per_episode import MARKS, implied_belief
 from undelude._certificate.rounds import fill_missing
 from undelude._compiled import compiled_for
-from undelude._distributions import AbstractDistribution, Block, Parts, Symbols, as_categorical, mixture, spec_of
+from undelude._distributions import AbstractDistribution, Symbols, as_categorical, mixture, spec_of
 from undelude._process.episodes import Episodes
 from undelude._process.host_world import AbstractHostWorld, Evidence
 from undelude._rollout.host import play
@@ -21,7 +20,6 @@ from undelude._tree import index
 
 # Episodes that are played for the example: fewer than in a process, because a simulator may be slow.
 NUM_EPISODES = 64
-NO_FILM = "none, since a world that runs in Python has no drawing of a round."
 
 
 def example_in_world(
@@ -46,6 +44,8 @@ def example_in_world(
     differences = np.abs(np.asarray(compared["exact_do"]) - np.asarray(compared["exact_see"]))
     chosen = int(np.where(exists[..., None], differences, 0.0).sum((-1, -2)).argmax())
     T = int(mask[chosen].sum())
+    observations = jax.tree.map(lambda x: np.asarray(x)[chosen], episodes.observations)
+    said = [world.say(index(observations, t))[:99] for t in range(T)]
 
     def plain(x: Any, length: int) -> Any:
         return np.asarray(x[chosen])[:length].tolist()
@@ -62,25 +62,13 @@ def example_in_world(
         "opening": None,
         "actions": plain(actions, T),
         "observations": None,
-        "said": _said(world, jax.tree.map(lambda x: np.asarray(x)[chosen, :T], episodes.observations)),
+        "said": said if any(said) else None,
         "said_actions": None,
         "said_thetas": [f"context {x!s:.80}" for x in getattr(world, "contexts", [])] or None,
         "rewards": plain(episodes.reward, T),
         "policy": {name: plain(x, T + 1) for name, x in policies.items()} if "agent" in policies else None,
         "belief": {"agent": None} | {name: None if np.isnan(x).any() else x for name, x in belief.items()},
     }
-
-
-def _said(world: AbstractHostWorld, observations: PyTree) -> list[str] | None:
-    """Return the symbols of each observation in words, such as "cue 1, ended 0"; None if it has none."""
-    spec = world.observation_spec
-    named = (spec.named or {}) if isinstance(spec, Parts) else {"": spec}
-    symbols = [name for name, part in named.items() if isinstance(part, Symbols | Block)]
-    if not symbols:
-        return None
-    parts = observations if isinstance(spec, Parts) else {"": observations}
-    T = len(parts[symbols[0]])
-    return [", ".join(f"{name} {parts[name][t]}".strip() for name in symbols)[:99] for t in range(T)]
 
 
 @compiled_for(runs=1)
@@ -93,7 +81,7 @@ def _read(
         episode, known, policy = x
         policies, beliefs = {}, {}
         for mark in MARKS:
-            log_posterior = posterior_of(known, episode, mark)
+            log_posterior = known.log_posterior(episode, mark == "do")
             beliefs[f"exact_{mark}"] = jnp.exp(log_posterior)
             policies[f"exact_{mark}"] = jax.vmap(mixture)(log_posterior, known.experts)
         if policy is not None:

@@ -28,7 +28,6 @@ from undelude._process.episodes import Episodes
 from undelude._process.host_world import AbstractHostWorld, Evidence
 from undelude._rollout.host import play
 from undelude._tree import index
-from undelude._types import Mark
 
 # What evidence does not tell.
 NO_OBSERVATIONS = "the exact prediction of the simulator's observations is not known."
@@ -102,7 +101,7 @@ def _compare(
     P_A = jax.tree.map(lambda x: x[:T], policies)
     result = {}
     for mark in MARKS:
-        log_posterior = posterior_of(evidence, episode, mark)
+        log_posterior = evidence.log_posterior(episode, mark == "do")
         answer = jax.vmap(mixture)(log_posterior[:T], jax.tree.map(lambda x: x[:T], evidence.experts))
         kl, tv = jax.vmap(lambda p, q, k: divergences(p, q, key=k))(answer, P_A, jax.random.split(key, T))
         result |= {f"action_kl_{mark}": mean_over_rounds(kl, mask), f"action_tv_{mark}": mean_over_rounds(tv, mask)}
@@ -111,20 +110,6 @@ def _compare(
         deluded = (belief.max() > CERTAIN) & (belief.argmax() != episode.theta)
         result["deluded_fraction"] = jnp.where(jnp.isnan(belief).any(), jnp.nan, deluded.astype(float))
     return result
-
-
-def posterior_of(evidence: Evidence, episode: Episodes, mark: Mark) -> Float[Array, "T1 K"]:
-    """Return `log P(theta | history)` of one episode before each round and after the last, by Bayes' rule.
-
-    P(theta | do(a), o) is proportional to P(theta) prod_s P(o_s | theta, h_s)
-    P(theta | a, o)     has the factors Q(a_s | theta, e_s) too
-    """
-    log_likelihood = evidence.log_likelihood
-    if mark == "see":
-        experts = jax.tree.map(lambda x: x[:-1], evidence.experts)
-        of_actions = jax.vmap(lambda Q, a: jax.vmap(lambda Q: Q.log_prob(a))(Q))(experts, episode.actions)
-        log_likelihood = log_likelihood.at[1:].add(of_actions)
-    return jax.nn.log_softmax(jnp.cumsum(log_likelihood, 0), axis=-1)
 
 
 def measure_world_baselines(

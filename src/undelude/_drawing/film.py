@@ -3,16 +3,17 @@
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Array, Key, UInt8
 
 from undelude._checks import check_count, one_line
 from undelude._compiled import compiled
 from undelude._drawing.frame import DO, HEADER, LETTER, MUTED, SEE, Frame, Swatch, legend_strip, title_strip
 from undelude._process.episodes import AGENT, Episodes
+from undelude._process.host_world import AbstractHostWorld, World, check_world
 from undelude._process.inference import filter
 from undelude._process.process import InteractionProcess, check_process
 from undelude._process.replay import replay
@@ -59,13 +60,14 @@ class Film:
 
 
 def film(
-    process: InteractionProcess,
+    process: World,
     episodes: Episodes,
     *,
     episode: int = 0,
     size: int = 240,
     title: str = "",
     frames_per_round: int = 1,
+    key: Key[Array, ""] | None = None,
 ) -> Film:
     """Draw one episode: the beginning, then each round that exists, as the task draws it.
 
@@ -74,21 +76,26 @@ def film(
     is read as see, and grey if the expert took part. A frame or a ring marks the true theta. The header shows the
     observation as `task.say` words it. The legend explains the belief and the marks that the task draws with a label.
 
+    A world in Python plays the episode again, from its seed and with its actions, and draws it: a `ug.HostWorld` what
+    its environment renders, and the belief if exact answers exist.
+
     Args:
-        process: the process of the episodes.
+        process: the process or world of the episodes.
         episodes: the result of a rollout.
         episode: index of the episode.
         size: width of the picture in pixels; a header is added above.
         title: text in the header, before the number of the round.
         frames_per_round: 1, or more for a smooth motion: between two rounds the belief, and those numbers in the task's
-            memory that are not whole, change in equal steps.
+            memory that are not whole, change in equal steps. A world in Python has one.
+        key: of the rollout, for a world in Python only.
 
     Returns:
         A `Film` of `1 + T * frames_per_round` frames; T is the number of rounds that exist in the episode.
 
     Raises:
-        TypeError: `process` is not a process, or `episodes` are not episodes.
-        ValueError: a number is out of range, or the episodes are histories without theta.
+        TypeError: `process` is no process or world, or `episodes` are not episodes.
+        ValueError: a number is out of range, the episodes are histories without theta, or the world in Python has no
+            drawing, or shows something else than in the episode when it is played again.
 
     >>> import jax
     >>> import undelude as ud
@@ -97,7 +104,9 @@ def film(
     >>> ud.film(bandit, episodes, episode=1, size=64).frames.shape
     (4, 71, 64, 3)
     """
-    check_process(process)
+    check_world(process)
+    if not isinstance(process, AbstractHostWorld):
+        process = check_process(process)
     if not isinstance(episodes, Episodes):
         raise TypeError(f"episodes must be ud.Episodes, the result of ud.rollout, not {one_line(repr(episodes))}.")
     size, frames_per_round = check_count("size", size), check_count("frames_per_round", frames_per_round)
@@ -113,31 +122,69 @@ def film(
                 f"{process.name}: episode must be from 0 to {len(episodes.mask) - 1}, the last one, not {episode}."
             )
         episodes = index(episodes, episode)
+    if isinstance(process, AbstractHostWorld):
+        if frames_per_round != 1:
+            raise ValueError(f"{process.name} runs in Python, and has one frame a round, not {frames_per_round}.")
+        if key is None:
+            raise ValueError(f"{process.name}: give key=, that of the rollout: the episode is played again for a film.")
+        rounds = _rounds_of_world(process, episodes, jax.random.fold_in(key, episode))
+    else:
+        if key is not None:
+            raise ValueError(f"{process.name}: key= is for worlds in Python; this episode is drawn as it is stored.")
+        rounds = _rounds_of_process(process, episodes, frames_per_round)
     num_rounds = int(np.asarray(episodes.mask).sum())
-    thetas, memories = jax.tree.map(np.asarray, _thetas_and_memories(process, episodes))
-    # An action read as see may be impossible evidence; the belief then stays as it was.
-    beliefs = np.exp(np.asarray(_log_beliefs(process, episodes))) if process.finite else None
-    values = jax.tree.map(np.asarray, process.thetas)
     by_agent, done = (bool(np.asarray(x)[:num_rounds].all()) for x in (episodes.executor == AGENT, episodes.intervened))
     accent, meaning = BELIEFS["expert" if not by_agent else "do" if done else "see"]
-    meaning = "" if beliefs is None else meaning
+    meaning = meaning if rounds[0].belief else ""
     pictures, legend = [], {}
-    for i in range(1 + num_rounds * frames_per_round):
+    for i, (theta, w, belief) in enumerate(rounds):
         t = i // frames_per_round
         header = f"{title}, round {t}" if title else f"round {t}"
         o = episodes.opening if t == 0 else index(episodes.observations, t - 1)
-        theta, w, probabilities = (_at_time(x, i / frames_per_round) for x in (thetas, memories, beliefs))
-        belief = [] if beliefs is None else [(index(values, k), float(p)) for k, p in enumerate(probabilities)]
         style = {"size": size, "accent": accent, "meaning": meaning, "title": header}
-        frame = draw_round(process.task, theta, w, belief, jax.tree.map(np.asarray, o), **style)
+        task = process if isinstance(process, AbstractHostWorld) else process.task
+        frame = draw_round(task, theta, w, belief, jax.tree.map(np.asarray, o), **style)
         pictures.append(frame.array())
         legend = frame.legend | legend
     entries = sorted(legend.values(), key=lambda entry: entry.label != meaning)  # The belief first.
     return Film(np.stack(pictures), tuple(entries))
 
 
+class _Round(NamedTuple):
+    """What a frame shows: the true theta, the memory of the task, and the belief, empty if it is not known."""
+
+    theta: Theta
+    w: Memory
+    belief: Belief
+
+
+def _rounds_of_process(process: InteractionProcess, episode: Episodes, frames_per_round: int) -> list[_Round]:
+    num_rounds = int(np.asarray(episode.mask).sum())
+    thetas, memories = jax.tree.map(np.asarray, _thetas_and_memories(process, episode))
+    # An action read as see may be impossible evidence; the belief then stays as it was.
+    beliefs = np.exp(np.asarray(_log_beliefs(process, episode))) if process.finite else None
+    values = jax.tree.map(np.asarray, process.thetas)
+    rounds = []
+    for i in range(1 + num_rounds * frames_per_round):
+        theta, w, probabilities = (_at_time(x, i / frames_per_round) for x in (thetas, memories, beliefs))
+        belief = [] if beliefs is None else [(index(values, k), float(p)) for k, p in enumerate(probabilities)]
+        rounds.append(_Round(theta, w, belief))
+    return rounds
+
+
+def _rounds_of_world(world: AbstractHostWorld, episode: Episodes, key: Key[Array, ""]) -> list[_Round]:
+    scenes = world.replay(episode, key)
+    beliefs: Any = [()] * len(scenes)
+    evidence = world.evidence(jax.tree.map(lambda x: x[None], episode))
+    if not isinstance(evidence, str):
+        log_posterior = index(evidence, 0).log_posterior(episode, episode.intervened)
+        beliefs = [list(enumerate(map(float, row))) for row in np.exp(np.asarray(log_posterior))]
+    theta = int(np.asarray(episode.theta))
+    return [_Round(theta, scene, belief) for scene, belief in zip(scenes, beliefs, strict=False)]
+
+
 def draw_round(
-    task: AbstractTask,
+    task: AbstractTask | AbstractHostWorld,
     theta: Theta,
     w: Memory,
     belief: Belief,
@@ -151,7 +198,7 @@ def draw_round(
     """Return the frame of one round; everything is in NumPy.
 
     Args:
-        task: draws, and words the observation for the header.
+        task: draws, and words the observation for the header; a world in Python does both itself.
         theta: the true value after the round.
         w: the memory of the task after the action of the round.
         belief: each value of Theta with its probability; empty if Theta is continuous.

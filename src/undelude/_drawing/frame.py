@@ -97,6 +97,15 @@ class Frame:
         font = ImageFont.load_default(size * self._scale)
         self._draw.text(self._at(at), words, fill=colour, font=font, anchor=anchor)
 
+    def picture(self, corner: Any, other: Any, picture: UInt8[np.ndarray, "h w 3"]):
+        """Paste a picture between two corners, in the middle, as large as it fits."""
+        (left, top), (right, bottom) = self._at(corner), self._at(other)
+        height, width = picture.shape[:2]
+        scale = min((right - left) / width, (bottom - top) / height)
+        w, h = max(1, round(width * scale)), max(1, round(height * scale))
+        at = round((left + right - w) / 2), round((top + bottom - h) / 2)
+        self._image.paste(Image.fromarray(picture).resize((w, h), Image.Resampling.BILINEAR), at)
+
     def bars(self, heights: Sequence[float], *, framed: int, labels: Sequence[str] | None = None, top: float = 0.1):
         """Draw a bar for each probability, from the bottom up to `top`, with a frame around the true one.
 

@@ -5,13 +5,15 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from undelude._checks import one_line
 from undelude._distributions import AbstractDistribution, Block, Parts, Spec, Symbols
 from undelude._process.world import AbstractWorld
-from undelude._types import Action, Mark, Observation, S
+from undelude._types import Action, Belief, Frame, Mark, Observation, S
 
 if TYPE_CHECKING:
     from undelude._process.episodes import Episodes
@@ -33,6 +35,24 @@ class Evidence(eqx.Module):
 
     experts: Any
     log_likelihood: Float[Array, "B T1 K"]
+
+    def log_posterior(self, episode: "Episodes", intervened: Bool[Array, " T"] | bool) -> Float[Array, "T1 K"]:
+        """Return `log P(theta | history)` of one episode before each round and after the last, by Bayes' rule.
+
+        Both fields are of that episode, without the axis B.
+
+            P(theta | do(a), o)   is proportional to P(theta) prod_s P(o_s | theta, h_s)
+            P(theta | a, o)       has the factors Q(a_s | theta, e_s) too
+
+        Args:
+            episode: the history.
+            intervened: which actions are read as do; the others are read as see.
+        """
+        experts = jax.tree.map(lambda x: x[:-1], self.experts)
+        of_actions = jax.vmap(lambda Q, a: jax.vmap(lambda Q: Q.log_prob(a))(Q))(experts, episode.actions)
+        do = jnp.broadcast_to(jnp.asarray(intervened), episode.mask.shape)
+        log_likelihood = self.log_likelihood.at[1:].add(jnp.where((do | ~episode.mask)[:, None], 0, of_actions))
+        return jax.nn.log_softmax(jnp.cumsum(log_likelihood, 0), axis=-1)
 
 
 class AbstractHostWorld(abc.ABC, Generic[S]):
@@ -114,6 +134,40 @@ class AbstractHostWorld(abc.ABC, Generic[S]):
     def difference(self, one: Sequence[Observation], other: Sequence[Observation]) -> tuple[str, int] | None:
         """Return in words what differs between the observations of two batches, and in which of them first."""
         return difference(one, other)
+
+    def say(self, o: Observation) -> str:
+        """Describe one observation for films and reports: by default its symbols, such as "cue 1, ended 0"."""
+        spec, parts = self.observation_spec, _parts(o)
+        named = (spec.named or {}) if isinstance(spec, Parts) else {"observation": spec}
+        symbols = [name for name, part in named.items() if isinstance(part, Symbols | Block)]
+        return ", ".join(f"{name if len(named) > 1 else ''} {parts[name]}".strip() for name in symbols)
+
+    @property
+    def no_film(self) -> str | None:
+        """Why there are no films; None if there are."""
+        return "a world that runs in Python has no drawing of a round."
+
+    def replay(self, episode: "Episodes", key: Key[Array, ""]) -> Sequence[Any]:
+        """Play an episode again from its key; return what `draw` needs before the first action and after each.
+
+        Raises:
+            ValueError: there are no films, or the agent sees something else than in the episode.
+        """
+        del episode, key
+        raise ValueError(f"{self.name}: no film, since {self.no_film}")
+
+    def draw(self, frame: Frame, theta: int, w: Any, belief: Belief) -> None:
+        """Draw the world in one round for `ud.film`, as `AbstractTask.draw` does; by default, draw only the belief.
+
+        Args:
+            frame: a `ud.Frame` from (0, 0) to (1, 1) that has its title already.
+            theta: the index of the true value.
+            w: an entry of `replay`.
+            belief: the index of each value with its probability; empty if it is not known.
+        """
+        del w
+        if belief:
+            frame.bars([p for _, p in belief], framed=theta)
 
     def failures_in_words(self) -> str | None:
         """Return how many episodes were lost to failures, by cause; None, the default, if none was."""

@@ -20,12 +20,13 @@ from undelude._distributions import GivenArray, Parts, Reals, Spec, Symbols
 from undelude._process.episodes import Episodes
 from undelude._process.host_world import AbstractHostWorld, Evidence, Prediction, difference
 from undelude._process.world import EpisodeKeys
-from undelude._types import Action, Mark, Observation
-from undelude.gym._host import exact
+from undelude._types import Action, Belief, Frame, Mark, Observation
+from undelude.gym._host import exact, pictures
 from undelude.gym._host.advice import batched
 from undelude.gym._host.cues import AbstractCue, stacked
 from undelude.gym._host.exact import CUE
 from undelude.gym._host.hiding import WHOLE, HideKeys, Visible
+from undelude.gym._host.pictures import Scene
 from undelude.gym._host.slots import Call, Failure, Here, InWorkers, Recipe, Slot, Step
 from undelude.gym._host.spaces import action_spec, flatten, from_action, leaves_of, observed_spec, read, to_actions
 
@@ -85,6 +86,9 @@ class HostWorld(AbstractHostWorld[HostState]):
         num_workers: processes, with `"async"`; by default as many as cores.
         timeout: seconds to wait for an answer of a process.
         max_failures: the share of episodes that may be lost to failures of environments before an error is raised.
+        draw: `(frame, context, observation, belief) -> None`, for films: draws on a `ud.Frame`; `belief` pairs contexts
+            with their probabilities, and is empty if it is not known. By default a film shows what `env.render()`
+            returns and, below, the belief.
         name: in messages and run directories.
 
     Attributes:
@@ -121,6 +125,7 @@ class HostWorld(AbstractHostWorld[HostState]):
         num_workers: int | None = None,
         timeout: float = 60.0,
         max_failures: float = 0.1,
+        draw: Callable[[Any, Any, Any, Any], None] | None = None,
         name: str | None = None,
     ):
         makers = _makers(env)
@@ -159,6 +164,7 @@ class HostWorld(AbstractHostWorld[HostState]):
         self.specs = action_spec(self.action_space), self._observation_spec(predict, restarts=at_end == "restart")
         self.failures: Counter[tuple[str, int]] = Counter()
         self.num_played, self._last_failure = 0, ""
+        self.drawing = draw
         self._how = recipe, vectorization, num_workers, timeout
         self._slots: Here | InWorkers | None = None
         self._is_closed = False
@@ -432,9 +438,49 @@ class HostWorld(AbstractHostWorld[HostState]):
             steps.append(self._try.step(a))
             if steps[-1].ended and not self._how[0].restarts:
                 break
-        zero = np.zeros(1, np.float32)
+        return [self.see_one(step, without_reward=True) for step in steps]
+
+    def see_one(self, step: Step, *, without_reward: bool = False) -> Observation:
+        """Return what an agent sees of one step, with a leading axis 1, and a cue that says nothing."""
         cue = None if self.cue is None else np.zeros(1, np.int32)
-        return [self.see([step.observation], cue, zero, np.asarray([step.ended], np.int32)) for step in steps]
+        reward = np.full(1, 0 if without_reward else step.reward, np.float32)
+        return self.see([step.observation], cue, reward, np.full(1, step.ended, np.int32))
+
+    # Films ------------------------------------------------------------------------------------------------------------
+
+    def say(self, o: Observation) -> str:
+        """Describe one observation by its symbols; the cue of a guide in words."""
+        if self.cue is None:
+            return super().say(o)
+        cue = int(o[CUE]) if isinstance(o, dict) else int(o)
+        if cue == self.cue.num_symbols:
+            return ""  # None was given.
+        return self.cue.words[cue] if self.cue.words else f"{CUE} {cue}"
+
+    @functools.cached_property
+    def no_film(self) -> str | None:
+        """Why there are no films; None if there are: the environment renders, or `draw=` was given."""
+        return None if self.drawing is not None else pictures.why_not_rendered(self._how[0])
+
+    def replay(self, episode: Episodes, key: Key[Array, ""]) -> list[Scene]:
+        """Play an episode again, for a film: its seed and its actions.
+
+        Raises:
+            ValueError: there are no films, or the agent sees something else than in the episode.
+        """
+        if self.no_film is not None:
+            raise ValueError(f"{self.name}: no film, since {self.no_film}")
+        return pictures.replay(self, self._how[0], episode, int(_draw_begin(key[None], 0)[1][0]))
+
+    def draw(self, frame: Frame, theta: int, w: Scene, belief: Belief) -> None:
+        """Draw one round: by the function that was given, or what the environment rendered above the belief."""
+        if self.drawing is not None:
+            self.drawing(frame, self.contexts[theta], w.observation, [(self.contexts[k], p) for k, p in belief])
+            return
+        assert w.picture is not None
+        frame.picture((0, 0), (1, pictures.BARS_TOP - 0.02 if belief else 1), w.picture)
+        if belief:
+            frame.bars([p for _, p in belief], framed=theta, top=pictures.BARS_TOP)
 
     def close(self) -> None:
         """Close all environments, and end their processes; the world can play no more."""
@@ -465,10 +511,10 @@ def _makers(env: Any) -> tuple[Callable[[], Any], ...]:
 class _ById:
     id: str
 
-    def __call__(self) -> Any:
+    def __call__(self, render_mode: str | None = None) -> Any:
         import gymnasium
 
-        return gymnasium.make(self.id)
+        return gymnasium.make(self.id, render_mode=render_mode)
 
 
 def _name(env: Any, example: Any) -> str:

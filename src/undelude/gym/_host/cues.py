@@ -18,9 +18,11 @@ class AbstractCue(abc.ABC):
 
     Attributes:
         num_symbols: the number of its values.
+        words: what films and reports call them; their numbers if it is empty.
     """
 
     num_symbols: int
+    words: Sequence[str] = ()
 
     @abc.abstractmethod
     def probabilities(self, before: Any, after: Any, context: Any) -> Float[np.ndarray, "... n"]:
@@ -47,6 +49,7 @@ class WarmerColder(AbstractCue):
     """
 
     num_symbols = 2
+    words = ("colder", "warmer")
 
     def __init__(
         self, distance: Callable[[Any, Any], Any], *, right: float, within: float = 0.0, batched: bool = False
