@@ -38,28 +38,47 @@ class Ledger(gym.Env):
 
 
 class Faulty(gym.Env):
-    """A coin whose environment fails in some episodes, in the third step, as the seed says."""
+    """A coin whose environment fails in some episodes, in the third step, as the seed says.
 
-    observation_space = gym.spaces.Discrete(2)
+    Args:
+        fault: an exception, a reward or an observation that is not finite, a step without an end, or death.
+        share: of the episodes.
+        log: a file; each environment writes its process to it, and each fault its context.
+    """
+
+    observation_space = gym.spaces.Box(0, 1, (1,), np.float32)
     action_space = gym.spaces.Discrete(2)
 
-    def __init__(self, fault, share):
-        self.fault, self.share = fault, share
+    def __init__(self, fault, share, log=None):
+        self.fault, self.share, self.log = fault, share, log
+        self.write(f"process {os.getpid()}")
+
+    def write(self, line):
+        if self.log is not None:
+            with open(self.log, "a") as file:
+                file.write(f"{line}\n")
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.fails, self.t = self.np_random.random() < self.share, 0
-        return int(self.np_random.integers(2)), {}
+        self.context = options["context"]
+        return self.flip(), {}
+
+    def flip(self):
+        return self.np_random.integers(0, 2, 1).astype(np.float32)
 
     def step(self, action):
         self.t += 1
-        o, r = int(self.np_random.integers(2)), 1.0
+        o, r = self.flip(), 1.0
         if self.fails and self.t == 3:
+            self.write(f"fault {self.context}")
             match self.fault:
                 case "error":
                     raise ZeroDivisionError("no ground")
                 case "not finite":
                     r = float("nan")
+                case "not finite observation":
+                    o = o * np.nan
                 case "timeout":
                     time.sleep(60)
                 case "died":
@@ -70,11 +89,11 @@ class Faulty(gym.Env):
 class Make:
     """A factory that a worker can unpickle."""
 
-    def __init__(self, fault, share):
-        self.fault, self.share = fault, share
+    def __init__(self, fault, share, log=None):
+        self.arguments = fault, share, log
 
     def __call__(self):
-        return Faulty(self.fault, self.share)
+        return Faulty(*self.arguments)
 
 
 LINK, RADIUS, MAX_TURN = 0.5, 0.15, 0.3

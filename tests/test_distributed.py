@@ -30,6 +30,13 @@ import undelude as ud
 
 def tiny():
     return ud.tasks.bandit(num_arms=2, num_rounds=2)
+
+def pond():
+    from undelude import gym as ug
+    from environments import MakeLake, captain
+
+    options = {"num_rounds": 2, "num_envs": 2, "contexts": [-0.8, 0.8], "hide": [1], "expert": captain}
+    return ug.HostWorld(MakeLake(), reward_observed=True, at_end="end", **options)
 """
 STEPS, EVERY = 12, 3
 OPTIONS = ["--hidden-size", "4", "--batch-size", "4", "--seed", "7"]
@@ -131,6 +138,12 @@ for alone in (lambda: offline.diagnose(fit, demos), lambda: fitting.refit(demos,
     except ValueError as error:
         assert "one of 2 processes" in str(error), error
 
+from undelude import gym as ug
+from environments import MakeLake, captain
+
+options = {"num_rounds": 2, "hide": [1], "expert": captain, "reward_observed": False}
+lake = ug.HostWorld(MakeLake(), contexts=[-0.8, 0.8 + process_id], **options)
+print(refused(lake, ud.LSTMAgent(lake, 4, key=jax.random.key(0)), 4))
 print(refused(process, agent, 3))
 print(refused(process, ud.LSTMAgent(process, 4 + process_id, key=jax.random.key(0)), 4))
 print(refused(ud.tasks.bandit(num_arms=2, num_rounds=2 + process_id), agent, 4))
@@ -146,14 +159,14 @@ def cache(tmp_path_factory):
 def start(cache, folder, *args, devices=1):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
     environment |= {
-        "PYTHONPATH": str(Path(ud.__file__).parents[1]),
+        "PYTHONPATH": os.pathsep.join([str(Path(ud.__file__).parents[1]), str(Path(__file__).parent)]),
         "JAX_PLATFORMS": "cpu",
         "JAX_NUM_CPU_DEVICES": str(devices),
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "my_tasks.py").write_text(TASKS)
     streams = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
     return subprocess.Popen([sys.executable, *args], cwd=folder, env=environment, text=True, **streams)
@@ -187,7 +200,7 @@ def without_waiting(stderr):
     return "".join(line for line in stderr.splitlines(keepends=True) if ": waiting for " not in line)
 
 
-def train(cache, folder, *options, each=((), ()), launches=(), devices=(1, 1), stray=False):
+def train(cache, folder, *options, each=((), ()), launches=(), devices=(1, 1), stray=False, task="tiny"):
     """Run the command in two processes, each in its own folder.
 
     Args:
@@ -195,9 +208,10 @@ def train(cache, folder, *options, each=((), ()), launches=(), devices=(1, 1), s
         launches: other code for some of them.
         devices: their numbers of devices.
         stray: start another process of index 1 when the run is under way.
+        task: one of `TASKS`.
     """
     address = free_address()
-    common = ["train", "my_tasks:tiny", "--out", "run", "--distributed", "--coordinator", address]
+    common = ["train", f"my_tasks:{task}", "--out", "run", "--distributed", "--coordinator", address]
     processes = []
     for i, own in enumerate(each):
         launch = ["-c", launches[i]] if i in launches else ["-m", "undelude"]
@@ -239,12 +253,11 @@ def test_only_process_0_writes(together):
     }
 
 
-def test_two_processes_equal_one(together, tmp_path, monkeypatch):
-    """Two processes collect the episodes of one and average the gradients: losses and agent agree to rounding."""
-    folder, _ = together
+def check_equal_to_one_process(folder, tmp_path, monkeypatch, task, steps=STEPS):
+    """Compare the losses of a run of two processes, and its agent, with those of one that plays the whole batch."""
     monkeypatch.chdir(folder / "0")
     monkeypatch.syspath_prepend(str(folder / "0"))
-    config = Config("my_tasks:tiny", hidden_size=4, batch_size=4, seed=7, steps=STEPS, log_every=EVERY)
+    config = Config(f"my_tasks:{task}", hidden_size=4, batch_size=4, seed=7, steps=steps, log_every=EVERY)
     process = make(config.task)
     run = teach_run(process, make_agent(config, process), make_teaching(config), config)
     for row, expected in zip(rows(folder), run.metrics, strict=True):
@@ -256,6 +269,21 @@ def test_two_processes_equal_one(together, tmp_path, monkeypatch):
     assert have.keys() == want.keys()
     for name in want:
         np.testing.assert_allclose(have[name], want[name], atol=2e-5)
+
+
+def test_two_processes_equal_one(together, tmp_path, monkeypatch):
+    """Two processes collect the episodes of one and average the gradients: losses and agent agree to rounding."""
+    check_equal_to_one_process(together[0], tmp_path, monkeypatch, "tiny")
+
+
+def test_two_processes_with_environments_of_their_own_equal_one(cache, tmp_path, monkeypatch):
+    """Each plays its half of every batch in a simulator."""
+    sizes = [*OPTIONS, "--steps", "6", "--log-every", str(EVERY), "--num-episodes", "64"]
+    (code, _, stderr), other = train(cache, tmp_path / "two", *sizes, task="pond")
+    assert code == 0, stderr
+    assert other == (0, "", "")
+    assert not (tmp_path / "two" / "1" / "run").exists()
+    check_equal_to_one_process(tmp_path / "two", tmp_path / "one", monkeypatch, "pond", 6)
 
 
 @pytest.mark.slow
@@ -352,7 +380,8 @@ def test_library_calls_in_several_processes(cache, tmp_path):
     results = outcomes([start(cache, tmp_path / str(i), "-c", LIBRARY, address, str(i)) for i in range(2)])
     for code, stdout, stderr in results:
         assert code == 0, stderr
-        uneven, shapes, program = [line for line in stdout.splitlines() if "Gloo" not in line]
+        contexts, uneven, shapes, program = [line for line in stdout.splitlines() if "Gloo" not in line]
+        assert "The world of process 1 differs from that of process 0" in contexts
         assert "batch_size 3 cannot be split evenly over the 2 devices of 2 processes" in uneven
         assert "The agent or the optimiser of process 1 differs from that of process 0" in shapes
         assert "What is computed of process 1 differs from that of process 0" in program

@@ -19,12 +19,12 @@ from environments import CONTEXTS, Faulty, Ledger, MakeLake, captain, distance
 from undelude import gym as ug
 from undelude._cli import main
 from undelude._cli.console import make_console
-from undelude._cli.errors import UsageError
 from undelude._cli.interrupts import Interrupts
 from undelude._cli.session import Session
-from undelude._cli.train import make_agent, make_teaching, make_world
+from undelude._cli.train import make_agent, make_teaching
 from undelude._runs.config import Config
 from undelude._runs.directory import RunDirectory
+from undelude.tasks.registry import make
 from user_folder import compiled_once
 
 KEY = jax.random.key(0)
@@ -156,7 +156,7 @@ def test_ctrl_c_leaves_no_worker_and_resuming_gives_the_uninterrupted_run(folder
     assert main(["train", "my_worlds:pond", "--out", str(run), "--resume", "--num-episodes", "256"]) == 0
     config = Config("my_worlds:pond", steps=20, log_every=4, hidden_size=4, batch_size=16)
     whole = RunDirectory.create(folder / "runs" / "whole", config)
-    world = make_world(config.task, distributed=False)
+    world = make(config.task)
     try:
         agent, teaching = make_agent(config, world), make_teaching(config)
         Session(whole, config, world, agent, teaching, make_console(stderr=True), Interrupts()).train()
@@ -188,8 +188,6 @@ def test_ctrl_c_leaves_no_worker_and_resuming_gives_the_uninterrupted_run(folder
 def test_what_such_a_world_cannot_do_is_refused(folder, capsys):
     assert main(["play", "my_worlds:lake"]) == 1
     assert "HostWorld can only be sampled" in capsys.readouterr().err
-    with pytest.raises(UsageError, match="which runs in Python"):
-        make_world("my_worlds:lake", distributed=True)
 
 
 def test_check_command(folder, capsys):

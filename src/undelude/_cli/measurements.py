@@ -25,10 +25,10 @@ from undelude.tasks.registry import AnyTask
 
 
 @contextlib.contextmanager
-def closing(process: AnyTask) -> Iterator[None]:
+def closing(process: AnyTask) -> Iterator[AnyTask]:
     """Close a world that runs in Python when the block ends, so that none of its processes outlives the command."""
     try:
-        yield
+        yield process
     finally:
         if isinstance(process, AbstractHostWorld):
             process.close()

@@ -27,7 +27,6 @@ from undelude._cli.seeds import run_seeds
 from undelude._cli.session import UPDATES, Session, teach_run
 from undelude._cli.tables import print_certificate
 from undelude._named_tasks import SETTINGS
-from undelude._process.host_world import AbstractHostWorld
 from undelude._rollout.rollout import rollout
 from undelude._runs.checkpoints import updates_in
 from undelude._runs.config import SIZES, Config, check_config, names_with, option
@@ -132,7 +131,7 @@ def _carry_out(options: Train, call: Call) -> tuple[RunDirectory, Mapping[str, f
         run.check_numerics()
         if config == run.config:  # A run that is made longer gets a new certificate.
             _check_num_episodes(run, options.num_episodes)
-    process = make_world(config.task, distributed=options.distributed)  # The user named it on the command line.
+    process = make(config.task)  # The user named it on the command line.
     with closing(process):
         return _carry_out_on(process, config, run, options, call, teaching, progress)
 
@@ -192,12 +191,12 @@ def _carry_out_on(
 def _follow() -> ExitCode:
     """Make the updates together with process 0, from its options and state; write and print nothing."""
     config = distributed.from_first(None)
-    process = make_world(config.task, distributed=True)
-    agent = make_agent(config, process)
-    if gather("")[0] == UPDATES:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # Process 0 warns.
-            teach_run(process, agent, make_teaching(config), config)
+    with closing(make(config.task)) as process:
+        agent = make_agent(config, process)
+        if gather("")[0] == UPDATES:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # Process 0 warns.
+                teach_run(process, agent, make_teaching(config), config)
     distributed.leave()
     return ExitCode.OK
 
@@ -220,21 +219,6 @@ def sizes(config: Config) -> dict[str, int]:
                 f"--hidden-size must be a multiple of twice --num-heads, {2 * num_heads}, not {hidden_size}."
             )
     return given
-
-
-def make_world(task: str, *, distributed: bool) -> AnyTask:
-    """Return the task of a run.
-
-    Raises:
-        UsageError: it runs in Python, and several processes are to share it.
-    """
-    process = make(task)
-    if distributed and isinstance(process, AbstractHostWorld):
-        raise UsageError(
-            f"--distributed is not for {task}, which runs in Python: leave it out, and give the world "
-            'vectorization="async" to use the cores of this machine.'
-        )
-    return process
 
 
 def make_agent(config: Config, process: AnyTask) -> AbstractLearnedAgent:

@@ -173,6 +173,10 @@ class AbstractHostWorld(abc.ABC, Generic[S]):
         """Return how many episodes were lost to failures, by cause; None, the default, if none was."""
         return None
 
+    def settings_in_words(self) -> str:
+        """Return what several processes that share a run must agree on: name, rounds and specs by default."""
+        return f"{self.name}, {self.num_rounds} rounds, {self.specs}"
+
     def close(self) -> None:
         """End what the world started, such as processes; by default nothing."""
 

@@ -78,6 +78,7 @@ def play(
     execution: Execution | None = None,
     predicts: bool = True,
     stopped: threading.Event | None = None,
+    ids: Int[np.ndarray, " B"] | None = None,
 ) -> Played:
     """Run episodes in Python, for an agent or a world that cannot be traced.
 
@@ -95,6 +96,7 @@ def play(
             own actions.
         predicts: whether the agent's predictions are returned.
         stopped: if it is set, from another thread, playing ends with an `InterruptedError` before the next round.
+        ids: the numbers of the episodes; by default 0 to B - 1.
 
     Returns:
         The episodes; `P_A`, `[B, T + 1]` predictions of actions, the last one after the last observation; `P_O`,
@@ -122,9 +124,8 @@ def play(
     def play_some(key: Key[Array, ""], ids: Int[np.ndarray, " n"]) -> tuple[Played, Bool[np.ndarray, " n"] | None]:
         return _play_piece(world, player, key, ids, T, theta, execution, predicts, stopped)
 
-    pieces = [
-        _play_whole(play_some, key, np.arange(B)[start : start + size], world.name) for start in range(0, B, size)
-    ]
+    ids = np.arange(B) if ids is None else ids
+    pieces = [_play_whole(play_some, key, ids[start : start + size], world.name) for start in range(0, B, size)]
     return pieces[0] if len(pieces) == 1 else jax.tree.map(lambda *xs: jnp.concatenate(xs), *pieces)
 
 

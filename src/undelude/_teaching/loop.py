@@ -286,6 +286,8 @@ class Loop:
         check_fit(self.process, agent)
         settings = (self.steps, self.batch_size, self.microbatch_size, self.reuse, self.log_every)
         check_same("steps, batch_size, microbatch_size, reuse or log_every", repr(settings))
+        if isinstance(self.process, AbstractHostWorld):
+            check_same("The world", self.process.settings_in_words())
         if self.data is not None and jax.process_count() > 1:
             check_same("data", self.data.digest())
 
@@ -320,11 +322,11 @@ class Loop:
         """Return the function that collects the batch of an update; None if the compiled updates do."""
         if self.data is not None:
             data = self.data
-            return lambda agent, key, update, stopped: data.batch(key, update)
+            return lambda agent, key, update, rows, stopped: data.batch(key, update, rows)
         if isinstance(self.process, AbstractHostWorld):
             world, teaching = self.process, self.teaching
-            return lambda agent, key, update, stopped: collect_in(
-                world, agent, teaching, key, update, self.batch_size, stopped
+            return lambda agent, key, update, rows, stopped: collect_in(
+                world, agent, teaching, key, update, self.batch_size, stopped, rows
             )
         return None
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Key, PyTree
+from jaxtyping import Array, Int, Key, PyTree
 
 from undelude._checks import one_line
 from undelude._process.episodes import AGENT, EXPERT, Episodes, check_symbols
@@ -66,9 +66,10 @@ class StoredEpisodes:
         self.episodes = _pad(data, world.num_rounds) if self.masked else data
         self.batch_size = batch_size
 
-    def batch(self, key: Key[Array, ""], update: int) -> Episodes:
-        """Return the episodes of an update, drawn without replacement by `fold_in(key, update)`."""
+    def batch(self, key: Key[Array, ""], update: int, rows: Int[np.ndarray, " n"] | None = None) -> Episodes:
+        """Return the episodes of an update, drawn without replacement by `fold_in(key, update)`; `rows` of them."""
         ids = np.asarray(_draw(key, update, self.num_episodes, self.batch_size))
+        ids = ids if rows is None else ids[rows]
         return jax.tree.map(lambda x: x[ids], self.episodes)
 
     def digest(self) -> str:

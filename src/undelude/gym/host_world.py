@@ -270,6 +270,14 @@ class HostWorld(AbstractHostWorld[HostState]):
             f"The last: {self._last_failure}"
         )
 
+    def settings_in_words(self) -> str:
+        """Return name, rounds, specs, prior, and the contexts if they are numbers."""
+        try:
+            contexts = np.asarray(self.contexts, float).tolist()
+        except (TypeError, ValueError):
+            contexts = len(self.contexts)
+        return f"{self.name}, {self.num_rounds} rounds, {self.specs}, prior {self.prior.tolist()}, contexts {contexts}"
+
     def theta(self, state: HostState) -> PyTree:
         """Return the indices of the contexts."""
         return jnp.asarray(state.thetas, jnp.int32)

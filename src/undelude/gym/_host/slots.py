@@ -2,9 +2,12 @@
 
 import dataclasses
 import multiprocessing
+import os
+import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -228,13 +231,15 @@ class InWorkers:
                 self.thetas[i] = arguments[1]
         answers: dict[int, Step | Failure] = {}
         asked: set[int] = set()
+        # They compute side by side, so that all have the same time, and many that hang cost no more than one.
+        deadline = time.monotonic() + self.timeout
         try:
             for w, each in by_worker.items():
                 asked.add(w)
                 if not self._send(w, [calls[at] for at in each]):
                     asked.remove(w)
             for w, each in by_worker.items():
-                found = self._receive(w) if w in asked else Failure("died", "its process was gone", 0)
+                found = self._receive(w, deadline) if w in asked else Failure("died", "its process was gone", 0)
                 asked.discard(w)
                 if isinstance(found, Failure):
                     found = [dataclasses.replace(found, theta=self.thetas.get(calls[at][0], 0)) for at in each]
@@ -256,7 +261,7 @@ class InWorkers:
             return False
         return True
 
-    def _receive(self, w: int) -> list[Step | Failure] | Failure:
+    def _receive(self, w: int, deadline: float) -> list[Step | Failure] | Failure:
         worker = self.workers[w]
         try:
             if not worker.is_ready:  # A worker imports the user's modules first; that is no step.
@@ -264,7 +269,8 @@ class InWorkers:
                     return Failure("timeout", f"its process did not start within {START_LIMIT} s", 0)
                 worker.connection.recv()
                 worker.is_ready = True
-            if not worker.connection.poll(self.timeout):
+                deadline = time.monotonic() + self.timeout
+            if not worker.connection.poll(max(0.0, deadline - time.monotonic())):
                 return Failure("timeout", f"no answer within {self.timeout:g} s", 0)
             return worker.connection.recv()
         except (EOFError, OSError):
@@ -298,6 +304,7 @@ def _serve(connection: Connection, recipe: bytes) -> None:
     import cloudpickle
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     made, slots = cloudpickle.loads(recipe), {}
     connection.send("ready")
     while True:
@@ -312,3 +319,11 @@ def _serve(connection: Connection, recipe: bytes) -> None:
             break
     for slot in slots.values():
         slot.drop()
+
+
+def _end_with_parent() -> None:
+    """End this process with its parent, also if an environment hangs and reads no connection."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
