@@ -4,10 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from gymnasium import spaces
+from gymnasium.vector import SyncVectorEnv
 
 import undelude as ud
-from environments import captain, distance
+from environments import Lake, Ledger, captain, distance
 from undelude import gym as ug
+from undelude.gym._host.rows import Rows, actions_like, columns, read
+from undelude.gym._host.spaces import flatten, from_action, leaves_of
 from vector_environments import CONTEXTS, LedgerBatch, as_boats, labels
 
 KEY = jax.random.key(0)
@@ -68,7 +72,9 @@ def test_every_label_belongs_to_its_state_theta_and_episode(mode, at_end, give):
 def test_another_theta_after_an_end_is_refused():
     """The environment draws its own context when it begins again: labels would be about another theta than stored."""
     for mode in MODES[:2]:
-        with pytest.raises(ValueError, match=r"began an episode under context .* and not under .*must keep the context"):
+        with pytest.raises(
+            ValueError, match=r"began an episode under context .* and not under .*must keep the context"
+        ):
             play(world_of(mode, resamples=True))
 
 
@@ -107,15 +113,11 @@ def test_unknown_last_observation_is_refused():
 
 
 def test_unknown_mode_is_refused():
-    with pytest.raises(TypeError, match='it is not known to which episode the observation after an end belongs'):
+    with pytest.raises(TypeError, match="it is not known to which episode the observation after an end belongs"):
         world_of(None)
 
 
 def test_list_of_environments_needs_contexts_of_its_own():
-    from gymnasium.vector import SyncVectorEnv
-
-    from environments import Ledger
-
     envs = SyncVectorEnv([Ledger] * 2, autoreset_mode="Disabled")
     with pytest.raises(ValueError, match="the same options to all its environments"):
         world_of("Disabled", env=envs)
@@ -170,6 +172,34 @@ def test_expert_one_by_one_and_beside_the_environment():
     np.testing.assert_allclose(probs[0], probs[2], atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Discrete(4, start=2),
+        spaces.MultiDiscrete([3, 3], start=[1, 2]),
+        spaces.MultiDiscrete([3, 4], start=[1, 2]),
+        spaces.MultiBinary(3),
+        spaces.Box(-1, np.array([1.0, 2.0], np.float32)),
+        spaces.Dict({"b": spaces.Discrete(3), "a": spaces.Tuple([spaces.Box(0, 1, (2,)), spaces.Discrete(2)])}),
+    ],
+    ids=str,
+)
+def test_batches_are_read_as_single_values(space):
+    """Actions, and parts of observations, in NumPy and JAX, against the conversions of single environments."""
+    space.seed(0)
+    single = [space.sample() for _ in range(5)]
+    ours = jax.tree.map(lambda *xs: np.stack(xs), *(from_action(space, x) for x in single))
+    for example in (np.zeros(1), jnp.zeros(1)):
+        batch = actions_like(space, ours, np.ones(5, bool), 7, example)
+        assert len(Rows(batch)) == 7
+        jax.tree.map(np.testing.assert_array_equal, list(Rows(batch))[:5], single)
+        assert all(isinstance(x, type(example)) for x in jax.tree.leaves(batch))
+        for name, part in leaves_of(space, "").items():
+            values = [x if name == "" else flatten(space, x, "")[name] for x in single]
+            column = columns(space, Rows(batch), "")[name].take(np.arange(5))
+            np.testing.assert_array_equal(read(part, column), read(part, values))
+
+
 HARBOURS = np.array([-0.8, -0.3, 0.3, 0.8], np.float32)
 
 
@@ -182,7 +212,7 @@ def boats(xp=np, **options):
     return ug.HostWorld(
         envs,
         num_rounds=10,
-        contexts=HARBOURS,
+        contexts=xp.asarray(HARBOURS),  # In the library of the environment.
         hide=[1],
         batched=True,
         set_context=set_context,
@@ -195,12 +225,6 @@ def boats(xp=np, **options):
 
 def test_exact_answers_are_those_of_single_environments():
     """The same episodes, read by the world of a batch and by one of single environments."""
-    from environments import Lake
-
-    def of_two(observation, harbour):
-        mean, scale = captain(observation, harbour)
-        return mean, scale
-
     single = ug.HostWorld(
         lambda: Lake(0),
         num_rounds=10,
@@ -208,7 +232,7 @@ def test_exact_answers_are_those_of_single_environments():
         contexts=HARBOURS,
         hide=[1, 2],
         cue=ug.WarmerColder(distance, right=0.8, within=0.1),
-        expert=of_two,
+        expert=captain,
         reward_observed=False,
         at_end="end",
     )

@@ -99,7 +99,13 @@ class LedgerBatch:
         self.over = over
         if self.fails and self.num_steps % 3 == 0:
             self.row[self.num_steps % self.num_envs, 2] = float("nan")
-        return self.give(self.row), self.give(reward), self.give(over & even), self.give(over & ~even), info | self._info()
+        return (
+            self.give(self.row),
+            self.give(reward),
+            self.give(over & even),
+            self.give(over & ~even),
+            info | self._info(),
+        )
 
     def close(self):
         pass

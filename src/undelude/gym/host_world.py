@@ -243,7 +243,7 @@ class HostWorld(AbstractHostWorld[HostState]):
         self._check_is_open()
         self._batch += 1
         state.batch, B = self._batch, len(state.thetas)
-        if B > self.num_envs:
+        if self.num_envs < B:
             raise ValueError(f"{self.name}: {B} episodes at once, but {self.num_envs} environments.")
         thetas = np.concatenate([state.thetas, np.repeat(state.thetas[:1], self.num_envs - B)])
         steps = self._count(state, self.together.begin(seed, self.contexts_of(thetas)))
@@ -572,7 +572,9 @@ def _check_unused(
 ) -> None:
     """Raise if arguments were given that a vector environment decides by itself."""
     if num_envs not in (None, int(env.num_envs)):
-        raise ValueError(f"HostWorld: num_envs={num_envs}, but the vector environment has {env.num_envs}: leave it out.")
+        raise ValueError(
+            f"HostWorld: num_envs={num_envs}, but the vector environment has {env.num_envs}: leave it out."
+        )
     if vectorization != "sync" or num_workers is not None or timeout != TIMEOUT:
         raise TypeError(
             "HostWorld: vectorization, num_workers and timeout are for environments that the world makes itself; a "

@@ -44,19 +44,19 @@ class Rows(Sequence[Any]):
 
     def finite(self) -> Bool[np.ndarray, " B"]:
         """Return which rows have finite numbers alone."""
-        return self._each(lambda x: _isfinite(x) if is_float(x) else None, np.logical_and, start=True)
+        return self._all(lambda x: _isfinite(x) if is_float(x) else None)
 
     def differs(self, other: "Rows") -> Bool[np.ndarray, " B"]:
         """Return which rows are not those of another batch; NaN equals NaN."""
-        pairs = Rows(jax.tree.map(lambda x, y: (x != y) & ~((x != x) & (y != y)), self.batch, other.batch))
-        return pairs._each(lambda x: ~x, np.logical_and, start=True) ^ True
+        same = Rows(jax.tree.map(lambda x, y: (x == y) | ((x != x) & (y != y)), self.batch, other.batch))
+        return ~same._all(lambda x: x)
 
-    def _each(self, of_leaf: Callable[[Any], Any], both: Callable[..., Any], *, start: bool) -> Bool[np.ndarray, " B"]:
-        found = np.full(len(self), start)
+    def _all(self, holds: Callable[[Any], Any]) -> Bool[np.ndarray, " B"]:
+        """Return for which rows `holds` is true of all numbers; it is None for arrays that are not asked about."""
+        found = np.ones(len(self), bool)
         for x in jax.tree.leaves(self.batch):
-            if (holds := of_leaf(x)) is not None:
-                # Axis by axis, because Torch reduces to no number of axes at once in older versions.
-                found = both(found, host(holds.reshape(len(self), -1).all(1)))
+            if (each := holds(x)) is not None:
+                found &= host(each.reshape(len(self), -1).all(1))
         return found
 
 
@@ -158,7 +158,7 @@ def read(space: Any, values: Sequence[Any]) -> Array | np.ndarray:
         case "MultiBinary":
             return x.astype(jnp.int32).reshape(len(x), -1)
         case "MultiDiscrete":
-            return (x - space.start).astype(jnp.int32).reshape(len(x), -1)
+            return x.astype(jnp.int32).reshape(len(x), -1) - space.start.reshape(1, -1).astype(np.int32)
     return x.astype(jnp.float32)
 
 
@@ -174,25 +174,25 @@ def actions_like(space: Any, a: PyTree, is_open: Bool[np.ndarray, " B"], num_env
     """
     leaves = leaves_of(space, "")
     parts = {"": a} if list(leaves) == [""] else a
-    num = np.zeros(num_envs, bool)
-    num[: len(is_open)] = is_open
-    each = {name: _action(part, parts[name], num, example) for name, part in leaves.items()}
+    acts = np.zeros(num_envs, bool)
+    acts[: len(is_open)] = is_open
+    each = {name: _action(part, parts[name], acts, example) for name, part in leaves.items()}
     return each[""] if list(leaves) == [""] else unflatten(space, each, "")
 
 
-def _action(space: Any, a: Any, is_open: Bool[np.ndarray, " N"], example: Any) -> Any:
+def _action(space: Any, a: Any, acts: Bool[np.ndarray, " N"], example: Any) -> Any:
     kind = type(space).__name__
-    np_or_jnp: Any = np if isinstance(example, np.ndarray) else jnp
+    xp: Any = np if isinstance(example, np.ndarray) else jnp
     if isinstance(a, dict):  # A MultiDiscrete with symbols of several kinds.
-        a = np_or_jnp.stack([np_or_jnp.asarray(a[key]) for key in sorted(a)], -1)
-    a = np_or_jnp.asarray(a)
+        a = xp.stack([xp.asarray(a[key]) for key in sorted(a)], -1)
+    a = xp.asarray(a)
     a = a.reshape(len(a), *space.shape)
-    padded = np_or_jnp.concatenate([a, np_or_jnp.zeros((len(is_open) - len(a), *a.shape[1:]), a.dtype)])
-    x = np_or_jnp.where(is_open.reshape(-1, *[1] * (a.ndim - 1)), padded, np_or_jnp.zeros((), a.dtype))
+    padded = xp.concatenate([a, xp.zeros((len(acts) - len(a), *a.shape[1:]), a.dtype)])
+    x = xp.where(acts.reshape(-1, *[1] * (a.ndim - 1)), padded, xp.zeros((), a.dtype))
     if kind in ("Discrete", "MultiDiscrete"):
-        x = x + space.start
+        x = x + np.asarray(space.start, x.dtype).reshape(1, *space.shape)
     if kind == "Box":
-        x = np_or_jnp.clip(x, space.low.astype(x.dtype), space.high.astype(x.dtype))
+        x = xp.clip(x, space.low[None].astype(x.dtype), space.high[None].astype(x.dtype))
     return like(x, example, space.dtype)
 
 
