@@ -6,7 +6,7 @@ import functools
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -27,11 +27,15 @@ from undelude.gym._host.cues import AbstractCue, stacked
 from undelude.gym._host.exact import CUE
 from undelude.gym._host.hiding import WHOLE, HideKeys, Visible
 from undelude.gym._host.pictures import Scene
+from undelude.gym._host.rows import Rows, actions_like, columns, host, own, read
 from undelude.gym._host.slots import Call, Failure, Here, InWorkers, Recipe, Slot, Step
-from undelude.gym._host.spaces import action_spec, flatten, from_action, leaves_of, observed_spec, read, to_actions
+from undelude.gym._host.spaces import action_spec, flatten, from_action, leaves_of, observed_spec, to_actions
+from undelude.gym._host.together import NEXT_STEP, Steps, Together, is_vector
 
 # Parts of an observation that this world adds, beside the cue.
 REWARD, ENDED = "reward", "ended"
+# Seconds to wait for an answer of a process.
+TIMEOUT = 60.0
 # Rounds in which `leak` compares what the agent sees.
 LEAK_ROUNDS = 20
 # Up to here beyond its Box an action counts as inside: 32-bit numbers are rounded.
@@ -43,12 +47,13 @@ class HostState:
     """A batch of episodes: whole observations and contexts, which the agent is not shown."""
 
     thetas: np.ndarray
-    whole: list[Any]
-    advice: list[Any]
+    whole: Sequence[Any]
+    advice: Any
     open: np.ndarray
     lost: np.ndarray
     noise: np.ndarray
     t: int = 0
+    batch: int = 0
 
 
 class HostWorld(AbstractHostWorld[HostState]):
@@ -60,7 +65,8 @@ class HostWorld(AbstractHostWorld[HostState]):
         O_t     what it sees after the action, and the cue, the reward and the end of an episode if declared
 
     Args:
-        env: an id (`"Reacher-v5"`), a factory, or a list of factories or ids, one for each context.
+        env: an id (`"Reacher-v5"`), a factory, or a list of factories or ids, one for each context; or a vector
+            environment of yours, whose environments step together, with arrays of NumPy, JAX or Torch.
         num_rounds: `T`, the rounds of a lifetime, in which an agent keeps its memory and theta stays the same.
         expert: `(observation, context) -> advice`, on the whole observation. Advice is an action of the environment;
             probabilities, if actions are Discrete; or `(mean, scale)` of a normal distribution, if they are a Box.
@@ -68,9 +74,10 @@ class HostWorld(AbstractHostWorld[HostState]):
             numbered 0 to K - 1 by default.
         reward_observed: whether the agent is shown the rewards. A reward often tells theta: say it.
         prior: `[K]`, probabilities of the contexts; uniform by default.
-        num_envs: environments side by side.
+        num_envs: environments side by side, 16 by default; of a vector environment all.
         set_context: `(env, context) -> observation or None`, called after each reset. By default the context goes to
-            `env.reset(options={"context": context})`.
+            `env.reset(options={"context": context})`. A vector environment gets the contexts of all its environments;
+            after some of them started again, `set_context` must leave the others as they are.
         hide: what the agent does not see: indices of an observation that is one array, `ug.HideKeys(...)` for keys of a
             dictionary, or `{name: indices}`.
         cue: a `ug.WarmerColder` or another cue, told after each action.
@@ -79,9 +86,11 @@ class HostWorld(AbstractHostWorld[HostState]):
         at_end: what follows the end of an episode of the environment within a lifetime: `"restart"`, another episode
             under the same context, with the part `ended` in the observation (0 no, 1 terminated, 2 truncated); or
             `"end"` of the lifetime.
-        batched: whether the expert takes all observations and contexts at once, `[B, ...]`.
+        batched: whether the expert takes all observations and contexts at once, `[B, ...]`, in the library of a vector
+            environment.
         make_expert: `(env, context) -> (observation -> advice)`, in place of `expert`: one that lives beside its
-            environment, such as a planner that reads its state. It is made at each reset.
+            environment, such as a planner that reads its state. It is made at each reset. With a vector environment
+            it is made at the start of each batch, for all contexts, and takes all observations.
         vectorization: `"sync"`: one after the other, best for steps under a millisecond; `"async"`: in processes.
         num_workers: processes, with `"async"`; by default as many as cores.
         timeout: seconds to wait for an answer of a process.
@@ -113,7 +122,7 @@ class HostWorld(AbstractHostWorld[HostState]):
         contexts: Sequence[Any] | np.ndarray | None = None,
         reward_observed: bool,
         prior: Sequence[float] | np.ndarray | None = None,
-        num_envs: int = 16,
+        num_envs: int | None = None,
         set_context: Callable[[Any, Any], Any] | None = None,
         hide: HideKeys | dict[str, Iterable[int]] | Iterable[int] = (),
         cue: AbstractCue | None = None,
@@ -123,12 +132,13 @@ class HostWorld(AbstractHostWorld[HostState]):
         make_expert: Callable[[Any, Any], Any] | None = None,
         vectorization: Literal["sync", "async"] = "sync",
         num_workers: int | None = None,
-        timeout: float = 60.0,
+        timeout: float = TIMEOUT,
         max_failures: float = 0.1,
         draw: Callable[[Any, Any, Any, Any], None] | None = None,
         name: str | None = None,
     ):
-        makers = _makers(env)
+        together = is_vector(env)
+        makers = (lambda: env,) if together else _makers(env)
         if contexts is None:
             if len(makers) == 1:
                 raise TypeError(
@@ -146,7 +156,10 @@ class HostWorld(AbstractHostWorld[HostState]):
         if vectorization not in ("sync", "async"):
             raise ValueError(f'HostWorld: vectorization must be "sync" or "async", not {vectorization!r}.')
         self.num_rounds = check_count("HostWorld: num_rounds", num_rounds)
-        self.num_envs = check_count("HostWorld: num_envs", num_envs)
+        if together:
+            _check_unused(env, num_envs=num_envs, vectorization=vectorization, num_workers=num_workers, timeout=timeout)
+            num_envs = int(env.num_envs)
+        self.num_envs = check_count("HostWorld: num_envs", 16 if num_envs is None else num_envs)
         self.contexts, self.num_thetas = contexts, len(contexts)
         self.prior = np.full(self.num_thetas, 1 / self.num_thetas) if prior is None else np.asarray(prior, float)
         check_probabilities(self.prior, "HostWorld: prior")
@@ -158,12 +171,17 @@ class HostWorld(AbstractHostWorld[HostState]):
         recipe = Recipe(makers, set_context, restarts=at_end == "restart", make_expert=make_expert)
         self._try = Slot(recipe)
         example = self._try.env
-        self.observation_space, self.action_space = example.observation_space, example.action_space
+        self.together: Together | None = None
+        if together:
+            self.together = Together(env, set_context, restarts=recipe.restarts, make_expert=make_expert)
+            self.observation_space, self.action_space = example.single_observation_space, example.single_action_space
+        else:
+            self.observation_space, self.action_space = example.observation_space, example.action_space
         self.name = name or _name(env, example)
         self.visible = Visible(self.observation_space, hide)
         self.specs = action_spec(self.action_space), self._observation_spec(predict, restarts=at_end == "restart")
         self.failures: Counter[tuple[str, int]] = Counter()
-        self.num_played, self._last_failure = 0, ""
+        self.num_played, self._last_failure, self._batch = 0, "", 0
         self.drawing = draw
         self._how = recipe, vectorization, num_workers, timeout
         self._slots: Here | InWorkers | None = None
@@ -181,7 +199,8 @@ class HostWorld(AbstractHostWorld[HostState]):
         if self.reward_observed:
             added[REWARD] = Reals(()) if predict else GivenArray((), "float32")
         if restarts:
-            added[ENDED] = Symbols(3)
+            begins_by_steps = self.together is not None and self.together.mode == NEXT_STEP
+            added[ENDED] = Symbols(4 if begins_by_steps else 3)
         if both := parts.keys() & added.keys():
             raise ValueError(f"{self.name}: the observation already has a part {min(both)!r}: rename it by a wrapper.")
         parts |= added
@@ -200,23 +219,63 @@ class HostWorld(AbstractHostWorld[HostState]):
             )
         else:
             thetas = np.full(len(u), theta)
-        calls = [
-            (i, "begin", (int(seed), int(k), self.contexts[k]))
-            for i, (seed, k) in enumerate(zip(seeds, thetas, strict=True))
-        ]
-        self.num_played += len(calls)
-        state = HostState(
-            thetas, [None] * len(u), [None] * len(u), np.ones(len(u), bool), np.zeros(len(u), bool), noise
-        )
-        steps = self._answers(state, np.arange(len(u)), calls)
-        for i, step in enumerate(steps):
-            if step is None:  # The episode is lost; any observation will do for it.
-                step = self._any(i)
-                state.open[i] = False
-            state.whole[i], state.advice[i] = step.observation, step.advice
+        self.num_played += len(u)
+        is_open, lost = np.ones(len(u), bool), np.zeros(len(u), bool)
+        state = HostState(thetas, [None] * len(u), [None] * len(u), is_open, lost, noise)
+        if self.together is not None:
+            self._begin_together(state, int(seeds[0]))
+        else:
+            self._begin_each(state, seeds)
         cue = None if self.cue is None else np.full(len(u), self.cue.num_symbols, np.int32)
         zeros = np.zeros(len(u), np.float32)
         return state, self.see(state.whole, cue, zeros, zeros.astype(np.int32))
+
+    def _begin_each(self, state: HostState, seeds: np.ndarray) -> None:
+        whole, advice = [], []
+        calls = [
+            (i, "begin", (int(seed), int(k), self.contexts[k]))
+            for i, (seed, k) in enumerate(zip(seeds, state.thetas, strict=True))
+        ]
+        for i, step in enumerate(self._answers(state, np.arange(len(calls)), calls)):
+            if step is None:  # The episode is lost; any observation will do for it.
+                step = self._any(i)
+                state.open[i] = False
+            whole.append(step.observation)
+            advice.append(step.advice)
+        state.whole, state.advice = whole, advice
+
+    def _begin_together(self, state: HostState, seed: int) -> None:
+        assert self.together is not None
+        self._check_is_open()
+        self._batch += 1
+        state.batch, B = self._batch, len(state.thetas)
+        if self.num_envs < B:
+            raise ValueError(f"{self.name}: {B} episodes at once, but {self.num_envs} environments.")
+        thetas = np.concatenate([state.thetas, np.repeat(state.thetas[:1], self.num_envs - B)])
+        steps = self._count(state, self.together.begin(seed, self.contexts_of(thetas)))
+        if not state.open.any():
+            raise RuntimeError(f"{self.name}: no environment began with finite observations.")
+        known = np.flatnonzero(state.open)[0]
+        filler = steps.whole.take(np.full(B, known))
+        state.whole, state.advice = steps.whole.where(state.open, filler), steps.advice
+
+    def _count(self, state: HostState, steps: Steps) -> Steps:
+        """Return the first B rows of what a vector environment answered, and count episodes that were lost."""
+        first = np.arange(len(state.thetas))
+        advice = None if steps.advice is None else steps.advice.take(first)
+        failed = state.open & ~steps.is_finite[first]
+        for k in state.thetas[failed]:
+            self.failures["not finite", int(k)] += 1
+            self._last_failure = "an observation or a reward is not finite"
+        state.lost[failed], state.open[failed] = True, False
+        self._check_failures()
+        return Steps(steps.whole.take(first), advice, *(x[first] for x in steps[2:]))
+
+    def contexts_of(self, thetas: np.ndarray) -> Any:
+        """Return the contexts of many episodes, in the library in which they were given."""
+        if isinstance(self.contexts, list | tuple):
+            return stacked([self.contexts[k] for k in thetas])
+        return Rows(self.contexts).take(thetas).batch
 
     def _any(self, i: int) -> Step:
         """Return a step of shape alone, for an episode that was lost before it began."""
@@ -224,8 +283,7 @@ class HostWorld(AbstractHostWorld[HostState]):
 
     def _answers(self, state: HostState, rows: np.ndarray, calls: list[Any]) -> list[Step | None]:
         """Return the answers of the environments; None, and `lost`, if there is none."""
-        if self._is_closed:
-            raise RuntimeError(f"{self.name} was closed: make another world.")
+        self._check_is_open()
         if self._slots is None:
             recipe, how, num_workers, timeout = self._how
             if how == "sync":
@@ -242,12 +300,19 @@ class HostWorld(AbstractHostWorld[HostState]):
                 answers.append(None)
             else:
                 answers.append(found)
+        self._check_failures()
+        return answers
+
+    def _check_is_open(self) -> None:
+        if self._is_closed:
+            raise RuntimeError(f"{self.name} was closed: make another world.")
+
+    def _check_failures(self) -> None:
         if (lost := sum(self.failures.values())) > max(1, self.max_failures * max(self.num_played, 64)):
             raise RuntimeError(
                 f"{self.name}: {lost} of {self.num_played} episodes were lost, more than "
                 f"max_failures={self.max_failures:g}: {self._causes}. The last: {self._last_failure}"
             )
-        return answers
 
     @property
     def _causes(self) -> str:
@@ -299,14 +364,21 @@ class HostWorld(AbstractHostWorld[HostState]):
     def _advised(self, state: HostState) -> tuple[Prediction, Action]:
         """Return the expert's distributions, or its actions; rows of ended episodes are copies of another."""
         advice = state.advice if self.make_expert is not None else self.ask(state.whole, state.thetas)
+        if isinstance(advice, Rows):
+            filler = advice.take(np.full(len(advice), np.flatnonzero(state.open)[0] if state.open.any() else 0))
+            return batched(advice.where(state.open, filler), self.action_space, self.specs[0])
         known = [x for x, is_open in zip(advice, state.open, strict=True) if is_open and x is not None]
-        filler = known[0] if known else self._some_advice()
+        filler = known[0] if known else self._some_advice() if self.together is None else advice[0]
         rows = [x if is_open and x is not None else filler for x, is_open in zip(advice, state.open, strict=True)]
         return batched(rows, self.action_space, self.specs[0])
 
-    def ask(self, whole: list[Any], thetas: np.ndarray) -> list[Any]:
+    def ask(self, whole: Sequence[Any], thetas: np.ndarray) -> Sequence[Any]:
         """Return the expert's advice, one answer for each whole observation and index of a context."""
         assert self.expert is not None
+        if self.together is not None and self.batched:
+            answer = self.expert(self.together.rows(whole).batch, self.together.rows(self.contexts_of(thetas)).batch)
+            answer = Rows(own(answer))
+            return answer if isinstance(whole, Rows) else list(Rows(jax.tree.map(host, answer.batch)))
         contexts = [self.contexts[k] for k in thetas]
         if not self.batched:
             return [self.expert(x, c) for x, c in zip(whole, contexts, strict=True)]
@@ -314,6 +386,13 @@ class HostWorld(AbstractHostWorld[HostState]):
         if isinstance(answered, tuple):
             return list(zip(*answered, strict=True))
         return list(answered)
+
+    def tell(self, before: Sequence[Any], after: Sequence[Any], thetas: np.ndarray) -> Float[np.ndarray, "N n"]:
+        """Return the distributions of the cue after many steps under the contexts of these indices."""
+        assert self.cue is not None
+        if self.together is None:
+            return self.cue.of_many(before, after, [self.contexts[k] for k in thetas])
+        return self.cue.of_many(*(self.together.rows(x) for x in (before, after, self.contexts_of(thetas))))
 
     def _some_advice(self) -> Any:
         step = self._try.begin(0, 0, self.contexts[0])
@@ -323,44 +402,66 @@ class HostWorld(AbstractHostWorld[HostState]):
         self, state: HostState, a: Action, keys: Key[Array, " B"]
     ) -> tuple[HostState, Observation, Float[np.ndarray, " B"], Bool[np.ndarray, " B"]]:
         """Play the actions."""
-        host = jax.tree.map(np.asarray, a)
-        rows = np.flatnonzero(state.open)
-        played = to_actions(self.action_space, host, rows)
-        calls: list[Call] = [(i, "step", (x,)) for i, x in zip(rows.tolist(), played, strict=True)]
-        B = len(state.open)
-        rewards, ended = np.zeros(B, np.float32), np.zeros(B, np.int32)
-        whole, advice, is_open, lost = list(state.whole), list(state.advice), state.open.copy(), state.lost
-        cue = None if self.cue is None else np.full(B, self.cue.num_symbols, np.int32)
         del keys  # What the world draws, it drew at the start.
-        recipe = self._how[0]
-        told = []
+        later = dataclasses.replace(state, open=state.open.copy(), t=state.t + 1)
+        step = self._step_each if self.together is None else self._step_together
+        rewards, ended = step(later, a)
+        cue = None
+        if self.cue is not None:
+            # After the end of an episode within a lifetime, the next observation is of another episode.
+            told = np.flatnonzero(state.open & ~later.lost & ((ended == 0) | (not self._how[0].restarts)))
+            cue = np.full(len(state.open), self.cue.num_symbols, np.int32)
+            if len(told):
+                probs = self.tell(_take(state.whole, told), _take(later.whole, told), state.thetas[told])
+                u = state.noise[told, state.t][:, None]
+                cue[told] = np.minimum((np.cumsum(probs, -1) <= u).sum(-1), probs.shape[-1] - 1)
+        return later, self.see(later.whole, cue, rewards, ended), rewards, ~later.open
+
+    def _step_each(self, state: HostState, a: Action) -> tuple[np.ndarray, np.ndarray]:
+        """Play actions one by one, or in workers; update the state, and return rewards and ends."""
+        rows = np.flatnonzero(state.open)
+        played = to_actions(self.action_space, jax.tree.map(np.asarray, a), rows)
+        calls: list[Call] = [(i, "step", (x,)) for i, x in zip(rows.tolist(), played, strict=True)]
+        rewards, ended = np.zeros(len(state.open), np.float32), np.zeros(len(state.open), np.int32)
+        whole, advice = list(state.whole), list(state.advice)
         for i, step in zip(rows, self._answers(state, rows, calls), strict=True):
             if step is None:
-                is_open[i] = False
+                state.open[i] = False
                 continue
             whole[i], advice[i] = step.observation, step.advice
             rewards[i], ended[i] = step.reward, step.ended
-            if not (step.ended and recipe.restarts):  # The next observation is of another episode.
-                told.append(i)
-            if step.ended and not recipe.restarts:
-                is_open[i] = False
-        if cue is not None and told:
-            assert self.cue is not None
-            before, after = [state.whole[i] for i in told], [whole[i] for i in told]
-            probs = self.cue.of_many(before, after, [self.contexts[k] for k in state.thetas[told]])
-            u = state.noise[told, state.t][:, None]
-            cue[told] = np.minimum((np.cumsum(probs, -1) <= u).sum(-1), probs.shape[-1] - 1)
-        later = HostState(state.thetas, whole, advice, is_open, lost, state.noise, state.t + 1)
-        return later, self.see(whole, cue, rewards, ended), rewards, ~is_open
+            if step.ended and not self._how[0].restarts:
+                state.open[i] = False
+        state.whole, state.advice = whole, advice
+        return rewards, ended
 
-    def see(self, whole: list[Any], cue: np.ndarray | None, rewards: np.ndarray, ended: np.ndarray) -> Observation:
+    def _step_together(self, state: HostState, a: Action) -> tuple[np.ndarray, np.ndarray]:
+        """Play the actions of all environments of a vector environment, as `_step_each` does."""
+        assert self.together is not None
+        if state.batch != self._batch:
+            raise RuntimeError(f"{self.name}: other episodes were begun in the same environments: play one batch each.")
+        actions = actions_like(self.action_space, a, state.open, self.num_envs, self.together.example)
+        steps = self._count(state, self.together.step(actions))
+        is_open = state.open.copy()
+        state.whole, state.advice = steps.whole.where(is_open, cast(Rows, state.whole)), steps.advice
+        if not self._how[0].restarts:
+            state.open &= steps.ended == 0
+        return np.where(is_open, steps.rewards, np.float32(0)), np.where(is_open, steps.ended, 0).astype(np.int32)
+
+    def see(self, whole: Sequence[Any], cue: np.ndarray | None, rewards: np.ndarray, ended: np.ndarray) -> Observation:
         """Return what the agents see, with a leading axis B."""
         spec = self.specs[1]
-        parts: dict[str, np.ndarray] = {}
+        parts: dict[str, Any] = {}
         is_one = list(self.visible.leaves) == [WHOLE]
-        flat = [] if is_one else [flatten(self.observation_space, x, "") for x in whole]
+        if is_one:
+            by_name: dict[str, Sequence[Any]] = {WHOLE: whole}
+        elif isinstance(whole, Rows):
+            by_name = dict(columns(self.observation_space, whole, ""))
+        else:
+            flat = [flatten(self.observation_space, x, "") for x in whole]
+            by_name = {name: [each[name] for each in flat] for name in self.visible.kept}
         for name, kept in self.visible.kept.items():
-            x = read(self.visible.leaves[name], whole if is_one else [each[name] for each in flat])
+            x = read(self.visible.leaves[name], by_name[name])
             parts[name] = x if kept is None else x[:, kept]
         added = {CUE: cue, REWARD: rewards, ENDED: ended}
         names = spec.named if isinstance(spec, Parts) else None
@@ -441,6 +542,8 @@ class HostWorld(AbstractHostWorld[HostState]):
 
     def _path(self, theta: int, seed: int, actions: list[Any]) -> list[Observation]:
         """Return what the agent sees in an episode of these actions, without cues and rewards."""
+        if self.together is not None:
+            return self._path_together(theta, seed, actions)
         steps = [self._try.begin(seed, theta, self.contexts[theta])]
         for a in actions:
             steps.append(self._try.step(a))
@@ -490,12 +593,47 @@ class HostWorld(AbstractHostWorld[HostState]):
         if belief:
             frame.bars([p for _, p in belief], framed=theta, top=pictures.BARS_TOP)
 
+    def _path_together(self, theta: int, seed: int, actions: list[Any]) -> list[Observation]:
+        """Return what the agents see in all environments, which have the same context and actions."""
+        N = self.num_envs
+        thetas = np.full(N, theta)
+        state = HostState(thetas, [], None, np.ones(N, bool), np.zeros(N, bool), np.zeros((N, self.num_rounds)))
+        self._begin_together(state, seed)
+        cue = None if self.cue is None else np.zeros(N, np.int32)
+        path = [self.see(state.whole, cue, np.zeros(N, np.float32), np.zeros(N, np.int32))]
+        for a in actions:
+            a = jax.tree.map(lambda x: np.repeat(x[None], N, 0), from_action(self.action_space, a))
+            _, ended = self._step_together(state, a)
+            path.append(self.see(state.whole, cue, np.zeros(N, np.float32), ended))
+            if not state.open.all():
+                break
+        return path
+
     def close(self) -> None:
         """Close all environments, and end their processes; the world can play no more."""
         self._is_closed = True
         if self._slots is not None:
             self._slots.close()
         self._try.drop()
+
+
+def _take(whole: Sequence[Any], rows: np.ndarray) -> Sequence[Any]:
+    return whole.take(rows) if isinstance(whole, Rows) else [whole[i] for i in rows]
+
+
+def _check_unused(
+    env: Any, *, num_envs: int | None, vectorization: str, num_workers: int | None, timeout: float
+) -> None:
+    """Raise if arguments were given that a vector environment decides by itself."""
+    if num_envs not in (None, int(env.num_envs)):
+        raise ValueError(
+            f"HostWorld: num_envs={num_envs}, but the vector environment has {env.num_envs}: leave it out."
+        )
+    if vectorization != "sync" or num_workers is not None or timeout != TIMEOUT:
+        raise TypeError(
+            "HostWorld: vectorization, num_workers and timeout are for environments that the world makes itself; a "
+            "vector environment steps as it does. Leave them out."
+        )
 
 
 def _makers(env: Any) -> tuple[Callable[[], Any], ...]:

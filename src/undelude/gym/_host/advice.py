@@ -9,7 +9,8 @@ from jaxtyping import PyTree
 
 from undelude._checks import check_probabilities
 from undelude._distributions import AbstractDistribution, Categorical, Normal, Reals, Spec, Symbols
-from undelude.gym._host.spaces import from_action
+from undelude.gym._host.rows import Rows, read, to_jax
+from undelude.gym._host.spaces import flatten, from_action, leaves_of
 
 
 def batched(advice: Sequence[Any], space: Any, spec: Spec) -> tuple[AbstractDistribution | None, PyTree | None]:
@@ -23,6 +24,8 @@ def batched(advice: Sequence[Any], space: Any, spec: Spec) -> tuple[AbstractDist
     Raises:
         ValueError: the answers are of different kinds, or not finite, or no probabilities.
     """
+    if isinstance(advice, Rows):
+        return _together(advice.batch, space, spec)
     kinds = {kind_of(x, spec) for x in advice}
     if len(kinds) > 1:
         raise ValueError(f"the expert returned {' and '.join(sorted(kinds))}: return one of them always.")
@@ -45,6 +48,32 @@ def batched(advice: Sequence[Any], space: Any, spec: Spec) -> tuple[AbstractDist
     values = np.stack(actions) if stacked is None else stacked
     spec.check("the expert's actions", values)
     return None, values
+
+
+def _together(answer: Any, space: Any, spec: Spec) -> tuple[AbstractDistribution | None, PyTree | None]:
+    """Return `batched` of an answer for all episodes at once, whose arrays stay on their device."""
+    B = len(Rows(answer))
+    if isinstance(spec, Reals) and isinstance(answer, tuple) and len(answer) == 2:
+        loc, scale = (jnp.asarray(to_jax(x), float) for x in answer)
+        scale = jnp.broadcast_to(scale.reshape(*scale.shape, *[1] * (loc.ndim - scale.ndim)), loc.shape)
+        if not bool(jnp.isfinite(loc).all() & jnp.isfinite(scale).all()):
+            raise ValueError("the expert returned a mean or a scale that is not finite.")
+        if not bool((scale > 0).all()):
+            raise ValueError("the expert returned a scale that is not positive.")
+        return Normal(loc, scale), None
+    if isinstance(spec, Symbols) and answer.shape == (B, spec.n):
+        probs = jnp.asarray(to_jax(answer), float)
+        check_probabilities(np.asarray(probs), "the expert's probabilities")
+        return Categorical(log_probs=jnp.log(probs)), None
+    parts = {name: read(part, Rows(x)) for name, (part, x) in _by_part(space, answer).items()}
+    values = parts[""] if list(parts) == [""] else parts
+    spec.check("the expert's actions", values)
+    return None, values
+
+
+def _by_part(space: Any, answer: Any) -> dict[str, Any]:
+    flat = flatten(space, answer, "")
+    return {name: (part, flat[name]) for name, part in leaves_of(space, "").items()}
 
 
 def kind_of(x: Any, spec: Spec) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from undelude._checks import check_between
+from undelude.gym._host.rows import Rows, host
 
 
 class AbstractCue(abc.ABC):
@@ -68,7 +69,7 @@ class WarmerColder(AbstractCue):
         """Return a row `(1 - right, right)` for each step that led nearer, `(right, 1 - right)` for the others."""
         if self.batched:
             targets = stacked(contexts)
-            d_before, d_after = (np.asarray(self.distance(stacked(x), targets), float) for x in (before, after))
+            d_before, d_after = (host(self.distance(stacked(x), targets)).astype(float) for x in (before, after))
         else:
             d_before, d_after = (
                 np.array([float(self.distance(x, c)) for x, c in zip(xs, contexts, strict=True)])
@@ -85,6 +86,8 @@ class WarmerColder(AbstractCue):
 
 def stacked(xs: Sequence[Any]) -> Any:
     """Return a batch of observations or contexts as arrays with a leading axis; dictionaries part by part."""
+    if isinstance(xs, Rows):
+        return xs.batch
     if isinstance(xs[0], dict):
         return {key: stacked([x[key] for x in xs]) for key in xs[0]}
     return np.stack([np.asarray(x) for x in xs])

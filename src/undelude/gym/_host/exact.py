@@ -111,7 +111,7 @@ def _log_likelihood(
     if len(rows):
         pairs = [before[i] for i in rows], [after[i] for i in rows]
         for k in range(world.num_thetas):
-            probs = world.cue.of_many(*pairs, [world.contexts[k]] * len(rows))
+            probs = world.tell(*pairs, np.full(len(rows), k))
             with np.errstate(divide="ignore"):
                 found[rows, k] = np.log(probs[np.arange(len(rows)), cues[rows]])
     return found
