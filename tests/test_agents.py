@@ -15,7 +15,9 @@ from undelude._agents.base import Reading, predict, predict_stepwise, with_readi
 from undelude._agents.networks import transformer
 from undelude._agents.networks.linear import GatedRecurrence
 from undelude._agents.networks.network import AbstractLearnedAgent
+from undelude._agents.networks.registry import ARCHITECTURES
 from undelude._agents.networks.transformer import Attention
+from user_folder import without_compiling
 
 PROCESSES = {
     "bandit": lambda: ud.tasks.bandit(num_arms=3, num_rounds=3),
@@ -442,3 +444,23 @@ def test_bad_sizes_are_refused():
         ud.TransformerAgent(ud.tasks.bandit(), 6, key=jax.random.key(0))
     with pytest.raises(ValueError, match="order must be a whole number of at least 1"):
         ud.MarkovAgent(ud.tasks.bandit(), order=0, key=jax.random.key(0))
+    with pytest.raises(ValueError, match="num_components must be a whole number of at least 1"):
+        ud.GRUAgent(ud.tasks.arm(), num_components=0, key=jax.random.key(0))
+    with pytest.raises(ValueError, match="num_components=3 is for predictions of real numbers, and actions are"):
+        ud.GRUAgent(ud.tasks.bandit(), num_components=3, key=jax.random.key(0))
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru", "linear", "transformer", "markov"])
+def test_mixture_has_as_many_components_as_asked_for(name):
+    """By default, as many as theta has values, but from 4 to 16; the mixture of the loaded agent has the same."""
+    build = ARCHITECTURES[name].load()
+
+    def components(process, **given):
+        agent = without_compiling(lambda: build(process, hidden_size=4, key=jax.random.key(0), **given))
+        assert build.from_config(agent.config).config == agent.config
+        head = agent.interface.head_A
+        return agent.num_components, len(jax.eval_shape(head, jnp.zeros(len(head.weight))).log_weights)
+
+    assert components(ud.tasks.arm(num_targets=3), num_components=6) == (6, 6)
+    assert [components(ud.tasks.arm(num_targets=k))[1] for k in (2, 8, 20)] == [4, 8, 16]
+    assert components(ud.tasks.arm(num_targets=8).specs) == (4, 4)

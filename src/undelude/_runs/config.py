@@ -85,6 +85,10 @@ class Config:
         WholeNumber, _size("Symbols that a layer looks back, two a round, for {}; all by default.", "window")
     ] = None
     order: Annotated[WholeNumber, _size("Symbols that {} see, two a round.", "order")] = None
+    num_components: Annotated[
+        WholeNumber,
+        _size("Normals in a predicted mixture of real numbers, for {}; by the values of theta.", "num_components"),
+    ] = None
     teaching: Annotated[TeachingName, tyro.conf.arg(help=TEACHING_HELP)] = "counterfactual"
     expert_share: Annotated[Number, tyro.conf.arg(help=SHARE_HELP)] = None
     per: Annotated[Per, tyro.conf.arg(help=PER_HELP)] = "step"
@@ -116,7 +120,7 @@ class Config:
 # Sizes that an architecture may have.
 SIZES = tuple(field.name for field in dataclasses.fields(Config) if names_with(ARCHITECTURES, field.name))
 # Largest sizes: beyond them a machine works for hours or runs out of memory before it reports anything.
-MOST = {"hidden_size": 2**14, "num_layers": 2**8, "num_heads": 2**14, "order": 2**16}
+MOST = {"hidden_size": 2**14, "num_layers": 2**8, "num_heads": 2**14, "order": 2**16, "num_components": 2**10}
 
 
 def check_config(config: Config) -> None:

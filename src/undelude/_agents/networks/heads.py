@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from undelude._agents.networks.readers import unsupported
+from undelude._checks import check_count
 from undelude._distributions import (
     AbstractConditionals,
     AbstractDistribution,
@@ -31,9 +32,9 @@ from undelude._types import Value
 # Least scale of a predicted normal, in units of the value's scale: the loss stays finite if the expert is almost
 # deterministic.
 MIN_SCALE = 1e-3
-# Components of a predicted mixture. The posterior predictive of a continuous action is a mixture over theta, even if
-# the expert's distribution is normal for each theta.
-NUM_COMPONENTS = 4
+# Components of a predicted mixture, at least and at most, if the number is not given. The posterior predictive of a
+# continuous action is a mixture over theta, even if the expert's distribution is normal for each theta.
+LEAST_COMPONENTS, MOST_COMPONENTS = 4, 16
 
 
 class AbstractHead(eqx.Module):
@@ -170,13 +171,15 @@ def check_supported(spec: Spec) -> None:
             raise unsupported(spec)
 
 
-def make_head(spec: Spec, width: int, *, num_components: int = NUM_COMPONENTS, key: Key[Array, ""]) -> AbstractHead:
+def make_head(
+    spec: Spec, width: int, *, num_components: int | None = LEAST_COMPONENTS, key: Key[Array, ""]
+) -> AbstractHead:
     """Return a head for values of `spec`.
 
     Args:
         spec: the values to predict.
         width: the number of features.
-        num_components: of mixtures, for real values.
+        num_components: of mixtures, for real values; None if no values are real.
         key: of the initial weights.
 
     Raises:
@@ -187,7 +190,7 @@ def make_head(spec: Spec, width: int, *, num_components: int = NUM_COMPONENTS, k
         case Symbols(n=int(n)):
             return CategoricalHead(_uniform(key, (width, n), limit), jnp.zeros(n))
         case Reals():
-            k, numbers = num_components, math.prod(spec.shape)
+            k, numbers = check_count("num_components", num_components), math.prod(spec.shape)
             size = k * numbers
             # The components start apart, or gradients would keep them equal.
             loc = jnp.repeat(jnp.linspace(-1.0, 1.0, k) if k > 1 else jnp.zeros(1), numbers)

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
-from undelude._agents.networks.heads import NUM_COMPONENTS, AbstractHead, make_head
+from undelude._agents.networks.heads import AbstractHead, make_head
 from undelude._agents.networks.readers import AbstractReader, make_reader
 from undelude._distributions import Spec
 from undelude._types import Action
@@ -19,7 +19,7 @@ class Interface(eqx.Module):
         reads: E, the width of the vectors.
         features: D, the width of the features.
         scale: of the readers' initial weights.
-        num_components: of mixtures, for real values.
+        num_components: of mixtures, for real values; None if no values are real.
         key: of the initial weights.
 
     Attributes:
@@ -41,7 +41,7 @@ class Interface(eqx.Module):
         reads: int,
         features: int,
         scale: float,
-        num_components: int = NUM_COMPONENTS,
+        num_components: int | None,
         key: Key[Array, ""],
     ):
         actions, observations = specs

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Key
 from undelude._agents.base import Reading
 from undelude._agents.networks.decoder import AbstractDecoderAgent, AbstractMixer, Decoder, linear
 from undelude._agents.networks.interface import Interface
-from undelude._agents.networks.network import make_specs
+from undelude._agents.networks.network import make_num_components, make_specs
 from undelude._checks import check_count
 from undelude._distributions import Spec
 from undelude._process.host_world import World
@@ -66,16 +66,19 @@ class LinearRecurrentAgent(AbstractDecoderAgent):
         process: whose actions and observations the agent reads and predicts; or the pair of their specs.
         hidden_size: D.
         num_layers: L.
+        num_components: of the mixtures that predict real numbers; see `ud.LSTMAgent`.
         key: of the initial weights.
 
     Raises:
         TypeError: networks have no head for the process's actions or observations.
+        ValueError: a size is out of range, or `num_components` is given and no real numbers are predicted.
     """
 
     interface: Interface
     decoder: Decoder
     hidden_size: int = eqx.field(static=True)
     num_layers: int = eqx.field(static=True)
+    num_components: int | None = eqx.field(static=True)
     specs: tuple[Spec, Spec] = eqx.field(static=True)
 
     def __init__(
@@ -84,12 +87,16 @@ class LinearRecurrentAgent(AbstractDecoderAgent):
         hidden_size: int = 32,
         *,
         num_layers: int = 1,
+        num_components: int | None = None,
         key: Key[Array, ""],
     ):
         self.specs = make_specs(process)
+        self.num_components = make_num_components(process, self.specs, num_components)
         self.hidden_size = D = check_count("hidden_size", hidden_size)
         self.num_layers = L = check_count("num_layers", num_layers)
         key_interface, key_decoder, *keys = jax.random.split(key, 2 + L)
-        self.interface = Interface(self.specs, reads=2 * D, features=D, scale=1.0, key=key_interface)
+        self.interface = Interface(
+            self.specs, reads=2 * D, features=D, scale=1.0, num_components=self.num_components, key=key_interface
+        )
         self.decoder = Decoder([GatedRecurrence(D, key=k) for k in keys], D, key=key_decoder)
         self.reading = Reading("do")

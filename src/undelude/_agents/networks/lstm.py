@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Key
 
 from undelude._agents.base import Reading
 from undelude._agents.networks.interface import Interface
-from undelude._agents.networks.network import make_specs
+from undelude._agents.networks.network import make_num_components, make_specs
 from undelude._agents.networks.recurrent import AbstractCell, AbstractRecurrentAgent
 from undelude._checks import check_count
 from undelude._distributions import Spec
@@ -57,21 +57,41 @@ class LSTMAgent(AbstractRecurrentAgent[State]):
     Args:
         process: whose actions and observations the agent reads and predicts; or the pair of their specs.
         hidden_size: D.
+        num_components: of the mixtures of normals that predict real numbers. The answer to an expert whose actions are
+            normal under each theta is such a mixture, over the values of theta. By default as many as theta has values,
+            but from 4 to 16, and 4 if their number is not known. None if nothing that is predicted is a real number.
         key: of the initial weights.
 
     Raises:
         TypeError: networks have no head for the process's actions or observations.
+        ValueError: a size is out of range, or `num_components` is given and no real numbers are predicted.
     """
 
     interface: Interface
     cell: LSTMCell
     hidden_size: int = eqx.field(static=True)
+    num_components: int | None = eqx.field(static=True)
     specs: tuple[Spec, Spec] = eqx.field(static=True)
 
-    def __init__(self, process: World | tuple[Spec, Spec], hidden_size: int = 64, *, key: Key[Array, ""]):
+    def __init__(
+        self,
+        process: World | tuple[Spec, Spec],
+        hidden_size: int = 64,
+        *,
+        num_components: int | None = None,
+        key: Key[Array, ""],
+    ):
         self.specs = make_specs(process)
+        self.num_components = make_num_components(process, self.specs, num_components)
         self.hidden_size = D = check_count("hidden_size", hidden_size)
         key_interface, key_cell = jax.random.split(key)
-        self.interface = Interface(self.specs, reads=4 * D, features=D, scale=math.sqrt(1 / D), key=key_interface)
+        self.interface = Interface(
+            self.specs,
+            reads=4 * D,
+            features=D,
+            scale=math.sqrt(1 / D),
+            num_components=self.num_components,
+            key=key_interface,
+        )
         self.cell = LSTMCell(D, key=key_cell)
         self.reading = Reading("do")

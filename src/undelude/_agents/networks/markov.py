@@ -8,7 +8,14 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from undelude._agents.base import Reading, check_action
 from undelude._agents.networks.decoder import linear
 from undelude._agents.networks.interface import Interface
-from undelude._agents.networks.network import AbstractLearnedAgent, AbstractNetworkAgent, make_specs, symbols, turns
+from undelude._agents.networks.network import (
+    AbstractLearnedAgent,
+    AbstractNetworkAgent,
+    make_num_components,
+    make_specs,
+    symbols,
+    turns,
+)
 from undelude._checks import check_count
 from undelude._distributions import Categorical, Spec, Symbols, num_symbols
 from undelude._process.episodes import Episodes
@@ -70,10 +77,12 @@ class MarkovAgent(AbstractNetworkAgent[Float[Array, "K E"]]):
         process: whose actions and observations the agent reads and predicts; or the pair of their specs.
         order: K, in symbols, two a round.
         hidden_size: D.
+        num_components: of the mixtures that predict real numbers; see `ud.LSTMAgent`.
         key: of the initial weights.
 
     Raises:
         TypeError: networks have no head for the process's actions or observations.
+        ValueError: a size is out of range, or `num_components` is given and no real numbers are predicted.
     """
 
     interface: Interface
@@ -81,6 +90,7 @@ class MarkovAgent(AbstractNetworkAgent[Float[Array, "K E"]]):
     window: Window
     order: int = eqx.field(static=True)
     hidden_size: int = eqx.field(static=True)
+    num_components: int | None = eqx.field(static=True)
     specs: tuple[Spec, Spec] = eqx.field(static=True)
 
     def __init__(
@@ -89,13 +99,17 @@ class MarkovAgent(AbstractNetworkAgent[Float[Array, "K E"]]):
         *,
         order: int = 40,
         hidden_size: int = 32,
+        num_components: int | None = None,
         key: Key[Array, ""],
     ):
         self.specs = make_specs(process)
+        self.num_components = make_num_components(process, self.specs, num_components)
         self.hidden_size = D = check_count("hidden_size", hidden_size)
         self.order = check_count("order", order)
         key_interface, key_start, key_window = jax.random.split(key, 3)
-        self.interface = Interface(self.specs, reads=2 * D, features=D, scale=1.0, key=key_interface)
+        self.interface = Interface(
+            self.specs, reads=2 * D, features=D, scale=1.0, num_components=self.num_components, key=key_interface
+        )
         self.start = jax.random.uniform(key_start, (2 * D,), minval=-1.0)
         self.window = Window(self.order, D, key=key_window)
         self.reading = Reading("do")

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from undelude._agents.base import AbstractSequenceAgent, Reading, check_action, check_mark, with_reading
-from undelude._agents.networks.heads import check_supported
+from undelude._agents.networks.heads import LEAST_COMPONENTS, MOST_COMPONENTS, check_supported
 from undelude._agents.networks.interface import Interface
-from undelude._checks import MAX_COUNT
-from undelude._distributions import AbstractDistribution, Spec
+from undelude._checks import MAX_COUNT, check_count
+from undelude._distributions import AbstractDistribution, Parts, Reals, Spec
 from undelude._distributions.spec import from_json, is_size, to_json
 from undelude._process.episodes import Episodes
 from undelude._process.host_world import World, check_world
@@ -171,3 +171,28 @@ def make_specs(process: World | tuple[Spec, Spec]) -> tuple[Spec, Spec]:
     for spec in specs:
         check_supported(spec)
     return specs
+
+
+def make_num_components(
+    process: World | tuple[Spec, Spec], specs: tuple[Spec, Spec], num_components: int | None
+) -> int | None:
+    """Return the components of a predicted mixture; None if nothing that is predicted is a real number.
+
+    Raises:
+        ValueError: the number is out of range, or it is given and there are no mixtures.
+    """
+    if not any(isinstance(leaf, Reals) for spec in specs for leaf in _leaves(spec)):
+        if num_components is not None:
+            raise ValueError(
+                f"num_components={num_components!r:.99} is for predictions of real numbers, and actions are {specs[0]}, "
+                f"observations {specs[1]}: leave it out."
+            )
+        return None
+    if num_components is not None:
+        return check_count("num_components", num_components)
+    num_thetas = getattr(process, "num_thetas", None) if getattr(process, "finite", False) else None
+    return min(max(LEAST_COMPONENTS, num_thetas or 0), MOST_COMPONENTS)
+
+
+def _leaves(spec: Spec) -> list[Spec]:
+    return [leaf for part in spec.leaves for leaf in _leaves(part)] if isinstance(spec, Parts) else [spec]

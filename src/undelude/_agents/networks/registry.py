@@ -24,12 +24,17 @@ class NamedArchitecture(NamedTuple):
 
 
 ARCHITECTURES: dict[str, NamedArchitecture] = {
-    "lstm": NamedArchitecture("undelude._agents.networks.lstm:LSTMAgent", ("hidden_size",)),
-    "gru": NamedArchitecture("undelude._agents.networks.gru:GRUAgent", ("hidden_size",)),
-    "linear": NamedArchitecture("undelude._agents.networks.linear:LinearRecurrentAgent", ("hidden_size", "num_layers")),
-    "transformer": NamedArchitecture(
-        "undelude._agents.networks.transformer:TransformerAgent", ("hidden_size", "num_layers", "num_heads", "window")
+    "lstm": NamedArchitecture("undelude._agents.networks.lstm:LSTMAgent", ("hidden_size", "num_components")),
+    "gru": NamedArchitecture("undelude._agents.networks.gru:GRUAgent", ("hidden_size", "num_components")),
+    "linear": NamedArchitecture(
+        "undelude._agents.networks.linear:LinearRecurrentAgent", ("hidden_size", "num_layers", "num_components")
     ),
-    "markov": NamedArchitecture("undelude._agents.networks.markov:MarkovAgent", ("order", "hidden_size")),
+    "transformer": NamedArchitecture(
+        "undelude._agents.networks.transformer:TransformerAgent",
+        ("hidden_size", "num_layers", "num_heads", "window", "num_components"),
+    ),
+    "markov": NamedArchitecture(
+        "undelude._agents.networks.markov:MarkovAgent", ("order", "hidden_size", "num_components")
+    ),
     "predictor": NamedArchitecture("undelude._agents.networks.markov:SequencePredictor", ("order", "hidden_size")),
 }

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from undelude._agents.base import Reading
 from undelude._agents.networks.decoder import AbstractDecoderAgent, AbstractMixer, Decoder, linear
 from undelude._agents.networks.interface import Interface
-from undelude._agents.networks.network import make_specs
+from undelude._agents.networks.network import make_num_components, make_specs
 from undelude._checks import check_count
 from undelude._distributions import Spec
 from undelude._process.host_world import World
@@ -155,11 +155,12 @@ class TransformerAgent(AbstractDecoderAgent):
         num_layers: L.
         num_heads: of attention, in each layer.
         window: the number of symbols that a layer attends to, two a round; None for all.
+        num_components: of the mixtures that predict real numbers; see `ud.LSTMAgent`.
         key: of the initial weights.
 
     Raises:
         TypeError: networks have no head for the process's actions or observations.
-        ValueError: a size is out of range.
+        ValueError: a size is out of range, or `num_components` is given and no real numbers are predicted.
 
     >>> import undelude as ud
     >>> agent = ud.TransformerAgent(ud.tasks.bandit(), window=16, key=jax.random.key(0))
@@ -173,6 +174,7 @@ class TransformerAgent(AbstractDecoderAgent):
     num_layers: int = eqx.field(static=True)
     num_heads: int = eqx.field(static=True)
     window: int | None = eqx.field(static=True)
+    num_components: int | None = eqx.field(static=True)
     specs: tuple[Spec, Spec] = eqx.field(static=True)
 
     def __init__(
@@ -183,9 +185,11 @@ class TransformerAgent(AbstractDecoderAgent):
         num_layers: int = 1,
         num_heads: int = 2,
         window: int | None = None,
+        num_components: int | None = None,
         key: Key[Array, ""],
     ):
         self.specs = make_specs(process)
+        self.num_components = make_num_components(process, self.specs, num_components)
         self.hidden_size = D = check_count("hidden_size", hidden_size)
         self.num_layers = L = check_count("num_layers", num_layers)
         self.num_heads = H = check_count("num_heads", num_heads)
@@ -193,7 +197,9 @@ class TransformerAgent(AbstractDecoderAgent):
         if D % (2 * H):
             raise ValueError(f"hidden_size must be a multiple of 2 * num_heads = {2 * H}, not {D}.")
         key_interface, key_decoder, *keys = jax.random.split(key, 2 + L)
-        self.interface = Interface(self.specs, reads=2 * D, features=D, scale=1.0, key=key_interface)
+        self.interface = Interface(
+            self.specs, reads=2 * D, features=D, scale=1.0, num_components=self.num_components, key=key_interface
+        )
         self.decoder = Decoder([Attention(D, H, self.window, key=k) for k in keys], D, key=key_decoder)
         self.reading = Reading("do")
 
