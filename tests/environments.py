@@ -200,7 +200,8 @@ class Lamp(gym.Env):
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
-        self.row = np.array([self.np_random.uniform(0.3, 0.7), options["context"]], np.float32)
+        wanted = 0.5 if options is None else options["context"]
+        self.row = np.array([self.np_random.uniform(0.3, 0.7), wanted], np.float32)
         return self.row, {}
 
     def step(self, action):

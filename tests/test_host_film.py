@@ -1,5 +1,6 @@
 """Films of simulators, compared with the environment stepped by hand, and with Bayes' rule over the cues."""
 
+import gymnasium
 import jax
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ def lamp(env=environments.Lamp, **options):
     return ug.HostWorld(
         env,
         num_rounds=6,
-        num_envs=4,
+        num_envs=None if hasattr(env, "num_envs") else 4,
         contexts=WANTED,
         hide=[1],
         cue=ug.WarmerColder(lambda o, wanted: abs(o[0] - wanted), right=0.8),
@@ -104,3 +105,17 @@ def test_film_that_cannot_be_true_is_refused(world):
     episodes = ud.rollout(bandit, ud.ExactAgent(bandit), key=KEY, num_episodes=1)
     with pytest.raises(ValueError, match="key= is for worlds in Python"):
         ud.film(bandit, episodes, key=KEY)
+
+
+def test_vector_environment_has_no_film_and_stays_open():
+    envs = gymnasium.vector.SyncVectorEnv([environments.Lamp] * 2)
+
+    def set_context(envs, contexts):
+        rows = np.stack([env.unwrapped.row for env in envs.envs])
+        rows[:, 1] = contexts
+        return rows
+
+    world = lamp(envs, set_context=set_context)
+    assert "step together" in world.no_film
+    assert film_of_actors(world, ud.GRUAgent(world, 4, key=KEY), key=KEY) is None
+    assert ud.rollout(world, None, executor="expert", key=KEY, num_episodes=2).mask.all()

@@ -571,6 +571,8 @@ class HostWorld(AbstractHostWorld[HostState]):
     @functools.cached_property
     def no_film(self) -> str | None:
         """Why there are no films; None if there are: the environment renders, or `draw=` was given."""
+        if self.together is not None:
+            return "the environments of a vector environment step together, and one of them cannot be played again."
         return None if self.drawing is not None else pictures.why_not_rendered(self._how[0])
 
     def replay(self, episode: Episodes, key: Key[Array, ""]) -> list[Scene]:
