@@ -219,3 +219,26 @@ class Flicker(Lamp):
 
     def step(self, action):
         return super().step(action + 0.05 * self.rng.normal())
+
+
+class Buttons(gym.Env):
+    """A lamp and three buttons, of which only the last one toggles it; at first it is random, as the seed says."""
+
+    observation_space = gym.spaces.Discrete(2)
+    action_space = gym.spaces.Discrete(3)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.lamp, self.context = int(self.np_random.integers(2)), options["context"]
+        return self.lamp, {}
+
+    def step(self, action):
+        self.lamp = self.lamp ^ (action == 2)
+        return self.lamp, 0.0, False, False, {}
+
+
+class Levers(Buttons):
+    """Each of three levers pays with another probability, by the context; no two of them do the same."""
+
+    def step(self, action):
+        return int(self.np_random.random() < (0.8 if action == self.context else 0.3)), 0.0, False, False, {}

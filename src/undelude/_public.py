@@ -18,6 +18,7 @@ from undelude._certificate.certificate import Certificate, certify, delusion_gap
 from undelude._certificate.check_task import check_task
 from undelude._certificate.quantity import Quantity
 from undelude._certificate.replicates import Interval, Replicates, replicate
+from undelude._certificate.suggestion import auto_suggestion
 from undelude._certificate.task_report import TaskReport
 from undelude._distributions import (
     AbstractDistribution,
@@ -95,6 +96,7 @@ __all__ = [
     "ThompsonAgent",
     "TransformerAgent",
     "Variable",
+    "auto_suggestion",
     "certify",
     "check_task",
     "delusion_gap",

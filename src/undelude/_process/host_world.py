@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Key, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from undelude._checks import one_line
 from undelude._distributions import AbstractDistribution, Block, Parts, Spec, Symbols
@@ -141,6 +141,24 @@ class AbstractHostWorld(abc.ABC, Generic[S]):
         named = (spec.named or {}) if isinstance(spec, Parts) else {"observation": spec}
         symbols = [name for name, part in named.items() if isinstance(part, Symbols | Block)]
         return ", ".join(f"{name if len(named) > 1 else ''} {parts[name]}".strip() for name in symbols)
+
+    def without_effect(
+        self, episodes: "Episodes", rounds: Int[np.ndarray, " B"], others: Action, *, key: Key[Array, ""], most: int
+    ) -> tuple[list[int] | str, Action]:
+        """Find rounds in which another action has the effect of the one that was played, whatever theta.
+
+        Args:
+            episodes: a rollout.
+            rounds: one of each episode.
+            others: an action for each.
+            key: of the rollout.
+            most: the number of episodes that are enough.
+
+        Returns:
+            The episodes, or why it is not known; the other actions, as they were compared.
+        """
+        del episodes, rounds, key, most
+        return "it is not known whether an action has an effect, since this world cannot play an episode again.", others
 
     @property
     def no_film(self) -> str | None:

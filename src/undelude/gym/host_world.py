@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Key, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from undelude._agents.host import HostAgent
 from undelude._checks import check_between, check_count, check_probabilities, one_line
@@ -21,7 +21,7 @@ from undelude._process.episodes import Episodes
 from undelude._process.host_world import AbstractHostWorld, Evidence, Prediction, difference
 from undelude._process.world import EpisodeKeys
 from undelude._types import Action, Belief, Frame, Mark, Observation
-from undelude.gym._host import exact, pictures
+from undelude.gym._host import exact, inert, pictures
 from undelude.gym._host.advice import batched
 from undelude.gym._host.cues import AbstractCue, stacked
 from undelude.gym._host.exact import CUE
@@ -36,6 +36,8 @@ from undelude.gym._host.together import NEXT_STEP, Steps, Together, is_vector
 REWARD, ENDED = "reward", "ended"
 # Seconds to wait for an answer of a process.
 TIMEOUT = 60.0
+# Why a vector environment has no films, and no pairs of actions without effect.
+NOT_AGAIN = "the environments of a vector environment step together, and one of them cannot be played again."
 # Rounds in which `leak` compares what the agent sees.
 LEAK_ROUNDS = 20
 # Up to here beyond its Box an action counts as inside: 32-bit numbers are rounded.
@@ -557,6 +559,31 @@ class HostWorld(AbstractHostWorld[HostState]):
         reward = np.full(1, 0 if without_reward else step.reward, np.float32)
         return self.see([step.observation], cue, reward, np.full(1, step.ended, np.int32))
 
+    def without_effect(
+        self, episodes: Episodes, rounds: Int[np.ndarray, " B"], others: Action, *, key: Key[Array, ""], most: int
+    ) -> tuple[list[int] | str, Action]:
+        """Find rounds in which another action has the effect of the one that was played, by playing both.
+
+        Under several contexts and seeds, all that the environment answers must be the same, seen or not.
+        """
+        if self.together is not None:
+            return NOT_AGAIN, others
+        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, np.arange(len(rounds)))
+        seeds = _draw_begin(keys, 0)[1]
+        return inert.without_effect(self, episodes, rounds, others, np.asarray(seeds), most)
+
+    def try_out(self, seed: int, theta: int, actions: list[Any]) -> Any:
+        """Return all that the environment answers to the last of these actions, and what a guide would say to it."""
+        before = self._try.begin(seed, theta, self.contexts[theta])
+        after = before
+        for a in actions:
+            if after.ended and not self._how[0].restarts:
+                return ()  # The episode is over before that action.
+            before, after = after, self._try.step(a)
+        pair, contexts = ([before.observation], [after.observation]), [self.contexts[theta]]
+        told = () if self.cue is None else self.cue.of_many(*pair, contexts)
+        return after.observation, after.reward, after.ended, told
+
     # Films ------------------------------------------------------------------------------------------------------------
 
     def say(self, o: Observation) -> str:
@@ -572,7 +599,7 @@ class HostWorld(AbstractHostWorld[HostState]):
     def no_film(self) -> str | None:
         """Why there are no films; None if there are: the environment renders, or `draw=` was given."""
         if self.together is not None:
-            return "the environments of a vector environment step together, and one of them cannot be played again."
+            return NOT_AGAIN
         return None if self.drawing is not None else pictures.why_not_rendered(self._how[0])
 
     def replay(self, episode: Episodes, key: Key[Array, ""]) -> list[Scene]:

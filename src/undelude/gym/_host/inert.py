@@ -1,0 +1,79 @@
+"""Pairs of actions to which a simulator gives the same answer, whatever the context."""
+
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+from jaxtyping import Int
+
+from undelude._process.episodes import Episodes
+from undelude._types import Action
+from undelude.gym._host.spaces import leaves_of, to_actions
+
+if TYPE_CHECKING:
+    from undelude.gym.host_world import HostWorld
+
+# Under how many contexts and with how many seeds two actions must have the same effect.
+CONTEXTS, SEEDS = 4, 8
+# Between seeds: a prime, so that they are not those of the next episodes of a lifetime.
+STRIDE = 7919
+
+
+def without_effect(
+    world: "HostWorld", episodes: Episodes, rounds: Int[np.ndarray, " B"], others: Action, seeds: Any, most: int
+) -> tuple[list[int], Action]:
+    """Return the episodes in which another action has the effect of the one that was played, and those actions."""
+    actions = jax.tree.map(np.asarray, episodes.actions)
+    played = jax.tree.map(lambda x: x[np.arange(len(rounds)), rounds], actions)
+    others = _beyond(world, played, jax.tree.map(np.asarray, others))
+    rows = np.arange(len(rounds))
+    pairs = zip(*(to_actions(world.action_space, x, rows) for x in (played, others)), strict=True)
+    thetas = np.asarray(episodes.theta)
+    found = []
+    for i, (a, other) in enumerate(pairs):
+        if len(found) == most:
+            break
+        if all(jax.tree.leaves(jax.tree.map(lambda x, y, i=i: (x[i] == y[i]).all(), played, others))):
+            continue
+        before = jax.tree.map(lambda x, i=i: x[i, : rounds[i]], actions)
+        before = to_actions(world.action_space, before, np.arange(rounds[i]))
+        if _equal(a, other) or _same_effect(world, before, a, other, int(thetas[i]), int(seeds[i])):
+            found.append(i)
+    return found, others
+
+
+def _same_effect(world: "HostWorld", before: list[Any], a: Any, other: Any, theta: int, seed: int) -> bool:
+    """Whether the world answers the same to two actions, under the true context and others, with this and other seeds.
+
+    Other seeds tell an action without effect from one whose effect happened to be the same.
+    """
+    contexts = [(theta + k) % world.num_thetas for k in range(min(CONTEXTS, world.num_thetas))]
+    for offset in range(SEEDS):
+        for k in contexts:
+            try:
+                one, two = (world.try_out((seed + STRIDE * offset) % 2**31, k, [*before, x]) for x in (a, other))
+            except Exception:  # An environment that fails: its episode says nothing.
+                return False
+            if not _equal(one, two):
+                return False
+    return True
+
+
+def _beyond(world: "HostWorld", played: Action, others: Action) -> Action:
+    """Return the other actions; in a Box, those that were played, with other numbers beyond its bounds."""
+    leaves = leaves_of(world.action_space, "")
+    is_one = list(leaves) == [""]
+    parts, drawn = ({"": x} if is_one else dict(x) for x in (played, others))
+    for name, space in leaves.items():
+        if type(space).__name__ == "Box":
+            x, y = parts[name], drawn[name]
+            above, below = x > space.high, x < space.low
+            pushed = space.high + np.abs(y - space.high), space.low - np.abs(y - space.low)
+            y = np.where(above, pushed[0], np.where(below, pushed[1], x))
+            drawn[name] = y.astype(x.dtype)
+    return drawn[""] if is_one else drawn
+
+
+def _equal(one: Any, other: Any) -> bool:
+    found = jax.tree.map(lambda x, y: np.array_equal(x, y), one, other)
+    return all(jax.tree.leaves(found))
