@@ -22,7 +22,7 @@ from undelude._process.host_world import AbstractHostWorld, Evidence, Prediction
 from undelude._process.world import EpisodeKeys
 from undelude._types import Action, Mark, Observation
 from undelude.gym._host import exact
-from undelude.gym._host.advice import batched
+from undelude.gym._host.advice import MeansAndScales, batched
 from undelude.gym._host.cues import AbstractCue, stacked
 from undelude.gym._host.exact import CUE
 from undelude.gym._host.hiding import WHOLE, HideKeys, Visible
@@ -285,21 +285,37 @@ class HostWorld(AbstractHostWorld[HostState]):
     def _advised(self, state: HostState) -> tuple[Prediction, Action]:
         """Return the expert's distributions, or its actions; rows of ended episodes are copies of another."""
         advice = state.advice if self.make_expert is not None else self.ask(state.whole, state.thetas)
+        if isinstance(advice, MeansAndScales):
+            return batched(advice.filled(state.open), self.action_space, self.specs[0])
         known = [x for x, is_open in zip(advice, state.open, strict=True) if is_open and x is not None]
         filler = known[0] if known else self._some_advice()
         rows = [x if is_open and x is not None else filler for x, is_open in zip(advice, state.open, strict=True)]
         return batched(rows, self.action_space, self.specs[0])
 
-    def ask(self, whole: list[Any], thetas: np.ndarray) -> list[Any]:
-        """Return the expert's advice, one answer for each whole observation and index of a context."""
+    def ask(self, whole: list[Any], thetas: np.ndarray) -> list[Any] | MeansAndScales:
+        """Return the expert's advice, one answer for each whole observation and index of a context.
+
+        Means and scales of an expert who is asked about all at once stay arrays.
+        """
         assert self.expert is not None
         contexts = [self.contexts[k] for k in thetas]
         if not self.batched:
             return [self.expert(x, c) for x, c in zip(whole, contexts, strict=True)]
         answered = self.expert(stacked(whole), stacked(contexts))
         if isinstance(answered, tuple):
+            if len(answered) == 2 and isinstance(self.specs[0], Reals):
+                return self._checked_length(MeansAndScales(*map(np.asarray, answered)), len(whole))
             return list(zip(*answered, strict=True))
         return list(answered)
+
+    def _checked_length(self, answered: MeansAndScales, num: int) -> MeansAndScales:
+        for name, x in zip(("means", "scales"), answered, strict=True):
+            if x.shape[:1] != (num,):
+                raise ValueError(
+                    f"asked about {num} observations at once (batched=True), the expert returned {name} of shape "
+                    f"{x.shape}: return one for each."
+                )
+        return answered
 
     def _some_advice(self) -> Any:
         step = self._try.begin(0, 0, self.contexts[0])
