@@ -495,7 +495,26 @@ def test_cross_entropy_uses_draw_without_closed_form():
     p = ud.Joint({"a": ud.Categorical(probs=[0.3, 0.7]), "b": ud.Normal(0.0, 1.0)})
     mixed = ud.Mixture(ud.Normal(jnp.array([-1.0, 1.0]), 1.0), weights=[0.5, 0.5])
     q = ud.Joint({"a": ud.Categorical(probs=[0.6, 0.4]), "b": mixed})
-    want = -0.3 * math.log(0.6) - 0.7 * math.log(0.4) - float(mixed.log_prob(jnp.array(0.5)))
+    draws = [float(mixed.log_prob(jnp.array(x))) for x in (0.5, -0.5)]
+    want = -0.3 * math.log(0.6) - 0.7 * math.log(0.4) - np.mean(draws)
     np.testing.assert_allclose(cross_entropy(p, q, {"a": jnp.array(0), "b": jnp.array(0.5)}), want, rtol=1e-6)
     with pytest.raises(TypeError, match="no closed form"):
         cross_entropy(p, q)
+
+
+def test_mirror_image_of_draw_removes_noise_and_no_signal():
+    """The gradient of a location is exact if one component is near; the mean over draws is the cross-entropy."""
+    p = ud.Normal(jnp.array([0.5, -1.0]), jnp.array([0.2, 0.3]))
+
+    def loss(loc, x=None):
+        q = ud.Normal(loc, jnp.array([0.4, 0.5]))
+        if x is None:
+            return cross_entropy(p, q)
+        one = ud.Mixture(jax.tree.map(lambda leaf: leaf[None], q), weights=[1.0])
+        return cross_entropy(p, one, x)
+
+    loc, keys = jnp.array([0.0, 0.3]), jax.random.split(jax.random.key(0), 4096)
+    xs = jax.vmap(p.sample)(keys)
+    noisy = jax.vmap(jax.grad(loss), (None, 0))(loc, xs)
+    np.testing.assert_allclose(noisy, np.broadcast_to(jax.grad(loss)(loc), noisy.shape), rtol=1e-3)
+    np.testing.assert_allclose(jax.vmap(loss, (None, 0))(loc, xs).mean(), loss(loc), atol=0.03)

@@ -1,5 +1,6 @@
 """Gymnasium's environments as worlds: every label belongs to its state, theta and episode, and exact answers exist."""
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -319,3 +320,11 @@ def test_exact_answers_need_theta_from_the_context(both_arms):
     wrong = ug.HostWorld(Arm, expert=arm_expert, cue=cue, hide=[6, 7], batched=True, **options)
     with pytest.raises(ValueError, match="distance returned NaN"):
         ud.rollout(wrong, wrong.exact_agent("do"), key=KEY, num_episodes=4)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("mujoco") is not None, reason="MuJoCo is installed")
+def test_missing_mujoco_is_named():
+    with pytest.raises(ModuleNotFoundError, match=r'needs MuJoCo: pip install .*"\.\[mujoco\]", in a clone'):
+        ug.HostWorld(
+            "Reacher-v5", num_rounds=2, contexts=[0, 1], expert=lambda x, c: np.zeros(2), reward_observed=False
+        )

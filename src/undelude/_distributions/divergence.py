@@ -28,7 +28,10 @@ def finite_support(distribution: AbstractDistribution[Value]) -> Int[np.ndarray,
 def cross_entropy(
     p: AbstractDistribution[Value], q: AbstractDistribution[Value], x: Value | None = None
 ) -> Float[Array, ""]:
-    """Return `-E_p[log q(x)]` in nats: in closed form if there is one, otherwise `-log q(x)` at a draw `x` of `p`.
+    """Return `-E_p[log q(x)]` in nats: in closed form if there is one, otherwise an unbiased estimate from a draw `x`.
+
+    The estimate is `-log q(x)`. If `p` is normal, it is the mean over `x` and its mirror image `2 loc - x`, another
+    draw of `p`: what is linear in the distance of `x` from `loc`, most of the noise in the gradients, cancels.
 
     Args:
         p: the distribution of the values.
@@ -54,6 +57,8 @@ def cross_entropy(
         case _:
             if (blocks := finite_support(p)) is not None:
                 return _over(p, blocks).cross_entropy(_over(q, blocks))
+            if x is not None and isinstance(p, Normal):
+                return -0.5 * (q.log_prob(x) + q.log_prob(2 * p.loc - x))
             if x is not None:
                 return -q.log_prob(x)
             raise TypeError(

@@ -375,19 +375,28 @@ class HostWorld(AbstractHostWorld[HostState]):
         return batched(rows, self.action_space, self.specs[0])
 
     def ask(self, whole: Sequence[Any], thetas: np.ndarray) -> Sequence[Any]:
-        """Return the expert's advice, one answer for each whole observation and index of a context."""
+        """Return the expert's advice, one answer for each whole observation and index of a context.
+
+        Answers of an expert who is asked about all at once stay arrays, in `Rows`.
+        """
         assert self.expert is not None
         if self.together is not None and self.batched:
             answer = self.expert(self.together.rows(whole).batch, self.together.rows(self.contexts_of(thetas)).batch)
             answer = Rows(own(answer))
-            return answer if isinstance(whole, Rows) else list(Rows(jax.tree.map(host, answer.batch)))
+            return answer if isinstance(whole, Rows) else Rows(jax.tree.map(host, answer.batch))
         contexts = [self.contexts[k] for k in thetas]
         if not self.batched:
             return [self.expert(x, c) for x, c in zip(whole, contexts, strict=True)]
         answered = self.expert(stacked(whole), stacked(contexts))
-        if isinstance(answered, tuple):
-            return list(zip(*answered, strict=True))
-        return list(answered)
+        if isinstance(answered, list):
+            return answered
+        answers = Rows(own(answered))
+        if wrong := [x.shape for x in jax.tree.leaves(answers.batch) if x.shape[:1] != (len(whole),)]:
+            raise ValueError(
+                f"asked about {len(whole)} observations at once (batched=True), the expert returned an array of shape "
+                f"{tuple(wrong[0])}: return one answer for each."
+            )
+        return answers
 
     def tell(self, before: Sequence[Any], after: Sequence[Any], thetas: np.ndarray) -> Float[np.ndarray, "N n"]:
         """Return the distributions of the cue after many steps under the contexts of these indices."""

@@ -184,8 +184,8 @@ def make_num_components(
     if not any(isinstance(leaf, Reals) for spec in specs for leaf in _leaves(spec)):
         if num_components is not None:
             raise ValueError(
-                f"num_components={num_components!r:.99} is for predictions of real numbers, and actions are {specs[0]}, "
-                f"observations {specs[1]}: leave it out."
+                f"num_components={num_components!r:.99} is for predictions of real numbers, and actions are "
+                f"{specs[0]}, observations {specs[1]}: leave it out."
             )
         return None
     if num_components is not None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
@@ -13,11 +14,13 @@ from undelude.gym._host.rows import Rows, read, to_jax
 from undelude.gym._host.spaces import flatten, from_action, leaves_of
 
 
-def batched(advice: Sequence[Any], space: Any, spec: Spec) -> tuple[AbstractDistribution | None, PyTree | None]:
+def batched(
+    advice: Sequence[Any] | Rows, space: Any, spec: Spec
+) -> tuple[AbstractDistribution | None, PyTree | None]:
     """Return `(distributions, None)`, or `(None, actions)` if the expert returned actions; leading axis B.
 
     Args:
-        advice: of the expert, one for each episode.
+        advice: of the expert, one for each episode, or all in arrays.
         space: of the actions.
         spec: of the actions.
 
@@ -25,19 +28,14 @@ def batched(advice: Sequence[Any], space: Any, spec: Spec) -> tuple[AbstractDist
         ValueError: the answers are of different kinds, or not finite, or no probabilities.
     """
     if isinstance(advice, Rows):
-        return _together(advice.batch, space, spec)
+        return _of_rows(advice.batch, space, spec)
     kinds = {kind_of(x, spec) for x in advice}
     if len(kinds) > 1:
         raise ValueError(f"the expert returned {' and '.join(sorted(kinds))}: return one of them always.")
     (kind,) = kinds
     if kind == "a mean and a scale":
         loc, scale = (np.stack([np.asarray(x[i], np.float32) for x in advice]) for i in (0, 1))
-        if not (np.isfinite(loc).all() and np.isfinite(scale).all()):
-            raise ValueError("the expert returned a mean or a scale that is not finite.")
-        scale = np.broadcast_to(scale.reshape(*scale.shape, *[1] * (loc.ndim - scale.ndim)), loc.shape)
-        if (scale <= 0).any():
-            raise ValueError("the expert returned a scale that is not positive.")
-        return Normal(loc, np.ascontiguousarray(scale)), None
+        return _normal(loc, scale), None
     if kind == "probabilities":
         probs = np.stack([np.asarray(x, np.float64) for x in advice])
         check_probabilities(probs, "the expert's probabilities")
@@ -50,18 +48,12 @@ def batched(advice: Sequence[Any], space: Any, spec: Spec) -> tuple[AbstractDist
     return None, values
 
 
-def _together(answer: Any, space: Any, spec: Spec) -> tuple[AbstractDistribution | None, PyTree | None]:
+def _of_rows(answer: Any, space: Any, spec: Spec) -> tuple[AbstractDistribution | None, PyTree | None]:
     """Return `batched` of an answer for all episodes at once, whose arrays stay on their device."""
     B = len(Rows(answer))
     if isinstance(spec, Reals) and isinstance(answer, tuple) and len(answer) == 2:
-        loc, scale = (jnp.asarray(to_jax(x), float) for x in answer)
-        scale = jnp.broadcast_to(scale.reshape(*scale.shape, *[1] * (loc.ndim - scale.ndim)), loc.shape)
-        if not bool(jnp.isfinite(loc).all() & jnp.isfinite(scale).all()):
-            raise ValueError("the expert returned a mean or a scale that is not finite.")
-        if not bool((scale > 0).all()):
-            raise ValueError("the expert returned a scale that is not positive.")
-        return Normal(loc, scale), None
-    if isinstance(spec, Symbols) and answer.shape == (B, spec.n):
+        return _normal(*(to_jax(x) for x in answer)), None
+    if isinstance(spec, Symbols) and np.shape(answer) == (B, spec.n):
         probs = jnp.asarray(to_jax(answer), float)
         check_probabilities(np.asarray(probs), "the expert's probabilities")
         return Categorical(log_probs=jnp.log(probs)), None
@@ -74,6 +66,18 @@ def _together(answer: Any, space: Any, spec: Spec) -> tuple[AbstractDistribution
 def _by_part(space: Any, answer: Any) -> dict[str, Any]:
     flat = flatten(space, answer, "")
     return {name: (part, flat[name]) for name, part in leaves_of(space, "").items()}
+
+
+def _normal(loc: Any, scale: Any) -> Normal:
+    """Return normal distributions, leading axis B; arrays of NumPy stay there, which is faster."""
+    xp: Any = jnp if isinstance(loc, jax.Array) else np
+    loc, scale = xp.asarray(loc, np.float32), xp.asarray(scale, np.float32)
+    if not bool(xp.isfinite(loc).all() & xp.isfinite(scale).all()):
+        raise ValueError("the expert returned a mean or a scale that is not finite.")
+    if not bool((scale > 0).all()):
+        raise ValueError("the expert returned a scale that is not positive.")
+    scale = scale.reshape(*scale.shape, *[1] * (loc.ndim - scale.ndim))
+    return Normal(loc, xp.array(xp.broadcast_to(scale, loc.shape)))
 
 
 def kind_of(x: Any, spec: Spec) -> str:

@@ -94,7 +94,7 @@ def _rebuild(world: "HostWorld", seen: Float[np.ndarray, "B n"]) -> list[np.ndar
 def _experts(world: "HostWorld", whole: list[np.ndarray]) -> AbstractDistribution | None:
     """Return the expert's distributions under every context, arrays `[B, K, ...]`; None if it returns actions."""
     B, K = len(whole), world.num_thetas
-    advice = [x for k in range(K) for x in world.ask(whole, np.full(B, k))]
+    advice = world.ask(whole * K, np.repeat(np.arange(K), B))
     distributions, _ = batched(advice, world.action_space, world.specs[0])
     if distributions is None:
         return None

@@ -12,6 +12,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from undelude._versions import installing
+
 # Why an episode was lost.
 Cause = Literal["error", "not finite", "timeout", "died"]
 
@@ -79,7 +81,7 @@ class Slot:
         """The environment of the present context."""
         which = self.theta if len(self.recipe.makers) > 1 else 0
         if which not in self.envs:
-            self.envs[which] = self.recipe.makers[which]()
+            self.envs[which] = _make(self.recipe.makers[which])
         return self.envs[which]
 
     def begin(self, seed: int, theta: int, context: Any) -> Step:
@@ -122,6 +124,21 @@ class Slot:
             except Exception:
                 continue
         self.envs, self.expert = {}, None
+
+
+def _make(maker: Callable[[], Any]) -> Any:
+    """Return an environment.
+
+    Raises:
+        ModuleNotFoundError: it needs MuJoCo, which is not installed; the message says how it is.
+    """
+    try:
+        return maker()
+    except Exception as error:
+        # By name, since worker processes need not import Gymnasium.
+        if type(error).__name__ == "DependencyNotInstalled" and "mujoco" in str(error).lower():
+            raise ModuleNotFoundError(f"the environment needs MuJoCo: {installing('mujoco')}.") from error
+        raise
 
 
 class NotFinite(ValueError):

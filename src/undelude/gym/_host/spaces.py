@@ -106,7 +106,7 @@ def _action_spec(space: Any, name: str) -> Spec:
     raise TypeError(f"action {name or 'space'} is a {type(space).__name__}, in which agents cannot act.")
 
 
-def read(space: Any, values: Sequence[Any]) -> np.ndarray:
+def read(space: Any, values: Sequence[Any] | np.ndarray) -> np.ndarray:
     """Return one part of many observations as the array that agents read, leading axis B."""
     x = np.array(values)
     match type(space).__name__:

@@ -1,0 +1,158 @@
+"""A robot simulator: what teaching, cloning and DAgger make of Reacher-v5 (MuJoCo) with a hidden target.
+
+    pip install -c constraints.txt ".[gym,mujoco]"
+    export OMP_NUM_THREADS=1 XLA_FLAGS=--xla_cpu_multi_thread_eigen=false
+    python studies/gym_reacher.py --arms taught            about 10 minutes of one core
+    python studies/gym_reacher.py --arms taught --few      a trial run
+
+An agent is taught in stages: episodes are collected with the agent so far, and it learns from all episodes so far. Each
+arm is stored as soon as it ends. Its `core_seconds` are those of the process, on all its threads: of collection,
+compilation and learning, without the certificate.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+import store
+
+import undelude as ud
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+from reacher import TARGETS, distance, reacher
+
+HIDDEN_SIZE, BATCH_SIZE, LEARNING_RATE, OBSERVATION_WEIGHT = 128, 32, 0.03, 0.1
+REUSE = 4
+# (rounds of a lifetime, episodes to collect, update up to which is learned then). First lifetimes are short, since the
+# errors of a young agent are in its early rounds. None: collected by `teach`, each batch for `REUSE` updates.
+SHORT = ((50, 512, 200), (50, 1024, 500), (50, 2048, 1000), (50, 4096, 2000))
+STAGES = {
+    "taught": (*SHORT, (100, 6144, 3600)),
+    "taught longer": (*SHORT, (50, 8192, 4000), (100, 8192, 7000), (100, 16384, 13000)),
+    "cloned": ((100, 4096, 1000),),
+    "DAgger": ((100, None, 1000),),
+}
+FEW = ((50, 64, 4), (100, 64, 8))
+TEACHINGS = {
+    "taught": ud.Counterfactual(observation_weight=OBSERVATION_WEIGHT),
+    "taught longer": ud.Counterfactual(observation_weight=OBSERVATION_WEIGHT),
+    "cloned": ud.Cloning(observation_weight=OBSERVATION_WEIGHT),
+    "DAgger": ud.DAgger(observation_weight=OBSERVATION_WEIGHT),
+}
+# The share of these last rounds in which the fingertip is this near, in metres, is reported.
+LAST, NEAR = 20, 0.02
+SHOWN = ("reward", "reward_se", "action_kl_do", "action_kl_do_se", "action_kl_see", "action_kl_see_se", "verdict")
+
+
+def core_seconds() -> float:
+    """Return the seconds of all threads of this process."""
+    times = os.times()
+    return times.user + times.system
+
+
+def join(parts: list[ud.Episodes]) -> ud.Episodes:
+    return jax.tree.map(lambda *xs: np.concatenate(xs), *[jax.tree.map(np.asarray, part) for part in parts])
+
+
+def taught(teaching: ud.Teaching, stages: Any) -> tuple[Any, int, float, float]:
+    """Return the agent, the environment steps it took, the last loss of its actions, and the core-seconds."""
+    started, key = core_seconds(), jax.random.key(0)
+    worlds = {num_rounds: reacher(num_rounds) for num_rounds, _, _ in stages}
+    typical = ud.rollout(worlds[stages[-1][0]], None, executor="expert", key=key, num_episodes=64)
+    agent = ud.normalise(ud.GRUAgent(worlds[stages[-1][0]], HIDDEN_SIZE, key=key), typical)
+    schedule = optax.warmup_cosine_decay_schedule(0.0, LEARNING_RATE, 10, stages[-1][2])
+    settings = {"batch_size": BATCH_SIZE, "optimizer": optax.contrib.muon(schedule), "log_every": 50}
+    state, loss, env_steps, update = None, float("nan"), 0, 0
+    pools: dict[int, list[ud.Episodes]] = {num_rounds: [] for num_rounds in worlds}
+
+    def show(state: Any, row: dict[str, Any]) -> None:
+        print(f"{core_seconds() - started:.0f} s", row, flush=True)
+
+    for i, (num_rounds, num_episodes, stop) in enumerate(stages):
+        world, pool = worlds[num_rounds], pools[num_rounds]
+        if num_episodes is None:  # Expert and agent execute in turns, which `teach` alone can collect.
+            source, num_episodes = {"reuse": REUSE}, (stop - update) // REUSE * BATCH_SIZE
+        else:
+            executor = "expert" if teaching.expert_share == 1 else "agent"
+            key_i = jax.random.fold_in(key, 1 + i)
+            pool.append(ud.rollout(world, agent, executor=executor, key=key_i, num_episodes=num_episodes))
+            source = {"data": join(pool)}
+            print(f"{core_seconds() - started:.0f} s: {num_episodes} episodes", flush=True)
+        run = ud.teach(world, agent, teaching, key=key, steps=stop, state=state, on_log=show, **source, **settings)
+        agent, state, loss = run.agent, run.state, run.metrics[-1]["action_loss"]
+        env_steps, update = env_steps + num_episodes * num_rounds, stop
+    jax.block_until_ready(jax.tree.leaves(agent))
+    return agent, env_steps, loss, core_seconds() - started
+
+
+def at_target(episodes: ud.Episodes) -> list[float]:
+    """Return the share of the last rounds in which the fingertip is near the target, and its standard error."""
+    seen = np.asarray(episodes.observations["state"])[:, -LAST:]
+    whole = np.zeros((*seen.shape[:2], 10))
+    whole[..., [0, 1, 2, 3, 6, 7]] = seen
+    targets = np.broadcast_to(TARGETS[np.asarray(episodes.theta)][:, None], (*seen.shape[:2], 2))
+    near = distance(whole.reshape(-1, 10), targets.reshape(-1, 2)).reshape(seen.shape[:2]) <= NEAR
+    return store.over(near.mean(-1))
+
+
+def row_of(world: Any, name: str, agent: Any, num_episodes: int, **known: Any) -> dict[str, Any]:
+    """Return the certificate of an agent, or of the expert if it is None, and how often it is at the target."""
+    row = {"agent": name} | known
+    if agent is not None and not isinstance(agent, ud.HostAgent):
+        report = ud.certify(world, agent, key=jax.random.key(1), num_episodes=num_episodes, baselines=False)
+        row |= {x: getattr(report, x) for x in SHOWN}
+    episodes = ud.rollout(
+        world, agent, key=jax.random.key(2), num_episodes=num_episodes, executor="expert" if agent is None else "agent"
+    )
+    row["at_target"], row["at_target_se"] = at_target(episodes)
+    row["reward"], row["reward_se"] = store.over(np.asarray(episodes.reward).mean(-1))
+    print(row, flush=True)
+    return row
+
+
+def study(arms: list[str], few: bool, keep: str | None) -> dict[str, Any]:
+    """Measure the arms, and return them beside the others that are stored."""
+    world, num_episodes = reacher(), 16 if few else 256
+    rows, seconds = [], 0.0
+    started = core_seconds()
+    for name in arms:
+        if name == "others":
+            rows += [row_of(world, "expert", None, num_episodes)]
+            rows += [row_of(world, f"exact, {x}", world.exact_agent(x), num_episodes) for x in ("do", "see")]
+            continue
+        agent, env_steps, loss, seconds = taught(TEACHINGS[name], FEW if few else STAGES[name])
+        if keep is not None:
+            ud.save(agent, Path(keep) / name.replace(" ", "_"))
+        known = {"core_seconds": seconds, "env_steps": env_steps, "action_loss": loss}
+        rows.append(row_of(world, name, agent, num_episodes, **known))
+    stored = store.earlier("gym_reacher")
+    others = [row for row in stored.get("rows", []) if row["agent"] not in [new["agent"] for new in rows]]
+    settings = {
+        "agent": "gru",
+        "hidden_size": HIDDEN_SIZE,
+        "num_components": 8,
+        "batch_size": BATCH_SIZE,
+        "learning_rate": LEARNING_RATE,
+        "observation_weight": OBSERVATION_WEIGHT,
+        "steps": {name: stages[-1][2] for name, stages in STAGES.items()},
+        "stages": STAGES,
+        "num_episodes": num_episodes,
+        "near": NEAR,
+        "last_rounds": LAST,
+    }
+    spent = round(core_seconds() - started + stored.get("seconds", 0.0), 1)
+    return {"seeds": [0], "settings": settings, "rows": others + rows, "seconds": spent}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--few", action="store_true")
+    parser.add_argument("--arms", nargs="+", choices=[*STAGES, "others"], default=[*STAGES, "others"])
+    parser.add_argument("--save", help="folder for the agents")
+    args = parser.parse_args()
+    store.run("gym_reacher", lambda: study(args.arms, args.few, args.save), keep=not args.few)
