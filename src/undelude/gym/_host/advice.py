@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
@@ -61,7 +62,7 @@ def _together(answer: Any, space: Any, spec: Spec) -> tuple[AbstractDistribution
         if not bool((scale > 0).all()):
             raise ValueError("the expert returned a scale that is not positive.")
         return Normal(loc, scale), None
-    if isinstance(spec, Symbols) and answer.shape == (B, spec.n):
+    if isinstance(spec, Symbols) and np.shape(answer) == (B, spec.n):
         probs = jnp.asarray(to_jax(answer), float)
         check_probabilities(np.asarray(probs), "the expert's probabilities")
         return Categorical(log_probs=jnp.log(probs)), None
@@ -69,6 +70,20 @@ def _together(answer: Any, space: Any, spec: Spec) -> tuple[AbstractDistribution
     values = parts[""] if list(parts) == [""] else parts
     spec.check("the expert's actions", values)
     return None, values
+
+
+def traced(advice: Any, space: Any, spec: Spec) -> tuple[AbstractDistribution | None, PyTree]:
+    """Return the distribution, or None, and the action of one answer in a compiled world, whose values are unknown."""
+    match kind_of(advice, spec):
+        case "a mean and a scale":
+            loc, scale = (jnp.asarray(x, float) for x in advice)
+            scale = scale.reshape(*scale.shape, *[1] * (loc.ndim - scale.ndim))
+            return Normal(loc, jnp.broadcast_to(scale, loc.shape)), None
+        case "probabilities":
+            return Categorical(log_probs=jnp.log(jnp.asarray(advice, float))), None
+    one = jax.tree.map(lambda x: jnp.asarray(x)[None], advice)
+    parts = {name: read(part, Rows(x))[0] for name, (part, x) in _by_part(space, one).items()}
+    return None, parts[""] if list(parts) == [""] else parts
 
 
 def _by_part(space: Any, answer: Any) -> dict[str, Any]:

@@ -76,9 +76,10 @@ class Together:
         if self.mode not in MODES:
             raise TypeError(
                 f'{self.name}: metadata["autoreset_mode"] is {one_line(repr(mode))}, so that it is not known to which '
-                'episode the observation after an end belongs. Set env.metadata = {"autoreset_mode": ...} to "SameStep" '
-                'if the step that ends an episode returns the first observation of the next one, "NextStep" if the '
-                'step after it does, "Disabled" if the environment waits for reset(options={"reset_mask": mask}).'
+                'episode the observation after an end belongs. Set env.metadata = {"autoreset_mode": ...} to '
+                '"SameStep" if the step that ends an episode returns the first observation of the next one, '
+                '"NextStep" if the step after it does, "Disabled" if the environment waits for '
+                'reset(options={"reset_mask": mask}).'
             )
         is_list = type(getattr(env, "unwrapped", env)).__name__ in ("SyncVectorEnv", "AsyncVectorEnv")
         if is_list and set_context is None:
