@@ -212,15 +212,15 @@ def test_gymnax_itself():
     angles = np.linspace(0, np.pi, 4)
     goals = np.stack([np.cos(angles), np.sin(angles)], -1).astype(np.float32) * 0.2
     params = params.replace(max_steps_in_episode=10)
-    options = dict(
-        contexts=goals,
-        set_context=lambda state, params, goal: (state.replace(goal=goal), params),
-        expert=lambda o, goal: (0.5 * (goal - o[:2]), 0.02),
-        cue=ug.WarmerColder(lambda o, goal: jnp.linalg.norm(o[..., :2] - goal, axis=-1), right=0.8),
-        num_rounds=20,
-        reward_observed=False,
-        hide=range(2, 6),
-    )
+    options = {
+        "contexts": goals,
+        "set_context": lambda state, params, goal: (state.replace(goal=goal), params),
+        "expert": lambda o, goal: (0.5 * (goal - o[:2]), 0.02),
+        "cue": ug.WarmerColder(lambda o, goal: jnp.linalg.norm(o[..., :2] - goal, axis=-1), right=0.8),
+        "num_rounds": 20,
+        "reward_observed": False,
+        "hide": range(2, 6),
+    }
     assert "another state (numbers 0, 1)" in ug.from_gymnax(env, params, **options).leak
     world = ug.from_gymnax(env, params.replace(goal_radius=0.0), **options)
     episodes = ud.rollout(world, ud.GRUAgent(world, 4, key=KEY), key=KEY, num_episodes=16)
