@@ -1,5 +1,6 @@
 """Environments of pure functions in JAX: theta stays ours, and labels belong to state, theta and episode."""
 
+import importlib.util
 from typing import NamedTuple
 
 import jax
@@ -197,6 +198,9 @@ def warm():
 def test_wrong_arguments():
     with pytest.raises(TypeError, match="has no reset_env"):
         ug.from_gymnax(object())
+    if not importlib.util.find_spec("gymnax"):
+        with pytest.raises(ModuleNotFoundError, match=r"needs gymnax: pip install \"\.\[gymnax\]\""):
+            ug.from_gymnax("PointRobot-misc")
     with pytest.raises(TypeError, match="either expert= or state_expert="):
         ledger("both", expert=None)
     with pytest.raises(ValueError, match="expert's probabilities"):

@@ -366,18 +366,27 @@ def from_gymnax(env: Any, params: Any = None, **options: Any) -> FunctionalWorld
     their shape.
 
     Args:
-        env: the environment.
+        env: the environment, or its id.
         params: its parameters; `env.default_params` by default.
         options: the arguments of `ug.FunctionalWorld` but its functions and spaces: `num_rounds`, `contexts`,
             `set_context`, `expert` and others.
 
     Raises:
         TypeError: `env` has no `reset_env` and `step_env`.
-        ModuleNotFoundError: Gymnasium is not installed.
+        ModuleNotFoundError: Gymnasium is not installed, or gymnax for an id.
 
-    >>> env = gymnax.make("PointRobot-misc")[0]  # doctest: +SKIP
-    >>> world = ug.from_gymnax(env, contexts=goals, set_context=set_goal, num_rounds=50, ...)  # doctest: +SKIP
+    >>> goals = [[0.7, 0.7], [-0.7, 0.7]]  # doctest: +SKIP
+    >>> world = ug.from_gymnax(
+    ...     "PointRobot-misc",
+    ...     contexts=np.array(goals),
+    ...     set_context=lambda state, params, goal: (state.replace(goal=goal), params),
+    ...     expert=lambda observation, goal: (0.5 * (goal - observation[:2]), 0.02),
+    ...     reward_observed=True,
+    ...     num_rounds=50,
+    ... )  # doctest: +SKIP
     """
+    if isinstance(env, str):
+        env = _make(env)
     if missing := [name for name in ("reset_env", "step_env") if not hasattr(env, name)]:
         raise TypeError(
             f"from_gymnax: {type(env).__name__} has no {missing[0]}. Give the environment without wrappers."
@@ -396,6 +405,18 @@ def from_gymnax(env: Any, params: Any = None, **options: Any) -> FunctionalWorld
     defaults = {"name": str(getattr(env, "name", type(env).__name__)), "observe": _observe_of(env)}
     spaces = {name: _as_gymnasium(getattr(env, name)(params)) for name in ("observation_space", "action_space")}
     return FunctionalWorld(env.reset_env, step, params=params, **spaces, **(defaults | options))
+
+
+def _make(env_id: str) -> Any:
+    try:
+        import gymnax
+    except ModuleNotFoundError as error:
+        # Its version 1.0.1 does not say that it needs six.
+        raise ModuleNotFoundError(
+            f'undelude.gym.from_gymnax({env_id!r}) needs {error.name}: pip install ".[gymnax]", in a clone of undelude, '
+            "without the constraints, because gymnax needs an older Gymnasium."
+        ) from error
+    return gymnax.make(env_id)[0]
 
 
 def _observe_of(env: Any) -> Callable[..., Any] | None:
