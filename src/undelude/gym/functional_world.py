@@ -413,8 +413,8 @@ def _make(env_id: str) -> Any:
     except ModuleNotFoundError as error:
         # Its version 1.0.1 does not say that it needs six.
         raise ModuleNotFoundError(
-            f'undelude.gym.from_gymnax({env_id!r}) needs {error.name}: pip install ".[gymnax]", in a clone of undelude, '
-            "without the constraints, because gymnax needs an older Gymnasium."
+            f'undelude.gym.from_gymnax({env_id!r}) needs {error.name}: pip install ".[gymnax]", in a clone of '
+            "undelude, without the constraints, because gymnax needs an older Gymnasium."
         ) from error
     return gymnax.make(env_id)[0]
 
