@@ -1,7 +1,7 @@
 """A level of BabyAI whose mission only the expert is told: go to the ball of one colour. Needs the extra `[minigrid]`.
 
 All four balls are there. The agent sees where they are, and a guide tells it after each step whether it came nearer to
-the right one, four times in five. The expert is BabyAI's own bot, which plans anew after each action of the agent.
+the right one, nine times in ten. The expert is BabyAI's own bot, which plans anew after each action of the agent.
 
 A clone of the bot takes its own first steps for evidence of the mission, and goes to a wrong ball, past the guide.
 """
@@ -55,7 +55,7 @@ class Places(gym.ObservationWrapper):
 
 
 def make_level():
-    return Places(GoToBall(num_rows=1, num_cols=1, room_size=7, max_steps=64))
+    return Places(GoToBall(num_rows=1, num_cols=1, room_size=6, max_steps=64))
 
 
 def distance(observation, colour):
@@ -69,7 +69,7 @@ def make_bot(env, colour):
 
 
 def main(
-    num_rounds: int = 25, num_envs: int = 64, num_demos: int = 1024, steps: int = 400, num_episodes: int = 256
+    num_rounds: int = 40, num_envs: int = 64, num_demos: int = 1024, steps: int = 600, num_episodes: int = 256
 ) -> dict[str, float]:
     world = ug.HostWorld(
         make_level,
@@ -77,7 +77,7 @@ def main(
         num_envs=num_envs,
         contexts=COLOURS,
         hide=ug.HideKeys("mission", "image", "direction"),
-        cue=ug.WarmerColder(distance, right=0.8),
+        cue=ug.WarmerColder(distance, right=0.9),
         make_expert=make_bot,
         reward_observed=False,
         at_end="end",
@@ -90,13 +90,18 @@ def main(
     clone = ud.teach(world, network, ud.Cloning(), key=keys[2], data=demos, **size)
     taught = ud.teach(world, network, ud.Counterfactual(), key=keys[2], reuse=8, **size)
     reached = {}
-    print(f"{'agent':<10}{'reaches the ball':>22}")
+    print(f"{'agent':<10}{'reaches the ball':>22}{'log-loss of the bot on own histories':>40}")
     for name, agent in {"expert": None, "cloned": clone.agent, "taught": taught.agent}.items():
         executor = "expert" if agent is None else "agent"
         episodes = ud.rollout(world, agent, executor=executor, key=keys[3], num_episodes=num_episodes)
         found = np.asarray(episodes.reward).sum(1) > 0
         reached[name] = float(found.mean())
-        print(f"{name:<10}{reached[name]:>14.3f} ± {found.std() / num_episodes**0.5:.3f}")
+        print(f"{name:<10}{reached[name]:>14.3f} ± {found.std() / num_episodes**0.5:.3f}", end="")
+        if agent is None:
+            print()
+        else:
+            report = ud.certify(world, agent, key=keys[3], num_episodes=num_episodes, baselines=False)
+            print(f"{report.action_log_loss:>32.2f} ± {report.action_log_loss_se:.2f}")
     return reached
 
 

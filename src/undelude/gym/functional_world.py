@@ -69,7 +69,8 @@ class FunctionalWorld(AbstractWorld[FunctionalState]):
         reset: `(key, params) -> (observation, state)`.
         step: `(key, state, action, params) -> (observation, state, reward, terminated, truncated, info)`, or without
             `truncated`; it must not begin the next episode by itself.
-        observation_space, action_space: of Gymnasium.
+        observation_space: of whole observations, a space of Gymnasium.
+        action_space: of actions, a space of Gymnasium.
         num_rounds: `T`, the rounds of a lifetime, in which an agent keeps its memory and theta stays the same.
         contexts: the K values of theta, arrays with a leading axis K.
         set_context: `(state, params, context) -> (state, params)`, after each reset: writes theta into the state or
@@ -80,7 +81,10 @@ class FunctionalWorld(AbstractWorld[FunctionalState]):
         params: of the environment.
         observe: `(key, state, params) -> observation` of a state, if `set_context` changes the first observation.
         prior: `[K]`, probabilities of the contexts; uniform by default.
-        hide, cue, predict, at_end: as for `ug.HostWorld`; a cue's distance must be written in JAX.
+        hide: what the agent does not see, as for `ug.HostWorld`.
+        cue: told after each action, as for `ug.HostWorld`; its distance must be written in JAX.
+        predict: whether real numbers of an observation are predicted too.
+        at_end: what follows the end of an episode of the environment within a lifetime, as for `ug.HostWorld`.
         state_expert: `(state, params, context) -> advice`, in place of `expert`: one that reads the state. There are no
             exact answers then.
         name: in messages and run directories.

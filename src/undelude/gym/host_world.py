@@ -31,7 +31,7 @@ from undelude.gym._host.slots import Call, Failure, Here, InWorkers, Recipe, Slo
 from undelude.gym._host.spaces import action_spec, clipped, flatten, from_action, to_actions
 from undelude.gym._host.together import NEXT_STEP, Steps, Together, is_vector
 
-# Seconds to wait for an answer of a process.
+# Seconds to wait for an answer of a process, by default.
 TIMEOUT = 60.0
 # Rounds in which `leak` compares what the agent sees.
 LEAK_ROUNDS = 20
@@ -79,8 +79,8 @@ class HostWorld(AbstractHostWorld[HostState]):
         predict: whether real numbers of an observation are predicted too. By default agents read them and predict only
             symbols, such as the cue.
         at_end: what follows the end of an episode of the environment within a lifetime: `"restart"`, another episode
-            under the same context, with the part `ended` in the observation (0 no, 1 terminated, 2 truncated); or
-            `"end"` of the lifetime.
+            under the same context, with the part `ended` in the observation (0 no, 1 terminated, 2 truncated, 3 begun
+            by a step that played no action, in Gymnasium's mode NextStep); or `"end"` of the lifetime.
         batched: whether the expert takes all observations and contexts at once, `[B, ...]`, in the library of a vector
             environment.
         make_expert: `(env, context) -> (observation -> advice)`, in place of `expert`: one that lives beside its
@@ -124,7 +124,7 @@ class HostWorld(AbstractHostWorld[HostState]):
         make_expert: Callable[[Any, Any], Any] | None = None,
         vectorization: Literal["sync", "async"] = "sync",
         num_workers: int | None = None,
-        timeout: float = TIMEOUT,
+        timeout: float = 60.0,
         max_failures: float = 0.1,
         name: str | None = None,
     ):
@@ -234,7 +234,7 @@ class HostWorld(AbstractHostWorld[HostState]):
         if self.num_envs < B:
             raise ValueError(f"{self.name}: {B} episodes at once, but {self.num_envs} environments.")
         thetas = np.concatenate([state.thetas, np.repeat(state.thetas[:1], self.num_envs - B)])
-        steps = self._count(state, self.together.begin(seed, self.contexts_of(thetas)))
+        steps = self._count(state, self.together.begin(seed, self._contexts_of(thetas)))
         if not state.open.any():
             raise RuntimeError(f"{self.name}: no environment began with finite observations.")
         known = np.flatnonzero(state.open)[0]
@@ -253,7 +253,7 @@ class HostWorld(AbstractHostWorld[HostState]):
         self._check_failures()
         return Steps(steps.whole.take(first), advice, *(x[first] for x in steps[2:]))
 
-    def contexts_of(self, thetas: np.ndarray) -> Any:
+    def _contexts_of(self, thetas: np.ndarray) -> Any:
         """Return the contexts of many episodes, in the library in which they were given."""
         if isinstance(self.contexts, list | tuple):
             return stacked([self.contexts[k] for k in thetas])
@@ -350,7 +350,7 @@ class HostWorld(AbstractHostWorld[HostState]):
         """Return the expert's advice, one answer for each whole observation and index of a context."""
         assert self.expert is not None
         if self.together is not None and self.batched:
-            answer = self.expert(self.together.rows(whole).batch, self.together.rows(self.contexts_of(thetas)).batch)
+            answer = self.expert(self.together.rows(whole).batch, self.together.rows(self._contexts_of(thetas)).batch)
             answer = Rows(own(answer))
             return answer if isinstance(whole, Rows) else list(Rows(jax.tree.map(host, answer.batch)))
         contexts = [self.contexts[k] for k in thetas]
@@ -366,7 +366,7 @@ class HostWorld(AbstractHostWorld[HostState]):
         assert self.cue is not None
         if self.together is None:
             return self.cue.of_many(before, after, [self.contexts[k] for k in thetas])
-        return self.cue.of_many(*(self.together.rows(x) for x in (before, after, self.contexts_of(thetas))))
+        return self.cue.of_many(*(self.together.rows(x) for x in (before, after, self._contexts_of(thetas))))
 
     def _some_advice(self) -> Any:
         step = self._try.begin(0, 0, self.contexts[0])
