@@ -63,3 +63,11 @@ def test_frozen_lake():
     assert deluded.action_kl_do > 10 * deluded.action_kl_do_se
     # Holding on to a guess pays here, deluded or not.
     assert min(deluded.reward, holding.reward) > sober.reward + 3 * sober.reward_se
+
+
+def test_babyai():
+    """The bot reaches the ball of the hidden mission in all rooms; networks that learned nothing seldom do."""
+    pytest.importorskip("minigrid")
+    reached = run("babyai", num_rounds=16, num_envs=8, num_demos=16, steps=2, num_episodes=24)
+    assert reached["expert"] == 1
+    assert max(reached["cloned"], reached["taught"]) < 0.7

@@ -25,7 +25,7 @@ from undelude._certificate.verdict import Kind, judge
 from undelude._checks import check_key
 from undelude._process.host_world import AbstractHostWorld
 from undelude._process.process import InteractionProcess, check_process
-from undelude._rollout.host import play
+from undelude._rollout.host import play, sampled
 from undelude._rollout.rollout import run, run_once
 from undelude._types import Mark
 from undelude._versions import versions
@@ -249,8 +249,8 @@ def certify(
 
     Args:
         process: for the exact answers, with finitely many values of Theta; otherwise the quantities that need them are
-            None. A world that runs in Python, such as `undelude.gym.HostWorld`, has exact answers about actions if
-            theta shows in its cue alone.
+            None. A simulator, such as `undelude.gym.HostWorld`, has exact answers about actions if theta shows in its
+            cue alone.
         agent: any agent: exact, taught, your own, or one from outside JAX (`ud.HostAgent`).
         key: for sampling.
         num_episodes: B.
@@ -271,6 +271,7 @@ def certify(
     >>> abs(report.action_kl_do) < 1e-6 < report.action_kl_see
     True
     """
+    process = sampled(process)
     size = {"num_episodes": num_episodes, "num_rounds": num_rounds}
 
     def measured() -> Baselines:

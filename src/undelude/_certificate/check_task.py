@@ -40,6 +40,7 @@ from undelude._process.episodes import Episodes
 from undelude._process.host_world import AbstractHostWorld
 from undelude._process.inference import posterior
 from undelude._process.process import InteractionProcess, check_process
+from undelude._rollout.host import sampled
 
 # Theta counts as known below this fraction of the prior's entropy, and as a single value below this entropy in nats.
 HIDDEN, NO_ENTROPY = 0.01, 1e-9
@@ -100,6 +101,7 @@ def check_task(
     >>> report.first_sight < report.entropy
     True
     """
+    process = sampled(process)
     if not isinstance(process, AbstractHostWorld):
         check_process(process)
     key = jax.random.key(0) if key is None else key

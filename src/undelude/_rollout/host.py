@@ -3,6 +3,7 @@
 import dataclasses
 import threading
 from collections.abc import Callable
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from undelude._compiled import compiled, read_now
 from undelude._distributions import AbstractDistribution
 from undelude._process.episodes import AGENT, EXPERT, Episodes
 from undelude._process.host_world import AbstractHostWorld, Prediction, World
+from undelude._process.process import InteractionProcess
 from undelude._process.world import AbstractWorld, EpisodeKeys, RoundKeys
 from undelude._rollout.checks import check_theta
 from undelude._rollout.players import AbstractPlayer, HostPlayer, LastRound, TracedPlayer
@@ -45,6 +47,11 @@ class Execution:
     per: str = "step"
 
 
+# What a compiled world that can only be sampled may know of itself, as a world in Python does.
+KNOWN = "evidence", "exact_agent", "random_actions", "difference", "clipped", "prior", "num_thetas"
+WorldOrTask = TypeVar("WorldOrTask")
+
+
 class _Vmapped(AbstractHostWorld[State]):
     """A compiled world as a batch."""
 
@@ -53,6 +60,9 @@ class _Vmapped(AbstractHostWorld[State]):
         self._begin, self._consult, self._respond = read_now(world, _begin, _consult, _respond)
         self.name, self.num_rounds, self.specs = world.name, world.num_rounds, world.specs
         self.opening, self.theta_changes, self.ends_early = world.opening, world.theta_changes, world.ends_early
+        for name in KNOWN:
+            if hasattr(world, name):
+                setattr(self, name, getattr(world, name))
 
     def begin(self, keys: Key[Array, " B"], theta: int | None = None) -> tuple[State, Observation | None]:
         return self._begin(self.world, keys, None if theta is None else jnp.asarray(theta, jnp.int32))
@@ -65,6 +75,17 @@ class _Vmapped(AbstractHostWorld[State]):
 
     def respond(self, state: State, a: Action, keys: Key[Array, " B"]) -> tuple[State, Observation, Array, Array]:
         return self._respond(self.world, state, a, keys)
+
+    @property
+    def leak(self) -> str | None:
+        return getattr(self.world, "leak", None)
+
+
+def sampled(world: WorldOrTask) -> WorldOrTask | AbstractHostWorld:
+    """Return a compiled world that can only be sampled as one in Python, which certificates measure; others as is."""
+    if isinstance(world, AbstractWorld) and not isinstance(world, InteractionProcess):
+        return _Vmapped(world)
+    return world
 
 
 def play(

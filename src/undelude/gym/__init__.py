@@ -10,6 +10,7 @@ from undelude._agents.policy import Policy
 from undelude._versions import installing
 from undelude.gym._host.cues import AbstractCue, WarmerColder
 from undelude.gym._host.hiding import HideKeys
+from undelude.gym.functional_world import FunctionalWorld, from_gymnax
 from undelude.gym.host_world import HostWorld
 from undelude.gym.minari_files import from_minari, to_minari
 from undelude.gym.tabular import tabular_from_gymnasium
@@ -20,12 +21,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AbstractCue",
+    "FunctionalWorld",
     "HideKeys",
     "HostWorld",
     "Policy",
     "TaskEnv",
     "TaskVectorEnv",
     "WarmerColder",
+    "from_gymnax",
     "from_minari",
     "tabular_from_gymnasium",
     "to_minari",

@@ -24,24 +24,20 @@ from undelude._types import Action, Belief, Frame, Mark, Observation
 from undelude.gym._host import exact, inert, pictures
 from undelude.gym._host.advice import batched
 from undelude.gym._host.cues import AbstractCue, stacked
-from undelude.gym._host.exact import CUE
+from undelude.gym._host.exact import CUE, ENDED, REWARD, leak_of
 from undelude.gym._host.hiding import WHOLE, HideKeys, Visible
 from undelude.gym._host.pictures import Scene
 from undelude.gym._host.rows import Rows, actions_like, columns, host, own, read
 from undelude.gym._host.slots import Call, Failure, Here, InWorkers, Recipe, Slot, Step
-from undelude.gym._host.spaces import action_spec, flatten, from_action, leaves_of, observed_spec, to_actions
+from undelude.gym._host.spaces import action_spec, clipped, flatten, from_action, to_actions
 from undelude.gym._host.together import NEXT_STEP, Steps, Together, is_vector
 
-# Parts of an observation that this world adds, beside the cue.
-REWARD, ENDED = "reward", "ended"
-# Seconds to wait for an answer of a process.
+# Seconds to wait for an answer of a process, by default.
 TIMEOUT = 60.0
 # Why a vector environment has no films, and no pairs of actions without effect.
 NOT_AGAIN = "the environments of a vector environment step together, and one of them cannot be played again."
 # Rounds in which `leak` compares what the agent sees.
 LEAK_ROUNDS = 20
-# Up to here beyond its Box an action counts as inside: 32-bit numbers are rounded.
-EDGE = 1e-6
 
 
 @dataclasses.dataclass
@@ -86,8 +82,8 @@ class HostWorld(AbstractHostWorld[HostState]):
         predict: whether real numbers of an observation are predicted too. By default agents read them and predict only
             symbols, such as the cue.
         at_end: what follows the end of an episode of the environment within a lifetime: `"restart"`, another episode
-            under the same context, with the part `ended` in the observation (0 no, 1 terminated, 2 truncated); or
-            `"end"` of the lifetime.
+            under the same context, with the part `ended` in the observation (0 no, 1 terminated, 2 truncated, 3 begun
+            by a step that played no action, in Gymnasium's mode NextStep); or `"end"` of the lifetime.
         batched: whether the expert takes all observations and contexts at once, `[B, ...]`, in the library of a vector
             environment.
         make_expert: `(env, context) -> (observation -> advice)`, in place of `expert`: one that lives beside its
@@ -134,7 +130,7 @@ class HostWorld(AbstractHostWorld[HostState]):
         make_expert: Callable[[Any, Any], Any] | None = None,
         vectorization: Literal["sync", "async"] = "sync",
         num_workers: int | None = None,
-        timeout: float = TIMEOUT,
+        timeout: float = 60.0,
         max_failures: float = 0.1,
         draw: Callable[[Any, Any, Any, Any], None] | None = None,
         name: str | None = None,
@@ -190,11 +186,6 @@ class HostWorld(AbstractHostWorld[HostState]):
         self._is_closed = False
 
     def _observation_spec(self, predict: bool, *, restarts: bool) -> Spec:
-        parts: dict[str, Spec] = {}
-        for name, kept in self.visible.kept.items():
-            num_kept = None if kept is None else len(kept)
-            where = f"{self.name}: observation {name}"
-            parts[name] = observed_spec(self.visible.leaves[name], where, predicted=predict, num_kept=num_kept)
         added: dict[str, Spec] = {}
         if self.cue is not None:
             added[CUE] = Symbols(self.cue.num_symbols + 1)
@@ -203,10 +194,7 @@ class HostWorld(AbstractHostWorld[HostState]):
         if restarts:
             begins_by_steps = self.together is not None and self.together.mode == NEXT_STEP
             added[ENDED] = Symbols(4 if begins_by_steps else 3)
-        if both := parts.keys() & added.keys():
-            raise ValueError(f"{self.name}: the observation already has a part {min(both)!r}: rename it by a wrapper.")
-        parts |= added
-        return next(iter(parts.values())) if len(parts) == 1 else Parts.of(parts)
+        return self.visible.spec(added, predict=predict, name=self.name)
 
     # The world --------------------------------------------------------------------------------------------------------
 
@@ -254,7 +242,7 @@ class HostWorld(AbstractHostWorld[HostState]):
         if self.num_envs < B:
             raise ValueError(f"{self.name}: {B} episodes at once, but {self.num_envs} environments.")
         thetas = np.concatenate([state.thetas, np.repeat(state.thetas[:1], self.num_envs - B)])
-        steps = self._count(state, self.together.begin(seed, self.contexts_of(thetas)))
+        steps = self._count(state, self.together.begin(seed, self._contexts_of(thetas)))
         if not state.open.any():
             raise RuntimeError(f"{self.name}: no environment began with finite observations.")
         known = np.flatnonzero(state.open)[0]
@@ -273,7 +261,7 @@ class HostWorld(AbstractHostWorld[HostState]):
         self._check_failures()
         return Steps(steps.whole.take(first), advice, *(x[first] for x in steps[2:]))
 
-    def contexts_of(self, thetas: np.ndarray) -> Any:
+    def _contexts_of(self, thetas: np.ndarray) -> Any:
         """Return the contexts of many episodes, in the library in which they were given."""
         if isinstance(self.contexts, list | tuple):
             return stacked([self.contexts[k] for k in thetas])
@@ -381,7 +369,7 @@ class HostWorld(AbstractHostWorld[HostState]):
         """
         assert self.expert is not None
         if self.together is not None and self.batched:
-            answer = self.expert(self.together.rows(whole).batch, self.together.rows(self.contexts_of(thetas)).batch)
+            answer = self.expert(self.together.rows(whole).batch, self.together.rows(self._contexts_of(thetas)).batch)
             answer = Rows(own(answer))
             return answer if isinstance(whole, Rows) else Rows(jax.tree.map(host, answer.batch))
         contexts = [self.contexts[k] for k in thetas]
@@ -403,7 +391,7 @@ class HostWorld(AbstractHostWorld[HostState]):
         assert self.cue is not None
         if self.together is None:
             return self.cue.of_many(before, after, [self.contexts[k] for k in thetas])
-        return self.cue.of_many(*(self.together.rows(x) for x in (before, after, self.contexts_of(thetas))))
+        return self.cue.of_many(*(self.together.rows(x) for x in (before, after, self._contexts_of(thetas))))
 
     def _some_advice(self) -> Any:
         step = self._try.begin(0, 0, self.contexts[0])
@@ -501,29 +489,7 @@ class HostWorld(AbstractHostWorld[HostState]):
         The same seed and the same random actions under two contexts must give the same observations; and so they must
         under one context, or nothing can be said.
         """
-        rng = np.random.default_rng(0)
-        T = min(self.num_rounds, LEAK_ROUNDS)
-        actions = to_actions(self.action_space, self.random_actions(rng, T), np.arange(T))
-        pairs = [(0, k) for k in sorted({0, 1, self.num_thetas // 2, self.num_thetas - 1}) if k < self.num_thetas]
-        for pair in pairs:
-            seed = int(rng.integers(2**31))
-            paths = [self._path(k, seed, actions) for k in pair]
-            if (found := self.difference(*paths)) is None:
-                continue
-            parts, t = found
-            when = "from the start" if t == 0 else f"from round {t} on"
-            if pair == (0, 0):
-                return (
-                    f"the same seed and actions twice under context 0 show the agent another {parts} {when}: the "
-                    "environment draws random numbers that the seed of reset does not set (self.np_random is set), "
-                    "or keeps something from the episode before. What its contexts show cannot be compared then."
-                )
-            return (
-                f"the same seed and actions under contexts {pair[0]} and {pair[1]} show the agent another {parts} "
-                f"{when}, so that theta shows in more than the cue. Hide what tells it (hide=), or take it for granted "
-                "that there is no exact answer."
-            )
-        return None
+        return leak_of(self, self._path, min(self.num_rounds, LEAK_ROUNDS))
 
     def random_actions(self, rng: np.random.Generator, num_episodes: int) -> Action:
         """Return actions that the space of the environment samples, `[B, ...]`."""
@@ -541,15 +507,7 @@ class HostWorld(AbstractHostWorld[HostState]):
 
     def clipped(self, a: Action) -> Bool[np.ndarray, " B"] | None:
         """Return which actions have a number outside its Box; None if actions have no Box."""
-        leaves = leaves_of(self.action_space, "")
-        parts = {"": a} if list(leaves) == [""] else a
-        found = None
-        for name, space in leaves.items():
-            if type(space).__name__ == "Box":
-                x = np.asarray(parts[name])
-                out = ((x < space.low - EDGE) | (x > space.high + EDGE)).reshape(len(x), -1).any(-1)
-                found = out if found is None else found | out
-        return found
+        return clipped(self.action_space, a)
 
     def _path(self, theta: int, seed: int, actions: list[Any]) -> list[Observation]:
         """Return what the agent sees in an episode of these actions, without cues and rewards."""

@@ -14,9 +14,7 @@ from undelude.gym._host.rows import Rows, read, to_jax
 from undelude.gym._host.spaces import flatten, from_action, leaves_of
 
 
-def batched(
-    advice: Sequence[Any] | Rows, space: Any, spec: Spec
-) -> tuple[AbstractDistribution | None, PyTree | None]:
+def batched(advice: Sequence[Any] | Rows, space: Any, spec: Spec) -> tuple[AbstractDistribution | None, PyTree | None]:
     """Return `(distributions, None)`, or `(None, actions)` if the expert returned actions; leading axis B.
 
     Args:
@@ -61,6 +59,20 @@ def _of_rows(answer: Any, space: Any, spec: Spec) -> tuple[AbstractDistribution 
     values = parts[""] if list(parts) == [""] else parts
     spec.check("the expert's actions", values)
     return None, values
+
+
+def traced(advice: Any, space: Any, spec: Spec) -> tuple[AbstractDistribution | None, PyTree]:
+    """Return the distribution, or None, and the action of one answer in a compiled world, whose values are unknown."""
+    match kind_of(advice, spec):
+        case "a mean and a scale":
+            loc, scale = (jnp.asarray(x, float) for x in advice)
+            scale = scale.reshape(*scale.shape, *[1] * (loc.ndim - scale.ndim))
+            return Normal(loc, jnp.broadcast_to(scale, loc.shape)), None
+        case "probabilities":
+            return Categorical(log_probs=jnp.log(jnp.asarray(advice, float))), None
+    one = jax.tree.map(lambda x: jnp.asarray(x)[None], advice)
+    parts = {name: read(part, Rows(x))[0] for name, (part, x) in _by_part(space, one).items()}
+    return None, parts[""] if list(parts) == [""] else parts
 
 
 def _by_part(space: Any, answer: Any) -> dict[str, Any]:

@@ -4,8 +4,10 @@ import abc
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from undelude._checks import check_between
 from undelude.gym._host.rows import Rows, host
@@ -38,6 +40,10 @@ class AbstractCue(abc.ABC):
         rows = [self.probabilities(*row) for row in zip(before, after, contexts, strict=True)]
         return np.asarray(rows, float).reshape(len(rows), self.num_symbols)
 
+    def traced(self, before: Any, after: Any, context: Any) -> Float[Array, " n"]:
+        """Return `probabilities` in a compiled world; by default the method itself, which must then be JAX."""
+        return jnp.asarray(self.probabilities(before, after, context), float)
+
 
 class WarmerColder(AbstractCue):
     """Cue 1, warmer, if the step led nearer to the target, and 0, colder, if not; right with a fixed probability.
@@ -64,6 +70,18 @@ class WarmerColder(AbstractCue):
     def probabilities(self, before: Any, after: Any, context: Any) -> Float[np.ndarray, " 2"]:
         """Return `(1 - right, right)` if the step led nearer, `(right, 1 - right)` if not."""
         return self.of_many([before], [after], [context])[0]
+
+    def traced(self, before: Any, after: Any, context: Any) -> Float[Array, " 2"]:
+        """Return `probabilities` in a compiled world, if `distance` is JAX."""
+        if self.batched:
+            one = jax.tree.map(lambda x: jnp.asarray(x)[None], context)
+            d_before, d_after = (
+                jnp.asarray(self.distance(jax.tree.map(lambda x: x[None], o), one))[0] for o in (before, after)
+            )
+        else:
+            d_before, d_after = (jnp.asarray(self.distance(o, context)) for o in (before, after))
+        p = jnp.where((d_after < d_before) | (d_after <= self.within), self.right, 1 - self.right)
+        return jnp.stack([1 - p, p])
 
     def of_many(self, before: Sequence[Any], after: Sequence[Any], contexts: Sequence[Any]) -> Float[np.ndarray, "N 2"]:
         """Return a row `(1 - right, right)` for each step that led nearer, `(right, 1 - right)` for the others."""

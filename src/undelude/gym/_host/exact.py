@@ -1,6 +1,7 @@
 """Exact answers in a simulator whose context shows in a cue alone: Bayes' rule over the cues (Remark 10)."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -12,19 +13,23 @@ from undelude._compiled import compiled
 from undelude._distributions import AbstractDistribution, mixture
 from undelude._process.episodes import Episodes
 from undelude._process.host_world import Evidence
-from undelude._types import Mark
+from undelude._types import Mark, Observation
 from undelude.gym._host.advice import batched
 from undelude.gym._host.hiding import WHOLE
+from undelude.gym._host.spaces import to_actions
 
 if TYPE_CHECKING:
+    from undelude.gym.functional_world import FunctionalWorld
     from undelude.gym.host_world import HostWorld
 
-# The part of an observation that is the cue.
-CUE = "cue"
+    SomeWorld: TypeAlias = HostWorld | FunctionalWorld
+
+# Parts of an observation that a world adds.
+CUE, REWARD, ENDED = "cue", "reward", "ended"
 NO_DISTRIBUTION = "the expert returns actions and no distribution."
 
 
-def why_inexact(world: "HostWorld") -> str | None:
+def why_inexact(world: "SomeWorld") -> str | None:
     """Return why a world has no exact answers; None if it has."""
     if world.cue is None:
         return "no cue= is declared, so that what observations say about theta is not known."
@@ -37,7 +42,7 @@ def why_inexact(world: "HostWorld") -> str | None:
     return world.leak
 
 
-def evidence(world: "HostWorld", episodes: Episodes) -> Evidence | str:
+def evidence(world: "SomeWorld", episodes: Episodes) -> Evidence | str:
     """Return what each context says about stored episodes, or why it is not known."""
     if why := why_inexact(world):
         return why
@@ -58,7 +63,7 @@ def evidence(world: "HostWorld", episodes: Episodes) -> Evidence | str:
     return Evidence(stacked, jnp.asarray(log_likelihood, float))
 
 
-def exact_agent(world: "HostWorld", own_actions: Mark) -> HostAgent | str:
+def exact_agent(world: "SomeWorld", own_actions: Mark) -> HostAgent | str:
     """Return the exact agent, or why there is none. It is told what other agents are told, and no context."""
     if why := why_inexact(world):
         return why
@@ -83,7 +88,41 @@ def exact_agent(world: "HostWorld", own_actions: Mark) -> HostAgent | str:
     return HostAgent(reset, predict, own_actions=own_actions)
 
 
-def _rebuild(world: "HostWorld", seen: Float[np.ndarray, "B n"]) -> list[np.ndarray]:
+def leak_of(
+    world: "SomeWorld", path: Callable[[int, int, list[Any]], Sequence[Observation]], num_rounds: int
+) -> str | None:
+    """Return where an agent sees the context other than by the cue, found by playing; None if it was not seen to.
+
+    Args:
+        world: a `HostWorld` or a `FunctionalWorld`.
+        path: `(theta, seed, actions) -> observations` of an episode, without cues and rewards.
+        num_rounds: to be compared.
+    """
+    rng = np.random.default_rng(0)
+    actions = to_actions(world.action_space, world.random_actions(rng, num_rounds), np.arange(num_rounds))
+    pairs = [(0, k) for k in sorted({0, 1, world.num_thetas // 2, world.num_thetas - 1}) if k < world.num_thetas]
+    for pair in pairs:
+        seed = int(rng.integers(2**31))
+        paths = [path(k, seed, actions) for k in pair]
+        if (found := world.difference(*paths)) is None:
+            continue
+        parts, t = found
+        when = "from the start" if t == 0 else f"from round {t} on"
+        if pair == (0, 0):
+            return (
+                f"the same seed and actions twice under context 0 show the agent another {parts} {when}: the "
+                "environment draws random numbers that the seed of reset does not set (self.np_random is set), "
+                "or keeps something from the episode before. What its contexts show cannot be compared then."
+            )
+        return (
+            f"the same seed and actions under contexts {pair[0]} and {pair[1]} show the agent another {parts} "
+            f"{when}, so that theta shows in more than the cue. Hide what tells it (hide=), or take it for granted "
+            "that there is no exact answer."
+        )
+    return None
+
+
+def _rebuild(world: "SomeWorld", seen: Float[np.ndarray, "B n"]) -> list[np.ndarray]:
     """Return whole observations, with NaN in place of what the agent did not see."""
     kept = world.visible.kept[WHOLE]
     whole = np.full((len(seen), *world.observation_space.shape), np.nan)
@@ -91,7 +130,7 @@ def _rebuild(world: "HostWorld", seen: Float[np.ndarray, "B n"]) -> list[np.ndar
     return list(whole)
 
 
-def _experts(world: "HostWorld", whole: list[np.ndarray]) -> AbstractDistribution | None:
+def _experts(world: "SomeWorld", whole: list[np.ndarray]) -> AbstractDistribution | None:
     """Return the expert's distributions under every context, arrays `[B, K, ...]`; None if it returns actions."""
     B, K = len(whole), world.num_thetas
     advice = world.ask(whole * K, np.repeat(np.arange(K), B))
@@ -102,7 +141,7 @@ def _experts(world: "HostWorld", whole: list[np.ndarray]) -> AbstractDistributio
 
 
 def _log_likelihood(
-    world: "HostWorld", before: list[np.ndarray], after: list[np.ndarray], cues: np.ndarray
+    world: "SomeWorld", before: list[np.ndarray], after: list[np.ndarray], cues: np.ndarray
 ) -> Float[np.ndarray, "B K"]:
     """Return `log P(cue | theta)` of one round; zero where there was no cue."""
     assert world.cue is not None

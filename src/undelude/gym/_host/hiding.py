@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from undelude.gym._host.spaces import leaves_of
+from undelude._distributions import Parts, Spec
+from undelude.gym._host.spaces import leaves_of, observed_spec
 
 # The name of an observation that is one array.
 WHOLE = "state"
@@ -65,6 +66,24 @@ class Visible:
                 self.kept[part] = self._without(part, list(indices))
         if not self.kept:
             raise ValueError("hide leaves nothing of the observation to see.")
+
+    def spec(self, added: dict[str, Spec], *, predict: bool, name: str) -> Spec:
+        """Return the spec of what agents see: the visible parts, and those that a world adds.
+
+        Args:
+            added: by name.
+            predict: whether real numbers are predicted.
+            name: of the world, for messages.
+        """
+        parts: dict[str, Spec] = {}
+        for part, kept in self.kept.items():
+            num_kept = None if kept is None else len(kept)
+            where = f"{name}: observation {part}"
+            parts[part] = observed_spec(self.leaves[part], where, predicted=predict, num_kept=num_kept)
+        if both := parts.keys() & added.keys():
+            raise ValueError(f"{name}: the observation already has a part {min(both)!r}: rename it by a wrapper.")
+        parts |= added
+        return next(iter(parts.values())) if len(parts) == 1 else Parts.of(parts)
 
     def _without(self, part: str, indices: list[int]) -> np.ndarray:
         space: Any = self.leaves.get(part)

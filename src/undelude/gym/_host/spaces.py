@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Bool, PyTree
 
 from undelude._distributions import Block, GivenArray, Parts, Reals, Spec, Symbols
 
+# Up to here beyond its Box an action counts as inside: 32-bit numbers are rounded.
+EDGE = 1e-6
 # Between the names of nested parts.
 DOT = "."
 
@@ -161,3 +163,16 @@ def _from_action(space: Any, a: Any) -> PyTree:
                 return flat
             return {f"{i:02}": n for i, n in enumerate(flat)}
     return x.astype(np.float32)
+
+
+def clipped(space: Any, a: PyTree) -> Bool[np.ndarray, " B"] | None:
+    """Return which actions have a number outside its Box; None if actions have no Box."""
+    leaves = leaves_of(space, "")
+    parts = {"": a} if list(leaves) == [""] else a
+    found = None
+    for name, part in leaves.items():
+        if type(part).__name__ == "Box":
+            x = np.asarray(parts[name])
+            out = ((x < part.low - EDGE) | (x > part.high + EDGE)).reshape(len(x), -1).any(-1)
+            found = out if found is None else found | out
+    return found

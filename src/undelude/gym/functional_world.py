@@ -1,0 +1,497 @@
+"""`FunctionalWorld`: an environment of pure functions in JAX, such as one of gymnax, as a compiled world."""
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+
+from undelude._agents.host import HostAgent
+from undelude._checks import check_count, check_probabilities
+from undelude._compiled import compiled
+from undelude._distributions import AbstractDistribution, Categorical, GivenArray, Reals, Spec, Symbols
+from undelude._process.episodes import Episodes
+from undelude._process.host_world import Evidence, difference
+from undelude._process.world import AbstractWorld, EpisodeKeys, RoundKeys
+from undelude._tree import index, where
+from undelude._types import Action, Mark, Observation
+from undelude._versions import installing
+from undelude.gym._host import advice, exact
+from undelude.gym._host.cues import AbstractCue, stacked
+from undelude.gym._host.exact import CUE, ENDED, REWARD, leak_of
+from undelude.gym._host.hiding import WHOLE, HideKeys, Visible
+from undelude.gym._host.rows import Rows, actions_like, columns, host, read
+from undelude.gym._host.spaces import action_spec, clipped, from_action
+
+# Rounds and episodes in which `leak` compares what the agent sees.
+LEAK_ROUNDS, LEAK_EPISODES = 20, 8
+# Contexts under which a new world is tried.
+MAX_TRIED = 8
+
+
+class FunctionalState(eqx.Module):
+    """One episode: the index of the context, and what the agent is not shown.
+
+    Attributes:
+        theta: the index of the context.
+        state, params: of the environment.
+        whole: the whole observation.
+    """
+
+    theta: Int[Array, ""]
+    state: PyTree
+    params: PyTree
+    whole: PyTree
+
+
+class _Found:
+    """A note that is written once; as a static field it is compared by identity."""
+
+    leak: str | None
+    is_known = False
+
+
+class FunctionalWorld(AbstractWorld[FunctionalState]):
+    """Episodes of an environment written in JAX, under a hidden context, with an expert who knows it.
+
+        theta   index of the context, drawn for each episode and kept to its end, whatever `reset` draws
+        O_0     what the agent sees of the first observation
+        A_t     an action, whoever executes it; `expert(observation, context)` says what the expert would do
+        O_t     what it sees after the action, and the cue, the reward and the end of an episode if declared
+
+    Episodes are played, and agents taught, in one compiled program. `ug.from_gymnax` makes one of a gymnax environment.
+
+    Args:
+        reset: `(key, params) -> (observation, state)`.
+        step: `(key, state, action, params) -> (observation, state, reward, terminated, truncated, info)`, or without
+            `truncated`; it must not begin the next episode by itself.
+        observation_space: of whole observations, a space of Gymnasium.
+        action_space: of actions, a space of Gymnasium.
+        num_rounds: `T`, the rounds of a lifetime, in which an agent keeps its memory and theta stays the same.
+        contexts: the K values of theta, arrays with a leading axis K.
+        set_context: `(state, params, context) -> (state, params)`, after each reset: writes theta into the state or
+            the parameters.
+        expert: `(observation, context) -> advice`, on the whole observation. Advice is an action, probabilities, or
+            `(mean, scale)`, as for `ug.HostWorld`.
+        reward_observed: whether the agent is shown the rewards. A reward often tells theta: say it.
+        params: of the environment.
+        observe: `(key, state, params) -> observation` of a state, if `set_context` changes the first observation.
+        prior: `[K]`, probabilities of the contexts; uniform by default.
+        hide: what the agent does not see, as for `ug.HostWorld`.
+        cue: told after each action, as for `ug.HostWorld`; its distance must be written in JAX.
+        predict: whether real numbers of an observation are predicted too.
+        at_end: what follows the end of an episode of the environment within a lifetime, as for `ug.HostWorld`.
+        state_expert: `(state, params, context) -> advice`, in place of `expert`: one that reads the state. There are no
+            exact answers then.
+        name: in messages and run directories.
+
+    Raises:
+        TypeError: an argument is of the wrong kind.
+        ValueError: the first step cannot be played, or the expert's answer is none.
+    """
+
+    reset: Callable[..., Any] = eqx.field(static=True)
+    step: Callable[..., Any] = eqx.field(static=True)
+    observation_space: Any = eqx.field(static=True)
+    action_space: Any = eqx.field(static=True)
+    num_rounds: int = eqx.field(static=True)
+    contexts: PyTree[Array]
+    set_context: Callable[..., Any] = eqx.field(static=True)
+    expert: Callable[..., Any] | None = eqx.field(static=True)
+    state_expert: Callable[..., Any] | None = eqx.field(static=True)
+    reward_observed: bool = eqx.field(static=True)
+    params: PyTree
+    observe: Callable[..., Any] | None = eqx.field(static=True)
+    log_prior: Float[Array, " K"]
+    visible: Visible = eqx.field(static=True)
+    cue: AbstractCue | None = eqx.field(static=True)
+    restarts: bool = eqx.field(static=True)
+    name: str = eqx.field(static=True)
+    specs: tuple[Spec, Spec] = eqx.field(static=True)
+    _found: _Found = eqx.field(static=True)
+
+    def __init__(
+        self,
+        reset: Callable[..., Any],
+        step: Callable[..., Any],
+        *,
+        observation_space: Any,
+        action_space: Any,
+        num_rounds: int,
+        contexts: PyTree,
+        set_context: Callable[..., Any],
+        expert: Callable[[Any, Any], Any] | None = None,
+        reward_observed: bool,
+        params: PyTree = None,
+        observe: Callable[..., Any] | None = None,
+        prior: Sequence[float] | np.ndarray | None = None,
+        hide: HideKeys | dict[str, Iterable[int]] | Iterable[int] = (),
+        cue: AbstractCue | None = None,
+        predict: bool = False,
+        at_end: Literal["restart", "end"] = "restart",
+        state_expert: Callable[[Any, Any, Any], Any] | None = None,
+        name: str | None = None,
+    ):
+        if (expert is None) == (state_expert is None):
+            raise TypeError("FunctionalWorld: give either expert= or state_expert=.")
+        if not isinstance(reward_observed, bool):
+            raise TypeError(f"FunctionalWorld: reward_observed must be True or False, not {reward_observed!r}.")
+        if at_end not in ("restart", "end"):
+            raise ValueError(f'FunctionalWorld: at_end must be "restart" or "end", not {at_end!r}.')
+        self.reset, self.step, self.set_context, self.observe = reset, step, set_context, observe
+        self.observation_space, self.action_space = observation_space, action_space
+        self.num_rounds = check_count("FunctionalWorld: num_rounds", num_rounds)
+        self.contexts = jax.tree.map(jnp.asarray, stacked(contexts) if isinstance(contexts, list) else contexts)
+        self.params = jax.tree.map(jnp.asarray, params)
+        K = len(Rows(self.contexts))
+        probs = np.full(K, 1 / K) if prior is None else np.asarray(prior, float)
+        check_probabilities(probs, "FunctionalWorld: prior")
+        if probs.shape != (K,):
+            raise ValueError(f"FunctionalWorld: prior must have {K} probabilities, not {probs.shape}.")
+        with np.errstate(divide="ignore"):
+            self.log_prior = jnp.asarray(np.log(probs), float)
+        self.expert, self.state_expert, self.reward_observed = expert, state_expert, reward_observed
+        self.cue, self.restarts = cue, at_end == "restart"
+        self.name = name or getattr(reset, "__qualname__", "world").split(".")[0]
+        self.visible = Visible(observation_space, hide)
+        added: dict[str, Spec] = {}
+        if cue is not None:
+            added[CUE] = Symbols(cue.num_symbols + 1)
+        if reward_observed:
+            added[REWARD] = Reals(()) if predict else GivenArray((), "float32")
+        if self.restarts:
+            added[ENDED] = Symbols(3)
+        self.specs = action_spec(action_space), self.visible.spec(added, predict=predict, name=self.name)
+        self._found = _Found()
+        self._try()
+
+    def _try(self) -> None:
+        """Raise if an episode cannot begin, or if the expert's first answers are none."""
+        B = min(self.num_thetas, MAX_TRIED)
+        keys = jax.random.split(jax.random.key(0), B)
+        state, _ = _begin_all(self, keys, jnp.arange(B))
+        advice.batched(Rows(_ask_all(self, state)), self.action_space, self.specs[0])
+
+    @property
+    def opening(self) -> bool:
+        """Whether Nature opens with an observation: always."""
+        return True
+
+    @property
+    def theta_changes(self) -> bool:
+        """Whether theta may change between rounds: never."""
+        return False
+
+    @property
+    def ends_early(self) -> bool:
+        """Whether a lifetime may end with an episode of the environment."""
+        return not self.restarts
+
+    @property
+    def finite(self) -> bool:
+        """Whether the distributions of observations are known: never."""
+        return False
+
+    @property
+    def num_thetas(self) -> int:
+        """`K`."""
+        return self.log_prior.shape[0]
+
+    @property
+    def prior(self) -> np.ndarray:
+        """`[K]`, probabilities of the contexts."""
+        return np.exp(np.asarray(self.log_prior, float))
+
+    # The world --------------------------------------------------------------------------------------------------------
+
+    def begin(
+        self, key: Key[Array, ""], theta: Int[Array, ""] | None = None
+    ) -> tuple[FunctionalState, Observation | None]:
+        """Draw the context, unless its index is given, and the first observation."""
+        keys = EpisodeKeys.of(key)
+        theta = Categorical(log_probs=self.log_prior).sample(keys.theta) if theta is None else theta
+        theta = jnp.asarray(theta, jnp.int32)
+        state = self._start(keys.opening, theta)
+        return state, self._see(state.whole, None, jnp.zeros(()), jnp.zeros((), jnp.int32))
+
+    def _start(self, key: Key[Array, ""], theta: Int[Array, ""]) -> FunctionalState:
+        reset_key, observe_key = jax.random.split(key)
+        whole, state = self.reset(reset_key, self.params)
+        state, params = self.set_context(state, self.params, index(self.contexts, theta))
+        if self.observe is not None:
+            whole = self.observe(observe_key, state, params)
+        return FunctionalState(theta, *(jax.tree.map(jnp.asarray, x) for x in (state, params, whole)))
+
+    def theta(self, state: FunctionalState) -> PyTree[Array]:
+        """Return the index of the context."""
+        return state.theta
+
+    def consult(self, state: FunctionalState, key: Key[Array, ""]) -> tuple[AbstractDistribution | None, Action]:
+        """Ask the expert about the present observation, or state."""
+        Q_A, a_bar = advice.traced(self._ask(state), self.action_space, self.specs[0])
+        return Q_A, a_bar if Q_A is None else Q_A.sample(RoundKeys.of(key).expert)
+
+    def _ask(self, state: FunctionalState) -> Any:
+        context = index(self.contexts, state.theta)
+        if self.state_expert is not None:
+            return self.state_expert(state.state, state.params, context)
+        assert self.expert is not None
+        return self.expert(state.whole, context)
+
+    def respond(
+        self, state: FunctionalState, a: Action, key: Key[Array, ""]
+    ) -> tuple[FunctionalState, Observation, Float[Array, ""], Bool[Array, ""]]:
+        """Play an action. If an episode of the environment ends within the lifetime, begin the next one."""
+        step_key, cue_key, reset_key = jax.random.split(RoundKeys.of(key).observation, 3)
+        one = jax.tree.map(lambda x: jnp.asarray(x)[None], a)
+        action = actions_like(self.action_space, one, np.ones(1, bool), 1, jnp.zeros(()))
+        action = jax.tree.map(lambda x: x[0], action)
+        whole, later, reward, terminated, truncated = self._step(step_key, state, action)
+        after = FunctionalState(state.theta, _as(later, state.state), state.params, _as(whole, state.whole))
+        ended = jnp.where(terminated, 1, jnp.where(truncated, 2, 0)).astype(jnp.int32)
+        is_over = ended > 0
+        cue = None
+        if self.cue is not None:
+            probs = self.cue.traced(state.whole, after.whole, index(self.contexts, state.theta))
+            u = jax.random.uniform(cue_key)
+            cue = jnp.minimum((jnp.cumsum(probs) <= u).sum(), self.cue.num_symbols - 1).astype(jnp.int32)
+            if self.restarts:  # The next observation is of another episode.
+                cue = jnp.where(is_over, self.cue.num_symbols, cue)
+        if self.restarts:
+            after = where(is_over, self._start(reset_key, state.theta), after)
+        reward = jnp.asarray(reward, float)
+        return after, self._see(after.whole, cue, reward, ended), reward, is_over & (not self.restarts)
+
+    def _step(self, key: Key[Array, ""], state: FunctionalState, action: Any) -> tuple[Any, ...]:
+        """Return observation, state, reward, terminated, truncated."""
+        found = self.step(key, state.state, action, state.params)
+        if len(found) not in (5, 6):
+            raise ValueError(
+                f"{self.name}: step returned {len(found)} values; it must return (observation, state, reward, "
+                "terminated, truncated, info), or the five without truncated."
+            )
+        whole, later, reward, terminated = found[:4]
+        truncated = found[4] if len(found) == 6 else False
+        return whole, later, reward, jnp.asarray(terminated, bool), jnp.asarray(truncated, bool)
+
+    def _see(self, whole: Any, cue: Array | None, reward: Array, ended: Array) -> Observation:
+        """Return what the agent sees."""
+        one = Rows(jax.tree.map(lambda x: jnp.asarray(x)[None], whole))
+        is_one = list(self.visible.leaves) == [WHOLE]
+        by_name = {WHOLE: one} if is_one else columns(self.observation_space, one, "")
+        parts: dict[str, Any] = {}
+        for name, kept in self.visible.kept.items():
+            x = read(self.visible.leaves[name], by_name[name])[0]
+            parts[name] = x if kept is None else x[kept]
+        if self.cue is not None:
+            parts[CUE] = jnp.asarray(self.cue.num_symbols, jnp.int32) if cue is None else cue
+        if self.reward_observed:
+            parts[REWARD] = reward.astype(jnp.float32)
+        if self.restarts:
+            parts[ENDED] = ended
+        return next(iter(parts.values())) if len(parts) == 1 else parts
+
+    # What is known without tables -------------------------------------------------------------------------------------
+
+    @property
+    def make_expert(self) -> Callable[..., Any] | None:
+        """The expert that reads the state, if there is one: it cannot be asked about another context."""
+        return self.state_expert
+
+    def ask(self, whole: Sequence[Any], thetas: np.ndarray) -> Sequence[Any]:
+        """Return the expert's advice, one answer for each whole observation and index of a context."""
+        assert self.expert is not None
+        answers = _ask_about(self, jax.tree.map(jnp.asarray, stacked(whole)), jnp.asarray(thetas))
+        return list(Rows(jax.tree.map(host, answers)))
+
+    def tell(self, before: Sequence[Any], after: Sequence[Any], thetas: np.ndarray) -> Float[np.ndarray, "N n"]:
+        """Return the distributions of the cue after many steps under the contexts of these indices."""
+        assert self.cue is not None
+        before, after = (jax.tree.map(jnp.asarray, stacked(x)) for x in (before, after))
+        return np.asarray(_tell_all(self, before, after, jnp.asarray(thetas)))
+
+    def clipped(self, a: Action) -> Bool[np.ndarray, " B"] | None:
+        """Return which actions have a number outside its Box; None if actions have no Box."""
+        return clipped(self.action_space, a)
+
+    def evidence(self, episodes: Episodes) -> Evidence | str:
+        """Return what each context says about stored episodes, if the cue alone depends on it; otherwise the reason."""
+        return exact.evidence(self, episodes)
+
+    def exact_agent(self, own_actions: Mark = "do") -> HostAgent | str:
+        """Return the exact agent: Bayes' rule over the cues, and over its own actions too if `own_actions="see"`.
+
+        If there is none, return the reason.
+        """
+        return exact.exact_agent(self, own_actions)
+
+    @property
+    def leak(self) -> str | None:
+        """Where the agent sees the context other than by the cue, found by playing; None if it was not seen to."""
+        if not self._found.is_known:
+            self._found.leak = leak_of(self, self._path, min(self.num_rounds, LEAK_ROUNDS))
+            self._found.is_known = True
+        return self._found.leak
+
+    def _path(self, theta: int, seed: int, actions: list[Any]) -> list[Observation]:
+        """Return what agents see in some episodes of these actions, without cues and rewards."""
+        keys = jax.random.split(jax.random.key(seed), LEAK_EPISODES)
+        state, opening = _begin_all(self, keys, jnp.full(LEAK_EPISODES, theta))
+        path = [opening]
+        for t, a in enumerate(actions):
+            a = jax.tree.map(jnp.asarray, from_action(self.action_space, a))
+            state, o, ended = _respond_all(self, state, a, keys, jnp.asarray(t))
+            path.append(o)
+            if bool(ended.any()):
+                break
+        hidden = (CUE, REWARD)
+        return [{n: x for n, x in o.items() if n not in hidden} if isinstance(o, dict) else o for o in path]
+
+    def random_actions(self, rng: np.random.Generator, num_episodes: int) -> Action:
+        """Return actions that the space of the environment samples, `[B, ...]`."""
+        self.action_space.seed(int(rng.integers(2**31)))
+        actions = [from_action(self.action_space, self.action_space.sample()) for _ in range(num_episodes)]
+        return jax.tree.map(lambda *xs: np.stack(xs), *actions)
+
+    def difference(self, one: Sequence[Observation], other: Sequence[Observation]) -> tuple[str, int] | None:
+        """Return in words what differs between the observations of two batches, and in which of them first."""
+        return difference(one, other, indices=self.visible.kept)
+
+
+def from_gymnax(env: Any, params: Any = None, **options: Any) -> FunctionalWorld:
+    """Return a gymnax environment as a world whose theta is ours, to the end of a lifetime.
+
+    gymnax draws what is hidden in `reset_env`, again at each start of an episode by its own `step`. The world calls
+    `reset_env` and `step_env`, and `set_context` after each reset. Versions 0.0 and 1.0 of gymnax fit, and what has
+    their shape.
+
+    Args:
+        env: the environment, or its id.
+        params: its parameters; `env.default_params` by default.
+        options: the arguments of `ug.FunctionalWorld` but its functions and spaces: `num_rounds`, `contexts`,
+            `set_context`, `expert` and others.
+
+    Raises:
+        TypeError: `env` has no `reset_env` and `step_env`.
+        ModuleNotFoundError: Gymnasium is not installed, or gymnax for an id.
+
+    >>> goals = [[0.7, 0.7], [-0.7, 0.7]]  # doctest: +SKIP
+    >>> world = ug.from_gymnax(
+    ...     "PointRobot-misc",
+    ...     contexts=np.array(goals),
+    ...     set_context=lambda state, params, goal: (state.replace(goal=goal), params),
+    ...     expert=lambda observation, goal: (0.5 * (goal - observation[:2]), 0.02),
+    ...     reward_observed=True,
+    ...     num_rounds=50,
+    ... )  # doctest: +SKIP
+    """
+    if isinstance(env, str):
+        env = _make(env)
+    if missing := [name for name in ("reset_env", "step_env") if not hasattr(env, name)]:
+        raise TypeError(
+            f"from_gymnax: {type(env).__name__} has no {missing[0]}. Give the environment without wrappers."
+        )
+    params = env.default_params if params is None else params
+    # Since version 1.0, `step_env` does not know the time limit, and `is_truncated` does.
+    is_truncated = getattr(env, "is_truncated", None)
+
+    def step(key: Array, state: Any, action: Any, params: Any) -> tuple[Any, ...]:
+        found = env.step_env(key, state, action, params)
+        if len(found) == 5 and is_truncated is not None:
+            o, later, reward, terminated, info = found
+            return o, later, reward, terminated, is_truncated(later, params), info
+        return found
+
+    defaults = {"name": str(getattr(env, "name", type(env).__name__)), "observe": _observe_of(env)}
+    spaces = {name: _as_gymnasium(getattr(env, name)(params)) for name in ("observation_space", "action_space")}
+    return FunctionalWorld(env.reset_env, step, params=params, **spaces, **(defaults | options))
+
+
+def _make(env_id: str) -> Any:
+    try:
+        import gymnax
+    except ModuleNotFoundError as error:
+        # Its version 1.0.1 does not say that it needs six.
+        raise ModuleNotFoundError(
+            f'undelude.gym.from_gymnax({env_id!r}) needs {error.name}: pip install ".[gymnax]", in a clone of '
+            "undelude, without the constraints, because gymnax needs an older Gymnasium."
+        ) from error
+    return gymnax.make(env_id)[0]
+
+
+def _observe_of(env: Any) -> Callable[..., Any] | None:
+    """Return `(key, state, params) -> observation`, of an environment of either version."""
+    if hasattr(env, "observe"):
+        return lambda key, state, params: env.observe(key, state, None, params)
+    if not hasattr(env, "get_obs"):
+        return None
+    names = inspect.signature(env.get_obs).parameters
+
+    def observe(key: Array, state: Any, params: Any) -> Any:
+        given = {"params": params, "key": key}
+        return env.get_obs(state, **{name: x for name, x in given.items() if name in names})
+
+    return observe
+
+
+def _as_gymnasium(space: Any) -> Any:
+    """Return a space of gymnax as one of Gymnasium; other spaces as they are."""
+    try:
+        from gymnasium import spaces
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"undelude.gym.from_gymnax needs Gymnasium: {installing('gym')}.") from error
+    if isinstance(space, spaces.Space):
+        return space
+    match type(space).__name__:
+        case "Discrete":
+            return spaces.Discrete(int(space.n))
+        case "Box":
+            shape = tuple(space.shape)
+            low, high = (np.broadcast_to(np.asarray(x, np.float32), shape) for x in (space.low, space.high))
+            return spaces.Box(low, high, shape, np.float32)
+        case "Dict":
+            return spaces.Dict({name: _as_gymnasium(x) for name, x in space.spaces.items()})
+        case "Tuple":
+            return spaces.Tuple([_as_gymnasium(x) for x in space.spaces])
+    raise TypeError(f"from_gymnax: a space of type {type(space).__name__} is not known: wrap the environment.")
+
+
+@compiled
+def _begin_all(world: FunctionalWorld, keys: Array, thetas: Array) -> tuple[FunctionalState, Observation]:
+    return jax.vmap(world.begin)(keys, thetas)
+
+
+@compiled
+def _respond_all(
+    world: FunctionalWorld, state: FunctionalState, a: Action, keys: Array, t: Array
+) -> tuple[FunctionalState, Observation, Array]:
+    def one(state: FunctionalState, key: Array) -> tuple[FunctionalState, Observation, Array]:
+        later, o, _, ended = world.respond(state, a, jax.random.fold_in(key, t))
+        return later, o, ended
+
+    return jax.vmap(one)(state, keys)
+
+
+@compiled
+def _ask_all(world: FunctionalWorld, state: FunctionalState) -> Any:
+    return jax.vmap(lambda state: jax.tree.map(jnp.asarray, world._ask(state)))(state)
+
+
+@compiled
+def _ask_about(world: FunctionalWorld, whole: Any, thetas: Array) -> Any:
+    return jax.vmap(lambda o, k: jax.tree.map(jnp.asarray, world.expert(o, index(world.contexts, k))))(whole, thetas)
+
+
+@compiled
+def _tell_all(world: FunctionalWorld, before: Any, after: Any, thetas: Array) -> Array:
+    cue: Any = world.cue
+    return jax.vmap(lambda o, p, k: cue.traced(o, p, index(world.contexts, k)))(before, after, thetas)
+
+
+def _as(new: PyTree, old: PyTree) -> PyTree:
+    """Return `new` with the dtypes of `old`, as a loop of JAX needs it."""
+    return jax.tree.map(lambda x, y: jnp.asarray(x) if jnp.asarray(x).dtype == y.dtype else x.astype(y.dtype), new, old)
