@@ -129,8 +129,7 @@ def check_world_by_playing(
         *_on_expert(by_random, clipped),
         *_on_certificate(inexact, leak),
     ]
-    if (lost := world.failures_in_words()) is not None:
-        notes.append(lost)
+    notes += [x for x in (world.unread_in_words(), world.failures_in_words()) if x is not None]
     num_steps = sum(int(x.exists.sum()) for each in played for x in each.rounds)
     return WorldReport(
         name=world.name,
@@ -179,7 +178,7 @@ def _play(
         started = time.perf_counter()
         Q_A, a_bar = world.consult(state, keys)
         advising += time.perf_counter() - started
-        a = _drawn(Q_A, a_bar, keys, t) if actions is None else actions[t]
+        a = _drawn(Q_A, a_bar, keys, t) if actions is None else world.possible(state, actions[t])
         started = time.perf_counter()
         state, o, reward, ended = world.respond(state, a, keys)
         stepping += time.perf_counter() - started

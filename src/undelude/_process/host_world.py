@@ -107,6 +107,11 @@ class AbstractHostWorld(abc.ABC, Generic[S]):
 
         return draw(self.action_spec)
 
+    def possible(self, state: S, a: Action) -> Action:
+        """Return the actions of a check of the world, with others in place of those that cannot be taken now."""
+        del state
+        return a
+
     def clipped(self, a: Action) -> Bool[np.ndarray, " B"] | None:
         """Return which actions are clipped when they are played; None, the default, if none ever is."""
         del a
@@ -117,6 +122,10 @@ class AbstractHostWorld(abc.ABC, Generic[S]):
 
     def failures_in_words(self) -> str | None:
         """Return how many episodes were lost to failures, by cause; None, the default, if none was."""
+        return None
+
+    def unread_in_words(self) -> str | None:
+        """Return what the world says and this class does not use; None, the default, if there is nothing."""
         return None
 
     def settings_in_words(self) -> str:

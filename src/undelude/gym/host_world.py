@@ -3,9 +3,10 @@
 import copy
 import dataclasses
 import functools
+import inspect
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Literal
 
 import jax
@@ -14,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from undelude._agents.host import HostAgent
+from undelude._agents.networks.action_mask import ACTION_MASK
 from undelude._checks import check_between, check_count, check_probabilities, one_line
 from undelude._compiled import compiled
 from undelude._distributions import GivenArray, Parts, Reals, Spec, Symbols
@@ -21,8 +23,8 @@ from undelude._process.episodes import Episodes
 from undelude._process.host_world import AbstractHostWorld, Evidence, Prediction, difference
 from undelude._process.world import EpisodeKeys
 from undelude._types import Action, Mark, Observation
-from undelude.gym._host import exact
-from undelude.gym._host.advice import batched
+from undelude.gym._host import exact, masks
+from undelude.gym._host.advice import batched, kind_of
 from undelude.gym._host.cues import AbstractCue, stacked
 from undelude.gym._host.exact import CUE
 from undelude.gym._host.hiding import WHOLE, HideKeys, Visible
@@ -48,6 +50,7 @@ class HostState:
     lost: np.ndarray
     noise: np.ndarray
     t: int = 0
+    masks: np.ndarray | None = None
 
 
 class HostWorld(AbstractHostWorld[HostState]):
@@ -81,6 +84,10 @@ class HostWorld(AbstractHostWorld[HostState]):
         batched: whether the expert takes all observations and contexts at once, `[B, ...]`.
         make_expert: `(env, context) -> (observation -> advice)`, in place of `expert`: one that lives beside its
             environment, such as a planner that reads its state. It is made at each reset.
+        action_mask: which actions can be taken, if they are Discrete: `env -> mask`, a number for each action, 0 if it
+            cannot; by default `info["action_mask"]`, if the environment publishes one when it is reset. Masked actions
+            have probability 0 under networks, and must have under the expert; agents read the mask, the part
+            `action_mask` of an observation. False: the environment takes every action, whatever its info says.
         vectorization: `"sync"`: one after the other, best for steps under a millisecond; `"async"`: in processes.
         num_workers: processes, with `"async"`; by default as many as cores.
         timeout: seconds to wait for an answer of a process.
@@ -117,6 +124,7 @@ class HostWorld(AbstractHostWorld[HostState]):
         at_end: Literal["restart", "end"] = "restart",
         batched: bool = False,
         make_expert: Callable[[Any, Any], Any] | None = None,
+        action_mask: Callable[[Any], Any] | Literal[False] | None = None,
         vectorization: Literal["sync", "async"] = "sync",
         num_workers: int | None = None,
         timeout: float = 60.0,
@@ -150,12 +158,26 @@ class HostWorld(AbstractHostWorld[HostState]):
         self.expert, self.batched, self.make_expert = expert, batched, make_expert
         self.cue, self.reward_observed, self.ends_early = cue, reward_observed, True
         self.max_failures = check_between("HostWorld: max_failures", max_failures, 0, 1)
-        recipe = Recipe(makers, set_context, restarts=at_end == "restart", make_expert=make_expert)
+        if action_mask is not None and action_mask is not False and not callable(action_mask):
+            raise TypeError(f"HostWorld: action_mask must be a function of the environment, or False: {action_mask!r}.")
+        recipe = Recipe(
+            makers, set_context, at_end == "restart", make_expert, action_mask if callable(action_mask) else None
+        )
         self._try = Slot(recipe)
         example = self._try.env
         self.observation_space, self.action_space = example.observation_space, example.action_space
         self.name = name or _name(env, example)
         self.visible = Visible(self.observation_space, hide)
+        self.expert_reads_mask = expert is not None and "mask" in _parameters(expert)
+        self.masks_ignored, self.is_masked = action_mask is False, False
+        if action_mask is not False:
+            self.is_masked = callable(action_mask) or self._publishes_mask()
+            if self.is_masked and type(self.action_space).__name__ != "Discrete":
+                raise TypeError(
+                    f"{self.name}: a mask of actions is for Discrete actions, and these are {self.action_space}: "
+                    "action_mask=False leaves it unread."
+                )
+        self.mask_seen = False
         self.specs = action_spec(self.action_space), self._observation_spec(predict, restarts=at_end == "restart")
         self.failures: Counter[tuple[str, int]] = Counter()
         self.num_played, self._last_failure = 0, ""
@@ -169,6 +191,12 @@ class HostWorld(AbstractHostWorld[HostState]):
             num_kept = None if kept is None else len(kept)
             where = f"{self.name}: observation {name}"
             parts[name] = observed_spec(self.visible.leaves[name], where, predicted=predict, num_kept=num_kept)
+        if ACTION_MASK in parts:
+            raise ValueError(
+                f"{self.name}: the observation has a part action_mask. Hide it, hide=ug.HideKeys('action_mask'), and "
+                "give action_mask=, a function of the environment, if it says which actions can be taken; if it is "
+                "something else, rename it by a wrapper."
+            )
         added: dict[str, Spec] = {}
         if self.cue is not None:
             added[CUE] = Symbols(self.cue.num_symbols + 1)
@@ -176,10 +204,23 @@ class HostWorld(AbstractHostWorld[HostState]):
             added[REWARD] = Reals(()) if predict else GivenArray((), "float32")
         if restarts:
             added[ENDED] = Symbols(3)
+        if self.is_masked:
+            added[ACTION_MASK] = GivenArray((int(self.action_space.n),), "float32")
         if both := parts.keys() & added.keys():
             raise ValueError(f"{self.name}: the observation already has a part {min(both)!r}: rename it by a wrapper.")
         parts |= added
         return next(iter(parts.values())) if len(parts) == 1 else Parts.of(parts)
+
+    def _publishes_mask(self) -> bool:
+        """Return whether the environment says which actions can be taken when it is reset.
+
+        One that cannot be reset is told of when it is played.
+        """
+        try:
+            return self._try.begin(0, 0, self.contexts[0]).mask is not None
+        except Exception:
+            self._try.drop()
+            return False
 
     # The world --------------------------------------------------------------------------------------------------------
 
@@ -210,7 +251,31 @@ class HostWorld(AbstractHostWorld[HostState]):
             state.whole[i], state.advice[i] = step.observation, step.advice
         cue = None if self.cue is None else np.full(len(u), self.cue.num_symbols, np.int32)
         zeros = np.zeros(len(u), np.float32)
-        return state, self.see(state.whole, cue, zeros, zeros.astype(np.int32))
+        state.masks = self._masks(state.open, steps)
+        return state, self.see(state.whole, cue, zeros, zeros.astype(np.int32), state.masks)
+
+    def _masks(self, is_open: Bool[np.ndarray, " B"], steps: Sequence[Step | None]) -> np.ndarray | None:
+        """Return which actions can be taken now, `[B, A]`; None if all can."""
+        found = [None if step is None else step.mask for step in steps]
+        self.mask_seen |= any(mask is not None for mask in found)
+        if not self.is_masked:
+            if self.mask_seen and not self.masks_ignored:
+                raise ValueError(
+                    f'{self.name}: info["action_mask"] comes after a step and not after reset, so that no agent was '
+                    "prepared for it: give action_mask=, a function of the environment, or False to leave it unread."
+                )
+            return None
+        for i in np.flatnonzero(is_open):
+            if found[i] is None:
+                raise ValueError(f"{self.name}: the environment gave no mask of actions, as it did after reset.")
+        try:
+            return masks.stack([x if each else None for x, each in zip(found, is_open, strict=True)], self._num_actions)
+        except ValueError as error:
+            raise ValueError(f"{self.name}: {error}") from error
+
+    @property
+    def _num_actions(self) -> int:
+        return int(self.action_space.n)
 
     def _any(self, i: int) -> Step:
         """Return a step of shape alone, for an episode that was lost before it began."""
@@ -264,6 +329,15 @@ class HostWorld(AbstractHostWorld[HostState]):
             f"The last: {self._last_failure}"
         )
 
+    def unread_in_words(self) -> str | None:
+        """Return that the environment publishes a mask of actions which is not read; None if it does not."""
+        if self.is_masked or not self.mask_seen:
+            return None
+        return (
+            'The environment says which actions can be taken, info["action_mask"], and action_mask=False leaves it '
+            "unread: agents and expert may take any."
+        )
+
     def settings_in_words(self) -> str:
         """Return name, rounds, specs, prior, and the contexts if they are numbers."""
         try:
@@ -292,26 +366,43 @@ class HostWorld(AbstractHostWorld[HostState]):
 
     def _advised(self, state: HostState) -> tuple[Prediction, Action]:
         """Return the expert's distributions, or its actions; rows of ended episodes are copies of another."""
-        advice = state.advice if self.make_expert is not None else self.ask(state.whole, state.thetas)
+        told = state.masks if self.expert_reads_mask else None
+        advice = state.advice if self.make_expert is not None else self.ask(state.whole, state.thetas, told)
+        if state.masks is not None:
+            advice = self.within_mask(advice, state.masks, state.open)
         known = [x for x, is_open in zip(advice, state.open, strict=True) if is_open and x is not None]
         filler = known[0] if known else self._some_advice()
         rows = [x if is_open and x is not None else filler for x, is_open in zip(advice, state.open, strict=True)]
         return batched(rows, self.action_space, self.specs[0])
 
-    def ask(self, whole: list[Any], thetas: np.ndarray) -> list[Any]:
-        """Return the expert's advice, one answer for each whole observation and index of a context."""
+    def within_mask(self, advice: list[Any], allowed: np.ndarray, is_open: np.ndarray) -> list[Any]:
+        """Return the expert's advice; raise `ValueError` if it gives mass to an action that cannot be taken."""
+        checked = list(advice)
+        for i in np.flatnonzero(is_open):
+            is_action = kind_of(advice[i], self.specs[0]) == "an action"
+            number = int(from_action(self.action_space, advice[i])) if is_action else None
+            checked[i] = masks.advice_within(advice[i], allowed[i], number)
+        return checked
+
+    def ask(self, whole: list[Any], thetas: np.ndarray, allowed: np.ndarray | None = None) -> list[Any]:
+        """Return the expert's advice, one answer for each whole observation and index of a context.
+
+        The masks of actions are for an expert that takes them.
+        """
         assert self.expert is not None
         contexts = [self.contexts[k] for k in thetas]
+        more = () if allowed is None else (allowed,)
         if not self.batched:
-            return [self.expert(x, c) for x, c in zip(whole, contexts, strict=True)]
-        answered = self.expert(stacked(whole), stacked(contexts))
+            return [self.expert(*each) for each in zip(whole, contexts, *more, strict=True)]
+        answered = self.expert(stacked(whole), stacked(contexts), *more)
         if isinstance(answered, tuple):
             return list(zip(*answered, strict=True))
         return list(answered)
 
     def _some_advice(self) -> Any:
         step = self._try.begin(0, 0, self.contexts[0])
-        return step.advice if self.make_expert is not None else self.ask([step.observation], np.zeros(1, int))[0]
+        told = self._masks(np.ones(1, bool), [step]) if self.expert_reads_mask else None
+        return step.advice if self.make_expert is not None else self.ask([step.observation], np.zeros(1, int), told)[0]
 
     def respond(
         self, state: HostState, a: Action, keys: Key[Array, " B"]
@@ -319,6 +410,11 @@ class HostWorld(AbstractHostWorld[HostState]):
         """Play the actions."""
         host = jax.tree.map(np.asarray, a)
         rows = np.flatnonzero(state.open)
+        if state.masks is not None:
+            try:
+                masks.check_played(host, state.masks, state.open)
+            except ValueError as error:
+                raise ValueError(f"{self.name}, round {state.t}: {error}") from error
         played = to_actions(self.action_space, host, rows)
         calls: list[Call] = [(i, "step", (x,)) for i, x in zip(rows.tolist(), played, strict=True)]
         B = len(state.open)
@@ -328,7 +424,9 @@ class HostWorld(AbstractHostWorld[HostState]):
         del keys  # What the world draws, it drew at the start.
         recipe = self._how[0]
         told = []
+        found: list[Step | None] = [None] * B
         for i, step in zip(rows, self._answers(state, rows, calls), strict=True):
+            found[i] = step
             if step is None:
                 is_open[i] = False
                 continue
@@ -344,10 +442,18 @@ class HostWorld(AbstractHostWorld[HostState]):
             probs = self.cue.of_many(before, after, [self.contexts[k] for k in state.thetas[told]])
             u = state.noise[told, state.t][:, None]
             cue[told] = np.minimum((np.cumsum(probs, -1) <= u).sum(-1), probs.shape[-1] - 1)
-        later = HostState(state.thetas, whole, advice, is_open, lost, state.noise, state.t + 1)
-        return later, self.see(whole, cue, rewards, ended), rewards, ~is_open
+        allowed = self._masks(is_open, found)
+        later = HostState(state.thetas, whole, advice, is_open, lost, state.noise, state.t + 1, allowed)
+        return later, self.see(whole, cue, rewards, ended, allowed), rewards, ~is_open
 
-    def see(self, whole: list[Any], cue: np.ndarray | None, rewards: np.ndarray, ended: np.ndarray) -> Observation:
+    def see(
+        self,
+        whole: list[Any],
+        cue: np.ndarray | None,
+        rewards: np.ndarray,
+        ended: np.ndarray,
+        allowed: np.ndarray | None = None,
+    ) -> Observation:
         """Return what the agents see, with a leading axis B."""
         spec = self.specs[1]
         parts: dict[str, np.ndarray] = {}
@@ -356,7 +462,7 @@ class HostWorld(AbstractHostWorld[HostState]):
         for name, kept in self.visible.kept.items():
             x = read(self.visible.leaves[name], whole if is_one else [each[name] for each in flat])
             parts[name] = x if kept is None else x[:, kept]
-        added = {CUE: cue, REWARD: rewards, ENDED: ended}
+        added = {CUE: cue, REWARD: rewards, ENDED: ended, ACTION_MASK: allowed}
         names = spec.named if isinstance(spec, Parts) else None
         for name, x in added.items():
             if x is not None and names is not None and name in names and name not in parts:
@@ -414,6 +520,10 @@ class HostWorld(AbstractHostWorld[HostState]):
         actions = [from_action(space, space.sample()) for _ in range(num_episodes)]
         return jax.tree.map(lambda *xs: np.stack(xs), *actions)
 
+    def possible(self, state: HostState, a: Action) -> Action:
+        """Return the actions, each of which the mask forbids replaced by the next one that it allows."""
+        return a if state.masks is None else masks.nearest(np.asarray(a), state.masks)
+
     def difference(self, one: Sequence[Observation], other: Sequence[Observation]) -> tuple[str, int] | None:
         """Return in words what differs between the observations of two batches, and in which of them first.
 
@@ -437,12 +547,24 @@ class HostWorld(AbstractHostWorld[HostState]):
         """Return what the agent sees in an episode of these actions, without cues and rewards."""
         steps = [self._try.begin(seed, theta, self.contexts[theta])]
         for a in actions:
+            if (allowed := self._masks(np.ones(1, bool), steps[-1:])) is not None:
+                start = int(self.action_space.start)
+                a = int(masks.nearest(np.array([a - start]), allowed)[0]) + start
             steps.append(self._try.step(a))
             if steps[-1].ended and not self._how[0].restarts:
                 break
         zero = np.zeros(1, np.float32)
         cue = None if self.cue is None else np.zeros(1, np.int32)
-        return [self.see([step.observation], cue, zero, np.asarray([step.ended], np.int32)) for step in steps]
+        return [
+            self.see(
+                [step.observation],
+                cue,
+                zero,
+                np.asarray([step.ended], np.int32),
+                self._masks(np.array([not step.ended or self._how[0].restarts]), [step]),
+            )
+            for step in steps
+        ]
 
     def close(self) -> None:
         """Close all environments, and end their processes; the world can play no more."""
@@ -484,6 +606,13 @@ def _name(env: Any, example: Any) -> str:
         return env
     spec = getattr(example, "spec", None)
     return spec.id if spec is not None else type(getattr(example, "unwrapped", example)).__name__
+
+
+def _parameters(f: Callable[..., Any]) -> Collection[str]:
+    try:
+        return inspect.signature(f).parameters
+    except (TypeError, ValueError):  # Some built-in functions have no signature.
+        return ()
 
 
 def _num_cores() -> int:

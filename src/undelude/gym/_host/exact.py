@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from undelude._agents.host import HostAgent
+from undelude._agents.networks.action_mask import ACTION_MASK
 from undelude._compiled import compiled
 from undelude._distributions import AbstractDistribution, mixture
 from undelude._process.episodes import Episodes
@@ -44,7 +45,8 @@ def evidence(world: "HostWorld", episodes: Episodes) -> Evidence | str:
     first, rest = (jax.tree.map(np.asarray, x) for x in (episodes.opening, episodes.observations))
     seen = np.concatenate([first[WHOLE][:, None], rest[WHOLE]], 1)
     whole = [_rebuild(world, seen[:, t]) for t in range(seen.shape[1])]
-    experts = [_experts(world, x) for x in whole]
+    allowed = [_masks_in(jax.tree.map(lambda x, t=t: x[:, t - 1], rest) if t else first) for t in range(len(whole))]
+    experts = [_experts(world, x, masks) for x, masks in zip(whole, allowed, strict=True)]
     if any(x is None for x in experts):
         return NO_DISTRIBUTION
     log_likelihood = np.zeros((*seen.shape[:2], world.num_thetas))
@@ -75,7 +77,7 @@ def exact_agent(world: "HostWorld", own_actions: Mark) -> HostAgent | str:
             if own_actions == "see":
                 log_posterior = log_posterior + np.asarray(_log_probs(experts, jnp.asarray(a)))
             log_posterior = np.asarray(jax.nn.log_softmax(log_posterior, axis=-1))
-        experts = _experts(world, whole)
+        experts = _experts(world, whole, _masks_in(o))
         if experts is None:
             raise TypeError(f"{world.name}: no exact agent, since {NO_DISTRIBUTION}")
         return _mixtures(jnp.asarray(log_posterior, float), experts), (log_posterior, whole, experts)
@@ -91,10 +93,24 @@ def _rebuild(world: "HostWorld", seen: Float[np.ndarray, "B n"]) -> list[np.ndar
     return list(whole)
 
 
-def _experts(world: "HostWorld", whole: list[np.ndarray]) -> AbstractDistribution | None:
-    """Return the expert's distributions under every context, arrays `[B, K, ...]`; None if it returns actions."""
+def _masks_in(o: Any) -> np.ndarray | None:
+    return np.asarray(o[ACTION_MASK]) if ACTION_MASK in o else None
+
+
+def _experts(
+    world: "HostWorld", whole: list[np.ndarray], allowed: np.ndarray | None = None
+) -> AbstractDistribution | None:
+    """Return the expert's distributions under every context, arrays `[B, K, ...]`; None if it returns actions.
+
+    Raises:
+        ValueError: under some context it gives mass to an action that the mask forbids.
+    """
     B, K = len(whole), world.num_thetas
-    advice = [x for k in range(K) for x in world.ask(whole, np.full(B, k))]
+    told = allowed if world.expert_reads_mask else None
+    advice = [world.ask(whole, np.full(B, k), told) for k in range(K)]
+    if allowed is not None:
+        advice = [world.within_mask(each, allowed, np.ones(B, bool)) for each in advice]
+    advice = [x for each in advice for x in each]
     distributions, _ = batched(advice, world.action_space, world.specs[0])
     if distributions is None:
         return None
