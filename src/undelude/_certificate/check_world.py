@@ -104,6 +104,8 @@ def check_world_by_playing(
     entropy = float(-(prior[prior > 0] * np.log(prior[prior > 0])).sum()) if np.isfinite(prior).all() else None
     if entropy is not None and entropy < NO_ENTROPY:
         _raise(world, ["theta has one value only, so nothing is hidden: give several contexts, and a prior for them."])
+    if world.expert_is_person:
+        _raise(world, ["its expert is a person, whom the check would ask too often: check it with a scripted expert."])
     B = min(world.num_envs or EPISODES, EPISODES)
     keys, rng = jax.random.split(key, B), np.random.default_rng(0)
     actions = [world.random_actions(rng, B) for _ in range(num_rounds)]

@@ -43,6 +43,7 @@ class AbstractHostWorld(abc.ABC, Generic[S]):
     Attributes:
         name, num_rounds, specs, opening, theta_changes, ends_early, finite: as in `AbstractWorld`.
         num_envs: the greatest B; None if there is no limit.
+        expert_is_person: whether each question to the expert goes to a person, so that none is asked in vain.
     """
 
     name: str
@@ -53,6 +54,7 @@ class AbstractHostWorld(abc.ABC, Generic[S]):
     ends_early: bool = True
     num_envs: int | None = None
     finite: bool = False
+    expert_is_person: bool = False
 
     @abc.abstractmethod
     def begin(self, keys: Key[Array, " B"], theta: int | None = None) -> tuple[S, Observation | None]:

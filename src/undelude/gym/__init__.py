@@ -11,6 +11,7 @@ from undelude._versions import installing
 from undelude.gym._host.cues import AbstractCue, WarmerColder
 from undelude.gym._host.hiding import HideKeys
 from undelude.gym.host_world import HostWorld
+from undelude.gym.keyboard import KeyboardExpert
 from undelude.gym.minari_files import from_minari, to_minari
 from undelude.gym.tabular import tabular_from_gymnasium
 
@@ -22,6 +23,7 @@ __all__ = [
     "AbstractCue",
     "HideKeys",
     "HostWorld",
+    "KeyboardExpert",
     "Policy",
     "TaskEnv",
     "TaskVectorEnv",

@@ -30,6 +30,7 @@ from undelude.gym._host.exact import CUE
 from undelude.gym._host.hiding import WHOLE, HideKeys, Visible
 from undelude.gym._host.slots import Call, Failure, Here, InWorkers, Recipe, Slot, Step
 from undelude.gym._host.spaces import action_spec, flatten, from_action, leaves_of, observed_spec, read, to_actions
+from undelude.gym.keyboard import KeyboardExpert
 
 # Parts of an observation that this world adds, beside the cue.
 REWARD, ENDED = "reward", "ended"
@@ -65,7 +66,8 @@ class HostWorld(AbstractHostWorld[HostState]):
         env: an id (`"Reacher-v5"`), a factory, or a list of factories or ids, one for each context.
         num_rounds: `T`, the rounds of a lifetime, in which an agent keeps its memory and theta stays the same.
         expert: `(observation, context) -> advice`, on the whole observation. Advice is an action of the environment;
-            probabilities, if actions are Discrete; or `(mean, scale)` of a normal distribution, if they are a Box.
+            probabilities, if actions are Discrete; or `(mean, scale)` of a normal distribution, if they are a Box. A
+            `ug.KeyboardExpert` is a person.
         contexts: the K values of theta, on a leading axis or in a list. With a list of environments, they are
             numbered 0 to K - 1 by default.
         reward_observed: whether the agent is shown the rewards. A reward often tells theta: say it.
@@ -167,6 +169,14 @@ class HostWorld(AbstractHostWorld[HostState]):
         example = self._try.env
         self.observation_space, self.action_space = example.observation_space, example.action_space
         self.name = name or _name(env, example)
+        self.expert_is_person = isinstance(expert, KeyboardExpert)
+        if isinstance(expert, KeyboardExpert):
+            expert.check(self.action_space)
+            if self.num_envs > 1 or vectorization != "sync":
+                raise ValueError(
+                    "HostWorld: a person is asked about one environment at a time: give num_envs=1, and not "
+                    'vectorization="async".'
+                )
         self.visible = Visible(self.observation_space, hide)
         self.expert_reads_mask = expert is not None and "mask" in _parameters(expert)
         self.masks_ignored, self.is_masked = action_mask is False, False
@@ -366,6 +376,8 @@ class HostWorld(AbstractHostWorld[HostState]):
 
     def _advised(self, state: HostState) -> tuple[Prediction, Action]:
         """Return the expert's distributions, or its actions; rows of ended episodes are copies of another."""
+        if isinstance(self.expert, KeyboardExpert):
+            return batched([self._by_person(self.expert, state)], self.action_space, self.specs[0])
         told = state.masks if self.expert_reads_mask else None
         advice = state.advice if self.make_expert is not None else self.ask(state.whole, state.thetas, told)
         if state.masks is not None:
@@ -374,6 +386,14 @@ class HostWorld(AbstractHostWorld[HostState]):
         filler = known[0] if known else self._some_advice()
         rows = [x if is_open and x is not None else filler for x, is_open in zip(advice, state.open, strict=True)]
         return batched(rows, self.action_space, self.specs[0])
+
+    def _by_person(self, person: KeyboardExpert, state: HostState) -> int:
+        """Return what the person would do in the one episode; any action if it has ended."""
+        if not state.open[0]:
+            return int(self.action_space.start)
+        assert isinstance(self._slots, Here)
+        context, allowed = self.contexts[state.thetas[0]], None if state.masks is None else state.masks[0]
+        return person.action(self._slots.slots[0].env, state.whole[0], context, allowed)
 
     def within_mask(self, advice: list[Any], allowed: np.ndarray, is_open: np.ndarray) -> list[Any]:
         """Return the expert's advice; raise `ValueError` if it gives mass to an action that cannot be taken."""

@@ -27,6 +27,8 @@ NO_DISTRIBUTION = "the expert returns actions and no distribution."
 
 def why_inexact(world: "HostWorld") -> str | None:
     """Return why a world has no exact answers; None if it has."""
+    if world.expert_is_person:
+        return "the expert is a person, who is not asked about other contexts."
     if world.cue is None:
         return "no cue= is declared, so that what observations say about theta is not known."
     if world.reward_observed:
