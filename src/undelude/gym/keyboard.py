@@ -12,7 +12,7 @@ from undelude._asking import QUIT, QuitError, ask
 class KeyboardExpert:
     """A person who is shown the context and answers what they would do now: the expert of a `ug.HostWorld`.
 
-    Each question shows what `env.render()` returns, if it is text (`render_mode="ansi"`), otherwise the observation; the
+    Each question shows what `env.render()` returns, if it is text (`render_mode="ansi"`), or the observation; the
     context; and the keys of the actions that can be taken. The answer is a key and Enter; q ends with
     `KeyboardInterrupt`. One environment, with Discrete actions, plays at a time.
 
