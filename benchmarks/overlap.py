@@ -90,9 +90,8 @@ def main() -> None:
     options = parser.parse_args()
     print(f"load average {os.getloadavg()[0]:.1f}; {options.steps} updates, {options.seeds} seeds")
     print(f"{'':32}{'ms an update':>26}{'':10}{'action_kl_do':>34}")
-    print(
-        f"{'hidden':>8}{'pause, us':>12}{'':12}{'in turn':>13}{'side by side':>13}{'saved':>10}{'in turn':>20}{'side':>16}"
-    )
+    head = f"{'hidden':>8}{'pause, us':>12}{'':12}{'in turn':>13}{'side by side':>13}{'saved':>10}"
+    print(f"{head}{'in turn':>20}{'side by side':>20}")
     for hidden_size in options.hidden_sizes:
         for pause in options.pauses:
             runs = [measure(pause, hidden_size, options.steps, s) for s in range(options.seeds)]

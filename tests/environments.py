@@ -242,3 +242,33 @@ class Levers(Buttons):
 
     def step(self, action):
         return int(self.np_random.random() < (0.8 if action == self.context else 0.3)), 0.0, False, False, {}
+
+
+class Doors(gym.Env):
+    """Four doors, of which some are shut in each step; the observation is noise and the door that was taken last.
+
+    Args:
+        tells: whether info says which doors are open: `"always"`, `"never"`, or `"late"`, not after reset.
+    """
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (2,), np.float32)
+    action_space = gym.spaces.Discrete(4)
+
+    def __init__(self, tells="always"):
+        self.tells = tells
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.look(-1), self.info(late=False)
+
+    def look(self, taken):
+        self.open = (self.np_random.random(4) < 0.5).astype(np.int8)
+        self.open[self.np_random.integers(4)] = 1
+        return np.array([self.np_random.normal(), taken], np.float32)
+
+    def info(self, *, late=True):
+        return {"action_mask": self.open} if self.tells == "always" or (self.tells == "late" and late) else {}
+
+    def step(self, action):
+        assert self.open[action], "this door is shut"
+        return self.look(action), float(action == 0), False, False, self.info()

@@ -120,6 +120,9 @@ def measure_world_baselines(
     agents = {"reward_expert": None} | {f"reward_exact_{mark}": world.exact_agent(mark) for mark in MARKS}
     reasons = dict.fromkeys(BASELINES, "not measured in a world that runs in Python.")
     quantities = {name: Quantity(why_none=why) for name, why in reasons.items()}
+    if world.expert_is_person:
+        del agents["reward_expert"]
+        quantities["reward_expert"] = Quantity(why_none="the expert is a person, who is not asked to play alone.")
     for name, agent in agents.items():
         if isinstance(agent, str):
             quantities[name] = Quantity(why_none=agent)

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from undelude._agents.exact import ExactAgent
+from undelude._asking import QuitError, ask
 from undelude._cli import backend
 from undelude._cli.console import make_console
 from undelude._cli.errors import ExitCode, UsageError
@@ -43,17 +44,13 @@ def run(options: Play, call: Call) -> ExitCode:
         game.introduce()
         while game.round < process.num_rounds:
             game.play_round()
-    except _QuitError:
+    except QuitError:
         game.console.print("\n")
     except KeyboardInterrupt:
         game.console.print()
         raise
     game.conclude()
     return ExitCode.OK
-
-
-class _QuitError(Exception):
-    """The request of the person to end the game."""
 
 
 class _Player:
@@ -206,22 +203,16 @@ class _Game:
         return key
 
     def _ask(self, question: str, offer: str, answers: list[str]) -> str:
-        """Return one of `answers`, or "" for Enter; raise `_QuitError` at q and at the end of the input."""
+        """Return one of `answers`, or "" for Enter; raise `QuitError` at q and at the end of the input."""
         prompt = f"{question}[{offer}, Enter: the program chooses, q: quit] "
-        while True:
-            try:
-                answer = self.console.input(prompt, markup=False).strip().lower()
-            except EOFError:
-                raise _QuitError from None
-            if not sys.stdin.isatty():
-                self.console.print(answer)  # A terminal shows the typed answer by itself.
-            if answer in ("q", "quit"):
-                raise _QuitError
-            if answer in ("yes", "no") and "y" in answers:
-                answer = answer[0]
-            if answer in ("", *answers):
-                return answer
-            self.console.print(f"    Please answer with {', '.join(answers)}, Enter or q.")
+        # A terminal shows the typed answer by itself.
+        return ask(
+            lambda: self.console.input(prompt, markup=False),
+            self.console.print,
+            answers,
+            enter=True,
+            echoes=not sys.stdin.isatty(),
+        )
 
 
 def _times(n: int) -> str:

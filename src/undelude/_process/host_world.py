@@ -63,6 +63,7 @@ class AbstractHostWorld(abc.ABC, Generic[S]):
     Attributes:
         name, num_rounds, specs, opening, theta_changes, ends_early, finite: as in `AbstractWorld`.
         num_envs: the greatest B; None if there is no limit.
+        expert_is_person: whether each question to the expert goes to a person, so that none is asked in vain.
     """
 
     name: str
@@ -73,6 +74,7 @@ class AbstractHostWorld(abc.ABC, Generic[S]):
     ends_early: bool = True
     num_envs: int | None = None
     finite: bool = False
+    expert_is_person: bool = False
 
     @abc.abstractmethod
     def begin(self, keys: Key[Array, " B"], theta: int | None = None) -> tuple[S, Observation | None]:
@@ -126,6 +128,11 @@ class AbstractHostWorld(abc.ABC, Generic[S]):
             return rng.normal(size=shape).astype(np.float32)
 
         return draw(self.action_spec)
+
+    def possible(self, state: S, a: Action) -> Action:
+        """Return the actions of a check of the world, with others in place of those that cannot be taken now."""
+        del state
+        return a
 
     def clipped(self, a: Action) -> Bool[np.ndarray, " B"] | None:
         """Return which actions are clipped when they are played; None, the default, if none ever is."""
@@ -189,6 +196,10 @@ class AbstractHostWorld(abc.ABC, Generic[S]):
 
     def failures_in_words(self) -> str | None:
         """Return how many episodes were lost to failures, by cause; None, the default, if none was."""
+        return None
+
+    def unread_in_words(self) -> str | None:
+        """Return what the world says and this class does not use; None, the default, if there is nothing."""
         return None
 
     def settings_in_words(self) -> str:

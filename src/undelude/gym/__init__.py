@@ -12,6 +12,7 @@ from undelude.gym._host.cues import AbstractCue, WarmerColder
 from undelude.gym._host.hiding import HideKeys
 from undelude.gym.functional_world import FunctionalWorld, from_gymnax
 from undelude.gym.host_world import HostWorld
+from undelude.gym.keyboard import KeyboardExpert
 from undelude.gym.minari_files import from_minari, to_minari
 from undelude.gym.tabular import tabular_from_gymnasium
 
@@ -24,6 +25,7 @@ __all__ = [
     "FunctionalWorld",
     "HideKeys",
     "HostWorld",
+    "KeyboardExpert",
     "Policy",
     "TaskEnv",
     "TaskVectorEnv",

@@ -1,8 +1,9 @@
 """`FunctionalWorld`: an environment of pure functions in JAX, such as one of gymnax, as a compiled world."""
 
+import importlib
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import equinox as eqx
 import jax
@@ -297,13 +298,16 @@ class FunctionalWorld(AbstractWorld[FunctionalState]):
 
     # What is known without tables -------------------------------------------------------------------------------------
 
+    expert_is_person: ClassVar[bool] = False
+
     @property
     def make_expert(self) -> Callable[..., Any] | None:
         """The expert that reads the state, if there is one: it cannot be asked about another context."""
         return self.state_expert
 
-    def ask(self, whole: Sequence[Any], thetas: np.ndarray) -> Sequence[Any]:
+    def ask(self, whole: Sequence[Any], thetas: np.ndarray, masks: np.ndarray | None = None) -> Sequence[Any]:
         """Return the expert's advice, one answer for each whole observation and index of a context."""
+        del masks
         assert self.expert is not None
         answers = _ask_about(self, jax.tree.map(jnp.asarray, stacked(whole)), jnp.asarray(thetas))
         return list(Rows(jax.tree.map(host, answers)))
@@ -413,7 +417,7 @@ def from_gymnax(env: Any, params: Any = None, **options: Any) -> FunctionalWorld
 
 def _make(env_id: str) -> Any:
     try:
-        import gymnax
+        gymnax = importlib.import_module("gymnax")
     except ModuleNotFoundError as error:
         # Its version 1.0.1 does not say that it needs six.
         raise ModuleNotFoundError(
@@ -483,7 +487,8 @@ def _ask_all(world: FunctionalWorld, state: FunctionalState) -> Any:
 
 @compiled
 def _ask_about(world: FunctionalWorld, whole: Any, thetas: Array) -> Any:
-    return jax.vmap(lambda o, k: jax.tree.map(jnp.asarray, world.expert(o, index(world.contexts, k))))(whole, thetas)
+    expert: Any = world.expert
+    return jax.vmap(lambda o, k: jax.tree.map(jnp.asarray, expert(o, index(world.contexts, k))))(whole, thetas)
 
 
 @compiled

@@ -6,7 +6,7 @@ import functools
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from undelude._agents.host import HostAgent
+from undelude._agents.networks.action_mask import ACTION_MASK
 from undelude._checks import check_between, check_count, check_probabilities, one_line
 from undelude._compiled import compiled
 from undelude._distributions import GivenArray, Parts, Reals, Spec, Symbols
@@ -22,15 +23,19 @@ from undelude._process.host_world import AbstractHostWorld, Evidence, Prediction
 from undelude._process.world import EpisodeKeys
 from undelude._types import Action, Belief, Frame, Mark, Observation
 from undelude.gym._host import exact, inert, pictures
-from undelude.gym._host.advice import batched
-from undelude.gym._host.cues import AbstractCue, stacked
+from undelude.gym._host.cues import AbstractCue
 from undelude.gym._host.exact import CUE, ENDED, REWARD, leak_of
+from undelude.gym._host.expert import Expert
+from undelude.gym._host.failures import Failures
 from undelude.gym._host.hiding import WHOLE, HideKeys, Visible
+from undelude.gym._host.masks import Masks, check_played, nearest
 from undelude.gym._host.pictures import Scene
-from undelude.gym._host.rows import Rows, actions_like, columns, host, own, read
-from undelude.gym._host.slots import Call, Failure, Here, InWorkers, Recipe, Slot, Step
-from undelude.gym._host.spaces import action_spec, clipped, flatten, from_action, to_actions
-from undelude.gym._host.together import NEXT_STEP, Steps, Together, is_vector
+from undelude.gym._host.rows import Rows, columns, read
+from undelude.gym._host.simulators import HostState, Joint, Separate, contexts_of
+from undelude.gym._host.slots import Recipe, Slot, Step
+from undelude.gym._host.spaces import action_spec, clipped, flatten, from_action
+from undelude.gym._host.together import NEXT_STEP, Together, is_vector
+from undelude.gym.keyboard import KeyboardExpert
 
 # Seconds to wait for an answer of a process, by default.
 TIMEOUT = 60.0
@@ -38,20 +43,6 @@ TIMEOUT = 60.0
 NOT_AGAIN = "the environments of a vector environment step together, and one of them cannot be played again."
 # Rounds in which `leak` compares what the agent sees.
 LEAK_ROUNDS = 20
-
-
-@dataclasses.dataclass
-class HostState:
-    """A batch of episodes: whole observations and contexts, which the agent is not shown."""
-
-    thetas: np.ndarray
-    whole: Sequence[Any]
-    advice: Any
-    open: np.ndarray
-    lost: np.ndarray
-    noise: np.ndarray
-    t: int = 0
-    batch: int = 0
 
 
 class HostWorld(AbstractHostWorld[HostState]):
@@ -67,7 +58,8 @@ class HostWorld(AbstractHostWorld[HostState]):
             environment of yours, whose environments step together, with arrays of NumPy, JAX or Torch.
         num_rounds: `T`, the rounds of a lifetime, in which an agent keeps its memory and theta stays the same.
         expert: `(observation, context) -> advice`, on the whole observation. Advice is an action of the environment;
-            probabilities, if actions are Discrete; or `(mean, scale)` of a normal distribution, if they are a Box.
+            probabilities, if actions are Discrete; or `(mean, scale)` of a normal distribution, if they are a Box. A
+            `ug.KeyboardExpert` is a person.
         contexts: the K values of theta, on a leading axis or in a list. With a list of environments, they are
             numbered 0 to K - 1 by default.
         reward_observed: whether the agent is shown the rewards. A reward often tells theta: say it.
@@ -89,6 +81,10 @@ class HostWorld(AbstractHostWorld[HostState]):
         make_expert: `(env, context) -> (observation -> advice)`, in place of `expert`: one that lives beside its
             environment, such as a planner that reads its state. It is made at each reset. With a vector environment
             it is made at the start of each batch, for all contexts, and takes all observations.
+        action_mask: which actions can be taken, if they are Discrete: `env -> mask`, a number for each action, 0 if it
+            cannot; by default `info["action_mask"]`, if the environment publishes one when it is reset. Masked actions
+            have probability 0 under networks, and must have under the expert; agents read the mask, the part
+            `action_mask` of an observation. False: the environment takes every action, whatever its info says.
         vectorization: `"sync"`: one after the other, best for steps under a millisecond; `"async"`: in processes.
         num_workers: processes, with `"async"`; by default as many as cores.
         timeout: seconds to wait for an answer of a process.
@@ -128,6 +124,7 @@ class HostWorld(AbstractHostWorld[HostState]):
         at_end: Literal["restart", "end"] = "restart",
         batched: bool = False,
         make_expert: Callable[[Any, Any], Any] | None = None,
+        action_mask: Callable[[Any], Any] | Literal[False] | None = None,
         vectorization: Literal["sync", "async"] = "sync",
         num_workers: int | None = None,
         timeout: float = 60.0,
@@ -163,38 +160,90 @@ class HostWorld(AbstractHostWorld[HostState]):
         check_probabilities(self.prior, "HostWorld: prior")
         if self.prior.shape != (self.num_thetas,):
             raise ValueError(f"HostWorld: prior must have {self.num_thetas} probabilities, not {self.prior.shape}.")
-        self.expert, self.batched, self.make_expert = expert, batched, make_expert
+        self.expert, self.make_expert = expert, make_expert
         self.cue, self.reward_observed, self.ends_early = cue, reward_observed, True
-        self.max_failures = check_between("HostWorld: max_failures", max_failures, 0, 1)
-        recipe = Recipe(makers, set_context, restarts=at_end == "restart", make_expert=make_expert)
-        self._try = Slot(recipe)
+        if action_mask is not None and action_mask is not False and not callable(action_mask):
+            raise TypeError(f"HostWorld: action_mask must be a function of the environment, or False: {action_mask!r}.")
+        of_env = action_mask if callable(action_mask) else None
+        self.recipe = Recipe(makers, set_context, at_end == "restart", make_expert, of_env)
+        self._try = Slot(self.recipe)
         example = self._try.env
         self.together: Together | None = None
         if together:
-            self.together = Together(env, set_context, restarts=recipe.restarts, make_expert=make_expert)
+            if of_env is not None:
+                raise TypeError("HostWorld: action_mask= is for environments that the world makes itself.")
+            settings = {"restarts": self.recipe.restarts, "make_expert": make_expert}
+            self.together = Together(env, set_context, ignores_masks=action_mask is False, **settings)
             self.observation_space, self.action_space = example.single_observation_space, example.single_action_space
         else:
             self.observation_space, self.action_space = example.observation_space, example.action_space
         self.name = name or _name(env, example)
         self.visible = Visible(self.observation_space, hide)
-        self.specs = action_spec(self.action_space), self._observation_spec(predict, restarts=at_end == "restart")
-        self.failures: Counter[tuple[str, int]] = Counter()
-        self.num_played, self._last_failure, self._batch = 0, "", 0
+        are_read = action_mask is not False and not together and (of_env is not None or self._publishes_mask())
+        self._masks = Masks(self.name, self.action_space, are_read=are_read, are_ignored=action_mask is False)
+        self.specs = action_spec(self.action_space), self._observation_spec(predict)
+        self._failures = Failures(self.name, check_between("HostWorld: max_failures", max_failures, 0, 1))
+        self._expert = Expert(
+            expert, contexts, self.action_space, self.specs[0], is_batched=batched, together=self.together
+        )
+        self.expert_is_person = self._expert.is_person
+        if isinstance(expert, KeyboardExpert):
+            expert.check(self.action_space)
+            if self.num_envs > 1 or vectorization != "sync" or together:
+                raise ValueError(
+                    "HostWorld: a person is asked about one environment at a time: give num_envs=1, and neither "
+                    'vectorization="async" nor a vector environment.'
+                )
+        if self.together is not None:
+            self._simulators: Separate | Joint = Joint(
+                self.together, contexts, self.action_space, name=self.name, failures=self._failures
+            )
+        else:
+            self._simulators = Separate(
+                self.recipe,
+                contexts,
+                self.action_space,
+                num_envs=self.num_envs,
+                vectorization=vectorization,
+                num_workers=num_workers,
+                timeout=timeout,
+                spare=self._try,
+                failures=self._failures,
+                masks=self._masks,
+            )
+            weakref.finalize(self, self._simulators.close)
         self.drawing = draw
-        self._how = recipe, vectorization, num_workers, timeout
-        self._slots: Here | InWorkers | None = None
         self._is_closed = False
 
-    def _observation_spec(self, predict: bool, *, restarts: bool) -> Spec:
+    def _observation_spec(self, predict: bool) -> Spec:
+        if ACTION_MASK in self.visible.kept:
+            raise ValueError(
+                f"{self.name}: the observation has a part action_mask. Hide it, hide=ug.HideKeys('action_mask'), and "
+                "give action_mask=, a function of the environment, if it says which actions can be taken; if it is "
+                "something else, rename it by a wrapper."
+            )
         added: dict[str, Spec] = {}
         if self.cue is not None:
             added[CUE] = Symbols(self.cue.num_symbols + 1)
         if self.reward_observed:
             added[REWARD] = Reals(()) if predict else GivenArray((), "float32")
-        if restarts:
+        if self.recipe.restarts:
             begins_by_steps = self.together is not None and self.together.mode == NEXT_STEP
             added[ENDED] = Symbols(4 if begins_by_steps else 3)
+        if self._masks.are_read:
+            added[ACTION_MASK] = GivenArray((self._masks.num_actions,), "float32")
         return self.visible.spec(added, predict=predict, name=self.name)
+
+    def _publishes_mask(self) -> bool:
+        """Return whether the environment says which actions can be taken when it is reset.
+
+        One that cannot be reset is told of when it is played.
+        """
+        try:
+            return self._try.begin(0, 0, self.contexts[0]).mask is not None
+        except Exception:
+            self._try.drop()
+            return False
 
     # The world --------------------------------------------------------------------------------------------------------
 
@@ -209,121 +258,32 @@ class HostWorld(AbstractHostWorld[HostState]):
             )
         else:
             thetas = np.full(len(u), theta)
-        self.num_played += len(u)
-        is_open, lost = np.ones(len(u), bool), np.zeros(len(u), bool)
-        state = HostState(thetas, [None] * len(u), [None] * len(u), is_open, lost, noise)
-        if self.together is not None:
-            self._begin_together(state, int(seeds[0]))
-        else:
-            self._begin_each(state, seeds)
-        cue = None if self.cue is None else np.full(len(u), self.cue.num_symbols, np.int32)
-        zeros = np.zeros(len(u), np.float32)
-        return state, self.see(state.whole, cue, zeros, zeros.astype(np.int32))
-
-    def _begin_each(self, state: HostState, seeds: np.ndarray) -> None:
-        whole, advice = [], []
-        calls = [
-            (i, "begin", (int(seed), int(k), self.contexts[k]))
-            for i, (seed, k) in enumerate(zip(seeds, state.thetas, strict=True))
-        ]
-        for i, step in enumerate(self._answers(state, np.arange(len(calls)), calls)):
-            if step is None:  # The episode is lost; any observation will do for it.
-                step = self._any(i)
-                state.open[i] = False
-            whole.append(step.observation)
-            advice.append(step.advice)
-        state.whole, state.advice = whole, advice
-
-    def _begin_together(self, state: HostState, seed: int) -> None:
-        assert self.together is not None
-        self._check_is_open()
-        self._batch += 1
-        state.batch, B = self._batch, len(state.thetas)
-        if self.num_envs < B:
-            raise ValueError(f"{self.name}: {B} episodes at once, but {self.num_envs} environments.")
-        thetas = np.concatenate([state.thetas, np.repeat(state.thetas[:1], self.num_envs - B)])
-        steps = self._count(state, self.together.begin(seed, self._contexts_of(thetas)))
-        if not state.open.any():
-            raise RuntimeError(f"{self.name}: no environment began with finite observations.")
-        known = np.flatnonzero(state.open)[0]
-        filler = steps.whole.take(np.full(B, known))
-        state.whole, state.advice = steps.whole.where(state.open, filler), steps.advice
-
-    def _count(self, state: HostState, steps: Steps) -> Steps:
-        """Return the first B rows of what a vector environment answered, and count episodes that were lost."""
-        first = np.arange(len(state.thetas))
-        advice = None if steps.advice is None else steps.advice.take(first)
-        failed = state.open & ~steps.is_finite[first]
-        for k in state.thetas[failed]:
-            self.failures["not finite", int(k)] += 1
-            self._last_failure = "an observation or a reward is not finite"
-        state.lost[failed], state.open[failed] = True, False
-        self._check_failures()
-        return Steps(steps.whole.take(first), advice, *(x[first] for x in steps[2:]))
-
-    def _contexts_of(self, thetas: np.ndarray) -> Any:
-        """Return the contexts of many episodes, in the library in which they were given."""
-        if isinstance(self.contexts, list | tuple):
-            return stacked([self.contexts[k] for k in thetas])
-        return Rows(self.contexts).take(thetas).batch
-
-    def _any(self, i: int) -> Step:
-        """Return a step of shape alone, for an episode that was lost before it began."""
-        return self._try.begin(i, 0, self.contexts[0])
-
-    def _answers(self, state: HostState, rows: np.ndarray, calls: list[Any]) -> list[Step | None]:
-        """Return the answers of the environments; None, and `lost`, if there is none."""
-        self._check_is_open()
-        if self._slots is None:
-            recipe, how, num_workers, timeout = self._how
-            if how == "sync":
-                self._slots = Here(recipe, self.num_envs)
-            else:
-                self._slots = InWorkers(recipe, self.num_envs, num_workers or _num_cores(), "forkserver", timeout)
-            weakref.finalize(self, self._slots.close)
-        answers: list[Step | None] = []
-        for i, found in zip(rows, self._slots.call(calls), strict=True):
-            if isinstance(found, Failure):
-                state.lost[i] = True
-                self.failures[found.cause, int(state.thetas[i])] += 1
-                self._last_failure = found.message
-                answers.append(None)
-            else:
-                answers.append(found)
-        self._check_failures()
-        return answers
-
-    def _check_is_open(self) -> None:
         if self._is_closed:
             raise RuntimeError(f"{self.name} was closed: make another world.")
-
-    def _check_failures(self) -> None:
-        if (lost := sum(self.failures.values())) > max(1, self.max_failures * max(self.num_played, 64)):
-            raise RuntimeError(
-                f"{self.name}: {lost} of {self.num_played} episodes were lost, more than "
-                f"max_failures={self.max_failures:g}: {self._causes}. The last: {self._last_failure}"
-            )
+        self._failures.num_played += len(u)
+        state = HostState(thetas, np.ones(len(u), bool), np.zeros(len(u), bool), noise)
+        self._simulators.begin(state, seeds)
+        cue = None if self.cue is None else np.full(len(u), self.cue.num_symbols, np.int32)
+        zeros = np.zeros(len(u), np.float32)
+        return state, self.see(state.whole, cue, zeros, zeros.astype(np.int32), state.masks)
 
     @property
-    def _causes(self) -> str:
-        causes: Counter[str] = Counter()
-        for (cause, _), n in self.failures.items():
-            causes[cause] += n
-        return ", ".join(f"{n} by {cause}" for cause, n in causes.items())
+    def failures(self) -> Counter[tuple[str, int]]:
+        """The episodes that were lost so far, counted by `(cause, theta)`."""
+        return self._failures.counts
 
     def failures_in_words(self) -> str | None:
         """Return how many episodes were lost to failures, by cause and context; None if none was."""
-        if not self.failures:
-            return None
-        of_theta: Counter[int] = Counter()
-        for (_, k), n in self.failures.items():
-            of_theta[k] += n
-        contexts = ", ".join(f"{n} of context {k}" for k, n in sorted(of_theta.items()))
-        return (
-            f"{sum(self.failures.values())} of {self.num_played} episodes so far were lost to "
-            f"failures and played again: {self._causes}; {contexts}. Failures that depend on theta bias what is left. "
-            f"The last: {self._last_failure}"
-        )
+        return self._failures.in_words()
+
+    @property
+    def reads_masks(self) -> bool:
+        """Whether agents and expert are told which actions can be taken."""
+        return self._masks.are_read
+
+    def unread_in_words(self) -> str | None:
+        """Return that the environment publishes a mask of actions which is not read; None if it does not."""
+        return self._masks.unread_in_words()
 
     def settings_in_words(self) -> str:
         """Return name, rounds, specs, prior, and the contexts if they are numbers."""
@@ -345,109 +305,60 @@ class HostWorld(AbstractHostWorld[HostState]):
         """Ask the expert about the present observations."""
         del keys
         try:
-            return self._advised(state)
+            return self._expert.advise(state, self._some_advice, self._simulators)
         except Exception as error:
             raise ValueError(
                 f"{self.name}: the expert failed in round {state.t} with {type(error).__name__}: {error}"
             ) from error
 
-    def _advised(self, state: HostState) -> tuple[Prediction, Action]:
-        """Return the expert's distributions, or its actions; rows of ended episodes are copies of another."""
-        advice = state.advice if self.make_expert is not None else self.ask(state.whole, state.thetas)
-        if isinstance(advice, Rows):
-            filler = advice.take(np.full(len(advice), np.flatnonzero(state.open)[0] if state.open.any() else 0))
-            return batched(advice.where(state.open, filler), self.action_space, self.specs[0])
-        known = [x for x, is_open in zip(advice, state.open, strict=True) if is_open and x is not None]
-        filler = known[0] if known else self._some_advice() if self.together is None else advice[0]
-        rows = [x if is_open and x is not None else filler for x, is_open in zip(advice, state.open, strict=True)]
-        return batched(rows, self.action_space, self.specs[0])
-
-    def ask(self, whole: Sequence[Any], thetas: np.ndarray) -> Sequence[Any]:
-        """Return the expert's advice, one answer for each whole observation and index of a context.
-
-        Answers of an expert who is asked about all at once stay arrays, in `Rows`.
-        """
-        assert self.expert is not None
-        if self.together is not None and self.batched:
-            answer = self.expert(self.together.rows(whole).batch, self.together.rows(self._contexts_of(thetas)).batch)
-            answer = Rows(own(answer))
-            return answer if isinstance(whole, Rows) else Rows(jax.tree.map(host, answer.batch))
-        contexts = [self.contexts[k] for k in thetas]
-        if not self.batched:
-            return [self.expert(x, c) for x, c in zip(whole, contexts, strict=True)]
-        answered = self.expert(stacked(whole), stacked(contexts))
-        if isinstance(answered, list):
-            return answered
-        answers = Rows(own(answered))
-        if wrong := [x.shape for x in jax.tree.leaves(answers.batch) if x.shape[:1] != (len(whole),)]:
-            raise ValueError(
-                f"asked about {len(whole)} observations at once (batched=True), the expert returned an array of shape "
-                f"{tuple(wrong[0])}: return one answer for each."
-            )
-        return answers
+    def ask(self, whole: Sequence[Any], thetas: np.ndarray, masks: np.ndarray | None = None) -> Sequence[Any]:
+        """Return the expert's advice, one answer for each whole observation and index of a context."""
+        return self._expert.ask(whole, thetas, masks)
 
     def tell(self, before: Sequence[Any], after: Sequence[Any], thetas: np.ndarray) -> Float[np.ndarray, "N n"]:
         """Return the distributions of the cue after many steps under the contexts of these indices."""
         assert self.cue is not None
         if self.together is None:
             return self.cue.of_many(before, after, [self.contexts[k] for k in thetas])
-        return self.cue.of_many(*(self.together.rows(x) for x in (before, after, self._contexts_of(thetas))))
+        return self.cue.of_many(*(self.together.rows(x) for x in (before, after, contexts_of(self.contexts, thetas))))
 
     def _some_advice(self) -> Any:
         step = self._try.begin(0, 0, self.contexts[0])
-        return step.advice if self.make_expert is not None else self.ask([step.observation], np.zeros(1, int))[0]
+        if self.make_expert is not None:
+            return step.advice
+        return self.ask([step.observation], np.zeros(1, int), self._masks.of(np.ones(1, bool), [step]))[0]
 
     def respond(
         self, state: HostState, a: Action, keys: Key[Array, " B"]
     ) -> tuple[HostState, Observation, Float[np.ndarray, " B"], Bool[np.ndarray, " B"]]:
         """Play the actions."""
         del keys  # What the world draws, it drew at the start.
+        if state.masks is not None:
+            try:
+                check_played(np.asarray(a), state.masks, state.open)
+            except ValueError as error:
+                raise ValueError(f"{self.name}, round {state.t}: {error}") from error
         later = dataclasses.replace(state, open=state.open.copy(), t=state.t + 1)
-        step = self._step_each if self.together is None else self._step_together
-        rewards, ended = step(later, a)
+        rewards, ended = self._simulators.step(later, a)
         cue = None
         if self.cue is not None:
             # After the end of an episode within a lifetime, the next observation is of another episode.
-            told = np.flatnonzero(state.open & ~later.lost & ((ended == 0) | (not self._how[0].restarts)))
+            told = np.flatnonzero(state.open & ~later.lost & ((ended == 0) | (not self.recipe.restarts)))
             cue = np.full(len(state.open), self.cue.num_symbols, np.int32)
             if len(told):
                 probs = self.tell(_take(state.whole, told), _take(later.whole, told), state.thetas[told])
                 u = state.noise[told, state.t][:, None]
                 cue[told] = np.minimum((np.cumsum(probs, -1) <= u).sum(-1), probs.shape[-1] - 1)
-        return later, self.see(later.whole, cue, rewards, ended), rewards, ~later.open
+        return later, self.see(later.whole, cue, rewards, ended, later.masks), rewards, ~later.open
 
-    def _step_each(self, state: HostState, a: Action) -> tuple[np.ndarray, np.ndarray]:
-        """Play actions one by one, or in workers; update the state, and return rewards and ends."""
-        rows = np.flatnonzero(state.open)
-        played = to_actions(self.action_space, jax.tree.map(np.asarray, a), rows)
-        calls: list[Call] = [(i, "step", (x,)) for i, x in zip(rows.tolist(), played, strict=True)]
-        rewards, ended = np.zeros(len(state.open), np.float32), np.zeros(len(state.open), np.int32)
-        whole, advice = list(state.whole), list(state.advice)
-        for i, step in zip(rows, self._answers(state, rows, calls), strict=True):
-            if step is None:
-                state.open[i] = False
-                continue
-            whole[i], advice[i] = step.observation, step.advice
-            rewards[i], ended[i] = step.reward, step.ended
-            if step.ended and not self._how[0].restarts:
-                state.open[i] = False
-        state.whole, state.advice = whole, advice
-        return rewards, ended
-
-    def _step_together(self, state: HostState, a: Action) -> tuple[np.ndarray, np.ndarray]:
-        """Play the actions of all environments of a vector environment, as `_step_each` does."""
-        assert self.together is not None
-        if state.batch != self._batch:
-            raise RuntimeError(f"{self.name}: other episodes were begun in the same environments: play one batch each.")
-        actions = actions_like(self.action_space, a, state.open, self.num_envs, self.together.example)
-        steps = self._count(state, self.together.step(actions))
-        is_open = state.open.copy()
-        state.whole, state.advice = steps.whole.where(is_open, cast(Rows, state.whole)), steps.advice
-        if not self._how[0].restarts:
-            state.open &= steps.ended == 0
-        return np.where(is_open, steps.rewards, np.float32(0)), np.where(is_open, steps.ended, 0).astype(np.int32)
-
-    def see(self, whole: Sequence[Any], cue: np.ndarray | None, rewards: np.ndarray, ended: np.ndarray) -> Observation:
+    def see(
+        self,
+        whole: Sequence[Any],
+        cue: np.ndarray | None,
+        rewards: np.ndarray,
+        ended: np.ndarray,
+        masks: np.ndarray | None = None,
+    ) -> Observation:
         """Return what the agents see, with a leading axis B."""
         spec = self.specs[1]
         parts: dict[str, Any] = {}
@@ -462,7 +373,7 @@ class HostWorld(AbstractHostWorld[HostState]):
         for name, kept in self.visible.kept.items():
             x = read(self.visible.leaves[name], by_name[name])
             parts[name] = x if kept is None else x[:, kept]
-        added = {CUE: cue, REWARD: rewards, ENDED: ended}
+        added = {CUE: cue, REWARD: rewards, ENDED: ended, ACTION_MASK: masks}
         names = spec.named if isinstance(spec, Parts) else None
         for name, x in added.items():
             if x is not None and names is not None and name in names and name not in parts:
@@ -498,6 +409,10 @@ class HostWorld(AbstractHostWorld[HostState]):
         actions = [from_action(space, space.sample()) for _ in range(num_episodes)]
         return jax.tree.map(lambda *xs: np.stack(xs), *actions)
 
+    def possible(self, state: HostState, a: Action) -> Action:
+        """Return the actions, each of which the mask forbids replaced by the next one that it allows."""
+        return a if state.masks is None else nearest(np.asarray(a), state.masks)
+
     def difference(self, one: Sequence[Observation], other: Sequence[Observation]) -> tuple[str, int] | None:
         """Return in words what differs between the observations of two batches, and in which of them first.
 
@@ -515,8 +430,8 @@ class HostWorld(AbstractHostWorld[HostState]):
             return self._path_together(theta, seed, actions)
         steps = [self._try.begin(seed, theta, self.contexts[theta])]
         for a in actions:
-            steps.append(self._try.step(a))
-            if steps[-1].ended and not self._how[0].restarts:
+            steps.append(self._try.step(self._masks.nearest_action(a, steps[-1])))
+            if steps[-1].ended and not self.recipe.restarts:
                 break
         return [self.see_one(step, without_reward=True) for step in steps]
 
@@ -524,7 +439,9 @@ class HostWorld(AbstractHostWorld[HostState]):
         """Return what an agent sees of one step, with a leading axis 1, and a cue that says nothing."""
         cue = None if self.cue is None else np.zeros(1, np.int32)
         reward = np.full(1, 0 if without_reward else step.reward, np.float32)
-        return self.see([step.observation], cue, reward, np.full(1, step.ended, np.int32))
+        goes_on = np.full(1, not step.ended or self.recipe.restarts)
+        masks = self._masks.of(goes_on, [step])
+        return self.see([step.observation], cue, reward, np.full(1, step.ended, np.int32), masks)
 
     def without_effect(
         self, episodes: Episodes, rounds: Int[np.ndarray, " B"], others: Action, *, key: Key[Array, ""], most: int
@@ -544,7 +461,7 @@ class HostWorld(AbstractHostWorld[HostState]):
         before = self._try.begin(seed, theta, self.contexts[theta])
         after = before
         for a in actions:
-            if after.ended and not self._how[0].restarts:
+            if after.ended and not self.recipe.restarts:
                 return ()  # The episode is over before that action.
             before, after = after, self._try.step(a)
         pair, contexts = ([before.observation], [after.observation]), [self.contexts[theta]]
@@ -567,7 +484,7 @@ class HostWorld(AbstractHostWorld[HostState]):
         """Why there are no films; None if there are: the environment renders, or `draw=` was given."""
         if self.together is not None:
             return NOT_AGAIN
-        return None if self.drawing is not None else pictures.why_not_rendered(self._how[0])
+        return None if self.drawing is not None else pictures.why_not_rendered(self.recipe)
 
     def replay(self, episode: Episodes, key: Key[Array, ""]) -> list[Scene]:
         """Play an episode again, for a film: its seed and its actions.
@@ -577,7 +494,7 @@ class HostWorld(AbstractHostWorld[HostState]):
         """
         if self.no_film is not None:
             raise ValueError(f"{self.name}: no film, since {self.no_film}")
-        return pictures.replay(self, self._how[0], episode, int(_draw_begin(key[None], 0)[1][0]))
+        return pictures.replay(self, self.recipe, episode, int(_draw_begin(key[None], 0)[1][0]))
 
     def draw(self, frame: Frame, theta: int, w: Scene, belief: Belief) -> None:
         """Draw one round: by the function that was given, or what the environment rendered above the belief."""
@@ -593,13 +510,13 @@ class HostWorld(AbstractHostWorld[HostState]):
         """Return what the agents see in all environments, which have the same context and actions."""
         N = self.num_envs
         thetas = np.full(N, theta)
-        state = HostState(thetas, [], None, np.ones(N, bool), np.zeros(N, bool), np.zeros((N, self.num_rounds)))
-        self._begin_together(state, seed)
+        state = HostState(thetas, np.ones(N, bool), np.zeros(N, bool), np.zeros((N, self.num_rounds)))
+        self._simulators.begin(state, np.array([seed]))
         cue = None if self.cue is None else np.zeros(N, np.int32)
         path = [self.see(state.whole, cue, np.zeros(N, np.float32), np.zeros(N, np.int32))]
         for a in actions:
             a = jax.tree.map(lambda x: np.repeat(x[None], N, 0), from_action(self.action_space, a))
-            _, ended = self._step_together(state, a)
+            _, ended = self._simulators.step(state, a)
             path.append(self.see(state.whole, cue, np.zeros(N, np.float32), ended))
             if not state.open.all():
                 break
@@ -608,8 +525,7 @@ class HostWorld(AbstractHostWorld[HostState]):
     def close(self) -> None:
         """Close all environments, and end their processes; the world can play no more."""
         self._is_closed = True
-        if self._slots is not None:
-            self._slots.close()
+        self._simulators.close()
         self._try.drop()
 
 
@@ -664,12 +580,6 @@ def _name(env: Any, example: Any) -> str:
         return env
     spec = getattr(example, "spec", None)
     return spec.id if spec is not None else type(getattr(example, "unwrapped", example)).__name__
-
-
-def _num_cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @compiled

@@ -298,6 +298,8 @@ class _Read:
             )
         if world.cue is not None:
             raise ValueError(f"{self.name} has no cues, which {world.name} tells after each action: give encode=.")
+        if world.reads_masks:
+            raise ValueError(f"{self.name} has no masks of actions, which {world.name} shows: give encode=.")
         T = self.num_rounds
         whole = [_row(world.observation_space, episode.observations, t) for t in range(T + 1)]
         rewards = np.concatenate([np.zeros(1, np.float32), self.rewards])

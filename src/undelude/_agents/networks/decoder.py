@@ -124,7 +124,7 @@ class AbstractDecoderAgent(AbstractNetworkAgent[State]):
 
     def init(self, *, num_rounds: int) -> State:
         """Return the state of the decoder after the start symbol."""
-        return self.decoder.init(num_rounds=num_rounds)
+        return self.with_mask(self.decoder.init(num_rounds=num_rounds))
 
     def step(self, x: Float[Array, " E"], m: State) -> State:
         """Return the state of the decoder after one more symbol."""

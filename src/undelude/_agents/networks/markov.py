@@ -122,6 +122,9 @@ class MarkovAgent(AbstractNetworkAgent[Float[Array, "K E"]]):
     def init(self, *, num_rounds: int) -> Float[Array, "K E"]:
         """Return `K` times the start symbol."""
         del num_rounds
+        return self.with_mask(self._empty())
+
+    def _empty(self) -> Float[Array, "K E"]:
         return jnp.broadcast_to(self.start, (self.order, len(self.start)))
 
     def step(self, x: Float[Array, " E"], m: Float[Array, "K E"]) -> Float[Array, "K E"]:
@@ -134,7 +137,7 @@ class MarkovAgent(AbstractNetworkAgent[Float[Array, "K E"]]):
 
     def parallel(self, xs: Float[Array, "N E"]) -> Float[Array, "N1 D"]:
         """Return the features of all windows at once."""
-        return self.window.along(jnp.concatenate([self.init(num_rounds=len(xs)), xs]))
+        return self.window.along(jnp.concatenate([self._empty(), xs]))
 
 
 class SequencePredictor(AbstractLearnedAgent[Int[Array, " K"]]):

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from undelude._agents.base import AbstractSequenceAgent, Reading, check_action, check_mark, with_reading
+from undelude._agents.networks.action_mask import Masked, mask_in, num_masked, restrict
 from undelude._agents.networks.heads import LEAST_COMPONENTS, MOST_COMPONENTS, check_supported
 from undelude._agents.networks.interface import Interface
 from undelude._checks import MAX_COUNT, check_count
@@ -59,7 +60,8 @@ class AbstractNetworkAgent(AbstractLearnedAgent[M]):
     """A network over the symbols `do(a)`, `a` and `o` of an episode.
 
     An architecture defines `init`, `step`, `features` and `parallel`; this class derives the four functions of Section
-    4.1 and `predict` from them.
+    4.1 and `predict` from them. If observations have a part `action_mask`, actions that it forbids have probability 0;
+    `init` must then return `self.with_mask(m)`.
 
     Attributes:
         interface: the readers and heads.
@@ -79,30 +81,48 @@ class AbstractNetworkAgent(AbstractLearnedAgent[M]):
     def parallel(self, xs: Float[Array, "N E"]) -> Float[Array, "N1 D"]:
         """Return the features before the first of `N` symbols and after each of them, `[N + 1, D]`."""
 
+    def with_mask(self, m: M) -> M:
+        """Return the memory `m` at the start, with a place for the mask of actions if observations have one."""
+        n = num_masked(self.specs)
+        masked: Any = m if n is None else Masked(m, jnp.ones(n))
+        return masked
+
     def f_A(self, m: M) -> AbstractDistribution[Action]:
-        """Return the prediction of the head for actions."""
+        """Return the prediction of the head for actions, of which only those are possible that the mask allows."""
+        if isinstance(m, Masked):
+            return restrict(self.interface.head_A(self.features(m.memory)), m.allowed)
         return self.interface.head_A(self.features(m))
 
     def f_O(self, m: M) -> AbstractDistribution[Observation]:
         """Return the prediction of the head for observations."""
-        return self.interface.head_O(self.features(m))
+        inner: Any = m.memory if isinstance(m, Masked) else m
+        return self.interface.head_O(self.features(inner))
 
     def g_A(self, a: Action, m: M, *, intervened: Bool[Array, ""] | bool) -> M:
         """Return the memory after the symbol `do(a)` if `intervened`, otherwise after `a`."""
         check_action(self, self.specs[0], a, intervened)
-        return self.step(self.interface.read_action(a, intervened), m)
+        return self._step(self.interface.read_action(a, intervened), m)
 
     def g_O(self, o: Observation, m: M) -> M:
         """Return the memory after the symbol `o`."""
         self.specs[1].check(f"{type(self).__name__}: an observation", o)
-        return self.step(self.interface.read_observation(o), m)
+        after: Any = self._step(self.interface.read_observation(o), m)
+        return eqx.tree_at(lambda m: m.allowed, after, mask_in(o)) if isinstance(m, Masked) else after
+
+    def _step(self, x: Float[Array, " E"], m: M) -> M:
+        after: Any = Masked(self.step(x, m.memory), m.allowed) if isinstance(m, Masked) else self.step(x, m)
+        return after
 
     def predict(self, episode: Episodes) -> tuple[AbstractDistribution[Action], AbstractDistribution[Observation]]:
         """Return all predictions over an episode, from one call of `parallel`."""
         interface = self.interface
         h = self.parallel(symbols(episode, interface.read_action, interface.read_observation))
         before_actions, before_observations = turns(episode)
-        return jax.vmap(interface.head_A)(h[before_actions]), jax.vmap(interface.head_O)(h[before_observations])
+        P_A, P_O = jax.vmap(interface.head_A)(h[before_actions]), jax.vmap(interface.head_O)(h[before_observations])
+        if (n := num_masked(self.specs)) is not None:
+            first = jnp.ones(n) if episode.opening is None else mask_in(episode.opening)
+            P_A = restrict(P_A, jnp.concatenate([first[None], mask_in(episode.observations)[:-1]]))
+        return P_A, P_O
 
 
 def symbols(

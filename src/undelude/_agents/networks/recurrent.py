@@ -38,7 +38,7 @@ class AbstractRecurrentAgent(AbstractNetworkAgent[S]):
     def init(self, *, num_rounds: int) -> S:
         """Return the initial state of the cell."""
         del num_rounds
-        return self.cell.init()
+        return self.with_mask(self.cell.init())
 
     def step(self, x: Float[Array, " G"], m: S) -> S:
         """Return the state of the cell after one more symbol."""

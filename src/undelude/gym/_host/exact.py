@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from undelude._agents.host import HostAgent
+from undelude._agents.networks.action_mask import ACTION_MASK
 from undelude._compiled import compiled
 from undelude._distributions import AbstractDistribution, mixture
 from undelude._process.episodes import Episodes
@@ -31,6 +32,8 @@ NO_DISTRIBUTION = "the expert returns actions and no distribution."
 
 def why_inexact(world: "SomeWorld") -> str | None:
     """Return why a world has no exact answers; None if it has."""
+    if world.expert_is_person:
+        return "the expert is a person, who is not asked about other contexts."
     if world.cue is None:
         return "no cue= is declared, so that what observations say about theta is not known."
     if world.reward_observed:
@@ -49,7 +52,8 @@ def evidence(world: "SomeWorld", episodes: Episodes) -> Evidence | str:
     first, rest = (jax.tree.map(np.asarray, x) for x in (episodes.opening, episodes.observations))
     seen = np.concatenate([first[WHOLE][:, None], rest[WHOLE]], 1)
     whole = [_rebuild(world, seen[:, t]) for t in range(seen.shape[1])]
-    experts = [_experts(world, x) for x in whole]
+    allowed = [_masks_in(jax.tree.map(lambda x, t=t: x[:, t - 1], rest) if t else first) for t in range(len(whole))]
+    experts = [_experts(world, x, masks) for x, masks in zip(whole, allowed, strict=True)]
     if any(x is None for x in experts):
         return NO_DISTRIBUTION
     log_likelihood = np.zeros((*seen.shape[:2], world.num_thetas))
@@ -80,7 +84,7 @@ def exact_agent(world: "SomeWorld", own_actions: Mark) -> HostAgent | str:
             if own_actions == "see":
                 log_posterior = log_posterior + np.asarray(_log_probs(experts, jnp.asarray(a)))
             log_posterior = np.asarray(jax.nn.log_softmax(log_posterior, axis=-1))
-        experts = _experts(world, whole)
+        experts = _experts(world, whole, _masks_in(o))
         if experts is None:
             raise TypeError(f"{world.name}: no exact agent, since {NO_DISTRIBUTION}")
         return _mixtures(jnp.asarray(log_posterior, float), experts), (log_posterior, whole, experts)
@@ -130,10 +134,15 @@ def _rebuild(world: "SomeWorld", seen: Float[np.ndarray, "B n"]) -> list[np.ndar
     return list(whole)
 
 
-def _experts(world: "SomeWorld", whole: list[np.ndarray]) -> AbstractDistribution | None:
+def _masks_in(o: Any) -> np.ndarray | None:
+    return np.asarray(o[ACTION_MASK]) if ACTION_MASK in o else None
+
+
+def _experts(world: "SomeWorld", whole: list[np.ndarray], masks: np.ndarray | None) -> AbstractDistribution | None:
     """Return the expert's distributions under every context, arrays `[B, K, ...]`; None if it returns actions."""
     B, K = len(whole), world.num_thetas
-    advice = world.ask(whole * K, np.repeat(np.arange(K), B))
+    masks = None if masks is None else np.tile(masks, (K, 1))
+    advice = world.ask(whole * K, np.repeat(np.arange(K), B), masks)
     distributions, _ = batched(advice, world.action_space, world.specs[0])
     if distributions is None:
         return None

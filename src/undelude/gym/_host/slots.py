@@ -42,12 +42,14 @@ class Step(NamedTuple):
         reward: of the action.
         ended: 0 if the episode goes on, 1 if it was terminated, 2 if it was truncated.
         advice: what the expert of this environment answered, if it lives beside it.
+        mask: a number for each action, 0 if it cannot be taken now; None if the environment does not say.
     """
 
     observation: Any
     reward: float = 0.0
     ended: int = 0
     advice: Any = None
+    mask: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,12 +61,14 @@ class Recipe:
         set_context: `(env, context) -> observation or None`, after each reset; None if the context goes to `reset`.
         restarts: whether the environment starts again, with the same context, if its episode ends before the lifetime.
         make_expert: `(env, context) -> expert`, for an expert that lives beside the environment.
+        action_mask: `env -> mask` of the actions that can be taken; None if it is `info["action_mask"]`.
     """
 
     makers: tuple[Callable[[], Any], ...]
     set_context: Callable[[Any, Any], Any] | None
     restarts: bool
     make_expert: Callable[[Any, Any], Any] | None = None
+    action_mask: Callable[[Any], Any] | None = None
 
 
 class Slot:
@@ -92,20 +96,24 @@ class Slot:
     def _reset(self) -> Step:
         by_reset = self.recipe.set_context is None and len(self.recipe.makers) == 1
         options = {"context": self.context} if by_reset else None
-        observation, _ = self.env.reset(seed=(self.seed + self.restarts) % 2**31, options=options)
+        observation, info = self.env.reset(seed=(self.seed + self.restarts) % 2**31, options=options)
         if self.recipe.set_context is not None:
             after = self.recipe.set_context(self.env, self.context)
             observation = observation if after is None else after
         if self.recipe.make_expert is not None:
             self.expert = self.recipe.make_expert(self.env, self.context)
-        return Step(_checked(observation), advice=self._advice(observation))
+        return Step(_checked(observation), advice=self._advice(observation), mask=self._mask(info))
+
+    def _mask(self, info: Any) -> np.ndarray | None:
+        found = info.get("action_mask") if self.recipe.action_mask is None else self.recipe.action_mask(self.env)
+        return None if found is None else np.array(found, np.float32)
 
     def _advice(self, observation: Any) -> Any:
         return None if self.expert is None else self.expert(observation)
 
     def step(self, action: Any) -> Step:
         """Play an action; if the episode ends and the lifetime goes on, start the next one under the same context."""
-        observation, reward, terminated, truncated, _ = self.env.step(action)
+        observation, reward, terminated, truncated, info = self.env.step(action)
         reward = float(reward)
         if not np.isfinite(reward):
             raise NotFinite(f"the reward is {reward}")
@@ -113,8 +121,9 @@ class Slot:
         if ended and self.recipe.restarts:
             self.restarts += 1
             fresh = self._reset()
-            return Step(fresh.observation, reward, ended, fresh.advice)
-        return Step(_checked(observation), reward, ended, None if ended else self._advice(observation))
+            return Step(fresh.observation, reward, ended, fresh.advice, fresh.mask)
+        advice, mask = (None, None) if ended else (self._advice(observation), self._mask(info))
+        return Step(_checked(observation), reward, ended, advice, mask)
 
     def drop(self) -> None:
         """Close the environments: after a failure the next episode makes new ones."""

@@ -51,6 +51,7 @@ class Together:
         set_context: `(env, contexts) -> observations or None`, after each reset; None if contexts go to `reset`.
         restarts: whether the lifetime goes on when an episode of the environment ends.
         make_expert: `(env, contexts) -> (observations -> advice)`, for an expert that lives beside the environments.
+        ignores_masks: whether masks of actions that it reports are left unread.
 
     Raises:
         TypeError: the environment does not name its spaces or how it restarts.
@@ -64,7 +65,9 @@ class Together:
         *,
         restarts: bool,
         make_expert: Callable[[Any, Any], Any] | None,
+        ignores_masks: bool = False,
     ):
+        self.ignores_masks = ignores_masks
         self.env, self.set_context, self.restarts, self.make_expert = env, set_context, restarts, make_expert
         self.name = type(getattr(env, "unwrapped", env)).__name__
         missing = [x for x in ("single_observation_space", "single_action_space") if not hasattr(env, x)]
@@ -99,6 +102,11 @@ class Together:
         self.contexts = contexts
         options = None if self.set_context is not None else {"context": contexts}
         observations, info = self.env.reset(seed=seed, options=options)
+        if isinstance(info, dict) and info.get("action_mask") is not None and not self.ignores_masks:
+            raise ValueError(
+                f'{self.name} reports info["action_mask"], and masks of a vector environment are not read: give '
+                "HostWorld the factory of one environment, or action_mask=False if agents may take any action."
+            )
         observations = own(observations)
         self.example = jax.tree.leaves(observations)[0]
         self._begins[:] = False
