@@ -1,5 +1,6 @@
 """`FunctionalWorld`: an environment of pure functions in JAX, such as one of gymnax, as a compiled world."""
 
+import importlib
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
@@ -413,7 +414,7 @@ def from_gymnax(env: Any, params: Any = None, **options: Any) -> FunctionalWorld
 
 def _make(env_id: str) -> Any:
     try:
-        import gymnax
+        gymnax = importlib.import_module("gymnax")
     except ModuleNotFoundError as error:
         # Its version 1.0.1 does not say that it needs six.
         raise ModuleNotFoundError(
@@ -483,7 +484,8 @@ def _ask_all(world: FunctionalWorld, state: FunctionalState) -> Any:
 
 @compiled
 def _ask_about(world: FunctionalWorld, whole: Any, thetas: Array) -> Any:
-    return jax.vmap(lambda o, k: jax.tree.map(jnp.asarray, world.expert(o, index(world.contexts, k))))(whole, thetas)
+    expert: Any = world.expert
+    return jax.vmap(lambda o, k: jax.tree.map(jnp.asarray, expert(o, index(world.contexts, k))))(whole, thetas)
 
 
 @compiled
