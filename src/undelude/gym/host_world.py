@@ -349,10 +349,12 @@ class HostWorld(AbstractHostWorld[HostState]):
     def ask(self, whole: Sequence[Any], thetas: np.ndarray) -> Sequence[Any]:
         """Return the expert's advice, one answer for each whole observation and index of a context."""
         assert self.expert is not None
-        if self.together is not None and self.batched:
-            answer = self.expert(self.together.rows(whole).batch, self.together.rows(self._contexts_of(thetas)).batch)
-            answer = Rows(own(answer))
-            return answer if isinstance(whole, Rows) else list(Rows(jax.tree.map(host, answer.batch)))
+        if self.together is not None:
+            rows, given = (self.together.rows(x) for x in (whole, self._contexts_of(thetas)))
+            if not self.batched:
+                return [jax.tree.map(host, self.expert(x, c)) for x, c in zip(rows, given, strict=True)]
+            answer = own(self.expert(rows.batch, given.batch))
+            return Rows(answer) if isinstance(whole, Rows) else list(Rows(jax.tree.map(host, answer)))
         contexts = [self.contexts[k] for k in thetas]
         if not self.batched:
             return [self.expert(x, c) for x, c in zip(whole, contexts, strict=True)]
