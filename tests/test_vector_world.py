@@ -180,7 +180,7 @@ def test_context_may_be_kept_in_fewer_digits():
     world = ug.HostWorld(
         LedgerBatch("SameStep"),
         contexts=CONTEXTS + np.float64(1 / 3),
-        expert=lambda o, c: np.full((7, 4), 0.25),
+        expert=lambda o, c: np.full((len(o), 4), 0.25),
         **size,
     )
     assert play(world)[0].mask.all()
