@@ -148,10 +148,11 @@ def test_environments_that_fail_cost_their_episodes_alone():
 
 def test_two_batches_at_once_are_refused():
     world = world_of("Disabled")
-    first, _ = world.begin(jax.random.split(KEY, 7))
-    world.begin(jax.random.split(KEY, 7))
+    keys = jax.random.split(KEY, 7)
+    first, _ = world.begin(keys)
+    world.begin(keys)
     with pytest.raises(RuntimeError, match="play one batch each"):
-        world.respond(first, np.zeros(7, np.int32), None)
+        world.respond(first, np.zeros(7, np.int32), keys)
 
 
 def test_expert_one_by_one_and_beside_the_environment():
