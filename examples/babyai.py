@@ -96,12 +96,11 @@ def main(
         episodes = ud.rollout(world, agent, executor=executor, key=keys[3], num_episodes=num_episodes)
         found = np.asarray(episodes.reward).sum(1) > 0
         reached[name] = float(found.mean())
-        print(f"{name:<10}{reached[name]:>14.3f} ± {found.std() / num_episodes**0.5:.3f}", end="")
-        if agent is None:
-            print()
-        else:
+        line = f"{name:<10}{reached[name]:>14.3f} ± {found.std() / num_episodes**0.5:.3f}"
+        if agent is not None:
             report = ud.certify(world, agent, key=keys[3], num_episodes=num_episodes, baselines=False)
-            print(f"{report.action_log_loss:>32.2f} ± {report.action_log_loss_se:.2f}")
+            line += f"{report.action_log_loss:>32.2f} ± {report.action_log_loss_se:.2f}"
+        print(line)
     return reached
 
 

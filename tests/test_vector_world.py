@@ -147,10 +147,11 @@ def test_environments_that_fail_cost_their_episodes_alone():
 
 def test_two_batches_at_once_are_refused():
     world = world_of("Disabled")
-    first, _ = world.begin(jax.random.split(KEY, 7))
-    world.begin(jax.random.split(KEY, 7))
+    keys = jax.random.split(KEY, 7)
+    first, _ = world.begin(keys)
+    world.begin(keys)
     with pytest.raises(RuntimeError, match="play one batch each"):
-        world.respond(first, np.zeros(7, np.int32), None)
+        world.respond(first, np.zeros(7, np.int32), keys)
 
 
 def test_expert_one_by_one_and_beside_the_environment():
@@ -169,6 +170,20 @@ def test_expert_one_by_one_and_beside_the_environment():
     probs = [np.asarray(ud.rollout(w, uniform(), key=KEY, num_episodes=7, num_rounds=6).expert.probs) for w in worlds]
     np.testing.assert_allclose(probs[0], probs[1], atol=1e-6)
     np.testing.assert_allclose(probs[0], probs[2], atol=1e-6)
+    with pytest.raises(TypeError, match="either expert= or make_expert="):
+        ug.HostWorld(LedgerBatch("SameStep"), **size)
+
+
+def test_context_may_be_kept_in_fewer_digits():
+    """The environment reports 32 bits of a context of 64: that is no other context."""
+    size = {"num_rounds": 12, "reward_observed": True, "batched": True}
+    world = ug.HostWorld(
+        LedgerBatch("SameStep"),
+        contexts=CONTEXTS + np.float64(1 / 3),
+        expert=lambda o, c: np.full((len(o), 4), 0.25),
+        **size,
+    )
+    assert play(world)[0].mask.all()
 
 
 @pytest.mark.parametrize(

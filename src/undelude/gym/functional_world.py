@@ -1,5 +1,6 @@
 """`FunctionalWorld`: an environment of pure functions in JAX, such as one of gymnax, as a compiled world."""
 
+import copy
 import importlib
 import inspect
 from collections.abc import Callable, Iterable, Sequence
@@ -357,8 +358,9 @@ class FunctionalWorld(AbstractWorld[FunctionalState]):
 
     def random_actions(self, rng: np.random.Generator, num_episodes: int) -> Action:
         """Return actions that the space of the environment samples, `[B, ...]`."""
-        self.action_space.seed(int(rng.integers(2**31)))
-        actions = [from_action(self.action_space, self.action_space.sample()) for _ in range(num_episodes)]
+        space = copy.deepcopy(self.action_space)
+        space.seed(int(rng.integers(2**31)))
+        actions = [from_action(space, space.sample()) for _ in range(num_episodes)]
         return jax.tree.map(lambda *xs: np.stack(xs), *actions)
 
     def difference(self, one: Sequence[Observation], other: Sequence[Observation]) -> tuple[str, int] | None:

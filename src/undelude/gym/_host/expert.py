@@ -80,10 +80,11 @@ class Expert:
         """
         assert self.function is not None
         more = (masks,) if self._reads_mask and masks is not None else ()
-        if self.together is not None and self.is_batched:
-            together = self.together
-            contexts = together.rows(contexts_of(self.contexts, thetas))
-            answer = Rows(own(self.function(together.rows(whole).batch, contexts.batch)))
+        if self.together is not None:
+            rows, given = (self.together.rows(x) for x in (whole, contexts_of(self.contexts, thetas)))
+            if not self.is_batched:
+                return [jax.tree.map(host, self.function(x, c)) for x, c in zip(rows, given, strict=True)]
+            answer = Rows(own(self.function(rows.batch, given.batch)))
             return answer if isinstance(whole, Rows) else Rows(jax.tree.map(host, answer.batch))
         contexts = [self.contexts[k] for k in thetas]
         if not self.is_batched:

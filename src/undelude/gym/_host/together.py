@@ -192,7 +192,9 @@ class Together:
         reported, ours = host(reported), host(self.contexts)
         if reported.shape != ours.shape:
             return False
-        same = (reported == ours).reshape(len(which), -1).all(1)
+        # The environment may keep the context in fewer digits.
+        is_real = ours.dtype.kind == "f"
+        same = (np.isclose(reported, ours, 1e-5) if is_real else reported == ours).reshape(len(which), -1).all(1)
         if (wrong := np.flatnonzero(which & ~same)).size:
             i = int(wrong[0])
             raise ValueError(
