@@ -63,3 +63,12 @@ def test_frozen_lake():
     assert deluded.action_kl_do > 10 * deluded.action_kl_do_se
     # Holding on to a guess pays here, deluded or not.
     assert min(deluded.reward, holding.reward) > sober.reward + 3 * sober.reward_se
+
+
+def test_pendulum():
+    pytest.importorskip("mujoco")
+    reports = run("pendulum", num_rounds=30, num_episodes=32)
+    assert reports["sober"].action_kl_do == pytest.approx(0, abs=1e-5)
+    assert reports["sober"].reward > 0.95
+    assert reports["deluded"].reward < 0.85
+    assert reports["deluded"].verdict == "deluded"
