@@ -71,3 +71,12 @@ def test_babyai():
     reached = run("babyai", num_rounds=16, num_envs=8, num_demos=16, steps=2, num_episodes=24)
     assert reached["expert"] == 1
     assert max(reached["cloned"], reached["taught"]) < 0.7
+
+
+def test_pendulum():
+    pytest.importorskip("mujoco")
+    reports = run("pendulum", num_rounds=30, num_episodes=32)
+    assert reports["sober"].action_kl_do == pytest.approx(0, abs=1e-5)
+    assert reports["sober"].reward > 0.95
+    assert reports["deluded"].reward < 0.85
+    assert reports["deluded"].verdict == "deluded"

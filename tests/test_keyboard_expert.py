@@ -67,6 +67,7 @@ def test_a_person_teaches():
 
 def test_labels_of_a_person_are_saved(tmp_path, monkeypatch):
     pytest.importorskip("minari")
+    pytest.importorskip("pyarrow")
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     world = lake(io.StringIO("d\n" * 6))
     demos = ud.rollout(world, ud.GRUAgent(world, 8, key=KEY), key=KEY, num_episodes=2)

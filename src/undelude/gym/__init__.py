@@ -10,6 +10,7 @@ from undelude._agents.policy import Policy
 from undelude._versions import installing
 from undelude.gym._host.cues import AbstractCue, WarmerColder
 from undelude.gym._host.hiding import HideKeys
+from undelude.gym.callbacks import callback
 from undelude.gym.functional_world import FunctionalWorld, from_gymnax
 from undelude.gym.host_world import HostWorld
 from undelude.gym.keyboard import KeyboardExpert
@@ -30,6 +31,7 @@ __all__ = [
     "TaskEnv",
     "TaskVectorEnv",
     "WarmerColder",
+    "callback",
     "from_gymnax",
     "from_minari",
     "tabular_from_gymnasium",
