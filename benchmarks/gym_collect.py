@@ -6,9 +6,9 @@
     OMP_NUM_THREADS=1 python benchmarks/gym_collect.py --peer
 
 Rates are environment steps in a second of the process, on all its threads, so that other programs of the machine count
-little; the rows are measured in turns, and the median is shown. `bare` is Gymnasium's SyncVectorEnv with random actions;
-`collected` is what `ud.teach` does before it learns: a GRU acts, the expert labels each action, the guide gives cues. The
-peer is the collecting of RecurrentPPO (sb3-contrib) with an LSTM of as many units.
+little. The rows are measured in turns, and the median is shown. `bare` is Gymnasium's SyncVectorEnv with random
+actions; `collected` is what `ud.teach` does before it learns: a GRU acts, the expert labels each action, the guide
+gives cues. The peer is the collecting of RecurrentPPO (sb3-contrib) with an LSTM of as many units.
 """
 
 import argparse
