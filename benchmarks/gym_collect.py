@@ -50,7 +50,7 @@ def bare() -> Callable[[], None]:
     return play
 
 
-def collected() -> Callable[[], None]:
+def collected() -> Callable[[], object]:
     """Return a function that collects a batch of episodes."""
     world = reacher(NUM_ROUNDS, NUM_ENVS)
     agent = ud.GRUAgent(world, HIDDEN_SIZE, key=jax.random.key(0))

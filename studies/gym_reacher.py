@@ -127,6 +127,7 @@ def film(folder: str, file: Path) -> None:
         for n, k in enumerate(SHOWN_TARGETS):
             executor = "expert" if agent is None else "agent"
             one = ud.rollout(world, agent, key=jax.random.key(n), num_episodes=1, theta=k, executor=executor)
+            assert one.opening is not None
             first = np.asarray(one.opening["state"])
             seen = np.concatenate([first, np.asarray(one.observations["state"])[0]])[::EVERY][:ROUNDS]
             whole = np.zeros((ROUNDS, 10))

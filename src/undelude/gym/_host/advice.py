@@ -3,13 +3,18 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import dtypes
 from jaxtyping import Bool, PyTree
 
 from undelude._checks import check_probabilities
 from undelude._distributions import AbstractDistribution, Categorical, Normal, Reals, Spec, Symbols
 from undelude.gym._host.spaces import from_action
+
+# Of a normal distribution, to make one of arrays of NumPy.
+_STRUCTURE = jax.tree.structure(jax.eval_shape(lambda: Normal(0.0, 1.0)))
 
 
 class MeansAndScales(NamedTuple):
@@ -64,7 +69,9 @@ def _normal(loc: np.ndarray, scale: np.ndarray) -> Normal:
     scale = np.broadcast_to(scale.reshape(*scale.shape, *[1] * (loc.ndim - scale.ndim)), loc.shape)
     if (scale <= 0).any():
         raise ValueError("the expert returned a scale that is not positive.")
-    return Normal(loc, np.ascontiguousarray(scale))
+    # Without the constructor, whose copies to the device take longer than a step of a fast simulator.
+    dtype = dtypes.canonicalize_dtype(float)
+    return jax.tree.unflatten(_STRUCTURE, [loc.astype(dtype), scale.astype(dtype)])
 
 
 def kind_of(x: Any, spec: Spec) -> str:
