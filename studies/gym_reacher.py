@@ -11,6 +11,7 @@ compilation and learning, without the certificate.
 """
 
 import argparse
+import functools
 import os
 import sys
 from pathlib import Path
@@ -60,8 +61,12 @@ def join(parts: list[ud.Episodes]) -> ud.Episodes:
     return jax.tree.map(lambda *xs: np.concatenate(xs), *[jax.tree.map(np.asarray, part) for part in parts])
 
 
-def taught(teaching: ud.Teaching, stages: Any) -> tuple[Any, int, float, float]:
-    """Return the agent, the environment steps it took, the last loss of its actions, and the core-seconds."""
+def taught(teaching: ud.Teaching, stages: Any, folder: Path | None) -> tuple[Any, int, float, float]:
+    """Teach an agent, and save it at each row of metrics.
+
+    Returns:
+        The agent, the environment steps that it took, the last loss of its actions, and the core-seconds.
+    """
     started, key = core_seconds(), jax.random.key(0)
     worlds = {num_rounds: reacher(num_rounds) for num_rounds, _, _ in stages}
     typical = ud.rollout(worlds[stages[-1][0]], None, executor="expert", key=key, num_episodes=64)
@@ -73,6 +78,8 @@ def taught(teaching: ud.Teaching, stages: Any) -> tuple[Any, int, float, float]:
 
     def show(state: Any, row: dict[str, Any]) -> None:
         print(f"{core_seconds() - started:.0f} s", row, flush=True)
+        if folder is not None:
+            ud.save(state.agent, folder)
 
     for i, (num_rounds, num_episodes, stop) in enumerate(stages):
         world, pool = worlds[num_rounds], pools[num_rounds]
@@ -162,21 +169,18 @@ def _draw_arm(picture: Any, left: int, elbow: np.ndarray, tip: np.ndarray, targe
     dot(tip, 3, "black")
 
 
-def study(arms: list[str], few: bool, keep: str | None) -> dict[str, Any]:
-    """Measure the arms, and return them beside the others that are stored."""
+def study(name: str, few: bool, keep: str | None) -> dict[str, Any]:
+    """Measure an arm, and return it beside the others that are stored."""
     world, num_episodes = reacher(), 16 if few else 256
-    rows, seconds = [], 0.0
     started = core_seconds()
-    for name in arms:
-        if name == "others":
-            rows += [row_of(world, "expert", None, num_episodes)]
-            rows += [row_of(world, f"exact, {x}", world.exact_agent(x), num_episodes) for x in ("do", "see")]
-            continue
-        agent, env_steps, loss, seconds = taught(TEACHINGS[name], FEW if few else STAGES[name])
-        if keep is not None:
-            ud.save(agent, Path(keep) / name.replace(" ", "_"))
+    if name == "others":
+        rows = [row_of(world, "expert", None, num_episodes)]
+        rows += [row_of(world, f"exact, {x}", world.exact_agent(x), num_episodes) for x in ("do", "see")]
+    else:
+        folder = None if keep is None else Path(keep) / name.replace(" ", "_")
+        agent, env_steps, loss, seconds = taught(TEACHINGS[name], FEW if few else STAGES[name], folder)
         known = {"core_seconds": seconds, "env_steps": env_steps, "action_loss": loss}
-        rows.append(row_of(world, name, agent, num_episodes, **known))
+        rows = [row_of(world, name, agent, num_episodes, **known)]
     stored = store.earlier("gym_reacher")
     others = [row for row in stored.get("rows", []) if row["agent"] not in [new["agent"] for new in rows]]
     settings = {
@@ -206,4 +210,5 @@ if __name__ == "__main__":
     if args.film:
         film(args.film, Path(__file__).parents[1] / "docs" / "figures" / "gym_reacher.gif")
         sys.exit()
-    store.run("gym_reacher", lambda: study(args.arms, args.few, args.save), keep=not args.few)
+    for arm in args.arms:
+        store.run("gym_reacher", functools.partial(study, arm, args.few, args.save), keep=not args.few)
