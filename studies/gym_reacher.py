@@ -150,7 +150,7 @@ def film(folder: str, file: Path) -> None:
 
 
 # Of the film: pixels of a panel, rounds between two frames, frames of an episode, and its contexts and agents.
-PANEL, EVERY, ROUNDS, SHOWN_TARGETS, FILMED = 120, 2, 50, (3, 6), ("taught", "DAgger", "cloned")
+PANEL, EVERY, ROUNDS, SHOWN_TARGETS, FILMED = 120, 2, 50, (3, 6), ("taught", "cloned")
 
 
 def _draw_arm(picture: Any, left: int, elbow: np.ndarray, tip: np.ndarray, target: np.ndarray) -> None:
