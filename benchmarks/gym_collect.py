@@ -6,9 +6,9 @@
     OMP_NUM_THREADS=1 python benchmarks/gym_collect.py --peer
 
 Rates are environment steps in a second of the process, on all its threads, so that other programs of the machine count
-little; the rows are measured in turns, and the median is shown. `bare` is Gymnasium's SyncVectorEnv with random actions;
-`collected` is what `ud.teach` does before it learns: a GRU acts, the expert labels each action, the guide gives cues. The
-peer is the collecting of RecurrentPPO (sb3-contrib) with an LSTM of as many units.
+little. The rows are measured in turns, and the median is shown. `bare` is Gymnasium's SyncVectorEnv with random
+actions; `collected` is what `ud.teach` does before it learns: a GRU acts, the expert labels each action, the guide
+gives cues. The peer is the collecting of RecurrentPPO (sb3-contrib) with an LSTM of as many units.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def bare() -> Callable[[], None]:
     return play
 
 
-def collected() -> Callable[[], None]:
+def collected() -> Callable[[], object]:
     """Return a function that collects a batch of episodes."""
     world = reacher(NUM_ROUNDS, NUM_ENVS)
     agent = ud.GRUAgent(world, HIDDEN_SIZE, key=jax.random.key(0))

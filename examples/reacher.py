@@ -81,14 +81,16 @@ def reacher(num_rounds: int = 100, num_envs: int = 64) -> ug.HostWorld:
     )
 
 
-def main(steps: int, num_episodes: int) -> None:
+def main(steps: int, num_episodes: int) -> ud.Certificate:
     """Teach, and print the certificate."""
     world, key = reacher(), jax.random.key(0)
     typical = ud.rollout(world, None, executor="expert", key=key, num_episodes=64)
     agent = ud.normalise(ud.GRUAgent(world, 128, key=key), typical)
     teaching = ud.Counterfactual(observation_weight=0.1)
     run = ud.teach(world, agent, teaching, key=key, steps=steps, batch_size=64, reuse=4)
-    print(ud.certify(world, run.agent, key=jax.random.key(1), num_episodes=num_episodes, baselines=False))
+    report = ud.certify(world, run.agent, key=jax.random.key(1), num_episodes=num_episodes, baselines=False)
+    print(report)
+    return report
 
 
 if __name__ == "__main__":

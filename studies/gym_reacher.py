@@ -11,6 +11,7 @@ compilation and learning, without the certificate.
 """
 
 import argparse
+import functools
 import os
 import sys
 from pathlib import Path
@@ -20,11 +21,12 @@ import jax
 import numpy as np
 import optax
 import store
+from PIL import Image, ImageDraw
 
 import undelude as ud
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-from reacher import TARGETS, distance, reacher
+from reacher import TARGETS, directions, distance, reacher
 
 HIDDEN_SIZE, BATCH_SIZE, LEARNING_RATE, OBSERVATION_WEIGHT = 128, 32, 0.03, 0.1
 REUSE = 4
@@ -59,8 +61,12 @@ def join(parts: list[ud.Episodes]) -> ud.Episodes:
     return jax.tree.map(lambda *xs: np.concatenate(xs), *[jax.tree.map(np.asarray, part) for part in parts])
 
 
-def taught(teaching: ud.Teaching, stages: Any) -> tuple[Any, int, float, float]:
-    """Return the agent, the environment steps it took, the last loss of its actions, and the core-seconds."""
+def taught(teaching: ud.Teaching, stages: Any, folder: Path | None) -> tuple[Any, int, float, float]:
+    """Teach an agent, and save it at each row of metrics.
+
+    Returns:
+        The agent, the environment steps that it took, the last loss of its actions, and the core-seconds.
+    """
     started, key = core_seconds(), jax.random.key(0)
     worlds = {num_rounds: reacher(num_rounds) for num_rounds, _, _ in stages}
     typical = ud.rollout(worlds[stages[-1][0]], None, executor="expert", key=key, num_episodes=64)
@@ -72,6 +78,8 @@ def taught(teaching: ud.Teaching, stages: Any) -> tuple[Any, int, float, float]:
 
     def show(state: Any, row: dict[str, Any]) -> None:
         print(f"{core_seconds() - started:.0f} s", row, flush=True)
+        if folder is not None:
+            ud.save(state.agent, folder)
 
     for i, (num_rounds, num_episodes, stop) in enumerate(stages):
         world, pool = worlds[num_rounds], pools[num_rounds]
@@ -115,21 +123,64 @@ def row_of(world: Any, name: str, agent: Any, num_episodes: int, **known: Any) -
     return row
 
 
-def study(arms: list[str], few: bool, keep: str | None) -> dict[str, Any]:
-    """Measure the arms, and return them beside the others that are stored."""
+def film(folder: str, file: Path) -> None:
+    """Draw two episodes of each party side by side, with the same targets and starts, from the agents in `folder`."""
+    world = reacher()
+    parties = {"expert": None, "exact, do": world.exact_agent("do")}
+    parties |= {name: ud.load(Path(folder) / name) for name in FILMED}
+    parties["exact, see"] = world.exact_agent("see")
+    frames = [Image.new("RGB", (PANEL * len(parties), PANEL + 16), "white") for _ in range(len(SHOWN_TARGETS) * ROUNDS)]
+    for column, (name, agent) in enumerate(parties.items()):
+        for n, k in enumerate(SHOWN_TARGETS):
+            executor = "expert" if agent is None else "agent"
+            one = ud.rollout(world, agent, key=jax.random.key(n), num_episodes=1, theta=k, executor=executor)
+            assert one.opening is not None
+            first = np.asarray(one.opening["state"])
+            seen = np.concatenate([first, np.asarray(one.observations["state"])[0]])[::EVERY][:ROUNDS]
+            whole = np.zeros((ROUNDS, 10))
+            whole[:, [0, 1, 2, 3, 6, 7]] = seen
+            upper, lower = directions(whole)
+            for t in range(ROUNDS):
+                picture = ImageDraw.Draw(frames[n * ROUNDS + t])
+                _draw_arm(picture, column * PANEL, upper[t], upper[t] + lower[t], TARGETS[k])
+                picture.text((column * PANEL + 8, PANEL), name, fill="black")
+    frames = [frame.quantize(16) for frame in frames]
+    frames[0].save(file, save_all=True, append_images=frames[1:], duration=80, loop=0)
+    print(f"Written to {file}, {file.stat().st_size / 1000:.0f} kB.")
+
+
+# Of the film: pixels of a panel, rounds between two frames, frames of an episode, and its contexts and agents.
+PANEL, EVERY, ROUNDS, SHOWN_TARGETS, FILMED = 120, 2, 50, (3, 6), ("taught", "cloned")
+
+
+def _draw_arm(picture: Any, left: int, elbow: np.ndarray, tip: np.ndarray, target: np.ndarray) -> None:
+    def at(x: Any) -> tuple[float, float]:
+        scale = PANEL / 0.46
+        return left + PANEL / 2 + scale * float(x[0]), PANEL / 2 - scale * float(x[1])
+
+    def dot(x: Any, radius: float, colour: str) -> None:
+        a, b = at(x)
+        picture.ellipse((a - radius, b - radius, a + radius, b + radius), fill=colour)
+
+    for other in TARGETS:
+        dot(other, 2, "lightgrey")
+    dot(target, 5, "crimson")
+    picture.line([at((0, 0)), at(elbow), at(tip)], fill="steelblue", width=4)
+    dot(tip, 3, "black")
+
+
+def study(name: str, few: bool, keep: str | None) -> dict[str, Any]:
+    """Measure an arm, and return it beside the others that are stored."""
     world, num_episodes = reacher(), 16 if few else 256
-    rows, seconds = [], 0.0
     started = core_seconds()
-    for name in arms:
-        if name == "others":
-            rows += [row_of(world, "expert", None, num_episodes)]
-            rows += [row_of(world, f"exact, {x}", world.exact_agent(x), num_episodes) for x in ("do", "see")]
-            continue
-        agent, env_steps, loss, seconds = taught(TEACHINGS[name], FEW if few else STAGES[name])
-        if keep is not None:
-            ud.save(agent, Path(keep) / name.replace(" ", "_"))
+    if name == "others":
+        rows = [row_of(world, "expert", None, num_episodes)]
+        rows += [row_of(world, f"exact, {x}", world.exact_agent(x), num_episodes) for x in ("do", "see")]
+    else:
+        folder = None if keep is None else Path(keep) / name.replace(" ", "_")
+        agent, env_steps, loss, seconds = taught(TEACHINGS[name], FEW if few else STAGES[name], folder)
         known = {"core_seconds": seconds, "env_steps": env_steps, "action_loss": loss}
-        rows.append(row_of(world, name, agent, num_episodes, **known))
+        rows = [row_of(world, name, agent, num_episodes, **known)]
     stored = store.earlier("gym_reacher")
     others = [row for row in stored.get("rows", []) if row["agent"] not in [new["agent"] for new in rows]]
     settings = {
@@ -154,5 +205,10 @@ if __name__ == "__main__":
     parser.add_argument("--few", action="store_true")
     parser.add_argument("--arms", nargs="+", choices=[*STAGES, "others"], default=[*STAGES, "others"])
     parser.add_argument("--save", help="folder for the agents")
+    parser.add_argument("--film", help="draw the film of the docs from the agents in this folder")
     args = parser.parse_args()
-    store.run("gym_reacher", lambda: study(args.arms, args.few, args.save), keep=not args.few)
+    if args.film:
+        film(args.film, Path(__file__).parents[1] / "docs" / "figures" / "gym_reacher.gif")
+        sys.exit()
+    for arm in args.arms:
+        store.run("gym_reacher", functools.partial(study, arm, args.few, args.save), keep=not args.few)

@@ -30,6 +30,23 @@ def test_delusion(capsys):
     assert "Own actions read as see" in capsys.readouterr().out
 
 
+def test_reacher(capsys):
+    """The distance is that of the simulator, which has the way from target to fingertip in its observation."""
+    pytest.importorskip("mujoco")
+    report = run("reacher", steps=2, num_episodes=4)
+    assert 0 < report.action_kl_do < np.inf
+    assert "nats from the interventional answer" in capsys.readouterr().out
+    names = runpy.run_path(str(EXAMPLES / "reacher.py"))
+    env, rng = names["make"](), np.random.default_rng(0)
+    env.reset(seed=0)
+    for target in names["TARGETS"]:
+        names["place"](env, target)
+        seen = env.step(rng.uniform(-0.3, 0.3, 2))[0]
+        np.testing.assert_allclose(
+            names["distance"](seen[None], target[None]), np.linalg.norm(seen[None, 8:10], axis=-1), atol=2e-3
+        )
+
+
 def test_own_process():
     reports = run("own_process", num_rounds=6, steps=60, num_episodes=256)
     assert reports["taught"].action_kl_do < reports["deluded"].action_kl_do / 3

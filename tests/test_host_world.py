@@ -271,6 +271,28 @@ def both_arms():
     return process, world
 
 
+def test_expert_asked_at_once_is_the_expert_asked_one_by_one():
+    """An answer for one in place of all is refused."""
+
+    def world(expert, *, batched):
+        options = {"contexts": np.array([[0.5, 0.2], [-0.4, 0.6]]), "reward_observed": False, "at_end": "end"}
+        return ug.HostWorld(Arm, num_rounds=4, num_envs=3, hide=[6, 7], expert=expert, batched=batched, **options)
+
+    one, other = (
+        ud.rollout(world(arm_expert, batched=batched), None, executor="expert", key=KEY, num_episodes=5)
+        for batched in (True, False)
+    )
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+    with pytest.raises(ValueError, match=r"returned scales of shape \(\): return one for each"):
+        ud.rollout(
+            world(lambda x, c: (arm_expert(x, c)[0], 0.05), batched=True),
+            None,
+            executor="expert",
+            key=KEY,
+            num_episodes=3,
+        )
+
+
 @pytest.mark.parametrize("mark", ["do", "see"])
 def test_exact_answers_are_those_of_the_same_process(both_arms, mark):
     """Beliefs and predictions of actions, on episodes that the simulator played."""

@@ -73,7 +73,20 @@ def test_part_is_stored_beside_the_others(tmp_path, monkeypatch, capsys):
 
 # Studies whose results are tables.
 TABLES = {"tasks", "language", "offline", "offline_arm", "offline_experiment", "offline_grid"}
-TABLES |= {"offline_logs", "offline_peers", "gym_peers"}
+TABLES |= {"offline_logs", "offline_peers", "gym_peers", "gym_reacher"}
+
+
+def test_page_has_the_row_of_each_agent_in_reacher():
+    page = (ROOT / "docs" / "gym.md").read_text()
+    for row in load("gym_reacher")["rows"]:
+        cells = [row["agent"]]
+        cells += (
+            [f"{row['core_seconds']:.0f}", f"{row['env_steps'] / 1000:.0f},000"] if "core_seconds" in row else ["", ""]
+        )
+        for name, digits in (("action_kl_do", 3), ("action_kl_see", 2), ("at_target", 2), ("reward", 3)):
+            value = f"{row[name]:.{digits}f} ± {row[name + '_se']:.{digits}f}" if name in row else ""
+            cells.append(value.replace("0.", "."))
+        assert f"| {' | '.join(cells)} |" in page, row
 
 
 def test_page_has_the_rewards_of_peers():

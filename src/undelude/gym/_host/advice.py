@@ -6,12 +6,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import dtypes
 from jaxtyping import PyTree
 
 from undelude._checks import check_probabilities
 from undelude._distributions import AbstractDistribution, Categorical, Normal, Reals, Spec, Symbols
 from undelude.gym._host.rows import Rows, read, to_jax
 from undelude.gym._host.spaces import flatten, from_action, leaves_of
+
+# Of a normal distribution, to make one of arrays of NumPy.
+_STRUCTURE = jax.tree.structure(jax.eval_shape(lambda: Normal(0.0, 1.0)))
+
+# Of a normal distribution, to make one of arrays of NumPy.
+_STRUCTURE = jax.tree.structure(jax.eval_shape(lambda: Normal(0.0, 1.0)))
 
 
 def batched(advice: Sequence[Any] | Rows, space: Any, spec: Spec) -> tuple[AbstractDistribution | None, PyTree | None]:
@@ -88,8 +95,10 @@ def _normal(loc: Any, scale: Any) -> Normal:
         raise ValueError("the expert returned a mean or a scale that is not finite.")
     if not bool((scale > 0).all()):
         raise ValueError("the expert returned a scale that is not positive.")
-    scale = scale.reshape(*scale.shape, *[1] * (loc.ndim - scale.ndim))
-    return Normal(loc, xp.array(xp.broadcast_to(scale, loc.shape)))
+    scale = xp.broadcast_to(scale.reshape(*scale.shape, *[1] * (loc.ndim - scale.ndim)), loc.shape)
+    # Without the constructor, whose copies to the device take longer than a step of a fast simulator.
+    dtype = dtypes.canonicalize_dtype(float)
+    return jax.tree.unflatten(_STRUCTURE, [loc.astype(dtype), xp.array(scale, dtype)])
 
 
 def kind_of(x: Any, spec: Spec) -> str:
