@@ -17,9 +17,6 @@ from undelude.gym._host.spaces import flatten, from_action, leaves_of
 # Of a normal distribution, to make one of arrays of NumPy.
 _STRUCTURE = jax.tree.structure(jax.eval_shape(lambda: Normal(0.0, 1.0)))
 
-# Of a normal distribution, to make one of arrays of NumPy.
-_STRUCTURE = jax.tree.structure(jax.eval_shape(lambda: Normal(0.0, 1.0)))
-
 
 def batched(advice: Sequence[Any] | Rows, space: Any, spec: Spec) -> tuple[AbstractDistribution | None, PyTree | None]:
     """Return `(distributions, None)`, or `(None, actions)` if the expert returned actions; leading axis B.
