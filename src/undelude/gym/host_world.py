@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from undelude._agents.host import HostAgent
 from undelude._agents.networks.action_mask import ACTION_MASK
-from undelude._checks import check_between, check_count, check_probabilities, one_line
+from undelude._checks import check_between, check_count, check_probabilities
 from undelude._compiled import compiled
 from undelude._distributions import GivenArray, Parts, Reals, Spec, Symbols
 from undelude._process.episodes import Episodes
@@ -28,6 +28,7 @@ from undelude.gym._host.exact import CUE, ENDED, REWARD, leak_of
 from undelude.gym._host.expert import Expert
 from undelude.gym._host.failures import Failures
 from undelude.gym._host.hiding import WHOLE, HideKeys, Visible
+from undelude.gym._host.makers import check_unused, makers_of, name_of
 from undelude.gym._host.masks import Masks, check_played, nearest
 from undelude.gym._host.pictures import Scene
 from undelude.gym._host.rows import Rows, columns, read
@@ -37,8 +38,6 @@ from undelude.gym._host.spaces import action_spec, clipped, flatten, from_action
 from undelude.gym._host.together import NEXT_STEP, Together, is_vector
 from undelude.gym.keyboard import KeyboardExpert
 
-# Seconds to wait for an answer of a process, by default.
-TIMEOUT = 60.0
 # Why a vector environment has no films, and no pairs of actions without effect.
 NOT_AGAIN = "the environments of a vector environment step together, and one of them cannot be played again."
 # Rounds in which `leak` compares what the agent sees.
@@ -133,7 +132,7 @@ class HostWorld(AbstractHostWorld[HostState]):
         name: str | None = None,
     ):
         together = is_vector(env)
-        makers = (lambda: env,) if together else _makers(env)
+        makers = (lambda: env,) if together else makers_of(env)
         if contexts is None:
             if len(makers) == 1:
                 raise TypeError(
@@ -152,7 +151,7 @@ class HostWorld(AbstractHostWorld[HostState]):
             raise ValueError(f'HostWorld: vectorization must be "sync" or "async", not {vectorization!r}.')
         self.num_rounds = check_count("HostWorld: num_rounds", num_rounds)
         if together:
-            _check_unused(env, num_envs=num_envs, vectorization=vectorization, num_workers=num_workers, timeout=timeout)
+            check_unused(env, num_envs=num_envs, vectorization=vectorization, num_workers=num_workers, timeout=timeout)
             num_envs = int(env.num_envs)
         self.num_envs = check_count("HostWorld: num_envs", 16 if num_envs is None else num_envs)
         self.contexts, self.num_thetas = contexts, len(contexts)
@@ -177,7 +176,7 @@ class HostWorld(AbstractHostWorld[HostState]):
             self.observation_space, self.action_space = example.single_observation_space, example.single_action_space
         else:
             self.observation_space, self.action_space = example.observation_space, example.action_space
-        self.name = name or _name(env, example)
+        self.name = name or name_of(env, example)
         self.visible = Visible(self.observation_space, hide)
         are_read = action_mask is not False and not together and (of_env is not None or self._publishes_mask())
         self._masks = Masks(self.name, self.action_space, are_read=are_read, are_ignored=action_mask is False)
@@ -531,55 +530,6 @@ class HostWorld(AbstractHostWorld[HostState]):
 
 def _take(whole: Sequence[Any], rows: np.ndarray) -> Sequence[Any]:
     return whole.take(rows) if isinstance(whole, Rows) else [whole[i] for i in rows]
-
-
-def _check_unused(
-    env: Any, *, num_envs: int | None, vectorization: str, num_workers: int | None, timeout: float
-) -> None:
-    """Raise if arguments were given that a vector environment decides by itself."""
-    if num_envs not in (None, int(env.num_envs)):
-        raise ValueError(
-            f"HostWorld: num_envs={num_envs}, but the vector environment has {env.num_envs}: leave it out."
-        )
-    if vectorization != "sync" or num_workers is not None or timeout != TIMEOUT:
-        raise TypeError(
-            "HostWorld: vectorization, num_workers and timeout are for environments that the world makes itself; a "
-            "vector environment steps as it does. Leave them out."
-        )
-
-
-def _makers(env: Any) -> tuple[Callable[[], Any], ...]:
-    if isinstance(env, str):
-        return (_ById(env),)
-    if isinstance(env, list | tuple):
-        if not env:
-            raise TypeError("HostWorld: the list of environments is empty.")
-        return tuple(maker for each in env for maker in _makers(each))
-    if not isinstance(env, type) and hasattr(env, "step") and hasattr(env, "reset"):
-        raise TypeError(
-            f"HostWorld makes its environments itself, num_envs of them: give an id, or a factory such as lambda: "
-            f"gymnasium.make(...), and not the environment {one_line(repr(env))}."
-        )
-    if not callable(env):
-        raise TypeError(f"HostWorld: env must be an id, a factory or a list of them, not {one_line(repr(env))}.")
-    return (env,)
-
-
-@dataclasses.dataclass(frozen=True)
-class _ById:
-    id: str
-
-    def __call__(self, render_mode: str | None = None) -> Any:
-        import gymnasium
-
-        return gymnasium.make(self.id, render_mode=render_mode)
-
-
-def _name(env: Any, example: Any) -> str:
-    if isinstance(env, str):
-        return env
-    spec = getattr(example, "spec", None)
-    return spec.id if spec is not None else type(getattr(example, "unwrapped", example)).__name__
 
 
 @compiled

@@ -1,0 +1,65 @@
+"""The environment that a world is given: an id, a factory, a list of them, or a vector environment."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from undelude._checks import one_line
+
+# Seconds to wait for an answer of a process, by default.
+TIMEOUT = 60.0
+
+
+def check_unused(
+    env: Any, *, num_envs: int | None, vectorization: str, num_workers: int | None, timeout: float
+) -> None:
+    """Raise if arguments were given that a vector environment decides by itself."""
+    if num_envs not in (None, int(env.num_envs)):
+        raise ValueError(
+            f"HostWorld: num_envs={num_envs}, but the vector environment has {env.num_envs}: leave it out."
+        )
+    if vectorization != "sync" or num_workers is not None or timeout != TIMEOUT:
+        raise TypeError(
+            "HostWorld: vectorization, num_workers and timeout are for environments that the world makes itself; a "
+            "vector environment steps as it does. Leave them out."
+        )
+
+
+def makers_of(env: Any) -> tuple[Callable[[], Any], ...]:
+    """Return the factories of the environments: one, or one for each context.
+
+    Raises:
+        TypeError: `env` is of another kind.
+    """
+    if isinstance(env, str):
+        return (_ById(env),)
+    if isinstance(env, list | tuple):
+        if not env:
+            raise TypeError("HostWorld: the list of environments is empty.")
+        return tuple(maker for each in env for maker in makers_of(each))
+    if not isinstance(env, type) and hasattr(env, "step") and hasattr(env, "reset"):
+        raise TypeError(
+            f"HostWorld makes its environments itself, num_envs of them: give an id, or a factory such as lambda: "
+            f"gymnasium.make(...), and not the environment {one_line(repr(env))}."
+        )
+    if not callable(env):
+        raise TypeError(f"HostWorld: env must be an id, a factory or a list of them, not {one_line(repr(env))}.")
+    return (env,)
+
+
+@dataclasses.dataclass(frozen=True)
+class _ById:
+    id: str
+
+    def __call__(self, render_mode: str | None = None) -> Any:
+        import gymnasium
+
+        return gymnasium.make(self.id, render_mode=render_mode)
+
+
+def name_of(env: Any, example: Any) -> str:
+    """Return the name of an environment, for messages."""
+    if isinstance(env, str):
+        return env
+    spec = getattr(example, "spec", None)
+    return spec.id if spec is not None else type(getattr(example, "unwrapped", example)).__name__
