@@ -19,10 +19,10 @@ MODES = ["NextStep", "SameStep", "Disabled"]
 BEGAN = 3
 
 
-def world_of(mode, *, env=None, at_end="restart", **options):
+def world_of(mode, *, env=None, at_end="restart", max_failures=0.1, **options):
     size = {"num_rounds": 12, "contexts": CONTEXTS, "reward_observed": True, "batched": True}
     env = LedgerBatch(mode, **options) if env is None else env
-    return ug.HostWorld(env, expert=labels, at_end=at_end, name="ledger", **size)
+    return ug.HostWorld(env, expert=labels, at_end=at_end, max_failures=max_failures, name="ledger", **size)
 
 
 def uniform():
@@ -137,7 +137,7 @@ def test_arguments_that_a_vector_environment_decides():
 
 
 def test_environments_that_fail_cost_their_episodes_alone():
-    world = world_of("Disabled", fails=True)
+    world = world_of("Disabled", fails=True, max_failures=1.0)
     episodes, seen = play(world, 40)
     assert sum(world.failures.values()) > 3
     assert {cause for cause, _ in world.failures} == {"not finite"}

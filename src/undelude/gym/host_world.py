@@ -271,6 +271,11 @@ class HostWorld(AbstractHostWorld[HostState]):
         """The episodes that were lost so far, counted by `(cause, theta)`."""
         return self._failures.counts
 
+    @property
+    def num_played(self) -> int:
+        """How many episodes were begun so far."""
+        return self._failures.num_played
+
     def failures_in_words(self) -> str | None:
         """Return how many episodes were lost to failures, by cause and context; None if none was."""
         return self._failures.in_words()
