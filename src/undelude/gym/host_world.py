@@ -1,5 +1,6 @@
 """`HostWorld`: a Gymnasium environment, with contexts and an expert who is shown them, as the world of an agent."""
 
+import contextlib
 import copy
 import dataclasses
 import functools
@@ -291,10 +292,10 @@ class HostWorld(AbstractHostWorld[HostState]):
 
     def settings_in_words(self) -> str:
         """Return name, rounds, specs, prior, and the contexts if they are numbers."""
-        try:
-            contexts = np.asarray(self.contexts, float).tolist()
-        except (TypeError, ValueError):
-            contexts = len(self.contexts)
+        contexts: Any = len(self.contexts)
+        if isinstance(self.contexts, list | tuple | np.ndarray):  # Others may be on a device, where they stay.
+            with contextlib.suppress(TypeError, ValueError):
+                contexts = np.asarray(self.contexts, float).tolist()
         return f"{self.name}, {self.num_rounds} rounds, {self.specs}, prior {self.prior.tolist()}, contexts {contexts}"
 
     def theta(self, state: HostState) -> PyTree:
