@@ -32,11 +32,11 @@ def auto_suggestion(
 
         I(B; A_{t+1} | h),    with A_t = a if B = 0, and a' if B = 1, each with probability 1/2
 
-    Two actions have no effect if the world answers the same to both, under several contexts and seeds: a push against
-    a wall, or a torque beyond its limit. For a sober agent it is 0, since nothing can be learnt from an action but by
-    its effect; an agent that takes its actions for evidence reads in them what it knew, at most log 2 nats. It needs no
-    exact answer, and none of the expert. Of each episode one round is tried, with a second action from the agent's own
-    policy; in a Box, the numbers that are beyond its bounds, drawn again beyond them.
+    Two actions have no effect if the world answers the same to both, under every context and several seeds: a push
+    against a wall, or a torque beyond its limit. For a sober agent it is 0, since nothing can be learnt from an action
+    but by its effect; an agent that takes its actions for evidence reads in them what it knew, at most log 2 nats. It
+    needs no exact answer, and uses none of the expert's. Of each episode one round is tried, with a second action from
+    the agent's own policy; in a Box, the numbers that are beyond its bounds, drawn again beyond them.
 
     Args:
         world: a world in Python that can play an episode again, such as `undelude.gym.HostWorld`.

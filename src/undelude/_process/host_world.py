@@ -39,6 +39,8 @@ class Evidence(eqx.Module):
     def log_posterior(self, episode: "Episodes", intervened: Bool[Array, " T"] | bool) -> Float[Array, "T1 K"]:
         """Return `log P(theta | history)` of one episode before each round and after the last, by Bayes' rule.
 
+        After a round that is impossible under every theta the belief stays as it was.
+
         Both fields are of that episode, without the axis B.
 
             P(theta | do(a), o)   is proportional to P(theta) prod_s P(o_s | theta, h_s)
@@ -52,7 +54,13 @@ class Evidence(eqx.Module):
         of_actions = jax.vmap(lambda Q, a: jax.vmap(lambda Q: Q.log_prob(a))(Q))(experts, episode.actions)
         do = jnp.broadcast_to(jnp.asarray(intervened), episode.mask.shape)
         log_likelihood = self.log_likelihood.at[1:].add(jnp.where((do | ~episode.mask)[:, None], 0, of_actions))
-        return jax.nn.log_softmax(jnp.cumsum(log_likelihood, 0), axis=-1)
+
+        def update(belief: Array, x: Array) -> tuple[Array, Array]:
+            later = belief + x
+            belief = jnp.where(jnp.isneginf(later).all(), belief, jax.nn.log_softmax(later))
+            return belief, belief
+
+        return jax.lax.scan(update, jnp.zeros(log_likelihood.shape[-1]), log_likelihood)[1]
 
 
 class AbstractHostWorld(abc.ABC, Generic[S]):

@@ -32,7 +32,7 @@ def film_of_actors(process: World, agent: AbstractAgent | HostAgent, *, key: Key
             return None
         if process.finite:
             exact = {mark: ExactAgent(process, mark) for mark in MARKS}
-    elif isinstance(process, AbstractHostWorld) and process.no_film is None:
+    elif isinstance(process, AbstractHostWorld) and process.no_film is None and not process.expert_is_person:
         num_episodes = min(BEGINNINGS, process.num_envs or BEGINNINGS)  # A simulator may be slow.
         found = {mark: process.exact_agent(mark) for mark in MARKS}
         exact = {mark: x for mark, x in found.items() if not isinstance(x, str)}

@@ -40,6 +40,11 @@ def _write_files(certificate: Certificate, folder: Path) -> None:
     if certificate.measurement is not None:
         process, agent, key = certificate.measurement
         data |= example_entries(process, agent, certificate.notes, key=key, num_rounds=certificate.num_rounds)
-        if (frames := film_of_actors(process, agent, key=key)) is not None:
+        try:
+            frames = film_of_actors(process, agent, key=key)
+        except Exception as error:  # Of a drawing, or of an environment that does not repeat itself.
+            data["notes"] = data["notes"] | {"film": f"none: {error}"}
+            frames = None
+        if frames is not None:
             write_gif(folder / FILM, frames)
     write_certificate(folder / CERTIFICATE, data)

@@ -457,21 +457,32 @@ class HostWorld(AbstractHostWorld[HostState]):
         """
         if self.together is not None:
             return NOT_AGAIN, others
+        if self.num_thetas > inert.MOST_CONTEXTS:
+            return (
+                f"an action would have to be tried under {self.num_thetas} contexts; {inert.MOST_CONTEXTS} are.",
+                others,
+            )
+        if self.expert_is_person:
+            return "the expert is a person, who would be asked in each round.", others
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, np.arange(len(rounds)))
         seeds = _draw_begin(keys, 0)[1]
         return inert.without_effect(self, episodes, rounds, others, np.asarray(seeds), most)
 
     def try_out(self, seed: int, theta: int, actions: list[Any]) -> Any:
-        """Return all that the environment answers to the last of these actions, and what a guide would say to it."""
+        """Return all that is answered to the last of these actions; None if the episode is over before it."""
         before = self._try.begin(seed, theta, self.contexts[theta])
         after = before
         for a in actions:
             if after.ended and not self.recipe.restarts:
-                return ()  # The episode is over before that action.
+                return None  # The episode is over before that action.
             before, after = after, self._try.step(a)
         pair, contexts = ([before.observation], [after.observation]), [self.contexts[theta]]
         told = () if self.cue is None else self.cue.of_many(*pair, contexts)
-        return after.observation, after.reward, after.ended, told
+        return after.observation, after.reward, after.ended, after.mask, after.advice, told
+
+    def drop_tried(self) -> None:
+        """Close the environment in which actions are tried out, after it failed."""
+        self._try.drop()
 
     # Films ------------------------------------------------------------------------------------------------------------
 

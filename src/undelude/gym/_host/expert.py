@@ -79,7 +79,7 @@ class Expert:
             ValueError: there is not one answer for each, or an action that the mask forbids has mass.
         """
         assert self.function is not None
-        more = (masks,) if self._reads_mask and masks is not None else ()
+        reads = self._reads_mask and masks is not None
         if self.together is not None:
             rows, given = (self.together.rows(x) for x in (whole, contexts_of(self.contexts, thetas)))
             if not self.is_batched:
@@ -88,8 +88,11 @@ class Expert:
             return answer if isinstance(whole, Rows) else Rows(jax.tree.map(host, answer.batch))
         contexts = [self.contexts[k] for k in thetas]
         if not self.is_batched:
-            return self._within([self.function(*each) for each in zip(whole, contexts, *more, strict=True)], masks)
-        answered = self.function(stacked(whole), stacked(contexts), *more)
+            told = [{"mask": mask} for mask in masks] if reads and masks is not None else [{}] * len(contexts)
+            return self._within(
+                [self.function(x, c, **k) for x, c, k in zip(whole, contexts, told, strict=True)], masks
+            )
+        answered = self.function(stacked(whole), stacked(contexts), **({"mask": masks} if reads else {}))
         if isinstance(answered, list):
             return self._within(answered, masks)
         answers = Rows(own(answered))

@@ -13,8 +13,9 @@ from undelude.gym._host.spaces import leaves_of, to_actions
 if TYPE_CHECKING:
     from undelude.gym.host_world import HostWorld
 
-# Under how many contexts and with how many seeds two actions must have the same effect.
-CONTEXTS, SEEDS = 4, 8
+# With how many seeds two actions must have the same effect under each context, of at most `TRIES` times as many: some
+# episodes may end before. More contexts than `MOST_CONTEXTS` are not tried.
+SEEDS, TRIES, MOST_CONTEXTS = 8, 3, 64
 # Between seeds: a prime, so that they are not those of the next episodes of a lifetime.
 STRIDE = 7919
 
@@ -43,19 +44,31 @@ def without_effect(
 
 
 def _same_effect(world: "HostWorld", before: list[Any], a: Any, other: Any, theta: int, seed: int) -> bool:
-    """Whether the world answers the same to two actions, under the true context and others, with this and other seeds.
+    """Whether the world answers the same to two actions, under all contexts that are possible, with several seeds.
 
-    Other seeds tell an action without effect from one whose effect happened to be the same.
+    Other contexts tell an action without effect from one whose effect shows under another theta, and other seeds from
+    one whose effect happened to be the same. An episode that ends before these actions tells nothing.
     """
-    contexts = [(theta + k) % world.num_thetas for k in range(min(CONTEXTS, world.num_thetas))]
-    for offset in range(SEEDS):
-        for k in contexts:
+    possible = [k for k in range(world.num_thetas) if world.prior[k] > 0 and k != theta]
+    for k in [theta, *possible]:
+        compared = 0
+        for offset in range(TRIES * SEEDS):
             try:
                 one, two = (world.try_out((seed + STRIDE * offset) % 2**31, k, [*before, x]) for x in (a, other))
             except Exception:  # An environment that fails: its episode says nothing.
+                world.drop_tried()
                 return False
+            if one is None or two is None:
+                if one is not two or (k == theta and offset == 0):
+                    return False  # Seeds do not repeat the episode.
+                continue
             if not _equal(one, two):
                 return False
+            compared += 1
+            if compared == SEEDS:
+                break
+        if compared < SEEDS:
+            return False
     return True
 
 
@@ -75,5 +88,6 @@ def _beyond(world: "HostWorld", played: Action, others: Action) -> Action:
 
 
 def _equal(one: Any, other: Any) -> bool:
-    found = jax.tree.map(lambda x, y: np.array_equal(x, y), one, other)
-    return all(jax.tree.leaves(found))
+    if jax.tree.structure(one) != jax.tree.structure(other):
+        return False
+    return all(jax.tree.leaves(jax.tree.map(lambda x, y: np.array_equal(x, y), one, other)))

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from undelude._checks import check_probabilities
 from undelude.gym._host.slots import Step
 
 # Up to here a probability of the expert is rounding.
@@ -106,6 +107,7 @@ def advice_within(advice: Any, mask: Float[np.ndarray, " A"], action: int | None
             raise ValueError(f"the expert returned action {action}, which the mask of actions forbids.")
         return advice
     probs = np.asarray(advice, float)
+    check_probabilities(probs, "the expert's probabilities")
     worst = int(np.argmax(np.where(mask == 0, probs, 0)))
     if mask[worst] == 0 and probs[worst] > ROUNDING:
         raise ValueError(

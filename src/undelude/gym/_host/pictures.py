@@ -60,12 +60,13 @@ def replay(world: "HostWorld", recipe: Recipe, episode: Episodes, seed: int) -> 
     slot = Slot(with_rendering(recipe) if renders else recipe)
     theta, num_rounds = int(np.asarray(episode.theta)), int(np.asarray(episode.mask).sum())
     actions = to_actions(world.action_space, jax.tree.map(np.asarray, episode.actions), np.arange(num_rounds))
-    scenes, seen = [], []
+    scenes, seen, rewards = [], [], []
     try:
         for t in range(num_rounds + 1):
             step = slot.begin(seed, theta, world.contexts[theta]) if t == 0 else slot.step(actions[t - 1])
             scenes.append(Scene(step.observation, _rendered(slot.env) if renders else None))
             seen.append(world.see_one(step))
+            rewards.append(step.reward)
     finally:
         slot.drop()
     seen_then = prepend(episode.opening, episode.observations)
@@ -77,6 +78,13 @@ def replay(world: "HostWorld", recipe: Recipe, episode: Episodes, seed: int) -> 
             f"{world.name}: the same seed and actions show another {parts} from round {t} on than in this episode, so "
             "that no film of it can be drawn: key= is not that of its rollout, the environment draws random numbers "
             "that the seed of reset does not set, or the episode took the place of one that was lost."
+        )
+    paid = np.asarray(episode.reward)[:num_rounds]
+    if not np.array_equal(np.asarray(rewards[1:], np.float32), paid):
+        t = int(np.flatnonzero(np.asarray(rewards[1:], np.float32) != paid)[0]) + 1
+        raise ValueError(
+            f"{world.name}: the same seed and actions are paid otherwise from round {t} on than in this episode, so "
+            "that no film of it can be drawn: key= is not that of its rollout, or the environment does not repeat."
         )
     return scenes
 

@@ -184,7 +184,7 @@ def _action(space: Any, a: Any, acts: Bool[np.ndarray, " N"], example: Any) -> A
     kind = type(space).__name__
     xp: Any = np if isinstance(example, np.ndarray) else jnp
     if isinstance(a, dict):  # A MultiDiscrete with symbols of several kinds.
-        a = xp.stack([xp.asarray(a[key]) for key in sorted(a)], -1)
+        a = xp.stack([xp.asarray(a[key]) for key in sorted(a, key=int)], -1)
     a = xp.asarray(a)
     a = a.reshape(len(a), *space.shape)
     padded = xp.concatenate([a, xp.zeros((len(acts) - len(a), *a.shape[1:]), a.dtype)])

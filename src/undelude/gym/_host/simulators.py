@@ -130,8 +130,9 @@ class Separate(AbstractSimulators):
         ]
         steps = self._answers(state, np.arange(len(calls)), calls)
         state.open &= [step is not None for step in steps]
-        # An episode is lost; any observation will do for it.
-        shown = [self.spare.begin(i, 0, self.contexts[0]) if step is None else step for i, step in enumerate(steps)]
+        # For an episode that is lost any observation will do.
+        some = next((step for step in steps if step is not None), None) or self.spare.begin(0, 0, self.contexts[0])
+        shown = [some if step is None else step for step in steps]
         state.whole, state.advice = [step.observation for step in shown], [step.advice for step in shown]
         state.masks = self.masks.of(state.open, steps)
 

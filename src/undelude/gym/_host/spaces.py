@@ -138,9 +138,9 @@ def _to_actions(space: Any, a: Any, rows: np.ndarray) -> list[Any]:
         case "MultiBinary":
             return list(np.asarray(a)[rows].astype(space.dtype).reshape(-1, *space.shape))
         case "MultiDiscrete":
-            flat = np.stack([a[key] for key in sorted(a)], -1) if isinstance(a, dict) else np.asarray(a)
+            flat = np.stack([a[key] for key in sorted(a, key=int)], -1) if isinstance(a, dict) else np.asarray(a)
             return list((flat[rows].reshape(-1, *space.nvec.shape) + space.start).astype(space.dtype))
-    return list(np.clip(np.asarray(a)[rows].astype(space.dtype), space.low, space.high))
+    return list(np.clip(np.asarray(a)[rows], space.low, space.high).astype(space.dtype))
 
 
 def from_action(space: Any, a: Any) -> PyTree:
