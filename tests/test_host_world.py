@@ -16,11 +16,13 @@ import pytest
 import undelude as ud
 from environments import CONTEXTS, RADIUS, Arm, Ledger, Make, arm_expert, distance_to
 from undelude import gym as ug
-from undelude._certificate.host_worlds import posterior_of
 from undelude._process.episodes import EXPERT
 from undelude._teaching.host_updates import collect_in
 
 KEY = jax.random.key(0)
+
+
+finds_processes = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found in /proc")
 
 
 def label(observation, context):
@@ -149,7 +151,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found in /proc")
+@finds_processes
 @pytest.mark.parametrize("fault", FAULTS)
 def test_fifty_faults_cost_fifty_episodes(fault, tmp_path):
     """Each costs its own episode, which is played again; it is counted by cause and context; no process is left."""
@@ -190,7 +192,7 @@ ud.rollout(world, None, executor="expert", key=jax.random.key(0), num_episodes=2
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found in /proc")
+@finds_processes
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_program_that_ends_leaves_no_worker_also_if_all_hang(number, tmp_path):
     """Ctrl-C in a program that does not close its world, and the death of a program that cannot."""
@@ -301,7 +303,7 @@ def test_exact_answers_are_those_of_the_same_process(both_arms, mark):
     observations = {"cue": played.observations["cue"], "joints": played.observations["state"]}
     stored = ud.Episodes.of(process, actions=played.actions, observations=observations, intervened=mark == "do")
     evidence = world.evidence(played)
-    log_posterior = jax.vmap(lambda known, episode: posterior_of(known, episode, mark))(evidence, played)
+    log_posterior = jax.vmap(lambda known, episode: known.log_posterior(episode, mark == "do"))(evidence, played)
     np.testing.assert_allclose(np.exp(log_posterior), np.exp(ud.posterior(process, stored)), atol=2e-4)
     theta = np.asarray(played.theta)
     right = np.exp(np.asarray(log_posterior))[np.arange(len(theta)), -1, theta].mean()

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from undelude._distributions import Spec
+from undelude._distributions import Reals, Spec
 from undelude._process.host_world import Prediction
 from undelude._types import Action
 from undelude.gym._host.advice import batched, kind_of
@@ -96,11 +96,14 @@ class Expert:
         if isinstance(answered, list):
             return self._within(answered, masks)
         answers = Rows(own(answered))
-        if wrong := [x.shape for x in jax.tree.leaves(answers.batch) if x.shape[:1] != (len(whole),)]:
-            raise ValueError(
-                f"asked about {len(whole)} observations at once (batched=True), the expert returned an array of shape "
-                f"{tuple(wrong[0])}: return one answer for each."
-            )
+        is_normal = isinstance(self.spec, Reals) and isinstance(answers.batch, tuple) and len(answers.batch) == 2
+        named = dict(zip(("means", "scales"), answers.batch, strict=True)) if is_normal else {"an array": answers.batch}
+        for name, part in named.items():
+            if wrong := [x.shape for x in jax.tree.leaves(part) if x.shape[:1] != (len(whole),)]:
+                raise ValueError(
+                    f"asked about {len(whole)} observations at once (batched=True), the expert returned {name} of "
+                    f"shape {tuple(wrong[0])}: return one for each."
+                )
         return self._within(answers, masks)
 
     def _within(self, advice: Sequence[Any], masks: np.ndarray | None) -> Sequence[Any]:
