@@ -6,7 +6,7 @@ simulator is part of a process, exact agents and the whole certificate exist; th
 
 `randomised` has a continuous theta instead: the strength of the motor (domain randomisation).
 
-Needs `pip install "gymnasium[mujoco]"`.
+Needs the extra `[mujoco]`.
 """
 
 import functools

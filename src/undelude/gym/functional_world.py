@@ -1,6 +1,5 @@
 """`FunctionalWorld`: an environment of pure functions in JAX, such as one of gymnax, as a compiled world."""
 
-import copy
 import importlib
 import inspect
 from collections.abc import Callable, Iterable, Sequence
@@ -13,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from undelude._agents.host import HostAgent
-from undelude._checks import check_count, check_probabilities
+from undelude._checks import check_count
 from undelude._compiled import compiled
 from undelude._distributions import AbstractDistribution, Categorical, GivenArray, Reals, Spec, Symbols
 from undelude._process.episodes import Episodes
@@ -23,11 +22,12 @@ from undelude._tree import index, where
 from undelude._types import Action, Mark, Observation
 from undelude._versions import installing
 from undelude.gym._host import advice, exact
+from undelude.gym._host.arguments import check_told, prior_over
 from undelude.gym._host.cues import AbstractCue, stacked
 from undelude.gym._host.exact import CUE, ENDED, REWARD, leak_of
 from undelude.gym._host.hiding import WHOLE, HideKeys, Visible
 from undelude.gym._host.rows import Rows, actions_like, columns, host, read
-from undelude.gym._host.spaces import action_spec, clipped, from_action
+from undelude.gym._host.spaces import action_spec, clipped, from_action, random_actions
 
 # Rounds and episodes in which `leak` compares what the agent sees.
 LEAK_ROUNDS, LEAK_EPISODES = 20, 8
@@ -140,20 +140,13 @@ class FunctionalWorld(AbstractWorld[FunctionalState]):
     ):
         if (expert is None) == (state_expert is None):
             raise TypeError("FunctionalWorld: give either expert= or state_expert=.")
-        if not isinstance(reward_observed, bool):
-            raise TypeError(f"FunctionalWorld: reward_observed must be True or False, not {reward_observed!r}.")
-        if at_end not in ("restart", "end"):
-            raise ValueError(f'FunctionalWorld: at_end must be "restart" or "end", not {at_end!r}.')
+        check_told("FunctionalWorld", reward_observed, at_end)
         self.reset, self.step, self.set_context, self.observe = reset, step, set_context, observe
         self.observation_space, self.action_space = observation_space, action_space
         self.num_rounds = check_count("FunctionalWorld: num_rounds", num_rounds)
         self.contexts = jax.tree.map(jnp.asarray, stacked(contexts) if isinstance(contexts, list) else contexts)
         self.params = jax.tree.map(jnp.asarray, params)
-        K = len(Rows(self.contexts))
-        probs = np.full(K, 1 / K) if prior is None else np.asarray(prior, float)
-        check_probabilities(probs, "FunctionalWorld: prior")
-        if probs.shape != (K,):
-            raise ValueError(f"FunctionalWorld: prior must have {K} probabilities, not {probs.shape}.")
+        probs = prior_over("FunctionalWorld", prior, len(Rows(self.contexts)))
         with np.errstate(divide="ignore"):
             self.log_prior = jnp.asarray(np.log(probs), float)
         self.expert, self.state_expert, self.reward_observed = expert, state_expert, reward_observed
@@ -358,10 +351,7 @@ class FunctionalWorld(AbstractWorld[FunctionalState]):
 
     def random_actions(self, rng: np.random.Generator, num_episodes: int) -> Action:
         """Return actions that the space of the environment samples, `[B, ...]`."""
-        space = copy.deepcopy(self.action_space)
-        space.seed(int(rng.integers(2**31)))
-        actions = [from_action(space, space.sample()) for _ in range(num_episodes)]
-        return jax.tree.map(lambda *xs: np.stack(xs), *actions)
+        return random_actions(self.action_space, rng, num_episodes)
 
     def difference(self, one: Sequence[Observation], other: Sequence[Observation]) -> tuple[str, int] | None:
         """Return in words what differs between the observations of two batches, and in which of them first."""

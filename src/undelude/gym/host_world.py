@@ -1,7 +1,6 @@
 """`HostWorld`: a Gymnasium environment, with contexts and an expert who is shown them, as the world of an agent."""
 
 import contextlib
-import copy
 import dataclasses
 import functools
 import weakref
@@ -16,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from undelude._agents.host import HostAgent
 from undelude._agents.networks.action_mask import ACTION_MASK
-from undelude._checks import check_between, check_count, check_probabilities
+from undelude._checks import check_between, check_count
 from undelude._compiled import compiled
 from undelude._distributions import GivenArray, Parts, Reals, Spec, Symbols
 from undelude._process.episodes import Episodes
@@ -24,18 +23,18 @@ from undelude._process.host_world import AbstractHostWorld, Evidence, Prediction
 from undelude._process.world import EpisodeKeys
 from undelude._types import Action, Belief, Frame, Mark, Observation
 from undelude.gym._host import exact, inert, pictures
+from undelude.gym._host.arguments import check_told, check_unused, makers_of, name_of, prior_over
 from undelude.gym._host.cues import AbstractCue
 from undelude.gym._host.exact import CUE, ENDED, REWARD, leak_of
 from undelude.gym._host.expert import Expert
 from undelude.gym._host.failures import Failures
 from undelude.gym._host.hiding import WHOLE, HideKeys, Visible
-from undelude.gym._host.makers import check_unused, makers_of, name_of
 from undelude.gym._host.masks import Masks, check_played, nearest
 from undelude.gym._host.pictures import Scene
 from undelude.gym._host.rows import Rows, columns, read
 from undelude.gym._host.simulators import HostState, Joint, Separate, contexts_of
 from undelude.gym._host.slots import Recipe, Slot, Step
-from undelude.gym._host.spaces import action_spec, clipped, flatten, from_action
+from undelude.gym._host.spaces import action_spec, clipped, flatten, from_action, random_actions
 from undelude.gym._host.together import NEXT_STEP, Together, is_vector
 from undelude.gym.keyboard import KeyboardExpert
 
@@ -144,10 +143,7 @@ class HostWorld(AbstractHostWorld[HostState]):
             raise ValueError(f"HostWorld: {len(makers)} environments, but {len(contexts)} contexts; give one for each.")
         if (expert is None) == (make_expert is None):
             raise TypeError("HostWorld: give either expert= or make_expert=.")
-        if not isinstance(reward_observed, bool):
-            raise TypeError(f"HostWorld: reward_observed must be True or False, not {reward_observed!r}.")
-        if at_end not in ("restart", "end"):
-            raise ValueError(f'HostWorld: at_end must be "restart" or "end", not {at_end!r}.')
+        check_told("HostWorld", reward_observed, at_end)
         if vectorization not in ("sync", "async"):
             raise ValueError(f'HostWorld: vectorization must be "sync" or "async", not {vectorization!r}.')
         self.num_rounds = check_count("HostWorld: num_rounds", num_rounds)
@@ -156,10 +152,7 @@ class HostWorld(AbstractHostWorld[HostState]):
             num_envs = int(env.num_envs)
         self.num_envs = check_count("HostWorld: num_envs", 16 if num_envs is None else num_envs)
         self.contexts, self.num_thetas = contexts, len(contexts)
-        self.prior = np.full(self.num_thetas, 1 / self.num_thetas) if prior is None else np.asarray(prior, float)
-        check_probabilities(self.prior, "HostWorld: prior")
-        if self.prior.shape != (self.num_thetas,):
-            raise ValueError(f"HostWorld: prior must have {self.num_thetas} probabilities, not {self.prior.shape}.")
+        self.prior = prior_over("HostWorld", prior, self.num_thetas)
         self.expert, self.make_expert = expert, make_expert
         self.cue, self.reward_observed, self.ends_early = cue, reward_observed, True
         if action_mask is not None and action_mask is not False and not callable(action_mask):
@@ -409,10 +402,7 @@ class HostWorld(AbstractHostWorld[HostState]):
 
     def random_actions(self, rng: np.random.Generator, num_episodes: int) -> Action:
         """Return actions that the space of the environment samples, `[B, ...]`."""
-        space = copy.deepcopy(self.action_space)
-        space.seed(int(rng.integers(2**31)))
-        actions = [from_action(space, space.sample()) for _ in range(num_episodes)]
-        return jax.tree.map(lambda *xs: np.stack(xs), *actions)
+        return random_actions(self.action_space, rng, num_episodes)
 
     def possible(self, state: HostState, a: Action) -> Action:
         """Return the actions, each of which the mask forbids replaced by the next one that it allows."""

@@ -68,9 +68,9 @@ class AbstractSimulators(abc.ABC):
         """Play actions, and write to the state what the environments answered."""
 
     @property
-    @abc.abstractmethod
     def shown(self) -> Any:
-        """The environment that a person sees, if there is one alone in this process."""
+        """The environment that a person sees; None if there is not one alone in this process."""
+        return None
 
     @abc.abstractmethod
     def close(self) -> None:
@@ -223,10 +223,6 @@ class Joint(AbstractSimulators):
         for k in state.thetas[failed]:
             self.failures.add("not finite", int(k), "an observation or a reward is not finite")
         return Steps(steps.whole.take(first), advice, *(x[first] for x in steps[2:]))
-
-    @property
-    def shown(self) -> Any:
-        return self.together.env
 
     def close(self) -> None:
         self.together.env.close()

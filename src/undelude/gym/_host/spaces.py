@@ -1,9 +1,11 @@
 """Gymnasium's spaces as specs, and values between both."""
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Bool, PyTree
 
@@ -141,6 +143,14 @@ def _to_actions(space: Any, a: Any, rows: np.ndarray) -> list[Any]:
             flat = np.stack([a[key] for key in sorted(a, key=int)], -1) if isinstance(a, dict) else np.asarray(a)
             return list((flat[rows].reshape(-1, *space.nvec.shape) + space.start).astype(space.dtype))
     return list(np.clip(np.asarray(a)[rows], space.low, space.high).astype(space.dtype))
+
+
+def random_actions(space: Any, rng: np.random.Generator, num_episodes: int) -> PyTree:
+    """Return actions that a space samples, as our values, `[B, ...]`."""
+    space = copy.deepcopy(space)
+    space.seed(int(rng.integers(2**31)))
+    actions = [from_action(space, space.sample()) for _ in range(num_episodes)]
+    return jax.tree.map(lambda *xs: np.stack(xs), *actions)
 
 
 def from_action(space: Any, a: Any) -> PyTree:

@@ -1,13 +1,37 @@
-"""The environment that a world is given: an id, a factory, a list of them, or a vector environment."""
+"""The arguments of a world: the environment that it is given, and what is checked of others."""
 
 import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from undelude._checks import one_line
+import numpy as np
+from jaxtyping import Float
+
+from undelude._checks import check_probabilities, one_line
 
 # Seconds to wait for an answer of a process, by default.
 TIMEOUT = 60.0
+
+
+def check_told(world: str, reward_observed: object, at_end: object) -> None:
+    """Raise `TypeError` or `ValueError` if one of the choices that every world makes is none of them."""
+    if not isinstance(reward_observed, bool):
+        raise TypeError(f"{world}: reward_observed must be True or False, not {reward_observed!r}.")
+    if at_end not in ("restart", "end"):
+        raise ValueError(f'{world}: at_end must be "restart" or "end", not {at_end!r}.')
+
+
+def prior_over(world: str, prior: Any, num_thetas: int) -> Float[np.ndarray, " K"]:
+    """Return the probabilities of K contexts, uniform by default.
+
+    Raises:
+        ValueError: they are no distribution, or not K.
+    """
+    probs = np.full(num_thetas, 1 / num_thetas) if prior is None else np.asarray(prior, float)
+    check_probabilities(probs, f"{world}: prior")
+    if probs.shape != (num_thetas,):
+        raise ValueError(f"{world}: prior must have {num_thetas} probabilities, not {probs.shape}.")
+    return probs
 
 
 def check_unused(
