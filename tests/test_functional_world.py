@@ -12,7 +12,12 @@ from gymnasium import spaces
 import undelude as ud
 from test_vector_world import HARBOURS, boats
 from undelude import gym as ug
+from undelude._cli import main
+from undelude._cli.measurements import make_certificate, measurer
+from undelude._cli.train import make_agent
 from undelude._rollout.host import play
+from undelude._runs.config import Config
+from undelude.tasks.registry import make
 from vector_environments import CONTEXTS
 
 KEY = jax.random.key(0)
@@ -175,6 +180,20 @@ def test_teaching_is_compiled():
     before, after = (ud.certify(world, a, key=KEY, num_episodes=128, baselines=False) for a in (agent, run.agent))
     assert after.action_kl_do < 0.8 * before.action_kl_do
     assert after.action_log_loss < before.action_log_loss
+
+
+def test_commands_take_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_lake.py").write_text("from test_functional_world import lake\n")
+    config = Config("my_lake:lake", agent="gru", hidden_size=4)
+    world = make(config.task)
+    agent = make_agent(config, world)  # In units of episodes of the expert.
+    row, certificate = measurer(world, config)(agent), make_certificate(agent, world, config, num_episodes=64)
+    assert row["action_kl_do"] > 0 < row["action_kl_see"]
+    assert certificate["reward_exact_see"] < certificate["reward_exact_do"] < certificate["reward_expert"]
+    assert certificate["notes"]["film"] == "none, since a world that can only be sampled has no drawing of a round."
+    assert main(["play", "my_lake:lake"]) == 1
+    assert "FunctionalWorld can only be sampled" in capsys.readouterr().err
 
 
 def test_expert_that_reads_the_state():

@@ -213,18 +213,19 @@ def test_damaged_certificate(run: Path) -> None:
 
 def test_readable_run_is_drawn(run: Path) -> None:
     """The page of an accepted run is drawn, whatever its numbers."""
-    drawn = []
+    names, drawn = ["config.json", "certificate.json", "metrics.jsonl"], []
 
     def check(rng: Random) -> None:
-        name = rng.choice(["config.json", "certificate.json", "metrics.jsonl"])
+        name = rng.choice(names)
         with replaced(run / name) as whole:
             is_rows = name == "metrics.jsonl"
             text = damaged_metrics(rng) if is_rows else damaged_json(rng, json.loads(whole))
             (run / name).write_bytes(text)
             contents = outcome(lambda: read_run(run), raises=REFUSED, names=(name,))
-            if not isinstance(contents, Exception) and len(drawn) < 6:
+            if not isinstance(contents, Exception) and drawn.count(name) < 2:
                 outcome(lambda contents=contents: render(contents), raises=())
                 drawn.append(name)
 
-    check_cases(80, check)
-    assert len(drawn) == 6
+    # How many damaged files can still be read depends on their contents, such as the name of the machine.
+    check_cases(NUMBER, check)
+    assert set(drawn) == set(names)

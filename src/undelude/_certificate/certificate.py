@@ -23,7 +23,7 @@ from undelude._certificate.per_episode import measure
 from undelude._certificate.quantity import Quantity
 from undelude._certificate.verdict import Kind, judge
 from undelude._checks import check_key
-from undelude._process.host_world import AbstractHostWorld
+from undelude._process.host_world import AbstractHostWorld, World
 from undelude._process.process import InteractionProcess, check_process
 from undelude._rollout.host import play, sampled
 from undelude._rollout.rollout import run, run_once
@@ -237,7 +237,7 @@ QUANTITIES = tuple(RANGES)
 
 
 def certify(
-    process: InteractionProcess | AbstractHostWorld,
+    process: World,
     agent: AbstractAgent | HostAgent,
     *,
     key: Key[Array, ""],

@@ -37,7 +37,7 @@ from undelude._certificate.task_episodes import (
 from undelude._certificate.task_report import TaskReport
 from undelude._checks import check_count, check_key
 from undelude._process.episodes import Episodes
-from undelude._process.host_world import AbstractHostWorld
+from undelude._process.host_world import AbstractHostWorld, World
 from undelude._process.inference import posterior
 from undelude._process.process import InteractionProcess, check_process
 from undelude._rollout.host import sampled
@@ -53,7 +53,7 @@ TAKEN, NEVER = 1e-3, math.exp(-60)
 
 
 def check_task(
-    process: InteractionProcess | AbstractHostWorld,
+    process: World,
     *,
     key: Key[Array, ""] | None = None,
     num_rounds: int | None = None,

@@ -118,7 +118,7 @@ def measure_world_baselines(
     """Measure the rewards of the expert and of the exact agents, if there are exact agents."""
     run = functools.partial(play, world, key=key, num_episodes=num_episodes, num_rounds=num_rounds, predicts=False)
     agents = {"reward_expert": None} | {f"reward_exact_{mark}": world.exact_agent(mark) for mark in MARKS}
-    reasons = dict.fromkeys(BASELINES, "not measured in a world that runs in Python.")
+    reasons = dict.fromkeys(BASELINES, "not measured in a world that can only be sampled.")
     quantities = {name: Quantity(why_none=why) for name, why in reasons.items()}
     if world.expert_is_person:
         del agents["reward_expert"]

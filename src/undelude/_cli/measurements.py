@@ -16,16 +16,16 @@ from undelude._certificate.example_episode import example_entries
 from undelude._cli.errors import explain
 from undelude._cli.interrupts import Interrupts
 from undelude._cli.options import NUM_EPISODES
-from undelude._process.host_world import AbstractHostWorld
+from undelude._process.host_world import AbstractHostWorld, World
+from undelude._rollout.host import sampled
 from undelude._runs.config import Config
 from undelude._runs.directory import RunDirectory
 from undelude._runs.layout import FILM, MOST
 from undelude._runs.metrics import DISTANCES, EPISODES_A_ROW, OWN_SCORES
-from undelude.tasks.registry import AnyTask
 
 
 @contextlib.contextmanager
-def closing(process: AnyTask) -> Iterator[AnyTask]:
+def closing(process: World) -> Iterator[World]:
     """Close a world that runs in Python when the block ends, so that none of its processes outlives the command."""
     try:
         yield process
@@ -40,10 +40,10 @@ def keys(config: Config) -> dict[str, Key[Array, ""]]:
     return dict(zip(names, jax.random.split(jax.random.key(config.seed), len(names)), strict=True))
 
 
-def measurer(process: AnyTask, config: Config) -> Callable[[AbstractAgent], dict[str, Any]]:
+def measurer(process: World, config: Config) -> Callable[[AbstractAgent], dict[str, Any]]:
     """Return a function that measures an agent for a row of `metrics.jsonl`, with the same random numbers each time."""
     key = keys(config)["metrics"]
-    columns = DISTANCES
+    process, columns = sampled(process), DISTANCES
     if isinstance(process, AbstractHostWorld) and isinstance(process.exact_agent(), str):
         columns = (*DISTANCES, *OWN_SCORES)
 
@@ -54,14 +54,14 @@ def measurer(process: AnyTask, config: Config) -> Callable[[AbstractAgent], dict
     return measure
 
 
-def run_baselines(process: AnyTask, config: Config, *, num_episodes: int = NUM_EPISODES) -> Baselines:
+def run_baselines(process: World, config: Config, *, num_episodes: int = NUM_EPISODES) -> Baselines:
     """Measure the baselines of the certificate of a run."""
-    return measure_baselines_of(process, key=keys(config)["certificate"], num_episodes=num_episodes)
+    return measure_baselines_of(sampled(process), key=keys(config)["certificate"], num_episodes=num_episodes)
 
 
 def make_certificate(
     agent: AbstractAgent,
-    process: AnyTask,
+    process: World,
     config: Config,
     *,
     num_episodes: int = NUM_EPISODES,
@@ -81,7 +81,7 @@ def make_certificate(
     """
     # On one device, as in training: the programs compiled there for its measurements are then used again.
     agent = jax.device_put(agent, jax.local_devices()[0])
-    key = keys(config)["certificate"]
+    process, key = sampled(process), keys(config)["certificate"]
     baselines = baselines or (lambda: run_baselines(process, config, num_episodes=num_episodes))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # The notes hold the same warnings and are printed.
@@ -92,7 +92,7 @@ def make_certificate(
 
 
 def write_film(
-    run: RunDirectory, agent: AbstractAgent, process: AnyTask, console: Console, interrupts: Interrupts
+    run: RunDirectory, agent: AbstractAgent, process: World, console: Console, interrupts: Interrupts
 ) -> None:
     """Write `episode.gif` if the task has a drawing; print an error in the drawing, but do not raise it."""
     # Matplotlib and Pillow load slowly.

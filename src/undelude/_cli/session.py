@@ -18,7 +18,7 @@ from undelude._cli.errors import UsageError
 from undelude._cli.interrupts import Interrupts, in_thread
 from undelude._cli.measurements import keys, make_certificate, measurer, run_baselines, write_film
 from undelude._cli.options import NUM_EPISODES
-from undelude._process.host_world import AbstractHostWorld
+from undelude._process.host_world import AbstractHostWorld, World
 from undelude._runs.checkpoints import Checkpoints
 from undelude._runs.config import SECONDS_BETWEEN, Config
 from undelude._runs.config_file import devices
@@ -28,7 +28,6 @@ from undelude._teaching.settings import Teaching
 from undelude._teaching.sharding import gather
 from undelude._teaching.updates import TeachingState
 from undelude._versions import versions
-from undelude.tasks.registry import AnyTask
 
 if TYPE_CHECKING:
     from undelude._runs.tensorboard import TensorBoard
@@ -38,7 +37,7 @@ UPDATES = "updates"
 
 
 def teach_run(
-    process: AnyTask,
+    process: World,
     agent: AbstractLearnedAgent,
     teaching: Teaching,
     config: Config,
@@ -80,7 +79,7 @@ class Session:
 
     run: RunDirectory
     config: Config
-    process: AnyTask
+    process: World
     agent: AbstractLearnedAgent
     teaching: Teaching
     console: Console

@@ -27,6 +27,7 @@ from undelude._cli.seeds import run_seeds
 from undelude._cli.session import UPDATES, Session, teach_run
 from undelude._cli.tables import print_certificate
 from undelude._named_tasks import SETTINGS
+from undelude._process.host_world import World
 from undelude._rollout.rollout import rollout
 from undelude._runs.checkpoints import updates_in
 from undelude._runs.config import SIZES, Config, check_config, names_with, option
@@ -37,7 +38,7 @@ from undelude._teaching.loop import NotFinite
 from undelude._teaching.registry import TEACHINGS
 from undelude._teaching.settings import Teaching
 from undelude._teaching.sharding import gather
-from undelude.tasks.registry import AnyTask, make
+from undelude.tasks.registry import make
 
 # Expert episodes from which the mean and scale of continuous values are estimated.
 EPISODES_FOR_UNITS = 256
@@ -137,7 +138,7 @@ def _carry_out(options: Train, call: Call) -> tuple[RunDirectory, Mapping[str, f
 
 
 def _carry_out_on(
-    process: AnyTask,
+    process: World,
     config: Config,
     run: RunDirectory | None,
     options: Train,
@@ -221,7 +222,7 @@ def sizes(config: Config) -> dict[str, int]:
     return given
 
 
-def make_agent(config: Config, process: AnyTask) -> AbstractLearnedAgent:
+def make_agent(config: Config, process: World) -> AbstractLearnedAgent:
     """Return the untrained agent; it reads continuous values normalised by the expert's episodes."""
     key = keys(config)["agent"]
     architecture: Any = ARCHITECTURES[config.agent].load()

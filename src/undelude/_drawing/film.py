@@ -82,7 +82,7 @@ def film(
     Args:
         process: the process or world of the episodes.
         episodes: the result of a rollout.
-        episode: index of the episode.
+        episode: index of the episode; for a world in Python also if `episodes` is that one alone, taken out of a batch.
         size: width of the picture in pixels; a header is added above.
         title: text in the header, before the number of the round.
         frames_per_round: 1, or more for a smooth motion: between two rounds the belief, and those numbers in the task's
@@ -95,7 +95,8 @@ def film(
     Raises:
         TypeError: `process` is no process or world, or `episodes` are not episodes.
         ValueError: a number is out of range, the episodes are histories without theta, or the world in Python has no
-            drawing, or shows something else than in the episode when it is played again.
+            drawing, or shows something else than in the episode when it is played again. It does if the episode
+            replaced one that was lost to a failure.
 
     >>> import jax
     >>> import undelude as ud

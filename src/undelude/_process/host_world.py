@@ -178,7 +178,7 @@ class AbstractHostWorld(abc.ABC, Generic[S]):
     @property
     def no_film(self) -> str | None:
         """Why there are no films; None if there are."""
-        return "a world that runs in Python has no drawing of a round."
+        return "a world that can only be sampled has no drawing of a round."
 
     def replay(self, episode: "Episodes", key: Key[Array, ""]) -> Sequence[Any]:
         """Play an episode again from its key; return what `draw` needs before the first action and after each.

@@ -3,7 +3,6 @@
 import dataclasses
 import threading
 from collections.abc import Callable
-from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +48,6 @@ class Execution:
 
 # What a compiled world that can only be sampled may know of itself, as a world in Python does.
 KNOWN = "evidence", "exact_agent", "random_actions", "difference", "clipped", "prior", "num_thetas"
-WorldOrTask = TypeVar("WorldOrTask")
 
 
 class _Vmapped(AbstractHostWorld[State]):
@@ -81,11 +79,9 @@ class _Vmapped(AbstractHostWorld[State]):
         return getattr(self.world, "leak", None)
 
 
-def sampled(world: WorldOrTask) -> WorldOrTask | AbstractHostWorld:
+def sampled(world: World) -> InteractionProcess | AbstractHostWorld:
     """Return a compiled world that can only be sampled as one in Python, which certificates measure; others as is."""
-    if isinstance(world, AbstractWorld) and not isinstance(world, InteractionProcess):
-        return _Vmapped(world)
-    return world
+    return _Vmapped(world) if isinstance(world, AbstractWorld) and not isinstance(world, InteractionProcess) else world
 
 
 def play(

@@ -58,9 +58,9 @@ class HostWorld(AbstractHostWorld[HostState]):
         num_rounds: `T`, the rounds of a lifetime, in which an agent keeps its memory and theta stays the same.
         expert: `(observation, context) -> advice`, on the whole observation. Advice is an action of the environment;
             probabilities, if actions are Discrete; or `(mean, scale)` of a normal distribution, if they are a Box. A
-            `ug.KeyboardExpert` is a person.
-        contexts: the K values of theta, on a leading axis or in a list. With a list of environments, they are
-            numbered 0 to K - 1 by default.
+            `ug.KeyboardExpert` is a person. A third parameter called `mask` is given the mask of actions.
+        contexts: the K values of theta, on a leading axis or in a list; draws from its prior if theta is continuous.
+            With a list of environments, they are numbered 0 to K - 1 by default.
         reward_observed: whether the agent is shown the rewards. A reward often tells theta: say it.
         prior: `[K]`, probabilities of the contexts; uniform by default.
         num_envs: environments side by side, 16 by default; of a vector environment all.

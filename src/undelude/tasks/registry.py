@@ -1,15 +1,12 @@
 """Make a task from its name, from the folder of a fit, or from a user's own `package.module:factory`."""
 
 import pkgutil
-from typing import TypeAlias
 
 from undelude._named_tasks import TASKS, check_task_name, is_fit
-from undelude._process.host_world import AbstractHostWorld
+from undelude._process.host_world import AbstractHostWorld, World
 from undelude._process.process import InteractionProcess, check_process
+from undelude._process.world import AbstractWorld
 from undelude._user_code import UnknownNameError, UserCodeError, import_object
-
-# What the commands work on.
-AnyTask: TypeAlias = InteractionProcess | AbstractHostWorld
 
 
 def make_process(task: str) -> InteractionProcess:
@@ -17,13 +14,13 @@ def make_process(task: str) -> InteractionProcess:
     return check_process(make(task))
 
 
-def make(task: str) -> AnyTask:
+def make(task: str) -> World:
     """Build a task from its name, from the folder of a fit, or from a user's own `package.module:factory`.
 
     Args:
         task: a key of `TASKS`; or a folder that `undelude.offline.save` wrote, whose induced process is the task; or a
             module, installed or in the current directory, and a function in it that takes no arguments and returns an
-            `InteractionProcess`, or a world that runs in Python, such as `undelude.gym.HostWorld`.
+            `InteractionProcess`, or a world that can only be sampled, such as `undelude.gym.HostWorld`.
 
     Raises:
         UnknownNameError: the name, module or factory does not exist.
@@ -46,7 +43,7 @@ def make(task: str) -> AnyTask:
         process = factory()
     except (Exception, SystemExit) as error:
         raise UserCodeError("task", task) from error
-    if not isinstance(process, InteractionProcess | AbstractHostWorld):
+    if not isinstance(process, AbstractWorld | AbstractHostWorld):
         raise TypeError(
             f"{task} returned {type(process).__name__}; it must return an undelude.InteractionProcess or an "
             "undelude.gym.HostWorld."
