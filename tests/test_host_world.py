@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -95,6 +96,15 @@ def test_same_key_gives_the_same_episodes_in_any_number_of_environments():
     # The agent draws its actions from the keys of rounds, and the environments from the keys of episodes.
     for x, y in zip(*map(jax.tree.leaves, pairs), strict=True):
         np.testing.assert_array_equal(x, y)
+
+
+def test_two_threads_play_one_world_in_turn(episodes):
+    """Their environments are the same: rounds of both would mix."""
+    world = ledger()
+    with ThreadPoolExecutor(2) as pool:
+        played = [pool.submit(ud.rollout, world, fixed(world), key=KEY, num_episodes=20) for _ in range(2)]
+        for x in played:
+            jax.tree.map(np.testing.assert_array_equal, x.result(), episodes)
 
 
 def test_expert_and_agent_take_turns_as_in_the_compiled_loop():

@@ -139,11 +139,17 @@ def play(
     size = world.num_envs or B
 
     def play_some(key: Key[Array, ""], ids: Int[np.ndarray, " n"]) -> tuple[Played, Bool[np.ndarray, " n"] | None]:
-        return _play_piece(world, player, key, ids, T, theta, execution, predicts, stopped)
+        with _turns(world):
+            return _play_piece(world, player, key, ids, T, theta, execution, predicts, stopped)
 
     ids = np.arange(B) if ids is None else ids
     pieces = [_play_whole(play_some, key, ids[start : start + size], world.name) for start in range(0, B, size)]
     return pieces[0] if len(pieces) == 1 else jax.tree.map(lambda *xs: jnp.concatenate(xs), *pieces)
+
+
+def _turns(world: AbstractHostWorld) -> threading.RLock:
+    """Return the lock of a world: its environments play for one thread at a time, from the beginning to the end."""
+    return vars(world).setdefault("_turns", threading.RLock())
 
 
 def _play_whole(
