@@ -1,4 +1,4 @@
-# make run | test | test-fast | test-hf | lint | format | docs | bench | study | study-offline | figures | clean
+# make run | test | test-all | test-fast | test-hf | lint | format | docs | bench | study | study-offline | figures | clean
 #
 # The first target that needs the environment installs it into .venv, with uv if it is installed and with venv and pip
 # otherwise. Another interpreter: make PYTHON=python3.13 test. Another folder: make VENV=path test.
@@ -11,6 +11,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 # compiled programs.
 WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN || echo 1) + 1)
 PYTEST_ARGS ?= --numprocesses $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+CHOSEN ?= -m 'not slow'
 
 # The mathematics and the API: no subprocess, and no training of more than a few updates.
 FAST_TESTS := $(addprefix tests/test_, $(addsuffix .py, causal graph identification distributions process \
@@ -34,23 +35,27 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no
 NEWER_PIP := $(INSTALL) --upgrade 'pip>=25.1'
 endif
 
-.PHONY: run test test-fast test-hf lint format docs bench study study-offline figures clean
+.PHONY: run test test-all test-fast test-hf lint format docs bench study study-offline figures clean
 
 # Teach an agent on the paper's bandit, certify it, write the page. A second `make run` continues an unfinished run.
 run: $(VENV)/.test
 	$(BIN)/undelude train bandit --out runs/bandit $(if $(wildcard runs/bandit/config.json),--resume)
 
+# All but the slow ones. `make test-all` has these too: run it before a release.
 test: $(VENV)/.test
-	$(BIN)/python -m pytest $(PYTEST_ARGS) $(CHECKED_TESTS)
-	$(BIN)/python -m pytest $(PYTEST_ARGS) --jaxtyping-packages= $(addprefix --ignore=,$(CHECKED_TESTS) $(HF))
+	$(BIN)/python -m pytest $(PYTEST_ARGS) $(CHOSEN) $(CHECKED_TESTS)
+	$(BIN)/python -m pytest $(PYTEST_ARGS) $(CHOSEN) --jaxtyping-packages= $(addprefix --ignore=,$(CHECKED_TESTS) $(HF))
 	$(if $(wildcard $(VENV)/.hf),$(MAKE) test-hf)
+
+test-all:
+	$(MAKE) test CHOSEN=
 
 # Language models. Torch is large: `make test` runs these tests too once this target has installed it.
 test-hf: $(VENV)/.hf
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --jaxtyping-packages= $(HF)
 
 test-fast: $(VENV)/.test
-	$(BIN)/python -m pytest $(PYTEST_ARGS) -m 'not slow' $(FAST_TESTS)
+	$(BIN)/python -m pytest $(PYTEST_ARGS) $(FAST_TESTS)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

@@ -32,6 +32,7 @@ def world():
     )
 
 
+@pytest.mark.slow
 def test_bot_finds_its_way_back(world):
     """An untaught network executes half of the actions: the bot's others bring each episode to the ball."""
     episodes = collect_in(world, ud.GRUAgent(world, 4, key=KEY), ud.Mixed(0.5), KEY, 0, 24)

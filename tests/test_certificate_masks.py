@@ -66,6 +66,7 @@ def test_mean_of_existing_rounds(noise):
     )
 
 
+@pytest.mark.slow
 def test_garbage_has_no_effect(process, episodes):
     agent = ud.ExactAgent(process, "see")
     clean = end_early(episodes)
@@ -84,6 +85,7 @@ def test_short_episodes_as_if_cut(process, episodes):
     assert have["deluded_fraction"] is not None
 
 
+@pytest.mark.slow
 def test_nan_has_no_effect_in_a_transformer():
     """A transformer reads all rounds at once, so a NaN in one would reach the others."""
     process = arm(num_rounds=T)

@@ -675,6 +675,7 @@ def test_continuous_theta():
     assert report.action_kl_do is None
 
 
+@pytest.mark.slow
 def test_infinite_gap_has_a_total_variation_and_strict_json(capsys):
     """The expert of the frog never errs, so that the deluded agent rules out what others do; JSON has no infinity."""
     assert main(["check", "frog", "--json"]) == 0
@@ -685,6 +686,7 @@ def test_infinite_gap_has_a_total_variation_and_strict_json(capsys):
     assert any("Use the total variation instead" in note for note in found["notes"])
 
 
+@pytest.mark.slow
 def test_warns_if_imitation_is_the_wrong_goal():
     report = ud.check_task(ud.tasks.doors(), num_episodes=256)
     assert report.warning is not None

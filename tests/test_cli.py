@@ -421,6 +421,7 @@ def scalars(folder: Path) -> dict[tuple[str, int], float]:
     return found
 
 
+@pytest.mark.slow
 def test_seeds_are_separate_runs_with_intervals(folder: Path, capsys: pytest.CaptureFixture) -> None:
     """A lost run is trained again to the same values."""
     tiny = [*TINY, "--steps", "4", "--log-every", "2", "--seed", "7", "--num-seeds", "2"]
@@ -916,6 +917,7 @@ def test_play_through_a_pipe_shows_both_beliefs(folder: Path) -> None:
         assert table[arm] == [f"{sober:.2f}", f"{deluded:.2f}"]
 
 
+@pytest.mark.slow
 def test_play_menu_is_the_epigraph(folder: Path) -> None:
     """Asked again and then told no, the deluded agent believes in its first guess, and the sober one in another."""
     process = command("play", "menu", "--seed", "4")

@@ -146,6 +146,7 @@ def test_resume_after_kill_9_gives_the_same_run(whole: Path, folder: Path, momen
     assert_same(run, whole)
 
 
+@pytest.mark.slow
 def test_sigterm_loses_no_update(whole: Path, folder: Path) -> None:
     run = folder / "terminated"
     process = command(*TINY, "--out", run)
@@ -160,6 +161,7 @@ def test_sigterm_loses_no_update(whole: Path, folder: Path) -> None:
     assert_same(run, whole)
 
 
+@pytest.mark.slow
 def test_closed_terminal_loses_no_update(whole: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = RunDirectory.open(whole).config
     run, interrupts = RunDirectory.create(folder / "hung-up", config).path, Interrupts()
@@ -181,6 +183,7 @@ def test_closed_terminal_loses_no_update(whole: Path, folder: Path, monkeypatch:
     assert_same(run, whole)
 
 
+@pytest.mark.slow
 def test_renamed_run_is_not_split_in_two(whole: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Training ends with one error, and makes no second folder; under its old name the run goes on."""
     config = RunDirectory.open(whole).config
@@ -222,6 +225,7 @@ def fill(file: Path) -> None:
                     pass
 
 
+@pytest.mark.slow
 def test_full_disk_keeps_the_last_checkpoint(whole: Path, folder: Path, disk: Path) -> None:
     """With free space again, the resumed run is the uninterrupted one."""
     run = disk / "run"
@@ -286,6 +290,7 @@ print(*outcomes)
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 def test_nonfinite_number_keeps_the_last_good_agent(folder: Path) -> None:
     """The learning rate overflows a few updates into the warm-up."""
     run = folder / "diverged"

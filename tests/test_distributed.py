@@ -276,6 +276,7 @@ def test_two_processes_equal_one(together, tmp_path, monkeypatch):
     check_equal_to_one_process(together[0], tmp_path, monkeypatch, "tiny")
 
 
+@pytest.mark.slow
 def test_two_processes_with_environments_of_their_own_equal_one(cache, tmp_path, monkeypatch):
     """Each plays its half of every batch in a simulator."""
     sizes = [*OPTIONS, "--steps", "6", "--log-every", str(EVERY), "--num-episodes", "64"]
@@ -374,6 +375,7 @@ def test_process_left_alone_ends_with_one_line(index, message, tmp_path, capsys,
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_library_calls_in_several_processes(cache, tmp_path):
     """Those that share agree on what they do, and those of one process say so."""
     address = free_address()
@@ -431,6 +433,7 @@ def test_share_of_cores(cores, processes, expected):
     assert backend.share_of_cores(cores, batch_size=12, num_processes=processes) == expected
 
 
+@pytest.mark.slow
 def test_two_processes_fit_logs_as_one_does(tmp_path, cache):
     """`undelude offline fit`: each has half of the rows of the E-step, and the fit is that of all rows."""
     rng = np.random.default_rng(0)

@@ -72,6 +72,7 @@ def test_host_agent():
     assert report.agent == "HostAgent"
 
 
+@pytest.mark.slow
 def test_frozen_lake():
     reports = run("frozen_lake", num_rounds=30, num_episodes=256)
     deluded, sober, holding = reports.values()

@@ -172,6 +172,7 @@ def test_check_finds_what_shows_theta():
         ud.check_task(lake(hide=[]), num_episodes=32)
 
 
+@pytest.mark.slow
 def test_teaching_is_compiled():
     """The expert's mean of each context is on the side of its harbour: the taught agent beats the untaught one."""
     world = lake(num_rounds=4)

@@ -581,6 +581,7 @@ def test_many_rewards():
 # ------------------------------------------------------------------------------------- is there a better expert?
 
 
+@pytest.mark.slow
 def test_expert_that_could_be_better_is_noted():
     """Two bandits as environments of one step, whose expert pulls the better arm a little more often than the other."""
     other = {0: {0: BANDIT[0][1], 1: BANDIT[0][0]}}

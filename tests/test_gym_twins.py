@@ -189,6 +189,7 @@ def test_exact_agent_believes_the_same_in_both(twins, played, who):
         check_near(*(x[:, t] for x in found))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("twins", [frozen_lake], indirect=True)
 def test_certificate_of_a_taught_agent_is_the_same(twins):
     """What a world that can only be sampled has of a certificate, the process has too."""

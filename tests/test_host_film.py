@@ -79,6 +79,7 @@ def test_own_drawing_is_told_context_observation_and_belief():
     np.testing.assert_allclose(found, belief_after(episodes, 1, "do"), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_film_of_actors_shows_the_expert_the_agent_and_both_exact_agents(world):
     film = film_of_actors(world, ud.GRUAgent(world, 4, key=KEY), key=KEY)
     assert film.frames.shape == (7, 200 + round(200 * HEADER), 4 * 200 + 3 * 6, 3)

@@ -190,10 +190,11 @@ def test_fifty_faults_cost_fifty_episodes(fault, tmp_path):
 
 
 ABANDONED = """
-import sys, jax, undelude as ud
+import signal, sys, jax, undelude as ud
 from undelude import gym as ug
 from environments import Make
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # A shell's background jobs ignore it.
 world = ug.HostWorld(
     Make("timeout", 1.0, sys.argv[1]), num_rounds=4, num_envs=2, contexts=[0, 1], reward_observed=False,
     expert=lambda o, c: [0.5, 0.5], vectorization="async", num_workers=2,

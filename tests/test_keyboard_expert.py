@@ -55,6 +55,7 @@ def test_person_executes_and_is_not_asked_after_the_end():
     assert world.expert.num_asked == 2
 
 
+@pytest.mark.slow
 def test_a_person_teaches():
     """The labels of 16 episodes, of which the agent learns what the person always does."""
     world = lake(io.StringIO("s\n" * 48))

@@ -136,6 +136,7 @@ def test_exact_agents_match_a_simulation(mark):
     assert abs(expected - got) < 4 * 0.4 * np.hypot(1 / unanswered.sum() ** 0.5, 1 / (0.2 * B) ** 0.5)
 
 
+@pytest.mark.slow
 def test_certificate_of_the_deluded_agent():
     """Nats per turn from the interventional answer, in six turns; a simulation in NumPy gives the same."""
     expected = simulate("see", num_turns=6)[-1].mean(1)
@@ -146,6 +147,7 @@ def test_certificate_of_the_deluded_agent():
     assert abs(report.action_kl_do - expected.mean()) < error
 
 
+@pytest.mark.slow
 def test_a_turn_and_its_words_are_different_actions():
     """An agent that believes in two of sixteen two-word dishes names one of them: .907 by turn, .581 by word.
 

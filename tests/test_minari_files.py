@@ -165,6 +165,7 @@ def foreign(world, *, theta):
     return minari.create_dataset_from_buffers(name, buffers, data_format="arrow", **spaces, **about)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`eval_env` is set to None", "ignore:env_spec is None")
 def test_data_sets_from_elsewhere():
     """With theta our expert labels them, as it does in a rollout; without, they support cloning alone."""

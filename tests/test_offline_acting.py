@@ -121,7 +121,6 @@ def test_the_agent_of_a_fit_is_sober_in_the_true_bandit(fit: Fit):
     assert report.action_kl_do < 0.004
 
 
-@pytest.mark.slow
 def test_a_dream_teaches_to_act_and_a_clone_of_the_logs_deludes_itself(demos: Demos, fit: Fit):
     """Section 4.2: both students have seen the logs alone, and are certified in the bandit that the logs are from."""
     student = ud.LSTMAgent(fit.process, 32, key=jax.random.key(2))
@@ -162,6 +161,7 @@ def test_a_sequence_model_refutes_the_confounder_of_demonstrators_who_learn():
     assert found[False].action[0] > 2 * found[False].action[1]
 
 
+@pytest.mark.slow
 def test_one_scorer_for_all_actions_needs_fewer_logs():
     """Demonstrators who learn, 60 logs: the actual policy has the least loss, and the shared scorer is next to it."""
     process = ud.tasks.bandit(num_rounds=20)
@@ -208,6 +208,7 @@ def test_declared_memory_is_not_tried_again(fit: Fit, demos: Demos):
     assert list(additions(more.layout.factors[0], demos).values()) == [(Last("observation"),)]
 
 
+@pytest.mark.slow
 def test_time_scales_of_theta_disagree_about_interventions(fit: Fit, demos: Demos):
     """Without a theta, P(o | do(a)) is the confounded P(o | a) of the logs; with one, it is near the true .35."""
     found = structure(fit, demos, key=jax.random.key(4), starts=2, num_episodes=128)

@@ -267,6 +267,7 @@ def test_interrupted_command_resumes(
     assert not (out / "starts").exists()
 
 
+@pytest.mark.slow
 def test_dream_is_a_run_that_certify_reads(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mine = str(folder / "mine")
     size = ["--hidden-size", "4", "--batch-size", "4", "--steps", "2"]

@@ -134,6 +134,7 @@ def test_kruskals_condition_for_a_theta_that_changes() -> None:
         assert [_rank(x) for x in _views_of_the_middle(emissions @ emissions.T, prior, P, 2001)] == ranks
 
 
+@pytest.mark.slow
 def test_an_expert_that_never_errs_leaves_no_support() -> None:
     """Kruskal's condition holds; but what would happen after another arm, the data never say."""
     _, _, report = diagnosed(ud.tasks.bandit(num_arms=3, expert_accuracy=1.0, num_rounds=10), 500, 3)
@@ -202,6 +203,7 @@ def test_a_shorter_report_says_what_was_left_out(long: tuple[Fit, Demos, Diagnos
     assert dataclasses.replace(long[2], verdict="weak").verdict == "weak"
 
 
+@pytest.mark.slow
 def test_an_assumption_that_is_wrong_has_a_price() -> None:
     """Nature pays best if theta is pulled twice in a row; the spec declares no memory of actions."""
     rng = np.random.default_rng(0)
@@ -298,6 +300,7 @@ def test_a_tied_outcome_is_known_as_well_as_its_data_tell() -> None:
     assert (told.where == "any theta, observation given action 2") == (told.num_cells == 3)
 
 
+@pytest.mark.slow
 def test_support_of_memory_and_of_real_fields() -> None:
     """What an expert does after an action that it never took, and what a real field is then, no data say."""
     rng = np.random.default_rng(0)
@@ -314,6 +317,7 @@ def test_support_of_memory_and_of_real_fields() -> None:
         assert told.where == f"theta 0, {where}"
 
 
+@pytest.mark.slow
 def test_manskis_bounds_are_those_of_the_probe() -> None:
     theta, actions, outcomes = confounded(400)
     rng = np.random.default_rng(1)
@@ -336,6 +340,7 @@ def test_manskis_bounds_are_those_of_the_probe() -> None:
         assert manski(fit(logs, spec, key=jax.random.key(0), select="bic"), logs, Probe("", Reward(0))) is None
 
 
+@pytest.mark.slow
 def test_a_fit_at_a_local_maximum_is_named() -> None:
     """Three kinds of demonstrators and two thetas: each kind may be the one that is told apart."""
     rng = np.random.default_rng(0)
@@ -401,6 +406,7 @@ def test_few_episodes_refute_nothing_by_chance() -> None:
         assert np.mean(refuted) == pytest.approx(0.0228, abs=0.004)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("latent", [Episode(2), Markov(2)])
 def test_scores_of_rows_are_the_jacobian(latent):
     demos = demonstrations(ud.tasks.bandit(num_rounds=4), 20)

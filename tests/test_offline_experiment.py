@@ -60,6 +60,7 @@ def test_without_a_theta_the_errors_are_those_of_binomial_shares() -> None:
         assert trial.score == pytest.approx(np.sqrt(after.mean()), rel=0.03)
 
 
+@pytest.mark.slow
 def test_what_a_theta_never_does_comes_first_and_trying_it_proves_right(fit: Fit, demos: Demos) -> None:
     plans = [(0,), (1,), (2,), (2, 2, 2)]
     found = offline.next_experiment(fit, demos, num_episodes=60, probes=PROBES, plans=plans)
@@ -93,6 +94,7 @@ def test_drawn_outcomes_tell_what_enumerated_ones_do(fit: Fit, demos: Demos, mon
     assert drawn.now == exact.now
 
 
+@pytest.mark.slow
 def test_a_boundary_does_not_pass_for_knowledge() -> None:
     """Prize or frog: the best fit is sure that every box has a prize, and its standard errors are 0."""
     frog = ud.tasks.prize_or_frog()

@@ -145,6 +145,7 @@ def test_proposition_10_interventions_separate_what_logs_cannot() -> None:
 BANDIT = ud.tasks.bandit(3, expert_accuracy=1.0, num_rounds=6)
 
 
+@pytest.mark.slow
 def test_interventions_identify_what_an_expert_that_never_errs_does_not() -> None:
     """Random pulls complete the tables; taken for the expert's, they are a fourth kind of expert."""
     logs = ud.rollout(BANDIT, None, key=KEY, num_episodes=300, executor="expert")

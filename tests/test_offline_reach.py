@@ -160,6 +160,7 @@ def skilled(N: int, seed: int) -> Demos:
     return Demos.from_arrays(a, o, demonstrator=np.where(master[:, 0], "master", "novice"))
 
 
+@pytest.mark.slow
 def test_demonstrators_of_different_skill_share_one_theta():
     demos = skilled(500, 0)
     spec = LatentSpec(Episode(3), Table(given=["demonstrator"]))

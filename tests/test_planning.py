@@ -114,6 +114,7 @@ def test_imitator_never_looks():
     assert "imitation" in report.notes
 
 
+@pytest.mark.slow
 def test_no_warning_if_imitation_works(bandit, frog):
     """The bandit's imitator learns by acting as the expert does; about the boxes no policy can learn."""
     for process in (bandit, frog):

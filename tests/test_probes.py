@@ -12,7 +12,6 @@ import undelude as ud
 from processes import once, opening
 from undelude._agents.base import predict_stepwise
 
-pytestmark = pytest.mark.slow
 KEY = jax.random.key(0)
 ACTIONS = np.array([[0.9, 0.1], [0.1, 0.9]])
 # After the right action the observation is 1 with probability .9, after the wrong one with .1.
@@ -99,6 +98,7 @@ def test_5_other_architectures(agent_type):
     assert report.observation_kl_do < 0.005
 
 
+@pytest.mark.slow
 def test_6_the_bandit(bandit):
     """Remark 11, taught both ways: near its own answer, and as far from the other as the exact agent is.
 

@@ -236,6 +236,7 @@ def test_verdict_allows_errors(tmp_path: Path, sober: Files, do: tuple, see: tup
     assert verdict(read_run(write(tmp_path, sober | changes))).kind == kind
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["action_kl_do", "action_tv_do_se"])
 def test_answers_agree_however_far_the_agent_is(name: str) -> None:
     """Answers that are the same on every history have the same distances; one number that differs refutes that."""
@@ -268,6 +269,7 @@ SILENT = ud.HostAgent(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("agent", "ways"), [(HOST, "three"), (SILENT, "two")], ids=["predicts", "only acts"])
 def test_agent_from_elsewhere_has_the_same_page(tmp_path: Path, agent: ud.HostAgent, ways: str) -> None:
     """Headline, episode, film, certificate and return; the folder is read again from its files alone."""
@@ -308,6 +310,7 @@ def test_continuous_actions_have_an_episode(tmp_path: Path) -> None:
     assert "interventional answer: probability of each theta" in page.text
 
 
+@pytest.mark.slow
 def test_actions_are_shown_in_the_words_of_the_task(tmp_path: Path) -> None:
     """An utterance is a row of the figure and a cell of the table, and replies have a key."""
     process = ud.tasks.menu(num_turns=4)

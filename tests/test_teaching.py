@@ -346,6 +346,7 @@ def test_observation_weight_zero(process):
     assert not bool((run.agent.interface.head_A.weight == agent.interface.head_A.weight).all())
 
 
+@pytest.mark.slow
 def test_continuous_theta_is_teachable():
     """Teaching needs no exact answer; the certificate says which quantities it lacks."""
     process = continuous_arm()

@@ -259,6 +259,7 @@ def test_exact_answers_are_those_of_single_environments():
     assert ud.certify(world, world.exact_agent("do"), key=KEY, num_episodes=64).verdict == "sober"
 
 
+@pytest.mark.slow
 def test_check_and_teaching():
     world = boats()
     assert "no problems found" in str(ud.check_task(world, num_episodes=32))

@@ -324,6 +324,7 @@ def test_gap_in_a_mask_is_refused(hazard):
         ud.Episodes.of(hazard, actions=[0, 0], observations=[0, 0], mask=[False, True])
 
 
+@pytest.mark.slow
 def test_teaching_learns_from_episodes_that_end(hazard):
     """Counterfactual teaching brings an LSTM near the interventional answer here too."""
     agent = ud.LSTMAgent(hazard, hidden_size=8, key=KEY)
