@@ -46,7 +46,7 @@ def controller(observations: np.ndarray, targets: np.ndarray) -> tuple[np.ndarra
 
     pull = 45 * np.stack([torque(first + second), torque(second)], -1)
     mean = np.clip(pull - 0.05 * observations[:, 6:8], -0.3, 0.3)
-    return mean, np.full(mean.shape, 0.06)
+    return mean, np.full(mean.shape, 0.1)
 
 
 def place(env: gymnasium.Env, target: np.ndarray) -> np.ndarray:

@@ -30,21 +30,16 @@ from reacher import TARGETS, directions, distance, reacher
 
 HIDDEN_SIZE, BATCH_SIZE, LEARNING_RATE, OBSERVATION_WEIGHT = 128, 32, 0.03, 0.1
 REUSE = 4
-# (rounds of a lifetime, episodes to collect, update up to which is learned then). First lifetimes are short, since the
-# errors of a young agent are in its early rounds. None: collected by `teach`, each batch for `REUSE` updates.
-SHORT = ((50, 512, 200), (50, 1024, 500), (50, 2048, 1000), (50, 4096, 2000))
+# (rounds of a lifetime, episodes to collect, update up to which is learned then). None: collected by `teach`, each batch
+# for `REUSE` updates.
 STAGES = {
-    "taught": ((100, None, 2400),),
-    "taught longer": ((100, None, 9600),),
-    "taught in stages": (*SHORT, (100, 6144, 3600)),
+    "taught": ((100, 1024, 300), (100, 2048, 900), (100, 4096, 2200), (100, 6144, 4500)),
     "cloned": ((100, 4096, 1000),),
     "DAgger": ((100, None, 1000),),
 }
 FEW = ((50, 64, 4), (100, 64, 8))
 TEACHINGS = {
     "taught": ud.Counterfactual(observation_weight=OBSERVATION_WEIGHT),
-    "taught longer": ud.Counterfactual(observation_weight=OBSERVATION_WEIGHT),
-    "taught in stages": ud.Counterfactual(observation_weight=OBSERVATION_WEIGHT),
     "cloned": ud.Cloning(observation_weight=OBSERVATION_WEIGHT),
     "DAgger": ud.DAgger(observation_weight=OBSERVATION_WEIGHT),
 }
