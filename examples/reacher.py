@@ -58,6 +58,19 @@ def place(env: gymnasium.Env, target: np.ndarray) -> np.ndarray:
     return arm._get_obs()
 
 
+def draw(frame: ud.Frame, target: np.ndarray, observation: np.ndarray, belief: list[tuple[np.ndarray, float]]) -> None:
+    """Draw the arm, and each target as dark as it is probable."""
+
+    def at(x: np.ndarray) -> tuple[float, float]:
+        return 0.5 + x[0] / 0.46, 0.5 - x[1] / 0.46
+
+    for other, p in belief:
+        frame.disc(at(other), 0.03, fill=frame.accent, opacity=p, outline=frame.rule)
+    frame.disc(at(target), 0.045, outline=frame.ink, label="true target")
+    upper, lower = (x[0] for x in directions(observation[None]))
+    frame.line([at(np.zeros(2)), at(upper), at(upper + lower)], colour=frame.ink, width=0.02)
+
+
 def make() -> gymnasium.Env:
     """Return the environment, which would be cut off after 50 steps."""
     return gymnasium.make("Reacher-v5", max_episode_steps=101)
@@ -77,6 +90,7 @@ def reacher(num_rounds: int = 100, num_envs: int = 64) -> ug.HostWorld:
         batched=True,
         reward_observed=False,
         at_end="end",
+        draw=draw,
         name="Reacher-v5",
     )
 

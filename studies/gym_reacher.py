@@ -21,17 +21,16 @@ import jax
 import numpy as np
 import optax
 import store
-from PIL import Image, ImageDraw
 
 import undelude as ud
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-from reacher import TARGETS, directions, distance, reacher
+from reacher import TARGETS, distance, reacher
 
 HIDDEN_SIZE, BATCH_SIZE, LEARNING_RATE, OBSERVATION_WEIGHT = 128, 32, 0.03, 0.1
 REUSE = 4
-# (rounds of a lifetime, episodes to collect, update up to which is learned then). None: collected by `teach`, each batch
-# for `REUSE` updates.
+# (rounds of a lifetime, episodes to collect, update up to which is learned then). None: `teach` collects, and uses each
+# batch for `REUSE` updates.
 STAGES = {
     "taught": ((100, 1024, 300), (100, 2048, 900), (100, 4096, 2200), (100, 6144, 4500)),
     "cloned": ((100, 4096, 1000),),
@@ -120,50 +119,25 @@ def row_of(world: Any, name: str, agent: Any, num_episodes: int, **known: Any) -
     return row
 
 
-def film(folder: str, file: Path) -> None:
-    """Draw two episodes of each party side by side, with the same targets and starts, from the agents in `folder`."""
-    world = reacher()
+def film(folder: Path, file: Path) -> None:
+    """Draw an episode of each party side by side, with one target and one beginning, from the agents in `folder`."""
+    world, key = reacher(), jax.random.key(SHOWN_EPISODE)
     parties = {"expert": None, "exact, do": world.exact_agent("do")}
-    parties |= {name: ud.load(Path(folder) / name) for name in FILMED}
-    parties["exact, see"] = world.exact_agent("see")
-    frames = [Image.new("RGB", (PANEL * len(parties), PANEL + 16), "white") for _ in range(len(SHOWN_TARGETS) * ROUNDS)]
-    for column, (name, agent) in enumerate(parties.items()):
-        for n, k in enumerate(SHOWN_TARGETS):
-            executor = "expert" if agent is None else "agent"
-            one = ud.rollout(world, agent, key=jax.random.key(n), num_episodes=1, theta=k, executor=executor)
-            assert one.opening is not None
-            first = np.asarray(one.opening["state"])
-            seen = np.concatenate([first, np.asarray(one.observations["state"])[0]])[::EVERY][:ROUNDS]
-            whole = np.zeros((ROUNDS, 10))
-            whole[:, [0, 1, 2, 3, 6, 7]] = seen
-            upper, lower = directions(whole)
-            for t in range(ROUNDS):
-                picture = ImageDraw.Draw(frames[n * ROUNDS + t])
-                _draw_arm(picture, column * PANEL, upper[t], upper[t] + lower[t], TARGETS[k])
-                picture.text((column * PANEL + 8, PANEL), name, fill="black")
-    frames = [frame.quantize(16) for frame in frames]
-    frames[0].save(file, save_all=True, append_images=frames[1:], duration=80, loop=0)
+    parties |= {name: ud.load(folder / name) for name in ("taught", "cloned")} | {
+        "exact, see": world.exact_agent("see")
+    }
+    films = []
+    for name, agent in parties.items():
+        executor = "agent" if agent is not None else "expert"
+        one = ud.rollout(world, agent, key=key, num_episodes=1, theta=SHOWN_TARGET, executor=executor)
+        whole = ud.film(world, one, key=key, title=name, size=150)
+        films.append(ud.Film(whole.frames[:: len(whole) // SHOWN_FRAMES], whole.legend))
+    ud.write_gif(file, ud.side_by_side(films), fps=8)
     print(f"Written to {file}, {file.stat().st_size / 1000:.0f} kB.")
 
 
-# Of the film: pixels of a panel, rounds between two frames, frames of an episode, and its contexts and agents.
-PANEL, EVERY, ROUNDS, SHOWN_TARGETS, FILMED = 120, 2, 50, (3, 6), ("taught", "cloned")
-
-
-def _draw_arm(picture: Any, left: int, elbow: np.ndarray, tip: np.ndarray, target: np.ndarray) -> None:
-    def at(x: Any) -> tuple[float, float]:
-        scale = PANEL / 0.46
-        return left + PANEL / 2 + scale * float(x[0]), PANEL / 2 - scale * float(x[1])
-
-    def dot(x: Any, radius: float, colour: str) -> None:
-        a, b = at(x)
-        picture.ellipse((a - radius, b - radius, a + radius, b + radius), fill=colour)
-
-    for other in TARGETS:
-        dot(other, 2, "lightgrey")
-    dot(target, 5, "crimson")
-    picture.line([at((0, 0)), at(elbow), at(tip)], fill="steelblue", width=4)
-    dot(tip, 3, "black")
+# Of the film.
+SHOWN_EPISODE, SHOWN_TARGET, SHOWN_FRAMES = 1, 3, 50
 
 
 def study(name: str, few: bool, keep: str | None) -> dict[str, Any]:
@@ -205,7 +179,7 @@ if __name__ == "__main__":
     parser.add_argument("--film", help="draw the film of the docs from the agents in this folder")
     args = parser.parse_args()
     if args.film:
-        film(args.film, Path(__file__).parents[1] / "docs" / "figures" / "gym_reacher.gif")
+        film(Path(args.film), Path(__file__).parents[1] / "docs" / "figures" / "gym_reacher.gif")
         sys.exit()
     for arm in args.arms:
         store.run("gym_reacher", functools.partial(study, arm, args.few, args.save), keep=not args.few)
