@@ -1,0 +1,78 @@
+"""The symbols of a process, in order, and the words for them."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from undelude._distributions import Block, Spec, Symbols
+from undelude._process.process import InteractionProcess
+from undelude.tasks.game_words import Words, game_words
+
+# Most blocks of symbols that are listed one by one.
+MAX_BLOCKS = 512
+
+
+@dataclasses.dataclass(frozen=True)
+class Alphabet:
+    """The values of an action or of an observation.
+
+    Attributes:
+        values: `[n]`, symbols; or `[n, L]`, blocks of L symbols.
+        labels: `n` short names.
+        sentences: `n` names in full.
+    """
+
+    values: Int[np.ndarray, "n *L"]
+    labels: tuple[str, ...]
+    sentences: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def index(self, value: Any, what: str) -> int:
+        """Return the index of a value; raise `ValueError`, which begins with `what`, if it is not one of the values."""
+        shape = self.values.shape[1:]
+        is_whole = np.shape(value) == shape and all(type(x) is int for x in ([value] if shape == () else value))
+        found = np.flatnonzero((self.values == np.asarray(value)).reshape(len(self), -1).all(1)) if is_whole else ()
+        if len(found) == 0:
+            some = ", ".join(str(x) for x in self.values[:4].tolist())
+            raise ValueError(f"{what} must be one of {some}{', ...' if len(self) > 4 else ''}, not {value!r:.99}.")
+        return int(found[0])
+
+    def value(self, i: int) -> int | list[int]:
+        """Return the value of an index, for JSON."""
+        return self.values[i].tolist()
+
+
+def alphabets(process: InteractionProcess) -> tuple[Alphabet, Alphabet, Words]:
+    """Return the alphabets of actions and of observations, and the words of a process.
+
+    Raises:
+        TypeError: actions or observations are not symbols or short blocks of them.
+    """
+    A = _values(process, "actions", process.action_spec)
+    O = _values(process, "observations", process.observation_spec)
+    words = game_words(process)
+    labels = tuple(words.action(x if x.ndim else np.int32(x)).strip('".') for x in A)
+    short, says = words.outcomes.short, words.outcomes.says
+    return Alphabet(A, labels, labels), Alphabet(O, short or tuple(map(_short, range(len(O)), says)), says), words
+
+
+def _values(process: InteractionProcess, what: str, spec: Spec) -> Int[np.ndarray, "n *L"]:
+    match spec:
+        case Symbols(n=int() as n):
+            return np.arange(n, dtype=np.int32)
+        case Block(length=length, n=n) if n**length <= MAX_BLOCKS:
+            return np.stack(np.unravel_index(np.arange(n**length), (n,) * length), axis=-1).astype(np.int32)
+    raise TypeError(
+        f"{process.name} has {what} of {spec}, and the inspector shows symbols, or at most {MAX_BLOCKS} blocks of "
+        "symbols. Look at such an episode with ud.film(process, episodes)."
+    )
+
+
+def _short(o: int, sentence: str) -> str:
+    """Return the sentence if it is short, otherwise the number of the symbol."""
+    text = sentence.rstrip(".")
+    return text if 0 < len(text) <= 8 else str(o)

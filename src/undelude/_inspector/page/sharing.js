@@ -1,0 +1,104 @@
+// Episodes as files and links, pictures and numbers.
+import { paintChart, paintStrip, readColours, stripHeight, strips } from "./score.js";
+import { $, page } from "./state.js";
+
+export function connectSharing(change, attempt) {
+  const name = `${page.about.task}-episode`;
+  $("save").addEventListener("click", () => download(`${name}.json`, json(page.state.episode)));
+  $("data").addEventListener("click", () => download(`${name}-numbers.json`, json({ about: page.about, ...page.state })));
+  $("png").addEventListener("click", async () => download(`${name}.png`, await picture()));
+  $("open").addEventListener("click", () => $("file").click());
+  $("file").addEventListener("change", () => attempt(async () => {
+    const [file] = $("file").files;
+    if (!file) return;
+    const text = await file.text();
+    $("file").value = "";
+    let episode;
+    try {
+      episode = JSON.parse(text);
+    } catch {
+      throw new Error(`${file.name} is not JSON: choose a file that "Save episode" wrote.`);
+    }
+    if (episode.task !== undefined && episode.task !== page.state.episode.task) {
+      throw new Error(`${file.name} is an episode of ${episode.task}, and this page shows ${page.state.episode.task}: run undelude inspect ${file.name}.`);
+    }
+    await change("read", { episode }, Infinity);
+  }));
+  $("link").addEventListener("click", async () => {
+    const link = `${location.origin}${location.pathname}${location.search}#${await pack(page.state.episode)}`;
+    history.replaceState(null, "", link);
+    const copied = await navigator.clipboard?.writeText(link).then(() => true, () => false);
+    $("shared").textContent = `${copied ? "The link is copied" : "The link is in the address bar"}. It holds the whole episode, and works while this server runs; a saved file always works: undelude inspect ${name}.json.`;
+  });
+}
+
+const json = (data) => new Blob([JSON.stringify(data, null, 1)], { type: "application/json" });
+
+function download(name, blob) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}
+
+async function pack(episode) {
+  const stream = new Blob([JSON.stringify(episode)]).stream().pipeThrough(new CompressionStream("deflate-raw"));
+  const bytes = new Uint8Array(await new Response(stream).arrayBuffer());
+  return btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
+}
+
+// Return the episode in the address of the page, or null.
+export async function fromLink() {
+  const packed = location.hash.slice(1);
+  if (!packed) return null;
+  try {
+    const bytes = Uint8Array.from(atob(packed.replaceAll("-", "+").replaceAll("_", "/")), (x) => x.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate-raw"));
+    return JSON.parse(await new Response(stream).text());
+  } catch {
+    throw new Error("The link is damaged: copy it again, in full.");
+  }
+}
+
+// Draw the strips and the chart, with their names, as they are on the page.
+function picture() {
+  const { about, state } = page, colours = readColours(), shown = strips(about, state), scale = 2;
+  const column = Math.min(36, 1400 / (state.rounds.length + 1)), left = 150, gap = 30, chart = 90;
+  const height = stripHeight(about.thetas.length), width = left + (state.rounds.length + 1) * column + 20;
+  const canvas = document.createElement("canvas"), total = 40 + shown.length * (height + gap) + chart + 50;
+  canvas.width = Math.max(width, 420) * scale;
+  canvas.height = total * scale;
+  const context = canvas.getContext("2d");
+  context.scale(scale, scale);
+  context.fillStyle = colours.paper;
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  const write = (text, x, y, colour = "ink", font = "13px sans-serif") => {
+    context.globalAlpha = 1;
+    context.fillStyle = colours[colour];
+    context.font = font;
+    context.fillText(text, x, y);
+  };
+  write($("headline").textContent, 14, 26, "ink", "15px serif");
+  let y = 56;
+  const place = (draw) => {
+    context.save();
+    context.translate(left, y - 10);
+    draw();
+    context.restore();
+  };
+  for (const { key, name } of shown) {
+    write(name, 14, y, "ink", "bold 13px sans-serif");
+    if (about.thetas.length <= 9) {
+      about.thetas.forEach((label, k) => write(label.slice(0, 10), left - 62, y - 10 + (k + 0.75) * (height / about.thetas.length), "muted", "10px sans-serif"));
+    }
+    place(() => paintStrip(context, { key, about, state, column, colours }));
+    y += height + gap;
+  }
+  write("KL(exact do ‖ ·)", 14, y, "ink", "bold 13px sans-serif");
+  let top = 0;
+  place(() => { top = paintChart(context, { about, state, column, colours, height: chart }); });
+  write(`up to ${top.toPrecision(2)} nats`, 14, y + 18, "muted", "11px sans-serif");
+  write(`${about.task}: actions ${state.rounds.map(([a]) => about.actions[a].label).join(" ")}`.slice(0, 200), 14, y + chart + 16, "muted", "11px sans-serif");
+  return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
+}
