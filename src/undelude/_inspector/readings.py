@@ -103,13 +103,13 @@ class Setting(eqx.Module):
 
     Attributes:
         process: the process.
-        A, O: `[n, ...]`, the values of actions and of observations; elsewhere here a symbol is an index of these.
+        A, O: the values of actions and of observations; elsewhere here a symbol is an index of these.
         readers: the parties; for `play_on` the one that acts, or none if the expert does.
     """
 
     process: InteractionProcess
-    A: Int[Array, "n *L"]
-    O: Int[Array, "n *L"]
+    A: Int[Array, "A *L"]
+    O: Int[Array, "O *J"]
     readers: tuple[Reader, ...] = ()
 
 

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from undelude._files import json_object
 from undelude._inspector.history import History
-from undelude._inspector.inspection import Inspection
+from undelude._inspector.inspection import MARKED, Inspection
 from undelude._inspector.view import describe, view
 
 # Most bytes of a request, and the seconds within which it must arrive.
@@ -55,13 +55,22 @@ class Service:
         inspection: what is inspected.
         first: the episode with which the page begins.
         task: the name under which the task can be made again, for saved episodes.
+        actor: the party that acts, until the page chooses another.
         notes: a sentence about a party, by its name; "" for one about the first episode.
     """
 
     def __init__(
-        self, inspection: Inspection, first: History, *, task: str = "", notes: Mapping[str, str] | None = None
+        self,
+        inspection: Inspection,
+        first: History,
+        *,
+        task: str = "",
+        actor: str = MARKED,
+        notes: Mapping[str, str] | None = None,
     ):
-        self.inspection, self.first, self.task, self.notes = inspection, first, task, dict(notes or {})
+        inspection.check_party(actor)
+        self.inspection, self.first, self.task, self.actor = inspection, first, task, actor
+        self.notes = dict(notes or {})
         self._lock = threading.Lock()
 
     def answer(self, name: str, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,7 +88,7 @@ class Service:
     def _describe(self, request: Mapping[str, Any]) -> dict[str, Any]:
         del request
         about = describe(self.inspection, notes=self.notes)
-        return about | {"note": self.notes.get("", ""), "state": self._view(self.first)}
+        return about | {"actor": self.actor, "note": self.notes.get("", ""), "state": self._view(self.first)}
 
     def _read(self, request: Mapping[str, Any]) -> dict[str, Any]:
         return self._view(self._history(request))

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from undelude._files import plain
 from undelude._inspector.history import History
@@ -27,7 +28,11 @@ READS = {
 }
 
 
-def describe(inspection: Inspection, *, notes: Mapping[str, str] | None = None) -> dict[str, Any]:
+# What the page says about the choice of its first episode.
+CHOSEN = "Of 32 episodes, the page began with the one in which reading see in place of do costs the truth most belief."
+
+
+def describe(inspection: Inspection, *, notes: Mapping[str, str]) -> dict[str, Any]:
     """Return what the page must know before any episode.
 
     Args:
@@ -38,7 +43,7 @@ def describe(inspection: Inspection, *, notes: Mapping[str, str] | None = None) 
     parties = []
     for name, reader in inspection.readers.items():
         label, text = NAMES[name] if name in EXACT else (name, READS[reader.reads])
-        text = f"{text} {(notes or {}).get(name, '')}".strip()
+        text = f"{text} {notes.get(name, '')}".strip()
         parties.append({"key": name, "name": label, "text": text, "mark": inspection.own_mark(name)})
     return {
         "task": process.name,
@@ -65,73 +70,70 @@ def _symbols(alphabet: Any) -> list[dict[str, Any]]:
 
 def view(inspection: Inspection, state: State, *, task: str) -> dict[str, Any]:
     """Return a state for the page; KL that is infinite is the text "inf", and a belief that is not unique is null."""
-    history = state.history
-    parties = {}
+    history, parties = state.history, {}
     for name, account in state.accounts.items():
         parties[name] = _account(account) | {
             "kl": {answer: _divergence(state, answer, name) for answer in (DO, SEE)},
-            "loss": _row(state.losses(name)),
+            "loss": _numbers(state.losses(name)),
         }
-    return plain(
-        {
-            "episode": inspection.to_json(history, task=task),
-            "rounds": [[r.action, r.observation, r.expert_action] for r in history.rounds],
-            "opening": history.opening,
-            "theta": list(history.theta),
-            "parties": parties,
-            "rewards": _row(state.rewards),
-            "ended": state.ended,
-        }
-    )
+    return {
+        "episode": inspection.to_json(history, task=task),
+        "rounds": [[r.action, r.observation, r.expert_action] for r in history.rounds],
+        "opening": history.opening,
+        "theta": list(history.theta),
+        "parties": parties,
+        "rewards": _numbers(state.rewards),
+        "ended": state.ended,
+    }
 
 
 def _divergence(state: State, answer: str, party: str) -> dict[str, Any]:
-    d = state.divergence(answer, party)
-    return {name: _row(x) for name, x in vars(d).items()}
+    return {name: _numbers(x) for name, x in vars(state.divergence(answer, party)).items()}
 
 
 def _account(account: Account) -> dict[str, Any]:
     return {
-        "belief": None if account.belief is None else [_row(x) for x in account.belief],
-        "acted_belief": None if account.acted_belief is None else [_row(x) for x in account.acted_belief],
-        "opening": None if account.opening is None else _probabilities(account.opening),
-        "actions": [_probabilities(x) for x in account.actions],
-        "observations": [_probabilities(x) for x in account.observations],
+        "belief": None if account.belief is None else _numbers(account.belief),
+        "acted_belief": None if account.acted_belief is None else _numbers(account.acted_belief),
+        "opening": None if account.opening is None else _probabilities(account.opening[None])[0],
+        "actions": _probabilities(account.actions),
+        "observations": _probabilities(account.observations),
         "impossible": np.flatnonzero(account.impossible).tolist(),
         "acted_impossible": np.flatnonzero(account.acted_impossible).tolist(),
     }
 
 
-def _row(x: np.ndarray) -> list[float]:
-    return np.round(x, DECIMALS).tolist()
+def _numbers(x: Float[np.ndarray, "..."]) -> list[Any]:
+    """Return an array as lists of numbers."""
+    numbers = np.round(x, DECIMALS).tolist()
+    return numbers if np.isfinite(x).all() else plain(numbers)
 
 
-def _probabilities(p: np.ndarray) -> list[Any]:
-    """Return all probabilities; of a long alphabet, pairs of an index and its probability, the largest first."""
-    if len(p) <= ALL:
-        return _row(p)
-    largest = np.argsort(-p, kind="stable")[:LARGEST]
-    return [[int(i), round(float(p[i]), DECIMALS)] for i in largest]
+def _probabilities(p: Float[np.ndarray, "R n"]) -> list[Any]:
+    """Return all probabilities of each row; of a long alphabet, pairs of an index and its probability, largest first."""
+    if p.shape[1] <= ALL:
+        return _numbers(p)
+    largest = np.argsort(-p, axis=1, kind="stable")[:, :LARGEST]
+    return [[[i, round(float(row[i]), DECIMALS)] for i in some.tolist()] for row, some in zip(p, largest, strict=True)]
 
 
 def first_history(inspection: Inspection, actor: str, *, seed: int | None = None, tries: int = 32) -> History:
     """Return the episode with which the page begins, played by a party.
 
-    Without a seed it is the one, of several, after which the exact readings of the actions as do and as see differ
-    most. A process of at most two rounds stops after its first action, before the outcome.
+    Without a seed it is the one, of several, after which the exact reading of the actions as see believes less in the
+    truth than the reading as do, by the greatest difference. A process of at most two rounds stops after its first
+    action, before the outcome.
     """
-    if inspection.num_rounds <= 2:
-        history = inspection.begin(seed=0 if seed is None else seed)
-        return inspection.play(history, actor=actor, observe=False)
+    is_short = inspection.num_rounds <= 2
 
     def played(seed: int) -> History:
-        return inspection.play(inspection.begin(seed=seed), rounds=inspection.num_rounds, actor=actor)
+        rounds = 1 if is_short else inspection.num_rounds
+        return inspection.play(inspection.begin(seed=seed), rounds=rounds, actor=actor, observe=not is_short)
 
-    def distance(history: History) -> float:
-        accounts = inspection.read(history).accounts
-        do, see = accounts[DO].belief, accounts[SEE].belief
-        return 0.0 if do is None or see is None else float(np.abs(do[-1] - see[-1]).sum())
+    def cost(history: History) -> float:
+        accounts, truth = inspection.read(history).accounts, history.theta[-1]
+        beliefs = [accounts[x].acted_belief if is_short else accounts[x].belief for x in (DO, SEE)]
+        do, see = (0.0 if x is None else float(x[-1, truth]) for x in beliefs)
+        return do - see
 
-    if seed is not None:
-        return played(seed)
-    return max((played(s) for s in range(tries)), key=distance)
+    return played(seed) if seed is not None else max((played(s) for s in range(tries)), key=cost)

@@ -201,7 +201,7 @@ function connect() {
   $("task").textContent = about.task;
   document.title = `${about.task} – undelude inspector`;
   const actors = about.parties.map(({ key, name }) => [key, name]);
-  options($("actor"), [...actors, ["me", "me"]], "marked");
+  options($("actor"), [...actors, ["me", "me"]], about.actor);
   options($("theta"), about.theta_names.map((name, k) => [k, name]), page.state.theta.at(-1));
   for (const id of ["actor", "nature", "expert"]) $(id).addEventListener("change", refresh);
   $("theta").addEventListener("change", () => attempt(() => change("read", edited((episode) => {

@@ -150,7 +150,7 @@ function keepInView(point) {
 export const strips = (about, state) =>
   about.parties.filter(({ key }) => key !== "told" && state.parties[key].belief?.some((row) => row[0] !== null));
 
-export const stripHeight = (K) => Math.round(Math.min(TALL, K * ROW));
+export const stripHeight = (K) => Math.round(Math.min(TALL, K * Math.max(ROW, 48 / K)));
 
 function drawStrips(about, state, point) {
   const shown = strips(about, state), width = (state.rounds.length + 1) * column();

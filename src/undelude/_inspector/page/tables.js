@@ -17,10 +17,13 @@ export function showHeadline({ about, state, point }) {
     : `It believes in ${about.theta_names[k]} with ${marked[k].toFixed(2)}${k === truth || even > 1 ? "" : ", wrongly"}.`;
   $("headline").className = before.length ? kind : "";
   $("headline").replaceChildren(Object.assign(document.createElement("span"), { textContent: word }), ` ${belief}`);
-  const reads = own.length === 0 ? "The agent has not acted." : seen === 0
-    ? "It reads each of its actions as an intervention, and learns from the outcomes alone."
-    : `It reads ${seen === own.length ? "its" : `${seen} of its ${own.length}`} ${own.length === 1 ? "action" : "actions"} as evidence about theta, as if an expert had chosen ${seen === 1 ? "it" : "them"}.`;
-  const alone = kind === "deluded" ? ` As interventions they would leave ${sober[k].toFixed(2)}: flip the switches to see it.` : "";
+  const actions = own.length === 1 ? "action" : "actions", all = own.length === 1 ? "the" : "each of its", it = seen === 1 ? "it" : "them";
+  const reads = own.length === 0 ? "The agent has not acted."
+    : seen === 0 ? `The agent reads ${all} action as an intervention, and learns from the outcomes alone.`
+    : `The agent reads ${seen === own.length ? "its" : `${seen} of its ${own.length}`} ${actions} as evidence about theta, as if an expert had chosen ${it}.`;
+  const alone = kind !== "deluded" ? "" : seen === 1
+    ? ` Read as an intervention, it would leave this belief at ${sober[k].toFixed(2)}: flip the switch.`
+    : ` Read as interventions, they would leave this belief at ${sober[k].toFixed(2)}: flip the switches.`;
   $("lead").textContent = `${reads}${alone} ${about.words.theta_is.replace("{}", about.thetas[truth])}`;
 }
 
