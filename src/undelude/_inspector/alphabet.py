@@ -1,6 +1,7 @@
 """The symbols of a process, in order, and the words for them."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import numpy as np
@@ -33,13 +34,16 @@ class Alphabet:
 
     def index(self, value: Any, what: str) -> int:
         """Return the index of a value; raise `ValueError`, which begins with `what`, if it is not one of the values."""
-        shape = self.values.shape[1:]
-        is_whole = np.shape(value) == shape and all(type(x) is int for x in ([value] if shape == () else value))
-        found = np.flatnonzero((self.values == np.asarray(value)).reshape(len(self), -1).all(1)) if is_whole else ()
-        if len(found) == 0:
+        key = tuple(value) if isinstance(value, list) else value
+        kinds = {type(x) for x in (value if isinstance(value, list) else [value])}
+        if kinds != {int} or key not in self._indices:
             some = ", ".join(str(x) for x in self.values[:4].tolist())
             raise ValueError(f"{what} must be one of {some}{', ...' if len(self) > 4 else ''}, not {value!r:.99}.")
-        return int(found[0])
+        return self._indices[key]
+
+    @functools.cached_property
+    def _indices(self) -> dict[Any, int]:
+        return {tuple(x) if isinstance(x, list) else x: i for i, x in enumerate(self.values.tolist())}
 
     def value(self, i: int) -> int | list[int]:
         """Return the value of an index, for JSON."""

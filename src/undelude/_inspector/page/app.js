@@ -137,11 +137,16 @@ function showAsk() {
   if (had) ($("ask-buttons").querySelector("button") ?? $("step")).focus();
 }
 
-// The person is Nature.
-const give = (value) => attempt(() => change("read", edited((episode) => {
-  episode.rounds.at(-1).observation = value;
-  if (page.about.theta_changes) episode.theta.push(episode.theta.at(-1));
-}), length() + 1));
+// The person is Nature; if nobody else must be asked, the agent then acts.
+const give = (value) => attempt(async () => {
+  await change("read", edited((episode) => {
+    episode.rounds.at(-1).observation = value;
+    if (page.about.theta_changes) episode.theta.push(episode.theta.at(-1));
+  }), length() + 1);
+  const { actor, expert } = seats(), { episode, ended } = page.state;
+  if (ended || actor === "me" || expert === "me") return;
+  await change("play", { episode, rounds: 1, actor, observe: false, label: expert === "label" }, length() + 1);
+});
 
 // The person is the agent, whose actions are interventions.
 const act = (action, label = null) => attempt(() => {

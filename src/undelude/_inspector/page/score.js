@@ -8,6 +8,8 @@ const NAMES = { round: "round", action: "action", mark: "read as", observation: 
 // The cell that Tab reaches, as the name of its row and its round.
 const focus = { row: "mark", t: 0 };
 let handlers = null;
+// The description that each cell shows.
+const shown = new WeakMap();
 
 export function draw({ about, state, point }, given) {
   if (!handlers) connect(given);
@@ -54,34 +56,25 @@ function cell(name, t) {
   return box;
 }
 
+// Show a symbol or a mark; a cell that shows it already is left alone, since touching all cells takes long.
 function fill(button, name, t, about, state) {
-  const [a, o, label] = state.rounds[t], round = state.episode.rounds[t];
+  const [a, o, label] = state.rounds[t], round = state.episode.rounds[t], place = `Round ${t + 1}, `;
   const action = about.actions[a], outcome = o === null ? null : about.observations[o];
-  button.tabIndex = name === focus.row && t === focus.t ? 0 : -1;
-  switch (name) {
-    case "round":
-      button.textContent = t + 1;
-      button.ariaLabel = `Before round ${t + 1}`;
-      break;
-    case "action":
-      button.textContent = action.label;
-      button.ariaLabel = `Round ${t + 1}, action ${action.text}${round.by === "expert" ? ", by the expert" : ""}`;
-      button.className = round.by;
-      break;
-    case "mark":
-      button.textContent = round.mark;
-      button.className = `switch ${round.mark}`;
-      button.ariaChecked = String(round.mark === "do");
-      button.ariaLabel = `Round ${t + 1}, action ${action.text}: read as ${round.mark === "do" ? "do, an intervention" : "see, evidence"}`;
-      break;
-    case "observation":
-      button.textContent = outcome ? outcome.label : "?";
-      button.ariaLabel = `Round ${t + 1}, outcome ${outcome ? outcome.text || outcome.label : "not yet known"}`;
-      break;
-    case "label":
-      button.textContent = label === null ? "" : about.actions[label].label;
-      button.ariaLabel = `Round ${t + 1}, the expert ${label === null ? "was not asked" : `would have done ${about.actions[label].text}`}`;
-  }
+  const [text, description, kind] = {
+    round: () => [t + 1, `Before round ${t + 1}`, ""],
+    action: () => [action.label, `${place}action ${action.text}${round.by === "expert" ? ", by the expert" : ""}`, round.by],
+    mark: () => [round.mark, `${place}action ${action.text}: read as ${round.mark === "do" ? "do, an intervention" : "see, evidence"}`, `switch ${round.mark}`],
+    observation: () => [outcome ? outcome.label : "?", `${place}outcome ${outcome ? outcome.text || outcome.label : "not yet known"}`, ""],
+    label: () => (label === null ? ["", `${place}the expert was not asked`, ""] : [about.actions[label].label, `${place}the expert would have done ${about.actions[label].text}`, ""]),
+  }[name]();
+  const tabIndex = name === focus.row && t === focus.t ? 0 : -1;
+  if (button.tabIndex !== tabIndex) button.tabIndex = tabIndex;
+  if (shown.get(button) === description) return;
+  shown.set(button, description);
+  button.textContent = text;
+  button.className = kind;
+  button.setAttribute("aria-label", description);
+  if (name === "mark") button.setAttribute("aria-checked", String(round.mark === "do"));
 }
 
 // A width in which the labels of this episode have room, and wider if the page has.
@@ -111,10 +104,10 @@ function connect(given) {
     if (target.dataset.cell) setFocus(target.dataset.cell, Number(target.dataset.t));
   });
   $("score").addEventListener("keydown", (event) => {
-    const shown = ROWS.filter((name) => !rowOf(name).hidden), i = shown.indexOf(focus.row), last = page.state.rounds.length - 1;
+    const rows = ROWS.filter((name) => !rowOf(name).hidden), i = rows.indexOf(focus.row), last = page.state.rounds.length - 1;
     const to = {
       ArrowLeft: [focus.row, focus.t - 1], ArrowRight: [focus.row, focus.t + 1], Home: [focus.row, 0], End: [focus.row, last],
-      ArrowUp: [shown[i - 1], focus.t], ArrowDown: [shown[i + 1], focus.t],
+      ArrowUp: [rows[i - 1], focus.t], ArrowDown: [rows[i + 1], focus.t],
     }[event.key];
     if (!to) return;
     event.preventDefault();
@@ -153,14 +146,14 @@ export const strips = (about, state) =>
 export const stripHeight = (K) => Math.round(Math.min(TALL, K * Math.max(ROW, 48 / K)));
 
 function drawStrips(about, state, point) {
-  const shown = strips(about, state), width = (state.rounds.length + 1) * column();
-  const keys = [...shown.map(({ key }) => key), "kl"];
+  const parties = strips(about, state), width = (state.rounds.length + 1) * column();
+  const keys = [...parties.map(({ key }) => key), "kl"];
   const box = $("strips");
   if ([...box.children].map((x) => x.dataset.key).join() !== keys.join()) {
     box.replaceChildren(...keys.map((key) => strip(key, about)));
   }
   const colours = readColours();
-  shown.forEach(({ key, name }, i) => {
+  parties.forEach(({ key, name }, i) => {
     const canvas = box.children[i].querySelector("canvas");
     const context = sized(canvas, width, stripHeight(about.thetas.length));
     paintStrip(context, { key, about, state, column: column(), colours });
