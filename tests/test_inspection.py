@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from machines import process_of
-from oracle import enumerate_joint, random_machine
 
 import undelude as ud
+from machines import process_of
+from oracle import enumerate_joint, random_machine
 from undelude._inspector.history import History, Round
 from undelude._inspector.inspection import DO, EXACT, MARKED, SEE, TOLD, Inspection
 from undelude._inspector.view import describe, first_history, view
@@ -38,7 +38,11 @@ def in_frog(frog):
 def test_section_2_flips_with_the_switch(in_frog):
     """Box 1 was opened: read as see, it holds the prize; read as do, nothing was learned."""
     seen = history_of([0], ["see"], [None], theta=(1,))
-    for history, belief, prize in ((seen, [1, 0], 1), (seen.flip(0), [0.5, 0.5], 0.5), (seen.flip(0).flip(0), [1, 0], 1)):
+    for history, belief, prize in (
+        (seen, [1, 0], 1),
+        (seen.flip(0), [0.5, 0.5], 0.5),
+        (seen.flip(0).flip(0), [1, 0], 1),
+    ):
         account = in_frog.read(history).accounts[MARKED]
         np.testing.assert_allclose(account.acted_belief[0], belief, atol=1e-6)
         np.testing.assert_allclose(account.observations[0], [1 - prize, prize], atol=1e-6)
@@ -79,9 +83,7 @@ def test_every_mark_pattern_matches_enumeration(kind):
     theta = (0,) * (T + 1) if kind.get("transition") else (0,)
     for marks in itertools.product(("do", "see"), repeat=T):
         for (a, b), (o, p) in itertools.product([(0, 1), (1, 1)], [(0, 2), (1, 0)]):
-            history = History(
-                theta, (Round(a, marks[0], "agent", o), Round(b, marks[1], "expert", p)), opening
-            )
+            history = History(theta, (Round(a, marks[0], "agent", o), Round(b, marks[1], "expert", p)), opening)
             state = inspection.read(history)
             do = {MARKED: [m == "do" for m in marks], DO: [True, False], SEE: [False, False]}
             for party, read in do.items():
@@ -134,7 +136,8 @@ def test_kl_is_answer_to_party(in_bandit):
     found = state.divergence(DO, SEE)
     assert found.actions[4] == pytest.approx(float(np.sum(p * np.log(p / q))), abs=1e-9)
     assert found.actions_tv[4] == pytest.approx(0.5 * float(np.abs(p - q).sum()), abs=1e-9)
-    assert (state.divergence(DO, DO).actions == 0).all() and (state.divergence(SEE, SEE).observations == 0).all()
+    assert (state.divergence(DO, DO).actions == 0).all()
+    assert (state.divergence(SEE, SEE).observations == 0).all()
 
 
 def test_infinite_kl_is_infinite(in_frog):
@@ -156,7 +159,8 @@ def test_playing_on_is_a_rollout(in_bandit, bandit, actor, agent):
     assert [r.observation for r in played.rounds] == rolled.observations[0].tolist()
     assert played.theta == (int(rolled.theta[0]),)
     state = in_bandit.read(played)
-    assert state.ended and state.rewards.tolist() == rolled.reward[0].tolist()
+    assert state.ended
+    assert state.rewards.tolist() == rolled.reward[0].tolist()
     assert {r.mark for r in played.rounds} == {agent.own_actions}
 
 
@@ -198,7 +202,8 @@ def test_episode_ends_where_its_task_ends_it():
     history = inspection.play(history, rounds=9, actor=DO)
     rolled = ud.rollout(inspection.process, ud.ExactAgent(inspection.process), key=jax.random.key(0), num_episodes=1)
     assert len(history) == int(rolled.mask[0].sum())
-    assert inspection.has_ended(history) and inspection.play(history) == history
+    assert inspection.has_ended(history)
+    assert inspection.play(history) == history
 
 
 def test_flip_at_round_100_is_fast(bandit, compilations):
@@ -244,7 +249,8 @@ def test_first_episode_costs_the_truth_belief(in_bandit, in_frog):
     do, see = (accounts[party].belief[-1, history.theta[0]] for party in (DO, SEE))
     assert do - see > 0.5
     opened = first_history(in_frog, SEE)
-    assert opened.rounds[0].action != opened.theta[0] and opened.rounds[0].observation is None
+    assert opened.rounds[0].action != opened.theta[0]
+    assert opened.rounds[0].observation is None
     assert first_history(in_bandit, SEE, seed=3).seed == 3
 
 

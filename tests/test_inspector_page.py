@@ -37,7 +37,9 @@ def serve(process, agents=(), *, seed=None, **rest):
 
 @pytest.fixture(scope="module")
 def bandit_server(bandit):
-    server = serve(bandit, {"lstm": ud.LSTMAgent(bandit, hidden_size=64, key=jax.random.key(0))}, num_rounds=200, seed=0)
+    server = serve(
+        bandit, {"lstm": ud.LSTMAgent(bandit, hidden_size=64, key=jax.random.key(0))}, num_rounds=200, seed=0
+    )
     yield server
     server.stop()
 
@@ -63,7 +65,12 @@ def visit(browser):
         if silent:
             page.on("console", lambda message: problems.append(message.text))
             page.on("pageerror", lambda error: problems.append(str(error)))
-            page.on("request", lambda r: r.url.startswith((url.split("#")[0].split("?")[0], "data:", "blob:")) or problems.append(r.url))
+            page.on(
+                "request",
+                lambda r: (
+                    r.url.startswith((url.split("#")[0].split("?")[0], "data:", "blob:")) or problems.append(r.url)
+                ),
+            )
         page.goto(url)
         page.wait_for_selector("#main:not([hidden])")
         return page
@@ -81,7 +88,13 @@ def headline(page):
 def cell(page, row, party):
     """The number of a party in a row of the tables at the cursor."""
     heads = page.locator("#tables table").last.locator("thead th").all_inner_texts()
-    return page.locator("#tables table").last.locator("tr", has_text=re.compile(rf"^{row}")).locator("td").nth(heads.index(party)).inner_text()
+    return (
+        page.locator("#tables table")
+        .last.locator("tr", has_text=re.compile(rf"^{row}"))
+        .locator("td")
+        .nth(heads.index(party))
+        .inner_text()
+    )
 
 
 def settled(page, text):
@@ -221,7 +234,9 @@ def test_episode_is_shared_as_file_link_and_picture(visit, frog_server, tmp_path
     assert "damaged" in damaged.inner_text("#error")
 
 
-@pytest.mark.parametrize("look", [{"viewport": PHONE}, {"color_scheme": "dark"}, {"viewport": PHONE, "color_scheme": "dark"}])
+@pytest.mark.parametrize(
+    "look", [{"viewport": PHONE}, {"color_scheme": "dark"}, {"viewport": PHONE, "color_scheme": "dark"}]
+)
 def test_page_fits_and_can_be_read(visit, bandit_server, look):
     """Nothing is wider than the screen, and every text has a contrast of at least 4.5."""
     page = visit(bandit_server.url, **look)

@@ -49,27 +49,33 @@ def test_page_is_its_own(server):
     """Each file is there, and the browser is told to load nothing from elsewhere."""
     for path in FILES:
         status, content, headers = ask(server, "GET", path)
-        assert status == 200 and b"://" not in content.replace(b"http://www.w3.org/2000/svg", b"")
+        assert status == 200
+        assert b"://" not in content.replace(b"http://www.w3.org/2000/svg", b"")
         assert "default-src 'none'" in headers["Content-Security-Policy"]
-        assert "unsafe" not in headers["Content-Security-Policy"] and "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+        assert "unsafe" not in headers["Content-Security-Policy"]
+        assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
     assert ask(server, "GET", "/../server.py")[0] == 404
     assert sum(len(ask(server, "GET", path)[1]) for path in FILES) < 100_000
 
 
 def test_answers_are_those_of_the_inspection(server, service):
     status, about, _ = ask(server, "POST", "/api/describe", {})
-    assert status == 200 and about["task"] == "frog" and about["actor"] == SEE
+    assert status == 200
+    assert about["task"] == "frog"
+    assert about["actor"] == SEE
     episode = about["state"]["episode"]
     assert about["state"]["parties"]["marked"]["observations"] == [[0.0, 1.0]]
     episode["rounds"][0]["mark"] = "do"
     status, flipped, _ = ask(server, "POST", "/api/read", {"episode": episode})
-    assert status == 200 and flipped["parties"]["marked"]["observations"] == [[0.5, 0.5]]
+    assert status == 200
+    assert flipped["parties"]["marked"]["observations"] == [[0.5, 0.5]]
     status, played, _ = ask(server, "POST", "/api/play", {"episode": episode, "rounds": 9, "actor": DO})
     assert played["ended"]
     expected = service.inspection.play(service.inspection.from_json(episode), rounds=9, actor=DO)
     assert service.inspection.from_json(played["episode"]) == expected
     status, begun, _ = ask(server, "POST", "/api/begin", {"seed": 3, "theta": 1})
-    assert begun["theta"] == [1] and begun["rounds"] == []
+    assert begun["theta"] == [1]
+    assert begun["rounds"] == []
 
 
 @pytest.mark.parametrize(
@@ -90,7 +96,8 @@ def test_answers_are_those_of_the_inspection(server, service):
 def test_stranger_is_refused(server, headers):
     """Another origin, a name that was made to point here (DNS rebinding), or a request without the header."""
     status, answer, _ = ask(server, "POST", "/api/describe", {}, **headers)
-    assert status == 403 and "task" not in answer
+    assert status == 403
+    assert "task" not in answer
 
 
 def test_another_host_needs_the_token(service):
@@ -121,7 +128,8 @@ def test_another_host_needs_the_token(service):
 )
 def test_senseless_request_is_explained(server, path, body, named):
     status, answer, _ = ask(server, "POST", path, body)
-    assert status == 400 and named in answer["error"]
+    assert status == 400
+    assert named in answer["error"]
 
 
 @pytest.mark.parametrize(
@@ -131,7 +139,8 @@ def test_senseless_request_is_explained(server, path, body, named):
 def test_senseless_play_is_explained(server, service, change, named):
     episode = service.inspection.to_json(service.first)
     status, answer, _ = ask(server, "POST", "/api/play", {"episode": episode, "rounds": 1} | change)
-    assert status == 400 and named in answer["error"]
+    assert status == 400
+    assert named in answer["error"]
 
 
 def test_request_that_is_too_large_is_not_read(server):
@@ -153,7 +162,8 @@ def test_error_of_the_users_code_is_an_answer(service):
     server = Server(broken)
     try:
         status, answer, _ = ask(server, "POST", "/api/begin", {"seed": 0})
-        assert status == 500 and "sensor is off" in answer["error"]
+        assert status == 500
+        assert "sensor is off" in answer["error"]
     finally:
         server.stop()
 
@@ -165,11 +175,12 @@ def test_inspect_shows_the_episode_of_a_rollout(bandit):
     inspector = ud.inspect(bandit, ud.ExactAgent(bandit), episodes=episodes, episode=2)
     try:
         assert '<iframe src="http://127.0.0.1' in inspector._repr_html_()
-        status, about, headers = ask(inspector._server, "POST", "/api/describe", {})
+        _, about, headers = ask(inspector._server, "POST", "/api/describe", {})
         assert [a for a, _, _ in about["state"]["rounds"]] == episodes.actions[2].tolist()
         assert {x["mark"] for x in about["state"]["episode"]["rounds"]} == {"see"}
         assert about["state"]["theta"] == [int(episodes.theta[2])]
-        assert "frame-ancestors *" in headers["Content-Security-Policy"] and inspector._server.token
+        assert "frame-ancestors *" in headers["Content-Security-Policy"]
+        assert inspector._server.token
     finally:
         inspector.stop()
     with pytest.raises(ValueError, match="episode must be"):

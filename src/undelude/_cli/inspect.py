@@ -49,7 +49,9 @@ def run(options: Inspect, call: Call) -> ExitCode:
         server = Server(service, host=options.host, port=options.port)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise CommandError(f"cannot listen on {options.host}, port {options.port}: {reason}. Choose another.") from error
+        raise CommandError(
+            f"cannot listen on {options.host}, port {options.port}: {reason}. Choose another."
+        ) from error
     make_console(stderr=False).print(f"{subject.task}: {server.url} (Ctrl-C ends it)", soft_wrap=True)
     sys.stdout.flush()
     if not options.no_browser:

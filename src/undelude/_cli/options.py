@@ -222,13 +222,13 @@ class Inspect:
     seed: WholeNumber = None
     """Seed of the first episode; by default, of 32 episodes the one in which see costs most belief in the truth."""
     host: str = "127.0.0.1"
-    """Address to listen on. On any other than this machine's own, the link has a token, without which nobody gets in."""
+    """Address to listen on. The link to any other than this machine's own has a token, without which nobody gets in."""
     port: int = 0
     """Port to listen on; any free one by default."""
     no_browser: bool = False
     """Print the link, and do not open it."""
     task: Text = None
-    """The task, package.module:factory, of a run or episode that you did not make on this machine: allows calling it."""
+    """The task, package.module:factory, of an episode, or of a run that you did not make here: allows calling it."""
 
     def check(self) -> None:
         """Raise if the options cannot be right."""

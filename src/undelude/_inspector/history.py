@@ -4,11 +4,12 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
+from undelude._inspector.alphabet import Alphabet
 from undelude._types import Mark
 
 # The name and version of the file format.
 FORMAT = "undelude-episode-1"
-Party: TypeAlias = Literal["agent", "expert"]
+Executor: TypeAlias = Literal["agent", "expert"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Round:
 
     action: int
     mark: Mark
-    by: Party = "agent"
+    by: Executor = "agent"
     observation: int | None = None
     expert_action: int | None = None
 
@@ -91,17 +92,20 @@ class History:
 # JSON -----------------------------------------------------------------------------------------------------------------
 
 
-def to_json(history: History, actions: Any, observations: Any, *, task: str, theta_changes: bool) -> dict[str, Any]:
+def to_json(
+    history: History, actions: Alphabet, observations: Alphabet, *, task: str, theta_changes: bool
+) -> dict[str, Any]:
     """Return a history for a file: symbols as the process has them.
 
     Args:
         history: the history.
-        actions, observations: the alphabets.
+        actions: their alphabet.
+        observations: their alphabet.
         task: the name under which the task can be made again.
         theta_changes: whether theta is a path.
     """
 
-    def value(alphabet: Any, i: int | None) -> Any:
+    def value(alphabet: Alphabet, i: int | None) -> Any:
         return None if i is None else alphabet.value(i)
 
     return {
@@ -123,9 +127,24 @@ def to_json(history: History, actions: Any, observations: Any, *, task: str, the
     }
 
 
-def from_json(data: Mapping[str, Any], actions: Any, observations: Any, *, num_thetas: int, has_opening: bool,
-              theta_changes: bool) -> History:  # fmt: skip
-    """Check a stored history; the arguments are those of `to_json`.
+def from_json(
+    data: Mapping[str, Any],
+    actions: Alphabet,
+    observations: Alphabet,
+    *,
+    num_thetas: int,
+    has_opening: bool,
+    theta_changes: bool,
+) -> History:
+    """Check a stored history.
+
+    Args:
+        data: as `to_json` returns it.
+        actions: their alphabet.
+        observations: their alphabet.
+        num_thetas: K.
+        has_opening: whether the process opens with an observation.
+        theta_changes: whether theta is a path.
 
     Raises:
         ValueError: an entry is missing or wrong; the message names it.
@@ -137,12 +156,15 @@ def from_json(data: Mapping[str, Any], actions: Any, observations: Any, *, num_t
     rounds = tuple(_round(row, i, actions, observations) for i, row in enumerate(rows))
     if any(r.observation is None for r in rounds[:-1]):
         raise ValueError("only the last round may lack its observation.")
-    known, theta = sum(r.observation is not None for r in rounds), data.get("theta")
-    path = theta if isinstance(theta, list) else [theta]
-    if not all(type(x) is int and 0 <= x < num_thetas for x in path):
+    theta = data.get("theta")
+    path = [x for x in (theta if isinstance(theta, list) else [theta]) if type(x) is int and 0 <= x < num_thetas]
+    if len(path) != (len(theta) if isinstance(theta, list) else 1):
         raise ValueError(f"theta must be an index from 0 to {num_thetas - 1}, not {theta!r:.99}.")
-    if len(path) != (known + 1 if theta_changes else 1):
-        needed = f"a list of {known + 1}, before each round and after the last" if theta_changes else "one index"
+    num_observations = sum(r.observation is not None for r in rounds)
+    if len(path) != (num_observations + 1 if theta_changes else 1):
+        needed = (
+            f"{num_observations + 1} indices, before each round and after the last" if theta_changes else "one index"
+        )
         raise ValueError(f"theta must be {needed}, not {theta!r:.99}.")
     seed = data.get("seed", 0)
     if not (type(seed) is int and 0 <= seed < 2**32):
@@ -160,7 +182,7 @@ def check_format(data: Mapping[str, Any]) -> None:
         raise ValueError(f'format must be "{FORMAT}", not {data.get("format")!r:.99}: this is not an episode.')
 
 
-def _round(row: Mapping[str, Any], i: int, actions: Any, observations: Any) -> Round:
+def _round(row: Mapping[str, Any], i: int, actions: Alphabet, observations: Alphabet) -> Round:
     where = f"rounds[{i}]"
     for name, allowed in (("mark", ("do", "see")), ("by", ("agent", "expert"))):
         value = row.get(name, "agent" if name == "by" else None)

@@ -107,7 +107,9 @@ def history_of(inspection: Inspection, episodes: Episodes, episode: int = 0) -> 
         raise ValueError(f"{name}: these histories have no theta; inspect the episodes of a rollout instead.")
     if episodes.is_batch:
         if not 0 <= episode < len(episodes.mask):
-            raise ValueError(f"{name}: episode must be from 0 to {len(episodes.mask) - 1}, the last one, not {episode}.")
+            raise ValueError(
+                f"{name}: episode must be from 0 to {len(episodes.mask) - 1}, the last one, not {episode}."
+            )
         episodes = index(episodes, episode)
     A, O = inspection.actions, inspection.observations
     one: Any = jax.tree.map(np.asarray, episodes)

@@ -215,7 +215,8 @@ def play_on(
     Args:
         setting: with the party that executes the sampled actions, or none for the expert.
         symbols: the history.
-        num_actions, num_observations: how many of its symbols are known.
+        num_actions: how many of its actions are known.
+        num_observations: how many of its observations are known.
         key: of the episodes.
         own: how the party reads the actions that it executes now: true for do.
     """
@@ -244,9 +245,7 @@ def play_on(
             intervened = reader.intervened(jnp.where(is_known, marked, own), jnp.where(is_known, by_agent, True))
             later = reader.agent.g_A(action, later, intervened=intervened)
         w, e = process.task.g_A(value, action, w), process.expert.g_A(value, action, e)
-        observation = jnp.where(
-            t < num_observations, O[o], process.task.Q_O(value, w).sample(round_keys.observation)
-        )
+        observation = jnp.where(t < num_observations, O[o], process.task.Q_O(value, w).sample(round_keys.observation))
         w, e = process.task.g_O(value, observation, w), process.expert.g_O(value, observation, e)
         later = None if agent is None else agent.g_O(observation, later)
         following = theta

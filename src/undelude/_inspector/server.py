@@ -152,10 +152,10 @@ class Server:
         self, service: Service, *, host: str = "127.0.0.1", port: int = 0, token: bool | None = None,
         embedded: bool = False,
     ):  # fmt: skip
-        family, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][:: 4]
-        is_local = ipaddress.ip_address(str(address[0])).is_loopback
+        family, _, _, _, (address, *_) = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        is_local = ipaddress.ip_address(str(address)).is_loopback
         self.token = secrets.token_urlsafe(24) if (not is_local if token is None else token) else ""
-        self._http = _Http((str(address[0]), port), _Handler, family)
+        self._http = _Http((str(address), port), _Handler, family)
         self._http.service, self._http.token = service, self.token
         self._http.ancestors = "*" if embedded else "'none'"
         self._http.hosts = {"localhost", "127.0.0.1", "::1"} if is_local else None
@@ -195,7 +195,7 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = SECONDS
     server: _Http
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         """Send a file of the page."""
         path = urlsplit(self.path).path
         if not self._is_welcome():
@@ -206,7 +206,7 @@ class _Handler(BaseHTTPRequestHandler):
             file = files("undelude").joinpath(*FILES[path])
             self._send(HTTPStatus.OK, file.read_bytes(), f"{TYPES[file.name.rpartition('.')[2]]}; charset=utf-8")
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         """Answer a request of the page."""
         given = self.headers.get(TOKEN_HEADER)
         length = self.headers.get("Content-Length", "")

@@ -17,7 +17,7 @@ ALL, LARGEST = 24, 12
 # The exact parties: a name, and how each reads past actions.
 NAMES = {
     MARKED: ("exact, as marked", "Exact inference. It reads each past action as its switch says."),
-    DO: ("exact do", "Exact inference. It reads the agent’s past actions as interventions: the right answer."),
+    DO: ("exact do", "Exact inference. It reads the agent's past actions as interventions: the right answer."),
     SEE: ("exact see", "Exact inference. It reads all past actions as evidence: the deluded answer."),
     TOLD: ("expert", "The expert of the process, who is told theta."),
 }
@@ -110,7 +110,7 @@ def _numbers(x: Float[np.ndarray, "..."]) -> list[Any]:
 
 
 def _probabilities(p: Float[np.ndarray, "R n"]) -> list[Any]:
-    """Return all probabilities of each row; of a long alphabet, pairs of an index and its probability, largest first."""
+    """Return all probabilities of each row; of a long alphabet, the largest as pairs of an index and a probability."""
     if p.shape[1] <= ALL:
         return _numbers(p)
     largest = np.argsort(-p, axis=1, kind="stable")[:, :LARGEST]
