@@ -196,7 +196,7 @@ def test_inspect_shows_the_episode_of_a_rollout(bandit):
         (["bandit", "--port", "70000"], "--port"),
         (["bandit", "--num-rounds", "0"], "--num-rounds"),
         (["bandit", "--seed", "-1"], "--seed"),
-        (["bandit", "--beside", "nowhere"], "nowhere"),
+        (["bandit", "--second", "nowhere"], "nowhere"),
         (["arm"], "ud.film"),
     ],
 )

@@ -21,7 +21,7 @@ ROOMS = {
     "hf": ("Language models: Hugging Face's, and any behind a server.", "language models"),
     "torch": ("PyTorch networks of the user's own: taught by our loop, and certified.", "networks of your own"),
     "_inspector": (
-        "One episode in the browser, with a switch between see and do at each action.",
+        "An episode in the browser: a switch at each action reads it as see or do.",
         "see or do, in a page",
     ),
     "_report": ("A run as one HTML page.", "a run as a page"),

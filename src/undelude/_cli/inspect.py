@@ -84,13 +84,13 @@ def _service(options: Inspect, subject: _Subject) -> Service:
 
 
 def _subject(options: Inspect) -> _Subject:
-    runs = [Path(x) for x in (options.target if options.is_run else None, options.beside) if x is not None]
+    runs = [Path(x) for x in (options.target if options.is_run else None, options.second) if x is not None]
     agents, notes, tasks = {}, {}, []
     for path in runs:
         run = RunDirectory.open(path)
         run.check_numerics()
         command = f"undelude inspect {shlex.quote(options.target)}"
-        command += f" --beside {shlex.quote(options.beside)}" if options.beside else ""
+        command += f" --second {shlex.quote(options.second)}" if options.second else ""
         check_may_call_task(run, options.task, command=command)
         name = run.config.agent if run.config.agent not in agents else f"{run.config.agent} 2"
         agents[name] = run.load_agent()
@@ -103,7 +103,7 @@ def _subject(options: Inspect) -> _Subject:
     else:
         subject = _Subject(tasks[0], agents, notes)
     if len({*tasks}) > 1:
-        raise UsageError(f"--beside {options.beside} is a run on {tasks[-1]}, and {options.target} is of {tasks[0]}.")
+        raise UsageError(f"--second {options.second} is a run on {tasks[-1]}, and {options.target} is of {tasks[0]}.")
     return subject
 
 

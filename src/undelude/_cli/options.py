@@ -215,7 +215,7 @@ class Inspect:
 
     target: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN|TASK|EPISODE")] = "bandit"
     """A run directory, a task, or the JSON file of an episode that the page saved."""
-    beside: Annotated[Text, tyro.conf.arg(metavar="RUN")] = None
+    second: Annotated[Text, tyro.conf.arg(metavar="RUN")] = None
     """A run on the same task, whose agent reads the same episode."""
     num_rounds: WholeNumber = None
     """Most rounds of the episode; the task's own by default."""
@@ -242,8 +242,8 @@ class Inspect:
             layout.check_run(Path(self.target))
         elif not self.is_episode:
             check_task_name(self.target)
-        if self.beside is not None:
-            layout.check_run(Path(self.beside))
+        if self.second is not None:
+            layout.check_run(Path(self.second))
 
     @property
     def is_run(self) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from undelude._distributions import Block, Spec, Symbols
+from undelude._distributions import Block, GivenArray, Parts, Spec, Symbols
 from undelude._process.process import InteractionProcess
 from undelude.tasks.game_words import Words, game_words
 
@@ -54,14 +54,26 @@ def alphabets(process: InteractionProcess) -> tuple[Alphabet, Alphabet, Words]:
     """Return the alphabets of actions and of observations, and the words of a process.
 
     Raises:
-        TypeError: actions or observations are not symbols or short blocks of them.
+        TypeError: actions, or observations without their given parts, are not symbols or short blocks of them.
     """
+    part = scored_part(process)
+    spec = process.observation_spec if part is None else process.observation_spec.leaves[part]
     A = _values(process, "actions", process.action_spec)
-    O = _values(process, "observations", process.observation_spec)
+    O = _values(process, "observations", spec)
     words = game_words(process)
     labels = tuple(words.action(x if x.ndim else np.int32(x)).strip('".') for x in A)
-    short, says = words.outcomes.short, words.outcomes.says
+    short = words.outcomes.short
+    says = words.outcomes.says or tuple(map(str, O.tolist()))
     return Alphabet(A, labels, labels), Alphabet(O, short or tuple(map(_short, range(len(O)), says)), says), words
+
+
+def scored_part(process: InteractionProcess) -> int | None:
+    """Return the place of the only part of an observation that is not given; None if it has no parts."""
+    spec = process.observation_spec
+    if not isinstance(spec, Parts):
+        return None
+    places = [i for i, leaf in enumerate(spec.leaves) if not isinstance(leaf, GivenArray)]
+    return places[0] if len(places) == 1 else None
 
 
 def _values(process: InteractionProcess, what: str, spec: Spec) -> Int[np.ndarray, "n *L"]:

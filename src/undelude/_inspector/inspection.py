@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,16 +12,17 @@ from jaxtyping import Bool, Float
 from undelude._agents.base import AbstractAgent
 from undelude._agents.exact import ExactAgent
 from undelude._checks import check_count, one_line
-from undelude._inspector import readings
-from undelude._inspector.alphabet import alphabets
+from undelude._inspector.alphabet import alphabets, scored_part
 from undelude._inspector.history import History, Round, from_json, to_json
-from undelude._inspector.readings import Reader, Reads, Setting, Symbols
+from undelude._inspector.readings import implied_beliefs, read_all
+from undelude._inspector.setting import Reader, Reads, Setting, Symbols
+from undelude._inspector.worlds import begin, first_actions, play_on, scenes
 from undelude._process.host_world import AbstractHostWorld
 from undelude._process.process import InteractionProcess, check_process
 from undelude._process.world import key_of
 from undelude._rollout.checks import check_fit, check_theta
-from undelude._tree import Bound
-from undelude._types import Mark
+from undelude._tree import Bound, index
+from undelude._types import Belief, Mark, Memory, Observation, Theta
 
 # The exact parties, in the order in which they are shown; their keys are taken, so that no agent may have them.
 MARKED, DO, SEE, TOLD = "marked", "do", "see", "told"
@@ -101,6 +102,15 @@ class State:
         return losses
 
 
+class Scene(NamedTuple):
+    """The true theta, the task's memory, the last observation or None, and the belief as marked."""
+
+    theta: Theta
+    w: Memory
+    o: Observation | None
+    belief: Belief
+
+
 class Inspection:
     """A process and the agents that read its episodes: the answers of the inspector, without a browser.
 
@@ -150,16 +160,14 @@ class Inspection:
             TOLD: Reader(exact, "do", told=True),
         } | {name: Reader(x, _reads(x), believes=_believes(x, process)) for name, x in self.agents.items()}
         self._values = jnp.asarray(self.actions.values), jnp.asarray(self.observations.values)
-        setting = Setting(process, *self._values, tuple(self.readers.values()))
-        self._read = Bound(readings.read_all, setting)
-        alone = Setting(process, *self._values)
-        self._implied, self._rewards = Bound(readings.implied_beliefs, alone), Bound(readings.rewards, alone)
-        self._begin = Bound(readings.begin, alone)
+        self._part = scored_part(process)
+        self._read = Bound(read_all, self._setting(*self.readers.values()))
+        alone = self._setting()
+        self._implied, self._scenes = Bound(implied_beliefs, alone), Bound(scenes, alone)
+        self._begin = Bound(begin, alone)
         self._play: dict[str, Bound] = {}
-        likely = np.asarray(Bound(readings.first_actions, alone)()).max(0) > 0
+        likely = np.asarray(Bound(first_actions, alone)()).max(0) > 0
         self.offered = np.flatnonzero(likely).tolist()
-        # Whether the episode ends with each observation.
-        self._ends = np.asarray(jax.vmap(process.task.ends)(self._values[1]))
 
     @property
     def parties(self) -> tuple[str, ...]:
@@ -197,7 +205,7 @@ class Inspection:
                 np.asarray(x.impossible)[:m],
                 np.asarray(x.acted_impossible)[:n],
             )
-        return State(history, accounts, _array(self._rewards(symbols))[:m], self.has_ended(history))
+        return State(history, accounts, _array(self._scenes(symbols).rewards)[:m], self.has_ended(history))
 
     def play(
         self,
@@ -232,7 +240,7 @@ class Inspection:
         mark = self.own_mark(actor) if mark is None else mark
         if actor not in self._play:
             readers = () if is_expert else (self.readers[actor],)
-            self._play[actor] = Bound(readings.play_on, Setting(self.process, *self._values, readers))
+            self._play[actor] = Bound(play_on, self._setting(*readers))
         counts = (jnp.asarray(n, jnp.int32), jnp.asarray(m, jnp.int32))
         played = self._play[actor](self._symbols(history), *counts, key_of(history.seed), jnp.asarray(mark == "do"))
         actions, observations, labels = map(np.asarray, (played.actions, played.observations, played.expert_actions))
@@ -252,7 +260,29 @@ class Inspection:
     def has_ended(self, history: History) -> bool:
         """Return whether no round can follow: there are `num_rounds`, or the task has ended the episode."""
         known = [r.observation for r in history.rounds if r.observation is not None]
-        return len(known) >= self.num_rounds or bool(self._ends[known].any())
+        if len(known) >= self.num_rounds or not (known and self.process.ends_early):
+            return len(known) >= self.num_rounds
+        observations = index(self._scenes(self._symbols(history)).observations, slice(len(known)))
+        return bool(jax.vmap(self.process.task.ends)(observations).any())
+
+    def scene(self, history: History) -> Scene:
+        """Return the world after the last symbol of a history, as its task draws it.
+
+        Raises:
+            ValueError: the history is longer than `num_rounds`.
+        """
+        found = jax.tree.map(np.asarray, self._scenes(self._symbols(history)))
+        n, m = len(history), history.num_observations
+        account = self.read(history).accounts[MARKED]
+        belief = account.acted_belief if n > m else account.belief
+        assert belief is not None
+        theta, thetas = jax.tree.map(np.asarray, (self.process.theta_value(history.theta[-1]), self.process.thetas))
+        w = index(found.w, 0) if n == 0 else index(found.acted_w, n - 1)
+        o = None if m == 0 or n > m else index(found.observations, m - 1)
+        return Scene(theta, w, o, [(index(thetas, k), float(p)) for k, p in enumerate(belief[-1])])
+
+    def _setting(self, *readers: Reader) -> Setting:
+        return Setting(self.process, *self._values, readers, self._part)
 
     def own_mark(self, party: str) -> Mark:
         """Return the mark of the actions that a party executes."""

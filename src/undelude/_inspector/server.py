@@ -52,7 +52,7 @@ class Service:
     """The answers to the page's requests.
 
     Args:
-        inspection: what is inspected.
+        inspection: gives the answers.
         first: the episode with which the page begins.
         task: the name under which the task can be made again, for saved episodes.
         actor: the party that acts, until the page chooses another.

@@ -1,4 +1,4 @@
-"""Plain data for the page: what is inspected, and all answers about one history."""
+"""Plain data for the page: the process and its parties, and all answers about one history."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ from undelude._inspector.inspection import DO, EXACT, MARKED, SEE, TOLD, Account
 DECIMALS = 6
 # Longest alphabet whose probabilities are all sent; of a longer one, the largest.
 ALL, LARGEST = 24, 12
-# The exact parties: a name, and how each reads past actions.
+# Names of the exact parties, and their readings of past actions.
 NAMES = {
     MARKED: ("exact, as marked", "Exact inference. It reads each past action as its switch says."),
     DO: ("exact do", "Exact inference. It reads the agent's past actions as interventions: the right answer."),
@@ -28,15 +28,15 @@ READS = {
 }
 
 
-# What the page says about the choice of its first episode.
+# A sentence about the first episode.
 CHOSEN = "Of 32 episodes, the page began with the one in which reading see in place of do costs the truth most belief."
 
 
 def describe(inspection: Inspection, *, notes: Mapping[str, str]) -> dict[str, Any]:
-    """Return what the page must know before any episode.
+    """Return names, alphabets and parties for the page.
 
     Args:
-        inspection: what is inspected.
+        inspection: with the process and its parties.
         notes: a sentence about a party, by its name.
     """
     process, words = inspection.process, inspection.words

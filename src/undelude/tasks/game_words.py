@@ -144,7 +144,9 @@ REPLIES_YES = Outcomes(
 
 
 def game_words(process: InteractionProcess) -> Words:
-    """Return the words of a game."""
+    """Return the words of a game; those of any task, if its observations are not symbols."""
+    if not isinstance(process.observation_spec, Symbols):
+        return _plain_words(process, Outcomes(says=(), question="What happens? ", rule="you say what happens"))
     return words_of(process, *all_outcomes(process))
 
 
@@ -162,6 +164,12 @@ def words_of(
         return menu_words(process, process.task)
     if probs.shape[-1] == 2 and own_action_is_best((probs * rewards).sum(-1)):
         return box_words() if process.name == "frog" else arm_words(probs[..., 1])
+    pays = bool(rewards.size and (rewards[..., 1:] > rewards[..., :1]).all())
+    return _plain_words(process, _outcomes(process, pays=pays))
+
+
+def _plain_words(process: InteractionProcess, outcomes: Outcomes) -> Words:
+    """Return the words of a task that has none of its own."""
     return Words(
         noun="theta",
         plural="thetas",
@@ -170,7 +178,7 @@ def words_of(
         true="true",
         acts="takes",
         acted="acted",
-        outcomes=_outcomes(process, pays=bool(rewards.size and (rewards[..., 1:] > rewards[..., :1]).all())),
+        outcomes=outcomes,
         action=lambda a: _counted(process.task.say_action(a), a),
         names=_names(process),
     )

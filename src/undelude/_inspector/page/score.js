@@ -16,6 +16,8 @@ export function draw({ about, state, point }, given) {
   const n = state.rounds.length, hasLabels = state.rounds.some(([, , label]) => label !== null);
   focus.t = Math.min(focus.t, Math.max(n - 1, 0));
   ROWS.forEach(rowOf);
+  const longest = about.thetas.length <= 9 ? Math.max(...about.thetas.map((label) => label.length)) : 0;
+  document.documentElement.style.setProperty("--names", `${Math.min(6, 0.6 + 0.4 * longest)}rem`);
   setWidth(about, state);
   for (const name of ROWS) {
     const row = rowOf(name);
