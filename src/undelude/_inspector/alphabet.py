@@ -56,8 +56,8 @@ def alphabets(process: InteractionProcess) -> tuple[Alphabet, Alphabet, Words]:
     Raises:
         TypeError: actions, or observations without their given parts, are not symbols or short blocks of them.
     """
-    part = scored_part(process)
-    spec = process.observation_spec if part is None else process.observation_spec.leaves[part]
+    spec, part = process.observation_spec, scored_part(process)
+    spec = spec.leaves[part] if isinstance(spec, Parts) and part is not None else spec
     A = _values(process, "actions", process.action_spec)
     O = _values(process, "observations", spec)
     words = game_words(process)

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float
 
 from undelude._agents.base import AbstractAgent
 from undelude._agents.exact import ExactAgent
@@ -16,6 +15,7 @@ from undelude._inspector.alphabet import alphabets, scored_part
 from undelude._inspector.history import History, Round, from_json, to_json
 from undelude._inspector.readings import implied_beliefs, read_all
 from undelude._inspector.setting import Reader, Reads, Setting, Symbols
+from undelude._inspector.state import Account, State
 from undelude._inspector.worlds import begin, first_actions, play_on, scenes
 from undelude._process.host_world import AbstractHostWorld
 from undelude._process.process import InteractionProcess, check_process
@@ -29,86 +29,13 @@ MARKED, DO, SEE, TOLD = "marked", "do", "see", "told"
 EXACT = (MARKED, DO, SEE, TOLD)
 
 
-@dataclasses.dataclass(frozen=True)
-class Account:
-    """What one party believes and predicts at each point of a history of n rounds, of which m have an observation.
-
-    Attributes:
-        belief: `[m + 1, K]`, before each action and after the last observation; None if it is unknown. A row is NaN if
-            the prediction of a learned agent implies no unique belief.
-        acted_belief: `[n, K]`, after each action; None for learned agents.
-        opening: `[O]`, the prediction of the opening; None without one.
-        actions: `[m + 1, A]`, predictions of the next action.
-        observations: `[n, O]`, predictions of the observation after each action.
-        impossible, acted_impossible: `[m]` and `[n]`, whether the party gave the observation, or the action,
-            probability 0. Its belief then stays as it was.
-    """
-
-    belief: Float[np.ndarray, "m1 K"] | None
-    acted_belief: Float[np.ndarray, "n K"] | None
-    opening: Float[np.ndarray, " O"] | None
-    actions: Float[np.ndarray, "m1 A"]
-    observations: Float[np.ndarray, "n O"]
-    impossible: Bool[np.ndarray, " m"]
-    acted_impossible: Bool[np.ndarray, " n"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Divergence:
-    """`KL(answer || party)` in nats and the total variation, before each action and after each one.
-
-    Attributes:
-        actions, actions_tv: `[m + 1]`, between the predictions of the next action.
-        observations, observations_tv: `[n]`, between the predictions of the observation.
-    """
-
-    actions: Float[np.ndarray, " m1"]
-    actions_tv: Float[np.ndarray, " m1"]
-    observations: Float[np.ndarray, " n"]
-    observations_tv: Float[np.ndarray, " n"]
-
-
-@dataclasses.dataclass(frozen=True)
-class State:
-    """All answers about one history.
-
-    Attributes:
-        history: the history.
-        accounts: of each party.
-        rewards: `[m]`.
-        ended: whether the episode is over: the process has no more rounds, or its task has ended it.
-    """
-
-    history: History
-    accounts: Mapping[str, Account]
-    rewards: Float[np.ndarray, " m"]
-    ended: bool
-
-    def divergence(self, answer: str, party: str) -> Divergence:
-        """Return `KL(answer || party)` and the total variation of each prediction; names are those of the accounts.
-
-        KL is infinite where the party gives no probability to a symbol that the answer allows.
-        """
-        p, q = self.accounts[answer], self.accounts[party]
-        return Divergence(*_kl_and_tv(p.actions, q.actions), *_kl_and_tv(p.observations, q.observations))
-
-    def losses(self, party: str) -> Float[np.ndarray, " n"]:
-        """Return `-log P(label)` of each counterfactual label in nats, and NaN in rounds without one (equation 9)."""
-        labels = [(t, r.expert_action) for t, r in enumerate(self.history.rounds) if r.expert_action is not None]
-        losses = np.full(len(self.history), np.nan)
-        with np.errstate(divide="ignore"):
-            for t, label in labels:
-                losses[t] = -np.log(self.accounts[party].actions[t, label])
-        return losses
-
-
 class Scene(NamedTuple):
-    """The true theta, the task's memory, the last observation or None, and the belief as marked."""
+    """The true theta, the task's memory, the belief as marked, and the last observation or None."""
 
     theta: Theta
     w: Memory
-    o: Observation | None
     belief: Belief
+    o: Observation | None
 
 
 class Inspection:
@@ -262,8 +189,8 @@ class Inspection:
         known = [r.observation for r in history.rounds if r.observation is not None]
         if len(known) >= self.num_rounds or not (known and self.process.ends_early):
             return len(known) >= self.num_rounds
-        observations = index(self._scenes(self._symbols(history)).observations, slice(len(known)))
-        return bool(jax.vmap(self.process.task.ends)(observations).any())
+        ends = jax.vmap(self.process.task.ends)(self._scenes(self._symbols(history)).observations)
+        return bool(np.asarray(ends)[: len(known)].any())
 
     def scene(self, history: History) -> Scene:
         """Return the world after the last symbol of a history, as its task draws it.
@@ -279,7 +206,7 @@ class Inspection:
         theta, thetas = jax.tree.map(np.asarray, (self.process.theta_value(history.theta[-1]), self.process.thetas))
         w = index(found.w, 0) if n == 0 else index(found.acted_w, n - 1)
         o = None if m == 0 or n > m else index(found.observations, m - 1)
-        return Scene(theta, w, o, [(index(thetas, k), float(p)) for k, p in enumerate(belief[-1])])
+        return Scene(theta, w, [(index(thetas, k), float(p)) for k, p in enumerate(belief[-1])], o)
 
     def _setting(self, *readers: Reader) -> Setting:
         return Setting(self.process, *self._values, readers, self._part)
@@ -389,10 +316,3 @@ def _array(x: Any) -> np.ndarray:
 
 def _probabilities(log_probs: Any) -> np.ndarray:
     return np.exp(_array(log_probs))
-
-
-def _kl_and_tv(p: Float[np.ndarray, "R n"], q: Float[np.ndarray, "R n"]) -> tuple[np.ndarray, np.ndarray]:
-    """Return `sum_x p(x) log(p(x) / q(x))` and `sum_x |p(x) - q(x)| / 2` of each row; rounding below 0 becomes 0."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(p > 0, p * (np.log(p) - np.log(q)), 0.0)
-    return np.maximum(ratio.sum(-1), 0.0), 0.5 * np.abs(p - q).sum(-1)

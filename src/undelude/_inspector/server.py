@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from undelude._files import json_object
 from undelude._inspector.history import History
 from undelude._inspector.inspection import MARKED, Inspection
-from undelude._inspector.view import describe, view
+from undelude._inspector.view import describe, picture, view
 
 # Most bytes of a request, and the seconds within which it must arrive.
 MOST, SECONDS = 2**21, 30
@@ -79,7 +79,13 @@ class Service:
         Raises:
             ValueError: the request makes no sense; the message says why.
         """
-        answers = {"describe": self._describe, "read": self._read, "begin": self._begin, "play": self._play}
+        answers = {
+            "describe": self._describe,
+            "read": self._read,
+            "begin": self._begin,
+            "play": self._play,
+            "picture": self._picture,
+        }
         if name not in answers:
             raise ValueError(f"there is no request {name!r:.99}.")
         with self._lock:
@@ -110,6 +116,9 @@ class Service:
             flags[name] = flag
         actor, rounds = str(request.get("actor", "marked")), _whole(request, "rounds", MOST_ROUNDS)
         return self._view(self.inspection.play(history, rounds=rounds, actor=actor, mark=mark, **flags))
+
+    def _picture(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        return {"picture": picture(self.inspection, self._history(request))}
 
     def _history(self, request: Mapping[str, Any]) -> History:
         episode = request.get("episode")

@@ -1,19 +1,28 @@
 """Plain data for the page: the process and its parties, and all answers about one history."""
 
+import base64
+import io
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from PIL import Image
 
+from undelude._drawing.film import draw_round
+from undelude._drawing.frame import INK
 from undelude._files import plain
 from undelude._inspector.history import History
-from undelude._inspector.inspection import DO, EXACT, MARKED, SEE, TOLD, Account, Inspection, State
+from undelude._inspector.inspection import DO, EXACT, MARKED, SEE, TOLD, Inspection
+from undelude._inspector.state import Account, State
+from undelude._process.task import AbstractTask
 
 # Decimals of a probability.
 DECIMALS = 6
 # Longest alphabet whose probabilities are all sent; of a longer one, the largest.
 ALL, LARGEST = 24, 12
+# Pixels: the width of a picture of the world.
+SIZE = 400
 # Names of the exact parties, and their readings of past actions.
 NAMES = {
     MARKED: ("exact, as marked", "Exact inference. It reads each past action as its switch says."),
@@ -58,6 +67,7 @@ def describe(inspection: Inspection, *, notes: Mapping[str, str]) -> dict[str, A
         "parties": parties,
         "opening": process.opening,
         "theta_changes": process.theta_changes,
+        "drawing": type(process.task).draw is not AbstractTask.draw,
     }
 
 
@@ -115,6 +125,15 @@ def _probabilities(p: Float[np.ndarray, "R n"]) -> list[Any]:
         return _numbers(p)
     largest = np.argsort(-p, axis=1, kind="stable")[:, :LARGEST]
     return [[[i, round(float(row[i]), DECIMALS)] for i in some.tolist()] for row, some in zip(p, largest, strict=True)]
+
+
+def picture(inspection: Inspection, history: History) -> str:
+    """Return the world after the last symbol, as the task draws it, with the belief as marked: a PNG as a data URL."""
+    scene = inspection.scene(history)
+    frame = draw_round(inspection.process.task, *scene, size=SIZE, accent=INK, meaning="", title="")
+    out = io.BytesIO()
+    Image.fromarray(frame.array()).save(out, format="PNG")
+    return f"data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}"
 
 
 def first_history(inspection: Inspection, actor: str, *, seed: int | None = None, tries: int = 32) -> History:

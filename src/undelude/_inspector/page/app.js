@@ -33,6 +33,19 @@ export function refresh() {
   showHeadline(page);
   showTables(page);
   showControls();
+  if (page.about.drawing) showPicture();
+}
+
+// Draw the world at the cursor; of several requests, the last counts.
+let pictures = 0;
+async function showPicture() {
+  const mine = ++pictures, episode = structuredClone(page.state.episode);
+  truncated(episode);
+  const found = await request("picture", { episode }).catch(() => null);
+  if (mine !== pictures) return;
+  $("picture").hidden = found === null;
+  if (found) $("picture").src = found.picture;
+  $("picture").alt = `The world as the task draws it, ${$("now-heading").textContent.toLowerCase()}, with the belief as marked.`;
 }
 
 function edited(change) {

@@ -2,7 +2,9 @@
 import { $, look, page } from "./state.js";
 
 // Pixels: most of a strip's height, and the height of a row of a short alphabet and of the chart.
-const TALL = 120, ROW = 13, CHART = 72;
+const TALL = 156, ROW = 13, CHART = 72;
+// Most thetas that are all shown; of more, so many of those that are believed in most.
+const ALL = 24, MOST = 12;
 const ROWS = ["round", "action", "mark", "observation", "label"];
 const NAMES = { round: "round", action: "action", mark: "read as", observation: "outcome", label: "expert’s answer" };
 // The cell that Tab reaches, as the name of its row and its round.
@@ -16,7 +18,7 @@ export function draw({ about, state, point }, given) {
   const n = state.rounds.length, hasLabels = state.rounds.some(([, , label]) => label !== null);
   focus.t = Math.min(focus.t, Math.max(n - 1, 0));
   ROWS.forEach(rowOf);
-  const longest = about.thetas.length <= 9 ? Math.max(...about.thetas.map((label) => label.length)) : 0;
+  const longest = Math.max(...about.thetas.map((label) => label.length));
   document.documentElement.style.setProperty("--names", `${Math.min(6, 0.6 + 0.4 * longest)}rem`);
   setWidth(about, state);
   for (const name of ROWS) {
@@ -145,6 +147,19 @@ function keepInView(point) {
 export const strips = (about, state) =>
   about.parties.filter(({ key }) => key !== "told" && state.parties[key].belief?.some((row) => row[0] !== null));
 
+// The thetas that have a row: all, or the truth and those with the most belief over all rounds and parties.
+const rows = new WeakMap();
+export function shownThetas(about, state) {
+  const all = about.thetas.map((_, k) => k);
+  if (all.length <= ALL) return all;
+  if (!rows.has(state)) {
+    const sums = all.map((k) => (state.theta.includes(k) ? Infinity : 0));
+    for (const { key } of strips(about, state)) for (const row of state.parties[key].belief) row.forEach((p, k) => { sums[k] += p; });
+    rows.set(state, all.toSorted((x, y) => sums[y] - sums[x]).slice(0, MOST).sort((x, y) => x - y));
+  }
+  return rows.get(state);
+}
+
 export const stripHeight = (K) => Math.round(Math.min(TALL, K * Math.max(ROW, 48 / K)));
 
 function drawStrips(about, state, point) {
@@ -157,9 +172,13 @@ function drawStrips(about, state, point) {
   const colours = readColours();
   parties.forEach(({ key, name }, i) => {
     const canvas = box.children[i].querySelector("canvas");
-    const context = sized(canvas, width, stripHeight(about.thetas.length));
+    const thetas = shownThetas(about, state), height = stripHeight(thetas.length);
+    const context = sized(canvas, width, height);
     paintStrip(context, { key, about, state, column: column(), colours });
-    paintCursor(context, point, column(), stripHeight(about.thetas.length), colours);
+    paintCursor(context, point, column(), height, colours);
+    const list = box.children[i].querySelector("ol");
+    list.style.height = `${height}px`;
+    list.replaceChildren(...thetas.map((k) => Object.assign(document.createElement("li"), { textContent: about.thetas[k] })));
     canvas.ariaLabel = `Belief of ${name} over the rounds. ${summary(state.parties[key], about)}`;
   });
   const canvas = box.lastElementChild.querySelector("canvas"), context = sized(canvas, width, CHART);
@@ -181,13 +200,7 @@ function strip(key, about) {
     name.style.setProperty("--party", `var(--${look(key)[0]})`);
     const title = document.createElement("b");
     title.textContent = about.parties.find((party) => party.key === key).name;
-    name.append(title);
-    if (about.thetas.length <= 9) {
-      const list = document.createElement("ol");
-      list.style.height = `${stripHeight(about.thetas.length)}px`;
-      list.append(...about.thetas.map((label) => Object.assign(document.createElement("li"), { textContent: label })));
-      name.append(list);
-    }
+    name.append(title, document.createElement("ol"));
   }
   const canvas = document.createElement("canvas");
   canvas.setAttribute("role", "img");
@@ -221,12 +234,13 @@ export function readColours() {
 
 // Paint the belief of a party: the left half of a column before the action, the right half after it.
 export function paintStrip(context, { key, about, state, column, colours }) {
-  const account = state.parties[key], K = about.thetas.length, height = stripHeight(K), h = height / K;
+  const account = state.parties[key], thetas = shownThetas(about, state), height = stripHeight(thetas.length);
+  const h = height / thetas.length;
   const paint = (row, x, w) => {
     if (!row || row[0] === null) return;
-    row.forEach((p, k) => {
-      context.globalAlpha = p;
-      context.fillRect(x, k * h, w + 0.4, h);
+    thetas.forEach((k, i) => {
+      context.globalAlpha = row[k];
+      context.fillRect(x, i * h, w + 0.4, h);
     });
   };
   context.fillStyle = colours[look(key)[0]];
@@ -246,7 +260,7 @@ export function paintStrip(context, { key, about, state, column, colours }) {
   for (let t = 0, start = 0; t < path.length; t++) {
     if (t + 1 < path.length && path[t + 1] === path[t]) continue;
     const end = t + 1 === path.length ? state.rounds.length + 1 : t + 1;
-    context.strokeRect(start * column + 0.6, path[t] * h + 0.6, (end - start) * column - 1.2, h - 1.2);
+    context.strokeRect(start * column + 0.6, thetas.indexOf(path[t]) * h + 0.6, (end - start) * column - 1.2, h - 1.2);
     start = end;
   }
   context.fillStyle = colours.alarm;

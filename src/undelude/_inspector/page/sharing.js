@@ -1,5 +1,5 @@
 // Episodes as files and links, pictures and numbers.
-import { paintChart, paintStrip, readColours, stripHeight, strips } from "./score.js";
+import { paintChart, paintStrip, readColours, shownThetas, stripHeight, strips } from "./score.js";
 import { $, page } from "./state.js";
 
 export function connectSharing(change, attempt) {
@@ -65,7 +65,7 @@ export async function fromLink() {
 function picture() {
   const { about, state } = page, colours = readColours(), parties = strips(about, state), scale = 2;
   const n = state.rounds.length, column = Math.min(36, 1400 / (n + 1)), left = 180, gap = 26, chart = 90, marks = 18;
-  const height = stripHeight(about.thetas.length), width = Math.max(left + (n + 1) * column + 20, 560);
+  const thetas = shownThetas(about, state), height = stripHeight(thetas.length), width = Math.max(left + (n + 1) * column + 20, 560);
   const canvas = document.createElement("canvas"), total = 76 + marks + parties.length * (height + gap) + chart + 20;
   canvas.width = width * scale;
   canvas.height = total * scale;
@@ -100,8 +100,8 @@ function picture() {
   y += marks + 10;
   for (const { key, name } of parties) {
     write(name, 14, y + 12, "ink", bold);
-    const K = about.thetas.length, h = height / K;
-    if (K <= 9) about.thetas.forEach((label, k) => write(label.slice(0, 7), left - 8, y + (k + 0.5) * h + 4, "muted", "10px sans-serif", "right"));
+    const h = height / thetas.length;
+    if (h >= 10) thetas.forEach((k, i) => write(about.thetas[k].slice(0, 7), left - 8, y + (i + 0.5) * h + 4, "muted", "10px sans-serif", "right"));
     place(() => paintStrip(context, { key, about, state, column, colours }));
     y += height + gap;
   }
