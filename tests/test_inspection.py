@@ -15,7 +15,8 @@ from machines import process_of
 from oracle import enumerate_joint, random_machine
 from undelude._inspector.history import History, Round
 from undelude._inspector.inspection import DO, EXACT, MARKED, SEE, TOLD, Inspection
-from undelude._inspector.view import describe, first_history, view
+from undelude._inspector.inspector import history_of as history_of_rollout
+from undelude._inspector.view import describe, first_history, picture, view
 from undelude.tasks.menu import AGAIN, NO, YES
 
 
@@ -294,3 +295,18 @@ def test_what_cannot_be_shown_is_refused(bandit):
     with pytest.raises(ValueError, match="name"):
         Inspection(bandit, {"do": ud.ExactAgent(bandit)})
     assert EXACT == ("marked", "do", "see", "told")
+
+
+def test_given_parts_are_read_along():
+    """The grid shows the agent its cell, which is given: an episode is that of the rollout, and so is its belief."""
+    grid = ud.tasks.grid(num_rounds=6)
+    inspection = Inspection(grid)
+    history = inspection.play(inspection.begin(seed=5), rounds=6, actor=DO)
+    rolled = ud.rollout(grid, ud.ExactAgent(grid), key=jax.random.key(5), num_episodes=1)
+    assert [r.action for r in history.rounds] == rolled.actions[0].tolist()
+    asked = inspection.play(inspection.begin(seed=5), rounds=6, actor=DO, label=True)
+    assert history_of_rollout(inspection, rolled).rounds == asked.rounds
+    state = inspection.read(history)
+    np.testing.assert_allclose(state.accounts[DO].belief, np.exp(ud.posterior(grid, rolled)[0]), atol=1e-5)
+    np.testing.assert_allclose(state.rewards, rolled.reward[0])
+    assert picture(inspection, history).startswith("data:image/png;base64,iVBOR")

@@ -208,6 +208,10 @@ class Inspection:
         o = None if m == 0 or n > m else index(found.observations, m - 1)
         return Scene(theta, w, [(index(thetas, k), float(p)) for k, p in enumerate(belief[-1])], o)
 
+    def scored(self, observations: Observation) -> Any:
+        """Return the symbols of observations, without their given parts."""
+        return observations if self._part is None else jax.tree.leaves(observations)[self._part]
+
     def _setting(self, *readers: Reader) -> Setting:
         return Setting(self.process, *self._values, readers, self._part)
 

@@ -113,18 +113,18 @@ def history_of(inspection: Inspection, episodes: Episodes, episode: int = 0) -> 
         episodes = index(episodes, episode)
     A, O = inspection.actions, inspection.observations
     one: Any = jax.tree.map(np.asarray, episodes)
-    n = int(one.mask.sum())
+    n, symbols = int(one.mask.sum()), inspection.scored(one.observations)
     labels = [None] * n if one.expert_actions is None else one.expert_actions[:n].tolist()
     rounds = tuple(
         Round(
             A.index(one.actions[t].tolist(), f"actions[{t}]"),
             "do" if one.intervened[t] else "see",
             "expert" if one.executor[t] == EXPERT else "agent",
-            O.index(one.observations[t].tolist(), f"observations[{t}]"),
+            O.index(symbols[t].tolist(), f"observations[{t}]"),
             None if labels[t] is None else A.index(labels[t], f"expert_actions[{t}]"),
         )
         for t in range(n)
     )
     theta = np.atleast_1d(one.theta)[: n + 1].tolist()
-    opening = None if one.opening is None else O.index(one.opening.tolist(), "opening")
+    opening = None if one.opening is None else O.index(inspection.scored(one.opening).tolist(), "opening")
     return History(tuple(theta), rounds, opening)
