@@ -13,10 +13,11 @@ import pytest
 import undelude as ud
 from machines import process_of
 from oracle import enumerate_joint, random_machine
+from undelude._inspector.examples import examples
 from undelude._inspector.history import History, Round
 from undelude._inspector.inspection import DO, EXACT, MARKED, SEE, TOLD, Inspection
 from undelude._inspector.inspector import history_of as history_of_rollout
-from undelude._inspector.view import describe, first_history, picture, view
+from undelude._inspector.view import compare, describe, first_history, picture, view
 from undelude.tasks.menu import AGAIN, NO, YES
 
 
@@ -310,3 +311,30 @@ def test_given_parts_are_read_along():
     np.testing.assert_allclose(state.accounts[DO].belief, np.exp(ud.posterior(grid, rolled)[0]), atol=1e-5)
     np.testing.assert_allclose(state.rewards, rolled.reward[0])
     assert picture(inspection, history).startswith("data:image/png;base64,iVBOR")
+
+
+def test_others_play_alone_with_the_same_luck(in_bandit, bandit):
+    """Each has the episode of its own rollout under that theta, which the person's edits do not touch."""
+    history = in_bandit.play(in_bandit.begin(seed=9, theta=2), rounds=7, actor=DO)
+    alone = in_bandit.alone(history.edit(3, action=0))
+    assert alone.keys() == {DO, SEE, TOLD, "agent"}
+    assert alone[DO] == history
+    rolled = ud.rollout(bandit, ud.ExactAgent(bandit, "see"), key=jax.random.key(9), num_episodes=1, theta=2)
+    assert [r.action for r in alone[SEE].rounds] == rolled.actions[0, :7].tolist()
+    found = compare(in_bandit, history)
+    assert found[""]["rewards"] == found[DO]["rewards"]
+    assert found[""]["truth"] == pytest.approx(float(in_bandit.read(history).accounts[DO].belief[-1, 2]), abs=1e-6)
+    json.dumps(found, allow_nan=False)
+
+
+def test_epigraph_is_one_click_away():
+    """Told no twice, the deluded reading believes in the cheeseburgers that it has said; the sober one does not."""
+    inspection = Inspection(ud.tasks.menu())
+    history = examples(inspection)["The epigraph"]
+    said = [inspection.actions.labels[r.action] for r in history.rounds]
+    assert said == ["Cheeseburgers", "Tacos", "Cheeseburgers", "Tacos", "Cheeseburgers"]
+    accounts = inspection.read(history).accounts
+    assert accounts[MARKED].acted_belief[-1, 2] == pytest.approx(0.8, abs=0.01)
+    assert accounts[DO].acted_belief[-1, 2] == pytest.approx(0.027, abs=0.001)
+    assert accounts[MARKED].actions[1].argmax() == history.rounds[0].action, "after the first no"
+    assert examples(Inspection(ud.tasks.menu(num_turns=2))) == {}

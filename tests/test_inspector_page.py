@@ -203,6 +203,19 @@ def test_edit_rewind_and_theta(visit, bandit_server):
     assert page.inner_text("#now-heading") == "After action 4, before its outcome"
 
 
+def test_others_play_and_examples_open(visit, frog_server):
+    page = visit(frog_server.url)
+    page.click("#step")
+    expect(page.locator("[data-cell=observation][data-t='0']")).to_have_text("frog")
+    page.click("#compare")
+    expect(page.locator("#others tbody tr")).to_have_count(4)
+    page.click("#others summary")
+    assert "frog" in page.inner_text("#others .chats").lower()
+    page.click("text=Section 2: box 1 is open")
+    expect(page.locator("#others tbody tr")).to_have_count(0)
+    expect(page.locator("[data-cell=observation][data-t='0']")).to_have_text("?")
+
+
 def test_episode_is_shared_as_file_link_and_picture(visit, frog_server, tmp_path):
     page = visit(frog_server.url)
     page.click("[data-cell=mark]")

@@ -5,17 +5,23 @@ import http.client
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 from urllib.parse import urlsplit
 
+import jax
 import pytest
 
 import undelude as ud
+from undelude._cli import inspect as command
 from undelude._cli import main
+from undelude._cli.options import Inspect
 from undelude._inspector.inspection import DO, SEE, Inspection
 from undelude._inspector.server import FILES, MOST, Server, Service
 from undelude._inspector.view import first_history
+from undelude._runs.config import Config
+from undelude._runs.directory import RunDirectory
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +109,9 @@ def test_stranger_is_refused(server, headers):
 def test_another_host_needs_the_token(service):
     server = Server(service, host="0.0.0.0")
     try:
-        token = re.fullmatch(r"http://0\.0\.0\.0:\d+/\?token=([\w-]{32})", server.url)[1]
+        named, token = re.fullmatch(r"http://(.+?):\d+/\?token=([\w-]{32})", server.url).groups()
+        assert named == socket.gethostname()
+        server.url = server.url.replace(named, "127.0.0.1")
         assert server.token == token
         assert ask(server, "POST", "/api/describe", {}, X_Undelude_Token="")[0] == 403
         assert ask(server, "POST", "/api/describe", {}, X_Undelude_Token=token[:-1])[0] == 403
@@ -169,8 +177,6 @@ def test_error_of_the_users_code_is_an_answer(service):
 
 
 def test_inspect_shows_the_episode_of_a_rollout(bandit):
-    import jax
-
     episodes = ud.rollout(bandit, ud.ExactAgent(bandit, "see"), key=jax.random.key(0), num_episodes=3)
     inspector = ud.inspect(bandit, ud.ExactAgent(bandit), episodes=episodes, episode=2)
     try:
@@ -203,6 +209,26 @@ def test_inspect_shows_the_episode_of_a_rollout(bandit):
 def test_command_line_that_makes_no_sense(args, named, capsys):
     assert main(["inspect", *args, "--no-browser"]) in (1, 2)
     assert named in capsys.readouterr().err
+
+
+def test_agents_of_two_runs_read_one_episode(bandit, tmp_path, capsys):
+    """The first one plays; the page says where both come from. A run on another task is refused."""
+    for i, name in enumerate(("one", "two")):
+        run = RunDirectory.create(tmp_path / name, Config("bandit", hidden_size=4, steps=6))
+        run.save_agent(ud.LSTMAgent(bandit, 4, key=jax.random.key(i)))
+    options = Inspect(str(tmp_path / "one"), second=str(tmp_path / "two"), seed=0)
+    options.check()
+    subject = command._subject(options)
+    service = command._service(options, subject)
+    about = service.answer("describe", {})
+    texts = {party["key"]: party["text"] for party in about["parties"]}
+    assert about["actor"] == "lstm"
+    assert "one, teaching counterfactual" in texts["lstm"]
+    assert "two, teaching counterfactual" in texts["lstm 2"]
+    one, two = (about["state"]["parties"][name]["actions"] for name in ("lstm", "lstm 2"))
+    assert one != two
+    assert main(["inspect", "frog", "--second", str(tmp_path / "two"), "--no-browser"]) == 2
+    assert "is a run on bandit" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -184,6 +184,17 @@ class Inspection:
         path = np.asarray(played.theta)[: longer.num_observations + 1]
         return dataclasses.replace(longer, theta=tuple(path.tolist()))
 
+    def alone(self, history: History) -> dict[str, History]:
+        """Return for each party the episode that it would have had: the same theta, rounds and luck, its own actions.
+
+        Of a theta that changes, only the first value is the same.
+        """
+        start = dataclasses.replace(self.begin(seed=history.seed, theta=history.theta[0]), theta=history.theta[:1])
+        if history.opening is not None:
+            start = dataclasses.replace(start, opening=history.opening)
+        n = history.num_observations
+        return {name: self.play(start, rounds=n, actor=name) for name in self.readers if name != MARKED and n}
+
     def has_ended(self, history: History) -> bool:
         """Return whether no round can follow: there are `num_rounds`, or the task has ended the episode."""
         known = [r.observation for r in history.rounds if r.observation is not None]

@@ -9,6 +9,7 @@ import ipaddress
 import json
 import secrets
 import socket
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
@@ -18,9 +19,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from undelude._files import json_object
+from undelude._inspector.examples import examples
 from undelude._inspector.history import History
 from undelude._inspector.inspection import MARKED, Inspection
-from undelude._inspector.view import describe, picture, view
+from undelude._inspector.view import compare, describe, picture, view
 
 # Most bytes of a request, and the seconds within which it must arrive.
 MOST, SECONDS = 2**21, 30
@@ -85,6 +87,7 @@ class Service:
             "begin": self._begin,
             "play": self._play,
             "picture": self._picture,
+            "compare": self._compare,
         }
         if name not in answers:
             raise ValueError(f"there is no request {name!r:.99}.")
@@ -94,7 +97,12 @@ class Service:
     def _describe(self, request: Mapping[str, Any]) -> dict[str, Any]:
         del request
         about = describe(self.inspection, notes=self.notes)
-        return about | {"actor": self.actor, "note": self.notes.get("", ""), "state": self._view(self.first)}
+        stored = {
+            name: self.inspection.to_json(history, task=self.task)
+            for name, history in examples(self.inspection).items()
+        }
+        about |= {"actor": self.actor, "note": self.notes.get("", ""), "examples": stored}
+        return about | {"state": self._view(self.first)}
 
     def _read(self, request: Mapping[str, Any]) -> dict[str, Any]:
         return self._view(self._history(request))
@@ -119,6 +127,9 @@ class Service:
 
     def _picture(self, request: Mapping[str, Any]) -> dict[str, Any]:
         return {"picture": picture(self.inspection, self._history(request))}
+
+    def _compare(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        return compare(self.inspection, self._history(request))
 
     def _history(self, request: Mapping[str, Any]) -> History:
         episode = request.get("episode")
@@ -168,6 +179,8 @@ class Server:
         self._http.service, self._http.token = service, self.token
         self._http.ancestors = "*" if embedded else "'none'"
         self._http.hosts = {"localhost", "127.0.0.1", "::1"} if is_local else None
+        # The address 0.0.0.0 is that of every network; a link needs a name.
+        host = socket.gethostname() if ipaddress.ip_address(str(address)).is_unspecified else host
         shown = f"[{host}]" if ":" in host else host
         query = f"?token={self.token}" if self.token else ""
         self.url = f"http://{shown}:{self._http.server_address[1]}/{query}"
@@ -197,6 +210,11 @@ class _Http(ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], handler: Callable[..., Any], family: int):
         self.address_family = family
         super().__init__(address, handler)  # type: ignore[arg-type]
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Ignore a connection that breaks or is too slow; show any other error on stderr."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -59,7 +59,13 @@ def describe(inspection: Inspection, *, notes: Mapping[str, str]) -> dict[str, A
         "rounds": inspection.num_rounds,
         "thetas": [words.label(k) for k in range(process.num_thetas)],
         "theta_names": [words.theta(k) for k in range(process.num_thetas)],
-        "words": {"noun": words.noun, "plural": words.plural, "theta_is": words.theta_is, "acts": words.acts},
+        "words": {
+            "noun": words.noun,
+            "plural": words.plural,
+            "theta_is": words.theta_is,
+            "acts": words.acts,
+            "role": words.role,
+        },
         "actions": _symbols(inspection.actions),
         "offered": inspection.offered,
         "observations": _symbols(inspection.observations),
@@ -125,6 +131,25 @@ def _probabilities(p: Float[np.ndarray, "R n"]) -> list[Any]:
         return _numbers(p)
     largest = np.argsort(-p, axis=1, kind="stable")[:, :LARGEST]
     return [[[i, round(float(row[i]), DECIMALS)] for i in some.tolist()] for row, some in zip(p, largest, strict=True)]
+
+
+def compare(inspection: Inspection, history: History) -> dict[str, Any]:
+    """Return how each party would have fared alone, with the same theta, rounds and luck.
+
+    Returns:
+        For each party its symbols, rewards and belief in the truth at the end, which is null if it has none; the entry
+        "" is the history itself, with the belief as marked.
+    """
+    found = {}
+    for name, alone in ({"": history} | inspection.alone(history)).items():
+        state = inspection.read(alone)
+        belief = state.accounts[name or MARKED].belief
+        found[name] = {
+            "rounds": [[r.action, r.observation] for r in alone.rounds if r.observation is not None],
+            "rewards": _numbers(state.rewards),
+            "truth": None if belief is None else _numbers(belief[-1:, alone.theta[-1]])[0],
+        }
+    return found
 
 
 def picture(inspection: Inspection, history: History) -> str:

@@ -1,6 +1,6 @@
 // The inspector: state of the page, requests, controls and keys. The history lives here; the server only answers.
 import { draw } from "./score.js";
-import { showHeadline, showTables, showWho } from "./tables.js";
+import { showHeadline, showOthers, showTables, showWho } from "./tables.js";
 import { connectSharing, fromLink } from "./sharing.js";
 import { $, length, page, request } from "./state.js";
 
@@ -25,6 +25,7 @@ export function show(state, point = null) {
   page.state = state;
   page.point = Math.min(point ?? page.point, length());
   history.replaceState(null, "", `${location.pathname}${location.search}`);
+  $("others").replaceChildren();
   refresh();
 }
 
@@ -115,6 +116,8 @@ const newEpisode = () => attempt(() => change("begin", {
   seed: Math.floor(Math.random() * 2 ** 31), theta: $("theta").value === "" ? null : Number($("theta").value),
 }, 0));
 
+const compare = () => attempt(async () => showOthers(page, await request("compare", { episode: page.state.episode })));
+
 function undo() {
   const last = page.past.pop();
   if (last) show(...last);
@@ -128,7 +131,7 @@ function showAsk() {
   let text = "";
   if (!state.ended && page.point === length()) {
     if (isOpen() && nature === "me") {
-      text = `You are Nature, in round ${n}. The agent ${about.words.acts} ${about.actions[state.rounds[n - 1][0]].text}. ${about.question}`;
+      text = `You are ${about.words.role}, in round ${n}. The agent ${about.words.acts} ${about.actions[state.rounds[n - 1][0]].text}. ${about.question}`;
       about.observations.forEach(({ text, value }) => buttons.push([text, () => give(value)]));
     } else if (!isOpen() && expert === "me") {
       text = `You are the expert, in round ${n + 1}: what would you do? The agent acts by itself; your answer is a counterfactual label.`;
@@ -233,10 +236,16 @@ function connect() {
   $("edit-observation").addEventListener("change", (e) => edit("observation", value(e.target, about.observations)));
   $("edit-label").addEventListener("change", (e) => edit("expert_action", value(e.target, about.actions)));
   const buttons = {
-    back, step, play: playOn, rewind, undo, again: newEpisode,
+    back, step, play: playOn, rewind, undo, compare, again: newEpisode,
     "all-see": () => markAll("see"), "all-do": () => markAll("do"),
   };
   for (const [id, action] of Object.entries(buttons)) $(id).addEventListener("click", action);
+  $("examples").replaceChildren(...Object.entries(about.examples).map(([name, episode]) => {
+    const button = document.createElement("button");
+    button.textContent = name;
+    button.addEventListener("click", () => attempt(() => change("read", { episode }, Infinity)));
+    return button;
+  }));
   const keys = { ",": back, ".": step, p: playOn, r: rewind, u: undo, n: newEpisode };
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("select, input")) return;

@@ -130,6 +130,38 @@ function impossible(about, state) {
   });
 }
 
+// How each party fared alone, and what it did, round by round.
+export function showOthers({ about }, found) {
+  const names = { "": "this episode", ...Object.fromEntries(about.parties.map(({ key, name }) => [key, name])) };
+  const grid = element("table"), head = element("tr"), body = element("tbody"), top = element("thead");
+  for (const text of ["", "reward a round", "belief in the truth"]) head.append(Object.assign(element("th", "", text), { scope: "col" }));
+  top.append(head);
+  for (const [key, { rewards, truth }] of Object.entries(found)) {
+    const tr = element("tr"), th = element("th", key && "party", names[key]);
+    th.scope = "row";
+    if (key) th.style.setProperty("--party", `var(--${look(key)[0]})`);
+    const mean = rewards.reduce((sum, x) => sum + x, 0) / rewards.length;
+    tr.append(th, element("td", "", rewards.length ? mean.toFixed(3) : "–"), element("td", "", number(truth)));
+    body.append(tr);
+  }
+  grid.append(top, body);
+  const chats = element("div", "chats");
+  for (const [key, { rounds }] of Object.entries(found)) {
+    if (key === "told") continue;
+    const chat = element("section", "chat"), list = element("ol");
+    chat.append(element("h3", "", names[key]), list);
+    for (const [a, o] of rounds) {
+      const item = element("li"), outcome = about.observations[o];
+      item.append(element("span", "says", about.actions[a].text), ` ${outcome.text || outcome.label}`);
+      list.append(item);
+    }
+    chats.append(chat);
+  }
+  const details = element("details");
+  details.append(element("summary", "", "Round by round"), chats);
+  $("others").replaceChildren(grid, details);
+}
+
 export function showWho({ about }) {
   $("who").replaceChildren(...about.parties.flatMap(({ key, name, text }) => {
     const dt = element("dt", "party", name);
