@@ -6,14 +6,18 @@ import json
 import re
 import shutil
 import threading
+from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 import undelude as ud
+from undelude._inspector.history import History, Round
 from undelude._inspector.inspection import MARKED, SEE, Inspection
 from undelude._inspector.server import Server, Service
-from undelude._inspector.view import first_history
+from undelude._inspector.static_page import static_page
+from undelude._inspector.view import first_history, view
 
 playwright = pytest.importorskip("playwright.sync_api")
 expect = playwright.expect
@@ -275,6 +279,77 @@ def test_page_fits_and_can_be_read(visit, bandit_server, look):
         }"""
     )
     assert not low
+
+
+@pytest.fixture(scope="module")
+def static_file(tmp_path_factory):
+    """The page of the docs, as `tools/draw_inspector.py` writes it."""
+    text = static_page([ud.tasks.prize_or_frog(num_rounds=2), ud.tasks.bandit()])
+    file = tmp_path_factory.mktemp("page") / "inspector.html"
+    file.write_text(text)
+    return file
+
+
+def test_page_of_the_docs_is_current(static_file):
+    kept = (Path(__file__).parents[1] / "docs" / "inspector-live.html").read_text()
+    assert static_file.read_text() == kept, "run python tools/draw_inspector.py"
+    assert len(kept) < 150_000
+
+
+@pytest.mark.parametrize("name", ["frog", "bandit"])
+def test_page_without_a_server_computes_what_the_library_does(visit, static_file, name):
+    """Beliefs, predictions, KL, losses and rewards of random histories, impossible ones included."""
+    process = ud.tasks.prize_or_frog(num_rounds=2) if name == "frog" else ud.tasks.bandit()
+    inspection, rng = Inspection(process), np.random.default_rng(0)
+    A, O = len(inspection.actions), len(inspection.observations)
+    page = visit(f"file://{static_file}?task={name}")
+    for i in range(20):
+        n = int(rng.integers(process.num_rounds + 1))
+        rounds = [
+            Round(int(rng.integers(A)), str(rng.choice(["do", "see"])), str(rng.choice(["agent", "expert"])),
+                  None if t == n - 1 and i % 2 else int(rng.integers(O)), int(rng.integers(A)))
+            for t in range(n)
+        ]  # fmt: skip
+        history = History((int(rng.integers(process.num_thetas)),), tuple(rounds), seed=i)
+        expected = view(inspection, inspection.read(history), task=name)
+        found = page.evaluate("episode => undelude.read({ episode })", expected["episode"])
+        assert_close(found, expected)
+
+
+def assert_close(found, expected, where="state"):
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys(), where
+        for name in expected:
+            assert_close(found[name], expected[name], f"{where}.{name}")
+    elif isinstance(expected, list):
+        assert len(found) == len(expected), where
+        for i, (x, y) in enumerate(zip(found, expected, strict=True)):
+            assert_close(x, y, f"{where}[{i}]")
+    elif isinstance(expected, float):
+        assert found == pytest.approx(expected, abs=3e-6), where
+    else:
+        assert found == expected, where
+
+
+def test_page_without_a_server_plays(visit, static_file):
+    """The same luck returns after a rewind, and the link opens the same episode."""
+    page = visit(f"file://{static_file}?task=bandit")
+    page.click("#again")
+    expect(page.locator("[data-cell=action]")).to_have_count(0)
+    page.click("#play")
+    expect(page.locator("[data-cell=action]")).to_have_count(20)
+    whole = page.locator("#score").inner_text()
+    page.click("[data-cell=observation][data-t='4']")
+    page.click("#rewind")
+    expect(page.locator("[data-cell=action]")).to_have_count(5)
+    page.click("#play")
+    expect(page.locator("[data-cell=action]")).to_have_count(20)
+    assert page.locator("#score").inner_text() == whole
+    page.click("#link")
+    page.wait_for_url("**/*#*")
+    other = visit(page.url)
+    expect(other.locator("#headline")).to_have_text(page.inner_text("#headline").replace("\n", " "))
+    assert other.locator("#score").inner_text() == whole
 
 
 def test_strangers_page_reaches_nothing(browser, frog_server, tmp_path):

@@ -1,4 +1,4 @@
-"""Draws docs/figures/inspector.png: the inspector on a bandit, as Chromium shows it.
+"""Draws docs/figures/inspector.png, and writes docs/inspector-live.html, the inspector without a server.
 
 python tools/draw_inspector.py    half a minute; needs Playwright and Chromium
 """
@@ -10,8 +10,10 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 import undelude as ud
+from undelude._inspector.static_page import static_page
 
-FILE = Path(__file__).parent.parent / "docs" / "figures" / "inspector.png"
+DOCS = Path(__file__).parent.parent / "docs"
+FILE, PAGE = DOCS / "figures" / "inspector.png", DOCS / "inspector-live.html"
 # Pixels: the size of the window, and the part of the page that is shown.
 WIDTH, HEIGHT, SHOWN = 1120, 800, 985
 # Colours of the picture, so that it stays small.
@@ -37,5 +39,7 @@ def draw() -> None:
 
 
 if __name__ == "__main__":
+    PAGE.write_text(static_page([ud.tasks.prize_or_frog(num_rounds=2), ud.tasks.bandit()]))
     draw()
-    print(f"Written to {FILE}, {FILE.stat().st_size // 1000} kB.")
+    for file in (PAGE, FILE):
+        print(f"Written to {file}, {file.stat().st_size // 1000} kB.")

@@ -21,7 +21,7 @@ from undelude._inspector.server import Server, Service
 from undelude._inspector.view import CHOSEN, first_history
 from undelude._named_tasks import TASKS
 from undelude._runs.directory import RunDirectory
-from undelude.tasks.registry import make_process
+from undelude.tasks.registry import make
 
 # Most bytes of an episode.
 MOST = 2**21
@@ -64,7 +64,7 @@ def run(options: Inspect, call: Call) -> ExitCode:
 
 
 def _service(options: Inspect, subject: _Subject) -> Service:
-    process = make_process(subject.task)
+    process: Any = make(subject.task)  # Inspection refuses a world that can only be sampled, and says why.
     num_rounds = options.num_rounds
     if num_rounds is None and subject.episode is not None and isinstance(rows := subject.episode.get("rounds"), list):
         num_rounds = max(process.num_rounds, len(rows))

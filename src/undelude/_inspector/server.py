@@ -101,7 +101,7 @@ class Service:
             name: self.inspection.to_json(history, task=self.task)
             for name, history in examples(self.inspection).items()
         }
-        about |= {"actor": self.actor, "note": self.notes.get("", ""), "examples": stored}
+        about |= {"actor": self.actor, "note": self.notes.get("", ""), "examples": stored, "served": True}
         return about | {"state": self._view(self.first)}
 
     def _read(self, request: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,11 +16,14 @@ from undelude._inspector.history import History
 from undelude._inspector.inspection import DO, EXACT, MARKED, SEE, TOLD, Inspection
 from undelude._inspector.state import Account, State
 from undelude._process.task import AbstractTask
+from undelude.tasks.tables import TableTask
 
 # Decimals of a probability.
 DECIMALS = 6
 # Longest alphabet whose probabilities are all sent; of a longer one, the largest.
 ALL, LARGEST = 24, 12
+# Drawings that show hardly more than the belief, which the page shows anyway.
+DRAW_BELIEF = (AbstractTask.draw, TableTask.draw)
 # Pixels: the width of a picture of the world.
 SIZE = 400
 # Names of the exact parties, and their readings of past actions.
@@ -73,7 +76,7 @@ def describe(inspection: Inspection, *, notes: Mapping[str, str]) -> dict[str, A
         "parties": parties,
         "opening": process.opening,
         "theta_changes": process.theta_changes,
-        "drawing": type(process.task).draw is not AbstractTask.draw,
+        "drawing": type(process.task).draw not in DRAW_BELIEF,
     }
 
 

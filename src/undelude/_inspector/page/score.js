@@ -14,7 +14,7 @@ let handlers = null;
 const shown = new WeakMap();
 
 export function draw({ about, state, point }, given) {
-  if (!handlers) connect(given);
+  if (!handlers) connectScore(given);
   const n = state.rounds.length, hasLabels = state.rounds.some(([, , label]) => label !== null);
   focus.t = Math.min(focus.t, Math.max(n - 1, 0));
   ROWS.forEach(rowOf);
@@ -95,7 +95,7 @@ const column = () => parseFloat($("scroll").style.getPropertyValue("--col"));
 // The cursor after the symbol of a cell.
 const pointOf = (name, t) => 2 * t + { round: 0, action: 1, mark: 1, observation: 2, label: 1 }[name];
 
-function connect(given) {
+function connectScore(given) {
   handlers = given;
   $("score").addEventListener("click", ({ target }) => {
     const { cell: name, t } = target.dataset;

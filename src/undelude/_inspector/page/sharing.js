@@ -25,10 +25,10 @@ export function connectSharing(change, attempt) {
     await change("read", { episode }, Infinity);
   }));
   $("link").addEventListener("click", async () => {
-    const link = `${location.origin}${location.pathname}${location.search}#${await pack(page.state.episode)}`;
+    const link = `${location.href.split("#")[0]}#${await pack(page.state.episode)}`;
     history.replaceState(null, "", link);
     const copied = await navigator.clipboard?.writeText(link).then(() => true, () => false);
-    $("shared").textContent = `${copied ? "The link is copied" : "The link is in the address bar"}. It holds the whole episode, and works while this server runs; a saved file always works: undelude inspect ${name}.json.`;
+    $("shared").textContent = `${copied ? "The link is copied" : "The link is in the address bar"}. It holds the whole episode${page.about.served ? ", and works while this server runs" : ""}; a saved file always works: undelude inspect ${name}.json.`;
   });
 }
 

@@ -17,7 +17,12 @@ export function look(key) {
   return LOOKS[key] ?? OTHERS[others.findIndex((party) => party.key === key) % OTHERS.length];
 }
 
+// Answers without a server, in the static page of the docs.
+let local = null;
+export const answerLocally = (answers) => { local = answers; };
+
 export async function request(name, body = {}) {
+  if (local) return local[name](body);
   const answer = await fetch(`api/${name}`, {
     method: "POST",
     headers: { "Content-Type": "application/json", "X-Undelude-Token": token },

@@ -2,7 +2,7 @@
 import { $, beliefAt, look, number, probabilities } from "./state.js";
 
 // Most rows of a table; distance in total variation from which a belief counts as deluded.
-const MOST = 8, DELUDED = 0.05;
+const MOST_ROWS = 8, DELUDED = 0.05;
 
 export function showHeadline({ about, state, point }) {
   const marked = beliefAt(state.parties.marked, point), sober = beliefAt(state.parties.do, point);
@@ -13,7 +13,7 @@ export function showHeadline({ about, state, point }) {
   const kind = distance >= DELUDED ? "deluded" : "sober";
   const word = before.length === 0 ? "No evidence yet." : kind === "deluded" ? "Deluded." : distance > 1e-6 ? "Nearly sober." : "Sober.";
   const even = marked.filter((p) => p > marked[k] - 1e-4).length;
-  const belief = even === marked.length ? `All ${even} ${about.words.plural} have ${marked[k].toFixed(2)}.`
+  const belief = even === marked.length ? `${even === 2 ? "Both" : `All ${even}`} ${about.words.plural} have ${marked[k].toFixed(2)}.`
     : `It believes in ${about.theta_names[k]} with ${marked[k].toFixed(2)}${k === truth || even > 1 ? "" : ", wrongly"}.`;
   $("headline").className = before.length ? kind : "";
   $("headline").replaceChildren(Object.assign(document.createElement("span"), { textContent: word }), ` ${belief}`);
@@ -57,7 +57,7 @@ function table(caption, parties, entries, rowOf, marked, word, further = () => [
   const rows = parties.map((party) => rowOf(party.account));
   const most = (i) => Math.max(...rows.map((row) => row?.get(i) ?? 0));
   let shown = entries.filter(([i]) => (always ? always.includes(i) : entries.length <= 24) || most(i) >= 0.01 || i === marked);
-  if (shown.length > MOST + 2) shown = [...shown].sort((x, y) => (y[0] === marked) - (x[0] === marked) || most(y[0]) - most(x[0])).slice(0, MOST);
+  if (shown.length > MOST_ROWS + 2) shown = [...shown].sort((x, y) => (y[0] === marked) - (x[0] === marked) || most(y[0]) - most(x[0])).slice(0, MOST_ROWS);
   const grid = element("table", "wide");
   grid.append(element("caption", "", caption));
   const head = element("tr");
