@@ -8,17 +8,22 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import Counter
+from pathlib import Path
+from random import Random
 from urllib.parse import urlsplit
 
 import jax
 import pytest
 
 import undelude as ud
+from damage import damaged_json, flipped
 from undelude._cli import inspect as command
 from undelude._cli import main
 from undelude._cli.options import Inspect
 from undelude._inspector.inspection import DO, SEE, Inspection
 from undelude._inspector.server import FILES, MOST, Server, Service
+from undelude._inspector.static_page import static_page
 from undelude._inspector.view import first_history
 from undelude._runs.config import Config
 from undelude._runs.directory import RunDirectory
@@ -195,6 +200,15 @@ def test_inspect_shows_the_episode_of_a_rollout(bandit):
         ud.inspect(bandit, episodes=dataclasses.replace(episodes, theta=None))
 
 
+def test_page_of_the_docs_is_current():
+    kept = (Path(__file__).parents[1] / "docs" / "inspector-live.html").read_text()
+    assert static_page([ud.tasks.prize_or_frog(num_rounds=2), ud.tasks.bandit()]) == kept, "run tools/draw_inspector.py"
+    assert len(kept) < 150_000
+    assert "http" not in kept.replace("http://www.w3.org/2000/svg", "").replace("http-equiv", "")
+    with pytest.raises(TypeError, match="tables"):
+        static_page([ud.tasks.menu()])
+
+
 @pytest.mark.parametrize(
     ("args", "named"),
     [
@@ -265,3 +279,18 @@ def test_command_serves_until_interrupted(tmp_path, service):
             assert process.wait(timeout=30) == 0
         finally:
             process.kill()
+
+
+def test_damaged_episodes_are_answered(server, service):
+    """Each of 500 damaged requests is read, or refused in one line; none is an error of the server."""
+    rng = Random(0)
+    history = service.inspection.play(service.first, rounds=2)
+    good = {"episode": service.inspection.to_json(history, task="frog"), "rounds": 1, "actor": SEE}
+    counts = Counter()
+    for i in range(500):
+        body = flipped(rng, json.dumps(good).encode()) if i % 5 == 0 else damaged_json(rng, good)
+        status, answer, _ = ask(server, "POST", f"/api/{rng.choice(['read', 'play', 'compare'])}", body)
+        assert status in (200, 400), answer
+        assert status == 200 or "\n" not in answer["error"]
+        counts[status] += 1
+    assert min(counts[200], counts[400]) > 20
