@@ -15,7 +15,7 @@ from machines import process_of
 from oracle import enumerate_joint, random_machine
 from undelude._inspector.examples import examples
 from undelude._inspector.history import History, Round
-from undelude._inspector.inspection import DO, EXACT, MARKED, SEE, TOLD, Inspection
+from undelude._inspector.inspection import DO, EXACT, MARKED, SEE, TOLD, Inspection, _named
 from undelude._inspector.inspector import history_of as history_of_rollout
 from undelude._inspector.view import compare, describe, first_history, picture, view
 from undelude.tasks.menu import AGAIN, NO, YES
@@ -289,6 +289,9 @@ def test_what_cannot_be_shown_is_refused(bandit):
         Inspection(continuous)
     with pytest.raises(TypeError, match=r"ud.film"):
         Inspection(ud.tasks.arm())
+    host = ud.HostAgent(lambda num_episodes: num_episodes, lambda m, a, o: (np.full((m, 5), 0.2), m))
+    with pytest.raises(TypeError, match="episodes="):
+        _named([host])
     with pytest.raises(TypeError, match="agent"):
         Inspection(bandit, [bandit])
     with pytest.raises(ValueError, match="another process"):

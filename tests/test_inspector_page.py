@@ -196,6 +196,9 @@ def test_edit_rewind_and_theta(visit, bandit_server):
     assert page.inner_text("#now-heading") == "After round 4"
     page.click("#rewind")
     expect(page.locator("[data-cell=action]")).to_have_count(4)
+    page.locator("#strips canvas").first.click(position={"x": 1, "y": 5})
+    assert page.inner_text("#now-heading") == "Before the first action"
+    page.click("[data-cell=observation][data-t='3']")
     page.select_option("#edit-action", label="2")
     expect(page.locator("[data-cell=action][data-t='3']")).to_have_text("2")
     page.select_option("#edit-observation", label="It pays.")

@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import os
 import shlex
 import sys
 import webbrowser
@@ -54,13 +55,19 @@ def run(options: Inspect, call: Call) -> ExitCode:
         ) from error
     make_console(stderr=False).print(f"{subject.task}: {server.url} (Ctrl-C ends it)", soft_wrap=True)
     sys.stdout.flush()
-    if not options.no_browser:
+    if not options.no_browser and _has_screen():
         with contextlib.suppress(webbrowser.Error):
             webbrowser.open(server.url)
     with contextlib.suppress(KeyboardInterrupt):
         server.wait()
     server.stop()
     return ExitCode.OK
+
+
+def _has_screen() -> bool:
+    """Return whether a browser would open in a window, and not in this terminal."""
+    is_unix = sys.platform not in ("darwin", "win32")
+    return not is_unix or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def _service(options: Inspect, subject: _Subject) -> Service:

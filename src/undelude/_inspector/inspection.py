@@ -10,6 +10,7 @@ import numpy as np
 
 from undelude._agents.base import AbstractAgent
 from undelude._agents.exact import ExactAgent
+from undelude._agents.host import HostAgent
 from undelude._checks import check_count, one_line
 from undelude._inspector.alphabet import alphabets, scored_part
 from undelude._inspector.history import History, Round, from_json, to_json
@@ -304,6 +305,11 @@ def _named(agents: Any) -> dict[str, AbstractAgent]:
     if not isinstance(agents, Mapping):
         agents = {"agent" if i == 0 else f"agent {i + 1}": x for i, x in enumerate(agents)}
     for name, agent in agents.items():
+        if isinstance(agent, HostAgent):
+            raise TypeError(
+                f"{name} is a ud.HostAgent, which cannot be asked what it would predict after another history; inspect "
+                "its episodes with episodes=ud.rollout(process, agent, key=key)."
+            )
         if not isinstance(agent, AbstractAgent):
             raise TypeError(f"{name} must be an agent such as ud.ExactAgent(process), not {one_line(repr(agent))}.")
         if name in EXACT:

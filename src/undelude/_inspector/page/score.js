@@ -121,6 +121,10 @@ function connectScore(given) {
     button.focus();
     handlers.move(pointOf(...to));
   });
+  // A click on a strip puts the cursor there; the keyboard has the cells above for it.
+  $("strips").addEventListener("click", ({ target, offsetX }) => {
+    if (target.matches("canvas")) handlers.move(Math.round((2 * offsetX) / column()));
+  });
   new ResizeObserver(() => {
     setWidth(page.about, page.state);
     drawStrips(page.about, page.state, page.point);
