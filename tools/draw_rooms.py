@@ -20,6 +20,10 @@ ROOMS = {
     "_cli": ("The command line: the options of all commands, and one file for each command.", "one file a command"),
     "hf": ("Language models: Hugging Face's, and any behind a server.", "language models"),
     "torch": ("PyTorch networks of the user's own: taught by our loop, and certified.", "networks of your own"),
+    "_inspector": (
+        "An episode in the browser: a switch at each action reads it as see or do.",
+        "see or do, in a page",
+    ),
     "_report": ("A run as one HTML page.", "a run as a page"),
     "_paper": ("The paper recomputed, item by item, with its own figures.", "the paper recomputed"),
     "offline": ("From logs alone: the causal model, or the reason why there is none.", "from logs to a process"),

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from undelude._drawing.film import side_by_side as side_by_side
     from undelude._drawing.frame import Frame as Frame
     from undelude._drawing.gif import write_gif as write_gif
+    from undelude._inspector.inspector import Inspector as Inspector
+    from undelude._inspector.inspector import inspect as inspect
     from undelude._public import *  # noqa: F403 - the names are those of its __all__
     from undelude._runs.export import export as export
     from undelude._runs.tensorboard import TensorBoard as TensorBoard
@@ -22,13 +24,15 @@ if TYPE_CHECKING:
 
 # Packages with public names of their own.
 _PACKAGES = ("causal", "gym", "hf", "offline", "tasks", "torch")
-# Names that are imported one by one, so that no imaging library is loaded without need.
+# Names that are imported one by one, so that no imaging library and no server is loaded without need.
 _LAZY = {
     "export": "undelude._runs.export",
     "Film": "undelude._drawing.film",
     "Frame": "undelude._drawing.frame",
+    "Inspector": "undelude._inspector.inspector",
     "TensorBoard": "undelude._runs.tensorboard",
     "film": "undelude._drawing.film",
+    "inspect": "undelude._inspector.inspector",
     "side_by_side": "undelude._drawing.film",
     "write_gif": "undelude._drawing.gif",
 }

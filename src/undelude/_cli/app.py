@@ -18,7 +18,7 @@ from undelude._cli.console import make_console
 from undelude._cli.encoding import replacing
 from undelude._cli.errors import CommandError, ExitCode, UsageError, explain
 from undelude._cli.offline_options import Offline
-from undelude._cli.options import Call, Certify, Check, Export, Measure, Paper, Play, Report, Tasks, Train
+from undelude._cli.options import Call, Certify, Check, Export, Inspect, Measure, Paper, Play, Report, Tasks, Train
 from undelude._cli.streams import open_closed_streams
 from undelude._errors import users_line
 from undelude._named_tasks import SETTINGS
@@ -52,6 +52,7 @@ Command = (
     | Annotated[Tasks, tyro.conf.subcommand("tasks")]
     | Annotated[Check, tyro.conf.subcommand("check")]
     | Annotated[Play, tyro.conf.subcommand("play")]
+    | Annotated[Inspect, tyro.conf.subcommand("inspect")]
     | Annotated[Measure, tyro.conf.subcommand("measure")]
     | Annotated[Offline, tyro.conf.subcommand("offline")]
     | Annotated[Paper, tyro.conf.subcommand("paper")]

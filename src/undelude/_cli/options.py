@@ -4,14 +4,14 @@ Nothing here needs JAX, so that the help and the errors of the command line appe
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import tyro
 
 from undelude._cli.errors import UsageError, check_seed
-from undelude._named_tasks import check_task_name
+from undelude._named_tasks import TASKS, check_task_name, is_fit
 from undelude._runs import layout
 from undelude._runs.config import SECONDS_BETWEEN, Config, Number, Text, WholeNumber, check_config
 from undelude._user_code import check_reference
@@ -204,6 +204,64 @@ class Play:
         if self.seed is not None:
             check_seed(self.seed)
         check_task_name(self.task)
+
+
+@dataclasses.dataclass(frozen=True)
+class Inspect:
+    """Open a page on one episode: a switch at each past action reads it as see or do, and all beliefs follow.
+
+    The server answers this machine alone, unless --host says otherwise, and keeps nothing. Ctrl-C ends it.
+    """
+
+    target: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN|TASK|EPISODE")] = "bandit"
+    """A run directory, a task, or the JSON file of an episode that the page saved."""
+    second: Annotated[Text, tyro.conf.arg(metavar="RUN")] = None
+    """A run on the same task, whose agent reads the same episode."""
+    num_rounds: WholeNumber = None
+    """Most rounds of the episode; the task's own by default."""
+    seed: WholeNumber = None
+    """Seed of the first episode; by default, of 32 episodes the one in which see costs most belief in the truth."""
+    host: str = "127.0.0.1"
+    """Address to listen on. The link to any other than this machine's own has a token, without which nobody gets in."""
+    port: int = 0
+    """Port to listen on; any free one by default."""
+    no_browser: bool = False
+    """Print the link, and do not open it."""
+    task: Text = None
+    """The task, package.module:factory, of an episode, or of a run that you did not make here: allows calling it."""
+
+    def check(self) -> None:
+        """Raise if the options cannot be right."""
+        if self.seed is not None:
+            check_seed(self.seed)
+        if self.num_rounds is not None and self.num_rounds < 1:
+            raise UsageError(f"--num-rounds must be at least 1, not {self.num_rounds}.")
+        if not 0 <= self.port < 2**16:
+            raise UsageError(f"--port must be from 0 to 65535, not {self.port}.")
+        if self.is_run:
+            layout.check_run(Path(self.target))
+        elif not self.is_episode:
+            check_task_name(self.target)
+        if self.second is not None:
+            layout.check_run(Path(self.second))
+
+    @property
+    def is_run(self) -> bool:
+        """Whether the target is the folder of a run."""
+        return self.target not in TASKS and not is_fit(self.target) and _is(Path(self.target).is_dir)
+
+    @property
+    def is_episode(self) -> bool:
+        """Whether the target is a file."""
+        return self.target not in TASKS and _is(Path(self.target).is_file)
+
+
+def _is(asked: Callable[[], bool]) -> bool:
+    """Return the answer about a path; false if its name is impossible."""
+    try:
+        return asked()
+    except (OSError, ValueError):
+        return False
 
 
 @dataclasses.dataclass(frozen=True)

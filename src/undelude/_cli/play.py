@@ -19,13 +19,12 @@ from undelude._asking import QuitError, ask
 from undelude._cli import backend
 from undelude._cli.console import make_console
 from undelude._cli.errors import ExitCode, UsageError
-from undelude._cli.game_words import words_of
 from undelude._cli.options import Call, Play
 from undelude._compiled import compiled
-from undelude._distributions import Block, Symbols, as_categorical, num_symbols
-from undelude._process import inference
+from undelude._distributions import Block, Symbols, as_categorical
 from undelude._process.inference import Belief
 from undelude._process.process import InteractionProcess
+from undelude.tasks.game_words import all_outcomes, outcomes_of, words_of
 from undelude.tasks.registry import make_process
 
 # Width of a bar in characters.
@@ -99,7 +98,7 @@ class _Game:
         self.round = 0
         self.theta = -1
         # `Q(O | theta, a)` in the first round.
-        self.probs, rewards = _all_outcomes(process, self.players[0].belief)
+        self.probs, rewards = all_outcomes(process)
         self.words = words_of(process, self.probs, rewards)
 
     def introduce(self) -> None:
@@ -129,7 +128,7 @@ class _Game:
             a, expected = player.act(self._next_key())
             action = f"{words.acts} {words.action(a)}, and expects {outcomes.expected(expected)}"
             self.console.print(f"  The {player.name:7} agent {action}.", soft_wrap=True)
-            p = np.asarray(_outcomes(self.process, player.belief, jnp.asarray(a))[self.theta])
+            p = np.asarray(outcomes_of(self.process, player.belief, jnp.asarray(a))[self.theta])
             choices = outcomes.choices(np.flatnonzero(p).tolist())
             answer = ""
             if len(choices) > 1:
@@ -250,32 +249,3 @@ def _update(
     agent: ExactAgent, belief: Belief, a: Int[Array, "*L"], o: Int[Array, ""], intervened: Bool[Array, ""]
 ) -> Belief:
     return agent.g_O(o, agent.g_A(a, belief, intervened=intervened))
-
-
-@compiled
-def _outcomes(process: InteractionProcess, belief: Belief, a: Int[Array, "*L"]) -> Float[Array, "K O"]:
-    """Return `Q(O | theta, a)` for the memories of a belief."""
-    after = inference.update_action(process, belief, a, True)
-    return as_categorical(inference.task_distributions(process, after)).probs
-
-
-def _all_outcomes(process: InteractionProcess, belief: Belief) -> tuple[np.ndarray, np.ndarray]:
-    """Return `Q(O | theta, a)` in the first round and the rewards, `[K, A, O]`; A is 0 if actions are not symbols."""
-    if not isinstance(process.action_spec, Symbols):
-        nothing = np.empty((process.num_thetas, 0, num_symbols(process.observation_spec)))
-        return nothing, nothing
-    probs, rewards = _tables(process, belief)
-    return np.asarray(probs), np.asarray(rewards)
-
-
-@compiled
-def _tables(process: InteractionProcess, belief: Belief) -> tuple[Float[Array, "K A O"], Float[Array, "K A O"]]:
-    actions, observations = (jnp.arange(num_symbols(spec)) for spec in process.specs)
-
-    def given_action(a: Int[Array, ""]) -> tuple[Float[Array, "K O"], Float[Array, "K O"]]:
-        after = inference.update_action(process, belief, a, True)
-        w_axis = None if process.task.theta_free_memory else 0
-        reward = jax.vmap(jax.vmap(process.task.reward, in_axes=(None, None, None, 0)), in_axes=(0, w_axis, None, None))
-        return _outcomes(process, belief, a), jnp.asarray(reward(process.thetas, after.w, a, observations), float)
-
-    return jax.vmap(given_action, out_axes=1)(actions)

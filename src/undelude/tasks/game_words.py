@@ -1,4 +1,4 @@
-"""The words of `undelude play`: theta, actions and outcomes, as each game names them."""
+"""The words of `undelude play` and of the inspector: theta, actions and outcomes, as each game names them."""
 
 import dataclasses
 from collections.abc import Callable
@@ -7,9 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float, Int
 
-from undelude._distributions import num_symbols
+from undelude._compiled import compiled
+from undelude._distributions import Symbols, as_categorical, num_symbols
+from undelude._process import inference
+from undelude._process.inference import Belief
 from undelude._process.process import InteractionProcess
 from undelude._tree import index
 from undelude.tasks.menu import REPLIES, YES, MenuByTurn
@@ -26,6 +29,7 @@ class Outcomes:
         keys: the answer of the person for each observation; by default numbers from 1.
         watched: the observation that is counted, and whose probability is shown; None for the most probable one.
         expects, observed: of the watched observation, after "the agent expects" and after "the agent".
+        short: of each observation, for narrow columns; by default its sentence if that is short, else its number.
     """
 
     says: tuple[str, ...]
@@ -35,6 +39,7 @@ class Outcomes:
     watched: int | None = None
     expects: str = ""
     observed: str = ""
+    short: tuple[str, ...] = ()
 
     def choices(self, possible: list[int]) -> dict[str, int]:
         """Return the observation for each answer that the person may give."""
@@ -105,6 +110,7 @@ PAYS = Outcomes(
     watched=1,
     expects="to be paid",
     observed="was paid",
+    short=("0", "1"),
 )
 HOLDS_PRIZE = Outcomes(
     says=("Out jumps a frog.", "Out comes the prize."),
@@ -114,6 +120,7 @@ HOLDS_PRIZE = Outcomes(
     watched=1,
     expects="the prize",
     observed="found the prize",
+    short=("frog", "prize"),
 )
 SHOWS_1 = Outcomes(
     says=("It shows 0.", "It shows 1."),
@@ -123,6 +130,7 @@ SHOWS_1 = Outcomes(
     watched=1,
     expects="a 1",
     observed="was shown 1",
+    short=("0", "1"),
 )
 REPLIES_YES = Outcomes(
     says=REPLIES[:-1],
@@ -131,7 +139,15 @@ REPLIES_YES = Outcomes(
     watched=YES,
     expects="a yes",
     observed="was told yes",
+    short=("no", "yes", "again"),
 )
+
+
+def game_words(process: InteractionProcess) -> Words:
+    """Return the words of a game; those of any task, if its observations are not symbols."""
+    if not isinstance(process.observation_spec, Symbols):
+        return _plain_words(process, Outcomes(says=(), question="What happens? ", rule="you say what happens"))
+    return words_of(process, *all_outcomes(process))
 
 
 def words_of(
@@ -148,6 +164,12 @@ def words_of(
         return menu_words(process, process.task)
     if probs.shape[-1] == 2 and own_action_is_best((probs * rewards).sum(-1)):
         return box_words() if process.name == "frog" else arm_words(probs[..., 1])
+    pays = bool(rewards.size and (rewards[..., 1:] > rewards[..., :1]).all())
+    return _plain_words(process, _outcomes(process, pays=pays))
+
+
+def _plain_words(process: InteractionProcess, outcomes: Outcomes) -> Words:
+    """Return the words of a task that has none of its own."""
     return Words(
         noun="theta",
         plural="thetas",
@@ -156,10 +178,39 @@ def words_of(
         true="true",
         acts="takes",
         acted="acted",
-        outcomes=_outcomes(process, pays=bool(rewards.size and (rewards[..., 1:] > rewards[..., :1]).all())),
+        outcomes=outcomes,
         action=lambda a: _counted(process.task.say_action(a), a),
         names=_names(process),
     )
+
+
+def all_outcomes(process: InteractionProcess) -> tuple[Float[np.ndarray, "K A O"], Float[np.ndarray, "K A O"]]:
+    """Return `Q(O | theta, a)` in the first round and the rewards; A is 0 if actions are not symbols."""
+    if not isinstance(process.action_spec, Symbols):
+        nothing = np.empty((process.num_thetas, 0, num_symbols(process.observation_spec)))
+        return nothing, nothing
+    probs, rewards = _tables(process, inference.init(process))
+    return np.asarray(probs), np.asarray(rewards)
+
+
+@compiled
+def outcomes_of(process: InteractionProcess, belief: Belief, a: Int[Array, "*L"]) -> Float[Array, "K O"]:
+    """Return `Q(O | theta, a)` for the memories of a belief."""
+    after = inference.update_action(process, belief, a, True)
+    return as_categorical(inference.task_distributions(process, after)).probs
+
+
+@compiled
+def _tables(process: InteractionProcess, belief: Belief) -> tuple[Float[Array, "K A O"], Float[Array, "K A O"]]:
+    actions, observations = (jnp.arange(num_symbols(spec)) for spec in process.specs)
+
+    def given_action(a: Int[Array, ""]) -> tuple[Float[Array, "K O"], Float[Array, "K O"]]:
+        after = inference.update_action(process, belief, a, True)
+        w_axis = None if process.task.theta_free_memory else 0
+        reward = jax.vmap(jax.vmap(process.task.reward, in_axes=(None, None, None, 0)), in_axes=(0, w_axis, None, None))
+        return outcomes_of(process, belief, a), jnp.asarray(reward(process.thetas, after.w, a, observations), float)
+
+    return jax.vmap(given_action, out_axes=1)(actions)
 
 
 def _names(process: InteractionProcess) -> tuple[str, ...]:

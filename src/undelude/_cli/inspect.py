@@ -1,0 +1,134 @@
+"""The command `undelude inspect`: an episode in the browser, with a switch between see and do at each past action."""
+
+import contextlib
+import gc
+import os
+import shlex
+import sys
+import webbrowser
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from undelude._agents.base import AbstractAgent
+from undelude._cli import backend
+from undelude._cli.console import make_console, working
+from undelude._cli.errors import CommandError, ExitCode, UsageError
+from undelude._cli.options import Call, Inspect
+from undelude._cli.permission import check_may_call_task
+from undelude._files import read_json
+from undelude._inspector.history import check_format
+from undelude._inspector.inspection import SEE, Inspection
+from undelude._inspector.server import Server, Service
+from undelude._inspector.view import CHOSEN, first_history
+from undelude._named_tasks import TASKS
+from undelude._runs.directory import RunDirectory
+from undelude.tasks.registry import make
+
+# Most bytes of an episode.
+MOST = 2**21
+
+
+class _Subject(NamedTuple):
+    """What is inspected: a task, agents by name with a sentence about each, and a stored episode."""
+
+    task: str
+    agents: dict[str, AbstractAgent]
+    notes: dict[str, str]
+    episode: dict[str, Any] | None = None
+
+
+def run(options: Inspect, call: Call) -> ExitCode:
+    """Run the command."""
+    del call
+    backend.configure()
+    subject = _subject(options)
+    with working(make_console(stderr=True), "compiling"):
+        service = _service(options, subject)
+    # Compiling leaves many objects that live as long as the server; looking through them would delay answers.
+    gc.freeze()
+    try:
+        server = Server(service, host=options.host, port=options.port)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CommandError(
+            f"cannot listen on {options.host}, port {options.port}: {reason}. Choose another."
+        ) from error
+    make_console(stderr=False).print(f"{subject.task}: {server.url} (Ctrl-C ends it)", soft_wrap=True)
+    sys.stdout.flush()
+    if not options.no_browser and _has_screen():
+        with contextlib.suppress(webbrowser.Error):
+            webbrowser.open(server.url)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.wait()
+    server.stop()
+    return ExitCode.OK
+
+
+def _has_screen() -> bool:
+    """Return whether a browser would open in a window, and not in this terminal."""
+    is_unix = sys.platform not in ("darwin", "win32")
+    return not is_unix or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def _service(options: Inspect, subject: _Subject) -> Service:
+    process: Any = make(subject.task)  # Inspection refuses a world that can only be sampled, and says why.
+    num_rounds = options.num_rounds
+    if num_rounds is None and subject.episode is not None and isinstance(rows := subject.episode.get("rounds"), list):
+        num_rounds = max(process.num_rounds, len(rows))
+    inspection = Inspection(process, subject.agents, num_rounds=num_rounds)
+    notes = dict(subject.notes)
+    if subject.episode is not None:
+        try:
+            history = inspection.from_json(subject.episode)
+        except ValueError as error:
+            raise UsageError(f"{options.target} is damaged: {error}") from error
+        return Service(inspection, history, task=subject.task, notes=notes)
+    actor = next(iter(subject.agents), SEE)
+    if options.seed is None:
+        notes[""] = CHOSEN
+    history = first_history(inspection, actor, seed=options.seed)
+    return Service(inspection, history, task=subject.task, actor=actor, notes=notes)
+
+
+def _subject(options: Inspect) -> _Subject:
+    runs = [Path(x) for x in (options.target if options.is_run else None, options.second) if x is not None]
+    agents, notes, tasks = {}, {}, []
+    for path in runs:
+        run = RunDirectory.open(path)
+        run.check_numerics()
+        command = f"undelude inspect {shlex.quote(options.target)}"
+        command += f" --second {shlex.quote(options.second)}" if options.second else ""
+        check_may_call_task(run, options.task, command=command)
+        name = run.config.agent if run.config.agent not in agents else f"{run.config.agent} 2"
+        agents[name] = run.load_agent()
+        notes[name] = f"The {run.config.agent} of {path}, teaching {run.config.teaching}."
+        tasks.append(run.config.task)
+    if not options.is_run:
+        episode = _episode(options) if options.is_episode else None
+        tasks.insert(0, options.target if episode is None else episode["task"])
+        subject = _Subject(tasks[0], agents, notes, episode)
+    else:
+        subject = _Subject(tasks[0], agents, notes)
+    if len({*tasks}) > 1:
+        raise UsageError(f"--second {options.second} is a run on {tasks[-1]}, and {options.target} is of {tasks[0]}.")
+    return subject
+
+
+def _episode(options: Inspect) -> dict[str, Any]:
+    """Return a stored episode, whose task may be called: one with a name, or one that the user has named."""
+    episode = read_json(Path(options.target), most=MOST, follow=True)
+    try:
+        check_format(episode)
+    except ValueError as error:
+        raise UsageError(f"{options.target}: {error}") from error
+    task = episode.get("task")
+    if not isinstance(task, str):
+        raise UsageError(f"{options.target} is damaged: task must be a name, not {task!r:.99}.")
+    if options.task is not None and options.task != task:
+        raise UsageError(f"--task {options.task} contradicts {options.target}, which says {task}: leave it out.")
+    if task not in TASKS and options.task is None:
+        raise UsageError(
+            f"{options.target} would have undelude import and call {task}. If you trust that function, name it: "
+            f"undelude inspect {shlex.quote(options.target)} --task {shlex.quote(task)}"
+        )
+    return episode

@@ -1,0 +1,94 @@
+"""The symbols of a process, in order, and the words for them."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from undelude._distributions import Block, GivenArray, Parts, Spec, Symbols
+from undelude._process.process import InteractionProcess
+from undelude.tasks.game_words import Words, game_words
+
+# Most blocks of symbols that are listed one by one.
+MAX_BLOCKS = 512
+
+
+@dataclasses.dataclass(frozen=True)
+class Alphabet:
+    """The values of an action or of an observation.
+
+    Attributes:
+        values: `[n]`, symbols; or `[n, L]`, blocks of L symbols.
+        labels: `n` short names.
+        sentences: `n` names in full.
+    """
+
+    values: Int[np.ndarray, "n *L"]
+    labels: tuple[str, ...]
+    sentences: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def index(self, value: Any, what: str) -> int:
+        """Return the index of a value; raise `ValueError`, which begins with `what`, if it is not one of the values."""
+        key = tuple(value) if isinstance(value, list) else value
+        kinds = {type(x) for x in (value if isinstance(value, list) else [value])}
+        if kinds != {int} or key not in self._indices:
+            some = ", ".join(str(x) for x in self.values[:4].tolist())
+            raise ValueError(f"{what} must be one of {some}{', ...' if len(self) > 4 else ''}, not {value!r:.99}.")
+        return self._indices[key]
+
+    @functools.cached_property
+    def _indices(self) -> dict[Any, int]:
+        return {tuple(x) if isinstance(x, list) else x: i for i, x in enumerate(self.values.tolist())}
+
+    def value(self, i: int) -> int | list[int]:
+        """Return the value of an index, for JSON."""
+        return self.values[i].tolist()
+
+
+def alphabets(process: InteractionProcess) -> tuple[Alphabet, Alphabet, Words]:
+    """Return the alphabets of actions and of observations, and the words of a process.
+
+    Raises:
+        TypeError: actions, or observations without their given parts, are not symbols or short blocks of them.
+    """
+    spec, part = process.observation_spec, scored_part(process)
+    spec = spec.leaves[part] if isinstance(spec, Parts) and part is not None else spec
+    A = _values(process, "actions", process.action_spec)
+    O = _values(process, "observations", spec)
+    words = game_words(process)
+    labels = tuple(words.action(x if x.ndim else np.int32(x)).strip('".') for x in A)
+    short = words.outcomes.short
+    says = words.outcomes.says or tuple(map(str, O.tolist()))
+    return Alphabet(A, labels, labels), Alphabet(O, short or tuple(map(_short, range(len(O)), says)), says), words
+
+
+def scored_part(process: InteractionProcess) -> int | None:
+    """Return the place of the only part of an observation that is not given; None if it has no parts."""
+    spec = process.observation_spec
+    if not isinstance(spec, Parts):
+        return None
+    places = [i for i, leaf in enumerate(spec.leaves) if not isinstance(leaf, GivenArray)]
+    return places[0] if len(places) == 1 else None
+
+
+def _values(process: InteractionProcess, what: str, spec: Spec) -> Int[np.ndarray, "n *L"]:
+    match spec:
+        case Symbols(n=int() as n):
+            return np.arange(n, dtype=np.int32)
+        case Block(length=length, n=n) if n**length <= MAX_BLOCKS:
+            return np.stack(np.unravel_index(np.arange(n**length), (n,) * length), axis=-1).astype(np.int32)
+    raise TypeError(
+        f"{process.name} has {what} of {spec}, and the inspector shows symbols, or at most {MAX_BLOCKS} blocks of "
+        "symbols. Look at such an episode with ud.film(process, episodes)."
+    )
+
+
+def _short(o: int, sentence: str) -> str:
+    """Return the sentence if it is short, otherwise the number of the symbol."""
+    text = sentence.rstrip(".")
+    return text if 0 < len(text) <= 8 else str(o)

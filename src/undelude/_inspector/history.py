@@ -1,0 +1,198 @@
+"""The history of one episode with its marks: what the inspector reads, edits, saves and shares."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
+
+from undelude._inspector.alphabet import Alphabet
+from undelude._types import Mark
+
+# The name and version of the file format.
+FORMAT = "undelude-episode-1"
+Executor: TypeAlias = Literal["agent", "expert"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Round:
+    """One round. Symbols are indices of their alphabets.
+
+    Attributes:
+        action: `a_t`.
+        mark: how the action is read: as an intervention (do) or as evidence (see).
+        by: its executor.
+        observation: `o_t`; None if it is still open, in the last round only.
+        expert_action: what the expert would have done, if it was asked (a counterfactual label).
+    """
+
+    action: int
+    mark: Mark
+    by: Executor = "agent"
+    observation: int | None = None
+    expert_action: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class History:
+    """An episode up to now; each method returns another history.
+
+    Attributes:
+        theta: the index of the true theta; if theta changes, before each round and after the last observation.
+        rounds: the rounds so far.
+        opening: the index of `O_0`, or None.
+        seed: of the random choices that follow.
+    """
+
+    theta: tuple[int, ...]
+    rounds: tuple[Round, ...] = ()
+    opening: int | None = None
+    seed: int = 0
+
+    def __len__(self) -> int:
+        return len(self.rounds)
+
+    @property
+    def num_observations(self) -> int:
+        """The number of rounds whose observation is known."""
+        return sum(r.observation is not None for r in self.rounds)
+
+    def flip(self, t: int) -> "History":
+        """Return the history with the mark of round `t`, counted from 0, changed from do to see or back."""
+        return self.edit(t, mark="see" if self._at(t).mark == "do" else "do")
+
+    def mark_all(self, mark: Mark) -> "History":
+        """Return the history with all actions marked alike."""
+        return dataclasses.replace(self, rounds=tuple(dataclasses.replace(r, mark=mark) for r in self.rounds))
+
+    def edit(self, t: int, **changes: Any) -> "History":
+        """Return the history with fields of round `t` changed; the other rounds stay as they are."""
+        rounds = list(self.rounds)
+        rounds[t] = dataclasses.replace(self._at(t), **changes)
+        return dataclasses.replace(self, rounds=tuple(rounds))
+
+    def append(self, round: Round) -> "History":
+        """Return the history with one more round."""
+        return dataclasses.replace(self, rounds=(*self.rounds, round))
+
+    def truncate(self, num_rounds: int) -> "History":
+        """Return the first rounds."""
+        kept = dataclasses.replace(self, rounds=self.rounds[:num_rounds])
+        theta = self.theta if len(self.theta) == 1 else self.theta[: kept.num_observations + 1]
+        return dataclasses.replace(kept, theta=theta)
+
+    def fix_theta(self, theta: int) -> "History":
+        """Return the history under another true theta, for the observations to come."""
+        return dataclasses.replace(self, theta=(*self.theta[:-1], theta))
+
+    def _at(self, t: int) -> Round:
+        if not 0 <= t < len(self.rounds):
+            raise IndexError(f"there is no round {t}: the history has {len(self.rounds)}, counted from 0.")
+        return self.rounds[t]
+
+
+# JSON -----------------------------------------------------------------------------------------------------------------
+
+
+def to_json(
+    history: History, actions: Alphabet, observations: Alphabet, *, task: str, theta_changes: bool
+) -> dict[str, Any]:
+    """Return a history for a file: symbols as the process has them.
+
+    Args:
+        history: the history.
+        actions: their alphabet.
+        observations: their alphabet.
+        task: the name under which the task can be made again.
+        theta_changes: whether theta is a path.
+    """
+
+    def value(alphabet: Alphabet, i: int | None) -> Any:
+        return None if i is None else alphabet.value(i)
+
+    return {
+        "format": FORMAT,
+        "task": task,
+        "seed": history.seed,
+        "theta": list(history.theta) if theta_changes else history.theta[0],
+        "opening": value(observations, history.opening),
+        "rounds": [
+            {
+                "action": value(actions, r.action),
+                "mark": r.mark,
+                "by": r.by,
+                "observation": value(observations, r.observation),
+                "expert_action": value(actions, r.expert_action),
+            }
+            for r in history.rounds
+        ],
+    }
+
+
+def from_json(
+    data: Mapping[str, Any],
+    actions: Alphabet,
+    observations: Alphabet,
+    *,
+    num_thetas: int,
+    has_opening: bool,
+    theta_changes: bool,
+) -> History:
+    """Check a stored history.
+
+    Args:
+        data: as `to_json` returns it.
+        actions: their alphabet.
+        observations: their alphabet.
+        num_thetas: K.
+        has_opening: whether the process opens with an observation.
+        theta_changes: whether theta is a path.
+
+    Raises:
+        ValueError: an entry is missing or wrong; the message names it.
+    """
+    check_format(data)
+    rows = data.get("rounds")
+    if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
+        raise ValueError("rounds must be a list of objects.")
+    rounds = tuple(_round(row, i, actions, observations) for i, row in enumerate(rows))
+    if any(r.observation is None for r in rounds[:-1]):
+        raise ValueError("only the last round may lack its observation.")
+    theta = data.get("theta")
+    path = [x for x in (theta if isinstance(theta, list) else [theta]) if type(x) is int and 0 <= x < num_thetas]
+    if len(path) != (len(theta) if isinstance(theta, list) else 1):
+        raise ValueError(f"theta must be an index from 0 to {num_thetas - 1}, not {theta!r:.99}.")
+    num_observations = sum(r.observation is not None for r in rounds)
+    if len(path) != (num_observations + 1 if theta_changes else 1):
+        needed = (
+            f"{num_observations + 1} indices, before each round and after the last" if theta_changes else "one index"
+        )
+        raise ValueError(f"theta must be {needed}, not {theta!r:.99}.")
+    seed = data.get("seed", 0)
+    if not (type(seed) is int and 0 <= seed < 2**32):
+        raise ValueError(f"seed must be a whole number from 0 to 2**32 - 1, not {seed!r:.99}.")
+    opening = data.get("opening")
+    if (opening is not None) != has_opening:
+        raise ValueError(f"opening must be {'the first observation' if has_opening else 'null'}, not {opening!r:.99}.")
+    first = None if opening is None else observations.index(opening, "opening")
+    return History(tuple(path), rounds, first, seed)
+
+
+def check_format(data: Mapping[str, Any]) -> None:
+    """Raise `ValueError` unless the data say that they are an episode of this format."""
+    if data.get("format") != FORMAT:
+        raise ValueError(f'format must be "{FORMAT}", not {data.get("format")!r:.99}: this is not an episode.')
+
+
+def _round(row: Mapping[str, Any], i: int, actions: Alphabet, observations: Alphabet) -> Round:
+    where = f"rounds[{i}]"
+    for name, allowed in (("mark", ("do", "see")), ("by", ("agent", "expert"))):
+        value = row.get(name, "agent" if name == "by" else None)
+        if not isinstance(value, str) or value not in allowed:
+            raise ValueError(f'{where}.{name} must be "{allowed[0]}" or "{allowed[1]}", not {value!r:.99}.')
+    o, label = row.get("observation"), row.get("expert_action")
+    return Round(
+        actions.index(row.get("action"), f"{where}.action"),
+        row["mark"],
+        row.get("by", "agent"),
+        None if o is None else observations.index(o, f"{where}.observation"),
+        None if label is None else actions.index(label, f"{where}.expert_action"),
+    )

@@ -1,0 +1,339 @@
+"""One process, the parties that read its episodes, and what each of them believes and predicts in every round."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from undelude._agents.base import AbstractAgent
+from undelude._agents.exact import ExactAgent
+from undelude._agents.host import HostAgent
+from undelude._checks import check_count, one_line
+from undelude._inspector.alphabet import alphabets, scored_part
+from undelude._inspector.history import History, Round, from_json, to_json
+from undelude._inspector.readings import implied_beliefs, read_all
+from undelude._inspector.setting import Reader, Reads, Setting, Symbols
+from undelude._inspector.state import Account, State
+from undelude._inspector.worlds import begin, first_actions, play_on, scenes
+from undelude._process.host_world import AbstractHostWorld
+from undelude._process.process import InteractionProcess, check_process
+from undelude._process.world import key_of
+from undelude._rollout.checks import check_fit, check_theta
+from undelude._tree import Bound, index
+from undelude._types import Belief, Mark, Memory, Observation, Theta
+
+# The exact parties, in the order in which they are shown; their keys are taken, so that no agent may have them.
+MARKED, DO, SEE, TOLD = "marked", "do", "see", "told"
+EXACT = (MARKED, DO, SEE, TOLD)
+
+
+class Scene(NamedTuple):
+    """The true theta, the task's memory, the belief as marked, and the last observation or None."""
+
+    theta: Theta
+    w: Memory
+    belief: Belief
+    o: Observation | None
+
+
+class Inspection:
+    """A process and the agents that read its episodes: the answers of the inspector, without a browser.
+
+    The parties are three exact agents, the expert that is told theta (`"told"`), and the given agents. They read past
+    actions differently: `"do"` reads the agent's own as interventions, `"see"` reads them as evidence, and `"marked"`
+    reads each as the history marks it, and so do given agents that know both marks. A given agent that was taught one
+    mark alone reads all actions by it.
+
+    Every history is padded to `num_rounds`, so that all answers come from programs that are compiled once.
+
+    Args:
+        process: of finitely many thetas; actions and observations are symbols or short blocks of them.
+        agents: by name; a sequence is named "agent", "agent 2" and so on.
+        num_rounds: N, most rounds of a history; the process's own by default.
+
+    Attributes:
+        process: the process.
+        agents: the given agents by name.
+        num_rounds: N.
+        actions, observations: the alphabets; a history holds indices of these.
+        words: of the process.
+        offered: indices of the actions that the expert may take in the first round, under any theta.
+
+    Raises:
+        TypeError: Theta is continuous, the process can only be sampled, or an alphabet is not finite.
+        ValueError: an agent was made for another process, or a name is taken.
+    """
+
+    def __init__(
+        self,
+        process: InteractionProcess,
+        agents: Mapping[str, AbstractAgent] | Sequence[AbstractAgent] = (),
+        *,
+        num_rounds: int | None = None,
+    ):
+        self.process = _check_inspectable(process)
+        self.num_rounds = check_count("num_rounds", process.num_rounds if num_rounds is None else num_rounds)
+        self.actions, self.observations, self.words = alphabets(process)
+        self.agents = _named(agents)
+        for agent in self.agents.values():
+            check_fit(process, agent)
+        exact = ExactAgent(process)
+        self.readers = {
+            MARKED: Reader(exact, "marked"),
+            DO: Reader(exact, "do"),
+            SEE: Reader(ExactAgent(process, "see"), "see"),
+            TOLD: Reader(exact, "do", told=True),
+        } | {name: Reader(x, _reads(x), believes=_believes(x, process)) for name, x in self.agents.items()}
+        self._values = jnp.asarray(self.actions.values), jnp.asarray(self.observations.values)
+        self._part = scored_part(process)
+        self._read = Bound(read_all, self._setting(*self.readers.values()))
+        alone = self._setting()
+        self._implied, self._scenes = Bound(implied_beliefs, alone), Bound(scenes, alone)
+        self._begin = Bound(begin, alone)
+        self._play: dict[str, Bound] = {}
+        likely = np.asarray(Bound(first_actions, alone)()).max(0) > 0
+        self.offered = np.flatnonzero(likely).tolist()
+
+    @property
+    def parties(self) -> tuple[str, ...]:
+        """The names of all parties."""
+        return tuple(self.readers)
+
+    def begin(self, *, seed: int = 0, theta: int | None = None) -> History:
+        """Return an empty history: theta from the prior unless it is given, and the opening.
+
+        With the same seed, `play` makes episode 0 of `ud.rollout(process, agent, key=jax.random.key(seed))`.
+        """
+        if theta is not None:
+            check_theta(self.process, theta)
+        first, opening = self._begin(key_of(seed), jnp.asarray(-1 if theta is None else theta, jnp.int32))
+        return History((int(first),), (), int(opening) if self.process.opening else None, seed)
+
+    def read(self, history: History) -> State:
+        """Return what every party believes and predicts at each point of a history.
+
+        Raises:
+            ValueError: the history is longer than `num_rounds`.
+        """
+        symbols, n, m = self._symbols(history), len(history), history.num_observations
+        accounts = {}
+        for name, x in zip(self.readers, self._read(symbols), strict=True):
+            belief = x.belief
+            if belief is None:
+                belief = self._implied(symbols, x.actions)
+            accounts[name] = Account(
+                None if belief is None else _array(belief)[: m + 1],
+                None if x.acted_belief is None else _array(x.acted_belief)[:n],
+                None if x.opening is None else _probabilities(x.opening),
+                _probabilities(x.actions)[: m + 1],
+                _probabilities(x.observations)[:n],
+                np.asarray(x.impossible)[:m],
+                np.asarray(x.acted_impossible)[:n],
+            )
+        return State(history, accounts, _array(self._scenes(symbols).rewards)[:m], self.has_ended(history))
+
+    def play(
+        self,
+        history: History,
+        *,
+        rounds: int = 1,
+        actor: str = MARKED,
+        mark: Mark | None = None,
+        observe: bool = True,
+        label: bool = False,
+    ) -> History:
+        """Let the episode go on: a party acts, and Nature answers under the true theta.
+
+        A round that lacks its observation gets it first. The random numbers depend on the seed and the round alone:
+        after a rewind, the same luck returns.
+
+        Args:
+            history: the history so far.
+            rounds: number of rounds to add; fewer if the episode ends. With 0, only an open round is completed.
+            actor: the name of a party; `"told"` is the expert.
+            mark: the mark of the new actions; by default see for the expert, otherwise as the party reads its own.
+            observe: whether the last new round gets its observation.
+            label: whether to ask the expert what it would have done (a counterfactual label).
+
+        Raises:
+            ValueError: the party does not exist.
+        """
+        self.check_party(actor)
+        if self.has_ended(history):
+            return history
+        n, m, is_expert = len(history), history.num_observations, actor == TOLD
+        mark = self.own_mark(actor) if mark is None else mark
+        if actor not in self._play:
+            readers = () if is_expert else (self.readers[actor],)
+            self._play[actor] = Bound(play_on, self._setting(*readers))
+        counts = (jnp.asarray(n, jnp.int32), jnp.asarray(m, jnp.int32))
+        played = self._play[actor](self._symbols(history), *counts, key_of(history.seed), jnp.asarray(mark == "do"))
+        actions, observations, labels = map(np.asarray, (played.actions, played.observations, played.expert_actions))
+        over = np.flatnonzero(np.asarray(played.ended)[m:])
+        last = min(n + rounds, m + int(over[0]) + 1 if len(over) else self.num_rounds)
+        new = [dataclasses.replace(r, observation=int(o)) for r, o in zip(history.rounds, observations, strict=False)]
+        by = "expert" if is_expert else "agent"
+        for t in range(n, last):
+            o = int(observations[t]) if observe or t < last - 1 else None
+            new.append(Round(int(actions[t]), mark, by, o, int(labels[t]) if label else None))
+        longer = dataclasses.replace(history, rounds=tuple(new))
+        if not self.process.theta_changes:
+            return longer
+        path = np.asarray(played.theta)[: longer.num_observations + 1]
+        return dataclasses.replace(longer, theta=tuple(path.tolist()))
+
+    def alone(self, history: History) -> dict[str, History]:
+        """Return for each party the episode that it would have had: the same theta, rounds and luck, its own actions.
+
+        Of a theta that changes, only the first value is the same.
+        """
+        start = dataclasses.replace(self.begin(seed=history.seed, theta=history.theta[0]), theta=history.theta[:1])
+        if history.opening is not None:
+            start = dataclasses.replace(start, opening=history.opening)
+        n = history.num_observations
+        return {name: self.play(start, rounds=n, actor=name) for name in self.readers if name != MARKED and n}
+
+    def has_ended(self, history: History) -> bool:
+        """Return whether no round can follow: there are `num_rounds`, or the task has ended the episode."""
+        known = [r.observation for r in history.rounds if r.observation is not None]
+        if len(known) >= self.num_rounds or not (known and self.process.ends_early):
+            return len(known) >= self.num_rounds
+        ends = jax.vmap(self.process.task.ends)(self._scenes(self._symbols(history)).observations)
+        return bool(np.asarray(ends)[: len(known)].any())
+
+    def scene(self, history: History) -> Scene:
+        """Return the world after the last symbol of a history, as its task draws it.
+
+        Raises:
+            ValueError: the history is longer than `num_rounds`.
+        """
+        found = jax.tree.map(np.asarray, self._scenes(self._symbols(history)))
+        n, m = len(history), history.num_observations
+        account = self.read(history).accounts[MARKED]
+        belief = account.acted_belief if n > m else account.belief
+        assert belief is not None
+        theta, thetas = jax.tree.map(np.asarray, (self.process.theta_value(history.theta[-1]), self.process.thetas))
+        w = index(found.w, 0) if n == 0 else index(found.acted_w, n - 1)
+        o = None if m == 0 or n > m else index(found.observations, m - 1)
+        return Scene(theta, w, [(index(thetas, k), float(p)) for k, p in enumerate(belief[-1])], o)
+
+    def scored(self, observations: Observation) -> Any:
+        """Return the symbols of observations, without their given parts."""
+        return observations if self._part is None else jax.tree.leaves(observations)[self._part]
+
+    def _setting(self, *readers: Reader) -> Setting:
+        return Setting(self.process, *self._values, readers, self._part)
+
+    def own_mark(self, party: str) -> Mark:
+        """Return the mark of the actions that a party executes."""
+        return "see" if party == TOLD else self.readers[party].agent.own_actions
+
+    def check_party(self, name: str) -> None:
+        """Raise `ValueError` if there is no party of that name."""
+        if name not in self.readers:
+            raise ValueError(f"there is no party {name!r:.99}; there are {', '.join(self.readers)}.")
+
+    def to_json(self, history: History, *, task: str = "") -> dict[str, Any]:
+        """Return a history for a file."""
+        alphabets = self.actions, self.observations
+        return to_json(history, *alphabets, task=task or self.process.name, theta_changes=self.process.theta_changes)
+
+    def from_json(self, data: Mapping[str, Any]) -> History:
+        """Check a stored history.
+
+        Raises:
+            ValueError: it does not fit the process, or is longer than `num_rounds`; the message names the entry.
+        """
+        history = from_json(
+            data,
+            self.actions,
+            self.observations,
+            num_thetas=self.process.num_thetas,
+            has_opening=self.process.opening,
+            theta_changes=self.process.theta_changes,
+        )
+        self._check_length(history)
+        return history
+
+    def _check_length(self, history: History) -> None:
+        if len(history) > self.num_rounds:
+            raise ValueError(
+                f"the history has {len(history)} rounds, and this inspection was made for {self.num_rounds}: "
+                "give num_rounds (--num-rounds)."
+            )
+
+    def _symbols(self, history: History) -> Symbols:
+        self._check_length(history)
+        N, rounds = self.num_rounds, history.rounds
+
+        def padded(values: Sequence[int | bool], kind: Any, length: int = N) -> Any:
+            x = np.zeros(length, kind)
+            x[: len(values)] = values
+            return jnp.asarray(x)
+
+        theta = np.full(N + 1, history.theta[-1], np.int32)
+        theta[: len(history.theta)] = history.theta
+        return Symbols(
+            jnp.asarray(theta),
+            jnp.asarray(history.opening or 0, jnp.int32),
+            padded([r.action for r in rounds], np.int32),
+            padded([r.observation or 0 for r in rounds], np.int32),
+            padded([r.mark == "do" for r in rounds], bool),
+            padded([r.by == "agent" for r in rounds], bool),
+        )
+
+
+def _check_inspectable(process: Any) -> InteractionProcess:
+    if isinstance(process, AbstractHostWorld):
+        raise TypeError(
+            f"{process.name} runs in Python and can only be sampled, so that no belief can be computed for it; inspect "
+            "an InteractionProcess. ud.certify measures agents on such a world."
+        )
+    process = check_process(process)
+    if not process.finite:
+        raise TypeError(
+            f"{process.name} has a continuous Theta, and the inspector needs finitely many values: inspect "
+            "process.particles(1000, key=key), which restricts Theta to draws from its prior."
+        )
+    return process
+
+
+def _named(agents: Any) -> dict[str, AbstractAgent]:
+    if not isinstance(agents, Mapping):
+        agents = {"agent" if i == 0 else f"agent {i + 1}": x for i, x in enumerate(agents)}
+    for name, agent in agents.items():
+        if isinstance(agent, HostAgent):
+            raise TypeError(
+                f"{name} is a ud.HostAgent, which cannot be asked what it would predict after another history; inspect "
+                "its episodes with episodes=ud.rollout(process, agent, key=key)."
+            )
+        if not isinstance(agent, AbstractAgent):
+            raise TypeError(f"{name} must be an agent such as ud.ExactAgent(process), not {one_line(repr(agent))}.")
+        if name in EXACT:
+            raise ValueError(f"an agent cannot have the name {name!r}, which is that of an exact party.")
+    return dict(agents)
+
+
+def _reads(agent: AbstractAgent) -> Reads:
+    if {"do", "see"} <= {*agent.marks}:
+        return "marked"
+    return "always do" if agent.own_actions == "do" else "see"
+
+
+def _believes(agent: AbstractAgent, process: InteractionProcess) -> bool:
+    """Return whether the agent has a belief about the thetas of the process."""
+    if agent.thetas is None:
+        return False
+    own, other = (jax.tree.flatten(x) for x in (agent.thetas, process.thetas))
+    return own[1] == other[1] and all(np.array_equal(x, y) for x, y in zip(own[0], other[0], strict=True))
+
+
+def _array(x: Any) -> np.ndarray:
+    return np.asarray(x, float)
+
+
+def _probabilities(log_probs: Any) -> np.ndarray:
+    return np.exp(_array(log_probs))

@@ -1,0 +1,130 @@
+"""`ud.inspect`: the inspector of a process and of agents, from Python or a notebook."""
+
+from html import escape
+from typing import Any
+
+import jax
+import numpy as np
+
+from undelude._agents.base import AbstractAgent
+from undelude._inspector.history import History, Round
+from undelude._inspector.inspection import SEE, Inspection
+from undelude._inspector.server import Server, Service
+from undelude._inspector.view import CHOSEN, first_history
+from undelude._process.episodes import EXPERT, Episodes
+from undelude._process.process import InteractionProcess
+from undelude._tree import index
+
+# Pixels: the height of the page in a notebook.
+HEIGHT = 900
+
+
+class Inspector:
+    """A page in the browser on one episode; a notebook shows it in a frame.
+
+    Attributes:
+        inspection: gives the answers.
+        url: the link to the page, which only this machine can open.
+    """
+
+    def __init__(self, inspection: Inspection, service: Service, *, port: int = 0):
+        self.inspection = inspection
+        self._server = Server(service, port=port, token=True, embedded=True)
+        self.url = self._server.url
+
+    def stop(self) -> None:
+        """Stop the server of the page."""
+        self._server.stop()
+
+    def __repr__(self) -> str:
+        return f"Inspector({self.url})"
+
+    def _repr_html_(self) -> str:
+        name = escape(f"undelude inspector of {self.inspection.process.name}")
+        look = f"width: 100%; height: {HEIGHT}px; border: 1px solid #d8d8d4"
+        return f'<iframe src="{escape(self.url)}" title="{name}" style="{look}" allow="clipboard-write"></iframe>'
+
+
+def inspect(
+    process: InteractionProcess,
+    *agents: AbstractAgent,
+    episodes: Episodes | None = None,
+    episode: int = 0,
+    num_rounds: int | None = None,
+    seed: int | None = None,
+    port: int = 0,
+) -> Inspector:
+    """Open a page on one episode, in which each past action has a switch between see and do.
+
+    Flipping a switch recomputes all beliefs `P(theta | history)` and predictions: of exact inference that reads each
+    action as its switch says, of exact do and exact see, of the expert, and of the agents. The page also plays on,
+    edits symbols, and lets a person be Nature, the expert or the agent.
+
+    Args:
+        process: of finitely many thetas; actions and observations are symbols or short blocks of them.
+        agents: they read the same episode. They read an action as marked if they know both marks.
+        episodes: the result of `ud.rollout`; by default the first agent, or else the deluded exact agent, plays one.
+        episode: index of the episode in `episodes`.
+        num_rounds: most rounds of the episode; by default those of the process, or of `episodes` if they are more.
+        seed: of the episode that is played; by default, of 32 episodes it is the one after which reading the actions
+            as see, in place of do, costs the truth most belief.
+        port: of the server; any free one by default.
+
+    Returns:
+        An `Inspector`: open its `url`, or show it in a notebook. `stop()` ends it.
+
+    Raises:
+        TypeError: Theta is continuous, the process can only be sampled, or its symbols cannot be listed.
+        ValueError: an agent was made for another process, or the episodes have no theta.
+
+    >>> import undelude as ud
+    >>> inspector = ud.inspect(ud.tasks.prize_or_frog())
+    >>> inspector.url.startswith("http://127.0.0.1:")
+    True
+    >>> inspector.stop()
+    """
+    if episodes is not None:
+        num_rounds = max(process.num_rounds, episodes.num_rounds) if num_rounds is None else num_rounds
+    inspection = Inspection(process, agents, num_rounds=num_rounds)
+    notes = {}
+    actor = next(iter(inspection.agents), SEE)
+    if episodes is not None:
+        history = history_of(inspection, episodes, episode)
+    else:
+        history = first_history(inspection, actor, seed=seed)
+        notes = {"": CHOSEN} if seed is None else {}
+    return Inspector(inspection, Service(inspection, history, actor=actor, notes=notes), port=port)
+
+
+def history_of(inspection: Inspection, episodes: Episodes, episode: int = 0) -> History:
+    """Return one episode of a rollout as a history.
+
+    Raises:
+        ValueError: the index is out of range, or the episodes have no theta.
+    """
+    name = inspection.process.name
+    if episodes.theta is None:
+        raise ValueError(f"{name}: these histories have no theta; inspect the episodes of a rollout instead.")
+    if episodes.is_batch:
+        if not 0 <= episode < len(episodes.mask):
+            raise ValueError(
+                f"{name}: episode must be from 0 to {len(episodes.mask) - 1}, the last one, not {episode}."
+            )
+        episodes = index(episodes, episode)
+    A, O = inspection.actions, inspection.observations
+    one: Any = jax.tree.map(np.asarray, episodes)
+    n, symbols = int(one.mask.sum()), inspection.scored(one.observations)
+    labels = [None] * n if one.expert_actions is None else one.expert_actions[:n].tolist()
+    rounds = tuple(
+        Round(
+            A.index(one.actions[t].tolist(), f"actions[{t}]"),
+            "do" if one.intervened[t] else "see",
+            "expert" if one.executor[t] == EXPERT else "agent",
+            O.index(symbols[t].tolist(), f"observations[{t}]"),
+            None if labels[t] is None else A.index(labels[t], f"expert_actions[{t}]"),
+        )
+        for t in range(n)
+    )
+    theta = np.atleast_1d(one.theta)[: n + 1].tolist()
+    opening = None if one.opening is None else O.index(inspection.scored(one.opening).tolist(), "opening")
+    return History(tuple(theta), rounds, opening)

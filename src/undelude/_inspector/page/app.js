@@ -1,0 +1,272 @@
+// The inspector: state of the page, requests, controls and keys. The history lives here; the server only answers.
+import { draw } from "./score.js";
+import { showHeadline, showOthers, showTables, showWho } from "./tables.js";
+import { connectSharing, fromLink } from "./sharing.js";
+import { $, length, page, request } from "./state.js";
+
+// Do one thing at a time; show an error on the page.
+let queue = Promise.resolve();
+export function attempt(action) {
+  queue = queue.then(action).then(() => ($("error").hidden = true), (error) => {
+    $("error").textContent = error.message;
+    $("error").hidden = false;
+  });
+  return queue;
+}
+
+// Ask the server about a history, and show the answer. `point` is the cursor afterwards, by default as it was.
+export async function change(name, body, point = null) {
+  const state = await request(name, body);
+  if (page.state) page.past.push([page.state, page.point]);
+  show(state, point);
+}
+
+export function show(state, point = null) {
+  page.state = state;
+  page.point = Math.min(point ?? page.point, length());
+  history.replaceState(null, "", `${location.pathname}${location.search}`);
+  $("others").replaceChildren();
+  refresh();
+}
+
+export function refresh() {
+  draw(page, { flip, move });
+  showHeadline(page);
+  showTables(page);
+  showControls();
+  if (page.about.drawing) showPicture();
+}
+
+// Draw the world at the cursor; of several requests, the last counts.
+let pictures = 0;
+async function showPicture() {
+  const mine = ++pictures, episode = structuredClone(page.state.episode);
+  truncated(episode);
+  const found = await request("picture", { episode }).catch(() => null);
+  if (mine !== pictures) return;
+  $("picture").hidden = found === null;
+  if (found) $("picture").src = found.picture;
+  $("picture").alt = `The world as the task draws it, ${$("now-heading").textContent.toLowerCase()}, with the belief as marked.`;
+}
+
+function edited(change) {
+  const episode = structuredClone(page.state.episode);
+  change(episode);
+  return { episode };
+}
+
+export const flip = (t) =>
+  attempt(() => change("read", edited(({ rounds }) => {
+    rounds[t].mark = rounds[t].mark === "do" ? "see" : "do";
+  })));
+
+export function move(point) {
+  page.point = Math.max(0, Math.min(point, length()));
+  refresh();
+}
+
+const markAll = (mark) =>
+  attempt(() => change("read", edited(({ rounds }) => rounds.forEach((round) => { round.mark = mark; }))));
+
+function edit(name, value) {
+  const t = editedRound();
+  attempt(() => change("read", edited(({ rounds }) => { rounds[t][name] = value; })));
+}
+
+// The round whose symbols the selects show: that of the last symbol before the cursor.
+const editedRound = () => Math.ceil(page.point / 2) - 1;
+
+// Forget all symbols after the cursor.
+function truncated(episode) {
+  const acted = page.point % 2;
+  episode.rounds = episode.rounds.slice(0, Math.ceil(page.point / 2));
+  if (acted) episode.rounds.at(-1).observation = null;
+  if (page.about.theta_changes) episode.theta = episode.theta.slice(0, Math.floor(page.point / 2) + 1);
+}
+
+const rewind = () => attempt(() => change("read", edited(truncated)));
+
+// A seat of the person, or of a party.
+const seats = () => ({ actor: $("actor").value, nature: $("nature").value, expert: $("expert").value });
+const isOpen = () => length() % 2 === 1;
+
+// Go on by one symbol, or to the end. What a person decides is asked by showAsk instead.
+async function step() {
+  if (page.point < length()) return move(page.point + 1);
+  if (page.state.ended) return;
+  const { actor, nature, expert } = seats();
+  if (isOpen() ? nature === "me" : actor === "me" || expert === "me") return $("ask-buttons").querySelector("button")?.focus();
+  await attempt(() => change("play", {
+    episode: page.state.episode, rounds: isOpen() ? 0 : 1, actor: isOpen() ? "marked" : actor, observe: false,
+    label: expert === "label",
+  }, length() + 1));
+}
+
+async function playOn() {
+  const { actor, nature, expert } = seats();
+  if (actor === "me" || nature === "me" || expert === "me") return step();
+  await attempt(() => change("play", {
+    episode: page.state.episode, rounds: page.about.rounds, actor, label: expert === "label",
+  }, Infinity));
+}
+
+const back = () => move(page.point - 1);
+
+const newEpisode = () => attempt(() => change("begin", {
+  seed: Math.floor(Math.random() * 2 ** 31), theta: $("theta").value === "" ? null : Number($("theta").value),
+}, 0));
+
+const compare = () => attempt(async () => showOthers(page, await request("compare", { episode: page.state.episode })));
+
+function undo() {
+  const last = page.past.pop();
+  if (last) show(...last);
+}
+
+// Ask the person, if it is their turn at the end of the history.
+function showAsk() {
+  const { actor, nature, expert } = seats();
+  const { about, state } = page;
+  const n = state.rounds.length, buttons = [];
+  let text = "";
+  if (!state.ended && page.point === length()) {
+    if (isOpen() && nature === "me") {
+      text = `You are ${about.words.role}, in round ${n}. The agent ${about.words.acts} ${about.actions[state.rounds[n - 1][0]].text}. ${about.question}`;
+      about.observations.forEach(({ text, value }) => buttons.push([text, () => give(value)]));
+    } else if (!isOpen() && expert === "me") {
+      text = `You are the expert, in round ${n + 1}: what would you do? The agent acts by itself; your answer is a counterfactual label.`;
+      about.offered.forEach((i) => buttons.push([about.actions[i].text, () => teach(about.actions[i].value)]));
+    } else if (!isOpen() && actor === "me") {
+      text = `You are the agent, in round ${n + 1}. What do you do?`;
+      about.offered.forEach((i) => buttons.push([about.actions[i].text, () => act(about.actions[i].value)]));
+    }
+  }
+  const had = $("ask").contains(document.activeElement);
+  $("ask").hidden = text === "";
+  $("ask-text").textContent = text;
+  $("ask-buttons").replaceChildren(...buttons.map(([label, action]) => {
+    const button = document.createElement("button");
+    button.textContent = label;
+    button.addEventListener("click", action);
+    return button;
+  }));
+  if (had) ($("ask-buttons").querySelector("button") ?? $("step")).focus();
+}
+
+// The person is Nature; if nobody else must be asked, the agent then acts.
+const give = (value) => attempt(async () => {
+  await change("read", edited((episode) => {
+    episode.rounds.at(-1).observation = value;
+    if (page.about.theta_changes) episode.theta.push(episode.theta.at(-1));
+  }), length() + 1);
+  const { actor, expert } = seats(), { episode, ended } = page.state;
+  if (ended || actor === "me" || expert === "me") return;
+  await change("play", { episode, rounds: 1, actor, observe: false, label: expert === "label" }, length() + 1);
+});
+
+// The person is the agent, whose actions are interventions.
+const act = (action, label = null) => attempt(() => {
+  const episode = structuredClone(page.state.episode);
+  episode.rounds.push({ action, mark: "do", by: "agent", observation: null, expert_action: label });
+  return $("nature").value === "me"
+    ? change("read", { episode }, length() + 1)
+    : change("play", { episode, rounds: 0, actor: "marked" }, length() + 2);
+});
+
+// The person is the expert: the agent acts, and the answer is a label.
+const teach = (label) => attempt(async () => {
+  const { actor, nature } = seats();
+  if (actor === "me") throw new Error("You cannot be the expert and the agent at once: give one of the seats away.");
+  const { episode } = await request("play", {
+    episode: page.state.episode, rounds: 1, actor, observe: nature !== "me",
+  });
+  episode.rounds.at(-1).expert_action = label;
+  await change("read", { episode }, Infinity);
+});
+
+function options(select, entries, value) {
+  select.replaceChildren(...entries.map(([key, label]) => new Option(label, key)));
+  select.value = value;
+}
+
+function showControls() {
+  const { about, state, point } = page;
+  const end = point === length();
+  $("back").disabled = point === 0;
+  $("step").disabled = end && state.ended;
+  $("play").disabled = state.ended;
+  $("rewind").disabled = end;
+  $("undo").disabled = page.past.length === 0;
+  $("theta").value = String(state.theta.at(-1));
+  const t = editedRound();
+  $("edit").hidden = t < 0;
+  if (t >= 0) {
+    const [action, observation, label] = state.rounds[t];
+    const round = state.episode.rounds[t];
+    $("edit-round").textContent = `Round ${t + 1}:`;
+    const shown = [...new Set([...about.offered, action])].sort((x, y) => x - y);
+    options($("edit-action"), shown.map((i) => [i, about.actions[i].text]), action);
+    $("edit-by").value = round.by;
+    const open = observation === null;
+    const outcomes = about.observations.map(({ text, label }, i) => [i, text || label]);
+    options($("edit-observation"), open ? [["", "not yet known"], ...outcomes] : outcomes, open ? "" : observation);
+    $("edit-observation").disabled = open;
+    $("edit-label-box").hidden = label === null;
+    if (label !== null) options($("edit-label"), about.offered.map((i) => [i, about.actions[i].text]), label);
+  }
+  showAsk();
+}
+
+function connect() {
+  const { about } = page;
+  $("task").textContent = about.task;
+  document.title = `${about.task} – undelude inspector`;
+  const actors = about.parties.map(({ key, name }) => [key, name]);
+  options($("actor"), [...actors, ["me", "me"]], about.actor);
+  options($("theta"), about.theta_names.map((name, k) => [k, name]), page.state.theta.at(-1));
+  for (const id of ["actor", "nature", "expert"]) $(id).addEventListener("change", refresh);
+  $("theta").addEventListener("change", () => attempt(() => change("read", edited((episode) => {
+    const theta = Number($("theta").value);
+    if (about.theta_changes) episode.theta[episode.theta.length - 1] = theta;
+    else episode.theta = theta;
+  }))));
+  const value = (select, symbols) => symbols[Number(select.value)].value;
+  $("edit-action").addEventListener("change", (e) => edit("action", value(e.target, about.actions)));
+  $("edit-by").addEventListener("change", (e) => edit("by", e.target.value));
+  $("edit-observation").addEventListener("change", (e) => edit("observation", value(e.target, about.observations)));
+  $("edit-label").addEventListener("change", (e) => edit("expert_action", value(e.target, about.actions)));
+  const buttons = {
+    back, step, play: playOn, rewind, undo, compare, again: newEpisode,
+    "all-see": () => markAll("see"), "all-do": () => markAll("do"),
+  };
+  for (const [id, action] of Object.entries(buttons)) $(id).addEventListener("click", action);
+  $("examples").replaceChildren(...Object.entries(about.examples).map(([name, episode]) => {
+    const button = document.createElement("button");
+    button.textContent = name;
+    button.addEventListener("click", () => attempt(() => change("read", { episode }, Infinity)));
+    return button;
+  }));
+  const keys = { ",": back, ".": step, p: playOn, r: rewind, u: undo, n: newEpisode };
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("select, input")) return;
+    keys[event.key.toLowerCase()]?.();
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", refresh);
+  connectSharing(change, attempt);
+  showWho(page);
+}
+
+await attempt(async () => {
+  const { state, ...about } = await request("describe");
+  page.about = about;
+  page.state = state;
+  page.point = length();
+  connect();
+  $("main").hidden = false;
+  refresh();
+});
+attempt(async () => {
+  const episode = await fromLink();
+  if (episode) await change("read", { episode }, Infinity);
+});
+if ($("main").hidden) $("headline").textContent = "The inspector has not started.";

@@ -1,0 +1,179 @@
+// The sentence at the top, and the beliefs and predictions at the cursor as tables.
+import { $, beliefAt, look, number, probabilities } from "./state.js";
+
+// Most rows of a table; distance in total variation from which a belief counts as deluded.
+const MOST_ROWS = 8, DELUDED = 0.05;
+
+export function showHeadline({ about, state, point }) {
+  const marked = beliefAt(state.parties.marked, point), sober = beliefAt(state.parties.do, point);
+  const before = state.episode.rounds.slice(0, Math.ceil(point / 2));
+  const k = marked.indexOf(Math.max(...marked)), truth = state.theta[Math.min(Math.floor(point / 2), state.theta.length - 1)];
+  const distance = marked.reduce((sum, p, i) => sum + Math.abs(p - sober[i]) / 2, 0);
+  const own = before.filter(({ by }) => by === "agent"), seen = own.filter(({ mark }) => mark === "see").length;
+  const kind = distance >= DELUDED ? "deluded" : "sober";
+  const word = before.length === 0 ? "No evidence yet." : kind === "deluded" ? "Deluded." : distance > 1e-6 ? "Nearly sober." : "Sober.";
+  const even = marked.filter((p) => p > marked[k] - 1e-4).length;
+  const belief = even === marked.length ? `${even === 2 ? "Both" : `All ${even}`} ${about.words.plural} have ${marked[k].toFixed(2)}.`
+    : `It believes in ${about.theta_names[k]} with ${marked[k].toFixed(2)}${k === truth || even > 1 ? "" : ", wrongly"}.`;
+  $("headline").className = before.length ? kind : "";
+  $("headline").replaceChildren(Object.assign(document.createElement("span"), { textContent: word }), ` ${belief}`);
+  const actions = own.length === 1 ? "action" : "actions", all = own.length === 1 ? "the" : "each of its", it = seen === 1 ? "it" : "them";
+  const reads = own.length === 0 ? "The agent has not acted."
+    : seen === 0 ? `The agent reads ${all} action as an intervention, and learns from the outcomes alone.`
+    : `The agent reads ${seen === own.length ? "its" : `${seen} of its ${own.length}`} ${actions} as evidence about theta, as if an expert had chosen ${it}.`;
+  const alone = kind !== "deluded" ? "" : seen === 1
+    ? ` Read as an intervention, it would leave this belief at ${sober[k].toFixed(2)}: flip the switch.`
+    : ` Read as interventions, they would leave this belief at ${sober[k].toFixed(2)}: flip the switches.`;
+  $("lead").textContent = `${reads}${alone} ${about.words.theta_is.replace("{}", about.thetas[truth])}`;
+}
+
+export function showTables({ about, state, point }) {
+  const t = Math.floor(point / 2), acted = point % 2 === 1, [a, o] = state.rounds[t] ?? [null, null];
+  const place = acted ? `After action ${t + 1}, before its outcome` : t === 0 ? "Before the first action" : `After round ${t}`;
+  $("now-heading").textContent = place;
+  const truth = state.theta[Math.min(t, state.theta.length - 1)];
+  const parties = about.parties.map(({ key, name }) => ({ key, name, account: state.parties[key] }));
+  const beliefs = table("Belief in theta", parties, about.thetas.map((label, k) => [k, label]), (account) => {
+    const row = beliefAt(account, point);
+    return row && row[0] !== null ? new Map(row.entries()) : null;
+  }, truth, "true");
+  const symbols = acted ? about.observations : about.actions;
+  const entries = symbols.map(({ label, text }, i) => [i, acted ? label : text]);
+  const happened = acted ? o : a;
+  const predicted = table(
+    acted ? "Prediction of the outcome" : "Prediction of the next action", parties, entries,
+    (account) => probabilities(acted ? account.observations[t] : account.actions[t]),
+    happened, acted ? "happened" : "taken",
+    (party) => [["do", "KL(do ‖ ·), nats"], ["see", "KL(see ‖ ·), nats"]].map(([answer, name]) => {
+      const kl = party.account.kl[answer];
+      return [name, (acted ? kl.observations : kl.actions)[t]];
+    }),
+    acted ? null : about.offered,
+  );
+  $("tables").replaceChildren(beliefs, predicted, ...losses(parties, state), ...impossible(about, state));
+}
+
+function table(caption, parties, entries, rowOf, marked, word, further = () => [], always = null) {
+  const rows = parties.map((party) => rowOf(party.account));
+  const most = (i) => Math.max(...rows.map((row) => row?.get(i) ?? 0));
+  let shown = entries.filter(([i]) => (always ? always.includes(i) : entries.length <= 24) || most(i) >= 0.01 || i === marked);
+  if (shown.length > MOST_ROWS + 2) shown = [...shown].sort((x, y) => (y[0] === marked) - (x[0] === marked) || most(y[0]) - most(x[0])).slice(0, MOST_ROWS);
+  const grid = element("table", "wide");
+  grid.append(element("caption", "", caption));
+  const head = element("tr");
+  head.append(element("td"), ...parties.map(({ key, name }) => {
+    const th = element("th", "party", name);
+    th.scope = "col";
+    th.style.setProperty("--party", `var(--${look(key)[0]})`);
+    return th;
+  }));
+  const top = element("thead");
+  top.append(head);
+  grid.append(top);
+  const body = element("tbody");
+  for (const [i, label] of shown) {
+    const tr = element("tr", i === marked ? "marked" : ""), th = element("th", "", label || String(i));
+    th.scope = "row";
+    if (i === marked) th.append(element("small", "", ` ${word}`));
+    tr.append(th, ...parties.map(({ key }, j) => bar(rows[j]?.get(i) ?? (rows[j] ? 0 : null), key)));
+    body.append(tr);
+  }
+  const hidden = entries.length - shown.length;
+  if (hidden > 0) {
+    const tr = element("tr", "rest"), th = element("th", "", `${hidden} others`);
+    th.scope = "row";
+    tr.append(th, ...parties.map(({ key }, j) => bar(rows[j] && Math.max(0, 1 - shown.reduce((sum, [i]) => sum + (rows[j].get(i) ?? 0), 0)), key)));
+    body.append(tr);
+  }
+  further(parties[0]).forEach(([name], i) => {
+    const tr = element("tr", "kl"), th = element("th", "", name);
+    th.scope = "row";
+    tr.append(th, ...parties.map((party) => element("td", "", number(further(party)[i][1]))));
+    body.append(tr);
+  });
+  grid.append(body);
+  const box = element("div", "scroll");
+  box.tabIndex = 0;
+  box.setAttribute("role", "region");
+  box.ariaLabel = caption;
+  box.append(grid);
+  return box;
+}
+
+function bar(p, key) {
+  const td = element("td", "bar", p === null ? "–" : p.toFixed(3));
+  td.style.setProperty("--p", p ?? 0);
+  td.style.setProperty("--party", `var(--${look(key)[0]})`);
+  return td;
+}
+
+// The counterfactual losses, if the expert was asked: what teaching would make smaller.
+function losses(parties, state) {
+  const asked = state.rounds.filter(([, , label]) => label !== null).length;
+  if (!asked) return [];
+  const means = parties.map(({ name, account }) => {
+    const found = account.loss.filter((x) => x !== null);
+    const mean = found.includes("inf") ? "inf" : found.reduce((sum, x) => sum + x, 0) / found.length;
+    return `${name} ${number(mean)}`;
+  });
+  const text = `Counterfactual labels: ${asked}. Teaching would lower the mean of −log P(label), in nats: ${means.join(", ")}.`;
+  return [element("p", "aside", text)];
+}
+
+function impossible(about, state) {
+  return about.parties.flatMap(({ key, name }) => {
+    const { impossible, acted_impossible } = state.parties[key];
+    const places = [...acted_impossible.map((t) => `the action of round ${t + 1}`), ...impossible.map((t) => `the outcome of round ${t + 1}`)];
+    if (!places.length) return [];
+    const listed = places.slice(0, 3).join(", ") + (places.length > 3 ? `, and ${places.length - 3} more` : "");
+    return [element("p", "alarm", `Impossible for ${name}: ${listed}. It gave this no probability, and its belief stays as it was.`)];
+  });
+}
+
+// How each party fared alone, and what it did, round by round.
+export function showOthers({ about }, found) {
+  const names = { "": "this episode", ...Object.fromEntries(about.parties.map(({ key, name }) => [key, name])) };
+  const grid = element("table"), head = element("tr"), body = element("tbody"), top = element("thead");
+  for (const text of ["", "reward a round", "belief in the truth"]) head.append(Object.assign(element("th", "", text), { scope: "col" }));
+  top.append(head);
+  for (const [key, { rewards, truth }] of Object.entries(found)) {
+    const tr = element("tr"), th = element("th", key && "party", names[key]);
+    th.scope = "row";
+    if (key) th.style.setProperty("--party", `var(--${look(key)[0]})`);
+    const mean = rewards.reduce((sum, x) => sum + x, 0) / rewards.length;
+    tr.append(th, element("td", "", rewards.length ? mean.toFixed(3) : "–"), element("td", "", number(truth)));
+    body.append(tr);
+  }
+  grid.append(top, body);
+  const chats = element("div", "chats");
+  for (const [key, { rounds }] of Object.entries(found)) {
+    if (key === "told") continue;
+    const chat = element("section", "chat"), list = element("ol");
+    chat.append(element("h3", "", names[key]), list);
+    for (const [a, o] of rounds) {
+      const item = element("li"), outcome = about.observations[o];
+      item.append(element("span", "says", about.actions[a].text), ` ${outcome.text || outcome.label}`);
+      list.append(item);
+    }
+    chats.append(chat);
+  }
+  const details = element("details");
+  details.append(element("summary", "", "Round by round"), chats);
+  $("others").replaceChildren(grid, details);
+}
+
+export function showWho({ about }) {
+  $("who").replaceChildren(...about.parties.flatMap(({ key, name, text }) => {
+    const dt = element("dt", "party", name);
+    dt.style.setProperty("--party", `var(--${look(key)[0]})`);
+    return [dt, element("dd", "", text)];
+  }));
+  $("note").textContent = about.note;
+}
+
+export function element(name, className = "", text = "") {
+  const x = document.createElement(name);
+  if (className) x.className = className;
+  if (text) x.textContent = text;
+  return x;
+}

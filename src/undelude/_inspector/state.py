@@ -1,0 +1,89 @@
+"""All answers about one history: beliefs, predictions, and their distances from the exact answers."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from undelude._inspector.history import History
+
+
+@dataclasses.dataclass(frozen=True)
+class Account:
+    """What one party believes and predicts at each point of a history of n rounds, of which m have an observation.
+
+    Attributes:
+        belief: `[m + 1, K]`, before each action and after the last observation; None if it is unknown. A row is NaN if
+            the prediction of a learned agent implies no unique belief.
+        acted_belief: `[n, K]`, after each action; None for learned agents.
+        opening: `[O]`, the prediction of the opening; None without one.
+        actions: `[m + 1, A]`, predictions of the next action.
+        observations: `[n, O]`, predictions of the observation after each action.
+        impossible, acted_impossible: `[m]` and `[n]`, whether the party gave the observation, or the action,
+            probability 0. Its belief then stays as it was.
+    """
+
+    belief: Float[np.ndarray, "m1 K"] | None
+    acted_belief: Float[np.ndarray, "n K"] | None
+    opening: Float[np.ndarray, " O"] | None
+    actions: Float[np.ndarray, "m1 A"]
+    observations: Float[np.ndarray, "n O"]
+    impossible: Bool[np.ndarray, " m"]
+    acted_impossible: Bool[np.ndarray, " n"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Divergence:
+    """`KL(answer || party)` in nats and the total variation, before each action and after each one.
+
+    Attributes:
+        actions, actions_tv: `[m + 1]`, between the predictions of the next action.
+        observations, observations_tv: `[n]`, between the predictions of the observation.
+    """
+
+    actions: Float[np.ndarray, " m1"]
+    actions_tv: Float[np.ndarray, " m1"]
+    observations: Float[np.ndarray, " n"]
+    observations_tv: Float[np.ndarray, " n"]
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """All answers about one history.
+
+    Attributes:
+        history: the history.
+        accounts: of each party.
+        rewards: `[m]`.
+        ended: whether the episode is over: the process has no more rounds, or its task has ended it.
+    """
+
+    history: History
+    accounts: Mapping[str, Account]
+    rewards: Float[np.ndarray, " m"]
+    ended: bool
+
+    def divergence(self, answer: str, party: str) -> Divergence:
+        """Return `KL(answer || party)` and the total variation of each prediction; names are those of the accounts.
+
+        KL is infinite where the party gives no probability to a symbol that the answer allows.
+        """
+        p, q = self.accounts[answer], self.accounts[party]
+        return Divergence(*_kl_and_tv(p.actions, q.actions), *_kl_and_tv(p.observations, q.observations))
+
+    def losses(self, party: str) -> Float[np.ndarray, " n"]:
+        """Return `-log P(label)` of each counterfactual label in nats, and NaN in rounds without one (equation 9)."""
+        labels = [(t, r.expert_action) for t, r in enumerate(self.history.rounds) if r.expert_action is not None]
+        losses = np.full(len(self.history), np.nan)
+        with np.errstate(divide="ignore"):
+            for t, label in labels:
+                losses[t] = -np.log(self.accounts[party].actions[t, label])
+        return losses
+
+
+def _kl_and_tv(p: Float[np.ndarray, "R n"], q: Float[np.ndarray, "R n"]) -> tuple[np.ndarray, np.ndarray]:
+    """Return `sum_x p(x) log(p(x) / q(x))` and `sum_x |p(x) - q(x)| / 2` of each row; rounding below 0 becomes 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(p > 0, p * (np.log(p) - np.log(q)), 0.0)
+    return np.maximum(ratio.sum(-1), 0.0), 0.5 * np.abs(p - q).sum(-1)

@@ -1,0 +1,343 @@
+"""The numbers of the inspector, without a browser: against enumeration, the exact agents, the paper and rollouts."""
+
+import dataclasses
+import itertools
+import json
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import undelude as ud
+from machines import process_of
+from oracle import enumerate_joint, random_machine
+from undelude._inspector.examples import examples
+from undelude._inspector.history import History, Round
+from undelude._inspector.inspection import DO, EXACT, MARKED, SEE, TOLD, Inspection, _named
+from undelude._inspector.inspector import history_of as history_of_rollout
+from undelude._inspector.view import compare, describe, first_history, picture, view
+from undelude.tasks.menu import AGAIN, NO, YES
+
+
+def history_of(actions, marks, observations, theta=(0,), **rest):
+    rounds = [Round(a, mark, observation=o) for a, mark, o in itertools.zip_longest(actions, marks, observations)]
+    return History(theta, tuple(rounds), **rest)
+
+
+@pytest.fixture(scope="module")
+def in_bandit(bandit):
+    """The bandit with an untaught network, whose numbers are as good as any."""
+    return Inspection(bandit, [ud.LSTMAgent(bandit, hidden_size=8, key=jax.random.key(1))])
+
+
+@pytest.fixture(scope="module")
+def in_frog(frog):
+    return Inspection(frog)
+
+
+def test_section_2_flips_with_the_switch(in_frog):
+    """Box 1 was opened: read as see, it holds the prize; read as do, nothing was learned."""
+    seen = history_of([0], ["see"], [None], theta=(1,))
+    for history, belief, prize in (
+        (seen, [1, 0], 1),
+        (seen.flip(0), [0.5, 0.5], 0.5),
+        (seen.flip(0).flip(0), [1, 0], 1),
+    ):
+        account = in_frog.read(history).accounts[MARKED]
+        np.testing.assert_allclose(account.acted_belief[0], belief, atol=1e-6)
+        np.testing.assert_allclose(account.observations[0], [1 - prize, prize], atol=1e-6)
+
+
+def test_outcome_that_delusion_excludes_is_reported(in_frog):
+    """Out jumps the frog: impossible for the deluded reading, whose belief stays; the sober one now knows theta."""
+    state = in_frog.read(history_of([0], ["see"], [0], theta=(1,)))
+    assert state.accounts[MARKED].impossible.tolist() == state.accounts[SEE].impossible.tolist() == [True]
+    assert not state.accounts[DO].impossible.any()
+    np.testing.assert_allclose(state.accounts[MARKED].belief[-1], [1, 0], atol=1e-6)
+    np.testing.assert_allclose(state.accounts[DO].belief[-1], [0, 1], atol=1e-6)
+
+
+def test_cheeseburgers_are_on_the_menu():
+    """The epigraph: after "hm", the deluded reading repeats its own guess with .8125, the sober one with .2."""
+    menu = ud.tasks.menu(("tacos", "soup", "cheeseburgers", "lasagne", "pizza"), num_turns=3)
+    inspection = Inspection(menu)
+    said = inspection.actions.index(2, "cheeseburgers")
+    state = inspection.read(history_of([said], ["see"], [AGAIN]))
+    assert inspection.actions.labels[said] == "Cheeseburgers"
+    assert inspection.observations.labels == ("no", "yes", "again")
+    assert state.accounts[SEE].actions[1, said] == pytest.approx(0.9**2 + 0.1 * 0.1 / 4, abs=1e-5)
+    assert state.accounts[DO].actions[1, said] == pytest.approx(0.2, abs=1e-5)
+    after_no = inspection.read(history_of([said], ["do"], [NO])).accounts[MARKED].actions[1, said]
+    after_yes = inspection.read(history_of([said], ["do"], [YES])).accounts[MARKED].actions[1, said]
+    assert after_no < 0.2 < after_yes
+
+
+@pytest.mark.parametrize("kind", [{}, {"opening": True}, {"transition": True, "theta_free": True}])
+def test_every_mark_pattern_matches_enumeration(kind):
+    """Beliefs and predictions at each point, for each pattern of marks, with executors mixed."""
+    rng = np.random.default_rng(3)
+    machine, T = random_machine(rng, **kind), 2
+    joint = enumerate_joint(machine, T)
+    inspection = Inspection(process_of(machine, num_rounds=T, theta_free=kind.get("theta_free", False)))
+    opening = 1 if kind.get("opening") else None
+    theta = (0,) * (T + 1) if kind.get("transition") else (0,)
+    for marks in itertools.product(("do", "see"), repeat=T):
+        for (a, b), (o, p) in itertools.product([(0, 1), (1, 1)], [(0, 2), (1, 0)]):
+            history = History(theta, (Round(a, marks[0], "agent", o), Round(b, marks[1], "expert", p)), opening)
+            state = inspection.read(history)
+            do = {MARKED: [m == "do" for m in marks], DO: [True, False], SEE: [False, False]}
+            for party, read in do.items():
+                account, known = state.accounts[party], (np.array([a, b]), np.array(read))
+                for t in range(T + 1):
+                    given = (*known, np.array([o, p][:t]), opening)
+                    np.testing.assert_allclose(account.belief[t], joint.theta(*given), atol=1e-5)
+                    if t < T:
+                        np.testing.assert_allclose(account.actions[t], joint.next_action(*given), atol=1e-5)
+                        np.testing.assert_allclose(account.observations[t], joint.next_observation(*given), atol=1e-5)
+            if opening is not None:
+                first = np.bincount(joint.opening, joint.mutilated(np.zeros(0, int), np.zeros(0, bool)), 3)
+                np.testing.assert_allclose(state.accounts[MARKED].opening, first / first.sum(), atol=1e-5)
+
+
+def test_parties_are_the_agents_of_the_library(in_bandit, bandit):
+    """Step by step through f_A, g_A, f_O, g_O, the same numbers for exact agents and the network."""
+    history = in_bandit.play(in_bandit.begin(seed=2), rounds=4, actor=SEE).flip(1)
+    state, network = in_bandit.read(history), in_bandit.agents["agent"]
+    readers = {
+        DO: (ud.ExactAgent(bandit), lambda mark: True),
+        SEE: (ud.ExactAgent(bandit, "see"), lambda mark: False),
+        MARKED: (ud.ExactAgent(bandit), lambda mark: mark == "do"),
+        "agent": (network, lambda mark: mark == "do"),
+    }
+    assert network.marks == ("do", "see")
+    for party, (agent, reads) in readers.items():
+        account, m = state.accounts[party], agent.init(num_rounds=20)
+        for t, r in enumerate(history.rounds):
+            np.testing.assert_allclose(account.actions[t], agent.f_A(m).probs, atol=1e-5)
+            m = agent.g_A(jnp.asarray(r.action), m, intervened=reads(r.mark))
+            np.testing.assert_allclose(account.observations[t], agent.f_O(m).probs, atol=1e-5)
+            m = agent.g_O(jnp.asarray(r.observation), m)
+        np.testing.assert_allclose(account.actions[-1], agent.f_A(m).probs, atol=1e-5)
+
+
+def test_expert_is_told_theta(in_bandit):
+    """Its belief is the truth, its prediction Q(A | theta); for theta seen, see and do are the same."""
+    history = in_bandit.play(in_bandit.begin(seed=0, theta=3), rounds=3)
+    account = in_bandit.read(history).accounts[TOLD]
+    np.testing.assert_allclose(account.belief, np.tile(np.eye(5)[3], (4, 1)), atol=1e-6)
+    np.testing.assert_allclose(account.actions, np.tile(np.where(np.arange(5) == 3, 0.6, 0.1), (4, 1)), atol=1e-6)
+
+
+def test_kl_is_answer_to_party(in_bandit):
+    """KL(answer || party) by hand in one round, 0 for the answer itself, and total variation beside it."""
+    history = in_bandit.play(in_bandit.begin(seed=5), rounds=6, actor=SEE)
+    state = in_bandit.read(history)
+    p, q = state.accounts[DO].actions[4], state.accounts[SEE].actions[4]
+    found = state.divergence(DO, SEE)
+    assert found.actions[4] == pytest.approx(float(np.sum(p * np.log(p / q))), abs=1e-9)
+    assert found.actions_tv[4] == pytest.approx(0.5 * float(np.abs(p - q).sum()), abs=1e-9)
+    assert (state.divergence(DO, DO).actions == 0).all()
+    assert (state.divergence(SEE, SEE).observations == 0).all()
+
+
+def test_infinite_kl_is_infinite(in_frog):
+    state = in_frog.read(history_of([0], ["see"], [None]))
+    assert state.divergence(DO, MARKED).observations[0] == np.inf
+    assert state.divergence(DO, MARKED).observations_tv[0] == pytest.approx(0.5)
+    shown = view(in_frog, state, task="frog")
+    assert shown["parties"][MARKED]["kl"]["do"]["observations"] == ["inf"]
+    json.dumps(shown, allow_nan=False)
+
+
+@pytest.mark.parametrize(("actor", "agent"), [(DO, "do"), (SEE, "see"), ("agent", None)])
+def test_playing_on_is_a_rollout(in_bandit, bandit, actor, agent):
+    """From the first round on, the episode is number 0 of the rollout with that seed."""
+    played = in_bandit.play(in_bandit.begin(seed=7), rounds=99, actor=actor)
+    agent = in_bandit.agents["agent"] if agent is None else ud.ExactAgent(bandit, agent)
+    rolled = ud.rollout(bandit, agent, key=jax.random.key(7), num_episodes=1)
+    assert [r.action for r in played.rounds] == rolled.actions[0].tolist()
+    assert [r.observation for r in played.rounds] == rolled.observations[0].tolist()
+    assert played.theta == (int(rolled.theta[0]),)
+    state = in_bandit.read(played)
+    assert state.ended
+    assert state.rewards.tolist() == rolled.reward[0].tolist()
+    assert {r.mark for r in played.rounds} == {agent.own_actions}
+
+
+def test_same_luck_returns_after_a_rewind(in_bandit):
+    whole = in_bandit.play(in_bandit.begin(seed=4), rounds=8)
+    step = in_bandit.begin(seed=4)
+    for _ in range(8):
+        step = in_bandit.play(step, rounds=1, observe=False)
+        assert step.rounds[-1].observation is None
+        step = in_bandit.play(step, rounds=0)
+    assert step == whole == in_bandit.play(whole.truncate(3), rounds=5)
+
+
+def test_expert_executes_and_is_asked(in_bandit, bandit):
+    """Its actions are marked see; a label of every round gives the counterfactual loss of each party."""
+    demonstrated = in_bandit.play(in_bandit.begin(seed=1), rounds=5, actor=TOLD)
+    assert {(r.mark, r.by) for r in demonstrated.rounds} == {("see", "expert")}
+    labelled = in_bandit.play(in_bandit.begin(seed=1), rounds=5, actor=DO, label=True)
+    rolled = ud.rollout(bandit, ud.ExactAgent(bandit), key=jax.random.key(1), num_episodes=1)
+    assert [r.expert_action for r in labelled.rounds] == rolled.expert_actions[0, :5].tolist()
+    state = in_bandit.read(labelled)
+    expected = [-np.log(state.accounts[SEE].actions[t, r.expert_action]) for t, r in enumerate(labelled.rounds)]
+    np.testing.assert_allclose(state.losses(SEE), expected)
+
+
+def test_theta_of_a_switching_bandit_is_a_path():
+    inspection = Inspection(ud.tasks.switching_bandit(num_rounds=6))
+    history = inspection.play(inspection.begin(seed=3), rounds=6, actor=DO)
+    assert len(history.theta) == 7
+    assert inspection.from_json(inspection.to_json(history)) == history
+    account = inspection.read(history).accounts[TOLD]
+    assert account.belief.argmax(1).tolist() == list(history.theta)
+    assert len(history.truncate(2).theta) == 3
+
+
+def test_episode_ends_where_its_task_ends_it():
+    inspection = Inspection(ud.tasks.kuhn())
+    history = inspection.begin(seed=0)
+    history = inspection.play(history, rounds=9, actor=DO)
+    rolled = ud.rollout(inspection.process, ud.ExactAgent(inspection.process), key=jax.random.key(0), num_episodes=1)
+    assert len(history) == int(rolled.mask[0].sum())
+    assert inspection.has_ended(history)
+    assert inspection.play(history) == history
+
+
+def test_flip_at_round_100_is_fast(bandit, compilations):
+    """Under 100 ms with an LSTM on the bandit, and nothing is compiled again for another length."""
+    inspection = Inspection(bandit, [ud.LSTMAgent(bandit, hidden_size=64, key=jax.random.key(0))], num_rounds=100)
+    history = inspection.play(inspection.begin(), rounds=100, actor=SEE)
+    view(inspection, inspection.read(history), task="bandit")
+    compilations()
+    seconds = []
+    for t in range(12):
+        started = time.perf_counter()
+        history = history.flip(7 * t)
+        json.dumps(view(inspection, inspection.read(history), task="bandit"))
+        seconds.append(time.perf_counter() - started)
+    inspection.read(history.truncate(31))
+    assert compilations() == 0
+    assert sorted(seconds)[6] < 0.1
+
+
+def test_learned_agent_is_never_shown_a_mark_it_was_not_taught(bandit):
+    """A network that was taught do alone reads every action so, and the page says it."""
+    agent = ud.LSTMAgent(bandit, hidden_size=8, key=jax.random.key(0))
+    taught = ud.teach(bandit, agent, ud.Counterfactual(), steps=1, batch_size=2, key=jax.random.key(0)).agent
+    assert taught.marks == ("do",)
+    inspection = Inspection(bandit, {"lstm": taught})
+    history = inspection.play(inspection.begin(), rounds=3, actor="lstm")
+    first, second = (inspection.read(x).accounts["lstm"].actions for x in (history, history.mark_all("see")))
+    assert (first == second).all()
+    text = next(party["text"] for party in describe(inspection, notes={})["parties"] if party["key"] == "lstm")
+    assert "interventions alone" in text
+
+
+def test_belief_about_other_thetas_is_not_shown(bandit):
+    """An exact agent of another process with as many thetas: only what its predictions imply is shown."""
+    other = dataclasses.replace(bandit, thetas=bandit.thetas + 1)
+    inspection = Inspection(bandit, [ud.ExactAgent(dataclasses.replace(other, task=bandit.task))])
+    assert inspection.read(inspection.begin()).accounts["agent"].acted_belief is None
+
+
+def test_first_episode_costs_the_truth_belief(in_bandit, in_frog):
+    history = first_history(in_bandit, SEE)
+    accounts = in_bandit.read(history).accounts
+    do, see = (accounts[party].belief[-1, history.theta[0]] for party in (DO, SEE))
+    assert do - see > 0.5
+    opened = first_history(in_frog, SEE)
+    assert opened.rounds[0].action != opened.theta[0]
+    assert opened.rounds[0].observation is None
+    assert first_history(in_bandit, SEE, seed=3).seed == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"format": "undelude-episode-9"}, "format"),
+        ({"theta": 5}, "theta"),
+        ({"theta": [1, 1]}, "theta"),
+        ({"theta": True}, "theta"),
+        ({"seed": -1}, "seed"),
+        ({"opening": 0}, "opening"),
+        ({"rounds": 3}, "rounds"),
+        ({"rounds": [3]}, "rounds"),
+        ({"rounds": [{"action": 9, "mark": "do", "observation": 0}]}, r"rounds\[0\].action"),
+        ({"rounds": [{"action": [0], "mark": "do", "observation": 0}]}, r"rounds\[0\].action"),
+        ({"rounds": [{"action": 0, "mark": "did", "observation": 0}]}, r"rounds\[0\].mark"),
+        ({"rounds": [{"action": 0, "mark": "do", "by": "me", "observation": 0}]}, r"rounds\[0\].by"),
+        ({"rounds": [{"action": 0, "mark": "do", "observation": 0.0}]}, r"rounds\[0\].observation"),
+        ({"rounds": [{"action": 0, "mark": "do"}] * 2}, "only the last round"),
+        ({"rounds": [{"action": 0, "mark": "do", "observation": 0}] * 21}, "num_rounds"),
+    ],
+)
+def test_damaged_episode_is_refused_by_name(in_bandit, change, named):
+    good = in_bandit.to_json(in_bandit.begin())
+    assert in_bandit.from_json(json.loads(json.dumps(good))) == in_bandit.begin()
+    with pytest.raises(ValueError, match=named):
+        in_bandit.from_json(good | change)
+
+
+def test_what_cannot_be_shown_is_refused(bandit):
+    continuous = ud.InteractionProcess(ud.Categorical(probs=bandit.prior), None, bandit.task, bandit.expert, 5)
+    with pytest.raises(TypeError, match=r"particles"):
+        Inspection(continuous)
+    with pytest.raises(TypeError, match=r"ud.film"):
+        Inspection(ud.tasks.arm())
+    host = ud.HostAgent(lambda num_episodes: num_episodes, lambda m, a, o: (np.full((m, 5), 0.2), m))
+    with pytest.raises(TypeError, match="episodes="):
+        _named([host])
+    with pytest.raises(TypeError, match="agent"):
+        Inspection(bandit, [bandit])
+    with pytest.raises(ValueError, match="another process"):
+        Inspection(bandit, [ud.ExactAgent(ud.tasks.prize_or_frog())])
+    with pytest.raises(ValueError, match="name"):
+        Inspection(bandit, {"do": ud.ExactAgent(bandit)})
+    assert EXACT == ("marked", "do", "see", "told")
+
+
+def test_given_parts_are_read_along():
+    """The grid shows the agent its cell, which is given: an episode is that of the rollout, and so is its belief."""
+    grid = ud.tasks.grid(num_rounds=6)
+    inspection = Inspection(grid)
+    history = inspection.play(inspection.begin(seed=5), rounds=6, actor=DO)
+    rolled = ud.rollout(grid, ud.ExactAgent(grid), key=jax.random.key(5), num_episodes=1)
+    assert [r.action for r in history.rounds] == rolled.actions[0].tolist()
+    asked = inspection.play(inspection.begin(seed=5), rounds=6, actor=DO, label=True)
+    assert history_of_rollout(inspection, rolled).rounds == asked.rounds
+    state = inspection.read(history)
+    np.testing.assert_allclose(state.accounts[DO].belief, np.exp(ud.posterior(grid, rolled)[0]), atol=1e-5)
+    np.testing.assert_allclose(state.rewards, rolled.reward[0])
+    assert picture(inspection, history).startswith("data:image/png;base64,iVBOR")
+
+
+def test_others_play_alone_with_the_same_luck(in_bandit, bandit):
+    """Each has the episode of its own rollout under that theta, which the person's edits do not touch."""
+    history = in_bandit.play(in_bandit.begin(seed=9, theta=2), rounds=7, actor=DO)
+    alone = in_bandit.alone(history.edit(3, action=0))
+    assert alone.keys() == {DO, SEE, TOLD, "agent"}
+    assert alone[DO] == history
+    rolled = ud.rollout(bandit, ud.ExactAgent(bandit, "see"), key=jax.random.key(9), num_episodes=1, theta=2)
+    assert [r.action for r in alone[SEE].rounds] == rolled.actions[0, :7].tolist()
+    found = compare(in_bandit, history)
+    assert found[""]["rewards"] == found[DO]["rewards"]
+    assert found[""]["truth"] == pytest.approx(float(in_bandit.read(history).accounts[DO].belief[-1, 2]), abs=1e-6)
+    json.dumps(found, allow_nan=False)
+
+
+def test_epigraph_is_one_click_away():
+    """Told no twice, the deluded reading believes in the cheeseburgers that it has said; the sober one does not."""
+    inspection = Inspection(ud.tasks.menu())
+    history = examples(inspection)["The epigraph"]
+    said = [inspection.actions.labels[r.action] for r in history.rounds]
+    assert said == ["Cheeseburgers", "Tacos", "Cheeseburgers", "Tacos", "Cheeseburgers"]
+    accounts = inspection.read(history).accounts
+    assert accounts[MARKED].acted_belief[-1, 2] == pytest.approx(0.8, abs=0.01)
+    assert accounts[DO].acted_belief[-1, 2] == pytest.approx(0.027, abs=0.001)
+    assert accounts[MARKED].actions[1].argmax() == history.rounds[0].action, "after the first no"
+    assert examples(Inspection(ud.tasks.menu(num_turns=2))) == {}

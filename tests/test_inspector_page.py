@@ -1,0 +1,374 @@
+"""The inspector in a real browser: flips, seats, files and links, by keyboard alone, on a phone and in the dark."""
+
+import functools
+import http.server
+import json
+import re
+import shutil
+import threading
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import undelude as ud
+from undelude._inspector.history import History, Round
+from undelude._inspector.inspection import MARKED, SEE, Inspection
+from undelude._inspector.server import Server, Service
+from undelude._inspector.view import first_history, view
+
+playwright = pytest.importorskip("playwright.sync_api")
+expect = playwright.expect
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+# The page of the docs; test_inspector_server.py checks that it is current.
+STATIC = (Path(__file__).parents[1] / "docs" / "inspector-live.html").as_uri()
+WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def serve(process, agents=(), *, seed=None, **rest):
+    inspection = Inspection(process, agents, **rest)
+    return Server(Service(inspection, first_history(inspection, SEE, seed=seed), task=process.name, actor=SEE))
+
+
+@pytest.fixture(scope="module")
+def bandit_server(bandit):
+    server = serve(
+        bandit, {"lstm": ud.LSTMAgent(bandit, hidden_size=64, key=jax.random.key(0))}, num_rounds=200, seed=0
+    )
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def frog_server(frog):
+    server = serve(frog)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def visit(browser):
+    """Open a page as a new person; afterwards, nothing was logged and nothing was asked of another host."""
+    problems, contexts = [], []
+
+    def open_page(url, *, silent=True, **look):
+        look.setdefault("viewport", WIDE)
+        context = browser.new_context(**look)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(10_000)
+        if silent:
+            page.on("console", lambda message: problems.append(message.text))
+            page.on("pageerror", lambda error: problems.append(str(error)))
+            page.on(
+                "request",
+                lambda r: (
+                    r.url.startswith((url.split("#")[0].split("?")[0], "data:", "blob:")) or problems.append(r.url)
+                ),
+            )
+        page.goto(url)
+        page.wait_for_selector("#main:not([hidden])")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not problems
+
+
+def headline(page):
+    return page.inner_text("#headline span")
+
+
+def cell(page, row, party):
+    """The number of a party in a row of the tables at the cursor."""
+    heads = page.locator("#tables table").last.locator("thead th").all_inner_texts()
+    return (
+        page.locator("#tables table")
+        .last.locator("tr", has_text=re.compile(rf"^{row}"))
+        .locator("td")
+        .nth(heads.index(party))
+        .inner_text()
+    )
+
+
+def settled(page, text):
+    expect(page.locator("#headline span")).to_have_text(text)
+
+
+def test_section_2_by_keyboard_alone(visit, frog_server):
+    """Box 1 is open. The switch undoes the delusion: 1 and .5, in the belief and in the prediction of the prize."""
+    page = visit(frog_server.url)
+    assert headline(page) == "Deluded."
+    assert cell(page, "prize", "exact, as marked") == "1.000"
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.getAttribute('role')") == "switch":
+            break
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    assert "read as see" in page.evaluate("document.activeElement.ariaLabel")
+    page.keyboard.press("Space")
+    settled(page, "Sober.")
+    assert cell(page, "prize", "exact, as marked") == "0.500"
+    assert "read as do" in page.evaluate("document.activeElement.ariaLabel"), "the focus stays"
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("u")
+    settled(page, "Deluded.")
+    page.keyboard.press(".")
+    page.wait_for_selector("#tables .alarm")
+    assert "Impossible for exact see: the outcome of round 1" in page.inner_text("#tables")
+
+
+def test_flip_is_answered_at_once_after_200_rounds(visit, bandit_server):
+    """All numbers on the page are those of the library, and drawing them takes less than 100 ms after the answer."""
+    page = visit(bandit_server.url)
+    assert page.locator("[data-cell=mark]").count() == 200
+    milliseconds = page.evaluate(
+        """async () => {
+          const found = [];
+          for (let t = 0; t < 9; t++) {
+            const button = document.querySelector(`[data-cell=mark][data-t="${20 * t}"]`), before = button.textContent;
+            const started = performance.now();
+            button.click();
+            while (button.textContent === before) await new Promise((resolve) => setTimeout(resolve, 1));
+            const answer = performance.getEntriesByType("resource").filter((x) => x.name.endsWith("read")).at(-1);
+            found.push(performance.now() - started - answer.duration);
+          }
+          return found.sort((x, y) => x - y);
+        }"""
+    )
+    assert milliseconds[4] < 100, milliseconds
+    print(milliseconds)
+    history = bandit_server._http.service.first
+    for t in range(9):
+        history = history.flip(20 * t)
+    accounts = bandit_server._http.service.inspection.read(history).accounts
+    for party, name in ((MARKED, "exact, as marked"), ("do", "exact do"), ("lstm", "lstm")):
+        assert cell(page, "3", name) == f"{accounts[party].actions[-1][2]:.3f}"
+
+
+def test_three_seats(visit, bandit_server):
+    """A person is Nature, then the expert whose answers are labels, then the agent."""
+    page = visit(bandit_server.url)
+    page.evaluate("document.activeElement.blur()")
+    page.select_option("#theta", label="arm 2")
+    page.click("#again")
+    expect(page.locator("[data-cell=action]")).to_have_count(0)
+    page.select_option("#nature", "me")
+    page.click("#step")
+    page.wait_for_selector("#ask:not([hidden])")
+    assert "You are Nature, in round 1" in page.inner_text("#ask-text")
+    page.click("#ask-buttons >> text=It pays.")
+    page.wait_for_selector("[data-cell=action][data-t='1']")
+    assert page.locator("[data-cell=observation]").all_inner_texts() == ["1", "?"]
+    page.click("#ask-buttons >> text=It does not pay.")
+    page.wait_for_selector("[data-cell=action][data-t='2']")
+    page.select_option("#nature", "")
+    page.click("#step")
+    expect(page.locator("[data-cell=observation][data-t='2']")).not_to_have_text("?")
+    page.select_option("#expert", "me")
+    page.click("#ask-buttons >> text='4'")
+    page.wait_for_selector("[data-cell=label][data-t='3']")
+    assert page.locator("[data-cell=label]").all_inner_texts() == ["", "", "", "4"]
+    assert "Counterfactual labels: 1." in page.inner_text("#tables")
+    page.select_option("#expert", "")
+    page.select_option("#actor", "me")
+    page.click("#ask-buttons >> text='5'")
+    page.wait_for_selector("[data-cell=action][data-t='4']")
+    assert page.locator("[data-cell=mark]").all_inner_texts()[-1] == "do"
+    assert page.locator("[data-cell=action]").all_inner_texts()[-1] == "5"
+
+
+def test_edit_rewind_and_theta(visit, bandit_server):
+    page = visit(bandit_server.url)
+    page.click("[data-cell=observation][data-t='3']")
+    assert page.inner_text("#now-heading") == "After round 4"
+    page.click("#rewind")
+    expect(page.locator("[data-cell=action]")).to_have_count(4)
+    page.locator("#strips canvas").first.click(position={"x": 1, "y": 5})
+    assert page.inner_text("#now-heading") == "Before the first action"
+    page.click("[data-cell=observation][data-t='3']")
+    page.select_option("#edit-action", label="2")
+    expect(page.locator("[data-cell=action][data-t='3']")).to_have_text("2")
+    page.select_option("#edit-observation", label="It pays.")
+    expect(page.locator("[data-cell=observation][data-t='3']")).to_have_text("1")
+    page.select_option("#theta", label="arm 1")
+    expect(page.locator("#lead")).to_contain_text("The best arm is 1.")
+    page.click("#all-do")
+    settled(page, "Sober.")
+    page.click("#back")
+    assert page.inner_text("#now-heading") == "After action 4, before its outcome"
+
+
+def test_others_play_and_examples_open(visit, frog_server):
+    page = visit(frog_server.url)
+    page.click("#step")
+    expect(page.locator("[data-cell=observation][data-t='0']")).to_have_text("frog")
+    page.click("#compare")
+    expect(page.locator("#others tbody tr")).to_have_count(4)
+    page.click("#others summary")
+    assert "frog" in page.inner_text("#others .chats").lower()
+    page.click("text=Section 2: box 1 is open")
+    expect(page.locator("#others tbody tr")).to_have_count(0)
+    expect(page.locator("[data-cell=observation][data-t='0']")).to_have_text("?")
+
+
+def test_episode_is_shared_as_file_link_and_picture(visit, frog_server, tmp_path):
+    page = visit(frog_server.url)
+    page.click("[data-cell=mark]")
+    settled(page, "Sober.")
+    with page.expect_download() as saved:
+        page.click("#save")
+    file = tmp_path / "episode.json"
+    saved.value.save_as(file)
+    assert json.loads(file.read_text())["rounds"][0]["mark"] == "do"
+    with page.expect_download() as drawn:
+        page.click("#png")
+    drawn.value.save_as(tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+    page.click("#link")
+    page.wait_for_url("**/#*")
+    linked = visit(page.url)
+    settled(linked, "Sober.")
+    other = visit(frog_server.url)
+    assert headline(other) == "Deluded.", "another person begins anew"
+    other.set_input_files("#file", file)
+    settled(other, "Sober.")
+    assert headline(page) == "Sober."
+    file.write_text('{"format": "undelude-episode-1", "task": "bandit"}')
+    other.set_input_files("#file", file)
+    other.wait_for_selector("#error:not([hidden])")
+    assert "is an episode of bandit" in other.inner_text("#error")
+    damaged = visit(f"{frog_server.url}#nonsense")
+    damaged.wait_for_selector("#error:not([hidden])")
+    assert "damaged" in damaged.inner_text("#error")
+
+
+@pytest.mark.parametrize(
+    "look", [{"viewport": PHONE}, {"color_scheme": "dark"}, {"viewport": PHONE, "color_scheme": "dark"}]
+)
+def test_page_fits_and_can_be_read(visit, bandit_server, look):
+    """Nothing is wider than the screen, and every text has a contrast of at least 4.5."""
+    page = visit(bandit_server.url, **look)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    low = page.evaluate(
+        """() => {
+          const rgb = (text) => text.match(/[\\d.]+/g).map(Number);
+          const light = ([r, g, b]) => [r, g, b].map((x) => x / 255)
+            .map((x) => (x <= 0.04045 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4))
+            .reduce((sum, x, i) => sum + x * [0.2126, 0.7152, 0.0722][i], 0);
+          const behind = (element) => {
+            for (; element; element = element.parentElement) {
+              const colour = rgb(getComputedStyle(element).backgroundColor);
+              if (colour.length === 3 || colour[3] === 1) return colour;
+            }
+            return [255, 255, 255];
+          };
+          return [...document.querySelectorAll("body *")].filter((x) => !x.disabled && !x.closest("[hidden]") &&
+            [...x.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim())).filter((x) => {
+              const [a, b] = [light(rgb(getComputedStyle(x).color)), light(behind(x))].sort((x, y) => y - x);
+              return (a + 0.05) / (b + 0.05) < 4.5;
+            }).map((x) => x.outerHTML.slice(0, 80));
+        }"""
+    )
+    assert not low
+
+
+@pytest.mark.parametrize("name", ["frog", "bandit"])
+def test_page_without_a_server_computes_what_the_library_does(visit, name):
+    """Beliefs, predictions, KL, losses and rewards of random histories, impossible ones included."""
+    process = ud.tasks.prize_or_frog(num_rounds=2) if name == "frog" else ud.tasks.bandit()
+    inspection, rng = Inspection(process), np.random.default_rng(0)
+    A, O = len(inspection.actions), len(inspection.observations)
+    page = visit(f"{STATIC}?task={name}")
+    for i in range(20):
+        n = int(rng.integers(process.num_rounds + 1))
+        rounds = [
+            Round(int(rng.integers(A)), str(rng.choice(["do", "see"])), str(rng.choice(["agent", "expert"])),
+                  None if t == n - 1 and i % 2 else int(rng.integers(O)), int(rng.integers(A)))
+            for t in range(n)
+        ]  # fmt: skip
+        history = History((int(rng.integers(process.num_thetas)),), tuple(rounds), seed=i)
+        expected = view(inspection, inspection.read(history), task=name)
+        found = page.evaluate("episode => undelude.read({ episode })", expected["episode"])
+        assert_close(found, expected)
+
+
+def assert_close(found, expected, where="state"):
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys(), where
+        for name in expected:
+            assert_close(found[name], expected[name], f"{where}.{name}")
+    elif isinstance(expected, list):
+        assert len(found) == len(expected), where
+        for i, (x, y) in enumerate(zip(found, expected, strict=True)):
+            assert_close(x, y, f"{where}[{i}]")
+    elif isinstance(expected, float):
+        assert found == pytest.approx(expected, abs=3e-6), where
+    else:
+        assert found == expected, where
+
+
+def test_page_without_a_server_plays(visit):
+    """The same luck returns after a rewind, and the link opens the same episode."""
+    page = visit(f"{STATIC}?task=bandit")
+    page.click("#again")
+    expect(page.locator("[data-cell=action]")).to_have_count(0)
+    page.click("#play")
+    expect(page.locator("[data-cell=action]")).to_have_count(20)
+    whole = page.locator("#score").inner_text()
+    page.click("[data-cell=observation][data-t='4']")
+    page.click("#rewind")
+    expect(page.locator("[data-cell=action]")).to_have_count(5)
+    page.click("#play")
+    expect(page.locator("[data-cell=action]")).to_have_count(20)
+    assert page.locator("#score").inner_text() == whole
+    page.click("#link")
+    page.wait_for_url("**/*#*")
+    other = visit(page.url)
+    expect(other.locator("#headline")).to_have_text(page.inner_text("#headline").replace("\n", " "))
+    assert other.locator("#score").inner_text() == whole
+
+
+def test_strangers_page_reaches_nothing(browser, frog_server, tmp_path):
+    """A page of another origin gets no answer, whether it asks for permission or not."""
+    (tmp_path / "index.html").write_text("<!DOCTYPE html><title>x</title>")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    handler.log_message = lambda *args: None
+    stranger = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=stranger.serve_forever, daemon=True).start()
+    context = browser.new_context()
+    try:
+        page = context.new_page()
+        page.goto(f"http://127.0.0.1:{stranger.server_address[1]}/")
+        for headers in ("{}", "{'X-Undelude-Token': ''}"):
+            answer = page.evaluate(
+                f"""url => fetch(url + "api/describe", {{method: "POST", body: "{{}}", headers: {headers}}})
+                .then((x) => x.text(), () => "refused")""",
+                frog_server.url,
+            )
+            assert answer == "refused"
+        assert page.evaluate(
+            """url => new Promise((resolve) => {
+              const frame = document.createElement("iframe");
+              frame.src = url;
+              frame.onload = () => { try { resolve(frame.contentDocument.title); } catch { resolve("closed"); } };
+              document.body.append(frame);
+            })""",
+            frog_server.url,
+        ) in ("closed", "")
+    finally:
+        context.close()
+        stranger.shutdown()
+        stranger.server_close()

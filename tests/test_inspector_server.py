@@ -1,0 +1,296 @@
+"""The server of the inspector: who may ask, what is refused, and the command that starts it."""
+
+import dataclasses
+import http.client
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from random import Random
+from urllib.parse import urlsplit
+
+import jax
+import pytest
+
+import undelude as ud
+from damage import damaged_json, flipped
+from undelude._cli import inspect as command
+from undelude._cli import main
+from undelude._cli.options import Inspect
+from undelude._inspector.inspection import DO, SEE, Inspection
+from undelude._inspector.server import FILES, MOST, Server, Service
+from undelude._inspector.static_page import static_page
+from undelude._inspector.view import first_history
+from undelude._runs.config import Config
+from undelude._runs.directory import RunDirectory
+
+
+@pytest.fixture(scope="module")
+def service(frog):
+    inspection = Inspection(frog)
+    return Service(inspection, first_history(inspection, SEE), task="frog", actor=SEE)
+
+
+@pytest.fixture(scope="module")
+def server(service):
+    server = Server(service)
+    yield server
+    server.stop()
+
+
+def ask(server, method, path, body=None, **headers):
+    """Send a request as a page of the server would, and return the status and the answer."""
+    parts = urlsplit(server.url)
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=20)
+    data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+    given = {"X-Undelude-Token": server.token} | {name.replace("_", "-"): x for name, x in headers.items()}
+    connection.request(method, path, data, {name: x for name, x in given.items() if x is not None})
+    answer = connection.getresponse()
+    content = answer.read()
+    connection.close()
+    kind = answer.headers["Content-Type"]
+    return answer.status, json.loads(content) if kind == "application/json" else content, answer.headers
+
+
+def test_page_is_its_own(server):
+    """Each file is there, and the browser is told to load nothing from elsewhere."""
+    for path in FILES:
+        status, content, headers = ask(server, "GET", path)
+        assert status == 200
+        assert b"://" not in content.replace(b"http://www.w3.org/2000/svg", b"")
+        assert "default-src 'none'" in headers["Content-Security-Policy"]
+        assert "unsafe" not in headers["Content-Security-Policy"]
+        assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+    assert ask(server, "GET", "/../server.py")[0] == 404
+    assert sum(len(ask(server, "GET", path)[1]) for path in FILES) < 100_000
+
+
+def test_answers_are_those_of_the_inspection(server, service):
+    status, about, _ = ask(server, "POST", "/api/describe", {})
+    assert status == 200
+    assert about["task"] == "frog"
+    assert about["actor"] == SEE
+    episode = about["state"]["episode"]
+    assert about["state"]["parties"]["marked"]["observations"] == [[0.0, 1.0]]
+    episode["rounds"][0]["mark"] = "do"
+    status, flipped, _ = ask(server, "POST", "/api/read", {"episode": episode})
+    assert status == 200
+    assert flipped["parties"]["marked"]["observations"] == [[0.5, 0.5]]
+    status, played, _ = ask(server, "POST", "/api/play", {"episode": episode, "rounds": 9, "actor": DO})
+    assert played["ended"]
+    expected = service.inspection.play(service.inspection.from_json(episode), rounds=9, actor=DO)
+    assert service.inspection.from_json(played["episode"]) == expected
+    status, begun, _ = ask(server, "POST", "/api/begin", {"seed": 3, "theta": 1})
+    assert begun["theta"] == [1]
+    assert begun["rounds"] == []
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:1"},
+        {"Host": "evil.example"},
+        {"Host": "127.0.0.1.evil.example"},
+        {"Host": "[::"},
+        {"Sec_Fetch_Site": "cross-site"},
+        {"Sec_Fetch_Site": "same-site"},
+        {"X_Undelude_Token": "guess"},
+        {"X-Undelude-Token": None},
+    ],
+)
+def test_stranger_is_refused(server, headers):
+    """Another origin, a name that was made to point here (DNS rebinding), or a request without the header."""
+    status, answer, _ = ask(server, "POST", "/api/describe", {}, **headers)
+    assert status == 403
+    assert "task" not in answer
+
+
+def test_another_host_needs_the_token(service):
+    server = Server(service, host="0.0.0.0")
+    try:
+        named, token = re.fullmatch(r"http://(.+?):\d+/\?token=([\w-]{32})", server.url).groups()
+        assert named == socket.gethostname()
+        server.url = server.url.replace(named, "127.0.0.1")
+        assert server.token == token
+        assert ask(server, "POST", "/api/describe", {}, X_Undelude_Token="")[0] == 403
+        assert ask(server, "POST", "/api/describe", {}, X_Undelude_Token=token[:-1])[0] == 403
+        assert ask(server, "POST", "/api/describe", {})[0] == 200
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "named"),
+    [
+        ("/api/nothing", {}, "nothing"),
+        ("/api/read", b"{", "Expecting"),
+        ("/api/read", b"[]", "object"),
+        ("/api/read", b"[" * 20_000, "nested"),
+        ("/api/read", {}, "episode"),
+        ("/api/read", {"episode": {}}, "format"),
+        ("/api/begin", {"seed": True}, "seed"),
+        ("/api/begin", {"seed": 0, "theta": 2}, "theta"),
+        ("/api/play", {"rounds": -1}, "episode"),
+    ],
+)
+def test_senseless_request_is_explained(server, path, body, named):
+    status, answer, _ = ask(server, "POST", path, body)
+    assert status == 400
+    assert named in answer["error"]
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [({"rounds": -1}, "rounds"), ({"actor": "you"}, "you"), ({"mark": "did"}, "mark"), ({"observe": 1}, "observe")],
+)
+def test_senseless_play_is_explained(server, service, change, named):
+    episode = service.inspection.to_json(service.first)
+    status, answer, _ = ask(server, "POST", "/api/play", {"episode": episode, "rounds": 1} | change)
+    assert status == 400
+    assert named in answer["error"]
+
+
+def test_request_that_is_too_large_is_not_read(server):
+    assert ask(server, "POST", "/api/read", None, Content_Length=str(MOST + 1))[0] == 413
+    assert ask(server, "POST", "/api/read", None, Content_Length="many")[0] == 413
+
+
+def test_error_of_the_users_code_is_an_answer(service):
+    """The page shows it, and the server goes on."""
+
+    class Broken:
+        process = service.inspection.process
+
+        def begin(self, **rest):
+            raise RuntimeError("the sensor is off")
+
+    broken = Service(service.inspection, service.first)
+    broken.inspection = Broken()
+    server = Server(broken)
+    try:
+        status, answer, _ = ask(server, "POST", "/api/begin", {"seed": 0})
+        assert status == 500
+        assert "sensor is off" in answer["error"]
+    finally:
+        server.stop()
+
+
+def test_inspect_shows_the_episode_of_a_rollout(bandit):
+    episodes = ud.rollout(bandit, ud.ExactAgent(bandit, "see"), key=jax.random.key(0), num_episodes=3)
+    inspector = ud.inspect(bandit, ud.ExactAgent(bandit), episodes=episodes, episode=2)
+    try:
+        assert '<iframe src="http://127.0.0.1' in inspector._repr_html_()
+        _, about, headers = ask(inspector._server, "POST", "/api/describe", {})
+        assert [a for a, _, _ in about["state"]["rounds"]] == episodes.actions[2].tolist()
+        assert {x["mark"] for x in about["state"]["episode"]["rounds"]} == {"see"}
+        assert about["state"]["theta"] == [int(episodes.theta[2])]
+        assert "frame-ancestors *" in headers["Content-Security-Policy"]
+        assert inspector._server.token
+    finally:
+        inspector.stop()
+    with pytest.raises(ValueError, match="episode must be"):
+        ud.inspect(bandit, episodes=episodes, episode=3)
+    with pytest.raises(ValueError, match="no theta"):
+        ud.inspect(bandit, episodes=dataclasses.replace(episodes, theta=None))
+
+
+def test_page_of_the_docs_is_current():
+    kept = (Path(__file__).parents[1] / "docs" / "inspector-live.html").read_text()
+    assert static_page([ud.tasks.prize_or_frog(num_rounds=2), ud.tasks.bandit()]) == kept, "run tools/draw_inspector.py"
+    assert len(kept) < 150_000
+    assert "http" not in kept.replace("http://www.w3.org/2000/svg", "").replace("http-equiv", "")
+    with pytest.raises(TypeError, match="tables"):
+        static_page([ud.tasks.menu()])
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [
+        (["chess"], "chess"),
+        (["bandit", "--port", "70000"], "--port"),
+        (["bandit", "--num-rounds", "0"], "--num-rounds"),
+        (["bandit", "--seed", "-1"], "--seed"),
+        (["bandit", "--second", "nowhere"], "nowhere"),
+        (["arm"], "ud.film"),
+    ],
+)
+def test_command_line_that_makes_no_sense(args, named, capsys):
+    assert main(["inspect", *args, "--no-browser"]) in (1, 2)
+    assert named in capsys.readouterr().err
+
+
+def test_agents_of_two_runs_read_one_episode(bandit, tmp_path, capsys):
+    """The first one plays; the page says where both come from. A run on another task is refused."""
+    for i, name in enumerate(("one", "two")):
+        run = RunDirectory.create(tmp_path / name, Config("bandit", hidden_size=4, steps=6))
+        run.save_agent(ud.LSTMAgent(bandit, 4, key=jax.random.key(i)))
+    options = Inspect(str(tmp_path / "one"), second=str(tmp_path / "two"), seed=0)
+    options.check()
+    subject = command._subject(options)
+    service = command._service(options, subject)
+    about = service.answer("describe", {})
+    texts = {party["key"]: party["text"] for party in about["parties"]}
+    assert about["actor"] == "lstm"
+    assert "one, teaching counterfactual" in texts["lstm"]
+    assert "two, teaching counterfactual" in texts["lstm 2"]
+    one, two = (about["state"]["parties"][name]["actions"] for name in ("lstm", "lstm 2"))
+    assert one != two
+    assert main(["inspect", "frog", "--second", str(tmp_path / "two"), "--no-browser"]) == 2
+    assert "is a run on bandit" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ("{}", "format"),
+        ('{"format": "undelude-episode-1", "task": 3}', "task"),
+        ('{"format": "undelude-episode-1", "task": "os:getcwd"}', "--task os:getcwd"),
+        ('{"format": "undelude-episode-1", "task": "frog", "theta": 9, "rounds": []}', "theta"),
+    ],
+)
+def test_episode_from_elsewhere_is_checked(content, named, tmp_path, capsys):
+    """Above all, it cannot name a function that is then called."""
+    file = tmp_path / "episode.json"
+    file.write_text(content)
+    assert main(["inspect", str(file), "--no-browser"]) == 2
+    assert named in capsys.readouterr().err
+
+
+def test_command_serves_until_interrupted(tmp_path, service):
+    """A saved episode opens again, in the program that a user starts."""
+    file = tmp_path / "episode.json"
+    episode = service.inspection.to_json(service.first, task="frog")
+    file.write_text(json.dumps(episode))
+    command = [sys.executable, "-m", "undelude", "inspect", str(file), "--no-browser"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            url = re.search(r"http://127\.0\.0\.1:\d+/", process.stdout.readline())[0]
+            connection = http.client.HTTPConnection(urlsplit(url).hostname, urlsplit(url).port, timeout=30)
+            connection.request("POST", "/api/describe", b"{}", {"X-Undelude-Token": ""})
+            assert json.loads(connection.getresponse().read())["state"]["episode"] == episode
+            connection.close()
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=30) == 0
+        finally:
+            process.kill()
+
+
+def test_damaged_episodes_are_answered(server, service):
+    """Each of 500 damaged requests is read, or refused in one line; none is an error of the server."""
+    rng = Random(0)
+    history = service.inspection.play(service.first, rounds=2)
+    good = {"episode": service.inspection.to_json(history, task="frog"), "rounds": 1, "actor": SEE}
+    counts = Counter()
+    for i in range(500):
+        body = flipped(rng, json.dumps(good).encode()) if i % 5 == 0 else damaged_json(rng, good)
+        status, answer, _ = ask(server, "POST", f"/api/{rng.choice(['read', 'play', 'compare'])}", body)
+        assert status in (200, 400), answer
+        assert status == 200 or "\n" not in answer["error"]
+        counts[status] += 1
+    assert min(counts[200], counts[400]) > 20
