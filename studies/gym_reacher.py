@@ -5,9 +5,9 @@
     python studies/gym_reacher.py --arms taught            about 10 minutes of one core
     python studies/gym_reacher.py --arms taught --few      a trial run
 
-In stages: episodes are collected with the agent so far, and it learns from all episodes so far. Each arm is stored as
-soon as it ends. Its `core_seconds` are those of the process, on all its threads: of collection,
-compilation and learning, without the certificate.
+In stages: episodes are collected, and the agent learns from all episodes so far. Each arm is stored as soon as it ends.
+Its `core_seconds` are those of the process, on all its threads: of collection, compilation and learning, without the
+certificate.
 """
 
 import argparse
@@ -29,14 +29,15 @@ from reacher import TARGETS, distance, reacher
 
 HIDDEN_SIZE, BATCH_SIZE, LEARNING_RATE, OBSERVATION_WEIGHT = 128, 32, 0.03, 0.1
 REUSE = 4
-# (rounds of a lifetime, episodes to collect, update up to which is learned then). None: `teach` collects, and uses each
-# batch for `REUSE` updates.
+# (who executes, episodes to collect, update up to which is learned then, from all episodes so far). Any policy that is
+# not shown theta may execute (Appendix A). A young agent comes to states to which no better one comes: the exact agent
+# begins. None: `teach` collects, and uses each batch for `REUSE` updates.
 STAGES = {
-    "taught": ((100, 1024, 300), (100, 2048, 900), (100, 4096, 2200), (100, 6144, 4500)),
-    "cloned": ((100, 4096, 1000),),
-    "DAgger": ((100, None, 1000),),
+    "taught": (("exact, do", 4096, 1500), ("agent", 2048, 3000)),
+    "cloned": (("expert", 4096, 1000),),
+    "DAgger": ((None, None, 1000),),
 }
-FEW = ((50, 64, 4), (100, 64, 8))
+FEW = (("exact, do", 64, 8), ("agent", 64, 16))
 TEACHINGS = {
     "taught": ud.Counterfactual(observation_weight=OBSERVATION_WEIGHT),
     "cloned": ud.Cloning(observation_weight=OBSERVATION_WEIGHT),
@@ -63,33 +64,31 @@ def taught(teaching: ud.Teaching, stages: Any, folder: Path | None) -> tuple[Any
     Returns:
         The agent, the environment steps that it took, the last loss of its actions, and the core-seconds.
     """
-    started, key = core_seconds(), jax.random.key(0)
-    worlds = {num_rounds: reacher(num_rounds) for num_rounds, _, _ in stages}
-    typical = ud.rollout(worlds[stages[-1][0]], None, executor="expert", key=key, num_episodes=64)
-    agent = ud.normalise(ud.GRUAgent(worlds[stages[-1][0]], HIDDEN_SIZE, key=key), typical)
+    started, key, world = core_seconds(), jax.random.key(0), reacher()
+    typical = ud.rollout(world, None, executor="expert", key=key, num_episodes=64)
+    agent = ud.normalise(ud.GRUAgent(world, HIDDEN_SIZE, key=key), typical)
     schedule = optax.warmup_cosine_decay_schedule(0.0, LEARNING_RATE, 10, stages[-1][2])
     settings = {"batch_size": BATCH_SIZE, "optimizer": optax.contrib.muon(schedule), "log_every": 50}
-    state, loss, env_steps, update = None, float("nan"), 0, 0
-    pools: dict[int, list[ud.Episodes]] = {num_rounds: [] for num_rounds in worlds}
+    state, loss, env_steps, update, pool = None, float("nan"), 0, 0, []
 
     def show(state: Any, row: dict[str, Any]) -> None:
         print(f"{core_seconds() - started:.0f} s", row, flush=True)
         if folder is not None:
             ud.save(state.agent, folder)
 
-    for i, (num_rounds, num_episodes, stop) in enumerate(stages):
-        world, pool = worlds[num_rounds], pools[num_rounds]
-        if num_episodes is None:  # Expert and agent execute in turns, which `teach` alone can collect.
+    for i, (who, num_episodes, stop) in enumerate(stages):
+        if who is None:  # Expert and agent execute in turns, which `teach` alone can collect.
             source, num_episodes = {"reuse": REUSE}, (stop - update) // REUSE * BATCH_SIZE
         else:
-            executor = "expert" if teaching.expert_share == 1 else "agent"
+            actor = {"expert": None, "agent": agent, "exact, do": world.exact_agent("do")}[who]
+            executor = "expert" if actor is None else "agent"
             key_i = jax.random.fold_in(key, 1 + i)
-            pool.append(ud.rollout(world, agent, executor=executor, key=key_i, num_episodes=num_episodes))
+            pool.append(ud.rollout(world, actor, executor=executor, key=key_i, num_episodes=num_episodes))
             source = {"data": join(pool)}
             print(f"{core_seconds() - started:.0f} s: {num_episodes} episodes", flush=True)
         run = ud.teach(world, agent, teaching, key=key, steps=stop, state=state, on_log=show, **source, **settings)
         agent, state, loss = run.agent, run.state, run.metrics[-1]["action_loss"]
-        env_steps, update = env_steps + num_episodes * num_rounds, stop
+        env_steps, update = env_steps + num_episodes * world.num_rounds, stop
     jax.block_until_ready(jax.tree.leaves(agent))
     return agent, env_steps, loss, core_seconds() - started
 
@@ -153,7 +152,8 @@ def study(name: str, few: bool, keep: str | None) -> dict[str, Any]:
         known = {"core_seconds": seconds, "env_steps": env_steps, "action_loss": loss}
         rows = [row_of(world, name, agent, num_episodes, **known)]
     stored = store.earlier("gym_reacher")
-    others = [row for row in stored.get("rows", []) if row["agent"] not in [new["agent"] for new in rows]]
+    known = {*STAGES, "expert", "exact, do", "exact, see"} - {row["agent"] for row in rows}
+    others = [row for row in stored.get("rows", []) if row["agent"] in known]
     settings = {
         "agent": "gru",
         "hidden_size": HIDDEN_SIZE,
