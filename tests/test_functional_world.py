@@ -139,7 +139,12 @@ def lake(**options):
         later = state.at[0].add(action[0])
         return later, later, -abs(later[0] - later[1]), False, False, {}
 
-    options = {"hide": [1], "at_end": "end", "num_rounds": 10} | options
+    options = {
+        "hide": [1],
+        "at_end": "end",
+        "num_rounds": 10,
+        "expert": lambda o, c: (0.5 * (c - o[:1]), 0.05),
+    } | options
     return ug.FunctionalWorld(
         lambda key, params: (jnp.zeros(2), jnp.zeros(2)),
         step,
@@ -148,7 +153,6 @@ def lake(**options):
         contexts=HARBOURS,
         set_context=lambda state, params, harbour: (state.at[1].set(harbour), params),
         observe=lambda key, state, params: state,
-        expert=lambda o, c: (0.5 * (c - o[:1]), 0.05),
         cue=ug.WarmerColder(lambda o, c: abs(o[..., 0] - c), right=0.8, within=0.1, batched=True),
         reward_observed=False,
         name="lake",
@@ -227,6 +231,18 @@ def test_wrong_arguments():
         ledger("both", expert=lambda o, c: jnp.full(4, 0.3))
     with pytest.raises(ValueError, match="prior must have 3"):
         ledger("both", prior=[0.5, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("expert", "error", "message"),
+    [
+        (lambda o, c: (np.asarray(o[:1]), 0.05), TypeError, "lake: reset, step, set_context and the expert must be"),
+        (lambda o, c: (o, 0.05), ValueError, r"the expert returned a mean of shape \(4, 2\); for Box.* shape \(4, 1\)"),
+    ],
+)
+def test_expert_that_is_not_jax_or_has_another_shape(expert, error, message):
+    with pytest.raises(error, match=message):
+        lake(expert=expert)
 
 
 def test_gymnax_itself():

@@ -10,6 +10,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import gymnasium
 import jax
 import numpy as np
 import pytest
@@ -282,6 +283,55 @@ def both_arms():
         at_end="end",
     )
     return process, world
+
+
+class Box(Ledger):
+    """Two torques in place of four symbols."""
+
+    action_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("env", "answer", "message"),
+    [
+        (
+            Ledger,
+            np.ones(3) / 3,
+            r"an action of shape \(3,\); for Discrete\(4.*\) it has the shape \(\), or 4 probabilities",
+        ),
+        (Ledger, np.ones((1, 4)) / 4, r"an action of shape \(1, 4\)"),
+        (Box, np.zeros(3), r"an action of shape \(3,\); for Box.* it has the shape \(2,\)"),
+        (Box, (np.zeros(3), 0.1), r"a mean of shape \(3,\)"),
+        (Box, (np.zeros(2), np.ones(3)), r"a scale of shape \(3,\)"),
+    ],
+)
+@pytest.mark.parametrize("batched", [False, True])
+def test_answer_of_another_shape_is_the_experts_fault(env, answer, message, batched):
+    """It would be played, cut or broadcast, or fail in the environment."""
+
+    def expert(observation, context):
+        if not batched:
+            return answer
+        return jax.tree.map(lambda x: np.broadcast_to(x, (len(context), *np.shape(x))), answer)
+
+    world = ug.HostWorld(env, num_rounds=2, contexts=CONTEXTS, expert=expert, batched=batched, reward_observed=False)
+    if batched:
+        message = message.split(r"\(")[0]
+    with pytest.raises(ValueError, match=f"the expert failed in round 0.*the expert returned {message}"):
+        ud.rollout(world, None, executor="expert", key=KEY, num_episodes=4)
+
+
+def test_arguments_of_other_kinds_are_named():
+    for options, error, message in (
+        ({"cue": lambda o, c: 0}, TypeError, r"cue must be a ug.WarmerColder\(...\)"),
+        ({"hide": None}, TypeError, "hide=None: give a list of indices"),
+        ({"hide": "state"}, TypeError, "hide='state': give a list of indices"),
+    ):
+        with pytest.raises(error, match=message):
+            ledger(**options)
+    whole = ug.WarmerColder(lambda o, c: abs(o - c), right=0.8)
+    with pytest.raises(ValueError, match=r"WarmerColder: distance returned an array of shape \(4,\)"):
+        ud.rollout(ledger(cue=whole), None, executor="expert", key=KEY, num_episodes=4)
 
 
 def test_expert_asked_at_once_is_the_expert_asked_one_by_one():

@@ -140,7 +140,7 @@ class FunctionalWorld(AbstractWorld[FunctionalState]):
     ):
         if (expert is None) == (state_expert is None):
             raise TypeError("FunctionalWorld: give either expert= or state_expert=.")
-        check_told("FunctionalWorld", reward_observed, at_end)
+        check_told("FunctionalWorld", reward_observed, at_end, cue)
         self.reset, self.step, self.set_context, self.observe = reset, step, set_context, observe
         self.observation_space, self.action_space = observation_space, action_space
         self.num_rounds = check_count("FunctionalWorld: num_rounds", num_rounds)
@@ -168,8 +168,15 @@ class FunctionalWorld(AbstractWorld[FunctionalState]):
         """Raise if an episode cannot begin, or if the expert's first answers are none."""
         B = min(self.num_thetas, MAX_TRIED)
         keys = jax.random.split(jax.random.key(0), B)
-        state, _ = _begin_all(self, keys, jnp.arange(B))
-        advice.batched(Rows(_ask_all(self, state)), self.action_space, self.specs[0])
+        try:
+            state, _ = _begin_all(self, keys, jnp.arange(B))
+            answers = _ask_all(self, state)
+        except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
+            raise TypeError(
+                f"{self.name}: reset, step, set_context and the expert must be functions of JAX: write jax.numpy in "
+                f"place of NumPy, and neither float() nor `if` of an array. JAX says: {str(error).splitlines()[0]}"
+            ) from error
+        advice.batched(Rows(answers), self.action_space, self.specs[0])
 
     @property
     def opening(self) -> bool:

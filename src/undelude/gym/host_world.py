@@ -143,7 +143,7 @@ class HostWorld(AbstractHostWorld[HostState]):
             raise ValueError(f"HostWorld: {len(makers)} environments, but {len(contexts)} contexts; give one for each.")
         if (expert is None) == (make_expert is None):
             raise TypeError("HostWorld: give either expert= or make_expert=.")
-        check_told("HostWorld", reward_observed, at_end)
+        check_told("HostWorld", reward_observed, at_end, cue)
         if vectorization not in ("sync", "async"):
             raise ValueError(f'HostWorld: vectorization must be "sync" or "async", not {vectorization!r}.')
         self.num_rounds = check_count("HostWorld: num_rounds", num_rounds)

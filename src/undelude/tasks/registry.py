@@ -45,7 +45,7 @@ def make(task: str) -> World:
         raise UserCodeError("task", task) from error
     if not isinstance(process, AbstractWorld | AbstractHostWorld):
         raise TypeError(
-            f"{task} returned {type(process).__name__}; it must return an undelude.InteractionProcess or an "
-            "undelude.gym.HostWorld."
+            f"{task} returned {type(process).__name__}; it must return an undelude.InteractionProcess, or a "
+            "world such as undelude.gym.HostWorld or FunctionalWorld."
         )
     return process

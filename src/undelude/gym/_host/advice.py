@@ -35,6 +35,8 @@ def batched(advice: Sequence[Any] | Rows, space: Any, spec: Spec) -> tuple[Abstr
     if len(kinds) > 1:
         raise ValueError(f"the expert returned {' and '.join(sorted(kinds))}: return one of them always.")
     (kind,) = kinds
+    for x in advice:
+        _check_shape(x, space, spec)
     if kind == "a mean and a scale":
         loc, scale = (np.stack([np.asarray(x[i], np.float32) for x in advice]) for i in (0, 1))
         return _normal(loc, scale), None
@@ -53,6 +55,8 @@ def batched(advice: Sequence[Any] | Rows, space: Any, spec: Spec) -> tuple[Abstr
 def _of_rows(answer: Any, space: Any, spec: Spec) -> tuple[AbstractDistribution | None, PyTree | None]:
     """Return `batched` of an answer for all episodes at once, whose arrays stay on their device."""
     B = len(Rows(answer))
+    if not (isinstance(spec, Symbols) and np.shape(answer) == (B, spec.n)):
+        _check_shape(answer, space, spec, lead=(B,))
     if isinstance(spec, Reals) and isinstance(answer, tuple) and len(answer) == 2:
         return _normal(*(to_jax(x) for x in answer)), None
     if isinstance(spec, Symbols) and np.shape(answer) == (B, spec.n):
@@ -67,6 +71,7 @@ def _of_rows(answer: Any, space: Any, spec: Spec) -> tuple[AbstractDistribution 
 
 def traced(advice: Any, space: Any, spec: Spec) -> tuple[AbstractDistribution | None, PyTree]:
     """Return the distribution, or None, and the action of one answer in a compiled world, whose values are unknown."""
+    _check_shape(advice, space, spec)
     match kind_of(advice, spec):
         case "a mean and a scale":
             loc, scale = (jnp.asarray(x, float) for x in advice)
@@ -77,6 +82,30 @@ def traced(advice: Any, space: Any, spec: Spec) -> tuple[AbstractDistribution | 
     one = jax.tree.map(lambda x: jnp.asarray(x)[None], advice)
     parts = {name: read(part, Rows(x))[0] for name, (part, x) in _by_part(space, one).items()}
     return None, parts[""] if list(parts) == [""] else parts
+
+
+def _check_shape(x: Any, space: Any, spec: Spec, *, lead: tuple[int, ...] = ()) -> None:
+    """Raise `ValueError` if an answer is neither an action nor its mean and scale, nor probabilities, by its shape."""
+    match kind_of(x, spec):
+        case "probabilities":
+            return
+        case "a mean and a scale":
+            named = {"a mean": (x[0], spec.shape)}
+            scale = np.shape(x[1])
+            if scale != (*lead, *spec.shape)[: len(scale)] or len(scale) < len(lead):
+                named["a scale"] = (x[1], spec.shape)
+        case _:
+            named = {
+                f"an action{f', part {name},' if name else ''}": (value, part.shape)
+                for name, (part, value) in _by_part(space, x).items()
+            }
+    for name, (value, shape) in named.items():
+        if (found := np.shape(value)) != (*lead, *shape):
+            other = f", or {spec.n} probabilities" if isinstance(spec, Symbols) else ""
+            raise ValueError(
+                f"the expert returned {name} of shape {tuple(found)}; for {space} it has the shape "
+                f"{(*lead, *shape)}{other}."
+            )
 
 
 def _by_part(space: Any, answer: Any) -> dict[str, Any]:

@@ -8,17 +8,20 @@ import numpy as np
 from jaxtyping import Float
 
 from undelude._checks import check_probabilities, one_line
+from undelude.gym._host.cues import AbstractCue
 
 # Seconds to wait for an answer of a process, by default.
 TIMEOUT = 60.0
 
 
-def check_told(world: str, reward_observed: object, at_end: object) -> None:
+def check_told(world: str, reward_observed: object, at_end: object, cue: object) -> None:
     """Raise `TypeError` or `ValueError` if one of the choices that every world makes is none of them."""
     if not isinstance(reward_observed, bool):
         raise TypeError(f"{world}: reward_observed must be True or False, not {reward_observed!r}.")
     if at_end not in ("restart", "end"):
         raise ValueError(f'{world}: at_end must be "restart" or "end", not {at_end!r}.')
+    if not (cue is None or isinstance(cue, AbstractCue)):
+        raise TypeError(f"{world}: cue must be a ug.WarmerColder(...) or another ug.AbstractCue, not {cue!r}.")
 
 
 def prior_over(world: str, prior: Any, num_thetas: int) -> Float[np.ndarray, " K"]:

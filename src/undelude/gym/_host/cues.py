@@ -45,6 +45,9 @@ class AbstractCue(abc.ABC):
         return jnp.asarray(self.probabilities(before, after, context), float)
 
 
+NO_NUMBER = "WarmerColder: distance returned an array of shape {}: return one number for each observation."
+
+
 class WarmerColder(AbstractCue):
     """Cue 1, warmer, if the step led nearer to the target, and 0, colder, if not; right with a fixed probability.
 
@@ -80,6 +83,8 @@ class WarmerColder(AbstractCue):
             )
         else:
             d_before, d_after = (jnp.asarray(self.distance(o, context)) for o in (before, after))
+        if d_after.ndim:
+            raise ValueError(NO_NUMBER.format(d_after.shape))
         p = jnp.where((d_after < d_before) | (d_after <= self.within), self.right, 1 - self.right)
         return jnp.stack([1 - p, p])
 
@@ -90,9 +95,11 @@ class WarmerColder(AbstractCue):
             d_before, d_after = (host(self.distance(stacked(x), targets)).astype(float) for x in (before, after))
         else:
             d_before, d_after = (
-                np.array([float(self.distance(x, c)) for x, c in zip(xs, contexts, strict=True)])
+                np.array([np.asarray(self.distance(x, c), float) for x, c in zip(xs, contexts, strict=True)])
                 for xs in (before, after)
             )
+        if d_after.shape != (len(contexts),):
+            raise ValueError(NO_NUMBER.format(d_after.shape[0 if self.batched else 1 :]))
         if np.isnan(d_before).any() or np.isnan(d_after).any():
             raise ValueError(
                 "WarmerColder: distance returned NaN. In exact answers hidden numbers of an observation are NaN: "

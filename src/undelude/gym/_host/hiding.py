@@ -44,6 +44,8 @@ class Visible:
     def __init__(self, space: Any, hide: HideKeys | dict[str, Iterable[int]] | Iterable[int] = ()):
         self.space = space
         self.leaves = leaves_of(space, "" if type(space).__name__ in ("Dict", "Tuple") else WHOLE)
+        if hide is None or isinstance(hide, str):
+            raise TypeError(f"hide={hide!r}: give a list of indices, HideKeys(...) of a dictionary, or () for nothing.")
         by_part: dict[str, Iterable[int] | None]
         if isinstance(hide, HideKeys):
             by_part = dict.fromkeys(hide.keys)
