@@ -235,7 +235,9 @@ def test_learned_agent_is_never_shown_a_mark_it_was_not_taught(bandit):
     first, second = (inspection.read(x).accounts["lstm"].actions for x in (history, history.mark_all("see")))
     assert (first == second).all()
     text = next(party["text"] for party in describe(inspection, notes={})["parties"] if party["key"] == "lstm")
-    assert "interventions alone" in text
+    assert "every past action as an intervention. It was taught no other mark." in text
+    exact = Inspection(bandit, {"exact": ud.ExactAgent(bandit, "see")})
+    assert "taught" not in describe(exact, notes={})["parties"][-1]["text"]
 
 
 def test_belief_about_other_thetas_is_not_shown(bandit):
