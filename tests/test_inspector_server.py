@@ -111,6 +111,21 @@ def test_stranger_is_refused(server, headers):
     assert "task" not in answer
 
 
+def test_episode_of_another_task_is_refused_by_both_names(server, service):
+    episode = service.inspection.to_json(service.first, task="bandit") | {"process": None}
+    status, answer, _ = ask(server, "POST", "/api/read", {"episode": episode})
+    assert status == 400
+    assert "of bandit, and the task inspected here is frog" in answer["error"]
+
+
+def test_link_to_another_loopback_address_is_answered(service):
+    server = Server(service, host="127.0.0.2")
+    try:
+        assert ask(server, "POST", "/api/describe", {})[0] == 200
+    finally:
+        server.stop()
+
+
 def test_another_host_needs_the_token(service):
     server = Server(service, host="0.0.0.0")
     try:
@@ -207,6 +222,8 @@ def test_page_of_the_docs_is_current():
     assert "http" not in kept.replace("http://www.w3.org/2000/svg", "").replace("http-equiv", "")
     with pytest.raises(TypeError, match="tables"):
         static_page([ud.tasks.menu()])
+    with pytest.raises(TypeError, match="changes theta"):
+        static_page([ud.tasks.switching_bandit()])
 
 
 @pytest.mark.parametrize(
@@ -250,6 +267,11 @@ def test_agents_of_two_runs_read_one_episode(bandit, tmp_path, capsys):
     [
         ("{}", "format"),
         ('{"format": "undelude-episode-1", "task": 3}', "task"),
+        ('{"format": "undelude-episode-1", "task": null}', "--task my_tasks:corridor"),
+        (
+            '{"format": "undelude-episode-1", "task": "frog", "rounds": [' + ", ".join(["0"] * 10_001) + "]}",
+            "10001 rounds",
+        ),
         ('{"format": "undelude-episode-1", "task": "os:getcwd"}', "--task os:getcwd"),
         ('{"format": "undelude-episode-1", "task": "frog", "theta": 9, "rounds": []}', "theta"),
     ],
@@ -260,6 +282,13 @@ def test_episode_from_elsewhere_is_checked(content, named, tmp_path, capsys):
     file.write_text(content)
     assert main(["inspect", str(file), "--no-browser"]) == 2
     assert named in capsys.readouterr().err
+
+
+def test_longer_episode_is_not_called_damaged(tmp_path, capsys):
+    file = tmp_path / "episode.json"
+    file.write_text('{"format": "undelude-episode-1", "task": "frog", "rounds": [0, 0]}')
+    assert main(["inspect", str(file), "--num-rounds", "1", "--no-browser"]) == 2
+    assert "has 2 rounds, of --num-rounds 1" in capsys.readouterr().err
 
 
 def test_command_serves_until_interrupted(tmp_path, service):
