@@ -18,7 +18,7 @@ from undelude._versions import versions
 
 # Flips that are timed; the median is printed.
 FLIPS = 12
-# Clicks a switch, waits until the page shows it, and returns the milliseconds of each flip, without and with the answer.
+# Click switches one by one; return the milliseconds until the page shows each flip.
 CLICKS = """async (flips) => {
   const found = [];
   for (let t = 0; t < flips; t++) {

@@ -245,14 +245,12 @@ def test_long_rows_hold_the_symbol_that_happened():
 
 
 def test_impossible_opening_is_not_blamed_on_the_action():
-    """Three cards: with mine dealt, the opponent's is another."""
+    """No hand of Kuhn poker opens with 2; one that opens with 1 is possible."""
     inspection = Inspection(ud.tasks.kuhn())
-    state = inspection.read(History((2,), (Round(0, "do", observation=2),), 2))
-    told = state.accounts[TOLD]
-    assert told.opening[2] == 0
-    assert told.opening_impossible
-    assert not told.acted_impossible.any()
-    assert not state.accounts[DO].opening_impossible
+    for opening, impossible in ((2, True), (1, False)):
+        for account in inspection.read(History((2,), (Round(0, "do"),), opening)).accounts.values():
+            assert (account.opening[opening] == 0) == account.opening_impossible == impossible
+            assert not account.acted_impossible.any()
 
 
 def test_alarm_of_an_exact_agent_inside_another(frog):

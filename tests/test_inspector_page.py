@@ -190,6 +190,10 @@ def test_edit_rewind_and_theta(visit, bandit_server):
     expect(page.locator("[data-cell=action]")).to_have_count(4)
     page.locator("#strips canvas").first.click(position={"x": 1, "y": 5})
     assert page.inner_text("#now-heading") == "Before the first action"
+    width = page.evaluate("parseFloat(document.getElementById('scroll').style.getPropertyValue('--col'))")
+    page.locator("#strips canvas").first.click(position={"x": 0.9 * width, "y": 5})
+    assert page.inner_text("#now-heading") == "After action 1, before its outcome", "the right half of a column"
+    assert "whole episode as if theta were this one" in page.inner_text("#truth-note")
     page.click("[data-cell=observation][data-t='3']")
     page.select_option("#edit-action", label="2")
     expect(page.locator("[data-cell=action][data-t='3']")).to_have_text("2")
@@ -211,7 +215,9 @@ def test_headline_counts_an_experts_action_that_is_marked_do(visit):
     page.click("#step")
     page.click("[data-cell=mark][data-t='0']")
     settled(page, "Deluded.")
-    expect(page.locator("#lead")).to_contain_text("The agent has not acted. It reads 1 of the expert’s 1 action")
+    expect(page.locator("#lead")).to_contain_text(
+        re.compile("The agent has not acted. It reads 1 of the expert.s 1 action")
+    )
     expect(page.locator("#lead")).to_contain_text("Read as evidence, it would")
 
 
@@ -225,6 +231,39 @@ def test_opening_is_shown_and_its_impossibility_named(visit):
         assert "Impossible for expert: the opening" in page.inner_text("#tables")
     finally:
         server.stop()
+
+
+def test_undo_waits_for_the_flip_before_it(visit, frog_server):
+    page = visit(frog_server.url)
+    page.evaluate(
+        """async () => {
+          const { attempt } = await import(new URL("app.js", location));
+          document.querySelector("[data-cell=mark]").click();
+          document.body.dispatchEvent(new KeyboardEvent("keydown", { key: "u", bubbles: true }));
+          await attempt(() => {});
+        }"""
+    )
+    assert headline(page) == "Deluded."
+    assert page.is_disabled("#undo")
+
+
+def test_unknown_kl_is_a_gap_in_the_chart(visit, frog_server):
+    """It is not drawn as 0."""
+    page = visit(frog_server.url)
+    drawn = page.evaluate(
+        """async () => {
+          const { paintChart } = await import(new URL("score.js", location));
+          const { page } = await import(new URL("state.js", location)), calls = [];
+          const get = (_, name) => (...x) => calls.push(name);
+          const context = new Proxy({}, { get, set: () => true });
+          const kl = { do: { actions: [0.5, null], observations: [null] } };
+          const parties = Object.fromEntries(page.about.parties.map(({ key }) => [key, { kl }]));
+          paintChart(context, { about: page.about, state: { ...page.state, parties }, column: 9, colours: {}, height: 9 });
+          return calls;
+        }"""
+    )
+    assert drawn.count("moveTo") == 2
+    assert "lineTo" not in drawn
 
 
 def test_person_may_end_an_utterance_by_token(visit):
@@ -264,6 +303,7 @@ def test_others_play_and_examples_open(visit, frog_server):
     expect(page.locator("#others tbody tr")).to_have_count(4)
     page.click("#others summary")
     assert "frog" in page.inner_text("#others .chats").lower()
+    assert "may have had other luck" in page.inner_text("#main")
     page.click("text=Section 2: box 1 is open")
     expect(page.locator("#others tbody tr")).to_have_count(0)
     expect(page.locator("[data-cell=observation][data-t='0']")).to_have_text("?")

@@ -196,6 +196,22 @@ def test_error_of_the_users_code_is_an_answer(service):
         server.stop()
 
 
+def test_answer_that_is_not_json_is_an_error(service):
+    """A NaN that slips through is an answer too, and not a broken connection."""
+
+    class Slips(Service):
+        def answer(self, name, request):
+            return {"p": float("nan")}
+
+    server = Server(Slips(service.inspection, service.first))
+    try:
+        status, answer, _ = ask(server, "POST", "/api/read", {})
+        assert status == 500
+        assert "JSON" in answer["error"]
+    finally:
+        server.stop()
+
+
 def test_inspect_shows_the_episode_of_a_rollout(bandit):
     episodes = ud.rollout(bandit, ud.ExactAgent(bandit, "see"), key=jax.random.key(0), num_episodes=3)
     inspector = ud.inspect(bandit, ud.ExactAgent(bandit), episodes=episodes, episode=2)

@@ -246,14 +246,21 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, body: bytes) -> None:
         try:
-            found = self.server.service.answer(self.path.removeprefix("/api/"), json_object(body))
-            answer = json.dumps(found, allow_nan=False).encode()
+            answer = self.server.service.answer(self.path.removeprefix("/api/"), json_object(body))
         except (ValueError, IndexError) as error:
             self._refuse(HTTPStatus.BAD_REQUEST, str(error))
         except Exception as error:  # From the user's task or agent: the page shows it, and the server goes on.
             self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR, f"{type(error).__name__}: {error!s:.400}")
         else:
-            self._send(HTTPStatus.OK, answer, "application/json")
+            self._send_answer(answer)
+
+    def _send_answer(self, answer: Mapping[str, Any]) -> None:
+        try:
+            body = json.dumps(answer, allow_nan=False).encode()
+        except (ValueError, TypeError) as error:
+            self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR, f"the answer is not JSON: {error!s:.400}")
+        else:
+            self._send(HTTPStatus.OK, body, "application/json")
 
     def _is_welcome(self) -> bool:
         """Return whether the request is from this page, and names this machine as its host."""
