@@ -258,7 +258,8 @@ def test_unknown_kl_is_a_gap_in_the_chart(visit, frog_server):
           const context = new Proxy({}, { get, set: () => true });
           const kl = { do: { actions: [0.5, null], observations: [null] } };
           const parties = Object.fromEntries(page.about.parties.map(({ key }) => [key, { kl }]));
-          paintChart(context, { about: page.about, state: { ...page.state, parties }, column: 9, colours: {}, height: 9 });
+          const state = { ...page.state, parties };
+          paintChart(context, { about: page.about, state, column: 9, colours: {}, height: 9 });
           return calls;
         }"""
     )
