@@ -68,7 +68,7 @@ def clicks(inspection: Inspection, num_rounds: int) -> list[float]:
 
 def main() -> None:
     """Print the medians after 100 and 200 rounds."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--no-browser", action="store_true", help="time the answers alone")
     options = parser.parse_args()
     print(versions())
