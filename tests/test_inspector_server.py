@@ -111,6 +111,21 @@ def test_stranger_is_refused(server, headers):
     assert "task" not in answer
 
 
+def test_episode_of_another_task_is_refused_by_both_names(server, service):
+    episode = service.inspection.to_json(service.first, task="bandit") | {"process": None}
+    status, answer, _ = ask(server, "POST", "/api/read", {"episode": episode})
+    assert status == 400
+    assert "of bandit, and the task inspected here is frog" in answer["error"]
+
+
+def test_link_to_another_loopback_address_is_answered(service):
+    server = Server(service, host="127.0.0.2")
+    try:
+        assert ask(server, "POST", "/api/describe", {})[0] == 200
+    finally:
+        server.stop()
+
+
 def test_another_host_needs_the_token(service):
     server = Server(service, host="0.0.0.0")
     try:
@@ -147,7 +162,7 @@ def test_senseless_request_is_explained(server, path, body, named):
 
 @pytest.mark.parametrize(
     ("change", "named"),
-    [({"rounds": -1}, "rounds"), ({"actor": "you"}, "you"), ({"mark": "did"}, "mark"), ({"observe": 1}, "observe")],
+    [({"rounds": -1}, "rounds"), ({"actor": "you"}, "you"), ({"observe": 1}, "observe")],
 )
 def test_senseless_play_is_explained(server, service, change, named):
     episode = service.inspection.to_json(service.first)
@@ -181,6 +196,22 @@ def test_error_of_the_users_code_is_an_answer(service):
         server.stop()
 
 
+def test_answer_that_is_not_json_is_an_error(service):
+    """A NaN that slips through is an answer too, and not a broken connection."""
+
+    class Slips(Service):
+        def answer(self, name, request):
+            return {"p": float("nan")}
+
+    server = Server(Slips(service.inspection, service.first))
+    try:
+        status, answer, _ = ask(server, "POST", "/api/read", {})
+        assert status == 500
+        assert "JSON" in answer["error"]
+    finally:
+        server.stop()
+
+
 def test_inspect_shows_the_episode_of_a_rollout(bandit):
     episodes = ud.rollout(bandit, ud.ExactAgent(bandit, "see"), key=jax.random.key(0), num_episodes=3)
     inspector = ud.inspect(bandit, ud.ExactAgent(bandit), episodes=episodes, episode=2)
@@ -207,6 +238,8 @@ def test_page_of_the_docs_is_current():
     assert "http" not in kept.replace("http://www.w3.org/2000/svg", "").replace("http-equiv", "")
     with pytest.raises(TypeError, match="tables"):
         static_page([ud.tasks.menu()])
+    with pytest.raises(TypeError, match="changes theta"):
+        static_page([ud.tasks.switching_bandit()])
 
 
 @pytest.mark.parametrize(
@@ -250,6 +283,11 @@ def test_agents_of_two_runs_read_one_episode(bandit, tmp_path, capsys):
     [
         ("{}", "format"),
         ('{"format": "undelude-episode-1", "task": 3}', "task"),
+        ('{"format": "undelude-episode-1", "task": null}', "--task my_tasks:corridor"),
+        (
+            '{"format": "undelude-episode-1", "task": "frog", "rounds": [' + ", ".join(["0"] * 10_001) + "]}",
+            "10001 rounds",
+        ),
         ('{"format": "undelude-episode-1", "task": "os:getcwd"}', "--task os:getcwd"),
         ('{"format": "undelude-episode-1", "task": "frog", "theta": 9, "rounds": []}', "theta"),
     ],
@@ -260,6 +298,13 @@ def test_episode_from_elsewhere_is_checked(content, named, tmp_path, capsys):
     file.write_text(content)
     assert main(["inspect", str(file), "--no-browser"]) == 2
     assert named in capsys.readouterr().err
+
+
+def test_longer_episode_is_not_called_damaged(tmp_path, capsys):
+    file = tmp_path / "episode.json"
+    file.write_text('{"format": "undelude-episode-1", "task": "frog", "rounds": [0, 0]}')
+    assert main(["inspect", str(file), "--num-rounds", "1", "--no-browser"]) == 2
+    assert "has 2 rounds, of --num-rounds 1" in capsys.readouterr().err
 
 
 def test_command_serves_until_interrupted(tmp_path, service):

@@ -18,7 +18,7 @@ from undelude._cli.permission import check_may_call_task
 from undelude._files import read_json
 from undelude._inspector.history import check_format
 from undelude._inspector.inspection import SEE, Inspection
-from undelude._inspector.server import Server, Service
+from undelude._inspector.server import MOST_ROUNDS, Server, Service
 from undelude._inspector.view import CHOSEN, first_history
 from undelude._named_tasks import TASKS
 from undelude._runs.directory import RunDirectory
@@ -72,16 +72,19 @@ def _has_screen() -> bool:
 
 def _service(options: Inspect, subject: _Subject) -> Service:
     process: Any = make(subject.task)  # Inspection refuses a world that can only be sampled, and says why.
-    num_rounds = options.num_rounds
-    if num_rounds is None and subject.episode is not None and isinstance(rows := subject.episode.get("rounds"), list):
-        num_rounds = max(process.num_rounds, len(rows))
+    num_rounds, rows = options.num_rounds, (subject.episode or {}).get("rounds")
+    if isinstance(rows, list):
+        if len(rows) > min(num_rounds or MOST_ROUNDS, MOST_ROUNDS):
+            most = f"--num-rounds {num_rounds}" if num_rounds else f"{MOST_ROUNDS} at most"
+            raise UsageError(f"{options.target} has {len(rows)} rounds, of {most}: choose a shorter episode.")
+        num_rounds = num_rounds or max(process.num_rounds, len(rows))
     inspection = Inspection(process, subject.agents, num_rounds=num_rounds)
     notes = dict(subject.notes)
     if subject.episode is not None:
         try:
-            history = inspection.from_json(subject.episode)
+            history = inspection.from_json(subject.episode, task=subject.task)
         except ValueError as error:
-            raise UsageError(f"{options.target} is damaged: {error}") from error
+            raise UsageError(f"{options.target} cannot be opened: {error}") from error
         return Service(inspection, history, task=subject.task, notes=notes)
     actor = next(iter(subject.agents), SEE)
     if options.seed is None:
@@ -122,6 +125,12 @@ def _episode(options: Inspect) -> dict[str, Any]:
     except ValueError as error:
         raise UsageError(f"{options.target}: {error}") from error
     task = episode.get("task")
+    if task is None and options.task is None:
+        raise UsageError(
+            f"{options.target} does not name its task: name it, as in undelude inspect {shlex.quote(options.target)} "
+            "--task my_tasks:corridor"
+        )
+    task = options.task if task is None else task
     if not isinstance(task, str):
         raise UsageError(f"{options.target} is damaged: task must be a name, not {task!r:.99}.")
     if options.task is not None and options.task != task:
@@ -131,4 +140,4 @@ def _episode(options: Inspect) -> dict[str, Any]:
             f"{options.target} would have undelude import and call {task}. If you trust that function, name it: "
             f"undelude inspect {shlex.quote(options.target)} --task {shlex.quote(task)}"
         )
-    return episode
+    return {**episode, "task": task}

@@ -220,7 +220,7 @@ class Inspect:
     num_rounds: WholeNumber = None
     """Most rounds of the episode; the task's own by default."""
     seed: WholeNumber = None
-    """Seed of the first episode; by default, of 32 episodes the one in which see costs most belief in the truth."""
+    """Seed of the first episode; by default, of 32 the one in which see lowers the belief in the truth most."""
     host: str = "127.0.0.1"
     """Address to listen on. The link to any other than this machine's own has a token, without which nobody gets in."""
     port: int = 0

@@ -61,7 +61,7 @@ def alphabets(process: InteractionProcess) -> tuple[Alphabet, Alphabet, Words]:
     A = _values(process, "actions", process.action_spec)
     O = _values(process, "observations", spec)
     words = game_words(process)
-    labels = tuple(words.action(x if x.ndim else np.int32(x)).strip('".') for x in A)
+    labels = tuple(_action_label(words.action(x), x) for x in (row if row.ndim else np.int32(row) for row in A))
     short = words.outcomes.short
     says = words.outcomes.says or tuple(map(str, O.tolist()))
     return Alphabet(A, labels, labels), Alphabet(O, short or tuple(map(_short, range(len(O)), says)), says), words
@@ -86,6 +86,12 @@ def _values(process: InteractionProcess, what: str, spec: Spec) -> Int[np.ndarra
         f"{process.name} has {what} of {spec}, and the inspector shows symbols, or at most {MAX_BLOCKS} blocks of "
         "symbols. Look at such an episode with ud.film(process, episodes)."
     )
+
+
+def _action_label(text: str, a: Any) -> str:
+    """Return the name of an action without quotes and full stop; of a name without letters, its symbols too."""
+    label, symbols = text.strip('".'), np.atleast_1d(a).tolist()
+    return label or (f"({' '.join(map(str, symbols))})" if len(symbols) > 1 else text.strip('"') or str(a))
 
 
 def _short(o: int, sentence: str) -> str:

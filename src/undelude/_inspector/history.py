@@ -69,19 +69,11 @@ class History:
         rounds[t] = dataclasses.replace(self._at(t), **changes)
         return dataclasses.replace(self, rounds=tuple(rounds))
 
-    def append(self, round: Round) -> "History":
-        """Return the history with one more round."""
-        return dataclasses.replace(self, rounds=(*self.rounds, round))
-
     def truncate(self, num_rounds: int) -> "History":
         """Return the first rounds."""
         kept = dataclasses.replace(self, rounds=self.rounds[:num_rounds])
         theta = self.theta if len(self.theta) == 1 else self.theta[: kept.num_observations + 1]
         return dataclasses.replace(kept, theta=theta)
-
-    def fix_theta(self, theta: int) -> "History":
-        """Return the history under another true theta, for the observations to come."""
-        return dataclasses.replace(self, theta=(*self.theta[:-1], theta))
 
     def _at(self, t: int) -> Round:
         if not 0 <= t < len(self.rounds):
@@ -93,7 +85,13 @@ class History:
 
 
 def to_json(
-    history: History, actions: Alphabet, observations: Alphabet, *, task: str, theta_changes: bool
+    history: History,
+    actions: Alphabet,
+    observations: Alphabet,
+    *,
+    task: str | None,
+    process: str,
+    theta_changes: bool,
 ) -> dict[str, Any]:
     """Return a history for a file: symbols as the process has them.
 
@@ -101,7 +99,8 @@ def to_json(
         history: the history.
         actions: their alphabet.
         observations: their alphabet.
-        task: the name under which the task can be made again.
+        task: the name under which the task can be made again; None if it has none.
+        process: the digest of the process.
         theta_changes: whether theta is a path.
     """
 
@@ -111,6 +110,7 @@ def to_json(
     return {
         "format": FORMAT,
         "task": task,
+        "process": process,
         "seed": history.seed,
         "theta": list(history.theta) if theta_changes else history.theta[0],
         "opening": value(observations, history.opening),
@@ -132,6 +132,8 @@ def from_json(
     actions: Alphabet,
     observations: Alphabet,
     *,
+    task: str | None,
+    process: str,
     num_thetas: int,
     has_opening: bool,
     theta_changes: bool,
@@ -142,6 +144,8 @@ def from_json(
         data: as `to_json` returns it.
         actions: their alphabet.
         observations: their alphabet.
+        task: the name of the task that is inspected; None if it has none.
+        process: the digest of its process.
         num_thetas: K.
         has_opening: whether the process opens with an observation.
         theta_changes: whether theta is a path.
@@ -150,6 +154,7 @@ def from_json(
         ValueError: an entry is missing or wrong; the message names it.
     """
     check_format(data)
+    _check_source(data, task, process)
     rows = data.get("rounds")
     if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
         raise ValueError("rounds must be a list of objects.")
@@ -180,6 +185,22 @@ def check_format(data: Mapping[str, Any]) -> None:
     """Raise `ValueError` unless the data say that they are an episode of this format."""
     if data.get("format") != FORMAT:
         raise ValueError(f'format must be "{FORMAT}", not {data.get("format")!r:.99}: this is not an episode.')
+
+
+def _check_source(data: Mapping[str, Any], task: str | None, process: str) -> None:
+    """Raise `ValueError` if an episode names another task or another process; it may name none."""
+    named, digest = data.get("task"), data.get("process")
+    for name, value in (("task", named), ("process", digest)):
+        if not isinstance(value, str | None):
+            raise ValueError(f"{name} must be a text or null, not {value!r:.99}.")
+    if named is not None and task is not None and named != task:
+        raise ValueError(f"this is an episode of {named:.99}, and the task inspected here is {task}.")
+    if digest is not None and digest != process:
+        raise ValueError(
+            f"process is {digest:.99}, and that of the task inspected here is {process}: the episode was played in "
+            "another process. Make the process with the same arguments as then, or set process to null in the file to "
+            "read the episode in this one."
+        )
 
 
 def _round(row: Mapping[str, Any], i: int, actions: Alphabet, observations: Alphabet) -> Round:

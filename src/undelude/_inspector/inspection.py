@@ -13,11 +13,12 @@ from undelude._agents.exact import ExactAgent
 from undelude._agents.host import HostAgent
 from undelude._checks import check_count, one_line
 from undelude._inspector.alphabet import alphabets, scored_part
+from undelude._inspector.digest import digest_of
 from undelude._inspector.history import History, Round, from_json, to_json
-from undelude._inspector.readings import implied_beliefs, read_all
+from undelude._inspector.readings import implied_beliefs, offered_actions, read_all
 from undelude._inspector.setting import Reader, Reads, Setting, Symbols
 from undelude._inspector.state import Account, State
-from undelude._inspector.worlds import begin, first_actions, play_on, scenes
+from undelude._inspector.worlds import begin, play_on, scenes
 from undelude._process.host_world import AbstractHostWorld
 from undelude._process.process import InteractionProcess, check_process
 from undelude._process.world import key_of
@@ -60,7 +61,7 @@ class Inspection:
         num_rounds: N.
         actions, observations: the alphabets; a history holds indices of these.
         words: of the process.
-        offered: indices of the actions that the expert may take in the first round, under any theta.
+        digest: of the process; saved episodes hold it.
 
     Raises:
         TypeError: Theta is continuous, the process can only be sampled, or an alphabet is not finite.
@@ -92,10 +93,9 @@ class Inspection:
         self._read = Bound(read_all, self._setting(*self.readers.values()))
         alone = self._setting()
         self._implied, self._scenes = Bound(implied_beliefs, alone), Bound(scenes, alone)
-        self._begin = Bound(begin, alone)
+        self._begin, self._offered = Bound(begin, alone), Bound(offered_actions, alone)
         self._play: dict[str, Bound] = {}
-        likely = np.asarray(Bound(first_actions, alone)()).max(0) > 0
-        self.offered = np.flatnonzero(likely).tolist()
+        self.digest = digest_of(process)
 
     @property
     def parties(self) -> tuple[str, ...]:
@@ -128,12 +128,14 @@ class Inspection:
                 None if belief is None else _array(belief)[: m + 1],
                 None if x.acted_belief is None else _array(x.acted_belief)[:n],
                 None if x.opening is None else _probabilities(x.opening),
+                bool(x.opening_impossible),
                 _probabilities(x.actions)[: m + 1],
                 _probabilities(x.observations)[:n],
                 np.asarray(x.impossible)[:m],
                 np.asarray(x.acted_impossible)[:n],
             )
-        return State(history, accounts, _array(self._scenes(symbols).rewards)[:m], self.has_ended(history))
+        rewards, offered = _array(self._scenes(symbols).rewards)[:m], np.asarray(self._offered(symbols))[: m + 1]
+        return State(history, accounts, rewards, offered, self.has_ended(history))
 
     def play(
         self,
@@ -141,20 +143,19 @@ class Inspection:
         *,
         rounds: int = 1,
         actor: str = MARKED,
-        mark: Mark | None = None,
         observe: bool = True,
         label: bool = False,
     ) -> History:
         """Let the episode go on: a party acts, and Nature answers under the true theta.
 
-        A round that lacks its observation gets it first. The random numbers depend on the seed and the round alone:
-        after a rewind, the same luck returns.
+        A round that lacks its observation gets it first. New actions of the expert are marked see, those of another
+        party as it reads its own. The random numbers depend on the seed and the round alone: after a rewind, the same
+        luck returns.
 
         Args:
             history: the history so far.
             rounds: number of rounds to add; fewer if the episode ends. With 0, only an open round is completed.
             actor: the name of a party; `"told"` is the expert.
-            mark: the mark of the new actions; by default see for the expert, otherwise as the party reads its own.
             observe: whether the last new round gets its observation.
             label: whether to ask the expert what it would have done (a counterfactual label).
 
@@ -165,7 +166,7 @@ class Inspection:
         if self.has_ended(history):
             return history
         n, m, is_expert = len(history), history.num_observations, actor == TOLD
-        mark = self.own_mark(actor) if mark is None else mark
+        mark = self.own_mark(actor)
         if actor not in self._play:
             readers = () if is_expert else (self.readers[actor],)
             self._play[actor] = Bound(play_on, self._setting(*readers))
@@ -198,11 +199,16 @@ class Inspection:
 
     def has_ended(self, history: History) -> bool:
         """Return whether no round can follow: there are `num_rounds`, or the task has ended the episode."""
-        known = [r.observation for r in history.rounds if r.observation is not None]
-        if len(known) >= self.num_rounds or not (known and self.process.ends_early):
-            return len(known) >= self.num_rounds
+        return history.num_observations >= self.num_rounds or self._end(history) is not None
+
+    def _end(self, history: History) -> int | None:
+        """Return the number of rounds after which the task ends the episode; None if it does not."""
+        m = history.num_observations
+        if not (m and self.process.ends_early):
+            return None
         ends = jax.vmap(self.process.task.ends)(self._scenes(self._symbols(history)).observations)
-        return bool(np.asarray(ends)[: len(known)].any())
+        over = np.flatnonzero(np.asarray(ends)[:m])
+        return int(over[0]) + 1 if len(over) else None
 
     def scene(self, history: History) -> Scene:
         """Return the world after the last symbol of a history, as its task draws it.
@@ -236,26 +242,46 @@ class Inspection:
         if name not in self.readers:
             raise ValueError(f"there is no party {name!r:.99}; there are {', '.join(self.readers)}.")
 
-    def to_json(self, history: History, *, task: str = "") -> dict[str, Any]:
-        """Return a history for a file."""
-        alphabets = self.actions, self.observations
-        return to_json(history, *alphabets, task=task or self.process.name, theta_changes=self.process.theta_changes)
+    def to_json(self, history: History, *, task: str | None = None) -> dict[str, Any]:
+        """Return a history for a file; `task` is the name under which the task can be made again, if it has one."""
+        return to_json(
+            history,
+            self.actions,
+            self.observations,
+            task=task,
+            process=self.digest,
+            theta_changes=self.process.theta_changes,
+        )
 
-    def from_json(self, data: Mapping[str, Any]) -> History:
+    def from_json(self, data: Mapping[str, Any], *, task: str | None = None) -> History:
         """Check a stored history.
 
+        Args:
+            data: as `to_json` returns it.
+            task: the name of the task that is inspected, if it has one; a history of another task is refused.
+
         Raises:
-            ValueError: it does not fit the process, or is longer than `num_rounds`; the message names the entry.
+            ValueError: it is of another task or process, does not fit, goes on after its end, or is longer than
+                `num_rounds`; the message names the entry.
         """
         history = from_json(
             data,
             self.actions,
             self.observations,
+            task=task,
+            process=self.digest,
             num_thetas=self.process.num_thetas,
             has_opening=self.process.opening,
             theta_changes=self.process.theta_changes,
         )
         self._check_length(history)
+        end = self._end(history)
+        if end is not None and len(history) > end:
+            after = f"round {end + 1} comes" if len(history) == end + 1 else f"rounds {end + 1} to {len(history)} come"
+            raise ValueError(
+                f"round {end} ends the episode, and {after} after it: remove what comes after round {end} first "
+                f'("Rewind here" on the page).'
+            )
         return history
 
     def _check_length(self, history: History) -> None:

@@ -67,7 +67,7 @@ def inspect(
         episode: index of the episode in `episodes`.
         num_rounds: most rounds of the episode; by default those of the process, or of `episodes` if they are more.
         seed: of the episode that is played; by default, of 32 episodes it is the one after which reading the actions
-            as see, in place of do, costs the truth most belief.
+            as see, instead of do, lowers the belief in the true theta most.
         port: of the server; any free one by default.
 
     Returns:
@@ -75,7 +75,7 @@ def inspect(
 
     Raises:
         TypeError: Theta is continuous, the process can only be sampled, or its symbols cannot be listed.
-        ValueError: an agent was made for another process, or the episodes have no theta.
+        ValueError: an agent was made for another process, or the episodes do not fit the process or have no theta.
 
     >>> import undelude as ud
     >>> inspector = ud.inspect(ud.tasks.prize_or_frog())
@@ -100,7 +100,7 @@ def history_of(inspection: Inspection, episodes: Episodes, episode: int = 0) -> 
     """Return one episode of a rollout as a history.
 
     Raises:
-        ValueError: the index is out of range, or the episodes have no theta.
+        ValueError: the index is out of range, the episodes have no theta, or they do not fit the process.
     """
     name = inspection.process.name
     if episodes.theta is None:
@@ -125,6 +125,7 @@ def history_of(inspection: Inspection, episodes: Episodes, episode: int = 0) -> 
         )
         for t in range(n)
     )
-    theta = np.atleast_1d(one.theta)[: n + 1].tolist()
+    theta = one.theta[: n + 1].tolist() if np.ndim(one.theta) else one.theta.tolist()
     opening = None if one.opening is None else O.index(inspection.scored(one.opening).tolist(), "opening")
-    return History(tuple(theta), rounds, opening)
+    history = History(tuple(np.ravel(theta).tolist()), rounds, opening)
+    return inspection.from_json(inspection.to_json(history) | {"theta": theta})

@@ -27,15 +27,17 @@ class Reading(eqx.Module):
             for a learned agent the belief that its prediction implies, NaN where none is.
         acted_belief: `[N, K]`, after each action and before its observation; None for an agent without a belief.
         opening: `[O]`, log-probabilities of `O_0`; None without an opening.
+        opening_impossible: whether the opening had probability 0.
         actions: `[N + 1, A]`, log-probabilities of the next action.
         observations: `[N, O]`, log-probabilities of the next observation, after the action.
-        impossible, acted_impossible: `[N]`, whether the observation, or the action, had probability 0 under every theta
-            that the party thought possible. Its belief then stays as it was.
+        impossible, acted_impossible: `[N]`, whether the party gave the observation, or an action that it reads as
+            evidence, probability 0. The belief of an exact agent then stays as it was.
     """
 
     belief: Float[Array, "N1 K"] | None
     acted_belief: Float[Array, "N K"] | None
     opening: Float[Array, " O"] | None
+    opening_impossible: Bool[Array, ""]
     actions: Float[Array, "N1 A"]
     observations: Float[Array, "N O"]
     impossible: Bool[Array, " N"]
@@ -70,27 +72,31 @@ def _read(setting: Setting, reader: Reader, symbols: Symbols) -> Reading:
         return None if log_belief is None else jnp.exp(log_belief)
 
     m, opening = pinned(agent.init(num_rounds=len(symbols.actions)), symbols.theta[0]), None
+    no_opening = no
     w, o = first(setting, symbols)
     if process.opening:
         opening = setting.log_observations(agent.f_O(m))
-        m = pinned(agent.g_O(o, m), symbols.theta[0])
+        m, was_raised = checked(agent.g_O(o, m))
+        m, no_opening = pinned(m, symbols.theta[0]), was_raised | jnp.isneginf(opening[symbols.opening])
 
     def round(carry: tuple[Memory, Memory], x: tuple[Array, ...]) -> tuple[tuple[Memory, Memory], tuple]:
         (m, w), (theta, next_theta, a, o, marked, by_agent) = carry, x
         before = belief(m), setting.log_actions(agent.f_A(m))
-        acted = agent.g_A(A[a], m, intervened=reader.intervened(marked, by_agent))
-        acted, was_impossible = checked(acted)
+        intervened = reader.intervened(marked, by_agent)
+        acted, was_raised = checked(agent.g_A(A[a], m, intervened=intervened))
+        was_impossible = was_raised | (~intervened & jnp.isneginf(before[1][a]))
         after = belief(acted), setting.log_observations(agent.f_O(acted))
         value = process.theta_value(theta)
         w = task.g_A(value, A[a], w)
+        later, is_raised = checked(agent.g_O(setting.observation(value, w, o), acted))
+        impossible = is_raised | jnp.isneginf(after[1][o])
         o = setting.observation(value, w, o)
-        later, impossible = checked(agent.g_O(o, acted))
         return (pinned(later, next_theta), task.g_O(value, o, w)), (before, after, was_impossible, impossible)
 
     xs = (symbols.theta[:-1], symbols.theta[1:], *symbols[2:])
     (last, _), (before, after, was_impossible, impossible) = jax.lax.scan(round, (m, w), xs)
     beliefs, actions = append(before, (belief(last), setting.log_actions(agent.f_A(last))))
-    return Reading(beliefs, after[0], opening, actions, after[1], impossible, was_impossible)
+    return Reading(beliefs, after[0], opening, no_opening, actions, after[1], impossible, was_impossible)
 
 
 def implied_beliefs(setting: Setting, symbols: Symbols, log_probs: Float[Array, "N1 A"]) -> Float[Array, "N1 K"] | None:
@@ -98,7 +104,26 @@ def implied_beliefs(setting: Setting, symbols: Symbols, log_probs: Float[Array, 
 
     It is fitted to `P(A) = sum_theta b(theta) Q(A | theta, e)`; see `implied_belief`.
     """
-    process, agent = setting.process, ExactAgent(setting.process)
+
+    def implied(m: Memory, log_p: Array) -> Array | None:
+        return implied_belief(expert_distributions(setting.process, m), Categorical(log_probs=log_p))
+
+    return jax.vmap(implied)(_exact_memories(setting, symbols), log_probs)
+
+
+def offered_actions(setting: Setting, symbols: Symbols) -> Bool[Array, "N1 A"]:
+    """Return whether the expert may take each action, under any theta, before each round and after the last."""
+
+    def offered(m: Memory) -> Bool[Array, " A"]:
+        log_probs = jax.vmap(setting.log_actions)(expert_distributions(setting.process, m))
+        return (log_probs > -jnp.inf).any(0)
+
+    return jax.vmap(offered)(_exact_memories(setting, symbols))
+
+
+def _exact_memories(setting: Setting, symbols: Symbols) -> Memory:
+    """Return the memories of the exact agent that reads all actions as do, `[N + 1, ...]`."""
+    agent = ExactAgent(setting.process)
     _, opening = first(setting, symbols)
     m = agent.init(num_rounds=len(symbols.actions))
     m = m if opening is None else agent.g_O(opening, m)
@@ -108,8 +133,4 @@ def implied_beliefs(setting: Setting, symbols: Symbols, log_probs: Float[Array, 
         return agent.g_O(o, agent.g_A(setting.A[a], m, intervened=jnp.ones((), bool))), m
 
     last, before = jax.lax.scan(round, m, (symbols.actions, scenes(setting, symbols).observations))
-
-    def implied(m: Memory, log_p: Array) -> Array | None:
-        return implied_belief(expert_distributions(process, m), Categorical(log_probs=log_p))
-
-    return jax.vmap(implied)(append(before, last), log_probs)
+    return append(before, last)

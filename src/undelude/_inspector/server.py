@@ -56,7 +56,7 @@ class Service:
     Args:
         inspection: gives the answers.
         first: the episode with which the page begins.
-        task: the name under which the task can be made again, for saved episodes.
+        task: the name under which the task can be made again, for saved episodes; None if it has none.
         actor: the party that acts, until the page chooses another.
         notes: a sentence about a party, by its name; "" for one about the first episode.
     """
@@ -66,7 +66,7 @@ class Service:
         inspection: Inspection,
         first: History,
         *,
-        task: str = "",
+        task: str | None = None,
         actor: str = MARKED,
         notes: Mapping[str, str] | None = None,
     ):
@@ -114,16 +114,13 @@ class Service:
         return self._view(self.inspection.begin(seed=seed, theta=theta))
 
     def _play(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        history, mark = self._history(request), request.get("mark")
-        if mark not in (None, "do", "see"):
-            raise ValueError(f'mark must be "do" or "see", not {mark!r:.99}.')
-        flags = {}
+        history, flags = self._history(request), {}
         for name, default in (("observe", True), ("label", False)):
             if type(flag := request.get(name, default)) is not bool:
                 raise ValueError(f"{name} must be true or false, not {flag!r:.99}.")
             flags[name] = flag
         actor, rounds = str(request.get("actor", "marked")), _whole(request, "rounds", MOST_ROUNDS)
-        return self._view(self.inspection.play(history, rounds=rounds, actor=actor, mark=mark, **flags))
+        return self._view(self.inspection.play(history, rounds=rounds, actor=actor, **flags))
 
     def _picture(self, request: Mapping[str, Any]) -> dict[str, Any]:
         return {"picture": picture(self.inspection, self._history(request))}
@@ -135,7 +132,7 @@ class Service:
         episode = request.get("episode")
         if not isinstance(episode, Mapping):
             raise ValueError(f"episode must be an object, not {episode!r:.99}.")
-        return self.inspection.from_json(episode)
+        return self.inspection.from_json(episode, task=self.task)
 
     def _view(self, history: History) -> dict[str, Any]:
         return view(self.inspection, self.inspection.read(history), task=self.task)
@@ -178,7 +175,8 @@ class Server:
         self._http = _Http((str(address), port), _Handler, family)
         self._http.service, self._http.token = service, self.token
         self._http.ancestors = "*" if embedded else "'none'"
-        self._http.hosts = {"localhost", "127.0.0.1", "::1"} if is_local else None
+        names = {"localhost", "127.0.0.1", "::1", str(address), host.lower()}
+        self._http.hosts = names if is_local else None
         # The address 0.0.0.0 is that of every network; a link needs a name.
         host = socket.gethostname() if ipaddress.ip_address(str(address)).is_unspecified else host
         shown = f"[{host}]" if ":" in host else host
@@ -254,7 +252,15 @@ class _Handler(BaseHTTPRequestHandler):
         except Exception as error:  # From the user's task or agent: the page shows it, and the server goes on.
             self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR, f"{type(error).__name__}: {error!s:.400}")
         else:
-            self._send(HTTPStatus.OK, json.dumps(answer, allow_nan=False).encode(), "application/json")
+            self._send_answer(answer)
+
+    def _send_answer(self, answer: Mapping[str, Any]) -> None:
+        try:
+            body = json.dumps(answer, allow_nan=False).encode()
+        except (ValueError, TypeError) as error:
+            self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR, f"the answer is not JSON: {error!s:.400}")
+        else:
+            self._send(HTTPStatus.OK, body, "application/json")
 
     def _is_welcome(self) -> bool:
         """Return whether the request is from this page, and names this machine as its host."""

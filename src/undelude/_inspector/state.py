@@ -18,15 +18,17 @@ class Account:
             the prediction of a learned agent implies no unique belief.
         acted_belief: `[n, K]`, after each action; None for learned agents.
         opening: `[O]`, the prediction of the opening; None without one.
+        opening_impossible: whether the party gave the opening probability 0.
         actions: `[m + 1, A]`, predictions of the next action.
         observations: `[n, O]`, predictions of the observation after each action.
-        impossible, acted_impossible: `[m]` and `[n]`, whether the party gave the observation, or the action,
-            probability 0. Its belief then stays as it was.
+        impossible, acted_impossible: `[m]` and `[n]`, whether the party gave the observation, or an action that it
+            reads as evidence, probability 0. The belief of an exact agent then stays as it was.
     """
 
     belief: Float[np.ndarray, "m1 K"] | None
     acted_belief: Float[np.ndarray, "n K"] | None
     opening: Float[np.ndarray, " O"] | None
+    opening_impossible: bool
     actions: Float[np.ndarray, "m1 A"]
     observations: Float[np.ndarray, "n O"]
     impossible: Bool[np.ndarray, " m"]
@@ -56,12 +58,14 @@ class State:
         history: the history.
         accounts: of each party.
         rewards: `[m]`.
+        offered: `[m + 1, A]`, whether the expert may take each action, under any theta.
         ended: whether the episode is over: the process has no more rounds, or its task has ended it.
     """
 
     history: History
     accounts: Mapping[str, Account]
     rewards: Float[np.ndarray, " m"]
+    offered: Bool[np.ndarray, "m1 A"]
     ended: bool
 
     def divergence(self, answer: str, party: str) -> Divergence:

@@ -29,7 +29,7 @@ def static_page(processes: Sequence[InteractionProcess]) -> str:
         processes: without memories, as `ud.tasks.from_tables` makes them.
 
     Raises:
-        TypeError: a process is not made of tables.
+        TypeError: a process is not made of tables, opens with an observation, changes theta, or ends early.
     """
     folder = files("undelude._inspector").joinpath("page")
     page = folder.joinpath("page.html").read_text(encoding="utf-8")
@@ -64,6 +64,11 @@ def _stored(process: InteractionProcess) -> dict[str, Any]:
     """Return the tables of a process and the description of its inspector."""
     if not isinstance(process.task, TableTask) or not isinstance(process.expert, TableExpert):
         raise TypeError(f"{process.name} is not made of tables, and a page without a server needs them.")
+    if process.theta_changes or process.opening or process.ends_early:
+        raise TypeError(
+            f"{process.name} opens with an observation, changes theta or ends early, which a page without a server "
+            "does not compute: use undelude inspect."
+        )
     inspection = Inspection(process)
     probs, rewards = all_outcomes(process)
     first = inspection.to_json(first_history(inspection, SEE), task=process.name)

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,14 @@ from undelude._drawing.frame import INK
 from undelude._files import plain
 from undelude._inspector.history import History
 from undelude._inspector.inspection import DO, EXACT, MARKED, SEE, TOLD, Inspection
+from undelude._inspector.setting import Reader
 from undelude._inspector.state import Account, State
 from undelude._process.task import AbstractTask
 from undelude.tasks.tables import TableTask
 
 # Decimals of a probability.
 DECIMALS = 6
-# Longest alphabet whose probabilities are all sent; of a longer one, the largest.
+# Longest alphabet whose probabilities are all sent; of a longer one, so many of each party's largest.
 ALL, LARGEST = 24, 12
 # Drawings that show hardly more than the belief, which the page shows anyway.
 DRAW_BELIEF = (AbstractTask.draw, TableTask.draw)
@@ -33,15 +34,18 @@ NAMES = {
     SEE: ("exact see", "Exact inference. It reads all past actions as evidence: the deluded answer."),
     TOLD: ("expert", "The expert of the process, who is told theta."),
 }
+# The readings of given agents, whose own past actions are meant; the reason for learned ones.
 READS = {
-    "marked": "It reads each past action as its switch says: it was taught both marks.",
-    "always do": "It was taught interventions alone, and reads every past action as one.",
-    "see": "It was taught evidence alone, and reads every past action as evidence.",
+    "marked": ("It reads each past action as its switch says.", "It was taught both marks."),
+    "always do": ("It reads every past action as an intervention.", "It was taught no other mark."),
+    "see": ("It reads every past action as evidence.", "It was taught no other mark."),
 }
 
 
 # A sentence about the first episode.
-CHOSEN = "Of 32 episodes, the page began with the one in which reading see in place of do costs the truth most belief."
+CHOSEN = (
+    "Of 32 episodes, the page began with the one in which see, instead of do, lowers the belief in the true theta most."
+)
 
 
 def describe(inspection: Inspection, *, notes: Mapping[str, str]) -> dict[str, Any]:
@@ -54,7 +58,7 @@ def describe(inspection: Inspection, *, notes: Mapping[str, str]) -> dict[str, A
     process, words = inspection.process, inspection.words
     parties = []
     for name, reader in inspection.readers.items():
-        label, text = NAMES[name] if name in EXACT else (name, READS[reader.reads])
+        label, text = NAMES[name] if name in EXACT else (name, _reading(reader))
         text = f"{text} {notes.get(name, '')}".strip()
         parties.append({"key": name, "name": label, "text": text, "mark": inspection.own_mark(name)})
     return {
@@ -63,14 +67,12 @@ def describe(inspection: Inspection, *, notes: Mapping[str, str]) -> dict[str, A
         "thetas": [words.label(k) for k in range(process.num_thetas)],
         "theta_names": [words.theta(k) for k in range(process.num_thetas)],
         "words": {
-            "noun": words.noun,
             "plural": words.plural,
             "theta_is": words.theta_is,
             "acts": words.acts,
             "role": words.role,
         },
         "actions": _symbols(inspection.actions),
-        "offered": inspection.offered,
         "observations": _symbols(inspection.observations),
         "question": words.outcomes.question.strip() or "What happens?",
         "parties": parties,
@@ -80,6 +82,12 @@ def describe(inspection: Inspection, *, notes: Mapping[str, str]) -> dict[str, A
     }
 
 
+def _reading(reader: Reader) -> str:
+    """Return how a given agent reads past actions."""
+    text, why = READS[reader.reads]
+    return f"{text} {why}" if reader.agent.trainable else text
+
+
 def _symbols(alphabet: Any) -> list[dict[str, Any]]:
     return [
         {"label": label, "text": text, "value": alphabet.value(i)}
@@ -87,11 +95,23 @@ def _symbols(alphabet: Any) -> list[dict[str, Any]]:
     ]
 
 
-def view(inspection: Inspection, state: State, *, task: str) -> dict[str, Any]:
+def view(inspection: Inspection, state: State, *, task: str | None) -> dict[str, Any]:
     """Return a state for the page; KL that is infinite is the text "inf", and a belief that is not unique is null."""
-    history, parties = state.history, {}
-    for name, account in state.accounts.items():
+    history, accounts, parties = state.history, state.accounts, {}
+    offered = [None if row.all() or not row.any() else np.flatnonzero(row).tolist() for row in state.offered]
+    wanted = [{*(some or ())} if len(some or ()) <= ALL else set() for some in offered]
+    for r, also in zip(history.rounds, wanted, strict=False):
+        also.add(r.action)
+    actions = _probabilities({name: x.actions for name, x in accounts.items()}, wanted)
+    happened = [set() if r.observation is None else {r.observation} for r in history.rounds]
+    observations = _probabilities({name: x.observations for name, x in accounts.items()}, happened)
+    openings = {name: x.opening[None] for name, x in accounts.items() if x.opening is not None}
+    opening = _probabilities(openings, [set() if history.opening is None else {history.opening}])
+    for name, account in accounts.items():
         parties[name] = _account(account) | {
+            "opening": opening[name][0] if name in opening else None,
+            "actions": actions[name],
+            "observations": observations[name],
             "kl": {answer: _divergence(state, answer, name) for answer in (DO, SEE)},
             "loss": _numbers(state.losses(name)),
         }
@@ -102,21 +122,21 @@ def view(inspection: Inspection, state: State, *, task: str) -> dict[str, Any]:
         "theta": list(history.theta),
         "parties": parties,
         "rewards": _numbers(state.rewards),
+        "offered": offered,
         "ended": state.ended,
     }
 
 
 def _divergence(state: State, answer: str, party: str) -> dict[str, Any]:
-    return {name: _numbers(x) for name, x in vars(state.divergence(answer, party)).items()}
+    found = state.divergence(answer, party)
+    return {"actions": _numbers(found.actions), "observations": _numbers(found.observations)}
 
 
 def _account(account: Account) -> dict[str, Any]:
     return {
         "belief": None if account.belief is None else _numbers(account.belief),
         "acted_belief": None if account.acted_belief is None else _numbers(account.acted_belief),
-        "opening": None if account.opening is None else _probabilities(account.opening[None])[0],
-        "actions": _probabilities(account.actions),
-        "observations": _probabilities(account.observations),
+        "opening_impossible": account.opening_impossible,
         "impossible": np.flatnonzero(account.impossible).tolist(),
         "acted_impossible": np.flatnonzero(account.acted_impossible).tolist(),
     }
@@ -128,12 +148,23 @@ def _numbers(x: Float[np.ndarray, "..."]) -> list[Any]:
     return numbers if np.isfinite(x).all() else plain(numbers)
 
 
-def _probabilities(p: Float[np.ndarray, "R n"]) -> list[Any]:
-    """Return all probabilities of each row; of a long alphabet, the largest as pairs of an index and a probability."""
-    if p.shape[1] <= ALL:
-        return _numbers(p)
-    largest = np.argsort(-p, axis=1, kind="stable")[:, :LARGEST]
-    return [[[i, round(float(row[i]), DECIMALS)] for i in some.tolist()] for row, some in zip(p, largest, strict=True)]
+def _probabilities(tables: Mapping[str, Float[np.ndarray, "R n"]], wanted: Sequence[set[int]]) -> dict[str, list[Any]]:
+    """Return all probabilities of each row and party.
+
+    Of a long alphabet, a row has pairs of an index and a probability: of the largest of each party and of the wanted
+    ones, the same indices for all parties.
+    """
+    if all(p.shape[1] <= ALL for p in tables.values()):
+        return {name: _numbers(p) for name, p in tables.items()}
+    largest = [np.argsort(-p, axis=1, kind="stable")[:, :LARGEST] for p in tables.values()]
+    sent = [np.unique([*also, *(i for some in largest for i in some[t])]) for t, also in enumerate(wanted)]
+    return {
+        name: [
+            [list(pair) for pair in zip(some.tolist(), _numbers(row[some]), strict=True)]
+            for row, some in zip(p, sent, strict=True)
+        ]
+        for name, p in tables.items()
+    }
 
 
 def compare(inspection: Inspection, history: History) -> dict[str, Any]:

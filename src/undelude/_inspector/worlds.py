@@ -7,8 +7,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from undelude._inspector.setting import Setting, Symbols, first, index_of
-from undelude._process import inference
-from undelude._process.inference import expert_distributions
 from undelude._process.world import EpisodeKeys, RoundKeys
 from undelude._tree import append, prepend, where
 from undelude._types import Memory, Observation
@@ -126,12 +124,6 @@ def play_on(
     xs = (jnp.arange(N), symbols.theta[1:], *symbols[2:])
     _, (theta, actions, observations, a_bar, ended) = jax.lax.scan(round, (symbols.theta[0], w, e, m), xs)
     return Continued(prepend(symbols.theta[0], theta), actions, observations, a_bar, ended)
-
-
-def first_actions(setting: Setting) -> Float[Array, "K A"]:
-    """Return the expert's probabilities of its first action under each theta, before any opening."""
-    distributions = expert_distributions(setting.process, inference.init(setting.process))
-    return jnp.exp(jax.vmap(setting.log_actions)(distributions))
 
 
 def begin(setting: Setting, key: Key[Array, ""], theta: Int[Array, ""]) -> tuple[Int[Array, ""], Int[Array, ""]]:

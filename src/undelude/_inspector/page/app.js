@@ -2,7 +2,7 @@
 import { draw } from "./score.js";
 import { showHeadline, showOthers, showTables, showWho } from "./tables.js";
 import { connectSharing, fromLink } from "./sharing.js";
-import { $, length, page, request } from "./state.js";
+import { $, length, offeredAt, page, request } from "./state.js";
 
 // Do one thing at a time; show an error on the page.
 let queue = Promise.resolve();
@@ -113,32 +113,32 @@ async function playOn() {
 const back = () => move(page.point - 1);
 
 const newEpisode = () => attempt(() => change("begin", {
-  seed: Math.floor(Math.random() * 2 ** 31), theta: $("theta").value === "" ? null : Number($("theta").value),
+  seed: Math.floor(Math.random() * 2 ** 31), theta: $("new-theta").value === "" ? null : Number($("new-theta").value),
 }, 0));
 
 const compare = () => attempt(async () => showOthers(page, await request("compare", { episode: page.state.episode })));
 
-function undo() {
+const undo = () => attempt(() => {
   const last = page.past.pop();
   if (last) show(...last);
-}
+});
 
 // Ask the person, if it is their turn at the end of the history.
 function showAsk() {
   const { actor, nature, expert } = seats();
-  const { about, state } = page;
+  const { about, state, point } = page;
   const n = state.rounds.length, buttons = [];
   let text = "";
-  if (!state.ended && page.point === length()) {
+  if (!state.ended && point === length()) {
     if (isOpen() && nature === "me") {
       text = `You are ${about.words.role}, in round ${n}. The agent ${about.words.acts} ${about.actions[state.rounds[n - 1][0]].text}. ${about.question}`;
       about.observations.forEach(({ text, value }) => buttons.push([text, () => give(value)]));
     } else if (!isOpen() && expert === "me") {
       text = `You are the expert, in round ${n + 1}: what would you do? The agent acts by itself; your answer is a counterfactual label.`;
-      about.offered.forEach((i) => buttons.push([about.actions[i].text, () => teach(about.actions[i].value)]));
+      offeredAt(point).forEach((i) => buttons.push([about.actions[i].text, () => teach(about.actions[i].value)]));
     } else if (!isOpen() && actor === "me") {
       text = `You are the agent, in round ${n + 1}. What do you do?`;
-      about.offered.forEach((i) => buttons.push([about.actions[i].text, () => act(about.actions[i].value)]));
+      offeredAt(point).forEach((i) => buttons.push([about.actions[i].text, () => act(about.actions[i].value)]));
     }
   }
   const had = $("ask").contains(document.activeElement);
@@ -165,9 +165,9 @@ const give = (value) => attempt(async () => {
 });
 
 // The person is the agent, whose actions are interventions.
-const act = (action, label = null) => attempt(() => {
+const act = (action) => attempt(() => {
   const episode = structuredClone(page.state.episode);
-  episode.rounds.push({ action, mark: "do", by: "agent", observation: null, expert_action: label });
+  episode.rounds.push({ action, mark: "do", by: "agent", observation: null, expert_action: null });
   return $("nature").value === "me"
     ? change("read", { episode }, length() + 1)
     : change("play", { episode, rounds: 0, actor: "marked" }, length() + 2);
@@ -204,15 +204,15 @@ function showControls() {
     const [action, observation, label] = state.rounds[t];
     const round = state.episode.rounds[t];
     $("edit-round").textContent = `Round ${t + 1}:`;
-    const shown = [...new Set([...about.offered, action])].sort((x, y) => x - y);
-    options($("edit-action"), shown.map((i) => [i, about.actions[i].text]), action);
+    const choices = (chosen) => [...new Set([...offeredAt(2 * t), chosen])].sort((x, y) => x - y).map((i) => [i, about.actions[i].text]);
+    options($("edit-action"), choices(action), action);
     $("edit-by").value = round.by;
     const open = observation === null;
     const outcomes = about.observations.map(({ text, label }, i) => [i, text || label]);
     options($("edit-observation"), open ? [["", "not yet known"], ...outcomes] : outcomes, open ? "" : observation);
     $("edit-observation").disabled = open;
     $("edit-label-box").hidden = label === null;
-    if (label !== null) options($("edit-label"), about.offered.map((i) => [i, about.actions[i].text]), label);
+    if (label !== null) options($("edit-label"), choices(label), label);
   }
   showAsk();
 }
@@ -223,7 +223,12 @@ function connect() {
   document.title = `${about.task} – undelude inspector`;
   const actors = about.parties.map(({ key, name }) => [key, name]);
   options($("actor"), [...actors, ["me", "me"]], about.actor);
-  options($("theta"), about.theta_names.map((name, k) => [k, name]), page.state.theta.at(-1));
+  const thetas = about.theta_names.map((name, k) => [k, name]);
+  options($("theta"), thetas, page.state.theta.at(-1));
+  options($("new-theta"), [["", "drawn from the prior"], ...thetas], "");
+  $("truth-note").textContent = about.theta_changes
+    ? "“Truth” fixes theta after the last outcome. The symbols of the past stay, and so does its theta."
+    : "“Truth” reads the whole episode as if theta were this one: the symbols of the past stay, but its rewards and the expert’s predictions are those of this theta.";
   for (const id of ["actor", "nature", "expert"]) $(id).addEventListener("change", refresh);
   $("theta").addEventListener("change", () => attempt(() => change("read", edited((episode) => {
     const theta = Number($("theta").value);

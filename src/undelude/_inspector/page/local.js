@@ -10,6 +10,10 @@ const chosen = new URLSearchParams(location.search).get("task");
 const { about: known, prior, expert, task, rewards } = stored[chosen] ?? Object.values(stored)[0];
 const K = prior.length, T = known.rounds;
 
+// Indices of the actions that the expert may take; null for all.
+const possible = expert[0].map((_, a) => a).filter((a) => expert.some((row) => row[a] > 0));
+const offered = possible.length === expert[0].length ? null : possible;
+
 const mixture = (b, rows) => rows[0].map((_, x) => b.reduce((sum, p, k) => sum + p * rows[k][x], 0));
 const certain = (theta) => prior.map((_, k) => Number(k === theta));
 
@@ -21,7 +25,7 @@ function conditioned(b, likelihood) {
 
 // Return what one party believes and predicts at each point of an episode.
 function account(party, { theta, rounds }) {
-  const told = party === "told", found = { belief: [], acted_belief: [], opening: null, actions: [], observations: [], impossible: [], acted_impossible: [] };
+  const told = party === "told", found = { belief: [], acted_belief: [], opening: null, opening_impossible: false, actions: [], observations: [], impossible: [], acted_impossible: [] };
   let b = told ? certain(theta) : prior;
   rounds.forEach(({ action: a, observation: o, mark, by }, t) => {
     found.belief.push(b);
@@ -46,7 +50,6 @@ function account(party, { theta, rounds }) {
 
 const plain = (x) => (x === Infinity ? "inf" : Math.max(0, x));
 const kl = (p, q) => plain(p.reduce((sum, x, i) => (x > 0 ? sum + x * Math.log(x / q[i]) : sum), 0));
-const tv = (p, q) => p.reduce((sum, x, i) => sum + Math.abs(x - q[i]) / 2, 0);
 
 function read({ episode }) {
   check(episode);
@@ -54,9 +57,7 @@ function read({ episode }) {
   for (const q of Object.values(parties)) {
     q.kl = Object.fromEntries(["do", "see"].map((answer) => [answer, {
       actions: q.actions.map((row, t) => kl(parties[answer].actions[t], row)),
-      actions_tv: q.actions.map((row, t) => tv(parties[answer].actions[t], row)),
       observations: q.observations.map((row, t) => kl(parties[answer].observations[t], row)),
-      observations_tv: q.observations.map((row, t) => tv(parties[answer].observations[t], row)),
     }]));
     q.loss = rounds.map(({ expert_action: x }, t) => (x === null ? null : plain(-Math.log(q.actions[t][x]))));
   }
@@ -64,6 +65,7 @@ function read({ episode }) {
   return {
     episode, parties, opening: null, theta: [theta], ended: over.length >= T,
     rounds: rounds.map(({ action, observation, expert_action }) => [action, observation, expert_action ?? null]),
+    offered: [null, ...over].map(() => offered),
     rewards: over.map(({ action, observation }) => rewards[theta][action][observation]),
   };
 }
@@ -71,7 +73,9 @@ function read({ episode }) {
 function check(episode) {
   const within = (x, n) => Number.isInteger(x) && x >= 0 && x < n, A = expert[0].length, O = task[0][0].length;
   if (episode?.format !== "undelude-episode-1") throw new Error("This is not an episode.");
-  if (episode.task !== known.task) throw new Error(`This is an episode of ${episode.task}, and the page shows ${known.task}.`);
+  const own = known.first;
+  if ((episode.task ?? own.task) !== own.task) throw new Error(`This is an episode of ${episode.task}, and the page shows ${known.task}.`);
+  if ((episode.process ?? own.process) !== own.process) throw new Error(`This episode was played in another ${known.task} than that of the page.`);
   if (!within(episode.theta, K) || !Array.isArray(episode.rounds) || episode.rounds.length > T) throw new Error("The episode is damaged: its theta or its rounds.");
   episode.rounds.forEach((r, t) => {
     const isOpen = r.observation === null && t === episode.rounds.length - 1;
@@ -94,7 +98,7 @@ function drawn(p, u) {
   return p.findLastIndex((q) => q > 0);
 }
 
-function played(before, rounds, actor, { mark, observe = true, label = false }) {
+function played(before, rounds, actor, { observe = true, label = false }) {
   const episode = structuredClone(before), { theta, seed } = episode, open = episode.rounds.at(-1);
   const outcome = (r, t) => { r.observation = drawn(task[theta][r.action], luck(seed, t, 2)); };
   if (open?.observation === null) outcome(open, episode.rounds.length - 1);
@@ -102,14 +106,14 @@ function played(before, rounds, actor, { mark, observe = true, label = false }) 
     const t = episode.rounds.length, by = actor === "told" ? "expert" : "agent", asked = drawn(expert[theta], luck(seed, t, 1));
     const action = by === "expert" ? asked : drawn(account(actor, episode).actions.at(-1), luck(seed, t, 0));
     const own = known.parties.find(({ key }) => key === actor).mark;
-    const round = { action, mark: mark ?? own, by, observation: null, expert_action: label ? asked : null };
+    const round = { action, mark: own, by, observation: null, expert_action: label ? asked : null };
     episode.rounds.push(round);
     if (observe || i + 1 < rounds) outcome(round, t);
   }
   return episode;
 }
 
-const begun = (seed, theta) => ({ format: "undelude-episode-1", task: known.task, seed, theta: theta ?? drawn(prior, luck(seed, 0, 3)), opening: null, rounds: [] });
+const begun = (seed, theta) => ({ format: "undelude-episode-1", task: known.task, process: known.first.process, seed, theta: theta ?? drawn(prior, luck(seed, 0, 3)), opening: null, rounds: [] });
 
 function compared({ episode }) {
   const n = episode.rounds.filter(({ observation }) => observation !== null).length;

@@ -29,6 +29,7 @@ export function draw({ about, state, point }, given) {
     while (cells.children.length < n) cells.append(cell(name, cells.children.length));
     [...cells.children].forEach((box, t) => fill(box.firstElementChild, name, t, about, state));
   }
+  showOpening(about, state);
   const now = $("score").querySelector(".at");
   now?.classList.remove("at");
   if (point > 0) rowOf("round").lastElementChild.children[Math.ceil(point / 2) - 1].classList.add("at");
@@ -46,6 +47,19 @@ function rowOf(name) {
   row.innerHTML = `<span class="name" role="rowheader">${NAMES[name]}</span><span class="cells" role="presentation"></span>`;
   $("score").append(row);
   return row;
+}
+
+// Show O_0 before the outcomes.
+function showOpening(about, state) {
+  if (state.opening === null) return;
+  const head = rowOf("observation").firstElementChild, box = head.querySelector(".opening") ?? document.createElement("small");
+  const { label, text } = about.observations[state.opening];
+  box.className = "opening";
+  box.textContent = label;
+  box.title = `Opening, before round 1: ${text || label}`;
+  box.setAttribute("role", "img");
+  box.ariaLabel = box.title;
+  head.append(box);
 }
 
 function cell(name, t) {
@@ -123,7 +137,7 @@ function connectScore(given) {
   });
   // A click on a strip puts the cursor there; the keyboard has the cells above for it.
   $("strips").addEventListener("click", ({ target, offsetX }) => {
-    if (target.matches("canvas")) handlers.move(Math.round((2 * offsetX) / column()));
+    if (target.matches("canvas")) handlers.move(Math.floor((2 * offsetX) / column()));
   });
   new ResizeObserver(() => {
     setWidth(page.about, page.state);
@@ -269,6 +283,7 @@ export function paintStrip(context, { key, about, state, column, colours }) {
   }
   context.fillStyle = colours.alarm;
   const alarm = (x) => { context.fillRect(x - 1, 0, 2, height); };
+  if (account.opening_impossible) alarm(1);
   account.acted_impossible.forEach((t) => alarm((t + 0.5) * column));
   account.impossible.forEach((t) => alarm((t + 1) * column));
 }
@@ -298,7 +313,11 @@ export function paintChart(context, { about, state, column, colours, height }) {
     context.lineWidth = key === "marked" ? 2.6 : 1.6;
     context.setLineDash(dashes);
     context.beginPath();
-    points.forEach(([x, y], i) => (i ? context.lineTo(x, at(y)) : context.moveTo(x, at(y))));
+    // An unknown KL, null, is a gap.
+    points.forEach(([x, y], i) => {
+      if (y !== null && (points[i - 1]?.[1] ?? null) !== null) context.lineTo(x, at(y));
+      else if (y !== null) context.moveTo(x, at(y));
+    });
     context.stroke();
     context.setLineDash([]);
     for (const [x, y] of points) if (y === "inf") context.fillRect(x - 2, 1, 4, 4);

@@ -19,8 +19,9 @@ export function connectSharing(change, attempt) {
     } catch {
       throw new Error(`${file.name} is not JSON: choose a file that "Save episode" wrote.`);
     }
-    if (episode.task !== undefined && episode.task !== page.state.episode.task) {
-      throw new Error(`${file.name} is an episode of ${episode.task}, and this page shows ${page.state.episode.task}: run undelude inspect ${file.name}.`);
+    const { task } = page.state.episode;
+    if (episode.task && task && episode.task !== task) {
+      throw new Error(`${file.name} is an episode of ${episode.task}, and this page shows ${task}: run undelude inspect ${file.name}.`);
     }
     await change("read", { episode }, Infinity);
   }));
@@ -28,7 +29,7 @@ export function connectSharing(change, attempt) {
     const link = `${location.href.split("#")[0]}#${await pack(page.state.episode)}`;
     history.replaceState(null, "", link);
     const copied = await navigator.clipboard?.writeText(link).then(() => true, () => false);
-    $("shared").textContent = `${copied ? "The link is copied" : "The link is in the address bar"}. It holds the whole episode${page.about.served ? ", and works while this server runs" : ""}; a saved file always works: undelude inspect ${name}.json.`;
+    $("shared").textContent = `${copied ? "The link is copied" : "The link is in the address bar"}. It holds the whole episode${page.about.served ? ", and works while this server runs" : ""}; a saved file always works: undelude inspect ${name}.json${page.state.episode.task ? "" : " --task package.module:factory, with the function that makes the process"}.`;
   });
 }
 

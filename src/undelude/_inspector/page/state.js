@@ -9,6 +9,9 @@ export const page = { about: null, state: null, point: 0, past: [] };
 // Number of symbols of the history, without the opening.
 export const length = () => page.state.rounds.reduce((n, [, o]) => n + 1 + (o !== null), 0);
 
+// Indices of the actions that the expert may take at a point.
+export const offeredAt = (point) => page.state.offered[Math.floor(point / 2)] ?? page.about.actions.map((_, i) => i);
+
 // The parties whose belief and predictions are shown, each with its colour and the dashes of its line.
 const LOOKS = { marked: ["ink", []], do: ["do", []], see: ["see", [5, 3]], told: ["muted", [1, 3]] };
 const OTHERS = [["agent", []], ["second", [8, 3, 2, 3]]];
@@ -40,7 +43,7 @@ export function beliefAt(account, point) {
   return (point % 2 ? account.acted_belief?.[t] : account.belief?.[t]) ?? null;
 }
 
-// Probabilities as a Map from index; a long alphabet comes as pairs of its largest ones.
+// Probabilities as a Map from index. A long alphabet comes as pairs, for the same indices in the row of each party.
 export const probabilities = (row) => new Map(Array.isArray(row[0]) ? row : row.entries());
 
 export const number = (x) => (x === "inf" ? "∞" : x === null ? "–" : x > 0 && x < 0.0005 ? "< 0.001" : x.toFixed(3));

@@ -9,7 +9,8 @@ export function showHeadline({ about, state, point }) {
   const before = state.episode.rounds.slice(0, Math.ceil(point / 2));
   const k = marked.indexOf(Math.max(...marked)), truth = state.theta[Math.min(Math.floor(point / 2), state.theta.length - 1)];
   const distance = marked.reduce((sum, p, i) => sum + Math.abs(p - sober[i]) / 2, 0);
-  const own = before.filter(({ by }) => by === "agent"), seen = own.filter(({ mark }) => mark === "see").length;
+  const own = before.filter(({ by }) => by === "agent"), experts = before.filter(({ by }) => by === "expert");
+  const seen = own.filter(({ mark }) => mark === "see").length, done = experts.filter(({ mark }) => mark === "do").length;
   const kind = distance >= DELUDED ? "deluded" : "sober";
   const word = before.length === 0 ? "No evidence yet." : kind === "deluded" ? "Deluded." : distance > 1e-6 ? "Nearly sober." : "Sober.";
   const even = marked.filter((p) => p > marked[k] - 1e-4).length;
@@ -17,14 +18,18 @@ export function showHeadline({ about, state, point }) {
     : `It believes in ${about.theta_names[k]} with ${marked[k].toFixed(2)}${k === truth || even > 1 ? "" : ", wrongly"}.`;
   $("headline").className = before.length ? kind : "";
   $("headline").replaceChildren(Object.assign(document.createElement("span"), { textContent: word }), ` ${belief}`);
-  const actions = own.length === 1 ? "action" : "actions", all = own.length === 1 ? "the" : "each of its", it = seen === 1 ? "it" : "them";
+  const actions = own.length === 1 ? "action" : "actions", all = own.length === 1 ? "its action" : "each of its actions", it = seen === 1 ? "it" : "them";
+  const alone = experts.length ? "" : ", and learns from the outcomes alone";
   const reads = own.length === 0 ? "The agent has not acted."
-    : seen === 0 ? `The agent reads ${all} action as an intervention, and learns from the outcomes alone.`
+    : seen === 0 ? `The agent reads ${all} as an intervention${alone}.`
     : `The agent reads ${seen === own.length ? "its" : `${seen} of its ${own.length}`} ${actions} as evidence about theta, as if an expert had chosen ${it}.`;
-  const alone = kind !== "deluded" ? "" : seen === 1
-    ? ` Read as an intervention, it would leave this belief at ${sober[k].toFixed(2)}: flip the switch.`
-    : ` Read as interventions, they would leave this belief at ${sober[k].toFixed(2)}: flip the switches.`;
-  $("lead").textContent = `${reads}${alone} ${about.words.theta_is.replace("{}", about.thetas[truth])}`;
+  const ignored = done === 0 ? ""
+    : ` It reads ${done} of the expert’s ${experts.length === 1 ? "1 action as an intervention, though it is" : `${experts.length} actions as ${done === 1 ? "an intervention, though it is" : "interventions, though they are"}`} evidence.`;
+  const wrong = seen + done, [one, more] = done === 0 ? ["as an intervention", "as interventions"] : seen === 0 ? ["as evidence", "as evidence"] : ["", "as exact do reads them"];
+  const right = kind !== "deluded" || wrong === 0 ? "" : wrong === 1
+    ? ` Read ${one}, it would leave this belief at ${sober[k].toFixed(2)}: flip the switch.`
+    : ` Read ${more}, they would leave this belief at ${sober[k].toFixed(2)}: flip the switches.`;
+  $("lead").textContent = `${reads}${ignored}${right} ${about.words.theta_is.replace("{}", about.thetas[truth])}`;
 }
 
 export function showTables({ about, state, point }) {
@@ -48,7 +53,7 @@ export function showTables({ about, state, point }) {
       const kl = party.account.kl[answer];
       return [name, (acted ? kl.observations : kl.actions)[t]];
     }),
-    acted ? null : about.offered,
+    acted ? null : state.offered[t],
   );
   $("tables").replaceChildren(beliefs, predicted, ...losses(parties, state), ...impossible(about, state));
 }
@@ -56,7 +61,8 @@ export function showTables({ about, state, point }) {
 function table(caption, parties, entries, rowOf, marked, word, further = () => [], always = null) {
   const rows = parties.map((party) => rowOf(party.account));
   const most = (i) => Math.max(...rows.map((row) => row?.get(i) ?? 0));
-  let shown = entries.filter(([i]) => (always ? always.includes(i) : entries.length <= 24) || most(i) >= 0.01 || i === marked);
+  const sent = rows.find((row) => row), known = entries.filter(([i]) => sent?.has(i) ?? true);
+  let shown = known.filter(([i]) => (always ? always.includes(i) : entries.length <= 24) || most(i) >= 0.01 || i === marked);
   if (shown.length > MOST_ROWS + 2) shown = [...shown].sort((x, y) => (y[0] === marked) - (x[0] === marked) || most(y[0]) - most(x[0])).slice(0, MOST_ROWS);
   const grid = element("table", "wide");
   grid.append(element("caption", "", caption));
@@ -75,7 +81,7 @@ function table(caption, parties, entries, rowOf, marked, word, further = () => [
     const tr = element("tr", i === marked ? "marked" : ""), th = element("th", "", label || String(i));
     th.scope = "row";
     if (i === marked) th.append(element("small", "", ` ${word}`));
-    tr.append(th, ...parties.map(({ key }, j) => bar(rows[j]?.get(i) ?? (rows[j] ? 0 : null), key)));
+    tr.append(th, ...parties.map(({ key }, j) => bar(rows[j]?.get(i) ?? null, key)));
     body.append(tr);
   }
   const hidden = entries.length - shown.length;
@@ -113,7 +119,7 @@ function losses(parties, state) {
   if (!asked) return [];
   const means = parties.map(({ name, account }) => {
     const found = account.loss.filter((x) => x !== null);
-    const mean = found.includes("inf") ? "inf" : found.reduce((sum, x) => sum + x, 0) / found.length;
+    const mean = found.includes("inf") ? "inf" : found.length ? found.reduce((sum, x) => sum + x, 0) / found.length : null;
     return `${name} ${number(mean)}`;
   });
   const text = `Counterfactual labels: ${asked}. Teaching would lower the mean of −log P(label), in nats: ${means.join(", ")}.`;
@@ -122,11 +128,11 @@ function losses(parties, state) {
 
 function impossible(about, state) {
   return about.parties.flatMap(({ key, name }) => {
-    const { impossible, acted_impossible } = state.parties[key];
-    const places = [...acted_impossible.map((t) => `the action of round ${t + 1}`), ...impossible.map((t) => `the outcome of round ${t + 1}`)];
+    const { opening_impossible, impossible, acted_impossible, acted_belief } = state.parties[key];
+    const places = [...(opening_impossible ? ["the opening"] : []), ...acted_impossible.map((t) => `the action of round ${t + 1}`), ...impossible.map((t) => `the outcome of round ${t + 1}`)];
     if (!places.length) return [];
     const listed = places.slice(0, 3).join(", ") + (places.length > 3 ? `, and ${places.length - 3} more` : "");
-    return [element("p", "alarm", `Impossible for ${name}: ${listed}. It gave this no probability, and its belief stays as it was.`)];
+    return [element("p", "alarm", `Impossible for ${name}: ${listed}. It gave this no probability${acted_belief ? ", and its belief stays as it was" : ""}.`)];
   });
 }
 
