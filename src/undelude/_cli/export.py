@@ -34,8 +34,8 @@ def run(options: Export, call: Call) -> ExitCode:
     agent = run.load_agent()
     with working(make_console(stderr=True), "exporting"):
         size = {"num_rounds": options.num_rounds, "batch_size": options.batch_size}
-        how = {"format": options.format, "overwrite": options.overwrite}
-        folder = export(make(run.config.task), agent, options.out, **how, **size)
+        process = make(run.config.task)
+        folder = export(process, agent, options.out, format=options.format, overwrite=options.overwrite, **size)
         microseconds = latencies(folder)
     console = make_console(stderr=False)
     size = sum(file.stat().st_size for file in folder.iterdir())
@@ -59,7 +59,8 @@ def latencies(folder: Path, num_rounds: int = ROUNDS_TIMED) -> np.ndarray:
     """
     manifest, functions = read_export(folder)
     in_jax = manifest["written_as"] == "jax"
-    init, act, observe = (jax.jit(f) if in_jax else f for f in map(functions.get, ("init", "act", "observe")))
+    names = ("init", "act", "observe")
+    init, act, observe = (jax.jit(functions[name]) if in_jax else functions[name] for name in names)
     described = manifest["functions"]
     size = len(described["init"]["results"])
     observation = [np.zeros(row["shape"], row["dtype"]) for row in described["observe"]["arguments"][size:]]

@@ -122,7 +122,8 @@ def export(
         if format == "jax":
             a, m = agent.act(m, key=jax.random.wrap_key_data(drawn, impl="threefry2x32"))
         else:
-            a = invert(predicted, drawn)
+            # A caller's number may be rounded up to 1.
+            a = invert(predicted, jnp.clip(drawn, 0, 1 - jnp.finfo(drawn.dtype).epsneg))
         return a, predicted, agent.g_A(a, m, intervened=agent.own_actions == "do")
 
     def observe(m: PyTree, o: PyTree) -> PyTree:
@@ -148,16 +149,17 @@ def export(
         shapes = [_batched(named[x], batch_size) for x in takes]
         flat, treedef = jax.tree.flatten(tuple(shapes))
         flats[name] = _flat(f, treedef, batch_size)
-        written |= (
-            _for_jax(flats[name], flat, name) if format == "jax" else {f"{name}.onnx": convert(flats[name], flat, name)}
-        )
+        if format == "jax":
+            written |= _for_jax(flats[name], flat, name)
+        else:
+            written[f"{name}.onnx"] = convert(flats[name], flat, name)
         described[name] = {
             "arguments": [row for x in takes for row in _rows(x, _batched(named[x], batch_size))],
             "results": [row for x in gives for row in _rows(x, _batched(named[x], batch_size))],
         }
     if format == "onnx":
         models = {name: written[f"{name}.onnx"] for name in functions}
-        check_equal(flats, models, _draws(agent, memory, drawn, batch_size))
+        check_equal(flats, models, _draws(agent, named, drawn, batch_size))
     manifest = {
         "format": FORMAT,
         "task": process.name,
@@ -188,12 +190,11 @@ def export(
 def read_export(folder: Path) -> tuple[dict[str, Any], dict[str, Callable[..., Any]]]:
     """Read an export; return its manifest and its functions by name."""
     manifest = json.loads((folder / MANIFEST).read_text())
+    names = manifest["functions"]
     if manifest["written_as"] == "onnx":
-        return manifest, {name: read_onnx((folder / f"{name}.onnx").read_bytes()) for name in manifest["functions"]}
-    return manifest, {
-        name: jax.export.deserialize(bytearray((folder / f"{name}.bin").read_bytes())).call
-        for name in manifest["functions"]
-    }
+        return manifest, {name: read_onnx((folder / f"{name}.onnx").read_bytes()) for name in names}
+    data = {name: bytearray((folder / f"{name}.bin").read_bytes()) for name in names}
+    return manifest, {name: jax.export.deserialize(data[name]).call for name in names}
 
 
 def check_free(path: Path, *, overwrite: bool, option: str = "overwrite=True") -> None:
@@ -231,17 +232,29 @@ def _uniforms(agent: AbstractAgent, distribution: AbstractDistribution) -> jax.S
 
 
 def _draws(
-    agent: AbstractAgent, memory: PyTree, drawn: jax.ShapeDtypeStruct, batch_size: int | None
+    agent: AbstractAgent, named: dict[str, PyTree], drawn: jax.ShapeDtypeStruct, batch_size: int | None
 ) -> Callable[[list], tuple[list, list]]:
-    """Return a function that draws the uniform numbers of a round, and an observation that the agent predicts."""
-    seed = _batched(jax.ShapeDtypeStruct((2,), jnp.uint32), batch_size)
-    treedef = jax.tree.structure((memory, seed))
-    observe = jax.jit(_flat(lambda m, seed: agent.f_O(m).sample(jax.random.wrap_key_data(seed)), treedef, batch_size))
+    """Return a function that draws the uniform numbers of a round, and an observation that the agent predicts.
+
+    Args:
+        agent: whose observations are predicted.
+        named: the shapes and types of `"memory"` and `"observation"`.
+        drawn: those of the uniform numbers of one episode.
+        batch_size: B, or None for one episode.
+    """
+    seed = jax.ShapeDtypeStruct((2,), jnp.uint32)
     rng = np.random.default_rng(0)
 
+    def predict(m: PyTree, seed: Array) -> PyTree:
+        o = agent.f_O(m).sample(jax.random.wrap_key_data(seed, impl="threefry2x32"))
+        # Parts that are not predicted, such as a mask of actions, are floats in the prediction.
+        return jax.tree.map(lambda x, like: jnp.asarray(x, like.dtype), o, named["observation"])
+
+    observe = jax.jit(_flat(predict, jax.tree.structure((named["memory"], seed)), batch_size))
+
     def draw(memory: list) -> tuple[list, list]:
-        uniforms = rng.random(_batched(drawn, batch_size).shape).astype(drawn.dtype)
-        return [uniforms], observe(*memory, rng.integers(2**32, size=seed.shape, dtype=np.uint32))
+        uniforms, seeds = (_batched(x, batch_size).shape for x in (drawn, seed))
+        return [rng.random(uniforms, drawn.dtype)], observe(*memory, rng.integers(2**32, size=seeds, dtype=np.uint32))
 
     return draw
 
