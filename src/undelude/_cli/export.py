@@ -3,6 +3,7 @@
 import shlex
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -33,14 +34,16 @@ def run(options: Export, call: Call) -> ExitCode:
     agent = run.load_agent()
     with working(make_console(stderr=True), "exporting"):
         size = {"num_rounds": options.num_rounds, "batch_size": options.batch_size}
-        folder = export(make(run.config.task), agent, options.out, overwrite=options.overwrite, **size)
+        process = make(run.config.task)
+        folder = export(process, agent, options.out, format=options.format, overwrite=options.overwrite, **size)
         microseconds = latencies(folder)
     console = make_console(stderr=False)
     size = sum(file.stat().st_size for file in folder.iterdir())
     console.print(f"Written to {folder}: init, act, observe and manifest.json, {size / 1e6:.1f} MB.", soft_wrap=True)
     median, p99 = np.percentile(microseconds, (50, 99))
+    where = jax.devices()[0].platform if options.format == "jax" else "cpu, by ONNX Runtime"
     console.print(
-        f"One action and the observation after it, batch {options.batch_size or 1}, on {jax.devices()[0].platform}: "
+        f"One action and the observation after it, batch {options.batch_size or 1}, on {where}: "
         f"{median:.0f} microseconds (median), {p99:.0f} (99th percentile).",
         soft_wrap=True,
     )
@@ -55,19 +58,28 @@ def latencies(folder: Path, num_rounds: int = ROUNDS_TIMED) -> np.ndarray:
         num_rounds: number of rounds, including the warm-up.
     """
     manifest, functions = read_export(folder)
-    init, act, observe = (jax.jit(functions[name]) for name in ("init", "act", "observe"))
+    in_jax = manifest["written_as"] == "jax"
+    names = ("init", "act", "observe")
+    init, act, observe = (jax.jit(functions[name]) if in_jax else functions[name] for name in names)
     described = manifest["functions"]
     size = len(described["init"]["results"])
     observation = [np.zeros(row["shape"], row["dtype"]) for row in described["observe"]["arguments"][size:]]
-    shape = described["act"]["arguments"][-1]["shape"]
-    seeds = np.random.default_rng(0).integers(2**32, size=(num_rounds, *shape), dtype=np.uint32)
+    drawn = _draws(described["act"]["arguments"][-1], num_rounds)
     seconds = []
     memory = init()
     for t in range(num_rounds):
         if t % manifest["num_rounds"] == 0:
             memory = init()
         started = time.perf_counter()
-        memory = act(*memory, seeds[t])[-size:]
+        memory = act(*memory, drawn[t])[-size:]
         memory = jax.block_until_ready(observe(*memory, *observation))
         seconds.append(time.perf_counter() - started)
     return 1e6 * np.array(seconds[min(20, num_rounds // 2) :])
+
+
+def _draws(row: dict[str, Any], num_rounds: int) -> np.ndarray:
+    """Return the seeds or the uniform numbers of all rounds."""
+    rng, shape = np.random.default_rng(0), (num_rounds, *row["shape"])
+    if row["name"] == "seed":
+        return rng.integers(2**32, size=shape, dtype=np.uint32)
+    return rng.random(shape, row["dtype"])

@@ -6,7 +6,7 @@ Nothing here needs JAX, so that the help and the errors of the command line appe
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import tyro
 
@@ -143,7 +143,9 @@ class Export:
     directory: Directory
     """The run directory."""
     out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
-    """The folder for init, act and observe, each as .bin (jax.export) and .mlir (StableHLO), and manifest.json."""
+    """The folder for init, act and observe, and manifest.json."""
+    format: Literal["jax", "onnx"] = "jax"
+    """jax: each function as .bin (jax.export) and .mlir (StableHLO); onnx: each as .onnx (ONNX Runtime)."""
     num_rounds: WholeNumber = None
     """Number of rounds per episode; the task's own by default."""
     batch_size: WholeNumber = None

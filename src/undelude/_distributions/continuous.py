@@ -78,7 +78,11 @@ class Squashed(AbstractDistribution[Float[Array, "..."]]):
 
     def sample(self, key: Key[Array, ""]) -> Float[Array, "..."]:
         """Draw from the base distribution and squash."""
-        return self.low + 0.5 * (self.high - self.low) * (1 + jnp.tanh(self.base.sample(key)))
+        return self.squash(self.base.sample(key))
+
+    def squash(self, z: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Return `low + (high - low) (1 + tanh z) / 2`."""
+        return self.low + 0.5 * (self.high - self.low) * (1 + jnp.tanh(z))
 
     def log_prob(self, x: Float[ArrayLike, "..."]) -> Float[Array, ""]:
         """Return `log P(z) - sum_i log(dx_i / dz_i)`; a value at a bound counts as slightly inside."""

@@ -83,11 +83,15 @@ class Categorical(AbstractDistribution[Int[Array, ""]]):
 
     def sample(self, key: Key[Array, ""]) -> Int[Array, ""]:
         """Draw a symbol by inverting the cumulative distribution; a symbol without mass is never drawn."""
+        return self.invert(jax.random.uniform(key, dtype=self.log_probs.dtype))
+
+    def invert(self, u: Float[Array, ""]) -> Int[Array, ""]:
+        """Return the first symbol whose cumulative probability exceeds `u`, which is in `[0, 1)`."""
         # A parallel cumulative sum may increase by a rounding error at a symbol without mass: exclude such symbols.
         cumulative = jnp.where(self.probs > 0, jnp.cumsum(self.probs), 0.0)
-        u = jax.random.uniform(key, dtype=cumulative.dtype) * cumulative.max()
         last = self.num_categories - 1
-        return jnp.min(jnp.arange(last + 1, dtype=jnp.int32), where=cumulative > u, initial=last)
+        exceeds = cumulative > u * cumulative.max()
+        return jnp.min(jnp.where(exceeds, jnp.arange(last + 1, dtype=jnp.int32), last))
 
     def log_prob(self, x: Int[ArrayLike, ""]) -> Float[Array, ""]:
         """Return `log P(x)`."""

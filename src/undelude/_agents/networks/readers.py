@@ -27,7 +27,7 @@ class TableReader(AbstractReader):
 
     def __call__(self, x: Int[Array, ""]) -> Float[Array, " D"]:
         """Return the row of symbol `x`."""
-        return self.table[x]
+        return jnp.take(self.table, x, axis=0, mode="clip")
 
 
 class BlockReader(AbstractReader):

@@ -1,0 +1,276 @@
+"""An agent exported as ONNX equals the agent, for each architecture and kind of symbol, without JAX."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import undelude as ud
+from undelude._agents.networks.registry import ARCHITECTURES
+from undelude._cli import main
+from undelude._distributions.inversion import invert, num_uniforms
+from undelude._runs import onnx_files
+from undelude._runs.config import Config
+from undelude._runs.directory import RunDirectory
+from undelude._runs.export import read_export
+from user_folder import without_compiling
+
+KEY = jax.random.key(0)
+NUM_ROUNDS = 4
+SIZES = {"hidden_size": 8, "window": 3, "order": 3, "num_components": 3}
+needs_onnx = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("jax2onnx", "onnxruntime")),
+    reason="the dependency group onnx is not installed",
+)
+COIN, THREE = ud.Categorical(probs=[0.5, 0.5]), ud.Categorical(probs=[0.2, 0.3, 0.5])
+# Distributions of an action and of an observation, whose kinds of values the networks predict.
+KINDS = {
+    "symbols": (THREE, COIN),
+    "blocks": (ud.Autoregressive(probs=np.full((3, 3), 1 / 9)), ud.Autoregressive(probs=np.full((2, 2, 2), 1 / 8))),
+    "reals": (ud.Normal([0.0, 1.0], 1.0), ud.Normal(0.0, 1.0)),
+    "boxes": (ud.Squashed(ud.Normal([0.0, 1.0], 1.0), -1.0, 2.0), ud.Squashed(ud.Normal([0.0], 1.0), 0.0, 1.0)),
+    "parts": (
+        ud.Joint({"arm": THREE, "force": ud.Normal([0.0, 1.0], 1.0)}),
+        ud.Joint({"cue": COIN, "position": ud.Given(jnp.zeros(2))}),
+    ),
+    "masked": (THREE, ud.Joint({"cue": COIN, "action_mask": ud.Given(jnp.array([1, 0, 1], jnp.int8))})),
+}
+# One architecture with each kind, and each with symbols; the others are slow together.
+FAST = [("lstm", kind) for kind in KINDS] + [(name, "symbols") for name in ARCHITECTURES if name != "lstm"]
+SLOW = [(name, kind) for name in ARCHITECTURES for kind in KINDS if name != "predictor" and (name, kind) not in FAST]
+# A program that can import neither undelude nor JAX: it acts for three rounds and prints all results.
+PLAYER = """
+import json, sys
+sys.modules["undelude"] = sys.modules["jax"] = None
+import numpy as np, onnxruntime
+folder = sys.argv[1]
+described = json.load(open(f"{folder}/manifest.json"))["functions"]
+sessions = {name: onnxruntime.InferenceSession(f"{folder}/{name}.onnx") for name in described}
+
+
+def call(name, *arguments):
+    rows = described[name]["arguments"]
+    arrays = [np.asarray(x, row["dtype"]).reshape(row["shape"]) for x, row in zip(arguments, rows, strict=True)]
+    return sessions[name].run(None, {f"in_{i}": x for i, x in enumerate(arrays)})
+
+
+memory, results = call("init"), []
+size = len(memory)
+for u, o in zip([0.1, 0.5, 0.9], [1, 0, 1]):
+    out = call("act", *memory, [u])
+    results.append([x.tolist() for x in out])
+    memory = call("observe", *out[-size:], o)
+print(json.dumps(results))
+"""
+
+
+class Same(ud.AbstractTask):
+    """All observations have one distribution."""
+
+    distribution: ud.AbstractDistribution
+
+    def init(self, theta):
+        return jnp.zeros(())
+
+    def Q_O(self, theta, w):
+        return self.distribution
+
+    def g_A(self, theta, a, w):
+        return w
+
+    def g_O(self, theta, o, w):
+        return w
+
+    def reward(self, theta, w, a, o):
+        return jnp.zeros(())
+
+
+class Alike(ud.AbstractExpert):
+    """All actions have one distribution."""
+
+    distribution: ud.AbstractDistribution
+
+    def init(self, theta):
+        return jnp.zeros(())
+
+    def Q_A(self, theta, e):
+        return self.distribution
+
+    def g_A(self, theta, a, e):
+        return e
+
+    def g_O(self, theta, o, e):
+        return e
+
+
+def process_of(kind):
+    actions, observations = KINDS[kind]
+    task, expert = Same(observations), Alike(actions)
+    return ud.InteractionProcess(
+        prior=jnp.ones(1), thetas=jnp.zeros(1), task=task, expert=expert, num_rounds=NUM_ROUNDS, name=kind
+    )
+
+
+def agent_of(name, process):
+    """Return an agent with weights of the size of initial ones and positive scales, without compiling `__init__`."""
+    architecture = ARCHITECTURES[name]
+    sizes = {option: SIZES[option] for option in architecture.options if option in SIZES}
+    if process.name not in ("reals", "boxes", "parts"):
+        sizes.pop("num_components", None)
+    agent = without_compiling(lambda: architecture.load()(process, **sizes, key=KEY))
+    return jax.tree_util.tree_map_with_path(
+        lambda path, x: 0.5 + abs(x) if jax.tree_util.keystr(path).endswith("scale") else 0.3 * x, agent
+    )
+
+
+def same(have, want):
+    assert len(have) == len(want)
+    for one, other in zip(have, want, strict=True):
+        assert (np.shape(one), one.dtype) == (other.shape, other.dtype)
+        np.testing.assert_allclose(one, np.asarray(other), rtol=1e-5, atol=1e-5)
+
+
+def check_episode(process, agent, folder):
+    """Play an episode with the exported functions and with the agent's own, and compare all results."""
+    manifest, functions = read_export(ud.export(process, agent, folder, format="onnx"))
+    rng, m = np.random.default_rng(0), agent.init(num_rounds=NUM_ROUNDS)
+    observe = jax.jit(lambda o, m: agent.g_O(o, m))
+
+    @jax.jit
+    def act(m, u):
+        predicted = agent.f_A(m)
+        a = invert(predicted, u)
+        return a, predicted, agent.g_A(a, m, intervened=True)
+
+    have = functions["init"]()
+    same(have, jax.tree.leaves(m))
+    for _ in range(NUM_ROUNDS):
+        u = rng.random(manifest["functions"]["act"]["arguments"][-1]["shape"], np.float32)
+        *out, m = act(m, u)
+        results = functions["act"](*have, u)
+        same(results, jax.tree.leaves((out, m)))
+        o = process.task.distribution.sample(jax.random.key(int(rng.integers(100))))
+        m, have = observe(o, m), functions["observe"](*results[-len(have) :], *map(np.asarray, jax.tree.leaves(o)))
+        same(have, jax.tree.leaves(m))
+
+
+@needs_onnx
+@pytest.mark.parametrize(("name", "kind"), FAST)
+def test_onnx_equals_agent(name, kind, tmp_path):
+    process = process_of(kind)
+    check_episode(process, agent_of(name, process), tmp_path)
+
+
+@needs_onnx
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "kind"), SLOW)
+def test_onnx_equals_agent_of_every_architecture_and_kind(name, kind, tmp_path, no_type_checks):
+    process = process_of(kind)
+    check_episode(process, agent_of(name, process), tmp_path)
+
+
+@needs_onnx
+@pytest.mark.slow
+def test_onnx_equals_exact_agent(tmp_path):
+    process = process_of("symbols")
+    check_episode(process, ud.ExactAgent(process), tmp_path)
+
+
+@needs_onnx
+def test_onnx_runs_without_jax(tmp_path):
+    """A program without JAX reads the manifest, names inputs in its order, and gets the agent's actions."""
+    process = ud.tasks.bandit(num_arms=3, num_rounds=3)
+    agent = agent_of("gru", process)
+    folder = ud.export(process, agent, tmp_path, format="onnx")
+    assert {file.name for file in folder.iterdir()} == {"manifest.json", "init.onnx", "act.onnx", "observe.onnx"}
+    run = subprocess.run([sys.executable, "-c", PLAYER, str(folder)], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    m = agent.init(num_rounds=3)
+    for (a, log_probs, *_), u, o in zip(json.loads(run.stdout), (0.1, 0.5, 0.9), (1, 0, 1), strict=True):
+        predicted = agent.f_A(m)
+        np.testing.assert_allclose(log_probs, predicted.log_probs, rtol=1e-5, atol=1e-5)
+        assert a == invert(predicted, jnp.array([u]))
+        m = agent.g_O(jnp.array(o), agent.g_A(jnp.array(a), m, intervened=True))
+
+
+@needs_onnx
+def test_manifest_of_onnx_and_batch(tmp_path):
+    """A batch has a leading axis; an export over another one leaves none of its files."""
+    process = process_of("parts")
+    ud.export(process, agent_of("lstm", process), tmp_path)
+    folder = ud.export(process, agent_of("lstm", process), tmp_path, format="onnx", batch_size=5, overwrite=True)
+    assert not list(folder.glob("*.bin")) + list(folder.glob("*.mlir"))
+    manifest, functions = read_export(folder)
+    act = manifest["functions"]["act"]
+    # The arm, the component, and two forces.
+    assert act["arguments"][-1] == {"name": "uniforms", "shape": [5, 4], "dtype": "float32"}
+    assert "the program that calls act draws them" in manifest["random"]["uniforms"]
+    assert (manifest["written_as"], manifest["opset"]) == ("onnx", 21)
+    results = functions["act"](*functions["init"](), np.random.default_rng(0).random((5, 4), np.float32))
+    assert [[list(x.shape), str(x.dtype)] for x in results] == [[row["shape"], row["dtype"]] for row in act["results"]]
+
+
+@needs_onnx
+def test_command_exports_onnx(tmp_path, capsys):
+    run = RunDirectory.create(tmp_path / "run", Config("bandit"))
+    ud.save(agent_of("gru", ud.tasks.bandit()), run.agent_folder)
+    assert main(["export", str(tmp_path / "run"), "--out", str(tmp_path / "out"), "--format", "onnx"]) == 0
+    assert "on cpu, by ONNX Runtime: " in " ".join(capsys.readouterr().out.split())
+    assert (tmp_path / "out" / "act.onnx").exists()
+
+
+@needs_onnx
+def test_refusals_name_the_agent_and_leave_no_folder(tmp_path, no_type_checks):
+    process = ud.tasks.bandit(num_arms=2, num_rounds=2)
+    agent = ud.ExactAgent(process)
+    with pytest.raises(TypeError, match="a TemperedAgent chooses actions by its own method act"):
+        ud.export(process, ud.TemperedAgent(agent, 0.5), tmp_path / "out", format="onnx")
+    with pytest.raises(ValueError, match='format must be "jax" or "onnx"'):
+        ud.export(process, agent, tmp_path / "out", format="torch")
+    assert not (tmp_path / "out").exists()
+
+
+@needs_onnx
+def test_operation_without_conversion_is_refused():
+    def f(x):
+        return [jax.random.normal(jax.random.wrap_key_data(x), (2,))]
+
+    with pytest.raises(TypeError, match=r"act of this agent cannot be written as ONNX: .* format .jax"):
+        onnx_files.convert(f, [jax.ShapeDtypeStruct((2,), jnp.uint32)], "act")
+
+
+def test_missing_package_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jax2onnx", None)
+    process = ud.tasks.bandit(num_arms=2, num_rounds=2)
+    with pytest.raises(ModuleNotFoundError, match=r"needs jax2onnx: .*\[onnx\]"):
+        ud.export(process, ud.ExactAgent(process), tmp_path / "out", format="onnx")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_inverted_uniforms_are_samples(kind):
+    """Means and variances of many values at uniform numbers are those of samples."""
+    for distribution in KINDS[kind]:
+        n = num_uniforms(distribution)
+        u = jnp.asarray(np.random.default_rng(0).random((20_000, n), np.float32))
+        have = jax.vmap(lambda u, P=distribution: invert(P, u))(u)
+        want = jax.vmap(distribution.sample)(jax.random.split(KEY, 20_000))
+        for one, other in zip(jax.tree.leaves(have), jax.tree.leaves(want), strict=True):
+            assert (one.shape, one.dtype) == (other.shape, other.dtype)
+            np.testing.assert_allclose(one.mean(0), other.mean(0), atol=0.05)
+            np.testing.assert_allclose(one.var(0), other.var(0), atol=0.05)
+
+
+def test_inverted_mixture_and_ends():
+    """Components have their weights; the ends of the interval give finite values; an unknown inverse is refused."""
+    two = ud.Mixture(ud.Normal([-5.0, 5.0], [1.0, 1.0]), weights=[0.25, 0.75])
+    u = jnp.asarray(np.random.default_rng(0).random((20_000, 2), np.float32))
+    assert abs(float((jax.vmap(lambda u: invert(two, u))(u) > 0).mean()) - 0.75) < 0.02
+    assert np.isfinite(invert(ud.Normal([0.0, 0.0], 1.0), jnp.array([0.0, 1 - 2**-24]))).all()
+    with pytest.raises(TypeError, match="a value of a Given cannot be computed from uniform numbers"):
+        num_uniforms(ud.Given(jnp.zeros(1), up_to=jnp.ones(1)))
