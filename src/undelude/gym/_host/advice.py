@@ -90,6 +90,7 @@ def _check_shape(x: Any, space: Any, spec: Spec, *, lead: tuple[int, ...] = ()) 
         case "probabilities":
             return
         case "a mean and a scale":
+            assert isinstance(spec, Reals)
             named = {"a mean": (x[0], spec.shape)}
             scale = np.shape(x[1])
             if scale != (*lead, *spec.shape)[: len(scale)] or len(scale) < len(lead):
