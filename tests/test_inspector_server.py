@@ -312,7 +312,11 @@ def test_command_serves_until_interrupted(tmp_path, service):
     file = tmp_path / "episode.json"
     episode = service.inspection.to_json(service.first, task="frog")
     file.write_text(json.dumps(episode))
-    command = [sys.executable, "-m", "undelude", "inspect", str(file), "--no-browser"]
+    launch = (  # A shell's background jobs ignore SIGINT.
+        "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "runpy.run_module('undelude', run_name='__main__')"
+    )
+    command = [sys.executable, "-c", launch, "inspect", str(file), "--no-browser"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             url = re.search(r"http://127\.0\.0\.1:\d+/", process.stdout.readline())[0]
