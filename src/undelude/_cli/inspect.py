@@ -18,14 +18,11 @@ from undelude._cli.permission import check_may_call_task
 from undelude._files import read_json
 from undelude._inspector.history import check_format
 from undelude._inspector.inspection import SEE, Inspection
-from undelude._inspector.server import MOST_ROUNDS, Server, Service
+from undelude._inspector.server import MOST, MOST_ROUNDS, Server, Service
 from undelude._inspector.view import CHOSEN, first_history
 from undelude._named_tasks import TASKS
 from undelude._runs.directory import RunDirectory
 from undelude.tasks.registry import make
-
-# Most bytes of an episode.
-MOST = 2**21
 
 
 class _Subject(NamedTuple):

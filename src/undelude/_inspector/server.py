@@ -11,7 +11,7 @@ import secrets
 import socket
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
@@ -205,9 +205,9 @@ class _Http(ThreadingHTTPServer):
     # The names of this machine in a request; None for any. A page that makes its own name point here has another.
     hosts: set[str] | None
 
-    def __init__(self, address: tuple[str, int], handler: Callable[..., Any], family: int):
+    def __init__(self, address: tuple[str, int], handler: Any, family: int):
         self.address_family = family
-        super().__init__(address, handler)  # type: ignore[arg-type]
+        super().__init__(address, handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Ignore a connection that breaks or is too slow; show any other error on stderr."""

@@ -27,6 +27,7 @@ class TableReader(AbstractReader):
 
     def __call__(self, x: Int[Array, ""]) -> Float[Array, " D"]:
         """Return the row of symbol `x`."""
+        # Not `table[x]`, of which jax2onnx makes a wrong model under vmap.
         return jnp.take(self.table, x, axis=0, mode="clip")
 
 
