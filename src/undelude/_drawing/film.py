@@ -12,7 +12,7 @@ from jaxtyping import Array, Key, UInt8
 from undelude._checks import check_count, one_line
 from undelude._compiled import compiled
 from undelude._drawing.frame import DO, HEADER, LETTER, MUTED, SEE, Frame, Swatch, legend_strip, title_strip
-from undelude._process.episodes import AGENT, Episodes
+from undelude._process.episodes import AGENT, Episodes, one_of
 from undelude._process.host_world import AbstractHostWorld, World, check_world
 from undelude._process.inference import filter
 from undelude._process.process import InteractionProcess, check_process
@@ -115,14 +115,7 @@ def film(
         raise ValueError(
             f"size must be at least {LEAST_SIZE} pixels, so that there is room for the header, not {size}."
         )
-    if episodes.theta is None:
-        raise ValueError(f"{process.name}: these histories have no theta; draw the episodes of a rollout instead.")
-    if episodes.is_batch:
-        if not 0 <= episode < len(episodes.mask):
-            raise ValueError(
-                f"{process.name}: episode must be from 0 to {len(episodes.mask) - 1}, the last one, not {episode}."
-            )
-        episodes = index(episodes, episode)
+    episodes = one_of(episodes, episode, name=process.name, to="draw")
     if isinstance(process, AbstractHostWorld):
         if frames_per_round != 1:
             raise ValueError(f"{process.name} runs in Python, and has one frame a round, not {frames_per_round}.")

@@ -11,9 +11,8 @@ from undelude._inspector.history import History, Round
 from undelude._inspector.inspection import SEE, Inspection
 from undelude._inspector.server import Server, Service
 from undelude._inspector.view import CHOSEN, first_history
-from undelude._process.episodes import EXPERT, Episodes
+from undelude._process.episodes import EXPERT, Episodes, one_of
 from undelude._process.process import InteractionProcess
-from undelude._tree import index
 
 # Pixels: the height of the page in a notebook.
 HEIGHT = 900
@@ -102,15 +101,7 @@ def history_of(inspection: Inspection, episodes: Episodes, episode: int = 0) -> 
     Raises:
         ValueError: the index is out of range, the episodes have no theta, or they do not fit the process.
     """
-    name = inspection.process.name
-    if episodes.theta is None:
-        raise ValueError(f"{name}: these histories have no theta; inspect the episodes of a rollout instead.")
-    if episodes.is_batch:
-        if not 0 <= episode < len(episodes.mask):
-            raise ValueError(
-                f"{name}: episode must be from 0 to {len(episodes.mask) - 1}, the last one, not {episode}."
-            )
-        episodes = index(episodes, episode)
+    episodes = one_of(episodes, episode, name=inspection.process.name, to="inspect")
     A, O = inspection.actions, inspection.observations
     one: Any = jax.tree.map(np.asarray, episodes)
     n, symbols = int(one.mask.sum()), inspection.scored(one.observations)

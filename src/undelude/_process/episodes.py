@@ -12,7 +12,7 @@ from jaxtyping import Array, ArrayLike, Bool, Int, PyTree
 from undelude._checks import MAX_COUNT, as_numbers
 from undelude._process.host_world import World
 from undelude._process.process import InteractionProcess
-from undelude._tree import is_concrete
+from undelude._tree import index, is_concrete
 from undelude._types import Action, Observation
 
 AGENT, EXPERT = 0, 1
@@ -194,3 +194,24 @@ def _as_symbols(name: str, x: PyTree) -> PyTree:
         return jnp.asarray(array)
 
     return jax.tree.map(as_array, x, is_leaf=lambda x: isinstance(x, list))
+
+
+def one_of(episodes: Episodes, episode: int, *, name: str, to: str) -> Episodes:
+    """Return one episode of a rollout.
+
+    Args:
+        episodes: of a rollout; if it is a single episode, that one.
+        episode: its index in a batch.
+        name: of the process, for messages.
+        to: what is to be done with it, for messages.
+
+    Raises:
+        ValueError: the index is out of range, or the episodes are histories without theta.
+    """
+    if episodes.theta is None:
+        raise ValueError(f"{name}: these histories have no theta; {to} the episodes of a rollout instead.")
+    if not episodes.is_batch:
+        return episodes
+    if not 0 <= episode < len(episodes.mask):
+        raise ValueError(f"{name}: episode must be from 0 to {len(episodes.mask) - 1}, the last one, not {episode}.")
+    return index(episodes, episode)
