@@ -363,6 +363,11 @@ def test_values_of_theta_that_predict_nothing_are_not_chosen():
     fit = offline.fit(demos, LatentSpec(Episode(range(1, 4))), key=jax.random.key(0), starts=3)
     assert all(c.behind[0] < 1e-3 for c in fit.candidates)
     assert fit.K == 1
+    # A print of the fit has a row of each candidate, marks the chosen one, and says what a reader should know.
+    head, *rows = str(fit).splitlines()[1:5]
+    assert "held out" in head and [row.split()[:2] for row in rows] == [["Episode", str(K)] for K in (1, 2, 3)]
+    assert [row.endswith("<- chosen") for row in rows] == [True, False, False]
+    assert "Note: no theta was found" in str(fit)
 
 
 @pytest.mark.parametrize("latent", [Episode(3), Markov(2)])

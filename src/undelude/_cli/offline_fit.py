@@ -38,8 +38,7 @@ from undelude._cli.options import Call
 from undelude._files import read_json, write_atomically
 from undelude._teaching.sharding import gather
 from undelude._user_code import UserCodeError, import_object
-from undelude.offline._fitting.fit import search_notes, size_notes
-from undelude.offline._fitting.selection import ALIKE
+from undelude.offline._fitting.fit import size_notes
 from undelude.offline._model.spec import layout
 from undelude.offline._saving.as_json import from_json, to_json
 from undelude.offline._saving.fit_files import check_may_save
@@ -316,23 +315,8 @@ def fitting_progress(console: Console) -> Iterator[Callable[[int, int, str], Non
 
 def print_fit(console: Console, fit: "offline.Fit", folder: Path, notes: Sequence[str] = ()) -> None:
     """Print the table of candidates, notes on it, and the command that comes next."""
-    rows = [("theta", "K", "held out", "behind the best", "starts at the best")]
-    for c in fit.candidates:
-        behind = "" if c.behind is None else f"{c.behind[0]:.4f} ±{c.behind[1]:.4f}"
-        held_out = "" if c.held_out is None else f"{c.held_out:.4f}"
-        chosen = " <- chosen" if (c.latent, c.K) == (fit.latent, fit.K) else ""
-        rows.append((c.latent, str(c.K), held_out, behind, f"{c.reached_best} of {len(c.starts)}{chosen}"))
-    widths = [max(len(row[i]) for row in rows) for i in range(4)]
-    console.print("Log-likelihood of a held-out episode, nats:")
-    for row in rows:
-        cells = [row[0].ljust(widths[0]), *(x.rjust(w) for x, w in zip(row[1:4], widths[1:], strict=True)), row[4]]
-        console.print("  " + "  ".join(cells), soft_wrap=True)
-    if len(rows) > 2 and fit.candidates[0].held_out is not None:
-        console.print(
-            f"Chosen is the greatest mean; of those of its time scale within {ALIKE:g} nats of it, the fewest values.",
-            soft_wrap=True,
-        )
-    for note in (*search_notes(fit), *notes):
+    console.print(str(fit), soft_wrap=True)
+    for note in notes:
         console.print(f"Note: {note}.", soft_wrap=True)
     columns = {"the action": fit.columns.action, **fit.columns.observations}
     reals = [name for name, column in columns.items() if not column.finite]

@@ -145,7 +145,7 @@ class Likelihood(eqx.Module):
         """Return the gradient of each row's log-likelihood, a few at a time: all at once take n times the memory."""
 
         def of_row(row: tuple[Array, Array]) -> Array:
-            alone = dataclasses.replace(self, rows=row[0][None], labels=row[1][None])
+            alone = dataclasses.replace(self, rows=row[0][None], labels=row[1][None], weights=self.weights[:1])
             return jax.grad(lambda x: alone.rowwise(x)[0])(x)
 
         return jax.lax.map(of_row, (self.rows, self.labels), batch_size=min(len(self.rows), ROWS))

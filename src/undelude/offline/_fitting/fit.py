@@ -22,7 +22,16 @@ from undelude.offline._fitting.checkpoint import Checkpoint
 from undelude.offline._fitting.gradient import Training
 from undelude.offline._fitting.parameters import Parameters
 from undelude.offline._fitting.runs import Init, OnProgress, Runs, as_tables, log_likelihoods, posterior, run_em
-from undelude.offline._fitting.selection import Candidate, Select, Tried, choose, compared, count_reached, fewest_near
+from undelude.offline._fitting.selection import (
+    Candidate,
+    Select,
+    Tried,
+    as_table,
+    choose,
+    compared,
+    count_reached,
+    fewest_near,
+)
 from undelude.offline._fitting.sharing import Sharing, check_alone, writes
 from undelude.offline._model import statistics as stats
 from undelude.offline._model.contexts import column
@@ -77,6 +86,14 @@ class Fit:
     digest: str
     demonstrator: int = dataclasses.field(default=0, repr=False)
     weights: dict[str, float] | None = None
+
+    def __str__(self) -> str:
+        """Return the weights of the user's hypotheses, the latents that were tried, and notes on the search."""
+        lines = [] if self.weights is None else ["Weights of the hypotheses:"]
+        lines += [f"  {name}  {weight:.4f}" for name, weight in (self.weights or {}).items()]
+        if self.candidates:
+            lines.append(as_table(self.candidates, (self.latent, self.K)))
+        return "\n".join([*lines, *(f"Note: {note}." for note in search_notes(self))])
 
     @property
     def fitted(self) -> Parameters:

@@ -79,6 +79,27 @@ def choose(candidates: tuple[Candidate, ...], select: Select) -> Candidate:
     return min(alike, key=lambda c: c.K)
 
 
+def as_table(candidates: Sequence[Candidate], chosen: tuple[str, int]) -> str:
+    """Return a line of text for each candidate; `chosen` are the latent and its number of values."""
+    by_bic = candidates[0].held_out is None
+    rows = [("theta", "K", "BIC" if by_bic else "held out", "" if by_bic else "behind the best", "starts at the best")]
+    for c in candidates:
+        behind = "" if c.behind is None else f"{c.behind[0]:.4f} ±{c.behind[1]:.4f}"
+        score = f"{c.bic:.1f}" if c.held_out is None else f"{c.held_out:.4f}"
+        mark = " <- chosen" if (c.latent, c.K) == chosen else ""
+        rows.append((c.latent, str(c.K), score, behind, f"{c.reached_best} of {len(c.starts)}{mark}"))
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    lines = ["Latents that were tried:" if by_bic else "Log-likelihood of a held-out episode, nats:"]
+    for row in rows:
+        cells = [row[0].ljust(widths[0]), *(x.rjust(w) for x, w in zip(row[1:4], widths[1:], strict=True)), row[4]]
+        lines.append("  " + "  ".join(cells))
+    if len(rows) > 2 and not by_bic:
+        lines.append(
+            f"Chosen is the greatest mean; of those of its time scale within {ALIKE:g} nats of it, the fewest values."
+        )
+    return "\n".join(lines)
+
+
 def fewest_near(candidates: Sequence[Candidate], chosen: Candidate) -> Candidate | None:
     """Return the candidate with the fewest values that is within one standard error of the best, if they are fewer."""
     near = [c for c in candidates if c.latent == chosen.latent and c.behind and c.behind[0] <= c.behind[1]]
