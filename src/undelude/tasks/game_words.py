@@ -163,7 +163,10 @@ def words_of(
     if isinstance(process.task, MenuByTurn):
         return menu_words(process, process.task)
     if probs.shape[-1] == 2 and own_action_is_best((probs * rewards).sum(-1)):
-        return box_words() if process.name == "frog" else arm_words(probs[..., 1])
+        if process.name == "frog":
+            return box_words()
+        if "bandit" in process.name:
+            return arm_words(probs[..., 1])
     pays = bool(rewards.size and (rewards[..., 1:] > rewards[..., :1]).all())
     return _plain_words(process, _outcomes(process, pays=pays))
 
