@@ -123,11 +123,11 @@ def row_of(world: Any, name: str, agent: Any, num_episodes: int, **known: Any) -
 
 def film(folder: Path, file: Path) -> None:
     """Draw an episode of each party side by side, with one target and one beginning, from the agents in `folder`."""
+    import reacher_ppo
+
     world, key = reacher(), jax.random.key(SHOWN_EPISODE)
-    parties = {"expert": None, "exact, do": world.exact_agent("do")}
-    parties |= {name: ud.load(folder / name) for name in ("taught", "cloned")} | {
-        "exact, see": world.exact_agent("see")
-    }
+    parties = {"expert": None, "exact, do": world.exact_agent("do"), "exact, see": world.exact_agent("see")}
+    parties |= {name: ud.load(folder / name) for name in STAGES} | {PPO: reacher_ppo.load(folder / PPO)}
     films = []
     for name, agent in parties.items():
         executor = "agent" if agent is not None else "expert"
@@ -155,6 +155,8 @@ def study(name: str, few: bool, keep: str | None) -> dict[str, Any]:
         env_steps = 64 * world.num_rounds if few else sum(n for _, n, _ in STAGES["taught"]) * world.num_rounds
         model = reacher_ppo.learn(env_steps, HIDDEN_SIZE)
         known = {"core_seconds": core_seconds() - started, "env_steps": model.num_timesteps}
+        if keep is not None:
+            model.save(Path(keep) / PPO)
         rows = [row_of(world, name, reacher_ppo.as_host_agent(model), num_episodes, **known)]
     else:
         folder = None if keep is None else Path(keep) / name.replace(" ", "_")

@@ -4,6 +4,7 @@ It is shown what an agent of the world is shown, its own last action and, to lea
 never shown the expert.
 """
 
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -90,3 +91,8 @@ def as_host_agent(model: RecurrentPPO) -> ud.HostAgent:
         return ud.Normal(loc, scale), (h, c, torch.zeros_like(starts))
 
     return ud.HostAgent(reset, predict)
+
+
+def load(file: Path) -> ud.HostAgent:
+    """Return a policy that was saved."""
+    return as_host_agent(RecurrentPPO.load(file, device="cpu"))

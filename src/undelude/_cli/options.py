@@ -244,7 +244,8 @@ class Inspect:
         if self.is_run:
             layout.check_run(Path(self.target))
         elif not self.is_episode:
-            if self.target not in TASKS and ":" not in self.target and {"/", "."} & {*self.target}:
+            is_path = bool({"/", "."} & {*self.target}) and ":" not in self.target
+            if is_path and not is_fit(self.target):
                 raise UsageError(f"there is no run, fit or episode at {self.target!r} (working folder: {os.getcwd()}).")
             check_task_name(self.target)
         if self.second is not None:

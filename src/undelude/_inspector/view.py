@@ -40,6 +40,7 @@ READS = {
     "always do": ("It reads every past action as an intervention.", "It was taught no other mark."),
     "see": ("It reads every past action as evidence.", "It was taught no other mark."),
 }
+HOST = "A policy in Python. It is not told the marks, and reads past actions in its own way."
 
 
 # A sentence about the first episode.
@@ -57,8 +58,9 @@ def describe(inspection: Inspection, *, notes: Mapping[str, str]) -> dict[str, A
     """
     process, words = inspection.process, inspection.words
     parties = []
-    for name, reader in inspection.readers.items():
-        label, text = NAMES[name] if name in EXACT else (name, _reading(reader))
+    for name in inspection.parties:
+        reading = HOST if name in inspection.hosts else _reading(inspection.readers[name])
+        label, text = NAMES[name] if name in EXACT else (name, reading)
         text = f"{text} {notes.get(name, '')}".strip()
         parties.append({"key": name, "name": label, "text": text, "mark": inspection.own_mark(name)})
     return {
