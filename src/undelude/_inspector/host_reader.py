@@ -3,7 +3,6 @@
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
@@ -12,7 +11,7 @@ from undelude._inspector.setting import Setting, Symbols
 from undelude._process.world import EpisodeKeys
 from undelude._rollout.players import HostPlayer, LastRound
 from undelude._tree import index
-from undelude._types import Memory, Observation
+from undelude._types import Observation
 
 # One episode, which exists in each round.
 ONE = np.ones(1, bool)
@@ -42,6 +41,8 @@ class HostReader:
 
     def __init__(self, agent: HostAgent, setting: Setting):
         self.agent, self.setting = agent, setting
+        self._log_actions = jax.jit(jax.vmap(setting.log_actions))
+        self._log_observations = jax.jit(jax.vmap(setting.log_observations))
 
     def read(
         self, symbols: Symbols, opening: Observation | None, observations: Observation, n: int, m: int
@@ -51,25 +52,26 @@ class HostReader:
         Raises:
             ValueError: a function of the agent returned something else than it should.
         """
-        player, setting = self._player(jax.random.key(0)), self.setting
-        memory, last = player.init(1, len(symbols.actions)), LastRound(None, _batch(opening), ONE)
-        first = player.predict_observation(memory, None, ONE, ONE, 0) if setting.process.opening else None
+        A, O = (np.asarray(x) for x in (self.setting.A, self.setting.O))
+        taken, observations = jax.tree.map(np.asarray, (symbols.actions, observations))
+        player, has_opening = self._player(jax.random.key(0)), self.setting.process.opening
+        memory, last = player.init(1, len(taken)), LastRound(None, _batch(opening), ONE)
+        first = player.predict_observation(memory, None, ONE, ONE, 0) if has_opening else None
         actions, outcomes = [], []
         for t in range(m + 1):
             prediction, memory = player.read(memory, last, ONE, t)
-            actions.append(_probabilities(setting.log_actions, prediction, len(setting.A)))
+            actions.append(_probabilities(self._log_actions, prediction, len(A)))
             if t == n:
                 break
-            a = _batch(setting.A[symbols.actions[t]])
+            a = A[taken[t]][None]
             prediction = player.predict_observation(memory, a, ONE, ONE, t)
-            outcomes.append(_probabilities(setting.log_observations, prediction, len(setting.O)))
+            outcomes.append(_probabilities(self._log_observations, prediction, len(O)))
             if t < m:
                 last = LastRound(a, _batch(index(observations, t)), ONE)
-        O = len(setting.O)
         return HostReading(
-            _probabilities(setting.log_observations, first, O) if setting.process.opening else None,
+            _probabilities(self._log_observations, first, len(O)) if has_opening else None,
             np.stack(actions),
-            np.stack(outcomes) if outcomes else np.zeros((0, O)),
+            np.stack(outcomes) if outcomes else np.zeros((0, len(O))),
         )
 
     def play(self, symbols: Symbols, opening: Observation | None, key: Key[Array, ""]) -> "HostPlay":
@@ -112,9 +114,9 @@ class HostPlay:
 
 
 def _batch(x: PyTree) -> PyTree:
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], x)
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[None], x)
 
 
 def _probabilities(log_probs: Any, prediction: Any, size: int) -> Float[np.ndarray, " n"]:
     """Return the probability of each symbol; NaN if the agent predicts nothing."""
-    return np.full(size, np.nan) if prediction is None else np.exp(np.asarray(log_probs(index(prediction, 0)), float))
+    return np.full(size, np.nan) if prediction is None else np.exp(np.asarray(log_probs(prediction), float)[0])
