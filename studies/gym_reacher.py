@@ -5,7 +5,7 @@
     python studies/gym_reacher.py --arms taught            about 10 minutes of one core
     python studies/gym_reacher.py --arms taught --few      a trial run
     pip install -c constraints.txt torch==2.13.0 stable-baselines3 sb3-contrib
-    python studies/gym_reacher.py --arms RecurrentPPO      as many environment steps as the taught agent took
+    python studies/gym_reacher.py --arms RecurrentPPO      takes as many environment steps as the taught agent
 
 In stages: episodes are collected, and the agent learns from all episodes so far. Each arm is stored as soon as it ends.
 Its `core_seconds` are those of the process, on all its threads: of collection, compilation and learning, without the

@@ -149,7 +149,7 @@ class Inspection:
         with np.errstate(divide="ignore"):
             log_probs = np.log(np.pad(found.actions, ((0, self.num_rounds - m), (0, 0)), mode="edge"))
         belief = self._implied(symbols, jnp.asarray(log_probs, float))
-        outcomes = [r.observation for r in history.rounds[:m]]
+        outcomes = np.array([r.observation for r in history.rounds[:m]], int)
         return Account(
             None if belief is None else _array(belief)[: m + 1],
             None,
@@ -157,7 +157,7 @@ class Inspection:
             bool(found.opening is not None and found.opening[history.opening or 0] == 0),
             found.actions,
             found.observations,
-            found.observations[np.arange(m), outcomes] == 0 if m else np.zeros(0, bool),
+            found.observations[np.arange(m), outcomes] == 0,
             np.zeros(n, bool),
         )
 
