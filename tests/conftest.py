@@ -75,6 +75,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: place.get(item.path.name, len(LONG)))
 
 
+def pytest_collection_finish() -> None:
+    """Leave the objects of all imports out of garbage collection, which `_fresh_caches` runs after each module."""
+    gc.freeze()
+
+
 _compilations = 0
 
 

@@ -87,6 +87,7 @@ def text_of(page):
 # The command line -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_run_with_exact_answers(folder, capsys):
     sizes = ["--hidden-size", "4", "--batch-size", "16", "--num-episodes", "256"]
     assert main(["train", "my_worlds:lake", "--out", "runs/lake", "--steps", "4", "--log-every", "4", *sizes]) == 0

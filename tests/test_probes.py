@@ -91,7 +91,9 @@ def test_5_effects_are_evidence():
     near(agent.f_O(m).probs, [0.5, 0.5])
 
 
-@pytest.mark.parametrize("agent_type", [ud.TransformerAgent, *(slow(x) for x in (ud.LinearRecurrentAgent, ud.SequencePredictor))])
+@pytest.mark.parametrize(
+    "agent_type", [ud.TransformerAgent, *(slow(x) for x in (ud.LinearRecurrentAgent, ud.SequencePredictor))]
+)
 def test_5_other_architectures(agent_type):
     """The policies of other networks after each round are the interventional answer too."""
     process = ud.tasks.from_tables(prior=[0.5, 0.5], expert=ACTIONS, task=TELLING, num_rounds=2)
