@@ -35,8 +35,8 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no
 NEWER_PIP := $(INSTALL) --upgrade 'pip>=25.1'
 endif
 
-# Python keeps the bytecode of what it imports, also where the environment says otherwise: each of the processes that the
-# tests start would compile all of JAX anew.
+# Keep Python's bytecode even if the environment has PYTHONDONTWRITEBYTECODE: without it, each process that a test starts
+# compiles the source of JAX.
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: run test test-all test-fast test-hf lint format docs bench study study-offline figures clean
