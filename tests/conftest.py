@@ -49,11 +49,12 @@ hypothesis.settings.register_profile("fuzz", max_examples=2000, deadline=None, p
 hypothesis.settings.load_profile("same")
 
 
-# Files of a minute or more, the longest first: no worker then begins a long file while the others have finished.
+# Files of about 25 seconds of CPU time or more, the longest first: no worker then begins a long file while the others
+# have finished.
 LONG = [
-    "check_task", "cli", "docs", "crashes", "offline_diagnosis", "offline_acting", "offline_fit", "probes", "teachings",
-    "teaching", "offline_cli", "offline_reach", "offline_interventions", "offline_experiment", "certificate", "agents",
-    "distributed", "world", "cards", "fuzz_cli",
+    "docs", "cli", "check_task", "agents", "certificate", "offline_diagnosis", "teaching", "world", "gym_tasks",
+    "offline_cli", "host_world", "entry_points", "probes", "teachings", "offline_fit", "distributed", "film", "crashes",
+    "functional_world", "paper", "inference", "report", "gym_tables", "offline_interventions", "offline_reach",
 ]  # fmt: skip
 
 

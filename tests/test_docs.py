@@ -53,7 +53,7 @@ def page_of_code(page):
 CODE_PAGES = [x.values[0] for x in pages_with(BLOCK) if x.values[0] not in [*HF_PAGES, TORCH_PAGE]]
 
 
-@pytest.mark.parametrize("page", map(page_of_code, CODE_PAGES))
+@pytest.mark.parametrize("page", [page_of_code(page) for page in CODE_PAGES])
 def test_code_prints_its_output(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     check_code(page, capsys)
