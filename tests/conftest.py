@@ -52,7 +52,7 @@ hypothesis.settings.load_profile("same")
 # Files of about 25 seconds of CPU time or more, the longest first: no worker then begins a long file while the others
 # have finished.
 LONG = [
-    "docs", "cli", "check_task", "agents", "certificate", "offline_diagnosis", "teaching", "world", "gym_tasks",
+    "check_task", "docs", "cli", "agents", "certificate", "offline_diagnosis", "teaching", "world", "gym_tasks",
     "offline_cli", "host_world", "entry_points", "probes", "teachings", "offline_fit", "distributed", "film", "crashes",
     "functional_world", "paper", "inference", "report", "gym_tables", "offline_interventions", "offline_reach",
 ]  # fmt: skip
