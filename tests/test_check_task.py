@@ -344,6 +344,9 @@ def lossy(theta, w):
     return ud.Categorical(log_probs=jnp.log(jnp.where(jnp.arange(2) == theta, 0.5, rest)))
 
 
+# Of each kind of task the smallest; `make test-all` checks the others.
+SMALL_TASKS = {"bandit", "frog", "doors", "kuhn", "merge", "switching_bandit", "cliff_walking"}
+
 DEFECTS = {
     "not a number": (lambda: process(Blank()), "task.Q_O samples an observation that is not finite, first in round 4"),
     "a method that fails": (lambda: process(Broken()), "task.reward fails: KeyError: 'door'"),
@@ -415,7 +418,9 @@ def without_gap(monkeypatch):
 
 
 @pytest.mark.usefixtures("without_gap")
-@pytest.mark.parametrize("name", registry.TASKS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(x, marks=[pytest.mark.slow] * (x not in SMALL_TASKS)) for x in registry.TASKS]
+)
 def test_named_tasks_are_sound(name):
     assert "no problems found" in str(ud.check_task(registry.make(name), num_rounds=4))
 

@@ -87,6 +87,7 @@ def text_of(page):
 # The command line -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_run_with_exact_answers(folder, capsys):
     sizes = ["--hidden-size", "4", "--batch-size", "16", "--num-episodes", "256"]
     assert main(["train", "my_worlds:lake", "--out", "runs/lake", "--steps", "4", "--log-every", "4", *sizes]) == 0
@@ -130,6 +131,7 @@ def processes_of(mark):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are found in /proc")
 def test_ctrl_c_leaves_no_worker_and_resuming_gives_the_uninterrupted_run(folder, capsys):
     options = ["--steps", "20", "--log-every", "4", "--hidden-size", "4", "--batch-size", "16", "--num-episodes", "256"]
