@@ -1,4 +1,5 @@
 # make run | test | test-all | test-fast | test-hf | lint | format | docs | bench | study | study-offline | figures | clean
+#         release-check | test-onnx | test-browser | test-notebooks
 #
 # The first target that needs the environment installs it into .venv, with uv if it is installed and with venv and pip
 # otherwise. Another interpreter: make PYTHON=python3.13 test. Another folder: make VENV=path test.
@@ -39,7 +40,8 @@ endif
 # compiles the source of JAX.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test test-all test-fast test-hf lint format docs bench study study-offline figures clean
+.PHONY: run test test-all test-fast test-hf test-onnx test-browser test-notebooks lint format docs bench study \
+	study-offline figures release-check clean
 
 # Teach an agent on the paper's bandit, certify it, write the page. A second `make run` continues an unfinished run.
 run: $(VENV)/.test
@@ -60,6 +62,16 @@ test-hf: $(VENV)/.hf
 
 test-fast: $(VENV)/.test
 	$(BIN)/python -m pytest $(PYTEST_ARGS) $(FAST_TESTS)
+
+# Tests that `make test` skips if their packages are not installed: agents as ONNX, pages in Chromium, the notebooks.
+test-onnx: $(VENV)/.onnx
+	$(BIN)/python -m pytest --jaxtyping-packages= tests/test_export_onnx.py
+
+test-browser: $(VENV)/.browser
+	$(BIN)/python -m pytest --jaxtyping-packages= tests/test_inspector_page.py tests/test_report.py
+
+test-notebooks: $(VENV)/.notebooks
+	$(BIN)/python -m pytest --jaxtyping-packages= tests/test_notebooks.py
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
@@ -123,17 +135,22 @@ figures: $(VENV)/.test
 	$(BIN)/python tools/draw_pages.py
 	$(BIN)/python tools/draw_rooms.py
 
+# Build the wheel and the source distribution, check both, and install the wheel alone, at the newest and the lowest
+# versions of its dependencies: ten minutes. OUT=folder keeps both files there.
+release-check: $(VENV)/.release
+	$(BIN)/python tools/check_release.py $(if $(OUT),--out $(OUT))
+
 clean:
 	rm -rf build dist site .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find src tests examples benchmarks studies tools -name __pycache__ -prune -exec rm -rf {} +
 
 # The file .venv/.test records that the dependency group `test` is installed. A target installs the group it needs.
-# The groups lint, hf and bench include it.
-$(VENV)/.test $(VENV)/.hf $(VENV)/.lint $(VENV)/.docs $(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
+# Some groups include it.
+$(addprefix $(VENV)/,.test .hf .onnx .browser .notebooks .lint .docs .bench .release): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing undelude with the group '$(@F:.%=%)' into $(VENV) (once; a minute or two) ..."
 	@$(NEWER_PIP)
 	$(INSTALL) -c constraints.txt -e '.[gym]' --group $(@F:.%=%)
-	@touch $@ $(if $(filter .lint .hf .bench,$(@F)),$(VENV)/.test)
+	@touch $@ $(if $(filter .lint .hf .onnx .browser .notebooks .bench,$(@F)),$(VENV)/.test)
 
 $(BIN)/python:
 ifdef UV
