@@ -1,0 +1,80 @@
+"""The notebooks for three readers run from top to bottom and show what their text says."""
+
+import ast
+import re
+import runpy
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+
+NOTEBOOKS = Path(__file__).parent.parent / "examples" / "notebooks"
+READERS = ["student", "engineer", "analyst"]
+
+
+def run(name):
+    """Run all cells and return the names that they define."""
+    pytest.importorskip("marimo")
+    matplotlib.use("Agg")
+    _, names = runpy.run_path(str(NOTEBOOKS / f"{name}.py"))["app"].run()
+    return names
+
+
+def test_each_reader_has_a_notebook():
+    assert {file.stem for file in NOTEBOOKS.glob("*.py")} == {*READERS}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_cells_are_sound(name):
+    """A name is returned by one cell, and each cell takes names that another returns: marimo finds their order by these."""
+    cells = [x for x in ast.parse((NOTEBOOKS / f"{name}.py").read_text()).body if isinstance(x, ast.FunctionDef)]
+    assert len(cells) > 10
+    ends = [cell.body[-1] for cell in cells]
+    assert all(isinstance(end, ast.Return) for end in ends)
+    returned = [x.id for end in ends if isinstance(end.value, ast.Tuple) for x in end.value.elts]
+    assert len(returned) == len({*returned})
+    assert {x.arg for cell in cells for x in cell.args.args} <= {*returned}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_pages_and_settings_of_the_text_exist(name):
+    text = (NOTEBOOKS / f"{name}.py").read_text()
+    for page in re.findall(r"docs/[\w-]+\.md", text):
+        assert (NOTEBOOKS.parent.parent / page).is_file()
+    assert name == "student" or "docs/" in text
+
+
+@pytest.mark.slow
+def test_student():
+    names = run("student")
+    assert np.allclose(names["seen"], [0, 1])
+    assert np.allclose(names["done"], [1 / 2, 1 / 2])
+    for mark, belief in names["by_hand"].items():
+        assert np.allclose(belief, names["computed"][mark], atol=1e-5)
+    arm = names["arm"]
+    assert names["by_hand"]["do"][arm] < 0.2 < names["by_hand"]["see"][arm]
+    assert names["belief_see"][-1].argmax() != 0  # sure of a wrong arm, as the strip is to show
+    assert names["belief_see"][-1].max() > 0.9
+    assert names["belief_do"][-1].argmax() == 0
+    assert names["gap"].deluded_fraction > 0.3
+    assert names["gap"].reward < names["gap"].reward_exact_do < names["gap"].reward_expert
+
+
+@pytest.mark.slow
+def test_engineer():
+    names = run("engineer")
+    assert names["cloned_report"].verdict == "deluded"
+    assert names["taught_report"].verdict == "sober"
+    cloned, taught = (np.asarray(names["shares"][x]) for x in ("cloned", "taught"))
+    assert taught.mean() - cloned.mean() > 3 * np.hypot(taught.std(), cloned.std()) / np.sqrt(len(taught))
+
+
+@pytest.mark.slow
+def test_analyst():
+    names = run("analyst")
+    assert names["fit"].K == 3
+    assert names["diagnosis"].verdict == "identified"
+    assert names["bought"].min() > 0.5 > 5 / 12
+    sober, clone = (np.asarray(names["sales"][x]) for x in ("sober", "clone"))
+    assert sober.mean() > clone.mean()
