@@ -122,46 +122,48 @@ def _(mo):
     mo.md(r"""
     ## Act
 
-    `offline.agent` is exact inference in the fitted model, with own offers as interventions. A new customer likes
-    tea.
+    `offline.agent` is exact inference in the fitted model, with own offers as interventions. The strip is its belief
+    about the hidden cause with one new customer, round by round; the values of the cause have no names.
     """)
     return
 
 
 @app.cell
-def _(goods, diagnosis, fit, np, offline, ud):
+def _(diagnosis, fit, goods, np, offline, ud):
     levels = fit.columns.action.levels
     agents = {"sober": offline.agent(fit, diagnosis), "clone": ud.ExactAgent(fit.process, own_actions="see")}
 
-    def serve(agent, seed, likes, num_rounds=10):
-        """Return the belief before each round and after the last, and the share of rounds with a sale."""
-        policy, rng = ud.Policy(agent), np.random.default_rng(seed)
-        offer, beliefs, sales = policy.reset(seed=seed), [], []
+    def serve(agent, num_customers=1000, num_rounds=10, seed=0):
+        """Serve many customers side by side. Returns beliefs [T + 1, B, K], tastes [B] and sales [T, B]."""
+        policy, rng = ud.Policy(agent, num_envs=num_customers), np.random.default_rng(seed)
+        likes = rng.integers(3, size=num_customers)
+        offers, beliefs, sales = policy.reset(seed=seed), [], []
         for _ in range(num_rounds):
             beliefs.append(policy.belief)
-            liked = levels[int(offer)] == goods[likes]
-            sales.append(int(rng.random() < (0.75 if liked else 0.25)))
-            offer = policy.step(np.int32(sales[-1]))
-        return np.array([*beliefs, policy.belief]), np.mean(sales)
+            chance = np.where(np.array(levels)[offers] == goods[likes], 0.75, 0.25)
+            sales.append((rng.random(num_customers) < chance).astype(np.int32))
+            offers = policy.step(sales[-1])
+        return np.array([*beliefs, policy.belief]), likes, np.array(sales)
 
-    return agents, serve
+    served = {name: serve(agent) for name, agent in agents.items()}
+    return (served,)
 
 
 @app.cell
-def _(agents, serve, ud):
-    _beliefs, _ = serve(agents["sober"], seed=3, likes=2)
-    ud.plot.belief(_beliefs)
+def _(served, ud):
+    _beliefs, _likes, _ = served["sober"]
+    ud.plot.belief(_beliefs[:, 0])
     return
 
 
 @app.cell
-def _(agents, mo, np, serve):
-    sales = {name: [serve(agent, seed, seed % 3)[1] for seed in range(100)] for name, agent in agents.items()}
+def _(mo, np, served):
+    sales = {name: x.mean(0) for name, (_, _, x) in served.items()}
     _rows = "\n".join(
-        f"    | {name} | {np.mean(x):.2f} ± {np.std(x) / np.sqrt(len(x)):.2f} |" for name, x in sales.items()
+        f"    | {name} | {np.mean(x):.3f} ± {np.std(x) / np.sqrt(len(x)):.3f} |" for name, x in sales.items()
     )
     mo.md(f"""
-    | agent | rounds in which the customer bought, 100 new customers |
+    | agent | rounds in which the customer bought, 1,000 new customers |
     |---|---|
 {_rows}
 
@@ -170,8 +172,8 @@ def _(agents, mo, np, serve):
 
     ## Your own logs
 
-    `offline.Demos.from_parquet` and `from_csv` read files, `undelude offline fit` needs no Python, and
-    docs/offline.md says when to trust the result.
+    `offline.Demos.from_parquet` and `from_csv` read files, `undelude offline fit` needs no Python, and docs/offline.md
+    says when to trust the result.
     """)
     return (sales,)
 

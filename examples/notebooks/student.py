@@ -114,44 +114,51 @@ def _(jnp, mo, np, ud):
 @app.cell
 def _(arm, by_hand, mo):
     mo.md(f"""
-    The arm failed. The agent that reads its own pull as evidence believes in it *more* than before, {by_hand["see"][arm]:.2f}
-    after .20, and the other one less, {by_hand["do"][arm]:.2f}. The first will soon pull the arm again, and take that for
-    evidence again.
+    The arm failed. The agent that reads its own pull as evidence believes in it *more* than before,
+    {by_hand["see"][arm]:.2f} after .20, and the other one less, {by_hand["do"][arm]:.2f}. The first will soon pull the
+    arm again, and take that for evidence again.
 
     ## Twenty rounds
-
-    Each strip is a belief, round by round: a row for each arm, as dark as the arm is probable. The frame is the best arm.
-    Both agents play with the same random numbers.
     """)
     return
 
 
 @app.cell
-def _(bandit, jax, jnp, ud):
-    def play(mark, episode):
-        """Draw the belief of an exact agent in one episode in which arm 1 is the best."""
-        agent = ud.ExactAgent(bandit, own_actions=mark)
-        episodes = ud.rollout(bandit, agent, key=jax.random.key(1), num_episodes=16, theta=0)
-        probs = jnp.exp(ud.posterior(bandit, episodes))[episode]
-        axes = ud.plot.belief(probs, theta=0, names=range(1, 6), own_actions=mark)
-        axes.set_title({"do": "own actions are interventions", "see": "own actions are evidence"}[mark], loc="left")
-        return probs, axes
-
-    return (play,)
+def _(bandit, jax, jnp, np, ud):
+    beliefs = {}  # [B, T + 1, K] of both agents, in 16 episodes in which arm 1 is the best
+    for _mark in ("see", "do"):
+        _agent = ud.ExactAgent(bandit, own_actions=_mark)
+        _episodes = ud.rollout(bandit, _agent, key=jax.random.key(1), num_episodes=16, theta=0)
+        beliefs[_mark] = np.asarray(jnp.exp(ud.posterior(bandit, _episodes)))
+    wrong = {mark: int((probs[:, -1].argmax(-1) != 0).sum()) for mark, probs in beliefs.items()}
+    return beliefs, wrong
 
 
 @app.cell
-def _(play):
-    belief_see, _axes = play("see", episode=0)
-    _axes
-    return (belief_see,)
+def _(mo, wrong):
+    mo.md(f"""
+    Each strip is a belief, round by round: a row for each arm, as dark as the arm is probable, and a frame around the
+    best. Both agents have the same random numbers. In the end the agent that sees its actions believes most in a wrong arm in
+    {wrong["see"]} of 16 episodes, the other in {wrong["do"]}. The strips are of one in which they differ.
+    """)
+    return
 
 
 @app.cell
-def _(play):
-    belief_do, _axes = play("do", episode=0)
+def _(beliefs, ud):
+    episode = 7
+    _axes = ud.plot.belief(beliefs["see"][episode], theta=0, names=range(1, 6), own_actions="see")
+    _axes.set_title("own actions are evidence", loc="left")
     _axes
-    return (belief_do,)
+    return (episode,)
+
+
+@app.cell
+def _(beliefs, episode, ud):
+    _axes = ud.plot.belief(beliefs["do"][episode], theta=0, names=range(1, 6), own_actions="do")
+    _axes.set_title("own actions are interventions", loc="left")
+    _axes
+    return
 
 
 @app.cell
@@ -182,7 +189,7 @@ def _(gap, mo):
     ## Try it
 
     - Let `reward` be 1 above, and compute both beliefs by hand before you look.
-    - Let `episode` be another number. In how many of the 16 is the deluded agent sure of a wrong arm?
+    - Let `episode` be another number. Does the other agent ever end with a wrong arm?
     - Make the expert ignorant: `ud.tasks.bandit(expert_accuracy=0.2)`. The two agents then agree. Why? Which factor of
       Remark 10 no longer depends on $\\theta$?
     """)
