@@ -57,9 +57,9 @@ def _(logs, mo):
     bought = logs.groupby("choice").outcome.mean()
     mo.md(f"""
     In the logs an offer is bought in {bought.min():.2f} to {bought.max():.2f} of rounds. If you offered one good to
-    everybody, it would be bought in (.75 + .25 + .25) / 3 = .42. The logs are better because the sellers knew whom
-    they had before them. A model of the logs alone cannot tell the two numbers apart, and a clone of the sellers
-    takes its own offers for signs of what the customer likes.
+    everybody, it would be bought in (.75 + .25 + .25) / 3 = .42. The logs are better because the sellers knew whom they
+    had before them. A sequence model of the logs expects the better number of its own offers, and takes these for signs
+    of what the customer likes.
 
     ## The model
 
@@ -70,7 +70,7 @@ def _(logs, mo):
 
 
 @app.cell
-def _(jax, logs, offline):
+def _(jax, logs, mo, offline):
     demos = offline.Demos.from_frame(logs, episode="session", action="choice", observation="outcome")
     spec = offline.LatentSpec(
         offline.Episode(K=range(1, 5)),
@@ -79,7 +79,7 @@ def _(jax, logs, offline):
         reward="outcome",
     )
     fit = offline.fit(demos, spec, key=jax.random.key(0), starts=4)
-    print(fit)
+    mo.plain_text(str(fit))
     return demos, fit
 
 
@@ -111,9 +111,9 @@ def _(mo):
 
 
 @app.cell
-def _(demos, fit, jax, offline):
+def _(demos, fit, jax, mo, offline):
     diagnosis = offline.diagnose(fit, demos, passive=False, structure=False, key=jax.random.key(1))
-    print(diagnosis)
+    mo.plain_text(str(diagnosis))
     return (diagnosis,)
 
 

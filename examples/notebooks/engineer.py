@@ -8,11 +8,10 @@ def _():
     import jax
     import marimo as mo
     import numpy as np
-    from matplotlib import pyplot as plt
 
     import undelude as ud
 
-    return jax, mo, np, plt, ud
+    return jax, mo, np, ud
 
 
 @app.cell
@@ -35,7 +34,7 @@ def _(mo):
 
 
 @app.cell
-def _(np, ud):
+def _(mo, np, ud):
     turns = 4
     right = np.eye(turns)  # [K, A]: under a cable turned by k, key k drives to the dock
     cable = ud.tasks.from_tables(
@@ -45,7 +44,7 @@ def _(np, ud):
         num_rounds=12,
         name="cable",
     )
-    print(ud.check_task(cable))
+    mo.plain_text(str(ud.check_task(cable)))
     return turns, cable
 
 
@@ -89,13 +88,12 @@ def _(mo):
 
 
 @app.cell
-def _(cloned_report, plt, taught_report, ud):
-    figure, (_left, _right) = plt.subplots(1, 2, figsize=(9, 2.6), layout="constrained")
-    ud.plot.certificate(cloned_report, measure="tv", axes=_left)
-    ud.plot.certificate(taught_report, measure="tv", axes=_right)
-    _left.set_title("cloned: total variation", loc="left")
-    _right.set_title("taught: total variation", loc="left")
-    figure
+def _(cloned_report, mo, taught_report, ud):
+    _axes = ud.plot.certificate(cloned_report, measure="tv")
+    _axes.set_title("cloned: total variation", loc="left")
+    _below = ud.plot.certificate(taught_report, measure="tv")
+    _below.set_title("taught: total variation", loc="left")
+    mo.vstack([_axes, _below])
     return
 
 

@@ -138,8 +138,8 @@ def _(bandit, jax, jnp, np, ud):
 def _(mo, wrong):
     mo.md(f"""
     Each strip is a belief, round by round: a row for each arm, as dark as the arm is probable, and a frame around the
-    best. Both agents have the same random numbers. In the end the agent that sees its actions believes most in a wrong arm in
-    {wrong["see"]} of 16 episodes, the other in {wrong["do"]}. The strips are of one in which they differ.
+    best. Both agents have the same random numbers. In the end the agent that sees its actions believes most in a wrong
+    arm in {wrong["see"]} of 16 episodes, the other in {wrong["do"]}. The strips are of one in which they differ.
     """)
     return
 
