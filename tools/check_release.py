@@ -36,7 +36,7 @@ from packaging.version import Version
 ROOT = Path(__file__).resolve().parent.parent
 # Bytes: the most that each of both files may have.
 MOST_BYTES = 3_000_000
-# Files that the source distribution must have beside the package: to build, to test, and to read.
+# Files that the source distribution must have, other than the package: to build, to test, and to read.
 SOURCES = ["pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff", "constraints.txt", "Makefile"]
 STEPS = ["build", "files", "wheels", "newest", "lowest"]
 # The first screen of the README, smaller, and what each command must print or write.
@@ -49,7 +49,7 @@ PAGES = ["runs/bandit/report.html", "paper.html"]
 
 
 class CheckError(Exception):
-    """What is wrong with the release."""
+    """A defect of the release, which the message names."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def package_files(root: Path) -> set[str]:
 
 
 def wheel_problems(names: Iterable[str], package: set[str]) -> list[str]:
-    """List what a wheel lacks, and what it has beside the files of the package, the licence and the metadata."""
+    """List files of the package, licence and metadata that a wheel lacks, and other files that it has."""
     names = {x for x in names if not x.endswith("/")}
     about = {x for x in names if x.split("/")[0].endswith(".dist-info")}
     problems = [f"the wheel lacks {x}" for x in sorted(package - names)]
@@ -109,7 +109,7 @@ def wheel_problems(names: Iterable[str], package: set[str]) -> list[str]:
 
 
 def sdist_problems(names: Iterable[str], package: set[str]) -> list[str]:
-    """List what a source distribution lacks to build the wheel, to run the tests, and to be read."""
+    """List files that a source distribution lacks: to build the wheel, to run the tests, and to read."""
     inside = {x.partition("/")[2] for x in names}
     wanted = {f"src/{x}" for x in package} | {*SOURCES, "tests/conftest.py", "docs/index.md", "examples/delusion.py"}
     return [f"the source distribution lacks {x}" for x in sorted(wanted - inside)]
@@ -122,7 +122,7 @@ def description_problems(description: str) -> list[str]:
 
 
 def release_problems(version: str, readme: str, changelog: str, citation: str) -> list[str]:
-    """List what is not true of a release: of a development version, only the version of the citation."""
+    """List the files that do not name the version, or deny a release; a development version is in the citation alone."""
     problems = []
     if f"\nversion: {version}\n" not in citation:
         problems.append(f"CITATION.cff does not name the version {version}")
@@ -216,7 +216,7 @@ def unpack_examples(sdist: Path, place: Path) -> None:
 
 
 def run(command: list[str], folder: Path | None = None) -> str:
-    """Run a command outside the source tree and return what it printed."""
+    """Run a command outside the source tree and return its output."""
     environment = {x: y for x, y in os.environ.items() if not x.startswith("PYTHON")} | {"COLUMNS": "120"}
     with tempfile.TemporaryDirectory() as elsewhere:
         done = subprocess.run(command, cwd=folder or elsewhere, env=environment, capture_output=True, text=True)
@@ -230,11 +230,11 @@ def verdict(passed: Iterable[str]) -> tuple[str, int]:
     """Return the last line and the exit status: a step that did not run has not passed.
 
     >>> verdict(["build", "files"])
-    ('Not checked: wheels, newest, lowest. This is no verdict on the release.', 3)
+    ('Not checked: wheels, newest, lowest. The release is not verified.', 3)
     """
     skipped = [step for step in STEPS if step not in {*passed}]
     if skipped:
-        return f"Not checked: {', '.join(skipped)}. This is no verdict on the release.", 3
+        return f"Not checked: {', '.join(skipped)}. The release is not verified.", 3
     return "The release passed every check.", 0
 
 
