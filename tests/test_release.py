@@ -111,10 +111,11 @@ def test_development_version_promises_no_release(tool):
     assert tool["release_problems"](PROJECT["project"]["version"], readme, "", citation) == []
 
 
-def test_release_has_its_version_in_every_file(tool):
-    changelog, citation = "# Changelog\n\n## 1.0 (2030-01-01)\n", "x: y\nversion: 1.0\nz: 1"
-    assert tool["release_problems"]("1.0", "", changelog, citation) == []
-    problems = tool["release_problems"]("1.0", "There is no release yet.", "# Changelog\n", "x: y\nversion: 0.9\n")
+@pytest.mark.parametrize("version", ["1.0", "1.0rc1"])
+def test_release_has_its_version_in_every_file(tool, version):
+    changelog, citation = f"# Changelog\n\n## {version} (2030-01-01)\n", f"x: y\nversion: {version}\nz: 1"
+    assert tool["release_problems"](version, "", changelog, citation) == []
+    problems = tool["release_problems"](version, "There is no release yet.", "# Changelog\n", "x: y\nversion: 0.9\n")
     assert [x.split()[0] for x in problems] == ["CITATION.cff", "README.md", "CHANGELOG.md"]
 
 
@@ -139,7 +140,7 @@ def test_imported_packages_are_declared():
             names += [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
             imported |= {x.split(".")[0]: file for x in names}
     ours = imported.keys() - sys.stdlib_module_names - OPTIONAL - {"undelude"}
-    missing = {x for x in ours if DISTRIBUTIONS.get(x, x).lower().replace("_", "-") not in declared}
+    missing = {x: imported[x] for x in ours if DISTRIBUTIONS.get(x, x).lower().replace("_", "-") not in declared}
     assert not missing
 
 

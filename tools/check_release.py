@@ -122,7 +122,7 @@ def description_problems(description: str) -> list[str]:
 
 
 def release_problems(version: str, readme: str, changelog: str, citation: str) -> list[str]:
-    """List the files that do not name the version, or deny a release; a development version is in the citation alone."""
+    """List the files that deny a release or do not name its version; the citation alone names a development version."""
     problems = []
     if f"\nversion: {version}\n" not in citation:
         problems.append(f"CITATION.cff does not name the version {version}")
