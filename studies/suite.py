@@ -13,12 +13,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-from undelude._certificate.numbers import short, with_error
+from undelude._certificate.numbers import with_error
 from undelude._cli import main
-from undelude._cli.suite import EFFECTS, estimate
+from undelude._cli.suite import EFFECTS, estimate, estimate_share
 from undelude._suite import definitions
 from undelude._suite.aggregate import baseline, reference, standings
-from undelude._suite.leaderboard import baselines
+from undelude._suite.leaderboard import baselines, worst_in_words
 from undelude._suite.schema import json_schema
 from undelude._versioned_tasks import SUITE
 
@@ -83,9 +83,9 @@ def baselines_table() -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for x in standings(baselines()):
-        worst = f"{short(x.worst_kl[0])}, {SUITE[x.worst_kl[1]].short_id}" if x.worst_kl else ""
+        worst = ", ".join(filter(None, worst_in_words(x)))
         counts = [str(x.verdicts.get("sober", 0)), str(x.verdicts.get("deluded", 0)), str(len(x.not_played))]
-        cells = [x.agent, str(x.num_seeds), estimate(x.score), estimate(x.median_kl), *counts, worst]
+        cells = [x.agent, str(x.num_seeds), estimate_share(x.score), estimate(x.median_kl), *counts, worst]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -334,7 +334,10 @@ def test_declined_tasks_count():
     good = all_at(1.0, without=scored[1:])
     tasks = {**good.tasks, **{task: declined(task) for task in scored[1:]}}
     found = aggregate.standing([dataclasses.replace(good, tasks=tasks)])
-    assert found.score.value == pytest.approx(0.0)
+    assert found.score.value == pytest.approx(1 / len(scored))
+    tasks[scored[1]] = all_at(1.0).tasks[scored[1]]  # Trimming would forgive some of the others.
+    assert aggregate.standing([dataclasses.replace(good, tasks=tasks)]).score.value == pytest.approx(2 / len(scored))
+    tasks = {**good.tasks, **{task: declined(task) for task in scored[1:]}}
     assert found.not_played == tuple(scored[1:])
     assert found.median_kl.value == math.inf
     assert found.is_complete

@@ -8,7 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from undelude._certificate.numbers import short, with_error
+from undelude._certificate.numbers import NONE, share, short, with_error
 from undelude._cli import backend, suite_train
 from undelude._cli.console import make_console
 from undelude._cli.errors import CommandError, ExitCode, UsageError
@@ -163,8 +163,8 @@ def describe(task: VersionedTask, found: TaskResult) -> str:
     if found.status != "played":
         return f"{found.status}: {found.why}"
     do, reward = found.score("action_kl_do"), found.score("reward")
-    share = aggregate.normalised(task.id, reward)
-    between = "" if share.value is None else f" (normalised {with_error(share.value, share.standard_error)})"
+    scaled = aggregate.normalised(task.id, reward)
+    between = "" if scaled.value is None else f" (normalised {with_error(scaled.value, scaled.standard_error)})"
     line = (
         f"{found.verdict}, {with_error(do.value, do.standard_error)} nats from do, return "
         f"{with_error(reward.value, reward.standard_error)}{between}, {found.seconds:.1f} s"
@@ -188,7 +188,7 @@ def print_standings(console: Console, standings: list[aggregate.Standing]) -> No
         played = len(SUITE) - len(x.not_run) - len(x.not_played)
         table.add_row(
             x.agent,
-            estimate(x.score),
+            estimate_share(x.score),
             estimate(x.median_kl),
             str(x.verdicts.get("sober", 0)),
             str(x.verdicts.get("deluded", 0)),
@@ -203,8 +203,13 @@ def print_standings(console: Console, standings: list[aggregate.Standing]) -> No
 
 
 def estimate(x: aggregate.Estimate | None) -> str:
-    """Return a number with its interval."""
-    return "-" if x is None else f"{short(x.value)} [{short(x.low)}, {short(x.high)}]"
+    """Return a distance with its interval."""
+    return NONE if x is None else f"{short(x.value)} [{short(x.low)}, {short(x.high)}]"
+
+
+def estimate_share(x: aggregate.Estimate | None) -> str:
+    """Return a normalised return with its interval: two decimals."""
+    return NONE if x is None else f"{share(x.value)} [{share(x.low)}, {share(x.high)}]"
 
 
 def _table(options: WriteTable) -> ExitCode:

@@ -20,8 +20,6 @@ from undelude._versioned_tasks import SUITE
 CLEARLY = 8.0
 # Resamples of a bootstrap, and the level of its interval.
 RESAMPLES, LEVEL = 2000, 0.95
-# The return of a task that is not played: that of a clone.
-DECLINED = 0.0
 
 
 class Estimate(NamedTuple):
@@ -39,7 +37,8 @@ class Standing:
     Attributes:
         agent: its name.
         results: one for each training seed.
-        score: the interquartile mean of the normalised return; None if no task that counts was run.
+        score: the interquartile mean of the normalised return over the tasks that are played, times their share of the
+            tasks that count: a declined task counts 0, and is not trimmed. None if no task that counts was run.
         median_kl: the median over tasks of `action_kl_do`, nats; infinite for a task that is not played.
         worst_kl: the greatest over tasks of the distance in the worst round, nats, and the id of the task.
         verdicts: number of tasks by verdict. With several seeds, a task has a verdict if all seeds have it, and is
@@ -134,7 +133,8 @@ def standing(results: Sequence[Result]) -> Standing:
     """Return the standing of one agent from its results, one for each training seed."""
     statuses = {task: {_status(result, task) for result in results} for task in SUITE}
     run = [task for task in SUITE if "not run" not in statuses[task]]
-    returns = [_entries(results, task, "reward") for task in run if span(task) is not None]
+    scored = [task for task in run if span(task) is not None]
+    returns = [_entries(results, task, "reward") for task in scored if statuses[task] == {"played"}]
     distances = [_entries(results, task, "action_kl_do") for task in run]
     worst = [(_worst(results, task), task) for task in run if statuses[task] == {"played"}]
     verdicts: dict[Kind, int] = {}
@@ -148,7 +148,7 @@ def standing(results: Sequence[Result]) -> Standing:
     return Standing(
         agent=results[0].agent,
         results=tuple(results),
-        score=_bootstrap(returns, interquartile_mean),
+        score=_scaled(_bootstrap(returns, interquartile_mean), len(returns) / len(scored)) if scored else None,
         median_kl=_bootstrap([x for x in distances if x], median),
         worst_kl=max(known) if known else None,
         verdicts=verdicts,
@@ -175,10 +175,14 @@ def _entries(results: Sequence[Result], task: str, name: str) -> list[tuple[floa
         if name == "reward":
             score = normalised(task, score)
         if entry.status == "not played":
-            found.append((DECLINED if name == "reward" else math.inf, 0.0))
+            found.append((math.inf, 0.0))
         elif score.value is not None:
             found.append((score.value, score.standard_error or 0.0))
     return found
+
+
+def _scaled(estimate: Estimate | None, share: float) -> Estimate:
+    return Estimate(0.0, 0.0, 0.0) if estimate is None else Estimate(*(share * x for x in estimate))
 
 
 def _bootstrap(entries: list[list[tuple[float, float]]], statistic: "Statistic") -> Estimate | None:

@@ -1,6 +1,6 @@
 """The leaderboard: result files as one HTML page, which opens no URL and runs no script."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from typing import NamedTuple
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from undelude._certificate.numbers import short, with_error
+from undelude._certificate.numbers import share, short, with_error
 from undelude._certificate.quantity import Quantity
 from undelude._certificate.verdict import WORDS
 from undelude._files import write_atomically
@@ -74,7 +74,13 @@ def render(standings: Sequence[Standing]) -> str:
     """Return the page as HTML."""
     report, source = files("undelude._report"), files("undelude._suite")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"estimate": _estimate, "short": short}
+    environment.filters |= {
+        "estimate": _estimate,
+        "estimate_share": lambda x: _estimate(x, share),
+        "short": short,
+        "share": share,
+        "breakable": _breakable,
+    }
     template = environment.from_string(source.joinpath("leaderboard.html.j2").read_text(encoding="utf-8"))
     return template.render(
         style=Markup(report.joinpath("style.css").read_text(encoding="utf-8")),
@@ -83,10 +89,7 @@ def render(standings: Sequence[Standing]) -> str:
         tasks=list(SUITE.values()),
         scored={task: span(task) is not None for task in SUITE},
         cells={(x.agent, task): _cell(x, task) for x in standings for task in SUITE},
-        worst={
-            x.agent: None if x.worst_kl is None else (short(x.worst_kl[0]), SUITE[x.worst_kl[1]].name)
-            for x in standings
-        },
+        worst={x.agent: worst_in_words(x) for x in standings},
         effects=EFFECTS,
         trials=[_trials(x) for x in standings if _trials(x)],
         scale=_scale(standings),
@@ -101,10 +104,24 @@ def _played(standing: Standing) -> int:
     return len(SUITE) - len(standing.not_run) - len(standing.not_played)
 
 
-def _estimate(x: Estimate | None) -> Markup:
+def _estimate(x: Estimate | None, number: Callable[[float], str] = short) -> Markup:
+    """Return a number with its interval."""
     if x is None:
         return Markup("&ndash;")
-    return Markup("{} <small>{} to {}</small>").format(short(x.value), short(x.low), short(x.high))
+    return Markup("{} <small>{} to {}</small>").format(number(x.value), number(x.low), number(x.high))
+
+
+def _breakable(name: str) -> Markup:
+    """Return a name that may break after an underscore."""
+    return Markup("_<wbr>").join(name.split("_"))
+
+
+def worst_in_words(standing: Standing) -> tuple[str, str]:
+    """Return the greatest distance and the name of its task; no name if all distances are 0."""
+    if standing.worst_kl is None:
+        return short(None), ""
+    text = short(standing.worst_kl[0])
+    return text, "" if text == "0" else SUITE[standing.worst_kl[1]].short_id
 
 
 def _scale(standings: Sequence[Standing]) -> tuple[float, float]:
@@ -135,8 +152,8 @@ def _cell(standing: Standing, task: str) -> Cell:
     kind = kinds.pop() if len(kinds) == 1 else "undecided"
     distance = _over_seeds([entry.score("action_kl_do") for entry in entries])
     reward = _over_seeds([entry.score("reward") for entry in entries])
-    share = normalised(task, reward)
-    shown = reward if share.value is None else share
+    scaled = normalised(task, reward)
+    shown = reward if scaled.value is None else scaled
     return Cell(_text(distance), _text(shown), kind, kind)
 
 
