@@ -106,7 +106,8 @@ if __name__ == "__main__":
     for agent in given.agents:
         measure(f"exact:{agent}", f"exact-{agent}", ABOUT[agent])
     if given.runs:
-        measure(*given.runs, given.about)
+        source, name = given.runs
+        measure(source, name, given.about)
     if given.tables:
         page = PAGES / "suite.md"
         page.write_text(with_tables(page.read_text()))

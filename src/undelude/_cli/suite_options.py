@@ -67,7 +67,7 @@ class RunSuite:
         if self.agent.startswith(("http://", "https://")):
             raise UsageError(
                 f"{self.agent} is an address: the suite gives an agent the symbols of a task, and a served model reads "
-                f"text. Measure it in the same dialogue: undelude measure {self.agent}"
+                f"text. Measure it in the dialogue of menu-v1: undelude measure --endpoint {self.agent} --model NAME"
             )
 
     def file_of(self, name: str, seed: int | None, *, several: bool) -> Path:

@@ -3,9 +3,9 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
@@ -20,6 +20,10 @@ from undelude._versioned_tasks import SUITE
 CLEARLY = 8.0
 # Resamples of a bootstrap, and the level of its interval.
 RESAMPLES, LEVEL = 2000, 0.95
+
+
+# From rows of numbers and the weight of each column to a number for each row.
+Statistic: TypeAlias = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 class Estimate(NamedTuple):
@@ -140,9 +144,8 @@ def standing(results: Sequence[Result]) -> Standing:
     verdicts: dict[Kind, int] = {}
     for task in run:
         if statuses[task] == {"played"}:
-            kinds = {result.tasks[task].verdict for result in results}
-            kind = kinds.pop() if len(kinds) == 1 else "undecided"
-            assert kind is not None
+            kinds: set[Kind] = {x for result in results if (x := result.tasks[task].verdict) is not None}
+            kind: Kind = kinds.pop() if len(kinds) == 1 else "undecided"
             verdicts[kind] = verdicts.get(kind, 0) + 1
     known = [(x, task) for x, task in worst if x is not None]
     return Standing(
@@ -185,7 +188,7 @@ def _scaled(estimate: Estimate | None, share: float) -> Estimate:
     return Estimate(0.0, 0.0, 0.0) if estimate is None else Estimate(*(share * x for x in estimate))
 
 
-def _bootstrap(entries: list[list[tuple[float, float]]], statistic: "Statistic") -> Estimate | None:
+def _bootstrap(entries: list[list[tuple[float, float]]], statistic: Statistic) -> Estimate | None:
     """Return a statistic of all tasks and its interval by a stratified bootstrap (Agarwal et al., 2021).
 
     Each resample draws as many seeds of each task as there are, with replacement. Of a task with one seed it draws from
@@ -227,6 +230,3 @@ def median(x: Float[np.ndarray, "N n"], weights: Float[np.ndarray, " n"]) -> Flo
     high = (share < 0.5 + 1e-9).sum(1).clip(max=x.shape[1] - 1)
     rows = np.arange(len(x))
     return (ordered[rows, low] + ordered[rows, high]) / 2
-
-
-Statistic = type(median)

@@ -42,15 +42,10 @@ def check_source(source: str) -> None:
     """Raise if `source` cannot name an agent; nothing is imported.
 
     Raises:
-        ValueError: it is an address, or an exact agent that does not exist.
+        ValueError: it is an exact agent that does not exist.
         UnknownNameError: there is no such module.
         FileNotFoundError: there is no such folder.
     """
-    if source.startswith(("http://", "https://")):
-        raise ValueError(
-            f"{source} is an address: the suite gives an agent the symbols of a task, and a served model reads text. "
-            f"Measure it on the same dialogue in words: undelude measure {source} --model NAME"
-        )
     if source.startswith(EXACT):
         if source.removeprefix(EXACT) not in EXACT_AGENTS:
             known = ", ".join(EXACT + name for name in EXACT_AGENTS)

@@ -25,6 +25,7 @@ from undelude._process.replay import replay
 from undelude._rollout.rollout import rollout, run, run_once
 from undelude._teaching.losses import score_observations
 from undelude._tree import index
+from undelude._types import Action, Memory, Observation, Theta
 from undelude._versioned_tasks import VersionedTask
 
 FILE = "definitions.json"
@@ -97,17 +98,17 @@ def describe(process: World, history: dict[str, Any]) -> dict[str, list[float | 
 
     def one(episode: Episodes) -> dict[str, Array]:
         past = replay(process, episode)
-        before = jax.tree.map(lambda x: x[:-1], (past.theta, past.e))
-        log_expert = jax.vmap(lambda theta, e, a: process.expert.Q_A(theta, e).log_prob(a))(*before, episode.actions)
-        theta, w = before[0], past.acted_w
-        log_nature = jax.vmap(lambda theta, w, o: process.task.Q_O(theta, w).log_prob(o))(
-            theta, w, episode.observations
-        )
-        rewards = jax.vmap(process.task.reward)(theta, w, episode.actions, episode.observations)
+        theta, e = jax.tree.map(lambda x: x[:-1], (past.theta, past.e))
+
+        def score(theta: Theta, e: Memory, w: Memory, a: Action, o: Observation) -> tuple[Array, Array, Array]:
+            log_expert = process.expert.Q_A(theta, e).log_prob(a)
+            return log_expert, process.task.Q_O(theta, w).log_prob(o), process.task.reward(theta, w, a, o)
+
+        scores = jax.vmap(score)(theta, e, past.acted_w, episode.actions, episode.observations)
         exists = episode.mask
-        first = episode.theta if not process.theta_changes else index(episode.theta, 0)
+        first = index(episode.theta, 0) if process.theta_changes else episode.theta
         numbers = {"prior": process.log_prior[first]}
-        for name, x in (("expert", log_expert), ("nature", log_nature), ("reward", rewards)):
+        for name, x in zip(("expert", "nature", "reward"), scores, strict=True):
             numbers[name] = jnp.where(exists, x, 0.0).sum()
         for mark in MARKS:
             P_A, P_O = predict_stepwise(ExactAgent(process), reread(episode, mark))
