@@ -1,5 +1,6 @@
 """The command `undelude suite` and its commands `list`, `run`, `train` and `table`."""
 
+import dataclasses
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +26,7 @@ from undelude._user_code import UnknownNameError
 from undelude._versioned_tasks import SUITE, VersionedTask
 from undelude._versions import versions
 
-# Words for an agent's results on a task.
+# What delusion does to the return of the exact agents, in words.
 EFFECTS = {"costs": "delusion costs", "nothing": "delusion costs nothing", "helps": "delusion helps"}
 
 
@@ -78,6 +79,8 @@ def _run(options: RunSuite) -> ExitCode:
     interrupts = Interrupts()
     several = len(agents) > 1
     files = [options.file_of(options.name or x.name, x.seed, several=several) for x in agents]
+    if options.resume and not any(file.exists() for file in files):
+        raise UsageError(f"there is no file {files[0]} to go on with: leave --resume out, or name it with --out.")
     begun = [_begin(options, x, file) for x, file in zip(agents, files, strict=True)]
     for contestant, file, result in zip(agents, files, begun, strict=True):
         try:
@@ -98,8 +101,6 @@ def _begin(options: RunSuite, contestant: Contestant, file: Path) -> Result:
         raise UsageError(f"the name {name!r} is longer than 80 characters: give a shorter one with --name.")
     fresh = Result(name, contestant.source, seed, options.about, _today(), versions(), {})
     if not file.exists():
-        if options.resume:
-            raise UsageError(f"there is no file {file} to go on with: leave --resume out, or name it with --out.")
         file.parent.mkdir(parents=True, exist_ok=True)
         return fresh
     if not options.resume:
@@ -114,7 +115,7 @@ def _begin(options: RunSuite, contestant: Contestant, file: Path) -> Result:
             f"{file} was begun with other versions of {', '.join(changed) or 'libraries'}: use another --out, so that "
             "one file has one set of versions."
         )
-    return before
+    return dataclasses.replace(before, about=options.about or before.about)
 
 
 def _measure(options: RunSuite, contestant: Contestant, file: Path, result: Result, interrupts: Interrupts) -> Result:
@@ -132,13 +133,13 @@ def _measure(options: RunSuite, contestant: Contestant, file: Path, result: Resu
 
         try:
             found = interrupts.run(measure)
-        except Exception as error:
+        except Exception:
             if result.tasks:
-                progress.print(f"The tasks before {task.id} are in {file}.", soft_wrap=True)
-            raise error
+                progress.print(f"The tasks before {task.id} are in {file}; --resume goes on there.", soft_wrap=True)
+            raise
         tasks_so_far = {**result.tasks, task.id: found}
         ordered = {name: tasks_so_far[name] for name in SUITE if name in tasks_so_far}
-        result = Result(**{**vars(result), "tasks": ordered, "date": _today()})
+        result = dataclasses.replace(result, tasks=ordered, date=_today())
         with interrupts.held():
             write_result(file, result)
         progress.print(f"  {describe(task, found)}", soft_wrap=True)

@@ -65,5 +65,5 @@ def _train(config: Config, out: Path, task: VersionedTask, options: TrainSuite, 
     try:
         train.run(command, Call(args, call.started))
     except CommandError as error:
-        again = "the same command with --resume goes on"
-        raise CommandError(f"{str(error).rstrip('.')}; {again}.", error.code) from None
+        what = str(error).partition(" To resume:")[0].rstrip(".")
+        raise CommandError(f"{what}; the same command with --resume goes on.", error.code) from None

@@ -22,8 +22,8 @@ CLEARLY = 8.0
 RESAMPLES, LEVEL = 2000, 0.95
 
 
-# From rows of numbers and the weight of each column to a number for each row.
-Statistic: TypeAlias = Callable[[np.ndarray, np.ndarray], np.ndarray]
+# From rows of numbers to a number for each row.
+Statistic: TypeAlias = Callable[[np.ndarray], np.ndarray]
 
 
 class Estimate(NamedTuple):
@@ -43,7 +43,7 @@ class Standing:
         results: one for each training seed.
         score: the interquartile mean of the normalised return over the tasks that are played, times their share of the
             tasks that count: a declined task counts 0, and is not trimmed. None if no task that counts was run.
-        median_kl: the median over tasks of `action_kl_do`, nats; infinite for a task that is not played.
+        median_kl: the median over tasks and seeds of `action_kl_do`, nats; infinite for a task that is not played.
         worst_kl: the greatest over tasks of the distance in the worst round, nats, and the id of the task.
         verdicts: number of tasks by verdict. With several seeds, a task has a verdict if all seeds have it, and is
             "undecided" otherwise.
@@ -204,29 +204,24 @@ def _bootstrap(entries: list[list[tuple[float, float]]], statistic: Statistic) -
             drawn.append(values + noise)
         else:
             drawn.append(values[rng.integers(len(values), size=(RESAMPLES, len(values)))])
-    weights = np.concatenate([np.full(len(task), 1 / len(task)) for task in entries])
-    value = statistic(np.concatenate([np.array(task)[:, 0] for task in entries])[None], weights)[0]
-    means = statistic(np.concatenate(drawn, 1), weights)
+    value = statistic(np.concatenate([np.array(task)[:, 0] for task in entries])[None])[0]
+    means = statistic(np.concatenate(drawn, 1))
     tail = (1 - LEVEL) / 2
     low, high = (float(x) for x in np.quantile(means, (tail, 1 - tail), method="inverted_cdf"))
     return Estimate(float(value), low, high)
 
 
-def interquartile_mean(x: Float[np.ndarray, "N n"], weights: Float[np.ndarray, " n"]) -> Float[np.ndarray, " N"]:
-    """Return the weighted mean of the middle half of each row, robust to a task on which an agent fails or excels."""
-    order = np.argsort(x, 1)
-    after = np.cumsum(weights[order], 1) / weights.sum()
-    before = after - weights[order] / weights.sum()
-    inside = np.clip(np.minimum(after, 0.75) - np.maximum(before, 0.25), 0.0, None)
-    return (np.take_along_axis(x, order, 1) * inside).sum(1) / inside.sum(1)
+def interquartile_mean(x: Float[np.ndarray, "N n"]) -> Float[np.ndarray, " N"]:
+    """Return the mean of the middle half of each row, robust to a task on which an agent fails or excels.
+
+    Of a row whose length is not a multiple of four, it takes a part of the outermost numbers.
+    """
+    n = x.shape[1]
+    after = np.arange(1, n + 1) / n
+    inside = np.clip(np.minimum(after, 0.75) - np.maximum(after - 1 / n, 0.25), 0.0, None)
+    return np.sort(x, 1) @ (inside / inside.sum())
 
 
-def median(x: Float[np.ndarray, "N n"], weights: Float[np.ndarray, " n"]) -> Float[np.ndarray, " N"]:
-    """Return the weighted median of each row: the mean of both middle values, if half of the weight is on each side."""
-    order = np.argsort(x, 1)
-    ordered = np.take_along_axis(x, order, 1)
-    share = np.cumsum(weights[order], 1) / weights.sum()
-    low = (share < 0.5 - 1e-9).sum(1)
-    high = (share < 0.5 + 1e-9).sum(1).clip(max=x.shape[1] - 1)
-    rows = np.arange(len(x))
-    return (ordered[rows, low] + ordered[rows, high]) / 2
+def median(x: Float[np.ndarray, "N n"]) -> Float[np.ndarray, " N"]:
+    """Return the median of each row."""
+    return np.median(x, 1)

@@ -16,6 +16,9 @@ from undelude._suite.results import SCORES, WORST, TaskResult
 from undelude._suite.worst_round import measure_worst_round
 from undelude._versioned_tasks import VersionedTask
 
+# Settings of JAX on which its random numbers depend.
+NUMERICS = {"jax_enable_x64": False, "jax_default_prng_impl": "threefry2x32", "jax_threefry_partitionable": True}
+
 
 def run_task(task: VersionedTask, contestant: Contestant, *, num_episodes: int | None = None) -> TaskResult:
     """Measure an agent on one task: its certificate on the suite's own episodes, and its worst round.
@@ -26,9 +29,15 @@ def run_task(task: VersionedTask, contestant: Contestant, *, num_episodes: int |
         num_episodes: B; the task's own by default. Another number is a trial, which no leaderboard takes.
 
     Raises:
-        ValueError: the task is not the one that was frozen, because a library changed it.
+        ValueError: the task is not the one that was frozen, because a library changed it; or JAX draws other numbers.
     """
     definition = digest(task)
+    for name, wanted in NUMERICS.items():
+        if (have := getattr(jax.config, name)) != wanted:
+            raise ValueError(
+                f"the suite is played with {name}={wanted}, and JAX has {name}={have}: the same seed would give other "
+                f"episodes. Unset the environment variable {name.upper()}."
+            )
     if task.missing is not None:
         return TaskResult("not run", task.missing, definition)
     process = task.make()
