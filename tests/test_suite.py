@@ -20,7 +20,7 @@ from undelude._cli import main
 from undelude._cli.suite_options import TrainSuite
 from undelude._cli.suite_train import config_of
 from undelude._suite import aggregate, definitions, leaderboard, protocol, worst_round
-from undelude._suite.contestants import Contestant, contestants
+from undelude._suite.contestants import Contestant, contestants, own_agent
 from undelude._suite.results import SCORES, WORST, Result, TaskResult, parse_result, read_result, write_result
 from undelude._suite.schema import json_schema
 from undelude._versioned_tasks import SUITE, find_task
@@ -164,6 +164,26 @@ def test_scores_are_those_of_the_certificate():
     assert kept[0].mean() == pytest.approx(report.action_kl_do, rel=1e-4)
     assert found.score(WORST).value > report.action_kl_do
     assert 1 < found.worst_round <= 20
+
+
+def test_own_function_is_given_what_it_takes():
+    process, seen = FROG.make(), []
+
+    def answer(function):
+        return own_agent("mine:agent", function, FROG, process)
+
+    def declines(process):
+        raise NotImplementedError("too few boxes")
+
+    assert answer(declines) == "too few boxes"
+    assert answer(lambda process: None) == "mine:agent returns None."
+    answer(lambda process, width=3: seen.append((process, width)))
+    answer(lambda process, task: seen.append((process, task)))
+    assert seen == [(process, 3), (process, FROG.id)]
+    agent = ud.ExactAgent(process)
+    assert answer(agent) is answer(lambda process: agent) is agent
+    with pytest.raises(TypeError, match="of type int for undelude/frog-v1"):
+        answer(lambda process: 3)
 
 
 def test_worst_round_is_chosen_and_measured_on_different_episodes():

@@ -72,7 +72,8 @@ def write_page(file: Path, standings: Sequence[Standing]) -> None:
 
 def render(standings: Sequence[Standing]) -> str:
     """Return the page as HTML."""
-    report, source = files("undelude._report"), files("undelude._suite")
+    source = files("undelude._suite")
+    report = files("undelude").joinpath("_report")  # As a folder: importing the package would load matplotlib.
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {
         "estimate": _estimate,
