@@ -268,6 +268,7 @@ STORED = json.loads((ROOT / "src/undelude/_suite/baselines/exact-do.json").read_
         (("tasks", BANDIT.id, "scores", "reward", "value"), "much", "scores.reward: reward must be a number"),
         (("tasks", BANDIT.id, "scores", "reward", "se"), -1.0, "scores.reward: reward_se must be"),
         (("tasks", BANDIT.id, "scores", "reward", "value"), None, "scores.reward.why must say why"),
+        (("tasks", BANDIT.id, "scores", "reward", "value"), "inf", "scores.reward.value must be a number"),
         (("tasks", BANDIT.id, "scores", "action_tv_do", "value"), 1.5, "action_tv_do must be a number from 0 to 1"),
     ],
 )

@@ -134,6 +134,10 @@ def parse_result(data: Any) -> Result:
         for score, found in entry["scores"].items():
             _check_score(f"{where}.scores.{score}", score, found)
             scores[score] = Quantity(to_float(found["value"]), found["se"], found.get("why"))
+        if entry["status"] == "played" and (scores["reward"].value is None or math.isinf(scores["reward"].value)):
+            raise ValueError(
+                f"{where}.scores.reward.value must be a number: every task of the suite pays finite rewards"
+            )
         tasks[name] = TaskResult(**{**entry, "scores": scores})
     return Result(**{**{name: data[name] for name in RESULT}, "tasks": tasks})
 
