@@ -16,7 +16,8 @@ from scipy import stats
 
 import undelude as ud
 from undelude._certificate.quantity import Quantity
-from undelude._cli import main
+from undelude._cli import main, suite_train
+from undelude._cli.errors import UsageError
 from undelude._cli.suite_options import TrainSuite
 from undelude._cli.suite_train import config_of
 from undelude._suite import aggregate, definitions, leaderboard, protocol, worst_round
@@ -518,6 +519,14 @@ def test_recipe_is_that_of_the_named_task():
     assert (config.task, config.hidden_size, config.batch_size, config.steps) == ("undelude/dark_room-v1", 128, 128, 7)
     config = config_of(find_task("grid-v1"), TrainSuite(Path("x"), agent="gru", teaching="dagger"), 0)
     assert (config.hidden_size, config.teaching, config.steps) == (None, "dagger", 1500)
+
+
+def test_resuming_with_another_recipe_is_refused():
+    have = config_of(BANDIT, TrainSuite(Path("x"), steps=7), 0)
+    suite_train.check_same_recipe(Path("x"), have, dataclasses.replace(have))
+    for options in (TrainSuite(Path("x"), steps=8), TrainSuite(Path("x"), steps=7, teaching="cloning")):
+        with pytest.raises(UsageError, match=r"the run in x has --(steps 7|teaching counterfactual), and this command"):
+            suite_train.check_same_recipe(Path("x"), have, config_of(BANDIT, options, 0))
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from typing import Any
 
 from undelude._cli import train
 from undelude._cli.console import make_console
-from undelude._cli.errors import CommandError, ExitCode
+from undelude._cli.errors import CommandError, ExitCode, UsageError
 from undelude._cli.options import Call, Train
 from undelude._cli.suite_options import TrainSuite, chosen
 from undelude._named_tasks import SETTINGS
@@ -50,12 +50,26 @@ def config_of(task: VersionedTask, options: TrainSuite, seed: int) -> Config:
     return Config(task.id, agent=options.agent, teaching=options.teaching, seed=seed, **settings)
 
 
+def check_same_recipe(out: Path, have: Config, want: Config) -> None:
+    """Raise `UsageError`, naming the option, if the run in `out` has another recipe than this command."""
+    for field in dataclasses.fields(Config):
+        one, other = getattr(have, field.name), getattr(want, field.name)
+        if one != other:
+            raise UsageError(
+                f"the run in {out} has {option(field.name)} {one}, and this command {other}: use another --out for "
+                "another recipe."
+            )
+
+
 def _train(config: Config, out: Path, task: VersionedTask, options: TrainSuite, call: Call) -> None:
     """Train one run, unless it is finished."""
     resumes = is_run(out)
-    if resumes and RunDirectory.open(out).certificate_file.exists():
-        make_console(stderr=True).print("  finished before", soft_wrap=True)
-        return
+    if resumes:
+        run = RunDirectory.open(out)
+        check_same_recipe(out, run.config, config)
+        if run.certificate_file.exists():
+            make_console(stderr=True).print("  finished before", soft_wrap=True)
+            return
     command = Train(config, out=out, resume=resumes, num_episodes=task.num_episodes)
     command.check()
     args = [config.task, "--out", str(out)]
