@@ -35,6 +35,10 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no
 NEWER_PIP := $(INSTALL) --upgrade 'pip>=25.1'
 endif
 
+# Keep Python's bytecode even if the environment has PYTHONDONTWRITEBYTECODE: without it, each process that a test starts
+# compiles the source of JAX.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: run test test-all test-fast test-hf lint format docs bench study study-offline figures clean
 
 # Teach an agent on the paper's bandit, certify it, write the page. A second `make run` continues an unfinished run.

@@ -30,7 +30,9 @@ def main(out: str = "logs.csv") -> None:
     with open(out, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["session", "choice", "outcome"])
-        writer.writerows(rounds())
+        rows = list(rounds())
+        writer.writerows(rows)
+    print(f"Written to {out}: {len(rows):,} rounds.")
 
 
 if __name__ == "__main__":

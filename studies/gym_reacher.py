@@ -4,6 +4,8 @@
     export OMP_NUM_THREADS=1 XLA_FLAGS=--xla_cpu_multi_thread_eigen=false
     python studies/gym_reacher.py --arms taught            about 10 minutes of one core
     python studies/gym_reacher.py --arms taught --few      a trial run
+    pip install -c constraints.txt torch==2.13.0 stable-baselines3 sb3-contrib
+    python studies/gym_reacher.py --arms RecurrentPPO      takes as many environment steps as the taught agent
 
 In stages: episodes are collected, and the agent learns from all episodes so far. Each arm is stored as soon as it ends.
 Its `core_seconds` are those of the process, on all its threads: of collection, compilation and learning, without the
@@ -37,6 +39,7 @@ STAGES = {
     "cloned": (("expert", 4096, 1000),),
     "DAgger": ((None, None, 1000),),
 }
+PPO = "RecurrentPPO"
 FEW = (("exact, do", 64, 8), ("agent", 64, 16))
 TEACHINGS = {
     "taught": ud.Counterfactual(observation_weight=OBSERVATION_WEIGHT),
@@ -120,11 +123,11 @@ def row_of(world: Any, name: str, agent: Any, num_episodes: int, **known: Any) -
 
 def film(folder: Path, file: Path) -> None:
     """Draw an episode of each party side by side, with one target and one beginning, from the agents in `folder`."""
+    import reacher_ppo
+
     world, key = reacher(), jax.random.key(SHOWN_EPISODE)
-    parties = {"expert": None, "exact, do": world.exact_agent("do")}
-    parties |= {name: ud.load(folder / name) for name in ("taught", "cloned")} | {
-        "exact, see": world.exact_agent("see")
-    }
+    parties = {"expert": None, "exact, do": world.exact_agent("do"), "exact, see": world.exact_agent("see")}
+    parties |= {name: ud.load(folder / name) for name in STAGES} | {PPO: reacher_ppo.load(folder / PPO)}
     films = []
     for name, agent in parties.items():
         executor = "agent" if agent is not None else "expert"
@@ -146,13 +149,22 @@ def study(name: str, few: bool, keep: str | None) -> dict[str, Any]:
     if name == "others":
         rows = [row_of(world, "expert", None, num_episodes)]
         rows += [row_of(world, f"exact, {x}", world.exact_agent(x), num_episodes) for x in ("do", "see")]
+    elif name == PPO:
+        import reacher_ppo
+
+        env_steps = 64 * world.num_rounds if few else sum(n for _, n, _ in STAGES["taught"]) * world.num_rounds
+        model = reacher_ppo.learn(env_steps, HIDDEN_SIZE)
+        known = {"core_seconds": core_seconds() - started, "env_steps": model.num_timesteps}
+        if keep is not None:
+            model.save(Path(keep) / PPO)
+        rows = [row_of(world, name, reacher_ppo.as_host_agent(model), num_episodes, **known)]
     else:
         folder = None if keep is None else Path(keep) / name.replace(" ", "_")
         agent, env_steps, loss, seconds = taught(TEACHINGS[name], FEW if few else STAGES[name], folder)
         known = {"core_seconds": seconds, "env_steps": env_steps, "action_loss": loss}
         rows = [row_of(world, name, agent, num_episodes, **known)]
     stored = store.earlier("gym_reacher")
-    known = {*STAGES, "expert", "exact, do", "exact, see"} - {row["agent"] for row in rows}
+    known = {*STAGES, PPO, "expert", "exact, do", "exact, see"} - {row["agent"] for row in rows}
     others = [row for row in stored.get("rows", []) if row["agent"] in known]
     settings = {
         "agent": "gru",
@@ -174,7 +186,7 @@ def study(name: str, few: bool, keep: str | None) -> dict[str, Any]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--few", action="store_true")
-    parser.add_argument("--arms", nargs="+", choices=[*STAGES, "others"], default=[*STAGES, "others"])
+    parser.add_argument("--arms", nargs="+", choices=[*STAGES, PPO, "others"], default=[*STAGES, "others"])
     parser.add_argument("--save", help="folder for the agents")
     parser.add_argument("--film", help="draw the film of the docs from the agents in this folder")
     args = parser.parse_args()

@@ -16,6 +16,10 @@ if version("jaxlib") == "0.10.2":
 # Tests leave the user's own data folder alone.
 os.environ["XDG_DATA_HOME"] = str(Path(__file__).parents[1] / ".pytest_cache" / "data")
 
+# Programs here are many and small: without XLA's optimisations they take a third less time. Without tracebacks in them,
+# lowering takes a tenth less. Both are in the environment, so that what tests start as a process of its own has them.
+os.environ |= {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "JAX_TRACEBACK_IN_LOCATIONS_LIMIT": "0"}
+
 # Under nohup SIGHUP is ignored, which undelude respects; tests of SIGHUP need the default.
 if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -25,10 +29,6 @@ import jax
 # Two devices, so that a batch split over devices is tested on any machine; a silent broadcast is an error.
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Programs here are many and small: without XLA's optimisations they take a third less time.
-jax.config.update("jax_disable_most_optimizations", True)
-# No tracebacks in the programs that XLA gets: they take a tenth of the time of lowering.
-jax.config.update("jax_traceback_in_locations_limit", 0)
 # Keep compiled programs, for other tests and for the next time; `make clean` deletes them.
 jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parents[1] / ".pytest_cache" / "jax"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -49,11 +49,12 @@ hypothesis.settings.register_profile("fuzz", max_examples=2000, deadline=None, p
 hypothesis.settings.load_profile("same")
 
 
-# Files of a minute or more, the longest first: no worker then begins a long file while the others have finished.
+# Files of about 25 seconds of CPU time or more, the longest first: no worker then begins a long file while the others
+# have finished.
 LONG = [
-    "check_task", "cli", "docs", "crashes", "offline_diagnosis", "offline_acting", "offline_fit", "probes", "teachings",
-    "teaching", "offline_cli", "offline_reach", "offline_interventions", "offline_experiment", "certificate", "agents",
-    "distributed", "world", "cards", "fuzz_cli",
+    "check_task", "docs", "cli", "agents", "certificate", "offline_diagnosis", "teaching", "world", "gym_tasks",
+    "offline_cli", "host_world", "entry_points", "probes", "teachings", "offline_fit", "distributed", "film", "crashes",
+    "functional_world", "paper", "inference", "report", "gym_tables", "offline_interventions", "offline_reach",
 ]  # fmt: skip
 
 
@@ -73,6 +74,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start with the files that take long, and keep the order of the others."""
     place = {f"test_{name}.py": i for i, name in enumerate(LONG)}
     items.sort(key=lambda item: place.get(item.path.name, len(LONG)))
+
+
+def pytest_collection_finish() -> None:
+    """Leave the objects of all imports out of garbage collection, which `_fresh_caches` runs after each module."""
+    gc.freeze()
 
 
 _compilations = 0

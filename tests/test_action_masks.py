@@ -69,6 +69,7 @@ def test_expert_and_exact_agents_keep_within_the_mask():
     assert ud.certify(world, world.exact_agent("do"), key=KEY, num_episodes=64, baselines=False).verdict == "sober"
 
 
+@pytest.mark.slow
 def test_teaching_and_certificate_use_the_mask(tmp_path):
     """The losses are finite, the agent comes nearer to the exact answer, and keeps within the mask when it is saved."""
     world = doors(prior=[0.9, 0.05, 0.05], num_rounds=4)

@@ -141,8 +141,8 @@ def by_all_histories(process, own_actions):
 @pytest.mark.parametrize(
     ("game", "opponent", "own_actions"),
     [
-        ("leduc", "nash", "do"),
-        ("leduc", "random", "see"),
+        pytest.param("leduc", "nash", "do", marks=pytest.mark.slow),
+        pytest.param("leduc", "random", "see", marks=pytest.mark.slow),
         *itertools.product(["kuhn"], ["nash", "random"], ["do", "see"]),
     ],
 )

@@ -195,6 +195,7 @@ def test_exact_agent_with_reordered_thetas(bandit: ud.InteractionProcess):
     assert turned == pytest.approx(same, abs=0.02)
 
 
+@pytest.mark.slow
 def test_belief_of_exact_drivers():
     """The belief is that of the filter, as merging policies imply none; the deluded driver is wrong more often."""
     merge, fractions = ud.tasks.merge(), {}

@@ -106,6 +106,7 @@ class Ending(Opening):
         return o == 1
 
 
+@pytest.mark.slow
 def test_baselines_of_episodes_that_end(process):
     """Rewards are totals over T; the last gap is that of the last round that exists."""
     ending = dataclasses.replace(process, task=Ending(*jax.tree.leaves(process.task)))

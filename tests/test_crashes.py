@@ -35,7 +35,7 @@ from undelude._teaching.updates import TeachingState
 from undelude.tasks.registry import make
 from user_folder import TASKS, compiled_once
 
-ROWS, LOG_EVERY = 60, 10
+ROWS, LOG_EVERY = 30, 10
 EVERY_ROW = {"checkpoint_every": 0.0}
 STEPS = ROWS * LOG_EVERY
 TINY = ["train", "tasks_to_lose:tiny", "--hidden-size", "4", "--batch-size", "4", "--seed", "7"]

@@ -37,6 +37,8 @@ from undelude._paper.blocks import remark_13
 from undelude._paper.results import load
 
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+# Their functions are called in faster tests: tests/test_offline_*.py.
+SLOW_PAGES = [DOCS / "offline.md"]
 COMMAND = re.compile(r"^\$ undelude (.*)$", re.MULTILINE)
 
 
@@ -44,7 +46,14 @@ def pages_with(pattern):
     return [pytest.param(page, id=name_of(page)) for page in PAGES if pattern.search(page.read_text())]
 
 
-@pytest.mark.parametrize("page", [x for x in pages_with(BLOCK) if x.values[0] not in [*HF_PAGES, TORCH_PAGE]])
+def page_of_code(page):
+    return pytest.param(page, id=name_of(page), marks=[pytest.mark.slow] * (page in SLOW_PAGES))
+
+
+CODE_PAGES = [x.values[0] for x in pages_with(BLOCK) if x.values[0] not in [*HF_PAGES, TORCH_PAGE]]
+
+
+@pytest.mark.parametrize("page", [page_of_code(page) for page in CODE_PAGES])
 def test_code_prints_its_output(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     check_code(page, capsys)

@@ -47,6 +47,7 @@ def test_reacher(capsys):
         )
 
 
+@pytest.mark.slow
 def test_own_process():
     reports = run("own_process", num_rounds=6, steps=60, num_episodes=256)
     assert reports["taught"].action_kl_do < reports["deluded"].action_kl_do / 3
@@ -83,6 +84,7 @@ def test_frozen_lake():
     assert min(deluded.reward, holding.reward) > sober.reward + 3 * sober.reward_se
 
 
+@pytest.mark.slow
 def test_babyai():
     """The bot reaches the ball of the hidden mission in all rooms; networks that learned nothing seldom do."""
     pytest.importorskip("minigrid")

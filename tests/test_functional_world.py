@@ -170,6 +170,7 @@ def test_exact_answers_are_those_of_the_simulator_in_python():
         assert ud.certify(world, world.exact_agent(mark), key=KEY, num_episodes=64, baselines=False).verdict == verdict
 
 
+@pytest.mark.slow
 def test_check_finds_what_shows_theta():
     assert "no problems found" in str(ud.check_task(lake(), num_episodes=32))
     with pytest.raises(ValueError, match="the opening reveals theta, by state"):

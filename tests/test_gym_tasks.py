@@ -109,7 +109,9 @@ def test_missing_gymnasium_is_named(monkeypatch: pytest.MonkeyPatch):
 # ----------------------------------------------------------------------------------------------------------- rollouts
 
 
-@pytest.mark.parametrize("name", ["bandit", "merge", "kuhn", "switching_bandit"])
+@pytest.mark.parametrize(
+    "name", ["bandit", "kuhn", *(pytest.param(x, marks=pytest.mark.slow) for x in ("merge", "switching_bandit"))]
+)
 def test_same_episodes_as_rollout(name: str):
     """With the same seed, environment and policy play the episodes of a rollout, symbol by symbol."""
     process = getattr(ud.tasks, name)(**({} if name == "kuhn" else {"num_rounds": 4}))

@@ -49,15 +49,14 @@ class Attempts(gym.Wrapper):
 
 def soft_optimal(P, temperature, discount):
     """Soft value iteration, `[S, A]`: V(s) = tau log mean_a exp(Q(s, a) / tau)."""
-    A = len(P[0])
-    V = np.zeros(len(P))
+    S, A = len(P), len(P[0])
+    V, rewards, goes_on = np.zeros(S), np.zeros((S, A)), np.zeros((S, A, S))
+    for s, a in np.ndindex(S, A):
+        for p, s1, r, end in P[s][a]:
+            rewards[s, a] += p * r
+            goes_on[s, a, s1] += p * (not end)
     for _ in range(3000):
-        Q = np.array(
-            [
-                [sum(p * (r + discount * V[s1] * (not end)) for p, s1, r, end in P[s][a]) for a in range(A)]
-                for s in range(len(P))
-            ]
-        )
+        Q = rewards + discount * goes_on @ V
         new = Q.max(-1) + temperature * np.log(np.exp((Q - Q.max(-1, keepdims=True)) / temperature).mean(-1))
         if np.abs(new - V).max() < 1e-10:
             break

@@ -14,7 +14,7 @@ from machines import process_of
 from oracle import enumerate_joint, random_machine
 from undelude._inspector.examples import examples
 from undelude._inspector.history import History, Round
-from undelude._inspector.inspection import DO, EXACT, MARKED, SEE, TOLD, Inspection, _named
+from undelude._inspector.inspection import DO, EXACT, MARKED, SEE, TOLD, Inspection
 from undelude._inspector.inspector import history_of as history_of_rollout
 from undelude._inspector.view import compare, describe, first_history, picture, view
 from undelude.tasks.menu import AGAIN, NO, YES
@@ -348,15 +348,66 @@ def test_damaged_episode_is_refused_by_name(in_bandit, change, named):
         in_bandit.from_json(good | change)
 
 
+def sober_in_numpy(num_episodes):
+    """Return the prior of a policy of the bandit that reads its actions as do, by Bayes' rule in NumPy."""
+    return np.full((num_episodes, 5), 0.2)
+
+
+def next_in_numpy(belief, a, o):
+    if a is not None:
+        paid = np.where(np.arange(5) == np.asarray(a)[:, None], 0.75, 0.25)
+        belief = belief * np.where(np.asarray(o)[:, None] == 1, paid, 1 - paid)
+        belief = belief / belief.sum(-1, keepdims=True)
+    return belief @ np.where(np.eye(5) == 1, 0.6, 0.1), belief
+
+
+@pytest.fixture(scope="module")
+def with_host(bandit):
+    """A policy in Python that predicts no outcomes."""
+    return Inspection(bandit, {"host": ud.HostAgent(sober_in_numpy, next_in_numpy)}, num_rounds=12)
+
+
+def test_policy_in_python_reads_any_history(with_host):
+    """It is exact do, whatever the switches say, and its belief is the one that its predictions imply."""
+    rng = np.random.default_rng(0)
+    for n in (0, 1, 12):
+        history = history_of(rng.integers(5, size=n), rng.choice(["do", "see"], n), rng.integers(2, size=n))
+        accounts = with_host.read(history).accounts
+        np.testing.assert_allclose(accounts["host"].actions, accounts[DO].actions, atol=1e-6)
+        np.testing.assert_allclose(accounts["host"].belief, accounts[DO].belief, atol=1e-5)
+        assert accounts["host"].observations.shape == (n, 2)
+    sent = view(with_host, with_host.read(history), task=None)["parties"]["host"]
+    assert sent["observations"][0] == sent["kl"][DO]["observations"][:1] * 2 == [None, None]
+    assert "not told the marks" in describe(with_host, notes={})["parties"][-1]["text"]
+    open_round = dataclasses.replace(history, rounds=(*history.rounds[:3], Round(2, "do")))
+    assert with_host.read(open_round).accounts["host"].actions.shape == (4, 5)
+
+
+def test_policy_in_python_plays_a_rollout(with_host, bandit):
+    played = with_host.play(with_host.begin(seed=5), rounds=12, actor="host")
+    one = ud.rollout(bandit, with_host.agents["host"], key=jax.random.key(5), num_episodes=1, num_rounds=12)
+    assert [(r.action, r.observation) for r in played.rounds] == [
+        (r.action, r.observation) for r in history_of_rollout(with_host, one).rounds
+    ]
+    rewound = dataclasses.replace(played, rounds=played.rounds[:4])
+    assert with_host.play(rewound, rounds=8, actor="host") == played
+    asked = with_host.play(rewound, rounds=1, actor="host", label=True, observe=False).rounds[-1]
+    assert (asked.observation, asked.by, asked.mark) == (None, "agent", "do")
+    assert asked.expert_action == with_host.play(rewound, actor=TOLD).rounds[-1].action
+
+
+def test_policy_in_python_that_errs_is_named(bandit):
+    wrong = Inspection(bandit, [ud.HostAgent(sober_in_numpy, lambda m, a, o: (m[:, :3], m))], num_rounds=2)
+    with pytest.raises(ValueError, match=r"predict \(round 0\) returned probabilities of shape \[1, 3\]"):
+        wrong.read(wrong.begin())
+
+
 def test_what_cannot_be_shown_is_refused(bandit):
     continuous = ud.InteractionProcess(ud.Categorical(probs=bandit.prior), None, bandit.task, bandit.expert, 5)
     with pytest.raises(TypeError, match=r"particles"):
         Inspection(continuous)
     with pytest.raises(TypeError, match=r"ud.film"):
         Inspection(ud.tasks.arm())
-    host = ud.HostAgent(lambda num_episodes: num_episodes, lambda m, a, o: (np.full((m, 5), 0.2), m))
-    with pytest.raises(TypeError, match="episodes="):
-        _named([host])
     with pytest.raises(TypeError, match="agent"):
         Inspection(bandit, [bandit])
     with pytest.raises(ValueError, match="another process"):

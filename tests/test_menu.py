@@ -175,7 +175,7 @@ def test_a_turn_and_its_words_are_different_actions():
     assert total == pytest.approx(2 * first * 0.5 * (0.9 / 0.92 + 0.25), abs=1e-5)
 
 
-@pytest.mark.parametrize("granularity", ["turn", "token"])
+@pytest.mark.parametrize("granularity", ["turn", pytest.param("token", marks=pytest.mark.slow)])
 def test_menu_is_sound(granularity, monkeypatch):
     monkeypatch.setattr("undelude._certificate.check_task._certify_deluded", lambda *_: None)
     assert "no problems found" in str(ud.check_task(menu(granularity)))

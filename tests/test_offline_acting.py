@@ -121,6 +121,7 @@ def test_the_agent_of_a_fit_is_sober_in_the_true_bandit(fit: Fit):
     assert report.action_kl_do < 0.004
 
 
+@pytest.mark.slow
 def test_a_dream_teaches_to_act_and_a_clone_of_the_logs_deludes_itself(demos: Demos, fit: Fit):
     """Section 4.2: both students have seen the logs alone, and are certified in the bandit that the logs are from."""
     student = ud.LSTMAgent(fit.process, 32, key=jax.random.key(2))

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import re
+import shutil
 from pathlib import Path
 
 import jax
@@ -12,7 +13,9 @@ import pytest
 
 import undelude as ud
 from undelude import offline
+from undelude._cli import inspect as inspect_command
 from undelude._cli import main
+from undelude._cli.options import Inspect
 from undelude._report import logs_words
 from undelude._report.logs_page import write_logs_report
 from undelude._runs.config import train_command
@@ -50,6 +53,27 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert main([*fit, "--out", str(folder / "mine")]) == 0
     assert main(["offline", "diagnose", str(folder / "mine"), "--quick"]) == 0
     return folder
+
+
+def test_inspector_names_actions_as_the_logs_do_and_says_what_they_determine(folder: Path):
+    options = Inspect(str(folder / "mine"))
+    options.check()
+    subject = inspect_command._subject(options)
+    about = inspect_command._service(options, subject).answer("describe", {})
+    assert [x["text"] for x in about["actions"]] == ["arm 0", "arm 1"]
+    assert [x["text"] for x in about["observations"]] == ["outcome 0", "outcome 1"]
+    diagnosis = offline.load_diagnosis(folder / "mine")
+    assert about["logs"]["verdict"].lower().startswith(f"{diagnosis.verdict} given: theta")
+    assert all(reason in about["logs"]["verdict"] for reason in diagnosis.reasons)
+    assert [(x["name"], x["fit"]) for x in about["logs"]["bounds"]] == [(x.name, x.value) for x in diagnosis.probes]
+    assert "no diagnosis yet" in inspect_command._Subject(str(bare_fit(folder)), {}, {}).logs["verdict"]
+
+
+def bare_fit(folder: Path) -> Path:
+    """Return a copy of the fit without its diagnosis."""
+    shutil.copytree(folder / "mine", folder / "bare", dirs_exist_ok=True)
+    (folder / "bare" / "diagnosis.json").unlink(missing_ok=True)
+    return folder / "bare"
 
 
 def mixed_demos() -> Demos:

@@ -143,6 +143,7 @@ def test_an_expert_that_never_errs_leaves_no_support() -> None:
     assert report.verdict == "not identified"
 
 
+@pytest.mark.slow
 def test_prize_or_frog_is_not_identified() -> None:
     """The best fit is at the boundary, where standard errors are 0; rival models find the interval."""
     _, demos, report = diagnosed(ud.tasks.prize_or_frog(), 1000, 2)

@@ -365,7 +365,8 @@ def test_values_of_theta_that_predict_nothing_are_not_chosen():
     assert fit.K == 1
     # A print of the fit has a row of each candidate, marks the chosen one, and says what a reader should know.
     head, *rows = str(fit).splitlines()[1:5]
-    assert "held out" in head and [row.split()[:2] for row in rows] == [["Episode", str(K)] for K in (1, 2, 3)]
+    assert "held out" in head
+    assert [row.split()[:2] for row in rows] == [["Episode", str(K)] for K in (1, 2, 3)]
     assert [row.endswith("<- chosen") for row in rows] == [True, False, False]
     assert "Note: no theta was found" in str(fit)
 

@@ -103,6 +103,7 @@ def test_poisoned_doors_warn():
     assert "Bayes-optimal" in report.notes["reward_best"]
 
 
+@pytest.mark.slow
 def test_imitator_never_looks():
     """If a look costs a tenth, the plan looks first, and the expert's imitator never does."""
     process = ud.tasks.doors(num_doors=3, look=0.9, num_rounds=2, expert_accuracy=0.97)

@@ -70,6 +70,7 @@ def test_grid_keeps_goal_across_episodes():
     np.testing.assert_array_equal(episodes.reward, np.tile([0, 1, 1], (32, 2)))
 
 
+@pytest.mark.slow
 def test_delusion_in_grid():
     """Independent NumPy code gives .92 for the expert and the sober agent, .02 for the deluded one."""
     process = ud.tasks.grid()
@@ -93,6 +94,7 @@ def test_arm_kinematics():
     assert pytest.approx(0.5 + 0.5 * np.cos(elbow), abs=1e-5) == 0.7**2
 
 
+@pytest.mark.slow
 def test_delusion_in_arm():
     """Independent code gives .99 (sober) and .13 (deluded), about one in eight targets."""
     process = ud.tasks.arm()

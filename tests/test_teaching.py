@@ -149,6 +149,7 @@ def test_eqs_9_and_10(process, executor, mark, target):
                 np.testing.assert_allclose(have, want, atol=1e-3, err_msg=str(history))
 
 
+@pytest.mark.slow
 def test_sampled_fit_within_standard_error(process):
     """The best fit to N sampled episodes differs from equation 9 by the sampling error of N draws."""
     N = 20_000
@@ -197,7 +198,7 @@ def gradient(process, agent, teaching, key, episodes=None):
     return jax.tree.leaves(jax.jit(jax.grad(loss))(agent))
 
 
-@pytest.mark.parametrize("target", ["sample", "distribution"])
+@pytest.mark.parametrize("target", [pytest.param("sample", marks=pytest.mark.slow), "distribution"])
 def test_no_gradient_through_samples(target, monkeypatch):
     """Figure 4c: a Gaussian action has a gradient, but that of the whole graph equals that of the predictions alone.
 
@@ -224,7 +225,7 @@ def one_update(process, agent, teaching, **options):
 @pytest.mark.parametrize(
     ("make", "agent_type", "teaching"),
     [
-        (arm, ud.LSTMAgent, ud.Counterfactual(target="sample")),
+        pytest.param(arm, ud.LSTMAgent, ud.Counterfactual(target="sample"), marks=pytest.mark.slow),
         (opening, ud.GRUAgent, ud.Mixed(0.5)),
     ],
     ids=["arm", "opening"],
@@ -256,7 +257,7 @@ def test_one_pass_of_four_functions(process):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
-@pytest.mark.parametrize("agent_type", [ud.LSTMAgent, ud.LinearRecurrentAgent])
+@pytest.mark.parametrize("agent_type", [ud.LSTMAgent, pytest.param(ud.LinearRecurrentAgent, marks=pytest.mark.slow)])
 def test_microbatches_sum_to_batch(process, agent_type):
     """Losses and parameters are the same to rounding, for episodes sampled in one pass and stored ones."""
     agent = agent_type(process, 4, key=jax.random.key(0))
@@ -419,6 +420,7 @@ def test_good_state_is_between_batches(diverging):
     assert (error.update, int(error.run.state.update)) == (8, 4)
 
 
+@pytest.mark.slow
 def test_infinite_gradient_and_step(process, monkeypatch):
     """Each is named if the losses are finite. Training goes on if the optimiser makes the gradient finite."""
     agent = ud.LSTMAgent(process, 4, key=jax.random.key(0))

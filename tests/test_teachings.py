@@ -225,6 +225,7 @@ def test_limit_minimises_the_loss(process, name):
     assert gradient_at(process, truth, lambda history: limit(other, history)) > 1e-4
 
 
+@pytest.mark.slow
 def test_teach_meets_dagger_limit(process):
     """Taught per step, the policy is near the unmarked limit at every history, and far from both answers."""
     run = ud.teach(
@@ -402,6 +403,7 @@ def beliefs(agent):
     return (np.einsum("aoa->ao", probs).mean(0) - 0.1) / 0.5
 
 
+@pytest.mark.slow
 def test_remark_13_own_behaviour(bandit):
     """The meaning of a window of one round depends on the policy: P(theta = a | a, o = 1) is .43 if arms are drawn at
     random, and .66 if the agent repeats an arm that paid and leaves one that did not."""
@@ -466,6 +468,7 @@ def test_reuse_repeats_each_batch(process):
         np.testing.assert_array_equal(have, want)
 
 
+@pytest.mark.slow
 def test_run_made_longer_is_the_long_run(process):
     """Two updates, and the state continued to four, are bit for bit four updates, if the optimiser has no schedule."""
     agent, teaching = ud.LSTMAgent(process, 3, key=jax.random.key(0)), ud.Counterfactual()

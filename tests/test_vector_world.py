@@ -255,8 +255,8 @@ def test_exact_answers_are_those_of_single_environments():
     known = [w.evidence(played) for w in (world, single)]
     np.testing.assert_allclose(known[0].log_likelihood, known[1].log_likelihood, atol=1e-5)
     np.testing.assert_allclose(known[0].experts.loc, known[1].experts.loc, atol=1e-5)
-    assert ud.certify(world, world.exact_agent("see"), key=KEY, num_episodes=64).verdict == "deluded"
-    assert ud.certify(world, world.exact_agent("do"), key=KEY, num_episodes=64).verdict == "sober"
+    for mark, verdict in (("do", "sober"), ("see", "deluded")):
+        assert ud.certify(world, world.exact_agent(mark), key=KEY, num_episodes=64, baselines=False).verdict == verdict
 
 
 @pytest.mark.slow

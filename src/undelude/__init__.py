@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from undelude import gym as gym
     from undelude import hf as hf
     from undelude import offline as offline
+    from undelude import plot as plot
     from undelude import torch as torch
     from undelude._drawing.film import Film as Film
     from undelude._drawing.film import film as film
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     __version__: str
 
 # Packages with public names of their own.
-_PACKAGES = ("causal", "gym", "hf", "offline", "tasks", "torch")
+_PACKAGES = ("causal", "gym", "hf", "offline", "plot", "tasks", "torch")
 # Names that are imported one by one, so that no imaging library and no server is loaded without need.
 _LAZY = {
     "export": "undelude._runs.export",

@@ -182,6 +182,11 @@ class Certificate:
                 lines.append(f"  {name:28} {quantity.value:9.5f}{error}")
         return "\n".join([*lines, *describe_notes(self.quantities, self.notes)])
 
+    def _repr_html_(self) -> str:
+        from undelude._report.notebook import of_certificate  # In a notebook alone: it needs matplotlib.
+
+        return of_certificate(self)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON: `x` and `x_se` for each quantity; an infinite value is the string "inf"."""
         about = ("task", "agent", "own_actions", "num_episodes", "num_rounds", "seconds", "versions", "notes")

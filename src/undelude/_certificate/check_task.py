@@ -34,7 +34,7 @@ from undelude._certificate.task_episodes import (
     probe,
     replay_under_others,
 )
-from undelude._certificate.task_report import TaskReport
+from undelude._certificate.task_report import TaskReport, as_warning
 from undelude._checks import check_count, check_key
 from undelude._process.episodes import Episodes
 from undelude._process.host_world import AbstractHostWorld, World
@@ -148,19 +148,25 @@ def check_task(
         action_kl_do=deluded and deluded.action_kl_do,
         action_kl_do_se=deluded and deluded.action_kl_do_se,
         action_tv_do=deluded and deluded.action_tv_do,
-        warning=deluded and deluded.notes.get("imitation"),
+        warning=as_warning([*_evidence_missing(replayed), *_on_imitation(deluded)]),
         notes=(),
     )
     on_expert = deluded.notes.get("expert") if deluded else None
     notes = dict.fromkeys(finding.text for finding in findings if not finding.is_problem)
-    return dataclasses.replace(report, notes=(*_remarks(report, on_expert), *_remarks_on_evidence(replayed), *notes))
+    return dataclasses.replace(report, notes=(*_remarks(report, on_expert), *notes))
 
 
 def _problems(findings: Iterable[Finding]) -> list[str]:
     return [finding.text for finding in findings if finding.is_problem]
 
 
-def _remarks_on_evidence(replayed: Replayed) -> Iterable[str]:
+def _on_imitation(deluded: Certificate | None) -> Iterable[str]:
+    """Say so if imitation is the wrong goal."""
+    if deluded and (text := deluded.notes.get("imitation")) is not None:
+        yield f"{text[0].upper()}{text[1:]}"
+
+
+def _evidence_missing(replayed: Replayed) -> Iterable[str]:
     """Say so if theta never shows: in the observations, or in what the expert does."""
     possible = np.asarray(replayed.possible_before)
     # A finite number in place of -inf, so that differences are numbers.

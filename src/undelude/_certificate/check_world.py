@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from undelude._certificate.certificate import Certificate
-from undelude._certificate.task_report import TaskReport, row
+from undelude._certificate.task_report import TaskReport, as_warning, row
 from undelude._distributions import AbstractDistribution, Categorical
 from undelude._errors import users_line
 from undelude._process.host_world import AbstractHostWorld
@@ -127,12 +127,13 @@ def check_world_by_playing(
     notes = [
         *_on_repetition(irregular),
         *([] if leak is None else [f"{leak[0].upper()}{leak[1:]}"]),
-        *([] if irregular else _on_theta(world, under)),
+        *([] if irregular else _first_shown(world, under)),
         *_on_expert(by_random, clipped),
         *_on_certificate(inexact, leak),
     ]
     notes += [x for x in (world.unread_in_words(), world.failures_in_words()) if x is not None]
-    num_steps = sum(int(x.exists.sum()) for each in played for x in each.rounds)
+    timed = played[1:]  # The first play also compiles, if the world is a compiled one.
+    num_steps = sum(int(x.exists.sum()) for each in timed for x in each.rounds)
     return WorldReport(
         name=world.name,
         first_sight=None if inexact is not None or not world.opening else 0.0,
@@ -141,10 +142,10 @@ def check_world_by_playing(
         action_kl_do=deluded and deluded.action_kl_do,
         action_kl_do_se=deluded and deluded.action_kl_do_se,
         action_tv_do=deluded and deluded.action_tv_do,
-        warning=None,
+        warning=None if irregular else as_warning(_evidence_missing(world, under)),
         notes=tuple(notes),
-        steps_per_second=num_steps / sum(each.stepping for each in played),
-        advice_per_second=num_steps / sum(each.advising for each in played),
+        steps_per_second=num_steps / sum(each.stepping for each in timed),
+        advice_per_second=num_steps / sum(each.advising for each in timed),
         clipped=clipped,
         inexact=inexact,
     )
@@ -265,22 +266,32 @@ def _on_repetition(irregular: str | None) -> Iterator[str]:
         )
 
 
-def _on_theta(world: AbstractHostWorld, under: dict[int, Played]) -> Iterator[str]:
-    """Say what of the observations depends on theta, and whether the expert does."""
+def _shown(world: AbstractHostWorld, under: dict[int, Played]) -> list[tuple[int, int, tuple[str, int]]]:
+    """Return two contexts, and what first differs under them and when, for each pair with the first context."""
+    (i, first), *others = under.items()
+    return [(i, k, found) for k, x in others if (found := world.difference(first.seen, x.seen)) is not None]
+
+
+def _first_shown(world: AbstractHostWorld, under: dict[int, Played]) -> Iterator[str]:
+    """Say what of the observations depends on theta first."""
+    if len(under) < 2 or not (shown := _shown(world, under)):
+        return
+    i, k, (parts, t) = min(shown, key=lambda x: x[2][1])
+    at = "in the opening" if under[i].opening is not None and t == 0 else f"in round {t}"
+    yield f"Theta shows {at} first: contexts {i} and {k} give another {parts} after the same seeds and actions."
+
+
+def _evidence_missing(world: AbstractHostWorld, under: dict[int, Played]) -> Iterator[str]:
+    """Say so if theta never shows: in the observations, or in what the expert does."""
     if len(under) < 2:
         return
-    (i, first), *others = under.items()
-    shown = [(k, found) for k, each in others if (found := world.difference(first.seen, each.seen)) is not None]
-    if not shown:
+    if not _shown(world, under):
         yield (
             "Observations did not depend on theta in the episodes that were played, so that an agent whose actions are "
             "interventions learns nothing about it. Check that the context changes the environment, or give a cue."
         )
-    else:
-        k, (parts, t) = min(shown, key=lambda x: x[1][1])
-        at = "in the opening" if first.opening is not None and t == 0 else f"in round {t}"
-        yield f"Theta shows {at} first: contexts {i} and {k} give another {parts} after the same seeds and actions."
-    if not any(_other_advice(x, y) for _, each in others for x, y in zip(first.rounds, each.rounds, strict=False)):
+    first, *others = under.values()
+    if not any(_other_advice(x, y) for each in others for x, y in zip(first.rounds, each.rounds, strict=False)):
         yield "The expert acts alike for every theta, so that its actions show nothing about theta."
 
 

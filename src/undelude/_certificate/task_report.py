@@ -1,7 +1,7 @@
 """The report of `check_task`."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +19,8 @@ class TaskReport:
         action_kl_do_se: its standard error.
         action_tv_do: the cost of delusion in total variation, from 0 to 1. It is finite also if the deluded agent rules
             out an action that the exact answer allows, which makes `action_kl_do` infinite.
-        warning: why imitation is the wrong goal on this task and what to do about it; None if it is not.
+        warning: what makes training on this task worthless, such as observations that never depend on theta, or why
+            imitation is the wrong goal, and what to do about it; None if neither was found.
         notes: other remarks.
     """
 
@@ -45,6 +46,12 @@ class TaskReport:
         yield row("least probability of an expert's action", self.least_mass)
         yield row("delusion gap, action_kl_do", self.action_kl_do, f"{error}nats per action")
         yield row("... as total variation, from 0 to 1", self.action_tv_do)
+
+
+def as_warning(sentences: Iterable[str]) -> str | None:
+    """Return sentences as they follow the name of a process and a colon; None if there are none."""
+    text = " ".join(sentences)
+    return f"{text[0].lower()}{text[1:]}" if text else None
 
 
 def row(label: str, x: float | None, unit: str = "") -> str:

@@ -15,12 +15,12 @@ from undelude._cli.console import make_console, working
 from undelude._cli.errors import CommandError, ExitCode, UsageError
 from undelude._cli.options import Call, Inspect
 from undelude._cli.permission import check_may_call_task
-from undelude._files import read_json
+from undelude._files import plain, read_json
 from undelude._inspector.history import check_format
 from undelude._inspector.inspection import SEE, Inspection
 from undelude._inspector.server import MOST, MOST_ROUNDS, Server, Service
 from undelude._inspector.view import CHOSEN, first_history
-from undelude._named_tasks import TASKS
+from undelude._named_tasks import TASKS, is_fit
 from undelude._runs.directory import RunDirectory
 from undelude.tasks.registry import make
 
@@ -32,6 +32,23 @@ class _Subject(NamedTuple):
     agents: dict[str, AbstractAgent]
     notes: dict[str, str]
     episode: dict[str, Any] | None = None
+
+    @property
+    def logs(self) -> dict[str, Any] | None:
+        """What the logs determine, if the task is a fit of `undelude.offline`."""
+        if not is_fit(self.task):
+            return None
+        from undelude import offline
+
+        try:
+            diagnosis = offline.load_diagnosis(self.task)
+        except FileNotFoundError as error:
+            return {"verdict": f"Not known: {error}", "bounds": []}
+        because = f", because {'; '.join(diagnosis.reasons)}" if diagnosis.reasons else ""
+        given = f"given: {'; '.join(diagnosis.assumptions)}"
+        probes = [{"name": x.name, "fit": x.value, "range": x.profile, "manski": x.manski} for x in diagnosis.probes]
+        verdict = f"{diagnosis.verdict} {given}{because}."
+        return {"verdict": f"{verdict[0].upper()}{verdict[1:]}", "bounds": plain(probes)}
 
 
 def run(options: Inspect, call: Call) -> ExitCode:
@@ -82,12 +99,12 @@ def _service(options: Inspect, subject: _Subject) -> Service:
             history = inspection.from_json(subject.episode, task=subject.task)
         except ValueError as error:
             raise UsageError(f"{options.target} cannot be opened: {error}") from error
-        return Service(inspection, history, task=subject.task, notes=notes)
+        return Service(inspection, history, task=subject.task, notes=notes, logs=subject.logs)
     actor = next(iter(subject.agents), SEE)
     if options.seed is None:
         notes[""] = CHOSEN
     history = first_history(inspection, actor, seed=options.seed)
-    return Service(inspection, history, task=subject.task, actor=actor, notes=notes)
+    return Service(inspection, history, task=subject.task, actor=actor, notes=notes, logs=subject.logs)
 
 
 def _subject(options: Inspect) -> _Subject:

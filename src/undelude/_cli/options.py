@@ -4,6 +4,7 @@ Nothing here needs JAX, so that the help and the errors of the command line appe
 """
 
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -243,6 +244,9 @@ class Inspect:
         if self.is_run:
             layout.check_run(Path(self.target))
         elif not self.is_episode:
+            is_path = bool({"/", "."} & {*self.target}) and ":" not in self.target
+            if is_path and not is_fit(self.target):
+                raise UsageError(f"there is no run, fit or episode at {self.target!r} (working folder: {os.getcwd()}).")
             check_task_name(self.target)
         if self.second is not None:
             layout.check_run(Path(self.second))

@@ -15,10 +15,11 @@ from undelude._checks import check_count, one_line
 from undelude._inspector.alphabet import alphabets, scored_part
 from undelude._inspector.digest import digest_of
 from undelude._inspector.history import History, Round, from_json, to_json
+from undelude._inspector.host_reader import HostReader
 from undelude._inspector.readings import implied_beliefs, offered_actions, read_all
-from undelude._inspector.setting import Reader, Reads, Setting, Symbols
+from undelude._inspector.setting import Reader, Reads, Setting, Symbols, index_of
 from undelude._inspector.state import Account, State
-from undelude._inspector.worlds import begin, play_on, scenes
+from undelude._inspector.worlds import Scenes, begin, play_on, scenes
 from undelude._process.host_world import AbstractHostWorld
 from undelude._process.process import InteractionProcess, check_process
 from undelude._process.world import key_of
@@ -46,7 +47,7 @@ class Inspection:
     The parties are three exact agents, the expert that is told theta (`"told"`), and the given agents. They read past
     actions differently: `"do"` reads the agent's own as interventions, `"see"` reads them as evidence, and `"marked"`
     reads each as the history marks it, and so do given agents that know both marks. A given agent that was taught one
-    mark alone reads all actions by it.
+    mark alone reads all actions by it, and a `ud.HostAgent` in its own way, since it is not told the marks.
 
     Every history is padded to `num_rounds`, so that all answers come from programs that are compiled once.
 
@@ -71,7 +72,7 @@ class Inspection:
     def __init__(
         self,
         process: InteractionProcess,
-        agents: Mapping[str, AbstractAgent] | Sequence[AbstractAgent] = (),
+        agents: Mapping[str, AbstractAgent | HostAgent] | Sequence[AbstractAgent | HostAgent] = (),
         *,
         num_rounds: int | None = None,
     ):
@@ -79,7 +80,8 @@ class Inspection:
         self.num_rounds = check_count("num_rounds", process.num_rounds if num_rounds is None else num_rounds)
         self.actions, self.observations, self.words = alphabets(process)
         self.agents = _named(agents)
-        for agent in self.agents.values():
+        traced = {name: agent for name, agent in self.agents.items() if isinstance(agent, AbstractAgent)}
+        for agent in traced.values():
             check_fit(process, agent)
         exact = ExactAgent(process)
         self.readers = {
@@ -87,11 +89,12 @@ class Inspection:
             DO: Reader(exact, "do"),
             SEE: Reader(ExactAgent(process, "see"), "see"),
             TOLD: Reader(exact, "do", told=True),
-        } | {name: Reader(x, _reads(x), believes=_believes(x, process)) for name, x in self.agents.items()}
+        } | {name: Reader(x, _reads(x), believes=_believes(x, process)) for name, x in traced.items()}
         self._values = jnp.asarray(self.actions.values), jnp.asarray(self.observations.values)
         self._part = scored_part(process)
         self._read = Bound(read_all, self._setting(*self.readers.values()))
         alone = self._setting()
+        self.hosts = {name: HostReader(x, alone) for name, x in self.agents.items() if isinstance(x, HostAgent)}
         self._implied, self._scenes = Bound(implied_beliefs, alone), Bound(scenes, alone)
         self._begin, self._offered = Bound(begin, alone), Bound(offered_actions, alone)
         self._play: dict[str, Bound] = {}
@@ -100,7 +103,7 @@ class Inspection:
     @property
     def parties(self) -> tuple[str, ...]:
         """The names of all parties."""
-        return tuple(self.readers)
+        return (*EXACT, *self.agents)
 
     def begin(self, *, seed: int = 0, theta: int | None = None) -> History:
         """Return an empty history: theta from the prior unless it is given, and the opening.
@@ -116,10 +119,10 @@ class Inspection:
         """Return what every party believes and predicts at each point of a history.
 
         Raises:
-            ValueError: the history is longer than `num_rounds`.
+            ValueError: the history is longer than `num_rounds`, or a `ud.HostAgent` returned what it should not.
         """
         symbols, n, m = self._symbols(history), len(history), history.num_observations
-        accounts = {}
+        world, accounts = self._scenes(symbols), {}
         for name, x in zip(self.readers, self._read(symbols), strict=True):
             belief = x.belief
             if belief is None:
@@ -134,8 +137,29 @@ class Inspection:
                 np.asarray(x.impossible)[:m],
                 np.asarray(x.acted_impossible)[:n],
             )
-        rewards, offered = _array(self._scenes(symbols).rewards)[:m], np.asarray(self._offered(symbols))[: m + 1]
+        accounts |= {name: self._account(host, symbols, world, history) for name, host in self.hosts.items()}
+        rewards, offered = _array(world.rewards)[:m], np.asarray(self._offered(symbols))[: m + 1]
+        accounts = {name: accounts[name] for name in self.parties}
         return State(history, accounts, rewards, offered, self.has_ended(history))
+
+    def _account(self, host: HostReader, symbols: Symbols, world: Scenes, history: History) -> Account:
+        """Return the account of a `HostAgent`."""
+        n, m = len(history), history.num_observations
+        found = host.read(symbols, world.opening, world.observations, n, m)
+        with np.errstate(divide="ignore"):
+            log_probs = np.log(np.pad(found.actions, ((0, self.num_rounds - m), (0, 0)), mode="edge"))
+        belief = self._implied(symbols, jnp.asarray(log_probs, float))
+        outcomes = np.array([r.observation for r in history.rounds[:m]], int)
+        return Account(
+            None if belief is None else _array(belief)[: m + 1],
+            None,
+            found.opening,
+            bool(found.opening is not None and found.opening[history.opening or 0] == 0),
+            found.actions,
+            found.observations,
+            found.observations[np.arange(m), outcomes] == 0,
+            np.zeros(n, bool),
+        )
 
     def play(
         self,
@@ -165,6 +189,8 @@ class Inspection:
         self.check_party(actor)
         if self.has_ended(history):
             return history
+        if actor in self.hosts:
+            return self._play_host(actor, history, rounds, observe=observe, label=label)
         n, m, is_expert = len(history), history.num_observations, actor == TOLD
         mark = self.own_mark(actor)
         if actor not in self._play:
@@ -186,6 +212,26 @@ class Inspection:
         path = np.asarray(played.theta)[: longer.num_observations + 1]
         return dataclasses.replace(longer, theta=tuple(path.tolist()))
 
+    def _play_host(self, actor: str, history: History, rounds: int, *, observe: bool, label: bool) -> History:
+        """Let a `HostAgent` act, round by round; Nature answers as after the actions of other parties."""
+        history = self.play(history, rounds=0)
+        world = self._scenes(self._symbols(history))
+        playing = self.hosts[actor].play(self._symbols(history), world.opening, key_of(history.seed))
+        for t, r in enumerate(history.rounds):
+            playing.read(self._values[0][r.action], index(world.observations, t))
+        for i in range(rounds):
+            if self.has_ended(history):
+                break
+            a, n = playing.act(), len(history)
+            asked = self.play(history, actor=TOLD, observe=False).rounds[-1].action if label else None
+            number = int(index_of(self._values[0], a))
+            new = Round(number, self.own_mark(actor), "agent", None, asked)
+            history = dataclasses.replace(history, rounds=(*history.rounds, new))
+            if observe or i < rounds - 1:
+                history = self.play(history, rounds=0)
+                playing.follow(a, index(self._scenes(self._symbols(history)).observations, n))
+        return history
+
     def alone(self, history: History) -> dict[str, History]:
         """Return for each party the episode that it would have had: the same theta, rounds and luck, its own actions.
 
@@ -195,7 +241,7 @@ class Inspection:
         if history.opening is not None:
             start = dataclasses.replace(start, opening=history.opening)
         n = history.num_observations
-        return {name: self.play(start, rounds=n, actor=name) for name in self.readers if name != MARKED and n}
+        return {name: self.play(start, rounds=n, actor=name) for name in self.parties if name != MARKED and n}
 
     def has_ended(self, history: History) -> bool:
         """Return whether no round can follow: there are `num_rounds`, or the task has ended the episode."""
@@ -235,12 +281,14 @@ class Inspection:
 
     def own_mark(self, party: str) -> Mark:
         """Return the mark of the actions that a party executes."""
-        return "see" if party == TOLD else self.readers[party].agent.own_actions
+        if party == TOLD:
+            return "see"
+        return self.agents[party].own_actions if party in self.agents else self.readers[party].agent.own_actions
 
     def check_party(self, name: str) -> None:
         """Raise `ValueError` if there is no party of that name."""
-        if name not in self.readers:
-            raise ValueError(f"there is no party {name!r:.99}; there are {', '.join(self.readers)}.")
+        if name not in self.parties:
+            raise ValueError(f"there is no party {name!r:.99}; there are {', '.join(self.parties)}.")
 
     def to_json(self, history: History, *, task: str | None = None) -> dict[str, Any]:
         """Return a history for a file; `task` is the name under which the task can be made again, if it has one."""
@@ -327,16 +375,11 @@ def _check_inspectable(process: Any) -> InteractionProcess:
     return process
 
 
-def _named(agents: Any) -> dict[str, AbstractAgent]:
+def _named(agents: Any) -> dict[str, AbstractAgent | HostAgent]:
     if not isinstance(agents, Mapping):
         agents = {"agent" if i == 0 else f"agent {i + 1}": x for i, x in enumerate(agents)}
     for name, agent in agents.items():
-        if isinstance(agent, HostAgent):
-            raise TypeError(
-                f"{name} is a ud.HostAgent, which cannot be asked what it would predict after another history; inspect "
-                "its episodes with episodes=ud.rollout(process, agent, key=key)."
-            )
-        if not isinstance(agent, AbstractAgent):
+        if not isinstance(agent, AbstractAgent | HostAgent):
             raise TypeError(f"{name} must be an agent such as ud.ExactAgent(process), not {one_line(repr(agent))}.")
         if name in EXACT:
             raise ValueError(f"an agent cannot have the name {name!r}, which is that of an exact party.")

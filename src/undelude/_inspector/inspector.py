@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from undelude._agents.base import AbstractAgent
+from undelude._agents.host import HostAgent
 from undelude._inspector.history import History, Round
 from undelude._inspector.inspection import SEE, Inspection
 from undelude._inspector.server import Server, Service
@@ -46,7 +47,7 @@ class Inspector:
 
 def inspect(
     process: InteractionProcess,
-    *agents: AbstractAgent,
+    *agents: AbstractAgent | HostAgent,
     episodes: Episodes | None = None,
     episode: int = 0,
     num_rounds: int | None = None,
@@ -61,7 +62,8 @@ def inspect(
 
     Args:
         process: of finitely many thetas; actions and observations are symbols or short blocks of them.
-        agents: they read the same episode. They read an action as marked if they know both marks.
+        agents: they read the same episode. They read an action as marked if they know both marks. A `ud.HostAgent` is
+            called again for each change of the history, and reads actions in its own way.
         episodes: the result of `ud.rollout`; by default the first agent, or else the deluded exact agent, plays one.
         episode: index of the episode in `episodes`.
         num_rounds: most rounds of the episode; by default those of the process, or of `episodes` if they are more.
@@ -90,6 +92,8 @@ def inspect(
     if episodes is not None:
         history = history_of(inspection, episodes, episode)
     else:
+        # A policy in Python would take long to play many episodes.
+        seed = 0 if seed is None and actor in inspection.hosts else seed
         history = first_history(inspection, actor, seed=seed)
         notes = {"": CHOSEN} if seed is None else {}
     return Inspector(inspection, Service(inspection, history, actor=actor, notes=notes), port=port)

@@ -59,6 +59,7 @@ class Service:
         task: the name under which the task can be made again, for saved episodes; None if it has none.
         actor: the party that acts, until the page chooses another.
         notes: a sentence about a party, by its name; "" for one about the first episode.
+        logs: of a process that was fitted to logs: the verdict, and bounds with the keys name, fit, range and manski.
     """
 
     def __init__(
@@ -69,10 +70,11 @@ class Service:
         task: str | None = None,
         actor: str = MARKED,
         notes: Mapping[str, str] | None = None,
+        logs: Mapping[str, Any] | None = None,
     ):
         inspection.check_party(actor)
         self.inspection, self.first, self.task, self.actor = inspection, first, task, actor
-        self.notes = dict(notes or {})
+        self.notes, self.logs = dict(notes or {}), logs
         self._lock = threading.Lock()
 
     def answer(self, name: str, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,6 +104,7 @@ class Service:
             for name, history in examples(self.inspection).items()
         }
         about |= {"actor": self.actor, "note": self.notes.get("", ""), "examples": stored, "served": True}
+        about["logs"] = self.logs
         return about | {"state": self._view(self.first)}
 
     def _read(self, request: Mapping[str, Any]) -> dict[str, Any]:

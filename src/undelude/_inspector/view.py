@@ -14,7 +14,6 @@ from undelude._drawing.frame import INK
 from undelude._files import plain
 from undelude._inspector.history import History
 from undelude._inspector.inspection import DO, EXACT, MARKED, SEE, TOLD, Inspection
-from undelude._inspector.setting import Reader
 from undelude._inspector.state import Account, State
 from undelude._process.task import AbstractTask
 from undelude.tasks.tables import TableTask
@@ -40,8 +39,6 @@ READS = {
     "always do": ("It reads every past action as an intervention.", "It was taught no other mark."),
     "see": ("It reads every past action as evidence.", "It was taught no other mark."),
 }
-
-
 # A sentence about the first episode.
 CHOSEN = (
     "Of 32 episodes, the page began with the one in which see, instead of do, lowers the belief in the true theta most."
@@ -57,8 +54,8 @@ def describe(inspection: Inspection, *, notes: Mapping[str, str]) -> dict[str, A
     """
     process, words = inspection.process, inspection.words
     parties = []
-    for name, reader in inspection.readers.items():
-        label, text = NAMES[name] if name in EXACT else (name, _reading(reader))
+    for name in inspection.parties:
+        label, text = NAMES[name] if name in EXACT else (name, _reading(inspection, name))
         text = f"{text} {notes.get(name, '')}".strip()
         parties.append({"key": name, "name": label, "text": text, "mark": inspection.own_mark(name)})
     return {
@@ -82,10 +79,12 @@ def describe(inspection: Inspection, *, notes: Mapping[str, str]) -> dict[str, A
     }
 
 
-def _reading(reader: Reader) -> str:
+def _reading(inspection: Inspection, name: str) -> str:
     """Return how a given agent reads past actions."""
-    text, why = READS[reader.reads]
-    return f"{text} {why}" if reader.agent.trainable else text
+    if name in inspection.hosts:
+        return "A policy in Python. It is not told the marks, and reads past actions in its own way."
+    text, why = READS[inspection.readers[name].reads]
+    return f"{text} {why}" if inspection.readers[name].agent.trainable else text
 
 
 def _symbols(alphabet: Any) -> list[dict[str, Any]]:

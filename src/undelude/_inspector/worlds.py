@@ -20,18 +20,20 @@ class Scenes(NamedTuple):
         acted_w: `[N, ...]`, memories after each action.
         observations: `[N, ...]`, with their given parts.
         rewards: `[N]`.
+        opening: of the episode, with its given parts; None if the process has none.
     """
 
     w: Memory
     acted_w: Memory
     observations: Observation
     rewards: Float[Array, " N"]
+    opening: Observation | None
 
 
 def scenes(setting: Setting, symbols: Symbols) -> Scenes:
     """Return the world of a history under its true theta."""
     process, A = setting.process, setting.A
-    w, _ = first(setting, symbols)
+    w, opening = first(setting, symbols)
 
     def round(w: Memory, x: tuple[Array, Array, Array]) -> tuple[Memory, tuple]:
         theta, a, o = x
@@ -44,7 +46,7 @@ def scenes(setting: Setting, symbols: Symbols) -> Scenes:
     last, (before, acted, o, rewards) = jax.lax.scan(
         round, w, (symbols.theta[:-1], symbols.actions, symbols.observations)
     )
-    return Scenes(append(before, last), acted, o, rewards)
+    return Scenes(append(before, last), acted, o, rewards, opening)
 
 
 class Continued(NamedTuple):

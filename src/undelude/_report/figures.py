@@ -2,34 +2,42 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import matplotlib
 import numpy as np
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
-from undelude._certificate.numbers import LONG, short
+from undelude._certificate.numbers import short
 from undelude._certificate.quantity import Quantity
-from undelude._drawing.colours import DO, DO_TEXT, INK, MUTED, RULE, SEE, SEE_TEXT
+from undelude._drawing.charts import (
+    COLOURS,
+    NAMES,
+    STEPS,
+    TEXT,
+    dash,
+    dots,
+    integers,
+    interval,
+    kl_over_updates,
+    last,
+    no_left,
+)
+from undelude._drawing.colours import DO, INK, MUTED, RULE, SEE
 from undelude._drawing.strips import frame_truth, listed, mark_actions, round_ticks, shade, symbol_ticks
 from undelude._drawing.svg import FONT, STYLE, WIDTH, Svg, to_figure
 from undelude._runs.contents import RunContents
 from undelude._runs.example_episode import READERS, ExampleEpisode
 
-NAMES = {"agent": "agent", "exact_do": "interventional answer", "exact_see": "deluded answer"}
-COLOURS = {"agent": INK, "exact_do": DO, "exact_see": SEE}
-TEXT = {"agent": INK, "exact_do": DO_TEXT, "exact_see": SEE_TEXT}
 # Largest number of rows in a strip, and of rounds in which the observation is written as a number.
 MAX_ROWS, MAX_WRITTEN = 24, 24
 # Largest number of characters that explain the observations of an episode.
 MAX_KEY = 48
 # Largest number of lines for the numbers of an action, and their dashes.
 MAX_NUMBERS, DASHES = 4, ("-", "--", ":", "-.")
-# Distances between ticks, times a power of ten.
-STEPS = [1, 2, 5, 10]
 
 
 def distances(run: RunContents) -> Svg | None:
@@ -64,14 +72,8 @@ def learning_curve(run: RunContents) -> Svg | None:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
         axes = figure.subplots()
-        axes.set_yscale("log")
-        for name, y in curves.items():
-            axes.plot(update, y, _dash(name), color=COLOURS[name], lw=1.6, marker=_marker(name), ms=3.2, mew=0)
-        _log_ticks(axes, "y", np.concatenate(list(curves.values())), margin=1.25)
-        axes.set(title="KL(answer ‖ agent), nats per action", xlabel="update", xlim=(0, None))
-        _label_ends(axes, curves)
-        _integers(axes)
-        ends = ", ".join(f"from the {NAMES[name]} {short(_last(y))} nats" for name, y in curves.items())
+        kl_over_updates(axes, update, curves)
+        ends = ", ".join(f"from the {NAMES[name]} {short(last(y))} nats" for name, y in curves.items())
         alt = f"Learning curve over {int(update[-1])} updates, log scale. At the last measurement: {ends}."
         return to_figure(figure, "learning", alt)
 
@@ -91,8 +93,8 @@ def losses(run: RunContents) -> Svg | None:
             axes.margins(y=0.12)
             axes.yaxis.set_major_locator(MaxNLocator(3, steps=STEPS))
         axes.set_xlabel("update")
-        _integers(axes)
-        ends = ", ".join(f"{part} {short(_last(y))}" for part, y in parts)
+        integers(axes)
+        ends = ", ".join(f"{part} {short(last(y))}" for part, y in parts)
         alt = f"Log-losses in training over {int(update[-1])} updates. At the end, in nats: {ends}."
         return to_figure(figure, "losses", alt)
 
@@ -120,18 +122,10 @@ def certificate(run: RunContents) -> Svg | None:
         figure = Figure(figsize=(WIDTH, 0.35 + 1.02 * len(panels)), layout="constrained")
         values = []
         for axes, (title, rows, log) in zip(np.atleast_1d(figure.subplots(len(panels))), panels, strict=True):
-            if log:
-                axes.set_xscale("log")
-                distances = [math.nan if q.value is None else q.value for _, row in rows for q in row.values()]
-                _log_ticks(axes, "x", np.array(distances), margin=1.6)
-            for y, (symbol, row) in enumerate(rows):
-                _dots(axes, y, row)
-                values += [f"{symbol} {title}, {NAMES[name]}: {short(q.value)}" for name, q in row.items()]
-            if not log:
-                _from_zero(axes)
-            axes.set(yticks=range(len(rows)), yticklabels=[f"{s}s" for s, _ in rows], ylim=(len(rows) - 0.5, -0.5))
-            axes.set_title(title)
-            _no_left(axes)
+            dots(axes, {f"{symbol}s": row for symbol, row in rows}, title, log=log)
+            values += [
+                f"{symbol} {title}, {NAMES[x]}: {short(q.value)}" for symbol, row in rows for x, q in row.items()
+            ]
         return to_figure(figure, "certificate", f"Dot chart of the certificate: {'; '.join(values)}.")
 
 
@@ -147,14 +141,14 @@ def returns(run: RunContents) -> Svg | None:
         figure = Figure(figsize=(WIDTH, 0.75 + 0.27 * len(rows)), layout="constrained")
         axes = figure.subplots()
         for y, (_, colour, marker, q) in enumerate(rows):
-            _interval(axes, y, q, colour, marker)
+            interval(axes, y, q, colour, marker)
         axes.set(yticks=range(len(rows)), yticklabels=[label for label, *_ in rows], ylim=(len(rows) - 0.4, -0.6))
         axes.set_xlabel("reward per round")
         axes.grid(axis="y", color=RULE, lw=0.6)
         axes.set_axisbelow(True)
         axes.margins(x=0.08)
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
-        _no_left(axes)
+        no_left(axes)
         values = "; ".join(f"{label} {short(q.value)}" for label, _, _, q in rows)
         return to_figure(figure, "returns", f"Dot chart of the reward per round: {values}.")
 
@@ -275,7 +269,7 @@ def _compare(axes: Axes, episode: ExampleEpisode, variable: str, distributions: 
         sentence = "Total variation from the policy of the agent, mean over the rounds: "
     for name in [n for n in ("exact_do", "exact_see", "agent") if n in lines]:
         width = 1.1 if name == "agent" else 2.6
-        axes.plot(x, lines[name], _dash(name), color=COLOURS[name], lw=width, solid_capstyle="butt")
+        axes.plot(x, lines[name], dash(name), color=COLOURS[name], lw=width, solid_capstyle="butt")
     axes.set(ylim=(-0.04, 1.04), yticks=[0, 0.5, 1])
     values = {name: y[-1] if variable == "theta" else y.mean() for name, y in lines.items()}
     return sentence + ", ".join(f"{NAMES[name]} {value:.2f}" for name, value in values.items()) + "."
@@ -286,93 +280,3 @@ def _rows_to_show(distributions: dict[str, np.ndarray], truth: np.ndarray) -> np
     peak = np.max([distribution.max(0) for distribution in distributions.values()], axis=0)
     peak[truth] = np.inf
     return np.sort(np.argsort(-peak, kind="stable")[:MAX_ROWS])
-
-
-def _dots(axes: Axes, y: int, row: dict[str, Quantity]) -> None:
-    """Draw the quantities of a row, joined by a line; a value outside a log axis becomes an arrow at its end."""
-    at = {}
-    lo, hi = axes.get_xlim()
-    for name, q in row.items():
-        if q.value is None:
-            continue
-        if axes.get_xscale() == "log" and not lo < q.value < hi:
-            below = q.value <= lo
-            at[name] = lo * (hi / lo) ** (0.02 if below else 0.98)
-            axes.plot([at[name]], [y], "<" if below else ">", color=COLOURS[name], ms=6, mew=0)
-            beside = {"textcoords": "offset points", "xytext": (0, -5), "ha": "center", "va": "top"}
-            axes.annotate(short(q.value), (at[name], y), color=TEXT[name], **beside)
-        elif math.isfinite(q.value):
-            at[name] = q.value
-            _interval(axes, y, q, COLOURS[name], _marker(name))
-    if len(at) == 2:
-        axes.plot(list(at.values()), [y, y], color=RULE, lw=1, zorder=0)
-
-
-def _interval(axes: Axes, y: int, q: Quantity, colour: str, marker: str) -> None:
-    if q.value is None or not math.isfinite(q.value):
-        return
-    look = {"color": colour, "ms": 5, "mew": 0, "elinewidth": 1.6, "zorder": 2}
-    axes.errorbar([q.value], [y], xerr=None if q.standard_error is None else 2 * q.standard_error, fmt=marker, **look)
-
-
-def _label_ends(axes: Axes, curves: dict[str, np.ndarray]) -> None:
-    """Write the last value next to the end of each line, moved apart if the labels would touch."""
-    lo, hi = (math.log(v) for v in axes.get_ylim())
-    ends = {name: min(max((math.log(_last(y)) - lo) / (hi - lo), 0.0), 1.0) for name, y in curves.items()}
-    order = sorted(ends, key=lambda name: ends[name])
-    if len(order) == 2 and (overlap := 0.2 - (ends[order[1]] - ends[order[0]])) > 0:
-        ends[order[0]] -= overlap / 2
-        ends[order[1]] += overlap / 2
-    for name, height in ends.items():
-        label = f"{NAMES[name].split()[0]}\n{short(_last(curves[name]))}"
-        axes.annotate(label, (1.02, height), xycoords="axes fraction", color=TEXT[name], va="center", linespacing=1.15)
-
-
-def _log_ticks(axes: Axes, which: Literal["x", "y"], values: np.ndarray, *, margin: float) -> None:
-    """Set ticks written as decimals, more than one per decade if there are few decades."""
-    values = values[np.isfinite(values) & (values > 1e-7)]
-    lo, hi = (values.min(), values.max()) if len(values) else (1e-3, 1.0)
-    lo, hi = lo / margin, hi * margin
-    span = math.log10(hi / lo)
-    decades = range(math.floor(math.log10(lo)), math.ceil(math.log10(hi)) + 1, max(1, round(span / 8)))
-    steps = (1, 2, 5) if span < 1.7 else (1, 3) if span < 3 else (1,)
-    ticks = [m * 10.0**d for d in decades for m in steps if lo <= m * 10.0**d <= hi]
-    axis, set_limits = (axes.xaxis, axes.set_xlim) if which == "x" else (axes.yaxis, axes.set_ylim)
-    set_limits(lo, hi)
-    axis.set_major_formatter(FuncFormatter(lambda v, _: _decimal(v)))
-    axis.set_ticks(ticks)
-    axis.set_ticks([], minor=True)
-
-
-def _decimal(v: float) -> str:
-    return f"{v:.10f}".rstrip("0").rstrip(".") if v < LONG else f"{v:.0e}"
-
-
-def _from_zero(axes: Axes) -> None:
-    lo, hi = axes.dataLim.intervalx
-    lo, hi = min(lo, 0.0), max(hi, 0.0)
-    margin = 0.06 * (hi - lo or 1.0)
-    axes.set_xlim(lo - margin, hi + margin)
-    axes.axvline(0, color=RULE, lw=0.8, zorder=0)
-    axes.xaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
-
-
-def _integers(axes: Axes) -> None:
-    axes.xaxis.set_major_locator(MaxNLocator(5, steps=STEPS, integer=True))
-
-
-def _no_left(axes: Axes) -> None:
-    axes.spines["left"].set_visible(False)
-    axes.tick_params(axis="y", length=0)
-
-
-def _dash(name: str) -> str:
-    return "--" if name == "exact_see" else "-"
-
-
-def _marker(name: str) -> str:
-    return {"agent": "v", "exact_do": "o", "exact_see": "s"}[name]
-
-
-def _last(y: np.ndarray) -> float:
-    return float(y[np.isfinite(y)][-1])

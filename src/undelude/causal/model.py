@@ -83,6 +83,11 @@ class CausalModel(eqx.Module):
                 axes = ", ".join(f"{name} ({sizes[name]})" for name in (*v.parents, v.name))
                 raise ValueError(f"{v.name}: table has shape {v.table.shape}, but its axes are {axes}: {shape}.")
 
+    def _repr_html_(self) -> str:
+        from undelude._report.notebook import of_model  # In a notebook alone: it needs matplotlib.
+
+        return of_model(self)
+
     def __repr__(self) -> str:
         hidden = self.structure.hidden
         mechanisms = (f"{name} | {' '.join(parents)}" if parents else name for name, parents in self.graph.items())

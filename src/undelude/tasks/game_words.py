@@ -14,6 +14,7 @@ from undelude._distributions import Symbols, as_categorical, num_symbols
 from undelude._process import inference
 from undelude._process.inference import Belief
 from undelude._process.process import InteractionProcess
+from undelude._process.task import AbstractTask
 from undelude._tree import index
 from undelude.tasks.menu import REPLIES, YES, MenuByTurn
 
@@ -163,13 +164,17 @@ def words_of(
     if isinstance(process.task, MenuByTurn):
         return menu_words(process, process.task)
     if probs.shape[-1] == 2 and own_action_is_best((probs * rewards).sum(-1)):
-        return box_words() if process.name == "frog" else arm_words(probs[..., 1])
+        if process.name == "frog":
+            return box_words()
+        if "bandit" in process.name:
+            return arm_words(probs[..., 1])
     pays = bool(rewards.size and (rewards[..., 1:] > rewards[..., :1]).all())
     return _plain_words(process, _outcomes(process, pays=pays))
 
 
 def _plain_words(process: InteractionProcess, outcomes: Outcomes) -> Words:
     """Return the words of a task that has none of its own."""
+    has_names = type(process.task).say_action is not AbstractTask.say_action
     return Words(
         noun="theta",
         plural="thetas",
@@ -179,7 +184,7 @@ def _plain_words(process: InteractionProcess, outcomes: Outcomes) -> Words:
         acts="takes",
         acted="acted",
         outcomes=outcomes,
-        action=lambda a: _counted(process.task.say_action(a), a),
+        action=process.task.say_action if has_names else lambda a: _counted(process.task.say_action(a), a),
         names=_names(process),
     )
 
@@ -222,10 +227,10 @@ def _names(process: InteractionProcess) -> tuple[str, ...]:
 
 def _outcomes(process: InteractionProcess, *, pays: bool) -> Outcomes:
     """Return the words for observations that pay or not, for two symbols, or those of the task."""
-    O = num_symbols(process.observation_spec)
-    if O == 2:
+    said = tuple(process.task.say(np.int32(o)) for o in range(num_symbols(process.observation_spec)))
+    if said in (("0", "1"), ("", "")):
         return PAYS if pays else SHOWS_1
-    says = tuple(process.task.say(np.int32(o)) or str(o) for o in range(O))
+    says = tuple(words or str(o) for o, words in enumerate(said))
     return Outcomes(says=says, question="What happens? ", rule="you say what happens")
 
 

@@ -1,6 +1,6 @@
 // The inspector: state of the page, requests, controls and keys. The history lives here; the server only answers.
 import { draw } from "./score.js";
-import { showHeadline, showOthers, showTables, showWho } from "./tables.js";
+import { showHeadline, showLogs, showOthers, showTables, showWho } from "./tables.js";
 import { connectSharing, fromLink } from "./sharing.js";
 import { $, length, offeredAt, page, request } from "./state.js";
 
@@ -259,6 +259,7 @@ function connect() {
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", refresh);
   connectSharing(change, attempt);
   showWho(page);
+  showLogs(page);
 }
 
 await attempt(async () => {

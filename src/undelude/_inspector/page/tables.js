@@ -177,6 +177,31 @@ export function showWho({ about }) {
   $("note").textContent = about.note;
 }
 
+// Of a model that was fitted to logs: the verdict, and the range of each probe.
+export function showLogs({ about: { logs } }) {
+  $("logs").hidden = !logs;
+  if (!logs) return;
+  $("verdict").textContent = logs.verdict;
+  const grid = element("table"), head = element("tr"), top = element("thead"), body = element("tbody");
+  for (const text of ["", "fit", "range", "Manski", ""]) head.append(Object.assign(element("th", "", text), { scope: "col" }));
+  top.append(head);
+  const low = Math.min(0, ...logs.bounds.flatMap((x) => [x.fit, ...(x.range ?? []), ...(x.manski ?? [])]));
+  const high = Math.max(1, ...logs.bounds.flatMap((x) => [x.fit, ...(x.range ?? []), ...(x.manski ?? [])]));
+  const place = (x) => (x - low) / (high - low), written = (x) => (x ? `${x[0].toFixed(3)} to ${x[1].toFixed(3)}` : "–");
+  for (const { name, fit, range, manski } of logs.bounds) {
+    const tr = element("tr"), th = element("th", "", name), drawn = element("td", "range");
+    th.scope = "row";
+    const marks = { "--fit": fit, "--low": range?.[0] ?? fit, "--high": range?.[1] ?? fit, "--least": manski?.[0] ?? fit, "--most": manski?.[1] ?? fit };
+    for (const [key, x] of Object.entries(marks)) drawn.style.setProperty(key, place(x));
+    drawn.append(element("i", "manski"), element("i", "profile"), element("i", "fit"));
+    tr.append(th, element("td", "", fit.toFixed(3)), element("td", "", written(range)), element("td", "", written(manski)), drawn);
+    body.append(tr);
+  }
+  grid.append(top, body);
+  $("bounds").replaceChildren(...(logs.bounds.length ? [grid] : []));
+  $("bounds").hidden = $("bounds").nextElementSibling.hidden = !logs.bounds.length;
+}
+
 export function element(name, className = "", text = "") {
   const x = document.createElement(name);
   if (className) x.className = className;

@@ -1,0 +1,122 @@
+"""A `HostAgent` reads a history and plays on: it is called in Python, round by round."""
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Key, PyTree
+
+from undelude._agents.host import HostAgent
+from undelude._inspector.setting import Setting, Symbols
+from undelude._process.world import EpisodeKeys
+from undelude._rollout.players import HostPlayer, LastRound
+from undelude._tree import index
+from undelude._types import Observation
+
+# One episode, which exists in each round.
+ONE = np.ones(1, bool)
+
+
+class HostReading(NamedTuple):
+    """What a `HostAgent` predicts in each round, as probabilities; NaN where it predicts nothing.
+
+    Attributes:
+        opening: `[O]`; None without an opening.
+        actions: `[m + 1, A]`, before each action and after the last observation.
+        observations: `[n, O]`, after each action.
+    """
+
+    opening: Float[np.ndarray, " O"] | None
+    actions: Float[np.ndarray, "m1 A"]
+    observations: Float[np.ndarray, "n O"]
+
+
+class HostReader:
+    """A `HostAgent` that reads histories of a process. It is not told the marks: it reads actions in its own way.
+
+    Args:
+        agent: the agent.
+        setting: the process and its alphabets.
+    """
+
+    def __init__(self, agent: HostAgent, setting: Setting):
+        self.agent, self.setting = agent, setting
+        self._log_actions = jax.jit(jax.vmap(setting.log_actions))
+        self._log_observations = jax.jit(jax.vmap(setting.log_observations))
+
+    def read(
+        self, symbols: Symbols, opening: Observation | None, observations: Observation, n: int, m: int
+    ) -> HostReading:
+        """Return the predictions in a history of `n` actions and `m` observations, which are given whole.
+
+        Raises:
+            ValueError: a function of the agent returned something else than it should.
+        """
+        A, O = (np.asarray(x) for x in (self.setting.A, self.setting.O))
+        taken, observations = jax.tree.map(np.asarray, (symbols.actions, observations))
+        player, has_opening = self._player(jax.random.key(0)), self.setting.process.opening
+        memory, last = player.init(1, len(taken)), LastRound(None, _batch(opening), ONE)
+        first = player.predict_observation(memory, None, ONE, ONE, 0) if has_opening else None
+        actions, outcomes = [], []
+        for t in range(m + 1):
+            prediction, memory = player.read(memory, last, ONE, t)
+            actions.append(_probabilities(self._log_actions, prediction, len(A)))
+            if t == n:
+                break
+            a = A[taken[t]][None]
+            prediction = player.predict_observation(memory, a, ONE, ONE, t)
+            outcomes.append(_probabilities(self._log_observations, prediction, len(O)))
+            if t < m:
+                last = LastRound(a, _batch(index(observations, t)), ONE)
+        return HostReading(
+            _probabilities(self._log_observations, first, len(O)) if has_opening else None,
+            np.stack(actions),
+            np.stack(outcomes) if outcomes else np.zeros((0, len(O))),
+        )
+
+    def play(self, symbols: Symbols, opening: Observation | None, key: Key[Array, ""]) -> "HostPlay":
+        """Return the agent at the start of an episode; its samples are those of `ud.rollout` with this key."""
+        return HostPlay(self._player(jax.random.fold_in(key, 1)), len(symbols.actions), opening, key)
+
+    def _player(self, key: Key[Array, ""]) -> HostPlayer:
+        return HostPlayer(self.agent, self.setting.process.specs, key)
+
+
+class HostPlay:
+    """An episode that a `HostAgent` plays: it reads the rounds that were, then acts.
+
+    Args:
+        player: the agent.
+        num_rounds: N.
+        opening: of the episode.
+        key: of the episodes.
+    """
+
+    def __init__(self, player: HostPlayer, num_rounds: int, opening: Observation | None, key: Key[Array, ""]):
+        self.player, self.memory = player, player.init(1, num_rounds)
+        self.last, self.t = LastRound(None, _batch(opening), ONE), 0
+        self.keys = EpisodeKeys.of(jax.random.fold_in(key, 0)).rounds
+
+    def read(self, a: PyTree, o: Observation) -> None:
+        """Read a round whose action is given."""
+        _, self.memory = self.player.read(self.memory, self.last, ONE, self.t)
+        self.follow(a, o)
+
+    def act(self) -> PyTree:
+        """Return the action of the next round."""
+        keys = jax.random.fold_in(self.keys, self.t)[None]
+        _, a, self.memory = self.player.turn(self.memory, self.last, keys, ONE, self.t)
+        return index(a, 0)
+
+    def follow(self, a: PyTree, o: Observation) -> None:
+        """Give the action and the observation of the round, which are read before the next action."""
+        self.last, self.t = LastRound(_batch(a), _batch(o), ONE), self.t + 1
+
+
+def _batch(x: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[None], x)
+
+
+def _probabilities(log_probs: Any, prediction: Any, size: int) -> Float[np.ndarray, " n"]:
+    """Return the probability of each symbol; NaN if the agent predicts nothing."""
+    return np.full(size, np.nan) if prediction is None else np.exp(np.asarray(log_probs(prediction), float)[0])

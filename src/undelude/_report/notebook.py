@@ -1,0 +1,124 @@
+"""What a notebook shows of a certificate, episodes and a causal model: HTML that carries its own style."""
+
+import re
+from collections.abc import Iterable
+from html import escape
+from importlib.resources import files
+from typing import Any
+
+import jax
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from undelude._certificate.certificate import Certificate
+from undelude._certificate.notes import describe_notes
+from undelude._certificate.numbers import with_error
+from undelude._certificate.verdict import judge
+from undelude._drawing.charts import ANSWERS, dots
+from undelude._drawing.dag import Panel, draw_dag
+from undelude._drawing.svg import STYLE, WIDTH, to_figure
+from undelude._process.episodes import EXPERT, Episodes
+from undelude.causal.model import CausalModel
+
+# Episodes and rounds that are shown.
+MOST_EPISODES, MOST_ROUNDS = 4, 24
+
+
+def of_certificate(report: Certificate) -> str:
+    """Return the verdict, the distances as a chart, all quantities as a table, and the notes."""
+    rows = [
+        [name, with_error(q.value, q.standard_error)] for name, q in report.quantities.items() if q.value is not None
+    ]
+    notes = "".join(f'<p class="aside">{escape(note)}</p>' for note in describe_notes(report.quantities, report.notes))
+    about = (
+        f"{report.agent} on {report.task}, own actions read as {report.own_actions}; {report.num_episodes:,} episodes "
+        f"of {report.num_rounds} rounds"
+    )
+    head = f'<p><b>{escape(str(judge(report.quantities)))}</b></p><p class="aside">{escape(about)}</p>'
+    return _page(head, _distances(report), _table([], rows), notes)
+
+
+def _distances(report: Certificate) -> str:
+    rows = {
+        f"{x}s": {name: report.quantities[f"{x}_tv_{mark}"] for mark, name in ANSWERS.items()}
+        for x in ("action", "observation")
+    }
+    known = {name: row for name, row in rows.items() if any(q.value is not None for q in row.values())}
+    if not known:
+        return ""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 0.5 + 0.35 * len(known)), layout="constrained")
+        dots(figure.subplots(), known, "total variation", log=False)
+        drawn = to_figure(figure, f"notebook {report.task} {report.agent}", "Distances to both exact answers.").svg
+    key = '<span class="do">from the interventional answer</span>, <span class="see">from the deluded one</span>'
+    return f'{drawn}<p class="aside">{key}</p>'
+
+
+def of_episodes(episodes: Episodes) -> str:
+    """Return the first episodes as tables, if actions and observations are symbols; otherwise the shapes."""
+    one = jax.tree.map(np.asarray, episodes)
+    batched = np.ndim(one.mask) == 2
+    B, T = one.mask.shape if batched else (1, one.mask.shape[0])
+    head = f"<p><b>{B:,} episode{'s' * (B != 1)} of {T} rounds</b></p>"
+    if not (_are_symbols(one.actions, one.mask) and _are_symbols(one.observations, one.mask)):
+        shapes = {name: jax.tree.map(np.shape, getattr(one, name)) for name in ("actions", "observations")}
+        return _page(head, *(f'<p class="aside">{name}: {escape(str(shape))}</p>' for name, shape in shapes.items()))
+    parts = []
+    for i in range(min(B, MOST_EPISODES)):
+        episode = jax.tree.map(lambda x, i=i: x[i], one) if batched else one
+        parts.append(_episode(episode, i))
+    cut = [f"{B - MOST_EPISODES:,} more episodes"] * (B > MOST_EPISODES) + ["later rounds"] * (T > MOST_ROUNDS)
+    rest = f'<p class="aside">Not shown: {" and ".join(cut)}.</p>' if cut else ""
+    key = '<p class="aside">Actions: <span class="do">read as do</span>, <span class="see">read as see</span>, '
+    return _page(head, *parts, rest, key + '<span class="expert">executed by the expert</span>.</p>')
+
+
+def _episode(one: Any, i: int) -> str:
+    n = min(int(one.mask.sum()), MOST_ROUNDS)
+    actions = []
+    for a, done, by in zip(one.actions[:n], one.intervened[:n], one.executor[:n], strict=True):
+        kind = f"{'do' if done else 'see'}{' expert' if by == EXPERT else ''}"
+        actions.append(f'<span class="{kind}">{int(a)}</span>')
+    rows = [["round", *range(1, n + 1)], ["action", *actions], ["observation", *(int(o) for o in one.observations[:n])]]
+    if one.reward is not None:
+        rows.append(["reward", *(f"{r:g}" for r in one.reward[:n])])
+    theta = "" if one.theta is None else f", theta {escape(str(np.asarray(one.theta).tolist()))}"
+    return f'<p class="aside">Episode {i}{theta}</p>{_table([], rows, is_html=True)}'
+
+
+def _are_symbols(x: Any, mask: np.ndarray) -> bool:
+    return isinstance(x, np.ndarray) and x.shape == mask.shape and np.issubdtype(x.dtype, np.integer)
+
+
+def of_model(model: CausalModel) -> str:
+    """Return the graph of a model, hidden variables dotted, and the values and parents of each variable."""
+    graph, structure = model.graph, model.structure
+    drawn = draw_dag(Panel(graph, latent=structure.hidden)).svg
+    rows = [
+        [name, ", ".join(map(str, values)), ", ".join(graph[name])]
+        for name, values in zip(graph, structure.values, strict=True)
+    ]
+    return _page(drawn, _table(["variable", "values", "parents"], rows))
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[Any]], *, is_html: bool = False) -> str:
+    """Return a table whose first column holds headings; cells are text, unless they are HTML already."""
+    text = str if is_html else lambda x: escape(str(x))
+    top = "".join(f'<th scope="col">{escape(x)}</th>' for x in head)
+    lines = []
+    for first, *others in rows:
+        cells = "".join(f"<td>{text(x)}</td>" for x in others)
+        lines.append(f'<tr><th scope="row">{text(first)}</th>{cells}</tr>')
+    header = f"<thead><tr>{top}</tr></thead>" if top else ""
+    kind = ' class="words"' if top else ""
+    return f'<div class="wide"><table{kind}>{header}<tbody>{"".join(lines)}</tbody></table></div>'
+
+
+def _page(*parts: str) -> str:
+    """Return parts in a box with the colours and fonts of a report, light or dark as the reader prefers."""
+    css, look = (files("undelude").joinpath("_report", name).read_text() for name in ("style.css", "notebook.css"))
+    variables = re.findall(r":root \{.*?\n\s*\}", css, flags=re.DOTALL)
+    light, dark = (x.replace(":root", ".undelude") for x in variables[:2])
+    style = f"<style>{light}\n@media screen and (prefers-color-scheme: dark) {{ {dark} }}\n{look}</style>"
+    return f'<div class="undelude">{style}{"".join(parts)}</div>'

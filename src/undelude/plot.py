@@ -1,0 +1,193 @@
+"""Figures on matplotlib axes, for papers and notebooks: beliefs, certificates, and learning curves.
+
+Each function draws on `axes`, or on new ones, and returns them: set titles, sizes and fonts there as you like, and save
+the figure with `axes.figure.savefig`. Blue is the interventional answer, orange the deluded one.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import matplotlib
+import numpy as np
+from jaxtyping import Array, Float, Int
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.lines import Line2D
+
+from undelude._certificate.certificate import Certificate
+from undelude._drawing.charts import ANSWERS, COLOURS, NAMES, dots, integers, kl_over_updates
+from undelude._drawing.colours import DO, INK, ON_WHITE, SEE, VARIABLES
+from undelude._drawing.strips import frame_truth, round_ticks, shade, symbol_ticks
+from undelude._drawing.svg import STYLE, WIDTH
+from undelude._teaching.loop import Run
+from undelude._types import Mark
+
+__all__ = ["belief", "certificate", "learning"]
+
+# Inches: height of a row, and of a chart.
+ROW, CHART = 0.24, 2.9
+# Markers of the answers.
+KEYS = {"exact_do": "o", "exact_see": "s"}
+# Properties of artists that are colours.
+PROPERTIES = ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor")
+# What a certificate can show: the title, whether the scale is logarithmic, and what the values are measured from.
+MEASURES = {"kl": ("KL(answer ‖ agent), nats", True), "tv": ("total variation", False)}
+
+
+def belief(
+    probs: Float[Array | np.ndarray, "T1 K"],
+    *,
+    theta: int | Int[np.ndarray, " T1"] | None = None,
+    names: Sequence[Any] | None = None,
+    own_actions: Mark = "do",
+    axes: Axes | None = None,
+) -> Axes:
+    """Draw a belief over theta, round by round: a row for each value, as dark as it is probable.
+
+    Args:
+        probs: `[T + 1, K]`, probabilities before each round and after the last: `jnp.exp(ud.posterior(...)[i])`.
+        theta: index of the true value, or `[T + 1]` if it changes, which gets a frame.
+        names: of the values; their indices by default.
+        own_actions: how the belief reads the own actions, which sets the colour.
+        axes: to draw on; new ones by default.
+
+    Raises:
+        ValueError: the rows are no probabilities, or the number of names is another.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import undelude as ud
+    >>> bandit = ud.tasks.bandit(num_rounds=5)
+    >>> episodes = ud.rollout(bandit, ud.ExactAgent(bandit), key=jax.random.key(0), num_episodes=1)
+    >>> axes = ud.plot.belief(jnp.exp(ud.posterior(bandit, episodes)[0]), theta=episodes.theta[0])
+    >>> axes.get_xlabel()
+    'round'
+    """
+    probs = np.asarray(probs, float)
+    if probs.ndim != 2:
+        raise ValueError(f"plot.belief: probs must be [T + 1, K], of one episode, not of shape {probs.shape}.")
+    if not (np.isfinite(probs).all() and probs.min() >= 0 and np.allclose(probs.sum(-1), 1, atol=1e-3)):
+        raise ValueError(
+            "plot.belief: the rows of probs must be probabilities. ud.posterior returns their logarithms: pass "
+            "jnp.exp(ud.posterior(...)[i])."
+        )
+    T, K = len(probs) - 1, probs.shape[1]
+    if names is not None and len(names) != K:
+        raise ValueError(f"plot.belief: there are {len(names)} names, and theta has {K} values.")
+    with matplotlib.rc_context(STYLE):
+        axes = _axes(axes, ROW * max(K, 3) + 0.6)
+        shade(axes, probs, DO if own_actions == "do" else SEE)
+        if theta is not None:
+            truth = np.broadcast_to(np.asarray(theta, int), (T + 1,))
+            frame_truth(axes, truth, np.arange(K))
+        symbol_ticks(axes, range(K) if names is None else names)
+        round_ticks(axes, T)
+    return _on_white(axes)
+
+
+def certificate(report: Certificate, *, measure: Literal["kl", "tv"] = "kl", axes: Axes | None = None) -> Axes:
+    """Draw the distances of a certificate to both exact answers, with intervals of two standard errors.
+
+    Args:
+        report: of `ud.certify`.
+        measure: `"kl"`, `KL(answer || agent)` in nats on a log scale, or `"tv"`, the total variation.
+        axes: to draw on; new ones by default.
+
+    Raises:
+        ValueError: `measure` is neither, or the certificate has no such distances; the message gives the reason.
+
+    >>> import jax
+    >>> import undelude as ud
+    >>> bandit = ud.tasks.bandit(num_rounds=5)
+    >>> deluded = ud.ExactAgent(bandit, "see")
+    >>> report = ud.certify(bandit, deluded, key=jax.random.key(0), num_episodes=64, baselines=False)
+    >>> ud.plot.certificate(report, measure="tv").get_title(loc="left")
+    'total variation'
+    """
+    if measure not in MEASURES:
+        raise ValueError(f"plot.certificate: measure must be 'kl' or 'tv', not {measure!r}.")
+    rows = {
+        f"{symbol}s": {name: report.quantities[f"{symbol}_{measure}_{mark}"] for mark, name in ANSWERS.items()}
+        for symbol in ("action", "observation")
+    }
+    known = {name: row for name, row in rows.items() if any(q.value is not None for q in row.values())}
+    if not known:
+        why = next((q.why_none for row in rows.values() for q in row.values() if q.why_none), "it was not measured.")
+        raise ValueError(f"plot.certificate: {report.task} has no distance to an exact answer: {why}")
+    title, log = MEASURES[measure]
+    with matplotlib.rc_context(STYLE):
+        axes = _axes(axes, 1.1 + 0.4 * len(known))
+        dots(axes, known, title, log=log)
+        keys = [Line2D([], [], color=COLOURS[x], marker=m, lw=0, label=f"from the {NAMES[x]}") for x, m in KEYS.items()]
+        axes.legend(handles=keys, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=1)
+    return _on_white(axes)
+
+
+def learning(run: Run | Sequence[Mapping[str, Any]], *, axes: Axes | None = None) -> Axes:
+    """Draw how teaching went: the distances to both exact answers if they were measured, otherwise the log-losses.
+
+    Args:
+        run: of `ud.teach`, or its metrics: rows with `update` and numbers in nats.
+        axes: to draw on; new ones by default.
+
+    Raises:
+        ValueError: there are no rows with distances or losses.
+
+    >>> rows = [{"update": 1, "action_loss": 1.6}, {"update": 2, "action_loss": 1.5}]
+    >>> learning(rows).get_ylabel()
+    'log-loss, nats'
+    """
+    rows = run.metrics if isinstance(run, Run) else run
+
+    def series(name: str) -> Float[np.ndarray, " n"]:
+        return np.array([np.nan if row.get(name) is None else float(row[name]) for row in rows], float)
+
+    update = series("update")
+    curves = {name: series(f"action_kl_{mark}") for mark, name in ANSWERS.items()}
+    curves = {name: np.where(np.isfinite(y) & (y > 0), y, np.nan) for name, y in curves.items()}
+    curves = {name: y for name, y in curves.items() if np.isfinite(y).any()}
+    losses = {x: y for x in ("action", "observation") if np.isfinite(y := series(f"{x}_loss")).any()}
+    if not curves and not losses:
+        raise ValueError("plot.learning: no row has action_kl_do, action_loss or observation_loss.")
+    with matplotlib.rc_context(STYLE):
+        axes = _axes(axes, CHART)
+        if curves:
+            kl_over_updates(axes, update, curves)
+        else:
+            for dash, (name, y) in zip(("-", ":"), losses.items(), strict=False):
+                axes.plot(update, np.where(np.isfinite(y), y, np.nan), dash, color=INK, lw=1.4, label=f"{name}s")
+            axes.set(xlabel="update", ylabel="log-loss, nats", xlim=(0, None))
+            axes.legend(frameon=False)
+            integers(axes)
+    return _on_white(axes)
+
+
+def _axes(axes: Axes | None, height: float) -> Axes:
+    """Return the given axes, or those of a new figure; `pyplot` shows these in a notebook."""
+    if axes is not None:
+        return axes
+    from matplotlib import pyplot  # It chooses a backend: only if a figure is asked for.
+
+    _, axes = pyplot.subplots(figsize=(WIDTH, height), layout="constrained")
+    return axes
+
+
+def _on_white(axes: Axes) -> Axes:
+    """Replace the placeholders of the colours of pages by colours on white."""
+    for artist in axes.findobj():
+        for name in PROPERTIES:
+            get, set_ = (getattr(artist, f"{x}_{name}", None) for x in ("get", "set"))
+            if get is None or set_ is None:
+                continue
+            variable = VARIABLES.get(_hex(get()))
+            if variable is not None:
+                set_(ON_WHITE[variable])
+    return axes
+
+
+def _hex(colour: Any) -> str:
+    """Return a single colour as `#rrggbb`, and an empty text for none or several."""
+    try:
+        return to_hex(colour)
+    except (TypeError, ValueError):
+        return ""

@@ -1,0 +1,162 @@
+"""What notebooks and papers show: `ud.plot`, and the HTML of certificates, episodes and causal models."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+import undelude as ud
+from undelude._drawing.colours import ON_WHITE, VARIABLES
+
+matplotlib.use("Agg")
+
+
+@pytest.fixture(scope="module")
+def episodes(bandit):
+    return ud.rollout(bandit, ud.ExactAgent(bandit, "see"), key=jax.random.key(0), num_episodes=6)
+
+
+@pytest.fixture(scope="module")
+def report(bandit):
+    return ud.certify(bandit, ud.ExactAgent(bandit, "see"), key=jax.random.key(0), num_episodes=64, baselines=False)
+
+
+def axes_of(**size):
+    return Figure(**size).subplots()
+
+
+def colours(axes):
+    """Return all single colours on axes."""
+    found = set()
+    for artist in axes.findobj():
+        for name in ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor"):
+            get = getattr(artist, f"get_{name}", None)
+            try:
+                found.add(to_hex(get()))
+            except (TypeError, ValueError):
+                continue
+    return found
+
+
+def test_belief_is_shaded_by_probability(bandit, episodes):
+    """The rectangle over round t in row k is as opaque as theta k is probable."""
+    probs = np.exp(np.asarray(ud.posterior(bandit, episodes))[2])
+    axes = ud.plot.belief(probs, theta=episodes.theta[2], own_actions="see", axes=axes_of())
+    shaded = np.zeros_like(probs)
+    frames = []
+    for box in axes.patches:
+        assert isinstance(box, Rectangle)
+        if not box.get_fill():
+            frames.append(round(box.get_y() + 0.5))
+            continue
+        assert to_hex(box.get_facecolor()) == ON_WHITE["see"]
+        start, stop = round(box.get_x()), round(box.get_x() + box.get_width())
+        shaded[start:stop, round(box.get_y() + 0.5)] = box.get_alpha()
+    np.testing.assert_allclose(shaded, probs, atol=0.0051)
+    assert frames == [int(episodes.theta[2])]
+
+
+def test_certificate_is_drawn_where_its_numbers_are(report):
+    for measure in ("kl", "tv"):
+        axes = ud.plot.certificate(report, measure=measure, axes=axes_of())
+        drawn = {(round(float(x[0]), 6), y[0]) for x, y in (line.get_data() for line in axes.lines) if len(x) == 1}
+        far = (round(getattr(report, f"action_{measure}_do"), 6), 0)
+        assert far in drawn
+        assert axes.get_xscale() == ("log" if measure == "kl" else "linear")
+
+
+def test_learning_shows_distances_or_else_losses():
+    rows = [{"update": t, "action_kl_do": 0.3 / t, "action_kl_see": 0.1, "action_loss": 1.5} for t in (1, 2, 3)]
+    lines = ud.plot.learning(rows, axes=axes_of()).lines
+    np.testing.assert_allclose(lines[0].get_xydata(), [[1, 0.3], [2, 0.15], [3, 0.1]])
+    losses = [{k: v for k, v in row.items() if "kl" not in k} for row in rows]
+    assert ud.plot.learning(losses, axes=axes_of()).lines[0].get_ydata().tolist() == [1.5] * 3
+
+
+def test_no_placeholder_of_a_page_is_left(bandit, episodes, report):
+    """Figures of pages are drawn in placeholders, nearly black, that the page replaces."""
+    rows = [{"update": t, "action_kl_do": 0.3 / t, "action_kl_see": 0.1} for t in (1, 2)]
+    drawn = [
+        ud.plot.belief(jnp.exp(ud.posterior(bandit, episodes)[0]), theta=0, axes=axes_of()),
+        ud.plot.certificate(report, axes=axes_of()),
+        ud.plot.learning(rows, axes=axes_of()),
+    ]
+    for axes in drawn:
+        assert not colours(axes) & {*VARIABLES}
+        assert colours(axes) & {ON_WHITE["do"], ON_WHITE["see"]}
+
+
+def test_new_axes_by_default(report):
+    from matplotlib import pyplot
+
+    axes = ud.plot.certificate(report)
+    assert axes.figure is pyplot.gcf()
+    pyplot.close("all")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda b, e, r: ud.plot.belief(ud.posterior(b, e)[0]), r"pass jnp.exp\(ud.posterior"),
+        (lambda b, e, r: ud.plot.belief(jnp.exp(ud.posterior(b, e))), r"of one episode, not of shape \(6, 21, 5\)"),
+        (lambda b, e, r: ud.plot.belief(np.eye(3), names="ab"), "2 names, and theta has 3 values"),
+        (lambda b, e, r: ud.plot.certificate(r, measure="nats"), "'kl' or 'tv', not 'nats'"),
+        (lambda b, e, r: ud.plot.learning([{"update": 1}]), "no row has action_kl_do"),
+    ],
+)
+def test_what_cannot_be_drawn_is_named(bandit, episodes, report, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(bandit, episodes, report)
+
+
+def text_of(html):
+    return re.sub(r"\s+", " ", re.sub(r"<style>.*?</style>|<[^>]+>", " ", html, flags=re.DOTALL))
+
+
+def test_certificate_in_a_notebook(report):
+    """Every quantity that was measured has a row; the page needs nothing from elsewhere."""
+    html = report._repr_html_()
+    assert text_of(html).startswith(" Deluded.")
+    for name, quantity in report.quantities.items():
+        assert (f">{name}</th>" in html) == (quantity.value is not None), name
+    assert not re.search(r"https?:|src=|url\((?!#)", html)
+    assert "prefers-color-scheme: dark" in html
+
+
+def test_episodes_in_a_notebook(bandit, episodes):
+    html = episodes._repr_html_()
+    assert "6 episodes of 20 rounds" in html
+    rows = re.findall(r'<th scope="row">action</th>(.*?)</tr>', html)
+    assert len(rows) == 4
+    assert "2 more episodes" in html
+    shown = [int(x) for x in re.findall(r'<span class="see">(\d+)</span>', rows[1])]
+    assert shown == episodes.actions[1].tolist()
+    by_expert = ud.rollout(bandit, None, executor="expert", key=jax.random.key(0), num_episodes=1)
+    assert by_expert._repr_html_().count('class="see expert"') == 20
+    one = jax.tree.map(lambda x: x[1], episodes)
+    assert re.findall(r'<th scope="row">action</th>(.*?)</tr>', one._repr_html_()) == rows[1:2]
+    history = ud.Episodes.of(bandit, actions=[0, 1], observations=[1, 0])
+    assert "reward" not in history._repr_html_()
+    arm = ud.rollout(ud.tasks.arm(num_rounds=2), None, executor="expert", key=jax.random.key(0), num_episodes=1)
+    assert "actions: (1, 2, 2)" in text_of(arm._repr_html_())
+
+
+def test_causal_model_in_a_notebook():
+    """Names and values are text, not markup; a hidden variable is drawn as latent."""
+    model = ud.CausalModel(
+        [
+            ud.Variable("Theta", ("<b>", "b"), table=[0.5, 0.5]),
+            ud.Variable("A", (0, 1), parents=("Theta",), table=[[0.9, 0.1], [0.2, 0.8]]),
+        ]
+    )
+    html = model._repr_html_()
+    assert "&lt;b&gt;, b" in html
+    assert "<svg" in html
+    assert "latent" not in html
+    assert "latent" in model.marginal(["A"])._repr_html_()
