@@ -38,7 +38,7 @@ def colours(axes):
         for name in ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor"):
             get = getattr(artist, f"get_{name}", None)
             try:
-                found.add(to_hex(get()))
+                found.add(to_hex(get() if get else None))
             except (TypeError, ValueError):
                 continue
     return found
@@ -65,7 +65,8 @@ def test_belief_is_shaded_by_probability(bandit, episodes):
 def test_certificate_is_drawn_where_its_numbers_are(report):
     for measure in ("kl", "tv"):
         axes = ud.plot.certificate(report, measure=measure, axes=axes_of())
-        drawn = {(round(float(x[0]), 6), y[0]) for x, y in (line.get_data() for line in axes.lines) if len(x) == 1}
+        points = [np.asarray(line.get_xydata()) for line in axes.lines]
+        drawn = {(round(float(xy[0, 0]), 6), xy[0, 1]) for xy in points if len(xy) == 1}
         far = (round(getattr(report, f"action_{measure}_do"), 6), 0)
         assert far in drawn
         assert axes.get_xscale() == ("log" if measure == "kl" else "linear")

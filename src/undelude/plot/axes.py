@@ -1,8 +1,4 @@
-"""Figures on matplotlib axes, for papers and notebooks: beliefs, certificates, and learning curves.
-
-Each function draws on `axes`, or on new ones, and returns them: set titles, sizes and fonts there as you like, and save
-the figure with `axes.figure.savefig`. Blue is the interventional answer, orange the deluded one.
-"""
+"""Figures on matplotlib axes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -21,8 +17,6 @@ from undelude._drawing.strips import frame_truth, round_ticks, shade, symbol_tic
 from undelude._drawing.svg import STYLE, WIDTH
 from undelude._teaching.loop import Run
 from undelude._types import Mark
-
-__all__ = ["belief", "certificate", "learning"]
 
 # Inches: height of a row, and of a chart.
 ROW, CHART = 0.24, 2.9
