@@ -58,8 +58,10 @@ def belief(
     'round'
     """
     probs = np.asarray(probs, float)
-    if probs.ndim != 2:
+    if probs.ndim != 2 or 0 in probs.shape:
         raise ValueError(f"plot.belief: probs must be [T + 1, K], of one episode, not of shape {probs.shape}.")
+    if own_actions not in ("do", "see"):
+        raise ValueError(f"plot.belief: own_actions must be 'do' or 'see', not {own_actions!r}.")
     if not (np.isfinite(probs).all() and probs.min() >= 0 and np.allclose(probs.sum(-1), 1, atol=1e-3)):
         raise ValueError(
             "plot.belief: the rows of probs must be probabilities. ud.posterior returns their logarithms: pass "
@@ -68,12 +70,15 @@ def belief(
     T, K = len(probs) - 1, probs.shape[1]
     if names is not None and len(names) != K:
         raise ValueError(f"plot.belief: there are {len(names)} names, and theta has {K} values.")
+    truth = np.asarray(0 if theta is None else theta)
+    is_index = np.issubdtype(truth.dtype, np.integer) and truth.shape in ((), (T + 1,))
+    if not (is_index and truth.min() >= 0 and truth.max() < K):
+        raise ValueError(f"plot.belief: theta must be an index from 0 to {K - 1}, or one for each of {T + 1} rows.")
     with matplotlib.rc_context(STYLE):
         axes = _axes(axes, ROW * max(K, 3) + 0.6)
         shade(axes, probs, DO if own_actions == "do" else SEE)
         if theta is not None:
-            truth = np.broadcast_to(np.asarray(theta, int), (T + 1,))
-            frame_truth(axes, truth, np.arange(K))
+            frame_truth(axes, np.broadcast_to(truth, (T + 1,)), np.arange(K))
         symbol_ticks(axes, range(K) if names is None else names)
         round_ticks(axes, T)
     return _on_white(axes)
@@ -125,7 +130,7 @@ def learning(run: Run | Sequence[Mapping[str, Any]], *, axes: Axes | None = None
         axes: to draw on; new ones by default.
 
     Raises:
-        ValueError: there are no rows with distances or losses.
+        ValueError: there are no rows with distances or losses, or a row has no `update`.
 
     >>> rows = [{"update": 1, "action_loss": 1.6}, {"update": 2, "action_loss": 1.5}]
     >>> learning(rows).get_ylabel()
@@ -137,9 +142,10 @@ def learning(run: Run | Sequence[Mapping[str, Any]], *, axes: Axes | None = None
         return np.array([np.nan if row.get(name) is None else float(row[name]) for row in rows], float)
 
     update = series("update")
+    if len(update) == 0 or np.isnan(update).any():
+        raise ValueError("plot.learning: there must be rows, and each must have the number of its update.")
     curves = {name: series(f"action_kl_{mark}") for mark, name in ANSWERS.items()}
-    curves = {name: np.where(np.isfinite(y) & (y > 0), y, np.nan) for name, y in curves.items()}
-    curves = {name: y for name, y in curves.items() if np.isfinite(y).any()}
+    curves = {name: y for name, y in curves.items() if not np.isnan(y).all()}
     losses = {x: y for x in ("action", "observation") if np.isfinite(y := series(f"{x}_loss")).any()}
     if not curves and not losses:
         raise ValueError("plot.learning: no row has action_kl_do, action_loss or observation_loss.")
