@@ -82,7 +82,8 @@ def as_host_agent(model: RecurrentPPO) -> ud.HostAgent:
         h, c, starts = m
         state = np.asarray(o["state"])
         cue = np.full(len(state), NO_CUE) if a is None else np.asarray(o["cue"])
-        seen = vector(state, cue, np.zeros((len(state), 2)) if a is None else np.asarray(a))
+        # As in training, in which Stable-Baselines3 clips the action before the step.
+        seen = vector(state, cue, np.zeros((len(state), 2)) if a is None else np.clip(a, -1, 1))
         with torch.no_grad():
             x, _ = policy.obs_to_tensor(seen)
             distribution, (h, c) = policy.get_distribution(x, (h, c), starts)

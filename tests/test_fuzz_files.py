@@ -26,6 +26,8 @@ from undelude._runs.config import Config
 from undelude._runs.config_file import digests
 from undelude._runs.contents import read_run
 from undelude._runs.directory import RunDirectory
+from undelude._suite import aggregate, leaderboard
+from undelude._suite.results import read_result, write_result
 from user_folder import without_compiling
 
 REFUSED = (ValueError, FileNotFoundError)
@@ -229,3 +231,22 @@ def test_readable_run_is_drawn(run: Path) -> None:
     # How many damaged files can still be read depends on their contents, such as the name of the machine.
     check_cases(NUMBER, check)
     assert set(drawn) == set(names)
+
+
+# Results of the suite ---------------------------------------------------------------------------------------------
+
+
+def test_damaged_suite_result(scratch: Path) -> None:
+    """An accepted result has a place in the leaderboard, and comes back as it was written."""
+    stored = json.loads((Path(leaderboard.__file__).parent / "baselines" / "exact-see.json").read_text())
+    file = scratch / "result.json"
+
+    def check(rng: Random) -> None:
+        file.write_bytes(damaged_json(rng, stored, ("inf", "not run", "undelude/frog-v1")))
+        result = outcome(lambda: read_result(file), raises=(ValueError,), names=("result.json",))
+        if not isinstance(result, Exception):
+            assert "nan" not in leaderboard.render(aggregate.standings([result])).lower()
+            write_result(file, result)
+            assert read_result(file) == result
+
+    check_cases(NUMBER, check)

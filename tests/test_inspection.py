@@ -396,6 +396,33 @@ def test_policy_in_python_plays_a_rollout(with_host, bandit):
     assert asked.expert_action == with_host.play(rewound, actor=TOLD).rounds[-1].action
 
 
+def test_choices_of_a_policy_in_python_are_those_of_a_rollout_however_it_is_played(bandit):
+    """Its `act` draws from a generator and changes the memory: at once, step by step, and after a rewind."""
+
+    def predict(m, a, o):
+        return np.eye(5)[m % 5] * 0.8 + 0.04, m
+
+    def act(m, distribution, rng):
+        a = rng.integers(5, size=len(m))
+        return a, m + 1
+
+    host = ud.HostAgent(lambda num_episodes: np.zeros(num_episodes, int), predict, act)
+    inspection = Inspection(bandit, [host], num_rounds=8)
+    start = inspection.begin(seed=5)
+    at_once = inspection.play(start, rounds=8, actor="agent")
+    stepped = start
+    for _ in range(8):
+        stepped = inspection.play(stepped, rounds=1, actor="agent")
+    rewound = inspection.play(dataclasses.replace(at_once, rounds=at_once.rounds[:3]), rounds=5, actor="agent")
+    assert at_once == stepped == rewound
+    one = ud.rollout(bandit, host, key=jax.random.key(5), num_episodes=1, num_rounds=8)
+    assert [r.action for r in at_once.rounds] == one.actions[0].tolist()
+    # The prediction moves on as the memory does, which `act` alone changes; not if the expert executed.
+    assert inspection.read(at_once).accounts["agent"].actions.argmax(1).tolist() == [t % 5 for t in range(9)]
+    by_expert = inspection.play(start, rounds=8, actor=TOLD)
+    assert inspection.read(by_expert).accounts["agent"].actions.argmax(1).tolist() == [0] * 9
+
+
 def test_policy_in_python_that_errs_is_named(bandit):
     wrong = Inspection(bandit, [ud.HostAgent(sober_in_numpy, lambda m, a, o: (m[:, :3], m))], num_rounds=2)
     with pytest.raises(ValueError, match=r"predict \(round 0\) returned probabilities of shape \[1, 3\]"):

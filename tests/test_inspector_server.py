@@ -20,6 +20,7 @@ import undelude as ud
 from damage import damaged_json, flipped
 from undelude._cli import inspect as command
 from undelude._cli import main
+from undelude._cli.errors import UsageError
 from undelude._cli.options import Inspect
 from undelude._inspector.inspection import DO, SEE, Inspection
 from undelude._inspector.server import FILES, MOST, Server, Service
@@ -27,6 +28,7 @@ from undelude._inspector.static_page import static_page
 from undelude._inspector.view import first_history
 from undelude._runs.config import Config
 from undelude._runs.directory import RunDirectory
+from undelude._user_code import UnknownNameError
 
 
 @pytest.fixture(scope="module")
@@ -343,3 +345,17 @@ def test_damaged_episodes_are_answered(server, service):
         assert status == 200 or "\n" not in answer["error"]
         counts[status] += 1
     assert min(counts[200], counts[400]) > 20
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("runs/nosuch", "there is no run, fit or episode at 'runs/nosuch'"),
+        ("nosuch.json", "there is no run, fit or episode at 'nosuch.json'"),
+        ("my.module", "package.module:factory"),
+        ("bandt", "Did you mean bandit?"),
+    ],
+)
+def test_what_is_not_there_is_named(target, message):
+    with pytest.raises((UsageError, UnknownNameError), match=re.escape(message)):
+        Inspect(target).check()

@@ -31,7 +31,8 @@ def test_table_is_current(rooms):
 
 
 def test_dir_shows_public_names():
-    assert {*dir(undelude)} == {*undelude.__all__, "__version__", "causal", "gym", "hf", "offline", "tasks", "torch"}
+    packages = {"causal", "gym", "hf", "offline", "plot", "tasks", "torch"}
+    assert {*dir(undelude)} == {*undelude.__all__, "__version__", *packages}
     assert dir(undelude.tasks) == sorted(undelude.tasks.__all__)
     assert undelude.__version__ == version("undelude")
 

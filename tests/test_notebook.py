@@ -38,7 +38,7 @@ def colours(axes):
         for name in ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor"):
             get = getattr(artist, f"get_{name}", None)
             try:
-                found.add(to_hex(get()))
+                found.add(to_hex(get() if get else None))
             except (TypeError, ValueError):
                 continue
     return found
@@ -65,7 +65,8 @@ def test_belief_is_shaded_by_probability(bandit, episodes):
 def test_certificate_is_drawn_where_its_numbers_are(report):
     for measure in ("kl", "tv"):
         axes = ud.plot.certificate(report, measure=measure, axes=axes_of())
-        drawn = {(round(float(x[0]), 6), y[0]) for x, y in (line.get_data() for line in axes.lines) if len(x) == 1}
+        points = [np.asarray(line.get_xydata()) for line in axes.lines]
+        drawn = {(round(float(xy[0, 0]), 6), xy[0, 1]) for xy in points if len(xy) == 1}
         far = (round(getattr(report, f"action_{measure}_do"), 6), 0)
         assert far in drawn
         assert axes.get_xscale() == ("log" if measure == "kl" else "linear")
@@ -77,6 +78,18 @@ def test_learning_shows_distances_or_else_losses():
     np.testing.assert_allclose(lines[0].get_xydata(), [[1, 0.3], [2, 0.15], [3, 0.1]])
     losses = [{k: v for k, v in row.items() if "kl" not in k} for row in rows]
     assert ud.plot.learning(losses, axes=axes_of()).lines[0].get_ydata().tolist() == [1.5] * 3
+
+
+@pytest.mark.parametrize(("value", "label", "marker"), [(np.inf, "∞", "^"), (0.0, "0", "v")])
+def test_learning_shows_what_is_outside_the_scale(value, label, marker):
+    """The label at the end is the last value that was measured, and an arrow is where it was."""
+    rows = [{"update": 1, "action_kl_do": 0.5}, {"update": 2, "action_kl_do": value}, {"update": 3}]
+    axes = ud.plot.learning(rows, axes=axes_of())
+    assert [text.get_text() for text in axes.texts] == [f"interventional\n{label}"]
+    arrows = [line for line in axes.lines if line.get_marker() == marker]
+    assert [x for line in arrows for x in line.get_xdata()] == [2]
+    only = ud.plot.learning([{"update": 1, "action_kl_do": value, "action_loss": 1.0}], axes=axes_of())
+    assert "KL" in only.get_title(loc="left")
 
 
 def test_no_placeholder_of_a_page_is_left(bandit, episodes, report):
@@ -107,7 +120,13 @@ def test_new_axes_by_default(report):
         (lambda b, e, r: ud.plot.belief(jnp.exp(ud.posterior(b, e))), r"of one episode, not of shape \(6, 21, 5\)"),
         (lambda b, e, r: ud.plot.belief(np.eye(3), names="ab"), "2 names, and theta has 3 values"),
         (lambda b, e, r: ud.plot.certificate(r, measure="nats"), "'kl' or 'tv', not 'nats'"),
+        (lambda b, e, r: ud.plot.belief(np.eye(3), theta=3), "an index from 0 to 2, or one for each of 3 rows"),
+        (lambda b, e, r: ud.plot.belief(np.eye(3), theta=1.5), "an index from 0 to 2"),
+        (lambda b, e, r: ud.plot.belief(np.eye(3), theta=[0, 1]), "one for each of 3 rows"),
+        (lambda b, e, r: ud.plot.belief(np.eye(3), own_actions="Do"), "'do' or 'see', not 'Do'"),
+        (lambda b, e, r: ud.plot.belief(np.zeros((0, 3))), r"not of shape \(0, 3\)"),
         (lambda b, e, r: ud.plot.learning([{"update": 1}]), "no row has action_kl_do"),
+        (lambda b, e, r: ud.plot.learning([{"action_loss": 1.0}]), "the number of its update"),
     ],
 )
 def test_what_cannot_be_drawn_is_named(bandit, episodes, report, call, message):
@@ -145,6 +164,23 @@ def test_episodes_in_a_notebook(bandit, episodes):
     assert "reward" not in history._repr_html_()
     arm = ud.rollout(ud.tasks.arm(num_rounds=2), None, executor="expert", key=jax.random.key(0), num_episodes=1)
     assert "actions: (1, 2, 2)" in text_of(arm._repr_html_())
+
+
+def test_episodes_that_are_no_batch_have_no_table(bandit, episodes):
+    assert jax.eval_shape(lambda: episodes)._repr_html_() is None
+    assert jax.tree.map(lambda x: x[None], episodes)._repr_html_() is None
+
+    def traced(episodes):
+        assert episodes._repr_html_() is None
+        return episodes.reward
+
+    jax.jit(traced)(episodes)
+    one = ud.rollout(ud.tasks.kuhn(), None, executor="expert", key=jax.random.key(0), num_episodes=1)
+    assert f"opening {one.opening[0]}" in one._repr_html_()
+    moving = ud.tasks.switching_bandit(num_rounds=3)
+    path = ud.rollout(moving, None, executor="expert", key=jax.random.key(0), num_episodes=1)
+    cells = "".join(f"<td>{k}</td>" for k in path.theta[0, :3])
+    assert f'<th scope="row">theta</th>{cells}' in path._repr_html_()
 
 
 def test_causal_model_in_a_notebook():

@@ -369,6 +369,9 @@ def test_values_of_theta_that_predict_nothing_are_not_chosen():
     assert [row.split()[:2] for row in rows] == [["Episode", str(K)] for K in (1, 2, 3)]
     assert [row.endswith("<- chosen") for row in rows] == [True, False, False]
     assert "Note: no theta was found" in str(fit)
+    by_bic = str(offline.fit(demos, LatentSpec(Episode(range(1, 3))), key=jax.random.key(0), starts=2, select="bic"))
+    assert "less the least" in by_bic
+    assert "Chosen is the least BIC." in by_bic
 
 
 @pytest.mark.parametrize("latent", [Episode(3), Markov(2)])

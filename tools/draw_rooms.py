@@ -20,6 +20,8 @@ ROOMS = {
     "_cli": ("The command line: the options of all commands, and one file for each command.", "one file a command"),
     "hf": ("Language models: Hugging Face's, and any behind a server.", "language models"),
     "torch": ("PyTorch networks of the user's own: taught by our loop, and certified.", "networks of your own"),
+    "_suite": ("The benchmark: frozen tasks, one protocol, results and the leaderboard.", "frozen tasks to compare on"),
+    "plot": ("Figures on matplotlib axes, for papers and notebooks.", "figures for papers"),
     "_inspector": (
         "An episode in the browser: a switch at each action reads it as see or do.",
         "see or do, in a page",

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from undelude._inspector.inspector import inspect as inspect
     from undelude._public import *  # noqa: F403 - the names are those of its __all__
     from undelude._runs.export import export as export
+    from undelude._runs.hub import from_pretrained as from_pretrained
+    from undelude._runs.hub import push_to_hub as push_to_hub
     from undelude._runs.tensorboard import TensorBoard as TensorBoard
 
     __version__: str
@@ -33,7 +35,9 @@ _LAZY = {
     "Inspector": "undelude._inspector.inspector",
     "TensorBoard": "undelude._runs.tensorboard",
     "film": "undelude._drawing.film",
+    "from_pretrained": "undelude._runs.hub",
     "inspect": "undelude._inspector.inspector",
+    "push_to_hub": "undelude._runs.hub",
     "side_by_side": "undelude._drawing.film",
     "write_gif": "undelude._drawing.gif",
 }

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from undelude._user_code import UnknownNameError, check_reference
+from undelude._versioned_tasks import NAMESPACE, find_task
 
 
 class NamedTask(NamedTuple):
@@ -112,11 +113,14 @@ def is_fit(task: str) -> bool:
 
 
 def check_task_name(task: str) -> None:
-    """Raise `UnknownNameError` if `task` is not the name of a task, the folder of a fit, or `package.module:factory`.
+    """Raise `UnknownNameError` if `task` stands for nothing, and import nothing.
 
-    Nothing is imported.
+    It may be the name of a task, the id of one of the suite, the folder of a fit, or `package.module:factory`.
     """
     if task in TASKS or is_fit(task):
+        return
+    if task.startswith(NAMESPACE):
+        find_task(task)
         return
     if ":" not in task and ("/" in task or os.sep in task):
         raise UnknownNameError(f"there is no fit of undelude.offline at {task!r}, which would be a task: no {FIT}.")

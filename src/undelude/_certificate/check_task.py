@@ -163,7 +163,7 @@ def _problems(findings: Iterable[Finding]) -> list[str]:
 def _on_imitation(deluded: Certificate | None) -> Iterable[str]:
     """Say so if imitation is the wrong goal."""
     if deluded and (text := deluded.notes.get("imitation")) is not None:
-        yield f"{text[0].upper()}{text[1:]}"
+        yield text
 
 
 def _evidence_missing(replayed: Replayed) -> Iterable[str]:
@@ -174,11 +174,14 @@ def _evidence_missing(replayed: Replayed) -> Iterable[str]:
     opening, observations = evidence[..., :1], evidence[..., 1:]
     if not differs(observations, possible) and not differs(opening, np.ones_like(opening, bool)):
         yield (
-            "Observations do not depend on theta, so that an agent whose actions are interventions never learns "
-            "anything about it. Check that Q_O uses theta, or w after g_A has."
+            "Observations did not depend on theta in the episodes that were played, so that an agent whose actions are "
+            "interventions learns nothing about it. Check that Q_O uses theta, or w after g_A has."
         )
     if replayed.policies is not None and not differs(replayed.policies, possible):
-        yield "The expert acts alike for every theta, so that its actions show nothing about theta."
+        yield (
+            "The expert acted alike for every theta in the episodes that were played, so that its actions show nothing "
+            "about theta."
+        )
 
 
 def _raise_problems(process: InteractionProcess, problems: Iterable[str]) -> None:

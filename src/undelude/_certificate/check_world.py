@@ -292,7 +292,10 @@ def _evidence_missing(world: AbstractHostWorld, under: dict[int, Played]) -> Ite
         )
     first, *others = under.values()
     if not any(_other_advice(x, y) for each in others for x, y in zip(first.rounds, each.rounds, strict=False)):
-        yield "The expert acts alike for every theta, so that its actions show nothing about theta."
+        yield (
+            "The expert acted alike for every theta in the episodes that were played, so that its actions show nothing "
+            "about theta."
+        )
 
 
 def _on_expert(played: Played, clipped: float | None) -> Iterator[str]:

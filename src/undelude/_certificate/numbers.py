@@ -27,6 +27,11 @@ def loss(x: float | None) -> str:
     return short(x) if x is None or math.isinf(x) else _fixed(x, 4)
 
 
+def share(x: float) -> str:
+    """Format with two decimals, for numbers whose unit is fixed: `0.98`."""
+    return _fixed(round(x, 2) + 0.0, 2)
+
+
 def with_error(x: float | None, error: float | None) -> str:
     """Format to the second digit of the standard error: `0.1118 ± 0.0014`."""
     if x is None or math.isinf(x) or not error or not math.isfinite(error):

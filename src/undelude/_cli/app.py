@@ -20,6 +20,7 @@ from undelude._cli.errors import CommandError, ExitCode, UsageError, explain
 from undelude._cli.offline_options import Offline
 from undelude._cli.options import Call, Certify, Check, Export, Inspect, Measure, Paper, Play, Report, Tasks, Train
 from undelude._cli.streams import open_closed_streams
+from undelude._cli.suite_options import Suite
 from undelude._errors import users_line
 from undelude._named_tasks import SETTINGS
 from undelude._runs.config import Config
@@ -55,6 +56,7 @@ Command = (
     | Annotated[Inspect, tyro.conf.subcommand("inspect")]
     | Annotated[Measure, tyro.conf.subcommand("measure")]
     | Annotated[Offline, tyro.conf.subcommand("offline")]
+    | Annotated[Suite, tyro.conf.subcommand("suite")]
     | Annotated[Paper, tyro.conf.subcommand("paper")]
 )
 NAMES = [conf.name for _, conf in map(get_args, get_args(Command))]

@@ -42,9 +42,9 @@ class _Subject(NamedTuple):
 
         try:
             diagnosis = offline.load_diagnosis(self.task)
-        except FileNotFoundError as error:
+        except (FileNotFoundError, ValueError) as error:
             return {"verdict": f"Not known: {error}", "bounds": []}
-        because = f", because {'; '.join(diagnosis.reasons)}" if diagnosis.reasons else ""
+        because = f". Reasons: {'; '.join(diagnosis.reasons)}" if diagnosis.reasons else ""
         given = f"given: {'; '.join(diagnosis.assumptions)}"
         probes = [{"name": x.name, "fit": x.value, "range": x.profile, "manski": x.manski} for x in diagnosis.probes]
         verdict = f"{diagnosis.verdict} {given}{because}."

@@ -244,7 +244,7 @@ class Inspect:
         if self.is_run:
             layout.check_run(Path(self.target))
         elif not self.is_episode:
-            is_path = bool({"/", "."} & {*self.target}) and ":" not in self.target
+            is_path = ":" not in self.target and ("/" in self.target or os.sep in self.target or ".json" in self.target)
             if is_path and not is_fit(self.target):
                 raise UsageError(f"there is no run, fit or episode at {self.target!r} (working folder: {os.getcwd()}).")
             check_task_name(self.target)

@@ -23,11 +23,25 @@ STEPS = [1, 2, 5, 10]
 
 
 def kl_over_updates(axes: Axes, update: Float[np.ndarray, " n"], curves: Mapping[str, Float[np.ndarray, " n"]]) -> None:
-    """Draw `KL(answer || agent)` over updates on a log scale; the keys of `curves` are those of `NAMES`."""
+    """Draw `KL(answer || agent)` over updates on a log scale.
+
+    An infinite value, or one that is 0, becomes an arrow at the end of the scale.
+
+    Args:
+        axes: to draw on.
+        update: `[n]`.
+        curves: by the keys of `NAMES`, `[n]`; NaN where nothing was measured.
+    """
     axes.set_yscale("log")
-    for name, y in curves.items():
-        axes.plot(update, y, dash(name), color=COLOURS[name], lw=1.6, marker=_marker(name), ms=3.2, mew=0)
     _log_ticks(axes, "y", np.concatenate(list(curves.values())), margin=1.25)
+    lo, hi = axes.get_ylim()
+    for name, y in curves.items():
+        colour, inside = COLOURS[name], np.isfinite(y) & (y > 0)
+        drawn = np.where(inside, y, np.nan)
+        axes.plot(update, drawn, dash(name), color=colour, lw=1.6, marker=_marker(name), ms=3.2, mew=0)
+        for outside, place, arrow in ((y == np.inf, hi / 1.03, "^"), (y <= 0, lo * 1.03, "v")):
+            axes.plot(update[outside], np.full(outside.sum(), place), arrow, color=colour, ms=6, mew=0)
+    axes.set_ylim(lo, hi)
     axes.set(title="KL(answer ‖ agent), nats per action", xlabel="update", xlim=(0, None))
     _label_ends(axes, curves)
     integers(axes)
@@ -86,7 +100,8 @@ def interval(axes: Axes, y: int, q: Quantity, colour: str, marker: str) -> None:
 def _label_ends(axes: Axes, curves: Mapping[str, np.ndarray]) -> None:
     """Write the last value next to the end of each line, moved apart if the labels would touch."""
     lo, hi = (math.log(v) for v in axes.get_ylim())
-    ends = {name: min(max((math.log(last(y)) - lo) / (hi - lo), 0.0), 1.0) for name, y in curves.items()}
+    logs = {name: math.log(max(last(y), 1e-300)) for name, y in curves.items()}
+    ends = {name: min(max((x - lo) / (hi - lo), 0.0), 1.0) for name, x in logs.items()}
     order = sorted(ends, key=lambda name: ends[name])
     if len(order) == 2 and (overlap := 0.2 - (ends[order[1]] - ends[order[0]])) > 0:
         ends[order[0]] -= overlap / 2
@@ -146,5 +161,5 @@ def _marker(name: str) -> str:
 
 
 def last(y: np.ndarray) -> float:
-    """Return the last number that is finite."""
-    return float(y[np.isfinite(y)][-1])
+    """Return the last number that was measured, which may be infinite."""
+    return float(y[~np.isnan(y)][-1])

@@ -63,7 +63,7 @@ def symbol_ticks(axes: Axes, symbols: Sequence[Any] | np.ndarray) -> None:
 def round_ticks(axes: Axes, T: int) -> None:
     """Label the rounds from 1, and the end."""
     step = 5 if T <= 30 else 10 if T <= 60 else T // 5
-    ticks = [1, *(t for t in range(step, T, step) if t <= T - step / 2)]
+    ticks = [1] * (T > 0) + [*(t for t in range(step, T, step) if t <= T - step / 2)]
     axes.set(xlim=(0, T + 1), xlabel="round")
     axes.set_xticks([t - 0.5 for t in ticks] + [T + 0.5], [*map(str, ticks), "end"])
 

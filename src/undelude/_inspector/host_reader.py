@@ -8,10 +8,11 @@ from jaxtyping import Array, Float, Key, PyTree
 
 from undelude._agents.host import HostAgent
 from undelude._inspector.setting import Setting, Symbols
+from undelude._process.host_world import Prediction
 from undelude._process.world import EpisodeKeys
 from undelude._rollout.players import HostPlayer, LastRound
 from undelude._tree import index
-from undelude._types import Observation
+from undelude._types import Memory, Observation
 
 # One episode, which exists in each round.
 ONE = np.ones(1, bool)
@@ -45,21 +46,30 @@ class HostReader:
         self._log_observations = jax.jit(jax.vmap(setting.log_observations))
 
     def read(
-        self, symbols: Symbols, opening: Observation | None, observations: Observation, n: int, m: int
+        self,
+        symbols: Symbols,
+        opening: Observation | None,
+        observations: Observation,
+        n: int,
+        m: int,
+        key: Key[Array, ""],
     ) -> HostReading:
         """Return the predictions in a history of `n` actions and `m` observations, which are given whole.
+
+        In rounds that the agent executed, its `act` is called too, since it may change the memory; its choice is
+        replaced by the action of the history.
 
         Raises:
             ValueError: a function of the agent returned something else than it should.
         """
         A, O = (np.asarray(x) for x in (self.setting.A, self.setting.O))
-        taken, observations = jax.tree.map(np.asarray, (symbols.actions, observations))
-        player, has_opening = self._player(jax.random.key(0)), self.setting.process.opening
+        taken, own, observations = jax.tree.map(np.asarray, (symbols.actions, symbols.by_agent, observations))
+        player, has_opening = self._player(key), self.setting.process.opening
         memory, last = player.init(1, len(taken)), LastRound(None, _batch(opening), ONE)
         first = player.predict_observation(memory, None, ONE, ONE, 0) if has_opening else None
         actions, outcomes = [], []
         for t in range(m + 1):
-            prediction, memory = player.read(memory, last, ONE, t)
+            prediction, memory = _turn(player, memory, last, t, acts=t < n and bool(own[t]))
             actions.append(_probabilities(self._log_actions, prediction, len(A)))
             if t == n:
                 break
@@ -76,10 +86,11 @@ class HostReader:
 
     def play(self, symbols: Symbols, opening: Observation | None, key: Key[Array, ""]) -> "HostPlay":
         """Return the agent at the start of an episode; its samples are those of `ud.rollout` with this key."""
-        return HostPlay(self._player(jax.random.fold_in(key, 1)), len(symbols.actions), opening, key)
+        return HostPlay(self._player(key), len(symbols.actions), opening, key)
 
     def _player(self, key: Key[Array, ""]) -> HostPlayer:
-        return HostPlayer(self.agent, self.setting.process.specs, key)
+        """Return the agent with the random numbers that it has in `ud.rollout(..., key=key, num_episodes=1)`."""
+        return HostPlayer(self.agent, self.setting.process.specs, jax.random.fold_in(key, 1))
 
 
 class HostPlay:
@@ -97,9 +108,9 @@ class HostPlay:
         self.last, self.t = LastRound(None, _batch(opening), ONE), 0
         self.keys = EpisodeKeys.of(jax.random.fold_in(key, 0)).rounds
 
-    def read(self, a: PyTree, o: Observation) -> None:
-        """Read a round whose action is given."""
-        _, self.memory = self.player.read(self.memory, self.last, ONE, self.t)
+    def read(self, a: PyTree, o: Observation, *, own: bool) -> None:
+        """Read a round whose action is given; `own` says whether the agent executed it."""
+        _, self.memory = _turn(self.player, self.memory, self.last, self.t, acts=own)
         self.follow(a, o)
 
     def act(self) -> PyTree:
@@ -111,6 +122,15 @@ class HostPlay:
     def follow(self, a: PyTree, o: Observation) -> None:
         """Give the action and the observation of the round, which are read before the next action."""
         self.last, self.t = LastRound(_batch(a), _batch(o), ONE), self.t + 1
+
+
+def _turn(player: HostPlayer, memory: Memory, last: LastRound, t: int, *, acts: bool) -> tuple[Prediction, Memory]:
+    """Return the prediction and the memory of a round, after `act` if the agent has one and executed the action."""
+    if not acts or player.agent.act is None:
+        return player.read(memory, last, ONE, t)
+    # A HostAgent that has `act` does not draw from the keys of the round.
+    prediction, _, memory = player.turn(memory, last, jax.random.split(jax.random.key(0), 1), ONE, t)
+    return prediction, memory
 
 
 def _batch(x: PyTree) -> PyTree:

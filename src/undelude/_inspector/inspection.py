@@ -145,7 +145,7 @@ class Inspection:
     def _account(self, host: HostReader, symbols: Symbols, world: Scenes, history: History) -> Account:
         """Return the account of a `HostAgent`."""
         n, m = len(history), history.num_observations
-        found = host.read(symbols, world.opening, world.observations, n, m)
+        found = host.read(symbols, world.opening, world.observations, n, m, key_of(history.seed))
         with np.errstate(divide="ignore"):
             log_probs = np.log(np.pad(found.actions, ((0, self.num_rounds - m), (0, 0)), mode="edge"))
         belief = self._implied(symbols, jnp.asarray(log_probs, float))
@@ -218,7 +218,7 @@ class Inspection:
         world = self._scenes(self._symbols(history))
         playing = self.hosts[actor].play(self._symbols(history), world.opening, key_of(history.seed))
         for t, r in enumerate(history.rounds):
-            playing.read(self._values[0][r.action], index(world.observations, t))
+            playing.read(self._values[0][r.action], index(world.observations, t), own=r.by == "agent")
         for i in range(rounds):
             if self.has_ended(history):
                 break

@@ -68,7 +68,8 @@ def inspect(
         episode: index of the episode in `episodes`.
         num_rounds: most rounds of the episode; by default those of the process, or of `episodes` if they are more.
         seed: of the episode that is played; by default, of 32 episodes it is the one after which reading the actions
-            as see, instead of do, lowers the belief in the true theta most.
+            as see, instead of do, lowers the belief in the true theta most; 0 with a `ud.HostAgent`, for which 32
+            episodes would take long.
         port: of the server; any free one by default.
 
     Returns:
@@ -93,7 +94,7 @@ def inspect(
         history = history_of(inspection, episodes, episode)
     else:
         # A policy in Python would take long to play many episodes.
-        seed = 0 if seed is None and actor in inspection.hosts else seed
+        seed = 0 if seed is None and inspection.hosts else seed
         history = first_history(inspection, actor, seed=seed)
         notes = {"": CHOSEN} if seed is None else {}
     return Inspector(inspection, Service(inspection, history, actor=actor, notes=notes), port=port)

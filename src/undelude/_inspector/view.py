@@ -156,7 +156,11 @@ def _probabilities(tables: Mapping[str, Float[np.ndarray, "R n"]], wanted: Seque
     if all(p.shape[1] <= ALL for p in tables.values()):
         return {name: _numbers(p) for name, p in tables.items()}
     largest = [np.argsort(-p, axis=1, kind="stable")[:, :LARGEST] for p in tables.values()]
-    sent = [np.unique([*also, *(i for some in largest for i in some[t])]) for t, also in enumerate(wanted)]
+    known = [(p, some) for p, some in zip(tables.values(), largest, strict=True) if not np.isnan(p).all()]
+    sent = [
+        np.unique([*also, *(i for p, some in known if not np.isnan(p[t]).any() for i in some[t])]).astype(int)
+        for t, also in enumerate(wanted)
+    ]
     return {
         name: [
             [list(pair) for pair in zip(some.tolist(), _numbers(row[some]), strict=True)]

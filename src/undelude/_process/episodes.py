@@ -49,7 +49,7 @@ class Episodes(eqx.Module):
     reward: Any
     mask: Bool[Array, "*B T"]
 
-    def _repr_html_(self) -> str:
+    def _repr_html_(self) -> str | None:
         from undelude._report.notebook import of_episodes  # In a notebook alone: it needs matplotlib.
 
         return of_episodes(self)

@@ -65,8 +65,7 @@ def learning_curve(run: RunContents) -> Svg | None:
     """Draw the KL to both answers over updates, on a log scale; None if training did not measure it."""
     update = run.series("update")
     curves = {"exact_do": run.series("action_kl_do"), "exact_see": run.series("action_kl_see")}
-    curves = {name: np.where(np.isfinite(y) & (y > 0), y, np.nan) for name, y in curves.items()}
-    curves = {name: y for name, y in curves.items() if np.isfinite(y).any()}
+    curves = {name: y for name, y in curves.items() if not np.isnan(y).all()}
     if not curves:
         return None
     with matplotlib.rc_context(STYLE):

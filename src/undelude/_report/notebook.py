@@ -6,6 +6,7 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
+import equinox as eqx
 import jax
 import matplotlib
 import numpy as np
@@ -55,12 +56,19 @@ def _distances(report: Certificate) -> str:
     return f'{drawn}<p class="aside">{key}</p>'
 
 
-def of_episodes(episodes: Episodes) -> str:
-    """Return the first episodes as tables, if actions and observations are symbols; otherwise the shapes."""
-    one = jax.tree.map(np.asarray, episodes)
-    batched = np.ndim(one.mask) == 2
+def of_episodes(episodes: Episodes) -> str | None:
+    """Return the first episodes as tables, if actions and observations are symbols; otherwise the shapes.
+
+    None, so that the notebook shows the text, if they are no arrays of one episode or of a batch.
+    """
+    leaves = jax.tree.leaves(episodes)
+    if any(isinstance(x, jax.core.Tracer) or not eqx.is_array(x) for x in leaves):
+        return None
+    if episodes.mask is None or np.ndim(episodes.mask) not in (1, 2):
+        return None
+    one, batched = jax.tree.map(np.asarray, episodes), episodes.is_batch
     B, T = one.mask.shape if batched else (1, one.mask.shape[0])
-    head = f"<p><b>{B:,} episode{'s' * (B != 1)} of {T} rounds</b></p>"
+    head = f"<p><b>{_count(B, 'episode')} of {_count(T, 'round')}</b></p>"
     if not (_are_symbols(one.actions, one.mask) and _are_symbols(one.observations, one.mask)):
         shapes = {name: jax.tree.map(np.shape, getattr(one, name)) for name in ("actions", "observations")}
         return _page(head, *(f'<p class="aside">{name}: {escape(str(shape))}</p>' for name, shape in shapes.items()))
@@ -83,8 +91,18 @@ def _episode(one: Any, i: int) -> str:
     rows = [["round", *range(1, n + 1)], ["action", *actions], ["observation", *(int(o) for o in one.observations[:n])]]
     if one.reward is not None:
         rows.append(["reward", *(f"{r:g}" for r in one.reward[:n])])
-    theta = "" if one.theta is None else f", theta {escape(str(np.asarray(one.theta).tolist()))}"
+    theta = ""
+    if np.ndim(one.theta) == 1 and len(one.theta) == len(one.mask) + 1:
+        rows.insert(1, ["theta", *one.theta[:n].tolist()])
+    elif one.theta is not None:
+        theta = f", theta {escape(str(jax.tree.map(lambda x: x.tolist(), one.theta)))}"
+    if one.opening is not None:
+        theta += f", opening {escape(str(jax.tree.map(lambda x: x.tolist(), one.opening)))}"
     return f'<p class="aside">Episode {i}{theta}</p>{_table([], rows, is_html=True)}'
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n:,} {what}{'s' * (n != 1)}"
 
 
 def _are_symbols(x: Any, mask: np.ndarray) -> bool:

@@ -1,4 +1,4 @@
-"""Make a task from its name, from the folder of a fit, or from a user's own `package.module:factory`."""
+"""Make a task from its name or id, from the folder of a fit, or from a user's own `package.module:factory`."""
 
 import pkgutil
 
@@ -7,6 +7,7 @@ from undelude._process.host_world import AbstractHostWorld, World
 from undelude._process.process import InteractionProcess, check_process
 from undelude._process.world import AbstractWorld
 from undelude._user_code import UnknownNameError, UserCodeError, import_object
+from undelude._versioned_tasks import NAMESPACE, find_task
 
 
 def make_process(task: str) -> InteractionProcess:
@@ -15,12 +16,13 @@ def make_process(task: str) -> InteractionProcess:
 
 
 def make(task: str) -> World:
-    """Build a task from its name, from the folder of a fit, or from a user's own `package.module:factory`.
+    """Build a task from its name or id, from the folder of a fit, or from a user's own `package.module:factory`.
 
     Args:
-        task: a key of `TASKS`; or a folder that `undelude.offline.save` wrote, whose induced process is the task; or a
-            module, installed or in the current directory, and a function in it that takes no arguments and returns an
-            `InteractionProcess`, or a world that can only be sampled, such as `undelude.gym.HostWorld`.
+        task: a key of `TASKS`; or the id of a task of the suite, such as `undelude/bandit-v1`; or a folder that
+            `undelude.offline.save` wrote, whose induced process is the task; or a module, installed or in the current
+            directory, and a function in it that takes no arguments and returns an `InteractionProcess`, or a world that
+            can only be sampled, such as `undelude.gym.HostWorld`.
 
     Raises:
         UnknownNameError: the name, module or factory does not exist.
@@ -31,6 +33,8 @@ def make(task: str) -> World:
     check_task_name(task)
     if task in TASKS:
         return pkgutil.resolve_name(TASKS[task].factory)(**TASKS[task].arguments)
+    if task.startswith(NAMESPACE):
+        return find_task(task).make()
     if is_fit(task):
         return pkgutil.resolve_name("undelude.offline:load")(task).process
     factory = import_object(task, kind="task")

@@ -185,14 +185,17 @@ export function showLogs({ about: { logs } }) {
   const grid = element("table"), head = element("tr"), top = element("thead"), body = element("tbody");
   for (const text of ["", "fit", "range", "Manski", ""]) head.append(Object.assign(element("th", "", text), { scope: "col" }));
   top.append(head);
-  const low = Math.min(0, ...logs.bounds.flatMap((x) => [x.fit, ...(x.range ?? []), ...(x.manski ?? [])]));
-  const high = Math.max(1, ...logs.bounds.flatMap((x) => [x.fit, ...(x.range ?? []), ...(x.manski ?? [])]));
-  const place = (x) => (x - low) / (high - low), written = (x) => (x ? `${x[0].toFixed(3)} to ${x[1].toFixed(3)}` : "–");
+  // Probabilities have a scale from 0 to 1, and rewards another.
+  const isProbability = ({ name }) => name.startsWith("P("), ends = (x) => [x.fit, ...(x.range ?? []), ...(x.manski ?? [])];
+  const rewards = logs.bounds.filter((x) => !isProbability(x)).flatMap(ends);
+  const scale = [Math.min(0, ...rewards), Math.max(0, ...rewards)];
+  const written = (x) => (x ? `${x[0].toFixed(3)} to ${x[1].toFixed(3)}` : "–");
   for (const { name, fit, range, manski } of logs.bounds) {
     const tr = element("tr"), th = element("th", "", name), drawn = element("td", "range");
     th.scope = "row";
     const marks = { "--fit": fit, "--low": range?.[0] ?? fit, "--high": range?.[1] ?? fit, "--least": manski?.[0] ?? fit, "--most": manski?.[1] ?? fit };
-    for (const [key, x] of Object.entries(marks)) drawn.style.setProperty(key, place(x));
+    const [low, high] = isProbability({ name }) ? [0, 1] : scale;
+    for (const [key, x] of Object.entries(marks)) drawn.style.setProperty(key, (x - low) / (high - low || 1));
     drawn.append(element("i", "manski"), element("i", "profile"), element("i", "fit"));
     tr.append(th, element("td", "", fit.toFixed(3)), element("td", "", written(range)), element("td", "", written(manski)), drawn);
     body.append(tr);

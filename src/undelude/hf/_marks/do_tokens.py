@@ -71,7 +71,7 @@ class DoTokens:
         """Give a model the words do(x) = x + V, and return the same model.
 
         At first the offset is 0, and the model's outputs are what they were, bit for bit. `save_pretrained`,
-        `push_to_hub` and `Trainer.save_model` then save the exported model, see `export`.
+        `model.push_to_hub` and `Trainer.save_model` then save the exported model, see `export`.
 
         Args:
             model: a causal language model, or one of PEFT, whose adapters then train and save the offset. To use PEFT

@@ -82,9 +82,13 @@ def choose(candidates: tuple[Candidate, ...], select: Select) -> Candidate:
 def as_table(candidates: Sequence[Candidate], chosen: tuple[str, int]) -> str:
     """Return a line of text for each candidate; `chosen` are the latent and its number of values."""
     by_bic = candidates[0].held_out is None
-    rows = [("theta", "K", "BIC" if by_bic else "held out", "" if by_bic else "behind the best", "starts at the best")]
+    least = min(c.bic for c in candidates)
+    heads = ("BIC", "less the least") if by_bic else ("held out", "behind the best")
+    rows = [("theta", "K", *heads, "starts at the best")]
     for c in candidates:
-        behind = "" if c.behind is None else f"{c.behind[0]:.4f} ±{c.behind[1]:.4f}"
+        behind = f"{c.bic - least:.1f}" if c.behind is None else f"{c.behind[0]:.4f}"
+        if c.behind is not None and np.isfinite(c.behind[1]):
+            behind += f" ±{c.behind[1]:.4f}"
         score = f"{c.bic:.1f}" if c.held_out is None else f"{c.held_out:.4f}"
         mark = " <- chosen" if (c.latent, c.K) == chosen else ""
         rows.append((c.latent, str(c.K), score, behind, f"{c.reached_best} of {len(c.starts)}{mark}"))
@@ -93,7 +97,11 @@ def as_table(candidates: Sequence[Candidate], chosen: tuple[str, int]) -> str:
     for row in rows:
         cells = [row[0].ljust(widths[0]), *(x.rjust(w) for x, w in zip(row[1:4], widths[1:], strict=True)), row[4]]
         lines.append("  " + "  ".join(cells))
-    if len(rows) > 2 and not by_bic:
+    if chosen not in [(c.latent, c.K) for c in candidates]:
+        lines.append("These are the candidates of the learned hypothesis.")
+    elif len(rows) > 2 and by_bic:
+        lines.append("Chosen is the least BIC.")
+    elif len(rows) > 2:
         lines.append(
             f"Chosen is the greatest mean; of those of its time scale within {ALIKE:g} nats of it, the fewest values."
         )

@@ -1,8 +1,4 @@
-"""Figures on matplotlib axes, for papers and notebooks: beliefs, certificates, and learning curves.
-
-Each function draws on `axes`, or on new ones, and returns them: set titles, sizes and fonts there as you like, and save
-the figure with `axes.figure.savefig`. Blue is the interventional answer, orange the deluded one.
-"""
+"""Figures on matplotlib axes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -21,8 +17,6 @@ from undelude._drawing.strips import frame_truth, round_ticks, shade, symbol_tic
 from undelude._drawing.svg import STYLE, WIDTH
 from undelude._teaching.loop import Run
 from undelude._types import Mark
-
-__all__ = ["belief", "certificate", "learning"]
 
 # Inches: height of a row, and of a chart.
 ROW, CHART = 0.24, 2.9
@@ -64,8 +58,10 @@ def belief(
     'round'
     """
     probs = np.asarray(probs, float)
-    if probs.ndim != 2:
+    if probs.ndim != 2 or 0 in probs.shape:
         raise ValueError(f"plot.belief: probs must be [T + 1, K], of one episode, not of shape {probs.shape}.")
+    if own_actions not in ("do", "see"):
+        raise ValueError(f"plot.belief: own_actions must be 'do' or 'see', not {own_actions!r}.")
     if not (np.isfinite(probs).all() and probs.min() >= 0 and np.allclose(probs.sum(-1), 1, atol=1e-3)):
         raise ValueError(
             "plot.belief: the rows of probs must be probabilities. ud.posterior returns their logarithms: pass "
@@ -74,12 +70,15 @@ def belief(
     T, K = len(probs) - 1, probs.shape[1]
     if names is not None and len(names) != K:
         raise ValueError(f"plot.belief: there are {len(names)} names, and theta has {K} values.")
+    truth = np.asarray(0 if theta is None else theta)
+    is_index = np.issubdtype(truth.dtype, np.integer) and truth.shape in ((), (T + 1,))
+    if not (is_index and truth.min() >= 0 and truth.max() < K):
+        raise ValueError(f"plot.belief: theta must be an index from 0 to {K - 1}, or one for each of {T + 1} rows.")
     with matplotlib.rc_context(STYLE):
         axes = _axes(axes, ROW * max(K, 3) + 0.6)
         shade(axes, probs, DO if own_actions == "do" else SEE)
         if theta is not None:
-            truth = np.broadcast_to(np.asarray(theta, int), (T + 1,))
-            frame_truth(axes, truth, np.arange(K))
+            frame_truth(axes, np.broadcast_to(truth, (T + 1,)), np.arange(K))
         symbol_ticks(axes, range(K) if names is None else names)
         round_ticks(axes, T)
     return _on_white(axes)
@@ -131,7 +130,7 @@ def learning(run: Run | Sequence[Mapping[str, Any]], *, axes: Axes | None = None
         axes: to draw on; new ones by default.
 
     Raises:
-        ValueError: there are no rows with distances or losses.
+        ValueError: there are no rows with distances or losses, or a row has no `update`.
 
     >>> rows = [{"update": 1, "action_loss": 1.6}, {"update": 2, "action_loss": 1.5}]
     >>> learning(rows).get_ylabel()
@@ -143,9 +142,10 @@ def learning(run: Run | Sequence[Mapping[str, Any]], *, axes: Axes | None = None
         return np.array([np.nan if row.get(name) is None else float(row[name]) for row in rows], float)
 
     update = series("update")
+    if len(update) == 0 or np.isnan(update).any():
+        raise ValueError("plot.learning: there must be rows, and each must have the number of its update.")
     curves = {name: series(f"action_kl_{mark}") for mark, name in ANSWERS.items()}
-    curves = {name: np.where(np.isfinite(y) & (y > 0), y, np.nan) for name, y in curves.items()}
-    curves = {name: y for name, y in curves.items() if np.isfinite(y).any()}
+    curves = {name: y for name, y in curves.items() if not np.isnan(y).all()}
     losses = {x: y for x in ("action", "observation") if np.isfinite(y := series(f"{x}_loss")).any()}
     if not curves and not losses:
         raise ValueError("plot.learning: no row has action_kl_do, action_loss or observation_loss.")

@@ -1,0 +1,228 @@
+"""The command `undelude suite` and its commands `list`, `run`, `train` and `table`."""
+
+import dataclasses
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from undelude._certificate.numbers import NONE, share, short, with_error
+from undelude._cli import backend, suite_train
+from undelude._cli.console import make_console
+from undelude._cli.errors import CommandError, ExitCode, UsageError
+from undelude._cli.interrupts import Interrupts
+from undelude._cli.options import Call
+from undelude._cli.suite_options import ListSuite, RunSuite, Suite, TrainSuite, WriteTable, chosen
+from undelude._suite import aggregate
+from undelude._suite.contestants import Contestant, check_source, contestants
+from undelude._suite.definitions import digest
+from undelude._suite.leaderboard import read_results, write_page
+from undelude._suite.protocol import run_task
+from undelude._suite.results import Result, TaskResult, read_result, write_result
+from undelude._user_code import UnknownNameError
+from undelude._versioned_tasks import SUITE, VersionedTask
+from undelude._versions import versions
+
+# What delusion does to the return of the exact agents, in words.
+EFFECTS = {"costs": "delusion costs", "nothing": "delusion costs nothing", "helps": "delusion helps"}
+
+
+def run(options: Suite, call: Call) -> ExitCode:
+    """Run the command."""
+    match options.command:
+        case ListSuite() as command:
+            return _list(command)
+        case RunSuite() as command:
+            return _run(command)
+        case TrainSuite() as command:
+            return suite_train.run(command, call)
+        case WriteTable() as command:
+            return _table(command)
+
+
+def _list(options: ListSuite) -> ExitCode:
+    rows = [
+        {
+            "id": task.id,
+            "effect": task.effect,
+            "why": task.why,
+            "num_episodes": task.num_episodes,
+            "extra": task.extra,
+            "factory": task.factory,
+            "arguments": dict(task.arguments),
+            "definition": digest(task),
+        }
+        for task in SUITE.values()
+    ]
+    if options.json:
+        print(json.dumps(rows, indent=2))
+        return ExitCode.OK
+    console = make_console(stderr=False)
+    for task in SUITE.values():
+        extra = f" Needs the extra [{task.extra}]." if task.extra else ""
+        console.print(f"{task.id} ({EFFECTS[task.effect]}): {task.why}{extra}", soft_wrap=True, markup=False)
+    return ExitCode.OK
+
+
+def _run(options: RunSuite) -> ExitCode:
+    try:
+        check_source(options.agent)
+        backend.configure(batch_size=1)
+        agents = contestants(options.agent, num_tasks=len(chosen(options.tasks)))
+    except UnknownNameError:
+        raise
+    except (ValueError, FileNotFoundError) as error:
+        raise UsageError(str(error)) from error
+    interrupts = Interrupts()
+    several = len(agents) > 1
+    files = [options.file_of(options.name or x.name, x.seed, several=several) for x in agents]
+    if options.resume and not any(file.exists() for file in files):
+        raise UsageError(f"there is no file {files[0]} to go on with: leave --resume out, or name it with --out.")
+    begun = [_begin(options, x, file) for x, file in zip(agents, files, strict=True)]
+    for contestant, file, result in zip(agents, files, begun, strict=True):
+        try:
+            with interrupts:
+                result = _measure(options, contestant, file, result, interrupts)
+        except KeyboardInterrupt:
+            raise interrupts.error(f"the tasks so far are in {file}; the same command with --resume goes on.") from None
+        _print_standing(result, file)
+    return ExitCode.OK
+
+
+def _begin(options: RunSuite, contestant: Contestant, file: Path) -> Result:
+    """Return the results so far: those of an interrupted run with --resume, or none."""
+    name, seed = options.name or contestant.name, contestant.seed if options.seed is None else options.seed
+    if contestant.seed is not None and seed != contestant.seed:
+        raise UsageError(f"--seed {seed} contradicts the run, whose seed is {contestant.seed}: leave it out.")
+    if len(name) > 80:
+        raise UsageError(f"the name {name!r} is longer than 80 characters: give a shorter one with --name.")
+    fresh = Result(name, contestant.source, seed, options.about, _today(), versions(), {})
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return fresh
+    if not options.resume:
+        raise UsageError(f"{file} exists already: use --resume to go on with it, or another --out.")
+    before = read_result(file)
+    for what in ("agent", "source", "seed"):
+        if (have := getattr(before, what)) != (want := getattr(fresh, what)):
+            raise UsageError(f"{file} has {what} {have!r}, and this command has {want!r}: use another --out.")
+    if before.versions != fresh.versions:
+        changed = [x for x in fresh.versions if before.versions.get(x) != fresh.versions[x]]
+        raise UsageError(
+            f"{file} was begun with other versions of {', '.join(changed) or 'libraries'}: use another --out, so that "
+            "one file has one set of versions."
+        )
+    return dataclasses.replace(before, about=options.about or before.about)
+
+
+def _measure(options: RunSuite, contestant: Contestant, file: Path, result: Result, interrupts: Interrupts) -> Result:
+    """Measure the agent on the tasks that are missing, and write the file after each."""
+    progress = make_console(stderr=True)
+    tasks = chosen(options.tasks)
+    for i, task in enumerate(tasks, 1):
+        if _is_done(result.tasks.get(task.id), task, options.num_episodes):
+            progress.print(f"{task.id}: measured before", soft_wrap=True)
+            continue
+        progress.print(f"{task.id}, {i} of {len(tasks)} ...", soft_wrap=True)
+
+        def measure(task: VersionedTask = task) -> TaskResult:
+            return run_task(task, contestant, num_episodes=options.num_episodes)
+
+        try:
+            found = interrupts.run(measure)
+        except Exception:
+            if result.tasks:
+                progress.print(f"The tasks before {task.id} are in {file}; --resume goes on there.", soft_wrap=True)
+            raise
+        tasks_so_far = {**result.tasks, task.id: found}
+        ordered = {name: tasks_so_far[name] for name in SUITE if name in tasks_so_far}
+        result = dataclasses.replace(result, tasks=ordered, date=_today())
+        with interrupts.held():
+            write_result(file, result)
+        progress.print(f"  {describe(task, found)}", soft_wrap=True)
+    if not result.tasks:
+        raise CommandError("no task was measured.")
+    return result
+
+
+def _is_done(found: TaskResult | None, task: VersionedTask, num_episodes: int | None) -> bool:
+    """Return whether a stored result is of this definition and number of episodes; a task not run is tried again."""
+    if found is None or found.status == "not run" or found.definition != digest(task):
+        return False
+    return found.status == "not played" or found.num_episodes == (num_episodes or task.num_episodes)
+
+
+def _today() -> str:
+    return datetime.now(UTC).date().isoformat()
+
+
+def describe(task: VersionedTask, found: TaskResult) -> str:
+    """Return a result in one line."""
+    if found.status != "played":
+        return f"{found.status}: {found.why}"
+    do, reward = found.score("action_kl_do"), found.score("reward")
+    scaled = aggregate.normalised(task.id, reward)
+    between = "" if scaled.value is None else f" (normalised {with_error(scaled.value, scaled.standard_error)})"
+    line = (
+        f"{found.verdict}, {with_error(do.value, do.standard_error)} nats from do, return "
+        f"{with_error(reward.value, reward.standard_error)}{between}, {found.seconds:.1f} s"
+    )
+    return line.replace("\N{NO-BREAK SPACE}", " ")
+
+
+def _print_standing(result: Result, file: Path) -> None:
+    console = make_console(stderr=False)
+    print_standings(console, [aggregate.standing([result])])
+    console.print(f"Written to {file}. A page beside the baselines: undelude suite table {file}", soft_wrap=True)
+
+
+def print_standings(console: Console, standings: list[aggregate.Standing]) -> None:
+    """Print a row for each agent."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    table.add_column("agent", overflow="fold")
+    for head in ("normalised return", "median KL to do", "sober", "deluded", "played"):
+        table.add_column(head, justify="right")
+    for x in standings:
+        played = len(SUITE) - len(x.not_run) - len(x.not_played)
+        table.add_row(
+            x.agent,
+            estimate_share(x.score),
+            estimate(x.median_kl),
+            str(x.verdicts.get("sober", 0)),
+            str(x.verdicts.get("deluded", 0)),
+            f"{played} of {len(SUITE)}",
+        )
+    console.print(table)
+    for x in standings:
+        if x.not_run:
+            console.print(f"{x.agent}: incomplete, not run on {', '.join(x.not_run)}.", soft_wrap=True, markup=False)
+        if x.not_played:
+            console.print(f"{x.agent}: does not play {', '.join(x.not_played)}.", soft_wrap=True, markup=False)
+
+
+def estimate(x: aggregate.Estimate | None) -> str:
+    """Return a distance with its interval."""
+    return NONE if x is None else f"{short(x.value)} [{short(x.low)}, {short(x.high)}]"
+
+
+def estimate_share(x: aggregate.Estimate | None) -> str:
+    """Return a normalised return with its interval: two decimals."""
+    return NONE if x is None else f"{share(x.value)} [{share(x.low)}, {share(x.high)}]"
+
+
+def _table(options: WriteTable) -> ExitCode:
+    try:
+        results = read_results(
+            [Path(x) for x in options.results], baselines=not options.no_baselines, trials=options.trials
+        )
+        standings = aggregate.standings(results)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    write_page(options.out, standings)
+    console = make_console(stderr=False)
+    print_standings(console, standings)
+    console.print(f"Page: {options.out}", soft_wrap=True)
+    return ExitCode.OK

@@ -1,0 +1,174 @@
+"""What can be named for `undelude suite run`: an exact agent, a folder of taught runs, or the user's own agent."""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from undelude._agents.base import AbstractAgent
+from undelude._agents.exact import ExactAgent, ThompsonAgent
+from undelude._agents.host import HostAgent
+from undelude._process.host_world import AbstractHostWorld, World
+from undelude._process.process import InteractionProcess
+from undelude._runs.directory import RunDirectory
+from undelude._runs.layout import is_run
+from undelude._user_code import UserCodeError, check_reference, import_object
+from undelude._versioned_tasks import SUITE, VersionedTask
+
+# Begins the name of an exact agent.
+EXACT = "exact:"
+EXACT_AGENTS = ("do", "see", "committed")
+# An agent for a task, or the reason why it declines.
+Answer = AbstractAgent | HostAgent | str
+
+
+class Contestant(NamedTuple):
+    """An agent that runs the suite.
+
+    Attributes:
+        name: for tables.
+        source: as the user named it.
+        seed: of its training; None if it was not trained, or its seed is not known.
+        answer: returns the agent for a task and its process; or a sentence, if it does not play the task.
+    """
+
+    name: str
+    source: str
+    seed: int | None
+    answer: Callable[[VersionedTask, Any], Answer]
+
+
+def check_source(source: str) -> None:
+    """Raise if `source` cannot name an agent; nothing is imported.
+
+    Raises:
+        ValueError: it is an exact agent that does not exist.
+        UnknownNameError: there is no such module.
+        FileNotFoundError: there is no such folder.
+    """
+    if source.startswith(EXACT):
+        if source.removeprefix(EXACT) not in EXACT_AGENTS:
+            known = ", ".join(EXACT + name for name in EXACT_AGENTS)
+            raise ValueError(f"there is no exact agent {source!r}; there are {known}.")
+    elif ":" in source and not Path(source).is_dir():
+        check_reference(source, kind="agent")
+    elif not _groups(Path(source)):
+        example = Path(source) / next(iter(SUITE.values())).short_id
+        raise FileNotFoundError(
+            f"there are no runs of the suite's tasks in {source}, such as {example}. "
+            f"Make them with undelude suite train --out {source}; or name exact:do, or your own package.module:agent."
+        )
+
+
+def contestants(source: str, *, num_tasks: int) -> list[Contestant]:
+    """Return the agents that `source` names: one, or one for each training seed of a folder.
+
+    Args:
+        source: as the user named it.
+        num_tasks: the number of tasks that are to be played.
+
+    Raises:
+        ValueError: the runs of a folder are of different agents, or one agent of the user's shall play several tasks.
+        UserCodeError: the user's module failed.
+    """
+    check_source(source)
+    if source.startswith(EXACT):
+        name = source.removeprefix(EXACT)
+        return [Contestant(f"exact {name}", source, None, lambda task, process: exact_agent(name, process))]
+    if ":" in source and not Path(source).is_dir():
+        thing = import_object(source, kind="agent")
+        if isinstance(thing, AbstractAgent | HostAgent) and num_tasks > 1:
+            raise ValueError(
+                f"{source} is one agent, and tasks differ in their actions: write a function that returns an agent for "
+                "a process; or name the task that it is for with --tasks."
+            )
+        return [Contestant(source, source, None, lambda task, process: own_agent(source, thing, task, process))]
+    return [_taught(source, folder) for folder in _groups(Path(source))]
+
+
+def exact_agent(name: str, process: World) -> Answer:
+    """Return an exact agent of a process, or why there is none."""
+    if isinstance(process, AbstractHostWorld):
+        if name == "committed":
+            return "the committed agent needs the tables of a process, and this is a simulator."
+        return process.exact_agent("do" if name == "do" else "see")
+    assert isinstance(process, InteractionProcess)
+    if name != "committed":
+        return ExactAgent(process, "do" if name == "do" else "see")
+    if process.transition is not None:
+        return "theta changes: there is nothing to commit to."
+    return ThompsonAgent(process, resample="belief")
+
+
+def own_agent(source: str, thing: Any, task: VersionedTask, process: World) -> Answer:
+    """Return the user's agent for a task: the object itself, or what it returns for the process and the task's id.
+
+    Raises:
+        UserCodeError: the user's function failed.
+        TypeError: it did not return an agent.
+    """
+    agent = thing
+    if callable(thing) and not isinstance(thing, AbstractAgent | HostAgent):
+        try:
+            agent = thing(*[process, task.id][: _num_arguments(thing)])
+        except NotImplementedError as error:
+            return str(error).strip() or f"{source} raises NotImplementedError."
+        except (Exception, SystemExit) as error:
+            raise UserCodeError("agent", source) from error
+    if agent is None:
+        return f"{source} returns None."
+    if not isinstance(agent, AbstractAgent | HostAgent):
+        raise TypeError(
+            f"{source} is of type {type(agent).__name__} for {task.id}; it must be an agent, such as a ud.HostAgent, "
+            "or a function that is given the process (and the id of the task, if it takes two arguments) and returns "
+            "one; or None for a task that it does not play."
+        )
+    return agent
+
+
+def _num_arguments(function: Callable[..., Any]) -> int:
+    """Return how many arguments the user's function takes: the process, and the id of the task."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # A builtin says nothing.
+        return 1
+    if any(x.kind is x.VAR_POSITIONAL for x in parameters):
+        return 2
+    taken = [x for x in parameters if x.kind in (x.POSITIONAL_ONLY, x.POSITIONAL_OR_KEYWORD)]
+    required = sum(x.default is x.empty for x in taken)
+    return max(1, min(required, 2))
+
+
+def _groups(folder: Path) -> list[Path]:
+    """Return the folders that hold a run for each task: `folder` itself, or one for each seed in it."""
+    seeds = sorted(path for path in folder.glob("seed-*") if _runs_in(path)) if folder.is_dir() else []
+    return seeds or ([folder] if _runs_in(folder) else [])
+
+
+def _runs_in(folder: Path) -> dict[str, Path]:
+    return {task.id: folder / task.short_id for task in SUITE.values() if is_run(folder / task.short_id)}
+
+
+def _taught(source: str, folder: Path) -> Contestant:
+    runs = {task: RunDirectory.open(path) for task, path in _runs_in(folder).items()}
+    kinds = {(run.config.agent, run.config.teaching, run.config.seed) for run in runs.values()}
+    if len(kinds) > 1:
+        several = "; ".join(" ".join(map(str, kind)) for kind in sorted(kinds))
+        raise ValueError(
+            f"the runs in {folder} are of different agents, teachings or seeds ({several}): keep those of one in a "
+            "folder of their own."
+        )
+    architecture, teaching, seed = kinds.pop()
+
+    def answer(task: VersionedTask, process: World) -> Answer:
+        del process
+        if task.id not in runs:
+            return f"there is no run in {folder / task.short_id}."
+        run = runs[task.id]
+        if run.config.task != task.id:
+            raise ValueError(f"the run in {run.path} is of {run.config.task}, not of {task.id}.")
+        if not run.agent_folder.exists():
+            raise FileNotFoundError(f"the run in {run.path} is not finished. Resume it with: {run.resume_command}")
+        return run.load_agent()
+
+    return Contestant(f"{architecture}, {teaching}", source, seed, answer)

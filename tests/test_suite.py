@@ -1,0 +1,550 @@
+"""The suite: a changed task is noticed, scores are those of the certificate, and nothing is left out silently."""
+
+import dataclasses
+import inspect
+import json
+import math
+import pkgutil
+import re
+import runpy
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from scipy import stats
+
+import undelude as ud
+from undelude._certificate.quantity import Quantity
+from undelude._cli import main, suite_train
+from undelude._cli.errors import UsageError
+from undelude._cli.suite_options import TrainSuite
+from undelude._cli.suite_train import config_of
+from undelude._suite import aggregate, definitions, leaderboard, protocol, worst_round
+from undelude._suite.contestants import Contestant, contestants, own_agent
+from undelude._suite.results import SCORES, WORST, Result, TaskResult, parse_result, read_result, write_result
+from undelude._suite.schema import json_schema
+from undelude._versioned_tasks import SUITE, find_task
+from undelude.tasks.registry import make
+
+ROOT = Path(__file__).parent.parent
+BANDIT, FROG, DOORS = (find_task(name) for name in ("bandit-v1", "frog-v1", "doors-v1"))
+AGENTS = """
+import numpy as np
+import undelude as ud
+
+def uniform(process, task):
+    if task != "undelude/frog-v1":
+        return None
+    return ud.HostAgent(lambda B: B, lambda m, a, o: (np.full((m, process.action_spec.n), .5), m))
+
+def declines(process):
+    raise NotImplementedError("too few arms")
+
+def breaks(process):
+    return 1 / 0
+
+def text(process):
+    return "an agent"
+
+single = uniform(ud.tasks.prize_or_frog(), "undelude/frog-v1")
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "suite_agents.py").write_text(AGENTS)
+    return tmp_path
+
+
+def played(reward, kl=0.0, verdict="sober", se=0.0, episodes=4096):
+    scores = dict.fromkeys(SCORES, Quantity(why_none="not measured."))
+    scores |= {"reward": Quantity(reward, se), "action_kl_do": Quantity(kl, se), WORST: Quantity(2 * kl, se)}
+    return TaskResult("played", None, "0" * 12, episodes, 5, "do", verdict, 1, 0.1, scores)
+
+
+def result_of(tasks, agent="mine", seed=None):
+    return Result(agent, "a:b", seed, "", "2026-01-31", {"undelude": "0"}, tasks)
+
+
+def declined(task):
+    return TaskResult("not played", "too hard", definitions.digest(SUITE[task]))
+
+
+# The tasks ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", SUITE.values(), ids=lambda task: task.short_id)
+def test_no_parameter_is_left_to_a_default(task):
+    if task.missing:
+        pytest.skip(task.missing)
+    parameters = inspect.signature(pkgutil.resolve_name(task.factory)).parameters
+    assert {*task.arguments} == {*parameters}
+    assert re.fullmatch(r"undelude/[a-z_]+-v[1-9]", task.id)
+
+
+def recomputed(task):
+    definitions.check_definition(task, task.make())
+
+
+@pytest.mark.parametrize("task", [BANDIT, DOORS], ids=lambda task: task.short_id)
+def test_definition_is_the_stored_one(task):
+    recomputed(task)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", SUITE.values(), ids=lambda task: task.short_id)
+def test_every_definition_is_the_stored_one(task):
+    if task.missing:
+        pytest.skip(task.missing)
+    recomputed(task)
+
+
+@pytest.mark.parametrize(
+    ("changed", "moved"),
+    [
+        ({"expert_accuracy": 0.61}, "actions_do"),
+        ({"reward": (0.74, 0.25)}, "actions_do|nature"),
+    ],
+)
+def test_changed_task_needs_a_new_version(changed, moved):
+    process = ud.tasks.bandit(**{**BANDIT.arguments, **changed})
+    with pytest.raises(ValueError, match=rf"bandit-v1 is not the task that was frozen: ({moved}).*bandit-v2"):
+        definitions.check_definition(BANDIT, process)
+
+
+def test_changed_reward_needs_a_new_version():
+    process = ud.tasks.doors(**{**DOORS.arguments, "price": 0.2})
+    reward = np.asarray(definitions.describe(process, definitions.stored()[DOORS.id]["history"])["reward"])
+    same = np.allclose(reward, definitions.stored()[DOORS.id]["numbers"]["reward"])
+    process = ud.InteractionProcess(
+        process.prior,
+        process.thetas,
+        dataclasses.replace(process.task, rewards=2 * process.task.rewards),
+        process.expert,
+        process.num_rounds,
+        name="doors",
+    )
+    assert same  # Nobody looks in the stored histories, so that the price does not show: the digest has it.
+    with pytest.raises(ValueError, match="reward of its stored histories"):
+        definitions.check_definition(DOORS, process)
+
+
+def test_digest_names_the_parameters():
+    digests = {definitions.digest(task) for task in SUITE.values()}
+    digests.add(definitions.digest(dataclasses.replace(BANDIT, num_episodes=8191)))
+    digests.add(definitions.digest(dataclasses.replace(BANDIT, arguments={**BANDIT.arguments, "num_rounds": 21})))
+    digests.add(definitions.digest(dataclasses.replace(BANDIT, version=2)))
+    assert len(digests) == len(SUITE) + 3
+    assert definitions.digest(BANDIT) == definitions.digest(dataclasses.replace(BANDIT, why="another sentence"))
+
+
+def test_ids_name_processes_everywhere():
+    assert make("undelude/bandit-v1").num_rounds == 20
+    with pytest.raises(ud._user_code.UnknownNameError, match="Did you mean undelude/bandit-v1"):
+        make("undelude/bandti-v1")
+
+
+# One agent on one task ------------------------------------------------------------------------------------------------
+
+
+def test_scores_are_those_of_the_certificate():
+    process = BANDIT.make()
+    found = protocol.measure(process, ud.ExactAgent(process, "see"), "0" * 12, num_episodes=64)
+    key = jax.random.key(definitions.SEED)
+    report = ud.certify(process, ud.ExactAgent(process, "see"), key=key, num_episodes=64, baselines=False)
+    assert found.verdict == report.verdict == "deluded"
+    for name in SCORES[:-1]:
+        assert found.score(name) == report.quantities[name], name
+    # The mean over rounds of the distances whose greatest is the worst round is the certificate's distance.
+    kept = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(worst_round, "worst_of", lambda kl, mask: kept.append(kl) or (Quantity(0.0), 1))
+        worst_round.measure_worst_round(process, ud.ExactAgent(process, "see"), key=key, num_episodes=64)
+    assert kept[0].mean() == pytest.approx(report.action_kl_do, rel=1e-4)
+    assert found.score(WORST).value > report.action_kl_do
+    assert 1 < found.worst_round <= 20
+
+
+def test_own_function_is_given_what_it_takes():
+    process, seen = FROG.make(), []
+
+    def answer(function):
+        return own_agent("mine:agent", function, FROG, process)
+
+    def declines(process):
+        raise NotImplementedError("too few boxes")
+
+    assert answer(declines) == "too few boxes"
+    assert answer(lambda process: None) == "mine:agent returns None."
+    answer(lambda process, width=3: seen.append((process, width)))
+    answer(lambda process, task: seen.append((process, task)))
+    assert seen == [(process, 3), (process, FROG.id)]
+    agent = ud.ExactAgent(process)
+    assert answer(agent) is answer(lambda process: agent) is agent
+    with pytest.raises(TypeError, match="of type int for undelude/frog-v1"):
+        answer(lambda process: 3)
+
+
+def test_worst_round_is_chosen_and_measured_on_different_episodes():
+    kl = np.zeros((4, 3))
+    kl[0::2, 1], kl[1::2, 2] = 9.0, 5.0  # The even episodes choose round 2, and the odd ones know better.
+    assert worst_round.worst_of(kl, None) == (Quantity(0.0, 0.0), 2)
+    kl[1::2, 1] = 3.0, 5.0
+    assert worst_round.worst_of(kl, None) == (Quantity(4.0, 1.0), 2)
+
+
+def test_worst_round_needs_a_tenth_of_the_episodes():
+    kl, mask = np.ones((40, 2)), np.ones((40, 2), bool)
+    kl[:, 1], mask[4:, 1] = 100.0, False
+    assert worst_round.worst_of(kl, mask)[1] == 2
+    mask[2:, 1] = False
+    assert worst_round.worst_of(kl, mask)[1] == 1
+
+
+def test_agent_without_predictions_has_no_worst_round():
+    process = FROG.make()
+    silent = ud.HostAgent(lambda B: B, lambda m, a, o: (None, m), lambda m, d, rng: (rng.integers(0, 2, m), m))
+    found = protocol.measure(process, silent, "0" * 12, num_episodes=8)
+    assert (found.worst_round, found.verdict) == (None, "unknown")
+    assert found.score(WORST).why_none == found.score("action_kl_do").why_none
+
+
+def test_other_numbers_than_of_32_bits_are_refused():
+    """With 64 bits, the same seed gives other episodes."""
+    with jax.enable_x64(True), pytest.raises(ValueError, match="jax_enable_x64=True"):
+        protocol.run_task(FROG, Contestant("x", "x", None, lambda task, process: None))
+
+
+def test_expert_parks():
+    pytest.importorskip("gymnasium")
+    world = make("undelude/parking-v1")
+    episodes = ud.rollout(world, None, executor="expert", key=jax.random.key(0), num_episodes=8)
+    assert {*np.asarray(episodes.theta).tolist()} > {0, 3}
+    assert np.asarray(episodes.reward)[:, -20:].min() == 1
+    assert np.asarray(episodes.reward)[:, :5].max() == 0
+    world.close()
+
+
+def test_missing_extra_is_said(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    found = protocol.run_task(find_task("taxi-v1"), Contestant("x", "x", None, lambda task, process: None))
+    assert (found.status, found.num_episodes) == ("not run", None)
+    assert "needs the extra [gym]" in found.why
+
+
+# Results --------------------------------------------------------------------------------------------------------------
+
+
+def test_result_comes_back(tmp_path):
+    entry = played(0.5, math.inf, se=0.25)
+    result = result_of({BANDIT.id: entry, FROG.id: declined(FROG.id)}, seed=3)
+    write_result(tmp_path / "x.json", result)
+    again = read_result(tmp_path / "x.json")
+    assert again == result
+    assert json.loads((tmp_path / "x.json").read_text())["tasks"][BANDIT.id]["scores"]["action_kl_do"]["value"] == "inf"
+
+
+def stored_json():
+    return json.loads(json.dumps(STORED))
+
+
+STORED = json.loads((ROOT / "src/undelude/_suite/baselines/exact-do.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("schema",), "undelude-suite-2", "schema must be"),
+        (("seed",), -1, "seed must be"),
+        (("agent",), "", "agent must be a name"),
+        (("date",), "today", "date must be"),
+        (("extra",), 1, "extra is not a field"),
+        (("tasks", "undelude/bandit-v9"), {}, "tasks.undelude/bandit-v9 is not a task"),
+        (("tasks", BANDIT.id, "verdict"), "fine", "tasks.undelude/bandit-v1.verdict must be one of"),
+        (("tasks", BANDIT.id, "num_episodes"), True, "num_episodes must be a whole number"),
+        (("tasks", BANDIT.id, "status"), "not played", "num_episodes must be null"),
+        (("tasks", BANDIT.id, "scores", "luck"), {}, "scores.luck is not a score"),
+        (("tasks", BANDIT.id, "scores", "reward", "value"), "much", "scores.reward: reward must be a number"),
+        (("tasks", BANDIT.id, "scores", "reward", "se"), -1.0, "scores.reward: reward_se must be"),
+        (("tasks", BANDIT.id, "scores", "reward", "value"), None, "scores.reward.why must say why"),
+        (("tasks", BANDIT.id, "scores", "reward", "value"), "inf", "scores.reward.value must be a number"),
+        (("tasks", BANDIT.id, "scores", "action_tv_do", "value"), 1.5, "action_tv_do must be a number from 0 to 1"),
+    ],
+)
+def test_damage_is_named(path, value, message):
+    data = stored_json()
+    place = data
+    for name in path[:-1]:
+        place = place[name]
+    place[path[-1]] = value
+    with pytest.raises(ValueError, match=message):
+        parse_result(data)
+
+
+def test_missing_score_is_named():
+    data = stored_json()
+    del data["tasks"][BANDIT.id]["scores"]["reward"]
+    with pytest.raises(ValueError, match=r"tasks.undelude/bandit-v1.scores.reward is missing"):
+        parse_result(data)
+
+
+def test_published_schema_is_current():
+    file = ROOT / "docs" / "undelude-suite-1.schema.json"
+    assert json.loads(file.read_text()) == json_schema(), "run python studies/suite.py --schema"
+    jsonschema = pytest.importorskip("jsonschema")
+    jsonschema.validate(STORED, json_schema())
+
+
+# Aggregates -----------------------------------------------------------------------------------------------------------
+
+
+def test_interquartile_mean():
+    x = np.random.default_rng(0).normal(size=(5, 8))
+    np.testing.assert_allclose(aggregate.interquartile_mean(x), stats.trim_mean(x, 0.25, axis=1))
+    # The middle half of five is the third, and three quarters of its neighbours.
+    five = np.array([[0.0, 1.0, 2.0, 4.0, 100.0]])
+    assert aggregate.interquartile_mean(five)[0] == pytest.approx((0.15 * 1 + 0.2 * 2 + 0.15 * 4) / 0.5)
+
+
+def test_exact_agents_are_the_ends_of_the_scale():
+    for name, end in (("exact-do", 1.0), ("exact-see", 0.0)):
+        found = aggregate.standing([aggregate.baseline(name)])
+        assert found.score.value == pytest.approx(end)
+        assert found.score.low < end < found.score.high
+        assert found.is_complete
+    sober, deluded = (aggregate.standing([aggregate.baseline(f"exact-{mark}")]) for mark in ("do", "see"))
+    assert sober.median_kl.value == pytest.approx(0, abs=1e-5)
+    assert sober.verdicts == {"sober": len(SUITE) - 1, "agree": 1}
+    assert deluded.verdicts == {"deluded": len(SUITE) - 1, "agree": 1}
+
+
+@pytest.mark.parametrize("task", SUITE.values(), ids=lambda task: task.short_id)
+def test_effect_of_delusion_is_the_stated_one(task):
+    do, see = aggregate.reference(task.id, "do"), aggregate.reference(task.id, "see")
+    clear = aggregate.CLEARLY * math.hypot(do.standard_error, see.standard_error)
+    difference = do.value - see.value
+    assert task.effect == ("costs" if difference > clear else "helps" if difference < -clear else "nothing")
+    assert (aggregate.span(task.id) is not None) == (task.effect == "costs")
+
+
+def all_at(share, *, kl=0.1, seed=None, agent="mine", se=0.0, without=()):
+    tasks = {}
+    for task in SUITE:
+        if task in without:
+            continue
+        see, width = aggregate.reference(task, "see").value, aggregate.span(task) or 0.0
+        tasks[task] = played(see + share * width, kl, "sober", se=se * width)
+    return result_of(tasks, agent, seed)
+
+
+def test_standing_of_a_known_agent():
+    found = aggregate.standing([all_at(0.5, se=0.1)])
+    assert found.score.value == pytest.approx(0.5)
+    assert 0.02 < found.score.high - found.score.low < 0.2
+    assert found.median_kl.value == 0.1
+    assert found.worst_kl[0] == pytest.approx(0.2)
+    assert found.verdicts == {"sober": len(SUITE)}
+
+
+def test_interval_is_over_seeds_if_there_are_several():
+    same = aggregate.standing([all_at(0.5, seed=0, se=9.0), all_at(0.5, seed=1, se=9.0)])
+    assert same.score.low == pytest.approx(0.5) == pytest.approx(same.score.high)
+    far = aggregate.standing([all_at(0.2, seed=0), all_at(0.8, seed=1)])
+    assert far.score.value == pytest.approx(0.5)
+    assert far.score.low < 0.4 < 0.6 < far.score.high
+
+
+def test_declined_tasks_count():
+    """An agent that plays only what it is good at gains nothing."""
+    scored = [task for task in SUITE if aggregate.span(task) is not None]
+    good = all_at(1.0, without=scored[1:])
+    tasks = {**good.tasks, **{task: declined(task) for task in scored[1:]}}
+    found = aggregate.standing([dataclasses.replace(good, tasks=tasks)])
+    assert found.score.value == pytest.approx(1 / len(scored))
+    tasks[scored[1]] = all_at(1.0).tasks[scored[1]]  # Trimming would forgive some of the others.
+    assert aggregate.standing([dataclasses.replace(good, tasks=tasks)]).score.value == pytest.approx(2 / len(scored))
+    tasks = {**good.tasks, **{task: declined(task) for task in scored[1:]}}
+    assert found.not_played == tuple(scored[1:])
+    assert found.median_kl.value == math.inf
+    assert found.is_complete
+
+
+def test_unknown_tasks_make_a_result_incomplete():
+    half = all_at(1.0, without=[BANDIT.id], agent="half")
+    whole = all_at(0.3, agent="whole")
+    first, second = aggregate.standings([half, whole])
+    assert (first.agent, second.agent) == ("whole", "half")
+    assert second.not_run == (BANDIT.id,)
+
+
+def test_same_seed_twice_is_refused():
+    with pytest.raises(ValueError, match="two results of seed 1 of 'mine'"):
+        aggregate.standings([all_at(0.1, seed=1), all_at(0.2, seed=1)])
+
+
+# The stored baselines and the page ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("result", leaderboard.baselines(), ids=lambda result: f"{result.agent} {result.seed}")
+def test_baselines_are_of_the_present_definitions(result):
+    assert {*result.tasks} == {*SUITE}
+    for name, entry in result.tasks.items():
+        assert entry.definition == definitions.digest(SUITE[name]), name
+        assert entry.status != "not run"
+        assert entry.num_episodes in (None, SUITE[name].num_episodes)
+    assert result.about
+
+
+def test_page_stands_alone_and_names_everything(tmp_path):
+    mine = all_at(0.5, agent="<mine>", without=[BANDIT.id])
+    standings = aggregate.standings([*leaderboard.baselines(), mine])
+    leaderboard.write_page(tmp_path / "x.html", standings)
+    page = (tmp_path / "x.html").read_text()
+    assert "&lt;mine&gt;" in page
+    assert "<mine>" not in page
+    assert not re.search(r"https?:|<script|url\(", page)
+    assert all(task.short_id in page for task in SUITE.values())
+    assert "incomplete" in page
+    assert page.index("exact do") < page.index("exact see") < page.index("&lt;mine&gt;")
+
+
+def test_results_of_other_definitions_and_trials_are_refused(tmp_path):
+    file = tmp_path / "x.json"
+    write_result(file, result_of({BANDIT.id: played(0.5)}))
+    with pytest.raises(ValueError, match="another definition of undelude/bandit-v1"):
+        leaderboard.read_results([file], baselines=False, trials=False)
+    entry = dataclasses.replace(played(0.5, episodes=16), definition=definitions.digest(BANDIT))
+    write_result(file, result_of({BANDIT.id: entry}))
+    with pytest.raises(ValueError, match="is a trial: undelude/bandit-v1 was measured on 16 episodes"):
+        leaderboard.read_results([file], baselines=False, trials=False)
+    assert len(leaderboard.read_results([file], baselines=False, trials=True)) == 1
+
+
+def test_docs_have_the_stored_numbers():
+    study = runpy.run_path(str(ROOT / "studies" / "suite.py"))
+    page = (ROOT / "docs" / "suite.md").read_text()
+    assert study["with_tables"](page) == page, "run python studies/suite.py --tables"
+    assert "| `bandit-v1` |" in page
+    assert "| exact see |" in page
+    assert "fifteen tasks" in " ".join(page.split())
+    assert len(SUITE) == 15
+    assert "On two tasks the deluded agent earns more" in " ".join(page.split())
+    assert sum(task.effect == "helps" for task in SUITE.values()) == 2
+
+
+# The command line -----------------------------------------------------------------------------------------------------
+
+
+def suite(*arguments):
+    return main(["suite", *map(str, arguments)])
+
+
+def test_own_agent_is_measured_or_listed_as_declining(folder, capfd):
+    assert suite("run", "suite_agents:uniform", "--tasks", "frog-v1", "bandit-v1", "--num-episodes", 16) == 0
+    result = read_result(folder / "results" / "suite-agents-uniform.json")
+    assert {name: entry.status for name, entry in result.tasks.items()} == {FROG.id: "played", BANDIT.id: "not played"}
+    assert result.tasks[FROG.id].score("action_kl_do").value > 0
+    assert result.tasks[BANDIT.id].why == "suite_agents:uniform returns None."
+    out = capfd.readouterr().out
+    assert "does not play undelude/bandit-v1" in out
+    assert "incomplete, not run on" in out
+    assert suite("table", "results/suite-agents-uniform.json") == 2
+    assert "is a trial" in capfd.readouterr().err
+    assert suite("table", "results/suite-agents-uniform.json", "--trials") == 0
+    assert "suite_agents:uniform" in (folder / "leaderboard.html").read_text()
+
+
+def test_run_goes_on_where_it_stopped(folder, capfd, monkeypatch):
+    few = ("--tasks", "frog-v1", "kuhn-v1", "--num-episodes", 16, "--out", "x.json")
+    real = protocol.run_task
+
+    def interrupted(task, contestant, **options):
+        if task.name == "kuhn":
+            raise KeyboardInterrupt
+        return real(task, contestant, **options)
+
+    monkeypatch.setattr("undelude._cli.suite.run_task", interrupted)
+    assert suite("run", "suite_agents:uniform", *few) == 130
+    assert "the tasks so far are in x.json" in capfd.readouterr().err
+    assert [*read_result(Path("x.json")).tasks] == [FROG.id]
+    assert suite("run", "suite_agents:uniform", *few) == 2
+    assert "exists already: use --resume" in capfd.readouterr().err
+    assert suite("run", "suite_agents:declines", *few, "--resume") == 2
+    assert "has agent 'suite_agents:uniform'" in capfd.readouterr().err
+    monkeypatch.setattr("undelude._cli.suite.run_task", real)
+    before = read_result(Path("x.json")).tasks[FROG.id]
+    assert suite("run", "suite_agents:uniform", *few, "--resume") == 0
+    assert "undelude/frog-v1: measured before" in capfd.readouterr().err
+    tasks = read_result(Path("x.json")).tasks
+    assert [*tasks] == [FROG.id, "undelude/kuhn-v1"]
+    assert tasks[FROG.id] == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("run", "exact:dont"), 2, "there are exact:do, exact:see, exact:committed"),
+        (("run", "runs/none"), 2, "undelude suite train --out runs/none"),
+        (("run", "no_module:agent"), 2, "no module 'no_module'"),
+        (("run", "exact:do", "--tasks", "bandt-v1"), 2, "Did you mean undelude/bandit-v1?"),
+        (("run", "exact:do", "--tasks", "frog-v1", "frog-v1"), 2, "names undelude/frog-v1 twice"),
+        (("run", "http://localhost:1"), 2, "undelude measure --endpoint http://localhost:1"),
+        (("run", "suite_agents:breaks", "--tasks", "frog-v1"), 1, "ZeroDivisionError"),
+        (("run", "suite_agents:text", "--tasks", "frog-v1"), 1, "is of type str for undelude/frog-v1"),
+        (("run", "suite_agents:single"), 2, "is one agent, and tasks differ in their actions"),
+        (("run", "exact:do", "--num-episodes", "1"), 2, "at least 2"),
+        (("table", "none.json"), 2, "there is no file none.json"),
+        (("train", "--out", "suite_agents.py"), 2, "is a file"),
+        (("train", "--out", "."), 2, "is not empty: use --resume"),
+    ],
+)
+def test_wrong_usage_is_named(folder, capfd, arguments, code, message):
+    assert suite(*arguments) == code
+    assert message in " ".join(capfd.readouterr().err.split())
+
+
+def test_list_has_every_task(capfd):
+    assert suite("list", "--json") == 0
+    rows = json.loads(capfd.readouterr().out)
+    assert [row["id"] for row in rows] == [*SUITE]
+    assert suite("list") == 0
+    assert "undelude/kuhn-v1 (delusion costs nothing)" in capfd.readouterr().out
+
+
+def test_recipe_is_that_of_the_named_task():
+    options = TrainSuite(Path("x"), steps=7)
+    config = config_of(find_task("dark_room-v1"), options, 3)
+    assert (config.task, config.hidden_size, config.batch_size, config.steps) == ("undelude/dark_room-v1", 128, 128, 7)
+    config = config_of(find_task("grid-v1"), TrainSuite(Path("x"), agent="gru", teaching="dagger"), 0)
+    assert (config.hidden_size, config.teaching, config.steps) == (None, "dagger", 1500)
+
+
+def test_resuming_with_another_recipe_is_refused():
+    have = config_of(BANDIT, TrainSuite(Path("x"), steps=7), 0)
+    suite_train.check_same_recipe(Path("x"), have, dataclasses.replace(have))
+    for options in (TrainSuite(Path("x"), steps=8), TrainSuite(Path("x"), steps=7, teaching="cloning")):
+        with pytest.raises(UsageError, match=r"the run in x has --(steps 7|teaching counterfactual), and this command"):
+            suite_train.check_same_recipe(Path("x"), have, config_of(BANDIT, options, 0))
+
+
+@pytest.mark.slow
+def test_taught_runs_are_measured(folder, capfd):
+    few = ("--tasks", "frog-v1", "kuhn-v1")
+    recipe = ("train", "--out", "runs", *few, "--steps", 2, "--hidden-size", 4, "--num-seeds", 2)
+    assert suite(*recipe) == 0
+    assert suite(*recipe, "--resume") == 0
+    assert "finished before" in capfd.readouterr().err
+    assert suite("run", "runs", *few, "--num-episodes", 16, "--about", "two updates") == 0
+    results = [read_result(folder / "results" / f"lstm-counterfactual-seed-{seed}.json") for seed in (0, 1)]
+    assert [result.seed for result in results] == [0, 1]
+    assert all(result.tasks[FROG.id].status == "played" for result in results)
+    assert aggregate.standings(results)[0].num_seeds == 2
+    Path("results/lstm-counterfactual-seed-1.json").unlink()
+    assert suite("run", "runs", *few, "--num-episodes", 16, "--resume") == 0  # As if the second seed had not begun.
+    assert read_result(folder / "results" / "lstm-counterfactual-seed-1.json").seed == 1
+    [one, _] = contestants("runs", num_tasks=1)
+    assert "there is no run in" in one.answer(BANDIT, None)
+    assert suite("run", "runs/seed-1", "--tasks", "bandit-v1", "--out", "y.json") == 0
+    assert read_result(folder / "y.json").tasks[BANDIT.id].status == "not played"
