@@ -87,7 +87,7 @@ def test_learning_shows_what_is_outside_the_scale(value, label, marker):
     axes = ud.plot.learning(rows, axes=axes_of())
     assert [text.get_text() for text in axes.texts] == [f"interventional\n{label}"]
     arrows = [line for line in axes.lines if line.get_marker() == marker]
-    assert [x for line in arrows for x in line.get_xdata()] == [2]
+    assert [x for line in arrows for x in np.asarray(line.get_xdata()).tolist()] == [2]
     only = ud.plot.learning([{"update": 1, "action_kl_do": value, "action_loss": 1.0}], axes=axes_of())
     assert "KL" in only.get_title(loc="left")
 
