@@ -189,3 +189,11 @@ def test_card_shows_the_certificate_and_says_if_there_is_none(agent, report):
     without = model_card(agent, None, repo_id="somebody/bandit")
     assert "license" not in without.split("---")[1]
     assert "not known. Measure it with `ud.certify`" in without
+
+
+def test_what_is_no_agent_and_no_repository_is_named(tmp_path, bandit):
+    host = ud.HostAgent(lambda num_episodes: None, lambda m, a, o: (np.full((1, 5), 0.2), m))
+    with pytest.raises(TypeError, match="HostAgent cannot be saved; these can"):
+        ud.push_to_hub(host, "somebody/host")
+    with pytest.raises(ValueError, match=r"is a folder here: read it with ud.load"):
+        ud.from_pretrained(str(tmp_path))

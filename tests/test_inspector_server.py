@@ -359,3 +359,7 @@ def test_damaged_episodes_are_answered(server, service):
 def test_what_is_not_there_is_named(target, message):
     with pytest.raises((UsageError, UnknownNameError), match=re.escape(message)):
         Inspect(target).check()
+
+
+def test_task_of_the_suite_is_inspected_by_its_name():
+    Inspect("undelude/frog-v1").check()

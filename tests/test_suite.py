@@ -548,3 +548,17 @@ def test_taught_runs_are_measured(folder, capfd):
     assert "there is no run in" in one.answer(BANDIT, None)
     assert suite("run", "runs/seed-1", "--tasks", "bandit-v1", "--out", "y.json") == 0
     assert read_result(folder / "y.json").tasks[BANDIT.id].status == "not played"
+
+
+def test_file_of_a_baselines_agent_takes_its_place(tmp_path):
+    """The exact agents, measured on one's own machine, stand beside the other baselines, once."""
+    file = tmp_path / "see.json"
+    see = next(x for x in leaderboard.baselines() if x.agent == "exact see")
+    write_result(file, see)
+    found = leaderboard.read_results([file], baselines=True, trials=False)
+    assert sorted(x.agent for x in found) == sorted(x.agent for x in leaderboard.baselines())
+    aggregate.standings(found)
+    other = dataclasses.replace(see, source="mine:agent")
+    write_result(file, other)
+    with pytest.raises(ValueError, match="two results without a seed of 'exact see'"):
+        aggregate.standings(leaderboard.read_results([file], baselines=True, trials=False))

@@ -16,6 +16,7 @@ from undelude._named_tasks import TASKS, check_task_name, is_fit
 from undelude._runs import layout
 from undelude._runs.config import SECONDS_BETWEEN, Config, Number, Text, WholeNumber, check_config
 from undelude._user_code import check_reference
+from undelude._versioned_tasks import NAMESPACE
 
 # Episodes per certificate.
 NUM_EPISODES = 4096
@@ -216,8 +217,8 @@ class Inspect:
     The server answers this machine alone, unless --host says otherwise, and keeps nothing. Ctrl-C ends it.
     """
 
-    target: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN|TASK|EPISODE")] = "bandit"
-    """A run directory, a task, or the JSON file of an episode that the page saved."""
+    target: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RUN|TASK|FIT|EPISODE")] = "bandit"
+    """A run directory, a task, the folder of a fit to logs, or the JSON file of an episode that the page saved."""
     second: Annotated[Text, tyro.conf.arg(metavar="RUN")] = None
     """A run on the same task, whose agent reads the same episode."""
     num_rounds: WholeNumber = None
@@ -245,7 +246,7 @@ class Inspect:
             layout.check_run(Path(self.target))
         elif not self.is_episode:
             is_path = ":" not in self.target and ("/" in self.target or os.sep in self.target or ".json" in self.target)
-            if is_path and not is_fit(self.target):
+            if is_path and not (is_fit(self.target) or self.target.startswith(NAMESPACE)):
                 raise UsageError(f"there is no run, fit or episode at {self.target!r} (working folder: {os.getcwd()}).")
             check_task_name(self.target)
         if self.second is not None:

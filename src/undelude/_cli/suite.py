@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -108,7 +109,8 @@ def _begin(options: RunSuite, contestant: Contestant, file: Path) -> Result:
     before = read_result(file)
     for what in ("agent", "source", "seed"):
         if (have := getattr(before, what)) != (want := getattr(fresh, what)):
-            raise UsageError(f"{file} has {what} {have!r}, and this command has {want!r}: use another --out.")
+            instead = f"--name {shlex.quote(str(have))}, or " if what == "agent" else ""
+            raise UsageError(f"{file} has {what} {have!r}, and this command has {want!r}: use {instead}another --out.")
     if before.versions != fresh.versions:
         changed = [x for x in fresh.versions if before.versions.get(x) != fresh.versions[x]]
         raise UsageError(
@@ -176,7 +178,9 @@ def describe(task: VersionedTask, found: TaskResult) -> str:
 def _print_standing(result: Result, file: Path) -> None:
     console = make_console(stderr=False)
     print_standings(console, [aggregate.standing([result])])
-    console.print(f"Written to {file}. A page beside the baselines: undelude suite table {file}", soft_wrap=True)
+    trial = any(x.status == "played" and x.num_episodes != SUITE[name].num_episodes for name, x in result.tasks.items())
+    command = f"undelude suite table {file}{' --trials' if trial else ''}"
+    console.print(f"Written to {file}. A page beside the baselines: {command}", soft_wrap=True)
 
 
 def print_standings(console: Console, standings: list[aggregate.Standing]) -> None:

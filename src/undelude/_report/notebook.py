@@ -10,6 +10,7 @@ import equinox as eqx
 import jax
 import matplotlib
 import numpy as np
+from jax.core import Tracer
 from matplotlib.figure import Figure
 
 from undelude._certificate.certificate import Certificate
@@ -62,7 +63,7 @@ def of_episodes(episodes: Episodes) -> str | None:
     None, so that the notebook shows the text, if they are no arrays of one episode or of a batch.
     """
     leaves = jax.tree.leaves(episodes)
-    if any(isinstance(x, jax.core.Tracer) or not eqx.is_array(x) for x in leaves):
+    if any(isinstance(x, Tracer) or not eqx.is_array(x) for x in leaves):
         return None
     if episodes.mask is None or np.ndim(episodes.mask) not in (1, 2):
         return None

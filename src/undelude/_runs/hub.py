@@ -70,7 +70,7 @@ def push_to_hub(
     >>> ud.push_to_hub("runs/bandit", "somebody/sober-bandit")  # doctest: +SKIP
     """
     hub = _hub()
-    if isinstance(source, AbstractAgent):
+    if not isinstance(source, str | os.PathLike):
         agent, content = source, None if certificate is None else certificate.to_dict()
     else:
         if certificate is not None:
@@ -109,11 +109,13 @@ def from_pretrained(
     Raises:
         ModuleNotFoundError: huggingface_hub is not installed.
         FileNotFoundError: the repository has no agent.
-        ValueError: a file is damaged or does not fit; the message names it.
+        ValueError: a file is damaged or does not fit; the message names it. Or a folder was named.
 
     >>> import undelude as ud
     >>> agent = ud.from_pretrained("somebody/sober-bandit")  # doctest: +SKIP
     """
+    if Path(repo_id).is_dir():
+        raise ValueError(f"from_pretrained: {repo_id} is a folder here: read it with ud.load, or give SOMEBODY/NAME.")
     wanted: Any = {"allow_patterns": [DESCRIPTION, WEIGHTS], "token": token, "endpoint": endpoint}
     folder = _hub().snapshot_download(repo_id, revision=revision, cache_dir=cache_dir, **wanted)
     try:

@@ -29,12 +29,12 @@ def baselines() -> list[Result]:
 
 
 def read_results(paths: Sequence[Path], *, baselines: bool, trials: bool) -> list[Result]:
-    """Read result files, and add the stored baselines.
+    """Read result files, and add the stored baselines; a file of the same agent takes the place of its baseline.
 
     Raises:
         ValueError: a file is damaged, was measured on another definition of a task, or is a trial.
     """
-    found = _stored() if baselines else []
+    found = []
     for path in paths:
         result = read_result(path)
         for name, task in result.tasks.items():
@@ -49,7 +49,8 @@ def read_results(paths: Sequence[Path], *, baselines: bool, trials: bool) -> lis
                     f"{SUITE[name].num_episodes}. Measure it without --num-episodes; or show it with --trials."
                 )
         found.append(result)
-    return found
+    own = {(x.agent, x.source, x.seed) for x in found}
+    return [x for x in (_stored() if baselines else []) if (x.agent, x.source, x.seed) not in own] + found
 
 
 def _stored() -> list[Result]:
