@@ -83,7 +83,8 @@ def test_public_names_are_documented():
     networks = {f"torch.{name}" for name in ud.torch.__all__}
     logs = {f"offline.{name}" for name in ud.offline.__all__}
     gym = {f"gym.{name}" for name in ud.gym.__all__} - {"gym.Policy", "gym.tabular_from_gymnasium"}
-    assert {*ENTRIES} == {*ud.__all__} - {"tasks"} | tasks | language | networks | logs | gym
+    figures = {f"plot.{name}" for name in ud.plot.__all__}
+    assert {*ENTRIES} == {*ud.__all__} - {"tasks"} | tasks | language | networks | logs | gym | figures
 
 
 ELSEWHERE = ("Abstract", "gym.Abstract", "hf.", "torch.")
