@@ -138,10 +138,10 @@ def replicate(
     >>> import undelude as ud
     >>> process = ud.tasks.bandit(num_arms=2, num_rounds=2)
     >>> make_agent = lambda key: ud.GRUAgent(process, 4, key=key)
-    >>> runs = ud.replicate(
+    >>> runs = ud.replicate(  # doctest: +SKIP
     ...     process, make_agent, ud.Counterfactual(), key=jax.random.key(0), num_seeds=2, steps=5, num_episodes=64
     ... )
-    >>> len(runs.interval("action_kl_do").values)
+    >>> len(runs.interval("action_kl_do").values)  # doctest: +SKIP
     2
     """
     if check_count("num_seeds", num_seeds) < 2:
