@@ -31,7 +31,7 @@ MEASURES = {"kl": ("KL(answer ‖ agent), nats", True), "tv": ("total variation"
 def belief(
     probs: Float[Array | np.ndarray, "T1 K"],
     *,
-    theta: int | Int[np.ndarray, " T1"] | None = None,
+    theta: int | Int[Array | np.ndarray, "*T1"] | None = None,
     names: Sequence[Any] | None = None,
     own_actions: Mark = "do",
     axes: Axes | None = None,
