@@ -53,6 +53,10 @@ class WorldReport(TaskReport):
         yield f"  {'exact answers':<42} {'about actions' if self.inexact is None else 'none'}"
 
 
+# Two contexts, and the parts of an observation that first differ under them, and when.
+Shown = tuple[int, int, tuple[str, int]]
+
+
 class Round(NamedTuple):
     """One round of episodes side by side: what followed the action, and what the expert said before it."""
 
@@ -124,10 +128,11 @@ def check_world_by_playing(
     inexact = exact if isinstance(exact, str) else None
     deluded = measure_gap() if inexact is None else None
     clipped = _clipped(world, [by_random, by_expert], key)
+    shown = [] if irregular else _shown(world, under)
     notes = [
         *_on_repetition(irregular),
         *([] if leak is None else [f"{leak[0].upper()}{leak[1:]}"]),
-        *([] if irregular else _first_shown(world, under)),
+        *_first_shown(under, shown),
         *_on_expert(by_random, clipped),
         *_on_certificate(inexact, leak),
     ]
@@ -142,7 +147,7 @@ def check_world_by_playing(
         action_kl_do=deluded and deluded.action_kl_do,
         action_kl_do_se=deluded and deluded.action_kl_do_se,
         action_tv_do=deluded and deluded.action_tv_do,
-        warning=None if irregular else as_warning(_evidence_missing(world, under)),
+        warning=None if irregular else as_warning(_evidence_missing(under, shown)),
         notes=tuple(notes),
         steps_per_second=num_steps / sum(each.stepping for each in timed),
         advice_per_second=num_steps / sum(each.advising for each in timed),
@@ -266,26 +271,28 @@ def _on_repetition(irregular: str | None) -> Iterator[str]:
         )
 
 
-def _shown(world: AbstractHostWorld, under: dict[int, Played]) -> list[tuple[int, int, tuple[str, int]]]:
+def _shown(world: AbstractHostWorld, under: dict[int, Played]) -> list[Shown]:
     """Return two contexts, and what first differs under them and when, for each pair with the first context."""
+    if not under:
+        return []
     (i, first), *others = under.items()
     return [(i, k, found) for k, x in others if (found := world.difference(first.seen, x.seen)) is not None]
 
 
-def _first_shown(world: AbstractHostWorld, under: dict[int, Played]) -> Iterator[str]:
+def _first_shown(under: dict[int, Played], shown: list[Shown]) -> Iterator[str]:
     """Say what of the observations depends on theta first."""
-    if len(under) < 2 or not (shown := _shown(world, under)):
+    if not shown:
         return
     i, k, (parts, t) = min(shown, key=lambda x: x[2][1])
     at = "in the opening" if under[i].opening is not None and t == 0 else f"in round {t}"
     yield f"Theta shows {at} first: contexts {i} and {k} give another {parts} after the same seeds and actions."
 
 
-def _evidence_missing(world: AbstractHostWorld, under: dict[int, Played]) -> Iterator[str]:
+def _evidence_missing(under: dict[int, Played], shown: list[Shown]) -> Iterator[str]:
     """Say so if theta never shows: in the observations, or in what the expert does."""
     if len(under) < 2:
         return
-    if not _shown(world, under):
+    if not shown:
         yield (
             "Observations did not depend on theta in the episodes that were played, so that an agent whose actions are "
             "interventions learns nothing about it. Check that the context changes the environment, or give a cue."

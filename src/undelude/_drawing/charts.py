@@ -1,7 +1,7 @@
 """Charts on given axes: distances from both exact answers, and how these change in training."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import numpy as np
@@ -16,6 +16,7 @@ from undelude._drawing.colours import DO, DO_TEXT, INK, RULE, SEE, SEE_TEXT
 NAMES = {"agent": "agent", "exact_do": "interventional answer", "exact_see": "deluded answer"}
 # The answers by the mark with which they read the agent's actions.
 ANSWERS = {"do": "exact_do", "see": "exact_see"}
+SYMBOLS = "action", "observation"
 COLOURS = {"agent": INK, "exact_do": DO, "exact_see": SEE}
 TEXT = {"agent": INK, "exact_do": DO_TEXT, "exact_see": SEE_TEXT}
 # Distances between ticks, times a power of ten.
@@ -38,7 +39,7 @@ def kl_over_updates(axes: Axes, update: Float[np.ndarray, " n"], curves: Mapping
     for name, y in curves.items():
         colour, inside = COLOURS[name], np.isfinite(y) & (y > 0)
         drawn = np.where(inside, y, np.nan)
-        axes.plot(update, drawn, dash(name), color=colour, lw=1.6, marker=_marker(name), ms=3.2, mew=0)
+        axes.plot(update, drawn, dash(name), color=colour, lw=1.6, marker=marker(name), ms=3.2, mew=0)
         for outside, place, arrow in ((y == np.inf, hi / 1.03, "^"), (y <= 0, lo * 1.03, "v")):
             axes.plot(update[outside], np.full(outside.sum(), place), arrow, color=colour, ms=6, mew=0)
     axes.set_ylim(lo, hi)
@@ -47,12 +48,23 @@ def kl_over_updates(axes: Axes, update: Float[np.ndarray, " n"], curves: Mapping
     integers(axes)
 
 
+def distances(quantity: Callable[[str], Quantity], measure: str) -> dict[str, dict[str, Quantity]]:
+    """Return the distances to both answers for `dots`, of the symbols of which any was measured.
+
+    Args:
+        quantity: returns a quantity of a certificate by its name.
+        measure: `"kl"` or `"tv"`.
+    """
+    rows = {x: {name: quantity(f"{x}_{measure}_{mark}") for mark, name in ANSWERS.items()} for x in SYMBOLS}
+    return {x: row for x, row in rows.items() if any(q.value is not None for q in row.values())}
+
+
 def dots(axes: Axes, rows: Mapping[str, Mapping[str, Quantity]], title: str, *, log: bool) -> None:
     """Draw the quantities of each row as dots, with intervals of two standard errors.
 
     Args:
         axes: to draw on.
-        rows: by their labels: quantities by the keys of `NAMES`.
+        rows: by the kind of symbol, "action" or "observation": quantities by the keys of `NAMES`.
         title: of the axes.
         log: whether the scale is logarithmic; otherwise it has 0.
     """
@@ -64,7 +76,7 @@ def dots(axes: Axes, rows: Mapping[str, Mapping[str, Quantity]], title: str, *, 
         _dots(axes, y, row)
     if not log:
         _from_zero(axes)
-    axes.set(yticks=range(len(rows)), yticklabels=list(rows), ylim=(len(rows) - 0.5, -0.5))
+    axes.set(yticks=range(len(rows)), yticklabels=[f"{x}s" for x in rows], ylim=(len(rows) - 0.5, -0.5))
     axes.set_title(title)
     no_left(axes)
 
@@ -84,17 +96,17 @@ def _dots(axes: Axes, y: int, row: Mapping[str, Quantity]) -> None:
             axes.annotate(short(q.value), (at[name], y), color=TEXT[name], **beside)
         elif math.isfinite(q.value):
             at[name] = q.value
-            interval(axes, y, q, COLOURS[name], _marker(name))
+            interval(axes, y, q, COLOURS[name], marker(name))
     if len(at) == 2:
         axes.plot(list(at.values()), [y, y], color=RULE, lw=1, zorder=0)
 
 
-def interval(axes: Axes, y: int, q: Quantity, colour: str, marker: str) -> None:
+def interval(axes: Axes, y: int, q: Quantity, colour: str, fmt: str) -> None:
     """Draw a quantity with an interval of two standard errors."""
     if q.value is None or not math.isfinite(q.value):
         return
     look = {"color": colour, "ms": 5, "mew": 0, "elinewidth": 1.6, "zorder": 2}
-    axes.errorbar([q.value], [y], xerr=None if q.standard_error is None else 2 * q.standard_error, fmt=marker, **look)
+    axes.errorbar([q.value], [y], xerr=None if q.standard_error is None else 2 * q.standard_error, fmt=fmt, **look)
 
 
 def _label_ends(axes: Axes, curves: Mapping[str, np.ndarray]) -> None:
@@ -156,7 +168,8 @@ def dash(name: str) -> str:
     return "--" if name == "exact_see" else "-"
 
 
-def _marker(name: str) -> str:
+def marker(name: str) -> str:
+    """Return the marker of an answer, or of the agent."""
     return {"agent": "v", "exact_do": "o", "exact_see": "s"}[name]
 
 

@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from undelude._certificate.numbers import short
-from undelude._certificate.quantity import Quantity
 from undelude._drawing.charts import (
     COLOURS,
     NAMES,
     STEPS,
+    SYMBOLS,
     TEXT,
     dash,
     dots,
@@ -26,6 +26,7 @@ from undelude._drawing.charts import (
     last,
     no_left,
 )
+from undelude._drawing.charts import distances as by_answer
 from undelude._drawing.colours import DO, INK, MUTED, RULE, SEE
 from undelude._drawing.strips import frame_truth, listed, mark_actions, round_ticks, shade, symbol_ticks
 from undelude._drawing.svg import FONT, STYLE, WIDTH, Svg, to_figure
@@ -100,20 +101,13 @@ def losses(run: RunContents) -> Svg | None:
 
 def certificate(run: RunContents) -> Svg | None:
     """Draw distances to both answers and calibration gaps as dots, with intervals of two standard errors."""
-    symbols, readers = ("action", "observation"), {"do": "exact_do", "see": "exact_see"}
-
-    def both(measure: str) -> list[tuple[str, dict[str, Quantity]]]:
-        return [(s, {r: run.quantity(f"{s}_{measure}_{m}") for m, r in readers.items()}) for s in symbols]
-
-    def measured(row: tuple[str, dict[str, Quantity]]) -> bool:
-        return any(q.value is not None for q in row[1].values())
-
+    gaps = {x: {"agent": run.quantity(f"{x}_calibration_gap")} for x in SYMBOLS}
     panels = [
-        ("KL(answer ‖ agent), nats", both("kl"), True),
-        ("total variation", both("tv"), False),
-        ("calibration gap, nats", [(s, {"agent": run.quantity(f"{s}_calibration_gap")}) for s in symbols], False),
+        ("KL(answer ‖ agent), nats", by_answer(run.quantity, "kl"), True),
+        ("total variation", by_answer(run.quantity, "tv"), False),
+        ("calibration gap, nats", {x: row for x, row in gaps.items() if row["agent"].value is not None}, False),
     ]
-    panels = [(title, kept, log) for title, rows, log in panels if (kept := list(filter(measured, rows)))]
+    panels = [panel for panel in panels if panel[1]]
     if not panels:
         return None
     spaced: dict[Any, Any] = STYLE | {"figure.constrained_layout.h_pad": 0.09}
@@ -121,9 +115,11 @@ def certificate(run: RunContents) -> Svg | None:
         figure = Figure(figsize=(WIDTH, 0.35 + 1.02 * len(panels)), layout="constrained")
         values = []
         for axes, (title, rows, log) in zip(np.atleast_1d(figure.subplots(len(panels))), panels, strict=True):
-            dots(axes, {f"{symbol}s": row for symbol, row in rows}, title, log=log)
+            dots(axes, rows, title, log=log)
             values += [
-                f"{symbol} {title}, {NAMES[x]}: {short(q.value)}" for symbol, row in rows for x, q in row.items()
+                f"{symbol} {title}, {NAMES[x]}: {short(q.value)}"
+                for symbol, row in rows.items()
+                for x, q in row.items()
             ]
         return to_figure(figure, "certificate", f"Dot chart of the certificate: {'; '.join(values)}.")
 

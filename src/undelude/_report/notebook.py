@@ -17,7 +17,7 @@ from undelude._certificate.certificate import Certificate
 from undelude._certificate.notes import describe_notes
 from undelude._certificate.numbers import with_error
 from undelude._certificate.verdict import judge
-from undelude._drawing.charts import ANSWERS, dots
+from undelude._drawing.charts import distances, dots
 from undelude._drawing.dag import Panel, draw_dag
 from undelude._drawing.svg import STYLE, WIDTH, to_figure
 from undelude._process.episodes import EXPERT, Episodes
@@ -42,11 +42,7 @@ def of_certificate(report: Certificate) -> str:
 
 
 def _distances(report: Certificate) -> str:
-    rows = {
-        f"{x}s": {name: report.quantities[f"{x}_tv_{mark}"] for mark, name in ANSWERS.items()}
-        for x in ("action", "observation")
-    }
-    known = {name: row for name, row in rows.items() if any(q.value is not None for q in row.values())}
+    known = distances(report.quantities.__getitem__, "tv")
     if not known:
         return ""
     with matplotlib.rc_context(STYLE):

@@ -11,7 +11,7 @@ from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
 
 from undelude._certificate.certificate import Certificate
-from undelude._drawing.charts import ANSWERS, COLOURS, NAMES, dots, integers, kl_over_updates
+from undelude._drawing.charts import ANSWERS, COLOURS, NAMES, distances, dots, integers, kl_over_updates, marker
 from undelude._drawing.colours import DO, INK, ON_WHITE, SEE, VARIABLES
 from undelude._drawing.strips import frame_truth, round_ticks, shade, symbol_ticks
 from undelude._drawing.svg import STYLE, WIDTH
@@ -20,8 +20,6 @@ from undelude._types import Mark
 
 # Inches: height of a row, and of a chart.
 ROW, CHART = 0.24, 2.9
-# Markers of the answers.
-KEYS = {"exact_do": "o", "exact_see": "s"}
 # Properties of artists that are colours.
 PROPERTIES = ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor")
 # What a certificate can show: the title, whether the scale is logarithmic, and what the values are measured from.
@@ -105,19 +103,18 @@ def certificate(report: Certificate, *, measure: Literal["kl", "tv"] = "kl", axe
     """
     if measure not in MEASURES:
         raise ValueError(f"plot.certificate: measure must be 'kl' or 'tv', not {measure!r}.")
-    rows = {
-        f"{symbol}s": {name: report.quantities[f"{symbol}_{measure}_{mark}"] for mark, name in ANSWERS.items()}
-        for symbol in ("action", "observation")
-    }
-    known = {name: row for name, row in rows.items() if any(q.value is not None for q in row.values())}
+    known = distances(report.quantities.__getitem__, measure)
     if not known:
-        why = next((q.why_none for row in rows.values() for q in row.values() if q.why_none), "it was not measured.")
+        why = report.quantities[f"action_{measure}_do"].why_none or "it was not measured."
         raise ValueError(f"plot.certificate: {report.task} has no distance to an exact answer: {why}")
     title, log = MEASURES[measure]
     with matplotlib.rc_context(STYLE):
         axes = _axes(axes, 1.1 + 0.4 * len(known))
         dots(axes, known, title, log=log)
-        keys = [Line2D([], [], color=COLOURS[x], marker=m, lw=0, label=f"from the {NAMES[x]}") for x, m in KEYS.items()]
+        keys = [
+            Line2D([], [], color=COLOURS[x], marker=marker(x), lw=0, label=f"from the {NAMES[x]}")
+            for x in ANSWERS.values()
+        ]
         axes.legend(handles=keys, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=1)
     return _on_white(axes)
 
