@@ -11,6 +11,7 @@ read the same observations; the LSTM of PPO is not shown its own last action, wh
 
 import argparse
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -80,8 +81,16 @@ class UntilSpent(BaseCallback):
         return time.process_time() < self.end
 
 
-def as_host_agent(process: ud.InteractionProcess, model: RecurrentPPO) -> ud.HostAgent:
-    """Return the policy, which samples its actions, for `ud.certify`."""
+def policy_in_python(
+    model: RecurrentPPO, seen: Callable[[Any, Any, int], Any], predicted: Callable[[Any], Any]
+) -> ud.HostAgent:
+    """Return a policy of RecurrentPPO, which samples its actions.
+
+    Args:
+        model: the policy.
+        seen: `(a, o, num_episodes)` to what the policy reads.
+        predicted: the distribution of Torch to a prediction of `ud.HostAgent`.
+    """
     policy, shape = model.policy, model.policy.lstm_hidden_state_shape
 
     def reset(num_episodes: int) -> Any:
@@ -90,14 +99,26 @@ def as_host_agent(process: ud.InteractionProcess, model: RecurrentPPO) -> ud.Hos
 
     def predict(m: Any, a: Any, o: Any) -> Any:
         h, c, starts = m
-        seen = wrapped(process.observation_spec, o, opening=process.opening, num_envs=len(starts))
         with torch.no_grad():
-            x, _ = policy.obs_to_tensor(seen)
+            x, _ = policy.obs_to_tensor(seen(a, o, len(starts)))
             distribution, (h, c) = policy.get_distribution(x, (h, c), starts)
-        probs = distribution.distribution.probs.double().numpy()
-        return probs / probs.sum(-1, keepdims=True), (h, c, torch.zeros_like(starts))
+        return predicted(distribution.distribution), (h, c, torch.zeros_like(starts))
 
     return ud.HostAgent(reset, predict)
+
+
+def as_host_agent(process: ud.InteractionProcess, model: RecurrentPPO) -> ud.HostAgent:
+    """Return the policy for `ud.certify`."""
+
+    def seen(a: Any, o: Any, num_episodes: int) -> Any:
+        del a
+        return wrapped(process.observation_spec, o, opening=process.opening, num_envs=num_episodes)
+
+    def predicted(distribution: Any) -> np.ndarray:
+        probs = distribution.probs.double().numpy()
+        return probs / probs.sum(-1, keepdims=True)
+
+    return policy_in_python(model, seen, predicted)
 
 
 def measure(process: ud.InteractionProcess, agent: Any, num_episodes: int) -> ud.Certificate:

@@ -11,6 +11,7 @@ import gymnasium
 import jax
 import numpy as np
 import torch
+from gym_peers import policy_in_python
 from reacher import HIDDEN, TARGETS, distance, make, place
 from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.vec_env import DummyVecEnv
@@ -72,26 +73,16 @@ def learn(env_steps: int, hidden_size: int) -> RecurrentPPO:
 
 def as_host_agent(model: RecurrentPPO) -> ud.HostAgent:
     """Return the policy, which samples its actions."""
-    policy, shape = model.policy, model.policy.lstm_hidden_state_shape
 
-    def reset(num_episodes: int) -> Any:
-        zeros = torch.zeros(shape[0], num_episodes, shape[2])
-        return zeros, zeros, torch.ones(num_episodes)
-
-    def predict(m: Any, a: Any, o: Any) -> Any:
-        h, c, starts = m
-        state = np.asarray(o["state"])
-        cue = np.full(len(state), NO_CUE) if a is None else np.asarray(o["cue"])
+    def seen(a: Any, o: Any, num_episodes: int) -> np.ndarray:
+        cue = np.full(num_episodes, NO_CUE) if a is None else np.asarray(o["cue"])
         # As in training, in which Stable-Baselines3 clips the action before the step.
-        seen = vector(state, cue, np.zeros((len(state), 2)) if a is None else np.clip(a, -1, 1))
-        with torch.no_grad():
-            x, _ = policy.obs_to_tensor(seen)
-            distribution, (h, c) = policy.get_distribution(x, (h, c), starts)
-        normal = distribution.distribution
-        loc, scale = (jax.numpy.asarray(x.numpy()) for x in (normal.mean, normal.stddev))
-        return ud.Normal(loc, scale), (h, c, torch.zeros_like(starts))
+        return vector(np.asarray(o["state"]), cue, np.zeros((num_episodes, 2)) if a is None else np.clip(a, -1, 1))
 
-    return ud.HostAgent(reset, predict)
+    def predicted(normal: Any) -> ud.Normal:
+        return ud.Normal(*(jax.numpy.asarray(x.numpy()) for x in (normal.mean, normal.stddev)))
+
+    return policy_in_python(model, seen, predicted)
 
 
 def load(file: Path) -> ud.HostAgent:
