@@ -536,6 +536,7 @@ def test_taught_runs_are_measured(folder, capfd):
     assert suite(*recipe) == 0
     assert suite(*recipe, "--resume") == 0
     assert "finished before" in capfd.readouterr().err
+    assert not Path("runs/seed-0/frog-v1/certificate.json").exists()  # `suite run` measures.
     assert suite("run", "runs", *few, "--num-episodes", 16, "--about", "two updates") == 0
     results = [read_result(folder / "results" / f"lstm-counterfactual-seed-{seed}.json") for seed in (0, 1)]
     assert [result.seed for result in results] == [0, 1]
@@ -548,6 +549,9 @@ def test_taught_runs_are_measured(folder, capfd):
     assert "there is no run in" in one.answer(BANDIT, None)
     assert suite("run", "runs/seed-1", "--tasks", "bandit-v1", "--out", "y.json") == 0
     assert read_result(folder / "y.json").tasks[BANDIT.id].status == "not played"
+    Path("runs/seed-1/frog-v1/metrics.jsonl").write_text("")  # As if it had been stopped after it had saved the agent.
+    assert suite("run", "runs/seed-1", "--tasks", "frog-v1", "--out", "z.json") == 1
+    assert "frog-v1 is not finished. Resume it with: undelude train" in " ".join(capfd.readouterr().err.split())
 
 
 def test_file_of_a_baselines_agent_takes_its_place(tmp_path):

@@ -167,7 +167,7 @@ def _taught(source: str, folder: Path) -> Contestant:
         run = runs[task.id]
         if run.config.task != task.id:
             raise ValueError(f"the run in {run.path} is of {run.config.task}, not of {task.id}.")
-        if not run.agent_folder.exists():
+        if not run.is_finished:
             raise FileNotFoundError(f"the run in {run.path} is not finished. Resume it with: {run.resume_command}")
         return run.load_agent()
 
