@@ -8,6 +8,11 @@
 - `contraction`: sums of products of tables by tensor contraction, safe against underflow.
 - `derivative`: their derivatives in the tables.
 - `model`: `CausalModel`, its queries and its marginals.
+- `soft`: interventions by a distribution or a policy, evidence by a likelihood.
+- `counterfactual`: worlds that share their exogenous causes; necessity and sufficiency.
+- `equation`: a variable as a function of its parents and of noise.
+- `information`: mutual information.
+- `questions`: what is computed from several queries, or asked of another model.
 - `compiled`: queries compiled for batches of values.
 - `adjustment`: minimal back-door sets.
 - `identification`: the ID and IDC algorithms, and the hedge if an effect is not identifiable.
@@ -16,10 +21,22 @@
 - `positivity`: whether an estimand conditions on an event without probability.
 """
 
+from undelude.causal.counterfactual import Causation
+from undelude.causal.equation import Equation
 from undelude.causal.estimand import Estimand
 from undelude.causal.graph import Path
 from undelude.causal.identification import Hedge, NotIdentifiable, identify
 from undelude.causal.model import CausalModel
 from undelude.causal.variable import Variable
 
-__all__ = ["CausalModel", "Estimand", "Hedge", "NotIdentifiable", "Path", "Variable", "identify"]
+__all__ = [
+    "CausalModel",
+    "Causation",
+    "Equation",
+    "Estimand",
+    "Hedge",
+    "NotIdentifiable",
+    "Path",
+    "Variable",
+    "identify",
+]
