@@ -13,6 +13,7 @@
 - `equation`: a variable as a function of its parents and of noise.
 - `information`: mutual information.
 - `questions`: what is computed from several queries, or asked of another model.
+- `convert`: from and to the models of pgmpy and pyAgrum, which read and write files, and graphs of networkx.
 - `compiled`: queries compiled for batches of values.
 - `adjustment`: minimal back-door sets.
 - `identification`: the ID and IDC algorithms, and the hedge if an effect is not identifiable.
@@ -21,6 +22,7 @@
 - `positivity`: whether an estimand conditions on an event without probability.
 """
 
+from undelude.causal.convert import from_pgmpy, from_pyagrum, to_networkx, to_pgmpy, to_pyagrum
 from undelude.causal.counterfactual import Causation
 from undelude.causal.equation import Equation
 from undelude.causal.estimand import Estimand
@@ -38,5 +40,10 @@ __all__ = [
     "NotIdentifiable",
     "Path",
     "Variable",
+    "from_pgmpy",
+    "from_pyagrum",
     "identify",
+    "to_networkx",
+    "to_pgmpy",
+    "to_pyagrum",
 ]
