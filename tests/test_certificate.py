@@ -98,10 +98,16 @@ def test_missing_quantities_have_a_reason():
     assert all(report.quantities[name].why_none == note for name, note in report.notes.items())
 
 
-def test_continuous_actions_and_joint_observations():
-    """Divergences are sampled: zero for the exact agent from its own answer, positive for a network."""
+@pytest.fixture(scope="module")
+def of_arm():
+    """The arm, and the certificate of its sober agent."""
     process = arm(num_rounds=3)
-    exact = certify(process, ud.ExactAgent(process))
+    return process, certify(process, ud.ExactAgent(process), num_episodes=1024)
+
+
+def test_continuous_actions_and_joint_observations(of_arm):
+    """Divergences are sampled: zero for the exact agent from its own answer, positive for a network."""
+    process, exact = of_arm
     assert exact.action_kl_do == pytest.approx(0.0, abs=1e-5)
     assert exact.action_kl_see > 0.05
     learned = certify(process, ud.LSTMAgent(process, 4, key=KEY))
@@ -145,10 +151,9 @@ def test_pieces_have_no_effect(bandit, monkeypatch):
         assert quantity.value == pytest.approx(other.quantities[name].value, abs=1e-6), name
 
 
-def test_sober_agent_is_calibrated_on_the_arm():
+def test_sober_agent_is_calibrated_on_the_arm(of_arm):
     """Entropies of mixtures of normals are sampled; the standard error of the gap includes this noise."""
-    process = arm(num_rounds=3)
-    report = certify(process, ud.ExactAgent(process), num_episodes=1024)
+    _, report = of_arm
     assert abs(report.action_calibration_gap) < 4 * report.action_calibration_gap_se
     assert abs(report.observation_calibration_gap) < 4 * report.observation_calibration_gap_se
 

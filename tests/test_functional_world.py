@@ -188,6 +188,7 @@ def test_teaching_is_compiled():
     assert after.action_log_loss < before.action_log_loss
 
 
+@pytest.mark.slow
 def test_commands_take_it(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_lake.py").write_text("from test_functional_world import lake\n")

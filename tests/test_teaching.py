@@ -492,7 +492,10 @@ def test_batch_too_large_for_the_memory_is_named():
         pytest.fail("it would run")
     with naming_batch_size(9, bytes_needed(small), devices):
         pass
-    with pytest.raises(MemoryError, match="batch_size 9 needs about"), naming_batch_size(9, bytes_needed(small), devices):
+    with (
+        pytest.raises(MemoryError, match="batch_size 9 needs about"),
+        naming_batch_size(9, bytes_needed(small), devices),
+    ):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 77 bytes.")
     with pytest.raises(jax.errors.JaxRuntimeError), naming_batch_size(9, bytes_needed(small), devices):
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")
