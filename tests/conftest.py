@@ -44,8 +44,8 @@ import pytest  # noqa: E402
 import undelude as ud  # noqa: E402
 from undelude._certificate import baselines  # noqa: E402
 
-# The planner among the policies whose rewards a certificate compares looks two rounds ahead, not up to six: its tree took
-# longer to compile and to run than the rest. Tests of plans to the end take short episodes.
+# Thetas times observations times nodes of the plan whose reward a certificate compares: two rounds ahead, not up to six.
+# Such a tree takes longer to compile and to run than the rest. Tests of plans to the end take short episodes.
 baselines.MAX_WORK = 500
 
 # The same examples each time, so that no change fails by chance; `--hypothesis-profile fuzz` looks for new ones.
