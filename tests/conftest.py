@@ -44,7 +44,7 @@ import pytest  # noqa: E402
 import undelude as ud  # noqa: E402
 from undelude._certificate import baselines  # noqa: E402
 
-# Thetas times observations times nodes of the plan whose reward a certificate compares: two rounds ahead, not up to six.
+# Thetas times observations times nodes of the plan whose reward a certificate compares: two rounds ahead, not six.
 # Such a tree takes longer to compile and to run than the rest. Tests of plans to the end take short episodes.
 baselines.MAX_WORK = 500
 
