@@ -15,6 +15,8 @@ from undelude._certificate.certificate import QUANTITIES
 from undelude._certificate.example_episode import example_episode
 
 KEY = jax.random.key(0)
+# With the rewards of other policies a certificate takes three times as long.
+with_and_without_baselines = pytest.mark.parametrize("baselines", [False, pytest.param(True, marks=pytest.mark.slow)])
 
 
 def certify(process, agent, num_episodes=64, **options):
@@ -140,13 +142,14 @@ def test_belief_is_that_after_the_last_round(bandit):
     assert certify(bandit, ud.ExactAgent(bandit, "see"), num_rounds=1).deluded_fraction == 0.0
 
 
-def test_pieces_have_no_effect(bandit, monkeypatch):
+@with_and_without_baselines
+def test_pieces_have_no_effect(bandit, monkeypatch, baselines):
     """The number of episodes that a program plays and scores at a time changes time and memory alone."""
     agent = ud.ExactAgent(bandit)
-    one = ud.certify(bandit, agent, key=KEY, num_episodes=50)
+    one = ud.certify(bandit, agent, key=KEY, num_episodes=50, baselines=baselines)
     monkeypatch.setattr("undelude._pieces.PIECE", 16)
     monkeypatch.setattr("undelude._certificate.per_episode.MAX_WORK", 7 * 20 * 5)
-    other = ud.certify(bandit, agent, key=KEY, num_episodes=50)
+    other = ud.certify(bandit, agent, key=KEY, num_episodes=50, baselines=baselines)
     for name, quantity in one.quantities.items():
         assert quantity.value == pytest.approx(other.quantities[name].value, abs=1e-6), name
 
@@ -214,9 +217,10 @@ def test_belief_of_exact_drivers():
     assert fractions["see"] > fractions["do"]
 
 
-def test_strict_promotion(frog):
+@with_and_without_baselines
+def test_strict_promotion(frog, baselines):
     """Many users of Equinox develop with it: teaching, rollouts and certificates promote no types implicitly."""
     with jax.numpy_dtype_promotion("strict"):
         agent = ud.TransformerAgent(frog, hidden_size=4, key=KEY)
         agent = ud.teach(frog, agent, ud.Mixed(0.5), key=KEY, steps=1, batch_size=2).agent
-        assert ud.certify(frog, agent, key=KEY, num_episodes=4).action_kl_do > 0
+        assert ud.certify(frog, agent, key=KEY, num_episodes=4, baselines=baselines).action_kl_do > 0
