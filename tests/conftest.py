@@ -57,10 +57,10 @@ hypothesis.settings.load_profile("same")
 # Files of about 25 seconds of CPU time or more, the longest first: no worker then begins a long file while the others
 # have finished.
 LONG = [
-    "cli", "check_task", "offline_diagnosis", "docs", "agents", "certificate", "teaching", "world", "offline_cli",
-    "teachings", "gym_tasks", "host_world", "crashes", "offline_fit", "entry_points", "film", "probes", "paper",
-    "inference", "report", "gym_tables", "offline_interventions", "offline_reach", "vector_world", "functional_world",
-    "distributed",
+    "cli", "check_task", "offline_diagnosis", "agents", "certificate", "teaching", "offline_cli", "docs", "world",
+    "teachings", "host_world", "gym_tasks", "film", "crashes", "export", "report", "offline_fit", "entry_points",
+    "paper", "cards", "probes", "inference", "gym_tables", "offline_reach", "offline_interventions", "vector_world",
+    "functional_world",
 ]  # fmt: skip
 
 
