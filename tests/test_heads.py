@@ -170,7 +170,7 @@ def test_units_are_kept(tmp_path, no_type_checks):
     """Neither teaching nor saving changes them."""
     process = arm(num_rounds=2)
     episodes = ud.rollout(process, None, key=KEY, num_episodes=8, executor="expert")
-    agent = normalise(ud.LSTMAgent(process, 4, key=KEY), episodes)
+    agent = normalise(ud.LinearRecurrentAgent(process, 4, key=KEY), episodes)
     run = ud.teach(process, agent, ud.Counterfactual(), key=KEY, steps=2, batch_size=2)
     ud.save(run.agent, tmp_path)
     loaded = ud.load(tmp_path)
