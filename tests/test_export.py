@@ -71,7 +71,7 @@ def same(have, want):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["exact", "lstm", *(pytest.param(x, marks=pytest.mark.slow) for x in OTHERS)])
+@pytest.mark.parametrize("name", ["lstm", *(pytest.param(x, marks=pytest.mark.slow) for x in ("exact", *OTHERS))])
 def test_export_runs_without_undelude(name, tmp_path):
     """Actions, distributions and memories are equal in a process that cannot import undelude."""
     process = ud.tasks.bandit(num_arms=3, num_rounds=3)

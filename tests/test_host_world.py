@@ -371,6 +371,7 @@ def test_exact_answers_are_those_of_the_same_process(both_arms, mark):
     assert right > 0.5 if mark == "do" else right < 0.5
 
 
+@pytest.mark.slow
 def test_certificate_of_a_simulator(both_arms):
     """The exact agents are at distance 0 from their own answers, and at that of the process from the other one."""
     process, world = both_arms

@@ -12,7 +12,6 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from scipy import stats
 
 import undelude as ud
 from undelude._certificate.quantity import Quantity
@@ -301,6 +300,8 @@ def test_published_schema_is_current():
 
 
 def test_interquartile_mean():
+    from scipy import stats  # Its import takes a second and a half of every process that collects tests.
+
     x = np.random.default_rng(0).normal(size=(5, 8))
     np.testing.assert_allclose(aggregate.interquartile_mean(x), stats.trim_mean(x, 0.25, axis=1))
     # The middle half of five is the third, and three quarters of its neighbours.

@@ -144,7 +144,7 @@ def play(
 
     ids = np.arange(B) if ids is None else ids
     pieces = [_play_whole(play_some, key, ids[start : start + size], world.name) for start in range(0, B, size)]
-    return pieces[0] if len(pieces) == 1 else jax.tree.map(lambda *xs: jnp.concatenate(xs), *pieces)
+    return pieces[0] if len(pieces) == 1 else jax.tree.map(lambda *xs: jnp.asarray(np.concatenate(xs)), *pieces)
 
 
 def _turns(world: AbstractHostWorld) -> threading.RLock:
@@ -165,11 +165,18 @@ def _play_whole(
         if not len(at):
             break
         mended, still = play_some(jax.random.fold_in(key, MAX_COUNT - attempt), ids[at])
-        played = jax.tree.map(lambda x, y, at=at: x.at[at].set(y), played, mended)
+        played = jax.tree.map(lambda x, y, at=at: _with_rows(x, at, y), played, mended)
         at = at[still]
     if len(at):
         raise RuntimeError(f"{name}: an episode was lost {MAX_ATTEMPTS} times to a failure of its environment.")
     return played
+
+
+def _with_rows(x: Array, at: Int[np.ndarray, " n"], rows: Array) -> Array:
+    """Return `x` with other rows at `at`, by NumPy: JAX would compile a program for each number of rows."""
+    changed = np.array(x)
+    changed[at] = rows
+    return jnp.asarray(changed)
 
 
 def _play_piece(
