@@ -145,7 +145,7 @@ class Export:
     directory: Directory
     """The run directory."""
     out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
-    """The folder for init, act and observe, and manifest.json."""
+    """The folder for init, act, observe and step, and manifest.json."""
     format: Literal["jax", "onnx"] = "jax"
     """jax: each function as .bin (jax.export) and .mlir (StableHLO); onnx: each as .onnx (ONNX Runtime)."""
     num_rounds: WholeNumber = None
