@@ -209,7 +209,9 @@ def test_missing_connection_is_named(tmp_path, agent):
     with socket.socket() as bound:  # A port on which no server listens.
         bound.bind(("127.0.0.1", 0))
         where = {"endpoint": f"http://127.0.0.1:{bound.getsockname()[1]}", "token": "secret"}
-        with pytest.raises(ConnectionError, match=r"from_pretrained: http://.* cannot be reached for somebody/x: check"):
+        with pytest.raises(
+            ConnectionError, match=r"from_pretrained: http://.* cannot be reached for somebody/x: check"
+        ):
             ud.from_pretrained("somebody/x", cache_dir=tmp_path, **where)
         with pytest.raises(ConnectionError, match=r"push_to_hub: http://.* cannot be reached for somebody/x: check"):
             ud.push_to_hub(agent, "somebody/x", **where)

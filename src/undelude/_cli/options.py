@@ -178,7 +178,10 @@ class Tasks:
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """Check a task for errors that make training on it worthless, and measure the cost of delusion."""
+    """Check a task for errors that make training on it worthless, and measure the cost of delusion.
+
+    The exit status is 1 if there are problems or a warning: nothing to learn about theta, or the wrong goal.
+    """
 
     task: Task
     """A name from `undelude tasks`, or your own package.module:factory."""

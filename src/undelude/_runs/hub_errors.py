@@ -49,7 +49,7 @@ def _explain(error: BaseException, repo_id: str, revision: str | None, server: s
     if "HFValidationError" in types:
         return ValueError(f"{repo_id!r:.99} cannot be the name of a repository: write SOMEBODY/NAME.")
     if "GatedRepoError" in types:
-        return PermissionError(f"access to {repo_id} must be granted: ask for it on the repository's page; then {TOKEN}.")
+        return PermissionError(f"access to {repo_id} must be granted: ask for it on its page; then {TOKEN}.")
     if "LocalTokenNotFoundError" in types or status == UNAUTHORISED:
         return PermissionError(f"{server} wants a token that it knows for {repo_id}: {TOKEN}.")
     if status == FORBIDDEN:

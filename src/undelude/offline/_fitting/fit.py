@@ -21,7 +21,7 @@ from undelude.offline._fitting import gradient
 from undelude.offline._fitting.checkpoint import Checkpoint
 from undelude.offline._fitting.gradient import Training
 from undelude.offline._fitting.parameters import Parameters
-from undelude.offline._fitting.runs import Init, OnProgress, Runs, as_tables, log_likelihoods, posterior, run_em
+from undelude.offline._fitting.runs import Init, Runs, as_tables, log_likelihoods, posterior, run_em
 from undelude.offline._fitting.selection import (
     Candidate,
     Select,
