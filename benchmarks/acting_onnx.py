@@ -7,6 +7,7 @@ take turns, so that other programs on the machine slow all; the 5th percentile i
     python benchmarks/acting_onnx.py [lstm ...]    about a minute for each agent
 """
 
+import functools
 import json
 import sys
 import tempfile
@@ -73,7 +74,7 @@ def policy(agent: ud.Policy) -> np.ndarray:
 def ways(folders: dict[Format, Path], agent: ud.Policy) -> dict[str, Callable[[], np.ndarray]]:
     """Return the ways to play a round."""
     calls = {
-        f"{f}, {name}": lambda f=f, one=one: latencies(folders[f], ROUNDS_TIMED, in_one_call=one)
+        f"{f}, {name}": functools.partial(latencies, folders[f], ROUNDS_TIMED, in_one_call=one)
         for f in FORMATS
         for name, one in (("act and observe", False), ("step", True))
     }
@@ -87,7 +88,9 @@ def main(names: list[str]) -> None:
     for name in names or ARCHITECTURES:
         agent = ARCHITECTURES[name].load()(process, key=jax.random.key(0))
         with tempfile.TemporaryDirectory() as parent:
-            folders = {f: ud.export(process, agent, Path(parent) / f, format=f) for f in FORMATS}
+            folders: dict[Format, Path] = {}
+            for f in FORMATS:
+                folders[f] = ud.export(process, agent, Path(parent) / f, format=f)
             rounds = ways(folders, ud.Policy(agent, num_rounds=NUM_ROUNDS))
             times = {way: [] for way in rounds}
             for _ in range(REPEATS):

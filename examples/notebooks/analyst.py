@@ -2,7 +2,8 @@ import importlib.util
 
 if not all(map(importlib.util.find_spec, ("marimo", "pandas"))):
     raise SystemExit(
-        "This notebook needs marimo and pandas: pip install marimo pandas, then marimo edit examples/notebooks/analyst.py"
+        "This notebook needs marimo and pandas: pip install marimo pandas, "
+        "then marimo edit examples/notebooks/analyst.py"
     )
 
 import marimo

@@ -14,7 +14,7 @@ Mark: TypeAlias = Literal["do", "see"]
 # What the prediction of an action is scored against, and how often the executor is drawn; see `Teaching`.
 Target: TypeAlias = Literal["sample", "distribution", "posterior", "reverse"]
 Per: TypeAlias = Literal["step", "episode"]
-# Called with what is done, all that there is to do, and its name.
+# A function of the number of parts that are done, of all parts, and of their name.
 OnProgress: TypeAlias = Callable[[int, int, str], None]
 # The largest integer of 32 bits, with which JAX counts.
 MAX_COUNT = 2**31 - 1

@@ -65,8 +65,7 @@ def push_to_hub(
     Raises:
         ModuleNotFoundError: huggingface_hub is not installed.
         TypeError: the agent is not a learned one.
-        ValueError: a run was given, and a certificate beside it; or its files are damaged; or `repo_id` cannot be a
-            name.
+        ValueError: a run was given together with a certificate; its files are damaged; or `repo_id` cannot be a name.
         FileNotFoundError: the Hub has no such revision, or no such repository for this token.
         PermissionError: the token is missing, unknown, or may not write there.
         ConnectionError: the Hub cannot be reached, or fails.

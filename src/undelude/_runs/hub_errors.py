@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from undelude._checks import one_line
 
 TOKEN = "pass token=, or store a token with the command hf auth login"
-# Of an answer that huggingface_hub raises without a type of its own.
+# Statuses for which huggingface_hub has no type.
 UNAUTHORISED, FORBIDDEN = 401, 403
 
 
@@ -29,7 +29,7 @@ def explained(function: str, repo_id: str, revision: str | None, endpoint: str |
     try:
         yield
     except Exception as error:
-        # Without a connection, huggingface_hub looks for stored files, and raises that there are none.
+        # huggingface_hub looks for stored files if it has no connection, and then raises that there are none.
         cause = error.__cause__ if "LocalEntryNotFoundError" in _types(error) and error.__cause__ else error
         new = _explain(cause, repo_id, revision, "the Hugging Face Hub" if endpoint is None else endpoint)
         if new is None:

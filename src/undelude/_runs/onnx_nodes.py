@@ -11,7 +11,7 @@ import numpy as np
 FOLDED = ("Add", "Cast", "Concat", "Constant", "Expand", "Gather", "Max", "Min", "Mul", "Range", "Sub")
 # Operators that give the elements of their first input in the same order, if there are as many.
 RESHAPES = ("Expand", "Reshape", "Squeeze", "Unsqueeze")
-# Elements; what is larger is computed by the runtime, so that the file does not grow.
+# Elements of a folded constant; the runtime computes larger ones, so that the file stays small.
 MAX_FOLDED = 4096
 
 

@@ -19,7 +19,7 @@ from undelude._versioned_tasks import SUITE, VersionedTask
 # Begins the name of an exact agent.
 EXACT = "exact:"
 EXACT_AGENTS = ("do", "see", "committed")
-# What the user names.
+# The requirement on the user's object.
 MUST_BE = (
     "it must be an agent, such as a ud.HostAgent, or a function that is given the process (and the id of the task, if "
     "it takes two arguments) and returns one"

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Key
 
 from undelude._checks import check_between, check_count, check_key
 from undelude._process.process import InteractionProcess
+from undelude._types import OnProgress
 from undelude.offline._data.columns import Level
 from undelude.offline._data.demos import Demos
 from undelude.offline._fitting import gradient
