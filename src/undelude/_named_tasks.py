@@ -130,8 +130,8 @@ def check_task_name(task: str) -> None:
         return
     if ":" not in task and _is_folder(task):
         raise UnknownNameError(
-            f"{task} is a folder, and this command takes a task: name one, such as bandit, or the folder of a fit, which "
-            f"has the file {FIT}. undelude report {task} is about a run."
+            f"{task} is a folder, and this command takes a task: name one, such as bandit, or the folder of a fit, "
+            f"which has the file {FIT}. undelude report {task} is about a run."
         )
     if ":" not in task and ("/" in task or os.sep in task):
         raise UnknownNameError(f"there is no fit of undelude.offline at {task!r}, which would be a task: no {FIT}.")
