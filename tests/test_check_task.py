@@ -665,6 +665,27 @@ def test_notes_observations_without_theta():
     assert "observations did not depend on theta" not in str(ud.check_task(process(Clocked()), num_episodes=8))
 
 
+FLAT = """
+import undelude as ud
+
+def make():
+    task = [[[0.5, 0.5], [0.2, 0.8]]] * 2
+    return ud.tasks.from_tables(prior=[0.5, 0.5], expert=[[0.9, 0.1], [0.1, 0.9]], task=task, num_rounds=3)
+"""
+
+
+@pytest.mark.usefixtures("without_gap")
+def test_tables_without_theta_are_named_and_a_warning_is_exit_status_1(tmp_path, monkeypatch, capsys):
+    """A user of tables has never heard of Q_O."""
+    (tmp_path / "flat_tables.py").write_text(FLAT)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(["check", "flat_tables:make", "--num-episodes", "8"]) == 1
+    out = " ".join(capsys.readouterr().out.split())
+    assert "Check that the table of the task differs between thetas." in out
+    assert "Q_O" not in out
+
+
 @pytest.mark.usefixtures("without_gap")
 def test_notes_an_expert_that_ignores_theta():
     class Ignorant(Informed):

@@ -616,6 +616,8 @@ def test_error_in_user_file_has_its_line(
         (["trian", "bandit", "--help"], "there is no command 'trian'. Did you mean train?"),
         (["quux"], "there is no command 'quux'. There are train, certify, "),
         (["check", "bandit", "--num-episodes", "0"], "--num-episodes must be at least 1, not 0."),
+        (["play", "."], ". is a folder, and this command takes a task: name one, such as bandit,"),
+        (["report", "."], "there is no run at .: config.json is missing. Begin one with undelude train."),
         (
             ["train", "bandit", "--out", "runs/none", "--agent", "transformer", "--num-heads", "5"],
             "--hidden-size must be a multiple of twice --num-heads, 10, not 32.",
@@ -829,11 +831,15 @@ def test_own_agent_has_certificate_and_page(
     folder: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     args = ["certify", "my_tasks:uniform", "--task", "my_tasks:tiny", "--num-episodes", "64"]
+    monkeypatch.setattr("undelude._cli.console.SECONDS_A_LINE", 0)  # A line for each round that is played in Python.
     assert main(args) == 0
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
     saved = folder / "uniform-tiny"
     certificate = json.loads((saved / "certificate.json").read_text())
     assert certificate["agent"] == "HostAgent"
+    T = certificate["num_rounds"]
+    told = [f"certifying: the agent, round {t} of {T} ..." for t in range(1, T + 1)]
+    assert err.splitlines()[: T + 1] == ["certifying ...", *told]
     assert f"{WORDS[certificate['verdict']]}. " in out.splitlines()[0]
     assert "Page: uniform-tiny/report.html" in out
     page = (saved / "report.html").read_text()

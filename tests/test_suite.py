@@ -47,6 +47,7 @@ def text(process):
     return "an agent"
 
 single = uniform(ud.tasks.prize_or_frog(), "undelude/frog-v1")
+number = 3
 """
 
 
@@ -474,6 +475,8 @@ def test_run_goes_on_where_it_stopped(folder, capfd, monkeypatch):
     assert "exists already: use --resume" in capfd.readouterr().err
     assert suite("run", "suite_agents:declines", *few, "--resume") == 2
     assert "has agent 'suite_agents:uniform'" in capfd.readouterr().err
+    assert suite("run", "suite_agents:uniform", *few, "--resume", "--about", "Another sentence.") == 2
+    assert "x.json has the sentence --about '', which --resume keeps" in capfd.readouterr().err
     monkeypatch.setattr("undelude._cli.suite.run_task", real)
     before = read_result(Path("x.json")).tasks[FROG.id]
     assert suite("run", "suite_agents:uniform", *few, "--resume") == 0
@@ -497,6 +500,14 @@ def test_run_goes_on_where_it_stopped(folder, capfd, monkeypatch):
         (("run", "suite_agents:single"), 2, "is one agent, and tasks differ in their actions"),
         (("run", "exact:do", "--num-episodes", "1"), 2, "at least 2"),
         (("table", "none.json"), 2, "there is no file none.json"),
+        (("table", "."), 2, ". is a folder: name its files of results, such as *.json."),
+        (("run", "suite_agents"), 2, "suite_agents is a module: name the agent in it, suite_agents:NAME."),
+        (("run", "suite_agents.py"), 2, "suite_agents.py is a module: name the agent in it, suite_agents:NAME."),
+        (
+            ("run", "suite_agents:number", "--tasks", "frog-v1"),
+            2,
+            "suite_agents:number is of type int; it must be",
+        ),
         (("train", "--out", "suite_agents.py"), 2, "is a file"),
         (("train", "--out", "."), 2, "is not empty: use --resume"),
     ],

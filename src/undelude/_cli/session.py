@@ -13,7 +13,7 @@ from rich.console import Console
 from undelude._agents.networks.network import AbstractLearnedAgent
 from undelude._certificate.baselines import Baselines
 from undelude._cli import distributed
-from undelude._cli.console import training_progress, working
+from undelude._cli.console import certifying, training_progress, working
 from undelude._cli.errors import UsageError
 from undelude._cli.interrupts import Interrupts, in_thread
 from undelude._cli.measurements import keys, make_certificate, measurer, run_baselines, write_film
@@ -103,8 +103,8 @@ class Session:
             return
         agent = run.load_agent()
         if not run.certificate_file.exists():
-            with self._timed("certificate"), working(self.console, "certifying"):
-                size = {"num_episodes": self.num_episodes}
+            with self._timed("certificate"), certifying(self.console) as advance:
+                size = {"num_episodes": self.num_episodes, "on_progress": advance}
                 certificate = self.interrupts.run(
                     lambda: make_certificate(agent, self.process, run.config, baselines=self._baselines, **size)
                 )
