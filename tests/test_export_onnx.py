@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -281,7 +282,7 @@ def test_operation_without_conversion_is_refused():
 @needs_onnx
 def test_nodes_are_few_and_outputs_named():
     """A normalisation and a clipped index are a node each; an input, a constant and a repeated result are outputs."""
-    import onnx
+    onnx: Any = importlib.import_module("onnx")
 
     table = np.arange(12, dtype=np.float32).reshape(4, 3)
 
