@@ -1,5 +1,6 @@
 """Models from and to pgmpy, pyAgrum and networkx: their engines give the answers of ours, also by way of a file."""
 
+import sys
 import warnings
 
 import numpy as np
@@ -97,3 +98,9 @@ def test_wrong_objects_are_named():
         from_pgmpy(network)
     with pytest.raises(ValueError, match="two of its values have the same label"):
         to_pyagrum(ud.CausalModel([ud.Variable("X", (1, "1"), table=[0.5, 0.5])]))
+
+
+def test_missing_package_says_how_it_is_installed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "networkx", None)
+    with pytest.raises(ModuleNotFoundError, match=r"networkx is not installed: .*\[networks\]"):
+        to_networkx(MIXED)

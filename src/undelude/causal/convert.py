@@ -3,12 +3,14 @@
 pgmpy and pyAgrum read and write BIF, XMLBIF, NET and UAI: `from_pyagrum(pyagrum.loadBN("alarm.bif"))`.
 """
 
+import contextlib
 import warnings
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 import numpy as np
 
+from undelude._versions import installing
 from undelude.causal.model import CausalModel
 from undelude.causal.variable import Variable
 
@@ -53,8 +55,9 @@ def to_pgmpy(model: CausalModel) -> Any:
     Args:
         model: of which hidden variables are latent in the network.
     """
-    from pgmpy.factors.discrete import TabularCPD
-    from pgmpy.models import DiscreteBayesianNetwork
+    with _saying_how("pgmpy"):
+        from pgmpy.factors.discrete import TabularCPD
+        from pgmpy.models import DiscreteBayesianNetwork
 
     network = DiscreteBayesianNetwork()
     network.add_nodes_from(model.graph)
@@ -108,8 +111,10 @@ def to_pyagrum(model: CausalModel) -> Any:
 
     Raises:
         ValueError: two values of a variable have the same label.
+        ModuleNotFoundError: pyAgrum is not installed.
     """
-    import pyagrum
+    with _saying_how("pyAgrum"):
+        import pyagrum
 
     network = pyagrum.BayesNet()
     for v in model.variables:
@@ -126,12 +131,22 @@ def to_pyagrum(model: CausalModel) -> Any:
 
 def to_networkx(model: CausalModel) -> Any:
     """Return the graph of a model as a `networkx.DiGraph`, which functions of graphs take as it is."""
-    import networkx
+    with _saying_how("networkx"):
+        import networkx
 
     graph = networkx.DiGraph()
     graph.add_nodes_from(model.graph)
     graph.add_edges_from((parent, name) for name, parents in model.graph.items() for parent in parents)
     return graph
+
+
+@contextlib.contextmanager
+def _saying_how(package: str) -> Iterator[None]:
+    """Say how a package is installed that an import in the block misses."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"{package} is not installed: {installing('networks')}.") from error
 
 
 def _name(node: Hashable) -> str:
