@@ -17,11 +17,13 @@
 - `compiled`: queries compiled for batches of values.
 - `adjustment`: minimal back-door sets.
 - `identification`: the ID and IDC algorithms, and the hedge if an effect is not identifiable.
+- `bounds`: of an effect that is not identifiable, by linear programs.
 - `expression`: sums, products and fractions of observed probabilities, simplified.
 - `estimand`: an identified effect, to print or to evaluate on a table.
 - `positivity`: whether an estimand conditions on an event without probability.
 """
 
+from undelude.causal.bounds import Bounds, bounds
 from undelude.causal.convert import from_pgmpy, from_pyagrum, to_networkx, to_pgmpy, to_pyagrum
 from undelude.causal.counterfactual import Causation
 from undelude.causal.equation import Equation
@@ -32,6 +34,7 @@ from undelude.causal.model import CausalModel
 from undelude.causal.variable import Variable
 
 __all__ = [
+    "Bounds",
     "CausalModel",
     "Causation",
     "Equation",
@@ -40,6 +43,7 @@ __all__ = [
     "NotIdentifiable",
     "Path",
     "Variable",
+    "bounds",
     "from_pgmpy",
     "from_pyagrum",
     "identify",

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from undelude.causal.bounds import Bounds, bounds
 from undelude.causal.contraction import backend
 from undelude.causal.counterfactual import Causation, Worlds, check_determined, one_entry, other_value, worlds
 from undelude.causal.information import mutual_information
@@ -252,6 +253,34 @@ class AbstractQuestions(eqx.Module):
             return Causation(necessity, sufficiency, jnp.zeros(()))
         joint = self._of(found.variables).query((one[o], two[o]), see=given, do={one[a]: x, two[a]: other})
         return Causation(necessity, sufficiency, joint[place].sum() - joint[place, place])
+
+    def bounds(self, asked: Names, *, do: Values, latent: Names = ()) -> Bounds:
+        """Compute bounds on `P(asked | do)` for an observer who knows the graph, and not the variables in `latent`.
+
+        The observer knows the distribution of the others. `ud.causal.bounds` takes a table of data.
+
+        Args:
+            asked: a name or several, in order.
+            do: values set by intervention, by name.
+            latent: the variables that cannot be observed, besides those that a marginal hides.
+
+        Raises:
+            ValueError: as for `ud.causal.bounds`.
+
+        >>> import undelude as ud
+        >>> frog = ud.tasks.prize_or_frog().causal_model(num_rounds=1)
+        >>> found = frog.bounds("O_1", do={"A_1": 0}, latent="Theta")  # half of the time another box was opened
+        >>> print(found.low, found.high)
+        [0.  0.5] [0.5 1. ]
+        """
+        do = as_assignment("do", do)
+        latent = tuple(dict.fromkeys((*as_names(latent), *self.structure.hidden)))
+        check_names(self.graph, {"latent": latent, "asked": asked})
+        check_names(self.graph, {"latent": latent, "done": tuple(do)})
+        names = [name for name in self.graph if name not in latent]
+        places = {name: index(name, self.structure.values_of[name], x) for name, x in do.items()}
+        joint = np.asarray(self.query(names), float)
+        return bounds(self.graph, asked, do=places, joint=joint, names=names, latent=latent)
 
     def _worlds(self, done: list[tuple[str, ...]], *, seen: tuple[str, ...], asked: list[tuple[int, str]]) -> Worlds:
         """Return the worlds with these interventions, in which `seen` (the first) and `asked` can be answered.

@@ -1,0 +1,164 @@
+"""Bounds on effects: Manski's and Balke and Pearl's formulas, the truth of random models, and estimands."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+import undelude as ud
+from causal_oracle import random_model
+from undelude.causal import bounds
+
+INSTRUMENT = {"Z": (), "U": (), "A": ("Z", "U"), "O": ("A", "U")}
+
+
+def instrument(rng, sizes=(2, 2, 2, 6)):
+    """Return a model with an instrument Z, whose hidden cause U has many values."""
+    num_z, num_a, num_o, num_u = sizes
+    rows = lambda n, *shape: rng.dirichlet(np.full(n, 0.4), size=shape)  # noqa: E731
+    return ud.CausalModel(
+        [
+            ud.Variable("Z", range(num_z), table=rows(num_z)),
+            ud.Variable("U", range(num_u), table=rows(num_u)),
+            ud.Variable("A", range(num_a), ("Z", "U"), table=rows(num_a, num_z, num_u)),
+            ud.Variable("O", range(num_o), ("A", "U"), table=rows(num_o, num_a, num_u)),
+        ]
+    )
+
+
+def balke_pearl(p):
+    """Return their bounds of P(O = 1 | do(A = 0)) and P(O = 1 | do(A = 1)); p[o, a, z] = P(o, a | z)."""
+    low_0 = max(
+        p[1, 0, 1],
+        p[1, 0, 0],
+        p[1, 0, 0] + p[1, 1, 0] - p[0, 0, 1] - p[1, 1, 1],
+        p[0, 1, 0] + p[1, 0, 0] - p[0, 0, 1] - p[0, 1, 1],
+    )
+    high_0 = min(
+        1 - p[0, 0, 1],
+        1 - p[0, 0, 0],
+        p[0, 1, 0] + p[1, 0, 0] + p[1, 0, 1] + p[1, 1, 1],
+        p[1, 0, 0] + p[1, 1, 0] + p[0, 1, 1] + p[1, 0, 1],
+    )
+    low_1 = max(
+        p[1, 1, 0],
+        p[1, 1, 1],
+        -p[0, 0, 0] - p[0, 1, 0] + p[0, 0, 1] + p[1, 1, 1],
+        -p[0, 1, 0] - p[1, 0, 0] + p[1, 0, 1] + p[1, 1, 1],
+    )
+    high_1 = min(
+        1 - p[0, 1, 1],
+        1 - p[0, 1, 0],
+        p[0, 0, 0] + p[1, 1, 0] + p[1, 0, 1] + p[1, 1, 1],
+        p[1, 0, 0] + p[1, 1, 0] + p[0, 0, 1] + p[1, 1, 1],
+    )
+    return (low_0, high_0), (low_1, high_1)
+
+
+def test_instrument_has_the_bounds_of_balke_and_pearl():
+    rng = np.random.default_rng(0)
+    beyond_manski = 0
+    for _ in range(40):
+        model = instrument(rng)
+        joint = np.asarray(model.query(("O", "A", "Z")), float)
+        p = joint / joint.sum((0, 1))
+        for a, (low, high) in enumerate(balke_pearl(p)):
+            found = model.bounds("O", do={"A": a}, latent="U")
+            assert found.is_sharp
+            assert found.low[1] == pytest.approx(low, abs=1e-6)
+            assert found.high[1] == pytest.approx(high, abs=1e-6)
+            beyond_manski += low > max(p[1, a]) + 1e-3
+    assert beyond_manski  # The instrument says more than the best of its values by itself.
+
+
+def test_without_other_variables_the_bounds_are_manskis():
+    rng = np.random.default_rng(1)
+    for _ in range(10):
+        P = rng.dirichlet(np.ones(6)).reshape(2, 3)  # A, O
+        for a in range(2):
+            found = bounds(
+                {"U": (), "A": "U", "O": ("A", "U")}, "O", do={"A": a}, joint=P, names=("A", "O"), latent="U"
+            )
+            np.testing.assert_allclose(found.low, P[a], atol=1e-6)
+            np.testing.assert_allclose(found.high, P[a] + 1 - P[a].sum(), atol=1e-6)
+
+
+def test_truth_lies_between_the_bounds():
+    """Of random graphs with one or two hidden causes of random variables."""
+    rng = np.random.default_rng(2)
+    open_effects = refused = 0
+    for _ in range(200):
+        model = random_model(rng, 5, density=0.5, sizes=(2,))
+        names = [str(x) for x in rng.permutation(model.names)]
+        latent, (a, o) = names[: rng.integers(1, 3)], names[-2:]
+        try:
+            found = model.bounds(o, do={a: 1}, latent=latent)
+        except ValueError:  # Of several groups of variables.
+            refused += 1
+            continue
+        truth = np.asarray(model.query(o, do={a: 1}))
+        assert (found.low - 1e-6 <= truth).all()
+        assert (truth <= found.high + 1e-6).all()
+        try:
+            model.identify(o, do=a, latent=latent)
+        except ud.NotIdentifiable:
+            open_effects += found.low.sum() < 1 - 1e-4
+        else:
+            np.testing.assert_allclose(found.low, truth, atol=1e-5)
+            np.testing.assert_allclose(found.high, truth, atol=1e-5)
+    assert open_effects > 5
+    assert refused < 40
+
+
+def test_a_front_door_settles_the_effect():
+    rng = np.random.default_rng(3)
+    graph = {"U": (), "A": ("U",), "M": ("A",), "O": ("M", "U")}
+    table = lambda *shape: rng.dirichlet(np.ones(2), size=shape)  # noqa: E731
+    model = ud.CausalModel(
+        ud.Variable(name, (0, 1), parents, table=table(*(2 for _ in parents))) for name, parents in graph.items()
+    )
+    found = model.bounds("O", do={"A": 1}, latent="U")
+    np.testing.assert_allclose(found.low, model.query("O", do={"A": 1}), atol=1e-6)
+    np.testing.assert_allclose(found.high, found.low, atol=1e-6)
+
+
+def test_bounds_are_reached_by_models():
+    """A model in which the hidden cause is the response of both variables, chosen to give the bound."""
+    P = np.array([[0.3, 0.2], [0.1, 0.4]])
+    found = bounds({"U": (), "A": "U", "O": ("A", "U")}, "O", do={"A": 1}, joint=P, names=("A", "O"), latent="U")
+    for bound, o in ((found.low, 0), (found.high, 1)):  # What those with A = 0 would have had under A = 1.
+        values = [*itertools.product(range(2), repeat=2)]
+        model = ud.CausalModel(
+            [
+                ud.Variable("U", values, table=[P[u] for u in values]),
+                ud.Variable("A", (0, 1), ("U",), table=[np.eye(2)[a] for a, _ in values]),
+                ud.Variable(
+                    "O", (0, 1), ("A", "U"), table=[[np.eye(2)[y if a == x else o] for x, y in values] for a in (0, 1)]
+                ),
+            ]
+        )
+        np.testing.assert_allclose(model.query(("A", "O")), P, atol=1e-6)
+        assert model.query("O", do={"A": 1})[1] == pytest.approx(bound[1], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"do": {"A": 2}}, "A has 2 values in the joint"),
+        ({"joint": np.ones((2, 2))}, "the joint has 2 axes, and there are 3 names"),
+        ({"names": ("A", "O"), "joint": np.ones((2, 2))}, "Z is neither observed nor latent"),
+        ({"asked": "A"}, "A is both asked and done"),
+        ({"joint": -np.ones((2, 2, 2))}, "0 or more"),
+        # The instrument decides the outcome while the action stays the same.
+        ({"joint": [[[1, 0], [0, 0]], [[0, 1], [0, 0]]], "do": {"A": 0}}, "no model with this graph"),
+    ],
+)
+def test_wrong_questions_are_named(change, message):
+    ask = {"asked": "O", "do": {"A": 1}, "joint": np.ones((2, 2, 2)), "names": ("Z", "A", "O"), "latent": "U"} | change
+    with pytest.raises(ValueError, match=message):
+        bounds(INSTRUMENT, ask.pop("asked"), **ask)
+
+
+def test_too_many_responses_are_refused():
+    with pytest.raises(ValueError, match=r"respond to their parents in too many ways \(A 216, O 46,656"):
+        bounds(INSTRUMENT, "O", do={"A": 1}, joint=np.ones((3, 6, 6)), names=("Z", "A", "O"), latent="U")
