@@ -36,7 +36,7 @@ def evidence(model):
     return asked, model.most_probable(seen)
 
 
-@pytest.mark.parametrize("model", [*MODELS, MIXED], ids=str)
+@pytest.mark.parametrize("model", [*MODELS, MIXED], ids=[0, 1, 2, "mixed"])
 def test_pyagrum_answers_as_we_do(model, tmp_path):
     asked, see = evidence(model)
     network = to_pyagrum(model)
@@ -54,7 +54,7 @@ def test_pyagrum_answers_as_we_do(model, tmp_path):
     np.testing.assert_allclose(loaded.query(asked, see=labels), truth, atol=1e-5)
 
 
-@pytest.mark.parametrize("model", [MODELS[0], MIXED], ids=str)
+@pytest.mark.parametrize("model", [MODELS[0], MIXED], ids=[0, "mixed"])
 def test_pgmpy_answers_as_we_do(model, tmp_path):
     asked, see = evidence(model)
     network = to_pgmpy(model)

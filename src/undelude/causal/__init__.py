@@ -13,6 +13,7 @@
 - `equation`: a variable as a function of its parents and of noise.
 - `information`: mutual information.
 - `questions`: what is computed from several queries, or asked of another model.
+- `data`: samples of a model, and the mechanisms of a graph from data.
 - `convert`: from and to the models of pgmpy and pyAgrum, which read and write files, and graphs of networkx.
 - `compiled`: queries compiled for batches of values.
 - `adjustment`: minimal back-door sets.
@@ -26,6 +27,7 @@
 from undelude.causal.bounds import Bounds, bounds
 from undelude.causal.convert import from_pgmpy, from_pyagrum, to_networkx, to_pgmpy, to_pyagrum
 from undelude.causal.counterfactual import Causation
+from undelude.causal.data import fit, sample
 from undelude.causal.equation import Equation
 from undelude.causal.estimand import Estimand
 from undelude.causal.graph import Path
@@ -44,9 +46,11 @@ __all__ = [
     "Path",
     "Variable",
     "bounds",
+    "fit",
     "from_pgmpy",
     "from_pyagrum",
     "identify",
+    "sample",
     "to_networkx",
     "to_pgmpy",
     "to_pyagrum",
