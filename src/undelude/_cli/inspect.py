@@ -17,9 +17,9 @@ from undelude._cli.options import Call, Inspect
 from undelude._cli.permission import check_may_call_task
 from undelude._files import plain, read_json
 from undelude._inspector.history import check_format
-from undelude._inspector.inspection import SEE, Inspection
+from undelude._inspector.inspection import MARKED
 from undelude._inspector.server import MOST, MOST_ROUNDS, Server, Service
-from undelude._inspector.view import CHOSEN, first_history
+from undelude._inspector.start import begin_with, first_actor, inspection_of
 from undelude._named_tasks import TASKS, is_fit
 from undelude._runs.directory import RunDirectory
 from undelude.tasks.registry import make
@@ -85,25 +85,23 @@ def _has_screen() -> bool:
 
 
 def _service(options: Inspect, subject: _Subject) -> Service:
-    process: Any = make(subject.task)  # Inspection refuses a world that can only be sampled, and says why.
+    process: Any = make(subject.task)
     num_rounds, rows = options.num_rounds, (subject.episode or {}).get("rounds")
     if isinstance(rows, list):
         if len(rows) > min(num_rounds or MOST_ROUNDS, MOST_ROUNDS):
             most = f"--num-rounds {num_rounds}" if num_rounds else f"{MOST_ROUNDS} at most"
             raise UsageError(f"{options.target} has {len(rows)} rounds, of {most}: choose a shorter episode.")
         num_rounds = num_rounds or max(process.num_rounds, len(rows))
-    inspection = Inspection(process, subject.agents, num_rounds=num_rounds)
-    notes = dict(subject.notes)
-    if subject.episode is not None:
-        try:
-            history = inspection.from_json(subject.episode, task=subject.task)
-        except ValueError as error:
-            raise UsageError(f"{options.target} cannot be opened: {error}") from error
-        return Service(inspection, history, task=subject.task, notes=notes, logs=subject.logs)
-    actor = next(iter(subject.agents), SEE)
-    if options.seed is None:
-        notes[""] = CHOSEN
-    history = first_history(inspection, actor, seed=options.seed)
+    inspection = inspection_of(process, subject.agents, num_rounds=num_rounds)
+    notes, actor = dict(subject.notes), first_actor(inspection)
+    if subject.episode is None:
+        history, note = begin_with(inspection, seed=options.seed)
+        return Service(inspection, history, task=subject.task, actor=actor, notes=notes | note, logs=subject.logs)
+    try:
+        history = inspection.from_json(subject.episode, task=subject.task)
+    except ValueError as error:
+        raise UsageError(f"{options.target} cannot be opened: {error}") from error
+    actor = MARKED if MARKED in inspection.parties else actor
     return Service(inspection, history, task=subject.task, actor=actor, notes=notes, logs=subject.logs)
 
 

@@ -79,7 +79,7 @@ class Inspection:
         self.process = _check_inspectable(process)
         self.num_rounds = check_count("num_rounds", process.num_rounds if num_rounds is None else num_rounds)
         self.actions, self.observations, self.words = alphabets(process)
-        self.agents = _named(agents)
+        self.agents = named_agents(agents)
         traced = {name: agent for name, agent in self.agents.items() if isinstance(agent, AbstractAgent)}
         for agent in traced.values():
             check_fit(process, agent)
@@ -89,7 +89,7 @@ class Inspection:
             DO: Reader(exact, "do"),
             SEE: Reader(ExactAgent(process, "see"), "see"),
             TOLD: Reader(exact, "do", told=True),
-        } | {name: Reader(x, _reads(x), believes=_believes(x, process)) for name, x in traced.items()}
+        } | {name: Reader(x, reads_of(x), believes=_believes(x, process)) for name, x in traced.items()}
         self._values = jnp.asarray(self.actions.values), jnp.asarray(self.observations.values)
         self._part = scored_part(process)
         self._read = Bound(read_all, self._setting(*self.readers.values()))
@@ -99,6 +99,16 @@ class Inspection:
         self._begin, self._offered = Bound(begin, alone), Bound(offered_actions, alone)
         self._play: dict[str, Bound] = {}
         self.digest = digest_of(process)
+
+    @property
+    def name(self) -> str:
+        """The name of the process."""
+        return self.process.name
+
+    @property
+    def num_thetas(self) -> int:
+        """K."""
+        return self.process.num_thetas
 
     @property
     def parties(self) -> tuple[str, ...]:
@@ -375,7 +385,7 @@ def _check_inspectable(process: Any) -> InteractionProcess:
     return process
 
 
-def _named(agents: Any) -> dict[str, AbstractAgent | HostAgent]:
+def named_agents(agents: Any) -> dict[str, AbstractAgent | HostAgent]:
     if not isinstance(agents, Mapping):
         agents = {"agent" if i == 0 else f"agent {i + 1}": x for i, x in enumerate(agents)}
     for name, agent in agents.items():
@@ -386,7 +396,7 @@ def _named(agents: Any) -> dict[str, AbstractAgent | HostAgent]:
     return dict(agents)
 
 
-def _reads(agent: AbstractAgent) -> Reads:
+def reads_of(agent: AbstractAgent) -> Reads:
     if {"do", "see"} <= {*agent.marks}:
         return "marked"
     return "always do" if agent.own_actions == "do" else "see"

@@ -1,0 +1,417 @@
+"""One simulator in Python, the parties that read its recordings, and what each of them believes and predicts."""
+
+import dataclasses
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from undelude._agents.base import AbstractAgent
+from undelude._agents.host import HostAgent
+from undelude._checks import check_count
+from undelude._inspector.history import History, Round
+from undelude._inspector.host_reader import HostPlay, predictions
+from undelude._inspector.host_state import HostAccount, HostState
+from undelude._inspector.inspection import DO, EXACT, MARKED, SEE, TOLD, named_agents, reads_of
+from undelude._inspector.knowledge import Knowledge, evidence_of
+from undelude._inspector.recorded import (
+    ExactReading,
+    Recorded,
+    Summary,
+    marginal_densities,
+    read_along,
+    read_exactly,
+    summarise,
+    symbol_probabilities,
+)
+from undelude._inspector.recording import Recordings, check_recordable, fingerprint
+from undelude._inspector.setting import Reader
+from undelude._inspector.stage import Stage, played_of
+from undelude._inspector.state import kl_and_tv
+from undelude._process.host_world import World
+from undelude._process.world import RoundKeys, key_of
+from undelude._rollout.checks import check_fit
+from undelude._rollout.players import AbstractPlayer, HostPlayer, TracedPlayer
+from undelude._tree import index
+from undelude._types import Action, Mark
+
+# Readings that are kept, of which a flip needs all but those of parties that read the mark.
+KEPT = 64
+# Points at which a density is drawn.
+GRID = 97
+
+
+class HostInspection:
+    """A world that can only be sampled, and the agents that read its recordings.
+
+    A simulator cannot be rewound: what it showed is recorded, and a changed mark changes how the recording is read.
+    Where theta shows in a declared cue alone, exact do and see exist, by Bayes' rule over the cues (Remark 10).
+
+    Args:
+        world: a `ug.HostWorld`, or a `ug.FunctionalWorld`.
+        agents: by name; a sequence is named "agent", "agent 2" and so on.
+        num_rounds: N, most rounds of a recording; the world's own by default.
+
+    Attributes:
+        world: the world.
+        agents: the given agents by name.
+        num_rounds: N.
+        recordings: its recordings as arrays and files.
+        num_actions: A; None if actions are real numbers.
+        symbol: the part of an observation that theta changes, such as the cue; None without exact answers.
+        why_inexact: why there are no exact answers; None if there are.
+
+    Raises:
+        TypeError: actions are neither symbols nor real numbers, an observation is too large, the expert is a person,
+            or there are neither exact answers nor agents to show.
+        ValueError: an agent was made for another process, or a name is taken.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        agents: Mapping[str, AbstractAgent | HostAgent] | Sequence[AbstractAgent | HostAgent] = (),
+        *,
+        num_rounds: int | None = None,
+    ):
+        self.world = check_recordable(world)
+        self.num_rounds = check_count("num_rounds", world.num_rounds if num_rounds is None else num_rounds)
+        self.recordings = Recordings(self.world, self.num_rounds)
+        self.num_actions = self.recordings.num_actions
+        self.agents = named_agents(agents)
+        for agent in self.agents.values():
+            if isinstance(agent, AbstractAgent):
+                check_fit(world, agent)
+        self.readers = {name: Reader(x, reads_of(x)) for name, x in self.agents.items() if isinstance(x, AbstractAgent)}
+        self.symbol, self.why_inexact = self._exact_part()
+        if self.symbol is None and not self.agents:
+            raise TypeError(
+                f"{world.name} has no exact answers to show: {self.why_inexact} Give an agent, such as that of a run."
+            )
+        self.knowledge = Knowledge(self.world, self.symbol, self.num_rounds) if self.symbol else None
+        self.stage = Stage(self.world, self.recordings.actions, self.recordings.observations, self.symbol)
+        self._kept: OrderedDict[Any, Any] = OrderedDict()
+        self._scenes: tuple[bytes, Sequence[Any]] = (b"", ())
+
+    @property
+    def name(self) -> str:
+        """The name of the world."""
+        return self.world.name
+
+    @property
+    def num_thetas(self) -> int:
+        """K."""
+        return self.recordings.num_thetas
+
+    @property
+    def exact(self) -> tuple[str, ...]:
+        """The exact parties that exist."""
+        return EXACT if self.symbol else ()
+
+    @property
+    def parties(self) -> tuple[str, ...]:
+        """The names of all parties."""
+        return (*self.exact, *self.agents)
+
+    @property
+    def actors(self) -> tuple[str, ...]:
+        """The names of all that can act."""
+        return self.parties if self.symbol else (*self.agents, TOLD)
+
+    def _exact_part(self) -> tuple[str | None, str | None]:
+        """Return the part of an observation that theta changes, or why it is not known."""
+        _, opening = self.world.begin(jax.random.fold_in(key_of(0), 0)[None], None)
+        o = self.recordings.observations.of(index(opening, 0))
+        evidence = evidence_of(self.world, [(o, o)], np.zeros(1, bool))
+        if isinstance(evidence, str):
+            return None, evidence
+        if len(evidence.symbols) != 1:
+            return None, "its evidence names no symbol that theta changes."
+        return next(iter(evidence.symbols)), None
+
+    # Reading --------------------------------------------------------------------------------------------------------
+
+    def read(self, history: History) -> HostState:
+        """Return what every party believes and predicts at each point of a recording.
+
+        Raises:
+            ValueError: the recording is longer than `num_rounds`, or a `ud.HostAgent` returned what it should not.
+        """
+        recorded, labels = self.recordings.arrays(history)
+        answers = tuple(self._exactly(history, x).actions for x in (DO, SEE)) if self.symbol else ()
+        accounts = {name: self._account(history, name, recorded, labels, answers) for name in self.parties}
+        return HostState(history, accounts, self.has_ended(history))
+
+    def _account(self, history: History, name: str, recorded: Recorded, labels: Action, answers: tuple) -> HostAccount:
+        n, m = len(history), history.num_observations
+        summary = self._summary(history, name, labels, answers)
+        probs, mean, deviation = (
+            None if x is None else np.asarray(x, float)[: m + 1]
+            for x in (summary.probs, summary.mean, summary.deviation)
+        )
+        asked = np.array([r.expert_action is not None for r in history.rounds], bool)
+        losses = np.where(asked, np.asarray(summary.losses, float)[:n], np.nan)
+        kl, no = np.asarray(summary.kl, float)[: m + 1], np.zeros(n, bool)
+        if name not in self.exact:
+            symbols, unknown = self._symbols(history, name), np.full((n, 2), np.nan)
+            return HostAccount(
+                None, None, probs, mean, deviation, symbols, no[:m], no, kl, unknown, losses,
+            )  # fmt: skip
+        x = self._exactly(history, name)
+        symbols = np.array(x.symbols, float)[:n]
+        symbols[m:] = np.nan  # What the symbol depends on has not happened yet.
+        return HostAccount(
+            np.asarray(x.belief, float)[: m + 1],
+            np.asarray(x.acted_belief, float)[:n],
+            probs,
+            mean,
+            deviation,
+            symbols,
+            np.asarray(x.impossible)[:m],
+            np.asarray(x.acted_impossible)[:n],
+            kl,
+            np.stack([_kl(np.asarray(self._exactly(history, y).symbols, float)[:n], symbols) for y in (DO, SEE)], -1),
+            losses,
+        )
+
+    def _exactly(self, history: History, name: str) -> ExactReading:
+        """Return the reading of an exact party."""
+        recorded, _ = self.recordings.arrays(history)
+        done = {MARKED: recorded.intervened, SEE: np.zeros(self.num_rounds, bool)}.get(name, recorded.by_agent)
+        theta = history.theta[0] if name == TOLD else -1
+
+        def read() -> ExactReading:
+            assert self.knowledge is not None
+            over = [r.observation for r in history.rounds if r.observation is not None]
+            known = self.knowledge.of(history.opening, over)
+            return read_exactly(known, recorded, done, jnp.asarray(theta))
+
+        return self._keep(("exact", fingerprint(history), bytes(done), theta), read)
+
+    def _predictions(self, history: History, name: str) -> Any:
+        """Return what an agent predicts: of actions and of observations, arrays with a leading axis."""
+        recorded, _ = self.recordings.arrays(history)
+        agent = self.agents[name]
+        if isinstance(agent, AbstractAgent):
+            marks = bytes(recorded.intervened) if self.readers[name].reads == "marked" else b""
+            key = ("agent", name, fingerprint(history), marks, bytes(recorded.by_agent))
+            return self._keep(key, lambda: read_along(self.readers[name], recorded))
+        key = ("host", name, fingerprint(history), bytes(recorded.by_agent), history.seed)
+        return self._keep(key, lambda: self._host_predictions(history, agent))
+
+    def _host_predictions(self, history: History, agent: HostAgent) -> Any:
+        rounds = [(r.action, r.observation, r.by == "agent") for r in history.rounds]
+        player = self._player(agent, history.seed)
+        found = predictions(player, self.num_rounds, history.opening, rounds, has_opening=False)
+        stacked = [
+            None if any(x is None for x in xs) or not xs else _padded([index(x, 0) for x in xs], length)
+            for xs, length in ((found.actions, self.num_rounds + 1), (found.observations, self.num_rounds))
+        ]
+        return tuple(stacked)
+
+    def _action_distributions(self, history: History, name: str) -> Any:
+        """Return a party's predictions of actions, N + 1 distributions; None if it predicts none."""
+        return self._exactly(history, name).actions if name in self.exact else self._predictions(history, name)[0]
+
+    def _summary(self, history: History, name: str, labels: Action, answers: tuple) -> Summary:
+        actions = self._action_distributions(history, name)
+        N = self.num_rounds
+        if actions is None:
+            unknown = np.full((N + 1, self.num_actions or labels[0].size), np.nan)
+            each = (unknown, None, None) if self.num_actions else (None, unknown, unknown)
+            return Summary(*each, np.full((N + 1, 2), np.nan), np.full(N, np.nan))
+        key = ("summary", *(id(x) for x in (actions, *answers)), labels.tobytes())
+
+        # The distributions are part of what is kept, so that no other object has their identities.
+        def summary() -> Any:
+            return summarise(actions, answers, labels, self.num_actions, jax.random.key(0)), actions, answers
+
+        return self._keep(key, summary)[0]
+
+    def _symbols(self, history: History, name: str) -> Float[np.ndarray, "n S"] | None:
+        observations = self._predictions(history, name)[1]
+        if self.symbol is None or observations is None:
+            return None
+        found = symbol_probabilities(observations, self.symbol)
+        return None if found is None else found[: len(history)].astype(float)
+
+    def densities(self, history: History, t: int) -> dict[str, Any]:
+        """Return the density of each number of the action of round `t`, by party, and the grids, `[D, G]`.
+
+        Empty if actions are symbols; a party without a closed form is missing.
+        """
+        if self.num_actions is not None:
+            return {"grid": [], "parties": {}}
+        accounts = self.read(history).accounts
+        means, scales = (
+            np.stack([x[t] for x in each if x is not None])
+            for each in ([a.mean for a in accounts.values()], [a.deviation for a in accounts.values()])
+        )
+        low, high = np.nanmin(means - 3 * scales, 0), np.nanmax(means + 3 * scales, 0)
+        if t < len(history):
+            taken = np.ravel(history.rounds[t].action)
+            low, high = np.minimum(low, taken), np.maximum(high, taken)
+        grid = np.linspace(low, high, GRID, axis=-1)
+        found = {}
+        for name in self.parties:
+            distributions = self._action_distributions(history, name)
+            curve = None if distributions is None else marginal_densities(index(distributions, t), jnp.asarray(grid))
+            if curve is not None:
+                found[name] = np.asarray(curve, float)
+        return {"grid": grid, "parties": found}
+
+    def scenes(self, history: History) -> Sequence[Any] | None:
+        """Return what `world.draw` needs before the first action and after each; None if the world draws nothing.
+
+        Raises:
+            ValueError: the world shows something else than in the recording.
+        """
+        if self.world.no_film is not None:
+            return None
+        m = history.num_observations
+        played = played_of(history, m)
+        if not self._scenes[0].startswith(played):  # The last recording was not a longer one.
+            episode = self.recordings.episode(history.truncate(m), m)
+            scenes = self.world.replay(episode, jax.random.fold_in(key_of(history.seed), 0))
+            self._scenes = played, scenes
+        return self._scenes[1][: m + 1]
+
+    def to_json(self, history: History, *, task: str | None = None) -> dict[str, Any]:
+        """Return a recording for a file; see `Recordings.to_json`."""
+        return self.recordings.to_json(history, task=task)
+
+    def from_json(self, data: Mapping[str, Any], *, task: str | None = None) -> History:
+        """Check a stored recording; see `Recordings.from_json`."""
+        return self.recordings.from_json(data, task=task)
+
+    # Playing --------------------------------------------------------------------------------------------------------
+
+    def begin(self, *, seed: int = 0, theta: int | None = None) -> History:
+        """Return an empty recording: theta from the prior unless it is given, and the opening.
+
+        With the same seed, `play` makes episode 0 of `ud.rollout(world, agent, key=jax.random.key(seed))`.
+        """
+        drawn, opening = self.stage.begin(seed, theta)
+        return History((drawn,), (), opening, seed)
+
+    def play(
+        self, history: History, *, rounds: int = 1, actor: str = MARKED, observe: bool = True, label: bool = False
+    ) -> History:
+        """Let the episode go on, as `Inspection.play` does: the simulator first plays the recorded actions again.
+
+        Raises:
+            ValueError: the party does not exist, the environment fails, or it shows something else than recorded.
+        """
+        if rounds:
+            self.check_party(actor)
+        if self.has_ended(history):
+            return history
+        self.recordings.check_length(history)
+        self.stage.go_to(history)
+        if len(history) > history.num_observations:
+            history = self._answered(history)
+        choose = self._chooser(actor, history) if rounds else None
+        for i in range(rounds):
+            if self.has_ended(history):
+                break
+            t = len(history)
+            asked = self.stage.consult(t) if label or actor == TOLD else None
+            action = asked if actor == TOLD or choose is None else self.recordings.actions.of(choose(history))
+            by = "expert" if actor == TOLD else "agent"
+            new = Round(action, self.own_mark(actor), by, None, asked if label else None)
+            history = dataclasses.replace(history, rounds=(*history.rounds, new))
+            if observe or i < rounds - 1:
+                history = self._answered(history)
+        self.stage.stays_at(history)
+        return history
+
+    def _answered(self, history: History) -> History:
+        """Let the simulator answer to the last action."""
+        t = len(history) - 1
+        answer = self.stage.respond(history.rounds[t].action, t)
+        return history.edit(t, observation=answer.observation, reward=answer.reward, ended=answer.ended)
+
+    def _chooser(self, actor: str, history: History) -> Callable[[History], Action] | None:
+        """Return a function of the history that chooses the next action."""
+        if actor == TOLD:
+            return None
+        rounds = self.stage.rounds
+        if actor in self.exact:
+
+            def choose(history: History) -> Action:
+                t = len(history)
+                key = RoundKeys.of(jax.random.fold_in(rounds, t)).act
+                return index(self._exactly(history, actor).actions, t).sample(key)
+
+            return choose
+        agent = self.agents[actor]
+        playing = HostPlay(self._player(agent, history.seed), self.num_rounds, history.opening, key_of(history.seed))
+        reader = self.readers.get(actor)
+
+        chosen = -1
+
+        def follow(history: History) -> Action:
+            nonlocal chosen
+            for r in history.rounds[playing.t :]:
+                marks = np.asarray(r.mark == "do"), np.asarray(r.by == "agent")
+                done = True if reader is None else bool(reader.intervened(*marks))
+                if playing.t == chosen:  # The agent has read what came before when it chose this action.
+                    playing.follow(r.action, r.observation, intervened=done)
+                else:
+                    playing.read(r.action, r.observation, own=r.by == "agent", intervened=done)
+            chosen = playing.t
+            return playing.act()
+
+        return follow
+
+    def _player(self, agent: AbstractAgent | HostAgent, seed: int) -> AbstractPlayer:
+        if isinstance(agent, AbstractAgent):
+            return TracedPlayer(agent)
+        return HostPlayer(agent, self.world.specs, jax.random.fold_in(key_of(seed), 1))
+
+    def alone(self, history: History) -> dict[str, History]:
+        """Return for each party the episode that it would have had: the same theta, rounds and luck."""
+        n, found = history.num_observations, {}
+        for name in self.actors:
+            if name != MARKED and n:
+                start = self.begin(seed=history.seed, theta=history.theta[0])
+                found[name] = self.play(start, rounds=n, actor=name)
+        return found
+
+    def has_ended(self, history: History) -> bool:
+        """Return whether no round can follow."""
+        m = history.num_observations
+        return m >= self.num_rounds or (m > 0 and history.rounds[m - 1].ended)
+
+    def own_mark(self, party: str) -> Mark:
+        """Return the mark of the actions that a party executes."""
+        if party in self.agents:
+            return self.agents[party].own_actions
+        return "see" if party in (SEE, TOLD) else "do"
+
+    def check_party(self, name: str) -> None:
+        """Raise `ValueError` if nobody of that name can act."""
+        if name not in self.actors:
+            raise ValueError(f"there is no party {name!r:.99}; there are {', '.join(self.actors)}.")
+
+    def _keep(self, key: Any, make: Callable[[], Any]) -> Any:
+        """Return what was made for a key, of which the last ones are kept."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        self._kept.move_to_end(key)
+        while len(self._kept) > KEPT:
+            self._kept.popitem(last=False)
+        return self._kept[key]
+
+
+def _kl(p: Float[np.ndarray, "n S"], q: Float[np.ndarray, "n S"]) -> Float[np.ndarray, " n"]:
+    return kl_and_tv(p, q)[0]
+
+
+def _padded(rows: list[Any], length: int) -> Any:
+    """Return distributions with a leading axis of `length`; the last one fills the end."""
+    return jax.tree.map(lambda *xs: jnp.stack(xs), *rows, *[rows[-1]] * (length - len(rows)))

@@ -1,0 +1,88 @@
+"""The values of a simulator's actions and observations, as a recording holds them and as files do."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from undelude._distributions import Parts, Spec
+
+# Most numbers of an observation: the page holds the whole episode, and sends it with each request.
+MOST_NUMBERS = 1024
+
+
+class Values:
+    """The values of a spec: arrays in a history, lists and numbers in files.
+
+    Args:
+        spec: one array, or arrays by name.
+        what: the subject of messages, in the plural.
+        most: numbers of one value.
+
+    Raises:
+        TypeError: the spec is of another kind, or has more numbers.
+    """
+
+    def __init__(self, spec: Spec, what: str, *, most: int = MOST_NUMBERS):
+        self.spec = spec
+        self.named = spec.named if isinstance(spec, Parts) else None
+        leaves = jax.tree.leaves(spec.value)
+        if isinstance(spec, Parts) and self.named is None:
+            raise TypeError(f"{what} are {spec}, and the inspector takes one array, or arrays by name.")
+        if (n := sum(math.prod(x.shape) for x in leaves)) > most:
+            raise TypeError(
+                f"{what} have {n} numbers, and the inspector takes {most} at most: the page holds the whole "
+                "episode. Look at such an episode with ud.film(world, episodes, key=key)."
+            )
+
+    def index(self, value: Any, what: str) -> Any:
+        """Return the arrays of a value of a file; raise `ValueError`, which begins with `what`, if it does not fit."""
+        if self.named is None:
+            found = _array(value, self.spec.value, what)
+        else:
+            if not isinstance(value, dict) or {*value} != {*self.named}:
+                raise ValueError(f"{what} must have the parts {', '.join(self.named)}, not {value!r:.99}.")
+            found = {name: _array(value[name], spec.value, f"{what}.{name}") for name, spec in self.named.items()}
+        self.spec.check(what, jax.tree.map(lambda x: x[None], found))
+        return found
+
+    def value(self, i: Any) -> Any:
+        """Return the lists and numbers of a value, for JSON: the shortest decimals that give the same arrays."""
+        return jax.tree.map(_plain, i) if self.named is None else {name: _plain(i[name]) for name in self.named}
+
+    def of(self, x: Any) -> Any:
+        """Return a value as arrays of NumPy, with the types of the spec."""
+        return jax.tree.map(lambda like, leaf: np.asarray(leaf, like.dtype), self.spec.value, x)
+
+
+def _array(value: Any, like: jax.ShapeDtypeStruct, what: str) -> np.ndarray:
+    kinds = (int,) if np.issubdtype(like.dtype, np.integer) else (int, float)
+    shape = list(like.shape)
+    if not _has_shape(value, shape, kinds):
+        numbers = "whole numbers" if kinds == (int,) else "numbers"
+        raise ValueError(f"{what} must be {numbers} of shape {shape}, not {value!r:.99}.")
+    try:
+        found = np.asarray(value, like.dtype)
+    except OverflowError:
+        found = np.full(shape, np.inf)
+    if not np.isfinite(found).all():
+        raise ValueError(f"{what} has numbers that are too large.")
+    return found
+
+
+def _has_shape(value: Any, shape: Sequence[int], kinds: tuple[type, ...]) -> bool:
+    if not shape:
+        return type(value) in kinds
+    is_list = isinstance(value, list) and len(value) == shape[0]
+    return is_list and all(_has_shape(x, shape[1:], kinds) for x in value)
+
+
+def _plain(x: Any) -> Any:
+    x = np.asarray(x)
+    if not np.issubdtype(x.dtype, np.floating):
+        return x.tolist()
+    # The decimals of a float32 as a double would be twice as long.
+    decimals = [float(str(y)) for y in x.ravel()]
+    return np.asarray(decimals, float).reshape(x.shape).tolist()
