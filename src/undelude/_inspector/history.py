@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from undelude._types import Mark
 
@@ -87,6 +87,7 @@ class History:
 # JSON -----------------------------------------------------------------------------------------------------------------
 
 
+@runtime_checkable
 class AbstractValues(Protocol):
     """The values of an action or an observation, in files: an `Alphabet`, or the `Values` of a recording."""
 

@@ -14,21 +14,21 @@ from undelude._agents.base import AbstractAgent
 from undelude._agents.host import HostAgent
 from undelude._checks import check_count
 from undelude._inspector.history import History, Round
-from undelude._inspector.host_reader import HostPlay, predictions
+from undelude._inspector.host_reader import HostPlay, predictions, stacked
 from undelude._inspector.host_state import HostAccount, HostState
 from undelude._inspector.inspection import DO, EXACT, MARKED, SEE, TOLD, named_agents, reads_of
 from undelude._inspector.knowledge import Knowledge, evidence_of
 from undelude._inspector.recorded import (
     ExactReading,
-    Recorded,
     Summary,
+    draw_action,
     marginal_densities,
     read_along,
     read_exactly,
     summarise,
     symbol_probabilities,
 )
-from undelude._inspector.recording import Recordings, check_recordable, fingerprint
+from undelude._inspector.recording import Arranged, Recordings, check_recordable
 from undelude._inspector.setting import Reader
 from undelude._inspector.stage import Stage, played_of
 from undelude._inspector.state import kl_and_tv
@@ -141,47 +141,49 @@ class HostInspection:
         Raises:
             ValueError: the recording is longer than `num_rounds`, or a `ud.HostAgent` returned what it should not.
         """
-        recorded, labels = self.recordings.arrays(history)
-        answers = tuple(self._exactly(history, x).actions for x in (DO, SEE)) if self.symbol else ()
-        accounts = {name: self._account(history, name, recorded, labels, answers) for name in self.parties}
+        x = self.recordings.arrange(history)
+        answers = self._answers(x)
+        accounts = {name: self._account(x, name, answers) for name in self.parties}
         return HostState(history, accounts, self.has_ended(history))
 
-    def _account(self, history: History, name: str, recorded: Recorded, labels: Action, answers: tuple) -> HostAccount:
-        n, m = len(history), history.num_observations
-        summary = self._summary(history, name, labels, answers)
+    def _answers(self, x: Arranged) -> tuple[Any, ...]:
+        """Return the predictions of actions of exact do and exact see, if there are exact answers."""
+        return tuple(self._exactly(x, name).actions for name in (DO, SEE)) if self.symbol else ()
+
+    def _account(self, x: Arranged, name: str, answers: tuple[Any, ...]) -> HostAccount:
+        n, m = len(x.history), x.history.num_observations
+        found = self._summary(x, name, answers)
         probs, mean, deviation = (
-            None if x is None else np.asarray(x, float)[: m + 1]
-            for x in (summary.probs, summary.mean, summary.deviation)
+            None if y is None else np.asarray(y, float)[: m + 1] for y in (found.probs, found.mean, found.deviation)
         )
-        asked = np.array([r.expert_action is not None for r in history.rounds], bool)
-        losses = np.where(asked, np.asarray(summary.losses, float)[:n], np.nan)
-        kl, no = np.asarray(summary.kl, float)[: m + 1], np.zeros(n, bool)
+        asked = np.array([r.expert_action is not None for r in x.history.rounds], bool)
+        losses = np.where(asked, np.asarray(found.losses, float)[:n], np.nan)
+        kl = np.asarray(found.kl, float)[: m + 1]
         if name not in self.exact:
-            symbols, unknown = self._symbols(history, name), np.full((n, 2), np.nan)
-            return HostAccount(
-                None, None, probs, mean, deviation, symbols, no[:m], no, kl, unknown, losses,
-            )  # fmt: skip
-        x = self._exactly(history, name)
-        symbols = np.array(x.symbols, float)[:n]
+            no, unknown, symbols = np.zeros(n, bool), np.full((n, 2), np.nan), self._symbols(x, name)
+            return HostAccount(None, None, probs, mean, deviation, symbols, no[:m], no, kl, unknown, losses)
+        exact = self._exactly(x, name)
+        symbols = np.array(exact.symbols, float)[:n]
         symbols[m:] = np.nan  # What the symbol depends on has not happened yet.
+        symbol_kl = [kl_and_tv(np.asarray(self._exactly(x, y).symbols, float)[:n], symbols)[0] for y in (DO, SEE)]
         return HostAccount(
-            np.asarray(x.belief, float)[: m + 1],
-            np.asarray(x.acted_belief, float)[:n],
+            np.asarray(exact.belief, float)[: m + 1],
+            np.asarray(exact.acted_belief, float)[:n],
             probs,
             mean,
             deviation,
             symbols,
-            np.asarray(x.impossible)[:m],
-            np.asarray(x.acted_impossible)[:n],
+            np.asarray(exact.impossible)[:m],
+            np.asarray(exact.acted_impossible)[:n],
             kl,
-            np.stack([_kl(np.asarray(self._exactly(history, y).symbols, float)[:n], symbols) for y in (DO, SEE)], -1),
+            np.stack(symbol_kl, -1),
             losses,
         )
 
-    def _exactly(self, history: History, name: str) -> ExactReading:
+    def _exactly(self, x: Arranged, name: str) -> ExactReading:
         """Return the reading of an exact party."""
-        recorded, _ = self.recordings.arrays(history)
-        done = {MARKED: recorded.intervened, SEE: np.zeros(self.num_rounds, bool)}.get(name, recorded.by_agent)
+        recorded, history = x.recorded, x.history
+        done: Any = {MARKED: recorded.intervened, SEE: np.zeros(self.num_rounds, bool)}.get(name, recorded.by_agent)
         theta = history.theta[0] if name == TOLD else -1
 
         def read() -> ExactReading:
@@ -190,79 +192,79 @@ class HostInspection:
             known = self.knowledge.of(history.opening, over)
             return read_exactly(known, recorded, done, jnp.asarray(theta))
 
-        return self._keep(("exact", fingerprint(history), bytes(done), theta), read)
+        return self._keep(("exact", x.seen, bytes(done), theta), read)
 
-    def _predictions(self, history: History, name: str) -> Any:
+    def _predictions(self, x: Arranged, name: str) -> tuple[Any, Any]:
         """Return what an agent predicts: of actions and of observations, arrays with a leading axis."""
-        recorded, _ = self.recordings.arrays(history)
-        agent = self.agents[name]
-        if isinstance(agent, AbstractAgent):
-            marks = bytes(recorded.intervened) if self.readers[name].reads == "marked" else b""
-            key = ("agent", name, fingerprint(history), marks, bytes(recorded.by_agent))
-            return self._keep(key, lambda: read_along(self.readers[name], recorded))
-        key = ("host", name, fingerprint(history), bytes(recorded.by_agent), history.seed)
-        return self._keep(key, lambda: self._host_predictions(history, agent))
+        agent, by_agent = self.agents[name], bytes(np.asarray(x.recorded.by_agent))
+        if isinstance(agent, HostAgent):
+            return self._keep(
+                (name, x.seen, by_agent, x.history.seed), lambda: self._host_predictions(x.history, agent)
+            )
+        reader = self.readers[name]
+        marks = bytes(np.asarray(x.recorded.intervened)) if reader.reads == "marked" else by_agent
+        return self._keep((name, x.seen, marks), lambda: read_along(reader, x.recorded))
 
-    def _host_predictions(self, history: History, agent: HostAgent) -> Any:
+    def _host_predictions(self, history: History, agent: HostAgent) -> tuple[Any, Any]:
         rounds = [(r.action, r.observation, r.by == "agent") for r in history.rounds]
-        player = self._player(agent, history.seed)
+        player = HostPlayer(agent, self.world.specs, jax.random.fold_in(key_of(history.seed), 1))
         found = predictions(player, self.num_rounds, history.opening, rounds, has_opening=False)
-        stacked = [
-            None if any(x is None for x in xs) or not xs else _padded([index(x, 0) for x in xs], length)
-            for xs, length in ((found.actions, self.num_rounds + 1), (found.observations, self.num_rounds))
-        ]
-        return tuple(stacked)
-
-    def _action_distributions(self, history: History, name: str) -> Any:
-        """Return a party's predictions of actions, N + 1 distributions; None if it predicts none."""
-        return self._exactly(history, name).actions if name in self.exact else self._predictions(history, name)[0]
-
-    def _summary(self, history: History, name: str, labels: Action, answers: tuple) -> Summary:
-        actions = self._action_distributions(history, name)
         N = self.num_rounds
+        return stacked(found.actions, N + 1), stacked(found.observations, N)
+
+    def _action_distributions(self, x: Arranged, name: str) -> Any:
+        """Return a party's predictions of actions, N + 1 distributions; None if it predicts none."""
+        return self._exactly(x, name).actions if name in self.exact else self._predictions(x, name)[0]
+
+    def _summary(self, x: Arranged, name: str, answers: tuple[Any, ...]) -> Summary:
+        actions, N = self._action_distributions(x, name), self.num_rounds
         if actions is None:
-            unknown = np.full((N + 1, self.num_actions or labels[0].size), np.nan)
+            unknown = np.full((N + 1, self.num_actions or x.labels[0].size), np.nan)
             each = (unknown, None, None) if self.num_actions else (None, unknown, unknown)
             return Summary(*each, np.full((N + 1, 2), np.nan), np.full(N, np.nan))
-        key = ("summary", *(id(x) for x in (actions, *answers)), labels.tobytes())
+        key = ("summary", *(id(y) for y in (actions, *answers)), x.labels.tobytes())
 
         # The distributions are part of what is kept, so that no other object has their identities.
         def summary() -> Any:
-            return summarise(actions, answers, labels, self.num_actions, jax.random.key(0)), actions, answers
+            return summarise(actions, answers, x.labels, self.num_actions, jax.random.key(0)), actions, answers
 
         return self._keep(key, summary)[0]
 
-    def _symbols(self, history: History, name: str) -> Float[np.ndarray, "n S"] | None:
-        observations = self._predictions(history, name)[1]
+    def _symbols(self, x: Arranged, name: str) -> Float[np.ndarray, "n S"] | None:
+        observations = self._predictions(x, name)[1]
         if self.symbol is None or observations is None:
             return None
         found = symbol_probabilities(observations, self.symbol)
-        return None if found is None else found[: len(history)].astype(float)
+        return None if found is None else found[: len(x.history)].astype(float)
 
     def densities(self, history: History, t: int) -> dict[str, Any]:
         """Return the density of each number of the action of round `t`, by party, and the grids, `[D, G]`.
 
-        Empty if actions are symbols; a party without a closed form is missing.
+        Empty if actions are symbols; a party without a closed form is missing. The grids hold the densities of exact
+        do and see, if there are any, and the means of the others.
         """
         if self.num_actions is not None:
             return {"grid": [], "parties": {}}
-        accounts = self.read(history).accounts
-        means, scales = (
-            np.stack([x[t] for x in each if x is not None])
-            for each in ([a.mean for a in accounts.values()], [a.deviation for a in accounts.values()])
-        )
-        low, high = np.nanmin(means - 3 * scales, 0), np.nanmax(means + 3 * scales, 0)
+        x = self.recordings.arrange(history)
+        answers = self._answers(x)
+        found = {name: self._summary(x, name, answers) for name in self.parties}
+        means = {name: np.asarray(y.mean)[t] for name, y in found.items()}
+        wide = {
+            name: 3.5 * np.asarray(y.deviation)[t] for name, y in found.items() if not answers or name in self.exact
+        }
+        ends = [*means.values(), *(means[name] + sign * y for name, y in wide.items() for sign in (-1, 1))]
         if t < len(history):
-            taken = np.ravel(history.rounds[t].action)
-            low, high = np.minimum(low, taken), np.maximum(high, taken)
-        grid = np.linspace(low, high, GRID, axis=-1)
-        found = {}
+            ends.append(np.ravel(history.rounds[t].action))
+        grid = np.linspace(np.nanmin(ends, 0), np.nanmax(ends, 0), GRID, axis=-1)
+        curves = {}
         for name in self.parties:
-            distributions = self._action_distributions(history, name)
-            curve = None if distributions is None else marginal_densities(index(distributions, t), jnp.asarray(grid))
-            if curve is not None:
-                found[name] = np.asarray(curve, float)
-        return {"grid": grid, "parties": found}
+            distributions = self._action_distributions(x, name)
+            if (
+                distributions is not None
+                and (curve := marginal_densities(distributions, jnp.asarray(t), jnp.asarray(grid))) is not None
+            ):
+                curves[name] = np.asarray(curve, float)
+        return {"grid": grid, "parties": curves}
 
     def scenes(self, history: History) -> Sequence[Any] | None:
         """Return what `world.draw` needs before the first action and after each; None if the world draws nothing.
@@ -275,7 +277,7 @@ class HostInspection:
         m = history.num_observations
         played = played_of(history, m)
         if not self._scenes[0].startswith(played):  # The last recording was not a longer one.
-            episode = self.recordings.episode(history.truncate(m), m)
+            episode = self.recordings.episode(history)
             scenes = self.world.replay(episode, jax.random.fold_in(key_of(history.seed), 0))
             self._scenes = played, scenes
         return self._scenes[1][: m + 1]
@@ -345,7 +347,7 @@ class HostInspection:
             def choose(history: History) -> Action:
                 t = len(history)
                 key = RoundKeys.of(jax.random.fold_in(rounds, t)).act
-                return index(self._exactly(history, actor).actions, t).sample(key)
+                return draw_action(self._exactly(self.recordings.arrange(history), actor).actions, jnp.asarray(t), key)
 
             return choose
         agent = self.agents[actor]
@@ -357,7 +359,7 @@ class HostInspection:
         def follow(history: History) -> Action:
             nonlocal chosen
             for r in history.rounds[playing.t :]:
-                marks = np.asarray(r.mark == "do"), np.asarray(r.by == "agent")
+                marks = jnp.asarray(r.mark == "do"), jnp.asarray(r.by == "agent")
                 done = True if reader is None else bool(reader.intervened(*marks))
                 if playing.t == chosen:  # The agent has read what came before when it chose this action.
                     playing.follow(r.action, r.observation, intervened=done)
@@ -406,12 +408,3 @@ class HostInspection:
         while len(self._kept) > KEPT:
             self._kept.popitem(last=False)
         return self._kept[key]
-
-
-def _kl(p: Float[np.ndarray, "n S"], q: Float[np.ndarray, "n S"]) -> Float[np.ndarray, " n"]:
-    return kl_and_tv(p, q)[0]
-
-
-def _padded(rows: list[Any], length: int) -> Any:
-    """Return distributions with a leading axis of `length`; the last one fills the end."""
-    return jax.tree.map(lambda *xs: jnp.stack(xs), *rows, *[rows[-1]] * (length - len(rows)))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
@@ -162,6 +163,17 @@ def predictions(
         last = LastRound(a[None], _batch(o), ONE)
     prediction, _ = player.read(memory, last, ONE, len(rounds))
     return Predictions(first, [*actions, prediction], outcomes)
+
+
+def stacked(rows: list[Prediction], length: int) -> Any:
+    """Return predictions of one round as distributions with a leading axis of `length`; None if one is missing.
+
+    The last one fills the end.
+    """
+    if not rows or any(x is None for x in rows):
+        return None
+    each = [index(x, 0) for x in rows]
+    return jax.tree.map(lambda *xs: jnp.stack(xs), *each, *[each[-1]] * (length - len(each)))
 
 
 def _turn(

@@ -12,12 +12,11 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from undelude._compiled import compiled
 from undelude._distributions import AbstractDistribution, Categorical, Joint, Mixture, Normal, divergences, mixture
-from undelude._distributions.discrete import log_probs_of
 from undelude._inspector.knowledge import Known
 from undelude._inspector.setting import Reader
 from undelude._process.episodes import Episodes
 from undelude._process.host_world import Evidence
-from undelude._tree import append
+from undelude._tree import append, index
 from undelude._types import Action, Memory, Observation
 
 # Draws for a KL between densities, and for the moments of one without a closed form.
@@ -123,8 +122,8 @@ class Summary(NamedTuple):
     probs: Any
     mean: Any
     deviation: Any
-    kl: Float[Array, "N1 2"]
-    losses: Float[Array, " N"]
+    kl: Any
+    losses: Any
 
 
 @compiled
@@ -157,7 +156,7 @@ def summarise(
     before = jax.tree.map(lambda x: x[:-1], predictions)
     losses = -jax.vmap(lambda P, a: P.log_prob(a))(before, labels)
     if num_symbols is not None:
-        probs = jnp.exp(jax.vmap(lambda P: log_probs_of(P, jnp.arange(num_symbols)))(predictions))
+        probs = jnp.exp(jax.vmap(lambda P: jax.vmap(P.log_prob)(jnp.arange(num_symbols)))(predictions))
         return Summary(probs, None, None, found, losses)
     mean, deviation = jax.vmap(_moments)(predictions, keys)
     return Summary(None, mean, deviation, found, losses)
@@ -172,15 +171,17 @@ def _moments(distribution: AbstractDistribution, key: Key[Array, ""]) -> tuple[A
             w = jnp.exp(distribution.log_weights)
             loc, scale = (x.reshape(len(w), -1) for x in (components.loc, components.scale))
             mean = w @ loc
-            return mean, jnp.sqrt(w @ (scale**2 + (loc - mean) ** 2))
+            return mean, jnp.sqrt(w @ (scale**2 + (loc - mean[None]) ** 2))
     draws = jax.vmap(distribution.sample)(jax.random.split(key, MOMENT_DRAWS)).reshape(MOMENT_DRAWS, -1)
     return draws.mean(0), draws.std(0)
 
 
 @compiled
-def marginal_densities(distribution: AbstractDistribution, grid: Float[Array, "D G"]) -> Float[Array, "D G"] | None:
-    """Return the density of each number by itself on its grid; None if it has no closed form."""
-    match distribution:
+def marginal_densities(
+    distributions: AbstractDistribution, t: Int[Array, ""], grid: Float[Array, "D G"]
+) -> Float[Array, "D G"] | None:
+    """Return the density of each number by itself under distribution `t`; None if it has no closed form."""
+    match distribution := index(distributions, t):
         case Normal():
             return _normal(distribution.loc.ravel(), distribution.scale.ravel(), grid)
         case Mixture(components=Normal() as components):
@@ -188,6 +189,12 @@ def marginal_densities(distribution: AbstractDistribution, grid: Float[Array, "D
             loc, scale = (x.reshape(len(w), -1) for x in (components.loc, components.scale))
             return jnp.einsum("k,kdg->dg", w, jax.vmap(lambda m, s: _normal(m, s, grid))(loc, scale))
     return None
+
+
+@compiled
+def draw_action(distributions: AbstractDistribution, t: Int[Array, ""], key: Key[Array, ""]) -> Action:
+    """Return a sample of distribution `t`."""
+    return index(distributions, t).sample(key)
 
 
 def _normal(loc: Array, scale: Array, grid: Array) -> Array:

@@ -3,9 +3,10 @@
 import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from undelude._distributions import Reals, Symbols
@@ -17,10 +18,25 @@ from undelude._process.episodes import AGENT, EXPERT, Episodes
 from undelude._process.host_world import AbstractHostWorld, World
 from undelude._rollout.host import sampled
 from undelude._tree import index
-from undelude._types import Action
 
 # Most numbers of an action: each has a column of its own.
 MOST_OF_ACTION = 12
+
+
+class Arranged(NamedTuple):
+    """A recording as arrays.
+
+    Attributes:
+        history: the recording.
+        recorded: its arrays.
+        labels: `[N, ...]`, zeros in rounds without one.
+        seen: a key of what happened: all but marks, executors and labels.
+    """
+
+    history: History
+    recorded: Recorded
+    labels: Any
+    seen: bytes
 
 
 class Recordings:
@@ -86,33 +102,39 @@ class Recordings:
         ]
         return History((int(one.theta),), tuple(rounds), self.observations.of(one.opening))
 
-    def arrays(self, history: History) -> tuple[Recorded, Action]:
-        """Return a recording as arrays of N rounds, and the labels; rounds that do not exist hold zeros."""
+    def arrange(self, history: History) -> Arranged:
+        """Return a recording as arrays of N rounds; rounds that do not exist hold zeros."""
         self.check_length(history)
-        x = self.episode(history, self.num_rounds)
-        by_agent: Any = np.asarray(x.executor) == AGENT
-        return Recorded(x.opening, x.actions, x.observations, x.intervened, by_agent, x.mask), x.expert_actions
-
-    def episode(self, history: History, num_rounds: int) -> Episodes:
-        """Return a recording as an episode of `num_rounds` rounds, of which `mask` says which exist."""
-        rounds, A, O = history.rounds, self.actions.spec.value, self.observations.spec.value
-
-        def padded(values: Sequence[Any], kind: Any) -> Any:
-            x = np.zeros(num_rounds, kind)
-            x[: len(values)] = values
-            return x
-
-        return Episodes(
-            np.asarray(history.theta[0], np.int32),
+        N, rounds = self.num_rounds, history.rounds
+        A, O = self.actions.like, self.observations.like
+        marks, by_agent = ([getattr(r, name) == x for r in rounds] for name, x in (("mark", "do"), ("by", "agent")))
+        exists = [r.observation is not None for r in rounds]
+        arrays: Any = (
             history.opening,
-            _stacked([r.action for r in rounds], A, num_rounds),
-            _stacked([r.observation for r in rounds], O, num_rounds),
-            padded([EXPERT if r.by == "expert" else AGENT for r in rounds], np.int32),
-            padded([r.mark == "do" for r in rounds], bool),
-            None,
-            _stacked([r.expert_action for r in rounds], A, num_rounds),
-            padded([r.reward or 0.0 for r in rounds], np.float32),
-            padded([r.observation is not None for r in rounds], bool),
+            _stacked([r.action for r in rounds], A, N),
+            _stacked([r.observation for r in rounds], O, N),
+            *(_padded(x, bool, N) for x in (marks, by_agent, exists)),
+        )
+        leaves = jax.tree.leaves((history.opening, [(r.action, r.observation) for r in rounds]))
+        seen = str(len(leaves)).encode() + b"".join(np.asarray(leaf).tobytes() for leaf in leaves)
+        return Arranged(history, Recorded(*arrays), _stacked([r.expert_action for r in rounds], A, N), seen)
+
+    def episode(self, history: History) -> Episodes:
+        """Return the rounds of a recording that have an observation as an episode, without labels."""
+        m = history.num_observations
+        x, rounds = self.arrange(history).recorded, history.rounds[:m]
+        by, rewards = ([EXPERT if r.by == "expert" else AGENT for r in rounds], [r.reward for r in rounds])
+        return Episodes(
+            theta=np.asarray(history.theta[0], np.int32),
+            opening=history.opening,
+            actions=x.actions[:m],
+            observations=jax.tree.map(lambda leaf: leaf[:m], x.observations),
+            executor=jnp.asarray(by, jnp.int32),
+            intervened=jnp.asarray(x.intervened[:m]),
+            expert=None,
+            expert_actions=None,
+            reward=np.asarray(rewards, np.float32),
+            mask=jnp.asarray(x.exists[:m]),
         )
 
     def check_length(self, history: History) -> None:
@@ -140,23 +162,24 @@ def check_recordable(world: World) -> AbstractHostWorld:
     return batch
 
 
-def fingerprint(history: History) -> bytes:
-    """Return what decides how a recording is read, its marks and executors aside."""
-    leaves = jax.tree.leaves((history.opening, [(r.action, r.observation) for r in history.rounds]))
-    return str(len(leaves)).encode() + b"".join(np.asarray(x).tobytes() for x in leaves)
-
-
 def _paid(row: Mapping[str, Any], r: Round, i: int) -> Round:
     """Return a round with the reward and the end that a file gives it."""
     if r.observation is None:
         return r
-    reward, ended = row.get("reward"), row.get("ended", False)
+    reward: Any = row.get("reward")
+    ended = row.get("ended", False)
     if type(reward) not in (int, float) or not np.isfinite(reward) or type(ended) is not bool:
         raise ValueError(f"rounds[{i}] must have a number as reward, and true or false as ended.")
     return dataclasses.replace(r, reward=float(reward), ended=ended)
 
 
+def _padded(values: Sequence[Any], kind: Any, length: int) -> np.ndarray:
+    x = np.zeros(length, kind)
+    x[: len(values)] = values
+    return x
+
+
 def _stacked(values: Sequence[Any], like: Any, length: int) -> Any:
     blank = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
     rows = [blank if x is None else x for x in values] + [blank] * (length - len(values))
-    return jax.tree.map(lambda x, *xs: np.stack(xs) if xs else x[None][:0], blank, *rows)
+    return jax.tree.map(lambda *xs: np.stack(xs), *rows)

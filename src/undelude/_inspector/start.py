@@ -20,8 +20,9 @@ def inspection_of(
     num_rounds: int | None = None,
 ) -> Inspection | HostInspection:
     """Return an inspection of a process, or of a world that can only be sampled."""
-    is_sampled = isinstance(process, World) and not isinstance(process, InteractionProcess)
-    return (HostInspection if is_sampled else Inspection)(process, agents, num_rounds=num_rounds)
+    if isinstance(process, World) and not isinstance(process, InteractionProcess):
+        return HostInspection(process, agents, num_rounds=num_rounds)
+    return Inspection(process, agents, num_rounds=num_rounds)
 
 
 def first_actor(inspection: Inspection | HostInspection) -> str:

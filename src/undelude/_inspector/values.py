@@ -28,7 +28,8 @@ class Values:
     def __init__(self, spec: Spec, what: str, *, most: int = MOST_NUMBERS):
         self.spec = spec
         self.named = spec.named if isinstance(spec, Parts) else None
-        leaves = jax.tree.leaves(spec.value)
+        self.like = spec.value  # Once: making it takes longer than checking a value.
+        leaves = jax.tree.leaves(self.like)
         if isinstance(spec, Parts) and self.named is None:
             raise TypeError(f"{what} are {spec}, and the inspector takes one array, or arrays by name.")
         if (n := sum(math.prod(x.shape) for x in leaves)) > most:
@@ -40,11 +41,11 @@ class Values:
     def index(self, value: Any, what: str) -> Any:
         """Return the arrays of a value of a file; raise `ValueError`, which begins with `what`, if it does not fit."""
         if self.named is None:
-            found = _array(value, self.spec.value, what)
+            found = _array(value, self.like, what)
         else:
             if not isinstance(value, dict) or {*value} != {*self.named}:
                 raise ValueError(f"{what} must have the parts {', '.join(self.named)}, not {value!r:.99}.")
-            found = {name: _array(value[name], spec.value, f"{what}.{name}") for name, spec in self.named.items()}
+            found = {name: _array(value[name], self.like[name], f"{what}.{name}") for name in self.named}
         self.spec.check(what, jax.tree.map(lambda x: x[None], found))
         return found
 
@@ -54,7 +55,7 @@ class Values:
 
     def of(self, x: Any) -> Any:
         """Return a value as arrays of NumPy, with the types of the spec."""
-        return jax.tree.map(lambda like, leaf: np.asarray(leaf, like.dtype), self.spec.value, x)
+        return jax.tree.map(lambda like, leaf: np.asarray(leaf, like.dtype), self.like, x)
 
 
 def _array(value: Any, like: jax.ShapeDtypeStruct, what: str) -> np.ndarray:
@@ -64,7 +65,8 @@ def _array(value: Any, like: jax.ShapeDtypeStruct, what: str) -> np.ndarray:
         numbers = "whole numbers" if kinds == (int,) else "numbers"
         raise ValueError(f"{what} must be {numbers} of shape {shape}, not {value!r:.99}.")
     try:
-        found = np.asarray(value, like.dtype)
+        with np.errstate(over="ignore"):
+            found = np.asarray(value, like.dtype)
     except OverflowError:
         found = np.full(shape, np.inf)
     if not np.isfinite(found).all():

@@ -37,7 +37,7 @@ class Evidence(eqx.Module):
     """
 
     experts: Any
-    log_likelihood: Float[Array, "B T1 K"]
+    log_likelihood: Float[Array, "*B T1 K"]
     symbols: Mapping[str, Any] = eqx.field(default_factory=dict)
 
     def log_posterior(self, episode: "Episodes", intervened: Bool[Array, " T"] | bool) -> Float[Array, "T1 K"]:

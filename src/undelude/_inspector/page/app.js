@@ -35,9 +35,17 @@ export function refresh() {
   showHeadline(page);
   showTables(page);
   showControls();
-  if (page.about.drawing) showPicture();
-  if (page.about.numbers) showDensities();
+  // Drawings wait until the person does: the server answers one request after the other.
+  clearTimeout(drawing);
+  drawing = setTimeout(() => {
+    if (page.about.drawing) showPicture();
+    if (page.about.numbers) showDensities();
+  }, PAUSE);
 }
+
+// Milliseconds.
+const PAUSE = 120;
+let drawing = null;
 
 // Draw the densities of the next action at the cursor; of several requests, the last counts.
 let asked = 0;

@@ -18,7 +18,7 @@ export function drawDensities({ about, state }, { grid, parties }, t) {
     canvas.setAttribute("role", "img");
     canvas.ariaLabel = `Density of ${name(grid.length, d)} for each party; the table has mean and deviation.`;
     const caption = document.createElement("figcaption");
-    caption.textContent = `Density of ${name(grid.length, d)}${taken ? `; the line is the one taken, ${taken[d].toFixed(3).replace("-", "−")}` : ""}`;
+    caption.textContent = `Density of ${name(grid.length, d)}${taken ? `; the line is the one taken, ${taken[d].toFixed(3)}` : ""}`;
     figure.append(canvas, caption);
     return figure;
   }));
@@ -49,7 +49,7 @@ function paint(context, xs, curves, taken, colours) {
   context.font = "11px sans-serif";
   const write = (value, at, align) => {
     context.textAlign = align;
-    context.fillText(value.toFixed(2).replace("-", "−"), at, HEIGHT - 4);
+    context.fillText(value.toFixed(2), at, HEIGHT - 4);
   };
   write(low, 0, "left");
   write(high, WIDTH, "right");

@@ -72,7 +72,7 @@ export function showTables({ about, state, point }) {
 // The prediction of real numbers: mean and standard deviation of each.
 function moments(parties, t, about, kl) {
   const rows = parties.map(({ account }) => account.actions[t]), size = rows[0][0].length;
-  const signed = (x) => (x === null ? "–" : x.toFixed(3).replace("-", "−"));
+  const signed = (x) => (x === null ? "–" : x.toFixed(3));
   const names = Array.from({ length: size }, (_, i) => (size > 1 ? `number ${i + 1}` : "mean ± deviation"));
   const body = names.map((name, i) => [name, ...rows.map(([mean, deviation]) => `${signed(mean[i])} ± ${signed(deviation[i])}`)]);
   kl(parties[0]).forEach(([name], i) => body.push([name, ...parties.map((party) => number(kl(party)[i][1]))]));
