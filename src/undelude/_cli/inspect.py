@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from undelude._agents.base import AbstractAgent
+from undelude._agents.host import HostAgent
 from undelude._cli import backend
 from undelude._cli.console import make_console, working
 from undelude._cli.errors import CommandError, ExitCode, UsageError
@@ -22,7 +23,7 @@ from undelude._inspector.server import MOST, MOST_ROUNDS, Server, Service
 from undelude._inspector.start import begin_with, first_actor, inspection_of
 from undelude._named_tasks import TASKS, is_fit
 from undelude._runs.directory import RunDirectory
-from undelude.tasks.registry import make
+from undelude.tasks.registry import WrongTypeError, make
 
 
 class _Subject(NamedTuple):
@@ -68,6 +69,9 @@ def run(options: Inspect, call: Call) -> ExitCode:
             f"cannot listen on {options.host}, port {options.port}: {reason}. Choose another."
         ) from error
     make_console(stderr=False).print(f"{subject.task}: {server.url} (Ctrl-C ends it)", soft_wrap=True)
+    if server.listens_everywhere:
+        told = "From another network, put the address at which it reaches this machine into the link."
+        make_console(stderr=True).print(told, soft_wrap=True)
     sys.stdout.flush()
     if not options.no_browser and _has_screen():
         with contextlib.suppress(webbrowser.Error):
@@ -85,7 +89,7 @@ def _has_screen() -> bool:
 
 
 def _service(options: Inspect, subject: _Subject) -> Service:
-    process: Any = make(subject.task)
+    process: Any = _made(subject.task)
     num_rounds, rows = options.num_rounds, (subject.episode or {}).get("rounds")
     if isinstance(rows, list):
         if len(rows) > min(num_rounds or MOST_ROUNDS, MOST_ROUNDS):
@@ -103,6 +107,20 @@ def _service(options: Inspect, subject: _Subject) -> Service:
         raise UsageError(f"{options.target} cannot be opened: {error}") from error
     actor = MARKED if MARKED in inspection.parties else actor
     return Service(inspection, history, task=subject.task, actor=actor, notes=notes, logs=subject.logs)
+
+
+def _made(task: str) -> Any:
+    """Return the process of a name; raise `UsageError` if it is that of an agent."""
+    try:
+        return make(task)
+    except WrongTypeError as error:
+        if not isinstance(error.found, AbstractAgent | HostAgent):
+            raise
+        raise UsageError(
+            f"{task} is an agent, of type {type(error.found).__name__}, and undelude inspect takes a process: name a "
+            "function that returns the process in which it acts. ud.inspect(process, agent) shows both, from Python "
+            "or a notebook."
+        ) from error
 
 
 def _subject(options: Inspect) -> _Subject:

@@ -243,6 +243,7 @@ class Inspect:
         if not 0 <= self.port < 2**16:
             raise UsageError(f"--port must be from 0 to 65535, not {self.port}.")
         if self.is_run:
+            self._check_has_files()
             layout.check_run(Path(self.target))
         elif not self.is_episode:
             is_path = ":" not in self.target and ("/" in self.target or os.sep in self.target or ".json" in self.target)
@@ -251,6 +252,18 @@ class Inspect:
             check_task_name(self.target)
         if self.second is not None:
             layout.check_run(Path(self.second))
+
+    def _check_has_files(self) -> None:
+        """Raise `UsageError` if the folder holds neither a run nor runs of several seeds."""
+        folder = Path(self.target)
+        if (folder / layout.CONFIG).exists() or layout.seed_folders(folder):
+            return
+        names = sorted(x.name for x in folder.iterdir())
+        listed = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        raise UsageError(
+            f"the folder {self.target} holds {listed if names else 'nothing'}, and neither {layout.CONFIG}, of a run "
+            "of undelude train, nor a fit of undelude offline: name the folder of one, a task, or an episode's file."
+        )
 
     @property
     def is_run(self) -> bool:

@@ -34,7 +34,6 @@ from undelude._inspector.stage import Stage, played_of
 from undelude._inspector.state import kl_and_tv
 from undelude._process.host_world import World
 from undelude._process.world import RoundKeys, key_of
-from undelude._rollout.checks import check_fit
 from undelude._rollout.players import AbstractPlayer, HostPlayer, TracedPlayer
 from undelude._tree import index
 from undelude._types import Action, Mark

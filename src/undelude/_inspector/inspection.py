@@ -11,7 +11,7 @@ import numpy as np
 from undelude._agents.base import AbstractAgent
 from undelude._agents.exact import ExactAgent
 from undelude._agents.host import HostAgent
-from undelude._checks import check_count, one_line
+from undelude._checks import check_count
 from undelude._inspector.alphabet import alphabets, scored_part
 from undelude._inspector.digest import digest_of
 from undelude._inspector.history import History, Round, from_json, to_json
@@ -20,7 +20,7 @@ from undelude._inspector.readings import implied_beliefs, offered_actions, read_
 from undelude._inspector.setting import Reader, Reads, Setting, Symbols, index_of
 from undelude._inspector.state import Account, State
 from undelude._inspector.worlds import Scenes, begin, play_on, scenes
-from undelude._process.host_world import AbstractHostWorld
+from undelude._process.host_world import World
 from undelude._process.process import InteractionProcess, check_process
 from undelude._process.world import key_of
 from undelude._rollout.checks import check_fit, check_theta
@@ -81,8 +81,7 @@ class Inspection:
         self.actions, self.observations, self.words = alphabets(process)
         self.agents = named_agents(agents)
         traced = {name: agent for name, agent in self.agents.items() if isinstance(agent, AbstractAgent)}
-        for agent in traced.values():
-            check_fit(process, agent)
+        check_agents(process, traced)
         exact = ExactAgent(process)
         self.readers = {
             MARKED: Reader(exact, "marked"),
@@ -371,11 +370,6 @@ class Inspection:
 
 
 def _check_inspectable(process: Any) -> InteractionProcess:
-    if isinstance(process, AbstractHostWorld):
-        raise TypeError(
-            f"{process.name} runs in Python and can only be sampled, so that no belief can be computed for it; inspect "
-            "an InteractionProcess. ud.certify measures agents on such a world."
-        )
     process = check_process(process)
     if not process.finite:
         raise TypeError(
@@ -385,12 +379,26 @@ def _check_inspectable(process: Any) -> InteractionProcess:
     return process
 
 
+def check_agents(world: World, agents: Mapping[str, AbstractAgent]) -> None:
+    """Raise if an agent was made for other values than the world has; the message has its name or position."""
+    for name, agent in agents.items():
+        try:
+            check_fit(world, agent)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{name} ({type(agent).__name__}) does not fit: {error}") from error
+
+
 def named_agents(agents: Any) -> dict[str, AbstractAgent | HostAgent]:
     if not isinstance(agents, Mapping):
         agents = {"agent" if i == 0 else f"agent {i + 1}": x for i, x in enumerate(agents)}
     for name, agent in agents.items():
         if not isinstance(agent, AbstractAgent | HostAgent):
-            raise TypeError(f"{name} must be an agent such as ud.ExactAgent(process), not {one_line(repr(agent))}.")
+            found = (
+                f"the class {agent.__name__}"
+                if isinstance(agent, type)
+                else f"something of type {type(agent).__name__}"
+            )
+            raise TypeError(f"{name} must be an agent such as ud.ExactAgent(process), not {found}.")
         if name in EXACT:
             raise ValueError(f"an agent cannot have the name {name!r}, which is that of an exact party.")
     return dict(agents)

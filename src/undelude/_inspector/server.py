@@ -180,6 +180,7 @@ class Server:
 
     Attributes:
         url: the link to the page.
+        listens_everywhere: whether the host is the address of every network, such as 0.0.0.0.
 
     Raises:
         OSError: the host is unknown, or the port is in use.
@@ -197,8 +198,8 @@ class Server:
         self._http.ancestors = "*" if embedded else "'none'"
         names = {"localhost", "127.0.0.1", "::1", str(address), host.lower()}
         self._http.hosts = names if is_local else None
-        # The address 0.0.0.0 is that of every network; a link needs a name.
-        host = socket.gethostname() if ipaddress.ip_address(str(address)).is_unspecified else host
+        self.listens_everywhere = ipaddress.ip_address(str(address)).is_unspecified
+        host = own_address(family) if self.listens_everywhere else host
         shown = f"[{host}]" if ":" in host else host
         query = f"?token={self.token}" if self.token else ""
         self.url = f"http://{shown}:{self._http.server_address[1]}/{query}"
@@ -215,6 +216,21 @@ class Server:
         self._http.shutdown()
         self._http.server_close()
         self._thread.join()
+
+
+def own_address(family: int) -> str:
+    """Return the address that this machine has in its network, or that of this machine alone if it has none.
+
+    A name of this machine may not resolve on another one.
+    """
+    # Connecting a datagram socket sends nothing: it only chooses the network. These addresses are of no machine.
+    far, alone = ("2001:db8::1", "::1") if family == socket.AF_INET6 else ("192.0.2.1", "127.0.0.1")
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((far, 9))
+        except OSError:
+            return alone
+        return str(probe.getsockname()[0])
 
 
 class _Http(ThreadingHTTPServer):

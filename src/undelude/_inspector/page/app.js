@@ -268,7 +268,18 @@ function showControls() {
     if (label !== null) options($("edit-label"), choices(label), label);
     if (about.cannot) forbid(open);
   }
+  showOpenings(t);
   showAsk();
+}
+
+// Before the first action, offer the openings that exact inference allows, and the one that happened.
+function showOpenings(t) {
+  const { about, state } = page;
+  $("edit-first").hidden = t >= 0 || state.opening === null;
+  if ($("edit-first").hidden) return;
+  const row = state.parties.marked.opening, isCut = Array.isArray(row[0]);
+  const places = about.observations.map((_, i) => i).filter((i) => isCut || row[i] > 0 || i === state.opening);
+  options($("edit-opening"), places.map((i) => [i, about.observations[i].text || about.observations[i].label]), state.opening);
 }
 
 // A simulator cannot be rewound: disable what would need that; the page says why.
@@ -309,6 +320,9 @@ function connect() {
   $("edit-by").addEventListener("change", (e) => edit("by", e.target.value));
   $("edit-observation").addEventListener("change", (e) => edit("observation", value(e.target, about.observations)));
   $("edit-label").addEventListener("change", (e) => edit("expert_action", value(e.target, about.actions)));
+  $("edit-opening").addEventListener("change", (e) => attempt(() => change("read", edited((episode) => {
+    episode.opening = value(e.target, about.observations);
+  }))));
   const buttons = {
     back, step, play: playOn, rewind, undo, compare, again: newEpisode,
     "all-see": () => markAll("see"), "all-do": () => markAll("do"),

@@ -52,13 +52,13 @@ function rowOf(name) {
 // Show O_0 before the outcomes.
 function showOpening(about, state) {
   if (state.opening === null) return;
-  const head = rowOf("observation").firstElementChild, box = head.querySelector(".opening") ?? document.createElement("small");
+  const head = rowOf("observation").firstElementChild, box = head.querySelector(".opening") ?? document.createElement("button");
   const { label, text } = about.observations[state.opening];
   box.className = "opening";
   box.textContent = label;
   box.title = `Opening, before round 1: ${text || label}`;
-  box.setAttribute("role", "img");
-  box.ariaLabel = box.title;
+  box.ariaLabel = `${box.title}. Go there.`;
+  box.onclick = () => handlers.move(0);
   head.append(box);
 }
 
