@@ -23,7 +23,11 @@ from undelude._inspector.server import MOST, MOST_ROUNDS, Server, Service
 from undelude._inspector.start import begin_with, first_actor, inspection_of
 from undelude._named_tasks import TASKS, is_fit
 from undelude._runs.directory import RunDirectory
+from undelude._versions import installing
 from undelude.tasks.registry import WrongTypeError, make
+
+# The party that a language model is.
+LANGUAGE_MODEL = "language model"
 
 
 class _Subject(NamedTuple):
@@ -96,8 +100,13 @@ def _service(options: Inspect, subject: _Subject) -> Service:
             most = f"--num-rounds {num_rounds}" if num_rounds else f"{MOST_ROUNDS} at most"
             raise UsageError(f"{options.target} has {len(rows)} rounds, of {most}: choose a shorter episode.")
         num_rounds = num_rounds or max(process.num_rounds, len(rows))
-    inspection = inspection_of(process, subject.agents, num_rounds=num_rounds)
+    agents = dict(subject.agents)
+    if options.has_language_model:
+        agents[LANGUAGE_MODEL] = _language_model(process, options)
+    inspection = inspection_of(process, agents, num_rounds=num_rounds)
     notes, actor = dict(subject.notes), first_actor(inspection)
+    if options.has_language_model:
+        notes[LANGUAGE_MODEL] = f"The language model in {options.second}; its marks are tokens of their own."
     if subject.episode is None:
         history, note = begin_with(inspection, seed=options.seed)
         return Service(inspection, history, task=subject.task, actor=actor, notes=notes | note, logs=subject.logs)
@@ -107,6 +116,21 @@ def _service(options: Inspect, subject: _Subject) -> Service:
         raise UsageError(f"{options.target} cannot be opened: {error}") from error
     actor = MARKED if MARKED in inspection.parties else actor
     return Service(inspection, history, task=subject.task, actor=actor, notes=notes, logs=subject.logs)
+
+
+def _language_model(process: Any, options: Inspect) -> HostAgent:
+    """Return the language model of a folder as an agent of a menu."""
+    try:
+        from undelude.hf import MenuDialogue, local_agent
+        from undelude.hf._measuring.local import load_model
+    except ModuleNotFoundError as error:
+        raise CommandError(f"a language model needs {error.name}: {installing('hf')}.") from error
+    assert options.second is not None
+    try:
+        dialogue = MenuDialogue(process, prompt=options.prompt)
+        return local_agent(dialogue, *load_model(options.second))
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"--second {options.second}: {error}") from error
 
 
 def _made(task: str) -> Any:
@@ -124,7 +148,8 @@ def _made(task: str) -> Any:
 
 
 def _subject(options: Inspect) -> _Subject:
-    runs = [Path(x) for x in (options.target if options.is_run else None, options.second) if x is not None]
+    second = None if options.has_language_model else options.second
+    runs = [Path(x) for x in (options.target if options.is_run else None, second) if x is not None]
     agents, notes, tasks = {}, {}, []
     for path in runs:
         run = RunDirectory.open(path)

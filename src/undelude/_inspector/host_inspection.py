@@ -205,7 +205,7 @@ class HostInspection:
         return self._keep((name, x.seen, marks), lambda: read_along(reader, x.recorded))
 
     def _host_predictions(self, history: History, agent: HostAgent) -> tuple[Any, Any]:
-        rounds = [(r.action, r.observation, r.by == "agent") for r in history.rounds]
+        rounds = [(r.action, r.observation, r.by == "agent", r.mark == "do") for r in history.rounds]
         player = HostPlayer(agent, self.world.specs, jax.random.fold_in(key_of(history.seed), 1))
         found = predictions(player, self.num_rounds, history.opening, rounds, has_opening=False)
         N = self.num_rounds
@@ -359,7 +359,7 @@ class HostInspection:
             nonlocal chosen
             for r in history.rounds[playing.t :]:
                 marks = jnp.asarray(r.mark == "do"), jnp.asarray(r.by == "agent")
-                done = True if reader is None else bool(reader.intervened(*marks))
+                done = r.mark == "do" if reader is None else bool(reader.intervened(*marks))
                 if playing.t == chosen:  # The agent has read what came before when it chose this action.
                     playing.follow(r.action, r.observation, intervened=done)
                 else:

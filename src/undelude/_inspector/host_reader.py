@@ -35,7 +35,7 @@ class HostReading(NamedTuple):
 
 
 class HostReader:
-    """A `HostAgent` that reads histories of a process. It is not told the marks: it reads actions in its own way.
+    """A `HostAgent` that reads histories of a process. In most cases it is not told the marks.
 
     Args:
         agent: the agent.
@@ -65,8 +65,11 @@ class HostReader:
             ValueError: a function of the agent returned something else than it should.
         """
         A, O = (np.asarray(x) for x in (self.setting.A, self.setting.O))
-        taken, own, observations = jax.tree.map(np.asarray, (symbols.actions, symbols.by_agent, observations))
-        rounds = [(A[taken[t]], None if t == m else index(observations, t), bool(own[t])) for t in range(n)]
+        taken, own, done = (np.asarray(x) for x in (symbols.actions, symbols.by_agent, symbols.intervened))
+        observations = jax.tree.map(np.asarray, observations)
+        rounds = [
+            (A[taken[t]], None if t == m else index(observations, t), bool(own[t]), bool(done[t])) for t in range(n)
+        ]
         has_opening = self.setting.process.opening
         found = predictions(self._player(key), len(taken), opening, rounds, has_opening=has_opening)
         outcomes = [_probabilities(self._log_observations, x, len(O)) for x in found.observations]
@@ -136,7 +139,7 @@ def predictions(
     player: HostPlayer,
     num_rounds: int,
     opening: Observation | None,
-    rounds: Sequence[tuple[PyTree, Observation | None, bool]],
+    rounds: Sequence[tuple[PyTree, Observation | None, bool, bool]],
     *,
     has_opening: bool,
 ) -> Predictions:
@@ -146,7 +149,8 @@ def predictions(
         player: the agent.
         num_rounds: N.
         opening: of the episode.
-        rounds: action, observation, and whether the agent executed the action; the last one may lack its observation.
+        rounds: action, observation, whether the agent executed the action, and whether it is marked do; the last round
+            may lack its observation.
         has_opening: whether it predicts an opening.
     """
     memory, last = player.init(1, num_rounds), LastRound(None, _batch(opening), ONE)
@@ -154,13 +158,13 @@ def predictions(
     # A HostAgent that has `act` does not draw from the keys of the round.
     keys = jax.random.split(jax.random.key(0), 1)
     actions, outcomes = [], []
-    for t, (a, o, own) in enumerate(rounds):
+    for t, (a, o, own, done) in enumerate(rounds):
         prediction, memory = _turn(player, memory, last, t, keys, acts=own)
         actions.append(prediction)
         outcomes.append(player.predict_observation(memory, a[None], ONE, ONE, t))
         if o is None:
             return Predictions(first, actions, outcomes)
-        last = LastRound(a[None], _batch(o), ONE)
+        last = LastRound(a[None], _batch(o), ONE & done)
     prediction, _ = player.read(memory, last, ONE, len(rounds))
     return Predictions(first, [*actions, prediction], outcomes)
 

@@ -6,13 +6,14 @@ from typing import Any
 import jax
 import numpy as np
 
+from undelude._agents.host import HostAgent
 from undelude._agents.networks.action_mask import ACTION_MASK
 from undelude._inspector.history import History
 from undelude._inspector.host_inspection import HostInspection
 from undelude._inspector.host_state import HostAccount, HostState
 from undelude._inspector.inspection import DO, EXACT, MARKED, SEE
 from undelude._inspector.recorded import DRAWS
-from undelude._inspector.view import NAMES, READS, as_png, numbers
+from undelude._inspector.view import NAMES, READS, as_png, host_reading, numbers
 
 # Most numbers of a part of an observation that are written out, and of an action in its narrow column.
 MOST_SHOWN, MOST_IN_LABEL = 8, 2
@@ -76,8 +77,9 @@ def _name(name: str) -> str:
 def _reading(inspection: HostInspection, name: str) -> str:
     """Return how a given agent reads past actions."""
     compared = NOT_COMPARED.format(inspection.symbol) if inspection.symbol else ""
-    if name not in inspection.readers:
-        return f"A policy in Python. It is not told the marks, and reads past actions in its own way. {compared}"
+    agent = inspection.agents[name]
+    if isinstance(agent, HostAgent):
+        return f"{host_reading(agent)} {compared}"
     text, why = READS[inspection.readers[name].reads]
     return f"{text} {why if inspection.readers[name].agent.trainable else ''} {compared}"
 

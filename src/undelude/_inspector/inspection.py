@@ -47,7 +47,7 @@ class Inspection:
     The parties are three exact agents, the expert that is told theta (`"told"`), and the given agents. They read past
     actions differently: `"do"` reads the agent's own as interventions, `"see"` reads them as evidence, and `"marked"`
     reads each as the history marks it, and so do given agents that know both marks. A given agent that was taught one
-    mark alone reads all actions by it, and a `ud.HostAgent` in its own way, since it is not told the marks.
+    mark alone reads all actions by it, and a `ud.HostAgent` in its own way, unless it is told the marks.
 
     Every history is padded to `num_rounds`, so that all answers come from programs that are compiled once.
 
@@ -146,15 +146,18 @@ class Inspection:
                 np.asarray(x.impossible)[:m],
                 np.asarray(x.acted_impossible)[:n],
             )
-        accounts |= {name: self._account(host, symbols, world, history) for name, host in self.hosts.items()}
+        accounts |= {name: self._account(name, host, symbols, world, history) for name, host in self.hosts.items()}
         rewards, offered = _array(world.rewards)[:m], np.asarray(self._offered(symbols))[: m + 1]
         accounts = {name: accounts[name] for name in self.parties}
         return State(history, accounts, rewards, offered, self.has_ended(history))
 
-    def _account(self, host: HostReader, symbols: Symbols, world: Scenes, history: History) -> Account:
+    def _account(self, name: str, host: HostReader, symbols: Symbols, world: Scenes, history: History) -> Account:
         """Return the account of a `HostAgent`."""
         n, m = len(history), history.num_observations
-        found = host.read(symbols, world.opening, world.observations, n, m, key_of(history.seed))
+        try:
+            found = host.read(symbols, world.opening, world.observations, n, m, key_of(history.seed))
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
         with np.errstate(divide="ignore"):
             log_probs = np.log(np.pad(found.actions, ((0, self.num_rounds - m), (0, 0)), mode="edge"))
         belief = self._implied(symbols, jnp.asarray(log_probs, float))
@@ -227,7 +230,8 @@ class Inspection:
         world = self._scenes(self._symbols(history))
         playing = self.hosts[actor].play(self._symbols(history), world.opening, key_of(history.seed))
         for t, r in enumerate(history.rounds):
-            playing.read(self._values[0][r.action], index(world.observations, t), own=r.by == "agent")
+            o, done = index(world.observations, t), r.mark == "do"
+            playing.read(self._values[0][r.action], o, own=r.by == "agent", intervened=done)
         for i in range(rounds):
             if self.has_ended(history):
                 break
@@ -238,7 +242,8 @@ class Inspection:
             history = dataclasses.replace(history, rounds=(*history.rounds, new))
             if observe or i < rounds - 1:
                 history = self.play(history, rounds=0)
-                playing.follow(a, index(self._scenes(self._symbols(history)).observations, n))
+                o, done = index(self._scenes(self._symbols(history)).observations, n), new.mark == "do"
+                playing.follow(a, o, intervened=done)
         return history
 
     def alone(self, history: History) -> dict[str, History]:

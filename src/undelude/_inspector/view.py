@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
+from undelude._agents.host import HostAgent
 from undelude._drawing.film import draw_round
 from undelude._drawing.frame import INK
 from undelude._files import plain
@@ -81,10 +82,18 @@ def describe(inspection: Inspection, *, notes: Mapping[str, str]) -> dict[str, A
 
 def _reading(inspection: Inspection, name: str) -> str:
     """Return how a given agent reads past actions."""
-    if name in inspection.hosts:
-        return "A policy in Python. It is not told the marks, and reads past actions in its own way."
+    agent = inspection.agents[name]
+    if isinstance(agent, HostAgent):
+        return host_reading(agent)
     text, why = READS[inspection.readers[name].reads]
     return f"{text} {why}" if inspection.readers[name].agent.trainable else text
+
+
+def host_reading(agent: HostAgent) -> str:
+    """Return how a policy in Python reads past actions."""
+    if agent.told_marks:
+        return f"A policy in Python, which is told the marks. {READS['marked'][0]}"
+    return "A policy in Python. It is not told the marks, and reads past actions in its own way."
 
 
 def _symbols(alphabet: Any) -> list[dict[str, Any]]:

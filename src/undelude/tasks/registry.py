@@ -53,7 +53,8 @@ def make(task: str) -> World:
     if not callable(factory):
         raise NoFactoryError(
             f"{task!r} is not a function but of type {type(factory).__name__}. "
-            "A task of your own is a function that returns an undelude.InteractionProcess or an undelude.gym.HostWorld.",
+            "A task of your own is a function that returns an undelude.InteractionProcess or an "
+            "undelude.gym.HostWorld.",
             factory,
         )
     try:
