@@ -62,11 +62,11 @@ def run(options: Inspect, call: Call) -> ExitCode:
     backend.configure()
     subject = _subject(options)
     with working(make_console(stderr=True), "compiling"):
-        service = _service(options, subject)
+        answers = _service(options, subject)
     # Compiling leaves many objects that live as long as the server; looking through them would delay answers.
     gc.freeze()
     try:
-        server = Server(service, host=options.host, port=options.port)
+        server = Server(answers, host=options.host, port=options.port)
     except OSError as error:
         reason = error.strerror or str(error)
         raise CommandError(
@@ -86,6 +86,11 @@ def run(options: Inspect, call: Call) -> ExitCode:
     return ExitCode.OK
 
 
+def service(options: Inspect) -> Service:
+    """Return the answers of the page."""
+    return _service(options, _subject(options))
+
+
 def _has_screen() -> bool:
     """Return whether a browser would open in a window, and not in this terminal."""
     is_unix = sys.platform not in ("darwin", "win32")
@@ -100,13 +105,14 @@ def _service(options: Inspect, subject: _Subject) -> Service:
             most = f"--num-rounds {num_rounds}" if num_rounds else f"{MOST_ROUNDS} at most"
             raise UsageError(f"{options.target} has {len(rows)} rounds, of {most}: choose a shorter episode.")
         num_rounds = num_rounds or max(process.num_rounds, len(rows))
-    agents = dict(subject.agents)
+    agents: dict[str, Any] = dict(subject.agents)
     if options.has_language_model:
         agents[LANGUAGE_MODEL] = _language_model(process, options)
     inspection = inspection_of(process, agents, num_rounds=num_rounds)
     notes, actor = dict(subject.notes), first_actor(inspection)
     if options.has_language_model:
-        notes[LANGUAGE_MODEL] = f"The language model in {options.second}; its marks are tokens of their own."
+        marks = "its marks are tokens of their own" if agents[LANGUAGE_MODEL].told_marks else "it has no marked words"
+        notes[LANGUAGE_MODEL] = f"The language model in {options.second}; {marks}."
     if subject.episode is None:
         history, note = begin_with(inspection, seed=options.seed)
         return Service(inspection, history, task=subject.task, actor=actor, notes=notes | note, logs=subject.logs)
