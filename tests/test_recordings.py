@@ -272,3 +272,18 @@ def test_symbols_have_exact_divergences():
     np.testing.assert_allclose(state.accounts["see"].kl[1, 0], (p * np.log(p / q)).sum(), atol=1e-5)
     acted = experts[:, a] / experts[:, a].sum()
     np.testing.assert_allclose(state.accounts["see"].symbols[0], [*(acted @ hints), 0], atol=1e-6)
+
+
+def test_environment_that_fails_to_render_is_asked_once(recording, monkeypatch):
+    inspection = HostInspection(lamp())
+    calls = []
+
+    def render(env):
+        calls.append(env)
+        raise RuntimeError("no OpenGL")
+
+    monkeypatch.setattr(environments.Lamp, "render", render)
+    for history in (recording, recording.truncate(2)):
+        with pytest.raises(ValueError, match="does not render: RuntimeError: no OpenGL"):
+            inspection.scenes(history)
+    assert len(calls) == 1

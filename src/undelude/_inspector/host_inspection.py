@@ -13,10 +13,10 @@ from jaxtyping import Float
 from undelude._agents.base import AbstractAgent
 from undelude._agents.host import HostAgent
 from undelude._checks import check_count
+from undelude._inspector.given import DO, EXACT, MARKED, SEE, TOLD, check_agents, named_agents, reads_of
 from undelude._inspector.history import History, Round
 from undelude._inspector.host_reader import HostPlay, predictions, stacked
 from undelude._inspector.host_state import HostAccount, HostState
-from undelude._inspector.inspection import DO, EXACT, MARKED, SEE, TOLD, named_agents, reads_of
 from undelude._inspector.knowledge import Knowledge, evidence_of
 from undelude._inspector.recorded import (
     ExactReading,
@@ -30,7 +30,7 @@ from undelude._inspector.recorded import (
 )
 from undelude._inspector.recording import Arranged, Recordings, check_recordable
 from undelude._inspector.setting import Reader
-from undelude._inspector.stage import Stage, played_of
+from undelude._inspector.stage import Stage
 from undelude._inspector.state import kl_and_tv
 from undelude._process.host_world import World
 from undelude._process.world import RoundKeys, key_of
@@ -82,10 +82,9 @@ class HostInspection:
         self.recordings = Recordings(self.world, self.num_rounds)
         self.num_actions = self.recordings.num_actions
         self.agents = named_agents(agents)
-        for agent in self.agents.values():
-            if isinstance(agent, AbstractAgent):
-                check_fit(world, agent)
-        self.readers = {name: Reader(x, reads_of(x)) for name, x in self.agents.items() if isinstance(x, AbstractAgent)}
+        traced = {name: x for name, x in self.agents.items() if isinstance(x, AbstractAgent)}
+        check_agents(world, traced)
+        self.readers = {name: Reader(x, reads_of(x)) for name, x in traced.items()}
         self.symbol, self.why_inexact = self._exact_part()
         if self.symbol is None and not self.agents:
             raise TypeError(
@@ -94,7 +93,6 @@ class HostInspection:
         self.knowledge = Knowledge(self.world, self.symbol, self.num_rounds) if self.symbol else None
         self.stage = Stage(self.world, self.recordings.actions, self.recordings.observations, self.symbol)
         self._kept: OrderedDict[Any, Any] = OrderedDict()
-        self._scenes: tuple[bytes, Sequence[Any]] = (b"", ())
 
     @property
     def name(self) -> str:
@@ -269,17 +267,12 @@ class HostInspection:
         """Return what `world.draw` needs before the first action and after each; None if the world draws nothing.
 
         Raises:
-            ValueError: the world shows something else than in the recording.
+            ValueError: the world shows something else than in the recording, or fails to render.
         """
         if self.world.no_film is not None:
             return None
         m = history.num_observations
-        played = played_of(history, m)
-        if not self._scenes[0].startswith(played):  # The last recording was not a longer one.
-            episode = self.recordings.episode(history)
-            scenes = self.world.replay(episode, jax.random.fold_in(key_of(history.seed), 0))
-            self._scenes = played, scenes
-        return self._scenes[1][: m + 1]
+        return self.stage.scenes(history, self.recordings.episode(history.truncate(m)))[: m + 1]
 
     def to_json(self, history: History, *, task: str | None = None) -> dict[str, Any]:
         """Return a recording for a file; see `Recordings.to_json`."""

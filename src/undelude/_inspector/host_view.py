@@ -8,10 +8,10 @@ import numpy as np
 
 from undelude._agents.host import HostAgent
 from undelude._agents.networks.action_mask import ACTION_MASK
+from undelude._inspector.given import DO, EXACT, MARKED, SEE
 from undelude._inspector.history import History
 from undelude._inspector.host_inspection import HostInspection
 from undelude._inspector.host_state import HostAccount, HostState
-from undelude._inspector.inspection import DO, EXACT, MARKED, SEE
 from undelude._inspector.recorded import DRAWS
 from undelude._inspector.view import NAMES, READS, as_png, host_reading, numbers
 

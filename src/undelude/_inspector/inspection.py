@@ -14,22 +14,18 @@ from undelude._agents.host import HostAgent
 from undelude._checks import check_count
 from undelude._inspector.alphabet import alphabets, scored_part
 from undelude._inspector.digest import digest_of
+from undelude._inspector.given import DO, EXACT, MARKED, SEE, TOLD, believes, check_agents, named_agents, reads_of
 from undelude._inspector.history import History, Round, from_json, to_json
 from undelude._inspector.host_reader import HostReader
 from undelude._inspector.readings import implied_beliefs, offered_actions, read_all
-from undelude._inspector.setting import Reader, Reads, Setting, Symbols, index_of
+from undelude._inspector.setting import Reader, Setting, Symbols, index_of
 from undelude._inspector.state import Account, State
 from undelude._inspector.worlds import Scenes, begin, play_on, scenes
-from undelude._process.host_world import World
 from undelude._process.process import InteractionProcess, check_process
 from undelude._process.world import key_of
-from undelude._rollout.checks import check_fit, check_theta
+from undelude._rollout.checks import check_theta
 from undelude._tree import Bound, index
 from undelude._types import Belief, Mark, Memory, Observation, Theta
-
-# The exact parties, in the order in which they are shown; their keys are taken, so that no agent may have them.
-MARKED, DO, SEE, TOLD = "marked", "do", "see", "told"
-EXACT = (MARKED, DO, SEE, TOLD)
 
 
 class Scene(NamedTuple):
@@ -88,7 +84,7 @@ class Inspection:
             DO: Reader(exact, "do"),
             SEE: Reader(ExactAgent(process, "see"), "see"),
             TOLD: Reader(exact, "do", told=True),
-        } | {name: Reader(x, reads_of(x), believes=_believes(x, process)) for name, x in traced.items()}
+        } | {name: Reader(x, reads_of(x), believes=believes(x, process)) for name, x in traced.items()}
         self._values = jnp.asarray(self.actions.values), jnp.asarray(self.observations.values)
         self._part = scored_part(process)
         self._read = Bound(read_all, self._setting(*self.readers.values()))
@@ -382,45 +378,6 @@ def _check_inspectable(process: Any) -> InteractionProcess:
             "process.particles(1000, key=key), which restricts Theta to draws from its prior."
         )
     return process
-
-
-def check_agents(world: World, agents: Mapping[str, AbstractAgent]) -> None:
-    """Raise if an agent was made for other values than the world has; the message has its name or position."""
-    for name, agent in agents.items():
-        try:
-            check_fit(world, agent)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"{name} ({type(agent).__name__}) does not fit: {error}") from error
-
-
-def named_agents(agents: Any) -> dict[str, AbstractAgent | HostAgent]:
-    if not isinstance(agents, Mapping):
-        agents = {"agent" if i == 0 else f"agent {i + 1}": x for i, x in enumerate(agents)}
-    for name, agent in agents.items():
-        if not isinstance(agent, AbstractAgent | HostAgent):
-            found = (
-                f"the class {agent.__name__}"
-                if isinstance(agent, type)
-                else f"something of type {type(agent).__name__}"
-            )
-            raise TypeError(f"{name} must be an agent such as ud.ExactAgent(process), not {found}.")
-        if name in EXACT:
-            raise ValueError(f"an agent cannot have the name {name!r}, which is that of an exact party.")
-    return dict(agents)
-
-
-def reads_of(agent: AbstractAgent) -> Reads:
-    if {"do", "see"} <= {*agent.marks}:
-        return "marked"
-    return "always do" if agent.own_actions == "do" else "see"
-
-
-def _believes(agent: AbstractAgent, process: InteractionProcess) -> bool:
-    """Return whether the agent has a belief about the thetas of the process."""
-    if agent.thetas is None:
-        return False
-    own, other = (jax.tree.flatten(x) for x in (agent.thetas, process.thetas))
-    return own[1] == other[1] and all(np.array_equal(x, y) for x, y in zip(own[0], other[0], strict=True))
 
 
 def _array(x: Any) -> np.ndarray:

@@ -1,5 +1,6 @@
 """A simulator in Python plays one episode: again, to where a recording ends, and then on."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +10,7 @@ from jaxtyping import Array, Key
 
 from undelude._inspector.history import History
 from undelude._inspector.values import Values
+from undelude._process.episodes import Episodes
 from undelude._process.host_world import AbstractHostWorld, difference
 from undelude._process.world import EpisodeKeys, RoundKeys, key_of
 from undelude._rollout.host import in_turns
@@ -40,6 +42,10 @@ class Stage:
         self._state: Any = None
         # The episode whose last round the simulator has played; nobody else may have played meanwhile.
         self._at: bytes | None = None
+        self._num_played: Any = None
+        self._scenes: tuple[bytes, Sequence[Any]] = (b"", ())
+        # Why nothing is rendered.
+        self._why_not: str | None = None
 
     def begin(self, seed: int, theta: int | None) -> tuple[int, Observation]:
         """Return the index of theta and the opening."""
@@ -101,6 +107,25 @@ class Stage:
             why = self.world.failures_in_words()
             raise ValueError(f"{self.world.name}: the environment failed in round {t + 1}. {why or ''}".strip())
         return Answer(self.observations.of(index(o, 0)), float(np.asarray(reward)[0]), bool(np.asarray(ended)[0]))
+
+    def scenes(self, history: History, episode: Episodes) -> Sequence[Any]:
+        """Return the scenes of a recording, or of a longer one, which were rendered before.
+
+        Raises:
+            ValueError: the world shows something else than in the recording, or fails to render.
+        """
+        if self._why_not is not None:
+            raise ValueError(self._why_not)
+        played = played_of(history, history.num_observations)
+        if not self._scenes[0].startswith(played):  # The last recording was not a longer one.
+            try:
+                self._scenes = played, self.world.replay(episode, self._key(history.seed))
+            except ValueError:
+                raise
+            except Exception as error:  # Of the user's environment, such as for want of OpenGL: do not try again.
+                self._why_not = f"the environment does not render: {type(error).__name__}: {error!s:.200}"
+                raise ValueError(self._why_not) from error
+        return self._scenes[1]
 
     def stays_at(self, history: History) -> None:
         """Note that the simulator has played all rounds of a history."""

@@ -38,6 +38,8 @@ def begin_with(inspection: Inspection | HostInspection, *, seed: int | None) -> 
     """
     actor = first_actor(inspection)
     if isinstance(inspection, HostInspection):
-        return host_view.first_history(inspection, actor, seed=seed), {}
+        history = host_view.first_history(inspection, actor, seed=seed)
+        inspection.read(history)  # Compile now what the page needs at once.
+        return history, {}
     seed = 0 if seed is None and inspection.hosts else seed
     return view.first_history(inspection, actor, seed=seed), {"": view.CHOSEN} if seed is None else {}

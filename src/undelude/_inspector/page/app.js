@@ -62,10 +62,12 @@ let pictures = 0;
 async function showPicture() {
   const mine = ++pictures, episode = structuredClone(page.state.episode);
   truncated(episode);
-  const found = await request("picture", { episode }).catch(() => null);
+  const found = await request("picture", { episode }).catch(({ message }) => ({ picture: null, message }));
   if (mine !== pictures) return;
-  $("picture").hidden = !found?.picture;
-  if (found?.picture) $("picture").src = found.picture;
+  $("picture").hidden = !found.picture;
+  if (found.picture) $("picture").src = found.picture;
+  $("no-picture").hidden = !found.message;
+  $("no-picture").textContent = found.message ? `No picture: ${found.message}` : "";
   $("picture").alt = `The world as the task draws it, ${$("now-heading").textContent.toLowerCase()}, with the belief as marked.`;
 }
 
