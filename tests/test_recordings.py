@@ -1,5 +1,6 @@
 """The inspector on simulators: recordings, read under any marks, against Bayes' rule and rollouts."""
 
+import dataclasses
 import json
 
 import gymnasium
@@ -130,6 +131,19 @@ def test_agent_reads_the_marks(in_lamp, agent, recording):
         m = agent.g_A(r.action, m, intervened=jnp.asarray(t != 2))
         np.testing.assert_allclose(account.symbols[t], agent.f_O(m).parts["cue"].probs, atol=1e-6)
         m = agent.g_O(r.observation, m)
+
+
+def test_evidence_of_each_observation_is_that_of_the_whole_episode(in_lamp, world, recording):
+    """The boat returns to places from other sides, with the same cue: the place before counts too."""
+    levels, cues = [0.6, 0.3, 0.6, 0.3, 0.3, 0.4], [1, 0, 1, 0, 0, 0]
+    path = [{"state": np.array([x], np.float32), "cue": np.int32(c)} for x, c in zip(levels, cues, strict=True)]
+    rounds = tuple(dataclasses.replace(r, observation=o) for r, o in zip(recording.rounds, path, strict=True))
+    episode = in_lamp.recordings.episode(dataclasses.replace(recording, rounds=rounds))
+    whole = world.evidence(jax.tree.map(lambda x: np.asarray(x)[None], episode))
+    known = in_lamp.knowledge.of(recording.opening, path)
+    np.testing.assert_allclose(known.log_likelihood, whole.log_likelihood[0], atol=1e-6)
+    np.testing.assert_allclose(known.experts.loc, whole.experts.loc[0], atol=1e-6)
+    np.testing.assert_allclose(known.symbols, whole.symbols["cue"].log_probs[0], atol=1e-6)
 
 
 def test_flip_asks_neither_expert_nor_simulator(in_lamp, recording, monkeypatch):

@@ -19,7 +19,7 @@ from undelude._inspector.static_page import static_page
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE, BANDIT, LAKE = DOCS / "inspector-live.html", *(DOCS / "figures" / f"inspector{x}.png" for x in ("", "-lake"))
 # Pixels: the size of the window, and the parts of the pages that are shown.
-WIDTH, HEIGHT, SHOWN, SHOWN_OF_LAKE = 1120, 800, 985, 1420
+WIDTH, HEIGHT, SHOWN, SHOWN_OF_LAKE = 1120, 800, 985, 1640
 # Colours of a picture, so that it stays small.
 COLOURS = 256
 

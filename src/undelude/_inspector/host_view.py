@@ -166,7 +166,11 @@ class _Alphabet:
 def _outcome(inspection: HostInspection, o: Any, alphabet: _Alphabet) -> int | None:
     if o is None:
         return None
-    return int(o[inspection.symbol]) if inspection.symbol else alphabet.place(inspection.world.say(o) or "seen")
+    if inspection.symbol:
+        return int(o[inspection.symbol])
+    numbers = np.concatenate([np.ravel(x) for x in jax.tree.leaves(o)])
+    few = f"{_written(numbers[:MOST_IN_LABEL])}{' …' if len(numbers) > MOST_IN_LABEL else ''}"
+    return alphabet.place(inspection.world.say(o) or few)
 
 
 def _offered(o: Any) -> list[int] | None:

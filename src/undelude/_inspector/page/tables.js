@@ -55,7 +55,7 @@ export function showTables({ about, state, point }) {
   const symbols = acted ? about.observations : about.actions;
   const entries = symbols.map(({ label, text }, i) => [i, acted ? label : text]);
   const happened = acted ? o : a;
-  const kl = (party) => [["do", "KL(do ‖ ·), nats"], ["see", "KL(see ‖ ·), nats"]].map(([answer, name]) => {
+  const kl = (party) => !state.parties.do ? [] : [["do", "KL(do ‖ ·), nats"], ["see", "KL(see ‖ ·), nats"]].map(([answer, name]) => {
     const found = party.account.kl[answer];
     return [name, (acted ? found.observations : found.actions)[t]];
   });
@@ -88,7 +88,7 @@ function moments(parties, t, about, kl) {
   }
   grid.append(top, list);
   const box = scrolling(grid, "Prediction of the next action");
-  box.append(element("p", "aside", `KL between densities is estimated from ${about.numbers.draws} draws of the answer.`));
+  if (body.length > size) box.append(element("p", "aside", `KL between densities is estimated from ${about.numbers.draws} draws of the answer.`));
   return box;
 }
 
