@@ -301,3 +301,20 @@ def test_environment_that_fails_to_render_is_asked_once(recording, monkeypatch):
         with pytest.raises(ValueError, match="does not render: RuntimeError: no OpenGL"):
             inspection.scenes(history)
     assert len(calls) == 1
+
+
+def test_inspect_shows_an_episode_of_a_rollout(world, agent):
+    episodes = ud.rollout(world, agent, key=jax.random.key(1), num_episodes=2)
+    inspector = ud.inspect(world, agent, episodes=episodes, episode=1)
+    try:
+        assert isinstance(inspector.inspection, HostInspection)
+        history = inspector.inspection.recordings.history_of(jax.tree.map(lambda x: x[1], episodes))
+        np.testing.assert_array_equal([r.action for r in history.rounds], episodes.actions[1])
+        np.testing.assert_array_equal(
+            [r.observation["state"] for r in history.rounds], episodes.observations["state"][1]
+        )
+        with pytest.raises(ValueError, match="the episode is of other luck"):
+            inspector.inspection.play(history.truncate(3), actor="do")
+        assert "undelude inspector of Lamp" in inspector._repr_html_()
+    finally:
+        inspector.stop()
