@@ -48,7 +48,7 @@ class HostInspection:
     """A world that can only be sampled, and the agents that read its recordings.
 
     A simulator cannot be rewound: what it showed is recorded, and a changed mark changes how the recording is read.
-    Where theta shows in a declared cue alone, exact do and see exist, by Bayes' rule over the cues (Remark 10).
+    If theta shows in a declared cue alone, exact do and see exist, by Bayes' rule over the cues (Remark 10).
 
     Args:
         world: a `ug.HostWorld`, or a `ug.FunctionalWorld`.

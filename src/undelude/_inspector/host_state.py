@@ -18,7 +18,7 @@ class HostAccount:
         acted_belief: `[n, K]`, after each action.
         probs: `[m + 1, A]`, of the next action, if actions are symbols.
         mean, deviation: `[m + 1, D]`, of the next action, if actions are real numbers.
-        symbols: `[n, S]`, of the symbol in the next observation; NaN where it is not known.
+        symbols: `[n, S]`, of the symbol in the next observation; NaN if it is not known.
         impossible, acted_impossible: `[m]` and `[n]`, whether a symbol or an action had probability 0.
         kl: `[m + 1, 2]`, from exact do and exact see, of the next action in nats.
         symbol_kl: `[n, 2]`, of the symbol; NaN for given agents.
