@@ -40,8 +40,8 @@ endif
 # compiles the source of JAX.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test test-all test-fast test-hf test-onnx test-browser test-notebooks lint format docs bench study \
-	study-offline figures release-check clean
+.PHONY: run test test-all test-fast test-hf test-onnx test-browser test-notebooks lint lint-style lint-types \
+	lint-layers lint-user lint-api format docs bench study study-offline figures release-check clean
 
 # Teach an agent on the paper's bandit, certify it, write the page. A second `make run` continues an unfinished run.
 run: $(VENV)/.test
@@ -58,7 +58,7 @@ test-all:
 
 # Language models. Torch is large: `make test` runs these tests too once this target has installed it.
 test-hf: $(VENV)/.hf
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --jaxtyping-packages= $(HF)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(CHOSEN) --jaxtyping-packages= $(HF)
 
 test-fast: $(VENV)/.test
 	$(BIN)/python -m pytest $(PYTEST_ARGS) $(FAST_TESTS)
@@ -73,12 +73,24 @@ test-browser: $(VENV)/.browser
 test-notebooks: $(VENV)/.notebooks
 	$(BIN)/python -m pytest --jaxtyping-packages= tests/test_notebooks.py
 
-lint: $(VENV)/.lint
+# `make --jobs=2 --keep-going --output-sync lint` runs two at a time and names what each finds: half of the time is
+# pyright's.
+lint: lint-style lint-types lint-layers lint-user lint-api
+
+lint-types: $(VENV)/.lint
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+lint-style: $(VENV)/.lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+lint-layers: $(VENV)/.lint
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/pyright --pythonpath $(BIN)/python
+
+lint-user: $(VENV)/.lint
 	$(BIN)/mypy
+
+lint-api: $(VENV)/.lint
 	$(BIN)/python tools/write_api.py --check
 
 format: $(VENV)/.lint

@@ -62,7 +62,7 @@ def main(num_rounds: int) -> None:
     for name, agent in agents(process).items():
         with tempfile.TemporaryDirectory() as folder:
             ud.export(process, agent, folder)
-            x = latencies(Path(folder))
+            x = latencies(Path(folder), in_one_call=False)
         median, late = np.percentile(x, (50, 99))
         print(f"{name:24} {median:10.0f} {late:10.0f}", flush=True)
 

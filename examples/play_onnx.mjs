@@ -37,12 +37,13 @@ let paid = 0;
 const rewards = [];
 for (let i = 0; i < Number(episodes); i++) {
   const theta = Math.floor(ARMS * Math.random());
-  let memory = await call("init"), reward = 0;
-  for (let t = 0; t < manifest.num_rounds; t++) {
-    const [action, , ...acted] = await call("act", ...memory, draw());
+  let [action, , ...memory] = await call("act", ...await call("init"), draw()), reward = 0;
+  for (let t = 1; t <= manifest.num_rounds; t++) {
     const o = Number(Math.random() < PAYS[Number(action.data[0]) === theta ? 1 : 0]);
-    memory = await call("observe", ...acted, new Tensor("int32", Int32Array.of(o), []));
     reward += o / manifest.num_rounds;
+    if (t < manifest.num_rounds) {
+      [action, , ...memory] = await call("step", ...memory, new Tensor("int32", Int32Array.of(o), []), draw());
+    }
   }
   paid += reward;
   rewards.push(reward);

@@ -45,7 +45,9 @@ def check_within(episodes, probs):
     np.testing.assert_array_equal(np.asarray(probs)[allowed == 0], 0)
 
 
-@pytest.mark.parametrize("architecture", [ud.GRUAgent, ud.TransformerAgent, ud.MarkovAgent])
+@pytest.mark.parametrize(
+    "architecture", [ud.GRUAgent, pytest.param(ud.TransformerAgent, marks=pytest.mark.slow), ud.MarkovAgent]
+)
 def test_networks_do_not_take_forbidden_actions(architecture):
     """Stepwise, while they act, and in parallel, when they are taught; the two agree."""
     world = doors()

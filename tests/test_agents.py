@@ -47,9 +47,12 @@ LEFT_OUT = {
     "arm": {"gru", "window", "predictor", "tempered", "exact_see"},
 }
 WORLDS = [(p, a) for p in PROCESSES for a in AGENTS if a not in LEFT_OUT.get(p, ())]
+# Pairs for `make test-all`: the same agent on the bandit, and another one on the same process, are in `make test`.
+REST = {"opening": {"thompson", "lstm", "predictor"}, "arm": {"thompson", "linear", "markov"}}
+PARAMS = [pytest.param((p, a), marks=[pytest.mark.slow] * (a in REST.get(p, ()))) for p, a in WORLDS]
 
 
-@pytest.fixture(scope="module", params=WORLDS, ids="-".join)
+@pytest.fixture(scope="module", params=PARAMS, ids="-".join)
 def world(request):
     process_name, agent_name = request.param
     process, episodes = play(process_name)

@@ -110,6 +110,7 @@ class Guide(ud.AbstractExpert):
         return e
 
 
+@pytest.mark.slow
 def test_exact_answers_are_those_of_the_same_simulator_in_jax():
     """The certificate of an agent that deludes itself, with the simulator in Python and in JAX."""
     reports = []

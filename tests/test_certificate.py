@@ -15,6 +15,8 @@ from undelude._certificate.certificate import QUANTITIES
 from undelude._certificate.example_episode import example_episode
 
 KEY = jax.random.key(0)
+# With the rewards of other policies a certificate takes three times as long.
+with_and_without_baselines = pytest.mark.parametrize("baselines", [False, pytest.param(True, marks=pytest.mark.slow)])
 
 
 def certify(process, agent, num_episodes=64, **options):
@@ -98,10 +100,16 @@ def test_missing_quantities_have_a_reason():
     assert all(report.quantities[name].why_none == note for name, note in report.notes.items())
 
 
-def test_continuous_actions_and_joint_observations():
-    """Divergences are sampled: zero for the exact agent from its own answer, positive for a network."""
+@pytest.fixture(scope="module")
+def of_arm():
+    """The arm, and the certificate of its sober agent."""
     process = arm(num_rounds=3)
-    exact = certify(process, ud.ExactAgent(process))
+    return process, certify(process, ud.ExactAgent(process), num_episodes=1024)
+
+
+def test_continuous_actions_and_joint_observations(of_arm):
+    """Divergences are sampled: zero for the exact agent from its own answer, positive for a network."""
+    process, exact = of_arm
     assert exact.action_kl_do == pytest.approx(0.0, abs=1e-5)
     assert exact.action_kl_see > 0.05
     learned = certify(process, ud.LSTMAgent(process, 4, key=KEY))
@@ -134,21 +142,21 @@ def test_belief_is_that_after_the_last_round(bandit):
     assert certify(bandit, ud.ExactAgent(bandit, "see"), num_rounds=1).deluded_fraction == 0.0
 
 
-def test_pieces_have_no_effect(bandit, monkeypatch):
+@with_and_without_baselines
+def test_pieces_have_no_effect(bandit, monkeypatch, baselines):
     """The number of episodes that a program plays and scores at a time changes time and memory alone."""
     agent = ud.ExactAgent(bandit)
-    one = ud.certify(bandit, agent, key=KEY, num_episodes=50)
+    one = ud.certify(bandit, agent, key=KEY, num_episodes=50, baselines=baselines)
     monkeypatch.setattr("undelude._pieces.PIECE", 16)
     monkeypatch.setattr("undelude._certificate.per_episode.MAX_WORK", 7 * 20 * 5)
-    other = ud.certify(bandit, agent, key=KEY, num_episodes=50)
+    other = ud.certify(bandit, agent, key=KEY, num_episodes=50, baselines=baselines)
     for name, quantity in one.quantities.items():
         assert quantity.value == pytest.approx(other.quantities[name].value, abs=1e-6), name
 
 
-def test_sober_agent_is_calibrated_on_the_arm():
+def test_sober_agent_is_calibrated_on_the_arm(of_arm):
     """Entropies of mixtures of normals are sampled; the standard error of the gap includes this noise."""
-    process = arm(num_rounds=3)
-    report = certify(process, ud.ExactAgent(process), num_episodes=1024)
+    _, report = of_arm
     assert abs(report.action_calibration_gap) < 4 * report.action_calibration_gap_se
     assert abs(report.observation_calibration_gap) < 4 * report.observation_calibration_gap_se
 
@@ -209,9 +217,10 @@ def test_belief_of_exact_drivers():
     assert fractions["see"] > fractions["do"]
 
 
-def test_strict_promotion(frog):
+@with_and_without_baselines
+def test_strict_promotion(frog, baselines):
     """Many users of Equinox develop with it: teaching, rollouts and certificates promote no types implicitly."""
     with jax.numpy_dtype_promotion("strict"):
         agent = ud.TransformerAgent(frog, hidden_size=4, key=KEY)
         agent = ud.teach(frog, agent, ud.Mixed(0.5), key=KEY, steps=1, batch_size=2).agent
-        assert ud.certify(frog, agent, key=KEY, num_episodes=4).action_kl_do > 0
+        assert ud.certify(frog, agent, key=KEY, num_episodes=4, baselines=baselines).action_kl_do > 0

@@ -61,6 +61,7 @@ def gradients(process: ud.InteractionProcess, agent: ud.AbstractAgent) -> tuple[
     return stored, end_to_end
 
 
+@pytest.mark.slow
 def test_gradient_stops_at_sampled_action(
     process: ud.InteractionProcess, agent: ud.LSTMAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:

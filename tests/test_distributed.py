@@ -242,6 +242,7 @@ def together(cache, tmp_path_factory):
     return folder, train(cache, folder, *OPTIONS, *LENGTH, "--json", launches={0: SLOW}, stray=True)
 
 
+@pytest.mark.slow
 def test_only_process_0_writes(together):
     folder, ((code, stdout, stderr), other, _) = together
     assert code == 0, stderr
@@ -272,6 +273,7 @@ def check_equal_to_one_process(folder, tmp_path, monkeypatch, task, steps=STEPS)
         np.testing.assert_allclose(have[name], want[name], atol=2e-5)
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(together, tmp_path, monkeypatch):
     """Two processes collect the episodes of one and average the gradients: losses and agent agree to rounding."""
     check_equal_to_one_process(together[0], tmp_path, monkeypatch, "tiny")
@@ -329,6 +331,7 @@ def test_resume_after_silence(together, cache, tmp_path):
     assert rows(tmp_path) == rows(whole)
 
 
+@pytest.mark.slow
 def test_stray_process_does_not_end_a_run(together):
     """It is told so in one line."""
     _, (_, _, (code, stdout, stderr)) = together

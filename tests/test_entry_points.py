@@ -227,7 +227,11 @@ def test_behaviour_of_wrong_actions_is_refused():
             ud.rollout(process, host, key=KEY, num_episodes=4)
 
 
-@pytest.mark.parametrize("name", registry.TASKS)
+# Their tables are large; `make test-all` plays them too.
+LARGE = {"taxi", "frozen_lake", "cliff_walking", "leduc"}
+
+
+@pytest.mark.parametrize("name", [pytest.param(x, marks=[pytest.mark.slow] * (x in LARGE)) for x in registry.TASKS])
 def test_tasks_work_in_double_precision(name):
     with jax.enable_x64(True):
         process = registry.make(name)

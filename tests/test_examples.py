@@ -22,6 +22,7 @@ def test_all_examples_tested():
     assert scripts == tested - {"all_examples_tested"}
 
 
+@pytest.mark.slow
 def test_delusion(capsys):
     reports = run("delusion", num_rounds=10, num_episodes=256)
     assert reports["see"].action_kl_see == pytest.approx(0, abs=1e-5)

@@ -2,8 +2,11 @@
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -149,13 +152,18 @@ def check_episode(process, agent, folder):
 
     have = functions["init"]()
     same(have, jax.tree.leaves(m))
+    # The arguments of `step`, but the uniform numbers of this round.
+    last = []
     for _ in range(NUM_ROUNDS):
         u = rng.random(manifest["functions"]["act"]["arguments"][-1]["shape"], np.float32)
         *out, m = act(m, u)
         results = functions["act"](*have, u)
         same(results, jax.tree.leaves((out, m)))
+        if last:
+            same(functions["step"](*last, u), jax.tree.leaves((out, m)))
         o = process.task.distribution.sample(jax.random.key(int(rng.integers(100))))
-        m, have = observe(o, m), functions["observe"](*results[-len(have) :], *map(np.asarray, jax.tree.leaves(o)))
+        last = [*results[-len(have) :], *map(np.asarray, jax.tree.leaves(o))]
+        m, have = observe(o, m), functions["observe"](*last)
         same(have, jax.tree.leaves(m))
 
 
@@ -187,7 +195,13 @@ def test_onnx_runs_without_jax(tmp_path):
     process = ud.tasks.bandit(num_arms=3, num_rounds=3)
     agent = agent_of("gru", process)
     folder = ud.export(process, agent, tmp_path, format="onnx")
-    assert {file.name for file in folder.iterdir()} == {"manifest.json", "init.onnx", "act.onnx", "observe.onnx"}
+    assert {file.name for file in folder.iterdir()} == {
+        "manifest.json",
+        "init.onnx",
+        "act.onnx",
+        "observe.onnx",
+        "step.onnx",
+    }
     run = subprocess.run([sys.executable, "-c", PLAYER, str(folder)], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     m = agent.init(num_rounds=3)
@@ -196,6 +210,27 @@ def test_onnx_runs_without_jax(tmp_path):
         np.testing.assert_allclose(log_probs, predicted.log_probs, rtol=1e-5, atol=1e-5)
         assert a == invert(predicted, jnp.array([u]))
         m = agent.g_O(jnp.array(o), agent.g_A(jnp.array(a), m, intervened=True))
+
+
+@needs_onnx
+def test_page_binds_arrays(tmp_path, monkeypatch):
+    """The programs of the page play a round each: the second, with bound arrays, gives the results of `step`."""
+    page = (Path(__file__).parent.parent / "docs" / "export.md").read_text()
+    first, second = re.findall(r"```py\n(import json.*?|options = .*?)```", page, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    process = ud.tasks.bandit(num_arms=3, num_rounds=3)
+    ud.export(process, agent_of("gru", process), "exported-onnx", format="onnx")
+    names = {}
+    exec(first, names)
+    memory = [x.copy() for x in names["memory"]]
+    exec(second, names)
+    u = np.array([0.7], np.float32)
+    for o in (1, 0):
+        want = names["call"]("step", *names["inputs"], np.array(o, np.int32), u)
+        assert names["step"](o, u) == want[0]
+        same(names["gives"], want)
+        same(names["inputs"], want[-len(memory) :])
+    assert not np.allclose(names["inputs"], memory)
 
 
 @needs_onnx
@@ -242,6 +277,28 @@ def test_operation_without_conversion_is_refused():
 
     with pytest.raises(TypeError, match=r"act of this agent cannot be written as ONNX: .* format .jax"):
         onnx_files.convert(f, [jax.ShapeDtypeStruct((2,), jnp.uint32)], "act")
+
+
+@needs_onnx
+def test_nodes_are_few_and_outputs_named():
+    """A normalisation and a clipped index are a node each; an input, a constant and a repeated result are outputs."""
+    onnx: Any = importlib.import_module("onnx")
+
+    table = np.arange(12, dtype=np.float32).reshape(4, 3)
+
+    def f(x, i):
+        row, y = jnp.take(jnp.asarray(table), i, axis=0, mode="clip"), jax.nn.log_softmax(x)
+        return [y, row, y, x, jnp.asarray(table[0])]
+
+    shapes = [jax.ShapeDtypeStruct((3,), np.float32), jax.ShapeDtypeStruct((), np.int32)]
+    model = onnx_files.convert(f, shapes, "act")
+    graph = onnx.load_from_string(model).graph
+    kinds = [node.op_type for node in graph.node if node.op_type != "Identity"]
+    assert sorted(kinds) == ["Clip", "Gather", "LogSoftmax"]
+    assert [x.name for x in graph.output] == [f"out_{i}" for i in range(5)]
+    x = np.array([1.0, -2.0, 0.5], np.float32)
+    for i in (-1, 2, 9):
+        same(onnx_files.read_onnx(model)(x, np.array(i, np.int32)), f(x, i))
 
 
 def test_missing_package_is_named(tmp_path, monkeypatch):

@@ -94,7 +94,7 @@ def test_first_frame_does_not_depend_on_the_agent(task):
     assert ud.side_by_side([one, other]).frames.shape == (4, height, 2 * width + 6, 3)
 
 
-@pytest.mark.parametrize("task", ["bandit", pytest.param("grid", marks=pytest.mark.slow), "merge"])
+@pytest.mark.parametrize("task", ["bandit", *(pytest.param(x, marks=pytest.mark.slow) for x in ("grid", "merge"))])
 def test_header_shows_the_observation(task):
     """The part right of the number of the round is equal for equal observations and differs for different ones."""
     process = getattr(ud.tasks, task)(num_rounds=8)

@@ -168,8 +168,8 @@ def test_exact_answers_are_those_of_the_simulator_in_python():
     known = [w.evidence(played) for w in (world, other)]
     np.testing.assert_allclose(known[0].log_likelihood, known[1].log_likelihood, atol=1e-5)
     np.testing.assert_allclose(known[0].experts.loc, known[1].experts.loc, atol=1e-5)
-    for mark, verdict in (("do", "sober"), ("see", "deluded")):
-        assert ud.certify(world, world.exact_agent(mark), key=KEY, num_episodes=64, baselines=False).verdict == verdict
+    report = ud.certify(world, world.exact_agent("see"), key=KEY, num_episodes=64, baselines=False)
+    assert report.verdict == "deluded"
 
 
 def test_inspector_records_a_compiled_world():
@@ -206,6 +206,7 @@ def test_teaching_is_compiled():
     assert after.action_log_loss < before.action_log_loss
 
 
+@pytest.mark.slow
 def test_commands_take_it(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_lake.py").write_text("from test_functional_world import lake\n")

@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -60,7 +61,11 @@ def countdown(*, symbols: bool = True, num_rounds: int = 3) -> ud.InteractionPro
     return ud.InteractionProcess([0.5, 0.5], jnp.arange(2), Countdown(symbols), expert, num_rounds, name="countdown")
 
 
-@pytest.mark.parametrize("task", TASKS)
+# Of each kind of space one; `make test-all` checks the other tasks.
+QUICK = {"bandit", "arm", "kuhn", "doors"}
+
+
+@pytest.mark.parametrize("task", [pytest.param(x, marks=[pytest.mark.slow] * (x not in QUICK)) for x in TASKS])
 def test_named_tasks_pass_gymnasiums_check(task: str):
     """Two complaints are true of the tasks: numbers without bounds, and doors has one round."""
     env = gymnasium.make(f"undelude.gym:{id_of(task)}").unwrapped
@@ -274,9 +279,14 @@ def assert_same(x: Any, y: Any, what: str):
 
 
 @pytest.mark.parametrize("mode", AutoresetMode)
-@pytest.mark.parametrize("process", [countdown(), ud.tasks.kuhn(), ud.tasks.merge(num_rounds=2)], ids=lambda x: x.name)
-def test_vector_environment_is_gymnasiums_own_of_single_ones(process: ud.InteractionProcess, mode: AutoresetMode):
+@pytest.mark.parametrize(
+    "make", [countdown, ud.tasks.kuhn, lambda: ud.tasks.merge(num_rounds=2)], ids=["countdown", "kuhn", "merge"]
+)
+def test_vector_environment_is_gymnasiums_own_of_single_ones(
+    make: Callable[[], ud.InteractionProcess], mode: AutoresetMode
+):
     """Observations, rewards, ends, information and new episodes are paired as `SyncVectorEnv` pairs them."""
+    process = make()
     ours = ug.TaskVectorEnv(process, 3, autoreset_mode=mode)
     theirs = SyncVectorEnv([lambda: ug.TaskEnv(process)] * 3, autoreset_mode=mode)
     assert (ours.observation_space, ours.action_space) == (theirs.observation_space, theirs.action_space)

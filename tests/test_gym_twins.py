@@ -107,7 +107,7 @@ def taxi():
     return process, make, make_expert([policy] * 4, outcomes, lambda shown, context: shown * 4 + context)
 
 
-@pytest.fixture(scope="module", params=[frozen_lake, taxi])
+@pytest.fixture(scope="module", params=[frozen_lake, pytest.param(taxi, marks=pytest.mark.slow)])
 def twins(request):
     """A process of tables, and the environment that publishes them, as a world."""
     process, make, expert = request.param()

@@ -371,6 +371,7 @@ def test_exact_answers_are_those_of_the_same_process(both_arms, mark):
     assert right > 0.5 if mark == "do" else right < 0.5
 
 
+@pytest.mark.slow
 def test_certificate_of_a_simulator(both_arms):
     """The exact agents are at distance 0 from their own answers, and at that of the process from the other one."""
     process, world = both_arms
@@ -383,6 +384,23 @@ def test_certificate_of_a_simulator(both_arms):
     exact = ud.certify(process, ud.ExactAgent(process), key=KEY, num_episodes=1024, baselines=False)
     error = np.hypot(reports["do"].action_kl_see_se, exact.action_kl_see_se)
     assert abs(reports["do"].action_kl_see - exact.action_kl_see) < 4 * error
+
+
+def test_certificate_of_a_simulator_tells_its_progress(both_arms):
+    """Each party's rounds are counted up to the last one, over all environments."""
+    _, world = both_arms
+    told = []
+    ud.certify(
+        world,
+        world.exact_agent("do"),
+        key=KEY,
+        num_episodes=2 * world.num_envs,
+        num_rounds=3,
+        on_progress=lambda *x: told.append(x),
+    )
+    counted = {who: [done for done, total, x in told if x == who and total == 6] for _, _, who in told}
+    acting = ("the agent", "the expert", "the exact agent, own actions as do", "the exact agent, own actions as see")
+    assert counted == {who: [1, 2, 3, 4, 5, 6] for who in acting}
 
 
 def test_simulator_that_shows_theta_has_no_exact_answer(both_arms):

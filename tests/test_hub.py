@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
@@ -23,6 +24,8 @@ class Hub:
 
     def __init__(self):
         self.commits, self.repositories = {}, {}
+        # The status of all answers, if the server refuses.
+        self.refuses = None
 
     def find(self, repo, revision):
         commits = self.repositories.get(repo)
@@ -72,6 +75,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = self.body()
+        if self.kept.refuses:
+            return self.answer(self.kept.refuses, {"error": "refused"})
         path = urlsplit(self.path).path
         parts = path.strip("/").split("/")
         if path == "/api/repos/create":
@@ -95,12 +100,15 @@ class Handler(BaseHTTPRequestHandler):
         return self.answer(200, {"success": True, "commitOid": sha, "commitUrl": url})
 
     def do_GET(self):
+        if self.kept.refuses:
+            return self.answer(self.kept.refuses, {"error": "refused"})
         parts = unquote(urlsplit(self.path).path).strip("/").split("/")
         if parts[0] == "api" and parts[1] == "models":
             repo = "/".join(parts[2:4])
             sha = self.kept.find(repo, parts[5] if len(parts) > 5 else "main")
             if sha is None:
-                return self.answer(404, {"error": "none"}, X_Error_Code="RepoNotFound")
+                what = "Revision" if self.kept.repositories.get(repo) else "Repo"
+                return self.answer(404, {"error": "none"}, X_Error_Code=f"{what}NotFound")
             if parts[4:5] == ["tree"]:
                 digests = {name: hashlib.sha1(x).hexdigest() for name, x in self.kept.commits[sha].items()}
                 sizes = {name: len(x) for name, x in self.kept.commits[sha].items()}
@@ -168,6 +176,45 @@ def test_repository_without_an_agent_is_named(hub):
     hub.commit("somebody/other", [{"key": "file", "value": {"path": "notes.txt", "content": ""}}])
     with pytest.raises(FileNotFoundError, match=r"somebody/other has no agent of undelude: it lacks agent.json"):
         ud.from_pretrained("somebody/other", **hub.pull)
+
+
+def test_missing_repository_and_revision_are_named(hub, agent):
+    with pytest.raises(FileNotFoundError, match=r"from_pretrained: .* has no repository somebody/none .*token="):
+        ud.from_pretrained("somebody/none", **hub.pull)
+    ud.push_to_hub(agent, "somebody/bandit", **hub.push)
+    with pytest.raises(FileNotFoundError, match=r"somebody/bandit has no revision v9: name a branch") as error:
+        ud.from_pretrained("somebody/bandit", revision="v9", **hub.pull)
+    assert type(error.value.__cause__).__name__ == "RevisionNotFoundError"
+    with pytest.raises(ValueError, match="'a/b/c' cannot be the name of a repository: write SOMEBODY/NAME"):
+        ud.from_pretrained("a/b/c", **hub.pull)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "words"),
+    [
+        (401, PermissionError, "wants a token that it knows for somebody/x: pass token=, or store a token"),
+        (403, PermissionError, "the token does not permit this in somebody/x"),
+        (400, ConnectionError, "answers with status 400 about somebody/x"),
+    ],
+)
+def test_refusal_says_what_to_do(hub, agent, status, kind, words):
+    hub.refuses = status
+    with pytest.raises(kind, match=rf"push_to_hub: .*{words}"):
+        ud.push_to_hub(agent, "somebody/x", **hub.push)
+    with pytest.raises(kind, match=rf"from_pretrained: .*{words}"):
+        ud.from_pretrained("somebody/x", **hub.pull)
+
+
+def test_missing_connection_is_named(tmp_path, agent):
+    with socket.socket() as bound:  # A port on which no server listens.
+        bound.bind(("127.0.0.1", 0))
+        where = {"endpoint": f"http://127.0.0.1:{bound.getsockname()[1]}", "token": "secret"}
+        with pytest.raises(
+            ConnectionError, match=r"from_pretrained: http://.* cannot be reached for somebody/x: check"
+        ):
+            ud.from_pretrained("somebody/x", cache_dir=tmp_path, **where)
+        with pytest.raises(ConnectionError, match=r"push_to_hub: http://.* cannot be reached for somebody/x: check"):
+            ud.push_to_hub(agent, "somebody/x", **where)
 
 
 def test_exact_agent_is_refused_before_anything_is_made(hub, bandit):

@@ -114,6 +114,7 @@ def test_round_trip_is_without_loss(make, data_format):
         same(short, getattr(back, name), mask)
 
 
+@pytest.mark.slow
 def test_data_set_supports_the_teachings_that_its_episodes_do():
     world = ledger()
     agent = ud.GRUAgent(world, 4, key=KEY)

@@ -167,6 +167,31 @@ def test_episodes_in_a_notebook(bandit, episodes):
     assert "actions: (1, 2, 2)" in text_of(arm._repr_html_())
 
 
+def test_legend_of_episodes_names_colours_and_the_line(episodes):
+    """Each colour and the line under a number is in the legend, in the class that draws it, with its meaning."""
+    legend = episodes._repr_html_().split('<p class="aside">Actions: ')[-1]
+    assert '<span class="do">blue</span> is marked do, an intervention' in legend
+    assert '<span class="see">orange</span> is marked see, evidence about theta' in legend
+    assert '<span class="expert">underlined</span> was executed by the expert' in legend
+
+
+@pytest.mark.parametrize(
+    ("name", "takes"),
+    [
+        ("belief", r"takes probabilities, \[T \+ 1, K\]"),
+        ("certificate", "takes the certificate that ud.certify returns"),
+        ("learning", "takes the run that ud.teach returns, or its metrics"),
+    ],
+)
+def test_figures_name_what_they_take(episodes, name, takes, no_type_checks):
+    for wrong in (episodes, "runs/bandit"):
+        kind = type(wrong).__name__
+        with pytest.raises(TypeError, match=rf"plot.{name} {takes}.*, not an object of type {kind}"):
+            getattr(ud.plot, name)(wrong)
+    with pytest.raises(TypeError, match=rf"plot.{name} takes axes of matplotlib as axes=.*, not .* type Figure"):
+        getattr(ud.plot, name)(episodes, axes=Figure())
+
+
 def test_episodes_that_are_no_batch_have_no_table(bandit, episodes):
     assert jax.eval_shape(lambda: episodes)._repr_html_() is None
     assert jax.tree.map(lambda x: x[None], episodes)._repr_html_() is None

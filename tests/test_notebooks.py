@@ -26,6 +26,15 @@ def test_each_reader_has_a_notebook():
 
 
 @pytest.mark.parametrize("name", READERS)
+def test_missing_marimo_is_one_sentence(name, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(
+        SystemExit, match=rf"needs marimo.*: pip install marimo.* marimo edit examples/notebooks/{name}.py"
+    ):
+        runpy.run_path(str(NOTEBOOKS / f"{name}.py"))
+
+
+@pytest.mark.parametrize("name", READERS)
 def test_cells_are_sound(name):
     """One cell returns a name, and each cell takes names that another returns: marimo finds their order by these."""
     cells = [x for x in ast.parse((NOTEBOOKS / f"{name}.py").read_text()).body if isinstance(x, ast.FunctionDef)]

@@ -44,7 +44,7 @@ def mixed_demos(N: int = 60, T: int = 4, seed: int = 0) -> Demos:
 DEMOS = mixed_demos()
 
 
-@pytest.mark.parametrize("latent", [Episode(3), Markov(2)])
+@pytest.mark.parametrize("latent", [pytest.param(Episode(3), marks=pytest.mark.slow), Markov(2)])
 def test_equation_1_without_the_factor_of_an_action_that_was_done(latent: Episode | Markov) -> None:
     """A sum over all paths of theta; both sides remember the last action, whoever took it."""
     spec = LatentSpec(latent, Table(given=[Last("action")]), Table("outcome", ["action", Last("action")]))

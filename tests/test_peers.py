@@ -74,6 +74,7 @@ def test_pyagrum_agrees():
         np.testing.assert_allclose(model.query(asked, see=see, do=do), by_peer, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_pgmpy_agrees(pgmpy: Any):
     """Variable elimination in the model that pgmpy's `do` returns."""
     rng = np.random.default_rng(8)
@@ -85,6 +86,7 @@ def test_pgmpy_agrees(pgmpy: Any):
         np.testing.assert_allclose(model.query(asked, see=see, do=do), by_peer, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_pgmpy_causal_inference(pgmpy: Any):
     """The table in docs/causal-models.md on `CausalInference.query`; if this fails, update the page."""
     frog = ud.tasks.prize_or_frog().causal_model()

@@ -35,10 +35,6 @@ def policy(agent, history=(), first=None):
     return np.asarray(agent.f_A(m).probs)
 
 
-def slow(agent_type):
-    return pytest.param(agent_type, marks=pytest.mark.slow)
-
-
 def near(probs, want):
     np.testing.assert_allclose(probs, want, atol=0.04)
 
@@ -91,9 +87,8 @@ def test_5_effects_are_evidence():
     near(agent.f_O(m).probs, [0.5, 0.5])
 
 
-@pytest.mark.parametrize(
-    "agent_type", [ud.TransformerAgent, *(slow(x) for x in (ud.LinearRecurrentAgent, ud.SequencePredictor))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("agent_type", [ud.TransformerAgent, ud.LinearRecurrentAgent, ud.SequencePredictor])
 def test_5_other_architectures(agent_type):
     """The policies of other networks after each round are the interventional answer too."""
     process = ud.tasks.from_tables(prior=[0.5, 0.5], expert=ACTIONS, task=TELLING, num_rounds=2)

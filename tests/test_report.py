@@ -289,9 +289,9 @@ def test_agent_from_elsewhere_has_the_same_page(tmp_path: Path, agent: ud.HostAg
 
 
 def test_certificate_is_not_saved_into_a_run(tmp_path: Path) -> None:
-    report = ud.certify(
-        ud.tasks.bandit(num_arms=3, num_rounds=6), HOST, key=jax.random.key(0), num_episodes=64, baselines=False
-    )
+    process = ud.tasks.bandit(num_arms=3, num_rounds=6)
+    size = {"key": jax.random.key(0), "num_episodes": 64}  # Those of the fixture, so that no program is compiled.
+    report = ud.certify(process, ud.ExactAgent(process), baselines=False, **size)
     with pytest.raises(RunError, match="holds a run"):
         report.save(write(tmp_path, None))
     assert {f.name for f in tmp_path.iterdir()} == {"config.json", "metrics.jsonl"}

@@ -58,7 +58,7 @@ def test_limits_are_those_of_the_teachings(process, agent, demos, labelled):
     assert (cloned.own_actions, sober.own_actions) == ("see", "do")
 
 
-@pytest.mark.parametrize("reuse", [1, 2])
+@pytest.mark.parametrize("reuse", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_continued_run_is_the_uninterrupted_one(process, agent, demos, reuse):
     states = []
     options = SIZE | {"steps": 8, "data": demos, "log_every": 2, "reuse": reuse}

@@ -12,7 +12,6 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from scipy import stats
 
 import undelude as ud
 from undelude._certificate.quantity import Quantity
@@ -48,6 +47,7 @@ def text(process):
     return "an agent"
 
 single = uniform(ud.tasks.prize_or_frog(), "undelude/frog-v1")
+number = 3
 """
 
 
@@ -301,6 +301,8 @@ def test_published_schema_is_current():
 
 
 def test_interquartile_mean():
+    from scipy import stats  # Its import takes a second and a half of every process that collects tests.
+
     x = np.random.default_rng(0).normal(size=(5, 8))
     np.testing.assert_allclose(aggregate.interquartile_mean(x), stats.trim_mean(x, 0.25, axis=1))
     # The middle half of five is the third, and three quarters of its neighbours.
@@ -473,6 +475,8 @@ def test_run_goes_on_where_it_stopped(folder, capfd, monkeypatch):
     assert "exists already: use --resume" in capfd.readouterr().err
     assert suite("run", "suite_agents:declines", *few, "--resume") == 2
     assert "has agent 'suite_agents:uniform'" in capfd.readouterr().err
+    assert suite("run", "suite_agents:uniform", *few, "--resume", "--about", "Another sentence.") == 2
+    assert "x.json has the sentence --about '', which --resume keeps" in capfd.readouterr().err
     monkeypatch.setattr("undelude._cli.suite.run_task", real)
     before = read_result(Path("x.json")).tasks[FROG.id]
     assert suite("run", "suite_agents:uniform", *few, "--resume") == 0
@@ -496,6 +500,14 @@ def test_run_goes_on_where_it_stopped(folder, capfd, monkeypatch):
         (("run", "suite_agents:single"), 2, "is one agent, and tasks differ in their actions"),
         (("run", "exact:do", "--num-episodes", "1"), 2, "at least 2"),
         (("table", "none.json"), 2, "there is no file none.json"),
+        (("table", "."), 2, ". is a folder: name its files of results, such as *.json."),
+        (("run", "suite_agents"), 2, "suite_agents is a module: name the agent in it, suite_agents:NAME."),
+        (("run", "suite_agents.py"), 2, "suite_agents.py is a module: name the agent in it, suite_agents:NAME."),
+        (
+            ("run", "suite_agents:number", "--tasks", "frog-v1"),
+            2,
+            "suite_agents:number is of type int; it must be",
+        ),
         (("train", "--out", "suite_agents.py"), 2, "is a file"),
         (("train", "--out", "."), 2, "is not empty: use --resume"),
     ],
@@ -536,6 +548,7 @@ def test_taught_runs_are_measured(folder, capfd):
     assert suite(*recipe) == 0
     assert suite(*recipe, "--resume") == 0
     assert "finished before" in capfd.readouterr().err
+    assert not Path("runs/seed-0/frog-v1/certificate.json").exists()  # `suite run` measures.
     assert suite("run", "runs", *few, "--num-episodes", 16, "--about", "two updates") == 0
     results = [read_result(folder / "results" / f"lstm-counterfactual-seed-{seed}.json") for seed in (0, 1)]
     assert [result.seed for result in results] == [0, 1]
@@ -548,6 +561,9 @@ def test_taught_runs_are_measured(folder, capfd):
     assert "there is no run in" in one.answer(BANDIT, None)
     assert suite("run", "runs/seed-1", "--tasks", "bandit-v1", "--out", "y.json") == 0
     assert read_result(folder / "y.json").tasks[BANDIT.id].status == "not played"
+    Path("runs/seed-1/frog-v1/metrics.jsonl").write_text("")  # As if it had been stopped after it had saved the agent.
+    assert suite("run", "runs/seed-1", "--tasks", "frog-v1", "--out", "z.json") == 1
+    assert "frog-v1 is not finished. Resume it with: undelude train" in " ".join(capfd.readouterr().err.split())
 
 
 def test_file_of_a_baselines_agent_takes_its_place(tmp_path):

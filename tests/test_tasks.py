@@ -132,6 +132,7 @@ def test_merge_outcomes():
     assert bool((episodes.observations["sign"][:, -1] == MERGED).all())
 
 
+@pytest.mark.slow
 def test_delusion_in_merge():
     """The expert never crashes, the sober agent in 6 of 1,000 episodes, the deluded one in 17 of 100."""
     process = ud.tasks.merge()

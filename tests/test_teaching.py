@@ -18,7 +18,7 @@ from undelude._process.episodes import AGENT, EXPERT
 from undelude._teaching import updates
 from undelude._teaching.loop import Loop, initial_state
 from undelude._teaching.losses import log_losses
-from undelude._teaching.memory import naming_batch_size
+from undelude._teaching.memory import bytes_needed, naming_batch_size
 from undelude._teaching.updates import collect
 
 PRIOR = np.array([0.5, 0.3, 0.2])
@@ -486,13 +486,16 @@ def test_batch_too_large_for_the_memory_is_named():
     def compiled(size):
         return jax.jit(lambda x: jnp.sort(jnp.arange(size, dtype=float) * x).sum()).lower(jnp.float32(1)).compile()
 
-    devices = jax.local_devices()
+    large, small, devices = compiled(2**42), compiled(16), jax.local_devices()
     message = r"batch_size 9 needs about \d+\.\d GB, of \d+\.\d GB: use a smaller one, or a microbatch_size"
-    with pytest.raises(MemoryError, match=message), naming_batch_size(9, compiled(2**42), devices):
+    with pytest.raises(MemoryError, match=message), naming_batch_size(9, bytes_needed(large), devices):
         pytest.fail("it would run")
-    with naming_batch_size(9, compiled(16), devices):
+    with naming_batch_size(9, bytes_needed(small), devices):
         pass
-    with pytest.raises(MemoryError, match="batch_size 9 needs about"), naming_batch_size(9, compiled(16), devices):
+    with (
+        pytest.raises(MemoryError, match="batch_size 9 needs about"),
+        naming_batch_size(9, bytes_needed(small), devices),
+    ):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 77 bytes.")
-    with pytest.raises(jax.errors.JaxRuntimeError), naming_batch_size(9, compiled(16), devices):
+    with pytest.raises(jax.errors.JaxRuntimeError), naming_batch_size(9, bytes_needed(small), devices):
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")

@@ -138,7 +138,7 @@ def test_arguments_that_a_vector_environment_decides():
 
 def test_environments_that_fail_cost_their_episodes_alone():
     world = world_of("Disabled", fails=True, max_failures=1.0)
-    episodes, seen = play(world, 40)
+    episodes, seen = play(world, 12)
     assert sum(world.failures.values()) > 3
     assert {cause for cause, _ in world.failures} == {"not finite"}
     assert np.isfinite(seen).all()

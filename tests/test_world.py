@@ -204,6 +204,7 @@ class Spent(Absorbed):
         return o == OVER
 
 
+@pytest.mark.slow
 def test_check_task_stops_at_the_end():
     assert ud.check_task(process(Spent()), num_episodes=64).action_kl_do > 0
 

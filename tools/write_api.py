@@ -11,6 +11,7 @@ The pages are read in the repository and on the site, so that they have Markdown
 """
 
 import ast
+import functools
 import re
 import sys
 from collections.abc import Iterator
@@ -72,11 +73,8 @@ class Reference:
 
     def entry(self, path: str, page: str, level: int) -> Iterator[str]:
         """Yield the lines of a public name."""
-        thing: Any = self.package[path.removeprefix("undelude.")]
-        if thing.is_module:  # A function has the name of its module, such as `tasks.arm`.
-            thing = thing[thing.name]
-        thing = thing.final_target if thing.is_alias else thing
-        public = [x for x in thing.members.values() if not x.name.startswith("_") and x.docstring]
+        thing = self.find(path)
+        public = self.public_members(thing)
         self.methods = {x.name: f"#{path}.{x.name}" for x in public if x.is_function}
         name = path.replace("undelude", "ud", 1)
         yield from self.heading(path, name.removeprefix("ud."), level)
@@ -100,6 +98,28 @@ class Reference:
             own = [x for x in method.parameters if x.name not in ("self", "cls")]
             yield from self.signature(f"{thing.name}.{method.name}", own, method.returns)
             yield from self.docstring(method, page)
+
+    def find(self, path: str) -> Any:
+        """Return what a public name stands for."""
+        thing: Any = self.package[path.removeprefix("undelude.")]
+        if thing.is_module:  # A function has the name of its module, such as `tasks.arm`.
+            thing = thing[thing.name]
+        return thing.final_target if thing.is_alias else thing
+
+    def public_members(self, thing: Any) -> list[Any]:
+        """Return the members with a docstring: those of a class, then those of base classes that it alone has."""
+        found = dict(thing.members)
+        for base in thing.mro() if thing.is_class else []:
+            if len(self.documented_under(base.path)) == 1:
+                found |= {name: x for name, x in base.members.items() if name not in found}
+        return [x for x in found.values() if not x.name.startswith("_") and x.docstring]
+
+    @functools.cache  # noqa: B019 - there is one reference.
+    def documented_under(self, base: str) -> list[str]:
+        """Return the documented classes that are, or have as a base class, the one at this path."""
+        things = {name: self.find(name) for name in self.page_of}
+        classes = {name: x for name, x in things.items() if x.is_class}
+        return [name for name, x in classes.items() if base in {y.path for y in (x, *x.mro())}]
 
     def heading(self, path: str, title: str, level: int) -> Iterator[str]:
         """Yield an anchor, which the repository and the site know by the same name, and a heading."""

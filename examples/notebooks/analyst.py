@@ -1,3 +1,11 @@
+import importlib.util
+
+if not all(map(importlib.util.find_spec, ("marimo", "pandas"))):
+    raise SystemExit(
+        "This notebook needs marimo and pandas: pip install marimo pandas, "
+        "then marimo edit examples/notebooks/analyst.py"
+    )
+
 import marimo
 
 app = marimo.App(app_title="Logs of people who knew more, for analysts")

@@ -1,3 +1,8 @@
+import importlib.util
+
+if importlib.util.find_spec("marimo") is None:
+    raise SystemExit("This notebook needs marimo: pip install marimo, then marimo edit examples/notebooks/engineer.py")
+
 import marimo
 
 app = marimo.App(app_title="A teacher who knows more than the robot, for engineers")

@@ -112,6 +112,12 @@ def is_fit(task: str) -> bool:
     return False
 
 
+def _is_folder(task: str) -> bool:
+    with contextlib.suppress(OSError, ValueError):  # As above.
+        return Path(task).is_dir()
+    return False
+
+
 def check_task_name(task: str) -> None:
     """Raise `UnknownNameError` if `task` stands for nothing, and import nothing.
 
@@ -122,6 +128,11 @@ def check_task_name(task: str) -> None:
     if task.startswith(NAMESPACE):
         find_task(task)
         return
+    if ":" not in task and _is_folder(task):
+        raise UnknownNameError(
+            f"{task} is a folder, and this command takes a task: name one, such as bandit, or the folder of a fit, "
+            f"which has the file {FIT}. undelude report {task} is about a run."
+        )
     if ":" not in task and ("/" in task or os.sep in task):
         raise UnknownNameError(f"there is no fit of undelude.offline at {task!r}, which would be a task: no {FIT}.")
     if ":" not in task:

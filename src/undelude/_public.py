@@ -39,6 +39,8 @@ from undelude._runs.agent_files import load, save
 from undelude._teaching.loop import NotFinite, Run, teach
 from undelude._teaching.losses import log_losses
 from undelude._teaching.settings import Blind, Cloning, Counterfactual, DAgger, Factual, Interventional, Mixed, Teaching
+from undelude.causal.counterfactual import Causation
+from undelude.causal.equation import Equation
 from undelude.causal.estimand import Estimand
 from undelude.causal.graph import Path
 from undelude.causal.identification import Hedge, NotIdentifiable, identify
@@ -57,11 +59,13 @@ __all__ = [
     "Blind",
     "Categorical",
     "CausalModel",
+    "Causation",
     "Certificate",
     "Cloning",
     "Counterfactual",
     "DAgger",
     "Episodes",
+    "Equation",
     "Estimand",
     "ExactAgent",
     "Factual",

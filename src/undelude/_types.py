@@ -4,7 +4,7 @@ The values of a process and of a distribution are PyTrees of arrays. They are de
 report jaxtyping's `PyTree` as an unknown type.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from typing_extensions import TypeVar
@@ -14,6 +14,8 @@ Mark: TypeAlias = Literal["do", "see"]
 # What the prediction of an action is scored against, and how often the executor is drawn; see `Teaching`.
 Target: TypeAlias = Literal["sample", "distribution", "posterior", "reverse"]
 Per: TypeAlias = Literal["step", "episode"]
+# A function of the number of parts that are done, of all parts, and of their name.
+OnProgress: TypeAlias = Callable[[int, int, str], None]
 # The largest integer of 32 bits, with which JAX counts.
 MAX_COUNT = 2**31 - 1
 

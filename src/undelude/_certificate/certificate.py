@@ -27,7 +27,7 @@ from undelude._process.host_world import AbstractHostWorld, World
 from undelude._process.process import InteractionProcess, check_process
 from undelude._rollout.host import play, sampled
 from undelude._rollout.rollout import run, run_once
-from undelude._types import Mark
+from undelude._types import Mark, OnProgress
 from undelude._versions import versions
 
 # Nats: a KL that is estimated from samples may be slightly negative.
@@ -249,6 +249,7 @@ def certify(
     num_episodes: int = 4096,
     num_rounds: int | None = None,
     baselines: bool = True,
+    on_progress: OnProgress | None = None,
 ) -> Certificate:
     """Let an agent act, and compare its predictions with both exact answers at every symbol of its own histories.
 
@@ -261,6 +262,8 @@ def certify(
         num_episodes: B.
         num_rounds: T; by default, the number of rounds of the process.
         baselines: also measure the rewards of the expert, both exact agents and a planner.
+        on_progress: called after each round that is played in Python, by a world or an agent that is not JAX, with
+            the number of rounds so far, of all, and the party that acts. Compiled episodes call it never.
 
     Raises:
         ValueError: the agent was not taught the marks with which it reads its own actions, or its probabilities do not
@@ -280,9 +283,9 @@ def certify(
     size = {"num_episodes": num_episodes, "num_rounds": num_rounds}
 
     def measured() -> Baselines:
-        return measure_baselines_of(process, key=key, **size)
+        return measure_baselines_of(process, key=key, on_progress=on_progress, **size)
 
-    return certify_with(process, agent, measured if baselines else None, key=key, **size)
+    return certify_with(process, agent, measured if baselines else None, key=key, on_progress=on_progress, **size)
 
 
 def measure_baselines_of(
@@ -291,11 +294,12 @@ def measure_baselines_of(
     key: Key[Array, ""],
     num_episodes: int,
     num_rounds: int | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Baselines:
     """Return the baselines of a certificate, of which all are known in a process alone."""
     size = {"num_episodes": num_episodes, "num_rounds": num_rounds}
     if isinstance(process, AbstractHostWorld):
-        return measure_world_baselines(process, key=key, **size)
+        return measure_world_baselines(process, key=key, on_progress=on_progress, **size)
     return measure_baselines(process, key=key, **size)
 
 
@@ -307,6 +311,7 @@ def certify_with(
     key: Key[Array, ""],
     num_episodes: int,
     num_rounds: int | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Certificate:
     """Return `certify(...)` with the baselines that a function returns: they are the same for all agents."""
     if not isinstance(process, AbstractHostWorld):
@@ -315,10 +320,10 @@ def certify_with(
     started = time.perf_counter()
     size = {"num_episodes": num_episodes, "num_rounds": num_rounds}
     if isinstance(agent, HostAgent):
-        episodes, P_A, P_O = play(process, agent, key=key, **size)
+        episodes, P_A, P_O = play(process, agent, key=key, on_progress=on_progress, **size)
         predictions = P_A, P_O
     else:
-        episodes = run(run_once, process, agent, key=key, **size)
+        episodes = run(run_once, process, agent, key=key, on_progress=on_progress, **size)
         predictions = None
     # A key that no episode was drawn from.
     key_estimates = jax.random.fold_in(key, num_episodes)

@@ -28,9 +28,17 @@ from undelude._process.episodes import Episodes
 from undelude._process.host_world import AbstractHostWorld, Evidence
 from undelude._rollout.host import play
 from undelude._tree import index
+from undelude._types import OnProgress
 
 # What evidence does not tell.
 NO_OBSERVATIONS = "the exact prediction of the simulator's observations is not known."
+
+# The party that acts for a baseline.
+DOING = {
+    "reward_expert": "the expert",
+    "reward_exact_do": "the exact agent, own actions as do",
+    "reward_exact_see": "the exact agent, own actions as see",
+}
 
 
 def measure_in_world(
@@ -115,10 +123,16 @@ def _compare(
 
 
 def measure_world_baselines(
-    world: AbstractHostWorld, *, key: Key[Array, ""], num_episodes: int, num_rounds: int | None
+    world: AbstractHostWorld,
+    *,
+    key: Key[Array, ""],
+    num_episodes: int,
+    num_rounds: int | None,
+    on_progress: OnProgress | None = None,
 ) -> Baselines:
     """Measure the rewards of the expert and of the exact agents, if there are exact agents."""
-    run = functools.partial(play, world, key=key, num_episodes=num_episodes, num_rounds=num_rounds, predicts=False)
+    size = {"num_episodes": num_episodes, "num_rounds": num_rounds, "on_progress": on_progress}
+    run = functools.partial(play, world, key=key, predicts=False, **size)
     agents = {"reward_expert": None} | {f"reward_exact_{mark}": world.exact_agent(mark) for mark in MARKS}
     reasons = dict.fromkeys(BASELINES, "not measured in a world that can only be sampled.")
     quantities = {name: Quantity(why_none=why) for name, why in reasons.items()}
@@ -129,7 +143,7 @@ def measure_world_baselines(
         if isinstance(agent, str):
             quantities[name] = Quantity(why_none=agent)
             continue
-        episodes, _, _ = run(agent)
+        episodes, _, _ = run(agent, doing=DOING[name])
         mask = np.asarray(episodes.mask)
         quantities[name] = Quantity.over_episodes(
             reward_per_round(episodes.reward, None if mask.all() else episodes.mask)

@@ -12,7 +12,7 @@ from undelude._agents.base import AbstractAgent
 from undelude._agents.host import HostAgent
 from undelude._certificate.certificate import certify
 from undelude._cli import backend
-from undelude._cli.console import make_console, working
+from undelude._cli.console import certifying, make_console
 from undelude._cli.errors import ExitCode
 from undelude._cli.interrupts import Interrupts
 from undelude._cli.measurements import closing, make_certificate, write_film
@@ -41,12 +41,14 @@ def _certify_run(options: Certify) -> ExitCode:
     backend.configure(batch_size=run.config.batch_size)
     interrupts, console = Interrupts(), make_console(stderr=True)
     try:
-        with run.locked(), interrupts, working(console, "certifying"):
+        with run.locked(), interrupts, certifying(console) as advance:
             agent = run.load_agent()
             process = make(run.config.task)
             with closing(process):
                 certificate = interrupts.run(
-                    lambda: make_certificate(agent, process, run.config, num_episodes=options.num_episodes)
+                    lambda: make_certificate(
+                        agent, process, run.config, num_episodes=options.num_episodes, on_progress=advance
+                    )
                 )
                 with interrupts.held():
                     run.write_certificate(certificate)
@@ -75,9 +77,10 @@ def _certify_own_agent(options: Certify) -> ExitCode:
             "function that is given the process and returns one."
         )
     backend.configure(batch_size=1)
-    with closing(process), working(make_console(stderr=True), "certifying"), warnings.catch_warnings():
+    with closing(process), certifying(make_console(stderr=True)) as advance, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # The notes hold the same warnings and are printed.
-        report = certify(process, agent, key=jax.random.key(0), num_episodes=options.num_episodes)
+        size = {"num_episodes": options.num_episodes, "on_progress": advance}
+        report = certify(process, agent, key=jax.random.key(0), **size)
         page = report.save(options.folder)
     _print(options, report.to_dict(), options.folder / CERTIFICATE, page)
     return ExitCode.OK

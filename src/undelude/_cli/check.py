@@ -24,4 +24,4 @@ def run(options: Check, call: Call) -> ExitCode:
         print(json_format.dumps(plain(dataclasses.asdict(report)), indent=2, allow_nan=False))
     else:
         print(report)
-    return ExitCode.OK
+    return ExitCode.OK if report.warning is None else ExitCode.FAILED

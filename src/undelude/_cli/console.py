@@ -2,6 +2,7 @@
 
 import contextlib
 import textwrap
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -18,11 +19,13 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from undelude._types import Mark
+from undelude._types import Mark, OnProgress
 
 Number = float | str | None
 # Size from which a number is written with an exponent.
 LONG = 1e9
+# Seconds between two lines about a certificate.
+SECONDS_A_LINE = 10
 # The stages of `undelude train`, in order.
 STAGES = ("starting", "compiling", "training", "metrics", "saving", "certificate", "page")
 
@@ -62,6 +65,25 @@ def working(console: Console, activity: str) -> Iterator[Callable[[str], None]]:
         return
     with console.status(f"{activity} ...") as status:
         yield lambda activity: status.update(f"{activity} ...")
+
+
+@contextlib.contextmanager
+def certifying(console: Console) -> Iterator[OnProgress]:
+    """Show that a certificate is being measured, and the rounds that are played in Python.
+
+    Yields:
+        `on_progress` of `certify`. If the output is not a terminal, it prints a line every ten seconds.
+    """
+    with working(console, "certifying") as show:
+        last = time.monotonic()
+
+        def advance(done: int, total: int, acting: str) -> None:
+            nonlocal last
+            if console.is_terminal or time.monotonic() - last >= SECONDS_A_LINE:
+                last = time.monotonic()
+                show(f"certifying: {acting}, round {done:,} of {total:,}")
+
+        yield advance
 
 
 @contextlib.contextmanager

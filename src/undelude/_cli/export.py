@@ -39,40 +39,52 @@ def run(options: Export, call: Call) -> ExitCode:
         microseconds = latencies(folder)
     console = make_console(stderr=False)
     size = sum(file.stat().st_size for file in folder.iterdir())
-    console.print(f"Written to {folder}: init, act, observe and manifest.json, {size / 1e6:.1f} MB.", soft_wrap=True)
+    console.print(
+        f"Written to {folder}: init, act, observe, step and manifest.json, {size / 1e6:.1f} MB.", soft_wrap=True
+    )
     median, p99 = np.percentile(microseconds, (50, 99))
     where = jax.devices()[0].platform if options.format == "jax" else "cpu, by ONNX Runtime"
     console.print(
-        f"One action and the observation after it, batch {options.batch_size or 1}, on {where}: "
+        f"An observation and the action after it, batch {options.batch_size or 1}, on {where}: "
         f"{median:.0f} microseconds (median), {p99:.0f} (99th percentile).",
         soft_wrap=True,
     )
     return ExitCode.OK
 
 
-def latencies(folder: Path, num_rounds: int = ROUNDS_TIMED) -> np.ndarray:
-    """Measure the microseconds of each round of acting and observing through exported functions, after a warm-up.
+def latencies(folder: Path, num_rounds: int = ROUNDS_TIMED, *, in_one_call: bool = True) -> np.ndarray:
+    """Measure the microseconds of each round through exported functions, after a warm-up.
 
     Args:
         folder: a folder written by `ud.export`.
         num_rounds: number of rounds, including the warm-up.
+        in_one_call: whether a round is a call of `step`, unless episodes have one round; otherwise it is a call of
+            `act` and one of `observe`.
     """
     manifest, functions = read_export(folder)
     in_jax = manifest["written_as"] == "jax"
-    names = ("init", "act", "observe")
-    init, act, observe = (jax.jit(functions[name]) if in_jax else functions[name] for name in names)
+    init, act, observe, step = (
+        jax.jit(functions[name]) if in_jax else functions[name] for name in ("init", "act", "observe", "step")
+    )
     described = manifest["functions"]
     size = len(described["init"]["results"])
     observation = [np.zeros(row["shape"], row["dtype"]) for row in described["observe"]["arguments"][size:]]
     drawn = _draws(described["act"]["arguments"][-1], num_rounds)
+    # The first action of an episode has no observation before it, so that `step` plays the rounds after it.
+    in_one_call = in_one_call and manifest["num_rounds"] > 1
+    rounds = manifest["num_rounds"] - in_one_call
     seconds = []
-    memory = init()
+    memory = []
     for t in range(num_rounds):
-        if t % manifest["num_rounds"] == 0:
-            memory = init()
+        if t % rounds == 0:
+            memory = act(*init(), drawn[t])[-size:] if in_one_call else init()
         started = time.perf_counter()
-        memory = act(*memory, drawn[t])[-size:]
-        memory = jax.block_until_ready(observe(*memory, *observation))
+        if in_one_call:
+            memory = step(*memory, *observation, drawn[t])[-size:]
+        else:
+            memory = observe(*act(*memory, drawn[t])[-size:], *observation)
+        if in_jax:
+            jax.block_until_ready(memory)
         seconds.append(time.perf_counter() - started)
     return 1e6 * np.array(seconds[min(20, num_rounds // 2) :])
 

@@ -22,6 +22,7 @@ from undelude._runs.config import Config
 from undelude._runs.directory import RunDirectory
 from undelude._runs.layout import FILM, MOST
 from undelude._runs.metrics import DISTANCES, EPISODES_A_ROW, OWN_SCORES
+from undelude._types import OnProgress
 
 
 @contextlib.contextmanager
@@ -54,9 +55,12 @@ def measurer(process: World, config: Config) -> Callable[[AbstractAgent], dict[s
     return measure
 
 
-def run_baselines(process: World, config: Config, *, num_episodes: int = NUM_EPISODES) -> Baselines:
+def run_baselines(
+    process: World, config: Config, *, num_episodes: int = NUM_EPISODES, on_progress: OnProgress | None = None
+) -> Baselines:
     """Measure the baselines of the certificate of a run."""
-    return measure_baselines_of(sampled(process), key=keys(config)["certificate"], num_episodes=num_episodes)
+    key = keys(config)["certificate"]
+    return measure_baselines_of(sampled(process), key=key, num_episodes=num_episodes, on_progress=on_progress)
 
 
 def make_certificate(
@@ -66,6 +70,7 @@ def make_certificate(
     *,
     num_episodes: int = NUM_EPISODES,
     baselines: Callable[[], Baselines] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> dict[str, Any]:
     """Return the content of `certificate.json`.
 
@@ -75,6 +80,7 @@ def make_certificate(
         config: the options of the run.
         num_episodes: B.
         baselines: returns `run_baselines(...)`, if they were measured before.
+        on_progress: as for `certify`.
 
     Raises:
         ValueError: the agent was made for another task.
@@ -82,10 +88,11 @@ def make_certificate(
     # On one device, as in training: the programs compiled there for its measurements are then used again.
     agent = jax.device_put(agent, jax.local_devices()[0])
     process, key = sampled(process), keys(config)["certificate"]
-    baselines = baselines or (lambda: run_baselines(process, config, num_episodes=num_episodes))
+    size = {"num_episodes": num_episodes, "on_progress": on_progress}
+    baselines = baselines or (lambda: run_baselines(process, config, **size))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # The notes hold the same warnings and are printed.
-        report = certify_with(process, agent, baselines, key=key, num_episodes=num_episodes).to_dict()
+        report = certify_with(process, agent, baselines, key=key, **size).to_dict()
     report |= example_entries(process, agent, report["notes"], key=key)
     head = {"task": config.task, "agent": report["agent"], "teaching": config.teaching}
     return head | {name: value for name, value in report.items() if name not in head}

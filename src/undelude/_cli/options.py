@@ -146,7 +146,7 @@ class Export:
     directory: Directory
     """The run directory."""
     out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
-    """The folder for init, act and observe, and manifest.json."""
+    """The folder for init, act, observe and step, and manifest.json."""
     format: Literal["jax", "onnx"] = "jax"
     """jax: each function as .bin (jax.export) and .mlir (StableHLO); onnx: each as .onnx (ONNX Runtime)."""
     num_rounds: WholeNumber = None
@@ -179,7 +179,10 @@ class Tasks:
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """Check a task for errors that make training on it worthless, and measure the cost of delusion."""
+    """Check a task for errors that make training on it worthless, and measure the cost of delusion.
+
+    The exit status is 1 if there are problems or a warning: nothing to learn about theta, or the wrong goal.
+    """
 
     task: Task
     """A name from `undelude tasks`, or your own package.module:factory."""

@@ -13,7 +13,7 @@ from rich.console import Console
 from undelude._agents.networks.network import AbstractLearnedAgent
 from undelude._certificate.baselines import Baselines
 from undelude._cli import distributed
-from undelude._cli.console import training_progress, working
+from undelude._cli.console import certifying, training_progress, working
 from undelude._cli.errors import UsageError
 from undelude._cli.interrupts import Interrupts, in_thread
 from undelude._cli.measurements import keys, make_certificate, measurer, run_baselines, write_film
@@ -74,6 +74,7 @@ class Session:
         tensorboard: whether to write the metrics for TensorBoard too.
         checkpoint_every: seconds between two checkpoints.
         num_episodes: number of episodes of the certificate.
+        certifies: whether to certify the trained agent and draw the page.
         seconds: that each stage took.
     """
 
@@ -87,6 +88,7 @@ class Session:
     tensorboard: bool = False
     checkpoint_every: float = SECONDS_BETWEEN
     num_episodes: int = NUM_EPISODES
+    certifies: bool = True
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
     # Waits for the baselines of the certificate, if they are being measured.
     _baselines: Callable[[], Baselines] | None = dataclasses.field(default=None, init=False)
@@ -94,15 +96,15 @@ class Session:
     def finish(self) -> None:
         """Train, certify and draw the page, each unless it is done."""
         run = self.run
-        self.train(prepare=True)
+        self.train(prepare=self.certifies)
         distributed.leave()
         self.interrupts.check()
-        if run.certificate_file.exists() and run.report_file.exists():
+        if not self.certifies or (run.certificate_file.exists() and run.report_file.exists()):
             return
         agent = run.load_agent()
         if not run.certificate_file.exists():
-            with self._timed("certificate"), working(self.console, "certifying"):
-                size = {"num_episodes": self.num_episodes}
+            with self._timed("certificate"), certifying(self.console) as advance:
+                size = {"num_episodes": self.num_episodes, "on_progress": advance}
                 certificate = self.interrupts.run(
                     lambda: make_certificate(agent, self.process, run.config, baselines=self._baselines, **size)
                 )
@@ -146,7 +148,7 @@ class Session:
         with Checkpoints(*places, config_digest=run.digest) as checkpoints:
             state = checkpoints.restore(state, warn=self._warn) or state
             start = int(state.update)
-            if start == config.steps or (start == 0 and self._is_trained()):
+            if start == config.steps or (start == 0 and run.is_finished):
                 self.console.print(
                     f"{run.path} is finished: all {config.steps} updates are made. "
                     f"To make it longer, use --resume --steps N with N above {config.steps}.",
@@ -227,11 +229,6 @@ class Session:
                 "copy, or train again with another --out. undelude certify measures the stored agent."
             )
         self.console.print("There is no checkpoint yet: starting from the first update.")
-
-    def _is_trained(self) -> bool:
-        """Return whether the agent and all metrics are stored, even if the checkpoints were deleted to save space."""
-        rows = self.run.read_metrics()
-        return self.run.agent_folder.exists() and bool(rows) and rows[-1]["update"] == self.run.config.steps
 
     def _save(self, checkpoints: Checkpoints, state: TeachingState) -> None:
         """Save the agent, then the checkpoint: a checkpoint of the last update implies that the agent is final."""

@@ -111,13 +111,18 @@ def _begin(options: RunSuite, contestant: Contestant, file: Path) -> Result:
         if (have := getattr(before, what)) != (want := getattr(fresh, what)):
             instead = f"--name {shlex.quote(str(have))}, or " if what == "agent" else ""
             raise UsageError(f"{file} has {what} {have!r}, and this command has {want!r}: use {instead}another --out.")
+    if options.about and options.about != before.about:
+        raise UsageError(
+            f"{file} has the sentence --about {shlex.quote(before.about)}, which --resume keeps: leave --about out, or "
+            "use another --out."
+        )
     if before.versions != fresh.versions:
         changed = [x for x in fresh.versions if before.versions.get(x) != fresh.versions[x]]
         raise UsageError(
             f"{file} was begun with other versions of {', '.join(changed) or 'libraries'}: use another --out, so that "
             "one file has one set of versions."
         )
-    return dataclasses.replace(before, about=options.about or before.about)
+    return before
 
 
 def _measure(options: RunSuite, contestant: Contestant, file: Path, result: Result, interrupts: Interrupts) -> Result:

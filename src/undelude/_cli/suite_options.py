@@ -135,6 +135,8 @@ class WriteTable:
     def check(self) -> None:
         """Raise if the options cannot be right."""
         for file in self.results:
+            if Path(file).is_dir():
+                raise UsageError(f"{file} is a folder: name its files of results, such as {Path(file, '*.json')}.")
             if not Path(file).is_file():
                 raise UsageError(f"there is no file {file}. Write one with undelude suite run AGENT.")
         if self.no_baselines and not self.results:

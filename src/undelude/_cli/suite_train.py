@@ -67,17 +67,17 @@ def _train(config: Config, out: Path, task: VersionedTask, options: TrainSuite, 
     if resumes:
         run = RunDirectory.open(out)
         check_same_recipe(out, run.config, config)
-        if run.certificate_file.exists():
+        if run.is_finished:
             make_console(stderr=True).print("  finished before", soft_wrap=True)
             return
-    command = Train(config, out=out, resume=resumes, num_episodes=task.num_episodes)
+    command = Train(config, out=out, resume=resumes)
     command.check()
     args = [config.task, "--out", str(out)]
     for field in dataclasses.fields(Config)[1:]:
         if (value := getattr(config, field.name)) is not None:
             args += [option(field.name), str(value)]
     try:
-        train.run(command, Call(args, call.started))
+        train.carry_out(command, Call(args, call.started), certifies=False)
     except CommandError as error:
         what = str(error).partition(" To resume:")[0].rstrip(".")
         raise CommandError(f"{what}; the same command with --resume goes on.", error.code) from None

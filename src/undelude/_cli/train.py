@@ -87,7 +87,7 @@ def _run_seeds(options: Train, call: Call) -> ExitCode:
     def train_seed(config: Config, out: Path) -> RunDirectory:
         one = dataclasses.replace(options, config=config, out=out, resume=is_run(out))
         args = [*call.args, "--seed", str(config.seed), "--out", str(out)]
-        run, _ = _carry_out(one, Call(args, time.perf_counter()))
+        run, _ = carry_out(one, Call(args, time.perf_counter()))
         return run
 
     return run_seeds(
@@ -105,7 +105,7 @@ def _batch_size(options: Train) -> int:
 
 def _lead(options: Train, call: Call) -> ExitCode:
     """Run the command for one seed and print the results."""
-    run, seconds = _carry_out(options, call)
+    run, seconds = carry_out(options, call)
     certificate = run.read_certificate()
     if options.json:
         print(json_format.dumps(certificate, indent=2))
@@ -116,8 +116,14 @@ def _lead(options: Train, call: Call) -> ExitCode:
     return ExitCode.OK
 
 
-def _carry_out(options: Train, call: Call) -> tuple[RunDirectory, Mapping[str, float]]:
-    """Train, certify and draw the page, each unless it is done; return the run and the seconds of each."""
+def carry_out(options: Train, call: Call, *, certifies: bool = True) -> tuple[RunDirectory, Mapping[str, float]]:
+    """Train, certify and draw the page, each unless it is done; return the run and the seconds of each.
+
+    Args:
+        options: of the command.
+        call: of the command.
+        certifies: whether to do more than train.
+    """
     progress = make_console(stderr=True)
     run = RunDirectory.open(options.out) if options.resume else None
     config = options.config if run is None else _stored_config(run, call.args, options)
@@ -134,7 +140,7 @@ def _carry_out(options: Train, call: Call) -> tuple[RunDirectory, Mapping[str, f
             _check_num_episodes(run, options.num_episodes)
     process = make(config.task)  # The user named it on the command line.
     with closing(process):
-        return _carry_out_on(process, config, run, options, call, teaching, progress)
+        return _carry_out_on(process, config, run, options, call, teaching, progress, certifies=certifies)
 
 
 def _carry_out_on(
@@ -145,6 +151,8 @@ def _carry_out_on(
     call: Call,
     teaching: Teaching,
     progress: Console,
+    *,
+    certifies: bool,
 ) -> tuple[RunDirectory, Mapping[str, float]]:
     agent = make_agent(config, process)
     is_new = run is None
@@ -163,6 +171,7 @@ def _carry_out_on(
         tensorboard=options.tensorboard,
         checkpoint_every=options.checkpoint_every,
         num_episodes=NUM_EPISODES if options.num_episodes is None else options.num_episodes,
+        certifies=certifies,
         seconds={"starting": time.perf_counter() - call.started},
     )
     try:
@@ -262,8 +271,7 @@ def _stored_config(run: RunDirectory, args: Sequence[str], given: Train) -> Conf
         UsageError: an option on the command line differs from the stored one.
     """
     merged = _parse_with_defaults(given, args, run.config)
-    rows = run.read_metrics()
-    is_finished = bool(rows) and rows[-1]["update"] == run.config.steps
+    is_finished = run.is_finished
     for field in dataclasses.fields(Config):
         want, have = getattr(merged, field.name), getattr(run.config, field.name)
         if field.name == "steps" and want > have and is_finished:

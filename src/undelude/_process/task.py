@@ -20,9 +20,11 @@ class AbstractTask(eqx.Module, Generic[W]):
     Attributes:
         theta_free_memory: set it to True if `W` is computed without theta. An exact agent then keeps one copy of `W`
             instead of one for each theta. A process with a transition needs it.
+        theta_enters: how theta can reach the observations, for the message of `check_task` if it does not.
     """
 
     theta_free_memory: ClassVar[bool] = False
+    theta_enters: ClassVar[str] = "Q_O uses theta, or w after g_A has"
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -30,6 +30,11 @@ MOST_EPISODES, MOST_ROUNDS = 4, 24
 # Paths that are shown; there can be exponentially many.
 MOST_PATHS = 12
 ARROWS = {"->": "&rarr;", "<-": "&larr;"}
+LEGEND = (
+    '<p class="aside">Actions: <span class="do">blue</span> is marked do, an intervention, which says nothing about '
+    'theta; <span class="see">orange</span> is marked see, evidence about theta, as if the expert had chosen it; '
+    '<span class="expert">underlined</span> was executed by the expert, others by the agent.</p>'
+)
 
 
 def of_certificate(report: Certificate) -> str:
@@ -80,8 +85,7 @@ def of_episodes(episodes: Episodes) -> str | None:
         parts.append(_episode(episode, i))
     cut = [f"{B - MOST_EPISODES:,} more episodes"] * (B > MOST_EPISODES) + ["later rounds"] * (T > MOST_ROUNDS)
     rest = f'<p class="aside">Not shown: {" and ".join(cut)}.</p>' if cut else ""
-    key = '<p class="aside">Actions: <span class="do">read as do</span>, <span class="see">read as see</span>, '
-    return _page(head, *parts, rest, key + '<span class="expert">executed by the expert</span>.</p>')
+    return _page(head, *parts, rest, LEGEND)
 
 
 def _episode(one: Any, i: int) -> str:

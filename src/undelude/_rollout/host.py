@@ -1,6 +1,7 @@
 """The Python loop: episodes whose agent, or whose world, is not JAX and runs as a batch in Python."""
 
 import dataclasses
+import itertools
 import threading
 from collections.abc import Callable
 
@@ -21,7 +22,7 @@ from undelude._process.world import AbstractWorld, EpisodeKeys, RoundKeys
 from undelude._rollout.checks import check_theta
 from undelude._rollout.players import AbstractPlayer, HostPlayer, LastRound, TracedPlayer
 from undelude._tree import where
-from undelude._types import MAX_COUNT, Action, Observation, State
+from undelude._types import MAX_COUNT, Action, Observation, OnProgress, State
 
 # Episodes, and the agent's predictions of actions and of observations.
 Played = tuple[Episodes, Prediction, Prediction]
@@ -96,6 +97,8 @@ def play(
     predicts: bool = True,
     stopped: threading.Event | None = None,
     ids: Int[np.ndarray, " B"] | None = None,
+    on_progress: OnProgress | None = None,
+    doing: str = "the agent",
 ) -> Played:
     """Run episodes in Python, for an agent or a world that cannot be traced.
 
@@ -114,6 +117,9 @@ def play(
         predicts: whether the agent's predictions are returned.
         stopped: if it is set, from another thread, playing ends with an `InterruptedError` before the next round.
         ids: the numbers of the episodes; by default 0 to B - 1.
+        on_progress: called after each round with the number of rounds so far, of all, and `doing`. Rounds of episodes
+            that are played again do not count.
+        doing: the name of the party that acts, for `on_progress`.
 
     Returns:
         The episodes; `P_A`, `[B, T + 1]` predictions of actions, the last one after the last observation; `P_O`,
@@ -137,14 +143,19 @@ def play(
     if execution is None:
         execution = Execution(marks=(agent is not None and agent.own_actions == "do", False))
     size = world.num_envs or B
+    rounds, total = itertools.count(1), T * len(range(0, B, size))
+
+    def after_round() -> None:
+        if on_progress is not None and (done := next(rounds)) <= total:
+            on_progress(done, total, doing)
 
     def play_some(key: Key[Array, ""], ids: Int[np.ndarray, " n"]) -> tuple[Played, Bool[np.ndarray, " n"] | None]:
         with in_turns(world):
-            return _play_piece(world, player, key, ids, T, theta, execution, predicts, stopped)
+            return _play_piece(world, player, key, ids, T, theta, execution, predicts, stopped, after_round)
 
     ids = np.arange(B) if ids is None else ids
     pieces = [_play_whole(play_some, key, ids[start : start + size], world.name) for start in range(0, B, size)]
-    return pieces[0] if len(pieces) == 1 else jax.tree.map(lambda *xs: jnp.concatenate(xs), *pieces)
+    return pieces[0] if len(pieces) == 1 else jax.tree.map(lambda *xs: jnp.asarray(np.concatenate(xs)), *pieces)
 
 
 def in_turns(world: AbstractHostWorld) -> threading.RLock:
@@ -165,11 +176,18 @@ def _play_whole(
         if not len(at):
             break
         mended, still = play_some(jax.random.fold_in(key, MAX_COUNT - attempt), ids[at])
-        played = jax.tree.map(lambda x, y, at=at: x.at[at].set(y), played, mended)
+        played = jax.tree.map(lambda x, y, at=at: _with_rows(x, at, y), played, mended)
         at = at[still]
     if len(at):
         raise RuntimeError(f"{name}: an episode was lost {MAX_ATTEMPTS} times to a failure of its environment.")
     return played
+
+
+def _with_rows(x: Array, at: Int[np.ndarray, " n"], rows: Array) -> Array:
+    """Return `x` with other rows at `at`, by NumPy: JAX would compile a program for each number of rows."""
+    changed = np.array(x)
+    changed[at] = rows
+    return jnp.asarray(changed)
 
 
 def _play_piece(
@@ -182,6 +200,7 @@ def _play_piece(
     execution: Execution,
     predicts: bool,
     stopped: threading.Event | None,
+    after_round: Callable[[], None],
 ) -> tuple[Played, Bool[np.ndarray, " B"] | None]:
     """Return episodes that the world plays side by side, the predictions, and which episodes were lost."""
     B = len(ids)
@@ -229,6 +248,7 @@ def _play_piece(
         if world.theta_changes:
             thetas.append(world.theta(state))
         before, exists = exists, exists & ~np.asarray(ended) if world.ends_early else exists
+        after_round()
     if player is not None and predicts:
         prediction, _ = player.read(m, last, before, T)
         P_A.append(prediction)

@@ -18,6 +18,7 @@ from undelude._process.world import AbstractWorld
 from undelude._rollout.checks import check_fit, check_theta
 from undelude._rollout.host import AbstractHostWorld, play
 from undelude._rollout.scan import run_episode
+from undelude._types import OnProgress
 
 
 def rollout(
@@ -64,10 +65,11 @@ def run(
     num_rounds: int | None = None,
     executor: str = "agent",
     theta: int | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Episodes:
     """Return `rollout(...)` by one of two programs: `run_once` is quicker to compile, and slower to run.
 
-    Measurements take `run_once`.
+    Measurements take `run_once`. `on_progress` is called by the Python loop alone, as in `play`.
     """
     check_world(process)
     check_key(key)
@@ -85,7 +87,7 @@ def run(
         actor = agent
     if isinstance(actor, HostAgent) or isinstance(process, AbstractHostWorld):
         size = {"num_episodes": num_episodes, "num_rounds": num_rounds, "theta": theta}
-        return play(process, actor, key=key, **size)[0]
+        return play(process, actor, key=key, on_progress=on_progress, **size)[0]
     num_episodes = check_count("num_episodes", num_episodes)
     num_rounds = check_count("num_rounds", process.num_rounds if num_rounds is None else num_rounds)
     if theta is not None:

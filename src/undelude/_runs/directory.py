@@ -81,6 +81,12 @@ class RunDirectory:
         return cls(path, read_config(path / layout.CONFIG))
 
     @property
+    def is_finished(self) -> bool:
+        """Whether all updates are made and the agent is stored, even if the checkpoints were deleted to save space."""
+        rows = self.read_metrics()
+        return self.agent_folder.exists() and bool(rows) and rows[-1]["update"] == self.config.steps
+
+    @property
     def resume_command(self) -> str:
         """The command that resumes the run."""
         return train_command(vars(self.config), self.path, resume=True)

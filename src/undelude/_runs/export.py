@@ -1,4 +1,4 @@
-"""Export of an agent as three compiled functions, for programs without undelude or without Python."""
+"""Export of an agent as compiled functions, for programs without undelude or without Python."""
 
 import importlib.util
 import json
@@ -48,12 +48,13 @@ def export(
     format: Format = "jax",
     overwrite: bool = False,
 ) -> Path:
-    """Write `agent` into `folder` as three functions, `init`, `act` and `observe`, weights included.
+    """Write `agent` into `folder` as four functions, `init`, `act`, `observe` and `step`, weights included.
 
-        init()             -> memory                          at the start of an episode
-        act(memory, seed)  -> action, distribution, memory    the action, its predicted distribution, and the memory
-                                                              after it, read with the agent's own mark
-        observe(memory, o) -> memory                          after an observation, the opening too
+        init()                -> memory                          at the start of an episode
+        act(memory, seed)     -> action, distribution, memory    the action, its predicted distribution, and the memory
+                                                                 after it, read with the agent's own mark
+        observe(memory, o)    -> memory                          after an observation, the opening too
+        step(memory, o, seed) -> action, distribution, memory    `observe`, then `act`: a round in one call
 
     Arguments and results are lists of arrays: flattened PyTrees in the order of `manifest.json`, which holds the name,
     shape and dtype of each. `seed` is two unsigned 32-bit integers, new ones for each action. `distribution` holds the
@@ -129,6 +130,9 @@ def export(
     def observe(m: PyTree, o: PyTree) -> PyTree:
         return agent.g_O(o, m)
 
+    def step(m: PyTree, o: PyTree, drawn: Array) -> PyTree:
+        return act(observe(m, o), drawn)
+
     action, observation = (spec.value for spec in process.specs)
     named = {
         "memory": memory,
@@ -141,6 +145,7 @@ def export(
         "init": (init, (), ("memory",)),
         "act": (act, ("memory", random), ("action", "distribution", "memory")),
         "observe": (observe, ("memory", "observation"), ("memory",)),
+        "step": (step, ("memory", "observation", random), ("action", "distribution", "memory")),
     }
     written: dict[str, bytes] = {}
     flats: dict[str, Callable[..., list]] = {}

@@ -13,6 +13,7 @@ from undelude._files import plain
 from undelude._runs.agent_files import DESCRIPTION, WEIGHTS, load, save
 from undelude._runs.certificate_file import to_float
 from undelude._runs.directory import RunDirectory
+from undelude._runs.hub_errors import explained
 from undelude._runs.layout import CERTIFICATE
 from undelude._versions import installing
 
@@ -64,7 +65,10 @@ def push_to_hub(
     Raises:
         ModuleNotFoundError: huggingface_hub is not installed.
         TypeError: the agent is not a learned one.
-        ValueError: a run was given, and a certificate beside it; or its files are damaged.
+        ValueError: a run was given together with a certificate; its files are damaged; or `repo_id` cannot be a name.
+        FileNotFoundError: the Hub has no such revision, or no such repository for this token.
+        PermissionError: the token is missing, unknown, or may not write there.
+        ConnectionError: the Hub cannot be reached, or fails.
 
     >>> import undelude as ud
     >>> ud.push_to_hub("runs/bandit", "somebody/sober-bandit")  # doctest: +SKIP
@@ -84,8 +88,9 @@ def push_to_hub(
             Path(folder, CERTIFICATE).write_text(json.dumps(plain(content), indent=2, allow_nan=False))
         Path(folder, CARD).write_text(model_card(agent, content, repo_id=repo_id, license=license), encoding="utf-8")
         api = hub.HfApi(endpoint=endpoint, token=token)
-        api.create_repo(repo_id, private=private, exist_ok=True)
-        done = api.upload_folder(repo_id=repo_id, folder_path=folder, revision=revision, commit_message=message)
+        with explained("push_to_hub", repo_id, revision, endpoint):
+            api.create_repo(repo_id, private=private, exist_ok=True)
+            done = api.upload_folder(repo_id=repo_id, folder_path=folder, revision=revision, commit_message=message)
     return str(done.commit_url)
 
 
@@ -108,7 +113,9 @@ def from_pretrained(
 
     Raises:
         ModuleNotFoundError: huggingface_hub is not installed.
-        FileNotFoundError: the repository has no agent.
+        FileNotFoundError: the repository has no agent; or there is no such repository or revision.
+        PermissionError: the token is missing, unknown, or not enough.
+        ConnectionError: the Hub cannot be reached, or fails.
         ValueError: a file is damaged or does not fit; the message names it. Or a folder was named.
 
     >>> import undelude as ud
@@ -117,7 +124,9 @@ def from_pretrained(
     if Path(repo_id).is_dir():
         raise ValueError(f"from_pretrained: {repo_id} is a folder here: read it with ud.load, or give SOMEBODY/NAME.")
     wanted: Any = {"allow_patterns": [DESCRIPTION, WEIGHTS], "token": token, "endpoint": endpoint}
-    folder = _hub().snapshot_download(repo_id, revision=revision, cache_dir=cache_dir, **wanted)
+    hub = _hub()
+    with explained("from_pretrained", repo_id, revision, endpoint):
+        folder = hub.snapshot_download(repo_id, revision=revision, cache_dir=cache_dir, **wanted)
     try:
         return load(folder)
     except FileNotFoundError:

@@ -11,6 +11,7 @@ import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
 from undelude._checks import one_line
+from undelude._runs.onnx_nodes import rename, simplify
 from undelude._versions import installing
 
 # Of the operators; ONNX Runtime reads it since 1.20.
@@ -38,6 +39,7 @@ def convert(f: Callable[..., list], arguments: Sequence[jax.ShapeDtypeStruct], n
         TypeError: an operation of `f` has no conversion to ONNX.
     """
     jax2onnx, onnx = _load("jax2onnx"), _load("onnx")
+    _load("onnx.reference")
     if not arguments:
         return _constants(f(), name).SerializeToString()
     # The conversion replaces functions of jax.numpy while it traces. Ours are traced before, so that no compiled
@@ -54,17 +56,13 @@ def convert(f: Callable[..., list], arguments: Sequence[jax.ShapeDtypeStruct], n
             )
         for node in model.graph.node:
             _use_matmul(node)
+        simplify(model, onnx)
+        for i, output in enumerate(model.graph.output):
+            _name_output(model.graph, output, f"out_{i}", onnx)
         onnx.checker.check_model(model)
     except Exception as error:
         # jax2onnx raises many types, NotImplementedError, KeyError and RuntimeError among them.
         raise TypeError(_refusal(name, error)) from error
-    for i, output in enumerate(model.graph.output):
-        # An output may be an input, or the same as another output.
-        model.graph.node.append(onnx.helper.make_node("Identity", [output.name], [f"out_{i}"]))
-        output.name = f"out_{i}"
-    used = set(_inputs(model.graph))
-    for constant in [x for x in model.graph.initializer if x.name not in used]:
-        model.graph.initializer.remove(constant)
     return model.SerializeToString()
 
 
@@ -97,7 +95,7 @@ def check_equal(
     """Raise `TypeError` if models answer otherwise than the functions they were made of, over an episode.
 
     Args:
-        functions: `init`, `act` and `observe`, of flat arrays.
+        functions: `init`, `act`, `observe` and `step`, of flat arrays.
         models: their ONNX models.
         draw: from a memory to what `act` takes after the memory, and what `observe` takes.
         num_rounds: of the episode.
@@ -112,6 +110,8 @@ def check_equal(
         steps.append(("act", [*memory, *drawn], out))
         memory = ours["observe"](*after, *observation)
         steps.append(("observe", [*after, *observation], memory))
+        together = [*after, *observation, *drawn]
+        steps.append(("step", together, ours["step"](*together)))
     for name, arguments, want in steps:
         try:
             have = read_onnx(models[name])(*map(np.asarray, arguments))
@@ -138,13 +138,14 @@ def _use_matmul(node: Any) -> None:
         del node.attribute[:]
 
 
-def _inputs(graph: Any) -> Iterator[str]:
-    """Yield the names of the inputs of all nodes, those of loops and branches included."""
-    for node in graph.node:
-        yield from node.input
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                yield from _inputs(inner)
+def _name_output(graph: Any, output: Any, name: str, onnx: Any) -> None:
+    """Give an output its name. A copy is needed of an input, of a constant, and of a value that is an output twice."""
+    computed = any(output.name in node.output for node in graph.node)
+    if computed and [x.name for x in graph.output].count(output.name) == 1:
+        rename(graph, output.name, name)
+    else:
+        graph.node.append(onnx.helper.make_node("Identity", [output.name], [name]))
+        output.name = name
 
 
 def _constants(values: list, name: str) -> Any:

@@ -1,6 +1,7 @@
 """What can be named for `undelude suite run`: an exact agent, a folder of taught runs, or the user's own agent."""
 
 import inspect
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,12 +13,17 @@ from undelude._process.host_world import AbstractHostWorld, World
 from undelude._process.process import InteractionProcess
 from undelude._runs.directory import RunDirectory
 from undelude._runs.layout import is_run
-from undelude._user_code import UserCodeError, check_reference, import_object
+from undelude._user_code import UserCodeError, check_reference, import_object, module_file
 from undelude._versioned_tasks import SUITE, VersionedTask
 
 # Begins the name of an exact agent.
 EXACT = "exact:"
 EXACT_AGENTS = ("do", "see", "committed")
+# The requirement on the user's object.
+MUST_BE = (
+    "it must be an agent, such as a ud.HostAgent, or a function that is given the process (and the id of the task, if "
+    "it takes two arguments) and returns one"
+)
 # An agent for a task, or the reason why it declines.
 Answer = AbstractAgent | HostAgent | str
 
@@ -42,7 +48,7 @@ def check_source(source: str) -> None:
     """Raise if `source` cannot name an agent; nothing is imported.
 
     Raises:
-        ValueError: it is an exact agent that does not exist.
+        ValueError: it is an exact agent that does not exist, or a module without a name in it.
         UnknownNameError: there is no such module.
         FileNotFoundError: there is no such folder.
     """
@@ -53,11 +59,20 @@ def check_source(source: str) -> None:
     elif ":" in source and not Path(source).is_dir():
         check_reference(source, kind="agent")
     elif not _groups(Path(source)):
+        if (module := _module(source)) is not None:
+            raise ValueError(f"{source} is a module: name the agent in it, {module}:NAME.")
         example = Path(source) / next(iter(SUITE.values())).short_id
         raise FileNotFoundError(
             f"there are no runs of the suite's tasks in {source}, such as {example}. "
             f"Make them with undelude suite train --out {source}; or name exact:do, or your own package.module:agent."
         )
+
+
+def _module(source: str) -> str | None:
+    """Return the name of the module that `source` is, by its name or its file; None if it is not one."""
+    name = os.path.relpath(source).removesuffix(".py").replace(os.sep, ".") if source.endswith(".py") else source
+    is_name = all(part.isidentifier() for part in name.split("."))
+    return name if is_name and not Path(source).is_dir() and module_file(name) is not None else None
 
 
 def contestants(source: str, *, num_tasks: int) -> list[Contestant]:
@@ -68,7 +83,8 @@ def contestants(source: str, *, num_tasks: int) -> list[Contestant]:
         num_tasks: the number of tasks that are to be played.
 
     Raises:
-        ValueError: the runs of a folder are of different agents, or one agent of the user's shall play several tasks.
+        ValueError: the runs of a folder are of different agents, one agent of the user's shall play several tasks, or
+            the user's object is neither an agent nor a function.
         UserCodeError: the user's module failed.
     """
     check_source(source)
@@ -77,6 +93,8 @@ def contestants(source: str, *, num_tasks: int) -> list[Contestant]:
         return [Contestant(f"exact {name}", source, None, lambda task, process: exact_agent(name, process))]
     if ":" in source and not Path(source).is_dir():
         thing = import_object(source, kind="agent")
+        if not (callable(thing) or isinstance(thing, AbstractAgent | HostAgent)):
+            raise ValueError(f"{source} is of type {type(thing).__name__}; {MUST_BE}.")
         if isinstance(thing, AbstractAgent | HostAgent) and num_tasks > 1:
             raise ValueError(
                 f"{source} is one agent, and tasks differ in their actions: write a function that returns an agent for "
@@ -119,9 +137,8 @@ def own_agent(source: str, thing: Any, task: VersionedTask, process: World) -> A
         return f"{source} returns None."
     if not isinstance(agent, AbstractAgent | HostAgent):
         raise TypeError(
-            f"{source} is of type {type(agent).__name__} for {task.id}; it must be an agent, such as a ud.HostAgent, "
-            "or a function that is given the process (and the id of the task, if it takes two arguments) and returns "
-            "one; or None for a task that it does not play."
+            f"{source} is of type {type(agent).__name__} for {task.id}; {MUST_BE}; or None for a task that it does not "
+            "play."
         )
     return agent
 
@@ -167,7 +184,7 @@ def _taught(source: str, folder: Path) -> Contestant:
         run = runs[task.id]
         if run.config.task != task.id:
             raise ValueError(f"the run in {run.path} is of {run.config.task}, not of {task.id}.")
-        if not run.agent_folder.exists():
+        if not run.is_finished:
             raise FileNotFoundError(f"the run in {run.path} is not finished. Resume it with: {run.resume_command}")
         return run.load_agent()
 

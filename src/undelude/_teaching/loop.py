@@ -23,7 +23,7 @@ from undelude._process.host_world import AbstractHostWorld, World, check_world
 from undelude._process.process import check_process
 from undelude._rollout.checks import check_fit
 from undelude._teaching.host_updates import Collect, HostUpdates, collect_in
-from undelude._teaching.memory import naming_batch_size
+from undelude._teaching.memory import bytes_needed, naming_batch_size
 from undelude._teaching.settings import Teaching
 from undelude._teaching.sharding import check_same, episodes_mesh, local, spread
 from undelude._teaching.stored import StoredEpisodes
@@ -232,10 +232,11 @@ class Loop:
 
         metrics: list[Row] = []
         seconds, update, terms = 0.0, int(state.update), ()
+        needed = bytes_needed(program)  # XLA takes a while to say so: not once a row.
         while update < self.steps and not terms:
             stop = min(self.steps, (update // self.log_every + 1) * self.log_every)
             started = time.perf_counter()
-            with naming_batch_size(self.batch_size, program, [*self.mesh.devices.flat]):
+            with naming_batch_size(self.batch_size, needed, [*self.mesh.devices.flat]):
                 progress = jax.block_until_ready(program(arrays, key, stop))
             seconds += time.perf_counter() - started
             if isinstance(program, HostUpdates):  # It compiles when it has the first batch.

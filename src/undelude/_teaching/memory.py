@@ -13,17 +13,17 @@ LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_by
 
 
 @contextlib.contextmanager
-def naming_batch_size(batch_size: int, program: Any, devices: Sequence[Any]) -> Iterator[None]:
-    """Raise `MemoryError` if `program` needs more memory than there is, before the block or when XLA says so in it.
+def naming_batch_size(batch_size: int, needed: int, devices: Sequence[Any]) -> Iterator[None]:
+    """Raise `MemoryError` if a program needs more memory than there is, before the block or when XLA says so in it.
 
     Args:
         batch_size: of the updates, for the message.
-        program: the compiled updates.
+        needed: the bytes that the updates need on each device (`bytes_needed`).
         devices: that share the batch.
     """
     here = [device for device in devices if device.process_index == jax.process_index()]
     shared = here[0].platform == "cpu"  # The devices of a CPU share its memory.
-    needed = _needed(program) * (len(here) if shared else 1)
+    needed *= len(here) if shared else 1
     has = _machine_bytes() if shared else (here[0].memory_stats() or {}).get("bytes_limit")
     message = f"batch_size {batch_size} needs about {needed / 1e9:.1f} GB" + ("" if shared else " on each device")
     if has:
@@ -39,7 +39,7 @@ def naming_batch_size(batch_size: int, program: Any, devices: Sequence[Any]) -> 
         raise MemoryError(message) from error
 
 
-def _needed(program: Any) -> int:
+def bytes_needed(program: Any) -> int:
     """Return the bytes that a program needs on each device, arguments aside; 0 if the backend does not tell."""
     with contextlib.suppress(AttributeError, NotImplementedError, jax.errors.JaxRuntimeError):
         return program.memory_analysis().temp_size_in_bytes

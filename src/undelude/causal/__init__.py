@@ -8,6 +8,12 @@
 - `contraction`: sums of products of tables by tensor contraction, safe against underflow.
 - `derivative`: their derivatives in the tables.
 - `model`: `CausalModel`, its queries and its marginals.
+- `soft`: interventions by a distribution or a policy, evidence by a likelihood.
+- `counterfactual`: worlds that share their exogenous causes; necessity and sufficiency.
+- `equation`: a variable as a function of its parents and of noise.
+- `information`: mutual information.
+- `questions`: what is computed from several queries, or asked of another model.
+- `convert`: from and to the models of pgmpy and pyAgrum, which read and write files, and graphs of networkx.
 - `compiled`: queries compiled for batches of values.
 - `adjustment`: minimal back-door sets.
 - `identification`: the ID and IDC algorithms, and the hedge if an effect is not identifiable.
@@ -16,10 +22,28 @@
 - `positivity`: whether an estimand conditions on an event without probability.
 """
 
+from undelude.causal.convert import from_pgmpy, from_pyagrum, to_networkx, to_pgmpy, to_pyagrum
+from undelude.causal.counterfactual import Causation
+from undelude.causal.equation import Equation
 from undelude.causal.estimand import Estimand
 from undelude.causal.graph import Path
 from undelude.causal.identification import Hedge, NotIdentifiable, identify
 from undelude.causal.model import CausalModel
 from undelude.causal.variable import Variable
 
-__all__ = ["CausalModel", "Estimand", "Hedge", "NotIdentifiable", "Path", "Variable", "identify"]
+__all__ = [
+    "CausalModel",
+    "Causation",
+    "Equation",
+    "Estimand",
+    "Hedge",
+    "NotIdentifiable",
+    "Path",
+    "Variable",
+    "from_pgmpy",
+    "from_pyagrum",
+    "identify",
+    "to_networkx",
+    "to_pgmpy",
+    "to_pyagrum",
+]

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -14,18 +15,19 @@ from undelude.causal.adjustment import back_door
 from undelude.causal.compiled import CompiledQuery
 from undelude.causal.contraction import Numbers, backend
 from undelude.causal.derivative import differentiable
+from undelude.causal.equation import Equation, in_variables
 from undelude.causal.estimand import Estimand, written_query
 from undelude.causal.graph import Paths
 from undelude.causal.identification import identify
 from undelude.causal.names import Graph, Names, as_names, check_names, listed
 from undelude.causal.positivity import undefined
+from undelude.causal.questions import AbstractQuestions, ImpossibleEvidence
+from undelude.causal.soft import Interventions, SoftValues, Values, as_assignment, likelihood_of, other_mechanism
 from undelude.causal.structure import Structure
-from undelude.causal.variable import Value, Variable, index
-
-Values = Mapping[str, Value]
+from undelude.causal.variable import Variable, index
 
 
-class CausalModel(eqx.Module):
+class CausalModel(AbstractQuestions):
     """Variables and their mechanisms: a causal Bayesian network.
 
     Seeing conditions. Doing is surgery: it removes the mechanisms of the done variables and holds these fixed.
@@ -36,12 +38,12 @@ class CausalModel(eqx.Module):
     the entries of the tables, each taken as an independent number.
 
     Args:
-        variables: the variables, in any order.
+        variables: the variables, in any order; a `ud.Equation` stands for a variable and its noise.
         hidden: the names that a marginal hides, which `marginal` sets; None if the model is not a marginal.
 
     Raises:
         ValueError: a repeated name, an unknown parent, a cycle, a table whose axes do not fit the parents.
-        TypeError: a variable is not a `ud.Variable`.
+        TypeError: a variable is neither a `ud.Variable` nor a `ud.Equation`.
 
     >>> import undelude as ud
     >>> frog = ud.CausalModel([
@@ -56,14 +58,16 @@ class CausalModel(eqx.Module):
     tables: tuple[Float[Array, "..."], ...]
     structure: Structure = eqx.field(static=True)
 
-    def __init__(self, variables: Iterable[Variable], *, hidden: Names | None = None):
+    def __init__(self, variables: Iterable[Variable | Equation], *, hidden: Names | None = None):
         if not isinstance(variables, Iterable):
             raise TypeError(f"a CausalModel takes several ud.Variable objects, not {variables!r:.99}.")
-        variables = tuple(variables)
+        parts = tuple(variables)
+        for x in parts:
+            if not isinstance(x, Variable | Equation):
+                raise TypeError(f"a CausalModel takes ud.Variable objects, not {x!r:.99}.")
+        variables = in_variables(parts)
         sizes: dict[str, int] = {}
         for v in variables:
-            if not isinstance(v, Variable):
-                raise TypeError(f"a CausalModel takes ud.Variable objects, not {v!r:.99}.")
             if v.name in sizes:
                 raise ValueError(f"two variables are called {v.name!r}; rename one of them.")
             sizes[v.name] = len(v.values)
@@ -125,15 +129,19 @@ class CausalModel(eqx.Module):
 
     # ------------------------------------------------------------------------------------------------------- answers
 
-    def query(self, asked: Names, *, see: Values | None = None, do: Values | None = None) -> Float[Array, "..."]:
+    def query(
+        self, asked: Names, *, see: SoftValues | None = None, do: Interventions | None = None
+    ) -> Float[Array, "..."]:
         """Compute `P(asked | see, do)`, with all other variables summed out.
 
         Unless the tables are traced, NumPy computes the answer in double precision, from tables in single precision.
 
         Args:
             asked: a name, or several, in order, for their joint distribution; not a set.
-            see: observed values by name.
-            do: values set by intervention, by name.
+            see: observed values by name; in place of a value, evidence may be a dict of the likelihood of each value.
+            do: values set by intervention, by name. In place of a value, a dict of the probability of each value draws
+                the variable independently of its causes, and a `ud.Variable` gives it another mechanism, such as a
+                policy that looks at other variables (Pearl 2009, section 4.2; Correa & Bareinboim 2020).
 
         Returns:
             Probabilities with an axis for each name asked, in that order, over the `values` of its variable.
@@ -143,26 +151,26 @@ class CausalModel(eqx.Module):
                 tables are traced, the answer is nan instead), too much memory.
             NotIdentifiable: the model is a marginal, and its observed variables do not determine the effect of `do`.
         """
-        see, do = _as_assignment("see", see), _as_assignment("do", do)
+        see, do = as_assignment("see", see), as_assignment("do", do)
         asked = as_names(asked, order="the axes of the answer follow the order of the names asked")
-        x, _ = self._sum(asked, see, do)
+        x, _ = self._soft_sum(asked, see, do)
         total = x.sum()
         if is_concrete(total) and not total > 0:
-            raise ValueError(_impossible(see, do))
+            raise ImpossibleEvidence(_impossible(see, do))
         return jnp.asarray(x / total)
 
-    def log_prob(self, *, see: Values, do: Values | None = None) -> Float[Array, ""]:
+    def log_prob(self, *, see: SoftValues, do: Interventions | None = None) -> Float[Array, ""]:
         """Compute the log evidence `log P(see | do)` in nats; -inf if the evidence is impossible.
 
         Args:
-            see: observed values by name.
-            do: values set by intervention, by name.
+            see: observed values by name, or likelihoods, as in `query`.
+            do: values set by intervention, distributions or mechanisms by name, as in `query`.
 
         Raises:
             ValueError: as for `query`, except for impossible evidence.
             NotIdentifiable: as for `query`.
         """
-        x, log_scale = self._sum((), _as_assignment("see", see), _as_assignment("do", do))
+        x, log_scale = self._soft_sum((), as_assignment("see", see), as_assignment("do", do))
         with np.errstate(divide="ignore"):
             return jnp.asarray(backend(x).log(x) + log_scale)
 
@@ -190,6 +198,30 @@ class CausalModel(eqx.Module):
         asked = as_names(asked, order="the axes of the answers follow the order of the names asked")
         see, do = (as_names(names, order="values are given in the order of see and do") for names in (see, do))
         return CompiledQuery(self.structure, self.tables, asked, see, do)
+
+    def _soft_sum(self, asked: tuple[str, ...], see: SoftValues, do: Interventions) -> tuple[Numbers, Numbers]:
+        """Compute `P(asked, see | do)` as `_sum` does, with likelihoods and mechanisms in place of values."""
+        if not any(isinstance(x, Mapping | Variable) for x in (*see.values(), *do.values())):
+            return self._sum(asked, dict[str, Any](see), dict[str, Any](do))
+        check_names(self.graph, {"asked": asked, "seen": tuple(see)})
+        check_names(self.graph, {"seen": tuple(see), "done": tuple(do)})
+        self.structure.check_observed((*asked, *see, *do))
+        mechanisms = {name: y for name, x in do.items() if (y := other_mechanism(self[name], x)) is not None}
+        model = self.replace(*mechanisms.values()) if mechanisms else self
+        values: dict[str, Any] = {name: x for name, x in see.items() if not isinstance(x, Mapping)}
+        children, log_factor = [], 0.0
+        for name, x in see.items():
+            if isinstance(x, Mapping):
+                child, log_largest = likelihood_of(self[name], x, tuple(self.graph))
+                children.append(child)
+                values[child.name] = 1
+                log_factor += log_largest
+        if children:
+            hidden = self.structure.hidden if self.structure.is_marginal else None
+            model = CausalModel((*model.variables, *children), hidden=hidden)
+        done: dict[str, Any] = {name: x for name, x in do.items() if name not in mechanisms}
+        x, log_scale = model._sum(asked, values, done)
+        return x, log_scale + log_factor
 
     def _sum(self, asked: tuple[str, ...], see: Values, do: Values) -> tuple[Numbers, Numbers]:
         """Compute `P(asked, see | do) = x exp(log_scale)`; return `x`, `[*asked]`, and `log_scale`, `[]`."""
@@ -230,6 +262,34 @@ class CausalModel(eqx.Module):
         """
         kept = self.structure.check_observed(as_names(names))
         return CausalModel(self.variables, hidden=[name for name in self.graph if name not in kept])
+
+    def _of(self, variables: Iterable[Variable]) -> "CausalModel":
+        """Return a model of other variables."""
+        return CausalModel(variables)
+
+    def replace(self, *variables: Variable) -> "CausalModel":
+        """Return the model with other mechanisms for some of its variables: a shifted mechanism, or a policy.
+
+        Args:
+            variables: of the same names and values, with their own parents and tables.
+
+        Raises:
+            ValueError: an unknown name, other values, a cycle; the model is a marginal, which knows no mechanism.
+
+        >>> import undelude as ud
+        >>> frog = ud.tasks.prize_or_frog().causal_model(num_rounds=1)
+        >>> honest = ud.Variable("A_1", (0, 1), parents=("Theta",), table=[[.9, .1], [.1, .9]])
+        >>> [round(p, 2) for p in frog.replace(honest).query("O_1").tolist()]
+        [0.1, 0.9]
+        """
+        if self.structure.is_marginal:
+            raise ValueError("a marginal knows no mechanism that could be replaced: use the model that it comes from.")
+        new = {}
+        for v in variables:
+            if not isinstance(v, Variable):
+                raise TypeError(f"replace takes ud.Variable objects, not {v!r:.99}.")
+            new[v.name] = other_mechanism(self[v.name], v)
+        return CausalModel(new.get(v.name, v) for v in self.variables)
 
     # --------------------------------------------------------------------------------------------------- the graph
 
@@ -306,15 +366,12 @@ class CausalModel(eqx.Module):
         return dataclasses.replace(estimand, sizes=self.structure.sizes)
 
 
-def _as_assignment(role: str, values: Values | None) -> dict[str, Value]:
-    if not isinstance(values, Mapping | None):
-        raise ValueError(f"{role} must be a dict of values by name, such as {role}={{'A': 1}}, not {values!r:.99}.")
-    return dict(zip(as_names(tuple(values or ())), (values or {}).values(), strict=True))
-
-
-def _impossible(see: Values, do: Values) -> str:
+def _impossible(see: SoftValues, do: Interventions) -> str:
     seen = ", ".join(f"{name}={value}" for name, value in see.items())
-    done = ", ".join(f"do({name}={value})" for name, value in do.items())
+    done = ", ".join(
+        f"do({name} by another mechanism)" if isinstance(value, Variable) else f"do({name}={value})"
+        for name, value in do.items()
+    )
     return (
         f"impossible evidence: the model gives {seen} no probability{f' under {done}' if done else ''}. Correct the "
         "evidence, or let the mechanisms allow it."

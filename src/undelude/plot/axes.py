@@ -44,6 +44,7 @@ def belief(
         axes: to draw on; new ones by default.
 
     Raises:
+        TypeError: `probs` is not an array of numbers, or `axes` not of matplotlib.
         ValueError: the rows are no probabilities, or the number of names is another.
 
     >>> import jax
@@ -55,7 +56,11 @@ def belief(
     >>> axes.get_xlabel()
     'round'
     """
-    probs = np.asarray(probs, float)
+    _check_axes("belief", axes)
+    try:
+        probs = np.asarray(probs, float)
+    except (TypeError, ValueError):
+        raise _wrong("belief", "probabilities, [T + 1, K], such as jnp.exp(ud.posterior(...)[i])", probs) from None
     if probs.ndim != 2 or 0 in probs.shape:
         raise ValueError(f"plot.belief: probs must be [T + 1, K], of one episode, not of shape {probs.shape}.")
     if own_actions not in ("do", "see"):
@@ -91,6 +96,7 @@ def certificate(report: Certificate, *, measure: Literal["kl", "tv"] = "kl", axe
         axes: to draw on; new ones by default.
 
     Raises:
+        TypeError: `report` is not a certificate, or `axes` not of matplotlib.
         ValueError: `measure` is neither, or the certificate has no such distances; the message gives the reason.
 
     >>> import jax
@@ -101,6 +107,9 @@ def certificate(report: Certificate, *, measure: Literal["kl", "tv"] = "kl", axe
     >>> ud.plot.certificate(report, measure="tv").get_title(loc="left")  # doctest: +SKIP
     'total variation'
     """
+    _check_axes("certificate", axes)
+    if not isinstance(report, Certificate):
+        raise _wrong("certificate", "the certificate that ud.certify returns", report)
     if measure not in MEASURES:
         raise ValueError(f"plot.certificate: measure must be 'kl' or 'tv', not {measure!r}.")
     known = distances(report.quantities.__getitem__, measure)
@@ -127,13 +136,17 @@ def learning(run: Run | Sequence[Mapping[str, Any]], *, axes: Axes | None = None
         axes: to draw on; new ones by default.
 
     Raises:
+        TypeError: `run` is neither, or `axes` not of matplotlib.
         ValueError: there are no rows with distances or losses, or a row has no `update`.
 
     >>> rows = [{"update": 1, "action_loss": 1.6}, {"update": 2, "action_loss": 1.5}]
     >>> learning(rows).get_ylabel()
     'log-loss, nats'
     """
+    _check_axes("learning", axes)
     rows = run.metrics if isinstance(run, Run) else run
+    if not (isinstance(rows, Sequence) and all(isinstance(row, Mapping) for row in rows)):
+        raise _wrong("learning", "the run that ud.teach returns, or its metrics, a list of dictionaries", run)
 
     def series(name: str) -> Float[np.ndarray, " n"]:
         return np.array([np.nan if row.get(name) is None else float(row[name]) for row in rows], float)
@@ -157,6 +170,17 @@ def learning(run: Run | Sequence[Mapping[str, Any]], *, axes: Axes | None = None
             axes.legend(frameon=False)
             integers(axes)
     return _on_white(axes)
+
+
+def _check_axes(name: str, axes: object) -> None:
+    """Raise `TypeError` unless `axes` are of matplotlib, or None."""
+    if not (axes is None or isinstance(axes, Axes)):
+        raise _wrong(name, "axes of matplotlib as axes=, such as plt.subplots()[1]", axes)
+
+
+def _wrong(name: str, takes: str, given: object) -> TypeError:
+    """Return the error that a figure was given another kind of object than it takes."""
+    return TypeError(f"plot.{name} takes {takes}, not an object of type {type(given).__name__}.")
 
 
 def _axes(axes: Axes | None, height: float) -> Axes:

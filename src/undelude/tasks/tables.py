@@ -22,6 +22,7 @@ class TableTask(AbstractTask[Int[Array, ""]]):
     """
 
     theta_free_memory = True
+    theta_enters = "the table of the task differs between thetas"
     log_probs: Float[Array, "K A O"]
     rewards: Float[Array, " O"]
 

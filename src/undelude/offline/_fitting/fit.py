@@ -15,13 +15,14 @@ from jaxtyping import Array, Float, Key
 
 from undelude._checks import check_between, check_count, check_key
 from undelude._process.process import InteractionProcess
+from undelude._types import OnProgress
 from undelude.offline._data.columns import Level
 from undelude.offline._data.demos import Demos
 from undelude.offline._fitting import gradient
 from undelude.offline._fitting.checkpoint import Checkpoint
 from undelude.offline._fitting.gradient import Training
 from undelude.offline._fitting.parameters import Parameters
-from undelude.offline._fitting.runs import Init, OnProgress, Runs, as_tables, log_likelihoods, posterior, run_em
+from undelude.offline._fitting.runs import Init, Runs, as_tables, log_likelihoods, posterior, run_em
 from undelude.offline._fitting.selection import (
     Candidate,
     Select,

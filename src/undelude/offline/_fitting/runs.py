@@ -1,7 +1,6 @@
 """All starts of one latent by expectation maximisation, and what they say of data."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
+from undelude._types import OnProgress
 from undelude.offline._data.demos import Demos
 from undelude.offline._fitting import em
 from undelude.offline._fitting.checkpoint import Kept
@@ -25,9 +25,6 @@ Init = Literal["actions_first", "random"]
 ITERATIONS, FIRST_ITERATIONS = 25, 30
 # Demonstrations, or steps, of which starts are drawn.
 SAMPLE = 1000
-
-# Called with the number of finished runs and of all runs, and the latent that is being fitted.
-OnProgress = Callable[[int, int, str], None]
 
 
 @dataclasses.dataclass(frozen=True)
